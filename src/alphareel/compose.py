@@ -1,0 +1,1 @@
+"""Planes over planes."""

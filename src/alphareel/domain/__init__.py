@@ -1,0 +1,1 @@
+"""Words that every layer shares: errors, options, facts about a clip. Standard library only."""

@@ -1,0 +1,222 @@
+"""Every way in which alphareel refuses or fails: a stable code, one sentence on what was wrong, one on what to do.
+
+The tree (code, retryable where marked *):
+
+    AlphareelError
+    ├── InvalidRequest            invalid_request        the caller asked for something that cannot be
+    │   ├── InvalidFileType       invalid_file_type
+    │   └── FileTooLarge          file_too_large
+    ├── BadVideo                  invalid_video          the bytes are not a video that can be decoded
+    │   ├── ResolutionTooLarge    resolution_too_large
+    │   └── DurationTooLong       duration_too_long
+    ├── ModelUnavailable          model_unavailable      no engine on this machine serves the tier
+    ├── WeightsInvalid            weights_invalid        a weights file is not what its hash says
+    ├── SubjectNotFound           subject_not_found
+    ├── VerificationFailed      * verification_failed    the written file is not what was asked for
+    ├── Cancelled                 cancelled
+    ├── Timeout                 * timeout                a wall or progress deadline passed
+    ├── OutOfMemory               out_of_memory
+    ├── WorkerCrashed           * worker_crashed         the process that made the matte died
+    ├── FetchRefused              url_refused            an address that we do not connect to
+    ├── FetchFailed             * fetch_failed           the other side did not deliver
+    ├── StorageFailed           * storage_failed
+    ├── NotFound                  not_found
+    ├── InvalidState              invalid_state
+    ├── JobNotCompleted           job_not_completed
+    ├── MissingApiKey             missing_api_key
+    ├── InvalidApiKey             invalid_api_key
+    ├── MissingAdminToken         missing_admin_token
+    ├── InvalidAdminToken         invalid_admin_token
+    ├── MethodNotAllowed          method_not_allowed
+    ├── InsufficientCredits       insufficient_credits
+    ├── RateLimited             * rate_limited
+    ├── IdempotencyConflict       idempotency_conflict
+    ├── IdempotencyInProgress   * idempotency_in_progress
+    ├── Unavailable             * unavailable            the service is starting, stopping or full
+    └── InternalError           * internal_error         a fault of ours
+
+Statuses on the wire are the business of ``http/errors.py`` alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True)
+class FieldProblem:
+    """One field of a request that cannot be accepted; ``field`` is a dotted path as the caller wrote it."""
+
+    field: str
+    message: str
+
+
+class AlphareelError(Exception):
+    """What every error of ours carries. ``hint`` is the sentence on what to do; it may be empty."""
+
+    code: ClassVar[str] = "internal_error"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".rstrip()
+
+
+class InvalidRequest(AlphareelError):
+    """The request cannot be carried out as written; ``details`` names each field at fault."""
+
+    code = "invalid_request"
+
+    def __init__(self, message: str, *, hint: str = "", details: Sequence[FieldProblem] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.details = tuple(details)
+
+
+class InvalidFileType(InvalidRequest):
+    code = "invalid_file_type"
+
+
+class FileTooLarge(InvalidRequest):
+    code = "file_too_large"
+
+
+class BadVideo(AlphareelError):
+    code = "invalid_video"
+
+
+class ResolutionTooLarge(BadVideo):
+    code = "resolution_too_large"
+
+
+class DurationTooLong(BadVideo):
+    code = "duration_too_long"
+
+
+class ModelUnavailable(AlphareelError):
+    code = "model_unavailable"
+
+
+class WeightsInvalid(AlphareelError):
+    code = "weights_invalid"
+
+
+class SubjectNotFound(AlphareelError):
+    code = "subject_not_found"
+
+
+class VerificationFailed(AlphareelError):
+    code = "verification_failed"
+    retryable = True
+
+
+class Cancelled(AlphareelError):
+    code = "cancelled"
+
+
+class Timeout(AlphareelError):
+    code = "timeout"
+    retryable = True
+
+
+class OutOfMemory(AlphareelError):
+    code = "out_of_memory"
+
+
+class WorkerCrashed(AlphareelError):
+    code = "worker_crashed"
+    retryable = True
+
+
+class FetchRefused(AlphareelError):
+    code = "url_refused"
+
+
+class FetchFailed(AlphareelError):
+    code = "fetch_failed"
+    retryable = True
+
+
+class StorageFailed(AlphareelError):
+    code = "storage_failed"
+    retryable = True
+
+
+class NotFound(AlphareelError):
+    code = "not_found"
+
+
+class InvalidState(AlphareelError):
+    code = "invalid_state"
+
+
+class JobNotCompleted(AlphareelError):
+    code = "job_not_completed"
+
+
+class MissingApiKey(AlphareelError):
+    code = "missing_api_key"
+
+
+class InvalidApiKey(AlphareelError):
+    code = "invalid_api_key"
+
+
+class MissingAdminToken(AlphareelError):
+    code = "missing_admin_token"
+
+
+class InvalidAdminToken(AlphareelError):
+    code = "invalid_admin_token"
+
+
+class MethodNotAllowed(AlphareelError):
+    code = "method_not_allowed"
+
+
+class InsufficientCredits(AlphareelError):
+    code = "insufficient_credits"
+
+
+class RateLimited(AlphareelError):
+    """``retry_after``: seconds after which the same request fits again."""
+
+    code = "rate_limited"
+    retryable = True
+
+    def __init__(self, message: str, *, hint: str = "", retry_after: float = 1.0) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
+
+
+class IdempotencyConflict(AlphareelError):
+    code = "idempotency_conflict"
+
+
+class IdempotencyInProgress(AlphareelError):
+    code = "idempotency_in_progress"
+    retryable = True
+
+
+class Unavailable(AlphareelError):
+    code = "unavailable"
+    retryable = True
+
+
+class InternalError(AlphareelError):
+    code = "internal_error"
+    retryable = True
+
+
+def by_code(code: str, message: str, *, hint: str = "") -> AlphareelError:
+    """The error class with this code, made again on the other side of a process boundary."""
+    pending: list[type[AlphareelError]] = [AlphareelError]
+    while pending:
+        kind = pending.pop()
+        pending.extend(kind.__subclasses__())
+        if kind.__dict__.get("code") == code and kind is not AlphareelError:
+            return kind(message, hint=hint)
+    return InternalError(message, hint=hint)

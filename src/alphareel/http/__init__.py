@@ -1,0 +1,1 @@
+"""The wire: FastAPI routes over the jobs services."""

@@ -1,0 +1,1 @@
+"""The service's heart: jobs, uploads, keys, credits. No web framework, no database driver."""

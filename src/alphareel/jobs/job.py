@@ -1,0 +1,122 @@
+"""Job and Upload as values, and the one table of legal transitions."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from alphareel.domain.clip import EngineFacts
+from alphareel.domain.options import Options
+
+
+class Status(StrEnum):
+    """States of the contract; a cancelled job is ``failed`` with ``error_code`` cancelled."""
+
+    CREATED = "created"  # a draft, not started
+    PENDING = "pending"  # accepted and queued
+    PROCESSING = "processing"  # a worker has it
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+# from -> to. Pending may fail (cancelled while queued); failed may be started again; completed is final.
+TRANSITIONS: Mapping[Status, frozenset[Status]] = {
+    Status.CREATED: frozenset({Status.PENDING, Status.FAILED}),
+    Status.PENDING: frozenset({Status.PROCESSING, Status.FAILED}),
+    Status.PROCESSING: frozenset({Status.PROCESSING, Status.COMPLETED, Status.FAILED}),
+    Status.FAILED: frozenset({Status.PENDING}),
+    Status.COMPLETED: frozenset(),
+}
+
+TERMINAL = frozenset({Status.COMPLETED, Status.FAILED})
+
+
+def sources(target: Status) -> tuple[Status, ...]:
+    """States from which ``target`` may be entered: the right side of every compare-and-set."""
+    return tuple(s for s in Status if target in TRANSITIONS[s])
+
+
+@dataclass(frozen=True)
+class Upload:
+    """An accepted file. ``kind`` is ``video`` or ``image``; ``key_id`` None for the legacy route without a key."""
+
+    id: str
+    key_id: str | None
+    filename: str
+    content_type: str
+    kind: str
+    size: int
+    sha256: str
+    blob: str
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class Output:
+    """The winning attempt's delivered file: what the manifest says of it."""
+
+    blob: str
+    format: str
+    mime: str
+    bytes: int
+    sha256: str
+    width: int
+    height: int
+    frames: int
+    seconds: float
+    has_alpha: bool
+    has_audio: bool
+    frames_lost: int = 0
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job as stored. ``run`` counts starts (a failed job may be started again), ``attempt`` executions."""
+
+    id: str
+    key_id: str | None
+    status: Status
+    options: Options
+    video_url: str
+    created_at: datetime
+    updated_at: datetime
+    webhook_url: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    progress: float = 0.0
+    run: int = 0
+    attempt: int = 0
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    output: Output | None = None
+    engine: EngineFacts | None = None
+    error: str | None = None
+    error_code: str | None = None
+    warnings: tuple[str, ...] = ()
+    request_id: str | None = None
+
+
+@dataclass(frozen=True)
+class JobEvent:
+    """One row of the audit log: a transition with time, actor, request and reason; never changed, never deleted."""
+
+    job_id: str
+    sequence: int
+    from_status: Status | None
+    to_status: Status
+    at: datetime
+    actor: str
+    request_id: str | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class ApiKey:
+    """A key without its secret, which is stored as SHA-256 only. ``fingerprint`` may be shown and logged."""
+
+    id: str
+    fingerprint: str
+    client_id: str
+    note: str
+    enabled: bool
+    created_at: datetime

@@ -1,0 +1,55 @@
+"""The contract of everything that makes a matte: ``load() -> Engine``, ``start() -> Memory``, ``step(frames)``."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from alphareel.domain.clip import Clip, EngineFacts
+from alphareel.domain.options import Options
+from alphareel.frame import Frame, Matte
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What is known of an engine without loading it.
+
+    ``subject``: what it cuts out (people, anything, key colour). ``weights``: name of the weights it needs
+    (``matting/weights.py``), None when it needs none. ``temporal``: it carries memory from frame to frame.
+    """
+
+    name: str
+    version: str
+    subject: str
+    summary: str
+    code_licence: str
+    weights_licence: str
+    weights: str | None = None
+    temporal: bool = False
+
+
+class Memory(Protocol):
+    """Temporal state of one clip; the engine itself holds none, so clips never see each other."""
+
+    @property
+    def thumbnail(self) -> tuple[int, int] | None:
+        """(width, height) of the thumbnail that ``step`` wants on each frame; None when it wants none."""
+
+    def step(self, frames: Sequence[Frame]) -> Sequence[Matte]:
+        """Mattes of consecutive frames, in order, one for each frame."""
+
+
+class Engine(Protocol):
+    """A loaded network (or none, for chroma): immutable, shared by clips and threads."""
+
+    @property
+    def facts(self) -> EngineFacts:
+        """Name, version and weights hash, for the job and the manifest."""
+
+    def start(self, clip: Clip, options: Options) -> Memory:
+        """Fresh memory for one clip."""
+
+
+# A model file (``matting/models/<name>.py``) defines:
+#   SPEC: Spec
+#   def available() -> str | None      None when it can run here, else one sentence on what is missing
+#   def load(runtime: Runtime) -> Engine

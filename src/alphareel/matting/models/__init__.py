@@ -1,0 +1,1 @@
+"""Models: a file is an engine, its name is its public name."""

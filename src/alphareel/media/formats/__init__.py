@@ -1,0 +1,1 @@
+"""Formats: a file is a format, its name is its public name."""

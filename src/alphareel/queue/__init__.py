@@ -1,0 +1,1 @@
+"""Engines that run jobs durably, behind the ``JobEngine`` port."""

@@ -1,0 +1,1 @@
+"""Blobs adapters: the file name is the URL scheme."""

@@ -1,0 +1,1 @@
+"""Public fakes, a clip maker with known alpha, conformance suites."""

@@ -1,0 +1,1 @@
+"""The SDK: an HTTP client of the service and nothing else."""

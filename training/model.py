@@ -1,0 +1,166 @@
+"""The network: a small encoder, a memory at 1/16 of the size, a light decoder.
+
+Shapes are (batch, channels, height, width); heights and widths of pictures are multiples of 32.
+Plain strided 3x3 convolutions go down and depthwise 3x3 stays on a level: strided or larger depthwise layers
+train very slowly in bf16 on a CPU.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Widths at 1/2, 1/4, 1/8, 1/16 and 1/32 of the size, and of the memory. Thin above 1/8, where it costs."""
+
+    widths: tuple[int, int, int, int, int] = (16, 24, 40, 96, 160)
+    memory: int = 40
+
+
+class Output(NamedTuple):
+    """Alpha logits at full size, alpha logits at 1/8 (for the loss only), and the next memory."""
+
+    logits: Tensor
+    coarse: Tensor
+    memory: Tensor
+
+
+def conv(cin: int, cout: int, size: int = 1, stride: int = 1, groups: int = 1) -> list[nn.Module]:
+    """Convolution and batch norm."""
+    layer = nn.Conv2d(cin, cout, size, stride, size // 2, groups=groups, bias=False)
+    return [layer, nn.BatchNorm2d(cout, momentum=0.03)]
+
+
+def down(cin: int, cout: int) -> nn.Sequential:
+    """Half the size."""
+    return nn.Sequential(*conv(cin, cout, 3, stride=2), nn.ReLU(inplace=True))
+
+
+class Inverted(nn.Module):
+    """Residual block: widen, look around, narrow."""
+
+    def __init__(self, channels: int, grow: int) -> None:
+        super().__init__()
+        mid = channels * grow
+        widen = [*conv(channels, mid), nn.ReLU(inplace=True)]
+        look = [*conv(mid, mid, 3, groups=mid), nn.ReLU(inplace=True)]
+        self.body = nn.Sequential(*widen, *look, *conv(mid, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
+class Gate(nn.Module):
+    """Weighs channels by what the whole picture contains: cheap global context."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        narrow, widen = nn.Conv2d(channels, channels // 4, 1), nn.Conv2d(channels // 4, channels, 1)
+        self.weigh = nn.Sequential(narrow, nn.ReLU(inplace=True), widen, nn.Sigmoid())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weigh(x.mean((2, 3), keepdim=True))
+
+
+class Up(nn.Module):
+    """Twice the size: coarse features added to those of the encoder, then mixed."""
+
+    def __init__(self, coarse: int, skip: int, out: int) -> None:
+        super().__init__()
+        self.coarse, self.skip = nn.Sequential(*conv(coarse, out)), nn.Sequential(*conv(skip, out))
+        look = [*conv(out, out, 3, groups=out), nn.ReLU(inplace=True)]
+        self.mix = nn.Sequential(*look, *conv(out, out), nn.ReLU(inplace=True))
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        up = F.interpolate(self.coarse(x), scale_factor=2.0, mode="bilinear", align_corners=False)
+        return self.mix(F.relu(up + self.skip(skip)))
+
+
+class Memory(nn.Module):
+    """Convolutional gated recurrent unit on the first half of the channels; the other half passes by."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.gates = nn.Conv2d(2 * channels, 2 * channels, 3, padding=1)
+        self.candidate = nn.Conv2d(2 * channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """x (N, 2C, h, w), memory (N, C, h, w) -> features (N, 2C, h, w), next memory."""
+        seen, passing = x.split(self.channels, dim=1)
+        keep, reset = torch.sigmoid(self.gates(torch.cat([seen, memory], 1))).chunk(2, dim=1)
+        candidate = torch.tanh(self.candidate(torch.cat([seen, reset * memory], 1)))
+        memory = keep * memory + (1 - keep) * candidate
+        return torch.cat([memory, passing], 1), memory
+
+
+class Matte(nn.Module):
+    """RGB 0..1 (N, 3, H, W) and memory (N, C, H/16, W/16) -> alpha logits (N, 1, H, W), next memory."""
+
+    def __init__(self, shape: Shape = Shape()) -> None:
+        super().__init__()
+        c1, c2, c3, c4, c5 = shape.widths
+        deep = 2 * shape.memory
+        self.level1 = down(3, c1)
+        self.level2 = nn.Sequential(down(c1, c2), Inverted(c2, 3))
+        self.level3 = nn.Sequential(down(c2, c3), *[Inverted(c3, 3) for _ in range(2)])
+        self.level4 = nn.Sequential(down(c3, c4), *[Inverted(c4, 3) for _ in range(4)], Gate(c4))
+        self.level5 = nn.Sequential(down(c4, c5), *[Inverted(c5, 2) for _ in range(3)], Gate(c5))
+        self.up4, self.memory = Up(c5, c4, deep), Memory(shape.memory)
+        self.up3, self.up2, self.up1 = Up(deep, c3, 40), Up(40, c2, 24), Up(24, c1, 16)
+        mix = [*conv(16 + 12, 24), nn.ReLU(inplace=True), *conv(24, 24, 3, groups=24), nn.ReLU(inplace=True)]
+        self.head = nn.Sequential(*mix, nn.Conv2d(24, 4, 1))
+        self.coarse = nn.Conv2d(40, 1, 1)
+        self.apply(_initialise)
+
+    def empty_memory(self, rgb: Tensor) -> Tensor:
+        """What is remembered before the first frame: zeros."""
+        return rgb.new_zeros(rgb.shape[0], self.memory.channels, rgb.shape[-2] // 16, rgb.shape[-1] // 16)
+
+    def forward(self, rgb: Tensor, memory: Tensor) -> Output:
+        """One frame."""
+        x = rgb * 4 - 2
+        skips, deep = self._encode(x)
+        deep, memory = self.memory(deep, memory)
+        return Output(*self._decode(x, skips, deep), memory)
+
+    def sequence(self, rgb: Tensor, length: int) -> Output:
+        """Clips of `length` frames each, frame after frame in the batch (N*length, 3, H, W), from empty memory.
+
+        Only the memory has to go step by step; everything else sees all frames at once.
+        """
+        x = rgb * 4 - 2
+        skips, deep = self._encode(x)
+        memory, steps = self.empty_memory(rgb[::length]), []
+        for frame in deep.unflatten(0, (-1, length)).unbind(1):
+            features, memory = self.memory(frame, memory)
+            steps.append(features)
+        deep = torch.stack(steps, dim=1).flatten(0, 1)
+        return Output(*self._decode(x, skips, deep), memory)
+
+    def _encode(self, x: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+        f1 = self.level1(x)
+        f2 = self.level2(f1)
+        f3 = self.level3(f2)
+        f4 = self.level4(f3)
+        return (f1, f2, f3), self.up4(self.level5(f4), f4)
+
+    def _decode(self, x: Tensor, skips: tuple[Tensor, Tensor, Tensor], deep: Tensor) -> tuple[Tensor, Tensor]:
+        f1, f2, f3 = skips
+        y3 = self.up3(deep, f3)
+        y1 = self.up1(self.up2(y3, f2), f1)
+        logits = F.pixel_shuffle(self.head(torch.cat([y1, F.pixel_unshuffle(x, 2)], 1)), 2)
+        return logits, self.coarse(y3)
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

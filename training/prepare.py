@@ -1,0 +1,165 @@
+"""Label photos and clips with the teacher and pack them for training.
+
+    python prepare.py --data ../shared/data --teacher ../shared/models/rvm_mobilenetv3.onnx --out /tmp/train/pack
+
+Shards appear while it runs, so that training may start on the first of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+
+from pack import Image, Item, ShardWriter
+from sources import CLIPS, PHOTOS, Clip, Kind, Photos
+from teacher import Alpha, RvmTeacher, Teacher
+
+LONG_SIDE = 512  # stored pictures are at most this long, in pixels
+WARM_UP = 4  # first frames of a clip, in which the teacher still settles
+NOBODY = 0.002  # a photo in which the teacher covers less of the frame is a background
+AGREE = 0.75  # IoU of teacher and human mask below which one of the two is badly wrong
+STRIP = 90  # width in pixels of a strip beside the person that is worth keeping as a background
+SUFFIXES = {".jpg", ".jpeg", ".png"}
+
+Job = Callable[[], list[Item]]
+
+
+def shrink(image: Image, long_side: int = LONG_SIDE) -> Image:
+    """The picture, reduced to the long side if it is larger."""
+    scale = long_side / max(image.shape[:2])
+    return image if scale >= 1 else cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+
+
+def read(path: Path) -> Image:
+    """RGB picture from a file, reduced."""
+    return np.ascontiguousarray(shrink(cv2.imread(str(path), cv2.IMREAD_COLOR))[..., ::-1])
+
+
+def to_bytes(alpha: Alpha) -> Image:
+    """Alpha 0..1 as 0..255."""
+    return (alpha * 255 + 0.5).astype(np.uint8)
+
+
+def empty(rgb: Image, kind: Kind) -> Item:
+    """A picture in which nothing is to be kept."""
+    return Item(rgb, np.zeros(rgb.shape[:2], np.uint8), kind)
+
+
+def blend(alpha: Alpha, mask: Alpha) -> Alpha:
+    """The teacher's alpha, but the human mask in patches wider than 7 px where the two disagree."""
+    kernel = np.ones((7, 7), np.uint8)
+    wrong = cv2.morphologyEx((np.abs(alpha - mask) > 0.5).astype(np.uint8), cv2.MORPH_OPEN, kernel)
+    weight = cv2.GaussianBlur(cv2.dilate(wrong, kernel).astype(np.float32), (0, 0), 2)
+    return alpha * (1 - weight) + cv2.GaussianBlur(mask, (0, 0), 1.2) * weight
+
+
+def strip(rgb: Image, alpha: Alpha) -> list[Item]:
+    """The wider side of the picture beside the person, mirrored into a background; nothing if it is narrow."""
+    busy = np.flatnonzero((alpha > 0.03).any(axis=0))
+    if not busy.size:
+        return []
+    left, right = busy[0] - 6, rgb.shape[1] - busy[-1] - 6
+    if max(left, right) < STRIP:
+        return []
+    side = rgb[:, :left] if left >= right else rgb[:, -right:]
+    tile = np.concatenate([side, side[:, ::-1]] * 3, axis=1)[:, : rgb.shape[0]]
+    return [empty(np.ascontiguousarray(tile), Kind.BACKGROUND)]
+
+
+def labelled(teacher: Teacher, path: Path, mask_path: Path, kind: Kind) -> list[Item]:
+    """Photo with a human mask: the teacher's soft edge, the human's judgement."""
+    rgb = read(path)
+    mask = (cv2.imread(str(mask_path), cv2.IMREAD_GRAYSCALE) > 127).astype(np.float32)
+    mask = cv2.resize(mask, rgb.shape[1::-1], interpolation=cv2.INTER_AREA)
+    alpha = teacher.still(rgb)
+    if np.minimum(mask, alpha).sum() < AGREE * np.maximum(mask, alpha).sum():
+        return []
+    alpha = blend(alpha, mask)
+    return [Item(rgb, to_bytes(alpha), kind), *strip(rgb, alpha)]
+
+
+def unlabelled(teacher: Teacher, path: Path, source: Photos) -> list[Item]:
+    """Photo with the teacher's alpha, if that looks sound: enough of the frame, and little of it half-transparent."""
+    rgb = read(path)
+    if source.kind in (Kind.HARD_NEGATIVE, Kind.BACKGROUND):
+        return [empty(rgb, source.kind)]
+    alpha = teacher.still(rgb)
+    sure, unsure = (alpha > 0.9).mean(), ((alpha > 0.1) & (alpha < 0.9)).mean()
+    if sure + unsure < NOBODY:
+        return [empty(rgb, Kind.BACKGROUND)]
+    if sure < source.cover or unsure > 0.12 * sure + 0.01:
+        return []
+    return [Item(rgb, to_bytes(alpha), source.kind), *strip(rgb, alpha)]
+
+
+def frames(path: Path, step: int, count: int) -> Iterator[Image]:
+    """Every `step`-th frame of a clip, RGB, reduced, at most `count`."""
+    with av.open(str(path)) as box:
+        for n, frame in enumerate(box.decode(video=0)):
+            if n >= step * count:
+                return
+            if n % step == 0:
+                yield shrink(frame.to_ndarray(format="rgb24"))
+
+
+def clip_items(teacher: Teacher, path: Path, clip: Clip, number: int) -> list[Item]:
+    """Frames of a clip, labelled one after another."""
+    pictures = frames(path, clip.step, clip.frames)
+    if not clip.people:
+        return [empty(rgb, Kind.BACKGROUND) for rgb in pictures]
+    teacher.reset()
+    number = number if clip.smooth else -1
+    items = [Item(rgb, to_bytes(teacher.frame(rgb)), Kind.CLIP, number) for rgb in pictures]
+    return items[WARM_UP:]
+
+
+def photo_jobs(data: Path, teacher: Teacher) -> Iterator[Job]:
+    """One job per photo of every source."""
+    for source in PHOTOS:
+        folder = data / source.folder
+        paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+        for path in paths[: source.limit]:
+            if source.masks:
+                yield partial(labelled, teacher, path, data / source.masks / f"{path.stem}.png", source.kind)
+            else:
+                yield partial(unlabelled, teacher, path, source)
+
+
+def all_jobs(data: Path, teacher: Teacher) -> list[Job]:
+    """Photos in random order with the clips strewn in, so that every shard holds a bit of everything."""
+    jobs = list(photo_jobs(data, teacher))
+    order = np.random.default_rng(7).permutation(len(jobs))
+    jobs = [jobs[i] for i in order]
+    for n, clip in enumerate(CLIPS):
+        jobs.insert(n * len(jobs) // len(CLIPS), partial(clip_items, teacher, data / clip.path, clip, n))
+    return jobs
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--teacher", type=Path, default=Path("../shared/models/rvm_mobilenetv3.onnx"))
+    parser.add_argument("--out", type=Path, default=Path("/tmp/train/pack"))
+    options = parser.parse_args()
+    cv2.setNumThreads(1)
+    writer, counts, start = ShardWriter(options.out), Counter(), time.monotonic()
+    jobs = all_jobs(options.data, RvmTeacher(options.teacher))
+    for done, job in enumerate(jobs, 1):
+        items = job()
+        writer.add(items)
+        counts.update(item.kind.name for item in items)
+        if done % 100 == 0 or done == len(jobs):
+            print(f"{done}/{len(jobs)} {time.monotonic() - start:.0f} s {dict(counts)}", flush=True)
+    writer.flush()
+
+
+if __name__ == "__main__":
+    main()
