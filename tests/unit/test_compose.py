@@ -1,0 +1,155 @@
+"""Planes over planes: colours land exactly, placement is deterministic, nothing leaves the canvas."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from alphareel.colour import colour_in_yuv, yuv_to_rgb
+from alphareel.compose import anchored, blend, composer, covering, retagged
+from alphareel.domain.clip import Clip, Colour
+from alphareel.domain.options import ANCHORS, Background, Composition, Options
+from alphareel.frame import Frame, Matte
+
+
+def clip(width=64, height=48, **colour):
+    return Clip(
+        width=width, height=height, time_base=Fraction(1, 30), rate=Fraction(30), seconds=1.0, frames=30, codec="h264",
+        container="mp4", pixel_format="yuv420p", colour=Colour(**colour),
+    )  # fmt: skip
+
+
+def frame(width=64, height=48, levels=(200, 90, 160)):
+    shapes = (height, width), (height // 2, width // 2), (height // 2, width // 2)
+    y, u, v = (np.full(s, level, np.uint8) for s, level in zip(shapes, levels, strict=True))
+    return Frame(y=y, u=u, v=v, pts=7, duration=1)
+
+
+def no_still(path):
+    raise AssertionError(f"no still is needed: {path}")
+
+
+def matte(alpha_level, **size):
+    made = frame(**size)
+    return Matte(made, np.full(made.y.shape, alpha_level, np.uint8))
+
+
+def as_rgb(levels, facts, height):
+    matrix, offset = yuv_to_rgb(facts.resolved_matrix(height), full_range=facts.full_range)
+    return matrix @ np.array(levels, np.float32) + offset
+
+
+def test_a_transparent_run_hands_on_the_very_same_planes_and_alpha():
+    made = composer(Options(), clip(), read_still=no_still)
+    given = matte(130)
+    out, alpha = made(given)
+    assert out is given.frame
+    assert alpha is given.alpha
+    assert made.has_alpha
+
+
+@pytest.mark.parametrize("full_range", [False, True])
+@pytest.mark.parametrize("matrix", [1, 6, 9, 2])
+def test_a_colour_background_is_that_colour_in_the_clips_own_matrix_and_range(matrix, full_range):
+    facts = clip(matrix=matrix, full_range=full_range)
+    made = composer(Options(background=Background("color", (9, 162, 70))), facts, read_still=no_still)
+    out, alpha = made(matte(0))
+    assert alpha is None
+    got = as_rgb([out.y[5, 5], out.u[2, 2], out.v[2, 2]], facts.colour, facts.height)
+    assert np.abs(got - np.array([9, 162, 70])).max() < 2.1
+
+
+def test_an_opaque_subject_hides_the_background_exactly():
+    made = composer(Options(background=Background("color", (255, 255, 255))), clip(), read_still=no_still)
+    given = matte(255)
+    out, _ = made(given)
+    assert np.array_equal(out.y, given.frame.y)
+    assert np.array_equal(out.u, given.frame.u)
+
+
+def test_blending_stays_within_one_level_of_exact_arithmetic():
+    rng = np.random.default_rng(3)
+    f, b = (tuple(rng.integers(0, 256, s, np.uint8) for s in ((32, 32), (16, 16), (16, 16))) for _ in range(2))
+    alpha = rng.integers(0, 256, (32, 32), np.uint8)
+    y, _, _ = blend(f, alpha, b)
+    exact = f[0] * (alpha / 255) + b[0] * (1 - alpha / 255)
+    assert np.abs(y - exact).max() <= 1.01
+
+
+def test_blending_never_writes_into_the_decoders_planes():
+    given = matte(128)
+    before = given.frame.y.copy()
+    composer(Options(background=Background("color", (0, 0, 0))), clip(), read_still=no_still)(given)
+    assert np.array_equal(given.frame.y, before)
+
+
+def test_timestamps_survive_composition():
+    made = composer(Options(composition=Composition(width=128, height=128)), clip(), read_still=no_still)
+    out, alpha = made(matte(255))
+    assert (out.pts, out.duration) == (7, 1)
+    assert out.y.shape == alpha.shape == (128, 128)
+
+
+def test_scale_one_fits_the_source_into_the_canvas():
+    made = composer(Options(composition=Composition(width=128, height=128)), clip(), read_still=no_still)
+    _, alpha = made(matte(255))
+    rows = np.flatnonzero(alpha.any(1))
+    assert (rows[0], rows[-1]) == (16, 111)  # 128 x 96, centred
+    assert alpha[64].all()
+
+
+@pytest.mark.parametrize("anchor", ANCHORS)
+def test_every_anchor_puts_the_subject_where_it_says(anchor):
+    left, top = anchored(Composition(anchor=anchor), (100, 100), (20, 20))
+    words = anchor.split("-") if "-" in anchor else ["center", "center"]
+    assert top == {"top": 0, "center": 40, "bottom": 80}[words[0]]
+    assert left == {"left": 0, "center": 40, "right": 80}[words[1]]
+
+
+def test_plus_x_is_right_and_plus_y_is_down():
+    assert anchored(Composition(anchor="top-left", offset_x=10, offset_y=4), (100, 100), (20, 20)) == (10, 4)
+
+
+@pytest.mark.parametrize("offset", [(-500, 0), (500, 0), (0, -500), (0, 500), (30, 30), (-30, -30)])
+def test_what_leaves_the_canvas_is_cropped(offset):
+    placement = Composition(width=64, height=48, scale=1.5, offset_x=offset[0], offset_y=offset[1])
+    out, alpha = composer(Options(composition=placement), clip(), read_still=no_still)(matte(255))
+    assert out.y.shape == alpha.shape == (48, 64)
+    assert alpha.any() == (max(map(abs, offset)) < 100)
+
+
+def test_odd_canvas_sizes_become_even():
+    made = composer(Options(composition=Composition(width=101, height=51)), clip(), read_still=no_still)
+    assert (made.width, made.height) == (100, 50)
+
+
+@pytest.mark.parametrize("size", [(64, 48), (48, 64), (200, 20), (16, 160)])
+def test_an_image_covers_any_canvas_without_distortion(size):
+    big = frame(width=160, height=90)
+    y, u, v = covering((big.y, big.u, big.v), size)
+    assert y.shape == (size[1], size[0])
+    assert u.shape == v.shape == (size[1] // 2, size[0] // 2)
+
+
+def test_an_image_keeps_its_colours_in_a_clip_of_another_matrix_and_range():
+    target = clip(matrix=6, full_range=True)
+    levels = colour_in_yuv((200, 60, 30), Colour(matrix=1), 48)
+    still = frame(levels=levels)
+    y, u, v = retagged((still.y, still.u, still.v), target)
+    got = as_rgb([y[4, 4], u[2, 2], v[2, 2]], target.colour, 48)
+    assert np.abs(got - np.array([200, 60, 30])).max() < 3
+
+
+def test_an_image_background_is_read_once_and_covers_the_canvas():
+    asked = []
+
+    def read(path):
+        asked.append(path)
+        return frame(width=320, height=180, levels=(120, 128, 128))
+
+    made = composer(Options(background=Background("image", image_url="plate.png")), clip(matrix=1), read_still=read)
+    for _ in range(2):
+        out, alpha = made(matte(0))
+        assert alpha is None
+        assert (out.y == 120).all()
+    assert asked == ["plate.png"]

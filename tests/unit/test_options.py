@@ -1,0 +1,165 @@
+"""One parser for every face: the contract's spellings, its precedence, and an error that names each bad field."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alphareel.domain.colours import parse_colour
+from alphareel.domain.errors import InvalidRequest
+from alphareel.domain.options import (
+    Background,
+    Composition,
+    Options,
+    from_json,
+    parse_options,
+    to_json,
+)
+
+GREEN = Background("color", (9, 162, 70))
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({}, Background()),
+        ({"bg_type": "transparent"}, Background()),
+        ({"bg_type": "green"}, GREEN),
+        ({"bg_type": "white"}, Background("color", (255, 255, 255))),
+        ({"bg_type": "blue"}, Background("color", (0, 0, 255))),
+        ({"bg_type": "custom", "bg_color": [1, 1, 1]}, Background("color", (255, 255, 255))),
+        ({"bg_type": "color", "bg_color": [9, 162, 70]}, GREEN),
+        ({"bg_type": "color", "bg_color": "#09A246"}, GREEN),
+        ({"bg_color": [0, 0, 0]}, Background("color", (0, 0, 0))),
+        ({"bg_type": "image", "bg_image_url": "https://a/b.png"}, Background("image", image_url="https://a/b.png")),
+        ({"background": {"type": "transparent"}}, Background()),
+        ({"background": {"type": "color", "color": [0.035, 0.635, 0.274]}}, GREEN),
+        ({"background": {"type": "image", "image_url": "https://a/b"}}, Background("image", image_url="https://a/b")),
+        ({"background": {"type": "green"}}, GREEN),
+        ({"background": {"color": "#fff"}}, Background("color", (255, 255, 255))),
+        ({"background": {"type": "transparent"}, "bg_type": "green"}, Background()),
+    ],
+)
+def test_both_spellings_of_a_background_mean_the_same(body, expected):
+    assert parse_options(body).background == expected
+
+
+def test_a_start_that_names_any_background_field_replaces_the_stored_background():
+    stored = parse_options({"bg_type": "green", "output_format": "mov", "model": "human"})
+    started = parse_options({"background": {"type": "transparent"}}, stored=stored)
+    assert started.background == Background()
+    assert (started.output_format, started.model) == ("mov", "human")
+    assert parse_options({}, stored=stored) == stored
+
+
+def test_defaults_are_the_contracts():
+    assert parse_options({}) == Options(model="original", output_format="webm", background=Background())
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"model": "x"}, "model"),
+        ({"model": ["human"]}, "model"),
+        ({"output_format": "avi"}, "output_format"),
+        ({"output_format": "mp4"}, "output_format"),
+        ({"bg_type": "purple-ish"}, "bg_type"),
+        ({"bg_type": "custom"}, "bg_color"),
+        ({"bg_type": "image"}, "bg_image_url"),
+        ({"bg_color": []}, "bg_color"),
+        ({"bg_type": "color", "bg_color": [1, 2]}, "bg_color"),
+        ({"background": {"type": "color", "color": [0, 0, 300]}}, "background.color"),
+        ({"background": {"type": "image"}}, "background.image_url"),
+        ({"background": [1]}, "background"),
+        ({"text_prompt": 5}, "text_prompt"),
+        ({"text_prompt": "x" * 3000}, "text_prompt"),
+        ({"preview_duration": 0}, "preview_duration"),
+        ({"preview_duration": True}, "preview_duration"),
+        ({"composition": []}, "composition"),
+        ({"composition": {"canvas": {"width": 5}}}, "composition.canvas.width"),
+        ({"composition": {"foreground": {"anchor": "middle"}}}, "composition.foreground.anchor"),
+        ({"composition": {"foreground": {"scale": 11}}}, "composition.foreground.scale"),
+        ({"composition": {"foreground": {"offset": {"y": "1"}}}}, "composition.foreground.offset.y"),
+    ],
+)
+def test_a_bad_value_is_refused_and_its_field_named(body, field):
+    with pytest.raises(InvalidRequest) as caught:
+        parse_options(body)
+    assert field in [d.field for d in caught.value.details]
+
+
+def test_every_bad_field_is_told_at_once():
+    with pytest.raises(InvalidRequest) as caught:
+        parse_options({"model": "x", "output_format": "y", "bg_type": "z"})
+    assert {d.field for d in caught.value.details} == {"model", "output_format", "bg_type"}
+
+
+def test_mp4_with_a_background_is_fine():
+    assert parse_options({"output_format": "mp4", "bg_type": "green"}).background == GREEN
+
+
+def test_unknown_fields_are_ignored():
+    assert parse_options({"quantum": True}) == Options()
+
+
+def test_a_prompt_beside_another_model_is_kept_and_said_so():
+    options = parse_options({"model": "human", "text_prompt": "a red cup"})
+    assert options.text_prompt == "a red cup"
+    assert "text_prompt" in options.warnings()[0]
+    assert not parse_options({"model": "pro", "text_prompt": "a red cup"}).warnings()
+
+
+def test_composition_defaults_are_the_documented_example_values():
+    assert parse_options({"composition": {}}).composition == Composition(None, None, "center", 1.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("#abc", (170, 187, 204)),
+        ("09a246", (9, 162, 70)),
+        ("Green", (9, 162, 70)),
+        ([1, 1, 1], (255, 255, 255)),
+        ([1, 1, 2], (1, 1, 2)),
+        ([0.5, 0.5, 0.5], (128, 128, 128)),
+        ((0, 0, 0), (0, 0, 0)),
+    ],
+)
+def test_colours_in_every_spelling(value, expected):
+    assert parse_colour(value) == expected
+
+
+@pytest.mark.parametrize(
+    "value", ["", "#12345", "#ggg", "nogreen", [], [1], [1, 2, 3, 4], [-1, 0, 0], [256, 0, 0], [True, 0, 0],
+              [float("nan"), 0, 0], [None, 0, 0], {"r": 1}, 7, None, b"abc"],
+)  # fmt: skip
+def test_what_is_no_colour_is_refused(value):
+    with pytest.raises(InvalidRequest):
+        parse_colour(value)
+
+
+def test_options_survive_json():
+    body = {
+        "model": "pro", "bg_color": [1, 2, 3], "output_format": "mov", "preview_duration": 2, "text_prompt": "cat",
+        "composition": {"canvas": {"width": 640}, "foreground": {"scale": 0.5}}, "key_color": "#00ff00",
+    }  # fmt: skip
+    options = parse_options(body)
+    assert from_json(json.loads(json.dumps(to_json(options)))) == options
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4),
+    max_leaves=8,
+)
+FIELDS = ["model", "output_format", "background", "bg_type", "bg_color", "bg_image_url", "composition", "text_prompt",
+          "preview_duration", "engine", "key_color"]  # fmt: skip
+
+
+@given(st.dictionaries(st.sampled_from(FIELDS), JSON))
+def test_no_json_at_all_breaks_the_parser(body):
+    try:
+        parse_options(body)
+    except InvalidRequest as error:
+        assert str(error)  # noqa: PT017

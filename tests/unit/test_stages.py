@@ -1,0 +1,73 @@
+"""A stage that runs ahead: order kept, errors delivered, queues bounded, everything released."""
+
+import threading
+import time
+
+import pytest
+
+from alphareel.stages import Ahead
+
+
+def counting(limit, closed, produced=None):
+    try:
+        for n in range(limit):
+            if produced is not None:
+                produced.append(n)
+            yield n
+    finally:
+        closed.set()
+
+
+def test_items_come_in_order_and_the_source_is_closed():
+    closed = threading.Event()
+    with Ahead(counting(100, closed), name="read") as stage:
+        assert list(stage) == list(range(100))
+    assert closed.is_set()
+
+
+def test_an_error_in_the_source_reaches_the_consumer_after_the_items_before_it():
+    def failing():
+        yield 1
+        raise ValueError("broken frame")
+
+    got = []
+    with Ahead(failing(), name="read") as stage, pytest.raises(ValueError, match="broken frame"):
+        got.extend(stage)
+    assert got in ([], [1])
+
+
+def test_the_source_never_runs_further_ahead_than_the_queue_is_deep():
+    closed, produced = threading.Event(), []
+    with Ahead(counting(1000, closed, produced), name="read", depth=3) as stage:
+        next(iter(stage))
+        time.sleep(0.1)
+        assert len(produced) <= 1 + 3 + 1  # taken, queued, in hand
+
+
+def test_leaving_early_stops_the_thread_and_closes_the_source():
+    closed = threading.Event()
+    before = threading.active_count()
+    with Ahead(counting(10**9, closed), name="read") as stage:
+        next(iter(stage))
+    assert closed.is_set()
+    assert threading.active_count() == before
+
+
+def test_stages_chain_and_release_from_the_outside_in():
+    first, second = threading.Event(), threading.Event()
+
+    def doubled(items):
+        try:
+            for item in items:
+                yield item * 2
+        finally:
+            second.set()
+
+    with (
+        Ahead(counting(10**9, first), name="read") as numbers,
+        Ahead(doubled(numbers), name="matte") as twice,
+    ):
+        taken = [item for item, _ in zip(twice, range(5), strict=False)]
+    assert taken == [0, 2, 4, 6, 8]
+    assert first.is_set()
+    assert second.is_set()
