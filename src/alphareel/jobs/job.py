@@ -72,7 +72,12 @@ class Output:
 
 @dataclass(frozen=True)
 class Job:
-    """One job as stored. ``run`` counts starts (a failed job may be started again), ``attempt`` executions."""
+    """One job as stored.
+
+    ``run`` counts starts (a failed job may be started again) and ``tries`` the executions of this run. ``ticket``
+    counts hand-overs to the engine: only the newest ticket may execute. ``attempt`` counts executions over all
+    runs; it is the fence that keeps a forgotten worker from touching the job.
+    """
 
     id: str
     key_id: str | None
@@ -85,7 +90,10 @@ class Job:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     progress: float = 0.0
     run: int = 0
+    tries: int = 0
+    ticket: int = 0
     attempt: int = 0
+    progress_at: datetime | None = None
     started_at: datetime | None = None
     completed_at: datetime | None = None
     output: Output | None = None
@@ -120,3 +128,13 @@ class ApiKey:
     note: str
     enabled: bool
     created_at: datetime
+
+
+@dataclass(frozen=True)
+class Executor:
+    """A worker process that beats. ``home`` names the data directory whose lock it lives under, empty for none."""
+
+    id: str
+    home: str
+    beat: int
+    started_at: datetime

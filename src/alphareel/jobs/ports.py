@@ -1,6 +1,6 @@
 """What the jobs need from outside, owned by us; adapters live in storage/, jobstore/ and queue/."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,29 +9,14 @@ from typing import Any, Protocol
 
 from alphareel.domain.clip import EngineFacts
 from alphareel.domain.options import Options
-from alphareel.jobs.job import ApiKey, Job, JobEvent, Output, Status, Upload
-
-
-class BlobWriter(Protocol):
-    """A blob being written; nothing of it can be seen under its key before ``commit``."""
-
-    def write(self, data: bytes) -> None: ...
-
-    def commit(self) -> None:
-        """Make the blob durable (it survives power loss) and visible, in one step."""
-
-    def abort(self) -> None:
-        """Leave nothing behind; safe to call after ``commit`` and twice."""
+from alphareel.jobs.job import ApiKey, Executor, Job, JobEvent, Output, Status, Upload
 
 
 class Blobs(Protocol):
     """Objects by key ('uploads/<id>.mp4', 'outputs/<job>/<attempt>/<name>'). Raises StorageFailed, NotFound."""
 
-    def create(self, key: str) -> BlobWriter:
-        """A writer for a new blob."""
-
     def put_file(self, key: str, path: Path) -> None:
-        """Store the file durably; the file may be moved away."""
+        """Store the file durably (it survives power loss) and make it visible in one step; ``path`` may be moved."""
 
     def local(self, key: str) -> AbstractContextManager[Path]:
         """The blob as a local file while the context is open (a download where the store is remote)."""
@@ -40,13 +25,19 @@ class Blobs(Protocol):
         """Bytes; NotFound when there is none."""
 
     def read(self, key: str, start: int, length: int) -> Iterator[bytes]:
-        """``length`` bytes from ``start`` in bounded pieces."""
+        """At most ``length`` bytes from ``start``, in bounded pieces; NotFound before the first piece."""
 
     def delete(self, key: str) -> None:
         """Remove; a missing key is no error."""
 
     def delete_prefix(self, prefix: str) -> None:
-        """Remove every blob under the prefix ('outputs/<job>/')."""
+        """Remove every blob under the prefix ('outputs/<job>/'); it must end in a slash."""
+
+    def sweep(self) -> None:
+        """Remove what writes that never finished left behind; call it only while nobody writes."""
+
+    def is_ready(self) -> bool:
+        """The store can be reached and written."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +59,10 @@ class Page:
 
 
 class JobStore(Protocol):
-    """Our tables: the truth. Every method is one transaction; transitions are compare-and-set with an audit row."""
+    """The jobs, in our own tables: the truth. Every method is one transaction; a transition is a compare-and-set
 
-    def add_upload(self, upload: Upload) -> None: ...
-
-    def upload(self, upload_id: str) -> Upload | None: ...
+    that writes its audit row in the same transaction. Raises Unavailable when the database does not answer.
+    """
 
     def add_job(self, new: NewJob, *, start: bool, actor: str) -> Job:
         """Insert a draft, or (``start``) a pending job enqueued in the same transaction."""
@@ -96,11 +86,11 @@ class JobStore(Protocol):
 
     def events(self, job_id: str) -> tuple[JobEvent, ...]: ...
 
-    def begin_attempt(self, job_id: str, *, run: int, actor: str) -> Job | None:
-        """Pending or processing of this run -> processing with attempt + 1 (the fence); None if it moved on."""
+    def begin_attempt(self, job_id: str, *, ticket: int, actor: str) -> Job | None:
+        """Pending or processing with this ticket -> processing, attempt + 1 (the fence); None if it moved on."""
 
     def set_progress(self, job_id: str, *, attempt: int, progress: float) -> bool:
-        """Progress in percent (never lower than stored) if the attempt still is the current one, else False."""
+        """Note a sign of life and progress in percent (never lowered); False if the attempt is not current."""
 
     def complete(
         self,
@@ -117,39 +107,98 @@ class JobStore(Protocol):
     def fail(self, job_id: str, *, attempt: int | None, error: str, error_code: str, actor: str) -> bool:
         """-> failed, by this attempt, or by anybody when ``attempt`` is None; ``error`` is never empty."""
 
+    def hand_back(self, job_id: str, *, attempt: int, actor: str, reason: str) -> bool:
+        """A worker that stops in good order leaves this attempt, which then does not count as a try."""
+
     def unfinished(self) -> tuple[Job, ...]:
         """Pending and processing jobs, for the reconciler."""
 
-    def requeue(self, job_id: str, *, run: int, actor: str, reason: str) -> bool:
-        """Enqueue a pending or processing job of this run again (its engine record was lost); audit row included."""
-
-    def add_key(self, *, key_id: str, secret_sha256: str, fingerprint: str, client_id: str, note: str) -> ApiKey: ...
-
-    def key_by_secret(self, secret_sha256: str) -> ApiKey | None: ...
-
-    def keys(self) -> tuple[ApiKey, ...]: ...
-
-    def setting(self, name: str) -> str | None:
-        """A value that must be one for the whole installation, like the link-signing secret."""
-
-    def set_setting_once(self, name: str, value: str) -> str:
-        """Store unless there is one already; returns the stored value."""
+    def requeue(self, job_id: str, *, ticket: int, actor: str, reason: str) -> bool:
+        """Hand a pending or processing job that holds this ticket to the engine once more, with the next ticket."""
 
     def is_ready(self) -> bool:
         """The database answers and its schema is current."""
 
 
+class UploadStore(Protocol):
+    """Records of accepted files; never changed."""
+
+    def add_upload(self, upload: Upload) -> None: ...
+
+    def upload(self, upload_id: str) -> Upload | None: ...
+
+
+class KeyStore(Protocol):
+    """API keys without their secrets, and values that are one for the whole installation."""
+
+    def add_key(self, *, key_id: str, secret_sha256: str, fingerprint: str, client_id: str, note: str) -> ApiKey | None:
+        """The new key; None when the id or the secret is taken."""
+
+    def replace_secret(self, key_id: str, *, secret_sha256: str, fingerprint: str) -> bool:
+        """Give a key another secret (its jobs stay its own); False when there is no such key."""
+
+    def key_by_secret(self, secret_sha256: str) -> ApiKey | None: ...
+
+    def keys(self) -> tuple[ApiKey, ...]: ...
+
+    def set_setting_once(self, name: str, value: str) -> str:
+        """Store unless there is a value already; returns the stored value."""
+
+
+class Executors(Protocol):
+    """The worker processes that are alive, judged by a counter that each of them keeps moving."""
+
+    def add_executor(self, executor_id: str, *, home: str) -> None: ...
+
+    def beat(self, executor_id: str) -> bool:
+        """Move the counter; False when somebody declared this executor dead."""
+
+    def executors(self) -> tuple[Executor, ...]: ...
+
+    def remove_executor(self, executor_id: str, *, beat: int | None = None) -> bool:
+        """Declare it dead (only if its counter still stands at ``beat``, when given); True for one caller only."""
+
+    def remove_home(self, home: str) -> int:
+        """Declare every executor of a home dead; the caller holds the lock of that home."""
+
+
+Outcome = dict[str, Any]
+"""How an execution ended, as JSON: what ``execute`` hands to ``settle``."""
+
+
+class JobBody(Protocol):
+    """What the engine runs for a job, in two steps that it records; each may run more than once."""
+
+    def execute(self, job_id: str, ticket: int) -> Outcome:
+        """Make the result. Raises Unavailable only (the engine then tries again); everything else is an outcome."""
+
+    def settle(self, job_id: str, ticket: int, outcome: Outcome) -> None:
+        """Record the outcome with a compare-and-set. Raises Unavailable only."""
+
+    def abandon(self) -> None:
+        """Kill the running attempts and hand their jobs back; ``execute`` then never returns."""
+
+
 class JobEngine(Protocol):
     """Durable execution: what was enqueued with a transaction that committed will run, at least once."""
+
+    def enqueue(self, connection: Any, job_id: str, ticket: int) -> None:
+        """Enqueue inside the caller's open transaction."""
 
     def launch(self) -> None:
         """Begin to execute queued jobs in this process."""
 
     def stop(self, *, grace_seconds: float) -> None:
-        """Take nothing new, give running jobs so long, then leave them to others."""
+        """Take nothing new and give running jobs so long to end."""
 
-    def recover_dead(self) -> int:
-        """Give the jobs of executors that stopped beating back to the queue; returns how many executors."""
+    def recover(self, living: Callable[[], Collection[str]]) -> int:
+        """Give back to the queue what executors outside ``living()`` hold; asked after the engine's own records."""
+
+    def pending(self, tickets: Sequence[tuple[str, int]]) -> frozenset[tuple[str, int]]:
+        """Those of these (job, ticket) that the engine still is going to run or is running."""
+
+    def forget(self, *, before: datetime) -> int:
+        """Drop records of executions that ended before then; returns how many."""
 
 
 @dataclass(frozen=True)
@@ -157,18 +206,23 @@ class Fetched:
     path: Path
     filename: str
     content_type: str
+    bytes: int
 
 
 class Fetcher(Protocol):
     """Outbound downloads, guarded: addresses checked and pinned, redirects re-checked, size and time bounded."""
 
     def fetch(self, url: str, target: Path, *, max_bytes: int) -> Fetched:
-        """Download to ``target``. Raises FetchRefused, FetchFailed, FileTooLarge."""
+        """Download to ``target``. Raises FetchRefused, FetchFailed, FileTooLarge, StorageFailed."""
+
+
+class Offer(Protocol):
+    """What this installation can make; asked before a job is accepted."""
+
+    def check(self, options: Options) -> None:
+        """Raises ModelUnavailable or InvalidRequest when no engine or format here can serve the options."""
 
 
 class Clock(Protocol):
     def now(self) -> datetime:
         """Current time, UTC, aware."""
-
-
-AsyncBytes = AsyncIterator[bytes]
