@@ -2,6 +2,133 @@
 
 >>> import alphareel
 >>> alphareel.cut("in.mp4", "out.webm", model="human")  # doctest: +SKIP
+
+Importing this package loads no codec, no inference runtime and no web stack; each function brings what it needs.
 """
 
+from collections.abc import Callable, Generator, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alphareel.domain import errors
+from alphareel.domain.clip import Clip, EngineFacts, Limits, Progress, Result
+from alphareel.domain.options import Background, Composition, Options, parse_options
+
+if TYPE_CHECKING:
+    from alphareel.matting.tiers import EngineOffer
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "Background",
+    "Clip",
+    "Composition",
+    "EngineFacts",
+    "Limits",
+    "Options",
+    "Progress",
+    "Result",
+    "__version__",
+    "cut",
+    "errors",
+    "formats",
+    "models",
+    "probe",
+    "run",
+]
+
+_Path = str | PathLike[str]
+
+
+def cut(
+    source: _Path,
+    target: _Path,
+    *,
+    model: str = "original",
+    background: str | Sequence[float] | dict[str, Any] | None = None,
+    output_format: str | None = None,
+    engine: str | None = None,
+    key_color: str | Sequence[float] | None = None,
+    text_prompt: str | None = None,
+    composition: dict[str, Any] | None = None,
+    preview_duration: float | None = None,
+    limits: Limits | None = None,
+    models_dir: _Path | None = None,
+    threads: int | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Result:
+    """Remove the background of the video ``source`` and write ``target``; returns what was written, verified.
+
+    The format follows from the suffix of ``target`` (.webm, .mov, .mp4, .zip) unless ``output_format`` says otherwise.
+    ``background``: None keeps it transparent; a colour ("#09A246", "white", three numbers), or the contract's object
+    (``{"type": "image", "image_url": "plate.png"}``). ``engine`` overrides what serves ``model``. The other fields are
+    those of the HTTP API. Raises ``errors.AlphareelError``.
+    """
+    values = {
+        "model": model,
+        "output_format": output_format or _format_of(target),
+        "background": _background(background),
+        "engine": engine,
+        "key_color": key_color,
+        "text_prompt": text_prompt,
+        "composition": composition,
+        "preview_duration": preview_duration,
+    }
+    options = parse_options(values)
+    result: Result | None = None
+    for progress in run(source, target, options, limits=limits, models_dir=models_dir, threads=threads):
+        result = progress.result
+        if on_progress is not None:
+            on_progress(progress)
+    assert result is not None, "a run that ends has a result"
+    return result
+
+
+def run(
+    source: _Path,
+    target: _Path,
+    options: Options | None = None,
+    *,
+    limits: Limits | None = None,
+    models_dir: _Path | None = None,
+    threads: int | None = None,
+) -> Generator[Progress, None, None]:
+    """Like ``cut`` with parsed options, as a generator of Progress; closing it cancels and leaves nothing behind."""
+    from alphareel import pipeline
+
+    folder = None if models_dir is None else Path(models_dir)
+    return pipeline.run(Path(source), Path(target), options, limits=limits, models_dir=folder, threads=threads)
+
+
+def probe(source: _Path, *, limits: Limits | None = None) -> Clip:
+    """Facts about a video without decoding it. Raises BadVideo, InvalidFileType, NotFound."""
+    from alphareel.media.probe import probe as media_probe
+
+    return media_probe(Path(source), limits or Limits())
+
+
+def models(*, models_dir: _Path | None = None) -> "tuple[EngineOffer, ...]":
+    """Every engine: what it cuts out, its licences, whether it can run here and which tiers it serves."""
+    from alphareel.matting import tiers
+
+    return tiers.offer(None if models_dir is None else Path(models_dir))
+
+
+def formats() -> tuple[str, ...]:
+    """Names of the output formats that can be written here."""
+    from alphareel.media.write import formats as media_formats
+
+    return media_formats()
+
+
+def _format_of(target: _Path) -> str:
+    from alphareel.media.write import format_for_suffix
+
+    return format_for_suffix(Path(target).suffix).name
+
+
+def _background(value: str | Sequence[float] | dict[str, Any] | None) -> dict[str, Any] | str | None:
+    if value is None or isinstance(value, str | dict):
+        return value
+    return {"type": "color", "color": list(value)}

@@ -1,5 +1,249 @@
-"""The command: alphareel cut | probe | models | serve | doctor."""
+"""The command: cut, probe, models, formats, sheet, doctor, serve. Every verb is a few lines over the library.
+
+Exit codes: 0 done; 1 a fault of ours; 2 the command line cannot be understood; 3 the video cannot be used;
+4 no engine; 5 storage; 6 the service; 130 interrupted.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import asdict
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import cyclopts
+from rich.console import Console
+from rich.table import Table
+
+import alphareel
+from alphareel.domain import errors
+from alphareel.domain.clip import Progress, Result
+
+app = cyclopts.App(
+    name="alphareel",
+    help="Remove the background of videos: transparent WebM, MOV, MP4 over a background, PNG frames.",
+    version=alphareel.__version__,
+)
+_out = Console(highlight=False)
+_err = Console(stderr=True, highlight=False)
+
+_EXIT = (
+    (errors.InvalidRequest, 2),
+    (errors.BadVideo, 3),
+    (errors.SubjectNotFound, 3),
+    (errors.ModelUnavailable, 4),
+    (errors.WeightsInvalid, 4),
+    (errors.StorageFailed, 5),
+    (errors.Unavailable, 6),
+)
+
+_ModelsDir = Annotated[Path | None, cyclopts.Parameter(env_var="ALPHAREEL_MODELS_DIR")]
+
+
+@app.command
+def cut(
+    source: Path,
+    target: Path,
+    *,
+    model: str = "original",
+    engine: str | None = None,
+    background: str | None = None,
+    format: str | None = None,  # noqa: A002 - the flag is called --format
+    key_color: str | None = None,
+    prompt: str | None = None,
+    preview: float | None = None,
+    models_dir: _ModelsDir = None,
+    threads: int | None = None,
+) -> None:
+    """Remove the background of SOURCE and write TARGET; the format follows from TARGET's suffix.
+
+    Parameters
+    ----------
+    model
+        Tier: original, light, pro or human.
+    engine
+        Name of the engine to use instead of the one that serves the tier ("alphareel models" lists them).
+    background
+        A colour ("#09A246", "white") or an image file; transparent when left out.
+    format
+        Output format when the suffix does not tell.
+    key_color
+        Screen colour for the engine chroma; found by itself when left out.
+    prompt
+        What to keep, in words, for the tier pro.
+    preview
+        Process so many seconds only.
+    models_dir
+        Folder with weights of your own.
+    threads
+        Threads for the network; all cores when left out.
+    """
+    with _progress_bar(source.name) as show:
+        result = alphareel.cut(
+            source,
+            target,
+            model=model,
+            engine=engine,
+            background=_background(background),
+            output_format=format,
+            key_color=key_color,
+            text_prompt=prompt,
+            preview_duration=preview,
+            models_dir=models_dir,
+            threads=threads,
+            on_progress=show,
+        )
+    for warning in result.warnings:
+        _err.print(f"warning: {warning}", style="yellow")
+    _out.print(_summary(result), soft_wrap=True)
+
+
+@app.command
+def probe(source: Path, *, as_json: Annotated[bool, cyclopts.Parameter(name="--json")] = False) -> None:
+    """Tell what SOURCE is: size, rate, duration, codec, colour, audio, and whether it can be processed."""
+    facts = asdict(alphareel.probe(source))
+    if as_json:
+        print(json.dumps(facts, default=str, indent=2))  # noqa: T201 - this is the output
+        return
+    table = Table(show_header=False, box=None)
+    for name, value in facts.items():
+        table.add_row(name, _shown(value))
+    _out.print(table)
+
+
+@app.command
+def models(*, models_dir: _ModelsDir = None) -> None:
+    """List the engines: what they cut out, their licences, and which of them serve which tier here."""
+    table = Table("engine", "cuts out", "serves", "licence (code / weights)", "state")
+    for offer in alphareel.models(models_dir=models_dir):
+        spec = offer.spec
+        state = "ready" if offer.missing is None else offer.missing
+        licence = f"{spec.code_licence} / {spec.weights_licence}"
+        table.add_row(spec.name, spec.subject, ", ".join(offer.serves) or "-", licence, state)
+    _out.print(table)
+
+
+@app.command
+def formats() -> None:
+    """List the output formats that can be written here."""
+    from alphareel.media.write import format_named
+
+    table = Table("format", "suffix", "alpha", "audio")
+    for name in alphareel.formats():
+        made = format_named(name)
+        table.add_row(name, made.suffix, "yes" if made.alpha else "no", "yes" if made.audio else "no")
+    _out.print(table)
+
+
+@app.command
+def sheet(source: Path, result: Path, picture: Path, *, columns: int = 4) -> None:
+    """Draw a contact sheet PICTURE (PNG): frames of SOURCE above the same frames of RESULT over a checkerboard."""
+    from alphareel.sheet import draw_sheet
+
+    draw_sheet(source, result, picture, columns=columns)
+    _out.print(f"{picture}", soft_wrap=True)
+
+
+@app.command
+def doctor() -> None:
+    """Check this installation: engines, formats, disk, limits; exit code 1 when something needed is missing."""
+    from alphareel.wiring import examine
+
+    table = Table("check", "state", "detail")
+    fine = True
+    for check in examine():
+        fine = fine and check.fine
+        table.add_row(check.name, "[green]fine[/]" if check.fine else "[red]problem[/]", check.detail)
+    _out.print(table)
+    if not fine:
+        sys.exit(1)
+
+
+@app.command
+def serve() -> None:
+    """Run the service in the foreground: HTTP API and embedded workers. Settings: ALPHAREEL_* (docs/settings.md)."""
+    from alphareel.settings import load_settings
+    from alphareel.wiring import serve as run_service
+
+    sys.exit(run_service(load_settings()))
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Entry point of the console script: errors become one line on standard error and an exit code."""
+    try:
+        app()
+    except errors.AlphareelError as error:
+        _fail(str(error), next((code for kind, code in _EXIT if isinstance(error, kind)), 1))
+    except KeyboardInterrupt:
+        _fail("interrupted; nothing was written", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    _err.print(f"alphareel: {message}", style="red", soft_wrap=True)
+    sys.exit(code)
+
+
+def _background(value: str | None) -> str | dict[str, Any] | None:
+    """A file that exists is an image, everything else a colour."""
+    if value is not None and Path(value).is_file():
+        return {"type": "image", "image_url": value}
+    return value
+
+
+@contextmanager
+def _progress_bar(name: str) -> Generator[Any, None, None]:
+    """A callback that moves a bar with fps and remaining time on a terminal, and does nothing when piped."""
+    if not _err.is_terminal:
+        yield None
+        return
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}% {task.fields[fps]:5.1f} fps"),
+        TimeRemainingColumn(),
+    )
+    with Bar(*columns, console=_err, transient=True) as bar:
+        task = bar.add_task(name, total=1.0, fps=0.0)
+
+        def show(progress: Progress) -> None:
+            bar.update(task, completed=progress.share, fps=progress.fps)
+
+        yield show
+
+
+def _summary(result: Result) -> str:
+    size = f"{result.bytes / 1e6:.1f} MB" if result.bytes >= 1e5 else f"{result.bytes / 1e3:.1f} kB"
+    alpha = "transparent" if result.has_alpha else "opaque"
+    engine = f"{result.engine.name} {result.engine.version}"
+    lost = f", {result.frames_lost} damaged frames lost" if result.frames_lost else ""
+    return (
+        f"{result.path}: {result.format}, {result.width}x{result.height}, {result.frames} frames{lost}, "
+        f"{result.seconds:.2f} s, {size}, {alpha}, engine {engine}"
+    )
+
+
+def _shown(value: object) -> str:
+    match value:
+        case None:
+            return "-"
+        case Fraction():
+            return f"{value.numerator}/{value.denominator}"
+        case dict():
+            return ", ".join(f"{k} {v}" for k, v in value.items())
+        case float():
+            return f"{value:.3f}"
+        case _:
+            return str(value)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""Contact sheets: frames of a source, of its result over a checkerboard, and the alpha, one column a moment."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from alphareel.colour import yuv_to_rgb
+from alphareel.domain.clip import Clip, Limits
+from alphareel.domain.errors import BadVideo, StorageFailed
+from alphareel.frame import Frame, Plane
+from alphareel.media.read import open_reader
+
+_CELL_WIDTH = 320
+_GAP = 6
+_SQUARE = 10
+_PAPER = (24, 24, 24)
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """A frame at cell size: ``rgb`` (h, w, 3) uint8, ``alpha`` (h, w) uint8, ``seconds`` from the clip's start."""
+
+    rgb: NDArray[np.uint8]
+    alpha: Plane
+    seconds: float
+
+
+def draw_sheet(source: Path, result: Path, picture: Path, *, columns: int = 4) -> None:
+    """Write the PNG ``picture``: ``columns`` moments spread over the clip; rows source, result, alpha.
+
+    Raises BadVideo when either video cannot be read, StorageFailed when the picture cannot be written.
+    """
+    before = list(_cells(source, columns))
+    after = list(_cells(result, columns))
+    if not before or not after:
+        raise BadVideo("There is no frame to draw.", hint="Check that both files are videos.")
+    rows = [
+        [_labelled(c.rgb, f"source {c.seconds:.2f} s") for c in before],
+        [_labelled(_over_checkers(c), f"result {c.seconds:.2f} s") for c in after],
+        [_labelled(cv2.merge([c.alpha] * 3), "alpha") for c in after],
+    ]
+    sheet = _stacked([_stacked(row, axis=1) for row in rows], axis=0)
+    if not cv2.imwrite(str(picture), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR)):
+        raise StorageFailed(f"{picture} cannot be written.", hint="Name a .png file in a folder that exists.")
+
+
+def _cells(path: Path, columns: int) -> Iterator[_Cell]:
+    """The frames nearest to ``columns`` moments, each in the middle of its share of the clip; one pass, in order."""
+    with open_reader(path, Limits(max_bytes=0)) as reader:
+        clip = reader.clip
+        height = max(2, round(_CELL_WIDTH * clip.height / clip.width / 2) * 2)
+        moments = [clip.seconds * (n + 0.5) / columns for n in range(columns)]
+        last: _Cell | None = None
+        for frame in reader.frames(thumbnail=(_CELL_WIDTH, height)):
+            seconds = float(frame.pts * clip.time_base)
+            if moments and seconds >= moments[0]:
+                moments.pop(0)
+                yield _cell(frame, clip, seconds)
+                last = None
+            elif moments:
+                last = _cell(frame, clip, seconds) if clip.seconds - seconds < 1 else None
+        if last is not None and moments:
+            yield last
+
+
+def _cell(frame: Frame, clip: Clip, seconds: float) -> _Cell:
+    assert frame.thumbnail is not None, "the reader was asked for thumbnails"
+    matrix, offset = yuv_to_rgb(clip.colour.resolved_matrix(clip.height), full_range=clip.colour.full_range)
+    planes = cv2.merge(list(frame.thumbnail))
+    rgb = cv2.transform(planes, np.concatenate([matrix, offset[:, None]], axis=1))
+    size = (rgb.shape[1], rgb.shape[0])
+    opaque = np.full(rgb.shape[:2], 255, np.uint8)
+    alpha = opaque if frame.alpha is None else cv2.resize(frame.alpha, size, interpolation=cv2.INTER_AREA)
+    return _Cell(np.asarray(rgb, np.uint8), np.asarray(alpha, np.uint8), seconds)
+
+
+def _over_checkers(cell: _Cell) -> NDArray[np.uint8]:
+    height, width = cell.alpha.shape
+    rows, columns = np.mgrid[0:height, 0:width] // _SQUARE
+    board = np.where((rows + columns) % 2, 200, 150).astype(np.float32)[..., None]
+    share = cell.alpha.astype(np.float32)[..., None] / 255
+    return (cell.rgb * share + board * (1 - share)).astype(np.uint8)
+
+
+def _labelled(picture: NDArray[np.uint8] | cv2.Mat, text: str) -> NDArray[np.uint8]:
+    made = np.ascontiguousarray(picture, dtype=np.uint8)
+    for colour, weight in (((0, 0, 0), 3), ((255, 255, 255), 1)):
+        cv2.putText(made, text, (6, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.45, colour, weight, cv2.LINE_AA)
+    return made
+
+
+def _stacked(pictures: list[NDArray[np.uint8]], *, axis: int) -> NDArray[np.uint8]:
+    """Pictures side by side (axis 1) or below each other (axis 0), a gap between, padded to one size."""
+    across = 1 - axis
+    extent = max(p.shape[across] for p in pictures)
+    pieces: list[NDArray[np.uint8]] = []
+    for picture in pictures:
+        shape = [extent, extent, 3]
+        shape[axis] = picture.shape[axis] + _GAP
+        piece = np.full(shape, _PAPER, np.uint8)
+        piece[: picture.shape[0], : picture.shape[1]] = picture
+        pieces.append(piece)
+    return np.concatenate(pieces, axis=axis)
