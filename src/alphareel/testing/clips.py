@@ -1,0 +1,296 @@
+"""Small clips whose alpha is known exactly: a swaying figure before a flat or textured background. No real footage."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, cast
+
+import av
+import numpy as np
+from av.audio.stream import AudioStream
+from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from alphareel.domain.clip import Colour
+
+Background = Literal["green", "texture"]
+Picture = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+
+GREEN = (0, 177, 64)
+AUDIO_RATE = 48000
+_TICKS = 90000
+_AUDIO_CODECS = {".webm": "libopus", ".avi": "pcm_s16le", ".gif": ""}
+_VIDEO_CODECS = {".webm": "libvpx-vp9", ".gif": "gif", ".avi": "mpeg4"}
+_QUICK: dict[str, dict[str, str]] = {
+    "libx264": {"preset": "ultrafast", "crf": "16"},
+    "libx265": {"preset": "ultrafast", "crf": "16", "x265-params": "log-level=none"},
+    "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8", "crf": "20", "b": "0", "auto-alt-ref": "0"},
+    "libvpx": {"deadline": "realtime", "cpu-used": "8", "crf": "8", "b": "4M", "auto-alt-ref": "0"},
+    "mpeg4": {"qmin": "2", "qmax": "4"},
+}
+_COLORSPACES = {1: "ITU709", 5: "ITU601", 6: "ITU601", 9: "BT2020"}
+_MATRICES = {
+    0: (1, 0, 0, 1),
+    90: (0, 1, -1, 0),
+    180: (-1, 0, 0, -1),
+    270: (0, -1, 1, 0),
+}
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What a made clip shows, frame by frame, upright as a player shows it.
+
+    ``times``: seconds from zero of each frame; ``seconds``: length with the last frame's own duration.
+    ``onset``: seconds at which the silent audio track turns into a 1 kHz tone; None without audio.
+    """
+
+    path: Path
+    width: int
+    height: int
+    rate: Fraction
+    background: Background
+    times: tuple[Fraction, ...]
+    seconds: Fraction
+    onset: float | None = None
+
+    @property
+    def frames(self) -> int:
+        return len(self.times)
+
+    def alpha(self, index: int) -> Picture:
+        """Exact alpha of frame ``index``: uint8 (H, W)."""
+        return np.rint(self._cover(index) * 255).astype(np.uint8)
+
+    def picture(self, index: int) -> Picture:
+        """The frame before encoding: uint8 RGB (H, W, 3)."""
+        cover = self._cover(index)[..., None]
+        return np.rint(self._subject * cover + self._behind * (1 - cover)).astype(np.uint8)
+
+    def _cover(self, index: int) -> Floats:
+        return _figure(self.width, self.height, float(self.times[index]))
+
+    @cached_property
+    def _behind(self) -> Floats:
+        if self.background == "green":
+            return np.full((self.height, self.width, 3), GREEN, np.float32)
+        return _texture(self.width, self.height, seed=7)
+
+    @cached_property
+    def _subject(self) -> Floats:
+        rows = np.linspace(0, 1, self.height, dtype=np.float32)[:, None, None]
+        skin, cloth = (np.asarray(rgb, np.float32) for rgb in ((222, 180, 155), (70, 60, 120)))
+        weave = _texture(self.width, self.height, seed=3) * np.float32(0.15) - np.float32(18)
+        return cast(Floats, np.clip(np.where(rows < 0.42, skin, cloth) + weave, 0, 255))
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    truth: Truth
+    codec: str
+    pix_fmt: str
+    colour: Colour
+    options: Mapping[str, str]
+    start: Fraction
+    sample_aspect: Fraction
+    rotation: int
+    flip: bool
+    audio_codec: str
+
+
+def make_clip(
+    path: Path,
+    *,
+    frames: int = 12,
+    width: int = 128,
+    height: int = 96,
+    rate: Fraction | int = 25,
+    background: Background = "texture",
+    audio: bool | str = False,
+    codec: str | None = None,
+    pix_fmt: str = "yuv420p",
+    rotation: int = 0,
+    flip: bool = False,
+    vfr: bool = False,
+    full_range: bool = False,
+    colour: Colour | None = None,
+    sample_aspect: Fraction | int = 1,
+    start: Fraction | float = 0,
+    interlaced: bool = False,
+    options: Mapping[str, str] | None = None,
+) -> Truth:
+    """Write a clip to ``path``, whose suffix names the container, and return what it shows.
+
+    ``width``/``height`` are the upright size. ``audio``: True for the container's usual codec, or a codec's name.
+    ``rotation`` (0, 90, 180, 270 degrees that a player turns it clockwise) and ``flip`` (mirrored left to right)
+    are for .mp4 and .mov. ``vfr``: every third frame lasts three times as long. A ``pix_fmt`` with alpha stores
+    the truth's alpha. ``colour`` overrides the tags (BT.709; ``full_range`` as said). ``start``: seconds by which
+    all timestamps are late.
+    """
+    suffix = path.suffix.lower()
+    times, seconds = _timing(frames, Fraction(rate), vfr=vfr)
+    audio_codec = audio if isinstance(audio, str) else _AUDIO_CODECS.get(suffix, "aac") if audio else ""
+    onset = round(float(seconds) / 2, 3) if audio_codec else None
+    truth = Truth(path, width, height, Fraction(rate), background, times, seconds, onset)
+    chosen = codec or _VIDEO_CODECS.get(suffix, "libx264")
+    recipe = _Recipe(
+        truth=truth,
+        codec=chosen,
+        pix_fmt=pix_fmt,
+        colour=colour or Colour(1, 1, 1, full_range or pix_fmt.startswith("yuvj")),
+        options={**_QUICK.get(chosen, {}), **({"flags": "+ildct+ilme"} if interlaced else {}), **(options or {})},
+        start=Fraction(start),
+        sample_aspect=Fraction(sample_aspect),
+        rotation=rotation,
+        flip=flip,
+        audio_codec=audio_codec,
+    )
+    _write(recipe)
+    if rotation or flip:
+        _patch_matrix(path, rotation, flip=flip)
+    return truth
+
+
+def _timing(frames: int, rate: Fraction, *, vfr: bool) -> tuple[tuple[Fraction, ...], Fraction]:
+    lengths = [(3 if vfr and i % 3 == 2 else 1) / rate for i in range(frames)]
+    times = [sum(lengths[:i], Fraction(0)) for i in range(frames)]
+    return tuple(times), sum(lengths, Fraction(0))
+
+
+def _write(recipe: _Recipe) -> None:
+    with av.open(str(recipe.truth.path), "w") as container:
+        video = cast(VideoStream, container.add_stream(recipe.codec, recipe.truth.rate, dict(recipe.options)))
+        _describe(video, recipe)
+        sound = None
+        if recipe.audio_codec:
+            sound = cast(AudioStream, container.add_stream(recipe.audio_codec, AUDIO_RATE, layout="mono"))
+        for frame in _frames(recipe):
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+        if sound is not None:
+            for samples in _samples(recipe):
+                container.mux(sound.encode(samples))
+            container.mux(sound.encode(None))
+
+
+def _describe(video: VideoStream, recipe: _Recipe) -> None:
+    sideways = recipe.rotation in (90, 270)
+    width, height = recipe.truth.width, recipe.truth.height
+    context = video.codec_context
+    context.width, context.height = (height, width) if sideways else (width, height)
+    context.pix_fmt = recipe.pix_fmt
+    context.time_base = 1 / recipe.truth.rate if recipe.codec == "mpeg4" else Fraction(1, _TICKS)
+    context.sample_aspect_ratio = recipe.sample_aspect
+    context.thread_count = 1
+    if recipe.codec != "gif":
+        context.color_range = 2 if recipe.colour.full_range else 1
+        context.colorspace = recipe.colour.matrix
+        context.color_primaries, context.color_trc = recipe.colour.primaries, recipe.colour.transfer
+
+
+def _frames(recipe: _Recipe) -> Iterator[av.VideoFrame]:
+    truth = recipe.truth
+    base = 1 / truth.rate if recipe.codec == "mpeg4" else Fraction(1, _TICKS)
+    reformatter = VideoReformatter()
+    ends = (*truth.times[1:], truth.seconds)
+    for index, (time, end) in enumerate(zip(truth.times, ends, strict=True)):
+        frame = _encodable(_stored(recipe, index), recipe, reformatter)
+        frame.pts, frame.time_base = round((time + recipe.start) / base), base
+        frame.duration = round((end - time) / base)
+        yield frame
+
+
+def _stored(recipe: _Recipe, index: int) -> Picture:
+    """The picture as it lies in the file, RGB or RGBA: before the player turns or mirrors it."""
+    truth = recipe.truth
+    picture = truth.picture(index)
+    if recipe.pix_fmt.startswith(("yuva", "rgba", "argb", "bgra", "gbrap", "rgb32", "ya")):
+        picture = np.dstack([picture, truth.alpha(index)])
+    if recipe.flip:
+        picture = picture[:, ::-1]
+    return np.ascontiguousarray(np.rot90(picture, recipe.rotation // 90))
+
+
+def _encodable(picture: Picture, recipe: _Recipe, reformatter: VideoReformatter) -> av.VideoFrame:
+    frame = av.VideoFrame.from_ndarray(picture, format="rgba" if picture.shape[2] == 4 else "rgb24")
+    if not recipe.pix_fmt.startswith(("yuv", "gray")):
+        return reformatter.reformat(frame, format=recipe.pix_fmt)
+    made = reformatter.reformat(
+        frame,
+        format=recipe.pix_fmt,
+        dst_colorspace=_colorspace(recipe.colour.matrix),
+        dst_color_range=2 if recipe.colour.full_range else 1,
+    )
+    made.colorspace, made.color_primaries = recipe.colour.matrix, recipe.colour.primaries
+    made.color_trc, made.color_range = recipe.colour.transfer, 2 if recipe.colour.full_range else 1
+    return made
+
+
+def _colorspace(matrix: int) -> int:
+    return int(av.video.reformatter.Colorspace[_COLORSPACES.get(matrix, "ITU601")])
+
+
+def _samples(recipe: _Recipe) -> Iterator[av.AudioFrame]:
+    """Silence, then a 1 kHz tone from the onset to the end of the picture, in pieces of 20 ms."""
+    onset, seconds = recipe.truth.onset or 0.0, float(recipe.truth.seconds)
+    piece = AUDIO_RATE // 50
+    for first in range(0, math.floor(seconds * AUDIO_RATE), piece):
+        at = (first + np.arange(piece)) / AUDIO_RATE
+        wave = np.where(at >= onset, 0.5 * np.sin(2 * np.pi * 1000 * at), 0)
+        frame = av.AudioFrame.from_ndarray((wave * 32767).astype(np.int16)[None], format="s16", layout="mono")
+        frame.sample_rate, frame.time_base = AUDIO_RATE, Fraction(1, AUDIO_RATE)
+        frame.pts = first + round(recipe.start * AUDIO_RATE)
+        yield frame
+
+
+def _patch_matrix(path: Path, rotation: int, *, flip: bool) -> None:
+    """Set the display matrix of the first track header (ISO/IEC 14496-12, 8.3.2); FFmpeg's binding cannot."""
+    data = bytearray(path.read_bytes())
+    at = data.index(b"tkhd") + 4 + 40
+    a, b, c, d = _MATRICES[rotation]
+    if flip:
+        a, c = -a, -c  # the player turns first and mirrors what it has turned
+    values = (a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
+    data[at : at + 36] = b"".join(v.to_bytes(4, "big", signed=True) for v in values)
+    path.write_bytes(data)
+
+
+def _texture(width: int, height: int, *, seed: int) -> Floats:
+    """Smooth colour clouds with fine grain, the same for the same arguments: float32 (H, W, 3), 0..255."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32) / height
+    waves = [
+        np.sin(x * fx + y * fy + phase)
+        for fx, fy, phase in random.uniform((-18, -18, 0), (18, 18, 6.3), (9, 3)).astype(np.float32)
+    ]
+    clouds = np.stack([waves[i] + waves[i + 3] + waves[i + 6] for i in range(3)], axis=-1) * 22 + 110
+    return np.clip(clouds + random.normal(0, 4, clouds.shape), 0, 255).astype(np.float32)
+
+
+def _figure(width: int, height: int, time: float) -> Floats:
+    """Coverage 0..1 (H, W) of head, neck, shoulders and an arm, with a soft edge 1/40 of the height wide."""
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    y, x = (y + np.float32(0.5)) / height, (x + np.float32(0.5) - width / 2) / height
+    sway = 0.12 * math.sin(2.1 * time)
+    hand = (0.30 + sway + 0.1 * math.sin(5 * time), 0.28 + 0.1 * math.cos(5 * time))
+    distance = np.minimum.reduce(
+        [
+            np.hypot(x - sway, (y - 0.27) / 1.2) - 0.12,
+            _segment(x, y, (sway, 0.3), (sway, 0.5)) - 0.06,
+            np.hypot((x - sway) / 1.25, np.maximum(0.62 - y, 0)) - 0.18,
+            _segment(x, y, (sway + 0.15, 0.55), hand) - 0.04,
+        ]
+    )
+    return cast(Floats, np.clip(0.5 - distance * 40, 0, 1).astype(np.float32))
+
+
+def _segment(x: Floats, y: Floats, start: tuple[float, float], end: tuple[float, float]) -> Floats:
+    """Distance of every pixel to the line from ``start`` to ``end``."""
+    dx, dy = end[0] - start[0], end[1] - start[1]
+    along = np.clip(((x - start[0]) * dx + (y - start[1]) * dy) / (dx * dx + dy * dy), 0, 1)
+    return cast(Floats, np.hypot(x - start[0] - along * dx, y - start[1] - along * dy))
