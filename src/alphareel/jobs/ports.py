@@ -59,9 +59,10 @@ class Page:
 
 
 class JobStore(Protocol):
-    """The jobs, in our own tables: the truth. Every method is one transaction; a transition is a compare-and-set
+    """The jobs, in our own tables: the truth.
 
-    that writes its audit row in the same transaction. Raises Unavailable when the database does not answer.
+    Every method is one transaction; a transition is a compare-and-set that writes its audit row in the same
+    transaction. Every store raises Unavailable when the database does not answer.
     """
 
     def add_job(self, new: NewJob, *, start: bool, actor: str) -> Job:

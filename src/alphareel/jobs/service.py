@@ -1,12 +1,20 @@
 """Use cases of the service, as HTTP and the command see them: rules here, storage and queue behind the ports."""
 
-from collections.abc import Iterator, Mapping
+import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from pathlib import PurePosixPath
 from typing import Any, Protocol
 
-from alphareel.jobs.job import ApiKey, Job, JobEvent, Upload
-from alphareel.jobs.ports import Page
+from alphareel.domain.errors import InvalidState, JobNotCompleted, NotFound, Unavailable
+from alphareel.domain.options import Options
+from alphareel.jobs import links, requests
+from alphareel.jobs.deliveries import Delivery
+from alphareel.jobs.job import ApiKey, Job, JobEvent, Status, Upload
+from alphareel.jobs.keys import Keys
+from alphareel.jobs.ports import Blobs, Clock, Executors, JobStore, NewJob, Offer, Page
+from alphareel.jobs.uploads import Sources, Uploads
 
 
 @dataclass(frozen=True)
@@ -23,18 +31,6 @@ class Link:
 
     url: str
     expires_at: datetime
-
-
-class Delivery(Protocol):
-    """A blob whose link was found good, ready to be sent. ``etag`` is opaque and never changes for a link's blob."""
-
-    size: int
-    name: str
-    content_type: str
-    etag: str
-
-    def read(self, start: int, length: int) -> Iterator[bytes]:
-        """At most ``length`` bytes from ``start``, in bounded pieces."""
 
 
 @dataclass(frozen=True)
@@ -94,3 +90,158 @@ class UseCases(Protocol):
         """What a link points at: ``blob`` is the path after '/files/'. Raises NotFound for a bad or expired link."""
 
     def health(self) -> Health: ...
+
+
+@dataclass(frozen=True)
+class ServiceRules:
+    """``link_secret`` signs links and is one for the installation; ``show_pending``: queued jobs show as pending."""
+
+    link_secret: str
+    link_lifetime: timedelta
+    show_pending: bool = False
+
+
+@dataclass(frozen=True)
+class Stores:
+    jobs: JobStore
+    executors: Executors
+    blobs: Blobs
+
+
+class Service:
+    """UseCases over the ports; holds no state of its own, so any number of processes may serve at once."""
+
+    def __init__(
+        self,
+        stores: Stores,
+        *,
+        keys: Keys,
+        uploads: Uploads,
+        sources: Sources,
+        offer: Offer,
+        rules: ServiceRules,
+        clock: Clock,
+    ) -> None:
+        self._stores = stores
+        self._keys = keys
+        self._uploads = uploads
+        self._sources = sources
+        self._offer = offer
+        self._rules = rules
+        self._clock = clock
+
+    def authenticate(self, secret: str | None) -> ApiKey:
+        return self._keys.authenticate(secret)
+
+    def begin_upload(self, caller: Caller, *, filename: str, declared_type: str | None) -> UploadSession:
+        return self._uploads.begin(_key_id(caller), filename=filename, declared_type=declared_type)
+
+    def create(self, caller: Caller, body: Mapping[str, Any], *, auto_start: bool | None = None) -> Job:
+        asked = requests.parse_creation(body)
+        self._check_sources(caller, asked.video_url, asked.options)
+        self._offer.check(asked.options)
+        new = NewJob(
+            id=make_job_id(),
+            key_id=_key_id(caller),
+            video_url=asked.video_url,
+            options=asked.options,
+            webhook_url=asked.webhook_url,
+            metadata=asked.metadata,
+            request_id=caller.request_id,
+            warnings=asked.options.warnings(),
+        )
+        start = asked.auto_start if auto_start is None else auto_start
+        return self._stores.jobs.add_job(new, start=start, actor=_actor(caller))
+
+    def start(self, caller: Caller, job_id: str, body: Mapping[str, Any]) -> Job:
+        job = self._own(caller, job_id)
+        if _is_startable(job):
+            started = self._start(caller, job, body)
+            job = started or self._own(caller, job_id)  # None: another request moved it meanwhile
+        if job.status is Status.COMPLETED:
+            raise InvalidState("The job is completed and cannot be started again.", hint="Create a new job.")
+        return job
+
+    def _start(self, caller: Caller, job: Job, body: Mapping[str, Any]) -> Job | None:
+        asked = requests.parse_start(body, job)
+        self._check_sources(caller, job.video_url, asked.options)
+        self._offer.check(asked.options)
+        return self._stores.jobs.start_job(
+            job.id,
+            options=asked.options,
+            webhook_url=asked.webhook_url,
+            warnings=asked.options.warnings(),
+            actor=_actor(caller),
+            request_id=caller.request_id,
+        )
+
+    def get(self, caller: Caller, job_id: str) -> Job:
+        return self._own(caller, job_id)
+
+    def list(self, caller: Caller, *, limit: int, offset: int, status: str | None) -> Page:
+        requests.check_page(limit, offset)
+        statuses = requests.parse_statuses(status, show_pending=self._rules.show_pending)
+        return self._stores.jobs.jobs(_key_id(caller), statuses=statuses, limit=limit, offset=offset)
+
+    def events(self, caller: Caller, job_id: str) -> tuple[JobEvent, ...]:
+        return self._stores.jobs.events(self._own(caller, job_id).id)
+
+    def download(self, caller: Caller, job_id: str) -> Job:
+        job = self._own(caller, job_id)
+        if job.output is None:
+            raise JobNotCompleted("Job not completed", hint="Ask again when its status is completed.")
+        return job
+
+    def output_link(self, job: Job) -> Link | None:
+        if job.output is None:
+            return None
+        return self._link(job.output.blob, job.id + PurePosixPath(job.output.blob).suffix)
+
+    def upload_link(self, upload: Upload) -> Link:
+        return self._link(upload.blob, upload.filename)
+
+    def deliver(self, blob: str, query: Mapping[str, str]) -> Delivery:
+        claim = links.verify(blob, query, self._rules.link_secret, now=self._clock.now())
+        return Delivery.of(claim, self._stores.blobs)
+
+    def health(self) -> Health:
+        storage = self._stores.blobs.is_ready()
+        try:
+            database = self._stores.jobs.is_ready()
+            return Health(database, storage, worker=bool(self._stores.executors.executors()))
+        except Unavailable:
+            return Health(database=False, storage=storage, worker=False)
+
+    def _own(self, caller: Caller, job_id: str) -> Job:
+        job = self._stores.jobs.job(job_id)
+        if job is None or (caller.key is not None and job.key_id != caller.key.id):
+            raise NotFound("Job not found", hint="Check the id, and that the key is the one that made the job.")
+        return job
+
+    def _check_sources(self, caller: Caller, video_url: str, options: Options) -> None:
+        self._sources.find(video_url, key_id=_key_id(caller), kind="video", field="video_url")
+        image = options.background.image_url
+        if image is not None:
+            self._sources.find(image, key_id=_key_id(caller), kind="image", field="background.image_url")
+
+    def _link(self, blob: str, name: str) -> Link:
+        expires = self._clock.now().replace(microsecond=0) + self._rules.link_lifetime
+        claim = links.Claim(blob, name, int(expires.timestamp()))
+        return Link(links.sign(claim, self._rules.link_secret), expires)
+
+
+def make_job_id() -> str:
+    """``job_`` and 160 random bits: on the routes without a key the id alone opens the job."""
+    return "job_" + secrets.token_hex(20)
+
+
+def _is_startable(job: Job) -> bool:
+    return job.status in (Status.CREATED, Status.FAILED)
+
+
+def _key_id(caller: Caller) -> str | None:
+    return caller.key.id if caller.key is not None else None
+
+
+def _actor(caller: Caller) -> str:
+    return f"key:{caller.key.id}" if caller.key is not None else "anonymous"

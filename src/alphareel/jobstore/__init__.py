@@ -1,1 +1,1 @@
-"""The database: one code path for SQLite and PostgreSQL."""
+"""The database adapter: our tables on SQLite and PostgreSQL through one code path. Knows no queue engine."""

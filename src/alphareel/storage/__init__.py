@@ -1,1 +1,1 @@
-"""Blobs adapters: the file name is the URL scheme."""
+"""Blobs adapters: a file here serves the URL scheme it is named after, through ``open_blobs(url)``."""

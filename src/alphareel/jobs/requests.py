@@ -1,0 +1,158 @@
+"""What callers write in bodies, checked: every bad field is named at once. Addresses are checked for form only."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from alphareel.domain.errors import FieldProblem, InvalidRequest
+from alphareel.domain.options import Options, parse_options, text
+from alphareel.jobs.job import Job, Status
+
+MAX_METADATA_BYTES = 16 * 1024
+MAX_PAGE = 100
+_LONGEST_URL = 4096
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Creation:
+    video_url: str
+    options: Options
+    webhook_url: str | None
+    metadata: dict[str, Any]
+    auto_start: bool
+
+
+@dataclass(frozen=True)
+class Start:
+    options: Options
+    webhook_url: str | None
+
+
+def parse_creation(body: Mapping[str, Any]) -> Creation:
+    """A body of POST /v1/jobs. Raises InvalidRequest with one detail for each bad field."""
+    form = _Form(body)
+    made = Creation(
+        video_url=form.read("video_url", _source_address, "", required=True),
+        options=form.options(None),
+        webhook_url=form.read("webhook_url", _http_address, None),
+        metadata=form.read("metadata", _metadata, dict[str, Any]()),
+        auto_start=form.read("auto_start", _boolean, default=True),
+    )
+    form.check()
+    return made
+
+
+def parse_start(body: Mapping[str, Any], job: Job) -> Start:
+    """A body of POST /v1/jobs/{id}/start: what it names replaces what the job has."""
+    form = _Form(body)
+    made = Start(form.options(job.options), form.read("webhook_url", _http_address, job.webhook_url))
+    form.check()
+    return made
+
+
+def parse_statuses(status: str | None, *, show_pending: bool) -> tuple[Status, ...] | None:
+    """The states that a list filter means: waiting jobs answer to both of their names, and to what they show as."""
+    if not status:
+        return None
+    if status not in set(Status):
+        raise InvalidRequest(
+            f"status must be one of {', '.join(Status)}.", details=[FieldProblem("status", "is no state of a job.")]
+        )
+    if status in (Status.CREATED, Status.PENDING):
+        return (Status.CREATED, Status.PENDING)
+    if status == Status.PROCESSING and not show_pending:
+        return (Status.PROCESSING, Status.PENDING)
+    return (Status(status),)
+
+
+def check_page(limit: int, offset: int) -> None:
+    """Raises InvalidRequest unless 1 <= limit <= 100 and offset >= 0."""
+    problems = []
+    if not 1 <= limit <= MAX_PAGE:
+        problems.append(FieldProblem("limit", f"must lie between 1 and {MAX_PAGE}; got {limit}."))
+    if not 0 <= offset < 2**31:
+        problems.append(FieldProblem("offset", f"must lie between 0 and {2**31 - 1}; got {offset}."))
+    if problems:
+        raise InvalidRequest(f"{problems[0].field}: {problems[0].message}", details=problems)
+
+
+class _Form:
+    """Fields of a JSON object, every problem collected; null and absent are the same."""
+
+    def __init__(self, body: Mapping[str, Any]) -> None:
+        self._body = body
+        self._problems: list[FieldProblem] = []
+
+    def read(self, name: str, parse: Callable[[Any], T], default: T, *, required: bool = False) -> T:
+        value = self._body.get(name)
+        if value is None or value == "":
+            if required:
+                self._problems.append(FieldProblem(name, "is required."))
+            return default
+        return self._collect(name, lambda: parse(value), default)
+
+    def options(self, stored: Options | None) -> Options:
+        parsed = self._collect("", lambda: parse_options(self._body, stored=stored), stored or Options())
+        image = parsed.background.image_url
+        if image is not None:
+            self._collect("background.image_url", lambda: _source_address(image), "")
+        return parsed
+
+    def check(self) -> None:
+        if self._problems:
+            first = self._problems[0]
+            raise InvalidRequest(f"{first.field}: {first.message}", details=self._problems)
+
+    def _collect(self, name: str, parse: Callable[[], T], default: T) -> T:
+        try:
+            return parse()
+        except InvalidRequest as error:
+            self._problems.extend(error.details or [FieldProblem(name, str(error))])
+            return default
+
+
+def _boolean(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidRequest("must be true or false.")
+    return value
+
+
+def _metadata(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InvalidRequest("must be an object.")
+    try:
+        written = json.dumps(value, allow_nan=False)
+    except (ValueError, TypeError, RecursionError):
+        raise InvalidRequest("must be plain JSON.") from None
+    if "\\u0000" in written:
+        raise InvalidRequest("must not contain null characters.")
+    if len(written) > MAX_METADATA_BYTES:
+        raise InvalidRequest(f"must have at most {MAX_METADATA_BYTES} bytes as JSON; it has {len(written)}.")
+    return value
+
+
+def _http_address(value: Any) -> str:
+    address = text(_LONGEST_URL)(value).strip()
+    try:
+        parts = urlsplit(address)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise InvalidRequest("is no URL.") from None
+    if parts.scheme not in ("http", "https") or not host:
+        raise InvalidRequest("must be an http or https URL.")
+    if parts.username is not None or parts.password is not None:
+        raise InvalidRequest("must not contain a user name or password.")
+    if any(c.isspace() for c in address):
+        raise InvalidRequest("must not contain spaces.")
+    return address
+
+
+def _source_address(value: Any) -> str:
+    """An http address, or the path of one of our own links without a host."""
+    if isinstance(value, str) and value.startswith("/files/"):
+        return text(_LONGEST_URL)(value)
+    return _http_address(value)

@@ -1,0 +1,186 @@
+"""Uploads: received to a temporary file, identified by content in a child process, then made durable and recorded."""
+
+import contextlib
+import hashlib
+import threading
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from alphareel.domain.errors import (
+    AlphareelError,
+    FieldProblem,
+    FileTooLarge,
+    InvalidFileType,
+    InvalidRequest,
+    StorageFailed,
+)
+from alphareel.jobs import links
+from alphareel.jobs.job import Upload
+from alphareel.jobs.ports import Blobs, Clock, UploadStore
+
+_NEUTRAL_TYPES = ("", "application/octet-stream", "binary/octet-stream", "application/x-www-form-urlencoded")
+_MEDIA_TYPES = ("video/", "image/", "application/mp4", "application/x-matroska", "application/vnd.rn-realmedia")
+_LONGEST_NAME = 255
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a file is by its bytes. ``kind``: video or image; ``extension`` without a dot."""
+
+    kind: str
+    content_type: str
+    extension: str
+
+
+Identify = Callable[[Path], Identity]
+"""Raises InvalidFileType or BadVideo; the file may be hostile, so whoever implements it does so at arm's length."""
+
+
+@dataclass(frozen=True)
+class UploadRules:
+    incoming: Path
+    max_bytes: int
+
+
+class Uploads:
+    """The desk where files are handed in."""
+
+    def __init__(
+        self, store: UploadStore, blobs: Blobs, *, identify: Identify, rules: UploadRules, clock: Clock
+    ) -> None:
+        self._store = store
+        self._blobs = blobs
+        self._identify = identify
+        self._rules = rules
+        self._clock = clock
+
+    def begin(self, key_id: str | None, *, filename: str, declared_type: str | None) -> "Receiving":
+        """Raises InvalidFileType at once when the declared type can be neither video nor image."""
+        declared = (declared_type or "").partition(";")[0].strip().lower()
+        if declared not in _NEUTRAL_TYPES and not declared.startswith(_MEDIA_TYPES):
+            raise InvalidFileType(
+                f"Invalid file type {declared[:60]!r}.", hint="Send a video (mp4, mov, webm, avi) or an image."
+            )
+        return Receiving(self, key_id, filename=plain_name(filename), rules=self._rules)
+
+    def keep(self, receiving: "Receiving") -> Upload:
+        """Identify the received file, make it durable, record it."""
+        identity = self._identify(receiving.path)
+        made = str(uuid.uuid4())
+        upload = Upload(
+            id=made,
+            key_id=receiving.key_id,
+            filename=receiving.filename or f"upload.{identity.extension}",
+            content_type=identity.content_type,
+            kind=identity.kind,
+            size=receiving.size,
+            sha256=receiving.sha256,
+            blob=f"uploads/{made}.{identity.extension}",
+            created_at=self._clock.now(),
+        )
+        self._blobs.put_file(upload.blob, receiving.path)
+        self._record(upload)
+        return upload
+
+    def _record(self, upload: Upload) -> None:
+        try:
+            self._store.add_upload(upload)
+        except AlphareelError:
+            self._blobs.delete(upload.blob)
+            raise
+
+
+class Receiving:
+    """One upload in flight: bytes go to a temporary file that is gone unless ``finish`` returned."""
+
+    def __init__(self, desk: Uploads, key_id: str | None, *, filename: str, rules: UploadRules) -> None:
+        self.key_id = key_id
+        self.filename = filename
+        self.size = 0
+        self.path = rules.incoming / uuid.uuid4().hex
+        self._desk = desk
+        self._max_bytes = rules.max_bytes
+        self._hash = hashlib.sha256()
+        self._lock = threading.Lock()
+        try:
+            rules.incoming.mkdir(parents=True, exist_ok=True)
+            self._file = self.path.open("xb")
+        except OSError as error:
+            raise _disk_failed(error) from error
+
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
+
+    def write(self, data: bytes) -> None:
+        if self.size + len(data) > self._max_bytes:
+            raise FileTooLarge(
+                f"File too large: more than {self._max_bytes} bytes.",
+                hint="Cut or compress the video, or send its URL.",
+            )
+        try:
+            self._file.write(data)
+        except OSError as error:
+            raise _disk_failed(error) from error
+        self._hash.update(data)
+        self.size += len(data)
+
+    def finish(self) -> Upload:
+        try:
+            self._file.close()
+            if self.size == 0:
+                raise InvalidFileType("Invalid file type: the file is empty.", hint="Send a video or an image.")
+            return self._desk.keep(self)
+        except OSError as error:
+            raise _disk_failed(error) from error
+        finally:
+            self.abort()
+
+    def abort(self) -> None:
+        with self._lock:
+            with contextlib.suppress(OSError):  # closing writes what is buffered, and the disk may be full
+                self._file.close()
+            self.path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What URLs mean here: uploads of ours by their path, everything else an address on the network."""
+
+    store: UploadStore
+    link_secret: str
+
+    def find(self, url: str, *, key_id: str | None, kind: str, field: str) -> Upload | None:
+        """The upload a URL stands for; None for an address on the network.
+
+        Whoever asks may use their own uploads and those made without a key. Raises InvalidRequest for a link of
+        ours to anything else, and for a file of the wrong kind.
+        """
+        named = links.upload_id(url)
+        found = self.store.upload(named) if named is not None else None
+        if found is not None and found.key_id in (None, key_id):
+            if found.kind != kind:
+                raise _refused(field, f"the upload is of kind {found.kind}, but must be of kind {kind}.")
+            return found
+        if url.startswith(links.PREFIX) or links.is_signed_by_us(url, self.link_secret):
+            raise _refused(field, "there is no such upload.", hint="Upload the file first, with the same key.")
+        return None
+
+
+def _refused(field: str, message: str, *, hint: str = "") -> InvalidRequest:
+    return InvalidRequest(f"{field}: {message}", hint=hint, details=[FieldProblem(field, message)])
+
+
+def plain_name(filename: str) -> str:
+    """A file name to show and to save as: no folders, no control characters, of bounded length; may be empty."""
+    name = PurePath(filename.replace("\\", "/")).name
+    shown = "".join(c for c in name if c.isprintable()).strip()
+    return shown[-_LONGEST_NAME:]
+
+
+def _disk_failed(error: OSError) -> StorageFailed:
+    return StorageFailed(
+        f"The upload could not be stored: {error.strerror or error}.", hint="Free space on the server's disk."
+    )

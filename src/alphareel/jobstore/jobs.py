@@ -1,0 +1,207 @@
+"""The jobs' table behind the JobStore port: every transition is a compare-and-set that leaves an audit row."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from alphareel.domain.clip import EngineFacts
+from alphareel.domain.options import Options, to_json
+from alphareel.jobs.job import Job, JobEvent, Output, Status
+from alphareel.jobs.ports import Clock, NewJob, Page
+from alphareel.jobstore import rows
+from alphareel.jobstore.database import Database
+from alphareel.jobstore.migrate import is_current
+from alphareel.jobstore.tables import job_events, jobs
+from alphareel.jobstore.transitions import Move, announce, apply, record
+
+Enqueue = Callable[[sa.Connection, str, int], None]
+
+_RUNNABLE = (Status.PENDING, Status.PROCESSING)
+
+
+class Jobs:
+    """JobStore on our tables. ``enqueue`` joins the transaction in which a job is handed to the engine."""
+
+    def __init__(self, database: Database, *, enqueue: Enqueue, clock: Clock) -> None:
+        self._database = database
+        self._enqueue = enqueue
+        self._clock = clock
+
+    def add_job(self, new: NewJob, *, start: bool, actor: str) -> Job:
+        now = self._clock.now()
+        status = Status.PENDING if start else Status.CREATED
+        with self._database.write() as c:
+            row = c.execute(sa.insert(jobs).values(_new_row(new, status, now=now)).returning(jobs)).one()
+            move = Move(to=status, actor=actor, request_id=new.request_id, reason="started" if start else "created")
+            record(c, new.id, None, move, now=now)
+            if start:
+                self._enqueue(c, new.id, row.ticket)
+        announce(new.id, move)
+        return rows.job(row)
+
+    def start_job(
+        self,
+        job_id: str,
+        *,
+        options: Options,
+        webhook_url: str | None,
+        warnings: tuple[str, ...],
+        actor: str,
+        request_id: str | None,
+    ) -> Job | None:
+        values = _fresh_run() | {
+            "options": to_json(options),
+            "webhook_url": webhook_url,
+            "warnings": list(warnings),
+            "run": jobs.c.run + 1,
+            "ticket": jobs.c.ticket + 1,
+        }
+        move = Move(to=Status.PENDING, actor=actor, request_id=request_id, reason="started", values=values)
+        with self._database.write() as c:
+            row = apply(c, job_id, move, now=self._clock.now())
+            if row is not None:
+                self._enqueue(c, job_id, row.ticket)
+        return _announced(row, move)
+
+    def job(self, job_id: str) -> Job | None:
+        with self._database.read() as c:
+            row = c.execute(sa.select(jobs).where(jobs.c.id == job_id)).one_or_none()
+        return rows.job(row) if row is not None else None
+
+    def jobs(self, key_id: str | None, *, statuses: tuple[Status, ...] | None, limit: int, offset: int) -> Page:
+        wanted = [jobs.c.key_id == key_id if key_id is not None else jobs.c.key_id.is_(None)]
+        if statuses is not None:
+            wanted.append(jobs.c.status.in_(statuses))
+        newest = sa.select(jobs).where(*wanted).order_by(jobs.c.created_at.desc(), jobs.c.id.desc())
+        with self._database.read() as c:
+            total = c.execute(sa.select(sa.func.count()).select_from(jobs).where(*wanted)).scalar_one()
+            found = c.execute(newest.limit(limit).offset(offset)).all()
+        return Page(tuple(map(rows.job, found)), total)
+
+    def events(self, job_id: str) -> tuple[JobEvent, ...]:
+        ordered = sa.select(job_events).where(job_events.c.job_id == job_id).order_by(job_events.c.sequence)
+        with self._database.read() as c:
+            return tuple(map(rows.event, c.execute(ordered)))
+
+    def begin_attempt(self, job_id: str, *, ticket: int, actor: str) -> Job | None:
+        now = self._clock.now()
+        values = {
+            "attempt": jobs.c.attempt + 1,
+            "tries": jobs.c.tries + 1,
+            "started_at": sa.func.coalesce(jobs.c.started_at, sa.literal(now, jobs.c.started_at.type)),
+            "progress_at": now,
+        }
+        move = Move(
+            to=Status.PROCESSING, actor=actor, reason="attempt began", values=values, where=(jobs.c.ticket == ticket,)
+        )
+        return self._job_after(job_id, move)
+
+    def set_progress(self, job_id: str, *, attempt: int, progress: float) -> bool:
+        now = self._clock.now()
+        highest = sa.case((jobs.c.progress < progress, progress), else_=jobs.c.progress)
+        change = (
+            sa.update(jobs)
+            .where(jobs.c.id == job_id, jobs.c.attempt == attempt, jobs.c.status == Status.PROCESSING)
+            .values(progress=highest, progress_at=now, updated_at=now)
+        )
+        with self._database.write() as c:
+            return c.execute(change).rowcount == 1
+
+    def complete(
+        self,
+        job_id: str,
+        *,
+        attempt: int,
+        output: Output,
+        engine: EngineFacts,
+        warnings: tuple[str, ...],
+        actor: str,
+    ) -> bool:
+        values = {
+            "output": asdict(output),
+            "engine": asdict(engine),
+            "warnings": list(warnings),
+            "progress": 100.0,
+            "completed_at": self._clock.now(),
+        }
+        move = Move(
+            to=Status.COMPLETED, actor=actor, reason="completed", values=values, where=(jobs.c.attempt == attempt,)
+        )
+        return self._job_after(job_id, move) is not None
+
+    def fail(self, job_id: str, *, attempt: int | None, error: str, error_code: str, actor: str) -> bool:
+        values = {"error": error or error_code, "error_code": error_code, "completed_at": self._clock.now()}
+        where = () if attempt is None else (jobs.c.attempt == attempt,)
+        move = Move(to=Status.FAILED, actor=actor, reason=error_code, values=values, where=where)
+        return self._job_after(job_id, move) is not None
+
+    def hand_back(self, job_id: str, *, attempt: int, actor: str, reason: str) -> bool:
+        move = Move(
+            to=Status.PROCESSING,
+            actor=actor,
+            reason=reason,
+            values={"tries": jobs.c.tries - 1},
+            where=(jobs.c.attempt == attempt, jobs.c.status == Status.PROCESSING),
+        )
+        return self._job_after(job_id, move) is not None
+
+    def unfinished(self) -> tuple[Job, ...]:
+        with self._database.read() as c:
+            return tuple(map(rows.job, c.execute(sa.select(jobs).where(jobs.c.status.in_(_RUNNABLE)))))
+
+    def requeue(self, job_id: str, *, ticket: int, actor: str, reason: str) -> bool:
+        now = self._clock.now()
+        held = (jobs.c.id == job_id, jobs.c.ticket == ticket, jobs.c.status.in_(_RUNNABLE))
+        change = sa.update(jobs).where(*held).values(ticket=ticket + 1, progress_at=now, updated_at=now)
+        with self._database.write() as c:
+            row = c.execute(change.returning(jobs)).one_or_none()
+            if row is None:
+                return False
+            move = Move(to=Status(row.status), actor=actor, reason=reason)
+            record(c, job_id, move.to, move, now=now)
+            self._enqueue(c, job_id, row.ticket)
+        announce(job_id, move)
+        return True
+
+    def is_ready(self) -> bool:
+        return is_current(self._database)
+
+    def _job_after(self, job_id: str, move: Move) -> Job | None:
+        with self._database.write() as c:
+            row = apply(c, job_id, move, now=self._clock.now())
+        return _announced(row, move)
+
+
+def _announced(row: sa.Row[Any] | None, move: Move) -> Job | None:
+    if row is None:
+        return None
+    announce(row.id, move)
+    return rows.job(row)
+
+
+def _fresh_run() -> dict[str, Any]:
+    gone = ("started_at", "completed_at", "progress_at", "output", "engine", "error", "error_code")
+    return {"progress": 0.0, "tries": 0, **dict.fromkeys(gone)}
+
+
+def _new_row(new: NewJob, status: Status, *, now: datetime) -> dict[str, Any]:
+    handed_over = 1 if status is Status.PENDING else 0
+    return _fresh_run() | {
+        "id": new.id,
+        "key_id": new.key_id,
+        "status": status,
+        "options": to_json(new.options),
+        "video_url": new.video_url,
+        "webhook_url": new.webhook_url,
+        "metadata": new.metadata,
+        "run": handed_over,
+        "ticket": handed_over,
+        "attempt": 0,
+        "created_at": now,
+        "updated_at": now,
+        "warnings": list(new.warnings),
+        "request_id": new.request_id,
+    }

@@ -1,0 +1,48 @@
+"""Brings our tables to the present schema, under a lock, in one transaction; the engine's tables are its own affair."""
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+
+from alphareel.domain.errors import Unavailable
+from alphareel.jobstore.database import Database
+from alphareel.jobstore.tables import PREFIX
+
+VERSION_TABLE = PREFIX + "schema_version"
+_LOCK = 0x616C7068  # any number that only we lock
+
+
+def upgrade(database: Database) -> None:
+    """Migrate to the newest schema this version knows; safe to call from many processes at once.
+
+    Raises Unavailable when the database was migrated by a newer version.
+    """
+    with database.write() as connection:  # SQLite: BEGIN IMMEDIATE is the lock
+        if connection.dialect.name == "postgresql":
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+        config = _config()
+        config.attributes["connection"] = connection
+        try:
+            command.upgrade(config, "head")
+        except CommandError as error:
+            raise Unavailable(
+                "The database has a schema that this version of alphareel does not know.",
+                hint="Run the version that migrated it, or a newer one.",
+            ) from error
+
+
+def is_current(database: Database) -> bool:
+    """Whether the tables have the schema this version was written for."""
+    with database.read() as connection:
+        context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+        return context.get_current_revision() == ScriptDirectory.from_config(_config()).get_current_head()
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", "alphareel.jobstore:migrations")
+    config.set_main_option("path_separator", "os")
+    return config

@@ -1,0 +1,1 @@
+"""Revisions, oldest first by number; a released one never changes."""

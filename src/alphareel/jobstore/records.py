@@ -1,0 +1,77 @@
+"""Uploads, keys and installation-wide values behind their ports: rows that are added and read, hardly ever changed."""
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from alphareel.jobs.job import ApiKey, Upload
+from alphareel.jobs.ports import Clock
+from alphareel.jobstore import rows
+from alphareel.jobstore.database import Database
+from alphareel.jobstore.tables import keys, settings, uploads
+
+
+class Uploads:
+    """UploadStore on our tables."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add_upload(self, upload: Upload) -> None:
+        with self._database.write() as c:
+            c.execute(sa.insert(uploads).values(rows.upload_values(upload)))
+
+    def upload(self, upload_id: str) -> Upload | None:
+        with self._database.read() as c:
+            row = c.execute(sa.select(uploads).where(uploads.c.id == upload_id)).one_or_none()
+        return rows.upload(row) if row is not None else None
+
+
+class Keys:
+    """KeyStore on our tables; holds SHA-256 of secrets, never a secret."""
+
+    def __init__(self, database: Database, *, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    def add_key(self, *, key_id: str, secret_sha256: str, fingerprint: str, client_id: str, note: str) -> ApiKey | None:
+        values = {
+            "id": key_id,
+            "secret_sha256": secret_sha256,
+            "fingerprint": fingerprint,
+            "client_id": client_id,
+            "note": note,
+            "enabled": True,
+            "created_at": self._clock.now(),
+        }
+        try:
+            with self._database.write() as c:
+                return rows.key(c.execute(sa.insert(keys).values(values).returning(keys)).one())
+        except exc.IntegrityError:
+            return None
+
+    def replace_secret(self, key_id: str, *, secret_sha256: str, fingerprint: str) -> bool:
+        change = sa.update(keys).where(keys.c.id == key_id)
+        with self._database.write() as c:
+            values = {"secret_sha256": secret_sha256, "fingerprint": fingerprint}
+            return c.execute(change.values(values)).rowcount == 1
+
+    def key_by_secret(self, secret_sha256: str) -> ApiKey | None:
+        with self._database.read() as c:
+            row = c.execute(sa.select(keys).where(keys.c.secret_sha256 == secret_sha256)).one_or_none()
+        return rows.key(row) if row is not None else None
+
+    def keys(self) -> tuple[ApiKey, ...]:
+        with self._database.read() as c:
+            return tuple(map(rows.key, c.execute(sa.select(keys).order_by(keys.c.created_at, keys.c.id))))
+
+    def set_setting_once(self, name: str, value: str) -> str:
+        known = sa.select(settings.c.value).where(settings.c.name == name)
+        try:
+            with self._database.write() as c:
+                stored = c.execute(known).scalar_one_or_none()
+                if stored is None:
+                    c.execute(sa.insert(settings).values(name=name, value=value))
+                return stored or value
+        except exc.IntegrityError:  # another process stored one between our look and our insert
+            with self._database.read() as c:
+                return str(c.execute(known).scalar_one())

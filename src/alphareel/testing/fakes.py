@@ -1,0 +1,210 @@
+"""Stand-ins for the ports, and a whole service on a folder: quick, in one process, as strict as the real adapters."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from alphareel.domain.errors import InvalidFileType, NotFound, StorageFailed
+from alphareel.domain.options import Options
+from alphareel.jobs.keys import Keys
+from alphareel.jobs.ports import Fetched
+from alphareel.jobs.service import Service, ServiceRules, Stores
+from alphareel.jobs.uploads import Identity, Sources, UploadRules, Uploads
+from alphareel.jobstore import migrate
+from alphareel.jobstore import records as recordstore
+from alphareel.jobstore.database import Database, open_engine
+from alphareel.jobstore.executors import ExecutorTable
+from alphareel.jobstore.jobs import Jobs
+
+
+@dataclass
+class SettableClock:
+    """Stands still until it is told to move."""
+
+    time: datetime = datetime(2026, 4, 20, 10, tzinfo=UTC)
+
+    def now(self) -> datetime:
+        return self.time
+
+    def advance(self, **span: float) -> None:
+        """Move on by ``seconds=..``, ``hours=..`` and the other words of timedelta."""
+        self.time += timedelta(**span)
+
+
+class MemoryBlobs:
+    """Blobs in a dictionary. ``broken`` makes every write fail like a full disk."""
+
+    def __init__(self) -> None:
+        self.blobs: dict[str, bytes] = {}
+        self.broken = False
+
+    def put_file(self, key: str, path: Path) -> None:
+        _check_key(key)
+        if self.broken:
+            raise StorageFailed("The disk is full.")
+        self.blobs[key] = path.read_bytes()
+
+    @contextmanager
+    def local(self, key: str) -> Iterator[Path]:
+        data = self._data(key)
+        folder = Path(tempfile.mkdtemp())
+        try:
+            path = folder / key.rpartition("/")[2]
+            path.write_bytes(data)
+            yield path
+        finally:
+            shutil.rmtree(folder)
+
+    def size(self, key: str) -> int:
+        return len(self._data(key))
+
+    def read(self, key: str, start: int, length: int) -> Iterator[bytes]:
+        yield self._data(key)[start : start + length]
+
+    def delete(self, key: str) -> None:
+        _check_key(key)
+        self.blobs.pop(key, None)
+
+    def delete_prefix(self, prefix: str) -> None:
+        if not prefix.endswith("/"):
+            raise ValueError(f"{prefix!r} must end in a slash")
+        for key in [k for k in self.blobs if k.startswith(prefix)]:
+            del self.blobs[key]
+
+    def sweep(self) -> None:
+        return
+
+    def is_ready(self) -> bool:
+        return not self.broken
+
+    def _data(self, key: str) -> bytes:
+        _check_key(key)
+        if key not in self.blobs:
+            raise NotFound(f"There is no blob {key!r}.")
+        return self.blobs[key]
+
+
+def _check_key(key: str) -> None:
+    parts = key.split("/")
+    if any(not p or p.startswith(".") or "\\" in p or "\0" in p for p in parts):
+        raise NotFound(f"{key!r} is no key of a blob.")
+
+
+@dataclass
+class RecordingEngine:
+    """Notes what was enqueued, and runs nothing."""
+
+    queued: list[tuple[str, int]] = field(default_factory=list)
+    running: bool = False
+
+    def enqueue(self, connection: Any, job_id: str, ticket: int) -> None:  # noqa: ARG002
+        self.queued.append((job_id, ticket))
+
+    def launch(self) -> None:
+        self.running = True
+
+    def stop(self, *, grace_seconds: float) -> None:  # noqa: ARG002
+        self.running = False
+
+    def recover(self, living: Callable[[], Collection[str]]) -> int:
+        living()
+        return 0
+
+    def pending(self, tickets: Sequence[tuple[str, int]]) -> frozenset[tuple[str, int]]:
+        return frozenset(tickets) & frozenset(self.queued)
+
+    def forget(self, *, before: datetime) -> int:  # noqa: ARG002
+        return 0
+
+
+@dataclass
+class Refusing:
+    """An Offer that accepts everything until ``error`` is set."""
+
+    error: Exception | None = None
+
+    def check(self, options: Options) -> None:  # noqa: ARG002
+        if self.error is not None:
+            raise self.error
+
+
+@dataclass
+class CannedFetcher:
+    """A Fetcher that knows some addresses by heart: bytes to deliver, or an error to raise."""
+
+    answers: dict[str, bytes | Exception] = field(default_factory=dict)
+
+    def fetch(self, url: str, target: Path, *, max_bytes: int) -> Fetched:
+        answer = self.answers[url]
+        if isinstance(answer, Exception):
+            raise answer
+        target.write_bytes(answer[:max_bytes])
+        return Fetched(target, url.rpartition("/")[2], "video/mp4", len(answer))
+
+
+def identify_by_magic(path: Path) -> Identity:
+    """Looks at a few bytes only, so that tests of uploads need no real video."""
+    head = path.read_bytes()[:16]
+    if head[4:8] == b"ftyp":
+        return Identity("video", "video/mp4", "mp4")
+    if head.startswith(b"\x1aE\xdf\xa3"):
+        return Identity("video", "video/webm", "webm")
+    if head.startswith(b"\x89PNG"):
+        return Identity("image", "image/png", "png")
+    raise InvalidFileType("Invalid file type")
+
+
+TINY_MP4 = b"\0\0\0\x18ftypisom" + bytes(64)
+TINY_PNG = b"\x89PNG\r\n\x1a\n" + bytes(64)
+
+
+@dataclass
+class Desk:
+    """A service and everything behind it, for a test to turn."""
+
+    service: Service
+    jobs: Jobs
+    keys: Keys
+    uploads: recordstore.Uploads
+    executors: ExecutorTable
+    engine: RecordingEngine
+    blobs: MemoryBlobs
+    clock: SettableClock
+    offer: Refusing
+    database: Database
+    sources: Sources
+
+    def close(self) -> None:
+        self.database.close()
+
+
+def open_desk(
+    folder: Path, *, database_url: str | None = None, show_pending: bool = False, max_bytes: int = 1_000_000
+) -> Desk:
+    """A service on SQLite in ``folder`` (or another database), with fakes for everything else; close it at the end."""
+    database = Database(open_engine(database_url or f"sqlite:///{folder / 'test.db'}"))
+    migrate.upgrade(database)
+    clock, engine, blobs, offer = SettableClock(), RecordingEngine(), MemoryBlobs(), Refusing()
+    jobs = Jobs(database, enqueue=engine.enqueue, clock=clock)
+    uploads = recordstore.Uploads(database)
+    keystore = recordstore.Keys(database, clock=clock)
+    executors = ExecutorTable(database, clock=clock)
+    secret = keystore.set_setting_once("link_secret", "a secret of the tests")
+    sources = Sources(uploads, secret)
+    keys = Keys(keystore)
+    rules = UploadRules(folder / "incoming", max_bytes)
+    service = Service(
+        Stores(jobs, executors, blobs),
+        keys=keys,
+        uploads=Uploads(uploads, blobs, identify=identify_by_magic, rules=rules, clock=clock),
+        sources=sources,
+        offer=offer,
+        rules=ServiceRules(secret, timedelta(hours=1), show_pending),
+        clock=clock,
+    )
+    return Desk(service, jobs, keys, uploads, executors, engine, blobs, clock, offer, database, sources)
