@@ -51,5 +51,8 @@ class Engine(Protocol):
 
 # A model file (``matting/models/<name>.py``) defines:
 #   SPEC: Spec
-#   def available() -> str | None      None when it can run here, else one sentence on what is missing
+#   def available(models_dir: Path | None) -> str | None
+#       None when it can run here, else one sentence on what is missing. Opens no network; raises WeightsInvalid
+#       when there is a weights file that is not what its hash says.
 #   def load(runtime: Runtime) -> Engine
+#       Raises ModelUnavailable, WeightsInvalid.

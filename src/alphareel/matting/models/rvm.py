@@ -1,0 +1,122 @@
+"""Robust Video Matting (Lin et al., arXiv:2108.11515), MobileNetV3: a network that users bring themselves.
+
+Only its ONNX file is run; none of its code is here. Its card: docs/models/rvm.md.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from alphareel.domain.clip import Clip, EngineFacts
+from alphareel.domain.errors import ModelUnavailable
+from alphareel.domain.options import Options
+from alphareel.frame import Frame, Matte
+from alphareel.matting.cuts import CutDetector
+from alphareel.matting.edges import clean_edges
+from alphareel.matting.engine import Engine, Memory, Spec
+from alphareel.matting.refine import refine
+from alphareel.matting.runtime import Array, Runtime
+from alphareel.matting.thumbnail import size_for, thumbnail_of, to_rgb
+from alphareel.matting.weights import Weights, find, verify
+
+SPEC = Spec(
+    name="rvm",
+    version="1",
+    subject="people",
+    summary="Robust Video Matting, from a file that you provide: the better edges, at several times the work.",
+    code_licence="GPL-3.0",
+    weights_licence="not stated by the author",
+    weights="rvm_mobilenetv3*.onnx",
+    temporal=True,
+)
+
+WEIGHTS = Weights(
+    name="rvm",
+    pattern="rvm_mobilenetv3*.onnx",
+    code_licence=SPEC.code_licence,
+    weights_licence=SPEC.weights_licence,
+    source="https://github.com/PeterL1n/RobustVideoMatting/releases/tag/v1.0.0",
+)
+
+_STATES = ("r1", "r2", "r3", "r4")
+_MULTIPLE = 16
+_AREA = 512 * 288
+# The tier "light" promises speed: about half of the work for slightly softer edges.
+_LIGHT_AREA = 384 * 216
+
+
+def available(models_dir: Path | None) -> str | None:
+    """None when its file lies in the models folder; WeightsInvalid when a hash lies beside it and differs."""
+    path = find(WEIGHTS, [models_dir])
+    if path is None:
+        return f"No {WEIGHTS.pattern} in the models folder; it can be had from {WEIGHTS.source}."
+    verify(WEIGHTS, path)
+    return None
+
+
+def load(runtime: Runtime) -> Engine:
+    """The engine on the user's file."""
+    path = find(WEIGHTS, [runtime.models_dir])
+    if path is None:
+        raise ModelUnavailable(
+            f"The engine {SPEC.name} needs {WEIGHTS.pattern}, which is not in the models folder.",
+            hint=f"Fetch it from {WEIGHTS.source} and read its licence first.",
+        )
+    facts = EngineFacts(SPEC.name, SPEC.version, verify(WEIGHTS, path), SPEC.weights_licence)
+    inputs = ("src", "downsample_ratio", *(f"{s}i" for s in _STATES))
+    runtime.open(path).expect(inputs=inputs, outputs=("pha", *(f"{s}o" for s in _STATES)))
+    return RvmEngine(facts, runtime, path)
+
+
+@dataclass(frozen=True)
+class RvmEngine:
+    facts: EngineFacts
+    runtime: Runtime
+    path: Path
+
+    def start(self, clip: Clip, options: Options) -> Memory:
+        """Fresh memory for one clip."""
+        return RvmMemory(self, clip, area=_LIGHT_AREA if options.model == "light" else _AREA)
+
+
+class RvmMemory:
+    """The four recurrent states of one clip; a state of one pixel stands for an empty one.
+
+    The graph is given the thumbnail at ratio 1; its own refinement at full size would cost as much again as the
+    rest of it, and ``refine`` does that work on the planes.
+    """
+
+    def __init__(self, engine: RvmEngine, clip: Clip, *, area: int) -> None:
+        self._session = engine.runtime.open(engine.path)
+        self._thumbnail = size_for(clip, area=area, multiple=_MULTIPLE)
+        self._matrix, self._full_range = clip.colour.resolved_matrix(clip.height), clip.colour.full_range
+        self._states = _empty()
+        self._cuts = CutDetector()
+
+    @property
+    def thumbnail(self) -> tuple[int, int]:
+        return self._thumbnail
+
+    def step(self, frames: Sequence[Frame]) -> Sequence[Matte]:
+        """One matte for each frame."""
+        return [self._matte(frame) for frame in frames]
+
+    def _matte(self, frame: Frame) -> Matte:
+        small = thumbnail_of(frame, self._thumbnail)
+        if self._cuts.is_cut(small):
+            self._states = _empty()
+        rgb = to_rgb(small, matrix=self._matrix, full_range=self._full_range)
+        full = refine(self._infer(rgb), frame)
+        return Matte(clean_edges(frame, full), full)
+
+    def _infer(self, rgb: Array) -> Array:
+        feeds = {"src": rgb[None], "downsample_ratio": np.ones(1, np.float32)}
+        feeds.update({f"{name}i": state for name, state in zip(_STATES, self._states, strict=True)})
+        alpha, *self._states = self._session.run(("pha", *(f"{name}o" for name in _STATES)), feeds)
+        return np.asarray(np.clip(alpha[0, 0], 0, 1), np.float32)
+
+
+def _empty() -> list[Array]:
+    return [np.zeros((1, 1, 1, 1), np.float32) for _ in _STATES]

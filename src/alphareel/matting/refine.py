@@ -1,0 +1,135 @@
+"""From the network's small matte to alpha at the clip's full size, guided by the frame's own planes."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from alphareel.frame import Frame, Plane
+
+Array: TypeAlias = NDArray[np.float32]
+
+# Chosen by measurement: docs/decisions/0003-refine.md.
+_RADIUS = 1
+_EPS = 1e-4
+_SURE = 0.02
+# Below this magnification the small matte already holds every pixel there is.
+_LEAST_SCALE = 1.25
+
+
+@dataclass(frozen=True)
+class _Window:
+    """The part of the picture that is in doubt, in small pixels and in full-size pixels (even)."""
+
+    small: tuple[slice, slice]
+    full: tuple[slice, slice]
+    half: tuple[slice, slice]
+
+
+def refine(small: Array, frame: Frame) -> Plane:
+    """Full-size alpha uint8 (H, W) from alpha float32 (h, w) in 0..1 of the frame's thumbnail.
+
+    Fast guided filter (He and Sun, arXiv:1505.00996) with the three planes as guide: alpha = aY*Y + aU*U + aV*V + b,
+    fitted in windows of 3x3 small pixels, applied at full size with the chroma terms at half size. Where the
+    network is sure, with one pixel of margin, a is 0 and b is its answer, so that texture makes no holes.
+    """
+    assert frame.thumbnail is not None
+    sure = (small <= _SURE) | (small >= 1 - _SURE)
+    small = np.where(sure, np.round(small), small).astype(np.float32)
+    plain = np.asarray(cv2.resize((small * 255 + 0.5).astype(np.uint8), (frame.width, frame.height)), np.uint8)
+    unsure = _around_edges(small, sure)
+    if frame.height < small.shape[0] * _LEAST_SCALE or not unsure.any():
+        return plain
+    window = _window_around(unsure, frame)
+    near = small[window.small]
+    terms = _fit(near, frame.thumbnail[:, *window.small], unsure[window.small])
+    guided = _apply(terms, frame, window)
+    plain[window.full] = _within(guided, near)
+    return plain
+
+
+def _around_edges(small: Array, sure: NDArray[np.bool_]) -> Plane:
+    """1 where the small matte is unsure or steps at once from one side to the other, with a pixel of margin."""
+    unsure = ~sure
+    unsure[:-1] |= small[:-1] != small[1:]
+    unsure[:, :-1] |= small[:, :-1] != small[:, 1:]
+    return np.asarray(cv2.dilate(unsure.astype(np.uint8), np.ones((3, 3), np.uint8)), np.uint8)
+
+
+def _window_around(unsure: Plane, frame: Frame) -> _Window:
+    margin = 2 * _RADIUS + 1
+    left, top, width, height = cv2.boundingRect(unsure)
+    across = _span(left, left + width, margin, unsure.shape[1], frame.width)
+    down = _span(top, top + height, margin, unsure.shape[0], frame.height)
+    small, full, half = zip(down, across, strict=True)
+    return _Window(small, full, half)
+
+
+def _span(start: int, stop: int, margin: int, small: int, full: int) -> tuple[slice, slice, slice]:
+    start, stop = max(0, start - margin), min(small, stop + margin)
+    scale = full / 2 / small
+    half = slice(round(start * scale), round(stop * scale))
+    return slice(start, stop), slice(2 * half.start, 2 * half.stop), half
+
+
+def _fit(alpha: Array, guide: Plane, unsure: Plane) -> Array:
+    """Terms aY, aU, aV (alpha 0..255 for a step of one level of the plane) and b (0..255): float32 (4, h, w)."""
+    planes = guide.astype(np.float32) / 255
+    means = [_mean(p) for p in planes]
+    alpha_mean = _mean(alpha)
+    spread = {
+        (i, j): _mean(planes[i] * planes[j]) - means[i] * means[j] + np.float32(_EPS if i == j else 0)
+        for i, j in ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
+    }
+    joint = [_mean(p * alpha) - m * alpha_mean for p, m in zip(planes, means, strict=True)]
+    slopes = _solve_symmetric(spread, joint)
+    offset = alpha_mean - sum(s * m for s, m in zip(slopes, means, strict=True))
+    terms = np.stack([_mean(t) for t in (*slopes, offset)])
+    terms[:3] *= unsure
+    terms[3] = np.where(unsure, terms[3] * 255, alpha * 255)
+    return np.asarray(terms, np.float32)
+
+
+def _mean(plane: Array) -> Array:
+    side = 2 * _RADIUS + 1
+    return np.asarray(cv2.blur(plane, (side, side), borderType=cv2.BORDER_REPLICATE), np.float32)
+
+
+def _solve_symmetric(m: dict[tuple[int, int], Array], right: list[Array]) -> list[Array]:
+    """X of m x = right for a symmetric 3x3 matrix at each pixel, by cofactors (Cramer)."""
+    c00 = m[1, 1] * m[2, 2] - m[1, 2] * m[1, 2]
+    c01 = m[0, 2] * m[1, 2] - m[0, 1] * m[2, 2]
+    c02 = m[0, 1] * m[1, 2] - m[0, 2] * m[1, 1]
+    c11 = m[0, 0] * m[2, 2] - m[0, 2] * m[0, 2]
+    c12 = m[0, 1] * m[0, 2] - m[0, 0] * m[1, 2]
+    c22 = m[0, 0] * m[1, 1] - m[0, 1] * m[0, 1]
+    scale = np.float32(1) / (m[0, 0] * c00 + m[0, 1] * c01 + m[0, 2] * c02)
+    rows = ((c00, c01, c02), (c01, c11, c12), (c02, c12, c22))
+    return [(row[0] * right[0] + row[1] * right[1] + row[2] * right[2]) * scale for row in rows]
+
+
+def _apply(terms: Array, frame: Frame, window: _Window) -> Plane:
+    """Alpha uint8 of the window: the chroma terms and b at half size, the luma term at full size."""
+    luma, u, v = frame.y[window.full], frame.u[window.half], frame.v[window.half]
+    half, full = (u.shape[1], u.shape[0]), (luma.shape[1], luma.shape[0])
+    chroma = cv2.resize(terms[3], half)
+    for term, plane in ((terms[1], u), (terms[2], v)):
+        chroma += cv2.multiply(cv2.resize(term, half), plane, dtype=cv2.CV_32F)
+    total = cv2.resize(chroma, full)
+    slope = cv2.resize(terms[0], full)
+    return np.asarray(cv2.add(cv2.multiply(slope, luma, dtype=cv2.CV_32F), total, dtype=cv2.CV_8U), np.uint8)
+
+
+def _within(guided: Plane, small: Array) -> Plane:
+    """Guided alpha, held between the least and the most that the network said within one small pixel around.
+
+    Where colours do not tell the sides apart the filter blurs; without this bound that leaves a faint line
+    beside the edge.
+    """
+    size, cross = (guided.shape[1], guided.shape[0]), np.ones((3, 3), np.uint8)
+    rounded = (small * 255 + 0.5).astype(np.uint8)
+    least = cv2.resize(cv2.erode(rounded, cross), size)
+    most = cv2.resize(cv2.dilate(rounded, cross), size)
+    return np.asarray(cv2.min(cv2.max(guided, least), most), np.uint8)

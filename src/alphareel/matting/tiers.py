@@ -1,0 +1,120 @@
+"""Which engine serves which tier of the contract, what is on offer on this machine, and why the rest is not."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from alphareel import registry
+from alphareel.domain.errors import FieldProblem, InvalidRequest, ModelUnavailable, WeightsInvalid
+from alphareel.domain.options import TIERS, Options, Tier
+from alphareel.matting.engine import Engine, Spec
+from alphareel.matting.runtime import Device, Runtime, limit_picture_threads
+
+_PACKAGE = "alphareel.matting.models"
+
+# Best first; "pro" waits for an engine that follows a text prompt. A network that the user put into the models
+# folder is there because he wants it, so it goes before the one in the package: docs/models/rvm.md.
+ENGINES: dict[Tier, tuple[str, ...]] = {
+    "original": ("rvm", "builtin"),
+    "light": ("rvm", "builtin"),
+    "human": ("rvm", "builtin"),
+    "pro": (),
+}
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A loaded engine, and what the caller should know about the choice."""
+
+    engine: Engine
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class EngineOffer:
+    """One engine as it stands on this machine.
+
+    ``reason`` says why it cannot run, None when it can. ``tiers``: those it may serve; ``serving``: those that it
+    does serve now, because nothing before it is there.
+    """
+
+    spec: Spec
+    tiers: tuple[Tier, ...]
+    serving: tuple[Tier, ...]
+    reason: str | None = None
+
+    @property
+    def available(self) -> bool:
+        return self.reason is None
+
+
+def names() -> tuple[str, ...]:
+    """Every engine there is, by name."""
+    return registry.names(_PACKAGE)
+
+
+def choose(options: Options, models_dir: Path | None, threads: int | None = None, device: Device = "cpu") -> Chosen:
+    """The engine for these options, loaded; ``options.engine`` overrides the tier's choice by name.
+
+    A damaged weights file is passed over, with a warning, when another engine can serve. Raises InvalidRequest for an
+    unknown engine, ModelUnavailable when none can serve, WeightsInvalid for an engine that was asked for by name.
+    """
+    limit_picture_threads()
+    runtime = Runtime(models_dir, threads, device)
+    if options.engine is not None:
+        return Chosen(_module(options.engine).load(runtime))
+    reasons: list[str] = []
+    warnings: list[str] = []
+    for name in ENGINES[options.model]:
+        try:
+            return Chosen(_module(name).load(runtime), tuple(warnings))
+        except ModelUnavailable as error:
+            reasons.append(error.message)
+        except WeightsInvalid as error:
+            reasons.append(error.message)
+            warnings.append(f"{name} was passed over: {error.message}")
+    raise ModelUnavailable(
+        f"No engine on this machine serves the model {options.model}. {' '.join(reasons)}",
+        hint=f"Choose one of {', '.join(_served(models_dir)) or 'the engines'}, or see docs/models/.",
+    )
+
+
+def offer(models_dir: Path | None) -> tuple[EngineOffer, ...]:
+    """Every engine, whether it can run here, and which tiers it serves now. Loads no network and no runtime."""
+    modules = {name: _module(name) for name in names()}
+    reasons = {name: _reason(module, models_dir) for name, module in modules.items()}
+    first = {tier: next((n for n in ENGINES[tier] if reasons.get(n, "absent") is None), None) for tier in TIERS}
+    return tuple(
+        EngineOffer(
+            spec=module.SPEC,
+            tiers=tuple(tier for tier in TIERS if name in ENGINES[tier]),
+            serving=tuple(tier for tier in TIERS if first[tier] == name),
+            reason=reasons[name],
+        )
+        for name, module in modules.items()
+    )
+
+
+def serving(tier: Tier, models_dir: Path | None) -> str | None:
+    """Name of the engine that serves this tier now; None when nothing does."""
+    return next((o.spec.name for o in offer(models_dir) if tier in o.serving), None)
+
+
+def _served(models_dir: Path | None) -> tuple[str, ...]:
+    offers = offer(models_dir)
+    return tuple(tier for tier in TIERS if any(tier in o.serving for o in offers))
+
+
+def _module(name: str) -> Any:
+    if name not in names():
+        listing = ", ".join(names())
+        message = f"There is no engine {name[:60]!r}; there are {listing}."
+        raise InvalidRequest(message, details=[FieldProblem("engine", f"must be one of {listing}.")])
+    return registry.module(_PACKAGE, name)
+
+
+def _reason(module: Any, models_dir: Path | None) -> str | None:
+    try:
+        return cast("str | None", module.available(models_dir))
+    except WeightsInvalid as error:
+        return error.message
