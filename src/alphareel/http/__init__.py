@@ -1,1 +1,1 @@
-"""The wire: FastAPI routes over the jobs services."""
+"""The wire: FastAPI routes over the use cases of ``jobs``; no storage, codec or engine is known here."""

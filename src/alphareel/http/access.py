@@ -1,0 +1,93 @@
+"""Around every request: its id, its line in the log, and the last answer when nobody else had one."""
+
+import re
+import secrets
+import time
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from alphareel.domain.errors import InternalError
+from alphareel.http.errors import error_response
+
+log = structlog.get_logger("alphareel.http")
+
+_SANE = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_CLIENT_GONE = 499
+
+
+class Access:
+    """ASGI middleware. Binds ``request_id`` into the log context and puts it into ``scope['state']``."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        exchange = _Exchange(scope, send)
+        with structlog.contextvars.bound_contextvars(request_id=exchange.request_id):
+            try:
+                await self._answer(exchange, receive)
+            finally:
+                exchange.write_line()
+
+    async def _answer(self, exchange: "_Exchange", receive: Receive) -> None:
+        try:
+            await self.app(exchange.scope, receive, exchange.send)
+        except ClientDisconnect:
+            exchange.status = _CLIENT_GONE
+        except Exception:
+            log.exception("request_crashed", path=exchange.scope["path"])
+            if exchange.status is None:
+                error = InternalError("An exception that nobody expected.")
+                response = error_response(error, request_id=exchange.request_id)
+                await response(exchange.scope, receive, exchange.send)
+
+
+class _Exchange:
+    """One request and what was sent for it."""
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        offered = Headers(scope=scope).get("x-request-id", "")
+        self.request_id = offered if _SANE.fullmatch(offered) else f"req_{secrets.token_hex(12)}"
+        self.scope: Scope = {**scope, "state": {**scope.get("state", {}), "request_id": self.request_id}}
+        self.status: int | None = None
+        self._bytes = 0
+        self._send = send
+        self._began = time.perf_counter()
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            MutableHeaders(scope=message)["X-Request-Id"] = self.request_id
+        elif message["type"] == "http.response.body":
+            self._bytes += len(message.get("body", b""))
+        await self._send(message)
+
+    def write_line(self) -> None:
+        """One line a request; the query stays out of it, because signatures of links stand there."""
+        log.info(
+            "request",
+            method=self.scope["method"],
+            path=self.scope["path"],
+            route=_route(self.scope),
+            status=self.status or _CLIENT_GONE,
+            ms=round((time.perf_counter() - self._began) * 1000, 1),
+            bytes=self._bytes,
+            key=self.scope["state"].get("key"),
+        )
+
+
+def _route(scope: Scope) -> str | None:
+    """The path with the names of its parameters instead of their values; None where no route matched."""
+    if "route" not in scope:
+        return None
+    path: str = scope["path"]
+    for name, value in scope.get("path_params", {}).items():
+        before, found, after = path.rpartition(f"/{value}")
+        path = f"{before}/{{{name}}}{after}" if found else path
+    return path

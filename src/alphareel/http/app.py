@@ -1,0 +1,51 @@
+"""The ASGI application: which routes there are and what stands around them."""
+
+from functools import partial
+
+from fastapi import APIRouter, Depends, FastAPI
+
+from alphareel.http import errors
+from alphareel.http.access import Access
+from alphareel.http.auth import require_key
+from alphareel.http.config import HttpConfig
+from alphareel.http.linger import Linger
+from alphareel.http.openapi import document
+from alphareel.http.openapi import errors as error_answers
+from alphareel.http.routes import files, health, jobs, legacy, models, uploads
+from alphareel.http.routes.models import Offers
+from alphareel.jobs.service import UseCases
+
+
+def create_app(service: UseCases, config: HttpConfig, *, offers: Offers = tuple) -> FastAPI:
+    """The whole wire over ``service``; ``offers`` tells which engines are here.
+
+    Every path under /v1 asks for a key, because its router does.
+    """
+    app = FastAPI(
+        title="alphareel",
+        version=config.version,
+        docs_url=None,  # FastAPI's pages load scripts from a foreign host
+        redoc_url=None,
+        redirect_slashes=False,  # a redirected POST becomes a GET in many clients
+    )
+    app.state.service = service
+    app.state.config = config
+    app.state.offers = offers
+    app.openapi = partial(document, app)  # type: ignore[method-assign]
+    errors.install(app)
+    app.include_router(_v1())
+    app.include_router(files.router)
+    app.include_router(health.router)
+    if config.legacy_routes:
+        app.include_router(legacy.router)
+    app.add_middleware(Access)
+    app.add_middleware(Linger, max_bytes=2 * config.max_upload_bytes, seconds=config.drain_seconds)
+    return app
+
+
+def _v1() -> APIRouter:
+    refusals = error_answers(s401="No key, or none that is known")
+    router = APIRouter(prefix="/v1", dependencies=[Depends(require_key)], responses=refusals)
+    for resource in (uploads, jobs, models):
+        router.include_router(resource.router)
+    return router

@@ -1,0 +1,53 @@
+"""Who asks: the key in ``X-Api-Key``, checked before anything of the body is read."""
+
+from typing import Annotated, cast
+from urllib.parse import urlsplit
+
+from fastapi import Depends, Request, Security
+from fastapi.security import APIKeyHeader
+
+from alphareel.domain.errors import MissingApiKey
+from alphareel.http.config import HttpConfig
+from alphareel.http.errors import request_id
+from alphareel.jobs.service import Caller, UseCases
+
+_HEADER = APIKeyHeader(name="X-Api-Key", scheme_name="ApiKey", auto_error=False)
+
+
+async def _service(request: Request) -> UseCases:
+    return cast(UseCases, request.app.state.service)
+
+
+async def _config(request: Request) -> HttpConfig:
+    return cast(HttpConfig, request.app.state.config)
+
+
+ServiceOf = Annotated[UseCases, Depends(_service)]
+ConfigOf = Annotated[HttpConfig, Depends(_config)]
+_Secret = Annotated[str | None, Security(_HEADER)]
+
+
+def require_key(request: Request, service: ServiceOf, secret: _Secret) -> Caller:
+    """The caller by key; raises MissingApiKey or InvalidApiKey."""
+    key = service.authenticate(secret)
+    request.state.key = key.fingerprint
+    return Caller(key=key, request_id=request_id(request))
+
+
+def allow_no_key(request: Request, service: ServiceOf, config: ConfigOf, secret: _Secret) -> Caller:
+    """The caller of a legacy route: by key where one is sent or demanded, else nobody in particular."""
+    if secret or config.legacy_needs_key:
+        return require_key(request, service, secret)
+    if _comes_from_foreign_page(request):
+        raise MissingApiKey("A page of another site needs a key here.", hint="Send it as X-Api-Key.")
+    return Caller(key=None, request_id=request_id(request))
+
+
+def _comes_from_foreign_page(request: Request) -> bool:
+    """Without this any web page could use a server that its visitor can reach."""
+    origin = request.headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc != request.headers.get("host")
+
+
+KeyCaller = Annotated[Caller, Depends(require_key)]
+LegacyCaller = Annotated[Caller, Depends(allow_no_key)]

@@ -1,0 +1,63 @@
+"""JSON bodies: read within bounds, after the caller is known, as one object."""
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, NoReturn
+
+from fastapi import Depends, Request
+
+from alphareel.domain.errors import InvalidRequest
+from alphareel.http.auth import ConfigOf
+
+_DEEPEST = 32
+
+
+async def read_object(request: Request, config: ConfigOf) -> Mapping[str, Any]:
+    """The body as a JSON object; an absent body is an empty one, whatever its Content-Type. Raises InvalidRequest."""
+    raw = await _read(request, config.max_json_bytes)
+    if not raw.strip():
+        return {}
+    value = _parse(raw)
+    if not isinstance(value, dict):
+        raise InvalidRequest("The body must be a JSON object.", hint='Send fields, like {"video_url": "..."}.')
+    return value
+
+
+JsonObject = Annotated[Mapping[str, Any], Depends(read_object)]
+
+
+async def _read(request: Request, longest: int) -> bytes:
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > longest:
+            raise InvalidRequest(f"A JSON body may have {longest} bytes at most.", hint="Send files to /v1/uploads.")
+    return bytes(body)
+
+
+def _parse(raw: bytes) -> Any:
+    try:
+        value = json.loads(raw, parse_constant=_refuse_constant)
+        json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair passes the parser and nothing after it
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"The body is not valid JSON: {_reason(error)}.") from None
+    if _depth(value) > _DEEPEST:
+        raise InvalidRequest(f"The body nests deeper than {_DEEPEST} levels.")
+    return value
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} at line {error.lineno}, column {error.colno}"
+    if isinstance(error, UnicodeError):
+        return "it is not UTF-8"
+    return str(error)[:200]
+
+
+def _depth(value: Any) -> int:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + max(map(_depth, inner), default=0)

@@ -1,0 +1,27 @@
+"""What the wire needs to be told: a frozen value, filled by the composition root."""
+
+from dataclasses import dataclass
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class HttpConfig:
+    """Settings of the wire.
+
+    ``public_url``: how clients reach this server ('https://host/prefix'); None takes it from each request.
+    ``max_upload_bytes``: of the file itself. ``legacy_routes``: serve ``/api/*``, which ask for no key unless
+    ``legacy_needs_key``. ``show_pending``: report queued jobs as ``pending`` instead of ``processing``.
+    ``idle_seconds``: how long a body may stand still. ``drain_seconds``: how long the rest of a refused body is
+    read, so that its sender sees the answer.
+    """
+
+    version: str = "0"
+    public_url: str | None = None
+    max_upload_bytes: int = 500 * MIB
+    max_json_bytes: int = MIB
+    legacy_routes: bool = True
+    legacy_needs_key: bool = False
+    show_pending: bool = False
+    idle_seconds: float = 60.0
+    drain_seconds: float = 60.0

@@ -1,0 +1,148 @@
+"""One file out of a multipart body, streamed into an upload session piece by piece; nothing is kept in memory.
+
+Starlette's ``UploadFile`` is not used: it spools the whole body to a temporary file before a route runs.
+"""
+
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
+from email.utils import decode_rfc2231
+from urllib.parse import unquote
+
+import anyio
+from fastapi import Request
+from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
+from starlette.concurrency import run_in_threadpool
+
+from alphareel.domain.errors import FieldProblem, InvalidRequest
+from alphareel.jobs.job import Upload
+from alphareel.jobs.service import UploadSession
+
+FIELD = "file"
+_PIECE = 4 * 1024 * 1024
+_MOST_PARTS = 16
+_EXTENDED_NAME = re.compile(r"filename\*\s*=\s*([^;\s]+)", re.IGNORECASE)
+_SEND_SO = f"Send it as multipart/form-data with one part named {FIELD}, as in: curl -F {FIELD}=@clip.mp4"
+
+OpenSession = Callable[[str, str | None], UploadSession]
+
+
+async def receive_file(request: Request, open_session: OpenSession, *, idle_seconds: float) -> Upload:
+    """Stream the part named ``file`` into ``open_session(filename, declared_type)`` and finish it.
+
+    Other fields without a file name are ignored. When anything goes wrong, the client leaving included, the
+    session is aborted. Raises InvalidRequest and what the session raises.
+    """
+    form = _Form(_boundary(request), open_session)
+    try:
+        async for piece in _pieces(request, idle_seconds):
+            await form.feed(piece)
+        return await form.finish()
+    except BaseException:
+        form.abort()
+        raise
+
+
+class _Form:
+    """The push parser and the session that it feeds."""
+
+    def __init__(self, boundary: str, open_session: OpenSession) -> None:
+        # latin-1 decodes every header; file names become UTF-8 in file_name()
+        self._parser = PushMultipartParser(boundary, max_segment_count=_MOST_PARTS, header_charset="latin-1")
+        self._open_session = open_session
+        self._session: UploadSession | None = None
+        self._inside = False
+        self._waiting = bytearray()
+
+    async def feed(self, piece: bytes) -> None:
+        for event in self._events(piece):
+            if isinstance(event, MultipartSegment):
+                await self._begin(event)
+            elif event is not None and self._inside:
+                self._waiting += event
+        if len(self._waiting) >= _PIECE:
+            await self._flush()
+
+    async def finish(self) -> Upload:
+        self._check_complete()
+        if self._session is None:
+            raise _bad_field(f"The form has no part named {FIELD}.")
+        await self._flush()
+        return await run_in_threadpool(self._session.finish)
+
+    def abort(self) -> None:
+        if self._session is not None:
+            self._session.abort()
+
+    def _events(self, piece: bytes) -> Iterator[MultipartSegment | bytes | None]:
+        try:
+            yield from self._parser.parse(piece)
+        except MultipartError as error:
+            raise _not_multipart(str(error)) from None
+
+    def _check_complete(self) -> None:
+        try:
+            self._parser.close()
+        except MultipartError:
+            raise _not_multipart("it ends before its last boundary") from None
+
+    async def _begin(self, part: MultipartSegment) -> None:
+        self._inside = part.name == FIELD
+        if self._inside and self._session is not None:
+            raise _bad_field(f"The form has more than one part named {FIELD}.")
+        if self._inside:
+            self._session = await run_in_threadpool(self._open_session, file_name(part), part.content_type)
+        elif part.filename is not None:
+            raise _bad_field(f"The file was sent as {_as_text(part.name or '')[:60]!r} instead of {FIELD!r}.")
+
+    async def _flush(self) -> None:
+        data, self._waiting = bytes(self._waiting), bytearray()
+        if self._session is not None and data:
+            await run_in_threadpool(self._session.write, data)
+
+
+def file_name(part: MultipartSegment) -> str:
+    """The part's file name as the client wrote it, folders and all; empty when there is none."""
+    extended = _EXTENDED_NAME.search(part.header("Content-Disposition") or "")
+    return _decode_extended(extended.group(1)) if extended else _as_text(part.filename or "")
+
+
+def _decode_extended(value: str) -> str:
+    """RFC 8187: charset'language'percent-encoded."""
+    charset, _, encoded = decode_rfc2231(value)
+    try:
+        return unquote(encoded, encoding=charset or "utf-8", errors="replace")
+    except LookupError:
+        return unquote(encoded, errors="replace")
+
+
+def _as_text(header: str) -> str:
+    return header.encode("latin-1", "replace").decode("utf-8", "replace")
+
+
+async def _pieces(request: Request, idle_seconds: float) -> AsyncIterator[bytes]:
+    stream = aiter(request.stream())
+    while True:
+        try:
+            with anyio.fail_after(idle_seconds):
+                piece = await anext(stream)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise InvalidRequest(f"Nothing came for {idle_seconds:g} seconds.", hint="Send the file again.") from None
+        if piece:
+            yield piece
+
+
+def _boundary(request: Request) -> str:
+    kind, options = parse_options_header(request.headers.get("content-type", ""))
+    if kind != "multipart/form-data" or not options.get("boundary"):
+        raise InvalidRequest("The body is no form with a file.", hint=_SEND_SO)
+    return str(options["boundary"])
+
+
+def _not_multipart(reason: str) -> InvalidRequest:
+    return InvalidRequest(f"The form cannot be read: {reason}.", hint=_SEND_SO)
+
+
+def _bad_field(message: str) -> InvalidRequest:
+    return InvalidRequest(message, hint=_SEND_SO, details=[FieldProblem(FIELD, "one part with one file is required")])

@@ -1,0 +1,52 @@
+"""An OpenAPI document that tells the truth about bodies which routes read by themselves."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from alphareel.http import schemas
+from alphareel.http.forms import FIELD
+
+_REF = "#/components/schemas/{model}"
+_READ_BY_HAND: tuple[type[BaseModel], ...] = (schemas.JobCreate, schemas.JobStart)
+_ABOUT = (
+    "Removes the background of videos. Send the key as `X-Api-Key`. Every success is a 200 with a JSON object; "
+    "every error has the shape `Error`. Every answer carries `X-Request-Id`."
+)
+
+Responses = dict[int | str, dict[str, Any]]
+
+
+def errors(**meanings: str) -> Responses:
+    """Error answers for a route or router, as ``s404='No such job'``; whatever else happens has the same shape."""
+    named = {int(status.removeprefix("s")): meaning for status, meaning in meanings.items()}
+    responses: Responses = {status: {"model": schemas.Error, "description": text} for status, text in named.items()}
+    return {**responses, "default": {"model": schemas.Error, "description": "Any other error"}}
+
+
+def json_body(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
+    """``openapi_extra`` of a route that reads a JSON object by itself; the model stands in ``_READ_BY_HAND``."""
+    schema = {"$ref": _REF.format(model=model.__name__)}
+    return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
+
+
+def file_body() -> dict[str, Any]:
+    """``openapi_extra`` of a route that streams one file out of a form."""
+    file = {"type": "string", "contentMediaType": "application/octet-stream"}
+    schema = {"type": "object", "properties": {FIELD: file}, "required": [FIELD]}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+
+
+def document(app: FastAPI) -> dict[str, Any]:
+    """The document, made once."""
+    if app.openapi_schema is None:
+        made = get_openapi(title=app.title, version=app.version, description=_ABOUT, routes=app.routes)
+        _, by_hand = models_json_schema([(model, "validation") for model in _READ_BY_HAND], ref_template=_REF)
+        parts = made.setdefault("components", {}).setdefault("schemas", {})
+        for name, schema in by_hand["$defs"].items():
+            parts.setdefault(name, schema)
+        app.openapi_schema = made
+    return app.openapi_schema

@@ -1,0 +1,46 @@
+"""Whether the service is well, alive and ready; none of these asks for a key."""
+
+from fastapi import APIRouter
+
+from alphareel.domain.errors import Unavailable
+from alphareel.http import schemas
+from alphareel.http.auth import ConfigOf, ServiceOf
+from alphareel.http.openapi import errors
+
+router = APIRouter(tags=["health"], responses=errors())
+
+
+def get_health(service: ServiceOf, config: ConfigOf) -> schemas.Health:
+    """For people and dashboards: 200 also when degraded; `checks` says what is missing."""
+    found = service.health()
+    checks = schemas.HealthChecks(
+        api=True,
+        database_configured=found.database,
+        worker_configured=found.worker,
+        storage_configured=found.storage,
+        runpod_configured=found.worker,
+        r2_configured=found.storage,
+    )
+    well = found.database and found.worker and found.storage
+    return schemas.Health(status="healthy" if well else "degraded", version=config.version, checks=checks)
+
+
+async def get_livez() -> schemas.Alive:
+    """For a supervisor: the process answers."""
+    return schemas.Alive(status="alive")
+
+
+def get_readyz(service: ServiceOf) -> schemas.Alive:
+    """For a load balancer: requests can be taken; jobs may still wait for a worker."""
+    found = service.health()
+    if not (found.database and found.storage):
+        missing = "database" if not found.database else "storage"
+        raise Unavailable(f"The {missing} does not answer.", hint="Try again in a moment.")
+    return schemas.Alive(status="ready")
+
+
+router.add_api_route("/health", get_health, methods=["GET"])
+router.add_api_route("/livez", get_livez, methods=["GET"])
+router.add_api_route("/readyz", get_readyz, methods=["GET"], responses=errors(s503="Not ready"))
+for _path, _handler in (("/health", get_health), ("/livez", get_livez), ("/readyz", get_readyz)):
+    router.add_api_route(_path, _handler, methods=["HEAD"], include_in_schema=False)

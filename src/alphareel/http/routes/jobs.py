@@ -1,0 +1,91 @@
+"""Jobs: create, start, watch, list."""
+
+import hashlib
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import BeforeValidator
+
+from alphareel.http import schemas
+from alphareel.http.auth import ConfigOf, KeyCaller, ServiceOf
+from alphareel.http.bodies import JsonObject
+from alphareel.http.openapi import errors, json_body
+from alphareel.http.views import Views
+from alphareel.jobs.job import Status
+
+router = APIRouter(tags=["jobs"])
+
+_FURTHEST = 10_000_000
+_JobNotFound = errors(s404="No such job, or another key's")
+
+
+def _views(request: Request, service: ServiceOf, config: ConfigOf) -> Views:
+    return Views(request, service, config)
+
+
+ViewsOf = Annotated[Views, Depends(_views)]
+StatusFilter = Annotated[schemas.ShownStatus | None, BeforeValidator(lambda value: value or None), Query()]
+
+
+@router.post("/jobs", openapi_extra=json_body(schemas.JobCreate), responses=errors(s400="A field cannot be accepted"))
+def create_job(caller: KeyCaller, body: JsonObject, service: ServiceOf, views: ViewsOf) -> schemas.AcceptedJob:
+    """Create a job and queue it, or with `auto_start: false` keep it as a draft."""
+    job = service.create(caller, body)
+    return views.accepted(job, "Draft created" if job.status is Status.CREATED else "Job created")
+
+
+@router.post(
+    "/jobs/{job_id}/start",
+    openapi_extra=json_body(schemas.JobStart, required=False),
+    responses=errors(s400="A field cannot be accepted", s404="No such job, or another key's", s409="Already completed"),
+)
+def start_job(
+    job_id: str, caller: KeyCaller, body: JsonObject, service: ServiceOf, views: ViewsOf
+) -> schemas.AcceptedJob:
+    """Queue a draft or a failed job; fields of the body replace the job's. A running job is left alone."""
+    return views.accepted(service.start(caller, job_id, body), "Job started")
+
+
+@router.get("/jobs", responses=errors(s400="A parameter cannot be accepted"))
+def list_jobs(
+    caller: KeyCaller,
+    service: ServiceOf,
+    views: ViewsOf,
+    *,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    offset: Annotated[int, Query(ge=0, le=_FURTHEST)] = 0,
+    status: StatusFilter = None,
+) -> schemas.JobList:
+    """The key's jobs, newest first."""
+    page = service.list(caller, limit=limit, offset=offset, status=status)
+    items = [views.job(job) for job in page.items]
+    has_more = offset + len(items) < page.total
+    return schemas.JobList(items=items, jobs=items, total=page.total, limit=limit, offset=offset, has_more=has_more)
+
+
+@router.get(
+    "/jobs/{job_id}",
+    response_model=schemas.Job,
+    responses={**_JobNotFound, 304: {"description": "Not changed since the answer with this ETag"}},
+)
+def get_job(job_id: str, request: Request, caller: KeyCaller, service: ServiceOf, views: ViewsOf) -> Response:
+    """The job as it is now; with `If-None-Match` a poll that finds nothing new costs 304 and no body."""
+    return _with_etag(request, views.job(service.get(caller, job_id)))
+
+
+@router.get("/jobs/{job_id}/history", responses=_JobNotFound)
+def get_history(job_id: str, caller: KeyCaller, service: ServiceOf, views: ViewsOf) -> schemas.History:
+    """Every transition of the job: when, by whom, in which request and why."""
+    return views.history(job_id, service.events(caller, job_id))
+
+
+def _with_etag(request: Request, job: schemas.Job) -> Response:
+    """No ETag once there is a link: each answer carries a fresh one, and an old one would expire unseen."""
+    response = JSONResponse(job.model_dump(mode="json"))
+    if job.output_url is None:
+        tag = f'"{hashlib.sha256(bytes(response.body)).hexdigest()[:32]}"'
+        response.headers["ETag"] = tag
+        if tag in request.headers.get("if-none-match", ""):
+            return Response(status_code=304, headers={"ETag": tag})
+    return response

@@ -1,0 +1,56 @@
+"""The older ``/api`` routes: no key needed, the job id is the capability; a key that is sent must own the job."""
+
+from fastapi import APIRouter, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from alphareel.domain.errors import JobNotCompleted
+from alphareel.http import pricing, schemas
+from alphareel.http.auth import ConfigOf, LegacyCaller, ServiceOf
+from alphareel.http.bodies import JsonObject
+from alphareel.http.openapi import errors, file_body, json_body
+from alphareel.http.routes.jobs import ViewsOf
+from alphareel.http.routes.uploads import FitsOnPaper, receive
+
+router = APIRouter(prefix="/api", tags=["legacy"], responses=errors(s401="A key is demanded here, or it is not known"))
+
+_PRICES_LAST = "public, max-age=300"
+
+
+@router.post("/upload", openapi_extra=file_body(), responses=errors(s400="No video, too large, or no form"))
+async def upload_file(
+    request: Request, caller: LegacyCaller, _: FitsOnPaper, service: ServiceOf, config: ConfigOf, views: ViewsOf
+) -> schemas.Upload:
+    """The same as `POST /v1/uploads`."""
+    upload = await receive(request, caller, service, config)
+    return await run_in_threadpool(views.upload, upload)
+
+
+@router.post(
+    "/process", openapi_extra=json_body(schemas.JobCreate), responses=errors(s400="A field cannot be accepted")
+)
+def process(caller: LegacyCaller, body: JsonObject, service: ServiceOf, views: ViewsOf) -> schemas.Process:
+    """Create a job and start it in one call."""
+    job = service.create(caller, body, auto_start=True)
+    return schemas.Process(id=job.id, job_id=job.id, status=views.status(job.status), message="Job started")
+
+
+@router.get("/status/{job_id}", responses=errors(s404="No such job"))
+def get_status(job_id: str, caller: LegacyCaller, service: ServiceOf, views: ViewsOf) -> schemas.Job:
+    """The same as `GET /v1/jobs/{job_id}`."""
+    return views.job(service.get(caller, job_id))
+
+
+@router.get("/download/{job_id}", responses=errors(s400="The job is not completed", s404="No such job"))
+def get_download(job_id: str, caller: LegacyCaller, service: ServiceOf, views: ViewsOf) -> schemas.Download:
+    """Where the output can be fetched: JSON with a fresh link, not the file itself."""
+    job = views.job(service.download(caller, job_id))
+    if job.output_url is None:  # the output was deleted between the two looks
+        raise JobNotCompleted("Job not completed.", hint="Ask again when its status is completed.")
+    return schemas.Download(download_url=job.output_url, output_url=job.output_url, output_format=job.output_format)
+
+
+@router.get("/pricing", responses=errors())
+def get_pricing(response: Response) -> schemas.Pricing:
+    """Credits for a minute of video by model."""
+    response.headers["Cache-Control"] = _PRICES_LAST
+    return pricing.LIST

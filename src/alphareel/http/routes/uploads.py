@@ -1,0 +1,49 @@
+"""Files on their way in."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+from starlette.concurrency import run_in_threadpool
+
+from alphareel.domain.errors import FileTooLarge
+from alphareel.http import schemas
+from alphareel.http.auth import ConfigOf, KeyCaller, ServiceOf
+from alphareel.http.config import MIB, HttpConfig
+from alphareel.http.forms import receive_file
+from alphareel.http.openapi import errors, file_body
+from alphareel.http.views import Views
+from alphareel.jobs.job import Upload
+from alphareel.jobs.service import Caller, UploadSession, UseCases
+
+router = APIRouter(tags=["uploads"])
+
+_FORM_OVERHEAD = MIB  # boundaries, part headers and small fields around the file
+
+
+async def check_length(request: Request, config: ConfigOf) -> None:
+    """Refuse a body that says itself that it is too long, before any of it is read."""
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > config.max_upload_bytes + _FORM_OVERHEAD:
+        limit = config.max_upload_bytes // MIB
+        raise FileTooLarge(f"File too large: {int(length)} bytes.", hint=f"The limit is {limit} MiB.")
+
+
+FitsOnPaper = Annotated[None, Depends(check_length)]
+
+
+async def receive(request: Request, caller: Caller, service: UseCases, config: HttpConfig) -> Upload:
+    """Stream the form's file into the service."""
+
+    def begin(filename: str, declared_type: str | None) -> UploadSession:
+        return service.begin_upload(caller, filename=filename, declared_type=declared_type)
+
+    return await receive_file(request, begin, idle_seconds=config.idle_seconds)
+
+
+@router.post("/uploads", openapi_extra=file_body(), responses=errors(s400="No video, too large, or no form"))
+async def upload_file(
+    request: Request, caller: KeyCaller, _: FitsOnPaper, service: ServiceOf, config: ConfigOf
+) -> schemas.Upload:
+    """Upload a video (or an image for a background) as the form field `file`."""
+    upload = await receive(request, caller, service, config)
+    return await run_in_threadpool(Views(request, service, config).upload, upload)

@@ -1,0 +1,273 @@
+"""The JSON of the contract, as OpenAPI shows it; ``views.py`` fills the answers, ``domain.options`` parses requests."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+
+from alphareel.domain.options import Anchor, BackgroundType, FormatName, Tier
+
+ShownStatus = Literal["created", "pending", "processing", "completed", "failed"]
+
+
+def _rfc3339(time: datetime) -> str:
+    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+Time = Annotated[datetime, PlainSerializer(_rfc3339, when_used="json")]
+
+
+class _Schema(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class ErrorDetail(_Schema):
+    """One field that cannot be accepted."""
+
+    field: str
+    message: str
+
+
+class ErrorBody(_Schema):
+    code: str = Field(description="Stable, for programs; docs/api.md lists every one.")
+    message: str = Field(description="What was wrong and what to do, for people.")
+    request_id: str = Field(description="The same as the header X-Request-Id.")
+    details: list[ErrorDetail] | None = Field(default=None, description="Only where single fields are at fault.")
+
+
+class Error(_Schema):
+    """The body of every answer that is not 200."""
+
+    error: ErrorBody
+
+
+class Upload(_Schema):
+    success: Literal[True] = True
+    video_id: str
+    video_url: str = Field(description="Give it back as video_url of a job (or as an image_url); it costs no transfer.")
+    filename: str
+    size: int = Field(description="Bytes.")
+    url: str | None = Field(default=None, description="The same address, where the file is an image.")
+
+
+class Background(_Schema):
+    type: BackgroundType = "transparent"
+    color: str | None = Field(default=None, examples=["#09A246"])
+    image_url: str | None = None
+
+
+class Canvas(_Schema):
+    width: int | None = Field(default=None, ge=16, le=4096, description="Pixels; the source's when left out.")
+    height: int | None = Field(default=None, ge=16, le=4096)
+
+
+class Offset(_Schema):
+    x: float = Field(default=0, description="Pixels to the right of the anchor.")
+    y: float = Field(default=0, description="Pixels below the anchor.")
+
+
+class Foreground(_Schema):
+    anchor: Anchor = "center"
+    scale: float = Field(default=1, ge=0.01, le=10, description="1 fits the source into the canvas.")
+    offset: Offset = Offset()
+
+
+class Composition(_Schema):
+    canvas: Canvas = Canvas()
+    foreground: Foreground = Foreground()
+
+
+class JobStart(_Schema):
+    """Every field is optional and replaces the job's own; unknown fields are ignored."""
+
+    model: Tier = Field(default="original", description="Which tier of quality and speed makes the matte.")
+    output_format: FormatName = "webm"
+    background: Background | str | None = Field(default=None, description="Wins over bg_type and its companions.")
+    bg_type: Literal["transparent", "green", "white", "black", "blue", "custom", "color", "image"] | None = None
+    bg_color: list[float] | str | None = Field(
+        default=None,
+        description="Hex, a name, or three numbers: all up to 1 are shares, any above is 0-255.",
+        examples=[[0.035, 0.635, 0.274], "#09A246"],
+    )
+    bg_image_url: str | None = None
+    composition: Composition | None = None
+    text_prompt: str | None = Field(default=None, max_length=2000, description="What to keep; used by the model pro.")
+    preview_duration: float | None = Field(default=None, ge=0.04, description="Only so many seconds of the clip.")
+    webhook_url: str | None = None
+
+
+class JobCreate(JobStart):
+    """Unknown fields are ignored."""
+
+    video_url: str = Field(description="An upload's video_url, or any http(s) address.")
+    auto_start: bool = Field(default=True, description="false makes a draft that waits for /start.")
+    metadata: dict[str, Any] | None = Field(default=None, description="Yours; it comes back with the job.")
+
+
+class Engine(_Schema):
+    """What made the matte, so that a result can be repeated."""
+
+    name: str
+    version: str
+    weights_sha256: str | None
+    licence: str
+
+
+class Output(_Schema):
+    """The delivered file, as verified by opening it again."""
+
+    format: str
+    mime: str
+    size: int = Field(description="Bytes.")
+    sha256: str
+    width: int
+    height: int
+    frames: int
+    seconds: float
+    has_alpha: bool
+    has_audio: bool
+    frames_lost: int = Field(description="Frames of the source that could not be decoded.")
+
+
+class Job(_Schema):
+    id: str
+    job_id: str = Field(description="The same as id.")
+    status: ShownStatus
+    progress: float = Field(ge=0, le=100)
+    output_url: str | None = Field(description="Signed and expiring; every answer carries a fresh one.")
+    expires_at: Time | None = Field(description="When output_url stops to work.")
+    error: str | None = Field(description="Why it failed, in one text.")
+    error_code: str | None
+    model: Tier
+    output_format: FormatName
+    bg_type: BackgroundType
+    background: Background
+    composition: Composition | None
+    text_prompt: str | None
+    preview_duration: float | None
+    video_url: str
+    metadata: Mapping[str, Any]
+    webhook_url: str | None
+    webhook_events: Mapping[str, Literal["sent", "failed"]]
+    billing_status: Literal["not_billed"]
+    duration_seconds: float | None = Field(description="Of the output.")
+    created_at: Time
+    updated_at: Time
+    started_at: Time | None
+    completed_at: Time | None
+    output: Output | None
+    engine: Engine | None
+    warnings: list[str]
+    attempts: int = Field(description="How often a worker began with it.")
+
+
+class AcceptedJob(Job):
+    """What creating or starting a job answers: the job, and that it was accepted."""
+
+    success: Literal[True] = True
+    message: str
+
+
+class JobList(_Schema):
+    success: Literal[True] = True
+    items: list[Job]
+    jobs: list[Job] = Field(description="The same as items.")
+    total: int
+    limit: int
+    offset: int
+    has_more: bool
+
+
+class Transition(_Schema):
+    sequence: int
+    from_status: str | None
+    to_status: str
+    at: Time
+    actor: str
+    request_id: str | None
+    reason: str
+
+
+class History(_Schema):
+    """Every transition of a job, oldest first, as written when it happened."""
+
+    success: Literal[True] = True
+    id: str
+    job_id: str
+    items: list[Transition]
+
+
+class Download(_Schema):
+    success: Literal[True] = True
+    download_url: str
+    output_url: str = Field(description="The same as download_url.")
+    output_format: str
+
+
+class Process(_Schema):
+    success: Literal[True] = True
+    id: str
+    job_id: str
+    status: ShownStatus
+    message: str
+
+
+class Package(_Schema):
+    id: str
+    name: str
+    credits: int
+    price_cents: int
+
+
+class Pricing(_Schema):
+    model_pricing_credits_per_minute: dict[Tier, float]
+    price_per_second_cents: float
+    packages: list[Package]
+    pricing_version: str
+
+
+class TierOffer(_Schema):
+    """A tier of the contract and the engine that serves it on this server."""
+
+    model: Tier
+    available: bool
+    engine: str | None
+    text_prompt: bool = Field(description="Whether the tier uses text_prompt.")
+    credits_per_minute: float
+
+
+class EngineOffer(_Schema):
+    name: str
+    version: str
+    subject: str = Field(description="What it cuts out.")
+    summary: str
+    code_licence: str
+    weights_licence: str
+    serves: list[str] = Field(description="The tiers that it would serve here.")
+    missing: str | None = Field(description="What keeps it from running here; null when nothing does.")
+
+
+class Models(_Schema):
+    success: Literal[True] = True
+    items: list[TierOffer]
+    engines: list[EngineOffer]
+
+
+class HealthChecks(_Schema):
+    api: bool
+    database_configured: bool
+    worker_configured: bool
+    storage_configured: bool
+    runpod_configured: bool = Field(description="The same as worker_configured.")
+    r2_configured: bool = Field(description="The same as storage_configured.")
+
+
+class Health(_Schema):
+    status: Literal["healthy", "degraded"]
+    version: str
+    checks: HealthChecks
+
+
+class Alive(_Schema):
+    status: Literal["alive", "ready"]

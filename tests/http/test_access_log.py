@@ -1,0 +1,39 @@
+"""One line a request, and what may never stand in it."""
+
+
+def lines(logs):
+    return [entry for entry in logs if entry["event"] == "request"]
+
+
+def test_one_line_tells_method_route_status_time_bytes_and_key(client, logs):
+    client.get("/v1/jobs/job_9", headers={"X-Request-Id": "abc"})
+    (line,) = lines(logs)
+    assert (line["method"], line["path"], line["status"]) == ("GET", "/v1/jobs/job_9", 404)
+    assert line["route"] == "/v1/jobs/{job_id}"
+    assert line["request_id"] == "abc"
+    assert line["key"].startswith("fp_")
+    assert line["ms"] >= 0
+    assert line["bytes"] > 20
+
+
+def test_key_and_link_signature_are_never_logged(client, key, logs):
+    client.get("/files/outputs/a.webm?exp=1&sig=very-secret")
+    client.get("/v1/jobs")
+    text = repr(logs)
+    assert "very-secret" not in text
+    assert key not in text
+
+
+def test_crash_is_logged_with_its_request_id_and_traceback(client, desk, monkeypatch, logs):
+    monkeypatch.setattr(desk.service, "get", lambda *_: 1 / 0)
+    answer = client.get("/v1/jobs/job_1")
+    (entry,) = [entry for entry in logs if entry["event"] == "request_crashed"]
+    assert entry["request_id"] == answer.headers["x-request-id"]
+    assert entry["exc_info"]
+    assert lines(logs)[0]["status"] == 500
+
+
+def test_log_context_does_not_leak_into_the_next_request(client, logs):
+    client.get("/livez", headers={"X-Request-Id": "first"})
+    client.get("/livez", headers={"X-Request-Id": "second"})
+    assert [line["request_id"] for line in lines(logs)] == ["first", "second"]

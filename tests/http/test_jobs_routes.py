@@ -1,0 +1,190 @@
+"""The job routes, as clients of the contract see them."""
+
+import re
+from datetime import datetime
+
+import pytest
+
+VIDEO = "https://example.com/in.mp4"
+
+
+def create(client, **fields):
+    return client.post("/v1/jobs", json={"video_url": VIDEO, **fields}).json()
+
+
+def test_create_answers_200_with_both_ids_and_the_job(client):
+    answer = client.post("/v1/jobs", json={"video_url": VIDEO, "model": "human", "metadata": {"order": 7}})
+    body = answer.json()
+    assert answer.status_code == 200
+    assert body["success"] is True
+    assert body["id"] == body["job_id"]
+    assert body["status"] == "processing"
+    assert body["message"]
+    assert (body["model"], body["metadata"], body["video_url"]) == ("human", {"order": 7}, VIDEO)
+
+
+def test_draft_shows_as_created(client):
+    assert create(client, auto_start=False)["status"] == "created"
+
+
+def test_queued_job_shows_as_pending_only_when_the_operator_wants_it(make_client):
+    assert create(make_client(show_pending=True))["status"] == "pending"
+
+
+def test_status_filter_finds_a_queued_job_under_each_of_its_names(client):
+    job = create(client)
+    for status in ("pending", "processing", "created"):
+        assert [found["id"] for found in client.get(f"/v1/jobs?status={status}").json()["items"]] == [job["id"]]
+    assert client.get("/v1/jobs?status=completed").json()["items"] == []
+
+
+def test_unknown_fields_are_ignored(client):
+    assert "id" in create(client, future_field={"a": [1]})
+
+
+def test_background_is_echoed_so_that_it_can_be_sent_again(client):
+    background = create(client, bg_type="custom", bg_color=[1, 1, 0.99])["background"]
+    assert background == {"type": "color", "color": "#FFFFFC", "image_url": None}
+    assert create(client, background=background)["background"] == background
+
+
+def test_composition_is_echoed_in_the_shape_in_which_it_is_sent(client):
+    sent = {
+        "canvas": {"width": 1920, "height": 1080},
+        "foreground": {"anchor": "top-left", "scale": 0.5, "offset": {"x": 10.0, "y": -4.0}},
+    }
+    assert create(client, composition=sent)["composition"] == sent
+
+
+def test_ignored_prompt_is_said_in_warnings(client):
+    assert "pro" in create(client, text_prompt="dog", model="light")["warnings"][0]
+
+
+@pytest.mark.parametrize("kwargs", [{"json": {}}, {}, {"content": b""}, {"content": b"  \n"}])
+def test_start_takes_an_empty_object_and_no_body_at_all(client, kwargs):
+    job = create(client, auto_start=False)
+    answer = client.post(f"/v1/jobs/{job['id']}/start", **kwargs)
+    assert answer.status_code == 200
+    assert answer.json()["id"] == answer.json()["job_id"] == job["id"]
+    assert answer.json()["status"] == "processing"
+
+
+def test_start_overrides_the_stored_fields(client):
+    job = create(client, auto_start=False, bg_type="green")
+    started = client.post(f"/v1/jobs/{job['id']}/start", json={"background": {"type": "transparent"}, "model": "pro"})
+    assert started.json()["bg_type"] == "transparent"
+    assert started.json()["model"] == "pro"
+
+
+def test_start_of_a_completed_job_is_an_invalid_state(client, finish_job):
+    job = create(client)
+    finish_job(job["id"])
+    answer = client.post(f"/v1/jobs/{job['id']}/start")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "invalid_state")
+
+
+def test_completed_job_carries_link_facts_and_engine(client, finish_job):
+    job = create(client)
+    finish_job(job["id"])
+    body = client.get(f"/v1/jobs/{job['id']}").json()
+    assert body["status"] == "completed"
+    assert body["progress"] == 100
+    assert body["output_url"].startswith(f"http://testserver/files/outputs/{job['id']}/")
+    for name in ("created_at", "updated_at", "started_at", "completed_at", "expires_at"):
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", body[name])
+    assert body["expires_at"] > body["completed_at"]
+    assert body["duration_seconds"] == 2.0
+    assert body["output"]["size"] == 5120
+    assert body["output"]["sha256"] == "1" * 64
+    assert body["engine"] == {"name": "builtin", "version": "1", "weights_sha256": "2" * 64, "licence": "Apache-2.0"}
+    assert body["error"] is None
+
+
+def test_links_stand_under_the_public_url(make_client, finish_job):
+    client = make_client(public_url="https://video.example.org/cut/")
+    job = create(client)
+    finish_job(job["id"])
+    url = client.get(f"/v1/jobs/{job['id']}").json()["output_url"]
+    assert url.startswith("https://video.example.org/cut/files/outputs/")
+
+
+def test_failed_job_has_a_plain_string_as_error(client, desk):
+    job = create(client)
+    desk.jobs.fail(job["id"], attempt=None, error="Cancelled", error_code="cancelled", actor="test")
+    body = client.get(f"/v1/jobs/{job['id']}").json()
+    assert (body["status"], body["error"], body["error_code"]) == ("failed", "Cancelled", "cancelled")
+    assert body["output_url"] is None
+
+
+def test_failed_job_can_be_started_again(client, desk):
+    job = create(client)
+    desk.jobs.fail(job["id"], attempt=None, error="Cancelled", error_code="cancelled", actor="test")
+    body = client.post(f"/v1/jobs/{job['id']}/start").json()
+    assert (body["status"], body["error"], body["error_code"]) == ("processing", None, None)
+
+
+def test_job_of_another_key_is_not_found(client, make_client, new_key):
+    job = create(client)
+    answer = make_client(secret=new_key()).get(f"/v1/jobs/{job['id']}")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+    assert answer.json()["error"]["message"].startswith("Job not found")
+
+
+def test_list_is_an_object_with_newest_first(client, desk):
+    ids = []
+    for _ in range(3):
+        desk.clock.advance(seconds=1)
+        ids.append(create(client)["id"])
+    body = client.get("/v1/jobs", params={"limit": 2}).json()
+    assert [job["id"] for job in body["items"]] == ids[:0:-1]
+    assert body["jobs"] == body["items"]
+    assert (body["total"], body["limit"], body["offset"], body["has_more"]) == (3, 2, 0, True)
+    assert client.get("/v1/jobs", params={"limit": 2, "offset": 2}).json()["has_more"] is False
+
+
+def test_empty_status_filter_is_no_filter(client):
+    create(client)
+    assert client.get("/v1/jobs?status=").json()["total"] == 1
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=101", "limit=x", "offset=-1", f"offset={10**30}", "status=cancelled"]
+)
+def test_bad_list_parameters_are_400_and_name_the_field(client, query):
+    answer = client.get(f"/v1/jobs?{query}")
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert error["code"] == "invalid_request"
+    assert error["details"][0]["field"] == query.split("=")[0]
+
+
+def test_history_lists_transitions(client):
+    job = create(client)
+    body = client.get(f"/v1/jobs/{job['id']}/history").json()
+    assert body["job_id"] == job["id"]
+    first = body["items"][0]
+    assert (first["from_status"], first["to_status"]) == (None, "pending")
+    assert first["request_id"].startswith("req_")
+    assert datetime.fromisoformat(first["at"]).tzinfo is not None
+
+
+def test_poll_that_finds_nothing_new_costs_no_body(client):
+    job = create(client)
+    first = client.get(f"/v1/jobs/{job['id']}")
+    again = client.get(f"/v1/jobs/{job['id']}", headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+
+
+def test_poll_after_progress_gets_the_new_job(client, desk):
+    job = create(client)
+    running = desk.jobs.begin_attempt(job["id"], ticket=desk.jobs.job(job["id"]).ticket, actor="worker")
+    tag = client.get(f"/v1/jobs/{job['id']}").headers["etag"]
+    desk.jobs.set_progress(job["id"], attempt=running.attempt, progress=41.26)
+    answer = client.get(f"/v1/jobs/{job['id']}", headers={"If-None-Match": tag})
+    assert (answer.status_code, answer.json()["progress"]) == (200, 41.3)
+
+
+def test_completed_job_has_no_etag_because_its_link_is_always_fresh(client, finish_job):
+    job = create(client)
+    finish_job(job["id"])
+    assert "etag" not in client.get(f"/v1/jobs/{job['id']}").headers
