@@ -1,0 +1,117 @@
+"""Routes that ask for no key."""
+
+import pytest
+
+from alphareel.jobs.service import Health
+from alphareel.testing.fakes import TINY_MP4
+
+VIDEO = {"video_url": "https://a.example/v.mp4"}
+
+
+def process(client, **fields):
+    return client.post("/api/process", json={**VIDEO, **fields})
+
+
+def test_process_creates_and_starts_even_when_a_draft_was_asked_for(nobody):
+    body = process(nobody, auto_start=False).json()
+    assert body["success"] is True
+    assert body["job_id"] == body["id"]
+    assert body["status"] == "processing"
+
+
+def test_status_is_the_job(nobody):
+    made = process(nobody).json()
+    body = nobody.get(f"/api/status/{made['id']}").json()
+    assert {"job_id", "status", "progress", "output_url", "error"} <= set(body)
+
+
+def test_legacy_upload_needs_no_key_and_can_be_processed(nobody):
+    uploaded = nobody.post("/api/upload", files={"file": ("in.mp4", TINY_MP4)}).json()
+    assert nobody.post("/api/process", json={"video_url": uploaded["video_url"]}).status_code == 200
+
+
+def test_download_answers_json_with_a_link(nobody, finish_job):
+    made = process(nobody).json()
+    finish_job(made["id"])
+    body = nobody.get(f"/api/download/{made['id']}").json()
+    assert body["success"] is True
+    assert body["output_format"] == "webm"
+    assert nobody.get(body["download_url"]).status_code == 200
+
+
+def test_download_too_early_is_400(nobody):
+    made = process(nobody).json()
+    answer = nobody.get(f"/api/download/{made['id']}")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "job_not_completed")
+    assert answer.json()["error"]["message"].startswith("Job not completed")
+
+
+def test_download_of_nothing_is_404(nobody):
+    assert nobody.get("/api/download/job_0").json()["error"]["code"] == "not_found"
+
+
+def test_key_that_is_sent_must_own_the_job(nobody, client, make_client, new_key):
+    mine = process(client).json()["id"]
+    assert client.get(f"/api/status/{mine}").status_code == 200
+    assert nobody.get(f"/api/status/{mine}").status_code == 200
+    assert make_client(secret=new_key()).get(f"/api/status/{mine}").status_code == 404
+    assert make_client(secret="wrong").get(f"/api/status/{mine}").status_code == 401
+
+
+def test_one_switch_turns_the_legacy_routes_off(make_client):
+    client = make_client(legacy_routes=False)
+    for method, path in (("POST", "/api/process"), ("GET", "/api/pricing"), ("POST", "/api/upload")):
+        assert client.request(method, path).json()["error"]["code"] == "not_found"
+
+
+def test_one_switch_makes_them_ask_for_a_key(make_client, key):
+    assert process(make_client(secret=None, legacy_needs_key=True)).json()["error"]["code"] == "missing_api_key"
+    assert process(make_client(secret=key, legacy_needs_key=True)).status_code == 200
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null"])
+def test_page_of_another_site_cannot_use_the_open_routes(nobody, origin):
+    answer = nobody.post("/api/process", json=VIDEO, headers={"Origin": origin})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (401, "missing_api_key")
+    assert nobody.post("/api/process", json=VIDEO, headers={"Origin": "http://testserver"}).status_code == 200
+
+
+def test_pricing_has_the_highlights_of_the_contract(nobody):
+    answer = nobody.get("/api/pricing")
+    body = answer.json()
+    assert body["model_pricing_credits_per_minute"] == {"original": 60, "light": 45, "pro": 180, "human": 45}
+    assert [package["name"] for package in body["packages"]] == ["Starter", "Pro", "Business"]
+    assert "price_per_second_cents" in body
+    assert "max-age" in answer.headers["cache-control"]
+
+
+@pytest.mark.parametrize(
+    ("found", "status"), [(Health(True, True, True), "healthy"), (Health(True, True, False), "degraded")]
+)
+def test_health_is_200_and_says_what_is_missing(nobody, desk, monkeypatch, found, status):
+    monkeypatch.setattr(desk.service, "health", lambda: found)
+    answer = nobody.get("/health")
+    checks = answer.json()["checks"]
+    assert (answer.status_code, answer.json()["status"]) == (200, status)
+    assert checks["api"] is True
+    assert checks["runpod_configured"] is checks["worker_configured"] is found.worker
+    assert checks["r2_configured"] is checks["storage_configured"] is found.storage
+
+
+def test_readiness_needs_database_and_storage_but_no_worker(nobody, desk, monkeypatch):
+    monkeypatch.setattr(desk.service, "health", lambda: Health(True, True, False))
+    assert nobody.get("/readyz").json() == {"status": "ready"}
+    monkeypatch.setattr(desk.service, "health", lambda: Health(False, True, True))
+    answer = nobody.get("/readyz")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
+    assert answer.headers["retry-after"]
+
+
+def test_liveness_asks_nobody(nobody, desk, monkeypatch):
+    monkeypatch.setattr(desk.service, "health", lambda: 1 / 0)
+    assert nobody.get("/livez").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/health", "/livez", "/readyz"])
+def test_health_routes_answer_head(nobody, path):
+    assert nobody.head(path).status_code == 200

@@ -1,0 +1,224 @@
+"""What only real sockets show: refusals while a body is still being sent, clients that leave, links under load."""
+
+import contextlib
+import json
+import socket
+import threading
+import time
+
+import pytest
+import requests
+import uvicorn
+
+from alphareel.http.app import create_app
+from alphareel.http.config import HttpConfig
+from alphareel.testing.fakes import TINY_MP4
+
+BIG = 16 * 1024 * 1024
+
+
+class Server:
+    def __init__(self, app, http):
+        config = uvicorn.Config(app, host="127.0.0.1", port=0, http=http, log_config=None, lifespan="off", ws="none")
+        self.server = uvicorn.Server(config)
+        self.thread = threading.Thread(target=self.server.run)
+
+    def __enter__(self):
+        self.thread.start()
+        while not self.server.started:
+            time.sleep(0.01)
+        self.port = self.server.servers[0].sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        return self
+
+    def __exit__(self, *_):
+        self.server.should_exit = True
+        self.thread.join(timeout=10)
+
+    def connect(self):
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        return contextlib.closing(connection)
+
+
+@pytest.fixture(scope="module", params=["httptools", "h11"])
+def server(request, desk):
+    config = HttpConfig(max_upload_bytes=9_000_000, idle_seconds=0.5, drain_seconds=2)
+    with Server(create_app(desk.service, config), request.param) as running:
+        yield running
+
+
+@pytest.fixture
+def headers(key):
+    return {"X-Api-Key": key}
+
+
+def incoming(desk):
+    return list(desk.service._uploads._rules.incoming.glob("*"))
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def zeros(size):
+    for _ in range(size // 65536):
+        yield bytes(65536)
+
+
+def test_part_without_a_type_as_requests_sends_it(server, headers):
+    answer = requests.post(
+        f"{server.url}/v1/uploads", headers=headers, files={"file": ("in.mp4", TINY_MP4)}, timeout=10
+    )
+    assert answer.status_code == 200
+    assert answer.json()["filename"] == "in.mp4"
+
+
+@pytest.mark.parametrize("key_header", [{}, {"X-Api-Key": "wrong"}])
+def test_client_that_sends_everything_first_still_sees_401(server, key_header):
+    files = {"file": ("in.mp4", bytes(BIG))}
+    answer = requests.post(f"{server.url}/v1/uploads", headers=key_header, files=files, timeout=20)
+    assert answer.status_code == 401
+    assert answer.json()["error"]["code"] in ("missing_api_key", "invalid_api_key")
+
+
+def test_file_too_large_by_its_length_sees_the_json(server, headers, desk):
+    files = {"file": ("in.mp4", bytes(11_000_000))}
+    answer = requests.post(f"{server.url}/v1/uploads", headers=headers, files=files, timeout=20)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "file_too_large")
+    assert incoming(desk) == []
+
+
+def test_file_too_large_in_chunks_sees_the_json(server, headers, desk):
+    def body():
+        yield b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+        yield from zeros(BIG)
+
+    form = {**headers, "Content-Type": "multipart/form-data; boundary=b"}
+    answer = requests.post(f"{server.url}/v1/uploads", headers=form, data=body(), timeout=20)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "file_too_large")
+    assert incoming(desk) == []
+
+
+def test_refused_json_body_of_any_size_sees_the_json(server, headers):
+    answer = requests.post(f"{server.url}/v1/jobs", headers=headers, data=b"{" + b" " * 1_900_000, timeout=10)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")
+
+
+def test_refused_client_that_never_stops_sending_is_cut_off(server):
+    with server.connect() as connection, pytest.raises(ConnectionError):
+        connection.sendall(b"POST /v1/uploads HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            connection.sendall(b"10000\r\n" + bytes(65536) + b"\r\n")
+
+
+def test_refused_client_that_sends_nothing_more_is_let_go(server):
+    with server.connect() as connection:
+        connection.sendall(b"POST /v1/uploads HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\n\r\n" + bytes(100))
+        began = time.monotonic()
+        assert b"missing_api_key" in read_to_end(connection)
+        assert time.monotonic() - began < 5
+
+
+def test_connection_stays_open_after_small_refusals(server):
+    with requests.Session() as session:
+        for _ in range(3):
+            answer = session.post(f"{server.url}/v1/jobs", json={"video_url": "x"}, timeout=10)
+            assert answer.status_code == 401
+            assert answer.headers.get("connection", "keep-alive") != "close"
+
+
+def test_client_that_asks_before_sending_never_sends(server):
+    with server.connect() as connection:
+        connection.sendall(
+            b"POST /v1/uploads HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\nExpect: 100-continue\r\n"
+            b"Content-Type: multipart/form-data; boundary=b\r\n\r\n"
+        )
+        answer = read_to_end(connection)
+    assert answer.startswith(b"HTTP/1.1 401")
+    assert b"missing_api_key" in answer
+
+
+def test_client_that_leaves_in_the_middle_leaves_nothing_behind(server, key, desk):
+    with server.connect() as connection:
+        connection.sendall(upload_head(key, 900_000) + bytes(300_000))
+        wait_until(lambda: incoming(desk))
+    wait_until(lambda: not incoming(desk))
+
+
+def test_body_that_stands_still_is_given_up(server, key, desk):
+    with server.connect() as connection:
+        connection.sendall(upload_head(key, 60_000) + bytes(3000))
+        answer = read_answer(connection)
+    assert b" 400 " in answer
+    assert b"Nothing came for 0.5 seconds" in answer
+    wait_until(lambda: not incoming(desk))
+
+
+def test_client_that_leaves_during_a_download_does_no_harm(server, headers, desk, tmp_path):
+    large = tmp_path / "large"
+    large.write_bytes(TINY_MP4 + bytes(900_000))
+    with large.open("rb") as file:
+        url = requests.post(f"{server.url}/v1/uploads", headers=headers, files={"file": file}, timeout=10).json()[
+            "video_url"
+        ]
+    path = url.removeprefix(server.url)
+    with server.connect() as connection:
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        connection.recv(100)
+    assert len(requests.get(url, timeout=10).content) == large.stat().st_size
+    part = requests.get(url, headers={"Range": "bytes=900000-"}, timeout=10)
+    assert (part.status_code, len(part.content)) == (206, large.stat().st_size - 900_000)
+
+
+def test_many_uploads_at_once_arrive_whole(server, headers):
+    results = []
+
+    def send(n):
+        content = TINY_MP4 + bytes([n]) * 400_000
+        posted = requests.post(f"{server.url}/v1/uploads", headers=headers, files={"file": ("a", content)}, timeout=30)
+        results.append(requests.get(posted.json()["video_url"], timeout=30).content == content)
+
+    threads = [threading.Thread(target=send, args=(n,)) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [True] * 6
+
+
+def upload_head(key, length):
+    form = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.mp4"\r\n\r\n'
+    head = (
+        f"POST /v1/uploads HTTP/1.1\r\nHost: x\r\nX-Api-Key: {key}\r\nContent-Length: {length}\r\n"
+        "Content-Type: multipart/form-data; boundary=b\r\n\r\n"
+    )
+    return head.encode() + form
+
+
+def read_answer(connection):
+    answer = b""
+    while b"\r\n\r\n" not in answer or not is_json(answer.partition(b"\r\n\r\n")[2]):
+        piece = connection.recv(65536)
+        if not piece:
+            break
+        answer += piece
+    return answer
+
+
+def is_json(text):
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+def read_to_end(connection):
+    answer = b""
+    while piece := connection.recv(65536):
+        answer += piece
+    return answer

@@ -1,0 +1,191 @@
+"""Uploads as the contract's clients send them, and as nobody should."""
+
+import pytest
+
+from alphareel.testing.fakes import TINY_MP4, TINY_PNG
+
+BOUNDARY = "x-boundary-x"
+FORM = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
+
+
+def part(content=TINY_MP4, *, disposition='form-data; name="file"; filename="in.mp4"', content_type=None):
+    head = f"--{BOUNDARY}\r\nContent-Disposition: {disposition}\r\n".encode()
+    if content_type:
+        head += f"Content-Type: {content_type}\r\n".encode()
+    return head + b"\r\n" + content + b"\r\n"
+
+
+END = f"--{BOUNDARY}--\r\n".encode()
+
+
+def send(client, body, headers=FORM, path="/v1/uploads"):
+    return client.post(path, content=body, headers=headers)
+
+
+def incoming(desk):
+    return list(desk.service._uploads._rules.incoming.glob("*"))
+
+
+def test_upload_answers_the_fields_of_the_contract(client):
+    answer = client.post("/v1/uploads", files={"file": ("input.mp4", TINY_MP4, "video/mp4")})
+    body = answer.json()
+    assert answer.status_code == 200
+    assert (body["success"], body["filename"], body["size"]) == (True, "input.mp4", len(TINY_MP4))
+    assert body["video_id"] in body["video_url"]
+    assert body["video_url"].startswith("http://testserver/files/uploads/")
+
+
+@pytest.mark.parametrize("content_type", [None, "application/octet-stream", "video/mp4", "video/quicktime"])
+def test_declared_type_of_the_part_does_not_matter_when_it_is_vague_or_video(client, content_type):
+    assert send(client, part(content_type=content_type) + END).status_code == 200
+
+
+def test_specific_type_that_is_no_video_is_refused(client):
+    error = send(client, part(content_type="text/html") + END).json()["error"]
+    assert error["code"] == "invalid_file_type"
+    assert error["message"].startswith("Invalid file type")
+
+
+def test_what_came_back_is_accepted_as_video_url_without_the_network(client):
+    uploaded = client.post("/v1/uploads", files={"file": ("in.mp4", TINY_MP4)}).json()
+    job = client.post("/v1/jobs", json={"video_url": uploaded["video_url"]})
+    assert job.status_code == 200
+
+
+def test_uploaded_video_can_be_fetched_again(client):
+    uploaded = client.post("/v1/uploads", files={"file": ("in.mp4", TINY_MP4)}).json()
+    assert client.get(uploaded["video_url"]).content == TINY_MP4
+
+
+def test_image_is_taken_for_a_background_and_answers_url_too(client):
+    uploaded = client.post("/v1/uploads", files={"file": ("bg.png", TINY_PNG, "image/png")}).json()
+    assert uploaded["url"] == uploaded["video_url"]
+    job = {"video_url": "https://a.example/v.mp4", "bg_type": "image", "bg_image_url": uploaded["url"]}
+    assert client.post("/v1/jobs", json=job).status_code == 200
+
+
+def test_upload_of_another_key_cannot_be_used(client, make_client, new_key):
+    uploaded = client.post("/v1/uploads", files={"file": ("in.mp4", TINY_MP4)}).json()
+    answer = make_client(secret=new_key()).post("/v1/jobs", json={"video_url": uploaded["video_url"]})
+    assert answer.status_code == 400
+
+
+def test_file_without_a_name_is_taken(client):
+    answer = send(client, part(disposition='form-data; name="file"') + END)
+    assert answer.status_code == 200
+    assert answer.json()["filename"]
+
+
+@pytest.mark.parametrize(
+    ("disposition", "shown"),
+    [
+        ('form-data; name="file"; filename="../../etc/passwd"', "passwd"),
+        ('form-data; name="file"; filename="C:\\\\Videos\\\\me.mp4"', "me.mp4"),
+        ("form-data; name=\"file\"; filename*=UTF-8''na%C3%AFve%20clip.mp4", "naïve clip.mp4"),
+        ('form-data; name="file"; filename="x.mp4"; filename*=UTF-8\'\'%E2%82%AC.mp4', "€.mp4"),
+        ("form-data; name=\"file\"; filename*=nonsense''abc.mp4", "abc.mp4"),
+        ("form-data; name=\"file\"; filename*=UTF-8''..%2F..%2Fx.mp4", "x.mp4"),
+        ('form-data; name="file"; filename="naïve.mp4"', "naïve.mp4"),
+        ("form-data; name=file; filename=plain.mp4", "plain.mp4"),
+    ],
+)
+def test_file_names_are_decoded_and_lose_their_folders(client, disposition, shown):
+    assert send(client, part(disposition=disposition) + END).json()["filename"] == shown
+
+
+def test_small_fields_beside_the_file_are_ignored(client):
+    note = part(b"hello", disposition='form-data; name="note"')
+    assert send(client, note + part() + note + END).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        END,
+        part(disposition='form-data; name="video"; filename="in.mp4"') + END,
+        part(b"text", disposition='form-data; name="note"') + END,
+        part() + part() + END,
+        part(),
+        part()[:-20],
+        b"",
+        b"not multipart at all",
+        b"--" + BOUNDARY.encode() + b"\r\n\r\nno disposition\r\n" + END,
+        part(disposition="attachment") + END,
+        b"".join(part(b"", disposition=f'form-data; name="f{n}"') for n in range(40)) + END,
+        b"--" + BOUNDARY.encode() + b"\r\nX: " + b"y" * 10_000 + b"\r\n\r\n" + END,
+    ],
+    ids=[
+        "no parts", "wrong field name", "no file", "two files", "no end", "cut off", "empty", "garbage",
+        "no disposition", "no form-data", "many parts", "long header",
+    ],
+)  # fmt: skip
+def test_form_that_is_not_one_file_is_400_and_leaves_nothing_behind(client, desk, body):
+    answer = send(client, body)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == "invalid_request"
+    assert "curl" in answer.json()["error"]["message"]
+    assert incoming(desk) == []
+
+
+@pytest.mark.parametrize(
+    "content_type", [None, "application/json", "multipart/form-data", "multipart/mixed; boundary=a"]
+)
+def test_body_that_is_no_form_is_400(client, content_type):
+    headers = {"Content-Type": content_type} if content_type else {}
+    answer = send(client, part() + END, headers)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")
+
+
+def test_file_that_is_no_video_is_invalid_file_type_and_leaves_nothing_behind(client, desk):
+    answer = client.post("/v1/uploads", files={"file": ("in.mp4", b"%PDF-1.4 no video")})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_file_type")
+    assert incoming(desk) == []
+
+
+def test_length_that_is_too_long_is_refused_before_anything_is_read(make_client):
+    client = make_client(max_upload_bytes=1000)
+    answer = send(client, b"x", {**FORM, "Content-Length": str(10**9)})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "file_too_large")
+    assert answer.json()["error"]["message"].startswith("File too large")
+
+
+def test_body_without_a_length_is_cut_at_the_limit(client, desk):
+    def endless():
+        yield part()[:-2]
+        for _ in range(200):
+            yield bytes(100_000)
+
+    answer = send(client, endless())
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "file_too_large")
+    assert incoming(desk) == []
+
+
+def test_file_in_tiny_pieces_arrives_whole(client, desk):
+    content = TINY_MP4 + bytes(range(256)) * 4
+    body = part(content) + END
+    answer = send(client, (body[n : n + 7] for n in range(0, len(body), 7)))
+    assert answer.json()["size"] == len(content)
+    assert client.get(answer.json()["video_url"]).content == content
+
+
+def test_large_file_reaches_the_service_in_few_pieces(client, desk, monkeypatch):
+    pieces = []
+    begin = desk.service.begin_upload
+
+    def counting(*args, **options):
+        session = begin(*args, **options)
+        write = session.write
+        monkeypatch.setattr(session, "write", lambda data: (pieces.append(len(data)), write(data)))
+        return session
+
+    monkeypatch.setattr(desk.service, "begin_upload", counting)
+    content = TINY_MP4 + bytes(8_500_000)
+    body = part(content) + END
+    send(client, (body[n : n + 65536] for n in range(0, len(body), 65536)))
+    assert sum(pieces) == len(content)
+    assert len(pieces) <= 4
+
+
+def test_upload_without_a_key_is_refused_before_the_form_is_looked_at(nobody):
+    answer = send(nobody, b"garbage")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (401, "missing_api_key")
