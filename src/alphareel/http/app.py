@@ -27,6 +27,7 @@ def create_app(service: UseCases, config: HttpConfig, *, offers: Offers = tuple)
         docs_url=None,  # FastAPI's pages load scripts from a foreign host
         redoc_url=None,
         redirect_slashes=False,  # a redirected POST becomes a GET in many clients
+        generate_unique_id_function=lambda route: route.name,
     )
     app.state.service = service
     app.state.config = config

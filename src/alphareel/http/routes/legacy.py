@@ -11,13 +11,16 @@ from alphareel.http.openapi import errors, file_body, json_body
 from alphareel.http.routes.jobs import ViewsOf
 from alphareel.http.routes.uploads import FitsOnPaper, receive
 
-router = APIRouter(prefix="/api", tags=["legacy"], responses=errors(s401="A key is demanded here, or it is not known"))
+router = APIRouter(prefix="/api", tags=["legacy"], responses=errors())
 
+_REFUSED = "A key is demanded here, or it is not known"
 _PRICES_LAST = "public, max-age=300"
 
 
-@router.post("/upload", openapi_extra=file_body(), responses=errors(s400="No video, too large, or no form"))
-async def upload_file(
+@router.post(
+    "/upload", openapi_extra=file_body(), responses=errors(s400="No video, too large, or no form", s401=_REFUSED)
+)
+async def legacy_upload(
     request: Request, caller: LegacyCaller, _: FitsOnPaper, service: ServiceOf, config: ConfigOf, views: ViewsOf
 ) -> schemas.Upload:
     """The same as `POST /v1/uploads`."""
@@ -26,22 +29,24 @@ async def upload_file(
 
 
 @router.post(
-    "/process", openapi_extra=json_body(schemas.JobCreate), responses=errors(s400="A field cannot be accepted")
+    "/process",
+    openapi_extra=json_body(schemas.JobCreate),
+    responses=errors(s400="A field cannot be accepted", s401=_REFUSED),
 )
-def process(caller: LegacyCaller, body: JsonObject, service: ServiceOf, views: ViewsOf) -> schemas.Process:
+def legacy_process(caller: LegacyCaller, body: JsonObject, service: ServiceOf, views: ViewsOf) -> schemas.Process:
     """Create a job and start it in one call."""
     job = service.create(caller, body, auto_start=True)
     return schemas.Process(id=job.id, job_id=job.id, status=views.status(job.status), message="Job started")
 
 
-@router.get("/status/{job_id}", responses=errors(s404="No such job"))
-def get_status(job_id: str, caller: LegacyCaller, service: ServiceOf, views: ViewsOf) -> schemas.Job:
+@router.get("/status/{job_id}", responses=errors(s401=_REFUSED, s404="No such job"))
+def legacy_status(job_id: str, caller: LegacyCaller, service: ServiceOf, views: ViewsOf) -> schemas.Job:
     """The same as `GET /v1/jobs/{job_id}`."""
     return views.job(service.get(caller, job_id))
 
 
-@router.get("/download/{job_id}", responses=errors(s400="The job is not completed", s404="No such job"))
-def get_download(job_id: str, caller: LegacyCaller, service: ServiceOf, views: ViewsOf) -> schemas.Download:
+@router.get("/download/{job_id}", responses=errors(s400="The job is not completed", s401=_REFUSED, s404="No such job"))
+def legacy_download(job_id: str, caller: LegacyCaller, service: ServiceOf, views: ViewsOf) -> schemas.Download:
     """Where the output can be fetched: JSON with a fresh link, not the file itself."""
     job = views.job(service.download(caller, job_id))
     if job.output_url is None:  # the output was deleted between the two looks
