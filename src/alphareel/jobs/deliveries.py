@@ -11,14 +11,20 @@ from alphareel.jobs.ports import Blobs
 
 _TYPES = {
     ".avi": "video/x-msvideo",
+    ".flv": "video/x-flv",
     ".gif": "image/gif",
     ".jpg": "image/jpeg",
     ".mkv": "video/x-matroska",
     ".mov": "video/quicktime",
     ".mp4": "video/mp4",
+    ".mpg": "video/mpeg",
+    ".mxf": "application/mxf",
+    ".ogv": "video/ogg",
     ".png": "image/png",
+    ".ts": "video/mp2t",
     ".webm": "video/webm",
     ".webp": "image/webp",
+    ".wmv": "video/x-ms-wmv",
     ".zip": "application/zip",
 }
 

@@ -198,6 +198,9 @@ class JobEngine(Protocol):
     def pending(self, tickets: Sequence[tuple[str, int]]) -> frozenset[tuple[str, int]]:
         """Those of these (job, ticket) that the engine still is going to run or is running."""
 
+    def holder(self, job_id: str, ticket: int) -> str | None:
+        """The executor that runs it, None while nobody does."""
+
     def forget(self, *, before: datetime) -> int:
         """Drop records of executions that ended before then; returns how many."""
 

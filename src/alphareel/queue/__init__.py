@@ -1,1 +1,1 @@
-"""Engines that run jobs durably, behind the ``JobEngine`` port."""
+"""The engine adapter: durable execution behind ``jobs.ports.JobEngine``. Its tables may be thrown away at any time."""

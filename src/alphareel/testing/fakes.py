@@ -100,6 +100,7 @@ class RecordingEngine:
     """Notes what was enqueued, and runs nothing."""
 
     queued: list[tuple[str, int]] = field(default_factory=list)
+    holders: dict[tuple[str, int], str] = field(default_factory=dict)
     running: bool = False
 
     def enqueue(self, connection: Any, job_id: str, ticket: int) -> None:  # noqa: ARG002
@@ -117,6 +118,9 @@ class RecordingEngine:
 
     def pending(self, tickets: Sequence[tuple[str, int]]) -> frozenset[tuple[str, int]]:
         return frozenset(tickets) & frozenset(self.queued)
+
+    def holder(self, job_id: str, ticket: int) -> str | None:
+        return self.holders.get((job_id, ticket))
 
     def forget(self, *, before: datetime) -> int:  # noqa: ARG002
         return 0

@@ -1,0 +1,149 @@
+"""The child process in which hostile bytes are opened and networks run: one order in, JSON lines out, then it ends.
+
+It dies with its parent, and confines itself before it imports anything that reads media. Started by sandbox.py.
+"""
+
+import contextlib
+import ctypes
+import importlib
+import json
+import os
+import resource
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TextIO
+
+from alphareel.domain.clip import Limits
+from alphareel.domain.errors import AlphareelError, InternalError, OutOfMemory
+from alphareel.domain.options import from_json
+
+_PR_SET_PDEATHSIG = 1
+_MEMORY_WORDS = ("bad_alloc", "cannot allocate memory", "failed to allocate memory", "insufficient memory")
+
+Order = dict[str, Any]
+Event = dict[str, Any]
+
+
+def main() -> int:
+    """Carry out the order on standard input; the exit code is 0 whenever the outcome was told in an event."""
+    out = _take_stdout()
+    order: Order = json.loads(sys.stdin.buffer.readline())
+    _die_with(order["parent"])
+    _confine(order["confinement"])
+    try:
+        for event in _TASKS[order["task"]](order):
+            _tell(out, event)
+    except AlphareelError as error:
+        _tell(out, _error_event(error))
+    except MemoryError:
+        _tell(out, _error_event(_out_of_memory()))
+    except Exception as error:  # noqa: BLE001  # whatever a codec or a network throws is told, not lost
+        traceback.print_exc()
+        _tell(out, _error_event(_foreign(error)))
+    return 0
+
+
+def _run(order: Order) -> Iterator[Event]:
+    pipeline = importlib.import_module(order["pipeline"])
+    progress = pipeline.run(
+        Path(order["source"]),
+        Path(order["target"]),
+        from_json(order["options"]),
+        limits=Limits(**order["limits"]),
+        models_dir=Path(order["models_dir"]) if order["models_dir"] else None,
+        threads=order["threads"],
+    )
+    with contextlib.closing(progress):
+        for step in progress:
+            told = asdict(step)
+            result = told.pop("result")
+            yield {"progress": told}
+            if result is not None:
+                yield {"result": result}
+
+
+def _identify(order: Order) -> Iterator[Event]:
+    # Imported here, after the confinement: this is the import that loads the codecs.
+    from alphareel.jobs.identity import identify  # noqa: PLC0415
+
+    yield {"result": asdict(identify(Path(order["source"]), Limits(**order["limits"])))}
+
+
+_TASKS: dict[str, Callable[[Order], Iterator[Event]]] = {"run": _run, "identify": _identify}
+
+
+def _take_stdout() -> TextIO:
+    """Our events go to the real standard output; what libraries print there joins standard error."""
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return out
+
+
+def _tell(out: TextIO, event: Event) -> None:
+    out.write(json.dumps(event) + "\n")
+    out.flush()
+
+
+def _error_event(error: AlphareelError) -> Event:
+    return {
+        "error": {
+            "code": error.code,
+            "message": error.message,
+            "hint": error.hint,
+            "retryable": error.retryable,
+        }
+    }
+
+
+def _foreign(error: Exception) -> AlphareelError:
+    text = str(error).lower()
+    if any(words in text for words in _MEMORY_WORDS):
+        return _out_of_memory()
+    return InternalError(f"Processing failed: {type(error).__name__}.", hint="The service's log has the details.")
+
+
+def _out_of_memory() -> OutOfMemory:
+    return OutOfMemory("The job needed more memory than it may have.", hint="Use a smaller video or raise the limit.")
+
+
+def _confine(limits: dict[str, int]) -> None:
+    """Bound memory, processor time and files of this process; 0 leaves a resource as it is."""
+    _bound(resource.RLIMIT_CORE, 0)
+    if limits["memory_bytes"]:
+        _bound(resource.RLIMIT_AS, limits["memory_bytes"])
+    if limits["cpu_seconds"]:
+        _bound(resource.RLIMIT_CPU, limits["cpu_seconds"])
+    if limits["open_files"]:
+        _bound(resource.RLIMIT_NOFILE, limits["open_files"])
+
+
+def _bound(what: int, most: int) -> None:
+    _, hard = resource.getrlimit(what)
+    allowed = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    with contextlib.suppress(ValueError, OSError):  # macOS knows RLIMIT_AS but refuses it
+        resource.setrlimit(what, (allowed, allowed))
+
+
+def _die_with(parent: int) -> None:
+    """End when the parent ends, however it ends: by the kernel's signal on Linux, by a closed pipe elsewhere too."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+    threading.Thread(target=_await_end_of_input, name="parent-watch", daemon=True).start()
+
+
+def _await_end_of_input() -> None:
+    with contextlib.suppress(OSError):
+        while os.read(0, 4096):
+            pass
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

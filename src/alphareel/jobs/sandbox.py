@@ -1,0 +1,183 @@
+"""Runs an order in a child process with bounded memory, time and patience, and survives whatever happens there."""
+
+import contextlib
+import json
+import os
+import re
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any, cast
+
+from alphareel import observe
+from alphareel.domain.errors import AlphareelError, OutOfMemory, Timeout, WorkerCrashed, by_code
+
+_TICK_SECONDS = 0.5
+_LONGEST_LINE = 1024 * 1024
+_LAST_WORDS = 4000
+_NOT_FOR_CHILDREN = re.compile(
+    r"^ALPHAREEL_|SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|ACCESS_KEY", re.IGNORECASE
+)
+
+Tick = Callable[[Mapping[str, Any] | None], None]
+"""Called at least twice a second with the newest progress, or None when there is no news; raising ends the child."""
+
+
+@dataclass(frozen=True)
+class Confinement:
+    """What a child may use; 0 switches a limit off. ``progress_seconds``: how long it may do without any progress."""
+
+    memory_bytes: int = 0
+    cpu_seconds: int = 0
+    wall_seconds: float = 0.0
+    progress_seconds: float = 0.0
+    open_files: int = 512
+
+
+def run(order: Mapping[str, Any], confinement: Confinement, *, tick: Tick = lambda _: None) -> dict[str, Any]:
+    """The result of the order. Raises the error that the child told, or Timeout, OutOfMemory, WorkerCrashed.
+
+    The child and all its threads are gone when this returns or raises.
+    """
+    limits = {name: asdict(confinement)[name] for name in ("memory_bytes", "cpu_seconds", "open_files")}
+    full = {**order, "confinement": limits, "parent": os.getpid()}
+    with _child() as process:
+        _send(process, full)
+        talk = _Talk(process, confinement)
+        for progress in talk:
+            tick(progress)
+        code = process.wait()
+    if talk.outcome is not None and code == 0:
+        return _result(talk.outcome)
+    raise _death(code, talk.last_words)
+
+
+@contextmanager
+def _child() -> Iterator[subprocess.Popen[bytes]]:
+    environment = {name: value for name, value in os.environ.items() if not _NOT_FOR_CHILDREN.search(name)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "alphareel.jobs.child"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        env=environment,
+    )
+    try:
+        with process:  # closes the pipes
+            try:
+                yield process
+            finally:
+                _kill(process)
+    finally:
+        process.wait()
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _send(process: subprocess.Popen[bytes], order: Mapping[str, Any]) -> None:
+    stdin = cast(Any, process.stdin)
+    with contextlib.suppress(BrokenPipeError):  # it died at once; its exit code will tell
+        stdin.write(json.dumps(order).encode() + b"\n")
+        stdin.flush()  # and stays open: its end would tell the child that we died
+
+
+class _Talk:
+    """Iterates over the child's progress, with None for each tick without news, until its output ends."""
+
+    def __init__(self, process: subprocess.Popen[bytes], confinement: Confinement) -> None:
+        self.outcome: dict[str, Any] | None = None
+        self._out = cast(Any, process.stdout).fileno()
+        self._err = cast(Any, process.stderr).fileno()
+        self._confinement = confinement
+        self._begun = self._moved = time.monotonic()
+        self._partial = b""
+        self._words = b""
+        self._seen: Any = None
+
+    @property
+    def last_words(self) -> str:
+        return self._words.decode(errors="replace")
+
+    def __iter__(self) -> Iterator[dict[str, Any] | None]:
+        with selectors.DefaultSelector() as selector:
+            for descriptor in (self._out, self._err):
+                selector.register(descriptor, selectors.EVENT_READ)
+            while selector.get_map():
+                news = None
+                for key, _ in selector.select(_TICK_SECONDS):
+                    data = os.read(key.fd, 65536)
+                    if not data:
+                        selector.unregister(key.fd)
+                    elif key.fd == self._out:
+                        news = self._hear(data) or news
+                    else:
+                        self._words = (self._words + data)[-_LAST_WORDS:]
+                self._check_patience()
+                yield news
+
+    def _hear(self, data: bytes) -> dict[str, Any] | None:
+        *lines, self._partial = (self._partial + data).split(b"\n")
+        if len(self._partial) > _LONGEST_LINE:
+            raise WorkerCrashed("The process that made the matte talked nonsense.")
+        news = None
+        for event in map(_parse, lines):
+            if "progress" in event:
+                news = event["progress"]
+                self._note(news)
+            else:
+                self.outcome = event
+        return news
+
+    def _note(self, progress: Mapping[str, Any]) -> None:
+        seen = (progress.get("done"), progress.get("share"))
+        if seen != self._seen:
+            self._seen, self._moved = seen, time.monotonic()
+
+    def _check_patience(self) -> None:
+        now, limits = time.monotonic(), self._confinement
+        if limits.wall_seconds and now - self._begun > limits.wall_seconds:
+            raise Timeout(
+                f"The job took longer than {limits.wall_seconds:g} seconds.",
+                hint="Use a shorter video or raise the limit.",
+            )
+        if limits.progress_seconds and now - self._moved > limits.progress_seconds:
+            raise Timeout(f"The job made no progress for {limits.progress_seconds:g} seconds.")
+
+
+def _parse(line: bytes) -> dict[str, Any]:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        event = None
+    if not isinstance(event, dict):
+        raise WorkerCrashed("The process that made the matte talked nonsense.")
+    return event
+
+
+def _result(outcome: Mapping[str, Any]) -> dict[str, Any]:
+    error = outcome.get("error")
+    if error is not None:
+        raise by_code(error["code"], error["message"], hint=error["hint"])
+    return dict(outcome["result"])
+
+
+def _death(code: int, last_words: str) -> AlphareelError:
+    observe.log(__name__).warning("child died", exit_code=code, last_words=last_words)
+    if code == -signal.SIGXCPU:
+        return Timeout("The job used more processor time than it may.", hint="Use a shorter video or raise the limit.")
+    if code == -signal.SIGKILL or "bad_alloc" in last_words or "MemoryError" in last_words:
+        return OutOfMemory(
+            "The process that made the matte was stopped for lack of memory.",
+            hint="Use a smaller video or raise the limit.",
+        )
+    how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+    return WorkerCrashed(f"The process that made the matte died {how}.", hint="Start the job again.")

@@ -1,0 +1,134 @@
+"""What a worker process does beside its jobs: prove that it lives, notice who does not, mend what disagrees."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from alphareel import observe
+from alphareel.domain.errors import Unavailable
+from alphareel.jobs.job import Job, Status
+from alphareel.jobs.ports import Clock, Executors, JobEngine, JobStore
+
+
+@dataclass(frozen=True)
+class UpkeepRules:
+    """Seconds. ``dead``: how long a counter may stand still; ``stuck``: how long a running job may show no life."""
+
+    beat: float = 5.0
+    dead: float = 30.0
+    reconcile: float = 60.0
+    stuck: float = 3600.0
+    max_deaths: int = 6
+    forget: timedelta = timedelta(days=1)
+
+
+class Upkeep:
+    """A thread of every worker process. ``die`` is called when somebody else declared this executor dead."""
+
+    def __init__(
+        self,
+        executor_id: str,
+        *,
+        jobs: JobStore,
+        executors: Executors,
+        engine: JobEngine,
+        clock: Clock,
+        rules: UpkeepRules,
+        die: Callable[[], None],
+    ) -> None:
+        self._me = executor_id
+        self._jobs = jobs
+        self._executors = executors
+        self._engine = engine
+        self._clock = clock
+        self._rules = rules
+        self._die = die
+        self._watched: dict[str, tuple[int, float]] = {}
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
+
+    def start(self) -> None:
+        """The executor must be on record, and the engine launched."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def beat(self) -> None:
+        if not self._executors.beat(self._me):
+            self._die()
+
+    def reap(self) -> None:
+        """Declare dead whose counter stands still, then take back what the dead hold; the order fences them first."""
+        for executor_id, beat in self._overdue():
+            if self._executors.remove_executor(executor_id, beat=beat):
+                observe.log(__name__).warning("executor declared dead", executor=executor_id)
+        if recovered := self._engine.recover(self._living):
+            observe.log(__name__).warning("jobs of dead executors queued again", executors=recovered)
+
+    def reconcile(self) -> None:
+        """Mend every unfinished job that the engine lost, or that is held by a worker without a sign of life."""
+        unfinished = self._jobs.unfinished()
+        pending = self._engine.pending([(job.id, job.ticket) for job in unfinished])
+        for job in unfinished:
+            if (job.id, job.ticket) not in pending:
+                self._mend(job)
+            elif self._is_stuck(job):
+                self._release(job)
+        self._engine.forget(before=self._clock.now() - self._rules.forget)
+
+    def _living(self) -> set[str]:
+        return {executor.id for executor in self._executors.executors()}
+
+    def _overdue(self) -> list[tuple[str, int]]:
+        """Executors whose counter has stood still for too long by our own clock; nobody's clocks are compared."""
+        now = time.monotonic()
+        beats = {executor.id: executor.beat for executor in self._executors.executors() if executor.id != self._me}
+        self._watched = {
+            name: self._watched[name] if self._watched.get(name, (None,))[0] == beat else (beat, now)
+            for name, beat in beats.items()
+        }
+        return [(name, beat) for name, (beat, since) in self._watched.items() if now - since > self._rules.dead]
+
+    def _is_stuck(self, job: Job) -> bool:
+        if job.status is not Status.PROCESSING or job.progress_at is None:
+            return False
+        return self._clock.now() - job.progress_at > timedelta(seconds=self._rules.stuck)
+
+    def _mend(self, job: Job) -> None:
+        """Queue a lost job again, or fail it when that was tried often enough."""
+        if job.tries < self._rules.max_deaths:
+            self._jobs.requeue(job.id, ticket=job.ticket, actor=self._me, reason="the engine lost it")
+            return
+        error = f"The job was given up after {job.tries} tries that ended without a result. Start it again to retry."
+        # named by its attempt, so that a job that another worker took meanwhile is left alone
+        self._jobs.fail(job.id, attempt=job.attempt, error=error, error_code="worker_crashed", actor=self._me)
+
+    def _release(self, job: Job) -> None:
+        """Declare the holder dead: it exits at its next beat, and what it held goes back to the queue."""
+        holder = self._engine.holder(job.id, job.ticket)
+        if holder is not None and self._executors.remove_executor(holder):
+            observe.log(__name__).warning("executor of a stuck job declared dead", executor=holder, job_id=job.id)
+
+    def _run(self) -> None:
+        reconciled = time.monotonic()
+        while True:
+            self._attempt(self.beat)
+            self._attempt(self.reap)
+            if time.monotonic() - reconciled >= self._rules.reconcile:
+                reconciled = time.monotonic()
+                self._attempt(self.reconcile)
+            if self._stopping.wait(self._rules.beat):
+                return
+
+    @staticmethod
+    def _attempt(task: Callable[[], None]) -> None:
+        try:
+            task()
+        except Unavailable:
+            observe.log(__name__).warning("upkeep waits for the database", task=task.__name__)
+        except Exception:  # noqa: BLE001  # the next round tries again; without this thread nobody would
+            observe.log(__name__).exception("upkeep failed", task=task.__name__)

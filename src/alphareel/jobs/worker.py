@@ -1,0 +1,256 @@
+"""Runs one job: get the source, cut it in a child process, publish, settle. No step trusts that it is alone."""
+
+import contextlib
+import shutil
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+from alphareel import observe
+from alphareel.domain.clip import EngineFacts, Limits
+from alphareel.domain.errors import AlphareelError, InternalError, Unavailable, WorkerCrashed
+from alphareel.domain.options import Options, to_json
+from alphareel.jobs import sandbox
+from alphareel.jobs.job import Job, Output
+from alphareel.jobs.ports import Blobs, Fetcher, JobStore, Outcome
+from alphareel.jobs.sandbox import Confinement
+from alphareel.jobs.uploads import Sources
+
+_EXTENSIONS = {"png_sequence": "zip"}
+_NEWS_SECONDS = 1.0
+_SILENCE_SECONDS = 10.0
+_WHILE_RUNNING = 99.0  # percent; 100 means delivered
+
+
+@dataclass(frozen=True)
+class WorkRules:
+    """``workspace``: folder for files of running attempts. ``pipeline``: module whose ``run`` makes results.
+
+    ``max_tries``: executions in one run of a job before a failure that may pass is taken as final.
+    ``max_deaths``: executions before a job is given up that outlived no worker.
+    """
+
+    workspace: Path
+    limits: Limits
+    confinement: Confinement
+    models_dir: Path | None = None
+    threads: int | None = None
+    max_tries: int = 3
+    max_deaths: int = 6
+    retry_seconds: float = 2.0
+    pipeline: str = "alphareel.pipeline"
+
+
+class Overtaken(Exception):
+    """Another attempt has the job now, or nobody needs it any more."""
+
+
+class Stopping(Exception):
+    """The worker stops and must leave the attempt to another."""
+
+
+class Worker:
+    """JobBody over the ports. ``name`` is the actor in the audit log."""
+
+    def __init__(
+        self, name: str, *, jobs: JobStore, blobs: Blobs, sources: Sources, fetcher: Fetcher, rules: WorkRules
+    ) -> None:
+        self._name = name
+        self._jobs = jobs
+        self._blobs = blobs
+        self._sources = sources
+        self._fetcher = fetcher
+        self._rules = rules
+        self._stopping = threading.Event()
+        self._running: dict[str, Job] = {}
+
+    def execute(self, job_id: str, ticket: int) -> Outcome:
+        with observe.bound(job_id=job_id):
+            while True:
+                if self._stopping.is_set():
+                    _park()
+                job = self._jobs.begin_attempt(job_id, ticket=ticket, actor=self._name)
+                if job is None:
+                    return _GONE
+                outcome = self._attempt(job)
+                if not outcome.get("retryable") or job.tries >= self._rules.max_tries:
+                    return outcome
+                observe.log(__name__).warning("attempt failed", attempt=job.attempt, error=outcome["error"])
+                self._stopping.wait(self._rules.retry_seconds * 2 ** (job.tries - 1))
+
+    def settle(self, job_id: str, ticket: int, outcome: Outcome) -> None:  # noqa: ARG002
+        with observe.bound(job_id=job_id):
+            if outcome["kind"] == "done":
+                self._deliver(job_id, outcome)
+            elif outcome["kind"] == "failed":
+                error, code = outcome["error"], outcome["error_code"]
+                self._jobs.fail(job_id, attempt=outcome["attempt"], error=error, error_code=code, actor=self._name)
+
+    def abandon(self) -> None:
+        self._stopping.set()
+        for job in list(self._running.values()):
+            with contextlib.suppress(Unavailable):
+                self._jobs.hand_back(job.id, attempt=job.attempt, actor=self._name, reason="the worker stopped")
+
+    def _attempt(self, job: Job) -> Outcome:
+        self._running[job.id] = job
+        try:
+            return self._make(job)
+        except Overtaken:
+            return _GONE
+        except Stopping:
+            _park()
+        except AlphareelError as error:
+            return _failure(job, error)
+        except Exception as error:  # noqa: BLE001  # a fault of ours fails this job and no other
+            observe.log(__name__).exception("attempt broke", attempt=job.attempt)
+            return _failure(job, InternalError(f"Processing failed: {type(error).__name__}."))
+        finally:
+            del self._running[job.id]
+
+    def _make(self, job: Job) -> Outcome:
+        if job.tries > self._rules.max_deaths:
+            raise WorkerCrashed(f"Its worker died {self._rules.max_deaths} times while it processed this job.")
+        with ExitStack() as opened:
+            folder = opened.enter_context(self._workspace(job))
+            source = self._obtain(opened, job, Wanted(job.video_url, "video", "video_url", folder / "source"))
+            options = job.options
+            if options.background.image_url is not None:
+                wanted = Wanted(options.background.image_url, "image", "background.image_url", folder / "background")
+                options = _with_image(options, self._obtain(opened, job, wanted))
+            target = folder / f"result.{_EXTENSIONS.get(options.output_format, options.output_format)}"
+            order = self._order(source, target, options)
+            result = sandbox.run(order, self._rules.confinement, tick=Reporter(self._jobs, job, self._stopping))
+            return self._publish(job, target, result)
+
+    @contextmanager
+    def _workspace(self, job: Job) -> Iterator[Path]:
+        folder = self._rules.workspace / f"{job.id}.{job.attempt}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _obtain(self, opened: ExitStack, job: Job, wanted: "Wanted") -> Path:
+        """The file behind an address, here until ``opened`` closes."""
+        upload = self._sources.find(wanted.url, key_id=job.key_id, kind=wanted.kind, field=wanted.field)
+        if upload is not None:
+            return opened.enter_context(self._blobs.local(upload.blob))
+        return self._fetcher.fetch(wanted.url, wanted.target, max_bytes=self._rules.limits.max_bytes).path
+
+    def _order(self, source: Path, target: Path, options: Options) -> dict[str, Any]:
+        return {
+            "task": "run",
+            "pipeline": self._rules.pipeline,
+            "source": str(source),
+            "target": str(target),
+            "options": to_json(options),
+            "limits": asdict(self._rules.limits),
+            "models_dir": str(self._rules.models_dir) if self._rules.models_dir else None,
+            "threads": self._rules.threads,
+        }
+
+    def _publish(self, job: Job, target: Path, result: Mapping[str, Any]) -> Outcome:
+        key = f"{_attempt_prefix(job.id, job.attempt)}{target.name}"
+        self._blobs.put_file(key, target)
+        facts = {field.name: result[field.name] for field in fields(Output) if field.name in result}
+        return {
+            "kind": "done",
+            "attempt": job.attempt,
+            "output": asdict(Output(**{**facts, "blob": key})),
+            "engine": result["engine"],
+            "warnings": list(dict.fromkeys((*job.warnings, *result["warnings"]))),
+        }
+
+    def _deliver(self, job_id: str, outcome: Outcome) -> None:
+        """Name this attempt's file the output, unless another won; the losers' files go."""
+        attempt, output = outcome["attempt"], Output(**outcome["output"])
+        won = self._jobs.complete(
+            job_id,
+            attempt=attempt,
+            output=output,
+            engine=EngineFacts(**outcome["engine"]),
+            warnings=tuple(outcome["warnings"]),
+            actor=self._name,
+        )
+        stored = None if won else self._jobs.job(job_id)
+        if won or (stored is not None and stored.output == output):  # the latter: this step ran before, and won then
+            losers = range(1, attempt)
+        else:
+            losers = range(attempt, attempt + 1)
+        for loser in losers:
+            self._blobs.delete_prefix(_attempt_prefix(job_id, loser))
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A file that a job refers to: ``field`` names where, ``target`` is where a download goes."""
+
+    url: str
+    kind: str
+    field: str
+    target: Path
+
+
+class Reporter:
+    """Turns a child's ticks into progress in the store, and the store's news into the end of the child."""
+
+    def __init__(self, jobs: JobStore, job: Job, stopping: threading.Event) -> None:
+        self._jobs = jobs
+        self._job = job
+        self._stopping = stopping
+        self._share = 0.0
+        self._news = False
+        self._told = time.monotonic()
+
+    def __call__(self, progress: Mapping[str, Any] | None) -> None:
+        """Raises Overtaken, Stopping."""
+        if self._stopping.is_set():
+            raise Stopping
+        if progress is not None:
+            self._share, self._news = float(progress["share"]), True
+        if time.monotonic() - self._told >= (_NEWS_SECONDS if self._news else _SILENCE_SECONDS):
+            self._tell()
+
+    def _tell(self) -> None:
+        self._told, self._news = time.monotonic(), False
+        try:
+            current = self._jobs.set_progress(
+                self._job.id, attempt=self._job.attempt, progress=round(self._share * _WHILE_RUNNING, 1)
+            )
+        except Unavailable:
+            return  # the child need not suffer for a database that is away for a while
+        if not current:
+            raise Overtaken
+
+
+_GONE: Outcome = {"kind": "gone"}
+
+
+def _failure(job: Job, error: AlphareelError) -> Outcome:
+    return {
+        "kind": "failed",
+        "attempt": job.attempt,
+        "error": str(error),
+        "error_code": error.code,
+        "retryable": error.retryable,
+    }
+
+
+def _with_image(options: Options, image: Path) -> Options:
+    return replace(options, background=replace(options.background, image_url=str(image)))
+
+
+def _attempt_prefix(job_id: str, attempt: int) -> str:
+    return f"outputs/{job_id}/{attempt}/"
+
+
+def _park() -> NoReturn:
+    """Wait for the end of the process: an execution that returned would be recorded as done."""
+    while True:
+        time.sleep(3600)
