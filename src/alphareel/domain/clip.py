@@ -33,6 +33,8 @@ class Clip:
 
     ``width``/``height`` are what frames have after rotation is baked in and odd sizes are cropped by one
     pixel. ``frames`` is an estimate (0 when unknown); ``seconds`` is 0 when the container does not say.
+    ``start``: the moment of the first frame, in seconds, on the source's own clock; picture and sound are both
+    counted from it.
     """
 
     width: int
@@ -52,6 +54,7 @@ class Clip:
     has_alpha: bool = False
     audio: AudioFacts | None = None
     bytes: int = 0
+    start: Fraction = Fraction(0)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,182 @@
+"""Facts about a video, found by opening it and decoding its first frame; every limit is checked here first."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from alphareel.domain.clip import AudioFacts, Clip, Limits
+from alphareel.domain.errors import BadVideo, DurationTooLong, ResolutionTooLarge
+from alphareel.media.ffmpeg_errors import EXPORT_AGAIN, reading
+from alphareel.media.picture import Turn, colour_after, has_alpha, is_hdr, turn_of
+from alphareel.media.signature import HEAD_BYTES, sniff
+from alphareel.media.source import Decoder, has_coded_alpha, opened, video_stream
+
+_SMALLEST_SIDE = 16
+_FINEST_TICK = Fraction(1, 1_000_000)
+_USUAL_TICK = Fraction(1, 90_000)
+_NAMES = {
+    "video/mp4": "mp4",
+    "video/quicktime": "mov",
+    "video/webm": "webm",
+    "video/x-matroska": "mkv",
+    "video/x-msvideo": "avi",
+    "video/mp2t": "mpegts",
+    "image/gif": "gif",
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the stored pictures differ from the clip's: ``size`` (width, height) before turning, and the turn.
+
+    ``frames``: how many the container says it holds, exactly; 0 when it does not say.
+    """
+
+    size: tuple[int, int]
+    turn: Turn
+    frames: int
+
+
+def probe(path: Path, limits: Limits) -> Clip:
+    """Facts about the video ``path``.
+
+    Raises NotFound, InvalidFileType (no video in it), FileTooLarge, ResolutionTooLarge, DurationTooLong and
+    BadVideo (damaged, or no frame of it can be decoded).
+    """
+    return inspect(path, limits)[0]
+
+
+def inspect(path: Path, limits: Limits) -> tuple[Clip, Layout]:
+    """Like ``probe``, with what the reader needs beside it."""
+    with opened(path, limits) as container, reading(path):
+        stream = video_stream(container, path)
+        check_size(stream.codec_context.width, stream.codec_context.height, limits)
+        check_seconds(_seconds(container, stream), limits)
+        frame = next(Decoder(container, stream, limits).frames(), None)
+        if frame is None:
+            raise BadVideo(f"No frame of {path.name} can be decoded.", hint=EXPORT_AGAIN)
+        check_size(frame.width, frame.height, limits)
+        layout = Layout((frame.width & ~1, frame.height & ~1), turn_of(frame), _exact_frames(container, stream))
+        return _clip(path, container, stream, frame, layout), layout
+
+
+def check_size(width: int, height: int, limits: Limits) -> None:
+    """Raise ResolutionTooLarge past the limit, BadVideo below what codecs take."""
+    if limits.max_side and max(width, height) > limits.max_side:
+        raise ResolutionTooLarge(
+            f"The video has {width}x{height} pixels; {limits.max_side} a side are allowed.",
+            hint="Scale it down first.",
+        )
+    if 0 < min(width, height) < _SMALLEST_SIDE:
+        raise BadVideo(
+            f"The video has {width}x{height} pixels; {_SMALLEST_SIDE} a side are needed.", hint="Scale it up first."
+        )
+
+
+def check_seconds(seconds: float, limits: Limits) -> None:
+    """Raise DurationTooLong past the limit."""
+    if limits.max_seconds and seconds > limits.max_seconds:
+        raise DurationTooLong(
+            f"The video lasts {seconds:.1f} s; {limits.max_seconds:g} s are allowed.",
+            hint="Cut it into shorter parts.",
+        )
+
+
+def _clip(path: Path, container: InputContainer, stream: VideoStream, frame: av.VideoFrame, layout: Layout) -> Clip:
+    width, height = layout.size[::-1] if layout.turn.sideways else layout.size
+    rate, seconds = _rate(stream), _seconds(container, stream)
+    return Clip(
+        width=width,
+        height=height,
+        time_base=_time_base(stream),
+        rate=rate,
+        seconds=seconds,
+        frames=layout.frames or round(seconds * rate),
+        codec=stream.codec_context.codec.canonical_name,
+        container=_container_name(path, container),
+        pixel_format=frame.format.name,
+        rotation=layout.turn.degrees,
+        sample_aspect=_sample_aspect(stream, layout.turn),
+        colour=colour_after(frame, stream.codec_context),
+        hdr=is_hdr(frame),
+        interlaced=frame.interlaced_frame,
+        has_alpha=has_coded_alpha(stream) or has_alpha(frame),
+        audio=_audio(container),
+        bytes=path.stat().st_size,
+        start=Fraction(0) if frame.pts is None else frame.pts * Fraction(frame.time_base or 0),
+    )
+
+
+def _container_name(path: Path, container: InputContainer) -> str:
+    with path.open("rb") as file:
+        return _NAMES.get(sniff(file.read(HEAD_BYTES)) or "", container.format.name)
+
+
+def _time_base(stream: VideoStream) -> Fraction:
+    """The stream's own ticks, or 1/90000 s where they are absent or finer than some encoders can count."""
+    if not stream.time_base or stream.time_base < _FINEST_TICK:
+        return _USUAL_TICK
+    return stream.time_base
+
+
+def _rate(stream: VideoStream) -> Fraction:
+    for rate in (stream.average_rate, stream.guessed_rate):
+        if rate and 0 < rate <= 1000:
+            return Fraction(rate)
+    return Fraction(25)
+
+
+def _seconds(container: InputContainer, stream: VideoStream) -> float:
+    """Length of the video stream as its container tells, 0 when it does not."""
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    return _tagged_seconds(stream.metadata.get("DURATION", "")) or (container.duration or 0) / 1_000_000
+
+
+def _tagged_seconds(text: str) -> float:
+    """Matroska's per-track length, written as a tag like 00:00:12.480000000."""
+    try:
+        hours, minutes, seconds = text.split(":")
+        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    except ValueError:
+        return 0.0
+
+
+def _exact_frames(container: InputContainer, stream: VideoStream) -> int:
+    """Frames in the container's index, without those that its edit list hides at either end."""
+    if not stream.frames or "mov" not in container.format.name:
+        return stream.frames
+    entries = stream.index_entries
+    first, last = 0, len(entries)
+    while first < last and entries[first].is_discard:
+        first += 1
+    while last > first and entries[last - 1].is_discard:
+        last -= 1
+    return last - first
+
+
+def _sample_aspect(stream: VideoStream, turn: Turn) -> Fraction:
+    aspect = stream.sample_aspect_ratio
+    if not aspect or not Fraction(1, 100) < aspect < 100:
+        return Fraction(1)
+    return 1 / Fraction(aspect) if turn.sideways else Fraction(aspect)
+
+
+def _audio(container: InputContainer) -> AudioFacts | None:
+    stream = audio_stream(container)
+    if stream is None:
+        return None
+    context = stream.codec_context
+    return AudioFacts(context.name, context.sample_rate or 0, context.channels or 0)
+
+
+def audio_stream(container: InputContainer) -> AudioStream | None:
+    """The sound that a player would play, None when there is none that can be decoded."""
+    streams = [s for s in container.streams.audio if getattr(s, "codec_context", None) is not None]
+    preferred = [s for s in streams if s.disposition & av.stream.Disposition.default]
+    return next(iter(preferred or streams), None)

@@ -1,0 +1,63 @@
+"""What a file is by its first bytes: container or picture, as a MIME type. Decodes nothing."""
+
+HEAD_BYTES = 1024  # as much of the file's head as ``sniff`` looks at
+
+_ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+_PREFIXES = (
+    (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"BM", "image/bmp"),
+    (b"II*\0", "image/tiff"),
+    (b"MM\0*", "image/tiff"),
+    (b"GIF87a", "image/gif"),
+    (b"GIF89a", "image/gif"),
+    (b"FLV\x01", "video/x-flv"),
+    (b"OggS", "video/ogg"),
+    (_ASF, "video/x-ms-asf"),
+    (b"\0\0\x01\xba", "video/mpeg"),
+    (b"\0\0\x01\xb3", "video/mpeg"),
+    (b"\x06\x0e\x2b\x34\x02\x05\x01\x01", "application/mxf"),
+)
+_PICTURE_BRANDS = {
+    b"avif": "image/avif",
+    b"avis": "image/avif",
+    b"heic": "image/heic",
+    b"heix": "image/heic",
+    b"mif1": "image/heif",
+    b"msf1": "image/heif",
+}
+_SOUND_BRANDS = (b"M4A ", b"M4B ", b"M4P ")
+_QUICKTIME_ATOMS = (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
+
+
+def sniff(head: bytes) -> str | None:
+    """MIME type of a file that begins with ``head`` (give it HEAD_BYTES), or None for anything else.
+
+    Names every container that is read here, and common pictures; sound files and text are None.
+    """
+    for prefix, mime in _PREFIXES:
+        if head.startswith(prefix):
+            return mime
+    if head[:4] == b"RIFF":
+        return {b"AVI ": "video/x-msvideo", b"WEBP": "image/webp"}.get(head[8:12])
+    if head[:4] == b"\x1aE\xdf\xa3":
+        return "video/webm" if b"webm" in head[:64] else "video/x-matroska"
+    return _sniff_atoms(head) or _sniff_transport_stream(head)
+
+
+def _sniff_atoms(head: bytes) -> str | None:
+    """ISO base media and QuickTime files open with a sized, named box."""
+    if head[4:8] in _QUICKTIME_ATOMS:
+        return "video/quicktime"
+    if head[4:8] != b"ftyp" or head[8:12] in _SOUND_BRANDS:
+        return None
+    brand = head[8:12]
+    return _PICTURE_BRANDS.get(brand) or ("video/quicktime" if brand == b"qt  " else "video/mp4")
+
+
+def _sniff_transport_stream(head: bytes) -> str | None:
+    """MPEG-TS has its sync byte every 188 bytes, after four bytes of time stamp on discs (every 192)."""
+    for size, first in ((188, 0), (192, 4)):
+        if len(head) > first + 2 * size and all(head[first + n * size] == 0x47 for n in range(3)):
+            return "video/mp2t"
+    return None

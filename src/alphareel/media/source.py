@@ -1,0 +1,133 @@
+"""An opened container: behind a whitelist, bounded, decoded packet by packet so that damage costs frames, not clips."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import cast
+
+import av
+import av.error
+from av.container import InputContainer
+from av.video.codeccontext import VideoCodecContext
+from av.video.stream import VideoStream
+
+from alphareel.domain.clip import Limits
+from alphareel.domain.errors import FileTooLarge, InvalidFileType, NotFound
+from alphareel.media.ffmpeg_errors import EXPORT_AGAIN, reading
+from alphareel.media.signature import HEAD_BYTES, sniff
+
+# Playlists, image sequences and network protocols stay shut: a file may only lead to its own bytes.
+_OPTIONS = {
+    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,asf,mpegts,mpeg,ogg,gif,mxf",
+    "protocol_whitelist": "file",
+}
+_USE_A_VIDEO = "Use a video: MP4, MOV, WebM, MKV or AVI."
+_ANY_SIDE = 16384  # what is decoded at most where the caller sets no limit
+# FFmpeg's own VP8 and VP9 decoders drop the alpha that WebM keeps beside each packet; libvpx keeps it.
+_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+
+
+@contextmanager
+def opened(path: Path, limits: Limits) -> Iterator[InputContainer]:
+    """The container of ``path``, closed at the end. Raises NotFound, InvalidFileType, FileTooLarge, BadVideo."""
+    with reading(path):
+        check_bytes(path, limits)
+        # an absolute path is never taken for a protocol ("concat:...")
+        container = av.open(str(path.absolute()), options=dict(_OPTIONS), metadata_errors="replace")
+    try:
+        yield container
+    finally:
+        container.close()
+
+
+def check_bytes(path: Path, limits: Limits) -> None:
+    """Refuse, by size and first bytes, what cannot be a video of ours."""
+    if not path.is_file():
+        raise NotFound(f"There is no file {path.name}.", hint="Check the path.")
+    size = path.stat().st_size
+    if size == 0:
+        raise InvalidFileType(f"{path.name} is empty.", hint=_USE_A_VIDEO)
+    if limits.max_bytes and size > limits.max_bytes:
+        raise FileTooLarge(
+            f"{path.name} has {size:,} bytes, more than the {limits.max_bytes:,} allowed.",
+            hint="Shorten the video or lower its bit rate.",
+        )
+    with path.open("rb") as file:
+        kind = sniff(file.read(HEAD_BYTES))
+    if kind is None:
+        raise InvalidFileType(f"{path.name} is no video file.", hint=_USE_A_VIDEO)
+    if kind.startswith("image/") and kind != "image/gif":
+        raise InvalidFileType(f"{path.name} is a picture ({kind}), not a video.", hint=_USE_A_VIDEO)
+
+
+def video_stream(container: InputContainer, path: Path) -> VideoStream:
+    """The stream that a player would show; cover art does not count. Raises InvalidFileType."""
+    streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+    if not streams:
+        raise InvalidFileType(f"{path.name} holds no video stream.", hint=_USE_A_VIDEO)
+    preferred = [s for s in streams if s.disposition & av.stream.Disposition.default]
+    stream = (preferred or streams)[0]
+    # the binding leaves the context out when the build has no decoder, whatever its stubs say
+    if cast(VideoCodecContext | None, stream.codec_context) is None:
+        raise InvalidFileType(f"The video of {path.name} has a codec that cannot be read here.", hint=EXPORT_AGAIN)
+    return stream
+
+
+def has_coded_alpha(stream: VideoStream) -> bool:
+    """Whether the stream is VP8 or VP9 with alpha beside it."""
+    return stream.metadata.get("alpha_mode") == "1" and stream.codec_context.codec.name in _ALPHA_DECODERS
+
+
+class Decoder:
+    """Decodes one stream tolerantly. ``errors`` counts packets that could not be decoded, as far as one has read."""
+
+    def __init__(self, container: InputContainer, stream: VideoStream, limits: Limits) -> None:
+        self.errors = 0
+        self._container = container
+        self._stream = stream
+        self._context = self._prepare(stream)
+        side = limits.max_side or _ANY_SIDE
+        # bounds what a stream may allocate when it changes its size on the way
+        self._context.options = {"max_pixels": str(side * side)}
+
+    @staticmethod
+    def _prepare(stream: VideoStream) -> VideoCodecContext:
+        if has_coded_alpha(stream):
+            return cast(
+                VideoCodecContext, av.CodecContext.create(_ALPHA_DECODERS[stream.codec_context.codec.name], "r")
+            )
+        stream.codec_context.thread_type = av.codec.context.ThreadType.AUTO
+        return stream.codec_context
+
+    def frames(self) -> Iterator[av.VideoFrame]:
+        """Decoded frames in the order of presentation. A frame's own damage is concealed or skipped, never raised."""
+        for packet in self._packets():
+            # the last packet is the demuxer's empty one, which drains the decoder
+            yield from self._decoded(packet)
+
+    def _packets(self) -> "Iterator[av.Packet[VideoStream]]":
+        demuxed = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(demuxed, None)
+            except (av.error.InvalidDataError, av.error.OSError):
+                self.errors += 1
+                return
+            if packet is None:
+                return
+            yield packet
+
+    def _decoded(self, packet: "av.Packet[VideoStream]") -> list[av.VideoFrame]:
+        try:
+            frames = self._context.decode(packet if packet.size else None)
+        except (av.error.MemoryError, MemoryError):
+            raise
+        except av.error.EOFError:
+            return []
+        except av.error.FFmpegError:
+            self.errors += 1
+            return []
+        for frame in frames:
+            if frame.time_base is None or frame.time_base == 0:
+                frame.time_base = self._stream.time_base
+        return frames
