@@ -33,7 +33,7 @@ class Client:
         self,
         api_key: str,
         *,
-        base_url: str = "http://127.0.0.1:8000",
+        base_url: str = "http://127.0.0.1:8080",
         timeout: float = 30.0,
         retries: int = 5,
         transport: httpx2.BaseTransport | None = None,

@@ -1,14 +1,17 @@
 """The real service on a temporary SQLite, and a client that reaches the application without a network."""
 
+import io
+import json
+import logging
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
-import structlog
 from starlette.testclient import TestClient
 
+from alphareel import observe
 from alphareel.domain.clip import EngineFacts
 from alphareel.http.app import create_app
 from alphareel.http.config import HttpConfig
@@ -24,10 +27,14 @@ FinishJob = Callable[[str], None]
 
 
 @pytest.fixture(autouse=True)
-def logs() -> Iterator[list[Any]]:
-    """What was logged, instead of printing it."""
-    with structlog.testing.capture_logs(processors=[structlog.contextvars.merge_contextvars]) as captured:
-        yield captured
+def logs() -> Iterator[Callable[[], list[dict[str, Any]]]]:
+    """What was logged so far, as a collector of log lines would read it."""
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    stream = io.StringIO()
+    observe.configure("info", stream=stream)
+    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
+    root.handlers[:], root.level = before
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 
 def lines(logs):
-    return [entry for entry in logs if entry["event"] == "request"]
+    return [entry for entry in logs() if entry["event"] == "request"]
 
 
 def test_one_line_tells_method_route_status_time_bytes_and_key(client, logs):
@@ -19,7 +19,7 @@ def test_one_line_tells_method_route_status_time_bytes_and_key(client, logs):
 def test_key_and_link_signature_are_never_logged(client, key, logs):
     client.get("/files/outputs/a.webm?exp=1&sig=very-secret")
     client.get("/v1/jobs")
-    text = repr(logs)
+    text = repr(logs())
     assert "very-secret" not in text
     assert key not in text
 
@@ -27,9 +27,9 @@ def test_key_and_link_signature_are_never_logged(client, key, logs):
 def test_crash_is_logged_with_its_request_id_and_traceback(client, desk, monkeypatch, logs):
     monkeypatch.setattr(desk.service, "get", lambda *_: 1 / 0)
     answer = client.get("/v1/jobs/job_1")
-    (entry,) = [entry for entry in logs if entry["event"] == "request_crashed"]
+    (entry,) = [entry for entry in logs() if entry["event"] == "request_crashed"]
     assert entry["request_id"] == answer.headers["x-request-id"]
-    assert entry["exc_info"]
+    assert "ZeroDivisionError" in entry["exception"]
     assert lines(logs)[0]["status"] == 500
 
 

@@ -4,15 +4,15 @@ import re
 import secrets
 import time
 
-import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from alphareel import observe
 from alphareel.domain.errors import InternalError
 from alphareel.http.errors import error_response
 
-log = structlog.get_logger("alphareel.http")
+log = observe.log(__name__)
 
 _SANE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _CLIENT_GONE = 499
@@ -29,7 +29,7 @@ class Access:
             await self.app(scope, receive, send)
             return
         exchange = _Exchange(scope, send)
-        with structlog.contextvars.bound_contextvars(request_id=exchange.request_id):
+        with observe.bound(request_id=exchange.request_id):
             try:
                 await self._answer(exchange, receive)
             finally:

@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 from typing import Any
 
-import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from alphareel import observe
 from alphareel.domain import errors as e
 
-log = structlog.get_logger("alphareel.http")
+log = observe.log(__name__)
 
 STATUS: dict[type[e.AlphareelError], int] = {
     e.InvalidRequest: 400,

@@ -24,8 +24,8 @@ async def check_length(request: Request, config: ConfigOf) -> None:
     """Refuse a body that says itself that it is too long, before any of it is read."""
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > config.max_upload_bytes + _FORM_OVERHEAD:
-        limit = config.max_upload_bytes // MIB
-        raise FileTooLarge(f"File too large: {int(length)} bytes.", hint=f"The limit is {limit} MiB.")
+        limit = f"The limit is {config.max_upload_bytes / MIB:g} MiB."
+        raise FileTooLarge(f"File too large: {int(length)} bytes.", hint=limit)
 
 
 FitsOnPaper = Annotated[None, Depends(check_length)]

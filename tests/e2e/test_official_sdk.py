@@ -1,0 +1,275 @@
+"""RemoveBGVideo's official clients, replayed byte for byte on a real socket.
+
+The SDKs are not on the package indexes, so what they send and read is played here with ``requests`` (the library
+under the Python one): headers, bodies and the way in which answers are read are theirs.
+"""
+
+import hashlib
+import json
+import threading
+import time
+
+import pytest
+import requests
+import uvicorn
+
+from alphareel.domain.clip import EngineFacts
+from alphareel.http.app import create_app
+from alphareel.http.config import HttpConfig
+from alphareel.jobs.job import Output
+from alphareel.jobs.keys import digest
+from alphareel.testing.fakes import TINY_MP4, open_desk
+
+pytestmark = pytest.mark.e2e
+
+KEY = "ar_live_official_sdk"
+RESULT = b"\x1aE\xdf\xa3" + bytes(10_000)
+
+
+def deliver(desk, folder, job_id):
+    """What a worker does in the end."""
+    job = desk.jobs.job(job_id)
+    running = desk.jobs.begin_attempt(job_id, ticket=job.ticket, actor="worker")
+    blob = f"outputs/{job_id}/{running.attempt}/result.webm"
+    made = folder / "result.webm"
+    made.write_bytes(RESULT)
+    desk.blobs.put_file(blob, made)
+    sha256 = hashlib.sha256(RESULT).hexdigest()
+    output = Output(blob, "webm", "video/webm", len(RESULT), sha256, 64, 36, 30, 1.0, True, False)
+    facts = EngineFacts("builtin", "1", None, "Apache-2.0")
+    desk.jobs.complete(job_id, attempt=running.attempt, output=output, engine=facts, warnings=(), actor="worker")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A served application and a worker that completes whatever is queued."""
+    folder = tmp_path_factory.mktemp("place")
+    desk = open_desk(folder)
+    desk.keys._store.add_key(key_id="sdk", secret_sha256=digest(KEY), fingerprint="fp_sdk", client_id="sdk", note="")
+    app = create_app(desk.service, HttpConfig(max_upload_bytes=1_000_000))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="off"))
+    stopped = threading.Event()
+
+    def work():
+        while not stopped.wait(0.05):
+            for job in desk.jobs.unfinished():
+                deliver(desk, folder, job.id)
+
+    threads = [threading.Thread(target=server.run), threading.Thread(target=work)]
+    for thread in threads:
+        thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    stopped.set()
+    for thread in threads:
+        thread.join(timeout=10)
+    desk.close()
+
+
+class Refused(Exception):
+    """What the Python SDK's ApiError carries."""
+
+    def __init__(self, message, status_code=None, code=None, request_id=None):
+        super().__init__(message)
+        self.facts = (status_code, code, request_id)
+
+
+def read(response):
+    """How the Python SDK reads an answer: any shape but the contract's would crash it here."""
+    data = response.json()
+    if response.status_code >= 400:
+        error = data.get("error", {})
+        raise Refused(
+            error.get("message") or data.get("message"),
+            response.status_code,
+            error.get("code"),
+            error.get("request_id"),
+        )
+    assert response.status_code == 200
+    assert isinstance(data, dict)
+    return data
+
+
+class PythonSdk:
+    def __init__(self, base_url, key=KEY):
+        self.base_url = base_url
+        self.plain = {"X-Api-Key": key}
+        self.typed = {**self.plain, "Content-Type": "application/json"}
+
+    def upload(self, path):
+        with path.open("rb") as file:
+            files = {"file": (path.name, file)}
+            return read(requests.post(f"{self.base_url}/v1/uploads", headers=self.plain, files=files, timeout=30))
+
+    def create_job(self, video_url, **given):
+        body = {
+            "video_url": video_url,
+            "model": "original",
+            "bg_type": "green",
+            "output_format": "webm",
+            "auto_start": True,
+        } | given
+        return read(requests.post(f"{self.base_url}/v1/jobs", headers=self.typed, json=body, timeout=30))
+
+    def start_job(self, job_id, **given):
+        url = f"{self.base_url}/v1/jobs/{job_id}/start"
+        return read(requests.post(url, headers=self.typed, json=given, timeout=30))
+
+    def start_job_without_body(self, job_id):
+        """As revisions of April 2026 did: no body and no Content-Type."""
+        return read(requests.post(f"{self.base_url}/v1/jobs/{job_id}/start", headers=self.plain, timeout=30))
+
+    def get_job(self, job_id):
+        return read(requests.get(f"{self.base_url}/v1/jobs/{job_id}", headers=self.plain, timeout=30))
+
+    def list_jobs(self, **params):
+        params = {"limit": 20, "offset": 0} | params
+        return read(requests.get(f"{self.base_url}/v1/jobs", headers=self.plain, params=params, timeout=30))
+
+    def wait_for_completion(self, job_id, *, interval=0.05, timeout=20):
+        began = time.monotonic()
+        while True:
+            job = self.get_job(job_id)
+            if job.get("status") == "completed":
+                return job
+            if job.get("status") == "failed":
+                raise Refused(job.get("error", "Job failed"))
+            assert time.monotonic() - began < timeout
+            time.sleep(interval)
+
+
+@pytest.fixture
+def sdk(place):
+    return PythonSdk(place)
+
+
+@pytest.fixture
+def clip(tmp_path):
+    path = tmp_path / "input.mp4"
+    path.write_bytes(TINY_MP4)
+    return path
+
+
+def test_upload_then_process(sdk, clip):
+    uploaded = sdk.upload(clip)
+    job = sdk.create_job(uploaded["video_url"], model="pro", text_prompt="person wearing red jacket")
+    done = sdk.wait_for_completion(job["id"])
+    assert requests.get(done["output_url"], timeout=10).content == RESULT
+
+
+def test_plain_call_makes_green(sdk):
+    job = sdk.create_job("https://cdn.example.com/input.mp4")
+    assert job["status"] in ("processing", "completed")
+    assert sdk.get_job(job["id"])["background"] == {"type": "color", "color": "#09A246", "image_url": None}
+
+
+@pytest.mark.parametrize("start", ["start_job", "start_job_without_body"])
+def test_draft_is_started(sdk, start):
+    draft = sdk.create_job("https://cdn.example.com/input.mp4", auto_start=False)
+    assert draft["status"] == "created"
+    started = getattr(sdk, start)(draft["id"])
+    assert started["id"] == draft["id"]
+    assert sdk.wait_for_completion(started["id"])["status"] == "completed"
+
+
+def test_draft_is_started_with_every_keyword(sdk):
+    draft = sdk.create_job("https://cdn.example.com/input.mp4", auto_start=False)
+    started = sdk.start_job(
+        draft["id"],
+        model="human",
+        output_format="mov",
+        bg_type="custom",
+        text_prompt="dog",
+        webhook_url="https://hooks.example.com/x",
+        bg_color=[0.5, 0.25, 1],
+    )
+    assert (started["model"], started["output_format"], started["webhook_url"]) == (
+        "human", "mov", "https://hooks.example.com/x",
+    )  # fmt: skip
+    assert started["background"]["color"] == "#8040FF"
+
+
+def test_list_with_and_without_a_status(sdk):
+    job = sdk.create_job("https://cdn.example.com/input.mp4", auto_start=False, metadata={"order": 1})
+    assert job["id"] in [found["id"] for found in sdk.list_jobs(status="created")["items"]]
+    assert isinstance(sdk.list_jobs(), dict)
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        (lambda sdk, _: PythonSdk(sdk.base_url, "wrong").list_jobs(), (401, "invalid_api_key")),
+        (lambda sdk, _: sdk.get_job("job_123"), (404, "not_found")),
+        (lambda sdk, _: sdk.create_job("https://a.example/v", bg_type="custom", bg_color=[]), (400, "invalid_request")),
+        (lambda sdk, _: sdk.create_job("https://a.example/v", bg_type="nothing"), (400, "invalid_request")),
+        (lambda sdk, folder: sdk.upload(no_video(folder)), (400, "invalid_file_type")),
+        (lambda sdk, folder: sdk.upload(too_large(folder)), (400, "file_too_large")),
+    ],
+    ids=["wrong key", "no such job", "empty colour", "odd background", "no video", "too large"],
+)
+def test_refusals_are_read_as_api_errors(sdk, tmp_path, call, expected):
+    with pytest.raises(Refused) as caught:
+        call(sdk, tmp_path)
+    status, code, request_id = caught.value.facts
+    assert (status, code) == expected
+    assert request_id
+    assert str(caught.value)
+
+
+def no_video(folder):
+    path = folder / "notes.mp4"
+    path.write_text("not a video")
+    return path
+
+
+def too_large(folder):
+    path = folder / "long.mp4"
+    path.write_bytes(TINY_MP4 + bytes(5_000_000))
+    return path
+
+
+def test_node_sdk_upload_sends_a_typed_blob_or_an_untyped_one(place):
+    for kind, name in (("video/mp4", "input.mp4"), ("application/octet-stream", "video.mp4")):
+        files = {"file": (name, TINY_MP4, kind)}
+        answer = requests.post(f"{place}/v1/uploads", headers={"x-api-key": KEY}, files=files, timeout=30)
+        assert read(answer)["filename"] == name
+
+
+def test_node_sdk_start_passes_any_object_through(place, sdk):
+    draft = sdk.create_job("https://cdn.example.com/input.mp4", auto_start=False)
+    body = {
+        "background": {"type": "transparent"},
+        "composition": {"canvas": {"width": 1080, "height": 1920}, "foreground": {"anchor": "bottom-center"}},
+        "preview_duration": 2,
+        "unknown": True,
+    }
+    started = sdk.start_job(draft["id"], **body)
+    assert started["bg_type"] == "transparent"
+    assert started["preview_duration"] == 2
+    assert started["composition"]["canvas"] == {"width": 1080, "height": 1920}
+
+
+def test_n8n_draft_flow_polls_the_id_of_the_start_answer(sdk):
+    headers = sdk.typed
+    body = {"video_url": "https://cdn.example.com/input.mp4", "model": "pro", "auto_start": False}
+    draft = read(requests.post(f"{sdk.base_url}/v1/jobs", headers=headers, data=json.dumps(body), timeout=30))
+    started = sdk.start_job(draft["id"], model="pro", text_prompt="person", webhook_url="https://n8n.example.com/hook")
+    assert sdk.wait_for_completion(started["id"])["output_url"]
+
+
+def test_n8n_auto_start_flow_sends_a_background_object(sdk):
+    body = {
+        "video_url": "https://cdn.example.com/input.mp4",
+        "output_format": "webm",
+        "background": {"type": "transparent"},
+        "auto_start": True,
+    }
+    job = read(requests.post(f"{sdk.base_url}/v1/jobs", headers=sdk.typed, json=body, timeout=30))
+    assert sdk.wait_for_completion(job["id"])["bg_type"] == "transparent"
+
+
+def test_post_is_never_redirected(place):
+    answer = requests.post(f"{place}/v1/jobs/", headers={"X-Api-Key": KEY}, json={}, timeout=10, allow_redirects=False)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
