@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import av
 import cv2
@@ -10,6 +10,7 @@ import numpy as np
 from av.video.codeccontext import VideoCodecContext
 from av.video.plane import VideoPlane
 from av.video.reformatter import Interpolation, VideoReformatter
+from numpy.typing import NDArray
 
 from alphareel.domain.clip import Colour
 from alphareel.frame import Plane
@@ -40,6 +41,7 @@ class Turn:
         return plane
 
 
+_Sample = TypeVar("_Sample", np.uint8, np.uint16)
 _Step = Callable[[Plane], Plane]
 _FLIP: _Step = lambda plane: cast(Plane, cv2.flip(plane, 1))  # noqa: E731
 _STEPS: dict[int, _Step | None] = {
@@ -202,9 +204,15 @@ def _range(colour: Colour) -> int:
 
 def view(plane: VideoPlane, *, writeable: bool = False) -> Plane:
     """The plane's pixels, (H, W), without a copy. Read-only: other frames of the decoder may refer to them."""
-    pixels = np.frombuffer(cast(Any, plane), np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
+    pixels = samples_of(plane, np.uint8)
     pixels.flags.writeable = writeable
     return pixels
+
+
+def samples_of(plane: VideoPlane, kind: type[_Sample]) -> NDArray[_Sample]:
+    """The plane's samples, (H, W), of the given type, writeable, without a copy."""
+    rows = np.frombuffer(cast(Any, plane), kind).reshape(plane.height, -1)
+    return rows[:, : plane.width]
 
 
 def _packed_alpha(frame: av.VideoFrame, size: tuple[int, int]) -> Plane | None:
@@ -213,7 +221,7 @@ def _packed_alpha(frame: av.VideoFrame, size: tuple[int, int]) -> Plane | None:
     if channel is None:
         return None
     plane = frame.planes[0]
-    rows = np.frombuffer(cast(Any, plane), np.uint8).reshape(plane.height, plane.line_size)
+    rows = np.frombuffer(cast(Any, plane), np.uint8).reshape(plane.height, -1)
     pixels = rows[:, : plane.width * 4].reshape(plane.height, plane.width, 4)
     alpha = cast(Plane, cv2.extractChannel(pixels, channel))
     width, height = size

@@ -9,7 +9,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from alphareel.domain.clip import AudioFacts, Clip, Limits
+from alphareel.domain.clip import AudioFacts, Clip, Colour, Limits
 from alphareel.domain.errors import BadVideo, DurationTooLong, ResolutionTooLarge
 from alphareel.media.ffmpeg_errors import EXPORT_AGAIN, reading
 from alphareel.media.picture import Turn, colour_after, has_alpha, is_hdr, turn_of
@@ -32,7 +32,7 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class Layout:
-    """How the stored pictures differ from the clip's: ``size`` (width, height) before turning, and the turn.
+    """How stored pictures become the clip's: ``size`` (width, height) before the turn, ``colour`` after conversion.
 
     ``frames``: how many the container says it holds, exactly; 0 when it does not say.
     """
@@ -40,6 +40,7 @@ class Layout:
     size: tuple[int, int]
     turn: Turn
     frames: int
+    colour: Colour
 
 
 def probe(path: Path, limits: Limits) -> Clip:
@@ -61,7 +62,12 @@ def inspect(path: Path, limits: Limits) -> tuple[Clip, Layout]:
         if frame is None:
             raise BadVideo(f"No frame of {path.name} can be decoded.", hint=EXPORT_AGAIN)
         check_size(frame.width, frame.height, limits)
-        layout = Layout((frame.width & ~1, frame.height & ~1), turn_of(frame), _exact_frames(container, stream))
+        layout = Layout(
+            size=(frame.width & ~1, frame.height & ~1),
+            turn=turn_of(frame),
+            frames=_exact_frames(container, stream),
+            colour=colour_after(frame, stream.codec_context),
+        )
         return _clip(path, container, stream, frame, layout), layout
 
 
@@ -102,7 +108,7 @@ def _clip(path: Path, container: InputContainer, stream: VideoStream, frame: av.
         pixel_format=frame.format.name,
         rotation=layout.turn.degrees,
         sample_aspect=_sample_aspect(stream, layout.turn),
-        colour=colour_after(frame, stream.codec_context),
+        colour=layout.colour,
         hdr=is_hdr(frame),
         interlaced=frame.interlaced_frame,
         has_alpha=has_coded_alpha(stream) or has_alpha(frame),

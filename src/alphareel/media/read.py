@@ -68,7 +68,7 @@ class Reader:
     def _frames(self, thumbnail: _Size | None, seconds: float | None) -> Generator[Frame, None, None]:
         self.frames_lost = 0
         clock, index = Clock(self.clip), 0
-        pictures = Pictures(size=self._layout.size, colour=self.clip.colour, turn=self._layout.turn)
+        pictures = Pictures(size=self._layout.size, colour=self._layout.colour, turn=self._layout.turn)
         with opened(self._path, self._limits) as container, reading(self._path):
             decoder = Decoder(container, video_stream(container, self._path), self._limits)
             for decoded in self._whole(decoder):

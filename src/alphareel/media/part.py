@@ -1,0 +1,41 @@
+"""A file under a temporary name in its final folder: it appears under its own name whole, or not at all."""
+
+import os
+import secrets
+from pathlib import Path
+
+from alphareel.media.ffmpeg_errors import writing
+
+
+class Part:
+    """The unfinished file for ``target``. ``path`` is where to write until ``publish``. Raises StorageFailed."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+        self.path = target.parent / f".{target.name[:80]}.{secrets.token_hex(6)}.part"
+        self._open = True
+        with writing(target):
+            # the creation mode honours the umask, as that of any file the user makes
+            os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+
+    def publish(self) -> None:
+        """Make the bytes durable, then the name."""
+        with writing(self.target):
+            _sync(self.path)
+            self.path.replace(self.target)
+            _sync(self.target.parent)
+            self._open = False
+
+    def discard(self) -> None:
+        """Remove what was written; without effect after ``publish`` or a second time."""
+        if self._open:
+            self._open = False
+            self.path.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

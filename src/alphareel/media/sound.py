@@ -1,0 +1,200 @@
+"""The source's sound, taken along beside the picture: copied where the container takes the codec, else encoded anew."""
+
+from collections import deque
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from typing import Any, cast
+
+import av
+import av.error
+import numpy as np
+from av.audio.resampler import AudioResampler
+from av.audio.stream import AudioStream
+from av.container import InputContainer, OutputContainer
+
+from alphareel.domain.clip import Limits
+from alphareel.domain.errors import AlphareelError
+from alphareel.media.probe import audio_stream
+from alphareel.media.source import opened
+
+_RATE = 48000
+# A decoder's warm-up, which its first packet carries before time zero; more is sound from before the picture.
+_PRIMING = Fraction(1, 10)
+
+
+@dataclass(frozen=True)
+class SoundRules:
+    """What a container wants. ``copied``: codecs taken as they are; else ``codec`` in ``sample_format``.
+
+    ``piece``: samples that the encoder takes at a time, 0 for any number.
+    """
+
+    copied: frozenset[str]
+    codec: str
+    sample_format: str
+    piece: int = 0
+    bit_rate: int = 128_000
+
+
+class Sound:
+    """Sound of ``source`` from ``start`` seconds on its clock, which become zero, for ``seconds`` at most.
+
+    Damaged sound ends early and leaves a sentence in ``warnings``; it never fails the picture. ``packets``: how many
+    were written.
+    """
+
+    def __init__(self, *, source: Path, start: Fraction, seconds: float | None, rules: SoundRules) -> None:
+        self.warnings: tuple[str, ...] = ()
+        self.packets = 0
+        self._start = start
+        self._end = None if seconds is None else Fraction(seconds)
+        self._rules = rules
+        self._opened = ExitStack()
+        self._waiting: deque[av.Packet[Any]] = deque()
+        self._made: Iterator[av.Packet[Any]] = iter(())
+        self._source = source
+
+    def attach(self, container: OutputContainer) -> None:
+        """Give the container a stream for the sound, before anything is written; none if there is no sound."""
+        with self._forgiving():
+            source = self._opened.enter_context(opened(self._source, Limits(max_bytes=0)))
+            stream = audio_stream(source)
+            if stream is None:
+                return
+            copies = stream.codec_context.codec.canonical_name in self._rules.copied
+            self._made = self._copied(source, stream, container) if copies else self._encoded(source, stream, container)
+            self._waiting.extend(islice(self._made, 1))
+
+    def advance(self, container: OutputContainer, moment: Fraction) -> None:
+        """Write what sounds before ``moment`` (seconds from zero)."""
+        while self._waiting and _moment(self._waiting[0]) < moment:
+            packet = self._waiting.popleft()
+            with self._forgiving():
+                self._waiting.extend(islice(self._made, 1))
+            container.mux(packet)
+            self.packets += 1
+
+    def close(self) -> None:
+        """Release the source; safe twice."""
+        self._made = iter(())
+        self._waiting.clear()
+        self._opened.close()
+
+    @contextmanager
+    def _forgiving(self) -> Iterator[None]:
+        try:
+            yield
+        except (av.error.FFmpegError, ValueError, AlphareelError) as error:
+            self._made = iter(())
+            self.warnings = (f"The sound of the video is damaged and was kept only in part ({error}).",)
+
+    def _copied(self, source: InputContainer, stream: AudioStream, to: OutputContainer) -> "Iterator[av.Packet[Any]]":
+        offset = round(self._start / _tick(stream))
+        out: AudioStream | None = None
+        last = None
+        for packet in source.demux(stream):
+            if packet.pts is None or not packet.size:
+                continue
+            packet.pts = packet.dts = packet.pts - offset
+            if self._is_over(_moment(packet)):
+                return
+            if not _begins(packet, is_first=last is None) or (last is not None and packet.pts <= last):
+                continue
+            out = out or to.add_stream_from_template(stream)
+            last = packet.pts
+            packet.stream = out
+            yield packet
+
+    def _encoded(self, source: InputContainer, stream: AudioStream, to: OutputContainer) -> "Iterator[av.Packet[Any]]":
+        layout = "mono" if stream.codec_context.channels == 1 else "stereo"
+        out: AudioStream | None = None
+        for frame in self._pieces(source, stream, layout):
+            if out is None:
+                out = cast(AudioStream, to.add_stream(self._rules.codec, _RATE, layout=layout))
+                out.codec_context.format = av.AudioFormat(self._rules.sample_format)
+                if self._rules.bit_rate:
+                    out.codec_context.bit_rate = self._rules.bit_rate
+            yield from out.encode(frame)
+        if out is not None:
+            yield from out.encode(None)
+
+    def _pieces(self, source: InputContainer, stream: AudioStream, layout: str) -> Iterator[av.AudioFrame]:
+        """Samples as the encoder wants them, from zero, timestamps rising."""
+        resample = _Resampler(self._rules, layout)
+        zero, reached = round(self._start * _RATE), 0
+        for decoded in _decoded(source, stream):
+            for frame in resample(decoded):
+                if frame.pts is None:
+                    continue
+                begins = frame.pts - zero
+                if self._is_over(Fraction(begins, _RATE)):
+                    return
+                rest = _cut(frame, reached - begins)
+                if rest is not None:
+                    rest.pts = max(begins, reached)
+                    reached = rest.pts + rest.samples
+                    yield rest
+
+    def _is_over(self, moment: Fraction) -> bool:
+        return self._end is not None and moment >= self._end
+
+
+class _Resampler:
+    """To the encoder's rate, layout and format; begins anew when a stream changes its own on the way."""
+
+    def __init__(self, rules: SoundRules, layout: str) -> None:
+        self._rules = rules
+        self._layout = layout
+        self._inner = self._fresh()
+
+    def __call__(self, frame: av.AudioFrame | None) -> list[av.AudioFrame]:
+        try:
+            return self._inner.resample(frame)
+        except ValueError:
+            rest = self._inner.resample(None)
+            self._inner = self._fresh()
+            return rest + self._inner.resample(frame)
+
+    def _fresh(self) -> AudioResampler:
+        rules = self._rules
+        return AudioResampler(rules.sample_format, self._layout, _RATE, rules.piece or None)
+
+
+def _decoded(source: InputContainer, stream: AudioStream) -> Iterator[av.AudioFrame | None]:
+    """Decoded frames, then None; what cannot be decoded is passed over."""
+    for packet in source.demux(stream):
+        try:
+            yield from packet.decode()
+        except av.error.InvalidDataError:
+            continue
+    yield None
+
+
+def _cut(frame: av.AudioFrame, count: int) -> av.AudioFrame | None:
+    """The frame without its first ``count`` samples; the frame itself for none, None when nothing is left."""
+    if count <= 0:
+        return frame
+    if count >= frame.samples:
+        return None
+    skip = count if frame.format.is_planar else count * frame.layout.nb_channels
+    samples: Any = np.ascontiguousarray(frame.to_ndarray()[:, skip:])
+    made = av.AudioFrame.from_ndarray(samples, format=frame.format.name, layout=frame.layout.name)
+    made.sample_rate, made.time_base = frame.sample_rate, frame.time_base
+    return made
+
+
+def _begins(packet: "av.Packet[Any]", *, is_first: bool) -> bool:
+    """Whether a packet belongs to the result: from zero on, or the warm-up of the very first one."""
+    return _moment(packet) >= (-_PRIMING if is_first else 0)
+
+
+def _moment(packet: "av.Packet[Any]") -> Fraction:
+    return (packet.pts or 0) * Fraction(packet.time_base)
+
+
+def _tick(stream: AudioStream) -> Fraction:
+    return Fraction(stream.time_base or Fraction(1, _RATE))

@@ -1,0 +1,169 @@
+"""Reopens what was written and compares it with what was meant: a result is believed only after that."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+from av.container import InputContainer
+
+from alphareel.domain.clip import Limits
+from alphareel.domain.errors import AlphareelError, VerificationFailed
+from alphareel.frame import Plane
+from alphareel.media.ffmpeg_errors import reading
+from alphareel.media.picture import Pictures
+from alphareel.media.probe import Layout, inspect
+from alphareel.media.source import Decoder, opened, video_stream
+
+ALPHA_ERROR = 6.0  # mean error in levels (of 255) that a lossy codec may leave in alpha; a lost one is far above
+UNLIMITED = Limits(max_bytes=0, max_side=0, max_seconds=0, max_frames=0)
+_PIECE = 1 << 20
+
+Sample = tuple[Fraction, Plane]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a file holds, as its format's inspector saw it. ``alphas``: decoded alpha at the moments asked for."""
+
+    frames: int
+    seconds: float
+    width: int
+    height: int
+    has_alpha: bool
+    has_audio: bool
+    alphas: tuple[Plane | None, ...] = ()
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What a finished sink claims to have written.
+
+    ``seconds``: where the last frame ends; ``tick``: how far off that may be. ``samples``: (moment in seconds, alpha)
+    of a few frames; empty when the result is opaque. ``inspect``: opens the file and says what is in it, given the
+    moments of the samples.
+    """
+
+    frames: int
+    seconds: float
+    tick: float
+    width: int
+    height: int
+    has_alpha: bool
+    has_audio: bool
+    samples: tuple[Sample, ...]
+    inspect: Callable[[Path, tuple[Fraction, ...]], Found]
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What the file really holds, found by opening it again."""
+
+    path: Path
+    frames: int
+    seconds: float
+    width: int
+    height: int
+    has_alpha: bool
+    has_audio: bool
+    bytes: int
+    sha256: str
+
+
+def verify(path: Path, expectation: Expectation) -> Verified:
+    """Check the written file against what was meant; hashes it on the way. Raises VerificationFailed."""
+    try:
+        found = expectation.inspect(path, tuple(moment for moment, _ in expectation.samples))
+    except AlphareelError as error:
+        raise _failed(f"the result cannot be opened again ({error.message})") from error
+    for problem in _problems(found, expectation):
+        raise _failed(problem)
+    return Verified(
+        path=path,
+        frames=found.frames,
+        seconds=found.seconds,
+        width=found.width,
+        height=found.height,
+        has_alpha=found.has_alpha,
+        has_audio=found.has_audio,
+        bytes=path.stat().st_size,
+        sha256=_sha256(path),
+    )
+
+
+def inspect_video(path: Path, moments: tuple[Fraction, ...]) -> Found:
+    """What a video container holds; decodes only the frames at ``moments`` (seconds). Raises BadVideo and its kin."""
+    clip, layout = inspect(path, UNLIMITED)
+    with opened(path, UNLIMITED) as container, reading(path):
+        frames, sounds = _packets(container, path)
+    return Found(
+        frames=frames,
+        seconds=clip.seconds,
+        width=clip.width,
+        height=clip.height,
+        has_alpha=clip.has_alpha,
+        has_audio=sounds > 0,
+        alphas=tuple(_alpha_at(path, layout, moment) for moment in moments),
+    )
+
+
+def _packets(container: InputContainer, path: Path) -> tuple[int, int]:
+    """(video packets, audio packets) that hold data."""
+    video = video_stream(container, path)
+    counts = {"video": 0, "audio": 0}
+    for packet in container.demux(video, *container.streams.audio):
+        if packet.size and (packet.stream.type == "audio" or packet.stream.index == video.index):
+            counts[packet.stream.type] += 1
+    return counts["video"], counts["audio"]
+
+
+def _alpha_at(path: Path, layout: Layout, moment: Fraction) -> Plane | None:
+    with opened(path, UNLIMITED) as container, reading(path):
+        stream = video_stream(container, path)
+        tick = Fraction(stream.time_base or 1)
+        container.seek(int(moment / tick), stream=stream)
+        pictures = Pictures(size=layout.size, colour=layout.colour, turn=layout.turn)
+        for frame in Decoder(container, stream, UNLIMITED).frames():
+            if frame.pts is not None and frame.pts * tick + Fraction(1, 500) >= moment:
+                alpha = pictures.planes(frame)[2]
+                return None if alpha is None else alpha.copy()
+    return None
+
+
+def _problems(found: Found, meant: Expectation) -> list[str]:
+    """Sentences on what differs, the worst first."""
+    problems = []
+    if found.frames != meant.frames:
+        problems.append(f"it holds {found.frames} frames instead of {meant.frames}")
+    if (found.width, found.height) != (meant.width, meant.height):
+        problems.append(f"it has {found.width}x{found.height} pixels instead of {meant.width}x{meant.height}")
+    if abs(found.seconds - meant.seconds) > meant.tick:
+        problems.append(f"it lasts {found.seconds:.3f} s instead of {meant.seconds:.3f} s")
+    if found.has_alpha != meant.has_alpha:
+        problems.append("it carries no alpha" if meant.has_alpha else "it carries alpha that nobody asked for")
+    if meant.has_audio and not found.has_audio:
+        problems.append("its sound is missing")
+    for (moment, wanted), got in zip(meant.samples, found.alphas, strict=True):
+        error = 255.0 if got is None or got.shape != wanted.shape else _difference(got, wanted)
+        if error > ALPHA_ERROR:
+            problems.append(f"its alpha at {float(moment):.2f} s is off by {error:.0f} of 255 levels")
+    return problems
+
+
+def _difference(got: Plane, wanted: Plane) -> float:
+    return float(np.mean(np.asarray(cv2.absdiff(got, wanted))))
+
+
+def _failed(problem: str) -> VerificationFailed:
+    return VerificationFailed(f"The result was written but is not right: {problem}.", hint="Run it again.")
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            digest.update(piece)
+    return digest.hexdigest()

@@ -1,0 +1,92 @@
+"""What a sink is, what a format is, and how formats are found by name or suffix. Encodes nothing itself."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Protocol
+
+from alphareel import registry
+from alphareel.domain.clip import Clip
+from alphareel.domain.errors import InvalidRequest
+from alphareel.frame import Frame, Plane
+from alphareel.media.verify import Expectation
+
+_FORMATS = "alphareel.media.formats"
+
+
+@dataclass(frozen=True)
+class Target:
+    """What to write, and where.
+
+    ``clip``: the facts of the source (time base, rate, colour); ``width``/``height``: of the frames to come, even.
+    ``source``: the file whose sound goes along, None for silence. ``seconds``: where the sound ends at the latest.
+    """
+
+    path: Path
+    clip: Clip
+    width: int
+    height: int
+    has_alpha: bool
+    source: Path | None = None
+    seconds: float | None = None
+
+    @property
+    def sample_aspect(self) -> Fraction:
+        """The source's pixel shape, unless the frames were put on a canvas of another size."""
+        same = (self.width, self.height) == (self.clip.width, self.clip.height)
+        return self.clip.sample_aspect if same else Fraction(1)
+
+
+class Sink(Protocol):
+    """A result being written beside its place, under a temporary name, until ``finish`` moves it there."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What could not be taken along (sound that is damaged), final after ``finish``."""
+
+    def write(self, frame: Frame, alpha: Plane | None) -> None:
+        """Take the next frame; ``alpha`` (H, W) exactly when the target has alpha. Its arrays may be kept a while.
+
+        Raises StorageFailed (no space), OutOfMemory, InternalError; ``abort`` after that.
+        """
+
+    def finish(self) -> Expectation:
+        """Write what is left, make the file durable and give it its name. Returns what ``verify`` should find."""
+
+    def abort(self) -> None:
+        """Leave nothing behind; safe after ``finish`` (which keeps its file) and twice."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """An output format. ``alpha``, ``audio``: it can carry them. ``open`` begins a result."""
+
+    name: str
+    suffix: str
+    mime: str
+    alpha: bool
+    audio: bool
+    open: Callable[[Target], Sink]
+
+
+def formats() -> tuple[str, ...]:
+    """Names of all formats."""
+    return registry.names(_FORMATS)
+
+
+def format_named(name: str) -> Format:
+    """The format of this name. Raises InvalidRequest, naming those that there are."""
+    if name not in formats():
+        raise InvalidRequest(f"There is no format {name!r}.", hint=f"Choose one of {', '.join(formats())}.")
+    found: Format = registry.module(_FORMATS, name).FORMAT
+    return found
+
+
+def format_for_suffix(suffix: str) -> Format:
+    """The format that files with this suffix (".webm") hold. Raises InvalidRequest, naming the known suffixes."""
+    known = {made.suffix: made for made in map(format_named, formats())}
+    if suffix.lower() not in known:
+        raise InvalidRequest(f"No format is written to {suffix or 'a file without suffix'}.",
+                             hint=f"Use one of {', '.join(sorted(known))}.")  # fmt: skip
+    return known[suffix.lower()]
