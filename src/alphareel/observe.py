@@ -15,6 +15,7 @@ _SECRET_SHAPES = (
     (re.compile(r"(?<=://)[^/\s:@]*:[^/\s@]*(?=@)"), "[login]"),
     (re.compile(r"(?<=[?&]sig=)[^&\s\"']+"), "[signature]"),
 )
+_TALKATIVE = ("alembic", "dbos", "httpcore2", "httpx2")
 _HIDDEN = "[hidden]"
 _literal_secrets: set[str] = set()
 
@@ -44,9 +45,10 @@ def configure(level: str, *, stream: TextIO | None = None) -> None:
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.contextvars.merge_contextvars, structlog.stdlib.ExtraAdder()],
             processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.stdlib.add_log_level,
                 structlog.stdlib.add_logger_name,
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                _drop_terminal_colours,
                 structlog.processors.TimeStamper(fmt="iso", utc=True),
                 structlog.processors.format_exc_info,
                 redact,
@@ -57,6 +59,8 @@ def configure(level: str, *, stream: TextIO | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 @contextmanager
@@ -81,6 +85,11 @@ def redact(_logger: Any, _method: str, event: Event) -> Event:
     """A structlog processor that hides fields named like secrets and values shaped like ours."""
     for name, value in event.items():
         event[name] = _HIDDEN if _SECRET_NAMES.search(name) and value is not None else _clean(value)
+    return event
+
+
+def _drop_terminal_colours(_logger: Any, _method: str, event: Event) -> Event:
+    event.pop("color_message", None)
     return event
 
 

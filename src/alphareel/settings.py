@@ -1,1 +1,196 @@
-"""Environment to frozen settings, once."""
+"""The environment becomes one frozen value, once. Every setting is documented where it is defined."""
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from alphareel import registry
+from alphareel.domain.errors import InvalidRequest
+
+PREFIX = "ALPHAREEL_"
+MIB = 1024 * 1024
+GIB = 1024 * MIB
+
+_MIN_SECRET = 8
+
+
+def _default_data_dir() -> Path:
+    base = os.environ.get("XDG_DATA_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "share") / "alphareel"
+
+
+def _split(value: Any) -> Any:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+Networks = Annotated[
+    tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...],
+    NoDecode,
+    BeforeValidator(_split),
+]
+
+
+class Settings(BaseSettings):
+    """Read from ``ALPHAREEL_<NAME>``; an empty variable counts as unset. Sizes in bytes, times in seconds."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, env_ignore_empty=True, extra="forbid")
+
+    data_dir: Path = Field(
+        default_factory=_default_data_dir,
+        description="Folder of the service: database, objects, work in progress. One service at a time owns it.",
+    )
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for every network of the machine.")
+    port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    api_key: SecretStr | None = Field(
+        None,
+        description="An API key of any shape that is always valid. Unset: one is made and shown at the first start.",
+    )
+    database_url: str = Field(
+        "", description="sqlite:///absolute/file or postgresql://... Default: SQLite in the data folder."
+    )
+    storage_url: str = Field(
+        "", description="Where objects are kept: file:///absolute/folder. Default: in the data folder."
+    )
+    public_url: str | None = Field(
+        None, description="How clients reach the service (https://host/prefix). Unset: taken from each request."
+    )
+    models_dir: Path | None = Field(
+        None, description="Folder of fetched weights. Unset: the folder the command-line tools use too."
+    )
+    max_upload_bytes: int = Field(500 * MIB, ge=1, description="Largest file that is accepted or fetched.")
+    max_side: int = Field(4096, ge=16, le=16384, description="Longest side of a video, in pixels.")
+    max_seconds: float = Field(4 * 3600.0, gt=0, description="Longest video.")
+    job_memory_bytes: int = Field(
+        16 * GIB, ge=0, description="Address space a job's process may use; 0 for no limit (needed with some GPUs)."
+    )
+    job_cpu_seconds: int = Field(0, ge=0, description="Processor time a job's process may use; 0 for no limit.")
+    job_wall_seconds: float = Field(12 * 3600.0, ge=0, description="How long a job's process may run; 0 for no limit.")
+    job_progress_seconds: float = Field(
+        600.0, ge=5, description="How long a job's process may run without any progress before it is stopped."
+    )
+    workers: int = Field(1, ge=1, le=64, description="Jobs that one worker process runs at a time.")
+    job_threads: int = Field(0, ge=0, le=256, description="Threads a job may use; 0 shares the processors evenly.")
+    stop_seconds: float = Field(
+        20.0,
+        ge=0,
+        description="How long running jobs may go on when the service stops; then they go back to the queue.",
+    )
+    link_seconds: int = Field(24 * 3600, ge=60, description="How long a link to a result or an upload is valid.")
+    legacy_routes: bool = Field(True, description="Serve the older /api/* routes.")
+    legacy_needs_key: bool = Field(False, description="Ask for an API key on the /api/* routes that take or show jobs.")
+    fetch_allow_cidrs: Networks = Field(
+        (), description="Private networks that video and image URLs may point into, separated by commas."
+    )
+    fetch_seconds: float = Field(900.0, gt=0, description="How long fetching one URL may take.")
+    show_pending: bool = Field(False, description="Report queued jobs as pending instead of processing.")
+    log_level: str = Field("info", description="debug, info, warning or error.")
+
+    @field_validator("api_key")
+    @classmethod
+    def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not _MIN_SECRET <= len(value.get_secret_value()) <= 1000:
+            raise ValueError(f"must have between {_MIN_SECRET} and 1000 characters")
+        return value
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_web_address(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError("must be an http or https URL without a query")
+        return value.rstrip("/")
+
+    @field_validator("log_level")
+    @classmethod
+    def _is_level(cls, value: str) -> str:
+        if value.lower() not in ("debug", "info", "warning", "error"):
+            raise ValueError("must be debug, info, warning or error")
+        return value.lower()
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_database(cls, value: str) -> str:
+        scheme = value.partition("://")[0].partition("+")[0]
+        if value and scheme not in ("sqlite", "postgresql", "postgres"):
+            raise ValueError("must begin with sqlite:/// or postgresql://")
+        return value
+
+    @field_validator("storage_url")
+    @classmethod
+    def _is_storage(cls, value: str) -> str:
+        known = registry.names("alphareel.storage")
+        if value and urlsplit(value).scheme not in known:
+            raise ValueError(f"must begin with one of {', '.join(f'{name}://' for name in known)}")
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_data_dir(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        filled = dict(values)
+        folder = Path(filled.get("data_dir") or _default_data_dir()).expanduser().absolute()
+        filled["data_dir"] = folder
+        filled["database_url"] = filled.get("database_url") or f"sqlite:///{folder / 'alphareel.db'}"
+        filled["storage_url"] = filled.get("storage_url") or (folder / "objects").as_uri()
+        return filled
+
+
+def load_settings() -> Settings:
+    """Settings from the environment. Raises InvalidRequest that names every variable at fault."""
+    try:
+        return Settings()  # type: ignore[call-arg]  # the environment fills it
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{PREFIX}{'.'.join(map(str, e['loc'])).upper()} {_told(e['msg'])}" for e in error.errors()
+        )
+        raise InvalidRequest(f"{problems}.", hint="docs/settings.md describes every setting.") from None
+
+
+def as_environment(settings: Settings) -> dict[str, str]:
+    """Variables from which ``load_settings`` makes equal settings in another process."""
+    return {PREFIX + name.upper(): _written(value) for name, value in settings if value is not None}
+
+
+def reference() -> str:
+    """The table of all settings, as docs/settings.md shows it."""
+    rows = [
+        f"| `{PREFIX}{name.upper()}` | {_default(name)} | {f.description} |"
+        for name, f in Settings.model_fields.items()
+    ]
+    return "\n".join(("| variable | default | meaning |", "| --- | --- | --- |", *rows)) + "\n"
+
+
+_SPOKEN_DEFAULTS = {
+    "data_dir": "`~/.local/share/alphareel`",
+    "database_url": "`alphareel.db` in the data folder",
+    "storage_url": "`objects` in the data folder",
+}
+
+
+def _default(name: str) -> str:
+    value = Settings.model_fields[name].default
+    return _SPOKEN_DEFAULTS.get(name) or ("unset" if value in (None, ()) else f"`{_written(value)}`")
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def _told(message: str) -> str:
+    plain = message.removeprefix("Value error, ")
+    return plain[0].lower() + plain[1:]

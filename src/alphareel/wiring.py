@@ -1,1 +1,254 @@
-"""The composition root."""
+"""The composition root: the one file that knows every adapter and puts them behind the ports."""
+
+import os
+import secrets
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from fastapi import FastAPI
+
+import alphareel
+from alphareel import observe, registry
+from alphareel.domain.clip import Limits
+from alphareel.domain.errors import StorageFailed
+from alphareel.http.app import create_app
+from alphareel.http.config import HttpConfig
+from alphareel.http.routes.models import EngineOffer
+from alphareel.jobs import sandbox
+from alphareel.jobs.fetch import FetchRules, GuardedFetcher
+from alphareel.jobs.keys import Keys, NewKey
+from alphareel.jobs.offer import LocalOffer
+from alphareel.jobs.ports import Blobs
+from alphareel.jobs.sandbox import Confinement
+from alphareel.jobs.service import Service, ServiceRules, Stores
+from alphareel.jobs.upkeep import Upkeep, UpkeepRules
+from alphareel.jobs.uploads import Identity, Sources, UploadRules, Uploads
+from alphareel.jobs.worker import Worker, WorkRules
+from alphareel.jobstore import migrate, records
+from alphareel.jobstore.database import Database, normalised, open_engine
+from alphareel.jobstore.executors import ExecutorTable
+from alphareel.jobstore.jobs import Jobs
+from alphareel.matting import tiers
+from alphareel.matting.engine import Spec
+from alphareel.queue.dbos_engine import DbosEngine, DbosQueue, EngineRules, prepare
+from alphareel.settings import Settings
+
+_IDENTIFY = Confinement(memory_bytes=4 * 1024**3, cpu_seconds=30, wall_seconds=60.0)
+_MAX_DEATHS = 6
+
+
+class SystemClock:
+    """The Clock of the machine."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Installation:
+    """What lies under the data folder and behind the URLs of the settings, opened."""
+
+    settings: Settings
+    database: Database
+    queue: DbosQueue
+    jobs: Jobs
+    uploads: records.Uploads
+    keys: records.Keys
+    executors: ExecutorTable
+    blobs: Blobs
+    sources: Sources
+    clock: SystemClock
+
+    @property
+    def limits(self) -> Limits:
+        given = self.settings
+        return Limits(max_bytes=given.max_upload_bytes, max_side=given.max_side, max_seconds=given.max_seconds)
+
+
+@contextmanager
+def open_installation(settings: Settings) -> Iterator[Installation]:
+    """Open, and bring to the present schema, what the settings name; many processes may do so at once."""
+    make_private_folder(settings.data_dir)
+    database = Database(open_engine(settings.database_url))
+    try:
+        migrate.upgrade(database)
+        prepare(_database_url(settings))
+        clock = SystemClock()
+        queue = DbosQueue(database.engine)
+        keys = records.Keys(database, clock=clock)
+        uploads = records.Uploads(database)
+        secret = keys.set_setting_once("link_secret", secrets.token_hex(32))
+        observe.hide(secret)
+        yield Installation(
+            settings=settings,
+            database=database,
+            queue=queue,
+            jobs=Jobs(database, enqueue=queue.enqueue, clock=clock),
+            uploads=uploads,
+            keys=keys,
+            executors=ExecutorTable(database, clock=clock),
+            blobs=open_blobs(settings.storage_url),
+            sources=Sources(uploads, secret),
+            clock=clock,
+        )
+    finally:
+        database.close()
+
+
+def open_blobs(url: str) -> Blobs:
+    """The store that serves the URL's scheme."""
+    adapter = registry.module("alphareel.storage", url.partition(":")[0])
+    blobs: Blobs = adapter.open_blobs(url)
+    return blobs
+
+
+def build_service(place: Installation) -> Service:
+    """The use cases over this installation."""
+    given = place.settings
+    uploads = Uploads(
+        place.uploads,
+        place.blobs,
+        identify=IdentifyApart(place.limits),
+        rules=UploadRules(given.data_dir / "incoming", given.max_upload_bytes),
+        clock=place.clock,
+    )
+    return Service(
+        Stores(place.jobs, place.executors, place.blobs),
+        keys=Keys(place.keys),
+        uploads=uploads,
+        sources=place.sources,
+        offer=LocalOffer(given.models_dir),
+        rules=ServiceRules(place.sources.link_secret, timedelta(seconds=given.link_seconds), given.show_pending),
+        clock=place.clock,
+    )
+
+
+def build_app(place: Installation) -> FastAPI:
+    """The wire over the use cases."""
+    given = place.settings
+    config = HttpConfig(
+        version=alphareel.__version__,
+        public_url=given.public_url,
+        max_upload_bytes=given.max_upload_bytes,
+        legacy_routes=given.legacy_routes,
+        legacy_needs_key=given.legacy_needs_key,
+        show_pending=given.show_pending,
+    )
+    return create_app(build_service(place), config, offers=lambda: _shown_offers(given.models_dir))
+
+
+def build_worker(place: Installation, executor_id: str) -> Worker:
+    """What runs jobs in the worker process of this name."""
+    given = place.settings
+    rules = WorkRules(
+        workspace=given.data_dir / "work",
+        limits=place.limits,
+        confinement=Confinement(
+            memory_bytes=given.job_memory_bytes,
+            cpu_seconds=given.job_cpu_seconds,
+            wall_seconds=given.job_wall_seconds,
+            progress_seconds=given.job_progress_seconds,
+        ),
+        models_dir=given.models_dir,
+        threads=given.job_threads or max(1, processors() // given.workers),
+        max_deaths=_MAX_DEATHS,
+    )
+    return Worker(
+        f"worker:{executor_id}",
+        jobs=place.jobs,
+        blobs=place.blobs,
+        sources=place.sources,
+        fetcher=GuardedFetcher(FetchRules(allowed=given.fetch_allow_cidrs, total_seconds=given.fetch_seconds)),
+        rules=rules,
+    )
+
+
+def build_engine(place: Installation, executor_id: str, worker: Worker) -> DbosEngine:
+    """The engine of the worker process of this name; one a process."""
+    rules = EngineRules(_database_url(place.settings), concurrency=place.settings.workers)
+    return DbosEngine(place.database.engine, executor_id=executor_id, body=worker, rules=rules)
+
+
+def build_upkeep(place: Installation, executor_id: str, engine: DbosEngine, *, die: Callable[[], None]) -> Upkeep:
+    """What that process does beside its jobs."""
+    # A worker shows no life while it fetches two files, at worst, and while it publishes a big result.
+    stuck = 2 * place.settings.fetch_seconds + 900.0
+    return Upkeep(
+        executor_id,
+        jobs=place.jobs,
+        executors=place.executors,
+        engine=engine,
+        clock=place.clock,
+        rules=UpkeepRules(stuck=stuck, max_deaths=_MAX_DEATHS),
+        die=die,
+    )
+
+
+def admit_keys(place: Installation) -> NewKey | None:
+    """Let the key of the settings in; without one, the first key of a new installation, which is to be shown."""
+    keys = Keys(place.keys)
+    given = place.settings.api_key
+    if given is None:
+        return keys.make_first()
+    observe.hide(given.get_secret_value())
+    keys.admit(given.get_secret_value())
+    return None
+
+
+def sweep(place: Installation) -> None:
+    """Remove what processes that died left behind. The caller holds the lock of the data folder."""
+    place.blobs.sweep()
+    for name in ("incoming", "work"):
+        shutil.rmtree(place.settings.data_dir / name, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class IdentifyApart:
+    """Identifies a file in a child process of its own, some at a time."""
+
+    limits: Limits
+
+    def __call__(self, path: Path) -> Identity:
+        order = {"task": "identify", "source": str(path), "limits": asdict(self.limits)}
+        with _identifying:
+            return Identity(**sandbox.run(order, _IDENTIFY))
+
+
+@dataclass(frozen=True)
+class ShownOffer:
+    """An engine as GET /v1/models shows it."""
+
+    spec: Spec
+    serves: Sequence[str]
+    missing: str | None
+
+
+def processors() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+_identifying = threading.BoundedSemaphore(max(2, processors()))
+
+
+def _shown_offers(models_dir: Path | None) -> Sequence[EngineOffer]:
+    return [ShownOffer(o.spec, o.serving, o.reason) for o in tiers.offer(models_dir)]
+
+
+def _database_url(settings: Settings) -> str:
+    return normalised(settings.database_url).render_as_string(hide_password=False)
+
+
+def make_private_folder(path: Path) -> None:
+    """The folder holds the link secret and people's videos, so it is for its owner alone."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageFailed(
+            f"The data folder {path} cannot be made: {error.strerror}.", hint="Set ALPHAREEL_DATA_DIR."
+        ) from error

@@ -4,14 +4,11 @@ It dies with its parent, and confines itself before it imports anything that rea
 """
 
 import contextlib
-import ctypes
 import importlib
 import json
 import os
 import resource
-import signal
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -21,8 +18,8 @@ from typing import Any, TextIO
 from alphareel.domain.clip import Limits
 from alphareel.domain.errors import AlphareelError, InternalError, OutOfMemory
 from alphareel.domain.options import from_json
+from alphareel.jobs.lifeline import die_with
 
-_PR_SET_PDEATHSIG = 1
 _MEMORY_WORDS = ("bad_alloc", "cannot allocate memory", "failed to allocate memory", "insufficient memory")
 
 Order = dict[str, Any]
@@ -33,7 +30,7 @@ def main() -> int:
     """Carry out the order on standard input; the exit code is 0 whenever the outcome was told in an event."""
     out = _take_stdout()
     order: Order = json.loads(sys.stdin.buffer.readline())
-    _die_with(order["parent"])
+    die_with(order["parent"])
     _confine(order["confinement"])
     try:
         for event in _TASKS[order["task"]](order):
@@ -117,32 +114,16 @@ def _confine(limits: dict[str, int]) -> None:
     if limits["memory_bytes"]:
         _bound(resource.RLIMIT_AS, limits["memory_bytes"])
     if limits["cpu_seconds"]:
-        _bound(resource.RLIMIT_CPU, limits["cpu_seconds"])
+        _bound(resource.RLIMIT_CPU, limits["cpu_seconds"], slack=5)  # the first limit ends us with a signal that tells
     if limits["open_files"]:
         _bound(resource.RLIMIT_NOFILE, limits["open_files"])
 
 
-def _bound(what: int, most: int) -> None:
+def _bound(what: int, most: int, *, slack: int = 0) -> None:
     _, hard = resource.getrlimit(what)
-    allowed = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    ceiling = most + slack if hard == resource.RLIM_INFINITY else min(most + slack, hard)
     with contextlib.suppress(ValueError, OSError):  # macOS knows RLIMIT_AS but refuses it
-        resource.setrlimit(what, (allowed, allowed))
-
-
-def _die_with(parent: int) -> None:
-    """End when the parent ends, however it ends: by the kernel's signal on Linux, by a closed pipe elsewhere too."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
-    threading.Thread(target=_await_end_of_input, name="parent-watch", daemon=True).start()
-
-
-def _await_end_of_input() -> None:
-    with contextlib.suppress(OSError):
-        while os.read(0, 4096):
-            pass
-    os._exit(1)
+        resource.setrlimit(what, (min(most, ceiling), ceiling))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from pathlib import Path
 from alphareel.domain.clip import Limits
 from alphareel.domain.errors import InvalidFileType
 from alphareel.jobs.uploads import Identity
-from alphareel.media.read import probe
+from alphareel.media.probe import probe
 from alphareel.media.signature import HEAD_BYTES, sniff
 from alphareel.media.stills import read_still
 

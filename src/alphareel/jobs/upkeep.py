@@ -46,12 +46,17 @@ class Upkeep:
         self._rules = rules
         self._die = die
         self._watched: dict[str, tuple[int, float]] = {}
+        self._winding_down = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
 
     def start(self) -> None:
         """The executor must be on record, and the engine launched."""
         self._thread.start()
+
+    def wind_down(self) -> None:
+        """From now on only prove that this executor lives: its engine is about to stop."""
+        self._winding_down = True
 
     def stop(self) -> None:
         self._stopping.set()
@@ -115,14 +120,14 @@ class Upkeep:
 
     def _run(self) -> None:
         reconciled = time.monotonic()
-        while True:
+        while not self._stopping.is_set():
             self._attempt(self.beat)
-            self._attempt(self.reap)
-            if time.monotonic() - reconciled >= self._rules.reconcile:
-                reconciled = time.monotonic()
-                self._attempt(self.reconcile)
-            if self._stopping.wait(self._rules.beat):
-                return
+            if not self._winding_down:
+                self._attempt(self.reap)
+                if time.monotonic() - reconciled >= self._rules.reconcile:
+                    reconciled = time.monotonic()
+                    self._attempt(self.reconcile)
+            self._stopping.wait(self._rules.beat)
 
     @staticmethod
     def _attempt(task: Callable[[], None]) -> None:

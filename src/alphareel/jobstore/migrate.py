@@ -1,11 +1,13 @@
 """Brings our tables to the present schema, under a lock, in one transaction; the engine's tables are its own affair."""
 
+from functools import cache
+
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
-from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
+from sqlalchemy import exc
 
 from alphareel.domain.errors import Unavailable
 from alphareel.jobstore.database import Database
@@ -36,9 +38,17 @@ def upgrade(database: Database) -> None:
 
 def is_current(database: Database) -> bool:
     """Whether the tables have the schema this version was written for."""
-    with database.read() as connection:
-        context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
-        return context.get_current_revision() == ScriptDirectory.from_config(_config()).get_current_head()
+    version = sa.table(VERSION_TABLE, sa.column("version_num"))
+    try:
+        with database.read() as connection:
+            return connection.execute(sa.select(version.c.version_num)).scalar_one_or_none() == _newest()
+    except exc.ProgrammingError:  # there is no such table yet
+        return False
+
+
+@cache
+def _newest() -> str | None:
+    return ScriptDirectory.from_config(_config()).get_current_head()
 
 
 def _config() -> Config:

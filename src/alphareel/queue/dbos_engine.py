@@ -12,7 +12,6 @@ from typing import Any
 
 import sqlalchemy as sa
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer
-from dbos import run_dbos_database_migrations as create_engine_tables
 
 from alphareel.jobs.ports import JobBody, Outcome
 
@@ -38,7 +37,7 @@ class EngineRules:
 def prepare(database_url: str) -> None:
     """Create or migrate the engine's own tables. The database must exist, and SQLite be in WAL mode already."""
     logging.getLogger("dbos").setLevel(logging.WARNING)
-    create_engine_tables(system_database_url=database_url)
+    DBOS.migrate(database_url)
 
 
 class DbosQueue:

@@ -1,0 +1,30 @@
+"""Ties the life of a process to that of its parent, however the parent ends."""
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import threading
+
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with(parent: int) -> None:
+    """End this process when process ``parent`` ends: by the kernel's signal on Linux, by end of input elsewhere too.
+
+    Standard input must be a pipe that the parent holds open and writes no more to. The kernel's signal comes
+    already when the parent's thread that started this process ends, so that thread has to stay.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+    threading.Thread(target=_await_end_of_input, name="parent-watch", daemon=True).start()
+
+
+def _await_end_of_input() -> None:
+    with contextlib.suppress(OSError):
+        while os.read(0, 4096):
+            pass
+    os._exit(1)

@@ -1,0 +1,105 @@
+"""``alphareel serve``: the API in this process, the worker beside it, from the first key to the last request."""
+
+import signal
+import socket
+import sys
+from types import FrameType
+
+import uvicorn
+
+from alphareel import observe, wiring
+from alphareel.domain.errors import AlphareelError, Unavailable
+from alphareel.settings import Settings, as_environment
+from alphareel.supervisor import Supervisor, home_of, own
+
+_LAST_REQUESTS = 10  # seconds that running requests may go on after a stop was asked for
+
+
+def serve(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT; the exit code. Raises Unavailable when the folder or the port is taken."""
+    observe.configure(settings.log_level)
+    wiring.make_private_folder(settings.data_dir)
+    with own(settings.data_dir) as lock, wiring.open_installation(settings) as place:
+        home = home_of(settings.data_dir)
+        place.executors.remove_home(home)  # we hold the lock, so they are dead, and their jobs are free at once
+        wiring.sweep(place)
+        _show_first_key(place)
+        listener = _listen(settings)
+        supervisor = Supervisor(
+            as_environment(settings),
+            home=home,
+            lock=lock,
+            stop_seconds=settings.stop_seconds,
+            bury=lambda executor_id: _bury(place, executor_id),
+        )
+        return _run(_Server(_config(place), supervisor), supervisor, listener)
+
+
+def _run(server: "_Server", supervisor: Supervisor, listener: socket.socket) -> int:
+    # uvicorn raises the signal it stopped for once more at its end; by then stopping is under way.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: supervisor.ask_to_stop())
+    supervisor.start()
+    try:
+        _say(f"alphareel listens on http://{_spoken(listener)}")
+        server.run(sockets=[listener])
+    finally:
+        supervisor.stop()
+    return 0 if server.started else 1
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, whose stop also stops the worker, at the same moment."""
+
+    def __init__(self, config: uvicorn.Config, supervisor: Supervisor) -> None:
+        super().__init__(config)
+        self._supervisor = supervisor
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._supervisor.ask_to_stop()
+        super().handle_exit(sig, frame)
+
+
+def _config(place: wiring.Installation) -> uvicorn.Config:
+    return uvicorn.Config(
+        wiring.build_app(place),
+        log_config=None,
+        access_log=False,  # the wire logs requests itself, with their ids
+        server_header=False,
+        timeout_graceful_shutdown=_LAST_REQUESTS,
+    )
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+    except OSError as error:
+        raise Unavailable(
+            f"The address {settings.host} port {settings.port} cannot be listened on: {error.strerror}.",
+            hint="Set ALPHAREEL_HOST or ALPHAREEL_PORT.",
+        ) from error
+
+
+def _show_first_key(place: wiring.Installation) -> None:
+    made = wiring.admit_keys(place)
+    if made is not None:
+        _say(f"Your API key, shown this once: {made.secret}")
+
+
+def _say(line: str) -> None:
+    """Tell the person at the console; never through the logs, which are kept."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def _spoken(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _bury(place: wiring.Installation, executor_id: str) -> None:
+    try:
+        place.executors.remove_executor(executor_id)
+    except AlphareelError:  # whoever reaps will find that it beats no more
+        observe.log(__name__).warning("executor could not be removed", executor=executor_id)

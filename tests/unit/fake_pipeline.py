@@ -1,0 +1,129 @@
+"""A pipeline whose source file says, in words, what it shall do; run in the child process by tests of the sandbox."""
+
+import contextlib
+import ctypes
+import hashlib
+import os
+import sys
+import time
+from pathlib import Path
+
+from alphareel.domain.clip import EngineFacts, Progress, Result
+from alphareel.domain.errors import BadVideo, StorageFailed
+
+
+def run(source, target, options, *, limits, models_dir, threads):
+    words = source.read_text().split()
+    return BEHAVIOURS[words[0]](target, options, *words[1:])
+
+
+def _progress(share, result=None):
+    return Progress(
+        done=int(share * 100), total=100, share=share, seconds=1.0, fps=1.0, remaining_seconds=None, result=result
+    )
+
+
+def _result(target, data, warnings=()):
+    target.write_bytes(data)
+    return Result(
+        path=str(target), format="webm", mime="video/webm", bytes=len(data), sha256=hashlib.sha256(data).hexdigest(),
+        frames=10, seconds=0.4, width=64, height=48, has_alpha=True, has_audio=False,
+        engine=EngineFacts("fake", "1"), warnings=warnings,
+    )  # fmt: skip
+
+
+def ok(target, options, *words):
+    print("a library talks on standard output")
+    os.write(1, b"and another one at a lower level\n")
+    yield _progress(0.5)
+    yield _progress(1.0, _result(target, " ".join(("made", *words)).encode(), ("a warning",)))
+
+
+def slow(target, options, seconds):
+    for step in range(100):
+        yield _progress(step / 100)
+        time.sleep(float(seconds) / 100)
+    yield _progress(1.0, _result(target, b"made slowly"))
+
+
+def background(target, options):
+    yield _progress(1.0, _result(target, Path(options.background.image_url).read_bytes()))
+
+
+def environment(target, options):
+    yield _progress(1.0, _result(target, "\n".join(os.environ).encode()))
+
+
+def refuse(target, options):
+    yield _progress(0.1)
+    raise BadVideo("The bytes are no video.", hint="Send another.")
+
+
+def stumble(target, options):
+    raise StorageFailed("The disk is full.")
+    yield
+
+
+def fault(target, options):
+    raise RuntimeError("a fault with /secret/path in it")
+    yield
+
+
+def hoard(target, options):
+    kept = []
+    while True:
+        kept.append(bytearray(50_000_000))
+        yield _progress(0.1)
+
+
+def native_hoard(target, options):
+    raise RuntimeError("onnx: std::bad_alloc")
+    yield
+
+
+def hang(target, options):
+    yield _progress(0.1)
+    time.sleep(600)
+
+
+def spin(target, options):
+    yield _progress(0.1)
+    while True:
+        pass
+
+
+def repeat(target, options):
+    while True:
+        yield _progress(0.1)
+        time.sleep(0.02)
+
+
+def segfault(target, options):
+    yield _progress(0.1)
+    ctypes.string_at(0)
+
+
+def leave(target, options):
+    yield _progress(0.1)
+    os._exit(3)
+
+
+def killed(target, options):
+    yield _progress(0.1)
+    os.kill(os.getpid(), 9)
+    time.sleep(60)
+
+
+def babble(target, options):
+    for descriptor in range(3, 20):
+        with contextlib.suppress(OSError):
+            os.write(descriptor, b"{nonsense\n")
+    yield _progress(0.1)
+
+
+def noise(target, options):
+    sys.stderr.write("x" * 10_000_000)
+    yield _progress(1.0, _result(target, b"made noisily"))
+
+
+BEHAVIOURS = {name: value for name, value in globals().items() if callable(value)}

@@ -1,0 +1,182 @@
+"""What a child process may do to us: nothing, whatever it does."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from alphareel.domain import errors
+from alphareel.domain.clip import Limits
+from alphareel.domain.options import Options, to_json
+from alphareel.jobs import sandbox
+from alphareel.jobs.sandbox import Confinement
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def import_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(HERE))
+
+
+@pytest.fixture
+def order(tmp_path: Path) -> Any:
+    def make(words: str, options: Options | None = None) -> dict[str, Any]:
+        source = tmp_path / "source"
+        source.write_text(words)
+        return {
+            "task": "run",
+            "pipeline": "fake_pipeline",
+            "source": str(source),
+            "target": str(tmp_path / "result.webm"),
+            "options": to_json(options or Options()),
+            "limits": {"max_bytes": 100, "max_side": 100, "max_seconds": 1.0, "max_frames": 5},
+            "models_dir": None,
+            "threads": 1,
+        }
+
+    return make
+
+
+def test_a_result_comes_back_with_its_progress(order: Any, tmp_path: Path) -> None:
+    heard: list[Any] = []
+    result = sandbox.run(order("ok so"), Confinement(), tick=heard.append)
+    assert (tmp_path / "result.webm").read_bytes() == b"made so"
+    assert result["sha256"]
+    assert result["engine"]["name"] == "fake"
+    assert [p["share"] for p in heard if p is not None][-1] == 1.0
+
+
+def test_the_child_sees_no_secret_of_ours(order: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ALPHAREEL_API_KEY", "ALPHAREEL_DATABASE_URL", "AWS_SECRET_ACCESS_KEY", "PGPASSWORD", "GITHUB_TOKEN"):
+        monkeypatch.setenv(name, "secret")
+    sandbox.run(order("environment"), Confinement())
+    seen = (tmp_path / "result.webm").read_text().split()
+    assert "PATH" in seen
+    assert not {n for n in seen if n.startswith("ALPHAREEL") or "SECRET" in n or "PASSWORD" in n or "TOKEN" in n}
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "said"),
+    [
+        ("refuse", errors.BadVideo, "no video"),
+        ("stumble", errors.StorageFailed, "disk is full"),
+        ("fault", errors.InternalError, "RuntimeError"),
+        ("native_hoard", errors.OutOfMemory, "memory"),
+        ("segfault", errors.WorkerCrashed, "signal 11"),
+        ("leave", errors.WorkerCrashed, "exit code 3"),
+        ("killed", errors.OutOfMemory, "memory"),
+        ("babble", errors.WorkerCrashed, "nonsense"),
+    ],
+)
+def test_every_end_has_its_error(words: str, error: type[Exception], said: str, order: Any) -> None:
+    with pytest.raises(error, match=said):
+        sandbox.run(order(words), Confinement())
+
+
+def test_a_fault_tells_callers_nothing_of_our_paths(order: Any) -> None:
+    with pytest.raises(errors.InternalError) as failure:
+        sandbox.run(order("fault"), Confinement())
+    assert "/secret/path" not in str(failure.value)
+
+
+def test_a_hint_survives_the_border(order: Any) -> None:
+    with pytest.raises(errors.BadVideo) as failure:
+        sandbox.run(order("refuse"), Confinement())
+    assert failure.value.hint == "Send another."
+
+
+def test_a_child_that_hoards_memory_is_stopped(order: Any) -> None:
+    with pytest.raises(errors.OutOfMemory):
+        sandbox.run(order("hoard"), Confinement(memory_bytes=1_000_000_000))
+
+
+def test_a_child_that_burns_processor_time_is_stopped(order: Any) -> None:
+    with pytest.raises(errors.Timeout, match="processor time"):
+        sandbox.run(order("spin"), Confinement(cpu_seconds=2))
+
+
+def test_a_child_that_takes_too_long_is_stopped(order: Any) -> None:
+    with pytest.raises(errors.Timeout, match="longer than"):
+        sandbox.run(order("repeat"), Confinement(wall_seconds=1.5))
+
+
+@pytest.mark.parametrize("words", ["hang", "repeat"])
+def test_a_child_without_progress_is_stopped(words: str, order: Any) -> None:
+    with pytest.raises(errors.Timeout, match="no progress"):
+        sandbox.run(order(words), Confinement(progress_seconds=1.5, wall_seconds=30))
+
+
+def test_noise_on_standard_error_neither_blocks_nor_fills_memory(order: Any) -> None:
+    assert sandbox.run(order("noise"), Confinement(wall_seconds=30))["bytes"] == len(b"made noisily")
+
+
+def test_whoever_listens_can_end_the_child_at_once(order: Any) -> None:
+    class Enough(Exception):
+        pass
+
+    def listen(progress: Any) -> None:
+        if progress is not None:
+            raise Enough
+
+    begun = time.monotonic()
+    with pytest.raises(Enough):
+        sandbox.run(order("hang"), Confinement(), tick=listen)
+    assert time.monotonic() - begun < 20
+    assert children() == []
+
+
+def test_the_listener_is_asked_also_when_there_is_no_news(order: Any) -> None:
+    ticks: list[Any] = []
+
+    def listen(progress: Any) -> None:
+        ticks.append(progress)
+        if ticks.count(None) > 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sandbox.run(order("hang"), Confinement(), tick=listen)
+
+
+def test_a_child_dies_with_its_parent(order: Any, tmp_path: Path) -> None:
+    """kill -9 of the parent while its child hangs: no process is left."""
+    program = """
+import json, sys
+from alphareel.jobs import sandbox
+order = json.loads(sys.argv[1])
+print("begun", flush=True)
+sandbox.run(order, sandbox.Confinement(), tick=lambda p: print("tick", flush=True) if p else None)
+"""
+    parent = subprocess.Popen(
+        [sys.executable, "-c", program, json.dumps(order("hang"))], stdout=subprocess.PIPE, text=True
+    )
+    assert parent.stdout is not None
+    with parent:
+        assert parent.stdout.readline() == "begun\n"
+        assert parent.stdout.readline() == "tick\n"
+        grandchildren = psutil.Process(parent.pid).children(recursive=True)
+        assert len(grandchildren) == 1
+        os.kill(parent.pid, signal.SIGKILL)
+        parent.wait()
+    _, alive = psutil.wait_procs(grandchildren, timeout=5)
+    assert alive == []
+
+
+def test_a_real_file_is_identified_apart(tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("no video at all")
+    order = {"task": "identify", "source": str(tmp_path / "text.mp4"), "limits": vars(Limits())}
+    with pytest.raises(errors.InvalidFileType):
+        sandbox.run(order, Confinement(wall_seconds=60))
+
+
+def children() -> list[str]:
+    return [
+        " ".join(c.cmdline()) for c in psutil.Process().children() if "alphareel.jobs.child" in " ".join(c.cmdline())
+    ]

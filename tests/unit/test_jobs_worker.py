@@ -1,0 +1,261 @@
+"""One job in the hands of one worker: what it delivers, what it refuses, and what it leaves to others."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alphareel.domain.clip import Limits
+from alphareel.domain.errors import FetchFailed, FetchRefused, Unavailable
+from alphareel.jobs.fetch import SourceMissing
+from alphareel.jobs.job import Job, Status
+from alphareel.jobs.sandbox import Confinement
+from alphareel.jobs.service import Caller
+from alphareel.jobs.worker import Worker, WorkRules
+from alphareel.testing.fakes import TINY_MP4, TINY_PNG, CannedFetcher, Desk, open_desk
+
+URL = "https://example.com/a.mp4"
+SOMEBODY = Caller(None, "req_1")
+
+
+@pytest.fixture(autouse=True)
+def import_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    desk = open_desk(tmp_path)
+    yield desk
+    desk.close()
+
+
+@pytest.fixture
+def fetcher() -> CannedFetcher:
+    return CannedFetcher({URL: b"ok from afar"})
+
+
+@pytest.fixture
+def worker(desk: Desk, fetcher: CannedFetcher, tmp_path: Path) -> Worker:
+    return make_worker(desk, fetcher, tmp_path)
+
+
+def make_worker(desk: Desk, fetcher: CannedFetcher, folder: Path, **other: Any) -> Worker:
+    given = {"confinement": Confinement(wall_seconds=60), "retry_seconds": 0.01, **other}
+    rules = WorkRules(workspace=folder / "work", limits=Limits(), pipeline="fake_pipeline", **given)
+    return Worker("w1", jobs=desk.jobs, blobs=desk.blobs, sources=desk.sources, fetcher=fetcher, rules=rules)
+
+
+def submit(desk: Desk, **body: Any) -> Job:
+    return desk.service.create(SOMEBODY, {"video_url": URL, **body})
+
+
+def upload(desk: Desk, data: bytes, name: str = "a.mp4") -> str:
+    session = desk.service.begin_upload(SOMEBODY, filename=name, declared_type=None)
+    session.write(data)
+    return desk.service.upload_link(session.finish()).url
+
+
+def work(worker: Worker, job: Job) -> dict[str, Any]:
+    outcome = worker.execute(job.id, job.ticket)
+    worker.settle(job.id, job.ticket, outcome)
+    return outcome
+
+
+def now(desk: Desk, job: Job) -> Job:
+    found = desk.jobs.job(job.id)
+    assert found is not None
+    return found
+
+
+def test_a_job_becomes_a_delivered_file(desk: Desk, worker: Worker, tmp_path: Path) -> None:
+    job = submit(desk)
+    work(worker, job)
+    done = now(desk, job)
+    assert (done.status, done.progress, done.error) == (Status.COMPLETED, 100.0, None)
+    assert done.output is not None
+    assert done.output.blob == f"outputs/{job.id}/1/result.webm"
+    assert desk.blobs.blobs[done.output.blob] == b"made from afar"
+    assert done.engine is not None
+    assert (done.engine.name, done.warnings) == ("fake", ("a warning",))
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_our_own_upload_is_read_without_the_network(desk: Desk, worker: Worker, fetcher: CannedFetcher) -> None:
+    fetcher.answers.clear()
+    job = submit(desk, video_url=upload(desk, TINY_MP4))
+    desk.blobs.blobs = dict.fromkeys(desk.blobs.blobs, b"ok from here")
+    work(worker, job)
+    assert now(desk, job).status is Status.COMPLETED
+
+
+def test_a_background_picture_is_at_hand_for_the_pipeline(desk: Desk, worker: Worker, fetcher: CannedFetcher) -> None:
+    fetcher.answers[URL] = b"background"
+    job = submit(desk, background={"type": "image", "image_url": upload(desk, TINY_PNG, "b.png")})
+    work(worker, job)
+    done = now(desk, job)
+    assert done.output is not None
+    assert desk.blobs.blobs[done.output.blob] == TINY_PNG
+    assert done.options.background.image_url is not None
+    assert done.options.background.image_url.startswith("/files/"), "the job keeps the address it was given"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "tries"),
+    [("refuse", "invalid_video", 1), ("stumble", "storage_failed", 3), ("segfault", "worker_crashed", 3)],
+)
+def test_a_failure_is_told_and_tried_again_only_when_it_may_pass(
+    words: str, code: str, tries: int, desk: Desk, worker: Worker, fetcher: CannedFetcher
+) -> None:
+    fetcher.answers[URL] = words.encode()
+    job = submit(desk)
+    work(worker, job)
+    failed = now(desk, job)
+    assert (failed.status, failed.error_code, failed.attempt) == (Status.FAILED, code, tries)
+    assert failed.error
+    assert not any(key.startswith("outputs/") for key in desk.blobs.blobs)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "tries"),
+    [
+        (FetchRefused("No."), "url_refused", 1),
+        (SourceMissing("Status 404."), "fetch_failed", 1),
+        (FetchFailed("Status 503."), "fetch_failed", 3),
+    ],
+)
+def test_a_source_that_cannot_be_fetched_fails_the_job(
+    error: Exception, code: str, tries: int, desk: Desk, worker: Worker, fetcher: CannedFetcher
+) -> None:
+    fetcher.answers[URL] = error
+    job = submit(desk)
+    work(worker, job)
+    assert (now(desk, job).error_code, now(desk, job).attempt) == (code, tries)
+
+
+def test_a_full_disk_fails_the_job_and_not_the_worker(desk: Desk, worker: Worker) -> None:
+    job, other = submit(desk), submit(desk)
+    desk.blobs.broken = True
+    work(worker, job)
+    desk.blobs.broken = False
+    work(worker, other)
+    assert now(desk, job).error_code == "storage_failed"
+    assert now(desk, other).status is Status.COMPLETED
+
+
+def test_a_failed_job_that_is_started_again_succeeds(desk: Desk, worker: Worker, fetcher: CannedFetcher) -> None:
+    fetcher.answers[URL] = b"refuse"
+    job = submit(desk)
+    work(worker, job)
+    fetcher.answers[URL] = b"ok"
+    again = desk.service.start(SOMEBODY, job.id, {})
+    work(worker, again)
+    done = now(desk, job)
+    assert (done.status, done.run, done.attempt, done.error) == (Status.COMPLETED, 2, 2, None)
+
+
+def test_progress_is_told_and_never_steps_back(desk: Desk, worker: Worker, fetcher: CannedFetcher) -> None:
+    fetcher.answers[URL] = b"slow 4"
+    job = submit(desk)
+    seen: list[float] = []
+    thread = threading.Thread(target=work, args=(worker, job))
+    thread.start()
+    while thread.is_alive():
+        seen.append(now(desk, job).progress)
+        time.sleep(0.05)
+    thread.join()
+    assert seen == sorted(seen)
+    assert len({p for p in seen if 0 < p < 100}) >= 2
+
+
+def test_a_worker_that_was_overtaken_kills_its_child_and_delivers_nothing(
+    desk: Desk, worker: Worker, fetcher: CannedFetcher
+) -> None:
+    fetcher.answers[URL] = b"slow 60"
+    job = submit(desk)
+    outcomes: list[Any] = []
+    thread = threading.Thread(target=lambda: outcomes.append(work(worker, job)))
+    thread.start()
+    wait_until(lambda: now(desk, job).progress > 0)
+    assert desk.jobs.begin_attempt(job.id, ticket=1, actor="another") is not None
+    thread.join(timeout=30)
+    assert outcomes == [{"kind": "gone"}]
+    assert now(desk, job).status is Status.PROCESSING
+    assert desk.blobs.blobs == {}
+
+
+def test_a_settlement_that_is_repeated_spares_the_delivered_file(desk: Desk, worker: Worker) -> None:
+    job = submit(desk)
+    outcome = work(worker, job)
+    worker.settle(job.id, job.ticket, outcome)
+    done = now(desk, job)
+    assert done.output is not None
+    assert done.output.blob in desk.blobs.blobs
+
+
+def test_a_late_result_never_replaces_the_delivered_one(desk: Desk, fetcher: CannedFetcher, tmp_path: Path) -> None:
+    job = submit(desk)
+    zombie, worker = (make_worker(desk, fetcher, tmp_path / name) for name in ("z", "w"))
+    late = zombie.execute(job.id, job.ticket)
+    work(worker, job)
+    zombie.settle(job.id, job.ticket, late)
+    done = now(desk, job)
+    assert done.output is not None
+    assert done.output.blob == f"outputs/{job.id}/2/result.webm"
+    assert list(desk.blobs.blobs) == [done.output.blob]
+
+
+def test_a_ticket_that_is_out_of_date_does_nothing(desk: Desk, worker: Worker) -> None:
+    job = submit(desk)
+    desk.jobs.requeue(job.id, ticket=1, actor="reconciler", reason="lost")
+    assert work(worker, job) == {"kind": "gone"}
+    assert now(desk, job).status is Status.PENDING
+
+
+def test_a_job_that_outlives_no_worker_is_given_up(desk: Desk, fetcher: CannedFetcher, tmp_path: Path) -> None:
+    job = submit(desk)
+    for _ in range(6):  # six workers that died with it
+        desk.jobs.begin_attempt(job.id, ticket=1, actor="dead")
+    work(make_worker(desk, fetcher, tmp_path), job)
+    failed = now(desk, job)
+    assert (failed.status, failed.error_code) == (Status.FAILED, "worker_crashed")
+    assert failed.error is not None
+    assert "6 times" in failed.error
+
+
+def test_a_worker_that_stops_hands_its_job_back_untried(
+    desk: Desk, worker: Worker, fetcher: CannedFetcher, tmp_path: Path
+) -> None:
+    fetcher.answers[URL] = b"slow 60"
+    job = submit(desk)
+    threading.Thread(target=work, args=(worker, job), daemon=True).start()
+    wait_until(lambda: now(desk, job).progress > 0)
+    worker.abandon()
+    assert (now(desk, job).status, now(desk, job).tries) == (Status.PROCESSING, 0)
+    fetcher.answers[URL] = b"ok"
+    work(make_worker(desk, fetcher, tmp_path / "next"), job)
+    assert now(desk, job).status is Status.COMPLETED
+    assert "the worker stopped" in [e.reason for e in desk.jobs.events(job.id)]
+
+
+def test_a_database_that_is_away_for_a_while_does_not_cost_the_work(
+    desk: Desk, worker: Worker, fetcher: CannedFetcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any, **__: Any) -> bool:
+        raise Unavailable("away")
+
+    monkeypatch.setattr(desk.jobs, "set_progress", away)
+    fetcher.answers[URL] = b"slow 2.5"
+    job = submit(desk)
+    work(worker, job)
+    assert now(desk, job).status is Status.COMPLETED
+
+
+def wait_until(holds: Any, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.05)
