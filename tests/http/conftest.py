@@ -1,14 +1,19 @@
 """The real service on a temporary SQLite, and a client that reaches the application without a network."""
 
+import hashlib
 import io
 import json
 import logging
+import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, Self
 
 import pytest
+import uvicorn
+from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from alphareel import observe
@@ -20,6 +25,7 @@ from alphareel.jobs.keys import digest
 from alphareel.testing.fakes import Desk, open_desk
 
 RESULT = bytes(range(256)) * 20
+RESULT_SHA256 = hashlib.sha256(RESULT).hexdigest()
 
 NewKey = Callable[[], str]
 MakeClient = Callable[..., TestClient]
@@ -43,6 +49,32 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     opened = open_desk(tmp_path_factory.mktemp("desk"), max_bytes=9_000_000)
     yield opened
     opened.close()
+
+
+class Served:
+    """An application on a free port of this machine, until the ``with`` block ends."""
+
+    def __init__(self, app: FastAPI, http: str = "auto") -> None:
+        config = uvicorn.Config(app, host="127.0.0.1", port=0, http=http, log_config=None, lifespan="off", ws="none")
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        while not self._server.started:
+            time.sleep(0.01)
+        self.port = self._server.servers[0].sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.should_exit = True
+        self._thread.join(timeout=10)
+
+
+@pytest.fixture(scope="session")
+def serve() -> type[Served]:
+    return Served
 
 
 @pytest.fixture
@@ -96,10 +128,10 @@ def finish_job(desk: Desk, tmp_path) -> FinishJob:
         job = desk.jobs.job(job_id)
         running = desk.jobs.begin_attempt(job_id, ticket=job.ticket, actor="worker")
         blob = f"outputs/{job_id}/{running.attempt}/result.webm"
-        made = tmp_path / "result.webm"
+        made = tmp_path / "made-by-worker"
         made.write_bytes(RESULT)
         desk.blobs.put_file(blob, made)
-        output = Output(blob, "webm", "video/webm", len(RESULT), "1" * 64, 640, 360, 60, 2.0, True, False)
+        output = Output(blob, "webm", "video/webm", len(RESULT), RESULT_SHA256, 640, 360, 60, 2.0, True, False)
         facts = EngineFacts("builtin", "1", "2" * 64, "Apache-2.0")
         assert desk.jobs.complete(
             job_id, attempt=running.attempt, output=output, engine=facts, warnings=job.warnings, actor="worker"

@@ -8,7 +8,6 @@ import time
 
 import pytest
 import requests
-import uvicorn
 
 from alphareel.http.app import create_app
 from alphareel.http.config import HttpConfig
@@ -17,39 +16,20 @@ from alphareel.testing.fakes import TINY_MP4
 BIG = 16 * 1024 * 1024
 
 
-class Server:
-    def __init__(self, app, http):
-        config = uvicorn.Config(app, host="127.0.0.1", port=0, http=http, log_config=None, lifespan="off", ws="none")
-        self.server = uvicorn.Server(config)
-        self.thread = threading.Thread(target=self.server.run)
-
-    def __enter__(self):
-        self.thread.start()
-        while not self.server.started:
-            time.sleep(0.01)
-        self.port = self.server.servers[0].sockets[0].getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        return self
-
-    def __exit__(self, *_):
-        self.server.should_exit = True
-        self.thread.join(timeout=10)
-
-    def connect(self):
-        connection = socket.create_connection(("127.0.0.1", self.port), timeout=10)
-        return contextlib.closing(connection)
-
-
 @pytest.fixture(scope="module", params=["httptools", "h11"])
-def server(request, desk):
+def server(request, desk, serve):
     config = HttpConfig(max_upload_bytes=9_000_000, idle_seconds=0.5, drain_seconds=2)
-    with Server(create_app(desk.service, config), request.param) as running:
+    with serve(create_app(desk.service, config), request.param) as running:
         yield running
 
 
 @pytest.fixture
 def headers(key):
     return {"X-Api-Key": key}
+
+
+def connected(server):
+    return contextlib.closing(socket.create_connection(("127.0.0.1", server.port), timeout=10))
 
 
 def incoming(desk):
@@ -113,14 +93,14 @@ def test_refused_client_that_never_stops_sending_is_cut_off(server):
         while time.monotonic() < deadline:
             connection.sendall(b"10000\r\n" + bytes(65536) + b"\r\n")
 
-    with server.connect() as connection:
+    with connected(server) as connection:
         connection.sendall(b"POST /v1/uploads HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
         with pytest.raises(ConnectionError):
             send_for(10)
 
 
 def test_refused_client_that_sends_nothing_more_is_let_go(server):
-    with server.connect() as connection:
+    with connected(server) as connection:
         connection.sendall(b"POST /v1/uploads HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\n\r\n" + bytes(100))
         began = time.monotonic()
         assert b"missing_api_key" in read_to_end(connection)
@@ -136,7 +116,7 @@ def test_connection_stays_open_after_small_refusals(server):
 
 
 def test_client_that_asks_before_sending_never_sends(server):
-    with server.connect() as connection:
+    with connected(server) as connection:
         connection.sendall(
             b"POST /v1/uploads HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\nExpect: 100-continue\r\n"
             b"Content-Type: multipart/form-data; boundary=b\r\n\r\n"
@@ -147,14 +127,14 @@ def test_client_that_asks_before_sending_never_sends(server):
 
 
 def test_client_that_leaves_in_the_middle_leaves_nothing_behind(server, key, desk):
-    with server.connect() as connection:
+    with connected(server) as connection:
         connection.sendall(upload_head(key, 900_000) + bytes(300_000))
         wait_until(lambda: incoming(desk))
     wait_until(lambda: not incoming(desk))
 
 
 def test_body_that_stands_still_is_given_up(server, key, desk):
-    with server.connect() as connection:
+    with connected(server) as connection:
         connection.sendall(upload_head(key, 60_000) + bytes(3000))
         answer = read_answer(connection)
     assert b" 400 " in answer
@@ -170,7 +150,7 @@ def test_client_that_leaves_during_a_download_does_no_harm(server, headers, desk
             "video_url"
         ]
     path = url.removeprefix(server.url)
-    with server.connect() as connection:
+    with connected(server) as connection:
         connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         connection.recv(100)
     assert len(requests.get(url, timeout=10).content) == large.stat().st_size

@@ -1,8 +1,5 @@
 """Both faces of the SDK against the real application: when the wire drifts, these turn red."""
 
-import hashlib
-from dataclasses import replace
-
 import pytest
 
 from alphareel.testing.fakes import TINY_MP4
@@ -26,24 +23,11 @@ def dropin(client, key):
     return RemoveBGVideoClient(key, base_url="http://testserver", transport=client._transport)
 
 
-@pytest.fixture
-def finish_truly(desk, finish_job, monkeypatch):
-    """Like a worker that tells the true hash of what it delivers."""
-    complete = desk.jobs.complete
-
-    def with_hash(job_id, *, output, **rest):
-        data = b"".join(desk.blobs.read(output.blob, 0, output.bytes))
-        return complete(job_id, output=replace(output, sha256=hashlib.sha256(data).hexdigest()), **rest)
-
-    monkeypatch.setattr(desk.jobs, "complete", with_hash)
-    return finish_job
-
-
-def test_from_file_to_file(sdk, source, finish_truly, tmp_path):
+def test_from_file_to_file(sdk, source, finish_job, tmp_path):
     uploaded = sdk.upload(source)
     job = sdk.create_job(uploaded["video_url"], model="human", background={"type": "color", "color": "#fff"})
     assert job["status"] == "processing"
-    finish_truly(job["id"])
+    finish_job(job["id"])
     done = sdk.wait_for_completion(job["id"], timeout=5)
     made = sdk.download(done, tmp_path / "out.webm")
     assert made.stat().st_size == done["output"]["size"]
@@ -72,10 +56,10 @@ def test_refusal_carries_code_request_id_and_details(sdk):
     assert caught.value.details[0]["field"] == "model"
 
 
-def test_dropin_goes_the_whole_way_with_its_own_defaults(dropin, source, finish_truly):
+def test_dropin_goes_the_whole_way_with_its_own_defaults(dropin, source, finish_job):
     uploaded = dropin.upload(source)
     job = dropin.create_job(video_url=uploaded["video_url"])
-    finish_truly(job["id"])
+    finish_job(job["id"])
     done = dropin.wait_for_completion(job["id"], interval_seconds=0)
     assert done["background"]["color"] == "#09A246"
     assert done["output_url"].startswith("http://testserver/files/")
