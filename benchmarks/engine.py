@@ -214,7 +214,7 @@ def main() -> None:
         print(json.dumps(asdict(measure(Order(**json.loads(arguments.order))))))
         return
     folder = Path(arguments.models_dir) if arguments.models_dir else None
-    ready = [offer.spec.name for offer in tiers.offer(folder) if offer.missing is None]
+    ready = [offer.spec.name for offer in tiers.offer(folder) if offer.available]
     made = list(rows(ready, arguments.frames, arguments.rounds, arguments.models_dir))
     Console().print(table(made))
     RESULTS.mkdir(exist_ok=True)

@@ -16,12 +16,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from alphareel.media.read import open_reader
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 
 import alphareel
 from alphareel.domain.clip import Limits
+from alphareel.media.read import open_reader
 from alphareel.sheet import draw_sheet
 from alphareel.testing import clips as testing
 from alphareel_client import ApiError, Client

@@ -33,6 +33,7 @@ _err = Console(stderr=True, highlight=False)
 _EXIT = (
     (errors.InvalidRequest, 2),
     (errors.BadVideo, 3),
+    (errors.NotFound, 3),
     (errors.SubjectNotFound, 3),
     (errors.ModelUnavailable, 4),
     (errors.WeightsInvalid, 4),
@@ -120,9 +121,8 @@ def models(*, models_dir: _ModelsDir = None) -> None:
     table = Table("engine", "cuts out", "serves", "licence (code / weights)", "state")
     for offer in alphareel.models(models_dir=models_dir):
         spec = offer.spec
-        state = "ready" if offer.missing is None else offer.missing
         licence = f"{spec.code_licence} / {spec.weights_licence}"
-        table.add_row(spec.name, spec.subject, ", ".join(offer.serves) or "-", licence, state)
+        table.add_row(spec.name, spec.subject, ", ".join(offer.serving) or "-", licence, offer.reason or "ready")
     _out.print(table)
 
 

@@ -1,6 +1,6 @@
 """Contact sheets: frames of a source, of its result over a checkerboard, and the alpha, one column a moment."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +12,16 @@ from alphareel.colour import yuv_to_rgb
 from alphareel.domain.clip import Clip, Limits
 from alphareel.domain.errors import BadVideo, StorageFailed
 from alphareel.frame import Frame, Plane
+from alphareel.media.probe import probe
 from alphareel.media.read import open_reader
 
 _CELL_WIDTH = 320
 _GAP = 6
 _SQUARE = 10
+_STRIP = 20
 _PAPER = (24, 24, 24)
+_INK = (220, 220, 220)
+_ANY_LENGTH = Limits(max_bytes=0, max_seconds=0, max_frames=0)
 
 
 @dataclass(frozen=True)
@@ -34,37 +38,33 @@ def draw_sheet(source: Path, result: Path, picture: Path, *, columns: int = 4) -
 
     Raises BadVideo when either video cannot be read, StorageFailed when the picture cannot be written.
     """
-    before = list(_cells(source, columns))
-    after = list(_cells(result, columns))
+    seconds = min(probe(path, _ANY_LENGTH).seconds for path in (source, result))
+    moments = [seconds * (n + 0.5) / columns for n in range(columns)]
+    before, after = (list(_cells(path, moments)) for path in (source, result))
     if not before or not after:
         raise BadVideo("There is no frame to draw.", hint="Check that both files are videos.")
     rows = [
         [_labelled(c.rgb, f"source {c.seconds:.2f} s") for c in before],
         [_labelled(_over_checkers(c), f"result {c.seconds:.2f} s") for c in after],
-        [_labelled(cv2.merge([c.alpha] * 3), "alpha") for c in after],
+        [_labelled(np.dstack([c.alpha] * 3), "alpha") for c in after],
     ]
     sheet = _stacked([_stacked(row, axis=1) for row in rows], axis=0)
     if not cv2.imwrite(str(picture), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR)):
         raise StorageFailed(f"{picture} cannot be written.", hint="Name a .png file in a folder that exists.")
 
 
-def _cells(path: Path, columns: int) -> Iterator[_Cell]:
-    """The frames nearest to ``columns`` moments, each in the middle of its share of the clip; one pass, in order."""
-    with open_reader(path, Limits(max_bytes=0)) as reader:
+def _cells(path: Path, moments: Sequence[float]) -> Iterator[_Cell]:
+    """The first frame that ends after each moment (seconds), in one pass."""
+    waiting = list(moments)
+    with open_reader(path, _ANY_LENGTH) as reader:
         clip = reader.clip
         height = max(2, round(_CELL_WIDTH * clip.height / clip.width / 2) * 2)
-        moments = [clip.seconds * (n + 0.5) / columns for n in range(columns)]
-        last: _Cell | None = None
         for frame in reader.frames(thumbnail=(_CELL_WIDTH, height)):
-            seconds = float(frame.pts * clip.time_base)
-            if moments and seconds >= moments[0]:
-                moments.pop(0)
-                yield _cell(frame, clip, seconds)
-                last = None
-            elif moments:
-                last = _cell(frame, clip, seconds) if clip.seconds - seconds < 1 else None
-        if last is not None and moments:
-            yield last
+            if waiting and float((frame.pts + frame.duration) * clip.time_base) > waiting[0]:
+                waiting.pop(0)
+                yield _cell(frame, clip, float(frame.pts * clip.time_base))
+            if not waiting:
+                break
 
 
 def _cell(frame: Frame, clip: Clip, seconds: float) -> _Cell:
@@ -86,11 +86,11 @@ def _over_checkers(cell: _Cell) -> NDArray[np.uint8]:
     return (cell.rgb * share + board * (1 - share)).astype(np.uint8)
 
 
-def _labelled(picture: NDArray[np.uint8] | cv2.Mat, text: str) -> NDArray[np.uint8]:
-    made = np.ascontiguousarray(picture, dtype=np.uint8)
-    for colour, weight in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-        cv2.putText(made, text, (6, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.45, colour, weight, cv2.LINE_AA)
-    return made
+def _labelled(picture: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
+    """The picture under a strip of paper that carries the text."""
+    strip = np.full((_STRIP, picture.shape[1], 3), _PAPER, np.uint8)
+    cv2.putText(strip, text, (4, _STRIP - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.45, _INK, 1, cv2.LINE_AA)
+    return np.concatenate([strip, picture])
 
 
 def _stacked(pictures: list[NDArray[np.uint8]], *, axis: int) -> NDArray[np.uint8]:

@@ -1,0 +1,63 @@
+"""How far a run has come: counts frames, and turns clocks into Progress. Knows neither codecs nor networks."""
+
+import time
+from typing import Any
+
+from alphareel.domain.clip import Clip, Progress
+from alphareel.frame import Frame
+from alphareel.stages import Ahead
+
+_REPORT_SECONDS = 0.2
+_NEARLY = 0.99  # what is left is closing and verifying the file
+
+
+class Meter:
+    """One run's progress; ``preview`` limits what counts as the whole, in seconds."""
+
+    def __init__(self, clip: Clip, preview: float | None) -> None:
+        self.done = 0
+        self._clip = clip
+        self._seconds = min(clip.seconds, preview) if preview else clip.seconds
+        self._total = _expected_frames(clip, self._seconds)
+        self._share = 0.0
+        self._began = time.perf_counter()
+        self._reported = self._began
+
+    def count(self, frame: Frame) -> bool:
+        """Note a written frame; True when it is time for a report."""
+        self.done += 1
+        self._share = max(self._share, min(_NEARLY, self._share_at(frame)))
+        now = time.perf_counter()
+        due = now - self._reported >= _REPORT_SECONDS or self.done == 1
+        if due:
+            self._reported = now
+        return due
+
+    def report(self, reading: Ahead[Any], matting: Ahead[Any]) -> Progress:
+        """Progress now; stages in seconds of work, waiting for each other not counted."""
+        elapsed = max(1e-9, time.perf_counter() - self._began)
+        remaining = elapsed * (1 - self._share) / self._share if self._share > 0 else None
+        return Progress(
+            done=self.done,
+            total=max(self._total, self.done) if self._total else 0,
+            share=self._share,
+            seconds=elapsed,
+            fps=self.done / elapsed,
+            remaining_seconds=remaining,
+            stages={
+                "read": reading.spent,
+                "matte": max(0.0, matting.spent - reading.waited),
+                "write": max(0.0, elapsed - matting.waited),
+            },
+        )
+
+    def _share_at(self, frame: Frame) -> float:
+        if self._seconds > 0:
+            return float((frame.pts + frame.duration) * self._clip.time_base) / self._seconds
+        return self.done / self._total if self._total else 0.0
+
+
+def _expected_frames(clip: Clip, seconds: float) -> int:
+    if clip.frames and clip.seconds > 0:
+        return round(clip.frames * seconds / clip.seconds)
+    return clip.frames or round(seconds * clip.rate)

@@ -1,0 +1,110 @@
+"""The command: quiet when piped, one-line errors, exit codes that a script can act on."""
+
+import json
+import sys
+
+import pytest
+
+from alphareel import cli
+from alphareel.sheet import draw_sheet
+from alphareel.testing.clips import make_clip
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Run ``alphareel`` with arguments; returns (exit code, standard output, standard error)."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["alphareel", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as leaving:
+            code = leaving.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def clip(tmp_path):
+    path = tmp_path / "in.mp4"
+    make_clip(path, frames=6, background="green", audio=True)
+    return path
+
+
+def test_cut_writes_the_target_says_what_it_is_and_draws_no_bar_in_a_pipe(command, clip, tmp_path):
+    target = tmp_path / "out.webm"
+    code, out, err = command("cut", clip, target, "--engine", "chroma")
+    assert (code, err) == (0, "")
+    assert target.stat().st_size > 0
+    assert "webm, 128x96, 6 frames" in out
+    assert "transparent" in out
+    assert "chroma" in out
+
+
+def test_a_background_may_be_a_colour_or_an_image_file(command, clip, tmp_path):
+    picture = tmp_path / "plate.png"
+    draw_sheet(clip, clip, picture)
+    for background in ("#09A246", "white", picture):
+        code, out, err = command("cut", clip, tmp_path / "out.mp4", "--engine", "chroma", "--background", background)
+        assert (code, err) == (0, "")
+        assert "opaque" in out
+
+
+def test_probe_prints_json_that_a_script_can_read(command, clip):
+    code, out, _ = command("probe", clip, "--json")
+    facts = json.loads(out)
+    assert code == 0
+    assert (facts["width"], facts["height"], facts["audio"]["codec"]) == (128, 96, "aac")
+
+
+def test_models_lists_every_engine_with_its_licence(command):
+    code, out, _ = command("models")
+    assert code == 0
+    assert {"builtin", "chroma", "rvm"} <= set(out.split())
+
+
+def test_formats_lists_what_can_be_written(command):
+    code, out, _ = command("formats")
+    assert code == 0
+    assert {"webm", "mov", "mp4", "png_sequence"} <= set(out.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["cut", "{missing}", "{out}.webm"], 3, "missing.mp4"),
+        (["cut", "{text}", "{out}.webm"], 2, "not a video"),
+        (["cut", "{clip}", "{out}.mp4"], 2, "alpha"),
+        (["cut", "{clip}", "{out}.xyz"], 2, ".xyz"),
+        (["cut", "{clip}", "{out}.webm", "--model", "best"], 2, "model"),
+        (["cut", "{clip}", "{out}.webm", "--engine", "nothing"], 2, "nothing"),
+        (["cut", "{clip}", "{out}.webm", "--background", "no-colour"], 2, "colour"),
+        (["cut", "{clip}", "{out}.webm", "--model", "pro"], 4, "pro"),
+        (["cut", "{clip}", "{nowhere}/out.webm", "--engine", "chroma"], 5, "nowhere"),
+    ],
+)
+def test_errors_are_one_line_that_says_what_to_do(command, clip, tmp_path, arguments, code, words):
+    text = tmp_path / "text.mp4"
+    text.write_text("this is not a video " * 100)
+    places = {"clip": clip, "missing": tmp_path / "missing.mp4", "text": text, "out": tmp_path / "out",
+              "nowhere": tmp_path / "nowhere"}  # fmt: skip
+    got, out, err = command(*[a.format(**places) for a in arguments])
+    assert (got, out) == (code, "")
+    assert err.startswith("alphareel: ")
+    assert err.count("\n") == 1
+    assert words in err
+    assert "Traceback" not in err
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_an_unknown_verb_is_a_usage_error(command):
+    code, _, _ = command("remove")
+    assert code != 0
+
+
+def test_version(command):
+    code, out, _ = command("--version")
+    assert (code, out.strip()) == (0, "0.1.0")

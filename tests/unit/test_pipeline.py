@@ -1,0 +1,134 @@
+"""The main path end to end in one process: what comes out is what went in, plus alpha."""
+
+import hashlib
+import threading
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from alphareel.media.read import open_reader
+
+import alphareel
+from alphareel.domain.clip import Limits
+from alphareel.domain.errors import AlphareelError, BadVideo
+from alphareel.domain.options import Background, Composition, Options
+from alphareel.testing.clips import make_clip
+
+CHROMA = Options(engine="chroma")
+
+
+@pytest.fixture
+def clip(tmp_path):
+    return make_clip(tmp_path / "in.mp4", frames=10, background="green", audio=True)
+
+
+def finish(source, target, options=CHROMA, **settings):
+    *_, last = alphareel.run(source, target, options, **settings)
+    return last
+
+
+def read_back(path):
+    with open_reader(path, Limits()) as reader:
+        return reader.clip, [(f.y.copy(), f.alpha.copy() if f.alpha is not None else None, f.pts * reader.clip.time_base)
+                             for f in reader.frames(thumbnail=None)]  # fmt: skip
+
+
+def test_a_green_screen_becomes_a_transparent_webm_close_to_the_truth(clip, tmp_path):
+    last = finish(clip.path, tmp_path / "out.webm")
+    facts, frames = read_back(tmp_path / "out.webm")
+    assert len(frames) == last.result.frames == 10
+    assert last.result.has_alpha
+    assert facts.has_alpha
+    assert facts.audio is not None
+    errors = [np.abs(alpha.astype(int) - clip.alpha(n)).mean() / 255 for n, (_, alpha, _) in enumerate(frames)]
+    assert max(errors) < 0.02
+
+
+def test_progress_never_steps_back_and_ends_at_one_with_the_result(clip, tmp_path):
+    seen = list(alphareel.run(clip.path, tmp_path / "out.webm", CHROMA))
+    shares = [p.share for p in seen]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+    assert seen[-1].result is not None
+    assert all(p.result is None for p in seen[:-1])
+    assert set(seen[-1].stages) == {"read", "matte", "write"}
+
+
+def test_variable_frame_timing_is_kept(tmp_path):
+    truth = make_clip(tmp_path / "in.mp4", frames=12, background="green", vfr=True)
+    finish(truth.path, tmp_path / "out.webm")
+    _, frames = read_back(tmp_path / "out.webm")
+    for (_, _, seconds), expected in zip(frames, truth.times, strict=True):
+        assert abs(seconds - expected) <= Fraction(1, 1000)
+
+
+def test_a_background_makes_every_pixel_opaque(clip, tmp_path):
+    options = Options(engine="chroma", output_format="mp4", background=Background("color", (255, 255, 255)))
+    result = finish(clip.path, tmp_path / "out.mp4", options).result
+    assert not result.has_alpha
+    _, frames = read_back(tmp_path / "out.mp4")
+    assert frames[0][0][4, 4] > 225
+
+
+def test_composition_sets_the_size_of_the_result(clip, tmp_path):
+    options = Options(engine="chroma", composition=Composition(width=200, height=100))
+    result = finish(clip.path, tmp_path / "out.webm", options).result
+    assert (result.width, result.height) == (200, 100)
+
+
+def test_a_preview_stops_after_its_seconds(clip, tmp_path):
+    result = finish(clip.path, tmp_path / "out.webm", Options(engine="chroma", preview_duration=0.2)).result
+    assert result.frames == 5
+
+
+def test_the_result_names_the_engine_and_the_file_by_hash(clip, tmp_path):
+    result = finish(clip.path, tmp_path / "out.webm").result
+    assert result.engine.name == "chroma"
+    assert result.sha256 == hashlib.sha256((tmp_path / "out.webm").read_bytes()).hexdigest()
+    assert result.bytes == (tmp_path / "out.webm").stat().st_size
+
+
+def test_the_same_run_twice_gives_the_same_alpha(clip, tmp_path):
+    made = []
+    for name in ("a.webm", "b.webm"):
+        finish(clip.path, tmp_path / name)
+        made.append([alpha for _, alpha, _ in read_back(tmp_path / name)[1]])
+    assert all(np.array_equal(a, b) for a, b in zip(*made, strict=True))
+
+
+def test_closing_the_generator_cancels_and_leaves_nothing(tmp_path):
+    truth = make_clip(tmp_path / "in.mp4", frames=200, background="green")
+    before = threading.active_count()
+    running = alphareel.run(truth.path, tmp_path / "out.webm", CHROMA)
+    next(running)
+    running.close()
+    assert threading.active_count() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["in.mp4"]
+
+
+def test_an_existing_target_survives_a_run_that_fails(tmp_path):
+    (tmp_path / "out.webm").write_bytes(b"yesterday's result")
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(b"\0" * 5000)
+    with pytest.raises(AlphareelError):
+        finish(bad, tmp_path / "out.webm")
+    assert (tmp_path / "out.webm").read_bytes() == b"yesterday's result"
+
+
+def test_limits_are_enforced_before_any_work(clip, tmp_path):
+    with pytest.raises(BadVideo) as caught:
+        finish(clip.path, tmp_path / "out.webm", limits=Limits(max_side=64))
+    assert caught.value.code == "resolution_too_large"
+    assert not (tmp_path / "out.webm").exists()
+
+
+def test_cut_reports_progress_and_returns_the_result(clip, tmp_path):
+    seen = []
+    result = alphareel.cut(clip.path, tmp_path / "out.mov", engine="chroma", on_progress=seen.append)
+    assert result.format == "mov"
+    assert seen[-1].result == result
+
+
+def test_a_run_warns_of_what_it_ignored(clip, tmp_path):
+    result = finish(clip.path, tmp_path / "out.webm", Options(engine="chroma", text_prompt="the cup")).result
+    assert any("text_prompt" in warning for warning in result.warnings)
