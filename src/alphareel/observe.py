@@ -27,7 +27,7 @@ def log(name: str) -> structlog.stdlib.BoundLogger:
     chain: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.filter_by_level,
-        structlog.stdlib.render_to_log_kwargs,
+        _as_record,
     ]
     made: structlog.stdlib.BoundLogger = structlog.wrap_logger(
         logging.getLogger(name),
@@ -43,7 +43,7 @@ def configure(level: str, *, stream: TextIO | None = None) -> None:
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[structlog.contextvars.merge_contextvars, structlog.stdlib.ExtraAdder()],
+            foreign_pre_chain=[structlog.contextvars.merge_contextvars, structlog.stdlib.ExtraAdder(), _spread],
             processors=[
                 structlog.stdlib.add_log_level,
                 structlog.stdlib.add_logger_name,
@@ -86,6 +86,16 @@ def redact(_logger: Any, _method: str, event: Event) -> Event:
     for name, value in event.items():
         event[name] = _HIDDEN if _SECRET_NAMES.search(name) and value is not None else _clean(value)
     return event
+
+
+def _as_record(_logger: Any, _method: str, event: Event) -> tuple[tuple[str], dict[str, Any]]:
+    """Arguments for the standard library; our facts travel as one, for it reserves names like 'message' and 'name'."""
+    said = {name: event.pop(name) for name in ("exc_info", "stack_info", "stacklevel") if name in event}
+    return (event.pop("event"),), {"extra": {"facts": dict(event)}, **said}
+
+
+def _spread(_logger: Any, _method: str, event: Event) -> Event:
+    return {**event.pop("facts", {}), **event}
 
 
 def _drop_terminal_colours(_logger: Any, _method: str, event: Event) -> Event:

@@ -177,7 +177,7 @@ def plain_name(filename: str) -> str:
     """A file name to show and to save as: no folders, no control characters, of bounded length; may be empty."""
     name = PurePath(filename.replace("\\", "/")).name
     shown = "".join(c for c in name if c.isprintable()).strip()
-    return shown[-_LONGEST_NAME:]
+    return "" if shown in (".", "..") else shown[-_LONGEST_NAME:]
 
 
 def _disk_failed(error: OSError) -> StorageFailed:

@@ -174,6 +174,7 @@ class Desk:
     service: Service
     jobs: Jobs
     keys: Keys
+    keystore: recordstore.Keys
     uploads: recordstore.Uploads
     executors: ExecutorTable
     engine: RecordingEngine
@@ -211,4 +212,4 @@ def open_desk(
         rules=ServiceRules(secret, timedelta(hours=1), show_pending),
         clock=clock,
     )
-    return Desk(service, jobs, keys, uploads, executors, engine, blobs, clock, offer, database, sources)
+    return Desk(service, jobs, keys, keystore, uploads, executors, engine, blobs, clock, offer, database, sources)

@@ -1,0 +1,325 @@
+"""The use cases, on a real store: who may do what, in which state, with which words."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alphareel.domain import errors
+from alphareel.domain.options import Background
+from alphareel.jobs.job import ApiKey, Job, Status
+from alphareel.jobs.keys import NewKey, digest
+from alphareel.jobs.service import Caller, make_job_id
+from alphareel.testing.fakes import TINY_MP4, TINY_PNG, Desk, open_desk
+
+VIDEO = {"video_url": "https://example.com/a.mp4"}
+ANYBODY = Caller(None, "req_0")
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    desk = open_desk(tmp_path)
+    yield desk
+    desk.close()
+
+
+@pytest.fixture
+def caller(desk: Desk) -> Caller:
+    return Caller(make_key(desk, "one"), "req_1")
+
+
+@pytest.fixture
+def stranger(desk: Desk) -> Caller:
+    return Caller(make_key(desk, "two"), "req_2")
+
+
+def make_key(desk: Desk, name: str) -> ApiKey:
+    key = desk.keystore.add_key(key_id=name, secret_sha256=digest(name), fingerprint=name, client_id=name, note="")
+    assert key is not None
+    return key
+
+
+def upload(desk: Desk, caller: Caller, data: bytes = TINY_MP4) -> str:
+    session = desk.service.begin_upload(caller, filename="a.mp4", declared_type=None)
+    session.write(data)
+    return desk.service.upload_link(session.finish()).url
+
+
+def finish(desk: Desk, job: Job, status: Status) -> None:
+    desk.jobs.begin_attempt(job.id, ticket=job.ticket, actor="w")
+    with desk.database.write() as c:
+        c.exec_driver_sql(f"UPDATE ar_jobs SET status = '{status}' WHERE id = '{job.id}'")
+
+
+class TestCreating:
+    def test_queues_a_job_at_once(self, desk: Desk, caller: Caller) -> None:
+        job = desk.service.create(caller, VIDEO)
+        assert (job.status, job.key_id, job.request_id) == (Status.PENDING, caller.key and caller.key.id, "req_1")
+        assert desk.engine.queued == [(job.id, 1)]
+
+    def test_keeps_a_draft_for_later(self, desk: Desk, caller: Caller) -> None:
+        assert desk.service.create(caller, {**VIDEO, "auto_start": False}).status is Status.CREATED
+        assert desk.engine.queued == []
+
+    def test_starts_drafts_where_the_route_says_so(self, desk: Desk) -> None:
+        assert desk.service.create(ANYBODY, {**VIDEO, "auto_start": False}, auto_start=True).status is Status.PENDING
+
+    def test_names_every_bad_field_at_once(self, desk: Desk, caller: Caller) -> None:
+        body = {
+            "video_url": "ftp://example.com/a",
+            "model": "best",
+            "auto_start": "yes",
+            "metadata": [],
+            "webhook_url": "mailto:a@b",
+            "preview_duration": -1,
+        }
+        with pytest.raises(errors.InvalidRequest) as refusal:
+            desk.service.create(caller, body)
+        assert {p.field for p in refusal.value.details} == set(body)
+
+    @pytest.mark.parametrize(
+        "url", [None, "", "a.mp4", "http://", "http://u:p@example.com/a", 7, "http://a b/", "x" * 5000]
+    )
+    def test_needs_a_url_that_is_one(self, url: Any, desk: Desk, caller: Caller) -> None:
+        with pytest.raises(errors.InvalidRequest) as refusal:
+            desk.service.create(caller, {"video_url": url})
+        assert [p.field for p in refusal.value.details] == ["video_url"]
+
+    def test_refuses_a_background_that_is_a_path_of_the_server(self, desk: Desk, caller: Caller) -> None:
+        for path in ("/etc/passwd", "file:///etc/passwd", "background.png"):
+            with pytest.raises(errors.InvalidRequest):
+                desk.service.create(caller, {**VIDEO, "background": {"type": "image", "image_url": path}})
+
+    def test_takes_metadata_up_to_a_size(self, desk: Desk, caller: Caller) -> None:
+        assert desk.service.create(caller, {**VIDEO, "metadata": {"a": "x" * 16000}}).metadata == {"a": "x" * 16000}
+        for bad in ({"a": "x" * 17000}, {"a": float("nan")}, {"a": "\0"}, "text"):
+            with pytest.raises(errors.InvalidRequest):
+                desk.service.create(caller, {**VIDEO, "metadata": bad})
+
+    def test_says_when_nothing_here_can_serve_it(self, desk: Desk, caller: Caller) -> None:
+        desk.offer.error = errors.ModelUnavailable("No engine.")
+        with pytest.raises(errors.ModelUnavailable):
+            desk.service.create(caller, {**VIDEO, "model": "pro"})
+        assert desk.service.list(caller, limit=10, offset=0, status=None).total == 0
+
+    def test_warns_of_what_has_no_effect(self, desk: Desk, caller: Caller) -> None:
+        job = desk.service.create(caller, {**VIDEO, "text_prompt": "a cat"})
+        assert "text_prompt" in job.warnings[0]
+
+    def test_makes_ids_that_cannot_be_guessed(self) -> None:
+        assert len({make_job_id() for _ in range(1000)}) == 1000
+        assert len(make_job_id()) == len("job_") + 40
+
+
+class TestSources:
+    def test_an_own_upload_is_accepted_by_its_link(self, desk: Desk, caller: Caller) -> None:
+        assert desk.service.create(caller, {"video_url": upload(desk, caller)}).status is Status.PENDING
+
+    def test_an_own_upload_is_known_under_any_address_and_without_its_query(self, desk: Desk, caller: Caller) -> None:
+        path = upload(desk, caller).partition("?")[0]
+        for url in (f"https://cdn.example.com/prefix{path}", f"http://127.0.0.1:8080{path}", path):
+            job = desk.service.create(caller, {"video_url": url})
+            found = desk.sources.find(job.video_url, key_id=job.key_id, kind="video", field="video_url")
+            assert found is not None
+
+    def test_an_upload_of_another_key_does_not_exist(self, desk: Desk, caller: Caller, stranger: Caller) -> None:
+        link = upload(desk, caller)
+        for url in (link, f"https://anywhere.example.com{link}"):
+            with pytest.raises(errors.InvalidRequest, match="no such upload"):
+                desk.service.create(stranger, {"video_url": url})
+        with pytest.raises(errors.InvalidRequest, match="no such upload"):
+            desk.service.create(ANYBODY, {"video_url": link})
+
+    def test_an_upload_without_a_key_is_open_to_all(self, desk: Desk, caller: Caller) -> None:
+        assert desk.service.create(caller, {"video_url": upload(desk, ANYBODY)}).status is Status.PENDING
+
+    def test_a_foreign_address_that_looks_like_an_upload_is_just_an_address(self, desk: Desk, caller: Caller) -> None:
+        url = "https://other.example.com/files/uploads/7d77f979-cb19-411c-9936-c27829c5bdc5.mp4?exp=9&name=a&sig=b"
+        assert desk.service.create(caller, {"video_url": url}).video_url == url
+
+    def test_a_picture_is_no_video_and_a_video_no_background(self, desk: Desk, caller: Caller) -> None:
+        picture, video = upload(desk, caller, TINY_PNG), upload(desk, caller)
+        with pytest.raises(errors.InvalidRequest, match="kind image"):
+            desk.service.create(caller, {"video_url": picture})
+        with pytest.raises(errors.InvalidRequest, match="kind video"):
+            desk.service.create(caller, {"video_url": video, "bg_type": "image", "bg_image_url": video})
+        job = desk.service.create(caller, {"video_url": video, "bg_type": "image", "bg_image_url": picture})
+        assert job.options.background.image_url == picture
+
+
+class TestStarting:
+    @pytest.fixture
+    def draft(self, desk: Desk, caller: Caller) -> Job:
+        return desk.service.create(
+            caller, {**VIDEO, "auto_start": False, "bg_type": "green", "webhook_url": "http://h/1"}
+        )
+
+    def test_queues_a_draft(self, desk: Desk, caller: Caller, draft: Job) -> None:
+        assert desk.service.start(caller, draft.id, {}).status is Status.PENDING
+        assert desk.engine.queued == [(draft.id, 1)]
+
+    def test_replaces_what_the_body_names_and_keeps_the_rest(self, desk: Desk, caller: Caller, draft: Job) -> None:
+        job = desk.service.start(caller, draft.id, {"model": "human", "background": {"type": "color", "color": "#fff"}})
+        assert job.options.model == "human"
+        assert job.options.background == Background("color", (255, 255, 255))
+        assert job.webhook_url == "http://h/1"
+
+    def test_twice_is_one_run(self, desk: Desk, caller: Caller, draft: Job) -> None:
+        first = desk.service.start(caller, draft.id, {})
+        assert desk.service.start(caller, draft.id, {"model": "light"}) == first
+        assert len(desk.engine.queued) == 1
+
+    def test_at_the_same_moment_is_one_run(self, desk: Desk, caller: Caller, draft: Job) -> None:
+        barrier = threading.Barrier(6)
+
+        def start() -> None:
+            barrier.wait()
+            answers.append(desk.service.start(caller, draft.id, {}).status)
+
+        answers: list[Status] = []
+        threads = [threading.Thread(target=start) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert answers == [Status.PENDING] * 6
+        assert len(desk.engine.queued) == 1
+
+    def test_of_a_running_job_changes_nothing(self, desk: Desk, caller: Caller, draft: Job) -> None:
+        job = desk.service.start(caller, draft.id, {})
+        finish(desk, job, Status.PROCESSING)
+        assert desk.service.start(caller, draft.id, {}).status is Status.PROCESSING
+
+    def test_of_a_failed_job_queues_it_again(self, desk: Desk, caller: Caller, draft: Job) -> None:
+        job = desk.service.start(caller, draft.id, {})
+        desk.jobs.fail(job.id, attempt=None, error="x", error_code="timeout", actor="w")
+        again = desk.service.start(caller, draft.id, {})
+        assert (again.status, again.run, again.error) == (Status.PENDING, 2, None)
+
+    def test_of_a_completed_job_is_refused(self, desk: Desk, caller: Caller, draft: Job) -> None:
+        finish(desk, desk.service.start(caller, draft.id, {}), Status.COMPLETED)
+        with pytest.raises(errors.InvalidState):
+            desk.service.start(caller, draft.id, {})
+
+    def test_checks_the_body_like_creating_does(self, desk: Desk, caller: Caller, draft: Job) -> None:
+        with pytest.raises(errors.InvalidRequest):
+            desk.service.start(caller, draft.id, {"background": {"type": "image", "image_url": "/etc/passwd"}})
+        assert desk.service.get(caller, draft.id).status is Status.CREATED
+
+
+class TestIsolation:
+    def test_a_job_of_another_key_does_not_exist(self, desk: Desk, caller: Caller, stranger: Caller) -> None:
+        job = desk.service.create(caller, VIDEO)
+        uses = (
+            lambda: desk.service.get(stranger, job.id),
+            lambda: desk.service.start(stranger, job.id, {}),
+            lambda: desk.service.events(stranger, job.id),
+            lambda: desk.service.download(stranger, job.id),
+        )
+        for use in uses:
+            with pytest.raises(errors.NotFound, match="Job not found"):
+                use()
+        assert desk.service.list(stranger, limit=10, offset=0, status=None).total == 0
+
+    def test_without_a_key_the_id_opens_the_job(self, desk: Desk, caller: Caller) -> None:
+        job = desk.service.create(caller, VIDEO)
+        assert desk.service.get(ANYBODY, job.id).id == job.id
+
+
+class TestListing:
+    @pytest.fixture(autouse=True)
+    def some(self, desk: Desk, caller: Caller) -> None:
+        for n in range(4):
+            desk.clock.advance(seconds=1)
+            job = desk.service.create(caller, {**VIDEO, "auto_start": n > 0})
+            if n == 2:
+                finish(desk, job, Status.PROCESSING)
+            if n == 3:
+                finish(desk, job, Status.COMPLETED)
+
+    @pytest.mark.parametrize(
+        ("status", "count"),
+        [("created", 2), ("pending", 2), ("processing", 2), ("completed", 1), ("failed", 0), (None, 4)],
+    )
+    def test_filters_as_jobs_are_shown(self, status: str | None, count: int, desk: Desk, caller: Caller) -> None:
+        assert desk.service.list(caller, limit=10, offset=0, status=status).total == count
+
+    def test_tells_queued_from_running_where_the_operator_wants_it(
+        self, desk: Desk, caller: Caller, tmp_path: Path
+    ) -> None:
+        (tmp_path / "other").mkdir()
+        plain = open_desk(tmp_path / "other", database_url=f"sqlite:///{tmp_path / 'test.db'}", show_pending=True)
+        assert plain.service.list(caller, limit=10, offset=0, status="processing").total == 1
+        plain.close()
+
+    @pytest.mark.parametrize(
+        ("limit", "offset", "status"), [(0, 0, None), (101, 0, None), (1, -1, None), (1, 0, "gone")]
+    )
+    def test_refuses_what_is_out_of_bounds(
+        self, limit: int, offset: int, status: str | None, desk: Desk, caller: Caller
+    ) -> None:
+        with pytest.raises(errors.InvalidRequest):
+            desk.service.list(caller, limit=limit, offset=offset, status=status)
+
+
+class TestKeys:
+    def test_are_asked_for_and_checked(self, desk: Desk) -> None:
+        for nothing in (None, ""):
+            with pytest.raises(errors.MissingApiKey):
+                desk.service.authenticate(nothing)
+        for wrong in ("wrong", "x" * 10_000, "ünïcode", "\udcff"):
+            with pytest.raises(errors.InvalidApiKey):
+                desk.service.authenticate(wrong)
+
+    @pytest.mark.parametrize("shape", ["plain", "with spaces and ünïcode", "ar_live_fake_shape", "x" * 1000])
+    def test_from_the_settings_may_have_any_shape(self, shape: str, desk: Desk) -> None:
+        desk.keys.admit(shape)
+        assert desk.service.authenticate(shape).enabled
+
+    def test_from_the_settings_keep_their_jobs_when_the_value_changes(self, desk: Desk) -> None:
+        desk.keys.admit("the old one")
+        old = Caller(desk.service.authenticate("the old one"), "r")
+        job = desk.service.create(old, VIDEO)
+        desk.keys.admit("the new one")
+        new = Caller(desk.service.authenticate("the new one"), "r")
+        assert desk.service.get(new, job.id).id == job.id
+        with pytest.raises(errors.InvalidApiKey):
+            desk.service.authenticate("the old one")
+
+    def test_are_made_once_for_a_new_installation(self, desk: Desk) -> None:
+        made = desk.keys.make_first()
+        assert isinstance(made, NewKey)
+        assert desk.service.authenticate(made.secret) == made.key
+        assert desk.keys.make_first() is None
+
+    def test_are_stored_without_their_secret(self, desk: Desk, tmp_path: Path) -> None:
+        made = desk.keys.make_first()
+        assert made is not None
+        with desk.database.read() as c:
+            stored = str(c.exec_driver_sql("SELECT * FROM ar_keys").all())
+        assert made.secret not in stored
+        assert made.secret.rpartition("_")[2] not in stored
+
+    def test_that_are_disabled_are_unknown(self, desk: Desk) -> None:
+        desk.keys.admit("some secret")
+        with desk.database.write() as c:
+            c.exec_driver_sql("UPDATE ar_keys SET enabled = false")
+        with pytest.raises(errors.InvalidApiKey):
+            desk.service.authenticate("some secret")
+
+
+class TestHealth:
+    def test_sees_what_is_there(self, desk: Desk) -> None:
+        assert not desk.service.health().worker
+        desk.executors.add_executor("w", home="")
+        health = desk.service.health()
+        assert (health.database, health.storage, health.worker) == (True, True, True)
+
+    def test_survives_a_database_that_is_away(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+        def away() -> bool:
+            raise errors.Unavailable("away")
+
+        monkeypatch.setattr(desk.jobs, "is_ready", away)
+        assert desk.service.health().database is False

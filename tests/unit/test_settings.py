@@ -1,0 +1,105 @@
+"""The environment, read once, checked, and documented."""
+
+import ipaddress
+import os
+from pathlib import Path
+
+import pytest
+
+from alphareel.domain.errors import InvalidRequest
+from alphareel.settings import as_environment, load_settings, reference
+
+DOCS = Path(__file__).parents[2] / "docs" / "settings.md"
+
+
+def test_defaults_need_nothing(tmp_path: Path) -> None:
+    settings = load_settings()
+    assert settings.data_dir == tmp_path / "home/.local/share/alphareel"
+    assert settings.database_url == f"sqlite:///{settings.data_dir}/alphareel.db"
+    assert settings.storage_url == f"file://{settings.data_dir}/objects"
+    assert (settings.host, settings.port, settings.workers) == ("127.0.0.1", 8080, 1)
+    assert not settings.data_dir.exists(), "reading settings makes nothing"
+
+
+def test_the_data_folder_moves_what_lies_in_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ALPHAREEL_DATA_DIR", str(tmp_path / "a b"))
+    assert load_settings().database_url == f"sqlite:///{tmp_path}/a b/alphareel.db"
+    assert load_settings().storage_url == f"file://{tmp_path}/a%20b/objects"
+
+
+def test_an_empty_variable_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PORT", "API_KEY", "DATABASE_URL", "DATA_DIR", "FETCH_ALLOW_CIDRS"):
+        monkeypatch.setenv(f"ALPHAREEL_{name}", "")
+    assert load_settings().port == 8080
+    assert load_settings().api_key is None
+
+
+def test_networks_are_a_list_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALPHAREEL_FETCH_ALLOW_CIDRS", "10.0.0.0/8, fd00::/8")
+    assert load_settings().fetch_allow_cidrs == (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fd00::/8"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "70000"),
+        ("PORT", "eighty"),
+        ("API_KEY", "short"),
+        ("DATABASE_URL", "mysql://host/db"),
+        ("STORAGE_URL", "ftp://host/folder"),
+        ("PUBLIC_URL", "example.com"),
+        ("LOG_LEVEL", "loud"),
+        ("FETCH_ALLOW_CIDRS", "10.0.0.1/8"),
+        ("WORKERS", "0"),
+        ("MAX_SIDE", "-1"),
+        ("LEGACY_ROUTES", "perhaps"),
+    ],
+)
+def test_a_bad_value_is_named(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"ALPHAREEL_{name}", value)
+    with pytest.raises(InvalidRequest, match=f"ALPHAREEL_{name}"):
+        load_settings()
+
+
+def test_every_bad_value_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALPHAREEL_PORT", "x")
+    monkeypatch.setenv("ALPHAREEL_WORKERS", "x")
+    with pytest.raises(InvalidRequest) as refusal:
+        load_settings()
+    assert "ALPHAREEL_PORT" in str(refusal.value)
+    assert "ALPHAREEL_WORKERS" in str(refusal.value)
+
+
+def test_a_bad_secret_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALPHAREEL_API_KEY", "s3cr3t")
+    with pytest.raises(InvalidRequest) as refusal:
+        load_settings()
+    assert "s3cr3t" not in str(refusal.value)
+
+
+def test_another_process_reads_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    given = {
+        "DATA_DIR": str(tmp_path),
+        "API_KEY": "a long enough key, with ünïcode",
+        "FETCH_ALLOW_CIDRS": "10.0.0.0/8,127.0.0.1/32",
+        "JOB_WALL_SECONDS": "1234567.5",
+        "SHOW_PENDING": "yes",
+        "PUBLIC_URL": "https://example.com/prefix/",
+    }
+    for name, value in given.items():
+        monkeypatch.setenv(f"ALPHAREEL_{name}", value)
+    settings = load_settings()
+    for name in [n for n in os.environ if n.startswith("ALPHAREEL_")]:
+        monkeypatch.delenv(name)
+    for name, value in as_environment(settings).items():
+        monkeypatch.setenv(name, value)
+    assert load_settings() == settings
+
+
+def test_a_secret_does_not_show_when_settings_are_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALPHAREEL_API_KEY", "my-secret-key")
+    assert "my-secret-key" not in repr(load_settings())
+
+
+def test_the_page_describes_every_setting() -> None:
+    assert reference() in DOCS.read_text(), "docs/settings.md is out of date: paste settings.reference() into it"
