@@ -150,11 +150,12 @@ def sheet(source: Path, result: Path, picture: Path, *, columns: int = 4) -> Non
 @app.command
 def doctor() -> None:
     """Check this installation: engines, formats, disk, limits; exit code 1 when something needed is missing."""
-    from alphareel.wiring import examine
+    from alphareel.doctor import examine
+    from alphareel.settings import load_settings
 
     table = Table("check", "state", "detail")
     fine = True
-    for check in examine():
+    for check in examine(load_settings()):
         fine = fine and check.fine
         table.add_row(check.name, "[green]fine[/]" if check.fine else "[red]problem[/]", check.detail)
     _out.print(table)
@@ -165,8 +166,8 @@ def doctor() -> None:
 @app.command
 def serve() -> None:
     """Run the service in the foreground: HTTP API and embedded workers. Settings: ALPHAREEL_* (docs/settings.md)."""
+    from alphareel.serving import serve as run_service
     from alphareel.settings import load_settings
-    from alphareel.wiring import serve as run_service
 
     sys.exit(run_service(load_settings()))
 
