@@ -1,67 +1,93 @@
-"""What is installed here and whether it is enough to work: engines, formats, disk, limits. Changes nothing."""
+"""What ``alphareel doctor`` looks at: can this installation do its work, and if not, why. It changes nothing."""
 
 import os
-import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import alphareel
+from alphareel import registry, wiring
+from alphareel.domain.errors import AlphareelError
 from alphareel.domain.options import FORMATS, TIERS
+from alphareel.jobstore import migrate
+from alphareel.jobstore.database import Database, normalised, open_engine
+from alphareel.matting import tiers
 from alphareel.settings import Settings
 
-_NEEDED_BYTES = 2 * 1024**3
+_OPTIONAL_TIERS = ("pro",)
+_LITTLE_SPACE = 2 * 1024**3
 
 
 @dataclass(frozen=True)
 class Check:
-    """One finding; ``fine`` is False only for what keeps alphareel from working."""
-
     name: str
     fine: bool
     detail: str
 
 
 def examine(settings: Settings) -> Iterator[Check]:
-    """Every check in the order in which a person would ask."""
-    yield Check(
-        "alphareel", True, f"{alphareel.__version__} on Python {platform.python_version()}, {os.cpu_count()} cores"
-    )
-    yield from _engines(settings.models_dir)
-    yield _formats()
-    yield _disk(settings.data_dir)
-    yield _limits(settings)
+    """One check after the other; none of them raises."""
+    yield from _engines(settings)
+    yield from _formats()
+    for name, look in (("data folder", _data_dir), ("database", _database), ("storage", _storage)):
+        yield _looked(name, look, settings)
+    yield Check("processors", fine=True, detail=f"{wiring.processors()} for {settings.workers} job(s) at a time")
 
 
-def _engines(models_dir: Path | None) -> Iterator[Check]:
-    offers = alphareel.models(models_dir=models_dir)
-    for offer in offers:
-        detail = offer.reason or f"ready; cuts out {offer.spec.subject}; weights {offer.spec.weights_licence}"
-        yield Check(f"engine {offer.spec.name}", True, detail)
+def _looked(name: str, look: Callable[[Settings], Check], settings: Settings) -> Check:
+    try:
+        return look(settings)
+    except (AlphareelError, OSError) as error:
+        return Check(name, fine=False, detail=str(error))
+
+
+def _engines(settings: Settings) -> Iterator[Check]:
+    offers = tiers.offer(settings.models_dir)
     for tier in TIERS:
-        name = next((o.spec.name for o in offers if tier in o.serving), None)
-        told = f"served by {name}" if name else "nothing serves it here; jobs that ask for it answer model_unavailable"
-        yield Check(f"tier {tier}", name is not None or tier == "pro", told)
+        serving = next((offer.spec.name for offer in offers if tier in offer.serving), None)
+        missing = "nothing serves it" + (", which is optional" if tier in _OPTIONAL_TIERS else "")
+        yield Check(f"model {tier}", fine=serving is not None or tier in _OPTIONAL_TIERS, detail=serving or missing)
 
 
-def _formats() -> Check:
-    made = alphareel.formats()
-    absent = [name for name in FORMATS if name not in made]
-    also = f"; not written here: {', '.join(absent)}" if absent else ""
-    return Check("formats", bool(made), ", ".join(made) + also)
+def _formats() -> Iterator[Check]:
+    package = "alphareel.media.formats"
+    for name in FORMATS:
+        try:
+            registry.module(package, name)
+        except (LookupError, ImportError) as error:
+            yield Check(f"format {name}", fine=False, detail=str(error))
+        else:
+            yield Check(f"format {name}", fine=True, detail="can be written")
 
 
-def _disk(data_dir: Path) -> Check:
-    """Room and permission in the data folder, or in the nearest folder above it that exists."""
-    folder = next(p for p in (data_dir, *data_dir.parents) if p.exists())
-    free = shutil.disk_usage(folder).free
-    writable = os.access(folder, os.W_OK)
-    told = f"{data_dir}: {free / 1024**3:.0f} GiB free" + ("" if writable else "; may not be written by this user")
-    return Check("data folder", writable and free >= _NEEDED_BYTES, told)
+def _data_dir(settings: Settings) -> Check:
+    existing = next(folder for folder in (settings.data_dir, *settings.data_dir.parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
+    writable = os.access(existing, os.W_OK | os.X_OK)
+    state = "writable" if writable else f"{existing} is not writable"
+    return Check(
+        "data folder", fine=writable and free >= _LITTLE_SPACE, detail=f"{state}, {free / 1024**3:.1f} GiB free"
+    )
 
 
-def _limits(settings: Settings) -> Check:
-    size = settings.max_upload_bytes / 1024**2
-    hours = settings.max_seconds / 3600
-    return Check("limits", True, f"{size:.0f} MiB a file, {settings.max_side} pixels a side, {hours:g} h a clip")
+def _database(settings: Settings) -> Check:
+    url = normalised(settings.database_url)
+    backend = url.get_backend_name()
+    if backend == "sqlite" and not Path(url.database or "").exists():
+        return Check("database", fine=True, detail="SQLite; made at the first start")
+    database = Database(open_engine(settings.database_url))
+    try:
+        current = migrate.is_current(database)
+    finally:
+        database.close()
+    return Check(
+        "database", fine=True, detail=f"{backend}, {'up to date' if current else 'migrated at the next start'}"
+    )
+
+
+def _storage(settings: Settings) -> Check:
+    scheme = settings.storage_url.partition(":")[0]
+    if not settings.data_dir.exists():
+        return Check("storage", fine=True, detail=f"{scheme}; made at the first start")
+    fine = wiring.open_blobs(settings.storage_url).is_ready()
+    return Check("storage", fine=fine, detail=f"{scheme}, {'can be written' if fine else 'cannot be written'}")
