@@ -2,10 +2,13 @@
 
 from fractions import Fraction
 
+import numpy as np
+
 from alphareel.frame import Plane
 
 # Encoders place a key frame every 150 frames: these can be reached again by decoding few others.
 GOP = 150
+OPAQUE_FROM = 128  # alpha from which a pixel counts as opaque where there is only one bit for it
 _EARLY = (0, 12)
 _MOST = 4
 
@@ -13,7 +16,8 @@ _MOST = 4
 class Samples:
     """Keeps the alpha of frames 0 and 12 and of at most four later ones, spread over the clip however long it is."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, one_bit: bool = False) -> None:
+        self._one_bit = one_bit
         self._early: list[tuple[Fraction, Plane]] = []
         self._later: list[tuple[Fraction, Plane]] = []
         self._step = GOP
@@ -28,9 +32,14 @@ class Samples:
         if alpha is None:
             return
         if index in _EARLY:
-            self._early.append((moment, alpha.copy()))
-        elif index and index % self._step == 0:
-            self._later.append((moment, alpha.copy()))
+            self._early.append((moment, self._copy(alpha)))
+        elif index % self._step == 0:
+            self._later.append((moment, self._copy(alpha)))
             if len(self._later) > _MOST:
                 self._later = self._later[1::2]
                 self._step *= 2
+
+    def _copy(self, alpha: Plane) -> Plane:
+        if not self._one_bit:
+            return alpha.copy()
+        return np.where(alpha >= OPAQUE_FROM, np.uint8(255), np.uint8(0))

@@ -41,7 +41,11 @@ class Painter(Protocol):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a format is encoded: FFmpeg's names and options, and the painter for a target."""
+    """How a format is encoded: FFmpeg's names and options, and the painter for a target.
+
+    ``time_base``: the container's ticks where it has only one kind, else the clip's. ``shortest``: seconds that a
+    frame lasts at least; those that come sooner are dropped. ``one_bit_alpha``: alpha is kept as all or nothing.
+    """
 
     container: str
     codec: str
@@ -50,6 +54,9 @@ class Recipe:
     container_options: Mapping[str, str] = field(default_factory=dict)
     sound: SoundRules | None = None
     threads: int = 2
+    time_base: Fraction | None = None
+    shortest: Fraction = Fraction(0)
+    one_bit_alpha: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,9 +84,9 @@ class VideoFile:
         self._target = target
         self._recipe = recipe
         self._painter = recipe.painter(target)
-        self._samples = Samples()
+        self._samples = Samples(one_bit=recipe.one_bit_alpha)
         self._frames = 0
-        self._end = Fraction(0)
+        self._end = self._last = Fraction(0)
         self._sound = self._open_sound()
         self._part = Part(target.path)
         self._container: OutputContainer | None = None
@@ -99,6 +106,9 @@ class VideoFile:
         base = self._target.clip.time_base
         duration = frame.duration or max(1, round(1 / self._target.clip.rate / base))
         self._end = (frame.pts + duration) * base
+        if self._frames and frame.pts * base - self._last < self._recipe.shortest:
+            return
+        self._last = frame.pts * base
         with writing(self._target.path):
             picture = self._painter.paint(frame, alpha)
             picture.pts, picture.duration, picture.time_base = frame.pts, duration, base
@@ -106,7 +116,7 @@ class VideoFile:
             self._mux(self._stream.encode(picture))
             if self._sound:
                 self._sound.advance(self._opened, self._end)
-        self._samples.offer(self._frames, frame.pts * base, alpha)
+        self._samples.offer(self._frames, self._last, alpha)
         self._frames += 1
 
     def finish(self) -> Expectation:
@@ -172,12 +182,13 @@ class VideoFile:
         stream = cast(VideoStream, made)
         context = stream.codec_context
         context.width, context.height, context.pix_fmt = target.width, target.height, self._painter.pixel_format
-        context.time_base = target.clip.time_base
+        context.time_base = recipe.time_base or target.clip.time_base
         context.sample_aspect_ratio = target.sample_aspect
         context.color_range = FULL if colour.full_range else LIMITED
         context.colorspace, context.color_primaries = colour.matrix, colour.primaries
         context.color_trc = colour.transfer
         context.thread_count = recipe.threads
+        context.flags |= av.codec.context.Flags.frame_duration  # or the last frame's length is lost
         return stream
 
 

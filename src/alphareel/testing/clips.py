@@ -187,6 +187,7 @@ def _describe(video: VideoStream, recipe: _Recipe) -> None:
     context.time_base = 1 / recipe.truth.rate if recipe.codec == "mpeg4" else Fraction(1, _TICKS)
     context.sample_aspect_ratio = recipe.sample_aspect
     context.thread_count = 1
+    context.flags |= av.codec.context.Flags.frame_duration  # or the last frame's length is lost
     if recipe.codec != "gif":
         context.color_range = 2 if recipe.colour.full_range else 1
         context.colorspace = recipe.colour.matrix

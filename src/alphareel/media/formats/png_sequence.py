@@ -1,0 +1,166 @@
+"""PNG sequence: one ZIP of frame_000001.png ... and manifest.json with their times. Pixels are lossless RGBA."""
+
+import json
+import zipfile
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+
+try:
+    import fpng_py
+except ImportError:  # no wheel for this machine
+    fpng_py = None
+
+from alphareel.domain.errors import BadVideo
+from alphareel.frame import Frame, Plane
+from alphareel.media.ffmpeg_errors import writing
+from alphareel.media.part import Part
+from alphareel.media.rgba import Pixels, RgbPictures
+from alphareel.media.samples import Samples
+from alphareel.media.verify import Expectation, Found
+from alphareel.media.write import Format, Target
+
+_MANIFEST = "manifest.json"
+_NO_DATE = (1980, 1, 1, 0, 0, 0)  # the same frames make the same file
+
+
+class PngSequence:
+    """A Sink that streams PNG files into a ZIP; stored, since PNG is compressed already."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._pixels = RgbPictures(target.clip.colour)
+        self._encode = png_encoder()
+        self._samples = Samples()
+        self._times: list[tuple[int, int]] = []
+        self._part = Part(target.path)
+        with writing(target.path):
+            self._zip = zipfile.ZipFile(self._part.path, "w", zipfile.ZIP_STORED, allowZip64=True)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return ()
+
+    def write(self, frame: Frame, alpha: Plane | None) -> None:
+        assert (alpha is not None) == self._target.has_alpha, "alpha comes with every frame or with none"
+        index, clip = len(self._times), self._target.clip
+        with writing(self._target.path):
+            data = self._encode(self._pixels(frame, alpha))
+            self._zip.writestr(zipfile.ZipInfo(_name(index), _NO_DATE), data)
+        self._samples.offer(index, frame.pts * clip.time_base, alpha)
+        self._times.append((frame.pts, frame.duration or max(1, round(1 / clip.rate / clip.time_base))))
+
+    def finish(self) -> Expectation:
+        end = sum(self._times[-1]) if self._times else 0
+        with writing(self._target.path):
+            self._zip.writestr(zipfile.ZipInfo(_MANIFEST, _NO_DATE), self._manifest())
+            self._zip.close()
+        self._part.publish()
+        return Expectation(
+            frames=len(self._times),
+            seconds=float(end * self._target.clip.time_base),
+            tick=0.001,
+            width=self._target.width,
+            height=self._target.height,
+            has_alpha=self._target.has_alpha,
+            has_audio=False,
+            samples=self._samples.kept,
+            inspect=_inspect,
+        )
+
+    def abort(self) -> None:
+        self._part.discard()
+        # closing would write the directory; the bytes are gone already
+        if self._zip.fp is not None:
+            self._zip.fp.close()
+            self._zip.fp = None
+
+    def _manifest(self) -> str:
+        base = self._target.clip.time_base
+        frames = [
+            {"file": _name(n), "seconds": float(pts * base), "duration": float(length * base)}
+            for n, (pts, length) in enumerate(self._times)
+        ]
+        facts = {
+            "width": self._target.width,
+            "height": self._target.height,
+            "fps": float(self._target.clip.rate),
+            "alpha": "straight" if self._target.has_alpha else "none",
+            "frames": frames,
+        }
+        return json.dumps(facts, indent=1)
+
+
+def png_encoder() -> Callable[[Pixels], bytes]:
+    """The quickest lossless PNG encoder that is here: eight times quicker than FFmpeg's where fpng runs."""
+    if fpng_py is None:
+        return encode_with_ffmpeg
+    return lambda pixels: bytes(
+        fpng_py.fpng_encode_image_to_memory(pixels, pixels.shape[1], pixels.shape[0], pixels.shape[2])
+    )
+
+
+def encode_with_ffmpeg(pixels: Pixels) -> bytes:
+    """A PNG file of (H, W, 3) RGB or (H, W, 4) RGBA."""
+    name = "rgba" if pixels.shape[2] == 4 else "rgb24"
+    context = av.CodecContext.create("png", "w")
+    context.height, context.width = pixels.shape[:2]
+    context.pix_fmt, context.time_base = name, Fraction(1, 25)
+    context.options = {"pred": "sub", "compression_level": "1"}
+    frame = av.VideoFrame.from_ndarray(pixels, format=name)
+    frame.pts = 0
+    return b"".join(bytes(p) for p in [*context.encode(frame), *context.encode(None)])
+
+
+def _name(index: int) -> str:
+    return f"frame_{index + 1:06d}.png"
+
+
+def _inspect(path: Path, moments: tuple[Fraction, ...]) -> Found:
+    """Reads every entry (the ZIP's checksums are checked) and decodes the frames at ``moments``."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+            if broken is not None:
+                raise BadVideo(f"{broken} is damaged.")
+            return _found(archive, moments)
+    except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
+        raise BadVideo(f"{path.name} is no complete ZIP: {error}.") from error
+
+
+def _found(archive: zipfile.ZipFile, moments: tuple[Fraction, ...]) -> Found:
+    manifest = json.loads(archive.read(_MANIFEST))
+    frames = manifest["frames"]
+    held = set(archive.namelist())
+    pictures = [_decoded(archive, frame["file"]) for frame in frames[:1]]
+    height, width = pictures[0].shape[:2] if pictures else (0, 0)
+    return Found(
+        frames=sum(frame["file"] in held for frame in frames),
+        seconds=frames[-1]["seconds"] + frames[-1]["duration"] if frames else 0.0,
+        width=width,
+        height=height,
+        has_alpha=bool(pictures) and pictures[0].shape[2] == 4,
+        has_audio=False,
+        alphas=tuple(_alpha_at(archive, frames, moment) for moment in moments),
+    )
+
+
+def _alpha_at(archive: zipfile.ZipFile, frames: list[dict[str, Any]], moment: Fraction) -> Plane | None:
+    nearest = min(frames, key=lambda frame: abs(frame["seconds"] - moment))
+    picture = _decoded(archive, nearest["file"])
+    return np.ascontiguousarray(picture[..., 3]) if picture.shape[2] == 4 else None
+
+
+def _decoded(archive: zipfile.ZipFile, name: str) -> Pixels:
+    picture = cv2.imdecode(np.frombuffer(archive.read(name), np.uint8), cv2.IMREAD_UNCHANGED)
+    if picture is None:
+        raise BadVideo(f"{name} cannot be decoded.")
+    return np.asarray(picture, np.uint8)
+
+
+FORMAT = Format(name="png_sequence", suffix=".zip", mime="application/zip", alpha=True, audio=False, open=PngSequence)

@@ -1,0 +1,227 @@
+"""Animated WebP with 8-bit alpha, silent. Frames are coded one by one and streamed: a long clip fits in memory."""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from io import SEEK_END, BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+import av
+import cv2
+import numpy as np
+from av.video.codeccontext import VideoCodecContext
+from av.video.reformatter import VideoReformatter
+
+from alphareel.domain.errors import BadVideo, StorageFailed
+from alphareel.frame import Frame, Plane
+from alphareel.media.carrier import carry, flat_planes
+from alphareel.media.ffmpeg_errors import reading, writing
+from alphareel.media.part import Part
+from alphareel.media.picture import samples_of
+from alphareel.media.rgba import swscale_matrix
+from alphareel.media.samples import Samples
+from alphareel.media.verify import Expectation, Found
+from alphareel.media.write import Format, Target
+
+# RFC 9649: chunks are a name, a size in 32 bits and a payload padded to even; the file is one such chunk.
+_MOST_BYTES = 0xFFFFFFFE
+_ALPHA_FLAG, _ANIMATION_FLAG = 0x10, 0x02
+_DO_NOT_BLEND = 0x02  # each frame replaces the one before
+_LONGEST_MS = 0xFFFFFF
+_FRAME_HEAD = 16  # bytes before a frame's own chunks
+_BT601 = 5
+
+
+class AnimatedWebp:
+    """A Sink that writes each frame as a chunk once it knows how long the frame lasts."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._reformatter = VideoReformatter()
+        self._encoder = _encoder(target)
+        self._samples = Samples()
+        self._frames = 0
+        self._end = 0
+        self._waiting: tuple[int, bytes] | None = None
+        self._part = Part(target.path)
+        with writing(target.path):
+            self._file = self._part.path.open("wb")
+        self._write(_head(target))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return ()
+
+    def write(self, frame: Frame, alpha: Plane | None) -> None:
+        assert (alpha is not None) == self._target.has_alpha, "alpha comes with every frame or with none"
+        clip = self._target.clip
+        with writing(self._target.path):
+            picture = self._picture(frame, alpha)
+            picture.pts = frame.pts
+            chunks = _picture_chunks(b"".join(bytes(p) for p in self._encoder.encode(picture)))
+        self._flush(frame.pts)
+        self._waiting = (frame.pts, chunks)
+        self._end = frame.pts + (frame.duration or max(1, round(1 / clip.rate / clip.time_base)))
+        self._samples.offer(self._frames, frame.pts * clip.time_base, alpha)
+        self._frames += 1
+
+    def finish(self) -> Expectation:
+        self._flush(self._end)
+        with writing(self._target.path):
+            size = self._file.tell()
+            self._file.seek(4)
+            self._file.write(struct.pack("<I", size - 8))
+            self._file.close()
+        self._part.publish()
+        return Expectation(
+            frames=self._frames,
+            seconds=float(self._end * self._target.clip.time_base),
+            tick=0.002,
+            width=self._target.width,
+            height=self._target.height,
+            has_alpha=self._target.has_alpha,
+            has_audio=False,
+            samples=self._samples.kept,
+            inspect=_inspect,
+        )
+
+    def abort(self) -> None:
+        self._part.discard()
+        self._file.close()
+
+    def _picture(self, frame: Frame, alpha: Plane | None) -> av.VideoFrame:
+        """The frame in BT.601 limited range, the one kind of colour that WebP knows."""
+        colour = self._target.clip.colour
+        planes = (frame.y, frame.u, frame.v) if alpha is None else flat_planes(frame, alpha, colour)
+        matrix = swscale_matrix(colour, self._target.clip.height)
+        if matrix != _BT601 or colour.full_range:
+            made = self._reformatter.reformat(
+                carry(planes),
+                format="yuv420p",
+                src_colorspace=matrix,
+                dst_colorspace=_BT601,
+                src_color_range=2 if colour.full_range else 1,
+                dst_color_range=1,
+            )
+            y, u, v = (samples_of(p, np.uint8) for p in made.planes)
+            planes = (y, u, v)
+        return carry(planes, alpha)
+
+    def _flush(self, until: int) -> None:
+        """Write the frame that waits, lasting until tick ``until``."""
+        if self._waiting is None:
+            return
+        pts, chunks = self._waiting
+        base = self._target.clip.time_base
+        # both ends are rounded, not the length, so that errors do not add up
+        length = round(until * base * 1000) - round(pts * base * 1000)
+        head = bytes(6) + _size(self._target.width, self._target.height) + _three(min(max(1, length), _LONGEST_MS))
+        self._write(_chunk(b"ANMF", head + bytes([_DO_NOT_BLEND]) + chunks))
+        self._waiting = None
+
+    def _write(self, data: bytes) -> None:
+        with writing(self._target.path):
+            if self._file.tell() + len(data) > _MOST_BYTES:
+                raise StorageFailed(
+                    "A WebP file holds 4 GB at most.", hint="Choose webm, or a shorter or smaller clip."
+                )
+            self._file.write(data)
+
+
+def _encoder(target: Target) -> VideoCodecContext:
+    context = av.CodecContext.create("libwebp", "w")
+    context.width, context.height = target.width, target.height
+    context.pix_fmt = "yuva420p" if target.has_alpha else "yuv420p"
+    context.time_base = target.clip.time_base
+    context.options = {"quality": "75", "compression_level": "0"}
+    return context
+
+
+def _head(target: Target) -> bytes:
+    flags = _ANIMATION_FLAG | (_ALPHA_FLAG if target.has_alpha else 0)
+    extended = bytes([flags, 0, 0, 0]) + _size(target.width, target.height)
+    endless = bytes(6)  # background colour, number of loops
+    return b"RIFF\0\0\0\0WEBP" + _chunk(b"VP8X", extended) + _chunk(b"ANIM", endless)
+
+
+def _size(width: int, height: int) -> bytes:
+    return _three(width - 1) + _three(height - 1)
+
+
+def _three(number: int) -> bytes:
+    return number.to_bytes(3, "little")
+
+
+def _chunk(name: bytes, payload: bytes) -> bytes:
+    return name + struct.pack("<I", len(payload)) + payload + b"\0" * (len(payload) % 2)
+
+
+def _picture_chunks(still: bytes) -> bytes:
+    """The chunks of a still WebP that hold its picture, as they go into an animation's frame."""
+    wanted = (b"ALPH", b"VP8 ", b"VP8L")
+    file = BytesIO(still)
+    return b"".join(_chunk(name, file.read(size)) for name, size in _walk(file) if name in wanted)
+
+
+def _walk(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """(name, size of the payload) of each chunk; the file stands at the payload. Raises BadVideo when it ends early."""
+    end = file.seek(0, SEEK_END)
+    at = 12
+    while at < end:
+        file.seek(at)
+        name, size = struct.unpack("<4sI", file.read(8).ljust(8, b"\0"))
+        if at + 8 + size > end:
+            raise BadVideo("The WebP file ends too early.")
+        yield name, size
+        at += 8 + size + size % 2
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A frame in the file: where its chunks lie and how long it lasts."""
+
+    at: int
+    size: int
+    milliseconds: int
+
+
+def _inspect(path: Path, moments: tuple[Fraction, ...]) -> Found:
+    """Walks all chunks and decodes the frames at ``moments``."""
+    with reading(path), path.open("rb") as file:
+        entries, head = [], b""
+        for name, size in _walk(file):
+            if name == b"VP8X":
+                head = file.read(size)
+            if name == b"ANMF":
+                length = int.from_bytes(file.read(_FRAME_HEAD)[12:15], "little")
+                entries.append(_Entry(file.tell(), size - _FRAME_HEAD, length))
+        return Found(
+            frames=len(entries),
+            seconds=sum(entry.milliseconds for entry in entries) / 1000,
+            width=1 + int.from_bytes(head[4:7], "little"),
+            height=1 + int.from_bytes(head[7:10], "little"),
+            has_alpha=bool(head and head[0] & _ALPHA_FLAG),
+            has_audio=False,
+            alphas=tuple(_alpha_at(file, head, entries, moment) for moment in moments),
+        )
+
+
+def _alpha_at(file: BinaryIO, head: bytes, entries: list[_Entry], moment: Fraction) -> Plane | None:
+    reached, chosen = 0, entries[0]
+    for entry in entries:
+        if reached > moment * 1000 + 1:
+            break
+        chosen, reached = entry, reached + entry.milliseconds
+    file.seek(chosen.at)
+    # the frame's chunks behind a header of their own are a still picture
+    body = _chunk(b"VP8X", bytes([_ALPHA_FLAG]) + head[1:]) + file.read(chosen.size)
+    still = b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body
+    picture = cv2.imdecode(np.frombuffer(still, np.uint8), cv2.IMREAD_UNCHANGED)
+    if picture is None or picture.ndim != 3 or picture.shape[2] != 4:
+        return None
+    return np.ascontiguousarray(picture[..., 3], np.uint8)
+
+
+FORMAT = Format(name="webp", suffix=".webp", mime="image/webp", alpha=True, audio=False, open=AnimatedWebp)
