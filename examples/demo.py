@@ -5,6 +5,7 @@
 Without VIDEO it makes a short green-screen clip. Everything is kept under ./demo-output.
 """
 
+import contextlib
 import os
 import secrets
 import socket
@@ -16,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx2
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -24,7 +26,7 @@ from alphareel.domain.clip import Limits
 from alphareel.media.read import open_reader
 from alphareel.sheet import draw_sheet
 from alphareel.testing import clips as testing
-from alphareel_client import ApiError, Client
+from alphareel_client import Client, ClientError
 
 OUTPUT = Path("demo-output")
 console = Console(highlight=False)
@@ -70,11 +72,9 @@ def wait_until_ready(service: Service, process: subprocess.Popen[bytes]) -> None
     while time.monotonic() < deadline:
         if process.poll() is not None:
             sys.exit(f"The service stopped at once; its log: {service.log}")
-        try:
-            if Client(service.api_key, base_url=service.url).health()["status"] == "healthy":
+        with contextlib.suppress(httpx2.HTTPError):
+            if httpx2.get(f"{service.url}/health").json()["status"] == "healthy":
                 return
-        except (ApiError, OSError):
-            pass
         time.sleep(0.2)
     sys.exit(f"The service is not ready after 60 s; its log: {service.log}")
 
@@ -89,7 +89,7 @@ def remove_background(client: Client, source: Path, engine: str | None) -> tuple
     """Upload, create, wait, download: what every integrator does."""
     with progress_bar() as bar:
         sending = bar.add_task("upload", total=source.stat().st_size)
-        upload = client.upload(source, on_progress=lambda sent: bar.update(sending, completed=sent))
+        upload = client.upload(source, on_progress=lambda sent, _: bar.update(sending, completed=sent))
     fields = {"model": "human", "bg_type": "transparent", "output_format": "webm"}
     job = client.create_job(upload["video_url"], **fields, **({"engine": engine} if engine else {}))
     columns = (
@@ -100,7 +100,7 @@ def remove_background(client: Client, source: Path, engine: str | None) -> tuple
     )
     with Progress(*columns, console=console) as bar:
         cutting = bar.add_task("cut", total=100)
-        job = client.wait_for_completion(job["id"], on_progress=lambda j: bar.update(cutting, completed=j["progress"]))
+        job = client.wait_for_completion(job["id"], on_progress=lambda percent: bar.update(cutting, completed=percent))
     target = OUTPUT / f"{source.stem}-transparent.webm"
     client.download(job, target)
     return job, target
@@ -148,5 +148,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except alphareel.errors.AlphareelError as error:
+    except (alphareel.errors.AlphareelError, ClientError) as error:
         sys.exit(f"demo: {error}")
