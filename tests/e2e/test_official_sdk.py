@@ -6,6 +6,8 @@ under the Python one): headers, bodies and the way in which answers are read are
 
 import hashlib
 import json
+import shutil
+import subprocess
 import threading
 import time
 
@@ -66,6 +68,28 @@ def place(tmp_path_factory):
     for thread in threads:
         thread.join(timeout=10)
     desk.close()
+
+
+NODE_PROGRAM = """
+const [base, key] = process.argv.slice(2);
+const call = async (method, path, options = {}) => {
+  const answer = await fetch(base + path, { method, signal: AbortSignal.timeout(30000), ...options });
+  const data = await answer.json();
+  if (!answer.ok) throw new Error(`${answer.status} ${data.error.code} ${data.error.request_id}`);
+  return data;
+};
+const headers = { 'X-Api-Key': key, 'Content-Type': 'application/json' };
+const form = new FormData();
+form.append('file', new Blob([Buffer.from('0000001866747970' + '69736f6d' + '00'.repeat(64), 'hex')]), 'video.mp4');
+const uploaded = await call('POST', '/v1/uploads', { headers: { 'X-Api-Key': key }, body: form });
+const body = { video_url: uploaded.video_url, model: 'original', bg_type: 'green', output_format: 'webm', auto_start: false };
+const draft = await call('POST', '/v1/jobs', { headers, body: JSON.stringify(body) });
+const started = await call('POST', `/v1/jobs/${draft.id}/start`, { headers, body: JSON.stringify({}) });
+let job = started;
+while (job.status !== 'completed') job = await call('GET', `/v1/jobs/${started.id}`, { headers });
+const refused = await call('GET', '/v1/jobs/job_0', { headers }).catch((error) => error.message);
+console.log(JSON.stringify({ draft: draft.status, output_url: job.output_url, refused }));
+"""
 
 
 class Refused(Exception):
@@ -235,6 +259,18 @@ def test_node_sdk_upload_sends_a_typed_blob_or_an_untyped_one(place):
         files = {"file": (name, TINY_MP4, kind)}
         answer = requests.post(f"{place}/v1/uploads", headers={"x-api-key": KEY}, files=files, timeout=30)
         assert read(answer)["filename"] == name
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="Node is not installed")
+def test_node_s_own_fetch_goes_the_whole_way(place, tmp_path):
+    program = tmp_path / "client.mjs"
+    program.write_text(NODE_PROGRAM)
+    done = subprocess.run(["node", program, place, KEY], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["draft"] == "created"
+    assert told["refused"].startswith("404 not_found req_")
+    assert requests.get(told["output_url"], timeout=10).content == RESULT
 
 
 def test_node_sdk_start_passes_any_object_through(place, sdk):

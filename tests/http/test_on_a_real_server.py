@@ -18,7 +18,7 @@ BIG = 16 * 1024 * 1024
 
 @pytest.fixture(scope="module", params=["httptools", "h11"])
 def server(request, desk, serve):
-    config = HttpConfig(max_upload_bytes=9_000_000, idle_seconds=0.5, drain_seconds=2)
+    config = HttpConfig(max_upload_bytes=9_000_000, idle_seconds=0.5, drain_seconds=1)
     with serve(create_app(desk.service, config), request.param) as running:
         yield running
 
@@ -140,6 +140,28 @@ def test_body_that_stands_still_is_given_up(server, key, desk):
     assert b" 400 " in answer
     assert b"Nothing came for 0.5 seconds" in answer
     wait_until(lambda: not incoming(desk))
+
+
+def test_json_body_that_stands_still_is_given_up(server, key):
+    with connected(server) as connection:
+        head = f"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nX-Api-Key: {key}\r\nContent-Length: 100\r\n\r\n"
+        connection.sendall(head.encode() + b"{")
+        assert b"Nothing came for 0.5 seconds" in read_answer(connection)
+
+
+def test_file_that_cannot_be_read_to_its_end_shows_as_broken_not_as_short(server, headers, desk, monkeypatch, logs):
+    uploaded = requests.post(
+        f"{server.url}/v1/uploads", headers=headers, files={"file": ("a", TINY_MP4 + bytes(100_000))}, timeout=10
+    ).json()
+
+    def breaks(_key, _start, _length):
+        yield bytes(1000)
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(desk.blobs, "read", breaks)
+    with pytest.raises(requests.RequestException):
+        requests.get(uploaded["video_url"], timeout=10)
+    assert any("the disk is gone" in line.get("exception", "") for line in logs())
 
 
 def test_client_that_leaves_during_a_download_does_no_harm(server, headers, desk, tmp_path):

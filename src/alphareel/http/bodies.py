@@ -1,20 +1,38 @@
-"""JSON bodies: read within bounds, after the caller is known, as one object."""
+"""Bodies in pieces that may not stand still, and JSON bodies: bounded, read after the caller is known, one object."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, Any, NoReturn
 
+import anyio
 from fastapi import Depends, Request
 
 from alphareel.domain.errors import InvalidRequest
 from alphareel.http.auth import ConfigOf
+from alphareel.http.config import HttpConfig
 
 _DEEPEST = 32
 
 
+async def pieces(request: Request, idle_seconds: float) -> AsyncIterator[bytes]:
+    """The body as it comes; raises InvalidRequest when nothing comes for so long, ClientDisconnect."""
+    stream = aiter(request.stream())
+    while True:
+        try:
+            with anyio.fail_after(idle_seconds):
+                piece = await anext(stream)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            hint = "Send the request again."
+            raise InvalidRequest(f"Nothing came for {idle_seconds:g} seconds.", hint=hint) from None
+        if piece:
+            yield piece
+
+
 async def read_object(request: Request, config: ConfigOf) -> Mapping[str, Any]:
     """The body as a JSON object; an absent body is an empty one, whatever its Content-Type. Raises InvalidRequest."""
-    raw = await _read(request, config.max_json_bytes)
+    raw = await _read(request, config)
     if not raw.strip():
         return {}
     value = _parse(raw)
@@ -26,9 +44,10 @@ async def read_object(request: Request, config: ConfigOf) -> Mapping[str, Any]:
 JsonObject = Annotated[Mapping[str, Any], Depends(read_object)]
 
 
-async def _read(request: Request, longest: int) -> bytes:
+async def _read(request: Request, config: HttpConfig) -> bytes:
     body = bytearray()
-    async for piece in request.stream():
+    longest = config.max_json_bytes
+    async for piece in pieces(request, config.idle_seconds):
         body += piece
         if len(body) > longest:
             raise InvalidRequest(f"A JSON body may have {longest} bytes at most.", hint="Send files to /v1/uploads.")

@@ -4,16 +4,16 @@ Starlette's ``UploadFile`` is not used: it spools the whole body to a temporary 
 """
 
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from email.utils import decode_rfc2231
 from urllib.parse import unquote
 
-import anyio
 from fastapi import Request
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 
 from alphareel.domain.errors import FieldProblem, InvalidRequest
+from alphareel.http.bodies import pieces
 from alphareel.jobs.job import Upload
 from alphareel.jobs.service import UploadSession
 
@@ -34,7 +34,7 @@ async def receive_file(request: Request, open_session: OpenSession, *, idle_seco
     """
     form = _Form(_boundary(request), open_session)
     try:
-        async for piece in _pieces(request, idle_seconds):
+        async for piece in pieces(request, idle_seconds):
             await form.feed(piece)
         return await form.finish()
     except BaseException:
@@ -117,20 +117,6 @@ def _decode_extended(value: str) -> str:
 
 def _as_text(header: str) -> str:
     return header.encode("latin-1", "replace").decode("utf-8", "replace")
-
-
-async def _pieces(request: Request, idle_seconds: float) -> AsyncIterator[bytes]:
-    stream = aiter(request.stream())
-    while True:
-        try:
-            with anyio.fail_after(idle_seconds):
-                piece = await anext(stream)
-        except StopAsyncIteration:
-            return
-        except TimeoutError:
-            raise InvalidRequest(f"Nothing came for {idle_seconds:g} seconds.", hint="Send the file again.") from None
-        if piece:
-            yield piece
 
 
 def _boundary(request: Request) -> str:
