@@ -175,7 +175,7 @@ def serve() -> None:
 def main() -> None:
     """Entry point of the console script: errors become one line on standard error and an exit code."""
     try:
-        app()
+        app(sys.argv[1:])
     except errors.AlphareelError as error:
         _fail(str(error), next((code for kind, code in _EXIT if isinstance(error, kind)), 1))
     except KeyboardInterrupt:

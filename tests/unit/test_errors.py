@@ -6,7 +6,7 @@ from alphareel.domain import errors
 
 
 def every_error(kind=errors.AlphareelError):
-    for child in kind.__subclasses__():
+    for child in (k for k in kind.__subclasses__() if k.__module__ == errors.__name__):
         yield child
         yield from every_error(child)
 
