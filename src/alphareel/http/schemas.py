@@ -19,7 +19,7 @@ Time = Annotated[datetime, PlainSerializer(_rfc3339, when_used="json")]
 
 
 class _Schema(BaseModel):
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, from_attributes=True)
 
 
 class ErrorDetail(_Schema):

@@ -57,7 +57,7 @@ class Views:
             started_at=job.started_at,
             completed_at=job.completed_at,
             output=_output(job),
-            engine=_engine(job),
+            engine=schemas.Engine.model_validate(job.engine) if job.engine else None,
             warnings=list(job.warnings),
             attempts=job.attempt,
         )
@@ -72,7 +72,7 @@ class Views:
         return status.value
 
     def history(self, job_id: str, events: tuple[JobEvent, ...]) -> schemas.History:
-        return schemas.History(id=job_id, job_id=job_id, items=[_transition(event) for event in events])
+        return schemas.History(id=job_id, job_id=job_id, items=[schemas.Transition.model_validate(e) for e in events])
 
     def _absolute(self, link: Link) -> str:
         return self._base + link.url if link.url.startswith("/") else link.url
@@ -115,28 +115,4 @@ def _output(job: Job) -> schemas.Output | None:
         has_alpha=facts.has_alpha,
         has_audio=facts.has_audio,
         frames_lost=facts.frames_lost,
-    )
-
-
-def _engine(job: Job) -> schemas.Engine | None:
-    if job.engine is None:
-        return None
-    made_by = job.engine
-    return schemas.Engine(
-        name=made_by.name,
-        version=made_by.version,
-        weights_sha256=made_by.weights_sha256,
-        licence=made_by.licence,
-    )
-
-
-def _transition(event: JobEvent) -> schemas.Transition:
-    return schemas.Transition(
-        sequence=event.sequence,
-        from_status=event.from_status,
-        to_status=event.to_status,
-        at=event.at,
-        actor=event.actor,
-        request_id=event.request_id,
-        reason=event.reason,
     )
