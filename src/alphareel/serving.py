@@ -3,12 +3,22 @@
 import signal
 import socket
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
+from fastapi import FastAPI
 
+import alphareel
 from alphareel import observe, wiring
 from alphareel.domain.errors import AlphareelError, Unavailable
+from alphareel.http.app import create_app
+from alphareel.http.config import HttpConfig
+from alphareel.http.routes.models import EngineOffer
+from alphareel.matting import tiers
+from alphareel.matting.engine import Spec
 from alphareel.settings import Settings, as_environment
 from alphareel.supervisor import Supervisor, home_of, own
 
@@ -35,6 +45,20 @@ def serve(settings: Settings) -> int:
         return _run(_Server(_config(place), supervisor), supervisor, listener)
 
 
+def build_app(place: wiring.Installation) -> FastAPI:
+    """The wire over the use cases."""
+    given = place.settings
+    config = HttpConfig(
+        version=alphareel.__version__,
+        public_url=given.public_url,
+        max_upload_bytes=given.max_upload_bytes,
+        legacy_routes=given.legacy_routes,
+        legacy_needs_key=given.legacy_needs_key,
+        show_pending=given.show_pending,
+    )
+    return create_app(wiring.build_service(place), config, offers=lambda: _shown_offers(given.models_dir))
+
+
 def _run(server: "_Server", supervisor: Supervisor, listener: socket.socket) -> int:
     # uvicorn raises the signal it stopped for once more at its end; by then stopping is under way.
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -46,6 +70,15 @@ def _run(server: "_Server", supervisor: Supervisor, listener: socket.socket) -> 
     finally:
         supervisor.stop()
     return 0 if server.started else 1
+
+
+@dataclass(frozen=True)
+class ShownOffer:
+    """An engine as GET /v1/models shows it."""
+
+    spec: Spec
+    serves: Sequence[str]
+    missing: str | None
 
 
 class _Server(uvicorn.Server):
@@ -62,12 +95,16 @@ class _Server(uvicorn.Server):
 
 def _config(place: wiring.Installation) -> uvicorn.Config:
     return uvicorn.Config(
-        wiring.build_app(place),
+        build_app(place),
         log_config=None,
         access_log=False,  # the wire logs requests itself, with their ids
         server_header=False,
         timeout_graceful_shutdown=_LAST_REQUESTS,
     )
+
+
+def _shown_offers(models_dir: Path | None) -> Sequence[EngineOffer]:
+    return [ShownOffer(o.spec, o.serving, o.reason) for o in tiers.offer(models_dir)]
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -1,24 +1,18 @@
-"""The composition root: the one file that knows every adapter and puts them behind the ports."""
+"""The composition root: the one file that knows every adapter and puts them behind the ports. The wire: serving.py."""
 
 import os
 import secrets
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from fastapi import FastAPI
-
-import alphareel
 from alphareel import observe, registry
 from alphareel.domain.clip import Limits
 from alphareel.domain.errors import StorageFailed
-from alphareel.http.app import create_app
-from alphareel.http.config import HttpConfig
-from alphareel.http.routes.models import EngineOffer
 from alphareel.jobs import sandbox
 from alphareel.jobs.fetch import FetchRules, GuardedFetcher
 from alphareel.jobs.keys import Keys, NewKey
@@ -33,8 +27,6 @@ from alphareel.jobstore import migrate, records
 from alphareel.jobstore.database import Database, normalised, open_engine
 from alphareel.jobstore.executors import ExecutorTable
 from alphareel.jobstore.jobs import Jobs
-from alphareel.matting import tiers
-from alphareel.matting.engine import Spec
 from alphareel.queue.dbos_engine import DbosEngine, DbosQueue, EngineRules, prepare
 from alphareel.settings import Settings
 
@@ -128,20 +120,6 @@ def build_service(place: Installation) -> Service:
     )
 
 
-def build_app(place: Installation) -> FastAPI:
-    """The wire over the use cases."""
-    given = place.settings
-    config = HttpConfig(
-        version=alphareel.__version__,
-        public_url=given.public_url,
-        max_upload_bytes=given.max_upload_bytes,
-        legacy_routes=given.legacy_routes,
-        legacy_needs_key=given.legacy_needs_key,
-        show_pending=given.show_pending,
-    )
-    return create_app(build_service(place), config, offers=lambda: _shown_offers(given.models_dir))
-
-
 def build_worker(place: Installation, executor_id: str) -> Worker:
     """What runs jobs in the worker process of this name."""
     given = place.settings
@@ -219,25 +197,12 @@ class IdentifyApart:
             return Identity(**sandbox.run(order, _IDENTIFY))
 
 
-@dataclass(frozen=True)
-class ShownOffer:
-    """An engine as GET /v1/models shows it."""
-
-    spec: Spec
-    serves: Sequence[str]
-    missing: str | None
-
-
 def processors() -> int:
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 _identifying = threading.BoundedSemaphore(max(2, processors()))
-
-
-def _shown_offers(models_dir: Path | None) -> Sequence[EngineOffer]:
-    return [ShownOffer(o.spec, o.serving, o.reason) for o in tiers.offer(models_dir)]
 
 
 def _database_url(settings: Settings) -> str:
