@@ -125,13 +125,14 @@ class Pictures:
 
     def thumbnail(self, owner: av.VideoFrame, width: int, height: int) -> Plane:
         """(3, height, width) contiguous Y, U, V of the picture, upright, in the clip's own matrix and range."""
+        is_grey = len(owner.planes) == 1
         stored = (height, width) if self._turn.sideways else (width, height)
         value = _range(self._colour)
         small = self._shrink.reformat(
-            self._cropped(owner),
+            owner if is_grey else self._cropped(owner),
             width=stored[0],
             height=stored[1],
-            format="yuv444p",
+            format="gray" if is_grey else "yuv444p",
             src_colorspace=_BT709,
             dst_colorspace=_BT709,
             src_color_range=value,
@@ -139,9 +140,9 @@ class Pictures:
             interpolation=Interpolation.AREA,
             threads=1,
         )
-        made = np.empty((3, height, width), np.uint8)
-        for n in range(3):
-            made[n] = self._turn(view(small.planes[n])) if len(owner.planes) > 1 else 128
+        made = np.full((3, height, width), 128, np.uint8)
+        for to, plane in zip(made, small.planes, strict=False):
+            to[:] = self._turn(view(plane))
         return made
 
     def _fits(self, frame: av.VideoFrame) -> bool:
@@ -184,10 +185,7 @@ class Pictures:
         if (owner.width, owner.height) == self._size:
             return owner
         width, height = self._size
-        views = [view(p, writeable=True) for p in owner.planes[:3]]
-        if len(views) == 1:
-            chroma = np.full((height // 2, width // 2), 128, np.uint8)
-            views += [chroma, chroma]
+        views = (view(p, writeable=True) for p in owner.planes[:3])
         crops = [p[: height // n, : width // n] for p, n in zip(views, (1, 2, 2), strict=True)]
         return av.VideoFrame.from_dlpack(tuple(crops), format="yuv420p", width=width, height=height)
 

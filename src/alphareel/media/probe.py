@@ -95,7 +95,8 @@ def check_seconds(seconds: float, limits: Limits) -> None:
 
 def _clip(path: Path, container: InputContainer, stream: VideoStream, frame: av.VideoFrame, layout: Layout) -> Clip:
     width, height = layout.size[::-1] if layout.turn.sideways else layout.size
-    rate, seconds = _rate(stream), _seconds(container, stream)
+    start = Fraction(0) if frame.pts is None else frame.pts * Fraction(frame.time_base or 0)
+    rate, seconds = _rate(stream), _seconds(container, stream, start)
     return Clip(
         width=width,
         height=height,
@@ -114,7 +115,7 @@ def _clip(path: Path, container: InputContainer, stream: VideoStream, frame: av.
         has_alpha=has_coded_alpha(stream) or has_alpha(frame),
         audio=_audio(container),
         bytes=path.stat().st_size,
-        start=Fraction(0) if frame.pts is None else frame.pts * Fraction(frame.time_base or 0),
+        start=start,
     )
 
 
@@ -137,11 +138,15 @@ def _rate(stream: VideoStream) -> Fraction:
     return Fraction(25)
 
 
-def _seconds(container: InputContainer, stream: VideoStream) -> float:
-    """Length of the video stream as its container tells, 0 when it does not."""
+def _seconds(container: InputContainer, stream: VideoStream, start: Fraction = Fraction(0)) -> float:
+    """Length of the video stream as its container tells, 0 when it does not.
+
+    Where only Matroska's end of the track or of the file is known, ``start`` is taken off.
+    """
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
-    return _tagged_seconds(stream.metadata.get("DURATION", "")) or (container.duration or 0) / 1_000_000
+    end = _tagged_seconds(stream.metadata.get("DURATION", "")) or (container.duration or 0) / 1_000_000
+    return max(0.0, end - float(start)) if "matroska" in container.format.name else end
 
 
 def _tagged_seconds(text: str) -> float:

@@ -74,7 +74,7 @@ class Reader:
             for decoded in self._whole(decoder):
                 pts, duration = clock.stamp(decoded)
                 self.frames_lost = decoder.errors
-                if seconds is not None and pts * self.clip.time_base >= seconds:
+                if seconds is not None and float(pts * self.clip.time_base) >= seconds:
                     return
                 self._check(index, pts)
                 yield _frame(pictures, decoded, thumbnail, pts=pts, duration=duration, index=index)

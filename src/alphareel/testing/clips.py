@@ -101,6 +101,7 @@ class _Recipe:
     rotation: int
     flip: bool
     audio_codec: str
+    container_options: Mapping[str, str]
 
 
 def make_clip(
@@ -123,6 +124,7 @@ def make_clip(
     start: Fraction | float = 0,
     interlaced: bool = False,
     options: Mapping[str, str] | None = None,
+    container_options: Mapping[str, str] | None = None,
 ) -> Truth:
     """Write a clip to ``path``, whose suffix names the container, and return what it shows.
 
@@ -130,7 +132,7 @@ def make_clip(
     ``rotation`` (0, 90, 180, 270 degrees that a player turns it clockwise) and ``flip`` (mirrored left to right)
     are for .mp4 and .mov. ``vfr``: every third frame lasts three times as long. A ``pix_fmt`` with alpha stores
     the truth's alpha. ``colour`` overrides the tags (BT.709; ``full_range`` as said). ``start``: seconds by which
-    all timestamps are late.
+    all timestamps are late. ``options``, ``container_options``: FFmpeg's, for the encoder and the muxer.
     """
     suffix = path.suffix.lower()
     times, seconds = _timing(frames, Fraction(rate), vfr=vfr)
@@ -142,18 +144,25 @@ def make_clip(
         truth=truth,
         codec=chosen,
         pix_fmt=pix_fmt,
-        colour=colour or Colour(1, 1, 1, full_range or pix_fmt.startswith("yuvj")),
+        colour=colour or _usual_colour(pix_fmt, full_range=full_range),
         options={**_QUICK.get(chosen, {}), **({"flags": "+ildct+ilme"} if interlaced else {}), **(options or {})},
         start=Fraction(start),
         sample_aspect=Fraction(sample_aspect),
         rotation=rotation,
         flip=flip,
         audio_codec=audio_codec,
+        container_options=container_options or {},
     )
     _write(recipe)
     if rotation or flip:
         _patch_matrix(path, rotation, flip=flip)
     return truth
+
+
+def _usual_colour(pix_fmt: str, *, full_range: bool) -> Colour:
+    if not pix_fmt.startswith(("yuv", "gray")):
+        return Colour(0, 1, 1, full_range=True)  # RGB has no matrix and no headroom
+    return Colour(1, 1, 1, full_range or pix_fmt.startswith("yuvj"))
 
 
 def _timing(frames: int, rate: Fraction, *, vfr: bool) -> tuple[tuple[Fraction, ...], Fraction]:
@@ -163,7 +172,7 @@ def _timing(frames: int, rate: Fraction, *, vfr: bool) -> tuple[tuple[Fraction, 
 
 
 def _write(recipe: _Recipe) -> None:
-    with av.open(str(recipe.truth.path), "w") as container:
+    with av.open(str(recipe.truth.path), "w", container_options=dict(recipe.container_options)) as container:
         video = cast(VideoStream, container.add_stream(recipe.codec, recipe.truth.rate, dict(recipe.options)))
         _describe(video, recipe)
         sound = None

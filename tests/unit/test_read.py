@@ -1,0 +1,295 @@
+"""Frames come out upright, even, 8-bit 4:2:0, in time, and damage costs frames, not clips."""
+
+import gc
+import os
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from alphareel.colour import rgb_to_yuv
+from alphareel.domain.clip import Colour, Limits
+from alphareel.domain.errors import DurationTooLong
+from alphareel.media.read import open_reader
+from alphareel.testing.clips import make_clip
+
+LIMITS = Limits()
+BT709 = Colour(1, 1, 1)
+
+
+def frames_of(path, **wishes):
+    with open_reader(path, LIMITS) as reader:
+        return list(reader.frames(**wishes))
+
+
+def yuv_of(truth, index, colour):
+    """The truth's picture as full-size float Y, U, V, one last dimension."""
+    matrix, offset = rgb_to_yuv(colour.matrix, full_range=colour.full_range)
+    return truth.picture(index).astype(np.float32) @ matrix.T + offset
+
+
+def assert_shows(frame, truth, *, colour=BT709, error=3.0):
+    """The frame's planes are the truth's picture, within what a codec at good quality leaves."""
+    wanted = yuv_of(truth, frame.index, colour)[: frame.height, : frame.width]
+    assert np.abs(frame.y - wanted[..., 0]).mean() < error
+    half = cv2.resize(wanted, (frame.width // 2, frame.height // 2), interpolation=cv2.INTER_AREA)
+    assert np.abs(frame.u - half[..., 1]).mean() < error
+    assert np.abs(frame.v - half[..., 2]).mean() < error
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mov", "a.webm", "a.mkv", "a.avi", "a.ts", "a.flv"])
+def test_every_frame_comes_once_in_order_from_zero(tmp_path, name):
+    truth = make_clip(tmp_path / name, frames=20)
+    with open_reader(truth.path, LIMITS) as reader:
+        frames = list(reader.frames())
+        assert reader.frames_lost == 0
+        base = reader.clip.time_base
+    assert [frame.index for frame in frames] == list(range(20))
+    for frame, time in zip(frames, truth.times, strict=True):
+        assert abs(frame.pts * base - time) <= Fraction(1, 1000)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.webm", "a.mkv"])
+def test_uneven_timing_is_kept_with_the_length_of_the_last_frame(tmp_path, name):
+    truth = make_clip(tmp_path / name, frames=12, vfr=True)
+    with open_reader(truth.path, LIMITS) as reader:
+        frames, base = list(reader.frames()), reader.clip.time_base
+    assert all(abs(f.pts * base - t) <= Fraction(1, 1000) for f, t in zip(frames, truth.times, strict=True))
+    assert abs((frames[-1].pts + frames[-1].duration) * base - truth.seconds) <= Fraction(1, 1000)
+
+
+def test_a_late_start_is_taken_off(tmp_path):
+    frames = frames_of(make_clip(tmp_path / "a.ts", start=Fraction(7, 2)).path)
+    assert frames[0].pts == 0
+
+
+@pytest.mark.parametrize("rotation", [0, 90, 180, 270])
+@pytest.mark.parametrize("flip", [False, True])
+def test_rotation_and_mirroring_are_baked_into_planes_and_thumbnail(tmp_path, rotation, flip):
+    truth = make_clip(tmp_path / "a.mp4", frames=3, width=96, height=64, rotation=rotation, flip=flip)
+    for frame in frames_of(truth.path, thumbnail=(48, 32)):
+        assert (frame.width, frame.height) == (96, 64)
+        assert_shows(frame, truth)
+        small = cv2.resize(frame.y, (48, 32), interpolation=cv2.INTER_AREA)
+        assert np.abs(frame.thumbnail[0].astype(int) - small).mean() < 2
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("a.webm", {}),
+        ("a.mp4", {"pix_fmt": "yuv444p"}),
+        ("a.mkv", {"codec": "ffv1", "pix_fmt": "gray"}),
+        ("a.mov", {"codec": "qtrle", "pix_fmt": "rgb24"}),
+    ],
+)
+def test_odd_sizes_lose_one_pixel(tmp_path, name, settings):
+    truth = make_clip(tmp_path / name, frames=2, width=127, height=95, **settings)
+    for frame in frames_of(truth.path, thumbnail=(64, 48)):
+        assert frame.y.shape == (94, 126)
+        assert frame.u.shape == frame.v.shape == (47, 63)
+        if settings.get("pix_fmt") != "gray":
+            assert_shows(frame, truth)
+
+
+@pytest.mark.parametrize(
+    ("codec", "pix_fmt"),
+    [
+        ("libx264", "yuv420p"),
+        ("libx264", "yuv422p"),
+        ("libx264", "yuv444p"),
+        ("libx264", "yuv420p10le"),
+        ("libx265", "yuv422p10le"),
+        ("libx265", "yuv444p12le"),
+        ("libx264rgb", "rgb24"),
+        ("ffv1", "bgr0"),
+        ("mjpeg", "yuvj420p"),
+        ("prores_ks", "yuv422p10le"),
+    ],
+)
+def test_every_kind_of_pixel_becomes_the_same_planes(tmp_path, codec, pix_fmt):
+    full = pix_fmt == "yuvj420p"
+    options = {"qmin": "1", "qmax": "3"} if codec == "mjpeg" else None
+    truth = make_clip(tmp_path / "a.mkv", frames=3, codec=codec, pix_fmt=pix_fmt, options=options)
+    # JPEG knows one matrix only
+    colour = Colour(6 if full else 1, 1, 1, full)
+    for frame in frames_of(truth.path):
+        assert frame.y.dtype == frame.u.dtype == np.uint8
+        assert_shows(frame, truth, colour=colour if full else BT709, error=6 if full else 3)
+
+
+def test_full_range_stays_full_range(tmp_path):
+    truth = make_clip(tmp_path / "a.mp4", frames=2, full_range=True)
+    with open_reader(truth.path, LIMITS) as reader:
+        assert reader.clip.colour.full_range
+        for frame in reader.frames():
+            assert_shows(frame, truth, colour=Colour(1, 1, 1, full_range=True))
+
+
+def test_grey_pictures_have_neutral_chroma(tmp_path):
+    truth = make_clip(tmp_path / "a.mkv", frames=2, codec="ffv1", pix_fmt="gray")
+    for frame in frames_of(truth.path, thumbnail=(64, 48)):
+        assert (frame.u == 128).all()
+        assert (frame.v == 128).all()
+        assert (
+            np.abs(frame.thumbnail[0].astype(int) - cv2.resize(frame.y, (64, 48), interpolation=cv2.INTER_AREA)).max()
+            <= 1
+        )
+        assert np.abs(frame.thumbnail[1:].astype(int) - 128).max() <= 1
+
+
+@pytest.mark.parametrize("transfer", [16, 18])
+def test_hdr_becomes_sdr_that_is_neither_black_nor_blown(tmp_path, transfer):
+    tags = Colour(9, 9, transfer)
+    truth = make_clip(tmp_path / "a.mkv", frames=2, codec="libx265", pix_fmt="yuv420p10le", colour=tags)
+    frame = frames_of(truth.path)[0]
+    assert 30 < frame.y.mean() < 220
+    assert frame.y.std() > 10
+
+
+def test_interlaced_frames_are_made_whole_and_none_is_lost(tmp_path):
+    truth = make_clip(tmp_path / "a.ts", frames=10, interlaced=True)
+    with open_reader(truth.path, LIMITS) as reader:
+        frames, base = list(reader.frames()), reader.clip.time_base
+    assert [f.pts * base for f in frames] == list(truth.times)
+    for frame in frames:
+        assert_shows(frame, truth)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pix_fmt", "error"),
+    [
+        ("a.webm", "libvpx-vp9", "yuva420p", 4),
+        ("a.webm", "libvpx", "yuva420p", 4),
+        ("a.mov", "prores_ks", "yuva444p10le", 2),
+        ("a.mov", "qtrle", "argb", 0),
+        ("a.mov", "png", "rgba", 0),
+        ("a.mkv", "ffv1", "yuva420p", 1),
+        ("a.mkv", "ffv1", "bgra", 0),
+    ],
+)
+def test_alpha_of_the_source_is_kept(tmp_path, name, codec, pix_fmt, error):
+    truth = make_clip(tmp_path / name, frames=4, codec=codec, pix_fmt=pix_fmt)
+    for frame in frames_of(truth.path):
+        assert frame.alpha.shape == frame.y.shape
+        difference = np.abs(frame.alpha.astype(int) - truth.alpha(frame.index))
+        assert difference.mean() <= error if error > 2 else difference.max() <= error
+
+
+def test_alpha_turns_with_the_picture(tmp_path):
+    truth = make_clip(tmp_path / "a.mov", frames=2, codec="png", pix_fmt="rgba", rotation=90)
+    for frame in frames_of(truth.path):
+        assert np.array_equal(frame.alpha, truth.alpha(frame.index))
+
+
+def test_sources_without_alpha_have_none(tmp_path):
+    assert frames_of(make_clip(tmp_path / "a.mp4", frames=2).path)[0].alpha is None
+
+
+def test_planes_are_read_only_views_that_outlive_the_reader(tmp_path):
+    truth = make_clip(tmp_path / "a.mp4", frames=3)
+    frames = frames_of(truth.path)
+    gc.collect()
+    for frame in frames:
+        assert not any(plane.flags.writeable or plane.flags.owndata for plane in (frame.y, frame.u, frame.v))
+        assert_shows(frame, truth)
+
+
+@pytest.mark.parametrize("settings", [{}, {"full_range": True}, {"pix_fmt": "yuv420p10le"}, {"pix_fmt": "yuv444p"}])
+def test_the_thumbnail_is_the_same_colours_at_the_size_asked(tmp_path, settings):
+    truth = make_clip(tmp_path / "a.mp4", frames=2, width=256, height=192, **settings)
+    for frame in frames_of(truth.path, thumbnail=(64, 40)):
+        assert frame.thumbnail.shape == (3, 40, 64)
+        assert frame.thumbnail.flags.c_contiguous
+        for made, plane in zip(frame.thumbnail, (frame.y, frame.u, frame.v), strict=True):
+            wanted = cv2.resize(plane, (64, 40), interpolation=cv2.INTER_AREA)
+            assert np.abs(made.astype(int) - wanted).mean() < 2
+            assert abs(float(made.mean()) - float(plane.mean())) < 0.7
+
+
+def test_no_thumbnail_unless_asked(tmp_path):
+    assert frames_of(make_clip(tmp_path / "a.mp4", frames=2).path)[0].thumbnail is None
+
+
+def test_a_preview_stops_before_its_moment(tmp_path):
+    frames = frames_of(make_clip(tmp_path / "a.mp4", frames=50).path, seconds=0.2)
+    assert len(frames) == 5
+
+
+def test_frames_can_be_read_twice(tmp_path):
+    truth = make_clip(tmp_path / "a.mp4")
+    with open_reader(truth.path, LIMITS) as reader:
+        first = [frame.y.copy() for frame in reader.frames()]
+        second = [frame.y.copy() for frame in reader.frames()]
+    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_leaving_in_the_middle_releases_the_file(tmp_path):
+    truth = make_clip(tmp_path / "a.mp4", frames=50)
+
+    def held():
+        # resolving gives the entry's own path where a descriptor has gone meanwhile
+        return [n for n in Path("/proc/self/fd").iterdir() if n.resolve() == truth.path.resolve()]
+
+    with open_reader(truth.path, LIMITS) as reader:
+        next(reader.frames())
+        assert held()
+    assert not held()
+
+
+def damage(path, share, length=200):
+    data = bytearray(path.read_bytes())
+    at = int(len(data) * share)
+    data[at : at + length] = os.urandom(length)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi", "a.ts", "a.webm"])
+def test_damage_in_the_middle_costs_few_frames(tmp_path, name):
+    truth = make_clip(tmp_path / name, frames=60, options={"g": "10"})
+    damage(truth.path, 0.5)
+    frames = frames_of(truth.path)
+    assert 45 <= len(frames) <= 60
+    assert all(a.pts < b.pts for a, b in pairwise(frames))
+
+
+def test_lost_frames_are_counted(tmp_path):
+    truth = make_clip(tmp_path / "a.mov", frames=60, codec="png", pix_fmt="rgb24")
+    for share in (0.3, 0.6):
+        damage(truth.path, share, 4000)
+    with open_reader(truth.path, LIMITS) as reader:
+        decoded = len(list(reader.frames()))
+        assert decoded < 60
+        assert reader.frames_lost >= 60 - decoded
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.avi", "a.mkv"])
+def test_of_a_truncated_file_what_is_there_comes_and_the_rest_is_counted(tmp_path, name):
+    options = {"movflags": "+faststart"} if name.endswith("mp4") else {}
+    truth = make_clip(tmp_path / name, frames=60, container_options=options)
+    data = truth.path.read_bytes()
+    truth.path.write_bytes(data[: len(data) // 2])
+    with open_reader(truth.path, LIMITS) as reader:
+        decoded = len(list(reader.frames()))
+        assert 10 < decoded < 50
+        assert reader.frames_lost == pytest.approx(60 - decoded, abs=1)
+
+
+def test_more_frames_than_allowed_stop_the_reading(tmp_path):
+    truth = make_clip(tmp_path / "a.mp4", frames=30)
+    with open_reader(truth.path, Limits(max_frames=10)) as reader, pytest.raises(DurationTooLong):
+        list(reader.frames())
+
+
+def test_a_header_that_lies_about_its_length_is_found_out_while_reading(tmp_path):
+    truth = make_clip(tmp_path / "a.mkv", frames=100)
+    data = bytearray(truth.path.read_bytes())
+    said = b"00:00:04.000000000"
+    assert said in data
+    data[data.index(said) : data.index(said) + len(said)] = b"00:00:00.400000000"
+    truth.path.write_bytes(data)
+    with open_reader(truth.path, Limits(max_seconds=1)) as reader, pytest.raises(DurationTooLong):
+        list(reader.frames())
