@@ -216,7 +216,7 @@ def main() -> None:
     folder = Path(arguments.models_dir) if arguments.models_dir else None
     ready = [offer.spec.name for offer in tiers.offer(folder) if offer.available]
     made = list(rows(ready, arguments.frames, arguments.rounds, arguments.models_dir))
-    Console().print(table(made))
+    Console(width=130).print(table(made))
     RESULTS.mkdir(exist_ok=True)
     now = datetime.now(UTC)
     record = {"at": now.isoformat(timespec="seconds"), "machine": machine(), "frames": arguments.frames, "rows": made}
