@@ -1,0 +1,234 @@
+"""The engine under kill -9, on SQLite always and on PostgreSQL when ALPHAREEL_TEST_POSTGRES_URL names one."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from alphareel.domain.options import Options
+from alphareel.jobs.job import Job, Status
+from alphareel.jobs.ports import NewJob
+from alphareel.jobstore import migrate
+from alphareel.jobstore.database import Database, open_engine
+from alphareel.jobstore.executors import ExecutorTable
+from alphareel.jobstore.jobs import Jobs
+from alphareel.queue.dbos_engine import DbosQueue, prepare
+from alphareel.wiring import SystemClock
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'test.db'}"
+        return
+    server = os.environ.get("ALPHAREEL_TEST_POSTGRES_URL")
+    if server is None:
+        pytest.skip("ALPHAREEL_TEST_POSTGRES_URL names no PostgreSQL server")
+    name = f"alphareel_test_{uuid.uuid4().hex[:12]}"
+    admin = sa.create_engine(server, isolation_level="AUTOCOMMIT")
+    with admin.connect() as c:
+        c.exec_driver_sql(f"CREATE DATABASE {name}")
+    yield sa.make_url(server).set(database=name).render_as_string(hide_password=False)
+    with admin.connect() as c:
+        c.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+    admin.dispose()
+
+
+@pytest.fixture
+def database(url: str) -> Iterator[Database]:
+    database = Database(open_engine(url))
+    migrate.upgrade(database)
+    prepare(url)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def jobs(database: Database) -> Jobs:
+    return Jobs(database, enqueue=DbosQueue(database.engine).enqueue, clock=SystemClock())
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    path = tmp_path / "log"
+    path.touch()
+    return path
+
+
+StartWorker = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start_worker(url: str, log: Path, database: Database) -> Iterator[StartWorker]:
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*, concurrency: int = 2) -> subprocess.Popen[str]:
+        program = Path(__file__).with_name("queue_worker.py")
+        words = [sys.executable, str(program), url, f"e-{uuid.uuid4().hex[:8]}", str(log), str(concurrency)]
+        worker = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        started.append(worker)
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "ready\n"
+        return worker
+
+    yield start
+    for worker in started:
+        worker.kill()
+        worker.communicate()
+
+
+def submit(jobs: Jobs, **metadata: Any) -> Job:
+    new = NewJob(
+        id=f"job_{uuid.uuid4().hex}",
+        key_id=None,
+        video_url="https://example.com/a.mp4",
+        options=Options(),
+        webhook_url=None,
+        metadata=metadata,
+        request_id=None,
+        warnings=(),
+    )
+    return jobs.add_job(new, start=True, actor="test")
+
+
+def wait_for(jobs: Jobs, wanted: list[Job], status: Status = Status.COMPLETED, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        found = [jobs.job(job.id) for job in wanted]
+        if all(job is not None and job.status is status for job in found):
+            return
+        assert time.monotonic() < deadline, [(job.status, job.attempt, job.error) for job in found if job]
+        time.sleep(0.05)
+
+
+def lines(log: Path, word: str, job: Job) -> list[list[str]]:
+    return [line.split() for line in log.read_text().splitlines() if line.startswith(f"{word} {job.id} ")]
+
+
+def test_jobs_run_once_each(jobs: Jobs, start_worker: StartWorker, log: Path) -> None:
+    start_worker()
+    submitted = [submit(jobs) for _ in range(10)]
+    wait_for(jobs, submitted)
+    for job in submitted:
+        assert len(lines(log, "execute", job)) == 1
+        assert [line[3] for line in lines(log, "settle", job)] == ["True"]
+
+
+def test_what_was_rolled_back_never_runs(
+    jobs: Jobs, database: Database, start_worker: StartWorker, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = DbosQueue(database.engine)
+
+    def enqueue_and_break(*words: Any) -> None:
+        queue.enqueue(*words)
+        raise RuntimeError("after the enqueue")
+
+    monkeypatch.setattr(jobs, "_enqueue", enqueue_and_break)
+    with pytest.raises(RuntimeError):
+        submit(jobs)
+    monkeypatch.undo()
+    start_worker()
+    wait_for(jobs, [submit(jobs)])
+    assert log.read_text().count("execute") == 1
+
+
+def test_a_worker_that_is_killed_loses_nothing(jobs: Jobs, start_worker: StartWorker, log: Path) -> None:
+    victim = start_worker()
+    job = submit(jobs, seconds=100)
+    wait_for(jobs, [job], Status.PROCESSING)
+    start_worker()
+    os.kill(victim.pid, signal.SIGKILL)
+    wait_for(jobs, [job])
+    assert [line[2] for line in lines(log, "execute", job)] == ["1", "2"]
+    assert [line[2:] for line in lines(log, "settle", job)] == [["2", "True"]]
+
+
+def test_a_worker_that_slept_too_long_finds_its_job_taken(jobs: Jobs, start_worker: StartWorker, log: Path) -> None:
+    zombie = start_worker()
+    job = submit(jobs, seconds=100)
+    wait_for(jobs, [job], Status.PROCESSING)
+    start_worker()
+    os.kill(zombie.pid, signal.SIGSTOP)
+    wait_for(jobs, [job])
+    os.kill(zombie.pid, signal.SIGCONT)
+    assert zombie.wait(timeout=30) == 75
+    assert [line[2] for line in lines(log, "settle", job) if line[3] == "True"] == ["2"]
+
+
+def test_a_living_worker_keeps_its_long_job(jobs: Jobs, start_worker: StartWorker, log: Path) -> None:
+    start_worker()
+    start_worker()
+    job = submit(jobs, seconds=6)
+    wait_for(jobs, [job])
+    assert len(lines(log, "execute", job)) == 1
+
+
+def test_a_job_that_kills_its_workers_goes_on_to_the_next(jobs: Jobs, start_worker: StartWorker, log: Path) -> None:
+    deadly, harmless = submit(jobs, deadly=2), submit(jobs)
+    for _ in range(3):
+        start_worker()
+    wait_for(jobs, [deadly, harmless])
+    assert [line[2] for line in lines(log, "execute", deadly)] == ["1", "2", "3"]
+
+
+def test_the_engines_tables_may_be_thrown_away(
+    jobs: Jobs, database: Database, url: str, start_worker: StartWorker
+) -> None:
+    waiting = [submit(jobs) for _ in range(3)]
+    schema = "" if database.engine.dialect.name == "sqlite" else "dbos."
+    with database.write() as c:
+        c.exec_driver_sql(f"DELETE FROM {schema}workflow_status")
+    start_worker()
+    wait_for(jobs, waiting)
+    assert {job.ticket for w in waiting if (job := jobs.job(w.id))} == {2}
+
+
+def test_the_queue_carries_ids_in_json_and_nothing_pickled(
+    jobs: Jobs, database: Database, start_worker: StartWorker
+) -> None:
+    job = submit(jobs)
+    start_worker()
+    wait_for(jobs, [job])
+    schema = None if database.engine.dialect.name == "sqlite" else "dbos"
+    tables = sa.MetaData(schema=schema)
+    tables.reflect(database.engine, resolve_fks=False, only=lambda name, _: not name.startswith("ar_"))
+    kept = [table for table in tables.tables.values() if "serialization" in table.c]
+    with database.read() as c:
+        used = {name for table in kept for name in c.execute(sa.select(table.c.serialization)).scalars()}
+    assert used - {None} == {"portable_json"}
+
+
+def test_executors_are_on_record_while_they_live(database: Database, start_worker: StartWorker) -> None:
+    table = ExecutorTable(database, clock=SystemClock())
+    victim = start_worker()
+    start_worker()
+    assert len(table.executors()) == 2
+    os.kill(victim.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    while len(table.executors()) > 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_chaos_loses_no_job_and_delivers_each_once(jobs: Jobs, start_worker: StartWorker, log: Path) -> None:
+    workers = [start_worker(), start_worker()]
+    submitted = [submit(jobs, seconds=0.3) for _ in range(20)]
+    for _ in range(4):
+        time.sleep(1.0)
+        os.kill(workers.pop(0).pid, signal.SIGKILL)
+        workers.append(start_worker())
+    wait_for(jobs, submitted, seconds=120)
+    for job in submitted:
+        assert [line[3] for line in lines(log, "settle", job)].count("True") == 1
+        moves = [(event.from_status, event.to_status) for event in jobs.events(job.id)]
+        assert moves.count((Status.PROCESSING, Status.COMPLETED)) == 1
