@@ -29,6 +29,16 @@ TRANSITIONS: Mapping[Status, frozenset[Status]] = {
     Status.COMPLETED: frozenset(),
 }
 
+
+class Billing(StrEnum):
+    """What became of a job's credits in its present run."""
+
+    NOT_BILLED = "not_billed"
+    RESERVED = "reserved"
+    CHARGED = "charged"
+    RELEASED = "released"
+
+
 TERMINAL = frozenset({Status.COMPLETED, Status.FAILED})
 
 
@@ -39,7 +49,10 @@ def sources(target: Status) -> tuple[Status, ...]:
 
 @dataclass(frozen=True)
 class Upload:
-    """An accepted file. ``kind`` is ``video`` or ``image``; ``key_id`` None for the legacy route without a key."""
+    """An accepted file. ``kind`` is ``video`` or ``image``; ``key_id`` None for the legacy route without a key.
+
+    ``seconds``: how long the video is, as its container says; None for an image and where nobody looked.
+    """
 
     id: str
     key_id: str | None
@@ -50,6 +63,7 @@ class Upload:
     sha256: str
     blob: str
     created_at: datetime
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +91,9 @@ class Job:
     ``run`` counts starts (a failed job may be started again) and ``tries`` the executions of this run. ``ticket``
     counts hand-overs to the engine: only the newest ticket may execute. ``attempt`` counts executions over all
     runs; it is the fence that keeps a forgotten worker from touching the job.
+
+    ``credits`` (hundredths): reserved or charged for this run. ``price`` (hundredths for a minute): agreed at the
+    start; None when the run is not charged.
     """
 
     id: str
@@ -102,6 +119,10 @@ class Job:
     error_code: str | None = None
     warnings: tuple[str, ...] = ()
     request_id: str | None = None
+    billing_status: Billing = Billing.NOT_BILLED
+    credits: int = 0
+    price: int | None = None
+    pricing_version: str | None = None
 
 
 @dataclass(frozen=True)
@@ -120,7 +141,11 @@ class JobEvent:
 
 @dataclass(frozen=True)
 class ApiKey:
-    """A key without its secret, which is stored as SHA-256 only. ``fingerprint`` may be shown and logged."""
+    """A key without its secret, which is stored as SHA-256 only. ``fingerprint`` may be shown and logged.
+
+    ``calls`` and ``last_used_at`` lag by some seconds. ``previous_until``: how long the secret before the last
+    rotation is good. ``write_per_minute``, ``read_per_minute``: limits of its own instead of the service's.
+    """
 
     id: str
     fingerprint: str
@@ -128,6 +153,12 @@ class ApiKey:
     note: str
     enabled: bool
     created_at: datetime
+    disabled_at: datetime | None = None
+    last_used_at: datetime | None = None
+    calls: int = 0
+    previous_until: datetime | None = None
+    write_per_minute: int | None = None
+    read_per_minute: int | None = None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from alphareel.domain.clip import EngineFacts
 from alphareel.domain.options import from_json
-from alphareel.jobs.job import ApiKey, Executor, Job, JobEvent, Output, Status, Upload
+from alphareel.jobs.job import ApiKey, Billing, Executor, Job, JobEvent, Output, Status, Upload
 
 
 def job(row: sa.Row[Any]) -> Job:
@@ -17,6 +17,7 @@ def job(row: sa.Row[Any]) -> Job:
     values["output"] = Output(**values["output"]) if values["output"] else None
     values["engine"] = EngineFacts(**values["engine"]) if values["engine"] else None
     values["warnings"] = tuple(values["warnings"])
+    values["billing_status"] = Billing(values["billing_status"])
     return Job(**values)
 
 
@@ -37,7 +38,7 @@ def upload_values(value: Upload) -> dict[str, Any]:
 
 def key(row: sa.Row[Any]) -> ApiKey:
     values = dict(row._mapping)  # noqa: SLF001
-    del values["secret_sha256"]
+    del values["secret_sha256"], values["previous_sha256"]
     return ApiKey(**values)
 
 

@@ -46,6 +46,14 @@ keys = sa.Table(
     sa.Column("note", sa.Text, nullable=False),
     sa.Column("enabled", sa.Boolean, nullable=False),
     sa.Column("created_at", UtcTime, nullable=False),
+    sa.Column("disabled_at", UtcTime),
+    sa.Column("last_used_at", UtcTime),
+    sa.Column("calls", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("previous_sha256", sa.String(64)),
+    sa.Column("previous_until", UtcTime),
+    sa.Column("write_per_minute", sa.Integer),
+    sa.Column("read_per_minute", sa.Integer),
+    sa.Index(f"uq_{PREFIX}keys_previous_sha256", "previous_sha256", unique=True),
 )
 
 uploads = sa.Table(
@@ -60,6 +68,7 @@ uploads = sa.Table(
     sa.Column("sha256", sa.String(64), nullable=False),
     sa.Column("blob", sa.Text, nullable=False),
     sa.Column("created_at", UtcTime, nullable=False),
+    sa.Column("seconds", sa.Float),
 )
 
 jobs = sa.Table(
@@ -88,6 +97,10 @@ jobs = sa.Table(
     sa.Column("error_code", sa.String(64)),
     sa.Column("warnings", sa.JSON, nullable=False),
     sa.Column("request_id", sa.String(200)),
+    sa.Column("billing_status", sa.String(16), nullable=False, server_default="not_billed"),
+    sa.Column("credits", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("price", sa.Integer),
+    sa.Column("pricing_version", sa.String(64)),
     sa.Index(f"ix_{PREFIX}jobs_key_id_created_at", "key_id", "created_at", "id"),
 )
 
@@ -118,4 +131,77 @@ executors = sa.Table(
     sa.Column("home", sa.Text, nullable=False),
     sa.Column("beat", sa.BigInteger, nullable=False),
     sa.Column("started_at", UtcTime, nullable=False),
+)
+
+# Credits are integers in hundredths, so that sums are exact.
+
+accounts = sa.Table(
+    PREFIX + "accounts",
+    metadata,
+    sa.Column("client_id", sa.String(200), primary_key=True),
+    sa.Column("balance", sa.BigInteger),  # null: unlimited
+    sa.Column("updated_at", UtcTime, nullable=False),
+)
+
+ledger = sa.Table(
+    PREFIX + "ledger",
+    metadata,
+    sa.Column("subject", sa.String(64), primary_key=True),  # the job's id, or the grant's
+    sa.Column("run", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("kind", sa.String(16), primary_key=True),
+    sa.Column("client_id", sa.String(200), nullable=False),
+    sa.Column("amount", sa.BigInteger, nullable=False),
+    sa.Column("at", UtcTime, nullable=False),
+    sa.Column("actor", sa.String(200), nullable=False),
+    sa.Column("request_id", sa.String(200)),
+    sa.Index(f"ix_{PREFIX}ledger_client_id_at", "client_id", "at"),
+)
+
+idempotency = sa.Table(
+    PREFIX + "idempotency",
+    metadata,
+    sa.Column("key_id", sa.String(64), primary_key=True),
+    sa.Column("name", sa.String(255), primary_key=True),
+    sa.Column("claim", sa.String(64)),  # of a request that is still being carried out
+    sa.Column("fingerprint", sa.String(64)),
+    sa.Column("status", sa.Integer),
+    sa.Column("body", sa.Text),
+    sa.Column("created_at", UtcTime, nullable=False, index=True),
+)
+
+_Sequence = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # SQLite numbers INTEGER keys only by itself
+
+calls = sa.Table(
+    PREFIX + "calls",
+    metadata,
+    sa.Column("id", _Sequence, primary_key=True),
+    sa.Column("key_id", sa.String(64), nullable=False),
+    sa.Column("at", UtcTime, nullable=False, index=True),
+    sa.Column("method", sa.String(16), nullable=False),
+    sa.Column("endpoint", sa.String(200), nullable=False),
+    sa.Column("status_code", sa.Integer, nullable=False),
+    sa.Column("request_id", sa.String(200)),
+    sa.Column("job_id", sa.String(64)),
+    sa.Column("error_code", sa.String(64)),
+    sa.Index(f"ix_{PREFIX}calls_key_id_id", "key_id", "id"),
+)
+
+call_hours = sa.Table(
+    PREFIX + "call_hours",
+    metadata,
+    sa.Column("key_id", sa.String(64), primary_key=True),
+    sa.Column("hour", UtcTime, primary_key=True),
+    sa.Column("calls", sa.BigInteger, nullable=False),
+)
+
+admin_events = sa.Table(
+    PREFIX + "admin_events",
+    metadata,
+    sa.Column("id", _Sequence, primary_key=True),
+    sa.Column("at", UtcTime, nullable=False),
+    sa.Column("actor", sa.String(200), nullable=False),
+    sa.Column("action", sa.String(64), nullable=False),
+    sa.Column("subject", sa.String(200), nullable=False),
+    sa.Column("detail", sa.JSON, nullable=False),
+    sa.Column("request_id", sa.String(200)),
 )
