@@ -104,11 +104,25 @@ def test_sound_is_described(tmp_path):
 
 
 @pytest.mark.parametrize("rotation", [0, 90, 180, 270])
-def test_size_and_pixel_shape_are_told_as_a_player_shows_them(tmp_path, rotation):
-    truth = make_clip(tmp_path / "a.mp4", width=160, height=96, rotation=rotation, sample_aspect=Fraction(4, 3))
+def test_size_is_told_as_a_player_shows_it(tmp_path, rotation):
+    truth = make_clip(tmp_path / "a.mp4", width=160, height=96, rotation=rotation)
     clip = probe(truth.path, LIMITS)
     assert (clip.width, clip.height, clip.rotation) == (160, 96, rotation)
-    assert clip.sample_aspect == (Fraction(3, 4) if rotation in (90, 270) else Fraction(4, 3))
+
+
+@pytest.mark.parametrize(
+    ("aspect", "rotation", "size"),
+    [
+        (Fraction(3, 2), 0, (240, 96)),
+        (Fraction(2, 3), 0, (160, 144)),
+        (Fraction(3, 2), 90, (160, 144)),
+        (Fraction(1, 90), 0, (160, 96)),
+    ],
+)
+def test_pixels_are_told_square(tmp_path, aspect, rotation, size):
+    truth = make_clip(tmp_path / "a.mp4", width=160, height=96, rotation=rotation, sample_aspect=aspect)
+    clip = probe(truth.path, LIMITS)
+    assert (clip.width, clip.height) == size
 
 
 def test_odd_sizes_are_told_even(tmp_path):

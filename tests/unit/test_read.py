@@ -96,6 +96,28 @@ def test_odd_sizes_lose_one_pixel(tmp_path, name, settings):
 
 
 @pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"pix_fmt": "yuv420p10le"},
+        {"codec": "png", "pix_fmt": "rgba"},
+        {"codec": "prores_ks", "pix_fmt": "yuva444p10le"},
+    ],
+)
+def test_pixels_become_square_in_planes_alpha_and_thumbnail(tmp_path, settings):
+    truth = make_clip(tmp_path / "a.mov", frames=2, sample_aspect=Fraction(3, 2), **settings)
+    for frame in frames_of(truth.path, thumbnail=(96, 48)):
+        assert frame.y.shape == (96, 192)
+        assert frame.u.shape == (48, 96)
+        wide = cv2.resize(yuv_of(truth, frame.index, BT709), (192, 96), interpolation=cv2.INTER_CUBIC)
+        assert np.abs(frame.y - wide[..., 0]).mean() < 3
+        assert np.abs(frame.thumbnail[0] - cv2.resize(wide, (96, 48), interpolation=cv2.INTER_AREA)[..., 0]).mean() < 3
+        if frame.alpha is not None:
+            wanted = cv2.resize(truth.alpha(frame.index), (192, 96), interpolation=cv2.INTER_CUBIC)
+            assert np.abs(frame.alpha.astype(int) - wanted).mean() < 1
+
+
+@pytest.mark.parametrize(
     ("codec", "pix_fmt"),
     [
         ("libx264", "yuv420p"),

@@ -100,8 +100,8 @@ def has_alpha(frame: av.VideoFrame) -> bool:
 class Pictures:
     """Turns frames of one clip into planes; holds the scalers, so that each is set up once for a clip.
 
-    ``size``: (width, height) as stored, both even; frames of any other size are scaled to it, one extra row or
-    column is cropped. Not for use by two threads at once.
+    ``size``: (width, height) before the turn, both even; one extra row or column is cropped, frames of any other size
+    (pixels that are not square, a stream that changes its size) are scaled to it. Not for use by two threads at once.
     """
 
     def __init__(self, *, size: tuple[int, int], colour: Colour, turn: Turn) -> None:
@@ -159,6 +159,7 @@ class Pictures:
             width=width,
             height=height,
             format=_target_format(frame),
+            interpolation=Interpolation.BICUBIC,
             # the same matrix on both sides: only depth and sampling change
             src_colorspace=None if theirs is None else _BT709,
             dst_colorspace=_BT709,

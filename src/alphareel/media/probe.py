@@ -32,7 +32,7 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class Layout:
-    """How stored pictures become the clip's: ``size`` (width, height) before the turn, ``colour`` after conversion.
+    """How stored pictures become the clip's: ``size`` (width, height) with square pixels before the turn, ``colour``.
 
     ``frames``: how many the container says it holds, exactly; 0 when it does not say.
     """
@@ -61,9 +61,10 @@ def inspect(path: Path, limits: Limits) -> tuple[Clip, Layout]:
         frame = next(Decoder(container, stream, limits).frames(), None)
         if frame is None:
             raise BadVideo(f"No frame of {path.name} can be decoded.", hint=EXPORT_AGAIN)
-        check_size(frame.width, frame.height, limits)
+        size = _square(frame.width, frame.height, _sample_aspect(stream))
+        check_size(*size, limits)
         layout = Layout(
-            size=(frame.width & ~1, frame.height & ~1),
+            size=size,
             turn=turn_of(frame),
             frames=_exact_frames(container, stream),
             colour=colour_after(frame, stream.codec_context),
@@ -108,7 +109,7 @@ def _clip(path: Path, container: InputContainer, stream: VideoStream, frame: av.
         container=_container_name(path, container),
         pixel_format=frame.format.name,
         rotation=layout.turn.degrees,
-        sample_aspect=_sample_aspect(stream, layout.turn),
+        sample_aspect=_sample_aspect(stream),
         colour=layout.colour,
         hdr=is_hdr(frame),
         interlaced=frame.interlaced_frame,
@@ -171,11 +172,17 @@ def _exact_frames(container: InputContainer, stream: VideoStream) -> int:
     return last - first
 
 
-def _sample_aspect(stream: VideoStream, turn: Turn) -> Fraction:
+def _sample_aspect(stream: VideoStream) -> Fraction:
+    """Width of a stored pixel by its height; shapes that no camera has count as square."""
     aspect = stream.sample_aspect_ratio
-    if not aspect or not Fraction(1, 100) < aspect < 100:
-        return Fraction(1)
-    return 1 / Fraction(aspect) if turn.sideways else Fraction(aspect)
+    return Fraction(aspect) if aspect and Fraction(1, 4) <= aspect <= 4 else Fraction(1)
+
+
+def _square(width: int, height: int, aspect: Fraction) -> tuple[int, int]:
+    """The even size that shows the stored picture with square pixels and loses none of them."""
+    if aspect > 1:
+        return round(width * aspect) & ~1, height & ~1
+    return width & ~1, round(height / aspect) & ~1
 
 
 def _audio(container: InputContainer) -> AudioFacts | None:

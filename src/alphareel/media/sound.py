@@ -22,6 +22,8 @@ from alphareel.media.probe import audio_stream
 from alphareel.media.source import opened
 
 _RATE = 48000
+# Timestamps in thousandths of a second never fit the samples exactly; only what differs by more is a gap or overlap.
+_SLIP = _RATE // 100
 # A decoder's warm-up, which its first packet carries before time zero; more is sound from before the picture.
 _PRIMING = Fraction(1, 10)
 
@@ -125,17 +127,19 @@ class Sound:
     def _pieces(self, source: InputContainer, stream: AudioStream, layout: str) -> Iterator[av.AudioFrame]:
         """Samples as the encoder wants them, from zero, timestamps rising."""
         resample = _Resampler(self._rules, layout)
-        zero, reached = round(self._start * _RATE), 0
+        reached = 0
         for decoded in _decoded(source, stream):
             for frame in resample(decoded):
                 if frame.pts is None:
                     continue
-                begins = frame.pts - zero
+                begins = round((frame.pts * Fraction(frame.time_base or 0) - self._start) * _RATE)
                 if self._is_over(Fraction(begins, _RATE)):
                     return
+                if abs(begins - reached) <= _SLIP:
+                    begins = reached
                 rest = _cut(frame, reached - begins)
                 if rest is not None:
-                    rest.pts = max(begins, reached)
+                    rest.pts, rest.time_base = max(begins, reached), Fraction(1, _RATE)
                     reached = rest.pts + rest.samples
                     yield rest
 

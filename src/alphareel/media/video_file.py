@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
+from math import ceil
 from typing import Protocol, cast
 
 import av
@@ -104,7 +105,8 @@ class VideoFile:
         assert (frame.width, frame.height) == (self._target.width, self._target.height), "frames fit the target"
         assert (alpha is not None) == self._target.has_alpha, "alpha comes with every frame or with none"
         base = self._target.clip.time_base
-        duration = frame.duration or max(1, round(1 / self._target.clip.rate / base))
+        shortest = ceil(self._recipe.shortest / base)
+        duration = max(frame.duration or round(1 / self._target.clip.rate / base), shortest, 1)
         self._end = (frame.pts + duration) * base
         if self._frames and frame.pts * base - self._last < self._recipe.shortest:
             return
@@ -183,7 +185,7 @@ class VideoFile:
         context = stream.codec_context
         context.width, context.height, context.pix_fmt = target.width, target.height, self._painter.pixel_format
         context.time_base = recipe.time_base or target.clip.time_base
-        context.sample_aspect_ratio = target.sample_aspect
+        context.sample_aspect_ratio = Fraction(1)
         context.color_range = FULL if colour.full_range else LIMITED
         context.colorspace, context.color_primaries = colour.matrix, colour.primaries
         context.color_trc = colour.transfer

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
 
@@ -30,12 +29,6 @@ class Target:
     has_alpha: bool
     source: Path | None = None
     seconds: float | None = None
-
-    @property
-    def sample_aspect(self) -> Fraction:
-        """The source's pixel shape, unless the frames were put on a canvas of another size."""
-        same = (self.width, self.height) == (self.clip.width, self.clip.height)
-        return self.clip.sample_aspect if same else Fraction(1)
 
 
 class Sink(Protocol):

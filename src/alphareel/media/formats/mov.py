@@ -18,7 +18,8 @@ class _Painter:
 
     def __init__(self, target: Target) -> None:
         self._source = target.clip.colour
-        self.colour = Colour(self._source.matrix, self._source.primaries, self._source.transfer, full_range=False)
+        transfer = 1 if self._source.transfer in _SAME_AS_709 else self._source.transfer
+        self.colour = Colour(self._source.matrix, self._source.primaries, transfer, full_range=False)
         self.pixel_format = "yuva444p10le" if target.has_alpha else "yuv444p10le"
         self._reformatter = VideoReformatter()
 
@@ -38,6 +39,8 @@ class _Painter:
         return made
 
 
+# BT.601 and BT.2020 have the curve of BT.709, and ProRes a name for that one alone.
+_SAME_AS_709 = (6, 14, 15)
 _LEVELS = np.arange(256, dtype=np.uint16)
 _TEN_BITS = (_LEVELS << 2) | (_LEVELS >> 6)
 

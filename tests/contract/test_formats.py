@@ -1,0 +1,416 @@
+"""What every output format keeps: each frame, its moment, alpha, sound, colour; and what it leaves when it stops."""
+
+import dataclasses
+import json
+import resource
+import signal
+import zipfile
+from contextlib import contextmanager
+
+import av
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from alphareel.colour import rgb_to_yuv
+from alphareel.domain.clip import Colour, Limits
+from alphareel.domain.errors import InvalidRequest, StorageFailed, VerificationFailed
+from alphareel.domain.options import FORMATS
+from alphareel.media.read import open_reader
+from alphareel.media.verify import verify
+from alphareel.media.write import Target, format_for_suffix, format_named, formats
+from alphareel.testing.clips import make_clip
+
+LIMITS = Limits()
+# mean error of alpha in levels that each may make
+ALPHA_ERRORS = {"webm": 2.0, "mov": 0.5, "png_sequence": 0.0, "webp": 0.0, "gif": 8.0}
+EVERY = formats()
+WITH_ALPHA = [name for name in EVERY if format_named(name).alpha]
+WITH_SOUND = [name for name in EVERY if format_named(name).audio]
+
+
+def begin(truth, name, *, seconds=None, sound=True, colour=None):
+    """(reader, sink, path) of a run that keeps the truth's own alpha."""
+    form = format_named(name)
+    reader = open_reader(truth.path, LIMITS)
+    clip = reader.clip if colour is None else dataclasses.replace(reader.clip, colour=colour)
+    path = truth.path.with_name("out" + form.suffix)
+    source = truth.path if sound else None
+    return reader, form.open(Target(path, clip, clip.width, clip.height, form.alpha, source, seconds)), path
+
+
+def matte_of(truth, frame):
+    return np.ascontiguousarray(truth.alpha(frame.index)[: frame.height, : frame.width])
+
+
+def convert(truth, name, *, seconds=None, **wishes):
+    """Write the truth as ``name`` and verify it."""
+    reader, sink, path = begin(truth, name, seconds=seconds, **wishes)
+    with reader:
+        for frame in reader.frames(seconds=seconds):
+            sink.write(frame, matte_of(truth, frame) if format_named(name).alpha else None)
+        return verify(path, sink.finish()), sink, path
+
+
+@dataclasses.dataclass
+class Shown:
+    """A frame as an independent reader shows it: RGB, alpha (None when opaque), seconds, length."""
+
+    rgb: np.ndarray
+    alpha: np.ndarray | None
+    seconds: float
+    length: float
+
+
+def shown(path):
+    """The frames of a result, through Pillow for pictures and FFmpeg for videos."""
+    if path.suffix == ".zip":
+        return list(shown_zip(path))
+    if path.suffix in (".webp", ".gif"):
+        return list(shown_animation(path))
+    return list(shown_video(path))
+
+
+def shown_zip(path):
+    with zipfile.ZipFile(path) as archive:
+        for entry in json.loads(archive.read("manifest.json"))["frames"]:
+            with archive.open(entry["file"]) as file:
+                picture = np.asarray(Image.open(file).convert("RGBA"))
+            yield Shown(picture[..., :3], picture[..., 3], entry["seconds"], entry["duration"])
+
+
+def shown_animation(path):
+    with Image.open(path) as animation:
+        seconds = 0.0
+        for n in range(animation.n_frames):
+            animation.seek(n)
+            picture = np.asarray(animation.convert("RGBA"))
+            length = animation.info["duration"] / 1000
+            yield Shown(picture[..., :3], picture[..., 3], seconds, length)
+            seconds += length
+
+
+def shown_video(path):
+    with open_reader(path, LIMITS) as reader:
+        colour, base = reader.clip.colour, reader.clip.time_base
+        matrix, offset = rgb_to_yuv(colour.resolved_matrix(reader.clip.height), full_range=colour.full_range)
+        back = np.linalg.inv(matrix)
+        for frame in reader.frames():
+            size = (frame.width, frame.height)
+            planes = [frame.y, *(cv2.resize(p, size, interpolation=cv2.INTER_LINEAR) for p in (frame.u, frame.v))]
+            rgb = (np.dstack(planes).astype(np.float32) - offset) @ back.T
+            yield Shown(
+                np.clip(rgb, 0, 255).astype(np.uint8),
+                frame.alpha,
+                float(frame.pts * base),
+                float(frame.duration * base),
+            )
+
+
+def test_every_format_of_the_contract_is_here():
+    assert set(FORMATS) <= set(EVERY)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_format_is_found_by_its_name_and_suffix(name):
+    form = format_named(name)
+    assert form.name == name
+    assert format_for_suffix(form.suffix.upper()) is form
+
+
+def test_an_unknown_format_is_refused_with_the_known_ones():
+    with pytest.raises(InvalidRequest, match="webm"):
+        format_named("wmv")
+    with pytest.raises(InvalidRequest, match=r"\.webm"):
+        format_for_suffix(".wmv")
+
+
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("vfr", [False, True])
+def test_every_frame_and_every_moment_is_kept(tmp_path, name, vfr):
+    truth = make_clip(tmp_path / "in.mp4", frames=24, vfr=vfr)
+    verified, _, path = convert(truth, name)
+    frames = shown(path)
+    assert len(frames) == verified.frames == truth.frames
+    for frame, time in zip(frames, truth.times, strict=True):
+        assert frame.seconds == pytest.approx(float(time), abs=0.0011)
+    assert frames[-1].seconds + frames[-1].length == pytest.approx(float(truth.seconds), abs=0.0011)
+    assert verified.seconds == pytest.approx(float(truth.seconds), abs=0.0011)
+
+
+@pytest.mark.parametrize("name", WITH_ALPHA)
+def test_alpha_is_kept_within_the_error_of_the_codec(tmp_path, name):
+    truth = make_clip(tmp_path / "in.mp4", frames=20, width=192, height=144)
+    verified, _, path = convert(truth, name)
+    assert verified.has_alpha
+    for n, frame in enumerate(shown(path)):
+        difference = np.abs(frame.alpha.astype(int) - truth.alpha(n))
+        assert difference.mean() <= ALPHA_ERRORS[name]
+    if name != "gif":
+        opaque, clear = truth.alpha(n) == 255, truth.alpha(n) == 0
+        assert frame.alpha[opaque].mean() > 254.5
+        assert frame.alpha[clear].mean() < 0.5
+
+
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("colour", [Colour(1, 1, 1), Colour(6, 6, 6), Colour(1, 1, 1, full_range=True), Colour(9, 9, 14)],
+                         ids=["709", "601", "full", "2020"])  # fmt: skip
+def test_visible_colours_are_kept(tmp_path, name, colour):
+    truth = make_clip(tmp_path / "in.mp4", frames=3, colour=colour)
+    _, _, path = convert(truth, name)
+    for n, frame in enumerate(shown(path)):
+        visible = truth.alpha(n) == 255
+        difference = np.abs(frame.rgb.astype(int) - truth.picture(n))[visible]
+        assert difference.mean() < (12 if name == "gif" else 6)
+
+
+@pytest.mark.parametrize("name", ["webm", "mov", "mp4"])
+@pytest.mark.parametrize("colour", [Colour(1, 1, 1), Colour(6, 6, 6), Colour(1, 1, 1, full_range=True)])
+def test_colour_tags_are_kept(tmp_path, name, colour):
+    truth = make_clip(tmp_path / "in.mp4", frames=3, colour=colour)
+    _, _, path = convert(truth, name)
+    with open_reader(path, LIMITS) as reader:
+        # ProRes has no full range, so the planes are converted, and one name for curves that are the same
+        expected = dataclasses.replace(colour, full_range=False, transfer=1) if name == "mov" else colour
+        assert reader.clip.colour == expected
+
+
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("size", [(126, 94), (16, 16), (18, 130)])
+def test_sizes_that_no_block_divides_are_kept(tmp_path, name, size):
+    truth = make_clip(tmp_path / "in.webm", frames=3, width=size[0], height=size[1])
+    verified, _, path = convert(truth, name)
+    assert (verified.width, verified.height) == size
+    assert shown(path)[0].rgb.shape[:2] == size[::-1]
+
+
+@pytest.mark.parametrize("name", [n for n in EVERY if n in ("webm", "mp4")])
+def test_an_opaque_result_has_no_alpha(tmp_path, name):
+    truth = make_clip(tmp_path / "in.mp4", frames=3)
+    with open_reader(truth.path, LIMITS) as reader:
+        path = tmp_path / ("out" + format_named(name).suffix)
+        sink = format_named(name).open(Target(path, reader.clip, 128, 96, has_alpha=False))
+        for frame in reader.frames():
+            sink.write(frame, None)
+        assert not verify(path, sink.finish()).has_alpha
+    with open_reader(path, LIMITS) as reader:
+        assert not reader.clip.has_alpha
+
+
+@pytest.mark.parametrize("name", [n for n in EVERY if n not in WITH_ALPHA])
+def test_a_format_without_alpha_refuses_it(tmp_path, name):
+    truth = make_clip(tmp_path / "in.mp4", frames=2)
+    with open_reader(truth.path, LIMITS) as reader, pytest.raises(InvalidRequest):
+        format_named(name).open(Target(tmp_path / "out", reader.clip, 128, 96, has_alpha=True))
+    assert [p.name for p in tmp_path.iterdir()] == ["in.mp4"]
+
+
+@pytest.mark.parametrize("name", WITH_SOUND)
+@pytest.mark.parametrize(
+    ("source", "codec", "start"),
+    [
+        ("in.mp4", "aac", 0),
+        ("in.mp4", "mp3", 0),
+        ("in.mov", "pcm_s16le", 0),
+        ("in.webm", "libopus", 0),
+        ("in.ts", "aac", 1.4),
+        ("in.mkv", "flac", 0.5),
+        ("in.avi", "pcm_s16le", 0),
+    ],
+)
+def test_sound_stays_in_step_with_the_picture(tmp_path, name, source, codec, start):
+    truth = make_clip(tmp_path / source, frames=50, audio=codec, start=start)
+    verified, sink, path = convert(truth, name)
+    assert sink.warnings == ()
+    assert verified.has_audio
+    assert onset(path) == pytest.approx(truth.onset, abs=0.02)
+
+
+def onset(path):
+    """Seconds from the first picture at which the tone begins, as a player would play it."""
+    with av.open(str(path)) as container:
+        picture = next(container.decode(video=0)).time
+        container.seek(0)
+        resample = av.AudioResampler("flt", "mono", 48000)
+        for frame in container.decode(audio=0):
+            for piece in resample.resample(frame):
+                loud = np.flatnonzero(np.abs(piece.to_ndarray()[0]) > 0.2)
+                if len(loud):
+                    return piece.pts / 48000 + loud[0] / 48000 - picture
+    return None
+
+
+@pytest.mark.parametrize("name", WITH_SOUND)
+@pytest.mark.parametrize("codec", ["aac", "pcm_s16le"])
+def test_sound_ends_with_a_preview(tmp_path, name, codec):
+    truth = make_clip(tmp_path / "in.mov", frames=75, audio=codec)
+    verified, _, path = convert(truth, name, seconds=1.0)
+    assert verified.frames == 25
+    with av.open(str(path)) as container:
+        last = max((p.pts + p.duration) * p.time_base for p in container.demux(audio=0) if p.size)
+    assert float(last) == pytest.approx(1.0, abs=0.06)
+
+
+@pytest.mark.parametrize("name", WITH_SOUND)
+@pytest.mark.parametrize("codec", ["aac", "pcm_s16le"])
+def test_damaged_sound_does_not_fail_the_picture(tmp_path, name, codec):
+    truth = make_clip(tmp_path / "in.mkv", frames=50, audio=codec)
+    data = bytearray(truth.path.read_bytes())
+    for at in range(2000, len(data), 700):
+        data[at : at + 60] = b"\xff" * 60
+    damaged = tmp_path / "damaged.mkv"
+    damaged.write_bytes(data)
+    form = format_named(name)
+    with open_reader(truth.path, LIMITS) as reader:
+        path = tmp_path / "out"
+        sink = form.open(Target(path, reader.clip, 128, 96, has_alpha=False, source=damaged))
+        for frame in reader.frames():
+            sink.write(frame, None)
+        assert verify(path, sink.finish()).frames == 50
+
+
+@pytest.mark.parametrize("name", WITH_SOUND)
+def test_sound_that_cannot_be_opened_is_warned_of(tmp_path, name):
+    truth = make_clip(tmp_path / "in.mp4", frames=5, audio=True)
+    (tmp_path / "broken.mp4").write_bytes(truth.path.read_bytes()[:200])
+    with open_reader(truth.path, LIMITS) as reader:
+        path = tmp_path / "out"
+        target = Target(path, reader.clip, 128, 96, has_alpha=False, source=tmp_path / "broken.mp4")
+        sink = format_named(name).open(target)
+        for frame in reader.frames():
+            sink.write(frame, None)
+        assert not verify(path, sink.finish()).has_audio
+    assert "sound" in sink.warnings[0]
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_nothing_is_seen_before_the_end_and_nothing_is_left_after_an_abort(tmp_path, name):
+    truth = make_clip(tmp_path / "in.mp4", frames=10, audio=True)
+    reader, sink, path = begin(truth, name)
+    with reader:
+        for frame in reader.frames(seconds=0.2):
+            sink.write(frame, matte_of(truth, frame) if format_named(name).alpha else None)
+        assert not path.exists()
+        sink.abort()
+        sink.abort()
+    assert [p.name for p in tmp_path.iterdir()] == ["in.mp4"]
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_an_abort_before_the_first_frame_leaves_nothing(tmp_path, name):
+    truth = make_clip(tmp_path / "in.mp4", frames=2)
+    reader, sink, _ = begin(truth, name)
+    reader.close()
+    sink.abort()
+    assert [p.name for p in tmp_path.iterdir()] == ["in.mp4"]
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_an_abort_after_the_end_keeps_the_result(tmp_path, name):
+    _, sink, path = convert(make_clip(tmp_path / "in.mp4", frames=3), name)
+    sink.abort()
+    assert path.stat().st_size > 0
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_folder_that_is_not_there_is_storage_failed(tmp_path, name):
+    truth = make_clip(tmp_path / "in.mp4", frames=2)
+    form = format_named(name)
+    with open_reader(truth.path, LIMITS) as reader, pytest.raises(StorageFailed):
+        form.open(Target(tmp_path / "none" / "out", reader.clip, 128, 96, has_alpha=form.alpha))
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_the_same_frames_make_the_same_pixels(tmp_path, name):
+    truth = make_clip(tmp_path / "in.mp4", frames=4)
+    _, _, path = convert(truth, name)
+    first = [frame.rgb for frame in shown(path)]
+    convert(truth, name)
+    assert all(np.array_equal(a, b.rgb) for a, b in zip(first, shown(path), strict=True))
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_the_source_is_not_written_into(tmp_path, name):
+    truth = make_clip(tmp_path / "in.mp4", frames=4)
+    reader, sink, _ = begin(truth, name)
+    with reader:
+        for frame in reader.frames():
+            before = [plane.copy() for plane in (frame.y, frame.u, frame.v)]
+            alpha = matte_of(truth, frame)
+            kept = alpha.copy()
+            sink.write(frame, alpha if format_named(name).alpha else None)
+            assert all(np.array_equal(a, b) for a, b in zip(before, (frame.y, frame.u, frame.v), strict=True))
+            assert np.array_equal(kept, alpha)
+        sink.finish()
+
+
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("harm", ["frames", "seconds", "width", "truncated", "alpha", "audio"])
+def test_verification_finds_what_is_wrong(tmp_path, name, harm):
+    truth = make_clip(tmp_path / "in.mp4", frames=30)
+    reader, sink, path = begin(truth, name)
+    with reader:
+        for frame in reader.frames():
+            sink.write(frame, matte_of(truth, frame) if format_named(name).alpha else None)
+        meant = sink.finish()
+    if harm == "truncated":
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    elif harm == "alpha":
+        if not meant.samples:
+            pytest.skip("an opaque result has no alpha to lose")
+        meant = dataclasses.replace(meant, samples=tuple((t, 255 - a) for t, a in meant.samples))
+    elif harm == "audio":
+        meant = dataclasses.replace(meant, has_audio=True)
+    else:
+        meant = dataclasses.replace(meant, **{harm: getattr(meant, harm) + 2})
+    with pytest.raises(VerificationFailed):
+        verify(path, meant)
+
+
+@contextmanager
+def file_size_limit(size):
+    """Writing past ``size`` bytes fails as on a full disk: the kernel says EFBIG where a disk says ENOSPC."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_fifty_frames_a_second_are_the_most_a_gif_gets(tmp_path):
+    truth = make_clip(tmp_path / "in.mp4", frames=60, rate=100)
+    verified, _, path = convert(truth, "gif")
+    assert verified.frames == 30
+    assert all(frame.length >= 0.02 for frame in shown(path))
+
+
+def test_a_png_sequence_says_when_each_frame_is_shown(tmp_path):
+    truth = make_clip(tmp_path / "in.mp4", frames=5)
+    _, _, path = convert(truth, "png_sequence")
+    with zipfile.ZipFile(path) as archive:
+        assert archive.namelist() == [f"frame_{n:06d}.png" for n in range(1, 6)] + ["manifest.json"]
+        manifest = json.loads(archive.read("manifest.json"))
+        first = np.asarray(Image.open(archive.open("frame_000001.png")))
+    assert (manifest["width"], manifest["height"], manifest["fps"]) == (128, 96, 25)
+    assert (first[truth.alpha(0) == 0] == 0).all()
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_full_disk_is_storage_failed_and_leaves_nothing(tmp_path, name):
+    truth = make_clip(tmp_path / "in.mp4", frames=60, width=320, height=240, audio=True)
+    reader, sink, _ = begin(truth, name)
+
+    def run():
+        for frame in reader.frames():
+            sink.write(frame, matte_of(truth, frame) if format_named(name).alpha else None)
+        sink.finish()
+
+    with reader, file_size_limit(4000), pytest.raises(StorageFailed) as caught:
+        run()
+    sink.abort()
+    assert "disk is full" in caught.value.message
+    assert [p.name for p in tmp_path.iterdir()] == ["in.mp4"]
