@@ -141,9 +141,10 @@ def test_colour_tags_of_webm_with_alpha_come_from_its_header(tmp_path):
     assert clip.has_alpha
 
 
-def test_hdr_is_told_and_comes_as_sdr(tmp_path):
-    tags = Colour(9, 9, 16)
-    clip = probe(make_clip(tmp_path / "a.mp4", codec="libx265", pix_fmt="yuv420p10le", colour=tags).path, LIMITS)
+@pytest.mark.parametrize("transfer", [16, 18])
+def test_hdr_is_told_and_comes_as_sdr(tmp_path, transfer):
+    tags = Colour(9, 9, transfer)
+    clip = probe(make_clip(tmp_path / "a.mp4", codec="libx264", pix_fmt="yuv420p10le", colour=tags).path, LIMITS)
     assert clip.hdr
     assert clip.colour == Colour(1, 1, 1, full_range=False)
 

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from alphareel.domain.clip import Colour
 from alphareel.frame import Plane
+from alphareel.media.hdr import ToneMapper, is_hdr
 
 _AS_IS = frozenset({"yuv420p", "yuvj420p", "yuva420p"})
 _ALPHA_CHANNEL = {"argb": 0, "abgr": 0, "rgba": 3, "bgra": 3}
 SDR = Colour(matrix=1, primaries=1, transfer=1, full_range=False)
-_HDR_TRANSFERS = (16, 18)  # SMPTE ST 2084 (PQ), ARIB STD-B67 (HLG)
-_BT709 = 1  # in swscale's numbers for matrices as in H.273's for transfer and primaries
+_BT709 = 1  # in the scaler's numbers
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,6 @@ def turn_of(frame: av.VideoFrame) -> Turn:
     return Turn(degrees, bool(flip))
 
 
-def is_hdr(frame: av.VideoFrame) -> bool:
-    """Whether the frame's brightness is coded for HDR (PQ or HLG)."""
-    return frame.color_trc in _HDR_TRANSFERS
-
-
 def colour_after(frame: av.VideoFrame, header: VideoCodecContext) -> Colour:
     """The colour tags of the planes that ``Pictures`` makes of frames like this one; ``header`` fills gaps."""
     if is_hdr(frame) or frame.format.is_rgb or frame.format.name == "pal8":
@@ -110,6 +105,7 @@ class Pictures:
         self._turn = turn
         self._convert = VideoReformatter()
         self._shrink = VideoReformatter()
+        self._tone_map = ToneMapper()
 
     def planes(self, frame: av.VideoFrame) -> tuple[av.VideoFrame, tuple[Plane, Plane, Plane], Plane | None]:
         """(the frame that owns the buffers, upright Y, U, V, upright alpha or None), all read-only."""
@@ -152,8 +148,10 @@ class Pictures:
 
     def _converted(self, frame: av.VideoFrame) -> av.VideoFrame:
         width, height = self._scaled(frame)
+        if is_hdr(frame):
+            return self._tone_map(frame, width, height)
         rgb = frame.format.is_rgb or frame.format.name == "pal8"
-        ours, theirs = _range(self._colour), None if rgb or is_hdr(frame) else _range(self._colour)
+        ours, theirs = _range(self._colour), None if rgb else _range(self._colour)
         return self._convert.reformat(
             frame,
             width=width,
@@ -165,8 +163,6 @@ class Pictures:
             dst_colorspace=_BT709,
             src_color_range=theirs,
             dst_color_range=ours,
-            dst_color_trc=_BT709 if is_hdr(frame) else None,
-            dst_color_primaries=_BT709 if is_hdr(frame) else None,
         )
 
     def _scaled(self, frame: av.VideoFrame) -> tuple[int, int]:

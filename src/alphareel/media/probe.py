@@ -12,7 +12,8 @@ from av.video.stream import VideoStream
 from alphareel.domain.clip import AudioFacts, Clip, Colour, Limits
 from alphareel.domain.errors import BadVideo, DurationTooLong, ResolutionTooLarge
 from alphareel.media.ffmpeg_errors import EXPORT_AGAIN, reading
-from alphareel.media.picture import Turn, colour_after, has_alpha, is_hdr, turn_of
+from alphareel.media.hdr import is_hdr
+from alphareel.media.picture import Turn, colour_after, has_alpha, turn_of
 from alphareel.media.signature import HEAD_BYTES, sniff
 from alphareel.media.source import Decoder, has_coded_alpha, opened, video_stream
 
