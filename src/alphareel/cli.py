@@ -1,4 +1,4 @@
-"""The command: cut, probe, models, formats, sheet, doctor, serve. Every verb is a few lines over the library.
+"""The command: cut, probe, models, formats, sheet, doctor, keys, serve. Every verb is a few lines over the library.
 
 Exit codes: 0 done; 1 a fault of ours; 2 the command line cannot be understood; 3 the video cannot be used;
 4 no engine; 5 storage; 6 the service; 130 interrupted.
@@ -161,6 +161,9 @@ def doctor() -> None:
     _out.print(table)
     if not fine:
         sys.exit(1)
+
+
+app.command("alphareel.keys:app", name="keys")
 
 
 @app.command

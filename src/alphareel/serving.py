@@ -55,8 +55,16 @@ def build_app(place: wiring.Installation) -> FastAPI:
         legacy_routes=given.legacy_routes,
         legacy_needs_key=given.legacy_needs_key,
         show_pending=given.show_pending,
+        admin_token=_admin_token(given),
     )
     return create_app(wiring.build_service(place), config, offers=lambda: _shown_offers(given.models_dir))
+
+
+def _admin_token(settings: Settings) -> str | None:
+    if settings.admin_token is None:
+        return None
+    observe.hide(settings.admin_token.get_secret_value())
+    return settings.admin_token.get_secret_value()
 
 
 def _run(server: "_Server", supervisor: Supervisor, listener: socket.socket) -> int:

@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -51,6 +52,9 @@ class Settings(BaseSettings):
         None,
         description="An API key of any shape that is always valid. Unset: one is made and shown at the first start.",
     )
+    admin_token: SecretStr | None = Field(
+        None, description="Opens /v1/admin/* as X-Admin-Token; at least 8 characters. Unset: those routes are shut."
+    )
     database_url: str = Field(
         "", description="sqlite:///absolute/file or postgresql://... Default: SQLite in the data folder."
     )
@@ -91,7 +95,7 @@ class Settings(BaseSettings):
     show_pending: bool = Field(False, description="Report queued jobs as pending instead of processing.")
     log_level: str = Field("info", description="debug, info, warning or error.")
 
-    @field_validator("api_key")
+    @field_validator("api_key", "admin_token")
     @classmethod
     def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not _MIN_SECRET <= len(value.get_secret_value()) <= 1000:
@@ -158,6 +162,11 @@ def as_environment(settings: Settings) -> dict[str, str]:
     return {PREFIX + name.upper(): _written(value) for name, value in settings if value is not None}
 
 
+def shown(settings: Settings) -> dict[str, str]:
+    """Every setting as it may be shown to an operator: without secrets and without logins in addresses."""
+    return {name: _harmless(value) for name, value in settings}
+
+
 def reference() -> str:
     """The table of all settings, as docs/settings.md shows it."""
     rows = [
@@ -177,6 +186,12 @@ _SPOKEN_DEFAULTS = {
 def _default(name: str) -> str:
     value = Settings.model_fields[name].default
     return _SPOKEN_DEFAULTS.get(name) or ("unset" if value in (None, ()) else f"`{_written(value)}`")
+
+
+def _harmless(value: Any) -> str:
+    if value is None or isinstance(value, SecretStr):
+        return "unset" if value is None else "set"
+    return re.sub(r"(?<=://)[^/@\s]*@", "", _written(value))
 
 
 def _written(value: Any) -> str:

@@ -14,6 +14,7 @@ from alphareel import observe, registry
 from alphareel.domain.clip import Limits
 from alphareel.domain.errors import StorageFailed
 from alphareel.jobs import sandbox
+from alphareel.jobs.admin import Administration
 from alphareel.jobs.fetch import FetchRules, GuardedFetcher
 from alphareel.jobs.keys import Keys, NewKey
 from alphareel.jobs.offer import LocalOffer
@@ -27,8 +28,9 @@ from alphareel.jobstore import migrate, records
 from alphareel.jobstore.database import Database, normalised, open_engine
 from alphareel.jobstore.executors import ExecutorTable
 from alphareel.jobstore.jobs import Jobs
+from alphareel.jobstore.keyring import KeyRing
 from alphareel.queue.dbos_engine import DbosEngine, DbosQueue, EngineRules, prepare
-from alphareel.settings import Settings
+from alphareel.settings import Settings, shown
 
 _IDENTIFY = Confinement(memory_bytes=4 * 1024**3, cpu_seconds=30, wall_seconds=60.0)
 _MAX_DEATHS = 6
@@ -113,6 +115,7 @@ def build_service(place: Installation) -> Service:
         Stores(place.jobs, place.executors, place.blobs),
         keys=Keys(place.keys),
         uploads=uploads,
+        admin=build_administration(place),
         sources=place.sources,
         offer=LocalOffer(given.models_dir),
         rules=ServiceRules(place.sources.link_secret, timedelta(seconds=given.link_seconds), given.show_pending),
@@ -121,6 +124,12 @@ def build_service(place: Installation) -> Service:
 
 
 def build_worker(place: Installation, executor_id: str) -> Worker:
+def build_administration(place: Installation) -> Administration:
+    """What operators do, for the wire and for the command."""
+    ring = KeyRing(place.database, clock=place.clock)
+    return Administration(place.keys, ring, clock=place.clock, config=shown(place.settings))
+
+
     """What runs jobs in the worker process of this name."""
     given = place.settings
     rules = WorkRules(

@@ -14,6 +14,7 @@ import pytest
 from alphareel.http.app import create_app
 from alphareel.http.config import HttpConfig
 from alphareel.http.errors import STATUS
+from alphareel.jobs.admin import Operator
 from alphareel.testing.fakes import TINY_MP4
 
 ROOT = Path(__file__).parents[2]
@@ -58,7 +59,9 @@ def environment(desk, key, client, serve, finish_job, tmp_path):
             for job in desk.jobs.unfinished():
                 finish_job(job.id)
 
-    with serve(create_app(desk.service, HttpConfig())) as server:
+    admin_token = "a token for operators"
+    spare = desk.service.admin.create_key(Operator("test"), client_id="spare")
+    with serve(create_app(desk.service, HttpConfig(admin_token=admin_token))) as server:
         worker = threading.Thread(target=work)
         worker.start()
         shown = client.get(f"/v1/jobs/{done}").json()
@@ -66,6 +69,8 @@ def environment(desk, key, client, serve, finish_job, tmp_path):
             **os.environ,
             "ALPHAREEL_URL": server.url,
             "ALPHAREEL_API_KEY": key,
+            "ALPHAREEL_ADMIN_TOKEN": admin_token,
+            "KEY_FINGERPRINT": spare.key.fingerprint,
             "VIDEO_URL": VIDEO,
             "JOB_ID": done,
             "FINISHED_ID": done,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from alphareel.domain.errors import InvalidRequest
-from alphareel.settings import as_environment, load_settings, reference
+from alphareel.settings import as_environment, load_settings, reference, shown
 
 DOCS = Path(__file__).parents[2] / "docs" / "settings.md"
 
@@ -103,3 +103,11 @@ def test_a_secret_does_not_show_when_settings_are_printed(monkeypatch: pytest.Mo
 
 def test_the_page_describes_every_setting() -> None:
     assert reference() in DOCS.read_text(), "docs/settings.md is out of date: paste settings.reference() into it"
+
+
+def test_what_is_shown_to_operators_holds_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALPHAREEL_ADMIN_TOKEN", "a token for operators")
+    monkeypatch.setenv("ALPHAREEL_DATABASE_URL", "postgresql://user:pass@host/name")
+    told = shown(load_settings())
+    assert (told["admin_token"], told["api_key"]) == ("set", "unset")
+    assert told["database_url"] == "postgresql://host/name"

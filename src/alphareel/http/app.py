@@ -11,7 +11,7 @@ from alphareel.http.config import HttpConfig
 from alphareel.http.linger import Linger
 from alphareel.http.openapi import document
 from alphareel.http.openapi import errors as error_answers
-from alphareel.http.routes import files, health, jobs, legacy, models, uploads
+from alphareel.http.routes import admin, files, health, jobs, legacy, models, uploads
 from alphareel.http.routes.models import Offers
 from alphareel.jobs.service import UseCases
 
@@ -35,6 +35,7 @@ def create_app(service: UseCases, config: HttpConfig, *, offers: Offers = tuple)
     app.openapi = partial(document, app)  # type: ignore[method-assign]
     errors.install(app)
     app.include_router(_v1())
+    app.include_router(admin.router)
     app.include_router(files.router)
     app.include_router(health.router)
     if config.legacy_routes:

@@ -1,17 +1,22 @@
 """Who asks: the key in ``X-Api-Key``, checked before anything of the body is read."""
 
+import hashlib
+import hmac
 from typing import Annotated, cast
 from urllib.parse import urlsplit
 
 from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader
 
-from alphareel.domain.errors import MissingApiKey
+from alphareel.domain.errors import InvalidAdminToken, MissingAdminToken, MissingApiKey
 from alphareel.http.config import HttpConfig
 from alphareel.http.errors import request_id
+from alphareel.jobs.admin import Operator
 from alphareel.jobs.service import Caller, UseCases
 
 _HEADER = APIKeyHeader(name="X-Api-Key", scheme_name="ApiKey", auto_error=False)
+
+_ADMIN_HEADER = APIKeyHeader(name="X-Admin-Token", scheme_name="AdminToken", auto_error=False)
 
 
 async def _service(request: Request) -> UseCases:
@@ -43,6 +48,22 @@ def allow_no_key(request: Request, service: ServiceOf, config: ConfigOf, secret:
     return Caller(key=None, request_id=request_id(request))
 
 
+async def require_admin(
+    request: Request, config: ConfigOf, token: Annotated[str | None, Security(_ADMIN_HEADER)]
+) -> Operator:
+    """The operator; raises MissingAdminToken, and InvalidAdminToken also where no token is set at all."""
+    if not token:
+        raise MissingAdminToken("The request carries no admin token.", hint="Send it in the header X-Admin-Token.")
+    if config.admin_token is None or not hmac.compare_digest(_digest(token), _digest(config.admin_token)):
+        raise InvalidAdminToken("Invalid admin token", hint="Send the value of ALPHAREEL_ADMIN_TOKEN of this server.")
+    return Operator("admin", request_id(request))
+
+
+def _digest(token: str) -> bytes:
+    """Of one length, so that a comparison tells nothing about that of the token either."""
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+
+
 def _comes_from_foreign_page(request: Request) -> bool:
     """Without this any web page could use a server that its visitor can reach."""
     origin = request.headers.get("origin")
@@ -51,3 +72,4 @@ def _comes_from_foreign_page(request: Request) -> bool:
 
 KeyCaller = Annotated[Caller, Depends(require_key)]
 LegacyCaller = Annotated[Caller, Depends(allow_no_key)]
+Admin = Annotated[Operator, Depends(require_admin)]

@@ -1,6 +1,6 @@
 """What the wire needs to be told: a frozen value, filled by the composition root."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 MIB = 1024 * 1024
 
@@ -13,7 +13,7 @@ class HttpConfig:
     ``max_upload_bytes``: of the file itself. ``legacy_routes``: serve ``/api/*``, which ask for no key unless
     ``legacy_needs_key``. ``show_pending``: report queued jobs as ``pending`` instead of ``processing``.
     ``idle_seconds``: how long a body may stand still. ``drain_seconds``: how long the rest of a refused body is
-    read, so that its sender sees the answer.
+    read, so that its sender sees the answer. ``admin_token``: opens ``/v1/admin/*``; None shuts them.
     """
 
     version: str = "0"
@@ -25,3 +25,4 @@ class HttpConfig:
     show_pending: bool = False
     idle_seconds: float = 60.0
     drain_seconds: float = 60.0
+    admin_token: str | None = field(default=None, repr=False)

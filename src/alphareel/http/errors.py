@@ -88,6 +88,8 @@ def _public_text(error: e.AlphareelError) -> str:
 def _headers(error: e.AlphareelError) -> dict[str, str]:
     if isinstance(error, e.MissingApiKey | e.InvalidApiKey):
         return {"WWW-Authenticate": "ApiKey"}
+    if isinstance(error, e.MissingAdminToken | e.InvalidAdminToken):
+        return {"WWW-Authenticate": "AdminToken"}
     if isinstance(error, e.RateLimited):
         return {"Retry-After": str(max(1, round(error.retry_after + 0.5)))}
     if isinstance(error, e.Unavailable):

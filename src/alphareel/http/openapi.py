@@ -7,11 +7,18 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from alphareel.http import schemas
+from alphareel.http import office_schemas, schemas
 from alphareel.http.forms import FIELD
 
 _REF = "#/components/schemas/{model}"
-_READ_BY_HAND: tuple[type[BaseModel], ...] = (schemas.JobCreate, schemas.JobStart)
+_READ_BY_HAND: tuple[type[BaseModel], ...] = (
+    schemas.JobCreate,
+    schemas.JobStart,
+    office_schemas.KeyCreate,
+    office_schemas.KeyChoice,
+    office_schemas.KeyRotate,
+    office_schemas.KeyLimits,
+)
 _ABOUT = (
     "Removes the background of videos. Send the key as `X-Api-Key`. Every success is a 200 with a JSON object; "
     "every error has the shape `Error`. Every answer carries `X-Request-Id`."

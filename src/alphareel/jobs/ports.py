@@ -78,7 +78,7 @@ class JobStore(Protocol):
         actor: str,
         request_id: str | None,
     ) -> Job | None:
-        """Created or failed -> pending with these options, enqueued in the same transaction; else None."""
+        """Created or failed -> pending with these options and uploads, enqueued in the same transaction; else None."""
 
     def job(self, job_id: str) -> Job | None: ...
 
@@ -138,7 +138,8 @@ class KeyStore(Protocol):
     def replace_secret(self, key_id: str, *, secret_sha256: str, fingerprint: str) -> bool:
         """Give a key another secret (its jobs stay its own); False when there is no such key."""
 
-    def key_by_secret(self, secret_sha256: str) -> ApiKey | None: ...
+    def key_by_secret(self, secret_sha256: str) -> ApiKey | None:
+        """The key with this secret, or whose secret it was before a rotation whose time of grace runs."""
 
     def keys(self) -> tuple[ApiKey, ...]: ...
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from alphareel.domain.errors import InvalidState, JobNotCompleted, NotFound, Unavailable
 from alphareel.domain.options import Options
 from alphareel.jobs import links, requests
+from alphareel.jobs.admin import Administration
 from alphareel.jobs.deliveries import Delivery
 from alphareel.jobs.job import ApiKey, Job, JobEvent, Status, Upload
 from alphareel.jobs.keys import Keys
@@ -59,6 +60,10 @@ class UseCases(Protocol):
     """What the wire may ask. Every refusal is one of ``domain.errors``; every method may block."""
 
     def authenticate(self, secret: str | None) -> ApiKey:
+    @property
+    def admin(self) -> Administration:
+        """What operators do; whoever calls it has checked that it is one."""
+
         """The enabled key with this secret. Raises MissingApiKey, InvalidApiKey."""
 
     def begin_upload(self, caller: Caller, *, filename: str, declared_type: str | None) -> UploadSession:
@@ -127,6 +132,7 @@ class Service:
         self._uploads = uploads
         self._sources = sources
         self._offer = offer
+        admin: Administration,
         self._rules = rules
         self._clock = clock
 
@@ -136,12 +142,17 @@ class Service:
     def begin_upload(self, caller: Caller, *, filename: str, declared_type: str | None) -> UploadSession:
         return self._uploads.begin(_key_id(caller), filename=filename, declared_type=declared_type)
 
+        self._admin = admin
     def create(self, caller: Caller, body: Mapping[str, Any], *, auto_start: bool | None = None) -> Job:
         asked = requests.parse_creation(body)
         self._check_sources(caller, asked.video_url, asked.options)
         self._offer.check(asked.options)
         new = NewJob(
             id=make_job_id(),
+    @property
+    def admin(self) -> Administration:
+        return self._admin
+
             key_id=_key_id(caller),
             video_url=asked.video_url,
             options=asked.options,
@@ -222,7 +233,8 @@ class Service:
         self._sources.find(video_url, key_id=_key_id(caller), kind="video", field="video_url")
         image = options.background.image_url
         if image is not None:
-            self._sources.find(image, key_id=_key_id(caller), kind="image", field="background.image_url")
+            found.append(self._sources.find(image, key_id=key_id, kind="image", field="background.image_url"))
+        return tuple(upload.id for upload in found if upload is not None)
 
     def _link(self, blob: str, name: str) -> Link:
         expires = self._clock.now().replace(microsecond=0) + self._rules.link_lifetime

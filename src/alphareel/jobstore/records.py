@@ -56,8 +56,9 @@ class Keys:
             return c.execute(change.values(values)).rowcount == 1
 
     def key_by_secret(self, secret_sha256: str) -> ApiKey | None:
+        rotated = sa.and_(keys.c.previous_sha256 == secret_sha256, keys.c.previous_until > self._clock.now())
         with self._database.read() as c:
-            row = c.execute(sa.select(keys).where(keys.c.secret_sha256 == secret_sha256)).one_or_none()
+            row = c.execute(sa.select(keys).where((keys.c.secret_sha256 == secret_sha256) | rotated)).first()
         return rows.key(row) if row is not None else None
 
     def keys(self) -> tuple[ApiKey, ...]:

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from alphareel.domain.clip import EngineFacts
 from alphareel.domain.options import from_json
 from alphareel.jobs.job import ApiKey, Billing, Executor, Job, JobEvent, Output, Status, Upload
+from alphareel.jobs.office import AdminEvent
 
 
 def job(row: sa.Row[Any]) -> Job:
@@ -43,4 +44,8 @@ def key(row: sa.Row[Any]) -> ApiKey:
 
 
 def executor(row: sa.Row[Any]) -> Executor:
+def admin_event(row: sa.Row[Any]) -> AdminEvent:
+    return AdminEvent(**row._mapping)  # noqa: SLF001
+
+
     return Executor(**row._mapping)  # noqa: SLF001

@@ -11,6 +11,7 @@ from typing import Any
 
 from alphareel.domain.errors import InvalidFileType, NotFound, StorageFailed
 from alphareel.domain.options import Options
+from alphareel.jobs.admin import Administration
 from alphareel.jobs.keys import Keys
 from alphareel.jobs.ports import Fetched
 from alphareel.jobs.service import Service, ServiceRules, Stores
@@ -20,6 +21,7 @@ from alphareel.jobstore import records as recordstore
 from alphareel.jobstore.database import Database, open_engine
 from alphareel.jobstore.executors import ExecutorTable
 from alphareel.jobstore.jobs import Jobs
+from alphareel.jobstore.keyring import KeyRing
 
 
 @dataclass
@@ -207,6 +209,7 @@ def open_desk(
         Stores(jobs, executors, blobs),
         keys=keys,
         uploads=Uploads(uploads, blobs, identify=identify_by_magic, rules=rules, clock=clock),
+        admin=Administration(keystore, KeyRing(database, clock=clock), clock=clock, config={"port": "8080"}),
         sources=sources,
         offer=offer,
         rules=ServiceRules(secret, timedelta(hours=1), show_pending),

@@ -1,0 +1,107 @@
+"""The JSON of the routes for operators and of usage, as OpenAPI shows it."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from alphareel.http.schemas import Time
+from alphareel.jobs.job import ApiKey
+from alphareel.jobs.keys import NewKey
+
+
+class _Schema(BaseModel):
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+
+class KeyCreate(_Schema):
+    client_id: str = Field(min_length=1, max_length=200, description="Whose key it is; a client may have several.")
+    note: str | None = Field(default=None, max_length=1000)
+
+
+class KeyChoice(_Schema):
+    key_fingerprint: str
+
+
+class KeyRotate(KeyChoice):
+    grace_seconds: int = Field(
+        default=24 * 3600, ge=0, le=90 * 24 * 3600, description="How long the old secret stays good."
+    )
+
+
+class KeyLimits(KeyChoice):
+    write_per_minute: int | None = Field(default=None, ge=1, description="null: the service's.")
+    read_per_minute: int | None = Field(default=None, ge=1)
+
+
+class Key(_Schema):
+    """A key without its secret."""
+
+    client_id: str
+    key_fingerprint: str
+    note: str
+    enabled: bool
+    created_at: Time
+    last_used_at: Time | None = Field(description="Late by some seconds.")
+    total_calls: int
+    disabled_at: Time | None
+    previous_until: Time | None = Field(description="How long the secret before the last rotation is good.")
+    write_per_minute: int | None
+    read_per_minute: int | None
+
+    @classmethod
+    def of(cls, key: ApiKey, **more: Any) -> Self:
+        return cls(
+            client_id=key.client_id,
+            key_fingerprint=key.fingerprint,
+            note=key.note,
+            enabled=key.enabled,
+            created_at=key.created_at,
+            last_used_at=key.last_used_at,
+            total_calls=key.calls,
+            disabled_at=key.disabled_at,
+            previous_until=key.previous_until,
+            write_per_minute=key.write_per_minute,
+            read_per_minute=key.read_per_minute,
+            **more,
+        )
+
+
+class ChangedKey(Key):
+    success: Literal[True] = True
+
+
+class MadeKey(ChangedKey):
+    api_key: str = Field(description="The secret, shown this once.")
+
+    @classmethod
+    def from_new(cls, made: NewKey) -> Self:
+        return cls.of(made.key, api_key=made.secret)
+
+
+class KeyList(_Schema):
+    success: Literal[True] = True
+    items: list[Key]
+
+
+class AdminConfig(_Schema):
+    success: Literal[True] = True
+    version: str
+    settings: Mapping[str, str] = Field(description="As in docs/settings.md; secrets show as set or unset.")
+
+
+class AdminEvent(_Schema):
+    """One act of an operator, as written when it happened."""
+
+    id: int
+    at: Time
+    actor: str
+    action: str
+    subject: str
+    detail: Mapping[str, Any]
+    request_id: str | None
+
+
+class AdminEvents(_Schema):
+    success: Literal[True] = True
+    items: list[AdminEvent]

@@ -1,0 +1,99 @@
+"""For operators: keys are made, shut, opened, rotated and limited here; the header X-Admin-Token opens it."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query
+
+from alphareel.domain.errors import FieldProblem, InvalidRequest
+from alphareel.http import office_schemas as schemas
+from alphareel.http.auth import Admin, ConfigOf, ServiceOf, require_admin
+from alphareel.http.bodies import JsonObject
+from alphareel.http.openapi import errors, json_body
+from alphareel.jobs.admin import MAX_EVENTS
+
+router = APIRouter(
+    prefix="/v1/admin",
+    tags=["admin"],
+    dependencies=[Depends(require_admin)],
+    responses=errors(s401="No admin token, or not the right one"),
+)
+
+_BAD = "A field cannot be accepted"
+_NoKey = errors(s400=_BAD, s404="No key with this fingerprint")
+
+
+@router.get("/config")
+def get_config(service: ServiceOf, config: ConfigOf) -> schemas.AdminConfig:
+    """The settings of this server, without secrets."""
+    return schemas.AdminConfig(version=config.version, settings=service.admin.config)
+
+
+@router.get("/keys")
+def list_keys(service: ServiceOf) -> schemas.KeyList:
+    """Every key, oldest first, with what is known of its use."""
+    return schemas.KeyList(items=[schemas.Key.of(key) for key in service.admin.list_keys()])
+
+
+@router.post("/keys", openapi_extra=json_body(schemas.KeyCreate), responses=errors(s400=_BAD))
+def create_key(operator: Admin, body: JsonObject, service: ServiceOf) -> schemas.MadeKey:
+    """Make a key; its secret is in this answer and nowhere else."""
+    note = body.get("note")
+    made = service.admin.create_key(operator, client_id=body.get("client_id", ""), note="" if note is None else note)
+    return schemas.MadeKey.from_new(made)
+
+
+@router.post("/keys/disable", openapi_extra=json_body(schemas.KeyChoice), responses=_NoKey)
+def disable_key(operator: Admin, body: JsonObject, service: ServiceOf) -> schemas.ChangedKey:
+    """Shut a key: its next request is `invalid_api_key`. Jobs that it started go on."""
+    return schemas.ChangedKey.of(service.admin.set_enabled(operator, _fingerprint(body), enabled=False))
+
+
+@router.post("/keys/enable", openapi_extra=json_body(schemas.KeyChoice), responses=_NoKey)
+def enable_key(operator: Admin, body: JsonObject, service: ServiceOf) -> schemas.ChangedKey:
+    """Open a key that was shut."""
+    return schemas.ChangedKey.of(service.admin.set_enabled(operator, _fingerprint(body), enabled=True))
+
+
+@router.post("/keys/rotate", openapi_extra=json_body(schemas.KeyRotate), responses=_NoKey)
+def rotate_key(operator: Admin, body: JsonObject, service: ServiceOf) -> schemas.MadeKey:
+    """Give a key a new secret and fingerprint; the old secret stays good for a while, jobs and counts for ever."""
+    default = schemas.KeyRotate.model_fields["grace_seconds"].default
+    grace = _number(body, "grace_seconds")
+    fingerprint = _fingerprint(body)
+    made = service.admin.rotate(operator, fingerprint, grace_seconds=default if grace is None else grace)
+    return schemas.MadeKey.from_new(made)
+
+
+@router.post("/keys/limits", openapi_extra=json_body(schemas.KeyLimits), responses=_NoKey)
+def limit_key(operator: Admin, body: JsonObject, service: ServiceOf) -> schemas.ChangedKey:
+    """Set how many requests a minute this key alone may make."""
+    write, read = _number(body, "write_per_minute"), _number(body, "read_per_minute")
+    return schemas.ChangedKey.of(service.admin.set_limits(operator, _fingerprint(body), write=write, read=read))
+
+
+@router.get("/events", responses=errors(s400="A parameter cannot be accepted"))
+def list_admin_events(
+    service: ServiceOf, limit: Annotated[int, Query(ge=1, le=MAX_EVENTS)] = 20
+) -> schemas.AdminEvents:
+    """What operators did, newest first."""
+    found = service.admin.list_events(limit=limit)
+    return schemas.AdminEvents(items=[schemas.AdminEvent.model_validate(event) for event in found])
+
+
+def _fingerprint(body: Mapping[str, Any]) -> str:
+    value = body.get("key_fingerprint")
+    if not isinstance(value, str) or not value:
+        raise _refused("key_fingerprint", "is required, as a text.")
+    return value
+
+
+def _number(body: Mapping[str, Any], field: str) -> int | None:
+    value = body.get(field)
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+        raise _refused(field, "must be a whole number.")
+    return value
+
+
+def _refused(field: str, message: str) -> InvalidRequest:
+    return InvalidRequest(f"{field}: {message}", details=[FieldProblem(field, message)])

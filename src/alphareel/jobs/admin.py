@@ -1,0 +1,117 @@
+"""What an operator does: makes keys, shuts them, gives them new secrets and limits. Every act leaves an audit row."""
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from alphareel.domain.errors import FieldProblem, InvalidRequest, NotFound
+from alphareel.jobs.job import ApiKey
+from alphareel.jobs.keys import NewKey, digest, fingerprint, make_secret
+from alphareel.jobs.office import Act, AdminEvent, KeyRing
+from alphareel.jobs.ports import Clock, KeyStore
+
+_LONGEST_CLIENT = 200
+_LONGEST_NOTE = 1000
+_LONGEST_GRACE = 90 * 24 * 3600
+_HIGHEST_LIMIT = 1_000_000
+MAX_EVENTS = 100
+
+
+@dataclass(frozen=True)
+class Operator:
+    """Who acts: ``admin`` with the token, or ``command`` at the machine itself."""
+
+    name: str
+    request_id: str | None = None
+
+    def act(self, action: str) -> Act:
+        return Act(actor=self.name, action=action, request_id=self.request_id)
+
+
+class Administration:
+    """The operator's desk. ``config``: the settings as they may be shown, without secrets."""
+
+    def __init__(self, store: KeyStore, ring: KeyRing, *, clock: Clock, config: Mapping[str, Any]) -> None:
+        self._store = store
+        self._ring = ring
+        self._clock = clock
+        self.config = config
+
+    def list_keys(self) -> tuple[ApiKey, ...]:
+        """Every key, oldest first."""
+        return self._store.keys()
+
+    def list_events(self, *, limit: int) -> tuple[AdminEvent, ...]:
+        """The audit, newest first; ``limit`` 1-100."""
+        if not 1 <= limit <= MAX_EVENTS:
+            raise _refused("limit", f"must lie between 1 and {MAX_EVENTS}.")
+        return self._ring.admin_events(limit=limit)
+
+    def create_key(self, operator: Operator, *, client_id: str, note: str = "") -> NewKey:
+        """A new key for a client, who may have several. Raises InvalidRequest."""
+        key_id = uuid.uuid4().hex[:12]
+        secret = make_secret(key_id)
+        key = ApiKey(
+            id=key_id,
+            fingerprint=fingerprint(secret),
+            client_id=check_text("client_id", client_id, longest=_LONGEST_CLIENT),
+            note=check_text("note", note, longest=_LONGEST_NOTE, required=False),
+            enabled=True,
+            created_at=self._clock.now(),
+        )
+        made = self._ring.make_key(key, secret_sha256=digest(secret), act=operator.act("keys.create"))
+        return NewKey(made, secret)
+
+    def set_enabled(self, operator: Operator, key_fingerprint: str, *, enabled: bool) -> ApiKey:
+        """Shut a key at once, or open it again. Raises NotFound."""
+        act = operator.act("keys.enable" if enabled else "keys.disable")
+        return _known(self._ring.set_enabled(key_fingerprint, enabled=enabled, act=act))
+
+    def set_limits(self, operator: Operator, key_fingerprint: str, *, write: int | None, read: int | None) -> ApiKey:
+        """Requests a minute of this key alone; None takes the service's. Raises InvalidRequest, NotFound."""
+        for name, value in (("write_per_minute", write), ("read_per_minute", read)):
+            if value is not None and not 1 <= value <= _HIGHEST_LIMIT:
+                raise _refused(name, f"must lie between 1 and {_HIGHEST_LIMIT}, or be null.")
+        act = operator.act("keys.limits")
+        return _known(self._ring.set_limits(key_fingerprint, write=write, read=read, act=act))
+
+    def rotate(self, operator: Operator, key_fingerprint: str, *, grace_seconds: int) -> NewKey:
+        """Give a key a new secret and fingerprint; its jobs, limits and counts stay, the old secret for the grace.
+
+        Raises InvalidRequest, NotFound.
+        """
+        if not 0 <= grace_seconds <= _LONGEST_GRACE:
+            raise _refused("grace_seconds", f"must lie between 0 and {_LONGEST_GRACE}.")
+        secret = make_secret(uuid.uuid4().hex[:12])
+        key = self._ring.rotate(
+            key_fingerprint,
+            secret_sha256=digest(secret),
+            new_fingerprint=fingerprint(secret),
+            previous_until=self._clock.now() + timedelta(seconds=grace_seconds),
+            act=operator.act("keys.rotate"),
+        )
+        return NewKey(_known(key), secret)
+
+
+def check_text(field: str, value: Any, *, longest: int, required: bool = True) -> str:
+    """A text an operator wrote, without the space around it. Raises InvalidRequest."""
+    if not isinstance(value, str):
+        raise _refused(field, "must be a text.")
+    plain = value.strip()
+    if required and not plain:
+        raise _refused(field, "is required.")
+    if len(plain) > longest or not plain.isprintable():
+        raise _refused(field, f"must have at most {longest} characters, none of them control characters.")
+    return plain
+
+
+def _known(key: ApiKey | None) -> ApiKey:
+    if key is None:
+        raise NotFound("There is no key with this fingerprint.", hint="List the keys: a rotation changes it.")
+    return key
+
+
+def _refused(field: str, message: str) -> InvalidRequest:
+    return InvalidRequest(f"{field}: {message}", details=[FieldProblem(field, message)])

@@ -1,0 +1,90 @@
+"""``alphareel keys``: the operator's desk at the machine itself, over the same use cases as /v1/admin."""
+
+import getpass
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import cyclopts
+from rich.console import Console
+from rich.table import Table
+
+from alphareel import observe, wiring
+from alphareel.jobs.admin import Administration, Operator
+from alphareel.jobs.keys import NewKey
+from alphareel.settings import load_settings
+
+app = cyclopts.App(name="keys", help="Make, list, shut, open and rotate API keys of this installation.")
+_DAY = 24 * 3600
+
+
+@app.command
+def create(client: str, *, note: str = "") -> None:
+    """Make a key for CLIENT and print its secret, which is shown this once.
+
+    Parameters
+    ----------
+    note
+        What the key is for.
+    """
+    with _desk() as (admin, operator):
+        _show_secret(admin.create_key(operator, client_id=client, note=note))
+
+
+@app.command(name="list")
+def list_keys() -> None:
+    """List every key: whose it is, whether it is open, and its use."""
+    table = Table("fingerprint", "client", "state", "calls", "last used", "note")
+    with _desk() as (admin, _):
+        for key in admin.list_keys():
+            used = key.last_used_at.isoformat(timespec="seconds") if key.last_used_at else "never"
+            state = "open" if key.enabled else "shut"
+            table.add_row(key.fingerprint, key.client_id, state, str(key.calls), used, key.note)
+    Console(highlight=False).print(table)
+
+
+@app.command
+def disable(fingerprint: str) -> None:
+    """Shut a key at once; jobs that it started go on."""
+    with _desk() as (admin, operator):
+        admin.set_enabled(operator, fingerprint, enabled=False)
+    _say(f"{fingerprint} is shut")
+
+
+@app.command
+def enable(fingerprint: str) -> None:
+    """Open a key that was shut."""
+    with _desk() as (admin, operator):
+        admin.set_enabled(operator, fingerprint, enabled=True)
+    _say(f"{fingerprint} is open")
+
+
+@app.command
+def rotate(fingerprint: str, *, grace_seconds: int = _DAY) -> None:
+    """Give a key a new secret and print it; the old one stays good for a while, jobs and counts for ever.
+
+    Parameters
+    ----------
+    grace_seconds
+        How long the old secret stays good; 0 ends it at once.
+    """
+    with _desk() as (admin, operator):
+        _show_secret(admin.rotate(operator, fingerprint, grace_seconds=grace_seconds))
+
+
+@contextmanager
+def _desk() -> Iterator[tuple[Administration, Operator]]:
+    settings = load_settings()
+    observe.configure("warning")
+    with wiring.open_installation(settings) as place:
+        yield wiring.build_administration(place), Operator(f"command:{getpass.getuser()}")
+
+
+def _show_secret(made: NewKey) -> None:
+    """The secret alone on standard output, so that a script can take it."""
+    print(f"{made.key.fingerprint} of {made.key.client_id}; shown this once:", file=sys.stderr)  # noqa: T201
+    _say(made.secret)
+
+
+def _say(line: str) -> None:
+    print(line)  # noqa: T201 - this is the output

@@ -1,0 +1,53 @@
+"""alphareel keys: at the machine itself, with no service running and no token."""
+
+from collections.abc import Callable
+
+import pytest
+
+from alphareel import wiring
+from alphareel.cli import app
+from alphareel.domain.errors import InvalidApiKey, NotFound
+from alphareel.jobs.keys import Keys
+from alphareel.settings import load_settings
+
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    def run(*words: str) -> str:
+        app(["keys", *words], result_action="return_value")
+        return capsys.readouterr().out
+
+    return run
+
+
+def owner(secret: str) -> str:
+    with wiring.open_installation(load_settings()) as place:
+        return Keys(place.keys).authenticate(secret).fingerprint
+
+
+def test_a_key_is_made_shut_opened_and_rotated(run: Run) -> None:
+    secret = run("create", "studio-7", "--note", "night").strip()
+    fingerprint = owner(secret)
+    run("disable", fingerprint)
+    with pytest.raises(InvalidApiKey):
+        owner(secret)
+    run("enable", fingerprint)
+    fresh = run("rotate", fingerprint, "--grace-seconds", "0").strip()
+    assert owner(fresh) != fingerprint
+    with pytest.raises(InvalidApiKey):
+        owner(secret)
+
+
+def test_the_list_names_keys_and_shows_no_secret(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    secret = run("create", "studio-7").strip()
+    listed = run("list")
+    assert "studio-7" in listed
+    assert secret not in listed
+
+
+def test_an_unknown_fingerprint_is_an_error(run: Run) -> None:
+    with pytest.raises(NotFound):
+        run("disable", "fp_none")
