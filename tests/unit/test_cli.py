@@ -83,7 +83,7 @@ def test_formats_lists_what_can_be_written(command):
         (["cut", "{clip}", "{out}.webm", "--engine", "nothing"], 2, "nothing"),
         (["cut", "{clip}", "{out}.webm", "--background", "no-colour"], 2, "colour"),
         (["cut", "{clip}", "{out}.webm", "--model", "pro"], 4, "pro"),
-        (["cut", "{clip}", "{nowhere}/out.webm", "--engine", "chroma"], 5, "nowhere"),
+        (["cut", "{clip}", "{nowhere}/out.webm", "--engine", "chroma"], 5, "no such file or directory"),
     ],
 )
 def test_errors_are_one_line_that_says_what_to_do(command, clip, tmp_path, arguments, code, words):
