@@ -114,8 +114,8 @@ def build_service(place: Installation) -> Service:
     return Service(
         Stores(place.jobs, place.executors, place.blobs),
         keys=Keys(place.keys),
-        uploads=uploads,
         admin=build_administration(place),
+        uploads=uploads,
         sources=place.sources,
         offer=LocalOffer(given.models_dir),
         rules=ServiceRules(place.sources.link_secret, timedelta(seconds=given.link_seconds), given.show_pending),
@@ -123,13 +123,13 @@ def build_service(place: Installation) -> Service:
     )
 
 
-def build_worker(place: Installation, executor_id: str) -> Worker:
 def build_administration(place: Installation) -> Administration:
     """What operators do, for the wire and for the command."""
     ring = KeyRing(place.database, clock=place.clock)
     return Administration(place.keys, ring, clock=place.clock, config=shown(place.settings))
 
 
+def build_worker(place: Installation, executor_id: str) -> Worker:
     """What runs jobs in the worker process of this name."""
     given = place.settings
     rules = WorkRules(

@@ -59,11 +59,11 @@ class UploadSession(Protocol):
 class UseCases(Protocol):
     """What the wire may ask. Every refusal is one of ``domain.errors``; every method may block."""
 
-    def authenticate(self, secret: str | None) -> ApiKey:
     @property
     def admin(self) -> Administration:
         """What operators do; whoever calls it has checked that it is one."""
 
+    def authenticate(self, secret: str | None) -> ApiKey:
         """The enabled key with this secret. Raises MissingApiKey, InvalidApiKey."""
 
     def begin_upload(self, caller: Caller, *, filename: str, declared_type: str | None) -> UploadSession:
@@ -121,6 +121,7 @@ class Service:
         stores: Stores,
         *,
         keys: Keys,
+        admin: Administration,
         uploads: Uploads,
         sources: Sources,
         offer: Offer,
@@ -129,12 +130,16 @@ class Service:
     ) -> None:
         self._stores = stores
         self._keys = keys
+        self._admin = admin
         self._uploads = uploads
         self._sources = sources
         self._offer = offer
-        admin: Administration,
         self._rules = rules
         self._clock = clock
+
+    @property
+    def admin(self) -> Administration:
+        return self._admin
 
     def authenticate(self, secret: str | None) -> ApiKey:
         return self._keys.authenticate(secret)
@@ -142,17 +147,12 @@ class Service:
     def begin_upload(self, caller: Caller, *, filename: str, declared_type: str | None) -> UploadSession:
         return self._uploads.begin(_key_id(caller), filename=filename, declared_type=declared_type)
 
-        self._admin = admin
     def create(self, caller: Caller, body: Mapping[str, Any], *, auto_start: bool | None = None) -> Job:
         asked = requests.parse_creation(body)
         self._check_sources(caller, asked.video_url, asked.options)
         self._offer.check(asked.options)
         new = NewJob(
             id=make_job_id(),
-    @property
-    def admin(self) -> Administration:
-        return self._admin
-
             key_id=_key_id(caller),
             video_url=asked.video_url,
             options=asked.options,

@@ -43,9 +43,9 @@ def key(row: sa.Row[Any]) -> ApiKey:
     return ApiKey(**values)
 
 
-def executor(row: sa.Row[Any]) -> Executor:
 def admin_event(row: sa.Row[Any]) -> AdminEvent:
     return AdminEvent(**row._mapping)  # noqa: SLF001
 
 
+def executor(row: sa.Row[Any]) -> Executor:
     return Executor(**row._mapping)  # noqa: SLF001

@@ -208,8 +208,8 @@ def open_desk(
     service = Service(
         Stores(jobs, executors, blobs),
         keys=keys,
-        uploads=Uploads(uploads, blobs, identify=identify_by_magic, rules=rules, clock=clock),
         admin=Administration(keystore, KeyRing(database, clock=clock), clock=clock, config={"port": "8080"}),
+        uploads=Uploads(uploads, blobs, identify=identify_by_magic, rules=rules, clock=clock),
         sources=sources,
         offer=offer,
         rules=ServiceRules(secret, timedelta(hours=1), show_pending),
