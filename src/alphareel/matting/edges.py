@@ -12,10 +12,10 @@ Array = NDArray[np.float32]
 
 # Alpha outside (low, high) is as good as transparent or opaque: there the decoder's colour stays.
 _SOFT = (3, 251)
-# Windows, in thumbnail pixels, over which surely opaque and surely transparent neighbours are averaged: near ones
-# count most, far ones only where there are no near ones.
-_WINDOWS = ((5, 1.0), (15, 1e-2), (61, 1e-4))
-_OWN = 1e-7
+# Windows, in pixels of half a thumbnail, over which surely opaque and surely transparent neighbours are averaged:
+# near ones count most, far ones only where there are no near ones.
+_WINDOWS = ((3, np.float32(1)), (9, np.float32(1e-2)), (31, np.float32(1e-4)))
+_OWN = np.float32(1e-7)
 # Positions are sampled as a picture of this width, since OpenCV takes no side above 32767.
 _ROW = 1024
 
@@ -23,7 +23,7 @@ _ROW = 1024
 def clean_edges(frame: Frame, alpha: Plane) -> Frame:
     """The frame with foreground colour in its soft pixels (0 < alpha < 255), the same frame when there are none.
 
-    From smooth estimates f and b of the colours on both sides, made at thumbnail size from what is surely opaque
+    From smooth estimates f and b of the colours on both sides, made from what is surely opaque
     and surely transparent, each soft pixel's own colour is
     f + alpha * (colour - alpha * f - (1 - alpha) * b): Forte, "Approximate fast foreground colour estimation"
     (ICIP 2021). Pixels outside the soft edge are never touched.
@@ -46,27 +46,33 @@ def clean_edges(frame: Frame, alpha: Plane) -> Frame:
 
 
 def _spots(alpha: Plane) -> NDArray[np.intp]:
-    return np.flatnonzero(cv2.inRange(alpha, _SOFT[0] + 1, _SOFT[1] - 1))
+    least, most = _SOFT
+    return np.flatnonzero((alpha - np.uint8(least + 1)) < most - least - 1)  # unsigned: what is below wraps around
 
 
-def _two_sides(thumbnail: Plane, alpha: Plane) -> tuple[Array, Array]:
-    """Smooth colours (3, h, w) in front and behind, spread from what is surely opaque and surely transparent.
+def _two_sides(thumbnail: Plane, alpha: Plane) -> tuple[list[Array], list[Array]]:
+    """Smooth planes in front and behind, half the thumbnail's size, spread from what is surely opaque or transparent.
 
     Where neither is within reach a side takes the picture's own colour, which changes nothing.
     """
-    small = cv2.resize(alpha, (thumbnail.shape[2], thumbnail.shape[1]), interpolation=cv2.INTER_AREA)
-    picture = np.ascontiguousarray(thumbnail.transpose(1, 2, 0), np.float32)
-    front = _spread(picture, (small > _SOFT[1]).astype(np.float32))
-    behind = _spread(picture, (small < _SOFT[0]).astype(np.float32))
+    size = (max(1, thumbnail.shape[2] // 2), max(1, thumbnail.shape[1] // 2))
+    small = cv2.resize(alpha, size, interpolation=cv2.INTER_AREA)
+    planes = [cv2.resize(p, size, interpolation=cv2.INTER_AREA).astype(np.float32) for p in thumbnail]
+    front = _spread(planes, (small >= _SOFT[1]).astype(np.float32))
+    behind = _spread(planes, (small <= _SOFT[0]).astype(np.float32))
     return front, behind
 
 
-def _spread(picture: Array, known: Array) -> Array:
-    weighted = np.dstack([picture * known[..., None], known])
-    total = np.dstack([picture, np.ones_like(known)]) * _OWN
+def _spread(planes: list[Array], known: Array) -> list[Array]:
+    weight = _reach(known) + _OWN
+    return [(_reach(plane * known) + _OWN * plane) / weight for plane in planes]
+
+
+def _reach(plane: Array) -> Array:
+    total = np.zeros_like(plane)
     for side, weight in _WINDOWS:
-        total += weight * cv2.blur(weighted, (side, side), borderType=cv2.BORDER_REPLICATE)
-    return np.asarray((total[..., :3] / total[..., 3:]).transpose(2, 0, 1), np.float32)
+        total += weight * np.asarray(cv2.blur(plane, (side, side), borderType=cv2.BORDER_REPLICATE), np.float32)
+    return total
 
 
 def _unmix(plane: Plane, alpha: Plane, spots: NDArray[np.intp], sides: Array) -> Plane:
