@@ -46,7 +46,7 @@ def cut(
     target: _Path,
     *,
     model: str = "original",
-    background: str | Sequence[float] | dict[str, Any] | None = None,
+    background: _Path | Sequence[float] | dict[str, Any] | None = None,
     output_format: str | None = None,
     engine: str | None = None,
     key_color: str | Sequence[float] | None = None,
@@ -61,8 +61,8 @@ def cut(
     """Remove the background of the video ``source`` and write ``target``; returns what was written, verified.
 
     The format follows from the suffix of ``target`` (.webm, .mov, .mp4, .zip) unless ``output_format`` says otherwise.
-    ``background``: None keeps it transparent; a colour ("#09A246", "white", three numbers), or the contract's object
-    (``{"type": "image", "image_url": "plate.png"}``). ``engine`` overrides what serves ``model``. The other fields are
+    ``background``: None keeps it transparent; a colour ("#09A246", "white", three numbers), an image file, or the
+    contract's object (``{"type": "image", "image_url": "plate.png"}``). ``engine`` overrides what serves ``model``. The other fields are
     those of the HTTP API. Raises ``errors.AlphareelError``.
     """
     values = {
@@ -128,7 +128,10 @@ def _format_of(target: _Path) -> str:
     return format_for_suffix(Path(target).suffix).name
 
 
-def _background(value: str | Sequence[float] | dict[str, Any] | None) -> dict[str, Any] | str | None:
-    if value is None or isinstance(value, str | dict):
+def _background(value: str | PathLike[str] | Sequence[float] | dict[str, Any] | None) -> dict[str, Any] | str | None:
+    """A file that exists is an image, every other text a colour."""
+    if value is None or isinstance(value, dict):
         return value
-    return {"type": "color", "color": list(value)}
+    if not isinstance(value, str | PathLike):
+        return {"type": "color", "color": list(value)}
+    return {"type": "image", "image_url": str(value)} if Path(value).is_file() else str(value)

@@ -88,7 +88,7 @@ def cut(
             target,
             model=model,
             engine=engine,
-            background=_background(background),
+            background=background,
             output_format=format,
             key_color=key_color,
             text_prompt=prompt,
@@ -191,13 +191,6 @@ def main() -> None:
 def _fail(message: str, code: int) -> NoReturn:
     _err.print(f"alphareel: {message}", style="red", soft_wrap=True)
     sys.exit(code)
-
-
-def _background(value: str | None) -> str | dict[str, Any] | None:
-    """A file that exists is an image, everything else a colour."""
-    if value is not None and Path(value).is_file():
-        return {"type": "image", "image_url": value}
-    return value
 
 
 @contextmanager
