@@ -62,8 +62,8 @@ def cut(
 
     The format follows from the suffix of ``target`` (.webm, .mov, .mp4, .zip) unless ``output_format`` says otherwise.
     ``background``: None keeps it transparent; a colour ("#09A246", "white", three numbers), an image file, or the
-    contract's object (``{"type": "image", "image_url": "plate.png"}``). ``engine`` overrides what serves ``model``. The other fields are
-    those of the HTTP API. Raises ``errors.AlphareelError``.
+    contract's object (``{"type": "image", "image_url": "plate.png"}``). ``engine`` overrides what serves ``model``.
+    The other fields are those of the HTTP API. Raises ``errors.AlphareelError``.
     """
     values = {
         "model": model,
