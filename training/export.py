@@ -1,0 +1,119 @@
+"""Write trained weights as the ONNX file that the package ships, and check it against them.
+
+    python export.py --weights runs/people/ema.pt --out ../src/alphareel/matting/models/builtin.onnx
+
+Inputs `rgb` float32 (1, 3, H, W) in 0..1, H and W multiples of 32, and `memory` float32 (1, C, H/16, W/16), zeros
+at the start of a shot; outputs `alpha` (1, 1, H, W) in 0..1 and `memory_out`, to be given with the next frame.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+from torch import Tensor, nn
+
+from model import Matte
+
+OPSET = 17
+VERSION = "2026.11"
+AREA = 256 * 256  # pixels of a thumbnail at which quality and time meet; see score.py
+TOLERANCE = 2e-4  # largest difference of an alpha between torch and onnxruntime
+
+
+class Exported(nn.Module):
+    """The network as it ships: alpha instead of logits, without the output that only the loss needs."""
+
+    def __init__(self, matte: Matte) -> None:
+        super().__init__()
+        self.matte = matte
+
+    def forward(self, rgb: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        output = self.matte(rgb, memory)
+        return torch.sigmoid(output.logits), output.memory
+
+
+def load(weights: Path) -> Matte:
+    """The network with the averaged weights of a run, ready to be asked."""
+    matte = Matte()
+    matte.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    return matte.eval()
+
+
+def to_onnx(matte: Matte, *, version: str = VERSION, area: int = AREA) -> onnx.ModelProto:
+    """The network as an ONNX graph with its interface and its metadata."""
+    rgb, buffer = torch.rand(1, 3, 192, 320), io.BytesIO()
+    names = ("rgb", "memory", "alpha", "memory_out")
+    sides = {"rgb": ("height", "width"), "alpha": ("height", "width")}
+    small = {"memory": ("memory_height", "memory_width"), "memory_out": ("memory_height", "memory_width")}
+    torch.onnx.export(
+        Exported(matte).eval(),
+        (rgb, matte.empty_memory(rgb)),
+        buffer,
+        input_names=list(names[:2]),
+        output_names=list(names[2:]),
+        dynamic_axes={name: {2: high, 3: wide} for name, (high, wide) in (sides | small).items()},
+        opset_version=OPSET,
+        dynamo=False,
+    )
+    graph = onnx.load_from_string(buffer.getvalue())
+    describe(graph, version=version, area=area)
+    onnx.checker.check_model(graph, full_check=True)
+    return graph
+
+
+def describe(graph: onnx.ModelProto, *, version: str, area: int) -> None:
+    """Say in the file what it is and how it wants to be asked."""
+    graph.producer_name, graph.producer_version, graph.doc_string = "alphareel", version, ""
+    facts = {"name": "builtin", "version": version, "memory_stride": 16, "area": area, "licence": "Apache-2.0"}
+    onnx.helper.set_model_props(graph, {name: str(value) for name, value in facts.items()})
+
+
+def check(graph: onnx.ModelProto, matte: Matte, *, frames: int = 8) -> float:
+    """Largest difference of an alpha between torch and onnxruntime over recurrent frames of two sizes."""
+    session = ort.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    return max(_difference(session, matte, frames, size) for size in ((256, 256), (160, 384)))
+
+
+@torch.inference_mode()
+def _difference(session: ort.InferenceSession, matte: Matte, frames: int, size: tuple[int, int]) -> float:
+    asked, worst = Exported(matte).eval(), 0.0
+    picture = torch.from_numpy(np.random.default_rng(3).random((1, 3, *size), np.float32))
+    memory = matte.empty_memory(picture)
+    theirs = memory.numpy()
+    for n in range(frames):
+        rgb = picture.roll(8 * n, dims=3)
+        alpha, memory = asked(rgb, memory)
+        answer, theirs = session.run(["alpha", "memory_out"], {"rgb": rgb.numpy(), "memory": theirs})
+        worst = max(worst, float(np.abs(answer - alpha.numpy()).max()))
+    return worst
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--weights", type=Path, default=Path("runs/people/ema.pt"))
+    parser.add_argument("--out", type=Path, default=Path("../src/alphareel/matting/models/builtin.onnx"))
+    parser.add_argument("--version", default=VERSION)
+    parser.add_argument("--area", type=int, default=AREA)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    matte = load(options.weights)
+    graph = to_onnx(matte, version=options.version, area=options.area)
+    worst = check(graph, matte)
+    if worst > TOLERANCE:
+        parser.exit(1, f"torch and onnxruntime differ by {worst:.1e}; nothing was written.\n")
+    data = graph.SerializeToString()
+    options.out.write_bytes(data)
+    parameters = sum(p.numel() for p in matte.parameters())
+    print(f"{options.out}: {parameters} parameters, {len(data)} bytes, sha256 {hashlib.sha256(data).hexdigest()}")
+    print(f"largest difference from torch over recurrent frames: {worst:.1e}")
+
+
+if __name__ == "__main__":
+    main()
