@@ -233,8 +233,7 @@ class Service:
         self._sources.find(video_url, key_id=_key_id(caller), kind="video", field="video_url")
         image = options.background.image_url
         if image is not None:
-            found.append(self._sources.find(image, key_id=key_id, kind="image", field="background.image_url"))
-        return tuple(upload.id for upload in found if upload is not None)
+            self._sources.find(image, key_id=_key_id(caller), kind="image", field="background.image_url")
 
     def _link(self, blob: str, name: str) -> Link:
         expires = self._clock.now().replace(microsecond=0) + self._rules.link_lifetime
