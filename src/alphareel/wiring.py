@@ -29,6 +29,7 @@ from alphareel.jobstore.database import Database, normalised, open_engine
 from alphareel.jobstore.executors import ExecutorTable
 from alphareel.jobstore.jobs import Jobs
 from alphareel.jobstore.keyring import KeyRing
+from alphareel.jobstore.removals import Removals
 from alphareel.queue.dbos_engine import DbosEngine, DbosQueue, EngineRules, prepare
 from alphareel.settings import Settings, shown
 
@@ -112,7 +113,7 @@ def build_service(place: Installation) -> Service:
         clock=place.clock,
     )
     return Service(
-        Stores(place.jobs, place.executors, place.blobs),
+        Stores(place.jobs, place.executors, place.blobs, Removals(place.database, clock=place.clock)),
         keys=Keys(place.keys),
         admin=build_administration(place),
         uploads=uploads,

@@ -79,6 +79,18 @@ class Client:
         """The job as it is now. Raises ApiError."""
         return cast(Job, self._wire.send(Call("GET", f"/v1/jobs/{job_id}", repeatable=True)))
 
+    def cancel_job(self, job_id: str) -> Job:
+        """Stop a job; one that has ended in another way than completed stays as it is. Raises ApiError."""
+        return cast(Job, self._wire.send(Call("POST", f"/v1/jobs/{job_id}/cancel", repeatable=True)))
+
+    def delete_job(self, job_id: str) -> None:
+        """Remove a job with its files; it is cancelled when it runs. Raises ApiError."""
+        self._wire.send(Call("DELETE", f"/v1/jobs/{job_id}"))
+
+    def delete_upload(self, video_id: str) -> None:
+        """Remove an upload. Raises ApiError, also while a job that is not done uses it."""
+        self._wire.send(Call("DELETE", f"/v1/uploads/{video_id}"))
+
     def list_jobs(self, *, limit: int = 20, offset: int = 0, status: str | None = None) -> JobPage:
         """The key's jobs, newest first; ``limit`` 1-100. Raises ApiError."""
         options = {"params": _given({"limit": limit, "offset": offset, "status": status})}

@@ -51,6 +51,7 @@ def environment(desk, key, client, serve, finish_job, tmp_path):
     (tmp_path / "input.mp4").write_bytes(TINY_MP4)
     done = client.post("/v1/jobs", json={"video_url": VIDEO}).json()["id"]
     draft = client.post("/v1/jobs", json={"video_url": VIDEO, "auto_start": False}).json()["id"]
+    unwanted = client.post("/v1/jobs", json={"video_url": VIDEO, "auto_start": False}).json()["id"]
     finish_job(done)
     stopped = threading.Event()
 
@@ -75,6 +76,7 @@ def environment(desk, key, client, serve, finish_job, tmp_path):
             "JOB_ID": done,
             "FINISHED_ID": done,
             "DRAFT_ID": draft,
+            "UNWANTED_ID": unwanted,
             "OUTPUT_URL": shown["output_url"].replace("http://testserver", server.url),
         }
         stopped.set()

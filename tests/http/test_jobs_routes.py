@@ -188,3 +188,30 @@ def test_completed_job_has_no_etag_because_its_link_is_always_fresh(client, fini
     job = create(client)
     finish_job(job["id"])
     assert "etag" not in client.get(f"/v1/jobs/{job['id']}").headers
+
+
+def test_cancel_answers_the_ended_job_each_time(client):
+    job = create(client)
+    for _ in range(2):
+        answer = client.post(f"/v1/jobs/{job['id']}/cancel")
+        body = answer.json()
+        assert (answer.status_code, body["success"]) == (200, True)
+        assert (body["status"], body["error"], body["error_code"]) == ("failed", "Cancelled", "cancelled")
+
+
+def test_cancel_of_a_completed_job_is_an_invalid_state(client, finish_job):
+    job = create(client)
+    finish_job(job["id"])
+    answer = client.post(f"/v1/jobs/{job['id']}/cancel")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "invalid_state")
+
+
+def test_deleted_job_is_gone_with_its_result(client, finish_job):
+    job = create(client)
+    finish_job(job["id"])
+    link = client.get(f"/v1/jobs/{job['id']}").json()["output_url"]
+    answer = client.delete(f"/v1/jobs/{job['id']}")
+    assert (answer.status_code, answer.json()["deleted"]) == (200, True)
+    assert client.get(f"/v1/jobs/{job['id']}").status_code == 404
+    assert client.get(link).status_code == 404
+    assert client.delete(f"/v1/jobs/{job['id']}").status_code == 404

@@ -169,6 +169,13 @@ class AcceptedJob(Job):
     message: str
 
 
+class Deleted(_Schema):
+    success: Literal[True] = True
+    deleted: Literal[True] = True
+    id: str
+    message: str
+
+
 class JobList(_Schema):
     success: Literal[True] = True
     items: list[Job]

@@ -50,6 +50,7 @@ class NewJob:
     metadata: dict[str, Any]
     request_id: str | None
     warnings: tuple[str, ...]
+    uploads: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,12 +76,14 @@ class JobStore(Protocol):
         options: Options,
         webhook_url: str | None,
         warnings: tuple[str, ...],
+        uploads: tuple[str, ...] = (),
         actor: str,
         request_id: str | None,
     ) -> Job | None:
         """Created or failed -> pending with these options and uploads, enqueued in the same transaction; else None."""
 
-    def job(self, job_id: str) -> Job | None: ...
+    def job(self, job_id: str) -> Job | None:
+        """None also for a job that was deleted."""
 
     def jobs(self, key_id: str | None, *, statuses: tuple[Status, ...] | None, limit: int, offset: int) -> Page:
         """A key's jobs, newest first."""

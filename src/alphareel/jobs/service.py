@@ -15,6 +15,7 @@ from alphareel.jobs.deliveries import Delivery
 from alphareel.jobs.job import ApiKey, Job, JobEvent, Status, Upload
 from alphareel.jobs.keys import Keys
 from alphareel.jobs.ports import Blobs, Clock, Executors, JobStore, NewJob, Offer, Page
+from alphareel.jobs.removal import Removal, Removals
 from alphareel.jobs.uploads import Sources, Uploads
 
 
@@ -78,6 +79,15 @@ class UseCases(Protocol):
     def get(self, caller: Caller, job_id: str) -> Job:
         """The caller's job (any job for a caller without a key: the id is the capability). Raises NotFound."""
 
+    def cancel(self, caller: Caller, job_id: str) -> Job:
+        """The job, ended; its compute stops within seconds. Twice is as good as once. Raises InvalidState, NotFound."""
+
+    def delete(self, caller: Caller, job_id: str) -> None:
+        """Cancel it when it runs, and remove its files and what the caller wrote. Raises NotFound."""
+
+    def delete_upload(self, caller: Caller, upload_id: str) -> None:
+        """Raises InvalidState while a job that is not done uses it, NotFound."""
+
     def list(self, caller: Caller, *, limit: int, offset: int, status: str | None) -> Page:
         """The caller's jobs, newest first; ``limit`` 1-100. Raises InvalidRequest."""
 
@@ -111,6 +121,7 @@ class Stores:
     jobs: JobStore
     executors: Executors
     blobs: Blobs
+    removals: Removals
 
 
 class Service:
@@ -129,6 +140,7 @@ class Service:
         clock: Clock,
     ) -> None:
         self._stores = stores
+        self._removal = Removal(stores.jobs, stores.removals, stores.blobs)
         self._keys = keys
         self._admin = admin
         self._uploads = uploads
@@ -149,7 +161,7 @@ class Service:
 
     def create(self, caller: Caller, body: Mapping[str, Any], *, auto_start: bool | None = None) -> Job:
         asked = requests.parse_creation(body)
-        self._check_sources(caller, asked.video_url, asked.options)
+        used = self._find_uploads(caller, asked.video_url, asked.options)
         self._offer.check(asked.options)
         new = NewJob(
             id=make_job_id(),
@@ -160,6 +172,7 @@ class Service:
             metadata=asked.metadata,
             request_id=caller.request_id,
             warnings=asked.options.warnings(),
+            uploads=used,
         )
         start = asked.auto_start if auto_start is None else auto_start
         return self._stores.jobs.add_job(new, start=start, actor=_actor(caller))
@@ -175,19 +188,30 @@ class Service:
 
     def _start(self, caller: Caller, job: Job, body: Mapping[str, Any]) -> Job | None:
         asked = requests.parse_start(body, job)
-        self._check_sources(caller, job.video_url, asked.options)
+        used = self._find_uploads(caller, job.video_url, asked.options)
         self._offer.check(asked.options)
         return self._stores.jobs.start_job(
             job.id,
             options=asked.options,
             webhook_url=asked.webhook_url,
             warnings=asked.options.warnings(),
+            uploads=used,
             actor=_actor(caller),
             request_id=caller.request_id,
         )
 
     def get(self, caller: Caller, job_id: str) -> Job:
         return self._own(caller, job_id)
+
+    def cancel(self, caller: Caller, job_id: str) -> Job:
+        self._removal.cancel(self._own(caller, job_id), actor=_actor(caller))
+        return self._own(caller, job_id)
+
+    def delete(self, caller: Caller, job_id: str) -> None:
+        self._removal.delete_job(self._own(caller, job_id), actor=_actor(caller))
+
+    def delete_upload(self, caller: Caller, upload_id: str) -> None:
+        self._removal.delete_upload(self._uploads.own(_key_id(caller), upload_id))
 
     def list(self, caller: Caller, *, limit: int, offset: int, status: str | None) -> Page:
         requests.check_page(limit, offset)
@@ -229,11 +253,13 @@ class Service:
             raise NotFound("Job not found", hint="Check the id, and that the key is the one that made the job.")
         return job
 
-    def _check_sources(self, caller: Caller, video_url: str, options: Options) -> None:
-        self._sources.find(video_url, key_id=_key_id(caller), kind="video", field="video_url")
-        image = options.background.image_url
+    def _find_uploads(self, caller: Caller, video_url: str, options: Options) -> tuple[str, ...]:
+        """The uploads that the addresses stand for. Raises InvalidRequest for those that may not be used."""
+        key_id, image = _key_id(caller), options.background.image_url
+        found = [self._sources.find(video_url, key_id=key_id, kind="video", field="video_url")]
         if image is not None:
-            self._sources.find(image, key_id=_key_id(caller), kind="image", field="background.image_url")
+            found.append(self._sources.find(image, key_id=key_id, kind="image", field="background.image_url"))
+        return tuple(upload.id for upload in found if upload is not None)
 
     def _link(self, blob: str, name: str) -> Link:
         expires = self._clock.now().replace(microsecond=0) + self._rules.link_lifetime

@@ -14,6 +14,7 @@ from alphareel.domain.errors import (
     FileTooLarge,
     InvalidFileType,
     InvalidRequest,
+    NotFound,
     StorageFailed,
 )
 from alphareel.jobs import links
@@ -83,6 +84,13 @@ class Uploads:
         self._blobs.put_file(upload.blob, receiving.path)
         self._record(upload)
         return upload
+
+    def own(self, key_id: str | None, upload_id: str) -> str:
+        """The id, if the upload is the key's. Raises NotFound."""
+        found = self._store.upload(upload_id)
+        if found is None or found.key_id != key_id:
+            raise NotFound("Upload not found", hint="Check the id, and that the key is the one that uploaded it.")
+        return found.id
 
     def _record(self, upload: Upload) -> None:
         try:

@@ -14,6 +14,7 @@ from alphareel.jobs.ports import Clock, NewJob, Page
 from alphareel.jobstore import rows
 from alphareel.jobstore.database import Database
 from alphareel.jobstore.migrate import is_current
+from alphareel.jobstore.removals import note_uploads
 from alphareel.jobstore.tables import job_events, jobs
 from alphareel.jobstore.transitions import Move, announce, apply, record
 
@@ -37,6 +38,7 @@ class Jobs:
             row = c.execute(sa.insert(jobs).values(_new_row(new, status, now=now)).returning(jobs)).one()
             move = Move(to=status, actor=actor, request_id=new.request_id, reason="started" if start else "created")
             record(c, new.id, None, move, now=now)
+            note_uploads(c, new.id, new.uploads)
             if start:
                 self._enqueue(c, new.id, row.ticket)
         announce(new.id, move)
@@ -49,6 +51,7 @@ class Jobs:
         options: Options,
         webhook_url: str | None,
         warnings: tuple[str, ...],
+        uploads: tuple[str, ...] = (),
         actor: str,
         request_id: str | None,
     ) -> Job | None:
@@ -63,16 +66,18 @@ class Jobs:
         with self._database.write() as c:
             row = apply(c, job_id, move, now=self._clock.now())
             if row is not None:
+                note_uploads(c, job_id, uploads)
                 self._enqueue(c, job_id, row.ticket)
         return _announced(row, move)
 
     def job(self, job_id: str) -> Job | None:
         with self._database.read() as c:
-            row = c.execute(sa.select(jobs).where(jobs.c.id == job_id)).one_or_none()
+            row = c.execute(sa.select(jobs).where(jobs.c.id == job_id, jobs.c.deleted_at.is_(None))).one_or_none()
         return rows.job(row) if row is not None else None
 
     def jobs(self, key_id: str | None, *, statuses: tuple[Status, ...] | None, limit: int, offset: int) -> Page:
         wanted = [jobs.c.key_id == key_id if key_id is not None else jobs.c.key_id.is_(None)]
+        wanted.append(jobs.c.deleted_at.is_(None))
         if statuses is not None:
             wanted.append(jobs.c.status.in_(statuses))
         newest = sa.select(jobs).where(*wanted).order_by(jobs.c.created_at.desc(), jobs.c.id.desc())

@@ -18,6 +18,7 @@ def job(row: sa.Row[Any]) -> Job:
     values["output"] = Output(**values["output"]) if values["output"] else None
     values["engine"] = EngineFacts(**values["engine"]) if values["engine"] else None
     values["warnings"] = tuple(values["warnings"])
+    del values["deleted_at"]
     values["billing_status"] = Billing(values["billing_status"])
     return Job(**values)
 

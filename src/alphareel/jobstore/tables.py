@@ -101,6 +101,7 @@ jobs = sa.Table(
     sa.Column("credits", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("price", sa.Integer),
     sa.Column("pricing_version", sa.String(64)),
+    sa.Column("deleted_at", UtcTime),  # the row stays for the audit, without what the caller wrote
     sa.Index(f"ix_{PREFIX}jobs_key_id_created_at", "key_id", "created_at", "id"),
 )
 
@@ -115,6 +116,21 @@ job_events = sa.Table(
     sa.Column("actor", sa.String(200), nullable=False),
     sa.Column("request_id", sa.String(200)),
     sa.Column("reason", sa.Text, nullable=False),
+)
+
+job_uploads = sa.Table(
+    PREFIX + "job_uploads",
+    metadata,
+    sa.Column("job_id", sa.String(64), sa.ForeignKey(jobs.c.id), primary_key=True),
+    sa.Column("upload_id", sa.String(64), primary_key=True, index=True),
+)
+
+# Blobs, and prefixes that end in a slash, that nothing refers to any more and that have to be deleted.
+discarded = sa.Table(
+    PREFIX + "discarded",
+    metadata,
+    sa.Column("blob", sa.String(500), primary_key=True),
+    sa.Column("at", UtcTime, nullable=False),
 )
 
 settings = sa.Table(

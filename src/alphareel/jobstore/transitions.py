@@ -26,7 +26,7 @@ class Move:
 
 def apply(c: sa.Connection, job_id: str, move: Move, *, now: datetime) -> sa.Row[Any] | None:
     """The row after the move; None when the job is not where the move starts, and then nothing changed."""
-    held = (jobs.c.id == job_id, jobs.c.status.in_(sources(move.to)), *move.where)
+    held = (jobs.c.id == job_id, jobs.c.deleted_at.is_(None), jobs.c.status.in_(sources(move.to)), *move.where)
     before = c.execute(sa.select(jobs.c.status).where(*held).with_for_update()).scalar_one_or_none()
     if before is None:
         return None

@@ -22,6 +22,7 @@ from alphareel.jobstore.database import Database, open_engine
 from alphareel.jobstore.executors import ExecutorTable
 from alphareel.jobstore.jobs import Jobs
 from alphareel.jobstore.keyring import KeyRing
+from alphareel.jobstore.removals import Removals
 
 
 @dataclass
@@ -206,7 +207,7 @@ def open_desk(
     keys = Keys(keystore)
     rules = UploadRules(folder / "incoming", max_bytes)
     service = Service(
-        Stores(jobs, executors, blobs),
+        Stores(jobs, executors, blobs, Removals(database, clock=clock)),
         keys=keys,
         admin=Administration(keystore, KeyRing(database, clock=clock), clock=clock, config={"port": "8080"}),
         uploads=Uploads(uploads, blobs, identify=identify_by_magic, rules=rules, clock=clock),

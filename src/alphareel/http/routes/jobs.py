@@ -47,6 +47,19 @@ def start_job(
     return views.accepted(service.start(caller, job_id, body), "Job started")
 
 
+@router.post("/jobs/{job_id}/cancel", responses={**_JobNotFound, **errors(s409="Already completed")})
+def cancel_job(job_id: str, caller: KeyCaller, service: ServiceOf, views: ViewsOf) -> schemas.AcceptedJob:
+    """Stop a job: it ends as failed with `error_code` cancelled. Again is the same as once."""
+    return views.accepted(service.cancel(caller, job_id), "Job cancelled")
+
+
+@router.delete("/jobs/{job_id}", responses=_JobNotFound)
+def delete_job(job_id: str, caller: KeyCaller, service: ServiceOf) -> schemas.Deleted:
+    """Remove a job with its result and, if no other job uses it, its upload; a running job is cancelled first."""
+    service.delete(caller, job_id)
+    return schemas.Deleted(id=job_id, message="Job deleted")
+
+
 @router.get("/jobs", responses=errors(s400="A parameter cannot be accepted"))
 def list_jobs(
     caller: KeyCaller,

@@ -47,3 +47,12 @@ async def upload_file(
     """Upload a video (or an image for a background) as the form field `file`."""
     upload = await receive(request, caller, service, config)
     return await run_in_threadpool(Views(request, service, config).upload, upload)
+
+
+@router.delete(
+    "/uploads/{upload_id}", responses=errors(s404="No such upload, or another key's", s409="In use by a job")
+)
+def delete_upload(upload_id: str, caller: KeyCaller, service: ServiceOf) -> schemas.Deleted:
+    """Remove an upload; jobs that are done keep their results."""
+    service.delete_upload(caller, upload_id)
+    return schemas.Deleted(id=upload_id, message="Upload deleted")

@@ -1,0 +1,114 @@
+"""What is to go for good, behind jobs.removal.Removals: rows lose what callers wrote, blobs are noted for deletion."""
+
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from alphareel.domain.options import Options, from_json, to_json
+from alphareel.jobs.job import TERMINAL, Status
+from alphareel.jobs.ports import Clock
+from alphareel.jobstore.database import Database
+from alphareel.jobstore.tables import discarded, job_uploads, jobs, uploads
+from alphareel.jobstore.transitions import Move, announce, record
+
+_RUNNABLE = (Status.PENDING, Status.PROCESSING)
+
+
+class Removals:
+    """jobs.removal.Removals on our tables."""
+
+    def __init__(self, database: Database, *, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    def remove_job(self, job_id: str, *, actor: str) -> tuple[str, ...] | None:
+        now = self._clock.now()
+        ended = (jobs.c.id == job_id, jobs.c.status.in_(TERMINAL), jobs.c.deleted_at.is_(None))
+        with self._database.write() as c:
+            row = c.execute(sa.select(jobs).where(*ended).with_for_update()).one_or_none()
+            if row is None:
+                return None
+            blobs = (f"outputs/{job_id}/", *_release_uploads(c, job_id, row.key_id))
+            c.execute(sa.update(jobs).where(jobs.c.id == job_id).values(_tombstone(row, now=now)))
+            move = Move(to=Status(row.status), actor=actor, reason="deleted")
+            record(c, job_id, move.to, move, now=now)
+            _discard(c, blobs, now=now)
+        announce(job_id, move)
+        return blobs
+
+    def remove_upload(self, upload_id: str) -> tuple[str, ...] | None:
+        with self._database.write() as c:
+            row = c.execute(sa.select(uploads).where(uploads.c.id == upload_id).with_for_update()).one_or_none()
+            if row is None:
+                return ()
+            if c.execute(_users(upload_id, jobs.c.status.in_(_RUNNABLE))).first() is not None:
+                return None
+            _drop_upload(c, upload_id)
+            _discard(c, (row.blob,), now=self._clock.now())
+        return (row.blob,)
+
+    def discarded(self, *, limit: int) -> tuple[str, ...]:
+        with self._database.read() as c:
+            oldest = sa.select(discarded.c.blob).order_by(discarded.c.at, discarded.c.blob).limit(limit)
+            return tuple(c.execute(oldest).scalars())
+
+    def forget_discarded(self, blob: str) -> None:
+        with self._database.write() as c:
+            c.execute(sa.delete(discarded).where(discarded.c.blob == blob))
+
+
+def note_uploads(c: sa.Connection, job_id: str, upload_ids: tuple[str, ...]) -> None:
+    """Write down, in the caller's transaction, which uploads a job uses now."""
+    c.execute(sa.delete(job_uploads).where(job_uploads.c.job_id == job_id))
+    for upload_id in sorted(set(upload_ids)):
+        c.execute(sa.insert(job_uploads).values(job_id=job_id, upload_id=upload_id))
+
+
+def _release_uploads(c: sa.Connection, job_id: str, key_id: str | None) -> tuple[str, ...]:
+    """Blobs of the key's uploads that no other job needs, now that this one goes."""
+    mine = sa.select(job_uploads.c.upload_id).where(job_uploads.c.job_id == job_id)
+    owner = uploads.c.key_id == key_id if key_id is not None else uploads.c.key_id.is_(None)
+    # Locked before the look at their users: of two jobs that go at once, the second finds that it is the last.
+    held = c.execute(sa.select(uploads).where(uploads.c.id.in_(mine), owner).with_for_update()).all()
+    c.execute(sa.delete(job_uploads).where(job_uploads.c.job_id == job_id))
+    free = [row for row in held if c.execute(_users(row.id)).first() is None]
+    for row in free:
+        _drop_upload(c, row.id)
+    return tuple(row.blob for row in free)
+
+
+def _users(upload_id: str, *where: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    return (
+        sa.select(job_uploads.c.job_id)
+        .join(jobs, jobs.c.id == job_uploads.c.job_id)
+        .where(job_uploads.c.upload_id == upload_id, *where)
+        .limit(1)
+    )
+
+
+def _drop_upload(c: sa.Connection, upload_id: str) -> None:
+    c.execute(sa.delete(job_uploads).where(job_uploads.c.upload_id == upload_id))
+    c.execute(sa.delete(uploads).where(uploads.c.id == upload_id))
+
+
+def _discard(c: sa.Connection, blobs: tuple[str, ...], *, now: datetime) -> None:
+    """A blob may be noted already: by an earlier removal whose files are not gone yet."""
+    for blob in blobs:
+        c.execute(sa.delete(discarded).where(discarded.c.blob == blob))
+        c.execute(sa.insert(discarded).values(blob=blob, at=now))
+
+
+def _tombstone(row: sa.Row[Any], *, now: datetime) -> dict[str, Any]:
+    """Keeps who, when, which model and what it cost; drops addresses, words and what was made."""
+    return {
+        "options": to_json(Options(model=from_json(row.options).model)),
+        "video_url": "",
+        "webhook_url": None,
+        "metadata": {},
+        "output": None,
+        "error": None,
+        "warnings": [],
+        "deleted_at": now,
+        "updated_at": now,
+    }
