@@ -270,3 +270,13 @@ def free_port() -> Callable[[], int]:
             return int(probe.getsockname()[1])
 
     return find
+
+
+def test_a_download_that_nobody_wants_any_more_ends(base: str, tmp_path: Path) -> None:
+    class Unwanted(Exception): ...
+
+    def tick() -> None:
+        raise Unwanted
+
+    with pytest.raises(Unwanted):
+        FRIENDLY.fetch(f"{base}/drip", tmp_path / "in", max_bytes=10**6, tick=tick)

@@ -259,3 +259,20 @@ def wait_until(holds: Any, seconds: float = 30) -> None:
     while not holds():
         assert time.monotonic() < deadline, "it never came true"
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize("words", ["slow 60", "hang"])
+def test_a_cancelled_job_stops_computing_within_two_seconds(
+    words: str, desk: Desk, worker: Worker, fetcher: CannedFetcher
+) -> None:
+    fetcher.answers[URL] = words.encode()
+    job = submit(desk)
+    thread = threading.Thread(target=work, args=(worker, job))
+    thread.start()
+    wait_until(lambda: now(desk, job).progress > 0)
+    desk.service.cancel(SOMEBODY, job.id)
+    cancelled = time.monotonic()
+    thread.join(timeout=30)
+    assert time.monotonic() - cancelled < 2.5  # and some for a busy machine
+    assert (now(desk, job).status, now(desk, job).error_code) == (Status.FAILED, "cancelled")
+    assert desk.blobs.blobs == {}

@@ -1,7 +1,7 @@
 """Outbound downloads that cannot be turned against the network they run in; bounded in size, time and redirects."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,8 @@ from alphareel.jobs.uploads import plain_name
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _PASSING_REFUSALS = (408, 425, 429)
+
+Tick = Callable[[], None]
 
 
 class SourceMissing(FetchFailed):
@@ -42,21 +44,21 @@ class GuardedFetcher:
 
     rules: FetchRules = field(default_factory=FetchRules)
 
-    def fetch(self, url: str, target: Path, *, max_bytes: int) -> Fetched:
+    def fetch(self, url: str, target: Path, *, max_bytes: int, tick: Tick = lambda: None) -> Fetched:
         backend = GuardedBackend(self.rules.allowed, time.monotonic() + self.rules.total_seconds)
         trust = httpx2.create_ssl_context()
         with (
             _failures_as_ours(),
             httpcore2.ConnectionPool(ssl_context=trust, network_backend=backend, max_connections=1) as pool,
         ):
-            return self._follow(pool, httpx2.URL(url), target, max_bytes=max_bytes)
+            return self._follow(pool, httpx2.URL(url), target, _Bounds(max_bytes, tick))
 
-    def _follow(self, pool: httpcore2.ConnectionPool, url: httpx2.URL, target: Path, *, max_bytes: int) -> Fetched:
+    def _follow(self, pool: httpcore2.ConnectionPool, url: httpx2.URL, target: Path, bounds: "_Bounds") -> Fetched:
         for _ in range(self.rules.max_redirects + 1):
             _check_form(url)
             with pool.stream("GET", str(url), headers=_headers(url), extensions=self._patience()) as response:
                 if response.status not in _REDIRECTS:
-                    return _save(response, url, target, max_bytes=max_bytes)
+                    return _save(response, url, target, bounds)
                 url = url.join(_header(response, b"location"))
         raise FetchRefused(f"The address redirects more than {self.rules.max_redirects} times.")
 
@@ -81,26 +83,35 @@ def _headers(url: httpx2.URL) -> list[tuple[bytes, bytes]]:
     ]
 
 
-def _save(response: httpcore2.Response, url: httpx2.URL, target: Path, *, max_bytes: int) -> Fetched:
+@dataclass(frozen=True)
+class _Bounds:
+    """How much is taken, and whom to ask on the way whether it is still wanted."""
+
+    max_bytes: int
+    tick: Tick
+
+
+def _save(response: httpcore2.Response, url: httpx2.URL, target: Path, bounds: _Bounds) -> Fetched:
     _check_status(response.status)
     if _header(response, b"content-encoding") not in ("", "identity"):
         raise SourceMissing("The other side sent the file compressed, although it was asked not to.")
     declared = _header(response, b"content-length")
-    if declared.isdigit() and int(declared) > max_bytes:
-        raise _too_large(max_bytes)
-    size = _copy(response, target, max_bytes=max_bytes)
+    if declared.isdigit() and int(declared) > bounds.max_bytes:
+        raise _too_large(bounds.max_bytes)
+    size = _copy(response, target, bounds)
     name = plain_name(unquote(url.path.rpartition("/")[2]))
     return Fetched(target, name, _header(response, b"content-type"), size)
 
 
-def _copy(response: httpcore2.Response, target: Path, *, max_bytes: int) -> int:
+def _copy(response: httpcore2.Response, target: Path, bounds: _Bounds) -> int:
     size = 0
     try:
         with target.open("wb") as file:
             for piece in response.iter_stream():
                 size += len(piece)
-                if size > max_bytes:
-                    raise _too_large(max_bytes)
+                if size > bounds.max_bytes:
+                    raise _too_large(bounds.max_bytes)
+                bounds.tick()
                 file.write(piece)
     except OSError as error:
         raise StorageFailed(f"The fetched file could not be stored: {error.strerror or error}.") from error

@@ -220,8 +220,11 @@ class Fetched:
 class Fetcher(Protocol):
     """Outbound downloads, guarded: addresses checked and pinned, redirects re-checked, size and time bounded."""
 
-    def fetch(self, url: str, target: Path, *, max_bytes: int) -> Fetched:
-        """Download to ``target``. Raises FetchRefused, FetchFailed, FileTooLarge, StorageFailed."""
+    def fetch(self, url: str, target: Path, *, max_bytes: int, tick: Callable[[], None] = lambda: None) -> Fetched:
+        """Download to ``target``; ``tick`` is called on the way and may raise to give up.
+
+        Raises FetchRefused, FetchFailed, FileTooLarge, StorageFailed.
+        """
 
 
 class Offer(Protocol):

@@ -15,7 +15,7 @@ from alphareel.domain.clip import EngineFacts, Limits
 from alphareel.domain.errors import AlphareelError, InternalError, Unavailable, WorkerCrashed
 from alphareel.domain.options import Options, to_json
 from alphareel.jobs import sandbox
-from alphareel.jobs.job import Job, Output
+from alphareel.jobs.job import Job, Output, Status
 from alphareel.jobs.ports import Blobs, Fetcher, JobStore, Outcome
 from alphareel.jobs.sandbox import Confinement
 from alphareel.jobs.uploads import Sources
@@ -117,14 +117,15 @@ class Worker:
             raise WorkerCrashed(f"Its worker died {self._rules.max_deaths} times while it processed this job.")
         with ExitStack() as opened:
             folder = opened.enter_context(self._workspace(job))
-            source = self._obtain(opened, job, Wanted(job.video_url, "video", "video_url", folder / "source"))
+            reporter = Reporter(self._jobs, job, self._stopping)
+            source = self._obtain(opened, job, Wanted(job.video_url, "video", "video_url", folder / "source"), reporter)
             options = job.options
             if options.background.image_url is not None:
                 wanted = Wanted(options.background.image_url, "image", "background.image_url", folder / "background")
-                options = _with_image(options, self._obtain(opened, job, wanted))
+                options = _with_image(options, self._obtain(opened, job, wanted, reporter))
             target = folder / f"result.{_EXTENSIONS.get(options.output_format, options.output_format)}"
             order = self._order(source, target, options)
-            result = sandbox.run(order, self._rules.confinement, tick=Reporter(self._jobs, job, self._stopping))
+            result = sandbox.run(order, self._rules.confinement, tick=reporter)
             return self._publish(job, target, result)
 
     @contextmanager
@@ -136,12 +137,13 @@ class Worker:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _obtain(self, opened: ExitStack, job: Job, wanted: "Wanted") -> Path:
+    def _obtain(self, opened: ExitStack, job: Job, wanted: "Wanted", reporter: "Reporter") -> Path:
         """The file behind an address, here until ``opened`` closes."""
         upload = self._sources.find(wanted.url, key_id=job.key_id, kind=wanted.kind, field=wanted.field)
         if upload is not None:
             return opened.enter_context(self._blobs.local(upload.blob))
-        return self._fetcher.fetch(wanted.url, wanted.target, max_bytes=self._rules.limits.max_bytes).path
+        most = self._rules.limits.max_bytes
+        return self._fetcher.fetch(wanted.url, wanted.target, max_bytes=most, tick=lambda: reporter(None)).path
 
     def _order(self, source: Path, target: Path, options: Options) -> dict[str, Any]:
         return {
@@ -206,7 +208,7 @@ class Reporter:
         self._stopping = stopping
         self._share = 0.0
         self._news = False
-        self._told = time.monotonic()
+        self._told = self._looked = time.monotonic()
 
     def __call__(self, progress: Mapping[str, Any] | None) -> None:
         """Raises Overtaken, Stopping."""
@@ -214,19 +216,25 @@ class Reporter:
             raise Stopping
         if progress is not None:
             self._share, self._news = float(progress["share"]), True
-        if time.monotonic() - self._told >= (_NEWS_SECONDS if self._news else _SILENCE_SECONDS):
-            self._tell()
-
-    def _tell(self) -> None:
-        self._told, self._news = time.monotonic(), False
+        if time.monotonic() - self._looked < _NEWS_SECONDS:
+            return
+        self._looked = time.monotonic()
         try:
-            current = self._jobs.set_progress(
-                self._job.id, attempt=self._job.attempt, progress=round(self._share * _WHILE_RUNNING, 1)
-            )
+            current = self._tell() if self._news or self._looked - self._told >= _SILENCE_SECONDS else self._ask()
         except Unavailable:
             return  # the child need not suffer for a database that is away for a while
         if not current:
             raise Overtaken
+
+    def _tell(self) -> bool:
+        self._told, self._news = self._looked, False
+        share = round(self._share * _WHILE_RUNNING, 1)
+        return self._jobs.set_progress(self._job.id, attempt=self._job.attempt, progress=share)
+
+    def _ask(self) -> bool:
+        """Whether the job was cancelled is asked as often as news is told, but reading costs the disk nothing."""
+        found = self._jobs.job(self._job.id)
+        return found is not None and found.status is Status.PROCESSING and found.attempt == self._job.attempt
 
 
 _GONE: Outcome = {"kind": "gone"}

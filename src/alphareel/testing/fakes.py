@@ -146,8 +146,9 @@ class CannedFetcher:
 
     answers: dict[str, bytes | Exception] = field(default_factory=dict)
 
-    def fetch(self, url: str, target: Path, *, max_bytes: int) -> Fetched:
+    def fetch(self, url: str, target: Path, *, max_bytes: int, tick: Callable[[], None] = lambda: None) -> Fetched:
         answer = self.answers[url]
+        tick()
         if isinstance(answer, Exception):
             raise answer
         target.write_bytes(answer[:max_bytes])
