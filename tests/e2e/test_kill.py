@@ -1,0 +1,256 @@
+"""The whole service under kill -9: nothing accepted is lost, nothing is delivered twice, nobody survives its parent."""
+
+import contextlib
+import hashlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import requests
+
+from alphareel.matting import tiers
+from alphareel.testing.clips import make_clip
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+KEY = "a key of the tests"
+MODELS = os.environ.get("ALPHAREEL_TEST_MODELS_DIR")
+
+
+class Running:
+    """A service that was started with ``alphareel serve`` on a free port."""
+
+    def __init__(self, data_dir: Path, **settings: str) -> None:
+        given = {"DATA_DIR": str(data_dir), "PORT": "0", "API_KEY": KEY, **settings}
+        if MODELS:
+            given["MODELS_DIR"] = MODELS
+        environment = os.environ | {f"ALPHAREEL_{name}": value for name, value in given.items() if value}
+        self.data_dir = data_dir
+        with (data_dir.parent / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [Path(sys.executable).with_name("alphareel"), "serve"],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=environment,
+            )
+        self.said: list[str] = []
+
+    def wait_until_it_listens(self) -> "Running":
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.said.append(line)
+            if found := re.search(r"listens on (http://\S+)", line):
+                self.base = found.group(1)
+                return self
+        raise AssertionError(f"the service ended: {self.log()}")
+
+    def log(self) -> str:
+        return (self.data_dir.parent / "log").read_text()
+
+    def family(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def one(self, module: str) -> psutil.Process:
+        """The process of the family that runs this module, as soon as there is one."""
+        return wait_for(lambda: next((p for p in self.family() if module in command(p)), None))
+
+    def kill(self) -> list[psutil.Process]:
+        """kill -9; returns what were its children, which nobody has told to end."""
+        family = self.family() if self.process.poll() is None else []
+        self.process.kill()
+        self.wait()
+        return family
+
+    def wait(self) -> int:
+        code = self.process.wait(timeout=60)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        return code
+
+    def call(self, method: str, path: str, **more: Any) -> Any:
+        answer = requests.request(method, self.base + path, headers={"X-Api-Key": KEY}, timeout=60, **more)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def upload(self, clip: Path) -> str:
+        with clip.open("rb") as file:
+            return str(self.call("POST", "/v1/uploads", files={"file": file})["video_url"])
+
+    def submit(self, video_url: str) -> str:
+        return str(self.call("POST", "/v1/jobs", json={"video_url": video_url})["id"])
+
+    def job(self, job_id: str) -> Any:
+        return self.call("GET", f"/v1/jobs/{job_id}")
+
+    def wait_for_progress(self, job_id: str) -> None:
+        wait_for(lambda: self.job(job_id)["progress"] > 3)
+
+    def wait_for_end(self, job_id: str) -> Any:
+        wait_for(lambda: self.job(job_id)["status"] in ("completed", "failed"), seconds=200)
+        return self.job(job_id)
+
+    def history(self, job_id: str) -> list[tuple[str, str]]:
+        items = self.call("GET", f"/v1/jobs/{job_id}/history")["items"]
+        return [(item["to_status"], item["reason"]) for item in items]
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., Running]]:
+    started: list[Running] = []
+
+    def start(folder: str = "data", *, listens: bool = True, **settings: str) -> Running:
+        started.append(Running(tmp_path / folder, **settings))
+        return started[-1].wait_until_it_listens() if listens else started[-1]
+
+    yield start
+    for running in started:
+        running.kill()
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if tiers.serving("original", Path(MODELS) if MODELS else None) is None:
+        pytest.skip("no engine serves the tier original here (ALPHAREEL_TEST_MODELS_DIR may name a folder with one)")
+    return make_clip(tmp_path_factory.mktemp("clip") / "in.mp4", width=160, height=120, frames=40).path
+
+
+def test_a_killed_worker_costs_time_and_nothing_else(serve: Callable[..., Running], clip: Path) -> None:
+    service = serve()
+    job_id = service.submit(service.upload(clip))
+    service.wait_for_progress(job_id)
+    worker, child = service.one("alphareel.workshop"), service.one("alphareel.jobs.child")
+    worker.kill()
+    assert_gone([child])
+    done = service.wait_for_end(job_id)
+    assert_delivered_once(service, job_id, done, attempt=2)
+
+
+def test_a_killed_service_goes_on_where_it_was(serve: Callable[..., Running], clip: Path, tmp_path: Path) -> None:
+    service = serve()
+    link = service.upload(clip)
+    running, waiting = service.submit(link), service.submit(link)
+    service.wait_for_progress(running)
+    with half_an_upload(service):
+        assert_gone(service.kill())
+    begun = time.monotonic()
+    service = serve()
+    wait_for(lambda: service.history(running)[-1][1] == "attempt began" and len(service.history(running)) == 3)
+    assert time.monotonic() - begun < 30, "the job waited for a dead worker to be noticed"
+    for job_id, attempt in ((running, 2), (waiting, 1)):
+        assert_delivered_once(service, job_id, service.wait_for_end(job_id), attempt=attempt)
+    assert sorted((tmp_path / "data/incoming").glob("*")) == []
+    assert sorted((tmp_path / "data/work").glob("*")) == []
+
+
+def test_a_service_that_is_asked_to_stop_hands_its_job_on(serve: Callable[..., Running], clip: Path) -> None:
+    service = serve(STOP_SECONDS="0")
+    job_id = service.submit(service.upload(clip))
+    service.wait_for_progress(job_id)
+    family = service.family()
+    service.process.send_signal(signal.SIGTERM)
+    assert service.wait() == 0, service.log()
+    assert_gone(family)
+    service = serve()
+    done = service.wait_for_end(job_id)
+    assert_delivered_once(service, job_id, done, attempt=2)
+    assert ("processing", "the worker stopped") in service.history(job_id)
+
+
+def test_a_killed_child_fails_its_job_alone(serve: Callable[..., Running], clip: Path) -> None:
+    service = serve()
+    link = service.upload(clip)
+    job_id = service.submit(link)
+    service.wait_for_progress(job_id)
+    worker = service.one("alphareel.workshop").pid
+    service.one("alphareel.jobs.child").kill()
+    failed = service.wait_for_end(job_id)
+    assert (failed["status"], failed["error_code"]) == ("failed", "out_of_memory")
+    assert failed["error"]
+    assert service.one("alphareel.workshop").pid == worker
+    again = service.call("POST", f"/v1/jobs/{job_id}/start")
+    assert again["id"] == job_id
+    assert service.wait_for_end(job_id)["status"] == "completed"
+
+
+def test_one_folder_has_one_service(serve: Callable[..., Running]) -> None:
+    serve()
+    second = serve(listens=False)
+    assert second.wait() != 0
+    assert "Another alphareel service uses the data folder" in second.log()
+
+
+def test_a_taken_port_is_told(serve: Callable[..., Running]) -> None:
+    port = serve().base.rpartition(":")[2]
+    second = serve("other", listens=False, PORT=port)
+    assert second.wait() != 0
+    assert f"port {port} cannot be listened on" in second.log()
+
+
+def test_the_first_key_is_shown_once_and_logged_never(serve: Callable[..., Running]) -> None:
+    first = serve(API_KEY="")
+    key = re.search(r"ar_live_\w+", "".join(first.said))
+    assert key is not None
+    answer = requests.get(f"{first.base}/v1/jobs", headers={"X-Api-Key": key.group()}, timeout=30)
+    assert answer.status_code == 200
+    first.process.terminate()
+    first.wait()
+    second = serve(API_KEY="")
+    assert "ar_live_" not in "".join(second.said)
+    assert "ar_live_" not in second.log()
+
+
+def assert_delivered_once(service: Running, job_id: str, done: Any, *, attempt: int) -> None:
+    assert done["status"] == "completed", (done["error"], service.log())
+    history = service.history(job_id)
+    assert [to for to, _ in history].count("completed") == 1
+    assert history.count(("processing", "attempt began")) == attempt
+    delivered = requests.get(done["output_url"], timeout=60)
+    assert delivered.status_code == 200
+    folder = service.data_dir / "objects/outputs" / job_id
+    (kept,) = [path for path in folder.rglob("*") if path.is_file()]
+    assert kept.parent.name == str(attempt)
+    assert hashlib.sha256(delivered.content).digest() == hashlib.sha256(kept.read_bytes()).digest()
+
+
+def assert_gone(processes: list[psutil.Process]) -> None:
+    _, alive = psutil.wait_procs(processes, timeout=10)
+    assert [command(process) for process in alive] == []
+
+
+def command(process: psutil.Process) -> str:
+    with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+        return " ".join(process.cmdline())
+    return ""
+
+
+@contextlib.contextmanager
+def half_an_upload(service: Running) -> Iterator[None]:
+    """A client in the middle of sending a file."""
+    host, port = service.base.removeprefix("http://").split(":")
+    head = (
+        f"POST /v1/uploads HTTP/1.1\r\nHost: {host}\r\nX-Api-Key: {KEY}\r\nContent-Length: 5000000\r\n"
+        "Content-Type: multipart/form-data; boundary=b\r\n\r\n"
+        '--b\r\nContent-Disposition: form-data; name="file"; filename="a.mp4"\r\n\r\n'
+    )
+    with socket.create_connection((host, int(port))) as client:
+        client.sendall(head.encode() + bytes(2_000_000))
+        wait_for(lambda: any((service.data_dir / "incoming").glob("*")))
+        yield
+
+
+def wait_for(found: Callable[[], Any], seconds: float = 90) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (value := found()):
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.1)
+    return value
