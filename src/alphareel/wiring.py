@@ -12,7 +12,7 @@ from pathlib import Path
 
 from alphareel import observe, registry
 from alphareel.domain.clip import Limits
-from alphareel.domain.errors import StorageFailed
+from alphareel.domain.errors import BadVideo, OutOfMemory, StorageFailed, Timeout, WorkerCrashed
 from alphareel.jobs import sandbox
 from alphareel.jobs.admin import Administration
 from alphareel.jobs.fetch import FetchRules, GuardedFetcher
@@ -20,11 +20,13 @@ from alphareel.jobs.keys import Keys, NewKey
 from alphareel.jobs.offer import LocalOffer
 from alphareel.jobs.ports import Blobs
 from alphareel.jobs.sandbox import Confinement
-from alphareel.jobs.service import Service, ServiceRules, Stores
+from alphareel.jobs.service import Office, Service, ServiceRules, Stores
 from alphareel.jobs.upkeep import Upkeep, UpkeepRules
 from alphareel.jobs.uploads import Identity, Sources, UploadRules, Uploads
+from alphareel.jobs.usage import Bookkeeper, CallLog, Usage
 from alphareel.jobs.worker import Worker, WorkRules
 from alphareel.jobstore import migrate, records
+from alphareel.jobstore.calls import CallTable
 from alphareel.jobstore.database import Database, normalised, open_engine
 from alphareel.jobstore.executors import ExecutorTable
 from alphareel.jobstore.jobs import Jobs
@@ -33,8 +35,9 @@ from alphareel.jobstore.removals import Removals
 from alphareel.queue.dbos_engine import DbosEngine, DbosQueue, EngineRules, prepare
 from alphareel.settings import Settings, shown
 
-_IDENTIFY = Confinement(memory_bytes=4 * 1024**3, cpu_seconds=30, wall_seconds=60.0)
+_IDENTIFY = Confinement(memory_bytes=4 * 1024**3, cpu_seconds=20, wall_seconds=25.0)  # clients wait 30 s
 _MAX_DEATHS = 6
+_CALLS_KEPT = timedelta(days=91)  # a day more than usage looks back
 
 
 class SystemClock:
@@ -102,7 +105,7 @@ def open_blobs(url: str) -> Blobs:
     return blobs
 
 
-def build_service(place: Installation) -> Service:
+def build_service(place: Installation, office: Office) -> Service:
     """The use cases over this installation."""
     given = place.settings
     uploads = Uploads(
@@ -115,13 +118,28 @@ def build_service(place: Installation) -> Service:
     return Service(
         Stores(place.jobs, place.executors, place.blobs, Removals(place.database, clock=place.clock)),
         keys=Keys(place.keys),
-        admin=build_administration(place),
+        office=office,
         uploads=uploads,
         sources=place.sources,
         offer=LocalOffer(given.models_dir),
         rules=ServiceRules(place.sources.link_secret, timedelta(seconds=given.link_seconds), given.show_pending),
         clock=place.clock,
     )
+
+
+def build_office(place: Installation) -> Office:
+    """The operators' desk and the books."""
+    store = CallTable(place.database)
+    return Office(build_administration(place), Usage(store, clock=place.clock), CallLog(store))
+
+
+def build_bookkeeper(place: Installation, office: Office) -> Bookkeeper:
+    """What the API process does beside its requests."""
+
+    def sweep_calls() -> None:
+        CallTable(place.database).sweep_calls(before=place.clock.now() - _CALLS_KEPT)
+
+    return Bookkeeper(office.calls.flush, {"sweep_calls": sweep_calls})
 
 
 def build_administration(place: Installation) -> Administration:
@@ -197,14 +215,19 @@ def sweep(place: Installation) -> None:
 
 @dataclass(frozen=True)
 class IdentifyApart:
-    """Identifies a file in a child process of its own, some at a time."""
+    """Identifies a file in a child process of its own, some at a time; a file that breaks the process is a bad one."""
 
     limits: Limits
 
     def __call__(self, path: Path) -> Identity:
         order = {"task": "identify", "source": str(path), "limits": asdict(self.limits)}
-        with _identifying:
-            return Identity(**sandbox.run(order, _IDENTIFY))
+        try:
+            with _identifying:
+                return Identity(**sandbox.run(order, _IDENTIFY))
+        except (OutOfMemory, Timeout, WorkerCrashed) as error:
+            raise BadVideo(
+                "The file cannot be examined.", hint="Check that it plays, or export it again as MP4 (H.264)."
+            ) from error
 
 
 def processors() -> int:

@@ -17,6 +17,7 @@ from alphareel.domain.clip import Limits
 from alphareel.domain.options import Options, to_json
 from alphareel.jobs import sandbox
 from alphareel.jobs.sandbox import Confinement
+from alphareel.wiring import IdentifyApart
 
 HERE = Path(__file__).parent
 
@@ -104,8 +105,9 @@ def test_a_child_that_burns_processor_time_is_stopped(order: Any) -> None:
 
 
 def test_a_child_that_takes_too_long_is_stopped(order: Any) -> None:
-    with pytest.raises(errors.Timeout, match="longer than"):
+    with pytest.raises(errors.Timeout, match="longer than") as ended:
         sandbox.run(order("repeat"), Confinement(wall_seconds=1.5))
+    assert not ended.value.retryable, "another try would take as long"
 
 
 @pytest.mark.parametrize("words", ["hang", "repeat"])
@@ -174,6 +176,18 @@ def test_a_real_file_is_identified_apart(tmp_path: Path) -> None:
     order = {"task": "identify", "source": str(tmp_path / "text.mp4"), "limits": vars(Limits())}
     with pytest.raises(errors.InvalidFileType):
         sandbox.run(order, Confinement(wall_seconds=60))
+
+
+@pytest.mark.parametrize("error", [errors.Timeout, errors.OutOfMemory, errors.WorkerCrashed])
+def test_a_file_that_breaks_whoever_examines_it_is_a_bad_file(
+    error: type[errors.AlphareelError], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise error("It broke.")
+
+    monkeypatch.setattr(sandbox, "run", broken)
+    with pytest.raises(errors.BadVideo, match="cannot be examined"):
+        IdentifyApart(Limits())(tmp_path / "a.mp4")
 
 
 def children() -> list[str]:

@@ -28,6 +28,12 @@ Tick = Callable[[Mapping[str, Any] | None], None]
 """Called at least twice a second with the newest progress, or None when there is no news; raising ends the child."""
 
 
+class LimitReached(Timeout):
+    """The time that a job may take at all is over; another try would take as long."""
+
+    retryable = False
+
+
 @dataclass(frozen=True)
 class Confinement:
     """What a child may use; 0 switches a limit off. ``progress_seconds``: how long it may do without any progress."""
@@ -145,7 +151,7 @@ class _Talk:
     def _check_patience(self) -> None:
         now, limits = time.monotonic(), self._confinement
         if limits.wall_seconds and now - self._begun > limits.wall_seconds:
-            raise Timeout(
+            raise LimitReached(
                 f"The job took longer than {limits.wall_seconds:g} seconds.",
                 hint="Use a shorter video or raise the limit.",
             )
@@ -173,7 +179,9 @@ def _result(outcome: Mapping[str, Any]) -> dict[str, Any]:
 def _death(code: int, last_words: str) -> AlphareelError:
     observe.log(__name__).warning("child died", exit_code=code, last_words=last_words)
     if code == -signal.SIGXCPU:
-        return Timeout("The job used more processor time than it may.", hint="Use a shorter video or raise the limit.")
+        return LimitReached(
+            "The job used more processor time than it may.", hint="Use a shorter video or raise the limit."
+        )
     if code == -signal.SIGKILL or "bad_alloc" in last_words or "MemoryError" in last_words:
         return OutOfMemory(
             "The process that made the matte was stopped for lack of memory.",
