@@ -6,22 +6,12 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from alphareel.colour import yuv_to_rgb
 from alphareel.domain.clip import Clip
 from alphareel.domain.errors import InternalError
 from alphareel.frame import Frame, Plane
 
 Picture = NDArray[np.float32]
-
-# ITU-T H.273 matrix number -> (Kr, Kb). Numbers not listed are read as BT.709.
-_WEIGHTS: dict[int, tuple[float, float]] = {
-    1: (0.2126, 0.0722),
-    4: (0.30, 0.11),
-    5: (0.299, 0.114),
-    6: (0.299, 0.114),
-    7: (0.212, 0.087),
-    9: (0.2627, 0.0593),
-    10: (0.2627, 0.0593),
-}
 
 
 @lru_cache(maxsize=256)
@@ -44,9 +34,8 @@ def fit_size(width: int, height: int, *, area: int, multiple: int) -> tuple[int,
 
 
 def size_for(clip: Clip, *, area: int, multiple: int) -> tuple[int, int]:
-    """Thumbnail size for a clip as it is displayed: pixels that are not square are allowed for."""
-    aspect = min(max(float(clip.sample_aspect), 0.25), 4.0) if clip.sample_aspect > 0 else 1.0
-    return fit_size(max(1, round(clip.width * aspect)), clip.height, area=area, multiple=multiple)
+    """Thumbnail size for a clip, whose frames are upright and have square pixels."""
+    return fit_size(clip.width, clip.height, area=area, multiple=multiple)
 
 
 def thumbnail_of(frame: Frame, size: tuple[int, int]) -> Plane:
@@ -60,26 +49,8 @@ def thumbnail_of(frame: Frame, size: tuple[int, int]) -> Plane:
 
 def to_rgb(thumbnail: Plane, *, matrix: int, full_range: bool) -> Picture:
     """R, G, B as float32 (3, h, w) in 0..1, of uint8 Y, U, V (3, h, w) in this H.273 matrix and range."""
-    scale, shift = _coefficients(matrix, full_range)
-    flat = thumbnail.reshape(3, -1).astype(np.float32)
-    rgb = scale @ flat
-    rgb += shift
+    scale, shift = yuv_to_rgb(matrix, full_range=full_range)
+    rgb = (scale / 255) @ thumbnail.reshape(3, -1).astype(np.float32)
+    rgb += (shift / 255)[:, None]
     np.clip(rgb, 0, 1, out=rgb)
     return np.asarray(rgb.reshape(thumbnail.shape), np.float32)
-
-
-@lru_cache(maxsize=32)
-def _coefficients(matrix: int, full_range: bool) -> tuple[Picture, Picture]:  # noqa: FBT001 - a cache key
-    """3x3 matrix and 3x1 offset from 8-bit Y, U, V to R, G, B in 0..1 (ITU-T H.273, equations for Kr and Kb)."""
-    red, blue = _WEIGHTS.get(matrix, _WEIGHTS[1])
-    green = 1 - red - blue
-    luma, chroma, floor = (255.0, 255.0, 0.0) if full_range else (219.0, 224.0, 16.0)
-    rows = np.array(
-        [
-            [1, 0, 2 * (1 - red)],
-            [1, -2 * blue * (1 - blue) / green, -2 * red * (1 - red) / green],
-            [1, 2 * (1 - blue), 0],
-        ]
-    ) / np.array([luma, chroma, chroma])
-    shift = -rows @ np.array([[floor], [128.0], [128.0]])
-    return rows.astype(np.float32), shift.astype(np.float32)
