@@ -32,15 +32,18 @@ def refine(small: Array, frame: Frame) -> Plane:
     """Full-size alpha uint8 (H, W) from alpha float32 (h, w) in 0..1 of the frame's thumbnail.
 
     Fast guided filter (He and Sun, arXiv:1505.00996) with the three planes as guide: alpha = aY*Y + aU*U + aV*V + b,
-    fitted in windows of 3x3 small pixels, applied at full size with the chroma terms at half size. Where the
-    network is sure, with one pixel of margin, a is 0 and b is its answer, so that texture makes no holes.
+    fitted in windows of 3x3 small pixels, applied at full size with the chroma terms at half size. b is not the
+    filter's own, which blurs, but chosen so that each small pixel keeps the network's answer: the picture only adds
+    detail to it, and none where its colours do not tell the sides apart. Where the network is sure, with one pixel of
+    margin, a is 0, so that texture makes no holes.
     """
     assert frame.thumbnail is not None
     sure = (small <= _SURE) | (small >= 1 - _SURE)
     small = np.where(sure, np.round(small), small).astype(np.float32)
-    plain = np.asarray(cv2.resize((small * 255 + 0.5).astype(np.uint8), (frame.width, frame.height)), np.uint8)
+    grows = min(frame.height / small.shape[0], frame.width / small.shape[1]) >= _LEAST_SCALE
+    plain = _plain(small, frame, cv2.INTER_LINEAR if grows else cv2.INTER_AREA)
     unsure = _around_edges(small, sure)
-    if frame.height < small.shape[0] * _LEAST_SCALE or not unsure.any():
+    if not grows or not unsure.any():
         return plain
     window = _window_around(unsure, frame)
     near = small[window.small]
@@ -48,6 +51,11 @@ def refine(small: Array, frame: Frame) -> Plane:
     guided = _apply(terms, frame, window)
     plain[window.full] = _within(guided, near)
     return plain
+
+
+def _plain(small: Array, frame: Frame, interpolation: int) -> Plane:
+    levels = (small * 255 + 0.5).astype(np.uint8)
+    return np.asarray(cv2.resize(levels, (frame.width, frame.height), interpolation=interpolation), np.uint8)
 
 
 def _around_edges(small: Array, sure: NDArray[np.bool_]) -> Plane:
@@ -84,11 +92,9 @@ def _fit(alpha: Array, guide: Plane, unsure: Plane) -> Array:
         for i, j in ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
     }
     joint = [_mean(p * alpha) - m * alpha_mean for p, m in zip(planes, means, strict=True)]
-    slopes = _solve_symmetric(spread, joint)
-    offset = alpha_mean - sum(s * m for s, m in zip(slopes, means, strict=True))
-    terms = np.stack([_mean(t) for t in (*slopes, offset)])
-    terms[:3] *= unsure
-    terms[3] = np.where(unsure, terms[3] * 255, alpha * 255)
+    slopes = [_mean(s) for s in _solve_symmetric(spread, joint)]
+    offset = alpha - sum(s * p for s, p in zip(slopes, planes, strict=True))
+    terms = np.stack([*(s * unsure for s in slopes), np.where(unsure, offset, alpha) * 255])
     return np.asarray(terms, np.float32)
 
 
@@ -125,8 +131,7 @@ def _apply(terms: Array, frame: Frame, window: _Window) -> Plane:
 def _within(guided: Plane, small: Array) -> Plane:
     """Guided alpha, held between the least and the most that the network said within one small pixel around.
 
-    Where colours do not tell the sides apart the filter blurs; without this bound that leaves a faint line
-    beside the edge.
+    Without this bound texture next to the edge leaves a faint line beside it.
     """
     size, cross = (guided.shape[1], guided.shape[0]), np.ones((3, 3), np.uint8)
     rounded = (small * 255 + 0.5).astype(np.uint8)

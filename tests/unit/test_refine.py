@@ -1,0 +1,102 @@
+"""Refinement against exact alpha: sharper than bilinear, no holes, any size."""
+
+import cv2
+import numpy as np
+import pytest
+
+from alphareel.matting.refine import refine
+from alphareel.matting.thumbnail import fit_size
+from alphareel.testing.clips import Truth, make_clip
+from alphareel.testing.frames import frame_of
+
+AREA = 256 * 144
+
+
+@pytest.fixture(scope="module")
+def truth(tmp_path_factory) -> Truth:
+    return make_clip(tmp_path_factory.mktemp("refine") / "a.mp4", frames=3, width=640, height=360)
+
+
+def small_of(alpha, size):
+    return cv2.resize(alpha, size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+
+
+def refined(truth, index, area=AREA):
+    size = fit_size(truth.width, truth.height, area=area, multiple=16)
+    small = small_of(truth.alpha(index), size)
+    frame = frame_of(truth.picture(index), size)
+    plain = cv2.resize((small * 255 + 0.5).astype(np.uint8), (truth.width, truth.height))
+    return refine(small, frame), plain, truth.alpha(index)
+
+
+def distance(alpha, exact, where=...):
+    return float(np.abs(alpha.astype(float) - exact)[where].mean())
+
+
+@pytest.mark.parametrize("index", range(3))
+def test_edges_before_a_texture_are_nearer_to_the_truth_than_bilinear(truth, index):
+    alpha, plain, exact = refined(truth, index, area=128 * 72)
+    soft = cv2.dilate(((exact > 0) & (exact < 255)).astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
+    assert distance(alpha, exact, soft) < 0.85 * distance(plain, exact, soft)
+
+
+@pytest.mark.parametrize("index", range(3))
+def test_texture_makes_no_holes_in_the_core_and_no_dust_outside(truth, index):
+    alpha, _, exact = refined(truth, index)
+    far = np.ones((31, 31), np.uint8)
+    assert alpha[cv2.erode(exact, far) == 255].min() == 255
+    assert alpha[cv2.dilate(exact, far) == 0].max() == 0
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0])
+def test_a_matte_without_edges_is_that_level_everywhere(truth, level):
+    frame = frame_of(truth.picture(0), (256, 144))
+    assert np.unique(refine(np.full((144, 256), level, np.float32), frame)).tolist() == [level * 255]
+
+
+@pytest.mark.parametrize(
+    ("width", "height"), [(16, 16), (2, 2), (2048, 16), (16, 2048), (34, 722), (270, 480), (642, 362), (4096, 64)]
+)
+def test_any_even_size_comes_out_at_that_size(width, height):
+    random = np.random.default_rng(5)
+    size = fit_size(width, height, area=AREA, multiple=16)
+    picture = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    alpha = refine(random.random((size[1], size[0]), dtype=np.float32), frame_of(picture, size))
+    assert alpha.shape == (height, width)
+    assert alpha.dtype == np.uint8
+
+
+def test_a_flat_picture_gives_what_bilinear_gives(truth):
+    small = small_of(truth.alpha(0), (160, 96))
+    grey = np.full((360, 640, 3), 128, np.uint8)
+    alpha = refine(small, frame_of(grey, (160, 96)))
+    plain = cv2.resize((small * 255 + 0.5).astype(np.uint8), (640, 360))
+    assert distance(alpha, plain) < 2  # windows of 3x3 soften it, no more
+
+
+def test_it_never_leaves_what_the_network_said_nearby():
+    random = np.random.default_rng(9)
+    small = np.zeros((72, 128), np.float32)
+    small[20:50, 40:90] = 0.5  # a veil over noise
+    picture = random.integers(0, 256, (720, 1280, 3), dtype=np.uint8)
+    assert refine(small, frame_of(picture, (128, 72))).max() <= 128
+
+
+def test_the_same_input_gives_the_same_bytes_and_inputs_stay_untouched(truth):
+    size = (256, 144)
+    small, frame = small_of(truth.alpha(1), size), frame_of(truth.picture(1), size)
+    before = small.copy(), frame.thumbnail.copy()
+    assert np.array_equal(refine(small, frame), refine(small, frame))
+    assert np.array_equal(before[0], small)
+    assert np.array_equal(before[1], frame.thumbnail)
+
+
+def test_rows_of_a_decoder_may_be_strided(truth):
+    size = (256, 144)
+    small, frame = small_of(truth.alpha(0), size), frame_of(truth.picture(0), size)
+    wide = [np.zeros((p.shape[0], p.shape[1] + 32), np.uint8) for p in (frame.y, frame.u, frame.v)]
+    for target, plane in zip(wide, (frame.y, frame.u, frame.v), strict=True):
+        target[:, : plane.shape[1]] = plane
+    y, u, v = (w[:, :-32] for w in wide)
+    strided = type(frame)(y, u, v, 0, thumbnail=frame.thumbnail)
+    assert np.array_equal(refine(small, strided), refine(small, frame))
