@@ -1,0 +1,158 @@
+"""Sessions are shared, forgotten when idle, and every failure of the runtime is one of our errors."""
+
+import gc
+import threading
+import weakref
+
+import numpy as np
+import pytest
+
+from alphareel.domain.errors import InternalError, InvalidRequest, ModelUnavailable, OutOfMemory, WeightsInvalid
+from alphareel.matting import runtime
+from alphareel.matting.runtime import Runtime, Sessions, devices
+from alphareel.testing.networks import make_builtin
+
+
+@pytest.fixture
+def network(tmp_path):
+    return make_builtin(tmp_path / "net.onnx")
+
+
+@pytest.fixture(autouse=True)
+def empty_cache():
+    runtime._SESSIONS.clear()
+    yield
+    runtime._SESSIONS.clear()
+
+
+def feeds(size=32):
+    return {
+        "rgb": np.zeros((1, 3, size, size), np.float32),
+        "memory": np.zeros((1, 4, size // 16, size // 16), np.float32),
+    }
+
+
+def test_a_session_tells_its_inputs_outputs_and_metadata(network):
+    session = Runtime().open(network)
+    assert session.inputs["memory"] == (1, 4, None, None)
+    assert set(session.outputs) == {"alpha", "memory_out"}
+    assert session.metadata["version"] == "tiny"
+
+
+def test_the_same_file_and_settings_share_one_session(network, tmp_path):
+    copy = tmp_path / "copy.onnx"
+    copy.write_bytes(network.read_bytes())
+    first = Runtime(threads=1).open(network)
+    assert Runtime(threads=1).open(copy) is first
+    assert Runtime(threads=2).open(network) is not first
+
+
+def test_a_changed_file_is_loaded_anew(network):
+    first = Runtime().open(network)
+    make_builtin(network, {"version": "other"})
+    assert Runtime().open(network) is not first
+
+
+def test_many_threads_load_a_network_once(network):
+    made = []
+    cache = Sessions()
+
+    def make():
+        made.append(1)
+        return object()
+
+    threads = [threading.Thread(target=lambda: cache.get("key", make)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    cache.clear()
+    assert made == [1]
+
+
+def test_an_idle_session_is_dropped_and_one_in_use_is_not_pulled_away():
+    now = [0.0]
+    cache = Sessions(idle_seconds=10, clock=lambda: now[0])
+
+    class Thing:
+        pass
+
+    used = cache.get("used", Thing)
+    idle = weakref.ref(cache.get("idle", Thing))
+    now[0] = 11
+    assert cache.get("used", Thing) is used
+    assert cache.evict_idle() == 1
+    gc.collect()
+    assert idle() is None
+    assert len(cache) == 1
+    cache.clear()
+
+
+def test_the_timer_evicts_by_itself():
+    cache = Sessions(idle_seconds=0.05)
+    dropped = threading.Event()
+    thing = type("Thing", (), {"__del__": lambda _: dropped.set()})
+    cache.get("key", thing)
+    assert dropped.wait(5)
+    cache.clear()
+
+
+def test_results_are_the_same_for_any_number_of_threads(network):
+    inputs = {
+        "rgb": np.random.default_rng(0).random((1, 3, 64, 96), np.float32),
+        "memory": np.zeros((1, 4, 4, 6), np.float32),
+    }
+    results = [Runtime(threads=n).open(network).run(("alpha",), inputs)[0] for n in (1, 2)]
+    assert np.array_equal(*results)
+
+
+def test_a_file_that_is_no_network_is_invalid_weights(tmp_path):
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"no network" * 500)
+    with pytest.raises(WeightsInvalid, match=r"broken\.onnx cannot be loaded"):
+        Runtime().open(broken)
+
+
+def test_a_truncated_network_is_invalid_weights(network):
+    network.write_bytes(network.read_bytes()[:-40])
+    with pytest.raises(WeightsInvalid):
+        Runtime().open(network)
+
+
+def test_a_network_of_another_kind_is_told_by_what_it_lacks(network):
+    with pytest.raises(WeightsInvalid, match=r"has no pha, src"):
+        Runtime().open(network).expect(inputs=("src",), outputs=("pha", "alpha"))
+
+
+def test_a_device_that_is_missing_is_never_replaced_silently(network, monkeypatch):
+    monkeypatch.setattr(runtime, "devices", lambda: ("cpu",))
+    with pytest.raises(ModelUnavailable, match="cannot use cuda"):
+        Runtime(device="cuda").open(network)
+
+
+def test_the_processor_is_always_a_device():
+    assert "cpu" in devices()
+
+
+@pytest.mark.parametrize("wrong", [{"device": "gpu"}, {"threads": 0}, {"threads": -1}])
+def test_settings_that_cannot_be_are_refused(wrong):
+    with pytest.raises(InvalidRequest):
+        Runtime(**wrong)
+
+
+def test_wrong_inputs_are_a_fault_of_ours(network):
+    session = Runtime().open(network)
+    with pytest.raises(InternalError, match=r"net\.onnx failed"):
+        session.run(("alpha",), {**feeds(), "rgb": np.zeros((1, 5, 32, 32), np.float32)})
+
+
+def test_running_out_of_memory_is_told_apart(network):
+    session = Runtime().open(network)
+
+    class Full:
+        def run(self, *_):
+            raise RuntimeError("Failed to allocate memory for requested buffer of size 9000000000")
+
+    session._session = Full()
+    with pytest.raises(OutOfMemory):
+        session.run(("alpha",), feeds())

@@ -1,0 +1,117 @@
+"""Which engine serves which tier: the user's own network first, the packaged one else, and an honest no."""
+
+import subprocess
+import sys
+
+import pytest
+
+from alphareel.domain.errors import InvalidRequest, ModelUnavailable, WeightsInvalid
+from alphareel.domain.options import Options
+from alphareel.matting import tiers
+from alphareel.matting.models import builtin
+from alphareel.testing.networks import make_builtin, make_rvm
+
+
+@pytest.fixture
+def packaged(tmp_path, monkeypatch):
+    path = make_builtin(tmp_path / "builtin.onnx")
+    monkeypatch.setattr(builtin, "_PATH", path)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    made = tmp_path / "models"
+    made.mkdir()
+    return made
+
+
+@pytest.mark.parametrize("tier", ["original", "light", "human"])
+def test_the_packaged_network_serves_when_the_user_brought_none(tier, packaged, folder):
+    chosen = tiers.choose(Options(model=tier), folder)
+    assert chosen.engine.facts.name == "builtin" == tiers.serving(tier, folder)
+    assert chosen.warnings == ()
+
+
+@pytest.mark.parametrize("tier", ["original", "light", "human"])
+def test_a_network_that_the_user_brought_goes_first(tier, packaged, folder):
+    make_rvm(folder / "rvm_mobilenetv3_fp32.onnx")
+    assert tiers.choose(Options(model=tier), folder).engine.facts.name == "rvm" == tiers.serving(tier, folder)
+
+
+def test_no_models_folder_is_fine(packaged):
+    assert tiers.choose(Options(), None).engine.facts.name == "builtin"
+
+
+def test_a_damaged_network_is_passed_over_with_a_warning(packaged, folder):
+    (folder / "rvm_mobilenetv3_fp32.onnx").write_bytes(b"damaged" * 1000)
+    chosen = tiers.choose(Options(), folder)
+    assert chosen.engine.facts.name == "builtin"
+    assert "rvm was passed over" in chosen.warnings[0]
+
+
+def test_a_network_that_differs_from_its_hash_does_not_serve(packaged, folder):
+    path = make_rvm(folder / "rvm_mobilenetv3_fp32.onnx")
+    path.with_name(path.name + ".sha256").write_text("0" * 64)
+    assert tiers.serving("human", folder) == "builtin"
+    assert "SHA-256" in next(o.reason for o in tiers.offer(folder) if o.spec.name == "rvm")
+    with pytest.raises(WeightsInvalid):
+        tiers.choose(Options(engine="rvm"), folder)
+
+
+def test_pro_is_refused_with_the_tiers_that_work(packaged, folder):
+    with pytest.raises(ModelUnavailable, match="serves the model pro") as caught:
+        tiers.choose(Options(model="pro"), folder)
+    assert "human" in caught.value.hint
+    assert tiers.serving("pro", folder) is None
+
+
+def test_an_engine_asked_for_by_name_goes_before_the_tier(packaged, folder):
+    make_rvm(folder / "rvm_mobilenetv3_fp32.onnx")
+    assert tiers.choose(Options(engine="builtin"), folder).engine.facts.name == "builtin"
+    assert tiers.choose(Options(model="pro", engine="chroma"), folder).engine.facts.name == "chroma"
+
+
+def test_an_engine_that_is_absent_is_told_with_where_to_get_it(packaged, folder):
+    with pytest.raises(ModelUnavailable) as caught:
+        tiers.choose(Options(engine="rvm"), folder)
+    assert "https://" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["nonsense", "", "__init__", "../rvm", "os", "x" * 64])
+def test_an_unknown_engine_is_refused_with_the_names_there_are(name, packaged, folder):
+    with pytest.raises(InvalidRequest, match="builtin, chroma") as caught:
+        tiers.choose(Options(engine=name), folder)
+    assert caught.value.details[0].field == "engine"
+
+
+def test_the_offer_names_every_engine_once_with_its_licences(packaged, folder):
+    offers = tiers.offer(folder)
+    assert [o.spec.name for o in offers] == list(tiers.names())
+    assert all(o.spec.code_licence and o.spec.weights_licence for o in offers)
+    missing = next(o for o in offers if o.spec.name == "rvm")
+    assert not missing.available
+    assert "models folder" in missing.reason
+
+
+def test_every_engine_of_a_tier_exists():
+    assert {name for names in tiers.ENGINES.values() for name in names} <= set(tiers.names())
+
+
+def test_the_offer_says_when_the_package_lacks_its_network(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(builtin, "_PATH", tmp_path / "absent.onnx")
+    assert tiers.serving("human", folder) is None
+    with pytest.raises(ModelUnavailable, match="without its network"):
+        tiers.choose(Options(), folder)
+
+
+def test_a_missing_device_is_told_as_such(packaged, folder, monkeypatch):
+    monkeypatch.setattr("alphareel.matting.runtime.devices", lambda: ("cpu",))
+    with pytest.raises(ModelUnavailable, match="cannot use cuda"):
+        tiers.choose(Options(), folder, device="cuda")
+
+
+def test_listing_what_is_on_offer_loads_no_runtime():
+    program = "import sys; from alphareel.matting import tiers; tiers.offer(None); print('onnxruntime' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
