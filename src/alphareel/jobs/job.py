@@ -123,6 +123,7 @@ class Job:
     credits: int = 0
     price: int | None = None
     pricing_version: str | None = None
+    webhook_events: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,106 @@
+"""A job as the contract shows it, wherever it is shown: in answers, in webhooks, in event streams."""
+
+from typing import Protocol
+
+from alphareel.domain import options
+from alphareel.http import schemas
+from alphareel.jobs.job import Job, Status
+from alphareel.jobs.service import Link
+
+
+class Links(Protocol):
+    def output_link(self, job: Job) -> Link | None:
+        """A fresh link; None while there is no output."""
+
+
+class JobViews:
+    """Shows jobs with absolute addresses under ``base_url``; ``show_pending``: queued ones as pending."""
+
+    def __init__(self, base_url: str, links: Links, *, show_pending: bool) -> None:
+        self._base = base_url.rstrip("/")
+        self._links = links
+        self._show_pending = show_pending
+
+    def job(self, job: Job) -> schemas.Job:
+        link = self._links.output_link(job)
+        asked = job.options
+        return schemas.Job(
+            id=job.id,
+            job_id=job.id,
+            status=self.status(job.status),
+            progress=100.0 if job.status is Status.COMPLETED else min(99.9, max(0.0, round(job.progress, 1))),
+            output_url=self.absolute(link) if link else None,
+            expires_at=link.expires_at if link else None,
+            error=_error(job),
+            error_code=job.error_code,
+            model=asked.model,
+            output_format=asked.output_format,
+            bg_type=asked.background.type,
+            background=_background(asked.background),
+            composition=_composition(asked.composition),
+            text_prompt=asked.text_prompt,
+            preview_duration=asked.preview_duration,
+            video_url=job.video_url,
+            metadata=job.metadata,
+            webhook_url=job.webhook_url,
+            webhook_events=job.webhook_events,
+            billing_status="not_billed",
+            duration_seconds=job.output.seconds if job.output else None,
+            created_at=job.created_at,
+            updated_at=job.updated_at,
+            started_at=job.started_at,
+            completed_at=job.completed_at,
+            output=_output(job),
+            engine=schemas.Engine.model_validate(job.engine) if job.engine else None,
+            warnings=list(job.warnings),
+            attempts=job.attempt,
+        )
+
+    def status(self, status: Status) -> schemas.ShownStatus:
+        """A queued job shows as processing unless the operator wants ``pending`` seen."""
+        if status is Status.PENDING and not self._show_pending:
+            return "processing"
+        return status.value
+
+    def absolute(self, link: Link) -> str:
+        return self._base + link.url if link.url.startswith("/") else link.url
+
+
+def _error(job: Job) -> str | None:
+    """Never empty for a failed job: clients raise this text."""
+    return (job.error or "Processing failed") if job.status is Status.FAILED else None
+
+
+def _background(background: options.Background) -> schemas.Background:
+    """The colour as hex, because small numbers of 0-255 would be read as shares when sent again."""
+    color = "#{:02X}{:02X}{:02X}".format(*background.color) if background.color else None
+    return schemas.Background(type=background.type, color=color, image_url=background.image_url)
+
+
+def _composition(composition: options.Composition | None) -> schemas.Composition | None:
+    if composition is None:
+        return None
+    offset = schemas.Offset(x=composition.offset_x, y=composition.offset_y)
+    return schemas.Composition(
+        canvas=schemas.Canvas(width=composition.width, height=composition.height),
+        foreground=schemas.Foreground(anchor=composition.anchor, scale=composition.scale, offset=offset),
+    )
+
+
+def _output(job: Job) -> schemas.Output | None:
+    if job.output is None:
+        return None
+    facts = job.output
+    return schemas.Output(
+        format=facts.format,
+        mime=facts.mime,
+        size=facts.bytes,
+        sha256=facts.sha256,
+        width=facts.width,
+        height=facts.height,
+        frames=facts.frames,
+        seconds=facts.seconds,
+        has_alpha=facts.has_alpha,
+        has_audio=facts.has_audio,
+        frames_lost=facts.frames_lost,
+    )
