@@ -318,3 +318,14 @@ def test_a_header_that_lies_about_its_length_is_found_out_while_reading(tmp_path
     truth.path.write_bytes(data)
     with open_reader(truth.path, Limits(max_seconds=1)) as reader, pytest.raises(DurationTooLong):
         list(reader.frames())
+
+
+def test_a_stream_that_the_header_did_not_announce_does_no_harm(tmp_path):
+    truth = make_clip(tmp_path / "a.flv", frames=20, audio="mp3")
+    data = bytearray(truth.path.read_bytes())
+    assert data[4] == 0x05, "picture and sound announced"
+    data[4] = 0x01
+    # without the script tag nothing tells of the sound before its first packet
+    data[13] = 0x12 + 1
+    truth.path.write_bytes(data)
+    assert len(frames_of(truth.path)) == 20

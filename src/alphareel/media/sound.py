@@ -19,7 +19,7 @@ from av.container import InputContainer, OutputContainer
 from alphareel.domain.clip import Limits
 from alphareel.domain.errors import AlphareelError
 from alphareel.media.probe import audio_stream
-from alphareel.media.source import opened
+from alphareel.media.source import opened, packets
 
 _RATE = 48000
 # Timestamps in thousandths of a second never fit the samples exactly; only what differs by more is a gap or overlap.
@@ -77,8 +77,13 @@ class Sound:
             packet = self._waiting.popleft()
             with self._forgiving():
                 self._waiting.extend(islice(self._made, 1))
-            container.mux(packet)
-            self.packets += 1
+            try:
+                container.mux(packet)
+            except (av.error.InvalidDataError, av.error.ArgumentError) as error:
+                # the muxer looks into copied packets; anything else, like a full disk, is not the sound's fault
+                self._give_up(error)
+            else:
+                self.packets += 1
 
     def close(self) -> None:
         """Release the source; safe twice."""
@@ -91,14 +96,19 @@ class Sound:
         try:
             yield
         except (av.error.FFmpegError, ValueError, AlphareelError) as error:
-            self._made = iter(())
-            self.warnings = (f"The sound of the video is damaged and was kept only in part ({error}).",)
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        self._made = iter(())
+        self._waiting.clear()
+        reason = error.message if isinstance(error, AlphareelError) else getattr(error, "strerror", None) or str(error)
+        self.warnings = (f"The sound of the video is damaged and was kept only in part: {reason.rstrip('.')}.",)
 
     def _copied(self, source: InputContainer, stream: AudioStream, to: OutputContainer) -> "Iterator[av.Packet[Any]]":
         offset = round(self._start / _tick(stream))
         out: AudioStream | None = None
         last = None
-        for packet in source.demux(stream):
+        for packet in packets(source, stream):
             if packet.pts is None or not packet.size:
                 continue
             packet.pts = packet.dts = packet.pts - offset
@@ -170,9 +180,9 @@ class _Resampler:
 
 def _decoded(source: InputContainer, stream: AudioStream) -> Iterator[av.AudioFrame | None]:
     """Decoded frames, then None; what cannot be decoded is passed over."""
-    for packet in source.demux(stream):
+    for packet in packets(source, stream):
         try:
-            yield from packet.decode()
+            yield from stream.codec_context.decode(packet)
         except av.error.InvalidDataError:
             continue
     yield None

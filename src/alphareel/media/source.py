@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import av
 import av.error
 from av.container import InputContainer
+from av.stream import Stream
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
@@ -78,6 +79,17 @@ def has_coded_alpha(stream: VideoStream) -> bool:
     return stream.metadata.get("alpha_mode") == "1" and stream.codec_context.codec.name in _ALPHA_DECODERS
 
 
+def packets(container: InputContainer, *streams: Stream) -> "Iterator[av.Packet[Any]]":
+    """Packets of the streams, the demuxer's empty last ones included. Raises av's errors."""
+    while True:
+        try:
+            yield from container.demux(*streams)
+        except IndexError:
+            # a stream that was not in the header: the binding does not know it, and goes on behind it when asked again
+            continue
+        return
+
+
 class Decoder:
     """Decodes one stream tolerantly. ``errors`` counts packets that could not be decoded, as far as one has read."""
 
@@ -106,16 +118,10 @@ class Decoder:
             yield from self._decoded(packet)
 
     def _packets(self) -> "Iterator[av.Packet[VideoStream]]":
-        demuxed = self._container.demux(self._stream)
-        while True:
-            try:
-                packet = next(demuxed, None)
-            except (av.error.InvalidDataError, av.error.OSError):
-                self.errors += 1
-                return
-            if packet is None:
-                return
-            yield packet
+        try:
+            yield from packets(self._container, self._stream)
+        except (av.error.InvalidDataError, av.error.OSError):
+            self.errors += 1
 
     def _decoded(self, packet: "av.Packet[VideoStream]") -> list[av.VideoFrame]:
         try:

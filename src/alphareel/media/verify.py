@@ -18,7 +18,7 @@ from alphareel.frame import Plane
 from alphareel.media.ffmpeg_errors import reading
 from alphareel.media.picture import Pictures
 from alphareel.media.probe import Layout, inspect
-from alphareel.media.source import Decoder, opened, video_stream
+from alphareel.media.source import Decoder, opened, packets, video_stream
 
 ALPHA_ERROR = 6.0  # mean error in levels (of 255) that a lossy codec may leave in alpha; a lost one is far above
 UNLIMITED = Limits(max_bytes=0, max_side=0, max_seconds=0, max_frames=0)
@@ -100,14 +100,14 @@ def inspect_video(path: Path, moments: tuple[Fraction, ...]) -> Found:
     """What a video container holds; decodes only the frames at ``moments`` (seconds). Raises BadVideo and its kin."""
     clip, layout = inspect(path, UNLIMITED)
     with opened(path, UNLIMITED) as container, reading(path):
-        packets = _packets(container, path)
+        held = _packets(container, path)
     return Found(
-        frames=packets.frames,
-        seconds=float(packets.end - clip.start) if packets.end else clip.seconds,
+        frames=held.frames,
+        seconds=float(held.end - clip.start) if held.end else clip.seconds,
         width=clip.width,
         height=clip.height,
         has_alpha=clip.has_alpha,
-        has_audio=packets.sounds > 0,
+        has_audio=held.sounds > 0,
         alphas=tuple(_alpha_at(path, layout, moment) for moment in moments),
     )
 
@@ -123,7 +123,7 @@ class _Packets:
 
 def _packets(container: InputContainer, path: Path) -> _Packets:
     frames, sounds, end = 0, 0, Fraction(0)
-    for packet in container.demux(video_stream(container, path), *container.streams.audio):
+    for packet in packets(container, video_stream(container, path), *container.streams.audio):
         if not packet.size:
             continue
         if packet.stream.type == "audio":
