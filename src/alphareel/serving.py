@@ -17,6 +17,7 @@ from alphareel.domain.errors import AlphareelError, Unavailable
 from alphareel.http.app import create_app
 from alphareel.http.config import HttpConfig
 from alphareel.http.routes.models import EngineOffer
+from alphareel.jobs.service import Office
 from alphareel.matting import tiers
 from alphareel.matting.engine import Spec
 from alphareel.settings import Settings, as_environment
@@ -42,10 +43,16 @@ def serve(settings: Settings) -> int:
             stop_seconds=settings.stop_seconds,
             bury=lambda executor_id: _bury(place, executor_id),
         )
-        return _run(_Server(_config(place), supervisor), supervisor, listener)
+        office = wiring.build_office(place)
+        bookkeeper = wiring.build_bookkeeper(place, office)
+        bookkeeper.start()
+        try:
+            return _run(_Server(_config(place, office), supervisor), supervisor, listener)
+        finally:
+            bookkeeper.stop()
 
 
-def build_app(place: wiring.Installation) -> FastAPI:
+def build_app(place: wiring.Installation, office: Office) -> FastAPI:
     """The wire over the use cases."""
     given = place.settings
     config = HttpConfig(
@@ -57,7 +64,7 @@ def build_app(place: wiring.Installation) -> FastAPI:
         show_pending=given.show_pending,
         admin_token=_admin_token(given),
     )
-    return create_app(wiring.build_service(place), config, offers=lambda: _shown_offers(given.models_dir))
+    return create_app(wiring.build_service(place, office), config, offers=lambda: _shown_offers(given.models_dir))
 
 
 def _admin_token(settings: Settings) -> str | None:
@@ -101,9 +108,9 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def _config(place: wiring.Installation) -> uvicorn.Config:
+def _config(place: wiring.Installation, office: Office) -> uvicorn.Config:
     return uvicorn.Config(
-        build_app(place),
+        build_app(place, office),
         log_config=None,
         access_log=False,  # the wire logs requests itself, with their ids
         server_header=False,

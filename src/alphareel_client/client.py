@@ -96,6 +96,14 @@ class Client:
         options = {"params": _given({"limit": limit, "offset": offset, "status": status})}
         return cast(JobPage, self._wire.send(Call("GET", "/v1/jobs", repeatable=True, options=options)))
 
+    def usage_summary(self, *, days: int = 7) -> dict[str, Any]:
+        """Jobs, credits and requests of the key's last days, 1-90. Raises ApiError."""
+        return self._wire.send(Call("GET", "/v1/usage/summary", repeatable=True, options={"params": {"days": days}}))
+
+    def usage_events(self, *, limit: int = 20) -> dict[str, Any]:
+        """The key's latest calls, 1-100, newest first. Raises ApiError."""
+        return self._wire.send(Call("GET", "/v1/usage/events", repeatable=True, options={"params": {"limit": limit}}))
+
     def wait_for_completion(
         self, job_id: str, *, timeout: float | None = None, on_progress: OnProgress | None = None
     ) -> Job:

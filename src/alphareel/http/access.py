@@ -3,6 +3,7 @@
 import re
 import secrets
 import time
+from collections.abc import Callable
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
@@ -18,11 +19,19 @@ _SANE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _CLIENT_GONE = 499
 
 
-class Access:
-    """ASGI middleware. Binds ``request_id`` into the log context and puts it into ``scope['state']``."""
+NoteCall = Callable[..., None]
+"""Called with the key's id and the facts of the call: see ``jobs.service.UseCases.note_call``."""
 
-    def __init__(self, app: ASGIApp) -> None:
+
+class Access:
+    """ASGI middleware. Binds ``request_id`` into the log context and puts it into ``scope['state']``.
+
+    ``note_call`` is told of every answered request whose key is known.
+    """
+
+    def __init__(self, app: ASGIApp, *, note_call: NoteCall = lambda _key_id, **_facts: None) -> None:
         self.app = app
+        self.note_call = note_call
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -34,6 +43,7 @@ class Access:
                 await self._answer(exchange, receive)
             finally:
                 exchange.write_line()
+                exchange.note(self.note_call)
 
     async def _answer(self, exchange: "_Exchange", receive: Receive) -> None:
         try:
@@ -79,6 +89,21 @@ class _Exchange:
             ms=round((time.perf_counter() - self._began) * 1000, 1),
             bytes=self._bytes,
             key=self.scope["state"].get("key"),
+        )
+
+    def note(self, note_call: NoteCall) -> None:
+        """Routes leave in the state what only they know: the job that they made, the error that they told."""
+        state = self.scope["state"]
+        if "key_id" not in state:
+            return
+        note_call(
+            state["key_id"],
+            method=self.scope["method"],
+            endpoint=_route(self.scope) or self.scope["path"][:200],
+            status_code=self.status or _CLIENT_GONE,
+            request_id=self.request_id,
+            job_id=(self.scope.get("path_params", {}).get("job_id") or state.get("job_id") or "")[:64] or None,
+            error_code=state.get("error_code"),
         )
 
 

@@ -36,6 +36,7 @@ def require_key(request: Request, service: ServiceOf, secret: _Secret) -> Caller
     """The caller by key; raises MissingApiKey or InvalidApiKey."""
     key = service.authenticate(secret)
     request.state.key = key.fingerprint
+    request.state.key_id = key.id
     return Caller(key=key, request_id=request_id(request))
 
 

@@ -106,6 +106,7 @@ def install(app: FastAPI) -> None:
 
 async def _refused(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, e.AlphareelError)
+    request.state.error_code = error.code
     if STATUS[type(error)] >= 500:
         log.error("request_failed", code=error.code, error=str(error), exc_info=error)
     return error_response(error, request_id=request_id(request))
@@ -116,6 +117,7 @@ async def _not_valid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     problems = [_problem(found) for found in error.errors()]
     refused = e.InvalidRequest(f"{problems[0].field}: {problems[0].message}.", details=problems)
+    request.state.error_code = refused.code
     return error_response(refused, request_id=request_id(request))
 
 

@@ -105,3 +105,51 @@ class AdminEvent(_Schema):
 class AdminEvents(_Schema):
     success: Literal[True] = True
     items: list[AdminEvent]
+
+
+class Sums(_Schema):
+    jobs: int
+    completed: int
+    failed: int
+    credits_used: float
+
+
+class Day(Sums):
+    date: str = Field(description="UTC.", examples=["2026-04-20"])
+
+
+class UsageSummary(_Schema):
+    """A key's own use; jobs are those created in the time, as they stand now."""
+
+    success: Literal[True] = True
+    days: int
+    begin: Time = Field(serialization_alias="from", description="A full hour.")
+    end: Time = Field(serialization_alias="to")
+    total_jobs: int
+    completed_jobs: int
+    failed_jobs: int
+    credits_used: float
+    total_requests: int
+    by_model: dict[str, Sums]
+    daily: list[Day] = Field(description="Days with jobs, oldest first.")
+
+
+class UsageEvent(_Schema):
+    """One answered request."""
+
+    id: str
+    created_at: Time
+    method: str
+    endpoint: str
+    status_code: int
+    request_id: str | None
+    job_id: str | None
+    model: str | None
+    credits: float = Field(description="Reserved or charged for the job by now.")
+    error_code: str | None
+
+
+class UsageEvents(_Schema):
+    success: Literal[True] = True
+    items: list[UsageEvent]
+    limit: int

@@ -16,6 +16,7 @@ class Views:
         base = config.public_url or str(request.base_url)
         self._jobs = JobViews(base, service, show_pending=config.show_pending)
         self._service = service
+        self._state = request.state
 
     def upload(self, upload: Upload) -> schemas.Upload:
         url = self._jobs.absolute(self._service.upload_link(upload))
@@ -31,6 +32,7 @@ class Views:
         return self._jobs.job(job)
 
     def accepted(self, job: Job, message: str) -> schemas.AcceptedJob:
+        self._state.job_id = job.id  # for the record of calls
         return schemas.AcceptedJob(message=message, **dict(self.job(job)))
 
     def status(self, status: Status) -> schemas.ShownStatus:
@@ -38,4 +40,3 @@ class Views:
 
     def history(self, job_id: str, events: tuple[JobEvent, ...]) -> schemas.History:
         return schemas.History(id=job_id, job_id=job_id, items=[schemas.Transition.model_validate(e) for e in events])
-

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import PurePosixPath
 from typing import Any, Protocol
 
-from alphareel.domain.errors import InvalidState, JobNotCompleted, NotFound, Unavailable
+from alphareel.domain.errors import InvalidState, JobNotCompleted, MissingApiKey, NotFound, Unavailable
 from alphareel.domain.options import Options
 from alphareel.jobs import links, requests
 from alphareel.jobs.admin import Administration
@@ -17,6 +17,7 @@ from alphareel.jobs.keys import Keys
 from alphareel.jobs.ports import Blobs, Clock, Executors, JobStore, NewJob, Offer, Page
 from alphareel.jobs.removal import Removal, Removals
 from alphareel.jobs.uploads import Sources, Uploads
+from alphareel.jobs.usage import Call, CallEvent, CallLog, Summary, Usage
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,15 @@ class UseCases(Protocol):
     @property
     def admin(self) -> Administration:
         """What operators do; whoever calls it has checked that it is one."""
+
+    def note_call(self, key_id: str, **facts: Any) -> None:
+        """Remember an answered request; ``facts`` are the fields of ``usage.Call``. Never blocks."""
+
+    def usage_summary(self, caller: Caller, *, days: int) -> Summary:
+        """Sums over the caller's jobs and calls of the last days, 1-90. Raises InvalidRequest."""
+
+    def usage_events(self, caller: Caller, *, limit: int) -> tuple[CallEvent, ...]:
+        """The caller's latest calls, 1-100. Raises InvalidRequest."""
 
     def authenticate(self, secret: str | None) -> ApiKey:
         """The enabled key with this secret. Raises MissingApiKey, InvalidApiKey."""
@@ -124,6 +134,15 @@ class Stores:
     removals: Removals
 
 
+@dataclass(frozen=True)
+class Office:
+    """What is kept beside the jobs: keys for their operators, and the books on who used what."""
+
+    admin: Administration
+    usage: Usage
+    calls: CallLog
+
+
 class Service:
     """UseCases over the ports; holds no state of its own, so any number of processes may serve at once."""
 
@@ -132,7 +151,7 @@ class Service:
         stores: Stores,
         *,
         keys: Keys,
-        admin: Administration,
+        office: Office,
         uploads: Uploads,
         sources: Sources,
         offer: Offer,
@@ -142,7 +161,7 @@ class Service:
         self._stores = stores
         self._removal = Removal(stores.jobs, stores.removals, stores.blobs)
         self._keys = keys
-        self._admin = admin
+        self._office = office
         self._uploads = uploads
         self._sources = sources
         self._offer = offer
@@ -151,7 +170,16 @@ class Service:
 
     @property
     def admin(self) -> Administration:
-        return self._admin
+        return self._office.admin
+
+    def note_call(self, key_id: str, **facts: Any) -> None:
+        self._office.calls.note(Call(key_id, self._clock.now(), **facts))
+
+    def usage_summary(self, caller: Caller, *, days: int) -> Summary:
+        return self._office.usage.summary(_key_of(caller).id, days=days)
+
+    def usage_events(self, caller: Caller, *, limit: int) -> tuple[CallEvent, ...]:
+        return self._office.usage.events(_key_of(caller).id, limit=limit)
 
     def authenticate(self, secret: str | None) -> ApiKey:
         return self._keys.authenticate(secret)
@@ -278,6 +306,12 @@ def _is_startable(job: Job) -> bool:
 
 def _key_id(caller: Caller) -> str | None:
     return caller.key.id if caller.key is not None else None
+
+
+def _key_of(caller: Caller) -> ApiKey:
+    if caller.key is None:
+        raise MissingApiKey("The request carries no API key.", hint="Send it in the header X-Api-Key.")
+    return caller.key
 
 
 def _actor(caller: Caller) -> str:

@@ -14,10 +14,12 @@ from alphareel.domain.options import Options
 from alphareel.jobs.admin import Administration
 from alphareel.jobs.keys import Keys
 from alphareel.jobs.ports import Fetched
-from alphareel.jobs.service import Service, ServiceRules, Stores
+from alphareel.jobs.service import Office, Service, ServiceRules, Stores
 from alphareel.jobs.uploads import Identity, Sources, UploadRules, Uploads
+from alphareel.jobs.usage import CallLog, Usage
 from alphareel.jobstore import migrate
 from alphareel.jobstore import records as recordstore
+from alphareel.jobstore.calls import CallTable
 from alphareel.jobstore.database import Database, open_engine
 from alphareel.jobstore.executors import ExecutorTable
 from alphareel.jobstore.jobs import Jobs
@@ -187,6 +189,7 @@ class Desk:
     offer: Refusing
     database: Database
     sources: Sources
+    office: Office
 
     def close(self) -> None:
         self.database.close()
@@ -207,14 +210,22 @@ def open_desk(
     sources = Sources(uploads, secret)
     keys = Keys(keystore)
     rules = UploadRules(folder / "incoming", max_bytes)
+    calls = CallTable(database)
+    office = Office(
+        Administration(keystore, KeyRing(database, clock=clock), clock=clock, config={"port": "8080"}),
+        Usage(calls, clock=clock),
+        CallLog(calls),
+    )
     service = Service(
         Stores(jobs, executors, blobs, Removals(database, clock=clock)),
         keys=keys,
-        admin=Administration(keystore, KeyRing(database, clock=clock), clock=clock, config={"port": "8080"}),
+        office=office,
         uploads=Uploads(uploads, blobs, identify=identify_by_magic, rules=rules, clock=clock),
         sources=sources,
         offer=offer,
         rules=ServiceRules(secret, timedelta(hours=1), show_pending),
         clock=clock,
     )
-    return Desk(service, jobs, keys, keystore, uploads, executors, engine, blobs, clock, offer, database, sources)
+    return Desk(
+        service, jobs, keys, keystore, uploads, executors, engine, blobs, clock, offer, database, sources, office
+    )

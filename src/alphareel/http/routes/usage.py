@@ -1,0 +1,93 @@
+"""A key's own use: sums over days, and the latest calls."""
+
+import csv
+import io
+from collections.abc import Iterable
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Response
+from fastapi.responses import JSONResponse
+
+from alphareel.http import office_schemas as schemas
+from alphareel.http.auth import KeyCaller, ServiceOf
+from alphareel.http.openapi import errors
+from alphareel.jobs.usage import MAX_DAYS, MAX_EVENTS, CallEvent, Tally
+
+router = APIRouter(prefix="/usage", tags=["usage"])
+
+_BAD = errors(s400="A parameter cannot be accepted")
+
+
+@router.get("/summary", responses=_BAD)
+def get_summary(
+    caller: KeyCaller, service: ServiceOf, days: Annotated[int, Query(ge=1, le=MAX_DAYS)] = 7
+) -> schemas.UsageSummary:
+    """Jobs, credits and requests of the last days, also by model and by day."""
+    found = service.usage_summary(caller, days=days)
+    total = _sums(found.tallies)
+    return schemas.UsageSummary(
+        days=days,
+        begin=found.begin,
+        end=found.end,
+        total_jobs=total.jobs,
+        completed_jobs=total.completed,
+        failed_jobs=total.failed,
+        credits_used=total.credits_used,
+        total_requests=found.requests,
+        by_model={model: _sums(t for t in found.tallies if t.model == model) for model in _models(found.tallies)},
+        daily=[_day(day, found.tallies) for day in dict.fromkeys(tally.day for tally in found.tallies)],
+    )
+
+
+@router.get("/events", response_model=schemas.UsageEvents, responses=_BAD)
+def list_events(
+    caller: KeyCaller,
+    service: ServiceOf,
+    limit: Annotated[int, Query(ge=1, le=MAX_EVENTS)] = 20,
+    format: Annotated[Literal["json", "csv"], Query()] = "json",  # noqa: A002  # the parameter's public name
+) -> Response:
+    """The latest calls, newest first; `format=csv` gives the same as a table."""
+    items = [_event(found) for found in service.usage_events(caller, limit=limit)]
+    if format == "csv":
+        return Response(_as_csv(items), media_type="text/csv", headers={"Content-Disposition": "attachment"})
+    return JSONResponse(schemas.UsageEvents(items=items, limit=limit).model_dump(mode="json"))
+
+
+def _sums(tallies: Iterable[Tally]) -> schemas.Sums:
+    jobs = completed = failed = hundredths = 0
+    for tally in tallies:
+        jobs, completed, failed = jobs + tally.jobs, completed + tally.completed, failed + tally.failed
+        hundredths += tally.credits
+    return schemas.Sums(jobs=jobs, completed=completed, failed=failed, credits_used=hundredths / 100)
+
+
+def _models(tallies: Iterable[Tally]) -> list[str]:
+    return sorted({tally.model for tally in tallies})
+
+
+def _day(day: str, tallies: Iterable[Tally]) -> schemas.Day:
+    return schemas.Day(date=day, **dict(_sums(tally for tally in tallies if tally.day == day)))
+
+
+def _event(found: CallEvent) -> schemas.UsageEvent:
+    call = found.call
+    return schemas.UsageEvent(
+        id=f"call_{found.id}",
+        created_at=call.at,
+        method=call.method,
+        endpoint=call.endpoint,
+        status_code=call.status_code,
+        request_id=call.request_id,
+        job_id=call.job_id,
+        model=found.model,
+        credits=found.credits / 100,
+        error_code=call.error_code,
+    )
+
+
+def _as_csv(items: Iterable[schemas.UsageEvent]) -> str:
+    text = io.StringIO()
+    table = csv.DictWriter(text, list(schemas.UsageEvent.model_fields))
+    table.writeheader()
+    table.writerows(item.model_dump(mode="json") for item in items)
+    return text.getvalue()

@@ -1,0 +1,170 @@
+"""Who used the service, how much, and what for: calls as they were answered, and sums over a key's jobs."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from alphareel import observe
+from alphareel.domain.errors import FieldProblem, InvalidRequest
+from alphareel.jobs.ports import Clock
+
+MAX_DAYS = 90
+MAX_EVENTS = 100
+_MOST_WAITING = 20_000  # calls that wait for a database that is away; beyond them the oldest are lost
+
+
+@dataclass(frozen=True)
+class Call:
+    """One answered request of a key. ``endpoint``: the path with names in place of ids."""
+
+    key_id: str
+    at: datetime
+    method: str
+    endpoint: str
+    status_code: int
+    request_id: str | None = None
+    job_id: str | None = None
+    error_code: str | None = None
+
+
+@dataclass(frozen=True)
+class CallEvent:
+    """A call on record, with the model and the credits (hundredths) that its job has by now."""
+
+    id: int
+    call: Call
+    model: str | None
+    credits: int
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Jobs of one day and model. ``credits``: hundredths that were charged."""
+
+    day: str
+    model: str
+    jobs: int
+    completed: int
+    failed: int
+    credits: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """``tallies`` by day and model, oldest first; ``requests`` counted by whole hours."""
+
+    begin: datetime
+    end: datetime
+    tallies: tuple[Tally, ...]
+    requests: int
+
+
+class CallStore(Protocol):
+    """The record of calls. Every method is one transaction."""
+
+    def add_calls(self, calls: Sequence[Call]) -> None:
+        """Keep them, and count them for their keys."""
+
+    def call_events(self, key_id: str, *, limit: int) -> tuple[CallEvent, ...]:
+        """Newest first."""
+
+    def count_calls(self, key_id: str, *, since: datetime) -> int: ...
+
+    def tally_jobs(self, key_id: str, *, since: datetime) -> tuple[Tally, ...]:
+        """Jobs created since then, deleted ones included."""
+
+    def sweep_calls(self, *, before: datetime) -> None:
+        """Forget older ones, and the oldest where there are too many."""
+
+
+class Usage:
+    """What a key may know of its own use."""
+
+    def __init__(self, store: CallStore, *, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    def summary(self, key_id: str, *, days: int) -> Summary:
+        """The last ``days`` times 24 hours, begun at a full hour; raises InvalidRequest outside of 1-90."""
+        _check("days", days, MAX_DAYS)
+        now = self._clock.now()
+        begin = (now - timedelta(days=days)).replace(minute=0, second=0, microsecond=0)
+        tallies = self._store.tally_jobs(key_id, since=begin)
+        return Summary(begin, now, tallies, self._store.count_calls(key_id, since=begin))
+
+    def events(self, key_id: str, *, limit: int) -> tuple[CallEvent, ...]:
+        """The latest calls, newest first; raises InvalidRequest outside of 1-100."""
+        _check("limit", limit, MAX_EVENTS)
+        return self._store.call_events(key_id, limit=limit)
+
+
+class CallLog:
+    """Calls on their way to the store: noted in memory, written together, so that requests wait for no disk."""
+
+    def __init__(self, store: CallStore) -> None:
+        self._store = store
+        self._waiting: deque[Call] = deque(maxlen=_MOST_WAITING)
+        self._writing = threading.Lock()
+
+    def note(self, call: Call) -> None:
+        """Callable from any thread; never blocks."""
+        self._waiting.append(call)
+
+    def flush(self) -> None:
+        """Write what waits. Raises Unavailable, and then nothing is lost."""
+        with self._writing:
+            taken = [self._waiting.popleft() for _ in range(len(self._waiting))]
+            try:
+                if taken:
+                    self._store.add_calls(taken)
+            except Exception:
+                self._waiting.extendleft(reversed(taken))
+                raise
+
+
+class Bookkeeper:
+    """A thread of the API process that writes calls every other second and sweeps every hour."""
+
+    def __init__(
+        self, flush: Callable[[], None], sweeps: Mapping[str, Callable[[], None]], *, seconds: float = 2.0
+    ) -> None:
+        self._flush = flush
+        self._sweeps = sweeps
+        self._seconds = seconds
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="bookkeeper", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Write the last calls and end."""
+        self._stopping.set()
+        self._thread.join()
+        _attempt("flush", self._flush)
+
+    def _run(self) -> None:
+        swept = float("-inf")
+        while not self._stopping.wait(self._seconds):
+            _attempt("flush", self._flush)
+            if time.monotonic() - swept > 3600:
+                swept = time.monotonic()
+                for name, sweep in self._sweeps.items():
+                    _attempt(name, sweep)
+
+
+def _attempt(name: str, task: Callable[[], None]) -> None:
+    try:
+        task()
+    except Exception:  # noqa: BLE001  # the next round tries again; requests must not suffer for the books
+        observe.log(__name__).warning("bookkeeping failed", task=name, exc_info=True)
+
+
+def _check(field: str, value: int, most: int) -> None:
+    if not 1 <= value <= most:
+        message = f"must lie between 1 and {most}; got {value}."
+        raise InvalidRequest(f"{field}: {message}", details=[FieldProblem(field, message)])

@@ -1,0 +1,117 @@
+"""The record of calls and sums over jobs, behind the CallStore port; written by the batch."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any, cast
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from alphareel.jobs.job import Billing, Status
+from alphareel.jobs.usage import Call, CallEvent, Tally
+from alphareel.jobstore.database import Database
+from alphareel.jobstore.tables import call_hours, calls, jobs, keys
+
+_MOST_CALLS = 1_000_000
+
+
+class CallTable:
+    """jobs.usage.CallStore on our tables."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add_calls(self, calls_made: Sequence[Call]) -> None:
+        with self._database.write() as c:
+            c.execute(sa.insert(calls), [asdict(call) for call in calls_made])
+            _count_by_hour(c, calls_made)
+            _count_by_key(c, calls_made)
+
+    def call_events(self, key_id: str, *, limit: int) -> tuple[CallEvent, ...]:
+        wanted = (
+            sa.select(calls, _model().label("model"), jobs.c.credits)
+            .outerjoin(jobs, (jobs.c.id == calls.c.job_id) & (jobs.c.key_id == calls.c.key_id))
+            .where(calls.c.key_id == key_id)
+            .order_by(calls.c.id.desc())
+            .limit(limit)
+        )
+        with self._database.read() as c:
+            return tuple(map(_event, c.execute(wanted)))
+
+    def count_calls(self, key_id: str, *, since: datetime) -> int:
+        total = sa.func.coalesce(sa.func.sum(call_hours.c.calls), 0)
+        with self._database.read() as c:
+            wanted = sa.select(total).where(call_hours.c.key_id == key_id, call_hours.c.hour >= since)
+            return int(c.execute(wanted).scalar_one())
+
+    def tally_jobs(self, key_id: str, *, since: datetime) -> tuple[Tally, ...]:
+        with self._database.read() as c:
+            day, model = _day(c, jobs.c.created_at).label("day"), _model().label("model")
+            wanted = (
+                sa.select(
+                    day,
+                    model,
+                    sa.func.count().label("jobs"),
+                    _count_where(jobs.c.status == Status.COMPLETED).label("completed"),
+                    _count_where(jobs.c.status == Status.FAILED).label("failed"),
+                    _sum_where(jobs.c.billing_status == Billing.CHARGED, jobs.c.credits).label("credits"),
+                )
+                .where(jobs.c.key_id == key_id, jobs.c.created_at >= since)
+                .group_by(day, model)
+                .order_by(day, model)
+            )
+            return tuple(
+                Tally(r.day, r.model, r.jobs, int(r.completed), int(r.failed), int(r.credits))
+                for r in c.execute(wanted)
+            )
+
+    def sweep_calls(self, *, before: datetime) -> None:
+        newest = sa.select(sa.func.coalesce(sa.func.max(calls.c.id), 0)).scalar_subquery()
+        with self._database.write() as c:
+            c.execute(sa.delete(calls).where((calls.c.at < before) | (calls.c.id <= newest - _MOST_CALLS)))
+            c.execute(sa.delete(call_hours).where(call_hours.c.hour < before))
+
+
+def _count_by_hour(c: sa.Connection, made: Sequence[Call]) -> None:
+    insert: Any = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[c.dialect.name]
+    hours = Counter((call.key_id, call.at.replace(minute=0, second=0, microsecond=0)) for call in made)
+    for (key_id, hour), count in sorted(hours.items()):  # sorted: two writers never wait for each other crosswise
+        one = insert(call_hours).values(key_id=key_id, hour=hour, calls=count)
+        more = {"calls": call_hours.c.calls + one.excluded.calls}
+        c.execute(one.on_conflict_do_update(index_elements=["key_id", "hour"], set_=more))
+
+
+def _count_by_key(c: sa.Connection, made: Sequence[Call]) -> None:
+    for key_id, count in sorted(Counter(call.key_id for call in made).items()):
+        last = max(call.at for call in made if call.key_id == key_id)
+        change = sa.update(keys).where(keys.c.id == key_id)
+        c.execute(change.values(calls=keys.c.calls + count, last_used_at=last))
+
+
+def _model() -> sa.ColumnElement[str]:
+    return jobs.c.options["model"].as_string()
+
+
+def _day(c: sa.Connection, column: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
+    """The UTC date as text."""
+    if c.dialect.name == "sqlite":
+        return cast(sa.ColumnElement[str], sa.func.date(column, type_=sa.String))
+    utc = sa.func.timezone("UTC", column)
+    return cast(sa.ColumnElement[str], sa.func.to_char(utc, "YYYY-MM-DD", type_=sa.String))
+
+
+def _sum_where(condition: sa.ColumnElement[bool], value: Any) -> sa.ColumnElement[int]:
+    return sa.func.coalesce(sa.func.sum(sa.case((condition, value), else_=0)), 0)
+
+
+def _count_where(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
+    return _sum_where(condition, 1)
+
+
+def _event(row: sa.Row[Any]) -> CallEvent:
+    call = Call(
+        row.key_id, row.at, row.method, row.endpoint, row.status_code, row.request_id, row.job_id, row.error_code
+    )
+    return CallEvent(row.id, call, row.model, row.credits or 0)

@@ -1,0 +1,86 @@
+"""The record of calls: nothing is lost while the database is away, nothing counts twice, nothing stays for ever."""
+
+from datetime import timedelta
+
+import pytest
+
+from alphareel.domain.errors import Unavailable
+from alphareel.jobs.usage import Bookkeeper, Call, CallLog
+from alphareel.jobstore.calls import CallTable
+from alphareel.jobstore.database import Database
+from alphareel.jobstore.records import Keys
+from alphareel.testing.fakes import SettableClock
+
+NOW = SettableClock().now()
+
+
+@pytest.fixture
+def table(database: Database) -> CallTable:
+    keys = Keys(database, clock=SettableClock())
+    for name in ("k1", "k2"):
+        keys.add_key(key_id=name, secret_sha256=name, fingerprint=name, client_id=name, note="")
+    return CallTable(database)
+
+
+def call(key: str = "k1", *, minutes: int = 0) -> Call:
+    return Call(key, NOW + timedelta(minutes=minutes), "GET", "/v1/jobs", 200, "req", None, None)
+
+
+def test_calls_count_for_their_key_and_hour(table: CallTable) -> None:
+    table.add_calls([call(), call(minutes=59), call(minutes=60), call("k2")])
+    table.add_calls([call(minutes=1)])
+    assert table.count_calls("k1", since=NOW) == 4
+    assert table.count_calls("k1", since=NOW + timedelta(hours=1)) == 1
+    assert table.count_calls("k2", since=NOW) == 1
+
+
+def test_events_come_newest_first(table: CallTable) -> None:
+    table.add_calls([call(minutes=n) for n in range(5)])
+    assert [e.call.at.minute for e in table.call_events("k1", limit=2)] == [4, 3]
+
+
+def test_what_is_old_is_swept(table: CallTable) -> None:
+    table.add_calls([call(minutes=-120), call()])
+    table.sweep_calls(before=NOW - timedelta(hours=1))
+    assert len(table.call_events("k1", limit=9)) == 1
+    assert table.count_calls("k1", since=NOW - timedelta(days=1)) == 1
+
+
+def test_many_writers_lose_no_count(table: CallTable, at_once) -> None:
+    done = at_once([lambda: table.add_calls([call(), call("k2")])] * 8)
+    assert done == [None] * 8
+    assert (table.count_calls("k1", since=NOW), table.count_calls("k2", since=NOW)) == (8, 8)
+
+
+class TestALog:
+    def test_keeps_what_could_not_be_written_in_order(self, table: CallTable) -> None:
+        class Away:
+            def add_calls(self, _calls: object) -> None:
+                raise Unavailable("The database does not answer.")
+
+        log = CallLog(Away())  # type: ignore[arg-type]
+        log.note(call())
+        with pytest.raises(Unavailable):
+            log.flush()
+        log.note(call(minutes=1))
+        log._store = table
+        log.flush()
+        log.flush()
+        assert [e.call.at.minute for e in table.call_events("k1", limit=9)] == [1, 0]
+
+
+class TestABookkeeper:
+    def test_writes_the_last_calls_when_it_stops_and_outlives_a_failure(self) -> None:
+        written: list[int] = []
+
+        def flush() -> None:
+            written.append(1)
+            if len(written) == 1:
+                raise Unavailable("The database does not answer.")
+
+        keeper = Bookkeeper(flush, {}, seconds=0.01)
+        keeper.start()
+        while len(written) < 3:
+            pass
+        keeper.stop()
+        assert len(written) >= 4
