@@ -6,6 +6,7 @@ from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -321,11 +322,14 @@ def test_a_header_that_lies_about_its_length_is_found_out_while_reading(tmp_path
 
 
 def test_a_stream_that_the_header_did_not_announce_does_no_harm(tmp_path):
-    truth = make_clip(tmp_path / "a.flv", frames=20, audio="mp3")
+    truth = make_clip(tmp_path / "a.flv", frames=200, options={"g": "10"})
     data = bytearray(truth.path.read_bytes())
-    assert data[4] == 0x05, "picture and sound announced"
-    data[4] = 0x01
-    # without the script tag nothing tells of the sound before its first packet
-    data[13] = 0x12 + 1
+    tags, at = [], 13
+    while at + 11 <= len(data):
+        tags.append(at)
+        at += 11 + int.from_bytes(data[at + 1 : at + 4], "big") + 4
+    data[tags[150]] = 8  # a picture becomes sound, of which nothing was said before
     truth.path.write_bytes(data)
-    assert len(frames_of(truth.path)) == 20
+    with av.open(str(truth.path)) as container, pytest.raises(IndexError):
+        list(container.demux(container.streams.video[0]))
+    assert len(frames_of(truth.path)) > 180
