@@ -92,7 +92,7 @@ class Memory(nn.Module):
         self.candidate = nn.Conv2d(2 * channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """x (N, 2C, h, w), memory (N, C, h, w) -> features (N, 2C, h, w), next memory."""
+        """Features (N, 2C, h, w) and memory (N, C, h, w) -> features (N, 2C, h, w), next memory."""
         seen, passing = x.split(self.channels, dim=1)
         keep, reset = torch.sigmoid(self.gates(torch.cat([seen, memory], 1))).chunk(2, dim=1)
         candidate = torch.tanh(self.candidate(torch.cat([seen, reset * memory], 1)))

@@ -45,14 +45,14 @@ class ShardWriter:
             return
         rows, offset = [], 0
         stem = self._folder / f"{self.shards:03d}"
-        with open(stem.with_suffix(".rgb"), "wb") as rgb, open(stem.with_suffix(".alpha"), "wb") as alpha:
+        with stem.with_suffix(".rgb").open("wb") as rgb, stem.with_suffix(".alpha").open("wb") as alpha:
             for item in self._items:
                 rgb.write(item.rgb.tobytes())
                 alpha.write(item.alpha.tobytes())
                 rows.append((offset, *item.alpha.shape, item.kind, item.clip))
                 offset += item.alpha.size
         table = stem.with_suffix(".part")
-        with open(table, "wb") as file:
+        with table.open("wb") as file:
             np.save(file, np.array(rows, np.int64))
         table.rename(stem.with_suffix(".npy"))
         self.shards, self._items = self.shards + 1, []
@@ -84,6 +84,4 @@ class Pack:
     def _item(row: NDArray[np.int64], rgb: Image, alpha: Image) -> Item:
         start, h, w, kind, clip = map(int, row)
         end = start + h * w
-        return Item(
-            rgb[3 * start : 3 * end].reshape(h, w, 3), alpha[start:end].reshape(h, w), Kind(kind), clip
-        )
+        return Item(rgb[3 * start : 3 * end].reshape(h, w, 3), alpha[start:end].reshape(h, w), Kind(kind), clip)

@@ -1,6 +1,6 @@
 """Label photos and clips with the teacher and pack them for training.
 
-    python prepare.py --data ../shared/data --teacher ../shared/models/rvm_mobilenetv3.onnx --out /tmp/train/pack
+    python prepare.py --data DIR --teacher rvm_mobilenetv3.onnx --out runs/pack
 
 Shards appear while it runs, so that training may start on the first of them.
 """
@@ -74,6 +74,11 @@ def strip(rgb: Image, alpha: Alpha) -> list[Item]:
     return [empty(np.ascontiguousarray(tile), Kind.BACKGROUND)]
 
 
+def deserted(teacher: Teacher, rgb: Image) -> bool:
+    """Whether the teacher finds nobody: strips beside a person often hold a passer-by."""
+    return bool((teacher.still(rgb) > 0.1).mean() < NOBODY)
+
+
 def labelled(teacher: Teacher, path: Path, mask_path: Path, kind: Kind) -> list[Item]:
     """Photo with a human mask: the teacher's soft edge, the human's judgement."""
     rgb = read(path)
@@ -125,7 +130,7 @@ def photo_jobs(data: Path, teacher: Teacher) -> Iterator[Job]:
     """One job per photo of every source."""
     for source in PHOTOS:
         folder = data / source.folder
-        paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+        paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.stem not in source.without)
         for path in paths[: source.limit]:
             if source.masks:
                 yield partial(labelled, teacher, path, data / source.masks / f"{path.stem}.png", source.kind)
@@ -145,15 +150,15 @@ def all_jobs(data: Path, teacher: Teacher) -> list[Job]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--teacher", type=Path, default=Path("../shared/models/rvm_mobilenetv3.onnx"))
-    parser.add_argument("--out", type=Path, default=Path("/tmp/train/pack"))
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--teacher", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path("runs/pack"))
     options = parser.parse_args()
     cv2.setNumThreads(1)
     writer, counts, start = ShardWriter(options.out), Counter(), time.monotonic()
-    jobs = all_jobs(options.data, RvmTeacher(options.teacher))
+    jobs, guard = all_jobs(options.data, RvmTeacher(options.teacher)), RvmTeacher(options.teacher, inner=288, passes=1)
     for done, job in enumerate(jobs, 1):
-        items = job()
+        items = [item for item in job() if item.kind != Kind.BACKGROUND or deserted(guard, item.rgb)]
         writer.add(items)
         counts.update(item.kind.name for item in items)
         if done % 100 == 0 or done == len(jobs):

@@ -34,9 +34,7 @@ class RvmTeacher:
 
     def __init__(self, model: Path, inner: int = 416, passes: int = 2) -> None:
         """`inner`: long side in pixels at which the network looks; `passes`: looks at a still."""
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = 1
-        self._session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        self._session = open_session(model)
         self._inner, self._passes = inner, passes
         self.reset()
 
@@ -55,3 +53,10 @@ class RvmTeacher:
         for _ in range(self._passes):
             alpha = self.frame(rgb)
         return alpha
+
+
+def open_session(model: Path) -> ort.InferenceSession:
+    """A network on one thread."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    return ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,165 @@
+"""Training pictures: a person framed anew, set before another background, lit anew and worn down.
+
+A sample is a short sequence of frames (length 1 for stills). In a sequence the person and the background move
+apart from each other along smooth paths. Images are RGB uint8 (H, W, 3), alphas uint8 (H, W), sizes (height, width).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from framing import Framing, Matrix, frame_person, frame_whole, moved, wander
+from pack import Image, Item, Pack
+from sources import Kind
+from wear import Light, Wear, tone
+
+Size = tuple[int, int]
+Frames = list[tuple[Image, Image]]
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Shares of what samples show."""
+
+    nobody: float = 0.11
+    composite: float = 0.66  # of those with somebody
+    real_clip: float = 0.35  # of the sequences with the own background
+    second: float = 0.15  # composites with a second person further back
+    decoy: float = 0.15  # backgrounds with a person-shaped piece of something else
+    back_light: float = 0.12
+    kinds: tuple[float, float, float] = (0.42, 0.38, 0.20)  # bodies, other people, clip frames
+
+
+class Augmenter:
+    """Draws random samples from a pack."""
+
+    def __init__(self, pack: Pack, seed: int, mix: Mix = Mix()) -> None:
+        self.pack, self.mix = pack, mix
+        self.rng = np.random.default_rng(seed)
+
+    def sample(self, size: Size, length: int = 1) -> tuple[Image, Image]:
+        """Frames (length, H, W, 3) and their alphas (length, H, W)."""
+        if self._chance(self.mix.nobody):
+            rgb = self._background(size, length, hard=0.35)
+            frames = [(picture, np.zeros(size, np.uint8)) for picture in rgb]
+        elif self._chance(self.mix.composite):
+            frames = self._composite(size, length)
+        elif length > 1 and self.pack.clips and self._chance(self.mix.real_clip):
+            frames = self._clip(size, length)
+        else:
+            frames = self._lit(self._moving(self._person(), size, length, inside=True))
+        wear = Wear.draw(self.rng)
+        rgb = np.stack([wear(picture) for picture, _ in frames])
+        return rgb, np.stack([alpha for _, alpha in frames])
+
+    def _chance(self, share: float) -> bool:
+        return bool(self.rng.random() < share)
+
+    def _pick(self, *kinds: Kind) -> Item:
+        for kind in kinds:
+            numbers = self.pack.kinds[kind]
+            if numbers:
+                return self.pack.items[numbers[self.rng.integers(len(numbers))]]
+        raise LookupError(f"the pack holds none of {kinds}")
+
+    def _person(self) -> Item:
+        kind = Kind(self.rng.choice(3, p=self.mix.kinds))
+        return self._pick(kind, Kind.BODY, Kind.PEOPLE)
+
+    def _lit(self, frames: Frames, strength: float = 1.0) -> Frames:
+        light = Light.draw(self.rng, strength)
+        return [(tone(rgb, light), alpha) for rgb, alpha in frames]
+
+    def _moving(self, item: Item, size: Size, length: int, *, inside: bool) -> Frames:
+        """A picture seen by a camera that drifts; `inside`: with its own background, else only the person counts."""
+        framing = Framing.draw(self.rng, inside=inside)
+        matrix = frame_person(item, size, framing, self.rng)
+        return [warp(item, m, size, inside=inside) for m in wander(matrix, size, length, self.rng)]
+
+    def _clip(self, size: Size, length: int) -> Frames:
+        """Consecutive frames of a real clip under one framing."""
+        numbers = list(self.pack.clips.values())[self.rng.integers(len(self.pack.clips))]
+        start = self.rng.integers(max(1, len(numbers) - length))
+        items = [self.pack.items[i] for i in numbers[start : start + length]]
+        if self._chance(0.5):
+            items.reverse()
+        items += items[-1:] * (length - len(items))
+        matrix = frame_person(items[0], size, Framing.draw(self.rng, inside=True), self.rng)
+        return self._lit([warp(item, matrix, size, inside=True) for item in items])
+
+    def _composite(self, size: Size, length: int) -> Frames:
+        """One or two people before another background."""
+        front = self._lit(self._moving(self._person(), size, length, inside=False), 0.7)
+        if self._chance(self.mix.back_light):
+            gamma = float(self.rng.uniform(1.4, 2.6))
+            front = [(darker(rgb, gamma), alpha) for rgb, alpha in front]
+        back = [(rgb, np.zeros(size, np.uint8)) for rgb in self._background(size, length)]
+        if self._chance(self.mix.second):
+            other = self._lit(self._moving(self._person(), size, length, inside=False))
+            back = [over(o, b) for o, b in zip(other, back, strict=True)]
+        frames = [over(f, b) for f, b in zip(front, back, strict=True)]
+        return self._lit(frames, 0.5) if self._chance(0.5) else frames
+
+    def _background(self, size: Size, length: int, hard: float = 0.1) -> list[Image]:
+        """Pictures of a place without people, of a garment (share `hard`), or a plain colour."""
+        if self._chance(0.1):
+            return [plain(size, self.rng)] * length
+        hard_one = self._chance(hard)
+        item = self._pick(Kind.HARD_NEGATIVE if hard_one else Kind.BACKGROUND, Kind.BACKGROUND)
+        matrix = frame_whole(item, size, self.rng)
+        frames = [warp(item, m, size, inside=True) for m in wander(matrix, size, length, self.rng)]
+        if self._chance(self.mix.decoy):
+            frames = [over(d, f) for d, f in zip(self._decoy(size, length), frames, strict=True)]
+        if self._chance(0.25):
+            sigma = float(self.rng.uniform(0.6, 5))
+            frames = [(cv2.GaussianBlur(rgb, (0, 0), sigma), alpha) for rgb, alpha in frames]
+        return [rgb for rgb, _ in self._lit(frames)]
+
+    def _decoy(self, size: Size, length: int) -> Frames:
+        """The outline of a person filled with something else: a pasted edge alone must not mean a person."""
+        filling = self._pick(Kind.BACKGROUND)
+        fill, _ = warp(filling, frame_whole(filling, size, self.rng), size, inside=True)
+        turned = moved(np.eye(2, 3), size, angle=float(self.rng.uniform(90, 270)))
+        shapes = self._moving(self._person(), size, length, inside=False)
+        return [(fill, cv2.warpAffine(alpha, turned, size[::-1])) for _, alpha in shapes]
+
+
+def warp(item: Item, matrix: Matrix, size: Size, *, inside: bool) -> tuple[Image, Image]:
+    """Picture and alpha under a map from the picture to the view; beyond the frame the picture is mirrored."""
+    rgb, alpha = item.rgb, item.alpha
+    if np.sqrt(abs(np.linalg.det(matrix[:, :2]))) < 0.6:  # half the size first, against aliasing
+        rgb, alpha = (cv2.resize(a, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) for a in (rgb, alpha))
+        matrix = matrix * np.array([2, 2, 1])
+    mirror = cv2.BORDER_REFLECT_101
+    view = cv2.warpAffine(rgb, matrix, size[::-1], flags=cv2.INTER_LINEAR, borderMode=mirror)
+    border = mirror if inside else cv2.BORDER_CONSTANT
+    return view, cv2.warpAffine(alpha, matrix, size[::-1], flags=cv2.INTER_LINEAR, borderMode=border)
+
+
+def over(front: tuple[Image, Image], back: tuple[Image, Image]) -> tuple[Image, Image]:
+    """Front before back. Colours at the edge come from within the front, or its old background would shine through."""
+    rgb, alpha = front
+    cover = cv2.merge([alpha] * 3) * np.float32(1 / 255)
+    sure = cover * cover
+    inner = rgb * sure
+    spread = cv2.blur(inner, (9, 9)) / (cv2.blur(sure, (9, 9)) + 1e-3)
+    colour = inner + spread * (1 - sure)
+    mixed = back[0] + (colour - back[0]) * cover
+    union = 255 - cv2.multiply(255 - alpha, 255 - back[1], scale=1 / 255)
+    return np.clip(mixed, 0, 255).astype(np.uint8), union
+
+
+def darker(rgb: Image, gamma: float) -> Image:
+    """Light from behind: the front loses its bright tones."""
+    table = (255 * (np.arange(256) / 255) ** gamma).astype(np.uint8)
+    return cv2.LUT(rgb, table)
+
+
+def plain(size: Size, rng: np.random.Generator) -> Image:
+    """One colour, or a ramp between two."""
+    first, last = rng.integers(0, 256, (2, 3)) if rng.random() < 0.5 else [rng.integers(0, 256, 3)] * 2
+    ramp = np.linspace(0, 1, size[1], dtype=np.float32)[None, :, None]
+    return np.ascontiguousarray(np.broadcast_to(first * (1 - ramp) + last * ramp, (*size, 3)).astype(np.uint8))
