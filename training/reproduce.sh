@@ -1,0 +1,19 @@
+#!/bin/sh
+# From pictures to the shipped file: label and pack, train by the clock, export, check.
+#   training/reproduce.sh DATA TEACHER.onnx [MINUTES]
+# Started again it goes on where it was. It writes training/runs/ and src/alphareel/matting/models/builtin.onnx.
+set -eu
+[ $# -ge 2 ] || { sed -n '2,4s/^# *//p' "$0" >&2; exit 2; }
+data=$(realpath "$1")
+teacher=$(realpath "$2")
+minutes=${3:-92}
+cd "$(dirname "$0")"
+mkdir -p runs
+[ -x runs/venv/bin/pip ] || python3 -m venv runs/venv
+runs/venv/bin/pip install --quiet --requirement requirements.txt
+if [ ! -e runs/pack/.complete ]; then
+    runs/venv/bin/python prepare.py --data "$data" --teacher "$teacher" --out runs/pack
+    touch runs/pack/.complete
+fi
+runs/venv/bin/python train.py --pack runs/pack --out runs/people --minutes "$minutes"
+runs/venv/bin/python export.py --weights runs/people/ema.pt
