@@ -14,6 +14,7 @@ from alphareel.domain.clip import Clip, EngineFacts
 from alphareel.domain.errors import SubjectNotFound
 from alphareel.domain.options import Options
 from alphareel.frame import Frame, Matte, Plane
+from alphareel.matting.cuts import CutDetector
 from alphareel.matting.edges import clean_edges
 from alphareel.matting.engine import Engine, Memory, Spec
 from alphareel.matting.runtime import Runtime
@@ -77,9 +78,11 @@ class ChromaMemory:
 
     def __init__(self, thumbnail: tuple[int, int], key: Array | None) -> None:
         self._thumbnail = thumbnail
+        self._named = key
         self._key = key
         self._screen: Array | None = None
         self._subject = Subject(natural=0.0, solid=_SOLID)
+        self._cuts = CutDetector()
 
     @property
     def thumbnail(self) -> tuple[int, int]:
@@ -91,8 +94,8 @@ class ChromaMemory:
 
     def _matte(self, frame: Frame) -> Matte:
         small = thumbnail_of(frame, self._thumbnail)
-        if self._key is None:
-            self._key = find_key(small)
+        if self._cuts.is_cut(small) or self._key is None:
+            self._screen, self._key = None, self._find_key(small)
         self._screen, self._subject = _follow(self._screen, self._subject, small, self._key)
         size = (frame.u.shape[1], frame.u.shape[0])
         key_u, key_v = (cv2.resize(self._screen[i] - 128, size, interpolation=cv2.INTER_LINEAR) for i in (1, 2))
@@ -103,6 +106,17 @@ class ChromaMemory:
         excess = np.maximum(0, share - self._subject.natural)
         clean = replace(frame, u=_less(u, excess, key_u), v=_less(v, excess, key_v))
         return Matte(clean_edges(clean, alpha), alpha)
+
+    def _find_key(self, small: Plane) -> Array:
+        """The key of a new shot: as named; else as found, or the shot's before where this one shows no screen."""
+        if self._named is not None:
+            return self._named
+        try:
+            return find_key(small)
+        except SubjectNotFound:
+            if self._key is None:
+                raise
+            return self._key
 
 
 @dataclass(frozen=True)
