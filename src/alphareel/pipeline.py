@@ -59,9 +59,16 @@ def run(
                 yield meter.report(reading, matting)
         if not meter.done:
             raise BadVideo("No frame of the video could be decoded.", hint="Play it to check it, or export it again.")
-        verified = verify(target, sink.finish())
-        warnings = (*options.warnings(), *chosen.warnings, *sink.warnings)
-        result = _result(verified, form, chosen.engine.facts, reader.frames_lost, warnings)
+        verified = verify(sink.path, sink.finish())
+        sink.publish()
+        result = _result(
+            target,
+            verified,
+            form=form,
+            engine=chosen.engine.facts,
+            frames_lost=reader.frames_lost,
+            warnings=(*options.warnings(), *chosen.warnings, *sink.warnings),
+        )
         yield replace(meter.report(reading, matting), share=1.0, remaining_seconds=0.0, result=result)
 
 
@@ -91,10 +98,16 @@ def _within_own_alpha(matte: Matte, frame: Frame) -> Matte:
 
 
 def _result(
-    verified: Verified, form: Format, engine: EngineFacts, frames_lost: int, warnings: tuple[str, ...]
+    target: Path,
+    verified: Verified,
+    *,
+    form: Format,
+    engine: EngineFacts,
+    frames_lost: int,
+    warnings: tuple[str, ...],
 ) -> Result:
     return Result(
-        path=str(verified.path),
+        path=str(target),
         format=form.name,
         mime=form.mime,
         bytes=verified.bytes,

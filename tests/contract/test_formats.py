@@ -40,6 +40,13 @@ def begin(truth, name, *, seconds=None, sound=True, colour=None):
     return reader, form.open(Target(path, clip, clip.width, clip.height, form.alpha, source, seconds)), path
 
 
+def settle(sink):
+    """What the pipeline does at the end."""
+    verified = verify(sink.path, sink.finish())
+    sink.publish()
+    return verified
+
+
 def matte_of(truth, frame):
     return np.ascontiguousarray(truth.alpha(frame.index)[: frame.height, : frame.width])
 
@@ -50,7 +57,7 @@ def convert(truth, name, *, seconds=None, **wishes):
     with reader:
         for frame in reader.frames(seconds=seconds):
             sink.write(frame, matte_of(truth, frame) if format_named(name).alpha else None)
-        return verify(path, sink.finish()), sink, path
+        return settle(sink), sink, path
 
 
 @dataclasses.dataclass
@@ -193,7 +200,7 @@ def test_an_opaque_result_has_no_alpha(tmp_path, name):
         sink = format_named(name).open(Target(path, reader.clip, 128, 96, has_alpha=False))
         for frame in reader.frames():
             sink.write(frame, None)
-        assert not verify(path, sink.finish()).has_alpha
+        assert not settle(sink).has_alpha
     with open_reader(path, LIMITS) as reader:
         assert not reader.clip.has_alpha
 
@@ -267,7 +274,7 @@ def test_damaged_sound_does_not_fail_the_picture(tmp_path, name, codec):
         sink = form.open(Target(path, reader.clip, 128, 96, has_alpha=False, source=damaged))
         for frame in reader.frames():
             sink.write(frame, None)
-        assert verify(path, sink.finish()).frames == 50
+        assert settle(sink).frames == 50
 
 
 @pytest.mark.parametrize("name", WITH_SOUND)
@@ -280,7 +287,7 @@ def test_sound_that_cannot_be_opened_is_warned_of(tmp_path, name):
         sink = format_named(name).open(target)
         for frame in reader.frames():
             sink.write(frame, None)
-        assert not verify(path, sink.finish()).has_audio
+        assert not settle(sink).has_audio
     assert "sound" in sink.warnings[0]
 
 
@@ -354,6 +361,7 @@ def test_verification_finds_what_is_wrong(tmp_path, name, harm):
         for frame in reader.frames():
             sink.write(frame, matte_of(truth, frame) if format_named(name).alpha else None)
         meant = sink.finish()
+        sink.publish()
     if harm == "truncated":
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     elif harm == "alpha":

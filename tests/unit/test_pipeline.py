@@ -6,12 +6,13 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from alphareel.media.read import open_reader
 
 import alphareel
+from alphareel import pipeline
 from alphareel.domain.clip import Limits
-from alphareel.domain.errors import AlphareelError, BadVideo
+from alphareel.domain.errors import AlphareelError, BadVideo, VerificationFailed
 from alphareel.domain.options import Background, Composition, Options
+from alphareel.media.read import open_reader
 from alphareel.testing.clips import make_clip
 
 CHROMA = Options(engine="chroma")
@@ -132,3 +133,16 @@ def test_cut_reports_progress_and_returns_the_result(clip, tmp_path):
 def test_a_run_warns_of_what_it_ignored(clip, tmp_path):
     result = finish(clip.path, tmp_path / "out.webm", Options(engine="chroma", text_prompt="the cup")).result
     assert any("text_prompt" in warning for warning in result.warnings)
+
+
+def test_a_result_that_fails_verification_is_never_handed_out(clip, tmp_path, monkeypatch):
+    (tmp_path / "out.webm").write_bytes(b"yesterday's result")
+
+    def doubt(path, expectation):
+        raise VerificationFailed("The result was written but is not right.")
+
+    monkeypatch.setattr(pipeline, "verify", doubt)
+    with pytest.raises(VerificationFailed):
+        finish(clip.path, tmp_path / "out.webm")
+    assert (tmp_path / "out.webm").read_bytes() == b"yesterday's result"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.mp4", "out.webm"]

@@ -64,7 +64,6 @@ class Expectation:
 class Verified:
     """What the file really holds, found by opening it again."""
 
-    path: Path
     frames: int
     seconds: float
     width: int
@@ -84,7 +83,6 @@ def verify(path: Path, expectation: Expectation) -> Verified:
     for problem in _problems(found, expectation):
         raise _failed(problem)
     return Verified(
-        path=path,
         frames=found.frames,
         seconds=found.seconds,
         width=found.width,

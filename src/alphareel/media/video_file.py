@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import ceil
+from pathlib import Path
 from typing import Protocol, cast
 
 import av
@@ -98,6 +99,10 @@ class VideoFile:
             raise
 
     @property
+    def path(self) -> Path:
+        return self._part.path
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         return self._sound.warnings if self._sound else ()
 
@@ -126,9 +131,8 @@ class VideoFile:
             self._mux(self._stream.encode(None))
             if self._sound:
                 self._sound.advance(self._opened, self._end + _TAIL)
+                self._sound.close()
             self._opened.close()
-        self._part.publish()
-        self.abort()
         return Expectation(
             frames=self._frames,
             seconds=float(self._end),
@@ -140,6 +144,9 @@ class VideoFile:
             samples=self._samples.kept,
             inspect=inspect_video,
         )
+
+    def publish(self) -> None:
+        self._part.publish()
 
     def abort(self) -> None:
         if self._sound:

@@ -32,7 +32,11 @@ class Target:
 
 
 class Sink(Protocol):
-    """A result being written beside its place, under a temporary name, until ``finish`` moves it there."""
+    """A result being written beside its place, under a temporary name, until ``publish`` moves it there."""
+
+    @property
+    def path(self) -> Path:
+        """Where the file lies until it is published."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -45,10 +49,13 @@ class Sink(Protocol):
         """
 
     def finish(self) -> Expectation:
-        """Write what is left, make the file durable and give it its name. Returns what ``verify`` should find."""
+        """Write what is left. Returns what ``verify`` should find in the file at ``path``."""
+
+    def publish(self) -> None:
+        """Make the file durable and give it its name; for a file that ``verify`` believes. Raises StorageFailed."""
 
     def abort(self) -> None:
-        """Leave nothing behind; safe after ``finish`` (which keeps its file) and twice."""
+        """Leave nothing behind; safe after ``publish`` (which keeps its file) and twice."""
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,10 @@ class PngSequence:
             self._zip = zipfile.ZipFile(self._part.path, "w", zipfile.ZIP_STORED, allowZip64=True)
 
     @property
+    def path(self) -> Path:
+        return self._part.path
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         return ()
 
@@ -60,7 +64,6 @@ class PngSequence:
         with writing(self._target.path):
             self._zip.writestr(zipfile.ZipInfo(_MANIFEST, _NO_DATE), self._manifest())
             self._zip.close()
-        self._part.publish()
         return Expectation(
             frames=len(self._times),
             seconds=float(end * self._target.clip.time_base),
@@ -72,6 +75,9 @@ class PngSequence:
             samples=self._samples.kept,
             inspect=_inspect,
         )
+
+    def publish(self) -> None:
+        self._part.publish()
 
     def abort(self) -> None:
         self._part.discard()

@@ -51,6 +51,10 @@ class AnimatedWebp:
         self._write(_head(target))
 
     @property
+    def path(self) -> Path:
+        return self._part.path
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         return ()
 
@@ -74,7 +78,6 @@ class AnimatedWebp:
             self._file.seek(4)
             self._file.write(struct.pack("<I", size - 8))
             self._file.close()
-        self._part.publish()
         return Expectation(
             frames=self._frames,
             seconds=float(self._end * self._target.clip.time_base),
@@ -86,6 +89,9 @@ class AnimatedWebp:
             samples=self._samples.kept,
             inspect=_inspect,
         )
+
+    def publish(self) -> None:
+        self._part.publish()
 
     def abort(self) -> None:
         self._part.discard()
