@@ -11,7 +11,7 @@ from alphareel.frame import Frame, Plane
 
 Array: TypeAlias = NDArray[np.float32]
 
-# Chosen by measurement: docs/decisions/0003-refine.md.
+# Chosen by measurement: docs/decisions/0005-refine.md.
 _RADIUS = 1
 _EPS = 1e-4
 _SURE = 0.02
