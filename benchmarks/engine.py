@@ -21,9 +21,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from alphareel.media.read import open_reader
-from alphareel.media.stills import read_still
-from alphareel.media.write import format_named
 from rich.console import Console
 from rich.table import Table
 
@@ -33,6 +30,9 @@ from alphareel.domain.clip import Limits
 from alphareel.domain.options import Options, parse_options
 from alphareel.frame import Matte
 from alphareel.matting import tiers
+from alphareel.media.read import open_reader
+from alphareel.media.stills import read_still
+from alphareel.media.write import format_named
 from alphareel.testing.clips import make_clip
 
 SIZES = {"720p": (1280, 720), "1080p": (1920, 1080)}

@@ -32,7 +32,8 @@ class Clip:
     """A video as the pipeline sees it: upright, even-sized, square pixels, 8-bit 4:2:0, in time-base ticks from zero.
 
     ``width``/``height`` are what frames have after rotation is baked in, odd sizes are cropped by one pixel and pixels
-    are made square; ``rotation`` and ``sample_aspect`` (of the stored picture) say what was undone. ``frames`` is an estimate (0 when unknown); ``seconds`` is 0 when the container does not say.
+    are made square; ``rotation`` and ``sample_aspect`` (of the stored picture) say what was undone. ``frames`` is an
+    estimate (0 when unknown); ``seconds`` is 0 when the container does not say.
     ``start``: the moment of the first frame, in seconds, on the source's own clock; picture and sound are both
     counted from it.
     """
