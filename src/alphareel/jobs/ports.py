@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from alphareel.domain.clip import EngineFacts
 from alphareel.domain.options import Options
+from alphareel.jobs.credits import Bill
 from alphareel.jobs.job import ApiKey, Executor, Job, JobEvent, Output, Status, Upload
 
 
@@ -51,6 +52,7 @@ class NewJob:
     request_id: str | None
     warnings: tuple[str, ...]
     uploads: tuple[str, ...] = ()
+    bill: Bill | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class JobStore(Protocol):
         uploads: tuple[str, ...] = (),
         actor: str,
         request_id: str | None,
+        bill: Bill | None = None,
     ) -> Job | None:
         """Created or failed -> pending with these options and uploads, enqueued in the same transaction; else None."""
 
@@ -113,6 +116,13 @@ class JobStore(Protocol):
 
     def hand_back(self, job_id: str, *, attempt: int, actor: str, reason: str) -> bool:
         """A worker that stops in good order leaves this attempt, which then does not count as a try."""
+
+    def reserve_credits(self, job_id: str, *, attempt: int, seconds: float | None, most: float) -> bool:
+        """Reserve for a running job whose length was unknown when it started; again is the same as once.
+
+        ``seconds`` None: nobody can tell, so what ``most`` seconds cost is reserved, or all there is. False if the
+        attempt is not current. Raises InsufficientCredits.
+        """
 
     def unfinished(self) -> tuple[Job, ...]:
         """Pending and processing jobs, for the reconciler."""

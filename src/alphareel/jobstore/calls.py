@@ -91,7 +91,7 @@ def _count_by_key(c: sa.Connection, made: Sequence[Call]) -> None:
 
 
 def _model() -> sa.ColumnElement[str]:
-    return jobs.c.options["model"].as_string()
+    return cast(sa.ColumnElement[str], jobs.c.options["model"].as_string())
 
 
 def _day(c: sa.Connection, column: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:

@@ -9,9 +9,10 @@ import sqlalchemy as sa
 
 from alphareel.domain.clip import EngineFacts
 from alphareel.domain.options import Options, to_json
-from alphareel.jobs.job import Job, JobEvent, Output, Status
+from alphareel.jobs.credits import Bill
+from alphareel.jobs.job import Billing, Job, JobEvent, Output, Status
 from alphareel.jobs.ports import Clock, NewJob, Page
-from alphareel.jobstore import rows
+from alphareel.jobstore import billing, rows
 from alphareel.jobstore.database import Database
 from alphareel.jobstore.migrate import is_current
 from alphareel.jobstore.removals import note_uploads
@@ -40,6 +41,7 @@ class Jobs:
             record(c, new.id, None, move, now=now)
             note_uploads(c, new.id, new.uploads)
             if start:
+                row = row if new.bill is None else billing.agree(c, row, new.bill, now=now)
                 self._enqueue(c, new.id, row.ticket)
         announce(new.id, move)
         return rows.job(row)
@@ -54,6 +56,7 @@ class Jobs:
         uploads: tuple[str, ...] = (),
         actor: str,
         request_id: str | None,
+        bill: Bill | None = None,
     ) -> Job | None:
         values = _fresh_run() | {
             "options": to_json(options),
@@ -62,7 +65,7 @@ class Jobs:
             "run": jobs.c.run + 1,
             "ticket": jobs.c.ticket + 1,
         }
-        move = Move(to=Status.PENDING, actor=actor, request_id=request_id, reason="started", values=values)
+        move = Move(to=Status.PENDING, actor=actor, request_id=request_id, reason="started", values=values, bill=bill)
         with self._database.write() as c:
             row = apply(c, job_id, move, now=self._clock.now())
             if row is not None:
@@ -153,6 +156,14 @@ class Jobs:
         )
         return self._job_after(job_id, move) is not None
 
+    def reserve_credits(self, job_id: str, *, attempt: int, seconds: float | None, most: float) -> bool:
+        current = (jobs.c.id == job_id, jobs.c.attempt == attempt, jobs.c.status == Status.PROCESSING)
+        with self._database.write() as c:
+            row = c.execute(sa.select(jobs).where(*current).with_for_update()).one_or_none()
+            if row is not None:
+                billing.reserve_late(c, row, seconds, most=most, now=self._clock.now())
+        return row is not None
+
     def unfinished(self) -> tuple[Job, ...]:
         with self._database.read() as c:
             return tuple(map(rows.job, c.execute(sa.select(jobs).where(jobs.c.status.in_(_RUNNABLE)))))
@@ -188,8 +199,18 @@ def _announced(row: sa.Row[Any] | None, move: Move) -> Job | None:
 
 
 def _fresh_run() -> dict[str, Any]:
-    gone = ("started_at", "completed_at", "progress_at", "output", "engine", "error", "error_code")
-    return {"progress": 0.0, "tries": 0, **dict.fromkeys(gone)}
+    gone = (
+        "started_at",
+        "completed_at",
+        "progress_at",
+        "output",
+        "engine",
+        "error",
+        "error_code",
+        "price",
+        "pricing_version",
+    )
+    return {"progress": 0.0, "billing_status": Billing.NOT_BILLED, "credits": 0, "tries": 0, **dict.fromkeys(gone)}
 
 
 def _new_row(new: NewJob, status: Status, *, now: datetime) -> dict[str, Any]:

@@ -1,0 +1,128 @@
+"""What a job costs: prices, reservation and settlement as arithmetic in whole hundredths of a credit; no database."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from fractions import Fraction
+from typing import Protocol
+
+from alphareel.domain.errors import InsufficientCredits
+from alphareel.domain.options import TIERS, Options, Tier
+from alphareel.jobs.office import Act
+
+MOST_CREDITS = 10**12  # hundredths; what an account may hold
+_MOST_PER_MINUTE = 1_000_000
+
+
+@dataclass(frozen=True)
+class Bill:
+    """The price of one run, agreed when it starts. ``price``: hundredths a minute; ``seconds``: None when not known."""
+
+    price: int
+    pricing_version: str
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Prices:
+    """Hundredths of a credit for a minute of video, by tier, and the name of this list."""
+
+    per_minute: Mapping[Tier, int]
+    version: str
+
+    def bill(self, options: Options, seconds: float | None) -> Bill:
+        """What a run with these options costs, of a source that lasts so long (None: nobody knows yet)."""
+        return Bill(self.per_minute[options.model], self.version, billed_seconds(options, seconds))
+
+
+@dataclass(frozen=True)
+class Account:
+    """A client's credits in hundredths. ``balance``: what can be reserved, None for as much as they like."""
+
+    client_id: str
+    balance: int | None
+    reserved: int
+    charged: int
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of the ledger. ``amount`` changes the balance by so many hundredths; their sum is the balance.
+
+    ``kind``: grant, set, reserve, settle or release; ``subject``: the job, or the name of the grant.
+    """
+
+    subject: str
+    run: int
+    kind: str
+    client_id: str
+    amount: int
+    at: datetime
+    actor: str
+    request_id: str | None
+
+
+class Accounts(Protocol):
+    """Clients' credits; each change is one transaction with its row in the ledger and in the admin audit."""
+
+    def grant(self, client_id: str, amount: int, *, act: Act) -> Account | None:
+        """Add (or with a negative amount take) hundredths; None when less than nothing would be left.
+
+        A client without an account, or with an unlimited one, begins at 0.
+        """
+
+    def set_balance(self, client_id: str, balance: int | None, *, act: Act) -> Account:
+        """Replace the balance; None makes the client unlimited again. Reservations stay as they are."""
+
+    def account(self, client_id: str) -> Account:
+        """Unlimited for a client of whom nothing is written."""
+
+    def entries(self, client_id: str, *, limit: int) -> tuple[Entry, ...]:
+        """The ledger, newest first."""
+
+
+def billed_seconds(options: Options, seconds: float | None) -> float | None:
+    """A preview is billed for its own length."""
+    if options.preview_duration is None:
+        return seconds
+    return options.preview_duration if seconds is None else min(seconds, options.preview_duration)
+
+
+def cost(seconds: float, price: int) -> int:
+    """Hundredths for so many seconds, rounded up to the next one; millionths of a second are noise of floats."""
+    return math.ceil(Fraction(round(seconds * 1_000_000), 60_000_000) * price)
+
+
+def settled(seconds: float, price: int, *, reserved: int, balance: int | None) -> int:
+    """What is charged at the end: the cost, but never more than there is.
+
+    A container that lied about its length is so charged for what was processed, as far as the balance reaches.
+    """
+    full = cost(seconds, price)
+    return full if balance is None else min(full, reserved + max(0, balance))
+
+
+def parse_prices(text: str, version: str) -> Prices:
+    """Credits a minute as 'original=60,light=45,...'; every tier once. Raises ValueError with what is wrong."""
+    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+    named = {name.strip(): value for name, _, value in pairs}
+    if set(named) != set(TIERS) or len(pairs) != len(TIERS):
+        raise ValueError(f"must name {', '.join(TIERS)} once each, as in original=60,light=45,pro=180,human=45")
+    return Prices({tier: _hundredths(named[tier]) for tier in TIERS}, version)
+
+
+def insufficient() -> InsufficientCredits:
+    return InsufficientCredits(
+        "Not enough credits to process this video", hint="Add credits, or process less of it with preview_duration."
+    )
+
+
+def _hundredths(text: str) -> int:
+    try:
+        exact = Fraction(text.strip()) * 100
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"{text.strip()!r} is no number of credits") from None
+    if not 0 <= exact <= _MOST_PER_MINUTE * 100 or exact.denominator != 1:
+        raise ValueError("credits a minute must lie between 0 and a million, with two decimals at most")
+    return int(exact)

@@ -1,0 +1,104 @@
+"""What happens to credits when a job moves, in the transaction of the move: reserve, then settle or release, once."""
+
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from alphareel import observe
+from alphareel.jobs.credits import Bill, cost, insufficient, settled
+from alphareel.jobs.job import Billing
+from alphareel.jobstore.tables import accounts, jobs, keys, ledger
+
+
+def agree(c: sa.Connection, row: sa.Row[Any], bill: Bill, *, now: datetime) -> sa.Row[Any]:
+    """A run begins: note its price and reserve, where the client has a balance and the length is known.
+
+    Raises InsufficientCredits, for an unknown length only when there is nothing at all.
+    """
+    client_id, balance = _account_of(c, row.key_id)
+    if balance is None:
+        return row
+    terms = {"price": bill.price, "pricing_version": bill.pricing_version}
+    row = _update(c, row, terms)
+    if bill.seconds is not None:
+        return _take(c, row, client_id, cost(bill.seconds, bill.price), now=now)
+    if balance == 0 and bill.price > 0:
+        raise insufficient()
+    return row
+
+
+def reserve_late(c: sa.Connection, row: sa.Row[Any], seconds: float | None, *, most: float, now: datetime) -> None:
+    """A running job's length is known now; None where even its container does not tell.
+
+    Then everything is reserved that ``most`` seconds could cost. Raises InsufficientCredits.
+    """
+    client_id, balance = _account_of(c, row.key_id)
+    if row.price is None or row.billing_status != Billing.NOT_BILLED or balance is None:
+        return
+    if seconds is not None:
+        _take(c, row, client_id, cost(seconds, row.price), now=now)
+    elif balance == 0 and row.price > 0:
+        raise insufficient()
+    else:
+        _take(c, row, client_id, min(balance, cost(most, row.price)), now=now)
+
+
+def settle(c: sa.Connection, row: sa.Row[Any], *, now: datetime) -> sa.Row[Any]:
+    """The run is completed: charge what was processed, and give back the rest of the reservation."""
+    if row.price is None or row.billing_status not in (Billing.NOT_BILLED, Billing.RESERVED):
+        return row
+    client_id, balance = _account_of(c, row.key_id)
+    charge = settled(row.output["seconds"], row.price, reserved=row.credits, balance=balance)
+    _move(c, row, client_id, "settle", row.credits - charge, now=now)
+    return _update(c, row, {"billing_status": Billing.CHARGED, "credits": charge})
+
+
+def release(c: sa.Connection, row: sa.Row[Any], *, now: datetime) -> sa.Row[Any]:
+    """The run failed or was cancelled: give back the reservation."""
+    if row.billing_status != Billing.RESERVED:
+        return row
+    client_id, _ = _account_of(c, row.key_id)
+    _move(c, row, client_id, "release", row.credits, now=now)
+    return _update(c, row, {"billing_status": Billing.RELEASED, "credits": 0})
+
+
+def _take(c: sa.Connection, row: sa.Row[Any], client_id: str, amount: int, *, now: datetime) -> sa.Row[Any]:
+    enough = (accounts.c.client_id == client_id, accounts.c.balance >= amount)
+    if c.execute(sa.select(accounts.c.client_id).where(*enough)).one_or_none() is None:
+        raise insufficient()
+    _move(c, row, client_id, "reserve", -amount, now=now)
+    return _update(c, row, {"billing_status": Billing.RESERVED, "credits": amount})
+
+
+def _account_of(c: sa.Connection, key_id: str | None) -> tuple[str, int | None]:
+    """The client of a key and their balance, held until the transaction ends; None for an unlimited one."""
+    wanted = (
+        sa.select(accounts.c.client_id, accounts.c.balance)
+        .join(keys, keys.c.client_id == accounts.c.client_id)
+        .where(keys.c.id == key_id)
+        .with_for_update(of=accounts)
+    )
+    found = c.execute(wanted).one_or_none()
+    return (found.client_id, found.balance) if found is not None else ("", None)
+
+
+def _move(c: sa.Connection, row: sa.Row[Any], client_id: str, kind: str, amount: int, *, now: datetime) -> None:
+    """Change the balance and write why; the ledger's key lets each kind happen once in a run."""
+    change = sa.update(accounts).where(accounts.c.client_id == client_id)
+    c.execute(change.values(balance=accounts.c.balance + amount, updated_at=now))
+    values = {
+        "subject": row.id,
+        "run": row.run,
+        "kind": kind,
+        "client_id": client_id,
+        "amount": amount,
+        "at": now,
+        "actor": "billing",
+        "request_id": observe.current("request_id"),
+    }
+    c.execute(sa.insert(ledger).values(values))
+
+
+def _update(c: sa.Connection, row: sa.Row[Any], values: dict[str, Any]) -> sa.Row[Any]:
+    return c.execute(sa.update(jobs).where(jobs.c.id == row.id).values(values).returning(jobs)).one()
