@@ -5,7 +5,9 @@ import threading
 import weakref
 
 import numpy as np
+import onnx
 import pytest
+from onnx import parser
 
 from alphareel.domain.errors import InternalError, InvalidRequest, ModelUnavailable, OutOfMemory, WeightsInvalid
 from alphareel.matting import runtime
@@ -156,3 +158,12 @@ def test_running_out_of_memory_is_told_apart(network):
     session._session = Full()
     with pytest.raises(OutOfMemory):
         session.run(("alpha",), feeds())
+
+
+def test_a_network_in_half_precision_is_refused_before_it_runs(tmp_path):
+    graph = parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> half (float16[1,3] src) => (float16[1,3] pha) { pha = Identity (src) }'
+    )
+    onnx.save(graph, tmp_path / "half.onnx")
+    with pytest.raises(WeightsInvalid, match="another type than float32 for src"):
+        Runtime().open(tmp_path / "half.onnx").expect(inputs=("src",), outputs=("pha",))

@@ -41,6 +41,7 @@ class Session:
         self._session = _make_session(path, threads=threads, device=device)
         self.inputs: Mapping[str, Shape] = {i.name: _shape(i.shape) for i in self._session.get_inputs()}
         self.outputs: Mapping[str, Shape] = {o.name: _shape(o.shape) for o in self._session.get_outputs()}
+        self._others = tuple(i.name for i in self._session.get_inputs() if i.type != "tensor(float)")
         self.metadata: Mapping[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
 
     def run(self, outputs: Sequence[str], feeds: Mapping[str, Array]) -> list[Array]:
@@ -54,12 +55,17 @@ class Session:
             raise InternalError(f"{self.path.name} failed: {text[:300]}") from error
 
     def expect(self, *, inputs: Sequence[str], outputs: Sequence[str]) -> None:
-        """Raise WeightsInvalid unless the network has these inputs and outputs."""
+        """Raise WeightsInvalid unless the network has these inputs and outputs, and float32 is what goes in."""
         missing = sorted((set(inputs) - set(self.inputs)) | (set(outputs) - set(self.outputs)))
         if missing:
             raise WeightsInvalid(
                 f"{self.path.name} is another network: it has no {', '.join(missing)}.",
                 hint="Replace the file by the one its model card names.",
+            )
+        if self._others:
+            raise WeightsInvalid(
+                f"{self.path.name} wants another type than float32 for {', '.join(self._others)}.",
+                hint="Replace the file by the float32 one that its model card names.",
             )
 
 
