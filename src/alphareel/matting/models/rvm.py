@@ -45,6 +45,9 @@ _MULTIPLE = 16
 _AREA = 512 * 288
 # The tier "light" promises speed: about half of the work for slightly softer edges.
 _LIGHT_AREA = 384 * 216
+# The first frame of a shot is seen so many times more: the states need some frames to settle, and with three the error
+# of a shot's first three frames fell by up to a quarter and never rose. More gained little.
+_WARM_UP = 3
 
 
 def available(models_dir: Path | None) -> str | None:
@@ -93,6 +96,7 @@ class RvmMemory:
         self._thumbnail = size_for(clip, area=area, multiple=_MULTIPLE)
         self._matrix, self._full_range = clip.colour.resolved_matrix(clip.height), clip.colour.full_range
         self._states = _empty()
+        self._fresh = True
         self._cuts = CutDetector()
 
     @property
@@ -105,11 +109,16 @@ class RvmMemory:
 
     def _matte(self, frame: Frame) -> Matte:
         small = thumbnail_of(frame, self._thumbnail)
-        if self._cuts.is_cut(small):
-            self._states = _empty()
         rgb = to_rgb(small, matrix=self._matrix, full_range=self._full_range)
+        if self._cuts.is_cut(small) or self._fresh:
+            self._begin_shot(rgb)
         full = refine(self._infer(rgb), frame)
         return Matte(clean_edges(frame, full), full)
+
+    def _begin_shot(self, rgb: Array) -> None:
+        self._states, self._fresh = _empty(), False
+        for _ in range(_WARM_UP):
+            self._infer(rgb)
 
     def _infer(self, rgb: Array) -> Array:
         feeds = {"src": rgb[None], "downsample_ratio": np.ones(1, np.float32)}
