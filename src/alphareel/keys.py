@@ -11,10 +11,13 @@ from rich.table import Table
 
 from alphareel import observe, wiring
 from alphareel.jobs.admin import Administration, Operator
+from alphareel.jobs.credits import Account
 from alphareel.jobs.keys import NewKey
 from alphareel.settings import load_settings
 
-app = cyclopts.App(name="keys", help="Make, list, shut, open and rotate API keys of this installation.")
+app = cyclopts.App(
+    name="keys", help="Make, list, shut, open and rotate API keys of this installation, and give their clients credits."
+)
 _DAY = 24 * 3600
 
 
@@ -72,6 +75,30 @@ def rotate(fingerprint: str, *, grace_seconds: int = _DAY) -> None:
         _show_secret(admin.rotate(operator, fingerprint, grace_seconds=grace_seconds))
 
 
+@app.command
+def grant(client: str, credits: float) -> None:  # noqa: A002 - our noun
+    """Add CREDITS to a client, whose jobs are charged from then on; a negative number takes some."""
+    with _desk() as (admin, operator):
+        _show_account(admin.grant(operator, client_id=client, amount=credits))
+
+
+@app.command
+def balance(client: str, *, to: float | None = None, unlimited: bool = False) -> None:
+    """Show a client's credits, or replace them.
+
+    Parameters
+    ----------
+    to
+        The new balance.
+    unlimited
+        Charge this client nothing any more.
+    """
+    with _desk() as (admin, operator):
+        if to is not None or unlimited:
+            admin.set_balance(operator, client_id=client, balance=None if unlimited else to)
+        _show_account(admin.account(client))
+
+
 @contextmanager
 def _desk() -> Iterator[tuple[Administration, Operator]]:
     settings = load_settings()
@@ -84,6 +111,11 @@ def _show_secret(made: NewKey) -> None:
     """The secret alone on standard output, so that a script can take it."""
     print(f"{made.key.fingerprint} of {made.key.client_id}; shown this once:", file=sys.stderr)  # noqa: T201
     _say(made.secret)
+
+
+def _show_account(account: Account) -> None:
+    left = "unlimited" if account.balance is None else f"{account.balance / 100:g}"
+    _say(f"{account.client_id}: balance {left}, reserved {account.reserved / 100:g}, charged {account.charged / 100:g}")
 
 
 def _say(line: str) -> None:

@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from alphareel import registry
 from alphareel.domain.errors import InvalidRequest
+from alphareel.jobs.credits import parse_prices
 
 PREFIX = "ALPHAREEL_"
 MIB = 1024 * 1024
@@ -85,6 +86,13 @@ class Settings(BaseSettings):
         ge=0,
         description="How long running jobs may go on when the service stops; then they go back to the queue.",
     )
+    credits_per_minute: str = Field(
+        "original=60,light=45,pro=180,human=45",
+        description="Credits that a minute of video costs a client who has a balance, by model.",
+    )
+    pricing_version: str = Field(
+        "1", min_length=1, max_length=64, description="The name of that price list; it is kept with every charge."
+    )
     link_seconds: int = Field(24 * 3600, ge=60, description="How long a link to a result or an upload is valid.")
     legacy_routes: bool = Field(True, description="Serve the older /api/* routes.")
     legacy_needs_key: bool = Field(False, description="Ask for an API key on the /api/* routes that take or show jobs.")
@@ -111,6 +119,12 @@ class Settings(BaseSettings):
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
             raise ValueError("must be an http or https URL without a query")
         return value.rstrip("/")
+
+    @field_validator("credits_per_minute")
+    @classmethod
+    def _is_price_list(cls, value: str) -> str:
+        parse_prices(value, "")
+        return value
 
     @field_validator("log_level")
     @classmethod

@@ -13,8 +13,10 @@ from pathlib import Path
 from alphareel import observe, registry
 from alphareel.domain.clip import Limits
 from alphareel.domain.errors import BadVideo, OutOfMemory, StorageFailed, Timeout, WorkerCrashed
+from alphareel.http.job_views import JobViews
 from alphareel.jobs import sandbox
 from alphareel.jobs.admin import Administration
+from alphareel.jobs.credits import parse_prices
 from alphareel.jobs.fetch import FetchRules, GuardedFetcher
 from alphareel.jobs.keys import Keys, NewKey
 from alphareel.jobs.offer import LocalOffer
@@ -26,6 +28,7 @@ from alphareel.jobs.uploads import Identity, Sources, UploadRules, Uploads
 from alphareel.jobs.usage import Bookkeeper, CallLog, Usage
 from alphareel.jobs.worker import Worker, WorkRules
 from alphareel.jobstore import migrate, records
+from alphareel.jobstore.accounts import AccountTable
 from alphareel.jobstore.calls import CallTable
 from alphareel.jobstore.database import Database, normalised, open_engine
 from alphareel.jobstore.executors import ExecutorTable
@@ -130,7 +133,8 @@ def build_service(place: Installation, office: Office) -> Service:
 def build_office(place: Installation) -> Office:
     """The operators' desk and the books."""
     store = CallTable(place.database)
-    return Office(build_administration(place), Usage(store, clock=place.clock), CallLog(store))
+    prices = parse_prices(place.settings.credits_per_minute, place.settings.pricing_version)
+    return Office(build_administration(place), Usage(store, clock=place.clock), CallLog(store), prices)
 
 
 def build_bookkeeper(place: Installation, office: Office) -> Bookkeeper:
@@ -145,7 +149,8 @@ def build_bookkeeper(place: Installation, office: Office) -> Bookkeeper:
 def build_administration(place: Installation) -> Administration:
     """What operators do, for the wire and for the command."""
     ring = KeyRing(place.database, clock=place.clock)
-    return Administration(place.keys, ring, clock=place.clock, config=shown(place.settings))
+    accounts = AccountTable(place.database, clock=place.clock)
+    return Administration(place.keys, ring, accounts=accounts, clock=place.clock, config=shown(place.settings))
 
 
 def build_worker(place: Installation, executor_id: str) -> Worker:

@@ -51,3 +51,10 @@ def test_the_list_names_keys_and_shows_no_secret(run: Run, monkeypatch: pytest.M
 def test_an_unknown_fingerprint_is_an_error(run: Run) -> None:
     with pytest.raises(NotFound):
         run("disable", "fp_none")
+
+
+def test_credits_are_given_shown_and_lifted(run: Run) -> None:
+    assert run("grant", "studio-7", "12.5") == "studio-7: balance 12.5, reserved 0, charged 0\n"
+    assert "balance 3," in run("balance", "studio-7", "--to", "3")
+    assert "balance unlimited," in run("balance", "studio-7", "--unlimited")
+    assert "balance unlimited," in run("balance", "nobody")

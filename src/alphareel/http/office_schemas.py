@@ -6,6 +6,8 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from alphareel.http.schemas import Time
+from alphareel.jobs.credits import Account as ClientAccount
+from alphareel.jobs.credits import Entry as LedgerEntry
 from alphareel.jobs.job import ApiKey
 from alphareel.jobs.keys import NewKey
 
@@ -105,6 +107,57 @@ class AdminEvent(_Schema):
 class AdminEvents(_Schema):
     success: Literal[True] = True
     items: list[AdminEvent]
+
+
+class CreditGrant(_Schema):
+    client_id: str = Field(min_length=1, max_length=200)
+    credits: float = Field(description="Added to the balance; a negative number is taken from it.")
+
+
+class CreditBalance(_Schema):
+    client_id: str = Field(min_length=1, max_length=200)
+    balance: float | None = Field(ge=0, description="null: unlimited.")
+
+
+class Account(_Schema):
+    """A client's credits; all keys of a client share them."""
+
+    success: Literal[True] = True
+    client_id: str
+    balance: float | None = Field(description="What new jobs can reserve; null: unlimited, nothing is charged.")
+    reserved: float = Field(description="Held for jobs that wait or run.")
+    charged: float = Field(description="For all completed jobs.")
+
+    @classmethod
+    def of(cls, account: ClientAccount, **more: Any) -> Self:
+        return cls(
+            client_id=account.client_id,
+            balance=None if account.balance is None else account.balance / 100,
+            reserved=account.reserved / 100,
+            charged=account.charged / 100,
+            **more,
+        )
+
+
+class Entry(_Schema):
+    """A row of the ledger, never changed; the sum of all amounts is the balance."""
+
+    subject: str = Field(description="The job, or the name of the grant.")
+    run: int
+    kind: Literal["grant", "set", "reserve", "settle", "release"]
+    credits: float
+    at: Time
+    actor: str
+    request_id: str | None
+
+    @classmethod
+    def of(cls, entry: LedgerEntry) -> Self:
+        facts = ("subject", "run", "kind", "at", "actor", "request_id")
+        return cls(credits=entry.amount / 100, **{name: getattr(entry, name) for name in facts})
+
+
+class Ledger(Account):
+    items: list[Entry]
 
 
 class Sums(_Schema):

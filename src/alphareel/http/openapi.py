@@ -18,6 +18,8 @@ _READ_BY_HAND: tuple[type[BaseModel], ...] = (
     office_schemas.KeyChoice,
     office_schemas.KeyRotate,
     office_schemas.KeyLimits,
+    office_schemas.CreditGrant,
+    office_schemas.CreditBalance,
 )
 _ABOUT = (
     "Removes the background of videos. Send the key as `X-Api-Key`. Every success is a 200 with a JSON object; "

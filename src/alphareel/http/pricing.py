@@ -1,16 +1,18 @@
-"""The contract's price list: credits for a minute of video. What is charged is decided elsewhere."""
+"""The price list as the contract shows it."""
 
-from alphareel.domain.options import Tier
 from alphareel.http import schemas
+from alphareel.jobs.credits import Prices
 
-CREDITS_PER_MINUTE: dict[Tier, float] = {"original": 60, "light": 45, "pro": 180, "human": 45}
-VERSION = "1"
+_PACKAGES = [
+    schemas.Package(id=name.lower(), name=name, credits=0, price_cents=0) for name in ("Starter", "Pro", "Business")
+]
 
-LIST = schemas.Pricing(
-    model_pricing_credits_per_minute=CREDITS_PER_MINUTE,
-    price_per_second_cents=0,
-    packages=[
-        schemas.Package(id=name.lower(), name=name, credits=0, price_cents=0) for name in ("Starter", "Pro", "Business")
-    ],
-    pricing_version=VERSION,
-)
+
+def show(prices: Prices) -> schemas.Pricing:
+    """The packages of the contract are named; what they hold and cost is nowhere said, and nothing is sold here."""
+    return schemas.Pricing(
+        model_pricing_credits_per_minute={tier: price / 100 for tier, price in prices.per_minute.items()},
+        price_per_second_cents=0,
+        packages=_PACKAGES,
+        pricing_version=prices.version,
+    )

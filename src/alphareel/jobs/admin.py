@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from alphareel.domain.errors import FieldProblem, InvalidRequest, NotFound
+from alphareel.jobs.credits import MOST_CREDITS, Account, Accounts, Entry
 from alphareel.jobs.job import ApiKey
 from alphareel.jobs.keys import NewKey, digest, fingerprint, make_secret
 from alphareel.jobs.office import Act, AdminEvent, KeyRing
@@ -33,9 +34,12 @@ class Operator:
 class Administration:
     """The operator's desk. ``config``: the settings as they may be shown, without secrets."""
 
-    def __init__(self, store: KeyStore, ring: KeyRing, *, clock: Clock, config: Mapping[str, Any]) -> None:
+    def __init__(
+        self, store: KeyStore, ring: KeyRing, *, accounts: Accounts, clock: Clock, config: Mapping[str, Any]
+    ) -> None:
         self._store = store
         self._ring = ring
+        self._accounts = accounts
         self._clock = clock
         self.config = config
 
@@ -77,6 +81,32 @@ class Administration:
         act = operator.act("keys.limits")
         return _known(self._ring.set_limits(key_fingerprint, write=write, read=read, act=act))
 
+    def grant(self, operator: Operator, *, client_id: str, amount: float) -> Account:
+        """Add credits, or take some with a negative number. Raises InvalidRequest when there are not so many."""
+        client = check_text("client_id", client_id, longest=_LONGEST_CLIENT)
+        given = self._accounts.grant(client, _hundredths("credits", amount), act=operator.act("credits.grant"))
+        if given is None:
+            raise _refused("credits", "are more than the client has.")
+        return given
+
+    def set_balance(self, operator: Operator, *, client_id: str, balance: float | None) -> Account:
+        """Replace a client's balance; None makes them unlimited. Raises InvalidRequest."""
+        client = check_text("client_id", client_id, longest=_LONGEST_CLIENT)
+        exact = None if balance is None else _hundredths("balance", balance)
+        if exact is not None and exact < 0:
+            raise _refused("balance", "must not be less than nothing.")
+        return self._accounts.set_balance(client, exact, act=operator.act("credits.set"))
+
+    def account(self, client_id: str) -> Account:
+        """A client's credits; unlimited for one of whom nothing is written."""
+        return self._accounts.account(check_text("client_id", client_id, longest=_LONGEST_CLIENT))
+
+    def entries(self, client_id: str, *, limit: int) -> tuple[Entry, ...]:
+        """The client's ledger, newest first; ``limit`` 1-100."""
+        if not 1 <= limit <= MAX_EVENTS:
+            raise _refused("limit", f"must lie between 1 and {MAX_EVENTS}.")
+        return self._accounts.entries(client_id, limit=limit)
+
     def rotate(self, operator: Operator, key_fingerprint: str, *, grace_seconds: int) -> NewKey:
         """Give a key a new secret and fingerprint; its jobs, limits and counts stay, the old secret for the grace.
 
@@ -105,6 +135,13 @@ def check_text(field: str, value: Any, *, longest: int, required: bool = True) -
     if len(plain) > longest or not plain.isprintable():
         raise _refused(field, f"must have at most {longest} characters, none of them control characters.")
     return plain
+
+
+def _hundredths(field: str, value: Any) -> int:
+    """Credits as whole hundredths."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= MOST_CREDITS / 100:
+        raise _refused(field, "must be a number of credits.")
+    return round(value * 100)
 
 
 def _known(key: ApiKey | None) -> ApiKey:

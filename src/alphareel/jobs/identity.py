@@ -43,8 +43,8 @@ def identify(path: Path, limits: Limits) -> Identity:
             hint="Use a video: MP4, MOV, WebM or AVI.",
         )
     try:
-        probe(path, limits)
+        clip = probe(path, limits)
     except InvalidFileType as error:
         told = error.message.replace(path.name, "the file")
         raise InvalidFileType(f"Invalid file type: {told}", hint=error.hint) from error
-    return Identity("video", found, _EXTENSIONS[found])
+    return Identity("video", found, _EXTENSIONS[found], clip.seconds or None)

@@ -11,6 +11,7 @@ from alphareel.domain.errors import InvalidState, JobNotCompleted, MissingApiKey
 from alphareel.domain.options import Options
 from alphareel.jobs import links, requests
 from alphareel.jobs.admin import Administration
+from alphareel.jobs.credits import Bill, Prices
 from alphareel.jobs.deliveries import Delivery
 from alphareel.jobs.job import ApiKey, Job, JobEvent, Status, Upload
 from alphareel.jobs.keys import Keys
@@ -26,14 +27,6 @@ class Caller:
 
     key: ApiKey | None
     request_id: str
-
-
-@dataclass(frozen=True)
-class Link:
-    """A signed, expiring address of a blob: absolute on this server ('/files/...?exp=..&name=..&sig=..')."""
-
-    url: str
-    expires_at: datetime
 
 
 @dataclass(frozen=True)
@@ -65,6 +58,10 @@ class UseCases(Protocol):
     def admin(self) -> Administration:
         """What operators do; whoever calls it has checked that it is one."""
 
+    @property
+    def prices(self) -> Prices:
+        """What a minute of video costs here."""
+
     def note_call(self, key_id: str, **facts: Any) -> None:
         """Remember an answered request; ``facts`` are the fields of ``usage.Call``. Never blocks."""
 
@@ -84,7 +81,10 @@ class UseCases(Protocol):
         """A new job, queued unless the body (or ``auto_start``) asks for a draft."""
 
     def start(self, caller: Caller, job_id: str, body: Mapping[str, Any]) -> Job:
-        """Queue a draft or a failed job; a queued or running one is returned as it is. Raises InvalidState."""
+        """Queue a draft or a failed job; a queued or running one is returned as it is.
+
+        Raises InvalidState, InsufficientCredits (as ``create`` does).
+        """
 
     def get(self, caller: Caller, job_id: str) -> Job:
         """The caller's job (any job for a caller without a key: the id is the capability). Raises NotFound."""
@@ -141,6 +141,7 @@ class Office:
     admin: Administration
     usage: Usage
     calls: CallLog
+    prices: Prices
 
 
 class Service:
@@ -172,6 +173,10 @@ class Service:
     def admin(self) -> Administration:
         return self._office.admin
 
+    @property
+    def prices(self) -> Prices:
+        return self._office.prices
+
     def note_call(self, key_id: str, **facts: Any) -> None:
         self._office.calls.note(Call(key_id, self._clock.now(), **facts))
 
@@ -200,7 +205,8 @@ class Service:
             metadata=asked.metadata,
             request_id=caller.request_id,
             warnings=asked.options.warnings(),
-            uploads=used,
+            uploads=_ids(used),
+            bill=self._bill(asked.options, used),
         )
         start = asked.auto_start if auto_start is None else auto_start
         return self._stores.jobs.add_job(new, start=start, actor=_actor(caller))
@@ -223,7 +229,8 @@ class Service:
             options=asked.options,
             webhook_url=asked.webhook_url,
             warnings=asked.options.warnings(),
-            uploads=used,
+            uploads=_ids(used),
+            bill=self._bill(asked.options, used),
             actor=_actor(caller),
             request_id=caller.request_id,
         )
@@ -281,13 +288,13 @@ class Service:
             raise NotFound("Job not found", hint="Check the id, and that the key is the one that made the job.")
         return job
 
-    def _find_uploads(self, caller: Caller, video_url: str, options: Options) -> tuple[str, ...]:
+    def _find_uploads(self, caller: Caller, video_url: str, options: Options) -> tuple[Upload, ...]:
         """The uploads that the addresses stand for. Raises InvalidRequest for those that may not be used."""
         key_id, image = _key_id(caller), options.background.image_url
         found = [self._sources.find(video_url, key_id=key_id, kind="video", field="video_url")]
         if image is not None:
             found.append(self._sources.find(image, key_id=key_id, kind="image", field="background.image_url"))
-        return tuple(upload.id for upload in found if upload is not None)
+        return tuple(upload for upload in found if upload is not None)
 
     def _link(self, blob: str, name: str) -> Link:
         expires = self._clock.now().replace(microsecond=0) + self._rules.link_lifetime
@@ -306,6 +313,10 @@ def _is_startable(job: Job) -> bool:
 
 def _key_id(caller: Caller) -> str | None:
     return caller.key.id if caller.key is not None else None
+
+
+def _ids(uploads: tuple[Upload, ...]) -> tuple[str, ...]:
+    return tuple(upload.id for upload in uploads)
 
 
 def _key_of(caller: Caller) -> ApiKey:

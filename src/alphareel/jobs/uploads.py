@@ -28,11 +28,15 @@ _LONGEST_NAME = 255
 
 @dataclass(frozen=True)
 class Identity:
-    """What a file is by its bytes. ``kind``: video or image; ``extension`` without a dot."""
+    """What a file is by its bytes. ``kind``: video or image; ``extension`` without a dot.
+
+    ``seconds``: the video's length, None where its container does not tell.
+    """
 
     kind: str
     content_type: str
     extension: str
+    seconds: float | None = None
 
 
 Identify = Callable[[Path], Identity]
@@ -80,6 +84,7 @@ class Uploads:
             sha256=receiving.sha256,
             blob=f"uploads/{made}.{identity.extension}",
             created_at=self._clock.now(),
+            seconds=identity.seconds,
         )
         self._blobs.put_file(upload.blob, receiving.path)
         self._record(upload)

@@ -15,7 +15,8 @@ from alphareel.domain.clip import EngineFacts, Limits
 from alphareel.domain.errors import AlphareelError, InternalError, Unavailable, WorkerCrashed
 from alphareel.domain.options import Options, to_json
 from alphareel.jobs import sandbox
-from alphareel.jobs.job import Job, Output, Status
+from alphareel.jobs.credits import billed_seconds
+from alphareel.jobs.job import Billing, Job, Output, Status
 from alphareel.jobs.ports import Blobs, Fetcher, JobStore, Outcome
 from alphareel.jobs.sandbox import Confinement
 from alphareel.jobs.uploads import Sources
@@ -119,6 +120,7 @@ class Worker:
             folder = opened.enter_context(self._workspace(job))
             reporter = Reporter(self._jobs, job, self._stopping)
             source = self._obtain(opened, job, Wanted(job.video_url, "video", "video_url", folder / "source"), reporter)
+            self._reserve(job, source, reporter)
             options = job.options
             if options.background.image_url is not None:
                 wanted = Wanted(options.background.image_url, "image", "background.image_url", folder / "background")
@@ -144,6 +146,17 @@ class Worker:
             return opened.enter_context(self._blobs.local(upload.blob))
         most = self._rules.limits.max_bytes
         return self._fetcher.fetch(wanted.url, wanted.target, max_bytes=most, tick=lambda: reporter(None)).path
+
+    def _reserve(self, job: Job, source: Path, reporter: "Reporter") -> None:
+        """Reserve credits for a clip whose length nobody knew when its job was started. Raises InsufficientCredits."""
+        if job.price is None or job.billing_status is not Billing.NOT_BILLED:
+            return
+        order = {"task": "identify", "source": str(source), "limits": asdict(self._rules.limits)}
+        length = sandbox.run(order, self._rules.confinement, tick=reporter)["seconds"]
+        most = self._rules.limits.max_seconds
+        seconds, most = billed_seconds(job.options, length), billed_seconds(job.options, most) or most
+        if not self._jobs.reserve_credits(job.id, attempt=job.attempt, seconds=seconds, most=most):
+            raise Overtaken
 
     def _order(self, source: Path, target: Path, options: Options) -> dict[str, Any]:
         return {

@@ -12,6 +12,7 @@ from typing import Any
 from alphareel.domain.errors import InvalidFileType, NotFound, StorageFailed
 from alphareel.domain.options import Options
 from alphareel.jobs.admin import Administration
+from alphareel.jobs.credits import parse_prices
 from alphareel.jobs.keys import Keys
 from alphareel.jobs.ports import Fetched
 from alphareel.jobs.service import Office, Service, ServiceRules, Stores
@@ -19,6 +20,7 @@ from alphareel.jobs.uploads import Identity, Sources, UploadRules, Uploads
 from alphareel.jobs.usage import CallLog, Usage
 from alphareel.jobstore import migrate
 from alphareel.jobstore import records as recordstore
+from alphareel.jobstore.accounts import AccountTable
 from alphareel.jobstore.calls import CallTable
 from alphareel.jobstore.database import Database, open_engine
 from alphareel.jobstore.executors import ExecutorTable
@@ -212,9 +214,16 @@ def open_desk(
     rules = UploadRules(folder / "incoming", max_bytes)
     calls = CallTable(database)
     office = Office(
-        Administration(keystore, KeyRing(database, clock=clock), clock=clock, config={"port": "8080"}),
+        Administration(
+            keystore,
+            KeyRing(database, clock=clock),
+            accounts=AccountTable(database, clock=clock),
+            clock=clock,
+            config={"port": "8080"},
+        ),
         Usage(calls, clock=clock),
         CallLog(calls),
+        parse_prices("original=60,light=45,pro=180,human=45", "1"),
     )
     service = Service(
         Stores(jobs, executors, blobs, Removals(database, clock=clock)),

@@ -72,6 +72,31 @@ def limit_key(operator: Admin, body: JsonObject, service: ServiceOf) -> schemas.
     return schemas.ChangedKey.of(service.admin.set_limits(operator, _fingerprint(body), write=write, read=read))
 
 
+@router.get("/credits", responses=errors(s400="A parameter cannot be accepted"))
+def get_credits(
+    service: ServiceOf,
+    client_id: Annotated[str, Query(min_length=1, max_length=200)],
+    limit: Annotated[int, Query(ge=1, le=MAX_EVENTS)] = 20,
+) -> schemas.Ledger:
+    """A client's credits, and the latest entries of their ledger, newest first."""
+    entries = [schemas.Entry.of(entry) for entry in service.admin.entries(client_id, limit=limit)]
+    return schemas.Ledger.of(service.admin.account(client_id), items=entries)
+
+
+@router.post("/credits/grant", openapi_extra=json_body(schemas.CreditGrant), responses=errors(s400=_BAD))
+def grant_credits(operator: Admin, body: JsonObject, service: ServiceOf) -> schemas.Account:
+    """Add credits to a client, or take some with a negative number; from then on the client's jobs are charged."""
+    client = body.get("client_id", "")
+    return schemas.Account.of(service.admin.grant(operator, client_id=client, amount=_given(body, "credits")))
+
+
+@router.post("/credits/set", openapi_extra=json_body(schemas.CreditBalance), responses=errors(s400=_BAD))
+def set_credits(operator: Admin, body: JsonObject, service: ServiceOf) -> schemas.Account:
+    """Replace a client's balance; `null` makes the client unlimited. What is reserved stays reserved."""
+    client = body.get("client_id", "")
+    return schemas.Account.of(service.admin.set_balance(operator, client_id=client, balance=_given(body, "balance")))
+
+
 @router.get("/events", responses=errors(s400="A parameter cannot be accepted"))
 def list_admin_events(
     service: ServiceOf, limit: Annotated[int, Query(ge=1, le=MAX_EVENTS)] = 20
@@ -93,6 +118,13 @@ def _number(body: Mapping[str, Any], field: str) -> int | None:
     if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
         raise _refused(field, "must be a whole number.")
     return value
+
+
+def _given(body: Mapping[str, Any], field: str) -> Any:
+    """A null is a value here, so that a forgotten field does not pass for it."""
+    if field not in body:
+        raise _refused(field, "is required.")
+    return body[field]
 
 
 def _refused(field: str, message: str) -> InvalidRequest:

@@ -55,7 +55,7 @@ def legacy_download(job_id: str, caller: LegacyCaller, service: ServiceOf, views
 
 
 @router.get("/pricing", responses=errors())
-def get_pricing(response: Response) -> schemas.Pricing:
+def get_pricing(response: Response, service: ServiceOf) -> schemas.Pricing:
     """Credits for a minute of video by model."""
     response.headers["Cache-Control"] = _PRICES_LAST
-    return pricing.LIST
+    return pricing.show(service.prices)

@@ -7,8 +7,9 @@ from fastapi import APIRouter, Request
 
 from alphareel.domain.options import TIERS, Tier
 from alphareel.http import schemas
+from alphareel.http.auth import ServiceOf
 from alphareel.http.openapi import errors
-from alphareel.http.pricing import CREDITS_PER_MINUTE
+from alphareel.jobs.credits import Prices
 
 router = APIRouter(tags=["models"])
 
@@ -45,21 +46,21 @@ Offers = Callable[[], Sequence[EngineOffer]]
 
 
 @router.get("/models", responses=errors())
-def list_models(request: Request) -> schemas.Models:
+def list_models(request: Request, service: ServiceOf) -> schemas.Models:
     """The four tiers with the engine that serves each, and every engine with its licences."""
     offers = cast(Offers, request.app.state.offers)()
-    tiers = [_tier(tier, offers) for tier in TIERS]
+    tiers = [_tier(tier, offers, service.prices) for tier in TIERS]
     return schemas.Models(items=tiers, engines=[_engine(offer) for offer in offers])
 
 
-def _tier(tier: Tier, offers: Sequence[EngineOffer]) -> schemas.TierOffer:
+def _tier(tier: Tier, offers: Sequence[EngineOffer], prices: Prices) -> schemas.TierOffer:
     serving = next((offer.spec for offer in offers if tier in offer.serves and offer.missing is None), None)
     return schemas.TierOffer(
         model=tier,
         available=serving is not None,
         engine=serving.name if serving else None,
         text_prompt=tier == "pro",
-        credits_per_minute=CREDITS_PER_MINUTE[tier],
+        credits_per_minute=prices.per_minute[tier] / 100,
     )
 
 

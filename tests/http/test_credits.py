@@ -1,0 +1,137 @@
+"""Credits on the wire: 402 in time, what a job shows of them, and the routes by which operators give them."""
+
+from dataclasses import replace
+
+import pytest
+
+from alphareel.jobs.admin import Operator
+from alphareel.jobs.uploads import Identity
+from alphareel.testing.fakes import TINY_MP4
+
+TOKEN = "a token for operators"
+OPERATOR = Operator("test")
+ELSEWHERE = {"video_url": "https://a.example/v.mp4"}
+
+
+@pytest.fixture
+def admin(make_client):
+    made = make_client(secret=None, admin_token=TOKEN)
+    made.headers["X-Admin-Token"] = TOKEN
+    return made
+
+
+@pytest.fixture
+def studio(desk, key):
+    """The client of the test's key."""
+    return desk.keys.authenticate(key).client_id
+
+
+@pytest.fixture
+def video(client, desk, monkeypatch):
+    """An upload that lasts ten seconds: ten credits with original."""
+    monkeypatch.setattr(desk.service._uploads, "_identify", lambda _: Identity("video", "video/mp4", "mp4", 10.0))
+    return {"video_url": client.post("/v1/uploads", files={"file": ("a.mp4", TINY_MP4)}).json()["video_url"]}
+
+
+def balance(desk, studio):
+    return desk.service.admin.account(studio).balance
+
+
+def test_a_key_without_a_balance_is_not_billed(client, video):
+    made = client.post("/v1/jobs", json=video).json()
+    assert (made["billing_status"], made["credits_used"], made["pricing_version"]) == ("not_billed", 0, None)
+
+
+def test_a_job_shows_what_is_reserved_then_charged(client, desk, studio, video, finish_job):
+    desk.service.admin.grant(OPERATOR, client_id=studio, amount=100)
+    made = client.post("/v1/jobs", json=video).json()
+    assert (made["billing_status"], made["credits_reserved"], made["credits_used"]) == ("reserved", 10, 0)
+    assert balance(desk, studio) == 9000
+    finish_job(made["id"])  # its result lasts two seconds
+    done = client.get(f"/v1/jobs/{made['id']}").json()
+    assert (done["billing_status"], done["credits_reserved"], done["credits_used"]) == ("charged", 0, 2)
+    assert done["pricing_version"] == "1"
+    assert balance(desk, studio) == 9800
+    assert client.get("/v1/usage/summary?days=1").json()["credits_used"] == 2
+
+
+def test_a_job_that_does_not_fit_is_402_and_leaves_nothing(client, desk, studio, video):
+    desk.service.admin.grant(OPERATOR, client_id=studio, amount=9.99)
+    answer = client.post("/v1/jobs", json=video)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (402, "insufficient_credits")
+    assert answer.json()["error"]["message"].startswith("Not enough credits to process this video")
+    assert client.get("/v1/jobs").json()["total"] == 0
+
+
+def test_a_preview_and_another_model_have_their_own_price(client, desk, studio, video):
+    desk.service.admin.grant(OPERATOR, client_id=studio, amount=100)
+    preview = client.post("/v1/jobs", json={**video, "model": "pro", "preview_duration": 2}).json()
+    light = client.post("/v1/jobs", json={**video, "model": "light"}).json()
+    assert (preview["credits_reserved"], light["credits_reserved"]) == (6, 7.5)
+
+
+def test_a_draft_costs_nothing_until_it_is_started(client, desk, studio, video):
+    desk.service.admin.grant(OPERATOR, client_id=studio, amount=5)
+    draft = client.post("/v1/jobs", json={**video, "auto_start": False}).json()
+    assert draft["billing_status"] == "not_billed"
+    refused = client.post(f"/v1/jobs/{draft['id']}/start")
+    assert refused.status_code == 402
+    assert client.get(f"/v1/jobs/{draft['id']}").json()["status"] == "created"
+    desk.service.admin.grant(OPERATOR, client_id=studio, amount=5)
+    assert client.post(f"/v1/jobs/{draft['id']}/start").json()["billing_status"] == "reserved"
+
+
+def test_a_video_elsewhere_needs_something_to_begin_with(client, desk, studio):
+    desk.service.admin.set_balance(OPERATOR, client_id=studio, balance=0)
+    assert client.post("/v1/jobs", json=ELSEWHERE).status_code == 402
+    desk.service.admin.grant(OPERATOR, client_id=studio, amount=0.01)
+    assert client.post("/v1/jobs", json=ELSEWHERE).json()["billing_status"] == "not_billed"
+
+
+def test_a_failed_job_gives_its_credits_back(client, desk, studio, video):
+    desk.service.admin.grant(OPERATOR, client_id=studio, amount=10)
+    made = client.post("/v1/jobs", json=video).json()["id"]
+    desk.jobs.fail(made, attempt=None, error="x", error_code="timeout", actor="w")
+    assert client.get(f"/v1/jobs/{made}").json()["billing_status"] == "released"
+    assert balance(desk, studio) == 1000
+
+
+def test_operators_give_take_and_see_credits(admin):
+    given = admin.post("/v1/admin/credits/grant", json={"client_id": "bank-1", "credits": 12.5}).json()
+    assert (given["balance"], given["reserved"], given["charged"]) == (12.5, 0, 0)
+    admin.post("/v1/admin/credits/grant", json={"client_id": "bank-1", "credits": -2.5})
+    shown = admin.get("/v1/admin/credits?client_id=bank-1").json()
+    assert shown["balance"] == 10
+    assert sorted(item["credits"] for item in shown["items"]) == [-2.5, 12.5]
+    unlimited = admin.post("/v1/admin/credits/set", json={"client_id": "bank-1", "balance": None}).json()
+    assert unlimited["balance"] is None
+    assert admin.get("/v1/admin/events?limit=1").json()["items"][0]["action"] == "credits.set"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        ("grant", {"client_id": "x"}, "credits"),
+        ("grant", {"client_id": "x", "credits": "5"}, "credits"),
+        ("grant", {"client_id": "x", "credits": True}, "credits"),
+        ("grant", {"client_id": "x", "credits": 1e300}, "credits"),
+        ("grant", {"client_id": "x", "credits": -1}, "credits"),
+        ("grant", {"credits": 1}, "client_id"),
+        ("set", {"client_id": "x"}, "balance"),
+        ("set", {"client_id": "x", "balance": -1}, "balance"),
+    ],
+)
+def test_a_bad_grant_is_refused(admin, path, body, field):
+    answer = admin.post(f"/v1/admin/credits/{path}", json=body)
+    assert answer.status_code == 400
+    assert [d["field"] for d in answer.json()["error"]["details"]] == [field]
+
+
+def test_prices_of_the_operator_are_shown_and_charged(client, desk, studio, video, monkeypatch):
+    prices = replace(desk.office.prices, per_minute={**desk.office.prices.per_minute, "original": 600}, version="2")
+    monkeypatch.setattr(desk.service, "_office", replace(desk.office, prices=prices))
+    assert client.get("/api/pricing").json()["model_pricing_credits_per_minute"]["original"] == 6
+    assert client.get("/api/pricing").json()["pricing_version"] == "2"
+    desk.service.admin.grant(OPERATOR, client_id=studio, amount=10)
+    made = client.post("/v1/jobs", json=video).json()
+    assert (made["credits_reserved"], made["pricing_version"]) == (1, "2")

@@ -1,0 +1,103 @@
+"""Credits for a video whose length is known only after it was fetched."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alphareel.domain.clip import Limits
+from alphareel.jobs import sandbox
+from alphareel.jobs import worker as workers
+from alphareel.jobs.admin import Operator
+from alphareel.jobs.job import Billing, Job, Status
+from alphareel.jobs.keys import digest
+from alphareel.jobs.sandbox import Confinement
+from alphareel.jobs.service import Caller
+from alphareel.jobs.worker import Worker, WorkRules
+from alphareel.testing.clips import make_clip
+from alphareel.testing.fakes import CannedFetcher, Desk, open_desk
+
+URL = "https://example.com/a.mp4"
+Submit = Callable[..., Job]
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    desk = open_desk(tmp_path)
+    desk.keystore.add_key(key_id="k", secret_sha256=digest("s"), fingerprint="fp", client_id="studio", note="")
+    yield desk
+    desk.close()
+
+
+@pytest.fixture
+def worker(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Worker:
+    """Its pipeline reads a text; its clips last 20 seconds."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    real = sandbox.run
+
+    def run(order: Any, *given: Any, **named: Any) -> dict[str, Any]:
+        return {"seconds": 20.0} if order["task"] == "identify" else real(order, *given, **named)
+
+    monkeypatch.setattr(workers.sandbox, "run", run)
+    fetcher = CannedFetcher({URL: b"ok from afar"})
+    rules = WorkRules(
+        workspace=tmp_path / "work",
+        limits=Limits(),
+        pipeline="fake_pipeline",
+        confinement=Confinement(wall_seconds=60),
+    )
+    return Worker("w1", jobs=desk.jobs, blobs=desk.blobs, sources=desk.sources, fetcher=fetcher, rules=rules)
+
+
+def work(desk: Desk, worker: Worker, **body: Any) -> Job:
+    caller = Caller(desk.keys.authenticate("s"), "req_1")
+    job = desk.service.create(caller, {"video_url": URL, **body})
+    worker.settle(job.id, job.ticket, worker.execute(job.id, job.ticket))
+    found = desk.jobs.job(job.id)
+    assert found is not None
+    return found
+
+
+def give(desk: Desk, amount: float) -> None:
+    desk.service.admin.grant(Operator("test"), client_id="studio", amount=amount)
+
+
+def ledger(desk: Desk) -> dict[str, int]:
+    return {entry.kind: entry.amount for entry in desk.service.admin.entries("studio", limit=9)}
+
+
+def test_are_reserved_after_the_fetch_and_settled_at_the_end(desk: Desk, worker: Worker) -> None:
+    give(desk, 100)
+    done = work(desk, worker)
+    assert (done.status, done.billing_status) == (Status.COMPLETED, Billing.CHARGED)
+    told = ledger(desk)
+    assert told["reserve"] == -2000
+    assert told["settle"] == 2000 - done.credits
+
+
+def test_of_a_preview_are_those_of_the_preview(desk: Desk, worker: Worker) -> None:
+    give(desk, 100)
+    work(desk, worker, preview_duration=5)
+    assert ledger(desk)["reserve"] == -500
+
+
+def test_that_do_not_suffice_fail_the_job(desk: Desk, worker: Worker) -> None:
+    give(desk, 19.99)
+    failed = work(desk, worker)
+    assert (failed.status, failed.error_code) == (Status.FAILED, "insufficient_credits")
+    assert (failed.error or "").startswith("Not enough credits to process this video")
+    assert desk.service.admin.account("studio").balance == 1999
+
+
+def test_of_an_unlimited_client_are_not_asked_for(desk: Desk, worker: Worker) -> None:
+    assert work(desk, worker).billing_status is Billing.NOT_BILLED
+    assert ledger(desk) == {}
+
+
+def test_a_file_tells_its_length_when_it_is_identified(tmp_path: Path) -> None:
+    clip = tmp_path / "a.mp4"
+    make_clip(clip, frames=50)
+    limits = {"max_bytes": 10**9, "max_side": 4096, "max_seconds": 3600.0}
+    told = sandbox.run({"task": "identify", "source": str(clip), "limits": limits}, Confinement(wall_seconds=60))
+    assert told["seconds"] == pytest.approx(2, abs=0.1)
