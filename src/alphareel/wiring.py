@@ -13,7 +13,6 @@ from pathlib import Path
 from alphareel import observe, registry
 from alphareel.domain.clip import Limits
 from alphareel.domain.errors import BadVideo, OutOfMemory, StorageFailed, Timeout, WorkerCrashed
-from alphareel.http.job_views import JobViews
 from alphareel.jobs import sandbox
 from alphareel.jobs.admin import Administration
 from alphareel.jobs.credits import parse_prices

@@ -4,7 +4,7 @@ from typing import Protocol
 
 from alphareel.domain import options
 from alphareel.http import schemas
-from alphareel.jobs.job import Job, Status
+from alphareel.jobs.job import Billing, Job, Status
 from alphareel.jobs.service import Link
 
 

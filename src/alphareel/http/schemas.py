@@ -150,7 +150,10 @@ class Job(_Schema):
     metadata: Mapping[str, Any]
     webhook_url: str | None
     webhook_events: Mapping[str, Literal["sent", "failed"]]
-    billing_status: Literal["not_billed"]
+    billing_status: Literal["not_billed", "reserved", "charged", "released"]
+    credits_used: float = Field(description="Charged; 0 until completed, and where nothing is charged.")
+    credits_reserved: float
+    pricing_version: str | None = Field(description="The price list of the run, where it is charged.")
     duration_seconds: float | None = Field(description="Of the output.")
     created_at: Time
     updated_at: Time

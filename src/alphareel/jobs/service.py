@@ -30,6 +30,14 @@ class Caller:
 
 
 @dataclass(frozen=True)
+class Link:
+    """A signed, expiring address of a blob: absolute on this server ('/files/...?exp=..&name=..&sig=..')."""
+
+    url: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True)
 class Health:
     """``worker``: a worker process beats. All three true is healthy."""
 
@@ -295,6 +303,10 @@ class Service:
         if image is not None:
             found.append(self._sources.find(image, key_id=key_id, kind="image", field="background.image_url"))
         return tuple(upload for upload in found if upload is not None)
+
+    def _bill(self, options: Options, used: tuple[Upload, ...]) -> Bill:
+        length = next((upload.seconds for upload in used if upload.kind == "video"), None)
+        return self._office.prices.bill(options, length)
 
     def _link(self, blob: str, name: str) -> Link:
         expires = self._clock.now().replace(microsecond=0) + self._rules.link_lifetime
