@@ -92,8 +92,12 @@ class Running:
     def job(self, job_id: str) -> Any:
         return self.call("GET", f"/v1/jobs/{job_id}")
 
-    def wait_for_progress(self, job_id: str) -> None:
-        wait_for(lambda: self.job(job_id)["progress"] > 3)
+    def freeze(self) -> psutil.Process:
+        """The child that runs a job, halted once it writes its result, so that no job is too quick for a test."""
+        wait_for(lambda: any((self.data_dir / "work").rglob("*.part")), pause=0.01)
+        child = self.one("alphareel.jobs.child")
+        child.suspend()
+        return child
 
     def wait_for_end(self, job_id: str) -> Any:
         wait_for(lambda: self.job(job_id)["status"] in ("completed", "failed"), seconds=200)
@@ -121,15 +125,14 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Running]]:
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if tiers.serving("original", Path(MODELS) if MODELS else None) is None:
         pytest.skip("no engine serves the tier original here (ALPHAREEL_TEST_MODELS_DIR may name a folder with one)")
-    return make_clip(tmp_path_factory.mktemp("clip") / "in.mp4", width=160, height=120, frames=40).path
+    return make_clip(tmp_path_factory.mktemp("clip") / "in.mp4", width=320, height=240, frames=250).path
 
 
 def test_a_killed_worker_costs_time_and_nothing_else(serve: Callable[..., Running], clip: Path) -> None:
     service = serve()
     job_id = service.submit(service.upload(clip))
-    service.wait_for_progress(job_id)
-    worker, child = service.one("alphareel.workshop"), service.one("alphareel.jobs.child")
-    worker.kill()
+    child = service.freeze()
+    service.one("alphareel.workshop").kill()
     assert_gone([child])
     done = service.wait_for_end(job_id)
     assert_delivered_once(service, job_id, done, attempt=2)
@@ -139,7 +142,7 @@ def test_a_killed_service_goes_on_where_it_was(serve: Callable[..., Running], cl
     service = serve()
     link = service.upload(clip)
     running, waiting = service.submit(link), service.submit(link)
-    service.wait_for_progress(running)
+    service.freeze()
     with half_an_upload(service):
         assert_gone(service.kill())
     begun = time.monotonic()
@@ -155,7 +158,7 @@ def test_a_killed_service_goes_on_where_it_was(serve: Callable[..., Running], cl
 def test_a_service_that_is_asked_to_stop_hands_its_job_on(serve: Callable[..., Running], clip: Path) -> None:
     service = serve(STOP_SECONDS="0")
     job_id = service.submit(service.upload(clip))
-    service.wait_for_progress(job_id)
+    service.freeze()
     family = service.family()
     service.process.send_signal(signal.SIGTERM)
     assert service.wait() == 0, service.log()
@@ -170,9 +173,9 @@ def test_a_killed_child_fails_its_job_alone(serve: Callable[..., Running], clip:
     service = serve()
     link = service.upload(clip)
     job_id = service.submit(link)
-    service.wait_for_progress(job_id)
+    child = service.freeze()
     worker = service.one("alphareel.workshop").pid
-    service.one("alphareel.jobs.child").kill()
+    child.kill()
     failed = service.wait_for_end(job_id)
     assert (failed["status"], failed["error_code"]) == ("failed", "out_of_memory")
     assert failed["error"]
@@ -248,9 +251,9 @@ def half_an_upload(service: Running) -> Iterator[None]:
         yield
 
 
-def wait_for(found: Callable[[], Any], seconds: float = 90) -> Any:
+def wait_for(found: Callable[[], Any], seconds: float = 90, pause: float = 0.1) -> Any:
     deadline = time.monotonic() + seconds
     while not (value := found()):
         assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.1)
+        time.sleep(pause)
     return value
