@@ -13,7 +13,7 @@ import numpy as np
 
 from alphareel.compose import Composer, composer
 from alphareel.domain.clip import Clip, EngineFacts, Limits, Progress, Result
-from alphareel.domain.errors import BadVideo
+from alphareel.domain.errors import BadVideo, InvalidRequest
 from alphareel.domain.options import Options
 from alphareel.frame import Frame, Matte
 from alphareel.matting import tiers
@@ -40,6 +40,8 @@ def run(
     ``target`` appears whole or not at all. Raises what ``domain.errors`` names: BadVideo, ModelUnavailable,
     StorageFailed, VerificationFailed and their kin.
     """
+    if source.exists() and target.exists() and target.samefile(source):
+        raise InvalidRequest("The target is the source itself.", hint="Name another file: the footage stays as it is.")
     options, limits = options or Options(), limits or Limits()
     with ExitStack() as opened:
         reader = opened.enter_context(open_reader(source, limits))

@@ -10,7 +10,7 @@ import pytest
 import alphareel
 from alphareel import pipeline
 from alphareel.domain.clip import Limits
-from alphareel.domain.errors import AlphareelError, BadVideo, VerificationFailed
+from alphareel.domain.errors import AlphareelError, BadVideo, InvalidRequest, VerificationFailed
 from alphareel.domain.options import Background, Composition, Options
 from alphareel.media.read import open_reader
 from alphareel.testing.clips import make_clip
@@ -146,3 +146,13 @@ def test_a_result_that_fails_verification_is_never_handed_out(clip, tmp_path, mo
         finish(clip.path, tmp_path / "out.webm")
     assert (tmp_path / "out.webm").read_bytes() == b"yesterday's result"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.mp4", "out.webm"]
+
+
+def test_the_footage_is_never_overwritten(clip, tmp_path):
+    before = clip.path.read_bytes()
+    (tmp_path / "link.mp4").symlink_to(clip.path)
+    options = Options(engine="chroma", output_format="mp4", background=Background("color", (0, 0, 0)))
+    for target in (clip.path, tmp_path / "link.mp4"):
+        with pytest.raises(InvalidRequest):
+            finish(clip.path, target, options)
+    assert clip.path.read_bytes() == before
