@@ -128,6 +128,29 @@ def test_small_reflections_inside_the_subject_are_filled_and_true_gaps_stay_open
     assert matte.alpha[128, 160] < 10
 
 
+def test_a_speck_of_the_subject_before_the_screen_stays_a_speck():
+    alpha = truth()
+    alpha[30:34, 30:34] = 1
+    matte = cut(planes(SKIN, GREEN, alpha))
+    assert (matte.alpha[20:44, 20:44] > 128).sum() <= 36
+
+
+def test_another_shot_gets_a_key_of_its_own():
+    made = memory()
+    for n in range(6):
+        screen = GREEN if n < 4 else BLUE
+        matte = made.step([frame_of(planes(SKIN, screen, truth()), made, n)])[0]
+    assert error(matte, truth()) < 0.006
+
+
+def test_a_shot_without_a_screen_does_not_end_the_clip():
+    made = memory()
+    for n in range(6):
+        screen = GREEN if n < 4 else (40, 38, 42)
+        matte = made.step([frame_of(planes(SKIN, screen, truth()), made, n)])[0]
+    assert matte.alpha.shape == (HEIGHT, WIDTH)
+
+
 def test_the_key_does_not_jump_from_frame_to_frame():
     made = memory()
     still = []

@@ -1,9 +1,10 @@
 """The keyer: cuts out what stands before a coloured screen, by arithmetic alone. Its card: docs/models/chroma.md."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -49,6 +50,11 @@ _SURE_SCREEN = 0.72
 _FOLLOW = 0.15
 # Islands of screen inside the subject smaller than this share of the frame are reflections, not gaps.
 _SMALLEST_GAP = 0.0004
+# Column of OpenCV's contour tree that says whose hole a contour is.
+_PARENT = 3
+# Rows that are worked on at once, and how far two windows of 5x5 reach.
+_STRIP = 64
+_REACH = 4
 
 
 def available(models_dir: Path | None) -> str | None:  # noqa: ARG001 - the contract of model files
@@ -98,14 +104,12 @@ class ChromaMemory:
             self._screen, self._key = None, self._find_key(small)
         self._screen, self._subject = _follow(self._screen, self._subject, small, self._key)
         size = (frame.u.shape[1], frame.u.shape[0])
-        key_u, key_v = (cv2.resize(self._screen[i] - 128, size, interpolation=cv2.INTER_LINEAR) for i in (1, 2))
-        u, v = frame.u.astype(np.float32) - 128, frame.v.astype(np.float32) - 128
-        share = _screen_share(u, v, key_u, key_v)
+        key_u, key_v = (np.asarray(cv2.resize(self._screen[i] - 128, size), np.float32) for i in (1, 2))
+        share = _share_at_half_size(frame, key_u, key_v)
         half = _alpha_of(_without_islands(share, self._subject.solid), self._subject.solid)
         alpha = _to_full_size(half, frame)
-        excess = np.maximum(0, share - self._subject.natural)
-        clean = replace(frame, u=_less(u, excess, key_u), v=_less(v, excess, key_v))
-        return Matte(clean_edges(clean, alpha), alpha)
+        u, v = (_without_spill(p, share - self._subject.natural, k) for p, k in ((frame.u, key_u), (frame.v, key_v)))
+        return Matte(clean_edges(replace(frame, u=u, v=v), alpha), alpha)
 
     def _find_key(self, small: Plane) -> Array:
         """The key of a new shot: as named; else as found, or the shot's before where this one shows no screen."""
@@ -213,23 +217,41 @@ def _screen_share(u: Array, v: Array, key_u: Array, key_v: Array) -> Array:
     return np.asarray(np.clip(along - across / _HUE, 0, 1), np.float32)
 
 
+def _share_at_half_size(frame: Frame, key_u: Array, key_v: Array) -> Array:
+    share: Array = np.empty(frame.u.shape, np.float32)
+    for rows in _strips(share.shape[0]):
+        u, v = (plane[rows].astype(np.float32) - 128 for plane in (frame.u, frame.v))
+        share[rows] = _screen_share(u, v, key_u[rows], key_v[rows])
+    return share
+
+
+def _strips(height: int) -> Iterator[slice]:
+    """Rows to work on at once, so that what is made on the way stays in the processor's cache."""
+    return (slice(top, min(height, top + _STRIP)) for top in range(0, height, _STRIP))
+
+
 def _without_islands(share: Array, solid: float) -> Array:
     """The share with small islands of screen inside the subject taken for reflections, and noise in the rest calmed."""
-    calm = np.asarray(cv2.medianBlur((share * 255).astype(np.uint8), 3), np.float32) / 255
-    flat = (calm < solid) | (calm > _CLEAR)
-    share = np.where(flat, calm, share)
+    calm = cv2.medianBlur(cv2.convertScaleAbs(share, alpha=255), 3)
+    soft = cv2.inRange(calm, math.ceil(solid * 255), math.floor(_CLEAR * 255))
+    share = np.where(soft > 0, share, calm * np.float32(1 / 255))
     shows = (share > solid).astype(np.uint8)
-    count, labels, facts, _ = cv2.connectedComponentsWithStats(shows, connectivity=4)
-    small = facts[:, cv2.CC_STAT_AREA] < _SMALLEST_GAP * share.size
-    small[0] = False
-    if count > 1 and small.any():
-        share = np.where(small[labels], 0, share)
-    return np.asarray(share, np.float32)
+    outlines, tree = cv2.findContours(shows, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    outer = [outline for n, outline in enumerate(outlines) if tree[0, n, _PARENT] < 0]
+    islands = [outline for outline in outer if _pixels_within(outline) < _SMALLEST_GAP * share.size]
+    if islands:
+        cv2.drawContours(share, islands, -1, 0, cv2.FILLED)
+    return share
+
+
+def _pixels_within(outline: NDArray[Any]) -> float:
+    """Pixels in and on a closed outline through their centres (Pick's theorem)."""
+    return cv2.contourArea(outline) + len(outline) / 2 + 1
 
 
 def _alpha_of(share: Array, solid: float) -> Plane:
-    alpha = (_CLEAR - share) * (255 / (_CLEAR - solid))
-    return np.asarray(np.clip(alpha + 0.5, 0, 255), np.uint8)
+    steepness = 255 / (_CLEAR - solid)
+    return np.asarray(cv2.addWeighted(share, -steepness, share, 0, _CLEAR * steepness, dtype=cv2.CV_8U), np.uint8)
 
 
 def _to_full_size(half: Plane, frame: Frame) -> Plane:
@@ -240,14 +262,17 @@ def _to_full_size(half: Plane, frame: Frame) -> Plane:
     """
     size = (frame.width, frame.height)
     smooth = np.asarray(cv2.resize(half, size, interpolation=cv2.INTER_LINEAR), np.uint8)
-    band = cv2.inRange(smooth, 4, 251)
-    left, top, width, height = cv2.boundingRect(band)
-    if not width:
-        return smooth
-    part = (slice(top, top + height), slice(left, left + width))
-    guided = _fit_to_luma(smooth[part], frame.y[part])
-    smooth[part] = np.where(band[part] > 0, guided, smooth[part])
-    return smooth
+    band, alpha = cv2.inRange(smooth, 4, 251), smooth.copy()
+    for rows in _strips(frame.height):
+        left, _, width, _ = cv2.boundingRect(band[rows])
+        if width:
+            top, first = max(0, rows.start - _REACH), max(0, left - _REACH)
+            part = slice(top, rows.stop + _REACH), slice(first, left + width + _REACH)
+            inside = slice(rows.start - top, rows.stop - top), slice(left - first, left - first + width)
+            kept = rows, slice(left, left + width)
+            guided = _fit_to_luma(smooth[part], frame.y[part])
+            np.copyto(alpha[kept], guided[inside], where=band[kept] > 0)
+    return alpha
 
 
 def _fit_to_luma(alpha: Plane, luma: Plane) -> Plane:
@@ -264,6 +289,10 @@ def _fit_to_luma(alpha: Plane, luma: Plane) -> Plane:
     return np.asarray(np.clip(mixed + 0.5, 0, 255), np.uint8)
 
 
-def _less(chroma: Array, excess: Array, key: Array) -> Plane:
-    """A chroma plane (around 0) without the key's hue that the screen casts on skin and cloth, as uint8 around 128."""
-    return np.asarray(np.clip(chroma - excess * key + 128.5, 0, 255), np.uint8)
+def _without_spill(plane: Plane, excess: Array, key: Array) -> Plane:
+    """A chroma plane without the key's hue, as far as there is more of it than the subject has (``excess`` above 0)."""
+    clean = np.empty_like(plane)
+    for rows in _strips(plane.shape[0]):
+        level = plane[rows] - np.maximum(0, excess[rows]) * key[rows]
+        clean[rows] = np.clip(level + 0.5, 0, 255)
+    return clean
