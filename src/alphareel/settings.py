@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from alphareel import registry
 from alphareel.domain.errors import InvalidRequest
 from alphareel.jobs.credits import parse_prices
+from alphareel.jobs.webhooks import standard_key
 
 PREFIX = "ALPHAREEL_"
 MIB = 1024 * 1024
@@ -97,9 +98,15 @@ class Settings(BaseSettings):
     legacy_routes: bool = Field(True, description="Serve the older /api/* routes.")
     legacy_needs_key: bool = Field(False, description="Ask for an API key on the /api/* routes that take or show jobs.")
     fetch_allow_cidrs: Networks = Field(
-        (), description="Private networks that video and image URLs may point into, separated by commas."
+        (), description="Private networks that video, image and webhook URLs may point into, separated by commas."
     )
     fetch_seconds: float = Field(900.0, gt=0, description="How long fetching one URL may take.")
+    webhook_secret: SecretStr | None = Field(
+        None, description="Signs webhooks; any text, or whsec_ and base64. Unset: webhooks are not signed."
+    )
+    webhook_secret_old: SecretStr | None = Field(
+        None, description="The secret before, which also signs (in webhook-signature) while receivers change over."
+    )
     show_pending: bool = Field(False, description="Report queued jobs as pending instead of processing.")
     log_level: str = Field("info", description="debug, info, warning or error.")
 
@@ -108,6 +115,13 @@ class Settings(BaseSettings):
     def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not _MIN_SECRET <= len(value.get_secret_value()) <= 1000:
             raise ValueError(f"must have between {_MIN_SECRET} and 1000 characters")
+        return value
+
+    @field_validator("webhook_secret", "webhook_secret_old")
+    @classmethod
+    def _is_signing_secret(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(standard_key(value.get_secret_value())) < _MIN_SECRET:
+            raise ValueError(f"must have at least {_MIN_SECRET} bytes")
         return value
 
     @field_validator("public_url")

@@ -13,18 +13,24 @@ from pathlib import Path
 from alphareel import observe, registry
 from alphareel.domain.clip import Limits
 from alphareel.domain.errors import BadVideo, OutOfMemory, StorageFailed, Timeout, WorkerCrashed
+from alphareel.http.job_views import JobViews
 from alphareel.jobs import sandbox
 from alphareel.jobs.admin import Administration
 from alphareel.jobs.credits import parse_prices
 from alphareel.jobs.fetch import FetchRules, GuardedFetcher
 from alphareel.jobs.keys import Keys, NewKey
+from alphareel.jobs.linker import Linker
 from alphareel.jobs.offer import LocalOffer
 from alphareel.jobs.ports import Blobs
+from alphareel.jobs.post import GuardedPoster
+from alphareel.jobs.postman import Courier, Postman, PostRules
 from alphareel.jobs.sandbox import Confinement
 from alphareel.jobs.service import Office, Service, ServiceRules, Stores
 from alphareel.jobs.upkeep import Upkeep, UpkeepRules
 from alphareel.jobs.uploads import Identity, Sources, UploadRules, Uploads
 from alphareel.jobs.usage import Bookkeeper, CallLog, Usage
+from alphareel.jobs.webhook_desk import WebhookDesk
+from alphareel.jobs.webhooks import Secrets
 from alphareel.jobs.worker import Worker, WorkRules
 from alphareel.jobstore import migrate, records
 from alphareel.jobstore.accounts import AccountTable
@@ -34,6 +40,7 @@ from alphareel.jobstore.executors import ExecutorTable
 from alphareel.jobstore.jobs import Jobs
 from alphareel.jobstore.keyring import KeyRing
 from alphareel.jobstore.removals import Removals
+from alphareel.jobstore.webhooks import WebhookTable
 from alphareel.queue.dbos_engine import DbosEngine, DbosQueue, EngineRules, prepare
 from alphareel.settings import Settings, shown
 
@@ -123,6 +130,7 @@ def build_service(place: Installation, office: Office) -> Service:
         office=office,
         uploads=uploads,
         sources=place.sources,
+        webhooks=WebhookDesk(_webhook_table(place), _courier(place), clock=place.clock),
         offer=LocalOffer(given.models_dir),
         rules=ServiceRules(place.sources.link_secret, timedelta(seconds=given.link_seconds), given.show_pending),
         clock=place.clock,
@@ -197,6 +205,38 @@ def build_upkeep(place: Installation, executor_id: str, engine: DbosEngine, *, d
         rules=UpkeepRules(stuck=stuck, max_deaths=_MAX_DEATHS),
         die=die,
     )
+
+
+def build_postman(place: Installation) -> Postman:
+    """What carries webhooks in a worker process; links in them stand under the public address."""
+    given = place.settings
+    linker = Linker(place.sources.link_secret, timedelta(seconds=given.link_seconds), place.clock)
+    views = JobViews(_public_address(given), linker, show_pending=given.show_pending)
+    return Postman(
+        _webhook_table(place),
+        _courier(place),
+        present=lambda job: views.job(job).model_dump(mode="json"),
+        rules=PostRules(),
+    )
+
+
+def _courier(place: Installation) -> Courier:
+    given = place.settings
+    signing = [s.get_secret_value() for s in (given.webhook_secret, given.webhook_secret_old) if s is not None]
+    for secret in signing:
+        observe.hide(secret)
+    return Courier(GuardedPoster(given.fetch_allow_cidrs), Secrets(tuple(signing)), place.clock)
+
+
+def _webhook_table(place: Installation) -> WebhookTable:
+    return WebhookTable(place.database, clock=place.clock)
+
+
+def _public_address(settings: Settings) -> str:
+    """Where no public address is set there is no request to take it from: the service's own."""
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104  # compared, not bound
+    spoken = f"[{host}]" if ":" in host else host
+    return settings.public_url or f"http://{spoken}:{settings.port}"
 
 
 def admit_keys(place: Installation) -> NewKey | None:

@@ -1,10 +1,6 @@
 """What is deleted is gone, on both databases: the words, the files, and nothing that somebody else still needs."""
 
-import os
 import threading
-import uuid
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +9,7 @@ import sqlalchemy as sa
 from alphareel.domain.options import Background, Options
 from alphareel.jobs.job import Status, Upload
 from alphareel.jobs.ports import NewJob
-from alphareel.jobstore import migrate
-from alphareel.jobstore.database import Database, open_engine
+from alphareel.jobstore.database import Database
 from alphareel.jobstore.jobs import Jobs
 from alphareel.jobstore.records import Keys, Uploads
 from alphareel.jobstore.removals import Removals
@@ -23,33 +18,11 @@ from alphareel.jobstore.tables import jobs as job_rows
 from alphareel.testing.fakes import RecordingEngine, SettableClock
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'test.db'}"
-        return
-    server = os.environ.get("ALPHAREEL_TEST_POSTGRES_URL")
-    if server is None:
-        pytest.skip("ALPHAREEL_TEST_POSTGRES_URL names no PostgreSQL server")
-    name = f"alphareel_test_{uuid.uuid4().hex[:12]}"
-    admin = sa.create_engine(server, isolation_level="AUTOCOMMIT")
-    with admin.connect() as c:
-        c.exec_driver_sql(f"CREATE DATABASE {name}")
-    yield sa.make_url(server).set(database=name).render_as_string(hide_password=False)
-    with admin.connect() as c:
-        c.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
-    admin.dispose()
-
-
-@pytest.fixture
-def database(url: str) -> Iterator[Database]:
-    database = Database(open_engine(url))
-    migrate.upgrade(database)
+@pytest.fixture(autouse=True)
+def some_keys(database: Database) -> None:
     keys = Keys(database, clock=SettableClock())
     for name in ("k1", "k2"):
         keys.add_key(key_id=name, secret_sha256=name, fingerprint=name, client_id=name, note="")
-    yield database
-    database.close()
 
 
 @pytest.fixture

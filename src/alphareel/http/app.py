@@ -11,7 +11,7 @@ from alphareel.http.config import HttpConfig
 from alphareel.http.linger import Linger
 from alphareel.http.openapi import document
 from alphareel.http.openapi import errors as error_answers
-from alphareel.http.routes import admin, files, health, jobs, legacy, models, uploads, usage
+from alphareel.http.routes import admin, files, health, jobs, legacy, models, uploads, usage, webhooks
 from alphareel.http.routes.models import Offers
 from alphareel.jobs.service import UseCases
 
@@ -48,6 +48,6 @@ def create_app(service: UseCases, config: HttpConfig, *, offers: Offers = tuple)
 def _v1() -> APIRouter:
     refusals = error_answers(s401="No key, or none that is known")
     router = APIRouter(prefix="/v1", dependencies=[Depends(require_key)], responses=refusals)
-    for resource in (uploads, jobs, models, usage):
+    for resource in (uploads, jobs, models, usage, webhooks):
         router.include_router(resource.router)
     return router

@@ -5,7 +5,7 @@ from typing import Protocol
 from alphareel.domain import options
 from alphareel.http import schemas
 from alphareel.jobs.job import Billing, Job, Status
-from alphareel.jobs.service import Link
+from alphareel.jobs.linker import Link
 
 
 class Links(Protocol):

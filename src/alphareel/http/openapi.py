@@ -7,13 +7,14 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from alphareel.http import office_schemas, schemas
+from alphareel.http import office_schemas, schemas, webhook_schemas
 from alphareel.http.forms import FIELD
 
 _REF = "#/components/schemas/{model}"
 _READ_BY_HAND: tuple[type[BaseModel], ...] = (
     schemas.JobCreate,
     schemas.JobStart,
+    webhook_schemas.WebhookTest,
     office_schemas.KeyCreate,
     office_schemas.KeyChoice,
     office_schemas.KeyRotate,

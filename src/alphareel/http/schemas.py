@@ -149,7 +149,7 @@ class Job(_Schema):
     video_url: str
     metadata: Mapping[str, Any]
     webhook_url: str | None
-    webhook_events: Mapping[str, Literal["sent", "failed"]]
+    webhook_events: Mapping[str, str] = Field(description="For each event: pending, sent or failed.")
     billing_status: Literal["not_billed", "reserved", "charged", "released"]
     credits_used: float = Field(description="Charged; 0 until completed, and where nothing is charged.")
     credits_reserved: float

@@ -55,7 +55,7 @@ class GuardedFetcher:
 
     def _follow(self, pool: httpcore2.ConnectionPool, url: httpx2.URL, target: Path, bounds: "_Bounds") -> Fetched:
         for _ in range(self.rules.max_redirects + 1):
-            _check_form(url)
+            check_form(url)
             with pool.stream("GET", str(url), headers=_headers(url), extensions=self._patience()) as response:
                 if response.status not in _REDIRECTS:
                     return _save(response, url, target, bounds)
@@ -67,7 +67,8 @@ class GuardedFetcher:
         return {"timeout": {"connect": self.rules.connect_seconds, "read": idle, "write": idle, "pool": idle}}
 
 
-def _check_form(url: httpx2.URL) -> None:
+def check_form(url: httpx2.URL) -> None:
+    """Raises FetchRefused for what is no plain web address."""
     if url.scheme not in ("http", "https") or not url.host:
         raise FetchRefused("Only http and https addresses are fetched.")
     if url.userinfo:

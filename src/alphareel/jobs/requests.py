@@ -54,6 +54,14 @@ def parse_start(body: Mapping[str, Any], job: Job) -> Start:
     return made
 
 
+def parse_receiver(body: Mapping[str, Any]) -> str:
+    """The address in a body of POST /v1/webhooks/test."""
+    form = _Form(body)
+    url = form.read("webhook_url", _http_address, "", required=True)
+    form.check()
+    return url
+
+
 def parse_statuses(status: str | None, *, show_pending: bool) -> tuple[Status, ...] | None:
     """The states that a list filter means: waiting jobs answer to both of their names, and to what they show as."""
     if not status:

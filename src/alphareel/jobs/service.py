@@ -3,8 +3,7 @@
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from pathlib import PurePosixPath
+from datetime import timedelta
 from typing import Any, Protocol
 
 from alphareel.domain.errors import InvalidState, JobNotCompleted, MissingApiKey, NotFound, Unavailable
@@ -15,10 +14,13 @@ from alphareel.jobs.credits import Bill, Prices
 from alphareel.jobs.deliveries import Delivery
 from alphareel.jobs.job import ApiKey, Job, JobEvent, Status, Upload
 from alphareel.jobs.keys import Keys
+from alphareel.jobs.linker import Link, Linker
 from alphareel.jobs.ports import Blobs, Clock, Executors, JobStore, NewJob, Offer, Page
 from alphareel.jobs.removal import Removal, Removals
 from alphareel.jobs.uploads import Sources, Uploads
 from alphareel.jobs.usage import Call, CallEvent, CallLog, Summary, Usage
+from alphareel.jobs.webhook_desk import Trial, WebhookDesk
+from alphareel.jobs.webhooks import Present, Webhook
 
 
 @dataclass(frozen=True)
@@ -27,14 +29,6 @@ class Caller:
 
     key: ApiKey | None
     request_id: str
-
-
-@dataclass(frozen=True)
-class Link:
-    """A signed, expiring address of a blob: absolute on this server ('/files/...?exp=..&name=..&sig=..')."""
-
-    url: str
-    expires_at: datetime
 
 
 @dataclass(frozen=True)
@@ -103,6 +97,15 @@ class UseCases(Protocol):
     def delete(self, caller: Caller, job_id: str) -> None:
         """Cancel it when it runs, and remove its files and what the caller wrote. Raises NotFound."""
 
+    def webhooks(self, caller: Caller, job_id: str) -> tuple[Webhook, ...]:
+        """The job's webhooks with every attempt, oldest first. Raises NotFound."""
+
+    def resend_webhook(self, caller: Caller, job_id: str, webhook_id: str) -> Webhook:
+        """Send it once more, now, under the same id. Raises NotFound."""
+
+    def test_webhook(self, caller: Caller, body: Mapping[str, Any], *, present: Present) -> Trial:
+        """Send a made-up event and wait for the answer. Raises InvalidRequest, Unavailable."""
+
     def delete_upload(self, caller: Caller, upload_id: str) -> None:
         """Raises InvalidState while a job that is not done uses it, NotFound."""
 
@@ -163,6 +166,7 @@ class Service:
         office: Office,
         uploads: Uploads,
         sources: Sources,
+        webhooks: WebhookDesk,
         offer: Offer,
         rules: ServiceRules,
         clock: Clock,
@@ -173,6 +177,8 @@ class Service:
         self._office = office
         self._uploads = uploads
         self._sources = sources
+        self._webhooks = webhooks
+        self._linker = Linker(rules.link_secret, rules.link_lifetime, clock)
         self._offer = offer
         self._rules = rules
         self._clock = clock
@@ -253,6 +259,15 @@ class Service:
     def delete(self, caller: Caller, job_id: str) -> None:
         self._removal.delete_job(self._own(caller, job_id), actor=_actor(caller))
 
+    def webhooks(self, caller: Caller, job_id: str) -> tuple[Webhook, ...]:
+        return self._webhooks.log(self._own(caller, job_id))
+
+    def resend_webhook(self, caller: Caller, job_id: str, webhook_id: str) -> Webhook:
+        return self._webhooks.resend(self._own(caller, job_id), webhook_id)
+
+    def test_webhook(self, caller: Caller, body: Mapping[str, Any], *, present: Present) -> Trial:  # noqa: ARG002
+        return self._webhooks.test(body, present=present)
+
     def delete_upload(self, caller: Caller, upload_id: str) -> None:
         self._removal.delete_upload(self._uploads.own(_key_id(caller), upload_id))
 
@@ -271,12 +286,10 @@ class Service:
         return job
 
     def output_link(self, job: Job) -> Link | None:
-        if job.output is None:
-            return None
-        return self._link(job.output.blob, job.id + PurePosixPath(job.output.blob).suffix)
+        return self._linker.output_link(job)
 
     def upload_link(self, upload: Upload) -> Link:
-        return self._link(upload.blob, upload.filename)
+        return self._linker.upload_link(upload)
 
     def deliver(self, blob: str, query: Mapping[str, str]) -> Delivery:
         claim = links.verify(blob, query, self._rules.link_secret, now=self._clock.now())
@@ -307,11 +320,6 @@ class Service:
     def _bill(self, options: Options, used: tuple[Upload, ...]) -> Bill:
         length = next((upload.seconds for upload in used if upload.kind == "video"), None)
         return self._office.prices.bill(options, length)
-
-    def _link(self, blob: str, name: str) -> Link:
-        expires = self._clock.now().replace(microsecond=0) + self._rules.link_lifetime
-        claim = links.Claim(blob, name, int(expires.timestamp()))
-        return Link(links.sign(claim, self._rules.link_secret), expires)
 
 
 def make_job_id() -> str:

@@ -1,7 +1,7 @@
 """The jobs' table behind the JobStore port: every transition is a compare-and-set that leaves an audit row."""
 
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
@@ -18,6 +18,7 @@ from alphareel.jobstore.migrate import is_current
 from alphareel.jobstore.removals import note_uploads
 from alphareel.jobstore.tables import job_events, jobs
 from alphareel.jobstore.transitions import Move, announce, apply, record
+from alphareel.jobstore.webhooks import events_of, note_webhook
 
 Enqueue = Callable[[sa.Connection, str, int], None]
 
@@ -76,7 +77,7 @@ class Jobs:
     def job(self, job_id: str) -> Job | None:
         with self._database.read() as c:
             row = c.execute(sa.select(jobs).where(jobs.c.id == job_id, jobs.c.deleted_at.is_(None))).one_or_none()
-        return rows.job(row) if row is not None else None
+            return _with_webhooks(c, [row])[0] if row is not None else None
 
     def jobs(self, key_id: str | None, *, statuses: tuple[Status, ...] | None, limit: int, offset: int) -> Page:
         wanted = [jobs.c.key_id == key_id if key_id is not None else jobs.c.key_id.is_(None)]
@@ -87,7 +88,7 @@ class Jobs:
         with self._database.read() as c:
             total = c.execute(sa.select(sa.func.count()).select_from(jobs).where(*wanted)).scalar_one()
             found = c.execute(newest.limit(limit).offset(offset)).all()
-        return Page(tuple(map(rows.job, found)), total)
+            return Page(_with_webhooks(c, found), total)
 
     def events(self, job_id: str) -> tuple[JobEvent, ...]:
         ordered = sa.select(job_events).where(job_events.c.job_id == job_id).order_by(job_events.c.sequence)
@@ -188,7 +189,14 @@ class Jobs:
     def _job_after(self, job_id: str, move: Move) -> Job | None:
         with self._database.write() as c:
             row = apply(c, job_id, move, now=self._clock.now())
+            if row is not None:
+                note_webhook(c, row, now=row.updated_at)
         return _announced(row, move)
+
+
+def _with_webhooks(c: sa.Connection, found: Sequence[sa.Row[Any]]) -> tuple[Job, ...]:
+    told = events_of(c, [row.id for row in found])
+    return tuple(replace(rows.job(row), webhook_events=told[row.id]) for row in found)
 
 
 def _announced(row: sa.Row[Any] | None, move: Move) -> Job | None:

@@ -9,7 +9,7 @@ from alphareel.domain.options import Options, from_json, to_json
 from alphareel.jobs.job import TERMINAL, Status
 from alphareel.jobs.ports import Clock
 from alphareel.jobstore.database import Database
-from alphareel.jobstore.tables import discarded, job_uploads, jobs, uploads
+from alphareel.jobstore.tables import discarded, job_uploads, jobs, uploads, webhooks
 from alphareel.jobstore.transitions import Move, announce, record
 
 _RUNNABLE = (Status.PENDING, Status.PROCESSING)
@@ -33,6 +33,7 @@ class Removals:
             c.execute(sa.update(jobs).where(jobs.c.id == job_id).values(_tombstone(row, now=now)))
             move = Move(to=Status(row.status), actor=actor, reason="deleted")
             record(c, job_id, move.to, move, now=now)
+            c.execute(sa.delete(webhooks).where(webhooks.c.job_id == job_id))
             _discard(c, blobs, now=now)
         announce(job_id, move)
         return blobs

@@ -1,6 +1,8 @@
 """Rows of our tables as the values the jobs speak of, and back."""
 
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -9,18 +11,40 @@ from alphareel.domain.clip import EngineFacts
 from alphareel.domain.options import from_json
 from alphareel.jobs.job import ApiKey, Billing, Executor, Job, JobEvent, Output, Status, Upload
 from alphareel.jobs.office import AdminEvent
+from alphareel.jobstore.tables import UtcTime, jobs
 
 
 def job(row: sa.Row[Any]) -> Job:
-    values = dict(row._mapping)  # noqa: SLF001  # SQLAlchemy's public way to a mapping
+    return job_of(dict(row._mapping))  # noqa: SLF001  # SQLAlchemy's public way to a mapping
+
+
+def job_of(values: dict[str, Any]) -> Job:
     values["status"] = Status(values["status"])
     values["options"] = from_json(values["options"])
     values["output"] = Output(**values["output"]) if values["output"] else None
     values["engine"] = EngineFacts(**values["engine"]) if values["engine"] else None
     values["warnings"] = tuple(values["warnings"])
-    del values["deleted_at"]
-    values["billing_status"] = Billing(values["billing_status"])
+    values.pop("deleted_at", None)
+    values["billing_status"] = Billing(values.get("billing_status", Billing.NOT_BILLED))
     return Job(**values)
+
+
+def snapshot(row: sa.Row[Any]) -> dict[str, Any]:
+    """A job's row as JSON, to be told later as it is now."""
+    return {
+        name: value.isoformat() if isinstance(value, datetime) else value
+        for name, value in row._mapping.items()  # noqa: SLF001
+    }
+
+
+def restored_job(stored: Mapping[str, Any], *, webhook_events: Mapping[str, str]) -> Job:
+    """The job of a snapshot, also one that a version with fewer columns took."""
+    columns = {c.name: c for c in jobs.c}
+    values = {name: stored[name] for name in columns if name in stored}
+    for name, value in values.items():
+        if isinstance(columns[name].type, UtcTime) and value is not None:
+            values[name] = datetime.fromisoformat(value)
+    return replace(job_of(values), webhook_events=webhook_events)
 
 
 def event(row: sa.Row[Any]) -> JobEvent:

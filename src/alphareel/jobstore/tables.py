@@ -133,6 +133,28 @@ discarded = sa.Table(
     sa.Column("at", UtcTime, nullable=False),
 )
 
+webhooks = sa.Table(
+    PREFIX + "webhooks",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("job_id", sa.String(64), sa.ForeignKey(jobs.c.id), nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("run", sa.Integer, nullable=False),
+    sa.Column("event", sa.String(64), nullable=False),
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("host", sa.String(300), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("tries", sa.Integer, nullable=False),
+    sa.Column("due_at", UtcTime, nullable=False),  # while it is sent: when another may take it
+    sa.Column("created_at", UtcTime, nullable=False),
+    sa.Column("sent_at", UtcTime),
+    sa.Column("job", sa.JSON, nullable=False),  # as it was at the event
+    sa.Column("attempts", sa.JSON, nullable=False),
+    sa.UniqueConstraint("job_id", "number"),
+    sa.UniqueConstraint("job_id", "run", "event"),
+    sa.Index(f"ix_{PREFIX}webhooks_state_due_at", "state", "due_at"),
+)
+
 settings = sa.Table(
     PREFIX + "settings",
     metadata,

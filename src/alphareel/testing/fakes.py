@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -15,9 +15,12 @@ from alphareel.jobs.admin import Administration
 from alphareel.jobs.credits import parse_prices
 from alphareel.jobs.keys import Keys
 from alphareel.jobs.ports import Fetched
+from alphareel.jobs.postman import Courier
 from alphareel.jobs.service import Office, Service, ServiceRules, Stores
 from alphareel.jobs.uploads import Identity, Sources, UploadRules, Uploads
 from alphareel.jobs.usage import CallLog, Usage
+from alphareel.jobs.webhook_desk import WebhookDesk
+from alphareel.jobs.webhooks import Secrets
 from alphareel.jobstore import migrate
 from alphareel.jobstore import records as recordstore
 from alphareel.jobstore.accounts import AccountTable
@@ -27,6 +30,7 @@ from alphareel.jobstore.executors import ExecutorTable
 from alphareel.jobstore.jobs import Jobs
 from alphareel.jobstore.keyring import KeyRing
 from alphareel.jobstore.removals import Removals
+from alphareel.jobstore.webhooks import WebhookTable
 
 
 @dataclass
@@ -159,6 +163,21 @@ class CannedFetcher:
         return Fetched(target, url.rpartition("/")[2], "video/mp4", len(answer))
 
 
+@dataclass
+class RecordingPoster:
+    """A Poster that notes what was sent; its answers are statuses, or errors to raise, the last for ever."""
+
+    answers: list[int | Exception] = field(default_factory=lambda: [200])
+    sent: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
+
+    def post(self, url: str, headers: Mapping[str, str], body: bytes) -> int:
+        self.sent.append((url, dict(headers), body))
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
 def identify_by_magic(path: Path) -> Identity:
     """Looks at a few bytes only, so that tests of uploads need no real video."""
     head = path.read_bytes()[:16]
@@ -192,6 +211,8 @@ class Desk:
     database: Database
     sources: Sources
     office: Office
+    webhooks: WebhookTable
+    poster: RecordingPoster
 
     def close(self) -> None:
         self.database.close()
@@ -210,6 +231,7 @@ def open_desk(
     executors = ExecutorTable(database, clock=clock)
     secret = keystore.set_setting_once("link_secret", "a secret of the tests")
     sources = Sources(uploads, secret)
+    table, poster = WebhookTable(database, clock=clock), RecordingPoster()
     keys = Keys(keystore)
     rules = UploadRules(folder / "incoming", max_bytes)
     calls = CallTable(database)
@@ -231,10 +253,25 @@ def open_desk(
         office=office,
         uploads=Uploads(uploads, blobs, identify=identify_by_magic, rules=rules, clock=clock),
         sources=sources,
+        webhooks=WebhookDesk(table, Courier(poster, Secrets(("a signing secret",)), clock), clock=clock),
         offer=offer,
         rules=ServiceRules(secret, timedelta(hours=1), show_pending),
         clock=clock,
     )
     return Desk(
-        service, jobs, keys, keystore, uploads, executors, engine, blobs, clock, offer, database, sources, office
+        service=service,
+        jobs=jobs,
+        keys=keys,
+        keystore=keystore,
+        uploads=uploads,
+        executors=executors,
+        engine=engine,
+        blobs=blobs,
+        clock=clock,
+        offer=offer,
+        database=database,
+        sources=sources,
+        office=office,
+        webhooks=table,
+        poster=poster,
     )

@@ -1,0 +1,64 @@
+"""Webhooks: what was told of a job and how it went, once more, and a test."""
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from alphareel.http import webhook_schemas as schemas
+from alphareel.http.auth import KeyCaller, ServiceOf
+from alphareel.http.bodies import JsonObject
+from alphareel.http.openapi import errors, json_body
+from alphareel.http.routes.jobs import ViewsOf
+from alphareel.jobs.job import Job
+from alphareel.jobs.webhooks import State, Webhook
+
+router = APIRouter(tags=["webhooks"])
+
+
+@router.get("/jobs/{job_id}/webhooks", responses=errors(s404="No such job, or another key's"))
+def list_webhooks(job_id: str, caller: KeyCaller, service: ServiceOf) -> schemas.WebhookList:
+    """The job's webhooks in the order of their events, with every attempt."""
+    items = [schemas.Webhook(**_fields(webhook)) for webhook in service.webhooks(caller, job_id)]
+    return schemas.WebhookList(id=job_id, job_id=job_id, items=items)
+
+
+@router.post("/jobs/{job_id}/webhooks/{delivery_id}/redeliver", responses=errors(s404="No such job or webhook"))
+def redeliver_webhook(job_id: str, delivery_id: str, caller: KeyCaller, service: ServiceOf) -> schemas.ResentWebhook:
+    """Send a webhook once more, now, under the same delivery id and with all attempts ahead."""
+    webhook = service.resend_webhook(caller, job_id, delivery_id)
+    return schemas.ResentWebhook(message="Webhook queued", **_fields(webhook))
+
+
+@router.post(
+    "/webhooks/test",
+    openapi_extra=json_body(schemas.WebhookTest),
+    responses=errors(s400="No address", s503="Too many tests at once"),
+)
+def try_webhook(caller: KeyCaller, body: JsonObject, service: ServiceOf, views: ViewsOf) -> schemas.WebhookTrial:
+    """Send the event `webhook.test` with a made-up job to an address, once, and tell how it went."""
+
+    def present(job: Job) -> dict[str, Any]:
+        return views.job(job).model_dump(mode="json")
+
+    trial = service.test_webhook(caller, body, present=present)
+    return schemas.WebhookTrial(
+        delivered=trial.attempt.error is None,
+        id=trial.id,
+        event=trial.event,
+        url=trial.url,
+        attempt=schemas.WebhookAttempt.model_validate(trial.attempt),
+    )
+
+
+def _fields(webhook: Webhook) -> dict[str, Any]:
+    is_open = webhook.state in (State.PENDING, State.SENDING)
+    return {
+        "id": webhook.id,
+        "event": webhook.event,
+        "url": webhook.url,
+        "status": "pending" if is_open else webhook.state.value,
+        "next_attempt_at": webhook.due_at if webhook.state is State.PENDING else None,
+        "created_at": webhook.created_at,
+        "sent_at": webhook.sent_at,
+        "attempts": [schemas.WebhookAttempt.model_validate(attempt) for attempt in webhook.attempts],
+    }

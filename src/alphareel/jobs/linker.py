@@ -1,0 +1,39 @@
+"""Makes the links that callers get: to a job's output, to an upload, each for a while."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import PurePosixPath
+
+from alphareel.jobs import links
+from alphareel.jobs.job import Job, Upload
+from alphareel.jobs.ports import Clock
+
+
+@dataclass(frozen=True)
+class Link:
+    """A signed, expiring address of a blob: absolute on this server ('/files/...?exp=..&name=..&sig=..')."""
+
+    url: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True)
+class Linker:
+    """``secret`` signs and is one for the installation."""
+
+    secret: str
+    lifetime: timedelta
+    clock: Clock
+
+    def output_link(self, job: Job) -> Link | None:
+        """A fresh link; None while there is no output."""
+        if job.output is None:
+            return None
+        return self._link(job.output.blob, job.id + PurePosixPath(job.output.blob).suffix)
+
+    def upload_link(self, upload: Upload) -> Link:
+        return self._link(upload.blob, upload.filename)
+
+    def _link(self, blob: str, name: str) -> Link:
+        expires = self.clock.now().replace(microsecond=0) + self.lifetime
+        return Link(links.sign(links.Claim(blob, name, int(expires.timestamp())), self.secret), expires)

@@ -1,0 +1,75 @@
+"""What callers ask of webhooks: the log of a job's, another delivery, a test of a receiver (only that goes at once)."""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from alphareel.domain.errors import NotFound, Unavailable
+from alphareel.domain.options import Options
+from alphareel.jobs import requests
+from alphareel.jobs.job import Job, Status
+from alphareel.jobs.ports import Clock
+from alphareel.jobs.postman import Courier
+from alphareel.jobs.webhooks import TEST_EVENT, Attempt, Present, Webhook, Webhooks, make_webhook_id
+
+_TESTS_AT_ONCE = 4
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A test event and how it went."""
+
+    id: str
+    event: str
+    url: str
+    attempt: Attempt
+
+
+class WebhookDesk:
+    def __init__(self, webhooks: Webhooks, courier: Courier, *, clock: Clock) -> None:
+        self._webhooks = webhooks
+        self._courier = courier
+        self._clock = clock
+        self._testing = threading.BoundedSemaphore(_TESTS_AT_ONCE)
+
+    def log(self, job: Job) -> tuple[Webhook, ...]:
+        """The job's webhooks with every attempt, in the order of their events."""
+        return self._webhooks.webhooks(job.id)
+
+    def resend(self, job: Job, webhook_id: str) -> Webhook:
+        """Send it once more, now, under the same id; one that is on its way stays as it is. Raises NotFound."""
+        found = self._webhooks.resend(job.id, webhook_id)
+        if found is None:
+            raise NotFound("Webhook not found", hint="GET /v1/jobs/{job_id}/webhooks lists those of the job.")
+        return found
+
+    def test(self, body: Mapping[str, Any], *, present: Present) -> Trial:
+        """Send a made-up event and wait for the answer. Raises InvalidRequest, Unavailable."""
+        url = requests.parse_receiver(body)
+        if not self._testing.acquire(blocking=False):
+            raise Unavailable("Other webhooks are being tested.", hint="Try again in a moment.")
+        try:
+            made = make_webhook_id()
+            data = present(_sample(url, now=self._clock.now()))
+            return Trial(made, TEST_EVENT, url, self._courier.carry(made, TEST_EVENT, url, data))
+        finally:
+            self._testing.release()
+
+
+def _sample(url: str, *, now: datetime) -> Job:
+    return Job(
+        id="job_test",
+        key_id=None,
+        status=Status.COMPLETED,
+        options=Options(),
+        video_url="https://example.com/input.mp4",
+        webhook_url=url,
+        metadata={"test": True},
+        progress=100.0,
+        created_at=now,
+        updated_at=now,
+        started_at=now,
+        completed_at=now,
+    )

@@ -1,0 +1,257 @@
+"""Webhooks in the database: written with the transition, carried in order, never by two at once, never lost."""
+
+import threading
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from alphareel.domain.clip import EngineFacts
+from alphareel.domain.options import Options
+from alphareel.jobs.job import Job, Output, Status
+from alphareel.jobs.ports import NewJob
+from alphareel.jobs.webhooks import Attempt, Parcel, State
+from alphareel.jobstore.database import Database
+from alphareel.jobstore.jobs import Jobs
+from alphareel.jobstore.records import Keys
+from alphareel.jobstore.removals import Removals
+from alphareel.jobstore.tables import webhooks
+from alphareel.jobstore.webhooks import WebhookTable
+from alphareel.testing.fakes import RecordingEngine, SettableClock
+
+LEASE = timedelta(seconds=60)
+OUTPUT = Output("outputs/j/1/result.webm", "webm", "video/webm", 9, "ab" * 32, 64, 48, 10, 0.4, True, False)
+URL = "https://hook.example.com:8443/a"
+
+
+@pytest.fixture(autouse=True)
+def some_keys(database: Database) -> None:
+    keys = Keys(database, clock=SettableClock())
+    for name in ("k1", "k2"):
+        keys.add_key(key_id=name, secret_sha256=name, fingerprint=name, client_id=name, note="")
+
+
+@pytest.fixture
+def clock() -> SettableClock:
+    return SettableClock()
+
+
+@pytest.fixture
+def jobs(database: Database, clock: SettableClock) -> Jobs:
+    return Jobs(database, enqueue=RecordingEngine().enqueue, clock=clock)
+
+
+@pytest.fixture
+def table(database: Database, clock: SettableClock) -> WebhookTable:
+    return WebhookTable(database, clock=clock)
+
+
+def add(jobs: Jobs, job_id: str = "job_1", *, url: str | None = URL) -> Job:
+    new = NewJob(job_id, "k1", "https://example.com/a.mp4", Options(), url, {"order": 7}, "req_1", ())
+    return jobs.add_job(new, start=True, actor="test")
+
+
+def begin(jobs: Jobs, job_id: str = "job_1") -> None:
+    job = jobs.job(job_id)
+    assert job is not None
+    assert jobs.begin_attempt(job_id, ticket=job.ticket, actor="worker") is not None
+
+
+def complete(jobs: Jobs, job_id: str = "job_1") -> None:
+    engine = EngineFacts("builtin", "1", "cd" * 32, "Apache-2.0")
+    assert jobs.complete(job_id, attempt=1, output=OUTPUT, engine=engine, warnings=(), actor="worker")
+
+
+def take(table: WebhookTable) -> Parcel | None:
+    due = table.due(limit=9, busy=())
+    return table.claim(due[0][0], lease=LEASE) if due else None
+
+
+def end(table: WebhookTable, parcel: Parcel, clock: SettableClock, error: str | None = None) -> bool:
+    attempt = Attempt(clock.now(), 500 if error else 200, error, 12)
+    return table.settle(parcel.webhook.id, tries=parcel.webhook.tries, attempt=attempt)
+
+
+def states(table: WebhookTable) -> list[tuple[str, State]]:
+    return [(w.event, w.state) for w in table.webhooks("job_1")]
+
+
+def must(value: Any) -> Any:
+    assert value is not None
+    return value
+
+
+def test_each_state_that_is_told_makes_one_webhook_a_run(jobs: Jobs, table: WebhookTable) -> None:
+    add(jobs)
+    assert states(table) == []
+    begin(jobs)
+    begin(jobs)  # by another worker, after the first was lost
+    jobs.fail("job_1", attempt=None, error="x", error_code="timeout", actor="w")
+    assert states(table) == [("job.started", State.PENDING), ("job.failed", State.PENDING)]
+    jobs.start_job("job_1", options=Options(), webhook_url=URL, warnings=(), actor="t", request_id=None)
+    begin(jobs)
+    assert [event for event, _ in states(table)] == ["job.started", "job.failed", "job.started"]
+
+
+def test_a_job_without_a_receiver_makes_none(jobs: Jobs, table: WebhookTable) -> None:
+    add(jobs, url=None)
+    begin(jobs)
+    complete(jobs)
+    assert states(table) == []
+
+
+def test_a_transition_that_is_rolled_back_tells_nobody(
+    jobs: Jobs, table: WebhookTable, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(jobs)
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("alphareel.jobstore.jobs.note_webhook", fail)
+        with pytest.raises(RuntimeError):
+            begin(jobs)
+    assert must(jobs.job("job_1")).status is Status.PENDING
+    assert states(table) == []
+
+
+def test_the_job_is_told_as_it_was_at_the_event(jobs: Jobs, table: WebhookTable, clock: SettableClock) -> None:
+    add(jobs)
+    begin(jobs)
+    then = must(jobs.job("job_1"))
+    clock.advance(seconds=30)
+    complete(jobs)
+    started = must(take(table))
+    assert started.job == then
+    end(table, started, clock)
+    completed = must(take(table))
+    assert completed.job == must(jobs.job("job_1"))
+    assert completed.job.webhook_events == {"job.started": "sent", "job.completed": "pending"}
+
+
+def test_the_end_waits_for_the_start_to_be_told(jobs: Jobs, table: WebhookTable, clock: SettableClock) -> None:
+    add(jobs)
+    begin(jobs)
+    complete(jobs)
+    first = must(take(table))
+    assert first.webhook.event == "job.started"
+    assert take(table) is None
+    end(table, first, clock, error="no")
+    assert take(table) is None, "the start is to be tried again in five seconds"
+    clock.advance(seconds=6)
+    again = must(take(table))
+    assert again.webhook.id == first.webhook.id
+    end(table, again, clock)
+    assert must(take(table)).webhook.event == "job.completed"
+
+
+def test_a_start_that_cannot_be_told_does_not_hold_back_the_end_for_ever(
+    jobs: Jobs, table: WebhookTable, clock: SettableClock
+) -> None:
+    add(jobs)
+    begin(jobs)
+    complete(jobs)
+    for _ in range(3):
+        clock.advance(seconds=31)
+        end(table, must(take(table)), clock, error="no")
+    last = must(take(table))
+    assert last.webhook.event == "job.completed"
+    clock.advance(hours=1)
+    end(table, last, clock)
+    assert states(table) == [("job.started", State.FAILED), ("job.completed", State.SENT)]
+    assert take(table) is None
+
+
+def test_a_receiver_that_never_accepts_is_given_up_after_eight_tries(
+    jobs: Jobs, table: WebhookTable, clock: SettableClock
+) -> None:
+    add(jobs)
+    begin(jobs)
+    tries = 0
+    while parcel := take(table):
+        tries += 1
+        end(table, parcel, clock, error="no")
+        clock.advance(hours=25)
+    assert tries == 8
+    (webhook,) = table.webhooks("job_1")
+    assert (webhook.state, len(webhook.attempts)) == (State.FAILED, 8)
+    assert must(jobs.job("job_1")).webhook_events == {"job.started": "failed"}
+
+
+def test_what_its_carrier_lost_is_carried_by_another(jobs: Jobs, table: WebhookTable, clock: SettableClock) -> None:
+    add(jobs)
+    begin(jobs)
+    lost = must(take(table))
+    clock.advance(seconds=59)
+    assert take(table) is None
+    clock.advance(seconds=2)
+    found = must(take(table))
+    assert (found.webhook.id, found.webhook.tries) == (lost.webhook.id, 2)
+    assert not end(table, lost, clock)
+    assert end(table, found, clock)
+
+
+def test_of_many_carriers_one_gets_it(jobs: Jobs, table: WebhookTable) -> None:
+    for number in range(4):
+        add(jobs, f"job_{number}")
+        begin(jobs, f"job_{number}")
+        complete(jobs, f"job_{number}")
+    barrier, got = threading.Barrier(6), []
+
+    def carry() -> None:
+        barrier.wait()
+        for webhook_id, _ in table.due(limit=9, busy=()):
+            if parcel := table.claim(webhook_id, lease=LEASE):
+                got.append((parcel.webhook.job_id, parcel.webhook.event))
+
+    threads = [threading.Thread(target=carry) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(got) == [(f"job_{n}", "job.started") for n in range(4)]
+
+
+def test_a_busy_host_is_left_out(jobs: Jobs, table: WebhookTable) -> None:
+    add(jobs, "job_1")
+    add(jobs, "job_2", url="https://other.example.com/")
+    for job_id in ("job_1", "job_2"):
+        begin(jobs, job_id)
+    assert [host for _, host in table.due(limit=9, busy={"hook.example.com:8443"})] == ["other.example.com"]
+
+
+def test_a_webhook_is_sent_again_under_its_id_when_asked(jobs: Jobs, table: WebhookTable, clock: SettableClock) -> None:
+    add(jobs)
+    begin(jobs)
+    first = must(take(table))
+    end(table, first, clock)
+    resent = must(table.resend("job_1", first.webhook.id))
+    assert (resent.state, resent.tries) == (State.PENDING, 0)
+    again = must(take(table))
+    assert again.webhook.id == first.webhook.id
+    assert table.resend("job_1", again.webhook.id).state is State.SENDING
+    end(table, again, clock)
+    assert table.resend("job_2", first.webhook.id) is None
+
+
+def test_a_deleted_job_is_told_to_nobody(
+    jobs: Jobs, table: WebhookTable, database: Database, clock: SettableClock
+) -> None:
+    add(jobs)
+    begin(jobs)
+    parcel = must(take(table))
+    jobs.fail("job_1", attempt=None, error="Cancelled", error_code="cancelled", actor="t")
+    Removals(database, clock=clock).remove_job("job_1", actor="t")
+    assert not end(table, parcel, clock)
+    clock.advance(hours=1)
+    assert take(table) is None
+
+
+def test_a_snapshot_of_an_older_version_can_still_be_told(jobs: Jobs, table: WebhookTable, database: Database) -> None:
+    add(jobs)
+    begin(jobs)
+    with database.write() as c:
+        (stored,) = c.execute(webhooks.select()).all()
+        older = {n: v for n, v in stored.job.items() if n not in ("billing_status", "credits", "deleted_at")}
+        c.execute(webhooks.update().values(job={**older, "a_column_of_another_version": 1}))
+    assert must(take(table)).job.id == "job_1"

@@ -1,0 +1,135 @@
+"""The webhook routes, and that receivers get the job as the API shows it."""
+
+import json
+import time
+from datetime import timedelta
+
+import pytest
+
+from alphareel.domain.errors import FetchFailed
+from alphareel.http.job_views import JobViews
+from alphareel.jobs.postman import Courier, Postman, PostRules
+from alphareel.jobs.webhooks import Attempt, Secrets
+
+VIDEO = "https://example.com/in.mp4"
+HOOK = "https://hook.example.com/a?b=c"
+
+
+@pytest.fixture(autouse=True)
+def no_others(desk):
+    """The database is one for all tests: what others left is not for ours."""
+    accepted = Attempt(desk.clock.now(), 200, None, 1)
+    while due := desk.webhooks.due(limit=100, busy=()):
+        for webhook_id, _ in due:
+            if parcel := desk.webhooks.claim(webhook_id, lease=timedelta(hours=1)):
+                desk.webhooks.settle(webhook_id, tries=parcel.webhook.tries, attempt=accepted)
+    desk.poster.sent.clear()
+    desk.poster.answers[:] = [200]
+
+
+def deliver(desk):
+    views = JobViews("http://testserver", desk.service._linker, show_pending=False)
+    postman = Postman(
+        desk.webhooks,
+        Courier(desk.poster, Secrets(("secret",)), desk.clock),
+        present=lambda job: views.job(job).model_dump(mode="json"),
+        rules=PostRules(pause=0.02),
+    )
+    postman.start()
+    deadline = time.monotonic() + 30
+    while desk.webhooks.due(limit=1, busy=()) or postman._busy:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    postman.stop()
+
+
+def create(client, **fields):
+    return client.post("/v1/jobs", json={"video_url": VIDEO, "webhook_url": HOOK, **fields}).json()
+
+
+def test_receivers_get_the_job_as_the_api_shows_it(client, desk, finish_job):
+    job = create(client, metadata={"order": 7})
+    finish_job(job["id"])
+    deliver(desk)
+    started, completed = (json.loads(body) for _, _, body in desk.poster.sent)
+    shown = client.get(f"/v1/jobs/{job['id']}").json()
+    assert (started["event"], started["data"]["status"]) == ("job.started", "processing")
+    assert completed["event"] == "job.completed"
+    told = completed["data"]
+    assert client.get(told.pop("output_url")).status_code == 200
+    shown.pop("output_url")
+    assert told == {**shown, "webhook_events": {"job.started": "sent", "job.completed": "pending"}}
+    assert shown["webhook_events"] == {"job.started": "sent", "job.completed": "sent"}
+
+
+def test_failed_job_is_told_with_its_error(client, desk):
+    job = create(client, auto_start=False)
+    client.post(f"/v1/jobs/{job['id']}/cancel")
+    deliver(desk)
+    ((_, headers, body),) = desk.poster.sent
+    assert headers["X-Webhook-Event"] == "job.failed"
+    assert json.loads(body)["data"]["error"] == "Cancelled"
+
+
+def test_receiver_named_at_the_start_is_told(client, desk):
+    job = create(client, auto_start=False, webhook_url=None)
+    client.post(f"/v1/jobs/{job['id']}/start", json={"webhook_url": "https://later.example.com/"})
+    client.post(f"/v1/jobs/{job['id']}/cancel")
+    deliver(desk)
+    assert [url for url, _, _ in desk.poster.sent] == ["https://later.example.com/"]
+
+
+def test_log_shows_every_attempt(client, desk):
+    desk.poster.answers[:] = [FetchFailed("The receiver did not answer."), 200]
+    job = create(client, auto_start=False)
+    client.post(f"/v1/jobs/{job['id']}/cancel")
+    deliver(desk)
+    (item,) = client.get(f"/v1/jobs/{job['id']}/webhooks").json()["items"]
+    assert (item["event"], item["url"], item["status"]) == ("job.failed", HOOK, "pending")
+    assert item["next_attempt_at"] > item["created_at"]
+    assert (item["attempts"][0]["status_code"], item["attempts"][0]["error"]) == (None, "The receiver did not answer.")
+    assert client.get(f"/v1/jobs/{job['id']}").json()["webhook_events"] == {"job.failed": "pending"}
+
+
+def test_redelivery_goes_out_under_the_same_id(client, desk):
+    job = create(client, auto_start=False)
+    client.post(f"/v1/jobs/{job['id']}/cancel")
+    deliver(desk)
+    (item,) = client.get(f"/v1/jobs/{job['id']}/webhooks").json()["items"]
+    answer = client.post(f"/v1/jobs/{job['id']}/webhooks/{item['id']}/redeliver")
+    assert (answer.status_code, answer.json()["status"]) == (200, "pending")
+    deliver(desk)
+    assert [headers["webhook-id"] for _, headers, _ in desk.poster.sent] == [item["id"]] * 2
+
+
+def test_webhooks_of_another_key_are_not_found(client, make_client, new_key, desk):
+    job = create(client, auto_start=False)
+    client.post(f"/v1/jobs/{job['id']}/cancel")
+    (item,) = client.get(f"/v1/jobs/{job['id']}/webhooks").json()["items"]
+    stranger = make_client(secret=new_key())
+    assert stranger.get(f"/v1/jobs/{job['id']}/webhooks").status_code == 404
+    assert stranger.post(f"/v1/jobs/{job['id']}/webhooks/{item['id']}/redeliver").status_code == 404
+    assert client.post(f"/v1/jobs/{job['id']}/webhooks/whd_none/redeliver").status_code == 404
+
+
+def test_test_event_is_sent_at_once_and_its_outcome_told(client, desk):
+    answer = client.post("/v1/webhooks/test", json={"webhook_url": HOOK})
+    body = answer.json()
+    assert (answer.status_code, body["delivered"], body["attempt"]["status_code"]) == (200, True, 200)
+    ((url, headers, sent),) = desk.poster.sent
+    assert (url, headers["X-Webhook-Event"], headers["webhook-id"]) == (HOOK, "webhook.test", body["id"])
+    assert json.loads(sent)["data"]["id"] == "job_test"
+    assert "X-Webhook-Signature" in headers
+
+
+def test_test_event_that_is_refused_says_so(client, desk):
+    desk.poster.answers[:] = [503]
+    body = client.post("/v1/webhooks/test", json={"webhook_url": HOOK}).json()
+    assert (body["delivered"], body["attempt"]["status_code"]) == (False, 503)
+    assert "503" in body["attempt"]["error"]
+
+
+@pytest.mark.parametrize("url", [None, "", "ftp://example.com/", 7])
+def test_test_event_needs_an_address(client, url):
+    answer = client.post("/v1/webhooks/test", json={"webhook_url": url})
+    assert (answer.status_code, answer.json()["error"]["details"][0]["field"]) == (400, "webhook_url")
