@@ -1,0 +1,57 @@
+"""A peer behind our engine contract: MediaPipe's selfie segmentation, one frame at a time, enlarged bilinearly.
+
+Its file (Apache-2.0, not part of alphareel) is looked for in the models folder; that is how others use it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from alphareel.domain.clip import Clip, EngineFacts
+from alphareel.domain.options import Options
+from alphareel.frame import Frame, Matte
+from alphareel.matting.runtime import Runtime, Session
+from alphareel.matting.thumbnail import thumbnail_of, to_rgb
+
+NAME = "selfie"
+FILE = "mediapipe_selfie_segmentation.onnx"
+SIZE = (256, 256)
+
+
+@dataclass(frozen=True)
+class Selfie:
+    facts: EngineFacts
+    session: Session
+
+    def start(self, clip: Clip, options: Options) -> "SelfieMemory":  # noqa: ARG002 - the contract of engines
+        return SelfieMemory(self.session, clip)
+
+
+class SelfieMemory:
+    """It remembers nothing. The picture is squeezed into a square, as its makers do."""
+
+    thumbnail = SIZE
+
+    def __init__(self, session: Session, clip: Clip) -> None:
+        self._session = session
+        self._matrix, self._full_range = clip.colour.resolved_matrix(clip.height), clip.colour.full_range
+
+    def step(self, frames: Sequence[Frame]) -> Sequence[Matte]:
+        return [self._matte(frame) for frame in frames]
+
+    def _matte(self, frame: Frame) -> Matte:
+        rgb = to_rgb(thumbnail_of(frame, SIZE), matrix=self._matrix, full_range=self._full_range)
+        (made,) = self._session.run(tuple(self._session.outputs), {"input_1:0": rgb.transpose(1, 2, 0)[None]})
+        levels = np.clip(made[0, :, :, 0] * 255 + 0.5, 0, 255).astype(np.uint8)
+        return Matte(frame, np.asarray(cv2.resize(levels, (frame.width, frame.height)), np.uint8))
+
+
+def load(models_dir: Path | None, *, threads: int) -> Selfie | None:
+    """The peer, or None when its file is not there."""
+    path = None if models_dir is None else models_dir / FILE
+    if path is None or not path.is_file():
+        return None
+    return Selfie(EngineFacts(NAME, "2021", None, "Apache-2.0"), Runtime(threads=threads).open(path))
