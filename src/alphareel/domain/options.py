@@ -9,7 +9,10 @@ from alphareel.domain.colours import NAMED, Rgb, parse_colour
 from alphareel.domain.errors import AlphareelError, FieldProblem, InvalidRequest
 
 Tier: TypeAlias = Literal["original", "light", "pro", "human"]
-FormatName: TypeAlias = Literal["webm", "mov", "mp4", "gif", "webp", "png_sequence"]
+FormatName: TypeAlias = Literal[
+    "webm", "mov", "mp4", "gif", "webp", "png_sequence",
+    "apng", "stacked_mp4", "matte",
+]  # fmt: skip
 BackgroundType: TypeAlias = Literal["transparent", "color", "image"]
 Anchor: TypeAlias = Literal[
     "top-left", "top-center", "top-right",
@@ -22,7 +25,9 @@ FORMATS: tuple[FormatName, ...] = get_args(FormatName)
 BACKGROUNDS: tuple[BackgroundType, ...] = get_args(BackgroundType)
 ANCHORS: tuple[Anchor, ...] = get_args(Anchor)
 OPAQUE_FORMATS: frozenset[str] = frozenset({"mp4"})
+ALPHA_ONLY_FORMATS: frozenset[str] = frozenset({"stacked_mp4", "matte"})
 
+_FOR_ALPHA = "Choose webm, mov, gif, webp or png_sequence, or set a background."
 _FLAT_COLOURS = ("green", "white", "black", "blue")
 _BACKGROUND_FIELDS = ("background", "bg_type", "bg_color", "bg_image_url")
 
@@ -69,8 +74,14 @@ class Options:
         if self.output_format in OPAQUE_FORMATS and self.background.type == "transparent":
             raise InvalidRequest(
                 f"{self.output_format} carries no alpha, so a transparent background cannot be kept.",
-                hint="Choose webm, mov, gif, webp or png_sequence, or set a background colour or image.",
-                details=[FieldProblem("output_format", "cannot be transparent")],
+                hint=_FOR_ALPHA,
+                details=[FieldProblem("output_format", f"{self.output_format} carries no alpha. {_FOR_ALPHA}")],
+            )
+        if self.output_format in ALPHA_ONLY_FORMATS and self.background.type != "transparent":
+            raise InvalidRequest(
+                f"{self.output_format} is for alpha, and nothing is transparent over a background.",
+                hint="Leave the background transparent, or choose mp4.",
+                details=[FieldProblem("output_format", "needs a transparent background")],
             )
 
     def warnings(self) -> tuple[str, ...]:
