@@ -80,7 +80,7 @@ def _run(server: "_Server", supervisor: Supervisor, listener: socket.socket) -> 
         signal.signal(number, lambda *_: supervisor.ask_to_stop())
     supervisor.start()
     try:
-        _say(f"alphareel listens on http://{_spoken(listener)}")
+        _announce(f"http://{_spoken(listener)}")
         server.run(sockets=[listener])
     finally:
         supervisor.stop()
@@ -137,6 +137,13 @@ def _show_first_key(place: wiring.Installation) -> None:
     made = wiring.admit_keys(place)
     if made is not None:
         _say(f"Your API key, shown this once: {made.secret}")
+
+
+def _announce(url: str) -> None:
+    """To a person at the terminal in words, to everybody else as a line of the log."""
+    if sys.stdout.isatty():
+        _say(f"alphareel listens on {url}")
+    observe.log(__name__).info("listening", url=url)
 
 
 def _say(line: str) -> None:
