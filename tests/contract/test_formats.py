@@ -6,6 +6,7 @@ import resource
 import signal
 import zipfile
 from contextlib import contextmanager
+from fractions import Fraction
 
 import av
 import cv2
@@ -17,6 +18,7 @@ from alphareel.colour import rgb_to_yuv
 from alphareel.domain.clip import Colour, Limits
 from alphareel.domain.errors import InvalidRequest, StorageFailed, VerificationFailed
 from alphareel.domain.options import FORMATS
+from alphareel.media.png import chunk
 from alphareel.media.read import open_reader
 from alphareel.media.verify import verify
 from alphareel.media.write import Target, format_for_suffix, format_named, formats
@@ -24,9 +26,13 @@ from alphareel.testing.clips import make_clip
 
 LIMITS = Limits()
 # mean error of alpha in levels that each may make
-ALPHA_ERRORS = {"webm": 2.0, "mov": 0.5, "png_sequence": 0.0, "webp": 0.0, "gif": 8.0}
+ALPHA_ERRORS = {
+    "webm": 2.0, "mov": 0.5, "png_sequence": 0.0, "webp": 0.0, "gif": 8.0,
+    "apng": 0.0, "stacked_mp4": 2.0, "matte": 2.0,
+}  # fmt: skip
 EVERY = formats()
 WITH_ALPHA = [name for name in EVERY if format_named(name).alpha]
+BY_NAME_ALONE = ("stacked_mp4", "matte")
 WITH_SOUND = [name for name in EVERY if format_named(name).audio]
 
 
@@ -70,13 +76,23 @@ class Shown:
     length: float
 
 
-def shown(path):
+def shown(path, name=None):
     """The frames of a result, through Pillow for pictures and FFmpeg for videos."""
+    if name in BY_NAME_ALONE:
+        return [unstacked(frame, name) for frame in shown_video(path)]
     if path.suffix == ".zip":
         return list(shown_zip(path))
-    if path.suffix in (".webp", ".gif"):
+    if path.suffix in (".webp", ".gif", ".apng"):
         return list(shown_animation(path))
     return list(shown_video(path))
+
+
+def unstacked(frame, name):
+    """What a player makes of a frame whose lower half, or all of it, is alpha as grey."""
+    if name == "matte":
+        return dataclasses.replace(frame, alpha=frame.rgb[..., 1])
+    half = len(frame.rgb) // 2
+    return dataclasses.replace(frame, rgb=frame.rgb[:half], alpha=frame.rgb[half:, :, 1])
 
 
 def shown_zip(path):
@@ -123,7 +139,8 @@ def test_every_format_of_the_contract_is_here():
 def test_a_format_is_found_by_its_name_and_suffix(name):
     form = format_named(name)
     assert form.name == name
-    assert format_for_suffix(form.suffix.upper()) is form
+    implied = format_for_suffix(form.suffix.upper())
+    assert implied is (format_named("mp4") if name in BY_NAME_ALONE else form)
 
 
 def test_an_unknown_format_is_refused_with_the_known_ones():
@@ -138,7 +155,7 @@ def test_an_unknown_format_is_refused_with_the_known_ones():
 def test_every_frame_and_every_moment_is_kept(tmp_path, name, vfr):
     truth = make_clip(tmp_path / "in.mp4", frames=24, vfr=vfr)
     verified, _, path = convert(truth, name)
-    frames = shown(path)
+    frames = shown(path, name)
     assert len(frames) == verified.frames == truth.frames
     for frame, time in zip(frames, truth.times, strict=True):
         assert frame.seconds == pytest.approx(float(time), abs=0.0011)
@@ -151,7 +168,7 @@ def test_alpha_is_kept_within_the_error_of_the_codec(tmp_path, name):
     truth = make_clip(tmp_path / "in.mp4", frames=20, width=192, height=144)
     verified, _, path = convert(truth, name)
     assert verified.has_alpha
-    for n, frame in enumerate(shown(path)):
+    for n, frame in enumerate(shown(path, name)):
         difference = np.abs(frame.alpha.astype(int) - truth.alpha(n))
         assert difference.mean() <= ALPHA_ERRORS[name]
     if name != "gif":
@@ -160,19 +177,19 @@ def test_alpha_is_kept_within_the_error_of_the_codec(tmp_path, name):
         assert frame.alpha[clear].mean() < 0.5
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", [name for name in EVERY if name != "matte"])
 @pytest.mark.parametrize("colour", [Colour(1, 1, 1), Colour(6, 6, 6), Colour(1, 1, 1, full_range=True), Colour(9, 9, 14)],
                          ids=["709", "601", "full", "2020"])  # fmt: skip
 def test_visible_colours_are_kept(tmp_path, name, colour):
     truth = make_clip(tmp_path / "in.mp4", frames=3, colour=colour)
     _, _, path = convert(truth, name)
-    for n, frame in enumerate(shown(path)):
+    for n, frame in enumerate(shown(path, name)):
         visible = truth.alpha(n) == 255
         difference = np.abs(frame.rgb.astype(int) - truth.picture(n))[visible]
         assert difference.mean() < (12 if name == "gif" else 6)
 
 
-@pytest.mark.parametrize("name", ["webm", "mov", "mp4"])
+@pytest.mark.parametrize("name", ["webm", "mov", "mp4", "stacked_mp4"])
 @pytest.mark.parametrize("colour", [Colour(1, 1, 1), Colour(6, 6, 6), Colour(1, 1, 1, full_range=True)])
 def test_colour_tags_are_kept(tmp_path, name, colour):
     truth = make_clip(tmp_path / "in.mp4", frames=3, colour=colour)
@@ -188,8 +205,8 @@ def test_colour_tags_are_kept(tmp_path, name, colour):
 def test_sizes_that_no_block_divides_are_kept(tmp_path, name, size):
     truth = make_clip(tmp_path / "in.webm", frames=3, width=size[0], height=size[1])
     verified, _, path = convert(truth, name)
-    assert (verified.width, verified.height) == size
-    assert shown(path)[0].rgb.shape[:2] == size[::-1]
+    assert (verified.width, verified.height) == (size[0], size[1] * (2 if name == "stacked_mp4" else 1))
+    assert shown(path, name)[0].rgb.shape[:2] == size[::-1]
 
 
 @pytest.mark.parametrize("name", [n for n in EVERY if n in ("webm", "mp4")])
@@ -210,6 +227,14 @@ def test_a_format_without_alpha_refuses_it(tmp_path, name):
     truth = make_clip(tmp_path / "in.mp4", frames=2)
     with open_reader(truth.path, LIMITS) as reader, pytest.raises(InvalidRequest):
         format_named(name).open(Target(tmp_path / "out", reader.clip, 128, 96, has_alpha=True))
+    assert [p.name for p in tmp_path.iterdir()] == ["in.mp4"]
+
+
+@pytest.mark.parametrize("name", BY_NAME_ALONE)
+def test_a_format_for_alpha_alone_refuses_an_opaque_result(tmp_path, name):
+    truth = make_clip(tmp_path / "in.mp4", frames=2)
+    with open_reader(truth.path, LIMITS) as reader, pytest.raises(InvalidRequest):
+        format_named(name).open(Target(tmp_path / "out", reader.clip, 128, 96, has_alpha=False))
     assert [p.name for p in tmp_path.iterdir()] == ["in.mp4"]
 
 
@@ -271,9 +296,9 @@ def test_damaged_sound_does_not_fail_the_picture(tmp_path, name, codec):
     form = format_named(name)
     with open_reader(truth.path, LIMITS) as reader:
         path = tmp_path / "out"
-        sink = form.open(Target(path, reader.clip, 128, 96, has_alpha=False, source=damaged))
+        sink = form.open(Target(path, reader.clip, 128, 96, has_alpha=form.alpha, source=damaged))
         for frame in reader.frames():
-            sink.write(frame, None)
+            sink.write(frame, matte_of(truth, frame) if form.alpha else None)
         assert settle(sink).frames == 50
 
 
@@ -283,10 +308,10 @@ def test_sound_that_cannot_be_opened_is_warned_of(tmp_path, name):
     (tmp_path / "broken.mp4").write_bytes(truth.path.read_bytes()[:200])
     with open_reader(truth.path, LIMITS) as reader:
         path = tmp_path / "out"
-        target = Target(path, reader.clip, 128, 96, has_alpha=False, source=tmp_path / "broken.mp4")
-        sink = format_named(name).open(target)
+        form = format_named(name)
+        sink = form.open(Target(path, reader.clip, 128, 96, has_alpha=form.alpha, source=tmp_path / "broken.mp4"))
         for frame in reader.frames():
-            sink.write(frame, None)
+            sink.write(frame, matte_of(truth, frame) if form.alpha else None)
         assert not settle(sink).has_audio
     assert "sound" in sink.warnings[0]
 
@@ -394,6 +419,40 @@ def test_fifty_frames_a_second_are_the_most_a_gif_gets(tmp_path):
     verified, _, path = convert(truth, "gif")
     assert verified.frames == 30
     assert all(frame.length >= 0.02 for frame in shown(path))
+
+
+def test_an_animated_png_goes_on_for_ever_and_keeps_long_frames(tmp_path):
+    truth = make_clip(tmp_path / "in.mp4", frames=3, rate=Fraction(1, 100))
+    _, _, path = convert(truth, "apng")
+    with Image.open(path) as animation:
+        assert animation.info["loop"] == 0
+    assert [frame.length for frame in shown(path)] == [100, 100, 100]
+
+
+def test_an_animated_png_is_read_by_ffmpeg_as_well(tmp_path):
+    truth = make_clip(tmp_path / "in.mp4", frames=5)
+    _, _, path = convert(truth, "apng")
+    with av.open(str(path), format="apng") as container:
+        frames = [frame.to_ndarray(format="rgba") for frame in container.decode(video=0)]
+    assert len(frames) == 5
+    assert all(np.array_equal(f[..., 3], s.alpha) for f, s in zip(frames, shown(path), strict=True))
+
+
+def test_an_animated_png_that_announces_other_frames_is_not_believed(tmp_path):
+    truth = make_clip(tmp_path / "in.mp4", frames=5)
+    reader, sink, path = begin(truth, "apng")
+    with reader:
+        for frame in reader.frames():
+            sink.write(frame, matte_of(truth, frame))
+        meant = sink.finish()
+        sink.publish()
+    path.write_bytes(
+        path.read_bytes().replace(
+            chunk(b"acTL", bytes([0, 0, 0, 5] + [0] * 4)), chunk(b"acTL", bytes([0, 0, 0, 6] + [0] * 4))
+        )
+    )
+    with pytest.raises(VerificationFailed, match="announces 6"):
+        verify(path, meant)
 
 
 def test_a_png_sequence_says_when_each_frame_is_shown(tmp_path):

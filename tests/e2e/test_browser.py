@@ -237,7 +237,7 @@ def test_a_webm_is_transparent_in_a_browser_at_every_moment(browser, site, truth
 
 
 @pytest.mark.usefixtures("knowing")
-@pytest.mark.parametrize(("name", "most"), [("webp", 1.5), ("gif", 2)])
+@pytest.mark.parametrize(("name", "most"), [("webp", 1.5), ("gif", 2), ("apng", 1.2)])
 def test_an_animation_is_transparent_and_moves_in_a_browser(browser, site, truth, name, most):
     alphareel.cut(truth.path, site.folder / f"out.{name}")
     browser.show(write_page(site, f'<img src="out.{name}" style="display:block">'))

@@ -86,7 +86,8 @@ def test_documented_request_fields_are_those_that_the_parser_reads(client):
         assert answer.status_code == (200 if name == "metadata" else 400), name
     for name, choices in (("model", options.Tier), ("output_format", options.FormatName)):
         for choice in get_args(choices):
-            body = {"video_url": "https://a.example/v.mp4", "bg_type": "green", name: choice}
+            behind = "transparent" if choice in options.ALPHA_ONLY_FORMATS else "green"
+            body = {"video_url": "https://a.example/v.mp4", "bg_type": behind, name: choice}
             assert client.post("/v1/jobs", json=body).status_code == 200, choice
 
 

@@ -163,3 +163,11 @@ def test_no_json_at_all_breaks_the_parser(body):
         parse_options(body)
     except InvalidRequest as error:
         assert str(error)  # noqa: PT017
+
+
+@pytest.mark.parametrize("name", ["stacked_mp4", "matte"])
+def test_formats_for_alpha_alone_refuse_a_background(name):
+    assert parse_options({"output_format": name}).output_format == name
+    with pytest.raises(InvalidRequest, match="transparent") as caught:
+        parse_options({"output_format": name, "background": "white"})
+    assert caught.value.details[0].field == "output_format"

@@ -18,9 +18,9 @@ from alphareel.domain.errors import AlphareelError, BadVideo, InternalError, Not
 from alphareel.media.carrier import carry
 from alphareel.media.ffmpeg_errors import read_error, reading, write_error, writing
 from alphareel.media.flatten import flatten
-from alphareel.media.formats.png_sequence import encode_with_ffmpeg, png_encoder
 from alphareel.media.palette import COLOURS, palette_of
 from alphareel.media.part import Part
+from alphareel.media.png import encode_with_ffmpeg, png_encoder
 from alphareel.media.samples import GOP, Samples
 
 BLACK = (16, 128, 128)

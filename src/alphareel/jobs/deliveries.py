@@ -10,6 +10,7 @@ from alphareel.jobs.links import Claim
 from alphareel.jobs.ports import Blobs
 
 _TYPES = {
+    ".apng": "image/apng",
     ".avi": "video/x-msvideo",
     ".flv": "video/x-flv",
     ".gif": "image/gif",

@@ -21,7 +21,7 @@ from alphareel.jobs.ports import Blobs, Fetcher, JobStore, Outcome
 from alphareel.jobs.sandbox import Confinement
 from alphareel.jobs.uploads import Sources
 
-_EXTENSIONS = {"png_sequence": "zip"}
+_EXTENSIONS = {"png_sequence": "zip", "stacked_mp4": "mp4", "matte": "mp4"}
 _NEWS_SECONDS = 1.0
 _SILENCE_SECONDS = 10.0
 _WHILE_RUNNING = 99.0  # percent; 100 means delivered

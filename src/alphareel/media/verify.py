@@ -3,9 +3,10 @@
 import hashlib
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Protocol
 
 import av.error
 import cv2
@@ -96,6 +97,25 @@ def verify(path: Path, expectation: Expectation) -> Verified:
 
 def inspect_video(path: Path, moments: tuple[Fraction, ...]) -> Found:
     """What a video container holds; decodes only the frames at ``moments`` (seconds). Raises BadVideo and its kin."""
+    return _inspect(path, moments, lambda luma, alpha, layout: alpha)  # noqa: ARG005 - the stream has its own
+
+
+def inspect_luma(path: Path, moments: tuple[Fraction, ...], alpha_of: "LumaReader") -> Found:
+    """Like ``inspect_video`` for an opaque container whose luma holds the alpha, which ``alpha_of`` takes out."""
+    found = _inspect(path, moments, lambda luma, _, layout: alpha_of(luma, full_range=layout.colour.full_range))
+    return replace(found, has_alpha=True)
+
+
+class LumaReader(Protocol):
+    """Takes alpha out of a picture's luma."""
+
+    def __call__(self, luma: Plane, *, full_range: bool) -> Plane: ...
+
+
+_AlphaReader = Callable[[Plane, Plane | None, Layout], Plane | None]
+
+
+def _inspect(path: Path, moments: tuple[Fraction, ...], alpha_of: _AlphaReader) -> Found:
     clip, layout = inspect(path, UNLIMITED)
     with opened(path, UNLIMITED) as container, reading(path):
         held = _packets(container, path)
@@ -106,7 +126,7 @@ def inspect_video(path: Path, moments: tuple[Fraction, ...]) -> Found:
         height=clip.height,
         has_alpha=clip.has_alpha,
         has_audio=held.sounds > 0,
-        alphas=tuple(_alpha_at(path, layout, moment) for moment in moments),
+        alphas=tuple(_alpha_at(path, layout, moment, alpha_of) for moment in moments),
     )
 
 
@@ -134,7 +154,7 @@ def _packets(container: InputContainer, path: Path) -> _Packets:
     return _Packets(frames, sounds, end)
 
 
-def _alpha_at(path: Path, layout: Layout, moment: Fraction) -> Plane | None:
+def _alpha_at(path: Path, layout: Layout, moment: Fraction, alpha_of: _AlphaReader) -> Plane | None:
     with opened(path, UNLIMITED) as container, reading(path):
         stream = video_stream(container, path)
         tick = Fraction(stream.time_base or 1)
@@ -143,7 +163,8 @@ def _alpha_at(path: Path, layout: Layout, moment: Fraction) -> Plane | None:
         pictures = Pictures(size=layout.size, colour=layout.colour, turn=layout.turn)
         for frame in Decoder(container, stream, UNLIMITED).frames():
             if frame.pts is not None and frame.pts * tick + Fraction(1, 500) >= moment:
-                alpha = pictures.planes(frame)[2]
+                _, (luma, _, _), coded = pictures.planes(frame)
+                alpha = alpha_of(luma, coded, layout)
                 return None if alpha is None else alpha.copy()
     return None
 

@@ -20,7 +20,7 @@ from alphareel.media.ffmpeg_errors import writing
 from alphareel.media.part import Part
 from alphareel.media.samples import Samples
 from alphareel.media.sound import Sound, SoundRules
-from alphareel.media.verify import Expectation, inspect_video
+from alphareel.media.verify import Expectation, Found, inspect_video
 from alphareel.media.write import Target
 
 LIMITED, FULL = 1, 2  # ranges in FFmpeg's numbers
@@ -47,6 +47,8 @@ class Recipe:
 
     ``time_base``: the container's ticks where it has only one kind, else the clip's. ``shortest``: seconds that a
     frame lasts at least; those that come sooner are dropped. ``one_bit_alpha``: alpha is kept as all or nothing.
+    ``storeys``: pictures of the target's size that stand above each other in what the painter makes. ``inspect``:
+    tells what a finished file holds.
     """
 
     container: str
@@ -59,6 +61,8 @@ class Recipe:
     time_base: Fraction | None = None
     shortest: Fraction = Fraction(0)
     one_bit_alpha: bool = False
+    storeys: int = 1
+    inspect: Callable[[Path, tuple[Fraction, ...]], Found] = inspect_video
 
 
 @dataclass(frozen=True)
@@ -138,11 +142,11 @@ class VideoFile:
             seconds=float(self._end),
             tick=float(1 / self._target.clip.rate) + _ROUNDING,
             width=self._target.width,
-            height=self._target.height,
+            height=self._target.height * self._recipe.storeys,
             has_alpha=self._target.has_alpha,
             has_audio=bool(self._sound and self._sound.packets),
             samples=self._samples.kept,
-            inspect=inspect_video,
+            inspect=self._recipe.inspect,
         )
 
     def publish(self) -> None:
@@ -190,7 +194,8 @@ class VideoFile:
         made = container.add_stream(recipe.codec, target.clip.rate, options=dict(recipe.options))
         stream = cast(VideoStream, made)
         context = stream.codec_context
-        context.width, context.height, context.pix_fmt = target.width, target.height, self._painter.pixel_format
+        context.width, context.height = target.width, target.height * recipe.storeys
+        context.pix_fmt = self._painter.pixel_format
         context.time_base = recipe.time_base or target.clip.time_base
         context.sample_aspect_ratio = Fraction(1)
         context.color_range = FULL if colour.full_range else LIMITED

@@ -60,7 +60,10 @@ class Sink(Protocol):
 
 @dataclass(frozen=True)
 class Format:
-    """An output format. ``alpha``, ``audio``: it can carry them. ``open`` begins a result."""
+    """An output format. ``alpha``, ``audio``: it can carry them. ``open`` begins a result.
+
+    ``suffix_implies``: the suffix alone means this format; one of a suffix does, the others are asked for by name.
+    """
 
     name: str
     suffix: str
@@ -68,6 +71,7 @@ class Format:
     alpha: bool
     audio: bool
     open: Callable[[Target], Sink]
+    suffix_implies: bool = True
 
 
 def formats() -> tuple[str, ...]:
@@ -85,7 +89,7 @@ def format_named(name: str) -> Format:
 
 def format_for_suffix(suffix: str) -> Format:
     """The format that files with this suffix (".webm") hold. Raises InvalidRequest, naming the known suffixes."""
-    known = {made.suffix: made for made in map(format_named, formats())}
+    known = {made.suffix: made for made in map(format_named, formats()) if made.suffix_implies}
     if suffix.lower() not in known:
         raise InvalidRequest(f"No format is written to {suffix or 'a file without suffix'}.",
                              hint=f"Use one of {', '.join(sorted(known))}.")  # fmt: skip

@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from io import SEEK_END, BytesIO
@@ -95,7 +96,8 @@ class AnimatedWebp:
 
     def abort(self) -> None:
         self._part.discard()
-        self._file.close()
+        with suppress(OSError):  # a full disk refuses what is still in the buffer
+            self._file.close()
 
     def _picture(self, frame: Frame, alpha: Plane | None) -> av.VideoFrame:
         """The frame in BT.601 limited range, the one kind of colour that WebP knows."""

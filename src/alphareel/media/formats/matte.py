@@ -1,0 +1,56 @@
+"""Matte: alpha alone, as a silent grey H.264 video in limited range. For editors that take a luma matte."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+from alphareel.domain.clip import Colour
+from alphareel.domain.errors import InvalidRequest
+from alphareel.frame import Frame, Plane
+from alphareel.media.carrier import carry
+from alphareel.media.luma import alpha_of, luma_of
+from alphareel.media.samples import GOP
+from alphareel.media.verify import Found, inspect_luma
+from alphareel.media.video_file import Recipe, VideoFile
+from alphareel.media.write import Format, Sink, Target
+
+
+class _Painter:
+    """Alpha as luma, without colour. Players are surer of limited range than of full range or true grey."""
+
+    pixel_format = "yuv420p"
+    colour = Colour(matrix=1, primaries=1, transfer=1, full_range=False)
+
+    def __init__(self, target: Target) -> None:
+        self._grey = np.full((target.height // 2, target.width // 2), 128, np.uint8)
+
+    def paint(self, frame: Frame, alpha: Plane | None) -> av.VideoFrame:  # noqa: ARG002 - only alpha is shown
+        assert alpha is not None, "the target has alpha"
+        return carry((luma_of(alpha, full_range=False), self._grey, self._grey))
+
+
+def _inspect(path: Path, moments: tuple[Fraction, ...]) -> Found:
+    return inspect_luma(path, moments, alpha_of)
+
+
+_RECIPE = Recipe(
+    container="mp4",
+    codec="libx264",
+    painter=_Painter,
+    options={"preset": "veryfast", "crf": "16", "g": str(GOP)},
+    container_options={"movflags": "+faststart"},
+    inspect=_inspect,
+)
+
+
+def _open(target: Target) -> Sink:
+    if not target.has_alpha:
+        raise InvalidRequest("matte holds alpha alone.", hint="Leave the background transparent, or choose mp4.")
+    return VideoFile(target, _RECIPE)
+
+
+FORMAT = Format(
+    name="matte", suffix=".mp4", mime="video/mp4", alpha=True, audio=False, open=_open, suffix_implies=False
+)

@@ -1,0 +1,65 @@
+"""Stacked MP4: H.264, the picture above, its alpha as grey below. A shader joins them wherever H.264 plays."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+from alphareel.domain.clip import Colour
+from alphareel.domain.errors import InvalidRequest
+from alphareel.frame import Frame, Plane
+from alphareel.media.carrier import carry, flat_planes
+from alphareel.media.luma import alpha_of, luma_of
+from alphareel.media.samples import GOP
+from alphareel.media.sound import SoundRules
+from alphareel.media.verify import Found, inspect_luma
+from alphareel.media.video_file import Recipe, VideoFile
+from alphareel.media.write import Format, Sink, Target
+
+
+class _Painter:
+    """The picture's planes with alpha as luma below them, in the picture's own range."""
+
+    pixel_format = "yuv420p"
+
+    def __init__(self, target: Target) -> None:
+        self.colour: Colour = target.clip.colour
+        self._grey = np.full((target.height // 2, target.width // 2), 128, np.uint8)
+
+    def paint(self, frame: Frame, alpha: Plane | None) -> av.VideoFrame:
+        assert alpha is not None, "the target has alpha"
+        y, u, v = flat_planes(frame, alpha, self.colour)
+        luma = luma_of(alpha, full_range=self.colour.full_range)
+        return carry((np.vstack([y, luma]), np.vstack([u, self._grey]), np.vstack([v, self._grey])))
+
+
+def _inspect(path: Path, moments: tuple[Fraction, ...]) -> Found:
+    return inspect_luma(path, moments, _lower_half)
+
+
+def _lower_half(luma: Plane, *, full_range: bool) -> Plane:
+    return alpha_of(luma[luma.shape[0] // 2 :], full_range=full_range)
+
+
+_RECIPE = Recipe(
+    container="mp4",
+    codec="libx264",
+    painter=_Painter,
+    options={"preset": "veryfast", "crf": "20", "g": str(GOP)},
+    container_options={"movflags": "+faststart"},
+    sound=SoundRules(copied=frozenset({"aac", "mp3"}), codec="aac", sample_format="fltp", piece=1024),
+    storeys=2,
+    inspect=_inspect,
+)
+
+
+def _open(target: Target) -> Sink:
+    if not target.has_alpha:
+        raise InvalidRequest("stacked_mp4 is for alpha.", hint="Leave the background transparent, or choose mp4.")
+    return VideoFile(target, _RECIPE)
+
+
+FORMAT = Format(
+    name="stacked_mp4", suffix=".mp4", mime="video/mp4", alpha=True, audio=True, open=_open, suffix_implies=False
+)
