@@ -25,7 +25,7 @@ _REACH = 2 * _RADIUS + 1
 
 # Rows of the small matte that are worked on at once: what is in doubt then lies in narrow windows, and what is made
 # on the way stays in the processor's cache.
-_STRIP = 72
+_STRIP = 96
 
 
 @dataclass(frozen=True)
@@ -148,12 +148,15 @@ def _apply(terms: Array, frame: Frame, down: _Span, across: _Span) -> Plane:
     """Alpha uint8 of a window: the chroma terms and b at half size, the luma term at full size."""
     luma, u, v = frame.y[down.full, across.full], frame.u[down.half, across.half], frame.v[down.half, across.half]
     half, full = (u.shape[1], u.shape[0]), (luma.shape[1], luma.shape[0])
-    chroma = cv2.resize(terms[3], half)
+    total = cv2.resize(terms[3], half)
     for term, plane in ((terms[1], u), (terms[2], v)):
-        chroma += cv2.multiply(cv2.resize(term, half), plane, dtype=cv2.CV_32F)
-    total = cv2.resize(chroma, full)
-    slope = cv2.resize(terms[0], full)
-    return np.asarray(cv2.add(cv2.multiply(slope, luma, dtype=cv2.CV_32F), total, dtype=cv2.CV_8U), np.uint8)
+        part = cv2.resize(term, half)
+        cv2.multiply(part, plane, dst=part, dtype=cv2.CV_32F)
+        cv2.add(total, part, dst=total)
+    total = cv2.resize(total, full)
+    alpha = cv2.resize(terms[0], full)
+    cv2.multiply(alpha, luma, dst=alpha, dtype=cv2.CV_32F)
+    return np.asarray(cv2.add(alpha, total, dtype=cv2.CV_8U), np.uint8)
 
 
 def _within(guided: Plane, small: Array) -> Plane:
