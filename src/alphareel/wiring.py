@@ -40,6 +40,7 @@ from alphareel.jobstore.executors import ExecutorTable
 from alphareel.jobstore.jobs import Jobs
 from alphareel.jobstore.keyring import KeyRing
 from alphareel.jobstore.removals import Removals
+from alphareel.jobstore.repeats import RepeatTable
 from alphareel.jobstore.webhooks import WebhookTable
 from alphareel.queue.dbos_engine import DbosEngine, DbosQueue, EngineRules, prepare
 from alphareel.settings import Settings, shown
@@ -140,8 +141,9 @@ def build_service(place: Installation, office: Office) -> Service:
 def build_office(place: Installation) -> Office:
     """The operators' desk and the books."""
     store = CallTable(place.database)
+    repeats = RepeatTable(place.database, clock=place.clock)
     prices = parse_prices(place.settings.credits_per_minute, place.settings.pricing_version)
-    return Office(build_administration(place), Usage(store, clock=place.clock), CallLog(store), prices)
+    return Office(build_administration(place), Usage(store, clock=place.clock), CallLog(store), prices, repeats)
 
 
 def build_bookkeeper(place: Installation, office: Office) -> Bookkeeper:
@@ -150,7 +152,7 @@ def build_bookkeeper(place: Installation, office: Office) -> Bookkeeper:
     def sweep_calls() -> None:
         CallTable(place.database).sweep_calls(before=place.clock.now() - _CALLS_KEPT)
 
-    return Bookkeeper(office.calls.flush, {"sweep_calls": sweep_calls})
+    return Bookkeeper(office.calls.flush, {"sweep_calls": sweep_calls, "sweep_repeats": office.repeats.sweep_repeats})
 
 
 def build_administration(place: Installation) -> Administration:

@@ -12,7 +12,7 @@ import httpx2
 from alphareel_client.download import fetch
 from alphareel_client.errors import JobFailed
 from alphareel_client.types import Job, JobPage, Upload
-from alphareel_client.wire import Call, Wire
+from alphareel_client.wire import Call, Wire, carried_out_once
 
 OnBytes = Callable[[int, int], None]
 OnProgress = Callable[[float], None]
@@ -68,12 +68,11 @@ class Client:
         preview_duration, webhook_url, metadata, auto_start. Raises ApiError.
         """
         body = {"video_url": video_url, **_given(fields)}
-        return cast(Job, self._wire.send(Call("POST", "/v1/jobs", options={"json": body})))
+        return cast(Job, self._wire.send(carried_out_once("POST", "/v1/jobs", body)))
 
     def start_job(self, job_id: str, **fields: Any) -> Job:
         """Start a draft or a failed job; ``fields`` as of ``create_job`` replace the job's. Raises ApiError."""
-        options = {"json": _given(fields)}
-        return cast(Job, self._wire.send(Call("POST", f"/v1/jobs/{job_id}/start", options=options)))
+        return cast(Job, self._wire.send(carried_out_once("POST", f"/v1/jobs/{job_id}/start", _given(fields))))
 
     def get_job(self, job_id: str) -> Job:
         """The job as it is now. Raises ApiError."""

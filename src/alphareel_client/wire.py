@@ -3,6 +3,7 @@
 import json
 import random
 import time
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -13,6 +14,7 @@ import httpx2
 from alphareel_client.errors import ApiError
 
 _RETRIED = frozenset({429, 500, 502, 503, 504})
+_UNDER_WAY = "idempotency_in_progress"
 _NOT_STARTED = frozenset({429})  # the only refusal after which any request may be repeated
 _LONGEST_PAUSE = 60.0
 
@@ -25,6 +27,12 @@ class Call:
     path: str
     repeatable: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def carried_out_once(method: str, path: str, body: Mapping[str, Any]) -> Call:
+    """A call with a name of its own: the server does it once however often it is sent, so it may be repeated."""
+    options = {"json": body, "headers": {"Idempotency-Key": uuid.uuid4().hex}}
+    return Call(method, path, repeatable=True, options=options)
 
 
 class Wire:
@@ -60,8 +68,10 @@ class Wire:
 
     def _send_once(self, call: Call) -> dict[str, Any]:
         url = self._base_url + call.path
+        options = dict(call.options)
+        headers = {**self._headers, **options.pop("headers", {})}
         try:
-            response = self.http.request(call.method, url, headers=self._headers, **call.options)
+            response = self.http.request(call.method, url, headers=headers, **options)
         except httpx2.TransportError as error:
             raise unreachable(error, url) from error
         return read_answer(response)
@@ -105,7 +115,7 @@ def is_passing(error: ApiError) -> bool:
 
 def _may_repeat(call: Call, error: ApiError) -> bool:
     if call.repeatable:
-        return is_passing(error)
+        return is_passing(error) or error.code == _UNDER_WAY
     return error.status_code in _NOT_STARTED or error.code == "not_connected"
 
 

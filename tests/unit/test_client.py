@@ -117,10 +117,28 @@ def test_refusal_that_will_not_pass_is_not_repeated(trouble):
 
 
 @pytest.mark.parametrize("trouble", [refusal(500), refusal(503), httpx2.ReadError("gone")], ids=repr)
-def test_creation_that_may_have_happened_is_not_repeated(trouble):
+def test_creation_that_may_have_happened_is_repeated_under_the_same_name(trouble):
+    script = Script(trouble, answer(body=job("processing")))
+    assert client_of(script).create_job("http://v")["id"] == "job_1"
+    names = [request.headers["Idempotency-Key"] for request in script.requests]
+    assert len(names) == 2
+    assert len(set(names)) == 1
+
+
+def test_every_creation_has_a_name_of_its_own():
+    script = Script(answer(body=job("processing")), answer(body=job("processing")))
+    sdk = client_of(script)
+    sdk.create_job("http://v")
+    sdk.start_job("job_1")
+    assert len({request.headers["Idempotency-Key"] for request in script.requests}) == 2
+
+
+@pytest.mark.parametrize("trouble", [refusal(500), refusal(503), httpx2.ReadError("gone")], ids=repr)
+def test_upload_that_may_have_happened_is_not_repeated(trouble, tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"video")
     script = Script(trouble)
     with pytest.raises(ApiError):
-        client_of(script).create_job("http://v")
+        client_of(script).upload(tmp_path / "a.mp4")
     assert len(script.requests) == 1
 
 

@@ -4,7 +4,7 @@ from functools import partial
 
 from fastapi import APIRouter, Depends, FastAPI
 
-from alphareel.http import errors
+from alphareel.http import errors, idempotency
 from alphareel.http.access import Access
 from alphareel.http.auth import require_key
 from alphareel.http.config import HttpConfig
@@ -34,6 +34,7 @@ def create_app(service: UseCases, config: HttpConfig, *, offers: Offers = tuple)
     app.state.offers = offers
     app.openapi = partial(document, app)  # type: ignore[method-assign]
     errors.install(app)
+    idempotency.install(app)
     app.include_router(_v1())
     app.include_router(admin.router)
     app.include_router(files.router)

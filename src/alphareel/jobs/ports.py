@@ -11,6 +11,7 @@ from alphareel.domain.clip import EngineFacts
 from alphareel.domain.options import Options
 from alphareel.jobs.credits import Bill
 from alphareel.jobs.job import ApiKey, Executor, Job, JobEvent, Output, Status, Upload
+from alphareel.jobs.repeats import Once
 
 
 class Blobs(Protocol):
@@ -68,8 +69,11 @@ class JobStore(Protocol):
     transaction. Every store raises Unavailable when the database does not answer.
     """
 
-    def add_job(self, new: NewJob, *, start: bool, actor: str) -> Job:
-        """Insert a draft, or (``start``) a pending job enqueued in the same transaction."""
+    def add_job(self, new: NewJob, *, start: bool, actor: str, once: Once | None = None) -> Job:
+        """Insert a draft, or (``start``) a pending job enqueued in the same transaction.
+
+        Raises InsufficientCredits; and Answered, IdempotencyConflict, IdempotencyInProgress for a known ``once``.
+        """
 
     def start_job(
         self,
@@ -82,6 +86,7 @@ class JobStore(Protocol):
         actor: str,
         request_id: str | None,
         bill: Bill | None = None,
+        once: Once | None = None,
     ) -> Job | None:
         """Created or failed -> pending with these options and uploads, enqueued in the same transaction; else None."""
 

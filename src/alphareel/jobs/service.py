@@ -1,12 +1,12 @@
 """Use cases of the service, as HTTP and the command see them: rules here, storage and queue behind the ports."""
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol
 
-from alphareel.domain.errors import InvalidState, JobNotCompleted, MissingApiKey, NotFound, Unavailable
+from alphareel.domain.errors import AlphareelError, InvalidState, JobNotCompleted, MissingApiKey, NotFound, Unavailable
 from alphareel.domain.options import Options
 from alphareel.jobs import links, requests
 from alphareel.jobs.admin import Administration
@@ -17,6 +17,7 @@ from alphareel.jobs.keys import Keys
 from alphareel.jobs.linker import Link, Linker
 from alphareel.jobs.ports import Blobs, Clock, Executors, JobStore, NewJob, Offer, Page
 from alphareel.jobs.removal import Removal, Removals
+from alphareel.jobs.repeats import Once, Repeats, UploadOnce
 from alphareel.jobs.uploads import Sources, Uploads
 from alphareel.jobs.usage import Call, CallEvent, CallLog, Summary, Usage
 from alphareel.jobs.webhook_desk import Trial, WebhookDesk
@@ -79,13 +80,32 @@ class UseCases(Protocol):
     def begin_upload(self, caller: Caller, *, filename: str, declared_type: str | None) -> UploadSession:
         """Begin to receive a file; raises InvalidFileType at once for a type that can be no video and no image."""
 
-    def create(self, caller: Caller, body: Mapping[str, Any], *, auto_start: bool | None = None) -> Job:
-        """A new job, queued unless the body (or ``auto_start``) asks for a draft."""
+    def begin_upload_once(
+        self,
+        caller: Caller,
+        *,
+        filename: str,
+        declared_type: str | None,
+        name: str,
+        render: Callable[[Upload], str],
+    ) -> UploadSession:
+        """The same under a name: its ``finish`` raises Answered when this file came before.
 
-    def start(self, caller: Caller, job_id: str, body: Mapping[str, Any]) -> Job:
+        Raises IdempotencyInProgress.
+        """
+
+    def create(
+        self, caller: Caller, body: Mapping[str, Any], *, auto_start: bool | None = None, once: Once | None = None
+    ) -> Job:
+        """A new job, queued unless the body (or ``auto_start``) asks for a draft.
+
+        Raises InsufficientCredits, and for a ``once`` that came before Answered or IdempotencyConflict.
+        """
+
+    def start(self, caller: Caller, job_id: str, body: Mapping[str, Any], *, once: Once | None = None) -> Job:
         """Queue a draft or a failed job; a queued or running one is returned as it is.
 
-        Raises InvalidState, InsufficientCredits (as ``create`` does).
+        Raises InvalidState, and what ``create`` raises.
         """
 
     def get(self, caller: Caller, job_id: str) -> Job:
@@ -153,6 +173,7 @@ class Office:
     usage: Usage
     calls: CallLog
     prices: Prices
+    repeats: Repeats
 
 
 class Service:
@@ -206,7 +227,27 @@ class Service:
     def begin_upload(self, caller: Caller, *, filename: str, declared_type: str | None) -> UploadSession:
         return self._uploads.begin(_key_id(caller), filename=filename, declared_type=declared_type)
 
-    def create(self, caller: Caller, body: Mapping[str, Any], *, auto_start: bool | None = None) -> Job:
+    def begin_upload_once(
+        self,
+        caller: Caller,
+        *,
+        filename: str,
+        declared_type: str | None,
+        name: str,
+        render: Callable[[Upload], str],
+    ) -> UploadSession:
+        claim = self._office.repeats.begin(_key_of(caller).id, name)
+        try:
+            session = self._uploads.begin(_key_id(caller), filename=filename, declared_type=declared_type)
+        except AlphareelError:
+            self._office.repeats.forget(claim)
+            raise
+        return UploadOnce(session, self._office.repeats, claim, render=render)
+
+    def create(
+        self, caller: Caller, body: Mapping[str, Any], *, auto_start: bool | None = None, once: Once | None = None
+    ) -> Job:
+        self._recall(once)
         asked = requests.parse_creation(body)
         used = self._find_uploads(caller, asked.video_url, asked.options)
         self._offer.check(asked.options)
@@ -223,18 +264,19 @@ class Service:
             bill=self._bill(asked.options, used),
         )
         start = asked.auto_start if auto_start is None else auto_start
-        return self._stores.jobs.add_job(new, start=start, actor=_actor(caller))
+        return self._stores.jobs.add_job(new, start=start, actor=_actor(caller), once=once)
 
-    def start(self, caller: Caller, job_id: str, body: Mapping[str, Any]) -> Job:
+    def start(self, caller: Caller, job_id: str, body: Mapping[str, Any], *, once: Once | None = None) -> Job:
+        self._recall(once)
         job = self._own(caller, job_id)
         if _is_startable(job):
-            started = self._start(caller, job, body)
+            started = self._start(caller, job, body, once)
             job = started or self._own(caller, job_id)  # None: another request moved it meanwhile
         if job.status is Status.COMPLETED:
             raise InvalidState("The job is completed and cannot be started again.", hint="Create a new job.")
         return job
 
-    def _start(self, caller: Caller, job: Job, body: Mapping[str, Any]) -> Job | None:
+    def _start(self, caller: Caller, job: Job, body: Mapping[str, Any], once: Once | None) -> Job | None:
         asked = requests.parse_start(body, job)
         used = self._find_uploads(caller, job.video_url, asked.options)
         self._offer.check(asked.options)
@@ -247,7 +289,12 @@ class Service:
             bill=self._bill(asked.options, used),
             actor=_actor(caller),
             request_id=caller.request_id,
+            once=once,
         )
+
+    def _recall(self, once: Once | None) -> None:
+        if once is not None:
+            self._office.repeats.recall(once)
 
     def get(self, caller: Caller, job_id: str) -> Job:
         return self._own(caller, job_id)

@@ -12,7 +12,8 @@ from alphareel.domain.options import Options, to_json
 from alphareel.jobs.credits import Bill
 from alphareel.jobs.job import Billing, Job, JobEvent, Output, Status
 from alphareel.jobs.ports import Clock, NewJob, Page
-from alphareel.jobstore import billing, rows
+from alphareel.jobs.repeats import Once
+from alphareel.jobstore import billing, repeats, rows
 from alphareel.jobstore.database import Database
 from alphareel.jobstore.migrate import is_current
 from alphareel.jobstore.removals import note_uploads
@@ -33,10 +34,11 @@ class Jobs:
         self._enqueue = enqueue
         self._clock = clock
 
-    def add_job(self, new: NewJob, *, start: bool, actor: str) -> Job:
+    def add_job(self, new: NewJob, *, start: bool, actor: str, once: Once | None = None) -> Job:
         now = self._clock.now()
         status = Status.PENDING if start else Status.CREATED
         with self._database.write() as c:
+            repeats.take(c, once, now=now)
             row = c.execute(sa.insert(jobs).values(_new_row(new, status, now=now)).returning(jobs)).one()
             move = Move(to=status, actor=actor, request_id=new.request_id, reason="started" if start else "created")
             record(c, new.id, None, move, now=now)
@@ -44,6 +46,7 @@ class Jobs:
             if start:
                 row = row if new.bill is None else billing.agree(c, row, new.bill, now=now)
                 self._enqueue(c, new.id, row.ticket)
+            repeats.keep(c, once, rows.job(row))
         announce(new.id, move)
         return rows.job(row)
 
@@ -58,6 +61,7 @@ class Jobs:
         actor: str,
         request_id: str | None,
         bill: Bill | None = None,
+        once: Once | None = None,
     ) -> Job | None:
         values = _fresh_run() | {
             "options": to_json(options),
@@ -68,10 +72,14 @@ class Jobs:
         }
         move = Move(to=Status.PENDING, actor=actor, request_id=request_id, reason="started", values=values, bill=bill)
         with self._database.write() as c:
+            repeats.take(c, once, now=self._clock.now())
             row = apply(c, job_id, move, now=self._clock.now())
-            if row is not None:
+            if row is None:
+                repeats.let_go(c, once)
+            else:
                 note_uploads(c, job_id, uploads)
                 self._enqueue(c, job_id, row.ticket)
+                repeats.keep(c, once, rows.job(row))
         return _announced(row, move)
 
     def job(self, job_id: str) -> Job | None:

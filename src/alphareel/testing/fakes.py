@@ -30,6 +30,7 @@ from alphareel.jobstore.executors import ExecutorTable
 from alphareel.jobstore.jobs import Jobs
 from alphareel.jobstore.keyring import KeyRing
 from alphareel.jobstore.removals import Removals
+from alphareel.jobstore.repeats import RepeatTable
 from alphareel.jobstore.webhooks import WebhookTable
 
 
@@ -246,6 +247,7 @@ def open_desk(
         Usage(calls, clock=clock),
         CallLog(calls),
         parse_prices("original=60,light=45,pro=180,human=45", "1"),
+        RepeatTable(database, clock=clock),
     )
     service = Service(
         Stores(jobs, executors, blobs, Removals(database, clock=clock)),

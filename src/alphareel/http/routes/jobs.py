@@ -10,9 +10,10 @@ from pydantic import BeforeValidator
 from alphareel.http import schemas
 from alphareel.http.auth import ConfigOf, KeyCaller, ServiceOf
 from alphareel.http.bodies import JsonObject
+from alphareel.http.idempotency import OnceFor
 from alphareel.http.openapi import errors, json_body
 from alphareel.http.views import Views
-from alphareel.jobs.job import Status
+from alphareel.jobs.job import Job, Status
 
 router = APIRouter(tags=["jobs"])
 
@@ -29,10 +30,15 @@ StatusFilter = Annotated[schemas.ShownStatus | None, BeforeValidator(lambda valu
 
 
 @router.post("/jobs", openapi_extra=json_body(schemas.JobCreate), responses=errors(s400="A field cannot be accepted"))
-def create_job(caller: KeyCaller, body: JsonObject, service: ServiceOf, views: ViewsOf) -> schemas.AcceptedJob:
+def create_job(
+    caller: KeyCaller, body: JsonObject, service: ServiceOf, views: ViewsOf, once_for: OnceFor
+) -> schemas.AcceptedJob:
     """Create a job and queue it, or with `auto_start: false` keep it as a draft."""
-    job = service.create(caller, body)
-    return views.accepted(job, "Draft created" if job.status is Status.CREATED else "Job created")
+
+    def show(job: Job) -> schemas.AcceptedJob:
+        return views.accepted(job, "Draft created" if job.status is Status.CREATED else "Job created")
+
+    return show(service.create(caller, body, once=once_for(show)))
 
 
 @router.post(
@@ -41,10 +47,14 @@ def create_job(caller: KeyCaller, body: JsonObject, service: ServiceOf, views: V
     responses=errors(s400="A field cannot be accepted", s404="No such job, or another key's", s409="Already completed"),
 )
 def start_job(
-    job_id: str, caller: KeyCaller, body: JsonObject, service: ServiceOf, views: ViewsOf
+    job_id: str, caller: KeyCaller, body: JsonObject, service: ServiceOf, *, views: ViewsOf, once_for: OnceFor
 ) -> schemas.AcceptedJob:
     """Queue a draft or a failed job; fields of the body replace the job's. A running job is left alone."""
-    return views.accepted(service.start(caller, job_id, body), "Job started")
+
+    def show(job: Job) -> schemas.AcceptedJob:
+        return views.accepted(job, "Job started")
+
+    return show(service.start(caller, job_id, body, once=once_for(show)))
 
 
 @router.post("/jobs/{job_id}/cancel", responses={**_JobNotFound, **errors(s409="Already completed")})

@@ -10,9 +10,11 @@ from alphareel.http import schemas
 from alphareel.http.auth import ConfigOf, KeyCaller, ServiceOf
 from alphareel.http.config import MIB, HttpConfig
 from alphareel.http.forms import receive_file
+from alphareel.http.idempotency import NameHeader
 from alphareel.http.openapi import errors, file_body
 from alphareel.http.views import Views
 from alphareel.jobs.job import Upload
+from alphareel.jobs.repeats import check_name
 from alphareel.jobs.service import Caller, UploadSession, UseCases
 
 router = APIRouter(tags=["uploads"])
@@ -31,21 +33,35 @@ async def check_length(request: Request, config: ConfigOf) -> None:
 FitsOnPaper = Annotated[None, Depends(check_length)]
 
 
-async def receive(request: Request, caller: Caller, service: UseCases, config: HttpConfig) -> Upload:
-    """Stream the form's file into the service."""
+async def receive(
+    request: Request, caller: Caller, service: UseCases, config: HttpConfig, *, name: str | None = None
+) -> Upload:
+    """Stream the form's file into the service, under a ``name`` only once."""
+
+    def render(upload: Upload) -> str:
+        return Views(request, service, config).upload(upload).model_dump_json()
 
     def begin(filename: str, declared_type: str | None) -> UploadSession:
-        return service.begin_upload(caller, filename=filename, declared_type=declared_type)
+        if name is None:
+            return service.begin_upload(caller, filename=filename, declared_type=declared_type)
+        return service.begin_upload_once(
+            caller, filename=filename, declared_type=declared_type, name=check_name(name), render=render
+        )
 
     return await receive_file(request, begin, idle_seconds=config.idle_seconds)
 
 
 @router.post("/uploads", openapi_extra=file_body(), responses=errors(s400="No video, too large, or no form"))
 async def upload_file(
-    request: Request, caller: KeyCaller, _: FitsOnPaper, service: ServiceOf, config: ConfigOf
+    request: Request,
+    caller: KeyCaller,
+    _: FitsOnPaper,
+    service: ServiceOf,
+    config: ConfigOf,
+    name: NameHeader = None,
 ) -> schemas.Upload:
     """Upload a video (or an image for a background) as the form field `file`."""
-    upload = await receive(request, caller, service, config)
+    upload = await receive(request, caller, service, config, name=name)
     return await run_in_threadpool(Views(request, service, config).upload, upload)
 
 

@@ -1,0 +1,103 @@
+"""Names of requests and their answers, behind the Repeats port and inside the transactions that make jobs."""
+
+import uuid
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from alphareel.jobs.job import Job
+from alphareel.jobs.ports import Clock
+from alphareel.jobs.repeats import KEPT, LEASE, Claim, Once, answer_to, in_progress
+from alphareel.jobstore.database import Database
+from alphareel.jobstore.tables import idempotency
+
+
+class RepeatTable:
+    """jobs.repeats.Repeats on our table."""
+
+    def __init__(self, database: Database, *, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    def recall(self, once: Once) -> None:
+        known = sa.select(idempotency).where(_is(once.key_id, once.name), _young(self._clock.now()))
+        with self._database.read() as c:
+            row = c.execute(known).one_or_none()
+        if row is not None:
+            raise _outcome(row, once)
+
+    def begin(self, key_id: str, name: str) -> Claim:
+        now, token = self._clock.now(), uuid.uuid4().hex
+        with self._database.write() as c:
+            if _insert(c, key_id, name, {"claim": token}, now=now):
+                return Claim(key_id, name, token)
+            row = c.execute(sa.select(idempotency).where(_is(key_id, name)).with_for_update()).one_or_none()
+            if row is None or (row.claim is not None and row.created_at > now - LEASE):
+                raise in_progress()
+            if row.claim is None:
+                return Claim(key_id, name, token, answer=(row.fingerprint, row.body))
+            c.execute(sa.update(idempotency).where(_is(key_id, name)).values(claim=token, created_at=now))
+            return Claim(key_id, name, token)
+
+    def finish(self, claim: Claim, *, fingerprint: str, body: str) -> None:
+        values = {"claim": None, "fingerprint": fingerprint, "status": 200, "body": body}
+        with self._database.write() as c:
+            c.execute(sa.update(idempotency).where(*_held(claim)).values(values))
+
+    def forget(self, claim: Claim) -> None:
+        with self._database.write() as c:
+            c.execute(sa.delete(idempotency).where(*_held(claim)))
+
+    def sweep_repeats(self) -> None:
+        with self._database.write() as c:
+            c.execute(sa.delete(idempotency).where(~_young(self._clock.now())))
+
+
+def take(c: sa.Connection, once: Once | None, *, now: datetime) -> None:
+    """Take the name for this transaction; whoever else wants it waits for our end.
+
+    Raises Answered, IdempotencyConflict, IdempotencyInProgress.
+    """
+    if once is None or _insert(c, once.key_id, once.name, {"fingerprint": once.fingerprint}, now=now):
+        return
+    row = c.execute(sa.select(idempotency).where(_is(once.key_id, once.name))).one_or_none()
+    raise in_progress() if row is None else _outcome(row, once)
+
+
+def keep(c: sa.Connection, once: Once | None, job: Job) -> None:
+    """Keep the answer with what the transaction made."""
+    if once is not None:
+        values = {"status": 200, "body": once.render(job)}
+        c.execute(sa.update(idempotency).where(_is(once.key_id, once.name)).values(values))
+
+
+def let_go(c: sa.Connection, once: Once | None) -> None:
+    """Nothing was done under the name."""
+    if once is not None:
+        c.execute(sa.delete(idempotency).where(_is(once.key_id, once.name)))
+
+
+def _insert(c: sa.Connection, key_id: str, name: str, values: dict[str, Any], *, now: datetime) -> bool:
+    """Whether the name was free; one that is older than 24 hours is."""
+    c.execute(sa.delete(idempotency).where(_is(key_id, name), ~_young(now)))
+    insert: Any = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[c.dialect.name]
+    row = {"key_id": key_id, "name": name, "created_at": now, **values}
+    return bool(c.execute(insert(idempotency).values(row).on_conflict_do_nothing()).rowcount == 1)
+
+
+def _outcome(row: sa.Row[Any], once: Once) -> Exception:
+    return in_progress() if row.claim is not None else answer_to(once.fingerprint, row.fingerprint, row.body)
+
+
+def _is(key_id: str, name: str) -> sa.ColumnElement[bool]:
+    return (idempotency.c.key_id == key_id) & (idempotency.c.name == name)
+
+
+def _held(claim: Claim) -> tuple[sa.ColumnElement[bool], ...]:
+    return (_is(claim.key_id, claim.name), idempotency.c.claim == claim.token)
+
+
+def _young(now: datetime) -> sa.ColumnElement[bool]:
+    return idempotency.c.created_at > now - KEPT
