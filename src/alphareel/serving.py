@@ -16,6 +16,7 @@ from alphareel import observe, wiring
 from alphareel.domain.errors import AlphareelError, Unavailable
 from alphareel.http.app import create_app
 from alphareel.http.config import HttpConfig
+from alphareel.http.limits import Rates
 from alphareel.http.routes.models import EngineOffer
 from alphareel.jobs.service import Office
 from alphareel.matting import tiers
@@ -63,6 +64,7 @@ def build_app(place: wiring.Installation, office: Office) -> FastAPI:
         legacy_needs_key=given.legacy_needs_key,
         show_pending=given.show_pending,
         admin_token=_admin_token(given),
+        rates=Rates(given.write_per_minute, given.read_per_minute, given.rate_limit_url),
     )
     return create_app(wiring.build_service(place, office), config, offers=lambda: _shown_offers(given.models_dir))
 

@@ -94,6 +94,13 @@ class Settings(BaseSettings):
     pricing_version: str = Field(
         "1", min_length=1, max_length=64, description="The name of that price list; it is kept with every charge."
     )
+    write_per_minute: int = Field(
+        60, ge=0, description="Requests a minute of one key that change something; 0 for no limit."
+    )
+    read_per_minute: int = Field(600, ge=0, description="Requests a minute of one key that only look; 0 for no limit.")
+    rate_limit_url: str = Field(
+        "memory://", description="Where requests are counted: memory:// in each process, redis://host/0 for many."
+    )
     link_seconds: int = Field(24 * 3600, ge=60, description="How long a link to a result or an upload is valid.")
     legacy_routes: bool = Field(True, description="Serve the older /api/* routes.")
     legacy_needs_key: bool = Field(False, description="Ask for an API key on the /api/* routes that take or show jobs.")
@@ -133,6 +140,13 @@ class Settings(BaseSettings):
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
             raise ValueError("must be an http or https URL without a query")
         return value.rstrip("/")
+
+    @field_validator("rate_limit_url")
+    @classmethod
+    def _is_counter(cls, value: str) -> str:
+        if value.partition("://")[0] not in ("memory", "redis", "rediss"):
+            raise ValueError("must begin with memory://, redis:// or rediss://")
+        return value
 
     @field_validator("credits_per_minute")
     @classmethod

@@ -8,6 +8,7 @@ from alphareel.http import errors, idempotency
 from alphareel.http.access import Access
 from alphareel.http.auth import require_key
 from alphareel.http.config import HttpConfig
+from alphareel.http.limits import Limiter
 from alphareel.http.linger import Linger
 from alphareel.http.openapi import document
 from alphareel.http.openapi import errors as error_answers
@@ -32,6 +33,7 @@ def create_app(service: UseCases, config: HttpConfig, *, offers: Offers = tuple)
     app.state.service = service
     app.state.config = config
     app.state.offers = offers
+    app.state.limiter = Limiter(config.rates)
     app.openapi = partial(document, app)  # type: ignore[method-assign]
     errors.install(app)
     idempotency.install(app)

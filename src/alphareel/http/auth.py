@@ -11,6 +11,7 @@ from fastapi.security import APIKeyHeader
 from alphareel.domain.errors import InvalidAdminToken, MissingAdminToken, MissingApiKey
 from alphareel.http.config import HttpConfig
 from alphareel.http.errors import request_id
+from alphareel.http.limits import Limiter
 from alphareel.jobs.admin import Operator
 from alphareel.jobs.service import Caller, UseCases
 
@@ -27,16 +28,21 @@ async def _config(request: Request) -> HttpConfig:
     return cast(HttpConfig, request.app.state.config)
 
 
+def _limiter(request: Request) -> Limiter:
+    return cast(Limiter, request.app.state.limiter)
+
+
 ServiceOf = Annotated[UseCases, Depends(_service)]
 ConfigOf = Annotated[HttpConfig, Depends(_config)]
 _Secret = Annotated[str | None, Security(_HEADER)]
 
 
 def require_key(request: Request, service: ServiceOf, secret: _Secret) -> Caller:
-    """The caller by key; raises MissingApiKey or InvalidApiKey."""
+    """The caller by key; raises MissingApiKey, InvalidApiKey, RateLimited. Nothing of the body was read by then."""
     key = service.authenticate(secret)
     request.state.key = key.fingerprint
     request.state.key_id = key.id
+    request.state.budget = _limiter(request).spend_key(key, request.method)
     return Caller(key=key, request_id=request_id(request))
 
 
@@ -46,6 +52,8 @@ def allow_no_key(request: Request, service: ServiceOf, config: ConfigOf, secret:
         return require_key(request, service, secret)
     if _comes_from_foreign_page(request):
         raise MissingApiKey("A page of another site needs a key here.", hint="Send it as X-Api-Key.")
+    address = request.client.host if request.client else ""
+    request.state.budget = _limiter(request).spend_address(address, request.method)
     return Caller(key=None, request_id=request_id(request))
 
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from alphareel.http.limits import Rates
+
 MIB = 1024 * 1024
 
 
@@ -14,6 +16,7 @@ class HttpConfig:
     ``legacy_needs_key``. ``show_pending``: report queued jobs as ``pending`` instead of ``processing``.
     ``idle_seconds``: how long a body may stand still. ``drain_seconds``: how long the rest of a refused body is
     read, so that its sender sees the answer. ``admin_token``: opens ``/v1/admin/*``; None shuts them.
+    ``rates``: how many requests a minute a caller may make.
     """
 
     version: str = "0"
@@ -26,3 +29,4 @@ class HttpConfig:
     idle_seconds: float = 60.0
     drain_seconds: float = 60.0
     admin_token: str | None = field(default=None, repr=False)
+    rates: Rates = field(default_factory=Rates)

@@ -11,6 +11,7 @@ from starlette.routing import Match
 
 from alphareel import observe
 from alphareel.domain import errors as e
+from alphareel.http.limits import Exceeded
 
 log = observe.log(__name__)
 
@@ -37,6 +38,7 @@ STATUS: dict[type[e.AlphareelError], int] = {
     e.IdempotencyInProgress: 409,
     e.IdempotencyConflict: 422,
     e.RateLimited: 429,
+    Exceeded: 429,
     e.InternalError: 500,
     e.OutOfMemory: 500,
     e.VerificationFailed: 500,
@@ -107,6 +109,8 @@ def install(app: FastAPI) -> None:
 async def _refused(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, e.AlphareelError)
     request.state.error_code = error.code
+    if isinstance(error, Exceeded):
+        request.state.budget = error.budget
     if STATUS[type(error)] >= 500:
         log.error("request_failed", code=error.code, error=str(error), exc_info=error)
     return error_response(error, request_id=request_id(request))

@@ -1,0 +1,101 @@
+"""How many requests a minute a caller may make: two budgets each, one for reading and one for everything else."""
+
+import math
+import time
+from dataclasses import dataclass
+
+from limits import RateLimitItemPerMinute
+from limits.errors import ConfigurationError, StorageError
+from limits.storage import MemoryStorage, storage_from_string
+from limits.strategies import MovingWindowRateLimiter
+
+from alphareel import observe
+from alphareel.domain.errors import InvalidRequest, RateLimited
+from alphareel.jobs.job import ApiKey
+
+_READING = ("GET", "HEAD", "OPTIONS")
+_LONGEST_PAUSE = 16.0  # seconds; clients of the contract wait no longer before they try again
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What is left of a minute's requests. ``reset``: whole seconds until there is one more."""
+
+    limit: int
+    remaining: int
+    reset: int
+
+    def headers(self) -> dict[str, str]:
+        return {
+            "RateLimit-Limit": str(self.limit),
+            "RateLimit-Remaining": str(self.remaining),
+            "RateLimit-Reset": str(self.reset),
+        }
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Requests a minute; 0 for no limit. ``storage_url``: memory:// counts in this process, redis://... for many."""
+
+    write: int = 60
+    read: int = 600
+    storage_url: str = "memory://"
+
+
+class Limiter:
+    """Counts requests in the last 60 seconds. When the store of counts is away everybody may pass."""
+
+    def __init__(self, rates: Rates) -> None:
+        self._rates = rates
+        self._window = MovingWindowRateLimiter(_open(rates.storage_url))
+
+    def spend_key(self, key: ApiKey, method: str) -> Budget | None:
+        """Count a request of a key; None where there is no limit. Raises Exceeded."""
+        own = key.read_per_minute if method in _READING else key.write_per_minute
+        return self._spend(f"key:{key.id}", method, own)
+
+    def spend_address(self, address: str, method: str) -> Budget | None:
+        """Count a request of somebody without a key."""
+        return self._spend(f"address:{address}", method, None)
+
+    def _spend(self, who: str, method: str, own: int | None) -> Budget | None:
+        kind = "read" if method in _READING else "write"
+        most = own if own is not None else (self._rates.read if kind == "read" else self._rates.write)
+        if most == 0:
+            return None
+        try:
+            return self._count(RateLimitItemPerMinute(most), kind, who)
+        except StorageError:
+            observe.log(__name__).exception("rate limits are not counted")
+            return None
+
+    def _count(self, item: RateLimitItemPerMinute, kind: str, who: str) -> Budget:
+        fits = self._window.hit(item, kind, who)
+        found = self._window.get_window_stats(item, kind, who)
+        pause = max(0.0, found.reset_time - time.time())
+        budget = Budget(item.amount, found.remaining, math.ceil(pause))
+        if not fits:
+            raise Exceeded(budget, min(_LONGEST_PAUSE, max(1.0, pause)))
+        return budget
+
+
+class Exceeded(RateLimited):
+    """``budget`` is what the answer's headers tell."""
+
+    def __init__(self, budget: Budget, pause: float) -> None:
+        super().__init__(
+            f"More than {budget.limit} requests in a minute.",
+            hint="Wait as long as Retry-After says.",
+            retry_after=pause,
+        )
+        self.budget = budget
+
+
+def _open(url: str) -> MemoryStorage:
+    try:
+        return storage_from_string(url, wrap_exceptions=True)  # type: ignore[return-value]
+    except ConfigurationError as error:
+        raise InvalidRequest(
+            f"Rate limits cannot be counted at this address: {error}",
+            hint="Set ALPHAREEL_RATE_LIMIT_URL to memory://, or redis://host with pip install 'alphareel[redis]'.",
+        ) from None
