@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,27 +36,31 @@ class Running:
             given["MODELS_DIR"] = MODELS
         environment = os.environ | {f"ALPHAREEL_{name}": value for name, value in given.items() if value}
         self.data_dir = data_dir
-        with (data_dir.parent / "log").open("ab") as log:
+        self._log_before = len(self.log())
+        self._said = Path(tempfile.mkstemp(dir=data_dir.parent)[1])
+        with (data_dir.parent / "log").open("ab") as log, self._said.open("wb") as said:
             self.process = subprocess.Popen(
                 [Path(sys.executable).with_name("alphareel"), "serve"],
-                stdout=subprocess.PIPE,
+                stdout=said,
                 stderr=log,
-                text=True,
                 env=environment,
             )
-        self.said: list[str] = []
 
     def wait_until_it_listens(self) -> "Running":
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.said.append(line)
-            if found := re.search(r"listens on (http://\S+)", line):
-                self.base = found.group(1)
-                return self
-        raise AssertionError(f"the service ended: {self.log()}")
+        def listening() -> "re.Match[str] | None":
+            assert self.process.poll() is None, f"the service ended: {self.log()}"
+            return re.search(r'"url": "(http://[^"]+)", "event": "listening"', self.log()[self._log_before :])
+
+        self.base = wait_for(listening).group(1)
+        return self
+
+    def said(self) -> str:
+        """What it told the person at the console."""
+        return self._said.read_text()
 
     def log(self) -> str:
-        return (self.data_dir.parent / "log").read_text()
+        path = self.data_dir.parent / "log"
+        return path.read_text() if path.exists() else ""
 
     def family(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
@@ -72,10 +77,7 @@ class Running:
         return family
 
     def wait(self) -> int:
-        code = self.process.wait(timeout=60)
-        if self.process.stdout is not None:
-            self.process.stdout.close()
-        return code
+        return self.process.wait(timeout=60)
 
     def call(self, method: str, path: str, **more: Any) -> Any:
         answer = requests.request(method, self.base + path, headers={"X-Api-Key": KEY}, timeout=60, **more)
@@ -201,14 +203,14 @@ def test_a_taken_port_is_told(serve: Callable[..., Running]) -> None:
 
 def test_the_first_key_is_shown_once_and_logged_never(serve: Callable[..., Running]) -> None:
     first = serve(API_KEY="")
-    key = re.search(r"ar_live_\w+", "".join(first.said))
+    key = re.search(r"ar_live_\w+", first.said())
     assert key is not None
     answer = requests.get(f"{first.base}/v1/jobs", headers={"X-Api-Key": key.group()}, timeout=30)
     assert answer.status_code == 200
     first.process.terminate()
     first.wait()
     second = serve(API_KEY="")
-    assert "ar_live_" not in "".join(second.said)
+    assert "ar_live_" not in second.said()
     assert "ar_live_" not in second.log()
 
 
@@ -251,7 +253,7 @@ def half_an_upload(service: Running) -> Iterator[None]:
         yield
 
 
-def wait_for(found: Callable[[], Any], seconds: float = 90, pause: float = 0.1) -> Any:
+def wait_for(found: Callable[[], Any], seconds: float = 180, pause: float = 0.1) -> Any:
     deadline = time.monotonic() + seconds
     while not (value := found()):
         assert time.monotonic() < deadline, "it never came true"
