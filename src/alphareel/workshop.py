@@ -31,6 +31,7 @@ def run_worker(settings: Settings, *, executor_id: str, home: str) -> None:
         observe.log(__name__).info("worker ready", executor=executor_id)
         stop.wait()
         upkeep.wind_down()
+        postman.wind_down()
         engine.stop(grace_seconds=settings.stop_seconds)
         worker.abandon()
         postman.stop()

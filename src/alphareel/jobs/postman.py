@@ -55,7 +55,7 @@ class PostRules:
     at_once: int = 8
     per_host: int = 2
     pause: float = 1.0
-    lease: float = 60.0
+    lease: float = 30.0
 
 
 class Postman:
@@ -76,10 +76,14 @@ class Postman:
     def start(self) -> None:
         self._thread.start()
 
-    def stop(self) -> None:
-        """Take nothing new, and wait for what is on its way."""
+    def wind_down(self) -> None:
+        """From now on take nothing new."""
         self._stopping.set()
         self._news.set()
+
+    def stop(self) -> None:
+        """Take nothing new, and wait for what is on its way."""
+        self.wind_down()
         self._thread.join()
         self._carriers.shutdown()
 
