@@ -123,7 +123,12 @@ def matte_alone(order: Order, _: Path) -> Callable[[], int]:
 def write_alone(order: Order, target: Path) -> Callable[[], int]:
     clip, frames, memory = mattes_of(order)
     mattes: list[Matte] = [m for f in frames for m in memory.step([f])]
-    compose = composer(order.options, clip, read_still=lambda path: read_still(Path(path), Limits()))
+    compose = composer(
+        order.options,
+        clip,
+        read_still=lambda path: read_still(Path(path), Limits()),
+        open_video=lambda path: open_reader(Path(path), Limits()),
+    )
     tick = max(1, round(1 / (clip.rate * clip.time_base)))
 
     def work() -> int:

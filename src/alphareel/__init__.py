@@ -61,8 +61,9 @@ def cut(
     """Remove the background of the video ``source`` and write ``target``; returns what was written, verified.
 
     The format follows from the suffix of ``target`` (.webm, .mov, .mp4, .zip) unless ``output_format`` says otherwise.
-    ``background``: None keeps it transparent; a colour ("#09A246", "white", three numbers), an image file, or the
-    contract's object (``{"type": "image", "image_url": "plate.png"}``). ``engine`` overrides what serves ``model``.
+    ``background``: None keeps it transparent; a colour ("#09A246", "white", three numbers), an image or video file (it
+    is repeated), "blur" for the original out of focus, or the contract's object (``{"type": "image", "image_url":
+    "plate.png"}``). ``engine`` overrides what serves ``model``.
     The other fields are those of the HTTP API. Raises ``errors.AlphareelError``.
     """
     values = {
@@ -129,9 +130,19 @@ def _format_of(target: _Path) -> str:
 
 
 def _background(value: str | PathLike[str] | Sequence[float] | dict[str, Any] | None) -> dict[str, Any] | str | None:
-    """A file that exists is an image, every other text a colour."""
+    """A file that exists is an image or a video, every other text "blur" or a colour."""
     if value is None or isinstance(value, dict):
         return value
     if not isinstance(value, str | PathLike):
         return {"type": "color", "color": list(value)}
-    return {"type": "image", "image_url": str(value)} if Path(value).is_file() else str(value)
+    return _background_file(Path(value)) if Path(value).is_file() else str(value)
+
+
+def _background_file(path: Path) -> dict[str, Any]:
+    from alphareel.media.signature import HEAD_BYTES, sniff
+
+    with path.open("rb") as file:
+        kind = sniff(file.read(HEAD_BYTES)) or ""
+    if kind == "image/gif" or not kind.startswith("image/"):
+        return {"type": "video", "video_url": str(path)}
+    return {"type": "image", "image_url": str(path)}

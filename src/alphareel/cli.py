@@ -68,7 +68,7 @@ def cut(
     engine
         Name of the engine to use instead of the one that serves the tier ("alphareel models" lists them).
     background
-        A colour ("#09A246", "white") or an image file; transparent when left out.
+        A colour ("#09A246", "white"), an image or video file, or "blur"; transparent when left out.
     format
         Output format when the suffix does not tell.
     key_color

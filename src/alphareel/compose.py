@@ -1,34 +1,41 @@
-"""Planes over planes: alpha over a colour or an image, and the placement of a frame on a canvas. No codec, no RGB."""
+"""Planes over planes: alpha over a colour, an image, a video or a blur, and a frame's place on a canvas. No codec."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from fractions import Fraction
+from typing import Protocol, TypeAlias
 
 import cv2
 import numpy as np
 
 from alphareel.colour import colour_in_yuv, rgb_to_yuv, yuv_to_rgb
 from alphareel.domain.clip import Clip, Colour
-from alphareel.domain.errors import InvalidRequest
+from alphareel.domain.errors import BadVideo, InvalidRequest
 from alphareel.domain.options import Background, Composition, Options
 from alphareel.frame import Frame, Matte, Plane
 
 Planes: TypeAlias = tuple[Plane, Plane, Plane]
+Backdrop: TypeAlias = Callable[[Matte], Planes]
 STILL_COLOUR = Colour(matrix=1, primaries=1, transfer=1, full_range=False)
+_SHORTEST = Fraction(1, 240)  # seconds of a background's frame, however short it says it is
+_USUAL_BLUR = 30  # of the shorter side's pixels are one of radius
+_FINEST_BLUR = 3  # pixels of radius that a shrunken picture keeps
+_LEAST_SEEN = np.float32(1 / 256)  # weight of a pixel that the subject hides, so that there is something everywhere
 
 
 @dataclass(frozen=True)
 class Composer:
     """Turns each matte into what a sink writes: a frame, and alpha unless a background covers the whole canvas.
 
-    ``backdrop``: Y, U, V planes at canvas size in the clip's matrix and range; None keeps the result transparent.
+    ``backdrop``: makes for a matte the planes behind it, at canvas size in the clip's matrix and range; None keeps the
+    result transparent. Mattes come in order, each once.
     """
 
     width: int
     height: int
     placement: Composition | None
     blank: tuple[int, int, int]
-    backdrop: Planes | None
+    backdrop: Backdrop | None
 
     @property
     def has_alpha(self) -> bool:
@@ -36,12 +43,11 @@ class Composer:
 
     def __call__(self, matte: Matte) -> tuple[Frame, Plane | None]:
         """The finished frame and its alpha (uint8, canvas size), or None when the frame is opaque."""
-        if self.placement is not None:
-            matte = self._place(matte, self.placement)
+        placed = matte if self.placement is None else self._place(matte, self.placement)
         if self.backdrop is None:
-            return matte.frame, matte.alpha
-        y, u, v = blend((matte.frame.y, matte.frame.u, matte.frame.v), matte.alpha, self.backdrop)
-        return replace(matte.frame, y=y, u=u, v=v, keeper=None), None
+            return placed.frame, placed.alpha
+        y, u, v = blend(_planes(placed.frame), placed.alpha, self.backdrop(matte))
+        return replace(placed.frame, y=y, u=u, v=v, keeper=None), None
 
     def _place(self, matte: Matte, placement: Composition) -> Matte:
         frame = matte.frame
@@ -50,15 +56,29 @@ class Composer:
         left, top = anchored(placement, (self.width, self.height), size)
         canvas = [np.full(s, b, np.uint8) for s, b in zip(_shapes(self.width, self.height), self.blank, strict=True)]
         alpha = np.zeros((self.height, self.width), np.uint8)
-        for target, plane, half in zip(canvas, (frame.y, frame.u, frame.v), (1, 2, 2), strict=True):
+        for target, plane, half in zip(canvas, _planes(frame), (1, 2, 2), strict=True):
             _paste(target, _resized(plane, (size[0] // half, size[1] // half)), left // half, top // half)
         _paste(alpha, _resized(matte.alpha, size), left, top)
         y, u, v = canvas
         return Matte(replace(frame, y=y, u=u, v=v, keeper=None), alpha)
 
 
-def composer(options: Options, clip: Clip, *, read_still: Callable[[str], Frame]) -> Composer:
-    """The composer of a run. ``read_still`` opens ``background.image_url`` as BT.709 limited-range planes."""
+class Footage(Protocol):
+    """A video to stand behind the subject: its facts, and its frames from the start as often as asked for."""
+
+    @property
+    def clip(self) -> Clip: ...
+
+    def frames(self) -> Iterator[Frame]: ...
+
+
+def composer(
+    options: Options, clip: Clip, *, read_still: Callable[[str], Frame], open_video: Callable[[str], Footage]
+) -> Composer:
+    """The composer of a run. ``read_still`` opens ``background.image_url`` as BT.709 limited-range planes.
+
+    ``open_video`` opens ``background.video_url``; whoever gives it closes what it opened.
+    """
     placement = options.composition
     width = _even((placement and placement.width) or clip.width)
     height = _even((placement and placement.height) or clip.height)
@@ -67,7 +87,7 @@ def composer(options: Options, clip: Clip, *, read_still: Callable[[str], Frame]
         height=height,
         placement=placement,
         blank=colour_in_yuv((0, 0, 0), clip.colour, clip.height),
-        backdrop=_backdrop(options.background, clip, (width, height), read_still),
+        backdrop=_backdrop(options.background, clip, (width, height), read_still=read_still, open_video=open_video),
     )
 
 
@@ -96,10 +116,26 @@ def _over(foreground: Plane, alpha: Plane, backdrop: Plane) -> Plane:
 
 
 def _backdrop(
-    background: Background, clip: Clip, size: tuple[int, int], read_still: Callable[[str], Frame]
-) -> Planes | None:
+    background: Background,
+    clip: Clip,
+    size: tuple[int, int],
+    *,
+    read_still: Callable[[str], Frame],
+    open_video: Callable[[str], Footage],
+) -> Backdrop | None:
     if background.type == "transparent":
         return None
+    if background.type == "blur":
+        return Blurred(size, background.radius or min(size) / _USUAL_BLUR)
+    if background.type == "video":
+        if background.video_url is None:
+            raise InvalidRequest("A video background needs a video.", hint="Set background.video_url.")
+        return Repeated(open_video(background.video_url), clip, size)
+    still = _still(background, clip, size, read_still)
+    return lambda _: still
+
+
+def _still(background: Background, clip: Clip, size: tuple[int, int], read_still: Callable[[str], Frame]) -> Planes:
     if background.type == "color":
         if background.color is None:
             raise InvalidRequest("A colour background needs a colour.", hint="Set background.color.")
@@ -108,8 +144,70 @@ def _backdrop(
         return y, u, v
     if background.image_url is None:
         raise InvalidRequest("An image background needs an image.", hint="Set background.image_url.")
-    still = read_still(background.image_url)
-    return retagged(covering((still.y, still.u, still.v), size), clip)
+    return retagged(covering(_planes(read_still(background.image_url)), size), clip)
+
+
+class Blurred:
+    """The original behind its own subject, out of focus by ``radius`` pixels; the subject leaves no halo in it."""
+
+    def __init__(self, size: tuple[int, int], radius: float) -> None:
+        self._size = size
+        self._radius = radius
+
+    def __call__(self, matte: Matte) -> Planes:
+        frame = matte.frame
+        # what is this blurred has no detail left that a smaller picture would lose
+        grown = max(self._size[0] / frame.width, self._size[1] / frame.height)
+        shrink = max(1.0, self._radius / grown / _FINEST_BLUR)
+        small = max(2, _even(frame.width / shrink)), max(2, _even(frame.height / shrink))
+        # to the fourth power: edge pixels hold some of the subject, and so do those that shrinking made of two kinds
+        seen = (1 - _resized(matte.alpha, small).astype(np.float32) / 255) ** 4 + _LEAST_SEEN
+        sigma = max(0.5, self._radius / grown / shrink)
+        total = cv2.GaussianBlur(seen, (0, 0), sigma)
+        y, u, v = (
+            _blurred(_resized(p, (small[0] // half, small[1] // half)), seen, total, sigma)
+            for p, half in zip(_planes(frame), (1, 2, 2), strict=True)
+        )
+        return covering((y, u, v), self._size)
+
+
+class Repeated:
+    """Frames of another video, each shown when its time has come; after the last the first follows."""
+
+    def __init__(self, footage: Footage, clip: Clip, size: tuple[int, int]) -> None:
+        self._footage = footage
+        self._clip = clip
+        self._size = size
+        theirs = footage.clip
+        self._colour = replace(theirs.colour, matrix=theirs.colour.resolved_matrix(theirs.height))
+        self._round = Fraction(0)  # when the current pass began
+        self._ends = Fraction(0)  # when the current frame ends
+        self._frames = footage.frames()
+        self._planes: Planes | None = None
+
+    def __call__(self, matte: Matte) -> Planes:
+        moment = matte.frame.pts * self._clip.time_base
+        shown: Frame | None = None
+        while (self._planes is None and shown is None) or self._ends <= moment:
+            shown = self._next()
+        if shown is not None:
+            planes = covering(_planes(shown), self._size)
+            self._planes = retagged(planes, self._clip, self._colour)
+        assert self._planes is not None, "there is a first frame"
+        return self._planes
+
+    def _next(self) -> Frame:
+        found = next(self._frames, None)
+        if found is None:
+            self._round = self._ends
+            self._frames = self._footage.frames()
+            found = next(self._frames, None)
+        if found is None:
+            raise BadVideo("The background video has no frame that can be decoded.", hint="Choose another.")
+        theirs = self._footage.clip
+        length = found.duration or max(1, round(1 / theirs.rate / theirs.time_base))
+        self._ends = self._round + found.pts * theirs.time_base + max(length * theirs.time_base, _SHORTEST)
+        return found
 
 
 def covering(planes: Planes, size: tuple[int, int]) -> Planes:
@@ -127,18 +225,32 @@ def covering(planes: Planes, size: tuple[int, int]) -> Planes:
     return y, u, v
 
 
-def retagged(planes: Planes, clip: Clip) -> Planes:
-    """A still's planes (BT.709, limited range) in the clip's matrix and range; computed once a run, at full chroma."""
+def retagged(planes: Planes, clip: Clip, theirs: Colour = STILL_COLOUR) -> Planes:
+    """Planes of the colour ``theirs``, its matrix known, in the clip's matrix and range; computed at full chroma."""
     matrix = clip.colour.resolved_matrix(clip.height)
-    if matrix == STILL_COLOUR.matrix and not clip.colour.full_range:
+    if (matrix, clip.colour.full_range) == (theirs.matrix, theirs.full_range):
         return planes
     height, width = planes[0].shape
-    to_rgb, rgb_offset = yuv_to_rgb(STILL_COLOUR.matrix, full_range=False)
+    to_rgb, rgb_offset = yuv_to_rgb(theirs.matrix, full_range=theirs.full_range)
     to_yuv, yuv_offset = rgb_to_yuv(matrix, full_range=clip.colour.full_range)
     both = np.concatenate([to_yuv @ to_rgb, (to_yuv @ rgb_offset + yuv_offset)[:, None]], axis=1)
     full = cv2.merge([planes[0], *(_resized(p, (width, height)) for p in planes[1:])])
     y, u, v = (np.asarray(p, np.uint8) for p in cv2.split(cv2.transform(full, both)))
     return y, _resized(u, (width // 2, height // 2)), _resized(v, (width // 2, height // 2))
+
+
+def _planes(frame: Frame) -> Planes:
+    return frame.y, frame.u, frame.v
+
+
+def _blurred(plane: Plane, seen: np.ndarray, total: np.ndarray, sigma: float) -> Plane:
+    """The plane blurred, each pixel weighing as much as of it is background; chroma planes are half as large."""
+    height, width = plane.shape
+    if seen.shape != plane.shape:
+        seen, total = (cv2.resize(w, (width, height), interpolation=cv2.INTER_AREA) for w in (seen, total))
+        sigma /= 2
+    weighed = cv2.GaussianBlur(plane * seen, (0, 0), sigma)
+    return np.asarray(np.clip(weighed / total + 0.5, 0, 255), np.uint8)
 
 
 def _shapes(width: int, height: int) -> tuple[tuple[int, int], ...]:

@@ -47,7 +47,12 @@ def run(
         reader = opened.enter_context(open_reader(source, limits))
         chosen = tiers.choose(options, models_dir, threads)
         memory = chosen.engine.start(reader.clip, options)
-        compose = composer(options, reader.clip, read_still=lambda path: read_still(Path(path), limits))
+        compose = composer(
+            options,
+            reader.clip,
+            read_still=lambda path: read_still(Path(path), limits),
+            open_video=lambda path: opened.enter_context(open_reader(Path(path), limits)),
+        )
         form = format_named(options.output_format)
         sink = form.open(plan_target(source, target, reader.clip, compose, seconds=options.preview_duration))
         opened.callback(sink.abort)

@@ -186,7 +186,8 @@ def test_upload_then_process(sdk, clip):
 def test_plain_call_makes_green(sdk):
     job = sdk.create_job("https://cdn.example.com/input.mp4")
     assert job["status"] in ("processing", "completed")
-    assert sdk.get_job(job["id"])["background"] == {"type": "color", "color": "#09A246", "image_url": None}
+    background = sdk.get_job(job["id"])["background"]
+    assert background == {"type": "color", "color": "#09A246", "image_url": None, "radius": None}
 
 
 @pytest.mark.parametrize("start", ["start_job", "start_job_without_body"])

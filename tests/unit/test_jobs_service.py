@@ -92,6 +92,14 @@ class TestCreating:
             with pytest.raises(errors.InvalidRequest):
                 desk.service.create(caller, {**VIDEO, "background": {"type": "image", "image_url": path}})
 
+    def test_refuses_a_background_video_and_takes_a_blur(self, desk: Desk, caller: Caller) -> None:
+        for url in ("/etc/passwd", "https://example.com/a.mp4"):
+            with pytest.raises(errors.InvalidRequest) as refusal:
+                desk.service.create(caller, {**VIDEO, "background": {"type": "video", "video_url": url}})
+            assert [p.field for p in refusal.value.details] == ["background.type"]
+        job = desk.service.create(caller, {**VIDEO, "background": {"type": "blur", "radius": 9}})
+        assert job.options.background == Background("blur", radius=9.0)
+
     def test_takes_metadata_up_to_a_size(self, desk: Desk, caller: Caller) -> None:
         assert desk.service.create(caller, {**VIDEO, "metadata": {"a": "x" * 16000}}).metadata == {"a": "x" * 16000}
         for bad in ({"a": "x" * 17000}, {"a": float("nan")}, {"a": "\0"}, "text"):

@@ -171,3 +171,36 @@ def test_formats_for_alpha_alone_refuse_a_background(name):
     with pytest.raises(InvalidRequest, match="transparent") as caught:
         parse_options({"output_format": name, "background": "white"})
     assert caught.value.details[0].field == "output_format"
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("blur", Background("blur")),
+        ({"type": "blur"}, Background("blur")),
+        ({"type": "blur", "radius": 12}, Background("blur", radius=12.0)),
+        ({"radius": 12}, Background("blur", radius=12.0)),
+        ({"type": "video", "video_url": "loop.mp4"}, Background("video", video_url="loop.mp4")),
+        ({"video_url": "loop.mp4"}, Background("video", video_url="loop.mp4")),
+    ],
+)
+def test_a_blur_and_a_video_stand_behind_the_subject(given, meant):
+    options = parse_options({"background": given, "output_format": "mp4"})
+    assert options.background == meant
+    assert from_json(json.loads(json.dumps(to_json(options)))) == options
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"type": "blur", "radius": 0}, "background.radius"),
+        ({"type": "blur", "radius": "wide"}, "background.radius"),
+        ({"type": "video"}, "background.video_url"),
+        ({"type": "video", "video_url": 7}, "background.video_url"),
+        ({"type": "image", "image_url": ["a"]}, "background.image_url"),
+    ],
+)
+def test_a_bad_blur_or_video_is_named_by_its_field(given, field):
+    with pytest.raises(InvalidRequest) as caught:
+        parse_options({"background": given})
+    assert [problem.field for problem in caught.value.details] == [field]

@@ -4,6 +4,7 @@ import hashlib
 import threading
 from fractions import Fraction
 
+import cv2
 import numpy as np
 import pytest
 
@@ -156,3 +157,30 @@ def test_the_footage_is_never_overwritten(clip, tmp_path):
         with pytest.raises(InvalidRequest):
             finish(clip.path, target, options)
     assert clip.path.read_bytes() == before
+
+
+def test_a_video_file_is_a_background_and_is_repeated(clip, tmp_path):
+    plate = make_clip(tmp_path / "plate.mp4", frames=3, width=64, height=96, rate=10)
+    result = alphareel.cut(clip.path, tmp_path / "out.mp4", engine="chroma", background=plate.path)
+    assert result.frames == 10
+    assert not result.has_alpha
+    _, plates = read_back(plate.path)
+    _, frames = read_back(tmp_path / "out.mp4")
+    shown = cv2.resize(plates[0][0], (128, 192), interpolation=cv2.INTER_LINEAR)[48:144]
+    corner = (slice(0, 96), slice(0, 16))  # the plate's figure does not reach it
+    assert np.abs(frames[9][0][corner].astype(int) - shown[corner]).mean() < 4
+
+
+def test_a_background_video_that_is_none_is_refused_and_nothing_is_left(clip, tmp_path):
+    (tmp_path / "plate.mp4").write_bytes(b"no video")
+    with pytest.raises(AlphareelError, match=r"plate\.mp4"):
+        alphareel.cut(clip.path, tmp_path / "out.mp4", engine="chroma", background=tmp_path / "plate.mp4")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.mp4", "plate.mp4"]
+
+
+def test_the_original_out_of_focus_is_a_background(clip, tmp_path):
+    result = alphareel.cut(clip.path, tmp_path / "out.mp4", engine="chroma", background="blur")
+    assert not result.has_alpha
+    _, frames = read_back(tmp_path / "out.mp4")
+    _, originals = read_back(clip.path)
+    assert np.abs(frames[0][0][:, :8].astype(int) - originals[0][0][:, :8]).max() < 8  # the flat screen stays

@@ -13,7 +13,7 @@ FormatName: TypeAlias = Literal[
     "webm", "mov", "mp4", "gif", "webp", "png_sequence",
     "apng", "stacked_mp4", "matte",
 ]  # fmt: skip
-BackgroundType: TypeAlias = Literal["transparent", "color", "image"]
+BackgroundType: TypeAlias = Literal["transparent", "color", "image", "blur", "video"]
 Anchor: TypeAlias = Literal[
     "top-left", "top-center", "top-right",
     "center-left", "center", "center-right",
@@ -29,16 +29,23 @@ ALPHA_ONLY_FORMATS: frozenset[str] = frozenset({"stacked_mp4", "matte"})
 
 _FOR_ALPHA = "Choose webm, mov, gif, webp or png_sequence, or set a background."
 _FLAT_COLOURS = ("green", "white", "black", "blue")
+_IMPLIES = (("color", "color"), ("image", "image_url"), ("video", "video_url"), ("blur", "radius"))
 _BACKGROUND_FIELDS = ("background", "bg_type", "bg_color", "bg_image_url")
 
 
 @dataclass(frozen=True)
 class Background:
-    """What stands behind the subject. ``color``: RGB 0-255. ``image_url``: an URL, or a path for the library."""
+    """What stands behind the subject. ``color``: RGB 0-255. ``image_url``: an URL, or a path for the library.
+
+    ``radius``: how far (standard deviation, in pixels of the result) a ``blur`` of the original reaches; None follows
+    from its size. ``video_url``: like ``image_url``, a clip that starts with the source and is repeated.
+    """
 
     type: BackgroundType = "transparent"
     color: Rgb | None = None
     image_url: str | None = None
+    radius: float | None = None
+    video_url: str | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,7 @@ class Options:
 
 
 T = TypeVar("T")
+_Fail: TypeAlias = Callable[[str, str], AlphareelError]
 
 
 class _Fields:
@@ -242,10 +250,10 @@ def _flat(fields: _Fields) -> Callable[[Any], Background]:
 def _parse_background(value: Any) -> Background:
     if isinstance(value, str):
         return _parse_background_text(value)
-    names = {name: f"background.{name}" for name in ("type", "color", "image_url")}
+    names = {name: f"background.{name}" for name in ("type", "color", "image_url", "radius", "video_url")}
     values = dict(_object(value))
     if not values.get("type"):
-        values["type"] = "color" if values.get("color") is not None else "image" if values.get("image_url") else None
+        values["type"] = next((kind for kind, name in _IMPLIES if values.get(name) is not None), None)
     if values["type"] in _FLAT_COLOURS:
         return Background("color", NAMED[values["type"]])
     if values["type"] == "custom":
@@ -254,12 +262,14 @@ def _parse_background(value: Any) -> Background:
 
 
 def _parse_background_text(value: str) -> Background:
-    return Background() if value == "transparent" else Background("color", parse_colour(value))
+    if value in ("transparent", "blur"):
+        return Background(cast(BackgroundType, value))
+    return Background("color", parse_colour(value))
 
 
 def _checked_background(values: Mapping[str, Any], *, names: Mapping[str, str]) -> Background:
     def fail(name: str, message: str) -> AlphareelError:
-        return InvalidRequest(message, details=[FieldProblem(names[name], message)])
+        return InvalidRequest(message, details=[FieldProblem(names.get(name, name), message)])
 
     kind = values.get("type")
     if kind not in BACKGROUNDS:
@@ -268,16 +278,27 @@ def _checked_background(values: Mapping[str, Any], *, names: Mapping[str, str]) 
     if kind == "transparent":
         return Background()
     if kind == "color":
-        if values.get("color") is None:
+        colour = _read(values, "color", parse_colour, fail)
+        if colour is None:
             raise fail("color", "is required for a colour background.")
-        try:
-            return Background("color", parse_colour(values["color"]))
-        except InvalidRequest as error:
-            raise fail("color", str(error)) from None
-    url = values.get("image_url")
-    if not isinstance(url, str) or not url:
-        raise fail("image_url", "is required for an image background.")
-    return Background("image", image_url=text(4096)(url))
+        return Background("color", colour)
+    if kind == "blur":
+        return Background("blur", radius=_read(values, "radius", _number(1, 500), fail))
+    url = f"{kind}_url"
+    address = _read(values, url, text(4096), fail)
+    if not address:
+        raise fail(url, f"is required for {'an' if kind == 'image' else 'a'} {kind} background.")
+    return Background("image", image_url=address) if kind == "image" else Background("video", video_url=address)
+
+
+def _read(values: Mapping[str, Any], name: str, parse: Callable[[Any], T], fail: _Fail) -> T | None:
+    """The parsed field, None when it is left out."""
+    if values.get(name) is None:
+        return None
+    try:
+        return parse(values[name])
+    except InvalidRequest as error:
+        raise fail(name, str(error)) from None
 
 
 def _parse_composition(value: Any) -> Composition:

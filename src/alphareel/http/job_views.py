@@ -8,6 +8,9 @@ from alphareel.jobs.job import Billing, Job, Status
 from alphareel.jobs.linker import Link
 
 
+_EXPIRED = "expired: the files of this job were removed when their time was over."
+
+
 class Links(Protocol):
     def output_link(self, job: Job) -> Link | None:
         """A fresh link; None while there is no output."""
@@ -55,7 +58,9 @@ class JobViews:
             completed_at=job.completed_at,
             output=_output(job),
             engine=schemas.Engine.model_validate(job.engine) if job.engine else None,
-            warnings=list(job.warnings),
+            warnings=[*job.warnings, *([_EXPIRED] if job.files_expired_at else [])],
+            retention_seconds=job.retention_seconds,
+            files_expire_at=job.files_expire_at,
             attempts=job.attempt,
         )
 
@@ -77,7 +82,9 @@ def _error(job: Job) -> str | None:
 def _background(background: options.Background) -> schemas.Background:
     """The colour as hex, because small numbers of 0-255 would be read as shares when sent again."""
     color = "#{:02X}{:02X}{:02X}".format(*background.color) if background.color else None
-    return schemas.Background(type=background.type, color=color, image_url=background.image_url)
+    return schemas.Background(
+        type=background.type, color=color, image_url=background.image_url, radius=background.radius
+    )
 
 
 def _composition(composition: options.Composition | None) -> schemas.Composition | None:

@@ -55,6 +55,7 @@ class Background(_Schema):
     type: BackgroundType = "transparent"
     color: str | None = Field(default=None, examples=["#09A246"])
     image_url: str | None = None
+    radius: float | None = Field(default=None, ge=1, le=500, description="Of a blur, in pixels; follows from the size.")
 
 
 class Canvas(_Schema):
@@ -95,6 +96,9 @@ class JobStart(_Schema):
     text_prompt: str | None = Field(default=None, max_length=2000, description="What to keep; used by the model pro.")
     preview_duration: float | None = Field(default=None, ge=0.04, description="Only so many seconds of the clip.")
     webhook_url: str | None = None
+    retention_seconds: int | None = Field(
+        default=None, ge=0, description="How long result and source stay after the end; 0 until they were fetched."
+    )
 
 
 class JobCreate(JobStart):
@@ -162,6 +166,8 @@ class Job(_Schema):
     output: Output | None
     engine: Engine | None
     warnings: list[str]
+    retention_seconds: int | None = Field(description="How long its files stay after its end; null for ever.")
+    files_expire_at: Time | None = Field(description="When result and source are removed; null until it ended.")
     attempts: int = Field(description="How often a worker began with it.")
 
 

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from alphareel.domain.errors import FieldProblem, InvalidRequest
 from alphareel.domain.options import Options, parse_options, text
 from alphareel.jobs.job import Job, Status
+from alphareel.jobs.retention import LONGEST
 
 MAX_METADATA_BYTES = 16 * 1024
 MAX_PAGE = 100
@@ -24,16 +25,21 @@ class Creation:
     webhook_url: str | None
     metadata: dict[str, Any]
     auto_start: bool
+    retention_seconds: int | None
 
 
 @dataclass(frozen=True)
 class Start:
     options: Options
     webhook_url: str | None
+    retention_seconds: int | None
 
 
-def parse_creation(body: Mapping[str, Any]) -> Creation:
-    """A body of POST /v1/jobs. Raises InvalidRequest with one detail for each bad field."""
+def parse_creation(body: Mapping[str, Any], *, retention_seconds: int | None = None) -> Creation:
+    """A body of POST /v1/jobs; ``retention_seconds`` is the server's, and the most that may be asked for (None: any).
+
+    Raises InvalidRequest with one detail for each bad field.
+    """
     form = _Form(body)
     made = Creation(
         video_url=form.read("video_url", _source_address, "", required=True),
@@ -41,15 +47,20 @@ def parse_creation(body: Mapping[str, Any]) -> Creation:
         webhook_url=form.read("webhook_url", _http_address, None),
         metadata=form.read("metadata", _metadata, dict[str, Any]()),
         auto_start=form.read("auto_start", _boolean, default=True),
+        retention_seconds=form.read("retention_seconds", _retention(retention_seconds), retention_seconds),
     )
     form.check()
     return made
 
 
-def parse_start(body: Mapping[str, Any], job: Job) -> Start:
+def parse_start(body: Mapping[str, Any], job: Job, *, retention_seconds: int | None = None) -> Start:
     """A body of POST /v1/jobs/{id}/start: what it names replaces what the job has."""
     form = _Form(body)
-    made = Start(form.options(job.options), form.read("webhook_url", _http_address, job.webhook_url))
+    made = Start(
+        options=form.options(job.options),
+        webhook_url=form.read("webhook_url", _http_address, job.webhook_url),
+        retention_seconds=form.read("retention_seconds", _retention(retention_seconds), job.retention_seconds),
+    )
     form.check()
     return made
 
@@ -108,6 +119,10 @@ class _Form:
         image = parsed.background.image_url
         if image is not None:
             self._collect("background.image_url", lambda: _source_address(image), "")
+        if parsed.background.type == "video":
+            self._problems.append(
+                FieldProblem("background.type", "video is for the library and the command; use image.")
+            )
         return parsed
 
     def check(self) -> None:
@@ -121,6 +136,17 @@ class _Form:
         except InvalidRequest as error:
             self._problems.extend(error.details or [FieldProblem(name, str(error))])
             return default
+
+
+def _retention(most: int | None) -> Callable[[Any], int]:
+    highest = LONGEST if most is None else max(most, 0)
+
+    def read(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= highest:
+            raise InvalidRequest(f"must be a number of seconds between 0 and {highest}.")
+        return int(value)
+
+    return read
 
 
 def _boolean(value: Any) -> bool:
