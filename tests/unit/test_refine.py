@@ -82,6 +82,21 @@ def test_it_never_leaves_what_the_network_said_nearby():
     assert refine(small, frame_of(picture, (128, 72))).max() <= 128
 
 
+@pytest.mark.parametrize("shape", [(640, 360), (854, 480), (360, 640)])
+def test_working_in_strips_leaves_no_seam(monkeypatch, shape):
+    random = np.random.default_rng(11)
+    size = fit_size(*shape, area=AREA, multiple=16)
+    coarse = random.random((12, 9), dtype=np.float32)
+    small = np.clip(cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC), 0, 1)
+    picture = cv2.resize(random.integers(0, 256, (60, 40, 3), dtype=np.uint8), shape, interpolation=cv2.INTER_CUBIC)
+    frame = frame_of(picture, size)
+    made = []
+    for rows in (16, 48, 10_000):
+        monkeypatch.setattr("alphareel.matting.refine._STRIP", rows)
+        made.append(refine(small, frame).astype(int))
+    assert max(np.abs(made[0] - made[2]).max(), np.abs(made[1] - made[2]).max()) <= 1
+
+
 def test_the_same_input_gives_the_same_bytes_and_inputs_stay_untouched(truth):
     size = (256, 144)
     small, frame = small_of(truth.alpha(1), size), frame_of(truth.picture(1), size)
