@@ -1,6 +1,6 @@
 """Quality of every engine that can run here on every ground truth that is there: one table, one file of figures.
 
-    ./dev bench quality [CLIPS] [--models-dir DIR] [--frames N] [--engine NAME ...] [--sheets DIR]
+    ./dev bench quality [--data DIR] [--models-dir DIR] [--frames N] [--engine NAME ...] [--sheets DIR]
 
 Engines are driven through their contract, as the pipeline drives them: full-size frames with a thumbnail in, full-size
 alpha out. Beside ours stands a peer, MediaPipe's selfie segmentation, when its file lies in the models folder. The
@@ -247,7 +247,7 @@ def _plain(score: Score) -> dict[str, float | None]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("clips", nargs="?", type=Path, default=CLIPS, help="folder with ground truth")
+    parser.add_argument("--data", type=Path, default=CLIPS, help=f"folder with ground truth (else {CLIPS})")
     parser.add_argument("--models-dir", type=Path, help="folder with weights of your own (rvm) and of peers")
     parser.add_argument("--frames", type=int, default=60, help="frames of each clip, from its start")
     parser.add_argument("--engine", action="append", default=[], help="only this one; may be given again")
@@ -255,7 +255,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     console = Console(width=130)
     with ExitStack() as stack:
-        found, absent = truths.find(given.clips, stack)
+        found, absent = truths.find(given.data, stack)
         everybody, unable = contenders(given.models_dir, given.engine)
         rows = list(compare(everybody, found, frames=given.frames))
         console.print(table(rows, everybody))

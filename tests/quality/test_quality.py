@@ -123,7 +123,7 @@ def test_photos_and_sequences_are_found_with_their_masks(tmp_path):
 
 def test_the_command_prints_a_table_and_keeps_figures_and_sheets(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(quality, "RESULTS", tmp_path / "results")
-    quality.main([str(tmp_path), "--engine", "chroma", "--frames", "3", "--sheets", str(tmp_path / "sheets")])
+    quality.main(["--data", str(tmp_path), "--engine", "chroma", "--frames", "3", "--sheets", str(tmp_path / "sheets")])
     printed = capsys.readouterr().out
     assert "boundary F" in printed
     assert "composite: skipped" in printed
