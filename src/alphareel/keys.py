@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import cyclopts
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from alphareel import observe, wiring
 from alphareel.jobs.admin import Administration, Operator
@@ -19,6 +19,7 @@ app = cyclopts.App(
     name="keys", help="Make, list, shut, open and rotate API keys of this installation, and give their clients credits."
 )
 _DAY = 24 * 3600
+_FINGERPRINT = 19  # letters, which have to be copied whole
 
 
 @app.command
@@ -37,7 +38,9 @@ def create(client: str, *, note: str = "") -> None:
 @app.command(name="list")
 def list_keys() -> None:
     """List every key: whose it is, whether it is open, and its use."""
-    table = Table("fingerprint", "client", "state", "calls", "last used", "note")
+    table = Table(
+        Column("fingerprint", no_wrap=True, min_width=_FINGERPRINT), "client", "state", "calls", "last used", "note"
+    )
     with _desk() as (admin, _):
         for key in admin.list_keys():
             used = key.last_used_at.isoformat(timespec="seconds") if key.last_used_at else "never"

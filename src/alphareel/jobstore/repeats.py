@@ -84,7 +84,8 @@ def _insert(c: sa.Connection, key_id: str, name: str, values: dict[str, Any], *,
     c.execute(sa.delete(idempotency).where(_is(key_id, name), ~_young(now)))
     insert: Any = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[c.dialect.name]
     row = {"key_id": key_id, "name": name, "created_at": now, **values}
-    return bool(c.execute(insert(idempotency).values(row).on_conflict_do_nothing()).rowcount == 1)
+    made = insert(idempotency).values(row).on_conflict_do_nothing().returning(idempotency.c.name)
+    return c.execute(made).one_or_none() is not None
 
 
 def _outcome(row: sa.Row[Any], once: Once) -> Exception:

@@ -1,0 +1,121 @@
+"""Names of requests under pressure: one of many does the work, and all get its answer."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from alphareel.domain.errors import IdempotencyConflict, IdempotencyInProgress, Unavailable
+from alphareel.domain.options import Options
+from alphareel.jobs.job import Job
+from alphareel.jobs.ports import NewJob
+from alphareel.jobs.repeats import KEPT, LEASE, Answered, Claim, Once
+from alphareel.jobstore.database import Database
+from alphareel.jobstore.jobs import Jobs
+from alphareel.jobstore.records import Keys
+from alphareel.jobstore.repeats import RepeatTable
+from alphareel.testing.fakes import RecordingEngine, SettableClock
+
+AtOnce = Callable[..., list[Any]]
+
+
+@pytest.fixture
+def clock() -> SettableClock:
+    return SettableClock()
+
+
+@pytest.fixture
+def engine() -> RecordingEngine:
+    return RecordingEngine()
+
+
+@pytest.fixture
+def jobs(database: Database, engine: RecordingEngine, clock: SettableClock) -> Jobs:
+    Keys(database, clock=clock).add_key(key_id="k", secret_sha256="s", fingerprint="fp", client_id="c", note="")
+    return Jobs(database, enqueue=engine.enqueue, clock=clock)
+
+
+@pytest.fixture
+def table(database: Database, clock: SettableClock) -> RepeatTable:
+    return RepeatTable(database, clock=clock)
+
+
+def once(fingerprint: str = "f1", name: str = "n1") -> Once:
+    return Once("k", name, fingerprint, lambda job: f'{{"id":"{job.id}"}}')
+
+
+def create(jobs: Jobs, job_id: str, asked: Once, *, start: bool = True) -> Job:
+    new = NewJob(job_id, "k", "https://a/v", Options(), None, {}, "req", ())
+    return jobs.add_job(new, start=start, actor="test", once=asked)
+
+
+def start(jobs: Jobs, asked: Once) -> Job | None:
+    return jobs.start_job(
+        "job_1", options=Options(), webhook_url=None, warnings=(), actor="test", request_id=None, once=asked
+    )
+
+
+def test_many_creations_under_one_name_make_one_job(jobs: Jobs, engine: RecordingEngine, at_once: AtOnce) -> None:
+    outcomes = at_once([lambda n=n: create(jobs, f"job_{n}", once()) for n in range(12)])
+    made = [o for o in outcomes if isinstance(o, Job)]
+    answers = {o.body for o in outcomes if isinstance(o, Answered)}
+    assert len(made) == 1
+    assert answers == {f'{{"id":"{made[0].id}"}}'}
+    assert engine.queued == [(made[0].id, 1)]
+
+
+def test_another_request_under_the_name_makes_no_job(jobs: Jobs) -> None:
+    create(jobs, "job_1", once())
+    with pytest.raises(IdempotencyConflict):
+        create(jobs, "job_2", once("f2"))
+    assert jobs.job("job_2") is None
+
+
+def test_a_transaction_that_fails_leaves_the_name_free(jobs: Jobs, database: Database, clock: SettableClock) -> None:
+    def broken(*_: object) -> None:
+        raise Unavailable("no")
+
+    with pytest.raises(Unavailable):
+        create(Jobs(database, enqueue=broken, clock=clock), "job_1", once())
+    assert create(jobs, "job_2", once()).id == "job_2"
+
+
+def test_a_start_of_what_runs_already_leaves_the_name_free(jobs: Jobs, table: RepeatTable) -> None:
+    create(jobs, "job_1", once())
+    assert start(jobs, once(name="n2")) is None
+    table.recall(once(name="n2"))
+
+
+def test_many_starts_under_one_name_make_one_run(jobs: Jobs, engine: RecordingEngine, at_once: AtOnce) -> None:
+    create(jobs, "job_1", once(), start=False)
+    outcomes = at_once([lambda: start(jobs, once(name="n2"))] * 8)
+    assert sum(isinstance(o, Job) for o in outcomes) == 1
+    assert sum(isinstance(o, Answered) for o in outcomes) == 7
+    assert engine.queued == [("job_1", 1)]
+
+
+def test_one_of_many_uploads_takes_the_name(table: RepeatTable, at_once: AtOnce) -> None:
+    outcomes = at_once([lambda: table.begin("k", "n1")] * 8)
+    assert sum(isinstance(o, Claim) for o in outcomes) == 1
+    assert sum(isinstance(o, IdempotencyInProgress) for o in outcomes) == 7
+
+
+def test_who_was_overtaken_keeps_no_answer(table: RepeatTable, clock: SettableClock) -> None:
+    slow = table.begin("k", "n1")
+    clock.advance(seconds=(LEASE + timedelta(seconds=1)).total_seconds())
+    quick = table.begin("k", "n1")
+    table.finish(slow, fingerprint="slow", body="{}")
+    table.forget(slow)
+    with pytest.raises(IdempotencyInProgress):
+        table.recall(once())
+    table.finish(quick, fingerprint="f1", body="{}")
+    with pytest.raises(Answered):
+        table.recall(once())
+
+
+def test_names_are_swept_after_their_day(table: RepeatTable, clock: SettableClock) -> None:
+    table.finish(table.begin("k", "n1"), fingerprint="f1", body="{}")
+    clock.advance(seconds=KEPT.total_seconds())
+    table.sweep_repeats()
+    assert table.begin("k", "n1").answer is None
