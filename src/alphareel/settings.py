@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from alphareel import registry
 from alphareel.domain.errors import InvalidRequest
 from alphareel.jobs.credits import parse_prices
+from alphareel.jobs.retention import FOR_EVER, LONGEST
 from alphareel.jobs.webhooks import standard_key
 
 PREFIX = "ALPHAREEL_"
@@ -113,6 +114,13 @@ class Settings(BaseSettings):
     )
     webhook_secret_old: SecretStr | None = Field(
         None, description="The secret before, which also signs (in webhook-signature) while receivers change over."
+    )
+    retention_seconds: int = Field(
+        7 * 24 * 3600,
+        ge=FOR_EVER,
+        le=LONGEST,
+        description="How long results and uploads stay; 0 removes them after the download, -1 never. A job may ask "
+        "for less.",
     )
     show_pending: bool = Field(False, description="Report queued jobs as pending instead of processing.")
     log_level: str = Field("info", description="debug, info, warning or error.")

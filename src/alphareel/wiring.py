@@ -24,6 +24,9 @@ from alphareel.jobs.offer import LocalOffer
 from alphareel.jobs.ports import Blobs
 from alphareel.jobs.post import GuardedPoster
 from alphareel.jobs.postman import Courier, Postman, PostRules
+from alphareel.jobs.recurring import Recurring
+from alphareel.jobs.removal import Removal
+from alphareel.jobs.retention import FOR_EVER, Retention
 from alphareel.jobs.sandbox import Confinement
 from alphareel.jobs.service import Office, Service, ServiceRules, Stores
 from alphareel.jobs.upkeep import Upkeep, UpkeepRules
@@ -37,6 +40,7 @@ from alphareel.jobstore.accounts import AccountTable
 from alphareel.jobstore.calls import CallTable
 from alphareel.jobstore.database import Database, normalised, open_engine
 from alphareel.jobstore.executors import ExecutorTable
+from alphareel.jobstore.expirations import ExpirationTable
 from alphareel.jobstore.jobs import Jobs
 from alphareel.jobstore.keyring import KeyRing
 from alphareel.jobstore.removals import Removals
@@ -47,6 +51,7 @@ from alphareel.settings import Settings, shown
 
 _IDENTIFY = Confinement(memory_bytes=4 * 1024**3, cpu_seconds=20, wall_seconds=25.0)  # clients wait 30 s
 _MAX_DEATHS = 6
+_SWEEP_SECONDS = 60.0
 _CALLS_KEPT = timedelta(days=91)  # a day more than usage looks back
 
 
@@ -126,14 +131,19 @@ def build_service(place: Installation, office: Office) -> Service:
         clock=place.clock,
     )
     return Service(
-        Stores(place.jobs, place.executors, place.blobs, Removals(place.database, clock=place.clock)),
+        Stores(place.jobs, place.executors, place.blobs, _removals(place), _expirations(place)),
         keys=Keys(place.keys),
         office=office,
         uploads=uploads,
         sources=place.sources,
         webhooks=WebhookDesk(_webhook_table(place), _courier(place), clock=place.clock),
         offer=LocalOffer(given.models_dir),
-        rules=ServiceRules(place.sources.link_secret, timedelta(seconds=given.link_seconds), given.show_pending),
+        rules=ServiceRules(
+            place.sources.link_secret,
+            timedelta(seconds=given.link_seconds),
+            given.show_pending,
+            retention_seconds=_retention_seconds(given),
+        ),
         clock=place.clock,
     )
 
@@ -220,6 +230,25 @@ def build_postman(place: Installation) -> Postman:
         present=lambda job: views.job(job).model_dump(mode="json"),
         rules=PostRules(),
     )
+
+
+def build_sweeper(place: Installation) -> Recurring:
+    """What removes files whose time is over, in a worker process."""
+    removal = Removal(place.jobs, _removals(place), place.blobs)
+    retention = Retention(_expirations(place), removal.empty, _retention_seconds(place.settings), place.clock)
+    return Recurring("retention", retention.sweep, seconds=_SWEEP_SECONDS)
+
+
+def _removals(place: Installation) -> Removals:
+    return Removals(place.database, clock=place.clock)
+
+
+def _expirations(place: Installation) -> ExpirationTable:
+    return ExpirationTable(place.database, clock=place.clock)
+
+
+def _retention_seconds(settings: Settings) -> int | None:
+    return None if settings.retention_seconds == FOR_EVER else settings.retention_seconds
 
 
 def _courier(place: Installation) -> Courier:

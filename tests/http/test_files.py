@@ -100,3 +100,14 @@ def test_no_range_of_an_empty_file_can_be_satisfied(size, header):
 def test_range_counts_its_bytes():
     assert parse_range("bytes=10-19", 100) == Range(10, 20)
     assert Range(10, 20).length == 10
+
+
+def test_result_that_is_not_to_be_kept_goes_after_one_whole_download(client, desk, finish_job):
+    body = {"video_url": "https://example.com/in.mp4", "retention_seconds": 0}
+    job = client.post("/v1/jobs", json=body).json()
+    finish_job(job["id"])
+    shown = client.get(f"/v1/jobs/{job['id']}").json()
+    client.get(shown["output_url"], headers={"Range": "bytes=0-9"})
+    assert client.get(f"/v1/jobs/{job['id']}").json()["files_expire_at"] == shown["files_expire_at"]
+    client.get(shown["output_url"])
+    assert client.get(f"/v1/jobs/{job['id']}").json()["files_expire_at"] < shown["files_expire_at"]

@@ -7,7 +7,6 @@ from alphareel.http import schemas
 from alphareel.jobs.job import Billing, Job, Status
 from alphareel.jobs.linker import Link
 
-
 _EXPIRED = "expired: the files of this job were removed when their time was over."
 
 

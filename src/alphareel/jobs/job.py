@@ -124,6 +124,9 @@ class Job:
     price: int | None = None
     pricing_version: str | None = None
     webhook_events: Mapping[str, str] = field(default_factory=dict)
+    retention_seconds: int | None = None
+    files_expire_at: datetime | None = None
+    files_expired_at: datetime | None = None
 
 
 @dataclass(frozen=True)

@@ -26,14 +26,16 @@ class Linker:
     clock: Clock
 
     def output_link(self, job: Job) -> Link | None:
-        """A fresh link; None while there is no output."""
-        if job.output is None:
+        """A fresh link that ends with the file at the latest; None while there is no file, or no more."""
+        if job.output is None or job.files_expired_at is not None:
             return None
-        return self._link(job.output.blob, job.id + PurePosixPath(job.output.blob).suffix)
+        return self._link(job.output.blob, job.id + PurePosixPath(job.output.blob).suffix, job.files_expire_at)
 
     def upload_link(self, upload: Upload) -> Link:
         return self._link(upload.blob, upload.filename)
 
-    def _link(self, blob: str, name: str) -> Link:
+    def _link(self, blob: str, name: str, until: datetime | None = None) -> Link:
         expires = self.clock.now().replace(microsecond=0) + self.lifetime
+        if until is not None:
+            expires = min(expires, until.replace(microsecond=0))
         return Link(links.sign(links.Claim(blob, name, int(expires.timestamp())), self.secret), expires)

@@ -54,6 +54,7 @@ class NewJob:
     warnings: tuple[str, ...]
     uploads: tuple[str, ...] = ()
     bill: Bill | None = None
+    retention_seconds: int | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ class JobStore(Protocol):
         webhook_url: str | None,
         warnings: tuple[str, ...],
         uploads: tuple[str, ...] = (),
+        retention_seconds: int | None = None,
         actor: str,
         request_id: str | None,
         bill: Bill | None = None,

@@ -18,6 +18,7 @@ from alphareel.jobs.linker import Link, Linker
 from alphareel.jobs.ports import Blobs, Clock, Executors, JobStore, NewJob, Offer, Page
 from alphareel.jobs.removal import Removal, Removals
 from alphareel.jobs.repeats import Once, Repeats, UploadOnce
+from alphareel.jobs.retention import FETCHED, Expirations
 from alphareel.jobs.uploads import Sources, Uploads
 from alphareel.jobs.usage import Call, CallEvent, CallLog, Summary, Usage
 from alphareel.jobs.webhook_desk import Trial, WebhookDesk
@@ -145,16 +146,23 @@ class UseCases(Protocol):
     def deliver(self, blob: str, query: Mapping[str, str]) -> Delivery:
         """What a link points at: ``blob`` is the path after '/files/'. Raises NotFound for a bad or expired link."""
 
+    def note_delivered(self, blob: str) -> None:
+        """A whole file went out; one that is to be kept for no time goes soon."""
+
     def health(self) -> Health: ...
 
 
 @dataclass(frozen=True)
 class ServiceRules:
-    """``link_secret`` signs links and is one for the installation; ``show_pending``: queued jobs show as pending."""
+    """``link_secret`` signs links and is one for the installation; ``show_pending``: queued jobs show as pending.
+
+    ``retention_seconds``: how long files stay where a job does not say; None for ever.
+    """
 
     link_secret: str
     link_lifetime: timedelta
     show_pending: bool = False
+    retention_seconds: int | None = None
 
 
 @dataclass(frozen=True)
@@ -163,6 +171,7 @@ class Stores:
     executors: Executors
     blobs: Blobs
     removals: Removals
+    expirations: Expirations
 
 
 @dataclass(frozen=True)
@@ -248,7 +257,7 @@ class Service:
         self, caller: Caller, body: Mapping[str, Any], *, auto_start: bool | None = None, once: Once | None = None
     ) -> Job:
         self._recall(once)
-        asked = requests.parse_creation(body)
+        asked = requests.parse_creation(body, retention_seconds=self._rules.retention_seconds)
         used = self._find_uploads(caller, asked.video_url, asked.options)
         self._offer.check(asked.options)
         new = NewJob(
@@ -262,6 +271,7 @@ class Service:
             warnings=asked.options.warnings(),
             uploads=_ids(used),
             bill=self._bill(asked.options, used),
+            retention_seconds=asked.retention_seconds,
         )
         start = asked.auto_start if auto_start is None else auto_start
         return self._stores.jobs.add_job(new, start=start, actor=_actor(caller), once=once)
@@ -277,7 +287,7 @@ class Service:
         return job
 
     def _start(self, caller: Caller, job: Job, body: Mapping[str, Any], once: Once | None) -> Job | None:
-        asked = requests.parse_start(body, job)
+        asked = requests.parse_start(body, job, retention_seconds=self._rules.retention_seconds)
         used = self._find_uploads(caller, job.video_url, asked.options)
         self._offer.check(asked.options)
         return self._stores.jobs.start_job(
@@ -287,6 +297,7 @@ class Service:
             warnings=asked.options.warnings(),
             uploads=_ids(used),
             bill=self._bill(asked.options, used),
+            retention_seconds=asked.retention_seconds,
             actor=_actor(caller),
             request_id=caller.request_id,
             once=once,
@@ -328,6 +339,8 @@ class Service:
 
     def download(self, caller: Caller, job_id: str) -> Job:
         job = self._own(caller, job_id)
+        if job.files_expired_at is not None:
+            raise NotFound("The result has expired and was removed.", hint="Create a new job.")
         if job.output is None:
             raise JobNotCompleted("Job not completed", hint="Ask again when its status is completed.")
         return job
@@ -341,6 +354,11 @@ class Service:
     def deliver(self, blob: str, query: Mapping[str, str]) -> Delivery:
         claim = links.verify(blob, query, self._rules.link_secret, now=self._clock.now())
         return Delivery.of(claim, self._stores.blobs)
+
+    def note_delivered(self, blob: str) -> None:
+        job = self._stores.jobs.job(blob.split("/")[1]) if blob.startswith("outputs/") else None
+        if job is not None and job.retention_seconds == 0:
+            self._stores.expirations.shorten(job.id, until=self._clock.now() + FETCHED)
 
     def health(self) -> Health:
         storage = self._stores.blobs.is_ready()

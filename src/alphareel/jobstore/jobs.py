@@ -15,6 +15,7 @@ from alphareel.jobs.ports import Clock, NewJob, Page
 from alphareel.jobs.repeats import Once
 from alphareel.jobstore import billing, repeats, rows
 from alphareel.jobstore.database import Database
+from alphareel.jobstore.expirations import note_expiry
 from alphareel.jobstore.migrate import is_current
 from alphareel.jobstore.removals import note_uploads
 from alphareel.jobstore.tables import job_events, jobs
@@ -58,6 +59,7 @@ class Jobs:
         webhook_url: str | None,
         warnings: tuple[str, ...],
         uploads: tuple[str, ...] = (),
+        retention_seconds: int | None = None,
         actor: str,
         request_id: str | None,
         bill: Bill | None = None,
@@ -67,6 +69,7 @@ class Jobs:
             "options": to_json(options),
             "webhook_url": webhook_url,
             "warnings": list(warnings),
+            "retention_seconds": retention_seconds,
             "run": jobs.c.run + 1,
             "ticket": jobs.c.ticket + 1,
         }
@@ -198,6 +201,7 @@ class Jobs:
         with self._database.write() as c:
             row = apply(c, job_id, move, now=self._clock.now())
             if row is not None:
+                row = note_expiry(c, row)
                 note_webhook(c, row, now=row.updated_at)
         return _announced(row, move)
 
@@ -225,6 +229,8 @@ def _fresh_run() -> dict[str, Any]:
         "error_code",
         "price",
         "pricing_version",
+        "files_expire_at",
+        "files_expired_at",
     )
     return {"progress": 0.0, "billing_status": Billing.NOT_BILLED, "credits": 0, "tries": 0, **dict.fromkeys(gone)}
 
@@ -245,5 +251,6 @@ def _new_row(new: NewJob, status: Status, *, now: datetime) -> dict[str, Any]:
         "created_at": now,
         "updated_at": now,
         "warnings": list(new.warnings),
+        "retention_seconds": new.retention_seconds,
         "request_id": new.request_id,
     }

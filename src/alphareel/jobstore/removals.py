@@ -29,12 +29,12 @@ class Removals:
             row = c.execute(sa.select(jobs).where(*ended).with_for_update()).one_or_none()
             if row is None:
                 return None
-            blobs = (f"outputs/{job_id}/", *_release_uploads(c, job_id, row.key_id))
+            blobs = give_up_files(c, row)
             c.execute(sa.update(jobs).where(jobs.c.id == job_id).values(_tombstone(row, now=now)))
             move = Move(to=Status(row.status), actor=actor, reason="deleted")
             record(c, job_id, move.to, move, now=now)
             c.execute(sa.delete(webhooks).where(webhooks.c.job_id == job_id))
-            _discard(c, blobs, now=now)
+            discard(c, blobs, now=now)
         announce(job_id, move)
         return blobs
 
@@ -45,8 +45,8 @@ class Removals:
                 return ()
             if c.execute(_users(upload_id, jobs.c.status.in_(_RUNNABLE))).first() is not None:
                 return None
-            _drop_upload(c, upload_id)
-            _discard(c, (row.blob,), now=self._clock.now())
+            drop_upload(c, upload_id)
+            discard(c, (row.blob,), now=self._clock.now())
         return (row.blob,)
 
     def discarded(self, *, limit: int) -> tuple[str, ...]:
@@ -66,6 +66,11 @@ def note_uploads(c: sa.Connection, job_id: str, upload_ids: tuple[str, ...]) -> 
         c.execute(sa.insert(job_uploads).values(job_id=job_id, upload_id=upload_id))
 
 
+def give_up_files(c: sa.Connection, row: sa.Row[Any]) -> tuple[str, ...]:
+    """Blobs that nobody needs when this job needs none: its outputs, and uploads of its key that no other job uses."""
+    return (f"outputs/{row.id}/", *_release_uploads(c, row.id, row.key_id))
+
+
 def _release_uploads(c: sa.Connection, job_id: str, key_id: str | None) -> tuple[str, ...]:
     """Blobs of the key's uploads that no other job needs, now that this one goes."""
     mine = sa.select(job_uploads.c.upload_id).where(job_uploads.c.job_id == job_id)
@@ -75,7 +80,7 @@ def _release_uploads(c: sa.Connection, job_id: str, key_id: str | None) -> tuple
     c.execute(sa.delete(job_uploads).where(job_uploads.c.job_id == job_id))
     free = [row for row in held if c.execute(_users(row.id)).first() is None]
     for row in free:
-        _drop_upload(c, row.id)
+        drop_upload(c, row.id)
     return tuple(row.blob for row in free)
 
 
@@ -88,13 +93,14 @@ def _users(upload_id: str, *where: sa.ColumnElement[bool]) -> sa.Select[Any]:
     )
 
 
-def _drop_upload(c: sa.Connection, upload_id: str) -> None:
+def drop_upload(c: sa.Connection, upload_id: str) -> None:
+    """Forget an upload, in the caller's transaction, which discards its blob."""
     c.execute(sa.delete(job_uploads).where(job_uploads.c.upload_id == upload_id))
     c.execute(sa.delete(uploads).where(uploads.c.id == upload_id))
 
 
-def _discard(c: sa.Connection, blobs: tuple[str, ...], *, now: datetime) -> None:
-    """A blob may be noted already: by an earlier removal whose files are not gone yet."""
+def discard(c: sa.Connection, blobs: tuple[str, ...], *, now: datetime) -> None:
+    """Note, in the caller's transaction, blobs to delete after it; an earlier removal may have noted them already."""
     for blob in blobs:
         c.execute(sa.delete(discarded).where(discarded.c.blob == blob))
         c.execute(sa.insert(discarded).values(blob=blob, at=now))

@@ -67,7 +67,7 @@ uploads = sa.Table(
     sa.Column("size", sa.BigInteger, nullable=False),
     sa.Column("sha256", sa.String(64), nullable=False),
     sa.Column("blob", sa.Text, nullable=False),
-    sa.Column("created_at", UtcTime, nullable=False),
+    sa.Column("created_at", UtcTime, nullable=False, index=True),
     sa.Column("seconds", sa.Float),
 )
 
@@ -101,6 +101,9 @@ jobs = sa.Table(
     sa.Column("credits", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("price", sa.Integer),
     sa.Column("pricing_version", sa.String(64)),
+    sa.Column("retention_seconds", sa.Integer),  # null: for ever
+    sa.Column("files_expire_at", UtcTime, index=True),
+    sa.Column("files_expired_at", UtcTime),
     sa.Column("deleted_at", UtcTime),  # the row stays for the audit, without what the caller wrote
     sa.Index(f"ix_{PREFIX}jobs_key_id_created_at", "key_id", "created_at", "id"),
 )

@@ -27,6 +27,7 @@ from alphareel.jobstore.accounts import AccountTable
 from alphareel.jobstore.calls import CallTable
 from alphareel.jobstore.database import Database, open_engine
 from alphareel.jobstore.executors import ExecutorTable
+from alphareel.jobstore.expirations import ExpirationTable
 from alphareel.jobstore.jobs import Jobs
 from alphareel.jobstore.keyring import KeyRing
 from alphareel.jobstore.removals import Removals
@@ -250,14 +251,14 @@ def open_desk(
         RepeatTable(database, clock=clock),
     )
     service = Service(
-        Stores(jobs, executors, blobs, Removals(database, clock=clock)),
+        Stores(jobs, executors, blobs, Removals(database, clock=clock), ExpirationTable(database, clock=clock)),
         keys=keys,
         office=office,
         uploads=Uploads(uploads, blobs, identify=identify_by_magic, rules=rules, clock=clock),
         sources=sources,
         webhooks=WebhookDesk(table, Courier(poster, Secrets(("a signing secret",)), clock), clock=clock),
         offer=offer,
-        rules=ServiceRules(secret, timedelta(hours=1), show_pending),
+        rules=ServiceRules(secret, timedelta(hours=1), show_pending, retention_seconds=7 * 24 * 3600),
         clock=clock,
     )
     return Desk(

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
-from starlette.concurrency import iterate_in_threadpool
+from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 from starlette.responses import StreamingResponse
 
 from alphareel.domain.errors import InvalidRequest
@@ -15,6 +15,7 @@ from alphareel.http.errors import error_response, request_id
 from alphareel.http.openapi import errors
 from alphareel.http.ranges import Range, Unsatisfiable, parse_range
 from alphareel.jobs.deliveries import Delivery
+from alphareel.jobs.service import UseCases
 
 router = APIRouter(tags=["files"])
 
@@ -42,7 +43,7 @@ def get_file(blob: str, request: Request, service: ServiceOf) -> Response:
         part = _wanted(request, delivery.size, etag)
     except Unsatisfiable:
         return _outside(request, delivery.size)
-    return _send(request, delivery, part, _headers(delivery, etag))
+    return _send(request, service, delivery, part)
 
 
 def _wanted(request: Request, size: int, etag: str) -> Range | None:
@@ -51,7 +52,8 @@ def _wanted(request: Request, size: int, etag: str) -> Range | None:
     return parse_range(request.headers.get("range", ""), size)
 
 
-def _send(request: Request, delivery: Delivery, part: Range | None, headers: dict[str, str]) -> Response:
+def _send(request: Request, service: UseCases, delivery: Delivery, part: Range | None) -> Response:
+    headers = _headers(delivery, f'"{delivery.etag}"')
     whole = Range(0, delivery.size)
     wanted = part or whole
     if part:
@@ -60,8 +62,15 @@ def _send(request: Request, delivery: Delivery, part: Range | None, headers: dic
     status = 206 if part else 200
     if request.method == "HEAD" or not wanted.length:
         return Response(status_code=status, headers=headers, media_type=delivery.content_type)
-    content = _stream(delivery, wanted)
+    content = _stream(delivery, wanted) if part else _stream_whole(delivery, wanted, service)
     return StreamingResponse(content, status_code=status, headers=headers, media_type=delivery.content_type)
+
+
+async def _stream_whole(delivery: Delivery, whole: Range, service: UseCases) -> AsyncIterator[bytes]:
+    """Parts do not count as a delivery: players ask for the end of a file before its beginning."""
+    async for piece in _stream(delivery, whole):
+        yield piece
+    await run_in_threadpool(service.note_delivered, delivery.blob)
 
 
 async def _stream(delivery: Delivery, part: Range) -> AsyncIterator[bytes]:
