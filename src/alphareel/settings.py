@@ -122,6 +122,7 @@ class Settings(BaseSettings):
         description="How long results and uploads stay; 0 removes them after the download, -1 never. A job may ask "
         "for less.",
     )
+    metrics_open: bool = Field(False, description="Serve /metrics to everybody; otherwise it asks for the admin token.")
     show_pending: bool = Field(False, description="Report queued jobs as pending instead of processing.")
     log_level: str = Field("info", description="debug, info, warning or error.")
 

@@ -38,6 +38,7 @@ from alphareel.jobs.worker import Worker, WorkRules
 from alphareel.jobstore import migrate, records
 from alphareel.jobstore.accounts import AccountTable
 from alphareel.jobstore.calls import CallTable
+from alphareel.jobstore.census import CensusTable
 from alphareel.jobstore.database import Database, normalised, open_engine
 from alphareel.jobstore.executors import ExecutorTable
 from alphareel.jobstore.expirations import ExpirationTable
@@ -131,7 +132,14 @@ def build_service(place: Installation, office: Office) -> Service:
         clock=place.clock,
     )
     return Service(
-        Stores(place.jobs, place.executors, place.blobs, _removals(place), _expirations(place)),
+        Stores(
+            place.jobs,
+            place.executors,
+            place.blobs,
+            _removals(place),
+            _expirations(place),
+            CensusTable(place.database, clock=place.clock),
+        ),
         keys=Keys(place.keys),
         office=office,
         uploads=uploads,

@@ -4,6 +4,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable
+from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
@@ -17,6 +18,7 @@ log = observe.log(__name__)
 
 _SANE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _CLIENT_GONE = 499
+_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 
 
 NoteCall = Callable[..., None]
@@ -26,12 +28,19 @@ NoteCall = Callable[..., None]
 class Access:
     """ASGI middleware. Binds ``request_id`` into the log context and puts it into ``scope['state']``.
 
-    ``note_call`` is told of every answered request whose key is known.
+    ``note_call`` is told of every answered request whose key is known, ``measure`` of every request.
     """
 
-    def __init__(self, app: ASGIApp, *, note_call: NoteCall = lambda _key_id, **_facts: None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        note_call: NoteCall = lambda _key_id, **_facts: None,
+        measure: Callable[..., None] = lambda **_facts: None,
+    ) -> None:
         self.app = app
         self.note_call = note_call
+        self.measure = measure
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -44,6 +53,7 @@ class Access:
             finally:
                 exchange.write_line()
                 exchange.note(self.note_call)
+                self.measure(**exchange.measures())
 
     async def _answer(self, exchange: "_Exchange", receive: Receive) -> None:
         try:
@@ -93,6 +103,16 @@ class _Exchange:
             bytes=self._bytes,
             key=self.scope["state"].get("key"),
         )
+
+    def measures(self) -> dict[str, Any]:
+        """For the metrics: few values of each, whatever clients send."""
+        method = self.scope["method"]
+        return {
+            "method": method if method in _METHODS else "OTHER",
+            "route": _route(self.scope) or "none",
+            "status": self.status or _CLIENT_GONE,
+            "seconds": time.perf_counter() - self._began,
+        }
 
     def note(self, note_call: NoteCall) -> None:
         """Routes leave in the state what only they know: the job that they made, the error that they told."""

@@ -10,10 +10,24 @@ from alphareel.http.auth import require_key
 from alphareel.http.config import HttpConfig
 from alphareel.http.limits import Limiter
 from alphareel.http.linger import Linger
+from alphareel.http.metrics import Metrics
 from alphareel.http.openapi import document
 from alphareel.http.openapi import errors as error_answers
-from alphareel.http.routes import admin, files, health, jobs, legacy, models, uploads, usage, webhooks
+from alphareel.http.routes import (
+    admin,
+    events,
+    files,
+    health,
+    jobs,
+    legacy,
+    metrics,
+    models,
+    uploads,
+    usage,
+    webhooks,
+)
 from alphareel.http.routes.models import Offers
+from alphareel.http.streams import Places
 from alphareel.jobs.service import UseCases
 
 
@@ -34,6 +48,8 @@ def create_app(service: UseCases, config: HttpConfig, *, offers: Offers = tuple)
     app.state.config = config
     app.state.offers = offers
     app.state.limiter = Limiter(config.rates)
+    app.state.metrics = Metrics(service.census)
+    app.state.places = Places(config.streams_per_key)
     app.openapi = partial(document, app)  # type: ignore[method-assign]
     errors.install(app)
     idempotency.install(app)
@@ -41,9 +57,10 @@ def create_app(service: UseCases, config: HttpConfig, *, offers: Offers = tuple)
     app.include_router(admin.router)
     app.include_router(files.router)
     app.include_router(health.router)
+    app.include_router(metrics.router)
     if config.legacy_routes:
         app.include_router(legacy.router)
-    app.add_middleware(Access, note_call=service.note_call)
+    app.add_middleware(Access, note_call=service.note_call, measure=app.state.metrics.note)
     app.add_middleware(Linger, max_bytes=2 * config.max_upload_bytes, seconds=config.drain_seconds)
     return app
 
@@ -51,6 +68,6 @@ def create_app(service: UseCases, config: HttpConfig, *, offers: Offers = tuple)
 def _v1() -> APIRouter:
     refusals = error_answers(s401="No key, or none that is known")
     router = APIRouter(prefix="/v1", dependencies=[Depends(require_key)], responses=refusals)
-    for resource in (uploads, jobs, models, usage, webhooks):
+    for resource in (uploads, jobs, events, models, usage, webhooks):
         router.include_router(resource.router)
     return router

@@ -16,7 +16,8 @@ class HttpConfig:
     ``legacy_needs_key``. ``show_pending``: report queued jobs as ``pending`` instead of ``processing``.
     ``idle_seconds``: how long a body may stand still. ``drain_seconds``: how long the rest of a refused body is
     read, so that its sender sees the answer. ``admin_token``: opens ``/v1/admin/*``; None shuts them.
-    ``rates``: how many requests a minute a caller may make.
+    ``rates``: how many requests a minute a caller may make. ``metrics_open``: /metrics asks for no token.
+    ``streams_per_key``: event streams that a key may have open in this process.
     """
 
     version: str = "0"
@@ -30,3 +31,5 @@ class HttpConfig:
     drain_seconds: float = 60.0
     admin_token: str | None = field(default=None, repr=False)
     rates: Rates = field(default_factory=Rates)
+    metrics_open: bool = False
+    streams_per_key: int = 10

@@ -1,5 +1,7 @@
 """Jobs, uploads and audit rows as the contract shows them."""
 
+from typing import Any
+
 from fastapi import Request
 
 from alphareel.http import schemas
@@ -37,6 +39,11 @@ class Views:
 
     def status(self, status: Status) -> schemas.ShownStatus:
         return self._jobs.status(status)
+
+    def transition(self, event: JobEvent) -> dict[str, Any]:
+        """For a stream of events: the transition, and the state as it is shown."""
+        row = schemas.Transition.model_validate(event).model_dump(mode="json")
+        return {"id": event.job_id, "status": self.status(event.to_status), **row}
 
     def history(self, job_id: str, events: tuple[JobEvent, ...]) -> schemas.History:
         return schemas.History(id=job_id, job_id=job_id, items=[schemas.Transition.model_validate(e) for e in events])

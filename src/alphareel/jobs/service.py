@@ -10,6 +10,7 @@ from alphareel.domain.errors import AlphareelError, InvalidState, JobNotComplete
 from alphareel.domain.options import Options
 from alphareel.jobs import links, requests
 from alphareel.jobs.admin import Administration
+from alphareel.jobs.census import Census, Counting
 from alphareel.jobs.credits import Bill, Prices
 from alphareel.jobs.deliveries import Delivery
 from alphareel.jobs.job import ApiKey, Job, JobEvent, Status, Upload
@@ -151,6 +152,9 @@ class UseCases(Protocol):
 
     def health(self) -> Health: ...
 
+    def census(self) -> Census:
+        """What there is to count. Raises Unavailable."""
+
 
 @dataclass(frozen=True)
 class ServiceRules:
@@ -172,6 +176,7 @@ class Stores:
     blobs: Blobs
     removals: Removals
     expirations: Expirations
+    counting: Counting
 
 
 @dataclass(frozen=True)
@@ -359,6 +364,9 @@ class Service:
         job = self._stores.jobs.job(blob.split("/")[1]) if blob.startswith("outputs/") else None
         if job is not None and job.retention_seconds == 0:
             self._stores.expirations.shorten(job.id, until=self._clock.now() + FETCHED)
+
+    def census(self) -> Census:
+        return self._stores.counting.census()
 
     def health(self) -> Health:
         storage = self._stores.blobs.is_ready()

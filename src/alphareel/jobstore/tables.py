@@ -106,6 +106,7 @@ jobs = sa.Table(
     sa.Column("files_expired_at", UtcTime),
     sa.Column("deleted_at", UtcTime),  # the row stays for the audit, without what the caller wrote
     sa.Index(f"ix_{PREFIX}jobs_key_id_created_at", "key_id", "created_at", "id"),
+    sa.Index(f"ix_{PREFIX}jobs_status_completed_at", "status", "completed_at"),
 )
 
 job_events = sa.Table(
@@ -119,6 +120,7 @@ job_events = sa.Table(
     sa.Column("actor", sa.String(200), nullable=False),
     sa.Column("request_id", sa.String(200)),
     sa.Column("reason", sa.Text, nullable=False),
+    sa.Index(f"ix_{PREFIX}job_events_to_status_reason", "to_status", "reason", "from_status"),
 )
 
 job_uploads = sa.Table(

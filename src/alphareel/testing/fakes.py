@@ -25,6 +25,7 @@ from alphareel.jobstore import migrate
 from alphareel.jobstore import records as recordstore
 from alphareel.jobstore.accounts import AccountTable
 from alphareel.jobstore.calls import CallTable
+from alphareel.jobstore.census import CensusTable
 from alphareel.jobstore.database import Database, open_engine
 from alphareel.jobstore.executors import ExecutorTable
 from alphareel.jobstore.expirations import ExpirationTable
@@ -251,7 +252,14 @@ def open_desk(
         RepeatTable(database, clock=clock),
     )
     service = Service(
-        Stores(jobs, executors, blobs, Removals(database, clock=clock), ExpirationTable(database, clock=clock)),
+        Stores(
+            jobs,
+            executors,
+            blobs,
+            Removals(database, clock=clock),
+            ExpirationTable(database, clock=clock),
+            CensusTable(database, clock=clock),
+        ),
         keys=keys,
         office=office,
         uploads=Uploads(uploads, blobs, identify=identify_by_magic, rules=rules, clock=clock),

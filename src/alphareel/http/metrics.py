@@ -1,0 +1,101 @@
+"""Prometheus metrics: requests as this process saw them, everything else as the database knows it when asked."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from alphareel.domain.errors import Unavailable
+from alphareel.jobs.census import Census
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+_BUCKETS = (0.005, 0.02, 0.1, 0.5, 1, 5, 15, 60, 300)
+_SHARES = (0.5, 0.95)
+
+
+class Metrics:
+    """One registry for an application. ``census`` may raise Unavailable; then only requests are told."""
+
+    def __init__(self, census: Callable[[], Census]) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(_FromDatabase(census))
+        self._requests = Counter(
+            "alphareel_http_requests", "Answered requests.", ("method", "route", "status"), registry=self._registry
+        )
+        self._seconds = Histogram(
+            "alphareel_http_request_seconds",
+            "Time to the end of the answer.",
+            ("method", "route"),
+            buckets=_BUCKETS,
+            registry=self._registry,
+        )
+
+    def note(self, *, method: str, route: str, status: int, seconds: float) -> None:
+        """Count a request; ``route`` has the names of parameters, never their values."""
+        self._requests.labels(method, route, str(status)).inc()
+        self._seconds.labels(method, route).observe(seconds)
+
+    def text(self) -> bytes:
+        """Everything, in the text format of Prometheus."""
+        return generate_latest(self._registry)
+
+
+class _FromDatabase(Collector):
+    def __init__(self, census: Callable[[], Census]) -> None:
+        self._census = census
+
+    def describe(self) -> Iterator[Metric]:
+        return iter(())  # registering must not read the database
+
+    def collect(self) -> Iterator[Metric]:
+        try:
+            census = self._census()
+        except Unavailable:
+            yield _gauge("alphareel_database_up", "Whether the database answered.", 0)
+            return
+        yield _gauge("alphareel_database_up", "Whether the database answered.", 1)
+        yield from _counts(census)
+        yield from _times(census)
+
+
+def _counts(census: Census) -> Iterator[Metric]:
+    yield _by("alphareel_jobs", "Jobs by status, deleted ones included.", "status", census.jobs)
+    yield _gauge("alphareel_queue_depth", "Jobs that wait for a worker.", census.jobs["pending"])
+    yield _gauge("alphareel_queue_oldest_seconds", "How long the longest waiting job waits.", census.oldest_seconds)
+    yield _gauge("alphareel_workers", "Worker processes that beat.", census.executors)
+    yield _by("alphareel_webhooks", "Webhooks by state.", "state", census.webhooks)
+    failures = CounterMetricFamily("alphareel_job_failures", "Failed runs by error code.", labels=["code"])
+    for code, count in sorted(census.failures.items()):
+        failures.add_metric([code], count)
+    yield failures
+
+
+def _times(census: Census) -> Iterator[Metric]:
+    finished = census.finished
+    yield _quantiles(
+        "alphareel_job_wait_seconds", "From creation to a worker, last hour.", [f.waited for f in finished]
+    )
+    yield _quantiles("alphareel_job_run_seconds", "From a worker to the end, last hour.", [f.ran for f in finished])
+    speeds = [f.frames / f.ran for f in finished if f.ran > 0]
+    yield _quantiles("alphareel_job_frames_per_second", "Frames by time in the worker, last hour.", speeds)
+
+
+def _gauge(name: str, told: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, told, value=value)
+
+
+def _by(name: str, told: str, label: str, values: Mapping[str, int]) -> Metric:
+    family = GaugeMetricFamily(name, told, labels=[label])
+    for key, value in sorted(values.items()):
+        family.add_metric([key], value)
+    return family
+
+
+def _quantiles(name: str, told: str, values: Sequence[float]) -> Metric:
+    family = GaugeMetricFamily(name, told, labels=["quantile"])
+    ordered = sorted(values)
+    for share in _SHARES if ordered else ():
+        family.add_metric([str(share)], ordered[min(len(ordered) - 1, int(share * len(ordered)))])
+    return family

@@ -1,0 +1,44 @@
+"""A job's events as a stream."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Request, Response
+
+from alphareel.http.auth import KeyCaller, ServiceOf
+from alphareel.http.openapi import errors
+from alphareel.http.routes.jobs import ViewsOf
+from alphareel.http.streams import EventStream, JobStream
+
+router = APIRouter(tags=["jobs"])
+
+_LastSeen = Annotated[str | None, Header(alias="Last-Event-ID", description="The id of the last event received.")]
+
+
+@router.get(
+    "/jobs/{job_id}/events",
+    response_class=Response,
+    responses={
+        **errors(s404="No such job, or another key's", s429="Too many streams or requests"),
+        200: {
+            "description": "Events until the job ends",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        },
+        204: {"description": "The job has ended, and the client has seen every event"},
+    },
+)
+def stream_events(
+    job_id: str,
+    request: Request,
+    caller: KeyCaller,
+    service: ServiceOf,
+    views: ViewsOf,
+    *,
+    last_event_id: _LastSeen = None,
+) -> Response:
+    """State and progress of a job as server-sent events, until it ends."""
+    seen = int(last_event_id) if last_event_id and last_event_id.isascii() and last_event_id.isdigit() else 0
+    stream = JobStream(service, views, caller, job_id, seen=seen)
+    if stream.is_over():
+        return Response(status_code=204)
+    leave = request.app.state.places.take(caller.key.id if caller.key else "")
+    return EventStream(aiter(stream), leave=leave)

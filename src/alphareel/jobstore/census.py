@@ -1,0 +1,63 @@
+"""The census behind its port: counts over indexes, and the jobs of the last hour."""
+
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from alphareel.jobs.census import WINDOW, Census, Finished
+from alphareel.jobs.job import Status
+from alphareel.jobs.ports import Clock
+from alphareel.jobstore.database import Database
+from alphareel.jobstore.tables import executors, job_events, jobs, webhooks
+
+_MOST = 1000
+
+
+class CensusTable:
+    """jobs.census.Counting on our tables."""
+
+    def __init__(self, database: Database, *, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    def census(self) -> Census:
+        now = self._clock.now()
+        with self._database.read() as c:
+            return Census(
+                jobs={status.value: 0 for status in Status} | _count(c, jobs.c.status),
+                failures=_count(c, job_events.c.reason, *_ends_in_failure()),
+                oldest_seconds=_oldest(c, now=now),
+                finished=_finished(c, since=now - WINDOW),
+                webhooks=_count(c, webhooks.c.state),
+                executors=c.execute(sa.select(sa.func.count()).select_from(executors)).scalar_one(),
+            )
+
+
+def _count(c: sa.Connection, column: sa.Column[Any], *where: sa.ColumnElement[bool]) -> dict[str, int]:
+    counted = sa.select(column, sa.func.count()).where(*where).group_by(column)
+    return {str(name): count for name, count in c.execute(counted)}
+
+
+def _ends_in_failure() -> tuple[sa.ColumnElement[bool], ...]:
+    """The audit row of a failure has the error's code as its reason; a later row of the same state has another."""
+    return (job_events.c.to_status == Status.FAILED, job_events.c.from_status != Status.FAILED)
+
+
+def _oldest(c: sa.Connection, *, now: datetime) -> float:
+    since = sa.select(sa.func.min(jobs.c.updated_at)).where(jobs.c.status == Status.PENDING)
+    waiting: datetime | None = c.execute(since).scalar_one()
+    return max(0.0, (now - waiting).total_seconds()) if waiting else 0.0
+
+
+def _finished(c: sa.Connection, *, since: datetime) -> tuple[Finished, ...]:
+    ended = (jobs.c.status == Status.COMPLETED, jobs.c.completed_at >= since, jobs.c.deleted_at.is_(None))
+    latest = sa.select(jobs).where(*ended).order_by(jobs.c.completed_at.desc()).limit(_MOST)
+    return tuple(
+        Finished(
+            waited=(row.started_at - row.created_at).total_seconds(),
+            ran=(row.completed_at - row.started_at).total_seconds(),
+            frames=row.output["frames"],
+        )
+        for row in c.execute(latest)
+    )

@@ -1,0 +1,135 @@
+"""The event stream: everything once, in order, to the end, and nothing held for who left."""
+
+import json
+import threading
+import time
+from contextlib import contextmanager
+
+import pytest
+import requests
+
+from alphareel.domain.errors import RateLimited
+from alphareel.http import streams
+from alphareel.http.app import create_app
+from alphareel.http.config import HttpConfig
+from alphareel.http.streams import Places
+
+VIDEO = "https://example.com/in.mp4"
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    monkeypatch.setattr(streams, "_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(streams, "_HEARTBEAT_SECONDS", 0.2)
+
+
+@pytest.fixture
+def server(desk, serve):
+    with serve(create_app(desk.service, HttpConfig(streams_per_key=2))) as running:
+        yield running
+
+
+@pytest.fixture
+def job(client):
+    return client.post("/v1/jobs", json={"video_url": VIDEO}).json()
+
+
+def open_stream(server, key, job, **headers):
+    url = f"{server.url}/v1/jobs/{job['id']}/events"
+    return requests.get(url, headers={"X-Api-Key": key, **headers}, stream=True, timeout=20)
+
+
+@contextmanager
+def later(seconds, call):
+    timer = threading.Timer(seconds, call)
+    timer.start()
+    yield
+    timer.join()
+
+
+def read(response):
+    """(event, id, data) of each event until the stream ends, and the comments."""
+    for block in response.text.split("\n\n"):
+        lines = [line.partition(": ") for line in block.splitlines() if not line.startswith(":")]
+        fields = {name: value for name, _, value in lines}
+        if fields:
+            yield fields["event"], fields.get("id"), json.loads(fields["data"])
+
+
+def test_a_job_is_told_from_the_start_to_the_end(server, key, job, desk, finish_job):
+    def work():
+        time.sleep(0.3)
+        running = desk.jobs.begin_attempt(job["id"], ticket=1, actor="worker")
+        desk.jobs.set_progress(job["id"], attempt=running.attempt, progress=40)
+        time.sleep(0.3)
+        finish_job(job["id"])
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    response = open_stream(server, key, job)
+    assert response.headers["content-type"].startswith("text/event-stream")
+    events = list(read(response))
+    worker.join()
+    numbers = [int(number) for _, number, _ in events if number]
+    assert numbers == sorted(set(numbers))
+    states = [data["to_status"] for event, _, data in events if event == "state"]
+    assert (states[0], states[-1]) == ("pending", "completed")
+    shares = [data["progress"] for event, _, data in events if event == "progress"]
+    assert shares == sorted(shares)
+    assert shares[-1] == 100
+    last, _, end = events[-1]
+    assert (last, end["status"], end["id"]) == ("end", "completed", job["id"])
+
+
+def test_a_client_that_comes_back_gets_what_it_missed(server, key, job, client):
+    client.post(f"/v1/jobs/{job['id']}/cancel")
+    events = list(read(open_stream(server, key, job, **{"Last-Event-ID": "1"})))
+    assert [number for event, number, _ in events if event == "state"] == ["2"]
+    assert open_stream(server, key, job, **{"Last-Event-ID": "2"}).status_code == 204
+
+
+@pytest.mark.parametrize("nonsense", ["", "x", "-1", "²"])
+def test_an_id_that_is_none_means_from_the_start(nonsense, server, key, job, client):
+    client.post(f"/v1/jobs/{job['id']}/cancel")
+    events = list(read(open_stream(server, key, job, **{"Last-Event-ID": nonsense.encode()})))
+    assert [number for event, number, _ in events if event == "state"] == ["1", "2"]
+
+
+def test_silence_is_filled_with_comments(server, key, job, client):
+    with later(1.0, lambda: client.post(f"/v1/jobs/{job['id']}/cancel")):
+        assert ": still here" in open_stream(server, key, job).text
+
+
+def test_a_deleted_job_ends_the_stream(server, key, job, client):
+    with later(0.5, lambda: client.delete(f"/v1/jobs/{job['id']}")):
+        events = [event for event, _, _ in read(open_stream(server, key, job))]
+    assert events[-1] in ("deleted", "end")
+
+
+def test_streams_of_a_key_are_counted_and_given_back(server, key, job, client, make_client, new_key):
+    first, second = (open_stream(server, key, job) for _ in range(2))
+    refused = open_stream(server, key, job)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limited")
+    first.close()
+    second.close()
+    deadline = time.monotonic() + 10
+    while (again := open_stream(server, key, job)).status_code == 429:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    client.post(f"/v1/jobs/{job['id']}/cancel")
+    assert list(read(again))[-1][0] == "end"
+
+
+def test_a_job_of_another_key_is_not_found(server, new_key, job):
+    response = open_stream(server, new_key(), job)
+    assert (response.status_code, response.json()["error"]["code"]) == (404, "not_found")
+
+
+def test_places_are_for_each_key():
+    places = Places(1)
+    leave = places.take("a")
+    places.take("b")
+    with pytest.raises(RateLimited):
+        places.take("a")
+    leave()
+    places.take("a")
