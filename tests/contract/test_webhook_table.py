@@ -104,6 +104,7 @@ def test_a_transition_that_is_rolled_back_tells_nobody(
     jobs: Jobs, table: WebhookTable, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(jobs)
+
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError
 
