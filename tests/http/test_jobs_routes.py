@@ -206,6 +206,16 @@ def test_cancel_of_a_completed_job_is_an_invalid_state(client, finish_job):
     assert (answer.status_code, answer.json()["error"]["code"]) == (409, "invalid_state")
 
 
+def test_repeated_creation_of_a_deleted_job_tells_nothing_of_it_and_makes_no_other(client):
+    request = {"json": {"video_url": VIDEO, "metadata": {"name": "private"}}, "headers": {"Idempotency-Key": "one"}}
+    job = client.post("/v1/jobs", **request).json()
+    client.delete(f"/v1/jobs/{job['id']}")
+    again = client.post("/v1/jobs", **request)
+    assert again.json()["id"] == job["id"]
+    assert "private" not in again.text
+    assert client.get("/v1/jobs").json()["total"] == 0
+
+
 def test_deleted_job_is_gone_with_its_result(client, finish_job):
     job = create(client)
     finish_job(job["id"])

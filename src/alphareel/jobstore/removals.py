@@ -1,5 +1,6 @@
 """What is to go for good, behind jobs.removal.Removals: rows lose what callers wrote, blobs are noted for deletion."""
 
+import json
 from datetime import datetime
 from typing import Any
 
@@ -9,7 +10,7 @@ from alphareel.domain.options import Options, from_json, to_json
 from alphareel.jobs.job import TERMINAL, Status
 from alphareel.jobs.ports import Clock
 from alphareel.jobstore.database import Database
-from alphareel.jobstore.tables import discarded, job_uploads, jobs, uploads, webhooks
+from alphareel.jobstore.tables import discarded, idempotency, job_uploads, jobs, uploads, webhooks
 from alphareel.jobstore.transitions import Move, announce, record
 
 _RUNNABLE = (Status.PENDING, Status.PROCESSING)
@@ -34,6 +35,7 @@ class Removals:
             move = Move(to=Status(row.status), actor=actor, reason="deleted")
             record(c, job_id, move.to, move, now=now)
             c.execute(sa.delete(webhooks).where(webhooks.c.job_id == job_id))
+            _forget_answers(c, row)
             discard(c, blobs, now=now)
         announce(job_id, move)
         return blobs
@@ -104,6 +106,13 @@ def discard(c: sa.Connection, blobs: tuple[str, ...], *, now: datetime) -> None:
     for blob in blobs:
         c.execute(sa.delete(discarded).where(discarded.c.blob == blob))
         c.execute(sa.insert(discarded).values(blob=blob, at=now))
+
+
+def _forget_answers(c: sa.Connection, row: sa.Row[Any]) -> None:
+    """What repeated requests are answered with tells of the job too; the names stay taken, so none makes it anew."""
+    told = {"success": True, "id": row.id, "job_id": row.id, "status": row.status, "message": "Job deleted"}
+    mine = (idempotency.c.key_id == row.key_id, idempotency.c.body.contains(row.id, autoescape=True))
+    c.execute(sa.update(idempotency).where(*mine).values(body=json.dumps(told)))
 
 
 def _tombstone(row: sa.Row[Any], *, now: datetime) -> dict[str, Any]:
