@@ -2,7 +2,7 @@
 
 import pytest
 
-from alphareel.jobs.service import Health
+from alphareel.jobs.use_cases import Health
 from alphareel.testing.fakes import TINY_MP4
 
 VIDEO = {"video_url": "https://a.example/v.mp4"}

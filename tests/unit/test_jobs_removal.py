@@ -9,7 +9,7 @@ from alphareel.domain import errors
 from alphareel.jobs.job import ApiKey, Job, Status
 from alphareel.jobs.keys import digest
 from alphareel.jobs.removal import Removal
-from alphareel.jobs.service import Caller
+from alphareel.jobs.use_cases import Caller
 from alphareel.jobstore.removals import Removals
 from alphareel.testing.fakes import TINY_MP4, Desk, open_desk
 

@@ -11,7 +11,7 @@ from alphareel.domain.clip import EngineFacts
 from alphareel.jobs.job import Job, Output, Status
 from alphareel.jobs.removal import Removal
 from alphareel.jobs.retention import Retention
-from alphareel.jobs.service import Caller
+from alphareel.jobs.use_cases import Caller
 from alphareel.jobstore.expirations import ExpirationTable
 from alphareel.jobstore.removals import Removals
 from alphareel.testing.fakes import TINY_MP4, Desk, open_desk

@@ -11,7 +11,8 @@ from alphareel.domain import errors
 from alphareel.domain.options import Background
 from alphareel.jobs.job import ApiKey, Job, Status
 from alphareel.jobs.keys import NewKey, digest
-from alphareel.jobs.service import Caller, make_job_id
+from alphareel.jobs.service import make_job_id
+from alphareel.jobs.use_cases import Caller
 from alphareel.testing.fakes import TINY_MP4, TINY_PNG, Desk, open_desk
 
 VIDEO = {"video_url": "https://example.com/a.mp4"}

@@ -9,8 +9,8 @@ import pytest
 from alphareel.domain.errors import Unavailable
 from alphareel.jobs import upkeep as module
 from alphareel.jobs.job import Status
-from alphareel.jobs.service import Caller
 from alphareel.jobs.upkeep import Upkeep, UpkeepRules
+from alphareel.jobs.use_cases import Caller
 from alphareel.testing.fakes import Desk, open_desk
 
 ANYBODY = Caller(None, "req_0")

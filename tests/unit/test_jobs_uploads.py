@@ -10,8 +10,8 @@ import pytest
 
 from alphareel.domain import errors
 from alphareel.jobs import links
-from alphareel.jobs.service import Caller
 from alphareel.jobs.uploads import plain_name
+from alphareel.jobs.use_cases import Caller
 from alphareel.testing.fakes import TINY_MP4, Desk, SettableClock, open_desk
 
 ANYBODY = Caller(None, "req_0")

@@ -13,7 +13,7 @@ from alphareel.domain.errors import FetchFailed, FetchRefused, Unavailable
 from alphareel.jobs.fetch import SourceMissing
 from alphareel.jobs.job import Job, Status
 from alphareel.jobs.sandbox import Confinement
-from alphareel.jobs.service import Caller
+from alphareel.jobs.use_cases import Caller
 from alphareel.jobs.worker import Worker, WorkRules
 from alphareel.testing.fakes import TINY_MP4, TINY_PNG, CannedFetcher, Desk, open_desk
 

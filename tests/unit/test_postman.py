@@ -14,7 +14,7 @@ import pytest
 from alphareel.domain.errors import FetchFailed, FetchRefused, Unavailable
 from alphareel.jobs.job import Job
 from alphareel.jobs.postman import Courier, Postman, PostRules
-from alphareel.jobs.service import Caller
+from alphareel.jobs.use_cases import Caller
 from alphareel.jobs.webhooks import Poster, Secrets, State
 from alphareel.testing.fakes import Desk, open_desk
 

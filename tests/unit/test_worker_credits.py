@@ -13,7 +13,7 @@ from alphareel.jobs.admin import Operator
 from alphareel.jobs.job import Billing, Job, Status
 from alphareel.jobs.keys import digest
 from alphareel.jobs.sandbox import Confinement
-from alphareel.jobs.service import Caller
+from alphareel.jobs.use_cases import Caller
 from alphareel.jobs.worker import Worker, WorkRules
 from alphareel.testing.clips import make_clip
 from alphareel.testing.fakes import CannedFetcher, Desk, open_desk

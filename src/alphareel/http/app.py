@@ -28,7 +28,7 @@ from alphareel.http.routes import (
 )
 from alphareel.http.routes.models import Offers
 from alphareel.http.streams import Places
-from alphareel.jobs.service import UseCases
+from alphareel.jobs.use_cases import UseCases
 
 
 def create_app(service: UseCases, config: HttpConfig, *, offers: Offers = tuple) -> FastAPI:

@@ -13,7 +13,7 @@ from alphareel.http.config import HttpConfig
 from alphareel.http.errors import request_id
 from alphareel.http.limits import Limiter
 from alphareel.jobs.admin import Operator
-from alphareel.jobs.service import Caller, UseCases
+from alphareel.jobs.use_cases import Caller, UseCases
 
 _HEADER = APIKeyHeader(name="X-Api-Key", scheme_name="ApiKey", auto_error=False)
 

@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from alphareel.domain.errors import FieldProblem, InvalidRequest
 from alphareel.http.bodies import pieces
 from alphareel.jobs.job import Upload
-from alphareel.jobs.service import UploadSession
+from alphareel.jobs.use_cases import UploadSession
 
 FIELD = "file"
 _PIECE = 4 * 1024 * 1024

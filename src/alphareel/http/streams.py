@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from alphareel.domain.errors import NotFound, RateLimited
 from alphareel.http.views import Views
 from alphareel.jobs.job import TERMINAL, Job, JobEvent
-from alphareel.jobs.service import Caller, UseCases
+from alphareel.jobs.use_cases import Caller, UseCases
 
 _LOOK_SECONDS = 1.0
 _HEARTBEAT_SECONDS = 15.0

@@ -8,7 +8,7 @@ from alphareel.http import schemas
 from alphareel.http.config import HttpConfig
 from alphareel.http.job_views import JobViews
 from alphareel.jobs.job import Job, JobEvent, Status, Upload
-from alphareel.jobs.service import UseCases
+from alphareel.jobs.use_cases import UseCases
 
 
 class Views:

@@ -237,20 +237,7 @@ def open_desk(
     table, poster = WebhookTable(database, clock=clock), RecordingPoster()
     keys = Keys(keystore)
     rules = UploadRules(folder / "incoming", max_bytes)
-    calls = CallTable(database)
-    office = Office(
-        Administration(
-            keystore,
-            KeyRing(database, clock=clock),
-            accounts=AccountTable(database, clock=clock),
-            clock=clock,
-            config={"port": "8080"},
-        ),
-        Usage(calls, clock=clock),
-        CallLog(calls),
-        parse_prices("original=60,light=45,pro=180,human=45", "1"),
-        RepeatTable(database, clock=clock),
-    )
+    office = _office(database, keystore, clock)
     service = Service(
         Stores(
             jobs,
@@ -285,4 +272,21 @@ def open_desk(
         office=office,
         webhooks=table,
         poster=poster,
+    )
+
+
+def _office(database: Database, keystore: recordstore.Keys, clock: SettableClock) -> Office:
+    calls = CallTable(database)
+    return Office(
+        Administration(
+            keystore,
+            KeyRing(database, clock=clock),
+            accounts=AccountTable(database, clock=clock),
+            clock=clock,
+            config={"port": "8080"},
+        ),
+        Usage(calls, clock=clock),
+        CallLog(calls),
+        parse_prices("original=60,light=45,pro=180,human=45", "1"),
+        RepeatTable(database, clock=clock),
     )

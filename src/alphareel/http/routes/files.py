@@ -15,7 +15,7 @@ from alphareel.http.errors import error_response, request_id
 from alphareel.http.openapi import errors
 from alphareel.http.ranges import Range, Unsatisfiable, parse_range
 from alphareel.jobs.deliveries import Delivery
-from alphareel.jobs.service import UseCases
+from alphareel.jobs.use_cases import UseCases
 
 router = APIRouter(tags=["files"])
 

@@ -15,7 +15,7 @@ from alphareel.http.openapi import errors, file_body
 from alphareel.http.views import Views
 from alphareel.jobs.job import Upload
 from alphareel.jobs.repeats import check_name
-from alphareel.jobs.service import Caller, UploadSession, UseCases
+from alphareel.jobs.use_cases import Caller, UploadSession, UseCases
 
 router = APIRouter(tags=["uploads"])
 

@@ -1,0 +1,147 @@
+"""What the wire may ask of the jobs, and the values it speaks in. The rules themselves are in ``service.py``."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from alphareel.jobs.admin import Administration
+from alphareel.jobs.census import Census
+from alphareel.jobs.credits import Prices
+from alphareel.jobs.deliveries import Delivery
+from alphareel.jobs.job import ApiKey, Job, JobEvent, Upload
+from alphareel.jobs.linker import Link
+from alphareel.jobs.ports import Page
+from alphareel.jobs.repeats import Once
+from alphareel.jobs.usage import CallEvent, Summary
+from alphareel.jobs.webhook_desk import Trial
+from alphareel.jobs.webhooks import Present, Webhook
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks: the key (None on the legacy routes, which need none) and the request id."""
+
+    key: ApiKey | None
+    request_id: str
+
+
+@dataclass(frozen=True)
+class Health:
+    """``worker``: a worker process beats. All three true is healthy."""
+
+    database: bool
+    storage: bool
+    worker: bool
+
+
+class UploadSession(Protocol):
+    """One upload in flight; leaves nothing behind unless ``finish`` returned."""
+
+    def write(self, data: bytes) -> None:
+        """Append; raises FileTooLarge past the limit, StorageFailed on a full disk."""
+
+    def finish(self) -> Upload:
+        """Identify by content, make durable, record. Raises InvalidFileType, BadVideo, FileTooLarge."""
+
+    def abort(self) -> None:
+        """Forget it; safe after ``finish`` and twice."""
+
+
+class UseCases(Protocol):
+    """What the wire may ask. Every refusal is one of ``domain.errors``; every method may block."""
+
+    @property
+    def admin(self) -> Administration:
+        """What operators do; whoever calls it has checked that it is one."""
+
+    @property
+    def prices(self) -> Prices:
+        """What a minute of video costs here."""
+
+    def note_call(self, key_id: str, **facts: Any) -> None:
+        """Remember an answered request; ``facts`` are the fields of ``usage.Call``. Never blocks."""
+
+    def usage_summary(self, caller: Caller, *, days: int) -> Summary:
+        """Sums over the caller's jobs and calls of the last days, 1-90. Raises InvalidRequest."""
+
+    def usage_events(self, caller: Caller, *, limit: int) -> tuple[CallEvent, ...]:
+        """The caller's latest calls, 1-100. Raises InvalidRequest."""
+
+    def authenticate(self, secret: str | None) -> ApiKey:
+        """The enabled key with this secret. Raises MissingApiKey, InvalidApiKey."""
+
+    def begin_upload(self, caller: Caller, *, filename: str, declared_type: str | None) -> UploadSession:
+        """Begin to receive a file; raises InvalidFileType at once for a type that can be no video and no image."""
+
+    def begin_upload_once(
+        self,
+        caller: Caller,
+        *,
+        filename: str,
+        declared_type: str | None,
+        name: str,
+        render: Callable[[Upload], str],
+    ) -> UploadSession:
+        """The same under a name: its ``finish`` raises Answered when this file came before.
+
+        Raises IdempotencyInProgress.
+        """
+
+    def create(
+        self, caller: Caller, body: Mapping[str, Any], *, auto_start: bool | None = None, once: Once | None = None
+    ) -> Job:
+        """A new job, queued unless the body (or ``auto_start``) asks for a draft.
+
+        Raises InsufficientCredits, and for a ``once`` that came before Answered or IdempotencyConflict.
+        """
+
+    def start(self, caller: Caller, job_id: str, body: Mapping[str, Any], *, once: Once | None = None) -> Job:
+        """Queue a draft or a failed job; a queued or running one is returned as it is.
+
+        Raises InvalidState, and what ``create`` raises.
+        """
+
+    def get(self, caller: Caller, job_id: str) -> Job:
+        """The caller's job (any job for a caller without a key: the id is the capability). Raises NotFound."""
+
+    def cancel(self, caller: Caller, job_id: str) -> Job:
+        """The job, ended; its compute stops within seconds. Twice is as good as once. Raises InvalidState, NotFound."""
+
+    def delete(self, caller: Caller, job_id: str) -> None:
+        """Cancel it when it runs, and remove its files and what the caller wrote. Raises NotFound."""
+
+    def webhooks(self, caller: Caller, job_id: str) -> tuple[Webhook, ...]:
+        """The job's webhooks with every attempt, oldest first. Raises NotFound."""
+
+    def resend_webhook(self, caller: Caller, job_id: str, webhook_id: str) -> Webhook:
+        """Send it once more, now, under the same id. Raises NotFound."""
+
+    def test_webhook(self, caller: Caller, body: Mapping[str, Any], *, present: Present) -> Trial:
+        """Send a made-up event and wait for the answer. Raises InvalidRequest, Unavailable."""
+
+    def delete_upload(self, caller: Caller, upload_id: str) -> None:
+        """Raises InvalidState while a job that is not done uses it, NotFound."""
+
+    def list(self, caller: Caller, *, limit: int, offset: int, status: str | None) -> Page:
+        """The caller's jobs, newest first; ``limit`` 1-100. Raises InvalidRequest."""
+
+    def events(self, caller: Caller, job_id: str) -> tuple[JobEvent, ...]: ...
+
+    def download(self, caller: Caller, job_id: str) -> Job:
+        """The job if its output is there. Raises JobNotCompleted, NotFound."""
+
+    def output_link(self, job: Job) -> Link | None:
+        """A fresh link; None while there is no output."""
+
+    def upload_link(self, upload: Upload) -> Link: ...
+
+    def deliver(self, blob: str, query: Mapping[str, str]) -> Delivery:
+        """What a link points at: ``blob`` is the path after '/files/'. Raises NotFound for a bad or expired link."""
+
+    def note_delivered(self, blob: str) -> None:
+        """A whole file went out; one that is to be kept for no time goes soon."""
+
+    def health(self) -> Health: ...
+
+    def census(self) -> Census:
+        """What there is to count. Raises Unavailable."""
