@@ -50,7 +50,8 @@ def thumbnail_of(frame: Frame, size: tuple[int, int]) -> Plane:
 def to_rgb(thumbnail: Plane, *, matrix: int, full_range: bool) -> Picture:
     """R, G, B as float32 (3, h, w) in 0..1, of uint8 Y, U, V (3, h, w) in this H.273 matrix and range."""
     scale, shift = yuv_to_rgb(matrix, full_range=full_range)
-    rgb = (scale / 255) @ thumbnail.reshape(3, -1).astype(np.float32)
-    rgb += (shift / 255)[:, None]
-    np.clip(rgb, 0, 1, out=rgb)
-    return np.asarray(rgb.reshape(thumbnail.shape), np.float32)
+    planes = thumbnail.astype(np.float32)
+    # Row by row: a matrix product would wake the threads of BLAS, which then burn a core while they wait.
+    rows = zip(scale / 255, shift / 255, strict=True)
+    rgb = np.stack([a * planes[0] + b * planes[1] + c * planes[2] + offset for (a, b, c), offset in rows])
+    return np.asarray(np.clip(rgb, 0, 1, out=rgb), np.float32)
