@@ -1,9 +1,7 @@
 """The database adapter, on SQLite always and on PostgreSQL when ALPHAREEL_TEST_POSTGRES_URL names one."""
 
-import os
 import threading
 import uuid
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,32 +26,6 @@ from alphareel.testing.fakes import RecordingEngine, SettableClock
 
 OUTPUT = Output("outputs/j/1/result.webm", "webm", "video/webm", 9, "ab" * 32, 64, 48, 10, 0.4, True, False)
 ENGINE = EngineFacts("builtin", "1", "cd" * 32, "Apache-2.0")
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'test.db'}"
-        return
-    server = os.environ.get("ALPHAREEL_TEST_POSTGRES_URL")
-    if server is None:
-        pytest.skip("ALPHAREEL_TEST_POSTGRES_URL names no PostgreSQL server")
-    name = f"alphareel_test_{uuid.uuid4().hex[:12]}"
-    admin = sa.create_engine(server, isolation_level="AUTOCOMMIT")
-    with admin.connect() as c:
-        c.exec_driver_sql(f"CREATE DATABASE {name}")
-    yield sa.make_url(server).set(database=name).render_as_string(hide_password=False)
-    with admin.connect() as c:
-        c.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
-    admin.dispose()
-
-
-@pytest.fixture
-def database(url: str) -> Iterator[Database]:
-    database = Database(open_engine(url))
-    migrate.upgrade(database)
-    yield database
-    database.close()
 
 
 @pytest.fixture

@@ -26,24 +26,6 @@ from alphareel.wiring import SystemClock
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'test.db'}"
-        return
-    server = os.environ.get("ALPHAREEL_TEST_POSTGRES_URL")
-    if server is None:
-        pytest.skip("ALPHAREEL_TEST_POSTGRES_URL names no PostgreSQL server")
-    name = f"alphareel_test_{uuid.uuid4().hex[:12]}"
-    admin = sa.create_engine(server, isolation_level="AUTOCOMMIT")
-    with admin.connect() as c:
-        c.exec_driver_sql(f"CREATE DATABASE {name}")
-    yield sa.make_url(server).set(database=name).render_as_string(hide_password=False)
-    with admin.connect() as c:
-        c.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
-    admin.dispose()
-
-
 @pytest.fixture
 def database(url: str) -> Iterator[Database]:
     database = Database(open_engine(url))
