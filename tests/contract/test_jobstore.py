@@ -1,5 +1,6 @@
 """The database adapter, on SQLite always and on PostgreSQL when ALPHAREEL_TEST_POSTGRES_URL names one."""
 
+import sqlite3
 import threading
 import uuid
 from dataclasses import replace
@@ -349,6 +350,16 @@ class TestSchema:
         assert migrate.is_current(databases[0])
         for database in databases:
             database.close()
+
+    def test_the_first_to_open_a_new_file_do_not_get_in_each_others_way(self, tmp_path: Path) -> None:
+        first = sqlite3.connect(tmp_path / "new.db", isolation_level=None, check_same_thread=False)
+        first.execute("BEGIN IMMEDIATE")
+        threading.Timer(0.2, first.rollback).start()
+        second = Database(open_engine(f"sqlite:///{tmp_path / 'new.db'}"))
+        with second.read() as connection:
+            assert connection.exec_driver_sql("PRAGMA journal_mode").scalar_one() == "wal"
+        second.close()
+        first.close()
 
     def test_a_database_of_a_newer_version_is_refused(self, database: Database) -> None:
         with database.write() as c:
