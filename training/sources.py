@@ -74,7 +74,7 @@ PHOTOS = (
     Photos("train/more/azure_samples", Kind.PEOPLE, cover=0.02),
     Photos("train/more/vipy", Kind.PEOPLE, cover=0.02),
     Photos("train/ccp_labelled/rgb", Kind.BODY, masks="train/ccp_labelled/mask", without=SCORED_PHOTOS),
-    Photos("train/ccp_unlabelled", Kind.BODY, limit=400),
+    Photos("train/ccp_unlabelled", Kind.BODY),
 )
 
 VIDEO, MORE_VIDEO = "clips/video", "train/more/video/clips"
