@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from framing import Framing, Matrix, frame_person, frame_whole, moved, wander
+from framing import Framing, Matrix, frame_person, frame_whole, is_cut, moved, wander
 from pack import Image, Item, Pack
 from sources import Kind
 from wear import Light, Wear, tone
@@ -30,6 +30,8 @@ class Mix:
     second: float = 0.15  # composites with a second person further back
     decoy: float = 0.15  # backgrounds with a person-shaped piece of something else
     back_light: float = 0.12
+    tumble: float = 0.15  # composites of whole bodies that lean, lie or stand on their head
+    bend: float = 0.35  # composites whose limbs are bent anew
     kinds: tuple[float, float, float] = (0.42, 0.38, 0.20)  # bodies, other people, clip frames
 
 
@@ -77,7 +79,10 @@ class Augmenter:
         """A picture seen by a camera that drifts; `inside`: with its own background, else only the person counts."""
         framing = Framing.draw(self.rng, inside=inside)
         matrix = frame_person(item, size, framing, self.rng)
-        return [warp(item, m, size, inside=inside) for m in wander(matrix, size, length, self.rng)]
+        if not inside and self._chance(self.mix.tumble) and not is_cut(item.alpha):
+            matrix = moved(matrix, size, angle=float(self.rng.normal(0, 60)))
+        frames = [warp(item, m, size, inside=inside) for m in wander(matrix, size, length, self.rng)]
+        return bent(frames, self.rng) if not inside and self._chance(self.mix.bend) else frames
 
     def _clip(self, size: Size, length: int) -> Frames:
         """Consecutive frames of a real clip under one framing."""
@@ -137,6 +142,16 @@ def warp(item: Item, matrix: Matrix, size: Size, *, inside: bool) -> tuple[Image
     view = cv2.warpAffine(rgb, matrix, size[::-1], flags=cv2.INTER_LINEAR, borderMode=mirror)
     border = mirror if inside else cv2.BORDER_CONSTANT
     return view, cv2.warpAffine(alpha, matrix, size[::-1], flags=cv2.INTER_LINEAR, borderMode=border)
+
+
+def bent(frames: Frames, rng: np.random.Generator, strength: float = 0.05) -> Frames:
+    """All frames under one smooth random distortion: street photos stand upright, dancers do not."""
+    h, w = frames[0][1].shape
+    grid = rng.normal(0, strength * h, (4, 4, 2)).astype(np.float32)
+    field = cv2.resize(grid, (w, h), interpolation=cv2.INTER_CUBIC)
+    x, y = np.meshgrid(np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32))
+    x, y = x + field[..., 0], y + field[..., 1]
+    return [(cv2.remap(rgb, x, y, cv2.INTER_LINEAR), cv2.remap(alpha, x, y, cv2.INTER_LINEAR)) for rgb, alpha in frames]
 
 
 def over(front: tuple[Image, Image], back: tuple[Image, Image]) -> tuple[Image, Image]:

@@ -55,6 +55,12 @@ def find_box(alpha: Image) -> Box | None:
     return Box(2 * ys[0], 2 * ys[-1], 2 * xs[0], 2 * xs[-1], head, 2 * ys[-1] >= alpha.shape[0] - 6)
 
 
+def is_cut(alpha: Image) -> bool:
+    """Whether the lower edge of the picture cuts the person, or there is hardly one."""
+    box = find_box(alpha)
+    return box is None or box.cut
+
+
 def frame_person(item: Item, size: Size, framing: Framing, rng: np.random.Generator) -> Matrix:
     """A view of the person in the picture."""
     box = find_box(item.alpha)

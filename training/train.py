@@ -1,6 +1,6 @@
 """Train the network on a pack, by the clock.
 
-    python train.py --pack runs/pack --out runs/people --minutes 92
+    python train.py --pack runs/pack --out runs/people --minutes 112
 
 The schedule follows the training time used, kept in the checkpoint: started again with the same arguments it
 goes on where it was, and learning ends when the minutes are used up. `<out>/last.pt` holds everything,
@@ -23,26 +23,30 @@ import torch
 from torch import Tensor
 
 from augment import Augmenter
-from losses import matting_loss
+from losses import matting_loss, recognition_loss
 from model import Matte
 from pack import Pack
 
 
 @dataclass(frozen=True)
 class Stage:
-    """From this share of the time on: pixels per view (the root of them), frames per step, share of sequences."""
+    """From this share of the time on: pixels per view (the root of them), frames per step, share of sequences.
+
+    A `coarse` stage learns at 1/8 of the size only.
+    """
 
     start: float
     side: int
     batch: int
     sequences: float = 0.0
+    coarse: bool = False
 
 
 @dataclass(frozen=True)
 class Settings:
     """Everything that shapes a run."""
 
-    minutes: float = 92.0
+    minutes: float = 112.0
     rate: float = 4e-3
     decay: float = 0.02
     average: float = 0.998
@@ -50,10 +54,10 @@ class Settings:
     length: int = 5
     aspects: tuple[float, ...] = (1.0, 4 / 3, 3 / 2, 16 / 9, 16 / 9, 3 / 4, 9 / 16)
     stages: tuple[Stage, ...] = (
-        Stage(0, 160, 16),
-        Stage(0.52, 224, 10),
-        Stage(0.68, 224, 10, 0.6),
-        Stage(0.86, 256, 10, 0.6),
+        Stage(0, 160, 16, coarse=True),
+        Stage(0.45, 192, 14),
+        Stage(0.65, 224, 10, 0.3),
+        Stage(0.85, 256, 10, 0.4),
     )
     seed: int = 5
     save_every: float = 120.0  # seconds
@@ -81,7 +85,10 @@ class Run:
 
     def learn(self, rgb: Tensor, true: Tensor, length: int) -> float:
         """One step on frames (N, 3, H, W) and alphas (N, 1, H, W) of sequences of `length`; returns the loss."""
-        loss = matting_loss(self.model.sequence(rgb, length), true, length)
+        if self.stage.coarse:
+            loss = recognition_loss(self.model.recognise(rgb), true)
+        else:
+            loss = matting_loss(self.model.sequence(rgb, length), true, length)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
