@@ -1,0 +1,59 @@
+"""What shapes a run: how large the views are at which part of the time, and how fast the network learns."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Stage:
+    """From this share of the time on: pixels per view (the root of them), frames per step, share of sequences.
+
+    A `coarse` stage learns at 1/8 of the size only.
+    """
+
+    start: float
+    side: int
+    batch: int
+    sequences: float = 0.0
+    coarse: bool = False
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that shapes a run; `crowd` multiplies the frames per step, for a GPU."""
+
+    minutes: float = 112.0
+    rate: float = 4e-3
+    decay: float = 0.02
+    average: float = 0.998
+    clip: float = 1.0
+    length: int = 5
+    crowd: int = 1
+    aspects: tuple[float, ...] = (1.0, 4 / 3, 3 / 2, 16 / 9, 16 / 9, 3 / 4, 9 / 16)
+    stages: tuple[Stage, ...] = (
+        Stage(0, 160, 16, coarse=True),
+        Stage(0.45, 192, 14),
+        Stage(0.65, 224, 10, 0.3),
+        Stage(0.85, 256, 10, 0.4),
+    )
+    seed: int = 5
+    save_every: float = 120.0  # seconds
+    log_every: float = 30.0
+
+    def stage(self, share: float) -> Stage:
+        """The stage at this share of the time."""
+        return next(s for s in reversed(self.stages) if share >= s.start)
+
+
+def rate_factor(share: float, warm_up: float = 0.02, least: float = 0.01) -> float:
+    """Learning rate over time: a short rise, then half a cosine."""
+    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+    return min(1.0, 0.05 + share / warm_up) * (least + (1 - least) * cosine)
+
+
+def view_size(side: int, aspect: float) -> tuple[int, int]:
+    """Height and width, multiples of 32, of about side x side pixels in the aspect (width / height)."""
+    height = max(96, round(side / math.sqrt(aspect) / 32) * 32)
+    return height, max(96, round(side * side / height / 32) * 32)
