@@ -115,17 +115,21 @@ def judge(contender: Contender, truth: Truth, *, frames: int) -> Score:
     memory = contender.engine.start(truth.clip, Options())
     sums: dict[str, list[float]] = {f.name: [] for f in fields(Score)}
     before: tuple[metrics.Alpha, metrics.Alpha, Picture, metrics.Alpha] | None = None
-    pairs = zip(islice(truth.frames(memory.thumbnail), frames), truth.alphas(), strict=False)
-    for frame, true in pairs:
+    shown = truths.SETTLE if truth.still else frames
+    pairs = zip(islice(truth.frames(memory.thumbnail), shown), truth.alphas(), strict=False)
+    for index, (frame, true) in enumerate(pairs, 1):
         began = time.process_time()
         matte = memory.step([frame])[0]
         spent = 1e3 * (time.process_time() - began)
+        if index > 1:
+            sums["ms"].append(spent)  # the first frame of a shot may cost more
+        if truth.still and index < shown:
+            continue
         alpha = np.asarray(matte.alpha / np.float32(255), np.float32)
         for name in ("mad", "mse", "grad", "iou", "boundary_f"):
             sums[name].append(getattr(metrics, name)(alpha, true))
         picture, small = _for_flow(frame, truth.clip, alpha)
         if before is not None:
-            sums["ms"].append(spent)  # the first frame of a shot may cost more
             sums["dtssd"].append(metrics.dtssd(alpha, before[0], true, before[1]))
             sums["flicker"].append(metrics.flicker(small, before[3], metrics.flow_between(picture, before[2])))
         before = (alpha, true, picture, small)

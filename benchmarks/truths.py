@@ -33,6 +33,7 @@ Subject = Literal["people", "screen"]
 Alpha = NDArray[np.float32]
 Size = tuple[int, int]
 
+SETTLE = 4
 # Sequences of people; the others show a dog and a car, which no engine of ours claims to cut out. Their masks know
 # one subject: spectators behind the dancer count as errors, the scooter under its rider is wanted.
 _DAVIS_PEOPLE = ("breakdance", "scooter-black")
@@ -42,6 +43,7 @@ _DAVIS_PEOPLE = ("breakdance", "scooter-black")
 class Truth:
     """One clip with its mattes. ``group``: the row it counts for; ``exact``: alpha, not a mask made by hand.
 
+    ``still``: one photo, shown ``SETTLE`` times and judged at the last, for engines with a memory.
     ``frames(thumbnail)`` yields frames; ``alphas()`` float32 (H, W) in 0..1 in the same order, as many or more.
     """
 
@@ -49,6 +51,7 @@ class Truth:
     name: str
     subject: Subject
     exact: bool
+    still: bool
     clip: Clip
     frames: Callable[[Size | None], Iterator[Frame]]
     alphas: Callable[[], Iterator[Alpha]]
@@ -77,10 +80,11 @@ def _made(folder: Path) -> Truth:
 
 
 def _photos(folder: Path) -> list[Truth]:
-    return [
-        _pictures("ccp photos", photo.stem, [photo], [folder / "mask" / f"{photo.stem}.png"])
-        for photo in sorted((folder / "rgb").glob("*.jpg"))
-    ]
+    made = []
+    for photo in sorted((folder / "rgb").glob("*.jpg")):
+        mask = folder / "mask" / f"{photo.stem}.png"
+        made.append(_pictures("ccp photos", photo.stem, [photo] * SETTLE, [mask] * SETTLE, still=True))
+    return made
 
 
 def _sequence(folder: Path) -> list[Truth]:
@@ -110,7 +114,7 @@ def _video(group: str, name: str, subject: Subject, path: Path, alphas: Callable
             yield from reader.frames(thumbnail=thumbnail)
 
     with open_reader(path, Limits()) as reader:
-        return Truth(group, name, subject, exact=True, clip=reader.clip, frames=frames, alphas=alphas)
+        return Truth(group, name, subject, exact=True, still=False, clip=reader.clip, frames=frames, alphas=alphas)
 
 
 def _gray(path: Path) -> Iterator[Alpha]:
@@ -123,7 +127,7 @@ def _share(levels: NDArray[np.uint8]) -> Alpha:
     return np.asarray(levels.astype(np.float32) / 255, np.float32)
 
 
-def _pictures(group: str, name: str, photos: list[Path], masks: list[Path]) -> Truth:
+def _pictures(group: str, name: str, photos: list[Path], masks: list[Path], *, still: bool = False) -> Truth:
     height, width = _even(_read(photos[0])).shape[:2]
 
     def frames(thumbnail: Size | None) -> Iterator[Frame]:
@@ -134,7 +138,8 @@ def _pictures(group: str, name: str, photos: list[Path], masks: list[Path]) -> T
         for mask in masks:
             yield np.asarray(_even(_read(mask))[..., 0] > 127, np.float32)
 
-    return Truth(group, name, "people", exact=False, clip=_clip(width, height), frames=frames, alphas=alphas)
+    clip = _clip(width, height)
+    return Truth(group, name, "people", exact=False, still=still, clip=clip, frames=frames, alphas=alphas)
 
 
 def _read(path: Path) -> NDArray[np.uint8]:

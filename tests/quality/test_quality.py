@@ -34,9 +34,9 @@ def picture_at(index):
     return np.where(alpha_at(index)[..., None] > 0, texture + 150, texture).astype(np.uint8)
 
 
-def truth(count=4, group="made"):
+def truth(count=4, group="made", *, still=False):
     return Truth(
-        group, "clip", "people", exact=True, clip=CLIP,
+        group, "clip", "people", exact=True, still=still, clip=CLIP,
         frames=lambda size: (frame_of(picture_at(n), size, index=n) for n in range(count)),
         alphas=lambda: (alpha_at(n) for n in range(count)),
     )  # fmt: skip
@@ -81,6 +81,14 @@ def test_a_photo_has_no_figures_that_need_frames_in_a_row():
     assert score.iou == 1
 
 
+def test_a_still_is_judged_when_the_engine_has_looked_at_it_long_enough():
+    late = Answer()
+    late.step = lambda frames: [
+        Matte(f, np.uint8(255) * (f.index == truths.SETTLE - 1) * (alpha_at(f.index) > 0)) for f in frames
+    ]
+    assert judge(contender(late), truth(count=truths.SETTLE, still=True), frames=1).iou == 1
+
+
 def test_no_more_frames_are_looked_at_than_asked():
     seen = []
     answer = Answer()
@@ -115,10 +123,12 @@ def test_photos_and_sequences_are_found_with_their_masks(tmp_path):
     with ExitStack() as stack:
         found, _ = truths.find(tmp_path, stack)
         photo = next(t for t in found if t.group == "ccp photos")
-        (frame,), (alpha,) = photo.frames((16, 16)), photo.alphas()
+        (frame, *more), (alpha, *_) = photo.frames((16, 16)), photo.alphas()
     assert {t.group for t in found} == {"screen, made", "ccp photos", "davis people"}
     assert frame.y.shape == alpha.shape == (50, 40)
     assert alpha.min() == 1
+    assert photo.still
+    assert len(more) == truths.SETTLE - 1
 
 
 def test_the_command_prints_a_table_and_keeps_figures_and_sheets(tmp_path, monkeypatch, capsys):
