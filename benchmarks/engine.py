@@ -27,7 +27,8 @@ from rich.table import Table
 from alphareel import pipeline
 from alphareel.compose import composer
 from alphareel.domain.clip import Limits
-from alphareel.domain.options import Options, parse_options
+from alphareel.domain.options import Options
+from alphareel.domain.parsing import parse_options
 from alphareel.frame import Matte
 from alphareel.matting import tiers
 from alphareel.media.read import open_reader

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from alphareel.domain import errors
 from alphareel.domain.clip import Clip, EngineFacts, Limits, Progress, Result
-from alphareel.domain.options import Background, Composition, Options, parse_options
+from alphareel.domain.options import Background, Composition, Options
+from alphareel.domain.parsing import parse_options
 
 if TYPE_CHECKING:
     from alphareel.matting.tiers import EngineOffer

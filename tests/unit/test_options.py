@@ -8,14 +8,8 @@ from hypothesis import strategies as st
 
 from alphareel.domain.colours import parse_colour
 from alphareel.domain.errors import InvalidRequest
-from alphareel.domain.options import (
-    Background,
-    Composition,
-    Options,
-    from_json,
-    parse_options,
-    to_json,
-)
+from alphareel.domain.options import Background, Composition, Options, from_json, to_json
+from alphareel.domain.parsing import parse_options
 
 GREEN = Background("color", (9, 162, 70))
 

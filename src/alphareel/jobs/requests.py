@@ -7,7 +7,9 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from alphareel.domain.errors import FieldProblem, InvalidRequest
-from alphareel.domain.options import Options, parse_options, text
+from alphareel.domain.fields import text
+from alphareel.domain.options import Options
+from alphareel.domain.parsing import parse_options
 from alphareel.jobs.job import Job, Status
 from alphareel.jobs.retention import LONGEST
 

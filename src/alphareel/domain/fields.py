@@ -1,0 +1,86 @@
+"""Fields of a JSON object, each read by a parser that says in words what it does not take."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast
+
+from alphareel.domain.errors import FieldProblem, InvalidRequest
+
+T = TypeVar("T")
+
+
+class Fields:
+    """Reads fields of a JSON object and collects every problem instead of stopping at the first."""
+
+    def __init__(self, values: Mapping[str, Any], prefix: str = "") -> None:
+        self.values = values
+        self.prefix = prefix
+        self.problems: list[FieldProblem] = []
+
+    def has(self, name: str) -> bool:
+        return self.values.get(name) is not None
+
+    def read(self, name: str, parse: Callable[[Any], T], default: T) -> T:
+        if not self.has(name):
+            return default
+        try:
+            return parse(self.values[name])
+        except InvalidRequest as error:
+            self.problems.extend(error.details or [FieldProblem(self.prefix + name, str(error))])
+        return default
+
+    def check(self) -> None:
+        if self.problems:
+            first = self.problems[0]
+            raise InvalidRequest(f"{first.field}: {first.message}", details=self.problems)
+
+
+def text(longest: int) -> Callable[[Any], str]:
+    """A parser of strings of at most ``longest`` characters, none of them a control character."""
+
+    def parse(value: Any) -> str:
+        if not isinstance(value, str):
+            raise InvalidRequest(f"must be a string, not {_kind(value)}.")
+        if len(value) > longest:
+            raise InvalidRequest(f"must have at most {longest} characters, not {len(value)}.")
+        if any(ord(c) < 32 and c not in "\t\r\n" for c in value):
+            raise InvalidRequest("must not contain control characters.")
+        return value
+
+    return parse
+
+
+def one_of(allowed: tuple[T, ...]) -> Callable[[Any], T]:
+    """A parser of the ``allowed`` values."""
+
+    def parse(value: Any) -> T:
+        if value not in allowed:
+            raise InvalidRequest(f"must be one of {', '.join(map(str, allowed))}; got {str(value)[:60]!r}.")
+        return cast(T, value)
+
+    return parse
+
+
+def number(low: float, high: float) -> Callable[[Any], float]:
+    """A parser of numbers from ``low`` to ``high``, both included."""
+
+    def parse(value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise InvalidRequest(f"must be a number, not {_kind(value)}.")
+        if not low <= value <= high:
+            raise InvalidRequest(f"must lie between {low:g} and {high:g}; got {value:g}.")
+        return float(value)
+
+    return parse
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "this")
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """The value, if it is a JSON object. Raises InvalidRequest."""
+    if not isinstance(value, Mapping):
+        raise InvalidRequest(f"must be an object, not {_kind(value)}.")
+    return value

@@ -1,0 +1,155 @@
+"""A request's JSON as Options, checked once for all faces: HTTP, library, command."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias, TypeVar, cast
+
+from alphareel.domain.colours import NAMED, parse_colour
+from alphareel.domain.errors import AlphareelError, FieldProblem, InvalidRequest
+from alphareel.domain.fields import Fields, mapping, number, one_of, text
+from alphareel.domain.options import (
+    ANCHORS,
+    BACKGROUNDS,
+    FORMATS,
+    TIERS,
+    Background,
+    BackgroundType,
+    Composition,
+    Options,
+)
+
+T = TypeVar("T")
+_Fail: TypeAlias = Callable[[str, str], AlphareelError]
+
+_FLAT_COLOURS = ("green", "white", "black", "blue")
+_IMPLIES = (("color", "color"), ("image", "image_url"), ("video", "video_url"), ("blur", "radius"))
+_BACKGROUND_FIELDS = ("background", "bg_type", "bg_color", "bg_image_url")
+
+
+def parse_options(values: Mapping[str, Any], *, stored: Options | None = None) -> Options:
+    """Options of a request body; unknown fields are ignored, ``stored`` fills what the body leaves out.
+
+    Any background field in ``values`` replaces the stored background whole; ``background`` wins over ``bg_*``.
+    Raises InvalidRequest with one detail for each bad field.
+    """
+    old = stored or Options()
+    fields = Fields(values)
+    background = old.background
+    if any(fields.has(name) for name in _BACKGROUND_FIELDS):
+        background = _read_background(fields)
+    made = {
+        "model": fields.read("model", one_of(TIERS), old.model),
+        "output_format": fields.read("output_format", one_of(FORMATS), old.output_format),
+        "background": background,
+        "composition": fields.read("composition", _parse_composition, old.composition),
+        "text_prompt": fields.read("text_prompt", text(2000), old.text_prompt),
+        "preview_duration": fields.read("preview_duration", number(0.04, 86400), old.preview_duration),
+        "engine": fields.read("engine", text(64), old.engine),
+        "key_color": fields.read("key_color", parse_colour, old.key_color),
+    }
+    fields.check()
+    return Options(**made)  # type: ignore[arg-type]
+
+
+def _read_background(fields: Fields) -> Background:
+    if fields.has("background"):
+        return fields.read("background", _parse_background, Background())
+    return fields.read("bg_type" if fields.has("bg_type") else _first_flat(fields), _flat(fields), Background())
+
+
+def _first_flat(fields: Fields) -> str:
+    return "bg_color" if fields.has("bg_color") else "bg_image_url"
+
+
+def _flat(fields: Fields) -> Callable[[Any], Background]:
+    """The flat spelling (``bg_type`` and friends) as a background; a missing ``bg_type`` follows from the others."""
+
+    def parse(_: Any) -> Background:
+        implied = "color" if fields.has("bg_color") else "image"
+        kind = fields.values.get("bg_type") or implied
+        kind = "color" if kind == "custom" else kind
+        if kind in _FLAT_COLOURS:
+            return Background("color", NAMED[str(kind)])
+        named = {
+            "type": kind,
+            "color": fields.values.get("bg_color"),
+            "image_url": fields.values.get("bg_image_url"),
+        }
+        return _checked_background(named, names={"type": "bg_type", "color": "bg_color", "image_url": "bg_image_url"})
+
+    return parse
+
+
+def _parse_background(value: Any) -> Background:
+    if isinstance(value, str):
+        return _parse_background_text(value)
+    names = {name: f"background.{name}" for name in ("type", "color", "image_url", "radius", "video_url")}
+    values = dict(mapping(value))
+    if not values.get("type"):
+        values["type"] = next((kind for kind, name in _IMPLIES if values.get(name) is not None), None)
+    if values["type"] in _FLAT_COLOURS:
+        return Background("color", NAMED[values["type"]])
+    if values["type"] == "custom":
+        values["type"] = "color"
+    return _checked_background(values, names=names)
+
+
+def _parse_background_text(value: str) -> Background:
+    if value in ("transparent", "blur"):
+        return Background(cast(BackgroundType, value))
+    return Background("color", parse_colour(value))
+
+
+def _checked_background(values: Mapping[str, Any], *, names: Mapping[str, str]) -> Background:
+    def fail(name: str, message: str) -> AlphareelError:
+        return InvalidRequest(message, details=[FieldProblem(names.get(name, name), message)])
+
+    kind = values.get("type")
+    if kind not in BACKGROUNDS:
+        accepted = ", ".join((*BACKGROUNDS, *_FLAT_COLOURS, "custom"))
+        raise fail("type", f"must be one of {accepted}; got {str(kind)[:60]!r}.")
+    if kind == "transparent":
+        return Background()
+    if kind == "color":
+        colour = _read(values, "color", parse_colour, fail)
+        if colour is None:
+            raise fail("color", "is required for a colour background.")
+        return Background("color", colour)
+    if kind == "blur":
+        return Background("blur", radius=_read(values, "radius", number(1, 500), fail))
+    url = f"{kind}_url"
+    address = _read(values, url, text(4096), fail)
+    if not address:
+        raise fail(url, f"is required for {'an' if kind == 'image' else 'a'} {kind} background.")
+    return Background("image", image_url=address) if kind == "image" else Background("video", video_url=address)
+
+
+def _read(values: Mapping[str, Any], name: str, parse: Callable[[Any], T], fail: _Fail) -> T | None:
+    """The parsed field, None when it is left out."""
+    if values.get(name) is None:
+        return None
+    try:
+        return parse(values[name])
+    except InvalidRequest as error:
+        raise fail(name, str(error)) from None
+
+
+def _parse_composition(value: Any) -> Composition:
+    outer = Fields(mapping(value), "composition.")
+    canvas = Fields(outer.read("canvas", mapping, {}), "composition.canvas.")
+    foreground = Fields(outer.read("foreground", mapping, {}), "composition.foreground.")
+    offset = Fields(foreground.read("offset", mapping, {}), "composition.foreground.offset.")
+    side = number(16, 4096)
+    width = canvas.read("width", side, 0.0)
+    height = canvas.read("height", side, 0.0)
+    made = Composition(
+        width=int(width) or None,
+        height=int(height) or None,
+        anchor=foreground.read("anchor", one_of(ANCHORS), "center"),
+        scale=foreground.read("scale", number(0.01, 10), 1.0),
+        offset_x=offset.read("x", number(-8192, 8192), 0.0),
+        offset_y=offset.read("y", number(-8192, 8192), 0.0),
+    )
+    problems = [p for f in (outer, canvas, foreground, offset) for p in f.problems]
+    if problems:
+        raise InvalidRequest(problems[0].message, details=problems)
+    return made
