@@ -1,6 +1,5 @@
 """The network that ships with alphareel: small, recurrent, cuts out people. Its card: docs/models/builtin.md."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,13 +8,10 @@ import numpy as np
 from alphareel.domain.clip import Clip, EngineFacts
 from alphareel.domain.errors import ModelUnavailable, WeightsInvalid
 from alphareel.domain.options import Options
-from alphareel.frame import Frame, Matte
-from alphareel.matting.cuts import CutDetector
-from alphareel.matting.edges import clean_edges
 from alphareel.matting.engine import Engine, Memory, Spec
-from alphareel.matting.refine import refine
+from alphareel.matting.network import NetworkMemory
 from alphareel.matting.runtime import Array, Runtime, Session
-from alphareel.matting.thumbnail import size_for, thumbnail_of, to_rgb
+from alphareel.matting.thumbnail import size_for
 from alphareel.matting.weights import sha256_of
 
 SPEC = Spec(
@@ -83,39 +79,25 @@ class BuiltinEngine:
 
     def start(self, clip: Clip, options: Options) -> Memory:  # noqa: ARG002 - one network, nothing to choose
         """Fresh memory for one clip."""
-        return BuiltinMemory(self, clip)
+        width, height = size_for(clip, area=self.area, multiple=_MULTIPLE)
+        shape = (1, self.channels, height // self.stride, width // self.stride)
+        return NetworkMemory(clip, _Builtin(self.runtime.open(self.path), shape), thumbnail=(width, height))
 
 
-class BuiltinMemory:
-    """What the network remembers of one clip: ``memory`` (1, C, h/stride, w/stride), zeros again at each cut."""
+class _Builtin:
+    """What the network remembers of one clip: ``shape`` (1, C, h/stride, w/stride), zeros at the start of a shot."""
 
-    def __init__(self, engine: BuiltinEngine, clip: Clip) -> None:
-        self._session = engine.runtime.open(engine.path)
-        self._thumbnail = size_for(clip, area=engine.area, multiple=_MULTIPLE)
-        self._matrix, self._full_range = clip.colour.resolved_matrix(clip.height), clip.colour.full_range
-        width, height = self._thumbnail
-        shape = (1, engine.channels, height // engine.stride, width // engine.stride)
-        self._empty: Array = np.zeros(shape, np.float32)
-        self._memory = self._empty
-        self._cuts = CutDetector()
+    def __init__(self, session: Session, shape: tuple[int, ...]) -> None:
+        self._session = session
+        self._memory: Array = np.zeros(shape, np.float32)
 
-    @property
-    def thumbnail(self) -> tuple[int, int]:
-        return self._thumbnail
+    def begin_shot(self, rgb: Array) -> None:  # noqa: ARG002 - it needs no warming up
+        self._memory = np.zeros_like(self._memory)
 
-    def step(self, frames: Sequence[Frame]) -> Sequence[Matte]:
-        """One matte for each frame; the network sees the thumbnail, ``refine`` the planes."""
-        return [self._matte(frame) for frame in frames]
-
-    def _matte(self, frame: Frame) -> Matte:
-        small = thumbnail_of(frame, self._thumbnail)
-        if self._cuts.is_cut(small):
-            self._memory = self._empty
-        rgb = to_rgb(small, matrix=self._matrix, full_range=self._full_range)
+    def alpha_of(self, rgb: Array) -> Array:
         feeds = {"rgb": rgb[None], "memory": self._memory}
         alpha, self._memory = self._session.run(("alpha", "memory_out"), feeds)
-        full = refine(np.clip(alpha[0, 0], 0, 1), frame)
-        return Matte(clean_edges(frame, full), full)
+        return np.asarray(alpha[0, 0], np.float32)
 
 
 def _number(session: Session, name: str, default: int) -> int:

@@ -3,7 +3,6 @@
 Only its ONNX file is run; none of its code is here. Its card: docs/models/rvm.md.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,13 +11,10 @@ import numpy as np
 from alphareel.domain.clip import Clip, EngineFacts
 from alphareel.domain.errors import ModelUnavailable
 from alphareel.domain.options import Options
-from alphareel.frame import Frame, Matte
-from alphareel.matting.cuts import CutDetector
-from alphareel.matting.edges import clean_edges
 from alphareel.matting.engine import Engine, Memory, Spec
-from alphareel.matting.refine import refine
-from alphareel.matting.runtime import Array, Runtime
-from alphareel.matting.thumbnail import size_for, thumbnail_of, to_rgb
+from alphareel.matting.network import NetworkMemory
+from alphareel.matting.runtime import Array, Runtime, Session
+from alphareel.matting.thumbnail import size_for
 from alphareel.matting.weights import Weights, find, verify
 
 SPEC = Spec(
@@ -81,51 +77,29 @@ class RvmEngine:
 
     def start(self, clip: Clip, options: Options) -> Memory:
         """Fresh memory for one clip."""
-        return RvmMemory(self, clip, area=_LIGHT_AREA if options.model == "light" else _AREA)
+        area = _LIGHT_AREA if options.model == "light" else _AREA
+        network = _Rvm(self.runtime.open(self.path))
+        return NetworkMemory(clip, network, thumbnail=size_for(clip, area=area, multiple=_MULTIPLE))
 
 
-class RvmMemory:
+class _Rvm:
     """The four recurrent states of one clip; a state of one pixel stands for an empty one.
 
     The graph is given the thumbnail at ratio 1; its own refinement at full size would cost as much again as the
     rest of it, and ``refine`` does that work on the planes.
     """
 
-    def __init__(self, engine: RvmEngine, clip: Clip, *, area: int) -> None:
-        self._session = engine.runtime.open(engine.path)
-        self._thumbnail = size_for(clip, area=area, multiple=_MULTIPLE)
-        self._matrix, self._full_range = clip.colour.resolved_matrix(clip.height), clip.colour.full_range
-        self._states = _empty()
-        self._fresh = True
-        self._cuts = CutDetector()
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._states: list[Array] = []
 
-    @property
-    def thumbnail(self) -> tuple[int, int]:
-        return self._thumbnail
-
-    def step(self, frames: Sequence[Frame]) -> Sequence[Matte]:
-        """One matte for each frame."""
-        return [self._matte(frame) for frame in frames]
-
-    def _matte(self, frame: Frame) -> Matte:
-        small = thumbnail_of(frame, self._thumbnail)
-        rgb = to_rgb(small, matrix=self._matrix, full_range=self._full_range)
-        if self._cuts.is_cut(small) or self._fresh:
-            self._begin_shot(rgb)
-        full = refine(self._infer(rgb), frame)
-        return Matte(clean_edges(frame, full), full)
-
-    def _begin_shot(self, rgb: Array) -> None:
-        self._states, self._fresh = _empty(), False
+    def begin_shot(self, rgb: Array) -> None:
+        self._states = [np.zeros((1, 1, 1, 1), np.float32) for _ in _STATES]
         for _ in range(_WARM_UP):
-            self._infer(rgb)
+            self.alpha_of(rgb)
 
-    def _infer(self, rgb: Array) -> Array:
+    def alpha_of(self, rgb: Array) -> Array:
         feeds = {"src": rgb[None], "downsample_ratio": np.ones(1, np.float32)}
         feeds.update({f"{name}i": state for name, state in zip(_STATES, self._states, strict=True)})
         alpha, *self._states = self._session.run(("pha", *(f"{name}o" for name in _STATES)), feeds)
-        return np.asarray(np.clip(alpha[0, 0], 0, 1), np.float32)
-
-
-def _empty() -> list[Array]:
-    return [np.zeros((1, 1, 1, 1), np.float32) for _ in _STATES]
+        return np.asarray(alpha[0, 0], np.float32)

@@ -1,0 +1,53 @@
+"""One clip through a network: the steps that every network engine shares, from the thumbnail to clean edges."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from alphareel.domain.clip import Clip
+from alphareel.frame import Frame, Matte
+from alphareel.matting.cuts import CutDetector
+from alphareel.matting.edges import clean_edges
+from alphareel.matting.refine import refine
+from alphareel.matting.runtime import Array
+from alphareel.matting.thumbnail import thumbnail_of, to_rgb
+
+
+class Network(Protocol):
+    """What is a network's own: how it is fed, and what it remembers of one clip."""
+
+    def begin_shot(self, rgb: Array) -> None:
+        """Forget everything: ``rgb`` is the first picture of a shot, and ``alpha_of`` will be asked for it next."""
+
+    def alpha_of(self, rgb: Array) -> Array:
+        """Alpha float32 (h, w) of the next picture, R, G, B float32 (3, h, w) in 0..1; what is beyond 0..1 is cut."""
+
+
+class NetworkMemory:
+    """Memory of one clip for a network that sees thumbnails of ``thumbnail`` (width, height)."""
+
+    def __init__(self, clip: Clip, network: Network, *, thumbnail: tuple[int, int]) -> None:
+        self._network = network
+        self._thumbnail = thumbnail
+        self._matrix, self._full_range = clip.colour.resolved_matrix(clip.height), clip.colour.full_range
+        self._cuts = CutDetector()
+        self._fresh = True
+
+    @property
+    def thumbnail(self) -> tuple[int, int]:
+        return self._thumbnail
+
+    def step(self, frames: Sequence[Frame]) -> Sequence[Matte]:
+        """One matte for each frame: the network sees its thumbnail, ``refine`` its planes."""
+        return [self._matte(frame) for frame in frames]
+
+    def _matte(self, frame: Frame) -> Matte:
+        small = thumbnail_of(frame, self._thumbnail)
+        rgb = to_rgb(small, matrix=self._matrix, full_range=self._full_range)
+        if self._cuts.is_cut(small) or self._fresh:
+            self._network.begin_shot(rgb)
+            self._fresh = False
+        alpha = np.asarray(np.clip(self._network.alpha_of(rgb), 0, 1), np.float32)
+        full = refine(alpha, frame)
+        return Matte(clean_edges(frame, full), full)
