@@ -140,10 +140,10 @@ def _background(value: str | PathLike[str] | Sequence[float] | dict[str, Any] | 
 
 
 def _background_file(path: Path) -> dict[str, Any]:
-    from alphareel.media.signature import HEAD_BYTES, sniff
+    from alphareel.media.signature import HEAD_BYTES, moves, sniff
 
     with path.open("rb") as file:
-        kind = sniff(file.read(HEAD_BYTES)) or ""
-    if kind == "image/gif" or not kind.startswith("image/"):
+        head = file.read(HEAD_BYTES)
+    if moves(head) or sniff(head) is None:
         return {"type": "video", "video_url": str(path)}
     return {"type": "image", "image_url": str(path)}

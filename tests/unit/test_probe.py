@@ -18,7 +18,7 @@ from alphareel.domain.errors import (
     ResolutionTooLarge,
 )
 from alphareel.media.probe import probe
-from alphareel.media.signature import sniff
+from alphareel.media.signature import moves, sniff
 from alphareel.testing.clips import make_clip
 
 LIMITS = Limits()
@@ -43,6 +43,10 @@ def patch_size(path, side):
     data[entry + 32 : entry + 36] = side.to_bytes(2, "big") * 2
     path.write_bytes(data)
     return path
+
+
+PNG = b"\x89PNG\r\n\x1a\n"
+PNG_HEAD = b"\0\0\0\x0dIHDR" + bytes(17)
 
 
 def audio_only(path):
@@ -276,7 +280,9 @@ def test_too_many_bytes_are_refused(tmp_path):
         (b"RIFF\0\0\0\0AVI LIST", "video/x-msvideo"),
         (b"RIFF\0\0\0\0WAVEfmt ", None),
         (b"RIFF\0\0\0\0WEBPVP8X", "image/webp"),
-        (b"\x89PNG\r\n\x1a\n", "image/png"),
+        (PNG, "image/png"),
+        (PNG + PNG_HEAD + b"\0\0\0\x08acTL", "image/apng"),
+        (PNG + PNG_HEAD + b"\0\0\0\x08IDAT....\0\0\0\0\0\0\0\x08acTL", "image/png"),
         (b"\xff\xd8\xff\xe0", "image/jpeg"),
         ((b"\x47" + bytes(187)) * 3, "video/mp2t"),
         (b"ID3\x04", None),
@@ -285,3 +291,22 @@ def test_too_many_bytes_are_refused(tmp_path):
 )
 def test_first_bytes_name_the_type(head, mime):
     assert sniff(head) == mime
+
+
+@pytest.mark.parametrize(
+    ("head", "moving"),
+    [
+        (b"\0\0\0\x20ftypisom", True),
+        (b"GIF89a", True),
+        (PNG + PNG_HEAD + b"\0\0\0\x08acTL", True),
+        (PNG, False),
+        (b"RIFF\0\0\0\0WEBPVP8X\x0a\0\0\0\x12", True),
+        (b"RIFF\0\0\0\0WEBPVP8X\x0a\0\0\0\x10", False),
+        (b"RIFF\0\0\0\0WEBPVP8X", False),
+        (b"RIFF\0\0\0\0WEBPVP8 \x0a\0\0\0\x12", False),
+        (b"\xff\xd8\xff\xe0", False),
+        (b"text", False),
+    ],
+)
+def test_first_bytes_tell_what_moves(head, moving):
+    assert moves(head) == moving

@@ -2,6 +2,8 @@
 
 import gc
 import os
+import struct
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +16,8 @@ import pytest
 from alphareel.colour import rgb_to_yuv
 from alphareel.domain.clip import Colour, Limits
 from alphareel.domain.errors import DurationTooLong
+from alphareel.media.clock import Clock
+from alphareel.media.probe import probe
 from alphareel.media.read import open_reader
 from alphareel.testing.clips import make_clip
 
@@ -185,6 +189,72 @@ def test_interlaced_frames_are_made_whole_and_none_is_lost(tmp_path):
         assert_shows(frame, truth)
 
 
+def test_what_becomes_interlaced_on_the_way_is_made_whole_from_there(tmp_path):
+    first = make_clip(tmp_path / "a.ts", frames=10, background="green")
+    second = make_clip(tmp_path / "b.ts", frames=10, interlaced=True, start=0.4)
+    first.path.write_bytes(first.path.read_bytes() + second.path.read_bytes())
+    with open_reader(first.path, LIMITS) as reader:
+        assert not reader.clip.interlaced
+        frames, base = list(reader.frames()), reader.clip.time_base
+    assert [f.pts * base for f in frames] == [Fraction(n, 25) for n in range(20)]
+    for index, frame in enumerate(frames[10:]):
+        wanted = yuv_of(second, index, BT709)[..., 0]
+        assert np.abs(frame.y - wanted).mean() < 3
+
+
+@pytest.mark.parametrize("order", ["tff", "bff"])
+def test_of_two_fields_the_first_one_is_shown(tmp_path, order):
+    """A bar that moves from field to field; the wrong order would show it torn or late."""
+    moments = [np.full((96, 128), 40, np.uint8) for _ in range(16)]
+    for n, picture in enumerate(moments):
+        picture[:, 4 + 7 * n : 12 + 7 * n] = 220
+    order_is = av.filter.Graph()
+    source = order_is.add_buffer(width=128, height=96, format="yuv420p", time_base=Fraction(1, 25))
+    order_is.link_nodes(source, order_is.add("setfield", order), order_is.add("buffersink")).configure()
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", 25, {"qp": "0", "flags": "+ildct+ilme"})
+        video.width, video.height, video.pix_fmt = 128, 96, "yuv420p"
+        for n in range(8):
+            woven = moments[2 * n].copy()
+            later = slice(1, None, 2) if order == "tff" else slice(0, None, 2)
+            woven[later] = moments[2 * n + 1][later]
+            planes = np.concatenate([woven, np.full((48, 128), 128, np.uint8)])
+            order_is.vpush(av.VideoFrame.from_ndarray(planes, format="yuv420p"))
+            container.mux(video.encode(order_is.vpull()))
+        container.mux(video.encode(None))
+    frames = frames_of(path)
+    assert len(frames) == 8
+    for n, frame in enumerate(frames):
+        assert np.abs(frame.y.astype(int) - moments[2 * n]).mean() < 4
+
+
+@pytest.mark.parametrize(
+    ("entries", "shown"),
+    [
+        ([(600, 10)], range(10, 25)),  # from a key frame on
+        ([(600, 13)], range(13, 28)),  # from between two
+        ([(400, 0)], range(10)),
+        ([(200, 3), (400, 20)], [*range(3, 8), *range(20, 30)]),  # a cut in the middle
+    ],
+)
+def test_an_edit_list_decides_what_is_shown(tmp_path, entries, shown):
+    truth = make_clip(tmp_path / "a.mp4", frames=30, options={"g": "10"}, start=0.2 if len(entries) == 2 else 0)
+    data = bytearray(truth.path.read_bytes())
+    at = data.index(b"elst") + 12
+    ticks = int.from_bytes(data[data.index(b"mdhd") + 16 : data.index(b"mdhd") + 20], "big")
+    for n, (length, first) in enumerate(entries):
+        data[at + 12 * n : at + 12 * n + 8] = struct.pack(">Ii", length, first * ticks // 25)
+    truth.path.write_bytes(data)
+    with open_reader(truth.path, LIMITS) as reader:
+        frames, base = list(reader.frames()), reader.clip.time_base
+        assert reader.frames_lost == 0
+    assert [f.pts * base for f in frames] == [Fraction(n, 25) for n in range(len(shown))]
+    for frame, index in zip(frames, shown, strict=True):
+        wanted = yuv_of(truth, index, BT709)[..., 0]
+        assert np.abs(frame.y - wanted).mean() < 3
+
+
 @pytest.mark.parametrize(
     ("name", "codec", "pix_fmt", "error"),
     [
@@ -280,6 +350,78 @@ def test_damage_in_the_middle_costs_few_frames(tmp_path, name):
     frames = frames_of(truth.path)
     assert 45 <= len(frames) <= 60
     assert all(a.pts < b.pts for a, b in pairwise(frames))
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.webm", "a.ts"])
+def test_a_hole_is_counted_where_no_header_tells_how_many_frames_there_are(tmp_path, name):
+    truth = make_clip(tmp_path / name, frames=100, options={"g": "10"})
+    data = truth.path.read_bytes()
+    third = len(data) // 3
+    truth.path.write_bytes(data[:third] + bytes(third) + data[2 * third :])
+    with open_reader(truth.path, LIMITS) as reader:
+        decoded = len(list(reader.frames()))
+        assert 50 < decoded < 90
+        assert reader.frames_lost == pytest.approx(100 - decoded, abs=2)
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.webm"])
+def test_uneven_timing_is_no_loss(tmp_path, name):
+    truth = make_clip(tmp_path / name, frames=30, vfr=True)
+    with open_reader(truth.path, LIMITS) as reader:
+        assert len(list(reader.frames())) == 30
+        assert reader.frames_lost == 0
+
+
+def test_places_without_a_picture_in_an_avi_are_no_loss(tmp_path):
+    truth = make_clip(tmp_path / "a.avi", frames=20, codec="mjpeg", pix_fmt="yuvj420p")
+    with av.open(str(truth.path)) as container:
+        assert container.streams.video[0].frames > 100  # the muxer counts in finer ticks and leaves most of them empty
+    with open_reader(truth.path, LIMITS) as reader:
+        assert len(list(reader.frames())) == 20
+        assert reader.frames_lost == 0
+
+
+def test_hevc_goes_on_behind_damage(tmp_path):
+    """Its decoder gives nothing until the next key frame unless asked, and this clip has one only."""
+    truth = make_clip(tmp_path / "a.mkv", frames=60, codec="libx265")
+    with av.open(str(truth.path)) as container:
+        sixth = [packet for packet in container.demux(video=0) if packet.size][6]
+        at = truth.path.read_bytes().index(bytes(sixth)[:40])
+    data = bytearray(truth.path.read_bytes())
+    data[at + 12 : at + sixth.size] = os.urandom(sixth.size - 12)
+    truth.path.write_bytes(data)
+    assert len(frames_of(truth.path)) >= 55
+
+
+def test_what_cannot_be_whole_at_the_beginning_is_left_out(tmp_path):
+    """A recording that begins between two key frames."""
+    truth = make_clip(tmp_path / "a.ts", frames=40, options={"g": "20"})
+    data = truth.path.read_bytes()
+    tables, later = data[: 188 * 3], data[len(data) // 8 // 188 * 188 :]
+    truth.path.write_bytes(tables + later)
+    with open_reader(truth.path, LIMITS) as reader:
+        frames = list(reader.frames())
+    assert 20 <= len(frames) < 40
+    assert frames[0].pts == 0
+    assert_shows(replace(frames[-20], index=20), truth)
+
+
+def test_a_late_frame_in_a_file_does_not_move_those_behind_it(tmp_path):
+    clip = probe(make_clip(tmp_path / "a.mp4").path, LIMITS)
+    clock = Clock(replace(clip, time_base=Fraction(1, 25), start=Fraction(0)))
+    assert [clock.stamp(decoded(n))[0] for n in (0, 1, 80, 30, 81)] == [0, 1, 80, 81, 82]
+
+
+def test_a_stream_whose_clock_begins_anew_goes_on(tmp_path):
+    clip = probe(make_clip(tmp_path / "a.ts").path, LIMITS)
+    clock = Clock(replace(clip, time_base=Fraction(1, 25), start=Fraction(0)))
+    assert [clock.stamp(decoded(n))[0] for n in (50, 51, 0, 1)] == [50, 51, 52, 53]
+
+
+def decoded(pts):
+    frame = av.VideoFrame(16, 16, "yuv420p")
+    frame.pts, frame.time_base, frame.duration = pts, Fraction(1, 25), 1
+    return frame
 
 
 def test_lost_frames_are_counted(tmp_path):

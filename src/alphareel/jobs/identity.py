@@ -6,12 +6,14 @@ from alphareel.domain.clip import Limits
 from alphareel.domain.errors import InvalidFileType
 from alphareel.jobs.uploads import Identity
 from alphareel.media.probe import probe
-from alphareel.media.signature import HEAD_BYTES, sniff
+from alphareel.media.signature import HEAD_BYTES, moves, sniff
 from alphareel.media.stills import read_still
 
 _STILLS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
 _EXTENSIONS = {
+    "image/apng": "apng",
     "image/gif": "gif",
+    "image/webp": "webp",
     "video/mp4": "mp4",
     "video/mpeg": "mpg",
     "video/mp2t": "ts",
@@ -33,8 +35,9 @@ def identify(path: Path, limits: Limits) -> Identity:
     FileTooLarge.
     """
     with path.open("rb") as file:
-        found = sniff(file.read(HEAD_BYTES)) or ""
-    if found in _STILLS:
+        head = file.read(HEAD_BYTES)
+    found = sniff(head) or ""
+    if found in _STILLS and not moves(head):
         read_still(path, limits)
         return Identity("image", found, _STILLS[found])
     if found not in _EXTENSIONS:

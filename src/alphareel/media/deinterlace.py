@@ -9,10 +9,13 @@ _Kind = tuple[int, int, str]
 
 
 def progressive(frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
-    """``frames`` with both fields of each at one moment; timestamps stay."""
+    """``frames`` with both fields of each at one moment; timestamps stay. Costs nothing until one is interlaced."""
     graph: Graph | None = None
     kind: _Kind | None = None
     for frame in frames:
+        if graph is None and not frame.interlaced_frame:
+            yield frame
+            continue
         now = (frame.width, frame.height, frame.format.name)
         if graph is None or now != kind:
             if graph is not None:

@@ -4,6 +4,8 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from io import SEEK_CUR
+from pathlib import Path
 from typing import BinaryIO
 
 import av
@@ -57,3 +59,26 @@ def walk(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
         if len(checksum) < 4 or struct.unpack(">I", checksum)[0] != zlib.crc32(data, zlib.crc32(name)):
             raise BadVideo("The PNG file ends too early or is damaged.")
         yield name, data
+
+
+def animation_of(path: Path) -> tuple[int, Fraction]:
+    """(frames, seconds) that an APNG announces; of a file that ends early, its seconds up to there. Raises OSError."""
+    frames, seconds = 0, Fraction(0)
+    with path.open("rb") as file:
+        file.seek(len(SIGNATURE))
+        while len(head := file.read(8)) == 8:
+            size, name = struct.unpack(">I4s", head)
+            if name == b"acTL":
+                frames = int.from_bytes(file.read(4), "big")
+                size -= 4
+            elif name == b"fcTL":
+                seconds += _delay(file.read(26)[20:24])
+                size -= 26
+            file.seek(size + 4, SEEK_CUR)
+    return frames, seconds
+
+
+def _delay(numbers: bytes) -> Fraction:
+    """How long a frame lasts; a zero below means hundredths (PNG, third edition, 11.3.6.2)."""
+    above, below = struct.unpack(">HH", numbers.ljust(4, b"\0"))
+    return Fraction(above, below or 100)

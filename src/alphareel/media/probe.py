@@ -13,11 +13,14 @@ from alphareel.domain.clip import AudioFacts, Clip, Colour, Limits
 from alphareel.domain.errors import BadVideo, DurationTooLong, ResolutionTooLarge
 from alphareel.media.ffmpeg_errors import EXPORT_AGAIN, reading
 from alphareel.media.hdr import is_hdr
-from alphareel.media.picture import Turn, colour_after, has_alpha, turn_of
+from alphareel.media.picture import SDR, Turn, colour_after, has_alpha, turn_of
+from alphareel.media.png import animation_of
 from alphareel.media.signature import HEAD_BYTES, sniff
-from alphareel.media.source import Decoder, has_coded_alpha, opened, video_stream
+from alphareel.media.source import Decoder, check_bytes, has_coded_alpha, opened, video_stream
+from alphareel.media.webp import TICK, WebpDecoder, is_webp, read_animation
 
 _SMALLEST_SIDE = 16
+_WHOLE_INDEX = 0.9  # how far an AVI's index has to reach to be more than what was seen while opening
 _FINEST_TICK = Fraction(1, 1_000_000)
 _USUAL_TICK = Fraction(1, 90_000)
 _NAMES = {
@@ -27,7 +30,9 @@ _NAMES = {
     "video/x-matroska": "mkv",
     "video/x-msvideo": "avi",
     "video/mp2t": "mpegts",
+    "image/apng": "apng",
     "image/gif": "gif",
+    "image/webp": "webp",
 }
 
 
@@ -55,22 +60,55 @@ def probe(path: Path, limits: Limits) -> Clip:
 
 def inspect(path: Path, limits: Limits) -> tuple[Clip, Layout]:
     """Like ``probe``, with what the reader needs beside it."""
+    with reading(path):
+        check_bytes(path, limits)
+        if is_webp(path):
+            return _inspect_webp(path, limits)
     with opened(path, limits) as container, reading(path):
         stream = video_stream(container, path)
         check_size(stream.codec_context.width, stream.codec_context.height, limits)
-        check_seconds(_seconds(container, stream), limits)
+        check_seconds(_seconds(path, container, stream), limits)
         frame = next(Decoder(container, stream, limits).frames(), None)
         if frame is None:
-            raise BadVideo(f"No frame of {path.name} can be decoded.", hint=EXPORT_AGAIN)
+            raise _empty(path)
         size = _square(frame.width, frame.height, _sample_aspect(stream))
         check_size(*size, limits)
         layout = Layout(
             size=size,
             turn=turn_of(frame),
-            frames=_exact_frames(container, stream),
+            frames=_exact_frames(path, container, stream),
             colour=colour_after(frame, stream.codec_context),
         )
         return _clip(path, container, stream, frame, layout), layout
+
+
+def _inspect_webp(path: Path, limits: Limits) -> tuple[Clip, Layout]:
+    animation = read_animation(path)
+    check_size(animation.width, animation.height, limits)
+    seconds = animation.milliseconds / 1000
+    check_seconds(seconds, limits)
+    if next(WebpDecoder(path, animation).frames(), None) is None:
+        raise _empty(path)
+    size, frames = _square(animation.width, animation.height, Fraction(1)), len(animation.entries)
+    clip = Clip(
+        width=size[0],
+        height=size[1],
+        time_base=TICK,
+        rate=Fraction(frames * 1000, animation.milliseconds),
+        seconds=seconds,
+        frames=frames,
+        codec="webp",
+        container="webp",
+        pixel_format="bgra" if animation.has_alpha else "bgr24",
+        colour=SDR,
+        has_alpha=animation.has_alpha,
+        bytes=path.stat().st_size,
+    )
+    return clip, Layout(size=size, turn=Turn(), frames=frames, colour=SDR)
+
+
+def _empty(path: Path) -> BadVideo:
+    return BadVideo(f"No frame of {path.name} can be decoded.", hint=EXPORT_AGAIN)
 
 
 def check_size(width: int, height: int, limits: Limits) -> None:
@@ -98,7 +136,7 @@ def check_seconds(seconds: float, limits: Limits) -> None:
 def _clip(path: Path, container: InputContainer, stream: VideoStream, frame: av.VideoFrame, layout: Layout) -> Clip:
     width, height = layout.size[::-1] if layout.turn.sideways else layout.size
     start = Fraction(0) if frame.pts is None else frame.pts * Fraction(frame.time_base or 0)
-    rate, seconds = _rate(stream), _seconds(container, stream, start)
+    rate, seconds = _rate(stream), _seconds(path, container, stream, start)
     return Clip(
         width=width,
         height=height,
@@ -140,11 +178,13 @@ def _rate(stream: VideoStream) -> Fraction:
     return Fraction(25)
 
 
-def _seconds(container: InputContainer, stream: VideoStream, start: Fraction = Fraction(0)) -> float:
+def _seconds(path: Path, container: InputContainer, stream: VideoStream, start: Fraction = Fraction(0)) -> float:
     """Length of the video stream as its container tells, 0 when it does not.
 
     Where only Matroska's end of the track or of the file is known, ``start`` is taken off.
     """
+    if container.format.name == "apng":
+        return float(animation_of(path)[1])
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
     end = _tagged_seconds(stream.metadata.get("DURATION", "")) or (container.duration or 0) / 1_000_000
@@ -160,17 +200,16 @@ def _tagged_seconds(text: str) -> float:
         return 0.0
 
 
-def _exact_frames(container: InputContainer, stream: VideoStream) -> int:
-    """Frames in the container's index, without those that its edit list hides at either end."""
+def _exact_frames(path: Path, container: InputContainer, stream: VideoStream) -> int:
+    """Frames in the container's index, without those that its edit list hides."""
+    if container.format.name == "apng":
+        return animation_of(path)[0]
+    entries = stream.index_entries
+    if container.format.name == "avi" and len(entries) and entries[-1].timestamp >= stream.frames * _WHOLE_INDEX:
+        return len(entries)  # its header counts the places without a picture too
     if not stream.frames or "mov" not in container.format.name:
         return stream.frames
-    entries = stream.index_entries
-    first, last = 0, len(entries)
-    while first < last and entries[first].is_discard:
-        first += 1
-    while last > first and entries[last - 1].is_discard:
-        last -= 1
-    return last - first
+    return sum(not entry.is_discard for entry in entries)
 
 
 def _sample_aspect(stream: VideoStream) -> Fraction:

@@ -1,6 +1,6 @@
 """Frames of a video with their timestamps, in planes; nothing is held but the frame being handed out."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -15,7 +15,7 @@ from alphareel.media.deinterlace import progressive
 from alphareel.media.ffmpeg_errors import reading
 from alphareel.media.picture import Pictures
 from alphareel.media.probe import Layout, check_seconds, inspect
-from alphareel.media.source import Decoder, opened, video_stream
+from alphareel.media.source import decoding
 
 _Size = tuple[int, int]
 
@@ -69,9 +69,8 @@ class Reader:
         self.frames_lost = 0
         clock, index = Clock(self.clip), 0
         pictures = Pictures(size=self._layout.size, colour=self._layout.colour, turn=self._layout.turn)
-        with opened(self._path, self._limits) as container, reading(self._path):
-            decoder = Decoder(container, video_stream(container, self._path), self._limits)
-            for decoded in self._whole(decoder):
+        with decoding(self._path, self._limits) as decoder, reading(self._path):
+            for decoded in progressive(decoder.frames()):
                 pts, duration = clock.stamp(decoded)
                 self.frames_lost = decoder.errors
                 if seconds is not None and float(pts * self.clip.time_base) >= seconds:
@@ -80,9 +79,6 @@ class Reader:
                 yield _frame(pictures, decoded, thumbnail, pts=pts, duration=duration, index=index)
                 index += 1
         self.frames_lost = max(decoder.errors, self._missing(index, clock))
-
-    def _whole(self, decoder: Decoder) -> Iterator[av.VideoFrame]:
-        return progressive(decoder.frames()) if self.clip.interlaced else decoder.frames()
 
     def _check(self, index: int, pts: int) -> None:
         check_seconds(float(pts * self.clip.time_base), self._limits)
@@ -93,11 +89,11 @@ class Reader:
             )
 
     def _missing(self, decoded: int, clock: Clock) -> int:
-        """Frames that the header promised and the file did not hold: by count, else by time."""
+        """Frames that the file should hold and did not: by its header's count, else by gaps and the time at its end."""
         if self._layout.frames:
             return self._layout.frames - decoded
         absent = round((self.clip.seconds - float(clock.end * self.clip.time_base)) * float(self.clip.rate))
-        return absent if absent > max(2.0, float(self.clip.rate) / 2) else 0
+        return clock.skipped + (absent if absent > max(2.0, float(self.clip.rate) / 2) else 0)
 
 
 def _frame(

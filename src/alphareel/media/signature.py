@@ -1,10 +1,10 @@
 """What a file is by its first bytes: container or picture, as a MIME type. Decodes nothing."""
 
-HEAD_BYTES = 1024  # as much of the file's head as ``sniff`` looks at
+HEAD_BYTES = 8192  # as much of the file's head as ``sniff`` looks at
 
+_PNG = b"\x89PNG\r\n\x1a\n"
 _ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _PREFIXES = (
-    (b"\x89PNG\r\n\x1a\n", "image/png"),
     (b"\xff\xd8\xff", "image/jpeg"),
     (b"BM", "image/bmp"),
     (b"II*\0", "image/tiff"),
@@ -38,11 +38,32 @@ def sniff(head: bytes) -> str | None:
     for prefix, mime in _PREFIXES:
         if head.startswith(prefix):
             return mime
+    if head.startswith(_PNG):
+        return "image/apng" if _announces_frames(head) else "image/png"
     if head[:4] == b"RIFF":
         return {b"AVI ": "video/x-msvideo", b"WEBP": "image/webp"}.get(head[8:12])
     if head[:4] == b"\x1aE\xdf\xa3":
         return "video/webm" if b"webm" in head[:64] else "video/x-matroska"
     return _sniff_atoms(head) or _sniff_transport_stream(head)
+
+
+def moves(head: bytes) -> bool:
+    """Whether a file that begins with ``head`` is a video or an animated picture (GIF, APNG, animated WebP)."""
+    kind = sniff(head)
+    if kind == "image/webp":
+        return head[12:16] == b"VP8X" and len(head) > 20 and bool(head[20] & 0x02)
+    return kind in ("image/gif", "image/apng") or (kind is not None and not kind.startswith("image/"))
+
+
+def _announces_frames(head: bytes) -> bool:
+    """An APNG tells that it is one before its first picture data (PNG, third edition, 11.3.6.1)."""
+    at = len(_PNG)
+    while at + 8 <= len(head):
+        name = head[at + 4 : at + 8]
+        if name in (b"acTL", b"IDAT"):
+            return name == b"acTL"
+        at += 12 + int.from_bytes(head[at : at + 4], "big")
+    return False
 
 
 def _sniff_atoms(head: bytes) -> str | None:

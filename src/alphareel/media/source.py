@@ -15,11 +15,12 @@ from av.video.stream import VideoStream
 from alphareel.domain.clip import Limits
 from alphareel.domain.errors import FileTooLarge, InvalidFileType, NotFound
 from alphareel.media.ffmpeg_errors import EXPORT_AGAIN, reading
-from alphareel.media.signature import HEAD_BYTES, sniff
+from alphareel.media.signature import HEAD_BYTES, moves, sniff
+from alphareel.media.webp import WebpDecoder, is_webp, read_animation
 
 # Playlists, image sequences and network protocols stay shut: a file may only lead to its own bytes.
 _OPTIONS = {
-    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,asf,mpegts,mpeg,ogg,gif,mxf",
+    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,asf,mpegts,mpeg,ogg,gif,apng,mxf",
     "protocol_whitelist": "file",
 }
 _USE_A_VIDEO = "Use a video: MP4, MOV, WebM, MKV or AVI."
@@ -41,6 +42,18 @@ def opened(path: Path, limits: Limits) -> Iterator[InputContainer]:
         container.close()
 
 
+@contextmanager
+def decoding(path: Path, limits: Limits) -> "Iterator[Decoder | WebpDecoder]":
+    """A decoder of the video in ``path``, which is closed at the end. Raises what ``opened`` raises."""
+    with reading(path):
+        check_bytes(path, limits)
+        if is_webp(path):
+            yield WebpDecoder(path, read_animation(path))
+            return
+    with opened(path, limits) as container:
+        yield Decoder(container, video_stream(container, path), limits)
+
+
 def check_bytes(path: Path, limits: Limits) -> None:
     """Refuse, by size and first bytes, what cannot be a video of ours."""
     if not path.is_file():
@@ -54,10 +67,11 @@ def check_bytes(path: Path, limits: Limits) -> None:
             hint="Shorten the video or lower its bit rate.",
         )
     with path.open("rb") as file:
-        kind = sniff(file.read(HEAD_BYTES))
+        head = file.read(HEAD_BYTES)
+    kind = sniff(head)
     if kind is None:
         raise InvalidFileType(f"{path.name} is no video file.", hint=_USE_A_VIDEO)
-    if kind.startswith("image/") and kind != "image/gif":
+    if not moves(head):
         raise InvalidFileType(f"{path.name} is a picture ({kind}), not a video.", hint=_USE_A_VIDEO)
 
 
@@ -109,13 +123,22 @@ class Decoder:
                 VideoCodecContext, av.CodecContext.create(_ALPHA_DECODERS[stream.codec_context.codec.name], "r")
             )
         stream.codec_context.thread_type = av.codec.context.ThreadType.AUTO
+        # a picture with a hole in it is better than none; HEVC would otherwise end at the first damage
+        stream.codec_context.flags |= av.codec.context.Flags.output_corrupt
         return stream.codec_context
 
     def frames(self) -> Iterator[av.VideoFrame]:
-        """Decoded frames in the order of presentation. A frame's own damage is concealed or skipped, never raised."""
+        """Decoded frames in the order of presentation. A frame's own damage is concealed or skipped, never raised.
+
+        What comes before the first whole picture, as in a recording that was cut anywhere, is left out.
+        """
+        begun = False
         for packet in self._packets():
             # the last packet is the demuxer's empty one, which drains the decoder
-            yield from self._decoded(packet)
+            for frame in self._decoded(packet):
+                begun = begun or not frame.is_corrupt
+                if begun:
+                    yield frame
 
     def _packets(self) -> "Iterator[av.Packet[VideoStream]]":
         try:

@@ -17,7 +17,7 @@ from alphareel.media.signature import sniff
 
 MOST_PIXELS = 64_000_000  # decoded, three bytes each
 _HINT = "Use a PNG, JPEG or WebP picture."
-_READABLE = ("image/png", "image/jpeg", "image/webp")
+_READABLE = ("image/png", "image/apng", "image/jpeg", "image/webp")  # of an animated one the first picture
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
