@@ -99,7 +99,7 @@ def run(
     """Like ``cut`` with parsed options, as a generator of Progress; closing it cancels and leaves nothing behind."""
     from alphareel import pipeline
 
-    folder = None if models_dir is None else Path(models_dir)
+    folder = _models_dir(models_dir)
     return pipeline.run(Path(source), Path(target), options, limits=limits, models_dir=folder, threads=threads)
 
 
@@ -114,7 +114,7 @@ def models(*, models_dir: _Path | None = None) -> "tuple[EngineOffer, ...]":
     """Every engine: what it cuts out, its licences, whether it can run here and which tiers it serves."""
     from alphareel.matting import tiers
 
-    return tiers.offer(None if models_dir is None else Path(models_dir))
+    return tiers.offer(_models_dir(models_dir))
 
 
 def formats() -> tuple[str, ...]:
@@ -122,6 +122,12 @@ def formats() -> tuple[str, ...]:
     from alphareel.media.write import formats as media_formats
 
     return media_formats()
+
+
+def _models_dir(given: _Path | None) -> Path:
+    from alphareel.places import default_models_dir
+
+    return default_models_dir() if given is None else Path(given)
 
 
 def _format_of(target: _Path) -> str:

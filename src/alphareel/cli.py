@@ -1,7 +1,7 @@
 """The command: cut, probe, models, formats, sheet, doctor, keys, serve. Every verb is a few lines over the library.
 
 Exit codes: 0 done; 1 a fault of ours; 2 the command line cannot be understood; 3 the video cannot be used;
-4 no engine; 5 storage; 6 the service; 130 interrupted.
+4 no engine, or its weights are wrong; 5 storage; 6 the service; 7 a download; 130 interrupted.
 """
 
 import json
@@ -39,6 +39,8 @@ _EXIT = (
     (errors.WeightsInvalid, 4),
     (errors.StorageFailed, 5),
     (errors.Unavailable, 6),
+    (errors.FetchFailed, 7),
+    (errors.FetchRefused, 7),
 )
 
 _ModelsDir = Annotated[Path | None, cyclopts.Parameter(env_var="ALPHAREEL_MODELS_DIR")]
@@ -78,7 +80,7 @@ def cut(
     preview
         Process so many seconds only.
     models_dir
-        Folder with weights of your own.
+        Folder of weights; in the data folder when left out.
     threads
         Threads for the network; all cores when left out.
     """
@@ -112,17 +114,6 @@ def probe(source: Path, *, as_json: Annotated[bool, cyclopts.Parameter(name="--j
     table = Table(show_header=False, box=None)
     for name, value in facts.items():
         table.add_row(name, _shown(value))
-    _out.print(table)
-
-
-@app.command
-def models(*, models_dir: _ModelsDir = None) -> None:
-    """List the engines: what they cut out, their licences, and which of them serve which tier here."""
-    table = Table("engine", "cuts out", "serves", "licence (code / weights)", "state")
-    for offer in alphareel.models(models_dir=models_dir):
-        spec = offer.spec
-        licence = f"{spec.code_licence} / {spec.weights_licence}"
-        table.add_row(spec.name, spec.subject, ", ".join(offer.serving) or "-", licence, offer.reason or "ready")
     _out.print(table)
 
 
@@ -164,6 +155,7 @@ def doctor() -> None:
 
 
 app.command("alphareel.keys:app", name="keys")
+app.command("alphareel.provision.command:app", name="models")
 
 
 @app.command
@@ -182,7 +174,7 @@ def main() -> None:
     except errors.AlphareelError as error:
         _fail(str(error), next((code for kind, code in _EXIT if isinstance(error, kind)), 1))
     except KeyboardInterrupt:
-        _fail("interrupted; nothing was written", 130)
+        _fail("interrupted; nothing unfinished bears the name of a result", 130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

@@ -1,7 +1,6 @@
 """The environment becomes one frozen value, once. Every setting is documented where it is defined."""
 
 import ipaddress
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,17 +15,13 @@ from alphareel.domain.errors import InvalidRequest
 from alphareel.jobs.credits import parse_prices
 from alphareel.jobs.retention import FOR_EVER, LONGEST
 from alphareel.jobs.webhooks import standard_key
+from alphareel.places import default_data_dir, default_models_dir
 
 PREFIX = "ALPHAREEL_"
 MIB = 1024 * 1024
 GIB = 1024 * MIB
 
 _MIN_SECRET = 8
-
-
-def _default_data_dir() -> Path:
-    base = os.environ.get("XDG_DATA_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "share") / "alphareel"
 
 
 def _split(value: Any) -> Any:
@@ -46,7 +41,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, env_ignore_empty=True, extra="forbid")
 
     data_dir: Path = Field(
-        default_factory=_default_data_dir,
+        default_factory=default_data_dir,
         description="Folder of the service: database, objects, work in progress. One service at a time owns it.",
     )
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for every network of the machine.")
@@ -67,8 +62,12 @@ class Settings(BaseSettings):
     public_url: str | None = Field(
         None, description="How clients reach the service (https://host/prefix). Unset: taken from each request."
     )
-    models_dir: Path | None = Field(
-        None, description="Folder of fetched weights. Unset: the folder the command-line tools use too."
+    models_dir: Path = Field(
+        default_factory=default_models_dir,
+        description="Folder of weights, for the service, the command and the library.",
+    )
+    models_mirror: str | None = Field(
+        None, description="https://host/folder from which weights are fetched instead of from their publishers."
     )
     max_upload_bytes: int = Field(500 * MIB, ge=1, description="Largest file that is accepted or fetched.")
     max_side: int = Field(4096, ge=16, le=16384, description="Longest side of a video, in pixels.")
@@ -190,8 +189,9 @@ class Settings(BaseSettings):
     @classmethod
     def _fill_from_data_dir(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         filled = dict(values)
-        folder = Path(filled.get("data_dir") or _default_data_dir()).expanduser().absolute()
+        folder = Path(filled.get("data_dir") or default_data_dir()).expanduser().absolute()
         filled["data_dir"] = folder
+        filled["models_dir"] = Path(filled.get("models_dir") or folder / "models").expanduser().absolute()
         filled["database_url"] = filled.get("database_url") or f"sqlite:///{folder / 'alphareel.db'}"
         filled["storage_url"] = filled.get("storage_url") or (folder / "objects").as_uri()
         return filled
@@ -229,6 +229,7 @@ def reference() -> str:
 
 _SPOKEN_DEFAULTS = {
     "data_dir": "`~/.local/share/alphareel`",
+    "models_dir": "`models` in the data folder",
     "database_url": "`alphareel.db` in the data folder",
     "storage_url": "`objects` in the data folder",
 }

@@ -10,7 +10,7 @@ from alphareel.domain.options import TIERS, Options, Tier
 from alphareel.matting.engine import Engine, Spec
 from alphareel.matting.runtime import Device, Runtime, limit_picture_threads
 
-_PACKAGE = "alphareel.matting.models"
+PACKAGE = "alphareel.matting.models"
 
 # Best first; "pro" waits for an engine that follows a text prompt. A network that the user put into the models
 # folder is there because he wants it, so it goes before the one in the package: docs/models/rvm.md.
@@ -50,7 +50,7 @@ class EngineOffer:
 
 def names() -> tuple[str, ...]:
     """Every engine there is, by name."""
-    return registry.names(_PACKAGE)
+    return registry.names(PACKAGE)
 
 
 def choose(options: Options, models_dir: Path | None, threads: int | None = None, device: Device = "cpu") -> Chosen:
@@ -110,7 +110,7 @@ def _module(name: str) -> Any:
         listing = ", ".join(names())
         message = f"There is no engine {name[:60]!r}; there are {listing}."
         raise InvalidRequest(message, details=[FieldProblem("engine", f"must be one of {listing}.")])
-    return registry.module(_PACKAGE, name)
+    return registry.module(PACKAGE, name)
 
 
 def _reason(module: Any, models_dir: Path | None) -> str | None:

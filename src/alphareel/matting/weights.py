@@ -6,18 +6,35 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from alphareel.domain.errors import WeightsInvalid
+from alphareel.domain.errors import ModelUnavailable, WeightsInvalid
 
 _CHUNK = 1 << 20
 _SHORTEST = 1024
+# Licences that allow any use, commercial use included, for a mention: nothing there that somebody must agree to.
+_PERMISSIVE = frozenset({"Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "CC0-1.0", "MIT"})
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """A file that can be fetched: ``path`` in the models folder (with ``/``), its ``url`` (HTTPS), what it must be.
+
+    ``size`` in bytes and ``sha256`` in hex are None where nobody publishes them; the hash of the first file that came
+    is then written beside it, and holds from there on.
+    """
+
+    path: str
+    url: str
+    size: int | None = None
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A weights file as its card describes it.
+    """The weights of one engine, as its card describes them.
 
-    ``pattern`` is the file name, with wildcards where publishers vary it. ``sha256`` lists the hashes that are known
-    to be right (none when any file of that name is the user's own choice). ``source``: where a person finds it.
+    ``pattern``: the file that the engine opens, with wildcards where publishers vary its name. ``sha256`` lists the
+    hashes that are right for it (none when any file of that name is the user's own choice). ``source``: the page where
+    a person finds it and its licence. ``files``: what ``alphareel models pull`` fetches.
     """
 
     name: str
@@ -26,7 +43,35 @@ class Weights:
     weights_licence: str
     source: str
     sha256: tuple[str, ...] = ()
-    size: int | None = None
+    files: tuple[WeightsFile, ...] = ()
+
+    @property
+    def permissive(self) -> bool:
+        """Whether code and weights may be used for anything, so that nobody need accept anything."""
+        return {self.code_licence, self.weights_licence} <= _PERMISSIVE
+
+
+def reason_without(weights: Weights, models_dir: Path | None) -> str | None:
+    """Why the engine cannot run for want of its weights, None when they lie there and are what they should be.
+
+    What ``available`` of an engine answers. Raises WeightsInvalid.
+    """
+    path = find(weights, [models_dir])
+    if path is None:
+        return f"No {weights.pattern} in the models folder; fetch it with: alphareel models pull {weights.name}."
+    verify(weights, path)
+    return None
+
+
+def need(weights: Weights, models_dir: Path | None) -> tuple[Path, str]:
+    """The weights and their SHA-256. Raises ModelUnavailable when there are none, WeightsInvalid for wrong ones."""
+    path = find(weights, [models_dir])
+    if path is None:
+        raise ModelUnavailable(
+            f"The engine {weights.name} needs {weights.pattern}, which is not in the models folder.",
+            hint=f"Read its licence on {weights.source}, then fetch it with: alphareel models pull {weights.name}.",
+        )
+    return path, verify(weights, path)
 
 
 def find(weights: Weights, folders: Sequence[Path | None]) -> Path | None:
@@ -46,7 +91,7 @@ def verify(weights: Weights, path: Path) -> str:
     reported with every result all the same. Raises WeightsInvalid.
     """
     actual = sha256_of(path)
-    expected = weights.sha256 or _written_beside(path)
+    expected = weights.sha256 or read_note(path)
     if expected and actual not in expected:
         raise WeightsInvalid(
             f"{path.name} has SHA-256 {actual[:16]}..., not {expected[0][:16]}...",
@@ -77,8 +122,13 @@ def _hash(path: Path, _size: int, _changed: int) -> str:
     return digest.hexdigest()
 
 
-def _written_beside(path: Path) -> tuple[str, ...]:
-    """The hash in ``<file>.sha256``, as sha256sum writes it."""
-    note = path.with_name(path.name + ".sha256")
+def note_beside(path: Path) -> Path:
+    """Where the hash of a file is kept, as sha256sum writes it."""
+    return path.with_name(path.name + ".sha256")
+
+
+def read_note(path: Path) -> tuple[str, ...]:
+    """The hash in that note, none without one."""
+    note = note_beside(path)
     words = note.read_text("ascii", "replace").split() if note.is_file() else []
     return (words[0].lower(),) if words else ()

@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from alphareel.domain.clip import Clip, EngineFacts
-from alphareel.domain.errors import ModelUnavailable
 from alphareel.domain.options import Options
 from alphareel.matting.engine import Engine, Memory, Spec
 from alphareel.matting.network import NetworkMemory
 from alphareel.matting.runtime import Array, Runtime, Session
 from alphareel.matting.thumbnail import size_for
-from alphareel.matting.weights import Weights, find, verify
+from alphareel.matting.weights import Weights, WeightsFile, need, reason_without
 
 SPEC = Spec(
     name="rvm",
@@ -34,6 +33,14 @@ WEIGHTS = Weights(
     code_licence=SPEC.code_licence,
     weights_licence=SPEC.weights_licence,
     source="https://github.com/PeterL1n/RobustVideoMatting/releases/tag/v1.0.0",
+    files=(
+        WeightsFile(
+            path="rvm_mobilenetv3_fp32.onnx",
+            url="https://github.com/PeterL1n/RobustVideoMatting/releases/download/v1.0.0/rvm_mobilenetv3_fp32.onnx",
+            size=14_975_696,
+            sha256="88d4531297118f595bf2fd60f6f566aec2e559393802d1f436c380f0cbbd2828",
+        ),
+    ),
 )
 
 _STATES = ("r1", "r2", "r3", "r4")
@@ -48,25 +55,15 @@ _WARM_UP = 3
 
 def available(models_dir: Path | None) -> str | None:
     """None when its file lies in the models folder; WeightsInvalid when a hash lies beside it and differs."""
-    path = find(WEIGHTS, [models_dir])
-    if path is None:
-        return f"No {WEIGHTS.pattern} in the models folder; it can be had from {WEIGHTS.source}."
-    verify(WEIGHTS, path)
-    return None
+    return reason_without(WEIGHTS, models_dir)
 
 
 def load(runtime: Runtime) -> Engine:
     """The engine on the user's file."""
-    path = find(WEIGHTS, [runtime.models_dir])
-    if path is None:
-        raise ModelUnavailable(
-            f"The engine {SPEC.name} needs {WEIGHTS.pattern}, which is not in the models folder.",
-            hint=f"Fetch it from {WEIGHTS.source} and read its licence first.",
-        )
-    facts = EngineFacts(SPEC.name, SPEC.version, verify(WEIGHTS, path), SPEC.weights_licence)
+    path, sha256 = need(WEIGHTS, runtime.models_dir)
     inputs = ("src", "downsample_ratio", *(f"{s}i" for s in _STATES))
     runtime.open(path).expect(inputs=inputs, outputs=("pha", *(f"{s}o" for s in _STATES)))
-    return RvmEngine(facts, runtime, path)
+    return RvmEngine(EngineFacts(SPEC.name, SPEC.version, sha256, SPEC.weights_licence), runtime, path)
 
 
 @dataclass(frozen=True)
