@@ -4,6 +4,7 @@ import getpass
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import cyclopts
 from rich.console import Console
@@ -16,8 +17,10 @@ from alphareel.jobs.keys import NewKey
 from alphareel.settings import load_settings
 
 app = cyclopts.App(
-    name="keys", help="Make, list, shut, open and rotate API keys of this installation, and give their clients credits."
+    name="keys",
+    help="Make, list, shut, open, limit and rotate API keys of this installation, and give their clients credits.",
 )
+Limit = int | Literal["default"]
 _DAY = 24 * 3600
 _FINGERPRINT = 19  # letters, which have to be copied whole
 
@@ -63,6 +66,44 @@ def enable(fingerprint: str) -> None:
     with _desk() as (admin, operator):
         admin.set_enabled(operator, fingerprint, enabled=True)
     _say(f"{fingerprint} is open")
+
+
+@app.command
+def limit(
+    fingerprint: str,
+    *,
+    write: Limit | None = None,
+    read: Limit | None = None,
+    running: Limit | None = None,
+    queued: Limit | None = None,
+) -> None:
+    """Give a key limits of its own, and show them; without an option only show them.
+
+    Each takes a number, 0 for no limit, or the word default for the service's. What is not named stays.
+
+    Parameters
+    ----------
+    write
+        Requests a minute that change something.
+    read
+        Requests a minute that only look.
+    running
+        Jobs that run at a time; the rest of them wait.
+    queued
+        Jobs that wait; one more is refused.
+    """
+    given = {
+        "write_per_minute": write,
+        "read_per_minute": read,
+        "max_running_jobs": running,
+        "max_queued_jobs": queued,
+    }
+    named = {name: None if value == "default" else value for name, value in given.items() if value is not None}
+    with _desk() as (admin, operator):
+        key = admin.set_limits(operator, fingerprint, named)
+    for name in given:
+        own = getattr(key, name)
+        _say(f"{name} {'default' if own is None else own}")
 
 
 @app.command

@@ -81,6 +81,13 @@ class Settings(BaseSettings):
         600.0, ge=5, description="How long a job's process may run without any progress before it is stopped."
     )
     workers: int = Field(1, ge=1, le=64, description="Jobs that one worker process runs at a time.")
+    max_running_per_key: int = Field(
+        0, ge=0, description="Jobs of one key that run at a time, the rest of them wait; 0 for no limit."
+    )
+    max_queued_per_key: int = Field(
+        1000, ge=0, description="Jobs of one key that wait; one more is refused. 0 for no limit."
+    )
+    max_queued: int = Field(10_000, ge=0, description="Jobs of everybody that wait; 0 for no limit.")
     job_threads: int = Field(0, ge=0, le=256, description="Threads a job may use; 0 shares the processors evenly.")
     stop_seconds: float = Field(
         20.0,

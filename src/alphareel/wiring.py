@@ -16,6 +16,7 @@ from alphareel.domain.errors import BadVideo, OutOfMemory, StorageFailed, Timeou
 from alphareel.http.job_views import JobViews
 from alphareel.jobs import sandbox
 from alphareel.jobs.admin import Administration
+from alphareel.jobs.admission import QueueLimits
 from alphareel.jobs.credits import parse_prices
 from alphareel.jobs.fetch import FetchRules, GuardedFetcher
 from alphareel.jobs.keys import Keys, NewKey
@@ -102,7 +103,7 @@ def open_installation(settings: Settings) -> Iterator[Installation]:
             settings=settings,
             database=database,
             queue=queue,
-            jobs=Jobs(database, enqueue=queue.enqueue, clock=clock),
+            jobs=Jobs(database, enqueue=queue.enqueue, clock=clock, limits=_queue_limits(settings)),
             uploads=uploads,
             keys=keys,
             executors=ExecutorTable(database, clock=clock),
@@ -245,6 +246,15 @@ def build_sweeper(place: Installation) -> Recurring:
     removal = Removal(place.jobs, _removals(place), place.blobs)
     retention = Retention(_expirations(place), removal.empty, _retention_seconds(place.settings), place.clock)
     return Recurring("retention", retention.sweep, seconds=_SWEEP_SECONDS)
+
+
+def _queue_limits(settings: Settings) -> QueueLimits:
+    return QueueLimits(
+        running=settings.max_running_per_key,
+        queued=settings.max_queued_per_key,
+        queued_in_all=settings.max_queued,
+        ahead=settings.workers,  # what one process can take at once, so that a key alone keeps it busy
+    )
 
 
 def _removals(place: Installation) -> Removals:

@@ -106,19 +106,15 @@ def test_jobs_run_once_each(jobs: Jobs, start_worker: StartWorker, log: Path) ->
         assert [line[3] for line in lines(log, "settle", job)] == ["True"]
 
 
-def test_what_was_rolled_back_never_runs(
-    jobs: Jobs, database: Database, start_worker: StartWorker, log: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_rolled_back_never_runs(jobs: Jobs, database: Database, start_worker: StartWorker, log: Path) -> None:
     queue = DbosQueue(database.engine)
 
     def enqueue_and_break(*words: Any) -> None:
         queue.enqueue(*words)
         raise RuntimeError("after the enqueue")
 
-    monkeypatch.setattr(jobs, "_enqueue", enqueue_and_break)
     with pytest.raises(RuntimeError):
-        submit(jobs)
-    monkeypatch.undo()
+        submit(Jobs(database, enqueue=enqueue_and_break, clock=SystemClock()))
     start_worker()
     wait_for(jobs, [submit(jobs)])
     assert log.read_text().count("execute") == 1

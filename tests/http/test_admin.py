@@ -110,7 +110,10 @@ def test_limits_of_a_key_are_set_and_taken_back(admin, made):
     chosen = {"key_fingerprint": made["key_fingerprint"]}
     assert admin.post("/v1/admin/keys/limits", json={**chosen, "write_per_minute": 5}).json()["write_per_minute"] == 5
     assert listed(admin, made["key_fingerprint"])["write_per_minute"] == 5
-    assert admin.post("/v1/admin/keys/limits", json=chosen).json()["write_per_minute"] is None
+    other = admin.post("/v1/admin/keys/limits", json={**chosen, "max_running_jobs": 2}).json()
+    assert (other["write_per_minute"], other["max_running_jobs"], other["max_queued_jobs"]) == (5, 2, None)
+    back = admin.post("/v1/admin/keys/limits", json={**chosen, "write_per_minute": None}).json()
+    assert (back["write_per_minute"], back["max_running_jobs"]) == (None, 2)
 
 
 @pytest.mark.parametrize("verb", ["disable", "enable", "rotate", "limits"])
@@ -132,7 +135,8 @@ def test_an_unknown_fingerprint_is_not_found(admin, verb):
         ("keys/disable", {}, "key_fingerprint"),
         ("keys/rotate", {"key_fingerprint": "fp", "grace_seconds": -1}, "grace_seconds"),
         ("keys/rotate", {"key_fingerprint": "fp", "grace_seconds": True}, "grace_seconds"),
-        ("keys/limits", {"key_fingerprint": "fp", "read_per_minute": 0}, "read_per_minute"),
+        ("keys/limits", {"key_fingerprint": "fp", "read_per_minute": -1}, "read_per_minute"),
+        ("keys/limits", {"key_fingerprint": "fp", "max_queued_jobs": 2.5}, "max_queued_jobs"),
     ],
 )
 def test_a_bad_field_is_named(admin, path, body, field):

@@ -4,12 +4,16 @@ import socket
 
 import httpx2
 import pytest
+from starlette.testclient import TestClient
 
 from alphareel.domain.errors import InvalidRequest
 from alphareel.http.app import create_app
 from alphareel.http.config import HttpConfig
 from alphareel.http.limits import Limiter, Rates
 from alphareel.jobs.admin import Operator
+from alphareel.jobs.admission import QueueLimits
+from alphareel.jobs.keys import digest
+from alphareel.testing.fakes import open_desk
 
 VIDEO = {"video_url": "https://a.example/v.mp4"}
 
@@ -51,7 +55,7 @@ def test_keys_are_counted_apart(limited, new_key):
 
 def test_a_key_may_have_limits_of_its_own(limited, desk, key):
     own = desk.keys.authenticate(key).fingerprint
-    desk.service.admin.set_limits(Operator("test"), own, write=None, read=50)
+    desk.service.admin.set_limits(Operator("test"), own, {"read_per_minute": 50})
     assert limited.get("/v1/jobs").headers["RateLimit-Limit"] == "50"
     assert limited.post("/v1/jobs", json=VIDEO).headers["RateLimit-Limit"] == "2"
 
@@ -90,3 +94,30 @@ def test_an_unknown_key_is_not_counted(limited):
 def test_a_store_that_cannot_be_used_is_named_at_the_start():
     with pytest.raises(InvalidRequest, match="ALPHAREEL_RATE_LIMIT_URL"):
         Limiter(Rates(storage_url="nonsense://host"))
+
+
+@pytest.fixture
+def narrow(tmp_path):
+    """A service that lets one job of a key wait, and two in all."""
+    desk = open_desk(tmp_path, limits=QueueLimits(queued=1, queued_in_all=2))
+    for name in ("one", "two", "three"):
+        desk.keystore.add_key(key_id=name, secret_sha256=digest(name), fingerprint=name, client_id=name, note="")
+    client = TestClient(create_app(desk.service, HttpConfig()))
+    yield lambda key, **more: client.post("/v1/jobs", json=VIDEO, headers={"X-Api-Key": key, **more})
+    desk.close()
+
+
+def test_one_more_waiting_job_of_a_key_is_refused_with_a_pause(narrow):
+    assert narrow("one").status_code == 200
+    refused = narrow("one", **{"Idempotency-Key": "again"})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "too_many_jobs")
+    assert 10 <= int(refused.headers["Retry-After"]) <= 16
+    assert narrow("one", **{"Idempotency-Key": "again"}).json()["error"]["code"] == "too_many_jobs"
+
+
+def test_a_full_queue_is_refused_with_a_pause(narrow):
+    for key in ("one", "two"):
+        assert narrow(key).status_code == 200
+    refused = narrow("three")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "queue_full")
+    assert refused.headers["Retry-After"] == "10"

@@ -17,6 +17,7 @@ from alphareel.domain.clip import Limits
 from alphareel.domain.options import Options, to_json
 from alphareel.jobs import sandbox
 from alphareel.jobs.sandbox import Confinement
+from alphareel.testing.clips import make_clip
 from alphareel.wiring import IdentifyApart
 
 HERE = Path(__file__).parent
@@ -176,6 +177,23 @@ def test_a_real_file_is_identified_apart(tmp_path: Path) -> None:
     order = {"task": "identify", "source": str(tmp_path / "text.mp4"), "limits": vars(Limits())}
     with pytest.raises(errors.InvalidFileType):
         sandbox.run(order, Confinement(wall_seconds=60))
+
+
+@pytest.mark.parametrize(
+    ("limits", "refusal"),
+    [
+        (Limits(max_seconds=0.5), errors.DurationTooLong),
+        (Limits(max_side=48), errors.ResolutionTooLarge),
+        (Limits(max_bytes=100), errors.FileTooLarge),
+    ],
+)
+def test_a_file_beyond_a_limit_is_refused_by_that_limit_s_own_error(
+    tmp_path: Path, limits: Limits, refusal: type[errors.AlphareelError]
+) -> None:
+    clip = make_clip(tmp_path / "a.mp4", width=64, height=48, frames=25)
+    with pytest.raises(refusal) as caught:
+        IdentifyApart(limits)(clip.path)
+    assert type(caught.value) is refusal
 
 
 @pytest.mark.parametrize("error", [errors.Timeout, errors.OutOfMemory, errors.WorkerCrashed])

@@ -59,3 +59,16 @@ def test_credits_are_given_shown_and_lifted(run: Run) -> None:
     assert "balance 3," in run("balance", "studio-7", "--to", "3")
     assert "balance unlimited," in run("balance", "studio-7", "--unlimited")
     assert "balance unlimited," in run("balance", "nobody")
+
+
+def test_a_key_gets_limits_and_loses_them_again(run: Run) -> None:
+    fingerprint = owner(run("create", "studio-7").strip())
+    shown = run("limit", fingerprint, "--running", "2", "--queued", "0").splitlines()
+    assert shown == [
+        "write_per_minute default",
+        "read_per_minute default",
+        "max_running_jobs 2",
+        "max_queued_jobs 0",
+    ]
+    assert "max_running_jobs default" in run("limit", fingerprint, "--running", "default")
+    assert "max_queued_jobs 0" in run("limit", fingerprint)

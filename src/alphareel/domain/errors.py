@@ -30,9 +30,11 @@ The tree (code, retryable where marked *):
     ├── MethodNotAllowed          method_not_allowed
     ├── InsufficientCredits       insufficient_credits
     ├── RateLimited             * rate_limited
+    │   └── TooManyJobs         * too_many_jobs          this key has as many jobs waiting as it may
     ├── IdempotencyConflict       idempotency_conflict
     ├── IdempotencyInProgress   * idempotency_in_progress
-    ├── Unavailable             * unavailable            the service is starting, stopping or full
+    ├── Unavailable             * unavailable            the service is starting or stopping
+    │   └── QueueFull           * queue_full             as many jobs wait as this installation takes
     └── InternalError           * internal_error         a fault of ours
 
 Statuses on the wire are the business of ``http/errors.py`` alone.
@@ -192,6 +194,10 @@ class RateLimited(AlphareelError):
         self.retry_after = retry_after
 
 
+class TooManyJobs(RateLimited):
+    code = "too_many_jobs"
+
+
 class IdempotencyConflict(AlphareelError):
     code = "idempotency_conflict"
 
@@ -204,6 +210,10 @@ class IdempotencyInProgress(AlphareelError):
 class Unavailable(AlphareelError):
     code = "unavailable"
     retryable = True
+
+
+class QueueFull(Unavailable):
+    code = "queue_full"
 
 
 class InternalError(AlphareelError):

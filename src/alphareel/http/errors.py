@@ -12,6 +12,7 @@ from starlette.routing import Match
 from alphareel import observe
 from alphareel.domain import errors as e
 from alphareel.http.limits import Exceeded
+from alphareel.jobs.admission import PAUSE
 
 log = observe.log(__name__)
 
@@ -39,6 +40,7 @@ STATUS: dict[type[e.AlphareelError], int] = {
     e.IdempotencyConflict: 422,
     e.RateLimited: 429,
     Exceeded: 429,
+    e.TooManyJobs: 429,
     e.InternalError: 500,
     e.OutOfMemory: 500,
     e.VerificationFailed: 500,
@@ -47,6 +49,7 @@ STATUS: dict[type[e.AlphareelError], int] = {
     e.FetchFailed: 502,
     e.StorageFailed: 503,
     e.Unavailable: 503,
+    e.QueueFull: 503,
     e.Timeout: 504,
 }
 
@@ -94,6 +97,8 @@ def _headers(error: e.AlphareelError) -> dict[str, str]:
         return {"WWW-Authenticate": "AdminToken"}
     if isinstance(error, e.RateLimited):
         return {"Retry-After": str(max(1, round(error.retry_after + 0.5)))}
+    if isinstance(error, e.QueueFull):
+        return {"Retry-After": f"{PAUSE:.0f}"}
     if isinstance(error, e.Unavailable):
         return {"Retry-After": "5"}
     return {}

@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from alphareel.http.schemas import Time
+from alphareel.jobs.admin import KEY_LIMITS
 from alphareel.jobs.credits import Account as ClientAccount
 from alphareel.jobs.credits import Entry as LedgerEntry
 from alphareel.jobs.job import ApiKey
@@ -32,8 +33,12 @@ class KeyRotate(KeyChoice):
 
 
 class KeyLimits(KeyChoice):
-    write_per_minute: int | None = Field(default=None, ge=1, description="null: the service's.")
-    read_per_minute: int | None = Field(default=None, ge=1)
+    """What is left out stays as it is; null takes the service's, 0 is no limit."""
+
+    write_per_minute: int | None = Field(default=None, ge=0, description="Requests that change something.")
+    read_per_minute: int | None = Field(default=None, ge=0, description="Requests that only look.")
+    max_running_jobs: int | None = Field(default=None, ge=0, description="At a time; the rest of them wait.")
+    max_queued_jobs: int | None = Field(default=None, ge=0, description="That wait; one more is too_many_jobs.")
 
 
 class Key(_Schema):
@@ -50,6 +55,8 @@ class Key(_Schema):
     previous_until: Time | None = Field(description="How long the secret before the last rotation is good.")
     write_per_minute: int | None
     read_per_minute: int | None
+    max_running_jobs: int | None
+    max_queued_jobs: int | None
 
     @classmethod
     def of(cls, key: ApiKey, **more: Any) -> Self:
@@ -63,8 +70,7 @@ class Key(_Schema):
             total_calls=key.calls,
             disabled_at=key.disabled_at,
             previous_until=key.previous_until,
-            write_per_minute=key.write_per_minute,
-            read_per_minute=key.read_per_minute,
+            **{name: getattr(key, name) for name in KEY_LIMITS},
             **more,
         )
 

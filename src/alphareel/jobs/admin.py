@@ -16,8 +16,14 @@ from alphareel.jobs.ports import Clock, KeyStore
 _LONGEST_CLIENT = 200
 _LONGEST_NOTE = 1000
 _LONGEST_GRACE = 90 * 24 * 3600
-_HIGHEST_LIMIT = 1_000_000
 MAX_EVENTS = 100
+KEY_LIMITS = {
+    "write_per_minute": 1_000_000,
+    "read_per_minute": 1_000_000,
+    "max_running_jobs": 10_000,
+    "max_queued_jobs": 1_000_000,
+}
+"""What can be limited for one key, and the highest value of each."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,10 @@ class Administration:
         """Every key, oldest first."""
         return self._store.keys()
 
+    def find_key(self, key_fingerprint: str) -> ApiKey:
+        """Raises NotFound."""
+        return _known(next((key for key in self.list_keys() if key.fingerprint == key_fingerprint), None))
+
     def list_events(self, *, limit: int) -> tuple[AdminEvent, ...]:
         """The audit, newest first; ``limit`` 1-100."""
         if not 1 <= limit <= MAX_EVENTS:
@@ -73,13 +83,17 @@ class Administration:
         act = operator.act("keys.enable" if enabled else "keys.disable")
         return _known(self._ring.set_enabled(key_fingerprint, enabled=enabled, act=act))
 
-    def set_limits(self, operator: Operator, key_fingerprint: str, *, write: int | None, read: int | None) -> ApiKey:
-        """Requests a minute of this key alone; None takes the service's. Raises InvalidRequest, NotFound."""
-        for name, value in (("write_per_minute", write), ("read_per_minute", read)):
-            if value is not None and not 1 <= value <= _HIGHEST_LIMIT:
-                raise _refused(name, f"must lie between 1 and {_HIGHEST_LIMIT}, or be null.")
-        act = operator.act("keys.limits")
-        return _known(self._ring.set_limits(key_fingerprint, write=write, read=read, act=act))
+    def set_limits(self, operator: Operator, key_fingerprint: str, limits: Mapping[str, int | None]) -> ApiKey:
+        """Limits of this key alone, by names of KEY_LIMITS: None takes the service's, 0 is none.
+
+        Others stay as they are. Raises InvalidRequest, NotFound.
+        """
+        for name, value in limits.items():
+            if value is not None and not 0 <= value <= KEY_LIMITS[name]:
+                raise _refused(name, f"must lie between 0 and {KEY_LIMITS[name]}, or be null.")
+        if not limits:
+            return self.find_key(key_fingerprint)
+        return _known(self._ring.set_limits(key_fingerprint, limits, act=operator.act("keys.limits")))
 
     def grant(self, operator: Operator, *, client_id: str, amount: float) -> Account:
         """Add credits, or take some with a negative number. Raises InvalidRequest when there are not so many."""

@@ -148,7 +148,7 @@ class ApiKey:
     """A key without its secret, which is stored as SHA-256 only. ``fingerprint`` may be shown and logged.
 
     ``calls`` and ``last_used_at`` lag by some seconds. ``previous_until``: how long the secret before the last
-    rotation is good. ``write_per_minute``, ``read_per_minute``: limits of its own instead of the service's.
+    rotation is good. What follows are limits of its own: None takes the service's, 0 is none.
     """
 
     id: str
@@ -163,6 +163,8 @@ class ApiKey:
     previous_until: datetime | None = None
     write_per_minute: int | None = None
     read_per_minute: int | None = None
+    max_running_jobs: int | None = None
+    max_queued_jobs: int | None = None
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,8 @@ class KeyRing(Protocol):
     def set_enabled(self, fingerprint: str, *, enabled: bool, act: Act) -> ApiKey | None:
         """The key after the change; None when there is none."""
 
-    def set_limits(self, fingerprint: str, *, write: int | None, read: int | None, act: Act) -> ApiKey | None: ...
+    def set_limits(self, fingerprint: str, limits: Mapping[str, int | None], *, act: Act) -> ApiKey | None:
+        """Change those that are named, as fields of ApiKey."""
 
     def rotate(
         self, fingerprint: str, *, secret_sha256: str, new_fingerprint: str, previous_until: datetime, act: Act

@@ -71,9 +71,10 @@ class JobStore(Protocol):
     """
 
     def add_job(self, new: NewJob, *, start: bool, actor: str, once: Once | None = None) -> Job:
-        """Insert a draft, or (``start``) a pending job enqueued in the same transaction.
+        """Insert a draft, or (``start``) a pending job, enqueued in the same transaction unless it has to wait.
 
-        Raises InsufficientCredits; and Answered, IdempotencyConflict, IdempotencyInProgress for a known ``once``.
+        Raises InsufficientCredits, TooManyJobs, QueueFull; for a known ``once`` Answered, IdempotencyConflict,
+        IdempotencyInProgress.
         """
 
     def start_job(
@@ -90,7 +91,7 @@ class JobStore(Protocol):
         bill: Bill | None = None,
         once: Once | None = None,
     ) -> Job | None:
-        """Created or failed -> pending with these options and uploads, enqueued in the same transaction; else None."""
+        """Created or failed -> pending with these options and uploads, in line as with ``add_job``; else None."""
 
     def job(self, job_id: str) -> Job | None:
         """None also for a job that was deleted."""
@@ -132,7 +133,13 @@ class JobStore(Protocol):
         """
 
     def unfinished(self) -> tuple[Job, ...]:
-        """Pending and processing jobs, for the reconciler."""
+        """Pending and processing jobs that the engine has, for the reconciler."""
+
+    def admit_waiting(self) -> int:
+        """Hand to the engine what waits although the limits leave room for it; how many.
+
+        Every move of a job does so for its key; this finds what raised limits left outside.
+        """
 
     def requeue(self, job_id: str, *, ticket: int, actor: str, reason: str) -> bool:
         """Hand a pending or processing job that holds this ticket to the engine once more, with the next ticket."""

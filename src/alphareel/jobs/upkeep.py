@@ -83,6 +83,7 @@ class Upkeep:
                 self._mend(job)
             elif self._is_stuck(job):
                 self._release(job)
+        self._jobs.admit_waiting()
         self._engine.forget(before=self._clock.now() - self._rules.forget)
 
     def _living(self) -> set[str]:

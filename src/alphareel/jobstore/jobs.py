@@ -1,6 +1,6 @@
 """The jobs' table behind the JobStore port: every transition is a compare-and-set that leaves an audit row."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
@@ -9,11 +9,13 @@ import sqlalchemy as sa
 
 from alphareel.domain.clip import EngineFacts
 from alphareel.domain.options import Options, to_json
+from alphareel.jobs.admission import QueueLimits
 from alphareel.jobs.credits import Bill
 from alphareel.jobs.job import Billing, Job, JobEvent, Output, Status
 from alphareel.jobs.ports import Clock, NewJob, Page
 from alphareel.jobs.repeats import Once
 from alphareel.jobstore import billing, repeats, rows
+from alphareel.jobstore.admissions import Admissions, Enqueue, keys_that_wait
 from alphareel.jobstore.database import Database
 from alphareel.jobstore.expirations import note_expiry
 from alphareel.jobstore.migrate import is_current
@@ -22,17 +24,18 @@ from alphareel.jobstore.tables import job_events, jobs
 from alphareel.jobstore.transitions import Move, announce, apply, record
 from alphareel.jobstore.webhooks import events_of, note_webhook
 
-Enqueue = Callable[[sa.Connection, str, int], None]
-
 _RUNNABLE = (Status.PENDING, Status.PROCESSING)
 
 
 class Jobs:
-    """JobStore on our tables. ``enqueue`` joins the transaction in which a job is handed to the engine."""
+    """JobStore on our tables. ``enqueue`` joins the transaction that hands a job to the engine."""
 
-    def __init__(self, database: Database, *, enqueue: Enqueue, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, *, enqueue: Enqueue, clock: Clock, limits: QueueLimits | None = None
+    ) -> None:
         self._database = database
         self._enqueue = enqueue
+        self._admissions = Admissions(enqueue, limits or QueueLimits())
         self._clock = clock
 
     def add_job(self, new: NewJob, *, start: bool, actor: str, once: Once | None = None) -> Job:
@@ -46,7 +49,7 @@ class Jobs:
             note_uploads(c, new.id, new.uploads)
             if start:
                 row = row if new.bill is None else billing.agree(c, row, new.bill, now=now)
-                self._enqueue(c, new.id, row.ticket)
+                self._admissions.join(c, row, now=now)
             repeats.keep(c, once, rows.job(row))
         announce(new.id, move)
         return rows.job(row)
@@ -65,7 +68,9 @@ class Jobs:
         bill: Bill | None = None,
         once: Once | None = None,
     ) -> Job | None:
+        now = self._clock.now()
         values = _fresh_run() | {
+            "queued_at": now,
             "options": to_json(options),
             "webhook_url": webhook_url,
             "warnings": list(warnings),
@@ -75,13 +80,13 @@ class Jobs:
         }
         move = Move(to=Status.PENDING, actor=actor, request_id=request_id, reason="started", values=values, bill=bill)
         with self._database.write() as c:
-            repeats.take(c, once, now=self._clock.now())
-            row = apply(c, job_id, move, now=self._clock.now())
+            repeats.take(c, once, now=now)
+            row = apply(c, job_id, move, now=now)
             if row is None:
                 repeats.let_go(c, once)
             else:
                 note_uploads(c, job_id, uploads)
-                self._enqueue(c, job_id, row.ticket)
+                self._admissions.join(c, row, now=now)
                 repeats.keep(c, once, rows.job(row))
         return _announced(row, move)
 
@@ -178,7 +183,17 @@ class Jobs:
 
     def unfinished(self) -> tuple[Job, ...]:
         with self._database.read() as c:
-            return tuple(map(rows.job, c.execute(sa.select(jobs).where(jobs.c.status.in_(_RUNNABLE)))))
+            held = (jobs.c.status.in_(_RUNNABLE), jobs.c.admitted_at.is_not(None))
+            return tuple(map(rows.job, c.execute(sa.select(jobs).where(*held))))
+
+    def admit_waiting(self) -> int:
+        with self._database.read() as c:
+            waiting = keys_that_wait(c)
+        return sum(map(self._admit, waiting))
+
+    def _admit(self, key_id: str | None) -> int:
+        with self._database.write() as c:
+            return self._admissions.admit(c, key_id, now=self._clock.now())
 
     def requeue(self, job_id: str, *, ticket: int, actor: str, reason: str) -> bool:
         now = self._clock.now()
@@ -203,6 +218,7 @@ class Jobs:
             if row is not None:
                 row = note_expiry(c, row)
                 note_webhook(c, row, now=row.updated_at)
+                self._admissions.admit(c, row.key_id, now=row.updated_at)
         return _announced(row, move)
 
 
@@ -231,6 +247,7 @@ def _fresh_run() -> dict[str, Any]:
         "pricing_version",
         "files_expire_at",
         "files_expired_at",
+        "admitted_at",
     )
     return {"progress": 0.0, "billing_status": Billing.NOT_BILLED, "credits": 0, "tries": 0, **dict.fromkeys(gone)}
 
@@ -245,6 +262,7 @@ def _new_row(new: NewJob, status: Status, *, now: datetime) -> dict[str, Any]:
         "video_url": new.video_url,
         "webhook_url": new.webhook_url,
         "metadata": new.metadata,
+        "queued_at": now if handed_over else None,
         "run": handed_over,
         "ticket": handed_over,
         "attempt": 0,

@@ -41,9 +41,8 @@ class KeyRing:
         when = sa.null() if enabled else sa.func.coalesce(keys.c.disabled_at, now)
         return self._change(fingerprint, {"enabled": enabled, "disabled_at": when}, act)
 
-    def set_limits(self, fingerprint: str, *, write: int | None, read: int | None, act: Act) -> ApiKey | None:
-        values = {"write_per_minute": write, "read_per_minute": read}
-        return self._change(fingerprint, values, act, detail=values)
+    def set_limits(self, fingerprint: str, limits: Mapping[str, int | None], *, act: Act) -> ApiKey | None:
+        return self._change(fingerprint, limits, act, detail=limits)
 
     def rotate(
         self, fingerprint: str, *, secret_sha256: str, new_fingerprint: str, previous_until: datetime, act: Act

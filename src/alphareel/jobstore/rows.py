@@ -13,6 +13,8 @@ from alphareel.jobs.job import ApiKey, Billing, Executor, Job, JobEvent, Output,
 from alphareel.jobs.office import AdminEvent
 from alphareel.jobstore.tables import UtcTime, jobs
 
+_NOT_SHOWN = ("deleted_at", "queued_at", "admitted_at")
+
 
 def job(row: sa.Row[Any]) -> Job:
     return job_of(dict(row._mapping))  # noqa: SLF001  # SQLAlchemy's public way to a mapping
@@ -24,7 +26,8 @@ def job_of(values: dict[str, Any]) -> Job:
     values["output"] = Output(**values["output"]) if values["output"] else None
     values["engine"] = EngineFacts(**values["engine"]) if values["engine"] else None
     values["warnings"] = tuple(values["warnings"])
-    values.pop("deleted_at", None)
+    for name in _NOT_SHOWN:
+        values.pop(name, None)
     values["billing_status"] = Billing(values.get("billing_status", Billing.NOT_BILLED))
     return Job(**values)
 

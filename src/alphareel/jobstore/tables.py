@@ -53,6 +53,8 @@ keys = sa.Table(
     sa.Column("previous_until", UtcTime),
     sa.Column("write_per_minute", sa.Integer),
     sa.Column("read_per_minute", sa.Integer),
+    sa.Column("max_running_jobs", sa.Integer),
+    sa.Column("max_queued_jobs", sa.Integer),
     sa.Index(f"uq_{PREFIX}keys_previous_sha256", "previous_sha256", unique=True),
 )
 
@@ -104,9 +106,12 @@ jobs = sa.Table(
     sa.Column("retention_seconds", sa.Integer),  # null: for ever
     sa.Column("files_expire_at", UtcTime, index=True),
     sa.Column("files_expired_at", UtcTime),
+    sa.Column("queued_at", UtcTime),
+    sa.Column("admitted_at", UtcTime),  # null while a started job does not stand in line yet
     sa.Column("deleted_at", UtcTime),  # the row stays for the audit, without what the caller wrote
     sa.Index(f"ix_{PREFIX}jobs_key_id_created_at", "key_id", "created_at", "id"),
     sa.Index(f"ix_{PREFIX}jobs_status_completed_at", "status", "completed_at"),
+    sa.Index(f"ix_{PREFIX}jobs_key_id_status", "key_id", "status", "queued_at"),
 )
 
 job_events = sa.Table(

@@ -12,6 +12,7 @@ from typing import Any
 from alphareel.domain.errors import InvalidFileType, NotFound, StorageFailed
 from alphareel.domain.options import Options
 from alphareel.jobs.admin import Administration
+from alphareel.jobs.admission import QueueLimits
 from alphareel.jobs.credits import parse_prices
 from alphareel.jobs.keys import Keys
 from alphareel.jobs.ports import Fetched
@@ -222,13 +223,18 @@ class Desk:
 
 
 def open_desk(
-    folder: Path, *, database_url: str | None = None, show_pending: bool = False, max_bytes: int = 1_000_000
+    folder: Path,
+    *,
+    database_url: str | None = None,
+    show_pending: bool = False,
+    max_bytes: int = 1_000_000,
+    limits: QueueLimits | None = None,
 ) -> Desk:
     """A service on SQLite in ``folder`` (or another database), with fakes for everything else; close it at the end."""
     database = Database(open_engine(database_url or f"sqlite:///{folder / 'test.db'}"))
     migrate.upgrade(database)
     clock, engine, blobs, offer = SettableClock(), RecordingEngine(), MemoryBlobs(), Refusing()
-    jobs = Jobs(database, enqueue=engine.enqueue, clock=clock)
+    jobs = Jobs(database, enqueue=engine.enqueue, clock=clock, limits=limits)
     uploads = recordstore.Uploads(database)
     keystore = recordstore.Keys(database, clock=clock)
     executors = ExecutorTable(database, clock=clock)

@@ -10,7 +10,7 @@ from alphareel.http import office_schemas as schemas
 from alphareel.http.auth import Admin, ConfigOf, ServiceOf, require_admin
 from alphareel.http.bodies import JsonObject
 from alphareel.http.openapi import errors, json_body
-from alphareel.jobs.admin import MAX_EVENTS
+from alphareel.jobs.admin import KEY_LIMITS, MAX_EVENTS
 
 router = APIRouter(
     prefix="/v1/admin",
@@ -67,9 +67,9 @@ def rotate_key(operator: Admin, body: JsonObject, service: ServiceOf) -> schemas
 
 @router.post("/keys/limits", openapi_extra=json_body(schemas.KeyLimits), responses=_NoKey)
 def limit_key(operator: Admin, body: JsonObject, service: ServiceOf) -> schemas.ChangedKey:
-    """Set how many requests a minute this key alone may make."""
-    write, read = _number(body, "write_per_minute"), _number(body, "read_per_minute")
-    return schemas.ChangedKey.of(service.admin.set_limits(operator, _fingerprint(body), write=write, read=read))
+    """Set limits of this key alone; what the body does not name stays as it is, `null` takes the service's."""
+    named = {name: _number(body, name) for name in KEY_LIMITS if name in body}
+    return schemas.ChangedKey.of(service.admin.set_limits(operator, _fingerprint(body), named))
 
 
 @router.get("/credits", responses=errors(s400="A parameter cannot be accepted"))
