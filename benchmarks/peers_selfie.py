@@ -12,8 +12,10 @@ import numpy as np
 
 from alphareel.domain.clip import Clip, EngineFacts
 from alphareel.domain.options import Options
-from alphareel.frame import Frame, Matte
-from alphareel.matting.runtime import Runtime, Session
+from alphareel.frame import Frame, Matte, Plane
+from alphareel.matting.cuts import CutDetector
+from alphareel.matting.runtime import Array, Runtime, Session
+from alphareel.matting.stabilise import Stabiliser
 from alphareel.matting.thumbnail import thumbnail_of, to_rgb
 
 NAME = "selfie"
@@ -25,28 +27,38 @@ SIZE = (256, 256)
 class Selfie:
     facts: EngineFacts
     session: Session
+    steady: bool = False
 
     def start(self, clip: Clip, options: Options) -> "SelfieMemory":  # noqa: ARG002 - the contract of engines
-        return SelfieMemory(self.session, clip)
+        return SelfieMemory(self.session, clip, steady=self.steady)
 
 
 class SelfieMemory:
-    """It remembers nothing. The picture is squeezed into a square, as its makers do."""
+    """It remembers nothing, unless our stabiliser does. The picture is squeezed into a square, as its makers do."""
 
     thumbnail = SIZE
 
-    def __init__(self, session: Session, clip: Clip) -> None:
+    def __init__(self, session: Session, clip: Clip, *, steady: bool) -> None:
         self._session = session
+        self._stabiliser, self._cuts = Stabiliser() if steady else None, CutDetector()
         self._matrix, self._full_range = clip.colour.resolved_matrix(clip.height), clip.colour.full_range
 
     def step(self, frames: Sequence[Frame]) -> Sequence[Matte]:
         return [self._matte(frame) for frame in frames]
 
     def _matte(self, frame: Frame) -> Matte:
-        rgb = to_rgb(thumbnail_of(frame, SIZE), matrix=self._matrix, full_range=self._full_range)
+        small = thumbnail_of(frame, SIZE)
+        rgb = to_rgb(small, matrix=self._matrix, full_range=self._full_range)
         (made,) = self._session.run(tuple(self._session.outputs), {"input_1:0": rgb.transpose(1, 2, 0)[None]})
-        levels = np.clip(made[0, :, :, 0] * 255 + 0.5, 0, 255).astype(np.uint8)
+        levels = np.clip(self._steadied(made[0, :, :, 0], small) * 255 + 0.5, 0, 255).astype(np.uint8)
         return Matte(frame, np.asarray(cv2.resize(levels, (frame.width, frame.height)), np.uint8))
+
+    def _steadied(self, alpha: Array, small: Plane) -> Array:
+        if self._stabiliser is None:
+            return alpha
+        if self._cuts.is_cut(small):
+            self._stabiliser.forget()
+        return self._stabiliser.steady(alpha, small)
 
 
 def load(models_dir: Path | None, *, threads: int) -> Selfie | None:

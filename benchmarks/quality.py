@@ -1,13 +1,13 @@
 """Quality of every engine that can run here on every ground truth that is there: one table, one file of figures.
 
-    ./dev bench quality [--data DIR] [--models-dir DIR] [--frames N] [--engine NAME ...] [--sheets DIR]
+    ./dev bench quality [--data DIR] [--models-dir DIR] [--frames N] [--engine NAME ...] [--sheets DIR] [--second-look]
 
 Engines are driven through their contract, as the pipeline drives them: full-size frames with a thumbnail in, full-size
-alpha out. Beside ours stands a peer, MediaPipe's selfie segmentation, when its file lies in the models folder. The
-keyer is asked about screens only, the engines for people about people only. Figures are means over frames, then over
-clips. Masks made by hand know no soft edge, so MAD and Grad against them judge shapes, not hair; dtSSD and flicker
-need frames in a row. ms: CPU time of one thread for one frame, network, refinement and clean edges together, the first
-frame of a clip left out.
+alpha out. Beside ours stands a peer, MediaPipe's selfie segmentation, when its file lies in the models folder, once as
+it is and once with our stabiliser. The keyer is asked about screens only, the engines for people about people only.
+Figures are means over frames, then over clips. Masks made by hand know no soft edge, so MAD and Grad against them
+judge shapes, not hair; dtSSD and flicker need frames in a row. ms: CPU time of one thread for one frame, network,
+refinement and clean edges together, the first frame of a clip left out.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -37,6 +37,7 @@ from alphareel.matting import tiers
 from alphareel.matting.engine import Engine, Spec
 from benchmarks import metrics, peers_selfie, truths
 from benchmarks.engine import RESULTS, machine
+from benchmarks.second_look import SecondLook
 from benchmarks.truths import Truth
 
 CLIPS = Path(__file__).resolve().parents[2] / "shared" / "data" / "clips"
@@ -97,8 +98,16 @@ def contenders(models_dir: Path | None, names: Sequence[str]) -> tuple[list[Cont
         if peer is None:
             reasons.append(f"{peers_selfie.NAME}: skipped, no {peers_selfie.FILE} in the models folder.")
         else:
-            made.append(Contender(peers_selfie.NAME, peer, screens=False, megabytes=_megabytes(peer)))
+            megabytes = _megabytes(peer)
+            made.append(Contender(peers_selfie.NAME, peer, screens=False, megabytes=megabytes))
+            steadied = replace(peer, steady=True)
+            made.append(Contender(f"{peers_selfie.NAME} steadied", steadied, screens=False, megabytes=megabytes))
     return made, reasons
+
+
+def twice(contender: Contender) -> Contender:
+    """The same engine with a second look at a crop around the subject."""
+    return replace(contender, name=f"{contender.name} twice", engine=SecondLook(contender.engine))
 
 
 def _cuts_people(spec: Spec) -> bool:
@@ -256,11 +265,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--frames", type=int, default=60, help="frames of each clip, from its start")
     parser.add_argument("--engine", action="append", default=[], help="only this one; may be given again")
     parser.add_argument("--sheets", type=Path, help="folder for contact sheets")
+    parser.add_argument("--second-look", action="store_true", help="also judge each engine for people looking twice")
     given = parser.parse_args(arguments)
     console = Console(width=130)
     with ExitStack() as stack:
         found, absent = truths.find(given.data, stack)
         everybody, unable = contenders(given.models_dir, given.engine)
+        if given.second_look:
+            everybody += [twice(c) for c in everybody if not c.screens]
         rows = list(compare(everybody, found, frames=given.frames))
         console.print(table(rows, everybody))
         for reason in (*absent, *unable):

@@ -7,6 +7,7 @@ Expected in the folder, each part optional:
     davis/NAME/rgb/*.jpg, mask/*.png     sequences with hand-made masks
     composite/*_rgb.mp4, *_alpha.mkv     a keyed dancer before a moving photo, exact alpha
     greenscreen/axe_dancer_puregreen.mp4 the same dancer before his screen
+    video/person_queue_static_camera.mp4 a room whose first frame is empty, in which he is set small
 """
 
 import tempfile
@@ -28,6 +29,7 @@ from alphareel.frame import Frame
 from alphareel.media.read import open_reader
 from alphareel.testing.clips import make_clip
 from alphareel.testing.frames import frame_of
+from benchmarks import far
 
 Subject = Literal["people", "screen"]
 Alpha = NDArray[np.float32]
@@ -64,6 +66,7 @@ def find(folder: Path, stack: ExitStack) -> tuple[list[Truth], list[str]]:
         "ccp": _photos(folder / "ccp"),
         "davis": [t for name in _DAVIS_PEOPLE for t in _sequence(folder / "davis" / name)],
         "composite": _composite(folder),
+        "far": _far(folder),
         "greenscreen": _screen(folder),
     }
     for name, truths in parts.items():
@@ -98,6 +101,18 @@ def _composite(folder: Path) -> list[Truth]:
         mattes = path.with_name(path.name.replace("_rgb.mp4", "_alpha.mkv"))
         made.append(_video("composite", path.stem, "people", path, partial(_gray, mattes)))
     return made
+
+
+def _far(folder: Path) -> list[Truth]:
+    if far.parts(folder) is None:
+        return []
+    clip = _clip(*far.SIZE)
+    return [
+        Truth(
+            "far", "dancer in a room", "people", exact=True, still=False, clip=clip,
+            frames=far.frames(folder), alphas=far.alphas(folder),
+        )
+    ]  # fmt: skip
 
 
 def _screen(folder: Path) -> list[Truth]:

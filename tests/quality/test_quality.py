@@ -111,7 +111,7 @@ def test_what_is_not_there_is_named_and_a_screen_is_always_made(tmp_path):
     with ExitStack() as stack:
         found, reasons = truths.find(tmp_path, stack)
     assert [t.group for t in found] == ["screen, made"]
-    assert [r.split(":")[0] for r in reasons] == ["ccp", "davis", "composite", "greenscreen"]
+    assert [r.split(":")[0] for r in reasons] == ["ccp", "davis", "composite", "far", "greenscreen"]
 
 
 def test_photos_and_sequences_are_found_with_their_masks(tmp_path):

@@ -11,6 +11,7 @@ from alphareel.matting.cuts import CutDetector
 from alphareel.matting.edges import clean_edges
 from alphareel.matting.refine import refine
 from alphareel.matting.runtime import Array
+from alphareel.matting.stabilise import Stabiliser
 from alphareel.matting.thumbnail import thumbnail_of, to_rgb
 
 
@@ -25,14 +26,18 @@ class Network(Protocol):
 
 
 class NetworkMemory:
-    """Memory of one clip for a network that sees thumbnails of ``thumbnail`` (width, height)."""
+    """Memory of one clip for a network that sees thumbnails of ``thumbnail`` (width, height).
 
-    def __init__(self, clip: Clip, network: Network, *, thumbnail: tuple[int, int]) -> None:
+    ``steady``: take the trembling out of its mattes, for a network that remembers nothing by itself.
+    """
+
+    def __init__(self, clip: Clip, network: Network, *, thumbnail: tuple[int, int], steady: bool = False) -> None:
         self._network = network
         self._thumbnail = thumbnail
         self._matrix, self._full_range = clip.colour.resolved_matrix(clip.height), clip.colour.full_range
         self._cuts = CutDetector()
         self._fresh = True
+        self._stabiliser = Stabiliser() if steady else None
 
     @property
     def thumbnail(self) -> tuple[int, int]:
@@ -46,8 +51,15 @@ class NetworkMemory:
         small = thumbnail_of(frame, self._thumbnail)
         rgb = to_rgb(small, matrix=self._matrix, full_range=self._full_range)
         if self._cuts.is_cut(small) or self._fresh:
-            self._network.begin_shot(rgb)
-            self._fresh = False
+            self._begin_shot(rgb)
         alpha = np.asarray(np.clip(self._network.alpha_of(rgb), 0, 1), np.float32)
+        if self._stabiliser is not None:
+            alpha = self._stabiliser.steady(alpha, small)
         full = refine(alpha, frame)
         return Matte(clean_edges(frame, full), full)
+
+    def _begin_shot(self, rgb: Array) -> None:
+        self._network.begin_shot(rgb)
+        self._fresh = False
+        if self._stabiliser is not None:
+            self._stabiliser.forget()
