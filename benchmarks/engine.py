@@ -27,7 +27,7 @@ from rich.table import Table
 from alphareel import pipeline
 from alphareel.compose import composer
 from alphareel.domain.clip import Limits
-from alphareel.domain.options import Options
+from alphareel.domain.options import Options, Output
 from alphareel.domain.parsing import parse_options
 from alphareel.frame import Matte
 from alphareel.matting import tiers
@@ -146,7 +146,7 @@ def write_alone(order: Order, target: Path) -> Callable[[], int]:
 def whole(order: Order, target: Path) -> Callable[[], int]:
     def work() -> int:
         done = 0
-        for progress in pipeline.run(Path(order.clip), target, order.options, models_dir=order.folder):
+        for progress in pipeline.run(Path(order.clip), [Output(target, order.options)], models_dir=order.folder):
             done = progress.done
         return done
 

@@ -6,14 +6,14 @@
 Importing this package loads no codec, no inference runtime and no web stack; each function brings what it needs.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
 from alphareel.domain import errors
 from alphareel.domain.clip import Clip, EngineFacts, Limits, Progress, Result
-from alphareel.domain.options import Background, Composition, Options
+from alphareel.domain.options import Background, Composition, Options, Output
 from alphareel.domain.parsing import parse_options
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ __all__ = [
     "EngineFacts",
     "Limits",
     "Options",
+    "Output",
     "Progress",
     "Result",
     "__version__",
@@ -40,14 +41,44 @@ __all__ = [
 ]
 
 _Path = str | PathLike[str]
+_Background = _Path | Sequence[float] | dict[str, Any] | None
+# a mapping's keys are paths, of either kind
+_Targets = Sequence[_Path] | Mapping[Any, Mapping[str, Any]]
+_OWN = frozenset({"output_format", "background", "composition"})  # what each of several targets may have for itself
+
+
+class _Wishes(TypedDict, total=False):
+    """What ``cut`` takes beside its source and targets."""
+
+    model: str
+    background: _Background
+    output_format: str | None
+    engine: str | None
+    key_color: str | Sequence[float] | None
+    text_prompt: str | None
+    composition: dict[str, Any] | None
+    preview_duration: float | None
+    limits: Limits | None
+    models_dir: _Path | None
+    threads: int | None
+    on_progress: Callable[[Progress], None] | None
+
+
+@overload
+def cut(source: _Path, target: _Path, **wishes: Unpack[_Wishes]) -> Result: ...
+
+
+@overload
+def cut(source: _Path, *, targets: _Targets, **wishes: Unpack[_Wishes]) -> tuple[Result, ...]: ...
 
 
 def cut(
     source: _Path,
-    target: _Path,
+    target: _Path | None = None,
     *,
+    targets: _Targets = (),
     model: str = "original",
-    background: _Path | Sequence[float] | dict[str, Any] | None = None,
+    background: _Background = None,
     output_format: str | None = None,
     engine: str | None = None,
     key_color: str | Sequence[float] | None = None,
@@ -58,49 +89,60 @@ def cut(
     models_dir: _Path | None = None,
     threads: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
-) -> Result:
+) -> Result | tuple[Result, ...]:
     """Remove the background of the video ``source`` and write ``target``; returns what was written, verified.
 
     The format follows from the suffix of ``target`` (.webm, .mov, .mp4, .zip) unless ``output_format`` says otherwise.
     ``background``: None keeps it transparent; a colour ("#09A246", "white", three numbers), an image or video file (it
     is repeated), "blur" for the original out of focus, or the contract's object (``{"type": "image", "image_url":
     "plate.png"}``). ``engine`` overrides what serves ``model``.
+
+    ``targets``: several files instead of one ``target``, from one matte and one decode; the results come in the same
+    order. A mapping gives each what it has for itself (``output_format``, ``background``, ``composition``):
+    ``targets={"talk.webm": {}, "over.mp4": {"background": "white"}}``. All of them appear, or none.
+
     The other fields are those of the HTTP API. Raises ``errors.AlphareelError``.
     """
-    values = {
+    shared = {
         "model": model,
-        "output_format": output_format or _format_of(target),
-        "background": _background(background),
+        "output_format": output_format,
+        "background": background,
         "engine": engine,
         "key_color": key_color,
         "text_prompt": text_prompt,
         "composition": composition,
         "preview_duration": preview_duration,
     }
-    options = parse_options(values)
-    result: Result | None = None
-    for progress in run(source, target, options, limits=limits, models_dir=models_dir, threads=threads):
-        result = progress.result
+    if target is not None and targets:
+        raise errors.InvalidRequest("There is a target and there are targets.", hint="Name all of them in targets.")
+    outputs = _outputs(targets if target is None else [target], shared)
+    results: tuple[Result, ...] = ()
+    for progress in run(source, outputs, limits=limits, models_dir=models_dir, threads=threads):
+        results = progress.results
         if on_progress is not None:
             on_progress(progress)
-    assert result is not None, "a run that ends has a result"
-    return result
+    assert results, "a run that ends has results"
+    return results if target is None else results[0]
 
 
 def run(
     source: _Path,
-    target: _Path,
+    target: _Path | Sequence[Output],
     options: Options | None = None,
     *,
     limits: Limits | None = None,
     models_dir: _Path | None = None,
     threads: int | None = None,
 ) -> Generator[Progress, None, None]:
-    """Like ``cut`` with parsed options, as a generator of Progress; closing it cancels and leaves nothing behind."""
+    """Like ``cut`` with parsed options, as a generator of Progress; closing it cancels and leaves nothing behind.
+
+    Several outputs of one matte bring options of their own; ``options`` are those of a single ``target``.
+    """
     from alphareel import pipeline
 
     folder = _models_dir(models_dir)
-    return pipeline.run(Path(source), Path(target), options, limits=limits, models_dir=folder, threads=threads)
+    outputs = [Output(Path(target), options or Options())] if isinstance(target, str | PathLike) else target
+    return pipeline.run(Path(source), outputs, limits=limits, models_dir=folder, threads=threads)
 
 
 def probe(source: _Path, *, limits: Limits | None = None) -> Clip:
@@ -130,13 +172,33 @@ def _models_dir(given: _Path | None) -> Path:
     return default_models_dir() if given is None else Path(given)
 
 
+def _outputs(targets: _Targets, shared: Mapping[str, Any]) -> list[Output]:
+    """Each target with the options of all of them and its own."""
+    return [
+        Output(Path(target), _options(target, targets[target] if isinstance(targets, Mapping) else {}, shared))
+        for target in targets
+    ]
+
+
+def _options(target: _Path, own: Mapping[str, Any], shared: Mapping[str, Any]) -> Options:
+    if not own.keys() <= _OWN:
+        raise errors.InvalidRequest(
+            f"{target} cannot have {', '.join(sorted(own.keys() - _OWN))} for itself.",
+            hint=f"A target has its own {', '.join(sorted(_OWN))}; all else is the same for all.",
+        )
+    values = {**shared, **own}
+    values["background"] = _background(values["background"])
+    values["output_format"] = values["output_format"] or _format_of(target)
+    return parse_options(values)
+
+
 def _format_of(target: _Path) -> str:
     from alphareel.media.write import format_for_suffix
 
     return format_for_suffix(Path(target).suffix).name
 
 
-def _background(value: str | PathLike[str] | Sequence[float] | dict[str, Any] | None) -> dict[str, Any] | str | None:
+def _background(value: _Background) -> dict[str, Any] | str | None:
     """A file that exists is an image or a video, every other text "blur" or a colour."""
     if value is None or isinstance(value, dict):
         return value

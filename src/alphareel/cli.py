@@ -7,7 +7,7 @@ Exit codes: 0 done; 1 a fault of ours; 2 the command line cannot be understood; 
 import json
 import os
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from fractions import Fraction
@@ -44,27 +44,35 @@ _EXIT = (
 )
 
 _ModelsDir = Annotated[Path | None, cyclopts.Parameter(env_var="ALPHAREEL_MODELS_DIR")]
+_AsJson = Annotated[bool, cyclopts.Parameter(name="--json")]
+_Each = list[str] | None  # a value for all targets, or "TARGET=value" for one
 
 
 @app.command
 def cut(
     source: Path,
     target: Path,
-    *,
+    *others: Path,
     model: str = "original",
     engine: str | None = None,
-    background: str | None = None,
-    format: str | None = None,  # noqa: A002 - the flag is called --format
+    background: _Each = None,
+    format: _Each = None,  # noqa: A002 - the flag is called --format
     key_color: str | None = None,
     prompt: str | None = None,
     preview: float | None = None,
     models_dir: _ModelsDir = None,
     threads: int | None = None,
+    as_json: _AsJson = False,
 ) -> None:
     """Remove the background of SOURCE and write TARGET; the format follows from TARGET's suffix.
 
+    Other targets may follow: all are made from one matte, and all appear or none. What begins with a target's name and
+    "=" is for that target alone: alphareel cut talk.mp4 talk.webm over.mp4 --background over.mp4=white
+
     Parameters
     ----------
+    others
+        More files to write.
     model
         Tier: original, light, pro or human.
     engine
@@ -83,15 +91,16 @@ def cut(
         Folder of weights; in the data folder when left out.
     threads
         Threads for the network; all cores when left out.
+    as_json
+        Print what was written, with its checksum, as a JSON list.
     """
+    each = {"background": background, "output_format": format}
     with _progress_bar(source.name) as show:
-        result = alphareel.cut(
+        results = alphareel.cut(
             source,
-            target,
+            targets=_targets((target, *others), each),
             model=model,
             engine=engine,
-            background=background,
-            output_format=format,
             key_color=key_color,
             text_prompt=prompt,
             preview_duration=preview,
@@ -99,13 +108,17 @@ def cut(
             threads=threads,
             on_progress=show,
         )
-    for warning in result.warnings:
+    for warning in dict.fromkeys(warning for result in results for warning in result.warnings):
         _err.print(f"warning: {warning}", style="yellow")
-    _out.print(_summary(result), soft_wrap=True)
+    if as_json:
+        print(json.dumps([asdict(result) for result in results], indent=2))  # noqa: T201 - this is the output
+        return
+    for result in results:
+        _out.print(_summary(result), soft_wrap=True)
 
 
 @app.command
-def probe(source: Path, *, as_json: Annotated[bool, cyclopts.Parameter(name="--json")] = False) -> None:
+def probe(source: Path, *, as_json: _AsJson = False) -> None:
     """Tell what SOURCE is: size, rate, duration, codec, colour, audio, and whether it can be processed."""
     facts = asdict(alphareel.probe(source))
     if as_json:
@@ -183,6 +196,27 @@ def main() -> None:
 def _fail(message: str, code: int) -> NoReturn:
     _err.print(f"alphareel: {message}", style="red", soft_wrap=True)
     sys.exit(code)
+
+
+def _targets(paths: Sequence[Path], each: Mapping[str, _Each]) -> dict[Path, dict[str, Any]]:
+    """What each target has for itself. Raises InvalidRequest for a target that is named twice."""
+    made = {path: {name: _for(path, paths, values or ()) for name, values in each.items()} for path in paths}
+    if len(made) < len(paths):
+        raise errors.InvalidRequest("Two targets are the same file.", hint="Give each a name of its own.")
+    return made
+
+
+def _for(path: Path, paths: Sequence[Path], values: Iterable[str]) -> str | None:
+    """The last value for this target; one that names it wins over those for all."""
+    chosen: tuple[bool, str | None] = (False, None)
+    for value in values:
+        name, given, rest = value.partition("=")
+        named = bool(given) and Path(name) in paths
+        if not named and not chosen[0]:
+            chosen = (False, value)
+        elif named and Path(name) == path:
+            chosen = (True, rest)
+    return chosen[1]
 
 
 @contextmanager

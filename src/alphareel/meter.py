@@ -1,14 +1,15 @@
 """How far a run has come: counts frames, and turns clocks into Progress. Knows neither codecs nor networks."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from alphareel.domain.clip import Clip, Progress
 from alphareel.frame import Frame
-from alphareel.stages import Ahead
+from alphareel.stages import Ahead, Behind
 
 _REPORT_SECONDS = 0.2
-_NEARLY = 0.99  # what is left is closing and verifying the file
+_NEARLY = 0.99  # what is left is closing and verifying the files
 
 
 class Meter:
@@ -24,7 +25,7 @@ class Meter:
         self._reported = self._began
 
     def count(self, frame: Frame) -> bool:
-        """Note a written frame; True when it is time for a report."""
+        """Note a frame on its way to the outputs; True when it is time for a report."""
         self.done += 1
         self._share = max(self._share, min(_NEARLY, self._share_at(frame)))
         now = time.perf_counter()
@@ -33,7 +34,7 @@ class Meter:
             self._reported = now
         return due
 
-    def report(self, reading: Ahead[Any], matting: Ahead[Any]) -> Progress:
+    def report(self, reading: Ahead[Any], matting: Ahead[Any], writers: Sequence[Behind[Any, Any]]) -> Progress:
         """Progress now; stages in seconds of work, waiting for each other not counted."""
         elapsed = max(1e-9, time.perf_counter() - self._began)
         remaining = elapsed * (1 - self._share) / self._share if self._share > 0 else None
@@ -47,8 +48,9 @@ class Meter:
             stages={
                 "read": reading.spent,
                 "matte": max(0.0, matting.spent - reading.waited),
-                "write": max(0.0, elapsed - matting.waited),
+                "write": max(writer.spent for writer in writers),
             },
+            written=tuple(writer.taken for writer in writers),
         )
 
     def _share_at(self, frame: Frame) -> float:

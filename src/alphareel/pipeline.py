@@ -1,11 +1,11 @@
-"""The main path: read, matte, compose, write; three overlapping stages, nothing held but a few frames.
+"""The main path: read, matte, then compose and write, once for each output; all stages overlap, few frames are held.
 
 ``run`` is a generator of Progress: facts come as it goes, closing it cancels and leaves nothing behind.
 """
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -14,69 +14,77 @@ import numpy as np
 from alphareel.compose import Composer, composer
 from alphareel.domain.clip import Clip, EngineFacts, Limits, Progress, Result
 from alphareel.domain.errors import BadVideo, InvalidRequest
-from alphareel.domain.options import Options
+from alphareel.domain.options import Output
 from alphareel.frame import Frame, Matte
 from alphareel.matting import tiers
 from alphareel.matting.engine import Memory
 from alphareel.media.read import open_reader
 from alphareel.media.stills import read_still
 from alphareel.media.verify import Verified, verify
-from alphareel.media.write import Format, Target, format_named
+from alphareel.media.write import Format, Sink, Target, format_named
 from alphareel.meter import Meter
-from alphareel.stages import Ahead
+from alphareel.stages import Ahead, Behind
 
 
 def run(
     source: Path,
-    target: Path,
-    options: Options | None = None,
+    outputs: Sequence[Output],
     *,
     limits: Limits | None = None,
     models_dir: Path | None = None,
     threads: int | None = None,
 ) -> Generator[Progress, None, None]:
-    """Remove the background of ``source`` and write ``target``; the last Progress carries the verified Result.
+    """Remove the background of ``source`` and write ``outputs``, all from one matte; the last Progress has the results.
 
-    ``target`` appears whole or not at all. Raises what ``domain.errors`` names: BadVideo, ModelUnavailable,
-    StorageFailed, VerificationFailed and their kin.
+    Files get their names when all of them are whole, verified and on the disk; before that there is none. Raises
+    InvalidRequest, BadVideo, ModelUnavailable, StorageFailed, VerificationFailed and their kin (``domain.errors``).
     """
-    if source.exists() and target.exists() and target.samefile(source):
-        raise InvalidRequest("The target is the source itself.", hint="Name another file: the footage stays as it is.")
-    options, limits = options or Options(), limits or Limits()
+    check_outputs(source, outputs)
+    asked, limits = outputs[0].options.matte, limits or Limits()
     with ExitStack() as opened:
         reader = opened.enter_context(open_reader(source, limits))
-        chosen = tiers.choose(options, models_dir, threads)
-        memory = chosen.engine.start(reader.clip, options)
-        compose = composer(
-            options,
-            reader.clip,
-            read_still=lambda path: read_still(Path(path), limits),
-            open_video=lambda path: opened.enter_context(open_reader(Path(path), limits)),
-        )
-        form = format_named(options.output_format)
-        sink = form.open(plan_target(source, target, reader.clip, compose, seconds=options.preview_duration))
-        opened.callback(sink.abort)
-        frames = reader.frames(thumbnail=memory.thumbnail, seconds=options.preview_duration)
+        chosen = tiers.choose(asked, models_dir, threads)
+        memory = chosen.engine.start(reader.clip, asked)
+        drafts = [begin(output, source, reader.clip, limits, opened) for output in outputs]
+        frames = reader.frames(thumbnail=memory.thumbnail, seconds=asked.preview_duration)
         reading = opened.enter_context(Ahead(frames, name="read"))
         matting = opened.enter_context(Ahead(mattes(memory, reading), name="matte"))
-        meter = Meter(reader.clip, options.preview_duration)
+        writers = [opened.enter_context(Behind(draft.write, name="write")) for draft in drafts]
+        meter = Meter(reader.clip, asked.preview_duration)
         for matte in matting:
-            sink.write(*compose(matte))
+            for writer in writers:
+                writer.give(matte)
             if meter.count(matte.frame):
-                yield meter.report(reading, matting)
+                yield meter.report(reading, matting, writers)
         if not meter.done:
             raise BadVideo("No frame of the video could be decoded.", hint="Play it to check it, or export it again.")
-        verified = verify(sink.path, sink.finish())
-        sink.publish()
-        result = _result(
-            target,
-            verified,
-            form=form,
-            engine=chosen.engine.facts,
-            frames_lost=reader.frames_lost,
-            warnings=(*options.warnings(), *chosen.warnings, *sink.warnings),
+        for writer in writers:
+            writer.end()
+        verified = [writer.result() for writer in writers]
+        for draft in drafts:
+            draft.sink.publish()
+        results = tuple(
+            draft.result(found, chosen.engine.facts, frames_lost=reader.frames_lost, warnings=chosen.warnings)
+            for draft, found in zip(drafts, verified, strict=True)
         )
-        yield replace(meter.report(reading, matting), share=1.0, remaining_seconds=0.0, result=result)
+        last = meter.report(reading, matting, writers)
+        yield replace(last, share=1.0, remaining_seconds=0.0, results=results)
+
+
+def check_outputs(source: Path, outputs: Sequence[Output]) -> None:
+    """Refuse outputs that one run cannot make, or that would destroy the footage or each other."""
+    if not outputs:
+        raise InvalidRequest("There is no target.", hint="Name a file to write.")
+    if any(output.options.matte != outputs[0].options.matte for output in outputs):
+        raise InvalidRequest("The targets need different mattes.", hint="Make those that differ in a run of their own.")
+    places = [output.path.parent.resolve() / output.path.name for output in outputs]
+    for place in places:
+        if place.is_dir():
+            raise InvalidRequest(f"The target {place.name} is a folder.", hint="Name a file in it.")
+        if source.exists() and place.exists() and place.samefile(source):
+            raise InvalidRequest("The target is the source itself.", hint="Name another: the footage stays as it is.")
+    if len(set(places)) < len(places):
+        raise InvalidRequest("Two targets are the same file.", hint="Give each a name of its own.")
 
 
 def mattes(memory: Memory, frames: Iterable[Frame]) -> Generator[Matte, None, None]:
@@ -84,6 +92,57 @@ def mattes(memory: Memory, frames: Iterable[Frame]) -> Generator[Matte, None, No
     for frame in frames:
         for matte in memory.step([frame]):
             yield matte if frame.alpha is None else _within_own_alpha(matte, frame)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """One output being made: how mattes become its pictures, and the sink that holds them."""
+
+    output: Output
+    form: Format
+    compose: Composer
+    sink: Sink
+
+    def write(self, mattes: Iterator[Matte]) -> Verified:
+        """Write every matte, then open the file again and check it. It has no name yet, but it will survive a crash."""
+        for matte in mattes:
+            self.sink.write(*self.compose(matte))
+        verified = verify(self.sink.path, self.sink.finish())
+        self.sink.secure()
+        return verified
+
+    def result(self, verified: Verified, engine: EngineFacts, *, frames_lost: int, warnings: tuple[str, ...]) -> Result:
+        """What is known of the file now that it has its name."""
+        return Result(
+            path=str(self.output.path),
+            format=self.form.name,
+            mime=self.form.mime,
+            bytes=verified.bytes,
+            sha256=verified.sha256,
+            frames=verified.frames,
+            seconds=verified.seconds,
+            width=verified.width,
+            height=verified.height,
+            has_alpha=verified.has_alpha,
+            has_audio=verified.has_audio,
+            engine=engine,
+            frames_lost=frames_lost,
+            warnings=(*self.output.options.warnings(), *warnings, *self.sink.warnings),
+        )
+
+
+def begin(output: Output, source: Path, clip: Clip, limits: Limits, opened: ExitStack) -> Draft:
+    """Open what the output needs; ``opened`` closes it, and takes away what was not published."""
+    compose = composer(
+        output.options,
+        clip,
+        read_still=lambda path: read_still(Path(path), limits),
+        open_video=lambda path: opened.enter_context(open_reader(Path(path), limits)),
+    )
+    form = format_named(output.options.output_format)
+    sink = form.open(plan_target(source, output.path, clip, compose, seconds=output.options.preview_duration))
+    opened.callback(sink.abort)
+    return Draft(output, form, compose, sink)
 
 
 def plan_target(source: Path, target: Path, clip: Clip, compose: Composer, *, seconds: float | None = None) -> Target:
@@ -102,30 +161,3 @@ def plan_target(source: Path, target: Path, clip: Clip, compose: Composer, *, se
 def _within_own_alpha(matte: Matte, frame: Frame) -> Matte:
     assert frame.alpha is not None
     return replace(matte, alpha=np.asarray(cv2.multiply(matte.alpha, frame.alpha, scale=1 / 255), np.uint8))
-
-
-def _result(
-    target: Path,
-    verified: Verified,
-    *,
-    form: Format,
-    engine: EngineFacts,
-    frames_lost: int,
-    warnings: tuple[str, ...],
-) -> Result:
-    return Result(
-        path=str(target),
-        format=form.name,
-        mime=form.mime,
-        bytes=verified.bytes,
-        sha256=verified.sha256,
-        frames=verified.frames,
-        seconds=verified.seconds,
-        width=verified.width,
-        height=verified.height,
-        has_alpha=verified.has_alpha,
-        has_audio=verified.has_audio,
-        engine=engine,
-        frames_lost=frames_lost,
-        warnings=warnings,
-    )

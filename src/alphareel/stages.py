@@ -1,13 +1,14 @@
-"""Stages that overlap: an iterator that runs ahead of its consumer in a thread, behind a bounded queue."""
+"""Stages that overlap, with bounded queues between: a source that runs ahead of us, a consumer that follows behind."""
 
 import queue
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 _END = object()
 
@@ -84,3 +85,92 @@ class Ahead(Generic[T]):
                 self._items.get_nowait()
         except queue.Empty:
             pass
+
+
+class Behind(Generic[T, R]):
+    """``consume``, called in a thread of its own with an iterator of what it is given, up to ``depth`` items late.
+
+    An error in it is raised to whoever gives it the next item or asks for its result. Leaving the context before the
+    result was asked for stops it at its next item: its iterator raises there, so nothing behind its loop runs.
+    ``taken``: items it has finished with; ``spent``: seconds it took, those without an item not counted.
+    """
+
+    def __init__(self, consume: Callable[[Iterator[T]], R], *, name: str, depth: int = 2) -> None:
+        self.taken = 0
+        self.spent = 0.0
+        self._consume = consume
+        self._items: queue.Queue[object] = queue.Queue(depth)
+        self._stopped = threading.Event()
+        self._error: BaseException | None = None
+        self._made: list[R] = []
+        self._resumed = 0.0
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def give(self, item: T) -> None:
+        """Hand over the next item; waits while ``depth`` of them lie there. Raises what the consumer raised."""
+        self._put(item)
+
+    def end(self) -> None:
+        """Say that there is no more; the consumer goes on with what comes after its loop."""
+        self._put(_END)
+
+    def result(self) -> R:
+        """Wait, after ``end``, for what the consumer returns. Raises what it raised."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._made[0]
+
+    def _put(self, item: object) -> None:
+        while self._thread.is_alive():
+            try:
+                self._items.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+            return
+        if self._error is not None:
+            raise self._error
+
+    def _work(self) -> None:
+        self._resumed = time.perf_counter()
+        try:
+            self._made.append(self._consume(self._given()))
+        except _Stopped:
+            pass
+        except BaseException as error:  # noqa: BLE001 - crosses to the giver's thread, which raises it
+            self._error = error
+        finally:
+            self.spent += time.perf_counter() - self._resumed
+
+    def _given(self) -> Iterator[T]:
+        while True:
+            self.spent += time.perf_counter() - self._resumed
+            item = self._wait()
+            self._resumed = time.perf_counter()
+            if item is _END:
+                return
+            yield item  # type: ignore[misc]
+            self.taken += 1
+
+    def _wait(self) -> object:
+        while not self._stopped.is_set():
+            try:
+                return self._items.get(timeout=0.1)
+            except queue.Empty:
+                continue
+        self._resumed = time.perf_counter()
+        raise _Stopped
+
+
+class _Stopped(Exception):
+    """The consumer is no longer wanted."""

@@ -38,7 +38,20 @@ def test_an_import_loads_no_more_than_it_needs(statement, absent):
 def test_the_public_surface_is_exactly_what_all_says():
     public = {n for n in vars(alphareel) if not n.startswith("_")} - {"errors"}
     submodules = {p.stem for p in (ROOT / "src/alphareel").iterdir()}
-    imported = {"Any", "Callable", "Generator", "Path", "PathLike", "Sequence", "TYPE_CHECKING", "parse_options"}
+    imported = {
+        "Any",
+        "Callable",
+        "Generator",
+        "Mapping",
+        "Path",
+        "PathLike",
+        "Sequence",
+        "TYPE_CHECKING",
+        "TypedDict",
+        "Unpack",
+        "overload",
+        "parse_options",
+    }
     assert public - submodules - imported == set(alphareel.__all__) - {"errors", "__version__"}
 
 

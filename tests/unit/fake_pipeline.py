@@ -12,14 +12,15 @@ from alphareel.domain.clip import EngineFacts, Progress, Result
 from alphareel.domain.errors import BadVideo, StorageFailed
 
 
-def run(source, target, options, *, limits, models_dir, threads):
+def run(source, outputs, *, limits, models_dir, threads):
     words = source.read_text().split()
-    return BEHAVIOURS[words[0]](target, options, *words[1:])
+    return BEHAVIOURS[words[0]](outputs[0].path, outputs[0].options, *words[1:])
 
 
 def _progress(share, result=None):
+    results = () if result is None else (result,)
     return Progress(
-        done=int(share * 100), total=100, share=share, seconds=1.0, fps=1.0, remaining_seconds=None, result=result
+        done=int(share * 100), total=100, share=share, seconds=1.0, fps=1.0, remaining_seconds=None, results=results
     )
 
 

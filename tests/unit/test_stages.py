@@ -1,11 +1,11 @@
-"""A stage that runs ahead: order kept, errors delivered, queues bounded, everything released."""
+"""Stages that run ahead or follow behind: order kept, errors delivered, queues bounded, everything released."""
 
 import threading
 import time
 
 import pytest
 
-from alphareel.stages import Ahead
+from alphareel.stages import Ahead, Behind
 
 
 def counting(limit, closed, produced=None):
@@ -71,3 +71,68 @@ def test_stages_chain_and_release_from_the_outside_in():
     assert taken == [0, 2, 4, 6, 8]
     assert first.is_set()
     assert second.is_set()
+
+
+def test_a_consumer_gets_everything_in_order_and_its_result_is_handed_back():
+    with Behind(list, name="write") as stage:
+        for n in range(100):
+            stage.give(n)
+        stage.end()
+        assert stage.result() == list(range(100))
+    assert stage.taken == 100
+
+
+def test_an_error_in_the_consumer_reaches_whoever_gives_it_the_next_items():
+    def failing(items):
+        for _ in items:
+            raise ValueError("full disk")
+
+    with Behind(failing, name="write") as stage, pytest.raises(ValueError, match="full disk"):
+        list(map(stage.give, range(10)))
+
+
+def test_an_error_after_the_last_item_reaches_whoever_asks_for_the_result():
+    def failing(items):
+        list(items)
+        raise ValueError("not what was meant")
+
+    with Behind(failing, name="write") as stage:
+        stage.give(1)
+        stage.end()
+        with pytest.raises(ValueError, match="not what was meant"):
+            stage.result()
+
+
+def test_no_more_items_wait_for_the_consumer_than_the_queue_is_deep():
+    going, given = threading.Event(), []
+
+    def slow(items):
+        for _ in items:
+            going.wait()
+
+    def give():
+        for n in range(10):
+            stage.give(n)
+            given.append(n)
+
+    with Behind(slow, name="write", depth=2) as stage:
+        giver = threading.Thread(target=give)
+        giver.start()
+        time.sleep(0.1)
+        assert len(given) <= 1 + 2  # in hand, queued
+        going.set()
+        giver.join()
+
+
+def test_a_consumer_that_is_left_never_gets_behind_its_loop():
+    seen, finished = [], []
+
+    def consume(items):
+        seen.extend(items)
+        finished.append(True)
+
+    before = threading.active_count()
+    with Behind(consume, name="write") as stage:
+        stage.give(1)
+    assert not finished
+    assert threading.active_count() == before

@@ -82,8 +82,10 @@ class EngineFacts:
 class Progress:
     """How far a run has come. ``done`` and ``total`` count frames; ``total`` is 0 while unknown.
 
-    ``share`` runs from 0 to 1 and never steps back. ``stages`` maps a stage of the pipeline
-    (read, matte, write) to seconds it was busy, summed so far.
+    ``share`` runs from 0 to 1 and never steps back. ``stages`` maps a stage of the pipeline (read, matte, write) to
+    seconds it was busy, summed so far; of several outputs, which are written at once, the busiest counts.
+    ``written``: frames that each output has taken, in the order in which they were asked for. ``results``: one for
+    each output, in the same order, of the last Progress of a run; empty before.
     """
 
     done: int
@@ -93,7 +95,13 @@ class Progress:
     fps: float
     remaining_seconds: float | None
     stages: dict[str, float] = field(default_factory=dict)
-    result: "Result | None" = None
+    written: tuple[int, ...] = ()
+    results: "tuple[Result, ...]" = ()
+
+    @property
+    def result(self) -> "Result | None":
+        """The first result; None until the run has ended."""
+        return self.results[0] if self.results else None
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """What a caller may ask of a run, as values that hold together, and their JSON for the database."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 from alphareel.domain.colours import Rgb
@@ -87,11 +88,24 @@ class Options:
                 details=[FieldProblem("output_format", "needs a transparent background")],
             )
 
+    @property
+    def matte(self) -> "Options":
+        """What of this the matte depends on: equal for outputs that one matte serves."""
+        return replace(self, output_format="webm", background=Background(), composition=None)
+
     def warnings(self) -> tuple[str, ...]:
         """What was accepted but has no effect."""
         if self.text_prompt and self.model != "pro":
             return (f"text_prompt is used by the model pro only; {self.model} ignored it.",)
         return ()
+
+
+@dataclass(frozen=True)
+class Output:
+    """One file to make, and how. The outputs of one run differ in what becomes of the matte, not in the matte."""
+
+    path: Path
+    options: Options = field(default_factory=Options)
 
 
 def to_json(options: Options) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any, TextIO
 
 from alphareel.domain.clip import Limits
 from alphareel.domain.errors import AlphareelError, InternalError, OutOfMemory
-from alphareel.domain.options import from_json
+from alphareel.domain.options import Output, from_json
 from alphareel.jobs.lifeline import die_with
 
 _MEMORY_WORDS = ("bad_alloc", "cannot allocate memory", "failed to allocate memory", "insufficient memory")
@@ -49,8 +49,7 @@ def _run(order: Order) -> Iterator[Event]:
     pipeline = importlib.import_module(order["pipeline"])
     progress = pipeline.run(
         Path(order["source"]),
-        Path(order["target"]),
-        from_json(order["options"]),
+        [Output(Path(order["target"]), from_json(order["options"]))],
         limits=Limits(**order["limits"]),
         models_dir=Path(order["models_dir"]) if order["models_dir"] else None,
         threads=order["threads"],
@@ -58,10 +57,10 @@ def _run(order: Order) -> Iterator[Event]:
     with contextlib.closing(progress):
         for step in progress:
             told = asdict(step)
-            result = told.pop("result")
+            results = told.pop("results")
             yield {"progress": told}
-            if result is not None:
-                yield {"result": result}
+            if results:
+                yield {"result": results[0]}
 
 
 def _identify(order: Order) -> Iterator[Event]:

@@ -18,10 +18,15 @@ class Part:
             # the creation mode honours the umask, as that of any file the user makes
             os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
 
-    def publish(self) -> None:
-        """Make the bytes durable, then the name."""
+    def secure(self) -> None:
+        """Make the bytes durable. What could still fail, a full disk or a broken one, fails here."""
         with writing(self.target):
             _sync(self.path)
+
+    def publish(self) -> None:
+        """Give the bytes, made durable, their name."""
+        self.secure()
+        with writing(self.target):
             self.path.replace(self.target)
             _sync(self.target.parent)
             self._open = False

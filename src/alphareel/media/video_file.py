@@ -149,6 +149,9 @@ class VideoFile:
             inspect=self._recipe.inspect,
         )
 
+    def secure(self) -> None:
+        self._part.secure()
+
     def publish(self) -> None:
         self._part.publish()
 

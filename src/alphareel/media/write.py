@@ -51,6 +51,9 @@ class Sink(Protocol):
     def finish(self) -> Expectation:
         """Write what is left. Returns what ``verify`` should find in the file at ``path``."""
 
+    def secure(self) -> None:
+        """Make the finished file durable. Raises StorageFailed."""
+
     def publish(self) -> None:
         """Make the file durable and give it its name; for a file that ``verify`` believes. Raises StorageFailed."""
 

@@ -87,6 +87,9 @@ class AnimatedPng:
             inspect=_inspect,
         )
 
+    def secure(self) -> None:
+        self._part.secure()
+
     def publish(self) -> None:
         self._part.publish()
 

@@ -70,6 +70,9 @@ class PngSequence:
             inspect=_inspect,
         )
 
+    def secure(self) -> None:
+        self._part.secure()
+
     def publish(self) -> None:
         self._part.publish()
 

@@ -91,6 +91,9 @@ class AnimatedWebp:
             inspect=_inspect,
         )
 
+    def secure(self) -> None:
+        self._part.secure()
+
     def publish(self) -> None:
         self._part.publish()
 

@@ -1,0 +1,238 @@
+"""Several files from one matte: each as if it had been made alone, all of them or none."""
+
+import json
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+import alphareel
+from alphareel import cli, pipeline
+from alphareel.domain.clip import Limits
+from alphareel.domain.errors import AlphareelError, BadVideo, InvalidRequest, StorageFailed, VerificationFailed
+from alphareel.domain.options import Background, Options, Output
+from alphareel.media import read
+from alphareel.media.part import Part
+from alphareel.media.read import open_reader
+from alphareel.testing.clips import make_clip
+
+THREE = {"a.webm": {}, "b.mov": {}, "over.mp4": {"background": "white"}}
+
+
+@pytest.fixture
+def clip(tmp_path):
+    return make_clip(tmp_path / "in.mp4", frames=10, background="green", audio=True)
+
+
+def cut(clip, targets, **wishes):
+    """Targets beside the clip."""
+    folder = clip.path.parent
+    at_home = {folder / name: own for name, own in targets.items()}
+    return alphareel.cut(clip.path, targets=at_home, engine="chroma", **wishes)
+
+
+def names(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+def alphas(path):
+    with open_reader(path, Limits()) as reader:
+        return [frame.alpha.copy() for frame in reader.frames()]
+
+
+def test_every_target_is_written_and_told_of_in_the_order_of_asking(clip, tmp_path):
+    results = cut(clip, THREE)
+    assert [r.path for r in results] == [str(tmp_path / name) for name in THREE]
+    assert [r.format for r in results] == ["webm", "mov", "mp4"]
+    assert [r.has_alpha for r in results] == [True, True, False]
+    assert all(r.frames == 10 and r.has_audio for r in results)
+    assert names(tmp_path) == ["a.webm", "b.mov", "in.mp4", "over.mp4"]
+
+
+def test_a_file_is_the_same_whether_it_is_made_alone_or_with_others(clip, tmp_path):
+    cut(clip, THREE)
+    alphareel.cut(clip.path, tmp_path / "alone.webm", engine="chroma")
+    pairs = zip(alphas(tmp_path / "alone.webm"), alphas(tmp_path / "a.webm"), strict=True)
+    assert all(np.array_equal(alone, together) for alone, together in pairs)
+
+
+def test_the_clip_is_decoded_and_its_matte_is_made_once(clip, monkeypatch):
+    counts = {"opened": 0, "mattes": 0}
+    open_reader, mattes = pipeline.open_reader, pipeline.mattes
+
+    def opening(*arguments):
+        counts["opened"] += 1
+        return open_reader(*arguments)
+
+    def matting(*arguments):
+        for matte in mattes(*arguments):
+            counts["mattes"] += 1
+            yield matte
+
+    monkeypatch.setattr(pipeline, "open_reader", opening)
+    monkeypatch.setattr(pipeline, "mattes", matting)
+    cut(clip, THREE)
+    assert counts == {"opened": 1, "mattes": 10}
+
+
+def test_progress_tells_how_far_each_output_is(clip):
+    seen = []
+    cut(clip, THREE, on_progress=seen.append)
+    assert all(len(progress.written) == 3 for progress in seen)
+    assert seen[-1].written == (10, 10, 10)
+    assert [r.format for r in seen[-1].results] == ["webm", "mov", "mp4"]
+    assert seen[-1].result == seen[-1].results[0]
+
+
+def test_one_output_that_fails_verification_takes_the_others_along(clip, tmp_path, monkeypatch):
+    (tmp_path / "a.webm").write_bytes(b"yesterday's result")
+    verify = pipeline.verify
+
+    def doubt(path, expectation):
+        if ".mp4" in path.name:
+            raise VerificationFailed("The result was written but is not right.")
+        return verify(path, expectation)
+
+    monkeypatch.setattr(pipeline, "verify", doubt)
+    with pytest.raises(VerificationFailed):
+        cut(clip, THREE)
+    assert (tmp_path / "a.webm").read_bytes() == b"yesterday's result"
+    assert names(tmp_path) == ["a.webm", "in.mp4"]
+
+
+def test_no_name_is_given_before_every_file_is_on_the_disk(clip, tmp_path, monkeypatch):
+    order = []
+    secure, publish = Part.secure, Part.publish
+    monkeypatch.setattr(Part, "secure", lambda part: order.append("secure") or secure(part))
+    monkeypatch.setattr(Part, "publish", lambda part: order.append("publish") or publish(part))
+    cut(clip, THREE)
+    assert order[:3] == ["secure"] * 3
+    assert order.count("publish") == 3
+
+
+def test_a_disk_that_fills_while_one_is_written_leaves_none(clip, tmp_path, monkeypatch):
+    def full(part):
+        if part.target.suffix == ".mov":
+            raise StorageFailed("The disk is full.")
+
+    monkeypatch.setattr(Part, "secure", full)
+    with pytest.raises(StorageFailed):
+        cut(clip, THREE)
+    assert names(tmp_path) == ["in.mp4"]
+
+
+def test_a_target_that_cannot_be_begun_leaves_none(clip, tmp_path):
+    with pytest.raises(StorageFailed):
+        cut(clip, {"a.webm": {}, "none/b.mov": {}})
+    assert names(tmp_path) == ["in.mp4"]
+
+
+def test_closing_the_generator_stops_every_writer_and_leaves_nothing(tmp_path):
+    truth = make_clip(tmp_path / "in.mp4", frames=200, background="green")
+    options = Options(engine="chroma")
+    outputs = [Output(tmp_path / "a.webm", options), Output(tmp_path / "b.webm", options)]
+    before = threading.active_count()
+    running = alphareel.run(truth.path, outputs)
+    next(running)
+    running.close()
+    assert threading.active_count() == before
+    assert names(tmp_path) == ["in.mp4"]
+
+
+def test_a_clip_without_frames_makes_no_file(clip, tmp_path, monkeypatch):
+    monkeypatch.setattr(read.Reader, "_frames", lambda *_: iter(()))
+    monkeypatch.setattr(read.Reader, "frames", lambda *_, **__: (n for n in ()))
+    with pytest.raises(BadVideo):
+        cut(clip, THREE)
+    assert names(tmp_path) == ["in.mp4"]
+
+
+def test_two_videos_stand_behind_two_outputs_each_at_its_own_pace(clip, tmp_path):
+    first = make_clip(tmp_path / "one.mp4", frames=3)
+    second = make_clip(tmp_path / "two.mp4", frames=30, rate=50)
+    results = cut(clip, {"a.mp4": {"background": first.path}, "b.mp4": {"background": second.path}})
+    assert [r.frames for r in results] == [10, 10]
+
+
+@pytest.mark.parametrize(
+    ("targets", "words"),
+    [
+        ({}, "no target"),
+        ({"in.mp4": {"background": "white"}}, "source itself"),
+        ({"a.webm": {}, "folder": {"output_format": "mov"}}, "folder is a folder"),
+        ({"a.webm": {}, "./a.webm": {}}, "same file"),
+        ({"a.webm": {}, "b.mp4": {}}, "carries no alpha"),
+        ({"a.webm": {"engine": "builtin"}}, "cannot have engine for itself"),
+    ],
+)
+def test_targets_that_cannot_be_are_refused_before_any_work(clip, tmp_path, targets, words):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InvalidRequest, match=words):
+        alphareel.cut(clip.path, targets={f"{tmp_path}/{name}": own for name, own in targets.items()}, engine="chroma")
+    assert names(tmp_path) == ["folder", "in.mp4"]
+
+
+def test_a_symbolic_link_is_no_second_target(clip, tmp_path):
+    (tmp_path / "elsewhere").symlink_to(tmp_path, target_is_directory=True)
+    with pytest.raises(InvalidRequest, match="same file"):
+        cut(clip, {"a.webm": {}, "elsewhere/a.webm": {}})
+
+
+def test_outputs_that_need_different_mattes_are_refused(clip, tmp_path):
+    one, other = Options(engine="chroma"), Options(engine="builtin")
+    with pytest.raises(InvalidRequest, match="different mattes"):
+        next(alphareel.run(clip.path, [Output(tmp_path / "a.webm", one), Output(tmp_path / "b.webm", other)]))
+
+
+def test_a_target_and_targets_together_are_refused(clip, tmp_path):
+    with pytest.raises(InvalidRequest, match="There is a target"):
+        alphareel.cut(clip.path, tmp_path / "a.webm", targets=[tmp_path / "b.webm"])
+
+
+def test_a_background_does_not_change_the_matte_and_an_engine_does():
+    white = Options(output_format="mp4", background=Background("color", (255, 255, 255)))
+    assert Options().matte == white.matte
+    assert Options().matte != Options(engine="chroma").matte
+
+
+def test_the_command_writes_several_files_and_gives_one_what_is_for_it_alone(clip, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    arguments = [
+        "cut",
+        "in.mp4",
+        "a.webm",
+        "over.mp4",
+        "--engine",
+        "chroma",
+        "--background",
+        "over.mp4=white",
+        "--json",
+    ]
+    monkeypatch.setattr(sys, "argv", ["alphareel", *arguments])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert not left.value.code
+    first, second = json.loads(capsys.readouterr().out)
+    assert (first["path"], first["has_alpha"]) == ("a.webm", True)
+    assert (second["path"], second["has_alpha"]) == ("over.mp4", False)
+    assert second["bytes"] == (tmp_path / "over.mp4").stat().st_size
+
+
+def test_the_command_refuses_a_target_that_is_named_twice(clip, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["alphareel", "cut", str(clip.path), "a.webm", "a.webm"])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert left.value.code == 2
+    assert "same file" in capsys.readouterr().err
+
+
+def test_the_last_value_for_a_target_wins_over_those_for_all():
+    paths = [cli.Path("a.webm"), cli.Path("b.mp4")]
+    values = ["white", "b.mp4=#000000", "x=y"]
+    assert [cli._for(path, paths, values) for path in paths] == ["x=y", "#000000"]
+
+
+def test_errors_of_ours_stay_ours_across_threads(clip, tmp_path):
+    with pytest.raises(AlphareelError):
+        cut(clip, {"a.webm": {}, "b.mp4": {"background": str(tmp_path / "in.mp4")}}, limits=Limits(max_side=64))
