@@ -45,7 +45,16 @@ _EXIT = (
 
 _ModelsDir = Annotated[Path | None, cyclopts.Parameter(env_var="ALPHAREEL_MODELS_DIR")]
 _AsJson = Annotated[bool, cyclopts.Parameter(name="--json")]
+_ResultsAsJson = Annotated[bool, cyclopts.Parameter(name="--json", help="Print what was written as a JSON list.")]
 _Each = list[str] | None  # a value for all targets, or "TARGET=value" for one
+
+
+def _each(help_text: str) -> cyclopts.Parameter:
+    return cyclopts.Parameter(help=help_text, negative=())
+
+
+_Background = Annotated[_Each, _each('A colour ("#09A246"), an image or video file, or "blur"; else transparent.')]
+_Format = Annotated[_Each, _each("Output format when the suffix does not tell.")]
 
 
 @app.command
@@ -55,32 +64,26 @@ def cut(
     *others: Path,
     model: str = "original",
     engine: str | None = None,
-    background: _Each = None,
-    format: _Each = None,  # noqa: A002 - the flag is called --format
+    background: _Background = None,
+    format: _Format = None,  # noqa: A002 - the flag is called --format
     key_color: str | None = None,
     prompt: str | None = None,
     preview: float | None = None,
     models_dir: _ModelsDir = None,
     threads: int | None = None,
-    as_json: _AsJson = False,
+    as_json: _ResultsAsJson = False,
 ) -> None:
     """Remove the background of SOURCE and write TARGET; the format follows from TARGET's suffix.
 
-    Other targets may follow: all are made from one matte, and all appear or none. What begins with a target's name and
-    "=" is for that target alone: alphareel cut talk.mp4 talk.webm over.mp4 --background over.mp4=white
+    OTHERS are more files to write: all are made from one matte, and all appear or none. What begins with a target's
+    name and "=" is for that target alone: alphareel cut talk.mp4 talk.webm over.mp4 --background over.mp4=white
 
     Parameters
     ----------
-    others
-        More files to write.
     model
         Tier: original, light, pro or human.
     engine
         Name of the engine to use instead of the one that serves the tier ("alphareel models" lists them).
-    background
-        A colour ("#09A246", "white"), an image or video file, or "blur"; transparent when left out.
-    format
-        Output format when the suffix does not tell.
     key_color
         Screen colour for the engine chroma; found by itself when left out.
     prompt
@@ -91,8 +94,6 @@ def cut(
         Folder of weights; in the data folder when left out.
     threads
         Threads for the network; all cores when left out.
-    as_json
-        Print what was written, with its checksum, as a JSON list.
     """
     each = {"background": background, "output_format": format}
     with _progress_bar(source.name) as show:
@@ -108,13 +109,7 @@ def cut(
             threads=threads,
             on_progress=show,
         )
-    for warning in dict.fromkeys(warning for result in results for warning in result.warnings):
-        _err.print(f"warning: {warning}", style="yellow")
-    if as_json:
-        print(json.dumps([asdict(result) for result in results], indent=2))  # noqa: T201 - this is the output
-        return
-    for result in results:
-        _out.print(_summary(result), soft_wrap=True)
+    _tell(results, as_json=as_json)
 
 
 @app.command
@@ -241,6 +236,17 @@ def _progress_bar(name: str) -> Generator[Any, None, None]:
             bar.update(task, completed=progress.share, fps=progress.fps)
 
         yield show
+
+
+def _tell(results: Sequence[Result], *, as_json: bool) -> None:
+    """Say what was written, and on standard error what to know about it."""
+    for warning in dict.fromkeys(warning for result in results for warning in result.warnings):
+        _err.print(f"warning: {warning}", style="yellow")
+    if as_json:
+        print(json.dumps([asdict(result) for result in results], indent=2))  # noqa: T201 - this is the output
+        return
+    for result in results:
+        _out.print(_summary(result), soft_wrap=True)
 
 
 def _summary(result: Result) -> str:
