@@ -17,12 +17,18 @@ from alphareel.matting import tiers
 from alphareel.matting.runtime import Runtime
 from alphareel.testing.clips import GREEN
 from alphareel.testing.frames import frame_of
-from alphareel.testing.networks import make_rvm
+from alphareel.testing.networks import make_birefnet, make_modnet, make_rvm
 
 NAMES = tiers.names()
 CARDS = Path(__file__).resolve().parents[2] / "docs" / "models"
 # Engines whose weights the user brings: a stand-in of the same interface, by file name.
-STAND_INS = {"rvm": ("rvm_mobilenetv3_fp32.onnx", make_rvm)}
+STAND_INS = {
+    "rvm": ("rvm_mobilenetv3_fp32.onnx", make_rvm),
+    "modnet": ("modnet.onnx", make_modnet),
+    "birefnet": ("BiRefNet-general-epoch_244.onnx", make_birefnet),
+    "birefnet_lite": ("BiRefNet-general-bb_swin_v1_tiny-epoch_232.onnx", make_birefnet),
+    "birefnet_portrait": ("BiRefNet-portrait-epoch_150.onnx", make_birefnet),
+}
 BLUE = (0, 71, 187)
 
 

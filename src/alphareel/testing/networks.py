@@ -72,6 +72,22 @@ tiny_rvm (
 }
 """
 
+# As the two above, of one picture: no memory.
+_PICTURE = """
+tiny_picture (float[1,3,%(height)s,%(width)s] %(input)s) => (float[1,1,%(height)s,%(width)s] %(output)s)
+<
+  float[1,3,1,1] warm = {%(weights)s}, float[1] threshold = {%(threshold)s}
+>
+{
+  score = Conv (%(input)s, warm)
+  %(last)s
+}
+"""
+
+
+# So small a file would be taken for a broken one.
+_LONG_ENOUGH = {"padding": "." * 1024}
+
 
 def make_builtin(path: Path, metadata: Mapping[str, str] | None = None) -> Path:
     """A network of the builtin interface (``models/builtin.py``, ``load_file``) with this metadata, at ``path``."""
@@ -82,6 +98,22 @@ def make_builtin(path: Path, metadata: Mapping[str, str] | None = None) -> Path:
 def make_rvm(path: Path) -> Path:
     """A network of Robust Video Matting's ONNX interface at ``path``; its states hold three channels each."""
     return _save(_RVM, path, {})
+
+
+def make_modnet(path: Path, size: tuple[int, int] | None = None) -> Path:
+    """A network of MODNet's interface at ``path``: takes -1..1; ``size`` (width, height) fixes its sides."""
+    width, height = size or ("W", "H")
+    facts = {"input": "input", "output": "output", "weights": "12.0, -6.0, -6.0", "threshold": "2.0"}
+    last = "level = Sub (score, threshold)\n  output = Sigmoid (level)"
+    return _save(_PICTURE % {**facts, "width": width, "height": height, "last": last}, path, _LONG_ENOUGH)
+
+
+def make_birefnet(path: Path, size: tuple[int, int] | None = (96, 96)) -> Path:
+    """A network of BiRefNet's interface at ``path``: ImageNet's colours in, logits out; ``size`` as above."""
+    width, height = size or ("W", "H")
+    facts = {"input": "input_image", "output": "output_image", "weights": "5.5, -2.7, -2.7", "threshold": "1.0"}
+    last = "output_image = Sub (score, threshold)"
+    return _save(_PICTURE % {**facts, "width": width, "height": height, "last": last}, path, _LONG_ENOUGH)
 
 
 def _save(graph: str, path: Path, metadata: Mapping[str, str]) -> Path:

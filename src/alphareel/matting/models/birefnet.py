@@ -1,0 +1,47 @@
+"""BiRefNet (Zheng et al., arXiv:2401.03407), general: any foreground. Its card: docs/models/birefnet.md."""
+
+from pathlib import Path
+
+from alphareel.matting.engine import Engine, Spec
+from alphareel.matting.picture_network import Recipe, load_picture_network
+from alphareel.matting.runtime import Runtime
+from alphareel.matting.weights import Weights, WeightsFile, reason_without
+
+SPEC = Spec(
+    name="birefnet",
+    version="1",
+    subject="anything",
+    summary="BiRefNet: the foreground of any picture in fine detail, every frame by itself; for patience or a GPU.",
+    code_licence="MIT",
+    weights_licence="MIT",
+    weights="BiRefNet-general-epoch*.onnx",
+)
+
+WEIGHTS = Weights(
+    name="birefnet",
+    pattern="BiRefNet-general-epoch*.onnx",
+    code_licence=SPEC.code_licence,
+    weights_licence=SPEC.weights_licence,
+    source="https://github.com/ZhengPeng7/BiRefNet",
+    files=(
+        WeightsFile(
+            path="BiRefNet-general-epoch_244.onnx",
+            url="https://github.com/danielgatis/rembg/releases/download/v0.0.0/BiRefNet-general-epoch_244.onnx",
+            size=972_666_916,
+            sha256="58f621f00f5d756097615970a88a791584600dcf7c45b18a0a6267535a1ebd3c",
+        ),
+    ),
+)
+
+# The network was trained on pictures squeezed to 1024x1024, which its published file insists on, in ImageNet's colours.
+RECIPE = Recipe(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), area=1024 * 1024, multiple=32, logits=True)
+
+
+def available(models_dir: Path | None) -> str | None:
+    """None when its file lies in the models folder."""
+    return reason_without(WEIGHTS, models_dir)
+
+
+def load(runtime: Runtime) -> Engine:
+    """The engine on that file."""
+    return load_picture_network(SPEC, WEIGHTS, RECIPE, runtime)

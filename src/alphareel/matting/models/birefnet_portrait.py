@@ -1,0 +1,47 @@
+"""BiRefNet (Zheng et al., arXiv:2401.03407) for people. Its card: docs/models/birefnet_portrait.md."""
+
+from pathlib import Path
+
+from alphareel.matting.engine import Engine, Spec
+from alphareel.matting.picture_network import Recipe, load_picture_network
+from alphareel.matting.runtime import Runtime
+from alphareel.matting.weights import Weights, WeightsFile, reason_without
+
+SPEC = Spec(
+    name="birefnet_portrait",
+    version="1",
+    subject="people",
+    summary="BiRefNet for portraits: people with their hair, every frame by itself; for patience or a GPU.",
+    code_licence="MIT",
+    weights_licence="MIT",
+    weights="BiRefNet-portrait*.onnx",
+)
+
+WEIGHTS = Weights(
+    name="birefnet_portrait",
+    pattern="BiRefNet-portrait*.onnx",
+    code_licence=SPEC.code_licence,
+    weights_licence=SPEC.weights_licence,
+    source="https://github.com/ZhengPeng7/BiRefNet",
+    files=(
+        WeightsFile(
+            path="BiRefNet-portrait-epoch_150.onnx",
+            url="https://github.com/danielgatis/rembg/releases/download/v0.0.0/BiRefNet-portrait-epoch_150.onnx",
+            size=972_666_916,
+            sha256="1ba1c8ff5a7bbfadc8d8d13fb11d7be793f91f23d9d466549e37a854f6668f99",
+        ),
+    ),
+)
+
+# The network was trained on pictures squeezed to 1024x1024, which its published file insists on, in ImageNet's colours.
+RECIPE = Recipe(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), area=1024 * 1024, multiple=32, logits=True)
+
+
+def available(models_dir: Path | None) -> str | None:
+    """None when its file lies in the models folder."""
+    return reason_without(WEIGHTS, models_dir)
+
+
+def load(runtime: Runtime) -> Engine:
+    """The engine on that file."""
+    return load_picture_network(SPEC, WEIGHTS, RECIPE, runtime)
