@@ -2,7 +2,6 @@
 
 import struct
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from io import BytesIO
@@ -14,13 +13,12 @@ import numpy as np
 
 from alphareel.domain.errors import BadVideo
 from alphareel.frame import Frame, Plane
-from alphareel.media.ffmpeg_errors import reading, writing
-from alphareel.media.part import Part
+from alphareel.media.ffmpeg_errors import reading
 from alphareel.media.png import SIGNATURE, chunk, png_encoder, walk
+from alphareel.media.result_file import Proof, ResultFile
 from alphareel.media.rgba import RgbPictures
-from alphareel.media.samples import Samples
-from alphareel.media.verify import Expectation, Found
-from alphareel.media.write import Format, Target
+from alphareel.media.verify import Found
+from alphareel.media.write import Format, Sink, Target
 
 # PNG, third edition, section 11.3.6: a frame is fcTL and its data, IDAT for the first and fdAT for all others; fcTL
 # and fdAT share one row of numbers.
@@ -33,70 +31,36 @@ _ANIMATION_AT = len(SIGNATURE) + 25  # acTL, with the count of frames, stands be
 _SLACK = Fraction(1, 1500)  # seconds; more than rounding to thousandths moves a frame
 
 
-class AnimatedPng:
-    """A Sink that writes each frame once it knows how long the frame lasts; the count of frames is filled in last."""
+class _Animation:
+    """An Encoding that writes each frame once it knows how long it lasts; the count of frames is filled in last."""
 
-    def __init__(self, target: Target) -> None:
+    sound = None
+
+    def __init__(self, target: Target, path: Path) -> None:
         self._target = target
         self._pixels = RgbPictures(target.clip.colour)
         self._encode = png_encoder()
-        self._samples = Samples()
-        self._frames = self._number = self._end = 0
+        self._frames = self._number = 0
         self._waiting: tuple[int, bytes] | None = None
-        self._part = Part(target.path)
-        with writing(target.path):
-            self._file = self._part.path.open("wb")
+        self._file = path.open("wb")
 
-    @property
-    def path(self) -> Path:
-        return self._part.path
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        return ()
-
-    def write(self, frame: Frame, alpha: Plane | None) -> None:
-        assert (alpha is not None) == self._target.has_alpha, "alpha comes with every frame or with none"
-        clip = self._target.clip
-        with writing(self._target.path):
-            still = dict(_joined(self._encode(self._pixels(frame, alpha))))
-            if not self._frames:
-                self._file.write(SIGNATURE + chunk(b"IHDR", still[b"IHDR"]) + _animation(0))
-            self._flush(frame.pts)
+    def add(self, frame: Frame, alpha: Plane | None, duration: int) -> None:  # noqa: ARG002 - the next frame tells
+        still = dict(_joined(self._encode(self._pixels(frame, alpha))))
+        if not self._frames:
+            self._file.write(SIGNATURE + chunk(b"IHDR", still[b"IHDR"]) + _animation(0))
+        self._flush(frame.pts)
         self._waiting = (frame.pts, still[b"IDAT"])
-        self._end = frame.pts + (frame.duration or max(1, round(1 / clip.rate / clip.time_base)))
-        self._samples.offer(self._frames, frame.pts * clip.time_base, alpha)
         self._frames += 1
 
-    def finish(self) -> Expectation:
-        with writing(self._target.path):
-            self._flush(self._end)
-            self._file.write(chunk(b"IEND", b""))
-            self._file.seek(_ANIMATION_AT)
-            self._file.write(_animation(self._frames))
-            self._file.close()
-        return Expectation(
-            frames=self._frames,
-            seconds=float(self._end * self._target.clip.time_base),
-            tick=0.002,
-            width=self._target.width,
-            height=self._target.height,
-            has_alpha=self._target.has_alpha,
-            has_audio=False,
-            samples=self._samples.kept,
-            inspect=_inspect,
-        )
+    def end(self, tick: int) -> None:
+        self._flush(tick)
+        self._file.write(chunk(b"IEND", b""))
+        self._file.seek(_ANIMATION_AT)
+        self._file.write(_animation(self._frames))
+        self._file.close()
 
-    def secure(self) -> None:
-        self._part.secure()
-
-    def publish(self) -> None:
-        self._part.publish()
-
-    def abort(self) -> None:
-        self._part.discard()
-        with suppress(OSError):  # a full disk refuses what is still in the buffer
-            self._file.close()
+    def drop(self) -> None:
+        self._file.close()
 
     def _flush(self, until: int) -> None:
         """Write the frame that waits, lasting until tick ``until``."""
@@ -194,4 +158,8 @@ def _alpha(entry: _Entry) -> Plane | None:
     return np.ascontiguousarray(picture[..., 3], np.uint8)
 
 
-FORMAT = Format(name="apng", suffix=".apng", mime="image/apng", alpha=True, audio=False, open=AnimatedPng)
+def _open(target: Target) -> Sink:
+    return ResultFile(target, _Animation, Proof(_inspect))
+
+
+FORMAT = Format(name="apng", suffix=".apng", mime="image/apng", alpha=True, audio=False, open=_open)

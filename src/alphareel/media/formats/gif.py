@@ -8,9 +8,11 @@ import numpy as np
 from alphareel.domain.clip import Colour
 from alphareel.frame import Frame, Plane
 from alphareel.media.palette import TRANSPARENT, Palette, palette_of
+from alphareel.media.result_file import Proof
 from alphareel.media.rgba import RgbPictures
 from alphareel.media.samples import OPAQUE_FROM
-from alphareel.media.video_file import Recipe, VideoFile
+from alphareel.media.verify import inspect_video
+from alphareel.media.video_file import Recipe, video_file
 from alphareel.media.write import Format, Sink, Target
 
 # Browsers slow down frames that last one hundredth of a second.
@@ -60,13 +62,12 @@ _RECIPE = Recipe(
     container_options={"loop": "0"},
     threads=1,
     time_base=Fraction(1, 100),
-    shortest=_SHORTEST,
-    one_bit_alpha=True,
+    proof=Proof(inspect_video, loose_frames=1, shortest=_SHORTEST, one_bit_alpha=True),
 )
 
 
 def _open(target: Target) -> Sink:
-    return VideoFile(target, _RECIPE)
+    return video_file(target, _RECIPE)
 
 
 FORMAT = Format(name="gif", suffix=".gif", mime="image/gif", alpha=True, audio=False, open=_open)

@@ -11,9 +11,10 @@ from alphareel.domain.errors import InvalidRequest
 from alphareel.frame import Frame, Plane
 from alphareel.media.carrier import carry
 from alphareel.media.luma import alpha_of, luma_of
+from alphareel.media.result_file import Proof
 from alphareel.media.samples import GOP
 from alphareel.media.verify import Found, inspect_luma
-from alphareel.media.video_file import Recipe, VideoFile
+from alphareel.media.video_file import Recipe, video_file
 from alphareel.media.write import Format, Sink, Target
 
 
@@ -41,14 +42,14 @@ _RECIPE = Recipe(
     painter=_Painter,
     options={"preset": "veryfast", "crf": "16", "g": str(GOP)},
     container_options={"movflags": "+faststart"},
-    inspect=_inspect,
+    proof=Proof(_inspect, loose_frames=1),
 )
 
 
 def _open(target: Target) -> Sink:
     if not target.has_alpha:
         raise InvalidRequest("matte holds alpha alone.", hint="Leave the background transparent, or choose mp4.")
-    return VideoFile(target, _RECIPE)
+    return video_file(target, _RECIPE)
 
 
 FORMAT = Format(

@@ -9,7 +9,7 @@ from alphareel.frame import Frame, Plane
 from alphareel.media.carrier import carry, flat_planes
 from alphareel.media.picture import samples_of
 from alphareel.media.sound import SoundRules
-from alphareel.media.video_file import FULL, LIMITED, Recipe, VideoFile
+from alphareel.media.video_file import FULL, LIMITED, Recipe, video_file
 from alphareel.media.write import Format, Sink, Target
 
 
@@ -57,7 +57,7 @@ _RECIPE = Recipe(
 
 
 def _open(target: Target) -> Sink:
-    return VideoFile(target, _RECIPE)
+    return video_file(target, _RECIPE)
 
 
 FORMAT = Format(name="mov", suffix=".mov", mime="video/quicktime", alpha=True, audio=True, open=_open)

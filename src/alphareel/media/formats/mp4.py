@@ -3,7 +3,7 @@
 from alphareel.domain.errors import InvalidRequest
 from alphareel.media.samples import GOP
 from alphareel.media.sound import SoundRules
-from alphareel.media.video_file import Planar, Recipe, VideoFile
+from alphareel.media.video_file import Planar, Recipe, video_file
 from alphareel.media.write import Format, Sink, Target
 
 _RECIPE = Recipe(
@@ -19,7 +19,7 @@ _RECIPE = Recipe(
 def _open(target: Target) -> Sink:
     if target.has_alpha:
         raise InvalidRequest("mp4 carries no alpha.", hint="Choose webm, mov, gif, webp or png_sequence.")
-    return VideoFile(target, _RECIPE)
+    return video_file(target, _RECIPE)
 
 
 FORMAT = Format(name="mp4", suffix=".mp4", mime="video/mp4", alpha=False, audio=True, open=_open)

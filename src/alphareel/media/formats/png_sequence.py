@@ -11,74 +11,39 @@ import numpy as np
 
 from alphareel.domain.errors import BadVideo
 from alphareel.frame import Frame, Plane
-from alphareel.media.ffmpeg_errors import writing
-from alphareel.media.part import Part
 from alphareel.media.png import png_encoder
+from alphareel.media.result_file import Proof, ResultFile
 from alphareel.media.rgba import Pixels, RgbPictures
-from alphareel.media.samples import Samples
-from alphareel.media.verify import Expectation, Found
-from alphareel.media.write import Format, Target
+from alphareel.media.verify import Found
+from alphareel.media.write import Format, Sink, Target
 
 _MANIFEST = "manifest.json"
 _NO_DATE = (1980, 1, 1, 0, 0, 0)  # the same frames make the same file
 
 
-class PngSequence:
-    """A Sink that streams PNG files into a ZIP; stored, since PNG is compressed already."""
+class _Frames:
+    """An Encoding that streams PNG files into a ZIP; stored, since PNG is compressed already."""
 
-    def __init__(self, target: Target) -> None:
+    sound = None
+
+    def __init__(self, target: Target, path: Path) -> None:
         self._target = target
         self._pixels = RgbPictures(target.clip.colour)
         self._encode = png_encoder()
-        self._samples = Samples()
         self._times: list[tuple[int, int]] = []
-        self._part = Part(target.path)
-        with writing(target.path):
-            self._zip = zipfile.ZipFile(self._part.path, "w", zipfile.ZIP_STORED, allowZip64=True)
+        self._zip = zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True)
 
-    @property
-    def path(self) -> Path:
-        return self._part.path
+    def add(self, frame: Frame, alpha: Plane | None, duration: int) -> None:
+        data = self._encode(self._pixels(frame, alpha))
+        self._zip.writestr(zipfile.ZipInfo(_name(len(self._times)), _NO_DATE), data)
+        self._times.append((frame.pts, duration))
 
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        return ()
+    def end(self, tick: int) -> None:  # noqa: ARG002 - each frame has told
+        self._zip.writestr(zipfile.ZipInfo(_MANIFEST, _NO_DATE), self._manifest())
+        self._zip.close()
 
-    def write(self, frame: Frame, alpha: Plane | None) -> None:
-        assert (alpha is not None) == self._target.has_alpha, "alpha comes with every frame or with none"
-        index, clip = len(self._times), self._target.clip
-        with writing(self._target.path):
-            data = self._encode(self._pixels(frame, alpha))
-            self._zip.writestr(zipfile.ZipInfo(_name(index), _NO_DATE), data)
-        self._samples.offer(index, frame.pts * clip.time_base, alpha)
-        self._times.append((frame.pts, frame.duration or max(1, round(1 / clip.rate / clip.time_base))))
-
-    def finish(self) -> Expectation:
-        end = sum(self._times[-1]) if self._times else 0
-        with writing(self._target.path):
-            self._zip.writestr(zipfile.ZipInfo(_MANIFEST, _NO_DATE), self._manifest())
-            self._zip.close()
-        return Expectation(
-            frames=len(self._times),
-            seconds=float(end * self._target.clip.time_base),
-            tick=0.001,
-            width=self._target.width,
-            height=self._target.height,
-            has_alpha=self._target.has_alpha,
-            has_audio=False,
-            samples=self._samples.kept,
-            inspect=_inspect,
-        )
-
-    def secure(self) -> None:
-        self._part.secure()
-
-    def publish(self) -> None:
-        self._part.publish()
-
-    def abort(self) -> None:
-        self._part.discard()
-        # closing would write the directory; the bytes are gone already
+    def drop(self) -> None:
+        # closing the archive would write its directory; nobody wants it
         if self._zip.fp is not None:
             self._zip.fp.close()
             self._zip.fp = None
@@ -145,4 +110,8 @@ def _decoded(archive: zipfile.ZipFile, name: str) -> Pixels:
     return np.asarray(picture, np.uint8)
 
 
-FORMAT = Format(name="png_sequence", suffix=".zip", mime="application/zip", alpha=True, audio=False, open=PngSequence)
+def _open(target: Target) -> Sink:
+    return ResultFile(target, _Frames, Proof(_inspect))
+
+
+FORMAT = Format(name="png_sequence", suffix=".zip", mime="application/zip", alpha=True, audio=False, open=_open)

@@ -11,10 +11,11 @@ from alphareel.domain.errors import InvalidRequest
 from alphareel.frame import Frame, Plane
 from alphareel.media.carrier import carry, flat_planes
 from alphareel.media.luma import alpha_of, luma_of
+from alphareel.media.result_file import Proof
 from alphareel.media.samples import GOP
 from alphareel.media.sound import SoundRules
 from alphareel.media.verify import Found, inspect_luma
-from alphareel.media.video_file import Recipe, VideoFile
+from alphareel.media.video_file import Recipe, video_file
 from alphareel.media.write import Format, Sink, Target
 
 
@@ -49,15 +50,14 @@ _RECIPE = Recipe(
     options={"preset": "veryfast", "crf": "20", "g": str(GOP)},
     container_options={"movflags": "+faststart"},
     sound=SoundRules(copied=frozenset({"aac", "mp3"}), codec="aac", sample_format="fltp", piece=1024),
-    storeys=2,
-    inspect=_inspect,
+    proof=Proof(_inspect, loose_frames=1, storeys=2),
 )
 
 
 def _open(target: Target) -> Sink:
     if not target.has_alpha:
         raise InvalidRequest("stacked_mp4 is for alpha.", hint="Leave the background transparent, or choose mp4.")
-    return VideoFile(target, _RECIPE)
+    return video_file(target, _RECIPE)
 
 
 FORMAT = Format(

@@ -2,7 +2,7 @@
 
 from alphareel.media.samples import GOP
 from alphareel.media.sound import SoundRules
-from alphareel.media.video_file import Planar, Recipe, VideoFile
+from alphareel.media.video_file import Planar, Recipe, video_file
 from alphareel.media.write import Format, Sink, Target
 
 # Realtime 8 costs a fifth of "good" at equal quality for a third more bits. Alternate reference frames and look-ahead
@@ -27,7 +27,7 @@ _RECIPE = Recipe(
 
 
 def _open(target: Target) -> Sink:
-    return VideoFile(target, _RECIPE)
+    return video_file(target, _RECIPE)
 
 
 FORMAT = Format(name="webm", suffix=".webm", mime="video/webm", alpha=True, audio=True, open=_open)

@@ -2,7 +2,6 @@
 
 import struct
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from io import SEEK_END, BytesIO
@@ -18,13 +17,12 @@ from av.video.reformatter import VideoReformatter
 from alphareel.domain.errors import BadVideo, StorageFailed
 from alphareel.frame import Frame, Plane
 from alphareel.media.carrier import carry, flat_planes
-from alphareel.media.ffmpeg_errors import reading, writing
-from alphareel.media.part import Part
+from alphareel.media.ffmpeg_errors import reading
 from alphareel.media.picture import samples_of
+from alphareel.media.result_file import Proof, ResultFile
 from alphareel.media.rgba import swscale_matrix
-from alphareel.media.samples import Samples
-from alphareel.media.verify import Expectation, Found
-from alphareel.media.write import Format, Target
+from alphareel.media.verify import Found
+from alphareel.media.write import Format, Sink, Target
 
 # RFC 9649: chunks are a name, a size in 32 bits and a payload padded to even; the file is one such chunk.
 _MOST_BYTES = 0xFFFFFFFE
@@ -35,72 +33,35 @@ _FRAME_HEAD = 16  # bytes before a frame's own chunks
 _BT601 = 5
 
 
-class AnimatedWebp:
-    """A Sink that writes each frame as a chunk once it knows how long the frame lasts."""
+class _Animation:
+    """An Encoding that writes each frame as a chunk once it knows how long the frame lasts."""
 
-    def __init__(self, target: Target) -> None:
+    sound = None
+
+    def __init__(self, target: Target, path: Path) -> None:
         self._target = target
         self._reformatter = VideoReformatter()
         self._encoder = _encoder(target)
-        self._samples = Samples()
-        self._frames = 0
-        self._end = 0
         self._waiting: tuple[int, bytes] | None = None
-        self._part = Part(target.path)
-        with writing(target.path):
-            self._file = self._part.path.open("wb")
+        self._file = path.open("wb")
         self._write(_head(target))
 
-    @property
-    def path(self) -> Path:
-        return self._part.path
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        return ()
-
-    def write(self, frame: Frame, alpha: Plane | None) -> None:
-        assert (alpha is not None) == self._target.has_alpha, "alpha comes with every frame or with none"
-        clip = self._target.clip
-        with writing(self._target.path):
-            picture = self._picture(frame, alpha)
-            picture.pts = frame.pts
-            chunks = _picture_chunks(b"".join(bytes(p) for p in self._encoder.encode(picture)))
+    def add(self, frame: Frame, alpha: Plane | None, duration: int) -> None:  # noqa: ARG002 - the next frame tells
+        picture = self._picture(frame, alpha)
+        picture.pts = frame.pts
+        chunks = _picture_chunks(b"".join(bytes(p) for p in self._encoder.encode(picture)))
         self._flush(frame.pts)
         self._waiting = (frame.pts, chunks)
-        self._end = frame.pts + (frame.duration or max(1, round(1 / clip.rate / clip.time_base)))
-        self._samples.offer(self._frames, frame.pts * clip.time_base, alpha)
-        self._frames += 1
 
-    def finish(self) -> Expectation:
-        self._flush(self._end)
-        with writing(self._target.path):
-            size = self._file.tell()
-            self._file.seek(4)
-            self._file.write(struct.pack("<I", size - 8))
-            self._file.close()
-        return Expectation(
-            frames=self._frames,
-            seconds=float(self._end * self._target.clip.time_base),
-            tick=0.002,
-            width=self._target.width,
-            height=self._target.height,
-            has_alpha=self._target.has_alpha,
-            has_audio=False,
-            samples=self._samples.kept,
-            inspect=_inspect,
-        )
+    def end(self, tick: int) -> None:
+        self._flush(tick)
+        size = self._file.tell()
+        self._file.seek(4)
+        self._file.write(struct.pack("<I", size - 8))
+        self._file.close()
 
-    def secure(self) -> None:
-        self._part.secure()
-
-    def publish(self) -> None:
-        self._part.publish()
-
-    def abort(self) -> None:
-        self._part.discard()
-        with suppress(OSError):  # a full disk refuses what is still in the buffer
-            self._file.close()
+    def drop(self) -> None:
+        self._file.close()
 
     def _picture(self, frame: Frame, alpha: Plane | None) -> av.VideoFrame:
         """The frame in BT.601 limited range, the one kind of colour that WebP knows."""
@@ -133,12 +94,9 @@ class AnimatedWebp:
         self._waiting = None
 
     def _write(self, data: bytes) -> None:
-        with writing(self._target.path):
-            if self._file.tell() + len(data) > _MOST_BYTES:
-                raise StorageFailed(
-                    "A WebP file holds 4 GB at most.", hint="Choose webm, or a shorter or smaller clip."
-                )
-            self._file.write(data)
+        if self._file.tell() + len(data) > _MOST_BYTES:
+            raise StorageFailed("A WebP file holds 4 GB at most.", hint="Choose webm, or a shorter or smaller clip.")
+        self._file.write(data)
 
 
 def _encoder(target: Target) -> VideoCodecContext:
@@ -235,4 +193,8 @@ def _alpha_at(file: BinaryIO, head: bytes, entries: list[_Entry], moment: Fracti
     return np.ascontiguousarray(picture[..., 3], np.uint8)
 
 
-FORMAT = Format(name="webp", suffix=".webp", mime="image/webp", alpha=True, audio=False, open=AnimatedWebp)
+def _open(target: Target) -> Sink:
+    return ResultFile(target, _Animation, Proof(_inspect))
+
+
+FORMAT = Format(name="webp", suffix=".webp", mime="image/webp", alpha=True, audio=False, open=_open)
