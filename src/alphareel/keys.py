@@ -76,6 +76,7 @@ def limit(
     read: Limit | None = None,
     running: Limit | None = None,
     queued: Limit | None = None,
+    storage: Limit | None = None,
 ) -> None:
     """Give a key limits of its own, and show them; without an option only show them.
 
@@ -91,12 +92,15 @@ def limit(
         Jobs that run at a time; the rest of them wait.
     queued
         Jobs that wait; one more is refused.
+    storage
+        Bytes that its uploads and results may take.
     """
     given = {
         "write_per_minute": write,
         "read_per_minute": read,
         "max_running_jobs": running,
         "max_queued_jobs": queued,
+        "max_storage_bytes": storage,
     }
     named = {name: None if value == "default" else value for name, value in given.items() if value is not None}
     with _desk() as (admin, operator):

@@ -70,6 +70,10 @@ class Settings(BaseSettings):
         None, description="https://host/folder from which weights are fetched instead of from their publishers."
     )
     max_upload_bytes: int = Field(500 * MIB, ge=1, description="Largest file that is accepted or fetched.")
+    max_storage_per_key: int = Field(
+        0, ge=0, description="Bytes that uploads and results of one key may take; 0 for no limit."
+    )
+    max_storage: int = Field(0, ge=0, description="Bytes that uploads and results of everybody may take; 0: no limit.")
     max_side: int = Field(4096, ge=16, le=16384, description="Longest side of a video, in pixels.")
     max_seconds: float = Field(4 * 3600.0, gt=0, description="Longest video.")
     job_memory_bytes: int = Field(

@@ -25,6 +25,7 @@ from alphareel.jobs.offer import LocalOffer
 from alphareel.jobs.ports import Blobs
 from alphareel.jobs.post import GuardedPoster
 from alphareel.jobs.postman import Courier, Postman, PostRules
+from alphareel.jobs.quotas import Quotas
 from alphareel.jobs.recurring import Recurring
 from alphareel.jobs.removal import Removal
 from alphareel.jobs.retention import FOR_EVER, Retention
@@ -47,6 +48,7 @@ from alphareel.jobstore.jobs import Jobs
 from alphareel.jobstore.keyring import KeyRing
 from alphareel.jobstore.removals import Removals
 from alphareel.jobstore.repeats import RepeatTable
+from alphareel.jobstore.stock import Stock
 from alphareel.jobstore.webhooks import WebhookTable
 from alphareel.queue.dbos_engine import DbosEngine, DbosQueue, EngineRules, prepare
 from alphareel.settings import Settings, shown
@@ -73,6 +75,7 @@ class Installation:
     queue: DbosQueue
     jobs: Jobs
     uploads: records.Uploads
+    stock: Stock
     keys: records.Keys
     executors: ExecutorTable
     blobs: Blobs
@@ -96,15 +99,17 @@ def open_installation(settings: Settings) -> Iterator[Installation]:
         clock = SystemClock()
         queue = DbosQueue(database.engine)
         keys = records.Keys(database, clock=clock)
-        uploads = records.Uploads(database)
+        stock = Stock(database, Quotas(settings.max_storage_per_key, settings.max_storage))
+        uploads = records.Uploads(database, clock=clock, stock=stock)
         secret = keys.set_setting_once("link_secret", secrets.token_hex(32))
         observe.hide(secret)
         yield Installation(
             settings=settings,
             database=database,
             queue=queue,
-            jobs=Jobs(database, enqueue=queue.enqueue, clock=clock, limits=_queue_limits(settings)),
+            jobs=Jobs(database, enqueue=queue.enqueue, clock=clock, limits=_queue_limits(settings), stock=stock),
             uploads=uploads,
+            stock=stock,
             keys=keys,
             executors=ExecutorTable(database, clock=clock),
             blobs=open_blobs(settings.storage_url),
@@ -128,6 +133,7 @@ def build_service(place: Installation, office: Office) -> Service:
     uploads = Uploads(
         place.uploads,
         place.blobs,
+        shelves=place.stock,
         identify=IdentifyApart(place.limits),
         rules=UploadRules(given.data_dir / "incoming", given.max_upload_bytes),
         clock=place.clock,
@@ -162,7 +168,9 @@ def build_office(place: Installation) -> Office:
     store = CallTable(place.database)
     repeats = RepeatTable(place.database, clock=place.clock)
     prices = parse_prices(place.settings.credits_per_minute, place.settings.pricing_version)
-    return Office(build_administration(place), Usage(store, clock=place.clock), CallLog(store), prices, repeats)
+    return Office(
+        build_administration(place), Usage(store, place.stock, clock=place.clock), CallLog(store), prices, repeats
+    )
 
 
 def build_bookkeeper(place: Installation, office: Office) -> Bookkeeper:

@@ -28,9 +28,9 @@ def table(desk: Desk) -> ExpirationTable:
     return ExpirationTable(desk.database, clock=desk.clock)
 
 
-def upload(desk: Desk) -> str:
+def upload(desk: Desk, more: bytes = b"") -> str:
     session = desk.service.begin_upload(ANYBODY, filename="a.mp4", declared_type=None)
-    session.write(TINY_MP4)
+    session.write(TINY_MP4 + more)
     return desk.service.upload_link(session.finish()).url
 
 
@@ -65,7 +65,7 @@ def test_a_download_shortens_only_what_is_not_to_be_kept(desk: Desk, table: Expi
 
 def test_uploads_expire_unless_a_job_needs_them(desk: Desk, table: ExpirationTable) -> None:
     desk.service.create(ANYBODY, {"video_url": upload(desk)})
-    upload(desk)
+    upload(desk, b"another")
     desk.clock.advance(days=9)
     before = desk.clock.now() - timedelta(days=7)
     assert [table.expire_uploads(before=before, limit=9) for _ in range(2)] == [1, 0]

@@ -263,8 +263,9 @@ class TestListing:
 
 class TestRecords:
     def test_an_upload_comes_back_as_it_was(self, database: Database, clock: SettableClock) -> None:
-        uploads = Uploads(database)
+        uploads = Uploads(database, clock=clock)
         upload = Upload("u1", None, "ä.mp4", "video/mp4", "video", 5 * 10**9, "ab", "uploads/u1.mp4", clock.now())
+        uploads.expect_blob(upload.blob)
         uploads.add_upload(upload)
         assert uploads.upload("u1") == upload
         assert uploads.upload("u2") is None

@@ -37,12 +37,13 @@ def removals(database: Database) -> Removals:
 
 @pytest.fixture
 def uploads(database: Database) -> Uploads:
-    return Uploads(database)
+    return Uploads(database, clock=SettableClock())
 
 
 def add_upload(uploads: Uploads, name: str, key_id: str | None = "k1") -> str:
     when = SettableClock().now()
-    uploads.add_upload(Upload(name, key_id, "a.mp4", "video/mp4", "video", 9, "ab", f"uploads/{name}.mp4", when))
+    uploads.expect_blob(f"uploads/{name}.mp4")
+    uploads.add_upload(Upload(name, key_id, "a.mp4", "video/mp4", "video", 9, name, f"uploads/{name}.mp4", when))
     return name
 
 

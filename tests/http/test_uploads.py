@@ -2,6 +2,7 @@
 
 import pytest
 
+from alphareel.jobs.admin import Operator
 from alphareel.testing.fakes import TINY_MP4, TINY_PNG
 
 BOUNDARY = "x-boundary-x"
@@ -189,3 +190,35 @@ def test_large_file_reaches_the_service_in_few_pieces(client, desk, monkeypatch)
 def test_upload_without_a_key_is_refused_before_the_form_is_looked_at(nobody):
     answer = send(nobody, b"garbage")
     assert (answer.status_code, answer.json()["error"]["code"]) == (401, "missing_api_key")
+
+
+def test_a_declared_length_beyond_the_quota_is_refused_before_anything_is_read(client, desk, key):
+    desk.service.admin.set_limits(Operator("test"), desk.keys.authenticate(key).fingerprint, {"max_storage_bytes": 100})
+
+    def body():
+        yield b"--b"
+        raise AssertionError("read on")
+
+    headers = {"Content-Type": "multipart/form-data; boundary=b", "Content-Length": "3000000"}
+    refused = client.post("/v1/uploads", content=body(), headers=headers)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "storage_quota_exceeded")
+
+
+def test_usage_shows_what_is_kept_and_what_may_be(client, desk, key):
+    client.post("/v1/uploads", files={"file": ("a.mp4", TINY_MP4)})
+    desk.service.admin.set_limits(Operator("test"), desk.keys.authenticate(key).fingerprint, {"max_storage_bytes": 100})
+    size = len(TINY_MP4)
+    assert client.get("/v1/usage/summary").json()["storage"] == {
+        "used_bytes": size,
+        "uploads_bytes": size,
+        "outputs_bytes": 0,
+        "max_bytes": 100,
+    }
+
+
+def test_the_same_file_under_another_name_is_fetched_by_its_own_link(client, desk):
+    first, second = (client.post("/v1/uploads", files={"file": (n, TINY_MP4)}).json() for n in ("a.mp4", "b.mp4"))
+    assert client.delete(f"/v1/uploads/{first['video_id']}").status_code == 200
+    assert client.get(first["video_url"]).status_code == 404
+    found = client.get(second["video_url"])
+    assert (found.content, "b.mp4" in found.headers["Content-Disposition"]) == (TINY_MP4, True)

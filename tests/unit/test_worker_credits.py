@@ -101,3 +101,16 @@ def test_a_file_tells_its_length_when_it_is_identified(tmp_path: Path) -> None:
     limits = {"max_bytes": 10**9, "max_side": 4096, "max_seconds": 3600.0}
     told = sandbox.run({"task": "identify", "source": str(clip), "limits": limits}, Confinement(wall_seconds=60))
     assert told["seconds"] == pytest.approx(2, abs=0.1)
+
+
+def test_go_back_when_the_result_does_not_fit_into_the_storage(desk: Desk, worker: Worker) -> None:
+    give(desk, 100)
+    fingerprint = desk.keys.authenticate("s").fingerprint
+    desk.service.admin.set_limits(Operator("test"), fingerprint, {"max_storage_bytes": 1})
+    job = work(desk, worker)
+    assert (job.status, job.error_code, job.billing_status) == (
+        Status.FAILED,
+        "storage_quota_exceeded",
+        Billing.RELEASED,
+    )
+    assert desk.blobs.blobs == {}

@@ -20,6 +20,8 @@ The tree (code, retryable where marked *):
     ├── FetchRefused              url_refused            an address that we do not connect to
     ├── FetchFailed             * fetch_failed           the other side did not deliver
     ├── StorageFailed           * storage_failed
+    ├── StorageQuotaExceeded      storage_quota_exceeded  the files of this key take what they may
+    ├── StorageFull             * storage_full           the files of everybody do
     ├── NotFound                  not_found
     ├── InvalidState              invalid_state
     ├── JobNotCompleted           job_not_completed
@@ -144,6 +146,15 @@ class FetchFailed(AlphareelError):
 
 class StorageFailed(AlphareelError):
     code = "storage_failed"
+    retryable = True
+
+
+class StorageQuotaExceeded(AlphareelError):
+    code = "storage_quota_exceeded"
+
+
+class StorageFull(AlphareelError):
+    code = "storage_full"
     retryable = True
 
 

@@ -27,6 +27,7 @@ STATUS: dict[type[e.AlphareelError], int] = {
     e.SubjectNotFound: 400,
     e.FetchRefused: 400,
     e.JobNotCompleted: 400,
+    e.StorageQuotaExceeded: 400,
     e.MissingApiKey: 401,
     e.InvalidApiKey: 401,
     e.MissingAdminToken: 401,
@@ -50,6 +51,7 @@ STATUS: dict[type[e.AlphareelError], int] = {
     e.StorageFailed: 503,
     e.Unavailable: 503,
     e.QueueFull: 503,
+    e.StorageFull: 503,
     e.Timeout: 504,
 }
 
@@ -97,7 +99,7 @@ def _headers(error: e.AlphareelError) -> dict[str, str]:
         return {"WWW-Authenticate": "AdminToken"}
     if isinstance(error, e.RateLimited):
         return {"Retry-After": str(max(1, round(error.retry_after + 0.5)))}
-    if isinstance(error, e.QueueFull):
+    if isinstance(error, e.QueueFull | e.StorageFull):
         return {"Retry-After": f"{PAUSE:.0f}"}
     if isinstance(error, e.Unavailable):
         return {"Retry-After": "5"}

@@ -39,6 +39,7 @@ class KeyLimits(KeyChoice):
     read_per_minute: int | None = Field(default=None, ge=0, description="Requests that only look.")
     max_running_jobs: int | None = Field(default=None, ge=0, description="At a time; the rest of them wait.")
     max_queued_jobs: int | None = Field(default=None, ge=0, description="That wait; one more is too_many_jobs.")
+    max_storage_bytes: int | None = Field(default=None, ge=0, description="Of its uploads and results together.")
 
 
 class Key(_Schema):
@@ -57,6 +58,7 @@ class Key(_Schema):
     read_per_minute: int | None
     max_running_jobs: int | None
     max_queued_jobs: int | None
+    max_storage_bytes: int | None
 
     @classmethod
     def of(cls, key: ApiKey, **more: Any) -> Self:
@@ -177,6 +179,15 @@ class Day(Sums):
     date: str = Field(description="UTC.", examples=["2026-04-20"])
 
 
+class Storage(_Schema):
+    """What the files of a key take at this moment; bytes that several uploads share are counted once."""
+
+    used_bytes: int
+    uploads_bytes: int
+    outputs_bytes: int
+    max_bytes: int | None = Field(description="null: no limit of the key's own.")
+
+
 class UsageSummary(_Schema):
     """A key's own use; jobs are those created in the time, as they stand now."""
 
@@ -189,6 +200,7 @@ class UsageSummary(_Schema):
     failed_jobs: int
     credits_used: float
     total_requests: int
+    storage: Storage
     by_model: dict[str, Sums]
     daily: list[Day] = Field(description="Days with jobs, oldest first.")
 

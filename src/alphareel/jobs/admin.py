@@ -22,6 +22,7 @@ KEY_LIMITS = {
     "read_per_minute": 1_000_000,
     "max_running_jobs": 10_000,
     "max_queued_jobs": 1_000_000,
+    "max_storage_bytes": 2**62,
 }
 """What can be limited for one key, and the highest value of each."""
 

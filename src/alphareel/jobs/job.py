@@ -165,6 +165,7 @@ class ApiKey:
     read_per_minute: int | None = None
     max_running_jobs: int | None = None
     max_queued_jobs: int | None = None
+    max_storage_bytes: int | None = None
 
 
 @dataclass(frozen=True)

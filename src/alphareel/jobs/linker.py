@@ -32,7 +32,8 @@ class Linker:
         return self._link(job.output.blob, job.id + PurePosixPath(job.output.blob).suffix, job.files_expire_at)
 
     def upload_link(self, upload: Upload) -> Link:
-        return self._link(upload.blob, upload.filename)
+        """Names the upload itself, because its blob may be another's too."""
+        return self._link(f"uploads/{upload.id}{PurePosixPath(upload.blob).suffix}", upload.filename)
 
     def _link(self, blob: str, name: str, until: datetime | None = None) -> Link:
         expires = self.clock.now().replace(microsecond=0) + self.lifetime

@@ -117,7 +117,10 @@ class JobStore(Protocol):
         warnings: tuple[str, ...],
         actor: str,
     ) -> bool:
-        """Processing by this attempt -> completed; False if somebody else moved the job."""
+        """Processing by this attempt -> completed; False if somebody else moved the job.
+
+        Raises StorageQuotaExceeded, StorageFull when the result does not fit; then the job did not move.
+        """
 
     def fail(self, job_id: str, *, attempt: int | None, error: str, error_code: str, actor: str) -> bool:
         """-> failed, by this attempt, or by anybody when ``attempt`` is None; ``error`` is never empty."""
@@ -149,9 +152,19 @@ class JobStore(Protocol):
 
 
 class UploadStore(Protocol):
-    """Records of accepted files; never changed."""
+    """Records of accepted files; never changed. Uploads of one key with the same content share a blob."""
 
-    def add_upload(self, upload: Upload) -> None: ...
+    def expect_blob(self, blob: str) -> None:
+        """A blob is about to be written; unless ``add_upload`` follows, it is removed some time later."""
+
+    def add_upload(self, upload: Upload) -> Upload:
+        """The upload as recorded: with another blob than the expected one, where these bytes are kept already.
+
+        Raises StorageQuotaExceeded, StorageFull; StorageFailed when its blob was not expected, or too long ago.
+        """
+
+    def add_copy(self, upload: Upload) -> Upload | None:
+        """The same for bytes that are kept already, with what is known of them; None when they are not."""
 
     def upload(self, upload_id: str) -> Upload | None: ...
 

@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -108,6 +108,9 @@ class Service:
 
     def authenticate(self, secret: str | None) -> ApiKey:
         return self._keys.authenticate(secret)
+
+    def check_room(self, caller: Caller, size: int) -> None:
+        self._uploads.check_room(_key_id(caller), size)
 
     def begin_upload(self, caller: Caller, *, filename: str, declared_type: str | None) -> UploadSession:
         return self._uploads.begin(_key_id(caller), filename=filename, declared_type=declared_type)
@@ -229,7 +232,7 @@ class Service:
 
     def deliver(self, blob: str, query: Mapping[str, str]) -> Delivery:
         claim = links.verify(blob, query, self._rules.link_secret, now=self._clock.now())
-        return Delivery.of(claim, self._stores.blobs)
+        return Delivery.of(replace(claim, blob=self._sources.blob_of(claim.blob)), self._stores.blobs)
 
     def note_delivered(self, blob: str) -> None:
         job = self._stores.jobs.job(blob.split("/")[1]) if blob.startswith("outputs/") else None

@@ -5,7 +5,8 @@ import hashlib
 import threading
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path, PurePath
 
 from alphareel.domain.errors import (
@@ -20,10 +21,13 @@ from alphareel.domain.errors import (
 from alphareel.jobs import links
 from alphareel.jobs.job import Upload
 from alphareel.jobs.ports import Blobs, Clock, UploadStore
+from alphareel.jobs.quotas import Shelves
 
 _NEUTRAL_TYPES = ("", "application/octet-stream", "binary/octet-stream", "application/x-www-form-urlencoded")
 _MEDIA_TYPES = ("video/", "image/", "application/mp4", "application/x-matroska", "application/vnd.rn-realmedia")
 _LONGEST_NAME = 255
+LONGEST_WRITE = timedelta(hours=1)
+"""A blob that is expected and not recorded after so long is taken for one whose writer died."""
 
 
 @dataclass(frozen=True)
@@ -53,42 +57,75 @@ class Uploads:
     """The desk where files are handed in."""
 
     def __init__(
-        self, store: UploadStore, blobs: Blobs, *, identify: Identify, rules: UploadRules, clock: Clock
+        self,
+        store: UploadStore,
+        blobs: Blobs,
+        *,
+        shelves: Shelves,
+        identify: Identify,
+        rules: UploadRules,
+        clock: Clock,
     ) -> None:
         self._store = store
+        self._shelves = shelves
         self._blobs = blobs
         self._identify = identify
         self._rules = rules
         self._clock = clock
 
     def begin(self, key_id: str | None, *, filename: str, declared_type: str | None) -> "Receiving":
-        """Raises InvalidFileType at once when the declared type can be neither video nor image."""
+        """Raises InvalidFileType at once when the declared type can be neither video nor image.
+
+        Raises StorageQuotaExceeded, StorageFull when there is no room for anything.
+        """
         declared = (declared_type or "").partition(";")[0].strip().lower()
         if declared not in _NEUTRAL_TYPES and not declared.startswith(_MEDIA_TYPES):
             raise InvalidFileType(
                 f"Invalid file type {declared[:60]!r}.", hint="Send a video (mp4, mov, webm, avi) or an image."
             )
-        return Receiving(self, key_id, filename=plain_name(filename), rules=self._rules)
+        room = self.check_room(key_id, 1)
+        return Receiving(self, key_id, filename=plain_name(filename), rules=self._rules, room=room)
 
     def keep(self, receiving: "Receiving") -> Upload:
-        """Identify the received file, make it durable, record it."""
-        identity = self._identify(receiving.path)
+        """Identify the received file, make it durable, record it; what is kept already is not kept again."""
         made = str(uuid.uuid4())
         upload = Upload(
             id=made,
             key_id=receiving.key_id,
-            filename=receiving.filename or f"upload.{identity.extension}",
-            content_type=identity.content_type,
-            kind=identity.kind,
+            filename=receiving.filename,
+            content_type="",
+            kind="",
             size=receiving.size,
             sha256=receiving.sha256,
-            blob=f"uploads/{made}.{identity.extension}",
+            blob="",
             created_at=self._clock.now(),
-            seconds=identity.seconds,
         )
-        self._blobs.put_file(upload.blob, receiving.path)
-        self._record(upload)
-        return upload
+        return self._store.add_copy(upload) or self._keep_new(upload, receiving.path)
+
+    def _keep_new(self, upload: Upload, path: Path) -> Upload:
+        identity = self._identify(path)
+        identified = replace(
+            upload,
+            filename=upload.filename or f"upload.{identity.extension}",
+            content_type=identity.content_type,
+            kind=identity.kind,
+            seconds=identity.seconds,
+            blob=f"uploads/{upload.id}.{identity.extension}",
+        )
+        self._store.expect_blob(identified.blob)
+        self._blobs.put_file(identified.blob, path)
+        try:
+            recorded = self._store.add_upload(identified)
+        except AlphareelError:
+            self._blobs.delete(identified.blob)
+            raise
+        if recorded.blob != identified.blob:  # the same file came twice at once
+            self._blobs.delete(identified.blob)
+        return recorded
+
+    def check_room(self, key_id: str | None, size: int) -> int | None:
+        """Bytes that this key may add, None for any number. Raises StorageQuotaExceeded, StorageFull."""
+        return self._shelves.room(key_id, size)
 
     def own(self, key_id: str | None, upload_id: str) -> str:
         """The id, if the upload is the key's. Raises NotFound."""
@@ -97,24 +134,20 @@ class Uploads:
             raise NotFound("Upload not found", hint="Check the id, and that the key is the one that uploaded it.")
         return found.id
 
-    def _record(self, upload: Upload) -> None:
-        try:
-            self._store.add_upload(upload)
-        except AlphareelError:
-            self._blobs.delete(upload.blob)
-            raise
-
 
 class Receiving:
     """One upload in flight: bytes go to a temporary file that is gone unless ``finish`` returned."""
 
-    def __init__(self, desk: Uploads, key_id: str | None, *, filename: str, rules: UploadRules) -> None:
+    def __init__(
+        self, desk: Uploads, key_id: str | None, *, filename: str, rules: UploadRules, room: int | None
+    ) -> None:
         self.key_id = key_id
         self.filename = filename
         self.size = 0
         self.path = rules.incoming / uuid.uuid4().hex
         self._desk = desk
         self._max_bytes = rules.max_bytes
+        self._room = room
         self._hash = hashlib.sha256()
         self._lock = threading.Lock()
         try:
@@ -133,6 +166,8 @@ class Receiving:
                 f"File too large: more than {self._max_bytes} bytes.",
                 hint="Cut or compress the video, or send its URL.",
             )
+        if self._room is not None and self.size + len(data) > self._room:
+            self._room = self._desk.check_room(self.key_id, self.size + len(data))  # it may be another one by now
         try:
             self._file.write(data)
         except OSError as error:
@@ -180,6 +215,16 @@ class Sources:
         if url.startswith(links.PREFIX) or links.is_signed_by_us(url, self.link_secret):
             raise _refused(field, "there is no such upload.", hint="Upload the file first, with the same key.")
         return None
+
+    def blob_of(self, path: str) -> str:
+        """The blob that the path of a link means: that of the upload it names. Raises NotFound."""
+        named = links.upload_id(links.PREFIX + path)
+        if named is None:
+            return path
+        found = self.store.upload(named)
+        if found is None:
+            raise NotFound("This file was removed.", hint="Upload it again.")
+        return found.blob
 
 
 def _refused(field: str, message: str, *, hint: str = "") -> InvalidRequest:

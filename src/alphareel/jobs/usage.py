@@ -11,6 +11,7 @@ from typing import Protocol
 from alphareel import observe
 from alphareel.domain.errors import FieldProblem, InvalidRequest
 from alphareel.jobs.ports import Clock
+from alphareel.jobs.quotas import Shelves, Stored
 
 MAX_DAYS = 90
 MAX_EVENTS = 100
@@ -55,12 +56,13 @@ class Tally:
 
 @dataclass(frozen=True)
 class Summary:
-    """``tallies`` by day and model, oldest first; ``requests`` counted by whole hours."""
+    """``tallies`` by day and model, oldest first; ``requests`` counted by whole hours; ``stored``: now."""
 
     begin: datetime
     end: datetime
     tallies: tuple[Tally, ...]
     requests: int
+    stored: Stored
 
 
 class CallStore(Protocol):
@@ -84,8 +86,9 @@ class CallStore(Protocol):
 class Usage:
     """What a key may know of its own use."""
 
-    def __init__(self, store: CallStore, *, clock: Clock) -> None:
+    def __init__(self, store: CallStore, shelves: Shelves, *, clock: Clock) -> None:
         self._store = store
+        self._shelves = shelves
         self._clock = clock
 
     def summary(self, key_id: str, *, days: int) -> Summary:
@@ -94,7 +97,8 @@ class Usage:
         now = self._clock.now()
         begin = (now - timedelta(days=days)).replace(minute=0, second=0, microsecond=0)
         tallies = self._store.tally_jobs(key_id, since=begin)
-        return Summary(begin, now, tallies, self._store.count_calls(key_id, since=begin))
+        requests = self._store.count_calls(key_id, since=begin)
+        return Summary(begin, now, tallies, requests, self._shelves.stored(key_id))
 
     def events(self, key_id: str, *, limit: int) -> tuple[CallEvent, ...]:
         """The latest calls, newest first; raises InvalidRequest outside of 1-100."""

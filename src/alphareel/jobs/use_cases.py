@@ -38,7 +38,7 @@ class UploadSession(Protocol):
     """One upload in flight; leaves nothing behind unless ``finish`` returned."""
 
     def write(self, data: bytes) -> None:
-        """Append; raises FileTooLarge past the limit, StorageFailed on a full disk."""
+        """Append; raises FileTooLarge, StorageQuotaExceeded, StorageFull past a limit, StorageFailed on a full disk."""
 
     def finish(self) -> Upload:
         """Identify by content, make durable, record. Raises InvalidFileType, BadVideo, FileTooLarge."""
@@ -69,6 +69,9 @@ class UseCases(Protocol):
 
     def authenticate(self, secret: str | None) -> ApiKey:
         """The enabled key with this secret. Raises MissingApiKey, InvalidApiKey."""
+
+    def check_room(self, caller: Caller, size: int) -> None:
+        """Raises StorageQuotaExceeded, StorageFull when so many bytes do not fit."""
 
     def begin_upload(self, caller: Caller, *, filename: str, declared_type: str | None) -> UploadSession:
         """Begin to receive a file; raises InvalidFileType at once for a type that can be no video and no image."""

@@ -12,7 +12,14 @@ from typing import Any, NoReturn
 
 from alphareel import observe
 from alphareel.domain.clip import EngineFacts, Limits
-from alphareel.domain.errors import AlphareelError, InternalError, Unavailable, WorkerCrashed
+from alphareel.domain.errors import (
+    AlphareelError,
+    InternalError,
+    StorageFull,
+    StorageQuotaExceeded,
+    Unavailable,
+    WorkerCrashed,
+)
 from alphareel.domain.options import Options, to_json
 from alphareel.jobs import sandbox
 from alphareel.jobs.credits import billed_seconds
@@ -185,14 +192,7 @@ class Worker:
     def _deliver(self, job_id: str, outcome: Outcome) -> None:
         """Name this attempt's file the output, unless another won; the losers' files go."""
         attempt, output = outcome["attempt"], Output(**outcome["output"])
-        won = self._jobs.complete(
-            job_id,
-            attempt=attempt,
-            output=output,
-            engine=EngineFacts(**outcome["engine"]),
-            warnings=tuple(outcome["warnings"]),
-            actor=self._name,
-        )
+        won = self._complete(job_id, outcome, output)
         stored = None if won else self._jobs.job(job_id)
         if won or (stored is not None and stored.output == output):  # the latter: this step ran before, and won then
             losers = range(1, attempt)
@@ -200,6 +200,21 @@ class Worker:
             losers = range(attempt, attempt + 1)
         for loser in losers:
             self._blobs.delete_prefix(_attempt_prefix(job_id, loser))
+
+    def _complete(self, job_id: str, outcome: Outcome, output: Output) -> bool:
+        try:
+            return self._jobs.complete(
+                job_id,
+                attempt=outcome["attempt"],
+                output=output,
+                engine=EngineFacts(**outcome["engine"]),
+                warnings=tuple(outcome["warnings"]),
+                actor=self._name,
+            )
+        except (StorageQuotaExceeded, StorageFull) as error:
+            told = {"error": str(error), "error_code": error.code}
+            self._jobs.fail(job_id, attempt=outcome["attempt"], actor=self._name, **told)
+            return False
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from alphareel.jobs.ports import Clock
 from alphareel.jobs.retention import expiry
 from alphareel.jobstore.database import Database
 from alphareel.jobstore.removals import discard, drop_upload, give_up_files
+from alphareel.jobstore.stock import hold_storage
 from alphareel.jobstore.tables import job_uploads, jobs, uploads
 
 _RUNNABLE = (Status.PENDING, Status.PROCESSING)
@@ -30,10 +31,12 @@ class ExpirationTable:
             if c.execute(due.limit(1)).first() is None:
                 return 0
         with self._database.write() as c:
+            hold_storage(c)
             found = c.execute(due.with_for_update()).all()
             for row in found:
-                discard(c, give_up_files(c, row), now=now)
-                c.execute(sa.update(jobs).where(jobs.c.id == row.id).values(files_expired_at=now, updated_at=now))
+                discard(c, give_up_files(c, row), at=now)
+                gone = {"files_expired_at": now, "stored_bytes": 0, "updated_at": now}
+                c.execute(sa.update(jobs).where(jobs.c.id == row.id).values(gone))
         return len(found)
 
     def expire_uploads(self, *, before: datetime, limit: int) -> int:
@@ -42,10 +45,10 @@ class ExpirationTable:
             if c.execute(old.limit(1)).first() is None:
                 return 0
         with self._database.write() as c:
+            hold_storage(c)
             found = c.execute(old.order_by(uploads.c.created_at).limit(limit).with_for_update()).all()
             for row in found:
-                drop_upload(c, row.id)
-                discard(c, (row.blob,), now=self._clock.now())
+                discard(c, drop_upload(c, row), at=self._clock.now())
         return len(found)
 
     def shorten(self, job_id: str, *, until: datetime) -> None:

@@ -20,6 +20,7 @@ from alphareel.jobstore.database import Database
 from alphareel.jobstore.expirations import note_expiry
 from alphareel.jobstore.migrate import is_current
 from alphareel.jobstore.removals import note_uploads
+from alphareel.jobstore.stock import Stock, hold_storage
 from alphareel.jobstore.tables import job_events, jobs
 from alphareel.jobstore.transitions import Move, announce, apply, record
 from alphareel.jobstore.webhooks import events_of, note_webhook
@@ -31,9 +32,16 @@ class Jobs:
     """JobStore on our tables. ``enqueue`` joins the transaction that hands a job to the engine."""
 
     def __init__(
-        self, database: Database, *, enqueue: Enqueue, clock: Clock, limits: QueueLimits | None = None
+        self,
+        database: Database,
+        *,
+        enqueue: Enqueue,
+        clock: Clock,
+        limits: QueueLimits | None = None,
+        stock: Stock | None = None,
     ) -> None:
         self._database = database
+        self._stock = stock or Stock(database)
         self._enqueue = enqueue
         self._admissions = Admissions(enqueue, limits or QueueLimits())
         self._clock = clock
@@ -43,6 +51,8 @@ class Jobs:
         status = Status.PENDING if start else Status.CREATED
         with self._database.write() as c:
             repeats.take(c, once, now=now)
+            if start:
+                self._stock.check(c, new.key_id, 1)
             row = c.execute(sa.insert(jobs).values(_new_row(new, status, now=now)).returning(jobs)).one()
             move = Move(to=status, actor=actor, request_id=new.request_id, reason="started" if start else "created")
             record(c, new.id, None, move, now=now)
@@ -85,6 +95,7 @@ class Jobs:
             if row is None:
                 repeats.let_go(c, once)
             else:
+                self._stock.check(c, row.key_id, 1)
                 note_uploads(c, job_id, uploads)
                 self._admissions.join(c, row, now=now)
                 repeats.keep(c, once, rows.job(row))
@@ -147,6 +158,7 @@ class Jobs:
     ) -> bool:
         values = {
             "output": asdict(output),
+            "stored_bytes": output.bytes,
             "engine": asdict(engine),
             "warnings": list(warnings),
             "progress": 100.0,
@@ -155,7 +167,7 @@ class Jobs:
         move = Move(
             to=Status.COMPLETED, actor=actor, reason="completed", values=values, where=(jobs.c.attempt == attempt,)
         )
-        return self._job_after(job_id, move) is not None
+        return self._job_after(job_id, move, adds=output.bytes) is not None
 
     def fail(self, job_id: str, *, attempt: int | None, error: str, error_code: str, actor: str) -> bool:
         values = {"error": error or error_code, "error_code": error_code, "completed_at": self._clock.now()}
@@ -212,10 +224,15 @@ class Jobs:
     def is_ready(self) -> bool:
         return is_current(self._database)
 
-    def _job_after(self, job_id: str, move: Move) -> Job | None:
+    def _job_after(self, job_id: str, move: Move, *, adds: int = 0) -> Job | None:
+        """``adds``: bytes of a result that the move delivers, if they fit."""
         with self._database.write() as c:
+            if adds:
+                hold_storage(c)
             row = apply(c, job_id, move, now=self._clock.now())
             if row is not None:
+                if adds:
+                    self._stock.check(c, row.key_id, 0)
                 row = note_expiry(c, row)
                 note_webhook(c, row, now=row.updated_at)
                 self._admissions.admit(c, row.key_id, now=row.updated_at)

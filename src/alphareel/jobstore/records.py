@@ -1,29 +1,74 @@
 """Uploads, keys and installation-wide values behind their ports: rows that are added and read, hardly ever changed."""
 
+from dataclasses import replace
+
 import sqlalchemy as sa
 from sqlalchemy import exc
 
+from alphareel.domain.errors import StorageFailed
 from alphareel.jobs.job import ApiKey, Upload
 from alphareel.jobs.ports import Clock
+from alphareel.jobs.uploads import LONGEST_WRITE
 from alphareel.jobstore import rows
 from alphareel.jobstore.database import Database
-from alphareel.jobstore.tables import keys, settings, uploads
+from alphareel.jobstore.removals import discard
+from alphareel.jobstore.stock import Stock, hold_storage
+from alphareel.jobstore.tables import discarded, keys, settings, uploads
 
 
 class Uploads:
     """UploadStore on our tables."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, clock: Clock, stock: Stock | None = None) -> None:
         self._database = database
+        self._clock = clock
+        self._stock = stock or Stock(database)
 
-    def add_upload(self, upload: Upload) -> None:
+    def expect_blob(self, blob: str) -> None:
         with self._database.write() as c:
-            c.execute(sa.insert(uploads).values(rows.upload_values(upload)))
+            discard(c, (blob,), at=self._clock.now() + LONGEST_WRITE)
+
+    def add_upload(self, upload: Upload) -> Upload:
+        with self._database.write() as c:
+            hold_storage(c)
+            if (known := _same_bytes(c, upload)) is not None:
+                return _add(c, replace(upload, blob=known.blob))
+            self._stock.check(c, upload.key_id, upload.size)
+            _meet(c, upload.blob)
+            return _add(c, upload)
+
+    def add_copy(self, upload: Upload) -> Upload | None:
+        with self._database.write() as c:
+            hold_storage(c)
+            known = _same_bytes(c, upload)
+            if known is None:
+                return None
+            named = replace(known, id=upload.id, created_at=upload.created_at)
+            return _add(c, replace(named, filename=upload.filename or known.filename))
 
     def upload(self, upload_id: str) -> Upload | None:
         with self._database.read() as c:
             row = c.execute(sa.select(uploads).where(uploads.c.id == upload_id)).one_or_none()
         return rows.upload(row) if row is not None else None
+
+
+def _same_bytes(c: sa.Connection, upload: Upload) -> Upload | None:
+    """An upload of the same key with the same content."""
+    owner = uploads.c.key_id == upload.key_id if upload.key_id is not None else uploads.c.key_id.is_(None)
+    same = (uploads.c.sha256 == upload.sha256, uploads.c.size == upload.size, owner)
+    row = c.execute(sa.select(uploads).where(*same).limit(1)).one_or_none()
+    return rows.upload(row) if row is not None else None
+
+
+def _meet(c: sa.Connection, blob: str) -> None:
+    """The blob that was expected is there and is referred to from now on."""
+    if c.execute(sa.delete(discarded).where(discarded.c.blob == blob)).rowcount == 0:
+        raise StorageFailed("The upload took too long to be stored.", hint="Send it again.")
+
+
+def _add(c: sa.Connection, upload: Upload) -> Upload:
+    c.execute(sa.insert(uploads).values(rows.upload_values(upload)))
+    return upload
 
 
 class Keys:

@@ -10,6 +10,7 @@ from alphareel.domain.options import Options, from_json, to_json
 from alphareel.jobs.job import TERMINAL, Status
 from alphareel.jobs.ports import Clock
 from alphareel.jobstore.database import Database
+from alphareel.jobstore.stock import hold_storage
 from alphareel.jobstore.tables import discarded, idempotency, job_uploads, jobs, uploads, webhooks
 from alphareel.jobstore.transitions import Move, announce, record
 
@@ -27,6 +28,7 @@ class Removals:
         now = self._clock.now()
         ended = (jobs.c.id == job_id, jobs.c.status.in_(TERMINAL), jobs.c.deleted_at.is_(None))
         with self._database.write() as c:
+            hold_storage(c)
             row = c.execute(sa.select(jobs).where(*ended).with_for_update()).one_or_none()
             if row is None:
                 return None
@@ -36,25 +38,26 @@ class Removals:
             record(c, job_id, move.to, move, now=now)
             c.execute(sa.delete(webhooks).where(webhooks.c.job_id == job_id))
             _forget_answers(c, row)
-            discard(c, blobs, now=now)
+            discard(c, blobs, at=now)
         announce(job_id, move)
         return blobs
 
     def remove_upload(self, upload_id: str) -> tuple[str, ...] | None:
         with self._database.write() as c:
+            hold_storage(c)
             row = c.execute(sa.select(uploads).where(uploads.c.id == upload_id).with_for_update()).one_or_none()
             if row is None:
                 return ()
             if c.execute(_users(upload_id, jobs.c.status.in_(_RUNNABLE))).first() is not None:
                 return None
-            drop_upload(c, upload_id)
-            discard(c, (row.blob,), now=self._clock.now())
-        return (row.blob,)
+            blobs = drop_upload(c, row)
+            discard(c, blobs, at=self._clock.now())
+        return blobs
 
     def discarded(self, *, limit: int) -> tuple[str, ...]:
         with self._database.read() as c:
-            oldest = sa.select(discarded.c.blob).order_by(discarded.c.at, discarded.c.blob).limit(limit)
-            return tuple(c.execute(oldest).scalars())
+            due = sa.select(discarded.c.blob).where(discarded.c.at <= self._clock.now())
+            return tuple(c.execute(due.order_by(discarded.c.at, discarded.c.blob).limit(limit)).scalars())
 
     def forget_discarded(self, blob: str) -> None:
         with self._database.write() as c:
@@ -81,9 +84,7 @@ def _release_uploads(c: sa.Connection, job_id: str, key_id: str | None) -> tuple
     held = c.execute(sa.select(uploads).where(uploads.c.id.in_(mine), owner).with_for_update()).all()
     c.execute(sa.delete(job_uploads).where(job_uploads.c.job_id == job_id))
     free = [row for row in held if c.execute(_users(row.id)).first() is None]
-    for row in free:
-        drop_upload(c, row.id)
-    return tuple(row.blob for row in free)
+    return tuple(blob for row in free for blob in drop_upload(c, row))
 
 
 def _users(upload_id: str, *where: sa.ColumnElement[bool]) -> sa.Select[Any]:
@@ -95,17 +96,22 @@ def _users(upload_id: str, *where: sa.ColumnElement[bool]) -> sa.Select[Any]:
     )
 
 
-def drop_upload(c: sa.Connection, upload_id: str) -> None:
-    """Forget an upload, in the caller's transaction, which discards its blob."""
-    c.execute(sa.delete(job_uploads).where(job_uploads.c.upload_id == upload_id))
-    c.execute(sa.delete(uploads).where(uploads.c.id == upload_id))
+def drop_upload(c: sa.Connection, row: sa.Row[Any]) -> tuple[str, ...]:
+    """Forget an upload, in the caller's transaction, which holds the storage and discards the blobs returned.
+
+    None is returned while another upload has the same bytes.
+    """
+    c.execute(sa.delete(job_uploads).where(job_uploads.c.upload_id == row.id))
+    c.execute(sa.delete(uploads).where(uploads.c.id == row.id))
+    others = sa.select(uploads.c.id).where(uploads.c.blob == row.blob).limit(1)
+    return () if c.execute(others).first() is not None else (row.blob,)
 
 
-def discard(c: sa.Connection, blobs: tuple[str, ...], *, now: datetime) -> None:
-    """Note, in the caller's transaction, blobs to delete after it; an earlier removal may have noted them already."""
+def discard(c: sa.Connection, blobs: tuple[str, ...], *, at: datetime) -> None:
+    """Note, in the caller's transaction, blobs to delete from then on; an earlier note of them is replaced."""
     for blob in blobs:
         c.execute(sa.delete(discarded).where(discarded.c.blob == blob))
-        c.execute(sa.insert(discarded).values(blob=blob, at=now))
+        c.execute(sa.insert(discarded).values(blob=blob, at=at))
 
 
 def _forget_answers(c: sa.Connection, row: sa.Row[Any]) -> None:
@@ -123,6 +129,7 @@ def _tombstone(row: sa.Row[Any], *, now: datetime) -> dict[str, Any]:
         "webhook_url": None,
         "metadata": {},
         "output": None,
+        "stored_bytes": 0,
         "error": None,
         "warnings": [],
         "deleted_at": now,

@@ -13,7 +13,7 @@ from alphareel.jobs.job import ApiKey, Billing, Executor, Job, JobEvent, Output,
 from alphareel.jobs.office import AdminEvent
 from alphareel.jobstore.tables import UtcTime, jobs
 
-_NOT_SHOWN = ("deleted_at", "queued_at", "admitted_at")
+_NOT_SHOWN = ("deleted_at", "queued_at", "admitted_at", "stored_bytes")
 
 
 def job(row: sa.Row[Any]) -> Job:

@@ -55,6 +55,7 @@ keys = sa.Table(
     sa.Column("read_per_minute", sa.Integer),
     sa.Column("max_running_jobs", sa.Integer),
     sa.Column("max_queued_jobs", sa.Integer),
+    sa.Column("max_storage_bytes", sa.BigInteger),
     sa.Index(f"uq_{PREFIX}keys_previous_sha256", "previous_sha256", unique=True),
 )
 
@@ -67,8 +68,8 @@ uploads = sa.Table(
     sa.Column("content_type", sa.String(100), nullable=False),
     sa.Column("kind", sa.String(16), nullable=False),
     sa.Column("size", sa.BigInteger, nullable=False),
-    sa.Column("sha256", sa.String(64), nullable=False),
-    sa.Column("blob", sa.Text, nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False, index=True),
+    sa.Column("blob", sa.Text, nullable=False, index=True),  # uploads of the same bytes by one key share it
     sa.Column("created_at", UtcTime, nullable=False, index=True),
     sa.Column("seconds", sa.Float),
 )
@@ -106,11 +107,13 @@ jobs = sa.Table(
     sa.Column("retention_seconds", sa.Integer),  # null: for ever
     sa.Column("files_expire_at", UtcTime, index=True),
     sa.Column("files_expired_at", UtcTime),
+    sa.Column("stored_bytes", sa.BigInteger, nullable=False, server_default="0"),  # of a result that is still there
     sa.Column("queued_at", UtcTime),
     sa.Column("admitted_at", UtcTime),  # null while a started job does not stand in line yet
     sa.Column("deleted_at", UtcTime),  # the row stays for the audit, without what the caller wrote
     sa.Index(f"ix_{PREFIX}jobs_key_id_created_at", "key_id", "created_at", "id"),
     sa.Index(f"ix_{PREFIX}jobs_status_completed_at", "status", "completed_at"),
+    sa.Index(f"ix_{PREFIX}jobs_key_id_stored_bytes", "key_id", "stored_bytes"),
     sa.Index(f"ix_{PREFIX}jobs_key_id_status", "key_id", "status", "queued_at"),
 )
 
@@ -135,7 +138,8 @@ job_uploads = sa.Table(
     sa.Column("upload_id", sa.String(64), primary_key=True, index=True),
 )
 
-# Blobs, and prefixes that end in a slash, that nothing refers to any more and that have to be deleted.
+# Blobs, and prefixes that end in a slash, that nothing refers to and that have to be deleted: from ``at`` on, which
+# lies ahead for a file that is just being written, so that a crash leaves none behind.
 discarded = sa.Table(
     PREFIX + "discarded",
     metadata,

@@ -17,6 +17,7 @@ from alphareel.jobs.credits import parse_prices
 from alphareel.jobs.keys import Keys
 from alphareel.jobs.ports import Fetched
 from alphareel.jobs.postman import Courier
+from alphareel.jobs.quotas import Quotas
 from alphareel.jobs.service import Office, Service, ServiceRules, Stores
 from alphareel.jobs.uploads import Identity, Sources, UploadRules, Uploads
 from alphareel.jobs.usage import CallLog, Usage
@@ -34,6 +35,7 @@ from alphareel.jobstore.jobs import Jobs
 from alphareel.jobstore.keyring import KeyRing
 from alphareel.jobstore.removals import Removals
 from alphareel.jobstore.repeats import RepeatTable
+from alphareel.jobstore.stock import Stock
 from alphareel.jobstore.webhooks import WebhookTable
 
 
@@ -229,13 +231,15 @@ def open_desk(
     show_pending: bool = False,
     max_bytes: int = 1_000_000,
     limits: QueueLimits | None = None,
+    quotas: Quotas | None = None,
 ) -> Desk:
     """A service on SQLite in ``folder`` (or another database), with fakes for everything else; close it at the end."""
     database = Database(open_engine(database_url or f"sqlite:///{folder / 'test.db'}"))
     migrate.upgrade(database)
     clock, engine, blobs, offer = SettableClock(), RecordingEngine(), MemoryBlobs(), Refusing()
-    jobs = Jobs(database, enqueue=engine.enqueue, clock=clock, limits=limits)
-    uploads = recordstore.Uploads(database)
+    stock = Stock(database, quotas or Quotas())
+    jobs = Jobs(database, enqueue=engine.enqueue, clock=clock, limits=limits, stock=stock)
+    uploads = recordstore.Uploads(database, clock=clock, stock=stock)
     keystore = recordstore.Keys(database, clock=clock)
     executors = ExecutorTable(database, clock=clock)
     secret = keystore.set_setting_once("link_secret", "a secret of the tests")
@@ -243,7 +247,7 @@ def open_desk(
     table, poster = WebhookTable(database, clock=clock), RecordingPoster()
     keys = Keys(keystore)
     rules = UploadRules(folder / "incoming", max_bytes)
-    office = _office(database, keystore, clock)
+    office = _office(database, keystore, stock, clock)
     service = Service(
         Stores(
             jobs,
@@ -255,7 +259,7 @@ def open_desk(
         ),
         keys=keys,
         office=office,
-        uploads=Uploads(uploads, blobs, identify=identify_by_magic, rules=rules, clock=clock),
+        uploads=Uploads(uploads, blobs, shelves=stock, identify=identify_by_magic, rules=rules, clock=clock),
         sources=sources,
         webhooks=WebhookDesk(table, Courier(poster, Secrets(("a signing secret",)), clock), clock=clock),
         offer=offer,
@@ -281,7 +285,7 @@ def open_desk(
     )
 
 
-def _office(database: Database, keystore: recordstore.Keys, clock: SettableClock) -> Office:
+def _office(database: Database, keystore: recordstore.Keys, stock: Stock, clock: SettableClock) -> Office:
     calls = CallTable(database)
     return Office(
         Administration(
@@ -291,7 +295,7 @@ def _office(database: Database, keystore: recordstore.Keys, clock: SettableClock
             clock=clock,
             config={"port": "8080"},
         ),
-        Usage(calls, clock=clock),
+        Usage(calls, stock, clock=clock),
         CallLog(calls),
         parse_prices("original=60,light=45,pro=180,human=45", "1"),
         RepeatTable(database, clock=clock),

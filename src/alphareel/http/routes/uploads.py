@@ -30,6 +30,13 @@ async def check_length(request: Request, config: ConfigOf) -> None:
         raise FileTooLarge(f"File too large: {int(length)} bytes.", hint=limit)
 
 
+def check_room(request: Request, caller: Caller, service: UseCases) -> None:
+    """Refuse a body that says itself that it does not fit into what the caller may keep."""
+    length = request.headers.get("content-length", "")
+    declared = int(length) if length.isdecimal() else 0
+    service.check_room(caller, max(1, declared - _FORM_OVERHEAD))
+
+
 FitsOnPaper = Annotated[None, Depends(check_length)]
 
 
@@ -48,6 +55,7 @@ async def receive(
             caller, filename=filename, declared_type=declared_type, name=check_name(name), render=render
         )
 
+    await run_in_threadpool(check_room, request, caller, service)
     return await receive_file(request, begin, idle_seconds=config.idle_seconds)
 
 

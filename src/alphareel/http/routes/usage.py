@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from alphareel.http import office_schemas as schemas
 from alphareel.http.auth import KeyCaller, ServiceOf
 from alphareel.http.openapi import errors
+from alphareel.jobs.quotas import Stored
 from alphareel.jobs.usage import MAX_DAYS, MAX_EVENTS, CallEvent, Tally
 
 router = APIRouter(prefix="/usage", tags=["usage"])
@@ -34,6 +35,7 @@ def get_summary(
         failed_jobs=total.failed,
         credits_used=total.credits_used,
         total_requests=found.requests,
+        storage=_storage(found.stored),
         by_model={model: _sums(t for t in found.tallies if t.model == model) for model in _models(found.tallies)},
         daily=[_day(day, found.tallies) for day in dict.fromkeys(tally.day for tally in found.tallies)],
     )
@@ -59,6 +61,15 @@ def _sums(tallies: Iterable[Tally]) -> schemas.Sums:
         jobs, completed, failed = jobs + tally.jobs, completed + tally.completed, failed + tally.failed
         hundredths += tally.credits
     return schemas.Sums(jobs=jobs, completed=completed, failed=failed, credits_used=hundredths / 100)
+
+
+def _storage(stored: Stored) -> schemas.Storage:
+    return schemas.Storage(
+        used_bytes=stored.total,
+        uploads_bytes=stored.uploads,
+        outputs_bytes=stored.outputs,
+        max_bytes=stored.most,
+    )
 
 
 def _models(tallies: Iterable[Tally]) -> list[str]:
