@@ -52,10 +52,9 @@ def _parse_text(text: str) -> Rgb:
 
 
 def _parse_numbers(values: Sequence[object]) -> Rgb:
-    numbers = [float(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
-    fits = len(numbers) == len(values) == 3 and all(math.isfinite(n) and 0 <= n <= 255 for n in numbers)
-    if not fits:
-        raise InvalidRequest(f"{list(values)!r} is not a colour.", hint=_EXPECTED)
+    numbers = [float(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool) and 0 <= v <= 255]
+    if not len(numbers) == len(values) == 3:
+        raise InvalidRequest(f"{str(list(values))[:60]} is not a colour.", hint=_EXPECTED)
     scale = 255.0 if max(numbers) <= 1 else 1.0
     red, green, blue = (math.floor(n * scale + 0.5) for n in numbers)
     return red, green, blue

@@ -65,11 +65,26 @@ def number(low: float, high: float) -> Callable[[Any], float]:
     """A parser of numbers from ``low`` to ``high``, both included."""
 
     def parse(value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        is_number = isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
+        if isinstance(value, bool) or not is_number:
             raise InvalidRequest(f"must be a number, not {_kind(value)}.")
-        if not low <= value <= high:
-            raise InvalidRequest(f"must lie between {low:g} and {high:g}; got {value:g}.")
+        if not low <= value <= high:  # comes before any conversion: whole numbers may be too long for a float
+            shown = max(-1e99, min(1e99, value))
+            raise InvalidRequest(f"must lie between {low:g} and {high:g}; got {shown:g}.")
         return float(value)
+
+    return parse
+
+
+def whole(low: int, high: int) -> Callable[[Any], int]:
+    """A parser of whole numbers; JSON has one kind of numbers, so 640.0 is whole."""
+    parse_number = number(low, high)
+
+    def parse(value: Any) -> int:
+        parsed = parse_number(value)
+        if not parsed.is_integer():
+            raise InvalidRequest(f"must be a whole number; got {parsed:g}.")
+        return int(parsed)
 
     return parse
 

@@ -5,7 +5,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 from alphareel.domain.colours import NAMED, parse_colour
 from alphareel.domain.errors import AlphareelError, FieldProblem, InvalidRequest
-from alphareel.domain.fields import Fields, mapping, number, one_of, text
+from alphareel.domain.fields import Fields, mapping, number, one_of, text, whole
 from alphareel.domain.options import (
     ANCHORS,
     BACKGROUNDS,
@@ -65,7 +65,7 @@ def _flat(fields: Fields) -> Callable[[Any], Background]:
 
     def parse(_: Any) -> Background:
         implied = "color" if fields.has("bg_color") else "image"
-        kind = fields.values.get("bg_type") or implied
+        kind = fields.values["bg_type"] if fields.has("bg_type") else implied
         kind = "color" if kind == "custom" else kind
         if kind in _FLAT_COLOURS:
             return Background("color", NAMED[str(kind)])
@@ -84,7 +84,7 @@ def _parse_background(value: Any) -> Background:
         return _parse_background_text(value)
     names = {name: f"background.{name}" for name in ("type", "color", "image_url", "radius", "video_url")}
     values = dict(mapping(value))
-    if not values.get("type"):
+    if values.get("type") is None:
         values["type"] = next((kind for kind, name in _IMPLIES if values.get(name) is not None), None)
     if values["type"] in _FLAT_COLOURS:
         return Background("color", NAMED[values["type"]])
@@ -138,12 +138,12 @@ def _parse_composition(value: Any) -> Composition:
     canvas = Fields(outer.read("canvas", mapping, {}), "composition.canvas.")
     foreground = Fields(outer.read("foreground", mapping, {}), "composition.foreground.")
     offset = Fields(foreground.read("offset", mapping, {}), "composition.foreground.offset.")
-    side = number(16, 4096)
-    width = canvas.read("width", side, 0.0)
-    height = canvas.read("height", side, 0.0)
+    side = whole(16, 4096)
+    width = canvas.read("width", side, 0)
+    height = canvas.read("height", side, 0)
     made = Composition(
-        width=int(width) or None,
-        height=int(height) or None,
+        width=width or None,
+        height=height or None,
         anchor=foreground.read("anchor", one_of(ANCHORS), "center"),
         scale=foreground.read("scale", number(0.01, 10), 1.0),
         offset_x=offset.read("x", number(-8192, 8192), 0.0),

@@ -5,19 +5,20 @@ from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, Header, Request, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, JsonValue
 
 from alphareel.http.auth import KeyCaller
 from alphareel.http.bodies import JsonObject
 from alphareel.jobs.job import Job
-from alphareel.jobs.repeats import HEADER, Answered, Once, check_name, fingerprint
+from alphareel.jobs.repeats import HEADER, LONGEST, Answered, Once, check_name, fingerprint
 
 REPLAYED = "Idempotency-Replayed"
 
 _ABOUT = (
     "Any text of yours, at most 255 characters: the same request under the same key is carried out once in 24 hours."
 )
-NameHeader = Annotated[str | None, Header(alias=HEADER, description=_ABOUT)]
+_FORM: dict[str, JsonValue] = {"minLength": 1, "maxLength": LONGEST, "pattern": "^[!-~]([ -~]*[!-~])?$"}
+NameHeader = Annotated[str | None, Header(alias=HEADER, description=_ABOUT, json_schema_extra=_FORM)]
 
 Show = Callable[[Job], BaseModel]
 MakeOnce = Callable[[Show], Once | None]

@@ -1,16 +1,28 @@
 """The JSON of the routes for operators and of usage, as OpenAPI shows it."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from alphareel.http.schemas import Time
-from alphareel.jobs.admin import KEY_LIMITS
+from alphareel.jobs.admin import KEY_LIMITS, LONGEST_CLIENT, LONGEST_NOTE, PLAIN
+from alphareel.jobs.credits import MOST_CREDITS
 from alphareel.jobs.credits import Account as ClientAccount
 from alphareel.jobs.credits import Entry as LedgerEntry
 from alphareel.jobs.job import ApiKey
 from alphareel.jobs.keys import NewKey
+
+# A name that is not blank: at least one character that is no space.
+ClientId = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=LONGEST_CLIENT,
+        pattern=rf"^{PLAIN}*{PLAIN.replace('[^', '[^' + chr(92) + 's')}{PLAIN}*$",
+    ),
+]
+Credits = Annotated[float, Field(ge=-MOST_CREDITS / 100, le=MOST_CREDITS / 100)]
 
 
 class _Schema(BaseModel):
@@ -18,16 +30,16 @@ class _Schema(BaseModel):
 
 
 class KeyCreate(_Schema):
-    client_id: str = Field(min_length=1, max_length=200, description="Whose key it is; a client may have several.")
-    note: str | None = Field(default=None, max_length=1000)
+    client_id: ClientId = Field(description="Whose key it is; a client may have several.")
+    note: str | None = Field(default=None, max_length=LONGEST_NOTE, pattern=f"^{PLAIN}*$")
 
 
 class KeyChoice(_Schema):
-    key_fingerprint: str
+    key_fingerprint: str = Field(min_length=1)
 
 
 class KeyRotate(KeyChoice):
-    grace_seconds: int = Field(
+    grace_seconds: int | None = Field(
         default=24 * 3600, ge=0, le=90 * 24 * 3600, description="How long the old secret stays good."
     )
 
@@ -35,11 +47,21 @@ class KeyRotate(KeyChoice):
 class KeyLimits(KeyChoice):
     """What is left out stays as it is; null takes the service's, 0 is no limit."""
 
-    write_per_minute: int | None = Field(default=None, ge=0, description="Requests that change something.")
-    read_per_minute: int | None = Field(default=None, ge=0, description="Requests that only look.")
-    max_running_jobs: int | None = Field(default=None, ge=0, description="At a time; the rest of them wait.")
-    max_queued_jobs: int | None = Field(default=None, ge=0, description="That wait; one more is too_many_jobs.")
-    max_storage_bytes: int | None = Field(default=None, ge=0, description="Of its uploads and results together.")
+    write_per_minute: int | None = Field(
+        default=None, ge=0, le=KEY_LIMITS["write_per_minute"], description="Requests that change something."
+    )
+    read_per_minute: int | None = Field(
+        default=None, ge=0, le=KEY_LIMITS["read_per_minute"], description="Requests that only look."
+    )
+    max_running_jobs: int | None = Field(
+        default=None, ge=0, le=KEY_LIMITS["max_running_jobs"], description="At a time; the rest of them wait."
+    )
+    max_queued_jobs: int | None = Field(
+        default=None, ge=0, le=KEY_LIMITS["max_queued_jobs"], description="That wait; one more is too_many_jobs."
+    )
+    max_storage_bytes: int | None = Field(
+        default=None, ge=0, le=KEY_LIMITS["max_storage_bytes"], description="Of its uploads and results together."
+    )
 
 
 class Key(_Schema):
@@ -118,13 +140,13 @@ class AdminEvents(_Schema):
 
 
 class CreditGrant(_Schema):
-    client_id: str = Field(min_length=1, max_length=200)
-    credits: float = Field(description="Added to the balance; a negative number is taken from it.")
+    client_id: ClientId
+    credits: Credits = Field(description="Added to the balance; a negative number is taken from it.")
 
 
 class CreditBalance(_Schema):
-    client_id: str = Field(min_length=1, max_length=200)
-    balance: float | None = Field(ge=0, description="null: unlimited.")
+    client_id: ClientId
+    balance: Annotated[float, Field(ge=0, le=MOST_CREDITS / 100)] | None = Field(description="null: unlimited.")
 
 
 class Account(_Schema):

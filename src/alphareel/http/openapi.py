@@ -7,20 +7,30 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from alphareel.http import office_schemas, schemas, webhook_schemas
+from alphareel.http import office_schemas, request_schemas, schemas
 from alphareel.http.forms import FIELD
 
 _REF = "#/components/schemas/{model}"
 _READ_BY_HAND: tuple[type[BaseModel], ...] = (
-    schemas.JobCreate,
-    schemas.JobStart,
-    webhook_schemas.WebhookTest,
+    request_schemas.JobCreate,
+    request_schemas.JobStart,
+    request_schemas.WebhookTest,
     office_schemas.KeyCreate,
     office_schemas.KeyChoice,
     office_schemas.KeyRotate,
     office_schemas.KeyLimits,
     office_schemas.CreditGrant,
     office_schemas.CreditBalance,
+)
+_FILE_TYPES = (
+    "video/mp4",
+    "video/quicktime",
+    "video/webm",
+    "video/x-msvideo",
+    "image/png",
+    "image/jpeg",
+    "image/webp",
+    "application/octet-stream",
 )
 _ABOUT = (
     "Removes the background of videos. Send the key as `X-Api-Key`. Every success is a 200 with a JSON object; "
@@ -47,7 +57,15 @@ def file_body() -> dict[str, Any]:
     """``openapi_extra`` of a route that streams one file out of a form."""
     file = {"type": "string", "contentMediaType": "application/octet-stream"}
     schema = {"type": "object", "properties": {FIELD: file}, "required": [FIELD]}
-    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+    encoding = {FIELD: {"contentType": ", ".join(_FILE_TYPES)}}
+    content = {"multipart/form-data": {"schema": schema, "encoding": encoding}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def links(*operations: str, **parameters: str) -> Responses:
+    """Operations that an answer leads to; each parameter's value stands where its JSON pointer says."""
+    values = {name: f"$response.body#/{place}" for name, place in parameters.items()}
+    return {200: {"links": {name: {"operationId": name, "parameters": values} for name in operations}}}
 
 
 def document(app: FastAPI) -> dict[str, Any]:

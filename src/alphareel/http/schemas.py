@@ -1,4 +1,4 @@
-"""The JSON of the contract, as OpenAPI shows it; ``views.py`` fills the answers, ``domain.options`` parses requests."""
+"""The JSON answers of the contract, as OpenAPI shows them; ``views.py`` fills them, ``request_schemas.py`` asks."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -77,36 +77,6 @@ class Foreground(_Schema):
 class Composition(_Schema):
     canvas: Canvas = Canvas()
     foreground: Foreground = Foreground()
-
-
-class JobStart(_Schema):
-    """Every field is optional and replaces the job's own; unknown fields are ignored."""
-
-    model: Tier = Field(default="original", description="Which tier of quality and speed makes the matte.")
-    output_format: FormatName = "webm"
-    background: Background | str | None = Field(default=None, description="Wins over bg_type and its companions.")
-    bg_type: Literal["transparent", "green", "white", "black", "blue", "custom", "color", "image"] | None = None
-    bg_color: list[float] | str | None = Field(
-        default=None,
-        description="Hex, a name, or three numbers: all up to 1 are shares, any above is 0-255.",
-        examples=[[0.035, 0.635, 0.274], "#09A246"],
-    )
-    bg_image_url: str | None = None
-    composition: Composition | None = None
-    text_prompt: str | None = Field(default=None, max_length=2000, description="What to keep; used by the model pro.")
-    preview_duration: float | None = Field(default=None, ge=0.04, description="Only so many seconds of the clip.")
-    webhook_url: str | None = None
-    retention_seconds: int | None = Field(
-        default=None, ge=0, description="How long result and source stay after the end; 0 until they were fetched."
-    )
-
-
-class JobCreate(JobStart):
-    """Unknown fields are ignored."""
-
-    video_url: str = Field(description="An upload's video_url, or any http(s) address.")
-    auto_start: bool = Field(default=True, description="false makes a draft that waits for /start.")
-    metadata: dict[str, Any] | None = Field(default=None, description="Yours; it comes back with the job.")
 
 
 class Engine(_Schema):

@@ -43,10 +43,6 @@ class ResentWebhook(Webhook):
     message: str
 
 
-class WebhookTest(_Schema):
-    webhook_url: str = Field(description="Where the event is sent, now and once.")
-
-
 class WebhookTrial(_Schema):
     success: Literal[True] = True
     delivered: bool = Field(description="Whether the receiver answered with a 2xx in time.")

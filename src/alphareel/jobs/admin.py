@@ -1,20 +1,23 @@
 """What an operator does: makes keys, shuts them, gives them new secrets and limits. Every act leaves an audit row."""
 
+import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from alphareel.domain.errors import FieldProblem, InvalidRequest, NotFound
+from alphareel.domain.errors import FieldProblem, InvalidRequest, InvalidState, NotFound
 from alphareel.jobs.credits import MOST_CREDITS, Account, Accounts, Entry
 from alphareel.jobs.job import ApiKey
 from alphareel.jobs.keys import NewKey, digest, fingerprint, make_secret
 from alphareel.jobs.office import Act, AdminEvent, KeyRing
 from alphareel.jobs.ports import Clock, KeyStore
 
-_LONGEST_CLIENT = 200
-_LONGEST_NOTE = 1000
+LONGEST_CLIENT = 200
+LONGEST_NOTE = 1000
+# Control characters, and those that turn the direction of what stands beside them: a name must show as what it is.
+PLAIN = r"[^\u0000-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]"
 _LONGEST_GRACE = 90 * 24 * 3600
 MAX_EVENTS = 100
 KEY_LIMITS = {
@@ -25,6 +28,7 @@ KEY_LIMITS = {
     "max_storage_bytes": 2**62,
 }
 """What can be limited for one key, and the highest value of each."""
+_PLAIN_TEXT = re.compile(f"{PLAIN}*")
 
 
 @dataclass(frozen=True)
@@ -71,8 +75,8 @@ class Administration:
         key = ApiKey(
             id=key_id,
             fingerprint=fingerprint(secret),
-            client_id=check_text("client_id", client_id, longest=_LONGEST_CLIENT),
-            note=check_text("note", note, longest=_LONGEST_NOTE, required=False),
+            client_id=check_text("client_id", client_id, longest=LONGEST_CLIENT),
+            note=check_text("note", note, longest=LONGEST_NOTE, required=False),
             enabled=True,
             created_at=self._clock.now(),
         )
@@ -97,24 +101,24 @@ class Administration:
         return _known(self._ring.set_limits(key_fingerprint, limits, act=operator.act("keys.limits")))
 
     def grant(self, operator: Operator, *, client_id: str, amount: float) -> Account:
-        """Add credits, or take some with a negative number. Raises InvalidRequest when there are not so many."""
-        client = check_text("client_id", client_id, longest=_LONGEST_CLIENT)
+        """Add credits, or take some with a negative number. Raises InvalidRequest, InvalidState."""
+        client = check_text("client_id", client_id, longest=LONGEST_CLIENT)
         given = self._accounts.grant(client, _hundredths("credits", amount), act=operator.act("credits.grant"))
         if given is None:
-            raise _refused("credits", "are more than the client has.")
+            raise InvalidState("The client has fewer credits than that.", hint="Look at the balance, or set it.")
         return given
 
     def set_balance(self, operator: Operator, *, client_id: str, balance: float | None) -> Account:
         """Replace a client's balance; None makes them unlimited. Raises InvalidRequest."""
-        client = check_text("client_id", client_id, longest=_LONGEST_CLIENT)
+        client = check_text("client_id", client_id, longest=LONGEST_CLIENT)
         exact = None if balance is None else _hundredths("balance", balance)
-        if exact is not None and exact < 0:
+        if balance is not None and balance < 0:
             raise _refused("balance", "must not be less than nothing.")
         return self._accounts.set_balance(client, exact, act=operator.act("credits.set"))
 
     def account(self, client_id: str) -> Account:
         """A client's credits; unlimited for one of whom nothing is written."""
-        return self._accounts.account(check_text("client_id", client_id, longest=_LONGEST_CLIENT))
+        return self._accounts.account(check_text("client_id", client_id, longest=LONGEST_CLIENT))
 
     def entries(self, client_id: str, *, limit: int) -> tuple[Entry, ...]:
         """The client's ledger, newest first; ``limit`` 1-100."""
@@ -147,7 +151,7 @@ def check_text(field: str, value: Any, *, longest: int, required: bool = True) -
     plain = value.strip()
     if required and not plain:
         raise _refused(field, "is required.")
-    if len(plain) > longest or not plain.isprintable():
+    if len(plain) > longest or not _PLAIN_TEXT.fullmatch(plain):
         raise _refused(field, f"must have at most {longest} characters, none of them control characters.")
     return plain
 

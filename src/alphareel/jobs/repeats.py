@@ -12,7 +12,7 @@ from alphareel.jobs.job import Job, Upload
 HEADER = "Idempotency-Key"
 KEPT = timedelta(hours=24)
 LEASE = timedelta(minutes=15)  # after so long an upload whose server died may be tried again
-_LONGEST = 255
+LONGEST = 255
 
 
 class Answered(Exception):
@@ -124,7 +124,7 @@ def in_progress() -> IdempotencyInProgress:
 
 def check_name(value: Any) -> str:
     """The name as sent. Raises InvalidRequest unless it is 1 to 255 visible ASCII characters."""
-    if not isinstance(value, str) or not 1 <= len(value) <= _LONGEST or not (value.isascii() and value.isprintable()):
-        message = f"must have 1 to {_LONGEST} printable ASCII characters."
+    if not isinstance(value, str) or not 1 <= len(value) <= LONGEST or not (value.isascii() and value.isprintable()):
+        message = f"must have 1 to {LONGEST} printable ASCII characters."
         raise InvalidRequest(f"{HEADER} {message}", details=[FieldProblem(HEADER, message)])
     return value

@@ -16,6 +16,7 @@ from alphareel.jobs.retention import LONGEST
 MAX_METADATA_BYTES = 16 * 1024
 MAX_PAGE = 100
 _LONGEST_URL = 4096
+_EMPTY_IS_ABSENT = ("video_url", "webhook_url")  # there are clients that send every field of a form
 
 T = TypeVar("T")
 
@@ -110,7 +111,7 @@ class _Form:
 
     def read(self, name: str, parse: Callable[[Any], T], default: T, *, required: bool = False) -> T:
         value = self._body.get(name)
-        if value is None or value == "":
+        if value is None or (value == "" and name in _EMPTY_IS_ABSENT):
             if required:
                 self._problems.append(FieldProblem(name, "is required."))
             return default
@@ -144,8 +145,9 @@ def _retention(most: int | None) -> Callable[[Any], int]:
     highest = LONGEST if most is None else max(most, 0)
 
     def read(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= highest:
-            raise InvalidRequest(f"must be a number of seconds between 0 and {highest}.")
+        whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+        if isinstance(value, bool) or not whole or not 0 <= value <= highest:
+            raise InvalidRequest(f"must be a whole number of seconds between 0 and {highest}.")
         return int(value)
 
     return read

@@ -75,7 +75,7 @@ def limit_key(operator: Admin, body: JsonObject, service: ServiceOf) -> schemas.
 @router.get("/credits", responses=errors(s400="A parameter cannot be accepted"))
 def get_credits(
     service: ServiceOf,
-    client_id: Annotated[str, Query(min_length=1, max_length=200)],
+    client_id: Annotated[schemas.ClientId, Query()],
     limit: Annotated[int, Query(ge=1, le=MAX_EVENTS)] = 20,
 ) -> schemas.Ledger:
     """A client's credits, and the latest entries of their ledger, newest first."""
@@ -83,7 +83,11 @@ def get_credits(
     return schemas.Ledger.of(service.admin.account(client_id), items=entries)
 
 
-@router.post("/credits/grant", openapi_extra=json_body(schemas.CreditGrant), responses=errors(s400=_BAD))
+@router.post(
+    "/credits/grant",
+    openapi_extra=json_body(schemas.CreditGrant),
+    responses=errors(s400=_BAD, s409="The client has fewer credits than are to be taken"),
+)
 def grant_credits(operator: Admin, body: JsonObject, service: ServiceOf) -> schemas.Account:
     """Add credits to a client, or take some with a negative number; from then on the client's jobs are charged."""
     client = body.get("client_id", "")
@@ -115,6 +119,8 @@ def _fingerprint(body: Mapping[str, Any]) -> str:
 
 def _number(body: Mapping[str, Any], field: str) -> int | None:
     value = body.get(field)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)  # JSON has one kind of numbers: 1.0 is whole
     if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
         raise _refused(field, "must be a whole number.")
     return value

@@ -1,6 +1,6 @@
 """A job's events as a stream."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request, Response
 
@@ -11,6 +11,15 @@ from alphareel.http.streams import EventStream, JobStream
 
 router = APIRouter(tags=["jobs"])
 
+_EVENT: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string", "description": "The number of a transition; other events have none."},
+        "event": {"enum": ["state", "progress", "end", "deleted"]},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+    "required": ["event", "data"],
+}
 _LastSeen = Annotated[str | None, Header(alias="Last-Event-ID", description="The id of the last event received.")]
 
 
@@ -21,7 +30,7 @@ _LastSeen = Annotated[str | None, Header(alias="Last-Event-ID", description="The
         **errors(s404="No such job, or another key's", s429="Too many streams or requests"),
         200: {
             "description": "Events until the job ends",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "content": {"text/event-stream": {"schema": _EVENT}},
         },
         204: {"description": "The job has ended, and the client has seen every event"},
     },

@@ -1,23 +1,32 @@
 """Jobs: create, start, watch, list."""
 
 import hashlib
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import BeforeValidator
 
-from alphareel.http import schemas
+from alphareel.http import request_schemas, schemas
 from alphareel.http.auth import ConfigOf, KeyCaller, ServiceOf
 from alphareel.http.bodies import JsonObject
 from alphareel.http.idempotency import OnceFor
-from alphareel.http.openapi import errors, json_body
+from alphareel.http.openapi import errors, json_body, links
 from alphareel.http.views import Views
 from alphareel.jobs.job import Job, Status
 
 router = APIRouter(tags=["jobs"])
 
 _FURTHEST = 10_000_000
+_FROM_ITS_ID = links(
+    "get_job",
+    "start_job",
+    "cancel_job",
+    "delete_job",
+    "get_history",
+    "list_webhooks",
+    "stream_events",
+    job_id="id",
+)
 _JobNotFound = errors(s404="No such job, or another key's")
 
 
@@ -26,10 +35,17 @@ def _views(request: Request, service: ServiceOf, config: ConfigOf) -> Views:
 
 
 ViewsOf = Annotated[Views, Depends(_views)]
-StatusFilter = Annotated[schemas.ShownStatus | None, BeforeValidator(lambda value: value or None), Query()]
+StatusFilter = Annotated[
+    Literal["created", "pending", "processing", "completed", "failed", ""] | None,
+    Query(description="Empty: all of them."),
+]
 
 
-@router.post("/jobs", openapi_extra=json_body(schemas.JobCreate), responses=errors(s400="A field cannot be accepted"))
+@router.post(
+    "/jobs",
+    openapi_extra=json_body(request_schemas.JobCreate),
+    responses={**errors(s400="A field cannot be accepted"), **_FROM_ITS_ID},
+)
 def create_job(
     caller: KeyCaller, body: JsonObject, service: ServiceOf, views: ViewsOf, once_for: OnceFor
 ) -> schemas.AcceptedJob:
@@ -43,7 +59,7 @@ def create_job(
 
 @router.post(
     "/jobs/{job_id}/start",
-    openapi_extra=json_body(schemas.JobStart, required=False),
+    openapi_extra=json_body(request_schemas.JobStart, required=False),
     responses=errors(s400="A field cannot be accepted", s404="No such job, or another key's", s409="Already completed"),
 )
 def start_job(

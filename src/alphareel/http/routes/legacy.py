@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from alphareel.domain.errors import JobNotCompleted
-from alphareel.http import pricing, schemas
+from alphareel.http import pricing, request_schemas, schemas
 from alphareel.http.auth import ConfigOf, LegacyCaller, ServiceOf
 from alphareel.http.bodies import JsonObject
 from alphareel.http.openapi import errors, file_body, json_body
@@ -30,7 +30,7 @@ async def legacy_upload(
 
 @router.post(
     "/process",
-    openapi_extra=json_body(schemas.JobCreate),
+    openapi_extra=json_body(request_schemas.JobCreate),
     responses=errors(s400="A field cannot be accepted", s401=_REFUSED),
 )
 def legacy_process(caller: LegacyCaller, body: JsonObject, service: ServiceOf, views: ViewsOf) -> schemas.Process:

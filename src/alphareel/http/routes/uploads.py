@@ -11,7 +11,7 @@ from alphareel.http.auth import ConfigOf, KeyCaller, ServiceOf
 from alphareel.http.config import MIB, HttpConfig
 from alphareel.http.forms import receive_file
 from alphareel.http.idempotency import NameHeader
-from alphareel.http.openapi import errors, file_body
+from alphareel.http.openapi import errors, file_body, links
 from alphareel.http.views import Views
 from alphareel.jobs.job import Upload
 from alphareel.jobs.repeats import check_name
@@ -59,7 +59,11 @@ async def receive(
     return await receive_file(request, begin, idle_seconds=config.idle_seconds)
 
 
-@router.post("/uploads", openapi_extra=file_body(), responses=errors(s400="No video, too large, or no form"))
+@router.post(
+    "/uploads",
+    openapi_extra=file_body(),
+    responses={**errors(s400="No video, too large, or no form"), **links("delete_upload", upload_id="video_id")},
+)
 async def upload_file(
     request: Request,
     caller: KeyCaller,

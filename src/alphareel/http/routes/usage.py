@@ -41,7 +41,11 @@ def get_summary(
     )
 
 
-@router.get("/events", response_model=schemas.UsageEvents, responses=_BAD)
+@router.get(
+    "/events",
+    response_model=schemas.UsageEvents,
+    responses={**_BAD, 200: {"content": {"text/csv": {"schema": {"type": "string"}}}}},
+)
 def list_events(
     caller: KeyCaller,
     service: ServiceOf,

@@ -7,7 +7,8 @@ from fastapi import APIRouter
 from alphareel.http import webhook_schemas as schemas
 from alphareel.http.auth import KeyCaller, ServiceOf
 from alphareel.http.bodies import JsonObject
-from alphareel.http.openapi import errors, json_body
+from alphareel.http.openapi import errors, json_body, links
+from alphareel.http.request_schemas import WebhookTest
 from alphareel.http.routes.jobs import ViewsOf
 from alphareel.jobs.job import Job
 from alphareel.jobs.webhooks import State, Webhook
@@ -15,7 +16,13 @@ from alphareel.jobs.webhooks import State, Webhook
 router = APIRouter(tags=["webhooks"])
 
 
-@router.get("/jobs/{job_id}/webhooks", responses=errors(s404="No such job, or another key's"))
+@router.get(
+    "/jobs/{job_id}/webhooks",
+    responses={
+        **errors(s404="No such job, or another key's"),
+        **links("redeliver_webhook", job_id="id", delivery_id="items/0/id"),
+    },
+)
 def list_webhooks(job_id: str, caller: KeyCaller, service: ServiceOf) -> schemas.WebhookList:
     """The job's webhooks in the order of their events, with every attempt."""
     items = [schemas.Webhook(**_fields(webhook)) for webhook in service.webhooks(caller, job_id)]
@@ -31,7 +38,7 @@ def redeliver_webhook(job_id: str, delivery_id: str, caller: KeyCaller, service:
 
 @router.post(
     "/webhooks/test",
-    openapi_extra=json_body(schemas.WebhookTest),
+    openapi_extra=json_body(WebhookTest),
     responses=errors(s400="No address", s503="Too many tests at once"),
 )
 def try_webhook(caller: KeyCaller, body: JsonObject, service: ServiceOf, views: ViewsOf) -> schemas.WebhookTrial:

@@ -1,0 +1,56 @@
+"""What schemathesis is taught of this service: files that are files, and when a well-formed request may be refused."""
+
+import re
+
+import schemathesis
+from hypothesis import strategies as st
+
+from alphareel.http.errors import STATUS
+
+# A JSON schema cannot say these; docs/api.md does. Everything else that the schema allows must be accepted.
+REASONS = {
+    "invalid_request": (
+        r"output_format: mp4 carries no alpha",  # needs a background
+        r"output_format: needs a transparent background",
+        r"bg_color: is required for a colour background",  # by bg_type
+        r"bg_image_url: is required for an? image background",
+        r"retention_seconds: must be a whole number of seconds between 0 and",  # the server's own setting is the most
+        r"metadata: must have at most \d+ bytes as JSON",
+        r"metadata: must not contain null characters",
+        r"video_url: ",  # an address of our own files that is forged, expired, or another key's
+    ),
+    "job_not_completed": (r"Job not completed",),  # the contract wants 400 here
+    "idempotency_conflict": (r"This Idempotency-Key was used for another request",),
+}
+
+_MP4 = b"\0\0\0\x18ftypisom"
+_PNG = b"\x89PNG\r\n\x1a\n"
+_after = st.binary(max_size=64)
+schemathesis.openapi.media_type(
+    "video/mp4", _after.map(_MP4.__add__), aliases=["video/quicktime", "video/webm", "video/x-msvideo"]
+)
+schemathesis.openapi.media_type("image/png", _after.map(_PNG.__add__), aliases=["image/jpeg", "image/webp"])
+schemathesis.openapi.media_type("application/octet-stream", _after.map(_MP4.__add__))
+
+
+@schemathesis.check
+def every_error_is_an_envelope_with_a_known_code(_ctx, response, case):
+    if response.status_code < 400:
+        return
+    error = response.json()["error"]
+    statuses = {kind.code: status for kind, status in STATUS.items()}
+    assert statuses.get(error["code"]) in (response.status_code, *_NAMED_BY_HTTP.get(response.status_code, ()))
+    assert error["message"]
+    assert error["request_id"] == response.headers["x-request-id"][0]
+
+
+@schemathesis.check
+def a_request_that_the_schema_allows_is_refused_for_a_known_reason_only(_ctx, response, case):
+    if response.status_code not in (400, 422) or case.meta is None or not case.meta.generation.mode.is_positive:
+        return
+    error = response.json()["error"]
+    known = REASONS.get(error["code"], ())
+    assert any(re.match(reason, error["message"]) for reason in known), error
+
+
+_NAMED_BY_HTTP = {416: (400,)}  # a range outside of a file is an invalid request with a status of its own

@@ -1,0 +1,36 @@
+"""Whatever the OpenAPI document allows is accepted, whatever it forbids is refused, and every answer is as it says.
+
+ALPHAREEL_TEST_EXAMPLES=200 looks longer: so many examples for each operation and each chain of operations.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from alphareel.http.app import create_app
+from alphareel.http.config import HttpConfig
+from alphareel.http.limits import Rates
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = os.environ.get("ALPHAREEL_TEST_EXAMPLES", "4")
+TOKEN = "a token for operators"
+PATIENCE = 3600
+
+
+@pytest.mark.timeout(PATIENCE)
+def test_the_service_does_what_its_document_says(desk, key, serve, tmp_path):
+    settings = HttpConfig(version="1", admin_token=TOKEN, rates=Rates(write=0, read=0))
+    environment = {**os.environ, "ALPHAREEL_API_KEY": key, "ALPHAREEL_ADMIN_TOKEN": TOKEN, "NO_COLOR": "1"}
+    with serve(create_app(desk.service, settings)) as server:
+        command = [Path(sys.executable).with_name("st"), "--config-file", ROOT / "tests/http/schemathesis.toml"]
+        command += ["run", f"{server.url}/openapi.json", "--max-examples", EXAMPLES, "--no-color"]
+        command += ["--seed", "1"] if os.environ.get("CI") else []
+        told = subprocess.run(
+            command, check=False, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE
+        )
+    shutil.rmtree(ROOT / ".schemathesis", ignore_errors=True)
+    assert told.returncode == 0, told.stdout + told.stderr
