@@ -225,3 +225,9 @@ def test_deleted_job_is_gone_with_its_result(client, finish_job):
     assert client.get(f"/v1/jobs/{job['id']}").status_code == 404
     assert client.get(link).status_code == 404
     assert client.delete(f"/v1/jobs/{job['id']}").status_code == 404
+
+
+def test_nonsense_is_refused_even_where_there_is_nothing_left_to_start(client):
+    running = client.post("/v1/jobs", json={"video_url": "https://a.example/v.mp4"}).json()["id"]
+    answer = client.post(f"/v1/jobs/{running}/start", json={"composition": {"canvas": 7}})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")

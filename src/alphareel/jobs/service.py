@@ -158,15 +158,15 @@ class Service:
     def start(self, caller: Caller, job_id: str, body: Mapping[str, Any], *, once: Once | None = None) -> Job:
         self._recall(once)
         job = self._own(caller, job_id)
+        asked = requests.parse_start(body, job, retention_seconds=self._rules.retention_seconds)
         if _is_startable(job):
-            started = self._start(caller, job, body, once)
+            started = self._start(caller, job, asked, once)
             job = started or self._own(caller, job_id)  # None: another request moved it meanwhile
         if job.status is Status.COMPLETED:
             raise InvalidState("The job is completed and cannot be started again.", hint="Create a new job.")
         return job
 
-    def _start(self, caller: Caller, job: Job, body: Mapping[str, Any], once: Once | None) -> Job | None:
-        asked = requests.parse_start(body, job, retention_seconds=self._rules.retention_seconds)
+    def _start(self, caller: Caller, job: Job, asked: requests.Start, once: Once | None) -> Job | None:
         used = self._find_uploads(caller, job.video_url, asked.options)
         self._offer.check(asked.options)
         return self._stores.jobs.start_job(
