@@ -259,13 +259,61 @@ def test_sound_stays_in_step_with_the_picture(tmp_path, name, source, codec, sta
     assert onset(path) == pytest.approx(truth.onset, abs=0.02)
 
 
-def onset(path):
+@pytest.mark.parametrize("name", WITH_SOUND)
+@pytest.mark.parametrize("codec", ["aac", "flac"])
+def test_every_sound_track_comes_along_with_its_name_the_default_one_first(tmp_path, name, codec):
+    truth = make_clip(tmp_path / "in.mkv", frames=50, audio=codec)
+    both = tmp_path / "both.mkv"
+    early = make_clip(tmp_path / "early.mkv", frames=30, audio=codec)
+    with av.open(str(both), "w") as made, av.open(str(early.path)) as first, av.open(str(truth.path)) as second:
+        taken = [second.streams.video[0], first.streams.audio[0], second.streams.audio[0]]
+        streams = [made.add_stream_from_template(stream) for stream in taken]
+        for stream, language, title in zip(streams[1:], ("fra", "eng"), ("Commentary", "Original"), strict=True):
+            stream.metadata.update(language=language, title=title)
+        streams[1].disposition = av.stream.Disposition(0)
+        streams[2].disposition = av.stream.Disposition.default
+        for container, source, stream in zip((second, first, second), taken, streams, strict=True):
+            container.seek(0)
+            for packet in container.demux(source):
+                if packet.size:
+                    packet.stream = stream
+                    made.mux(packet)
+    verified, sink, path = convert(dataclasses.replace(truth, path=both), name)
+    assert sink.warnings == ()
+    assert verified.has_audio
+    with av.open(str(path)) as container:
+        tracks = container.streams.audio
+        assert [track.language for track in tracks] == ["eng", "fra"]
+        assert [bool(t.disposition & av.stream.Disposition.default) for t in tracks] == [True, False]
+        titles = [track.metadata.get("title") or track.metadata.get("handler_name") for track in tracks]
+        assert titles == ["Original", "Commentary"]
+    assert onset(path) == pytest.approx(truth.onset, abs=0.02)
+    assert onset(path, track=1) == pytest.approx(early.onset, abs=0.02)
+
+
+def test_of_very_many_sound_tracks_the_first_sixteen_come_along(tmp_path):
+    truth = make_clip(tmp_path / "in.mkv", frames=5, audio="aac")
+    with av.open(str(tmp_path / "many.mkv"), "w") as made, av.open(str(truth.path)) as source:
+        pictures = made.add_stream_from_template(source.streams.video[0])
+        sounds = [made.add_stream_from_template(source.streams.audio[0]) for _ in range(20)]
+        for packet in source.demux():
+            if packet.size:
+                for stream in [pictures] if packet.stream.type == "video" else sounds:
+                    packet.stream = stream
+                    made.mux(packet)
+    _, sink, path = convert(dataclasses.replace(truth, path=tmp_path / "many.mkv"), "mov")
+    with av.open(str(path)) as container:
+        assert len(container.streams.audio) == 16
+    assert sink.warnings == ("Of 20 sound tracks the first 16 were kept.",)
+
+
+def onset(path, track=0):
     """Seconds from the first picture at which the tone begins, as a player would play it."""
     with av.open(str(path)) as container:
         picture = next(container.decode(video=0)).time
         container.seek(0)
         resample = av.AudioResampler("flt", "mono", 48000)
-        for frame in container.decode(audio=0):
+        for frame in container.decode(audio=track):
             for piece in resample.resample(frame):
                 loud = np.flatnonzero(np.abs(piece.to_ndarray()[0]) > 0.2)
                 if len(loud):

@@ -35,7 +35,7 @@ class Clip:
     are made square; ``rotation`` and ``sample_aspect`` (of the stored picture) say what was undone. ``frames`` is an
     estimate (0 when unknown); ``seconds`` is 0 when the container does not say.
     ``start``: the moment of the first frame, in seconds, on the source's own clock; picture and sound are both
-    counted from it.
+    counted from it. ``audio``: the track that a player would play, one of ``audio_tracks``.
     """
 
     width: int
@@ -54,6 +54,7 @@ class Clip:
     interlaced: bool = False
     has_alpha: bool = False
     audio: AudioFacts | None = None
+    audio_tracks: int = 0
     bytes: int = 0
     start: Fraction = Fraction(0)
 

@@ -154,6 +154,7 @@ def _clip(path: Path, container: InputContainer, stream: VideoStream, frame: av.
         interlaced=frame.interlaced_frame,
         has_alpha=has_coded_alpha(stream) or has_alpha(frame),
         audio=_audio(container),
+        audio_tracks=len(audio_streams(container)),
         bytes=path.stat().st_size,
         start=start,
     )
@@ -226,15 +227,13 @@ def _square(width: int, height: int, aspect: Fraction) -> tuple[int, int]:
 
 
 def _audio(container: InputContainer) -> AudioFacts | None:
-    stream = audio_stream(container)
-    if stream is None:
-        return None
-    context = stream.codec_context
-    return AudioFacts(context.name, context.sample_rate or 0, context.channels or 0)
+    for stream in audio_streams(container):
+        context = stream.codec_context
+        return AudioFacts(context.name, context.sample_rate or 0, context.channels or 0)
+    return None
 
 
-def audio_stream(container: InputContainer) -> AudioStream | None:
-    """The sound that a player would play, None when there is none that can be decoded."""
+def audio_streams(container: InputContainer) -> list[AudioStream]:
+    """The sound tracks that can be decoded, the one that a player would play first."""
     streams = [s for s in container.streams.audio if getattr(s, "codec_context", None) is not None]
-    preferred = [s for s in streams if s.disposition & av.stream.Disposition.default]
-    return next(iter(preferred or streams), None)
+    return sorted(streams, key=lambda s: not s.disposition & av.stream.Disposition.default)

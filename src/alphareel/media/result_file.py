@@ -14,7 +14,7 @@ from alphareel.frame import Frame, Plane
 from alphareel.media.ffmpeg_errors import writing
 from alphareel.media.part import Part
 from alphareel.media.samples import Samples
-from alphareel.media.sound import Sound
+from alphareel.media.sound import Sounds
 from alphareel.media.verify import Expectation, Found
 from alphareel.media.write import Target
 
@@ -28,7 +28,7 @@ class Encoding(Protocol):
     """
 
     @property
-    def sound(self) -> Sound | None:
+    def sound(self) -> Sounds | None:
         """The source's sound that goes along, if any does."""
 
     def add(self, frame: Frame, alpha: Plane | None, duration: int) -> None:

@@ -1,4 +1,4 @@
-"""The source's sound, taken along beside the picture: copied where the container takes the codec, else encoded anew."""
+"""A track of the source's sound, taken along beside the picture: copied where the container takes it, else encoded."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -18,10 +18,11 @@ from av.container import InputContainer, OutputContainer
 
 from alphareel.domain.clip import Limits
 from alphareel.domain.errors import AlphareelError
-from alphareel.media.probe import audio_stream
+from alphareel.media.probe import audio_streams
 from alphareel.media.source import opened, packets
 
 _RATE = 48000
+_MOST_TRACKS = 16  # each holds the source open
 # Timestamps in thousandths of a second never fit the samples exactly; only what differs by more is a gap or overlap.
 _SLIP = _RATE // 100
 # A decoder's warm-up, which its first packet carries before time zero; more is sound from before the picture.
@@ -42,14 +43,52 @@ class SoundRules:
     bit_rate: int = 128_000
 
 
-class Sound:
-    """Sound of ``source`` from ``start`` seconds on its clock, which become zero, for ``seconds`` at most.
+class Sounds:
+    """Every sound track of ``source``, at most 16: the one that a player would play first, the others as they come.
 
+    The arguments and the rest are those of ``Sound``. ``packets``: how many were written, of all tracks.
+    """
+
+    def __init__(self, *, source: Path, start: Fraction, seconds: float | None, rules: SoundRules, tracks: int) -> None:
+        self._each = [
+            Sound(source=source, start=start, seconds=seconds, rules=rules, track=n)
+            for n in range(min(tracks, _MOST_TRACKS))
+        ]
+        dropped = f"Of {tracks} sound tracks the first {_MOST_TRACKS} were kept."
+        self._dropped = (dropped,) if tracks > _MOST_TRACKS else ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys([*self._dropped, *(text for sound in self._each for text in sound.warnings)]))
+
+    @property
+    def packets(self) -> int:
+        return sum(sound.packets for sound in self._each)
+
+    def attach(self, container: OutputContainer) -> None:
+        for sound in self._each:
+            sound.attach(container)
+
+    def advance(self, container: OutputContainer, moment: Fraction) -> None:
+        for sound in self._each:
+            sound.advance(container, moment)
+
+    def close(self) -> None:
+        for sound in self._each:
+            sound.close()
+
+
+class Sound:
+    """One track of ``source`` from ``start`` seconds on its clock, which become zero, for ``seconds`` at most.
+
+    ``track`` counts in the order of ``audio_streams``.
     Damaged sound ends early and leaves a sentence in ``warnings``; it never fails the picture. ``packets``: how many
     were written.
     """
 
-    def __init__(self, *, source: Path, start: Fraction, seconds: float | None, rules: SoundRules) -> None:
+    def __init__(
+        self, *, source: Path, start: Fraction, seconds: float | None, rules: SoundRules, track: int = 0
+    ) -> None:
         self.warnings: tuple[str, ...] = ()
         self.packets = 0
         self._start = start
@@ -59,14 +98,16 @@ class Sound:
         self._waiting: deque[av.Packet[Any]] = deque()
         self._made: Iterator[av.Packet[Any]] = iter(())
         self._source = source
+        self._track = track
 
     def attach(self, container: OutputContainer) -> None:
         """Give the container a stream for the sound, before anything is written; none if there is no sound."""
         with self._forgiving():
             source = self._opened.enter_context(opened(self._source, Limits(max_bytes=0)))
-            stream = audio_stream(source)
-            if stream is None:
+            streams = audio_streams(source)
+            if self._track >= len(streams):
                 return
+            stream = streams[self._track]
             copies = stream.codec_context.codec.canonical_name in self._rules.copied
             self._made = self._copied(source, stream, container) if copies else self._encoded(source, stream, container)
             self._waiting.extend(islice(self._made, 1))
@@ -116,7 +157,9 @@ class Sound:
                 return
             if not _begins(packet, is_first=last is None) or (last is not None and packet.pts <= last):
                 continue
-            out = out or to.add_stream_from_template(stream)
+            if out is None:
+                out = to.add_stream_from_template(stream)
+                self._label(out, stream)
             last = packet.pts
             packet.stream = out
             yield packet
@@ -127,6 +170,7 @@ class Sound:
         for frame in self._pieces(source, stream, layout):
             if out is None:
                 out = cast(AudioStream, to.add_stream(self._rules.codec, _RATE, layout=layout))
+                self._label(out, stream)
                 out.codec_context.format = av.AudioFormat(self._rules.sample_format)
                 if self._rules.bit_rate:
                     out.codec_context.bit_rate = self._rules.bit_rate
@@ -152,6 +196,15 @@ class Sound:
                     rest.pts, rest.time_base = max(begins, reached), Fraction(1, _RATE)
                     reached = rest.pts + rest.samples
                     yield rest
+
+    def _label(self, out: AudioStream, source: AudioStream) -> None:
+        """What tells tracks apart in a player's menu; the first is the one to play."""
+        told = source.metadata
+        title = told.get("title") or told.get("handler_name")
+        # Matroska keeps a track's title, MP4 and MOV its handler's name
+        labels = {"language": told.get("language"), "title": title, "handler_name": title}
+        out.metadata.update({name: text for name, text in labels.items() if text})
+        out.disposition = av.stream.Disposition.default if self._track == 0 else av.stream.Disposition(0)
 
     def _is_over(self, moment: Fraction) -> bool:
         return self._end is not None and moment >= self._end

@@ -16,7 +16,7 @@ from alphareel.domain.clip import Colour
 from alphareel.frame import Frame, Plane
 from alphareel.media.carrier import carry, flat_planes
 from alphareel.media.result_file import Proof, ResultFile
-from alphareel.media.sound import Sound, SoundRules
+from alphareel.media.sound import SoundRules, Sounds
 from alphareel.media.verify import inspect_video
 from alphareel.media.write import Target
 
@@ -144,10 +144,16 @@ class _Container:
         return stream
 
 
-def _sound(target: Target, recipe: Recipe) -> Sound | None:
+def _sound(target: Target, recipe: Recipe) -> Sounds | None:
     if recipe.sound is None or target.source is None or target.clip.audio is None:
         return None
-    return Sound(source=target.source, start=target.clip.start, seconds=target.seconds, rules=recipe.sound)
+    return Sounds(
+        source=target.source,
+        start=target.clip.start,
+        seconds=target.seconds,
+        rules=recipe.sound,
+        tracks=target.clip.audio_tracks,
+    )
 
 
 def tag(picture: av.VideoFrame, colour: Colour) -> None:
