@@ -40,7 +40,7 @@ from alphareel.jobs.worker import Worker, WorkRules
 from alphareel.jobstore import migrate, records
 from alphareel.jobstore.accounts import AccountTable
 from alphareel.jobstore.calls import CallTable
-from alphareel.jobstore.census import CensusTable
+from alphareel.jobstore.census import CensusTable, RunTable
 from alphareel.jobstore.database import Database, normalised, open_engine
 from alphareel.jobstore.executors import ExecutorTable
 from alphareel.jobstore.expirations import ExpirationTable
@@ -169,7 +169,12 @@ def build_office(place: Installation) -> Office:
     repeats = RepeatTable(place.database, clock=place.clock)
     prices = parse_prices(place.settings.credits_per_minute, place.settings.pricing_version)
     return Office(
-        build_administration(place), Usage(store, place.stock, clock=place.clock), CallLog(store), prices, repeats
+        build_administration(place),
+        Usage(store, place.stock, clock=place.clock),
+        CallLog(store),
+        prices,
+        repeats,
+        RunTable(place.database),
     )
 
 

@@ -70,6 +70,15 @@ class Client:
         body = {"video_url": video_url, **_given(fields)}
         return cast(Job, self._wire.send(carried_out_once("POST", "/v1/jobs", body)))
 
+    def estimate(self, video_url: str, **fields: Any) -> dict[str, Any]:
+        """Credits, seconds of work and size of the result of a job, before it is made.
+
+        ``fields``: as of ``create_job``, and ``source`` (seconds, width, height, frame_rate) for a video that was
+        not uploaded. Raises ApiError.
+        """
+        body = {"video_url": video_url, **_given(fields)}
+        return self._wire.send(Call("POST", "/v1/estimate", repeatable=True, options={"json": body}))
+
     def start_job(self, job_id: str, **fields: Any) -> Job:
         """Start a draft or a failed job; ``fields`` as of ``create_job`` replace the job's. Raises ApiError."""
         return cast(Job, self._wire.send(carried_out_once("POST", f"/v1/jobs/{job_id}/start", _given(fields))))

@@ -405,3 +405,13 @@ def test_dropin_lists_and_reads_usage_with_the_same_parameters():
 def test_dropin_upload_of_a_missing_file_says_so(tmp_path):
     with pytest.raises(FileNotFoundError, match="File not found"):
         dropin(Script(answer())).upload(tmp_path / "none.mp4")
+
+
+def test_an_estimate_is_asked_for_with_what_is_known_of_the_clip():
+    script = Script(answer(body={"credits": 60.0}))
+    assert client_of(script).estimate("http://v", model="human", source={"seconds": 60})["credits"] == 60
+    (request,) = script.requests
+    assert (request.url.path, json.loads(request.content)) == (
+        "/prefix/v1/estimate",
+        {"video_url": "http://v", "model": "human", "source": {"seconds": 60}},
+    )

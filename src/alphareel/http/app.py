@@ -15,6 +15,7 @@ from alphareel.http.openapi import document
 from alphareel.http.openapi import errors as error_answers
 from alphareel.http.routes import (
     admin,
+    estimate,
     events,
     files,
     health,
@@ -68,6 +69,6 @@ def create_app(service: UseCases, config: HttpConfig, *, offers: Offers = tuple)
 def _v1() -> APIRouter:
     refusals = error_answers(s401="No key, or none that is known")
     router = APIRouter(prefix="/v1", dependencies=[Depends(require_key)], responses=refusals)
-    for resource in (uploads, jobs, events, models, usage, webhooks):
+    for resource in (uploads, estimate, jobs, events, models, usage, webhooks):
         router.include_router(resource.router)
     return router

@@ -10,6 +10,7 @@ from alphareel.jobs.admin import KEY_LIMITS, LONGEST_CLIENT, LONGEST_NOTE, PLAIN
 from alphareel.jobs.credits import MOST_CREDITS
 from alphareel.jobs.credits import Account as ClientAccount
 from alphareel.jobs.credits import Entry as LedgerEntry
+from alphareel.jobs.estimates import Estimate as JobEstimate
 from alphareel.jobs.job import ApiKey
 from alphareel.jobs.keys import NewKey
 
@@ -199,6 +200,36 @@ class Sums(_Schema):
 
 class Day(Sums):
     date: str = Field(description="UTC.", examples=["2026-04-20"])
+
+
+class Estimate(_Schema):
+    """Null is what cannot be told; `notes` says why."""
+
+    success: Literal[True] = True
+    credits: float | None = Field(description="That a client who has a balance would be charged.")
+    charged: bool = Field(description="Whether this client has a balance.")
+    affordable: bool | None = Field(description="Whether the balance covers it.")
+    pricing_version: str
+    video_seconds: float | None = Field(description="To be processed: of the video, or of preview_duration.")
+    frames: int | None
+    work_seconds: float | None = Field(description="Of a worker, without the wait for one.")
+    output_bytes: int | None
+    speed_basis: Literal["measured", "typical"] = Field(description="measured: by the latest jobs of this server.")
+    size_basis: Literal["measured", "typical"]
+    notes: list[str]
+
+    @classmethod
+    def of(cls, found: JobEstimate, balance: int | None) -> Self:
+        facts = ("pricing_version", "frames", "work_seconds", "output_bytes", "speed_basis", "size_basis")
+        fits = None if found.credits is None else balance is None or found.credits <= balance
+        return cls(
+            credits=None if found.credits is None else found.credits / 100,
+            charged=balance is not None,
+            affordable=fits,
+            video_seconds=found.seconds,
+            notes=list(found.notes),
+            **{name: getattr(found, name) for name in facts},
+        )
 
 
 class Storage(_Schema):

@@ -14,6 +14,7 @@ _REF = "#/components/schemas/{model}"
 _READ_BY_HAND: tuple[type[BaseModel], ...] = (
     request_schemas.JobCreate,
     request_schemas.JobStart,
+    request_schemas.EstimateRequest,
     request_schemas.WebhookTest,
     office_schemas.KeyCreate,
     office_schemas.KeyChoice,

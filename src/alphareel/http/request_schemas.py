@@ -129,5 +129,23 @@ class JobCreate(JobStart):
     )
 
 
+Fact = Annotated[float, Field(gt=0, le=1_000_000)]
+
+
+class SourceFacts(_Schema):
+    """What you know of a video that lies at an address; an upload's own facts win."""
+
+    seconds: Fact | None = None
+    width: Fact | None = None
+    height: Fact | None = None
+    frame_rate: Fact | None = None
+
+
+class EstimateRequest(JobCreate):
+    """The body of a job, and what is known of its source. `mp4` needs a background, as it does in a job."""
+
+    source: SourceFacts | None = None
+
+
 class WebhookTest(_Schema):
     webhook_url: Address = Field(description="Where the event is sent, now and once.")

@@ -50,4 +50,5 @@ def identify(path: Path, limits: Limits) -> Identity:
     except InvalidFileType as error:
         told = error.message.replace(path.name, "the file")
         raise InvalidFileType(f"Invalid file type: {told}", hint=error.hint) from error
-    return Identity("video", found, _EXTENSIONS[found], clip.seconds or None)
+    facts = (clip.seconds or None, clip.width, clip.height, float(clip.rate) or None)
+    return Identity("video", found, _EXTENSIONS[found], *facts)

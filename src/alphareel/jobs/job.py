@@ -51,7 +51,8 @@ def sources(target: Status) -> tuple[Status, ...]:
 class Upload:
     """An accepted file. ``kind`` is ``video`` or ``image``; ``key_id`` None for the legacy route without a key.
 
-    ``seconds``: how long the video is, as its container says; None for an image and where nobody looked.
+    ``seconds``: how long the video is, as its container says; ``rate``: frames a second. None for an image and where
+    nobody looked, as for ``width`` and ``height``, which are those of the upright picture.
     """
 
     id: str
@@ -64,6 +65,9 @@ class Upload:
     blob: str
     created_at: datetime
     seconds: float | None = None
+    width: int | None = None
+    height: int | None = None
+    rate: float | None = None
 
 
 @dataclass(frozen=True)

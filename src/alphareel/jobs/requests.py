@@ -10,6 +10,7 @@ from alphareel.domain.errors import FieldProblem, InvalidRequest
 from alphareel.domain.fields import text
 from alphareel.domain.options import Options
 from alphareel.domain.parsing import parse_options
+from alphareel.jobs.estimates import SourceFacts
 from alphareel.jobs.job import Job, Status
 from alphareel.jobs.retention import LONGEST
 
@@ -17,6 +18,7 @@ MAX_METADATA_BYTES = 16 * 1024
 MAX_PAGE = 100
 _LONGEST_URL = 4096
 _EMPTY_IS_ABSENT = ("video_url", "webhook_url")  # there are clients that send every field of a form
+_MOST_OF_A_FACT = 1_000_000
 
 T = TypeVar("T")
 
@@ -44,7 +46,13 @@ def parse_creation(body: Mapping[str, Any], *, retention_seconds: int | None = N
     Raises InvalidRequest with one detail for each bad field.
     """
     form = _Form(body)
-    made = Creation(
+    made = _read_creation(form, retention_seconds)
+    form.check()
+    return made
+
+
+def _read_creation(form: "_Form", retention_seconds: int | None) -> Creation:
+    return Creation(
         video_url=form.read("video_url", _source_address, "", required=True),
         options=form.options(None),
         webhook_url=form.read("webhook_url", _http_address, None),
@@ -52,8 +60,6 @@ def parse_creation(body: Mapping[str, Any], *, retention_seconds: int | None = N
         auto_start=form.read("auto_start", _boolean, default=True),
         retention_seconds=form.read("retention_seconds", _retention(retention_seconds), retention_seconds),
     )
-    form.check()
-    return made
 
 
 def parse_start(body: Mapping[str, Any], job: Job, *, retention_seconds: int | None = None) -> Start:
@@ -66,6 +72,15 @@ def parse_start(body: Mapping[str, Any], job: Job, *, retention_seconds: int | N
     )
     form.check()
     return made
+
+
+def parse_estimate(body: Mapping[str, Any], *, retention_seconds: int | None = None) -> tuple[Creation, SourceFacts]:
+    """A body of POST /v1/estimate: a job as it would be created, and what the caller knows of the clip."""
+    form = _Form(body)
+    facts = form.read("source", _source_facts, SourceFacts())
+    made = _read_creation(form, retention_seconds)
+    form.check()
+    return made, facts
 
 
 def parse_receiver(body: Mapping[str, Any]) -> str:
@@ -151,6 +166,20 @@ def _retention(most: int | None) -> Callable[[Any], int]:
         return int(value)
 
     return read
+
+
+def _source_facts(value: Any) -> SourceFacts:
+    if not isinstance(value, dict):
+        raise InvalidRequest("must be an object with seconds, width, height and frame_rate.")
+    given = {name: value.get(name) for name in ("seconds", "width", "height", "frame_rate")}
+    for name, number in given.items():
+        if number is not None and (
+            isinstance(number, bool) or not isinstance(number, int | float) or not 0 < number <= _MOST_OF_A_FACT
+        ):
+            raise InvalidRequest(f"{name} must be a number above 0 and up to {_MOST_OF_A_FACT}.")
+    width, height = given["width"], given["height"]
+    size = (None if width is None else round(width), None if height is None else round(height))
+    return SourceFacts(given["seconds"], *size, given["frame_rate"])
 
 
 def _boolean(value: Any) -> bool:

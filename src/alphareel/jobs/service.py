@@ -13,6 +13,7 @@ from alphareel.jobs.admin import Administration
 from alphareel.jobs.census import Census, Counting
 from alphareel.jobs.credits import Bill, Prices
 from alphareel.jobs.deliveries import Delivery
+from alphareel.jobs.estimates import LATEST, Estimate, Experience, SourceFacts, estimate
 from alphareel.jobs.job import ApiKey, Job, JobEvent, Status, Upload
 from alphareel.jobs.keys import Keys
 from alphareel.jobs.linker import Link, Linker
@@ -59,6 +60,7 @@ class Office:
     calls: CallLog
     prices: Prices
     repeats: Repeats
+    experience: Experience
 
 
 class Service:
@@ -181,6 +183,17 @@ class Service:
             request_id=caller.request_id,
             once=once,
         )
+
+    def estimate(self, caller: Caller, body: Mapping[str, Any]) -> tuple[Estimate, int | None]:
+        asked, facts = requests.parse_estimate(body, retention_seconds=self._rules.retention_seconds)
+        options = asked.options
+        self._offer.check(options)
+        for upload in self._find_uploads(caller, asked.video_url, options):
+            if upload.kind == "video":
+                facts = SourceFacts(upload.seconds, upload.width, upload.height, upload.rate)
+        runs = self._office.experience.latest_runs(limit=LATEST)
+        found = estimate(options, facts, prices=self.prices, runs=runs)
+        return found, self.admin.account(_key_of(caller).client_id).balance
 
     def _recall(self, once: Once | None) -> None:
         if once is not None:

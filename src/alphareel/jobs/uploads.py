@@ -34,13 +34,16 @@ LONGEST_WRITE = timedelta(hours=1)
 class Identity:
     """What a file is by its bytes. ``kind``: video or image; ``extension`` without a dot.
 
-    ``seconds``: the video's length, None where its container does not tell.
+    ``seconds``: the video's length, ``rate``: frames a second; None where its container does not tell.
     """
 
     kind: str
     content_type: str
     extension: str
     seconds: float | None = None
+    width: int | None = None
+    height: int | None = None
+    rate: float | None = None
 
 
 Identify = Callable[[Path], Identity]
@@ -110,6 +113,9 @@ class Uploads:
             content_type=identity.content_type,
             kind=identity.kind,
             seconds=identity.seconds,
+            width=identity.width,
+            height=identity.height,
+            rate=identity.rate,
             blob=f"uploads/{upload.id}.{identity.extension}",
         )
         self._store.expect_blob(identified.blob)

@@ -8,6 +8,7 @@ from alphareel.jobs.admin import Administration
 from alphareel.jobs.census import Census
 from alphareel.jobs.credits import Prices
 from alphareel.jobs.deliveries import Delivery
+from alphareel.jobs.estimates import Estimate
 from alphareel.jobs.job import ApiKey, Job, JobEvent, Upload
 from alphareel.jobs.linker import Link
 from alphareel.jobs.ports import Page
@@ -96,6 +97,12 @@ class UseCases(Protocol):
         """A new job, queued unless the body (or ``auto_start``) asks for a draft.
 
         Raises InsufficientCredits, and for a ``once`` that came before Answered or IdempotencyConflict.
+        """
+
+    def estimate(self, caller: Caller, body: Mapping[str, Any]) -> tuple[Estimate, int | None]:
+        """What a job with this body would come to, and the caller's balance (hundredths, None: unlimited).
+
+        Raises InvalidRequest, ModelUnavailable.
         """
 
     def start(self, caller: Caller, job_id: str, body: Mapping[str, Any], *, once: Once | None = None) -> Job:

@@ -1,4 +1,4 @@
-"""The census behind its port: counts over indexes, and the jobs of the last hour."""
+"""What past jobs tell, behind their ports: counts over indexes, and the latest that were completed."""
 
 from datetime import datetime
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from alphareel.jobs.census import WINDOW, Census, Finished
+from alphareel.jobs.estimates import Run
 from alphareel.jobs.job import Status
 from alphareel.jobs.ports import Clock
 from alphareel.jobstore.database import Database
@@ -32,6 +33,30 @@ class CensusTable:
                 webhooks=_count(c, webhooks.c.state),
                 executors=c.execute(sa.select(sa.func.count()).select_from(executors)).scalar_one(),
             )
+
+
+class RunTable:
+    """jobs.estimates.Experience on our tables."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def latest_runs(self, *, limit: int) -> tuple[Run, ...]:
+        ended = (jobs.c.status == Status.COMPLETED, jobs.c.deleted_at.is_(None), jobs.c.started_at.is_not(None))
+        latest = sa.select(jobs).where(*ended).order_by(jobs.c.completed_at.desc()).limit(limit)
+        with self._database.read() as c:
+            return tuple(map(_run, c.execute(latest)))
+
+
+def _run(row: sa.Row[Any]) -> Run:
+    made = row.output
+    return Run(
+        model=row.options["model"],
+        output_format=made["format"],
+        pixels=made["frames"] * made["width"] * made["height"],
+        seconds=(row.completed_at - row.started_at).total_seconds(),
+        bytes=made["bytes"],
+    )
 
 
 def _count(c: sa.Connection, column: sa.Column[Any], *where: sa.ColumnElement[bool]) -> dict[str, int]:

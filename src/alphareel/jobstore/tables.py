@@ -72,6 +72,9 @@ uploads = sa.Table(
     sa.Column("blob", sa.Text, nullable=False, index=True),  # uploads of the same bytes by one key share it
     sa.Column("created_at", UtcTime, nullable=False, index=True),
     sa.Column("seconds", sa.Float),
+    sa.Column("width", sa.Integer),
+    sa.Column("height", sa.Integer),
+    sa.Column("rate", sa.Float),
 )
 
 jobs = sa.Table(

@@ -27,7 +27,7 @@ from alphareel.jobstore import migrate
 from alphareel.jobstore import records as recordstore
 from alphareel.jobstore.accounts import AccountTable
 from alphareel.jobstore.calls import CallTable
-from alphareel.jobstore.census import CensusTable
+from alphareel.jobstore.census import CensusTable, RunTable
 from alphareel.jobstore.database import Database, open_engine
 from alphareel.jobstore.executors import ExecutorTable
 from alphareel.jobstore.expirations import ExpirationTable
@@ -299,4 +299,5 @@ def _office(database: Database, keystore: recordstore.Keys, stock: Stock, clock:
         CallLog(calls),
         parse_prices("original=60,light=45,pro=180,human=45", "1"),
         RepeatTable(database, clock=clock),
+        RunTable(database),
     )

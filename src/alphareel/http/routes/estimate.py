@@ -1,0 +1,18 @@
+"""What a job would cost and take, asked before it is made."""
+
+from fastapi import APIRouter
+
+from alphareel.http import office_schemas as schemas
+from alphareel.http.auth import KeyCaller, ServiceOf
+from alphareel.http.bodies import JsonObject
+from alphareel.http.openapi import errors, json_body
+from alphareel.http.request_schemas import EstimateRequest
+
+router = APIRouter(tags=["jobs"])
+
+
+@router.post("/estimate", openapi_extra=json_body(EstimateRequest), responses=errors(s400="A field cannot be accepted"))
+def estimate_job(caller: KeyCaller, body: JsonObject, service: ServiceOf) -> schemas.Estimate:
+    """Credits, seconds of work and size of the result of a job with this body; nothing is made or reserved."""
+    found, balance = service.estimate(caller, body)
+    return schemas.Estimate.of(found, balance)

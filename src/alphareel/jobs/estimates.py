@@ -1,0 +1,137 @@
+"""What a job will cost, take and weigh, told before it runs: arithmetic over facts, prices and past jobs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Literal, Protocol
+
+from alphareel.domain.options import FormatName, Options, Tier
+from alphareel.jobs.credits import Prices, billed_seconds, cost
+
+LATEST = 200
+"""So many completed jobs are looked at."""
+
+_START_SECONDS = 2.0  # of the process that runs a job, and of its codecs and network
+# Measured on two cores, used until this installation has jobs of its own. Pixels are those of all frames.
+_TYPICAL_PIXELS_PER_SECOND: dict[Tier, float] = {"original": 15e6, "light": 15e6, "human": 15e6, "pro": 3e6}
+_TYPICAL_BYTES_PER_PIXEL: dict[FormatName, float] = {
+    "webm": 0.015,
+    "mov": 0.66,
+    "mp4": 0.015,
+    "gif": 0.3,
+    "webp": 0.15,
+    "png_sequence": 1.0,
+    "apng": 1.0,
+    "stacked_mp4": 0.02,
+    "matte": 0.005,
+}
+_OTHER_BYTES_PER_PIXEL = 0.1
+_NO_LENGTH = "The length of the video is not known before it is fetched: upload it, or give source.seconds."
+_NO_SIZE = "The size of the picture is not known: upload the video, or give source.width and source.height."
+_GUESSED_RATE = "The frame rate is not known; 30 frames a second are assumed."
+_USUAL_RATE = 30.0
+
+Basis = Literal["measured", "typical"]
+
+
+@dataclass(frozen=True)
+class SourceFacts:
+    """Of the clip to come; None for what is not known. ``rate``: frames a second."""
+
+    seconds: float | None = None
+    width: int | None = None
+    height: int | None = None
+    rate: float | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A job that was completed: ``pixels`` of all its frames, seconds that a worker had it, bytes that it made."""
+
+    model: str
+    output_format: str
+    pixels: int
+    seconds: float
+    bytes: int
+
+
+class Experience(Protocol):
+    def latest_runs(self, *, limit: int) -> tuple[Run, ...]:
+        """Newest first. Raises Unavailable."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """``credits`` in hundredths; None for what cannot be told. ``notes``: why, and what was assumed.
+
+    ``work_seconds`` are those of a worker, without the wait for one. ``speed_basis``, ``size_basis``: from this
+    installation's jobs, or from figures that come with the program.
+    """
+
+    credits: int | None
+    pricing_version: str
+    seconds: float | None
+    frames: int | None
+    work_seconds: float | None
+    output_bytes: int | None
+    speed_basis: Basis
+    size_basis: Basis
+    notes: tuple[str, ...]
+
+
+def estimate(options: Options, facts: SourceFacts, *, prices: Prices, runs: Sequence[Run]) -> Estimate:
+    """The most likely course of a job with these options over such a clip."""
+    seconds = facts.seconds and billed_seconds(options, facts.seconds)
+    rate = facts.rate or _USUAL_RATE
+    frames = None if seconds is None else max(1, round(seconds * rate))
+    speed, speed_basis = _speed(options, runs)
+    weight, size_basis = _weight(options, runs)
+    pixels = None if frames is None or not facts.width or not facts.height else frames * facts.width * facts.height
+    made = pixels if pixels is None or frames is None else frames * _canvas(options, facts)
+    return Estimate(
+        credits=None if seconds is None else cost(seconds, prices.per_minute[options.model]),
+        pricing_version=prices.version,
+        seconds=seconds,
+        frames=frames,
+        work_seconds=None if pixels is None else round(_START_SECONDS + pixels / speed, 1),
+        output_bytes=None if made is None else round(made * weight),
+        speed_basis=speed_basis,
+        size_basis=size_basis,
+        notes=_notes(facts),
+    )
+
+
+def _canvas(options: Options, facts: SourceFacts) -> int:
+    """Pixels of a frame of the result."""
+    canvas = options.composition
+    width = (canvas.width if canvas else None) or facts.width or 0
+    height = (canvas.height if canvas else None) or facts.height or 0
+    return width * height
+
+
+def _speed(options: Options, runs: Sequence[Run]) -> tuple[float, Basis]:
+    """Pixels a second of the model's jobs, of those in the same format where there are any."""
+    same = [run for run in runs if run.model == options.model and run.pixels]
+    alike = [run for run in same if run.output_format == options.output_format] or same
+    if not alike:
+        return _TYPICAL_PIXELS_PER_SECOND[options.model], "typical"
+    return median(run.pixels / max(0.1, run.seconds - _START_SECONDS) for run in alike), "measured"
+
+
+def _weight(options: Options, runs: Sequence[Run]) -> tuple[float, Basis]:
+    """Bytes for a pixel in this format."""
+    alike = [run.bytes / run.pixels for run in runs if run.output_format == options.output_format and run.pixels]
+    if not alike:
+        return _TYPICAL_BYTES_PER_PIXEL.get(options.output_format, _OTHER_BYTES_PER_PIXEL), "typical"
+    return median(alike), "measured"
+
+
+def _notes(facts: SourceFacts) -> tuple[str, ...]:
+    notes = []
+    if facts.seconds is None:
+        notes.append(_NO_LENGTH)
+    if not facts.width or not facts.height:
+        notes.append(_NO_SIZE)
+    if facts.rate is None:
+        notes.append(_GUESSED_RATE)
+    return tuple(notes)

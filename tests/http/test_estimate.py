@@ -1,0 +1,118 @@
+"""What a job would come to, told before it is made, by prices and by the jobs of the past."""
+
+import pytest
+
+from alphareel.domain.clip import EngineFacts
+from alphareel.domain.errors import ModelUnavailable
+from alphareel.jobs.admin import Operator
+from alphareel.jobs.job import Output
+from alphareel.jobs.uploads import Identity
+from alphareel.testing.fakes import TINY_MP4
+
+SOURCE = {"seconds": 60, "width": 1000, "height": 500, "frame_rate": 20}
+PIXELS = 60 * 20 * 1000 * 500
+
+
+VIDEO = {"video_url": "https://a.example/v.mp4"}
+
+
+def estimate(client, **body):
+    answer = client.post("/v1/estimate", json={**VIDEO, **body})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def refusal(client, **body):
+    answer = client.post("/v1/estimate", json=body)
+    return answer.status_code, [d["field"] for d in answer.json()["error"]["details"]]
+
+
+@pytest.fixture
+def past(client, desk):
+    """A job of the model ``light`` that took 12 seconds for 100 million pixels and made 5 million bytes of GIF."""
+    body = {"video_url": "https://a.example/v.mp4", "model": "light", "output_format": "gif"}
+    job = client.post("/v1/jobs", json=body).json()
+    desk.jobs.begin_attempt(job["id"], ticket=1, actor="worker")
+    desk.clock.advance(seconds=12)
+    output = Output("o", "gif", "image/gif", 5_000_000, "ab", 1000, 1000, 100, 5.0, True, False)
+    facts = EngineFacts("builtin", "1", None, "Apache-2.0")
+    desk.jobs.complete(job["id"], attempt=1, output=output, engine=facts, warnings=(), actor="worker")
+
+
+def test_of_a_described_video_tells_everything_and_makes_nothing(client):
+    found = estimate(client, model="human", output_format="mp4", bg_type="green", source=SOURCE)
+    assert (found["credits"], found["pricing_version"], found["video_seconds"], found["frames"]) == (45, "1", 60, 1200)
+    assert found["work_seconds"] > 2
+    assert found["output_bytes"] > 0
+    assert (found["charged"], found["affordable"], found["notes"]) == (False, True, [])
+    assert client.get("/v1/jobs").json()["total"] == 0
+
+
+def test_is_that_of_the_preview(client):
+    found = estimate(client, source=SOURCE, preview_duration=3)
+    assert (found["credits"], found["video_seconds"], found["frames"]) == (3, 3, 60)
+
+
+def test_of_an_upload_needs_no_words(client, desk, monkeypatch):
+    known = Identity("video", "video/mp4", "mp4", 10.0, 640, 360, 25.0)
+    monkeypatch.setattr(desk.service._uploads, "_identify", lambda _: known)
+    url = client.post("/v1/uploads", files={"file": ("a.mp4", TINY_MP4 + b"known")}).json()["video_url"]
+    found = estimate(client, video_url=url, source={"seconds": 1})
+    assert (found["credits"], found["frames"], found["notes"]) == (10, 250, [])
+
+
+def test_of_an_address_says_what_it_cannot_know(client):
+    found = estimate(client)
+    assert (found["credits"], found["work_seconds"], found["output_bytes"], found["affordable"]) == (None,) * 4
+    assert [note.split(" is ")[0] for note in found["notes"]] == [
+        "The length of the video",
+        "The size of the picture",
+        "The frame rate",
+    ]
+
+
+def test_speed_and_size_are_those_of_the_server_s_own_jobs(client, past):
+    found = estimate(client, model="light", output_format="gif", source=SOURCE)
+    assert (found["speed_basis"], found["size_basis"]) == ("measured", "measured")
+    assert found["work_seconds"] == 2 + PIXELS / 10_000_000
+    assert found["output_bytes"] == PIXELS * 0.05
+
+
+def test_a_format_without_jobs_takes_the_speed_of_the_model(client, past):
+    found = estimate(client, model="light", output_format="png_sequence", source=SOURCE)
+    assert (found["speed_basis"], found["size_basis"]) == ("measured", "typical")
+
+
+def test_a_canvas_changes_the_size_and_not_the_work(client, past):
+    canvas = {"canvas": {"width": 2000, "height": 500}}
+    found = estimate(client, model="light", output_format="gif", source=SOURCE, composition=canvas)
+    assert (found["work_seconds"], found["output_bytes"]) == (2 + PIXELS / 10_000_000, PIXELS * 2 * 0.05)
+
+
+def test_says_whether_the_balance_suffices(client, desk, key):
+    owner = desk.keys.authenticate(key).client_id
+    desk.service.admin.grant(Operator("test"), client_id=owner, amount=59.99)
+    found = estimate(client, source=SOURCE)
+    assert (found["credits"], found["charged"], found["affordable"]) == (60, True, False)
+    assert estimate(client, source={**SOURCE, "seconds": 59})["affordable"] is True
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "video_url"),
+        ({**VIDEO, "source": 5}, "source"),
+        ({**VIDEO, "source": {"seconds": -1}}, "source"),
+        ({**VIDEO, "source": {"width": True}}, "source"),
+        ({**VIDEO, "source": SOURCE, "model": "huge"}, "model"),
+        ({**VIDEO, "retention_seconds": -1}, "retention_seconds"),
+        ({"video_url": "ftp://a/b"}, "video_url"),
+    ],
+)
+def test_a_bad_field_is_named(client, body, field):
+    assert refusal(client, **body) == (400, [field])
+
+
+def test_a_model_that_is_not_here_is_refused_as_a_job_would_be(client, desk, monkeypatch):
+    monkeypatch.setattr(desk.offer, "error", ModelUnavailable("No engine."))
+    assert client.post("/v1/estimate", json=VIDEO).json()["error"]["code"] == "model_unavailable"
