@@ -7,7 +7,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from alphareel.domain.errors import Unavailable
-from alphareel.jobs.census import Census
+from alphareel.jobs.census import Census, Finished
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -66,6 +66,11 @@ def _counts(census: Census) -> Iterator[Metric]:
     yield _gauge("alphareel_queue_oldest_seconds", "How long the longest waiting job waits.", census.oldest_seconds)
     yield _gauge("alphareel_workers", "Worker processes that beat.", census.executors)
     yield _by("alphareel_webhooks", "Webhooks by state.", "state", census.webhooks)
+    yield _gauge(
+        "alphareel_credits_reserved", "Credits that waiting and running jobs hold.", census.credits_reserved / 100
+    )
+    charged = census.credits_charged / 100
+    yield CounterMetricFamily("alphareel_credits_charged", "Credits that completed jobs cost.", value=charged)
     failures = CounterMetricFamily("alphareel_job_failures", "Failed runs by error code.", labels=["code"])
     for code, count in sorted(census.failures.items()):
         failures.add_metric([code], count)
@@ -75,11 +80,22 @@ def _counts(census: Census) -> Iterator[Metric]:
 def _times(census: Census) -> Iterator[Metric]:
     finished = census.finished
     yield _quantiles(
-        "alphareel_job_wait_seconds", "From creation to a worker, last hour.", [f.waited for f in finished]
+        "alphareel_job_wait_seconds", "From the start to a worker, last hour.", [f.waited for f in finished]
     )
     yield _quantiles("alphareel_job_run_seconds", "From a worker to the end, last hour.", [f.ran for f in finished])
     speeds = [f.frames / f.ran for f in finished if f.ran > 0]
     yield _quantiles("alphareel_job_frames_per_second", "Frames by time in the worker, last hour.", speeds)
+    yield _stages(finished)
+
+
+def _stages(finished: Sequence[Finished]) -> Metric:
+    """Seconds of work a job; the stages overlap, so that the slowest of them is what a job takes."""
+    name, told = "alphareel_job_stage_seconds", "Work of a job in each stage, last hour."
+    family = GaugeMetricFamily(name, told, labels=["stage", "quantile"])
+    for stage in sorted({stage for job in finished for stage in job.stages}):
+        for share, value in _shares([job.stages[stage] for job in finished if stage in job.stages]):
+            family.add_metric([stage, share], value)
+    return family
 
 
 def _gauge(name: str, told: str, value: float) -> Metric:
@@ -95,7 +111,12 @@ def _by(name: str, told: str, label: str, values: Mapping[str, int]) -> Metric:
 
 def _quantiles(name: str, told: str, values: Sequence[float]) -> Metric:
     family = GaugeMetricFamily(name, told, labels=["quantile"])
-    ordered = sorted(values)
-    for share in _SHARES if ordered else ():
-        family.add_metric([str(share)], ordered[min(len(ordered) - 1, int(share * len(ordered)))])
+    for share, value in _shares(values):
+        family.add_metric([share], value)
     return family
+
+
+def _shares(values: Sequence[float]) -> list[tuple[str, float]]:
+    """The median and what few exceed; nothing of nothing."""
+    ordered = sorted(values)
+    return [(str(s), ordered[min(len(ordered) - 1, int(s * len(ordered)))]) for s in _SHARES if ordered]

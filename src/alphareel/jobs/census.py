@@ -1,7 +1,7 @@
 """How the service is doing, counted in the database, so that it is the same whichever process is asked."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
 
@@ -11,11 +11,15 @@ WINDOW = timedelta(hours=1)
 
 @dataclass(frozen=True)
 class Finished:
-    """A job that was completed lately. Seconds from its creation to its first worker, and from there to the end."""
+    """A job that was completed lately. Seconds from its start to its first worker, and from there to the end.
+
+    ``stages``: seconds of work in each stage of the pipeline, which overlap.
+    """
 
     waited: float
     ran: float
     frames: int
+    stages: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,7 @@ class Census:
     """``jobs``: by status, deleted ones too. ``failures``: ended runs by error code, ever.
 
     ``oldest_seconds``: how long the longest waiting job waits; 0 when none does. ``webhooks``: by state.
+    ``credits_charged``, ``credits_reserved``: hundredths, of all clients; the first for ever, the second now.
     """
 
     jobs: Mapping[str, int]
@@ -31,6 +36,8 @@ class Census:
     finished: Sequence[Finished]
     webhooks: Mapping[str, int]
     executors: int
+    credits_charged: int = 0
+    credits_reserved: int = 0
 
 
 class Counting(Protocol):

@@ -60,7 +60,7 @@ def _run(order: Order) -> Iterator[Event]:
             results = told.pop("results")
             yield {"progress": told}
             if results:
-                yield {"result": results[0]}
+                yield {"result": {**results[0], "stages": told["stages"]}}
 
 
 def _identify(order: Order) -> Iterator[Event]:

@@ -72,7 +72,10 @@ class Upload:
 
 @dataclass(frozen=True)
 class Output:
-    """The winning attempt's delivered file: what the manifest says of it."""
+    """The winning attempt's delivered file: what the manifest says of it.
+
+    ``stages``: seconds of work that reading, matting and writing took, side by side; empty where nobody measured.
+    """
 
     blob: str
     format: str
@@ -86,6 +89,7 @@ class Output:
     has_alpha: bool
     has_audio: bool
     frames_lost: int = 0
+    stages: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

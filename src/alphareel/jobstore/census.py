@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from alphareel.jobs.census import WINDOW, Census, Finished
 from alphareel.jobs.estimates import Run
-from alphareel.jobs.job import Status
+from alphareel.jobs.job import Billing, Status
 from alphareel.jobs.ports import Clock
 from alphareel.jobstore.database import Database
 from alphareel.jobstore.tables import executors, job_events, jobs, webhooks
@@ -25,6 +25,7 @@ class CensusTable:
     def census(self) -> Census:
         now = self._clock.now()
         with self._database.read() as c:
+            credits_by = _credits(c)
             return Census(
                 jobs={status.value: 0 for status in Status} | _count(c, jobs.c.status),
                 failures=_count(c, job_events.c.reason, *_ends_in_failure()),
@@ -32,6 +33,8 @@ class CensusTable:
                 finished=_finished(c, since=now - WINDOW),
                 webhooks=_count(c, webhooks.c.state),
                 executors=c.execute(sa.select(sa.func.count()).select_from(executors)).scalar_one(),
+                credits_charged=credits_by.get(Billing.CHARGED, 0),
+                credits_reserved=credits_by.get(Billing.RESERVED, 0),
             )
 
 
@@ -64,6 +67,12 @@ def _count(c: sa.Connection, column: sa.Column[Any], *where: sa.ColumnElement[bo
     return {str(name): count for name, count in c.execute(counted)}
 
 
+def _credits(c: sa.Connection) -> dict[str, int]:
+    """Hundredths that jobs hold, by what became of them."""
+    held = sa.select(jobs.c.billing_status, sa.func.sum(jobs.c.credits)).where(jobs.c.credits > 0)
+    return {str(status): int(total) for status, total in c.execute(held.group_by(jobs.c.billing_status))}
+
+
 def _ends_in_failure() -> tuple[sa.ColumnElement[bool], ...]:
     """The audit row of a failure has the error's code as its reason; a later row of the same state has another."""
     return (job_events.c.to_status == Status.FAILED, job_events.c.from_status != Status.FAILED)
@@ -80,9 +89,10 @@ def _finished(c: sa.Connection, *, since: datetime) -> tuple[Finished, ...]:
     latest = sa.select(jobs).where(*ended).order_by(jobs.c.completed_at.desc()).limit(_MOST)
     return tuple(
         Finished(
-            waited=(row.started_at - row.created_at).total_seconds(),
+            waited=(row.started_at - (row.queued_at or row.created_at)).total_seconds(),
             ran=(row.completed_at - row.started_at).total_seconds(),
             frames=row.output["frames"],
+            stages=row.output.get("stages", {}),
         )
         for row in c.execute(latest)
     )
