@@ -46,6 +46,9 @@ class SelfieMemory:
     def step(self, frames: Sequence[Frame]) -> Sequence[Matte]:
         return [self._matte(frame) for frame in frames]
 
+    def finish(self) -> None:
+        """Nothing to say of the whole."""
+
     def _matte(self, frame: Frame) -> Matte:
         small = thumbnail_of(frame, SIZE)
         rgb = to_rgb(small, matrix=self._matrix, full_range=self._full_range)

@@ -77,6 +77,9 @@ class SecondLookMemory:
     def step(self, frames: Sequence[Frame]) -> Sequence[Matte]:
         return [self._matte(frame) for frame in frames]
 
+    def finish(self) -> None:
+        """Nothing to say of the whole."""
+
     def _matte(self, frame: Frame) -> Matte:
         if frame.thumbnail is not None and self._cuts.is_cut(frame.thumbnail):
             self._box, self._doubt = None, True

@@ -92,6 +92,7 @@ def mattes(memory: Memory, frames: Iterable[Frame]) -> Generator[Matte, None, No
     for frame in frames:
         for matte in memory.step([frame]):
             yield matte if frame.alpha is None else _within_own_alpha(matte, frame)
+    memory.finish()
 
 
 @dataclass(frozen=True)

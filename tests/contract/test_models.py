@@ -13,11 +13,12 @@ from alphareel import registry
 from alphareel.domain.clip import Clip, Colour
 from alphareel.domain.errors import AlphareelError
 from alphareel.domain.options import Options
-from alphareel.matting import tiers
+from alphareel.matting import tiers, torch_runtime
 from alphareel.matting.runtime import Runtime
 from alphareel.testing.clips import GREEN
 from alphareel.testing.frames import frame_of
 from alphareel.testing.networks import make_birefnet, make_modnet, make_rvm
+from alphareel.testing.prompted_networks import make_prompted
 
 NAMES = tiers.names()
 CARDS = Path(__file__).resolve().parents[2] / "docs" / "models"
@@ -41,6 +42,8 @@ def models_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     for file_name, make in STAND_INS.values():
         make(folder / file_name)
+    if torch_runtime.is_installed():
+        make_prompted(folder)
     return folder
 
 
@@ -51,6 +54,8 @@ def name(request):
 
 @pytest.fixture
 def engine(name, models_dir):
+    if name == "prompted" and not torch_runtime.is_installed():
+        pytest.skip("the extra pro is not installed")
     assert file_of(name).available(models_dir) is None, "give it weights, or a stand-in above"
     return file_of(name).load(Runtime(models_dir, threads=1))
 

@@ -173,7 +173,7 @@ def knowing(monkeypatch, truth):
     def step(frames):
         return [Matte(frame, truth.alpha(frame.index)) for frame in frames]
 
-    memory = SimpleNamespace(thumbnail=None, step=step)
+    memory = SimpleNamespace(thumbnail=None, step=step, finish=lambda: None)
     facts = EngineFacts("known", "1", None, "Apache-2.0")
     engine = SimpleNamespace(facts=facts, start=lambda clip, options: memory)
     monkeypatch.setattr(pipeline.tiers, "choose", lambda *_: SimpleNamespace(engine=engine, warnings=()))

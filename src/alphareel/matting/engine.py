@@ -37,6 +37,9 @@ class Memory(Protocol):
     def step(self, frames: Sequence[Frame]) -> Sequence[Matte]:
         """Mattes of consecutive frames, in order, one for each frame."""
 
+    def finish(self) -> None:
+        """The clip is over. Raises SubjectNotFound when what was to be kept was in none of its frames."""
+
 
 class Engine(Protocol):
     """A loaded network (or none, for chroma): immutable, shared by clips and threads."""

@@ -48,11 +48,11 @@ class PictureEngine:
     recipe: Recipe
 
     def start(self, clip: Clip, options: Options) -> Memory:  # noqa: ARG002 - nothing to choose
-        """Memory for one clip, which holds nothing of it."""
+        """Memory for one clip: the network has none, so its mattes are steadied."""
         session = self.runtime.open(self.path)
         fixed = _fixed_size(session)
         thumbnail = fixed or size_for(clip, area=self.recipe.area, multiple=self.recipe.multiple)
-        return NetworkMemory(clip, _PictureNetwork(session, self.recipe), thumbnail=thumbnail)
+        return NetworkMemory(clip, _PictureNetwork(session, self.recipe), thumbnail=thumbnail, steady=True)
 
 
 class _PictureNetwork:

@@ -93,9 +93,14 @@ class Runtime:
 
         Raises WeightsInvalid when the file is no network, ModelUnavailable when the device is missing.
         """
-        threads = self.threads or min(_MOST_THREADS, cores())
+        threads = threads_for(self)
         key = (sha256_of(path), threads, self.device)
         return _SESSIONS.get(key, lambda: Session(path, threads=threads, device=self.device))
+
+
+def threads_for(runtime: Runtime) -> int:
+    """How many threads a network may use: as the user said, else as many as there are cores, at most four."""
+    return runtime.threads or min(_MOST_THREADS, cores())
 
 
 class Sessions:

@@ -12,14 +12,14 @@ from alphareel.matting.runtime import Device, Runtime, limit_picture_threads
 
 PACKAGE = "alphareel.matting.models"
 
-# Best first; "pro" waits for an engine that follows a text prompt. A network that the user put into the models
+# Best first. A network that the user put into the models
 # folder is there because he wants it, so it goes before the one in the package. "original" promises any subject,
 # "human" and "light" promise speed: docs/models/ says what each engine is good for.
 ENGINES: dict[Tier, tuple[str, ...]] = {
     "original": ("birefnet", "birefnet_lite", "rvm", "modnet", "builtin"),
     "light": ("rvm", "builtin"),
     "human": ("rvm", "modnet", "birefnet_portrait", "builtin"),
-    "pro": (),
+    "pro": ("prompted",),
 }
 
 

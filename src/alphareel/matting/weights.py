@@ -90,6 +90,14 @@ def verify(weights: Weights, path: Path) -> str:
     A file of the user's own (no hash is known, none lies beside it) passes on its size alone; its hash is
     reported with every result all the same. Raises WeightsInvalid.
     """
+    actual = verify_file(weights, path)
+    if path.stat().st_size < _SHORTEST:
+        raise WeightsInvalid(f"{path.name} is too short to be a network.", hint=f"Fetch it from {weights.source}.")
+    return actual
+
+
+def verify_file(weights: Weights, path: Path) -> str:
+    """Like ``verify`` for any file of these weights, however short."""
     actual = sha256_of(path)
     expected = weights.sha256 or read_note(path)
     if expected and actual not in expected:
@@ -97,8 +105,6 @@ def verify(weights: Weights, path: Path) -> str:
             f"{path.name} has SHA-256 {actual[:16]}..., not {expected[0][:16]}...",
             hint=f"Fetch it again from {weights.source}.",
         )
-    if path.stat().st_size < _SHORTEST:
-        raise WeightsInvalid(f"{path.name} is too short to be a network.", hint=f"Fetch it from {weights.source}.")
     return actual
 
 

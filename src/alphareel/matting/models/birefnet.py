@@ -15,6 +15,7 @@ SPEC = Spec(
     code_licence="MIT",
     weights_licence="MIT",
     weights="BiRefNet-general-epoch*.onnx",
+    temporal=True,
 )
 
 WEIGHTS = Weights(

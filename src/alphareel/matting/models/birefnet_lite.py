@@ -15,6 +15,7 @@ SPEC = Spec(
     code_licence="MIT",
     weights_licence="MIT",
     weights="BiRefNet-general-bb_swin_v1_tiny*.onnx",
+    temporal=True,
 )
 
 WEIGHTS = Weights(

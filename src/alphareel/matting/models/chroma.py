@@ -98,6 +98,9 @@ class ChromaMemory:
         """Mattes at chroma resolution, brought to full size along the edges of luma. Raises SubjectNotFound."""
         return [self._matte(frame) for frame in frames]
 
+    def finish(self) -> None:
+        """A clip without a screen was refused at its first frame."""
+
     def _matte(self, frame: Frame) -> Matte:
         small = thumbnail_of(frame, self._thumbnail)
         if self._cuts.is_cut(small) or self._key is None:

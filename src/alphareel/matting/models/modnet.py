@@ -15,6 +15,7 @@ SPEC = Spec(
     code_licence="Apache-2.0",
     weights_licence="Apache-2.0",
     weights="modnet*.onnx",
+    temporal=True,
 )
 
 WEIGHTS = Weights(
