@@ -55,6 +55,7 @@ class _Wishes(TypedDict, total=False):
     output_format: str | None
     engine: str | None
     key_color: str | Sequence[float] | None
+    plate: _Path | None
     text_prompt: str | None
     composition: dict[str, Any] | None
     preview_duration: float | None
@@ -82,6 +83,7 @@ def cut(
     output_format: str | None = None,
     engine: str | None = None,
     key_color: str | Sequence[float] | None = None,
+    plate: _Path | None = None,
     text_prompt: str | None = None,
     composition: dict[str, Any] | None = None,
     preview_duration: float | None = None,
@@ -95,7 +97,8 @@ def cut(
     The format follows from the suffix of ``target`` (.webm, .mov, .mp4, .zip) unless ``output_format`` says otherwise.
     ``background``: None keeps it transparent; a colour ("#09A246", "white", three numbers), an image or video file (it
     is repeated), "blur" for the original out of focus, or the contract's object (``{"type": "image", "image_url":
-    "plate.png"}``). ``engine`` overrides what serves ``model``.
+    "plate.png"}``). ``engine`` overrides what serves ``model``. ``plate``: a picture of the empty scene, for a
+    camera that does not move; ``engine="plate"`` without one finds it in the clip.
 
     ``targets``: several files instead of one ``target``, from one matte and one decode; the results come in the same
     order. A mapping gives each what it has for itself (``output_format``, ``background``, ``composition``):
@@ -109,6 +112,7 @@ def cut(
         "background": background,
         "engine": engine,
         "key_color": key_color,
+        "plate": None if plate is None else str(plate),
         "text_prompt": text_prompt,
         "composition": composition,
         "preview_duration": preview_duration,

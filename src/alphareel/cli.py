@@ -67,6 +67,7 @@ def cut(
     background: _Background = None,
     format: _Format = None,  # noqa: A002 - the flag is called --format
     key_color: str | None = None,
+    plate: Path | None = None,
     prompt: str | None = None,
     preview: float | None = None,
     models_dir: _ModelsDir = None,
@@ -86,6 +87,8 @@ def cut(
         Name of the engine to use instead of the one that serves the tier ("alphareel models" lists them).
     key_color
         Screen colour for the engine chroma; found by itself when left out.
+    plate
+        Picture of the empty scene, for a camera that does not move; "--engine plate" alone finds it in the clip.
     prompt
         What to keep, in words, for the tier pro.
     preview
@@ -103,6 +106,7 @@ def cut(
             model=model,
             engine=engine,
             key_color=key_color,
+            plate=plate,
             text_prompt=prompt,
             preview_duration=preview,
             models_dir=models_dir,

@@ -17,13 +17,14 @@ from alphareel.domain.errors import BadVideo, InvalidRequest
 from alphareel.domain.options import Output
 from alphareel.frame import Frame, Matte
 from alphareel.matting import tiers
-from alphareel.matting.engine import Memory
+from alphareel.matting.engine import Memory, Preparing
 from alphareel.media.read import open_reader
 from alphareel.media.stills import read_still
 from alphareel.media.verify import Verified, verify
 from alphareel.media.write import Format, Sink, Target, format_named
 from alphareel.meter import Meter
 from alphareel.stages import Ahead, Behind
+from alphareel.surroundings import Surroundings
 
 
 def run(
@@ -45,6 +46,8 @@ def run(
         reader = opened.enter_context(open_reader(source, limits))
         chosen = tiers.choose(asked, models_dir, threads)
         memory = chosen.engine.start(reader.clip, asked)
+        if isinstance(memory, Preparing):
+            memory.prepare(Surroundings(source, reader.clip, asked, limits))
         drafts = [begin(output, source, reader.clip, limits, opened) for output in outputs]
         frames = reader.frames(thumbnail=memory.thumbnail, seconds=asked.preview_duration)
         reading = opened.enter_context(Ahead(frames, name="read"))

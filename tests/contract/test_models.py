@@ -14,6 +14,7 @@ from alphareel.domain.clip import Clip, Colour
 from alphareel.domain.errors import AlphareelError
 from alphareel.domain.options import Options
 from alphareel.matting import tiers, torch_runtime
+from alphareel.matting.engine import Preparing
 from alphareel.matting.runtime import Runtime
 from alphareel.testing.clips import GREEN
 from alphareel.testing.frames import frame_of
@@ -81,8 +82,24 @@ def shot(memory, count=4, *, width=320, height=180, screen=GREEN, step=3):
     return [frame_of(picture(width, height, step * n, screen), memory.thumbnail, index=n) for n in range(count)]
 
 
-def start(engine, width=320, height=180):
-    return engine.start(clip_of(width, height), Options())
+class Empty:
+    """The scene before the block came."""
+
+    def __init__(self, width, height, screen):
+        self.picture = np.full((height, width, 3), screen, np.uint8)
+
+    def plate(self, thumbnail):
+        return frame_of(self.picture, thumbnail).thumbnail
+
+    def thumbnails(self, thumbnail):
+        return iter(())
+
+
+def start(engine, width=320, height=180, screen=GREEN):
+    memory = engine.start(clip_of(width, height), Options())
+    if isinstance(memory, Preparing):
+        memory.prepare(Empty(width, height, screen))
+    return memory
 
 
 def bytes_of(mattes):
@@ -157,9 +174,10 @@ def test_clips_that_take_turns_never_see_each_other(engine):
         return shot(memory, screen=screen)
 
     alone = [
-        steps(memory, frames(memory, screen)) for memory, screen in ((start(engine), GREEN), (start(engine), BLUE))
+        steps(memory, frames(memory, screen))
+        for memory, screen in ((start(engine), GREEN), (start(engine, screen=BLUE), BLUE))
     ]
-    one, other = start(engine), start(engine)
+    one, other = start(engine), start(engine, screen=BLUE)
     turns = [(one.step([a])[0], other.step([b])[0])
              for a, b in zip(frames(one, GREEN), frames(other, BLUE), strict=True)]  # fmt: skip
     together = list(zip(*turns, strict=True))

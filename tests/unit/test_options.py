@@ -10,6 +10,7 @@ from alphareel.domain.colours import parse_colour
 from alphareel.domain.errors import InvalidRequest
 from alphareel.domain.options import Background, Composition, Options, from_json, to_json
 from alphareel.domain.parsing import parse_options
+from alphareel.jobs.requests import parse_creation
 
 GREEN = Background("color", (9, 162, 70))
 
@@ -198,3 +199,15 @@ def test_a_bad_blur_or_video_is_named_by_its_field(given, field):
     with pytest.raises(InvalidRequest) as caught:
         parse_options({"background": given})
     assert [problem.field for problem in caught.value.details] == [field]
+
+
+def test_a_plate_for_another_engine_is_said_to_be_ignored():
+    assert parse_options({"plate": "empty.png"}).warnings() == ()
+    (warning,) = parse_options({"plate": "empty.png", "engine": "chroma"}).warnings()
+    assert "plate" in warning
+
+
+def test_a_plate_over_http_is_refused_since_it_would_name_a_file_of_the_server():
+    with pytest.raises(InvalidRequest) as caught:
+        parse_creation({"video_url": "https://example.com/a.mp4", "plate": "/etc/passwd"})
+    assert [p.field for p in caught.value.details] == ["plate"]

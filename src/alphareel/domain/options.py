@@ -62,6 +62,7 @@ class Options:
     """Everything a run needs to know beside its source and target.
 
     ``engine`` overrides the tier's choice by name. ``key_color``: for the chroma engine; None finds it by itself.
+    ``plate``: path of a picture of the empty scene; it chooses the engine plate, which finds one in the clip otherwise.
     ``preview_duration``: seconds of the clip to process, None for all of it.
     """
 
@@ -73,6 +74,7 @@ class Options:
     preview_duration: float | None = None
     engine: str | None = None
     key_color: Rgb | None = None
+    plate: str | None = None
 
     def __post_init__(self) -> None:
         if self.output_format in OPAQUE_FORMATS and self.background.type == "transparent":
@@ -95,9 +97,12 @@ class Options:
 
     def warnings(self) -> tuple[str, ...]:
         """What was accepted but has no effect."""
+        unused = []
         if self.text_prompt and self.model != "pro":
-            return (f"text_prompt is used by the model pro only; {self.model} ignored it.",)
-        return ()
+            unused.append(f"text_prompt is used by the model pro only; {self.model} ignored it.")
+        if self.plate and self.engine not in (None, "plate"):
+            unused.append(f"plate is used by the engine plate only; {self.engine} ignored it.")
+        return tuple(unused)
 
 
 @dataclass(frozen=True)

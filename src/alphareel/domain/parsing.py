@@ -45,6 +45,7 @@ def parse_options(values: Mapping[str, Any], *, stored: Options | None = None) -
         "preview_duration": fields.read("preview_duration", number(0.04, 86400), old.preview_duration),
         "engine": fields.read("engine", text(64), old.engine),
         "key_color": fields.read("key_color", parse_colour, old.key_color),
+        "plate": fields.read("plate", text(4096), old.plate),
     }
     fields.check()
     return Options(**made)  # type: ignore[arg-type]

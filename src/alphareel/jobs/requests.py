@@ -137,6 +137,10 @@ class _Form:
         image = parsed.background.image_url
         if image is not None:
             self._collect("background.image_url", lambda: _source_address(image), "")
+        if parsed.plate is not None:
+            self._problems.append(
+                FieldProblem("plate", "is for the library and the command; leave it out to find one.")
+            )
         if parsed.background.type == "video":
             self._problems.append(
                 FieldProblem("background.type", "video is for the library and the command; use image.")

@@ -1,12 +1,12 @@
 """The contract of everything that makes a matte: ``load() -> Engine``, ``start() -> Memory``, ``step(frames)``."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from alphareel.domain.clip import Clip, EngineFacts
 from alphareel.domain.options import Options
-from alphareel.frame import Frame, Matte
+from alphareel.frame import Frame, Matte, Plane
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,24 @@ class Memory(Protocol):
 
     def finish(self) -> None:
         """The clip is over. Raises SubjectNotFound when what was to be kept was in none of its frames."""
+
+
+class Scenery(Protocol):
+    """What a memory may look at before the first frame. Thumbnails: uint8 (3, h, w), Y, U, V as those of frames."""
+
+    def plate(self, thumbnail: tuple[int, int]) -> Plane | None:
+        """The picture of the empty scene that ``options.plate`` names, None when it names none."""
+
+    def thumbnails(self, thumbnail: tuple[int, int]) -> Iterator[Plane]:
+        """Thumbnails of the clip's frames from its start, for as long as it is worth looking."""
+
+
+@runtime_checkable
+class Preparing(Protocol):
+    """A memory that has to look at the scene before its first step."""
+
+    def prepare(self, scenery: Scenery) -> None:
+        """Called once, before the first ``step``."""
 
 
 class Engine(Protocol):

@@ -57,13 +57,16 @@ def names() -> tuple[str, ...]:
 def choose(options: Options, models_dir: Path | None, threads: int | None = None, device: Device = "cpu") -> Chosen:
     """The engine for these options, loaded; ``options.engine`` overrides the tier's choice by name.
 
+    A plate that is given chooses the engine ``plate``.
+
     A damaged weights file is passed over, with a warning, when another engine can serve. Raises InvalidRequest for an
     unknown engine, ModelUnavailable when none can serve, WeightsInvalid for an engine that was asked for by name.
     """
     limit_picture_threads()
     runtime = Runtime(models_dir, threads, device)
-    if options.engine is not None:
-        return Chosen(_module(options.engine).load(runtime))
+    named = "plate" if options.engine is None and options.plate is not None else options.engine
+    if named is not None:
+        return Chosen(_module(named).load(runtime))
     reasons: list[str] = []
     warnings: list[str] = []
     for name in ENGINES[options.model]:

@@ -1,0 +1,107 @@
+"""The difference to a clean plate: cuts out whatever was not there, for a camera that does not move.
+
+Arithmetic alone. Its card: docs/models/plate.md.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from alphareel.domain.clip import Clip, EngineFacts
+from alphareel.domain.errors import BadVideo, InternalError
+from alphareel.domain.options import Options
+from alphareel.frame import Frame, Matte
+from alphareel.matting.cuts import CutDetector
+from alphareel.matting.difference import Mask, compare, soften
+from alphareel.matting.edges import clean_edges
+from alphareel.matting.engine import Engine, Memory, Scenery, Spec
+from alphareel.matting.plates import CleanPlate, find_plate, plate_of, sample
+from alphareel.matting.refine import refine
+from alphareel.matting.runtime import Runtime
+from alphareel.matting.thumbnail import size_for, thumbnail_of
+
+SPEC = Spec(
+    name="plate",
+    version="1",
+    subject="what the empty scene does not show",
+    summary="Compares with a picture of the empty scene, given or found in the clip; for a camera that does not move.",
+    code_licence="Apache-2.0",
+    weights_licence="none needed",
+    temporal=True,
+)
+
+_AREA = 512 * 288
+# A frame shows the scene of the plate when this share of it looks the same; people may hide more for so many frames.
+_LEAST_ALIKE = 0.2
+_PATIENCE = 12
+
+
+def available(models_dir: Path | None) -> str | None:  # noqa: ARG001 - the contract of model files
+    """Always None: it needs nothing."""
+    return None
+
+
+def load(runtime: Runtime) -> Engine:  # noqa: ARG001 - no network to run
+    """The engine; it holds nothing."""
+    return PlateEngine(EngineFacts(SPEC.name, SPEC.version, None, SPEC.weights_licence))
+
+
+@dataclass(frozen=True)
+class PlateEngine:
+    facts: EngineFacts
+
+    def start(self, clip: Clip, options: Options) -> Memory:  # noqa: ARG002 - the plate comes with ``prepare``
+        """Fresh memory; it has to be prepared before its first step."""
+        return PlateMemory(size_for(clip, area=_AREA, multiple=2), black=0 if clip.colour.full_range else 16)
+
+
+class PlateMemory:
+    """The plate of one clip, and where the subject was one frame ago."""
+
+    def __init__(self, thumbnail: tuple[int, int], *, black: int) -> None:
+        self._thumbnail = thumbnail
+        self._black = black
+        self._plate: CleanPlate | None = None
+        self._before: Mask | None = None
+        self._lost = 0
+        self._cuts = CutDetector()
+
+    @property
+    def thumbnail(self) -> tuple[int, int]:
+        return self._thumbnail
+
+    def prepare(self, scenery: Scenery) -> None:
+        """Take the plate that was given, else find one in the clip. Raises BadVideo when there is none to be found."""
+        given = scenery.plate(self._thumbnail)
+        if given is not None:
+            self._plate = plate_of(given)
+        else:
+            self._plate = find_plate(sample(scenery.thumbnails(self._thumbnail)))
+
+    def step(self, frames: Sequence[Frame]) -> Sequence[Matte]:
+        """One matte for each frame. Raises BadVideo when the scene is not that of the plate any more."""
+        return [self._matte(frame) for frame in frames]
+
+    def _matte(self, frame: Frame) -> Matte:
+        if self._plate is None:
+            raise InternalError("The engine plate was not prepared.")
+        small = thumbnail_of(frame, self._thumbnail)
+        if self._cuts.is_cut(small):
+            self._before = None
+        picture = small.astype(np.float32)
+        difference = compare(picture, self._plate, before=self._before, black=self._black)
+        self._watch(difference.alike, frame)
+        self._before = difference.subject
+        full = refine(soften(difference, picture), frame)
+        return Matte(clean_edges(frame, full), full)
+
+    def _watch(self, alike: float, frame: Frame) -> None:
+        self._lost = self._lost + 1 if alike < _LEAST_ALIKE else 0
+        if self._lost >= _PATIENCE:
+            raise BadVideo(
+                f"At frame {frame.index} the clip does not show the scene of the clean plate: the camera moved, or the "
+                "shot changed.",
+                hint="Cut the clip where that happens, give the plate of this scene, or use the model human.",
+            )
