@@ -84,6 +84,9 @@ class PlateMemory:
         """One matte for each frame. Raises BadVideo when the scene is not that of the plate any more."""
         return [self._matte(frame) for frame in frames]
 
+    def finish(self) -> None:
+        """An empty scene is no failure."""
+
     def _matte(self, frame: Frame) -> Matte:
         if self._plate is None:
             raise InternalError("The engine plate was not prepared.")
