@@ -4,6 +4,7 @@
 
 Inputs `rgb` float32 (1, 3, H, W) in 0..1, H and W multiples of 32, and `memory` float32 (1, C, H/16, W/16), zeros
 at the start of a shot; outputs `alpha` (1, 1, H, W) in 0..1 and `memory_out`, to be given with the next frame.
+Weights lie in the file in half precision and are widened when it is loaded: half the size, the same speed.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from model import Matte
 OPSET = 17
 VERSION = "2026.11"
 AREA = 256 * 256  # pixels of a thumbnail at which quality and time meet; see score.py
-TOLERANCE = 2e-4  # largest difference of an alpha between torch and onnxruntime
+TOLERANCE = 4e-3  # largest difference of an alpha between torch and onnxruntime: one level of 255
+SMALL = 256  # arrays of fewer numbers keep their full precision: they weigh nothing
 
 
 class Exported(nn.Module):
@@ -63,9 +65,25 @@ def to_onnx(matte: Matte, *, version: str = VERSION, area: int = AREA) -> onnx.M
         dynamo=False,
     )
     graph = onnx.load_from_string(buffer.getvalue())
+    halve(graph.graph)
     describe(graph, version=version, area=area)
     onnx.checker.check_model(graph, full_check=True)
     return graph
+
+
+def halve(graph: onnx.GraphProto) -> None:
+    """Store large weights as float16, each behind a cast that runtimes resolve once, when they load the file."""
+    casts = []
+    for array in graph.initializer:
+        values = onnx.numpy_helper.to_array(array)
+        if values.dtype != np.float32 or values.size < SMALL:
+            continue
+        name = array.name
+        array.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
+        casts.append(onnx.helper.make_node("Cast", [f"{name}.half"], [name], to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def describe(graph: onnx.ModelProto, *, version: str, area: int) -> None:

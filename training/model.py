@@ -1,26 +1,19 @@
-"""The network: a small encoder, a memory at 1/16 of the size, a light decoder.
+"""The network: an encoder that knows the world, a memory at 1/16 of the size, a light decoder.
 
 Shapes are (batch, channels, height, width); heights and widths of pictures are multiples of 32.
-Plain strided 3x3 convolutions go down and depthwise 3x3 stays on a level: strided or larger depthwise layers
-train very slowly in bf16 on a CPU.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from encoder import Encoder
 
-@dataclass(frozen=True)
-class Shape:
-    """Widths at 1/2, 1/4, 1/8, 1/16 and 1/32 of the size, and of the memory. Thin above 1/8, where it costs."""
-
-    widths: tuple[int, int, int, int, int] = (16, 24, 40, 96, 160)
-    memory: int = 40
+MEMORY = 40  # channels that are remembered from frame to frame
 
 
 class Output(NamedTuple):
@@ -31,29 +24,15 @@ class Output(NamedTuple):
     memory: Tensor
 
 
+def centred(rgb: Tensor) -> Tensor:
+    """0..1 as the encoder is used to it."""
+    return rgb * (255 / 128) - 127 / 128
+
+
 def conv(cin: int, cout: int, size: int = 1, stride: int = 1, groups: int = 1) -> list[nn.Module]:
     """Convolution and batch norm."""
     layer = nn.Conv2d(cin, cout, size, stride, size // 2, groups=groups, bias=False)
     return [layer, nn.BatchNorm2d(cout, momentum=0.03)]
-
-
-def down(cin: int, cout: int) -> nn.Sequential:
-    """Half the size."""
-    return nn.Sequential(*conv(cin, cout, 3, stride=2), nn.ReLU(inplace=True))
-
-
-class Inverted(nn.Module):
-    """Residual block: widen, look around, narrow."""
-
-    def __init__(self, channels: int, grow: int) -> None:
-        super().__init__()
-        mid = channels * grow
-        widen = [*conv(channels, mid), nn.ReLU(inplace=True)]
-        look = [*conv(mid, mid, 3, groups=mid), nn.ReLU(inplace=True)]
-        self.body = nn.Sequential(*widen, *look, *conv(mid, channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.body(x)
 
 
 class Gate(nn.Module):
@@ -103,21 +82,16 @@ class Memory(nn.Module):
 class Matte(nn.Module):
     """RGB 0..1 (N, 3, H, W) and memory (N, C, H/16, W/16) -> alpha logits (N, 1, H, W), next memory."""
 
-    def __init__(self, shape: Shape = Shape()) -> None:
+    def __init__(self, memory: int = MEMORY) -> None:
         super().__init__()
-        c1, c2, c3, c4, c5 = shape.widths
-        deep = 2 * shape.memory
-        self.level1 = down(3, c1)
-        self.level2 = nn.Sequential(down(c1, c2), Inverted(c2, 3))
-        self.level3 = nn.Sequential(down(c2, c3), *[Inverted(c3, 3) for _ in range(2)])
-        self.level4 = nn.Sequential(down(c3, c4), *[Inverted(c4, 3) for _ in range(4)], Gate(c4))
-        self.level5 = nn.Sequential(down(c4, c5), *[Inverted(c5, 2) for _ in range(3)], Gate(c5))
-        self.up4, self.memory = Up(c5, c4, deep), Memory(shape.memory)
-        self.up3, self.up2, self.up1 = Up(deep, c3, 40), Up(40, c2, 24), Up(24, c1, 16)
+        c1, c2, c3, c4, c5 = Encoder.widths
+        self.gate, self.up4, self.memory = Gate(c5), Up(c5, c4, 2 * memory), Memory(memory)
+        self.up3, self.up2, self.up1 = Up(2 * memory, c3, 40), Up(40, c2, 24), Up(24, c1, 16)
         mix = [*conv(16 + 12, 24), nn.ReLU(inplace=True), *conv(24, 24, 3, groups=24), nn.ReLU(inplace=True)]
         self.head = nn.Sequential(*mix, nn.Conv2d(24, 4, 1))
         self.coarse = nn.Conv2d(40, 1, 1)
         self.apply(_initialise)
+        self.encoder = Encoder()
 
     def empty_memory(self, rgb: Tensor) -> Tensor:
         """What is remembered before the first frame: zeros."""
@@ -125,7 +99,7 @@ class Matte(nn.Module):
 
     def forward(self, rgb: Tensor, memory: Tensor) -> Output:
         """One frame."""
-        x = rgb * 4 - 2
+        x = centred(rgb)
         skips, deep = self._encode(x)
         deep, memory = self.memory(deep, memory)
         return Output(*self._decode(x, skips, deep), memory)
@@ -135,14 +109,14 @@ class Matte(nn.Module):
 
         Only the memory has to go step by step; everything else sees all frames at once.
         """
-        x = rgb * 4 - 2
+        x = centred(rgb)
         skips, deep = self._encode(x)
         deep, memory = self._remember(deep, self.empty_memory(rgb[::length]), length)
         return Output(*self._decode(x, skips, deep), memory)
 
     def recognise(self, rgb: Tensor) -> Tensor:
         """Alpha logits at 1/8 of single pictures, without the fine end of the decoder: two thirds of the time."""
-        skips, deep = self._encode(rgb * 4 - 2)
+        skips, deep = self._encode(centred(rgb))
         deep, _ = self.memory(deep, self.empty_memory(rgb))
         return self.coarse(self.up3(deep, skips[2]))
 
@@ -154,11 +128,8 @@ class Matte(nn.Module):
         return torch.stack(steps, dim=1).flatten(0, 1), memory
 
     def _encode(self, x: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
-        f1 = self.level1(x)
-        f2 = self.level2(f1)
-        f3 = self.level3(f2)
-        f4 = self.level4(f3)
-        return (f1, f2, f3), self.up4(self.level5(f4), f4)
+        f1, f2, f3, f4, f5 = self.encoder(x)
+        return (f1, f2, f3), self.up4(self.gate(f5), f4)
 
     def _decode(self, x: Tensor, skips: tuple[Tensor, Tensor, Tensor], deep: Tensor) -> tuple[Tensor, Tensor]:
         f1, f2, f3 = skips

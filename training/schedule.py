@@ -24,8 +24,9 @@ class Stage:
 class Settings:
     """Everything that shapes a run; `crowd` multiplies the frames per step, for a GPU."""
 
-    minutes: float = 112.0
-    rate: float = 4e-3
+    minutes: float = 40.0
+    rate: float = 3e-3
+    encoder_rate: float = 0.17  # of the rate
     decay: float = 0.02
     average: float = 0.998
     clip: float = 1.0
@@ -34,8 +35,8 @@ class Settings:
     aspects: tuple[float, ...] = (1.0, 4 / 3, 3 / 2, 16 / 9, 16 / 9, 3 / 4, 9 / 16)
     stages: tuple[Stage, ...] = (
         Stage(0, 160, 16, coarse=True),
-        Stage(0.45, 192, 14),
-        Stage(0.65, 224, 10, 0.3),
+        Stage(0.25, 192, 14),
+        Stage(0.60, 224, 10, 0.3),
         Stage(0.85, 256, 10, 0.4),
     )
     seed: int = 5

@@ -1,6 +1,6 @@
 """Train the network on a pack, by the clock.
 
-    python train.py --pack runs/pack --out runs/people --minutes 112
+    python train.py --pack runs/pack --out runs/people --minutes 40
 
 The schedule follows the training time used, kept in the checkpoint: started again with the same arguments it
 goes on where it was, and learning ends when the minutes are used up. `<out>/last.pt` holds everything,
@@ -56,7 +56,7 @@ class Run:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
         for group in self.optimiser.param_groups:
-            group["lr"] = self.settings.rate * rate_factor(self.share)
+            group["lr"] = self.settings.rate * group["scale"] * rate_factor(self.share)
         self.optimiser.step()
         self.step, self.frames = self.step + 1, self.frames + len(batch.rgb)
         self._follow()
@@ -70,9 +70,11 @@ class Run:
         write(self.average.state_dict(), self.out / "ema.pt")
 
     def load(self) -> None:
-        """Go on from the last state, if there is one."""
+        """Go on from the last state, or begin with what the encoder knows of the world."""
         path = self.out / "last.pt"
         if not path.exists():
+            self.model.encoder.learn_from_imagenet()
+            self.average.load_state_dict(self.model.state_dict())
             return
         state = torch.load(path, map_location=self.device)
         for name in ("model", "average", "optimiser"):
@@ -90,11 +92,15 @@ class Run:
                 mean.copy_(value)
 
     def _groups(self) -> list[dict[str, object]]:
-        """Weight decay for matrices only."""
-        parameters = list(self.model.parameters())
-        matrices = [p for p in parameters if p.ndim > 1]
-        rest = [p for p in parameters if p.ndim <= 1]
-        return [{"params": matrices, "weight_decay": self.settings.decay}, {"params": rest, "weight_decay": 0.0}]
+        """What comes from ImageNet learns slowly; weight decay is for matrices only."""
+        groups: list[dict[str, object]] = []
+        for encoder, scale in ((True, self.settings.encoder_rate), (False, 1.0)):
+            named = self.model.named_parameters()
+            ours = [p for name, p in named if p.requires_grad and name.startswith("encoder.") == encoder]
+            matrices, rest = [p for p in ours if p.ndim > 1], [p for p in ours if p.ndim <= 1]
+            groups.append({"params": matrices, "weight_decay": self.settings.decay, "scale": scale})
+            groups.append({"params": rest, "weight_decay": 0.0, "scale": scale})
+        return groups
 
 
 def write(state: object, path: Path) -> None:
@@ -119,7 +125,7 @@ class Log:
         print(
             f"{time.strftime('%H:%M:%S')} share {run.share:.3f} side {run.stage.side} step {run.step}",
             f"frames {run.frames} ({self._frames / took:.0f}/s) loss {np.mean(self._losses):.4f}",
-            f"rate {run.optimiser.param_groups[0]['lr']:.1e}",
+            f"rate {run.optimiser.param_groups[-1]['lr']:.1e}",
             flush=True,
         )
         self._losses, self._since, self._frames = [], time.monotonic(), 0
