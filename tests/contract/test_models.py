@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from fractions import Fraction
 from pathlib import Path
@@ -182,6 +183,16 @@ def test_clips_that_take_turns_never_see_each_other(engine):
              for a, b in zip(frames(one, GREEN), frames(other, BLUE), strict=True)]  # fmt: skip
     together = list(zip(*turns, strict=True))
     assert [bytes_of(t) for t in together] == [bytes_of(a) for a in alone]
+
+
+def test_two_clips_at_once_give_the_bytes_of_one_after_the_other(engine):
+    def cut(screen):
+        memory = start(engine, screen=screen)
+        return bytes_of(steps(memory, shot(memory, screen=screen)))
+
+    alone = [cut(GREEN), cut(BLUE)]
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(cut, (GREEN, BLUE))) == alone
 
 
 def test_after_a_cut_nothing_of_the_shot_before_is_left(engine):
