@@ -8,6 +8,7 @@ import pytest
 
 from alphareel.domain.clip import EngineFacts
 from alphareel.domain.errors import StorageFailed, StorageFull, StorageQuotaExceeded, Unavailable
+from alphareel.jobs import references
 from alphareel.jobs.job import Job, Output, Status, Upload
 from alphareel.jobs.office import Act
 from alphareel.jobs.quotas import Quotas
@@ -177,7 +178,7 @@ class TestTheSameBytes:
         first, second = upload(desk, "a", "one"), upload(desk, "a", "one")
         desk.service.delete_upload(caller(desk, "a"), first.id)
         assert desk.blobs.blobs == {second.blob: content("one")}
-        assert desk.sources.find(link(desk, second), key_id="a", kind="video", field="video_url") == second
+        assert desk.sources.find(references.source(link(desk, second)), key_id="a") == second
         assert desk.sources.blob_of(link(desk, second).partition("?")[0].removeprefix("/files/")) == second.blob
         desk.service.delete_upload(caller(desk, "a"), second.id)
         assert desk.blobs.blobs == {}

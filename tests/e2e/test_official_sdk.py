@@ -187,7 +187,7 @@ def test_plain_call_makes_green(sdk):
     job = sdk.create_job("https://cdn.example.com/input.mp4")
     assert job["status"] in ("processing", "completed")
     background = sdk.get_job(job["id"])["background"]
-    assert background == {"type": "color", "color": "#09A246", "image_url": None, "radius": None}
+    assert background == {"type": "color", "color": "#09A246", "image_url": None, "radius": None, "video_url": None}
 
 
 @pytest.mark.parametrize("start", ["start_job", "start_job_without_body"])

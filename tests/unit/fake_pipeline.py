@@ -48,7 +48,8 @@ def slow(target, options, seconds):
 
 
 def background(target, options):
-    yield _progress(1.0, _result(target, Path(options.background.image_url).read_bytes()))
+    behind = options.background.image_url or options.background.video_url
+    yield _progress(1.0, _result(target, Path(behind).read_bytes()))
 
 
 def environment(target, options):

@@ -9,6 +9,7 @@ import pytest
 
 from alphareel.domain import errors
 from alphareel.domain.options import Background
+from alphareel.jobs import references
 from alphareel.jobs.job import ApiKey, Job, Status
 from alphareel.jobs.keys import NewKey, digest
 from alphareel.jobs.service import make_job_id
@@ -93,11 +94,18 @@ class TestCreating:
             with pytest.raises(errors.InvalidRequest):
                 desk.service.create(caller, {**VIDEO, "background": {"type": "image", "image_url": path}})
 
-    def test_refuses_a_background_video_and_takes_a_blur(self, desk: Desk, caller: Caller) -> None:
-        for url in ("/etc/passwd", "https://example.com/a.mp4"):
+    def test_refuses_a_background_video_that_is_no_address(self, desk: Desk, caller: Caller) -> None:
+        for url in ("/etc/passwd", "file:///etc/passwd", "clip.mp4", "", None):
             with pytest.raises(errors.InvalidRequest) as refusal:
                 desk.service.create(caller, {**VIDEO, "background": {"type": "video", "video_url": url}})
-            assert [p.field for p in refusal.value.details] == ["background.type"]
+            assert [p.field for p in refusal.value.details] == ["background.video_url"]
+
+    def test_takes_a_background_video_by_its_address(self, desk: Desk, caller: Caller) -> None:
+        for background in ({"type": "video", "video_url": "https://example.com/b.mp4"}, {"video_url": "http://b/c"}):
+            job = desk.service.create(caller, {**VIDEO, "output_format": "mp4", "background": background})
+            assert job.options.background == Background("video", video_url=background["video_url"])
+
+    def test_takes_a_blur(self, desk: Desk, caller: Caller) -> None:
         job = desk.service.create(caller, {**VIDEO, "background": {"type": "blur", "radius": 9}})
         assert job.options.background == Background("blur", radius=9.0)
 
@@ -130,7 +138,7 @@ class TestSources:
         path = upload(desk, caller).partition("?")[0]
         for url in (f"https://cdn.example.com/prefix{path}", f"http://127.0.0.1:8080{path}", path):
             job = desk.service.create(caller, {"video_url": url})
-            found = desk.sources.find(job.video_url, key_id=job.key_id, kind="video", field="video_url")
+            found = desk.sources.find(references.source(job.video_url), key_id=job.key_id)
             assert found is not None
 
     def test_an_upload_of_another_key_does_not_exist(self, desk: Desk, caller: Caller, stranger: Caller) -> None:
@@ -154,8 +162,15 @@ class TestSources:
             desk.service.create(caller, {"video_url": picture})
         with pytest.raises(errors.InvalidRequest, match="kind video"):
             desk.service.create(caller, {"video_url": video, "bg_type": "image", "bg_image_url": video})
+        with pytest.raises(errors.InvalidRequest, match="kind image"):
+            desk.service.create(caller, {"video_url": video, "background": {"type": "video", "video_url": picture}})
         job = desk.service.create(caller, {"video_url": video, "bg_type": "image", "bg_image_url": picture})
         assert job.options.background.image_url == picture
+
+    def test_an_upload_of_another_key_is_no_background(self, desk: Desk, caller: Caller, stranger: Caller) -> None:
+        behind = {"type": "video", "video_url": upload(desk, caller)}
+        with pytest.raises(errors.InvalidRequest, match=r"background\.video_url: there is no such upload"):
+            desk.service.create(stranger, {**VIDEO, "background": behind})
 
 
 class TestStarting:

@@ -103,6 +103,35 @@ def test_a_background_picture_is_at_hand_for_the_pipeline(desk: Desk, worker: Wo
     assert done.options.background.image_url.startswith("/files/"), "the job keeps the address it was given"
 
 
+def test_a_background_clip_is_fetched_beside_the_source(desk: Desk, worker: Worker, fetcher: CannedFetcher) -> None:
+    fetcher.answers = {URL: b"background", "https://example.com/b.mp4": b"a clip from afar"}
+    job = submit(desk, background={"type": "video", "video_url": "https://example.com/b.mp4"})
+    work(worker, job)
+    done = now(desk, job)
+    assert done.output is not None
+    assert desk.blobs.blobs[done.output.blob] == b"a clip from afar"
+    assert done.options.background.video_url == "https://example.com/b.mp4"
+
+
+def test_a_background_clip_may_be_an_upload(desk: Desk, worker: Worker, fetcher: CannedFetcher) -> None:
+    fetcher.answers = {URL: b"background"}
+    job = submit(desk, background={"type": "video", "video_url": upload(desk, TINY_MP4)})
+    work(worker, job)
+    done = now(desk, job)
+    assert done.output is not None
+    assert desk.blobs.blobs[done.output.blob] == TINY_MP4
+
+
+def test_a_background_clip_that_may_not_be_fetched_fails_the_job(
+    desk: Desk, worker: Worker, fetcher: CannedFetcher, tmp_path: Path
+) -> None:
+    fetcher.answers = {URL: b"background", "http://10.0.0.1/b.mp4": FetchRefused("No.")}
+    job = submit(desk, background={"type": "video", "video_url": "http://10.0.0.1/b.mp4"})
+    work(worker, job)
+    assert (now(desk, job).status, now(desk, job).error_code) == (Status.FAILED, "url_refused")
+    assert list((tmp_path / "work").iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("words", "code", "tries"),
     [("refuse", "invalid_video", 1), ("stumble", "storage_failed", 3), ("segfault", "worker_crashed", 3)],

@@ -16,7 +16,7 @@ from alphareel.jobs.sandbox import Confinement
 from alphareel.jobs.use_cases import Caller
 from alphareel.jobs.worker import Worker, WorkRules
 from alphareel.testing.clips import make_clip
-from alphareel.testing.fakes import CannedFetcher, Desk, open_desk
+from alphareel.testing.fakes import TINY_MP4, CannedFetcher, Desk, open_desk
 
 URL = "https://example.com/a.mp4"
 Submit = Callable[..., Job]
@@ -74,6 +74,19 @@ def test_are_reserved_after_the_fetch_and_settled_at_the_end(desk: Desk, worker:
     told = ledger(desk)
     assert told["reserve"] == -2000
     assert told["settle"] == 2000 - done.credits
+
+
+def test_what_stands_behind_the_subject_costs_nothing(desk: Desk, worker: Worker) -> None:
+    """The background's length is known when the job is made, and the source's is not: it must not stand in for it."""
+    give(desk, 100)
+    session = desk.service.begin_upload(Caller(desk.keys.authenticate("s"), "r"), filename="b.mp4", declared_type=None)
+    session.write(TINY_MP4)
+    behind = desk.service.upload_link(session.finish()).url
+    with desk.database.write() as c:
+        c.exec_driver_sql("UPDATE uploads SET seconds = 5000")
+    done = work(desk, worker, background={"type": "video", "video_url": behind})
+    assert (done.status, done.billing_status) == (Status.COMPLETED, Billing.CHARGED)
+    assert ledger(desk)["reserve"] == -2000
 
 
 def test_of_a_preview_are_those_of_the_preview(desk: Desk, worker: Worker) -> None:

@@ -22,6 +22,8 @@ _Fail: TypeAlias = Callable[[str, str], AlphareelError]
 
 _FLAT_COLOURS = ("green", "white", "black", "blue")
 _IMPLIES = (("color", "color"), ("image", "image_url"), ("video", "video_url"), ("blur", "radius"))
+# there is no flat spelling for a clip behind the subject, so its field is called by the one that there is
+_FLAT_NAMES = {"type": "bg_type", "color": "bg_color", "image_url": "bg_image_url", "video_url": "background.video_url"}
 _BACKGROUND_FIELDS = ("background", "bg_type", "bg_color", "bg_image_url")
 
 
@@ -75,7 +77,7 @@ def _flat(fields: Fields) -> Callable[[Any], Background]:
             "color": fields.values.get("bg_color"),
             "image_url": fields.values.get("bg_image_url"),
         }
-        return _checked_background(named, names={"type": "bg_type", "color": "bg_color", "image_url": "bg_image_url"})
+        return _checked_background(named, names=_FLAT_NAMES)
 
     return parse
 

@@ -82,7 +82,11 @@ def _background(background: options.Background) -> schemas.Background:
     """The colour as hex, because small numbers of 0-255 would be read as shares when sent again."""
     color = "#{:02X}{:02X}{:02X}".format(*background.color) if background.color else None
     return schemas.Background(
-        type=background.type, color=color, image_url=background.image_url, radius=background.radius
+        type=background.type,
+        color=color,
+        image_url=background.image_url,
+        radius=background.radius,
+        video_url=background.video_url,
     )
 
 

@@ -57,7 +57,14 @@ class BlurBackground(_Schema):
     radius: float | None = Field(default=None, ge=1, le=500, description="In pixels; follows from the size.")
 
 
-WantedBackground = FlatBackground | ColorBackground | ImageBackground | BlurBackground
+class VideoBackground(_Schema):
+    """Another clip, scaled to cover, at its own pace, from its start and repeated; silent, and not billed."""
+
+    type: Literal["video"] | None = "video"
+    video_url: Address
+
+
+WantedBackground = FlatBackground | ColorBackground | ImageBackground | BlurBackground | VideoBackground
 BackgroundText = Annotated[str, Field(pattern=f"^(transparent|blur|{_HEX}|{_NAMES})$")]
 
 

@@ -45,7 +45,9 @@ class Error(_Schema):
 class Upload(_Schema):
     success: Literal[True] = True
     video_id: str
-    video_url: str = Field(description="Give it back as video_url of a job (or as an image_url); it costs no transfer.")
+    video_url: str = Field(
+        description="Give it back as video_url of a job (or of its background, or as image_url); it costs no transfer."
+    )
     filename: str
     size: int = Field(description="Bytes.")
     url: str | None = Field(default=None, description="The same address, where the file is an image.")
@@ -56,6 +58,7 @@ class Background(_Schema):
     color: str | None = Field(default=None, examples=["#09A246"])
     image_url: str | None = None
     radius: float | None = Field(default=None, ge=1, le=500, description="Of a blur, in pixels; follows from the size.")
+    video_url: str | None = None
 
 
 class Canvas(_Schema):

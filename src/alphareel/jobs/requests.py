@@ -1,5 +1,6 @@
 """What callers write in bodies, checked: every bad field is named at once. Addresses are checked for form only."""
 
+import functools
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -134,16 +135,13 @@ class _Form:
 
     def options(self, stored: Options | None) -> Options:
         parsed = self._collect("", lambda: parse_options(self._body, stored=stored), stored or Options())
-        image = parsed.background.image_url
-        if image is not None:
-            self._collect("background.image_url", lambda: _source_address(image), "")
+        for name in ("image_url", "video_url"):
+            address = getattr(parsed.background, name)
+            if address is not None:
+                self._collect(f"background.{name}", functools.partial(_source_address, address), "")
         if parsed.plate is not None:
             self._problems.append(
                 FieldProblem("plate", "is for the library and the command; leave it out to find one.")
-            )
-        if parsed.background.type == "video":
-            self._problems.append(
-                FieldProblem("background.type", "video is for the library and the command; use image.")
             )
         return parsed
 

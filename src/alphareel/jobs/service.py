@@ -8,7 +8,7 @@ from typing import Any
 
 from alphareel.domain.errors import AlphareelError, InvalidState, JobNotCompleted, MissingApiKey, NotFound, Unavailable
 from alphareel.domain.options import Options
-from alphareel.jobs import links, requests
+from alphareel.jobs import links, references, requests
 from alphareel.jobs.admin import Administration
 from alphareel.jobs.census import Census, Counting
 from alphareel.jobs.credits import Bill, Prices
@@ -150,7 +150,7 @@ class Service:
             metadata=asked.metadata,
             request_id=caller.request_id,
             warnings=asked.options.warnings(),
-            uploads=_ids(used),
+            uploads=used.ids,
             bill=self._bill(asked.options, used),
             retention_seconds=asked.retention_seconds,
         )
@@ -176,7 +176,7 @@ class Service:
             options=asked.options,
             webhook_url=asked.webhook_url,
             warnings=asked.options.warnings(),
-            uploads=_ids(used),
+            uploads=used.ids,
             bill=self._bill(asked.options, used),
             retention_seconds=asked.retention_seconds,
             actor=_actor(caller),
@@ -269,17 +269,29 @@ class Service:
             raise NotFound("Job not found", hint="Check the id, and that the key is the one that made the job.")
         return job
 
-    def _find_uploads(self, caller: Caller, video_url: str, options: Options) -> tuple[Upload, ...]:
+    def _find_uploads(self, caller: Caller, video_url: str, options: Options) -> "_Used":
         """The uploads that the addresses stand for. Raises InvalidRequest for those that may not be used."""
-        key_id, image = _key_id(caller), options.background.image_url
-        found = [self._sources.find(video_url, key_id=key_id, kind="video", field="video_url")]
-        if image is not None:
-            found.append(self._sources.find(image, key_id=key_id, kind="image", field="background.image_url"))
-        return tuple(upload for upload in found if upload is not None)
+        behind = references.background(options)
+        return _Used(
+            source=self._sources.find(references.source(video_url), key_id=_key_id(caller)),
+            background=None if behind is None else self._sources.find(behind, key_id=_key_id(caller)),
+        )
 
-    def _bill(self, options: Options, used: tuple[Upload, ...]) -> Bill:
-        length = next((upload.seconds for upload in used if upload.kind == "video"), None)
-        return self._office.prices.bill(options, length)
+    def _bill(self, options: Options, used: "_Used") -> Bill:
+        """What the source costs; what stands behind it costs nothing."""
+        return self._office.prices.bill(options, used.source.seconds if used.source else None)
+
+
+@dataclass(frozen=True)
+class _Used:
+    """Uploads that a job refers to; None for addresses on the network, and for no background."""
+
+    source: Upload | None
+    background: Upload | None
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        return tuple(upload.id for upload in (self.source, self.background) if upload is not None)
 
 
 def make_job_id() -> str:
@@ -293,10 +305,6 @@ def _is_startable(job: Job) -> bool:
 
 def _key_id(caller: Caller) -> str | None:
     return caller.key.id if caller.key is not None else None
-
-
-def _ids(uploads: tuple[Upload, ...]) -> tuple[str, ...]:
-    return tuple(upload.id for upload in uploads)
 
 
 def _key_of(caller: Caller) -> ApiKey:

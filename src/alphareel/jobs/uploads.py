@@ -22,6 +22,7 @@ from alphareel.jobs import links
 from alphareel.jobs.job import Upload
 from alphareel.jobs.ports import Blobs, Clock, UploadStore
 from alphareel.jobs.quotas import Shelves
+from alphareel.jobs.references import Reference
 
 _NEUTRAL_TYPES = ("", "application/octet-stream", "binary/octet-stream", "application/x-www-form-urlencoded")
 _MEDIA_TYPES = ("video/", "image/", "application/mp4", "application/x-matroska", "application/vnd.rn-realmedia")
@@ -206,20 +207,20 @@ class Sources:
     store: UploadStore
     link_secret: str
 
-    def find(self, url: str, *, key_id: str | None, kind: str, field: str) -> Upload | None:
-        """The upload a URL stands for; None for an address on the network.
+    def find(self, wanted: Reference, *, key_id: str | None) -> Upload | None:
+        """The upload that an address stands for; None for an address on the network.
 
         Whoever asks may use their own uploads and those made without a key. Raises InvalidRequest for a link of
         ours to anything else, and for a file of the wrong kind.
         """
-        named = links.upload_id(url)
+        named = links.upload_id(wanted.url)
         found = self.store.upload(named) if named is not None else None
         if found is not None and found.key_id in (None, key_id):
-            if found.kind != kind:
-                raise _refused(field, f"the upload is of kind {found.kind}, but must be of kind {kind}.")
+            if found.kind != wanted.kind:
+                raise _refused(wanted.field, f"the upload is of kind {found.kind}, but must be of kind {wanted.kind}.")
             return found
-        if url.startswith(links.PREFIX) or links.is_signed_by_us(url, self.link_secret):
-            raise _refused(field, "there is no such upload.", hint="Upload the file first, with the same key.")
+        if wanted.url.startswith(links.PREFIX) or links.is_signed_by_us(wanted.url, self.link_secret):
+            raise _refused(wanted.field, "there is no such upload.", hint="Upload the file first, with the same key.")
         return None
 
     def blob_of(self, path: str) -> str:

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,10 +21,11 @@ from alphareel.domain.errors import (
     WorkerCrashed,
 )
 from alphareel.domain.options import Options, to_json
-from alphareel.jobs import sandbox
+from alphareel.jobs import references, sandbox
 from alphareel.jobs.credits import billed_seconds
 from alphareel.jobs.job import Billing, Job, Output, Status
 from alphareel.jobs.ports import Blobs, Fetcher, JobStore, Outcome
+from alphareel.jobs.references import Reference
 from alphareel.jobs.sandbox import Confinement
 from alphareel.jobs.uploads import Sources
 
@@ -126,12 +127,12 @@ class Worker:
         with ExitStack() as opened:
             folder = opened.enter_context(self._workspace(job))
             reporter = Reporter(self._jobs, job, self._stopping)
-            source = self._obtain(opened, job, Wanted(job.video_url, "video", "video_url", folder / "source"), reporter)
+            obtain = Obtaining(opened, job, reporter)
+            source = self._obtain(obtain, references.source(job.video_url), folder / "source")
             self._reserve(job, source, reporter)
             options = job.options
-            if options.background.image_url is not None:
-                wanted = Wanted(options.background.image_url, "image", "background.image_url", folder / "background")
-                options = _with_image(options, self._obtain(opened, job, wanted, reporter))
+            if (behind := references.background(options)) is not None:
+                options = references.at_hand(options, self._obtain(obtain, behind, folder / "background"))
             target = folder / f"result.{_EXTENSIONS.get(options.output_format, options.output_format)}"
             order = self._order(source, target, options)
             result = sandbox.run(order, self._rules.confinement, tick=reporter)
@@ -146,13 +147,13 @@ class Worker:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _obtain(self, opened: ExitStack, job: Job, wanted: "Wanted", reporter: "Reporter") -> Path:
-        """The file behind an address, here until ``opened`` closes."""
-        upload = self._sources.find(wanted.url, key_id=job.key_id, kind=wanted.kind, field=wanted.field)
+    def _obtain(self, attempt: "Obtaining", wanted: Reference, target: Path) -> Path:
+        """The file behind an address, here until the attempt ends; a download goes to ``target``."""
+        upload = self._sources.find(wanted, key_id=attempt.job.key_id)
         if upload is not None:
-            return opened.enter_context(self._blobs.local(upload.blob))
+            return attempt.opened.enter_context(self._blobs.local(upload.blob))
         most = self._rules.limits.max_bytes
-        return self._fetcher.fetch(wanted.url, wanted.target, max_bytes=most, tick=lambda: reporter(None)).path
+        return self._fetcher.fetch(wanted.url, target, max_bytes=most, tick=lambda: attempt.reporter(None)).path
 
     def _reserve(self, job: Job, source: Path, reporter: "Reporter") -> None:
         """Reserve credits for a clip whose length nobody knew when its job was started. Raises InsufficientCredits."""
@@ -218,13 +219,12 @@ class Worker:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A file that a job refers to: ``field`` names where, ``target`` is where a download goes."""
+class Obtaining:
+    """The attempt that files are got for: what is opened for it is released with ``opened``."""
 
-    url: str
-    kind: str
-    field: str
-    target: Path
+    opened: ExitStack
+    job: Job
+    reporter: "Reporter"
 
 
 class Reporter:
@@ -276,10 +276,6 @@ def _failure(job: Job, error: AlphareelError) -> Outcome:
         "error_code": error.code,
         "retryable": error.retryable,
     }
-
-
-def _with_image(options: Options, image: Path) -> Options:
-    return replace(options, background=replace(options.background, image_url=str(image)))
 
 
 def _attempt_prefix(job_id: str, attempt: int) -> str:
