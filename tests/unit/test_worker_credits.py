@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from alphareel.domain.clip import Limits
 from alphareel.jobs import sandbox
@@ -15,6 +16,7 @@ from alphareel.jobs.keys import digest
 from alphareel.jobs.sandbox import Confinement
 from alphareel.jobs.use_cases import Caller
 from alphareel.jobs.worker import Worker, WorkRules
+from alphareel.jobstore.tables import uploads
 from alphareel.testing.clips import make_clip
 from alphareel.testing.fakes import TINY_MP4, CannedFetcher, Desk, open_desk
 
@@ -83,7 +85,7 @@ def test_what_stands_behind_the_subject_costs_nothing(desk: Desk, worker: Worker
     session.write(TINY_MP4)
     behind = desk.service.upload_link(session.finish()).url
     with desk.database.write() as c:
-        c.exec_driver_sql("UPDATE uploads SET seconds = 5000")
+        c.execute(sa.update(uploads).values(seconds=5000.0))
     done = work(desk, worker, background={"type": "video", "video_url": behind})
     assert (done.status, done.billing_status) == (Status.COMPLETED, Billing.CHARGED)
     assert ledger(desk)["reserve"] == -2000

@@ -188,9 +188,8 @@ class Service:
         asked, facts = requests.parse_estimate(body, retention_seconds=self._rules.retention_seconds)
         options = asked.options
         self._offer.check(options)
-        for upload in self._find_uploads(caller, asked.video_url, options):
-            if upload.kind == "video":
-                facts = SourceFacts(upload.seconds, upload.width, upload.height, upload.rate)
+        if (upload := self._find_uploads(caller, asked.video_url, options).source) is not None:
+            facts = SourceFacts(upload.seconds, upload.width, upload.height, upload.rate)
         runs = self._office.experience.latest_runs(limit=LATEST)
         found = estimate(options, facts, prices=self.prices, runs=runs)
         return found, self.admin.account(_key_of(caller).client_id).balance
