@@ -65,6 +65,7 @@ def build_app(place: wiring.Installation, office: Office) -> FastAPI:
         show_pending=given.show_pending,
         admin_token=_admin_token(given),
         metrics_open=given.metrics_open,
+        guesses_per_minute=given.guesses_per_minute,
         rates=Rates(given.write_per_minute, given.read_per_minute, given.rate_limit_url),
     )
     return create_app(wiring.build_service(place, office), config, offers=lambda: _shown_offers(given.models_dir))

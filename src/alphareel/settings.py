@@ -109,6 +109,9 @@ class Settings(BaseSettings):
         60, ge=0, description="Requests a minute of one key that change something; 0 for no limit."
     )
     read_per_minute: int = Field(600, ge=0, description="Requests a minute of one key that only look; 0 for no limit.")
+    guesses_per_minute: int = Field(
+        30, ge=0, description="Wrong keys, and wrong admin tokens, that one address may send a minute; 0 for no limit."
+    )
     rate_limit_url: str = Field(
         "memory://", description="Where requests are counted: memory:// in each process, redis://host/0 for many."
     )

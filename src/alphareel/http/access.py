@@ -18,6 +18,7 @@ log = observe.log(__name__)
 
 _SANE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _CLIENT_GONE = 499
+_TURNED_AWAY = (401, 429)
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 
 
@@ -102,7 +103,13 @@ class _Exchange:
             ms=round((time.perf_counter() - self._began) * 1000, 1),
             bytes=self._bytes,
             key=self.scope["state"].get("key"),
+            **self._whence(),
         )
+
+    def _whence(self) -> dict[str, str]:
+        """Addresses are written down only of those who were turned away: they are what an operator can block."""
+        client = self.scope.get("client")
+        return {"address": client[0]} if client and self.status in _TURNED_AWAY else {}
 
     def measures(self) -> dict[str, Any]:
         """For the metrics: few values of each, whatever clients send."""

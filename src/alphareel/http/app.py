@@ -8,6 +8,7 @@ from alphareel.http import errors, idempotency
 from alphareel.http.access import Access
 from alphareel.http.auth import require_key
 from alphareel.http.config import HttpConfig
+from alphareel.http.guesses import Guesses
 from alphareel.http.limits import Limiter
 from alphareel.http.linger import Linger
 from alphareel.http.metrics import Metrics
@@ -49,6 +50,7 @@ def create_app(service: UseCases, config: HttpConfig, *, offers: Offers = tuple)
     app.state.config = config
     app.state.offers = offers
     app.state.limiter = Limiter(config.rates)
+    app.state.guesses = Guesses(config.guesses_per_minute)
     app.state.metrics = Metrics(service.census)
     app.state.places = Places(config.streams_per_key)
     app.openapi = partial(document, app)  # type: ignore[method-assign]

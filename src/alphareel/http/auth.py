@@ -8,9 +8,10 @@ from urllib.parse import urlsplit
 from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader
 
-from alphareel.domain.errors import InvalidAdminToken, MissingAdminToken, MissingApiKey
+from alphareel.domain.errors import InvalidAdminToken, InvalidApiKey, MissingAdminToken, MissingApiKey
 from alphareel.http.config import HttpConfig
 from alphareel.http.errors import request_id
+from alphareel.http.guesses import Guesses
 from alphareel.http.limits import Limiter
 from alphareel.jobs.admin import Operator
 from alphareel.jobs.use_cases import Caller, UseCases
@@ -32,6 +33,14 @@ def _limiter(request: Request) -> Limiter:
     return cast(Limiter, request.app.state.limiter)
 
 
+def _guesses(request: Request) -> Guesses:
+    return cast(Guesses, request.app.state.guesses)
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client else ""
+
+
 ServiceOf = Annotated[UseCases, Depends(_service)]
 ConfigOf = Annotated[HttpConfig, Depends(_config)]
 _Secret = Annotated[str | None, Security(_HEADER)]
@@ -39,7 +48,11 @@ _Secret = Annotated[str | None, Security(_HEADER)]
 
 def require_key(request: Request, service: ServiceOf, secret: _Secret) -> Caller:
     """The caller by key; raises MissingApiKey, InvalidApiKey, RateLimited. Nothing of the body was read by then."""
-    key = service.authenticate(secret)
+    try:
+        key = service.authenticate(secret)
+    except InvalidApiKey:
+        _guesses(request).note("key", _address(request))  # a right one passes: addresses are shared behind proxies
+        raise
     request.state.key = key.fingerprint
     request.state.key_id = key.id
     request.state.budget = _limiter(request).spend_key(key, request.method)
@@ -52,18 +65,22 @@ def allow_no_key(request: Request, service: ServiceOf, config: ConfigOf, secret:
         return require_key(request, service, secret)
     if _comes_from_foreign_page(request):
         raise MissingApiKey("A page of another site needs a key here.", hint="Send it as X-Api-Key.")
-    address = request.client.host if request.client else ""
-    request.state.budget = _limiter(request).spend_address(address, request.method)
+    request.state.budget = _limiter(request).spend_address(_address(request), request.method)
     return Caller(key=None, request_id=request_id(request))
 
 
-async def require_admin(
+def require_admin(
     request: Request, config: ConfigOf, token: Annotated[str | None, Security(_ADMIN_HEADER)]
 ) -> Operator:
-    """The operator; raises MissingAdminToken, and InvalidAdminToken also where no token is set at all."""
+    """The operator; raises MissingAdminToken, and InvalidAdminToken also where no token is set at all.
+
+    Raises RateLimited, before it compares, for an address that sent too many wrong ones: a person may have chosen it.
+    """
     if not token:
         raise MissingAdminToken("The request carries no admin token.", hint="Send it in the header X-Admin-Token.")
+    _guesses(request).check("admin token", _address(request))
     if config.admin_token is None or not hmac.compare_digest(_digest(token), _digest(config.admin_token)):
+        _guesses(request).note("admin token", _address(request))
         raise InvalidAdminToken("Invalid admin token", hint="Send the value of ALPHAREEL_ADMIN_TOKEN of this server.")
     return Operator("admin", request_id(request))
 

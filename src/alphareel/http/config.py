@@ -17,6 +17,7 @@ class HttpConfig:
     ``idle_seconds``: how long a body may stand still. ``drain_seconds``: how long the rest of a refused body is
     read, so that its sender sees the answer. ``admin_token``: opens ``/v1/admin/*``; None shuts them.
     ``rates``: how many requests a minute a caller may make. ``metrics_open``: /metrics asks for no token.
+    ``guesses_per_minute``: wrong keys and wrong admin tokens that one address may send; 0 for any number.
     ``streams_per_key``: event streams that a key may have open in this process.
     """
 
@@ -31,5 +32,6 @@ class HttpConfig:
     drain_seconds: float = 60.0
     admin_token: str | None = field(default=None, repr=False)
     rates: Rates = field(default_factory=Rates)
+    guesses_per_minute: int = 30
     metrics_open: bool = False
     streams_per_key: int = 10

@@ -1,6 +1,7 @@
 """How many requests a minute a caller may make: two budgets each, one for reading and one for everything else."""
 
 import math
+import threading
 import time
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ from alphareel.jobs.job import ApiKey
 
 _READING = ("GET", "HEAD", "OPTIONS")
 _LONGEST_PAUSE = 16.0  # seconds; clients of the contract wait no longer before they try again
+_PATIENCE = 1  # seconds for an answer of a store of counts that is elsewhere
+_UNCOUNTED = 5.0  # seconds before a store that was away is asked again: each question may cost all the patience
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,17 @@ class Rates:
 
 
 class Limiter:
-    """Counts requests in the last 60 seconds. When the store of counts is away everybody may pass."""
+    """Counts requests in the last 60 seconds.
+
+    When the store of counts is away everybody may pass: limits share a service out, and one that refuses everybody
+    shares nothing out. Who may enter at all is not decided here.
+    """
 
     def __init__(self, rates: Rates) -> None:
         self._rates = rates
         self._window = MovingWindowRateLimiter(_open(rates.storage_url))
+        self._away_until = 0.0
+        self._lock = threading.Lock()
 
     def spend_key(self, key: ApiKey, method: str) -> Budget | None:
         """Count a request of a key; None where there is no limit. Raises Exceeded."""
@@ -61,13 +70,21 @@ class Limiter:
     def _spend(self, who: str, method: str, own: int | None) -> Budget | None:
         kind = "read" if method in _READING else "write"
         most = own if own is not None else (self._rates.read if kind == "read" else self._rates.write)
-        if most == 0:
+        if most == 0 or time.monotonic() < self._away_until:
             return None
         try:
             return self._count(RateLimitItemPerMinute(most), kind, who)
-        except StorageError:
-            observe.log(__name__).exception("rate limits are not counted")
+        except StorageError as error:
+            self._let_pass(error)
             return None
+
+    def _let_pass(self, error: StorageError) -> None:
+        """Told once for all the requests that met it at the same time."""
+        with self._lock:
+            fresh = time.monotonic() >= self._away_until
+            self._away_until = time.monotonic() + _UNCOUNTED
+        if fresh:
+            observe.log(__name__).error("rate limits are not counted", error=str(error.storage_error))
 
     def _count(self, item: RateLimitItemPerMinute, kind: str, who: str) -> Budget:
         fits = self._window.hit(item, kind, who)
@@ -92,8 +109,9 @@ class Exceeded(RateLimited):
 
 
 def _open(url: str) -> MemoryStorage:
+    patience = {} if url.startswith("memory") else {"socket_timeout": _PATIENCE, "socket_connect_timeout": _PATIENCE}
     try:
-        return storage_from_string(url, wrap_exceptions=True)  # type: ignore[return-value]
+        return storage_from_string(url, wrap_exceptions=True, **patience)  # type: ignore[return-value]
     except ConfigurationError as error:
         raise InvalidRequest(
             f"Rate limits cannot be counted at this address: {error}",

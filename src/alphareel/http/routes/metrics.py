@@ -11,7 +11,7 @@ from alphareel.http.openapi import errors
 router = APIRouter(tags=["health"])
 
 
-async def _may_read(
+def _may_read(
     request: Request,
     config: ConfigOf,
     token: Annotated[str | None, Header(alias="X-Admin-Token")] = None,
@@ -20,7 +20,7 @@ async def _may_read(
     """Prometheus sends a token as ``Authorization: Bearer``; both are the same here."""
     if not config.metrics_open:
         kind, _, bearer = authorization.partition(" ")
-        await require_admin(request, config, token or (bearer.strip() if kind.lower() == "bearer" else None))
+        require_admin(request, config, token or (bearer.strip() if kind.lower() == "bearer" else None))
 
 
 @router.get(

@@ -1,0 +1,68 @@
+"""A burst against a real server: exactly as many pass as may, whether one process counts or several together in Redis."""
+
+import os
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx2
+import pytest
+
+from alphareel.http.app import create_app
+from alphareel.http.config import HttpConfig
+from alphareel.http.limits import Rates
+
+VIDEO = {"video_url": "https://a.example/v.mp4"}
+NOWHERE = "redis://127.0.0.1:1/0"
+
+
+def burst(urls, key, requests):
+    def ask(number):
+        return client.post(f"{urls[number % len(urls)]}/v1/jobs", json=VIDEO, headers={"X-Api-Key": key})
+
+    with httpx2.Client(timeout=60, trust_env=False) as client, ThreadPoolExecutor(16) as pool:
+        return list(pool.map(ask, range(requests)))
+
+
+def assert_exactly(answers, passed):
+    assert Counter(answer.status_code for answer in answers) == {200: passed, 429: len(answers) - passed}
+    for refused in (answer for answer in answers if answer.status_code == 429):
+        assert refused.json()["error"]["code"] == "rate_limited"
+        assert 1 <= int(refused.headers["Retry-After"]) <= 17
+        assert refused.headers["RateLimit-Remaining"] == "0"
+
+
+def test_of_a_burst_exactly_the_limit_passes_and_polling_goes_on(desk, key, serve):
+    with serve(create_app(desk.service, HttpConfig(rates=Rates(write=20)))) as server:
+        answers = burst([server.url], key, 50)
+        job = next(a.json()["id"] for a in answers if a.status_code == 200)
+        polls = [httpx2.get(f"{server.url}/v1/jobs/{job}", headers={"X-Api-Key": key}) for _ in range(30)]
+    assert_exactly(answers, 20)
+    assert {poll.status_code for poll in polls} == {200}
+
+
+@pytest.fixture
+def redis_url():
+    url = os.environ.get("ALPHAREEL_TEST_REDIS_URL")
+    if url is None:
+        pytest.skip("ALPHAREEL_TEST_REDIS_URL names no Redis server")
+    return url
+
+
+def test_two_servers_count_together_in_redis(desk, key, serve, redis_url):
+    settings = HttpConfig(rates=Rates(write=20, storage_url=redis_url))
+    with serve(create_app(desk.service, settings)) as one, serve(create_app(desk.service, settings)) as other:
+        answers = burst([one.url, other.url], key, 50)
+    assert_exactly(answers, 20)
+
+
+def test_while_redis_is_away_everybody_passes_and_the_log_says_so_once(make_client, logs):
+    client = make_client(rates=Rates(write=1, storage_url=NOWHERE))
+    answers = [client.post("/v1/jobs", json=VIDEO) for _ in range(4)]
+    assert [a.status_code for a in answers] == [200] * 4
+    assert "RateLimit-Limit" not in answers[-1].headers
+    assert [line["level"] for line in logs() if line["event"] == "rate limits are not counted"] == ["error"]
+
+
+def test_a_guess_is_counted_although_redis_is_away(make_client):
+    client = make_client(secret="wrong", guesses_per_minute=1, rates=Rates(storage_url=NOWHERE))
+    assert [client.get("/v1/jobs").status_code for _ in range(2)] == [401, 429]
