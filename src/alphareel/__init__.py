@@ -44,7 +44,7 @@ _Path = str | PathLike[str]
 _Background = _Path | Sequence[float] | dict[str, Any] | None
 # a mapping's keys are paths, of either kind
 _Targets = Sequence[_Path] | Mapping[Any, Mapping[str, Any]]
-_OWN = frozenset({"output_format", "background", "composition"})  # what each of several targets may have for itself
+_OWN = frozenset({"output_format", "background", "composition", "quality"})
 
 
 class _Wishes(TypedDict, total=False):
@@ -58,6 +58,7 @@ class _Wishes(TypedDict, total=False):
     plate: _Path | None
     text_prompt: str | None
     composition: dict[str, Any] | None
+    quality: str
     preview_duration: float | None
     limits: Limits | None
     models_dir: _Path | None
@@ -86,6 +87,7 @@ def cut(
     plate: _Path | None = None,
     text_prompt: str | None = None,
     composition: dict[str, Any] | None = None,
+    quality: str = "balanced",
     preview_duration: float | None = None,
     limits: Limits | None = None,
     models_dir: _Path | None = None,
@@ -98,10 +100,11 @@ def cut(
     ``background``: None keeps it transparent; a colour ("#09A246", "white", three numbers), an image or video file (it
     is repeated), "blur" for the original out of focus, or the contract's object (``{"type": "image", "image_url":
     "plate.png"}``). ``engine`` overrides what serves ``model``. ``plate``: a picture of the empty scene, for a
-    camera that does not move; ``engine="plate"`` without one finds it in the clip.
+    camera that does not move; ``engine="plate"`` without one finds it in the clip. ``quality``: "web", "balanced" or
+    "master".
 
     ``targets``: several files instead of one ``target``, from one matte and one decode; the results come in the same
-    order. A mapping gives each what it has for itself (``output_format``, ``background``, ``composition``):
+    order. A mapping gives each what it has for itself (format, background, composition, quality):
     ``targets={"talk.webm": {}, "over.mp4": {"background": "white"}}``. All of them appear, or none.
 
     The other fields are those of the HTTP API. Raises ``errors.AlphareelError``.
@@ -115,6 +118,7 @@ def cut(
         "plate": None if plate is None else str(plate),
         "text_prompt": text_prompt,
         "composition": composition,
+        "quality": quality,
         "preview_duration": preview_duration,
     }
     if target is not None and targets:

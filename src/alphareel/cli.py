@@ -54,6 +54,7 @@ def _each(help_text: str) -> cyclopts.Parameter:
 
 
 _Background = Annotated[_Each, _each('A colour ("#09A246"), an image or video file, or "blur"; else transparent.')]
+_Quality = Annotated[_Each, _each("web (small), balanced (the default) or master (to work on with).")]
 _Format = Annotated[_Each, _each("Output format when the suffix does not tell.")]
 
 
@@ -66,6 +67,7 @@ def cut(
     engine: str | None = None,
     background: _Background = None,
     format: _Format = None,  # noqa: A002 - the flag is called --format
+    quality: _Quality = None,
     key_color: str | None = None,
     plate: Path | None = None,
     prompt: str | None = None,
@@ -98,7 +100,7 @@ def cut(
     threads
         Threads for the network; all cores when left out.
     """
-    each = {"background": background, "output_format": format}
+    each = {"background": background, "output_format": format, "quality": quality}
     with _progress_bar(source.name) as show:
         results = alphareel.cut(
             source,

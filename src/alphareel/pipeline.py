@@ -14,7 +14,7 @@ import numpy as np
 from alphareel.compose import Composer, composer
 from alphareel.domain.clip import Clip, EngineFacts, Limits, Progress, Result
 from alphareel.domain.errors import BadVideo, InvalidRequest
-from alphareel.domain.options import Output
+from alphareel.domain.options import Composition, Options, Output
 from alphareel.frame import Frame, Matte
 from alphareel.matting import tiers
 from alphareel.matting.engine import Memory, Preparing
@@ -130,6 +130,7 @@ class Draft:
             has_alpha=verified.has_alpha,
             has_audio=verified.has_audio,
             engine=engine,
+            alpha=self.form.alpha_kind if verified.has_alpha else "none",
             frames_lost=frames_lost,
             warnings=(*self.output.options.warnings(), *warnings, *self.sink.warnings),
         )
@@ -137,16 +138,26 @@ class Draft:
 
 def begin(output: Output, source: Path, clip: Clip, limits: Limits, opened: ExitStack) -> Draft:
     """Open what the output needs; ``opened`` closes it, and takes away what was not published."""
+    form = format_named(output.options.output_format)
     compose = composer(
-        output.options,
+        fitted(output.options, clip, form),
         clip,
         read_still=lambda path: read_still(Path(path), limits),
         open_video=lambda path: opened.enter_context(open_reader(Path(path), limits)),
     )
-    form = format_named(output.options.output_format)
-    sink = form.open(plan_target(source, output.path, clip, compose, seconds=output.options.preview_duration))
+    target = plan_target(source, output.path, clip, compose, seconds=output.options.preview_duration)
+    sink = form.open(replace(target, quality=output.options.quality))
     opened.callback(sink.abort)
     return Draft(output, form, compose, sink)
+
+
+def fitted(options: Options, clip: Clip, form: Format) -> Options:
+    """The options with a canvas as large as their quality allows; a canvas that was asked for stays as it is."""
+    side, longer = form.longest_side(options.quality), max(clip.width, clip.height)
+    if side is None or longer <= side or options.composition is not None:
+        return options
+    width, height = (max(2, round(length * side / longer / 2) * 2) for length in (clip.width, clip.height))
+    return replace(options, composition=Composition(width, height))
 
 
 def plan_target(source: Path, target: Path, clip: Clip, compose: Composer, *, seconds: float | None = None) -> Target:

@@ -24,6 +24,7 @@ class Output(TypedDict):
     frames: int
     seconds: float
     has_alpha: bool
+    alpha: str | None
     has_audio: bool
     frames_lost: int
 
@@ -41,6 +42,7 @@ class Job(TypedDict):
     bg_type: str
     background: Mapping[str, Any]
     composition: Mapping[str, Any] | None
+    quality: str
     text_prompt: str | None
     preview_duration: float | None
     video_url: str

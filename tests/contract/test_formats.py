@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alphareel.colour import rgb_to_yuv
+from alphareel.colour import colour_in_yuv, rgb_to_yuv
 from alphareel.domain.clip import Colour, Limits
 from alphareel.domain.errors import InvalidRequest, StorageFailed, VerificationFailed
 from alphareel.domain.options import FORMATS
+from alphareel.frame import Frame
 from alphareel.media.png import chunk
 from alphareel.media.read import open_reader
 from alphareel.media.verify import verify
@@ -28,22 +29,24 @@ LIMITS = Limits()
 # mean error of alpha in levels that each may make
 ALPHA_ERRORS = {
     "webm": 2.0, "mov": 0.5, "png_sequence": 0.0, "webp": 0.0, "gif": 8.0,
-    "apng": 0.0, "stacked_mp4": 2.0, "matte": 2.0,
+    "apng": 0.0, "stacked_mp4": 2.0, "matte": 2.0, "ffv1": 0.0,
 }  # fmt: skip
+PRORES = ("mov", "prores_hq")
 EVERY = formats()
 WITH_ALPHA = [name for name in EVERY if format_named(name).alpha]
-BY_NAME_ALONE = ("stacked_mp4", "matte")
+BY_NAME_ALONE = {"stacked_mp4": "mp4", "matte": "mp4", "prores_hq": "mov"}
 WITH_SOUND = [name for name in EVERY if format_named(name).audio]
 
 
-def begin(truth, name, *, seconds=None, sound=True, colour=None):
+def begin(truth, name, *, seconds=None, sound=True, colour=None, quality="balanced"):
     """(reader, sink, path) of a run that keeps the truth's own alpha."""
     form = format_named(name)
     reader = open_reader(truth.path, LIMITS)
     clip = reader.clip if colour is None else dataclasses.replace(reader.clip, colour=colour)
     path = truth.path.with_name("out" + form.suffix)
     source = truth.path if sound else None
-    return reader, form.open(Target(path, clip, clip.width, clip.height, form.alpha, source, seconds)), path
+    target = Target(path, clip, clip.width, clip.height, form.alpha, source, seconds, quality)
+    return reader, form.open(target), path
 
 
 def settle(sink):
@@ -78,7 +81,7 @@ class Shown:
 
 def shown(path, name=None):
     """The frames of a result, through Pillow for pictures and FFmpeg for videos."""
-    if name in BY_NAME_ALONE:
+    if name in ("stacked_mp4", "matte"):
         return [unstacked(frame, name) for frame in shown_video(path)]
     if path.suffix == ".zip":
         return list(shown_zip(path))
@@ -140,7 +143,7 @@ def test_a_format_is_found_by_its_name_and_suffix(name):
     form = format_named(name)
     assert form.name == name
     implied = format_for_suffix(form.suffix.upper())
-    assert implied is (format_named("mp4") if name in BY_NAME_ALONE else form)
+    assert implied is format_named(BY_NAME_ALONE.get(name, name))
 
 
 def test_an_unknown_format_is_refused_with_the_known_ones():
@@ -189,15 +192,92 @@ def test_visible_colours_are_kept(tmp_path, name, colour):
         assert difference.mean() < (12 if name == "gif" else 6)
 
 
-@pytest.mark.parametrize("name", ["webm", "mov", "mp4", "stacked_mp4"])
+@pytest.mark.parametrize("name", ["webm", "mov", "mp4", "stacked_mp4", "prores_hq", "ffv1"])
 @pytest.mark.parametrize("colour", [Colour(1, 1, 1), Colour(6, 6, 6), Colour(1, 1, 1, full_range=True)])
 def test_colour_tags_are_kept(tmp_path, name, colour):
     truth = make_clip(tmp_path / "in.mp4", frames=3, colour=colour)
     _, _, path = convert(truth, name)
     with open_reader(path, LIMITS) as reader:
         # ProRes has no full range, so the planes are converted, and one name for curves that are the same
-        expected = dataclasses.replace(colour, full_range=False, transfer=1) if name == "mov" else colour
+        expected = dataclasses.replace(colour, full_range=False, transfer=1) if name in PRORES else colour
         assert reader.clip.colour == expected
+
+
+@pytest.mark.parametrize("name", [n for n in WITH_ALPHA if format_named(n).alpha_kind == "straight" and n != "gif"])
+def test_colours_are_not_multiplied_by_alpha(tmp_path, name):
+    """Half-transparent orange is orange, not brown."""
+    truth = make_clip(tmp_path / "in.mp4", frames=1)
+    form, path = format_named(name), tmp_path / "out"
+    with open_reader(truth.path, LIMITS) as reader:
+        colour, (height, width) = Colour(1, 1, 1), (96, 128)
+        y, u, v = colour_in_yuv((230, 120, 20), colour, height)
+        planes = [np.full((height // n, width // n), level, np.uint8) for n, level in ((1, y), (2, u), (2, v))]
+        clip = dataclasses.replace(reader.clip, colour=colour)
+        sink = form.open(Target(path.with_suffix(form.suffix), clip, width, height, has_alpha=True))
+        sink.write(Frame(*planes, pts=0, duration=1), np.full((height, width), 128, np.uint8))
+        settle(sink)
+    frame = shown(path.with_suffix(form.suffix), name)[0]
+    assert np.abs(frame.alpha.astype(int) - 128).max() <= 2
+    assert np.abs(frame.rgb.reshape(-1, 3).mean(axis=0) - (230, 120, 20)).max() < 5
+
+
+@pytest.mark.parametrize("name", ["webm", "mp4", "stacked_mp4", "matte", "webp"])
+def test_a_better_quality_is_a_larger_file(tmp_path, name):
+    truth = make_clip(tmp_path / "in.mp4", frames=12, width=192, height=144)
+    made = [convert(truth, name, quality=quality)[0].bytes for quality in ("web", "balanced", "master")]
+    assert made == sorted(made)
+    assert made[0] * 1.2 < made[-1]
+
+
+@pytest.mark.parametrize("name", PRORES)
+def test_a_prores_master_is_closer_to_the_source(tmp_path, name):
+    truth = make_clip(tmp_path / "in.mp4", frames=2, width=192, height=144)
+    with open_reader(truth.path, LIMITS) as reader:
+        meant = [frame.y.copy() for frame in reader.frames()]
+    errors = []
+    for quality in ("balanced", "master"):
+        _, _, path = convert(truth, name, quality=quality)
+        with open_reader(path, LIMITS) as reader:
+            seen = [truth.alpha(n) > 0 if name == "mov" else np.ones((144, 192), bool) for n in range(2)]
+            pairs = zip(meant, reader.frames(), seen, strict=True)
+            errors.append(np.mean([np.abs(a.astype(int) - b.y)[mask].mean() for a, b, mask in pairs]))
+    assert errors[1] < errors[0] < 1
+
+
+def test_a_gif_for_pages_has_fewer_frames_and_one_to_work_on_has_more_colours(tmp_path):
+    truth = make_clip(tmp_path / "in.mp4", frames=50)
+    assert convert(truth, "gif", quality="web")[0].frames == 25
+    verified, _, path = convert(truth, "gif", quality="master")
+    assert verified.frames == 50
+    first, tenth = ({tuple(c) for c in shown(path)[n].rgb.reshape(-1, 3)} for n in (0, 9))
+    assert first != tenth
+
+
+def test_planes_come_back_from_ffv1_as_they_were(tmp_path):
+    truth = make_clip(tmp_path / "in.mp4", frames=5, audio=True)
+    _, _, path = convert(truth, "ffv1")
+    with open_reader(truth.path, LIMITS) as source, open_reader(path, LIMITS) as result:
+        for before, after in zip(source.frames(), result.frames(), strict=True):
+            visible = cv2.dilate(truth.alpha(after.index), np.ones((5, 5), np.uint8)) > 0
+            assert np.array_equal(before.y[visible], after.y[visible])
+            assert np.array_equal(before.u[visible[::2, ::2]], after.u[visible[::2, ::2]])
+            assert np.array_equal(before.v[visible[::2, ::2]], after.v[visible[::2, ::2]])
+            assert np.array_equal(after.alpha, truth.alpha(after.index))
+
+
+@pytest.mark.parametrize("name", ["ffv1", "apng", "webp", "png_sequence"])
+def test_a_lossless_format_is_held_to_every_level_of_alpha(tmp_path, name):
+    truth = make_clip(tmp_path / "in.mp4", frames=3)
+    reader, sink, _ = begin(truth, name)
+    with reader:
+        for frame in reader.frames():
+            sink.write(frame, matte_of(truth, frame))
+        meant = sink.finish()
+    _, alpha = meant.samples[0]
+    alpha[0, 0] ^= 1
+    with pytest.raises(VerificationFailed, match="alpha"):
+        verify(sink.path, meant)
+    sink.abort()
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -209,7 +289,7 @@ def test_sizes_that_no_block_divides_are_kept(tmp_path, name, size):
     assert shown(path, name)[0].rgb.shape[:2] == size[::-1]
 
 
-@pytest.mark.parametrize("name", [n for n in EVERY if n in ("webm", "mp4")])
+@pytest.mark.parametrize("name", [n for n in EVERY if n in ("webm", "mp4", "prores_hq", "ffv1")])
 def test_an_opaque_result_has_no_alpha(tmp_path, name):
     truth = make_clip(tmp_path / "in.mp4", frames=3)
     with open_reader(truth.path, LIMITS) as reader:
@@ -230,7 +310,7 @@ def test_a_format_without_alpha_refuses_it(tmp_path, name):
     assert [p.name for p in tmp_path.iterdir()] == ["in.mp4"]
 
 
-@pytest.mark.parametrize("name", BY_NAME_ALONE)
+@pytest.mark.parametrize("name", ["stacked_mp4", "matte"])
 def test_a_format_for_alpha_alone_refuses_an_opaque_result(tmp_path, name):
     truth = make_clip(tmp_path / "in.mp4", frames=2)
     with open_reader(truth.path, LIMITS) as reader, pytest.raises(InvalidRequest):

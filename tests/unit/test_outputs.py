@@ -3,6 +3,7 @@
 import json
 import sys
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ import alphareel
 from alphareel import cli, pipeline
 from alphareel.domain.clip import Limits
 from alphareel.domain.errors import AlphareelError, BadVideo, InvalidRequest, StorageFailed, VerificationFailed
-from alphareel.domain.options import Background, Options, Output
+from alphareel.domain.options import Background, Composition, Options, Output
 from alphareel.media import read
 from alphareel.media.part import Part
 from alphareel.media.read import open_reader
+from alphareel.media.write import format_named
 from alphareel.testing.clips import make_clip
 
 THREE = {"a.webm": {}, "b.mov": {}, "over.mp4": {"background": "white"}}
@@ -236,3 +238,41 @@ def test_the_last_value_for_a_target_wins_over_those_for_all():
 def test_errors_of_ours_stay_ours_across_threads(clip, tmp_path):
     with pytest.raises(AlphareelError):
         cut(clip, {"a.webm": {}, "b.mp4": {"background": str(tmp_path / "in.mp4")}}, limits=Limits(max_side=64))
+
+
+@pytest.mark.parametrize(
+    ("size", "format_name", "expected"),
+    [
+        ((1920, 1080), "webm", (1280, 720)),
+        ((1080, 1920), "gif", (270, 480)),
+        ((1280, 720), "webm", None),
+        ((1920, 1080), "mov", None),
+        ((1918, 800), "mp4", (1280, 534)),
+    ],
+)
+def test_the_quality_web_bounds_the_longer_side(clip, size, format_name, expected):
+    with open_reader(clip.path, Limits()) as reader:
+        large = replace(reader.clip, width=size[0], height=size[1])
+    background = Background("color", (0, 0, 0)) if format_name == "mp4" else Background()
+    asked = Options(output_format=format_name, quality="web", background=background)
+    made = pipeline.fitted(asked, large, format_named(format_name)).composition
+    assert (made and (made.width, made.height)) == expected
+    assert pipeline.fitted(replace(asked, quality="master"), large, format_named(format_name)).composition is None
+
+
+def test_a_canvas_that_was_asked_for_stays_as_it_is(clip):
+    asked = Options(quality="web", composition=Composition(3000, 2000))
+    with open_reader(clip.path, Limits()) as reader:
+        assert pipeline.fitted(asked, replace(reader.clip, width=4000), format_named("webm")) == asked
+
+
+def test_a_result_says_how_its_alpha_is_meant(clip, tmp_path):
+    targets = {
+        "a.webm": {},
+        "m.mp4": {"output_format": "matte"},
+        "s.mp4": {"output_format": "stacked_mp4"},
+        "b.mp4": {"background": "white"},
+        "hq.mov": {"output_format": "prores_hq", "background": "white", "quality": "master"},
+    }
+    kinds = [result.alpha for result in cut(clip, targets)]
+    assert kinds == ["straight", "white_is_opaque", "white_is_opaque", "none", "none"]

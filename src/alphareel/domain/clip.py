@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Literal, TypeAlias
+
+AlphaKind: TypeAlias = Literal["none", "straight", "white_is_opaque"]
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class Result:
-    """What a finished run wrote, as verified by opening it again."""
+    """What a finished run wrote, as verified by opening it again.
+
+    ``alpha``: "straight", beside colours that are not multiplied by it; "white_is_opaque", as a grey picture; "none".
+    """
 
     path: str
     format: str
@@ -121,5 +127,6 @@ class Result:
     has_alpha: bool
     has_audio: bool
     engine: EngineFacts
+    alpha: AlphaKind = "none"
     frames_lost: int = 0
     warnings: tuple[str, ...] = ()

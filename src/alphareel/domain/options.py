@@ -11,8 +11,9 @@ from alphareel.domain.errors import FieldProblem, InvalidRequest
 Tier: TypeAlias = Literal["original", "light", "pro", "human"]
 FormatName: TypeAlias = Literal[
     "webm", "mov", "mp4", "gif", "webp", "png_sequence",
-    "apng", "stacked_mp4", "matte",
+    "apng", "stacked_mp4", "matte", "prores_hq", "ffv1",
 ]  # fmt: skip
+Quality: TypeAlias = Literal["web", "balanced", "master"]
 BackgroundType: TypeAlias = Literal["transparent", "color", "image", "blur", "video"]
 Anchor: TypeAlias = Literal[
     "top-left", "top-center", "top-right",
@@ -22,9 +23,10 @@ Anchor: TypeAlias = Literal[
 
 TIERS: tuple[Tier, ...] = get_args(Tier)
 FORMATS: tuple[FormatName, ...] = get_args(FormatName)
+QUALITIES: tuple[Quality, ...] = get_args(Quality)
 BACKGROUNDS: tuple[BackgroundType, ...] = get_args(BackgroundType)
 ANCHORS: tuple[Anchor, ...] = get_args(Anchor)
-OPAQUE_FORMATS: frozenset[str] = frozenset({"mp4"})
+OPAQUE_FORMATS: frozenset[str] = frozenset({"mp4", "prores_hq"})
 ALPHA_ONLY_FORMATS: frozenset[str] = frozenset({"stacked_mp4", "matte"})
 
 _FOR_ALPHA = "Choose webm, mov, gif, webp or png_sequence, or set a background."
@@ -63,7 +65,8 @@ class Options:
 
     ``engine`` overrides the tier's choice by name. ``key_color``: for the chroma engine; None finds it by itself.
     ``plate``: path of a picture of the empty scene; it chooses the engine plate, which finds one in the clip otherwise.
-    ``preview_duration``: seconds of the clip to process, None for all of it.
+    ``preview_duration``: seconds of the clip to process, None for all of it. ``quality``: small for pages, as usual, or
+    for going on working with; docs/formats.md has what each format makes of it.
     """
 
     model: Tier = "original"
@@ -75,6 +78,7 @@ class Options:
     engine: str | None = None
     key_color: Rgb | None = None
     plate: str | None = None
+    quality: Quality = "balanced"
 
     def __post_init__(self) -> None:
         if self.output_format in OPAQUE_FORMATS and self.background.type == "transparent":
@@ -93,7 +97,7 @@ class Options:
     @property
     def matte(self) -> "Options":
         """What of this the matte depends on: equal for outputs that one matte serves."""
-        return replace(self, output_format="webm", background=Background(), composition=None)
+        return replace(self, output_format="webm", background=Background(), composition=None, quality="balanced")
 
     def warnings(self) -> tuple[str, ...]:
         """What was accepted but has no effect."""

@@ -10,6 +10,7 @@ from alphareel.domain.options import (
     ANCHORS,
     BACKGROUNDS,
     FORMATS,
+    QUALITIES,
     TIERS,
     Background,
     BackgroundType,
@@ -46,6 +47,7 @@ def parse_options(values: Mapping[str, Any], *, stored: Options | None = None) -
         "text_prompt": fields.read("text_prompt", text(2000), old.text_prompt),
         "preview_duration": fields.read("preview_duration", number(0.04, 86400), old.preview_duration),
         "engine": fields.read("engine", text(64), old.engine),
+        "quality": fields.read("quality", one_of(QUALITIES), old.quality),
         "key_color": fields.read("key_color", parse_colour, old.key_color),
         "plate": fields.read("plate", text(4096), old.plate),
     }

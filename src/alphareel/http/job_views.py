@@ -40,6 +40,7 @@ class JobViews:
             bg_type=asked.background.type,
             background=_background(asked.background),
             composition=_composition(asked.composition),
+            quality=asked.quality,
             text_prompt=asked.text_prompt,
             preview_duration=asked.preview_duration,
             video_url=job.video_url,
@@ -114,6 +115,7 @@ def _output(job: Job) -> schemas.Output | None:
         frames=facts.frames,
         seconds=facts.seconds,
         has_alpha=facts.has_alpha,
+        alpha=facts.alpha,
         has_audio=facts.has_audio,
         frames_lost=facts.frames_lost,
     )

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from alphareel.domain.colours import NAMED
-from alphareel.domain.options import Anchor, FormatName, Tier
+from alphareel.domain.options import Anchor, FormatName, Quality, Tier
 from alphareel.jobs.retention import LONGEST
 
 _PORT = "(:([0-5]?[0-9]{1,4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?"
@@ -94,7 +94,7 @@ class WantedComposition(_Schema):
 class JobStart(_Schema):
     """Every field is optional and replaces the job's own; unknown fields are ignored.
 
-    `mp4` needs a background that is not transparent, `stacked_mp4` and `matte` one that is.
+    `mp4` and `prores_hq` need a background that is not transparent, `stacked_mp4` and `matte` one that is.
     """
 
     model: Tier | None = Field(default="original", description="Which tier of quality and speed makes the matte.")
@@ -110,6 +110,7 @@ class JobStart(_Schema):
     )
     bg_image_url: Address | None = None
     composition: WantedComposition | None = None
+    quality: Quality | None = Field(default="balanced", description="How large and how good: docs/formats.md.")
     text_prompt: str | None = Field(
         default=None, max_length=2000, pattern=_TEXT, description="What to keep; used by the model pro."
     )
@@ -127,7 +128,7 @@ class JobStart(_Schema):
 
 
 class JobCreate(JobStart):
-    """Unknown fields are ignored. `mp4` needs a background; `stacked_mp4` and `matte` a transparent one."""
+    """Unknown fields are ignored. `mp4`, `prores_hq` need a background; `stacked_mp4`, `matte` a transparent one."""
 
     video_url: Address = Field(description="An upload's video_url, or any http(s) address.")
     auto_start: bool | None = Field(default=True, description="false makes a draft that waits for /start.")

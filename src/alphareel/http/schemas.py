@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
-from alphareel.domain.options import Anchor, BackgroundType, FormatName, Tier
+from alphareel.domain.clip import AlphaKind
+from alphareel.domain.options import Anchor, BackgroundType, FormatName, Quality, Tier
 
 ShownStatus = Literal["created", "pending", "processing", "completed", "failed"]
 
@@ -103,6 +104,9 @@ class Output(_Schema):
     frames: int
     seconds: float
     has_alpha: bool
+    alpha: AlphaKind | None = Field(
+        description="straight: colours are not multiplied by it; white_is_opaque: a grey picture; null: not noted."
+    )
     has_audio: bool
     frames_lost: int = Field(description="Frames of the source that could not be decoded.")
 
@@ -121,6 +125,7 @@ class Job(_Schema):
     bg_type: BackgroundType
     background: Background
     composition: Composition | None
+    quality: Quality
     text_prompt: str | None
     preview_duration: float | None
     video_url: str

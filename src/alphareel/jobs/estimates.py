@@ -23,6 +23,8 @@ _TYPICAL_BYTES_PER_PIXEL: dict[FormatName, float] = {
     "png_sequence": 1.0,
     "apng": 1.0,
     "stacked_mp4": 0.02,
+    "prores_hq": 0.3,
+    "ffv1": 0.2,
     "matte": 0.005,
 }
 _OTHER_BYTES_PER_PIXEL = 0.1

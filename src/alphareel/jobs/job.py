@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from alphareel.domain.clip import EngineFacts
+from alphareel.domain.clip import AlphaKind, EngineFacts
 from alphareel.domain.options import Options
 
 
@@ -75,6 +75,7 @@ class Output:
     """The winning attempt's delivered file: what the manifest says of it.
 
     ``stages``: seconds of work that reading, matting and writing took, side by side; empty where nobody measured.
+    ``alpha``: None where nobody noted it.
     """
 
     blob: str
@@ -90,6 +91,7 @@ class Output:
     has_audio: bool
     frames_lost: int = 0
     stages: Mapping[str, float] = field(default_factory=dict)
+    alpha: AlphaKind | None = None
 
 
 @dataclass(frozen=True)

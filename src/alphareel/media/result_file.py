@@ -15,7 +15,7 @@ from alphareel.media.ffmpeg_errors import writing
 from alphareel.media.part import Part
 from alphareel.media.samples import Samples
 from alphareel.media.sound import Sounds
-from alphareel.media.verify import Expectation, Found
+from alphareel.media.verify import LOSSY, Expectation, Found
 from alphareel.media.write import Target
 
 _ROUNDING = 0.002  # seconds; WebM, WebP and APNG count in thousandths
@@ -47,12 +47,14 @@ class Proof:
 
     ``inspect``: tells what the finished file holds. ``loose_frames``: by how many frames its length may be told
     differently. ``shortest``: seconds that a frame lasts at least; those that come sooner are dropped.
-    ``one_bit_alpha``: alpha is kept as all or nothing. ``storeys``: pictures that stand above each other in each frame.
+    ``alpha_error``: mean levels of 255 by which alpha may be off. ``one_bit_alpha``: alpha is kept as all or nothing.
+    ``storeys``: pictures that stand above each other in each frame.
     """
 
     inspect: Callable[[Path, tuple[Fraction, ...]], Found]
     loose_frames: int = 0
     shortest: Fraction = Fraction(0)
+    alpha_error: float = LOSSY
     one_bit_alpha: bool = False
     storeys: int = 1
 
@@ -113,6 +115,7 @@ class ResultFile:
             has_audio=bool(sound and sound.packets),
             samples=self._samples.kept,
             inspect=proof.inspect,
+            alpha_error=proof.alpha_error,
         )
 
     def secure(self) -> None:

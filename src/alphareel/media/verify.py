@@ -21,7 +21,7 @@ from alphareel.media.picture import Pictures
 from alphareel.media.probe import Layout, inspect
 from alphareel.media.source import Decoder, opened, packets, video_stream
 
-ALPHA_ERROR = 6.0  # mean error in levels (of 255) that a lossy codec may leave in alpha; a lost one is far above
+LOSSY = 6.0  # mean error in levels (of 255) that a lossy codec may leave in alpha; a lost one is far above
 UNLIMITED = Limits(max_bytes=0, max_side=0, max_seconds=0, max_frames=0)
 _PIECE = 1 << 20
 
@@ -47,7 +47,7 @@ class Expectation:
 
     ``seconds``: where the last frame ends; ``tick``: how far off that may be. ``samples``: (moment in seconds, alpha)
     of a few frames; empty when the result is opaque. ``inspect``: opens the file and says what is in it, given the
-    moments of the samples.
+    moments of the samples. ``alpha_error``: mean levels of 255 by which each may be off.
     """
 
     frames: int
@@ -59,6 +59,7 @@ class Expectation:
     has_audio: bool
     samples: tuple[Sample, ...]
     inspect: Callable[[Path, tuple[Fraction, ...]], Found]
+    alpha_error: float = LOSSY
 
 
 @dataclass(frozen=True)
@@ -184,8 +185,8 @@ def _problems(found: Found, meant: Expectation) -> list[str]:
         problems.append("its sound is missing")
     for (moment, wanted), got in zip(meant.samples, found.alphas, strict=True):
         error = 255.0 if got is None or got.shape != wanted.shape else _difference(got, wanted)
-        if error > ALPHA_ERROR:
-            problems.append(f"its alpha at {float(moment):.2f} s is off by {error:.0f} of 255 levels")
+        if error > meant.alpha_error:
+            problems.append(f"its alpha at {float(moment):.2f} s is off by {error:.2g} of 255 levels")
     return problems
 
 

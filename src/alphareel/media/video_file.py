@@ -13,6 +13,7 @@ from av.container import OutputContainer
 from av.video.stream import VideoStream
 
 from alphareel.domain.clip import Colour
+from alphareel.domain.options import Quality
 from alphareel.frame import Frame, Plane
 from alphareel.media.carrier import carry, flat_planes
 from alphareel.media.result_file import Proof, ResultFile
@@ -44,14 +45,15 @@ class Painter(Protocol):
 class Recipe:
     """How a format is encoded: FFmpeg's names and options, and the painter for a target.
 
-    ``time_base``: the container's ticks where it has only one kind, else the clip's. ``proof``: what the finished file
-    can be held to.
+    ``by_quality``: options that replace others for a quality. ``time_base``: the container's ticks where it has only
+    one kind, else the clip's. ``proof``: what the finished file can be held to.
     """
 
     container: str
     codec: str
     painter: Callable[[Target], Painter]
     options: Mapping[str, str]
+    by_quality: Mapping[Quality, Mapping[str, str]] = field(default_factory=dict)
     container_options: Mapping[str, str] = field(default_factory=dict)
     sound: SoundRules | None = None
     threads: int = 2
@@ -129,7 +131,8 @@ class _Container:
 
     def _add_picture(self, container: OutputContainer) -> VideoStream:
         recipe, target, colour = self._recipe, self._target, self._painter.colour
-        made = container.add_stream(recipe.codec, target.clip.rate, options=dict(recipe.options))
+        options = {**recipe.options, **recipe.by_quality.get(target.quality, {})}
+        made = container.add_stream(recipe.codec, target.clip.rate, options=options)
         stream = cast(VideoStream, made)
         context = stream.codec_context
         context.width, context.height = target.width, target.height * recipe.proof.storeys

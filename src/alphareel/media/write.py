@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Protocol
 
 from alphareel import registry
-from alphareel.domain.clip import Clip
+from alphareel.domain.clip import AlphaKind, Clip
 from alphareel.domain.errors import InvalidRequest
+from alphareel.domain.options import Quality
 from alphareel.frame import Frame, Plane
 from alphareel.media.verify import Expectation
 
@@ -19,7 +20,8 @@ class Target:
     """What to write, and where.
 
     ``clip``: the facts of the source (time base, rate, colour); ``width``/``height``: of the frames to come, even.
-    ``source``: the file whose sound goes along, None for silence. ``seconds``: where the sound ends at the latest.
+    ``quality``: how much of it to keep, in the format's own terms. ``source``: the file whose sound goes along, None
+    for silence. ``seconds``: where the sound ends at the latest.
     """
 
     path: Path
@@ -29,6 +31,7 @@ class Target:
     has_alpha: bool
     source: Path | None = None
     seconds: float | None = None
+    quality: Quality = "balanced"
 
 
 class Sink(Protocol):
@@ -65,6 +68,8 @@ class Sink(Protocol):
 class Format:
     """An output format. ``alpha``, ``audio``: it can carry them. ``open`` begins a result.
 
+    ``alpha_kind``: how a result with alpha holds it. ``web_side``: pixels that the longer side has at most for the
+    quality ``web``, None for the source's size.
     ``suffix_implies``: the suffix alone means this format; one of a suffix does, the others are asked for by name.
     """
 
@@ -75,6 +80,12 @@ class Format:
     audio: bool
     open: Callable[[Target], Sink]
     suffix_implies: bool = True
+    alpha_kind: AlphaKind = "straight"
+    web_side: int | None = None
+
+    def longest_side(self, quality: Quality) -> int | None:
+        """Pixels that a picture of this quality has at most, None for any number."""
+        return self.web_side if quality == "web" else None
 
 
 def formats() -> tuple[str, ...]:

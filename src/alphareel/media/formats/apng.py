@@ -159,7 +159,7 @@ def _alpha(entry: _Entry) -> Plane | None:
 
 
 def _open(target: Target) -> Sink:
-    return ResultFile(target, _Animation, Proof(_inspect))
+    return ResultFile(target, _Animation, Proof(_inspect, alpha_error=0.0))
 
 
-FORMAT = Format(name="apng", suffix=".apng", mime="image/apng", alpha=True, audio=False, open=_open)
+FORMAT = Format(name="apng", suffix=".apng", mime="image/apng", alpha=True, audio=False, open=_open, web_side=720)

@@ -1,5 +1,6 @@
 """GIF: 255 colours, transparency of one bit, silent, 50 frames a second at most."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import av
@@ -15,19 +16,20 @@ from alphareel.media.verify import inspect_video
 from alphareel.media.video_file import Recipe, video_file
 from alphareel.media.write import Format, Sink, Target
 
-# Browsers slow down frames that last one hundredth of a second.
+# Browsers slow down frames that last one hundredth of a second; a page is served with fewer, just above fifteen.
 _SHORTEST = Fraction(2, 100)
+_SHORTEST_ON_PAGES = Fraction(6, 100)
 
 
 class _Painter:
-    """RGB with a palette that is chosen anew about once a second, from what can be seen."""
+    """RGB with a palette that is chosen anew about once a second, for a master each frame, from what can be seen."""
 
     pixel_format = "pal8"
     colour = Colour()
 
     def __init__(self, target: Target) -> None:
         self._pixels = RgbPictures(target.clip.colour)
-        self._period = max(1, round(target.clip.rate))
+        self._period = 1 if target.quality == "master" else max(1, round(target.clip.rate))
         self._palette: Palette | None = None
         self._age = 0
 
@@ -67,7 +69,8 @@ _RECIPE = Recipe(
 
 
 def _open(target: Target) -> Sink:
-    return video_file(target, _RECIPE)
+    shortest = _SHORTEST_ON_PAGES if target.quality == "web" else _SHORTEST
+    return video_file(target, replace(_RECIPE, proof=replace(_RECIPE.proof, shortest=shortest)))
 
 
-FORMAT = Format(name="gif", suffix=".gif", mime="image/gif", alpha=True, audio=False, open=_open)
+FORMAT = Format(name="gif", suffix=".gif", mime="image/gif", alpha=True, audio=False, open=_open, web_side=480)

@@ -41,6 +41,7 @@ _RECIPE = Recipe(
     codec="libx264",
     painter=_Painter,
     options={"preset": "veryfast", "crf": "16", "g": str(GOP)},
+    by_quality={"web": {"crf": "22"}, "master": {"crf": "10"}},
     container_options={"movflags": "+faststart"},
     proof=Proof(_inspect, loose_frames=1),
 )
@@ -53,5 +54,13 @@ def _open(target: Target) -> Sink:
 
 
 FORMAT = Format(
-    name="matte", suffix=".mp4", mime="video/mp4", alpha=True, audio=False, open=_open, suffix_implies=False
+    name="matte",
+    suffix=".mp4",
+    mime="video/mp4",
+    alpha=True,
+    audio=False,
+    open=_open,
+    suffix_implies=False,
+    alpha_kind="white_is_opaque",
+    web_side=1280,
 )

@@ -1,63 +1,20 @@
 """MOV: ProRes 4444, with alpha where there is one, and the source's sound. For editing programs."""
 
-import av
-import numpy as np
-from av.video.reformatter import VideoReformatter
+from dataclasses import replace
 
-from alphareel.domain.clip import Colour
-from alphareel.frame import Frame, Plane
-from alphareel.media.carrier import carry, flat_planes
-from alphareel.media.picture import samples_of
-from alphareel.media.sound import SoundRules
-from alphareel.media.video_file import FULL, LIMITED, Recipe, video_file
+from alphareel.media.prores import SOUND, TenBits
+from alphareel.media.video_file import Recipe, video_file
 from alphareel.media.write import Format, Sink, Target
 
-
-class _Painter:
-    """Planes as 10-bit 4:4:4 with alpha, in limited range, which is all that ProRes knows."""
-
-    def __init__(self, target: Target) -> None:
-        self._source = target.clip.colour
-        transfer = 1 if self._source.transfer in _SAME_AS_709 else self._source.transfer
-        self.colour = Colour(self._source.matrix, self._source.primaries, transfer, full_range=False)
-        self.pixel_format = "yuva444p10le" if target.has_alpha else "yuv444p10le"
-        self._reformatter = VideoReformatter()
-
-    def paint(self, frame: Frame, alpha: Plane | None) -> av.VideoFrame:
-        planes = (frame.y, frame.u, frame.v) if alpha is None else flat_planes(frame, alpha, self._source)
-        made = self._reformatter.reformat(
-            carry(planes),
-            format=self.pixel_format,
-            src_colorspace=1,
-            dst_colorspace=1,
-            src_color_range=FULL if self._source.full_range else LIMITED,
-            dst_color_range=LIMITED,
-        )
-        if alpha is not None:
-            # the scaler would only shift, and 255 << 2 is not opaque
-            samples_of(made.planes[3], np.uint16)[:] = _TEN_BITS[alpha]
-        return made
-
-
-# BT.601 and BT.2020 have the curve of BT.709, and ProRes a name for that one alone.
-_SAME_AS_709 = (6, 14, 15)
-_LEVELS = np.arange(256, dtype=np.uint16)
-_TEN_BITS = (_LEVELS << 2) | (_LEVELS >> 6)
-
 # prores_aw costs a third of prores_ks at 60 dB and reads back the same alpha.
-_RECIPE = Recipe(
-    container="mov",
-    codec="prores_aw",
-    painter=_Painter,
-    options={"profile": "4"},
-    sound=SoundRules(
-        copied=frozenset({"aac", "mp3", "pcm_s16le", "pcm_s24le"}), codec="pcm_s16le", sample_format="s16"
-    ),
+_RECIPE = Recipe(container="mov", codec="prores_aw", painter=TenBits, options={"profile": "4"}, sound=SOUND)
+_MASTER = replace(
+    _RECIPE, codec="prores_ks", options={"profile": "4444", "alpha_bits": "16", "vendor": "apl0"}, threads=0
 )
 
 
 def _open(target: Target) -> Sink:
-    return video_file(target, _RECIPE)
+    return video_file(target, _MASTER if target.quality == "master" else _RECIPE)
 
 
 FORMAT = Format(name="mov", suffix=".mov", mime="video/quicktime", alpha=True, audio=True, open=_open)

@@ -11,6 +11,7 @@ _RECIPE = Recipe(
     codec="libx264",
     painter=lambda target: Planar(target.clip.colour, has_alpha=False),
     options={"preset": "veryfast", "crf": "20", "g": str(GOP)},
+    by_quality={"web": {"crf": "26"}, "master": {"crf": "14"}},
     container_options={"movflags": "+faststart"},
     sound=SoundRules(copied=frozenset({"aac", "mp3"}), codec="aac", sample_format="fltp", piece=1024),
 )
@@ -22,4 +23,4 @@ def _open(target: Target) -> Sink:
     return video_file(target, _RECIPE)
 
 
-FORMAT = Format(name="mp4", suffix=".mp4", mime="video/mp4", alpha=False, audio=True, open=_open)
+FORMAT = Format(name="mp4", suffix=".mp4", mime="video/mp4", alpha=False, audio=True, open=_open, web_side=1280)

@@ -111,7 +111,7 @@ def _decoded(archive: zipfile.ZipFile, name: str) -> Pixels:
 
 
 def _open(target: Target) -> Sink:
-    return ResultFile(target, _Frames, Proof(_inspect))
+    return ResultFile(target, _Frames, Proof(_inspect, alpha_error=0.0))
 
 
 FORMAT = Format(name="png_sequence", suffix=".zip", mime="application/zip", alpha=True, audio=False, open=_open)

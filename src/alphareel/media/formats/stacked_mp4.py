@@ -48,6 +48,7 @@ _RECIPE = Recipe(
     codec="libx264",
     painter=_Painter,
     options={"preset": "veryfast", "crf": "20", "g": str(GOP)},
+    by_quality={"web": {"crf": "26"}, "master": {"crf": "14"}},
     container_options={"movflags": "+faststart"},
     sound=SoundRules(copied=frozenset({"aac", "mp3"}), codec="aac", sample_format="fltp", piece=1024),
     proof=Proof(_inspect, loose_frames=1, storeys=2),
@@ -61,5 +62,13 @@ def _open(target: Target) -> Sink:
 
 
 FORMAT = Format(
-    name="stacked_mp4", suffix=".mp4", mime="video/mp4", alpha=True, audio=True, open=_open, suffix_implies=False
+    name="stacked_mp4",
+    suffix=".mp4",
+    mime="video/mp4",
+    alpha=True,
+    audio=True,
+    open=_open,
+    suffix_implies=False,
+    alpha_kind="white_is_opaque",
+    web_side=1280,
 )

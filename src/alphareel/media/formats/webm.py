@@ -22,6 +22,7 @@ _RECIPE = Recipe(
         "lag-in-frames": "0",
         "g": str(GOP),
     },
+    by_quality={"web": {"crf": "36"}, "master": {"crf": "16"}},
     sound=SoundRules(copied=frozenset({"opus", "vorbis"}), codec="libopus", sample_format="flt", piece=960),
 )
 
@@ -30,4 +31,4 @@ def _open(target: Target) -> Sink:
     return video_file(target, _RECIPE)
 
 
-FORMAT = Format(name="webm", suffix=".webm", mime="video/webm", alpha=True, audio=True, open=_open)
+FORMAT = Format(name="webm", suffix=".webm", mime="video/webm", alpha=True, audio=True, open=_open, web_side=1280)

@@ -1,7 +1,7 @@
 """Animated WebP with 8-bit alpha, silent. Frames are coded one by one and streamed: a long clip fits in memory."""
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from io import SEEK_END, BytesIO
@@ -15,6 +15,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.reformatter import VideoReformatter
 
 from alphareel.domain.errors import BadVideo, StorageFailed
+from alphareel.domain.options import Quality
 from alphareel.frame import Frame, Plane
 from alphareel.media.carrier import carry, flat_planes
 from alphareel.media.ffmpeg_errors import reading
@@ -31,6 +32,7 @@ _DO_NOT_BLEND = 0x02  # each frame replaces the one before
 _LONGEST_MS = 0xFFFFFF
 _FRAME_HEAD = 16  # bytes before a frame's own chunks
 _BT601 = 5
+_QUALITY: Mapping[Quality, str] = {"web": "60", "balanced": "75", "master": "92"}
 
 
 class _Animation:
@@ -104,7 +106,7 @@ def _encoder(target: Target) -> VideoCodecContext:
     context.width, context.height = target.width, target.height
     context.pix_fmt = "yuva420p" if target.has_alpha else "yuv420p"
     context.time_base = target.clip.time_base
-    context.options = {"quality": "75", "compression_level": "0"}
+    context.options = {"quality": _QUALITY[target.quality], "compression_level": "0"}
     return context
 
 
@@ -194,7 +196,7 @@ def _alpha_at(file: BinaryIO, head: bytes, entries: list[_Entry], moment: Fracti
 
 
 def _open(target: Target) -> Sink:
-    return ResultFile(target, _Animation, Proof(_inspect))
+    return ResultFile(target, _Animation, Proof(_inspect, alpha_error=0.0))
 
 
-FORMAT = Format(name="webp", suffix=".webp", mime="image/webp", alpha=True, audio=False, open=_open)
+FORMAT = Format(name="webp", suffix=".webp", mime="image/webp", alpha=True, audio=False, open=_open, web_side=720)

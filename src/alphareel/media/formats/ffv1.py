@@ -1,0 +1,26 @@
+"""FFV1 in Matroska: planes and alpha without loss, a checksum for each slice, and the source's sound. For archives."""
+
+from alphareel.media.result_file import Proof
+from alphareel.media.sound import SoundRules
+from alphareel.media.verify import inspect_video
+from alphareel.media.video_file import Planar, Recipe, video_file
+from alphareel.media.write import Format, Sink, Target
+
+_COPIED = ("aac", "ac3", "alac", "eac3", "flac", "mp2", "mp3", "opus", "pcm_s16le", "pcm_s24le", "vorbis")
+
+# Version 3 (RFC 9043); every frame stands for itself, so that damage stays in one.
+_RECIPE = Recipe(
+    container="matroska",
+    codec="ffv1",
+    painter=lambda target: Planar(target.clip.colour, target.has_alpha),
+    options={"level": "3", "slices": "4", "slicecrc": "1", "g": "1"},
+    sound=SoundRules(copied=frozenset(_COPIED), codec="pcm_s16le", sample_format="s16", bit_rate=0),
+    proof=Proof(inspect_video, loose_frames=1, alpha_error=0.0),
+)
+
+
+def _open(target: Target) -> Sink:
+    return video_file(target, _RECIPE)
+
+
+FORMAT = Format(name="ffv1", suffix=".mkv", mime="video/x-matroska", alpha=True, audio=True, open=_open)

@@ -1,0 +1,47 @@
+"""What ProRes wants of pictures: ten bits, limited range, tags it has a name for. Two formats write it."""
+
+import numpy as np
+from av import VideoFrame
+from av.video.reformatter import VideoReformatter
+
+from alphareel.domain.clip import Colour
+from alphareel.frame import Frame, Plane
+from alphareel.media.carrier import carry, flat_planes
+from alphareel.media.picture import samples_of
+from alphareel.media.sound import SoundRules
+from alphareel.media.video_file import FULL, LIMITED
+from alphareel.media.write import Target
+
+SOUND = SoundRules(copied=frozenset({"aac", "mp3", "pcm_s16le", "pcm_s24le"}), codec="pcm_s16le", sample_format="s16")
+
+
+class TenBits:
+    """A Painter of planes as 10 bits, ``chroma`` "444" (the one that can have alpha) or "422"."""
+
+    def __init__(self, target: Target, chroma: str = "444") -> None:
+        self._source = target.clip.colour
+        transfer = 1 if self._source.transfer in _SAME_AS_709 else self._source.transfer
+        self.colour = Colour(self._source.matrix, self._source.primaries, transfer, full_range=False)
+        self.pixel_format = f"yuv{'a' if target.has_alpha else ''}{chroma}p10le"
+        self._reformatter = VideoReformatter()
+
+    def paint(self, frame: Frame, alpha: Plane | None) -> VideoFrame:
+        planes = (frame.y, frame.u, frame.v) if alpha is None else flat_planes(frame, alpha, self._source)
+        made = self._reformatter.reformat(
+            carry(planes),
+            format=self.pixel_format,
+            src_colorspace=1,
+            dst_colorspace=1,
+            src_color_range=FULL if self._source.full_range else LIMITED,
+            dst_color_range=LIMITED,
+        )
+        if alpha is not None:
+            # the scaler would only shift, and 255 << 2 is not opaque
+            samples_of(made.planes[3], np.uint16)[:] = _TEN_BITS[alpha]
+        return made
+
+
+# BT.601 and BT.2020 have the curve of BT.709, and ProRes a name for that one alone.
+_SAME_AS_709 = (6, 14, 15)
+_LEVELS = np.arange(256, dtype=np.uint16)
+_TEN_BITS = (_LEVELS << 2) | (_LEVELS >> 6)
