@@ -92,7 +92,7 @@ def contenders(models_dir: Path | None, names: Sequence[str]) -> tuple[list[Cont
         except AlphareelError as error:
             reasons.append(f"{name}: skipped, {error.message}")
             continue
-        made.append(Contender(name, engine, not _cuts_people(offer.spec), _megabytes(engine)))
+        made.append(Contender(name, engine, _keys_screens(offer.spec), _megabytes(engine)))
     if not names or peers_selfie.NAME in names:
         peer = peers_selfie.load(models_dir, threads=1)
         if peer is None:
@@ -110,8 +110,8 @@ def twice(contender: Contender) -> Contender:
     return replace(contender, name=f"{contender.name} twice", engine=SecondLook(contender.engine))
 
 
-def _cuts_people(spec: Spec) -> bool:
-    return spec.subject == "people"
+def _keys_screens(spec: Spec) -> bool:
+    return spec.subject not in ("people", "anything", "what a text names")
 
 
 def _megabytes(engine: object) -> float:

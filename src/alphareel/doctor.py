@@ -42,7 +42,7 @@ def _looked(name: str, look: Callable[[Settings], Check], settings: Settings) ->
 
 
 def _engines(settings: Settings) -> Iterator[Check]:
-    offers = tiers.offer(settings.models_dir)
+    offers = tiers.offer(settings.models_dir, tiers.parse_orders(settings.tiers))
     for tier in TIERS:
         serving = next((offer.spec.name for offer in offers if tier in offer.serving), None)
         missing = "nothing serves it" + (", which is optional" if tier in _OPTIONAL_TIERS else "")

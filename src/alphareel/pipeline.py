@@ -33,6 +33,7 @@ def run(
     *,
     limits: Limits | None = None,
     models_dir: Path | None = None,
+    order: Sequence[str] | None = None,
     threads: int | None = None,
 ) -> Generator[Progress, None, None]:
     """Remove the background of ``source`` and write ``outputs``, all from one matte; the last Progress has the results.
@@ -44,7 +45,7 @@ def run(
     asked, limits = outputs[0].options.matte, limits or Limits()
     with ExitStack() as opened:
         reader = opened.enter_context(open_reader(source, limits))
-        chosen = tiers.choose(asked, models_dir, threads)
+        chosen = tiers.choose(asked, models_dir, threads, order=order)
         memory = chosen.engine.start(reader.clip, asked)
         if isinstance(memory, Preparing):
             memory.prepare(Surroundings(source, reader.clip, asked, limits))

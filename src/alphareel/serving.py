@@ -5,7 +5,6 @@ import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 
 import uvicorn
@@ -68,7 +67,7 @@ def build_app(place: wiring.Installation, office: Office) -> FastAPI:
         guesses_per_minute=given.guesses_per_minute,
         rates=Rates(given.write_per_minute, given.read_per_minute, given.rate_limit_url),
     )
-    return create_app(wiring.build_service(place, office), config, offers=lambda: _shown_offers(given.models_dir))
+    return create_app(wiring.build_service(place, office), config, offers=lambda: _shown_offers(given))
 
 
 def _admin_token(settings: Settings) -> str | None:
@@ -122,8 +121,9 @@ def _config(place: wiring.Installation, office: Office) -> uvicorn.Config:
     )
 
 
-def _shown_offers(models_dir: Path | None) -> Sequence[EngineOffer]:
-    return [ShownOffer(o.spec, o.serving, o.reason) for o in tiers.offer(models_dir)]
+def _shown_offers(settings: Settings) -> Sequence[EngineOffer]:
+    offers = tiers.offer(settings.models_dir, tiers.parse_orders(settings.tiers))
+    return [ShownOffer(o.spec, o.serving, o.reason) for o in offers]
 
 
 def _listen(settings: Settings) -> socket.socket:

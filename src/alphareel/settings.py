@@ -15,6 +15,7 @@ from alphareel.domain.errors import InvalidRequest
 from alphareel.jobs.credits import parse_prices
 from alphareel.jobs.retention import FOR_EVER, LONGEST
 from alphareel.jobs.webhooks import standard_key
+from alphareel.matting.tiers import parse_orders
 from alphareel.places import default_data_dir, default_models_dir
 
 PREFIX = "ALPHAREEL_"
@@ -68,6 +69,9 @@ class Settings(BaseSettings):
     )
     models_mirror: str | None = Field(
         None, description="https://host/folder from which weights are fetched instead of from their publishers."
+    )
+    tiers: str = Field(
+        "", description="Engines that serve a model, best first: original=birefnet,rvm;human=rvm. Unset: as built in."
     )
     max_upload_bytes: int = Field(500 * MIB, ge=1, description="Largest file that is accepted or fetched.")
     max_storage_per_key: int = Field(
@@ -174,6 +178,15 @@ class Settings(BaseSettings):
     @classmethod
     def _is_price_list(cls, value: str) -> str:
         parse_prices(value, "")
+        return value
+
+    @field_validator("tiers")
+    @classmethod
+    def _orders_engines(cls, value: str) -> str:
+        try:
+            parse_orders(value)
+        except InvalidRequest as error:
+            raise ValueError(str(error).rstrip(".")) from error
         return value
 
     @field_validator("log_level")

@@ -50,6 +50,7 @@ from alphareel.jobstore.removals import Removals
 from alphareel.jobstore.repeats import RepeatTable
 from alphareel.jobstore.stock import Stock
 from alphareel.jobstore.webhooks import WebhookTable
+from alphareel.matting.tiers import parse_orders
 from alphareel.queue.dbos_engine import DbosEngine, DbosQueue, EngineRules, prepare
 from alphareel.settings import Settings, shown
 
@@ -152,7 +153,7 @@ def build_service(place: Installation, office: Office) -> Service:
         uploads=uploads,
         sources=place.sources,
         webhooks=WebhookDesk(_webhook_table(place), _courier(place), clock=place.clock),
-        offer=LocalOffer(given.models_dir),
+        offer=LocalOffer(given.models_dir, parse_orders(given.tiers)),
         rules=ServiceRules(
             place.sources.link_secret,
             timedelta(seconds=given.link_seconds),
@@ -207,6 +208,7 @@ def build_worker(place: Installation, executor_id: str) -> Worker:
             progress_seconds=given.job_progress_seconds,
         ),
         models_dir=given.models_dir,
+        engines=parse_orders(given.tiers),
         threads=given.job_threads or max(1, processors() // given.workers),
         max_deaths=_MAX_DEATHS,
     )

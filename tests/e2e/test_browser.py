@@ -176,7 +176,7 @@ def knowing(monkeypatch, truth):
     memory = SimpleNamespace(thumbnail=None, step=step, finish=lambda: None)
     facts = EngineFacts("known", "1", None, "Apache-2.0")
     engine = SimpleNamespace(facts=facts, start=lambda clip, options: memory)
-    monkeypatch.setattr(pipeline.tiers, "choose", lambda *_: SimpleNamespace(engine=engine, warnings=()))
+    monkeypatch.setattr(pipeline.tiers, "choose", lambda *_, **__: SimpleNamespace(engine=engine, warnings=()))
 
 
 def stripes():

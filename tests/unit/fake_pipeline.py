@@ -12,7 +12,7 @@ from alphareel.domain.clip import EngineFacts, Progress, Result
 from alphareel.domain.errors import BadVideo, StorageFailed
 
 
-def run(source, outputs, *, limits, models_dir, threads):
+def run(source, outputs, *, limits, models_dir, order, threads):
     words = source.read_text().split()
     return BEHAVIOURS[words[0]](outputs[0].path, outputs[0].options, *words[1:])
 

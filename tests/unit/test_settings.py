@@ -111,3 +111,11 @@ def test_what_is_shown_to_operators_holds_no_secret(monkeypatch: pytest.MonkeyPa
     told = shown(load_settings())
     assert (told["admin_token"], told["api_key"]) == ("set", "unset")
     assert told["database_url"] == "postgresql://host/name"
+
+
+def test_an_order_of_engines_is_checked_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALPHAREEL_TIERS", "human=rvm,builtin")
+    assert load_settings().tiers == "human=rvm,builtin"
+    monkeypatch.setenv("ALPHAREEL_TIERS", "human=nonsense")
+    with pytest.raises(InvalidRequest, match="ALPHAREEL_TIERS"):
+        load_settings()

@@ -9,7 +9,7 @@ from alphareel.domain.errors import InvalidRequest, ModelUnavailable, WeightsInv
 from alphareel.domain.options import Options
 from alphareel.matting import tiers
 from alphareel.matting.models import builtin
-from alphareel.testing.networks import make_builtin, make_rvm
+from alphareel.testing.networks import make_birefnet, make_builtin, make_modnet, make_rvm
 
 
 @pytest.fixture
@@ -30,13 +30,38 @@ def folder(tmp_path):
 def test_the_packaged_network_serves_when_the_user_brought_none(tier, packaged, folder):
     chosen = tiers.choose(Options(model=tier), folder)
     assert chosen.engine.facts.name == "builtin" == tiers.serving(tier, folder)
-    assert chosen.warnings == ()
+    assert bool(chosen.warnings) == (tier == "original"), "which promises more than people"
 
 
 @pytest.mark.parametrize("tier", ["original", "light", "human"])
 def test_a_network_that_the_user_brought_goes_first(tier, packaged, folder):
     make_rvm(folder / "rvm_mobilenetv3_fp32.onnx")
     assert tiers.choose(Options(model=tier), folder).engine.facts.name == "rvm" == tiers.serving(tier, folder)
+
+
+def test_a_stand_in_that_cuts_out_something_else_is_told(packaged, folder):
+    [warning] = tiers.choose(Options(model="original"), folder).warnings
+    assert warning.startswith("The model original was served by builtin (cuts out people), since birefnet")
+    make_birefnet(folder / "BiRefNet-general-epoch_244.onnx")
+    assert tiers.choose(Options(model="original"), folder).warnings == ()
+
+
+def test_an_operators_own_order_serves_and_whatever_misses_of_it_is_told(packaged, folder):
+    make_modnet(folder / "modnet.onnx")
+    orders = tiers.parse_orders("human = builtin, modnet; light=modnet")
+    assert orders["human"] == ("builtin", "modnet")
+    assert orders["original"] == tiers.ENGINES["original"]
+    assert [tiers.serving(tier, folder, orders) for tier in ("human", "light")] == ["builtin", "modnet"]
+    assert tiers.choose(Options(model="light"), folder, order=orders["light"]).engine.facts.name == "modnet"
+    [warning] = tiers.choose(Options(model="human"), folder, order=("rvm", "builtin")).warnings
+    assert "rvm" in warning
+    assert tiers.parse_orders("") == tiers.ENGINES
+
+
+@pytest.mark.parametrize("text", ["humans=rvm", "human=", "human=nonsense", "human", "human=rvm;;x"])
+def test_an_order_of_engines_or_tiers_that_do_not_exist_is_refused(text):
+    with pytest.raises(InvalidRequest, match="orders no engines"):
+        tiers.parse_orders(text)
 
 
 def test_no_models_folder_is_fine(packaged):

@@ -52,6 +52,7 @@ def _run(order: Order) -> Iterator[Event]:
         [Output(Path(order["target"]), from_json(order["options"]))],
         limits=Limits(**order["limits"]),
         models_dir=Path(order["models_dir"]) if order["models_dir"] else None,
+        order=order.get("engines"),
         threads=order["threads"],
     )
     with contextlib.closing(progress):

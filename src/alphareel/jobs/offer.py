@@ -1,6 +1,6 @@
 """What this machine can make, asked of the engines and formats that are here; loads no network and no codec."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from alphareel import registry
@@ -16,12 +16,13 @@ class LocalOffer:
     """Offer over the engines beside this code and the weights in ``models_dir``."""
 
     models_dir: Path | None
+    orders: tiers.Orders = field(default_factory=lambda: tiers.ENGINES)
 
     def check(self, options: Options) -> None:
         self._check_format(options.output_format)
         if options.engine is not None:
             self._check_engine(options.engine)
-        elif tiers.serving(options.model, self.models_dir) is None:
+        elif tiers.serving(options.model, self.models_dir, self.orders) is None:
             raise ModelUnavailable(
                 f"No engine on this server serves the model {options.model}.",
                 hint="Choose one that GET /v1/models shows.",

@@ -4,9 +4,9 @@ import contextlib
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,7 +20,7 @@ from alphareel.domain.errors import (
     Unavailable,
     WorkerCrashed,
 )
-from alphareel.domain.options import Options, to_json
+from alphareel.domain.options import Options, Tier, to_json
 from alphareel.jobs import references, sandbox
 from alphareel.jobs.credits import billed_seconds
 from alphareel.jobs.job import Billing, Job, Output, Status
@@ -47,6 +47,7 @@ class WorkRules:
     limits: Limits
     confinement: Confinement
     models_dir: Path | None = None
+    engines: Mapping[Tier, Sequence[str]] = field(default_factory=dict)
     threads: int | None = None
     max_tries: int = 3
     max_deaths: int = 6
@@ -175,6 +176,7 @@ class Worker:
             "options": to_json(options),
             "limits": asdict(self._rules.limits),
             "models_dir": str(self._rules.models_dir) if self._rules.models_dir else None,
+            "engines": self._rules.engines.get(options.model),
             "threads": self._rules.threads,
         }
 

@@ -1,8 +1,9 @@
 """Which engine serves which tier of the contract, what is on offer on this machine, and why the rest is not."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from alphareel import registry
 from alphareel.domain.errors import FieldProblem, InvalidRequest, ModelUnavailable, WeightsInvalid
@@ -12,10 +13,13 @@ from alphareel.matting.runtime import Device, Runtime, limit_picture_threads
 
 PACKAGE = "alphareel.matting.models"
 
+Orders: TypeAlias = Mapping[Tier, tuple[str, ...]]
+"""The engines that may serve each tier, the first that can run does."""
+
 # Best first. A network that the user put into the models
 # folder is there because he wants it, so it goes before the one in the package. "original" promises any subject,
 # "human" and "light" promise speed: docs/models/ says what each engine is good for.
-ENGINES: dict[Tier, tuple[str, ...]] = {
+ENGINES: Orders = {
     "original": ("birefnet", "birefnet_lite", "rvm", "modnet", "builtin"),
     "light": ("rvm", "builtin"),
     "human": ("rvm", "modnet", "birefnet_portrait", "builtin"),
@@ -54,13 +58,38 @@ def names() -> tuple[str, ...]:
     return registry.names(PACKAGE)
 
 
-def choose(options: Options, models_dir: Path | None, threads: int | None = None, device: Device = "cpu") -> Chosen:
+def parse_orders(text: str) -> Orders:
+    """Orders of a setting such as ``original=birefnet,rvm;human=rvm``; tiers that it leaves out keep theirs.
+
+    Raises InvalidRequest for a tier or an engine that does not exist.
+    """
+    orders = dict(ENGINES)
+    for part in filter(None, (p.strip() for p in text.split(";"))):
+        tier, _, listed = part.partition("=")
+        engines = tuple(name.strip() for name in listed.split(",") if name.strip())
+        unknown = [name for name in engines if name not in names()]
+        if tier.strip() not in TIERS or unknown or not engines:
+            raise InvalidRequest(f"{part[:100]!r} orders no engines.", hint=f"Engines are {', '.join(names())}.")
+        orders[cast(Tier, tier.strip())] = engines
+    return orders
+
+
+def choose(
+    options: Options,
+    models_dir: Path | None,
+    threads: int | None = None,
+    device: Device = "cpu",
+    *,
+    order: Sequence[str] | None = None,
+) -> Chosen:
     """The engine for these options, loaded; ``options.engine`` overrides the tier's choice by name.
 
     A plate that is given chooses the engine ``plate``.
 
-    A damaged weights file is passed over, with a warning, when another engine can serve. Raises InvalidRequest for an
-    unknown engine, ModelUnavailable when none can serve, WeightsInvalid for an engine that was asked for by name.
+    ``order``: engines to try instead of the tier's own. A damaged weights file is passed over, with a warning, when
+    another engine can serve; so is told when what serves is not what the tier is meant to be.
+    Raises InvalidRequest for an unknown engine, ModelUnavailable when none can serve, WeightsInvalid for an engine
+    that was asked for by name.
     """
     limit_picture_threads()
     runtime = Runtime(models_dir, threads, device)
@@ -69,9 +98,11 @@ def choose(options: Options, models_dir: Path | None, threads: int | None = None
         return Chosen(_module(named).load(runtime))
     reasons: list[str] = []
     warnings: list[str] = []
-    for name in ENGINES[options.model]:
+    names_in_order = tuple(order or ENGINES[options.model])
+    for name in names_in_order:
         try:
-            return Chosen(_module(name).load(runtime), tuple(warnings))
+            engine = _module(name).load(runtime)
+            return Chosen(engine, (*warnings, *_fallback(options.model, name, names_in_order)))
         except ModelUnavailable as error:
             reasons.append(error.message)
         except WeightsInvalid as error:
@@ -83,15 +114,30 @@ def choose(options: Options, models_dir: Path | None, threads: int | None = None
     )
 
 
-def offer(models_dir: Path | None) -> tuple[EngineOffer, ...]:
+def _fallback(tier: Tier, name: str, order: Sequence[str]) -> tuple[str, ...]:
+    """A sentence when an engine stands in for the first of its order.
+
+    In the order of the house it is one only when it cuts out something else: that a small network serves where a
+    larger one could be fetched is no news to anybody, that it knows only people is.
+    """
+    first = order[0]
+    serves, meant = _module(name).SPEC.subject, _module(first).SPEC.subject
+    if name == first or (serves == meant and tuple(order) == ENGINES[tier]):
+        return ()
+    return (
+        f"The model {tier} was served by {name} (cuts out {serves}), since {first} (cuts out {meant}) is not here.",
+    )
+
+
+def offer(models_dir: Path | None, orders: Orders = ENGINES) -> tuple[EngineOffer, ...]:
     """Every engine, whether it can run here, and which tiers it serves now. Loads no network and no runtime."""
     modules = {name: _module(name) for name in names()}
     reasons = {name: _reason(module, models_dir) for name, module in modules.items()}
-    first = {tier: next((n for n in ENGINES[tier] if reasons.get(n, "absent") is None), None) for tier in TIERS}
+    first = {tier: next((n for n in orders[tier] if reasons.get(n, "absent") is None), None) for tier in TIERS}
     return tuple(
         EngineOffer(
             spec=module.SPEC,
-            tiers=tuple(tier for tier in TIERS if name in ENGINES[tier]),
+            tiers=tuple(tier for tier in TIERS if name in orders[tier]),
             serving=tuple(tier for tier in TIERS if first[tier] == name),
             reason=reasons[name],
         )
@@ -99,9 +145,9 @@ def offer(models_dir: Path | None) -> tuple[EngineOffer, ...]:
     )
 
 
-def serving(tier: Tier, models_dir: Path | None) -> str | None:
+def serving(tier: Tier, models_dir: Path | None, orders: Orders = ENGINES) -> str | None:
     """Name of the engine that serves this tier now; None when nothing does."""
-    return next((o.spec.name for o in offer(models_dir) if tier in o.serving), None)
+    return next((o.spec.name for o in offer(models_dir, orders) if tier in o.serving), None)
 
 
 def _served(models_dir: Path | None) -> tuple[str, ...]:
