@@ -26,16 +26,18 @@ _FINGERPRINT = 19  # letters, which have to be copied whole
 
 
 @app.command
-def create(client: str, *, note: str = "") -> None:
+def create(client: str, *, note: str = "", test: bool = False) -> None:
     """Make a key for CLIENT and print its secret, which is shown this once.
 
     Parameters
     ----------
     note
         What the key is for.
+    test
+        A key for trying things out: its jobs compute nothing and cost nothing.
     """
     with _desk() as (admin, operator):
-        _show_secret(admin.create_key(operator, client_id=client, note=note))
+        _show_secret(admin.create_key(operator, client_id=client, note=note, test=test))
 
 
 @app.command(name="list")

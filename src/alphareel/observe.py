@@ -11,7 +11,7 @@ import structlog
 
 _SECRET_NAMES = re.compile(r"secret|token|password|authorization|api[_-]?key|cookie|signature|\bsig\b", re.IGNORECASE)
 _SECRET_SHAPES = (
-    (re.compile(r"\bar_live_[A-Za-z0-9]+_[A-Za-z0-9]+"), "[key]"),
+    (re.compile(r"\bar_(?:live|test)_[A-Za-z0-9]+_[A-Za-z0-9]+"), "[key]"),
     (re.compile(r"(?<=://)[^/\s:@]*:[^/\s@]*(?=@)"), "[login]"),
     (re.compile(r"(?<=[?&]sig=)[^&\s\"']+"), "[signature]"),
 )

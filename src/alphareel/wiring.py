@@ -9,10 +9,12 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from alphareel import observe, registry
 from alphareel.domain.clip import Limits
 from alphareel.domain.errors import BadVideo, OutOfMemory, StorageFailed, Timeout, WorkerCrashed
+from alphareel.domain.options import Options, to_json
 from alphareel.http.job_views import JobViews
 from alphareel.jobs import sandbox
 from alphareel.jobs.admin import Administration
@@ -27,6 +29,7 @@ from alphareel.jobs.post import GuardedPoster
 from alphareel.jobs.postman import Courier, Postman, PostRules
 from alphareel.jobs.quotas import Quotas
 from alphareel.jobs.recurring import Recurring
+from alphareel.jobs.rehearsal import Stage
 from alphareel.jobs.removal import Removal
 from alphareel.jobs.retention import FOR_EVER, Retention
 from alphareel.jobs.sandbox import Confinement
@@ -254,6 +257,19 @@ def build_postman(place: Installation) -> Postman:
         present=lambda job: views.job(job).model_dump(mode="json"),
         rules=PostRules(),
     )
+
+
+def build_stage(place: Installation) -> Recurring:
+    """What plays test jobs, in a worker process."""
+    confinement = Confinement(memory_bytes=place.settings.job_memory_bytes, wall_seconds=60.0)
+
+    def make(source: Path, target: Path, options: Options) -> dict[str, Any]:
+        facts = {"limits": asdict(place.limits), "models_dir": None, "threads": 1, "pipeline": "alphareel.pipeline"}
+        order = {"task": "run", "source": str(source), "target": str(target), "options": to_json(options), **facts}
+        return sandbox.run(order, confinement)
+
+    stage = Stage(jobs=place.jobs, blobs=place.blobs, make=make, clock=place.clock)
+    return Recurring("rehearsals", stage.play, seconds=1.0)
 
 
 def build_sweeper(place: Installation) -> Recurring:

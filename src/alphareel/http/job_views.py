@@ -62,6 +62,7 @@ class JobViews:
             retention_seconds=job.retention_seconds,
             files_expire_at=job.files_expire_at,
             attempts=job.attempt,
+            test=schemas.TestRun.model_validate(job.test) if job.test else None,
         )
 
     def status(self, status: Status) -> schemas.ShownStatus:

@@ -33,6 +33,7 @@ class _Schema(BaseModel):
 class KeyCreate(_Schema):
     client_id: ClientId = Field(description="Whose key it is; a client may have several.")
     note: str | None = Field(default=None, max_length=LONGEST_NOTE, pattern=f"^{PLAIN}*$")
+    test: bool | None = Field(default=False, description="Its jobs compute nothing and cost nothing.")
 
 
 class KeyChoice(_Schema):
@@ -82,6 +83,7 @@ class Key(_Schema):
     max_running_jobs: int | None
     max_queued_jobs: int | None
     max_storage_bytes: int | None
+    test: bool = Field(description="Every job of it is a test.")
 
     @classmethod
     def of(cls, key: ApiKey, **more: Any) -> Self:
@@ -95,6 +97,7 @@ class Key(_Schema):
             total_calls=key.calls,
             disabled_at=key.disabled_at,
             previous_until=key.previous_until,
+            test=key.test,
             **{name: getattr(key, name) for name in KEY_LIMITS},
             **more,
         )

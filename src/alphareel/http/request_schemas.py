@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from alphareel.domain.colours import NAMED
 from alphareel.domain.options import Anchor, FormatName, Quality, Tier
+from alphareel.jobs.rehearsal import LONGEST as LONGEST_TEST
+from alphareel.jobs.rehearsal import Ending
 from alphareel.jobs.retention import LONGEST
 
 _PORT = "(:([0-5]?[0-9]{1,4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?"
@@ -91,6 +93,11 @@ class WantedComposition(_Schema):
     foreground: WantedForeground | None = None
 
 
+class WantedTest(_Schema):
+    outcome: Ending
+    seconds: float | None = Field(default=None, ge=0, le=LONGEST_TEST, description="Until the outcome.")
+
+
 class JobStart(_Schema):
     """Every field is optional and replaces the job's own; unknown fields are ignored.
 
@@ -118,6 +125,9 @@ class JobStart(_Schema):
         default=None, ge=0.04, le=86400, description="Only so many seconds of the clip."
     )
     webhook_url: MaybeAddress | None = Field(default=None, description="Empty is the same as null.")
+    test: Ending | WantedTest | None = Field(
+        default=None, description="Makes this a test job: it computes nothing, costs nothing and comes to this."
+    )
     retention_seconds: int | None = Field(
         default=None,
         ge=0,

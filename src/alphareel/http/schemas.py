@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
 from alphareel.domain.clip import AlphaKind
 from alphareel.domain.options import Anchor, BackgroundType, FormatName, Quality, Tier
+from alphareel.jobs.rehearsal import Ending
 
 ShownStatus = Literal["created", "pending", "processing", "completed", "failed"]
 
@@ -111,6 +112,13 @@ class Output(_Schema):
     frames_lost: int = Field(description="Frames of the source that could not be decoded.")
 
 
+class TestRun(_Schema):
+    """What a test job comes to, and after how many seconds."""
+
+    outcome: Ending
+    seconds: float
+
+
 class Job(_Schema):
     id: str
     job_id: str = Field(description="The same as id.")
@@ -147,6 +155,7 @@ class Job(_Schema):
     retention_seconds: int | None = Field(description="How long its files stay after its end; null for ever.")
     files_expire_at: Time | None = Field(description="When result and source are removed; null until it ended.")
     attempts: int = Field(description="How often a worker began with it.")
+    test: TestRun | None = Field(description="Null for a real job.")
 
 
 class AcceptedJob(Job):

@@ -68,16 +68,17 @@ class Administration:
             raise _refused("limit", f"must lie between 1 and {MAX_EVENTS}.")
         return self._ring.admin_events(limit=limit)
 
-    def create_key(self, operator: Operator, *, client_id: str, note: str = "") -> NewKey:
-        """A new key for a client, who may have several. Raises InvalidRequest."""
+    def create_key(self, operator: Operator, *, client_id: str, note: str = "", test: bool = False) -> NewKey:
+        """A new key for a client, who may have several; ``test``: it makes test jobs only. Raises InvalidRequest."""
         key_id = uuid.uuid4().hex[:12]
-        secret = make_secret(key_id)
+        secret = make_secret(key_id, test=test)
         key = ApiKey(
             id=key_id,
             fingerprint=fingerprint(secret),
             client_id=check_text("client_id", client_id, longest=LONGEST_CLIENT),
             note=check_text("note", note, longest=LONGEST_NOTE, required=False),
             enabled=True,
+            test=test,
             created_at=self._clock.now(),
         )
         made = self._ring.make_key(key, secret_sha256=digest(secret), act=operator.act("keys.create"))
@@ -133,7 +134,8 @@ class Administration:
         """
         if not 0 <= grace_seconds <= _LONGEST_GRACE:
             raise _refused("grace_seconds", f"must lie between 0 and {_LONGEST_GRACE}.")
-        secret = make_secret(uuid.uuid4().hex[:12])
+        known = self.find_key(key_fingerprint)
+        secret = make_secret(uuid.uuid4().hex[:12], test=known.test)
         key = self._ring.rotate(
             key_fingerprint,
             secret_sha256=digest(secret),

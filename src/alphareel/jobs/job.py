@@ -103,7 +103,7 @@ class Job:
     runs; it is the fence that keeps a forgotten worker from touching the job.
 
     ``credits`` (hundredths): reserved or charged for this run. ``price`` (hundredths for a minute): agreed at the
-    start; None when the run is not charged.
+    start; None when the run is not charged. ``test``: the outcome and seconds of a job that only tests a client.
     """
 
     id: str
@@ -137,6 +137,7 @@ class Job:
     retention_seconds: int | None = None
     files_expire_at: datetime | None = None
     files_expired_at: datetime | None = None
+    test: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ class ApiKey:
     """A key without its secret, which is stored as SHA-256 only. ``fingerprint`` may be shown and logged.
 
     ``calls`` and ``last_used_at`` lag by some seconds. ``previous_until``: how long the secret before the last
-    rotation is good. What follows are limits of its own: None takes the service's, 0 is none.
+    rotation is good. The limits are its own: None takes the service's, 0 is none. ``test``: every job of it is a test.
     """
 
     id: str
@@ -176,6 +177,7 @@ class ApiKey:
     max_running_jobs: int | None = None
     max_queued_jobs: int | None = None
     max_storage_bytes: int | None = None
+    test: bool = False
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,11 @@ class NewKey:
     secret: str
 
 
-def make_secret(public_id: str) -> str:
+def make_secret(public_id: str, *, test: bool = False) -> str:
     """``ar_live_<id>_<secret>``: recognisable in a leak, 256 random bits, safe in a header and a shell."""
-    return f"ar_live_{public_id}_" + "".join(secrets.choice(_LETTERS) for _ in range(_SECRET_LETTERS))
+    return f"ar_{'test' if test else 'live'}_{public_id}_" + "".join(
+        secrets.choice(_LETTERS) for _ in range(_SECRET_LETTERS)
+    )
 
 
 class Keys:

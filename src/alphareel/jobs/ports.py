@@ -1,6 +1,6 @@
 """What the jobs need from outside, owned by us; adapters live in storage/, jobstore/ and queue/."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -55,6 +55,7 @@ class NewJob:
     uploads: tuple[str, ...] = ()
     bill: Bill | None = None
     retention_seconds: int | None = None
+    test: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ class JobStore(Protocol):
         warnings: tuple[str, ...],
         uploads: tuple[str, ...] = (),
         retention_seconds: int | None = None,
+        test: Mapping[str, Any] | None = None,
         actor: str,
         request_id: str | None,
         bill: Bill | None = None,
@@ -137,6 +139,9 @@ class JobStore(Protocol):
 
     def unfinished(self) -> tuple[Job, ...]:
         """Pending and processing jobs that the engine has, for the reconciler."""
+
+    def rehearsing(self) -> tuple[Job, ...]:
+        """Pending and processing test jobs, which the engine never gets."""
 
     def admit_waiting(self) -> int:
         """Hand to the engine what waits although the limits leave room for it; how many.

@@ -13,6 +13,7 @@ from alphareel.domain.options import Options
 from alphareel.domain.parsing import parse_options
 from alphareel.jobs.estimates import SourceFacts
 from alphareel.jobs.job import Job, Status
+from alphareel.jobs.rehearsal import Rehearsal, parse_rehearsal
 from alphareel.jobs.retention import LONGEST
 
 MAX_METADATA_BYTES = 16 * 1024
@@ -32,6 +33,7 @@ class Creation:
     metadata: dict[str, Any]
     auto_start: bool
     retention_seconds: int | None
+    test: Rehearsal | None = None
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Start:
     options: Options
     webhook_url: str | None
     retention_seconds: int | None
+    test: Rehearsal | None = None
 
 
 def parse_creation(body: Mapping[str, Any], *, retention_seconds: int | None = None) -> Creation:
@@ -60,6 +63,7 @@ def _read_creation(form: "_Form", retention_seconds: int | None) -> Creation:
         metadata=form.read("metadata", _metadata, dict[str, Any]()),
         auto_start=form.read("auto_start", _boolean, default=True),
         retention_seconds=form.read("retention_seconds", _retention(retention_seconds), retention_seconds),
+        test=form.read("test", parse_rehearsal, None),
     )
 
 
@@ -70,6 +74,7 @@ def parse_start(body: Mapping[str, Any], job: Job, *, retention_seconds: int | N
         options=form.options(job.options),
         webhook_url=form.read("webhook_url", _http_address, job.webhook_url),
         retention_seconds=form.read("retention_seconds", _retention(retention_seconds), job.retention_seconds),
+        test=form.read("test", parse_rehearsal, None if job.test is None else Rehearsal(**job.test)),
     )
     form.check()
     return made

@@ -11,13 +11,14 @@ from alphareel.domain.options import Options
 from alphareel.jobs import links, references, requests
 from alphareel.jobs.admin import Administration
 from alphareel.jobs.census import Census, Counting
-from alphareel.jobs.credits import Bill, Prices
+from alphareel.jobs.credits import Bill, Prices, insufficient
 from alphareel.jobs.deliveries import Delivery
 from alphareel.jobs.estimates import LATEST, Estimate, Experience, SourceFacts, estimate
 from alphareel.jobs.job import ApiKey, Job, JobEvent, Status, Upload
 from alphareel.jobs.keys import Keys
 from alphareel.jobs.linker import Link, Linker
 from alphareel.jobs.ports import Blobs, Clock, Executors, JobStore, NewJob, Offer, Page
+from alphareel.jobs.rehearsal import Rehearsal, of_test_key, stored
 from alphareel.jobs.removal import Removal, Removals
 from alphareel.jobs.repeats import Once, Repeats, UploadOnce
 from alphareel.jobs.retention import FETCHED, Expirations
@@ -141,6 +142,8 @@ class Service:
         asked = requests.parse_creation(body, retention_seconds=self._rules.retention_seconds)
         used = self._find_uploads(caller, asked.video_url, asked.options)
         self._offer.check(asked.options)
+        start = asked.auto_start if auto_start is None else auto_start
+        test = self._rehearse(caller, asked.test, asked.metadata, start=start)
         new = NewJob(
             id=make_job_id(),
             key_id=_key_id(caller),
@@ -151,10 +154,10 @@ class Service:
             request_id=caller.request_id,
             warnings=asked.options.warnings(),
             uploads=used.ids,
-            bill=self._bill(asked.options, used),
+            bill=None if test else self._bill(asked.options, used),
             retention_seconds=asked.retention_seconds,
+            test=stored(test),
         )
-        start = asked.auto_start if auto_start is None else auto_start
         return self._stores.jobs.add_job(new, start=start, actor=_actor(caller), once=once)
 
     def start(self, caller: Caller, job_id: str, body: Mapping[str, Any], *, once: Once | None = None) -> Job:
@@ -171,14 +174,16 @@ class Service:
     def _start(self, caller: Caller, job: Job, asked: requests.Start, once: Once | None) -> Job | None:
         used = self._find_uploads(caller, job.video_url, asked.options)
         self._offer.check(asked.options)
+        test = self._rehearse(caller, asked.test, job.metadata, start=True)
         return self._stores.jobs.start_job(
             job.id,
             options=asked.options,
             webhook_url=asked.webhook_url,
             warnings=asked.options.warnings(),
             uploads=used.ids,
-            bill=self._bill(asked.options, used),
+            bill=None if test else self._bill(asked.options, used),
             retention_seconds=asked.retention_seconds,
+            test=stored(test),
             actor=_actor(caller),
             request_id=caller.request_id,
             once=once,
@@ -275,6 +280,16 @@ class Service:
             source=self._sources.find(references.source(video_url), key_id=_key_id(caller)),
             background=None if behind is None else self._sources.find(behind, key_id=_key_id(caller)),
         )
+
+    def _rehearse(
+        self, caller: Caller, asked: Rehearsal | None, metadata: Mapping[str, Any], *, start: bool
+    ) -> Rehearsal | None:
+        """The test that a job is, by its own word or by its key. Raises InsufficientCredits where that is the test."""
+        if asked is None and caller.key is not None and caller.key.test:
+            asked = of_test_key(metadata)
+        if start and asked is not None and asked.outcome == "insufficient_credits":
+            raise insufficient()
+        return asked
 
     def _bill(self, options: Options, used: "_Used") -> Bill:
         """What the source costs; what stands behind it costs nothing."""

@@ -14,7 +14,8 @@ from alphareel.jobstore.tables import jobs, keys
 
 Enqueue = Callable[[sa.Connection, str, int], None]
 
-_WAITS = (jobs.c.status == Status.PENDING, jobs.c.admitted_at.is_(None))
+_IS_REAL = jobs.c.test.is_(None)  # test jobs need no worker, so they count nowhere here
+_WAITS = (jobs.c.status == Status.PENDING, jobs.c.admitted_at.is_(None), _IS_REAL)
 _STANDS = (jobs.c.status == Status.PENDING, jobs.c.admitted_at.is_not(None))
 
 
@@ -30,6 +31,8 @@ class Admissions:
 
         Raises TooManyJobs, QueueFull, after which the transaction must not be committed.
         """
+        if row.test is not None:
+            return
         if self.limits.queued_in_all:
             hold(c, "queue")
         limits = self._hold_key(c, row.key_id)
@@ -79,4 +82,4 @@ def _is_of(key_id: str | None) -> sa.ColumnElement[bool]:
 
 
 def _count(c: sa.Connection, *where: sa.ColumnElement[bool]) -> int:
-    return int(c.execute(sa.select(sa.func.count()).select_from(jobs).where(*where)).scalar_one())
+    return int(c.execute(sa.select(sa.func.count()).select_from(jobs).where(_IS_REAL, *where)).scalar_one())

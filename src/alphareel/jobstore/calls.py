@@ -58,7 +58,7 @@ class CallTable:
                     _count_where(jobs.c.status == Status.FAILED).label("failed"),
                     _sum_where(jobs.c.billing_status == Billing.CHARGED, jobs.c.credits).label("credits"),
                 )
-                .where(jobs.c.key_id == key_id, jobs.c.created_at >= since)
+                .where(jobs.c.key_id == key_id, jobs.c.created_at >= since, jobs.c.test.is_(None))
                 .group_by(day, model)
                 .order_by(day, model)
             )

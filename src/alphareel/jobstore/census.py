@@ -45,8 +45,10 @@ class RunTable:
         self._database = database
 
     def latest_runs(self, *, limit: int) -> tuple[Run, ...]:
-        ended = (jobs.c.status == Status.COMPLETED, jobs.c.deleted_at.is_(None), jobs.c.started_at.is_not(None))
-        latest = sa.select(jobs).where(*ended).order_by(jobs.c.completed_at.desc()).limit(limit)
+        ended = (jobs.c.status == Status.COMPLETED, jobs.c.test.is_(None), jobs.c.started_at.is_not(None))
+        latest = (
+            sa.select(jobs).where(*ended, jobs.c.deleted_at.is_(None)).order_by(jobs.c.completed_at.desc()).limit(limit)
+        )
         with self._database.read() as c:
             return tuple(map(_run, c.execute(latest)))
 

@@ -1,6 +1,6 @@
 """The jobs' table behind the JobStore port: every transition is a compare-and-set that leaves an audit row."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
@@ -73,6 +73,7 @@ class Jobs:
         warnings: tuple[str, ...],
         uploads: tuple[str, ...] = (),
         retention_seconds: int | None = None,
+        test: Mapping[str, Any] | None = None,
         actor: str,
         request_id: str | None,
         bill: Bill | None = None,
@@ -85,6 +86,7 @@ class Jobs:
             "webhook_url": webhook_url,
             "warnings": list(warnings),
             "retention_seconds": retention_seconds,
+            "test": test,
             "run": jobs.c.run + 1,
             "ticket": jobs.c.ticket + 1,
         }
@@ -195,7 +197,12 @@ class Jobs:
 
     def unfinished(self) -> tuple[Job, ...]:
         with self._database.read() as c:
-            held = (jobs.c.status.in_(_RUNNABLE), jobs.c.admitted_at.is_not(None))
+            held = (jobs.c.status.in_(_RUNNABLE), jobs.c.admitted_at.is_not(None), jobs.c.test.is_(None))
+            return tuple(map(rows.job, c.execute(sa.select(jobs).where(*held))))
+
+    def rehearsing(self) -> tuple[Job, ...]:
+        with self._database.read() as c:
+            held = (jobs.c.status.in_(_RUNNABLE), jobs.c.test.is_not(None))
             return tuple(map(rows.job, c.execute(sa.select(jobs).where(*held))))
 
     def admit_waiting(self) -> int:
@@ -287,5 +294,6 @@ def _new_row(new: NewJob, status: Status, *, now: datetime) -> dict[str, Any]:
         "updated_at": now,
         "warnings": list(new.warnings),
         "retention_seconds": new.retention_seconds,
+        "test": new.test,
         "request_id": new.request_id,
     }

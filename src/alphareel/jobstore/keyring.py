@@ -30,6 +30,7 @@ class KeyRing:
             "note": key.note,
             "enabled": key.enabled,
             "created_at": key.created_at,
+            "test": key.test,
         }
         with self._database.write() as c:
             row = c.execute(sa.insert(keys).values(values).returning(keys)).one()

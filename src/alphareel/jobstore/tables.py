@@ -56,6 +56,7 @@ keys = sa.Table(
     sa.Column("max_running_jobs", sa.Integer),
     sa.Column("max_queued_jobs", sa.Integer),
     sa.Column("max_storage_bytes", sa.BigInteger),
+    sa.Column("test", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Index(f"uq_{PREFIX}keys_previous_sha256", "previous_sha256", unique=True),
 )
 
@@ -110,6 +111,7 @@ jobs = sa.Table(
     sa.Column("retention_seconds", sa.Integer),  # null: for ever
     sa.Column("files_expire_at", UtcTime, index=True),
     sa.Column("files_expired_at", UtcTime),
+    sa.Column("test", sa.JSON(none_as_null=True)),
     sa.Column("stored_bytes", sa.BigInteger, nullable=False, server_default="0"),  # of a result that is still there
     sa.Column("queued_at", UtcTime),
     sa.Column("admitted_at", UtcTime),  # null while a started job does not stand in line yet

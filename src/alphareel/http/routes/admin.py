@@ -39,7 +39,12 @@ def list_keys(service: ServiceOf) -> schemas.KeyList:
 def create_key(operator: Admin, body: JsonObject, service: ServiceOf) -> schemas.MadeKey:
     """Make a key; its secret is in this answer and nowhere else."""
     note = body.get("note")
-    made = service.admin.create_key(operator, client_id=body.get("client_id", ""), note="" if note is None else note)
+    test = body.get("test")
+    test = False if test is None else test
+    if not isinstance(test, bool):
+        raise _refused("test", "must be true or false.")
+    note = "" if note is None else note
+    made = service.admin.create_key(operator, client_id=body.get("client_id", ""), note=note, test=test)
     return schemas.MadeKey.from_new(made)
 
 
