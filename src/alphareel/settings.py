@@ -140,6 +140,9 @@ class Settings(BaseSettings):
         "for less.",
     )
     metrics_open: bool = Field(False, description="Serve /metrics to everybody; otherwise it asks for the admin token.")
+    share_jobs_within_client: bool = Field(
+        False, description="Let every key of a client see and change the jobs of its other keys."
+    )
     show_pending: bool = Field(False, description="Report queued jobs as pending instead of processing.")
     log_level: str = Field("info", description="debug, info, warning or error.")
 

@@ -162,6 +162,7 @@ def build_service(place: Installation, office: Office) -> Service:
             timedelta(seconds=given.link_seconds),
             given.show_pending,
             retention_seconds=_retention_seconds(given),
+            share_within_client=given.share_jobs_within_client,
         ),
         clock=place.clock,
     )

@@ -18,8 +18,11 @@ import uvicorn
 from alphareel.domain.clip import EngineFacts
 from alphareel.http.app import create_app
 from alphareel.http.config import HttpConfig
+from alphareel.http.job_views import JobViews
 from alphareel.jobs.job import Output
 from alphareel.jobs.keys import digest
+from alphareel.jobs.postman import Courier, Postman, PostRules
+from alphareel.jobs.webhooks import Secrets
 from alphareel.testing.fakes import TINY_MP4, open_desk
 
 pytestmark = pytest.mark.e2e
@@ -43,7 +46,7 @@ def deliver(desk, folder, job_id):
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def served(tmp_path_factory):
     """A served application and a worker that completes whatever is queued."""
     folder = tmp_path_factory.mktemp("place")
     desk = open_desk(folder)
@@ -62,12 +65,22 @@ def place(tmp_path_factory):
         thread.start()
     while not server.started:
         time.sleep(0.01)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    yield desk, f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     server.should_exit = True
     stopped.set()
     for thread in threads:
         thread.join(timeout=10)
     desk.close()
+
+
+@pytest.fixture
+def desk(served):
+    return served[0]
+
+
+@pytest.fixture
+def place(served):
+    return served[1]
 
 
 NODE_PROGRAM = """
@@ -305,6 +318,43 @@ def test_n8n_auto_start_flow_sends_a_background_object(sdk):
     }
     job = read(requests.post(f"{sdk.base_url}/v1/jobs", headers=sdk.typed, json=body, timeout=30))
     assert sdk.wait_for_completion(job["id"])["bg_type"] == "transparent"
+
+
+def test_n8n_local_upload_flow_hands_the_upload_s_address_on(sdk, clip):
+    with clip.open("rb") as file:
+        files = {"file": ("input.mp4", file, "video/mp4")}
+        uploaded = read(requests.post(f"{sdk.base_url}/v1/uploads", headers=sdk.plain, files=files, timeout=30))
+    body = {"video_url": uploaded["video_url"], "model": "original", "output_format": "webm", "auto_start": True}
+    job = read(requests.post(f"{sdk.base_url}/v1/jobs", headers=sdk.typed, json=body, timeout=30))
+    assert sdk.wait_for_completion(job["id"])["output_url"]
+
+
+def test_n8n_webhook_flow_receives_the_event_the_job_and_its_link(sdk, desk):
+    job = sdk.create_job("https://cdn.example.com/input.mp4", webhook_url="https://n8n.example.com/webhook/done")
+    sdk.wait_for_completion(job["id"])
+    views = JobViews(sdk.base_url, desk.service, show_pending=False)
+    courier = Courier(desk.poster, Secrets(("a signing secret",)), desk.clock)
+    postman = Postman(
+        desk.webhooks, courier, present=lambda job: views.job(job).model_dump(mode="json"), rules=PostRules(pause=0.05)
+    )
+    postman.start()
+    while len(posts := [json.loads(b) for u, _, b in desk.poster.sent if u.endswith("/webhook/done")]) < 2:
+        time.sleep(0.02)
+    postman.stop()
+    assert [(p["event"], p["data"]["id"], p["data"]["status"]) for p in posts] == [
+        ("job.started", job["id"], "processing"),
+        ("job.completed", job["id"], "completed"),
+    ]
+    assert requests.get(posts[1]["data"]["output_url"], timeout=10).content == RESULT
+
+
+def test_n8n_daily_report_reads_three_numbers_at_the_top(sdk):
+    job = sdk.create_job("https://cdn.example.com/input.mp4")
+    sdk.wait_for_completion(job["id"])
+    url = f"{sdk.base_url}/v1/usage/summary"
+    report = read(requests.get(url, headers=sdk.plain, params={"days": 1}, timeout=30))
+    assert report["total_jobs"] >= report["completed_jobs"] >= 1
+    assert report["credits_used"] == 0
 
 
 def test_post_is_never_redirected(place):

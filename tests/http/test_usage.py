@@ -1,9 +1,11 @@
 """What a key learns of its own use, and that nothing of it comes from another key."""
 
 import csv
+import io
 
 import pytest
 
+from alphareel.jobs.admin import Operator
 from alphareel_client import Client
 
 VIDEO = {"video_url": "https://a.example/v.mp4"}
@@ -103,3 +105,37 @@ def test_the_sdk_reads_both(client, key):
     sdk = Client(key, base_url="http://testserver", transport=client._transport)
     assert sdk.usage_summary(days=1)["days"] == 1
     assert sdk.usage_events(limit=1)["items"] == []
+
+
+def rows_of(answer):
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["Content-Type"].startswith("text/csv")
+    return list(csv.DictReader(io.StringIO(answer.text)))
+
+
+def test_a_summary_comes_as_a_table_too(client):
+    for model in ("light", "light", "human"):
+        client.post("/v1/jobs", json={"video_url": "https://a.example/v.mp4", "model": model})
+    rows = rows_of(client.get("/v1/usage/summary?format=csv"))
+    assert [(row["model"], row["jobs"], row["credits_used"]) for row in rows] == [
+        ("human", "1", "0.0"),
+        ("light", "2", "0.0"),
+    ]
+
+
+def test_operators_see_the_use_of_each_key(make_client, desk):
+    operator = Operator("test")
+    made = [desk.service.admin.create_key(operator, client_id=name) for name in ("use-a", "use-a", "use-b")]
+    server = make_client(admin_token="a token for operators")
+    for key, models in zip(made, (("light",), ("light", "pro"), ("human",)), strict=True):
+        for model in models:
+            body = {"video_url": "https://a.example/v.mp4", "model": model}
+            assert server.post("/v1/jobs", json=body, headers={"X-Api-Key": key.secret}).status_code == 200
+    admin = {"X-Admin-Token": "a token for operators"}
+    items = server.get("/v1/admin/usage?days=1&client_id=use-a", headers=admin).json()["items"]
+    told = {(row["key_fingerprint"], row["model"], row["jobs"]) for row in items}
+    first, second = (key.key.fingerprint for key in made[:2])
+    assert told == {(first, "light", 1), (second, "light", 1), (second, "pro", 1)}
+    rows = rows_of(server.get("/v1/admin/usage?format=csv", headers=admin))
+    assert [row["model"] for row in rows if row["client_id"] == "use-b"] == ["human"]
+    assert server.get("/v1/admin/usage?days=91", headers=admin).status_code == 400

@@ -10,6 +10,7 @@ import pytest
 from alphareel.domain import errors
 from alphareel.domain.options import Background
 from alphareel.jobs import references
+from alphareel.jobs.admin import Operator
 from alphareel.jobs.job import ApiKey, Job, Status
 from alphareel.jobs.keys import NewKey, digest
 from alphareel.jobs.service import make_job_id
@@ -347,3 +348,37 @@ class TestHealth:
 
         monkeypatch.setattr(desk.jobs, "is_ready", away)
         assert desk.service.health().database is False
+
+
+class TestAClientWithTwoKeys:
+    @pytest.fixture
+    def callers(self, tmp_path: Path) -> Iterator[Any]:
+        opened = []
+
+        def make(*, share: bool) -> tuple[Desk, Caller, Caller, Caller]:
+            desk = open_desk(tmp_path, share_within_client=share)
+            opened.append(desk)
+            made = [desk.service.admin.create_key(Operator("t"), client_id=client) for client in ("a", "a", "b")]
+            one, two, other = (Caller(desk.service.authenticate(key.secret), "r") for key in made)
+            return desk, one, two, other
+
+        yield make
+        for desk in opened:
+            desk.close()
+
+    def test_sees_with_each_what_that_one_made(self, callers: Any) -> None:
+        desk, one, two, _ = callers(share=False)
+        job = desk.service.create(one, VIDEO)
+        with pytest.raises(errors.NotFound):
+            desk.service.get(two, job.id)
+        assert desk.service.list(two, limit=9, offset=0, status=None).total == 0
+
+    def test_sees_with_each_what_both_made_where_the_operator_wants_it_so(self, callers: Any) -> None:
+        desk, one, two, other = callers(share=True)
+        job = desk.service.create(one, VIDEO)
+        assert desk.service.get(two, job.id).id == job.id
+        assert desk.service.list(two, limit=9, offset=0, status=None).total == 1
+        assert desk.service.cancel(two, job.id).error_code == "cancelled"
+        with pytest.raises(errors.NotFound):
+            desk.service.get(other, job.id)
+        assert desk.service.list(other, limit=9, offset=0, status=None).total == 0

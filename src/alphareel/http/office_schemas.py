@@ -13,6 +13,7 @@ from alphareel.jobs.credits import Entry as LedgerEntry
 from alphareel.jobs.estimates import Estimate as JobEstimate
 from alphareel.jobs.job import ApiKey
 from alphareel.jobs.keys import NewKey
+from alphareel.jobs.usage import Tally
 
 # A name that is not blank: at least one character that is no space.
 ClientId = Annotated[
@@ -242,6 +243,33 @@ class Storage(_Schema):
     uploads_bytes: int
     outputs_bytes: int
     max_bytes: int | None = Field(description="null: no limit of the key's own.")
+
+
+class DayOfModel(_Schema):
+    """Jobs that were created on one UTC day with one model, as they stand now."""
+
+    date: str
+    model: str
+    jobs: int
+    completed: int
+    failed: int
+    credits_used: float
+
+    @classmethod
+    def of(cls, tally: Tally, **more: Any) -> Self:
+        sums = {name: getattr(tally, name) for name in ("model", "jobs", "completed", "failed")}
+        return cls(date=tally.day, credits_used=tally.credits / 100, **sums, **more)
+
+
+class DayOfKey(DayOfModel):
+    client_id: str
+    key_fingerprint: str
+
+
+class KeyUsage(_Schema):
+    success: Literal[True] = True
+    days: int
+    items: list[DayOfKey] = Field(description="One for each UTC day, key and model with jobs.")
 
 
 class UsageSummary(_Schema):

@@ -47,6 +47,10 @@ class Keys:
             raise InvalidApiKey("Invalid API key", hint="Send a key of this server that is enabled.")
         return key
 
+    def of_client(self, client_id: str) -> tuple[str, ...]:
+        """Ids of all keys of a client, shut ones included: their jobs are the client's still."""
+        return self._store.key_ids(client_id)
+
     def admit(self, secret: str) -> None:
         """Make the value from the settings the secret of one key, whose jobs stay its own when the value changes."""
         facts = {"secret_sha256": digest(secret), "fingerprint": fingerprint(secret)}

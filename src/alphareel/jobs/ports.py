@@ -98,8 +98,16 @@ class JobStore(Protocol):
     def job(self, job_id: str) -> Job | None:
         """None also for a job that was deleted."""
 
-    def jobs(self, key_id: str | None, *, statuses: tuple[Status, ...] | None, limit: int, offset: int) -> Page:
-        """A key's jobs, newest first."""
+    def jobs(
+        self,
+        key_id: str | None,
+        *,
+        others: tuple[str, ...] = (),
+        statuses: tuple[Status, ...] | None,
+        limit: int,
+        offset: int,
+    ) -> Page:
+        """A key's jobs and those of ``others``, newest first."""
 
     def events(self, job_id: str) -> tuple[JobEvent, ...]: ...
 
@@ -187,6 +195,9 @@ class KeyStore(Protocol):
         """The key with this secret, or whose secret it was before a rotation whose time of grace runs."""
 
     def keys(self) -> tuple[ApiKey, ...]: ...
+
+    def key_ids(self, client_id: str) -> tuple[str, ...]:
+        """Of all keys of a client."""
 
     def set_setting_once(self, name: str, value: str) -> str:
         """Store unless there is a value already; returns the stored value."""

@@ -16,6 +16,7 @@ from alphareel.domain.errors import AlphareelError, InvalidRequest, StorageFull,
 from alphareel.domain.options import Background, Options, to_json
 from alphareel.jobs.job import Job, Output, Status
 from alphareel.jobs.ports import Blobs, Clock, JobStore
+from alphareel.jobs.worker import result_name
 
 Ending = Literal["success", "failure", "timeout", "insufficient_credits", "slow"]
 ENDINGS: tuple[Ending, ...] = get_args(Ending)
@@ -138,7 +139,7 @@ class Stage:
         name = repr(to_json(plain))
         if name not in self._made:
             with TemporaryDirectory() as folder:
-                target = Path(folder) / f"result.{_suffix(plain)}"
+                target = Path(folder) / result_name(plain.output_format)
                 result = self._make(SAMPLE, target, plain)
                 made = target.read_bytes(), result
             while len(self._made) >= _MOST_KEPT:
@@ -155,12 +156,8 @@ def _playable(options: Options) -> Options:
     behind = options.background
     if behind.type in ("image", "video"):
         behind = Background("color", color=(9, 162, 70))
-    return replace(options, model="original", engine="chroma", text_prompt=None, background=behind, key_color=None)
-
-
-def _suffix(options: Options) -> str:
-    return {"png_sequence": "zip", "stacked_mp4": "mp4", "matte": "mp4"}.get(
-        options.output_format, options.output_format
+    return replace(
+        options, model="original", engine="chroma", text_prompt=None, background=behind, key_color=None, plate=None
     )
 
 

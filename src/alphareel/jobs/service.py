@@ -23,7 +23,7 @@ from alphareel.jobs.removal import Removal, Removals
 from alphareel.jobs.repeats import Once, Repeats, UploadOnce
 from alphareel.jobs.retention import FETCHED, Expirations
 from alphareel.jobs.uploads import Sources, Uploads
-from alphareel.jobs.usage import Call, CallEvent, CallLog, Summary, Usage
+from alphareel.jobs.usage import Call, CallEvent, CallLog, KeyTally, Summary, Usage
 from alphareel.jobs.use_cases import Caller, Health, UploadSession
 from alphareel.jobs.webhook_desk import Trial, WebhookDesk
 from alphareel.jobs.webhooks import Present, Webhook
@@ -33,13 +33,15 @@ from alphareel.jobs.webhooks import Present, Webhook
 class ServiceRules:
     """``link_secret`` signs links and is one for the installation; ``show_pending``: queued jobs show as pending.
 
-    ``retention_seconds``: how long files stay where a job does not say; None for ever.
+    ``retention_seconds``: how long files stay where a job does not say; None for ever. ``share_within_client``: a
+    client's keys see each other's jobs.
     """
 
     link_secret: str
     link_lifetime: timedelta
     show_pending: bool = False
     retention_seconds: int | None = None
+    share_within_client: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,9 @@ class Service:
 
     def usage_summary(self, caller: Caller, *, days: int) -> Summary:
         return self._office.usage.summary(_key_of(caller).id, days=days)
+
+    def usage_by_key(self, *, days: int, client_id: str | None) -> tuple[KeyTally, ...]:
+        return self._office.usage.by_key(client_id, days=days)
 
     def usage_events(self, caller: Caller, *, limit: int) -> tuple[CallEvent, ...]:
         return self._office.usage.events(_key_of(caller).id, limit=limit)
@@ -228,7 +233,8 @@ class Service:
     def list(self, caller: Caller, *, limit: int, offset: int, status: str | None) -> Page:
         requests.check_page(limit, offset)
         statuses = requests.parse_statuses(status, show_pending=self._rules.show_pending)
-        return self._stores.jobs.jobs(_key_id(caller), statuses=statuses, limit=limit, offset=offset)
+        others = self._siblings(caller)
+        return self._stores.jobs.jobs(_key_id(caller), others=others, statuses=statuses, limit=limit, offset=offset)
 
     def events(self, caller: Caller, job_id: str) -> tuple[JobEvent, ...]:
         return self._stores.jobs.events(self._own(caller, job_id).id)
@@ -269,9 +275,18 @@ class Service:
 
     def _own(self, caller: Caller, job_id: str) -> Job:
         job = self._stores.jobs.job(job_id)
-        if job is None or (caller.key is not None and job.key_id != caller.key.id):
+        if job is None or not self._may_see(caller, job):
             raise NotFound("Job not found", hint="Check the id, and that the key is the one that made the job.")
         return job
+
+    def _may_see(self, caller: Caller, job: Job) -> bool:
+        return caller.key is None or job.key_id == caller.key.id or job.key_id in self._siblings(caller)
+
+    def _siblings(self, caller: Caller) -> tuple[str, ...]:
+        """Keys whose jobs the caller sees beside its own: those of its client, where the operator wants it so."""
+        if caller.key is None or not self._rules.share_within_client:
+            return ()
+        return self._keys.of_client(caller.key.client_id)
 
     def _find_uploads(self, caller: Caller, video_url: str, options: Options) -> "_Used":
         """The uploads that the addresses stand for. Raises InvalidRequest for those that may not be used."""

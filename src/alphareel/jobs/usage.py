@@ -55,6 +55,15 @@ class Tally:
 
 
 @dataclass(frozen=True)
+class KeyTally:
+    """The same of one key."""
+
+    client_id: str
+    fingerprint: str
+    tally: Tally
+
+
+@dataclass(frozen=True)
 class Summary:
     """``tallies`` by day and model, oldest first; ``requests`` counted by whole hours; ``stored``: now."""
 
@@ -79,6 +88,9 @@ class CallStore(Protocol):
     def tally_jobs(self, key_id: str, *, since: datetime) -> tuple[Tally, ...]:
         """Jobs created since then, deleted ones included."""
 
+    def tally_keys(self, client_id: str | None, *, since: datetime) -> tuple[KeyTally, ...]:
+        """The same for every key, or for those of a client."""
+
     def sweep_calls(self, *, before: datetime) -> None:
         """Forget older ones, and the oldest where there are too many."""
 
@@ -94,11 +106,18 @@ class Usage:
     def summary(self, key_id: str, *, days: int) -> Summary:
         """The last ``days`` times 24 hours, begun at a full hour; raises InvalidRequest outside of 1-90."""
         _check("days", days, MAX_DAYS)
-        now = self._clock.now()
-        begin = (now - timedelta(days=days)).replace(minute=0, second=0, microsecond=0)
+        now, begin = self._clock.now(), self._begin(days)
         tallies = self._store.tally_jobs(key_id, since=begin)
         requests = self._store.count_calls(key_id, since=begin)
         return Summary(begin, now, tallies, requests, self._shelves.stored(key_id))
+
+    def by_key(self, client_id: str | None, *, days: int) -> tuple[KeyTally, ...]:
+        """Every key's sums, or those of a client's keys; raises InvalidRequest outside of 1-90."""
+        _check("days", days, MAX_DAYS)
+        return self._store.tally_keys(client_id, since=self._begin(days))
+
+    def _begin(self, days: int) -> datetime:
+        return (self._clock.now() - timedelta(days=days)).replace(minute=0, second=0, microsecond=0)
 
     def events(self, key_id: str, *, limit: int) -> tuple[CallEvent, ...]:
         """The latest calls, newest first; raises InvalidRequest outside of 1-100."""

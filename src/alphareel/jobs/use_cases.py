@@ -13,7 +13,7 @@ from alphareel.jobs.job import ApiKey, Job, JobEvent, Upload
 from alphareel.jobs.linker import Link
 from alphareel.jobs.ports import Page
 from alphareel.jobs.repeats import Once
-from alphareel.jobs.usage import CallEvent, Summary
+from alphareel.jobs.usage import CallEvent, KeyTally, Summary
 from alphareel.jobs.webhook_desk import Trial
 from alphareel.jobs.webhooks import Present, Webhook
 
@@ -64,6 +64,9 @@ class UseCases(Protocol):
 
     def usage_summary(self, caller: Caller, *, days: int) -> Summary:
         """Sums over the caller's jobs and calls of the last days, 1-90. Raises InvalidRequest."""
+
+    def usage_by_key(self, *, days: int, client_id: str | None) -> tuple[KeyTally, ...]:
+        """Sums by day, key and model, of a client or of all, for operators. Raises InvalidRequest."""
 
     def usage_events(self, caller: Caller, *, limit: int) -> tuple[CallEvent, ...]:
         """The caller's latest calls, 1-100. Raises InvalidRequest."""

@@ -134,7 +134,7 @@ class Worker:
             options = job.options
             if (behind := references.background(options)) is not None:
                 options = references.at_hand(options, self._obtain(obtain, behind, folder / "background"))
-            target = folder / f"result.{_EXTENSIONS.get(options.output_format, options.output_format)}"
+            target = folder / result_name(options.output_format)
             order = self._order(source, target, options)
             result = sandbox.run(order, self._rules.confinement, tick=reporter)
             return self._publish(job, target, result)
@@ -278,6 +278,11 @@ def _failure(job: Job, error: AlphareelError) -> Outcome:
         "error_code": error.code,
         "retryable": error.retryable,
     }
+
+
+def result_name(output_format: str) -> str:
+    """What the file of a result is called in the store."""
+    return f"result.{_EXTENSIONS.get(output_format, output_format)}"
 
 
 def _attempt_prefix(job_id: str, attempt: int) -> str:

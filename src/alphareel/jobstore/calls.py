@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from alphareel.jobs.job import Billing, Status
-from alphareel.jobs.usage import Call, CallEvent, Tally
+from alphareel.jobs.usage import Call, CallEvent, KeyTally, Tally
 from alphareel.jobstore.database import Database
 from alphareel.jobstore.tables import call_hours, calls, jobs, keys
 
@@ -48,30 +48,45 @@ class CallTable:
 
     def tally_jobs(self, key_id: str, *, since: datetime) -> tuple[Tally, ...]:
         with self._database.read() as c:
-            day, model = _day(c, jobs.c.created_at).label("day"), _model().label("model")
-            wanted = (
-                sa.select(
-                    day,
-                    model,
-                    sa.func.count().label("jobs"),
-                    _count_where(jobs.c.status == Status.COMPLETED).label("completed"),
-                    _count_where(jobs.c.status == Status.FAILED).label("failed"),
-                    _sum_where(jobs.c.billing_status == Billing.CHARGED, jobs.c.credits).label("credits"),
-                )
-                .where(jobs.c.key_id == key_id, jobs.c.created_at >= since, jobs.c.test.is_(None))
-                .group_by(day, model)
-                .order_by(day, model)
-            )
-            return tuple(
-                Tally(r.day, r.model, r.jobs, int(r.completed), int(r.failed), int(r.credits))
-                for r in c.execute(wanted)
-            )
+            return tuple(map(_tally, c.execute(_tallies(c, jobs.c.key_id == key_id, since=since))))
+
+    def tally_keys(self, client_id: str | None, *, since: datetime) -> tuple[KeyTally, ...]:
+        whose = sa.true() if client_id is None else keys.c.client_id == client_id
+        names = (keys.c.client_id, keys.c.fingerprint)
+        with self._database.read() as c:
+            wanted = _tallies(c, whose, since=since).join(keys, keys.c.id == jobs.c.key_id)
+            named = wanted.add_columns(*names).group_by(*names).order_by(*names)
+            return tuple(KeyTally(row.client_id, row.fingerprint, _tally(row)) for row in c.execute(named))
 
     def sweep_calls(self, *, before: datetime) -> None:
         newest = sa.select(sa.func.coalesce(sa.func.max(calls.c.id), 0)).scalar_subquery()
         with self._database.write() as c:
             c.execute(sa.delete(calls).where((calls.c.at < before) | (calls.c.id <= newest - _MOST_CALLS)))
             c.execute(sa.delete(call_hours).where(call_hours.c.hour < before))
+
+
+def _tallies(c: sa.Connection, which: sa.ColumnElement[bool], *, since: datetime) -> sa.Select[Any]:
+    """Real jobs created since then, by day and model."""
+    day, model = _day(c, jobs.c.created_at).label("day"), _model().label("model")
+    wanted = (
+        sa.select(
+            day,
+            model,
+            sa.func.count().label("jobs"),
+            _count_where(jobs.c.status == Status.COMPLETED).label("completed"),
+            _count_where(jobs.c.status == Status.FAILED).label("failed"),
+            _sum_where(jobs.c.billing_status == Billing.CHARGED, jobs.c.credits).label("credits"),
+        )
+        .select_from(jobs)
+        .where(which, jobs.c.created_at >= since, jobs.c.test.is_(None))
+        .group_by(day, model)
+        .order_by(day, model)
+    )
+    return cast(sa.Select[Any], wanted)
+
+
+def _tally(row: sa.Row[Any]) -> Tally:
+    return Tally(row.day, row.model, row.jobs, int(row.completed), int(row.failed), int(row.credits))
 
 
 def _count_by_hour(c: sa.Connection, made: Sequence[Call]) -> None:

@@ -108,8 +108,16 @@ class Jobs:
             row = c.execute(sa.select(jobs).where(jobs.c.id == job_id, jobs.c.deleted_at.is_(None))).one_or_none()
             return _with_webhooks(c, [row])[0] if row is not None else None
 
-    def jobs(self, key_id: str | None, *, statuses: tuple[Status, ...] | None, limit: int, offset: int) -> Page:
-        wanted = [jobs.c.key_id == key_id if key_id is not None else jobs.c.key_id.is_(None)]
+    def jobs(
+        self,
+        key_id: str | None,
+        *,
+        others: tuple[str, ...] = (),
+        statuses: tuple[Status, ...] | None,
+        limit: int,
+        offset: int,
+    ) -> Page:
+        wanted = [jobs.c.key_id.in_((key_id, *others)) if key_id is not None else jobs.c.key_id.is_(None)]
         wanted.append(jobs.c.deleted_at.is_(None))
         if statuses is not None:
             wanted.append(jobs.c.status.in_(statuses))

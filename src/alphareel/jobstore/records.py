@@ -110,6 +110,10 @@ class Keys:
         with self._database.read() as c:
             return tuple(map(rows.key, c.execute(sa.select(keys).order_by(keys.c.created_at, keys.c.id))))
 
+    def key_ids(self, client_id: str) -> tuple[str, ...]:
+        with self._database.read() as c:
+            return tuple(c.execute(sa.select(keys.c.id).where(keys.c.client_id == client_id)).scalars())
+
     def set_setting_once(self, name: str, value: str) -> str:
         known = sa.select(settings.c.value).where(settings.c.name == name)
         try:

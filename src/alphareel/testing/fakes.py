@@ -232,6 +232,7 @@ def open_desk(
     max_bytes: int = 1_000_000,
     limits: QueueLimits | None = None,
     quotas: Quotas | None = None,
+    share_within_client: bool = False,
 ) -> Desk:
     """A service on SQLite in ``folder`` (or another database), with fakes for everything else; close it at the end."""
     database = Database(open_engine(database_url or f"sqlite:///{folder / 'test.db'}"))
@@ -263,7 +264,7 @@ def open_desk(
         sources=sources,
         webhooks=WebhookDesk(table, Courier(poster, Secrets(("a signing secret",)), clock), clock=clock),
         offer=offer,
-        rules=ServiceRules(secret, timedelta(hours=1), show_pending, retention_seconds=7 * 24 * 3600),
+        rules=ServiceRules(secret, timedelta(hours=1), show_pending, 7 * 24 * 3600, share_within_client),
         clock=clock,
     )
     return Desk(

@@ -1,16 +1,19 @@
 """For operators: keys are made, shut, opened, rotated and limited here; the header X-Admin-Token opens it."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Response
+from fastapi.responses import JSONResponse
 
 from alphareel.domain.errors import FieldProblem, InvalidRequest
 from alphareel.http import office_schemas as schemas
 from alphareel.http.auth import Admin, ConfigOf, ServiceOf, require_admin
 from alphareel.http.bodies import JsonObject
 from alphareel.http.openapi import errors, json_body
+from alphareel.http.tables import OR_CSV, csv_answer
 from alphareel.jobs.admin import KEY_LIMITS, MAX_EVENTS
+from alphareel.jobs.usage import MAX_DAYS
 
 router = APIRouter(
     prefix="/v1/admin",
@@ -104,6 +107,26 @@ def set_credits(operator: Admin, body: JsonObject, service: ServiceOf) -> schema
     """Replace a client's balance; `null` makes the client unlimited. What is reserved stays reserved."""
     client = body.get("client_id", "")
     return schemas.Account.of(service.admin.set_balance(operator, client_id=client, balance=_given(body, "balance")))
+
+
+@router.get(
+    "/usage",
+    response_model=schemas.KeyUsage,
+    responses={**errors(s400="A parameter cannot be accepted"), **OR_CSV},
+)
+def get_key_usage(
+    service: ServiceOf,
+    days: Annotated[int, Query(ge=1, le=MAX_DAYS)] = 7,
+    client_id: Annotated[str | None, Query(min_length=1, max_length=200)] = None,
+    format: Annotated[Literal["json", "csv"], Query()] = "json",  # noqa: A002  # the parameter's public name
+) -> Response:
+    """Jobs and credits of the last days by day, key and model, of one client or of all; also as CSV."""
+    found = service.usage_by_key(days=days, client_id=client_id)
+    named = ((row.tally, {"client_id": row.client_id, "key_fingerprint": row.fingerprint}) for row in found)
+    items = [schemas.DayOfKey.of(tally, **names) for tally, names in named]
+    if format == "csv":
+        return csv_answer(schemas.DayOfKey, items)
+    return JSONResponse(schemas.KeyUsage(days=days, items=items).model_dump(mode="json"))
 
 
 @router.get("/events", responses=errors(s400="A parameter cannot be accepted"))

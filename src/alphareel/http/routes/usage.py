@@ -1,7 +1,5 @@
 """A key's own use: sums over days, and the latest calls."""
 
-import csv
-import io
 from collections.abc import Iterable
 from typing import Annotated, Literal
 
@@ -11,20 +9,30 @@ from fastapi.responses import JSONResponse
 from alphareel.http import office_schemas as schemas
 from alphareel.http.auth import KeyCaller, ServiceOf
 from alphareel.http.openapi import errors
+from alphareel.http.tables import OR_CSV, csv_answer
 from alphareel.jobs.quotas import Stored
-from alphareel.jobs.usage import MAX_DAYS, MAX_EVENTS, CallEvent, Tally
+from alphareel.jobs.usage import MAX_DAYS, MAX_EVENTS, CallEvent, Summary, Tally
 
 router = APIRouter(prefix="/usage", tags=["usage"])
 
 _BAD = errors(s400="A parameter cannot be accepted")
 
 
-@router.get("/summary", responses=_BAD)
+@router.get("/summary", response_model=schemas.UsageSummary, responses={**_BAD, **OR_CSV})
 def get_summary(
-    caller: KeyCaller, service: ServiceOf, days: Annotated[int, Query(ge=1, le=MAX_DAYS)] = 7
-) -> schemas.UsageSummary:
-    """Jobs, credits and requests of the last days, also by model and by day."""
+    caller: KeyCaller,
+    service: ServiceOf,
+    days: Annotated[int, Query(ge=1, le=MAX_DAYS)] = 7,
+    format: Annotated[Literal["json", "csv"], Query()] = "json",  # noqa: A002  # the parameter's public name
+) -> Response:
+    """Jobs, credits and requests of the last days, by model and by day; as CSV a row for each day and model."""
     found = service.usage_summary(caller, days=days)
+    if format == "csv":
+        return csv_answer(schemas.DayOfModel, [schemas.DayOfModel.of(tally) for tally in found.tallies])
+    return JSONResponse(_summary(found, days).model_dump(mode="json", by_alias=True))
+
+
+def _summary(found: Summary, days: int) -> schemas.UsageSummary:
     total = _sums(found.tallies)
     return schemas.UsageSummary(
         days=days,
@@ -44,7 +52,7 @@ def get_summary(
 @router.get(
     "/events",
     response_model=schemas.UsageEvents,
-    responses={**_BAD, 200: {"content": {"text/csv": {"schema": {"type": "string"}}}}},
+    responses={**_BAD, **OR_CSV},
 )
 def list_events(
     caller: KeyCaller,
@@ -55,7 +63,7 @@ def list_events(
     """The latest calls, newest first; `format=csv` gives the same as a table."""
     items = [_event(found) for found in service.usage_events(caller, limit=limit)]
     if format == "csv":
-        return Response(_as_csv(items), media_type="text/csv", headers={"Content-Disposition": "attachment"})
+        return csv_answer(schemas.UsageEvent, items)
     return JSONResponse(schemas.UsageEvents(items=items, limit=limit).model_dump(mode="json"))
 
 
@@ -98,11 +106,3 @@ def _event(found: CallEvent) -> schemas.UsageEvent:
         credits=found.credits / 100,
         error_code=call.error_code,
     )
-
-
-def _as_csv(items: Iterable[schemas.UsageEvent]) -> str:
-    text = io.StringIO()
-    table = csv.DictWriter(text, list(schemas.UsageEvent.model_fields))
-    table.writeheader()
-    table.writerows(item.model_dump(mode="json") for item in items)
-    return text.getvalue()
