@@ -59,6 +59,8 @@ def build_app(place: wiring.Installation, office: Office) -> FastAPI:
         version=alphareel.__version__,
         public_url=given.public_url,
         max_upload_bytes=given.max_upload_bytes,
+        max_side=given.max_side,
+        max_seconds=given.max_seconds,
         legacy_routes=given.legacy_routes,
         legacy_needs_key=given.legacy_needs_key,
         show_pending=given.show_pending,

@@ -12,8 +12,9 @@ class HttpConfig:
     """Settings of the wire.
 
     ``public_url``: how clients reach this server ('https://host/prefix'); None takes it from each request.
-    ``max_upload_bytes``: of the file itself. ``legacy_routes``: serve ``/api/*``, which ask for no key unless
-    ``legacy_needs_key``. ``show_pending``: report queued jobs as ``pending`` instead of ``processing``.
+    ``max_upload_bytes``: of the file itself. ``max_side``, ``max_seconds``: of a clip, to be shown.
+    ``legacy_routes``: serve ``/api/*``, which ask for no key unless ``legacy_needs_key``.
+    ``show_pending``: report queued jobs as ``pending`` instead of ``processing``.
     ``idle_seconds``: how long a body may stand still. ``drain_seconds``: how long the rest of a refused body is
     read, so that its sender sees the answer. ``admin_token``: opens ``/v1/admin/*``; None shuts them.
     ``rates``: how many requests a minute a caller may make. ``metrics_open``: /metrics asks for no token.
@@ -24,6 +25,8 @@ class HttpConfig:
     version: str = "0"
     public_url: str | None = None
     max_upload_bytes: int = 500 * MIB
+    max_side: int = 4096
+    max_seconds: float = 4 * 3600.0
     max_json_bytes: int = MIB
     legacy_routes: bool = True
     legacy_needs_key: bool = False

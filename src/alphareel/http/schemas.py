@@ -236,6 +236,10 @@ class TierOffer(_Schema):
     model: Tier
     available: bool
     engine: str | None
+    subject: str | None = Field(description="What that engine cuts out; null without one.")
+    licence: str | None = Field(description="Licence of that engine's weights; null without one.")
+    speed: str = Field(description="What the contract promises: fastest, standard or slowest.")
+    quality: str = Field(description="What the contract promises: highest or high.")
     text_prompt: bool = Field(description="Whether the tier uses text_prompt.")
     credits_per_minute: float
 
@@ -251,10 +255,19 @@ class EngineOffer(_Schema):
     missing: str | None = Field(description="What keeps it from running here; null when nothing does.")
 
 
+class ClipLimits(_Schema):
+    """What a clip may be at most on this server; 0 for no limit."""
+
+    bytes: int
+    side: int = Field(description="Longest side in pixels.")
+    seconds: float
+
+
 class Models(_Schema):
     success: Literal[True] = True
     items: list[TierOffer]
     engines: list[EngineOffer]
+    limits: ClipLimits
 
 
 class HealthChecks(_Schema):

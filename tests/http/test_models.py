@@ -1,0 +1,33 @@
+"""GET /v1/models tells what serves each tier, what it cuts out, under which licence, and what a clip may be."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from alphareel.matting.models import birefnet, builtin
+
+
+@pytest.fixture
+def models(client):
+    client.app.state.offers = lambda: [
+        SimpleNamespace(spec=birefnet.SPEC, serves=[], missing="No such file."),
+        SimpleNamespace(spec=builtin.SPEC, serves=["original", "light", "human"], missing=None),
+    ]
+    return client.get("/v1/models").json()
+
+
+def test_each_tier_says_what_serves_it(models):
+    tiers = {item["model"]: item for item in models["items"]}
+    assert list(tiers) == ["original", "light", "pro", "human"]
+    original, pro = tiers["original"], tiers["pro"]
+    assert (original["engine"], original["subject"], original["licence"]) == ("builtin", "people", "Apache-2.0")
+    assert (original["speed"], original["quality"]) == ("standard", "highest")
+    assert (pro["available"], pro["engine"], pro["licence"], pro["text_prompt"]) == (False, None, None, True)
+
+
+def test_engines_that_are_missing_say_why(models):
+    assert {e["name"]: e["missing"] for e in models["engines"]} == {"birefnet": "No such file.", "builtin": None}
+
+
+def test_limits_of_clips_are_told(models):
+    assert models["limits"] == {"bytes": 500 * 1024 * 1024, "side": 4096, "seconds": 14400.0}
