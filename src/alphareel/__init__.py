@@ -56,6 +56,9 @@ class _Wishes(TypedDict, total=False):
     engine: str | None
     key_color: str | Sequence[float] | None
     plate: _Path | None
+    shadows: bool
+    grow: float
+    feather: float
     text_prompt: str | None
     composition: dict[str, Any] | None
     quality: str
@@ -85,6 +88,9 @@ def cut(
     engine: str | None = None,
     key_color: str | Sequence[float] | None = None,
     plate: _Path | None = None,
+    shadows: bool = False,
+    grow: float = 0.0,
+    feather: float = 0.0,
     text_prompt: str | None = None,
     composition: dict[str, Any] | None = None,
     quality: str = "balanced",
@@ -102,6 +108,8 @@ def cut(
     "plate.png"}``). ``engine`` overrides what serves ``model``. ``plate``: a picture of the empty scene, for a
     camera that does not move; ``engine="plate"`` without one finds it in the clip. ``quality``: "web", "balanced" or
     "master".
+    ``shadows`` keeps those that the subject casts (engines chroma and plate); ``grow`` moves the outline out by so many
+    pixels (in, where negative), ``feather`` softens it by so many.
 
     ``targets``: several files instead of one ``target``, from one matte and one decode; the results come in the same
     order. A mapping gives each what it has for itself (format, background, composition, quality):
@@ -116,6 +124,9 @@ def cut(
         "engine": engine,
         "key_color": key_color,
         "plate": None if plate is None else str(plate),
+        "shadows": shadows,
+        "grow": grow,
+        "feather": feather,
         "text_prompt": text_prompt,
         "composition": composition,
         "quality": quality,

@@ -55,6 +55,7 @@ def _each(help_text: str) -> cyclopts.Parameter:
 
 _Background = Annotated[_Each, _each('A colour ("#09A246"), an image or video file, or "blur"; else transparent.')]
 _Quality = Annotated[_Each, _each("web (small), balanced (the default) or master (to work on with).")]
+_Shadows = Annotated[bool, cyclopts.Parameter(help="Keep shadows (engines chroma and plate).", negative=())]
 _Format = Annotated[_Each, _each("Output format when the suffix does not tell.")]
 
 
@@ -70,6 +71,9 @@ def cut(
     quality: _Quality = None,
     key_color: str | None = None,
     plate: Path | None = None,
+    shadows: _Shadows = False,
+    grow: float = 0.0,
+    feather: float = 0.0,
     prompt: str | None = None,
     preview: float | None = None,
     models_dir: _ModelsDir = None,
@@ -91,6 +95,10 @@ def cut(
         Screen colour for the engine chroma; found by itself when left out.
     plate
         Picture of the empty scene, for a camera that does not move; "--engine plate" alone finds it in the clip.
+    grow
+        Pixels by which the outline moves out; negative moves it in.
+    feather
+        Pixels by which the outline becomes softer.
     prompt
         What to keep, in words, for the tier pro.
     preview
@@ -109,6 +117,9 @@ def cut(
             engine=engine,
             key_color=key_color,
             plate=plate,
+            shadows=shadows,
+            grow=grow,
+            feather=feather,
             text_prompt=prompt,
             preview_duration=preview,
             models_dir=models_dir,

@@ -18,6 +18,7 @@ from alphareel.domain.options import Composition, Options, Output
 from alphareel.frame import Frame, Matte
 from alphareel.matting import tiers
 from alphareel.matting.engine import Memory, Preparing
+from alphareel.matting.outline import adjust
 from alphareel.media.read import open_reader
 from alphareel.media.stills import read_still
 from alphareel.media.verify import Verified, verify
@@ -52,7 +53,7 @@ def run(
         drafts = [begin(output, source, reader.clip, limits, opened) for output in outputs]
         frames = reader.frames(thumbnail=memory.thumbnail, seconds=asked.preview_duration)
         reading = opened.enter_context(Ahead(frames, name="read"))
-        matting = opened.enter_context(Ahead(mattes(memory, reading), name="matte"))
+        matting = opened.enter_context(Ahead(mattes(memory, reading, asked), name="matte"))
         writers = [opened.enter_context(Behind(draft.write, name="write")) for draft in drafts]
         meter = Meter(reader.clip, asked.preview_duration)
         for matte in matting:
@@ -91,10 +92,13 @@ def check_outputs(source: Path, outputs: Sequence[Output]) -> None:
         raise InvalidRequest("Two targets are the same file.", hint="Give each a name of its own.")
 
 
-def mattes(memory: Memory, frames: Iterable[Frame]) -> Generator[Matte, None, None]:
-    """A matte for each frame; where the source has alpha of its own, what it hides stays hidden."""
+def mattes(memory: Memory, frames: Iterable[Frame], options: Options) -> Generator[Matte, None, None]:
+    """A matte for each frame, its outline as wished; what the alpha of a source hides stays hidden."""
     for frame in frames:
-        for matte in memory.step([frame]):
+        for made in memory.step([frame]):
+            matte = made
+            if options.grow or options.feather:
+                matte = replace(made, alpha=adjust(made.alpha, grow=options.grow, feather=options.feather))
             yield matte if frame.alpha is None else _within_own_alpha(matte, frame)
     memory.finish()
 

@@ -211,3 +211,13 @@ def test_a_plate_over_http_is_refused_since_it_would_name_a_file_of_the_server()
     with pytest.raises(InvalidRequest) as caught:
         parse_creation({"video_url": "https://example.com/a.mp4", "plate": "/etc/passwd"})
     assert [p.field for p in caught.value.details] == ["plate"]
+
+
+def test_wishes_for_the_outline_are_read_and_checked():
+    made = parse_options({"shadows": True, "grow": -1.5, "feather": 2, "engine": "chroma"})
+    assert (made.shadows, made.grow, made.feather) == (True, -1.5, 2.0)
+    assert made.warnings() == ()
+    assert parse_options({"shadows": True}).warnings()
+    for bad in ({"shadows": "yes"}, {"grow": 51}, {"feather": -1}):
+        with pytest.raises(InvalidRequest):
+            parse_options(bad)

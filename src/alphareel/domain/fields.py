@@ -89,6 +89,13 @@ def whole(low: int, high: int) -> Callable[[Any], int]:
     return parse
 
 
+def boolean(value: Any) -> bool:
+    """The value, if it is true or false. Raises InvalidRequest."""
+    if not isinstance(value, bool):
+        raise InvalidRequest(f"must be true or false, not {_kind(value)}.")
+    return value
+
+
 def _kind(value: Any) -> str:
     names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
     return names.get(type(value), "this")

@@ -65,6 +65,8 @@ class Options:
 
     ``engine`` overrides the tier's choice by name. ``key_color``: for the chroma engine; None finds it by itself.
     ``plate``: path of a picture of the empty scene; it chooses the engine plate, which finds one in the clip otherwise.
+    ``shadows``: keep those that the subject casts (engines chroma and plate). ``grow``: pixels of the clip by which the
+    matte's outline moves out, negative for in; ``feather``: by how many it becomes softer.
     ``preview_duration``: seconds of the clip to process, None for all of it. ``quality``: small for pages, as usual, or
     for going on working with; docs/formats.md has what each format makes of it.
     """
@@ -79,6 +81,9 @@ class Options:
     key_color: Rgb | None = None
     plate: str | None = None
     quality: Quality = "balanced"
+    shadows: bool = False
+    grow: float = 0.0
+    feather: float = 0.0
 
     def __post_init__(self) -> None:
         if self.output_format in OPAQUE_FORMATS and self.background.type == "transparent":
@@ -106,6 +111,8 @@ class Options:
             unused.append(f"text_prompt is used by the model pro only; {self.model} ignored it.")
         if self.plate and self.engine not in (None, "plate"):
             unused.append(f"plate is used by the engine plate only; {self.engine} ignored it.")
+        if self.shadows and self.plate is None and self.engine not in ("chroma", "plate"):
+            unused.append("shadows are kept by the engines chroma and plate only.")
         return tuple(unused)
 
 

@@ -5,7 +5,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 from alphareel.domain.colours import NAMED, parse_colour
 from alphareel.domain.errors import AlphareelError, FieldProblem, InvalidRequest
-from alphareel.domain.fields import Fields, mapping, number, one_of, text, whole
+from alphareel.domain.fields import Fields, boolean, mapping, number, one_of, text, whole
 from alphareel.domain.options import (
     ANCHORS,
     BACKGROUNDS,
@@ -50,6 +50,9 @@ def parse_options(values: Mapping[str, Any], *, stored: Options | None = None) -
         "quality": fields.read("quality", one_of(QUALITIES), old.quality),
         "key_color": fields.read("key_color", parse_colour, old.key_color),
         "plate": fields.read("plate", text(4096), old.plate),
+        "shadows": fields.read("shadows", boolean, old.shadows),
+        "grow": fields.read("grow", number(-50, 50), old.grow),
+        "feather": fields.read("feather", number(0, 50), old.feather),
     }
     fields.check()
     return Options(**made)  # type: ignore[arg-type]

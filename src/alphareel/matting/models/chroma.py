@@ -19,6 +19,7 @@ from alphareel.matting.cuts import CutDetector
 from alphareel.matting.edges import clean_edges
 from alphareel.matting.engine import Engine, Memory, Spec
 from alphareel.matting.runtime import Runtime
+from alphareel.matting.shadow import screen_shadow, with_shadow
 from alphareel.matting.thumbnail import size_for, thumbnail_of
 
 Array: TypeAlias = NDArray[np.float32]
@@ -48,6 +49,9 @@ _HUE = 1.6
 # Screen that can be measured for its shading, and how fast the memory of it follows the picture.
 _SURE_SCREEN = 0.72
 _FOLLOW = 0.15
+# A shadow on the screen has less of the key's colour than the lit screen around it.
+_SHADED_SCREEN = 0.5
+_FAINT_SHADOW = 0.05
 # Islands of screen inside the subject smaller than this share of the frame are reflections, not gaps.
 _SMALLEST_GAP = 0.0004
 # Column of OpenCV's contour tree that says whose hole a contour is.
@@ -76,15 +80,20 @@ class ChromaEngine:
         key = None
         if options.key_color is not None:
             key = np.array(colour_in_yuv(options.key_color, clip.colour, clip.height), np.float32)
-        return ChromaMemory(size_for(clip, area=_AREA, multiple=2), key)
+        black = None if not options.shadows else 0 if clip.colour.full_range else 16
+        return ChromaMemory(size_for(clip, area=_AREA, multiple=2), key, black=black)
 
 
 class ChromaMemory:
-    """The key (Y, U, V) of one clip, and a slowly following map of the screen's own shading (3, h, w)."""
+    """The key (Y, U, V) of one clip, and a slowly following map of the screen's own shading (3, h, w).
 
-    def __init__(self, thumbnail: tuple[int, int], key: Array | None) -> None:
+    ``black``: the clip's level of black when shadows are to be kept, else None.
+    """
+
+    def __init__(self, thumbnail: tuple[int, int], key: Array | None, *, black: int | None) -> None:
         self._thumbnail = thumbnail
         self._named = key
+        self._black = black
         self._key = key
         self._screen: Array | None = None
         self._subject = Subject(natural=0.0, solid=_SOLID)
@@ -112,7 +121,20 @@ class ChromaMemory:
         half = _alpha_of(_without_islands(share, self._subject.solid), self._subject.solid)
         alpha = _to_full_size(half, frame)
         u, v = (_without_spill(p, share - self._subject.natural, k) for p, k in ((frame.u, key_u), (frame.v, key_v)))
-        return Matte(clean_edges(replace(frame, u=u, v=v), alpha), alpha)
+        matte = Matte(clean_edges(replace(frame, u=u, v=v), alpha), alpha)
+        return matte if self._black is None else self._with_shadow(matte, small, self._screen, self._black)
+
+    def _with_shadow(self, matte: Matte, small: Plane, screen: Array, black: int) -> Matte:
+        picture = small.astype(np.float32)
+        share = _screen_share(picture[1] - 128, picture[2] - 128, screen[1] - 128, screen[2] - 128)
+        shows = np.asarray(share > _SHADED_SCREEN, np.float32)
+        luma = np.asarray(cv2.blur(picture[0], (3, 3)), np.float32)
+        shadow = screen_shadow(luma, shows, black=black)
+        # Wide places only: half screen and half black hair looks the same, and stays what the key makes of it.
+        wide = cv2.morphologyEx((shadow > _FAINT_SHADOW).astype(np.uint8), cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
+        lit = 255 - np.asarray(cv2.resize(255 * wide, (matte.frame.width, matte.frame.height)), np.uint8)
+        cleared = replace(matte, alpha=np.asarray(cv2.multiply(matte.alpha, lit, scale=1 / 255), np.uint8))
+        return with_shadow(cleared, np.where(wide > 0, shadow, 0).astype(np.float32), black=black)
 
     def _find_key(self, small: Plane) -> Array:
         """The key of a new shot: as named; else as found, or the shot's before where this one shows no screen."""

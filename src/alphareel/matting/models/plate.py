@@ -20,6 +20,7 @@ from alphareel.matting.engine import Engine, Memory, Scenery, Spec
 from alphareel.matting.plates import CleanPlate, find_plate, plate_of, sample
 from alphareel.matting.refine import refine
 from alphareel.matting.runtime import Runtime
+from alphareel.matting.shadow import with_shadow
 from alphareel.matting.thumbnail import size_for, thumbnail_of
 
 SPEC = Spec(
@@ -52,17 +53,19 @@ def load(runtime: Runtime) -> Engine:  # noqa: ARG001 - no network to run
 class PlateEngine:
     facts: EngineFacts
 
-    def start(self, clip: Clip, options: Options) -> Memory:  # noqa: ARG002 - the plate comes with ``prepare``
+    def start(self, clip: Clip, options: Options) -> Memory:
         """Fresh memory; it has to be prepared before its first step."""
-        return PlateMemory(size_for(clip, area=_AREA, multiple=2), black=0 if clip.colour.full_range else 16)
+        black = 0 if clip.colour.full_range else 16
+        return PlateMemory(size_for(clip, area=_AREA, multiple=2), black=black, shadows=options.shadows)
 
 
 class PlateMemory:
     """The plate of one clip, and where the subject was one frame ago."""
 
-    def __init__(self, thumbnail: tuple[int, int], *, black: int) -> None:
+    def __init__(self, thumbnail: tuple[int, int], *, black: int, shadows: bool) -> None:
         self._thumbnail = thumbnail
         self._black = black
+        self._shadows = shadows
         self._plate: CleanPlate | None = None
         self._before: Mask | None = None
         self._lost = 0
@@ -98,7 +101,8 @@ class PlateMemory:
         self._watch(difference.alike, frame)
         self._before = difference.subject
         full = refine(soften(difference, picture), frame)
-        return Matte(clean_edges(frame, full), full)
+        matte = Matte(clean_edges(frame, full), full)
+        return with_shadow(matte, difference.shadow, black=self._black) if self._shadows else matte
 
     def _watch(self, alike: float, frame: Frame) -> None:
         self._lost = self._lost + 1 if alike < _LEAST_ALIKE else 0
