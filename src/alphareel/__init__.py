@@ -6,7 +6,7 @@
 Importing this package loads no codec, no inference runtime and no web stack; each function brings what it needs.
 """
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
@@ -107,9 +107,8 @@ def cut(
     is repeated), "blur" for the original out of focus, or the contract's object (``{"type": "image", "image_url":
     "plate.png"}``). ``engine`` overrides what serves ``model``. ``plate``: a picture of the empty scene, for a
     camera that does not move; ``engine="plate"`` without one finds it in the clip. ``quality``: "web", "balanced" or
-    "master".
-    ``shadows`` keeps those that the subject casts (engines chroma and plate); ``grow`` moves the outline out by so many
-    pixels (in, where negative), ``feather`` softens it by so many.
+    "master". ``shadows`` keeps those that the subject casts (engines chroma and plate); ``grow`` moves the outline out
+    by so many pixels (in, where negative), ``feather`` softens it by so many.
 
     ``targets``: several files instead of one ``target``, from one matte and one decode; the results come in the same
     order. A mapping gives each what it has for itself (format, background, composition, quality):
@@ -135,13 +134,19 @@ def cut(
     if target is not None and targets:
         raise errors.InvalidRequest("There is a target and there are targets.", hint="Name all of them in targets.")
     outputs = _outputs(targets if target is None else [target], shared)
+    results = _follow(run(source, outputs, limits=limits, models_dir=models_dir, threads=threads), on_progress)
+    return results if target is None else results[0]
+
+
+def _follow(steps: Iterable[Progress], on_progress: Callable[[Progress], None] | None) -> tuple[Result, ...]:
+    """Go through a run and hand back what it wrote."""
     results: tuple[Result, ...] = ()
-    for progress in run(source, outputs, limits=limits, models_dir=models_dir, threads=threads):
+    for progress in steps:
         results = progress.results
         if on_progress is not None:
             on_progress(progress)
     assert results, "a run that ends has results"
-    return results if target is None else results[0]
+    return results
 
 
 def run(

@@ -55,7 +55,16 @@ def _each(help_text: str) -> cyclopts.Parameter:
 
 _Background = Annotated[_Each, _each('A colour ("#09A246"), an image or video file, or "blur"; else transparent.')]
 _Quality = Annotated[_Each, _each("web (small), balanced (the default) or master (to work on with).")]
+_KeyColor = Annotated[
+    str | None, cyclopts.Parameter(help="Screen colour for the engine chroma; found by itself when left out.")
+]
+_Plate = Annotated[
+    Path | None,
+    cyclopts.Parameter(help='Picture of the empty scene; the camera must not move. "--engine plate" alone finds one.'),
+]
 _Shadows = Annotated[bool, cyclopts.Parameter(help="Keep shadows (engines chroma and plate).", negative=())]
+_Grow = Annotated[float, cyclopts.Parameter(help="Pixels by which the outline moves out; negative moves it in.")]
+_Feather = Annotated[float, cyclopts.Parameter(help="Pixels by which the outline becomes softer.")]
 _Format = Annotated[_Each, _each("Output format when the suffix does not tell.")]
 
 
@@ -69,11 +78,11 @@ def cut(
     background: _Background = None,
     format: _Format = None,  # noqa: A002 - the flag is called --format
     quality: _Quality = None,
-    key_color: str | None = None,
-    plate: Path | None = None,
+    key_color: _KeyColor = None,
+    plate: _Plate = None,
     shadows: _Shadows = False,
-    grow: float = 0.0,
-    feather: float = 0.0,
+    grow: _Grow = 0.0,
+    feather: _Feather = 0.0,
     prompt: str | None = None,
     preview: float | None = None,
     models_dir: _ModelsDir = None,
@@ -91,14 +100,6 @@ def cut(
         Tier: original, light, pro or human.
     engine
         Name of the engine to use instead of the one that serves the tier ("alphareel models" lists them).
-    key_color
-        Screen colour for the engine chroma; found by itself when left out.
-    plate
-        Picture of the empty scene, for a camera that does not move; "--engine plate" alone finds it in the clip.
-    grow
-        Pixels by which the outline moves out; negative moves it in.
-    feather
-        Pixels by which the outline becomes softer.
     prompt
         What to keep, in words, for the tier pro.
     preview

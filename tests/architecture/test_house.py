@@ -42,6 +42,7 @@ def test_the_public_surface_is_exactly_what_all_says():
         "Any",
         "Callable",
         "Generator",
+        "Iterable",
         "Mapping",
         "Path",
         "PathLike",
