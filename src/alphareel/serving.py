@@ -11,7 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 
 import alphareel
-from alphareel import observe, wiring
+from alphareel import observe, traces, wiring
 from alphareel.domain.errors import AlphareelError, Unavailable
 from alphareel.http.app import create_app
 from alphareel.http.config import HttpConfig
@@ -20,7 +20,7 @@ from alphareel.http.routes.models import EngineOffer
 from alphareel.jobs.service import Office
 from alphareel.matting import tiers
 from alphareel.matting.engine import Spec
-from alphareel.settings import Settings, as_environment
+from alphareel.settings import Settings, as_environment, traces_are_wanted
 from alphareel.supervisor import Supervisor, home_of, own
 
 _LAST_REQUESTS = 10  # seconds that running requests may go on after a stop was asked for
@@ -29,6 +29,8 @@ _LAST_REQUESTS = 10  # seconds that running requests may go on after a stop was 
 def serve(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT; the exit code. Raises Unavailable when the folder or the port is taken."""
     observe.configure(settings.log_level)
+    if traces_are_wanted():
+        traces.switch_on("alphareel-api")
     wiring.make_private_folder(settings.data_dir)
     with own(settings.data_dir) as lock, wiring.open_installation(settings) as place:
         home = home_of(settings.data_dir)
@@ -50,6 +52,7 @@ def serve(settings: Settings) -> int:
             return _run(_Server(_config(place, office), supervisor), supervisor, listener)
         finally:
             bookkeeper.stop()
+            traces.switch_off()
 
 
 def build_app(place: wiring.Installation, office: Office) -> FastAPI:

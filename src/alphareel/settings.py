@@ -1,6 +1,7 @@
 """The environment becomes one frozen value, once. Every setting is documented where it is defined."""
 
 import ipaddress
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -225,6 +226,12 @@ class Settings(BaseSettings):
         filled["database_url"] = filled.get("database_url") or f"sqlite:///{folder / 'alphareel.db'}"
         filled["storage_url"] = filled.get("storage_url") or (folder / "objects").as_uri()
         return filled
+
+
+def traces_are_wanted() -> bool:
+    """Whether the standard variables of OpenTelemetry name a collector for traces."""
+    names = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    return any(os.environ.get(name) for name in names)
 
 
 def load_settings() -> Settings:

@@ -7,9 +7,9 @@ import sys
 import threading
 from typing import Any
 
-from alphareel import observe, wiring
+from alphareel import observe, traces, wiring
 from alphareel.jobs.lifeline import die_with
-from alphareel.settings import Settings, load_settings
+from alphareel.settings import Settings, load_settings, traces_are_wanted
 
 DECLARED_DEAD = 75  # the exit code of a worker whose jobs were given to others; it is to be started anew
 
@@ -43,6 +43,7 @@ def run_worker(settings: Settings, *, executor_id: str, home: str) -> None:
         upkeep.stop()
         place.executors.remove_executor(executor_id)
         observe.log(__name__).info("worker stopped", executor=executor_id)
+    traces.switch_off()
     _leave(0)
 
 
@@ -67,6 +68,8 @@ def main(arguments: list[str] | None = None) -> Any:
     die_with(given.parent)
     settings = load_settings()
     observe.configure(settings.log_level)
+    if traces_are_wanted():
+        traces.switch_on("alphareel-worker")
     run_worker(settings, executor_id=given.executor, home=given.home)
 
 

@@ -20,7 +20,14 @@ def run(source, outputs, *, limits, models_dir, order, threads):
 def _progress(share, result=None):
     results = () if result is None else (result,)
     return Progress(
-        done=int(share * 100), total=100, share=share, seconds=1.0, fps=1.0, remaining_seconds=None, results=results
+        done=int(share * 100),
+        total=100,
+        share=share,
+        seconds=1.0,
+        fps=1.0,
+        remaining_seconds=None,
+        results=results,
+        stages={"read": 0.1, "matte": 0.3, "write": 0.2},
     )
 
 

@@ -4,13 +4,14 @@ import re
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from alphareel import observe
+from alphareel import observe, traces
 from alphareel.domain.errors import InternalError
 from alphareel.http.errors import error_response
 
@@ -18,6 +19,7 @@ log = observe.log(__name__)
 
 _SANE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _CLIENT_GONE = 499
+_UNTRACED = frozenset(("/health", "/livez", "/readyz", "/metrics"))
 _TURNED_AWAY = (401, 429)
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 
@@ -48,10 +50,14 @@ class Access:
             await self.app(scope, receive, send)
             return
         exchange = _Exchange(scope, send)
-        with observe.bound(request_id=exchange.request_id):
+        with (
+            exchange.traced() as span,
+            observe.bound(request_id=exchange.request_id, trace_id=span.trace_id if span else None),
+        ):
             try:
                 await self._answer(exchange, receive)
             finally:
+                exchange.tell(span)
                 exchange.write_line()
                 exchange.note(self.note_call)
                 self.measure(**exchange.measures())
@@ -91,6 +97,29 @@ class _Exchange:
         elif message["type"] == "http.response.body":
             self._bytes += len(message.get("body", b""))
         await self._send(message)
+
+    def traced(self) -> AbstractContextManager[traces.Span | None]:
+        """A span under that of the client, if it sent one; the questions of machines to machines have none."""
+        if self.scope["path"] in _UNTRACED:
+            return nullcontext()
+        parent = Headers(scope=self.scope).get("traceparent")
+        return traces.span(self.scope["method"], parent=parent, kind="server", request_id=self.request_id)
+
+    def tell(self, span: traces.Span | None) -> None:
+        """What is known at the end only. Of the path only its route: ids stand elsewhere, and signatures nowhere."""
+        if span is None:
+            return
+        facts = self.measures()
+        span.rename(f"{facts['method']} {facts['route']}")
+        span.tell(
+            method=facts["method"],
+            route=facts["route"],
+            status=facts["status"],
+            key=self.scope["state"].get("key"),
+            job_id=self.scope["state"].get("job_id"),
+        )
+        if facts["status"] >= 500:
+            span.fail(str(facts["status"]))
 
     def write_line(self) -> None:
         """One line a request; the query stays out of it, because signatures of links stand there."""

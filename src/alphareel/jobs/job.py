@@ -104,6 +104,7 @@ class Job:
 
     ``credits`` (hundredths): reserved or charged for this run. ``price`` (hundredths for a minute): agreed at the
     start; None when the run is not charged. ``test``: the outcome and seconds of a job that only tests a client.
+    ``traceparent``: the trace (W3C) of the request that started it.
     """
 
     id: str
@@ -138,6 +139,7 @@ class Job:
     files_expire_at: datetime | None = None
     files_expired_at: datetime | None = None
     test: Mapping[str, Any] | None = None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
-from alphareel import observe
+from alphareel import observe, traces
 from alphareel.domain.clip import EngineFacts, Limits
 from alphareel.domain.errors import (
     AlphareelError,
@@ -86,7 +87,7 @@ class Worker:
                 job = self._jobs.begin_attempt(job_id, ticket=ticket, actor=self._name)
                 if job is None:
                     return _GONE
-                outcome = self._attempt(job)
+                outcome = self._traced_attempt(job)
                 if not outcome.get("retryable") or job.tries >= self._rules.max_tries:
                     return outcome
                 observe.log(__name__).warning("attempt failed", attempt=job.attempt, error=outcome["error"])
@@ -105,6 +106,18 @@ class Worker:
         for job in list(self._running.values()):
             with contextlib.suppress(Unavailable):
                 self._jobs.hand_back(job.id, attempt=job.attempt, actor=self._name, reason="the worker stopped")
+
+    def _traced_attempt(self, job: Job) -> Outcome:
+        with traces.span(
+            "attempt", parent=job.traceparent, kind="consumer", job_id=job.id, attempt=job.attempt
+        ) as span:
+            if span is not None and job.tries == 1:
+                began = max(e.at for e in self._jobs.events(job.id) if e.to_status is Status.PENDING)
+                traces.note("queue", began=began, seconds=((job.progress_at or began) - began).total_seconds())
+            outcome = self._attempt(job)
+            if span is not None and outcome["kind"] == "failed":
+                span.fail(outcome["error_code"])
+            return outcome
 
     def _attempt(self, job: Job) -> Outcome:
         self._running[job.id] = job
@@ -129,15 +142,28 @@ class Worker:
             folder = opened.enter_context(self._workspace(job))
             reporter = Reporter(self._jobs, job, self._stopping)
             obtain = Obtaining(opened, job, reporter)
-            source = self._obtain(obtain, references.source(job.video_url), folder / "source")
+            with traces.span("obtain"):
+                source = self._obtain(obtain, references.source(job.video_url), folder / "source")
             self._reserve(job, source, reporter)
             options = job.options
             if (behind := references.background(options)) is not None:
                 options = references.at_hand(options, self._obtain(obtain, behind, folder / "background"))
             target = folder / result_name(options.output_format)
             order = self._order(source, target, options)
+            result = self._run(order, reporter)
+            with traces.span("publish"):
+                return self._publish(job, target, result)
+
+    def _run(self, order: Mapping[str, Any], reporter: "Reporter") -> dict[str, Any]:
+        """In a child process, which is confined and so tells us alone how long each stage worked."""
+        with traces.span("child") as span:
+            began = datetime.now(UTC)
             result = sandbox.run(order, self._rules.confinement, tick=reporter)
-            return self._publish(job, target, result)
+            if span is not None:
+                span.tell(frames=result["frames"], engine=result["engine"]["name"])
+                for stage, seconds in result["stages"].items():
+                    traces.note(stage, began=began, seconds=seconds)
+            return result
 
     @contextmanager
     def _workspace(self, job: Job) -> Iterator[Path]:

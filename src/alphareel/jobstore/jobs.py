@@ -7,6 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from alphareel import traces
 from alphareel.domain.clip import EngineFacts
 from alphareel.domain.options import Options, to_json
 from alphareel.jobs.admission import QueueLimits
@@ -82,6 +83,7 @@ class Jobs:
         now = self._clock.now()
         values = _fresh_run() | {
             "queued_at": now,
+            "traceparent": traces.here(),
             "options": to_json(options),
             "webhook_url": webhook_url,
             "warnings": list(warnings),
@@ -304,4 +306,5 @@ def _new_row(new: NewJob, status: Status, *, now: datetime) -> dict[str, Any]:
         "retention_seconds": new.retention_seconds,
         "test": new.test,
         "request_id": new.request_id,
+        "traceparent": traces.here(),
     }
