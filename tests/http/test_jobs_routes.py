@@ -44,7 +44,7 @@ def test_unknown_fields_are_ignored(client):
 
 def test_background_is_echoed_so_that_it_can_be_sent_again(client):
     background = create(client, bg_type="custom", bg_color=[1, 1, 0.99])["background"]
-    assert background == {"type": "color", "color": "#FFFFFC", "image_url": None, "radius": None}
+    assert background == {"type": "color", "color": "#FFFFFC", "image_url": None, "video_url": None, "radius": None}
     assert create(client, background=background)["background"] == background
 
 
