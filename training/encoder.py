@@ -45,8 +45,8 @@ class Block(nn.Module):
         self.residual = stride == 1 and cin == cout
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x if self.widen is None else F.relu6(self.widen(x))
-        y = self.narrow(F.relu6(self.look(y)))
+        y = x if self.widen is None else F.relu6(self.widen(x), inplace=True)
+        y = self.narrow(F.relu6(self.look(y), inplace=True))
         return x + y if self.residual else y
 
 
@@ -70,7 +70,7 @@ class Encoder(nn.Module):
             part.requires_grad_(requires_grad=False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        f1 = self.stages[0](F.relu6(self.stem(x)))
+        f1 = self.stages[0](F.relu6(self.stem(x), inplace=True))
         f2 = self.stages[1](f1)
         f3 = self.stages[2](f2)
         f4 = self.stages[4](self.stages[3](f3))

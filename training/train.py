@@ -1,6 +1,6 @@
 """Train the network on a pack, by the clock.
 
-    python train.py --pack runs/pack --out runs/people --minutes 40
+    python train.py --pack runs/pack --out runs/people --minutes 58
 
 The schedule follows the training time used, kept in the checkpoint: started again with the same arguments it
 goes on where it was, and learning ends when the minutes are used up. `<out>/last.pt` holds everything,
