@@ -44,7 +44,7 @@ _Path = str | PathLike[str]
 _Background = _Path | Sequence[float] | dict[str, Any] | None
 # a mapping's keys are paths, of either kind
 _Targets = Sequence[_Path] | Mapping[Any, Mapping[str, Any]]
-_OWN = frozenset({"output_format", "background", "composition", "quality"})
+_OWN = frozenset({"output_format", "background", "composition", "quality", "poster_time"})
 
 
 class _Wishes(TypedDict, total=False):
@@ -62,6 +62,7 @@ class _Wishes(TypedDict, total=False):
     text_prompt: str | None
     composition: dict[str, Any] | None
     quality: str
+    poster_time: float | None
     preview_duration: float | None
     limits: Limits | None
     models_dir: _Path | None
@@ -94,6 +95,7 @@ def cut(
     text_prompt: str | None = None,
     composition: dict[str, Any] | None = None,
     quality: str = "balanced",
+    poster_time: float | None = None,
     preview_duration: float | None = None,
     limits: Limits | None = None,
     models_dir: _Path | None = None,
@@ -111,7 +113,7 @@ def cut(
     by so many pixels (in, where negative), ``feather`` softens it by so many.
 
     ``targets``: several files instead of one ``target``, from one matte and one decode; the results come in the same
-    order. A mapping gives each what it has for itself (format, background, composition, quality):
+    order. A mapping gives each what it has for itself (format, background, composition, quality, poster_time):
     ``targets={"talk.webm": {}, "over.mp4": {"background": "white"}}``. All of them appear, or none.
 
     The other fields are those of the HTTP API. Raises ``errors.AlphareelError``.
@@ -129,6 +131,7 @@ def cut(
         "text_prompt": text_prompt,
         "composition": composition,
         "quality": quality,
+        "poster_time": poster_time,
         "preview_duration": preview_duration,
     }
     if target is not None and targets:

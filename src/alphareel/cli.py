@@ -65,6 +65,9 @@ _Plate = Annotated[
 _Shadows = Annotated[bool, cyclopts.Parameter(help="Keep shadows (engines chroma and plate).", negative=())]
 _Grow = Annotated[float, cyclopts.Parameter(help="Pixels by which the outline moves out; negative moves it in.")]
 _Feather = Annotated[float, cyclopts.Parameter(help="Pixels by which the outline becomes softer.")]
+_PosterTime = Annotated[
+    float | None, cyclopts.Parameter(help="Seconds at which a poster is taken; else the best frame.")
+]
 _Format = Annotated[_Each, _each("Output format when the suffix does not tell.")]
 
 
@@ -83,6 +86,7 @@ def cut(
     shadows: _Shadows = False,
     grow: _Grow = 0.0,
     feather: _Feather = 0.0,
+    poster_time: _PosterTime = None,
     prompt: str | None = None,
     preview: float | None = None,
     models_dir: _ModelsDir = None,
@@ -122,6 +126,7 @@ def cut(
             grow=grow,
             feather=feather,
             text_prompt=prompt,
+            poster_time=poster_time,
             preview_duration=preview,
             models_dir=models_dir,
             threads=threads,

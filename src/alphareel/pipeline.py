@@ -151,14 +151,14 @@ def begin(output: Output, source: Path, clip: Clip, limits: Limits, opened: Exit
         open_video=lambda path: opened.enter_context(open_reader(Path(path), limits)),
     )
     target = plan_target(source, output.path, clip, compose, seconds=output.options.preview_duration)
-    sink = form.open(replace(target, quality=output.options.quality))
+    sink = form.open(replace(target, quality=output.options.quality, moment=output.options.poster_time))
     opened.callback(sink.abort)
     return Draft(output, form, compose, sink)
 
 
 def fitted(options: Options, clip: Clip, form: Format) -> Options:
     """The options with a canvas as large as their quality allows; a canvas that was asked for stays as it is."""
-    side, longer = form.longest_side(options.quality), max(clip.width, clip.height)
+    side, longer = form.sides.get(options.quality), max(clip.width, clip.height)
     if side is None or longer <= side or options.composition is not None:
         return options
     width, height = (max(2, round(length * side / longer / 2) * 2) for length in (clip.width, clip.height))

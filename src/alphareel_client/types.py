@@ -43,6 +43,7 @@ class Job(TypedDict):
     background: Mapping[str, Any]
     composition: Mapping[str, Any] | None
     quality: str
+    poster_time: float | None
     text_prompt: str | None
     preview_duration: float | None
     video_url: str

@@ -11,7 +11,7 @@ from alphareel.domain.errors import FieldProblem, InvalidRequest
 Tier: TypeAlias = Literal["original", "light", "pro", "human"]
 FormatName: TypeAlias = Literal[
     "webm", "mov", "mp4", "gif", "webp", "png_sequence",
-    "apng", "stacked_mp4", "matte", "prores_hq", "ffv1",
+    "apng", "stacked_mp4", "matte", "prores_hq", "ffv1", "poster", "thumbnail",
 ]  # fmt: skip
 Quality: TypeAlias = Literal["web", "balanced", "master"]
 BackgroundType: TypeAlias = Literal["transparent", "color", "image", "blur", "video"]
@@ -69,6 +69,7 @@ class Options:
     matte's outline moves out, negative for in; ``feather``: by how many it becomes softer.
     ``preview_duration``: seconds of the clip to process, None for all of it. ``quality``: small for pages, as usual, or
     for going on working with; docs/formats.md has what each format makes of it.
+    ``poster_time``: seconds of the clip at which poster and thumbnail are taken; None for the frame that looks best.
     """
 
     model: Tier = "original"
@@ -84,6 +85,7 @@ class Options:
     shadows: bool = False
     grow: float = 0.0
     feather: float = 0.0
+    poster_time: float | None = None
 
     def __post_init__(self) -> None:
         if self.output_format in OPAQUE_FORMATS and self.background.type == "transparent":
@@ -102,7 +104,9 @@ class Options:
     @property
     def matte(self) -> "Options":
         """What of this the matte depends on: equal for outputs that one matte serves."""
-        return replace(self, output_format="webm", background=Background(), composition=None, quality="balanced")
+        return replace(
+            self, output_format="webm", background=Background(), composition=None, quality="balanced", poster_time=None
+        )
 
     def warnings(self) -> tuple[str, ...]:
         """What was accepted but has no effect."""

@@ -48,6 +48,7 @@ def parse_options(values: Mapping[str, Any], *, stored: Options | None = None) -
         "preview_duration": fields.read("preview_duration", number(0.04, 86400), old.preview_duration),
         "engine": fields.read("engine", text(64), old.engine),
         "quality": fields.read("quality", one_of(QUALITIES), old.quality),
+        "poster_time": fields.read("poster_time", number(0, 86400), old.poster_time),
         "key_color": fields.read("key_color", parse_colour, old.key_color),
         "plate": fields.read("plate", text(4096), old.plate),
         "shadows": fields.read("shadows", boolean, old.shadows),

@@ -41,6 +41,7 @@ class JobViews:
             background=_background(asked.background),
             composition=_composition(asked.composition),
             quality=asked.quality,
+            poster_time=asked.poster_time,
             text_prompt=asked.text_prompt,
             preview_duration=asked.preview_duration,
             video_url=job.video_url,

@@ -118,6 +118,12 @@ class JobStart(_Schema):
     bg_image_url: Address | None = None
     composition: WantedComposition | None = None
     quality: Quality | None = Field(default="balanced", description="How large and how good: docs/formats.md.")
+    poster_time: float | None = Field(
+        default=None,
+        ge=0,
+        le=86400,
+        description="Seconds at which a poster or thumbnail is taken; else the best.",
+    )
     text_prompt: str | None = Field(
         default=None, max_length=2000, pattern=_TEXT, description="What to keep; used by the model pro."
     )

@@ -134,6 +134,7 @@ class Job(_Schema):
     background: Background
     composition: Composition | None
     quality: Quality
+    poster_time: float | None
     text_prompt: str | None
     preview_duration: float | None
     video_url: str

@@ -30,7 +30,10 @@ from alphareel.jobs.references import Reference
 from alphareel.jobs.sandbox import Confinement
 from alphareel.jobs.uploads import Sources
 
-_EXTENSIONS = {"png_sequence": "zip", "stacked_mp4": "mp4", "matte": "mp4", "prores_hq": "mov", "ffv1": "mkv"}
+_EXTENSIONS = {
+    "png_sequence": "zip", "stacked_mp4": "mp4", "matte": "mp4", "prores_hq": "mov", "ffv1": "mkv",
+    "poster": "png", "thumbnail": "webp",
+}  # fmt: skip
 _NEWS_SECONDS = 1.0
 _SILENCE_SECONDS = 10.0
 _WHILE_RUNNING = 99.0  # percent; 100 means delivered

@@ -32,11 +32,20 @@ def png_encoder() -> Callable[[Pixels], bytes]:
 
 def encode_with_ffmpeg(pixels: Pixels) -> bytes:
     """A PNG file of (H, W, 3) RGB or (H, W, 4) RGBA."""
+    return _encoded(pixels, {"pred": "sub", "compression_level": "1"})
+
+
+def encode_small(pixels: Pixels) -> bytes:
+    """The same picture in fewer bytes, for fifteen times the time."""
+    return _encoded(pixels, {"pred": "mixed", "compression_level": "9"})
+
+
+def _encoded(pixels: Pixels, options: dict[str, str]) -> bytes:
     name = "rgba" if pixels.shape[2] == 4 else "rgb24"
     context = av.CodecContext.create("png", "w")
     context.height, context.width = pixels.shape[:2]
     context.pix_fmt, context.time_base = name, Fraction(1, 25)
-    context.options = {"pred": "sub", "compression_level": "1"}
+    context.options = options
     frame = av.VideoFrame.from_ndarray(pixels, format=name)
     frame.pts = 0
     return b"".join(bytes(p) for p in [*context.encode(frame), *context.encode(None)])

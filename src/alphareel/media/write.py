@@ -1,7 +1,7 @@
 """What a sink is, what a format is, and how formats are found by name or suffix. Encodes nothing itself."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -20,8 +20,9 @@ class Target:
     """What to write, and where.
 
     ``clip``: the facts of the source (time base, rate, colour); ``width``/``height``: of the frames to come, even.
-    ``quality``: how much of it to keep, in the format's own terms. ``source``: the file whose sound goes along, None
-    for silence. ``seconds``: where the sound ends at the latest.
+    ``moment``: seconds at which a still is taken, None for the best frame. ``quality``: how much of it to keep, in
+    the format's own terms. ``source``: the file whose sound goes along, None for silence. ``seconds``: where the
+    sound ends at the latest.
     """
 
     path: Path
@@ -32,6 +33,7 @@ class Target:
     source: Path | None = None
     seconds: float | None = None
     quality: Quality = "balanced"
+    moment: float | None = None
 
 
 class Sink(Protocol):
@@ -68,8 +70,8 @@ class Sink(Protocol):
 class Format:
     """An output format. ``alpha``, ``audio``: it can carry them. ``open`` begins a result.
 
-    ``alpha_kind``: how a result with alpha holds it. ``web_side``: pixels that the longer side has at most for the
-    quality ``web``, None for the source's size.
+    ``alpha_kind``: how a result with alpha holds it. ``sides``: pixels that the longer side has at most for a
+    quality; the source's for those left out. ``still``: it is one frame of the run, not all of them.
     ``suffix_implies``: the suffix alone means this format; one of a suffix does, the others are asked for by name.
     """
 
@@ -81,11 +83,8 @@ class Format:
     open: Callable[[Target], Sink]
     suffix_implies: bool = True
     alpha_kind: AlphaKind = "straight"
-    web_side: int | None = None
-
-    def longest_side(self, quality: Quality) -> int | None:
-        """Pixels that a picture of this quality has at most, None for any number."""
-        return self.web_side if quality == "web" else None
+    sides: Mapping[Quality, int] = field(default_factory=dict)
+    still: bool = False
 
 
 def formats() -> tuple[str, ...]:

@@ -162,4 +162,4 @@ def _open(target: Target) -> Sink:
     return ResultFile(target, _Animation, Proof(_inspect, alpha_error=0.0))
 
 
-FORMAT = Format(name="apng", suffix=".apng", mime="image/apng", alpha=True, audio=False, open=_open, web_side=720)
+FORMAT = Format(name="apng", suffix=".apng", mime="image/apng", alpha=True, audio=False, open=_open, sides={"web": 720})

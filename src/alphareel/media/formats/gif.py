@@ -73,4 +73,4 @@ def _open(target: Target) -> Sink:
     return video_file(target, replace(_RECIPE, proof=replace(_RECIPE.proof, shortest=shortest)))
 
 
-FORMAT = Format(name="gif", suffix=".gif", mime="image/gif", alpha=True, audio=False, open=_open, web_side=480)
+FORMAT = Format(name="gif", suffix=".gif", mime="image/gif", alpha=True, audio=False, open=_open, sides={"web": 480})

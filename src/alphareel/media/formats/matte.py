@@ -62,5 +62,5 @@ FORMAT = Format(
     open=_open,
     suffix_implies=False,
     alpha_kind="white_is_opaque",
-    web_side=1280,
+    sides={"web": 1280},
 )

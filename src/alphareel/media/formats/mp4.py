@@ -23,4 +23,4 @@ def _open(target: Target) -> Sink:
     return video_file(target, _RECIPE)
 
 
-FORMAT = Format(name="mp4", suffix=".mp4", mime="video/mp4", alpha=False, audio=True, open=_open, web_side=1280)
+FORMAT = Format(name="mp4", suffix=".mp4", mime="video/mp4", alpha=False, audio=True, open=_open, sides={"web": 1280})

@@ -31,4 +31,4 @@ def _open(target: Target) -> Sink:
     return video_file(target, _RECIPE)
 
 
-FORMAT = Format(name="webm", suffix=".webm", mime="video/webm", alpha=True, audio=True, open=_open, web_side=1280)
+FORMAT = Format(name="webm", suffix=".webm", mime="video/webm", alpha=True, audio=True, open=_open, sides={"web": 1280})

@@ -8,21 +8,16 @@ from io import SEEK_END, BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
-import av
 import cv2
 import numpy as np
-from av.video.codeccontext import VideoCodecContext
-from av.video.reformatter import VideoReformatter
 
 from alphareel.domain.errors import BadVideo, StorageFailed
 from alphareel.domain.options import Quality
 from alphareel.frame import Frame, Plane
-from alphareel.media.carrier import carry, flat_planes
 from alphareel.media.ffmpeg_errors import reading
-from alphareel.media.picture import samples_of
 from alphareel.media.result_file import Proof, ResultFile
-from alphareel.media.rgba import swscale_matrix
 from alphareel.media.verify import Found
+from alphareel.media.webp_pictures import WebpPictures
 from alphareel.media.write import Format, Sink, Target
 
 # RFC 9649: chunks are a name, a size in 32 bits and a payload padded to even; the file is one such chunk.
@@ -31,8 +26,7 @@ _ALPHA_FLAG, _ANIMATION_FLAG = 0x10, 0x02
 _DO_NOT_BLEND = 0x02  # each frame replaces the one before
 _LONGEST_MS = 0xFFFFFF
 _FRAME_HEAD = 16  # bytes before a frame's own chunks
-_BT601 = 5
-_QUALITY: Mapping[Quality, str] = {"web": "60", "balanced": "75", "master": "92"}
+_QUALITY: Mapping[Quality, int] = {"web": 60, "balanced": 75, "master": 92}
 
 
 class _Animation:
@@ -42,16 +36,13 @@ class _Animation:
 
     def __init__(self, target: Target, path: Path) -> None:
         self._target = target
-        self._reformatter = VideoReformatter()
-        self._encoder = _encoder(target)
+        self._encode = WebpPictures(target, quality=_QUALITY[target.quality])
         self._waiting: tuple[int, bytes] | None = None
         self._file = path.open("wb")
         self._write(_head(target))
 
     def add(self, frame: Frame, alpha: Plane | None, duration: int) -> None:  # noqa: ARG002 - the next frame tells
-        picture = self._picture(frame, alpha)
-        picture.pts = frame.pts
-        chunks = _picture_chunks(b"".join(bytes(p) for p in self._encoder.encode(picture)))
+        chunks = _picture_chunks(self._encode(frame, alpha))
         self._flush(frame.pts)
         self._waiting = (frame.pts, chunks)
 
@@ -64,24 +55,6 @@ class _Animation:
 
     def drop(self) -> None:
         self._file.close()
-
-    def _picture(self, frame: Frame, alpha: Plane | None) -> av.VideoFrame:
-        """The frame in BT.601 limited range, the one kind of colour that WebP knows."""
-        colour = self._target.clip.colour
-        planes = (frame.y, frame.u, frame.v) if alpha is None else flat_planes(frame, alpha, colour)
-        matrix = swscale_matrix(colour, self._target.clip.height)
-        if matrix != _BT601 or colour.full_range:
-            made = self._reformatter.reformat(
-                carry(planes),
-                format="yuv420p",
-                src_colorspace=matrix,
-                dst_colorspace=_BT601,
-                src_color_range=2 if colour.full_range else 1,
-                dst_color_range=1,
-            )
-            y, u, v = (samples_of(p, np.uint8) for p in made.planes)
-            planes = (y, u, v)
-        return carry(planes, alpha)
 
     def _flush(self, until: int) -> None:
         """Write the frame that waits, lasting until tick ``until``."""
@@ -99,15 +72,6 @@ class _Animation:
         if self._file.tell() + len(data) > _MOST_BYTES:
             raise StorageFailed("A WebP file holds 4 GB at most.", hint="Choose webm, or a shorter or smaller clip.")
         self._file.write(data)
-
-
-def _encoder(target: Target) -> VideoCodecContext:
-    context = av.CodecContext.create("libwebp", "w")
-    context.width, context.height = target.width, target.height
-    context.pix_fmt = "yuva420p" if target.has_alpha else "yuv420p"
-    context.time_base = target.clip.time_base
-    context.options = {"quality": _QUALITY[target.quality], "compression_level": "0"}
-    return context
 
 
 def _head(target: Target) -> bytes:
@@ -199,4 +163,4 @@ def _open(target: Target) -> Sink:
     return ResultFile(target, _Animation, Proof(_inspect, alpha_error=0.0))
 
 
-FORMAT = Format(name="webp", suffix=".webp", mime="image/webp", alpha=True, audio=False, open=_open, web_side=720)
+FORMAT = Format(name="webp", suffix=".webp", mime="image/webp", alpha=True, audio=False, open=_open, sides={"web": 720})
