@@ -10,7 +10,7 @@ from alphareel.http.errors import STATUS
 # A JSON schema cannot say these; docs/api.md does. Everything else that the schema allows must be accepted.
 REASONS = {
     "invalid_request": (
-        r"output_format: mp4 carries no alpha",  # needs a background
+        r"output_format: (mp4|prores_hq) carries no alpha",  # they need a background
         r"output_format: needs a transparent background",
         r"bg_color: is required for a colour background",  # by bg_type
         r"bg_image_url: is required for an? image background",

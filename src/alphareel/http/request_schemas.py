@@ -166,7 +166,7 @@ class SourceFacts(_Schema):
 
 
 class EstimateRequest(JobCreate):
-    """The body of a job, and what is known of its source. `mp4` needs a background, as it does in a job."""
+    """The body of a job, and what is known of its source. `mp4` and `prores_hq` need a background, as in a job."""
 
     source: SourceFacts | None = None
 
