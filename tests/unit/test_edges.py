@@ -95,3 +95,10 @@ def test_any_even_size_is_cleaned(width, height):
     clean = clean_edges(frame_of(picture, (64, 48)), matte)
     assert clean.y.shape == (height, width)
     assert clean.u.shape == clean.v.shape == (height // 2, width // 2)
+
+
+def test_an_edge_that_is_soft_at_full_size_alone_is_cleaned_without_a_fault():
+    frame = frame_of(np.full((32, 32, 3), 120, np.uint8), (16, 16))
+    alpha = np.full((32, 32), 255, np.uint8)
+    alpha[9, 9] = 250  # its chroma pixel, a mean of four, is as good as opaque
+    assert clean_edges(frame, alpha).u.shape == (16, 16)

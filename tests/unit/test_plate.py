@@ -122,6 +122,30 @@ def test_a_camera_that_moves_away_is_told_with_the_frame(memory):
     assert caught.value.hint
 
 
+def test_the_plate_of_another_room_in_the_same_colours_is_told():
+    wall = np.full((HEIGHT, WIDTH, 3), (190, 170, 150), np.uint8)
+    shelf, door = wall.copy(), wall.copy()
+    shelf[30::24, 20:140] = shelf[20:150, 20:140:30] = (90, 70, 60)
+    door[40:, 210:214] = door[40:, 280:284] = door[40:44, 210:284] = (90, 70, 60)
+    alphas_of(prepared(Scenery(given=shelf)), *[scene(room=shelf, seed=n) for n in range(14)])
+    with pytest.raises(BadVideo, match="clean plate"):
+        alphas_of(prepared(Scenery(given=shelf)), *[scene(room=door, seed=n) for n in range(14)])
+
+
+def test_a_bare_wall_is_a_scene_too():
+    wall = np.full((HEIGHT, WIDTH, 3), (190, 170, 150), np.uint8)
+    memory = prepared(Scenery(given=scene(room=wall, seed=7)))
+    alphas = alphas_of(memory, *[scene(body(), room=wall, seed=n) for n in range(14)])
+    assert overlap(alphas[-1], body()) > 0.95
+
+
+def test_somebody_close_to_the_camera_does_not_end_the_run(memory):
+    near = np.zeros((HEIGHT, WIDTH), np.float32)
+    near[20:, 40:280] = 1
+    alphas = alphas_of(memory, *[scene(near, seed=n) for n in range(14)])
+    assert overlap(alphas[-1], near) > 0.9
+
+
 def test_the_empty_scene_is_found_though_somebody_always_hides_its_middle_for_longer():
     visitors = [scene(body(140 + n % 3), coat=coat, seed=n)
                 for coat in ((20, 20, 25), (200, 200, 40), (120, 30, 90)) for n in range(6)]  # fmt: skip

@@ -39,6 +39,10 @@ _SMALLEST_GAP = 0.0003
 # A camera that shakes by no more than this share of the width is followed.
 _MOST_SHAKE = 0.02
 _LEAST_SIDE = 16
+# With less than this share of the frame alike, the light that was found is doubted.
+_HALF = 0.5
+# A plate whose detail (standard deviation of its Laplacian) is below this is flat: noise alone makes about 0.5.
+_LEAST_DETAIL = 1.0
 _LEAST_SHAKE = 0.08  # pixels of the thumbnail
 
 
@@ -48,12 +52,14 @@ class Difference:
 
     ``scene``: the plate as it should look in this frame, Y, U, V float32 (3, h, w). ``shadow``: the share of light that
     a shadow takes away, 0..1 (h, w), 0 where there is none. ``alike``: share of the frame that looks like the plate.
+    ``detail``: how much its edges and texture are those of the plate, -1..1; 1 where the plate has none.
     """
 
     subject: Mask
     scene: Array
     shadow: Array
     alike: float
+    detail: float
 
 
 def compare(picture: Array, plate: CleanPlate, *, before: Mask | None, black: float) -> Difference:
@@ -62,15 +68,29 @@ def compare(picture: Array, plate: CleanPlate, *, before: Mask | None, black: fl
     ``black``: the level of black.
     """
     placed = _aligned(plate.levels, picture, before)
-    scene = _lit(placed, picture, before, black)
+    made = _judge(picture, placed, _lit(placed, picture, before, black), plate.noise, black)
+    if made.alike < _HALF:
+        # Somebody who fills the picture passes for its light; then the plate as it is may tell better.
+        plain = _judge(picture, placed, placed, plate.noise, black)
+        return max(made, plain, key=lambda d: d.alike)
+    return made
+
+
+def _judge(picture: Array, placed: Array, scene: Array, noise: tuple[float, float], black: float) -> Difference:
     luma, u, v = picture - scene
-    tolerance = _tolerances(scene, plate.noise)
+    tolerance = _tolerances(scene, noise)
     chroma = np.hypot(u, v) / tolerance[1]
     apart = np.hypot(luma / tolerance[0], chroma)
     shadow = _shadow(picture, scene, tolerance[1], black)
     unshadowed = np.where(shadow > 0, 0, apart)
     subject = _patches(unshadowed, shadow > 0)
-    return Difference(subject, scene, np.where(subject, 0, shadow), float((apart < _MAYBE).mean()))
+    return Difference(
+        subject,
+        scene,
+        shadow=np.where(subject, 0, shadow),
+        alike=float((apart < _MAYBE).mean()),
+        detail=_detail(placed[0], picture[0], ~subject),
+    )
 
 
 def _aligned(levels: Array, picture: Array, before: Mask | None) -> Array:
@@ -164,6 +184,26 @@ def _spread(values: Array, known: Array, usual: float) -> Array:
     side = max(3, min(values.shape) // 4) | 1
     total = cv2.blur(values * known, (side, side), borderType=cv2.BORDER_REPLICATE) + 0.05 * usual
     return np.asarray(total / (cv2.blur(known, (side, side), borderType=cv2.BORDER_REPLICATE) + 0.05), np.float32)
+
+
+def _detail(plate: Array, luma: Array, free: Mask) -> float:
+    """Correlation of edges and texture, over all or over what is no subject, whichever is higher.
+
+    The light is bent towards the frame so willingly that an unrelated scene may look alike; its detail never does.
+    """
+    ours, theirs = (
+        np.asarray(cv2.Laplacian(cv2.GaussianBlur(p, (5, 5), 0), cv2.CV_32F), np.float32) for p in (plate, luma)
+    )
+    if float(ours.std()) < _LEAST_DETAIL:
+        return 1.0
+    return max(_correlation(ours, theirs), _correlation(ours[free], theirs[free]))
+
+
+def _correlation(one: Array, other: Array) -> float:
+    if one.size == 0:
+        return -1.0
+    a, b = one - one.mean(), other - other.mean()
+    return float((a * b).sum() / (np.sqrt(np.square(a).sum() * np.square(b).sum()) + 1e-6))
 
 
 def _tolerances(scene: Array, noise: tuple[float, float]) -> tuple[Array, Array]:

@@ -98,6 +98,8 @@ def _unmix(plane: Plane, alpha: Plane, spots: _Spots, sides: Array) -> Plane:
     solution would throw colours far off.
     """
     clean = np.array(plane, np.uint8, order="C")
+    if spots.x.size == 0:
+        return clean
     places = spots.y * plane.shape[1] + spots.x
     front, behind = _sample(sides, spots, plane.shape)
     share = alpha.reshape(-1).take(places) * np.float32(1 / 255)

@@ -14,7 +14,7 @@ from alphareel.domain.errors import BadVideo, InternalError
 from alphareel.domain.options import Options
 from alphareel.frame import Frame, Matte
 from alphareel.matting.cuts import CutDetector
-from alphareel.matting.difference import Mask, compare, soften
+from alphareel.matting.difference import Difference, Mask, compare, soften
 from alphareel.matting.edges import clean_edges
 from alphareel.matting.engine import Engine, Memory, Scenery, Spec
 from alphareel.matting.plates import CleanPlate, find_plate, plate_of, sample
@@ -36,6 +36,8 @@ SPEC = Spec(
 _AREA = 512 * 288
 # A frame shows the scene of the plate when this share of it looks the same; people may hide more for so many frames.
 _LEAST_ALIKE = 0.2
+# Detail correlates by 0.6 and more on a real clip with people in it, by 0.03 and less with the plate of another.
+_LEAST_DETAIL = 0.2
 _PATIENCE = 12
 
 
@@ -98,14 +100,15 @@ class PlateMemory:
             self._before = None
         picture = small.astype(np.float32)
         difference = compare(picture, self._plate, before=self._before, black=self._black)
-        self._watch(difference.alike, frame)
+        self._watch(difference, frame)
         self._before = difference.subject
         full = refine(soften(difference, picture), frame)
         matte = Matte(clean_edges(frame, full), full)
         return with_shadow(matte, difference.shadow, black=self._black) if self._shadows else matte
 
-    def _watch(self, alike: float, frame: Frame) -> None:
-        self._lost = self._lost + 1 if alike < _LEAST_ALIKE else 0
+    def _watch(self, difference: Difference, frame: Frame) -> None:
+        gone = difference.alike < _LEAST_ALIKE or difference.detail < _LEAST_DETAIL
+        self._lost = self._lost + 1 if gone else 0
         if self._lost >= _PATIENCE:
             raise BadVideo(
                 f"At frame {frame.index} the clip does not show the scene of the clean plate: the camera moved, or the "
