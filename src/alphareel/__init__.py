@@ -124,7 +124,7 @@ def cut(
         "background": background,
         "engine": engine,
         "key_color": key_color,
-        "plate": None if plate is None else str(plate),
+        "plate": plate,
         "shadows": shadows,
         "grow": grow,
         "feather": feather,
@@ -134,9 +134,7 @@ def cut(
         "poster_time": poster_time,
         "preview_duration": preview_duration,
     }
-    if target is not None and targets:
-        raise errors.InvalidRequest("There is a target and there are targets.", hint="Name all of them in targets.")
-    outputs = _outputs(targets if target is None else [target], shared)
+    outputs = _outputs(target, targets, shared)
     results = _follow(run(source, outputs, limits=limits, models_dir=models_dir, threads=threads), on_progress)
     return results if target is None else results[0]
 
@@ -199,12 +197,14 @@ def _models_dir(given: _Path | None) -> Path:
     return default_models_dir() if given is None else Path(given)
 
 
-def _outputs(targets: _Targets, shared: Mapping[str, Any]) -> list[Output]:
+def _outputs(target: _Path | None, targets: _Targets, shared: Mapping[str, Any]) -> list[Output]:
     """Each target with the options of all of them and its own."""
-    return [
-        Output(Path(target), _options(target, targets[target] if isinstance(targets, Mapping) else {}, shared))
-        for target in targets
-    ]
+    if target is not None:
+        if targets:
+            raise errors.InvalidRequest("There is a target and there are targets.", hint="Name all of them in targets.")
+        targets = [target]
+    own = targets if isinstance(targets, Mapping) else {path: {} for path in targets}
+    return [Output(Path(path), _options(path, own[path], shared)) for path in targets]
 
 
 def _options(target: _Path, own: Mapping[str, Any], shared: Mapping[str, Any]) -> Options:
@@ -214,6 +214,7 @@ def _options(target: _Path, own: Mapping[str, Any], shared: Mapping[str, Any]) -
             hint=f"A target has its own {', '.join(sorted(_OWN))}; all else is the same for all.",
         )
     values = {**shared, **own}
+    values["plate"] = None if values["plate"] is None else str(values["plate"])
     values["background"] = _background(values["background"])
     values["output_format"] = values["output_format"] or _format_of(target)
     return parse_options(values)

@@ -55,6 +55,12 @@ def _each(help_text: str) -> cyclopts.Parameter:
 
 _Background = Annotated[_Each, _each('A colour ("#09A246"), an image or video file, or "blur"; else transparent.')]
 _Quality = Annotated[_Each, _each("web (small), balanced (the default) or master (to work on with).")]
+_Engine = Annotated[
+    str | None, cyclopts.Parameter(help='Engine to use instead of the tier\'s ("alphareel models" lists them).')
+]
+_Prompt = Annotated[str | None, cyclopts.Parameter(help="What to keep, in words, for the tier pro.")]
+_Preview = Annotated[float | None, cyclopts.Parameter(help="Process so many seconds only.")]
+_Threads = Annotated[int | None, cyclopts.Parameter(help="Threads for the network; all cores when left out.")]
 _KeyColor = Annotated[
     str | None, cyclopts.Parameter(help="Screen colour for the engine chroma; found by itself when left out.")
 ]
@@ -77,7 +83,7 @@ def cut(
     target: Path,
     *others: Path,
     model: str = "original",
-    engine: str | None = None,
+    engine: _Engine = None,
     background: _Background = None,
     format: _Format = None,  # noqa: A002 - the flag is called --format
     quality: _Quality = None,
@@ -87,10 +93,10 @@ def cut(
     grow: _Grow = 0.0,
     feather: _Feather = 0.0,
     poster_time: _PosterTime = None,
-    prompt: str | None = None,
-    preview: float | None = None,
+    prompt: _Prompt = None,
+    preview: _Preview = None,
     models_dir: _ModelsDir = None,
-    threads: int | None = None,
+    threads: _Threads = None,
     as_json: _ResultsAsJson = False,
 ) -> None:
     """Remove the background of SOURCE and write TARGET; the format follows from TARGET's suffix.
@@ -102,16 +108,8 @@ def cut(
     ----------
     model
         Tier: original, light, pro or human.
-    engine
-        Name of the engine to use instead of the one that serves the tier ("alphareel models" lists them).
-    prompt
-        What to keep, in words, for the tier pro.
-    preview
-        Process so many seconds only.
     models_dir
         Folder of weights; in the data folder when left out.
-    threads
-        Threads for the network; all cores when left out.
     """
     each = {"background": background, "output_format": format, "quality": quality}
     with _progress_bar(source.name) as show:
