@@ -108,9 +108,8 @@ def cut(
     ``background``: None keeps it transparent; a colour ("#09A246", "white", three numbers), an image or video file (it
     is repeated), "blur" for the original out of focus, or the contract's object (``{"type": "image", "image_url":
     "plate.png"}``). ``engine`` overrides what serves ``model``. ``plate``: a picture of the empty scene, for a
-    camera that does not move; ``engine="plate"`` without one finds it in the clip. ``quality``: "web", "balanced" or
-    "master". ``shadows`` keeps those that the subject casts (engines chroma and plate); ``grow`` moves the outline out
-    by so many pixels (in, where negative), ``feather`` softens it by so many.
+    camera at rest; ``engine="plate"`` alone finds one. ``quality``: "web", "balanced" or "master". ``shadows`` keeps
+    them (engines chroma, plate); ``grow`` moves the outline out by pixels (in, where negative), ``feather`` softens it.
 
     ``targets``: several files instead of one ``target``, from one matte and one decode; the results come in the same
     order. A mapping gives each what it has for itself (format, background, composition, quality, poster_time):
