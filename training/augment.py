@@ -29,6 +29,7 @@ class Mix:
     real_clip: float = 0.35  # of the sequences with the own background
     second: float = 0.15  # composites with a second person further back
     decoy: float = 0.15  # backgrounds with a person-shaped piece of something else
+    strip: float = 0.45  # backgrounds that are a wall or a street beside somebody
     back_light: float = 0.12
     tumble: float = 0.15  # composites of whole bodies that lean, lie or stand on their head
     bend: float = 0.35  # composites whose limbs are bent anew
@@ -112,8 +113,7 @@ class Augmenter:
         """Pictures of a place without people, of a garment (share `hard`), or a plain colour."""
         if self._chance(0.1):
             return [plain(size, self.rng)] * length
-        hard_one = self._chance(hard)
-        item = self._pick(Kind.HARD_NEGATIVE if hard_one else Kind.BACKGROUND, Kind.BACKGROUND)
+        item = self._place(hard)
         matrix = frame_whole(item, size, self.rng)
         frames = [warp(item, m, size, inside=True) for m in wander(matrix, size, length, self.rng)]
         if self._chance(self.mix.decoy):
@@ -122,6 +122,12 @@ class Augmenter:
             sigma = float(self.rng.uniform(0.6, 5))
             frames = [(cv2.GaussianBlur(rgb, (0, 0), sigma), alpha) for rgb, alpha in frames]
         return [rgb for rgb, _ in self._lit(frames)]
+
+    def _place(self, hard: float) -> Item:
+        if self._chance(hard):
+            return self._pick(Kind.HARD_NEGATIVE, Kind.BACKGROUND)
+        first, second = (Kind.STRIP, Kind.BACKGROUND) if self._chance(self.mix.strip) else (Kind.BACKGROUND, Kind.STRIP)
+        return self._pick(first, second)
 
     def _decoy(self, size: Size, length: int) -> Frames:
         """The outline of a person filled with something else: a pasted edge alone must not mean a person."""

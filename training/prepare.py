@@ -27,6 +27,7 @@ WARM_UP = 4  # first frames of a clip, in which the teacher still settles
 NOBODY = 0.002  # a photo in which the teacher covers less of the frame is a background
 AGREE = 0.75  # IoU of teacher and human mask below which one of the two is badly wrong
 STRIP = 90  # width in pixels of a strip beside the person that is worth keeping as a background
+EMPTY = {Kind.BACKGROUND, Kind.STRIP}
 SUFFIXES = {".jpg", ".jpeg", ".png"}
 
 Job = Callable[[], list[Item]]
@@ -71,7 +72,7 @@ def strip(rgb: Image, alpha: Alpha) -> list[Item]:
         return []
     side = rgb[:, :left] if left >= right else rgb[:, -right:]
     tile = np.concatenate([side, side[:, ::-1]] * 3, axis=1)[:, : rgb.shape[0]]
-    return [empty(np.ascontiguousarray(tile), Kind.BACKGROUND)]
+    return [empty(np.ascontiguousarray(tile), Kind.STRIP)]
 
 
 def deserted(teacher: Teacher, rgb: Image) -> bool:
@@ -158,7 +159,7 @@ def main() -> None:
     writer, counts, start = ShardWriter(options.out), Counter(), time.monotonic()
     jobs, guard = all_jobs(options.data, RvmTeacher(options.teacher)), RvmTeacher(options.teacher, inner=288, passes=1)
     for done, job in enumerate(jobs, 1):
-        items = [item for item in job() if item.kind != Kind.BACKGROUND or deserted(guard, item.rgb)]
+        items = [item for item in job() if item.kind not in EMPTY or deserted(guard, item.rgb)]
         writer.add(items)
         counts.update(item.kind.name for item in items)
         if done % 100 == 0 or done == len(jobs):

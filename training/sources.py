@@ -18,7 +18,8 @@ class Kind(IntEnum):
     PEOPLE = 1  # portraits, groups and everyday scenes with people
     CLIP = 2  # frame of a clip; frames of one clip follow one another
     HARD_NEGATIVE = 3  # things that look like people: garments without anyone in them
-    BACKGROUND = 4  # nobody there
+    BACKGROUND = 4  # a place or things, nobody there
+    STRIP = 5  # wall or street beside a person, mirrored: plentiful, and all alike
 
 
 @dataclass(frozen=True)
