@@ -9,7 +9,6 @@ CPU time of one answer on one thread.
 | set | what | truth |
 |---|---|---|
 | ccp | 36 full-body photos, one by one | human masks |
-| photos | 39 more of the same kind | RVM's answer: agreement, not truth |
 | composite | a dancer keyed from flat green, before a photo that pans | exact alpha |
 | garden | the same dancer before the moving picture of a dog in a garden | exact alpha |
 | davis | breakdance, scooter-black (its masks include the scooter) | human masks |
@@ -32,7 +31,7 @@ from benchmarks import metrics
 
 from alphareel.matting.thumbnail import fit_size
 from prepare import shrink
-from sources import HELD_OUT, PHOTOS
+from sources import HELD_OUT
 from teacher import Alpha, Image, RvmTeacher, Teacher, open_session
 
 Sequence = Iterable[tuple[Image, Alpha]]
@@ -41,7 +40,6 @@ GARDEN_FRAMES = 60
 GREEN = (19, 255, 8)  # behind the dancer, everywhere
 COLUMNS = {
     "ccp": ("MAD", "IoU", "BF"),
-    "photos": ("MAD", "IoU", "BF"),
     "composite": ("MAD", "MSE", "Grad", "IoU", "BF", "dtSSD", "flicker"),
     "garden": ("MAD", "IoU", "BF", "dtSSD"),
     "davis": ("IoU", "BF"),
@@ -196,14 +194,6 @@ def covering(picture: Image, size: tuple[int, int]) -> Image:
     return large[top : top + size[0], left : left + size[1]]
 
 
-def unseen_photos(data: Path, teacher: Teacher) -> Iterator[tuple[Image, Alpha]]:
-    """Some of the photos beyond those that sources.py takes, with the teacher's answers."""
-    (source,) = (s for s in PHOTOS if s.folder == "train/ccp_unlabelled")
-    for path in sorted((data / source.folder).glob("*.jpg"))[source.limit :: 18]:
-        rgb = np.ascontiguousarray(cv2.imread(str(path))[..., ::-1])
-        yield rgb, np.clip(teacher.still(rgb), 0, 1)
-
-
 def taught(path: Path, teacher: Teacher) -> Iterator[tuple[Image, Alpha]]:
     """The first frames of a clip with the teacher's answers."""
     teacher.reset()
@@ -217,7 +207,6 @@ def score(rows: dict[str, Row], data: Path, judge: Teacher) -> None:
     every, clips = list(rows.values()), data / "clips"
     judged = [row for row in every if not isinstance(row.network, RvmTeacher)]
     score_stills("ccp", photos(clips / "ccp"), every)
-    score_stills("photos", unseen_photos(data, judge), judged)
     score_clip("composite", composite(clips / "composite"), every)
     score_clip("garden", garden(clips), every)
     for name in ("breakdance", "scooter-black"):
