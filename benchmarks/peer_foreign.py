@@ -1,0 +1,65 @@
+"""Peers that live in an environment of their own; run there, without anything of ours.
+
+PYTHON benchmarks/peer_foreign.py prepare FOLDER         prints which can run, as JSON of names and notes
+PYTHON benchmarks/peer_foreign.py NAME FOLDER SOURCE TARGET
+
+None of their weights come with them. rembg runs a network that answers with its input (identity.onnx, in FOLDER), so
+its figure is all that rembg does around a network. backgroundremover runs its own network with random weights, which
+cost what trained ones do.
+"""
+
+import importlib
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+_IDENTITY = "around an identity network: its own weights cannot be had offline"
+_RANDOM = "its small network (u2netp) with random weights: the trained ones cannot be had offline"
+_load: Any = importlib.import_module
+
+
+def prepare(folder: Path) -> dict[str, str]:
+    ready = {}
+    if importlib.util.find_spec("rembg") and importlib.util.find_spec("imageio_ffmpeg"):
+        ready["rembg"] = _IDENTITY
+    if importlib.util.find_spec("backgroundremover"):
+        network = _load("backgroundremover.u2net.u2net").U2NETP(3, 1)
+        _load("torch").save(network.state_dict(), folder / "u2netp.pth")
+        ready["backgroundremover"] = _RANDOM
+    return ready
+
+
+def rembg(folder: Path, source: str, target: str) -> None:
+    """A frame at a time through rembg.remove, FFmpeg before and behind it, as people use it for videos."""
+    ffmpeg, picture, peer = _load("imageio_ffmpeg"), _load("PIL.Image"), _load("rembg")
+    session = peer.new_session("u2net_custom", model_path=str(folder / "identity.onnx"))
+    reader = ffmpeg.read_frames(source)
+    facts = next(reader)
+    width, height = facts["size"]
+    command = [ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", "-f", "rawvideo", "-pix_fmt", "rgba"]
+    command += ["-s", f"{width}x{height}", "-r", str(facts["fps"]), "-i", "-", "-i", source, "-map", "0:v"]
+    command += ["-map", "1:a?", "-c:v", "libvpx-vp9", "-pix_fmt", "yuva420p", "-deadline", "realtime"]
+    command += ["-cpu-used", "8", "-crf", "30", "-b:v", "0", "-auto-alt-ref", "0", "-f", "webm", target]
+    writer: Any = subprocess.Popen(command, stdin=subprocess.PIPE)
+    for pixels in reader:
+        writer.stdin.write(peer.remove(picture.frombytes("RGB", (width, height), pixels), session=session).tobytes())
+    writer.stdin.close()
+    if writer.wait():
+        sys.exit("FFmpeg failed")
+
+
+def backgroundremover(_: Path, source: str, target: str) -> None:
+    """Its own command for a transparent MOV."""
+    sys.argv = ["backgroundremover", "-i", source, "-m", "u2netp", "-tv", "-o", target]
+    _load("backgroundremover.cmd.cli").main()
+
+
+if __name__ == "__main__":
+    name, place = sys.argv[1], Path(sys.argv[2])
+    if name == "prepare":
+        print(json.dumps(prepare(place)))
+    else:
+        {"rembg": rembg, "backgroundremover": backgroundremover}[name](place, *sys.argv[3:])
