@@ -26,9 +26,13 @@ def prepare(folder: Path) -> dict[str, str]:
     if importlib.util.find_spec("rembg") and importlib.util.find_spec("imageio_ffmpeg"):
         ready["rembg"] = _IDENTITY
     if importlib.util.find_spec("backgroundremover"):
-        network = _load("backgroundremover.u2net.u2net").U2NETP(3, 1)
-        _load("torch").save(network.state_dict(), folder / "u2netp.pth")
-        ready["backgroundremover"] = _RANDOM
+        try:
+            network = _load("backgroundremover.u2net.u2net").U2NETP(3, 1)
+        except (ImportError, RuntimeError) as error:  # its torchvision and torch have to be of one kind
+            print(f"backgroundremover cannot run: {error}", file=sys.stderr)
+        else:
+            _load("torch").save(network.state_dict(), folder / "u2netp.pth")
+            ready["backgroundremover"] = _RANDOM
     return ready
 
 

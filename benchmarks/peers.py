@@ -11,6 +11,8 @@ without a matte and without alpha. CPU ms are user and system time of all thread
 environment in which rembg or backgroundremover are installed; they are never dependencies of this project:
 
     python3 -m venv /tmp/peers && /tmp/peers/bin/pip install "rembg[cpu]" backgroundremover imageio-ffmpeg
+
+backgroundremover calls ffmpeg and ffprobe, which are looked for beside the interpreter first.
 """
 
 import argparse
@@ -98,15 +100,14 @@ def _foreign(python: Path, folder: Path) -> Iterator[Contestant]:
     """Peers of another environment; a script prepares there what they need and tells which can run."""
     _write_identity(folder / "identity.onnx")
     script = [str(python), str(FOLDER / "peer_foreign.py")]
-    told = subprocess.run([*script, "prepare", str(folder)], capture_output=True, text=True, check=False)
-    if told.returncode:
-        print(f"the other peers cannot run: {told.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
-        return
+    told = subprocess.run([*script, "prepare", str(folder)], stdout=subprocess.PIPE, text=True, check=True)
+    path = f"{python.parent}{os.pathsep}{os.environ['PATH']}"  # its ffmpeg and ffprobe lie beside it
+    environment = {"PATH": path, "U2NETP_PATH": str(folder / "u2netp.pth"), "U2NET_HOME": str(folder)}
     for name, note in json.loads(told.stdout.splitlines()[-1]).items():
         command = [*script, name, str(folder)]
         made = lambda c, t, command=command: [*command, str(c), str(t)]  # noqa: E731
         suffix = "webm" if name == "rembg" else "mov"
-        yield Contestant(name, made, suffix, note, {"U2NET_PATH": str(folder), "U2NET_HOME": str(folder)})
+        yield Contestant(name, made, suffix, note, environment)
 
 
 def _write_identity(path: Path) -> None:
