@@ -68,7 +68,6 @@ _Plate = Annotated[
     Path | None,
     cyclopts.Parameter(help='Picture of the empty scene; the camera must not move. "--engine plate" alone finds one.'),
 ]
-_Threads = Annotated[int | None, cyclopts.Parameter(help="Threads for the network; all cores when left out.")]
 _Shadows = Annotated[bool, cyclopts.Parameter(help="Keep shadows (engines chroma and plate).", negative=())]
 _Grow = Annotated[float, cyclopts.Parameter(help="Pixels by which the outline moves out; negative moves it in.")]
 _Feather = Annotated[float, cyclopts.Parameter(help="Pixels by which the outline becomes softer.")]
