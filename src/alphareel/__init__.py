@@ -185,9 +185,9 @@ def models(*, models_dir: _Path | None = None) -> "tuple[EngineOffer, ...]":
 
 def formats() -> tuple[str, ...]:
     """Names of the output formats that can be written here."""
-    from alphareel.media.write import formats as media_formats
+    from alphareel.media import write
 
-    return media_formats()
+    return tuple(name for name in write.formats() if write.format_named(name).missing() is None)
 
 
 def _models_dir(given: _Path | None) -> Path:

@@ -1,7 +1,7 @@
 """The command: cut, probe, models, formats, sheet, doctor, keys, serve. Every verb is a few lines over the library.
 
 Exit codes: 0 done; 1 a fault of ours; 2 the command line cannot be understood; 3 the video cannot be used;
-4 no engine, or its weights are wrong; 5 storage; 6 the service; 7 a download; 130 interrupted.
+4 no engine, no encoder, or its weights are wrong; 5 storage; 6 the service; 7 a download; 130 interrupted.
 """
 
 import json
@@ -36,6 +36,7 @@ _EXIT = (
     (errors.NotFound, 3),
     (errors.SubjectNotFound, 3),
     (errors.ModelUnavailable, 4),
+    (errors.FormatUnavailable, 4),
     (errors.WeightsInvalid, 4),
     (errors.StorageFailed, 5),
     (errors.Unavailable, 6),
@@ -148,13 +149,15 @@ def probe(source: Path, *, as_json: _AsJson = False) -> None:
 
 @app.command
 def formats() -> None:
-    """List the output formats that can be written here."""
-    from alphareel.media.write import format_named
+    """List the output formats, and whether they can be written here."""
+    from alphareel.media import write
 
-    table = Table("format", "suffix", "alpha", "audio")
-    for name in alphareel.formats():
-        made = format_named(name)
-        table.add_row(name, made.suffix, "yes" if made.alpha else "no", "yes" if made.audio else "no")
+    table = Table("format", "suffix", "alpha", "audio", "state")
+    for name in write.formats():
+        made = write.format_named(name)
+        table.add_row(
+            name, made.suffix, "yes" if made.alpha else "no", "yes" if made.audio else "no", made.missing() or "ready"
+        )
     _out.print(table)
 
 

@@ -53,11 +53,11 @@ def _formats() -> Iterator[Check]:
     package = "alphareel.media.formats"
     for name in FORMATS:
         try:
-            registry.module(package, name)
+            missing = registry.module(package, name).FORMAT.missing()
         except (LookupError, ImportError) as error:
             yield Check(f"format {name}", fine=False, detail=str(error))
         else:
-            yield Check(f"format {name}", fine=True, detail="can be written")
+            yield Check(f"format {name}", fine=True, detail=missing or "can be written")
 
 
 def _data_dir(settings: Settings) -> Check:

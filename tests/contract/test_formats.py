@@ -32,7 +32,7 @@ ALPHA_ERRORS = {
     "apng": 0.0, "stacked_mp4": 2.0, "matte": 2.0, "ffv1": 0.0,
 }  # fmt: skip
 PRORES = ("mov", "prores_hq")
-EVERY = [name for name in formats() if not format_named(name).still]
+EVERY = [name for name in formats() if not format_named(name).still and not format_named(name).missing()]
 WITH_ALPHA = [name for name in EVERY if format_named(name).alpha]
 BY_NAME_ALONE = {"stacked_mp4": "mp4", "matte": "mp4", "prores_hq": "mov"}
 WITH_SOUND = [name for name in EVERY if format_named(name).audio]

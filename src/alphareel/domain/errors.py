@@ -10,6 +10,7 @@ The tree (code, retryable where marked *):
     │   ├── ResolutionTooLarge    resolution_too_large
     │   └── DurationTooLong       duration_too_long
     ├── ModelUnavailable          model_unavailable      no engine on this machine serves the tier
+    ├── FormatUnavailable         format_unavailable     nothing on this machine writes the format
     ├── WeightsInvalid            weights_invalid        a weights file is not what its hash says
     ├── SubjectNotFound           subject_not_found
     ├── VerificationFailed      * verification_failed    the written file is not what was asked for
@@ -102,6 +103,10 @@ class DurationTooLong(BadVideo):
 
 class ModelUnavailable(AlphareelError):
     code = "model_unavailable"
+
+
+class FormatUnavailable(AlphareelError):
+    code = "format_unavailable"
 
 
 class WeightsInvalid(AlphareelError):

@@ -11,7 +11,7 @@ from alphareel.domain.errors import FieldProblem, InvalidRequest
 Tier: TypeAlias = Literal["original", "light", "pro", "human"]
 FormatName: TypeAlias = Literal[
     "webm", "mov", "mp4", "gif", "webp", "png_sequence",
-    "apng", "stacked_mp4", "matte", "prores_hq", "ffv1", "poster", "thumbnail",
+    "apng", "stacked_mp4", "matte", "prores_hq", "ffv1", "hevc_mov", "poster", "thumbnail",
 ]  # fmt: skip
 Quality: TypeAlias = Literal["web", "balanced", "master"]
 BackgroundType: TypeAlias = Literal["transparent", "color", "image", "blur", "video"]
@@ -27,7 +27,7 @@ QUALITIES: tuple[Quality, ...] = get_args(Quality)
 BACKGROUNDS: tuple[BackgroundType, ...] = get_args(BackgroundType)
 ANCHORS: tuple[Anchor, ...] = get_args(Anchor)
 OPAQUE_FORMATS: frozenset[str] = frozenset({"mp4", "prores_hq"})
-ALPHA_ONLY_FORMATS: frozenset[str] = frozenset({"stacked_mp4", "matte"})
+ALPHA_ONLY_FORMATS: frozenset[str] = frozenset({"hevc_mov", "stacked_mp4", "matte"})
 
 _FOR_ALPHA = "Choose webm, mov, gif, webp or png_sequence, or set a background."
 

@@ -24,6 +24,7 @@ STATUS: dict[type[e.AlphareelError], int] = {
     e.ResolutionTooLarge: 400,
     e.DurationTooLong: 400,
     e.ModelUnavailable: 400,
+    e.FormatUnavailable: 400,
     e.SubjectNotFound: 400,
     e.FetchRefused: 400,
     e.JobNotCompleted: 400,

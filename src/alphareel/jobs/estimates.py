@@ -25,6 +25,7 @@ _TYPICAL_BYTES_PER_PIXEL: dict[FormatName, float] = {
     "stacked_mp4": 0.02,
     "prores_hq": 0.3,
     "ffv1": 0.2,
+    "hevc_mov": 0.015,
     "poster": 0.01,
     "thumbnail": 0.001,
     "matte": 0.005,

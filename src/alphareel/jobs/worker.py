@@ -31,7 +31,7 @@ from alphareel.jobs.sandbox import Confinement
 from alphareel.jobs.uploads import Sources
 
 _EXTENSIONS = {
-    "png_sequence": "zip", "stacked_mp4": "mp4", "matte": "mp4", "prores_hq": "mov", "ffv1": "mkv",
+    "png_sequence": "zip", "stacked_mp4": "mp4", "matte": "mp4", "prores_hq": "mov", "ffv1": "mkv", "hevc_mov": "mov",
     "poster": "png", "thumbnail": "webp",
 }  # fmt: skip
 _NEWS_SECONDS = 1.0

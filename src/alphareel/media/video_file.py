@@ -45,6 +45,7 @@ class Painter(Protocol):
 class Recipe:
     """How a format is encoded: FFmpeg's names and options, and the painter for a target.
 
+    ``tag``: the codec's four letters where players want others.
     ``by_quality``: options that replace others for a quality. ``time_base``: the container's ticks where it has only
     one kind, else the clip's. ``proof``: what the finished file can be held to.
     """
@@ -53,6 +54,7 @@ class Recipe:
     codec: str
     painter: Callable[[Target], Painter]
     options: Mapping[str, str]
+    tag: str = ""
     by_quality: Mapping[Quality, Mapping[str, str]] = field(default_factory=dict)
     container_options: Mapping[str, str] = field(default_factory=dict)
     sound: SoundRules | None = None
@@ -142,6 +144,8 @@ class _Container:
         context.color_range = FULL if colour.full_range else LIMITED
         context.colorspace, context.color_primaries = colour.matrix, colour.primaries
         context.color_trc = colour.transfer
+        if recipe.tag:
+            context.codec_tag = recipe.tag
         context.thread_count = recipe.threads
         context.flags |= av.codec.context.Flags.frame_duration  # or the last frame's length is lost
         return stream

@@ -71,7 +71,8 @@ class Format:
     """An output format. ``alpha``, ``audio``: it can carry them. ``open`` begins a result.
 
     ``alpha_kind``: how a result with alpha holds it. ``sides``: pixels that the longer side has at most for a
-    quality; the source's for those left out. ``still``: it is one frame of the run, not all of them.
+    quality; the source's for those left out. ``missing``: why it cannot be written on this machine, None where
+    it can. ``still``: it is one frame of the run, not all of them.
     ``suffix_implies``: the suffix alone means this format; one of a suffix does, the others are asked for by name.
     """
 
@@ -85,6 +86,7 @@ class Format:
     alpha_kind: AlphaKind = "straight"
     sides: Mapping[Quality, int] = field(default_factory=dict)
     still: bool = False
+    missing: Callable[[], str | None] = lambda: None
 
 
 def formats() -> tuple[str, ...]:

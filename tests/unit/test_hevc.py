@@ -1,0 +1,66 @@
+"""HEVC with alpha is promised only where it was tried: an error that helps elsewhere."""
+
+from dataclasses import replace
+
+import pytest
+
+import alphareel
+from alphareel.domain.errors import FormatUnavailable, InvalidRequest
+from alphareel.domain.options import Background, Options
+from alphareel.media.formats import hevc_mov
+from alphareel.testing.clips import make_clip
+
+
+@pytest.fixture
+def fresh():
+    """The trial of each test is its own."""
+    hevc_mov._missing.cache_clear()
+    yield
+    hevc_mov._missing.cache_clear()
+
+
+def cut(tmp_path):
+    clip = make_clip(tmp_path / "in.mp4", frames=4, background="green")
+    return alphareel.cut(clip.path, tmp_path / "out.mov", output_format="hevc_mov", engine="chroma")
+
+
+@pytest.mark.usefixtures("fresh")
+def test_an_encoder_that_is_not_there_is_an_error_that_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(hevc_mov, "_RECIPE", replace(hevc_mov._RECIPE, codec="no_such_encoder"))
+    with pytest.raises(FormatUnavailable, match="Mac"):
+        cut(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["in.mp4"]
+    assert "hevc_mov" not in alphareel.formats()
+
+
+@pytest.mark.usefixtures("fresh")
+def test_an_encoder_that_drops_alpha_is_not_believed(tmp_path, monkeypatch):
+    class Dropping:
+        """Opens, encodes, and forgets the alpha."""
+
+        pixel_format = "yuv420p"
+
+        def __init__(self, target):
+            self.colour = target.clip.colour
+            self._inner = hevc_mov.Planar(target.clip.colour, has_alpha=False)
+
+        def paint(self, frame, alpha):
+            return self._inner.paint(frame, None)
+
+    recipe = replace(hevc_mov._RECIPE, codec="libx264", painter=Dropping, options={}, by_quality={}, tag="")
+    monkeypatch.setattr(hevc_mov, "_RECIPE", recipe)
+    with pytest.raises(FormatUnavailable, match="no alpha"):
+        cut(tmp_path)
+
+
+@pytest.mark.usefixtures("fresh")
+def test_an_encoder_that_keeps_alpha_is_used(tmp_path, monkeypatch):
+    recipe = replace(hevc_mov._RECIPE, container="matroska", codec="ffv1", options={}, by_quality={}, tag="")
+    monkeypatch.setattr(hevc_mov, "_RECIPE", recipe)
+    assert cut(tmp_path).alpha == "straight"
+    assert "hevc_mov" in alphareel.formats()
+
+
+def test_a_background_is_refused():
+    with pytest.raises(InvalidRequest):
+        Options(output_format="hevc_mov", background=Background("color", (0, 0, 0)))
