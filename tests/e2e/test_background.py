@@ -88,7 +88,9 @@ def two_coloured(path: Path) -> None:
 
 def upload(base: str, path: Path) -> str:
     with path.open("rb") as file:
-        return requests.post(f"{base}/v1/uploads", headers=KEY, files={"file": file}, timeout=30).json()["video_url"]
+        answer = requests.post(f"{base}/v1/uploads", headers=KEY, files={"file": file}, timeout=30)
+    assert answer.ok, answer.text
+    return str(answer.json()["video_url"])
 
 
 def run(base: str, **body: Any) -> dict[str, Any]:

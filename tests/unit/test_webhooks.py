@@ -6,7 +6,7 @@ import hmac
 import json
 import shutil
 import subprocess
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
@@ -14,8 +14,20 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from alphareel.jobs.webhooks import WAITS, Attempt, Secrets, State, follow_up, standard_key, write_body
 
 SECRET = "a shared secret"
-NOW = datetime.now(UTC)
+NOW = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
 BODY = write_body("whd_1", "job.completed", {"id": "job_1", "name": 'ü ☂ \\ "'}, now=NOW)
+
+
+@pytest.fixture(autouse=True)
+def _now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Standard Webhooks refuses what is older than five minutes; a whole suite may take longer to come here."""
+
+    class Stopped(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return NOW.astimezone(tz)
+
+    monkeypatch.setattr("standardwebhooks.webhooks.datetime", Stopped)
 
 
 def sign(*secrets: str) -> dict[str, str]:

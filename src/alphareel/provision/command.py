@@ -121,7 +121,7 @@ def verify(*names: str, models_dir: _Folder = None) -> None:
     table = Table("file", "state", "detail")
     for standing in shown:
         table.add_row(standing.file.path, standing.state, standing.detail or "-")
-    _out.print(table if shown else f"No known weights in {folder.path}.")
+    _out.print(table if shown else f"No known weights in {folder.path}.", soft_wrap=not shown)
     if any(s.state == "wrong" or (names and s.state != "ready") for s in shown):
         sys.exit(4)
 
