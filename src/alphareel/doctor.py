@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from alphareel import registry, wiring
+from alphareel import installation, registry, wiring
 from alphareel.domain.errors import AlphareelError
 from alphareel.domain.options import FORMATS, TIERS
 from alphareel.jobstore import migrate
@@ -89,5 +89,5 @@ def _storage(settings: Settings) -> Check:
     scheme = settings.storage_url.partition(":")[0]
     if not settings.data_dir.exists():
         return Check("storage", fine=True, detail=f"{scheme}; made at the first start")
-    fine = wiring.open_blobs(settings.storage_url).is_ready()
+    fine = installation.open_blobs(settings.storage_url).is_ready()
     return Check("storage", fine=fine, detail=f"{scheme}, {'can be written' if fine else 'cannot be written'}")

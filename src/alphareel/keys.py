@@ -10,7 +10,7 @@ import cyclopts
 from rich.console import Console
 from rich.table import Column, Table
 
-from alphareel import observe, wiring
+from alphareel import installation, observe, wiring
 from alphareel.jobs.admin import Administration, Operator
 from alphareel.jobs.credits import Account
 from alphareel.jobs.keys import NewKey
@@ -153,7 +153,7 @@ def balance(client: str, *, to: float | None = None, unlimited: bool = False) ->
 def _desk() -> Iterator[tuple[Administration, Operator]]:
     settings = load_settings()
     observe.configure("warning")
-    with wiring.open_installation(settings) as place:
+    with installation.open_installation(settings) as place:
         yield wiring.build_administration(place), Operator(f"command:{getpass.getuser()}")
 
 

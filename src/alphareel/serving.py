@@ -11,7 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 
 import alphareel
-from alphareel import observe, traces, wiring
+from alphareel import installation, observe, traces, wiring
 from alphareel.domain.errors import AlphareelError, Unavailable
 from alphareel.http.app import create_app
 from alphareel.http.config import HttpConfig
@@ -31,11 +31,11 @@ def serve(settings: Settings) -> int:
     observe.configure(settings.log_level)
     if traces_are_wanted():
         traces.switch_on("alphareel-api")
-    wiring.make_private_folder(settings.data_dir)
-    with own(settings.data_dir) as lock, wiring.open_installation(settings) as place:
+    installation.make_private_folder(settings.data_dir)
+    with own(settings.data_dir) as lock, installation.open_installation(settings) as place:
         home = home_of(settings.data_dir)
         place.executors.remove_home(home)  # we hold the lock, so they are dead, and their jobs are free at once
-        wiring.sweep(place)
+        installation.sweep(place)
         _show_first_key(place)
         listener = _listen(settings)
         supervisor = Supervisor(
@@ -55,7 +55,7 @@ def serve(settings: Settings) -> int:
             traces.switch_off()
 
 
-def build_app(place: wiring.Installation, office: Office) -> FastAPI:
+def build_app(place: installation.Installation, office: Office) -> FastAPI:
     """The wire over the use cases."""
     given = place.settings
     config = HttpConfig(
@@ -116,7 +116,7 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def _config(place: wiring.Installation, office: Office) -> uvicorn.Config:
+def _config(place: installation.Installation, office: Office) -> uvicorn.Config:
     return uvicorn.Config(
         build_app(place, office),
         log_config=None,
@@ -142,7 +142,7 @@ def _listen(settings: Settings) -> socket.socket:
         ) from error
 
 
-def _show_first_key(place: wiring.Installation) -> None:
+def _show_first_key(place: installation.Installation) -> None:
     made = wiring.admit_keys(place)
     if made is not None:
         _say(f"Your API key, shown this once: {made.secret}")
@@ -166,7 +166,7 @@ def _spoken(listener: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _bury(place: wiring.Installation, executor_id: str) -> None:
+def _bury(place: installation.Installation, executor_id: str) -> None:
     try:
         place.executors.remove_executor(executor_id)
     except AlphareelError:  # whoever reaps will find that it beats no more

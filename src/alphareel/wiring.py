@@ -1,33 +1,28 @@
-"""The composition root: the one file that knows every adapter and puts them behind the ports. The wire: serving.py."""
+"""The composition root: puts the adapters of an installation behind the ports, for both processes. Wire: serving.py."""
 
 import os
-import secrets
-import shutil
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from alphareel import observe, registry
+from alphareel import observe
 from alphareel.domain.clip import Limits
-from alphareel.domain.errors import BadVideo, OutOfMemory, StorageFailed, Timeout, WorkerCrashed
+from alphareel.domain.errors import BadVideo, OutOfMemory, Timeout, WorkerCrashed
 from alphareel.domain.options import Options, to_json
 from alphareel.http.job_views import JobViews
+from alphareel.installation import Installation, engine_url
 from alphareel.jobs import sandbox
 from alphareel.jobs.admin import Administration
-from alphareel.jobs.admission import QueueLimits
 from alphareel.jobs.credits import parse_prices
 from alphareel.jobs.fetch import FetchRules, GuardedFetcher
 from alphareel.jobs.keys import Keys, NewKey
 from alphareel.jobs.linker import Linker
 from alphareel.jobs.offer import LocalOffer
-from alphareel.jobs.ports import Blobs
 from alphareel.jobs.post import GuardedPoster
 from alphareel.jobs.postman import Courier, Postman, PostRules
-from alphareel.jobs.quotas import Quotas
 from alphareel.jobs.recurring import Recurring
 from alphareel.jobs.rehearsal import Stage
 from alphareel.jobs.removal import Removal
@@ -35,100 +30,27 @@ from alphareel.jobs.retention import FOR_EVER, Retention
 from alphareel.jobs.sandbox import Confinement
 from alphareel.jobs.service import Office, Service, ServiceRules, Stores
 from alphareel.jobs.upkeep import Upkeep, UpkeepRules
-from alphareel.jobs.uploads import Identity, Sources, UploadRules, Uploads
+from alphareel.jobs.uploads import Identity, UploadRules, Uploads
 from alphareel.jobs.usage import Bookkeeper, CallLog, Usage
 from alphareel.jobs.webhook_desk import WebhookDesk
 from alphareel.jobs.webhooks import Secrets
 from alphareel.jobs.worker import Worker, WorkRules
-from alphareel.jobstore import migrate, records
 from alphareel.jobstore.accounts import AccountTable
 from alphareel.jobstore.calls import CallTable
 from alphareel.jobstore.census import CensusTable, RunTable
-from alphareel.jobstore.database import Database, normalised, open_engine
-from alphareel.jobstore.executors import ExecutorTable
 from alphareel.jobstore.expirations import ExpirationTable
-from alphareel.jobstore.jobs import Jobs
 from alphareel.jobstore.keyring import KeyRing
 from alphareel.jobstore.removals import Removals
 from alphareel.jobstore.repeats import RepeatTable
-from alphareel.jobstore.stock import Stock
 from alphareel.jobstore.webhooks import WebhookTable
 from alphareel.matting.tiers import parse_orders
-from alphareel.queue.dbos_engine import DbosEngine, DbosQueue, EngineRules, prepare
+from alphareel.queue.dbos_engine import DbosEngine, EngineRules
 from alphareel.settings import Settings, shown
 
 _IDENTIFY = Confinement(memory_bytes=4 * 1024**3, cpu_seconds=20, wall_seconds=25.0)  # clients wait 30 s
 _MAX_DEATHS = 6
 _SWEEP_SECONDS = 60.0
 _CALLS_KEPT = timedelta(days=91)  # a day more than usage looks back
-
-
-class SystemClock:
-    """The Clock of the machine."""
-
-    def now(self) -> datetime:
-        return datetime.now(UTC)
-
-
-@dataclass(frozen=True)
-class Installation:
-    """What lies under the data folder and behind the URLs of the settings, opened."""
-
-    settings: Settings
-    database: Database
-    queue: DbosQueue
-    jobs: Jobs
-    uploads: records.Uploads
-    stock: Stock
-    keys: records.Keys
-    executors: ExecutorTable
-    blobs: Blobs
-    sources: Sources
-    clock: SystemClock
-
-    @property
-    def limits(self) -> Limits:
-        given = self.settings
-        return Limits(max_bytes=given.max_upload_bytes, max_side=given.max_side, max_seconds=given.max_seconds)
-
-
-@contextmanager
-def open_installation(settings: Settings) -> Iterator[Installation]:
-    """Open, and bring to the present schema, what the settings name; many processes may do so at once."""
-    make_private_folder(settings.data_dir)
-    database = Database(open_engine(settings.database_url))
-    try:
-        migrate.upgrade(database)
-        prepare(_database_url(settings))
-        clock = SystemClock()
-        queue = DbosQueue(database.engine)
-        keys = records.Keys(database, clock=clock)
-        stock = Stock(database, Quotas(settings.max_storage_per_key, settings.max_storage))
-        uploads = records.Uploads(database, clock=clock, stock=stock)
-        secret = keys.set_setting_once("link_secret", secrets.token_hex(32))
-        observe.hide(secret)
-        yield Installation(
-            settings=settings,
-            database=database,
-            queue=queue,
-            jobs=Jobs(database, enqueue=queue.enqueue, clock=clock, limits=_queue_limits(settings), stock=stock),
-            uploads=uploads,
-            stock=stock,
-            keys=keys,
-            executors=ExecutorTable(database, clock=clock),
-            blobs=open_blobs(settings.storage_url),
-            sources=Sources(uploads, secret),
-            clock=clock,
-        )
-    finally:
-        database.close()
-
-
-def open_blobs(url: str) -> Blobs:
-    """The store that serves the URL's scheme."""
-    adapter = registry.module("alphareel.storage", url.partition(":")[0])
-    blobs: Blobs = adapter.open_blobs(url)
-    return blobs
 
 
 def build_service(place: Installation, office: Office) -> Service:
@@ -228,7 +150,7 @@ def build_worker(place: Installation, executor_id: str) -> Worker:
 
 def build_engine(place: Installation, executor_id: str, worker: Worker) -> DbosEngine:
     """The engine of the worker process of this name; one a process."""
-    rules = EngineRules(_database_url(place.settings), concurrency=place.settings.workers)
+    rules = EngineRules(engine_url(place.settings), concurrency=place.settings.workers)
     return DbosEngine(place.database.engine, executor_id=executor_id, body=worker, rules=rules)
 
 
@@ -280,15 +202,6 @@ def build_sweeper(place: Installation) -> Recurring:
     return Recurring("retention", retention.sweep, seconds=_SWEEP_SECONDS)
 
 
-def _queue_limits(settings: Settings) -> QueueLimits:
-    return QueueLimits(
-        running=settings.max_running_per_key,
-        queued=settings.max_queued_per_key,
-        queued_in_all=settings.max_queued,
-        ahead=settings.workers,  # what one process can take at once, so that a key alone keeps it busy
-    )
-
-
 def _removals(place: Installation) -> Removals:
     return Removals(place.database, clock=place.clock)
 
@@ -331,13 +244,6 @@ def admit_keys(place: Installation) -> NewKey | None:
     return None
 
 
-def sweep(place: Installation) -> None:
-    """Remove what processes that died left behind. The caller holds the lock of the data folder."""
-    place.blobs.sweep()
-    for name in ("incoming", "work"):
-        shutil.rmtree(place.settings.data_dir / name, ignore_errors=True)
-
-
 @dataclass(frozen=True)
 class IdentifyApart:
     """Identifies a file in a child process of its own, some at a time; a file that breaks the process is a bad one."""
@@ -361,17 +267,3 @@ def processors() -> int:
 
 
 _identifying = threading.BoundedSemaphore(max(2, processors()))
-
-
-def _database_url(settings: Settings) -> str:
-    return normalised(settings.database_url).render_as_string(hide_password=False)
-
-
-def make_private_folder(path: Path) -> None:
-    """The folder holds the link secret and people's videos, so it is for its owner alone."""
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageFailed(
-            f"The data folder {path} cannot be made: {error.strerror}.", hint="Set ALPHAREEL_DATA_DIR."
-        ) from error

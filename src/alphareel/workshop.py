@@ -7,7 +7,7 @@ import sys
 import threading
 from typing import Any
 
-from alphareel import observe, traces, wiring
+from alphareel import installation, observe, traces, wiring
 from alphareel.jobs.lifeline import die_with
 from alphareel.settings import Settings, load_settings, traces_are_wanted
 
@@ -19,7 +19,7 @@ def run_worker(settings: Settings, *, executor_id: str, home: str) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    with wiring.open_installation(settings) as place:
+    with installation.open_installation(settings) as place:
         worker = wiring.build_worker(place, executor_id)
         engine = wiring.build_engine(place, executor_id, worker)
         upkeep = wiring.build_upkeep(place, executor_id, engine, die=_die)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from alphareel import observe
 from alphareel.domain.clip import EngineFacts
+from alphareel.installation import SystemClock
 from alphareel.jobs.job import Output
 from alphareel.jobs.upkeep import Upkeep, UpkeepRules
 from alphareel.jobstore.database import Database, open_engine
 from alphareel.jobstore.executors import ExecutorTable
 from alphareel.jobstore.jobs import Jobs
 from alphareel.queue.dbos_engine import DbosEngine, DbosQueue, EngineRules
-from alphareel.wiring import SystemClock
 
 OUTPUT = Output("outputs/x", "webm", "video/webm", 1, "0" * 64, 2, 2, 1, 0.1, True, False)
 

@@ -14,6 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from alphareel.domain.options import Options
+from alphareel.installation import SystemClock
 from alphareel.jobs.job import Job, Status
 from alphareel.jobs.ports import NewJob
 from alphareel.jobstore import migrate
@@ -21,7 +22,6 @@ from alphareel.jobstore.database import Database, open_engine
 from alphareel.jobstore.executors import ExecutorTable
 from alphareel.jobstore.jobs import Jobs
 from alphareel.queue.dbos_engine import DbosQueue, prepare
-from alphareel.wiring import SystemClock
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from alphareel import wiring
+from alphareel import installation
 from alphareel.cli import app
 from alphareel.domain.errors import InvalidApiKey, NotFound
 from alphareel.jobs.keys import Keys
@@ -23,7 +23,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 def owner(secret: str) -> str:
-    with wiring.open_installation(load_settings()) as place:
+    with installation.open_installation(load_settings()) as place:
         return Keys(place.keys).authenticate(secret).fingerprint
 
 

@@ -101,7 +101,8 @@ class WantedTest(_Schema):
 class JobStart(_Schema):
     """Every field is optional and replaces the job's own; unknown fields are ignored.
 
-    `mp4` and `prores_hq` need a background that is not transparent, `stacked_mp4` and `matte` one that is.
+    `mp4` and `prores_hq` need a background that is not transparent, `stacked_mp4`, `matte` and `hevc_mov`
+    one that is.
     """
 
     model: Tier | None = Field(default="original", description="Which tier of quality and speed makes the matte.")

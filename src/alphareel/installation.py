@@ -1,0 +1,123 @@
+"""An installation: what lies under the data folder and behind the URLs of the settings, opened for one process."""
+
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from alphareel import observe, registry
+from alphareel.domain.clip import Limits
+from alphareel.domain.errors import StorageFailed
+from alphareel.jobs.admission import QueueLimits
+from alphareel.jobs.ports import Blobs
+from alphareel.jobs.quotas import Quotas
+from alphareel.jobs.uploads import Sources
+from alphareel.jobstore import migrate, records
+from alphareel.jobstore.database import Database, normalised, open_engine
+from alphareel.jobstore.executors import ExecutorTable
+from alphareel.jobstore.jobs import Jobs
+from alphareel.jobstore.stock import Stock
+from alphareel.queue.dbos_engine import DbosQueue, prepare
+from alphareel.settings import Settings
+
+
+class SystemClock:
+    """The Clock of the machine."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Installation:
+    """What lies under the data folder and behind the URLs of the settings, opened."""
+
+    settings: Settings
+    database: Database
+    queue: DbosQueue
+    jobs: Jobs
+    uploads: records.Uploads
+    stock: Stock
+    keys: records.Keys
+    executors: ExecutorTable
+    blobs: Blobs
+    sources: Sources
+    clock: SystemClock
+
+    @property
+    def limits(self) -> Limits:
+        given = self.settings
+        return Limits(max_bytes=given.max_upload_bytes, max_side=given.max_side, max_seconds=given.max_seconds)
+
+
+@contextmanager
+def open_installation(settings: Settings) -> Iterator[Installation]:
+    """Open, and bring to the present schema, what the settings name; many processes may do so at once."""
+    make_private_folder(settings.data_dir)
+    database = Database(open_engine(settings.database_url))
+    try:
+        migrate.upgrade(database)
+        prepare(engine_url(settings))
+        clock = SystemClock()
+        queue = DbosQueue(database.engine)
+        keys = records.Keys(database, clock=clock)
+        stock = Stock(database, Quotas(settings.max_storage_per_key, settings.max_storage))
+        uploads = records.Uploads(database, clock=clock, stock=stock)
+        secret = keys.set_setting_once("link_secret", secrets.token_hex(32))
+        observe.hide(secret)
+        yield Installation(
+            settings=settings,
+            database=database,
+            queue=queue,
+            jobs=Jobs(database, enqueue=queue.enqueue, clock=clock, limits=_queue_limits(settings), stock=stock),
+            uploads=uploads,
+            stock=stock,
+            keys=keys,
+            executors=ExecutorTable(database, clock=clock),
+            blobs=open_blobs(settings.storage_url),
+            sources=Sources(uploads, secret),
+            clock=clock,
+        )
+    finally:
+        database.close()
+
+
+def open_blobs(url: str) -> Blobs:
+    """The store that serves the URL's scheme."""
+    adapter = registry.module("alphareel.storage", url.partition(":")[0])
+    blobs: Blobs = adapter.open_blobs(url)
+    return blobs
+
+
+def _queue_limits(settings: Settings) -> QueueLimits:
+    return QueueLimits(
+        running=settings.max_running_per_key,
+        queued=settings.max_queued_per_key,
+        queued_in_all=settings.max_queued,
+        ahead=settings.workers,  # what one process can take at once, so that a key alone keeps it busy
+    )
+
+
+def sweep(place: Installation) -> None:
+    """Remove what processes that died left behind. The caller holds the lock of the data folder."""
+    place.blobs.sweep()
+    for name in ("incoming", "work"):
+        shutil.rmtree(place.settings.data_dir / name, ignore_errors=True)
+
+
+def engine_url(settings: Settings) -> str:
+    """The database's address as the queue's engine wants it, password and all."""
+    return normalised(settings.database_url).render_as_string(hide_password=False)
+
+
+def make_private_folder(path: Path) -> None:
+    """The folder holds the link secret and people's videos, so it is for its owner alone."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageFailed(
+            f"The data folder {path} cannot be made: {error.strerror}.", hint="Set ALPHAREEL_DATA_DIR."
+        ) from error
