@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -19,6 +20,7 @@ from alphareel.jobs.retention import LONGEST
 MAX_METADATA_BYTES = 16 * 1024
 MAX_PAGE = 100
 _LONGEST_URL = 4096
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _EMPTY_IS_ABSENT = ("video_url", "webhook_url")  # there are clients that send every field of a form
 _MOST_OF_A_FACT = 1_000_000
 
@@ -218,6 +220,8 @@ def _http_address(value: Any) -> str:
         raise InvalidRequest("is no URL.") from None
     if parts.scheme not in ("http", "https") or not host:
         raise InvalidRequest("must be an http or https URL.")
+    if not (_HOST.fullmatch(host) or ":" in host):  # a colon: IPv6
+        raise InvalidRequest("names a host that cannot be; write names of other alphabets in their ASCII form.")
     if parts.username is not None or parts.password is not None:
         raise InvalidRequest("must not contain a user name or password.")
     if any(c.isspace() for c in address):
