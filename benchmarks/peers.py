@@ -4,8 +4,8 @@
 
 Every contestant is a command of its own process, run on the whole clip and on its first frames. The difference is what
 further frames cost; the rest is the cost of starting. Rounds go on while there is time for another one, and medians
-count. "vs floor" divides by the cheapest way to make a WebM at all: FFmpeg's decoder straight into its VP9 encoder,
-without a matte and without alpha. CPU ms are user and system time of all threads and children.
+count; fps need three rounds. "vs floor" divides by the cheapest way to make a WebM at all: FFmpeg's decoder straight
+into its VP9 encoder, without a matte and without alpha. CPU ms are user and system time of all threads and children.
 
 ``--models-dir`` brings engines and peers that need files of yours (rvm). ``--peers-python`` is the interpreter of an
 environment in which rembg or backgroundremover are installed; they are never dependencies of this project:
@@ -43,19 +43,24 @@ FORMATS = {"webm": "webm", "mov": "mov", "mp4": "mp4", "gif": "gif", "webp": "we
 FLOOR = "FFmpeg, VP9"
 SIZE = (1280, 720)
 FEW = 8  # frames of the short clip
+_ENOUGH = 3  # rounds without which a clock on a busy machine tells nothing
 FOLDER = Path(__file__).parent
 _RVM = "rvm_mobilenetv3.onnx"
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """``command`` makes of (clip, target) what to run; ``note`` says what the reader must know of it."""
+    """``command`` makes of (clip, target) what to run; ``note`` says what the reader must know of it.
+
+    ``compiles``: its first run ever costs a minute of compiling, which is not measured.
+    """
 
     name: str
     command: Callable[[Path, Path], list[str]]
     suffix: str = "webm"
     note: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
+    compiles: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,7 +112,7 @@ def _foreign(python: Path, folder: Path) -> Iterator[Contestant]:
         command = [*script, name, str(folder)]
         made = lambda c, t, command=command: [*command, str(c), str(t)]  # noqa: E731
         suffix = "webm" if name == "rembg" else "mov"
-        yield Contestant(name, made, suffix, note, environment)
+        yield Contestant(name, made, suffix, note, environment, compiles=True)
 
 
 def _write_identity(path: Path) -> None:
@@ -149,6 +154,8 @@ def measure(field_of: list[Contestant], clips: tuple[Path, Path], folder: Path, 
     while True:
         for contestant in list(field_of):
             try:
+                if contestant.compiles and not rounds:
+                    run(contestant, clips[0], folder)
                 few, many = (run(contestant, clip, folder) for clip in clips)
             except RuntimeError as error:
                 print(error, file=sys.stderr)
@@ -162,7 +169,7 @@ def measure(field_of: list[Contestant], clips: tuple[Path, Path], folder: Path, 
 
 
 def rows(field_of: list[Contestant], costs: Mapping[str, list[tuple[Cost, Cost]]], frames: int) -> list[dict[str, Any]]:
-    made = [_row(contestant, costs[contestant.name], frames) for contestant in field_of]
+    made = [_row(contestant, costs[contestant.name], frames) for contestant in field_of if costs[contestant.name]]
     floor = next(row for row in made if row["name"] == FLOOR)
     for row in made:
         row["cpu_vs_floor"] = round(row["cpu_ms"] / floor["cpu_ms"], 2)
@@ -175,7 +182,7 @@ def _row(contestant: Contestant, pairs: list[tuple[Cost, Cost]], frames: int) ->
     wall = median((many.wall - few.wall) / further for few, many in pairs)
     return {
         "name": contestant.name,
-        "fps": round(1 / wall, 1) if wall > 0 else None,
+        "fps": round(1 / wall, 1) if wall > 0 and len(pairs) >= _ENOUGH else None,
         "cpu_ms": round(1000 * cpu, 1),
         "start_cpu_s": round(median(few.cpu for few, _ in pairs) - FEW * cpu, 2),
         "peak_mb": round(median(many.peak_mb for _, many in pairs)),
