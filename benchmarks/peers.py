@@ -4,7 +4,7 @@
 
 Every contestant is a command of its own process, run on the whole clip and on its first frames. The difference is what
 further frames cost; the rest is the cost of starting. Rounds go on while there is time for another one, and medians
-count; fps need three rounds. "vs floor" divides by the cheapest way to make a WebM at all: FFmpeg's decoder straight
+count; fps need two rounds. "vs floor" divides by the cheapest way to make a WebM at all: FFmpeg's decoder straight
 into its VP9 encoder, without a matte and without alpha. CPU ms are user and system time of all threads and children.
 
 ``--models-dir`` brings engines and peers that need files of yours (rvm). ``--peers-python`` is the interpreter of an
@@ -43,7 +43,7 @@ FORMATS = {"webm": "webm", "mov": "mov", "mp4": "mp4", "gif": "gif", "webp": "we
 FLOOR = "FFmpeg, VP9"
 SIZE = (1280, 720)
 FEW = 8  # frames of the short clip
-_ENOUGH = 3  # rounds without which a clock on a busy machine tells nothing
+_ENOUGH = 2  # rounds without which a clock on a busy machine tells nothing
 FOLDER = Path(__file__).parent
 _RVM = "rvm_mobilenetv3.onnx"
 
