@@ -8,15 +8,10 @@ jobs at once and watches every one of them over HTTP until it ends.
 
 import argparse
 import json
-import os
-import re
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median, quantiles
@@ -25,40 +20,12 @@ from typing import Any, Self
 import httpx2
 
 from alphareel.testing.clips import make_clip
+from alphareel.testing.service import ServiceProcess
 from benchmarks.engine import RESULTS, machine
 
 KEY = "a key of the benchmark"
 _LOOK = 0.1  # seconds between two looks at the jobs
 _PATIENCE = 600
-
-
-@contextmanager
-def service(folder: Path) -> Iterator[str]:
-    """The address of a service that runs until the context ends."""
-    settings = {
-        "DATA_DIR": folder / "data",
-        "PORT": 0,
-        "API_KEY": KEY,
-        "WRITE_PER_MINUTE": 0,
-        "READ_PER_MINUTE": 0,
-    }
-    log = folder / "log"
-    with log.open("ab") as words:
-        process = subprocess.Popen(
-            [Path(sys.executable).with_name("alphareel"), "serve"],
-            stdout=subprocess.DEVNULL,
-            stderr=words,
-            env=os.environ | {f"ALPHAREEL_{name}": str(value) for name, value in settings.items()},
-        )
-    try:
-        while not (found := re.search(r'"url": "(http://[^"]+)", "event": "listening"', log.read_text())):
-            if process.poll() is not None:
-                sys.exit(log.read_text()[-2000:])
-            time.sleep(_LOOK)
-        yield found.group(1)
-    finally:
-        process.terminate()
-        process.wait()
 
 
 class Latencies:
@@ -127,14 +94,16 @@ def main() -> None:
         folder = Path(name)
         clip = make_clip(folder / "clip.mp4", frames=arguments.frames, width=640, height=360, background="green").path
         with (
-            service(folder) as base,
-            httpx2.Client(base_url=base, headers={"X-Api-Key": KEY}, timeout=60) as client,
+            ServiceProcess(folder / "data", API_KEY=KEY, WRITE_PER_MINUTE=0, READ_PER_MINUTE=0) as running,
+            httpx2.Client(base_url=running.base, headers={"X-Api-Key": KEY}, timeout=60) as client,
         ):
             began = time.perf_counter()
             submitted = submit(client, clip, arguments.jobs)
-            with Latencies(base) as api:
+            with Latencies(running.base) as api:
                 moved, ended = watch(client, submitted)
             wall = time.perf_counter() - began
+            running.process.terminate()  # in peace: its folder is cleared away at once
+            running.wait()
     now = datetime.now(UTC)
     record = {
         "at": now.isoformat(timespec="seconds"),

@@ -1,12 +1,7 @@
 """A clip behind the subject over HTTP: fetched or uploaded, repeated, and gone with its job."""
 
 import io
-import os
-import re
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -19,6 +14,7 @@ import pytest
 import requests
 
 from alphareel.testing.clips import make_clip
+from alphareel.testing.service import ServiceProcess, wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
@@ -44,34 +40,9 @@ def elsewhere(tmp_path: Path) -> Iterator[tuple[Path, str]]:
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    settings = {
-        "DATA_DIR": tmp_path / "data",
-        "PORT": 0,
-        "API_KEY": KEY["X-Api-Key"],
-        "FETCH_ALLOW_CIDRS": "127.0.0.0/8",
-    }
-    log = tmp_path / "log"
-    with log.open("ab") as errors:
-        process = subprocess.Popen(
-            [Path(sys.executable).with_name("alphareel"), "serve"],
-            stdout=subprocess.DEVNULL,
-            stderr=errors,
-            env=os.environ | {f"ALPHAREEL_{name}": str(value) for name, value in settings.items()},
-        )
-    try:
-        found = wait_for(lambda: re.search(r'"url": "(http://[^"]+)", "event": "listening"', log.read_text()))
-        yield found.group(1), tmp_path / "data"
-    finally:
-        process.kill()
-        process.wait()
-
-
-def wait_for(condition: Any, seconds: float = 90) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end
-        time.sleep(0.1)
-    return found
+    data = tmp_path / "data"
+    with ServiceProcess(data, API_KEY=KEY["X-Api-Key"], FETCH_ALLOW_CIDRS="127.0.0.0/8") as running:
+        yield running.base, data
 
 
 def two_coloured(path: Path) -> None:

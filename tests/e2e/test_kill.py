@@ -6,9 +6,6 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +17,7 @@ import requests
 
 from alphareel.matting import tiers
 from alphareel.testing.clips import make_clip
+from alphareel.testing.service import ServiceProcess, wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
@@ -27,40 +25,11 @@ KEY = "a key of the tests"
 MODELS = os.environ.get("ALPHAREEL_TEST_MODELS_DIR")
 
 
-class Running:
-    """A service that was started with ``alphareel serve`` on a free port."""
+class Running(ServiceProcess):
+    """A service, what it consists of, and how a client uses it."""
 
     def __init__(self, data_dir: Path, **settings: str) -> None:
-        given = {"DATA_DIR": str(data_dir), "PORT": "0", "API_KEY": KEY, **settings}
-        if MODELS:
-            given["MODELS_DIR"] = MODELS
-        environment = os.environ | {f"ALPHAREEL_{name}": value for name, value in given.items() if value}
-        self.data_dir = data_dir
-        self._log_before = len(self.log())
-        self._said = Path(tempfile.mkstemp(dir=data_dir.parent)[1])
-        with (data_dir.parent / "log").open("ab") as log, self._said.open("wb") as said:
-            self.process = subprocess.Popen(
-                [Path(sys.executable).with_name("alphareel"), "serve"],
-                stdout=said,
-                stderr=log,
-                env=environment,
-            )
-
-    def wait_until_it_listens(self) -> "Running":
-        def listening() -> "re.Match[str] | None":
-            assert self.process.poll() is None, f"the service ended: {self.log()}"
-            return re.search(r'"url": "(http://[^"]+)", "event": "listening"', self.log()[self._log_before :])
-
-        self.base = wait_for(listening).group(1)
-        return self
-
-    def said(self) -> str:
-        """What it told the person at the console."""
-        return self._said.read_text()
-
-    def log(self) -> str:
-        path = self.data_dir.parent / "log"
-        return path.read_text() if path.exists() else ""
+        super().__init__(data_dir, **{"API_KEY": KEY, "MODELS_DIR": MODELS or "", **settings})
 
     def family(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
@@ -75,9 +44,6 @@ class Running:
         self.process.kill()
         self.wait()
         return family
-
-    def wait(self) -> int:
-        return self.process.wait(timeout=60)
 
     def call(self, method: str, path: str, **more: Any) -> Any:
         answer = requests.request(method, self.base + path, headers={"X-Api-Key": KEY}, timeout=60, **more)
@@ -251,11 +217,3 @@ def half_an_upload(service: Running) -> Iterator[None]:
         client.sendall(head.encode() + bytes(2_000_000))
         wait_for(lambda: any((service.data_dir / "incoming").glob("*")))
         yield
-
-
-def wait_for(found: Callable[[], Any], seconds: float = 180, pause: float = 0.1) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (value := found()):
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(pause)
-    return value

@@ -1,10 +1,6 @@
 """A whole flow in which every secret plays: none of them is in anything that the service and its workers print."""
 
-import os
 import re
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,71 +9,52 @@ import pytest
 import requests
 
 from alphareel.testing.clips import make_clip
+from alphareel.testing.service import ServiceProcess, wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
 SECRETS = {
-    "ALPHAREEL_API_KEY": "a-key-of-the-settings-3141",
-    "ALPHAREEL_ADMIN_TOKEN": "a-token-of-the-settings-2718",
-    "ALPHAREEL_WEBHOOK_SECRET": "a-signing-secret-1618",
-    "ALPHAREEL_WEBHOOK_SECRET_OLD": "the-signing-secret-before-1414",
+    "API_KEY": "a-key-of-the-settings-3141",
+    "ADMIN_TOKEN": "a-token-of-the-settings-2718",
+    "WEBHOOK_SECRET": "a-signing-secret-1618",
+    "WEBHOOK_SECRET_OLD": "the-signing-secret-before-1414",
 }
 LOGIN = "a-password-of-redis-1732"
 WRONG_KEY, WRONG_TOKEN = "a-key-of-somebody-else-2236", "a-token-of-somebody-else-2449"
 IN_ADDRESSES = ("a-signature-of-a-bucket-2645", "a-name-of-a-hook-2828")
 
 
-class Running:
-    """The service, and everything that it and its children wrote."""
+class Running(ServiceProcess):
+    """The service with every secret that its settings may hold."""
 
     def __init__(self, folder: Path) -> None:
-        self._log = folder / "log"
-        settings = {
+        super().__init__(
+            folder / "data",
             **SECRETS,
-            "ALPHAREEL_DATA_DIR": str(folder / "data"),
-            "ALPHAREEL_PORT": "0",
-            "ALPHAREEL_LOG_LEVEL": "debug",
-            "ALPHAREEL_RATE_LIMIT_URL": f"redis://counter:{LOGIN}@127.0.0.1:1/0",  # nobody listens there
-            "ALPHAREEL_FETCH_ALLOW_CIDRS": "127.0.0.0/8",
-        }
-        with self._log.open("ab") as out:
-            self.process = subprocess.Popen(
-                [Path(sys.executable).with_name("alphareel"), "serve"],
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                env=os.environ | settings,
-            )
-        found = wait_for(lambda: re.search(r'"url": "(http://[^"]+)", "event": "listening"', self.text()))
-        self.url = found.group(1)
+            LOG_LEVEL="debug",
+            RATE_LIMIT_URL=f"redis://counter:{LOGIN}@127.0.0.1:1/0",  # nobody listens there
+            FETCH_ALLOW_CIDRS="127.0.0.0/8",
+        )
 
     def text(self) -> str:
-        return self._log.read_text()
+        """Everything that it and its children wrote."""
+        return self.said() + self.log()
 
     def call(self, method: str, path: str, *, status: int = 200, **request: Any) -> Any:
-        headers = {"X-Api-Key": SECRETS["ALPHAREEL_API_KEY"], **request.pop("headers", {})}
-        answer = requests.request(method, self.url + path, headers=headers, timeout=30, **request)
+        headers = {"X-Api-Key": SECRETS["API_KEY"], **request.pop("headers", {})}
+        answer = requests.request(method, self.base + path, headers=headers, timeout=30, **request)
         assert answer.status_code == status, answer.text
         return answer.json()
 
 
-def wait_for(holds: Any, seconds: float = 120) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := holds()):
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.1)
-    return found
-
-
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Running]:
-    running = Running(tmp_path)
-    yield running
-    running.process.kill()
-    running.process.wait()
+    with Running(tmp_path) as running:
+        yield running
 
 
 def test_no_secret_is_in_the_output_of_a_whole_flow(service: Running, tmp_path: Path) -> None:
-    admin = {"X-Admin-Token": SECRETS["ALPHAREEL_ADMIN_TOKEN"]}
+    admin = {"X-Admin-Token": SECRETS["ADMIN_TOKEN"]}
     service.call("GET", "/v1/jobs", status=401, headers={"X-Api-Key": WRONG_KEY})
     service.call("GET", "/v1/admin/keys", status=401, headers={"X-Admin-Token": WRONG_TOKEN})
     made = service.call("POST", "/v1/admin/keys", headers=admin, json={"client_id": "studio"})
@@ -97,7 +74,7 @@ def test_no_secret_is_in_the_output_of_a_whole_flow(service: Running, tmp_path: 
     assert lost["error_code"] == "fetch_failed"
     wait_for(lambda: service.call("GET", f"/v1/jobs/{done['id']}/webhooks")["items"][-1]["attempts"])
     service.process.terminate()
-    service.process.wait(60)
+    service.wait()
     told = service.text()
     signatures = re.findall(r"sig=([0-9a-f]+)", done["output_url"] + upload["video_url"])
     secrets = [*SECRETS.values(), LOGIN, WRONG_KEY, WRONG_TOKEN, *IN_ADDRESSES, made["api_key"], rotated["api_key"]]

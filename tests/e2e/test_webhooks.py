@@ -1,12 +1,7 @@
 """Webhooks of the whole service: signed, delivered, and delivered again when their worker is killed in the middle."""
 
 import json
-import os
-import re
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,6 +11,8 @@ import psutil
 import pytest
 import requests
 from standardwebhooks import Webhook
+
+from alphareel.testing.service import ServiceProcess, wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
@@ -55,41 +52,15 @@ def receiver() -> Iterator[ThreadingHTTPServer]:
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[tuple[str, int]]:
-    settings = {
-        "DATA_DIR": str(tmp_path / "data"),
-        "PORT": "0",
-        "API_KEY": KEY,
-        "WEBHOOK_SECRET": SECRET,
-        "FETCH_ALLOW_CIDRS": "127.0.0.0/8",
-    }
-    log = tmp_path / "log"
-    with log.open("ab") as errors:
-        process = subprocess.Popen(
-            [Path(sys.executable).with_name("alphareel"), "serve"],
-            stdout=subprocess.DEVNULL,
-            stderr=errors,
-            env=os.environ | {f"ALPHAREEL_{name}": value for name, value in settings.items()},
-        )
-    try:
-        found = wait_for(lambda: re.search(r'"url": "(http://[^"]+)", "event": "listening"', log.read_text()))
-        yield found.group(1), process.pid
-    finally:
-        process.kill()
-        process.wait()
+    settings = {"API_KEY": KEY, "WEBHOOK_SECRET": SECRET, "FETCH_ALLOW_CIDRS": "127.0.0.0/8"}
+    with ServiceProcess(tmp_path / "data", **settings) as running:
+        yield running.base, running.process.pid
 
 
 def call(base: str, method: str, path: str, **body: Any) -> Any:
     answer = requests.request(method, base + path, headers={"X-Api-Key": KEY}, json=body, timeout=30)
     assert answer.status_code == 200, answer.text
     return answer.json()
-
-
-def wait_for(holds: Any, seconds: float = 90) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := holds()):
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.1)
-    return found
 
 
 def worker_of(pid: int) -> psutil.Process | None:

@@ -1,30 +1,11 @@
 """The command: quiet when piped, one-line errors, exit codes that a script can act on."""
 
 import json
-import sys
 
 import pytest
 
-from alphareel import cli
 from alphareel.sheet import draw_sheet
 from alphareel.testing.clips import make_clip
-
-
-@pytest.fixture
-def command(monkeypatch, capsys):
-    """Run ``alphareel`` with arguments; returns (exit code, standard output, standard error)."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["alphareel", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as leaving:
-            code = leaving.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture

@@ -2,11 +2,10 @@
 
 import hashlib
 import json
-import sys
+from functools import partial
 
 import pytest
 
-from alphareel import cli
 from alphareel.matting.models import rvm
 from alphareel.matting.weights import Weights, WeightsFile
 from alphareel.testing.networks import make_rvm
@@ -15,21 +14,10 @@ from .weights_server import open_shop
 
 
 @pytest.fixture
-def command(monkeypatch, capsys, tmp_path):
+def command(command, monkeypatch, tmp_path):
     monkeypatch.setenv("ALPHAREEL_MODELS_DIR", str(tmp_path / "models"))
     monkeypatch.setenv("COLUMNS", "400")
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["alphareel", "models", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as leaving:
-            code = leaving.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
+    return partial(command, "models")
 
 
 @pytest.fixture
