@@ -104,7 +104,7 @@ def mattes_of(order: Order) -> tuple[Any, list[Any], Any]:
     """The clip, a few frames of it, and fresh memory of the engine."""
     chosen = tiers.choose(order.options, models_dir=order.folder)
     with open_reader(Path(order.clip), Limits()) as reader:
-        memory = chosen.engine.start(reader.clip, order.options)
+        memory = pipeline.begin_matting(chosen.engine, Path(order.clip), reader.clip, order.options, Limits())
         frames = [f for f, _ in zip(reader.frames(thumbnail=memory.thumbnail), range(HELD_FRAMES), strict=False)]
         return reader.clip, frames, memory
 
@@ -158,7 +158,9 @@ def in_a_process(order: Order, rounds: int) -> Figure:
     command = [sys.executable, "-m", "benchmarks.engine", "--order", json.dumps(asdict(order))]
     figures = []
     for _ in range(rounds):
-        done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ})
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+        if done.returncode:
+            sys.exit(f"{order.engine} could not be measured ({order.stage}); the reason stands above.")
         figures.append(Figure(**json.loads(done.stdout)))
     return sorted(figures, key=lambda f: f.wall_seconds)[len(figures) // 2]
 

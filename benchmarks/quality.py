@@ -32,9 +32,9 @@ from alphareel.colour import yuv_to_rgb
 from alphareel.domain.clip import Clip
 from alphareel.domain.errors import AlphareelError
 from alphareel.domain.options import Options
-from alphareel.frame import Frame, Matte
+from alphareel.frame import Frame, Matte, Plane
 from alphareel.matting import tiers
-from alphareel.matting.engine import Engine, Spec
+from alphareel.matting.engine import Engine, Memory, Preparing, Spec
 from benchmarks import metrics, peers_selfie, truths
 from benchmarks.engine import RESULTS, machine
 from benchmarks.second_look import SecondLook
@@ -119,9 +119,32 @@ def _megabytes(engine: object) -> float:
     return path.stat().st_size / 1e6 if isinstance(path, Path) else 0.0
 
 
-def judge(contender: Contender, truth: Truth, *, frames: int) -> Score:
-    """Every figure of one engine on one clip."""
+@dataclass(frozen=True)
+class _Scene:
+    """What a truth shows before its first frame: its own frames, and no picture of the empty scene."""
+
+    truth: Truth
+
+    def plate(self, thumbnail: tuple[int, int]) -> None:  # noqa: ARG002 - the contract of a scenery
+        return None
+
+    def thumbnails(self, thumbnail: tuple[int, int]) -> Iterator[Plane]:
+        for frame in self.truth.frames(thumbnail):
+            assert frame.thumbnail is not None
+            yield frame.thumbnail
+
+
+def begin(contender: Contender, truth: Truth) -> Memory:
+    """Memory of the engine that is ready for the first frame. Raises AlphareelError when the clip is not for it."""
     memory = contender.engine.start(truth.clip, Options())
+    if isinstance(memory, Preparing):
+        memory.prepare(_Scene(truth))
+    return memory
+
+
+def judge(contender: Contender, truth: Truth, *, frames: int) -> Score:
+    """Every figure of one engine on one clip. Raises AlphareelError when the engine refuses the clip."""
+    memory = begin(contender, truth)
     sums: dict[str, list[float]] = {f.name: [] for f in fields(Score)}
     before: tuple[metrics.Alpha, metrics.Alpha, Picture, metrics.Alpha] | None = None
     shown = truths.SETTLE if truth.still else frames
@@ -156,15 +179,27 @@ def _mean(values: Iterable[float]) -> float:
     return fmean(known) if known else math.nan
 
 
-def compare(everybody: Sequence[Contender], found: Sequence[Truth], *, frames: int) -> Iterator[Row]:
-    """A row for each group of clips and each engine that claims their subject."""
+def compare(
+    everybody: Sequence[Contender], found: Sequence[Truth], *, frames: int, refused: list[str] | None = None
+) -> Iterator[Row]:
+    """A row for each group of clips and each engine that claims their subject; ``refused`` gets a sentence for each gap.
+
+    An engine that refuses one clip of a group (a camera that moves, no empty scene) has no row for it.
+    """
     for group in dict.fromkeys(t.group for t in found):
         clips = [t for t in found if t.group == group]
         for contender in everybody:
-            if contender.screens == (clips[0].subject == "screen"):
+            if contender.screens != (clips[0].subject == "screen"):
+                continue
+            try:
                 scores = [judge(contender, truth, frames=frames) for truth in clips]
-                means = {f.name: _mean(getattr(s, f.name) for s in scores) for f in fields(Score)}
-                yield Row(group, contender.name, len(clips), Score(**means))
+            except AlphareelError as error:
+                if refused is None:
+                    raise
+                refused.append(f"{contender.name}: not judged on {group}, {error.message}")
+                continue
+            means = {f.name: _mean(getattr(s, f.name) for s in scores) for f in fields(Score)}
+            yield Row(group, contender.name, len(clips), Score(**means))
 
 
 def table(rows: Sequence[Row], everybody: Sequence[Contender]) -> Table:
@@ -189,14 +224,17 @@ def _cell(value: float, digits: int) -> str:
     return "-" if math.isnan(value) else f"{value:.{digits}f}"
 
 
-def write_sheets(folder: Path, everybody: Sequence[Contender], found: Sequence[Truth], *, frames: int) -> int:
-    """One picture for each clip: source, truth, and each engine's cut-out over blue. Returns how many."""
+def write_sheets(
+    folder: Path, everybody: Sequence[Contender], found: Sequence[Truth], rows: Sequence[Row], *, frames: int
+) -> int:
+    """One picture for each clip: source, truth, the cut-out over blue of each engine with a row. Returns how many."""
+    judged = {(row.group, row.engine) for row in rows}
     folder.mkdir(parents=True, exist_ok=True)
     written = 0
     for truth in found:
         panels: list[Picture] = []
         for contender in everybody:
-            if contender.screens == (truth.subject == "screen"):
+            if (truth.group, contender.name) in judged:
                 frame, true, matte = _last(contender, truth, frames)
                 if not panels:
                     gray = (true * 255 + 0.5).astype(np.uint8)
@@ -212,7 +250,7 @@ def write_sheets(folder: Path, everybody: Sequence[Contender], found: Sequence[T
 
 def _last(contender: Contender, truth: Truth, frames: int) -> tuple[Frame, metrics.Alpha, Matte]:
     """The last frame looked at, when the engine has seen all before it."""
-    memory = contender.engine.start(truth.clip, Options())
+    memory = begin(contender, truth)
     pairs = zip(islice(truth.frames(memory.thumbnail), frames), truth.alphas(), strict=False)
     for frame, true in pairs:  # noqa: B007 - the last one is what is wanted
         matte = memory.step([frame])[0]
@@ -273,15 +311,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         everybody, unable = contenders(given.models_dir, given.engine)
         if given.second_look:
             everybody += [twice(c) for c in everybody if not c.screens]
-        rows = list(compare(everybody, found, frames=given.frames))
+        skipped = [*absent, *unable]
+        rows = list(compare(everybody, found, frames=given.frames, refused=skipped))
         console.print(table(rows, everybody))
-        for reason in (*absent, *unable):
-            console.print(reason)
-        console.print(f"kept in {keep(rows, everybody, (*absent, *unable), frames=given.frames)}")
+        for reason in skipped:
+            console.print(reason, markup=False)
+        console.print(f"kept in {keep(rows, everybody, skipped, frames=given.frames)}")
         if given.sheets is not None:
-            console.print(
-                f"{write_sheets(given.sheets, everybody, found, frames=given.frames)} sheets in {given.sheets}"
-            )
+            count = write_sheets(given.sheets, everybody, found, rows, frames=given.frames)
+            console.print(f"{count} sheets in {given.sheets}")
 
 
 if __name__ == "__main__":

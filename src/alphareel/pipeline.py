@@ -17,7 +17,7 @@ from alphareel.domain.errors import BadVideo, InvalidRequest
 from alphareel.domain.options import Composition, Options, Output
 from alphareel.frame import Frame, Matte
 from alphareel.matting import tiers
-from alphareel.matting.engine import Memory, Preparing
+from alphareel.matting.engine import Engine, Memory, Preparing
 from alphareel.matting.outline import adjust
 from alphareel.media.read import open_reader
 from alphareel.media.stills import read_still
@@ -47,9 +47,7 @@ def run(
     with ExitStack() as opened:
         reader = opened.enter_context(open_reader(source, limits))
         chosen = tiers.choose(asked, models_dir, threads, order=order)
-        memory = chosen.engine.start(reader.clip, asked)
-        if isinstance(memory, Preparing):
-            memory.prepare(Surroundings(source, reader.clip, asked, limits))
+        memory = begin_matting(chosen.engine, source, reader.clip, asked, limits)
         drafts = [begin(output, source, reader.clip, limits, opened) for output in outputs]
         frames = reader.frames(thumbnail=memory.thumbnail, seconds=asked.preview_duration)
         reading = opened.enter_context(Ahead(frames, name="read"))
@@ -90,6 +88,14 @@ def check_outputs(source: Path, outputs: Sequence[Output]) -> None:
             raise InvalidRequest("The target is the source itself.", hint="Name another: the footage stays as it is.")
     if len(set(places)) < len(places):
         raise InvalidRequest("Two targets are the same file.", hint="Give each a name of its own.")
+
+
+def begin_matting(engine: Engine, source: Path, clip: Clip, options: Options, limits: Limits) -> Memory:
+    """Memory that is ready for the first frame; some engines look at the scene before it."""
+    memory = engine.start(clip, options)
+    if isinstance(memory, Preparing):
+        memory.prepare(Surroundings(source, clip, options, limits))
+    return memory
 
 
 def mattes(memory: Memory, frames: Iterable[Frame], options: Options) -> Generator[Matte, None, None]:

@@ -231,3 +231,17 @@ def test_nonsense_is_refused_even_where_there_is_nothing_left_to_start(client):
     running = client.post("/v1/jobs", json={"video_url": "https://a.example/v.mp4"}).json()["id"]
     answer = client.post(f"/v1/jobs/{running}/start", json={"composition": {"canvas": 7}})
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")
+
+
+@pytest.mark.parametrize("host", ["u*", "exämple.org", "-a.example", "a..example/../b c", "a.example."])
+def test_an_address_whose_host_cannot_be_is_refused_with_what_to_do(client, host):
+    answer = client.post("/v1/jobs", json={"video_url": f"https://{host}/v.mp4"})
+    assert answer.status_code == 400
+    assert "video_url" in answer.text
+
+
+@pytest.mark.parametrize(
+    "host", ["a.example", "192.0.2.7:8443", "[2001:db8::1]", "xn--exmple-cua.org", "under_score.example"]
+)
+def test_hosts_of_every_kind_are_taken(client, host):
+    assert client.post("/v1/jobs", json={"video_url": f"https://{host}/v.mp4"}).status_code == 200

@@ -8,12 +8,15 @@ from fractions import Fraction
 import cv2
 import numpy as np
 import pytest
+from benchmarks import engine as engine_bench
 from benchmarks import quality, truths
 from benchmarks.quality import Contender, compare, judge
 from benchmarks.truths import Truth
 
 from alphareel.domain.clip import Clip, Colour, EngineFacts
+from alphareel.domain.errors import BadVideo
 from alphareel.frame import Matte
+from alphareel.testing.clips import make_clip
 from alphareel.testing.frames import frame_of
 
 WIDTH, HEIGHT = 160, 96
@@ -142,6 +145,31 @@ def test_the_command_prints_a_table_and_keeps_figures_and_sheets(tmp_path, monke
     assert (row["truth"], row["engine"]) == ("screen, made", "chroma")
     assert row["iou"] > 0.95
     assert len(list((tmp_path / "sheets").glob("*.png"))) == 1
+
+
+class Refusing(Answer):
+    """An engine that has to see the scene first, and does not like this one."""
+
+    def prepare(self, scenery):
+        assert next(scenery.thumbnails((16, 16))).shape == (3, 16, 16)
+        raise BadVideo("The camera moves.", hint="Stand it on something.")
+
+
+def test_an_engine_that_refuses_a_clip_is_named_and_the_others_go_on():
+    refused = []
+    everybody = [contender(Refusing()), contender(Answer())]
+    assert len(list(compare(everybody, [truth()], frames=2, refused=refused))) == 1
+    assert refused == ["answer: not judged on made, The camera moves."]
+
+
+@pytest.mark.parametrize("stage", engine_bench.STAGES)
+@pytest.mark.parametrize("engine", ["builtin", "chroma", "plate"])
+def test_every_engine_of_the_package_can_be_measured_in_every_stage(tmp_path, engine, stage):
+    make_clip(tmp_path / "in.mp4", frames=24, background="green")
+    order = engine_bench.Order(str(tmp_path / "in.mp4"), engine, stage, "webm", 24, None)
+    figure = engine_bench.measure(order)
+    assert figure.frames == 24
+    assert figure.cpu_ms > 0
 
 
 # What the engines have reached on real footage. Raise a floor when an engine improves; never lower one.
