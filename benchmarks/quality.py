@@ -182,7 +182,7 @@ def _mean(values: Iterable[float]) -> float:
 def compare(
     everybody: Sequence[Contender], found: Sequence[Truth], *, frames: int, refused: list[str] | None = None
 ) -> Iterator[Row]:
-    """A row for each group of clips and each engine that claims their subject; ``refused`` gets a sentence for each gap.
+    """A row for each group of clips and each engine that claims their subject; ``refused`` gets a sentence for gaps.
 
     An engine that refuses one clip of a group (a camera that moves, no empty scene) has no row for it.
     """
@@ -305,7 +305,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--sheets", type=Path, help="folder for contact sheets")
     parser.add_argument("--second-look", action="store_true", help="also judge each engine for people looking twice")
     given = parser.parse_args(arguments)
-    console = Console(width=130)
+    console = Console(width=130, markup=False)
     with ExitStack() as stack:
         found, absent = truths.find(given.data, stack)
         everybody, unable = contenders(given.models_dir, given.engine)
@@ -315,7 +315,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rows = list(compare(everybody, found, frames=given.frames, refused=skipped))
         console.print(table(rows, everybody))
         for reason in skipped:
-            console.print(reason, markup=False)
+            console.print(reason)
         console.print(f"kept in {keep(rows, everybody, skipped, frames=given.frames)}")
         if given.sheets is not None:
             count = write_sheets(given.sheets, everybody, found, rows, frames=given.frames)

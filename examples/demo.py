@@ -29,7 +29,7 @@ from alphareel.testing import clips as testing
 from alphareel_client import Client, ClientError
 
 OUTPUT = Path("demo-output")
-console = Console(highlight=False)
+console = Console(highlight=False, markup=False)
 
 
 @dataclass(frozen=True)

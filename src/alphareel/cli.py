@@ -17,6 +17,7 @@ from typing import Annotated, Any, NoReturn
 import cyclopts
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 import alphareel
 from alphareel.domain import errors
@@ -27,8 +28,8 @@ app = cyclopts.App(
     help="Remove the background of videos: transparent WebM, MOV, MP4 over a background, PNG frames.",
     version=alphareel.__version__,
 )
-_out = Console(highlight=False)
-_err = Console(stderr=True, highlight=False)
+_out = Console(highlight=False, markup=False)
+_err = Console(stderr=True, highlight=False, markup=False)
 
 _EXIT = (
     (errors.InvalidRequest, 2),
@@ -180,7 +181,8 @@ def doctor() -> None:
     fine = True
     for check in examine(load_settings()):
         fine = fine and check.fine
-        table.add_row(check.name, "[green]fine[/]" if check.fine else "[red]problem[/]", check.detail)
+        state = Text("fine", style="green") if check.fine else Text("problem", style="red")
+        table.add_row(check.name, state, check.detail)
     _out.print(table)
     if not fine:
         sys.exit(1)
@@ -248,7 +250,7 @@ def _progress_bar(name: str) -> Generator[Any, None, None]:
     from rich.progress import Progress as Bar
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f}% {task.fields[fps]:5.1f} fps"),
         TimeRemainingColumn(),

@@ -51,7 +51,7 @@ def list_keys() -> None:
             used = key.last_used_at.isoformat(timespec="seconds") if key.last_used_at else "never"
             state = "open" if key.enabled else "shut"
             table.add_row(key.fingerprint, key.client_id, state, str(key.calls), used, key.note)
-    Console(highlight=False).print(table)
+    Console(highlight=False, markup=False).print(table)
 
 
 @app.command

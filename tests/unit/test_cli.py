@@ -81,6 +81,15 @@ def test_errors_are_one_line_that_says_what_to_do(command, clip, tmp_path, argum
     assert not list(tmp_path.glob("out*"))
 
 
+def test_brackets_in_names_and_hints_are_shown_as_they_are(command, clip, tmp_path):
+    _, _, err = command("cut", tmp_path / "talk [final].mp4", tmp_path / "out.webm")
+    assert "talk [final].mp4" in err
+    _, _, err = command("cut", clip, tmp_path / "out.webm", "--model", "pro", "--prompt", "dog")
+    assert "alphareel[pro]" in err or "models pull" in err
+    code, out, _ = command("cut", clip, tmp_path / "out [red].webm", "--engine", "chroma")
+    assert (code, "out [red].webm" in out) == (0, True)
+
+
 def test_an_unknown_verb_is_a_usage_error(command):
     code, _, _ = command("remove")
     assert code != 0

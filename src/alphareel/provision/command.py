@@ -28,8 +28,8 @@ from alphareel.provision.pull import Supplier, Watcher
 from alphareel.settings import load_settings
 
 app = cyclopts.App(name="models", help="List the engines; pull, verify, remove and import the weights they need.")
-_out = Console(highlight=False)
-_err = Console(stderr=True, highlight=False)
+_out = Console(highlight=False, markup=False)
+_err = Console(stderr=True, highlight=False, markup=False)
 
 _Folder = Annotated[Path | None, cyclopts.Parameter(name="--models-dir")]
 
@@ -244,7 +244,7 @@ def _watching() -> Iterator[Watcher]:
         yield _Lines()
         return
     columns = (
-        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(),
+        TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(),
     )  # fmt: skip
     with Progress(*columns, console=_err, transient=True) as bars:
         yield _Bars(bars)
