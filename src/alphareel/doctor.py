@@ -57,7 +57,9 @@ def _formats() -> Iterator[Check]:
         except (LookupError, ImportError) as error:
             yield Check(f"format {name}", fine=False, detail=str(error))
         else:
-            yield Check(f"format {name}", fine=True, detail=f"{missing}; it is optional" if missing else "can be written")
+            yield Check(
+                f"format {name}", fine=True, detail=f"{missing}; it is optional" if missing else "can be written"
+            )
 
 
 def _data_dir(settings: Settings) -> Check:
