@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from framing import Framing, Matrix, frame_person, frame_whole, is_cut, moved, wander
 from pack import Image, Item, Pack
@@ -29,7 +30,10 @@ class Mix:
     real_clip: float = 0.35  # of the sequences with the own background
     second: float = 0.15  # composites with a second person further back
     decoy: float = 0.15  # backgrounds with a person-shaped piece of something else
-    strip: float = 0.45  # backgrounds that are a wall or a street beside somebody
+    strip: float = 0.4  # backgrounds that are a wall or a street beside somebody
+    ground: float = 0.22  # backgrounds that are rock, grass, sand or snow
+    painted: float = 0.12  # backgrounds of folds and grain that nobody has photographed
+    alike: float = 0.3  # composites whose background takes on the person's colours: colour alone must not tell
     back_light: float = 0.12
     tumble: float = 0.15  # composites of whole bodies that lean, lie or stand on their head
     bend: float = 0.35  # composites whose limbs are bent anew
@@ -102,7 +106,10 @@ class Augmenter:
         if self._chance(self.mix.back_light):
             gamma = float(self.rng.uniform(1.4, 2.6))
             front = [(darker(rgb, gamma), alpha) for rgb, alpha in front]
-        back = [(rgb, np.zeros(size, np.uint8)) for rgb in self._background(size, length)]
+        places = self._background(size, length)
+        if self._chance(self.mix.alike):
+            places = recoloured(places, *front[0])
+        back = [(rgb, np.zeros(size, np.uint8)) for rgb in places]
         if self._chance(self.mix.second):
             other = self._lit(self._moving(self._person(), size, length, inside=False))
             back = [over(o, b) for o, b in zip(other, back, strict=True)]
@@ -110,10 +117,10 @@ class Augmenter:
         return self._lit(frames, 0.5) if self._chance(0.5) else frames
 
     def _background(self, size: Size, length: int, hard: float = 0.1) -> list[Image]:
-        """Pictures of a place without people, of a garment (share `hard`), or a plain colour."""
+        """Pictures of a place without people, of a garment (share `hard`), of folds, or a plain colour."""
         if self._chance(0.1):
             return [plain(size, self.rng)] * length
-        item = self._place(hard)
+        item = folds(size, self.rng) if self._chance(self.mix.painted) else self._place(hard)
         matrix = frame_whole(item, size, self.rng)
         frames = [warp(item, m, size, inside=True) for m in wander(matrix, size, length, self.rng)]
         if self._chance(self.mix.decoy):
@@ -126,6 +133,8 @@ class Augmenter:
     def _place(self, hard: float) -> Item:
         if self._chance(hard):
             return self._pick(Kind.HARD_NEGATIVE, Kind.BACKGROUND)
+        if self._chance(self.mix.ground):
+            return self._pick(Kind.GROUND, Kind.BACKGROUND)
         first, second = (Kind.STRIP, Kind.BACKGROUND) if self._chance(self.mix.strip) else (Kind.BACKGROUND, Kind.STRIP)
         return self._pick(first, second)
 
@@ -184,3 +193,47 @@ def plain(size: Size, rng: np.random.Generator) -> Image:
     first, last = rng.integers(0, 256, (2, 3)) if rng.random() < 0.5 else [rng.integers(0, 256, 3)] * 2
     ramp = np.linspace(0, 1, size[1], dtype=np.float32)[None, :, None]
     return np.ascontiguousarray(np.broadcast_to(first * (1 - ramp) + last * ramp, (*size, 3)).astype(np.uint8))
+
+
+def folds(size: Size, rng: np.random.Generator) -> Item:
+    """A picture of nothing: noise of all sizes, bent by noise, in a few colours. Like rock, cloth, smoke or foliage."""
+    h, w = size
+    bend = octaves(size, rng, 0.45) * rng.uniform(0, 0.5) * h
+    turn = rng.uniform(0, np.pi)
+    y, x = np.mgrid[:h, :w].astype(np.float32)
+    x, y = x + bend * np.float32(np.cos(turn)), y + bend * np.float32(np.sin(turn))
+    height = octaves(size, rng, rng.uniform(0.3, 0.65))
+    height = cv2.remap(height, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    if rng.random() < 0.5:  # layers, as in sandstone and wood
+        height = np.abs(np.mod(height * rng.uniform(0.7, 3), 2) - 1)
+    shade = (height - height.min()) / (np.ptp(height) + 1e-3)
+    colours = np.clip(rng.normal(rng.uniform(40, 215, 3), 45, (5, 3)), 0, 255)
+    place = np.linspace(0, 1, len(colours))
+    rgb = np.stack([np.interp(shade, place, channel) for channel in colours.T], axis=-1)
+    return Item(rgb.astype(np.uint8), np.zeros(size, np.uint8), Kind.BACKGROUND)
+
+
+def octaves(size: Size, rng: np.random.Generator, roughness: float) -> NDArray[np.float32]:
+    """Noise (H, W) about 0: each octave is half as wide as the one before and weaker by `roughness`."""
+    total, cells, strength = np.zeros(size, np.float32), 2, 1.0
+    while cells < min(size):
+        grid = rng.normal(0, strength, (cells, cells)).astype(np.float32)
+        total += cv2.resize(grid, size[::-1], interpolation=cv2.INTER_CUBIC)
+        cells, strength = 2 * cells, strength * roughness
+    return total
+
+
+def recoloured(places: list[Image], rgb: Image, alpha: Image) -> list[Image]:
+    """The places with the mean and spread of the person's colours, each channel for itself.
+
+    Reinhard et al., *Color Transfer between Images* (2001), in RGB.
+    """
+    person = rgb[alpha > 128]
+    if len(person) < 100:
+        return places
+    mean, spread = person.mean(0), person.std(0)
+    own, width = places[0].mean((0, 1)), places[0].std((0, 1)) + 4
+    gain = np.clip(spread / width, 0.3, 2.5)
+    levels = np.arange(256)[:, None]
+    table = np.clip((levels - own) * gain + mean, 0, 255).astype(np.uint8)
+    return [cv2.LUT(place, table[None]) for place in places]

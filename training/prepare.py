@@ -95,7 +95,7 @@ def labelled(teacher: Teacher, path: Path, mask_path: Path, kind: Kind) -> list[
 def unlabelled(teacher: Teacher, path: Path, source: Photos) -> list[Item]:
     """Photo with the teacher's alpha, if that looks sound: enough of the frame, and little of it half-transparent."""
     rgb = read(path)
-    if source.kind in (Kind.HARD_NEGATIVE, Kind.BACKGROUND):
+    if source.kind in (Kind.HARD_NEGATIVE, Kind.BACKGROUND, Kind.GROUND):
         return [empty(rgb, source.kind)]
     alpha = teacher.still(rgb)
     sure, unsure = (alpha > 0.9).mean(), ((alpha > 0.1) & (alpha < 0.9)).mean()
@@ -127,9 +127,10 @@ def clip_items(teacher: Teacher, path: Path, clip: Clip, number: int) -> list[It
     return items[WARM_UP:]
 
 
-def photo_jobs(data: Path, teacher: Teacher) -> Iterator[Job]:
+def photo_jobs(data: Path, places: Path, teacher: Teacher) -> Iterator[Job]:
     """One job per photo of every source."""
-    for source in PHOTOS:
+    more = Photos(str(places / "photos"), Kind.BACKGROUND), Photos(str(places / "ground"), Kind.GROUND)
+    for source in (*PHOTOS, *more):
         folder = data / source.folder
         paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.stem not in source.without)
         for path in paths[: source.limit]:
@@ -139,9 +140,9 @@ def photo_jobs(data: Path, teacher: Teacher) -> Iterator[Job]:
                 yield partial(unlabelled, teacher, path, source)
 
 
-def all_jobs(data: Path, teacher: Teacher) -> list[Job]:
+def all_jobs(data: Path, places: Path, teacher: Teacher) -> list[Job]:
     """Photos in random order with the clips strewn in, so that every shard holds a bit of everything."""
-    jobs = list(photo_jobs(data, teacher))
+    jobs = list(photo_jobs(data, places.resolve(), teacher))
     order = np.random.default_rng(7).permutation(len(jobs))
     jobs = [jobs[i] for i in order]
     for n, clip in enumerate(CLIPS):
@@ -153,11 +154,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--teacher", type=Path, required=True)
+    parser.add_argument("--places", type=Path, default=Path("runs/places"), help="what places.py fetched, if it did")
     parser.add_argument("--out", type=Path, default=Path("runs/pack"))
     options = parser.parse_args()
     cv2.setNumThreads(1)
     writer, counts, start = ShardWriter(options.out), Counter(), time.monotonic()
-    jobs, guard = all_jobs(options.data, RvmTeacher(options.teacher)), RvmTeacher(options.teacher, inner=288, passes=1)
+    jobs = all_jobs(options.data, options.places, RvmTeacher(options.teacher))
+    guard = RvmTeacher(options.teacher, inner=288, passes=1)
     for done, job in enumerate(jobs, 1):
         items = [item for item in job() if item.kind not in EMPTY or deserted(guard, item.rgb)]
         writer.add(items)

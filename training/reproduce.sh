@@ -6,12 +6,13 @@ set -eu
 [ $# -ge 2 ] || { sed -n '2,4s/^# *//p' "$0" >&2; exit 2; }
 data=$(realpath "$1")
 teacher=$(realpath "$2")
-minutes=${3:-58}
+minutes=${3:-195}
 cd "$(dirname "$0")"
 mkdir -p runs
 [ -x runs/venv/bin/pip ] || python3 -m venv runs/venv
 runs/venv/bin/pip install --quiet --requirement requirements.txt
 if [ ! -e runs/pack/.complete ]; then
+    [ -e runs/places ] || ! command -v dpkg-deb >/dev/null || runs/venv/bin/python places.py --out runs/places
     runs/venv/bin/python prepare.py --data "$data" --teacher "$teacher" --out runs/pack
     touch runs/pack/.complete
 fi

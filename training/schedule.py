@@ -24,7 +24,7 @@ class Stage:
 class Settings:
     """Everything that shapes a run; `crowd` multiplies the frames per step, for a GPU."""
 
-    minutes: float = 58.0
+    minutes: float = 195.0
     rate: float = 3e-3
     encoder_rate: float = 0.17  # of the rate
     decay: float = 0.02
@@ -36,8 +36,8 @@ class Settings:
     stages: tuple[Stage, ...] = (
         Stage(0, 160, 16, coarse=True),
         Stage(0.25, 192, 14),
-        Stage(0.62, 192, 14, 0.25),
-        Stage(0.85, 224, 10, 0.4),
+        Stage(0.62, 224, 10, 0.25),
+        Stage(0.85, 256, 8, 0.4),
     )
     seed: int = 5
     save_every: float = 120.0  # seconds

@@ -20,6 +20,7 @@ class Kind(IntEnum):
     HARD_NEGATIVE = 3  # things that look like people: garments without anyone in them
     BACKGROUND = 4  # a place or things, nobody there
     STRIP = 5  # wall or street beside a person, mirrored: plentiful, and all alike
+    GROUND = 6  # rock, grass, sand, snow and little else
 
 
 @dataclass(frozen=True)
