@@ -157,16 +157,20 @@ def run(
     limits: Limits | None = None,
     models_dir: _Path | None = None,
     threads: int | None = None,
+    previews: _Path | None = None,
 ) -> Generator[Progress, None, None]:
     """Like ``cut`` with parsed options, as a generator of Progress; closing it cancels and leaves nothing behind.
 
     Several outputs of one matte bring options of their own; ``options`` are those of a single ``target``.
+    ``previews``: a folder that gets a small transparent WebP of the newest frame now and then (``Progress.preview``);
+    they stay there.
     """
     from alphareel import pipeline
 
     folder = _models_dir(models_dir)
     outputs = [Output(Path(target), options or Options())] if isinstance(target, str | PathLike) else target
-    return pipeline.run(Path(source), outputs, limits=limits, models_dir=folder, threads=threads)
+    pictures = None if previews is None else Path(previews)
+    return pipeline.run(Path(source), outputs, limits=limits, models_dir=folder, threads=threads, previews=pictures)
 
 
 def probe(source: _Path, *, limits: Limits | None = None) -> Clip:

@@ -24,6 +24,7 @@ from alphareel.media.stills import read_still
 from alphareel.media.verify import Verified, verify
 from alphareel.media.write import Format, Sink, Target, format_named
 from alphareel.meter import Meter
+from alphareel.previews import Previews
 from alphareel.stages import Ahead, Behind
 from alphareel.surroundings import Surroundings
 
@@ -36,10 +37,12 @@ def run(
     models_dir: Path | None = None,
     order: Sequence[str] | None = None,
     threads: int | None = None,
+    previews: Path | None = None,
 ) -> Generator[Progress, None, None]:
     """Remove the background of ``source`` and write ``outputs``, all from one matte; the last Progress has the results.
 
-    Files get their names when all of them are whole, verified and on the disk; before that there is none. Raises
+    Files get their names when all of them are whole, verified and on the disk; before that there is none.
+    ``previews``: a folder for small pictures of the newest frame, which each Progress then names. Raises
     InvalidRequest, BadVideo, ModelUnavailable, StorageFailed, VerificationFailed and their kin (``domain.errors``).
     """
     check_outputs(source, outputs)
@@ -54,11 +57,13 @@ def run(
         matting = opened.enter_context(Ahead(mattes(memory, reading, asked), name="matte"))
         writers = [opened.enter_context(Behind(draft.write, name="write")) for draft in drafts]
         meter = Meter(reader.clip, asked.preview_duration)
+        artist = Previews(previews, reader.clip) if previews else None
         for matte in matting:
             for writer in writers:
                 writer.give(matte)
             if meter.count(matte.frame):
-                yield meter.report(reading, matting, writers)
+                report = meter.report(reading, matting, writers)
+                yield artist.illustrate(report, matte) if artist else report
         if not meter.done:
             raise BadVideo("No frame of the video could be decoded.", hint="Play it to check it, or export it again.")
         for writer in writers:

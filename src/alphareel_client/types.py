@@ -35,6 +35,7 @@ class Job(TypedDict):
     progress: float
     output_url: str | None
     expires_at: str | None
+    preview_url: str | None
     error: str | None
     error_code: str | None
     model: str

@@ -177,6 +177,17 @@ class TestAnAttempt:
         assert job is not None
         assert job.progress == 40
 
+    def test_keeps_the_newest_preview_until_the_next_attempt(self, jobs: Jobs) -> None:
+        jobs.begin_attempt("job_1", ticket=1, actor="worker")
+        jobs.set_progress("job_1", attempt=1, progress=10, preview="previews/job_1/1/preview-0.webp")
+        jobs.set_progress("job_1", attempt=1, progress=20)
+        job = jobs.job("job_1")
+        assert job is not None
+        assert job.preview == "previews/job_1/1/preview-0.webp"
+        again = jobs.begin_attempt("job_1", ticket=1, actor="worker")
+        assert again is not None
+        assert again.preview is None
+
     def test_notes_a_sign_of_life_with_each_progress(self, jobs: Jobs, clock: SettableClock) -> None:
         jobs.begin_attempt("job_1", ticket=1, actor="worker")
         clock.advance(minutes=5)

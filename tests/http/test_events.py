@@ -81,6 +81,40 @@ def test_a_job_is_told_from_the_start_to_the_end(server, key, job, desk, finish_
     assert (last, end["status"], end["id"]) == ("end", "completed", job["id"])
 
 
+def test_pictures_of_what_is_made_are_told_with_links_that_work(server, key, job, desk, finish_job, tmp_path):
+    seen = []
+
+    def work():
+        time.sleep(0.3)
+        running = desk.jobs.begin_attempt(job["id"], ticket=1, actor="worker")
+        (tmp_path / "p.webp").write_bytes(b"a picture")
+        blob = f"previews/{job['id']}/1/preview-0.webp"
+        desk.blobs.put_file(blob, tmp_path / "p.webp")
+        desk.jobs.set_progress(job["id"], attempt=running.attempt, progress=40, preview=blob)
+        shown = requests.get(f"{server.url}/v1/jobs/{job['id']}", headers={"X-Api-Key": key}, timeout=20)
+        seen.append(requests.get(shown.json()["preview_url"], timeout=20).content)
+        time.sleep(1.2)
+        finish_job(job["id"])
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    events = list(read(open_stream(server, key, job)))
+    worker.join()
+    assert seen == [b"a picture"]
+    pictures = [data for event, _, data in events if event == "preview"]
+    assert [(p["id"], p["progress"]) for p in pictures] == [(job["id"], 40)]
+    assert "/files/previews/" in pictures[0]["preview_url"]
+    assert events[-1][2]["preview_url"] is None, "a job that has ended has its result"
+
+
+def test_a_poll_between_two_pictures_finds_nothing_new(client, job, desk):
+    running = desk.jobs.begin_attempt(job["id"], ticket=1, actor="worker")
+    desk.jobs.set_progress(job["id"], attempt=running.attempt, progress=40, preview=f"previews/{job['id']}/1/0.webp")
+    first = client.get(f"/v1/jobs/{job['id']}")
+    again = client.get(f"/v1/jobs/{job['id']}", headers={"If-None-Match": first.headers["etag"]})
+    assert again.status_code == 304
+
+
 def test_a_client_that_comes_back_gets_what_it_missed(server, key, job, client):
     client.post(f"/v1/jobs/{job['id']}/cancel")
     events = list(read(open_stream(server, key, job, **{"Last-Event-ID": "1"})))

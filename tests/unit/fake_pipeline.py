@@ -6,14 +6,17 @@ import hashlib
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from alphareel.domain.clip import EngineFacts, Progress, Result
 from alphareel.domain.errors import BadVideo, StorageFailed
 
 
-def run(source, outputs, *, limits, models_dir, order, threads):
+def run(source, outputs, *, limits, models_dir, order, threads, previews):
     words = source.read_text().split()
+    if words[0] == "picture":
+        return picture(outputs[0].path, previews, *words[1:])
     return BEHAVIOURS[words[0]](outputs[0].path, outputs[0].options, *words[1:])
 
 
@@ -52,6 +55,15 @@ def slow(target, options, seconds):
         yield _progress(step / 100)
         time.sleep(float(seconds) / 100)
     yield _progress(1.0, _result(target, b"made slowly"))
+
+
+def picture(target, previews, *names):
+    for name in names:
+        (previews / name).write_bytes(f"picture {name}".encode())
+        for _ in range(150):
+            yield replace(_progress(0.1), preview=str(previews / name))
+            time.sleep(0.01)
+    yield _progress(1.0, _result(target, b"made with pictures"))
 
 
 def background(target, options):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from alphareel.domain.clip import Limits
-from alphareel.domain.errors import FetchFailed, FetchRefused, Unavailable
+from alphareel.domain.errors import FetchFailed, FetchRefused, StorageFailed, Unavailable
 from alphareel.jobs.fetch import SourceMissing
 from alphareel.jobs.job import Job, Status
 from alphareel.jobs.sandbox import Confinement
@@ -82,6 +82,52 @@ def test_a_job_becomes_a_delivered_file(desk: Desk, worker: Worker, tmp_path: Pa
     assert done.engine is not None
     assert (done.engine.name, done.warnings) == ("fake", ("a warning",))
     assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_pictures_are_there_while_the_job_runs_and_no_longer(
+    desk: Desk, worker: Worker, fetcher: CannedFetcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetcher.answers[URL] = b"picture preview-0.webp preview-1.webp"
+    seen: dict[str, bytes] = {}
+    real = desk.jobs.set_progress
+
+    def note(job_id: str, *, attempt: int, progress: float, preview: str | None = None) -> bool:
+        if preview is not None:
+            seen[preview] = desk.blobs.blobs[preview]
+        return real(job_id, attempt=attempt, progress=progress, preview=preview)
+
+    monkeypatch.setattr(desk.jobs, "set_progress", note)
+    job = submit(desk)
+    work(worker, job)
+    prefix = f"previews/{job.id}/1/"
+    assert seen == {f"{prefix}preview-{n}.webp": f"picture preview-{n}.webp".encode() for n in (0, 1)}
+    assert not [blob for blob in desk.blobs.blobs if blob.startswith("previews/")]
+    assert now(desk, job).status is Status.COMPLETED
+
+
+def test_a_store_that_takes_no_pictures_costs_no_job(
+    desk: Desk, worker: Worker, fetcher: CannedFetcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetcher.answers[URL] = b"picture preview-0.webp"
+    real = desk.blobs.put_file
+
+    def refuse(key: str, path: Path) -> None:
+        if key.startswith("previews/"):
+            raise StorageFailed("The disk is full.")
+        real(key, path)
+
+    monkeypatch.setattr(desk.blobs, "put_file", refuse)
+    job = submit(desk)
+    work(worker, job)
+    assert now(desk, job).status is Status.COMPLETED
+
+
+def test_pictures_of_an_attempt_that_died_go_with_the_next(desk: Desk, worker: Worker, fetcher: CannedFetcher) -> None:
+    job = submit(desk)
+    desk.jobs.begin_attempt(job.id, ticket=job.ticket, actor="dead")
+    desk.blobs.blobs[f"previews/{job.id}/1/preview-0.webp"] = b"left"
+    work(worker, job)
+    assert not [blob for blob in desk.blobs.blobs if blob.startswith("previews/")]
 
 
 def test_our_own_upload_is_read_without_the_network(desk: Desk, worker: Worker, fetcher: CannedFetcher) -> None:

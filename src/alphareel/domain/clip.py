@@ -89,7 +89,8 @@ class Progress:
     ``share`` runs from 0 to 1 and never steps back. ``stages`` maps a stage of the pipeline (read, matte, write) to
     seconds it was busy, summed so far; of several outputs, which are written at once, the busiest counts.
     ``written``: frames that each output has taken, in the order in which they were asked for. ``results``: one for
-    each output, in the same order, of the last Progress of a run; empty before.
+    each output, in the same order, of the last Progress of a run; empty before. ``preview``: path of the newest
+    small picture of a frame, where previews were asked for.
     """
 
     done: int
@@ -101,6 +102,7 @@ class Progress:
     stages: dict[str, float] = field(default_factory=dict)
     written: tuple[int, ...] = ()
     results: "tuple[Result, ...]" = ()
+    preview: str | None = None
 
     @property
     def result(self) -> "Result | None":

@@ -14,6 +14,9 @@ class Links(Protocol):
     def output_link(self, job: Job) -> Link | None:
         """A fresh link; None while there is no output."""
 
+    def preview_link(self, job: Job) -> Link | None:
+        """To the newest small picture; None unless the job runs and has one."""
+
 
 class JobViews:
     """Shows jobs with absolute addresses under ``base_url``; ``show_pending``: queued ones as pending."""
@@ -24,7 +27,7 @@ class JobViews:
         self._show_pending = show_pending
 
     def job(self, job: Job) -> schemas.Job:
-        link = self._links.output_link(job)
+        link, preview = self._links.output_link(job), self._links.preview_link(job)
         asked = job.options
         return schemas.Job(
             id=job.id,
@@ -33,6 +36,7 @@ class JobViews:
             progress=100.0 if job.status is Status.COMPLETED else min(99.9, max(0.0, round(job.progress, 1))),
             output_url=self.absolute(link) if link else None,
             expires_at=link.expires_at if link else None,
+            preview_url=self.absolute(preview) if preview else None,
             error=_error(job),
             error_code=job.error_code,
             model=asked.model,

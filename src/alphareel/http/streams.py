@@ -70,6 +70,7 @@ class JobStream:
         self._job_id = job_id
         self._seen = seen
         self._progress: float | None = None
+        self._preview: str | None = None
 
     def is_over(self) -> bool:
         """Whether the job has ended and the client knows it. Raises NotFound."""
@@ -106,10 +107,13 @@ class JobStream:
             self._seen = event.sequence
             transition = self._views.transition(event)
             told.append(_event("state", transition, number=event.sequence))
-        shown = self._views.job(job).progress
-        if shown != self._progress:
-            self._progress = shown
-            told.append(_event("progress", {"id": job.id, "progress": shown}))
+        shown = self._views.job(job)
+        if shown.progress != self._progress:
+            self._progress = shown.progress
+            told.append(_event("progress", {"id": job.id, "progress": shown.progress}))
+        if shown.preview_url is not None and job.preview != self._preview:
+            self._preview = job.preview
+            told.append(_event("preview", {"id": job.id, "progress": shown.progress, "preview_url": shown.preview_url}))
         return told
 
 

@@ -104,7 +104,8 @@ class Job:
 
     ``credits`` (hundredths): reserved or charged for this run. ``price`` (hundredths for a minute): agreed at the
     start; None when the run is not charged. ``test``: the outcome and seconds of a job that only tests a client.
-    ``traceparent``: the trace (W3C) of the request that started it.
+    ``traceparent``: the trace (W3C) of the request that started it. ``preview``: the blob of the newest small
+    picture of the attempt that runs.
     """
 
     id: str
@@ -140,6 +141,7 @@ class Job:
     files_expired_at: datetime | None = None
     test: Mapping[str, Any] | None = None
     traceparent: str | None = None
+    preview: str | None = None
 
 
 @dataclass(frozen=True)

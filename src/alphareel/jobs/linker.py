@@ -5,8 +5,10 @@ from datetime import datetime, timedelta
 from pathlib import PurePosixPath
 
 from alphareel.jobs import links
-from alphareel.jobs.job import Job, Upload
+from alphareel.jobs.job import Job, Status, Upload
 from alphareel.jobs.ports import Clock
+
+_PREVIEW_STEADY = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,22 @@ class Linker:
             return None
         return self._link(job.output.blob, job.id + PurePosixPath(job.output.blob).suffix, job.files_expire_at)
 
+    def preview_link(self, job: Job) -> Link | None:
+        """To the newest small picture of a job that runs. The same for a while, or polls would always find news."""
+        if job.preview is None or job.status is not Status.PROCESSING:
+            return None
+        period = _PREVIEW_STEADY.total_seconds()
+        past = self.clock.now().timestamp() % period
+        return self._link(
+            job.preview, job.id + PurePosixPath(job.preview).suffix, later=timedelta(seconds=period - past)
+        )
+
     def upload_link(self, upload: Upload) -> Link:
         """Names the upload itself, because its blob may be another's too."""
         return self._link(f"uploads/{upload.id}{PurePosixPath(upload.blob).suffix}", upload.filename)
 
-    def _link(self, blob: str, name: str, until: datetime | None = None) -> Link:
-        expires = self.clock.now().replace(microsecond=0) + self.lifetime
+    def _link(self, blob: str, name: str, until: datetime | None = None, *, later: timedelta = timedelta()) -> Link:
+        expires = (self.clock.now() + later).replace(microsecond=0) + self.lifetime
         if until is not None:
             expires = min(expires, until.replace(microsecond=0))
         return Link(links.sign(links.Claim(blob, name, int(expires.timestamp())), self.secret), expires)

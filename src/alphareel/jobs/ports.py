@@ -15,7 +15,10 @@ from alphareel.jobs.repeats import Once
 
 
 class Blobs(Protocol):
-    """Objects by key ('uploads/<id>.mp4', 'outputs/<job>/<attempt>/<name>'). Raises StorageFailed, NotFound."""
+    """Objects by key ('uploads/<id>.mp4', 'outputs/<job>/<attempt>/<name>', 'previews/...' likewise).
+
+    Raises StorageFailed, NotFound.
+    """
 
     def put_file(self, key: str, path: Path) -> None:
         """Store the file durably (it survives power loss) and make it visible in one step; ``path`` may be moved."""
@@ -114,8 +117,11 @@ class JobStore(Protocol):
     def begin_attempt(self, job_id: str, *, ticket: int, actor: str) -> Job | None:
         """Pending or processing with this ticket -> processing, attempt + 1 (the fence); None if it moved on."""
 
-    def set_progress(self, job_id: str, *, attempt: int, progress: float) -> bool:
-        """Note a sign of life and progress in percent (never lowered); False if the attempt is not current."""
+    def set_progress(self, job_id: str, *, attempt: int, progress: float, preview: str | None = None) -> bool:
+        """Note a sign of life, the percent done (never lowered), and the blob of the newest preview, if there is any.
+
+        False if the attempt is not current.
+        """
 
     def complete(
         self,

@@ -250,6 +250,9 @@ class Service:
     def output_link(self, job: Job) -> Link | None:
         return self._linker.output_link(job)
 
+    def preview_link(self, job: Job) -> Link | None:
+        return self._linker.preview_link(job)
+
     def upload_link(self, upload: Upload) -> Link:
         return self._linker.upload_link(upload)
 

@@ -146,6 +146,9 @@ class UseCases(Protocol):
     def output_link(self, job: Job) -> Link | None:
         """A fresh link; None while there is no output."""
 
+    def preview_link(self, job: Job) -> Link | None:
+        """To the newest small picture of a job that runs; None while there is none."""
+
     def upload_link(self, upload: Upload) -> Link: ...
 
     def deliver(self, blob: str, query: Mapping[str, str]) -> Delivery:

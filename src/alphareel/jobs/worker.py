@@ -28,6 +28,7 @@ from alphareel.jobs.job import Billing, Job, Output, Status
 from alphareel.jobs.ports import Blobs, Fetcher, JobStore, Outcome
 from alphareel.jobs.references import Reference
 from alphareel.jobs.sandbox import Confinement
+from alphareel.jobs.stills import Stills, stills
 from alphareel.jobs.uploads import Sources
 
 _EXTENSIONS = {
@@ -143,7 +144,8 @@ class Worker:
             raise WorkerCrashed(f"Its worker died {self._rules.max_deaths} times while it processed this job.")
         with ExitStack() as opened:
             folder = opened.enter_context(self._workspace(job))
-            reporter = Reporter(self._jobs, job, self._stopping)
+            pictures = opened.enter_context(stills(self._blobs, job, folder / "previews"))
+            reporter = Reporter(self._jobs, job, self._stopping, pictures)
             obtain = Obtaining(opened, job, reporter)
             with traces.span("obtain"):
                 source = self._obtain(obtain, references.source(job.video_url), folder / "source")
@@ -152,7 +154,7 @@ class Worker:
             if (behind := references.background(options)) is not None:
                 options = references.at_hand(options, self._obtain(obtain, behind, folder / "background"))
             target = folder / result_name(options.output_format)
-            order = self._order(source, target, options)
+            order = self._order(source, target, options, previews=pictures.folder)
             result = self._run(order, reporter)
             with traces.span("publish"):
                 return self._publish(job, target, result)
@@ -196,12 +198,13 @@ class Worker:
         if not self._jobs.reserve_credits(job.id, attempt=job.attempt, seconds=seconds, most=most):
             raise Overtaken
 
-    def _order(self, source: Path, target: Path, options: Options) -> dict[str, Any]:
+    def _order(self, source: Path, target: Path, options: Options, *, previews: Path) -> dict[str, Any]:
         return {
             "task": "run",
             "pipeline": self._rules.pipeline,
             "source": str(source),
             "target": str(target),
+            "previews": str(previews),
             "options": to_json(options),
             "limits": asdict(self._rules.limits),
             "models_dir": str(self._rules.models_dir) if self._rules.models_dir else None,
@@ -261,11 +264,13 @@ class Obtaining:
 class Reporter:
     """Turns a child's ticks into progress in the store, and the store's news into the end of the child."""
 
-    def __init__(self, jobs: JobStore, job: Job, stopping: threading.Event) -> None:
+    def __init__(self, jobs: JobStore, job: Job, stopping: threading.Event, pictures: Stills) -> None:
         self._jobs = jobs
         self._job = job
         self._stopping = stopping
+        self._pictures = pictures
         self._share = 0.0
+        self._preview: str | None = None
         self._news = False
         self._told = self._looked = time.monotonic()
 
@@ -275,6 +280,7 @@ class Reporter:
             raise Stopping
         if progress is not None:
             self._share, self._news = float(progress["share"]), True
+            self._preview = progress.get("preview")
         if time.monotonic() - self._looked < _NEWS_SECONDS:
             return
         self._looked = time.monotonic()
@@ -288,7 +294,8 @@ class Reporter:
     def _tell(self) -> bool:
         self._told, self._news = self._looked, False
         share = round(self._share * _WHILE_RUNNING, 1)
-        return self._jobs.set_progress(self._job.id, attempt=self._job.attempt, progress=share)
+        preview = self._pictures.publish(self._preview)
+        return self._jobs.set_progress(self._job.id, attempt=self._job.attempt, progress=share, preview=preview)
 
     def _ask(self) -> bool:
         """Whether the job was cancelled is asked as often as news is told, but reading costs the disk nothing."""

@@ -141,19 +141,20 @@ class Jobs:
             "tries": jobs.c.tries + 1,
             "started_at": sa.func.coalesce(jobs.c.started_at, sa.literal(now, jobs.c.started_at.type)),
             "progress_at": now,
+            "preview": None,
         }
         move = Move(
             to=Status.PROCESSING, actor=actor, reason="attempt began", values=values, where=(jobs.c.ticket == ticket,)
         )
         return self._job_after(job_id, move)
 
-    def set_progress(self, job_id: str, *, attempt: int, progress: float) -> bool:
+    def set_progress(self, job_id: str, *, attempt: int, progress: float, preview: str | None = None) -> bool:
         now = self._clock.now()
         highest = sa.case((jobs.c.progress < progress, progress), else_=jobs.c.progress)
         change = (
             sa.update(jobs)
             .where(jobs.c.id == job_id, jobs.c.attempt == attempt, jobs.c.status == Status.PROCESSING)
-            .values(progress=highest, progress_at=now, updated_at=now)
+            .values(progress=highest, progress_at=now, updated_at=now, preview=preview or jobs.c.preview)
         )
         with self._database.write() as c:
             return c.execute(change).rowcount == 1
@@ -282,6 +283,7 @@ def _fresh_run() -> dict[str, Any]:
         "files_expire_at",
         "files_expired_at",
         "admitted_at",
+        "preview",
     )
     return {"progress": 0.0, "billing_status": Billing.NOT_BILLED, "credits": 0, "tries": 0, **dict.fromkeys(gone)}
 

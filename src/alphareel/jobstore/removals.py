@@ -73,7 +73,7 @@ def note_uploads(c: sa.Connection, job_id: str, upload_ids: tuple[str, ...]) -> 
 
 def give_up_files(c: sa.Connection, row: sa.Row[Any]) -> tuple[str, ...]:
     """Blobs that nobody needs when this job needs none: its outputs, and uploads of its key that no other job uses."""
-    return (f"outputs/{row.id}/", *_release_uploads(c, row.id, row.key_id))
+    return (f"outputs/{row.id}/", f"previews/{row.id}/", *_release_uploads(c, row.id, row.key_id))
 
 
 def _release_uploads(c: sa.Connection, job_id: str, key_id: str | None) -> tuple[str, ...]:

@@ -114,6 +114,7 @@ jobs = sa.Table(
     sa.Column("test", sa.JSON(none_as_null=True)),
     sa.Column("stored_bytes", sa.BigInteger, nullable=False, server_default="0"),  # of a result that is still there
     sa.Column("traceparent", sa.String(64)),  # of the request that started it; null while nobody traces
+    sa.Column("preview", sa.String(200)),  # blob of the newest small picture; null while the attempt has none
     sa.Column("queued_at", UtcTime),
     sa.Column("admitted_at", UtcTime),  # null while a started job does not stand in line yet
     sa.Column("deleted_at", UtcTime),  # the row stays for the audit, without what the caller wrote

@@ -15,7 +15,7 @@ _EVENT: dict[str, Any] = {
     "type": "object",
     "properties": {
         "id": {"type": "string", "description": "The number of a transition; other events have none."},
-        "event": {"enum": ["state", "progress", "end", "deleted"]},
+        "event": {"enum": ["state", "progress", "preview", "end", "deleted"]},
         "data": {"type": "string", "contentMediaType": "application/json"},
     },
     "required": ["event", "data"],
@@ -44,7 +44,7 @@ def stream_events(
     *,
     last_event_id: _LastSeen = None,
 ) -> Response:
-    """State and progress of a job as server-sent events, until it ends."""
+    """State, progress and small pictures of a job as server-sent events, until it ends."""
     seen = int(last_event_id) if last_event_id and last_event_id.isascii() and last_event_id.isdigit() else 0
     stream = JobStream(service, views, caller, job_id, seen=seen)
     if stream.is_over():

@@ -1,0 +1,82 @@
+"""Small pictures of a run: there from the first frame, transparent, few, and never the end of a job."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import alphareel
+from alphareel.domain.clip import Limits, Progress
+from alphareel.domain.options import Options
+from alphareel.frame import Matte
+from alphareel.media.read import open_reader
+from alphareel.previews import Previews
+from alphareel.testing.clips import make_clip
+
+
+@pytest.fixture
+def clip(tmp_path):
+    return make_clip(tmp_path / "in.mp4", frames=12, width=640, height=360, background="green")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "previews").mkdir()
+    return tmp_path / "previews"
+
+
+def picture(path):
+    """BGRA (H, W, 4) uint8, as another decoder than ours reads it."""
+    return cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+
+
+def at(share: float, seconds: float) -> Progress:
+    return Progress(done=1, total=100, share=share, seconds=seconds, fps=1.0, remaining_seconds=None)
+
+
+def test_every_report_names_the_newest_picture_from_the_first_on(clip, folder, tmp_path):
+    steps = list(alphareel.run(clip.path, tmp_path / "out.mov", Options(engine="chroma"), previews=folder))
+    assert steps[0].preview == str(folder / "preview-0.webp")
+    assert not [step for step in steps[:-1] if step.preview is None]
+
+
+def test_a_picture_is_small_and_transparent_where_the_background_was(clip, folder, tmp_path):
+    list(alphareel.run(clip.path, tmp_path / "out.mov", Options(engine="chroma"), previews=folder))
+    shown = picture(folder / "preview-0.webp")
+    assert shown.shape == (180, 320, 4)
+    assert {0, 255} <= set(np.unique(shown[..., 3]))
+
+
+def test_without_a_folder_there_are_none(clip, tmp_path):
+    steps = list(alphareel.run(clip.path, tmp_path / "out.mov", Options(engine="chroma")))
+    assert {step.preview for step in steps} == {None}
+
+
+@pytest.fixture
+def matte(clip):
+    with open_reader(clip.path, Limits()) as reader:
+        frame = next(iter(reader.frames()))
+        yield reader.clip, Matte(frame, np.full((360, 640), 255, np.uint8))
+
+
+def test_pictures_are_apart_in_time_and_in_the_clip(matte, folder):
+    facts, frame = matte
+    artist = Previews(folder, facts)
+    times = [(0.0, 0.1), (0.5, 0.5), (0.51, 2.2), (0.52, 9.0), (0.56, 9.2), (0.9, 10.0), (0.91, 11.3)]
+    named = [Path(artist.illustrate(at(*time), frame).preview or "").name for time in times]
+    numbers = [int(name.removeprefix("preview-").removesuffix(".webp")) for name in named]
+    assert numbers == [0, 0, 1, 1, 2, 2, 3]
+
+
+def test_a_disk_that_takes_no_picture_stops_nothing(matte, tmp_path):
+    facts, frame = matte
+    assert Previews(tmp_path / "missing", facts).illustrate(at(0.0, 0.1), frame).preview is None
+
+
+def test_a_clip_smaller_than_a_picture_keeps_its_size(folder, tmp_path):
+    tiny = make_clip(tmp_path / "tiny.mp4", frames=2, width=16, height=16, background="green")
+    list(
+        alphareel.run(tiny.path, tmp_path / "out.mov", Options(engine="chroma", key_color=(0, 255, 0)), previews=folder)
+    )
+    assert picture(folder / "preview-0.webp").shape == (16, 16, 4)
