@@ -27,6 +27,7 @@ CARDS = Path(__file__).resolve().parents[2] / "docs" / "models"
 # Engines whose weights the user brings: a stand-in of the same interface, by file name.
 STAND_INS = {
     "rvm": ("rvm_mobilenetv3_fp32.onnx", make_rvm),
+    "rvm_resnet50": ("rvm_resnet50_fp32.onnx", make_rvm),
     "modnet": ("modnet.onnx", make_modnet),
     "birefnet": ("BiRefNet-general-epoch_244.onnx", make_birefnet),
     "birefnet_lite": ("BiRefNet-general-bb_swin_v1_tiny-epoch_232.onnx", make_birefnet),

@@ -20,9 +20,9 @@ Orders: TypeAlias = Mapping[Tier, tuple[str, ...]]
 # folder is there because he wants it, so it goes before the one in the package. "original" promises any subject,
 # "human" and "light" promise speed: docs/models/ says what each engine is good for.
 ENGINES: Orders = {
-    "original": ("birefnet", "birefnet_lite", "rvm", "modnet", "builtin"),
+    "original": ("birefnet", "birefnet_lite", "rvm_resnet50", "rvm", "modnet", "builtin"),
     "light": ("rvm", "builtin"),
-    "human": ("rvm", "modnet", "birefnet_portrait", "builtin"),
+    "human": ("rvm_resnet50", "rvm", "modnet", "birefnet_portrait", "builtin"),
     "pro": ("prompted",),
 }
 

@@ -60,10 +60,15 @@ def available(models_dir: Path | None) -> str | None:
 
 def load(runtime: Runtime) -> Engine:
     """The engine on the user's file."""
-    path, sha256 = need(WEIGHTS, runtime.models_dir)
+    return load_network(SPEC, WEIGHTS, runtime)
+
+
+def load_network(spec: Spec, weights: Weights, runtime: Runtime) -> Engine:
+    """The engine on a file of one of the two networks that the paper has; their graphs have the same interface."""
+    path, sha256 = need(weights, runtime.models_dir)
     inputs = ("src", "downsample_ratio", *(f"{s}i" for s in _STATES))
     runtime.open(path).expect(inputs=inputs, outputs=("pha", *(f"{s}o" for s in _STATES)))
-    return RvmEngine(EngineFacts(SPEC.name, SPEC.version, sha256, SPEC.weights_licence), runtime, path)
+    return RvmEngine(EngineFacts(spec.name, spec.version, sha256, spec.weights_licence), runtime, path)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,43 @@
+"""Robust Video Matting (arXiv:2108.11515) on a ResNet50, seven times as large. Its card: docs/models/rvm_resnet50.md."""
+
+from pathlib import Path
+
+from alphareel.matting.engine import Engine, Spec
+from alphareel.matting.models import rvm
+from alphareel.matting.runtime import Runtime
+from alphareel.matting.weights import Weights, WeightsFile, reason_without
+
+SPEC = Spec(
+    name="rvm_resnet50",
+    version="1",
+    subject="people",
+    summary="Robust Video Matting on a large backbone, from a file that you provide: for a GPU.",
+    code_licence=rvm.SPEC.code_licence,
+    weights_licence=rvm.SPEC.weights_licence,
+    weights="rvm_resnet50*.onnx",
+    temporal=True,
+)
+
+WEIGHTS = Weights(
+    name="rvm_resnet50",
+    pattern="rvm_resnet50*.onnx",
+    code_licence=SPEC.code_licence,
+    weights_licence=SPEC.weights_licence,
+    source=rvm.WEIGHTS.source,
+    files=(
+        WeightsFile(
+            path="rvm_resnet50_fp32.onnx",
+            url="https://github.com/PeterL1n/RobustVideoMatting/releases/download/v1.0.0/rvm_resnet50_fp32.onnx",
+        ),
+    ),
+)
+
+
+def available(models_dir: Path | None) -> str | None:
+    """None when its file lies in the models folder; WeightsInvalid when a hash lies beside it and differs."""
+    return reason_without(WEIGHTS, models_dir)
+
+
+def load(runtime: Runtime) -> Engine:
+    """The engine on the user's file."""
+    return rvm.load_network(SPEC, WEIGHTS, runtime)
