@@ -1,4 +1,4 @@
-"""Robust Video Matting (arXiv:2108.11515) on a ResNet50, seven times as large. Its card: docs/models/rvm_resnet50.md."""
+"""Robust Video Matting (arXiv:2108.11515) on a ResNet50, seven times as large. Card: docs/models/rvm_resnet50.md."""
 
 from pathlib import Path
 
