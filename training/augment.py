@@ -12,13 +12,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from framing import Framing, Matrix, frame_person, frame_whole, is_cut, moved, wander
+from framing import Framing, Matrix, find_box, frame_person, frame_whole, is_cut, moved, wander
 from pack import Image, Item, Pack
 from sources import Kind
 from wear import Light, Wear, tone
 
 Size = tuple[int, int]
 Frames = list[tuple[Image, Image]]
+BYSTANDER = 0.6  # of the first person's height: who is smaller is part of the place, not of the subject
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,13 @@ class Mix:
     nobody: float = 0.11
     composite: float = 0.66  # of those with somebody
     real_clip: float = 0.35  # of the sequences with the own background
-    second: float = 0.15  # composites with a second person further back
+    second: float = 0.22  # composites with a second person behind the first
+    bystander: float = 0.5  # of those, far behind
     decoy: float = 0.15  # backgrounds with a person-shaped piece of something else
     strip: float = 0.4  # backgrounds that are a wall or a street beside somebody
     ground: float = 0.22  # backgrounds that are rock, grass, sand or snow
-    painted: float = 0.12  # backgrounds of folds and grain that nobody has photographed
-    alike: float = 0.3  # composites whose background takes on the person's colours: colour alone must not tell
+    painted: float = 0.22  # backgrounds of folds and grain that nobody has photographed
+    alike: float = 0.4  # composites whose background takes on the person's colours: colour alone must not tell
     back_light: float = 0.12
     tumble: float = 0.15  # composites of whole bodies that lean, lie or stand on their head
     bend: float = 0.35  # composites whose limbs are bent anew
@@ -80,10 +82,9 @@ class Augmenter:
         light = Light.draw(self.rng, strength)
         return [(tone(rgb, light), alpha) for rgb, alpha in frames]
 
-    def _moving(self, item: Item, size: Size, length: int, *, inside: bool) -> Frames:
+    def _moving(self, item: Item, size: Size, length: int, *, inside: bool, framing: Framing | None = None) -> Frames:
         """A picture seen by a camera that drifts; `inside`: with its own background, else only the person counts."""
-        framing = Framing.draw(self.rng, inside=inside)
-        matrix = frame_person(item, size, framing, self.rng)
+        matrix = frame_person(item, size, framing or Framing.draw(self.rng, inside=inside), self.rng)
         if not inside and self._chance(self.mix.tumble) and not is_cut(item.alpha):
             matrix = moved(matrix, size, angle=float(self.rng.normal(0, 60)))
         frames = [warp(item, m, size, inside=inside) for m in wander(matrix, size, length, self.rng)]
@@ -111,10 +112,16 @@ class Augmenter:
             places = recoloured(places, *front[0])
         back = [(rgb, np.zeros(size, np.uint8)) for rgb in places]
         if self._chance(self.mix.second):
-            other = self._lit(self._moving(self._person(), size, length, inside=False))
-            back = [over(o, b) for o, b in zip(other, back, strict=True)]
+            back = [over(o, b) for o, b in zip(self._second(size, length), back, strict=True)]
+            if tallness(back[0][1]) < BYSTANDER * tallness(front[0][1]):
+                back = [(rgb, np.zeros(size, np.uint8)) for rgb, _ in back]
         frames = [over(f, b) for f, b in zip(front, back, strict=True)]
         return self._lit(frames, 0.5) if self._chance(0.5) else frames
+
+    def _second(self, size: Size, length: int) -> Frames:
+        """Somebody behind: company, who is kept, or a bystander, who is part of the place."""
+        far = Framing("small", inside=False) if self._chance(self.mix.bystander) else None
+        return self._lit(self._moving(self._person(), size, length, inside=False, framing=far))
 
     def _background(self, size: Size, length: int, hard: float = 0.1) -> list[Image]:
         """Pictures of a place without people, of a garment (share `hard`), of folds, or a plain colour."""
@@ -193,6 +200,12 @@ def plain(size: Size, rng: np.random.Generator) -> Image:
     first, last = rng.integers(0, 256, (2, 3)) if rng.random() < 0.5 else [rng.integers(0, 256, 3)] * 2
     ramp = np.linspace(0, 1, size[1], dtype=np.float32)[None, :, None]
     return np.ascontiguousarray(np.broadcast_to(first * (1 - ramp) + last * ramp, (*size, 3)).astype(np.uint8))
+
+
+def tallness(alpha: Image) -> float:
+    """How high the person in an alpha is, in pixels."""
+    box = find_box(alpha)
+    return 0.0 if box is None else box.bottom - box.top
 
 
 def folds(size: Size, rng: np.random.Generator) -> Item:
