@@ -16,7 +16,7 @@ from alphareel.domain.errors import AlphareelError, Unavailable
 from alphareel.http.app import create_app
 from alphareel.http.config import HttpConfig
 from alphareel.http.limits import Rates
-from alphareel.http.routes.models import EngineOffer
+from alphareel.http.offers import EngineOffer
 from alphareel.jobs.service import Office
 from alphareel.matting import tiers
 from alphareel.matting.engine import Spec

@@ -29,5 +29,14 @@ def test_engines_that_are_missing_say_why(models):
     assert {e["name"]: e["missing"] for e in models["engines"]} == {"birefnet": "No such file.", "builtin": None}
 
 
+def test_what_serves_a_model_and_how_fast_stands_beside_its_price_too(models, client):
+    priced = client.get("/api/pricing").json()
+    assert priced["models"] == models["items"]
+    assert priced["limits"] == models["limits"]
+    original, _, pro, _ = priced["models"]
+    assert (original["speed_basis"], original["full_hd_fps"] > 1) == ("typical", True)
+    assert (pro["speed_basis"], pro["full_hd_fps"]) == (None, None), "nothing serves it here"
+
+
 def test_limits_of_clips_are_told(models):
     assert models["limits"] == {"bytes": 500 * 1024 * 1024, "side": 4096, "seconds": 14400.0}

@@ -12,6 +12,7 @@ from alphareel.http.guesses import Guesses
 from alphareel.http.limits import Limiter
 from alphareel.http.linger import Linger
 from alphareel.http.metrics import Metrics
+from alphareel.http.offers import Offers
 from alphareel.http.openapi import document
 from alphareel.http.openapi import errors as error_answers
 from alphareel.http.routes import (
@@ -28,7 +29,6 @@ from alphareel.http.routes import (
     usage,
     webhooks,
 )
-from alphareel.http.routes.models import Offers
 from alphareel.http.streams import Places
 from alphareel.jobs.use_cases import UseCases
 

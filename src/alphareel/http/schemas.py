@@ -227,13 +227,6 @@ class Package(_Schema):
     price_cents: int
 
 
-class Pricing(_Schema):
-    model_pricing_credits_per_minute: dict[Tier, float]
-    price_per_second_cents: float
-    packages: list[Package]
-    pricing_version: str
-
-
 class TierOffer(_Schema):
     """A tier of the contract and the engine that serves it on this server."""
 
@@ -244,6 +237,10 @@ class TierOffer(_Schema):
     licence: str | None = Field(description="Licence of that engine's weights; null without one.")
     speed: str = Field(description="What the contract promises: fastest, standard or slowest.")
     quality: str = Field(description="What the contract promises: highest or high.")
+    full_hd_fps: float | None = Field(description="Frames of 1920x1080 that a worker here does in a second.")
+    speed_basis: Literal["measured", "typical"] | None = Field(
+        description="Whether that is the middle of this server's own jobs or a figure that comes with the program."
+    )
     text_prompt: bool = Field(description="Whether the tier uses text_prompt.")
     credits_per_minute: float
 
@@ -265,6 +262,15 @@ class ClipLimits(_Schema):
     bytes: int
     side: int = Field(description="Longest side in pixels.")
     seconds: float
+
+
+class Pricing(_Schema):
+    model_pricing_credits_per_minute: dict[Tier, float]
+    price_per_second_cents: float
+    packages: list[Package]
+    pricing_version: str
+    models: list[TierOffer] = Field(description="What serves each model here, as in /v1/models.")
+    limits: ClipLimits
 
 
 class Models(_Schema):

@@ -60,6 +60,14 @@ class Run:
     bytes: int
 
 
+@dataclass(frozen=True)
+class Speed:
+    """Pixels, of all frames, that a worker gets through in a second; and where the figure comes from."""
+
+    pixels_per_second: float
+    basis: Basis
+
+
 class Experience(Protocol):
     def latest_runs(self, *, limit: int) -> tuple[Run, ...]:
         """Newest first. Raises Unavailable."""
@@ -89,7 +97,7 @@ def estimate(options: Options, facts: SourceFacts, *, prices: Prices, runs: Sequ
     seconds = facts.seconds and billed_seconds(options, facts.seconds)
     rate = facts.rate or _USUAL_RATE
     frames = None if seconds is None else max(1, round(seconds * rate))
-    speed, speed_basis = _speed(options, runs)
+    pace = speed(options.model, runs, output_format=options.output_format)
     weight, size_basis = _weight(options, runs)
     pixels = None if frames is None or not facts.width or not facts.height else frames * facts.width * facts.height
     made = pixels if pixels is None or frames is None else frames * _canvas(options, facts)
@@ -98,9 +106,9 @@ def estimate(options: Options, facts: SourceFacts, *, prices: Prices, runs: Sequ
         pricing_version=prices.version,
         seconds=seconds,
         frames=frames,
-        work_seconds=None if pixels is None else round(_START_SECONDS + pixels / speed, 1),
+        work_seconds=None if pixels is None else round(_START_SECONDS + pixels / pace.pixels_per_second, 1),
         output_bytes=None if made is None else round(made * weight),
-        speed_basis=speed_basis,
+        speed_basis=pace.basis,
         size_basis=size_basis,
         notes=_notes(facts),
     )
@@ -114,13 +122,13 @@ def _canvas(options: Options, facts: SourceFacts) -> int:
     return width * height
 
 
-def _speed(options: Options, runs: Sequence[Run]) -> tuple[float, Basis]:
-    """Pixels a second of the model's jobs, of those in the same format where there are any."""
-    same = [run for run in runs if run.model == options.model and run.pixels]
-    alike = [run for run in same if run.output_format == options.output_format] or same
+def speed(tier: Tier, runs: Sequence[Run], *, output_format: FormatName = "webm") -> Speed:
+    """Of the tier's jobs, those in the same format where there are any."""
+    same = [run for run in runs if run.model == tier and run.pixels]
+    alike = [run for run in same if run.output_format == output_format] or same
     if not alike:
-        return _TYPICAL_PIXELS_PER_SECOND[options.model], "typical"
-    return median(run.pixels / max(0.1, run.seconds - _START_SECONDS) for run in alike), "measured"
+        return Speed(_TYPICAL_PIXELS_PER_SECOND[tier], "typical")
+    return Speed(median(run.pixels / max(0.1, run.seconds - _START_SECONDS) for run in alike), "measured")
 
 
 def _weight(options: Options, runs: Sequence[Run]) -> tuple[float, Basis]:

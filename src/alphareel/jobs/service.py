@@ -7,13 +7,13 @@ from datetime import timedelta
 from typing import Any
 
 from alphareel.domain.errors import AlphareelError, InvalidState, JobNotCompleted, MissingApiKey, NotFound, Unavailable
-from alphareel.domain.options import Options
+from alphareel.domain.options import TIERS, Options, Tier
 from alphareel.jobs import links, references, requests
 from alphareel.jobs.admin import Administration
 from alphareel.jobs.census import Census, Counting
 from alphareel.jobs.credits import Bill, Prices, insufficient
 from alphareel.jobs.deliveries import Delivery
-from alphareel.jobs.estimates import LATEST, Estimate, Experience, SourceFacts, estimate
+from alphareel.jobs.estimates import LATEST, Estimate, Experience, SourceFacts, Speed, estimate, speed
 from alphareel.jobs.job import ApiKey, Job, JobEvent, Status, Upload
 from alphareel.jobs.keys import Keys
 from alphareel.jobs.linker import Link, Linker
@@ -203,6 +203,10 @@ class Service:
         runs = self._office.experience.latest_runs(limit=LATEST)
         found = estimate(options, facts, prices=self.prices, runs=runs)
         return found, self.admin.account(_key_of(caller).client_id).balance
+
+    def speeds(self) -> Mapping[Tier, Speed]:
+        runs = self._office.experience.latest_runs(limit=LATEST)
+        return {tier: speed(tier, runs) for tier in TIERS}
 
     def _recall(self, once: Once | None) -> None:
         if once is not None:

@@ -4,11 +4,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from alphareel.domain.options import Tier
 from alphareel.jobs.admin import Administration
 from alphareel.jobs.census import Census
 from alphareel.jobs.credits import Prices
 from alphareel.jobs.deliveries import Delivery
-from alphareel.jobs.estimates import Estimate
+from alphareel.jobs.estimates import Estimate, Speed
 from alphareel.jobs.job import ApiKey, Job, JobEvent, Upload
 from alphareel.jobs.linker import Link
 from alphareel.jobs.ports import Page
@@ -107,6 +108,9 @@ class UseCases(Protocol):
 
         Raises InvalidRequest, ModelUnavailable.
         """
+
+    def speeds(self) -> Mapping[Tier, Speed]:
+        """How fast a worker of this installation is with each model. Raises Unavailable."""
 
     def start(self, caller: Caller, job_id: str, body: Mapping[str, Any], *, once: Once | None = None) -> Job:
         """Queue a draft or a failed job; a queued or running one is returned as it is.

@@ -1,12 +1,15 @@
 """The older ``/api`` routes: no key needed, the job id is the capability; a key that is sent must own the job."""
 
+from typing import cast
+
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from alphareel.domain.errors import JobNotCompleted
-from alphareel.http import pricing, request_schemas, schemas
+from alphareel.http import offers, request_schemas, schemas
 from alphareel.http.auth import ConfigOf, LegacyCaller, ServiceOf
 from alphareel.http.bodies import JsonObject
+from alphareel.http.offers import Offers
 from alphareel.http.openapi import errors, file_body, json_body
 from alphareel.http.routes.jobs import ViewsOf
 from alphareel.http.routes.uploads import FitsOnPaper, receive
@@ -55,7 +58,8 @@ def legacy_download(job_id: str, caller: LegacyCaller, service: ServiceOf, views
 
 
 @router.get("/pricing", responses=errors())
-def get_pricing(response: Response, service: ServiceOf) -> schemas.Pricing:
-    """Credits for a minute of video by model."""
+def get_pricing(request: Request, response: Response, service: ServiceOf, config: ConfigOf) -> schemas.Pricing:
+    """Credits for a minute of video by model, what serves each model here, and what a clip may be."""
     response.headers["Cache-Control"] = _PRICES_LAST
-    return pricing.show(service.prices)
+    found = cast(Offers, request.app.state.offers)()
+    return offers.pricing(service.prices, found, service.speeds(), config)
