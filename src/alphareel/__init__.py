@@ -6,7 +6,7 @@
 Importing this package loads no codec, no inference runtime and no web stack; each function brings what it needs.
 """
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
@@ -138,13 +138,18 @@ def cut(
     return results if target is None else results[0]
 
 
-def _follow(steps: Iterable[Progress], on_progress: Callable[[Progress], None] | None) -> tuple[Result, ...]:
-    """Go through a run and hand back what it wrote."""
+def _follow(
+    steps: Generator[Progress, None, None], on_progress: Callable[[Progress], None] | None
+) -> tuple[Result, ...]:
+    """Go through a run and hand back what it wrote; an error of the callback ends the run before it is raised."""
     results: tuple[Result, ...] = ()
-    for progress in steps:
-        results = progress.results
-        if on_progress is not None:
-            on_progress(progress)
+    try:
+        for progress in steps:
+            results = progress.results
+            if on_progress is not None:
+                on_progress(progress)
+    finally:
+        steps.close()
     assert results, "a run that ends has results"
     return results
 

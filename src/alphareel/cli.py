@@ -1,9 +1,11 @@
 """The command: cut, probe, models, formats, sheet, doctor, keys, serve. Every verb is a few lines over the library.
 
 Exit codes: 0 done; 1 a fault of ours; 2 the command line cannot be understood; 3 the video cannot be used;
-4 no engine, no encoder, or its weights are wrong; 5 storage; 6 the service; 7 a download; 130 interrupted.
+4 no engine, no encoder, or its weights are wrong; 5 storage; 6 the service; 7 a download; 130 interrupted
+(143 by SIGTERM, 129 by SIGHUP).
 """
 
+import errno
 import json
 import os
 import sys
@@ -22,11 +24,13 @@ from rich.text import Text
 import alphareel
 from alphareel.domain import errors
 from alphareel.domain.clip import Progress, Result
+from alphareel.interruption import Interrupted, interruptible
 
 app = cyclopts.App(
     name="alphareel",
     help="Remove the background of videos: transparent WebM, MOV, MP4 over a background, PNG frames.",
     version=alphareel.__version__,
+    suppress_keyboard_interrupt=False,
 )
 _out = Console(highlight=False, markup=False)
 _err = Console(stderr=True, highlight=False, markup=False)
@@ -44,6 +48,8 @@ _EXIT = (
     (errors.FetchFailed, 7),
     (errors.FetchRefused, 7),
 )
+
+_NO_MORE_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 _ModelsDir = Annotated[Path | None, cyclopts.Parameter(env_var="ALPHAREEL_MODELS_DIR")]
 _AsJson = Annotated[bool, cyclopts.Parameter(name="--json")]
@@ -114,7 +120,7 @@ def cut(
         Folder of weights; in the data folder when left out.
     """
     each = {"background": background, "output_format": format, "quality": quality}
-    with _progress_bar(source.name) as show:
+    with interruptible(), _progress_bar(source.name) as show:
         results = alphareel.cut(
             source,
             targets=_targets((target, *others), each),
@@ -207,11 +213,22 @@ def main() -> None:
         app(sys.argv[1:])
     except errors.AlphareelError as error:
         _fail(str(error), next((code for kind, code in _EXIT if isinstance(error, kind)), 1))
-    except KeyboardInterrupt:
-        _fail("interrupted; nothing unfinished bears the name of a result", 130)
+    except KeyboardInterrupt as stopped:
+        code = stopped.exit_code if isinstance(stopped, Interrupted) else 130
+        _fail("interrupted; nothing unfinished bears the name of a result", code)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         sys.exit(0)
+    except OSError as error:
+        if error.errno not in _NO_MORE_ROOM:
+            raise
+        _discard_output()
+        _fail(f"The output cannot be written: {(error.strerror or str(error)).lower()}.", 5)
+
+
+def _discard_output() -> None:
+    """Let what is still in the buffer of standard output go nowhere, or leaving would fail once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, code: int) -> NoReturn:

@@ -85,10 +85,12 @@ def check_outputs(source: Path, outputs: Sequence[Output]) -> None:
         raise InvalidRequest("There is no target.", hint="Name a file to write.")
     if any(output.options.matte != outputs[0].options.matte for output in outputs):
         raise InvalidRequest("The targets need different mattes.", hint="Make those that differ in a run of their own.")
-    places = [output.path.parent.resolve() / output.path.name for output in outputs]
+    places = [output.path.resolve() for output in outputs]
     for place in places:
         if place.is_dir():
             raise InvalidRequest(f"The target {place.name} is a folder.", hint="Name a file in it.")
+        if place.exists() and not place.is_file():
+            raise InvalidRequest(f"The target {place.name} is a device or a pipe.", hint="Name an ordinary file.")
         if source.exists() and place.exists() and place.samefile(source):
             raise InvalidRequest("The target is the source itself.", hint="Name another: the footage stays as it is.")
     if len(set(places)) < len(places):

@@ -166,6 +166,32 @@ def test_every_frame_and_every_moment_is_kept(tmp_path, name, vfr):
     assert verified.seconds == pytest.approx(float(truth.seconds), abs=0.0011)
 
 
+@pytest.mark.parametrize("name", EVERY)
+def test_a_hole_in_the_middle_and_a_last_picture_that_stands_still_are_kept(tmp_path, name):
+    truth = make_clip(tmp_path / "in.mp4", frames=25)
+    reader, sink, path = begin(truth, name)
+    base = reader.clip.time_base
+    with reader:
+        for frame in reader.frames():
+            late = round(3 / base) if frame.index >= 5 else 0
+            lasts = round(Fraction(5, 2) / base) if frame.index == 24 else frame.duration
+            alpha = matte_of(truth, frame) if format_named(name).alpha else None
+            sink.write(dataclasses.replace(frame, pts=frame.pts + late, duration=lasts), alpha)
+        verified = settle(sink)
+    frames = shown(path, name)
+    times = [float(time) + (3 if n >= 5 else 0) for n, time in enumerate(truth.times)]
+    assert [frame.seconds for frame in frames] == pytest.approx(times, abs=0.0011)
+    assert verified.seconds == pytest.approx(3 + 0.96 + 2.5, abs=0.0011)
+
+
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("rate", [120, 240, 1000])
+def test_frames_that_come_faster_than_a_format_can_count_do_not_fail_it(tmp_path, name, rate):
+    truth = make_clip(tmp_path / "in.mp4", frames=49, rate=rate)
+    verified, _, _ = convert(truth, name)
+    assert verified.seconds == pytest.approx(float(truth.seconds), abs=0.02)
+
+
 @pytest.mark.parametrize("name", WITH_ALPHA)
 def test_alpha_is_kept_within_the_error_of_the_codec(tmp_path, name):
     truth = make_clip(tmp_path / "in.mp4", frames=20, width=192, height=144)

@@ -1,9 +1,16 @@
 """The command: quiet when piped, one-line errors, exit codes that a script can act on."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
+import alphareel
+from alphareel.interruption import Interrupted, interruptible
 from alphareel.sheet import draw_sheet
 from alphareel.testing.clips import make_clip
 
@@ -88,6 +95,56 @@ def test_brackets_in_names_and_hints_are_shown_as_they_are(command, clip, tmp_pa
     assert "alphareel[pro]" in err or "models pull" in err
     code, out, _ = command("cut", clip, tmp_path / "out [red].webm", "--engine", "chroma")
     assert (code, "out [red].webm" in out) == (0, True)
+
+
+@pytest.mark.parametrize(("kind", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_ends_a_cut_with_its_code_and_leaves_no_file(command, clip, tmp_path, monkeypatch, kind, code):
+    cut = alphareel.cut
+    monkeypatch.setattr(
+        alphareel,
+        "cut",
+        lambda *given, **wishes: cut(*given, **{**wishes, "on_progress": lambda _: os.kill(os.getpid(), kind)}),
+    )
+    before = signal.getsignal(kind)
+    got, out, err = command("cut", clip, tmp_path / "out.webm", "--engine", "chroma")
+    assert (got, out) == (code, "")
+    assert "interrupted" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+    assert signal.getsignal(kind) is before
+
+
+def test_a_second_signal_does_not_interrupt_the_tidying_up_and_nohup_is_obeyed():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with pytest.raises(Interrupted):
+            stop_twice()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def stop_twice():
+    with interruptible():
+        os.kill(os.getpid(), signal.SIGHUP)
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+@pytest.mark.parametrize("arguments", [["formats"], ["probe", "{clip}"], ["probe", "{clip}", "--json"]])
+def test_an_output_that_cannot_be_written_is_one_line(clip, arguments):
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run(
+            [sys.executable, "-m", "alphareel.cli", *(a.format(clip=clip) for a in arguments)],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert ran.returncode == 5
+    assert ran.stderr.count("\n") == 1
+    assert "no space left" in ran.stderr
 
 
 def test_an_unknown_verb_is_a_usage_error(command):

@@ -1,6 +1,7 @@
 """Several files from one matte: each as if it had been made alone, all of them or none."""
 
 import json
+import os
 import sys
 import threading
 from dataclasses import replace
@@ -50,6 +51,46 @@ def test_every_target_is_written_and_told_of_in_the_order_of_asking(clip, tmp_pa
     assert [r.has_alpha for r in results] == [True, True, False]
     assert all(r.frames == 10 and r.has_audio for r in results)
     assert names(tmp_path) == ["a.webm", "b.mov", "in.mp4", "over.mp4"]
+
+
+def test_a_device_or_a_pipe_is_refused_and_stays_what_it_is(clip, tmp_path):
+    pipe = tmp_path / "pipe.webm"
+    os.mkfifo(pipe)
+    (tmp_path / "link.webm").symlink_to(pipe)
+    for name in ("pipe.webm", "link.webm"):
+        with pytest.raises(InvalidRequest, match="device or a pipe"):
+            cut(clip, {name: {}})
+    assert pipe.is_fifo()
+
+
+def test_a_link_stays_and_the_file_that_it_leads_to_is_replaced(clip, tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link.webm").symlink_to(tmp_path / "there" / "real.webm")
+    cut(clip, {"link.webm": {}})
+    assert (tmp_path / "link.webm").is_symlink()
+    assert alphareel.probe(tmp_path / "there" / "real.webm").frames
+    with pytest.raises(InvalidRequest, match="same file"):
+        cut(clip, {"link.webm": {}, "there/real.webm": {}})
+
+
+@pytest.mark.parametrize("letter", ["a", "é", "漢"])
+def test_a_name_as_long_as_the_file_system_takes_is_a_name(clip, tmp_path, letter):
+    name = letter * (250 // len(letter.encode())) + ".webm"
+    cut(clip, {name: {}})
+    assert names(tmp_path) == sorted([name, "in.mp4"])
+
+
+def test_an_error_in_the_callback_ends_the_run_before_it_reaches_the_caller(clip, tmp_path):
+    def complain(_):
+        raise ZeroDivisionError
+
+    try:
+        cut(clip, THREE, on_progress=complain)
+    except ZeroDivisionError:
+        assert names(tmp_path) == ["in.mp4"]
+        assert not [t for t in threading.enumerate() if t.name in ("read", "matte", "write")]
+    else:
+        pytest.fail("the error was lost")
 
 
 def test_a_file_is_the_same_whether_it_is_made_alone_or_with_others(clip, tmp_path):

@@ -6,13 +6,20 @@ from pathlib import Path
 
 from alphareel.media.ffmpeg_errors import writing
 
+_MOST_BYTES = 80  # of the target's name in the temporary one
+
 
 class Part:
-    """The unfinished file for ``target``. ``path`` is where to write until ``publish``. Raises StorageFailed."""
+    """The unfinished file for ``target``. ``path`` is where to write until ``publish``. Raises StorageFailed.
+
+    A link stays: what it leads to is replaced.
+    """
 
     def __init__(self, target: Path) -> None:
-        self.target = target
-        self.path = target.parent / f".{target.name[:80]}.{secrets.token_hex(6)}.part"
+        # a name may take all the bytes that the file system allows, ours is longer
+        name = os.fsencode(target.name)[:_MOST_BYTES].decode(errors="ignore")
+        self.target = target.resolve()
+        self.path = self.target.parent / f".{name}.{secrets.token_hex(6)}.part"
         self._open = True
         with writing(target):
             # the creation mode honours the umask, as that of any file the user makes

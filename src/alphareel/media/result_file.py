@@ -90,11 +90,13 @@ class ResultFile:
         assert (frame.width, frame.height) == (target.width, target.height), "frames fit the target"
         assert (alpha is not None) == target.has_alpha, "alpha comes with every frame or with none"
         base, shortest = target.clip.time_base, self._proof.shortest
-        duration = max(frame.duration or round(1 / target.clip.rate / base), ceil(shortest / base), 1)
-        self._end = frame.pts + duration
+        length = frame.duration or max(1, round(1 / target.clip.rate / base))
         if self._frames and frame.pts * base - self._last < shortest:
+            self._end = max(self._end, frame.pts + length)
             return
         self._last = frame.pts * base
+        duration = max(length, ceil(shortest / base))
+        self._end = frame.pts + duration
         with writing(target.path):
             self._encoding.add(frame, alpha, duration)
         self._samples.offer(self._frames, self._last, alpha)

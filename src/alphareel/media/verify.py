@@ -1,13 +1,14 @@
 """Reopens what was written and compares it with what was meant: a result is believed only after that."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
 
+import av
 import av.error
 import cv2
 import numpy as np
@@ -122,26 +123,31 @@ def _inspect(path: Path, moments: tuple[Fraction, ...], alpha_of: _AlphaReader) 
         held = _packets(container, path)
     return Found(
         frames=held.frames,
-        seconds=float(held.end - clip.start) if held.end else clip.seconds,
+        seconds=float(held.end - clip.start) if held.end and not held.is_reordered else clip.seconds,
         width=clip.width,
         height=clip.height,
         has_alpha=clip.has_alpha,
         has_audio=held.sounds > 0,
-        alphas=tuple(_alpha_at(path, layout, moment, alpha_of) for moment in moments),
+        alphas=tuple(_alpha_at(path, layout, clip.start + moment, alpha_of) for moment in moments),
     )
 
 
 @dataclass(frozen=True)
 class _Packets:
-    """Packets with data in them; ``end``: seconds on the file's clock at which the last picture ends, 0 if unsaid."""
+    """Packets with data in them; ``end``: seconds on the file's clock at which the last picture ends, 0 if unsaid.
+
+    ``is_reordered``: pictures are not shown as they are decoded. The lengths are then those of decoding, and only the
+    container's own length counts.
+    """
 
     frames: int
     sounds: int
     end: Fraction
+    is_reordered: bool
 
 
 def _packets(container: InputContainer, path: Path) -> _Packets:
-    frames, sounds, end = 0, 0, Fraction(0)
+    frames, sounds, end, is_reordered = 0, 0, Fraction(0), False
     for packet in packets(container, video_stream(container, path), *container.streams.audio):
         if not packet.size:
             continue
@@ -149,10 +155,10 @@ def _packets(container: InputContainer, path: Path) -> _Packets:
             sounds += 1
             continue
         frames += 1
+        is_reordered = is_reordered or (packet.dts is not None and packet.dts != packet.pts)
         if packet.duration:
-            # in order of decoding, so the last packet need not be the last picture
             end = max(end, ((packet.pts or 0) + packet.duration) * Fraction(packet.time_base))
-    return _Packets(frames, sounds, end)
+    return _Packets(frames, sounds, end, is_reordered)
 
 
 def _alpha_at(path: Path, layout: Layout, moment: Fraction, alpha_of: _AlphaReader) -> Plane | None:
@@ -162,12 +168,26 @@ def _alpha_at(path: Path, layout: Layout, moment: Fraction, alpha_of: _AlphaRead
         with suppress(av.error.FFmpegError):  # a GIF has no index: it is decoded from its start
             container.seek(int(moment / tick), stream=stream)
         pictures = Pictures(size=layout.size, colour=layout.colour, turn=layout.turn)
-        for frame in Decoder(container, stream, UNLIMITED).frames():
-            if frame.pts is not None and frame.pts * tick + Fraction(1, 500) >= moment:
-                _, (luma, _, _), coded = pictures.planes(frame)
-                alpha = alpha_of(luma, coded, layout)
-                return None if alpha is None else alpha.copy()
-    return None
+        frame = _nearest(Decoder(container, stream, UNLIMITED).frames(), moment / tick)
+        if frame is None:
+            return None
+        _, (luma, _, _), coded = pictures.planes(frame)
+        alpha = alpha_of(luma, coded, layout)
+        return None if alpha is None else alpha.copy()
+
+
+def _nearest(frames: Iterator[av.VideoFrame], tick: Fraction) -> av.VideoFrame | None:
+    """The frame whose time is nearest to ``tick``, of frames in order; containers round times to ticks of their own."""
+    found: av.VideoFrame | None = None
+    least = Fraction(0)
+    for frame in frames:
+        if frame.pts is None:
+            continue
+        distance = abs(frame.pts - tick)
+        if found is not None and distance >= least:
+            break
+        found, least = frame, distance
+    return found
 
 
 def _problems(found: Found, meant: Expectation) -> list[str]:

@@ -94,6 +94,7 @@ class _Container:
         self._target = target
         self._recipe = recipe
         self._painter = recipe.painter(target)
+        self._delay: int | None = None  # ticks by which the first packet is decoded before it is shown
         self._container: OutputContainer = av.open(
             str(path.absolute()), "w", format=recipe.container, container_options=dict(recipe.container_options)
         )
@@ -115,7 +116,10 @@ class _Container:
             self.sound.advance(self._container, (frame.pts + duration) * self._target.clip.time_base)
 
     def end(self, tick: int) -> None:
-        self._mux(self._stream.encode(None))
+        packets = self._stream.encode(None)
+        if packets:
+            self._last_until(packets[-1], tick)
+        self._mux(packets)
         if self.sound:
             self.sound.advance(self._container, tick * self._target.clip.time_base + _TAIL)
             self.sound.close()
@@ -129,7 +133,20 @@ class _Container:
 
     def _mux(self, packets: "list[av.Packet[VideoStream]]") -> None:
         for packet in packets:
+            if self._delay is None:
+                self._delay = -(packet.dts or 0)
             self._container.mux(packet)
+
+    def _last_until(self, packet: "av.Packet[VideoStream]", tick: int) -> None:
+        """Let what is decoded last end where the picture ends: that need not be what is shown last.
+
+        MP4 counts lengths in order of decoding, and would forget that the last picture stands still for a while.
+        """
+        if packet.pts is None or packet.dts is None:
+            return
+        end = round(tick * self._target.clip.time_base / Fraction(packet.time_base))
+        rest = min(end - (self._delay or 0) - packet.dts, end - packet.pts)
+        packet.duration = max(packet.duration or 0, rest)
 
     def _add_picture(self, container: OutputContainer) -> VideoStream:
         recipe, target, colour = self._recipe, self._target, self._painter.colour

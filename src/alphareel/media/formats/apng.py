@@ -159,7 +159,7 @@ def _alpha(entry: _Entry) -> Plane | None:
 
 
 def _open(target: Target) -> Sink:
-    return ResultFile(target, _Animation, Proof(_inspect, alpha_error=0.0))
+    return ResultFile(target, _Animation, Proof(_inspect, shortest=Fraction(1, _MILLISECONDS), alpha_error=0.0))
 
 
 FORMAT = Format(name="apng", suffix=".apng", mime="image/apng", alpha=True, audio=False, open=_open, sides={"web": 720})

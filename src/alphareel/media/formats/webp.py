@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from io import SEEK_END, BytesIO
+from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,7 +25,7 @@ from alphareel.media.write import Format, Sink, Target
 _MOST_BYTES = 0xFFFFFFFE
 _ALPHA_FLAG, _ANIMATION_FLAG = 0x10, 0x02
 _DO_NOT_BLEND = 0x02  # each frame replaces the one before
-_LONGEST_MS = 0xFFFFFF
+_SHORTEST, _LONGEST_MS = Fraction(1, 1000), 0xFFFFFF
 _FRAME_HEAD = 16  # bytes before a frame's own chunks
 _QUALITY: Mapping[Quality, int] = {"web": 60, "balanced": 75, "master": 92}
 
@@ -144,11 +145,8 @@ def _inspect(path: Path, moments: tuple[Fraction, ...]) -> Found:
 
 
 def _alpha_at(file: BinaryIO, head: bytes, entries: list[_Entry], moment: Fraction) -> Plane | None:
-    reached, chosen = 0, entries[0]
-    for entry in entries:
-        if reached > moment * 1000 + 1:
-            break
-        chosen, reached = entry, reached + entry.milliseconds
+    begins = accumulate((entry.milliseconds for entry in entries), initial=0)
+    _, chosen = min(zip(begins, entries, strict=False), key=lambda pair: abs(pair[0] - moment * 1000))
     file.seek(chosen.at)
     # the frame's chunks behind a header of their own are a still picture
     body = _chunk(b"VP8X", bytes([_ALPHA_FLAG]) + head[1:]) + file.read(chosen.size)
@@ -160,7 +158,7 @@ def _alpha_at(file: BinaryIO, head: bytes, entries: list[_Entry], moment: Fracti
 
 
 def _open(target: Target) -> Sink:
-    return ResultFile(target, _Animation, Proof(_inspect, alpha_error=0.0))
+    return ResultFile(target, _Animation, Proof(_inspect, shortest=_SHORTEST, alpha_error=0.0))
 
 
 FORMAT = Format(name="webp", suffix=".webp", mime="image/webp", alpha=True, audio=False, open=_open, sides={"web": 720})
