@@ -89,7 +89,7 @@ def _database(settings: Settings) -> Check:
 
 def _storage(settings: Settings) -> Check:
     scheme = settings.storage_url.partition(":")[0]
-    if not settings.data_dir.exists():
+    if scheme == "file" and not settings.data_dir.exists():
         return Check("storage", fine=True, detail=f"{scheme}; made at the first start")
     fine = installation.open_blobs(settings.storage_url).is_ready()
     return Check("storage", fine=fine, detail=f"{scheme}, {'can be written' if fine else 'cannot be written'}")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from alphareel import observe, registry
 from alphareel.domain.clip import Limits
-from alphareel.domain.errors import StorageFailed
+from alphareel.domain.errors import InvalidRequest, StorageFailed
 from alphareel.jobs.admission import QueueLimits
 from alphareel.jobs.ports import Blobs
 from alphareel.jobs.quotas import Quotas
@@ -86,8 +86,15 @@ def open_installation(settings: Settings) -> Iterator[Installation]:
 
 
 def open_blobs(url: str) -> Blobs:
-    """The store that serves the URL's scheme."""
-    adapter = registry.module("alphareel.storage", url.partition(":")[0])
+    """The store that serves the URL's scheme. Raises InvalidRequest."""
+    scheme = url.partition(":")[0]
+    try:
+        adapter = registry.module("alphareel.storage", scheme)
+    except ModuleNotFoundError as error:
+        raise InvalidRequest(
+            f"{scheme}:// cannot be used here: {error.name} is missing.",
+            hint='Install it: pip install "alphareel[s3]".',
+        ) from error
     blobs: Blobs = adapter.open_blobs(url)
     return blobs
 
@@ -97,7 +104,7 @@ def _queue_limits(settings: Settings) -> QueueLimits:
         running=settings.max_running_per_key,
         queued=settings.max_queued_per_key,
         queued_in_all=settings.max_queued,
-        ahead=settings.workers,  # what one process can take at once, so that a key alone keeps it busy
+        ahead=max(1, settings.workers),  # what one process can take at once, so that a key alone keeps it busy
     )
 
 

@@ -49,7 +49,7 @@ def serve(settings: Settings) -> int:
         bookkeeper = wiring.build_bookkeeper(place, office)
         bookkeeper.start()
         try:
-            return _run(_Server(_config(place, office), supervisor), supervisor, listener)
+            return _run(_Server(_config(place, office), supervisor), supervisor, listener, employs=settings.workers > 0)
         finally:
             bookkeeper.stop()
             traces.switch_off()
@@ -82,11 +82,12 @@ def _admin_token(settings: Settings) -> str | None:
     return settings.admin_token.get_secret_value()
 
 
-def _run(server: "_Server", supervisor: Supervisor, listener: socket.socket) -> int:
+def _run(server: "_Server", supervisor: Supervisor, listener: socket.socket, *, employs: bool) -> int:
     # uvicorn raises the signal it stopped for once more at its end; by then stopping is under way.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: supervisor.ask_to_stop())
-    supervisor.start()
+    if employs:
+        supervisor.start()
     try:
         _announce(f"http://{_spoken(listener)}")
         server.run(sockets=[listener])

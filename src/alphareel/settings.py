@@ -59,7 +59,7 @@ class Settings(BaseSettings):
         "", description="sqlite:///absolute/file or postgresql://... Default: SQLite in the data folder."
     )
     storage_url: str = Field(
-        "", description="Where objects are kept: file:///absolute/folder. Default: in the data folder."
+        "", description="Where objects are kept: file:///absolute/folder, s3://bucket/prefix, gs:// or az:// likewise."
     )
     public_url: str | None = Field(
         None, description="How clients reach the service (https://host/prefix). Unset: taken from each request."
@@ -89,7 +89,9 @@ class Settings(BaseSettings):
     job_progress_seconds: float = Field(
         600.0, ge=5, description="How long a job's process may run without any progress before it is stopped."
     )
-    workers: int = Field(1, ge=1, le=64, description="Jobs that one worker process runs at a time.")
+    workers: int = Field(
+        1, ge=0, le=64, description="Jobs that the worker process runs at a time; 0 serves the API without a worker."
+    )
     max_running_per_key: int = Field(
         0, ge=0, description="Jobs of one key that run at a time, the rest of them wait; 0 for no limit."
     )

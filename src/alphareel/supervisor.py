@@ -100,7 +100,8 @@ class Supervisor:
     def stop(self) -> None:
         """Stop the worker in good order and wait for it; it is killed when it takes longer than it may."""
         self._stopping.set()
-        self._thread.join()
+        if self._thread.ident is not None:  # else it was never started
+            self._thread.join()
 
     def _run(self) -> None:
         pause = _FIRST_PAUSE

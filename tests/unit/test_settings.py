@@ -50,7 +50,7 @@ def test_networks_are_a_list_with_commas(monkeypatch: pytest.MonkeyPatch) -> Non
         ("PUBLIC_URL", "example.com"),
         ("LOG_LEVEL", "loud"),
         ("FETCH_ALLOW_CIDRS", "10.0.0.1/8"),
-        ("WORKERS", "0"),
+        ("WORKERS", "-1"),
         ("MAX_SIDE", "-1"),
         ("LEGACY_ROUTES", "perhaps"),
     ],

@@ -6,10 +6,11 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from alphareel.domain.errors import InvalidRequest, NotFound, StorageFailed
+from alphareel.domain.errors import InvalidRequest, StorageFailed
+from alphareel.storage._keys import no_blob, parts_of
 
 _PIECE = 1024 * 1024
 _INCOMING = ".incoming"
@@ -44,7 +45,7 @@ class LocalBlobs:
     def local(self, key: str) -> Iterator[Path]:
         path = self._path(key)
         if not path.is_file():
-            raise _no_blob(key)
+            raise no_blob(key)
         yield path
 
     def size(self, key: str) -> int:
@@ -77,11 +78,7 @@ class LocalBlobs:
         return os.access(self._root, os.W_OK | os.X_OK)
 
     def _path(self, key: str) -> Path:
-        parts = PurePosixPath(key).parts
-        plain = "/".join(parts) == key and not any(p.startswith(".") or "\\" in p or "\0" in p for p in parts)
-        if not parts or key.startswith("/") or not plain:
-            raise NotFound(f"{key!r} is no key of a blob.")
-        return self._root.joinpath(*parts)
+        return self._root.joinpath(*parts_of(key))
 
     @contextmanager
     def _beside(self, path: Path) -> Iterator[Path]:
@@ -97,10 +94,6 @@ class LocalBlobs:
             copy.unlink(missing_ok=True)
 
 
-def _no_blob(key: str) -> NotFound:
-    return NotFound(f"There is no blob {key!r}.")
-
-
 @contextmanager
 def _failures_as_ours(*, missing: str | None = None) -> Iterator[None]:
     """Our errors for the system's; a file that is not there is the missing blob named, else a failure like others."""
@@ -108,7 +101,7 @@ def _failures_as_ours(*, missing: str | None = None) -> Iterator[None]:
         yield
     except OSError as error:
         if missing is not None and isinstance(error, FileNotFoundError):
-            raise _no_blob(missing) from None
+            raise no_blob(missing) from None
         raise StorageFailed(
             f"The storage folder failed: {error.strerror or error}.", hint="Check its free space and permissions."
         ) from error

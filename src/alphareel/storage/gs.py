@@ -1,0 +1,5 @@
+"""Blobs in a bucket of Google Cloud Storage."""
+
+from alphareel.storage._bucket import open_blobs
+
+__all__ = ["open_blobs"]

@@ -1,0 +1,118 @@
+"""Blobs in an S3 bucket, against a server that speaks S3."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+from moto.server import ThreadedMotoServer
+
+from alphareel.domain.errors import InvalidRequest, NotFound, StorageFailed
+from alphareel.installation import open_blobs
+from alphareel.storage import _bucket
+from alphareel.storage._bucket import BucketBlobs
+from alphareel.testing.conformance import BlobsConformance
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    server = ThreadedMotoServer("127.0.0.1", 0)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of an empty bucket, with the variables that lead to it."""
+    requests.post(f"{endpoint}/moto-api/reset", timeout=20)
+    requests.put(f"{endpoint}/footage", timeout=20)
+    variables = {
+        "AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": endpoint,
+    }  # fmt: skip
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    return "s3://footage"
+
+
+class TestBucketBlobs(BlobsConformance):
+    @pytest.fixture
+    def blobs(self, bucket: str) -> BucketBlobs:
+        return _bucket.open_blobs(bucket)
+
+    def test_big_files_go_in_parts(self, blobs: BucketBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(_bucket, "_PART", 5 * 1024 * 1024)  # the least that S3 takes
+        data = bytes(range(256)) * 4096 * 13
+        self._put(blobs, "outputs/job_1/1/result.mov", data, tmp_path)
+        assert b"".join(blobs.read("outputs/job_1/1/result.mov", 0, len(data))) == data
+        with blobs.local("outputs/job_1/1/result.mov") as copy:
+            assert copy.read_bytes() == data
+        assert not copy.exists()
+
+    def test_an_object_that_changes_under_a_reader_is_an_error_and_no_mixture(
+        self, blobs: BucketBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(_bucket, "_PIECE", 10)
+        self._put(blobs, "uploads/a.mp4", b"a" * 30, tmp_path)
+        pieces = blobs.read("uploads/a.mp4", 0, 30)
+        assert next(pieces) == b"a" * 10
+        self._put(blobs, "uploads/a.mp4", b"b" * 30, tmp_path)
+        with pytest.raises(StorageFailed):
+            next(pieces)
+
+    def test_more_objects_than_a_page_holds_are_all_deleted(
+        self, blobs: BucketBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(_bucket, "_BATCH", 2)
+        for number in range(5):
+            self._put(blobs, f"outputs/job_1/1/{number}", b"bytes", tmp_path)
+        blobs.delete_prefix("outputs/job_1/")
+        with pytest.raises(NotFound):
+            blobs.size("outputs/job_1/1/4")
+
+
+def test_a_prefix_keeps_installations_apart(bucket: str, tmp_path: Path) -> None:
+    ours, theirs = open_blobs(f"{bucket}/ours"), open_blobs(f"{bucket}/theirs")
+    (tmp_path / "a").write_bytes(b"bytes")
+    ours.put_file("uploads/a.mp4", tmp_path / "a")
+    assert ours.size("uploads/a.mp4") == 5
+    theirs.delete_prefix("uploads/")
+    with pytest.raises(NotFound):
+        theirs.size("uploads/a.mp4")
+    assert ours.size("uploads/a.mp4") == 5
+
+
+def test_a_bucket_that_is_not_there_is_not_ready_and_a_storage_failure(bucket: str, tmp_path: Path) -> None:
+    blobs = open_blobs("s3://nowhere")
+    (tmp_path / "a").write_bytes(b"bytes")
+    assert not blobs.is_ready()
+    with pytest.raises(StorageFailed):
+        blobs.put_file("uploads/a.mp4", tmp_path / "a")
+
+
+def test_secrets_do_not_show_in_what_a_failure_says(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "do-not-show-me")
+    (tmp_path / "a").write_bytes(b"bytes")
+    with pytest.raises(StorageFailed) as failed:
+        open_blobs("s3://nowhere").put_file("uploads/a.mp4", tmp_path / "a")
+    assert "do-not-show-me" not in repr(failed.value)
+
+
+@pytest.mark.parametrize("url", ["s3://", "s3:///prefix"])
+def test_an_address_without_a_bucket_is_refused(url: str) -> None:
+    with pytest.raises(InvalidRequest):
+        open_blobs(url)
+
+
+def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: str) -> None:
+        raise ModuleNotFoundError("No module named 'obstore'", name="obstore")
+
+    monkeypatch.setattr("alphareel.registry.module", missing)
+    with pytest.raises(InvalidRequest, match="obstore is missing") as refused:
+        open_blobs("s3://footage")
+    assert "alphareel[s3]" in (refused.value.hint or "")

@@ -1,0 +1,72 @@
+"""Two services of one installation with nothing in common but a database and a bucket."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from moto.server import ThreadedMotoServer
+
+from alphareel.testing.clips import make_clip
+from alphareel.testing.service import ServiceProcess, wait_for
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+
+KEY = {"X-Api-Key": "a key of the tests"}
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    server = ThreadedMotoServer("127.0.0.1", 0)
+    server.start()
+    host, port = server.get_host_and_port()
+    endpoint = f"http://{host}:{port}"
+    requests.put(f"{endpoint}/footage", timeout=20)
+    credentials = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1"}
+    for name, value in {**credentials, "AWS_ENDPOINT_URL": endpoint}.items():
+        monkeypatch.setenv(name, value)
+    yield endpoint
+    server.stop()
+
+
+def keys(bucket: str) -> list[str]:
+    listing = requests.get(f"{bucket}/footage?list-type=2", timeout=20).text
+    return [part.partition("<")[0] for part in listing.split("<Key>")[1:]]
+
+
+def upload(base: str, path: Path) -> str:
+    with path.open("rb") as file:
+        answer = requests.post(f"{base}/v1/uploads", headers=KEY, files={"file": file}, timeout=60)
+    return str(answer.json()["video_url"])
+
+
+def look(base: str, job: str) -> dict[str, Any]:
+    found: dict[str, Any] = requests.get(f"{base}/v1/jobs/{job}", headers=KEY, timeout=60).json()
+    return found
+
+
+def test_one_machine_takes_a_job_and_another_does_it(bucket: str, tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.mp4", frames=5, background="green")
+    shared = {
+        "API_KEY": KEY["X-Api-Key"],
+        "STORAGE_URL": "s3://footage/ours",
+        "DATABASE_URL": f"sqlite:///{tmp_path}/shared.db",
+    }
+    for name in ("front", "back"):
+        (tmp_path / name).mkdir()
+    with ServiceProcess(tmp_path / "front" / "data", WORKERS=0, **shared) as front:
+        order = {"video_url": upload(front.base, clip.path), "engine": "chroma"}
+        job = requests.post(f"{front.base}/v1/jobs", headers=KEY, json=order, timeout=60).json()["id"]
+        assert [key.rpartition(".")[2] for key in keys(bucket)] == ["mp4"]
+        assert look(front.base, job)["started_at"] is None, "nobody works here"
+        with ServiceProcess(tmp_path / "back" / "data", **shared):
+            wait_for(lambda: look(front.base, job)["status"] in ("completed", "failed"))
+        done = look(front.base, job)
+        assert done["status"] == "completed", done
+        result = requests.get(done["output_url"], timeout=60)
+        assert (result.status_code, result.content[:4]) == (200, b"\x1aE\xdf\xa3")
+        part = requests.get(done["output_url"], headers={"Range": "bytes=4-9"}, timeout=60)
+        assert (part.status_code, part.content) == (206, result.content[4:10])
+        requests.delete(f"{front.base}/v1/jobs/{job}", headers=KEY, timeout=60)
+        wait_for(lambda: not keys(bucket))
