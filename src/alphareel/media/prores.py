@@ -1,5 +1,6 @@
 """What ProRes wants of pictures: ten bits, limited range, tags it has a name for. Two formats write it."""
 
+import cv2
 import numpy as np
 from av import VideoFrame
 from av.video.reformatter import VideoReformatter
@@ -37,7 +38,7 @@ class TenBits:
         )
         if alpha is not None:
             # the scaler would only shift, and 255 << 2 is not opaque
-            samples_of(made.planes[3], np.uint16)[:] = _TEN_BITS[alpha]
+            samples_of(made.planes[3], np.uint16)[:] = cv2.LUT(alpha, _TEN_BITS)
         return made
 
 
