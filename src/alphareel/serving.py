@@ -15,6 +15,7 @@ from alphareel import installation, observe, traces, wiring
 from alphareel.domain.errors import AlphareelError, Unavailable
 from alphareel.http.app import create_app
 from alphareel.http.config import HttpConfig
+from alphareel.http.connections import bounded
 from alphareel.http.limits import Rates
 from alphareel.http.offers import EngineOffer
 from alphareel.jobs.service import Office
@@ -120,6 +121,8 @@ class _Server(uvicorn.Server):
 def _config(place: installation.Installation, office: Office) -> uvicorn.Config:
     return uvicorn.Config(
         build_app(place, office),
+        http=bounded(),
+        ws="none",
         log_config=None,
         access_log=False,  # the wire logs requests itself, with their ids
         server_header=False,

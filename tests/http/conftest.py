@@ -54,7 +54,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
 class Served:
     """An application on a free port of this machine, until the ``with`` block ends."""
 
-    def __init__(self, app: FastAPI, http: str = "auto") -> None:
+    def __init__(self, app: FastAPI, http: Any = "auto") -> None:
         config = uvicorn.Config(app, host="127.0.0.1", port=0, http=http, log_config=None, lifespan="off", ws="none")
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run)

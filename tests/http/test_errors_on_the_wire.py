@@ -201,3 +201,10 @@ def test_openapi_is_valid_json_with_no_422(client):
     assert json.loads(text)["openapi"].startswith("3.1")
     assert "422" not in text
     assert "HTTPValidationError" not in text
+
+
+@pytest.mark.parametrize("levels", [33, 900, 990, 5000, 200_000])
+def test_bodies_that_nest_too_deep_are_refused_however_deep(client, levels):
+    answer = client.post("/v1/jobs", content=b"[" * levels + b"]" * levels)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"] == "The body nests deeper than 32 levels."

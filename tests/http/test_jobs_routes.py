@@ -4,6 +4,9 @@ import re
 from datetime import datetime
 
 import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from alphareel.http.request_schemas import Address
 
 VIDEO = "https://example.com/in.mp4"
 
@@ -245,3 +248,40 @@ def test_an_address_whose_host_cannot_be_is_refused_with_what_to_do(client, host
 )
 def test_hosts_of_every_kind_are_taken(client, host):
     assert client.post("/v1/jobs", json={"video_url": f"https://{host}/v.mp4"}).status_code == 200
+
+
+_ADDRESS = TypeAdapter(Address)
+
+
+def documented(url: str) -> bool:
+    try:
+        _ADDRESS.validate_python(url)
+    except ValidationError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("place", "is_taken"),
+    [
+        ("a.example", True),
+        ("a.example:8443", True),
+        ("192.0.2.7", True),
+        ("[2001:db8::7]", True),
+        ("[2001:db8::7]:8443", True),
+        ("[1:2:3:4:5:6:7:8]", True),
+        ("[::]", True),
+        ("[::1::2]", False),
+        ("[1:2:3]", False),
+        ("[fe80::1%25eth0]", False),
+        ("[::ffff:192.0.2.7]", False),
+        ("[v1.a]", False),
+        ("[::1]a", False),
+        ("a[::1]", False),
+        ("a.example:", False),
+    ],
+)
+def test_service_takes_the_hosts_that_its_document_allows(client, place, is_taken):
+    url = f"https://{place}/v.mp4"
+    answer = client.post("/v1/jobs", json={"video_url": url, "webhook_url": url, "auto_start": False})
+    assert (answer.status_code == 200, documented(url)) == (is_taken, is_taken)

@@ -8,9 +8,12 @@ import time
 
 import pytest
 import requests
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from alphareel.http.app import create_app
 from alphareel.http.config import HttpConfig
+from alphareel.http.connections import bounded
 from alphareel.testing.fakes import TINY_MP4
 
 BIG = 16 * 1024 * 1024
@@ -228,3 +231,69 @@ def read_to_end(connection):
     while piece := connection.recv(65536):
         answer += piece
     return answer
+
+
+@pytest.fixture(params=["httptools", "h11"])
+def guarded(request, desk, serve):
+    protocol = {"httptools": HttpToolsProtocol, "h11": H11Protocol}[request.param]
+    with serve(create_app(desk.service, HttpConfig()), bounded(protocol, seconds=0.2, size=20_000)) as running:
+        yield running
+
+
+@pytest.mark.parametrize("beginning", [b"", b"GET /livez HTTP/1.1\r\nHost: x\r\nX-More: "])
+def test_connection_on_which_no_request_begins_is_closed(guarded, beginning):
+    with connected(guarded) as connection:
+        connection.sendall(beginning)
+        assert connection.recv(1000) == b""
+
+
+def test_kept_connection_on_which_the_next_request_does_not_begin_is_closed(guarded):
+    with connected(guarded) as connection:
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert read_answer(connection).startswith(b"HTTP/1.1 200 OK")
+        connection.sendall(b"GET /livez HT")
+        assert connection.recv(1000) == b""
+
+
+def test_endless_header_is_refused_before_it_fills_the_memory(guarded):
+    sent = 0
+    with connected(guarded) as connection, contextlib.suppress(ConnectionError):
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nX-More: ")
+        while sent < 64 * 1024 * 1024:
+            sent += connection.send(b"x" * 65536)
+    assert sent < 64 * 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    "nonsense", [b"\x16\x03\x01 not http\r\n\r\n", b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 30_000]
+)
+def test_what_is_no_request_is_refused_in_the_one_error_shape(guarded, nonsense):
+    with connected(guarded) as connection:
+        connection.sendall(nonsense)
+        head, _, body = read_to_end(connection).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json")
+    assert json.loads(body)["error"]["code"] == "invalid_request"
+
+
+def test_answer_that_takes_longer_than_a_head_may_is_not_cut_off(desk, serve, headers):
+    app = create_app(desk.service, HttpConfig())
+
+    @app.get("/slow")
+    def slow() -> dict[str, bool]:
+        time.sleep(0.5)
+        return {"success": True}
+
+    with serve(app, bounded(seconds=0.1)) as running, connected(running) as connection:
+        connection.sendall(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n\r\n")
+        assert read_answer(connection).endswith(b'{"success":true}')
+
+
+def test_form_whose_other_fields_never_end_is_refused(server, headers):
+    def body():
+        yield b'--b\r\nContent-Disposition: form-data; name="note"\r\n\r\n'
+        yield from zeros(BIG)
+
+    form = {**headers, "Content-Type": "multipart/form-data; boundary=b"}
+    answer = requests.post(f"{server.url}/v1/uploads", headers=form, data=body(), timeout=20)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")
+    assert "the fields beside file have more than 1048576 bytes" in answer.json()["error"]["message"]

@@ -280,3 +280,23 @@ def test_a_download_that_nobody_wants_any_more_ends(base: str, tmp_path: Path) -
 
     with pytest.raises(Unwanted):
         FRIENDLY.fetch(f"{base}/drip", tmp_path / "in", max_bytes=10**6, tick=tick)
+
+
+def test_address_with_ipv6_in_brackets_is_reached_where_it_is_allowed(tmp_path):
+    class Server(ThreadingHTTPServer):
+        address_family = socket.AF_INET6
+
+    try:
+        server = Server(("::1", 0), type("Handler", (Handler,), {"requests": []}))
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    url = f"http://[::1]:{server.server_address[1]}/clip.mp4"
+    allowed = GuardedFetcher(FetchRules(allowed=[ipaddress.ip_network("::1/128")]))
+    try:
+        assert allowed.fetch(url, tmp_path / "clip", max_bytes=len(BODY)).path.read_bytes() == BODY
+        with pytest.raises(FetchRefused):
+            FRIENDLY.fetch(url, tmp_path / "refused", max_bytes=len(BODY))
+    finally:
+        server.shutdown()
+        server.server_close()

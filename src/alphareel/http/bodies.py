@@ -58,10 +58,12 @@ def _parse(raw: bytes) -> Any:
     try:
         value = json.loads(raw, parse_constant=_refuse_constant)
         json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair passes the parser and nothing after it
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        raise _too_deep() from None
+    except ValueError as error:
         raise InvalidRequest(f"The body is not valid JSON: {_reason(error)}.") from None
-    if _depth(value) > _DEEPEST:
-        raise InvalidRequest(f"The body nests deeper than {_DEEPEST} levels.")
+    if _is_deeper(value, _DEEPEST):
+        raise _too_deep()
     return value
 
 
@@ -77,6 +79,13 @@ def _reason(error: Exception) -> str:
     return str(error)[:200]
 
 
-def _depth(value: Any) -> int:
+def _is_deeper(value: Any, levels: int) -> bool:
+    """Looks no deeper than it has to: there are bodies that the parser takes and a recursion over them does not."""
+    if levels == 0:
+        return True
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return 1 + max(map(_depth, inner), default=0)
+    return any(_is_deeper(each, levels - 1) for each in inner)
+
+
+def _too_deep() -> InvalidRequest:
+    return InvalidRequest(f"The body nests deeper than {_DEEPEST} levels.")

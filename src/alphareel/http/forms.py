@@ -20,6 +20,7 @@ from alphareel.jobs.use_cases import UploadSession
 FIELD = "file"
 _PIECE = 4 * 1024 * 1024
 _MOST_PARTS = 16
+_MOST_ASIDE = 1024 * 1024  # bytes of all the fields that nobody asked for
 _EXTENDED_NAME = re.compile(r"filename\*\s*=\s*([^;\s]+)", re.IGNORECASE)
 _SEND_SO = f"Send it as multipart/form-data with one part named {FIELD}, as in: curl -F {FIELD}=@clip.mp4"
 
@@ -51,6 +52,7 @@ class _Form:
         self._open_session = open_session
         self._session: UploadSession | None = None
         self._inside = False
+        self._aside = 0
         self._waiting = bytearray()
 
     async def feed(self, piece: bytes) -> None:
@@ -59,6 +61,10 @@ class _Form:
                 await self._begin(event)
             elif event is not None and self._inside:
                 self._waiting += event
+            elif event is not None:
+                self._aside += len(event)
+        if self._aside > _MOST_ASIDE:
+            raise _not_multipart(f"the fields beside {FIELD} have more than {_MOST_ASIDE} bytes")
         if len(self._waiting) >= _PIECE:
             await self._flush()
 

@@ -11,10 +11,11 @@ from alphareel.domain.colours import NAMED
 from alphareel.domain.options import Anchor, FormatName, Quality, Tier
 from alphareel.jobs.rehearsal import LONGEST as LONGEST_TEST
 from alphareel.jobs.rehearsal import Ending
+from alphareel.jobs.requests import HOST
 from alphareel.jobs.retention import LONGEST
 
 _PORT = "(:([0-5]?[0-9]{1,4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?"
-_ADDRESS = rf"https?://[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?{_PORT}([/?#][^\u0000-\u0020\u007f-\u00a0\s]*)?"
+_ADDRESS = rf"https?://{HOST}{_PORT}([/?#][^\u0000-\u0020\u007f-\u00a0\s]*)?"
 _HEX = "#?([0-9a-fA-F]{3}|[0-9a-fA-F]{6})"
 _TEXT = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f]*$"
 _NAMES = "|".join(NAMED)

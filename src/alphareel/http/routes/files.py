@@ -37,7 +37,8 @@ def get_file(blob: str, request: Request, service: ServiceOf) -> Response:
     """A file by its signed link; the signature is the permission. Takes `Range`, `If-Range`, `If-None-Match`."""
     delivery = service.deliver(blob, dict(request.query_params))
     etag = f'"{delivery.etag}"'
-    if etag in request.headers.get("if-none-match", ""):
+    known = request.headers.get("if-none-match", "")
+    if etag in known or known.strip() == "*":
         return Response(status_code=304, headers=_headers(delivery, etag))
     try:
         part = _wanted(request, delivery.size, etag)
@@ -47,7 +48,8 @@ def get_file(blob: str, request: Request, service: ServiceOf) -> Response:
 
 
 def _wanted(request: Request, size: int, etag: str) -> Range | None:
-    if request.headers.get("if-range", etag) != etag:
+    """Ranges mean something for GET alone (RFC 9110, 14.2)."""
+    if request.method != "GET" or request.headers.get("if-range", etag) != etag:
         return None
     return parse_range(request.headers.get("range", ""), size)
 
