@@ -11,6 +11,7 @@ from alphareel.jobs.job import Job, Output
 from alphareel.jobs.use_cases import Caller
 from alphareel.jobstore.census import CensusTable
 from alphareel.jobstore.expirations import ExpirationTable
+from alphareel.jobstore.removals import Removals
 from alphareel.testing.fakes import TINY_MP4, Desk, open_desk
 
 ANYBODY = Caller(None, "req_0")
@@ -69,6 +70,24 @@ def test_uploads_expire_unless_a_job_needs_them(desk: Desk, table: ExpirationTab
     desk.clock.advance(days=9)
     before = desk.clock.now() - timedelta(days=7)
     assert [table.expire_uploads(before=before, limit=9) for _ in range(2)] == [1, 0]
+
+
+def test_files_given_up_late_are_never_those_of_a_job_that_was_started_again(
+    desk: Desk, table: ExpirationTable, tmp_path: Path
+) -> None:
+    job = desk.service.create(ANYBODY, {"video_url": "https://example.com/a.mp4", "retention_seconds": 600})
+    desk.jobs.begin_attempt(job.id, ticket=1, actor="w")
+    desk.jobs.fail(job.id, attempt=1, error="Broken", error_code="invalid_video", actor="w")
+    desk.clock.advance(seconds=700)
+    assert table.expire_jobs(limit=9) == 1  # noted, and whoever should delete them dies
+    desk.service.start(ANYBODY, job.id, {})
+    desk.jobs.begin_attempt(job.id, ticket=2, actor="w")
+    result = tmp_path / "result"
+    result.write_bytes(b"good")
+    desk.blobs.put_file(f"outputs/{job.id}/2/r.webm", result)
+    for blob in Removals(desk.database, clock=desk.clock).discarded(limit=9):
+        desk.blobs.delete_prefix(blob)
+    assert desk.blobs.size(f"outputs/{job.id}/2/r.webm") == 4
 
 
 def test_the_census_counts_what_is_there(desk: Desk) -> None:

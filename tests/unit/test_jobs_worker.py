@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from alphareel.domain.clip import Limits
-from alphareel.domain.errors import FetchFailed, FetchRefused, StorageFailed, Unavailable
+from alphareel.domain.errors import FetchFailed, FetchRefused, NotFound, StorageFailed, Unavailable
 from alphareel.jobs.fetch import SourceMissing
 from alphareel.jobs.job import Job, Status
 from alphareel.jobs.sandbox import Confinement
@@ -288,6 +288,18 @@ def test_a_ticket_that_is_out_of_date_does_nothing(desk: Desk, worker: Worker) -
     desk.jobs.requeue(job.id, ticket=1, actor="reconciler", reason="lost")
     assert work(worker, job) == {"kind": "gone"}
     assert now(desk, job).status is Status.PENDING
+
+
+def test_what_a_dead_worker_published_of_a_deleted_job_is_removed(desk: Desk, worker: Worker, tmp_path: Path) -> None:
+    job = submit(desk)
+    desk.jobs.begin_attempt(job.id, ticket=1, actor="dead")
+    desk.service.delete(SOMEBODY, job.id)
+    result = tmp_path / "late"
+    result.write_bytes(b"private")
+    desk.blobs.put_file(f"outputs/{job.id}/1/result.webm", result)
+    assert worker.execute(job.id, 1) == {"kind": "gone"}
+    with pytest.raises(NotFound):
+        desk.blobs.size(f"outputs/{job.id}/1/result.webm")
 
 
 def test_a_job_that_outlives_no_worker_is_given_up(desk: Desk, fetcher: CannedFetcher, tmp_path: Path) -> None:

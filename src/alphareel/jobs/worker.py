@@ -90,6 +90,7 @@ class Worker:
                     _park()
                 job = self._jobs.begin_attempt(job_id, ticket=ticket, actor=self._name)
                 if job is None:
+                    self._clear_up(job_id)
                     return _GONE
                 outcome = self._traced_attempt(job)
                 if not outcome.get("retryable") or job.tries >= self._rules.max_tries:
@@ -104,6 +105,11 @@ class Worker:
             elif outcome["kind"] == "failed":
                 error, code = outcome["error"], outcome["error_code"]
                 self._jobs.fail(job_id, attempt=outcome["attempt"], error=error, error_code=code, actor=self._name)
+
+    def _clear_up(self, job_id: str) -> None:
+        """A job that was deleted leaves nothing, not even what a worker published that died before it was told."""
+        if self._jobs.job(job_id) is None:
+            self._blobs.delete_prefix(f"outputs/{job_id}/")
 
     def abandon(self) -> None:
         self._stopping.set()

@@ -32,7 +32,7 @@ class Removals:
             row = c.execute(sa.select(jobs).where(*ended).with_for_update()).one_or_none()
             if row is None:
                 return None
-            blobs = give_up_files(c, row)
+            blobs = (f"outputs/{job_id}/", f"previews/{job_id}/", *_release_uploads(c, row))
             c.execute(sa.update(jobs).where(jobs.c.id == job_id).values(_tombstone(row, now=now)))
             move = Move(to=Status(row.status), actor=actor, reason="deleted")
             record(c, job_id, move.to, move, now=now)
@@ -72,19 +72,25 @@ def note_uploads(c: sa.Connection, job_id: str, upload_ids: tuple[str, ...]) -> 
 
 
 def give_up_files(c: sa.Connection, row: sa.Row[Any]) -> tuple[str, ...]:
-    """Blobs that nobody needs when this job needs none: its outputs, and uploads of its key that no other job uses."""
-    return (f"outputs/{row.id}/", f"previews/{row.id}/", *_release_uploads(c, row.id, row.key_id))
+    """Blobs that nobody needs when this job needs none: its outputs, and uploads of its key that no other job uses.
+
+    The outputs attempt by attempt, because a failed job may be started again: what is deleted late must not be what
+    a later attempt delivered.
+    """
+    attempts = range(1, row.attempt + 1)
+    made = [f"{folder}/{row.id}/{attempt}/" for folder in ("outputs", "previews") for attempt in attempts]
+    return (*made, *_release_uploads(c, row))
 
 
-def _release_uploads(c: sa.Connection, job_id: str, key_id: str | None) -> tuple[str, ...]:
+def _release_uploads(c: sa.Connection, row: sa.Row[Any]) -> tuple[str, ...]:
     """Blobs of the key's uploads that no other job needs, now that this one goes."""
-    mine = sa.select(job_uploads.c.upload_id).where(job_uploads.c.job_id == job_id)
-    owner = uploads.c.key_id == key_id if key_id is not None else uploads.c.key_id.is_(None)
+    mine = sa.select(job_uploads.c.upload_id).where(job_uploads.c.job_id == row.id)
+    owner = uploads.c.key_id == row.key_id if row.key_id is not None else uploads.c.key_id.is_(None)
     # Locked before the look at their users: of two jobs that go at once, the second finds that it is the last.
     held = c.execute(sa.select(uploads).where(uploads.c.id.in_(mine), owner).with_for_update()).all()
-    c.execute(sa.delete(job_uploads).where(job_uploads.c.job_id == job_id))
-    free = [row for row in held if c.execute(_users(row.id)).first() is None]
-    return tuple(blob for row in free for blob in drop_upload(c, row))
+    c.execute(sa.delete(job_uploads).where(job_uploads.c.job_id == row.id))
+    free = [upload for upload in held if c.execute(_users(upload.id)).first() is None]
+    return tuple(blob for upload in free for blob in drop_upload(c, upload))
 
 
 def _users(upload_id: str, *where: sa.ColumnElement[bool]) -> sa.Select[Any]:
