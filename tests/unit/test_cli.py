@@ -97,6 +97,15 @@ def test_brackets_in_names_and_hints_are_shown_as_they_are(command, clip, tmp_pa
     assert (code, "out [red].webm" in out) == (0, True)
 
 
+@pytest.fixture
+def heeded(kind):
+    """The signal is not ignored, whatever nohup or a shell in the background told the process of the tests."""
+    before = signal.signal(kind, signal.default_int_handler if kind == signal.SIGINT else signal.SIG_DFL)
+    yield
+    signal.signal(kind, before)
+
+
+@pytest.mark.usefixtures("heeded")
 @pytest.mark.parametrize(("kind", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_ends_a_cut_with_its_code_and_leaves_no_file(command, clip, tmp_path, monkeypatch, kind, code):
     cut = alphareel.cut

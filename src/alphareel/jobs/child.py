@@ -54,7 +54,7 @@ def _run(order: Order) -> Iterator[Event]:
         models_dir=Path(order["models_dir"]) if order["models_dir"] else None,
         order=order.get("engines"),
         threads=order["threads"],
-        previews=Path(order["previews"]),
+        previews=Path(order["previews"]) if order.get("previews") else None,
     )
     with contextlib.closing(progress):
         for step in progress:
