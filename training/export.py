@@ -24,9 +24,9 @@ from model import Matte
 
 OPSET = 17
 VERSION = "2026.11"
-AREA = 256 * 256  # pixels of a thumbnail at which quality and time meet; see score.py
+AREA = 3 * 2**15  # pixels of a thumbnail, 256x384: more shows more bystanders and costs more; see score.py
 TOLERANCE = 4e-3  # largest difference of an alpha between torch and onnxruntime: one level of 255
-SMALL = 256  # arrays of fewer numbers keep their full precision: they weigh nothing
+SMALL = 2000  # arrays of fewer numbers keep their full precision: they weigh nothing
 
 
 class Exported(nn.Module):
