@@ -210,7 +210,7 @@ def serve() -> None:
 def main() -> None:
     """Entry point of the console script: errors become one line on standard error and an exit code."""
     try:
-        app(sys.argv[1:])
+        _run(sys.argv[1:])
     except errors.AlphareelError as error:
         _fail(str(error), next((code for kind, code in _EXIT if isinstance(error, kind)), 1))
     except KeyboardInterrupt as stopped:
@@ -224,6 +224,14 @@ def main() -> None:
             raise
         _discard_output()
         _fail(f"The output cannot be written: {(error.strerror or str(error)).lower()}.", 5)
+
+
+def _run(arguments: list[str]) -> None:
+    try:
+        app(arguments)
+    finally:
+        if sys.stdout is not None:  # closed by whoever started us
+            sys.stdout.flush()  # what cannot be written shows here, and not when Python has nobody left to tell
 
 
 def _discard_output() -> None:

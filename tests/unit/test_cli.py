@@ -150,6 +150,7 @@ def test_an_output_that_cannot_be_written_is_one_line(clip, arguments):
             stderr=subprocess.PIPE,
             text=True,
             check=False,
+            env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
         )
     assert ran.returncode == 5
     assert ran.stderr.count("\n") == 1
