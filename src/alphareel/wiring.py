@@ -135,7 +135,7 @@ def build_worker(place: Installation, executor_id: str) -> Worker:
         ),
         models_dir=given.models_dir,
         engines=parse_orders(given.tiers),
-        threads=given.job_threads or max(1, processors() // max(1, given.workers)),
+        threads=given.job_threads or max(1, processors() // given.workers),
         max_deaths=_MAX_DEATHS,
     )
     return Worker(

@@ -4,6 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from alphareel.domain.options import TIERS
+from alphareel.jobs.estimates import Speed
 from alphareel.matting.models import birefnet, builtin
 
 
@@ -29,13 +31,15 @@ def test_engines_that_are_missing_say_why(models):
     assert {e["name"]: e["missing"] for e in models["engines"]} == {"birefnet": "No such file.", "builtin": None}
 
 
-def test_what_serves_a_model_and_how_fast_stands_beside_its_price_too(models, client):
+@pytest.mark.parametrize("basis", ["measured", "typical"])
+def test_what_serves_a_model_and_how_fast_stands_beside_its_price_too(models, client, monkeypatch, basis):
+    speeds = dict.fromkeys(TIERS, Speed(10 * 1920 * 1080, basis))
+    monkeypatch.setattr(client.app.state.service, "speeds", lambda: speeds)
     priced = client.get("/api/pricing").json()
-    assert priced["models"] == models["items"]
+    assert priced["models"] == client.get("/v1/models").json()["items"]
     assert priced["limits"] == models["limits"]
     original, _, pro, _ = priced["models"]
-    assert original["speed_basis"] in ("measured", "typical")  # jobs of other tests may be there
-    assert original["full_hd_fps"] > 0
+    assert (original["speed_basis"], original["full_hd_fps"]) == (basis, 10.0)
     assert (pro["speed_basis"], pro["full_hd_fps"]) == (None, None), "nothing serves it here"
 
 

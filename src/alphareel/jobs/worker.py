@@ -16,6 +16,7 @@ from alphareel.domain.clip import EngineFacts, Limits
 from alphareel.domain.errors import (
     AlphareelError,
     InternalError,
+    StorageFailed,
     StorageFull,
     StorageQuotaExceeded,
     Unavailable,
@@ -108,8 +109,13 @@ class Worker:
 
     def _clear_up(self, job_id: str) -> None:
         """A job that was deleted leaves nothing, not even what a worker published that died before it was told."""
-        if self._jobs.job(job_id) is None:
-            self._blobs.delete_prefix(f"outputs/{job_id}/")
+        if self._jobs.job(job_id) is not None:
+            return
+        for prefix in (f"outputs/{job_id}/", f"previews/{job_id}/"):
+            try:
+                self._blobs.delete_prefix(prefix)
+            except StorageFailed as error:
+                observe.log(__name__).warning("blobs of a deleted job stay", prefix=prefix, error=str(error))
 
     def abandon(self) -> None:
         self._stopping.set()
