@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from alphareel.domain.errors import AlphareelError, InvalidRequest
 
-Kind = Literal["internal", "server", "consumer"]
+Kind = Literal["internal", "server", "consumer", "client"]
 _STANDARD = {"method": "http.request.method", "route": "http.route", "status": "http.response.status_code"}
 Fact = str | int | float | bool | None
 

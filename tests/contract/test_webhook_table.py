@@ -46,8 +46,8 @@ def table(database: Database, clock: SettableClock) -> WebhookTable:
     return WebhookTable(database, clock=clock)
 
 
-def add(jobs: Jobs, job_id: str = "job_1", *, url: str | None = URL) -> Job:
-    new = NewJob(job_id, "k1", "https://example.com/a.mp4", Options(), url, {"order": 7}, "req_1", ())
+def add(jobs: Jobs, job_id: str = "job_1", *, url: str | None = URL, key_id: str | None = "k1") -> Job:
+    new = NewJob(job_id, key_id, "https://example.com/a.mp4", Options(), url, {"order": 7}, "req_1", ())
     return jobs.add_job(new, start=True, actor="test")
 
 
@@ -63,8 +63,8 @@ def complete(jobs: Jobs, job_id: str = "job_1") -> None:
 
 
 def take(table: WebhookTable) -> Parcel | None:
-    due = table.due(limit=9, busy=())
-    return table.claim(due[0][0], lease=LEASE) if due else None
+    due = table.due(limit=9)
+    return table.claim(due[0].id, lease=LEASE) if due else None
 
 
 def end(table: WebhookTable, parcel: Parcel, clock: SettableClock, error: str | None = None) -> bool:
@@ -201,9 +201,8 @@ def test_of_many_carriers_one_gets_it(jobs: Jobs, table: WebhookTable) -> None:
 
     def carry() -> None:
         barrier.wait()
-        for webhook_id, _ in table.due(limit=9, busy=()):
-            if parcel := table.claim(webhook_id, lease=LEASE):
-                got.append((parcel.webhook.job_id, parcel.webhook.event))
+        parcels = [table.claim(due.id, lease=LEASE) for due in table.due(limit=9)]
+        got.extend((parcel.webhook.job_id, parcel.webhook.event) for parcel in parcels if parcel)
 
     threads = [threading.Thread(target=carry) for _ in range(6)]
     for thread in threads:
@@ -218,7 +217,16 @@ def test_a_busy_host_is_left_out(jobs: Jobs, table: WebhookTable) -> None:
     add(jobs, "job_2", url="https://other.example.com/")
     for job_id in ("job_1", "job_2"):
         begin(jobs, job_id)
-    assert [host for _, host in table.due(limit=9, busy={"hook.example.com:8443"})] == ["other.example.com"]
+    assert [due.host for due in table.due(limit=9, hosts={"hook.example.com:8443"})] == ["other.example.com"]
+
+
+def test_a_busy_client_is_left_out_with_every_key_and_host_it_has(jobs: Jobs, table: WebhookTable) -> None:
+    for number, key_id in enumerate(("k1", "k2", None)):
+        add(jobs, f"job_{number}", url=f"https://h{number}.example.com/", key_id=key_id)
+        begin(jobs, f"job_{number}")
+    assert [due.client for due in table.due(limit=9)] == ["k1", "k2", ""]
+    assert [due.client for due in table.due(limit=9, clients={"k1", ""})] == ["k2"]
+    assert [due.client for due in table.due(limit=1, clients={"k1"})] == ["k2"]
 
 
 def test_a_webhook_is_sent_again_under_its_id_when_asked(jobs: Jobs, table: WebhookTable, clock: SettableClock) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -9,13 +10,16 @@ import pytest
 from alphareel import traces
 from alphareel.domain.clip import Limits
 from alphareel.domain.errors import InvalidRequest
+from alphareel.jobs.postman import Courier, Postman, PostRules
 from alphareel.jobs.sandbox import Confinement
+from alphareel.jobs.webhooks import Secrets
 from alphareel.jobs.worker import Worker, WorkRules
 from alphareel.testing.fakes import CannedFetcher
 
 sdk = pytest.importorskip("opentelemetry.sdk.trace.export.in_memory_span_exporter", reason="the extra telemetry")
 
 URL = "https://a.example/v.mp4?X-Amz-Signature=secret"
+HOOK = "https://hook.example.com/?token=secret"
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 FROM_CLIENT = {"traceparent": f"00-{TRACE}-{SPAN}-01"}
 
@@ -106,3 +110,43 @@ def test_traces_without_the_extra_say_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     with pytest.raises(InvalidRequest, match="telemetry"):
         traces.switch_on("test")
+
+
+def deliver(desk):
+    courier = Courier(desk.poster, Secrets(("secret",)), desk.clock)
+    postman = Postman(desk.webhooks, courier, present=lambda job: {"id": job.id}, rules=PostRules(pause=0.02))
+    postman.start()
+    deadline = time.monotonic() + 30
+    while desk.webhooks.due(limit=1):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    postman.stop()
+
+
+def test_a_webhook_is_a_span_in_the_trace_of_its_job_and_its_receiver_may_go_on_with_it(client, spans, desk):
+    deliver(desk)  # the database is one for all tests
+    desk.poster.sent.clear()
+    desk.poster.answers[:] = [500]
+    made = client.post("/v1/jobs", json={"video_url": URL, "webhook_url": HOOK}, headers=FROM_CLIENT).json()
+    desk.jobs.begin_attempt(made["id"], ticket=1, actor="w")
+    deliver(desk)
+    found = spans()
+    webhook = found["webhook"]
+    assert f"{webhook.context.trace_id:032x}" == TRACE
+    assert webhook.parent.span_id == found["POST /v1/jobs"].context.span_id
+    assert webhook.attributes["alphareel.event"] == "job.started"
+    assert webhook.attributes["alphareel.job_id"] == made["id"]
+    assert webhook.attributes["http.response.status_code"] == 500
+    assert (webhook.kind.name, webhook.status.status_code.name) == ("CLIENT", "ERROR")
+    assert "hook.example" not in webhook.to_json()
+    ((_, headers, _),) = desk.poster.sent
+    assert headers["traceparent"] == f"00-{TRACE}-{webhook.context.span_id:016x}-01"
+    desk.poster.answers[:] = [200]
+
+
+def test_a_webhook_whose_receiver_accepts_it_is_a_span_without_fault(client, spans, desk):
+    desk.poster.answers[:] = [200]
+    made = client.post("/v1/jobs", json={"video_url": URL, "webhook_url": HOOK}).json()
+    desk.jobs.begin_attempt(made["id"], ticket=1, actor="w")
+    deliver(desk)
+    assert spans()["webhook"].status.status_code.name == "UNSET"

@@ -1,6 +1,7 @@
 """The webhook routes, and that receivers get the job as the API shows it."""
 
 import json
+import threading
 import time
 from datetime import timedelta
 
@@ -13,16 +14,17 @@ from alphareel.jobs.webhooks import Attempt, Secrets
 
 VIDEO = "https://example.com/in.mp4"
 HOOK = "https://hook.example.com/a?b=c"
+SLOW = "https://slow.example.com/"
 
 
 @pytest.fixture(autouse=True)
 def no_others(desk):
     """The database is one for all tests: what others left is not for ours."""
     accepted = Attempt(desk.clock.now(), 200, None, 1)
-    while due := desk.webhooks.due(limit=100, busy=()):
-        for webhook_id, _ in due:
-            if parcel := desk.webhooks.claim(webhook_id, lease=timedelta(hours=1)):
-                desk.webhooks.settle(webhook_id, tries=parcel.webhook.tries, attempt=accepted)
+    while due := desk.webhooks.due(limit=100):
+        for found in due:
+            if parcel := desk.webhooks.claim(found.id, lease=timedelta(hours=1)):
+                desk.webhooks.settle(found.id, tries=parcel.webhook.tries, attempt=accepted)
     desk.poster.sent.clear()
     desk.poster.answers[:] = [200]
 
@@ -37,7 +39,7 @@ def deliver(desk):
     )
     postman.start()
     deadline = time.monotonic() + 30
-    while desk.webhooks.due(limit=1, busy=()) or postman._busy:
+    while desk.webhooks.due(limit=1) or postman._hosts:
         assert time.monotonic() < deadline
         time.sleep(0.02)
     postman.stop()
@@ -133,3 +135,26 @@ def test_test_event_that_is_refused_says_so(client, desk):
 def test_test_event_needs_an_address(client, url):
     answer = client.post("/v1/webhooks/test", json={"webhook_url": url})
     assert (answer.status_code, answer.json()["error"]["details"][0]["field"]) == (400, "webhook_url")
+
+
+def test_a_client_whose_receiver_hangs_tests_one_webhook_at_a_time_and_keeps_nobody_from_it(
+    client, make_client, new_key, desk, monkeypatch
+):
+    asked, gate = threading.Event(), threading.Event()
+
+    def post(url, headers, body):
+        if "slow" in url:
+            asked.set()
+            gate.wait(30)
+        return 200
+
+    monkeypatch.setattr(desk.poster, "post", post)
+    slow = threading.Thread(target=client.post, args=("/v1/webhooks/test",), kwargs={"json": {"webhook_url": SLOW}})
+    slow.start()
+    assert asked.wait(10)
+    assert client.post("/v1/webhooks/test", json={"webhook_url": HOOK}).status_code == 503
+    other = make_client(secret=new_key())
+    assert other.post("/v1/webhooks/test", json={"webhook_url": HOOK}).json()["delivered"]
+    gate.set()
+    slow.join()
+    assert client.post("/v1/webhooks/test", json={"webhook_url": HOOK}).json()["delivered"]

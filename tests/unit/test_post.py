@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import httpcore2
 import pytest
 
 from alphareel.domain.errors import FetchFailed, FetchRefused
@@ -152,6 +153,49 @@ def test_a_name_that_resolves_to_a_private_address_is_refused(
 ) -> None:
     monkeypatch.setattr(addresses, "_resolve", lambda *_: iter([ipaddress.ip_address("192.168.0.7")]))
     with pytest.raises(FetchRefused):
+        post(receiver, "/", host="hook.example.com")
+
+
+def test_a_name_that_is_never_resolved_costs_no_more_than_the_time_of_the_exchange(
+    receiver: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never = threading.Event()
+    monkeypatch.setattr(addresses.socket, "getaddrinfo", lambda *_, **__: never.wait(30))
+    began = time.monotonic()
+    with pytest.raises(FetchFailed, match="within 1 seconds"):
+        post(receiver, "/", host="hook.example.com")
+    assert time.monotonic() - began < 2.5
+    never.set()
+
+
+def test_a_name_with_many_dead_addresses_costs_no_more_than_the_time_of_the_exchange(
+    receiver: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[float] = []
+
+    def connect_tcp(_self: Any, _host: str, _port: int, *, timeout: float, **_: Any) -> Any:
+        tried.append(timeout)
+        never.wait(timeout)
+        raise httpcore2.ConnectTimeout
+
+    never = threading.Event()
+    many = [ipaddress.ip_address(f"127.0.0.{n}") for n in range(1, 9)]
+    monkeypatch.setattr(addresses, "_resolve", lambda *_: iter(many))
+    monkeypatch.setattr(httpcore2.SyncBackend, "connect_tcp", connect_tcp)
+    poster = GuardedPoster([ipaddress.ip_network("127.0.0.0/24")], seconds=0.3)
+    with pytest.raises(FetchFailed, match="within"):
+        poster.post("http://hook.example.com/", {}, b"")
+    assert sum(tried) <= 0.31
+
+
+def test_a_name_that_cannot_be_resolved_is_told_as_such(
+    receiver: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(*_: Any, **__: Any) -> Any:
+        raise addresses.socket.gaierror("Name or service not known")
+
+    monkeypatch.setattr(addresses.socket, "getaddrinfo", unknown)
+    with pytest.raises(FetchFailed, match="cannot be resolved"):
         post(receiver, "/", host="hook.example.com")
 
 

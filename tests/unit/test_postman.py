@@ -5,7 +5,7 @@ import hmac
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,8 @@ def make_postman(desk: Desk, poster: Poster) -> Postman:
     )
 
 
-def submit(desk: Desk, url: str = "https://hook.example.com/") -> Job:
-    job = desk.service.create(ANYBODY, {"video_url": "https://example.com/a.mp4", "webhook_url": url})
+def submit(desk: Desk, url: str = "https://hook.example.com/", caller: Caller = ANYBODY) -> Job:
+    job = desk.service.create(caller, {"video_url": "https://example.com/a.mp4", "webhook_url": url})
     desk.jobs.begin_attempt(job.id, ticket=1, actor="w")
     return job
 
@@ -50,7 +50,7 @@ def carry(postman: Postman) -> None:
     """Until nothing more is due."""
     postman.start()
     deadline = time.monotonic() + 30
-    while postman._webhooks.due(limit=1, busy=()) or postman._busy:
+    while postman._webhooks.due(limit=1) or postman._hosts:
         assert time.monotonic() < deadline
         time.sleep(0.02)
     postman.stop()
@@ -105,29 +105,70 @@ def test_an_address_that_must_not_be_reached_is_given_up_and_said_so(desk: Desk,
     assert "connects" in str(webhook.attempts[0].error)
 
 
-def test_receivers_that_hang_do_not_keep_others_waiting(desk: Desk) -> None:
-    gate = threading.Event()
-    others: list[str] = []
+class Hanging:
+    """A poster whose receivers named slow hang until the gate opens; notes which calls began and which ended."""
 
-    class Slow:
-        def post(self, url: str, headers: Any, body: bytes) -> int:
-            if "slow" in url:
-                gate.wait(10)
-            else:
-                others.append(url)
-            return 200
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.begun: list[str] = []
+        self.ended: list[str] = []
 
-    for _ in range(20):
-        submit(desk, "https://slow.example.com/")
-    submit(desk, "https://quick.example.com/")
-    postman = make_postman(desk, Slow())
-    postman.start()
-    deadline = time.monotonic() + 10
-    while not others:
+    def post(self, url: str, headers: Any, body: bytes) -> int:
+        self.begun.append(url)
+        if "slow" in url:
+            self.gate.wait(30)
+        self.ended.append(url)
+        return 200
+
+
+def make_key(desk: Desk, name: str, client_id: str) -> Caller:
+    made = desk.keystore.add_key(
+        key_id=name, secret_sha256=name, fingerprint=name, client_id=client_id, note="a key of the test"
+    )
+    return Caller(made, "req_0")
+
+
+def wait_for(condition: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
         assert time.monotonic() < deadline
-        time.sleep(0.02)
-    gate.set()
+        time.sleep(0.01)
+
+
+def test_receivers_of_one_client_that_hang_keep_no_other_client_waiting(desk: Desk) -> None:
+    greedy = [make_key(desk, f"greedy{n}", "greedy") for n in range(3)]
+    for number in range(40):
+        submit(desk, f"https://slow{number}.example.com/", caller=greedy[number % 3])
+    submit(desk, "https://quick.example.com/", caller=make_key(desk, "modest", "modest"))
+    poster = Hanging()
+    postman = make_postman(desk, poster)
+    postman.start()
+    wait_for(lambda: poster.ended)
+    assert poster.ended == ["https://quick.example.com/"]
+    assert len(poster.begun) == 1 + PostRules().per_client
+    poster.gate.set()
     postman.stop()
+
+
+def test_a_host_that_hangs_for_one_client_still_takes_what_another_sends(desk: Desk) -> None:
+    first, second = make_key(desk, "first", "first"), make_key(desk, "second", "second")
+    for _ in range(6):
+        submit(desk, "https://shared.example.com/slow", caller=first)
+    submit(desk, "https://shared.example.com/quick", caller=second)
+    poster = Hanging()
+    postman = make_postman(desk, poster)
+    postman.start()
+    wait_for(lambda: poster.ended)
+    assert poster.ended == ["https://shared.example.com/quick"]
+    poster.gate.set()
+    postman.stop()
+
+
+def test_a_client_gets_its_places_back_when_its_receivers_answered(desk: Desk) -> None:
+    for number in range(9):
+        submit(desk, f"https://host{number}.example.com/")
+    carry(make_postman(desk, desk.poster))
+    assert len(desk.poster.sent) == 9
 
 
 def test_a_database_that_is_away_ends_nothing(desk: Desk, postman: Postman, monkeypatch: pytest.MonkeyPatch) -> None:

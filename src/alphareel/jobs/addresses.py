@@ -3,8 +3,10 @@
 import ipaddress
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -54,7 +56,7 @@ class GuardedBackend(httpcore2.NetworkBackend):
     """Resolves a host once, checks every address it has, and connects to one of those that were checked.
 
     ``allowed``: networks that may be reached, on any port, although they are private. ``deadline``
-    (time.monotonic): when every connection made here ends, however busy.
+    (time.monotonic): when every connection made here ends, however busy, and every attempt to make one.
     """
 
     allowed: Sequence[Network]
@@ -70,18 +72,22 @@ class GuardedBackend(httpcore2.NetworkBackend):
     ) -> httpcore2.NetworkStream:
         """Raises FetchRefused for a host with an address that must not be reached."""
         failure: Exception = httpcore2.ConnectError(f"{host} has no address")
-        for address in self._checked(host, port):
+        for address in self._checked(host, port, seconds=_left(self.deadline, timeout, httpcore2.ConnectTimeout)):
             try:
                 stream = httpcore2.SyncBackend().connect_tcp(
-                    str(address), port, timeout=timeout, local_address=local_address, socket_options=socket_options
+                    str(address),
+                    port,
+                    timeout=_left(self.deadline, timeout, httpcore2.ConnectTimeout),
+                    local_address=local_address,
+                    socket_options=socket_options,
                 )
                 return _EndingStream(stream, self.deadline)
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
                 failure = error
         raise failure
 
-    def _checked(self, host: str, port: int) -> list[Address]:
-        found = list(dict.fromkeys(_resolve(host, port)))
+    def _checked(self, host: str, port: int, *, seconds: float) -> list[Address]:
+        found = list(dict.fromkeys(_resolve_within(host, port, seconds)))
         if not all(self._may_reach(address, port) for address in found):
             raise FetchRefused(
                 f"{host} is not an address that this server connects to.", hint="Use a public http or https address."
@@ -92,6 +98,26 @@ class GuardedBackend(httpcore2.NetworkBackend):
         if _in_any(address, self.allowed):
             return True
         return is_public(address) and (port in _WEB_PORTS or port >= _LOWEST_FREE_PORT)
+
+
+def _resolve_within(host: str, port: int, seconds: float) -> list[Address]:
+    """The system's resolver can neither be bounded nor interrupted, so a thread asks it that may stay behind.
+
+    How many stay behind is bounded by who waits here, and by the resolver's own patience of about a minute.
+    """
+    answer = Future[list[Address]]()
+
+    def ask() -> None:
+        try:
+            answer.set_result(list(_resolve(host, port)))
+        except Exception as error:  # noqa: BLE001  # raised again by who waits
+            answer.set_exception(error)
+
+    threading.Thread(target=ask, name="resolve", daemon=True).start()
+    try:
+        return answer.result(timeout=seconds)
+    except TimeoutError:
+        raise httpcore2.ConnectTimeout(f"{host} was not resolved within {seconds:g} seconds") from None
 
 
 def _resolve(host: str, port: int) -> Iterator[Address]:
@@ -111,10 +137,10 @@ class _EndingStream(httpcore2.NetworkStream):
     deadline: float
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self.stream.read(max_bytes, self._left(timeout, httpcore2.ReadTimeout))
+        return self.stream.read(max_bytes, _left(self.deadline, timeout, httpcore2.ReadTimeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self.stream.write(buffer, self._left(timeout, httpcore2.WriteTimeout))
+        self.stream.write(buffer, _left(self.deadline, timeout, httpcore2.WriteTimeout))
 
     def close(self) -> None:
         self.stream.close()
@@ -122,14 +148,15 @@ class _EndingStream(httpcore2.NetworkStream):
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore2.NetworkStream:
-        left = self._left(timeout, httpcore2.ConnectTimeout)
+        left = _left(self.deadline, timeout, httpcore2.ConnectTimeout)
         return _EndingStream(self.stream.start_tls(ssl_context, server_hostname, left), self.deadline)
 
     def get_extra_info(self, info: str) -> Any:
         return self.stream.get_extra_info(info)
 
-    def _left(self, timeout: float | None, late: type[Exception]) -> float:
-        left = self.deadline - time.monotonic()
-        if left <= 0:
-            raise late("the time for the whole exchange is over")
-        return left if timeout is None else min(left, timeout)
+
+def _left(deadline: float, timeout: float | None, late: type[Exception]) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise late("the time for the whole exchange is over")
+    return left if timeout is None else min(left, timeout)

@@ -1,4 +1,4 @@
-"""Carries webhooks that are due: some at a time, few to the same host, each signed afresh. Keeps nothing itself."""
+"""Carries webhooks that are due: some at a time, few of one client or to one host, each signed afresh."""
 
 import threading
 import time
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from alphareel import observe
+from alphareel import observe, traces
 from alphareel.domain.errors import FetchFailed, FetchRefused, Unavailable
 from alphareel.jobs.ports import Clock
-from alphareel.jobs.webhooks import Attempt, Parcel, Poster, Present, Secrets, Webhooks, write_body
+from alphareel.jobs.webhooks import Attempt, Due, Parcel, Poster, Present, Secrets, Webhooks, write_body
 
 _AGENT = "alphareel-webhooks"
 
@@ -35,6 +35,8 @@ class Courier:
             "X-Webhook-Event": event,
             **self.secrets.headers(webhook_id, body, now=at),
         }
+        if (trace := traces.here()) is not None:
+            headers["traceparent"] = trace
         status, error, final = self._post(url, headers, body)
         return Attempt(at, status, error, round((time.monotonic() - began) * 1000), final)
 
@@ -50,10 +52,15 @@ class Courier:
 
 @dataclass(frozen=True)
 class PostRules:
-    """``at_once``: webhooks on their way at a time, ``per_host`` of them to one host. Seconds."""
+    """``at_once``: webhooks on their way at a time, ``per_client`` of one client's and ``per_host`` to one host.
 
-    at_once: int = 8
-    per_host: int = 2
+    A client gets less than a host takes, and a host less than there is: whoever's receivers hang, there is a way for
+    others, to the same host too. Seconds; ``lease`` outlasts what the poster may take.
+    """
+
+    at_once: int = 16
+    per_client: int = 2
+    per_host: int = 4
     pause: float = 1.0
     lease: float = 30.0
 
@@ -66,7 +73,8 @@ class Postman:
         self._courier = courier
         self._present = present
         self._rules = rules
-        self._busy = Counter[str]()
+        self._hosts = Counter[str]()
+        self._clients = Counter[str]()
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._news = threading.Event()
@@ -89,29 +97,32 @@ class Postman:
 
     def carry_due(self) -> int:
         """Send off what is due and finds a free carrier; returns how many. Raises Unavailable."""
-        sent = 0
+        rules = self._rules
         with self._lock:
-            free = self._rules.at_once - self._busy.total()
-            busy = {host for host, count in self._busy.items() if count >= self._rules.per_host}
-        for webhook_id, host in self._webhooks.due(limit=free, busy=busy) if free > 0 else ():
-            if self._busy[host] < self._rules.per_host and self._send_off(webhook_id, host):
-                sent += 1
-        return sent
+            free = rules.at_once - self._hosts.total()
+            hosts = {host for host, count in self._hosts.items() if count >= rules.per_host}
+            clients = {client for client, count in self._clients.items() if count >= rules.per_client}
+        found = self._webhooks.due(limit=free, hosts=hosts, clients=clients) if free > 0 else ()
+        return sum(self._send_off(due) for due in found if self._may_go(due))
 
-    def _send_off(self, webhook_id: str, host: str) -> bool:
-        parcel = self._webhooks.claim(webhook_id, lease=timedelta(seconds=self._rules.lease))
+    def _may_go(self, due: Due) -> bool:
+        return self._hosts[due.host] < self._rules.per_host and self._clients[due.client] < self._rules.per_client
+
+    def _send_off(self, due: Due) -> bool:
+        parcel = self._webhooks.claim(due.id, lease=timedelta(seconds=self._rules.lease))
         if parcel is None:
             return False
         with self._lock:
-            self._busy[host] += 1
-        self._carriers.submit(self._carry, parcel, host)
+            self._hosts[due.host] += 1
+            self._clients[due.client] += 1
+        self._carriers.submit(self._carry, parcel, due)
         return True
 
-    def _carry(self, parcel: Parcel, host: str) -> None:
+    def _carry(self, parcel: Parcel, due: Due) -> None:
         webhook = parcel.webhook
         try:
             with observe.bound(job_id=webhook.job_id):
-                attempt = self._courier.carry(webhook.id, webhook.event, webhook.url, self._present(parcel.job))
+                attempt = self._traced_try(parcel)
                 self._webhooks.settle(webhook.id, tries=webhook.tries, attempt=attempt)
                 _log(webhook.id, webhook.event, attempt)
         except Unavailable:
@@ -120,15 +131,34 @@ class Postman:
             observe.log(__name__).exception("webhook broke", webhook=webhook.id)
         finally:
             with self._lock:
-                self._busy[host] -= 1
-                self._busy += Counter()  # drops hosts that are idle
+                self._hosts[due.host] -= 1
+                self._clients[due.client] -= 1
+                self._hosts += Counter()  # drops hosts that are idle
+                self._clients += Counter()
             self._news.set()
+
+    def _traced_try(self, parcel: Parcel) -> Attempt:
+        """In the trace of the request that started the job; its receiver may go on with it."""
+        webhook, job = parcel.webhook, parcel.job
+        with traces.span("webhook", parent=job.traceparent, kind="client", job_id=job.id, event=webhook.event) as span:
+            attempt = self._courier.carry(webhook.id, webhook.event, webhook.url, self._present(job))
+            if span is not None:
+                span.tell(webhook=webhook.id, attempt=webhook.tries, status=attempt.status_code)
+            if span is not None and attempt.error is not None:
+                span.fail(str(attempt.status_code or "no_answer"))
+            return attempt
+
+    def _carry_all_due(self) -> None:
+        """Look until a look finds nobody to send off: one client's many may have filled those before."""
+        more = 1
+        while more and not self._stopping.is_set():
+            more = self.carry_due()
 
     def _run(self) -> None:
         while not self._stopping.is_set():
             self._news.clear()
             try:
-                self.carry_due()
+                self._carry_all_due()
             except Unavailable:
                 observe.log(__name__).warning("webhooks wait for the database")
             except Exception:  # noqa: BLE001  # the next round tries again; without this thread nobody would

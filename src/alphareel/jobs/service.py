@@ -228,8 +228,8 @@ class Service:
     def resend_webhook(self, caller: Caller, job_id: str, webhook_id: str) -> Webhook:
         return self._webhooks.resend(self._own(caller, job_id), webhook_id)
 
-    def test_webhook(self, caller: Caller, body: Mapping[str, Any], *, present: Present) -> Trial:  # noqa: ARG002
-        return self._webhooks.test(body, present=present)
+    def test_webhook(self, caller: Caller, body: Mapping[str, Any], *, present: Present) -> Trial:
+        return self._webhooks.test(body, client=_key_of(caller).client_id, present=present)
 
     def delete_upload(self, caller: Caller, upload_id: str) -> None:
         self._removal.delete_upload(self._uploads.own(_key_id(caller), upload_id))

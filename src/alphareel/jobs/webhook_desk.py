@@ -1,7 +1,8 @@
 """What callers ask of webhooks: the log of a job's, another delivery, a test of a receiver (only that goes at once)."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,7 +15,7 @@ from alphareel.jobs.ports import Clock
 from alphareel.jobs.postman import Courier
 from alphareel.jobs.webhooks import TEST_EVENT, Attempt, Present, Webhook, Webhooks, make_webhook_id
 
-_TESTS_AT_ONCE = 4
+_TESTS_AT_ONCE = 4  # in a process
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class WebhookDesk:
         self._webhooks = webhooks
         self._courier = courier
         self._clock = clock
-        self._testing = threading.BoundedSemaphore(_TESTS_AT_ONCE)
+        self._testing: set[str] = set()
+        self._lock = threading.Lock()
 
     def log(self, job: Job) -> tuple[Webhook, ...]:
         """The job's webhooks with every attempt, in the order of their events."""
@@ -45,17 +47,26 @@ class WebhookDesk:
             raise NotFound("Webhook not found", hint="GET /v1/jobs/{job_id}/webhooks lists those of the job.")
         return found
 
-    def test(self, body: Mapping[str, Any], *, present: Present) -> Trial:
+    def test(self, body: Mapping[str, Any], *, client: str, present: Present) -> Trial:
         """Send a made-up event and wait for the answer. Raises InvalidRequest, Unavailable."""
         url = requests.parse_receiver(body)
-        if not self._testing.acquire(blocking=False):
-            raise Unavailable("Other webhooks are being tested.", hint="Try again in a moment.")
-        try:
+        with self._place(client):
             made = make_webhook_id()
             data = present(_sample(url, now=self._clock.now()))
             return Trial(made, TEST_EVENT, url, self._courier.carry(made, TEST_EVENT, url, data))
+
+    @contextmanager
+    def _place(self, client: str) -> Iterator[None]:
+        """One for each client, so that nobody's receiver that hangs takes them all; each ties up a request."""
+        with self._lock:
+            if client in self._testing or len(self._testing) >= _TESTS_AT_ONCE:
+                raise Unavailable("Other webhooks are being tested.", hint="Try again in a moment.")
+            self._testing.add(client)
+        try:
+            yield
         finally:
-            self._testing.release()
+            with self._lock:
+                self._testing.discard(client)
 
 
 def _sample(url: str, *, now: datetime) -> Job:

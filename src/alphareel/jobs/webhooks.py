@@ -81,11 +81,20 @@ class Parcel:
     job: Job
 
 
+@dataclass(frozen=True)
+class Due:
+    """A webhook to carry now, to whom, and on whose behalf: ``client`` is empty for jobs without a key."""
+
+    id: str
+    host: str
+    client: str
+
+
 class Webhooks(Protocol):
     """The store of webhooks. Who claims one has ``lease`` to carry it; then another may."""
 
-    def due(self, *, limit: int, busy: Collection[str]) -> tuple[tuple[str, str], ...]:
-        """(id, host) of webhooks to carry now, the longest due first, none of them to a busy host."""
+    def due(self, *, limit: int, hosts: Collection[str] = (), clients: Collection[str] = ()) -> tuple[Due, ...]:
+        """The longest due first, none of them to one of these hosts or on behalf of one of these clients."""
 
     def claim(self, webhook_id: str, *, lease: timedelta) -> Parcel | None:
         """Take it, one more try; None when it is not due, or an earlier event of its job has to go first."""

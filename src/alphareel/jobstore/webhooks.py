@@ -14,6 +14,7 @@ from alphareel.jobs.webhooks import (
     EVENTS,
     HOLDING_TRIES,
     Attempt,
+    Due,
     Parcel,
     State,
     Webhook,
@@ -22,7 +23,7 @@ from alphareel.jobs.webhooks import (
 )
 from alphareel.jobstore import rows
 from alphareel.jobstore.database import Database
-from alphareel.jobstore.tables import jobs, webhooks
+from alphareel.jobstore.tables import jobs, keys, webhooks
 
 _OPEN = (State.PENDING, State.SENDING)
 _KEPT_ATTEMPTS = 30
@@ -35,13 +36,14 @@ class WebhookTable:
         self._database = database
         self._clock = clock
 
-    def due(self, *, limit: int, busy: Collection[str]) -> tuple[tuple[str, str], ...]:
-        ready = sa.select(webhooks.c.id, webhooks.c.host).where(
-            *_is_due(self._clock.now()), webhooks.c.host.not_in(list(busy))
-        )
+    def due(self, *, limit: int, hosts: Collection[str] = (), clients: Collection[str] = ()) -> tuple[Due, ...]:
+        client = sa.func.coalesce(keys.c.client_id, "")
+        owned = webhooks.join(jobs, jobs.c.id == webhooks.c.job_id).outerjoin(keys, keys.c.id == jobs.c.key_id)
+        ready = sa.select(webhooks.c.id, webhooks.c.host, client.label("client")).select_from(owned)
+        wanted = (*_is_due(self._clock.now()), webhooks.c.host.not_in(list(hosts)), client.not_in(list(clients)))
         with self._database.read() as c:
-            found = c.execute(ready.order_by(webhooks.c.due_at, webhooks.c.number).limit(limit))
-            return tuple((row.id, row.host) for row in found)
+            found = c.execute(ready.where(*wanted).order_by(webhooks.c.due_at, webhooks.c.number).limit(limit))
+            return tuple(Due(row.id, row.host, row.client) for row in found)
 
     def claim(self, webhook_id: str, *, lease: timedelta) -> Parcel | None:
         now = self._clock.now()
