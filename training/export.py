@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from model import Matte
+from streamline import streamline
 
 OPSET = 17
 VERSION = "2026.11"
@@ -65,6 +66,7 @@ def to_onnx(matte: Matte, *, version: str = VERSION, area: int = AREA) -> onnx.M
         dynamo=False,
     )
     graph = onnx.load_from_string(buffer.getvalue())
+    streamline(graph)
     halve(graph.graph)
     describe(graph, version=version, area=area)
     onnx.checker.check_model(graph, full_check=True)
