@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from alphareel.domain.clip import Clip, Progress
+from alphareel.domain.clip import Chunk, Clip, Progress
 from alphareel.frame import Frame
 from alphareel.stages import Ahead, Behind
 
@@ -13,13 +13,15 @@ _NEARLY = 0.99  # what is left is closing and verifying the files
 
 
 class Meter:
-    """One run's progress; ``preview`` limits what counts as the whole, in seconds."""
+    """One run's progress; ``preview``, in seconds, or ``chunk`` limit what counts as the whole."""
 
-    def __init__(self, clip: Clip, preview: float | None) -> None:
+    def __init__(self, clip: Clip, preview: float | None, chunk: Chunk | None = None) -> None:
         self.done = 0
         self._clip = clip
-        self._seconds = min(clip.seconds, preview) if preview else clip.seconds
-        self._total = _expected_frames(clip, self._seconds)
+        self._start = chunk.start if chunk else 0
+        end = float(chunk.end * clip.time_base) if chunk and chunk.end else clip.seconds
+        self._seconds = (min(end, preview) if preview else end) - float(self._start * clip.time_base)
+        self._total = chunk.frames if chunk else _expected_frames(clip, self._seconds)
         self._share = 0.0
         self._began = time.perf_counter()
         self._reported = self._began
@@ -55,7 +57,7 @@ class Meter:
 
     def _share_at(self, frame: Frame) -> float:
         if self._seconds > 0:
-            return float((frame.pts + frame.duration) * self._clip.time_base) / self._seconds
+            return float((frame.pts + frame.duration - self._start) * self._clip.time_base) / self._seconds
         return self.done / self._total if self._total else 0.0
 
 

@@ -6,13 +6,14 @@
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from alphareel.compose import Composer, composer
-from alphareel.domain.clip import Clip, EngineFacts, Limits, Progress, Result
+from alphareel.domain.clip import Chunk, Clip, EngineFacts, Limits, Progress, Result
 from alphareel.domain.errors import BadVideo, InvalidRequest
 from alphareel.domain.options import Composition, Options, Output
 from alphareel.frame import Frame, Matte
@@ -38,11 +39,13 @@ def run(
     order: Sequence[str] | None = None,
     threads: int | None = None,
     previews: Path | None = None,
+    chunk: Chunk | None = None,
 ) -> Generator[Progress, None, None]:
     """Remove the background of ``source`` and write ``outputs``, all from one matte; the last Progress has the results.
 
     Files get their names when all of them are whole, verified and on the disk; before that there is none.
-    ``previews``: a folder for small pictures of the newest frame, which each Progress then names. Raises
+    ``previews``: a folder for small pictures of the newest frame, which each Progress then names. ``chunk``: make
+    this stretch of the clip only, from zero and silent, for ``chunks.join``. Raises
     InvalidRequest, BadVideo, ModelUnavailable, StorageFailed, VerificationFailed and their kin (``domain.errors``).
     """
     check_outputs(source, outputs)
@@ -51,14 +54,20 @@ def run(
         reader = opened.enter_context(open_reader(source, limits))
         chosen = tiers.choose(asked, models_dir, threads, order=order)
         memory = begin_matting(chosen.engine, source, reader.clip, asked, limits)
-        drafts = [begin(output, source, reader.clip, limits, opened) for output in outputs]
-        frames = reader.frames(thumbnail=memory.thumbnail, seconds=asked.preview_duration)
+        since, clip = (0, reader.clip) if chunk is None else (chunk.start, replace(reader.clip, audio=None))
+        drafts = [begin(output, source, clip, limits, opened) for output in outputs]
+        if chunk is None:
+            frames = reader.frames(thumbnail=memory.thumbnail, seconds=asked.preview_duration)
+        else:
+            frames = reader.chunk(chunk, memory.thumbnail, lead=chosen.lead or 0)
         reading = opened.enter_context(Ahead(frames, name="read"))
         matting = opened.enter_context(Ahead(mattes(memory, reading, asked), name="matte"))
-        writers = [opened.enter_context(Behind(draft.write, name="write")) for draft in drafts]
-        meter = Meter(reader.clip, asked.preview_duration)
-        artist = Previews(previews, reader.clip) if previews else None
+        writers = [opened.enter_context(Behind(partial(draft.write, since=since), name="write")) for draft in drafts]
+        meter = Meter(reader.clip, asked.preview_duration, chunk)
+        artist = Previews(previews, reader.clip, single=chunk is not None) if previews else None
         for matte in matting:
+            if matte.frame.pts < since:  # shown for the memory's sake
+                continue
             for writer in writers:
                 writer.give(matte)
             if meter.count(matte.frame):
@@ -125,48 +134,71 @@ class Draft:
     compose: Composer
     sink: Sink
 
-    def write(self, mattes: Iterator[Matte]) -> Verified:
-        """Write every matte, then open the file again and check it. It has no name yet, but it will survive a crash."""
+    def write(self, mattes: Iterator[Matte], *, since: int = 0) -> Verified:
+        """Write every matte, then open the file again and check it. It has no name yet, but it will survive a crash.
+
+        The tick ``since`` becomes the file's zero.
+        """
         for matte in mattes:
-            self.sink.write(*self.compose(matte))
+            frame, alpha = self.compose(matte)
+            self.sink.write(replace(frame, pts=frame.pts - since), alpha)
         verified = verify(self.sink.path, self.sink.finish())
         self.sink.secure()
         return verified
 
     def result(self, verified: Verified, engine: EngineFacts, *, frames_lost: int, warnings: tuple[str, ...]) -> Result:
         """What is known of the file now that it has its name."""
-        return Result(
-            path=str(self.output.path),
-            format=self.form.name,
-            mime=self.form.mime,
-            bytes=verified.bytes,
-            sha256=verified.sha256,
-            frames=verified.frames,
-            seconds=verified.seconds,
-            width=verified.width,
-            height=verified.height,
-            has_alpha=verified.has_alpha,
-            has_audio=verified.has_audio,
-            engine=engine,
-            alpha=self.form.alpha_kind if verified.has_alpha else "none",
-            frames_lost=frames_lost,
-            warnings=(*self.output.options.warnings(), *warnings, *self.sink.warnings),
-        )
+        told = (*self.output.options.warnings(), *warnings, *self.sink.warnings)
+        return result_of(self.output, self.form, verified, engine, frames_lost=frames_lost, warnings=told)
+
+
+def result_of(
+    output: Output,
+    form: Format,
+    verified: Verified,
+    engine: EngineFacts,
+    *,
+    frames_lost: int,
+    warnings: tuple[str, ...],
+) -> Result:
+    """The facts of a finished file."""
+    return Result(
+        path=str(output.path),
+        format=form.name,
+        mime=form.mime,
+        bytes=verified.bytes,
+        sha256=verified.sha256,
+        frames=verified.frames,
+        seconds=verified.seconds,
+        width=verified.width,
+        height=verified.height,
+        has_alpha=verified.has_alpha,
+        has_audio=verified.has_audio,
+        engine=engine,
+        alpha=form.alpha_kind if verified.has_alpha else "none",
+        frames_lost=frames_lost,
+        warnings=warnings,
+    )
 
 
 def begin(output: Output, source: Path, clip: Clip, limits: Limits, opened: ExitStack) -> Draft:
     """Open what the output needs; ``opened`` closes it, and takes away what was not published."""
     form = format_named(output.options.output_format)
-    compose = composer(
-        fitted(output.options, clip, form),
+    compose = open_composer(output.options, clip, limits, form, opened)
+    target = plan_target(source, output, clip, compose)
+    sink = form.open(target)
+    opened.callback(sink.abort)
+    return Draft(output, form, compose, sink)
+
+
+def open_composer(options: Options, clip: Clip, limits: Limits, form: Format, opened: ExitStack) -> Composer:
+    """The composer of an output; ``opened`` closes the background that it reads."""
+    return composer(
+        fitted(options, clip, form),
         clip,
         read_still=lambda path: read_still(Path(path), limits),
         open_video=lambda path: opened.enter_context(open_reader(Path(path), limits)),
     )
-    target = plan_target(source, output.path, clip, compose, seconds=output.options.preview_duration)
-    sink = form.open(replace(target, quality=output.options.quality, moment=output.options.poster_time))
-    opened.callback(sink.abort)
-    return Draft(output, form, compose, sink)
 
 
 def fitted(options: Options, clip: Clip, form: Format) -> Options:
@@ -178,16 +210,18 @@ def fitted(options: Options, clip: Clip, form: Format) -> Options:
     return replace(options, composition=Composition(width, height))
 
 
-def plan_target(source: Path, target: Path, clip: Clip, compose: Composer, *, seconds: float | None = None) -> Target:
+def plan_target(source: Path, output: Output, clip: Clip, compose: Composer) -> Target:
     """What a sink is to write for this composition; sound comes along when the source has any."""
     return Target(
-        path=target,
+        path=output.path,
         clip=clip,
         width=compose.width,
         height=compose.height,
         has_alpha=compose.has_alpha,
         source=source if clip.audio else None,
-        seconds=seconds,
+        seconds=output.options.preview_duration,
+        quality=output.options.quality,
+        moment=output.options.poster_time,
     )
 
 

@@ -19,11 +19,15 @@ _SECONDS = 2.0  # at least between two
 
 
 class Previews:
-    """Writes ``preview-<n>.webp`` into ``folder``: the first frame at once, then about one for each twentieth."""
+    """Writes ``preview-<n>.webp`` into ``folder``: the first frame at once, then about one for each twentieth.
 
-    def __init__(self, folder: Path, clip: Clip) -> None:
+    ``single``: no others, because the run makes but a part of the clip.
+    """
+
+    def __init__(self, folder: Path, clip: Clip, *, single: bool = False) -> None:
         width, height = _size(clip)
         self._folder = folder
+        self._single = single
         self._compose = composer(
             Options(composition=Composition(width, height)), clip, read_still=_not_asked, open_video=_not_asked
         )
@@ -44,7 +48,9 @@ class Previews:
 
     def _is_due(self, progress: Progress) -> bool:
         last = self._last
-        return last is None or (progress.share - last.share >= _SHARE and progress.seconds - last.seconds >= _SECONDS)
+        if last is None or self._single:
+            return last is None
+        return progress.share - last.share >= _SHARE and progress.seconds - last.seconds >= _SECONDS
 
 
 def _size(clip: Clip) -> tuple[int, int]:

@@ -73,6 +73,18 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Chunk:
+    """A stretch of a clip that is made for itself: ticks ``start`` (a key frame) to ``end``, None for the clip's end.
+
+    ``frames``: pictures that the container says are in it.
+    """
+
+    start: int
+    end: int | None
+    frames: int
+
+
+@dataclass(frozen=True)
 class EngineFacts:
     """Which engine made a matte, so that a result can be repeated: file name, version, hash of its weights."""
 

@@ -23,7 +23,7 @@ class Stills:
     def publish(self, preview: str | None) -> str | None:
         """The blob of the newest picture, of which ``preview`` is the path; None while there is none."""
         if preview is not None and preview != self._seen:
-            self._seen, blob = preview, f"{self._prefix}{Path(preview).name}"
+            self._seen, blob = preview, f"{self._prefix}{Path(preview).relative_to(self.folder).as_posix()}"
             try:
                 self._blobs.put_file(blob, Path(preview))
                 self._blob = blob

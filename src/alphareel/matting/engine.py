@@ -15,6 +15,8 @@ class Spec:
 
     ``subject``: what it cuts out (people, anything, key colour). ``weights``: name of the weights it needs
     (``matting/weights.py``), None when it needs none. ``temporal``: it carries memory from frame to frame.
+    ``settles``: frames after which its memory of a clip is as if it had seen it all, so that a clip can be made in
+    chunks; None when what it saw at the start counts to the end.
     """
 
     name: str
@@ -25,6 +27,7 @@ class Spec:
     weights_licence: str
     weights: str | None = None
     temporal: bool = False
+    settles: int | None = None
 
 
 class Memory(Protocol):

@@ -29,10 +29,17 @@ ENGINES: Orders = {
 
 @dataclass(frozen=True)
 class Chosen:
-    """A loaded engine, and what the caller should know about the choice."""
+    """A loaded engine, and what the caller should know about the choice. ``lead``: frames it has to see beforehand.
+
+    ``lead`` is None for an engine that has to see a clip from its start.
+    """
 
     engine: Engine
     warnings: tuple[str, ...] = ()
+
+    @property
+    def lead(self) -> int | None:
+        return cast("int | None", _module(self.engine.facts.name).SPEC.settles)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Self
 
 import av
 
-from alphareel.domain.clip import Clip, Limits
+from alphareel.domain.clip import Chunk, Clip, Limits
 from alphareel.domain.errors import DurationTooLong
 from alphareel.frame import Frame
 from alphareel.media.clock import Clock
@@ -15,7 +15,7 @@ from alphareel.media.deinterlace import progressive
 from alphareel.media.ffmpeg_errors import reading
 from alphareel.media.picture import Pictures
 from alphareel.media.probe import Layout, check_seconds, inspect
-from alphareel.media.source import decoding
+from alphareel.media.source import decoding, decoding_from
 
 _Size = tuple[int, int]
 
@@ -64,6 +64,29 @@ class Reader:
         self.close()
         self._running = self._frames(thumbnail, seconds)
         return self._running
+
+    def chunk(self, chunk: Chunk, thumbnail: _Size | None = None, *, lead: int = 0) -> Generator[Frame, None, None]:
+        """Frames of one chunk (``media.chunks``), after up to ``lead`` frames from before it; else like ``frames``."""
+        self.close()
+        self._running = self._chunk(chunk, thumbnail, lead)
+        return self._running
+
+    def _chunk(self, chunk: Chunk, thumbnail: _Size | None, lead: int) -> Generator[Frame, None, None]:
+        self.frames_lost = 0
+        base = self.clip.time_base
+        since = max(0, chunk.start - round(lead / self.clip.rate / base))
+        clock, index = Clock(self.clip), 0
+        pictures = Pictures(size=self._layout.size, colour=self._layout.colour, turn=self._layout.turn)
+        with decoding_from(self._path, self._limits, self.clip.start + since * base) as frames, reading(self._path):
+            for decoded in progressive(frames):
+                pts, duration = clock.stamp(decoded)
+                if chunk.end is not None and pts >= chunk.end:
+                    break
+                if pts < since:
+                    continue
+                index += pts >= chunk.start
+                yield _frame(pictures, decoded, thumbnail, pts=pts, duration=duration, index=index)
+        self.frames_lost = max(0, chunk.frames - index)
 
     def _frames(self, thumbnail: _Size | None, seconds: float | None) -> Generator[Frame, None, None]:
         self.frames_lost = 0

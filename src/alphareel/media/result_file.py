@@ -18,7 +18,7 @@ from alphareel.media.sound import Sounds
 from alphareel.media.verify import LOSSY, Expectation, Found
 from alphareel.media.write import Target
 
-_ROUNDING = 0.002  # seconds; WebM, WebP and APNG count in thousandths
+ROUNDING = 0.002  # seconds; WebM, WebP and APNG count in thousandths
 
 
 class Encoding(Protocol):
@@ -110,7 +110,7 @@ class ResultFile:
         return Expectation(
             frames=self._frames,
             seconds=float(self._end * target.clip.time_base),
-            tick=float(proof.loose_frames / target.clip.rate) + _ROUNDING,
+            tick=float(proof.loose_frames / target.clip.rate) + ROUNDING,
             width=target.width,
             height=target.height * proof.storeys,
             has_alpha=target.has_alpha,

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -52,6 +54,34 @@ def decoding(path: Path, limits: Limits) -> "Iterator[Decoder | WebpDecoder]":
             return
     with opened(path, limits) as container:
         yield Decoder(container, video_stream(container, path), limits)
+
+
+@contextmanager
+def decoding_from(path: Path, limits: Limits, moment: Fraction) -> Iterator[Iterator[av.VideoFrame]]:
+    """Decoded frames from a key frame on that is not after ``moment`` (seconds on the file's clock).
+
+    Where seeking does not lead there, they come from the start.
+    """
+    with opened(path, limits) as container:
+        frames = _sought(container, path, limits, moment)
+        if frames is not None:
+            yield frames
+            return
+    with opened(path, limits) as container:
+        yield Decoder(container, video_stream(container, path), limits).frames()
+
+
+def _sought(container: InputContainer, path: Path, limits: Limits, moment: Fraction) -> Iterator[av.VideoFrame] | None:
+    stream = video_stream(container, path)
+    frames = Decoder(container, stream, limits).frames()
+    try:
+        container.seek(int(moment / Fraction(stream.time_base or 1)), stream=stream)
+    except av.error.FFmpegError:
+        return None
+    first = next(frames, None)
+    if first is None or first.pts is None or first.pts * Fraction(first.time_base or 0) > moment:
+        return None
+    return chain([first], frames)
 
 
 def check_bytes(path: Path, limits: Limits) -> None:

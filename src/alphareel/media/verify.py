@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from av.container import InputContainer
 
-from alphareel.domain.clip import Limits
+from alphareel.domain.clip import Clip, Limits
 from alphareel.domain.errors import AlphareelError, VerificationFailed
 from alphareel.frame import Plane
 from alphareel.media.ffmpeg_errors import reading
@@ -123,7 +123,7 @@ def _inspect(path: Path, moments: tuple[Fraction, ...], alpha_of: _AlphaReader) 
         held = _packets(container, path)
     return Found(
         frames=held.frames,
-        seconds=float(held.end - clip.start) if held.end and not held.is_reordered else clip.seconds,
+        seconds=_seconds(held, clip),
         width=clip.width,
         height=clip.height,
         has_alpha=clip.has_alpha,
@@ -136,18 +136,29 @@ def _inspect(path: Path, moments: tuple[Fraction, ...], alpha_of: _AlphaReader) 
 class _Packets:
     """Packets with data in them; ``end``: seconds on the file's clock at which the last picture ends, 0 if unsaid.
 
-    ``is_reordered``: pictures are not shown as they are decoded. The lengths are then those of decoding, and only the
-    container's own length counts.
+    ``last``: when it begins. ``is_reordered``: pictures are not shown as they are decoded.
     """
 
     frames: int
     sounds: int
+    last: Fraction
     end: Fraction
     is_reordered: bool
 
 
+def _seconds(held: _Packets, clip: Clip) -> float:
+    """How long the pictures last.
+
+    Where they are reordered, packets tell the lengths of decoding, and so does the container's sum of them: it may
+    end before the last picture has been shown.
+    """
+    if held.is_reordered:
+        return max(clip.seconds, float(held.last - clip.start + 1 / clip.rate))
+    return float(held.end - clip.start) if held.end else clip.seconds
+
+
 def _packets(container: InputContainer, path: Path) -> _Packets:
-    frames, sounds, end, is_reordered = 0, 0, Fraction(0), False
+    frames, sounds, last, end, is_reordered = 0, 0, Fraction(0), Fraction(0), False
     for packet in packets(container, video_stream(container, path), *container.streams.audio):
         if not packet.size:
             continue
@@ -156,9 +167,11 @@ def _packets(container: InputContainer, path: Path) -> _Packets:
             continue
         frames += 1
         is_reordered = is_reordered or (packet.dts is not None and packet.dts != packet.pts)
+        shown = (packet.pts or 0) * Fraction(packet.time_base)
+        last = max(last, shown)
         if packet.duration:
-            end = max(end, ((packet.pts or 0) + packet.duration) * Fraction(packet.time_base))
-    return _Packets(frames, sounds, end, is_reordered)
+            end = max(end, shown + packet.duration * Fraction(packet.time_base))
+    return _Packets(frames, sounds, last, end, is_reordered)
 
 
 def _alpha_at(path: Path, layout: Layout, moment: Fraction, alpha_of: _AlphaReader) -> Plane | None:

@@ -22,7 +22,7 @@ from alphareel.media.verify import inspect_video
 from alphareel.media.write import Target
 
 LIMITED, FULL = 1, 2  # ranges in FFmpeg's numbers
-_TAIL = 1  # seconds that sound may go on after the last frame
+TAIL = 1  # seconds that sound may go on after the last frame
 
 
 AS_A_PLAYER_SEES_IT = Proof(inspect_video, loose_frames=1)
@@ -90,7 +90,7 @@ class _Container:
     """An Encoding by FFmpeg: one stream of pictures and at most one of sound."""
 
     def __init__(self, target: Target, path: Path, recipe: Recipe) -> None:
-        self.sound = _sound(target, recipe)
+        self.sound = sound_of(target, recipe)
         self._target = target
         self._recipe = recipe
         self._painter = recipe.painter(target)
@@ -118,10 +118,10 @@ class _Container:
     def end(self, tick: int) -> None:
         packets = self._stream.encode(None)
         if packets:
-            self._last_until(packets[-1], tick)
+            last_until(packets[-1], tick * self._target.clip.time_base, delay=self._delay)
         self._mux(packets)
         if self.sound:
-            self.sound.advance(self._container, tick * self._target.clip.time_base + _TAIL)
+            self.sound.advance(self._container, tick * self._target.clip.time_base + TAIL)
             self.sound.close()
         self._container.close()
 
@@ -136,17 +136,6 @@ class _Container:
             if self._delay is None:
                 self._delay = -(packet.dts or 0)
             self._container.mux(packet)
-
-    def _last_until(self, packet: "av.Packet[VideoStream]", tick: int) -> None:
-        """Let what is decoded last end where the picture ends: that need not be what is shown last.
-
-        MP4 counts lengths in order of decoding, and would forget that the last picture stands still for a while.
-        """
-        if packet.pts is None or packet.dts is None:
-            return
-        end = round(tick * self._target.clip.time_base / Fraction(packet.time_base))
-        rest = min(end - (self._delay or 0) - packet.dts, end - packet.pts)
-        packet.duration = max(packet.duration or 0, rest)
 
     def _add_picture(self, container: OutputContainer) -> VideoStream:
         recipe, target, colour = self._recipe, self._target, self._painter.colour
@@ -168,7 +157,8 @@ class _Container:
         return stream
 
 
-def _sound(target: Target, recipe: Recipe) -> Sounds | None:
+def sound_of(target: Target, recipe: Recipe) -> Sounds | None:
+    """The source's sound as the recipe wants it; None where there is none."""
     if recipe.sound is None or target.source is None or target.clip.audio is None:
         return None
     return Sounds(
@@ -178,6 +168,19 @@ def _sound(target: Target, recipe: Recipe) -> Sounds | None:
         rules=recipe.sound,
         tracks=target.clip.audio_tracks,
     )
+
+
+def last_until(packet: "av.Packet[VideoStream]", moment: Fraction, *, delay: int | None) -> None:
+    """Let what is decoded last end where the picture ends: that need not be what is shown last.
+
+    MP4 counts lengths in order of decoding, and would forget that the last picture stands still for a while.
+    ``delay``: ticks of the packet by which the first one is decoded before it is shown.
+    """
+    if packet.pts is None or packet.dts is None:
+        return
+    end = round(moment / Fraction(packet.time_base))
+    rest = min(end - (delay or 0) - packet.dts, end - packet.pts)
+    packet.duration = max(packet.duration or 0, rest)
 
 
 def tag(picture: av.VideoFrame, colour: Colour) -> None:

@@ -1,16 +1,17 @@
 """What a sink is, what a format is, and how formats are found by name or suffix. Encodes nothing itself."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from alphareel import registry
-from alphareel.domain.clip import AlphaKind, Clip
+from alphareel.domain.clip import AlphaKind, Chunk, Clip
 from alphareel.domain.errors import InvalidRequest
 from alphareel.domain.options import Quality
 from alphareel.frame import Frame, Plane
-from alphareel.media.verify import Expectation
+from alphareel.media.chunks import Stamps
+from alphareel.media.verify import Expectation, Verified
 
 _FORMATS = "alphareel.media.formats"
 
@@ -67,12 +68,34 @@ class Sink(Protocol):
 
 
 @dataclass(frozen=True)
+class ChunkFile:
+    """A chunk as it was made: a silent result of its own, from zero, with so many frames."""
+
+    path: Path
+    chunk: Chunk
+    frames: int
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A result that was put together, under its name. ``warnings``: those of ``Sink``."""
+
+    verified: Verified
+    warnings: tuple[str, ...]
+
+
+Join: TypeAlias = Callable[[Target, Sequence[ChunkFile], Stamps], Joined]
+"""Raises what ``verify`` and a sink raise, InternalError when the chunks do not belong together."""
+
+
+@dataclass(frozen=True)
 class Format:
     """An output format. ``alpha``, ``audio``: it can carry them. ``open`` begins a result.
 
     ``alpha_kind``: how a result with alpha holds it. ``sides``: pixels that the longer side has at most for a
     quality; the source's for those left out. ``missing``: why it cannot be written on this machine, None where
     it can. ``still``: it is one frame of the run, not all of them.
+    ``join``: puts chunks of a result behind each other, None where they cannot be.
     ``suffix_implies``: the suffix alone means this format; one of a suffix does, the others are asked for by name.
     """
 
@@ -87,6 +110,7 @@ class Format:
     sides: Mapping[Quality, int] = field(default_factory=dict)
     still: bool = False
     missing: Callable[[], str | None] = lambda: None
+    join: Join | None = None
 
 
 def formats() -> tuple[str, ...]:

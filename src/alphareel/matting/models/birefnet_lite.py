@@ -16,6 +16,7 @@ SPEC = Spec(
     weights_licence="MIT",
     weights="BiRefNet-general-bb_swin_v1_tiny*.onnx",
     temporal=True,
+    settles=12,
 )
 
 WEIGHTS = Weights(

@@ -16,6 +16,7 @@ SPEC = Spec(
     weights_licence="MIT",
     weights="BiRefNet-portrait*.onnx",
     temporal=True,
+    settles=12,
 )
 
 WEIGHTS = Weights(

@@ -23,6 +23,7 @@ SPEC = Spec(
     weights_licence="Apache-2.0",
     weights="builtin.onnx",
     temporal=True,
+    settles=30,
 )
 
 _PATH = Path(__file__).with_name("builtin.onnx")

@@ -16,6 +16,7 @@ SPEC = Spec(
     weights_licence="Apache-2.0",
     weights="modnet*.onnx",
     temporal=True,
+    settles=12,
 )
 
 WEIGHTS = Weights(

@@ -25,6 +25,7 @@ SPEC = Spec(
     weights_licence="not stated by the author",
     weights="rvm_mobilenetv3*.onnx",
     temporal=True,
+    settles=30,
 )
 
 WEIGHTS = Weights(

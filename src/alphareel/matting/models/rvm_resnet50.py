@@ -16,6 +16,7 @@ SPEC = Spec(
     weights_licence=rvm.SPEC.weights_licence,
     weights="rvm_resnet50*.onnx",
     temporal=True,
+    settles=30,
 )
 
 WEIGHTS = Weights(

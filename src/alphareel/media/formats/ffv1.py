@@ -1,5 +1,6 @@
 """FFV1 in Matroska: planes and alpha without loss, a checksum for each slice, and the source's sound. For archives."""
 
+from alphareel.media.join import joining
 from alphareel.media.result_file import Proof
 from alphareel.media.sound import SoundRules
 from alphareel.media.verify import inspect_video
@@ -23,4 +24,6 @@ def _open(target: Target) -> Sink:
     return video_file(target, _RECIPE)
 
 
-FORMAT = Format(name="ffv1", suffix=".mkv", mime="video/x-matroska", alpha=True, audio=True, open=_open)
+FORMAT = Format(
+    name="ffv1", suffix=".mkv", mime="video/x-matroska", alpha=True, audio=True, open=_open, join=joining(_RECIPE)
+)

@@ -10,6 +10,7 @@ from alphareel.domain.clip import Colour
 from alphareel.domain.errors import InvalidRequest
 from alphareel.frame import Frame, Plane
 from alphareel.media.carrier import carry
+from alphareel.media.join import joining
 from alphareel.media.luma import alpha_of, luma_of
 from alphareel.media.result_file import Proof
 from alphareel.media.samples import GOP
@@ -63,4 +64,5 @@ FORMAT = Format(
     suffix_implies=False,
     alpha_kind="white_is_opaque",
     sides={"web": 1280},
+    join=joining(_RECIPE),
 )

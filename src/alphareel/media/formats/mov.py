@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from alphareel.media.join import joining
 from alphareel.media.prores import SOUND, TenBits
 from alphareel.media.video_file import Recipe, video_file
 from alphareel.media.write import Format, Sink, Target
@@ -17,4 +18,6 @@ def _open(target: Target) -> Sink:
     return video_file(target, _MASTER if target.quality == "master" else _RECIPE)
 
 
-FORMAT = Format(name="mov", suffix=".mov", mime="video/quicktime", alpha=True, audio=True, open=_open)
+FORMAT = Format(
+    name="mov", suffix=".mov", mime="video/quicktime", alpha=True, audio=True, open=_open, join=joining(_RECIPE)
+)

@@ -1,6 +1,7 @@
 """MP4: H.264 and AAC, opaque. Plays everywhere."""
 
 from alphareel.domain.errors import InvalidRequest
+from alphareel.media.join import joining
 from alphareel.media.samples import GOP
 from alphareel.media.sound import SoundRules
 from alphareel.media.video_file import Planar, Recipe, video_file
@@ -23,4 +24,13 @@ def _open(target: Target) -> Sink:
     return video_file(target, _RECIPE)
 
 
-FORMAT = Format(name="mp4", suffix=".mp4", mime="video/mp4", alpha=False, audio=True, open=_open, sides={"web": 1280})
+FORMAT = Format(
+    name="mp4",
+    suffix=".mp4",
+    mime="video/mp4",
+    alpha=False,
+    audio=True,
+    open=_open,
+    sides={"web": 1280},
+    join=joining(_RECIPE),
+)

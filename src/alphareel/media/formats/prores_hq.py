@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from alphareel.domain.errors import InvalidRequest
+from alphareel.media.join import joining
 from alphareel.media.prores import SOUND, TenBits
 from alphareel.media.video_file import Recipe, video_file
 from alphareel.media.write import Format, Sink, Target
@@ -31,4 +32,5 @@ FORMAT = Format(
     audio=True,
     open=_open,
     suffix_implies=False,
+    join=joining(_RECIPE),
 )

@@ -10,6 +10,7 @@ from alphareel.domain.clip import Colour
 from alphareel.domain.errors import InvalidRequest
 from alphareel.frame import Frame, Plane
 from alphareel.media.carrier import carry, flat_planes
+from alphareel.media.join import joining
 from alphareel.media.luma import alpha_of, luma_of
 from alphareel.media.result_file import Proof
 from alphareel.media.samples import GOP
@@ -71,4 +72,5 @@ FORMAT = Format(
     suffix_implies=False,
     alpha_kind="white_is_opaque",
     sides={"web": 1280},
+    join=joining(_RECIPE),
 )

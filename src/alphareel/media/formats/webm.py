@@ -1,5 +1,6 @@
 """WebM: VP9, with alpha where there is one, and Opus. Plays in browsers, transparency included."""
 
+from alphareel.media.join import joining
 from alphareel.media.samples import GOP
 from alphareel.media.sound import SoundRules
 from alphareel.media.video_file import Planar, Recipe, video_file
@@ -31,4 +32,13 @@ def _open(target: Target) -> Sink:
     return video_file(target, _RECIPE)
 
 
-FORMAT = Format(name="webm", suffix=".webm", mime="video/webm", alpha=True, audio=True, open=_open, sides={"web": 1280})
+FORMAT = Format(
+    name="webm",
+    suffix=".webm",
+    mime="video/webm",
+    alpha=True,
+    audio=True,
+    open=_open,
+    sides={"web": 1280},
+    join=joining(_RECIPE),
+)

@@ -1,0 +1,249 @@
+"""A clip made in chunks is the clip made in one go: the same pictures at the same moments, the same sound."""
+
+from collections import Counter
+from fractions import Fraction
+from functools import partial
+
+import av
+import numpy as np
+import pytest
+
+from alphareel import chunks, pipeline
+from alphareel.domain.clip import Limits
+from alphareel.domain.errors import BadVideo, InternalError, VerificationFailed
+from alphareel.domain.options import Background, Options, Output
+from alphareel.media.chunks import Stamps, divide, read_stamps
+from alphareel.media.read import open_reader
+from alphareel.media.source import decoding_from
+from alphareel.testing.clips import make_clip
+from alphareel.testing.networks import make_rvm
+
+GREEN = Background("color", (0, 255, 0))
+KEYS = {"preset": "veryfast", "g": "10", "bf": "2", "sc_threshold": "0"}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """A folder with a tiny network in it, which has a memory: the real one takes its time."""
+    folder = tmp_path_factory.mktemp("models")
+    make_rvm(folder / "rvm_mobilenetv3_fp32.onnx")
+    return folder
+
+
+@pytest.fixture
+def clip(tmp_path):
+    return make_clip(tmp_path / "in.mp4", frames=60, rate=Fraction(30000, 1001), audio=True, options=KEYS)
+
+
+def output_in(folder, output_format, suffix):
+    opaque = output_format in {"mp4", "prores_hq"}
+    options = Options(engine="rvm", output_format=output_format, background=GREEN if opaque else Background())
+    return Output(folder / f"out{suffix}", options)
+
+
+@pytest.fixture
+def make(models):
+    def run(source, output, chunk=None):
+        *_, last = pipeline.run(source, [output], chunk=chunk, models_dir=models)
+        return last.result
+
+    return run
+
+
+@pytest.fixture
+def plan(models):
+    return partial(chunks.plan, models_dir=models)
+
+
+def make_all(make, source, output, plan):
+    made = []
+    for n, chunk in enumerate(plan.chunks):
+        part = Output(output.path.with_name(f"{n}{output.path.suffix}"), output.options)
+        facts = make(source, part, chunk)
+        made.append(chunks.MadeChunk(part.path, chunk, facts.frames, facts.frames_lost, facts.warnings))
+    return made, facts.engine
+
+
+def shown(path):
+    """When pictures and sound are shown, in order, and how long each stream and the whole last."""
+    with av.open(str(path)) as container:
+        found = [(p.stream.type, p.pts * p.time_base) for p in container.demux() if p.size]
+        lengths = {s.type: float((s.duration or 0) * s.time_base) for s in container.streams}
+        return sorted(found), lengths, container.duration
+
+
+def pictures(path):
+    with open_reader(path, Limits()) as reader:
+        return [(f.y.copy(), None if f.alpha is None else f.alpha.copy()) for f in reader.frames()]
+
+
+@pytest.mark.parametrize(
+    ("output_format", "suffix"),
+    [("webm", ".webm"), ("mov", ".mov"), ("mp4", ".mp4"), ("ffv1", ".mkv"), ("stacked_mp4", ".mp4"),
+     ("matte", ".mp4"), ("prores_hq", ".mov")],
+)  # fmt: skip
+def test_what_is_joined_has_the_timing_and_sound_of_what_is_made_in_one_go(
+    clip, tmp_path, output_format, suffix, make, plan
+):
+    whole, joined = (output_in(tmp_path, output_format, f"-{name}{suffix}") for name in ("whole", "joined"))
+    meant = make(clip.path, whole)
+    divided = plan(clip.path, joined, seconds=0.6)
+    assert [chunk.frames for chunk in divided.chunks] == [20, 20, 20]
+    made, engine = make_all(make, clip.path, joined, divided)
+    result = chunks.join(clip.path, joined, made, engine)
+    assert shown(joined.path) == shown(whole.path)
+    facts = ("frames", "seconds", "width", "height", "has_alpha", "has_audio", "alpha", "engine", "frames_lost")
+    assert {f: getattr(result, f) for f in facts} == {f: getattr(meant, f) for f in facts}
+
+
+def test_pictures_and_mattes_differ_by_no_more_than_what_the_encoder_leaves(clip, tmp_path, make, plan):
+    whole, joined = (output_in(tmp_path, "ffv1", f"-{name}.mkv") for name in ("whole", "joined"))
+    make(clip.path, whole)
+    made, engine = make_all(make, clip.path, joined, plan(clip.path, joined, seconds=0.6))
+    chunks.join(clip.path, joined, made, engine)
+    for (y, alpha), (wanted_y, wanted) in zip(pictures(joined.path), pictures(whole.path), strict=True):
+        seen = (alpha > 0) & (wanted > 0)
+        assert np.array_equal(y[seen], wanted_y[seen])
+        assert np.abs(alpha.astype(int) - wanted).mean() < 1
+
+
+def test_variable_timing_a_late_start_and_a_long_last_picture_are_kept(tmp_path, make, plan):
+    truth = make_clip(tmp_path / "in.mkv", frames=60, vfr=True, audio=True, start=1.5, options=KEYS)
+    for output_format, suffix in (("webm", ".webm"), ("mp4", ".mp4")):
+        whole, joined = (output_in(tmp_path, output_format, f"-{name}{suffix}") for name in ("whole", "joined"))
+        make(truth.path, whole)
+        made, engine = make_all(make, truth.path, joined, plan(truth.path, joined, seconds=1))
+        chunks.join(truth.path, joined, made, engine)
+        assert shown(joined.path) == shown(whole.path)
+
+
+def test_a_chunk_begins_with_what_the_network_remembers_of_the_frames_before(clip, tmp_path, monkeypatch, make, plan):
+    output = output_in(tmp_path, "ffv1", ".mkv")
+    seen = []
+    mattes = pipeline.mattes
+
+    def watched(memory, frames, options, **given):
+        def passing():
+            for frame in frames:
+                seen.append(frame.pts)
+                yield frame
+
+        return mattes(memory, passing(), options, **given)
+
+    monkeypatch.setattr(pipeline, "mattes", watched)
+    chunk = plan(clip.path, output, seconds=0.6).chunks[2]
+    assert make(clip.path, output, chunk).frames == chunk.frames
+    assert sum(pts < chunk.start for pts in seen) == 30
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"output_format": "gif"},
+        {"output_format": "png_sequence"},
+        {"preview_duration": 1.0},
+        {"engine": "chroma"},
+    ],
+)
+def test_what_cannot_be_joined_or_needs_the_whole_clip_is_made_in_one_go(clip, tmp_path, options, plan):
+    asked = Options(**{"engine": "rvm", **options})
+    assert plan(clip.path, Output(tmp_path / "out", asked), seconds=0.6) is None
+
+
+def test_a_short_clip_and_one_with_few_key_frames_are_made_in_one_go(clip, tmp_path, plan):
+    output = output_in(tmp_path, "webm", ".webm")
+    assert plan(clip.path, output, seconds=1.5) is None
+    rare = make_clip(tmp_path / "rare.mp4", frames=60, options={**KEYS, "g": "250"})
+    assert plan(rare.path, output, seconds=0.6) is None
+
+
+def test_a_stream_without_an_index_is_made_in_one_go(tmp_path, plan):
+    truth = make_clip(tmp_path / "in.ts", frames=60, options=KEYS)
+    assert plan(truth.path, output_in(tmp_path, "webm", ".webm"), seconds=0.6) is None
+
+
+def test_the_last_chunk_is_no_crumb():
+    stamps, base = Stamps(tuple(range(100)), tuple(range(0, 100, 10)), 100), Fraction(1, 10)
+    clip = type("Clip", (), {"time_base": base})()
+    assert [(c.start, c.end, c.frames) for c in divide(stamps, clip, 3)] == [
+        (0, 30, 30), (30, 60, 30), (60, None, 40),
+    ]  # fmt: skip
+
+
+def test_a_plan_is_marked_by_what_its_chunks_follow_from(clip, tmp_path, plan):
+    output = output_in(tmp_path, "webm", ".webm")
+    mark = plan(clip.path, output, seconds=0.6).mark
+    copy = clip.path.rename(tmp_path / "elsewhere.mp4")
+    assert plan(copy, output, seconds=0.6).mark == mark
+    other = Output(output.path, Options(engine="rvm", feather=1.0))
+    assert plan(copy, other, seconds=0.6).mark != mark
+    changed = make_clip(tmp_path / "changed.mp4", frames=60, rate=Fraction(30000, 1001), options=KEYS)
+    assert plan(changed.path, output, seconds=0.6).mark != mark
+
+
+def test_a_background_counts_by_what_is_in_it_and_not_by_where_it_lies(clip, tmp_path, plan):
+    marks = []
+    for name, level in (("a.mp4", 20), ("b.mp4", 20), ("c.mp4", 21)):
+        behind = make_clip(tmp_path / name, frames=level, background="green")
+        options = Options(engine="rvm", background=Background("video", video_url=str(behind.path)))
+        marks.append(plan(clip.path, Output(tmp_path / "out.webm", options), seconds=0.6).mark)
+    assert Counter(marks).most_common(1)[0][1] == 2
+
+
+def test_a_background_video_goes_on_where_it_was(clip, tmp_path, make, plan):
+    behind = make_clip(tmp_path / "behind.mp4", frames=35, rate=Fraction(30000, 1001))
+    options = Options(engine="rvm", output_format="ffv1", background=Background("video", video_url=str(behind.path)))
+    whole, joined = (Output(tmp_path / f"{name}.mkv", options) for name in ("whole", "joined"))
+    make(clip.path, whole)
+    made, engine = make_all(make, clip.path, joined, plan(clip.path, joined, seconds=0.6))
+    chunks.join(clip.path, joined, made, engine)
+    for (y, _), (wanted, _) in zip(pictures(joined.path), pictures(whole.path), strict=True):
+        assert np.abs(y.astype(int) - wanted).mean() < 2
+
+
+def test_chunks_of_different_encodings_are_refused(clip, tmp_path, make, plan):
+    output = output_in(tmp_path, "mp4", ".mp4")
+    made, engine = make_all(make, clip.path, output, plan(clip.path, output, seconds=0.6))
+    other = make_clip(tmp_path / "other.mp4", frames=20, width=160, options={"preset": "slow"})
+    strange = chunks.MadeChunk(other.path, made[1].chunk, 20, 0)
+    with pytest.raises(InternalError, match="do not belong together"):
+        chunks.join(clip.path, output, [made[0], strange, made[2]], engine)
+    assert list(tmp_path.glob(".*.part")) == []
+    assert not output.path.exists()
+
+
+def test_a_chunk_that_is_missing_is_noticed(clip, tmp_path, make, plan):
+    output = output_in(tmp_path, "webm", ".webm")
+    made, engine = make_all(make, clip.path, output, plan(clip.path, output, seconds=0.6))
+    made[1] = chunks.MadeChunk(made[0].path, made[1].chunk, 19, 0)
+    with pytest.raises(VerificationFailed, match="60 frames instead of 59"):
+        chunks.join(clip.path, output, made, engine)
+    assert not output.path.exists()
+
+
+def test_a_source_that_is_no_longer_the_one_that_was_divided_is_refused(clip, tmp_path, make):
+    output = output_in(tmp_path, "webm", ".webm")
+    other = make_clip(tmp_path / "other.ts", frames=20)
+    with pytest.raises(BadVideo, match="no longer the clip"):
+        chunks.join(other.path, output, [], make(clip.path, output).engine)
+
+
+def test_frames_lost_in_a_chunk_are_counted(clip, tmp_path, plan):
+    output = output_in(tmp_path, "webm", ".webm")
+    chunk = plan(clip.path, output, seconds=0.6).chunks[1]
+    with open_reader(clip.path, Limits()) as reader:
+        stamps = read_stamps(clip.path, reader.clip, Limits())
+        longer = type(chunk)(chunk.start, chunk.end, chunk.frames + 2)
+        assert len(list(reader.chunk(longer))) == 20
+        assert reader.frames_lost == 2
+    assert stamps.keys[:3] == (0, chunk.start // 2, chunk.start)
+
+
+def test_where_seeking_leads_too_far_reading_begins_at_the_start(clip, monkeypatch):
+    moment = Fraction(1)
+    with decoding_from(clip.path, Limits(), moment) as frames:
+        first = next(frames)
+    assert 0 < first.pts * first.time_base <= moment
+    monkeypatch.setattr("alphareel.media.source._sought", lambda *_: None)
+    with decoding_from(clip.path, Limits(), moment) as frames:
+        assert next(frames).pts == 0
