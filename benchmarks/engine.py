@@ -1,9 +1,13 @@
-"""Speed and memory of the pipeline, stage by stage, beside its bound: the slowest stage alone.
+"""Speed and memory of the pipeline, stage by stage, beside its bounds: the slowest stage alone, and the cores.
 
-    ./dev bench engine [--models-dir DIR] [--frames N] [--rounds N]
+    ./dev bench engine [--models-dir DIR] [--engines NAME ...] [--clip FILE] [--frames N] [--rounds N]
 
 Each figure is taken in a process of its own. "alone" runs one stage with the others' work done beforehand; "whole" is
-the pipeline; the bound is the frames per second of the slowest stage alone. CPU ms are user + system of all threads.
+the pipeline from its first frame to the verified file, since stages alone begin with their networks loaded, too; what
+comes before stands in a column of its own. The bounds are the frames per second of the slowest stage alone, and what
+the cores could do of all stages' work if they never waited. CPU ms are user + system of all threads. "others" is how
+many cores the rest of the machine used meanwhile: walls count only where it is near zero. The clip is made, once of
+each size, unless one is given.
 """
 
 import argparse
@@ -15,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -64,10 +68,14 @@ class Order:
 
 @dataclass(frozen=True)
 class Figure:
+    """``start_seconds``: CPU before what is measured. ``others``: cores that other processes used meanwhile."""
+
     frames: int
     wall_seconds: float
     cpu_seconds: float
     peak_mb: float
+    start_seconds: float = 0.0
+    others: float | None = None
 
     @property
     def fps(self) -> float:
@@ -82,12 +90,23 @@ def measure(order: Order) -> Figure:
     """Take one figure in this process."""
     work = {"read": read_alone, "matte": matte_alone, "write": write_alone, "whole": whole}[order.stage]
     with tempfile.TemporaryDirectory() as folder:
+        before = time.process_time()
         timed = work(order, Path(folder) / f"out.{order.output_format}")
-        began, cpu = time.perf_counter(), time.process_time()
+        began, cpu, busy = time.perf_counter(), time.process_time(), _busy_seconds()
         frames = timed()
         wall, spent = time.perf_counter() - began, time.process_time() - cpu
+        others = None if busy is None else (_busy_seconds() - busy - spent) / wall  # type: ignore[operator]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)
-    return Figure(frames, wall, spent, peak)
+    return Figure(frames, wall, spent, peak, cpu - before, others)
+
+
+def _busy_seconds() -> float | None:
+    """Seconds that all cores worked for anybody since the machine started; None where that is not told."""
+    told = Path("/proc/stat")
+    if not told.exists():
+        return None
+    user, nice, system, _idle, _disk, *rest = map(int, told.read_text().splitlines()[0].split()[1:9])
+    return (user + nice + system + sum(rest)) / os.sysconf("SC_CLK_TCK")
 
 
 def read_alone(order: Order, _: Path) -> Callable[[], int]:
@@ -146,11 +165,12 @@ def write_alone(order: Order, target: Path) -> Callable[[], int]:
 
 
 def whole(order: Order, target: Path) -> Callable[[], int]:
+    run = pipeline.run(Path(order.clip), [Output(target, order.options)], models_dir=order.folder)
+    first = next(run).done
+
     def work() -> int:
-        done = 0
-        for progress in pipeline.run(Path(order.clip), [Output(target, order.options)], models_dir=order.folder):
-            done = progress.done
-        return done
+        *_, last = run
+        return last.done - first
 
     return work
 
@@ -167,21 +187,29 @@ def in_a_process(order: Order, rounds: int) -> Figure:
     return sorted(figures, key=lambda f: f.wall_seconds)[len(figures) // 2]
 
 
-def rows(engines: Iterable[str], frames: int, rounds: int, models_dir: str | None) -> Iterable[dict[str, Any]]:
-    with tempfile.TemporaryDirectory() as folder:
-        for size, (width, height) in SIZES.items():
-            clip = Path(folder) / f"{size}.mp4"
-            make_clip(clip, frames=frames, width=width, height=height, background="green", audio=True)
-            for engine in engines:
-                order = Order(str(clip), engine, "", "webm", frames, models_dir)
-                figures = {stage: in_a_process(replace(order, stage=stage), rounds) for stage in STAGES}
-                yield row(size, engine, figures)
+def rows(clips: Mapping[str, Path], asked: argparse.Namespace, engines: Iterable[str]) -> Iterable[dict[str, Any]]:
+    for name, clip in clips.items():
+        for engine in engines:
+            order = Order(str(clip), engine, "", "webm", asked.frames, asked.models_dir)
+            figures = {stage: in_a_process(replace(order, stage=stage), asked.rounds) for stage in STAGES}
+            yield row(name, engine, figures)
+
+
+def made_clips(folder: Path, frames: int) -> dict[str, Path]:
+    """A clip of each size."""
+    clips = {size: folder / f"{size}.mp4" for size in SIZES}
+    for size, clip in clips.items():
+        width, height = SIZES[size]
+        make_clip(clip, frames=frames, width=width, height=height, background="green", audio=True)
+    return clips
 
 
 def row(size: str, engine: str, figures: dict[str, Figure]) -> dict[str, Any]:
     alone = {stage: figures[stage] for stage in STAGES if stage != "whole"}
     bound = min(alone, key=lambda stage: alone[stage].fps)
     whole_run = figures["whole"]
+    cores = 1000 * (os.cpu_count() or 1) / sum(figure.cpu_ms for figure in alone.values())
+    others = [figure.others for figure in figures.values() if figure.others is not None]
     return {
         "size": size,
         "engine": engine,
@@ -193,18 +221,26 @@ def row(size: str, engine: str, figures: dict[str, Figure]) -> dict[str, Any]:
         "bound": bound,
         "bound_fps": round(alone[bound].fps, 1),
         "share_of_bound": round(whole_run.fps / alone[bound].fps, 2),
+        "cores_fps": round(cores, 1),
+        "share_of_cores": round(whole_run.fps / cores, 2),
+        "start_cpu_s": round(whole_run.start_seconds, 2),
+        "others": round(max(others), 2) if others else None,
     }
 
 
 def table(made: list[dict[str, Any]]) -> Table:
-    columns = ("size", "engine", "fps", "peak MB", "CPU ms/frame", "read", "matte", "write", "bound", "fps / bound")
-    shown = Table(*columns, title="pipeline to WebM with alpha; read, matte, write: CPU ms per frame, each stage alone")
+    columns = ("clip", "engine", "fps", "peak MB", "CPU ms/frame", "read", "matte", "write", "slowest", "fps / it")
+    more = ("cores", "fps / them", "start, CPU s", "others")
+    shown = Table(
+        *columns, *more, title="pipeline to WebM with alpha; read, matte, write: CPU ms per frame, each stage alone"
+    )
     for r in made:
         stages = [f"{r[f'{s}_cpu_ms']:.1f}" for s in ("read", "matte", "write")]
         bound = f"{r['bound']} {r['bound_fps']:.1f} fps"
         facts = [r["size"], r["engine"], f"{r['fps']:.1f}", f"{r['peak_mb']}", f"{r['cpu_ms']:.1f}"]
-        shown.add_row(*facts, *stages, bound,
-                      f"{r['share_of_bound']:.2f}")  # fmt: skip
+        cores = [f"{r['cores_fps']:.1f} fps", f"{r['share_of_cores']:.2f}"]
+        others = "-" if r["others"] is None else f"{r['others']:.2f}"
+        shown.add_row(*facts, *stages, bound, f"{r['share_of_bound']:.2f}", *cores, f"{r['start_cpu_s']:.1f}", others)
     return shown
 
 
@@ -216,6 +252,8 @@ def machine() -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models-dir", help="folder with weights of your own (rvm)")
+    parser.add_argument("--engines", nargs="*", help="those to measure; all that are ready unless named")
+    parser.add_argument("--clip", type=Path, help="a clip of yours, at least as long as --frames")
     parser.add_argument("--frames", type=int, default=120)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--order", help=argparse.SUPPRESS)
@@ -224,9 +262,11 @@ def main() -> None:
         print(json.dumps(asdict(measure(Order(**json.loads(arguments.order))))))
         return
     folder = Path(arguments.models_dir) if arguments.models_dir else None
-    ready = [offer.spec.name for offer in tiers.offer(folder) if offer.available]
-    made = list(rows(ready, arguments.frames, arguments.rounds, arguments.models_dir))
-    Console(width=130).print(table(made))
+    ready = arguments.engines or [offer.spec.name for offer in tiers.offer(folder) if offer.available]
+    with tempfile.TemporaryDirectory() as place:
+        clips = {"given": arguments.clip} if arguments.clip else made_clips(Path(place), arguments.frames)
+        made = list(rows(clips, arguments, ready))
+    Console(width=170).print(table(made))
     RESULTS.mkdir(exist_ok=True)
     now = datetime.now(UTC)
     record = {"at": now.isoformat(timespec="seconds"), "machine": machine(), "frames": arguments.frames, "rows": made}

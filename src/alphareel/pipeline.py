@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from alphareel.domain.errors import BadVideo, InvalidRequest
 from alphareel.domain.options import Composition, Options, Output
 from alphareel.frame import Frame, Matte
 from alphareel.matting import tiers
-from alphareel.matting.engine import Engine, Memory, Preparing
+from alphareel.matting.engine import Engine, Looking, Memory, Preparing
 from alphareel.matting.outline import adjust
 from alphareel.media.read import open_reader
 from alphareel.media.stills import read_still
@@ -116,13 +116,24 @@ def begin_matting(engine: Engine, source: Path, clip: Clip, options: Options, li
 
 def mattes(memory: Memory, frames: Iterable[Frame], options: Options) -> Generator[Matte, None, None]:
     """A matte for each frame, its outline as wished; what the alpha of a source hides stays hidden."""
-    for frame in frames:
-        for made in memory.step([frame]):
+    with closing(_made(memory, frames)) as each:
+        for made in each:
             matte = made
             if options.grow or options.feather:
                 matte = replace(made, alpha=adjust(made.alpha, grow=options.grow, feather=options.feather))
-            yield matte if frame.alpha is None else _within_own_alpha(matte, frame)
+            yield matte if matte.frame.alpha is None else _within_own_alpha(matte)
     memory.finish()
+
+
+def _made(memory: Memory, frames: Iterable[Frame]) -> Generator[Matte, None, None]:
+    """A matte for each frame; where a step has two halves they overlap, as the stages do."""
+    if not isinstance(memory, Looking):
+        for frame in frames:
+            yield from memory.step([frame])
+        return
+    with Ahead((memory.look(frame) for frame in frames), name="look", depth=1) as looked:
+        for finish in looked:
+            yield finish()
 
 
 @dataclass(frozen=True)
@@ -225,6 +236,7 @@ def plan_target(source: Path, output: Output, clip: Clip, compose: Composer) -> 
     )
 
 
-def _within_own_alpha(matte: Matte, frame: Frame) -> Matte:
-    assert frame.alpha is not None
-    return replace(matte, alpha=np.asarray(cv2.multiply(matte.alpha, frame.alpha, scale=1 / 255), np.uint8))
+def _within_own_alpha(matte: Matte) -> Matte:
+    own = matte.frame.alpha
+    assert own is not None
+    return replace(matte, alpha=np.asarray(cv2.multiply(matte.alpha, own, scale=1 / 255), np.uint8))

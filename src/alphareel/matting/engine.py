@@ -1,6 +1,6 @@
 """The contract of everything that makes a matte: ``load() -> Engine``, ``start() -> Memory``, ``step(frames)``."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -60,6 +60,14 @@ class Preparing(Protocol):
 
     def prepare(self, scenery: Scenery) -> None:
         """Called once, before the first ``step``."""
+
+
+@runtime_checkable
+class Looking(Protocol):
+    """A memory whose steps have two halves, so that it can look at a frame while the one before is still finished."""
+
+    def look(self, frame: Frame) -> Callable[[], Matte]:
+        """What remembers, frames in order, one at a time. Returns the rest of the step, for another thread."""
 
 
 class Engine(Protocol):

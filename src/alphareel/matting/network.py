@@ -1,6 +1,7 @@
 """One clip through a network: the steps that every network engine shares, from the thumbnail to clean edges."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -45,12 +46,13 @@ class NetworkMemory:
 
     def step(self, frames: Sequence[Frame]) -> Sequence[Matte]:
         """One matte for each frame: the network sees its thumbnail, ``refine`` its planes."""
-        return [self._matte(frame) for frame in frames]
+        return [self.look(frame)() for frame in frames]
 
     def finish(self) -> None:
         """A network cuts out what there is: an empty clip is no failure."""
 
-    def _matte(self, frame: Frame) -> Matte:
+    def look(self, frame: Frame) -> Callable[[], Matte]:
+        """The network's answer; what brings it to full size remembers nothing, so that any thread may call it."""
         small = thumbnail_of(frame, self._thumbnail)
         rgb = to_rgb(small, matrix=self._matrix, full_range=self._full_range)
         if self._cuts.is_cut(small) or self._fresh:
@@ -58,11 +60,15 @@ class NetworkMemory:
         alpha = np.asarray(np.clip(self._network.alpha_of(rgb), 0, 1), np.float32)
         if self._stabiliser is not None:
             alpha = self._stabiliser.steady(alpha, small)
-        full = refine(alpha, frame)
-        return Matte(clean_edges(frame, full), full)
+        return partial(_full, alpha, frame)
 
     def _begin_shot(self, rgb: Array) -> None:
         self._network.begin_shot(rgb)
         self._fresh = False
         if self._stabiliser is not None:
             self._stabiliser.forget()
+
+
+def _full(alpha: Array, frame: Frame) -> Matte:
+    full = refine(alpha, frame)
+    return Matte(clean_edges(frame, full), full)

@@ -3,6 +3,7 @@
 import math
 from functools import lru_cache
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -50,8 +51,11 @@ def thumbnail_of(frame: Frame, size: tuple[int, int]) -> Plane:
 def to_rgb(thumbnail: Plane, *, matrix: int, full_range: bool) -> Picture:
     """R, G, B as float32 (3, h, w) in 0..1, of uint8 Y, U, V (3, h, w) in this H.273 matrix and range."""
     scale, shift = yuv_to_rgb(matrix, full_range=full_range)
-    planes = thumbnail.astype(np.float32)
+    y, u, v = thumbnail
+    rgb = np.empty(thumbnail.shape, np.float32)
     # Row by row: a matrix product would wake the threads of BLAS, which then burn a core while they wait.
-    rows = zip(scale / 255, shift / 255, strict=True)
-    rgb = np.stack([a * planes[0] + b * planes[1] + c * planes[2] + offset for (a, b, c), offset in rows])
+    for n, ((a, b, c), offset) in enumerate(zip(scale / 255, shift / 255, strict=True)):
+        cv2.addWeighted(y, float(a), v, float(c), float(offset), dst=rgb[n], dtype=cv2.CV_32F)
+        if b:  # red knows no U
+            rgb[n] += b * u
     return np.asarray(np.clip(rgb, 0, 1, out=rgb), np.float32)
