@@ -86,6 +86,12 @@ class Settings(BaseSettings):
     )
     job_cpu_seconds: int = Field(0, ge=0, description="Processor time a job's process may use; 0 for no limit.")
     job_wall_seconds: float = Field(12 * 3600.0, ge=0, description="How long a job's process may run; 0 for no limit.")
+    chunk_seconds: float = Field(
+        60.0,
+        ge=0,
+        description="Clips of more than twice this length are made in chunks of it, so that a job whose worker died"
+        " goes on with the chunk that is missing; 0 makes every clip in one go.",
+    )
     job_progress_seconds: float = Field(
         600.0, ge=5, description="How long a job's process may run without any progress before it is stopped."
     )

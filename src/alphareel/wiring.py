@@ -137,6 +137,7 @@ def build_worker(place: Installation, executor_id: str) -> Worker:
         engines=parse_orders(given.tiers),
         threads=given.job_threads or max(1, processors() // given.workers),
         max_deaths=_MAX_DEATHS,
+        chunk_seconds=given.chunk_seconds,
     )
     return Worker(
         f"worker:{executor_id}",

@@ -106,6 +106,26 @@ def test_a_killed_worker_costs_time_and_nothing_else(serve: Callable[..., Runnin
     assert_delivered_once(service, job_id, done, attempt=2)
 
 
+def test_a_long_clip_goes_on_with_the_chunk_that_is_missing(serve: Callable[..., Running], tmp_path: Path) -> None:
+    options = {"g": "25", "sc_threshold": "0"}
+    clip = make_clip(tmp_path / "long.mp4", width=320, height=240, frames=150, audio=True, options=options).path
+    service = serve(CHUNK_SECONDS="2")
+    job_id = service.submit(service.upload(clip))
+    wait_for(lambda: made_chunks(service) == ["0"], seconds=100)
+    service.kill()
+    service = serve(CHUNK_SECONDS="2")
+    done = service.wait_for_end(job_id)
+    assert made_chunks(service) == ["0", "1", "2"], "each once, by one or the other"
+    assert_delivered_once(service, job_id, done, attempt=2)
+    assert (done["output"]["frames"], done["output"]["has_audio"]) == (150, True)
+    assert list((tmp_path / "data/objects/chunks").rglob("*.*")) == []
+
+
+def made_chunks(service: Running) -> list[str]:
+    """The chunks that were made, in order, as the log tells."""
+    return re.findall(r'"chunk": (\d+)', service.log())
+
+
 def test_a_killed_service_goes_on_where_it_was(serve: Callable[..., Running], clip: Path, tmp_path: Path) -> None:
     service = serve()
     link = service.upload(clip)

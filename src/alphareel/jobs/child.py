@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
-from alphareel.domain.clip import Limits
+from alphareel.domain.clip import Chunk, EngineFacts, Limits
 from alphareel.domain.errors import AlphareelError, InternalError, OutOfMemory
 from alphareel.domain.options import Output, from_json
 from alphareel.jobs.lifeline import die_with
@@ -46,15 +46,18 @@ def main() -> int:
 
 
 def _run(order: Order) -> Iterator[Event]:
+    """Make the result, or one chunk of it; or say how to divide the work, where ``chunk_seconds`` asks for chunks."""
+    if order.get("chunk_seconds") and (plan := _plan(order)) is not None:
+        yield {"result": {"plan": plan}}
+        return
     pipeline = importlib.import_module(order["pipeline"])
     progress = pipeline.run(
         Path(order["source"]),
-        [Output(Path(order["target"]), from_json(order["options"]))],
-        limits=Limits(**order["limits"]),
-        models_dir=Path(order["models_dir"]) if order["models_dir"] else None,
-        order=order.get("engines"),
-        threads=order["threads"],
+        [_output(order)],
+        **_means(order),
+        limits=_limits(order),
         previews=Path(order["previews"]) if order.get("previews") else None,
+        **({"chunk": Chunk(**order["chunk"])} if order.get("chunk") else {}),
     )
     with contextlib.closing(progress):
         for step in progress:
@@ -65,14 +68,50 @@ def _run(order: Order) -> Iterator[Event]:
                 yield {"result": {**results[0], "stages": told["stages"]}}
 
 
+def _plan(order: Order) -> dict[str, Any] | None:
+    from alphareel import chunks  # noqa: PLC0415 - as below
+
+    seconds = order["chunk_seconds"]
+    plan = chunks.plan(Path(order["source"]), _output(order), seconds=seconds, limits=_limits(order), **_means(order))
+    return None if plan is None else asdict(plan)
+
+
+def _join(order: Order) -> Iterator[Event]:
+    from alphareel import chunks  # noqa: PLC0415 - as below
+
+    made = [
+        chunks.MadeChunk(Path(m["path"]), Chunk(**m["chunk"]), m["frames"], m["frames_lost"], tuple(m["warnings"]))
+        for m in order["made"]
+    ]
+    engine = EngineFacts(**order["engine"])
+    yield {"result": asdict(chunks.join(Path(order["source"]), _output(order), made, engine, limits=_limits(order)))}
+
+
+def _output(order: Order) -> Output:
+    return Output(Path(order["target"]), from_json(order["options"]))
+
+
+def _limits(order: Order) -> Limits:
+    return Limits(**order["limits"])
+
+
+def _means(order: Order) -> dict[str, Any]:
+    """What makes the mattes."""
+    return {
+        "models_dir": Path(order["models_dir"]) if order["models_dir"] else None,
+        "order": order.get("engines"),
+        "threads": order["threads"],
+    }
+
+
 def _identify(order: Order) -> Iterator[Event]:
     # Imported here, after the confinement: this is the import that loads the codecs.
     from alphareel.jobs.identity import identify  # noqa: PLC0415
 
-    yield {"result": asdict(identify(Path(order["source"]), Limits(**order["limits"])))}
+    yield {"result": asdict(identify(Path(order["source"]), _limits(order)))}
 
 
-_TASKS: dict[str, Callable[[Order], Iterator[Event]]] = {"run": _run, "identify": _identify}
+_TASKS: dict[str, Callable[[Order], Iterator[Event]]] = {"run": _run, "join": _join, "identify": _identify}
 
 
 def _take_stdout() -> TextIO:

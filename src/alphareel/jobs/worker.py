@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
@@ -23,9 +23,10 @@ from alphareel.domain.errors import (
     WorkerCrashed,
 )
 from alphareel.domain.options import Options, Tier, to_json
-from alphareel.jobs import references, sandbox
+from alphareel.jobs import chunks, references, sandbox
+from alphareel.jobs.chunks import Shelf, make_chunks
 from alphareel.jobs.credits import billed_seconds
-from alphareel.jobs.job import Billing, Job, Output, Status
+from alphareel.jobs.job import TERMINAL, Billing, Job, Output, Status
 from alphareel.jobs.ports import Blobs, Fetcher, JobStore, Outcome
 from alphareel.jobs.references import Reference
 from alphareel.jobs.sandbox import Confinement
@@ -47,6 +48,7 @@ class WorkRules:
 
     ``max_tries``: executions in one run of a job before a failure that may pass is taken as final.
     ``max_deaths``: executions before a job is given up that outlived no worker.
+    ``chunk_seconds``: length of the chunks in which long clips are made, 0 for none.
     """
 
     workspace: Path
@@ -57,6 +59,7 @@ class WorkRules:
     threads: int | None = None
     max_tries: int = 3
     max_deaths: int = 6
+    chunk_seconds: float = 0.0
     retry_seconds: float = 2.0
     pipeline: str = "alphareel.pipeline"
 
@@ -94,6 +97,8 @@ class Worker:
                     self._clear_up(job_id)
                     return _GONE
                 outcome = self._traced_attempt(job)
+                if outcome == _GONE:
+                    self._clear_up(job_id)
                 if not outcome.get("retryable") or job.tries >= self._rules.max_tries:
                     return outcome
                 observe.log(__name__).warning("attempt failed", attempt=job.attempt, error=outcome["error"])
@@ -106,16 +111,22 @@ class Worker:
             elif outcome["kind"] == "failed":
                 error, code = outcome["error"], outcome["error_code"]
                 self._jobs.fail(job_id, attempt=outcome["attempt"], error=error, error_code=code, actor=self._name)
+            self._clear_up(job_id)
 
     def _clear_up(self, job_id: str) -> None:
-        """A job that was deleted leaves nothing, not even what a worker published that died before it was told."""
-        if self._jobs.job(job_id) is not None:
+        """A job that has ended keeps no chunks; one that was deleted leaves nothing.
+
+        Not even what a worker published that died before it was told.
+        """
+        job = self._jobs.job(job_id)
+        if job is not None and job.status not in TERMINAL:
             return
-        for prefix in (f"outputs/{job_id}/", f"previews/{job_id}/"):
+        places = () if job is not None else (f"outputs/{job_id}/", f"previews/{job_id}/")
+        for prefix in (*places, chunks.prefix_of(job_id)):
             try:
                 self._blobs.delete_prefix(prefix)
             except StorageFailed as error:
-                observe.log(__name__).warning("blobs of a deleted job stay", prefix=prefix, error=str(error))
+                observe.log(__name__).warning("blobs of an ended job stay", prefix=prefix, error=str(error))
 
     def abandon(self) -> None:
         self._stopping.set()
@@ -168,15 +179,34 @@ class Worker:
             target = folder / result_name(options.output_format)
             order = self._order(source, target, options, previews=pictures.folder)
             result = self._run(order, reporter)
+            if (plan := result.get("plan")) is not None:
+                result = self._make_chunks(job, order, plan, reporter)
             with traces.span("publish"):
                 return self._publish(job, target, result)
 
-    def _run(self, order: Mapping[str, Any], reporter: "Reporter") -> dict[str, Any]:
+    def _make_chunks(
+        self, job: Job, order: Mapping[str, Any], plan: Mapping[str, Any], reporter: "Reporter"
+    ) -> dict[str, Any]:
+        """The result of a long clip. What was made before this attempt is not made again."""
+        began, confinement = time.monotonic(), self._rules.confinement
+
+        def run(piece: Mapping[str, Any], tick: sandbox.Tick) -> dict[str, Any]:
+            """The time that a job may take is that of all its children."""
+            spent = time.monotonic() - began
+            rest = max(1.0, confinement.wall_seconds - spent) if confinement.wall_seconds else 0.0
+            return self._run(piece, tick, replace(confinement, wall_seconds=rest))
+
+        shelf = Shelf(self._blobs, job.id, plan["mark"], suffix=Path(order["target"]).suffix)
+        return make_chunks(order, plan["chunks"], shelf, run=run, tick=reporter)
+
+    def _run(
+        self, order: Mapping[str, Any], tick: sandbox.Tick, confinement: Confinement | None = None
+    ) -> dict[str, Any]:
         """In a child process, which is confined and so tells us alone how long each stage worked."""
         with traces.span("child") as span:
             began = datetime.now(UTC)
-            result = sandbox.run(order, self._rules.confinement, tick=reporter)
-            if span is not None:
+            result = sandbox.run(order, confinement or self._rules.confinement, tick=tick)
+            if span is not None and "stages" in result:
                 span.tell(frames=result["frames"], engine=result["engine"]["name"])
                 for stage, seconds in result["stages"].items():
                     traces.note(stage, began=began, seconds=seconds)
@@ -222,6 +252,7 @@ class Worker:
             "models_dir": str(self._rules.models_dir) if self._rules.models_dir else None,
             "engines": self._rules.engines.get(options.model),
             "threads": self._rules.threads,
+            "chunk_seconds": self._rules.chunk_seconds,
         }
 
     def _publish(self, job: Job, target: Path, result: Mapping[str, Any]) -> Outcome:
