@@ -33,6 +33,7 @@ class Job(TypedDict):
     id: str
     status: Status
     progress: float
+    queue_position: int | None
     output_url: str | None
     expires_at: str | None
     preview_url: str | None

@@ -1,5 +1,6 @@
 """How many jobs run and wait: exact whatever comes at once, and fair between keys."""
 
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -67,6 +68,9 @@ class Hall:
         found = self.jobs.job(name)
         assert found is not None
         return found
+
+    def jobs_of(self, key: str | None) -> tuple[Job, ...]:
+        return self.jobs.jobs(key, statuses=None, limit=100, offset=0).items
 
     def work(self) -> list[str]:
         """One worker takes what stands first in line until nothing does; the order in which it did."""
@@ -184,6 +188,66 @@ class TestTurns:
             place.create(name)
             place.begin(name)
         assert place.line == ["a1", "a2", "a3"]
+
+
+class TestPosition:
+    @pytest.mark.parametrize("ahead", [0, 1, 2, 3])
+    @pytest.mark.parametrize("begun", [0, 5])
+    def test_is_how_many_jobs_begin_before(self, hall: Callable[..., Hall], ahead: int, begun: int) -> None:
+        place = hall(ahead=ahead)
+        chance = random.Random(ahead)
+        for number in range(24):
+            place.create(f"{chance.choice('aaaabbcN')}{number}")
+        for number in range(begun):
+            place.clock.advance(seconds=1)
+            place.begin(place.line[number])
+        queued = {job.id for key in ("a", "b", "c", None) for job in place.jobs_of(key) if job.status == "pending"}
+        told = {name: place.job(name).queue_position for name in queued}
+        order = [name for name in place.work() if name in queued]
+        assert len(order) == 24 - begun
+        assert told == {name: number for number, name in enumerate(order)}
+
+    def test_is_told_of_the_jobs_of_a_list_too(self, hall: Callable[..., Hall]) -> None:
+        place = hall(ahead=1)
+        for name in ("a1", "a2", "b1", "a3"):
+            place.create(name)
+        assert {job.id: job.queue_position for job in place.jobs_of("a")} == {"a1": 0, "a2": 2, "a3": 3}
+
+    def test_is_told_when_a_job_is_created_and_when_it_is_started(self, hall: Callable[..., Hall]) -> None:
+        place = hall(ahead=1)
+        assert place.create("a1").queue_position == 0
+        assert place.create("a2").queue_position == 1
+        assert place.create("b1").queue_position == 1  # takes its turn before the second of the other key
+        assert place.job("a2").queue_position == 2
+        place.create("c1", start=False)
+        assert place.restart("c1").queue_position == 2
+
+    def test_none_have_drafts_test_jobs_and_what_runs_or_ended(self, hall: Callable[..., Hall]) -> None:
+        place = hall(ahead=1)
+        place.create("a1", start=False)
+        place.create("b1")
+        place.begin("b1")
+        place.create("c1")
+        place.fail("c1")
+        new = NewJob("t", "a", "https://a/v", Options(), None, {}, "r", (), test={"outcome": "success", "seconds": 1})
+        assert place.jobs.add_job(new, start=True, actor="test").queue_position is None
+        assert [place.job(name).queue_position for name in ("a1", "b1", "c1", "t")] == [None] * 4
+        assert place.create("a2").queue_position == 0
+
+    def test_of_a_key_that_may_run_no_more_comes_after_those_in_line(self, hall: Callable[..., Hall]) -> None:
+        place = hall(running=1, ahead=1)
+        for name in ("a1", "a2", "b1", "c1"):
+            place.create(name)
+        place.begin("a1")
+        assert place.job("a2").queue_position == 2
+
+    def test_of_a_job_that_was_lost_is_at_the_end_where_it_stands_again(self, hall: Callable[..., Hall]) -> None:
+        place = hall()
+        for name in ("a1", "b1", "c1"):
+            place.create(name)
+        place.clock.advance(seconds=1)
+        assert place.jobs.requeue("a1", ticket=1, actor="test", reason="the engine lost it")
+        assert [place.job(name).queue_position for name in ("a1", "b1", "c1")] == [2, 0, 1]
 
 
 class TestWaiting:

@@ -167,3 +167,19 @@ def test_places_are_for_each_key():
         places.take("a")
     leave()
     places.take("a")
+
+
+def test_a_job_that_waits_is_told_its_place_whenever_that_changes(server, client, key, job, desk, finish_job):
+    desk.clock.advance(seconds=1)
+    waits = client.post("/v1/jobs", json={"video_url": VIDEO}).json()
+
+    def work():
+        client.post(f"/v1/jobs/{job['id']}/cancel")
+        time.sleep(0.3)
+        finish_job(waits["id"])
+
+    with later(0.4, work):
+        told = list(read(open_stream(server, key, waits)))
+    first = waits["queue_position"]
+    assert [data["queue_position"] for event, _, data in told if event == "queue"] == [first, first - 1]
+    assert told[-1][2]["queue_position"] is None

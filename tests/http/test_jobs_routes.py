@@ -187,6 +187,22 @@ def test_poll_after_progress_gets_the_new_job(client, desk):
     assert (answer.status_code, answer.json()["progress"]) == (200, 41.3)
 
 
+def test_a_poll_learns_that_the_job_moved_up_in_the_queue(client, desk):
+    desk.clock.advance(seconds=1)
+    before = create(client)
+    desk.clock.advance(seconds=1)
+    job = create(client)
+    first = client.get(f"/v1/jobs/{job['id']}")
+    tag, place = {"If-None-Match": first.headers["etag"]}, first.json()["queue_position"]
+    assert place == job["queue_position"] == before["queue_position"] + 1
+    assert client.get(f"/v1/jobs/{job['id']}", headers=tag).status_code == 304
+    client.post(f"/v1/jobs/{before['id']}/cancel")
+    moved = client.get(f"/v1/jobs/{job['id']}", headers=tag)
+    assert (moved.status_code, moved.json()["queue_position"]) == (200, place - 1)
+    desk.jobs.begin_attempt(job["id"], ticket=1, actor="worker")
+    assert client.get(f"/v1/jobs/{job['id']}").json()["queue_position"] is None
+
+
 def test_completed_job_has_no_etag_because_its_link_is_always_fresh(client, finish_job):
     job = create(client)
     finish_job(job["id"])

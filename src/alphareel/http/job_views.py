@@ -34,6 +34,7 @@ class JobViews:
             job_id=job.id,
             status=self.status(job.status),
             progress=100.0 if job.status is Status.COMPLETED else min(99.9, max(0.0, round(job.progress, 1))),
+            queue_position=job.queue_position,
             output_url=self.absolute(link) if link else None,
             expires_at=link.expires_at if link else None,
             preview_url=self.absolute(preview) if preview else None,

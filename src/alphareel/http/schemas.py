@@ -126,6 +126,9 @@ class Job(_Schema):
     progress: float = Field(ge=0, le=100)
     output_url: str | None = Field(description="Signed and expiring; every answer carries a fresh one.")
     expires_at: Time | None = Field(description="When output_url stops to work.")
+    queue_position: int | None = Field(
+        ge=0, description="How many jobs begin before it as things stand, 0 for the next one; null unless it is queued."
+    )
     preview_url: str | None = Field(
         description="A small transparent WebP of the newest frame while the job is worked on; gone when it ends."
     )

@@ -71,6 +71,7 @@ class JobStream:
         self._seen = seen
         self._progress: float | None = None
         self._preview: str | None = None
+        self._position: int | None = None
 
     def is_over(self) -> bool:
         """Whether the job has ended and the client knows it. Raises NotFound."""
@@ -108,6 +109,9 @@ class JobStream:
             transition = self._views.transition(event)
             told.append(_event("state", transition, number=event.sequence))
         shown = self._views.job(job)
+        if shown.queue_position is not None and shown.queue_position != self._position:
+            self._position = shown.queue_position
+            told.append(_event("queue", {"id": job.id, "queue_position": shown.queue_position}))
         if shown.progress != self._progress:
             self._progress = shown.progress
             told.append(_event("progress", {"id": job.id, "progress": shown.progress}))

@@ -1,5 +1,7 @@
-"""How many jobs may run and wait: limits as numbers, what they leave room for, and what is said where they end."""
+"""How many jobs may run and wait: limits as numbers, what they leave room for, whose turn it is, what is refused."""
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from alphareel.domain.errors import QueueFull, TooManyJobs
@@ -39,3 +41,32 @@ class QueueLimits:
             )
         if self.queued_in_all and queued_in_all > self.queued_in_all:
             raise QueueFull("The queue of this server is full.", hint="Wait as long as Retry-After says.")
+
+
+@dataclass(frozen=True)
+class Line:
+    """Who is queued: the keys of the jobs that stand in line, first to last, and how many wait behind, by key.
+
+    When a job in line begins, the next one of its key joins at the end. So each place in line is taken by jobs of
+    one key for ever, and those at the places begin in turns.
+    """
+
+    standing: Sequence[str | None]
+    waiting: Mapping[str | None, int]
+
+    def position(self, key_id: str | None, rank: int) -> int:
+        """How many jobs begin before a waiting one of this key that ``rank`` others of the key wait before.
+
+        As things stand: jobs of other keys that come later may begin first, and a key that may run no more jobs at
+        a time is taken to go on after those who stand in line now.
+        """
+        counts = Counter(self.standing)
+        own = [place for place, key in enumerate(self.standing) if key == key_id] or [len(self.standing)]
+        before = rank + counts[key_id]
+        turn, token = divmod(before, len(own))
+        now = Counter(self.standing[: own[token]])
+        return before + sum(
+            min(count + self.waiting.get(key, 0), turn * count + now[key])
+            for key, count in counts.items()
+            if key != key_id
+        )

@@ -105,7 +105,8 @@ class Job:
     ``credits`` (hundredths): reserved or charged for this run. ``price`` (hundredths for a minute): agreed at the
     start; None when the run is not charged. ``test``: the outcome and seconds of a job that only tests a client.
     ``traceparent``: the trace (W3C) of the request that started it. ``preview``: the blob of the newest small
-    picture of the attempt that runs.
+    picture of the attempt that runs. ``queue_position``: how many jobs begin before it as things stand; None
+    unless it is queued.
     """
 
     id: str
@@ -142,6 +143,7 @@ class Job:
     test: Mapping[str, Any] | None = None
     traceparent: str | None = None
     preview: str | None = None
+    queue_position: int | None = None
 
 
 @dataclass(frozen=True)

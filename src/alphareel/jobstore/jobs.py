@@ -19,6 +19,7 @@ from alphareel.jobstore import billing, repeats, rows
 from alphareel.jobstore.admissions import Admissions, Enqueue, keys_that_wait
 from alphareel.jobstore.database import Database
 from alphareel.jobstore.expirations import note_expiry
+from alphareel.jobstore.line import Outlook
 from alphareel.jobstore.migrate import is_current
 from alphareel.jobstore.removals import note_uploads
 from alphareel.jobstore.stock import Stock, hold_storage
@@ -46,6 +47,7 @@ class Jobs:
         self._enqueue = enqueue
         self._admissions = Admissions(enqueue, limits or QueueLimits())
         self._clock = clock
+        self._outlook = Outlook()
 
     def add_job(self, new: NewJob, *, start: bool, actor: str, once: Once | None = None) -> Job:
         now = self._clock.now()
@@ -61,9 +63,10 @@ class Jobs:
             if start:
                 row = row if new.bill is None else billing.agree(c, row, new.bill, now=now)
                 self._admissions.join(c, row, now=now)
-            repeats.keep(c, once, rows.job(row))
-        announce(new.id, move)
-        return rows.job(row)
+            job = self._in_full(c, [row])[0]
+            repeats.keep(c, once, job)
+        self._announce(new.id, move)
+        return job
 
     def start_job(
         self,
@@ -98,17 +101,19 @@ class Jobs:
             row = apply(c, job_id, move, now=now)
             if row is None:
                 repeats.let_go(c, once)
-            else:
-                self._stock.check(c, row.key_id, 1)
-                note_uploads(c, job_id, uploads)
-                self._admissions.join(c, row, now=now)
-                repeats.keep(c, once, rows.job(row))
-        return _announced(row, move)
+                return None
+            self._stock.check(c, row.key_id, 1)
+            note_uploads(c, job_id, uploads)
+            self._admissions.join(c, row, now=now)
+            job = self._in_full(c, [row])[0]
+            repeats.keep(c, once, job)
+        self._announce(job_id, move)
+        return job
 
     def job(self, job_id: str) -> Job | None:
         with self._database.read() as c:
             row = c.execute(sa.select(jobs).where(jobs.c.id == job_id, jobs.c.deleted_at.is_(None))).one_or_none()
-            return _with_webhooks(c, [row])[0] if row is not None else None
+            return self._in_full(c, [row])[0] if row is not None else None
 
     def jobs(
         self,
@@ -127,7 +132,7 @@ class Jobs:
         with self._database.read() as c:
             total = c.execute(sa.select(sa.func.count()).select_from(jobs).where(*wanted)).scalar_one()
             found = c.execute(newest.limit(limit).offset(offset)).all()
-            return Page(_with_webhooks(c, found), total)
+            return Page(self._in_full(c, found), total)
 
     def events(self, job_id: str) -> tuple[JobEvent, ...]:
         ordered = sa.select(job_events).where(job_events.c.job_id == job_id).order_by(job_events.c.sequence)
@@ -228,7 +233,8 @@ class Jobs:
     def requeue(self, job_id: str, *, ticket: int, actor: str, reason: str) -> bool:
         now = self._clock.now()
         held = (jobs.c.id == job_id, jobs.c.ticket == ticket, jobs.c.status.in_(_RUNNABLE))
-        change = sa.update(jobs).where(*held).values(ticket=ticket + 1, progress_at=now, updated_at=now)
+        values = {"ticket": ticket + 1, "progress_at": now, "updated_at": now, "admitted_at": now}
+        change = sa.update(jobs).where(*held).values(values)
         with self._database.write() as c:
             row = c.execute(change.returning(jobs)).one_or_none()
             if row is None:
@@ -236,7 +242,7 @@ class Jobs:
             move = Move(to=Status(row.status), actor=actor, reason=reason)
             record(c, job_id, move.to, move, now=now)
             self._enqueue(c, job_id, row.ticket)
-        announce(job_id, move)
+        self._announce(job_id, move)
         return True
 
     def is_ready(self) -> bool:
@@ -254,19 +260,21 @@ class Jobs:
                 row = note_expiry(c, row)
                 note_webhook(c, row, now=row.updated_at)
                 self._admissions.admit(c, row.key_id, now=row.updated_at)
-        return _announced(row, move)
+        if row is None:
+            return None
+        self._announce(job_id, move)
+        return rows.job(row)
 
+    def _announce(self, job_id: str, move: Move) -> None:
+        self._outlook.forget()
+        announce(job_id, move)
 
-def _with_webhooks(c: sa.Connection, found: Sequence[sa.Row[Any]]) -> tuple[Job, ...]:
-    told = events_of(c, [row.id for row in found])
-    return tuple(replace(rows.job(row), webhook_events=told[row.id]) for row in found)
-
-
-def _announced(row: sa.Row[Any] | None, move: Move) -> Job | None:
-    if row is None:
-        return None
-    announce(row.id, move)
-    return rows.job(row)
+    def _in_full(self, c: sa.Connection, found: Sequence[sa.Row[Any]]) -> tuple[Job, ...]:
+        """With what other rows tell of each job."""
+        told, places = events_of(c, [row.id for row in found]), self._outlook.positions(c, found)
+        return tuple(
+            replace(rows.job(row), webhook_events=told[row.id], queue_position=places.get(row.id)) for row in found
+        )
 
 
 def _fresh_run() -> dict[str, Any]:

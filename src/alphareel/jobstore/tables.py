@@ -78,6 +78,8 @@ uploads = sa.Table(
     sa.Column("rate", sa.Float),
 )
 
+_IN_LINE = sa.text("status = 'pending' AND test IS NULL")
+
 jobs = sa.Table(
     PREFIX + "jobs",
     metadata,
@@ -122,6 +124,15 @@ jobs = sa.Table(
     sa.Index(f"ix_{PREFIX}jobs_status_completed_at", "status", "completed_at"),
     sa.Index(f"ix_{PREFIX}jobs_key_id_stored_bytes", "key_id", "stored_bytes"),
     sa.Index(f"ix_{PREFIX}jobs_key_id_status", "key_id", "status", "queued_at"),
+    sa.Index(
+        f"ix_{PREFIX}jobs_line",
+        "admitted_at",
+        "key_id",
+        "queued_at",
+        "id",
+        sqlite_where=_IN_LINE,
+        postgresql_where=_IN_LINE,
+    ),
 )
 
 job_events = sa.Table(

@@ -15,7 +15,7 @@ _EVENT: dict[str, Any] = {
     "type": "object",
     "properties": {
         "id": {"type": "string", "description": "The number of a transition; other events have none."},
-        "event": {"enum": ["state", "progress", "preview", "end", "deleted"]},
+        "event": {"enum": ["state", "queue", "progress", "preview", "end", "deleted"]},
         "data": {"type": "string", "contentMediaType": "application/json"},
     },
     "required": ["event", "data"],
