@@ -110,7 +110,12 @@ def test_an_upload_goes_with_the_last_job_that_uses_it(jobs: Jobs, removals: Rem
     add_job(jobs, "job_2", "u1")
     assert removals.remove_job("job_1", actor="test") == ("outputs/job_1/", "previews/job_1/", "chunks/job_1/")
     assert uploads.upload("u1") is not None
-    assert removals.remove_job("job_2", actor="test") == ("outputs/job_2/", "previews/job_2/", "chunks/job_2/", "uploads/u1.mp4")
+    assert removals.remove_job("job_2", actor="test") == (
+        "outputs/job_2/",
+        "previews/job_2/",
+        "chunks/job_2/",
+        "uploads/u1.mp4",
+    )
     assert uploads.upload("u1") is None
 
 
