@@ -14,8 +14,8 @@ import alphareel
 from alphareel import installation, observe, traces, wiring
 from alphareel.domain.errors import AlphareelError, Unavailable
 from alphareel.http.app import create_app
-from alphareel.http.config import HttpConfig
-from alphareel.http.connections import bounded
+from alphareel.http.config import HttpConfig, Patience
+from alphareel.http.connections import Crowd, bounded
 from alphareel.http.limits import Rates
 from alphareel.http.offers import EngineOffer
 from alphareel.jobs.service import Office
@@ -71,6 +71,7 @@ def build_app(place: installation.Installation, office: Office) -> FastAPI:
         admin_token=_admin_token(given),
         metrics_open=given.metrics_open,
         guesses_per_minute=given.guesses_per_minute,
+        patience=Patience(bytes_per_second=given.min_body_rate),
         rates=Rates(given.write_per_minute, given.read_per_minute, given.rate_limit_url),
     )
     return create_app(wiring.build_service(place, office), config, offers=lambda: _shown_offers(given))
@@ -119,9 +120,11 @@ class _Server(uvicorn.Server):
 
 
 def _config(place: installation.Installation, office: Office) -> uvicorn.Config:
+    given = place.settings
     return uvicorn.Config(
         build_app(place, office),
-        http=bounded(),
+        http=bounded(crowd=Crowd(given.connections_per_address, given.trusted_proxies)),
+        forwarded_allow_ips=[str(network) for network in given.trusted_proxies],
         ws="none",
         log_config=None,
         access_log=False,  # the wire logs requests itself, with their ids

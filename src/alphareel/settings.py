@@ -37,6 +37,9 @@ Networks = Annotated[
 ]
 
 
+_LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
+
+
 class Settings(BaseSettings):
     """Read from ``ALPHAREEL_<NAME>``; an empty variable counts as unset. Sizes in bytes, times in seconds."""
 
@@ -122,6 +125,18 @@ class Settings(BaseSettings):
         60, ge=0, description="Requests a minute of one key that change something; 0 for no limit."
     )
     read_per_minute: int = Field(600, ge=0, description="Requests a minute of one key that only look; 0 for no limit.")
+    connections_per_address: int = Field(
+        128, ge=0, description="Connections that one address may have open to the service; 0 for no limit."
+    )
+    trusted_proxies: Networks = Field(
+        _LOOPBACK,
+        description="Proxies, separated by commas: their X-Forwarded-For is believed, their connections not counted.",
+    )
+    min_body_rate: int = Field(
+        16 * 1024,
+        ge=0,
+        description="Bytes a second that a request's body must bring on average after its first minute; 0 for any.",
+    )
     guesses_per_minute: int = Field(
         30, ge=0, description="Wrong keys, and wrong admin tokens, that one address may send a minute; 0 for no limit."
     )

@@ -1,6 +1,7 @@
 """What only real sockets show: refusals while a body is still being sent, clients that leave, links under load."""
 
 import contextlib
+import ipaddress
 import json
 import socket
 import threading
@@ -12,8 +13,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from alphareel.http.app import create_app
-from alphareel.http.config import HttpConfig
-from alphareel.http.connections import bounded
+from alphareel.http.config import HttpConfig, Patience
+from alphareel.http.connections import Crowd, bounded
 from alphareel.testing.fakes import TINY_MP4
 
 BIG = 16 * 1024 * 1024
@@ -21,7 +22,8 @@ BIG = 16 * 1024 * 1024
 
 @pytest.fixture(scope="module", params=["httptools", "h11"])
 def server(request, desk, serve):
-    config = HttpConfig(max_upload_bytes=9_000_000, idle_seconds=0.5, drain_seconds=1)
+    patience = Patience(idle_seconds=0.5, bytes_per_second=10_000, grace_seconds=0.3)
+    config = HttpConfig(max_upload_bytes=9_000_000, patience=patience, drain_seconds=1)
     with serve(create_app(desk.service, config), request.param) as running:
         yield running
 
@@ -143,6 +145,31 @@ def test_body_that_stands_still_is_given_up(server, key, desk):
     assert b" 400 " in answer
     assert b"Nothing came for 0.5 seconds" in answer
     wait_until(lambda: not incoming(desk))
+
+
+def test_body_that_trickles_is_given_up_although_it_never_stands_still(server, key, desk):
+    with connected(server) as connection:
+        connection.sendall(upload_head(key, 60_000))
+        connection.settimeout(0.05)
+        answer, sent = b"", 0
+        while not answer and sent < 60_000:
+            connection.sendall(bytes(50))
+            sent += 50
+            with contextlib.suppress(TimeoutError):
+                answer = connection.recv(65536)
+    assert b" 400 " in answer
+    assert b"The body comes too slowly: " in answer
+    assert b"at least 10000 bytes a second" in answer
+    wait_until(lambda: not incoming(desk))
+
+
+@pytest.mark.parametrize(
+    ("waited", "came", "over"),
+    [(59, 0, False), (61, 0, True), (61, 16_000, True), (61, 17_000, False), (3600, 60_000_000, False)],
+)
+def test_patience_grows_with_what_has_come(waited, came, over):
+    assert Patience().is_over(waited, came) is over
+    assert not Patience(bytes_per_second=0).is_over(waited, came)
 
 
 def test_json_body_that_stands_still_is_given_up(server, key):
@@ -273,6 +300,54 @@ def test_what_is_no_request_is_refused_in_the_one_error_shape(guarded, nonsense)
         head, _, body = read_to_end(connection).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json")
     assert json.loads(body)["error"]["code"] == "invalid_request"
+
+
+@pytest.fixture
+def crowded(desk, serve):
+    with serve(create_app(desk.service, HttpConfig()), bounded(crowd=Crowd(2))) as running:
+        yield running
+
+
+def ask_well(connection):
+    connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+    return read_answer(connection)
+
+
+def test_one_address_has_so_many_connections_and_no_more_until_one_of_them_ends(crowded):
+    with connected(crowded) as first:
+        assert ask_well(first).startswith(b"HTTP/1.1 200 OK")
+        with connected(crowded) as second:
+            assert ask_well(second).startswith(b"HTTP/1.1 200 OK")
+            with connected(crowded) as third:
+                head, _, body = read_to_end(third).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 5")
+        assert json.loads(body)["error"]["code"] == "rate_limited"
+        assert ask_well(first).startswith(b"HTTP/1.1 200 OK")
+
+        def comes_in():
+            with connected(crowded) as another, contextlib.suppress(ConnectionError):
+                return ask_well(another).startswith(b"HTTP/1.1 200 OK")
+
+        wait_until(comes_in)
+
+
+@pytest.mark.parametrize(
+    ("peer", "holder"),
+    [
+        (("192.0.2.7", 5000), "192.0.2.7/32"),
+        (("::ffff:192.0.2.7", 5000, 0, 0), "192.0.2.7/32"),
+        (("2001:db8:1:2:3:4:5:6", 5000, 0, 0), "2001:db8:1:2::/64"),
+        (("fe80::1%eth0", 5000, 0, 2), "fe80::/64"),
+        (("10.0.0.9", 5000), None),
+        (("::ffff:10.0.0.9", 5000, 0, 0), None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_connections_count_for_the_holder_of_an_address_and_not_for_a_proxy(peer, holder):
+    crowd = Crowd(3, (ipaddress.ip_network("10.0.0.0/8"),))
+    assert crowd.holder(peer) == (ipaddress.ip_network(holder) if holder else None)
+    assert Crowd(0).holder(peer) is None
 
 
 def test_answer_that_takes_longer_than_a_head_may_is_not_cut_off(desk, serve, headers):

@@ -1,6 +1,7 @@
-"""Bodies in pieces that may not stand still, and JSON bodies: bounded, read after the caller is known, one object."""
+"""Bodies in pieces that may not stand still or trickle, and JSON bodies: bounded, one object, of a known caller."""
 
 import json
+import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, Any, NoReturn
 
@@ -9,23 +10,33 @@ from fastapi import Depends, Request
 
 from alphareel.domain.errors import InvalidRequest
 from alphareel.http.auth import ConfigOf
-from alphareel.http.config import HttpConfig
+from alphareel.http.config import HttpConfig, Patience
 
 _DEEPEST = 32
+_AGAIN = "Send the request again."
 
 
-async def pieces(request: Request, idle_seconds: float) -> AsyncIterator[bytes]:
-    """The body as it comes; raises InvalidRequest when nothing comes for so long, ClientDisconnect."""
+async def pieces(request: Request, patience: Patience) -> AsyncIterator[bytes]:
+    """The body as it comes; raises InvalidRequest when it comes too slowly, ClientDisconnect.
+
+    Only the time that is spent waiting for the sender counts against it.
+    """
     stream = aiter(request.stream())
+    waited, came = 0.0, 0
     while True:
+        began = time.monotonic()
         try:
-            with anyio.fail_after(idle_seconds):
+            with anyio.fail_after(patience.idle_seconds):
                 piece = await anext(stream)
         except StopAsyncIteration:
             return
         except TimeoutError:
-            hint = "Send the request again."
-            raise InvalidRequest(f"Nothing came for {idle_seconds:g} seconds.", hint=hint) from None
+            raise InvalidRequest(f"Nothing came for {patience.idle_seconds:g} seconds.", hint=_AGAIN) from None
+        waited += time.monotonic() - began
+        came += len(piece)
+        if patience.is_over(waited, came):
+            told = f"The body comes too slowly: {came} bytes in {waited:.0f} seconds."
+            raise InvalidRequest(told, hint=f"Send at least {patience.bytes_per_second} bytes a second.")
         if piece:
             yield piece
 
@@ -47,7 +58,7 @@ JsonObject = Annotated[Mapping[str, Any], Depends(read_object)]
 async def _read(request: Request, config: HttpConfig) -> bytes:
     body = bytearray()
     longest = config.max_json_bytes
-    async for piece in pieces(request, config.idle_seconds):
+    async for piece in pieces(request, config.patience):
         body += piece
         if len(body) > longest:
             raise InvalidRequest(f"A JSON body may have {longest} bytes at most.", hint="Send files to /v1/uploads.")

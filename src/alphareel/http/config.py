@@ -8,6 +8,22 @@ MIB = 1024 * 1024
 
 
 @dataclass(frozen=True)
+class Patience:
+    """How slowly a body may come: no silence of ``idle_seconds``, and ``bytes_per_second`` on average (0: any rate).
+
+    The average counts from ``grace_seconds`` on. So a body of any size has an end.
+    """
+
+    idle_seconds: float = 60.0
+    bytes_per_second: int = 16 * 1024
+    grace_seconds: float = 60.0
+
+    def is_over(self, waited: float, came: int) -> bool:
+        """After ``waited`` seconds, in which ``came`` bytes did."""
+        return self.bytes_per_second > 0 and waited > self.grace_seconds + came / self.bytes_per_second
+
+
+@dataclass(frozen=True)
 class HttpConfig:
     """Settings of the wire.
 
@@ -15,7 +31,7 @@ class HttpConfig:
     ``max_upload_bytes``: of the file itself. ``max_side``, ``max_seconds``: of a clip, to be shown.
     ``legacy_routes``: serve ``/api/*``, which ask for no key unless ``legacy_needs_key``.
     ``show_pending``: report queued jobs as ``pending`` instead of ``processing``.
-    ``idle_seconds``: how long a body may stand still. ``drain_seconds``: how long the rest of a refused body is
+    ``patience``: how slowly a body may come. ``drain_seconds``: how long the rest of a refused body is
     read, so that its sender sees the answer. ``admin_token``: opens ``/v1/admin/*``; None shuts them.
     ``rates``: how many requests a minute a caller may make. ``metrics_open``: /metrics asks for no token.
     ``guesses_per_minute``: wrong keys and wrong admin tokens that one address may send; 0 for any number.
@@ -31,7 +47,7 @@ class HttpConfig:
     legacy_routes: bool = True
     legacy_needs_key: bool = False
     show_pending: bool = False
-    idle_seconds: float = 60.0
+    patience: Patience = field(default_factory=Patience)
     drain_seconds: float = 60.0
     admin_token: str | None = field(default=None, repr=False)
     rates: Rates = field(default_factory=Rates)

@@ -1,33 +1,88 @@
-"""Connections that may not stand still or swell before there is a request: its head is bounded in time and size.
+"""Connections that may not stand still or swell before there is a request, and not be too many from one address.
 
 The HTTP server itself waits for ever for the end of a head, and one of its parsers keeps whatever is sent until then.
 Nothing of this asks for a key, so it must cost nothing.
 """
 
 import asyncio
+import ipaddress
 import json
 import secrets
-from typing import Any
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-from alphareel.domain.errors import InvalidRequest
+from alphareel.domain.errors import AlphareelError, InvalidRequest, RateLimited
 
 HEAD_SECONDS = 30.0
 HEAD_BYTES = 64 * 1024
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+_PAUSE = 5  # seconds
+_ONE_HOLDER = 64  # bits of an IPv6 address that say whose it is; the rest its holder chooses
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """Who is connected to this process: ``most`` connections of one address, 0 for any number.
+
+    Addresses in ``trusted`` are proxies, which connect for many and are not counted. For the event loop's thread only.
+    """
+
+    most: int = 0
+    trusted: Sequence[Network] = ()
+    _open: Counter[Network] = field(default_factory=Counter, init=False)
+
+    def holder(self, peer: object) -> Network | None:
+        """Whom a connection from this socket address counts for; None for nobody."""
+        try:
+            address = ipaddress.ip_address(str(peer[0]).partition("%")[0])  # type: ignore[index]
+        except (TypeError, IndexError, ValueError):  # a Unix socket
+            return None
+        if isinstance(address, ipaddress.IPv6Address):
+            address = address.ipv4_mapped or address
+        if not self.most or any(address in network for network in self.trusted if network.version == address.version):
+            return None
+        return ipaddress.ip_network((address, _ONE_HOLDER if address.version == 6 else 32), strict=False)
+
+    def enter(self, holder: Network) -> bool:
+        """Whether there is room for one more."""
+        if self._open[holder] >= self.most:
+            return False
+        self._open[holder] += 1
+        return True
+
+    def leave(self, holder: Network) -> None:
+        self._open[holder] -= 1
+        if not self._open[holder]:
+            del self._open[holder]
 
 
 def bounded(
-    protocol: Any = AutoHTTPProtocol, *, seconds: float = HEAD_SECONDS, size: int = HEAD_BYTES
+    protocol: Any = AutoHTTPProtocol,
+    *,
+    seconds: float = HEAD_SECONDS,
+    size: int = HEAD_BYTES,
+    crowd: Crowd | None = None,
 ) -> type[asyncio.Protocol]:
     """One of uvicorn's protocols whose requests begin within ``seconds``, with heads of about ``size`` bytes."""
+    everybody = crowd or Crowd()
 
     class Bounded(protocol):  # type: ignore[misc]
         _late: asyncio.TimerHandle | None = None
         _head = 0
+        _holder: Network | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:
             super().connection_made(transport)
+            holder = everybody.holder(transport.get_extra_info("peername"))
+            if holder is not None and not everybody.enter(holder):
+                transport.write(_too_many(everybody.most))
+                transport.close()
+                return
+            self._holder = holder
             self._wait()
 
         def data_received(self, data: bytes) -> None:
@@ -45,11 +100,14 @@ def bounded(
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop_waiting()
+            if self._holder is not None:
+                everybody.leave(self._holder)
+                self._holder = None
             super().connection_lost(exc)
 
         def send_400_response(self, msg: str) -> None:
             if self.cycle is None or self.cycle.response_complete:
-                self.transport.write(_refusal(msg))
+                self.transport.write(_refusal(InvalidRequest(msg), "400 Bad Request"))
             self.transport.close()
 
         def _wait(self) -> None:
@@ -72,12 +130,19 @@ def bounded(
     return Bounded
 
 
-def _refusal(message: str) -> bytes:
+def _too_many(most: int) -> bytes:
+    refused = RateLimited(f"More than {most} connections from one address. Close one, or wait.", retry_after=_PAUSE)
+    return _refusal(refused, "429 Too Many Requests", f"Retry-After: {_PAUSE}")
+
+
+def _refusal(error: AlphareelError, status: str, *more: str) -> bytes:
     """An answer in the shape of all others, to what never became a request."""
     made = f"req_{secrets.token_hex(12)}"
-    body = json.dumps({"error": {"code": InvalidRequest.code, "message": message, "request_id": made}}).encode()
+    told = {"code": error.code, "message": error.message, "request_id": made}
+    body = json.dumps({"error": told}).encode()
     head = (
-        "HTTP/1.1 400 Bad Request",
+        f"HTTP/1.1 {status}",
+        *more,
         "Content-Type: application/json",
         f"Content-Length: {len(body)}",
         f"X-Request-Id: {made}",

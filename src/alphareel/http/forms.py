@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from alphareel.domain.errors import FieldProblem, InvalidRequest
 from alphareel.http.bodies import pieces
+from alphareel.http.config import Patience
 from alphareel.jobs.job import Upload
 from alphareel.jobs.use_cases import UploadSession
 
@@ -27,7 +28,7 @@ _SEND_SO = f"Send it as multipart/form-data with one part named {FIELD}, as in: 
 OpenSession = Callable[[str, str | None], UploadSession]
 
 
-async def receive_file(request: Request, open_session: OpenSession, *, idle_seconds: float) -> Upload:
+async def receive_file(request: Request, open_session: OpenSession, *, patience: Patience) -> Upload:
     """Stream the part named ``file`` into ``open_session(filename, declared_type)`` and finish it.
 
     Other fields without a file name are ignored. When anything goes wrong, the client leaving included, the
@@ -35,7 +36,7 @@ async def receive_file(request: Request, open_session: OpenSession, *, idle_seco
     """
     form = _Form(_boundary(request), open_session)
     try:
-        async for piece in pieces(request, idle_seconds):
+        async for piece in pieces(request, patience):
             await form.feed(piece)
         return await form.finish()
     except BaseException:

@@ -56,7 +56,7 @@ async def receive(
         )
 
     await run_in_threadpool(check_room, request, caller, service)
-    return await receive_file(request, begin, idle_seconds=config.idle_seconds)
+    return await receive_file(request, begin, patience=config.patience)
 
 
 @router.post(
