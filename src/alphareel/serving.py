@@ -15,7 +15,7 @@ from alphareel import installation, observe, traces, wiring
 from alphareel.domain.errors import AlphareelError, Unavailable
 from alphareel.http.app import create_app
 from alphareel.http.config import HttpConfig, Patience
-from alphareel.http.connections import Crowd, bounded
+from alphareel.http.connections import Crowd, bounded, counted
 from alphareel.http.limits import Rates
 from alphareel.http.offers import EngineOffer
 from alphareel.jobs.service import Office
@@ -123,7 +123,7 @@ def _config(place: installation.Installation, office: Office) -> uvicorn.Config:
     given = place.settings
     return uvicorn.Config(
         build_app(place, office),
-        http=bounded(crowd=Crowd(given.connections_per_address, given.trusted_proxies)),
+        http=bounded(counted(Crowd(given.connections_per_address, given.trusted_proxies))),
         forwarded_allow_ips=[str(network) for network in given.trusted_proxies],
         ws="none",
         log_config=None,

@@ -14,7 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from alphareel.http.app import create_app
 from alphareel.http.config import HttpConfig, Patience
-from alphareel.http.connections import Crowd, bounded
+from alphareel.http.connections import Crowd, bounded, counted
 from alphareel.testing.fakes import TINY_MP4
 
 BIG = 16 * 1024 * 1024
@@ -304,7 +304,7 @@ def test_what_is_no_request_is_refused_in_the_one_error_shape(guarded, nonsense)
 
 @pytest.fixture
 def crowded(desk, serve):
-    with serve(create_app(desk.service, HttpConfig()), bounded(crowd=Crowd(2))) as running:
+    with serve(create_app(desk.service, HttpConfig()), bounded(counted(Crowd(2)))) as running:
         yield running
 
 

@@ -9,8 +9,9 @@ import ipaddress
 import json
 import secrets
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeAlias
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
@@ -47,42 +48,53 @@ class Crowd:
             return None
         return ipaddress.ip_network((address, _ONE_HOLDER if address.version == 6 else 32), strict=False)
 
-    def enter(self, holder: Network) -> bool:
-        """Whether there is room for one more."""
+    def admit(self, transport: asyncio.Transport) -> Callable[[], None] | None:
+        """What to call once when the connection ends; None for one too many, which was told so and closed."""
+        holder = self.holder(transport.get_extra_info("peername"))
+        if holder is None:
+            return lambda: None
         if self._open[holder] >= self.most:
-            return False
+            transport.write(_too_many(self.most))
+            transport.close()
+            return None
         self._open[holder] += 1
-        return True
+        return partial(self._leave, holder)
 
-    def leave(self, holder: Network) -> None:
+    def _leave(self, holder: Network) -> None:
         self._open[holder] -= 1
         if not self._open[holder]:
             del self._open[holder]
 
 
+def counted(crowd: Crowd, protocol: Any = AutoHTTPProtocol) -> type[asyncio.Protocol]:
+    """One of uvicorn's protocols whose connections are no more than ``crowd`` takes; those beyond are told so."""
+
+    class Counted(protocol):  # type: ignore[misc]
+        _leave: Callable[[], None] | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:
+            super().connection_made(transport)
+            self._leave = crowd.admit(transport)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            if self._leave is not None:
+                self._leave()
+            super().connection_lost(exc)
+
+    return Counted
+
+
 def bounded(
-    protocol: Any = AutoHTTPProtocol,
-    *,
-    seconds: float = HEAD_SECONDS,
-    size: int = HEAD_BYTES,
-    crowd: Crowd | None = None,
+    protocol: Any = AutoHTTPProtocol, *, seconds: float = HEAD_SECONDS, size: int = HEAD_BYTES
 ) -> type[asyncio.Protocol]:
     """One of uvicorn's protocols whose requests begin within ``seconds``, with heads of about ``size`` bytes."""
-    everybody = crowd or Crowd()
 
     class Bounded(protocol):  # type: ignore[misc]
         _late: asyncio.TimerHandle | None = None
         _head = 0
-        _holder: Network | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:
             super().connection_made(transport)
-            holder = everybody.holder(transport.get_extra_info("peername"))
-            if holder is not None and not everybody.enter(holder):
-                transport.write(_too_many(everybody.most))
-                transport.close()
-                return
-            self._holder = holder
             self._wait()
 
         def data_received(self, data: bytes) -> None:
@@ -100,9 +112,6 @@ def bounded(
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop_waiting()
-            if self._holder is not None:
-                everybody.leave(self._holder)
-                self._holder = None
             super().connection_lost(exc)
 
         def send_400_response(self, msg: str) -> None:
