@@ -3,8 +3,9 @@
 Arithmetic alone. Its card: docs/models/plate.md.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from alphareel.matting.edges import clean_edges
 from alphareel.matting.engine import Engine, Memory, Scenery, Spec
 from alphareel.matting.plates import CleanPlate, find_plate, plate_of, sample
 from alphareel.matting.refine import refine
-from alphareel.matting.runtime import Runtime
+from alphareel.matting.runtime import Array, Runtime
 from alphareel.matting.shadow import with_shadow
 from alphareel.matting.thumbnail import size_for, thumbnail_of
 
@@ -87,12 +88,13 @@ class PlateMemory:
 
     def step(self, frames: Sequence[Frame]) -> Sequence[Matte]:
         """One matte for each frame. Raises BadVideo when the scene is not that of the plate any more."""
-        return [self._matte(frame) for frame in frames]
+        return [self.look(frame)() for frame in frames]
 
     def finish(self) -> None:
         """An empty scene is no failure."""
 
-    def _matte(self, frame: Frame) -> Matte:
+    def look(self, frame: Frame) -> Callable[[], Matte]:
+        """Tell the subject from the scene; what brings it to full size remembers nothing."""
         if self._plate is None:
             raise InternalError("The engine plate was not prepared.")
         small = thumbnail_of(frame, self._thumbnail)
@@ -102,6 +104,9 @@ class PlateMemory:
         difference = compare(picture, self._plate, before=self._before, black=self._black)
         self._watch(difference, frame)
         self._before = difference.subject
+        return partial(self._full, difference, picture, frame)
+
+    def _full(self, difference: Difference, picture: Array, frame: Frame) -> Matte:
         full = refine(soften(difference, picture), frame)
         matte = Matte(clean_edges(frame, full), full)
         return with_shadow(matte, difference.shadow, black=self._black) if self._shadows else matte
