@@ -13,7 +13,9 @@ from alphareel.media.sound import SoundRules
 from alphareel.media.video_file import FULL, LIMITED
 from alphareel.media.write import Target
 
-SOUND = SoundRules(copied=frozenset({"aac", "mp3", "pcm_s16le", "pcm_s24le"}), codec="pcm_s16le", sample_format="s16")
+SOUND = SoundRules(
+    copied=frozenset({"aac", "mp3", "pcm_s16le", "pcm_s24le"}), codec="pcm_s16le", sample_format="s16", hides=True
+)
 
 
 class TenBits:

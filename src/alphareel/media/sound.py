@@ -25,15 +25,17 @@ _RATE = 48000
 _MOST_TRACKS = 16  # each holds the source open
 # Timestamps in thousandths of a second never fit the samples exactly; only what differs by more is a gap or overlap.
 _SLIP = _RATE // 100
-# A decoder's warm-up, which its first packet carries before time zero; more is sound from before the picture.
-_PRIMING = Fraction(1, 10)
+# Sound from before time zero that goes along, hidden, where the container can hide it: decoders warm up on it.
+_WARM_UP = Fraction(1, 10)
+_ROUNDING = Fraction(2, 1000)  # of timestamps in thousandths, on both sides
 
 
 @dataclass(frozen=True)
 class SoundRules:
     """What a container wants. ``copied``: codecs taken as they are; else ``codec`` in ``sample_format``.
 
-    ``piece``: samples that the encoder takes at a time, 0 for any number.
+    ``piece``: samples that the encoder takes at a time, 0 for any number. ``hides``: its edit lists hide what sounds
+    before zero.
     """
 
     copied: frozenset[str]
@@ -41,6 +43,7 @@ class SoundRules:
     sample_format: str
     piece: int = 0
     bit_rate: int = 128_000
+    hides: bool = False
 
 
 class Sounds:
@@ -155,7 +158,7 @@ class Sound:
             packet.pts = packet.dts = packet.pts - offset
             if self._is_over(_moment(packet)):
                 return
-            if not _begins(packet, is_first=last is None) or (last is not None and packet.pts <= last):
+            if not self._belongs(packet) or (last is not None and packet.pts <= last):
                 continue
             if out is None:
                 out = to.add_stream_from_template(stream)
@@ -196,6 +199,14 @@ class Sound:
                     rest.pts, rest.time_base = max(begins, reached), Fraction(1, _RATE)
                     reached = rest.pts + rest.samples
                     yield rest
+
+    def _belongs(self, packet: "av.Packet[Any]") -> bool:
+        """Whether a packet is to be copied: from zero on, or as the warm-up of what sounds there."""
+        moment = _moment(packet)
+        if self._rules.hides:
+            return moment >= -_WARM_UP
+        # one packet before zero at most: the muxer would move the picture by more
+        return moment + (packet.duration or 0) * Fraction(packet.time_base) >= -_ROUNDING
 
     def _label(self, out: AudioStream, source: AudioStream) -> None:
         """What tells tracks apart in a player's menu; the first is the one to play."""
@@ -252,11 +263,6 @@ def _cut(frame: av.AudioFrame, count: int) -> av.AudioFrame | None:
     made = av.AudioFrame.from_ndarray(samples, format=frame.format.name, layout=frame.layout.name)
     made.sample_rate, made.time_base = frame.sample_rate, frame.time_base
     return made
-
-
-def _begins(packet: "av.Packet[Any]", *, is_first: bool) -> bool:
-    """Whether a packet belongs to the result: from zero on, or the warm-up of the very first one."""
-    return _moment(packet) >= (-_PRIMING if is_first else 0)
 
 
 def _moment(packet: "av.Packet[Any]") -> Fraction:

@@ -26,7 +26,7 @@ _RECIPE = Recipe(
     painter=lambda target: Planar(target.clip.colour, target.has_alpha),
     options={"preset": "fast", "crf": "22", "x265-params": "log-level=none"},
     by_quality={"web": {"crf": "28"}, "master": {"crf": "16"}},
-    sound=SoundRules(copied=frozenset({"aac", "mp3"}), codec="aac", sample_format="fltp", piece=1024),
+    sound=SoundRules(copied=frozenset({"aac", "mp3"}), codec="aac", sample_format="fltp", piece=1024, hides=True),
     tag="hvc1",
 )
 

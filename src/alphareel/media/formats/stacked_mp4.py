@@ -51,7 +51,7 @@ _RECIPE = Recipe(
     options={"preset": "veryfast", "crf": "20", "g": str(GOP)},
     by_quality={"web": {"crf": "26"}, "master": {"crf": "14"}},
     container_options={"movflags": "+faststart"},
-    sound=SoundRules(copied=frozenset({"aac", "mp3"}), codec="aac", sample_format="fltp", piece=1024),
+    sound=SoundRules(copied=frozenset({"aac", "mp3"}), codec="aac", sample_format="fltp", piece=1024, hides=True),
     proof=Proof(_inspect, loose_frames=1, storeys=2),
 )
 

@@ -1,0 +1,114 @@
+"""Sound that is copied: sample for sample where it was, also when the source begins it before the picture."""
+
+from dataclasses import replace
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+import alphareel
+from alphareel.domain.options import Background, Options
+from alphareel.testing.clips import make_clip
+
+RATE = 48000
+LATE = Fraction("0.513")  # no whole number of packets or frames
+OPAQUE = Options(engine="chroma", background=Background(type="color", color=(255, 0, 0)))
+
+
+def remake(source, target, *, late=Fraction(0), trimmed=Fraction(0), codec="aac"):
+    """The pictures of ``source`` ``late`` seconds behind a sweep of sound, ``trimmed`` seconds hidden from the start."""
+    with av.open(str(source)) as given, av.open(str(target), "w") as made:
+        video = given.streams.video[0]
+        out, sound = made.add_stream_from_template(video), made.add_stream(codec, RATE, layout="mono")
+        packets = [p for p in given.demux(video) if p.size]
+        for packet in packets:
+            packet.pts += round((late - trimmed) / packet.time_base)
+            packet.dts += round((late - trimmed) / packet.time_base)
+            packet.stream = out
+        heard = [p for frame in sweep(sound.codec_context.format.name) for p in sound.encode(frame)]
+        for packet in (*heard, *sound.encode(None)):
+            packet.pts -= round(trimmed / packet.time_base)
+            packet.dts = packet.pts
+            packets.append(packet)
+        for packet in sorted(packets, key=lambda p: p.dts * p.time_base):
+            made.mux(packet)
+    return target
+
+
+def sweep(sample_format):
+    times = np.arange(2 * RATE) / RATE
+    levels = (0.5 * np.sin(2 * np.pi * (300 * times + 500 * times**2))).astype(np.float32)
+    if sample_format == "s16":
+        levels = (levels * 32767).astype(np.int16)
+    for start in range(0, levels.size, 1024):
+        piece = np.ascontiguousarray(levels[None, start : start + 1024])
+        frame = av.AudioFrame.from_ndarray(piece, format=sample_format, layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = RATE, start, Fraction(1, RATE)
+        yield frame
+
+
+def heard(path, seconds=1):
+    """What sounds in the first second from the first picture on; where nothing does, it is not a number."""
+    with av.open(str(path)) as container:
+        picture = next(container.decode(video=0))
+        zero = picture.pts * picture.time_base
+    timeline = np.full(seconds * RATE, np.nan, np.float32)
+    with av.open(str(path)) as container:
+        for frame in container.decode(audio=0):
+            samples = frame.to_ndarray()[0]
+            samples = samples / np.float32(32768) if samples.dtype == np.int16 else samples
+            start = round((frame.pts * frame.time_base - zero) * RATE)
+            first, last = max(0, start), min(timeline.size, start + samples.size)
+            if first < last:
+                timeline[first:last] = samples[first - start : last - start]
+    return timeline
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    return make_clip(tmp_path_factory.mktemp("pictures") / "in.mp4", frames=25, width=64, height=64, background="green")
+
+
+@pytest.mark.parametrize(
+    ("name", "out", "codec", "how"),
+    [
+        ("in.mp4", "out.mp4", "aac", {"late": LATE}),
+        ("in.mp4", "out.mov", "aac", {"late": LATE}),
+        ("in.mov", "out.mov", "pcm_s16le", {"late": LATE}),
+        ("in.mp4", "out.mp4", "aac", {"trimmed": Fraction("0.113")}),
+        ("in.mp4", "out.mov", "aac", {"trimmed": Fraction("0.05")}),
+        ("in.mp4", "out.mp4", "aac", {}),
+    ],
+)
+def test_what_the_first_picture_comes_with_is_heard_from_its_first_sample(pictures, tmp_path, name, out, codec, how):
+    source = remake(pictures.path, tmp_path / name, codec=codec, **how)
+    list(alphareel.run(source, tmp_path / out, replace(OPAQUE, output_format=out[-3:])))
+    before, after = heard(source), heard(tmp_path / out)
+    assert not np.isnan(before).any()
+    assert not np.isnan(after).any()
+    # decoders invent the noise of AAC anew
+    np.testing.assert_allclose(after, before, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("out", "codec", "settled"),
+    [("out.mp4", "aac", 0.03), ("out.webm", "libopus", 0.1)],  # seconds for which an Opus decoder may warm up
+)
+def test_sound_from_before_the_picture_of_an_mkv_is_whole_to_its_milliseconds(pictures, tmp_path, out, codec, settled):
+    source = remake(pictures.path, tmp_path / "in.mkv", codec=codec, late=LATE)
+    options = replace(OPAQUE, output_format="mp4") if out.endswith("mp4") else Options(engine="chroma")
+    list(alphareel.run(source, tmp_path / out, options))
+    before, after = heard(source), heard(tmp_path / out)
+    assert np.flatnonzero(~np.isnan(after))[0] < RATE // 500
+    assert np.isnan(after).mean() < 0.02
+    shift = best_shift(before, after, most=RATE // 500)
+    loud = slice(round(settled * RATE), RATE - RATE // 100)
+    difference = np.abs(np.roll(after, -shift) - before)[loud]
+    assert np.nanpercentile(difference, 95) < 0.05
+
+
+def best_shift(before, after, *, most):
+    quiet = np.nan_to_num(after)
+    middle = slice(RATE // 4, RATE // 2)
+    return max(range(-most, most + 1), key=lambda n: float(np.dot(np.roll(quiet, -n)[middle], before[middle])))
