@@ -109,6 +109,6 @@ def test_sound_from_before_the_picture_of_an_mkv_is_whole_to_its_milliseconds(pi
 
 
 def best_shift(before, after, *, most):
-    quiet = np.nan_to_num(after)
+    one, other = np.nan_to_num(before), np.nan_to_num(after)
     middle = slice(RATE // 4, RATE // 2)
-    return max(range(-most, most + 1), key=lambda n: float(np.dot(np.roll(quiet, -n)[middle], before[middle])))
+    return max(range(-most, most + 1), key=lambda n: float(np.dot(np.roll(other, -n)[middle], one[middle])))
