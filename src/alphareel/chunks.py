@@ -26,10 +26,14 @@ _WORTH_IT = 2  # chunks' lengths that a clip must have
 
 @dataclass(frozen=True)
 class Plan:
-    """The chunks of a clip in order. ``mark``: what was decided on; chunks of another mark do not go with these."""
+    """The chunks of a clip in order, and the engine that is to make them all.
+
+    ``mark``: a hash over what their bytes follow from; chunks of another mark do not go with these.
+    """
 
     chunks: tuple[Chunk, ...]
     mark: str
+    engine: EngineFacts
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,8 @@ def plan(
     chosen = tiers.choose(options.matte, models_dir, threads, order=order)
     stamps = None if chosen.lead is None else read_stamps(source, clip, limits)
     chunks = () if stamps is None else divide(stamps, clip, seconds)
-    return Plan(chunks, _mark(source, options, chosen.engine.facts, chunks)) if chunks else None
+    facts = chosen.engine.facts
+    return Plan(chunks, _mark(source, options, facts, chunks), facts) if chunks else None
 
 
 def join(

@@ -146,6 +146,7 @@ def build_worker(place: Installation, executor_id: str) -> Worker:
         sources=place.sources,
         fetcher=GuardedFetcher(FetchRules(allowed=given.fetch_allow_cidrs, total_seconds=given.fetch_seconds)),
         rules=rules,
+        helpers=place.queue,
     )
 
 

@@ -51,6 +51,9 @@ class Sleeper:
             )
             self.note("settle", job_id, outcome["attempt"], done)
 
+    def help(self, job_id, ticket, mark, number):
+        self.note("help", job_id, mark, number)
+
     def abandon(self): ...
 
 

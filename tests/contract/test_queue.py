@@ -210,3 +210,40 @@ def test_chaos_loses_no_job_and_delivers_each_once(jobs: Jobs, start_worker: Sta
         assert [line[3] for line in lines(log, "settle", job)].count("True") == 1
         moves = [(event.from_status, event.to_status) for event in jobs.events(job.id)]
         assert moves.count((Status.PROCESSING, Status.COMPLETED)) == 1
+
+
+def test_chunks_are_made_after_the_jobs_that_wait_and_in_the_order_of_the_offer(
+    jobs: Jobs, database: Database, start_worker: StartWorker, log: Path
+) -> None:
+    queue = DbosQueue(database.engine)
+    for _ in range(2):  # again is the same as once
+        queue.offer("job_x", 1, "mark", [3, 2, 1])
+    waiting = [submit(jobs) for _ in range(3)]
+    start_worker(concurrency=1)
+    wait_for(jobs, waiting)
+    helped = wait_for_help(log, 3)
+    assert helped == [["help", "job_x", "mark", number] for number in "321"]
+    assert log.read_text().index("help") > log.read_text().rindex("settle")
+
+
+def test_chunks_that_were_withdrawn_are_made_by_nobody(
+    jobs: Jobs, database: Database, start_worker: StartWorker, log: Path
+) -> None:
+    queue = DbosQueue(database.engine)
+    queue.offer("job_x", 1, "mark", [3, 2, 1])
+    queue.withdraw("job_x", 1, "mark", [3, 1])
+    start_worker(concurrency=1)
+    assert wait_for_help(log, 1) == [["help", "job_x", "mark", "2"]]
+    last = submit(jobs)
+    wait_for(jobs, [last])
+    assert log.read_text().count("help") == 1
+
+
+def wait_for_help(log: Path, count: int, seconds: float = 60) -> list[list[str]]:
+    deadline = time.monotonic() + seconds
+    while True:
+        found = [line.split() for line in log.read_text().splitlines() if line.startswith("help ")]
+        if len(found) >= count:
+            return found
+        assert time.monotonic() < deadline, found
+        time.sleep(0.05)

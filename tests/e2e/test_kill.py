@@ -121,6 +121,20 @@ def test_a_long_clip_goes_on_with_the_chunk_that_is_missing(serve: Callable[...,
     assert list((tmp_path / "data/objects/chunks").rglob("*.*")) == []
 
 
+def test_an_idle_worker_helps_with_a_long_clip(serve: Callable[..., Running], tmp_path: Path) -> None:
+    options = {"g": "25", "sc_threshold": "0"}
+    clip = make_clip(tmp_path / "long.mp4", width=320, height=240, frames=200, audio=True, options=options).path
+    service = serve(CHUNK_SECONDS="1", WORKERS="2")
+    job_id = service.submit(service.upload(clip))
+    done = service.wait_for_end(job_id)
+    made = made_chunks(service)
+    assert set(made) == set("01234567")
+    assert made != sorted(made), "nobody came from the other end"
+    assert_delivered_once(service, job_id, done, attempt=1)
+    assert (done["output"]["frames"], done["output"]["has_audio"]) == (200, True)
+    wait_for(lambda: list((tmp_path / "data/work").glob("*")) == [])
+
+
 def made_chunks(service: Running) -> list[str]:
     """The chunks that were made, in order, as the log tells."""
     return re.findall(r'"chunk": (\d+)', service.log())

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from alphareel.domain.errors import StorageFailed, WorkerCrashed
-from alphareel.jobs.chunks import Shelf, make_chunks
+from alphareel.domain.errors import InternalError, StorageFailed, WorkerCrashed
+from alphareel.jobs.chunks import Plan, Shelf, make_chunk, make_chunks
 from alphareel.testing.fakes import MemoryBlobs
 
 CHUNKS = [
@@ -14,6 +14,7 @@ CHUNKS = [
     {"start": 20, "end": None, "frames": 20},
 ]
 ENGINE = {"name": "fake", "version": "1"}
+PLAN = Plan(CHUNKS, "a" * 64, ENGINE)
 
 
 class Children:
@@ -62,7 +63,7 @@ def nobody_asks(progress):
 
 def test_chunks_are_made_in_order_and_joined(order, shelf):
     children, shares = Children(), []
-    result = make_chunks(order, CHUNKS, shelf, run=children, tick=lambda p: shares.append(p and p["share"]))
+    result = make_chunks(order, PLAN, shelf, run=children, tick=lambda p: shares.append(p and p["share"]))
     assert children.made == [0, 10, 20]
     assert children.joined == [["from 0", "from 10", "from 20"]]
     assert result == {"frames": 40, "engine": ENGINE, "stages": {"matte": 3.0}}
@@ -73,22 +74,22 @@ def test_what_was_made_before_is_not_made_again(order, shelf, blobs, tmp_path):
     children = Children()
     children.dies_at = 20
     with pytest.raises(WorkerCrashed):
-        make_chunks(order, CHUNKS, shelf, run=children, tick=nobody_asks)
+        make_chunks(order, PLAN, shelf, run=children, tick=nobody_asks)
     elsewhere = tmp_path / "elsewhere"
     (elsewhere / "previews").mkdir(parents=True)
     moved = {**order, "target": str(elsewhere / "result.webm"), "previews": str(elsewhere / "previews")}
     children.dies_at = None
-    make_chunks(moved, CHUNKS, Shelf(blobs, "job_1", "a" * 64, suffix=".webm"), run=children, tick=nobody_asks)
+    make_chunks(moved, PLAN, Shelf(blobs, "job_1", "a" * 64, suffix=".webm"), run=children, tick=nobody_asks)
     assert children.made == [0, 10, 20]
     assert children.joined == [["from 0", "from 10", "from 20"]]
 
 
 def test_chunks_of_another_plan_are_not_taken(order, shelf, blobs, tmp_path):
     children = Children()
-    make_chunks(order, CHUNKS, shelf, run=children, tick=nobody_asks)
+    make_chunks(order, PLAN, shelf, run=children, tick=nobody_asks)
     (tmp_path / "b" / "previews").mkdir(parents=True)
     again = {**order, "previews": str(tmp_path / "b" / "previews")}
-    make_chunks(again, CHUNKS, Shelf(blobs, "job_1", "b" * 64, suffix=".webm"), run=children, tick=nobody_asks)
+    make_chunks(again, PLAN, Shelf(blobs, "job_1", "b" * 64, suffix=".webm"), run=children, tick=nobody_asks)
     assert children.made == [0, 10, 20, 0, 10, 20]
 
 
@@ -96,7 +97,7 @@ def test_a_chunk_counts_only_once_its_facts_are_kept(order, shelf, blobs):
     children = Children()
     children.dies_at = 10
     with pytest.raises(WorkerCrashed):
-        make_chunks(order, CHUNKS, shelf, run=children, tick=nobody_asks)
+        make_chunks(order, PLAN, shelf, run=children, tick=nobody_asks)
     assert sorted(blobs.blobs) == [f"chunks/job_1/{'a' * 16}/0.json", f"chunks/job_1/{'a' * 16}/0.webm"]
     del blobs.blobs[f"chunks/job_1/{'a' * 16}/0.json"]
     assert shelf.facts(0) is None
@@ -110,5 +111,30 @@ def test_a_chunk_that_vanished_is_a_failure_that_may_pass(order, shelf, blobs):
             return result
 
     with pytest.raises(StorageFailed) as caught:
-        make_chunks(order, CHUNKS, shelf, run=Vanishing(), tick=nobody_asks)
+        make_chunks(order, PLAN, shelf, run=Vanishing(), tick=nobody_asks)
     assert caught.value.retryable
+
+
+def test_a_chunk_that_somebody_else_made_meanwhile_is_taken(order, shelf, tmp_path):
+    class Helped(Children):
+        def __call__(self, order, tick):
+            if order.get("chunk") == CHUNKS[0]:
+                make_chunk({**order, "target": str(tmp_path / "theirs.webm")}, PLAN, 2, shelf, run=helper, tick=tick)
+            return super().__call__(order, tick)
+
+    helper, children = Children(), Helped()
+    make_chunks(order, PLAN, shelf, run=children, tick=nobody_asks)
+    assert (children.made, helper.made) == ([0, 10], [20])
+    assert children.joined == [["from 0", "from 10", "from 20"]]
+
+
+def test_a_helper_with_another_engine_leaves_no_chunk(order, shelf):
+    with pytest.raises(InternalError, match="Another engine"):
+        make_chunk(order, Plan(CHUNKS, "a" * 64, {"name": "other"}), 1, shelf, run=Children(), tick=nobody_asks)
+    assert shelf.facts(1) is None
+
+
+def test_those_who_help_find_the_plan(shelf, tmp_path):
+    assert shelf.plan() is None
+    shelf.put_plan(PLAN, tmp_path)
+    assert shelf.plan() == PLAN

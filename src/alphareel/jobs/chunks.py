@@ -3,51 +3,80 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from alphareel import observe
-from alphareel.domain.errors import NotFound, StorageFailed
+from alphareel import __version__, observe
+from alphareel.domain.errors import InternalError, NotFound, StorageFailed
 from alphareel.jobs.ports import Blobs
 from alphareel.jobs.sandbox import Tick
 
 _MARK = 16  # digits of a plan's mark that name its chunks
 _FACTS = ("frames", "frames_lost", "warnings", "engine", "stages")
+_PLAN = "plan.json"
 
 Run = Callable[[Mapping[str, Any], Tick], dict[str, Any]]
 """Carries out an order in a child."""
 
 
+@dataclass(frozen=True)
+class Plan:
+    """A job divided, as its first child told: facts of ``domain.clip.Chunk``, and of the engine for all of them.
+
+    ``mark``: what the bytes of the chunks follow from. ``version``: of alphareel.
+    """
+
+    chunks: Sequence[Mapping[str, Any]]
+    mark: str
+    engine: Mapping[str, Any]
+    version: str = __version__
+
+
 class Shelf:
-    """The finished chunks of one job that go together. A chunk is there once its facts are."""
+    """The finished chunks of one job that go together, beside their plan. A chunk is there once its facts are."""
 
     def __init__(self, blobs: Blobs, job_id: str, mark: str, *, suffix: str) -> None:
         self._blobs = blobs
         self._prefix = f"{prefix_of(job_id)}{mark[:_MARK]}/"
         self._suffix = suffix
 
+    def plan(self) -> Plan | None:
+        """The plan, None where there is no such job any more."""
+        told = self._read(_PLAN)
+        return None if told is None else Plan(**told)
+
+    def put_plan(self, plan: Plan, folder: Path) -> None:
+        """Keep the plan for those who help; ``folder`` takes a file on its way."""
+        self._write(_PLAN, asdict(plan), folder)
+
     def facts(self, number: int) -> dict[str, Any] | None:
         """What is known of a chunk; None while it is not made."""
-        key = f"{self._prefix}{number}.json"
-        try:
-            text = b"".join(self._blobs.read(key, 0, self._blobs.size(key)))
-        except NotFound:
-            return None
-        return dict(json.loads(text))
+        return self._read(f"{number}.json")
 
     def put(self, number: int, path: Path, result: Mapping[str, Any]) -> None:
         """Keep the chunk at ``path``, which may be moved."""
-        note = path.with_suffix(".json")
-        note.write_text(json.dumps({name: result[name] for name in _FACTS}))
         self._blobs.put_file(f"{self._prefix}{number}{self._suffix}", path)
-        self._blobs.put_file(f"{self._prefix}{number}.json", note)
+        self._write(f"{number}.json", {name: result[name] for name in _FACTS}, path.parent)
 
     def local(self, number: int, opened: ExitStack) -> Path:
         """The chunk as a file here, as long as ``opened`` is open."""
         try:
             return opened.enter_context(self._blobs.local(f"{self._prefix}{number}{self._suffix}"))
         except NotFound as error:
-            raise StorageFailed("A finished chunk of the job is gone from the store.") from error
+            raise _gone() from error
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        key = f"{self._prefix}{name}"
+        try:
+            return dict(json.loads(b"".join(self._blobs.read(key, 0, self._blobs.size(key)))))
+        except NotFound:
+            return None
+
+    def _write(self, name: str, told: Mapping[str, Any], folder: Path) -> None:
+        note = folder / name
+        note.write_text(json.dumps(told))
+        self._blobs.put_file(f"{self._prefix}{name}", note)
 
 
 def prefix_of(job_id: str) -> str:
@@ -55,42 +84,49 @@ def prefix_of(job_id: str) -> str:
     return f"chunks/{job_id}/"
 
 
-def make_chunks(
-    order: Mapping[str, Any], chunks: Sequence[Mapping[str, Any]], shelf: Shelf, *, run: Run, tick: Tick
-) -> dict[str, Any]:
-    """Carry out an order chunk by chunk, without those that are on the shelf, and join them at its target.
+def make_chunks(order: Mapping[str, Any], plan: Plan, shelf: Shelf, *, run: Run, tick: Tick) -> dict[str, Any]:
+    """Carry out an order chunk by chunk, without those that are on the shelf by then, and join them at its target.
 
     Returns the result as a child tells it. Raises what ``run`` and the store raise.
     """
-    total, done = sum(chunk["frames"] for chunk in chunks), 0
-    target = Path(order["target"])
-    for number, chunk in enumerate(chunks):
+    total, done = sum(chunk["frames"] for chunk in plan.chunks), 0
+    for number, chunk in enumerate(plan.chunks):
         if shelf.facts(number) is None:
-            place = target.with_name(f"chunk-{number}{target.suffix}")
             previews = Path(order["previews"]) / str(number)
             previews.mkdir()
-            piece = {**order, "target": str(place), "previews": str(previews), "chunk": chunk, "chunk_seconds": 0}
-            shelf.put(number, place, run(piece, _within(tick, done / total, chunk["frames"] / total)))
-            observe.log(__name__).info("chunk made", chunk=number, chunks=len(chunks))
+            within = _within(tick, done / total, chunk["frames"] / total)
+            make_chunk({**order, "previews": str(previews)}, plan, number, shelf, run=run, tick=within)
         done += chunk["frames"]
-    return _joined(order, chunks, shelf, run=run, tick=tick)
+    return _joined(order, plan, shelf, run=run, tick=tick)
 
 
-def _joined(
-    order: Mapping[str, Any], chunks: Sequence[Mapping[str, Any]], shelf: Shelf, *, run: Run, tick: Tick
-) -> dict[str, Any]:
-    made, engine, stages = [], {}, dict[str, float]()
+def make_chunk(order: Mapping[str, Any], plan: Plan, number: int, shelf: Shelf, *, run: Run, tick: Tick) -> None:
+    """Make one chunk and put it on the shelf. Raises InternalError where another engine serves than in the plan."""
+    target = Path(order["target"])
+    place = target.with_name(f"chunk-{number}{target.suffix}")
+    result = run({**order, "target": str(place), "chunk": plan.chunks[number], "chunk_seconds": 0}, tick)
+    if result["engine"] != plan.engine:
+        raise InternalError("Another engine serves here than the one that the job began with.")
+    shelf.put(number, place, result)
+    observe.log(__name__).info("chunk made", chunk=number, chunks=len(plan.chunks))
+
+
+def _joined(order: Mapping[str, Any], plan: Plan, shelf: Shelf, *, run: Run, tick: Tick) -> dict[str, Any]:
+    made, stages = [], dict[str, float]()
     with ExitStack() as opened:
-        for number, chunk in enumerate(chunks):
+        for number, chunk in enumerate(plan.chunks):
             facts = shelf.facts(number)
             if facts is None:
-                raise StorageFailed("A finished chunk of the job is gone from the store.")
-            engine = facts["engine"]
+                raise _gone()
             for stage, seconds in facts["stages"].items():
                 stages[stage] = stages.get(stage, 0.0) + seconds
             made.append({**facts, "path": str(shelf.local(number, opened)), "chunk": chunk})
-        result = run({**order, "task": "join", "made": made, "engine": engine}, tick)
+        result = run({**order, "task": "join", "made": made, "engine": plan.engine}, tick)
     return {**result, "stages": stages}
+
+
+def _gone() -> StorageFailed:
+    return StorageFailed("A finished chunk of the job is gone from the store.")
 
 
 def _within(tick: Tick, start: float, width: float) -> Tick:

@@ -239,8 +239,24 @@ class JobBody(Protocol):
     def settle(self, job_id: str, ticket: int, outcome: Outcome) -> None:
         """Record the outcome with a compare-and-set. Raises Unavailable only."""
 
+    def help(self, job_id: str, ticket: int, mark: str, number: int) -> None:
+        """Make a chunk of a job that another execution runs, if it is still wanted. Raises nothing."""
+
     def abandon(self) -> None:
         """Kill the running attempts and hand their jobs back; ``execute`` then never returns."""
+
+
+class Helpers(Protocol):
+    """Workers that have nothing else to do. Nothing depends on them: what they do not make, the job's own worker does.
+
+    ``mark``: of the plan that the chunks are of (``jobs.chunks``). Raises Unavailable.
+    """
+
+    def offer(self, job_id: str, ticket: int, mark: str, numbers: Sequence[int]) -> None:
+        """Let whoever is idle make these chunks, the first ones first; again is the same as once."""
+
+    def withdraw(self, job_id: str, ticket: int, mark: str, numbers: Sequence[int]) -> None:
+        """Nobody need begin with these any more."""
 
 
 class JobEngine(Protocol):

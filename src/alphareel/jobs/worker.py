@@ -5,13 +5,13 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
-from alphareel import observe, traces
+from alphareel import __version__, observe, traces
 from alphareel.domain.clip import EngineFacts, Limits
 from alphareel.domain.errors import (
     AlphareelError,
@@ -24,22 +24,20 @@ from alphareel.domain.errors import (
 )
 from alphareel.domain.options import Options, Tier, to_json
 from alphareel.jobs import chunks, references, sandbox
-from alphareel.jobs.chunks import Shelf, make_chunks
+from alphareel.jobs.chunks import Plan, Shelf, make_chunk, make_chunks
 from alphareel.jobs.credits import billed_seconds
 from alphareel.jobs.job import TERMINAL, Billing, Job, Output, Status
-from alphareel.jobs.ports import Blobs, Fetcher, JobStore, Outcome
+from alphareel.jobs.ports import Blobs, Fetcher, Helpers, JobStore, Outcome
 from alphareel.jobs.references import Reference
+from alphareel.jobs.reporter import Overtaken, Reporter, Stopping, Watch
 from alphareel.jobs.sandbox import Confinement
-from alphareel.jobs.stills import Stills, stills
+from alphareel.jobs.stills import stills
 from alphareel.jobs.uploads import Sources
 
 _EXTENSIONS = {
     "png_sequence": "zip", "stacked_mp4": "mp4", "matte": "mp4", "prores_hq": "mov", "ffv1": "mkv", "hevc_mov": "mov",
     "poster": "png", "thumbnail": "webp",
 }  # fmt: skip
-_NEWS_SECONDS = 1.0
-_SILENCE_SECONDS = 10.0
-_WHILE_RUNNING = 99.0  # percent; 100 means delivered
 
 
 @dataclass(frozen=True)
@@ -64,21 +62,22 @@ class WorkRules:
     pipeline: str = "alphareel.pipeline"
 
 
-class Overtaken(Exception):
-    """Another attempt has the job now, or nobody needs it any more."""
-
-
-class Stopping(Exception):
-    """The worker stops and must leave the attempt to another."""
-
-
 class Worker:
     """JobBody over the ports. ``name`` is the actor in the audit log."""
 
     def __init__(
-        self, name: str, *, jobs: JobStore, blobs: Blobs, sources: Sources, fetcher: Fetcher, rules: WorkRules
+        self,
+        name: str,
+        *,
+        jobs: JobStore,
+        blobs: Blobs,
+        sources: Sources,
+        fetcher: Fetcher,
+        rules: WorkRules,
+        helpers: Helpers | None = None,
     ) -> None:
         self._name = name
+        self._helpers = helpers
         self._jobs = jobs
         self._blobs = blobs
         self._sources = sources
@@ -112,6 +111,32 @@ class Worker:
                 error, code = outcome["error"], outcome["error_code"]
                 self._jobs.fail(job_id, attempt=outcome["attempt"], error=error, error_code=code, actor=self._name)
             self._clear_up(job_id)
+
+    def help(self, job_id: str, ticket: int, mark: str, number: int) -> None:
+        with observe.bound(job_id=job_id):
+            try:
+                job = self._jobs.job(job_id)
+                if job is not None and job.status is Status.PROCESSING and job.ticket == ticket:
+                    self._help(job, mark, number)
+            except (Overtaken, Stopping):
+                return
+            except AlphareelError as error:  # the job's own worker will come to this chunk, and judge it
+                observe.log(__name__).warning("chunk was not made", error=str(error))
+            except Exception:  # noqa: BLE001
+                observe.log(__name__).exception("help broke")
+
+    def _help(self, job: Job, mark: str, number: int) -> None:
+        """Only with files that are in the store: what was fetched may differ from what the job's own worker fetched."""
+        shelf = Shelf(self._blobs, job.id, mark, suffix=Path(result_name(job.options.output_format)).suffix)
+        plan = shelf.plan()
+        if plan is None or plan.version != __version__ or shelf.facts(number) is not None or not self._is_stored(job):
+            return
+        with ExitStack() as opened:
+            folder = opened.enter_context(self._workspace(f"{job.id}.{job.attempt}.{number}"))
+            watch = Watch(self._jobs, job, self._stopping)
+            obtain = Obtaining(opened, job, watch, folder)
+            order = self._order(self._source(obtain), self._options(obtain), folder, previews=None)
+            make_chunk(order, plan, number, shelf, run=self._run, tick=watch)
 
     def _clear_up(self, job_id: str) -> None:
         """A job that has ended keeps no chunks; one that was deleted leaves nothing.
@@ -166,28 +191,22 @@ class Worker:
         if job.tries > self._rules.max_deaths:
             raise WorkerCrashed(f"Its worker died {self._rules.max_deaths} times while it processed this job.")
         with ExitStack() as opened:
-            folder = opened.enter_context(self._workspace(job))
+            folder = opened.enter_context(self._workspace(f"{job.id}.{job.attempt}"))
             pictures = opened.enter_context(stills(self._blobs, job, folder / "previews"))
             reporter = Reporter(self._jobs, job, self._stopping, pictures)
-            obtain = Obtaining(opened, job, reporter)
+            obtain = Obtaining(opened, job, reporter, folder)
             with traces.span("obtain"):
-                source = self._obtain(obtain, references.source(job.video_url), folder / "source")
+                source = self._source(obtain)
             self._reserve(job, source, reporter)
-            options = job.options
-            if (behind := references.background(options)) is not None:
-                options = references.at_hand(options, self._obtain(obtain, behind, folder / "background"))
-            target = folder / result_name(options.output_format)
-            order = self._order(source, target, options, previews=pictures.folder)
+            order = self._order(source, self._options(obtain), folder, previews=pictures.folder)
             result = self._run(order, reporter)
             if (plan := result.get("plan")) is not None:
-                result = self._make_chunks(job, order, plan, reporter)
+                result = self._make_chunks(job, order, Plan(**plan), reporter)
             with traces.span("publish"):
-                return self._publish(job, target, result)
+                return self._publish(job, Path(order["target"]), result)
 
-    def _make_chunks(
-        self, job: Job, order: Mapping[str, Any], plan: Mapping[str, Any], reporter: "Reporter"
-    ) -> dict[str, Any]:
-        """The result of a long clip. What was made before this attempt is not made again."""
+    def _make_chunks(self, job: Job, order: Mapping[str, Any], plan: Plan, reporter: Reporter) -> dict[str, Any]:
+        """The result of a long clip. What was made before this attempt, or is made by others, is not made again."""
         began, confinement = time.monotonic(), self._rules.confinement
 
         def run(piece: Mapping[str, Any], tick: sandbox.Tick) -> dict[str, Any]:
@@ -196,8 +215,25 @@ class Worker:
             rest = max(1.0, confinement.wall_seconds - spent) if confinement.wall_seconds else 0.0
             return self._run(piece, tick, replace(confinement, wall_seconds=rest))
 
-        shelf = Shelf(self._blobs, job.id, plan["mark"], suffix=Path(order["target"]).suffix)
-        return make_chunks(order, plan["chunks"], shelf, run=run, tick=reporter)
+        shelf = Shelf(self._blobs, job.id, plan.mark, suffix=Path(order["target"]).suffix)
+        with self._helped(job, plan, shelf, Path(order["target"]).parent):
+            return make_chunks(order, plan, shelf, run=run, tick=reporter)
+
+    @contextmanager
+    def _helped(self, job: Job, plan: Plan, shelf: Shelf, folder: Path) -> Iterator[None]:
+        """Idle workers make chunks from the end on, while the job's own comes from the start."""
+        if self._helpers is None or not self._is_stored(job):
+            yield
+            return
+        shelf.put_plan(plan, folder)
+        offered = (job.id, job.ticket, plan.mark, range(len(plan.chunks) - 1, 0, -1))
+        with suppress(Unavailable):
+            self._helpers.offer(*offered)
+        try:
+            yield
+        finally:
+            with suppress(Unavailable):
+                self._helpers.withdraw(*offered)
 
     def _run(
         self, order: Mapping[str, Any], tick: sandbox.Tick, confinement: Confinement | None = None
@@ -213,23 +249,38 @@ class Worker:
             return result
 
     @contextmanager
-    def _workspace(self, job: Job) -> Iterator[Path]:
-        folder = self._rules.workspace / f"{job.id}.{job.attempt}"
+    def _workspace(self, name: str) -> Iterator[Path]:
+        folder = self._rules.workspace / name
         try:
             folder.mkdir(parents=True, exist_ok=True)
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _obtain(self, attempt: "Obtaining", wanted: Reference, target: Path) -> Path:
-        """The file behind an address, here until the attempt ends; a download goes to ``target``."""
-        upload = self._sources.find(wanted, key_id=attempt.job.key_id)
-        if upload is not None:
-            return attempt.opened.enter_context(self._blobs.local(upload.blob))
-        most = self._rules.limits.max_bytes
-        return self._fetcher.fetch(wanted.url, target, max_bytes=most, tick=lambda: attempt.reporter(None)).path
+    def _source(self, obtain: "Obtaining") -> Path:
+        return self._obtain(obtain, references.source(obtain.job.video_url), "source")
 
-    def _reserve(self, job: Job, source: Path, reporter: "Reporter") -> None:
+    def _options(self, obtain: "Obtaining") -> Options:
+        """The job's options, with what stands behind the subject at hand."""
+        options = obtain.job.options
+        behind = references.background(options)
+        return options if behind is None else references.at_hand(options, self._obtain(obtain, behind, "background"))
+
+    def _obtain(self, obtain: "Obtaining", wanted: Reference, name: str) -> Path:
+        """The file behind an address, here until the work ends; a download gets this name in its folder."""
+        upload = self._sources.find(wanted, key_id=obtain.job.key_id)
+        if upload is not None:
+            return obtain.opened.enter_context(self._blobs.local(upload.blob))
+        most = self._rules.limits.max_bytes
+        target = obtain.folder / name
+        return self._fetcher.fetch(wanted.url, target, max_bytes=most, tick=lambda: obtain.tick(None)).path
+
+    def _is_stored(self, job: Job) -> bool:
+        """Whether all files of a job are in the store, where every worker finds the same."""
+        wanted = (references.source(job.video_url), references.background(job.options))
+        return all(self._sources.find(w, key_id=job.key_id) is not None for w in wanted if w is not None)
+
+    def _reserve(self, job: Job, source: Path, reporter: Reporter) -> None:
         """Reserve credits for a clip whose length nobody knew when its job was started. Raises InsufficientCredits."""
         if job.price is None or job.billing_status is not Billing.NOT_BILLED:
             return
@@ -240,13 +291,13 @@ class Worker:
         if not self._jobs.reserve_credits(job.id, attempt=job.attempt, seconds=seconds, most=most):
             raise Overtaken
 
-    def _order(self, source: Path, target: Path, options: Options, *, previews: Path) -> dict[str, Any]:
+    def _order(self, source: Path, options: Options, folder: Path, *, previews: Path | None) -> dict[str, Any]:
         return {
             "task": "run",
             "pipeline": self._rules.pipeline,
             "source": str(source),
-            "target": str(target),
-            "previews": str(previews),
+            "target": str(folder / result_name(options.output_format)),
+            "previews": None if previews is None else str(previews),
             "options": to_json(options),
             "limits": asdict(self._rules.limits),
             "models_dir": str(self._rules.models_dir) if self._rules.models_dir else None,
@@ -297,53 +348,12 @@ class Worker:
 
 @dataclass(frozen=True)
 class Obtaining:
-    """The attempt that files are got for: what is opened for it is released with ``opened``."""
+    """The work that files are got for: ``opened`` releases what is opened for it, downloads go to ``folder``."""
 
     opened: ExitStack
     job: Job
-    reporter: "Reporter"
-
-
-class Reporter:
-    """Turns a child's ticks into progress in the store, and the store's news into the end of the child."""
-
-    def __init__(self, jobs: JobStore, job: Job, stopping: threading.Event, pictures: Stills) -> None:
-        self._jobs = jobs
-        self._job = job
-        self._stopping = stopping
-        self._pictures = pictures
-        self._share = 0.0
-        self._preview: str | None = None
-        self._news = False
-        self._told = self._looked = time.monotonic()
-
-    def __call__(self, progress: Mapping[str, Any] | None) -> None:
-        """Raises Overtaken, Stopping."""
-        if self._stopping.is_set():
-            raise Stopping
-        if progress is not None:
-            self._share, self._news = float(progress["share"]), True
-            self._preview = progress.get("preview")
-        if time.monotonic() - self._looked < _NEWS_SECONDS:
-            return
-        self._looked = time.monotonic()
-        try:
-            current = self._tell() if self._news or self._looked - self._told >= _SILENCE_SECONDS else self._ask()
-        except Unavailable:
-            return  # the child need not suffer for a database that is away for a while
-        if not current:
-            raise Overtaken
-
-    def _tell(self) -> bool:
-        self._told, self._news = self._looked, False
-        share = round(self._share * _WHILE_RUNNING, 1)
-        preview = self._pictures.publish(self._preview)
-        return self._jobs.set_progress(self._job.id, attempt=self._job.attempt, progress=share, preview=preview)
-
-    def _ask(self) -> bool:
-        """Whether the job was cancelled is asked as often as news is told, but reading costs the disk nothing."""
-        found = self._jobs.job(self._job.id)
-        return found is not None and found.status is Status.PROCESSING and found.attempt == self._job.attempt
+    tick: sandbox.Tick
+    folder: Path
 
 
 _GONE: Outcome = {"kind": "gone"}

@@ -4,7 +4,8 @@ DBOS itself never notices a dead process; ``recover`` does what its MIT part lea
 """
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -13,11 +14,14 @@ from typing import Any
 import sqlalchemy as sa
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer
 
+from alphareel.domain.errors import Unavailable
 from alphareel.jobs.ports import JobBody, Outcome
 
 _NAME = "alphareel"
 _QUEUE = "jobs"
 _WORKFLOW = "run_job"
+_CHUNK_WORKFLOW = "make_chunk"
+_AFTER_JOBS = 1000  # lower goes first, and jobs have none: nobody helps while a job waits
 _PROTOCOL = "1"  # of the steps below: raise it only when their order changes, or running jobs are stranded
 _MAX_RECOVERIES = 100  # far above what the worker allows, which gives up first and says so
 _WAITING = ("ENQUEUED", "DELAYED", "PENDING")
@@ -44,6 +48,7 @@ class DbosQueue:
     """The half of the engine that every process needs: handing jobs over inside our own transactions."""
 
     def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
         self._client = DBOSClient(
             system_database_engine=engine, serializer=DBOSPortableJSONSerializer(), application_name=_NAME, lazy=True
         )
@@ -60,6 +65,28 @@ class DbosQueue:
             job_id,
             ticket,
         )
+
+    def offer(self, job_id: str, ticket: int, mark: str, numbers: Sequence[int]) -> None:
+        with _failures_as_ours(), self._engine.begin() as connection:
+            for number in numbers:
+                self._client.enqueue_in_transaction(
+                    connection,
+                    {
+                        "workflow_name": _CHUNK_WORKFLOW,
+                        "queue_name": _QUEUE,
+                        "workflow_id": chunk_workflow_id(job_id, ticket, mark, number),
+                        "app_version": _PROTOCOL,
+                        "priority": _AFTER_JOBS,
+                    },
+                    job_id,
+                    ticket,
+                    mark,
+                    number,
+                )
+
+    def withdraw(self, job_id: str, ticket: int, mark: str, numbers: Sequence[int]) -> None:
+        with _failures_as_ours():
+            self._client.cancel_workflows([chunk_workflow_id(job_id, ticket, mark, number) for number in numbers])
 
 
 class DbosEngine(DbosQueue):
@@ -130,6 +157,18 @@ def workflow_id(job_id: str, ticket: int) -> str:
     return f"{job_id}.{ticket}"
 
 
+def chunk_workflow_id(job_id: str, ticket: int, mark: str, number: int) -> str:
+    return f"{workflow_id(job_id, ticket)}.{mark[:16]}.{number}"
+
+
+@contextmanager
+def _failures_as_ours() -> Iterator[None]:
+    try:
+        yield
+    except sa.exc.SQLAlchemyError as error:
+        raise Unavailable("The queue does not answer.") from error
+
+
 def _register(body: JobBody) -> None:
     """Teach DBOS the workflow. It carries ids only; the two steps are recorded, so a settled job is never redone."""
     # Both raise only while the database is away; 12 tries with doubled pauses wait for more than an hour.
@@ -142,6 +181,14 @@ def _register(body: JobBody) -> None:
     @retried(name="settle")
     def settle(job_id: str, ticket: int, outcome: Outcome) -> None:
         body.settle(job_id, ticket, outcome)
+
+    @DBOS.step(name="help")
+    def help_out(job_id: str, ticket: int, mark: str, number: int) -> None:
+        body.help(job_id, ticket, mark, number)
+
+    @DBOS.workflow(name=_CHUNK_WORKFLOW, max_recovery_attempts=1)
+    def make_chunk(job_id: str, ticket: int, mark: str, number: int) -> None:
+        help_out(job_id, ticket, mark, number)
 
     @DBOS.workflow(name=_WORKFLOW, max_recovery_attempts=_MAX_RECOVERIES)
     def run_job(job_id: str, ticket: int) -> Any:
