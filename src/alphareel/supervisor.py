@@ -59,7 +59,10 @@ def home_of(data_dir: Path) -> str:
     path = data_dir / "home"
     if not path.exists():
         fresh = path.with_suffix(".new")
-        fresh.write_text(uuid.uuid4().hex)
+        with fresh.open("w") as file:
+            file.write(uuid.uuid4().hex)
+            file.flush()
+            os.fsync(file.fileno())  # an empty name after a power failure would be that of every such folder
         fresh.replace(path)
     return path.read_text().strip()
 

@@ -89,7 +89,7 @@ def test_key_is_checked_before_the_body(make_client):
 def test_405_names_every_method_of_the_path(client):
     answer = client.delete("/v1/jobs")
     assert answer.status_code == 405
-    assert answer.headers["allow"] == "GET, POST"
+    assert answer.headers["allow"] == "GET, HEAD, POST"
     assert answer.json()["error"]["code"] == "method_not_allowed"
 
 
@@ -208,3 +208,32 @@ def test_bodies_that_nest_too_deep_are_refused_however_deep(client, levels):
     answer = client.post("/v1/jobs", content=b"[" * levels + b"]" * levels)
     assert answer.status_code == 400
     assert answer.json()["error"]["message"] == "The body nests deeper than 32 levels."
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/models", "/v1/usage/summary", "/openapi.json", "/api/pricing"])
+def test_head_is_answered_wherever_get_is_with_the_same_headers_and_no_body(client, path):
+    got, head = client.get(path), client.head(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == got.headers["content-length"]
+    assert head.headers["content-type"] == got.headers["content-type"]
+
+
+def test_head_of_a_job_has_its_etag_and_that_of_its_events_ends(client):
+    job = client.post("/v1/jobs", json={"video_url": "https://example.com/in.mp4"}).json()
+    assert client.head(f"/v1/jobs/{job['id']}").headers["etag"]
+    assert client.head("/v1/jobs/none").status_code == 404
+    events = client.head(f"/v1/jobs/{job['id']}/events")
+    assert (events.status_code, events.content) == (200, b"")
+    assert events.headers["content-type"].startswith("text/event-stream")
+
+
+def test_head_is_refused_where_there_is_no_get(client, nobody):
+    refused = client.head("/v1/estimate")
+    assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
+    assert nobody.head("/v1/jobs").status_code == 401
+    assert "HEAD" in client.put("/v1/jobs").headers["allow"]
+
+
+def test_head_is_logged_as_head_with_its_route(client, logs):
+    client.head("/v1/jobs")
+    assert [(line["method"], line["route"]) for line in logs() if line["event"] == "request"] == [("HEAD", "/v1/jobs")]

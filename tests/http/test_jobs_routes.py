@@ -282,6 +282,11 @@ def documented(url: str) -> bool:
     [
         ("a.example", True),
         ("a.example:8443", True),
+        ("a.example:65535", True),
+        ("a.example:65536", False),
+        ("a.example:0", False),
+        ("a.example:00", False),
+        ("[::1]:0", False),
         ("192.0.2.7", True),
         ("[2001:db8::7]", True),
         ("[2001:db8::7]:8443", True),

@@ -1,7 +1,10 @@
 """Routes that ask for no key."""
 
 import pytest
+from starlette.testclient import TestClient
 
+from alphareel.http.app import create_app
+from alphareel.http.config import HttpConfig
 from alphareel.jobs.use_cases import Health
 from alphareel.testing.fakes import TINY_MP4
 
@@ -74,6 +77,21 @@ def test_page_of_another_site_cannot_use_the_open_routes(nobody, origin):
     answer = nobody.post("/api/process", json=VIDEO, headers={"Origin": origin})
     assert (answer.status_code, answer.json()["error"]["code"]) == (401, "missing_api_key")
     assert nobody.post("/api/process", json=VIDEO, headers={"Origin": "http://testserver"}).status_code == 200
+
+
+@pytest.mark.parametrize("client_address", ["127.0.0.1", "192.168.1.5", "::1"])
+def test_page_whose_name_was_pointed_at_this_machine_cannot_use_the_open_routes(desk, client_address):
+    def ask(host, address=client_address, **settings):
+        app = create_app(desk.service, HttpConfig(**settings))
+        with TestClient(app, client=(address, 5000)) as visitor:
+            return visitor.post("/api/process", json=VIDEO, headers={"Host": host}).status_code
+
+    assert ask("evil.example:8080") == 401
+    assert ask("evil.example.") == 401
+    for host in ("localhost:8080", "127.0.0.1:8080", "[::1]:8080", "192.168.1.9", "studio", "studio.local:8080"):
+        assert ask(host) == 200
+    assert ask("cut.example.com", public_url="https://cut.example.com") == 200
+    assert ask("cut.example.com", address="203.0.114.7") == 200
 
 
 def test_pricing_has_the_highlights_of_the_contract(nobody):

@@ -93,6 +93,7 @@ class TestDeleting:
         upload_id, link = upload(desk, caller)
         job = desk.service.create(caller, {"video_url": link, "auto_start": state != "draft"})
         desk.blobs.blobs[f"outputs/{job.id}/1/result.webm"] = b"made"
+        desk.blobs.blobs[f"previews/{job.id}/1/preview-0.webp"] = b"made"
         if state == "running":
             desk.jobs.begin_attempt(job.id, ticket=1, actor="worker")
         elif state == "completed":
@@ -146,6 +147,21 @@ class TestDeleting:
         job = desk.service.create(caller, {"video_url": link})
         with monkeypatch.context() as patch:
             patch.setattr(desk.blobs, "delete", fail)
+            desk.service.delete(caller, job.id)
+        assert len(desk.blobs.blobs) == 1
+        Removal(desk.jobs, Removals(desk.database, clock=desk.clock), desk.blobs).empty()
+        assert desk.blobs.blobs == {}
+
+    def test_pictures_that_cannot_go_now_go_later(
+        self, desk: Desk, caller: Caller, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(_: str) -> None:
+            raise errors.StorageFailed("The disk is away.")
+
+        job = desk.service.create(caller, VIDEO)
+        desk.blobs.blobs[f"previews/{job.id}/1/preview-0.webp"] = b"made"
+        with monkeypatch.context() as patch:
+            patch.setattr(desk.blobs, "delete_prefix", fail)
             desk.service.delete(caller, job.id)
         assert len(desk.blobs.blobs) == 1
         Removal(desk.jobs, Removals(desk.database, clock=desk.clock), desk.blobs).empty()

@@ -1,6 +1,7 @@
 """Who lives, who is dead, and what becomes of what the dead held."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 
 from alphareel.domain.errors import Unavailable
 from alphareel.jobs import upkeep as module
-from alphareel.jobs.job import Status
+from alphareel.jobs.job import Job, Status
 from alphareel.jobs.upkeep import Upkeep, UpkeepRules
 from alphareel.jobs.use_cases import Caller
 from alphareel.testing.fakes import Desk, open_desk
@@ -133,16 +134,42 @@ def test_drafts_and_ended_jobs_are_left_alone(desk: Desk, upkeep: Upkeep) -> Non
     assert len(desk.jobs.events(draft.id)) == 1
 
 
-def test_whoever_holds_a_job_without_a_sign_of_life_is_declared_dead(desk: Desk, upkeep: Upkeep) -> None:
+def running(desk: Desk) -> Job:
     job = desk.service.create(ANYBODY, VIDEO)
     desk.jobs.begin_attempt(job.id, ticket=1, actor="other")
     desk.engine.holders[(job.id, 1)] = "other"
-    desk.clock.advance(seconds=599)
+    return job
+
+
+def test_whoever_holds_a_job_without_a_sign_of_life_is_declared_dead(desk: Desk, upkeep: Upkeep, time: Any) -> None:
+    running(desk)
+    upkeep.reconcile()
+    time.now += 599
     upkeep.reconcile()
     assert "other" in living(desk)
-    desk.clock.advance(seconds=2)
+    time.now += 2
     upkeep.reconcile()
     assert living(desk) == {"me"}
+
+
+def test_a_sign_of_life_counts_from_when_it_was_seen(desk: Desk, upkeep: Upkeep, time: Any) -> None:
+    job = running(desk)
+    for _ in range(5):
+        upkeep.reconcile()
+        time.now += 400
+        desk.clock.advance(seconds=400)
+        desk.jobs.set_progress(job.id, attempt=1, progress=1.0)
+    assert "other" in living(desk)
+
+
+@pytest.mark.parametrize("step", [timedelta(days=2), timedelta(days=-2)])
+def test_a_clock_that_is_set_ends_no_running_job(desk: Desk, upkeep: Upkeep, time: Any, step: timedelta) -> None:
+    running(desk)
+    upkeep.reconcile()
+    desk.clock.advance(seconds=step.total_seconds())
+    time.now += 60
+    upkeep.reconcile()
+    assert "other" in living(desk)
 
 
 def test_a_job_that_waits_in_the_queue_may_wait_for_ever(desk: Desk, upkeep: Upkeep) -> None:

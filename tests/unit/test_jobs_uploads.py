@@ -10,7 +10,7 @@ import pytest
 
 from alphareel.domain import errors
 from alphareel.jobs import links
-from alphareel.jobs.uploads import plain_name
+from alphareel.jobs.uploads import Identity, plain_name
 from alphareel.jobs.use_cases import Caller
 from alphareel.testing.fakes import TINY_MP4, Desk, SettableClock, open_desk
 
@@ -200,3 +200,15 @@ def test_our_links_are_known_by_their_signature_under_any_host() -> None:
         assert links.upload_id(base + link) == "7d77f979-cb19-411c-9936-c27829c5bdc5"
         assert not links.is_signed_by_us(base + link, "other")
     assert links.upload_id("https://example.com/a.mp4") is None
+
+
+def test_a_refusal_names_the_file_as_its_sender_does(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> Identity:
+        raise errors.InvalidFileType(f"{path.name} is no video file.")
+
+    monkeypatch.setattr(desk.service._uploads, "_identify", refuse)
+    for filename, told in (("my holiday.txt", "my holiday.txt"), ("", "The file")):
+        session = desk.service.begin_upload(ANYBODY, filename=filename, declared_type=None)
+        session.write(b"words")
+        with pytest.raises(errors.InvalidFileType, match=f"^{told} is no video file"):
+            session.finish()

@@ -130,6 +130,56 @@ def test_pictures_of_an_attempt_that_died_go_with_the_next(desk: Desk, worker: W
     assert not [blob for blob in desk.blobs.blobs if blob.startswith("previews/")]
 
 
+def leave_blobs(desk: Desk, job: Job) -> None:
+    """As a worker does that published, and died before it was told that the job is gone."""
+    for key in (f"outputs/{job.id}/1/result.webm", f"previews/{job.id}/1/preview-0.webp"):
+        desk.blobs.blobs[key] = b"left"
+
+
+def refuse_to_delete(desk: Desk, monkeypatch: pytest.MonkeyPatch, refused: str) -> None:
+    real = desk.blobs.delete_prefix
+
+    def delete_prefix(prefix: str) -> None:
+        if prefix.startswith(refused):
+            raise StorageFailed("The bucket is away.")
+        real(prefix)
+
+    monkeypatch.setattr(desk.blobs, "delete_prefix", delete_prefix)
+
+
+def test_a_deleted_job_leaves_neither_result_nor_pictures_of_a_worker_that_died(desk: Desk, worker: Worker) -> None:
+    job = submit(desk)
+    desk.service.delete(SOMEBODY, job.id)
+    leave_blobs(desk, job)
+    assert worker.execute(job.id, job.ticket)["kind"] == "gone"
+    assert desk.blobs.blobs == {}
+
+
+def test_a_store_that_fails_while_a_deleted_job_is_cleared_up_ends_neither_that_nor_the_worker(
+    desk: Desk, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, next_job = submit(desk), submit(desk)
+    desk.service.delete(SOMEBODY, job.id)
+    leave_blobs(desk, job)
+    refuse_to_delete(desk, monkeypatch, f"outputs/{job.id}/")
+    assert worker.execute(job.id, job.ticket)["kind"] == "gone"
+    assert list(desk.blobs.blobs) == [f"outputs/{job.id}/1/result.webm"]
+    work(worker, next_job)
+    assert now(desk, next_job).status is Status.COMPLETED
+
+
+def test_a_store_that_cannot_remove_what_a_lost_attempt_made_costs_no_delivery(
+    desk: Desk, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = submit(desk)
+    desk.jobs.begin_attempt(job.id, ticket=job.ticket, actor="dead")
+    leave_blobs(desk, job)
+    refuse_to_delete(desk, monkeypatch, f"outputs/{job.id}/1/")
+    work(worker, job)
+    done = now(desk, job)
+    assert (done.status, done.attempt) == (Status.COMPLETED, 2)
+
+
 def test_our_own_upload_is_read_without_the_network(desk: Desk, worker: Worker, fetcher: CannedFetcher) -> None:
     fetcher.answers.clear()
     job = submit(desk, video_url=upload(desk, TINY_MP4))

@@ -9,6 +9,7 @@ from alphareel.http.access import Access
 from alphareel.http.auth import require_key
 from alphareel.http.config import HttpConfig
 from alphareel.http.guesses import Guesses
+from alphareel.http.heads import Heads
 from alphareel.http.limits import Limiter
 from alphareel.http.linger import Linger
 from alphareel.http.metrics import Metrics
@@ -63,6 +64,7 @@ def create_app(service: UseCases, config: HttpConfig, *, offers: Offers = tuple)
     app.include_router(metrics.router)
     if config.legacy_routes:
         app.include_router(legacy.router)
+    app.add_middleware(Heads, router=app.router)
     app.add_middleware(Access, note_call=service.note_call, measure=app.state.metrics.note)
     app.add_middleware(Linger, max_bytes=2 * config.max_upload_bytes, seconds=config.drain_seconds)
     return app

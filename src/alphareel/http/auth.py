@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import ipaddress
 from typing import Annotated, cast
 from urllib.parse import urlsplit
 
@@ -17,6 +18,9 @@ from alphareel.jobs.admin import Operator
 from alphareel.jobs.use_cases import Caller, UseCases
 
 _HEADER = APIKeyHeader(name="X-Api-Key", scheme_name="ApiKey", auto_error=False)
+
+_OF_NO_STRANGER = (".localhost", ".local", ".lan", ".internal", ".home.arpa")
+"""Endings of names that nobody can register, and bare names have none: no stranger can make them mean this machine."""
 
 _ADMIN_HEADER = APIKeyHeader(name="X-Admin-Token", scheme_name="AdminToken", auto_error=False)
 
@@ -65,6 +69,11 @@ def allow_no_key(request: Request, service: ServiceOf, config: ConfigOf, secret:
         return require_key(request, service, secret)
     if _comes_from_foreign_page(request):
         raise MissingApiKey("A page of another site needs a key here.", hint="Send it as X-Api-Key.")
+    if _may_be_rebound(request, config):
+        raise MissingApiKey(
+            "Under this host name a key is needed here.",
+            hint="Send it as X-Api-Key, or set ALPHAREEL_PUBLIC_URL to the name that clients use.",
+        )
     request.state.budget = _limiter(request).spend_address(_address(request), request.method)
     return Caller(key=None, request_id=request_id(request))
 
@@ -94,6 +103,30 @@ def _comes_from_foreign_page(request: Request) -> bool:
     """Without this any web page could use a server that its visitor can reach."""
     origin = request.headers.get("origin")
     return origin is not None and urlsplit(origin).netloc != request.headers.get("host")
+
+
+def _may_be_rebound(request: Request, config: HttpConfig) -> bool:
+    """Whether the caller is on a private network and the host a name that a stranger could have pointed here.
+
+    To a page under such a name its visitor's browser would call this server the page's own; what cannot be a name
+    of the stranger's is trusted, and so is the one that the operator set. From outside a stranger needs no such trick.
+    """
+    host = (urlsplit(f"//{request.headers.get('host', '')}").hostname or "").rstrip(".")
+    if "." not in host or host.endswith(_OF_NO_STRANGER) or host == urlsplit(config.public_url or "").hostname:
+        return False
+    return not _is_address(host) and not _is_outside(_address(request))
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_outside(address: str) -> bool:
+    return _is_address(address) and ipaddress.ip_address(address).is_global
 
 
 KeyCaller = Annotated[Caller, Depends(require_key)]

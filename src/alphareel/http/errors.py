@@ -163,4 +163,4 @@ def _allowed(request: Request) -> list[str]:
         scope = {**request.scope, "method": method}
         return any(route.matches(scope)[0] is Match.FULL for route in routes)
 
-    return [method for method in _METHODS if takes(method)]
+    return [method for method in _METHODS if takes(method) or (method == "HEAD" and takes("GET"))]

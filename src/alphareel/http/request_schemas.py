@@ -14,7 +14,7 @@ from alphareel.jobs.rehearsal import Ending
 from alphareel.jobs.requests import HOST
 from alphareel.jobs.retention import LONGEST
 
-_PORT = "(:([0-5]?[0-9]{1,4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?"
+_PORT = "(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?"
 _ADDRESS = rf"https?://{HOST}{_PORT}([/?#][^\u0000-\u0020\u007f-\u00a0\s]*)?"
 _HEX = "#?([0-9a-fA-F]{3}|[0-9a-fA-F]{6})"
 _TEXT = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f]*$"

@@ -25,7 +25,7 @@ _SHORT = [f"({_GROUP}:){{1,{7 - right}}}(:{_GROUP}){{1,{right}}}" for right in r
 _IPV6 = "|".join((f"({_GROUP}:){{7}}{_GROUP}", f"({_GROUP}:){{1,7}}:", *_SHORT, f":((:{_GROUP}){{1,7}}|:)"))
 HOST = rf"([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?|\[({_IPV6})\])"
 """The pattern of a host in an address: a name, IPv4, or IPv6 in brackets, without a zone and in hexadecimal only."""
-_PLACE = re.compile(f"{HOST}(:[0-9]+)?")
+_PLACE = re.compile(f"{HOST}(:[1-9][0-9]*)?")
 _EMPTY_IS_ABSENT = ("video_url", "webhook_url")  # there are clients that send every field of a form
 _MOST_OF_A_FACT = 1_000_000
 
@@ -228,7 +228,7 @@ def _http_address(value: Any) -> str:
     if parts.username is not None or parts.password is not None:
         raise InvalidRequest("must not contain a user name or password.")
     if not _PLACE.fullmatch(parts.netloc):
-        raise InvalidRequest("names a host that cannot be; write names of other alphabets in their ASCII form.")
+        raise InvalidRequest("names a host or port that cannot be; write names of other alphabets in their ASCII form.")
     if any(c.isspace() for c in address):
         raise InvalidRequest("must not contain spaces.")
     return address

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -46,6 +46,7 @@ class Upkeep:
         self._rules = rules
         self._die = die
         self._watched: dict[str, tuple[int, float]] = {}
+        self._signs: dict[str, tuple[object, float]] = {}
         self._winding_down = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
@@ -77,11 +78,12 @@ class Upkeep:
     def reconcile(self) -> None:
         """Mend every unfinished job that the engine lost, or that is held by a worker without a sign of life."""
         unfinished = self._jobs.unfinished()
+        stuck = self._stuck(unfinished)
         pending = self._engine.pending([(job.id, job.ticket) for job in unfinished])
         for job in unfinished:
             if (job.id, job.ticket) not in pending:
                 self._mend(job)
-            elif self._is_stuck(job):
+            elif job.id in stuck:
                 self._release(job)
         self._jobs.admit_waiting()
         self._engine.forget(before=self._clock.now() - self._rules.forget)
@@ -99,10 +101,15 @@ class Upkeep:
         }
         return [(name, beat) for name, (beat, since) in self._watched.items() if now - since > self._rules.dead]
 
-    def _is_stuck(self, job: Job) -> bool:
-        if job.status is not Status.PROCESSING or job.progress_at is None:
-            return False
-        return self._clock.now() - job.progress_at > timedelta(seconds=self._rules.stuck)
+    def _stuck(self, unfinished: Iterable[Job]) -> set[str]:
+        """Running jobs whose last sign of life is the same for too long by our own stopwatch: a clock may be set."""
+        now = time.monotonic()
+        signs = {job.id: (job.attempt, job.progress_at) for job in unfinished if job.status is Status.PROCESSING}
+        self._signs = {
+            name: self._signs[name] if self._signs.get(name, (None,))[0] == sign else (sign, now)
+            for name, sign in signs.items()
+        }
+        return {name for name, (_, since) in self._signs.items() if now - since > self._rules.stuck}
 
     def _mend(self, job: Job) -> None:
         """Queue a lost job again, or fail it when that was tried often enough."""

@@ -107,7 +107,7 @@ class Uploads:
         return self._store.add_copy(upload) or self._keep_new(upload, receiving.path)
 
     def _keep_new(self, upload: Upload, path: Path) -> Upload:
-        identity = self._identify(path)
+        identity = self._examine(path, named=upload.filename or "The file")
         identified = replace(
             upload,
             filename=upload.filename or f"upload.{identity.extension}",
@@ -129,6 +129,14 @@ class Uploads:
         if recorded.blob != identified.blob:  # the same file came twice at once
             self._blobs.delete(identified.blob)
         return recorded
+
+    def _examine(self, path: Path, *, named: str) -> Identity:
+        """What the file is; errors speak of it by the name that its sender knows."""
+        try:
+            return self._identify(path)
+        except AlphareelError as error:
+            error.message = error.message.replace(path.name, named)
+            raise
 
     def check_room(self, key_id: str | None, size: int) -> int | None:
         """Bytes that this key may add, None for any number. Raises StorageQuotaExceeded, StorageFull."""

@@ -148,10 +148,14 @@ class Worker:
             return
         places = () if job is not None else (f"outputs/{job_id}/", f"previews/{job_id}/")
         for prefix in (*places, chunks.prefix_of(job_id)):
-            try:
-                self._blobs.delete_prefix(prefix)
-            except StorageFailed as error:
-                observe.log(__name__).warning("blobs of an ended job stay", prefix=prefix, error=str(error))
+            self._discard(prefix)
+
+    def _discard(self, prefix: str) -> None:
+        """A store that is away now has the rest removed with the job; the worker has other jobs to do."""
+        try:
+            self._blobs.delete_prefix(prefix)
+        except StorageFailed as error:
+            observe.log(__name__).warning("blobs of an ended job stay", prefix=prefix, error=str(error))
 
     def abandon(self) -> None:
         self._stopping.set()
@@ -328,7 +332,7 @@ class Worker:
         else:
             losers = range(attempt, attempt + 1)
         for loser in losers:
-            self._blobs.delete_prefix(_attempt_prefix(job_id, loser))
+            self._discard(_attempt_prefix(job_id, loser))
 
     def _complete(self, job_id: str, outcome: Outcome, output: Output) -> bool:
         try:

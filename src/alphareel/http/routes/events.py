@@ -49,5 +49,7 @@ def stream_events(
     stream = JobStream(service, views, caller, job_id, seen=seen)
     if stream.is_over():
         return Response(status_code=204)
+    if getattr(request.state, "head", False):
+        return Response(media_type="text/event-stream", headers={"Cache-Control": "no-store"})  # a stream would not end
     leave = request.app.state.places.take(caller.key.id if caller.key else "")
     return EventStream(aiter(stream), leave=leave)
