@@ -79,6 +79,7 @@ def limit(
     running: Limit | None = None,
     queued: Limit | None = None,
     storage: Limit | None = None,
+    credits: Limit | None = None,  # noqa: A002 - our noun
 ) -> None:
     """Give a key limits of its own, and show them; without an option only show them.
 
@@ -96,6 +97,8 @@ def limit(
         Jobs that wait; one more is refused.
     storage
         Bytes that its uploads and results may take.
+    credits
+        Credits that its jobs may cost in a month, within its client's balance.
     """
     given = {
         "write_per_minute": write,
@@ -103,6 +106,7 @@ def limit(
         "max_running_jobs": running,
         "max_queued_jobs": queued,
         "max_storage_bytes": storage,
+        "max_credits_per_month": credits,
     }
     named = {name: None if value == "default" else value for name, value in given.items() if value is not None}
     with _desk() as (admin, operator):

@@ -24,6 +24,7 @@ from alphareel.jobstore import migrate
 from alphareel.jobstore.accounts import AccountTable
 from alphareel.jobstore.database import Database, open_engine
 from alphareel.jobstore.jobs import Jobs
+from alphareel.jobstore.keyring import KeyRing
 from alphareel.jobstore.records import Keys
 from alphareel.jobstore.tables import ledger
 from alphareel.testing.fakes import RecordingEngine, SettableClock
@@ -44,6 +45,7 @@ class Bank:
             keys.add_key(key_id=name, secret_sha256=name, fingerprint=name, client_id="studio", note="")
         keys.add_key(key_id="free", secret_sha256="free", fingerprint="free", client_id="free", note="")
         self.database = database
+        self.clock = clock
         self.jobs = Jobs(database, enqueue=RecordingEngine().enqueue, clock=clock)
         self.accounts = AccountTable(database, clock=clock)
 
@@ -51,6 +53,9 @@ class Bank:
         bill = Bill(price, "1", seconds)
         new = NewJob(name, key, "https://a/v", Options(), None, {}, "req", (), bill=bill)
         return self.jobs.add_job(new, start=True, actor="test")
+
+    def limit(self, key: str, **limits: int | None) -> None:
+        KeyRing(self.database, clock=self.clock).set_limits(key, limits, act=ACT)
 
     def restart(self, name: str, *, seconds: float | None) -> Job | None:
         return self.jobs.start_job(
@@ -237,6 +242,60 @@ class TestTheAccount:
         kinds = sorted(entry.kind for entry in bank.accounts.entries("studio", limit=9))
         assert kinds == ["grant", "release", "reserve", "set"]
         assert bank.written() == bank.balance == 77
+
+
+class TestABudget:
+    """A balance of 100 credits, a key that may use 10 of them a month; a second costs one."""
+
+    @pytest.fixture(autouse=True)
+    def budget(self, bank: Bank) -> None:
+        bank.grant(100_00)
+        bank.limit("k1", max_credits_per_month=10)
+
+    def test_lets_a_key_use_so_much_and_its_client_s_other_key_go_on(self, bank: Bank) -> None:
+        bank.create("a", seconds=6)
+        with pytest.raises(InsufficientCredits, match="10 credits a month"):
+            bank.create("b", seconds=5)
+        assert bank.jobs.job("b") is None
+        bank.create("c", seconds=4)
+        bank.create("d", seconds=50, key="k2")
+        assert bank.balance == 40_00
+
+    def test_gets_back_what_a_job_did_not_cost(self, bank: Bank) -> None:
+        bank.create("a", seconds=10)
+        bank.begin("a")
+        bank.complete("a", seconds=4)
+        bank.create("b", seconds=6)
+        bank.fail("b")
+        bank.create("c", seconds=6)
+
+    def test_begins_anew_with_the_month(self, bank: Bank) -> None:
+        bank.create("a", seconds=10)
+        bank.clock.advance(days=32)
+        bank.create("b", seconds=10)
+
+    def test_holds_for_lengths_that_are_known_late_or_never(self, bank: Bank) -> None:
+        for name, seconds in (("late", 11.0), ("never", None)):
+            bank.create(name, seconds=None)
+            begun = bank.begin(name)
+            assert begun is not None
+            if seconds is not None:
+                with pytest.raises(InsufficientCredits):
+                    bank.jobs.reserve_credits(name, attempt=1, seconds=seconds, most=3600)
+            else:
+                bank.jobs.reserve_credits(name, attempt=1, seconds=None, most=3600)
+        assert bank.job("never").credits == 10_00
+        with pytest.raises(InsufficientCredits):
+            bank.create("more", seconds=None)
+
+    def test_none_is_any_number(self, bank: Bank) -> None:
+        bank.limit("k1", max_credits_per_month=0)
+        bank.create("a", seconds=60)
+
+    def test_is_exact_however_many_come_at_once(self, bank: Bank, at_once: Callable[..., list[Any]]) -> None:
+        outcomes = at_once([lambda n=n: bank.create(f"job_{n}", seconds=1) for n in range(30)])
+        assert sum(isinstance(o, Job) for o in outcomes) == 10
+        assert sum(isinstance(o, InsufficientCredits) for o in outcomes) == 20
 
 
 def test_two_hundred_at_once_with_credits_for_fifty(bank: Bank, at_once: Callable[..., list[Any]]) -> None:

@@ -70,6 +70,7 @@ def test_a_key_gets_limits_and_loses_them_again(run: Run) -> None:
         "max_running_jobs 2",
         "max_queued_jobs 0",
         "max_storage_bytes default",
+        "max_credits_per_month default",
     ]
     assert "max_running_jobs default" in run("limit", fingerprint, "--running", "default")
     assert "max_queued_jobs 0" in run("limit", fingerprint)

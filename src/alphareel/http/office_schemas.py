@@ -65,6 +65,12 @@ class KeyLimits(KeyChoice):
     max_storage_bytes: int | None = Field(
         default=None, ge=0, le=KEY_LIMITS["max_storage_bytes"], description="Of its uploads and results together."
     )
+    max_credits_per_month: int | None = Field(
+        default=None,
+        ge=0,
+        le=KEY_LIMITS["max_credits_per_month"],
+        description="That its jobs may hold and cost in a month of UTC, within its client's balance.",
+    )
 
 
 class Key(_Schema):
@@ -84,6 +90,7 @@ class Key(_Schema):
     max_running_jobs: int | None
     max_queued_jobs: int | None
     max_storage_bytes: int | None
+    max_credits_per_month: int | None
     test: bool = Field(description="Every job of it is a test.")
 
     @classmethod

@@ -26,6 +26,7 @@ KEY_LIMITS = {
     "max_running_jobs": 10_000,
     "max_queued_jobs": 1_000_000,
     "max_storage_bytes": 2**62,
+    "max_credits_per_month": 1_000_000_000,
 }
 """What can be limited for one key, and the highest value of each."""
 _PLAIN_TEXT = re.compile(f"{PLAIN}*")

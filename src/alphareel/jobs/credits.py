@@ -118,6 +118,14 @@ def insufficient() -> InsufficientCredits:
     )
 
 
+def over_budget(budget: int) -> InsufficientCredits:
+    """``budget``: credits a month, of the key that asks."""
+    return InsufficientCredits(
+        "Not enough credits to process this video",
+        hint=f"This key may use {budget} credits a month: wait for the next, or have the budget raised.",
+    )
+
+
 def _hundredths(text: str) -> int:
     try:
         exact = Fraction(text.strip()) * 100

@@ -183,6 +183,7 @@ class ApiKey:
     max_running_jobs: int | None = None
     max_queued_jobs: int | None = None
     max_storage_bytes: int | None = None
+    max_credits_per_month: int | None = None
     test: bool = False
 
 

@@ -1,14 +1,17 @@
 """What happens to credits when a job moves, in the transaction of the move: reserve, then settle or release, once."""
 
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 
 from alphareel import observe
-from alphareel.jobs.credits import Bill, cost, insufficient, settled
-from alphareel.jobs.job import Billing
+from alphareel.jobs.credits import Bill, cost, insufficient, over_budget, settled
+from alphareel.jobs.job import Billing, Status
 from alphareel.jobstore.tables import accounts, jobs, keys, ledger
+
+_COSTS = (Status.PENDING, Status.PROCESSING, Status.COMPLETED)  # failed ones gave back what they held
 
 
 def agree(c: sa.Connection, row: sa.Row[Any], bill: Bill, *, now: datetime) -> sa.Row[Any]:
@@ -25,6 +28,7 @@ def agree(c: sa.Connection, row: sa.Row[Any], bill: Bill, *, now: datetime) -> s
         return _take(c, row, client_id, cost(bill.seconds, bill.price), now=now)
     if balance == 0 and bill.price > 0:
         raise insufficient()
+    _budget(c, row, now=now).check(1 if bill.price > 0 else 0)
     return row
 
 
@@ -41,7 +45,9 @@ def reserve_late(c: sa.Connection, row: sa.Row[Any], seconds: float | None, *, m
     elif balance == 0 and row.price > 0:
         raise insufficient()
     else:
-        _take(c, row, client_id, min(balance, cost(most, row.price)), now=now)
+        budget = _budget(c, row, now=now)
+        budget.check(1 if row.price > 0 else 0)
+        _take(c, row, client_id, min(budget.most(balance), cost(most, row.price)), now=now)
 
 
 def settle(c: sa.Connection, row: sa.Row[Any], *, now: datetime) -> sa.Row[Any]:
@@ -67,8 +73,38 @@ def _take(c: sa.Connection, row: sa.Row[Any], client_id: str, amount: int, *, no
     enough = (accounts.c.client_id == client_id, accounts.c.balance >= amount)
     if c.execute(sa.select(accounts.c.client_id).where(*enough)).one_or_none() is None:
         raise insufficient()
+    _budget(c, row, now=now).check(amount)
     _move(c, row, client_id, "reserve", -amount, now=now)
     return _update(c, row, {"billing_status": Billing.RESERVED, "credits": amount})
+
+
+@dataclass(frozen=True)
+class _Budget:
+    """``credits`` a month of a key, 0 for any number; ``used`` of them this month, in hundredths."""
+
+    credits: int
+    used: int
+
+    def most(self, wanted: int) -> int:
+        return min(wanted, self.credits * 100 - self.used) if self.credits else wanted
+
+    def check(self, amount: int) -> None:
+        """Raises InsufficientCredits."""
+        if amount > self.most(amount):
+            raise over_budget(self.credits)
+
+
+def _budget(c: sa.Connection, row: sa.Row[Any], *, now: datetime) -> _Budget:
+    """That of the job's key; whoever asks holds the account, so no other job of the key takes from it meanwhile."""
+    own = c.execute(sa.select(keys.c.max_credits_per_month).where(keys.c.id == row.key_id)).scalar_one_or_none()
+    if not own:
+        return _Budget(0, 0)
+    month = now.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    held = (jobs.c.status.in_(_COSTS), jobs.c.billing_status.in_((Billing.RESERVED, Billing.CHARGED)))
+    mine = (jobs.c.key_id == row.key_id, jobs.c.queued_at >= month, *held)
+    return _Budget(
+        own, int(c.execute(sa.select(sa.func.coalesce(sa.func.sum(jobs.c.credits), 0)).where(*mine)).scalar_one())
+    )
 
 
 def _account_of(c: sa.Connection, key_id: str | None) -> tuple[str, int | None]:
