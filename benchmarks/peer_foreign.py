@@ -19,6 +19,7 @@ from typing import Any
 _IDENTITY = "around an identity network: its own weights cannot be had offline"
 _RANDOM = "its small network (u2netp) with random weights: the trained ones cannot be had offline"
 _load: Any = importlib.import_module
+_KEPT: list[Any] = []  # declarations end with the object that made them
 
 
 def prepare(folder: Path) -> dict[str, str]:
@@ -26,6 +27,7 @@ def prepare(folder: Path) -> dict[str, str]:
     if importlib.util.find_spec("rembg") and importlib.util.find_spec("imageio_ffmpeg"):
         ready["rembg"] = _IDENTITY
     if importlib.util.find_spec("backgroundremover"):
+        declare_operators()
         try:
             network = _load("backgroundremover.u2net.u2net").U2NETP(3, 1)
         except (ImportError, RuntimeError) as error:  # its torchvision and torch have to be of one kind
@@ -34,6 +36,21 @@ def prepare(folder: Path) -> dict[str, str]:
             _load("torch").save(network.state_dict(), folder / "u2netp.pth")
             ready["backgroundremover"] = _RANDOM
     return ready
+
+
+def declare_operators() -> None:
+    """Let a torchvision whose compiled half is for another torch be imported; peers use its transforms alone.
+
+    The torch for processors comes without a torchvision of its kind, and the import fails where it describes
+    operators that nobody declared.
+    """
+    torch = _load("torch")
+    if hasattr(torch.ops.torchvision, "nms"):
+        return
+    library = torch.library.Library("torchvision", "DEF")
+    for name in ("nms", "qnms"):
+        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    _KEPT.append(library)
 
 
 def rembg(folder: Path, source: str, target: str) -> None:
@@ -57,10 +74,13 @@ def rembg(folder: Path, source: str, target: str) -> None:
 
 def backgroundremover(_: Path, source: str, target: str) -> None:
     """Its own command for a transparent MOV."""
+    declare_operators()
     sys.argv = ["backgroundremover", "-i", source, "-m", "u2netp", "-tv", "-o", target]
     _load("backgroundremover.cmd.cli").main()
 
 
+if __name__ == "__mp_main__":  # one of backgroundremover's workers
+    declare_operators()
 if __name__ == "__main__":
     name, place = sys.argv[1], Path(sys.argv[2])
     if name == "prepare":

@@ -1,5 +1,6 @@
 """What probe says of good files, and how it refuses the others."""
 
+import os
 from fractions import Fraction
 
 import av
@@ -175,10 +176,6 @@ def test_a_missing_file_is_not_found(tmp_path):
     assert refuse(tmp_path / "none.mp4") is NotFound
 
 
-def test_a_folder_is_not_found(tmp_path):
-    assert refuse(tmp_path) is NotFound
-
-
 @pytest.mark.parametrize(
     "data",
     [
@@ -310,3 +307,13 @@ def test_first_bytes_name_the_type(head, mime):
 )
 def test_first_bytes_tell_what_moves(head, moving):
     assert moves(head) == moving
+
+
+def test_a_folder_and_a_pipe_are_called_what_they_are(tmp_path):
+    os.mkfifo(tmp_path / "pipe.mp4")
+    with pytest.raises(InvalidFileType, match="is a folder"):
+        probe(tmp_path, LIMITS)
+    with pytest.raises(InvalidFileType, match="is a device or a pipe"):
+        probe(tmp_path / "pipe.mp4", LIMITS)
+    with pytest.raises(NotFound, match="There is no file"):
+        probe(tmp_path / "nothing.mp4", LIMITS)

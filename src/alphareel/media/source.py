@@ -86,6 +86,10 @@ def _sought(container: InputContainer, path: Path, limits: Limits, moment: Fract
 
 def check_bytes(path: Path, limits: Limits) -> None:
     """Refuse, by size and first bytes, what cannot be a video of ours."""
+    if path.is_dir():
+        raise InvalidFileType(f"{path.name} is a folder, not a video.", hint="Name one of the files in it.")
+    if path.exists() and not path.is_file():
+        raise InvalidFileType(f"{path.name} is a device or a pipe, not a file.", hint="Save the video to a file first.")
     if not path.is_file():
         raise NotFound(f"There is no file {path.name}.", hint="Check the path.")
     size = path.stat().st_size
