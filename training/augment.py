@@ -35,6 +35,8 @@ class Mix:
     strip: float = 0.4  # backgrounds that are a wall or a street beside somebody
     ground: float = 0.22  # backgrounds that are rock, grass, sand or snow
     painted: float = 0.22  # backgrounds of folds and grain that nobody has photographed
+    hued_place: float = 0.35  # backgrounds whose colours are turned around the circle: a rock may have the tone of skin
+    hued_person: float = 0.15  # people likewise: paint, stage light and false colours
     alike: float = 0.4  # composites whose background takes on the person's colours: colour alone must not tell
     back_light: float = 0.12
     tumble: float = 0.15  # composites of whole bodies that lean, lie or stand on their head
@@ -104,10 +106,16 @@ class Augmenter:
     def _composite(self, size: Size, length: int) -> Frames:
         """One or two people before another background."""
         front = self._lit(self._moving(self._person(), size, length, inside=False), 0.7)
+        if self._chance(self.mix.hued_person):
+            turn = int(self.rng.integers(180))
+            front = [(turned_hue(rgb, turn), alpha) for rgb, alpha in front]
         if self._chance(self.mix.back_light):
             gamma = float(self.rng.uniform(1.4, 2.6))
             front = [(darker(rgb, gamma), alpha) for rgb, alpha in front]
         places = self._background(size, length)
+        if self._chance(self.mix.hued_place):
+            turn = int(self.rng.integers(180))
+            places = [turned_hue(place, turn) for place in places]
         if self._chance(self.mix.alike):
             places = recoloured(places, *front[0])
         back = [(rgb, np.zeros(size, np.uint8)) for rgb in places]
@@ -187,6 +195,14 @@ def over(front: tuple[Image, Image], back: tuple[Image, Image]) -> tuple[Image, 
     mixed = back[0] + (colour - back[0]) * cover
     union = 255 - cv2.multiply(255 - alpha, 255 - back[1], scale=1 / 255)
     return np.clip(mixed, 0, 255).astype(np.uint8), union
+
+
+def turned_hue(rgb: Image, turn: int) -> Image:
+    """Every colour further around the circle by ``turn`` of 180; greys stay."""
+    hsv = cv2.cvtColor(rgb, cv2.COLOR_RGB2HSV)
+    table = ((np.arange(256) + turn) % 180).astype(np.uint8)
+    hsv[..., 0] = cv2.LUT(np.ascontiguousarray(hsv[..., 0]), table)
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
 
 
 def darker(rgb: Image, gamma: float) -> Image:

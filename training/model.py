@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from encoder import Encoder
 
+WORLD = 160  # channels kept of what the classifier would judge by
 MEMORY = 40  # channels that are remembered from frame to frame
 
 
@@ -84,8 +85,10 @@ class Matte(nn.Module):
 
     def __init__(self, memory: int = MEMORY) -> None:
         super().__init__()
-        c1, c2, c3, c4, c5 = Encoder.widths
-        self.gate, self.up4, self.memory = Gate(c5), Up(c5, c4, 2 * memory), Memory(memory)
+        c1, c2, c3, c4, c5, world = Encoder.widths
+        self.world = nn.Sequential(*conv(world, WORLD), nn.ReLU(inplace=True))
+        deep = c5 + WORLD
+        self.gate, self.up4, self.memory = Gate(deep), Up(deep, c4, 2 * memory), Memory(memory)
         self.up3, self.up2, self.up1 = Up(2 * memory, c3, 40), Up(40, c2, 24), Up(24, c1, 16)
         mix = [*conv(16 + 12, 24), nn.ReLU(inplace=True), *conv(24, 24, 3, groups=24), nn.ReLU(inplace=True)]
         self.head = nn.Sequential(*mix, nn.Conv2d(24, 4, 1))
@@ -128,8 +131,9 @@ class Matte(nn.Module):
         return torch.stack(steps, dim=1).flatten(0, 1), memory
 
     def _encode(self, x: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
-        f1, f2, f3, f4, f5 = self.encoder(x)
-        return (f1, f2, f3), self.up4(self.gate(f5), f4)
+        with torch.no_grad():
+            f1, f2, f3, f4, f5, world = self.encoder(x)
+        return (f1, f2, f3), self.up4(self.gate(torch.cat([f5, self.world(world)], 1)), f4)
 
     def _decode(self, x: Tensor, skips: tuple[Tensor, Tensor, Tensor], deep: Tensor) -> tuple[Tensor, Tensor]:
         f1, f2, f3 = skips

@@ -24,9 +24,8 @@ class Stage:
 class Settings:
     """Everything that shapes a run; `crowd` multiplies the frames per step, for a GPU."""
 
-    minutes: float = 195.0
+    minutes: float = 80.0
     rate: float = 3e-3
-    encoder_rate: float = 0.17  # of the rate
     decay: float = 0.02
     average: float = 0.998
     clip: float = 1.0

@@ -56,7 +56,7 @@ class Run:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
         for group in self.optimiser.param_groups:
-            group["lr"] = self.settings.rate * group["scale"] * rate_factor(self.share)
+            group["lr"] = self.settings.rate * rate_factor(self.share)
         self.optimiser.step()
         self.step, self.frames = self.step + 1, self.frames + len(batch.rgb)
         self._follow()
@@ -92,15 +92,10 @@ class Run:
                 mean.copy_(value)
 
     def _groups(self) -> list[dict[str, object]]:
-        """What comes from ImageNet learns slowly; weight decay is for matrices only."""
-        groups: list[dict[str, object]] = []
-        for encoder, scale in ((True, self.settings.encoder_rate), (False, 1.0)):
-            named = self.model.named_parameters()
-            ours = [p for name, p in named if p.requires_grad and name.startswith("encoder.") == encoder]
-            matrices, rest = [p for p in ours if p.ndim > 1], [p for p in ours if p.ndim <= 1]
-            groups.append({"params": matrices, "weight_decay": self.settings.decay, "scale": scale})
-            groups.append({"params": rest, "weight_decay": 0.0, "scale": scale})
-        return groups
+        """What learns: all but the encoder; weight decay is for matrices only."""
+        ours = [p for p in self.model.parameters() if p.requires_grad]
+        matrices, rest = [p for p in ours if p.ndim > 1], [p for p in ours if p.ndim <= 1]
+        return [{"params": matrices, "weight_decay": self.settings.decay}, {"params": rest, "weight_decay": 0.0}]
 
 
 def write(state: object, path: Path) -> None:
