@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 
 from alphareel.domain.clip import Limits
@@ -15,6 +16,7 @@ from alphareel.jobs.job import Job, Status
 from alphareel.jobs.sandbox import Confinement
 from alphareel.jobs.use_cases import Caller
 from alphareel.jobs.worker import Worker, WorkRules
+from alphareel.testing.clips import make_clip
 from alphareel.testing.fakes import TINY_MP4, TINY_PNG, CannedFetcher, Desk, open_desk
 
 URL = "https://example.com/a.mp4"
@@ -45,7 +47,7 @@ def worker(desk: Desk, fetcher: CannedFetcher, tmp_path: Path) -> Worker:
 
 def make_worker(desk: Desk, fetcher: CannedFetcher, folder: Path, **other: Any) -> Worker:
     given = {"confinement": Confinement(wall_seconds=60), "retry_seconds": 0.01, **other}
-    rules = WorkRules(workspace=folder / "work", limits=Limits(), pipeline="fake_pipeline", **given)
+    rules = WorkRules(workspace=folder / "work", limits=Limits(), **{"pipeline": "fake_pipeline", **given})
     return Worker("w1", jobs=desk.jobs, blobs=desk.blobs, sources=desk.sources, fetcher=fetcher, rules=rules)
 
 
@@ -413,3 +415,29 @@ def test_a_cancelled_job_stops_computing_within_two_seconds(
     assert time.monotonic() - cancelled < 2.5  # and some for a busy machine
     assert (now(desk, job).status, now(desk, job).error_code) == (Status.FAILED, "cancelled")
     assert desk.blobs.blobs == {}
+
+
+def test_a_clip_whose_damage_swallows_a_chunk_is_made_in_one_go(
+    desk: Desk, fetcher: CannedFetcher, tmp_path: Path
+) -> None:
+    clip = tmp_path / "in.mp4"
+    make_clip(clip, frames=60, options={"g": "10", "bf": "0", "sc_threshold": "0"})
+    fetcher.answers[URL] = without_second_third(clip)
+    rules = {"pipeline": "alphareel.pipeline", "chunk_seconds": 0.8}
+    job = submit(desk)
+    work(make_worker(desk, fetcher, tmp_path, **rules), job)
+    done = now(desk, job)
+    assert (done.status, done.error) == (Status.COMPLETED, None)
+    assert done.output is not None
+    assert (done.output.frames, done.output.frames_lost) == (40, 20)
+    assert not [key for key in desk.blobs.blobs if key.startswith("chunks/")]
+
+
+def without_second_third(clip: Path) -> bytes:
+    """The bytes of a clip of sixty frames, those of frames 20 to 39 useless but for what tells key frames."""
+    with av.open(str(clip)) as container:
+        places = [(p.pos, p.size) for p in container.demux(video=0) if p.size][20:40]
+    data = bytearray(clip.read_bytes())
+    for place, size in places:
+        data[place + 5 : place + size] = bytes(size - 5)
+    return bytes(data)

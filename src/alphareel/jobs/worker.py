@@ -15,11 +15,13 @@ from alphareel import __version__, observe, traces
 from alphareel.domain.clip import EngineFacts, Limits
 from alphareel.domain.errors import (
     AlphareelError,
+    BadVideo,
     InternalError,
     StorageFailed,
     StorageFull,
     StorageQuotaExceeded,
     Unavailable,
+    VerificationFailed,
     WorkerCrashed,
 )
 from alphareel.domain.options import Options, Tier, to_json
@@ -205,9 +207,17 @@ class Worker:
             order = self._order(source, self._options(obtain), folder, previews=pictures.folder)
             result = self._run(order, reporter)
             if (plan := result.get("plan")) is not None:
-                result = self._make_chunks(job, order, Plan(**plan), reporter)
+                result = self._make_divided(job, order, Plan(**plan), reporter)
             with traces.span("publish"):
                 return self._publish(job, Path(order["target"]), result)
+
+    def _make_divided(self, job: Job, order: Mapping[str, Any], plan: Plan, reporter: Reporter) -> dict[str, Any]:
+        """In chunks, or after all in one go: damage that swallows a chunk leaves enough of the whole."""
+        try:
+            return self._make_chunks(job, order, plan, reporter)
+        except (BadVideo, VerificationFailed, InternalError) as error:
+            observe.log(__name__).warning("chunks failed, made in one go", error=str(error))
+            return self._run({**order, "chunk_seconds": 0}, reporter)
 
     def _make_chunks(self, job: Job, order: Mapping[str, Any], plan: Plan, reporter: Reporter) -> dict[str, Any]:
         """The result of a long clip. What was made before this attempt, or is made by others, is not made again."""
