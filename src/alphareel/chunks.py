@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from alphareel import __version__
-from alphareel.domain.clip import Chunk, EngineFacts, Limits, Result
+from alphareel.domain.clip import Chunk, Clip, EngineFacts, Limits, Result
 from alphareel.domain.errors import BadVideo
 from alphareel.domain.options import Options, Output, to_json
 from alphareel.matting import tiers
-from alphareel.media.chunks import divide, read_stamps
+from alphareel.media.chunks import Stamps, divide, read_stamps
 from alphareel.media.ffmpeg_errors import EXPORT_AGAIN
 from alphareel.media.read import open_reader
 from alphareel.media.write import ChunkFile, format_named
@@ -72,7 +72,7 @@ def plan(
         return None
     chosen = tiers.choose(options.matte, models_dir, threads, order=order)
     stamps = None if chosen.lead is None else read_stamps(source, clip, limits)
-    chunks = () if stamps is None else divide(stamps, clip, seconds)
+    chunks = () if stamps is None or _is_too_much(stamps, clip, limits) else divide(stamps, clip, seconds)
     facts = chosen.engine.facts
     return Plan(chunks, _mark(source, options, facts, chunks), facts) if chunks else None
 
@@ -102,6 +102,12 @@ def join(
         frames_lost=sum(m.frames_lost for m in made),
         warnings=tuple(dict.fromkeys((*told, *joined.warnings))),
     )
+
+
+def _is_too_much(stamps: Stamps, clip: Clip, limits: Limits) -> bool:
+    """Whether there is more than the header admits and than is allowed: reading in one go ends there, and says so."""
+    lasts = stamps.shown[-1] * clip.time_base
+    return 0 < limits.max_seconds < lasts or 0 < limits.max_frames < len(stamps.shown)
 
 
 def _mark(source: Path, options: Options, engine: EngineFacts, chunks: Sequence[Chunk]) -> str:

@@ -45,8 +45,8 @@ def run(
 
     Files get their names when all of them are whole, verified and on the disk; before that there is none.
     ``previews``: a folder for small pictures of the newest frame, which each Progress then names. ``chunk``: make
-    this stretch of the clip only, from zero and silent, for ``chunks.join``. Raises
-    InvalidRequest, BadVideo, ModelUnavailable, StorageFailed, VerificationFailed and their kin (``domain.errors``).
+    this stretch of the clip only, from zero and silent, for ``chunks.join``; BadVideo without its first frame.
+    Raises InvalidRequest, BadVideo, ModelUnavailable, StorageFailed, VerificationFailed and kin (``domain.errors``).
     """
     check_outputs(source, outputs)
     asked, limits = outputs[0].options.matte, limits or Limits()
@@ -68,6 +68,8 @@ def run(
         for matte in matting:
             if matte.frame.pts < since:  # shown for the memory's sake
                 continue
+            if chunk is not None and not meter.done and matte.frame.pts > since:
+                raise _headless()  # containers keep no first moment but zero to the tick, and joining needs it
             for writer in writers:
                 writer.give(matte)
             if meter.count(matte.frame):
@@ -86,6 +88,10 @@ def run(
         )
         last = meter.report(reading, matting, writers)
         yield replace(last, share=1.0, remaining_seconds=0.0, results=results)
+
+
+def _headless() -> BadVideo:
+    return BadVideo("The first frame of a chunk could not be decoded.", hint="Make the whole in one go.")
 
 
 def check_outputs(source: Path, outputs: Sequence[Output]) -> None:

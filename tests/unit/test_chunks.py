@@ -247,3 +247,42 @@ def test_where_seeking_leads_too_far_reading_begins_at_the_start(clip, monkeypat
     monkeypatch.setattr("alphareel.media.source._sought", lambda *_: None)
     with decoding_from(clip.path, Limits(), moment) as frames:
         assert next(frames).pts == 0
+
+
+def damaged(path, lost):
+    """The pictures with these numbers, in order of presentation, cannot be decoded any more."""
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        packets = sorted((p.pts, p.pos, p.size) for p in container.demux(video=0) if p.size)
+    for number in lost:
+        _, place, size = packets[number]
+        data[place : place + size] = bytes(size)
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(("output_format", "suffix"), [("webm", ".webm"), ("mov", ".mov"), ("mp4", ".mp4")])
+def test_pictures_behind_damage_keep_the_moments_at_which_they_come(tmp_path, output_format, suffix, make, plan):
+    clip = make_clip(tmp_path / "in.mp4", frames=90, rate=Fraction(30000, 1001), options={**KEYS, "g": "12"})
+    source = damaged(clip.path, [24])
+    whole, joined = (output_in(tmp_path, output_format, f"-{name}{suffix}") for name in ("whole", "joined"))
+    make(source, whole)
+    made, engine = make_all(make, source, joined, plan(source, joined, seconds=0.8))
+    chunks.join(source, joined, made, engine)
+    assert shown(joined.path) == shown(whole.path)
+
+
+def test_a_chunk_without_its_first_frame_is_refused(tmp_path, make, plan):
+    clip = make_clip(tmp_path / "in.mov", frames=60, codec="mjpeg", pix_fmt="yuvj420p")
+    output = output_in(tmp_path, "webm", ".webm")
+    chunk = plan(clip.path, output, seconds=0.6).chunks[1]
+    source = damaged(clip.path, [chunk.frames])
+    with pytest.raises(BadVideo, match="first frame of a chunk"):
+        make(source, output, chunk)
+    assert not output.path.exists()
+
+
+def test_a_clip_with_more_in_it_than_is_allowed_is_made_in_one_go_which_ends_there(clip, tmp_path, plan):
+    output = output_in(tmp_path, "webm", ".webm")
+    assert plan(clip.path, output, seconds=0.6, limits=Limits(max_frames=60)) is not None
+    assert plan(clip.path, output, seconds=0.6, limits=Limits(max_frames=59)) is None

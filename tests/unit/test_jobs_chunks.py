@@ -138,3 +138,24 @@ def test_those_who_help_find_the_plan(shelf, tmp_path):
     assert shelf.plan() is None
     shelf.put_plan(PLAN, tmp_path)
     assert shelf.plan() == PLAN
+
+
+def test_a_chunk_whose_file_is_gone_is_made_again(order, shelf, blobs, tmp_path):
+    children = Children()
+    make_chunks(order, PLAN, shelf, run=children, tick=nobody_asks)
+    del blobs.blobs[f"chunks/job_1/{'a' * 16}/1.webm"]
+    (tmp_path / "b" / "previews").mkdir(parents=True)
+    make_chunks({**order, "previews": str(tmp_path / "b" / "previews")}, PLAN, shelf, run=children, tick=nobody_asks)
+    assert children.made == [0, 10, 20, 10]
+
+
+def test_of_two_who_made_the_same_chunk_the_first_is_kept(order, shelf, blobs, tmp_path):
+    class Slow(Children):
+        def __call__(self, order, tick):
+            make_chunk({**order, "target": str(tmp_path / "fast.webm")}, PLAN, 1, shelf, run=Children(), tick=tick)
+            result = super().__call__(order, tick)
+            Path(order["target"]).write_text("slow")
+            return result
+
+    make_chunk(order, PLAN, 1, shelf, run=Slow(), tick=nobody_asks)
+    assert blobs.blobs[f"chunks/job_1/{'a' * 16}/1.webm"] == b"from 10"

@@ -111,6 +111,12 @@ def test_a_child_that_takes_too_long_is_stopped(order: Any) -> None:
     assert not ended.value.retryable, "another try would take as long"
 
 
+def test_time_that_was_spent_before_counts_and_the_limit_is_told_as_it_was_set(order: Any) -> None:
+    with pytest.raises(errors.Timeout, match="longer than 100 seconds") as caught:
+        sandbox.run(order("repeat"), Confinement(wall_seconds=100, spent_seconds=98.5))
+    assert not caught.value.retryable
+
+
 @pytest.mark.parametrize("words", ["hang", "repeat"])
 def test_a_child_without_progress_is_stopped(words: str, order: Any) -> None:
     with pytest.raises(errors.Timeout, match="no progress"):

@@ -1,20 +1,33 @@
 """A long job in chunks: each is made in a child of its own and kept in the store, so that any worker can go on."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from alphareel import __version__, observe
-from alphareel.domain.errors import InternalError, NotFound, StorageFailed
-from alphareel.jobs.ports import Blobs
+from alphareel.domain.errors import (
+    AlphareelError,
+    BadVideo,
+    InternalError,
+    NotFound,
+    StorageFailed,
+    Unavailable,
+    VerificationFailed,
+)
+from alphareel.jobs.job import Job
+from alphareel.jobs.ports import Blobs, Helpers
+from alphareel.jobs.reporter import Stopping
 from alphareel.jobs.sandbox import Tick
 
 _MARK = 16  # digits of a plan's mark that name its chunks
 _FACTS = ("frames", "frames_lost", "warnings", "engine", "stages")
 _PLAN = "plan.json"
+
+INDIVISIBLE = (BadVideo, VerificationFailed, InternalError)
+"""What chunks fail with where the whole may succeed: damage at their edges, which what is not divided does not have."""
 
 Run = Callable[[Mapping[str, Any], Tick], dict[str, Any]]
 """Carries out an order in a child."""
@@ -51,7 +64,11 @@ class Shelf:
         self._write(_PLAN, asdict(plan), folder)
 
     def facts(self, number: int) -> dict[str, Any] | None:
-        """What is known of a chunk; None while it is not made."""
+        """What is known of a chunk; None while it is not made, and once its file is gone."""
+        try:
+            self._blobs.size(f"{self._prefix}{number}{self._suffix}")
+        except NotFound:
+            return None
         return self._read(f"{number}.json")
 
     def put(self, number: int, path: Path, result: Mapping[str, Any]) -> None:
@@ -84,6 +101,34 @@ def prefix_of(job_id: str) -> str:
     return f"chunks/{job_id}/"
 
 
+@contextmanager
+def offered(helpers: Helpers | None, job: Job, plan: Plan) -> Iterator[None]:
+    """Idle workers make chunks from the end on, while the job's own comes from the start.
+
+    Where the job is only interrupted the offer stands: they go on meanwhile, and what was withdrawn cannot be offered
+    to them again.
+    """
+    if helpers is None:
+        yield
+        return
+    offer = (job.id, job.ticket, plan.mark, range(len(plan.chunks) - 1, 0, -1))
+    with suppress(Unavailable):
+        helpers.offer(*offer)
+    is_interrupted = False
+    try:
+        yield
+    except Stopping:
+        is_interrupted = True
+        raise
+    except AlphareelError as error:
+        is_interrupted = error.retryable and not isinstance(error, INDIVISIBLE)
+        raise
+    finally:
+        if not is_interrupted:
+            with suppress(Unavailable):
+                helpers.withdraw(*offer)
+
+
 def make_chunks(order: Mapping[str, Any], plan: Plan, shelf: Shelf, *, run: Run, tick: Tick) -> dict[str, Any]:
     """Carry out an order chunk by chunk, without those that are on the shelf by then, and join them at its target.
 
@@ -107,7 +152,8 @@ def make_chunk(order: Mapping[str, Any], plan: Plan, number: int, shelf: Shelf, 
     result = run({**order, "target": str(place), "chunk": plan.chunks[number], "chunk_seconds": 0}, tick)
     if result["engine"] != plan.engine:
         raise InternalError("Another engine serves here than the one that the job began with.")
-    shelf.put(number, place, result)
+    if shelf.facts(number) is None:  # or somebody was faster, and the file may be in use
+        shelf.put(number, place, result)
     observe.log(__name__).info("chunk made", chunk=number, chunks=len(plan.chunks))
 
 

@@ -36,13 +36,17 @@ class LimitReached(Timeout):
 
 @dataclass(frozen=True)
 class Confinement:
-    """What a child may use; 0 switches a limit off. ``progress_seconds``: how long it may do without any progress."""
+    """What a child may use; 0 switches a limit off. ``progress_seconds``: how long it may do without any progress.
+
+    ``spent_seconds``: of the wall time, by other children for the same job.
+    """
 
     memory_bytes: int = 0
     cpu_seconds: int = 0
     wall_seconds: float = 0.0
     progress_seconds: float = 0.0
     open_files: int = 512
+    spent_seconds: float = 0.0
 
 
 def run(order: Mapping[str, Any], confinement: Confinement, *, tick: Tick = lambda _: None) -> dict[str, Any]:
@@ -150,7 +154,7 @@ class _Talk:
 
     def _check_patience(self) -> None:
         now, limits = time.monotonic(), self._confinement
-        if limits.wall_seconds and now - self._begun > limits.wall_seconds:
+        if limits.wall_seconds and now - self._begun + limits.spent_seconds > limits.wall_seconds:
             raise LimitReached(
                 f"The job took longer than {limits.wall_seconds:g} seconds.",
                 hint="Use a shorter video or raise the limit.",

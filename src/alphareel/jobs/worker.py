@@ -5,7 +5,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,13 +15,11 @@ from alphareel import __version__, observe, traces
 from alphareel.domain.clip import EngineFacts, Limits
 from alphareel.domain.errors import (
     AlphareelError,
-    BadVideo,
     InternalError,
     StorageFailed,
     StorageFull,
     StorageQuotaExceeded,
     Unavailable,
-    VerificationFailed,
     WorkerCrashed,
 )
 from alphareel.domain.options import Options, Tier, to_json
@@ -120,6 +118,7 @@ class Worker:
                 job = self._jobs.job(job_id)
                 if job is not None and job.status is Status.PROCESSING and job.ticket == ticket:
                     self._help(job, mark, number)
+                    self._clear_up(job_id)  # it may have ended while the chunk was on its way to the store
             except (Overtaken, Stopping):
                 return
             except AlphareelError as error:  # the job's own worker will come to this chunk, and judge it
@@ -207,47 +206,31 @@ class Worker:
             order = self._order(source, self._options(obtain), folder, previews=pictures.folder)
             result = self._run(order, reporter)
             if (plan := result.get("plan")) is not None:
-                result = self._make_divided(job, order, Plan(**plan), reporter)
+                result = self._make_chunks(job, order, Plan(**plan), reporter)
             with traces.span("publish"):
                 return self._publish(job, Path(order["target"]), result)
 
-    def _make_divided(self, job: Job, order: Mapping[str, Any], plan: Plan, reporter: Reporter) -> dict[str, Any]:
-        """In chunks, or after all in one go: damage that swallows a chunk leaves enough of the whole."""
-        try:
-            return self._make_chunks(job, order, plan, reporter)
-        except (BadVideo, VerificationFailed, InternalError) as error:
-            observe.log(__name__).warning("chunks failed, made in one go", error=str(error))
-            return self._run({**order, "chunk_seconds": 0}, reporter)
-
     def _make_chunks(self, job: Job, order: Mapping[str, Any], plan: Plan, reporter: Reporter) -> dict[str, Any]:
-        """The result of a long clip. What was made before this attempt, or is made by others, is not made again."""
+        """The result of a long clip, in one go after all where damage swallows a chunk and leaves enough of the whole.
+
+        What was made before this attempt, or is made by others, is not made again.
+        """
         began, confinement = time.monotonic(), self._rules.confinement
 
         def run(piece: Mapping[str, Any], tick: sandbox.Tick) -> dict[str, Any]:
             """The time that a job may take is that of all its children."""
-            spent = time.monotonic() - began
-            rest = max(1.0, confinement.wall_seconds - spent) if confinement.wall_seconds else 0.0
-            return self._run(piece, tick, replace(confinement, wall_seconds=rest))
+            return self._run(piece, tick, replace(confinement, spent_seconds=time.monotonic() - began))
 
         shelf = Shelf(self._blobs, job.id, plan.mark, suffix=Path(order["target"]).suffix)
-        with self._helped(job, plan, shelf, Path(order["target"]).parent):
-            return make_chunks(order, plan, shelf, run=run, tick=reporter)
-
-    @contextmanager
-    def _helped(self, job: Job, plan: Plan, shelf: Shelf, folder: Path) -> Iterator[None]:
-        """Idle workers make chunks from the end on, while the job's own comes from the start."""
-        if self._helpers is None or not self._is_stored(job):
-            yield
-            return
-        shelf.put_plan(plan, folder)
-        offered = (job.id, job.ticket, plan.mark, range(len(plan.chunks) - 1, 0, -1))
-        with suppress(Unavailable):
-            self._helpers.offer(*offered)
+        helpers = self._helpers if self._is_stored(job) else None
+        if helpers is not None:
+            shelf.put_plan(plan, Path(order["target"]).parent)
         try:
-            yield
-        finally:
-            with suppress(Unavailable):
-                self._helpers.withdraw(*offered)
+            with chunks.offered(helpers, job, plan):
+                return make_chunks(order, plan, shelf, run=run, tick=reporter)
+        except chunks.INDIVISIBLE as error:
+            observe.log(__name__).warning("made in one go, not in chunks", error=str(error))
+            return run({**order, "chunk_seconds": 0}, reporter)
 
     def _run(
         self, order: Mapping[str, Any], tick: sandbox.Tick, confinement: Confinement | None = None

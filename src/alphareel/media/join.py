@@ -125,7 +125,7 @@ class _Line:
     def _restamp(self, packet: "av.Packet[Any]", start: int) -> None:
         """Put a packet where its picture is shown in the clip."""
         ticks = Fraction(packet.time_base) / self._base
-        pts = self._stamps.nearest(start + (packet.pts or 0) * ticks)
+        pts = self._shown_at(start + (packet.pts or 0) * ticks, rounding=ticks / 2)
         dts, duration = pts, round((packet.duration or 0) * ticks)
         self._is_reordered = self._is_reordered or packet.dts != packet.pts
         if self._is_reordered:  # then the file tells how long packets last in order of decoding
@@ -135,10 +135,16 @@ class _Line:
             self._delay = -dts
         else:
             dts = max(dts, self._dts + 1)
+            pts = max(pts, dts)
         self._dts = dts
         self._end = max(self._end, pts + duration)
         packet.time_base = self._base
         packet.pts, packet.dts, packet.duration = pts, dts, duration
+
+    def _shown_at(self, tick: Fraction, *, rounding: Fraction) -> int:
+        """The stamp of the source that a container rounded; behind damage pictures come at moments of their own."""
+        stamp = self._stamps.nearest(tick)
+        return stamp if abs(stamp - tick) <= max(rounding, Fraction(1, 2)) else round(tick)
 
     def _push(self, packet: "av.Packet[Any] | None") -> None:
         ready, self._waiting = self._waiting, packet

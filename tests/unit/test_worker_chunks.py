@@ -1,0 +1,148 @@
+"""Long clips in the hands of workers: chunks that cannot be made cost no job, helpers leave nothing behind."""
+
+from pathlib import Path
+
+import av
+import pytest
+
+from alphareel.domain.clip import Limits
+from alphareel.domain.errors import BadVideo, StorageFailed
+from alphareel.jobs.chunks import Plan, offered
+from alphareel.jobs.job import Status
+from alphareel.jobs.reporter import Overtaken, Stopping
+from alphareel.jobs.sandbox import Confinement
+from alphareel.jobs.use_cases import Caller
+from alphareel.jobs.worker import Worker, WorkRules
+from alphareel.testing.clips import make_clip
+from alphareel.testing.fakes import CannedFetcher, open_desk
+from alphareel.testing.networks import make_rvm
+
+SOMEBODY = Caller(None, "req_1")
+MARK = "a" * 64
+CHUNKS = [{"start": 0, "end": 10, "frames": 10}, {"start": 10, "end": None, "frames": 10}]
+SHELF = MARK[:16]
+
+
+class Board:
+    """Helpers that never come: what was offered to them and withdrawn."""
+
+    def __init__(self):
+        self.offers = []
+        self.withdrawn = []
+
+    def offer(self, job_id, ticket, mark, numbers):
+        self.offers.append((job_id, ticket, mark, list(numbers)))
+
+    def withdraw(self, job_id, ticket, mark, numbers):
+        self.withdrawn.append((job_id, ticket, mark, list(numbers)))
+
+
+@pytest.fixture
+def board():
+    return Board()
+
+
+@pytest.fixture
+def desk(tmp_path):
+    desk = open_desk(tmp_path)
+    yield desk
+    desk.close()
+
+
+@pytest.fixture
+def worker(desk, board, tmp_path):
+    make_rvm(tmp_path / "rvm_mobilenetv3_fp32.onnx")
+    rules = WorkRules(
+        workspace=tmp_path / "work",
+        limits=Limits(),
+        confinement=Confinement(wall_seconds=60),
+        models_dir=tmp_path,
+        engines={"standard": ("rvm",)},
+        chunk_seconds=0.5,
+        retry_seconds=0.01,
+    )
+    fetcher = CannedFetcher({})
+    return Worker("w", jobs=desk.jobs, blobs=desk.blobs, sources=desk.sources, fetcher=fetcher, rules=rules,
+                  helpers=board)  # fmt: skip
+
+
+@pytest.fixture
+def submit(desk):
+    def submit(path):
+        session = desk.service.begin_upload(SOMEBODY, filename=path.name, declared_type=None)
+        session.write(path.read_bytes())
+        url = desk.service.upload_link(session.finish()).url
+        return desk.service.create(SOMEBODY, {"video_url": url, "options": {"model": "standard"}})
+
+    return submit
+
+
+@pytest.fixture
+def clip(tmp_path):
+    return make_clip(tmp_path / "in.mov", frames=50, codec="mjpeg", pix_fmt="yuvj420p").path
+
+
+def lose(path: Path, *lost: int) -> Path:
+    """The pictures with these numbers cannot be decoded any more."""
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        packets = [(p.pos, p.size) for p in container.demux(video=0) if p.size]
+    for number in lost:
+        place, size = packets[number]
+        data[place : place + size] = bytes(size)
+    path.write_bytes(data)
+    return path
+
+
+def work(worker, job):
+    worker.settle(job.id, job.ticket, worker.execute(job.id, job.ticket))
+
+
+def test_a_long_clip_is_offered_to_helpers_and_the_offer_ends_with_it(desk, worker, board, submit, clip):
+    job = submit(clip)
+    work(worker, job)
+    done = desk.jobs.job(job.id)
+    assert (done.status, done.error) == (Status.COMPLETED, None)
+    assert board.offers[0][3] == [3, 2, 1]
+    assert board.withdrawn == board.offers
+    assert not [key for key in desk.blobs.blobs if key.startswith("chunks/")]
+
+
+@pytest.mark.parametrize("lost", [(13,), range(13, 26)], ids=["first frame", "all frames"])
+def test_damage_at_the_edge_of_a_chunk_costs_frames_and_not_the_job(desk, worker, board, submit, clip, lost):
+    job = submit(lose(clip, *lost))
+    work(worker, job)
+    done = desk.jobs.job(job.id)
+    assert (done.status, done.error) == (Status.COMPLETED, None)
+    assert (done.output.frames, done.output.frames_lost) == (50 - len(lost), len(lost))
+    assert board.withdrawn == board.offers
+    assert not [key for key in desk.blobs.blobs if key.startswith("chunks/")]
+
+
+@pytest.mark.parametrize("error", [Stopping(), StorageFailed("away")])
+def test_an_interrupted_job_stays_on_offer(desk, board, submit, clip, error):
+    job = submit(clip)
+    with pytest.raises(type(error)), offered(board, job, Plan(CHUNKS, MARK, {})):
+        raise error
+    assert (len(board.offers), board.withdrawn) == (1, [])
+
+
+@pytest.mark.parametrize("error", [Overtaken(), BadVideo("no")])
+def test_an_ended_job_is_withdrawn(desk, board, submit, clip, error):
+    job = submit(clip)
+    with pytest.raises(type(error)), offered(board, job, Plan(CHUNKS, MARK, {})):
+        raise error
+    assert board.withdrawn == board.offers
+
+
+def test_a_helper_that_is_late_leaves_no_chunk(desk, worker, submit, clip, monkeypatch):
+    job = submit(clip)
+    desk.jobs.begin_attempt(job.id, ticket=job.ticket, actor="owner")
+
+    def late(*_):
+        desk.jobs.fail(job.id, attempt=1, error="Cancelled", error_code="cancelled", actor="test")
+        desk.blobs.blobs[f"chunks/{job.id}/{SHELF}/1.webm"] = b"late"
+
+    monkeypatch.setattr(worker, "_help", late)
+    worker.help(job.id, job.ticket, MARK, 1)
+    assert not [key for key in desk.blobs.blobs if key.startswith("chunks/")]
