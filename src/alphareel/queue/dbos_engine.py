@@ -85,8 +85,13 @@ class DbosQueue:
                 )
 
     def withdraw(self, job_id: str, ticket: int, mark: str, numbers: Sequence[int]) -> None:
+        names = [chunk_workflow_id(job_id, ticket, mark, number) for number in numbers]
         with _failures_as_ours():
-            self._client.cancel_workflows([chunk_workflow_id(job_id, ticket, mark, number) for number in numbers])
+            # those that run end by themselves; the engine would log it as an error that they were cancelled
+            waiting = self._client.list_workflows(
+                workflow_ids=names, status="ENQUEUED", load_input=False, load_output=False
+            )
+            self._client.cancel_workflows([workflow.workflow_id for workflow in waiting])
 
 
 class DbosEngine(DbosQueue):
