@@ -18,6 +18,7 @@ from alphareel.matting import tiers
 from alphareel.media.chunks import Stamps, divide, read_stamps
 from alphareel.media.ffmpeg_errors import EXPORT_AGAIN
 from alphareel.media.read import open_reader
+from alphareel.media.verify import sha256_of
 from alphareel.media.write import ChunkFile, format_named
 from alphareel.pipeline import open_composer, plan_target, result_of
 
@@ -115,10 +116,5 @@ def _mark(source: Path, options: Options, engine: EngineFacts, chunks: Sequence[
     background = options.background
     files = [source, *(Path(p) for p in (background.image_url, background.video_url) if p is not None)]
     plain = replace(options, background=replace(background, image_url=None, video_url=None))
-    facts = [__version__, to_json(plain), asdict(engine), [asdict(chunk) for chunk in chunks], [*map(_sha256, files)]]
+    facts = [__version__, to_json(plain), asdict(engine), [asdict(chunk) for chunk in chunks], [*map(sha256_of, files)]]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -74,12 +74,12 @@ def test_colours_are_those_of_the_scaler(tmp_path, grade, same, near, mean):
     assert difference.mean() < mean
 
 
-@pytest.mark.parametrize("name", SHIPPED.values())
-def test_grey_stays_grey_and_brighter_stays_brighter(name):
-    """Black, as far as it is black, to white, where the screen's own light ends, along the diagonal of the table."""
+@pytest.mark.parametrize(("grade", "name"), SHIPPED.items())
+def test_grey_stays_grey_and_brighter_stays_brighter(grade, name):
+    """Black, as far as it is black, to white, or to where a known screen's light ends, along the table's diagonal."""
     grey = np.array([shipped(name)[n, n, n] for n in range(NODES)]).astype(int)
     assert np.abs(grey - grey.mean(axis=1, keepdims=True)).max() <= 12
-    below_white = grey[:-1].mean(axis=1) < 4080
+    below_white = (grey[:-1].mean(axis=1) < 4080) | (grade.peak is None)
     assert (np.diff(grey.mean(axis=1))[below_white] > 0).all()
     assert below_white.sum() > NODES // 2
     assert grey[0].max() < 10

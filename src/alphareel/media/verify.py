@@ -24,7 +24,6 @@ from alphareel.media.source import Decoder, opened, packets, video_stream
 
 LOSSY = 6.0  # mean error in levels (of 255) that a lossy codec may leave in alpha; a lost one is far above
 UNLIMITED = Limits(max_bytes=0, max_side=0, max_seconds=0, max_frames=0)
-_PIECE = 1 << 20
 
 Sample = tuple[Fraction, Plane]
 
@@ -93,7 +92,7 @@ def verify(path: Path, expectation: Expectation) -> Verified:
         has_alpha=expectation.has_alpha,
         has_audio=found.has_audio,
         bytes=path.stat().st_size,
-        sha256=_sha256(path),
+        sha256=sha256_of(path),
     )
 
 
@@ -231,9 +230,7 @@ def _failed(problem: str) -> VerificationFailed:
     return VerificationFailed(f"The result was written but is not right: {problem}.", hint="Run it again.")
 
 
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex. Raises OSError."""
     with path.open("rb") as file:
-        while piece := file.read(_PIECE):
-            digest.update(piece)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
