@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from framing import Framing, Matrix, find_box, frame_person, frame_whole, is_cut, moved, wander
 from pack import Image, Item, Pack
+from scenery import emptied, folds, plain, recoloured
 from sources import Kind
 from wear import Light, Wear, tone
 
@@ -33,7 +33,8 @@ class Mix:
     bystander: float = 0.5  # of those, far behind
     decoy: float = 0.15  # backgrounds with a person-shaped piece of something else
     strip: float = 0.4  # backgrounds that are a wall or a street beside somebody
-    ground: float = 0.22  # backgrounds that are rock, grass, sand or snow
+    ground: float = 0.18  # backgrounds that are rock, grass, sand or snow
+    emptied: float = 0.3  # backgrounds that are a photo of people without them
     painted: float = 0.22  # backgrounds of folds and grain that nobody has photographed
     hued_place: float = 0.35  # backgrounds whose colours are turned around the circle: a rock may have the tone of skin
     hued_person: float = 0.15  # people likewise: paint, stage light and false colours
@@ -42,6 +43,8 @@ class Mix:
     tumble: float = 0.15  # composites of whole bodies that lean, lie or stand on their head
     bend: float = 0.35  # composites whose limbs are bent anew
     kinds: tuple[float, float, float] = (0.42, 0.38, 0.20)  # bodies, other people, clip frames
+    figure: float = 0.25  # composites with somebody drawn
+    moving_figure: float = 0.6  # composites of sequences with somebody drawn: only they move their limbs
 
 
 class Augmenter:
@@ -92,20 +95,39 @@ class Augmenter:
         frames = [warp(item, m, size, inside=inside) for m in wander(matrix, size, length, self.rng)]
         return bent(frames, self.rng) if not inside and self._chance(self.mix.bend) else frames
 
-    def _clip(self, size: Size, length: int) -> Frames:
-        """Consecutive frames of a real clip under one framing."""
-        numbers = list(self.pack.clips.values())[self.rng.integers(len(self.pack.clips))]
-        start = self.rng.integers(max(1, len(numbers) - length))
+    def _consecutive(self, clips: list[list[int]], length: int) -> list[Item]:
+        """Neighbouring frames of one of the clips, forwards or backwards."""
+        numbers = clips[self.rng.integers(len(clips))]
+        start = self.rng.integers(max(1, len(numbers) - length + 1))
         items = [self.pack.items[i] for i in numbers[start : start + length]]
         if self._chance(0.5):
             items.reverse()
-        items += items[-1:] * (length - len(items))
+        return items + items[-1:] * (length - len(items))
+
+    def _clip(self, size: Size, length: int) -> Frames:
+        """Consecutive frames of a real clip under one framing."""
+        items = self._consecutive(self.pack.clips, length)
         matrix = frame_person(items[0], size, Framing.draw(self.rng, inside=True), self.rng)
         return self._lit([warp(item, matrix, size, inside=True) for item in items])
 
+    def _figure(self, size: Size, length: int, framing: Framing | None) -> Frames:
+        """Somebody drawn, who moves while the camera drifts."""
+        items = self._consecutive(self.pack.figures, length)
+        matrix = frame_person(items[0], size, framing or Framing.draw(self.rng, inside=False), self.rng)
+        if self._chance(self.mix.tumble):
+            matrix = moved(matrix, size, angle=float(self.rng.normal(0, 60)))
+        drift = wander(matrix, size, length, self.rng)
+        return [warp(item, m, size, inside=False) for item, m in zip(items, drift, strict=True)]
+
+    def _somebody(self, size: Size, length: int, framing: Framing | None = None) -> Frames:
+        """A person without the place: photographed, or drawn."""
+        if self.pack.figures and self._chance(self.mix.figure if length == 1 else self.mix.moving_figure):
+            return self._figure(size, length, framing)
+        return self._moving(self._person(), size, length, inside=False, framing=framing)
+
     def _composite(self, size: Size, length: int) -> Frames:
         """One or two people before another background."""
-        front = self._lit(self._moving(self._person(), size, length, inside=False), 0.7)
+        front = self._lit(self._somebody(size, length), 0.7)
         if self._chance(self.mix.hued_person):
             turn = int(self.rng.integers(180))
             front = [(turned_hue(rgb, turn), alpha) for rgb, alpha in front]
@@ -129,7 +151,7 @@ class Augmenter:
     def _second(self, size: Size, length: int) -> Frames:
         """Somebody behind: company, who is kept, or a bystander, who is part of the place."""
         far = Framing("small", inside=False) if self._chance(self.mix.bystander) else None
-        return self._lit(self._moving(self._person(), size, length, inside=False, framing=far))
+        return self._lit(self._somebody(size, length, far))
 
     def _background(self, size: Size, length: int, hard: float = 0.1) -> list[Image]:
         """Pictures of a place without people, of a garment (share `hard`), of folds, or a plain colour."""
@@ -148,6 +170,8 @@ class Augmenter:
     def _place(self, hard: float) -> Item:
         if self._chance(hard):
             return self._pick(Kind.HARD_NEGATIVE, Kind.BACKGROUND)
+        if self._chance(self.mix.emptied):
+            return emptied(self._person(), self.rng)
         if self._chance(self.mix.ground):
             return self._pick(Kind.GROUND, Kind.BACKGROUND)
         first, second = (Kind.STRIP, Kind.BACKGROUND) if self._chance(self.mix.strip) else (Kind.BACKGROUND, Kind.STRIP)
@@ -211,58 +235,7 @@ def darker(rgb: Image, gamma: float) -> Image:
     return cv2.LUT(rgb, table)
 
 
-def plain(size: Size, rng: np.random.Generator) -> Image:
-    """One colour, or a ramp between two."""
-    first, last = rng.integers(0, 256, (2, 3)) if rng.random() < 0.5 else [rng.integers(0, 256, 3)] * 2
-    ramp = np.linspace(0, 1, size[1], dtype=np.float32)[None, :, None]
-    return np.ascontiguousarray(np.broadcast_to(first * (1 - ramp) + last * ramp, (*size, 3)).astype(np.uint8))
-
-
 def tallness(alpha: Image) -> float:
     """How high the person in an alpha is, in pixels."""
     box = find_box(alpha)
     return 0.0 if box is None else box.bottom - box.top
-
-
-def folds(size: Size, rng: np.random.Generator) -> Item:
-    """A picture of nothing: noise of all sizes, bent by noise, in a few colours. Like rock, cloth, smoke or foliage."""
-    h, w = size
-    bend = octaves(size, rng, 0.45) * rng.uniform(0, 0.5) * h
-    turn = rng.uniform(0, np.pi)
-    y, x = np.mgrid[:h, :w].astype(np.float32)
-    x, y = x + bend * np.float32(np.cos(turn)), y + bend * np.float32(np.sin(turn))
-    height = octaves(size, rng, rng.uniform(0.3, 0.65))
-    height = cv2.remap(height, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
-    if rng.random() < 0.5:  # layers, as in sandstone and wood
-        height = np.abs(np.mod(height * rng.uniform(0.7, 3), 2) - 1)
-    shade = (height - height.min()) / (np.ptp(height) + 1e-3)
-    colours = np.clip(rng.normal(rng.uniform(40, 215, 3), 45, (5, 3)), 0, 255)
-    place = np.linspace(0, 1, len(colours))
-    rgb = np.stack([np.interp(shade, place, channel) for channel in colours.T], axis=-1)
-    return Item(rgb.astype(np.uint8), np.zeros(size, np.uint8), Kind.BACKGROUND)
-
-
-def octaves(size: Size, rng: np.random.Generator, roughness: float) -> NDArray[np.float32]:
-    """Noise (H, W) about 0: each octave is half as wide as the one before and weaker by `roughness`."""
-    total, cells, strength = np.zeros(size, np.float32), 2, 1.0
-    while cells < min(size):
-        grid = rng.normal(0, strength, (cells, cells)).astype(np.float32)
-        total += cv2.resize(grid, size[::-1], interpolation=cv2.INTER_CUBIC)
-        cells, strength = 2 * cells, strength * roughness
-    return total
-
-
-def recoloured(places: list[Image], rgb: Image, alpha: Image) -> list[Image]:
-    """The places with the mean and spread of the person's colours, each channel for itself.
-
-    Reinhard et al., *Color Transfer between Images* (2001), in RGB.
-    """
-    person = rgb[alpha > 128]
-    if len(person) < 100:
-        return places
-    mean, spread = person.mean(0), person.std(0)
-    own, width = places[0].mean((0, 1)), places[0].std((0, 1)) + 4
-    gain = np.clip(spread / width, 0.3, 2.5)
-    levels = np.arange(256)[:, None]
-    table = np.clip((levels - own) * gain + mean, 0, 255).astype(np.uint8)
-    return [cv2.LUT(place, table[None]) for place in places]

@@ -22,11 +22,12 @@ REFRESH = 500  # batches after which new shards are looked for
 
 
 class Batch(NamedTuple):
-    """Frames (N, H, W, 3) uint8, alphas (N, H, W) uint8, and the length of the sequences among them."""
+    """Frames (N, H, W, 3) uint8, alphas (N, H, W) uint8, the length of the sequences among them, and what to learn."""
 
     rgb: Tensor
     alpha: Tensor
     length: int
+    coarse: bool
 
 
 class Feed(IterableDataset[Batch]):
@@ -58,4 +59,4 @@ def draw_batch(source: Augmenter, stage: Stage, settings: Settings, rng: random.
     size = view_size(stage.side, rng.choice(settings.aspects))
     samples = [source.sample(size, length) for _ in range(max(1, settings.crowd * stage.batch // length))]
     rgb, alpha = (torch.from_numpy(np.concatenate(frames)) for frames in zip(*samples, strict=True))
-    return Batch(rgb, alpha, length)
+    return Batch(rgb, alpha, length, stage.coarse)

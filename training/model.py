@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from encoder import Encoder
 
 WORLD = 160  # channels kept of what the classifier would judge by
-MEMORY = 40  # channels that are remembered from frame to frame
+DEEP = 192  # channels in which what was seen is weighed up, at 1/32
+MEMORY = 48  # channels that are remembered from frame to frame
 
 
 class Output(NamedTuple):
@@ -46,6 +47,20 @@ class Gate(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.weigh(x.mean((2, 3), keepdim=True))
+
+
+class Weigh(nn.Module):
+    """Looks around in twice the channels and adds what it finds: cheap where pictures are small."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        wide = 2 * channels
+        widen = [*conv(channels, wide), nn.ReLU(inplace=True)]
+        look = [*conv(wide, wide, 3, groups=wide), nn.ReLU(inplace=True)]
+        self.steps = nn.Sequential(*widen, *look, *conv(wide, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.steps(x)
 
 
 class Up(nn.Module):
@@ -87,8 +102,10 @@ class Matte(nn.Module):
         super().__init__()
         c1, c2, c3, c4, c5, world = Encoder.widths
         self.world = nn.Sequential(*conv(world, WORLD), nn.ReLU(inplace=True))
-        deep = c5 + WORLD
-        self.gate, self.up4, self.memory = Gate(deep), Up(deep, c4, 2 * memory), Memory(memory)
+        seen = c5 + WORLD
+        self.deep = nn.Sequential(Gate(seen), *conv(seen, DEEP), nn.ReLU(inplace=True), Weigh(DEEP), Weigh(DEEP))
+        self.up4, self.weigh = Up(DEEP, c4, 2 * memory), nn.Sequential(Weigh(2 * memory), Weigh(2 * memory))
+        self.memory = Memory(memory)
         self.up3, self.up2, self.up1 = Up(2 * memory, c3, 40), Up(40, c2, 24), Up(24, c1, 16)
         mix = [*conv(16 + 12, 24), nn.ReLU(inplace=True), *conv(24, 24, 3, groups=24), nn.ReLU(inplace=True)]
         self.head = nn.Sequential(*mix, nn.Conv2d(24, 4, 1))
@@ -133,7 +150,8 @@ class Matte(nn.Module):
     def _encode(self, x: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
         with torch.no_grad():
             f1, f2, f3, f4, f5, world = self.encoder(x)
-        return (f1, f2, f3), self.up4(self.gate(torch.cat([f5, self.world(world)], 1)), f4)
+        deep = self.deep(torch.cat([f5, self.world(world)], 1))
+        return (f1, f2, f3), self.weigh(self.up4(deep, f4))
 
     def _decode(self, x: Tensor, skips: tuple[Tensor, Tensor, Tensor], deep: Tensor) -> tuple[Tensor, Tensor]:
         f1, f2, f3 = skips

@@ -1,7 +1,7 @@
 """Shards of labelled pictures on disk: flat bytes that training maps into memory.
 
-A shard is three files: `NNN.rgb` and `NNN.alpha` (uint8, one picture after another, each in its own size)
-and `NNN.npy`, an int64 table with one row per picture: offset in pixels, height, width, kind, clip.
+A shard is three files: `NAME.rgb` and `NAME.alpha` (uint8, one picture after another, each in its own size)
+and `NAME.npy`, an int64 table with one row per picture: offset in pixels, height, width, kind, clip.
 `clip` numbers the clip a frame belongs to; -1 stands for a picture without neighbours.
 """
 
@@ -28,11 +28,11 @@ class Item(NamedTuple):
 
 
 class ShardWriter:
-    """Collects items and writes them in shards of about `size` pictures."""
+    """Collects items and writes them in shards of about `size` pictures, named by a stem and a number."""
 
-    def __init__(self, folder: Path, size: int = 200) -> None:
+    def __init__(self, folder: Path, size: int = 200, *, stem: str = "") -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._folder, self._size, self._items, self.shards = folder, size, [], 0
+        self._folder, self._size, self._stem, self._items, self.shards = folder, size, stem, [], 0
 
     def add(self, items: list[Item]) -> None:
         self._items += items
@@ -44,7 +44,7 @@ class ShardWriter:
         if not self._items:
             return
         rows, offset = [], 0
-        stem = self._folder / f"{self.shards:03d}"
+        stem = self._folder / f"{self._stem}{self.shards:03d}"
         with stem.with_suffix(".rgb").open("wb") as rgb, stem.with_suffix(".alpha").open("wb") as alpha:
             for item in self._items:
                 rgb.write(item.rgb.tobytes())
@@ -74,10 +74,12 @@ class Pack:
             self.items += [self._item(row, rgb, alpha) for row in np.load(table)]
             self._seen.add(table)
         self.kinds = {kind: [i for i, item in enumerate(self.items) if item.kind == kind] for kind in Kind}
-        self.clips: dict[int, list[int]] = {}
+        clips: dict[int, list[int]] = {}
         for i, item in enumerate(self.items):
             if item.clip >= 0:
-                self.clips.setdefault(item.clip, []).append(i)
+                clips.setdefault(item.clip, []).append(i)
+        self.clips = [frames for frames in clips.values() if self.items[frames[0]].kind != Kind.FIGURE]
+        self.figures = [frames for frames in clips.values() if self.items[frames[0]].kind == Kind.FIGURE]
         return bool(fresh)
 
     @staticmethod

@@ -34,9 +34,9 @@ class Settings:
     aspects: tuple[float, ...] = (1.0, 4 / 3, 3 / 2, 16 / 9, 16 / 9, 3 / 4, 9 / 16)
     stages: tuple[Stage, ...] = (
         Stage(0, 160, 16, coarse=True),
-        Stage(0.25, 192, 14),
-        Stage(0.62, 224, 10, 0.25),
-        Stage(0.85, 256, 8, 0.4),
+        Stage(0.12, 192, 14),
+        Stage(0.45, 256, 10, 0.3),
+        Stage(0.75, 320, 10, 0.45),
     )
     seed: int = 5
     save_every: float = 120.0  # seconds

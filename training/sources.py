@@ -21,6 +21,7 @@ class Kind(IntEnum):
     BACKGROUND = 4  # a place or things, nobody there
     STRIP = 5  # wall or street beside a person, mirrored: plentiful, and all alike
     GROUND = 6  # rock, grass, sand, snow and little else
+    FIGURE = 7  # drawn people with exact alpha; around them is nothing that counts
 
 
 @dataclass(frozen=True)

@@ -13,22 +13,26 @@ import argparse
 import copy
 import multiprocessing
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.distributed as dist
 
 from feed import Batch, Feed, open_feed
 from losses import matting_loss, recognition_loss
-from model import Matte
+from model import Matte, Output
 from schedule import Settings, Stage, rate_factor
 
 
 class Run:
     """Model, averaged model, optimiser and clock of one run; can be written to a file and read back."""
 
-    def __init__(self, settings: Settings, out: Path, device: torch.device) -> None:
-        self.settings, self.out, self.device = settings, out, device
+    def __init__(self, settings: Settings, out: Path, device: torch.device, *, half: bool) -> None:
+        """`half`: multiply in bfloat16."""
+        self.crew = dist.get_world_size() if dist.is_initialized() else 1
+        self.settings, self.out, self.device, self.half = settings, out, device, half
         self.model = Matte().to(device, memory_format=torch.channels_last).train()
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         self.optimiser = torch.optim.AdamW(self._groups(), lr=settings.rate)
@@ -47,18 +51,20 @@ class Run:
         """One step; returns the loss."""
         rgb = batch.rgb.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float() / 255
         true = batch.alpha.to(self.device, non_blocking=True).unsqueeze(1).float() / 255
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            if self.stage.coarse:
-                loss = recognition_loss(self.model.recognise(rgb), true)
-            else:
-                loss = matting_loss(self.model.sequence(rgb, batch.length), true, batch.length)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+            output = self.model.recognise(rgb) if batch.coarse else self.model.sequence(rgb, batch.length)
+        if isinstance(output, Output):
+            loss = matting_loss(in_full(output), true, batch.length)
+        else:
+            loss = recognition_loss(output.float(), true)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        self._agree()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
         for group in self.optimiser.param_groups:
             group["lr"] = self.settings.rate * rate_factor(self.share)
         self.optimiser.step()
-        self.step, self.frames = self.step + 1, self.frames + len(batch.rgb)
+        self.step, self.frames = self.step + 1, self.frames + self.crew * len(batch.rgb)
         self._follow()
         return loss.item()
 
@@ -81,6 +87,20 @@ class Run:
             getattr(self, name).load_state_dict(state[name])
         self.seconds, self.step, self.frames = state["seconds"], state["step"], state["frames"]
 
+    def _agree(self) -> None:
+        """Processes that learn together take the mean of their gradients, and of the time that they used."""
+        if not dist.is_initialized():
+            return
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        seconds = torch.tensor([self.seconds], dtype=torch.float64)
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        for values in (flat, seconds):
+            dist.all_reduce(values)
+            values.div_(dist.get_world_size())
+        for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(mean.view_as(gradient))
+        self.seconds = seconds.item()
+
     @torch.no_grad()
     def _follow(self) -> None:
         keep = min(self.settings.average, self.step / (self.step + 10))
@@ -96,6 +116,11 @@ class Run:
         ours = [p for p in self.model.parameters() if p.requires_grad]
         matrices, rest = [p for p in ours if p.ndim > 1], [p for p in ours if p.ndim <= 1]
         return [{"params": matrices, "weight_decay": self.settings.decay}, {"params": rest, "weight_decay": 0.0}]
+
+
+def in_full(output: Output) -> Output:
+    """What losses are computed from, in full precision."""
+    return Output(*(values.float() for values in output))
 
 
 def write(state: object, path: Path) -> None:
@@ -126,24 +151,48 @@ class Log:
         self._losses, self._since, self._frames = [], time.monotonic(), 0
 
 
-def train(settings: Settings, pack: Path, out: Path, device: torch.device, *, workers: int = 0) -> None:
-    """Learn until the time is used up."""
+@dataclass(frozen=True)
+class Machine:
+    """What learns: `processes` on CPU cores, or one with a GPU; each has `workers` that draw samples for it."""
+
+    device: torch.device
+    processes: int
+    workers: int
+    half: bool
+
+    @classmethod
+    def found(cls, processes: int, workers: int) -> Machine:
+        """What is there; half precision where the processor multiplies in it."""
+        gpu = torch.cuda.is_available()
+        half = gpu or "avx512_bf16" in (Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else "")
+        return cls(torch.device("cuda" if gpu else "cpu"), processes, workers, half)
+
+
+def train(number: int, settings: Settings, pack: Path, out: Path, machine: Machine) -> None:
+    """Learn until the time is used up, as one process of several; the first one writes."""
+    torch.set_num_threads(1)
+    if machine.processes > 1:
+        dist.init_process_group("gloo", f"file://{out.resolve()}/meeting", rank=number, world_size=machine.processes)
     torch.manual_seed(settings.seed)
-    run, log = Run(settings, out, device), Log(settings.log_every)
+    run, log = Run(settings, out, machine.device, half=machine.half), Log(settings.log_every)
     run.load()
     share = multiprocessing.Value("d", run.share)
-    feed = open_feed(Feed(pack, settings, settings.seed + run.step, share), workers, pin=device.type == "cuda")
+    feed = Feed(pack, settings, settings.seed + run.step + 104729 * number, share)
+    batches = open_feed(feed, machine.workers, pin=machine.device.type == "cuda")
     saved = clock = time.monotonic()
     while run.share < 1:
-        batch = next(feed)
-        log.add(run, run.learn(batch), len(batch.rgb))
+        batch = next(batches)
         now = time.monotonic()
         run.seconds, clock = run.seconds + now - clock, now
+        loss = run.learn(batch)
         share.value = run.share
-        if now - saved > settings.save_every:
-            run.save()
-            saved = now
-    run.save()
+        if number == 0:
+            log.add(run, loss, run.crew * len(batch.rgb))
+            if now - saved > settings.save_every:
+                run.save()
+                saved = now
+    if number == 0:
+        run.save()
 
 
 def main() -> None:
@@ -151,15 +200,18 @@ def main() -> None:
     parser.add_argument("--pack", type=Path, default=Path("runs/pack"))
     parser.add_argument("--out", type=Path, default=Path("runs/people"))
     parser.add_argument("--minutes", type=float, default=Settings.minutes)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--crowd", type=int, default=Settings.crowd, help="times the frames per step, for a GPU")
     parser.add_argument("--workers", type=int, default=0, help="processes that draw samples; 0: the training itself")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--processes", type=int, default=1, help="that learn together, one a core; with a GPU one")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
     options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "meeting").unlink(missing_ok=True)
     settings = Settings(minutes=options.minutes, crowd=options.crowd)
-    train(settings, options.pack, options.out, torch.device(options.device), workers=options.workers)
+    if options.processes > 1 and (options.workers or torch.cuda.is_available()):
+        parser.error("several processes are for a CPU, and draw their samples themselves, to change stages together")
+    machine = Machine.found(options.processes, options.workers)
+    arguments = settings, options.pack, options.out, machine
+    torch.multiprocessing.spawn(train, arguments, nprocs=machine.processes)
 
 
 if __name__ == "__main__":

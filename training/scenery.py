@@ -1,0 +1,93 @@
+"""Places without people: photos whose people were taken out, folds and grain that nobody photographed, plain colours.
+
+Images are RGB uint8 (H, W, 3), sizes (height, width).
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from framing import Size
+from pack import Image, Item
+from sources import Kind
+
+
+def emptied(item: Item, rng: np.random.Generator) -> Item:
+    """The place in a photo of people: what is beside them stands where they were, or what is around runs together."""
+    gone = cv2.dilate((item.alpha > 5).astype(np.uint8), np.ones((13, 13), np.uint8))
+    aside = int(item.rgb.shape[1] * rng.uniform(0.25, 0.75))
+    other, taken = np.roll(item.rgb, aside, axis=1), np.roll(gone, aside, axis=1)
+    cover = cv2.GaussianBlur((gone & (1 - taken)).astype(np.float32), (0, 0), 2)[..., None]
+    filled = run_together(item.rgb, gone)
+    filled += cover * (other - filled)
+    kept = cv2.GaussianBlur(1 - gone.astype(np.float32), (0, 0), 1.5)[..., None]
+    rgb = filled + kept * (item.rgb - filled)
+    return Item(np.clip(rgb, 0, 255).astype(np.uint8), np.zeros_like(item.alpha), Kind.BACKGROUND)
+
+
+def run_together(rgb: Image, gone: Image) -> NDArray[np.float32]:
+    """Colours of the rest of the picture where something is gone: of the nearest scale at which there are any."""
+    known = (1 - gone).astype(np.float32)
+    filled = np.zeros(rgb.shape, np.float32)
+    lack = np.ones_like(known)
+    for n in range(2, 9):
+        size = tuple(max(1, side >> n) for side in rgb.shape[1::-1])
+        share = cv2.resize(known, size, interpolation=cv2.INTER_AREA)
+        colours = cv2.resize(rgb * known[..., None], size, interpolation=cv2.INTER_AREA) / (share[..., None] + 1e-4)
+        weight = lack * np.clip(3 * cv2.resize(share, rgb.shape[1::-1]), 0, 1)
+        filled += weight[..., None] * cv2.resize(colours, rgb.shape[1::-1])
+        lack -= weight
+    return filled + lack[..., None] * rgb.mean((0, 1), dtype=np.float32)
+
+
+def plain(size: Size, rng: np.random.Generator) -> Image:
+    """One colour, or a ramp between two."""
+    first, last = rng.integers(0, 256, (2, 3)) if rng.random() < 0.5 else [rng.integers(0, 256, 3)] * 2
+    ramp = np.linspace(0, 1, size[1], dtype=np.float32)[None, :, None]
+    return np.ascontiguousarray(np.broadcast_to(first * (1 - ramp) + last * ramp, (*size, 3)).astype(np.uint8))
+
+
+def folds(size: Size, rng: np.random.Generator) -> Item:
+    """A picture of nothing: noise of all sizes, bent by noise, in a few colours. Like rock, cloth, smoke or foliage."""
+    h, w = size
+    bend = octaves(size, rng, 0.45) * rng.uniform(0, 0.5) * h
+    turn = rng.uniform(0, np.pi)
+    y, x = np.mgrid[:h, :w].astype(np.float32)
+    x, y = x + bend * np.float32(np.cos(turn)), y + bend * np.float32(np.sin(turn))
+    height = octaves(size, rng, rng.uniform(0.3, 0.65))
+    height = cv2.remap(height, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    if rng.random() < 0.5:  # layers, as in sandstone and wood
+        height = np.abs(np.mod(height * rng.uniform(0.7, 3), 2) - 1)
+    shade = (height - height.min()) / (np.ptp(height) + 1e-3)
+    colours = np.clip(rng.normal(rng.uniform(40, 215, 3), 45, (5, 3)), 0, 255)
+    place = np.linspace(0, 1, len(colours))
+    rgb = np.stack([np.interp(shade, place, channel) for channel in colours.T], axis=-1)
+    return Item(rgb.astype(np.uint8), np.zeros(size, np.uint8), Kind.BACKGROUND)
+
+
+def octaves(size: Size, rng: np.random.Generator, roughness: float) -> NDArray[np.float32]:
+    """Noise (H, W) about 0: each octave is half as wide as the one before and weaker by `roughness`."""
+    total, cells, strength = np.zeros(size, np.float32), 2, 1.0
+    while cells < min(size):
+        grid = rng.normal(0, strength, (cells, cells)).astype(np.float32)
+        total += cv2.resize(grid, size[::-1], interpolation=cv2.INTER_CUBIC)
+        cells, strength = 2 * cells, strength * roughness
+    return total
+
+
+def recoloured(places: list[Image], rgb: Image, alpha: Image) -> list[Image]:
+    """The places with the mean and spread of the person's colours, each channel for itself.
+
+    Reinhard et al., *Color Transfer between Images* (2001), in RGB.
+    """
+    person = rgb[alpha > 128]
+    if len(person) < 100:
+        return places
+    mean, spread = person.mean(0), person.std(0)
+    own, width = places[0].mean((0, 1)), places[0].std((0, 1)) + 4
+    gain = np.clip(spread / width, 0.3, 2.5)
+    levels = np.arange(256)[:, None]
+    table = np.clip((levels - own) * gain + mean, 0, 255).astype(np.uint8)
+    return [cv2.LUT(place, table[None]) for place in places]
