@@ -85,33 +85,41 @@ def look_at(points: Points, eye: Points, centre: Points, roll: float) -> Points:
 def shade(shown: Numbers, shares: Points, scene: Scene, light: Light, eye: Points) -> Points:
     """Linear colours (N, 3) of the pixels that show something."""
     corners = scene.triangles[shown]
-    mix = lambda values: np.einsum("nk,nki->ni", shares, values[corners])  # noqa: E731
-    at, place, normal = mix(scene.points), mix(scene.place), mix(scene.normals)
-    view = eye - at
-    view /= np.linalg.norm(view, axis=1, keepdims=True)
-    colour, soft, shine = np.zeros_like(at), np.zeros(len(at)), np.zeros(len(at))
-    for n, paint in enumerate(scene.paints):
-        here = np.flatnonzero(scene.stuff[shown] == n)
-        if len(here):
-            colour[here] = painted(paint, place[here], scene.noise)
-            if paint.bumps:
-                slope = np.stack([scene.noise(place[here] * 4 * paint.scale + 11 * k) for k in range(3)], 1)
-                normal[here] += 0.5 * paint.bumps * slope
-            soft[here], shine[here] = paint.soft, paint.shine
-    normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-9)
+    at, place, normal = (
+        np.einsum("nk,nki->ni", shares, values[corners]) for values in (scene.points, scene.place, scene.normals)
+    )
+    colour, normal, soft, shine = surfaces(scene, scene.stuff[shown], place, normal)
+    view = unit(eye - at)
     facing = np.einsum("ni,ni->n", normal, view)
     normal *= np.where(facing < 0, -1, 1)[:, None]
     lit = np.clip((normal @ light.towards + soft) / (1 + soft), 0, 1)
-    half = light.towards + view
-    half /= np.linalg.norm(half, axis=1, keepdims=True)
-    gloss = shine * np.clip(np.einsum("ni,ni->n", normal, half), 0, 1) ** 24
+    gloss = shine * np.clip(np.einsum("ni,ni->n", normal, unit(light.towards + view)), 0, 1) ** 24
     if light.shadows:
-        dark = in_shadow(at, scene, light)
-        lit, gloss = lit * (1 - dark), gloss * (1 - dark)
+        bright = 1 - in_shadow(at, scene, light)
+        lit, gloss = lit * bright, gloss * bright
     up = (0.5 + 0.5 * normal[:, 1])[:, None]
     ambient = up * light.sky + (1 - up) * light.ground
     rim = (shine * (1 - np.abs(facing)) ** 4)[:, None] * light.sky
     return colour * (ambient + lit[:, None] * light.key) + gloss[:, None] * light.key + rim
+
+
+def surfaces(scene: Scene, stuff: Numbers, place: Points, normal: Points) -> tuple[Points, Points, Points, Points]:
+    """Of pixels their colour, their normal with its bumps, how far light goes around, and how they shine."""
+    colour, normal = np.zeros_like(place), normal.copy()
+    for n, paint in enumerate(scene.paints):
+        here = np.flatnonzero(stuff == n)
+        if not len(here):
+            continue
+        colour[here] = painted(paint, place[here], scene.noise)
+        if paint.bumps:
+            slope = [scene.noise(place[here] * 4 * paint.scale + 11 * k) for k in range(3)]
+            normal[here] += 0.5 * paint.bumps * np.stack(slope, 1)
+    soft, shine = (np.array([getattr(paint, name) for paint in scene.paints])[stuff] for name in ("soft", "shine"))
+    return colour, unit(normal), soft, shine
+
+
+def unit(vectors: Points) -> Points:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
 
 
 def painted(paint: Paint, place: Points, noise: Noise) -> Points:
