@@ -13,7 +13,7 @@ import numpy as np
 
 from framing import Framing, Matrix, find_box, frame_person, frame_whole, is_cut, moved, wander
 from pack import Image, Item, Pack
-from scenery import emptied, folds, plain, recoloured
+from scenery import folds, plain, recoloured
 from sources import Kind
 from wear import Light, Wear, tone
 
@@ -34,7 +34,7 @@ class Mix:
     decoy: float = 0.15  # backgrounds with a person-shaped piece of something else
     strip: float = 0.4  # backgrounds that are a wall or a street beside somebody
     ground: float = 0.18  # backgrounds that are rock, grass, sand or snow
-    emptied: float = 0.3  # backgrounds that are a photo of people without them
+    emptied: float = 0.3  # backgrounds that are a photo of people without its people
     painted: float = 0.22  # backgrounds of folds and grain that nobody has photographed
     hued_place: float = 0.35  # backgrounds whose colours are turned around the circle: a rock may have the tone of skin
     hued_person: float = 0.15  # people likewise: paint, stage light and false colours
@@ -171,7 +171,7 @@ class Augmenter:
         if self._chance(hard):
             return self._pick(Kind.HARD_NEGATIVE, Kind.BACKGROUND)
         if self._chance(self.mix.emptied):
-            return emptied(self._person(), self.rng)
+            return self._pick(Kind.EMPTIED, Kind.STRIP, Kind.BACKGROUND)
         if self._chance(self.mix.ground):
             return self._pick(Kind.GROUND, Kind.BACKGROUND)
         first, second = (Kind.STRIP, Kind.BACKGROUND) if self._chance(self.mix.strip) else (Kind.BACKGROUND, Kind.STRIP)

@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 
 from pack import Image, Item, ShardWriter
+from scenery import emptied
 from sources import CLIPS, PHOTOS, Clip, Kind, Photos
 from teacher import Alpha, RvmTeacher, Teacher
 
@@ -27,7 +28,7 @@ WARM_UP = 4  # first frames of a clip, in which the teacher still settles
 NOBODY = 0.002  # a photo in which the teacher covers less of the frame is a background
 AGREE = 0.75  # IoU of teacher and human mask below which one of the two is badly wrong
 STRIP = 90  # width in pixels of a strip beside the person that is worth keeping as a background
-EMPTY = {Kind.BACKGROUND, Kind.STRIP}
+EMPTY = {Kind.BACKGROUND, Kind.STRIP, Kind.EMPTIED}
 SUFFIXES = {".jpg", ".jpeg", ".png"}
 
 Job = Callable[[], list[Item]]
@@ -75,8 +76,14 @@ def strip(rgb: Image, alpha: Alpha) -> list[Item]:
     return [empty(np.ascontiguousarray(tile), Kind.STRIP)]
 
 
+def photo(rgb: Image, alpha: Alpha, kind: Kind) -> list[Item]:
+    """A photo of people, and the places that can be made of it."""
+    label = to_bytes(alpha)
+    return [Item(rgb, label, kind), *strip(rgb, alpha), emptied(rgb, label, np.random.default_rng(rgb.size))]
+
+
 def deserted(teacher: Teacher, rgb: Image) -> bool:
-    """Whether the teacher finds nobody: strips beside a person often hold a passer-by."""
+    """Whether the teacher finds nobody: beside a person there often is a passer-by."""
     return bool((teacher.still(rgb) > 0.1).mean() < NOBODY)
 
 
@@ -88,8 +95,7 @@ def labelled(teacher: Teacher, path: Path, mask_path: Path, kind: Kind) -> list[
     alpha = teacher.still(rgb)
     if np.minimum(mask, alpha).sum() < AGREE * np.maximum(mask, alpha).sum():
         return []
-    alpha = blend(alpha, mask)
-    return [Item(rgb, to_bytes(alpha), kind), *strip(rgb, alpha)]
+    return photo(rgb, blend(alpha, mask), kind)
 
 
 def unlabelled(teacher: Teacher, path: Path, source: Photos) -> list[Item]:
@@ -103,7 +109,7 @@ def unlabelled(teacher: Teacher, path: Path, source: Photos) -> list[Item]:
         return [empty(rgb, Kind.BACKGROUND)]
     if sure < source.cover or unsure > 0.12 * sure + 0.01:
         return []
-    return [Item(rgb, to_bytes(alpha), source.kind), *strip(rgb, alpha)]
+    return photo(rgb, alpha, source.kind)
 
 
 def frames(path: Path, step: int, count: int) -> Iterator[Image]:

@@ -14,17 +14,17 @@ from pack import Image, Item
 from sources import Kind
 
 
-def emptied(item: Item, rng: np.random.Generator) -> Item:
+def emptied(rgb: Image, alpha: Image, rng: np.random.Generator) -> Item:
     """The place in a photo of people: what is beside them stands where they were, or what is around runs together."""
-    gone = cv2.dilate((item.alpha > 5).astype(np.uint8), np.ones((13, 13), np.uint8))
-    aside = int(item.rgb.shape[1] * rng.uniform(0.25, 0.75))
-    other, taken = np.roll(item.rgb, aside, axis=1), np.roll(gone, aside, axis=1)
+    gone = cv2.dilate((alpha > 5).astype(np.uint8), np.ones((13, 13), np.uint8))
+    aside = int(rgb.shape[1] * rng.uniform(0.25, 0.75))
+    other, taken = np.roll(rgb, aside, axis=1), np.roll(gone, aside, axis=1)
     cover = cv2.GaussianBlur((gone & (1 - taken)).astype(np.float32), (0, 0), 2)[..., None]
-    filled = run_together(item.rgb, gone)
+    filled = run_together(rgb, gone)
     filled += cover * (other - filled)
     kept = cv2.GaussianBlur(1 - gone.astype(np.float32), (0, 0), 1.5)[..., None]
-    rgb = filled + kept * (item.rgb - filled)
-    return Item(np.clip(rgb, 0, 255).astype(np.uint8), np.zeros_like(item.alpha), Kind.BACKGROUND)
+    place = np.clip(filled + kept * (rgb - filled), 0, 255).astype(np.uint8)
+    return Item(place, np.zeros_like(alpha), Kind.EMPTIED)
 
 
 def run_together(rgb: Image, gone: Image) -> NDArray[np.float32]:

@@ -22,6 +22,7 @@ class Kind(IntEnum):
     STRIP = 5  # wall or street beside a person, mirrored: plentiful, and all alike
     GROUND = 6  # rock, grass, sand, snow and little else
     FIGURE = 7  # drawn people with exact alpha; around them is nothing that counts
+    EMPTIED = 8  # a place out of which its people were taken
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def test_samples_have_the_size_and_the_length_that_was_asked_for(recipe, pack, l
 
 def test_a_photo_without_its_people_keeps_the_rest_and_asks_for_nothing(recipe):
     item = somebody(recipe, recipe["sources"].Kind.BODY)
-    empty = recipe["scenery"].emptied(item, np.random.default_rng(1))
+    empty = recipe["scenery"].emptied(item.rgb, item.alpha, np.random.default_rng(1))
     assert not empty.alpha.any()
     assert np.abs(empty.rgb[:, :20].astype(int) - item.rgb[:, :20]).max() <= 1
     assert (empty.rgb[30:130, 38:58] < 110).all()  # nothing of the person's 200 is left, only stripes
