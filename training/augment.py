@@ -33,12 +33,12 @@ class Mix:
     bystander: float = 0.5  # of those, far behind
     decoy: float = 0.15  # backgrounds with a person-shaped piece of something else
     strip: float = 0.4  # backgrounds that are a wall or a street beside somebody
-    ground: float = 0.18  # backgrounds that are rock, grass, sand or snow
-    emptied: float = 0.3  # backgrounds that are a photo of people without its people
+    ground: float = 0.25  # backgrounds that are rock, grass, sand or snow
+    emptied: float = 0.25  # backgrounds that are a photo of people without its people
     painted: float = 0.22  # backgrounds of folds and grain that nobody has photographed
     hued_place: float = 0.35  # backgrounds whose colours are turned around the circle: a rock may have the tone of skin
     hued_person: float = 0.15  # people likewise: paint, stage light and false colours
-    alike: float = 0.4  # composites whose background takes on the person's colours: colour alone must not tell
+    alike: float = 0.5  # composites whose background takes on the person's colours: colour alone must not tell
     back_light: float = 0.12
     tumble: float = 0.15  # composites of whole bodies that lean, lie or stand on their head
     bend: float = 0.35  # composites whose limbs are bent anew
@@ -139,7 +139,7 @@ class Augmenter:
             turn = int(self.rng.integers(180))
             places = [turned_hue(place, turn) for place in places]
         if self._chance(self.mix.alike):
-            places = recoloured(places, *front[0])
+            places = recoloured(places, *front[0], self.rng)
         back = [(rgb, np.zeros(size, np.uint8)) for rgb in places]
         if self._chance(self.mix.second):
             back = [over(o, b) for o, b in zip(self._second(size, length), back, strict=True)]

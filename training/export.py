@@ -26,7 +26,7 @@ from model import Matte
 from streamline import streamline
 
 OPSET = 17
-VERSION = "2026.11"
+VERSION = "2026.11.2"
 AREA = 2**17  # pixels of a thumbnail, 288x448: more shows more bystanders and costs more; see score.py
 TOLERANCE = 4e-3  # largest difference of an alpha between torch and onnxruntime: one level of 255
 SMALL = 2000  # arrays of fewer numbers keep their full precision: they weigh nothing

@@ -77,12 +77,12 @@ def octaves(size: Size, rng: np.random.Generator, roughness: float) -> NDArray[n
     return total
 
 
-def recoloured(places: list[Image], rgb: Image, alpha: Image) -> list[Image]:
-    """The places with the mean and spread of the person's colours, each channel for itself.
+def recoloured(places: list[Image], rgb: Image, alpha: Image, rng: np.random.Generator) -> list[Image]:
+    """The places, or half of the time patches of them, in the colours of a band across the person.
 
-    Reinhard et al., *Color Transfer between Images* (2001), in RGB.
+    Mean and spread of each channel for itself: Reinhard et al., *Color Transfer between Images* (2001), in RGB.
     """
-    person = rgb[alpha > 128]
+    person = rgb[band(alpha, rng)]
     if len(person) < 100:
         return places
     mean, spread = person.mean(0), person.std(0)
@@ -90,4 +90,30 @@ def recoloured(places: list[Image], rgb: Image, alpha: Image) -> list[Image]:
     gain = np.clip(spread / width, 0.3, 2.5)
     levels = np.arange(256)[:, None]
     table = np.clip((levels - own) * gain + mean, 0, 255).astype(np.uint8)
-    return [cv2.LUT(place, table[None]) for place in places]
+    turned = [cv2.LUT(place, table[None]) for place in places]
+    if rng.random() < 0.5:
+        return turned
+    here = patches(alpha.shape, rng)[..., None]
+    return [
+        (place + here * (other - place.astype(np.float32))).astype(np.uint8)
+        for place, other in zip(places, turned, strict=True)
+    ]
+
+
+def band(alpha: Image, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """The pixels of a person between two heights: a naked chest, a skirt, or all of them."""
+    solid = alpha > 128
+    rows = np.flatnonzero(solid.any(axis=1))
+    if not len(rows):
+        return solid
+    share = rng.uniform(0.15, 1.0)
+    top = rows[0] + rng.uniform(0, 1 - share) * len(rows)
+    inside = np.arange(len(alpha))
+    return solid & ((inside >= top) & (inside <= top + share * len(rows)))[:, None]
+
+
+def patches(size: Size, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Shapes like those of clouds and rocks, 1 within and 0 without."""
+    height = octaves(size, rng, rng.uniform(0.3, 0.5))
+    shapes = (height > np.quantile(height, rng.uniform(0.35, 0.75))).astype(np.float32)
+    return cv2.GaussianBlur(shapes, (0, 0), float(rng.uniform(0.5, 3)))
