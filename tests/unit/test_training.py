@@ -65,6 +65,8 @@ def test_a_figure_moves_frame_by_frame(recipe, pack):
 def test_a_clip_that_is_too_short_rests_on_its_last_frame(recipe, pack):
     items = recipe["augment"].Augmenter(pack, seed=2)._consecutive(pack.clips, 6)
     assert len(items) == 6
+    assert len({id(item) for item in items}) == 4
+    assert items[3] is items[4] is items[5]
 
 
 @pytest.mark.parametrize("length", [1, 5])
