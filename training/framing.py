@@ -149,3 +149,10 @@ def wander(matrix: Matrix, size: Size, length: int, rng: np.random.Generator) ->
         moved(matrix, size, speed * t + shake, float(np.exp(zoom * t)), angle * t)
         for t, shake in zip(times, tremble, strict=True)
     ]
+
+
+def onwards(drift: list[Matrix], other: Matrix | None = None) -> list[Matrix]:
+    """What moves the first view of a sequence onto each; or the map of `other` that moves along."""
+    full = [np.vstack([matrix, (0, 0, 1)]) for matrix in drift]
+    base = np.eye(3) if other is None else np.vstack([other, (0, 0, 1)])
+    return [(matrix @ np.linalg.inv(full[0]) @ base)[:2] for matrix in full]

@@ -148,8 +148,7 @@ class Matte(nn.Module):
         return torch.stack(steps, dim=1).flatten(0, 1), memory
 
     def _encode(self, x: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
-        with torch.no_grad():
-            f1, f2, f3, f4, f5, world = self.encoder(x)
+        f1, f2, f3, f4, f5, world = self.encoder(x)
         deep = self.deep(torch.cat([f5, self.world(world)], 1))
         return (f1, f2, f3), self.weigh(self.up4(deep, f4))
 

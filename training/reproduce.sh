@@ -6,7 +6,7 @@ set -eu
 [ $# -ge 2 ] || { sed -n '2,4s/^# *//p' "$0" >&2; exit 2; }
 data=$(realpath "$1")
 teacher=$(realpath "$2")
-minutes=${3:-97}
+minutes=${3:-177} # of learning, in two runs
 cd "$(dirname "$0")"
 mkdir -p runs
 [ -x runs/venv/bin/pip ] || python3 -m venv runs/venv
@@ -20,5 +20,10 @@ if [ ! -e runs/pack/.complete ]; then
 fi
 processes=2
 [ "$(nproc)" -gt 1 ] && ! command -v nvidia-smi >/dev/null || processes=1
-runs/venv/bin/python train.py --pack runs/pack --out runs/people --minutes "$minutes" --processes $processes
-runs/venv/bin/python export.py --weights runs/people/ema.pt
+learn() {
+    runs/venv/bin/python train.py --pack runs/pack --processes $processes "$@"
+}
+learn --out runs/first --minutes $((minutes * 55 / 100))
+[ -e runs/first.onnx ] || runs/venv/bin/python export.py --weights runs/first/ema.pt --out runs/first.onnx
+learn --out runs/second --minutes $((minutes - minutes * 55 / 100)) --start runs/first.onnx
+runs/venv/bin/python export.py --weights runs/second/ema.pt

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from framing import Size
+from framing import Matrix, Size, find_box
 from pack import Image, Item
 from sources import Kind
 
@@ -77,27 +77,19 @@ def octaves(size: Size, rng: np.random.Generator, roughness: float) -> NDArray[n
     return total
 
 
-def recoloured(places: list[Image], rgb: Image, alpha: Image, rng: np.random.Generator) -> list[Image]:
-    """The places, or half of the time patches of them, in the colours of a band across the person.
+def likeness(place: Image, rgb: Image, alpha: Image, rng: np.random.Generator) -> Image | None:
+    """The table (1, 256, 3) that gives a place the colours of a band across the person; None if that is too small.
 
     Mean and spread of each channel for itself: Reinhard et al., *Color Transfer between Images* (2001), in RGB.
     """
     person = rgb[band(alpha, rng)]
     if len(person) < 100:
-        return places
+        return None
     mean, spread = person.mean(0), person.std(0)
-    own, width = places[0].mean((0, 1)), places[0].std((0, 1)) + 4
+    own, width = place.mean((0, 1)), place.std((0, 1)) + 4
     gain = np.clip(spread / width, 0.3, 2.5)
     levels = np.arange(256)[:, None]
-    table = np.clip((levels - own) * gain + mean, 0, 255).astype(np.uint8)
-    turned = [cv2.LUT(place, table[None]) for place in places]
-    if rng.random() < 0.5:
-        return turned
-    here = patches(alpha.shape, rng)[..., None]
-    return [
-        (place + here * (other - place.astype(np.float32))).astype(np.uint8)
-        for place, other in zip(places, turned, strict=True)
-    ]
+    return np.clip((levels - own) * gain + mean, 0, 255).astype(np.uint8)[None]
 
 
 def band(alpha: Image, rng: np.random.Generator) -> NDArray[np.bool_]:
@@ -117,3 +109,29 @@ def patches(size: Size, rng: np.random.Generator) -> NDArray[np.float32]:
     height = octaves(size, rng, rng.uniform(0.3, 0.5))
     shapes = (height > np.quantile(height, rng.uniform(0.35, 0.75))).astype(np.float32)
     return cv2.GaussianBlur(shapes, (0, 0), float(rng.uniform(0.5, 3)))
+
+
+def island(alpha: Image, rng: np.random.Generator) -> NDArray[np.float32]:
+    """One shape about a point of the person, 1 within and 0 without: what stands behind may look like a cape."""
+    box = find_box(alpha)
+    if box is None:
+        return patches(alpha.shape, rng)
+    h, w = alpha.shape
+    tall, wide = max(box.bottom - box.top, 0.15 * h), max(box.right - box.left, 0.15 * w)
+    x0, y0 = rng.uniform(box.left, box.right), box.top + rng.uniform(0.05, 0.95) * tall
+    reach = rng.uniform(0.25, 0.9, 2) * (max(wide, 0.4 * tall), tall)
+    y, x = np.mgrid[:h, :w].astype(np.float32)
+    away = np.hypot((x - x0) / reach[0], (y - y0) / reach[1]).astype(np.float32)
+    rough = octaves((h, w), rng, rng.uniform(0.3, 0.55))
+    height = rng.uniform(0.15, 0.5) * rough / (rough.std() + 1e-3) - away
+    shape = (height > -1).astype(np.float32)
+    return cv2.GaussianBlur(shape, (0, 0), float(rng.uniform(0.5, 2.5)))
+
+
+def blended(places: list[Image], others: list[Image], here: NDArray[np.float32], paths: list[Matrix]) -> list[Image]:
+    """The other places where `here` is 1 in the first view; the shape moves along."""
+    mixed = []
+    for place, other, path in zip(places, others, paths, strict=True):
+        share = cv2.warpAffine(here, path, here.shape[::-1], borderMode=cv2.BORDER_REFLECT_101)[..., None]
+        mixed.append((place + share * (other - place.astype(np.float32))).astype(np.uint8))
+    return mixed

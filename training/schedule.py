@@ -26,6 +26,7 @@ class Settings:
 
     minutes: float = 97.0
     rate: float = 3e-3
+    encoder_pace: float = 0.0  # times the rate, for the encoder; 0 leaves it as it is
     decay: float = 0.02
     average: float = 0.998
     clip: float = 1.0
@@ -45,6 +46,17 @@ class Settings:
     def stage(self, share: float) -> Stage:
         """The stage at this share of the time."""
         return next(s for s in reversed(self.stages) if share >= s.start)
+
+
+FIRST = Settings()
+# On what has learned already: the encoder learns too, slowly, at the sizes that the network sees when it is used.
+SECOND = Settings(
+    minutes=80.0,
+    rate=1e-3,
+    encoder_pace=0.1,
+    stages=(Stage(0, 256, 10, 0.3), Stage(0.3, 320, 10, 0.45), Stage(0.8, 352, 10, 0.5)),
+    seed=6,
+)
 
 
 def rate_factor(share: float, warm_up: float = 0.02, least: float = 0.01) -> float:

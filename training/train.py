@@ -1,7 +1,9 @@
 """Train the network on a pack, by the clock.
 
-    python train.py --pack runs/pack --out runs/people --minutes 58
+    python train.py --pack runs/pack --out runs/first
+    python train.py --pack runs/pack --out runs/second --start runs/first.onnx
 
+The second run goes on from what the first one exported, and lets the encoder learn too.
 The schedule follows the training time used, kept in the checkpoint: started again with the same arguments it
 goes on where it was, and learning ends when the minutes are used up. `<out>/last.pt` holds everything,
 `<out>/ema.pt` the averaged weights for export.py.
@@ -11,29 +13,43 @@ from __future__ import annotations
 
 import argparse
 import copy
-import multiprocessing
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from multiprocessing import Value
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from feed import Batch, Feed, open_feed
 from losses import matting_loss, recognition_loss
 from model import Matte, Output
-from schedule import Settings, Stage, rate_factor
+from resume import learn_from_file
+from schedule import FIRST, SECOND, Settings, Stage, rate_factor
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where pictures come from, where the run is kept, and the exported file that it goes on from, if it does."""
+
+    pack: Path
+    out: Path
+    start: Path | None
 
 
 class Run:
     """Model, averaged model, optimiser and clock of one run; can be written to a file and read back."""
 
-    def __init__(self, settings: Settings, out: Path, device: torch.device, *, half: bool) -> None:
+    def __init__(self, settings: Settings, paths: Paths, device: torch.device, *, half: bool) -> None:
         """`half`: multiply in bfloat16."""
         self.crew = dist.get_world_size() if dist.is_initialized() else 1
-        self.settings, self.out, self.device, self.half = settings, out, device, half
+        self.settings, self.paths, self.device, self.half = settings, paths, device, half
         self.model = Matte().to(device, memory_format=torch.channels_last).train()
+        if settings.encoder_pace:
+            self.model.encoder.thaw()
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         self.optimiser = torch.optim.AdamW(self._groups(), lr=settings.rate)
         self.seconds, self.step, self.frames = 0.0, 0, 0
@@ -62,7 +78,7 @@ class Run:
         self._agree()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
         for group in self.optimiser.param_groups:
-            group["lr"] = self.settings.rate * rate_factor(self.share)
+            group["lr"] = group["pace"] * self.settings.rate * rate_factor(self.share)
         self.optimiser.step()
         self.step, self.frames = self.step + 1, self.frames + self.crew * len(batch.rgb)
         self._follow()
@@ -72,14 +88,17 @@ class Run:
         """Write the whole state, and the averaged weights beside it."""
         state = {name: getattr(self, name).state_dict() for name in ("model", "average", "optimiser")}
         state |= {name: getattr(self, name) for name in ("seconds", "step", "frames")}
-        write(state, self.out / "last.pt")
-        write(self.average.state_dict(), self.out / "ema.pt")
+        write(state, self.paths.out / "last.pt")
+        write(self.average.state_dict(), self.paths.out / "ema.pt")
 
     def load(self) -> None:
-        """Go on from the last state, or begin with what the encoder knows of the world."""
-        path = self.out / "last.pt"
+        """Go on from the last state; or begin with an exported file, or with what the encoder knows of the world."""
+        path = self.paths.out / "last.pt"
         if not path.exists():
-            self.model.encoder.learn_from_imagenet()
+            if self.paths.start:
+                learn_from_file(self.model, self.paths.start, pictures(self.paths.pack, self.settings))
+            else:
+                self.model.encoder.learn_from_imagenet()
             self.average.load_state_dict(self.model.state_dict())
             return
         state = torch.load(path, map_location=self.device)
@@ -112,10 +131,24 @@ class Run:
                 mean.copy_(value)
 
     def _groups(self) -> list[dict[str, object]]:
-        """What learns: all but the encoder; weight decay is for matrices only."""
+        """What learns; weight decay is for matrices only, and the encoder learns slowly and keeps what it knows."""
+        world = {id(p) for p in self.model.encoder.parameters()}
         ours = [p for p in self.model.parameters() if p.requires_grad]
-        matrices, rest = [p for p in ours if p.ndim > 1], [p for p in ours if p.ndim <= 1]
-        return [{"params": matrices, "weight_decay": self.settings.decay}, {"params": rest, "weight_decay": 0.0}]
+        old = [p for p in ours if id(p) in world]
+        matrices, rest = ([p for p in ours if id(p) not in world and (p.ndim > 1) is m] for m in (True, False))
+        decay = self.settings.decay
+        return [
+            {"params": old, "weight_decay": 0.0, "pace": self.settings.encoder_pace},
+            {"params": matrices, "weight_decay": decay, "pace": 1.0},
+            {"params": rest, "weight_decay": 0.0, "pace": 1.0},
+        ]
+
+
+def pictures(pack: Path, settings: Settings) -> Iterator[Tensor]:
+    """Pictures (N, 3, H, W) in 0..1 as the first stage shows them."""
+    stills = replace(settings, stages=(replace(settings.stages[0], sequences=0.0),))
+    feed = Feed(pack, stills, settings.seed, Value("d", 0))
+    return (batch.rgb.permute(0, 3, 1, 2).float() / 255 for batch in feed)
 
 
 def in_full(output: Output) -> Output:
@@ -168,16 +201,17 @@ class Machine:
         return cls(torch.device("cuda" if gpu else "cpu"), processes, workers, half)
 
 
-def train(number: int, settings: Settings, pack: Path, out: Path, machine: Machine) -> None:
+def train(number: int, settings: Settings, paths: Paths, machine: Machine) -> None:
     """Learn until the time is used up, as one process of several; the first one writes."""
     torch.set_num_threads(1)
     if machine.processes > 1:
-        dist.init_process_group("gloo", f"file://{out.resolve()}/meeting", rank=number, world_size=machine.processes)
+        meeting = f"file://{paths.out.resolve()}/meeting"
+        dist.init_process_group("gloo", meeting, rank=number, world_size=machine.processes)
     torch.manual_seed(settings.seed)
-    run, log = Run(settings, out, machine.device, half=machine.half), Log(settings.log_every)
+    run, log = Run(settings, paths, machine.device, half=machine.half), Log(settings.log_every)
     run.load()
-    share = multiprocessing.Value("d", run.share)
-    feed = Feed(pack, settings, settings.seed + run.step + 104729 * number, share)
+    share = Value("d", run.share)
+    feed = Feed(paths.pack, settings, settings.seed + run.step + 104729 * number, share)
     batches = open_feed(feed, machine.workers, pin=machine.device.type == "cuda")
     saved = clock = time.monotonic()
     while run.share < 1:
@@ -198,20 +232,22 @@ def train(number: int, settings: Settings, pack: Path, out: Path, machine: Machi
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pack", type=Path, default=Path("runs/pack"))
-    parser.add_argument("--out", type=Path, default=Path("runs/people"))
-    parser.add_argument("--minutes", type=float, default=Settings.minutes)
+    parser.add_argument("--out", type=Path, default=Path("runs/first"))
+    parser.add_argument("--start", type=Path, help="an exported file to go on from, by the schedule for that")
+    parser.add_argument("--minutes", type=float, help="97 from chance, 80 from a file")
     parser.add_argument("--crowd", type=int, default=Settings.crowd, help="times the frames per step, for a GPU")
     parser.add_argument("--workers", type=int, default=0, help="processes that draw samples; 0: the training itself")
     parser.add_argument("--processes", type=int, default=1, help="that learn together, one a core; with a GPU one")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "meeting").unlink(missing_ok=True)
-    settings = Settings(minutes=options.minutes, crowd=options.crowd)
+    settings = replace(SECOND if options.start else FIRST, crowd=options.crowd)
+    settings = replace(settings, minutes=options.minutes or settings.minutes)
     if options.processes > 1 and (options.workers or torch.cuda.is_available()):
         parser.error("several processes are for a CPU, and draw their samples themselves, to change stages together")
     machine = Machine.found(options.processes, options.workers)
-    arguments = settings, options.pack, options.out, machine
-    torch.multiprocessing.spawn(train, arguments, nprocs=machine.processes)
+    paths = Paths(options.pack, options.out, options.start)
+    torch.multiprocessing.spawn(train, (settings, paths, machine), nprocs=machine.processes)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import onnx
 import pytest
 
 TRAINING = Path(__file__).parents[2] / "training"
-MODULES = ("augment", "body", "framing", "pack", "poses", "scenery", "schedule", "sources", "wear")
+BUILTIN = Path(__file__).parents[2] / "src" / "alphareel" / "matting" / "models" / "builtin.onnx"
+MODULES = ("augment", "body", "framing", "pack", "poses", "scenery", "schedule", "shipped", "sources", "wear")
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +88,35 @@ def test_a_photo_without_its_people_keeps_the_rest_and_asks_for_nothing(recipe):
     assert (empty.rgb[30:130, 38:58] < 110).all()  # nothing of the person's 200 is left, only stripes
 
 
+def test_what_stands_behind_a_person_touches_them_and_is_not_the_whole_place(recipe):
+    item = somebody(recipe, recipe["sources"].Kind.BODY)
+    for seed in range(8):
+        here = recipe["scenery"].island(item.alpha, np.random.default_rng(seed))
+        assert here.shape == item.alpha.shape
+        assert here[item.alpha > 0].max() > 0.9
+        assert 0.01 < here.mean() < 0.9
+
+
+def test_what_stands_behind_moves_with_the_place_and_not_with_the_view(recipe):
+    right = [np.array([[1.0, 0, 4 * n], [0, 1, 0]]) for n in range(3)]
+    paths = recipe["framing"].onwards(right)
+    assert np.allclose(paths[0], np.eye(2, 3))
+    here = np.zeros((40, 60), np.float32)
+    here[10:20, 10:20] = 1
+    dark, bright = ([np.full((40, 60, 3), grey, np.uint8)] * 3 for grey in (10, 200))
+    for n, picture in enumerate(recipe["scenery"].blended(dark, bright, here, paths)):
+        assert (picture[10:20, 10 + 4 * n : 20 + 4 * n] == 200).all()
+        assert (picture[:, : 4 * n + 9] == 10).all()
+
+
+def test_a_place_takes_on_the_colours_of_the_person(recipe):
+    item = somebody(recipe, recipe["sources"].Kind.BODY, grey=180)
+    place = np.random.default_rng(3).integers(0, 60, (160, 96, 3)).astype(np.uint8)
+    table = recipe["scenery"].likeness(place, item.rgb, item.alpha, np.random.default_rng(4))
+    assert np.abs(table[0][place[..., 0], 0].mean() - 180) < 3
+    assert recipe["scenery"].likeness(place, item.rgb, 0 * item.alpha, np.random.default_rng(4)) is None
+
+
 def test_bones_turn_and_never_stretch(recipe):
     poses, rng = recipe["poses"], np.random.default_rng(3)
     names = [f"{part}arm_{side}" for part in ("upper", "lower") for side in "lr"]
@@ -106,9 +137,53 @@ def test_an_arm_is_raised_on_both_sides_and_a_knee_bends_backwards(recipe):
     assert (poses.about("x", 90) @ (0, -1, 0))[2] == pytest.approx(-1)
 
 
-def test_every_share_of_the_time_has_a_stage(recipe):
-    settings = recipe["schedule"].Settings()
+@pytest.mark.parametrize("run", ["FIRST", "SECOND"])
+def test_every_share_of_the_time_has_a_stage(recipe, run):
+    settings = getattr(recipe["schedule"], run)
     sides = [settings.stage(share).side for share in np.linspace(0, 1, 50)]
     assert sides == sorted(sides)
-    assert settings.stage(0).coarse
+    assert settings.stage(0).coarse == (run == "FIRST")
     assert not settings.stage(1).coarse
+
+
+def exported(arrays):
+    """A graph that holds nothing but arrays."""
+    held = [onnx.numpy_helper.from_array(values, name) for name, values in arrays.items()]
+    return onnx.helper.make_model(onnx.helper.make_graph([], "held", [], [], held))
+
+
+def test_weights_come_back_from_steps_and_from_half_precision(recipe):
+    steps = np.array([[1, -127], [64, 3]], np.int8)
+    scale, half = np.array([[0.5], [2.0]], np.float32), np.array([0.25, -3], np.float16)
+    held = {"matte.a.steps": steps, "matte.a.scale": scale, "onnx::Conv_8.half": half, "shape": np.array([3])}
+    found = dict(recipe["shipped"].widened(exported(held)))
+    assert set(found) == {"matte.a", "onnx::Conv_8"}
+    assert found["matte.a"].tolist() == [[0.5, -63.5], [128, 6]]
+    assert found["onnx::Conv_8"].tolist() == [0.25, -3]
+    assert {values.dtype for values in found.values()} == {np.dtype(np.float32)}
+
+
+def test_nameless_convolutions_come_in_the_order_of_their_use_and_whole(recipe):
+    far = np.arange(24, dtype=np.float32).reshape(2, 3, 2, 2)
+    arrays = {
+        "matte.named": np.zeros(1, np.float32),
+        "onnx::Conv_100.features": np.full((2, 5, 1, 1), 7, np.float32),
+        "onnx::Conv_100.picture": far,
+        "onnx::Conv_101": np.array([1, 2], np.float32),
+        "onnx::Conv_98": np.zeros((4, 1, 3, 3), np.float32),
+        "onnx::Conv_99": np.full(4, 9, np.float32),
+    }
+    (look, nine), (mix, bias) = recipe["shipped"].folded(arrays)
+    assert look.shape == (4, 1, 3, 3)
+    assert nine.tolist() == [9] * 4
+    assert mix.shape == (2, 17, 1, 1)
+    assert mix[:, 5:].ravel().tolist() == far.ravel().tolist()
+    assert bias.tolist() == [1, 2]
+
+
+def test_every_weight_of_the_shipped_file_can_be_learned_on_from(recipe):
+    arrays = dict(recipe["shipped"].widened(onnx.load(BUILTIN)))
+    pairs = list(recipe["shipped"].folded(arrays))
+    assert all(weight.ndim == 4 and bias.shape == weight.shape[:1] for weight, bias in pairs)
+    named = sum(values.size for name, values in arrays.items() if name.startswith(recipe["shipped"].PREFIX))
+    assert named + sum(weight.size for weight, _ in pairs) > 4_000_000
