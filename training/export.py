@@ -1,6 +1,8 @@
 """Write trained weights as the ONNX file that the package ships, and check it against them.
 
-    python export.py --weights runs/second/ema.pt --out ../src/alphareel/matting/models/builtin.onnx
+    python export.py --weights runs/second/half.pt runs/second/half.pt runs/second/ema.pt
+
+Of several files of weights it takes the mean; one that is named twice counts twice.
 
 Inputs `rgb` float32 (1, 3, H, W) in 0..1, H and W multiples of 32, and `memory` float32 (1, C, H/16, W/16), zeros
 at the start of a shot; outputs `alpha` (1, 1, H, W) in 0..1 and `memory_out`, to be given with the next frame.
@@ -27,7 +29,7 @@ from model import Matte
 from streamline import streamline
 
 OPSET = 17
-VERSION = "2026.11.2"
+VERSION = "2026.11.3"
 AREA = 2**17  # pixels of a thumbnail, 288x448: more shows more bystanders and costs more; see score.py
 TOLERANCE = 4e-3  # largest difference of an alpha between torch and onnxruntime: one level of 255
 SMALL = 2000  # arrays of fewer numbers keep their full precision: they weigh nothing
@@ -45,12 +47,18 @@ class Exported(nn.Module):
         return torch.sigmoid(output.logits), output.memory
 
 
-def load(weights: Path) -> Matte:
-    """The network with the averaged weights of a run, ready to be asked."""
+def load(weights: list[Path]) -> Matte:
+    """The network with the averaged weights of a run, or the mean of several such, ready to be asked."""
     matte = Matte()
-    matte.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    states = [torch.load(path, map_location="cpu", weights_only=True) for path in weights]
+    matte.load_state_dict({name: mean([state[name] for state in states]) for name in states[0]})
     coarsen(matte.encoder)
     return matte.eval()
+
+
+def mean(values: list[Tensor]) -> Tensor:
+    """The mean; of whole numbers, which only count steps, the last."""
+    return torch.stack(values).mean(0) if values[0].is_floating_point() else values[-1]
 
 
 def to_onnx(matte: Matte, *, version: str = VERSION, area: int = AREA) -> onnx.ModelProto:
@@ -148,7 +156,7 @@ def _difference(session: ort.InferenceSession, matte: Matte, frames: int, size: 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--weights", type=Path, default=Path("runs/second/ema.pt"))
+    parser.add_argument("--weights", type=Path, nargs="+", required=True)
     parser.add_argument("--out", type=Path, default=Path("../src/alphareel/matting/models/builtin.onnx"))
     parser.add_argument("--version", default=VERSION)
     parser.add_argument("--area", type=int, default=AREA)

@@ -26,4 +26,4 @@ learn() {
 learn --out runs/first --minutes $((minutes * 55 / 100))
 [ -e runs/first.onnx ] || runs/venv/bin/python export.py --weights runs/first/ema.pt --out runs/first.onnx
 learn --out runs/second --minutes $((minutes - minutes * 55 / 100)) --start runs/first.onnx
-runs/venv/bin/python export.py --weights runs/second/ema.pt
+runs/venv/bin/python export.py --weights runs/second/half.pt runs/second/half.pt runs/second/ema.pt

@@ -6,7 +6,7 @@
 The second run goes on from what the first one exported, and lets the encoder learn too.
 The schedule follows the training time used, kept in the checkpoint: started again with the same arguments it
 goes on where it was, and learning ends when the minutes are used up. `<out>/last.pt` holds everything,
-`<out>/ema.pt` the averaged weights for export.py.
+`<out>/ema.pt` the averaged weights for export.py, `<out>/half.pt` those of half the time.
 """
 
 from __future__ import annotations
@@ -83,6 +83,12 @@ class Run:
         self.step, self.frames = self.step + 1, self.frames + self.crew * len(batch.rgb)
         self._follow()
         return loss.item()
+
+    def save_half(self) -> None:
+        """Keep the averaged weights of half the time; those of the end are not better at everything."""
+        path = self.paths.out / "half.pt"
+        if self.share >= 0.5 and not path.exists():
+            write(self.average.state_dict(), path)
 
     def save(self) -> None:
         """Write the whole state, and the averaged weights beside it."""
@@ -222,6 +228,7 @@ def train(number: int, settings: Settings, paths: Paths, machine: Machine) -> No
         share.value = run.share
         if number == 0:
             log.add(run, loss, run.crew * len(batch.rgb))
+            run.save_half()
             if now - saved > settings.save_every:
                 run.save()
                 saved = now

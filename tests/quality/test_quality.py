@@ -173,7 +173,7 @@ def test_every_engine_of_the_package_can_be_measured_in_every_stage(tmp_path, en
 
 
 # What the engines have reached on real footage. Raise a floor when an engine improves; never lower one.
-FLOORS = {("ccp photos", "builtin"): 0.94, ("composite", "builtin"): 0.65, ("screen, real", "chroma"): 0.95}
+FLOORS = {("ccp photos", "builtin"): 0.94, ("composite", "builtin"): 0.77, ("screen, real", "chroma"): 0.95}
 
 
 @pytest.mark.parametrize(("group", "engine"), FLOORS)
