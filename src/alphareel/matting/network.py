@@ -29,7 +29,7 @@ class Network(Protocol):
 class NetworkMemory:
     """Memory of one clip for a network that sees thumbnails of ``thumbnail`` (width, height).
 
-    ``steady``: take the trembling out of its mattes, for a network that remembers nothing by itself.
+    ``steady``: take the trembling out of its mattes, for a network that remembers nothing by itself, or too little.
     """
 
     def __init__(self, clip: Clip, network: Network, *, thumbnail: tuple[int, int], steady: bool = False) -> None:

@@ -1,6 +1,6 @@
-"""Steady mattes from a network without memory: the matte before, moved along with the picture, weighs in.
+"""Steady mattes from a network that trembles: the matte before, moved along with the picture, weighs in.
 
-For small mattes, before ``refine``. Figures and what it won against: docs/decisions/0009-stabiliser.md.
+For small mattes, before ``refine``. Figures and what it won against: docs/decisions/0009-stabiliser.md and 0024.
 """
 
 from typing import Any

@@ -79,10 +79,11 @@ class BuiltinEngine:
     channels: int
 
     def start(self, clip: Clip, options: Options) -> Memory:  # noqa: ARG002 - one network, nothing to choose
-        """Fresh memory for one clip."""
+        """Fresh memory for one clip. Mattes are steadied: what the network remembers is not enough for that."""
         width, height = size_for(clip, area=self.area, multiple=_MULTIPLE)
         shape = (1, self.channels, height // self.stride, width // self.stride)
-        return NetworkMemory(clip, _Builtin(self.runtime.open(self.path), shape), thumbnail=(width, height))
+        network = _Builtin(self.runtime.open(self.path), shape)
+        return NetworkMemory(clip, network, thumbnail=(width, height), steady=True)
 
 
 class _Builtin:
