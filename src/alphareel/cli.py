@@ -9,7 +9,7 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from fractions import Fraction
@@ -22,6 +22,8 @@ from rich.table import Table
 from rich.text import Text
 
 import alphareel
+from alphareel import arguments
+from alphareel.arguments import Each
 from alphareel.domain import errors
 from alphareel.domain.clip import Progress, Result
 from alphareel.interruption import Interrupted, interruptible
@@ -54,15 +56,14 @@ _NO_MORE_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _ModelsDir = Annotated[Path | None, cyclopts.Parameter(env_var="ALPHAREEL_MODELS_DIR")]
 _AsJson = Annotated[bool, cyclopts.Parameter(name="--json")]
 _ResultsAsJson = Annotated[bool, cyclopts.Parameter(name="--json", help="Print what was written as a JSON list.")]
-_Each = list[str] | None  # a value for all targets, or "TARGET=value" for one
 
 
 def _each(help_text: str) -> cyclopts.Parameter:
     return cyclopts.Parameter(help=help_text, negative=())
 
 
-_Background = Annotated[_Each, _each('A colour ("#09A246"), an image or video file, or "blur"; else transparent.')]
-_Quality = Annotated[_Each, _each("web (small), balanced (the default) or master (to work on with).")]
+_Background = Annotated[Each, _each('A colour ("#09A246"), an image or video file, or "blur"; else transparent.')]
+_Quality = Annotated[Each, _each("web (small), balanced (the default) or master (to work on with).")]
 _Engine = Annotated[
     str | None, cyclopts.Parameter(help='Engine to use instead of the tier\'s ("alphareel models" lists them).')
 ]
@@ -82,7 +83,8 @@ _Feather = Annotated[float, cyclopts.Parameter(help="Pixels by which the outline
 _PosterTime = Annotated[
     float | None, cyclopts.Parameter(help="Seconds at which a poster is taken; else the best frame.")
 ]
-_Format = Annotated[_Each, _each("Output format when the suffix does not tell.")]
+_Overwrite = Annotated[bool, cyclopts.Parameter(help="Replace files that exist; else they are refused.", negative=())]
+_Format = Annotated[Each, _each("Output format when the suffix does not tell.")]
 
 
 @app.command
@@ -105,6 +107,7 @@ def cut(
     preview: _Preview = None,
     models_dir: _ModelsDir = None,
     threads: _Threads = None,
+    overwrite: _Overwrite = False,
     as_json: _ResultsAsJson = False,
 ) -> None:
     """Remove the background of SOURCE and write TARGET; the format follows from TARGET's suffix.
@@ -119,11 +122,12 @@ def cut(
     models_dir
         Folder of weights; in the data folder when left out.
     """
+    arguments.check_source(source)
     each = {"background": background, "output_format": format, "quality": quality}
     with interruptible(), _progress_bar(source.name) as show:
         results = alphareel.cut(
             source,
-            targets=_targets((target, *others), each),
+            targets=arguments.targets(source, (target, *others), each, overwrite=overwrite),
             model=model,
             engine=engine,
             key_color=key_color,
@@ -136,6 +140,7 @@ def cut(
             preview_duration=preview,
             models_dir=models_dir,
             threads=threads,
+            overwrite=overwrite,
             on_progress=show,
         )
     _tell(results, as_json=as_json)
@@ -169,11 +174,11 @@ def formats() -> None:
 
 
 @app.command
-def sheet(source: Path, result: Path, picture: Path, *, columns: int = 4) -> None:
+def sheet(source: Path, result: Path, picture: Path, *, columns: int = 4, overwrite: _Overwrite = False) -> None:
     """Draw a contact sheet PICTURE (PNG): frames of SOURCE above the same frames of RESULT over a checkerboard."""
     from alphareel.sheet import draw_sheet
 
-    draw_sheet(source, result, picture, columns=columns)
+    draw_sheet(source, result, picture, columns=columns, overwrite=overwrite)
     _out.print(f"{picture}", soft_wrap=True)
 
 
@@ -242,27 +247,6 @@ def _discard_output() -> None:
 def _fail(message: str, code: int) -> NoReturn:
     _err.print(f"alphareel: {message}", style="red", soft_wrap=True)
     sys.exit(code)
-
-
-def _targets(paths: Sequence[Path], each: Mapping[str, _Each]) -> dict[Path, dict[str, Any]]:
-    """What each target has for itself. Raises InvalidRequest for a target that is named twice."""
-    made = {path: {name: _for(path, paths, values or ()) for name, values in each.items()} for path in paths}
-    if len(made) < len(paths):
-        raise errors.InvalidRequest("Two targets are the same file.", hint="Give each a name of its own.")
-    return made
-
-
-def _for(path: Path, paths: Sequence[Path], values: Iterable[str]) -> str | None:
-    """The last value for this target; one that names it wins over those for all."""
-    chosen: tuple[bool, str | None] = (False, None)
-    for value in values:
-        name, given, rest = value.partition("=")
-        named = bool(given) and Path(name) in paths
-        if not named and not chosen[0]:
-            chosen = (False, value)
-        elif named and Path(name) == path:
-            chosen = (True, rest)
-    return chosen[1]
 
 
 @contextmanager

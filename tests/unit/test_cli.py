@@ -36,7 +36,8 @@ def test_a_background_may_be_a_colour_or_an_image_file(command, clip, tmp_path):
     picture = tmp_path / "plate.png"
     draw_sheet(clip, clip, picture)
     for background in ("#09A246", "white", picture):
-        code, out, err = command("cut", clip, tmp_path / "out.mp4", "--engine", "chroma", "--background", background)
+        arguments = ("--engine", "chroma", "--background", background, "--overwrite")
+        code, out, err = command("cut", clip, tmp_path / "out.mp4", *arguments)
         assert (code, err) == (0, "")
         assert "opaque" in out
 

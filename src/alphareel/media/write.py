@@ -23,7 +23,7 @@ class Target:
     ``clip``: the facts of the source (time base, rate, colour); ``width``/``height``: of the frames to come, even.
     ``moment``: seconds at which a still is taken, None for the best frame. ``quality``: how much of it to keep, in
     the format's own terms. ``source``: the file whose sound goes along, None for silence. ``seconds``: where the
-    sound ends at the latest.
+    sound ends at the latest. ``overwrite``: a file that has the name by then is replaced, else it stays.
     """
 
     path: Path
@@ -35,6 +35,7 @@ class Target:
     seconds: float | None = None
     quality: Quality = "balanced"
     moment: float | None = None
+    overwrite: bool = False
 
 
 class Sink(Protocol):
@@ -61,7 +62,10 @@ class Sink(Protocol):
         """Make the finished file durable. Raises StorageFailed."""
 
     def publish(self) -> None:
-        """Make the file durable and give it its name; for a file that ``verify`` believes. Raises StorageFailed."""
+        """Make the file durable and give it its name; for a file that ``verify`` believes.
+
+        Raises StorageFailed, and TargetExists when another file has the name and must stay.
+        """
 
     def abort(self) -> None:
         """Leave nothing behind; safe after ``publish`` (which keeps its file) and twice."""
