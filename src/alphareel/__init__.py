@@ -252,7 +252,13 @@ def _background(value: _Background) -> dict[str, Any] | str | None:
         return value
     if not isinstance(value, str | PathLike):
         return {"type": "color", "color": list(value)}
-    return _background_file(Path(value)) if Path(value).is_file() else str(value)
+    if Path(value).is_file():
+        return _background_file(Path(value))
+    if isinstance(value, PathLike) or "/" in value or Path(value).suffix:
+        raise errors.NotFound(
+            f"There is no background file {value}.", hint="Check the path; an address has to be downloaded first."
+        )
+    return value
 
 
 def _background_file(path: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 A shell that expands ``*.mov`` makes every file after the first a target. Nothing here decodes a video.
 """
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from alphareel.domain import errors
 Each = list[str] | None  # a value for all targets, or "TARGET=value" for one
 
 
-def check_source(source: Path) -> None:
+def check_source(source: Path, verb: str = "cut") -> None:
     """Refuse what is no single file: an address, a folder, a pattern that the shell left as it is, a wrong path."""
     scheme, _, rest = str(source).partition(":/")
     if scheme.lower() in ("http", "https"):
@@ -21,14 +22,23 @@ def check_source(source: Path) -> None:
             f"{address} is a URL, and the command reads files.", hint=f"Download it first: curl -fLO '{address}'"
         )
     if source.is_dir():
-        raise errors.InvalidRequest(f"{source} is a folder, and cut takes one video.", hint=_loop(f"{source}/*.mp4"))
+        raise errors.InvalidRequest(f"{source} is a folder, and {verb} takes one video.", hint=_loop(f"{source}/*.mp4"))
     if source.exists():
         return
     if set("*?[") & set(str(source)):
         raise errors.NotFound(
-            f"There is no file {source}, and cut takes one video, not a pattern.", hint=_loop(str(source))
+            f"There is no file {source}, and {verb} takes one video, not a pattern.", hint=_loop(str(source))
         )
     raise errors.NotFound(f"There is no file {source}.", hint="Check the path.")
+
+
+def check_options(*, engine: str | None, key_color: str | None) -> None:
+    """Refuse what would be ignored."""
+    if key_color is not None and engine != "chroma":
+        raise errors.InvalidRequest(
+            "--key-color is the screen's colour for the engine chroma, and another engine would ignore it.",
+            hint="Add --engine chroma.",
+        )
 
 
 def targets(
@@ -39,6 +49,8 @@ def targets(
     for path in paths:
         own = {name: value_for(path, paths, values or ()) for name, values in each.items()}
         made[_in_folder(source, path, own["output_format"])] = own
+    for path in made:
+        _check_folder(path)
     _check_footage(source, list(made), overwrite=overwrite)
     if len(made) < len(paths):
         raise errors.InvalidRequest("Two targets are the same file.", hint="Give each a name of its own.")
@@ -70,6 +82,16 @@ def _in_folder(source: Path, path: Path, format_name: str | None) -> Path:
             hint=f"Name a file in it, such as {path / source.stem}.webm, or say --format webm.",
         )
     return path / f"{source.stem}{format_named(format_name).suffix}"
+
+
+def _check_folder(path: Path) -> None:
+    folder = path.resolve().parent
+    if not folder.is_dir():
+        raise errors.StorageFailed(
+            f"{path} cannot be written: no such file or directory.", hint=f"Make {folder} first."
+        )
+    if not os.access(folder, os.W_OK):
+        raise errors.StorageFailed(f"{path} cannot be written: permission denied.", hint="Choose another folder.")
 
 
 def _check_footage(source: Path, paths: Sequence[Path], *, overwrite: bool) -> None:

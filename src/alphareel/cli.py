@@ -62,6 +62,9 @@ def _each(help_text: str) -> cyclopts.Parameter:
     return cyclopts.Parameter(help=help_text, negative=())
 
 
+_Source = Annotated[Path, cyclopts.Parameter(help="The video to read; one in a run.")]
+_Target = Annotated[Path, cyclopts.Parameter(help="The file to write; with --format also a folder that exists.")]
+_Others = Annotated[Path, cyclopts.Parameter(help="More files to write.")]
 _Background = Annotated[Each, _each('A colour ("#09A246"), an image or video file, or "blur"; else transparent.')]
 _Quality = Annotated[Each, _each("web (small), balanced (the default) or master (to work on with).")]
 _Engine = Annotated[
@@ -89,10 +92,11 @@ _Format = Annotated[Each, _each("Output format when the suffix does not tell.")]
 
 @app.command
 def cut(
-    source: Path,
-    target: Path,
-    *others: Path,
-    model: str = "original",
+    source: _Source,
+    target: _Target,
+    /,
+    *others: _Others,
+    model: str | None = None,
     engine: _Engine = None,
     background: _Background = None,
     format: _Format = None,  # noqa: A002 - the flag is called --format
@@ -112,23 +116,25 @@ def cut(
 ) -> None:
     """Remove the background of SOURCE and write TARGET; the format follows from TARGET's suffix.
 
-    OTHERS are more files to write: all are made from one matte, and all appear or none. What begins with a target's
-    name and "=" is for that target alone: alphareel cut talk.mp4 talk.webm over.mp4 --background over.mp4=white
+    OTHERS are more files to write, never more sources: all are made from one matte, and all appear or none. What begins
+    with a target's name and "=" is for that target alone: alphareel cut talk.mp4 talk.webm over.mp4 --background
+    over.mp4=white
 
     Parameters
     ----------
     model
-        Tier: original, light, pro or human.
+        Tier: original (when left out), light, pro or human.
     models_dir
         Folder of weights; in the data folder when left out.
     """
     arguments.check_source(source)
+    arguments.check_options(engine=engine, key_color=key_color)
     each = {"background": background, "output_format": format, "quality": quality}
     with interruptible(), _progress_bar(source.name) as show:
         results = alphareel.cut(
             source,
             targets=arguments.targets(source, (target, *others), each, overwrite=overwrite),
-            model=model,
+            model=model or "original",
             engine=engine,
             key_color=key_color,
             plate=plate,
@@ -143,12 +149,13 @@ def cut(
             overwrite=overwrite,
             on_progress=show,
         )
-    _tell(results, as_json=as_json)
+    _tell(results, as_json=as_json, model=model)
 
 
 @app.command
-def probe(source: Path, *, as_json: _AsJson = False) -> None:
+def probe(source: Path, /, *, as_json: _AsJson = False) -> None:
     """Tell what SOURCE is: size, rate, duration, codec, colour, audio, and whether it can be processed."""
+    arguments.check_source(source, "probe")
     facts = asdict(alphareel.probe(source))
     if as_json:
         print(json.dumps(facts, default=str, indent=2))  # noqa: T201 - this is the output
@@ -174,10 +181,12 @@ def formats() -> None:
 
 
 @app.command
-def sheet(source: Path, result: Path, picture: Path, *, columns: int = 4, overwrite: _Overwrite = False) -> None:
+def sheet(source: Path, result: Path, picture: Path, /, *, columns: int = 4, overwrite: _Overwrite = False) -> None:
     """Draw a contact sheet PICTURE (PNG): frames of SOURCE above the same frames of RESULT over a checkerboard."""
     from alphareel.sheet import draw_sheet
 
+    for video in (source, result):
+        arguments.check_source(video, "sheet")
     draw_sheet(source, result, picture, columns=columns, overwrite=overwrite)
     _out.print(f"{picture}", soft_wrap=True)
 
@@ -199,8 +208,14 @@ def doctor() -> None:
         sys.exit(1)
 
 
-app.command("alphareel.keys:app", name="keys")
-app.command("alphareel.provision.command:app", name="models")
+app.command(
+    "alphareel.keys:app", name="keys", help="Make, list, shut, open, limit and rotate API keys; give clients credits."
+)
+app.command(
+    "alphareel.provision.command:app",
+    name="models",
+    help="List the engines; pull, verify, remove and import the weights they need.",
+)
 
 
 @app.command
@@ -273,10 +288,20 @@ def _progress_bar(name: str) -> Generator[Any, None, None]:
         yield show
 
 
-def _tell(results: Sequence[Result], *, as_json: bool) -> None:
-    """Say what was written, and on standard error what to know about it."""
+def _tell(results: Sequence[Result], *, as_json: bool, model: str | None) -> None:
+    """Say what was written, and on standard error what to know about it.
+
+    That another engine stands in for the default model's is a warning to those who asked for the model. Everybody
+    else reads it as a note on a terminal, and not in the log of a script.
+    """
+    from alphareel.matting import tiers
+
+    usual = tiers.stand_in("original", results[0].engine.name, tiers.ENGINES["original"]) if model is None else ()
     for warning in dict.fromkeys(warning for result in results for warning in result.warnings):
-        _err.print(f"warning: {warning}", style="yellow")
+        if warning not in usual:
+            _err.print(f"warning: {warning}", style="yellow")
+        elif _err.is_terminal:
+            _err.print(f'note: {warning} "alphareel models" tells how to get it.', soft_wrap=True)
     if as_json:
         print(json.dumps([asdict(result) for result in results], indent=2))  # noqa: T201 - this is the output
         return

@@ -24,7 +24,7 @@ from alphareel.media.part import refuse_existing
 from alphareel.media.read import open_reader
 from alphareel.media.stills import read_still
 from alphareel.media.verify import Verified, verify
-from alphareel.media.write import Format, Sink, Target, format_named
+from alphareel.media.write import Format, Sink, Target, check_suffix, format_named
 from alphareel.meter import Meter
 from alphareel.previews import Previews
 from alphareel.stages import Ahead, Behind
@@ -116,6 +116,7 @@ def check_outputs(source: Path, outputs: Sequence[Output], *, overwrite: bool = 
         raise InvalidRequest("Two targets are the same file.", hint="Give each a name of its own.")
     read = [("source", source), *_files_read(outputs)]
     for output, place in zip(outputs, places, strict=True):
+        check_suffix(output.path, output.options.output_format)
         if place.is_dir():
             raise InvalidRequest(f"The target {output.path} is a folder.", hint="Name a file in it.")
         if place.exists() and not place.is_file():

@@ -14,6 +14,7 @@ from alphareel.media.chunks import Stamps
 from alphareel.media.verify import Expectation, Verified
 
 _FORMATS = "alphareel.media.formats"
+_ALSO_NAMED = {"apng": (".png",)}  # suffixes of other formats that a format is commonly named with
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,17 @@ def format_named(name: str) -> Format:
         raise InvalidRequest(f"There is no format {name!r}.", hint=f"Choose one of {', '.join(formats())}.")
     found: Format = registry.module(_FORMATS, name).FORMAT
     return found
+
+
+def check_suffix(path: Path, format_name: str) -> None:
+    """Refuse a name that says another format than the file would hold. Raises InvalidRequest."""
+    made, suffix = format_named(format_name), path.suffix.lower()
+    fitting = {made.suffix, *_ALSO_NAMED.get(made.name, ())}
+    if suffix not in fitting and suffix in {format_named(name).suffix for name in formats()}:
+        raise InvalidRequest(
+            f"The format {format_name} does not belong into {path}.",
+            hint=f"Name the file {path.stem}{made.suffix}, or leave the format out: it follows from the suffix.",
+        )
 
 
 def format_for_suffix(suffix: str) -> Format:
