@@ -28,6 +28,7 @@ from alphareel.domain.options import Options
 from alphareel.domain.parsing import parse_options
 from alphareel.matting import tiers
 from alphareel.media.read import open_reader
+from alphareel.media.write import format_named
 from alphareel.testing.clips import make_clip
 from benchmarks.engine import RESULTS, machine
 
@@ -103,7 +104,15 @@ def main() -> None:
     arguments = parser.parse_args()
     options = parse_options({"engine": arguments.engine, "output_format": arguments.format})
     if arguments.clip:
-        print(json.dumps(watch(arguments.clip, arguments.clip.with_name("out.webm"), options)))
+        print(
+            json.dumps(
+                watch(
+                    arguments.clip,
+                    arguments.clip.with_name(f"out{format_named(options.output_format).suffix}"),
+                    options,
+                )
+            )
+        )
         return
     with tempfile.TemporaryDirectory() as folder:
         clip = Path(folder) / "long.mkv"

@@ -137,7 +137,7 @@ def main() -> None:
         job, target = remove_background(Client(service.api_key, base_url=service.url), source, engine)
     frames, clear, solid = alpha_share(target)
     sheet = OUTPUT / f"{source.stem}-sheet.png"
-    draw_sheet(source, target, sheet)
+    draw_sheet(source, target, sheet, overwrite=True)
     console.print(f"result    {target}: {target.stat().st_size / 1e6:.2f} MB, {frames} frames", soft_wrap=True)
     console.print(f"alpha     {clear:.0%} of the pixels transparent, {solid:.0%} opaque: verified by decoding the file")
     console.print(f"engine    {job['engine']['name']} {job['engine']['version']}")

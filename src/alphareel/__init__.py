@@ -67,6 +67,7 @@ class _Wishes(TypedDict, total=False):
     limits: Limits | None
     models_dir: _Path | None
     threads: int | None
+    overwrite: bool
     on_progress: Callable[[Progress], None] | None
 
 
@@ -100,6 +101,7 @@ def cut(
     limits: Limits | None = None,
     models_dir: _Path | None = None,
     threads: int | None = None,
+    overwrite: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Result | tuple[Result, ...]:
     """Remove the background of the video ``source`` and write ``target``; returns what was written, verified.
@@ -113,7 +115,8 @@ def cut(
 
     ``targets``: several files instead of one ``target``, from one matte and one decode; the results come in the same
     order. A mapping gives each what it has for itself (format, background, composition, quality, poster_time):
-    ``targets={"talk.webm": {}, "over.mp4": {"background": "white"}}``. All of them appear, or none.
+    ``targets={"talk.webm": {}, "over.mp4": {"background": "white"}}``. All of them appear, or none. A target that
+    exists is refused (``errors.TargetExists``) unless ``overwrite``; what is read is never overwritten.
 
     The other fields are those of the HTTP API. Raises ``errors.AlphareelError``.
     """
@@ -133,8 +136,8 @@ def cut(
         "poster_time": poster_time,
         "preview_duration": preview_duration,
     }
-    outputs = _outputs(target, targets, shared)
-    results = _follow(run(source, outputs, limits=limits, models_dir=models_dir, threads=threads), on_progress)
+    means: dict[str, Any] = {"limits": limits, "models_dir": models_dir, "threads": threads, "overwrite": overwrite}
+    results = _follow(run(source, _outputs(target, targets, shared), **means), on_progress)
     return results if target is None else results[0]
 
 
@@ -163,19 +166,28 @@ def run(
     models_dir: _Path | None = None,
     threads: int | None = None,
     previews: _Path | None = None,
+    overwrite: bool = False,
 ) -> Generator[Progress, None, None]:
     """Like ``cut`` with parsed options, as a generator of Progress; closing it cancels and leaves nothing behind.
 
     Several outputs of one matte bring options of their own; ``options`` are those of a single ``target``.
     ``previews``: a folder that gets a small transparent WebP of the newest frame now and then (``Progress.preview``);
-    they stay there.
+    they stay there. ``overwrite``: as for ``cut``.
     """
     from alphareel import pipeline
 
     folder = _models_dir(models_dir)
     outputs = [Output(Path(target), options or Options())] if isinstance(target, str | PathLike) else target
     pictures = None if previews is None else Path(previews)
-    return pipeline.run(Path(source), outputs, limits=limits, models_dir=folder, threads=threads, previews=pictures)
+    return pipeline.run(
+        Path(source),
+        outputs,
+        limits=limits,
+        models_dir=folder,
+        threads=threads,
+        previews=pictures,
+        overwrite=overwrite,
+    )
 
 
 def probe(source: _Path, *, limits: Limits | None = None) -> Clip:
@@ -240,7 +252,13 @@ def _background(value: _Background) -> dict[str, Any] | str | None:
         return value
     if not isinstance(value, str | PathLike):
         return {"type": "color", "color": list(value)}
-    return _background_file(Path(value)) if Path(value).is_file() else str(value)
+    if Path(value).is_file():
+        return _background_file(Path(value))
+    if isinstance(value, PathLike) or "/" in value or Path(value).suffix:
+        raise errors.NotFound(
+            f"There is no background file {value}.", hint="Check the path; an address has to be downloaded first."
+        )
+    return value
 
 
 def _background_file(path: Path) -> dict[str, Any]:

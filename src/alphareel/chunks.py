@@ -79,11 +79,17 @@ def plan(
 
 
 def join(
-    source: Path, output: Output, made: Sequence[MadeChunk], engine: EngineFacts, *, limits: Limits | None = None
+    source: Path,
+    output: Output,
+    made: Sequence[MadeChunk],
+    engine: EngineFacts,
+    *,
+    limits: Limits | None = None,
+    overwrite: bool = False,
 ) -> Result:
     """Put the results of all chunks, in order, behind each other at ``output.path``, with the sound of the source.
 
-    Raises VerificationFailed, StorageFailed, BadVideo, InternalError; then there is no file.
+    Raises VerificationFailed, StorageFailed, BadVideo, InternalError, TargetExists; then there is no new file.
     """
     limits, form = limits or Limits(), format_named(output.options.output_format)
     with ExitStack() as opened:
@@ -91,7 +97,9 @@ def join(
         stamps = read_stamps(source, clip, limits)
         if stamps is None or form.join is None:
             raise BadVideo(f"{source.name} is no longer the clip that was divided.", hint=EXPORT_AGAIN)
-        target = plan_target(source, output, clip, open_composer(output.options, clip, limits, form, opened))
+        target = plan_target(
+            source, output, clip, open_composer(output.options, clip, limits, form, opened), overwrite=overwrite
+        )
         files = [ChunkFile(m.path, m.chunk, m.frames) for m in made]
         joined = form.join(target, files, stamps)
     told = dict.fromkeys(text for m in made for text in m.warnings)

@@ -9,7 +9,7 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from fractions import Fraction
@@ -22,6 +22,8 @@ from rich.table import Table
 from rich.text import Text
 
 import alphareel
+from alphareel import arguments
+from alphareel.arguments import Each
 from alphareel.domain import errors
 from alphareel.domain.clip import Progress, Result
 from alphareel.interruption import Interrupted, interruptible
@@ -54,15 +56,17 @@ _NO_MORE_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _ModelsDir = Annotated[Path | None, cyclopts.Parameter(env_var="ALPHAREEL_MODELS_DIR")]
 _AsJson = Annotated[bool, cyclopts.Parameter(name="--json")]
 _ResultsAsJson = Annotated[bool, cyclopts.Parameter(name="--json", help="Print what was written as a JSON list.")]
-_Each = list[str] | None  # a value for all targets, or "TARGET=value" for one
 
 
 def _each(help_text: str) -> cyclopts.Parameter:
     return cyclopts.Parameter(help=help_text, negative=())
 
 
-_Background = Annotated[_Each, _each('A colour ("#09A246"), an image or video file, or "blur"; else transparent.')]
-_Quality = Annotated[_Each, _each("web (small), balanced (the default) or master (to work on with).")]
+_Source = Annotated[Path, cyclopts.Parameter(help="The video to read; one in a run.")]
+_Target = Annotated[Path, cyclopts.Parameter(help="The file to write; with --format also a folder that exists.")]
+_Others = Annotated[Path, cyclopts.Parameter(help="More files to write.")]
+_Background = Annotated[Each, _each('A colour ("#09A246"), an image or video file, or "blur"; else transparent.')]
+_Quality = Annotated[Each, _each("web (small), balanced (the default) or master (to work on with).")]
 _Engine = Annotated[
     str | None, cyclopts.Parameter(help='Engine to use instead of the tier\'s ("alphareel models" lists them).')
 ]
@@ -82,15 +86,17 @@ _Feather = Annotated[float, cyclopts.Parameter(help="Pixels by which the outline
 _PosterTime = Annotated[
     float | None, cyclopts.Parameter(help="Seconds at which a poster is taken; else the best frame.")
 ]
-_Format = Annotated[_Each, _each("Output format when the suffix does not tell.")]
+_Overwrite = Annotated[bool, cyclopts.Parameter(help="Replace files that exist; else they are refused.", negative=())]
+_Format = Annotated[Each, _each("Output format when the suffix does not tell.")]
 
 
 @app.command
 def cut(
-    source: Path,
-    target: Path,
-    *others: Path,
-    model: str = "original",
+    source: _Source,
+    target: _Target,
+    /,
+    *others: _Others,
+    model: str | None = None,
     engine: _Engine = None,
     background: _Background = None,
     format: _Format = None,  # noqa: A002 - the flag is called --format
@@ -105,26 +111,30 @@ def cut(
     preview: _Preview = None,
     models_dir: _ModelsDir = None,
     threads: _Threads = None,
+    overwrite: _Overwrite = False,
     as_json: _ResultsAsJson = False,
 ) -> None:
     """Remove the background of SOURCE and write TARGET; the format follows from TARGET's suffix.
 
-    OTHERS are more files to write: all are made from one matte, and all appear or none. What begins with a target's
-    name and "=" is for that target alone: alphareel cut talk.mp4 talk.webm over.mp4 --background over.mp4=white
+    OTHERS are more files to write, never more sources: all are made from one matte, and all appear or none. What begins
+    with a target's name and "=" is for that target alone: alphareel cut talk.mp4 talk.webm over.mp4 --background
+    over.mp4=white
 
     Parameters
     ----------
     model
-        Tier: original, light, pro or human.
+        Tier: original (when left out), light, pro or human.
     models_dir
         Folder of weights; in the data folder when left out.
     """
+    arguments.check_source(source)
+    arguments.check_options(engine=engine, key_color=key_color)
     each = {"background": background, "output_format": format, "quality": quality}
     with interruptible(), _progress_bar(source.name) as show:
         results = alphareel.cut(
             source,
-            targets=_targets((target, *others), each),
-            model=model,
+            targets=arguments.targets(source, (target, *others), each, overwrite=overwrite),
+            model=model or "original",
             engine=engine,
             key_color=key_color,
             plate=plate,
@@ -136,14 +146,16 @@ def cut(
             preview_duration=preview,
             models_dir=models_dir,
             threads=threads,
+            overwrite=overwrite,
             on_progress=show,
         )
-    _tell(results, as_json=as_json)
+    _tell(results, as_json=as_json, model=model)
 
 
 @app.command
-def probe(source: Path, *, as_json: _AsJson = False) -> None:
+def probe(source: Path, /, *, as_json: _AsJson = False) -> None:
     """Tell what SOURCE is: size, rate, duration, codec, colour, audio, and whether it can be processed."""
+    arguments.check_source(source, "probe")
     facts = asdict(alphareel.probe(source))
     if as_json:
         print(json.dumps(facts, default=str, indent=2))  # noqa: T201 - this is the output
@@ -169,11 +181,13 @@ def formats() -> None:
 
 
 @app.command
-def sheet(source: Path, result: Path, picture: Path, *, columns: int = 4) -> None:
+def sheet(source: Path, result: Path, picture: Path, /, *, columns: int = 4, overwrite: _Overwrite = False) -> None:
     """Draw a contact sheet PICTURE (PNG): frames of SOURCE above the same frames of RESULT over a checkerboard."""
     from alphareel.sheet import draw_sheet
 
-    draw_sheet(source, result, picture, columns=columns)
+    for video in (source, result):
+        arguments.check_source(video, "sheet")
+    draw_sheet(source, result, picture, columns=columns, overwrite=overwrite)
     _out.print(f"{picture}", soft_wrap=True)
 
 
@@ -194,8 +208,14 @@ def doctor() -> None:
         sys.exit(1)
 
 
-app.command("alphareel.keys:app", name="keys")
-app.command("alphareel.provision.command:app", name="models")
+app.command(
+    "alphareel.keys:app", name="keys", help="Make, list, shut, open, limit and rotate API keys; give clients credits."
+)
+app.command(
+    "alphareel.provision.command:app",
+    name="models",
+    help="List the engines; pull, verify, remove and import the weights they need.",
+)
 
 
 @app.command
@@ -244,27 +264,6 @@ def _fail(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def _targets(paths: Sequence[Path], each: Mapping[str, _Each]) -> dict[Path, dict[str, Any]]:
-    """What each target has for itself. Raises InvalidRequest for a target that is named twice."""
-    made = {path: {name: _for(path, paths, values or ()) for name, values in each.items()} for path in paths}
-    if len(made) < len(paths):
-        raise errors.InvalidRequest("Two targets are the same file.", hint="Give each a name of its own.")
-    return made
-
-
-def _for(path: Path, paths: Sequence[Path], values: Iterable[str]) -> str | None:
-    """The last value for this target; one that names it wins over those for all."""
-    chosen: tuple[bool, str | None] = (False, None)
-    for value in values:
-        name, given, rest = value.partition("=")
-        named = bool(given) and Path(name) in paths
-        if not named and not chosen[0]:
-            chosen = (False, value)
-        elif named and Path(name) == path:
-            chosen = (True, rest)
-    return chosen[1]
-
-
 @contextmanager
 def _progress_bar(name: str) -> Generator[Any, None, None]:
     """A callback that moves a bar with fps and remaining time on a terminal, and does nothing when piped."""
@@ -289,10 +288,20 @@ def _progress_bar(name: str) -> Generator[Any, None, None]:
         yield show
 
 
-def _tell(results: Sequence[Result], *, as_json: bool) -> None:
-    """Say what was written, and on standard error what to know about it."""
+def _tell(results: Sequence[Result], *, as_json: bool, model: str | None) -> None:
+    """Say what was written, and on standard error what to know about it.
+
+    That another engine stands in for the default model's is a warning to those who asked for the model. Everybody
+    else reads it as a note on a terminal, and not in the log of a script.
+    """
+    from alphareel.matting import tiers
+
+    usual = tiers.stand_in("original", results[0].engine.name, tiers.ENGINES["original"]) if model is None else ()
     for warning in dict.fromkeys(warning for result in results for warning in result.warnings):
-        _err.print(f"warning: {warning}", style="yellow")
+        if warning not in usual:
+            _err.print(f"warning: {warning}", style="yellow")
+        elif _err.is_terminal:
+            _err.print(f'note: {warning} "alphareel models" tells how to get it.', soft_wrap=True)
     if as_json:
         print(json.dumps([asdict(result) for result in results], indent=2))  # noqa: T201 - this is the output
         return

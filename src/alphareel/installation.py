@@ -10,7 +10,7 @@ from pathlib import Path
 
 from alphareel import observe, registry
 from alphareel.domain.clip import Limits
-from alphareel.domain.errors import InvalidRequest, StorageFailed
+from alphareel.domain.errors import InvalidRequest, StorageFailed, Unavailable
 from alphareel.jobs.admission import QueueLimits
 from alphareel.jobs.ports import Blobs
 from alphareel.jobs.quotas import Quotas
@@ -59,8 +59,9 @@ def open_installation(settings: Settings) -> Iterator[Installation]:
     make_private_folder(settings.data_dir)
     database = Database(open_engine(settings.database_url))
     try:
-        migrate.upgrade(database)
-        prepare(engine_url(settings))
+        with _naming_the_database(settings):
+            migrate.upgrade(database)
+            prepare(engine_url(settings))
         clock = SystemClock()
         queue = DbosQueue(database.engine)
         keys = records.Keys(database, clock=clock)
@@ -83,6 +84,27 @@ def open_installation(settings: Settings) -> Iterator[Installation]:
         )
     finally:
         database.close()
+
+
+@contextmanager
+def _naming_the_database(settings: Settings) -> Iterator[None]:
+    """An operator is told which database is away; requests, later, are not."""
+    try:
+        yield
+    except Unavailable as error:
+        raise Unavailable(
+            f"The database {_address(settings)} does not answer.",
+            hint="Start it, or correct ALPHAREEL_DATABASE_URL.",
+        ) from error
+
+
+def _address(settings: Settings) -> str:
+    """Where the database is, without the login."""
+    url = normalised(settings.database_url)
+    if url.get_backend_name() == "sqlite":
+        return str(url.database)
+    host = url.host or url.query.get("host") or "of this machine"
+    return f"{host}{f':{url.port}' if url.port else ''}, {url.database}"
 
 
 def open_blobs(url: str) -> Blobs:

@@ -26,7 +26,7 @@ _FINGERPRINT = 19  # letters, which have to be copied whole
 
 
 @app.command
-def create(client: str, *, note: str = "", test: bool = False) -> None:
+def create(client: str, /, *, note: str = "", test: bool = False) -> None:
     """Make a key for CLIENT and print its secret, which is shown this once.
 
     Parameters
@@ -55,7 +55,7 @@ def list_keys() -> None:
 
 
 @app.command
-def disable(fingerprint: str) -> None:
+def disable(fingerprint: str, /) -> None:
     """Shut a key at once; jobs that it started go on."""
     with _desk() as (admin, operator):
         admin.set_enabled(operator, fingerprint, enabled=False)
@@ -63,7 +63,7 @@ def disable(fingerprint: str) -> None:
 
 
 @app.command
-def enable(fingerprint: str) -> None:
+def enable(fingerprint: str, /) -> None:
     """Open a key that was shut."""
     with _desk() as (admin, operator):
         admin.set_enabled(operator, fingerprint, enabled=True)
@@ -73,6 +73,7 @@ def enable(fingerprint: str) -> None:
 @app.command
 def limit(
     fingerprint: str,
+    /,
     *,
     write: Limit | None = None,
     read: Limit | None = None,
@@ -117,7 +118,7 @@ def limit(
 
 
 @app.command
-def rotate(fingerprint: str, *, grace_seconds: int = _DAY) -> None:
+def rotate(fingerprint: str, /, *, grace_seconds: int = _DAY) -> None:
     """Give a key a new secret and print it; the old one stays good for a while, jobs and counts for ever.
 
     Parameters
@@ -130,14 +131,14 @@ def rotate(fingerprint: str, *, grace_seconds: int = _DAY) -> None:
 
 
 @app.command
-def grant(client: str, credits: float) -> None:  # noqa: A002 - our noun
+def grant(client: str, credits: float, /) -> None:  # noqa: A002 - our noun
     """Add CREDITS to a client, whose jobs are charged from then on; a negative number takes some."""
     with _desk() as (admin, operator):
         _show_account(admin.grant(operator, client_id=client, amount=credits))
 
 
 @app.command
-def balance(client: str, *, to: float | None = None, unlimited: bool = False) -> None:
+def balance(client: str, /, *, to: float | None = None, unlimited: bool = False) -> None:
     """Show a client's credits, or replace them.
 
     Parameters

@@ -20,10 +20,11 @@ from alphareel.frame import Frame, Matte
 from alphareel.matting import tiers
 from alphareel.matting.engine import Engine, Looking, Memory, Preparing
 from alphareel.matting.outline import adjust
+from alphareel.media.part import refuse_existing
 from alphareel.media.read import open_reader
 from alphareel.media.stills import read_still
 from alphareel.media.verify import Verified, verify
-from alphareel.media.write import Format, Sink, Target, format_named
+from alphareel.media.write import Format, Sink, Target, check_suffix, format_named
 from alphareel.meter import Meter
 from alphareel.previews import Previews
 from alphareel.stages import Ahead, Behind
@@ -40,22 +41,24 @@ def run(
     threads: int | None = None,
     previews: Path | None = None,
     chunk: Chunk | None = None,
+    overwrite: bool = False,
 ) -> Generator[Progress, None, None]:
     """Remove the background of ``source`` and write ``outputs``, all from one matte; the last Progress has the results.
 
     Files get their names when all of them are whole, verified and on the disk; before that there is none.
     ``previews``: a folder for small pictures of the newest frame, which each Progress then names. ``chunk``: make
     this stretch of the clip only, from zero and silent, for ``chunks.join``; BadVideo without its first frame.
+    ``overwrite``: replace what has an output's name; else TargetExists, before any work and again at the end.
     Raises InvalidRequest, BadVideo, ModelUnavailable, StorageFailed, VerificationFailed and kin (``domain.errors``).
     """
-    check_outputs(source, outputs)
+    check_outputs(source, outputs, overwrite=overwrite)
     asked, limits = outputs[0].options.matte, limits or Limits()
     with ExitStack() as opened:
         reader = opened.enter_context(open_reader(source, limits))
         chosen = tiers.choose(asked, models_dir, threads, order=order)
         memory = begin_matting(chosen.engine, source, reader.clip, asked, limits)
         since, clip = (0, reader.clip) if chunk is None else (chunk.start, replace(reader.clip, audio=None))
-        drafts = [begin(output, source, clip, limits, opened) for output in outputs]
+        drafts = [begin(output, source, clip, limits, opened, overwrite=overwrite) for output in outputs]
         if chunk is None:
             frames = reader.frames(thumbnail=memory.thumbnail, seconds=asked.preview_duration)
         else:
@@ -80,8 +83,7 @@ def run(
         for writer in writers:
             writer.end()
         verified = [writer.result() for writer in writers]
-        for draft in drafts:
-            draft.sink.publish()
+        publish(drafts, overwrite=overwrite)
         results = tuple(
             draft.result(found, chosen.engine.facts, frames_lost=reader.frames_lost, warnings=chosen.warnings)
             for draft, found in zip(drafts, verified, strict=True)
@@ -90,26 +92,50 @@ def run(
         yield replace(last, share=1.0, remaining_seconds=0.0, results=results)
 
 
+def publish(drafts: Sequence["Draft"], *, overwrite: bool) -> None:
+    """Give all files their names. What appeared there meanwhile refuses all of them, not the rest of them."""
+    if not overwrite:
+        for draft in drafts:
+            refuse_existing(draft.output.path)
+    for draft in drafts:
+        draft.sink.publish()
+
+
 def _headless() -> BadVideo:
     return BadVideo("The first frame of a chunk could not be decoded.", hint="Make the whole in one go.")
 
 
-def check_outputs(source: Path, outputs: Sequence[Output]) -> None:
+def check_outputs(source: Path, outputs: Sequence[Output], *, overwrite: bool = False) -> None:
     """Refuse outputs that one run cannot make, or that would destroy the footage or each other."""
     if not outputs:
         raise InvalidRequest("There is no target.", hint="Name a file to write.")
     if any(output.options.matte != outputs[0].options.matte for output in outputs):
         raise InvalidRequest("The targets need different mattes.", hint="Make those that differ in a run of their own.")
     places = [output.path.resolve() for output in outputs]
-    for place in places:
-        if place.is_dir():
-            raise InvalidRequest(f"The target {place.name} is a folder.", hint="Name a file in it.")
-        if place.exists() and not place.is_file():
-            raise InvalidRequest(f"The target {place.name} is a device or a pipe.", hint="Name an ordinary file.")
-        if source.exists() and place.exists() and place.samefile(source):
-            raise InvalidRequest("The target is the source itself.", hint="Name another: the footage stays as it is.")
     if len(set(places)) < len(places):
         raise InvalidRequest("Two targets are the same file.", hint="Give each a name of its own.")
+    read = [("source", source), *_files_read(outputs)]
+    for output, place in zip(outputs, places, strict=True):
+        check_suffix(output.path, output.options.output_format)
+        if place.is_dir():
+            raise InvalidRequest(f"The target {output.path} is a folder.", hint="Name a file in it.")
+        if place.exists() and not place.is_file():
+            raise InvalidRequest(f"The target {output.path} is a device or a pipe.", hint="Name an ordinary file.")
+        for what, path in read:
+            if place.exists() and path.exists() and place.samefile(path):
+                raise InvalidRequest(
+                    f"The target {output.path} is the {what} itself.", hint="Name another: what is read stays as it is."
+                )
+        if not overwrite:
+            refuse_existing(output.path)
+
+
+def _files_read(outputs: Sequence[Output]) -> Iterator[tuple[str, Path]]:
+    """The files that the outputs are made from beside the source, and what each is."""
+    for output in outputs:
+        background, plate = output.options.background, output.options.plate
+        named = ("background", background.image_url), ("background", background.video_url), ("plate", plate)
+        yield from ((what, Path(path)) for what, path in named if path is not None)
 
 
 def begin_matting(engine: Engine, source: Path, clip: Clip, options: Options, limits: Limits) -> Memory:
@@ -198,11 +224,13 @@ def result_of(
     )
 
 
-def begin(output: Output, source: Path, clip: Clip, limits: Limits, opened: ExitStack) -> Draft:
+def begin(
+    output: Output, source: Path, clip: Clip, limits: Limits, opened: ExitStack, *, overwrite: bool = False
+) -> Draft:
     """Open what the output needs; ``opened`` closes it, and takes away what was not published."""
     form = format_named(output.options.output_format)
     compose = open_composer(output.options, clip, limits, form, opened)
-    target = plan_target(source, output, clip, compose)
+    target = plan_target(source, output, clip, compose, overwrite=overwrite)
     sink = form.open(target)
     opened.callback(sink.abort)
     return Draft(output, form, compose, sink)
@@ -227,7 +255,7 @@ def fitted(options: Options, clip: Clip, form: Format) -> Options:
     return replace(options, composition=Composition(width, height))
 
 
-def plan_target(source: Path, output: Output, clip: Clip, compose: Composer) -> Target:
+def plan_target(source: Path, output: Output, clip: Clip, compose: Composer, *, overwrite: bool = False) -> Target:
     """What a sink is to write for this composition; sound comes along when the source has any."""
     return Target(
         path=output.path,
@@ -239,6 +267,7 @@ def plan_target(source: Path, output: Output, clip: Clip, compose: Composer) -> 
         seconds=output.options.preview_duration,
         quality=output.options.quality,
         moment=output.options.poster_time,
+        overwrite=overwrite,
     )
 
 

@@ -1,5 +1,6 @@
 """``alphareel serve``: the API in this process, the worker beside it, from the first key to the last request."""
 
+import os
 import signal
 import socket
 import sys
@@ -21,7 +22,7 @@ from alphareel.http.offers import EngineOffer
 from alphareel.jobs.service import Office
 from alphareel.matting import tiers
 from alphareel.matting.engine import Spec
-from alphareel.settings import Settings, as_environment, traces_are_wanted
+from alphareel.settings import Settings, as_environment, traces_are_wanted, unknown_variables
 from alphareel.supervisor import Supervisor, home_of, own
 
 _LAST_REQUESTS = 10  # seconds that running requests may go on after a stop was asked for
@@ -32,13 +33,14 @@ def serve(settings: Settings) -> int:
     observe.configure(settings.log_level)
     if traces_are_wanted():
         traces.switch_on("alphareel-api")
+    _warn_of_unknown_settings()
     installation.make_private_folder(settings.data_dir)
     with own(settings.data_dir) as lock, installation.open_installation(settings) as place:
         home = home_of(settings.data_dir)
         place.executors.remove_home(home)  # we hold the lock, so they are dead, and their jobs are free at once
         installation.sweep(place)
-        _show_first_key(place)
         listener = _listen(settings)
+        _show_first_key(place)  # now: a start that fails for the port must not use up its only showing
         supervisor = Supervisor(
             as_environment(settings),
             home=home,
@@ -147,6 +149,12 @@ def _listen(settings: Settings) -> socket.socket:
             f"The address {settings.host} port {settings.port} cannot be listened on: {error.strerror}.",
             hint="Set ALPHAREEL_HOST or ALPHAREEL_PORT.",
         ) from error
+
+
+def _warn_of_unknown_settings() -> None:
+    for name, nearest in unknown_variables(os.environ).items():
+        hint = f"Did you mean {nearest}?" if nearest else "docs/settings.md describes every setting."
+        observe.log(__name__).warning("unknown setting is ignored", variable=name, hint=hint)
 
 
 def _show_first_key(place: installation.Installation) -> None:

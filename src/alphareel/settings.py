@@ -4,8 +4,9 @@ import ipaddress
 import os
 import re
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeGuard
 from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
@@ -26,22 +27,56 @@ GIB = 1024 * MIB
 _MIN_SECRET = 8
 
 
-def _split(value: Any) -> Any:
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+_UNITS = {
+    **{unit: 1000**n for n, unit in enumerate(("b", "kb", "mb", "gb", "tb"))},
+    **{unit: 1024**n for n, unit in enumerate(("kib", "mib", "gib", "tib"), 1)},
+}
+_OF_CLIENTS = frozenset({"URL", "TIMEOUT"})  # variables that programs beside the service read
+
+
+def _networks(value: Any) -> Any:
+    return tuple(_network(part.strip()) for part in value.split(",") if part.strip()) if _is_text(value) else value
+
+
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    try:
+        whole = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(
+            f"must be networks such as 10.0.0.0/8 or fd00::/8, separated by commas; got {text!r}"
+        ) from None
+    if "/" in text and ipaddress.ip_address(text.partition("/")[0]) != whole.network_address:
+        raise ValueError(f"must be networks, and {text} is an address in one; write {whole}")
+    return whole
+
+
+def _size(value: Any) -> Any:
+    if not _is_text(value):
+        return value
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)", value.strip().lower())
+    unit = _UNITS.get(found[2] or "b") if found else None
+    if found is None or unit is None or (unit == 1 and "." in found[1]):
+        raise ValueError(f"must be a number of bytes, or one with KB, MB, GB, KiB, MiB or GiB; got {value[:40]!r}")
+    return round(float(found[1]) * unit) if "." in found[1] else int(found[1]) * unit
+
+
+def _is_text(value: Any) -> TypeGuard[str]:
+    return isinstance(value, str)
 
 
 Networks = Annotated[
     tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...],
     NoDecode,
-    BeforeValidator(_split),
+    BeforeValidator(_networks),
 ]
+Size = Annotated[int, BeforeValidator(_size)]
 
 
 _LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 
 
 class Settings(BaseSettings):
-    """Read from ``ALPHAREEL_<NAME>``; an empty variable counts as unset. Sizes in bytes, times in seconds."""
+    """Read from ``ALPHAREEL_<NAME>``; an empty variable counts as unset. Times in seconds."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, env_ignore_empty=True, extra="forbid")
 
@@ -77,14 +112,14 @@ class Settings(BaseSettings):
     tiers: str = Field(
         "", description="Engines that serve a model, best first: original=birefnet,rvm;human=rvm. Unset: as built in."
     )
-    max_upload_bytes: int = Field(500 * MIB, ge=1, description="Largest file that is accepted or fetched.")
-    max_storage_per_key: int = Field(
+    max_upload_bytes: Size = Field(500 * MIB, ge=1, description="Largest file that is accepted or fetched.")
+    max_storage_per_key: Size = Field(
         0, ge=0, description="Bytes that uploads and results of one key may take; 0 for no limit."
     )
-    max_storage: int = Field(0, ge=0, description="Bytes that uploads and results of everybody may take; 0: no limit.")
+    max_storage: Size = Field(0, ge=0, description="Bytes that uploads and results of everybody may take; 0: no limit.")
     max_side: int = Field(4096, ge=16, le=16384, description="Longest side of a video, in pixels.")
     max_seconds: float = Field(4 * 3600.0, gt=0, description="Longest video.")
-    job_memory_bytes: int = Field(
+    job_memory_bytes: Size = Field(
         16 * GIB, ge=0, description="Address space a job's process may use; 0 for no limit (needed with some GPUs)."
     )
     job_cpu_seconds: int = Field(0, ge=0, description="Processor time a job's process may use; 0 for no limit.")
@@ -132,7 +167,7 @@ class Settings(BaseSettings):
         _LOOPBACK,
         description="Proxies, separated by commas: their X-Forwarded-For is believed, their connections not counted.",
     )
-    min_body_rate: int = Field(
+    min_body_rate: Size = Field(
         16 * 1024,
         ge=0,
         description="Bytes a second that a request's body must bring on average after its first minute; 0 for any.",
@@ -266,6 +301,18 @@ def load_settings() -> Settings:
             f"{PREFIX}{'.'.join(map(str, e['loc'])).upper()} {_told(e['msg'])}" for e in error.errors()
         )
         raise InvalidRequest(f"{problems}.", hint="docs/settings.md describes every setting.") from None
+
+
+def unknown_variables(environment: Mapping[str, str]) -> dict[str, str | None]:
+    """Variables that look like settings and are none, each with the setting whose name is nearest to it."""
+    known = [PREFIX + name.upper() for name in Settings.model_fields]
+    named = {name: name.upper().removeprefix(PREFIX) for name in environment if name.upper().startswith(PREFIX)}
+    strange = [n for n, rest in named.items() if rest not in _OF_CLIENTS and not rest.startswith("TEST_")]
+    return {
+        name: next(iter(get_close_matches(name.upper(), known, n=1, cutoff=0.75)), None)
+        for name in strange
+        if name.upper() not in known
+    }
 
 
 def as_environment(settings: Settings) -> dict[str, str]:

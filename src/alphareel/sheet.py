@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from alphareel.colour import yuv_to_rgb
 from alphareel.domain.clip import Clip, Limits
-from alphareel.domain.errors import BadVideo, StorageFailed
+from alphareel.domain.errors import BadVideo, InvalidRequest
 from alphareel.frame import Frame, Plane
+from alphareel.media.ffmpeg_errors import writing
+from alphareel.media.part import Part, refuse_existing
 from alphareel.media.probe import probe
 from alphareel.media.read import open_reader
 
@@ -33,11 +35,13 @@ class _Cell:
     seconds: float
 
 
-def draw_sheet(source: Path, result: Path, picture: Path, *, columns: int = 4) -> None:
+def draw_sheet(source: Path, result: Path, picture: Path, *, columns: int = 4, overwrite: bool = False) -> None:
     """Write the PNG ``picture``: ``columns`` moments spread over the clip; rows source, result, alpha.
 
-    Raises BadVideo when either video cannot be read, StorageFailed when the picture cannot be written.
+    ``overwrite``: replace a picture that exists, which neither video may be. Raises TargetExists, InvalidRequest,
+    BadVideo when either video cannot be read, StorageFailed when the picture cannot be written.
     """
+    _check_picture(picture, (source, result), overwrite=overwrite)
     seconds = min(probe(path, _ANY_LENGTH).seconds for path in (source, result))
     moments = [seconds * (n + 0.5) / columns for n in range(columns)]
     before, after = (list(_cells(path, moments)) for path in (source, result))
@@ -49,8 +53,25 @@ def draw_sheet(source: Path, result: Path, picture: Path, *, columns: int = 4) -
         [_labelled(np.dstack([c.alpha] * 3), "alpha") for c in after],
     ]
     sheet = _stacked([_stacked(row, axis=1) for row in rows], axis=0)
-    if not cv2.imwrite(str(picture), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR)):
-        raise StorageFailed(f"{picture} cannot be written.", hint="Name a .png file in a folder that exists.")
+    data = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1].tobytes()
+    part = Part(picture, overwrite=overwrite)
+    try:
+        with writing(picture):
+            part.path.write_bytes(data)
+        part.publish()
+    finally:
+        part.discard()
+
+
+def _check_picture(picture: Path, videos: Sequence[Path], *, overwrite: bool) -> None:
+    if picture.suffix.lower() != ".png":
+        raise InvalidRequest(f"The contact sheet is a PNG, and {picture} is named otherwise.", hint="Name a .png file.")
+    if picture.exists() and not picture.is_file():
+        raise InvalidRequest(f"{picture} is no ordinary file.", hint="Name a .png file.")
+    if any(picture.exists() and path.exists() and picture.samefile(path) for path in videos):
+        raise InvalidRequest(f"The contact sheet {picture} is one of the videos.", hint="Name another file.")
+    if not overwrite:
+        refuse_existing(picture)
 
 
 def _cells(path: Path, moments: Sequence[float]) -> Iterator[_Cell]:

@@ -45,7 +45,8 @@ def begin(truth, name, *, seconds=None, sound=True, colour=None, quality="balanc
     clip = reader.clip if colour is None else dataclasses.replace(reader.clip, colour=colour)
     path = truth.path.with_name("out" + form.suffix)
     source = truth.path if sound else None
-    target = Target(path, clip, clip.width, clip.height, form.alpha, source, seconds, quality)
+    wishes = {"seconds": seconds, "quality": quality, "overwrite": True}
+    target = Target(path, clip, clip.width, clip.height, form.alpha, source, **wishes)
     return reader, form.open(target), path
 
 

@@ -1,15 +1,19 @@
 """The command: quiet when piped, one-line errors, exit codes that a script can act on."""
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 import alphareel
+from alphareel import cli
 from alphareel.interruption import Interrupted, interruptible
 from alphareel.sheet import draw_sheet
 from alphareel.testing.clips import make_clip
@@ -36,7 +40,8 @@ def test_a_background_may_be_a_colour_or_an_image_file(command, clip, tmp_path):
     picture = tmp_path / "plate.png"
     draw_sheet(clip, clip, picture)
     for background in ("#09A246", "white", picture):
-        code, out, err = command("cut", clip, tmp_path / "out.mp4", "--engine", "chroma", "--background", background)
+        arguments = ("--engine", "chroma", "--background", background, "--overwrite")
+        code, out, err = command("cut", clip, tmp_path / "out.mp4", *arguments)
         assert (code, err) == (0, "")
         assert "opaque" in out
 
@@ -72,6 +77,16 @@ def test_formats_lists_what_can_be_written(command):
         (["cut", "{clip}", "{out}.webm", "--background", "no-colour"], 2, "colour"),
         (["cut", "{clip}", "{out}.webm", "--model", "pro"], 4, "pro"),
         (["cut", "{clip}", "{nowhere}/out.webm", "--engine", "chroma"], 5, "no such file or directory"),
+        (["cut", "{clip}", "{nowhere}/out.webm", "--engine", "chroma"], 5, "{nowhere}/out.webm cannot be written"),
+        (["cut", "{missing}", "{out}.webm"], 3, "There is no file {missing}."),
+        (["probe", "{missing}"], 3, "There is no file {missing}."),
+        (["sheet", "{clip}", "{missing}", "{out}.png"], 3, "There is no file {missing}."),
+        (["probe", "https://example.com/a.mp4"], 2, "https://example.com/a.mp4 is a URL"),
+        (["cut", "{clip}", "{out}.webm", "--format", "gif"], 2, "The format gif does not belong into {out}.webm"),
+        (["cut", "{clip}", "{out}.MP4", "--format", "webm"], 2, "The format webm does not belong into {out}.MP4"),
+        (["cut", "{clip}", "{out}.webm", "--key-color", "#00ff00"], 2, "--engine chroma"),
+        (["cut", "{clip}", "{out}.mp4", "--background", "missing.png"], 3, "no background file missing.png"),
+        (["cut", "{clip}", "{out}.mp4", "--background", "{nowhere}/plate"], 3, "no background file {nowhere}/plate"),
     ],
 )
 def test_errors_are_one_line_that_says_what_to_do(command, clip, tmp_path, arguments, code, words):
@@ -83,9 +98,49 @@ def test_errors_are_one_line_that_says_what_to_do(command, clip, tmp_path, argum
     assert (got, out) == (code, "")
     assert err.startswith("alphareel: ")
     assert err.count("\n") == 1
-    assert words in err
+    assert words.format(**places) in err
     assert "Traceback" not in err
     assert not list(tmp_path.glob("out*"))
+
+
+@pytest.mark.parametrize("words", [["cut"], ["probe"], ["sheet"], ["models", "import"], ["keys", "create"]])
+def test_an_argument_that_is_missing_is_called_by_its_name_and_not_like_a_flag(command, words):
+    code, _, err = command(*words)
+    assert code != 0
+    assert "SOURCE" in err or "CLIENT" in err
+    assert "--source" not in err
+    assert "--client" not in err
+
+
+def test_the_help_describes_every_verb_and_every_file(command):
+    _, out, _ = command("--help")
+    for verb, words in (("keys", "Make, list"), ("models", "List the engines")):
+        assert any(verb in line and words in line for line in out.splitlines())
+    _, out, _ = command("cut", "--help")
+    assert any("OTHERS" in line and "More files to write" in line for line in out.splitlines())
+
+
+def test_a_format_may_name_a_file_whose_suffix_says_nothing_else(command, clip, tmp_path):
+    for name, form in (("out", "webm"), ("out.bin", "gif"), ("frames.png", "apng"), ("one.mp4", "stacked_mp4")):
+        code, _, err = command("cut", clip, tmp_path / name, "--engine", "chroma", "--format", form)
+        assert (code, err) == (0, "")
+
+
+def test_a_stand_in_for_the_default_model_is_no_warning_to_who_asked_for_none(command, clip, tmp_path):
+    code, out, err = command("cut", clip, tmp_path / "out.webm")
+    assert (code, err) == (0, "")
+    assert "engine builtin" in out
+    _, _, err = command("cut", clip, tmp_path / "asked.webm", "--model", "original")
+    assert err.startswith("warning: The model original was served by builtin")
+
+
+def test_on_a_terminal_the_stand_in_for_the_default_model_is_a_note(command, clip, tmp_path, monkeypatch):
+    monkeypatch.setattr(cli, "_progress_bar", lambda _: nullcontext())
+    terminal = Console(force_terminal=True, record=True, file=io.StringIO(), highlight=False, markup=False)
+    monkeypatch.setattr(cli, "_err", terminal)
+    code, _, _ = command("cut", clip, tmp_path / "out.webm")
+    assert code == 0
+    assert "note: The model original was served by builtin" in terminal.export_text()
 
 
 def test_brackets_in_names_and_hints_are_shown_as_they_are(command, clip, tmp_path):

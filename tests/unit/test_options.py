@@ -221,3 +221,9 @@ def test_wishes_for_the_outline_are_read_and_checked():
     for bad in ({"shadows": "yes"}, {"grow": 51}, {"feather": -1}):
         with pytest.raises(InvalidRequest):
             parse_options(bad)
+
+
+def test_a_screen_colour_that_no_engine_will_look_at_is_told():
+    told = Options(key_color=(0, 255, 0)).warnings()
+    assert told == ("key_color is used by the engine chroma only.",)
+    assert not Options(key_color=(0, 255, 0), engine="chroma").warnings()

@@ -5,12 +5,14 @@ import os
 import sys
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import alphareel
 from alphareel import cli, pipeline
+from alphareel.arguments import value_for
 from alphareel.domain.clip import Limits
 from alphareel.domain.errors import AlphareelError, BadVideo, InvalidRequest, StorageFailed, VerificationFailed
 from alphareel.domain.options import Background, Composition, Options, Output
@@ -67,6 +69,10 @@ def test_a_link_stays_and_the_file_that_it_leads_to_is_replaced(clip, tmp_path):
     (tmp_path / "there").mkdir()
     (tmp_path / "link.webm").symlink_to(tmp_path / "there" / "real.webm")
     cut(clip, {"link.webm": {}})
+    assert (tmp_path / "link.webm").is_symlink()
+    assert alphareel.probe(tmp_path / "there" / "real.webm").frames
+    (tmp_path / "there" / "real.webm").write_bytes(b"old")
+    cut(clip, {"link.webm": {}}, overwrite=True)
     assert (tmp_path / "link.webm").is_symlink()
     assert alphareel.probe(tmp_path / "there" / "real.webm").frames
     with pytest.raises(InvalidRequest, match="same file"):
@@ -139,7 +145,7 @@ def test_one_output_that_fails_verification_takes_the_others_along(clip, tmp_pat
 
     monkeypatch.setattr(pipeline, "verify", doubt)
     with pytest.raises(VerificationFailed):
-        cut(clip, THREE)
+        cut(clip, THREE, overwrite=True)
     assert (tmp_path / "a.webm").read_bytes() == b"yesterday's result"
     assert names(tmp_path) == ["a.webm", "in.mp4"]
 
@@ -271,9 +277,9 @@ def test_the_command_refuses_a_target_that_is_named_twice(clip, tmp_path, monkey
 
 
 def test_the_last_value_for_a_target_wins_over_those_for_all():
-    paths = [cli.Path("a.webm"), cli.Path("b.mp4")]
+    paths = [Path("a.webm"), Path("b.mp4")]
     values = ["white", "b.mp4=#000000", "x=y"]
-    assert [cli._for(path, paths, values) for path in paths] == ["x=y", "#000000"]
+    assert [value_for(path, paths, values) for path in paths] == ["x=y", "#000000"]
 
 
 def test_errors_of_ours_stay_ours_across_threads(clip, tmp_path):

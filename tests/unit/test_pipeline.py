@@ -144,7 +144,7 @@ def test_a_result_that_fails_verification_is_never_handed_out(clip, tmp_path, mo
 
     monkeypatch.setattr(pipeline, "verify", doubt)
     with pytest.raises(VerificationFailed):
-        finish(clip.path, tmp_path / "out.webm")
+        finish(clip.path, tmp_path / "out.webm", overwrite=True)
     assert (tmp_path / "out.webm").read_bytes() == b"yesterday's result"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.mp4", "out.webm"]
 

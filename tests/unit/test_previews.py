@@ -36,20 +36,20 @@ def at(share: float, seconds: float) -> Progress:
 
 
 def test_every_report_names_the_newest_picture_from_the_first_on(clip, folder, tmp_path):
-    steps = list(alphareel.run(clip.path, tmp_path / "out.mov", Options(engine="chroma"), previews=folder))
+    steps = list(alphareel.run(clip.path, tmp_path / "out.webm", Options(engine="chroma"), previews=folder))
     assert steps[0].preview == str(folder / "preview-0.webp")
     assert not [step for step in steps[:-1] if step.preview is None]
 
 
 def test_a_picture_is_small_and_transparent_where_the_background_was(clip, folder, tmp_path):
-    list(alphareel.run(clip.path, tmp_path / "out.mov", Options(engine="chroma"), previews=folder))
+    list(alphareel.run(clip.path, tmp_path / "out.webm", Options(engine="chroma"), previews=folder))
     shown = picture(folder / "preview-0.webp")
     assert shown.shape == (180, 320, 4)
     assert {0, 255} <= set(np.unique(shown[..., 3]))
 
 
 def test_without_a_folder_there_are_none(clip, tmp_path):
-    steps = list(alphareel.run(clip.path, tmp_path / "out.mov", Options(engine="chroma")))
+    steps = list(alphareel.run(clip.path, tmp_path / "out.webm", Options(engine="chroma")))
     assert {step.preview for step in steps} == {None}
 
 
@@ -77,6 +77,8 @@ def test_a_disk_that_takes_no_picture_stops_nothing(matte, tmp_path):
 def test_a_clip_smaller_than_a_picture_keeps_its_size(folder, tmp_path):
     tiny = make_clip(tmp_path / "tiny.mp4", frames=2, width=16, height=16, background="green")
     list(
-        alphareel.run(tiny.path, tmp_path / "out.mov", Options(engine="chroma", key_color=(0, 255, 0)), previews=folder)
+        alphareel.run(
+            tiny.path, tmp_path / "out.webm", Options(engine="chroma", key_color=(0, 255, 0)), previews=folder
+        )
     )
     assert picture(folder / "preview-0.webp").shape == (16, 16, 4)

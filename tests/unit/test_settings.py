@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from alphareel.domain.errors import InvalidRequest
-from alphareel.settings import as_environment, load_settings, reference, shown
+from alphareel.settings import as_environment, load_settings, reference, shown, unknown_variables
 
 DOCS = Path(__file__).parents[2] / "docs" / "settings.md"
 
@@ -119,3 +119,64 @@ def test_an_order_of_engines_is_checked_at_the_start(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("ALPHAREEL_TIERS", "human=nonsense")
     with pytest.raises(InvalidRequest, match="ALPHAREEL_TIERS"):
         load_settings()
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("1048576", 2**20), ("500MB", 500_000_000), ("2GiB", 2**31), ("1.5 gib", 3 * 2**29), ("64kb", 64_000), ("7B", 7)],
+)
+def test_a_size_may_have_a_unit(text: str, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MAX_UPLOAD_BYTES", "MAX_STORAGE", "MAX_STORAGE_PER_KEY", "JOB_MEMORY_BYTES", "MIN_BODY_RATE"):
+        monkeypatch.setenv(f"ALPHAREEL_{name}", text)
+    got = load_settings()
+    assert {
+        got.max_upload_bytes,
+        got.max_storage,
+        got.max_storage_per_key,
+        got.job_memory_bytes,
+        got.min_body_rate,
+    } == {size}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("MAX_STORAGE", "500 parrots", "must be a number of bytes, or one with KB, MB"),
+        ("MAX_STORAGE", "1.5", "must be a number of bytes"),
+        ("MAX_STORAGE", "-1GB", "must be a number of bytes"),
+        ("FETCH_ALLOW_CIDRS", "abc", "must be networks such as 10.0.0.0/8"),
+        ("FETCH_ALLOW_CIDRS", "10.0.0.0/8,10.1.2.3/16", "10.1.2.3/16 is an address in one; write 10.1.0.0/16"),
+        ("TRUSTED_PROXIES", "proxy.example.com", "got 'proxy.example.com'"),
+    ],
+)
+def test_a_bad_size_or_network_is_told_in_words(
+    name: str, value: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"ALPHAREEL_{name}", value)
+    with pytest.raises(InvalidRequest) as refusal:
+        load_settings()
+    assert f"ALPHAREEL_{name} must be" in str(refusal.value)
+    assert words in str(refusal.value)
+    assert "[" not in str(refusal.value)
+
+
+def test_a_single_address_is_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALPHAREEL_TRUSTED_PROXIES", "10.0.0.7,::1")
+    assert [str(network) for network in load_settings().trusted_proxies] == ["10.0.0.7/32", "::1/128"]
+
+
+def test_a_variable_that_is_no_setting_is_found_with_the_nearest_one() -> None:
+    environment = {
+        "ALPHAREEL_PORT": "1",
+        "alphareel_host": "x",
+        "ALPHAREEL_URL": "x",
+        "ALPHAREEL_WORKER": "1",
+        "ALPHAREEL_MAX_UPLOAD_BYTE": "1",
+        "ALPHAREEL_QQQ": "1",
+        "PATH": "x",
+    }
+    assert unknown_variables(environment) == {
+        "ALPHAREEL_WORKER": "ALPHAREEL_WORKERS",
+        "ALPHAREEL_MAX_UPLOAD_BYTE": "ALPHAREEL_MAX_UPLOAD_BYTES",
+        "ALPHAREEL_QQQ": None,
+    }

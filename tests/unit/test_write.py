@@ -116,7 +116,7 @@ def test_samples_are_copies():
 def test_an_unfinished_file_becomes_visible_in_one_step(tmp_path):
     target = tmp_path / "out.webm"
     target.write_bytes(b"before")
-    part = Part(target)
+    part = Part(target, overwrite=True)
     part.path.write_bytes(b"after")
     assert target.read_bytes() == b"before"
     part.publish()

@@ -5,7 +5,8 @@ The tree (code, retryable where marked *):
     AlphareelError
     ├── InvalidRequest            invalid_request        the caller asked for something that cannot be
     │   ├── InvalidFileType       invalid_file_type
-    │   └── FileTooLarge          file_too_large
+    │   ├── FileTooLarge          file_too_large
+    │   └── TargetExists          target_exists          the file to write is there already
     ├── BadVideo                  invalid_video          the bytes are not a video that can be decoded
     │   ├── ResolutionTooLarge    resolution_too_large
     │   └── DurationTooLong       duration_too_long
@@ -87,6 +88,12 @@ class InvalidFileType(InvalidRequest):
 
 class FileTooLarge(InvalidRequest):
     code = "file_too_large"
+
+
+class TargetExists(InvalidRequest):
+    """A file that was to be written exists, and nobody allowed to overwrite it."""
+
+    code = "target_exists"
 
 
 class BadVideo(AlphareelError):

@@ -115,6 +115,8 @@ class Options:
             unused.append(f"text_prompt is used by the model pro only; {self.model} ignored it.")
         if self.plate and self.engine not in (None, "plate"):
             unused.append(f"plate is used by the engine plate only; {self.engine} ignored it.")
+        if self.key_color and self.engine != "chroma":
+            unused.append("key_color is used by the engine chroma only.")
         if self.shadows and self.plate is None and self.engine not in ("chroma", "plate"):
             unused.append("shadows are kept by the engines chroma and plate only.")
         return tuple(unused)

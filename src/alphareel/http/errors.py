@@ -37,6 +37,7 @@ STATUS: dict[type[e.AlphareelError], int] = {
     e.NotFound: 404,
     e.MethodNotAllowed: 405,
     e.InvalidState: 409,
+    e.TargetExists: 409,
     e.Cancelled: 409,
     e.IdempotencyInProgress: 409,
     e.IdempotencyConflict: 422,

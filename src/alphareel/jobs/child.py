@@ -57,6 +57,7 @@ def _run(order: Order) -> Iterator[Event]:
         **_means(order),
         limits=_limits(order),
         previews=Path(order["previews"]) if order.get("previews") else None,
+        overwrite=True,  # an earlier attempt may have left its file in the job's folder
         **({"chunk": Chunk(**order["chunk"])} if order.get("chunk") else {}),
     )
     with contextlib.closing(progress):
@@ -84,7 +85,8 @@ def _join(order: Order) -> Iterator[Event]:
         for m in order["made"]
     ]
     engine = EngineFacts(**order["engine"])
-    yield {"result": asdict(chunks.join(Path(order["source"]), _output(order), made, engine, limits=_limits(order)))}
+    result = chunks.join(Path(order["source"]), _output(order), made, engine, limits=_limits(order), overwrite=True)
+    yield {"result": asdict(result)}
 
 
 def _output(order: Order) -> Output:

@@ -109,7 +109,7 @@ def choose(
     for name in names_in_order:
         try:
             engine = _module(name).load(runtime)
-            return Chosen(engine, (*warnings, *_fallback(options.model, name, names_in_order)))
+            return Chosen(engine, (*warnings, *stand_in(options.model, name, names_in_order)))
         except ModelUnavailable as error:
             reasons.append(error.message)
         except WeightsInvalid as error:
@@ -121,7 +121,7 @@ def choose(
     )
 
 
-def _fallback(tier: Tier, name: str, order: Sequence[str]) -> tuple[str, ...]:
+def stand_in(tier: Tier, name: str, order: Sequence[str]) -> tuple[str, ...]:
     """A sentence when an engine stands in for the first of its order.
 
     In the order of the house it is one only when it cuts out something else: that a small network serves where a

@@ -16,6 +16,7 @@ from av.video.stream import VideoStream
 from alphareel.domain.errors import InternalError
 from alphareel.media.chunks import Stamps
 from alphareel.media.ffmpeg_errors import reading, writing
+from alphareel.media.mark import MARK
 from alphareel.media.part import Part
 from alphareel.media.result_file import ROUNDING
 from alphareel.media.source import opened, packets, video_stream
@@ -32,7 +33,7 @@ def joining(recipe: Recipe) -> Join:
 
 
 def _join(recipe: Recipe, target: Target, files: Sequence[ChunkFile], stamps: Stamps) -> Joined:
-    part = Part(target.path)
+    part = Part(target.path, overwrite=target.overwrite)
     try:
         with writing(target.path):
             line = _Line(target, part.path, recipe, stamps)
@@ -69,6 +70,7 @@ class _Line:
         self._container: OutputContainer = av.open(
             str(path.absolute()), "w", format=recipe.container, container_options=dict(recipe.container_options)
         )
+        self._container.metadata.update(MARK)
 
     @property
     def end(self) -> Fraction:

@@ -1,25 +1,29 @@
 """A file under a temporary name in its final folder: it appears under its own name whole, or not at all."""
 
+import errno
 import os
 import secrets
 from pathlib import Path
 
+from alphareel.domain.errors import TargetExists
 from alphareel.media.ffmpeg_errors import writing
 
 _MOST_BYTES = 80  # of the target's name in the temporary one
+_NO_HARD_LINKS = (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL)
 
 
 class Part:
     """The unfinished file for ``target``. ``path`` is where to write until ``publish``. Raises StorageFailed.
 
-    A link stays: what it leads to is replaced.
+    A link stays: what it leads to is written. ``overwrite``: a file that is there by then is replaced, else it stays.
     """
 
-    def __init__(self, target: Path) -> None:
+    def __init__(self, target: Path, *, overwrite: bool = False) -> None:
         # a name may take all the bytes that the file system allows, ours is longer
         name = os.fsencode(target.name)[:_MOST_BYTES].decode(errors="ignore")
         self.target = target.resolve()
         self.path = self.target.parent / f".{name}.{secrets.token_hex(6)}.part"
+        self._overwrite = overwrite
         self._open = True
         with writing(target):
             # the creation mode honours the umask, as that of any file the user makes
@@ -31,10 +35,13 @@ class Part:
             _sync(self.path)
 
     def publish(self) -> None:
-        """Give the bytes, made durable, their name."""
+        """Give the bytes, made durable, their name. Raises TargetExists when another file has it and must stay."""
         self.secure()
         with writing(self.target):
-            self.path.replace(self.target)
+            if self._overwrite:
+                self.path.replace(self.target)
+            else:
+                _rename_without_overwriting(self.path, self.target)
             _sync(self.target.parent)
             self._open = False
 
@@ -43,6 +50,46 @@ class Part:
         if self._open:
             self._open = False
             self.path.unlink(missing_ok=True)
+
+
+def refuse_existing(target: Path) -> None:
+    """Raise TargetExists when there is a file at ``target``."""
+    if target.exists():
+        raise TargetExists(
+            f"{target} exists.",
+            hint="Choose another name, or allow overwriting it (--overwrite; in Python overwrite=True).",
+        )
+
+
+def _rename_without_overwriting(path: Path, target: Path) -> None:
+    """Move ``path`` to ``target`` unless a file is there, with no moment in which another process could slip in."""
+    try:
+        os.link(path, target)
+    except FileExistsError:
+        # over NFS a call that is sent twice reports the link that its first try made
+        if not target.samefile(path):
+            refuse_existing(target)
+            raise
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        _replace_a_placeholder(path, target)
+        return
+    path.unlink()
+
+
+def _replace_a_placeholder(path: Path, target: Path) -> None:
+    """The same where the file system has no hard links (FAT, some network shares): an empty file takes the name."""
+    try:
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    except FileExistsError:
+        refuse_existing(target)
+        raise
+    try:
+        path.replace(target)
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
 
 
 def _sync(path: Path) -> None:

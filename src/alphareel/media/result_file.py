@@ -69,7 +69,7 @@ class ResultFile:
         self._frames = 0
         self._end = 0
         self._last = Fraction(0)
-        self._part = Part(target.path)
+        self._part = Part(target.path, overwrite=target.overwrite)
         try:
             with writing(target.path):
                 self._encoding = begin(target, self._part.path)

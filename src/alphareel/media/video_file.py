@@ -16,6 +16,7 @@ from alphareel.domain.clip import Colour
 from alphareel.domain.options import Quality
 from alphareel.frame import Frame, Plane
 from alphareel.media.carrier import carry, flat_planes
+from alphareel.media.mark import MARK
 from alphareel.media.result_file import Proof, ResultFile
 from alphareel.media.sound import SoundRules, Sounds
 from alphareel.media.verify import inspect_video
@@ -98,6 +99,7 @@ class _Container:
         self._container: OutputContainer = av.open(
             str(path.absolute()), "w", format=recipe.container, container_options=dict(recipe.container_options)
         )
+        self._container.metadata.update(MARK)
         try:
             self._stream = self._add_picture(self._container)
             if self.sound:

@@ -14,6 +14,7 @@ from alphareel.media.chunks import Stamps
 from alphareel.media.verify import Expectation, Verified
 
 _FORMATS = "alphareel.media.formats"
+_ALSO_NAMED = {"apng": (".png",)}  # suffixes of other formats that a format is commonly named with
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Target:
     ``clip``: the facts of the source (time base, rate, colour); ``width``/``height``: of the frames to come, even.
     ``moment``: seconds at which a still is taken, None for the best frame. ``quality``: how much of it to keep, in
     the format's own terms. ``source``: the file whose sound goes along, None for silence. ``seconds``: where the
-    sound ends at the latest.
+    sound ends at the latest. ``overwrite``: a file that has the name by then is replaced, else it stays.
     """
 
     path: Path
@@ -35,6 +36,7 @@ class Target:
     seconds: float | None = None
     quality: Quality = "balanced"
     moment: float | None = None
+    overwrite: bool = False
 
 
 class Sink(Protocol):
@@ -61,7 +63,10 @@ class Sink(Protocol):
         """Make the finished file durable. Raises StorageFailed."""
 
     def publish(self) -> None:
-        """Make the file durable and give it its name; for a file that ``verify`` believes. Raises StorageFailed."""
+        """Make the file durable and give it its name; for a file that ``verify`` believes.
+
+        Raises StorageFailed, and TargetExists when another file has the name and must stay.
+        """
 
     def abort(self) -> None:
         """Leave nothing behind; safe after ``publish`` (which keeps its file) and twice."""
@@ -124,6 +129,17 @@ def format_named(name: str) -> Format:
         raise InvalidRequest(f"There is no format {name!r}.", hint=f"Choose one of {', '.join(formats())}.")
     found: Format = registry.module(_FORMATS, name).FORMAT
     return found
+
+
+def check_suffix(path: Path, format_name: str) -> None:
+    """Refuse a name that says another format than the file would hold. Raises InvalidRequest."""
+    made, suffix = format_named(format_name), path.suffix.lower()
+    fitting = {made.suffix, *_ALSO_NAMED.get(made.name, ())}
+    if suffix not in fitting and suffix in {format_named(name).suffix for name in formats()}:
+        raise InvalidRequest(
+            f"The format {format_name} does not belong into {path}.",
+            hint=f"Name the file {path.stem}{made.suffix}, or leave the format out: it follows from the suffix.",
+        )
 
 
 def format_for_suffix(suffix: str) -> Format:

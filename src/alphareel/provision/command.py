@@ -90,7 +90,7 @@ def pull(*names: str, accept_licence: bool = False, mirror: str | None = None, m
 
 
 @app.command(name="import")
-def take(source: Path, *, accept_licence: bool = False, models_dir: _Folder = None) -> None:
+def take(source: Path, /, *, accept_licence: bool = False, models_dir: _Folder = None) -> None:
     """Copy weights from SOURCE, a file or a folder (a disk, a models folder of another machine), and check them.
 
     Parameters
