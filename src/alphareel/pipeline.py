@@ -16,6 +16,7 @@ from alphareel.compose import Composer, composer
 from alphareel.domain.clip import Chunk, Clip, EngineFacts, Limits, Progress, Result
 from alphareel.domain.errors import BadVideo, InvalidRequest
 from alphareel.domain.options import Composition, Options, Output
+from alphareel.domain.paid import check_paid
 from alphareel.frame import Frame, Matte
 from alphareel.matting import tiers
 from alphareel.matting.engine import Engine, Looking, Memory, Preparing
@@ -40,12 +41,14 @@ def run(
     threads: int | None = None,
     previews: Path | None = None,
     chunk: Chunk | None = None,
+    paid_seconds: float | None = None,
 ) -> Generator[Progress, None, None]:
     """Remove the background of ``source`` and write ``outputs``, all from one matte; the last Progress has the results.
 
     Files get their names when all of them are whole, verified and on the disk; before that there is none.
     ``previews``: a folder for small pictures of the newest frame, which each Progress then names. ``chunk``: make
     this stretch of the clip only, from zero and silent, for ``chunks.join``; BadVideo without its first frame.
+    ``paid_seconds``: how much of the source credits are reserved for; InsufficientCredits where it goes on after that.
     Raises InvalidRequest, BadVideo, ModelUnavailable, StorageFailed, VerificationFailed and kin (``domain.errors``).
     """
     check_outputs(source, outputs)
@@ -60,7 +63,7 @@ def run(
             frames = reader.frames(thumbnail=memory.thumbnail, seconds=asked.preview_duration)
         else:
             frames = reader.chunk(chunk, memory.thumbnail, lead=chosen.lead or 0)
-        reading = opened.enter_context(Ahead(frames, name="read"))
+        reading = opened.enter_context(Ahead(_paid_for(frames, clip, paid_seconds), name="read"))
         matting = opened.enter_context(Ahead(mattes(memory, reading, asked), name="matte"))
         writers = [opened.enter_context(Behind(partial(draft.write, since=since), name="write")) for draft in drafts]
         meter = Meter(reader.clip, asked.preview_duration, chunk)
@@ -77,17 +80,34 @@ def run(
                 yield artist.illustrate(report, matte) if artist else report
         if not meter.done:
             raise BadVideo("No frame of the video could be decoded.", hint="Play it to check it, or export it again.")
+        check_paid(meter.source_seconds, paid_seconds)
         for writer in writers:
             writer.end()
         verified = [writer.result() for writer in writers]
         for draft in drafts:
             draft.sink.publish()
-        results = tuple(
-            draft.result(found, chosen.engine.facts, frames_lost=reader.frames_lost, warnings=chosen.warnings)
-            for draft, found in zip(drafts, verified, strict=True)
-        )
+        told = (chosen.engine.facts, Read(meter.source_seconds, reader.frames_lost), chosen.warnings)
+        results = tuple(draft.result(found, *told) for draft, found in zip(drafts, verified, strict=True))
         last = meter.report(reading, matting, writers)
         yield replace(last, share=1.0, remaining_seconds=0.0, results=results)
+
+
+@dataclass(frozen=True)
+class Read:
+    """What a run read of its source: seconds, and frames that could not be decoded."""
+
+    seconds: float
+    frames_lost: int
+
+
+def _paid_for(
+    frames: Generator[Frame, None, None], clip: Clip, paid_seconds: float | None
+) -> Generator[Frame, None, None]:
+    """The frames, as long as they begin within what is paid for. Raises InsufficientCredits at the first after that."""
+    with closing(frames):
+        for frame in frames:
+            check_paid(float(frame.pts * clip.time_base), paid_seconds)
+            yield frame
 
 
 def _headless() -> BadVideo:
@@ -163,10 +183,10 @@ class Draft:
         self.sink.secure()
         return verified
 
-    def result(self, verified: Verified, engine: EngineFacts, *, frames_lost: int, warnings: tuple[str, ...]) -> Result:
+    def result(self, verified: Verified, engine: EngineFacts, read: Read, warnings: tuple[str, ...]) -> Result:
         """What is known of the file now that it has its name."""
         told = (*self.output.options.warnings(), *warnings, *self.sink.warnings)
-        return result_of(self.output, self.form, verified, engine, frames_lost=frames_lost, warnings=told)
+        return result_of(self.output, self.form, verified, engine, read, warnings=told)
 
 
 def result_of(
@@ -174,8 +194,8 @@ def result_of(
     form: Format,
     verified: Verified,
     engine: EngineFacts,
+    read: Read,
     *,
-    frames_lost: int,
     warnings: tuple[str, ...],
 ) -> Result:
     """The facts of a finished file."""
@@ -193,8 +213,9 @@ def result_of(
         has_audio=verified.has_audio,
         engine=engine,
         alpha=form.alpha_kind if verified.has_alpha else "none",
-        frames_lost=frames_lost,
+        frames_lost=read.frames_lost,
         warnings=warnings,
+        source_seconds=read.seconds,
     )
 
 

@@ -33,6 +33,14 @@ def video(client, desk, monkeypatch):
     return {"video_url": client.post("/v1/uploads", files={"file": ("a.mp4", TINY_MP4)}).json()["video_url"]}
 
 
+@pytest.fixture(autouse=True)
+def end_credits(desk, studio):
+    """The service is shared with other tests, and jobs without a key are refused while any client has a balance."""
+    yield
+    if balance(desk, studio) is not None:
+        desk.service.admin.set_balance(OPERATOR, client_id=studio, balance=None)
+
+
 def balance(desk, studio):
     return desk.service.admin.account(studio).balance
 
@@ -53,6 +61,23 @@ def test_a_job_shows_what_is_reserved_then_charged(client, desk, studio, video, 
     assert done["pricing_version"] == "1"
     assert balance(desk, studio) == 9800
     assert client.get("/v1/usage/summary?days=1").json()["credits_used"] == 2
+
+
+def test_a_job_without_a_key_is_refused_where_credits_are_charged(nobody, desk, studio):
+    desk.service.admin.set_balance(OPERATOR, client_id=studio, balance=0)
+    answer = nobody.post("/api/process", json=ELSEWHERE)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (401, "missing_api_key")
+    assert "charges credits" in answer.json()["error"]["message"]
+    assert nobody.post("/api/process", json={**ELSEWHERE, "test": "success"}).status_code == 200
+    desk.service.admin.set_balance(OPERATOR, client_id=studio, balance=None)
+    assert nobody.post("/api/process", json=ELSEWHERE).status_code == 200
+
+
+def test_a_key_on_the_older_routes_pays_from_its_balance(client, desk, studio, video):
+    desk.service.admin.grant(OPERATOR, client_id=studio, amount=10)
+    assert client.post("/api/process", json=video).status_code == 200
+    assert balance(desk, studio) == 0
+    assert client.post("/api/process", json=video).status_code == 402
 
 
 def test_a_job_that_does_not_fit_is_402_and_leaves_nothing(client, desk, studio, video):

@@ -27,6 +27,14 @@ def refusal(client, **body):
     return answer.status_code, [d["field"] for d in answer.json()["error"]["details"]]
 
 
+@pytest.fixture(autouse=True)
+def end_credits(desk, key):
+    """The service is shared with other tests, and jobs without a key are refused while any client has a balance."""
+    yield
+    owner = desk.keys.authenticate(key).client_id
+    desk.service.admin.set_balance(Operator("test"), client_id=owner, balance=None)
+
+
 @pytest.fixture
 def past(client, desk):
     """A job of the model ``light`` that took 12 seconds for 100 million pixels and made 5 million bytes of GIF."""

@@ -127,6 +127,7 @@ class Result:
     """What a finished run wrote, as verified by opening it again.
 
     ``alpha``: "straight", beside colours that are not multiplied by it; "white_is_opaque", as a grey picture; "none".
+    ``source_seconds``: how much of the source was processed, which a still takes as much of as a video does.
     """
 
     path: str
@@ -144,3 +145,4 @@ class Result:
     alpha: AlphaKind = "none"
     frames_lost: int = 0
     warnings: tuple[str, ...] = ()
+    source_seconds: float | None = None

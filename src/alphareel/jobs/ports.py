@@ -144,7 +144,7 @@ class JobStore(Protocol):
     def hand_back(self, job_id: str, *, attempt: int, actor: str, reason: str) -> bool:
         """A worker that stops in good order leaves this attempt, which then does not count as a try."""
 
-    def reserve_credits(self, job_id: str, *, attempt: int, seconds: float | None, most: float) -> bool:
+    def reserve_credits(self, job_id: str, *, attempt: int, seconds: float | None, most: float | None) -> bool:
         """Reserve for a running job whose length was unknown when it started; again is the same as once.
 
         ``seconds`` None: nobody can tell, so what ``most`` seconds cost is reserved, or all there is. False if the

@@ -203,7 +203,7 @@ class Jobs:
         )
         return self._job_after(job_id, move) is not None
 
-    def reserve_credits(self, job_id: str, *, attempt: int, seconds: float | None, most: float) -> bool:
+    def reserve_credits(self, job_id: str, *, attempt: int, seconds: float | None, most: float | None) -> bool:
         current = (jobs.c.id == job_id, jobs.c.attempt == attempt, jobs.c.status == Status.PROCESSING)
         with self._database.write() as c:
             row = c.execute(sa.select(jobs).where(*current).with_for_update()).one_or_none()
