@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from alphareel.domain.clip import EngineFacts
-from alphareel.domain.errors import InsufficientCredits, MissingApiKey
+from alphareel.domain.errors import InsufficientCredits, InvalidState, MissingApiKey, NotFound
 from alphareel.domain.options import Options
 from alphareel.jobs.credits import Bill, cost
 from alphareel.jobs.job import Billing, Job, Output
@@ -92,7 +92,7 @@ class Bank:
         return self.accounts.account("studio").balance
 
     def grant(self, amount: int) -> None:
-        assert self.accounts.grant("studio", amount, act=ACT)
+        assert self.accounts.grant("studio", amount, start_charging=True, act=ACT)
 
     def written(self) -> int:
         with self.database.read() as c:
@@ -256,8 +256,29 @@ class TestTheAccount:
 
     def test_never_goes_below_nothing(self, bank: Bank) -> None:
         bank.grant(100)
-        assert bank.accounts.grant("studio", -101, act=ACT) is None
+        with pytest.raises(InvalidState, match="fewer credits"):
+            bank.accounts.grant("studio", -101, act=ACT)
         assert bank.balance == 100
+
+    def test_of_an_unlimited_client_is_limited_by_no_grant_that_does_not_say_so(self, bank: Bank) -> None:
+        for amount in (0, 100):
+            with pytest.raises(InvalidState, match="unlimited"):
+                bank.accounts.grant("studio", amount, act=ACT)
+        assert bank.balance is None
+        assert bank.accounts.grant("studio", 100, start_charging=True, act=ACT).balance == 100
+        assert bank.accounts.grant("studio", 1, act=ACT).balance == 101
+        bank.accounts.set_balance("studio", None, act=ACT)
+        with pytest.raises(InvalidState):
+            bank.accounts.grant("studio", 1, act=ACT)
+
+    def test_belongs_to_a_client_who_has_a_key(self, bank: Bank) -> None:
+        for change in (
+            lambda: bank.accounts.grant("studoi", 100, start_charging=True, act=ACT),
+            lambda: bank.accounts.set_balance("studoi", 100, act=ACT),
+        ):
+            with pytest.raises(NotFound, match="studoi has no key"):
+                change()
+        assert bank.accounts.entries("studoi", limit=9) == ()
 
     def test_has_a_ledger_whose_sum_is_the_balance(self, bank: Bank) -> None:
         bank.grant(10_000)

@@ -99,7 +99,7 @@ def test_a_canvas_changes_the_size_and_not_the_work(client, past):
 
 def test_says_whether_the_balance_suffices(client, desk, key):
     owner = desk.keys.authenticate(key).client_id
-    desk.service.admin.grant(Operator("test"), client_id=owner, amount=59.99)
+    desk.service.admin.grant(Operator("test"), client_id=owner, amount=59.99, start_charging=True)
     found = estimate(client, source=SOURCE)
     assert (found["credits"], found["charged"], found["affordable"]) == (60, True, False)
     assert estimate(client, source={**SOURCE, "seconds": 59})["affordable"] is True

@@ -64,7 +64,7 @@ def work(desk: Desk, worker: Worker, **body: Any) -> Job:
 
 
 def give(desk: Desk, amount: float) -> None:
-    desk.service.admin.grant(Operator("test"), client_id="studio", amount=amount)
+    desk.service.admin.grant(Operator("test"), client_id="studio", amount=amount, start_charging=True)
 
 
 def ledger(desk: Desk) -> dict[str, int]:

@@ -67,14 +67,18 @@ class Entry:
 class Accounts(Protocol):
     """Clients' credits; each change is one transaction with its row in the ledger and in the admin audit."""
 
-    def grant(self, client_id: str, amount: int, *, act: Act) -> Account | None:
-        """Add (or with a negative amount take) hundredths; None when less than nothing would be left.
+    def grant(self, client_id: str, amount: int, *, start_charging: bool = False, act: Act) -> Account:
+        """Add (or with a negative amount take) hundredths.
 
-        A client without an account, or with an unlimited one, begins at 0.
+        An unlimited client begins at 0 where ``start_charging`` says so. Raises NotFound for a client without a key,
+        InvalidState for an unlimited client otherwise and when less than nothing would be left.
         """
 
     def set_balance(self, client_id: str, balance: int | None, *, act: Act) -> Account:
-        """Replace the balance; None makes the client unlimited again. Reservations stay as they are."""
+        """Replace the balance; None makes the client unlimited again. Reservations stay as they are.
+
+        Raises NotFound for a client without a key.
+        """
 
     def account(self, client_id: str) -> Account:
         """Unlimited for a client of whom nothing is written."""
