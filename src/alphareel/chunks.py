@@ -104,7 +104,12 @@ def join(
         form,
         joined.verified,
         engine,
-        Read(_seconds(stamps, clip), sum(m.frames_lost for m in made)),
+        Read(
+            _seconds(stamps, clip),
+            sum(m.frames for m in made),
+            clip.width * clip.height,
+            sum(m.frames_lost for m in made),
+        ),
         warnings=tuple(dict.fromkeys((*told, *joined.warnings))),
     )
 

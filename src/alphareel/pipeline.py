@@ -21,7 +21,7 @@ from alphareel.frame import Frame, Matte
 from alphareel.matting import tiers
 from alphareel.matting.engine import Engine, Looking, Memory, Preparing
 from alphareel.matting.outline import adjust
-from alphareel.media.read import open_reader
+from alphareel.media.read import Reader, open_reader
 from alphareel.media.stills import read_still
 from alphareel.media.verify import Verified, verify
 from alphareel.media.write import Format, Sink, Target, format_named
@@ -86,7 +86,7 @@ def run(
         verified = [writer.result() for writer in writers]
         for draft in drafts:
             draft.sink.publish()
-        told = (chosen.engine.facts, Read(meter.source_seconds, reader.frames_lost), chosen.warnings)
+        told = (chosen.engine.facts, _read(meter, reader), chosen.warnings)
         results = tuple(draft.result(found, *told) for draft, found in zip(drafts, verified, strict=True))
         last = meter.report(reading, matting, writers)
         yield replace(last, share=1.0, remaining_seconds=0.0, results=results)
@@ -94,10 +94,16 @@ def run(
 
 @dataclass(frozen=True)
 class Read:
-    """What a run read of its source: seconds, and frames that could not be decoded."""
+    """What a run read of its source: seconds, frames, pixels of each, and frames that could not be decoded."""
 
     seconds: float
+    frames: int
+    pixels: int
     frames_lost: int
+
+
+def _read(meter: Meter, reader: Reader) -> Read:
+    return Read(meter.source_seconds, meter.done, reader.clip.width * reader.clip.height, reader.frames_lost)
 
 
 def _paid_for(
@@ -216,6 +222,8 @@ def result_of(
         frames_lost=read.frames_lost,
         warnings=warnings,
         source_seconds=read.seconds,
+        source_frames=read.frames,
+        source_pixels=read.pixels,
     )
 
 

@@ -76,7 +76,7 @@ class Output:
 
     ``stages``: seconds of work that reading, matting and writing took, side by side; empty where nobody measured.
     ``alpha``: None where nobody noted it. ``source_seconds``: how much of the source was processed, which is what is
-    charged; None in results of older versions.
+    charged, in ``source_frames`` of ``source_pixels`` each; None in results of older versions.
     """
 
     blob: str
@@ -94,6 +94,8 @@ class Output:
     stages: Mapping[str, float] = field(default_factory=dict)
     alpha: AlphaKind | None = None
     source_seconds: float | None = None
+    source_frames: int | None = None
+    source_pixels: int | None = None
 
 
 @dataclass(frozen=True)
