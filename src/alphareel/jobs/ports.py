@@ -88,6 +88,8 @@ class JobStore(Protocol):
         options: Options,
         webhook_url: str | None,
         warnings: tuple[str, ...],
+        video_url: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
         uploads: tuple[str, ...] = (),
         retention_seconds: int | None = None,
         test: Mapping[str, Any] | None = None,
@@ -96,7 +98,10 @@ class JobStore(Protocol):
         bill: Bill | None = None,
         once: Once | None = None,
     ) -> Job | None:
-        """Created or failed -> pending with these options and uploads, in line as with ``add_job``; else None."""
+        """Created or failed -> pending with these options and uploads, in line as with ``add_job``; else None.
+
+        ``video_url``, ``metadata``: None leaves what the job has.
+        """
 
     def job(self, job_id: str) -> Job | None:
         """None also for a job that was deleted."""

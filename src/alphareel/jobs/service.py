@@ -177,13 +177,15 @@ class Service:
         return job
 
     def _start(self, caller: Caller, job: Job, asked: requests.Start, once: Once | None) -> Job | None:
-        used = self._find_uploads(caller, job.video_url, asked.options)
+        used = self._find_uploads(caller, asked.video_url, asked.options)
         self._offer.check(asked.options)
-        test = self._rehearse(caller, asked.test, job.metadata, start=True)
+        test = self._rehearse(caller, asked.test, asked.metadata, start=True)
         return self._stores.jobs.start_job(
             job.id,
+            video_url=asked.video_url,
             options=asked.options,
             webhook_url=asked.webhook_url,
+            metadata=asked.metadata,
             warnings=asked.options.warnings(),
             uploads=used.ids,
             bill=None if test else self._bill(asked.options, used),
