@@ -310,8 +310,11 @@ class Fetcher(Protocol):
 class Offer(Protocol):
     """What this installation can make; asked before a job is accepted."""
 
-    def check(self, options: Options) -> None:
-        """Raises ModelUnavailable or InvalidRequest when no engine or format here can serve the options."""
+    def check(self, options: Options) -> tuple[str, ...]:
+        """Warnings: where another engine serves than the model is meant to be, and what that one ignores.
+
+        Raises ModelUnavailable or InvalidRequest when no engine or format here can serve the options.
+        """
 
 
 class Clock(Protocol):
