@@ -14,13 +14,14 @@ from alphareel import __version__
 from alphareel.domain.clip import Chunk, Clip, EngineFacts, Limits, Result
 from alphareel.domain.errors import BadVideo
 from alphareel.domain.options import Options, Output, to_json
+from alphareel.domain.paid import check_paid
 from alphareel.matting import tiers
 from alphareel.media.chunks import Stamps, divide, read_stamps
 from alphareel.media.ffmpeg_errors import EXPORT_AGAIN
 from alphareel.media.read import open_reader
 from alphareel.media.verify import sha256_of
 from alphareel.media.write import ChunkFile, format_named
-from alphareel.pipeline import open_composer, plan_target, result_of
+from alphareel.pipeline import Read, open_composer, plan_target, result_of
 
 _WORTH_IT = 2  # chunks' lengths that a clip must have
 
@@ -57,12 +58,13 @@ def plan(
     models_dir: Path | None = None,
     order: Sequence[str] | None = None,
     threads: int | None = None,
+    paid_seconds: float | None = None,
 ) -> Plan | None:
     """How to divide the work into chunks of about ``seconds``; None where it is to be done in one go.
 
     That is so for short clips and previews, for formats whose files cannot be put together, for engines that need to
     see the clip from its start, and for clips whose packets do not tell where a chunk begins. Raises what
-    ``pipeline.run`` does.
+    ``pipeline.run`` does, InsufficientCredits where the packets say that the clip is longer than was paid for.
     """
     limits, options = limits or Limits(), output.options
     if format_named(options.output_format).join is None or options.preview_duration is not None:
@@ -73,6 +75,8 @@ def plan(
         return None
     chosen = tiers.choose(options.matte, models_dir, threads, order=order)
     stamps = None if chosen.lead is None else read_stamps(source, clip, limits)
+    if stamps is not None:
+        check_paid(_seconds(stamps, clip), paid_seconds)
     chunks = () if stamps is None or _is_too_much(stamps, clip, limits) else divide(stamps, clip, seconds)
     facts = chosen.engine.facts
     return Plan(chunks, _mark(source, options, facts, chunks), facts) if chunks else None
@@ -108,15 +112,24 @@ def join(
         form,
         joined.verified,
         engine,
-        frames_lost=sum(m.frames_lost for m in made),
+        Read(
+            _seconds(stamps, clip),
+            sum(m.frames for m in made),
+            clip.width * clip.height,
+            sum(m.frames_lost for m in made),
+        ),
         warnings=tuple(dict.fromkeys((*told, *joined.warnings))),
     )
 
 
 def _is_too_much(stamps: Stamps, clip: Clip, limits: Limits) -> bool:
     """Whether there is more than the header admits and than is allowed: reading in one go ends there, and says so."""
-    lasts = stamps.shown[-1] * clip.time_base
-    return 0 < limits.max_seconds < lasts or 0 < limits.max_frames < len(stamps.shown)
+    return 0 < limits.max_seconds < _seconds(stamps, clip) or 0 < limits.max_frames < len(stamps.shown)
+
+
+def _seconds(stamps: Stamps, clip: Clip) -> float:
+    """Length of the clip as its packets tell."""
+    return float(stamps.end * clip.time_base)
 
 
 def _mark(source: Path, options: Options, engine: EngineFacts, chunks: Sequence[Chunk]) -> str:

@@ -131,10 +131,16 @@ def rotate(fingerprint: str, /, *, grace_seconds: int = _DAY) -> None:
 
 
 @app.command
-def grant(client: str, credits: float, /) -> None:  # noqa: A002 - our noun
-    """Add CREDITS to a client, whose jobs are charged from then on; a negative number takes some."""
+def grant(client: str, credits: float, /, *, start_charging: bool = False) -> None:  # noqa: A002 - our noun
+    """Add CREDITS to a client who has a balance; a negative number takes some.
+
+    Parameters
+    ----------
+    start_charging
+        Also for an unlimited client: its jobs are charged from then on.
+    """
     with _desk() as (admin, operator):
-        _show_account(admin.grant(operator, client_id=client, amount=credits))
+        _show_account(admin.grant(operator, client_id=client, amount=credits, start_charging=start_charging))
 
 
 @app.command

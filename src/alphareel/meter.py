@@ -1,5 +1,6 @@
 """How far a run has come: counts frames, and turns clocks into Progress. Knows neither codecs nor networks."""
 
+import math
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -13,13 +14,18 @@ _NEARLY = 0.99  # what is left is closing and verifying the files
 
 
 class Meter:
-    """One run's progress; ``preview``, in seconds, or ``chunk`` limit what counts as the whole."""
+    """One run's progress; ``preview``, in seconds, or ``chunk`` limit what counts as the whole.
+
+    ``source_seconds``: where the latest frame ends, counted from the start of the clip.
+    """
 
     def __init__(self, clip: Clip, preview: float | None, chunk: Chunk | None = None) -> None:
         self.done = 0
+        self.source_seconds = 0.0
         self._clip = clip
         self._start = chunk.start if chunk else 0
         end = float(chunk.end * clip.time_base) if chunk and chunk.end else clip.seconds
+        self._until = preview or (float(chunk.end * clip.time_base) if chunk and chunk.end else math.inf)
         self._seconds = (min(end, preview) if preview else end) - float(self._start * clip.time_base)
         self._total = chunk.frames if chunk else _expected_frames(clip, self._seconds)
         self._share = 0.0
@@ -29,6 +35,7 @@ class Meter:
     def count(self, frame: Frame) -> bool:
         """Note a frame on its way to the outputs; True when it is time for a report."""
         self.done += 1
+        self.source_seconds = min(float((frame.pts + frame.duration) * self._clip.time_base), self._until)
         self._share = max(self._share, min(_NEARLY, self._share_at(frame)))
         now = time.perf_counter()
         due = now - self._reported >= _REPORT_SECONDS or self.done == 1

@@ -16,12 +16,13 @@ from alphareel.compose import Composer, composer
 from alphareel.domain.clip import Chunk, Clip, EngineFacts, Limits, Progress, Result
 from alphareel.domain.errors import BadVideo, InvalidRequest
 from alphareel.domain.options import Composition, Options, Output
+from alphareel.domain.paid import check_paid
 from alphareel.frame import Frame, Matte
 from alphareel.matting import tiers
 from alphareel.matting.engine import Engine, Looking, Memory, Preparing
 from alphareel.matting.outline import adjust
 from alphareel.media.part import refuse_existing
-from alphareel.media.read import open_reader
+from alphareel.media.read import Reader, open_reader
 from alphareel.media.stills import read_still
 from alphareel.media.verify import Verified, verify
 from alphareel.media.write import Format, Sink, Target, check_suffix, format_named
@@ -42,6 +43,7 @@ def run(
     previews: Path | None = None,
     chunk: Chunk | None = None,
     overwrite: bool = False,
+    paid_seconds: float | None = None,
 ) -> Generator[Progress, None, None]:
     """Remove the background of ``source`` and write ``outputs``, all from one matte; the last Progress has the results.
 
@@ -49,6 +51,7 @@ def run(
     ``previews``: a folder for small pictures of the newest frame, which each Progress then names. ``chunk``: make
     this stretch of the clip only, from zero and silent, for ``chunks.join``; BadVideo without its first frame.
     ``overwrite``: replace what has an output's name; else TargetExists, before any work and again at the end.
+    ``paid_seconds``: how much of the source credits are reserved for; InsufficientCredits where it goes on after that.
     Raises InvalidRequest, BadVideo, ModelUnavailable, StorageFailed, VerificationFailed and kin (``domain.errors``).
     """
     check_outputs(source, outputs, overwrite=overwrite)
@@ -63,7 +66,7 @@ def run(
             frames = reader.frames(thumbnail=memory.thumbnail, seconds=asked.preview_duration)
         else:
             frames = reader.chunk(chunk, memory.thumbnail, lead=chosen.lead or 0)
-        reading = opened.enter_context(Ahead(frames, name="read"))
+        reading = opened.enter_context(Ahead(_paid_for(frames, clip, paid_seconds), name="read"))
         matting = opened.enter_context(Ahead(mattes(memory, reading, asked), name="matte"))
         writers = [opened.enter_context(Behind(partial(draft.write, since=since), name="write")) for draft in drafts]
         meter = Meter(reader.clip, asked.preview_duration, chunk)
@@ -80,14 +83,13 @@ def run(
                 yield artist.illustrate(report, matte) if artist else report
         if not meter.done:
             raise BadVideo("No frame of the video could be decoded.", hint="Play it to check it, or export it again.")
+        check_paid(meter.source_seconds, paid_seconds)
         for writer in writers:
             writer.end()
         verified = [writer.result() for writer in writers]
         publish(drafts, overwrite=overwrite)
-        results = tuple(
-            draft.result(found, chosen.engine.facts, frames_lost=reader.frames_lost, warnings=chosen.warnings)
-            for draft, found in zip(drafts, verified, strict=True)
-        )
+        told = (chosen.engine.facts, _read(meter, reader), chosen.warnings)
+        results = tuple(draft.result(found, *told) for draft, found in zip(drafts, verified, strict=True))
         last = meter.report(reading, matting, writers)
         yield replace(last, share=1.0, remaining_seconds=0.0, results=results)
 
@@ -99,6 +101,30 @@ def publish(drafts: Sequence["Draft"], *, overwrite: bool) -> None:
             refuse_existing(draft.output.path)
     for draft in drafts:
         draft.sink.publish()
+
+
+@dataclass(frozen=True)
+class Read:
+    """What a run read of its source: seconds, frames, pixels of each, and frames that could not be decoded."""
+
+    seconds: float
+    frames: int
+    pixels: int
+    frames_lost: int
+
+
+def _read(meter: Meter, reader: Reader) -> Read:
+    return Read(meter.source_seconds, meter.done, reader.clip.width * reader.clip.height, reader.frames_lost)
+
+
+def _paid_for(
+    frames: Generator[Frame, None, None], clip: Clip, paid_seconds: float | None
+) -> Generator[Frame, None, None]:
+    """The frames, as long as they begin within what is paid for. Raises InsufficientCredits at the first after that."""
+    with closing(frames):
+        for frame in frames:
+            check_paid(float(frame.pts * clip.time_base), paid_seconds)
+            yield frame
 
 
 def _headless() -> BadVideo:
@@ -189,10 +215,10 @@ class Draft:
         self.sink.secure()
         return verified
 
-    def result(self, verified: Verified, engine: EngineFacts, *, frames_lost: int, warnings: tuple[str, ...]) -> Result:
+    def result(self, verified: Verified, engine: EngineFacts, read: Read, warnings: tuple[str, ...]) -> Result:
         """What is known of the file now that it has its name."""
         told = (*self.output.options.warnings(), *warnings, *self.sink.warnings)
-        return result_of(self.output, self.form, verified, engine, frames_lost=frames_lost, warnings=told)
+        return result_of(self.output, self.form, verified, engine, read, warnings=told)
 
 
 def result_of(
@@ -200,8 +226,8 @@ def result_of(
     form: Format,
     verified: Verified,
     engine: EngineFacts,
+    read: Read,
     *,
-    frames_lost: int,
     warnings: tuple[str, ...],
 ) -> Result:
     """The facts of a finished file."""
@@ -219,8 +245,11 @@ def result_of(
         has_audio=verified.has_audio,
         engine=engine,
         alpha=form.alpha_kind if verified.has_alpha else "none",
-        frames_lost=frames_lost,
+        frames_lost=read.frames_lost,
         warnings=warnings,
+        source_seconds=read.seconds,
+        source_frames=read.frames,
+        source_pixels=read.pixels,
     )
 
 

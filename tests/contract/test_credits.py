@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from alphareel.domain.clip import EngineFacts
-from alphareel.domain.errors import InsufficientCredits
+from alphareel.domain.errors import InsufficientCredits, InvalidState, MissingApiKey, NotFound
 from alphareel.domain.options import Options
 from alphareel.jobs.credits import Bill, cost
 from alphareel.jobs.job import Billing, Job, Output
@@ -73,10 +73,10 @@ class Bank:
         assert job is not None
         return self.jobs.begin_attempt(name, ticket=job.ticket, actor="worker")
 
-    def complete(self, name: str, *, seconds: float) -> bool:
+    def complete(self, name: str, *, seconds: float, source_seconds: float | None = None) -> bool:
         job = self.jobs.job(name)
         assert job is not None
-        output = replace(OUTPUT, seconds=seconds)
+        output = replace(OUTPUT, seconds=seconds, source_seconds=source_seconds)
         return self.jobs.complete(name, attempt=job.attempt, output=output, engine=ENGINE, warnings=(), actor="worker")
 
     def fail(self, name: str) -> bool:
@@ -92,7 +92,7 @@ class Bank:
         return self.accounts.account("studio").balance
 
     def grant(self, amount: int) -> None:
-        assert self.accounts.grant("studio", amount, act=ACT)
+        assert self.accounts.grant("studio", amount, start_charging=True, act=ACT)
 
     def written(self) -> int:
         with self.database.read() as c:
@@ -111,9 +111,20 @@ class TestARun:
         bank.complete("a", seconds=60)
         assert (job.billing_status, job.price, bank.job("a").credits) == (Billing.NOT_BILLED, None, 0)
 
-    def test_of_nobody_is_not_billed(self, bank: Bank) -> None:
-        bank.grant(1)
+    def test_without_a_key_is_not_billed_while_no_client_has_a_balance(self, bank: Bank) -> None:
         assert bank.create("a", seconds=60, key=None).billing_status is Billing.NOT_BILLED
+
+    def test_without_a_key_is_refused_as_soon_as_any_client_has_a_balance(self, bank: Bank) -> None:
+        bank.accounts.set_balance("studio", 0, act=ACT)
+        with pytest.raises(MissingApiKey, match="charges credits"):
+            bank.create("a", seconds=60, key=None)
+        assert bank.jobs.job("a") is None
+        bank.accounts.set_balance("studio", None, act=ACT)
+        bank.create("a", seconds=60, key=None)
+
+    def test_without_a_key_is_not_refused_at_a_price_of_nothing(self, bank: Bank) -> None:
+        bank.grant(1)
+        bank.create("a", seconds=60, key=None, price=0)
 
     def test_reserves_is_charged_for_what_was_processed_and_gets_the_rest_back(self, bank: Bank) -> None:
         bank.grant(10_000)
@@ -155,12 +166,19 @@ class TestARun:
             bank.restart("a", seconds=61)
         assert bank.job("a").run == 1
 
-    def test_longer_than_its_container_said_is_charged_as_far_as_the_balance_reaches(self, bank: Bank) -> None:
+    def test_longer_than_its_container_said_is_charged_no_more_than_was_reserved(self, bank: Bank) -> None:
         bank.grant(2000)
         bank.create("a", seconds=10)
         bank.begin("a")
         bank.complete("a", seconds=3600)
-        assert (bank.job("a").credits, bank.balance) == (2000, 0)
+        assert (bank.job("a").credits, bank.balance) == (1000, 1000)
+
+    def test_is_charged_for_the_source_that_was_processed_however_long_the_result_is(self, bank: Bank) -> None:
+        bank.grant(2000)
+        bank.create("a", seconds=10)
+        bank.begin("a")
+        bank.complete("a", seconds=0.0, source_seconds=8)
+        assert (bank.job("a").credits, bank.balance) == (800, 1200)
 
     def test_uses_the_balance_of_the_client_whichever_key_it_has(self, bank: Bank) -> None:
         bank.grant(6000)
@@ -210,6 +228,13 @@ class TestAnUnknownLength:
         bank.complete("a", seconds=1)
         assert bank.balance == 5900
 
+    def test_that_nothing_bounds_holds_the_whole_balance(self, bank: Bank) -> None:
+        bank.grant(6000)
+        bank.create("a", seconds=None)
+        bank.begin("a")
+        bank.jobs.reserve_credits("a", attempt=1, seconds=None, most=None)
+        assert (bank.job("a").credits, bank.balance) == (6000, 0)
+
     def test_is_not_reserved_by_an_overtaken_attempt(self, bank: Bank) -> None:
         bank.grant(6000)
         bank.create("a", seconds=None)
@@ -231,8 +256,29 @@ class TestTheAccount:
 
     def test_never_goes_below_nothing(self, bank: Bank) -> None:
         bank.grant(100)
-        assert bank.accounts.grant("studio", -101, act=ACT) is None
+        with pytest.raises(InvalidState, match="fewer credits"):
+            bank.accounts.grant("studio", -101, act=ACT)
         assert bank.balance == 100
+
+    def test_of_an_unlimited_client_is_limited_by_no_grant_that_does_not_say_so(self, bank: Bank) -> None:
+        for amount in (0, 100):
+            with pytest.raises(InvalidState, match="unlimited"):
+                bank.accounts.grant("studio", amount, act=ACT)
+        assert bank.balance is None
+        assert bank.accounts.grant("studio", 100, start_charging=True, act=ACT).balance == 100
+        assert bank.accounts.grant("studio", 1, act=ACT).balance == 101
+        bank.accounts.set_balance("studio", None, act=ACT)
+        with pytest.raises(InvalidState):
+            bank.accounts.grant("studio", 1, act=ACT)
+
+    def test_belongs_to_a_client_who_has_a_key(self, bank: Bank) -> None:
+        for change in (
+            lambda: bank.accounts.grant("studoi", 100, start_charging=True, act=ACT),
+            lambda: bank.accounts.set_balance("studoi", 100, act=ACT),
+        ):
+            with pytest.raises(NotFound, match="studoi has no key"):
+                change()
+        assert bank.accounts.entries("studoi", limit=9) == ()
 
     def test_has_a_ledger_whose_sum_is_the_balance(self, bank: Bank) -> None:
         bank.grant(10_000)
@@ -397,6 +443,8 @@ def _carry_out(bank: Bank, kind: str, lives: list[str], which: int, seconds: flo
         (0, 6000, 0),
         (1, 6000, 100),
         (0.001, 6000, 1),
+        (1e-9, 6000, 1),
+        (60, 0, 0),
         (2.0000000001, 6000, 200),
         (10.01, 4500, 751),
         (3600, 18000, 1_080_000),

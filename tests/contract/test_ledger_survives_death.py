@@ -191,7 +191,7 @@ class Life(RuleBasedStateMachine):
         self.numbers = itertools.count()
         self.bank = Bank(Path(shutil.copy(self.template, self.folder / "first.db")))
         self.bank.prepare()
-        self.bank.accounts.grant(CLIENT, 9000, act=ACT)
+        self.bank.accounts.grant(CLIENT, 9000, start_charging=True, act=ACT)
         self.accepted: list[str] = []
         self.answers: dict[tuple[str, str], str] = {}
         self.charged: dict[str, int] = {}
@@ -239,7 +239,7 @@ class Life(RuleBasedStateMachine):
 
     @rule(amount=st.integers(-500, 3000))
     def grant(self, amount: int) -> None:
-        self.do(lambda: self.bank.accounts.grant(CLIENT, amount, act=ACT))
+        self.do(lambda: self.bank.accounts.grant(CLIENT, amount, start_charging=True, act=ACT))
 
     @rule(balance=st.integers(0, 5000))
     def set_balance(self, balance: int) -> None:

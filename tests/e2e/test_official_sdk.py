@@ -10,6 +10,9 @@ import shutil
 import subprocess
 import threading
 import time
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
 import pytest
 import requests
@@ -23,7 +26,9 @@ from alphareel.jobs.job import Output
 from alphareel.jobs.keys import digest
 from alphareel.jobs.postman import Courier, Postman, PostRules
 from alphareel.jobs.webhooks import Secrets
+from alphareel.testing.clips import make_clip
 from alphareel.testing.fakes import TINY_MP4, open_desk
+from alphareel.testing.service import ServiceProcess, wait_for
 
 pytestmark = pytest.mark.e2e
 
@@ -360,3 +365,97 @@ def test_n8n_daily_report_reads_three_numbers_at_the_top(sdk):
 def test_post_is_never_redirected(place):
     answer = requests.post(f"{place}/v1/jobs/", headers={"X-Api-Key": KEY}, json={}, timeout=10, allow_redirects=False)
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+
+
+class Elsewhere(SimpleHTTPRequestHandler):
+    """Serves the client's video, and is the receiver of its webhooks."""
+
+    received: ClassVar[list[dict]] = []
+
+    def do_POST(self):
+        self.received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *args): ...
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory):
+    """A service as it is after its installation: no weights were fetched, no extra was installed. And a clip for it."""
+    folder = tmp_path_factory.mktemp("fresh")
+    clip = make_clip(folder / "input.mp4", frames=8).path
+    handler = partial(Elsewhere, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as elsewhere:
+        threading.Thread(target=elsewhere.serve_forever, daemon=True).start()
+        settings = {"API_KEY": KEY, "FETCH_ALLOW_CIDRS": "127.0.0.0/8", "MODELS_DIR": folder / "no-models"}
+        with ServiceProcess(folder / "data", **settings) as running:
+            yield PythonSdk(running.base), clip, f"http://127.0.0.1:{elsewhere.server_port}"
+        elsewhere.shutdown()
+
+
+@pytest.fixture
+def completed(fresh):
+    """Waits for a job, as the SDK does; checks that there is a result and returns the job."""
+    sdk, _, _ = fresh
+
+    def wait(job):
+        done = sdk.wait_for_completion(job["id"], interval=0.3, timeout=150)
+        assert requests.get(done["output_url"], timeout=10).content
+        return done
+
+    return wait
+
+
+@pytest.mark.timeout(300)
+class TestOnAFreshInstallation:
+    """The five n8n flows, and the examples of the SDKs and of the documentation, with real work."""
+
+    def test_n8n_url_auto_start(self, fresh, completed):
+        sdk, _, elsewhere = fresh
+        completed(sdk.create_job(f"{elsewhere}/input.mp4", background={"type": "transparent"}))
+
+    def test_n8n_local_upload(self, fresh, completed):
+        sdk, clip, _ = fresh
+        completed(sdk.create_job(sdk.upload(clip)["video_url"]))
+
+    def test_n8n_draft_that_is_started_as_pro_with_a_webhook(self, fresh, completed):
+        sdk, _, elsewhere = fresh
+        draft = sdk.create_job(f"{elsewhere}/input.mp4", model="pro", bg_type="transparent", auto_start=False)
+        hook = f"{elsewhere}/webhook/done"
+        started = sdk.start_job(draft["id"], model="pro", text_prompt="person", webhook_url=hook)
+        assert started["id"] == draft["id"]
+        done = completed(started)
+        assert done["engine"]["name"] == "builtin"
+        assert "prompted" in done["warnings"][0]
+        told = wait_for(lambda: [p for p in Elsewhere.received if p["event"] == "job.completed"])
+        assert [(p["data"]["id"], p["data"]["status"]) for p in told] == [(done["id"], "completed")]
+        assert told[0]["data"]["output_url"]
+
+    def test_n8n_daily_report(self, fresh, completed):
+        sdk, clip, _ = fresh
+        completed(sdk.create_job(sdk.upload(clip)["video_url"], model="light"))
+        url = f"{sdk.base_url}/v1/usage/summary"
+        report = read(requests.get(url, headers=sdk.plain, params={"days": 1}, timeout=30))
+        assert report["total_jobs"] >= report["completed_jobs"] >= 1
+        assert report["credits_used"] == 0
+
+    @pytest.mark.parametrize("prompt", ["person wearing red jacket", "person, clothing accessories, glowing ring"])
+    def test_upload_then_process_as_pro(self, fresh, completed, prompt):
+        sdk, clip, _ = fresh
+        done = completed(sdk.create_job(sdk.upload(clip)["video_url"], model="pro", text_prompt=prompt))
+        assert any("text_prompt is ignored" in text for text in done["warnings"])
+
+    def test_a_prompt_for_something_else_is_refused_with_what_to_install_except_as_a_draft_or_a_test(self, fresh):
+        sdk, clip, _ = fresh
+        wish = {"model": "pro", "text_prompt": "golden retriever dog"}
+        url = sdk.upload(clip)["video_url"]
+        with pytest.raises(Refused, match="models pull prompted") as refusal:
+            sdk.create_job(url, **wish)
+        assert refusal.value.facts[:2] == (400, "model_unavailable")
+        draft = sdk.create_job(url, **wish, auto_start=False)
+        assert draft["status"] == "created"
+        with pytest.raises(Refused):
+            sdk.start_job(draft["id"])
+        tested = sdk.create_job(url, **wish, test={"outcome": "success", "seconds": 0})
+        assert sdk.wait_for_completion(tested["id"], interval=0.3, timeout=60)["output_url"]

@@ -33,6 +33,28 @@ def video(client, desk, monkeypatch):
     return {"video_url": client.post("/v1/uploads", files={"file": ("a.mp4", TINY_MP4)}).json()["video_url"]}
 
 
+@pytest.fixture(autouse=True)
+def end_credits(desk, studio):
+    """The service is shared with other tests, and jobs without a key are refused while any client has a balance."""
+    yield
+    if balance(desk, studio) is not None:
+        desk.service.admin.set_balance(OPERATOR, client_id=studio, balance=None)
+
+
+@pytest.fixture
+def new_client(desk):
+    """Makes a client with a key; its balance goes at the end."""
+    made = []
+
+    def make(client_id):
+        desk.service.admin.create_key(OPERATOR, client_id=client_id)
+        made.append(client_id)
+
+    yield make
+    for client_id in made:
+        desk.service.admin.set_balance(OPERATOR, client_id=client_id, balance=None)
+
+
 def balance(desk, studio):
     return desk.service.admin.account(studio).balance
 
@@ -43,7 +65,7 @@ def test_a_key_without_a_balance_is_not_billed(client, video):
 
 
 def test_a_job_shows_what_is_reserved_then_charged(client, desk, studio, video, finish_job):
-    desk.service.admin.grant(OPERATOR, client_id=studio, amount=100)
+    desk.service.admin.grant(OPERATOR, client_id=studio, amount=100, start_charging=True)
     made = client.post("/v1/jobs", json=video).json()
     assert (made["billing_status"], made["credits_reserved"], made["credits_used"]) == ("reserved", 10, 0)
     assert balance(desk, studio) == 9000
@@ -55,8 +77,25 @@ def test_a_job_shows_what_is_reserved_then_charged(client, desk, studio, video, 
     assert client.get("/v1/usage/summary?days=1").json()["credits_used"] == 2
 
 
+def test_a_job_without_a_key_is_refused_where_credits_are_charged(nobody, desk, studio):
+    desk.service.admin.set_balance(OPERATOR, client_id=studio, balance=0)
+    answer = nobody.post("/api/process", json=ELSEWHERE)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (401, "missing_api_key")
+    assert "charges credits" in answer.json()["error"]["message"]
+    assert nobody.post("/api/process", json={**ELSEWHERE, "test": "success"}).status_code == 200
+    desk.service.admin.set_balance(OPERATOR, client_id=studio, balance=None)
+    assert nobody.post("/api/process", json=ELSEWHERE).status_code == 200
+
+
+def test_a_key_on_the_older_routes_pays_from_its_balance(client, desk, studio, video):
+    desk.service.admin.grant(OPERATOR, client_id=studio, amount=10, start_charging=True)
+    assert client.post("/api/process", json=video).status_code == 200
+    assert balance(desk, studio) == 0
+    assert client.post("/api/process", json=video).status_code == 402
+
+
 def test_a_job_that_does_not_fit_is_402_and_leaves_nothing(client, desk, studio, video):
-    desk.service.admin.grant(OPERATOR, client_id=studio, amount=9.99)
+    desk.service.admin.grant(OPERATOR, client_id=studio, amount=9.99, start_charging=True)
     answer = client.post("/v1/jobs", json=video)
     assert (answer.status_code, answer.json()["error"]["code"]) == (402, "insufficient_credits")
     assert answer.json()["error"]["message"].startswith("Not enough credits to process this video")
@@ -64,40 +103,42 @@ def test_a_job_that_does_not_fit_is_402_and_leaves_nothing(client, desk, studio,
 
 
 def test_a_preview_and_another_model_have_their_own_price(client, desk, studio, video):
-    desk.service.admin.grant(OPERATOR, client_id=studio, amount=100)
+    desk.service.admin.grant(OPERATOR, client_id=studio, amount=100, start_charging=True)
     preview = client.post("/v1/jobs", json={**video, "model": "pro", "preview_duration": 2}).json()
     light = client.post("/v1/jobs", json={**video, "model": "light"}).json()
     assert (preview["credits_reserved"], light["credits_reserved"]) == (6, 7.5)
 
 
 def test_a_draft_costs_nothing_until_it_is_started(client, desk, studio, video):
-    desk.service.admin.grant(OPERATOR, client_id=studio, amount=5)
+    desk.service.admin.grant(OPERATOR, client_id=studio, amount=5, start_charging=True)
     draft = client.post("/v1/jobs", json={**video, "auto_start": False}).json()
     assert draft["billing_status"] == "not_billed"
     refused = client.post(f"/v1/jobs/{draft['id']}/start")
     assert refused.status_code == 402
     assert client.get(f"/v1/jobs/{draft['id']}").json()["status"] == "created"
-    desk.service.admin.grant(OPERATOR, client_id=studio, amount=5)
+    desk.service.admin.grant(OPERATOR, client_id=studio, amount=5, start_charging=True)
     assert client.post(f"/v1/jobs/{draft['id']}/start").json()["billing_status"] == "reserved"
 
 
 def test_a_video_elsewhere_needs_something_to_begin_with(client, desk, studio):
     desk.service.admin.set_balance(OPERATOR, client_id=studio, balance=0)
     assert client.post("/v1/jobs", json=ELSEWHERE).status_code == 402
-    desk.service.admin.grant(OPERATOR, client_id=studio, amount=0.01)
+    desk.service.admin.grant(OPERATOR, client_id=studio, amount=0.01, start_charging=True)
     assert client.post("/v1/jobs", json=ELSEWHERE).json()["billing_status"] == "not_billed"
 
 
 def test_a_failed_job_gives_its_credits_back(client, desk, studio, video):
-    desk.service.admin.grant(OPERATOR, client_id=studio, amount=10)
+    desk.service.admin.grant(OPERATOR, client_id=studio, amount=10, start_charging=True)
     made = client.post("/v1/jobs", json=video).json()["id"]
     desk.jobs.fail(made, attempt=None, error="x", error_code="timeout", actor="w")
     assert client.get(f"/v1/jobs/{made}").json()["billing_status"] == "released"
     assert balance(desk, studio) == 1000
 
 
-def test_operators_give_take_and_see_credits(admin):
-    given = admin.post("/v1/admin/credits/grant", json={"client_id": "bank-1", "credits": 12.5}).json()
+def test_operators_give_take_and_see_credits(admin, new_client):
+    new_client("bank-1")
+    first = {"client_id": "bank-1", "credits": 12.5, "start_charging": True}
+    given = admin.post("/v1/admin/credits/grant", json=first).json()
     assert (given["balance"], given["reserved"], given["charged"]) == (12.5, 0, 0)
     admin.post("/v1/admin/credits/grant", json={"client_id": "bank-1", "credits": -2.5})
     shown = admin.get("/v1/admin/credits?client_id=bank-1").json()
@@ -116,6 +157,7 @@ def test_operators_give_take_and_see_credits(admin):
         ("grant", {"client_id": "x", "credits": True}, "credits"),
         ("grant", {"client_id": "x", "credits": 1e300}, "credits"),
         ("grant", {"credits": 1}, "client_id"),
+        ("grant", {"client_id": "x", "credits": 1, "start_charging": "yes"}, "start_charging"),
         ("set", {"client_id": "x"}, "balance"),
         ("set", {"client_id": "x", "balance": -1}, "balance"),
     ],
@@ -126,7 +168,22 @@ def test_a_bad_grant_is_refused(admin, path, body, field):
     assert [d["field"] for d in answer.json()["error"]["details"]] == [field]
 
 
-def test_no_more_can_be_taken_than_there_is(admin):
+def test_a_grant_to_an_unlimited_client_needs_a_word_for_it(admin, client, studio):
+    answer = admin.post("/v1/admin/credits/grant", json={"client_id": studio, "credits": 0})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "invalid_state")
+    assert "start_charging" in answer.json()["error"]["message"]
+    assert client.post("/v1/jobs", json=ELSEWHERE).status_code == 200
+
+
+@pytest.mark.parametrize(("path", "body"), [("grant", {"credits": 5, "start_charging": True}), ("set", {"balance": 5})])
+def test_a_client_without_a_key_gets_no_credits(admin, path, body):
+    answer = admin.post(f"/v1/admin/credits/{path}", json={"client_id": "mistyped", **body})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+
+
+def test_no_more_can_be_taken_than_there_is(admin, new_client):
+    new_client("bank-2")
+    admin.post("/v1/admin/credits/set", json={"client_id": "bank-2", "balance": 0})
     answer = admin.post("/v1/admin/credits/grant", json={"client_id": "bank-2", "credits": -1})
     assert (answer.status_code, answer.json()["error"]["code"]) == (409, "invalid_state")
 
@@ -136,6 +193,6 @@ def test_prices_of_the_operator_are_shown_and_charged(client, desk, studio, vide
     monkeypatch.setattr(desk.service, "_office", replace(desk.office, prices=prices))
     assert client.get("/api/pricing").json()["model_pricing_credits_per_minute"]["original"] == 6
     assert client.get("/api/pricing").json()["pricing_version"] == "2"
-    desk.service.admin.grant(OPERATOR, client_id=studio, amount=10)
+    desk.service.admin.grant(OPERATOR, client_id=studio, amount=10, start_charging=True)
     made = client.post("/v1/jobs", json=video).json()
     assert (made["credits_reserved"], made["pricing_version"]) == (1, "2")

@@ -79,6 +79,26 @@ def test_start_overrides_the_stored_fields(client):
     assert started.json()["model"] == "pro"
 
 
+def test_start_overrides_metadata_and_video_too(client):
+    job = create(client, auto_start=False, metadata={"order": 1})
+    other = {"video_url": "https://b.example/other.mp4", "metadata": {"order": 2}}
+    started = client.post(f"/v1/jobs/{job['id']}/start", json=other).json()
+    assert (started["video_url"], started["metadata"]) == (other["video_url"], {"order": 2})
+    kept = create(client, auto_start=False, metadata={"order": 1})
+    started = client.post(f"/v1/jobs/{kept['id']}/start", json={"metadata": None, "video_url": ""}).json()
+    assert (started["video_url"], started["metadata"]) == (kept["video_url"], {"order": 1})
+
+
+@pytest.mark.parametrize(
+    ("body", "field"), [({"metadata": "text"}, "metadata"), ({"video_url": "ftp://a/b"}, "video_url")]
+)
+def test_start_refuses_a_bad_metadata_or_video(client, body, field):
+    job = create(client, auto_start=False)
+    answer = client.post(f"/v1/jobs/{job['id']}/start", json=body)
+    assert answer.status_code == 400
+    assert [d["field"] for d in answer.json()["error"]["details"]] == [field]
+
+
 def test_start_of_a_completed_job_is_an_invalid_state(client, finish_job):
     job = create(client)
     finish_job(job["id"])

@@ -13,7 +13,7 @@ from alphareel.domain.clip import EngineFacts, Progress, Result
 from alphareel.domain.errors import BadVideo, StorageFailed
 
 
-def run(source, outputs, *, limits, models_dir, order, threads, previews, overwrite):
+def run(source, outputs, *, limits, models_dir, order, threads, previews, overwrite, paid_seconds):
     words = source.read_text().split()
     if words[0] == "picture":
         return picture(outputs[0].path, previews, *words[1:])

@@ -10,7 +10,7 @@ import pytest
 
 from alphareel import chunks, pipeline
 from alphareel.domain.clip import Limits
-from alphareel.domain.errors import BadVideo, InternalError, VerificationFailed
+from alphareel.domain.errors import BadVideo, InsufficientCredits, InternalError, VerificationFailed
 from alphareel.domain.options import Background, Options, Output
 from alphareel.media.chunks import Stamps, divide, read_stamps
 from alphareel.media.read import open_reader
@@ -286,3 +286,23 @@ def test_a_clip_with_more_in_it_than_is_allowed_is_made_in_one_go_which_ends_the
     output = output_in(tmp_path, "webm", ".webm")
     assert plan(clip.path, output, seconds=0.6, limits=Limits(max_frames=60)) is not None
     assert plan(clip.path, output, seconds=0.6, limits=Limits(max_frames=59)) is None
+
+
+def test_a_clip_that_is_longer_than_was_paid_for_is_refused_before_anything_is_made(clip, tmp_path, plan):
+    output = output_in(tmp_path, "webm", ".webm")
+    assert plan(clip.path, output, seconds=0.6, paid_seconds=float(clip.seconds)) is not None
+    with pytest.raises(InsufficientCredits):
+        plan(clip.path, output, seconds=0.6, paid_seconds=0.5)
+
+
+def test_what_is_joined_took_all_of_the_source(clip, tmp_path, make, plan):
+    output = output_in(tmp_path, "webm", ".webm")
+    made, engine = make_all(make, clip.path, output, plan(clip.path, output, seconds=0.6))
+    assert chunks.join(clip.path, output, made, engine).source_seconds == pytest.approx(float(clip.seconds), abs=0.01)
+
+
+def test_a_chunk_ends_where_the_source_goes_on_after_what_is_paid_for(clip, tmp_path, models, plan):
+    output = output_in(tmp_path, "webm", ".webm")
+    last = plan(clip.path, output, seconds=0.6).chunks[-1]
+    with pytest.raises(InsufficientCredits):
+        list(pipeline.run(clip.path, [output], chunk=last, models_dir=models, paid_seconds=0.5))

@@ -75,7 +75,7 @@ def test_formats_lists_what_can_be_written(command):
         (["cut", "{clip}", "{out}.webm", "--model", "best"], 2, "model"),
         (["cut", "{clip}", "{out}.webm", "--engine", "nothing"], 2, "nothing"),
         (["cut", "{clip}", "{out}.webm", "--background", "no-colour"], 2, "colour"),
-        (["cut", "{clip}", "{out}.webm", "--model", "pro"], 4, "pro"),
+        (["cut", "{clip}", "{out}.webm", "--model", "pro", "--prompt", "dog"], 4, "pro"),
         (["cut", "{clip}", "{nowhere}/out.webm", "--engine", "chroma"], 5, "no such file or directory"),
         (["cut", "{clip}", "{nowhere}/out.webm", "--engine", "chroma"], 5, "{nowhere}/out.webm cannot be written"),
         (["cut", "{missing}", "{out}.webm"], 3, "There is no file {missing}."),

@@ -122,6 +122,20 @@ class TestCreating:
             desk.service.create(caller, {**VIDEO, "model": "pro"})
         assert desk.service.list(caller, limit=10, offset=0, status=None).total == 0
 
+    def test_takes_drafts_and_tests_that_nothing_here_can_serve_and_warns(self, desk: Desk, caller: Caller) -> None:
+        desk.offer.error = errors.ModelUnavailable("No engine.", hint="Install one.")
+        draft = desk.service.create(caller, {**VIDEO, "model": "pro", "auto_start": False})
+        assert draft.warnings == ("No engine. Install one.",)
+        assert desk.service.create(caller, {**VIDEO, "model": "pro", "test": "success"}).warnings == draft.warnings
+        with pytest.raises(errors.ModelUnavailable):
+            desk.service.start(caller, draft.id, {})
+        assert desk.service.start(caller, draft.id, {"test": "success"}).status is Status.PENDING
+
+    def test_warns_of_the_engine_that_stands_in(self, desk: Desk, caller: Caller) -> None:
+        desk.offer.warnings = ("Another engine serves.",)
+        job = desk.service.create(caller, {**VIDEO, "auto_start": False})
+        assert job.warnings == desk.service.start(caller, job.id, {}).warnings == ("Another engine serves.",)
+
     def test_warns_of_what_has_no_effect(self, desk: Desk, caller: Caller) -> None:
         job = desk.service.create(caller, {**VIDEO, "text_prompt": "a cat"})
         assert "text_prompt" in job.warnings[0]

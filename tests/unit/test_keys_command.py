@@ -6,7 +6,7 @@ import pytest
 
 from alphareel import installation
 from alphareel.cli import app
-from alphareel.domain.errors import InvalidApiKey, NotFound
+from alphareel.domain.errors import InvalidApiKey, InvalidState, NotFound
 from alphareel.jobs.keys import Keys
 from alphareel.settings import load_settings
 
@@ -55,10 +55,23 @@ def test_an_unknown_fingerprint_is_an_error(run: Run) -> None:
 
 
 def test_credits_are_given_shown_and_lifted(run: Run) -> None:
-    assert run("grant", "studio-7", "12.5") == "studio-7: balance 12.5, reserved 0, charged 0\n"
+    run("create", "studio-7")
+    given = run("grant", "studio-7", "12.5", "--start-charging")
+    assert given == "studio-7: balance 12.5, reserved 0, charged 0\n"
+    assert "balance 15," in run("grant", "studio-7", "2.5")
     assert "balance 3," in run("balance", "studio-7", "--to", "3")
     assert "balance unlimited," in run("balance", "studio-7", "--unlimited")
     assert "balance unlimited," in run("balance", "nobody")
+
+
+def test_a_grant_says_no_to_an_unlimited_client_and_to_one_without_a_key(run: Run) -> None:
+    run("create", "studio-7")
+    with pytest.raises(InvalidState, match="unlimited"):
+        run("grant", "studio-7", "12.5")
+    with pytest.raises(NotFound, match="studoi-7 has no key"):
+        run("grant", "studoi-7", "12.5", "--start-charging")
+    with pytest.raises(NotFound):
+        run("balance", "studoi-7", "--to", "3")
 
 
 def test_a_key_gets_limits_and_loses_them_again(run: Run) -> None:

@@ -15,11 +15,11 @@ import pytest
 
 from alphareel.colour import rgb_to_yuv
 from alphareel.domain.clip import Colour, Limits
-from alphareel.domain.errors import DurationTooLong
+from alphareel.domain.errors import DurationTooLong, ResolutionTooLarge
 from alphareel.media.clock import Clock
 from alphareel.media.probe import probe
 from alphareel.media.read import open_reader
-from alphareel.testing.clips import make_clip
+from alphareel.testing.clips import make_clip, make_lasting
 
 LIMITS = Limits()
 BT709 = Colour(1, 1, 1)
@@ -460,6 +460,32 @@ def test_a_header_that_lies_about_its_length_is_found_out_while_reading(tmp_path
     data[data.index(said) : data.index(said) + len(said)] = b"00:00:00.400000000"
     truth.path.write_bytes(data)
     with open_reader(truth.path, Limits(max_seconds=1)) as reader, pytest.raises(DurationTooLong):
+        list(reader.frames())
+
+
+def test_a_last_frame_that_is_shown_for_longer_than_a_clip_may_last_is_refused(tmp_path):
+    path = make_lasting(tmp_path / "a.mp4", seconds=209_715)
+    with open_reader(path, LIMITS) as reader:
+        assert reader.clip.seconds < 1, "its header admits nothing"
+        with pytest.raises(DurationTooLong, match="allowed"):
+            list(reader.frames())
+    with open_reader(path, Limits(max_seconds=0)) as reader:
+        assert len(list(reader.frames())) == 1
+
+
+def test_a_preview_of_a_clip_with_a_long_last_frame_ends_before_it(tmp_path):
+    truth = make_clip(tmp_path / "a.mp4", frames=30, rate=10)
+    with open_reader(truth.path, Limits(max_seconds=3)) as reader:
+        assert len(list(reader.frames(seconds=1))) == 10
+
+
+def test_a_later_frame_that_is_larger_than_allowed_is_refused(tmp_path):
+    path = tmp_path / "grows.ts"
+    parts = [make_clip(tmp_path / f"{side}.ts", frames=10, width=side, height=96) for side in (128, 512)]
+    path.write_bytes(b"".join(part.path.read_bytes() for part in parts))
+    with open_reader(path, LIMITS) as reader:
+        assert len(list(reader.frames())) > 15
+    with open_reader(path, Limits(max_side=256)) as reader, pytest.raises(ResolutionTooLarge, match="512x96"):
         list(reader.frames())
 
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -9,6 +10,7 @@ from alphareel.domain.errors import InvalidRequest, ModelUnavailable, WeightsInv
 from alphareel.domain.options import Options
 from alphareel.matting import tiers
 from alphareel.matting.models import builtin
+from alphareel.matting.people import means_people
 from alphareel.testing.networks import make_birefnet, make_builtin, make_modnet, make_rvm
 
 
@@ -41,7 +43,7 @@ def test_a_network_that_the_user_brought_goes_first(tier, packaged, folder):
 
 def test_a_stand_in_that_cuts_out_something_else_is_told(packaged, folder):
     [warning] = tiers.choose(Options(model="original"), folder).warnings
-    assert warning.startswith("The model original was served by builtin (cuts out people), since birefnet")
+    assert warning.startswith("The model original is served by builtin (cuts out people), since birefnet")
     make_birefnet(folder / "BiRefNet-general-epoch_244.onnx")
     assert tiers.choose(Options(model="original"), folder).warnings == ()
 
@@ -84,11 +86,51 @@ def test_a_network_that_differs_from_its_hash_does_not_serve(packaged, folder):
         tiers.choose(Options(engine="rvm"), folder)
 
 
-def test_pro_is_refused_with_the_tiers_that_work(packaged, folder):
-    with pytest.raises(ModelUnavailable, match="serves the model pro") as caught:
-        tiers.choose(Options(model="pro"), folder)
+@pytest.mark.parametrize("ask", [tiers.choose, tiers.expected])
+def test_pro_for_a_dog_is_refused_with_what_to_install_and_the_tiers_that_work(packaged, folder, ask):
+    with pytest.raises(ModelUnavailable, match=r"serves the model pro.*(pip install|models pull)") as caught:
+        ask(Options(model="pro", text_prompt="golden retriever dog"), folder)
     assert "human" in caught.value.hint
+    assert "alphareel models pull prompted" in caught.value.hint
     assert tiers.serving("pro", folder) is None
+
+
+@pytest.mark.parametrize("prompt", [None, "person wearing red jacket"])
+def test_pro_for_people_is_served_by_what_cuts_out_people_and_says_so(packaged, folder, prompt):
+    options = Options(model="pro", text_prompt=prompt)
+    chosen = tiers.choose(options, folder)
+    assert chosen.engine.facts.name == "builtin"
+    assert chosen.warnings == tiers.expected(options, folder)
+    told = " ".join(chosen.warnings)
+    assert "The model pro is served by builtin (cuts out people), since prompted" in told
+    assert "pip install" in told or "models pull" in told
+    assert ("text_prompt is ignored" in told) == (prompt is not None)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    ["Person", "a young woman", "two dancers.", "speaker in front of a car", "man and child", "people, clothing",
+     "person, clothing accessories, glowing ring"],
+)  # fmt: skip
+def test_a_prompt_means_people(prompt):
+    assert means_people(prompt)
+
+
+@pytest.mark.parametrize(
+    "prompt", ["dog", "golden retriever dog", "person, dog", "red jacket", "dog next to a man", "in"]
+)
+def test_a_prompt_means_something_else(prompt):
+    assert not means_people(prompt)
+
+
+def test_an_engine_that_takes_no_notice_of_a_prompt_says_so(packaged, folder):
+    options = Options(model="pro", text_prompt="dog")
+    orders = tiers.parse_orders("pro=builtin")
+    expected = ("text_prompt is ignored: the engine builtin cuts out people, whatever the text says.",)
+    assert tiers.choose(options, folder, order=orders["pro"]).warnings == expected
+    assert tiers.expected(options, folder, orders) == expected
+    named = replace(options, engine="builtin")
+    assert tiers.choose(named, folder).warnings == tiers.expected(named, folder) == expected
 
 
 def test_an_engine_asked_for_by_name_goes_before_the_tier(packaged, folder):

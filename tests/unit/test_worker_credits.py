@@ -1,6 +1,7 @@
 """Credits for a video whose length is known only after it was fetched."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ from alphareel.domain.clip import Limits
 from alphareel.jobs import sandbox
 from alphareel.jobs import worker as workers
 from alphareel.jobs.admin import Operator
+from alphareel.jobs.identity import identify
 from alphareel.jobs.job import Billing, Job, Status
 from alphareel.jobs.keys import digest
 from alphareel.jobs.sandbox import Confinement
 from alphareel.jobs.use_cases import Caller
 from alphareel.jobs.worker import Worker, WorkRules
 from alphareel.jobstore.tables import uploads
-from alphareel.testing.clips import make_clip
+from alphareel.testing.clips import make_clip, make_lasting, make_understated
 from alphareel.testing.fakes import TINY_MP4, CannedFetcher, Desk, open_desk
 
 URL = "https://example.com/a.mp4"
@@ -62,7 +64,7 @@ def work(desk: Desk, worker: Worker, **body: Any) -> Job:
 
 
 def give(desk: Desk, amount: float) -> None:
-    desk.service.admin.grant(Operator("test"), client_id="studio", amount=amount)
+    desk.service.admin.grant(Operator("test"), client_id="studio", amount=amount, start_charging=True)
 
 
 def ledger(desk: Desk) -> dict[str, int]:
@@ -129,3 +131,64 @@ def test_go_back_when_the_result_does_not_fit_into_the_storage(desk: Desk, worke
         Billing.RELEASED,
     )
     assert desk.blobs.blobs == {}
+
+
+class TestOfARealRun:
+    """From the upload to the charge, with the pipeline itself: ten credits are there, and a second costs one."""
+
+    @pytest.fixture
+    def run(self, desk: Desk, tmp_path: Path) -> Submit:
+        give(desk, 10)
+        desk.service._uploads._identify = partial(identify, limits=Limits())
+
+        def submit(clip: Path, **body: Any) -> Job:
+            rules = WorkRules(tmp_path / "work", Limits(), Confinement(wall_seconds=60))
+            deps = {"blobs": desk.blobs, "sources": desk.sources, "fetcher": CannedFetcher({})}
+            worker = Worker("w1", jobs=desk.jobs, rules=rules, **deps)
+            caller = Caller(desk.keys.authenticate("s"), "r")
+            session = desk.service.begin_upload(caller, filename=clip.name, declared_type=None)
+            session.write(clip.read_bytes())
+            url = desk.service.upload_link(session.finish()).url
+            estimated, _ = desk.service.estimate(caller, {"video_url": url, **body})
+            job = desk.service.create(caller, {"video_url": url, "engine": "chroma", **body})
+            assert job.credits == estimated.credits, "what is reserved is what was estimated"
+            worker.settle(job.id, job.ticket, worker.execute(job.id, job.ticket))
+            found = desk.jobs.job(job.id)
+            assert found is not None
+            return found
+
+        return submit
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"output_format": "webm"},
+            {"output_format": "poster"},
+            {"output_format": "poster", "poster_time": 1},
+            {"output_format": "thumbnail"},
+        ],
+    )
+    def test_all_that_was_estimated_is_charged_stills_included(
+        self, run: Submit, desk: Desk, tmp_path: Path, options: dict[str, Any]
+    ) -> None:
+        truth = make_clip(tmp_path / "a.mp4", frames=50, background="green")
+        done = run(truth.path, **options)
+        assert (done.status, done.billing_status, done.credits) == (Status.COMPLETED, Billing.CHARGED, 200)
+        assert desk.service.admin.account("studio").balance == 800
+
+    def test_a_frame_that_lasts_longer_than_a_clip_may_fails_the_job_and_costs_nothing(
+        self, run: Submit, desk: Desk, tmp_path: Path
+    ) -> None:
+        failed = run(make_lasting(tmp_path / "a.mp4", seconds=209_715))
+        assert (failed.error_code, failed.billing_status) == ("duration_too_long", Billing.RELEASED)
+        assert desk.service.admin.account("studio").balance == 1000
+
+    def test_a_header_that_understates_the_length_fails_the_job_and_costs_nothing(
+        self, run: Submit, desk: Desk, tmp_path: Path
+    ) -> None:
+        failed = run(make_understated(tmp_path / "a.mkv", frames=100, background="green").path)
+        assert (failed.error_code, failed.billing_status) == ("insufficient_credits", Billing.RELEASED)
+        assert (failed.error or "").startswith("Not enough credits to process this video: credits for 0.4 s")
+        assert failed.output is None
+        assert desk.service.admin.account("studio").balance == 1000
+        assert not [key for key in desk.blobs.blobs if key.startswith("outputs/")]

@@ -127,6 +127,8 @@ class Result:
     """What a finished run wrote, as verified by opening it again.
 
     ``alpha``: "straight", beside colours that are not multiplied by it; "white_is_opaque", as a grey picture; "none".
+    ``source_seconds``: how much of the source was processed, which a still takes as much of as a video does, in
+    ``source_frames`` of ``source_pixels`` each.
     """
 
     path: str
@@ -144,3 +146,6 @@ class Result:
     alpha: AlphaKind = "none"
     frames_lost: int = 0
     warnings: tuple[str, ...] = ()
+    source_seconds: float | None = None
+    source_frames: int | None = None
+    source_pixels: int | None = None

@@ -154,6 +154,9 @@ class AdminEvents(_Schema):
 class CreditGrant(_Schema):
     client_id: ClientId
     credits: Credits = Field(description="Added to the balance; a negative number is taken from it.")
+    start_charging: bool = Field(
+        default=False, description="Also to an unlimited client, whose jobs are charged from then on."
+    )
 
 
 class CreditBalance(_Schema):

@@ -106,6 +106,10 @@ class JobStart(_Schema):
     one that is.
     """
 
+    video_url: Address | None = Field(default=None, description="An upload's video_url, or any http(s) address.")
+    metadata: dict[str, Any] | None = Field(
+        default=None, description="Yours; it comes back with the job. At most 16 KiB as JSON, no null characters."
+    )
     model: Tier | None = Field(default="original", description="Which tier of quality and speed makes the matte.")
     output_format: FormatName | None = "webm"
     background: WantedBackground | BackgroundText | None = Field(
@@ -150,9 +154,6 @@ class JobCreate(JobStart):
 
     video_url: Address = Field(description="An upload's video_url, or any http(s) address.")
     auto_start: bool | None = Field(default=True, description="false makes a draft that waits for /start.")
-    metadata: dict[str, Any] | None = Field(
-        default=None, description="Yours; it comes back with the job. At most 16 KiB as JSON, no null characters."
-    )
 
 
 Fact = Annotated[float, Field(gt=0, le=1_000_000)]

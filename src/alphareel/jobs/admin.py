@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from alphareel.domain.errors import FieldProblem, InvalidRequest, InvalidState, NotFound
+from alphareel.domain.errors import FieldProblem, InvalidRequest, NotFound
 from alphareel.jobs.credits import MOST_CREDITS, Account, Accounts, Entry
 from alphareel.jobs.job import ApiKey
 from alphareel.jobs.keys import NewKey, digest, fingerprint, make_secret
@@ -102,16 +102,18 @@ class Administration:
             return self.find_key(key_fingerprint)
         return _known(self._ring.set_limits(key_fingerprint, limits, act=operator.act("keys.limits")))
 
-    def grant(self, operator: Operator, *, client_id: str, amount: float) -> Account:
-        """Add credits, or take some with a negative number. Raises InvalidRequest, InvalidState."""
+    def grant(self, operator: Operator, *, client_id: str, amount: float, start_charging: bool = False) -> Account:
+        """Add credits, or take some with a negative number.
+
+        ``start_charging``: also to an unlimited client, who is limited from then on. Raises InvalidRequest,
+        InvalidState (that client without this word, or too few to take), NotFound (a client without a key).
+        """
         client = check_text("client_id", client_id, longest=LONGEST_CLIENT)
-        given = self._accounts.grant(client, _hundredths("credits", amount), act=operator.act("credits.grant"))
-        if given is None:
-            raise InvalidState("The client has fewer credits than that.", hint="Look at the balance, or set it.")
-        return given
+        amount = _hundredths("credits", amount)
+        return self._accounts.grant(client, amount, start_charging=start_charging, act=operator.act("credits.grant"))
 
     def set_balance(self, operator: Operator, *, client_id: str, balance: float | None) -> Account:
-        """Replace a client's balance; None makes them unlimited. Raises InvalidRequest."""
+        """Replace a client's balance; None makes them unlimited. Raises InvalidRequest, NotFound."""
         client = check_text("client_id", client_id, longest=LONGEST_CLIENT)
         exact = None if balance is None else _hundredths("balance", balance)
         if balance is not None and balance < 0:

@@ -59,6 +59,7 @@ def _run(order: Order) -> Iterator[Event]:
         previews=Path(order["previews"]) if order.get("previews") else None,
         overwrite=True,  # an earlier attempt may have left its file in the job's folder
         **({"chunk": Chunk(**order["chunk"])} if order.get("chunk") else {}),
+        paid_seconds=order.get("paid_seconds"),
     )
     with contextlib.closing(progress):
         for step in progress:
@@ -73,7 +74,14 @@ def _plan(order: Order) -> dict[str, Any] | None:
     from alphareel import chunks  # noqa: PLC0415 - as below
 
     seconds = order["chunk_seconds"]
-    plan = chunks.plan(Path(order["source"]), _output(order), seconds=seconds, limits=_limits(order), **_means(order))
+    plan = chunks.plan(
+        Path(order["source"]),
+        _output(order),
+        seconds=seconds,
+        limits=_limits(order),
+        paid_seconds=order.get("paid_seconds"),
+        **_means(order),
+    )
     return None if plan is None else asdict(plan)
 
 

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
-from typing import Protocol
+from typing import Any, Protocol
 
-from alphareel.domain.errors import InsufficientCredits
+from alphareel.domain.errors import InsufficientCredits, MissingApiKey
 from alphareel.domain.options import TIERS, Options, Tier
+from alphareel.jobs.job import Billing, Job
 from alphareel.jobs.office import Act
 
 MOST_CREDITS = 10**12  # hundredths; what an account may hold
@@ -66,14 +67,18 @@ class Entry:
 class Accounts(Protocol):
     """Clients' credits; each change is one transaction with its row in the ledger and in the admin audit."""
 
-    def grant(self, client_id: str, amount: int, *, act: Act) -> Account | None:
-        """Add (or with a negative amount take) hundredths; None when less than nothing would be left.
+    def grant(self, client_id: str, amount: int, *, start_charging: bool = False, act: Act) -> Account:
+        """Add (or with a negative amount take) hundredths.
 
-        A client without an account, or with an unlimited one, begins at 0.
+        An unlimited client begins at 0 where ``start_charging`` says so. Raises NotFound for a client without a key,
+        InvalidState for an unlimited client otherwise and when less than nothing would be left.
         """
 
     def set_balance(self, client_id: str, balance: int | None, *, act: Act) -> Account:
-        """Replace the balance; None makes the client unlimited again. Reservations stay as they are."""
+        """Replace the balance; None makes the client unlimited again. Reservations stay as they are.
+
+        Raises NotFound for a client without a key.
+        """
 
     def account(self, client_id: str) -> Account:
         """Unlimited for a client of whom nothing is written."""
@@ -90,17 +95,37 @@ def billed_seconds(options: Options, seconds: float | None) -> float | None:
 
 
 def cost(seconds: float, price: int) -> int:
-    """Hundredths for so many seconds, rounded up to the next one; millionths of a second are noise of floats."""
-    return math.ceil(Fraction(round(seconds * 1_000_000), 60_000_000) * price)
+    """Hundredths for so many seconds, rounded up to the next one: at least 1, but 0 for nothing and at a price of 0.
 
-
-def settled(seconds: float, price: int, *, reserved: int, balance: int | None) -> int:
-    """What is charged at the end: the cost, but never more than there is.
-
-    A container that lied about its length is so charged for what was processed, as far as the balance reaches.
+    Beyond that millionths of a second are noise of floats.
     """
-    full = cost(seconds, price)
-    return full if balance is None else min(full, reserved + max(0, balance))
+    exact = math.ceil(Fraction(round(seconds * 1_000_000), 60_000_000) * price)
+    return max(exact, 1) if seconds > 0 and price > 0 else exact
+
+
+def settled(seconds: float, price: int, *, reserved: int) -> int:
+    """What is charged at the end: the cost of the seconds that were processed, but never more than was reserved."""
+    return min(cost(seconds, price), reserved)
+
+
+def paid_seconds(job: Job) -> float | None:
+    """How much video a run may process for what it has reserved; None for as much as there is.
+
+    That is the answer too where nothing is charged: to a client without a balance, or at a price of nothing.
+    """
+    if not job.price or job.billing_status is not Billing.RESERVED:
+        return None
+    return job.credits * 60 / job.price
+
+
+def processed_seconds(output: Mapping[str, Any]) -> float:
+    """Seconds of the source that a finished run is charged for; ``output``: facts of ``jobs.job.Output``.
+
+    The same for every format: a poster needs as much work as a video. Results of older versions say only how long
+    they are themselves.
+    """
+    found = output.get("source_seconds")
+    return float(output["seconds"] if found is None else found)
 
 
 def parse_prices(text: str, version: str) -> Prices:
@@ -115,6 +140,12 @@ def parse_prices(text: str, version: str) -> Prices:
 def insufficient() -> InsufficientCredits:
     return InsufficientCredits(
         "Not enough credits to process this video", hint="Add credits, or process less of it with preview_duration."
+    )
+
+
+def key_needed() -> MissingApiKey:
+    return MissingApiKey(
+        "This server charges credits, so a job needs an API key.", hint="Send the key in the header X-Api-Key."
     )
 
 

@@ -3,17 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Literal, Protocol
+from typing import Protocol
 
 from alphareel.domain.options import FormatName, Options, Tier
 from alphareel.jobs.credits import Prices, billed_seconds, cost
+from alphareel.jobs.pace import FULL_HD, Basis, Run, Work, fit
 
 LATEST = 200
 """So many completed jobs are looked at."""
 
-_START_SECONDS = 2.0  # of the process that runs a job, and of its codecs and network
 # Measured on two cores, used until this installation has jobs of its own. Pixels are those of all frames.
 _TYPICAL_PIXELS_PER_SECOND: dict[Tier, float] = {"original": 15e6, "light": 15e6, "human": 15e6, "pro": 3e6}
+_STILLS = frozenset({"poster", "thumbnail"})  # of one frame, though all are looked at
 _TYPICAL_BYTES_PER_PIXEL: dict[FormatName, float] = {
     "webm": 0.015,
     "mov": 0.66,
@@ -26,8 +27,8 @@ _TYPICAL_BYTES_PER_PIXEL: dict[FormatName, float] = {
     "prores_hq": 0.3,
     "ffv1": 0.2,
     "hevc_mov": 0.015,
-    "poster": 0.01,
-    "thumbnail": 0.001,
+    "poster": 1.0,
+    "thumbnail": 0.02,
     "matte": 0.005,
 }
 _OTHER_BYTES_PER_PIXEL = 0.1
@@ -35,8 +36,6 @@ _NO_LENGTH = "The length of the video is not known before it is fetched: upload 
 _NO_SIZE = "The size of the picture is not known: upload the video, or give source.width and source.height."
 _GUESSED_RATE = "The frame rate is not known; 30 frames a second are assumed."
 _USUAL_RATE = 30.0
-
-Basis = Literal["measured", "typical"]
 
 
 @dataclass(frozen=True)
@@ -50,19 +49,8 @@ class SourceFacts:
 
 
 @dataclass(frozen=True)
-class Run:
-    """A job that was completed: ``pixels`` of all its frames, seconds that a worker had it, bytes that it made."""
-
-    model: str
-    output_format: str
-    pixels: int
-    seconds: float
-    bytes: int
-
-
-@dataclass(frozen=True)
 class Speed:
-    """Pixels, of all frames, that a worker gets through in a second; and where the figure comes from."""
+    """Pixels of frames of 1920x1080 that a worker gets through in a second; and where the figure comes from."""
 
     pixels_per_second: float
     basis: Basis
@@ -97,16 +85,17 @@ def estimate(options: Options, facts: SourceFacts, *, prices: Prices, runs: Sequ
     seconds = facts.seconds and billed_seconds(options, facts.seconds)
     rate = facts.rate or _USUAL_RATE
     frames = None if seconds is None else max(1, round(seconds * rate))
-    pace = speed(options.model, runs, output_format=options.output_format)
+    pixels = facts.width * facts.height if facts.width and facts.height else None
+    work = None if frames is None or pixels is None else Work(frames, pixels)
+    pace = fit(_alike(options.model, options.output_format, runs), _typical(options.model), near=pixels)
     weight, size_basis = _weight(options, runs)
-    pixels = None if frames is None or not facts.width or not facts.height else frames * facts.width * facts.height
-    made = pixels if pixels is None or frames is None else frames * _canvas(options, facts)
+    made = None if work is None else (1 if options.output_format in _STILLS else work.frames) * _canvas(options, facts)
     return Estimate(
         credits=None if seconds is None else cost(seconds, prices.per_minute[options.model]),
         pricing_version=prices.version,
         seconds=seconds,
         frames=frames,
-        work_seconds=None if pixels is None else round(_START_SECONDS + pixels / pace.pixels_per_second, 1),
+        work_seconds=None if work is None else round(pace.seconds(work), 1),
         output_bytes=None if made is None else round(made * weight),
         speed_basis=pace.basis,
         size_basis=size_basis,
@@ -122,18 +111,26 @@ def _canvas(options: Options, facts: SourceFacts) -> int:
     return width * height
 
 
-def speed(tier: Tier, runs: Sequence[Run], *, output_format: FormatName = "webm") -> Speed:
+def speed(tier: Tier, runs: Sequence[Run]) -> Speed:
+    """What ``GET /v1/models`` tells of a tier."""
+    pace = fit(_alike(tier, "webm", runs), _typical(tier), near=FULL_HD)
+    return Speed(FULL_HD / pace.seconds_per_frame(FULL_HD), pace.basis)
+
+
+def _alike(tier: Tier, output_format: FormatName, runs: Sequence[Run]) -> Sequence[Run]:
     """Of the tier's jobs, those in the same format where there are any."""
-    same = [run for run in runs if run.model == tier and run.pixels]
-    alike = [run for run in same if run.output_format == output_format] or same
-    if not alike:
-        return Speed(_TYPICAL_PIXELS_PER_SECOND[tier], "typical")
-    return Speed(median(run.pixels / max(0.1, run.seconds - _START_SECONDS) for run in alike), "measured")
+    same = [run for run in runs if run.model == tier and run.work is not None]
+    return [run for run in same if run.output_format == output_format] or same
+
+
+def _typical(tier: Tier) -> float:
+    """Seconds for a frame of 1920x1080."""
+    return FULL_HD / _TYPICAL_PIXELS_PER_SECOND[tier]
 
 
 def _weight(options: Options, runs: Sequence[Run]) -> tuple[float, Basis]:
     """Bytes for a pixel in this format."""
-    alike = [run.bytes / run.pixels for run in runs if run.output_format == options.output_format and run.pixels]
+    alike = [run.bytes / run.made for run in runs if run.output_format == options.output_format and run.made]
     if not alike:
         return _TYPICAL_BYTES_PER_PIXEL.get(options.output_format, _OTHER_BYTES_PER_PIXEL), "typical"
     return median(alike), "measured"

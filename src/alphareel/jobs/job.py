@@ -75,7 +75,8 @@ class Output:
     """The winning attempt's delivered file: what the manifest says of it.
 
     ``stages``: seconds of work that reading, matting and writing took, side by side; empty where nobody measured.
-    ``alpha``: None where nobody noted it.
+    ``alpha``: None where nobody noted it. ``source_seconds``: how much of the source was processed, which is what is
+    charged, in ``source_frames`` of ``source_pixels`` each; None in results of older versions.
     """
 
     blob: str
@@ -92,6 +93,9 @@ class Output:
     frames_lost: int = 0
     stages: Mapping[str, float] = field(default_factory=dict)
     alpha: AlphaKind | None = None
+    source_seconds: float | None = None
+    source_frames: int | None = None
+    source_pixels: int | None = None
 
 
 @dataclass(frozen=True)

@@ -88,6 +88,8 @@ class JobStore(Protocol):
         options: Options,
         webhook_url: str | None,
         warnings: tuple[str, ...],
+        video_url: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
         uploads: tuple[str, ...] = (),
         retention_seconds: int | None = None,
         test: Mapping[str, Any] | None = None,
@@ -96,7 +98,10 @@ class JobStore(Protocol):
         bill: Bill | None = None,
         once: Once | None = None,
     ) -> Job | None:
-        """Created or failed -> pending with these options and uploads, in line as with ``add_job``; else None."""
+        """Created or failed -> pending with these options and uploads, in line as with ``add_job``; else None.
+
+        ``video_url``, ``metadata``: None leaves what the job has.
+        """
 
     def job(self, job_id: str) -> Job | None:
         """None also for a job that was deleted."""
@@ -144,7 +149,7 @@ class JobStore(Protocol):
     def hand_back(self, job_id: str, *, attempt: int, actor: str, reason: str) -> bool:
         """A worker that stops in good order leaves this attempt, which then does not count as a try."""
 
-    def reserve_credits(self, job_id: str, *, attempt: int, seconds: float | None, most: float) -> bool:
+    def reserve_credits(self, job_id: str, *, attempt: int, seconds: float | None, most: float | None) -> bool:
         """Reserve for a running job whose length was unknown when it started; again is the same as once.
 
         ``seconds`` None: nobody can tell, so what ``most`` seconds cost is reserved, or all there is. False if the
@@ -305,8 +310,11 @@ class Fetcher(Protocol):
 class Offer(Protocol):
     """What this installation can make; asked before a job is accepted."""
 
-    def check(self, options: Options) -> None:
-        """Raises ModelUnavailable or InvalidRequest when no engine or format here can serve the options."""
+    def check(self, options: Options) -> tuple[str, ...]:
+        """Warnings: where another engine serves than the model is meant to be, and what that one ignores.
+
+        Raises ModelUnavailable or InvalidRequest when no engine or format here can serve the options.
+        """
 
 
 class Clock(Protocol):

@@ -45,8 +45,10 @@ class Creation:
 
 @dataclass(frozen=True)
 class Start:
+    video_url: str
     options: Options
     webhook_url: str | None
+    metadata: dict[str, Any]
     retention_seconds: int | None
     test: Rehearsal | None = None
 
@@ -78,8 +80,10 @@ def parse_start(body: Mapping[str, Any], job: Job, *, retention_seconds: int | N
     """A body of POST /v1/jobs/{id}/start: what it names replaces what the job has."""
     form = _Form(body)
     made = Start(
+        video_url=form.read("video_url", _source_address, job.video_url),
         options=form.options(job.options),
         webhook_url=form.read("webhook_url", _http_address, job.webhook_url),
+        metadata=form.read("metadata", _metadata, dict(job.metadata)),
         retention_seconds=form.read("retention_seconds", _retention(retention_seconds), job.retention_seconds),
         test=form.read("test", parse_rehearsal, None if job.test is None else Rehearsal(**job.test)),
     )

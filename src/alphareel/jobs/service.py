@@ -6,7 +6,15 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
-from alphareel.domain.errors import AlphareelError, InvalidState, JobNotCompleted, MissingApiKey, NotFound, Unavailable
+from alphareel.domain.errors import (
+    AlphareelError,
+    InvalidState,
+    JobNotCompleted,
+    MissingApiKey,
+    ModelUnavailable,
+    NotFound,
+    Unavailable,
+)
 from alphareel.domain.options import TIERS, Options, Tier
 from alphareel.jobs import links, references, requests
 from alphareel.jobs.admin import Administration
@@ -146,7 +154,6 @@ class Service:
         self._recall(once)
         asked = requests.parse_creation(body, retention_seconds=self._rules.retention_seconds)
         used = self._find_uploads(caller, asked.video_url, asked.options)
-        self._offer.check(asked.options)
         start = asked.auto_start if auto_start is None else auto_start
         test = self._rehearse(caller, asked.test, asked.metadata, start=start)
         new = NewJob(
@@ -157,7 +164,7 @@ class Service:
             webhook_url=asked.webhook_url,
             metadata=asked.metadata,
             request_id=caller.request_id,
-            warnings=asked.options.warnings(),
+            warnings=self._warnings(asked.options, runs=start and test is None),
             uploads=used.ids,
             bill=None if test else self._bill(asked.options, used),
             retention_seconds=asked.retention_seconds,
@@ -177,14 +184,15 @@ class Service:
         return job
 
     def _start(self, caller: Caller, job: Job, asked: requests.Start, once: Once | None) -> Job | None:
-        used = self._find_uploads(caller, job.video_url, asked.options)
-        self._offer.check(asked.options)
-        test = self._rehearse(caller, asked.test, job.metadata, start=True)
+        used = self._find_uploads(caller, asked.video_url, asked.options)
+        test = self._rehearse(caller, asked.test, asked.metadata, start=True)
         return self._stores.jobs.start_job(
             job.id,
+            video_url=asked.video_url,
             options=asked.options,
             webhook_url=asked.webhook_url,
-            warnings=asked.options.warnings(),
+            metadata=asked.metadata,
+            warnings=self._warnings(asked.options, runs=test is None),
             uploads=used.ids,
             bill=None if test else self._bill(asked.options, used),
             retention_seconds=asked.retention_seconds,
@@ -312,6 +320,19 @@ class Service:
         if start and asked is not None and asked.outcome == "insufficient_credits":
             raise insufficient()
         return asked
+
+    def _warnings(self, options: Options, *, runs: bool) -> tuple[str, ...]:
+        """What the caller should know of these options here.
+
+        A draft and a test job (``runs`` false) need no engine: that there is none is a warning to them. Raises
+        ModelUnavailable for others, InvalidRequest.
+        """
+        try:
+            return (*options.warnings(), *self._offer.check(options))
+        except ModelUnavailable as error:
+            if runs:
+                raise
+            return (*options.warnings(), str(error))
 
     def _bill(self, options: Options, used: "_Used") -> Bill:
         """What the source costs; what stands behind it costs nothing."""

@@ -25,7 +25,7 @@ from alphareel.domain.errors import (
 from alphareel.domain.options import Options, Tier, to_json
 from alphareel.jobs import chunks, references, sandbox
 from alphareel.jobs.chunks import Plan, Shelf, make_chunk, make_chunks
-from alphareel.jobs.credits import billed_seconds
+from alphareel.jobs.credits import billed_seconds, paid_seconds
 from alphareel.jobs.job import TERMINAL, Billing, Job, Output, Status
 from alphareel.jobs.ports import Blobs, Fetcher, Helpers, JobStore, Outcome
 from alphareel.jobs.references import Reference
@@ -136,7 +136,7 @@ class Worker:
             folder = opened.enter_context(self._workspace(f"{job.id}.{job.attempt}.{number}"))
             watch = Watch(self._jobs, job, self._stopping)
             obtain = Obtaining(opened, job, watch, folder)
-            order = self._order(self._source(obtain), self._options(obtain), folder, previews=None)
+            order = self._order(job, self._source(obtain), self._options(obtain), folder, previews=None)
             make_chunk(order, plan, number, shelf, run=self._run, tick=watch)
 
     def _clear_up(self, job_id: str) -> None:
@@ -202,8 +202,8 @@ class Worker:
             obtain = Obtaining(opened, job, reporter, folder)
             with traces.span("obtain"):
                 source = self._source(obtain)
-            self._reserve(job, source, reporter)
-            order = self._order(source, self._options(obtain), folder, previews=pictures.folder)
+            job = self._reserve(job, source, reporter)
+            order = self._order(job, source, self._options(obtain), folder, previews=pictures.folder)
             result = self._run(order, reporter)
             if (plan := result.get("plan")) is not None:
                 result = self._make_chunks(job, order, Plan(**plan), reporter)
@@ -277,18 +277,27 @@ class Worker:
         wanted = (references.source(job.video_url), references.background(job.options))
         return all(self._sources.find(w, key_id=job.key_id) is not None for w in wanted if w is not None)
 
-    def _reserve(self, job: Job, source: Path, reporter: Reporter) -> None:
-        """Reserve credits for a clip whose length nobody knew when its job was started. Raises InsufficientCredits."""
+    def _reserve(self, job: Job, source: Path, reporter: Reporter) -> Job:
+        """Reserve credits for a clip whose length nobody knew when its job was started. Raises InsufficientCredits.
+
+        Returns the job as it is then.
+        """
         if job.price is None or job.billing_status is not Billing.NOT_BILLED:
-            return
+            return job
         order = {"task": "identify", "source": str(source), "limits": asdict(self._rules.limits)}
         length = sandbox.run(order, self._rules.confinement, tick=reporter)["seconds"]
-        most = self._rules.limits.max_seconds
-        seconds, most = billed_seconds(job.options, length), billed_seconds(job.options, most) or most
+        seconds = billed_seconds(job.options, length)
+        most = billed_seconds(job.options, self._rules.limits.max_seconds or None)
         if not self._jobs.reserve_credits(job.id, attempt=job.attempt, seconds=seconds, most=most):
             raise Overtaken
+        found = self._jobs.job(job.id)
+        if found is None:
+            raise Overtaken
+        return replace(job, billing_status=found.billing_status, credits=found.credits)
 
-    def _order(self, source: Path, options: Options, folder: Path, *, previews: Path | None) -> dict[str, Any]:
+    def _order(
+        self, job: Job, source: Path, options: Options, folder: Path, *, previews: Path | None
+    ) -> dict[str, Any]:
         return {
             "task": "run",
             "pipeline": self._rules.pipeline,
@@ -301,6 +310,7 @@ class Worker:
             "engines": self._rules.engines.get(options.model),
             "threads": self._rules.threads,
             "chunk_seconds": self._rules.chunk_seconds,
+            "paid_seconds": paid_seconds(job),
         }
 
     def _publish(self, job: Job, target: Path, result: Mapping[str, Any]) -> Outcome:

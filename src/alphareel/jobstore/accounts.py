@@ -5,6 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from alphareel.domain.errors import InvalidState, NotFound
 from alphareel.jobs.credits import Account, Entry
 from alphareel.jobs.job import Billing
 from alphareel.jobs.office import Act
@@ -21,16 +22,24 @@ class AccountTable:
         self._database = database
         self._clock = clock
 
-    def grant(self, client_id: str, amount: int, *, act: Act) -> Account | None:
+    def grant(self, client_id: str, amount: int, *, start_charging: bool = False, act: Act) -> Account:
         with self._database.write() as c:
-            before = _held(c, client_id) or 0
-            if before + amount < 0:
-                return None
-            self._write(c, client_id, before + amount, kind="grant", act=act)
+            _check_known(c, client_id)
+            before = _held(c, client_id)
+            if before is None and not start_charging:
+                raise InvalidState(
+                    f"The client {client_id} is unlimited, and a grant would limit it.",
+                    hint="Set a balance first, or send start_charging to begin with what is granted.",
+                )
+            after = (before or 0) + amount
+            if after < 0:
+                raise InvalidState("The client has fewer credits than that.", hint="Look at the balance, or set it.")
+            self._write(c, client_id, after, kind="grant", act=act)
             return _account(c, client_id)
 
     def set_balance(self, client_id: str, balance: int | None, *, act: Act) -> Account:
         with self._database.write() as c:
+            _check_known(c, client_id)
             _held(c, client_id)
             self._write(c, client_id, balance, kind="set", act=act)
             return _account(c, client_id)
@@ -54,6 +63,11 @@ class AccountTable:
         row = {"subject": name, "run": 0, "kind": kind, "client_id": client_id, "amount": change, "at": now}
         c.execute(sa.insert(ledger).values(**row, actor=act.actor, request_id=act.request_id))
         record(c, act, subject=client_id, detail={"amount": change, "balance": balance}, clock=self._clock)
+
+
+def _check_known(c: sa.Connection, client_id: str) -> None:
+    if c.execute(sa.select(keys.c.id).where(keys.c.client_id == client_id).limit(1)).first() is None:
+        raise NotFound(f"The client {client_id} has no key.", hint="Check the spelling, or create a key for it first.")
 
 
 def _held(c: sa.Connection, client_id: str) -> int | None:

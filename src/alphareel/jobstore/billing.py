@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from alphareel import observe
-from alphareel.jobs.credits import Bill, cost, insufficient, over_budget, settled
+from alphareel.jobs.credits import Bill, cost, insufficient, key_needed, over_budget, processed_seconds, settled
 from alphareel.jobs.job import Billing, Status
 from alphareel.jobstore.tables import accounts, jobs, keys, ledger
 
@@ -17,8 +17,11 @@ _COSTS = (Status.PENDING, Status.PROCESSING, Status.COMPLETED)  # failed ones ga
 def agree(c: sa.Connection, row: sa.Row[Any], bill: Bill, *, now: datetime) -> sa.Row[Any]:
     """A run begins: note its price and reserve, where the client has a balance and the length is known.
 
-    Raises InsufficientCredits, for an unknown length only when there is nothing at all.
+    Raises InsufficientCredits, for an unknown length only when there is nothing at all; MissingApiKey for a job
+    without a key as soon as any client has a balance, for it would be a free way around all of them.
     """
+    if row.key_id is None and bill.price > 0 and _credits_are_on(c):
+        raise key_needed()
     client_id, balance = _account_of(c, row.key_id)
     if balance is None:
         return row
@@ -32,10 +35,13 @@ def agree(c: sa.Connection, row: sa.Row[Any], bill: Bill, *, now: datetime) -> s
     return row
 
 
-def reserve_late(c: sa.Connection, row: sa.Row[Any], seconds: float | None, *, most: float, now: datetime) -> None:
+def reserve_late(
+    c: sa.Connection, row: sa.Row[Any], seconds: float | None, *, most: float | None, now: datetime
+) -> None:
     """A running job's length is known now; None where even its container does not tell.
 
-    Then everything is reserved that ``most`` seconds could cost. Raises InsufficientCredits.
+    Then everything is reserved that ``most`` seconds could cost, or all there is where None bounds them. Raises
+    InsufficientCredits.
     """
     client_id, balance = _account_of(c, row.key_id)
     if row.price is None or row.billing_status != Billing.NOT_BILLED or balance is None:
@@ -47,15 +53,16 @@ def reserve_late(c: sa.Connection, row: sa.Row[Any], seconds: float | None, *, m
     else:
         budget = _budget(c, row, now=now)
         budget.check(1 if row.price > 0 else 0)
-        _take(c, row, client_id, min(budget.most(balance), cost(most, row.price)), now=now)
+        dearest = balance if most is None else min(balance, cost(most, row.price))
+        _take(c, row, client_id, budget.most(dearest), now=now)
 
 
 def settle(c: sa.Connection, row: sa.Row[Any], *, now: datetime) -> sa.Row[Any]:
-    """The run is completed: charge what was processed, and give back the rest of the reservation."""
+    """The run is completed: charge what was processed, within the reservation, and give back the rest of it."""
     if row.price is None or row.billing_status not in (Billing.NOT_BILLED, Billing.RESERVED):
         return row
-    client_id, balance = _account_of(c, row.key_id)
-    charge = settled(row.output["seconds"], row.price, reserved=row.credits, balance=balance)
+    client_id, _ = _account_of(c, row.key_id)
+    charge = settled(processed_seconds(row.output), row.price, reserved=row.credits)
     _move(c, row, client_id, "settle", row.credits - charge, now=now)
     return _update(c, row, {"billing_status": Billing.CHARGED, "credits": charge})
 
@@ -117,6 +124,12 @@ def _account_of(c: sa.Connection, key_id: str | None) -> tuple[str, int | None]:
     )
     found = c.execute(wanted).one_or_none()
     return (found.client_id, found.balance) if found is not None else ("", None)
+
+
+def _credits_are_on(c: sa.Connection) -> bool:
+    return (
+        c.execute(sa.select(accounts.c.client_id).where(accounts.c.balance.is_not(None)).limit(1)).first() is not None
+    )
 
 
 def _move(c: sa.Connection, row: sa.Row[Any], client_id: str, kind: str, amount: int, *, now: datetime) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from alphareel.jobs.census import WINDOW, Census, Finished
-from alphareel.jobs.estimates import Run
 from alphareel.jobs.job import Billing, Status
+from alphareel.jobs.pace import Run, Work
 from alphareel.jobs.ports import Clock
 from alphareel.jobstore.database import Database
 from alphareel.jobstore.tables import executors, job_events, jobs, webhooks
@@ -55,12 +55,16 @@ class RunTable:
 
 def _run(row: sa.Row[Any]) -> Run:
     made = row.output
+    frames, pixels = made.get("source_frames"), made.get("source_pixels")
+    if frames is None and made["frames"] > 1:  # a result of an older version, which told of itself alone
+        frames, pixels = made["frames"], made["width"] * made["height"]
     return Run(
         model=row.options["model"],
         output_format=made["format"],
-        pixels=made["frames"] * made["width"] * made["height"],
+        work=Work(frames, pixels) if frames and pixels else None,
         seconds=(row.completed_at - row.started_at).total_seconds(),
         bytes=made["bytes"],
+        made=made["frames"] * made["width"] * made["height"],
     )
 
 

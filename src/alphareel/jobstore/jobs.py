@@ -75,6 +75,8 @@ class Jobs:
         options: Options,
         webhook_url: str | None,
         warnings: tuple[str, ...],
+        video_url: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
         uploads: tuple[str, ...] = (),
         retention_seconds: int | None = None,
         test: Mapping[str, Any] | None = None,
@@ -95,6 +97,8 @@ class Jobs:
             "run": jobs.c.run + 1,
             "ticket": jobs.c.ticket + 1,
         }
+        given = {"video_url": video_url, "metadata": metadata}
+        values |= {name: value for name, value in given.items() if value is not None}
         move = Move(to=Status.PENDING, actor=actor, request_id=request_id, reason="started", values=values, bill=bill)
         with self._database.write() as c:
             repeats.take(c, once, now=now)
@@ -203,7 +207,7 @@ class Jobs:
         )
         return self._job_after(job_id, move) is not None
 
-    def reserve_credits(self, job_id: str, *, attempt: int, seconds: float | None, most: float) -> bool:
+    def reserve_credits(self, job_id: str, *, attempt: int, seconds: float | None, most: float | None) -> bool:
         current = (jobs.c.id == job_id, jobs.c.attempt == attempt, jobs.c.status == Status.PROCESSING)
         with self._database.write() as c:
             row = c.execute(sa.select(jobs).where(*current).with_for_update()).one_or_none()

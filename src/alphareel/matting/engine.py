@@ -16,7 +16,7 @@ class Spec:
     ``subject``: what it cuts out (people, anything, key colour). ``weights``: name of the weights it needs
     (``matting/weights.py``), None when it needs none. ``temporal``: it carries memory from frame to frame.
     ``settles``: frames after which its memory of a clip is as if it had seen it all, so that a clip can be made in
-    chunks; None when what it saw at the start counts to the end.
+    chunks; None when what it saw at the start counts to the end. ``prompted``: it cuts out what text_prompt names.
     """
 
     name: str
@@ -28,6 +28,7 @@ class Spec:
     weights: str | None = None
     temporal: bool = False
     settles: int | None = None
+    prompted: bool = False
 
 
 class Memory(Protocol):

@@ -9,6 +9,7 @@ from alphareel import registry
 from alphareel.domain.errors import FieldProblem, InvalidRequest, ModelUnavailable, WeightsInvalid
 from alphareel.domain.options import TIERS, Options, Tier
 from alphareel.matting.engine import Engine, Spec
+from alphareel.matting.people import means_people
 from alphareel.matting.runtime import Device, Runtime, limit_picture_threads
 
 PACKAGE = "alphareel.matting.models"
@@ -102,23 +103,72 @@ def choose(
     runtime = Runtime(models_dir, threads, device)
     named = "plate" if options.engine is None and options.plate is not None else options.engine
     if named is not None:
-        return Chosen(_module(named).load(runtime))
+        return Chosen(_module(named).load(runtime), _unprompted(options, named))
     reasons: list[str] = []
     warnings: list[str] = []
     names_in_order = tuple(order or ENGINES[options.model])
-    for name in names_in_order:
+    for name in _candidates(options, names_in_order):
         try:
             engine = _module(name).load(runtime)
-            return Chosen(engine, (*warnings, *stand_in(options.model, name, names_in_order)))
+            return Chosen(engine, (*warnings, *_told(options, name, names_in_order, models_dir)))
         except ModelUnavailable as error:
             reasons.append(error.message)
         except WeightsInvalid as error:
             reasons.append(error.message)
             warnings.append(f"{name} was passed over: {error.message}")
-    raise ModelUnavailable(
-        f"No engine on this machine serves the model {options.model}. {' '.join(reasons)}",
-        hint=f"Choose one of {', '.join(_served(models_dir)) or 'the engines'}, or see docs/models/.",
-    )
+    raise _unavailable(options, reasons, models_dir)
+
+
+def expected(options: Options, models_dir: Path | None, orders: Orders = ENGINES) -> tuple[str, ...]:
+    """The warnings that ``choose`` will have, without loading anything. Raises ModelUnavailable, InvalidRequest."""
+    if options.engine is not None:
+        reason = _reason(_module(options.engine), models_dir)
+        if reason is not None:
+            raise ModelUnavailable(f"The engine {options.engine} cannot run here: {reason}")
+        return _unprompted(options, options.engine)
+    order, reasons = orders[options.model], list[str]()
+    for name in _candidates(options, order):
+        reason = _reason(_module(name), models_dir)
+        if reason is None:
+            return _told(options, name, order, models_dir)
+        reasons.append(reason)
+    raise _unavailable(options, reasons, models_dir)
+
+
+def _candidates(options: Options, order: Sequence[str]) -> tuple[str, ...]:
+    """The engines to try: where only one for prompts may serve, those for people too if the prompt means people."""
+    prompted = any(_module(name).SPEC.prompted for name in order)
+    if not prompted or not means_people(options.text_prompt):
+        return tuple(order)
+    return tuple(dict.fromkeys((*order, *ENGINES["human"])))
+
+
+def _unavailable(options: Options, reasons: Sequence[str], models_dir: Path | None) -> ModelUnavailable:
+    prompted = any(_module(name).SPEC.prompted for name in ENGINES[options.model])
+    choice = f"hoose one of {', '.join(_served(models_dir)) or 'the engines'}, or see docs/models/."
+    hint = f"C{choice}"
+    if prompted:
+        hint = (
+            f"Then fetch its weights: alphareel models pull prompted. Or name people alone in text_prompt, or c{choice}"
+        )
+    return ModelUnavailable(f"No engine here serves the model {options.model}. {' '.join(reasons)}", hint=hint)
+
+
+def _told(options: Options, name: str, order: Sequence[str], models_dir: Path | None) -> tuple[str, ...]:
+    """What the caller should know of the engine that serves."""
+    fallback = stand_in(options.model, name, order)
+    first = _module(order[0])
+    if fallback and first.SPEC.prompted and (reason := _reason(first, models_dir)) is not None:
+        fallback = (*fallback, f"{order[0]} cannot run here: {reason}")
+    return (*fallback, *_unprompted(options, name))
+
+
+def _unprompted(options: Options, name: str) -> tuple[str, ...]:
+    """A sentence when the engine takes no notice of a prompt; where the model takes none, ``Options`` says so."""
+    spec = _module(name).SPEC
+    if options.model != "pro" or not options.text_prompt or spec.prompted:
+        return ()
+    return (f"text_prompt is ignored: the engine {name} cuts out {spec.subject}, whatever the text says.",)
 
 
 def stand_in(tier: Tier, name: str, order: Sequence[str]) -> tuple[str, ...]:
@@ -131,9 +181,7 @@ def stand_in(tier: Tier, name: str, order: Sequence[str]) -> tuple[str, ...]:
     serves, meant = _module(name).SPEC.subject, _module(first).SPEC.subject
     if name == first or (serves == meant and tuple(order) == ENGINES[tier]):
         return ()
-    return (
-        f"The model {tier} was served by {name} (cuts out {serves}), since {first} (cuts out {meant}) is not here.",
-    )
+    return (f"The model {tier} is served by {name} (cuts out {serves}), since {first} (cuts out {meant}) is not here.",)
 
 
 def offer(models_dir: Path | None, orders: Orders = ENGINES) -> tuple[EngineOffer, ...]:

@@ -113,14 +113,19 @@ def _empty(path: Path) -> BadVideo:
 
 def check_size(width: int, height: int, limits: Limits) -> None:
     """Raise ResolutionTooLarge past the limit, BadVideo below what codecs take."""
+    check_largest(width, height, limits)
+    if 0 < min(width, height) < _SMALLEST_SIDE:
+        raise BadVideo(
+            f"The video has {width}x{height} pixels; {_SMALLEST_SIDE} a side are needed.", hint="Scale it up first."
+        )
+
+
+def check_largest(width: int, height: int, limits: Limits) -> None:
+    """Raise ResolutionTooLarge past the limit."""
     if limits.max_side and max(width, height) > limits.max_side:
         raise ResolutionTooLarge(
             f"The video has {width}x{height} pixels; {limits.max_side} a side are allowed.",
             hint="Scale it down first.",
-        )
-    if 0 < min(width, height) < _SMALLEST_SIDE:
-        raise BadVideo(
-            f"The video has {width}x{height} pixels; {_SMALLEST_SIDE} a side are needed.", hint="Scale it up first."
         )
 
 

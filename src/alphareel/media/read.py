@@ -14,7 +14,7 @@ from alphareel.media.clock import Clock
 from alphareel.media.deinterlace import progressive
 from alphareel.media.ffmpeg_errors import reading
 from alphareel.media.picture import Pictures
-from alphareel.media.probe import Layout, check_seconds, inspect
+from alphareel.media.probe import Layout, check_largest, check_seconds, inspect
 from alphareel.media.source import decoding, decoding_from
 
 _Size = tuple[int, int]
@@ -59,7 +59,8 @@ class Reader:
 
         ``seconds``: stop before the first frame at or after this moment. Planes are read-only and may be views of
         the decoder's memory, alive as long as something refers to them. Damaged parts are skipped and counted.
-        Raises DurationTooLong when there is more than the header admits, BadVideo when reading breaks.
+        Raises DurationTooLong when there is more than the header admits (the time for which the last frame is shown
+        included), ResolutionTooLarge when a later frame is larger than allowed, BadVideo when reading breaks.
         """
         self.close()
         self._running = self._frames(thumbnail, seconds)
@@ -84,8 +85,11 @@ class Reader:
                     break
                 if pts < since:
                     continue
+                self._check(index, pts, decoded)
                 index += pts >= chunk.start
                 yield _frame(pictures, decoded, thumbnail, pts=pts, duration=duration, index=index)
+        if chunk.end is None:
+            check_seconds(float(clock.end * base), self._limits)
         self.frames_lost = max(0, chunk.frames - index)
 
     def _frames(self, thumbnail: _Size | None, seconds: float | None) -> Generator[Frame, None, None]:
@@ -98,12 +102,14 @@ class Reader:
                 self.frames_lost = decoder.errors
                 if seconds is not None and float(pts * self.clip.time_base) >= seconds:
                     return
-                self._check(index, pts)
+                self._check(index, pts, decoded)
                 yield _frame(pictures, decoded, thumbnail, pts=pts, duration=duration, index=index)
                 index += 1
+        check_seconds(float(clock.end * self.clip.time_base), self._limits)
         self.frames_lost = max(decoder.errors, self._missing(index, clock))
 
-    def _check(self, index: int, pts: int) -> None:
+    def _check(self, index: int, pts: int, decoded: av.VideoFrame) -> None:
+        check_largest(decoded.width, decoded.height, self._limits)
         check_seconds(float(pts * self.clip.time_base), self._limits)
         if self._limits.max_frames and index >= self._limits.max_frames:
             raise DurationTooLong(

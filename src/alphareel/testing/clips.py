@@ -1,6 +1,7 @@
 """Small clips whose alpha is known exactly: a swaying figure before a flat or textured background. No real footage."""
 
 import math
+import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -156,6 +157,28 @@ def make_clip(
     _write(recipe)
     if rotation or flip:
         _patch_matrix(path, rotation, flip=flip)
+    return truth
+
+
+def make_lasting(path: Path, *, seconds: int) -> Path:
+    """An MP4 of one frame which lasts for ``seconds``, while every header of the file says that it lasts 0.04 s."""
+    make_clip(path, frames=1, background="green")
+    data = bytearray(path.read_bytes())
+    mdhd, stts = data.index(b"mdhd"), data.index(b"stts")
+    ticks = 10_000  # a second
+    data[mdhd + 16 : mdhd + 24] = struct.pack(">II", ticks, ticks // 25)
+    data[stts + 16 : stts + 20] = struct.pack(">I", seconds * ticks)
+    path.write_bytes(data)
+    return path
+
+
+def make_understated(path: Path, *, frames: int, background: Background = "texture") -> Truth:
+    """An MKV at 25 frames a second whose header says that it lasts a tenth of what it does."""
+    truth = make_clip(path, frames=frames, codec="libx264", background=background)
+    data = path.read_bytes()
+    said, claimed = (f"00:00:{float(seconds):012.9f}".encode() for seconds in (truth.seconds, truth.seconds / 10))
+    assert data.count(said) == 1
+    path.write_bytes(data.replace(said, claimed))
     return truth
 
 

@@ -145,13 +145,15 @@ class RecordingEngine:
 
 @dataclass
 class Refusing:
-    """An Offer that accepts everything until ``error`` is set."""
+    """An Offer that accepts everything, with these warnings, until ``error`` is set."""
 
     error: Exception | None = None
+    warnings: tuple[str, ...] = ()
 
-    def check(self, options: Options) -> None:  # noqa: ARG002
+    def check(self, options: Options) -> tuple[str, ...]:  # noqa: ARG002
         if self.error is not None:
             raise self.error
+        return self.warnings
 
 
 @dataclass

@@ -23,6 +23,7 @@ router = APIRouter(
 )
 
 _BAD = "A field cannot be accepted"
+_NO_CLIENT = "No key has this client_id"
 _NoKey = errors(s400=_BAD, s404="No key with this fingerprint")
 
 
@@ -94,15 +95,27 @@ def get_credits(
 @router.post(
     "/credits/grant",
     openapi_extra=json_body(schemas.CreditGrant),
-    responses=errors(s400=_BAD, s409="The client has fewer credits than are to be taken"),
+    responses=errors(
+        s400=_BAD,
+        s404=_NO_CLIENT,
+        s409="The client is unlimited, or has fewer credits than are to be taken",
+    ),
 )
 def grant_credits(operator: Admin, body: JsonObject, service: ServiceOf) -> schemas.Account:
-    """Add credits to a client, or take some with a negative number; from then on the client's jobs are charged."""
-    client = body.get("client_id", "")
-    return schemas.Account.of(service.admin.grant(operator, client_id=client, amount=_given(body, "credits")))
+    """Add credits to a client who has a balance, or take some with a negative number.
+
+    To an unlimited client only with `start_charging`: its jobs are charged from then on.
+    """
+    start = body.get("start_charging", False)
+    if not isinstance(start, bool):
+        raise _refused("start_charging", "must be true or false.")
+    client, amount = body.get("client_id", ""), _given(body, "credits")
+    return schemas.Account.of(service.admin.grant(operator, client_id=client, amount=amount, start_charging=start))
 
 
-@router.post("/credits/set", openapi_extra=json_body(schemas.CreditBalance), responses=errors(s400=_BAD))
+@router.post(
+    "/credits/set", openapi_extra=json_body(schemas.CreditBalance), responses=errors(s400=_BAD, s404=_NO_CLIENT)
+)
 def set_credits(operator: Admin, body: JsonObject, service: ServiceOf) -> schemas.Account:
     """Replace a client's balance; `null` makes the client unlimited. What is reserved stays reserved."""
     client = body.get("client_id", "")

@@ -24,6 +24,7 @@ SPEC = Spec(
     weights_licence="Apache-2.0",
     weights="grounding-dino-tiny, sam2.1-hiera-tiny",
     temporal=True,
+    prompted=True,
 )
 
 _DINO, _SAM = "grounding-dino-tiny", "sam2.1-hiera-tiny"
