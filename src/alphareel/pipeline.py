@@ -40,12 +40,14 @@ def run(
     threads: int | None = None,
     previews: Path | None = None,
     chunk: Chunk | None = None,
+    frames_ahead: int = 4,
 ) -> Generator[Progress, None, None]:
     """Remove the background of ``source`` and write ``outputs``, all from one matte; the last Progress has the results.
 
     Files get their names when all of them are whole, verified and on the disk; before that there is none.
     ``previews``: a folder for small pictures of the newest frame, which each Progress then names. ``chunk``: make
     this stretch of the clip only, from zero and silent, for ``chunks.join``; BadVideo without its first frame.
+    ``frames_ahead``: how many frames each stage may hold that the next has no time for yet; fewer take less memory.
     Raises InvalidRequest, BadVideo, ModelUnavailable, StorageFailed, VerificationFailed and kin (``domain.errors``).
     """
     check_outputs(source, outputs)
@@ -60,9 +62,13 @@ def run(
             frames = reader.frames(thumbnail=memory.thumbnail, seconds=asked.preview_duration)
         else:
             frames = reader.chunk(chunk, memory.thumbnail, lead=chosen.lead or 0)
-        reading = opened.enter_context(Ahead(frames, name="read"))
-        matting = opened.enter_context(Ahead(mattes(memory, reading, asked), name="matte"))
-        writers = [opened.enter_context(Behind(partial(draft.write, since=since), name="write")) for draft in drafts]
+        reading = opened.enter_context(Ahead(frames, name="read", depth=frames_ahead))
+        matting = opened.enter_context(Ahead(mattes(memory, reading, asked), name="matte", depth=frames_ahead))
+        late = min(2, frames_ahead)
+        writers = [
+            opened.enter_context(Behind(partial(draft.write, since=since), name="write", depth=late))
+            for draft in drafts
+        ]
         meter = Meter(reader.clip, asked.preview_duration, chunk)
         artist = Previews(previews, reader.clip, single=chunk is not None) if previews else None
         for matte in matting:

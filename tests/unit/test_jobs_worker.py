@@ -12,7 +12,7 @@ import pytest
 from alphareel.domain.clip import Limits
 from alphareel.domain.errors import FetchFailed, FetchRefused, NotFound, StorageFailed, Unavailable
 from alphareel.jobs.fetch import SourceMissing
-from alphareel.jobs.job import Job, Status
+from alphareel.jobs.job import TERMINAL, Job, Status
 from alphareel.jobs.sandbox import Confinement
 from alphareel.jobs.use_cases import Caller
 from alphareel.jobs.worker import Worker, WorkRules
@@ -62,6 +62,16 @@ def upload(desk: Desk, data: bytes, name: str = "a.mp4") -> str:
 
 
 def work(worker: Worker, job: Job) -> dict[str, Any]:
+    """Run what the queue would run, until the job ends or somebody else has it."""
+    while True:
+        outcome = work_once(worker, job)
+        found = worker._jobs.job(job.id)
+        if found is None or found.status in TERMINAL or found.ticket == job.ticket:
+            return outcome
+        job = found
+
+
+def work_once(worker: Worker, job: Job) -> dict[str, Any]:
     outcome = worker.execute(job.id, job.ticket)
     worker.settle(job.id, job.ticket, outcome)
     return outcome
@@ -246,6 +256,51 @@ def test_a_failure_is_told_and_tried_again_only_when_it_may_pass(
     assert not any(key.startswith("outputs/") for key in desk.blobs.blobs)
 
 
+def test_a_killed_job_process_sends_its_job_back_to_the_queue(
+    desk: Desk, worker: Worker, fetcher: CannedFetcher, tmp_path: Path
+) -> None:
+    fetcher.answers[URL] = f"killed_at_first {tmp_path / 'marker'}".encode()
+    job = submit(desk)
+    assert work_once(worker, job) == {"kind": "gone"}
+    assert desk.engine.queued[-1] == (job.id, now(desk, job).ticket)
+    work(worker, now(desk, job))
+    done = now(desk, job)
+    assert (done.status, done.error) == (Status.COMPLETED, None)
+    assert "its process was killed" in [e.reason for e in desk.jobs.events(job.id)]
+
+
+def test_a_job_whose_process_is_killed_each_time_is_given_up_and_not_for_lack_of_memory(
+    desk: Desk, worker: Worker, fetcher: CannedFetcher
+) -> None:
+    fetcher.answers[URL] = b"killed"
+    job = submit(desk)
+    work(worker, job)
+    failed = now(desk, job)
+    assert (failed.status, failed.error_code, failed.attempt) == (Status.FAILED, "worker_crashed", 6)
+
+
+def test_a_job_that_had_too_little_memory_is_tried_once_more_with_a_smaller_footprint(
+    desk: Desk, worker: Worker, fetcher: CannedFetcher
+) -> None:
+    fetcher.answers[URL] = b"greedy"
+    job = submit(desk)
+    work(worker, job)
+    done = now(desk, job)
+    assert (done.status, done.attempt) == (Status.COMPLETED, 2)
+    assert done.output is not None
+    assert desk.blobs.blobs[done.output.blob] == b"made small"
+
+
+def test_a_job_for_which_the_smaller_footprint_is_too_large_fails_for_lack_of_memory(
+    desk: Desk, worker: Worker, fetcher: CannedFetcher
+) -> None:
+    fetcher.answers[URL] = b"native_hoard"
+    job = submit(desk)
+    work(worker, job)
+    failed = now(desk, job)
+    assert (failed.status, failed.error_code, failed.attempt) == (Status.FAILED, "out_of_memory", 2)
+
+
 @pytest.mark.parametrize(
     ("error", "code", "tries"),
     [
@@ -338,7 +393,7 @@ def test_a_late_result_never_replaces_the_delivered_one(desk: Desk, fetcher: Can
 def test_a_ticket_that_is_out_of_date_does_nothing(desk: Desk, worker: Worker) -> None:
     job = submit(desk)
     desk.jobs.requeue(job.id, ticket=1, actor="reconciler", reason="lost")
-    assert work(worker, job) == {"kind": "gone"}
+    assert work_once(worker, job) == {"kind": "gone"}
     assert now(desk, job).status is Status.PENDING
 
 

@@ -58,6 +58,7 @@ def _run(order: Order) -> Iterator[Event]:
         limits=_limits(order),
         previews=Path(order["previews"]) if order.get("previews") else None,
         **({"chunk": Chunk(**order["chunk"])} if order.get("chunk") else {}),
+        **({"frames_ahead": 1} if order.get("save_memory") else {}),
     )
     with contextlib.closing(progress):
         for step in progress:

@@ -16,6 +16,7 @@ from alphareel.domain.clip import EngineFacts, Limits
 from alphareel.domain.errors import (
     AlphareelError,
     InternalError,
+    OutOfMemory,
     StorageFailed,
     StorageFull,
     StorageQuotaExceeded,
@@ -45,7 +46,7 @@ class WorkRules:
     """``workspace``: folder for files of running attempts. ``pipeline``: module whose ``run`` makes results.
 
     ``max_tries``: executions in one run of a job before a failure that may pass is taken as final.
-    ``max_deaths``: executions before a job is given up that outlived no worker.
+    ``max_deaths``: executions before a job is given up whose worker or process was killed each time.
     ``chunk_seconds``: length of the chunks in which long clips are made, 0 for none.
     """
 
@@ -87,6 +88,7 @@ class Worker:
         self._running: dict[str, Job] = {}
 
     def execute(self, job_id: str, ticket: int) -> Outcome:
+        save_memory = False
         with observe.bound(job_id=job_id):
             while True:
                 if self._stopping.is_set():
@@ -95,10 +97,17 @@ class Worker:
                 if job is None:
                     self._clear_up(job_id)
                     return _GONE
-                outcome = self._traced_attempt(job)
+                outcome = self._traced_attempt(job, save_memory=save_memory)
                 if outcome == _GONE:
                     self._clear_up(job_id)
-                if not outcome.get("retryable") or job.tries >= self._rules.max_tries:
+                if outcome["kind"] != "failed":
+                    return outcome
+                if outcome["was_killed"] and job.tries < self._rules.max_deaths:
+                    self._jobs.requeue(job.id, ticket=job.ticket, actor=self._name, reason="its process was killed")
+                    return _GONE
+                if outcome["error_code"] == OutOfMemory.code and not save_memory:
+                    save_memory = True
+                elif not outcome["retryable"] or job.tries >= self._rules.max_tries:
                     return outcome
                 observe.log(__name__).warning("attempt failed", attempt=job.attempt, error=outcome["error"])
                 self._stopping.wait(self._rules.retry_seconds * 2 ** (job.tries - 1))
@@ -164,22 +173,22 @@ class Worker:
             with contextlib.suppress(Unavailable):
                 self._jobs.hand_back(job.id, attempt=job.attempt, actor=self._name, reason="the worker stopped")
 
-    def _traced_attempt(self, job: Job) -> Outcome:
+    def _traced_attempt(self, job: Job, *, save_memory: bool) -> Outcome:
         with traces.span(
             "attempt", parent=job.traceparent, kind="consumer", job_id=job.id, attempt=job.attempt
         ) as span:
             if span is not None and job.tries == 1:
                 began = max(e.at for e in self._jobs.events(job.id) if e.to_status is Status.PENDING)
                 traces.note("queue", began=began, seconds=((job.progress_at or began) - began).total_seconds())
-            outcome = self._attempt(job)
+            outcome = self._attempt(job, save_memory=save_memory)
             if span is not None and outcome["kind"] == "failed":
                 span.fail(outcome["error_code"])
             return outcome
 
-    def _attempt(self, job: Job) -> Outcome:
+    def _attempt(self, job: Job, *, save_memory: bool) -> Outcome:
         self._running[job.id] = job
         try:
-            return self._make(job)
+            return self._make(job, save_memory=save_memory)
         except Overtaken:
             return _GONE
         except Stopping:
@@ -192,7 +201,8 @@ class Worker:
         finally:
             del self._running[job.id]
 
-    def _make(self, job: Job) -> Outcome:
+    def _make(self, job: Job, *, save_memory: bool) -> Outcome:
+        """``save_memory``: with one thread and few frames at a time, because the attempt before had too little."""
         if job.tries > self._rules.max_deaths:
             raise WorkerCrashed(f"Its worker died {self._rules.max_deaths} times while it processed this job.")
         with ExitStack() as opened:
@@ -204,6 +214,8 @@ class Worker:
                 source = self._source(obtain)
             self._reserve(job, source, reporter)
             order = self._order(source, self._options(obtain), folder, previews=pictures.folder)
+            if save_memory:
+                order |= {"threads": 1, "save_memory": True}
             result = self._run(order, reporter)
             if (plan := result.get("plan")) is not None:
                 result = self._make_chunks(job, order, Plan(**plan), reporter)
@@ -363,6 +375,7 @@ def _failure(job: Job, error: AlphareelError) -> Outcome:
         "error": str(error),
         "error_code": error.code,
         "retryable": error.retryable,
+        "was_killed": isinstance(error, sandbox.Killed),
     }
 
 
