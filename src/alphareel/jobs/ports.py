@@ -123,6 +123,9 @@ class JobStore(Protocol):
         False if the attempt is not current.
         """
 
+    def reset_tries(self, job_id: str, *, ticket: int) -> None:
+        """A part of the result is kept: executions before this one count as tries no more."""
+
     def complete(
         self,
         job_id: str,

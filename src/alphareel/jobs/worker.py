@@ -45,8 +45,8 @@ _EXTENSIONS = {
 class WorkRules:
     """``workspace``: folder for files of running attempts. ``pipeline``: module whose ``run`` makes results.
 
-    ``max_tries``: executions in one run of a job before a failure that may pass is taken as final.
-    ``max_deaths``: executions before a job is given up whose worker or process was killed each time.
+    ``max_tries``: executions before a failure that may pass is taken as final. ``max_deaths``: executions before a
+    job is given up whose worker or process was killed each time. Both count from the last chunk that was finished.
     ``chunk_seconds``: length of the chunks in which long clips are made, 0 for none.
     """
 
@@ -102,15 +102,21 @@ class Worker:
                     self._clear_up(job_id)
                 if outcome["kind"] != "failed":
                     return outcome
-                if outcome["was_killed"] and job.tries < self._rules.max_deaths:
+                tries = self._tries(job)
+                if outcome["was_killed"] and tries < self._rules.max_deaths:
                     self._jobs.requeue(job.id, ticket=job.ticket, actor=self._name, reason="its process was killed")
                     return _GONE
                 if outcome["error_code"] == OutOfMemory.code and not save_memory:
                     save_memory = True
-                elif not outcome["retryable"] or job.tries >= self._rules.max_tries:
+                elif not outcome["retryable"] or tries >= self._rules.max_tries:
                     return outcome
                 observe.log(__name__).warning("attempt failed", attempt=job.attempt, error=outcome["error"])
-                self._stopping.wait(self._rules.retry_seconds * 2 ** (job.tries - 1))
+                self._stopping.wait(self._rules.retry_seconds * 2 ** (tries - 1))
+
+    def _tries(self, job: Job) -> int:
+        """As they count now: chunks may have been finished since this attempt began."""
+        found = self._jobs.job(job.id)
+        return job.tries if found is None else max(1, found.tries)
 
     def settle(self, job_id: str, ticket: int, outcome: Outcome) -> None:  # noqa: ARG002
         with observe.bound(job_id=job_id):
@@ -137,7 +143,7 @@ class Worker:
 
     def _help(self, job: Job, mark: str, number: int) -> None:
         """Only with files that are in the store: what was fetched may differ from what the job's own worker fetched."""
-        shelf = Shelf(self._blobs, job.id, mark, suffix=Path(result_name(job.options.output_format)).suffix)
+        shelf = self._shelf(job, mark)
         plan = shelf.plan()
         if plan is None or plan.version != __version__ or shelf.facts(number) is not None or not self._is_stored(job):
             return
@@ -147,6 +153,16 @@ class Worker:
             obtain = Obtaining(opened, job, watch, folder)
             order = self._order(self._source(obtain), self._options(obtain), folder, previews=None)
             make_chunk(order, plan, number, shelf, run=self._run, tick=watch)
+
+    def _shelf(self, job: Job, mark: str) -> Shelf:
+        """A finished chunk shows that the job gets on: only deaths after it count against it."""
+
+        def kept() -> None:
+            with contextlib.suppress(Unavailable):
+                self._jobs.reset_tries(job.id, ticket=job.ticket)
+
+        suffix = Path(result_name(job.options.output_format)).suffix
+        return Shelf(self._blobs, job.id, mark, suffix=suffix, kept=kept)
 
     def _clear_up(self, job_id: str) -> None:
         """A job that has ended keeps no chunks; one that was deleted leaves nothing.
@@ -204,7 +220,9 @@ class Worker:
     def _make(self, job: Job, *, save_memory: bool) -> Outcome:
         """``save_memory``: with one thread and few frames at a time, because the attempt before had too little."""
         if job.tries > self._rules.max_deaths:
-            raise WorkerCrashed(f"Its worker died {self._rules.max_deaths} times while it processed this job.")
+            raise WorkerCrashed(
+                f"Its worker died {self._rules.max_deaths} times while it processed this job without any progress."
+            )
         with ExitStack() as opened:
             folder = opened.enter_context(self._workspace(f"{job.id}.{job.attempt}"))
             pictures = opened.enter_context(stills(self._blobs, job, folder / "previews"))
@@ -233,7 +251,7 @@ class Worker:
             """The time that a job may take is that of all its children."""
             return self._run(piece, tick, replace(confinement, spent_seconds=time.monotonic() - began))
 
-        shelf = Shelf(self._blobs, job.id, plan.mark, suffix=Path(order["target"]).suffix)
+        shelf = self._shelf(job, plan.mark)
         helpers = self._helpers if self._is_stored(job) else None
         if helpers is not None:
             shelf.put_plan(plan, Path(order["target"]).parent)

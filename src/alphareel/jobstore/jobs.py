@@ -164,6 +164,11 @@ class Jobs:
         with self._database.write() as c:
             return c.execute(change).rowcount == 1
 
+    def reset_tries(self, job_id: str, *, ticket: int) -> None:
+        held = (jobs.c.id == job_id, jobs.c.ticket == ticket, jobs.c.status == Status.PROCESSING, jobs.c.tries > 1)
+        with self._database.write() as c:
+            c.execute(sa.update(jobs).where(*held).values(tries=1))
+
     def complete(
         self,
         job_id: str,
