@@ -64,11 +64,8 @@ def run(
             frames = reader.chunk(chunk, memory.thumbnail, lead=chosen.lead or 0)
         reading = opened.enter_context(Ahead(frames, name="read", depth=frames_ahead))
         matting = opened.enter_context(Ahead(mattes(memory, reading, asked), name="matte", depth=frames_ahead))
-        late = min(2, frames_ahead)
-        writers = [
-            opened.enter_context(Behind(partial(draft.write, since=since), name="write", depth=late))
-            for draft in drafts
-        ]
+        behind = partial(Behind[Matte, Verified], name="write", depth=min(2, frames_ahead))
+        writers = [opened.enter_context(behind(partial(draft.write, since=since))) for draft in drafts]
         meter = Meter(reader.clip, asked.preview_duration, chunk)
         artist = Previews(previews, reader.clip, single=chunk is not None) if previews else None
         for matte in matting:
@@ -92,8 +89,7 @@ def run(
             draft.result(found, chosen.engine.facts, frames_lost=reader.frames_lost, warnings=chosen.warnings)
             for draft, found in zip(drafts, verified, strict=True)
         )
-        last = meter.report(reading, matting, writers)
-        yield replace(last, share=1.0, remaining_seconds=0.0, results=results)
+        yield replace(meter.report(reading, matting, writers), share=1.0, remaining_seconds=0.0, results=results)
 
 
 def _headless() -> BadVideo:

@@ -20,6 +20,14 @@ class Status(StrEnum):
     FAILED = "failed"
 
 
+class Step(StrEnum):
+    """What the engine is to do next for a job."""
+
+    RUN = "run"
+    FETCH = "fetch"  # its files, which are not in the store yet
+    RUN_FETCHED = "run_fetched"  # before jobs that were not begun yet: it had its turn already
+
+
 # from -> to. Pending may fail (cancelled while queued); failed may be started again; completed is final.
 TRANSITIONS: Mapping[Status, frozenset[Status]] = {
     Status.CREATED: frozenset({Status.PENDING, Status.FAILED}),

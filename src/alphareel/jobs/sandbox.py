@@ -35,6 +35,10 @@ class LimitReached(Timeout):
     retryable = False
 
 
+class Stalled(Timeout):
+    """The child made no progress for too long."""
+
+
 class Killed(WorkerCrashed):
     """Somebody killed the child, and nothing tells that it was for lack of memory: no fault of the job."""
 
@@ -166,7 +170,7 @@ class _Talk:
                 hint="Use a shorter video or raise the limit.",
             )
         if limits.progress_seconds and now - self._moved > limits.progress_seconds:
-            raise Timeout(f"The job made no progress for {limits.progress_seconds:g} seconds.")
+            raise Stalled(f"The job made no progress for {limits.progress_seconds:g} seconds.")
 
 
 def _parse(line: bytes) -> dict[str, Any]:
