@@ -44,6 +44,7 @@ def run(
     chunk: Chunk | None = None,
     overwrite: bool = False,
     paid_seconds: float | None = None,
+    frames_ahead: int = 4,
 ) -> Generator[Progress, None, None]:
     """Remove the background of ``source`` and write ``outputs``, all from one matte; the last Progress has the results.
 
@@ -52,6 +53,7 @@ def run(
     this stretch of the clip only, from zero and silent, for ``chunks.join``; BadVideo without its first frame.
     ``overwrite``: replace what has an output's name; else TargetExists, before any work and again at the end.
     ``paid_seconds``: how much of the source credits are reserved for; InsufficientCredits where it goes on after that.
+    ``frames_ahead``: how many frames each stage may hold that the next has no time for yet; fewer take less memory.
     Raises InvalidRequest, BadVideo, ModelUnavailable, StorageFailed, VerificationFailed and kin (``domain.errors``).
     """
     check_outputs(source, outputs, overwrite=overwrite)
@@ -66,9 +68,10 @@ def run(
             frames = reader.frames(thumbnail=memory.thumbnail, seconds=asked.preview_duration)
         else:
             frames = reader.chunk(chunk, memory.thumbnail, lead=chosen.lead or 0)
-        reading = opened.enter_context(Ahead(_paid_for(frames, clip, paid_seconds), name="read"))
-        matting = opened.enter_context(Ahead(mattes(memory, reading, asked), name="matte"))
-        writers = [opened.enter_context(Behind(partial(draft.write, since=since), name="write")) for draft in drafts]
+        reading = opened.enter_context(Ahead(_paid_for(frames, clip, paid_seconds), name="read", depth=frames_ahead))
+        matting = opened.enter_context(Ahead(mattes(memory, reading, asked), name="matte", depth=frames_ahead))
+        behind = partial(Behind[Matte, Verified], name="write", depth=min(2, frames_ahead))
+        writers = [opened.enter_context(behind(partial(draft.write, since=since))) for draft in drafts]
         meter = Meter(reader.clip, asked.preview_duration, chunk)
         artist = Previews(previews, reader.clip, single=chunk is not None) if previews else None
         for matte in matting:

@@ -185,6 +185,18 @@ class Settings(BaseSettings):
         (), description="Private networks that video, image and webhook URLs may point into, separated by commas."
     )
     fetch_seconds: float = Field(900.0, gt=0, description="How long fetching one URL may take.")
+    min_fetch_rate: int = Field(
+        16 * 1024,
+        ge=0,
+        description="Bytes a second that a fetched URL must send, on average over any minute of waiting for it; 0 for"
+        " any.",
+    )
+    fetch_concurrency: int = Field(
+        8,
+        ge=1,
+        le=64,
+        description="Jobs whose URLs the worker process fetches at a time, beside the jobs that it runs.",
+    )
     webhook_secret: SecretStr | None = Field(
         None, description="Signs webhooks; any text, or whsec_ and base64. Unset: webhooks are not signed."
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 from alphareel import observe
 from alphareel.domain.clip import Limits
-from alphareel.domain.errors import BadVideo, OutOfMemory, Timeout, WorkerCrashed
+from alphareel.domain.errors import AlphareelError, BadVideo, OutOfMemory, Timeout, WorkerCrashed
 from alphareel.domain.options import Options, to_json
 from alphareel.http.job_views import JobViews
 from alphareel.installation import Installation, engine_url
@@ -48,6 +48,7 @@ from alphareel.queue.dbos_engine import DbosEngine, EngineRules
 from alphareel.settings import Settings, shown
 
 _IDENTIFY = Confinement(memory_bytes=4 * 1024**3, cpu_seconds=20, wall_seconds=25.0)  # clients wait 30 s
+_EXAMINE_FETCHED = Confinement(memory_bytes=4 * 1024**3, cpu_seconds=60, wall_seconds=120.0)
 _MAX_DEATHS = 6
 _SWEEP_SECONDS = 60.0
 _CALLS_KEPT = timedelta(days=91)  # a day more than usage looks back
@@ -144,22 +145,30 @@ def build_worker(place: Installation, executor_id: str) -> Worker:
         jobs=place.jobs,
         blobs=place.blobs,
         sources=place.sources,
-        fetcher=GuardedFetcher(FetchRules(allowed=given.fetch_allow_cidrs, total_seconds=given.fetch_seconds)),
+        fetcher=GuardedFetcher(
+            FetchRules(
+                allowed=given.fetch_allow_cidrs,
+                total_seconds=given.fetch_seconds,
+                min_rate=given.min_fetch_rate,
+            )
+        ),
         rules=rules,
         helpers=place.queue,
+        examine=ExamineApart(place.limits),
     )
 
 
 def build_engine(place: Installation, executor_id: str, worker: Worker) -> DbosEngine:
     """The engine of the worker process of this name; one a process."""
-    rules = EngineRules(engine_url(place.settings), concurrency=place.settings.workers)
+    rules = EngineRules(
+        engine_url(place.settings), concurrency=place.settings.workers, fetches=place.settings.fetch_concurrency
+    )
     return DbosEngine(place.database.engine, executor_id=executor_id, body=worker, rules=rules)
 
 
 def build_upkeep(place: Installation, executor_id: str, engine: DbosEngine, *, die: Callable[[], None]) -> Upkeep:
     """What that process does beside its jobs."""
-    # A worker shows no life while it fetches two files, at worst, and while it publishes a big result.
-    stuck = 2 * place.settings.fetch_seconds + 900.0
+    stuck = 2700.0  # a worker shows no life while it gets two files from the store and publishes a big result
     return Upkeep(
         executor_id,
         jobs=place.jobs,
@@ -261,6 +270,33 @@ class IdentifyApart:
             raise BadVideo(
                 "The file cannot be examined.", hint="Check that it plays, or export it again as MP4 (H.264)."
             ) from error
+
+
+@dataclass(frozen=True)
+class ExamineApart:
+    """Examines a fetched file as uploads are, though with more patience, because nobody waits for an answer.
+
+    Only a file that keeps the examiner busy is refused, before it keeps a job busy; everything else is for the job to
+    judge.
+    """
+
+    limits: Limits
+
+    def __call__(self, path: Path, tick: Callable[[], None]) -> None:
+        order = {"task": "identify", "source": str(path), "limits": asdict(self.limits)}
+        while not _identifying.acquire(timeout=0.5):
+            tick()
+        try:
+            sandbox.run(order, _EXAMINE_FETCHED, tick=lambda _: tick())
+        except Timeout as error:
+            raise BadVideo(
+                f"The file could not be examined within {_EXAMINE_FETCHED.wall_seconds:g} seconds.",
+                hint="Check that it plays, or export it again as MP4 (H.264).",
+            ) from error
+        except AlphareelError as error:
+            observe.log(__name__).info("fetched file left to its job", error=str(error))
+        finally:
+            _identifying.release()
 
 
 def processors() -> int:

@@ -35,6 +35,7 @@ def run_worker(settings: Settings, *, executor_id: str, home: str) -> None:
         stop.wait()
         upkeep.wind_down()
         postman.wind_down()
+        worker.wind_down()
         engine.stop(grace_seconds=settings.stop_seconds)
         worker.abandon()
         postman.stop()

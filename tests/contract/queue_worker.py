@@ -8,7 +8,7 @@ from pathlib import Path
 from alphareel import observe
 from alphareel.domain.clip import EngineFacts
 from alphareel.installation import SystemClock
-from alphareel.jobs.job import Output
+from alphareel.jobs.job import Output, Step
 from alphareel.jobs.upkeep import Upkeep, UpkeepRules
 from alphareel.jobstore.database import Database, open_engine
 from alphareel.jobstore.executors import ExecutorTable
@@ -29,6 +29,9 @@ class Sleeper:
             file.write(" ".join(map(str, words)) + "\n")
 
     def execute(self, job_id, ticket):
+        if (found := self.jobs.job(job_id)) and found.metadata.get("far") is not None and found.ticket == 1:
+            self.jobs.requeue(job_id, ticket=1, actor="test", reason="far", step=Step.FETCH)
+            return {"kind": "gone"}
         job = self.jobs.begin_attempt(job_id, ticket=ticket, actor="test")
         if job is None:
             return {"kind": "gone"}
@@ -50,6 +53,15 @@ class Sleeper:
                 actor="test",
             )
             self.note("settle", job_id, outcome["attempt"], done)
+
+    def fetch(self, job_id, ticket):
+        job = self.jobs.begin_fetch(job_id, ticket=ticket, actor="test")
+        if job is None:
+            return
+        self.note("fetch", job_id, job.tries)
+        if job.tries == 1:
+            time.sleep(job.metadata["far"])
+        self.jobs.requeue(job_id, ticket=ticket, actor="test", reason="fetched", step=Step.RUN_FETCHED)
 
     def help(self, job_id, ticket, mark, number):
         self.note("help", job_id, mark, number)

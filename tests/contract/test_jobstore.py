@@ -203,10 +203,27 @@ class TestAnAttempt:
         assert job is not None
         assert (job.tries, job.attempt, job.status) == (0, 1, Status.PROCESSING)
 
+    def test_that_finishes_a_part_is_the_first_try_again(self, jobs: Jobs) -> None:
+        for _ in range(3):
+            jobs.begin_attempt("job_1", ticket=1, actor="worker")
+        jobs.reset_tries("job_1", ticket=2)
+        assert tries_of(jobs) == 3
+        jobs.reset_tries("job_1", ticket=1)
+        assert tries_of(jobs) == 1
+        jobs.hand_back("job_1", attempt=3, actor="worker", reason="the worker stops")
+        jobs.reset_tries("job_1", ticket=1)
+        assert tries_of(jobs) == 0
+
     def test_is_begun_once_for_each_of_many_workers(self, jobs: Jobs) -> None:
         attempts = run_at_once(6, lambda: jobs.begin_attempt("job_1", ticket=1, actor="worker"))
         assert sorted(a.attempt for a in attempts) == [1, 2, 3, 4, 5, 6]
         assert [complete(jobs, n) for n in range(1, 7)] == [False] * 5 + [True]
+
+
+def tries_of(jobs: Jobs) -> int:
+    job = jobs.job("job_1")
+    assert job is not None
+    return job.tries
 
 
 class TestRaces:

@@ -212,6 +212,41 @@ def test_chaos_loses_no_job_and_delivers_each_once(jobs: Jobs, start_worker: Sta
         assert moves.count((Status.PROCESSING, Status.COMPLETED)) == 1
 
 
+def test_a_fetch_takes_no_place_of_a_job(jobs: Jobs, start_worker: StartWorker, log: Path) -> None:
+    start_worker(concurrency=1)
+    far, near = submit(jobs, far=100), submit(jobs)
+    wait_for(jobs, [near])
+    assert [line[2] for line in lines(log, "fetch", far)] == ["1"]
+    assert lines(log, "execute", far) == []
+
+
+def test_a_worker_that_is_killed_while_it_fetches_loses_nothing(
+    jobs: Jobs, start_worker: StartWorker, log: Path
+) -> None:
+    victim = start_worker()
+    job = submit(jobs, far=100)
+    deadline = time.monotonic() + 60
+    while not lines(log, "fetch", job):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    start_worker()
+    os.kill(victim.pid, signal.SIGKILL)
+    wait_for(jobs, [job])
+    assert [line[2] for line in lines(log, "fetch", job)] == ["1", "2"]
+    assert len(lines(log, "execute", job)) == 1
+
+
+def test_a_job_whose_files_are_there_goes_before_those_that_were_not_begun(
+    jobs: Jobs, start_worker: StartWorker, log: Path
+) -> None:
+    first = submit(jobs, far=0)
+    start_worker(concurrency=1)
+    others = [submit(jobs, seconds=1) for _ in range(6)]
+    wait_for(jobs, [first, *others])
+    order = [line.split()[1] for line in log.read_text().splitlines() if line.startswith("execute ")]
+    assert order.index(first.id) <= 3
+
+
 def test_chunks_are_made_after_the_jobs_that_wait_and_in_the_order_of_the_offer(
     jobs: Jobs, database: Database, start_worker: StartWorker, log: Path
 ) -> None:

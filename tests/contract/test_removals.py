@@ -68,7 +68,12 @@ def add_job(jobs: Jobs, job_id: str, *used: str, end: bool = True) -> None:
 
 def test_a_deleted_job_is_not_found_anywhere(jobs: Jobs, removals: Removals) -> None:
     add_job(jobs, "job_1")
-    assert removals.remove_job("job_1", actor="key:k1") == ("outputs/job_1/", "previews/job_1/", "chunks/job_1/")
+    assert removals.remove_job("job_1", actor="key:k1") == (
+        "outputs/job_1/",
+        "previews/job_1/",
+        "chunks/job_1/",
+        "fetched/job_1/",
+    )
     assert jobs.job("job_1") is None
     assert jobs.jobs("k1", statuses=None, limit=9, offset=0).total == 0
     assert removals.remove_job("job_1", actor="key:k1") is None
@@ -108,7 +113,12 @@ def test_an_upload_goes_with_the_last_job_that_uses_it(jobs: Jobs, removals: Rem
     add_upload(uploads, "u1")
     add_job(jobs, "job_1", "u1")
     add_job(jobs, "job_2", "u1")
-    assert removals.remove_job("job_1", actor="test") == ("outputs/job_1/", "previews/job_1/", "chunks/job_1/")
+    assert removals.remove_job("job_1", actor="test") == (
+        "outputs/job_1/",
+        "previews/job_1/",
+        "chunks/job_1/",
+        "fetched/job_1/",
+    )
     assert uploads.upload("u1") is not None
     assert removals.remove_job("job_2", actor="test") == (
         "outputs/job_2/",
@@ -122,7 +132,12 @@ def test_an_upload_goes_with_the_last_job_that_uses_it(jobs: Jobs, removals: Rem
 def test_an_upload_that_is_not_the_keys_own_stays(jobs: Jobs, removals: Removals, uploads: Uploads) -> None:
     add_upload(uploads, "u1", key_id=None)
     add_job(jobs, "job_1", "u1")
-    assert removals.remove_job("job_1", actor="test") == ("outputs/job_1/", "previews/job_1/", "chunks/job_1/")
+    assert removals.remove_job("job_1", actor="test") == (
+        "outputs/job_1/",
+        "previews/job_1/",
+        "chunks/job_1/",
+        "fetched/job_1/",
+    )
     assert uploads.upload("u1") is not None
 
 
@@ -157,9 +172,15 @@ def test_blobs_are_remembered_until_they_are_gone(jobs: Jobs, removals: Removals
     add_upload(uploads, "u1")
     add_job(jobs, "job_1", "u1")
     removals.remove_job("job_1", actor="test")
-    assert set(removals.discarded(limit=9)) == {"outputs/job_1/", "previews/job_1/", "chunks/job_1/", "uploads/u1.mp4"}
+    assert set(removals.discarded(limit=9)) == {
+        "outputs/job_1/",
+        "previews/job_1/",
+        "chunks/job_1/",
+        "fetched/job_1/",
+        "uploads/u1.mp4",
+    }
     removals.forget_discarded("uploads/u1.mp4")
-    assert set(removals.discarded(limit=9)) == {"outputs/job_1/", "previews/job_1/", "chunks/job_1/"}
+    assert set(removals.discarded(limit=9)) == {"outputs/job_1/", "previews/job_1/", "chunks/job_1/", "fetched/job_1/"}
 
 
 def test_of_two_jobs_that_go_at_once_one_takes_the_upload(jobs: Jobs, removals: Removals, uploads: Uploads) -> None:

@@ -14,7 +14,7 @@ from alphareel.jobs.postman import Courier, Postman, PostRules
 from alphareel.jobs.sandbox import Confinement
 from alphareel.jobs.webhooks import Secrets
 from alphareel.jobs.worker import Worker, WorkRules
-from alphareel.testing.fakes import CannedFetcher
+from alphareel.testing.fakes import CannedFetcher, work_off
 
 sdk = pytest.importorskip("opentelemetry.sdk.trace.export.in_memory_span_exporter", reason="the extra telemetry")
 
@@ -42,8 +42,8 @@ def work(desk, tmp_path, monkeypatch):
         rules = WorkRules(tmp_path, Limits(), Confinement(wall_seconds=60), pipeline="fake_pipeline", max_tries=1)
         stores = {"jobs": desk.jobs, "blobs": desk.blobs, "sources": desk.sources}
         worker = Worker("w", **stores, fetcher=CannedFetcher({URL: words}), rules=rules)
-        ticket = desk.jobs.job(job_id).ticket
-        worker.settle(job_id, ticket, worker.execute(job_id, ticket))
+        worker.wind_down()
+        work_off(desk, worker, job_id)
 
     return work
 
@@ -53,11 +53,12 @@ def test_a_job_is_one_trace_from_the_client_to_the_stages(client, spans, work, d
     desk.clock.advance(seconds=7)
     work(made["id"], b"ok")
     found = spans()
-    assert set(found) == {"POST /v1/jobs", "attempt", "queue", "obtain", "child", "read", "matte", "write", "publish"}
+    inner = {"queue", "obtain", "child", "read", "matte", "write", "publish"}
+    assert set(found) == {"POST /v1/jobs", "fetch", "attempt", *inner}
     assert {f"{span.context.trace_id:032x}" for span in found.values()} == {TRACE}
     above = {name: span.parent.span_id for name, span in found.items()}
     assert above["POST /v1/jobs"] == int(SPAN, 16)
-    assert above["attempt"] == found["POST /v1/jobs"].context.span_id
+    assert above["fetch"] == above["attempt"] == found["POST /v1/jobs"].context.span_id
     assert {above[n] for n in ("queue", "obtain", "child", "publish")} == {found["attempt"].context.span_id}
     assert {above[n] for n in ("read", "matte", "write")} == {found["child"].context.span_id}
     assert (found["queue"].end_time - found["queue"].start_time) / 1e9 == pytest.approx(7)

@@ -13,7 +13,7 @@ import pytest
 
 from alphareel.domain.errors import FetchFailed, FetchRefused, FileTooLarge
 from alphareel.jobs.addresses import is_public
-from alphareel.jobs.fetch import FetchRules, GuardedFetcher, SourceMissing
+from alphareel.jobs.fetch import FetchRules, GuardedFetcher, SourceMissing, SourceTooSlow
 
 HERE = [ipaddress.ip_network("127.0.0.1/32")]
 FRIENDLY = GuardedFetcher(FetchRules(allowed=HERE))
@@ -66,6 +66,15 @@ class Handler(BaseHTTPRequestHandler):
                 time.sleep(0.05)
         except OSError:
             pass
+
+    def _tired(self) -> None:
+        self._answer(200, {}, BODY)
+        self._drip()
+
+    def _silent(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        time.sleep(5)
 
     def log_message(self, *args: Any) -> None: ...
 
@@ -300,3 +309,65 @@ def test_address_with_ipv6_in_brackets_is_reached_where_it_is_allowed(tmp_path):
     finally:
         server.shutdown()
         server.server_close()
+
+
+@pytest.mark.parametrize("path", ["/drip", "/tired"])
+def test_a_source_that_sends_too_slowly_is_given_up_for_good(path: str, base: str, tmp_path: Path) -> None:
+    """Also one that was quick at first: the last seconds count."""
+    demanding = GuardedFetcher(FetchRules(allowed=HERE, min_rate=1000, rate_seconds=1.5))
+    begun = time.monotonic()
+    with pytest.raises(SourceTooSlow, match="too slowly") as failure:
+        demanding.fetch(base + path, tmp_path / "in", max_bytes=10**6)
+    assert not failure.value.retryable
+    assert time.monotonic() - begun < 4.5
+
+
+def test_a_source_may_be_as_slow_as_it_likes_where_no_rate_is_set(base: str, tmp_path: Path) -> None:
+    patient = GuardedFetcher(FetchRules(allowed=HERE, min_rate=0, rate_seconds=0.5))
+    assert patient.fetch(f"{base}/drip", tmp_path / "in", max_bytes=10**6).bytes == 100
+
+
+def test_a_reader_that_is_slow_itself_is_not_the_source_s_fault(base: str, tmp_path: Path) -> None:
+    demanding = GuardedFetcher(FetchRules(allowed=HERE, min_rate=10**6, rate_seconds=0.2))
+    fetched = demanding.fetch(f"{base}/a.mp4", tmp_path / "in", max_bytes=10**6, tick=lambda: time.sleep(0.05))
+    assert fetched.bytes == len(BODY)
+
+
+def test_a_fetch_past_its_time_is_not_tried_again(base: str, tmp_path: Path) -> None:
+    hurried = GuardedFetcher(FetchRules(allowed=HERE, total_seconds=0.4))
+    with pytest.raises(FetchFailed, match="in time") as failure:
+        hurried.fetch(f"{base}/drip", tmp_path / "in", max_bytes=10**6)
+    assert not failure.value.retryable
+
+
+def test_a_fetch_that_nobody_wants_ends_at_once_while_the_other_side_is_silent(base: str, tmp_path: Path) -> None:
+    class Unwanted(Exception): ...
+
+    begun = time.monotonic()
+
+    def tick() -> None:
+        if time.monotonic() - begun > 0.5:
+            raise Unwanted
+
+    with pytest.raises(Unwanted):
+        FRIENDLY.fetch(f"{base}/silent", tmp_path / "in", max_bytes=10**6, tick=tick)
+    assert time.monotonic() - begun < 2.5
+
+
+def test_a_fetch_that_nobody_wants_ends_at_once_while_nobody_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Unwanted(Exception): ...
+
+    def never(*_: Any, **__: Any) -> Any:
+        time.sleep(5)
+
+    def tick() -> None:
+        if time.monotonic() - begun > 0.5:
+            raise Unwanted
+
+    monkeypatch.setattr(socket, "getaddrinfo", never)
+    begun = time.monotonic()
+    with pytest.raises(Unwanted):
+        FRIENDLY.fetch("http://slow.test/", tmp_path / "in", max_bytes=10**6, tick=tick)
+    assert time.monotonic() - begun < 2.5

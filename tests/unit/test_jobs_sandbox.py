@@ -74,7 +74,7 @@ def test_the_child_sees_no_secret_of_ours(order: Any, tmp_path: Path, monkeypatc
         ("native_hoard", errors.OutOfMemory, "memory"),
         ("segfault", errors.WorkerCrashed, "signal 11"),
         ("leave", errors.WorkerCrashed, "exit code 3"),
-        ("killed", errors.OutOfMemory, "memory"),
+        ("killed", sandbox.Killed, "signal 9"),
         ("babble", errors.WorkerCrashed, "nonsense"),
     ],
 )

@@ -11,16 +11,22 @@ import pytest
 
 from alphareel.domain.clip import Limits
 from alphareel.domain.errors import FetchFailed, FetchRefused, NotFound, StorageFailed, Unavailable
-from alphareel.jobs.fetch import SourceMissing
-from alphareel.jobs.job import Job, Status
+from alphareel.jobs.fetch import SourceMissing, SourceTooSlow
+from alphareel.jobs.job import TERMINAL, Job, Status, Step
 from alphareel.jobs.sandbox import Confinement
 from alphareel.jobs.use_cases import Caller
 from alphareel.jobs.worker import Worker, WorkRules
 from alphareel.testing.clips import make_clip
-from alphareel.testing.fakes import TINY_MP4, TINY_PNG, CannedFetcher, Desk, open_desk
+from alphareel.testing.fakes import TINY_MP4, TINY_PNG, CannedFetcher, Desk, RecordingEngine, open_desk
 
 URL = "https://example.com/a.mp4"
 SOMEBODY = Caller(None, "req_1")
+
+
+class Hand(Worker):
+    """A worker and the engine that would call it."""
+
+    engine: RecordingEngine
 
 
 @pytest.fixture(autouse=True)
@@ -41,14 +47,17 @@ def fetcher() -> CannedFetcher:
 
 
 @pytest.fixture
-def worker(desk: Desk, fetcher: CannedFetcher, tmp_path: Path) -> Worker:
+def worker(desk: Desk, fetcher: CannedFetcher, tmp_path: Path) -> Hand:
     return make_worker(desk, fetcher, tmp_path)
 
 
-def make_worker(desk: Desk, fetcher: CannedFetcher, folder: Path, **other: Any) -> Worker:
+def make_worker(desk: Desk, fetcher: CannedFetcher, folder: Path, **other: Any) -> Hand:
     given = {"confinement": Confinement(wall_seconds=60), "retry_seconds": 0.01, **other}
     rules = WorkRules(workspace=folder / "work", limits=Limits(), **{"pipeline": "fake_pipeline", **given})
-    return Worker("w1", jobs=desk.jobs, blobs=desk.blobs, sources=desk.sources, fetcher=fetcher, rules=rules)
+    worker = Hand("w1", jobs=desk.jobs, blobs=desk.blobs, sources=desk.sources, fetcher=fetcher, rules=rules)
+    worker.engine = desk.engine
+    worker.wind_down()  # a fetch that is done returns, for the next step to be called
+    return worker
 
 
 def submit(desk: Desk, **body: Any) -> Job:
@@ -61,10 +70,37 @@ def upload(desk: Desk, data: bytes, name: str = "a.mp4") -> str:
     return desk.service.upload_link(session.finish()).url
 
 
-def work(worker: Worker, job: Job) -> dict[str, Any]:
+def work(worker: Hand, job: Job) -> dict[str, Any]:
+    """Run what is queued for the job, until it ends or somebody else has it."""
+    outcome: dict[str, Any] = {"kind": "gone"}
+    while True:
+        found = worker._jobs.job(job.id)
+        if found is None or found.status in TERMINAL:
+            return outcome
+        outcome = work_once(worker, found)
+        moved = worker._jobs.job(job.id)
+        if moved is None or moved.ticket == found.ticket:
+            return outcome
+
+
+def work_once(worker: Hand, job: Job) -> dict[str, Any]:
+    """Run what is queued under the job's ticket."""
+    if worker.engine.steps[(job.id, job.ticket)] is Step.FETCH:
+        worker.fetch(job.id, job.ticket)
+        return {"kind": "gone"}
     outcome = worker.execute(job.id, job.ticket)
     worker.settle(job.id, job.ticket, outcome)
     return outcome
+
+
+def fetched(worker: Hand, job: Job) -> Job:
+    """The job when its files are there and it is queued to be run."""
+    while worker.engine.steps[(job.id, job.ticket)] is not Step.RUN_FETCHED:
+        work_once(worker, job)
+        found = worker._jobs.job(job.id)
+        assert found is not None
+        job = found
+    return job
 
 
 def now(desk: Desk, job: Job) -> Job:
@@ -73,7 +109,7 @@ def now(desk: Desk, job: Job) -> Job:
     return found
 
 
-def test_a_job_becomes_a_delivered_file(desk: Desk, worker: Worker, tmp_path: Path) -> None:
+def test_a_job_becomes_a_delivered_file(desk: Desk, worker: Hand, tmp_path: Path) -> None:
     job = submit(desk)
     work(worker, job)
     done = now(desk, job)
@@ -87,7 +123,7 @@ def test_a_job_becomes_a_delivered_file(desk: Desk, worker: Worker, tmp_path: Pa
 
 
 def test_pictures_are_there_while_the_job_runs_and_no_longer(
-    desk: Desk, worker: Worker, fetcher: CannedFetcher, monkeypatch: pytest.MonkeyPatch
+    desk: Desk, worker: Hand, fetcher: CannedFetcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fetcher.answers[URL] = b"picture preview-0.webp preview-1.webp"
     seen: dict[str, bytes] = {}
@@ -108,7 +144,7 @@ def test_pictures_are_there_while_the_job_runs_and_no_longer(
 
 
 def test_a_store_that_takes_no_pictures_costs_no_job(
-    desk: Desk, worker: Worker, fetcher: CannedFetcher, monkeypatch: pytest.MonkeyPatch
+    desk: Desk, worker: Hand, fetcher: CannedFetcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fetcher.answers[URL] = b"picture preview-0.webp"
     real = desk.blobs.put_file
@@ -124,7 +160,7 @@ def test_a_store_that_takes_no_pictures_costs_no_job(
     assert now(desk, job).status is Status.COMPLETED
 
 
-def test_pictures_of_an_attempt_that_died_go_with_the_next(desk: Desk, worker: Worker, fetcher: CannedFetcher) -> None:
+def test_pictures_of_an_attempt_that_died_go_with_the_next(desk: Desk, worker: Hand, fetcher: CannedFetcher) -> None:
     job = submit(desk)
     desk.jobs.begin_attempt(job.id, ticket=job.ticket, actor="dead")
     desk.blobs.blobs[f"previews/{job.id}/1/preview-0.webp"] = b"left"
@@ -149,7 +185,7 @@ def refuse_to_delete(desk: Desk, monkeypatch: pytest.MonkeyPatch, refused: str) 
     monkeypatch.setattr(desk.blobs, "delete_prefix", delete_prefix)
 
 
-def test_a_deleted_job_leaves_neither_result_nor_pictures_of_a_worker_that_died(desk: Desk, worker: Worker) -> None:
+def test_a_deleted_job_leaves_neither_result_nor_pictures_of_a_worker_that_died(desk: Desk, worker: Hand) -> None:
     job = submit(desk)
     desk.service.delete(SOMEBODY, job.id)
     leave_blobs(desk, job)
@@ -158,7 +194,7 @@ def test_a_deleted_job_leaves_neither_result_nor_pictures_of_a_worker_that_died(
 
 
 def test_a_store_that_fails_while_a_deleted_job_is_cleared_up_ends_neither_that_nor_the_worker(
-    desk: Desk, worker: Worker, monkeypatch: pytest.MonkeyPatch
+    desk: Desk, worker: Hand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job, next_job = submit(desk), submit(desk)
     desk.service.delete(SOMEBODY, job.id)
@@ -171,7 +207,7 @@ def test_a_store_that_fails_while_a_deleted_job_is_cleared_up_ends_neither_that_
 
 
 def test_a_store_that_cannot_remove_what_a_lost_attempt_made_costs_no_delivery(
-    desk: Desk, worker: Worker, monkeypatch: pytest.MonkeyPatch
+    desk: Desk, worker: Hand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = submit(desk)
     desk.jobs.begin_attempt(job.id, ticket=job.ticket, actor="dead")
@@ -182,7 +218,7 @@ def test_a_store_that_cannot_remove_what_a_lost_attempt_made_costs_no_delivery(
     assert (done.status, done.attempt) == (Status.COMPLETED, 2)
 
 
-def test_our_own_upload_is_read_without_the_network(desk: Desk, worker: Worker, fetcher: CannedFetcher) -> None:
+def test_our_own_upload_is_read_without_the_network(desk: Desk, worker: Hand, fetcher: CannedFetcher) -> None:
     fetcher.answers.clear()
     job = submit(desk, video_url=upload(desk, TINY_MP4))
     desk.blobs.blobs = dict.fromkeys(desk.blobs.blobs, b"ok from here")
@@ -190,7 +226,7 @@ def test_our_own_upload_is_read_without_the_network(desk: Desk, worker: Worker, 
     assert now(desk, job).status is Status.COMPLETED
 
 
-def test_a_background_picture_is_at_hand_for_the_pipeline(desk: Desk, worker: Worker, fetcher: CannedFetcher) -> None:
+def test_a_background_picture_is_at_hand_for_the_pipeline(desk: Desk, worker: Hand, fetcher: CannedFetcher) -> None:
     fetcher.answers[URL] = b"background"
     job = submit(desk, background={"type": "image", "image_url": upload(desk, TINY_PNG, "b.png")})
     work(worker, job)
@@ -201,7 +237,7 @@ def test_a_background_picture_is_at_hand_for_the_pipeline(desk: Desk, worker: Wo
     assert done.options.background.image_url.startswith("/files/"), "the job keeps the address it was given"
 
 
-def test_a_background_clip_is_fetched_beside_the_source(desk: Desk, worker: Worker, fetcher: CannedFetcher) -> None:
+def test_a_background_clip_is_fetched_beside_the_source(desk: Desk, worker: Hand, fetcher: CannedFetcher) -> None:
     fetcher.answers = {URL: b"background", "https://example.com/b.mp4": b"a clip from afar"}
     job = submit(desk, background={"type": "video", "video_url": "https://example.com/b.mp4"})
     work(worker, job)
@@ -211,7 +247,7 @@ def test_a_background_clip_is_fetched_beside_the_source(desk: Desk, worker: Work
     assert done.options.background.video_url == "https://example.com/b.mp4"
 
 
-def test_a_background_clip_may_be_an_upload(desk: Desk, worker: Worker, fetcher: CannedFetcher) -> None:
+def test_a_background_clip_may_be_an_upload(desk: Desk, worker: Hand, fetcher: CannedFetcher) -> None:
     fetcher.answers = {URL: b"background"}
     job = submit(desk, background={"type": "video", "video_url": upload(desk, TINY_MP4)})
     work(worker, job)
@@ -221,7 +257,7 @@ def test_a_background_clip_may_be_an_upload(desk: Desk, worker: Worker, fetcher:
 
 
 def test_a_background_clip_that_may_not_be_fetched_fails_the_job(
-    desk: Desk, worker: Worker, fetcher: CannedFetcher, tmp_path: Path
+    desk: Desk, worker: Hand, fetcher: CannedFetcher, tmp_path: Path
 ) -> None:
     fetcher.answers = {URL: b"background", "http://10.0.0.1/b.mp4": FetchRefused("No.")}
     job = submit(desk, background={"type": "video", "video_url": "http://10.0.0.1/b.mp4"})
@@ -235,7 +271,7 @@ def test_a_background_clip_that_may_not_be_fetched_fails_the_job(
     [("refuse", "invalid_video", 1), ("stumble", "storage_failed", 3), ("segfault", "worker_crashed", 3)],
 )
 def test_a_failure_is_told_and_tried_again_only_when_it_may_pass(
-    words: str, code: str, tries: int, desk: Desk, worker: Worker, fetcher: CannedFetcher
+    words: str, code: str, tries: int, desk: Desk, worker: Hand, fetcher: CannedFetcher
 ) -> None:
     fetcher.answers[URL] = words.encode()
     job = submit(desk)
@@ -246,24 +282,86 @@ def test_a_failure_is_told_and_tried_again_only_when_it_may_pass(
     assert not any(key.startswith("outputs/") for key in desk.blobs.blobs)
 
 
+def test_a_killed_job_process_sends_its_job_back_to_the_queue(
+    desk: Desk, worker: Hand, fetcher: CannedFetcher, tmp_path: Path
+) -> None:
+    fetcher.answers[URL] = f"killed_at_first {tmp_path / 'marker'}".encode()
+    job = fetched(worker, submit(desk))
+    assert work_once(worker, job) == {"kind": "gone"}
+    assert desk.engine.queued[-1] == (job.id, job.ticket + 1)
+    work(worker, now(desk, job))
+    done = now(desk, job)
+    assert (done.status, done.error) == (Status.COMPLETED, None)
+    assert "its process was killed" in [e.reason for e in desk.jobs.events(job.id)]
+
+
+def test_a_job_whose_process_is_killed_each_time_is_given_up_and_not_for_lack_of_memory(
+    desk: Desk, worker: Hand, fetcher: CannedFetcher
+) -> None:
+    fetcher.answers[URL] = b"killed"
+    job = submit(desk)
+    work(worker, job)
+    failed = now(desk, job)
+    assert (failed.status, failed.error_code, failed.attempt) == (Status.FAILED, "worker_crashed", 6)
+
+
+def test_a_job_that_makes_no_progress_lets_others_go_first_and_fails_the_second_time(
+    desk: Desk, fetcher: CannedFetcher, tmp_path: Path
+) -> None:
+    fetcher.answers[URL] = b"hang"
+    worker = make_worker(desk, fetcher, tmp_path, confinement=Confinement(progress_seconds=1.5))
+    job = fetched(worker, submit(desk))
+    assert work_once(worker, job) == {"kind": "gone"}
+    assert desk.engine.queued[-1] == (job.id, job.ticket + 1)
+    work(worker, job)
+    failed = now(desk, job)
+    assert (failed.status, failed.error_code, failed.attempt) == (Status.FAILED, "timeout", 2)
+    assert fetcher.asked == [URL]
+
+
+def test_a_job_that_had_too_little_memory_is_tried_once_more_with_a_smaller_footprint(
+    desk: Desk, worker: Hand, fetcher: CannedFetcher
+) -> None:
+    fetcher.answers[URL] = b"greedy"
+    job = submit(desk)
+    work(worker, job)
+    done = now(desk, job)
+    assert (done.status, done.attempt) == (Status.COMPLETED, 2)
+    assert done.output is not None
+    assert desk.blobs.blobs[done.output.blob] == b"made small"
+
+
+def test_a_job_for_which_the_smaller_footprint_is_too_large_fails_for_lack_of_memory(
+    desk: Desk, worker: Hand, fetcher: CannedFetcher
+) -> None:
+    fetcher.answers[URL] = b"native_hoard"
+    job = submit(desk)
+    work(worker, job)
+    failed = now(desk, job)
+    assert (failed.status, failed.error_code, failed.attempt) == (Status.FAILED, "out_of_memory", 2)
+
+
 @pytest.mark.parametrize(
     ("error", "code", "tries"),
     [
         (FetchRefused("No."), "url_refused", 1),
         (SourceMissing("Status 404."), "fetch_failed", 1),
+        (SourceTooSlow("A byte a second."), "fetch_failed", 1),
         (FetchFailed("Status 503."), "fetch_failed", 3),
     ],
 )
 def test_a_source_that_cannot_be_fetched_fails_the_job(
-    error: Exception, code: str, tries: int, desk: Desk, worker: Worker, fetcher: CannedFetcher
+    error: Exception, code: str, tries: int, desk: Desk, worker: Hand, fetcher: CannedFetcher
 ) -> None:
     fetcher.answers[URL] = error
     job = submit(desk)
     work(worker, job)
-    assert (now(desk, job).error_code, now(desk, job).attempt) == (code, tries)
+    failed = now(desk, job)
+    assert (failed.status, failed.error_code, failed.attempt) == (Status.FAILED, code, 0)
+    assert fetcher.asked == [URL] * tries
 
 
-def test_a_full_disk_fails_the_job_and_not_the_worker(desk: Desk, worker: Worker) -> None:
+def test_a_full_disk_fails_the_job_and_not_the_worker(desk: Desk, worker: Hand) -> None:
     job, other = submit(desk), submit(desk)
     desk.blobs.broken = True
     work(worker, job)
@@ -273,7 +371,7 @@ def test_a_full_disk_fails_the_job_and_not_the_worker(desk: Desk, worker: Worker
     assert now(desk, other).status is Status.COMPLETED
 
 
-def test_a_failed_job_that_is_started_again_succeeds(desk: Desk, worker: Worker, fetcher: CannedFetcher) -> None:
+def test_a_failed_job_that_is_started_again_succeeds(desk: Desk, worker: Hand, fetcher: CannedFetcher) -> None:
     fetcher.answers[URL] = b"refuse"
     job = submit(desk)
     work(worker, job)
@@ -284,7 +382,7 @@ def test_a_failed_job_that_is_started_again_succeeds(desk: Desk, worker: Worker,
     assert (done.status, done.run, done.attempt, done.error) == (Status.COMPLETED, 2, 2, None)
 
 
-def test_progress_is_told_and_never_steps_back(desk: Desk, worker: Worker, fetcher: CannedFetcher) -> None:
+def test_progress_is_told_and_never_steps_back(desk: Desk, worker: Hand, fetcher: CannedFetcher) -> None:
     fetcher.answers[URL] = b"slow 4"
     job = submit(desk)
     seen: list[float] = []
@@ -299,7 +397,7 @@ def test_progress_is_told_and_never_steps_back(desk: Desk, worker: Worker, fetch
 
 
 def test_a_worker_that_was_overtaken_kills_its_child_and_delivers_nothing(
-    desk: Desk, worker: Worker, fetcher: CannedFetcher
+    desk: Desk, worker: Hand, fetcher: CannedFetcher
 ) -> None:
     fetcher.answers[URL] = b"slow 60"
     job = submit(desk)
@@ -307,14 +405,14 @@ def test_a_worker_that_was_overtaken_kills_its_child_and_delivers_nothing(
     thread = threading.Thread(target=lambda: outcomes.append(work(worker, job)))
     thread.start()
     wait_until(lambda: now(desk, job).progress > 0)
-    assert desk.jobs.begin_attempt(job.id, ticket=1, actor="another") is not None
+    assert desk.jobs.begin_attempt(job.id, ticket=now(desk, job).ticket, actor="another") is not None
     thread.join(timeout=30)
     assert outcomes == [{"kind": "gone"}]
     assert now(desk, job).status is Status.PROCESSING
-    assert desk.blobs.blobs == {}
+    assert list(desk.blobs.blobs) == [f"fetched/{job.id}/1/source"]
 
 
-def test_a_settlement_that_is_repeated_spares_the_delivered_file(desk: Desk, worker: Worker) -> None:
+def test_a_settlement_that_is_repeated_spares_the_delivered_file(desk: Desk, worker: Hand) -> None:
     job = submit(desk)
     outcome = work(worker, job)
     worker.settle(job.id, job.ticket, outcome)
@@ -324,8 +422,8 @@ def test_a_settlement_that_is_repeated_spares_the_delivered_file(desk: Desk, wor
 
 
 def test_a_late_result_never_replaces_the_delivered_one(desk: Desk, fetcher: CannedFetcher, tmp_path: Path) -> None:
-    job = submit(desk)
     zombie, worker = (make_worker(desk, fetcher, tmp_path / name) for name in ("z", "w"))
+    job = fetched(worker, submit(desk))
     late = zombie.execute(job.id, job.ticket)
     work(worker, job)
     zombie.settle(job.id, job.ticket, late)
@@ -335,14 +433,14 @@ def test_a_late_result_never_replaces_the_delivered_one(desk: Desk, fetcher: Can
     assert list(desk.blobs.blobs) == [done.output.blob]
 
 
-def test_a_ticket_that_is_out_of_date_does_nothing(desk: Desk, worker: Worker) -> None:
+def test_a_ticket_that_is_out_of_date_does_nothing(desk: Desk, worker: Hand) -> None:
     job = submit(desk)
     desk.jobs.requeue(job.id, ticket=1, actor="reconciler", reason="lost")
-    assert work(worker, job) == {"kind": "gone"}
+    assert work_once(worker, job) == {"kind": "gone"}
     assert now(desk, job).status is Status.PENDING
 
 
-def test_what_a_dead_worker_published_of_a_deleted_job_is_removed(desk: Desk, worker: Worker, tmp_path: Path) -> None:
+def test_what_a_dead_worker_published_of_a_deleted_job_is_removed(desk: Desk, worker: Hand, tmp_path: Path) -> None:
     job = submit(desk)
     desk.jobs.begin_attempt(job.id, ticket=1, actor="dead")
     desk.service.delete(SOMEBODY, job.id)
@@ -366,7 +464,7 @@ def test_a_job_that_outlives_no_worker_is_given_up(desk: Desk, fetcher: CannedFe
 
 
 def test_a_worker_that_stops_hands_its_job_back_untried(
-    desk: Desk, worker: Worker, fetcher: CannedFetcher, tmp_path: Path
+    desk: Desk, worker: Hand, fetcher: CannedFetcher, tmp_path: Path
 ) -> None:
     fetcher.answers[URL] = b"slow 60"
     job = submit(desk)
@@ -374,14 +472,14 @@ def test_a_worker_that_stops_hands_its_job_back_untried(
     wait_until(lambda: now(desk, job).progress > 0)
     worker.abandon()
     assert (now(desk, job).status, now(desk, job).tries) == (Status.PROCESSING, 0)
-    fetcher.answers[URL] = b"ok"
+    desk.blobs.blobs[f"fetched/{job.id}/1/source"] = b"ok"
     work(make_worker(desk, fetcher, tmp_path / "next"), job)
     assert now(desk, job).status is Status.COMPLETED
     assert "the worker stopped" in [e.reason for e in desk.jobs.events(job.id)]
 
 
 def test_a_database_that_is_away_for_a_while_does_not_cost_the_work(
-    desk: Desk, worker: Worker, fetcher: CannedFetcher, monkeypatch: pytest.MonkeyPatch
+    desk: Desk, worker: Hand, fetcher: CannedFetcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(*_: Any, **__: Any) -> bool:
         raise Unavailable("away")
@@ -402,7 +500,7 @@ def wait_until(holds: Any, seconds: float = 30) -> None:
 
 @pytest.mark.parametrize("words", ["slow 60", "hang"])
 def test_a_cancelled_job_stops_computing_within_two_seconds(
-    words: str, desk: Desk, worker: Worker, fetcher: CannedFetcher
+    words: str, desk: Desk, worker: Hand, fetcher: CannedFetcher
 ) -> None:
     fetcher.answers[URL] = words.encode()
     job = submit(desk)

@@ -7,6 +7,7 @@ import pytest
 
 from alphareel.domain.clip import Limits
 from alphareel.domain.errors import BadVideo, StorageFailed
+from alphareel.jobs import sandbox
 from alphareel.jobs.chunks import Plan, offered
 from alphareel.jobs.job import Status
 from alphareel.jobs.reporter import Overtaken, Stopping
@@ -146,3 +147,35 @@ def test_a_helper_that_is_late_leaves_no_chunk(desk, worker, submit, clip, monke
     monkeypatch.setattr(worker, "_help", late)
     worker.help(job.id, job.ticket, MARK, 1)
     assert not [key for key in desk.blobs.blobs if key.startswith("chunks/")]
+
+
+def test_workers_that_die_after_a_chunk_each_do_not_end_the_job(desk, worker, submit, clip, monkeypatch):
+    job = submit(clip)
+    for _ in range(4):  # deaths before the first chunk
+        desk.jobs.begin_attempt(job.id, ticket=job.ticket, actor="dead")
+    real, made = sandbox.run, []
+
+    def dies_after_each_chunk(order, *args, **kwargs):
+        if made and made[-1] != "died":
+            made.append("died")
+            raise sandbox.Killed("It was killed.")
+        if order.get("chunk"):
+            made.append(order["chunk"]["start"])
+        return real(order, *args, **kwargs)
+
+    monkeypatch.setattr(sandbox, "run", dies_after_each_chunk)
+    for _ in range(10):
+        work(worker, desk.jobs.job(job.id))
+    done = desk.jobs.job(job.id)
+    assert (done.status, done.error) == (Status.COMPLETED, None)
+    assert made.count("died") == 4, "once for each chunk, on top of the deaths before"
+
+
+def test_workers_that_die_without_a_chunk_end_the_job(desk, worker, submit, clip):
+    job = submit(clip)
+    for _ in range(6):
+        desk.jobs.begin_attempt(job.id, ticket=job.ticket, actor="dead")
+    work(worker, job)
+    failed = desk.jobs.job(job.id)
+    assert (failed.status, failed.error_code) == (Status.FAILED, "worker_crashed")
+    assert "6 times" in failed.error

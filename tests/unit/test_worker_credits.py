@@ -20,7 +20,7 @@ from alphareel.jobs.use_cases import Caller
 from alphareel.jobs.worker import Worker, WorkRules
 from alphareel.jobstore.tables import uploads
 from alphareel.testing.clips import make_clip, make_lasting, make_understated
-from alphareel.testing.fakes import TINY_MP4, CannedFetcher, Desk, open_desk
+from alphareel.testing.fakes import TINY_MP4, CannedFetcher, Desk, open_desk, work_off
 
 URL = "https://example.com/a.mp4"
 Submit = Callable[..., Job]
@@ -51,13 +51,15 @@ def worker(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Worke
         pipeline="fake_pipeline",
         confinement=Confinement(wall_seconds=60),
     )
-    return Worker("w1", jobs=desk.jobs, blobs=desk.blobs, sources=desk.sources, fetcher=fetcher, rules=rules)
+    worker = Worker("w1", jobs=desk.jobs, blobs=desk.blobs, sources=desk.sources, fetcher=fetcher, rules=rules)
+    worker.wind_down()
+    return worker
 
 
 def work(desk: Desk, worker: Worker, **body: Any) -> Job:
     caller = Caller(desk.keys.authenticate("s"), "req_1")
     job = desk.service.create(caller, {"video_url": URL, **body})
-    worker.settle(job.id, job.ticket, worker.execute(job.id, job.ticket))
+    work_off(desk, worker, job.id)
     found = desk.jobs.job(job.id)
     assert found is not None
     return found

@@ -5,10 +5,11 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from functools import partial
+from typing import Any, TypeAlias, TypeVar
 
 import httpcore2
 
@@ -16,7 +17,20 @@ from alphareel.domain.errors import FetchRefused
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+T = TypeVar("T")
 
+Pulse = Callable[[int, float], None]
+"""Called at least twice a second while a connection is waited for: bytes that came and seconds that it took.
+
+It may raise to end the connection.
+"""
+
+
+def no_pulse(count: int, seconds: float) -> None:
+    """For exchanges that nobody ends from outside."""
+
+
+_SLICE_SECONDS = 0.5
 _WEB_PORTS = (80, 443)
 _LOWEST_FREE_PORT = 1024  # below it live mail, name and file services, which are not for a fetcher to talk to
 
@@ -61,6 +75,7 @@ class GuardedBackend(httpcore2.NetworkBackend):
 
     allowed: Sequence[Network]
     deadline: float
+    pulse: Pulse = no_pulse
 
     def connect_tcp(
         self,
@@ -73,21 +88,24 @@ class GuardedBackend(httpcore2.NetworkBackend):
         """Raises FetchRefused for a host with an address that must not be reached."""
         failure: Exception = httpcore2.ConnectError(f"{host} has no address")
         for address in self._checked(host, port, seconds=_left(self.deadline, timeout, httpcore2.ConnectTimeout)):
+            left = _left(self.deadline, timeout, httpcore2.ConnectTimeout)
+            connect = partial(
+                httpcore2.SyncBackend().connect_tcp,
+                str(address),
+                port,
+                timeout=left,
+                local_address=local_address,
+                socket_options=socket_options,
+            )
             try:
-                stream = httpcore2.SyncBackend().connect_tcp(
-                    str(address),
-                    port,
-                    timeout=_left(self.deadline, timeout, httpcore2.ConnectTimeout),
-                    local_address=local_address,
-                    socket_options=socket_options,
-                )
-                return _EndingStream(stream, self.deadline)
+                stream = _connection(connect, left, self.pulse)
+                return _EndingStream(stream, self.deadline, self.pulse)
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
                 failure = error
         raise failure
 
     def _checked(self, host: str, port: int, *, seconds: float) -> list[Address]:
-        found = list(dict.fromkeys(_resolve_within(host, port, seconds)))
+        found = list(dict.fromkeys(_resolve_within(host, port, seconds, self.pulse)))
         if not all(self._may_reach(address, port) for address in found):
             raise FetchRefused(
                 f"{host} is not an address that this server connects to.", hint="Use a public http or https address."
@@ -100,24 +118,56 @@ class GuardedBackend(httpcore2.NetworkBackend):
         return is_public(address) and (port in _WEB_PORTS or port >= _LOWEST_FREE_PORT)
 
 
-def _resolve_within(host: str, port: int, seconds: float) -> list[Address]:
+def _resolve_within(host: str, port: int, seconds: float, pulse: Pulse) -> list[Address]:
     """The system's resolver can neither be bounded nor interrupted, so a thread asks it that may stay behind.
 
     How many stay behind is bounded by who waits here, and by the resolver's own patience of about a minute.
     """
-    answer = Future[list[Address]]()
+    late = httpcore2.ConnectTimeout(f"{host} was not resolved within {seconds:g} seconds")
+    return _await(_apart(lambda: list(_resolve(host, port))), seconds, pulse, late)
 
-    def ask() -> None:
+
+def _connection(
+    connect: Callable[[], httpcore2.NetworkStream], seconds: float, pulse: Pulse
+) -> httpcore2.NetworkStream:
+    """What ``connect`` makes, in a thread that may stay behind; a connection that nobody waits for is closed."""
+    made = _apart(connect)
+    try:
+        return _await(made, seconds + _SLICE_SECONDS, pulse, httpcore2.ConnectTimeout("the connection takes too long"))
+    except BaseException:
+        made.add_done_callback(_close)
+        raise
+
+
+def _close(made: "Future[httpcore2.NetworkStream]") -> None:
+    if made.exception() is None:
+        made.result().close()
+
+
+def _apart(call: Callable[[], T]) -> "Future[T]":
+    answer = Future[T]()
+
+    def work() -> None:
         try:
-            answer.set_result(list(_resolve(host, port)))
+            answer.set_result(call())
         except Exception as error:  # noqa: BLE001  # raised again by who waits
             answer.set_exception(error)
 
-    threading.Thread(target=ask, name="resolve", daemon=True).start()
-    try:
-        return answer.result(timeout=seconds)
-    except TimeoutError:
-        raise httpcore2.ConnectTimeout(f"{host} was not resolved within {seconds:g} seconds") from None
+    threading.Thread(target=work, name="connect", daemon=True).start()
+    return answer
+
+
+def _await(answer: "Future[T]", seconds: float, pulse: Pulse, late: Exception) -> T:
+    """Raises ``late`` after so many seconds, and what ``pulse`` raises."""
+    until = time.monotonic() + seconds
+    while True:
+        began = time.monotonic()
+        done, _ = wait([answer], timeout=max(0.0, min(_SLICE_SECONDS, until - began)))
+        pulse(0, time.monotonic() - began)
+        if done:
+            return answer.result()
+        if time.monotonic() >= until:
+            raise late
 
 
 def _resolve(host: str, port: int) -> Iterator[Address]:
@@ -135,9 +185,23 @@ class _EndingStream(httpcore2.NetworkStream):
 
     stream: httpcore2.NetworkStream
     deadline: float
+    pulse: Pulse
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self.stream.read(max_bytes, _left(self.deadline, timeout, httpcore2.ReadTimeout))
+        left = _left(self.deadline, timeout, httpcore2.ReadTimeout)
+        while True:
+            began = time.monotonic()
+            try:
+                data = self.stream.read(max_bytes, min(_SLICE_SECONDS, left))
+            except httpcore2.ReadTimeout:
+                waited = time.monotonic() - began
+                self.pulse(0, waited)
+                left -= waited
+                if left <= 0:
+                    raise
+            else:
+                self.pulse(len(data), time.monotonic() - began)
+                return data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self.stream.write(buffer, _left(self.deadline, timeout, httpcore2.WriteTimeout))
@@ -149,7 +213,8 @@ class _EndingStream(httpcore2.NetworkStream):
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore2.NetworkStream:
         left = _left(self.deadline, timeout, httpcore2.ConnectTimeout)
-        return _EndingStream(self.stream.start_tls(ssl_context, server_hostname, left), self.deadline)
+        secured = _connection(partial(self.stream.start_tls, ssl_context, server_hostname, left), left, self.pulse)
+        return _EndingStream(secured, self.deadline, self.pulse)
 
     def get_extra_info(self, info: str) -> Any:
         return self.stream.get_extra_info(info)

@@ -60,6 +60,7 @@ def _run(order: Order) -> Iterator[Event]:
         overwrite=True,  # an earlier attempt may have left its file in the job's folder
         **({"chunk": Chunk(**order["chunk"])} if order.get("chunk") else {}),
         paid_seconds=order.get("paid_seconds"),
+        **({"frames_ahead": 1} if order.get("save_memory") else {}),
     )
     with contextlib.closing(progress):
         for step in progress:

@@ -47,10 +47,16 @@ class Plan:
 
 
 class Shelf:
-    """The finished chunks of one job that go together, beside their plan. A chunk is there once its facts are."""
+    """The finished chunks of one job that go together, beside their plan. A chunk is there once its facts are.
 
-    def __init__(self, blobs: Blobs, job_id: str, mark: str, *, suffix: str) -> None:
+    ``kept`` is called after each chunk that is put there.
+    """
+
+    def __init__(
+        self, blobs: Blobs, job_id: str, mark: str, *, suffix: str, kept: Callable[[], None] = lambda: None
+    ) -> None:
         self._blobs = blobs
+        self._kept = kept
         self._prefix = f"{prefix_of(job_id)}{mark[:_MARK]}/"
         self._suffix = suffix
 
@@ -75,6 +81,7 @@ class Shelf:
         """Keep the chunk at ``path``, which may be moved."""
         self._blobs.put_file(f"{self._prefix}{number}{self._suffix}", path)
         self._write(f"{number}.json", {name: result[name] for name in _FACTS}, path.parent)
+        self._kept()
 
     def local(self, number: int, opened: ExitStack) -> Path:
         """The chunk as a file here, as long as ``opened`` is open."""

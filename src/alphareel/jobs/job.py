@@ -20,6 +20,14 @@ class Status(StrEnum):
     FAILED = "failed"
 
 
+class Step(StrEnum):
+    """What the engine is to do next for a job."""
+
+    RUN = "run"
+    FETCH = "fetch"  # its files, which are not in the store yet
+    RUN_FETCHED = "run_fetched"  # before jobs that were not begun yet: it had its turn already
+
+
 # from -> to. Pending may fail (cancelled while queued); failed may be started again; completed is final.
 TRANSITIONS: Mapping[Status, frozenset[Status]] = {
     Status.CREATED: frozenset({Status.PENDING, Status.FAILED}),
@@ -102,9 +110,9 @@ class Output:
 class Job:
     """One job as stored.
 
-    ``run`` counts starts (a failed job may be started again) and ``tries`` the executions of this run. ``ticket``
-    counts hand-overs to the engine: only the newest ticket may execute. ``attempt`` counts executions over all
-    runs; it is the fence that keeps a forgotten worker from touching the job.
+    ``run`` counts starts (a failed job may be started again) and ``tries`` the executions of this run, from the one
+    on that last finished a chunk. ``ticket`` counts hand-overs to the engine: only the newest ticket may execute.
+    ``attempt`` counts executions over all runs; it is the fence that keeps a forgotten worker from touching the job.
 
     ``credits`` (hundredths): reserved or charged for this run. ``price`` (hundredths for a minute): agreed at the
     start; None when the run is not charged. ``test``: the outcome and seconds of a job that only tests a client.

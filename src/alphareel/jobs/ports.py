@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from alphareel.domain.clip import EngineFacts
 from alphareel.domain.options import Options
 from alphareel.jobs.credits import Bill
-from alphareel.jobs.job import ApiKey, Executor, Job, JobEvent, Output, Status, Upload
+from alphareel.jobs.job import ApiKey, Executor, Job, JobEvent, Output, Status, Step, Upload
 from alphareel.jobs.repeats import Once
 
 
@@ -128,6 +128,9 @@ class JobStore(Protocol):
         False if the attempt is not current.
         """
 
+    def reset_tries(self, job_id: str, *, ticket: int) -> None:
+        """A part of the result is kept: executions before this one count as tries no more."""
+
     def complete(
         self,
         job_id: str,
@@ -143,8 +146,19 @@ class JobStore(Protocol):
         Raises StorageQuotaExceeded, StorageFull when the result does not fit; then the job did not move.
         """
 
-    def fail(self, job_id: str, *, attempt: int | None, error: str, error_code: str, actor: str) -> bool:
-        """-> failed, by this attempt, or by anybody when ``attempt`` is None; ``error`` is never empty."""
+    def fail(
+        self, job_id: str, *, attempt: int | None, error: str, error_code: str, actor: str, ticket: int | None = None
+    ) -> bool:
+        """-> failed, by this attempt, or by anybody when ``attempt`` is None; ``error`` is never empty.
+
+        ``ticket``: only while the job holds this one.
+        """
+
+    def begin_fetch(self, job_id: str, *, ticket: int, actor: str) -> Job | None:
+        """Count a try at fetching its files; None unless it is pending or processing with this ticket."""
+
+    def leave_fetch(self, job_id: str, *, ticket: int) -> None:
+        """A worker that stops in good order leaves this fetch, which then does not count as a try."""
 
     def hand_back(self, job_id: str, *, attempt: int, actor: str, reason: str) -> bool:
         """A worker that stops in good order leaves this attempt, which then does not count as a try."""
@@ -168,8 +182,11 @@ class JobStore(Protocol):
         Every move of a job does so for its key; this finds what raised limits left outside.
         """
 
-    def requeue(self, job_id: str, *, ticket: int, actor: str, reason: str) -> bool:
-        """Hand a pending or processing job that holds this ticket to the engine once more, with the next ticket."""
+    def requeue(self, job_id: str, *, ticket: int, actor: str, reason: str, step: Step = Step.RUN) -> bool:
+        """Hand a pending or processing job that holds this ticket to the engine once more, with the next ticket.
+
+        With Step.FETCH and Step.RUN_FETCHED it keeps its place in the line; the latter forgets its tries.
+        """
 
     def is_ready(self) -> bool:
         """The database answers and its schema is current."""
@@ -244,6 +261,9 @@ class JobBody(Protocol):
     def settle(self, job_id: str, ticket: int, outcome: Outcome) -> None:
         """Record the outcome with a compare-and-set. Raises Unavailable only."""
 
+    def fetch(self, job_id: str, ticket: int) -> None:
+        """Fetch the job's files and enqueue it to be run. Raises Unavailable only; may run more than once."""
+
     def help(self, job_id: str, ticket: int, mark: str, number: int) -> None:
         """Make a chunk of a job that another execution runs, if it is still wanted. Raises nothing."""
 
@@ -267,7 +287,7 @@ class Helpers(Protocol):
 class JobEngine(Protocol):
     """Durable execution: what was enqueued with a transaction that committed will run, at least once."""
 
-    def enqueue(self, connection: Any, job_id: str, ticket: int) -> None:
+    def enqueue(self, connection: Any, job_id: str, ticket: int, step: Step = Step.RUN) -> None:
         """Enqueue inside the caller's open transaction."""
 
     def launch(self) -> None:

@@ -3,10 +3,10 @@
 import threading
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from alphareel.domain.errors import Unavailable
-from alphareel.jobs.job import Job, Status
+from alphareel.jobs.job import TERMINAL, Job, Status
 from alphareel.jobs.ports import JobStore
 from alphareel.jobs.stills import Stills
 
@@ -23,8 +23,14 @@ class Stopping(Exception):
     """The worker stops and must leave the attempt to another."""
 
 
+def park() -> NoReturn:
+    """Wait for the end of the process: a step of the engine that returned would be recorded as done."""
+    while True:
+        time.sleep(3600)
+
+
 class Watch:
-    """Ends a child whose work nobody needs any more. ``job``: as it was when the work began."""
+    """Ends a child, or a fetch, that nobody needs any more. ``job``: as it was when the work began."""
 
     def __init__(self, jobs: JobStore, job: Job, stopping: threading.Event) -> None:
         self._jobs = jobs
@@ -43,7 +49,7 @@ class Watch:
             found = self._jobs.job(self._job.id)
         except Unavailable:
             return  # the child need not suffer for a database that is away for a while
-        if found is None or found.status is not Status.PROCESSING or found.ticket != self._job.ticket:
+        if found is None or found.status in TERMINAL or found.ticket != self._job.ticket:
             raise Overtaken
 
 

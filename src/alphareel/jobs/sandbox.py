@@ -16,6 +16,7 @@ from typing import Any, cast
 
 from alphareel import observe
 from alphareel.domain.errors import AlphareelError, OutOfMemory, Timeout, WorkerCrashed, by_code
+from alphareel.jobs.memory import MemoryWatch
 
 _TICK_SECONDS = 0.5
 _LONGEST_LINE = 1024 * 1024
@@ -34,6 +35,14 @@ class LimitReached(Timeout):
     retryable = False
 
 
+class Stalled(Timeout):
+    """The child made no progress for too long."""
+
+
+class Killed(WorkerCrashed):
+    """Somebody killed the child, and nothing tells that it was for lack of memory: no fault of the job."""
+
+
 @dataclass(frozen=True)
 class Confinement:
     """What a child may use; 0 switches a limit off. ``progress_seconds``: how long it may do without any progress.
@@ -50,7 +59,7 @@ class Confinement:
 
 
 def run(order: Mapping[str, Any], confinement: Confinement, *, tick: Tick = lambda _: None) -> dict[str, Any]:
-    """The result of the order. Raises the error that the child told, or Timeout, OutOfMemory, WorkerCrashed.
+    """The result of the order. Raises the error that the child told, or Timeout, OutOfMemory, Killed, WorkerCrashed.
 
     The child and all its threads are gone when this returns or raises.
     """
@@ -58,13 +67,14 @@ def run(order: Mapping[str, Any], confinement: Confinement, *, tick: Tick = lamb
     full = {**order, "confinement": limits, "parent": os.getpid()}
     with _child() as process:
         _send(process, full)
-        talk = _Talk(process, confinement)
+        talk, memory = _Talk(process, confinement), MemoryWatch(process.pid)
         for progress in talk:
+            memory.look()
             tick(progress)
         code = process.wait()
     if talk.outcome is not None and code == 0:
         return _result(talk.outcome)
-    raise _death(code, talk.last_words)
+    raise _death(code, talk.last_words, ran_out=memory.ran_out())
 
 
 @contextmanager
@@ -160,7 +170,7 @@ class _Talk:
                 hint="Use a shorter video or raise the limit.",
             )
         if limits.progress_seconds and now - self._moved > limits.progress_seconds:
-            raise Timeout(f"The job made no progress for {limits.progress_seconds:g} seconds.")
+            raise Stalled(f"The job made no progress for {limits.progress_seconds:g} seconds.")
 
 
 def _parse(line: bytes) -> dict[str, Any]:
@@ -180,16 +190,19 @@ def _result(outcome: Mapping[str, Any]) -> dict[str, Any]:
     return dict(outcome["result"])
 
 
-def _death(code: int, last_words: str) -> AlphareelError:
-    observe.log(__name__).warning("child died", exit_code=code, last_words=last_words)
+def _death(code: int, last_words: str, *, ran_out: bool) -> AlphareelError:
+    """``ran_out``: there is evidence of too little memory, without which a SIGKILL says nothing about its reason."""
+    observe.log(__name__).warning("child died", exit_code=code, last_words=last_words, memory_ran_out=ran_out)
     if code == -signal.SIGXCPU:
         return LimitReached(
             "The job used more processor time than it may.", hint="Use a shorter video or raise the limit."
         )
-    if code == -signal.SIGKILL or "bad_alloc" in last_words or "MemoryError" in last_words:
+    told = "bad_alloc" in last_words or "MemoryError" in last_words
+    if told or (code == -signal.SIGKILL and ran_out):
         return OutOfMemory(
             "The process that made the matte was stopped for lack of memory.",
             hint="Use a smaller video or raise the limit.",
         )
     how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-    return WorkerCrashed(f"The process that made the matte died {how}.", hint="Start the job again.")
+    kind = Killed if code == -signal.SIGKILL else WorkerCrashed
+    return kind(f"The process that made the matte died {how}.", hint="Start the job again.")

@@ -1,21 +1,22 @@
-"""Runs one job: get the source, cut it in a child process, publish, settle. No step trusts that it is alone."""
+"""Runs one job: cut its source in a child process, publish, settle. No step trusts that it is alone."""
 
 import contextlib
-import shutil
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from alphareel import __version__, observe, traces
 from alphareel.domain.clip import EngineFacts, Limits
 from alphareel.domain.errors import (
     AlphareelError,
     InternalError,
+    NotFound,
+    OutOfMemory,
     StorageFailed,
     StorageFull,
     StorageQuotaExceeded,
@@ -26,10 +27,13 @@ from alphareel.domain.options import Options, Tier, to_json
 from alphareel.jobs import chunks, references, sandbox
 from alphareel.jobs.chunks import Plan, Shelf, make_chunk, make_chunks
 from alphareel.jobs.credits import billed_seconds, paid_seconds
-from alphareel.jobs.job import TERMINAL, Billing, Job, Output, Status
+from alphareel.jobs.fetching import Examine, Fetching, FetchingRules, examine_nothing
+from alphareel.jobs.inputs import BACKGROUND, SOURCE, Inputs
+from alphareel.jobs.job import Billing, Job, Output, Status
+from alphareel.jobs.leftovers import Leftovers, workspace
 from alphareel.jobs.ports import Blobs, Fetcher, Helpers, JobStore, Outcome
 from alphareel.jobs.references import Reference
-from alphareel.jobs.reporter import Overtaken, Reporter, Stopping, Watch
+from alphareel.jobs.reporter import Overtaken, Reporter, Stopping, Watch, park
 from alphareel.jobs.sandbox import Confinement
 from alphareel.jobs.stills import stills
 from alphareel.jobs.uploads import Sources
@@ -44,8 +48,8 @@ _EXTENSIONS = {
 class WorkRules:
     """``workspace``: folder for files of running attempts. ``pipeline``: module whose ``run`` makes results.
 
-    ``max_tries``: executions in one run of a job before a failure that may pass is taken as final.
-    ``max_deaths``: executions before a job is given up that outlived no worker.
+    ``max_tries``: executions before a failure that may pass is taken as final. ``max_deaths``: executions before a
+    job is given up whose worker or process was killed each time. Both count from the last chunk that was finished.
     ``chunk_seconds``: length of the chunks in which long clips are made, 0 for none.
     """
 
@@ -61,6 +65,11 @@ class WorkRules:
     retry_seconds: float = 2.0
     pipeline: str = "alphareel.pipeline"
 
+    @property
+    def fetching(self) -> FetchingRules:
+        most = self.limits.max_bytes
+        return FetchingRules(self.workspace, most, self.max_tries, self.max_deaths, self.retry_seconds)
+
 
 class Worker:
     """JobBody over the ports. ``name`` is the actor in the audit log."""
@@ -75,33 +84,65 @@ class Worker:
         fetcher: Fetcher,
         rules: WorkRules,
         helpers: Helpers | None = None,
+        examine: Examine = examine_nothing,
     ) -> None:
         self._name = name
         self._helpers = helpers
         self._jobs = jobs
         self._blobs = blobs
-        self._sources = sources
-        self._fetcher = fetcher
+        self._inputs = Inputs(blobs, sources)
+        self._leftovers = Leftovers(jobs, blobs)
         self._rules = rules
         self._stopping = threading.Event()
+        self._fetching = Fetching(
+            name,
+            jobs=jobs,
+            inputs=self._inputs,
+            fetcher=fetcher,
+            examine=examine,
+            rules=rules.fetching,
+            stopping=self._stopping,
+        )
         self._running: dict[str, Job] = {}
 
     def execute(self, job_id: str, ticket: int) -> Outcome:
+        save_memory = False
         with observe.bound(job_id=job_id):
             while True:
                 if self._stopping.is_set():
-                    _park()
+                    park()
+                if self._fetching.hand_over(job_id, ticket):
+                    return _GONE
                 job = self._jobs.begin_attempt(job_id, ticket=ticket, actor=self._name)
                 if job is None:
-                    self._clear_up(job_id)
+                    self._leftovers.clear_up(job_id)
                     return _GONE
-                outcome = self._traced_attempt(job)
+                outcome = self._traced_attempt(job, save_memory=save_memory)
                 if outcome == _GONE:
-                    self._clear_up(job_id)
-                if not outcome.get("retryable") or job.tries >= self._rules.max_tries:
+                    self._leftovers.clear_up(job_id)
+                if outcome["kind"] != "failed":
+                    return outcome
+                tries = self._tries(job)
+                if reason := self._reason_to_requeue(outcome, tries):
+                    self._jobs.requeue(job.id, ticket=job.ticket, actor=self._name, reason=reason)
+                    return _GONE
+                if outcome["error_code"] == OutOfMemory.code and not save_memory:
+                    save_memory = True
+                elif outcome["stalled"] or not outcome["retryable"] or tries >= self._rules.max_tries:
                     return outcome
                 observe.log(__name__).warning("attempt failed", attempt=job.attempt, error=outcome["error"])
-                self._stopping.wait(self._rules.retry_seconds * 2 ** (job.tries - 1))
+                self._stopping.wait(self._rules.retry_seconds * 2 ** (tries - 1))
+
+    def _reason_to_requeue(self, outcome: Outcome, tries: int) -> str | None:
+        """Why other jobs get their turn before the next try."""
+        if outcome["was_killed"] and tries < self._rules.max_deaths:
+            return "its process was killed"
+        return "it made no progress" if outcome["stalled"] and tries < _MOST_STALLS else None
+
+    def _tries(self, job: Job) -> int:
+        """As they count now: chunks may have been finished since this attempt began."""
+        found = self._jobs.job(job.id)
+        return job.tries if found is None else max(1, found.tries)
 
     def settle(self, job_id: str, ticket: int, outcome: Outcome) -> None:  # noqa: ARG002
         with observe.bound(job_id=job_id):
@@ -110,7 +151,10 @@ class Worker:
             elif outcome["kind"] == "failed":
                 error, code = outcome["error"], outcome["error_code"]
                 self._jobs.fail(job_id, attempt=outcome["attempt"], error=error, error_code=code, actor=self._name)
-            self._clear_up(job_id)
+            self._leftovers.clear_up(job_id)
+
+    def fetch(self, job_id: str, ticket: int) -> None:
+        self._fetching.fetch(job_id, ticket)
 
     def help(self, job_id: str, ticket: int, mark: str, number: int) -> None:
         with observe.bound(job_id=job_id):
@@ -118,7 +162,7 @@ class Worker:
                 job = self._jobs.job(job_id)
                 if job is not None and job.status is Status.PROCESSING and job.ticket == ticket:
                     self._help(job, mark, number)
-                    self._clear_up(job_id)  # it may have ended while the chunk was on its way to the store
+                    self._leftovers.clear_up(job_id)  # it may have ended while the chunk was on its way to the store
             except (Overtaken, Stopping):
                 return
             except AlphareelError as error:  # the job's own worker will come to this chunk, and judge it
@@ -127,63 +171,59 @@ class Worker:
                 observe.log(__name__).exception("help broke")
 
     def _help(self, job: Job, mark: str, number: int) -> None:
-        """Only with files that are in the store: what was fetched may differ from what the job's own worker fetched."""
-        shelf = Shelf(self._blobs, job.id, mark, suffix=Path(result_name(job.options.output_format)).suffix)
+        shelf = self._shelf(job, mark)
         plan = shelf.plan()
-        if plan is None or plan.version != __version__ or shelf.facts(number) is not None or not self._is_stored(job):
+        if plan is None or plan.version != __version__ or shelf.facts(number) is not None:
             return
         with ExitStack() as opened:
-            folder = opened.enter_context(self._workspace(f"{job.id}.{job.attempt}.{number}"))
+            folder = opened.enter_context(workspace(self._rules.workspace / f"{job.id}.{job.attempt}.{number}"))
             watch = Watch(self._jobs, job, self._stopping)
-            obtain = Obtaining(opened, job, watch, folder)
-            order = self._order(job, self._source(obtain), self._options(obtain), folder, previews=None)
+            order = self._order(job, self._source(job, opened), self._options(job, opened), folder, previews=None)
             make_chunk(order, plan, number, shelf, run=self._run, tick=watch)
 
-    def _clear_up(self, job_id: str) -> None:
-        """A job that has ended keeps no chunks; one that was deleted leaves nothing.
+    def _shelf(self, job: Job, mark: str) -> Shelf:
+        """A finished chunk shows that the job gets on: only deaths after it count against it."""
 
-        Not even what a worker published that died before it was told.
-        """
-        job = self._jobs.job(job_id)
-        if job is not None and job.status not in TERMINAL:
-            return
-        places = () if job is not None else (f"outputs/{job_id}/", f"previews/{job_id}/")
-        for prefix in (*places, chunks.prefix_of(job_id)):
-            self._discard(prefix)
+        def kept() -> None:
+            with contextlib.suppress(Unavailable):
+                self._jobs.reset_tries(job.id, ticket=job.ticket)
 
-    def _discard(self, prefix: str) -> None:
-        """A store that is away now has the rest removed with the job; the worker has other jobs to do."""
-        try:
-            self._blobs.delete_prefix(prefix)
-        except StorageFailed as error:
-            observe.log(__name__).warning("blobs of an ended job stay", prefix=prefix, error=str(error))
+        suffix = Path(result_name(job.options.output_format)).suffix
+        return Shelf(self._blobs, job.id, mark, suffix=suffix, kept=kept)
+
+    def wind_down(self) -> None:
+        """The engine is about to stop: nothing that is done need wait for anything."""
+        self._fetching.wind_down()
 
     def abandon(self) -> None:
         self._stopping.set()
+        self._fetching.abandon()
         for job in list(self._running.values()):
             with contextlib.suppress(Unavailable):
                 self._jobs.hand_back(job.id, attempt=job.attempt, actor=self._name, reason="the worker stopped")
 
-    def _traced_attempt(self, job: Job) -> Outcome:
+    def _traced_attempt(self, job: Job, *, save_memory: bool) -> Outcome:
         with traces.span(
             "attempt", parent=job.traceparent, kind="consumer", job_id=job.id, attempt=job.attempt
         ) as span:
             if span is not None and job.tries == 1:
-                began = max(e.at for e in self._jobs.events(job.id) if e.to_status is Status.PENDING)
+                began = max(
+                    e.at for e in self._jobs.events(job.id) if e.to_status is Status.PENDING is not e.from_status
+                )
                 traces.note("queue", began=began, seconds=((job.progress_at or began) - began).total_seconds())
-            outcome = self._attempt(job)
+            outcome = self._attempt(job, save_memory=save_memory)
             if span is not None and outcome["kind"] == "failed":
                 span.fail(outcome["error_code"])
             return outcome
 
-    def _attempt(self, job: Job) -> Outcome:
+    def _attempt(self, job: Job, *, save_memory: bool) -> Outcome:
         self._running[job.id] = job
         try:
-            return self._make(job)
+            return self._make(job, save_memory=save_memory)
         except Overtaken:
             return _GONE
         except Stopping:
-            _park()
+            park()
         except AlphareelError as error:
             return _failure(job, error)
         except Exception as error:  # noqa: BLE001  # a fault of ours fails this job and no other
@@ -192,18 +232,22 @@ class Worker:
         finally:
             del self._running[job.id]
 
-    def _make(self, job: Job) -> Outcome:
+    def _make(self, job: Job, *, save_memory: bool) -> Outcome:
+        """``save_memory``: with one thread and few frames at a time, because the attempt before had too little."""
         if job.tries > self._rules.max_deaths:
-            raise WorkerCrashed(f"Its worker died {self._rules.max_deaths} times while it processed this job.")
+            raise WorkerCrashed(
+                f"Its worker died {self._rules.max_deaths} times while it processed this job without any progress."
+            )
         with ExitStack() as opened:
-            folder = opened.enter_context(self._workspace(f"{job.id}.{job.attempt}"))
+            folder = opened.enter_context(workspace(self._rules.workspace / f"{job.id}.{job.attempt}"))
             pictures = opened.enter_context(stills(self._blobs, job, folder / "previews"))
             reporter = Reporter(self._jobs, job, self._stopping, pictures)
-            obtain = Obtaining(opened, job, reporter, folder)
             with traces.span("obtain"):
-                source = self._source(obtain)
+                source = self._source(job, opened)
             job = self._reserve(job, source, reporter)
-            order = self._order(job, source, self._options(obtain), folder, previews=pictures.folder)
+            order = self._order(job, source, self._options(job, opened), folder, previews=pictures.folder)
+            if save_memory:
+                order |= {"threads": 1, "save_memory": True}
             result = self._run(order, reporter)
             if (plan := result.get("plan")) is not None:
                 result = self._make_chunks(job, order, Plan(**plan), reporter)
@@ -221,12 +265,11 @@ class Worker:
             """The time that a job may take is that of all its children."""
             return self._run(piece, tick, replace(confinement, spent_seconds=time.monotonic() - began))
 
-        shelf = Shelf(self._blobs, job.id, plan.mark, suffix=Path(order["target"]).suffix)
-        helpers = self._helpers if self._is_stored(job) else None
-        if helpers is not None:
+        shelf = self._shelf(job, plan.mark)
+        if self._helpers is not None:
             shelf.put_plan(plan, Path(order["target"]).parent)
         try:
-            with chunks.offered(helpers, job, plan):
+            with chunks.offered(self._helpers, job, plan):
                 return make_chunks(order, plan, shelf, run=run, tick=reporter)
         except chunks.INDIVISIBLE as error:
             observe.log(__name__).warning("made in one go, not in chunks", error=str(error))
@@ -245,37 +288,24 @@ class Worker:
                     traces.note(stage, began=began, seconds=seconds)
             return result
 
-    @contextmanager
-    def _workspace(self, name: str) -> Iterator[Path]:
-        folder = self._rules.workspace / name
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+    def _source(self, job: Job, opened: ExitStack) -> Path:
+        return self._local(job, SOURCE, references.source(job.video_url), opened)
 
-    def _source(self, obtain: "Obtaining") -> Path:
-        return self._obtain(obtain, references.source(obtain.job.video_url), "source")
-
-    def _options(self, obtain: "Obtaining") -> Options:
+    def _options(self, job: Job, opened: ExitStack) -> Options:
         """The job's options, with what stands behind the subject at hand."""
-        options = obtain.job.options
-        behind = references.background(options)
-        return options if behind is None else references.at_hand(options, self._obtain(obtain, behind, "background"))
+        behind = references.background(job.options)
+        if behind is None:
+            return job.options
+        return references.at_hand(job.options, self._local(job, BACKGROUND, behind, opened))
 
-    def _obtain(self, obtain: "Obtaining", wanted: Reference, name: str) -> Path:
-        """The file behind an address, here until the work ends; a download gets this name in its folder."""
-        upload = self._sources.find(wanted, key_id=obtain.job.key_id)
-        if upload is not None:
-            return obtain.opened.enter_context(self._blobs.local(upload.blob))
-        most = self._rules.limits.max_bytes
-        target = obtain.folder / name
-        return self._fetcher.fetch(wanted.url, target, max_bytes=most, tick=lambda: obtain.tick(None)).path
-
-    def _is_stored(self, job: Job) -> bool:
-        """Whether all files of a job are in the store, where every worker finds the same."""
-        wanted = (references.source(job.video_url), references.background(job.options))
-        return all(self._sources.find(w, key_id=job.key_id) is not None for w in wanted if w is not None)
+    def _local(self, job: Job, name: str, wanted: Reference, opened: ExitStack) -> Path:
+        """One of the job's files, here as long as ``opened`` is open."""
+        try:
+            return opened.enter_context(self._blobs.local(self._inputs.blob(job, name, wanted)))
+        except NotFound as error:
+            if self._inputs.missing(job):
+                raise StorageFailed("A file that was fetched for the job is gone from the store.") from error
+            raise
 
     def _reserve(self, job: Job, source: Path, reporter: Reporter) -> Job:
         """Reserve credits for a clip whose length nobody knew when its job was started. Raises InsufficientCredits.
@@ -335,7 +365,7 @@ class Worker:
         else:
             losers = range(attempt, attempt + 1)
         for loser in losers:
-            self._discard(_attempt_prefix(job_id, loser))
+            self._leftovers.discard(_attempt_prefix(job_id, loser))
 
     def _complete(self, job_id: str, outcome: Outcome, output: Output) -> bool:
         try:
@@ -348,22 +378,13 @@ class Worker:
                 actor=self._name,
             )
         except (StorageQuotaExceeded, StorageFull) as error:
-            told = {"error": str(error), "error_code": error.code}
-            self._jobs.fail(job_id, attempt=outcome["attempt"], actor=self._name, **told)
+            attempt, code = outcome["attempt"], error.code
+            self._jobs.fail(job_id, attempt=attempt, error=str(error), error_code=code, actor=self._name)
             return False
 
 
-@dataclass(frozen=True)
-class Obtaining:
-    """The work that files are got for: ``opened`` releases what is opened for it, downloads go to ``folder``."""
-
-    opened: ExitStack
-    job: Job
-    tick: sandbox.Tick
-    folder: Path
-
-
 _GONE: Outcome = {"kind": "gone"}
+_MOST_STALLS = 2  # a machine may have been too busy once; then it is the file's fault
 
 
 def _failure(job: Job, error: AlphareelError) -> Outcome:
@@ -373,6 +394,8 @@ def _failure(job: Job, error: AlphareelError) -> Outcome:
         "error": str(error),
         "error_code": error.code,
         "retryable": error.retryable,
+        "was_killed": isinstance(error, sandbox.Killed),
+        "stalled": isinstance(error, sandbox.Stalled),
     }
 
 
@@ -383,9 +406,3 @@ def result_name(output_format: str) -> str:
 
 def _attempt_prefix(job_id: str, attempt: int) -> str:
     return f"outputs/{job_id}/{attempt}/"
-
-
-def _park() -> NoReturn:
-    """Wait for the end of the process: an execution that returned would be recorded as done."""
-    while True:
-        time.sleep(3600)

@@ -12,7 +12,7 @@ from alphareel.domain.clip import EngineFacts
 from alphareel.domain.options import Options, to_json
 from alphareel.jobs.admission import QueueLimits
 from alphareel.jobs.credits import Bill
-from alphareel.jobs.job import Billing, Job, JobEvent, Output, Status
+from alphareel.jobs.job import Billing, Job, JobEvent, Output, Status, Step
 from alphareel.jobs.ports import Clock, NewJob, Page
 from alphareel.jobs.repeats import Once
 from alphareel.jobstore import billing, repeats, rows
@@ -168,6 +168,11 @@ class Jobs:
         with self._database.write() as c:
             return c.execute(change).rowcount == 1
 
+    def reset_tries(self, job_id: str, *, ticket: int) -> None:
+        held = (jobs.c.id == job_id, jobs.c.ticket == ticket, jobs.c.status == Status.PROCESSING, jobs.c.tries > 1)
+        with self._database.write() as c:
+            c.execute(sa.update(jobs).where(*held).values(tries=1))
+
     def complete(
         self,
         job_id: str,
@@ -191,9 +196,13 @@ class Jobs:
         )
         return self._job_after(job_id, move, adds=output.bytes) is not None
 
-    def fail(self, job_id: str, *, attempt: int | None, error: str, error_code: str, actor: str) -> bool:
+    def fail(
+        self, job_id: str, *, attempt: int | None, error: str, error_code: str, actor: str, ticket: int | None = None
+    ) -> bool:
         values = {"error": error or error_code, "error_code": error_code, "completed_at": self._clock.now()}
-        where = () if attempt is None else (jobs.c.attempt == attempt,)
+        where: tuple[sa.ColumnElement[bool], ...] = () if attempt is None else (jobs.c.attempt == attempt,)
+        if ticket is not None:
+            where = (*where, jobs.c.ticket == ticket)
         move = Move(to=Status.FAILED, actor=actor, reason=error_code, values=values, where=where)
         return self._job_after(job_id, move) is not None
 
@@ -206,6 +215,22 @@ class Jobs:
             where=(jobs.c.attempt == attempt, jobs.c.status == Status.PROCESSING),
         )
         return self._job_after(job_id, move) is not None
+
+    def begin_fetch(self, job_id: str, *, ticket: int, actor: str) -> Job | None:
+        now = self._clock.now()
+        with self._database.write() as c:
+            change = sa.update(jobs).where(*_held(job_id, ticket)).values(tries=jobs.c.tries + 1, progress_at=now)
+            row = c.execute(change.returning(jobs)).one_or_none()
+            if row is None:
+                return None
+            move = Move(to=Status(row.status), actor=actor, reason="fetch began")
+            record(c, job_id, move.to, move, now=now)
+        self._announce(job_id, move)
+        return rows.job(row)
+
+    def leave_fetch(self, job_id: str, *, ticket: int) -> None:
+        with self._database.write() as c:
+            c.execute(sa.update(jobs).where(*_held(job_id, ticket), jobs.c.tries > 0).values(tries=jobs.c.tries - 1))
 
     def reserve_credits(self, job_id: str, *, attempt: int, seconds: float | None, most: float | None) -> bool:
         current = (jobs.c.id == job_id, jobs.c.attempt == attempt, jobs.c.status == Status.PROCESSING)
@@ -234,18 +259,21 @@ class Jobs:
         with self._database.write() as c:
             return self._admissions.admit(c, key_id, now=self._clock.now())
 
-    def requeue(self, job_id: str, *, ticket: int, actor: str, reason: str) -> bool:
+    def requeue(self, job_id: str, *, ticket: int, actor: str, reason: str, step: Step = Step.RUN) -> bool:
         now = self._clock.now()
-        held = (jobs.c.id == job_id, jobs.c.ticket == ticket, jobs.c.status.in_(_RUNNABLE))
-        values = {"ticket": ticket + 1, "progress_at": now, "updated_at": now, "admitted_at": now}
-        change = sa.update(jobs).where(*held).values(values)
+        values: dict[str, Any] = {"ticket": ticket + 1, "progress_at": now}
+        if step is Step.RUN:
+            values |= {"updated_at": now, "admitted_at": now}
+        if step is Step.RUN_FETCHED:
+            values |= {"tries": 0}
+        change = sa.update(jobs).where(*_held(job_id, ticket)).values(values)
         with self._database.write() as c:
             row = c.execute(change.returning(jobs)).one_or_none()
             if row is None:
                 return False
             move = Move(to=Status(row.status), actor=actor, reason=reason)
             record(c, job_id, move.to, move, now=now)
-            self._enqueue(c, job_id, row.ticket)
+            self._enqueue(c, job_id, row.ticket, step)
         self._announce(job_id, move)
         return True
 
@@ -279,6 +307,10 @@ class Jobs:
         return tuple(
             replace(rows.job(row), webhook_events=told[row.id], queue_position=places.get(row.id)) for row in found
         )
+
+
+def _held(job_id: str, ticket: int) -> tuple[sa.ColumnElement[bool], ...]:
+    return (jobs.c.id == job_id, jobs.c.ticket == ticket, jobs.c.status.in_(_RUNNABLE))
 
 
 def _fresh_run() -> dict[str, Any]:

@@ -32,7 +32,8 @@ class Removals:
             row = c.execute(sa.select(jobs).where(*ended).with_for_update()).one_or_none()
             if row is None:
                 return None
-            blobs = (f"outputs/{job_id}/", f"previews/{job_id}/", f"chunks/{job_id}/", *_release_uploads(c, row))
+            places = (f"{folder}/{job_id}/" for folder in ("outputs", "previews", "chunks", "fetched"))
+            blobs = (*places, *_release_uploads(c, row))
             c.execute(sa.update(jobs).where(jobs.c.id == job_id).values(_tombstone(row, now=now)))
             move = Move(to=Status(row.status), actor=actor, reason="deleted")
             record(c, job_id, move.to, move, now=now)

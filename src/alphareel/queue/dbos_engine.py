@@ -12,16 +12,20 @@ from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
-from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer
+from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, EnqueueOptions
 
 from alphareel.domain.errors import Unavailable
+from alphareel.jobs.job import Step
 from alphareel.jobs.ports import JobBody, Outcome
 
 _NAME = "alphareel"
 _QUEUE = "jobs"
+_FETCH_QUEUE = "fetches"
 _WORKFLOW = "run_job"
+_FETCH_WORKFLOW = "fetch_job"
 _CHUNK_WORKFLOW = "make_chunk"
-_AFTER_JOBS = 1000  # lower goes first, and jobs have none: nobody helps while a job waits
+_AFTER_FETCHED = 1  # lower goes first, and none before all: a job whose files were fetched had its turn before
+_AFTER_JOBS = 1000  # nobody helps while a job waits
 _PROTOCOL = "1"  # of the steps below: raise it only when their order changes, or running jobs are stranded
 _MAX_RECOVERIES = 100  # far above what the worker allows, which gives up first and says so
 _WAITING = ("ENQUEUED", "DELAYED", "PENDING")
@@ -31,10 +35,14 @@ _BATCH = 500
 
 @dataclass(frozen=True)
 class EngineRules:
-    """``database_url``: the one of our tables. ``concurrency``: jobs that one process runs at a time."""
+    """``database_url``: the one of our tables. ``concurrency``: jobs that one process runs at a time.
+
+    ``fetches``: jobs whose files it fetches meanwhile.
+    """
 
     database_url: str
     concurrency: int = 1
+    fetches: int = 8
     polling_seconds: float = 1.0
 
 
@@ -53,18 +61,16 @@ class DbosQueue:
             system_database_engine=engine, serializer=DBOSPortableJSONSerializer(), application_name=_NAME, lazy=True
         )
 
-    def enqueue(self, connection: sa.Connection, job_id: str, ticket: int) -> None:
-        self._client.enqueue_in_transaction(
-            connection,
-            {
-                "workflow_name": _WORKFLOW,
-                "queue_name": _QUEUE,
-                "workflow_id": workflow_id(job_id, ticket),
-                "app_version": _PROTOCOL,
-            },
-            job_id,
-            ticket,
-        )
+    def enqueue(self, connection: sa.Connection, job_id: str, ticket: int, step: Step = Step.RUN) -> None:
+        options: EnqueueOptions = {
+            "workflow_name": _FETCH_WORKFLOW if step is Step.FETCH else _WORKFLOW,
+            "queue_name": _FETCH_QUEUE if step is Step.FETCH else _QUEUE,
+            "workflow_id": workflow_id(job_id, ticket),
+            "app_version": _PROTOCOL,
+        }
+        if step is Step.RUN:
+            options["priority"] = _AFTER_FETCHED
+        self._client.enqueue_in_transaction(connection, options, job_id, ticket)
 
     def offer(self, job_id: str, ticket: int, mark: str, numbers: Sequence[int]) -> None:
         with _failures_as_ours(), self._engine.begin() as connection:
@@ -118,6 +124,12 @@ class DbosEngine(DbosQueue):
         DBOS.register_queue(
             _QUEUE,
             worker_concurrency=self._rules.concurrency,
+            polling_interval_sec=self._rules.polling_seconds,
+            on_conflict="always_update",
+        )
+        DBOS.register_queue(
+            _FETCH_QUEUE,
+            worker_concurrency=self._rules.fetches,
             polling_interval_sec=self._rules.polling_seconds,
             on_conflict="always_update",
         )
@@ -175,7 +187,7 @@ def _failures_as_ours() -> Iterator[None]:
 
 
 def _register(body: JobBody) -> None:
-    """Teach DBOS the workflow. It carries ids only; the two steps are recorded, so a settled job is never redone."""
+    """Teach DBOS the workflows. They carry ids only; steps are recorded, so a settled job is never redone."""
     # Both raise only while the database is away; 12 tries with doubled pauses wait for more than an hour.
     retried = partial(DBOS.step, retries_allowed=True, max_attempts=12, interval_seconds=1.0, backoff_rate=2.0)
 
@@ -186,6 +198,14 @@ def _register(body: JobBody) -> None:
     @retried(name="settle")
     def settle(job_id: str, ticket: int, outcome: Outcome) -> None:
         body.settle(job_id, ticket, outcome)
+
+    @retried(name="fetch")
+    def fetch(job_id: str, ticket: int) -> None:
+        body.fetch(job_id, ticket)
+
+    @DBOS.workflow(name=_FETCH_WORKFLOW, max_recovery_attempts=_MAX_RECOVERIES)
+    def fetch_job(job_id: str, ticket: int) -> None:
+        fetch(job_id, ticket)
 
     @DBOS.step(name="help")
     def help_out(job_id: str, ticket: int, mark: str, number: int) -> None:

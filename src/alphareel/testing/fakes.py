@@ -14,8 +14,9 @@ from alphareel.domain.options import Options
 from alphareel.jobs.admin import Administration
 from alphareel.jobs.admission import QueueLimits
 from alphareel.jobs.credits import parse_prices
+from alphareel.jobs.job import TERMINAL, Step
 from alphareel.jobs.keys import Keys
-from alphareel.jobs.ports import Fetched
+from alphareel.jobs.ports import Fetched, JobBody
 from alphareel.jobs.postman import Courier
 from alphareel.jobs.quotas import Quotas
 from alphareel.jobs.service import Office, Service, ServiceRules, Stores
@@ -117,11 +118,13 @@ class RecordingEngine:
     """Notes what was enqueued, and runs nothing."""
 
     queued: list[tuple[str, int]] = field(default_factory=list)
+    steps: dict[tuple[str, int], Step] = field(default_factory=dict)
     holders: dict[tuple[str, int], str] = field(default_factory=dict)
     running: bool = False
 
-    def enqueue(self, connection: Any, job_id: str, ticket: int) -> None:  # noqa: ARG002
+    def enqueue(self, connection: Any, job_id: str, ticket: int, step: Step = Step.RUN) -> None:  # noqa: ARG002
         self.queued.append((job_id, ticket))
+        self.steps[(job_id, ticket)] = step
 
     def launch(self) -> None:
         self.running = True
@@ -158,11 +161,13 @@ class Refusing:
 
 @dataclass
 class CannedFetcher:
-    """A Fetcher that knows some addresses by heart: bytes to deliver, or an error to raise."""
+    """A Fetcher that knows some addresses by heart: bytes to deliver, or an error to raise. ``asked``: for what."""
 
     answers: dict[str, bytes | Exception] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
 
     def fetch(self, url: str, target: Path, *, max_bytes: int, tick: Callable[[], None] = lambda: None) -> Fetched:
+        self.asked.append(url)
         answer = self.answers[url]
         tick()
         if isinstance(answer, Exception):
@@ -184,6 +189,17 @@ class RecordingPoster:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+
+def work_off(desk: "Desk", body: JobBody, job_id: str) -> None:
+    """Call for what is queued for a job, as the engine does, until nothing is. ``body`` is winding down."""
+    done: set[int] = set()
+    while (job := desk.jobs.job(job_id)) is not None and job.ticket not in done and job.status not in TERMINAL:
+        done.add(job.ticket)
+        if desk.engine.steps[(job_id, job.ticket)] is Step.FETCH:
+            body.fetch(job_id, job.ticket)
+        else:
+            body.settle(job_id, job.ticket, body.execute(job_id, job.ticket))
 
 
 def identify_by_magic(path: Path) -> Identity:
