@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from alphareel import traces
 from alphareel.domain.clip import EngineFacts
+from alphareel.domain.fields import storable
 from alphareel.domain.options import Options, to_json
 from alphareel.jobs.admission import QueueLimits
 from alphareel.jobs.credits import Bill
@@ -188,7 +189,8 @@ class Jobs:
         return self._job_after(job_id, move, adds=output.bytes) is not None
 
     def fail(self, job_id: str, *, attempt: int | None, error: str, error_code: str, actor: str) -> bool:
-        values = {"error": error or error_code, "error_code": error_code, "completed_at": self._clock.now()}
+        told = storable(error or error_code)  # it may quote what a file or a foreign server said
+        values = {"error": told, "error_code": error_code, "completed_at": self._clock.now()}
         where = () if attempt is None else (jobs.c.attempt == attempt,)
         move = Move(to=Status.FAILED, actor=actor, reason=error_code, values=values, where=where)
         return self._job_after(job_id, move) is not None
