@@ -18,6 +18,7 @@ from alphareel.http.config import HttpConfig, Patience
 from alphareel.http.connections import Crowd, bounded, counted
 from alphareel.http.limits import Rates
 from alphareel.http.offers import EngineOffer
+from alphareel.jobs.health import HealthMonitor
 from alphareel.jobs.service import Office
 from alphareel.matting import tiers
 from alphareel.matting.engine import Spec
@@ -44,19 +45,24 @@ def serve(settings: Settings) -> int:
             home=home,
             lock=lock,
             stop_seconds=settings.stop_seconds,
+            hang_seconds=settings.hang_seconds,
             bury=lambda executor_id: _bury(place, executor_id),
         )
         office = wiring.build_office(place)
         bookkeeper = wiring.build_bookkeeper(place, office)
+        monitor = wiring.build_monitor(place)
         bookkeeper.start()
+        monitor.start()
         try:
-            return _run(_Server(_config(place, office), supervisor), supervisor, listener, employs=settings.workers > 0)
+            server = _Server(_config(place, office, monitor), supervisor)
+            return _run(server, supervisor, listener, employs=settings.workers > 0)
         finally:
+            monitor.stop()
             bookkeeper.stop()
             traces.switch_off()
 
 
-def build_app(place: installation.Installation, office: Office) -> FastAPI:
+def build_app(place: installation.Installation, office: Office, monitor: HealthMonitor | None = None) -> FastAPI:
     """The wire over the use cases."""
     given = place.settings
     config = HttpConfig(
@@ -70,11 +76,12 @@ def build_app(place: installation.Installation, office: Office) -> FastAPI:
         show_pending=given.show_pending,
         admin_token=_admin_token(given),
         metrics_open=given.metrics_open,
+        ready_with_worker=given.workers > 0,
         guesses_per_minute=given.guesses_per_minute,
         patience=Patience(bytes_per_second=given.min_body_rate),
         rates=Rates(given.write_per_minute, given.read_per_minute, given.rate_limit_url),
     )
-    return create_app(wiring.build_service(place, office), config, offers=lambda: _shown_offers(given))
+    return create_app(wiring.build_service(place, office, monitor), config, offers=lambda: _shown_offers(given))
 
 
 def _admin_token(settings: Settings) -> str | None:
@@ -119,10 +126,10 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def _config(place: installation.Installation, office: Office) -> uvicorn.Config:
+def _config(place: installation.Installation, office: Office, monitor: HealthMonitor) -> uvicorn.Config:
     given = place.settings
     return uvicorn.Config(
-        build_app(place, office),
+        build_app(place, office, monitor),
         http=bounded(counted(Crowd(given.connections_per_address, given.trusted_proxies))),
         forwarded_allow_ips=[str(network) for network in given.trusted_proxies],
         ws="none",

@@ -114,6 +114,11 @@ class Settings(BaseSettings):
         ge=0,
         description="How long running jobs may go on when the service stops; then they go back to the queue.",
     )
+    hang_seconds: float = Field(
+        15.0,
+        ge=5,
+        description="How long the worker process may show no sign of life before it is killed and started anew.",
+    )
     credits_per_minute: str = Field(
         "original=60,light=45,pro=180,human=45",
         description="Credits that a minute of video costs a client who has a balance, by model.",

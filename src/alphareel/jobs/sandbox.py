@@ -18,6 +18,7 @@ from alphareel import observe
 from alphareel.domain.errors import AlphareelError, OutOfMemory, Timeout, WorkerCrashed, by_code
 
 _TICK_SECONDS = 0.5
+_LAST_SECONDS = 30.0
 _LONGEST_LINE = 1024 * 1024
 _LAST_WORDS = 4000
 _NOT_FOR_CHILDREN = re.compile(
@@ -61,7 +62,7 @@ def run(order: Mapping[str, Any], confinement: Confinement, *, tick: Tick = lamb
         talk = _Talk(process, confinement)
         for progress in talk:
             tick(progress)
-        code = process.wait()
+        code = _exit_code(process)
     if talk.outcome is not None and code == 0:
         return _result(talk.outcome)
     raise _death(code, talk.last_words)
@@ -86,6 +87,14 @@ def _child() -> Iterator[subprocess.Popen[bytes]]:
                 _kill(process)
     finally:
         process.wait()
+
+
+def _exit_code(process: subprocess.Popen[bytes]) -> int:
+    """Of a child that said all it had to say. Raises WorkerCrashed when it does not end."""
+    try:
+        return process.wait(_LAST_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise WorkerCrashed("The process that made the matte did not end.", hint="Start the job again.") from None
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

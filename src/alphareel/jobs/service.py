@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
-from alphareel.domain.errors import AlphareelError, InvalidState, JobNotCompleted, MissingApiKey, NotFound, Unavailable
+from alphareel.domain.errors import AlphareelError, InvalidState, JobNotCompleted, MissingApiKey, NotFound
 from alphareel.domain.options import TIERS, Options, Tier
 from alphareel.jobs import links, references, requests
 from alphareel.jobs.admin import Administration
@@ -14,6 +14,7 @@ from alphareel.jobs.census import Census, Counting
 from alphareel.jobs.credits import Bill, Prices, insufficient
 from alphareel.jobs.deliveries import Delivery
 from alphareel.jobs.estimates import LATEST, Estimate, Experience, SourceFacts, Speed, estimate, speed
+from alphareel.jobs.health import HealthMonitor
 from alphareel.jobs.job import ApiKey, Job, JobEvent, Status, Upload
 from alphareel.jobs.keys import Keys
 from alphareel.jobs.linker import Link, Linker
@@ -81,6 +82,7 @@ class Service:
         offer: Offer,
         rules: ServiceRules,
         clock: Clock,
+        monitor: HealthMonitor | None = None,
     ) -> None:
         self._stores = stores
         self._removal = Removal(stores.jobs, stores.removals, stores.blobs)
@@ -93,6 +95,7 @@ class Service:
         self._offer = offer
         self._rules = rules
         self._clock = clock
+        self._monitor = monitor or HealthMonitor(jobs=stores.jobs, executors=stores.executors, blobs=stores.blobs)
 
     @property
     def admin(self) -> Administration:
@@ -270,15 +273,10 @@ class Service:
             self._stores.expirations.shorten(job.id, until=self._clock.now() + FETCHED)
 
     def census(self) -> Census:
-        return self._stores.counting.census()
+        return replace(self._stores.counting.census(), executors=self._monitor.workers())
 
     def health(self) -> Health:
-        storage = self._stores.blobs.is_ready()
-        try:
-            database = self._stores.jobs.is_ready()
-            return Health(database, storage, worker=bool(self._stores.executors.executors()))
-        except Unavailable:
-            return Health(database=False, storage=storage, worker=False)
+        return self._monitor.health()
 
     def _own(self, caller: Caller, job_id: str) -> Job:
         job = self._stores.jobs.job(job_id)
