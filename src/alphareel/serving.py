@@ -4,6 +4,7 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import FrameType
 
@@ -34,7 +35,7 @@ def serve(settings: Settings) -> int:
     if traces_are_wanted():
         traces.switch_on("alphareel-api")
     installation.make_private_folder(settings.data_dir)
-    with own(settings.data_dir) as lock, installation.open_installation(settings) as place:
+    with own(settings.data_dir) as lock, _open(settings) as place:
         home = home_of(settings.data_dir)
         place.executors.remove_home(home)  # we hold the lock, so they are dead, and their jobs are free at once
         installation.sweep(place)
@@ -60,6 +61,10 @@ def serve(settings: Settings) -> int:
             monitor.stop()
             bookkeeper.stop()
             traces.switch_off()
+
+
+def _open(settings: Settings) -> AbstractContextManager[installation.Installation]:
+    return installation.open_installation(settings, installation.limits_of_requests(settings))
 
 
 def build_app(place: installation.Installation, office: Office, monitor: HealthMonitor | None = None) -> FastAPI:

@@ -159,7 +159,8 @@ def build_worker(place: Installation, executor_id: str) -> Worker:
 
 def build_engine(place: Installation, executor_id: str, worker: Worker) -> DbosEngine:
     """The engine of the worker process of this name; one a process."""
-    rules = EngineRules(engine_url(place.settings), concurrency=place.settings.workers)
+    queue = place.database.open_queue_engine()
+    rules = EngineRules(engine_url(place.settings), concurrency=place.settings.workers, database_engine=queue)
     return DbosEngine(place.database.engine, executor_id=executor_id, body=worker, rules=rules)
 
 

@@ -184,6 +184,8 @@ class Worker:
             return _GONE
         except Stopping:
             _park()
+        except Unavailable:
+            raise  # the database's fault, not the job's: the engine tries again
         except AlphareelError as error:
             return _failure(job, error)
         except Exception as error:  # noqa: BLE001  # a fault of ours fails this job and no other

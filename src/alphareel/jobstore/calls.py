@@ -65,7 +65,7 @@ class CallTable:
 
     def sweep_calls(self, *, before: datetime) -> None:
         newest = sa.select(sa.func.coalesce(sa.func.max(calls.c.id), 0)).scalar_subquery()
-        with self._database.write() as c:
+        with self._database.write(unlimited=True) as c:
             c.execute(sa.delete(calls).where((calls.c.at < before) | (calls.c.id <= newest - _MOST_CALLS)))
             c.execute(sa.delete(call_hours).where(call_hours.c.hour < before))
 

@@ -31,11 +31,15 @@ _BATCH = 500
 
 @dataclass(frozen=True)
 class EngineRules:
-    """``database_url``: the one of our tables. ``concurrency``: jobs that one process runs at a time."""
+    """``database_url``: the one of our tables. ``concurrency``: jobs that one process runs at a time.
+
+    ``database_engine``: to the same, for an engine of our own making in place of that of DBOS.
+    """
 
     database_url: str
     concurrency: int = 1
     polling_seconds: float = 1.0
+    database_engine: sa.Engine | None = None
 
 
 def prepare(database_url: str) -> None:
@@ -110,6 +114,8 @@ class DbosEngine(DbosQueue):
             "log_level": "WARNING",
             "run_migrations": False,
         }
+        if rules.database_engine is not None:
+            config["system_database_engine"] = rules.database_engine
         DBOS(config=config)
         _register(body)
 
