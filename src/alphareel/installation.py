@@ -16,7 +16,8 @@ from alphareel.jobs.ports import Blobs
 from alphareel.jobs.quotas import Quotas
 from alphareel.jobs.uploads import Sources
 from alphareel.jobstore import migrate, records
-from alphareel.jobstore.database import Database, normalised, open_engine
+from alphareel.jobstore.availability import WITHOUT_LIMITS, DatabaseLimits
+from alphareel.jobstore.database import Database, normalised, open_database
 from alphareel.jobstore.executors import ExecutorTable
 from alphareel.jobstore.jobs import Jobs
 from alphareel.jobstore.stock import Stock
@@ -53,15 +54,27 @@ class Installation:
         return Limits(max_bytes=given.max_upload_bytes, max_side=given.max_side, max_seconds=given.max_seconds)
 
 
+def limits_of_requests(settings: Settings) -> DatabaseLimits:
+    """How long whoever answers requests waits for the database."""
+    return DatabaseLimits(
+        connect=settings.database_connect_seconds,
+        statement=settings.database_statement_seconds,
+        lock=settings.database_lock_seconds,
+        pool=settings.database_pool_seconds,
+        hang=settings.database_hang_seconds,
+    )
+
+
 @contextmanager
-def open_installation(settings: Settings) -> Iterator[Installation]:
-    """Open, and bring to the present schema, what the settings name; many processes may do so at once."""
+def open_installation(settings: Settings, limits: DatabaseLimits | None = None) -> Iterator[Installation]:
+    """Open, and bring to the present schema, what the settings name; many processes may do so at once.
+
+    ``limits``: of the database; None for those of a process in which nobody waits for an answer.
+    """
     make_private_folder(settings.data_dir)
-    database = Database(open_engine(settings.database_url))
+    _migrate(settings)
+    database = open_database(settings.database_url, limits or DatabaseLimits())
     try:
-        with _naming_the_database(settings):
-            migrate.upgrade(database)
-            prepare(engine_url(settings))
         clock = SystemClock()
         queue = DbosQueue(database.engine)
         keys = records.Keys(database, clock=clock)
@@ -105,6 +118,16 @@ def _address(settings: Settings) -> str:
         return str(url.database)
     host = url.host or url.query.get("host") or "of this machine"
     return f"{host}{f':{url.port}' if url.port else ''}, {url.database}"
+
+
+def _migrate(settings: Settings) -> None:
+    database = open_database(settings.database_url, WITHOUT_LIMITS)
+    with _naming_the_database(settings):
+        try:
+            migrate.upgrade(database)
+        finally:
+            database.close()
+        prepare(engine_url(settings))
 
 
 def open_blobs(url: str) -> Blobs:

@@ -5,6 +5,7 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import FrameType
 
@@ -19,6 +20,7 @@ from alphareel.http.config import HttpConfig, Patience
 from alphareel.http.connections import Crowd, bounded, counted
 from alphareel.http.limits import Rates
 from alphareel.http.offers import EngineOffer
+from alphareel.jobs.health import HealthMonitor
 from alphareel.jobs.service import Office
 from alphareel.matting import tiers
 from alphareel.matting.engine import Spec
@@ -35,7 +37,7 @@ def serve(settings: Settings) -> int:
         traces.switch_on("alphareel-api")
     _warn_of_unknown_settings()
     installation.make_private_folder(settings.data_dir)
-    with own(settings.data_dir) as lock, installation.open_installation(settings) as place:
+    with own(settings.data_dir) as lock, _open(settings) as place:
         home = home_of(settings.data_dir)
         place.executors.remove_home(home)  # we hold the lock, so they are dead, and their jobs are free at once
         installation.sweep(place)
@@ -46,19 +48,28 @@ def serve(settings: Settings) -> int:
             home=home,
             lock=lock,
             stop_seconds=settings.stop_seconds,
+            hang_seconds=settings.hang_seconds,
             bury=lambda executor_id: _bury(place, executor_id),
         )
         office = wiring.build_office(place)
         bookkeeper = wiring.build_bookkeeper(place, office)
+        monitor = wiring.build_monitor(place)
         bookkeeper.start()
+        monitor.start()
         try:
-            return _run(_Server(_config(place, office), supervisor), supervisor, listener, employs=settings.workers > 0)
+            server = _Server(_config(place, office, monitor), supervisor)
+            return _run(server, supervisor, listener, employs=settings.workers > 0)
         finally:
+            monitor.stop()
             bookkeeper.stop()
             traces.switch_off()
 
 
-def build_app(place: installation.Installation, office: Office) -> FastAPI:
+def _open(settings: Settings) -> AbstractContextManager[installation.Installation]:
+    return installation.open_installation(settings, installation.limits_of_requests(settings))
+
+
+def build_app(place: installation.Installation, office: Office, monitor: HealthMonitor | None = None) -> FastAPI:
     """The wire over the use cases."""
     given = place.settings
     config = HttpConfig(
@@ -72,11 +83,12 @@ def build_app(place: installation.Installation, office: Office) -> FastAPI:
         show_pending=given.show_pending,
         admin_token=_admin_token(given),
         metrics_open=given.metrics_open,
+        ready_with_worker=given.workers > 0,
         guesses_per_minute=given.guesses_per_minute,
         patience=Patience(bytes_per_second=given.min_body_rate),
         rates=Rates(given.write_per_minute, given.read_per_minute, given.rate_limit_url),
     )
-    return create_app(wiring.build_service(place, office), config, offers=lambda: _shown_offers(given))
+    return create_app(wiring.build_service(place, office, monitor), config, offers=lambda: _shown_offers(given))
 
 
 def _admin_token(settings: Settings) -> str | None:
@@ -121,10 +133,10 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def _config(place: installation.Installation, office: Office) -> uvicorn.Config:
+def _config(place: installation.Installation, office: Office, monitor: HealthMonitor) -> uvicorn.Config:
     given = place.settings
     return uvicorn.Config(
-        build_app(place, office),
+        build_app(place, office, monitor),
         http=bounded(counted(Crowd(given.connections_per_address, given.trusted_proxies))),
         forwarded_allow_ips=[str(network) for network in given.trusted_proxies],
         ws="none",

@@ -96,6 +96,24 @@ class Settings(BaseSettings):
     database_url: str = Field(
         "", description="sqlite:///absolute/file or postgresql://... Default: SQLite in the data folder."
     )
+    database_connect_seconds: float = Field(
+        2.0, ge=2, description="How long a request waits for a connection to PostgreSQL."
+    )
+    database_hang_seconds: float = Field(
+        1.5,
+        ge=1,
+        description="How long the database may show no sign of life, or another process hold SQLite's write lock, "
+        "until requests that need it are answered with 503 at once.",
+    )
+    database_lock_seconds: float = Field(
+        5.0, gt=0, description="How long a request waits for other writers: for a row, or for its turn with SQLite."
+    )
+    database_pool_seconds: float = Field(
+        5.0, gt=0, description="How long a request waits for a free connection of its process."
+    )
+    database_statement_seconds: float = Field(
+        30.0, gt=0, description="How long one statement of a request may take on PostgreSQL."
+    )
     storage_url: str = Field(
         "", description="Where objects are kept: file:///absolute/folder, s3://bucket/prefix, gs:// or az:// likewise."
     )
@@ -148,6 +166,11 @@ class Settings(BaseSettings):
         20.0,
         ge=0,
         description="How long running jobs may go on when the service stops; then they go back to the queue.",
+    )
+    hang_seconds: float = Field(
+        15.0,
+        ge=5,
+        description="How long the worker process may show no sign of life before it is killed and started anew.",
     )
     credits_per_minute: str = Field(
         "original=60,light=45,pro=180,human=45",

@@ -21,6 +21,9 @@ _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 30.0
 _STEADY_SECONDS = 60.0
 _KILL_AFTER = 10.0  # beyond the grace the worker gives its jobs
+_LOOK_SECONDS = 0.2
+_LONGEST_LOOK = 1.0
+_START_SECONDS = 120.0  # before its first sign of life a worker loads its modules, from a slow disk perhaps
 
 
 @contextmanager
@@ -73,7 +76,10 @@ def new_executor_id() -> str:
 
 
 class Supervisor:
-    """A thread that starts the worker process again whenever it ends. ``bury`` is told whose process ended."""
+    """A thread that starts the worker process again whenever it ends, and ends it when it hangs.
+
+    ``hang_seconds``: how long a worker may show no life. ``bury`` is told whose process ended.
+    """
 
     def __init__(
         self,
@@ -82,12 +88,14 @@ class Supervisor:
         home: str,
         lock: int,
         stop_seconds: float,
+        hang_seconds: float,
         bury: Callable[[str], None],
     ) -> None:
         self._environment = {**os.environ, **environment}
         self._home = home
         self._lock = lock
         self._stop_seconds = stop_seconds
+        self._hang_seconds = hang_seconds
         self._bury = bury
         self._stopping = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
@@ -112,7 +120,7 @@ class Supervisor:
             begun = time.monotonic()
             executor_id = new_executor_id()
             # Started from this thread, which lives as long as we do: see lifeline.die_with.
-            code = self._watch(self._start(executor_id))
+            code = self._run_one(executor_id)
             self._bury(executor_id)
             if self._stopping.is_set():
                 return
@@ -121,26 +129,72 @@ class Supervisor:
             observe.log(__name__).error("worker ended", exit_code=code, executor=executor_id, restart_in=pause)
             self._stopping.wait(pause)
 
-    def _start(self, executor_id: str) -> subprocess.Popen[bytes]:
-        words = ["--executor", executor_id, "--home", self._home, "--parent", str(os.getpid())]
+    def _run_one(self, executor_id: str) -> int:
+        """The exit code of a worker process from its start to its end."""
+        reading, writing = os.pipe()
+        try:
+            process = self._start(executor_id, writing)
+        finally:
+            os.close(writing)
+        try:
+            return self._watch(process, Pulse(reading, self._hang_seconds))
+        finally:
+            os.close(reading)
+
+    def _start(self, executor_id: str, pulse: int) -> subprocess.Popen[bytes]:
+        words = ["--executor", executor_id, "--home", self._home, "--parent", str(os.getpid()), "--pulse", str(pulse)]
         return subprocess.Popen(
             [sys.executable, "-m", "alphareel.workshop", *words],
             stdin=subprocess.PIPE,  # held open: its end tells the worker that we died
             env=self._environment,
-            pass_fds=(self._lock,),
+            pass_fds=(self._lock, pulse),
         )
 
-    def _watch(self, process: subprocess.Popen[bytes]) -> int:
+    def _watch(self, process: subprocess.Popen[bytes], pulse: "Pulse") -> int:
         with process:
+            deadline: float | None = None
             while process.poll() is None:
-                if self._stopping.wait(0.2):
-                    return self._end(process)
+                if deadline is None and self._stopping.is_set():
+                    process.send_signal(signal.SIGTERM)
+                    deadline = time.monotonic() + self._stop_seconds + _KILL_AFTER
+                late = deadline is not None and time.monotonic() > deadline
+                if (hangs := pulse.hangs()) or late:
+                    observe.log(__name__).error("worker killed", hangs=hangs, pid=process.pid)
+                    process.kill()
+                    process.wait()
+                elif deadline is None:
+                    self._stopping.wait(_LOOK_SECONDS)
+                else:
+                    time.sleep(_LOOK_SECONDS)
         return process.returncode
 
-    def _end(self, process: subprocess.Popen[bytes]) -> int:
-        process.send_signal(signal.SIGTERM)
+
+class Pulse:
+    """The signs of life of one worker process, bytes in a pipe; whether its database answers plays no part.
+
+    Silence is summed over our own looks, each of which counts a second at most: while this process itself did not
+    run, because the machine slept or was overloaded, nothing can be said of the other one.
+    """
+
+    def __init__(self, descriptor: int, patience: float) -> None:
+        os.set_blocking(descriptor, False)
+        self._descriptor = descriptor
+        self._patience = patience
+        self._began = False
+        self._silence = 0.0
+        self._looked = time.monotonic()
+
+    def hangs(self) -> bool:
+        """Whether it was silent for too long. Ask several times a second."""
+        now = time.monotonic()
+        self._silence += min(now - self._looked, _LONGEST_LOOK)
+        self._looked = now
+        if self._heard():
+            self._began, self._silence = True, 0.0
+        return self._silence > (self._patience if self._began else max(self._patience, _START_SECONDS))
+
+    def _heard(self) -> bool:
         try:
-            return process.wait(self._stop_seconds + _KILL_AFTER)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            return process.wait()
+            return bool(os.read(self._descriptor, 65536))
+        except BlockingIOError:
+            return False

@@ -18,6 +18,7 @@ from alphareel.jobs import sandbox
 from alphareel.jobs.admin import Administration
 from alphareel.jobs.credits import parse_prices
 from alphareel.jobs.fetch import FetchRules, GuardedFetcher
+from alphareel.jobs.health import HealthMonitor
 from alphareel.jobs.keys import Keys, NewKey
 from alphareel.jobs.linker import Linker
 from alphareel.jobs.offer import LocalOffer
@@ -54,7 +55,7 @@ _SWEEP_SECONDS = 60.0
 _CALLS_KEPT = timedelta(days=91)  # a day more than usage looks back
 
 
-def build_service(place: Installation, office: Office) -> Service:
+def build_service(place: Installation, office: Office, monitor: HealthMonitor | None = None) -> Service:
     """The use cases over this installation."""
     given = place.settings
     uploads = Uploads(
@@ -88,7 +89,13 @@ def build_service(place: Installation, office: Office) -> Service:
             share_within_client=given.share_jobs_within_client,
         ),
         clock=place.clock,
+        monitor=monitor,
     )
+
+
+def build_monitor(place: Installation) -> HealthMonitor:
+    """What watches database, storage and workers beside the API."""
+    return HealthMonitor(jobs=place.jobs, executors=place.executors, blobs=place.blobs)
 
 
 def build_office(place: Installation) -> Office:
@@ -161,7 +168,10 @@ def build_worker(place: Installation, executor_id: str) -> Worker:
 def build_engine(place: Installation, executor_id: str, worker: Worker) -> DbosEngine:
     """The engine of the worker process of this name; one a process."""
     rules = EngineRules(
-        engine_url(place.settings), concurrency=place.settings.workers, fetches=place.settings.fetch_concurrency
+        engine_url(place.settings),
+        concurrency=place.settings.workers,
+        fetches=place.settings.fetch_concurrency,
+        database_engine=place.database.open_queue_engine(),
     )
     return DbosEngine(place.database.engine, executor_id=executor_id, body=worker, rules=rules)
 

@@ -8,7 +8,7 @@ import threading
 from typing import Any
 
 from alphareel import installation, observe, traces, wiring
-from alphareel.jobs.lifeline import die_with
+from alphareel.jobs.lifeline import die_with, pulse_into
 from alphareel.settings import Settings, load_settings, traces_are_wanted
 
 DECLARED_DEAD = 75  # the exit code of a worker whose jobs were given to others; it is to be started anew
@@ -65,8 +65,11 @@ def main(arguments: list[str] | None = None) -> Any:
     parser.add_argument("--executor", required=True)
     parser.add_argument("--home", default="")
     parser.add_argument("--parent", type=int, required=True)
+    parser.add_argument("--pulse", type=int)
     given = parser.parse_args(arguments)
     die_with(given.parent)
+    if given.pulse is not None:
+        pulse_into(given.pulse)
     settings = load_settings()
     observe.configure(settings.log_level)
     if traces_are_wanted():

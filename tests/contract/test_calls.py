@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from alphareel.domain.errors import Unavailable
-from alphareel.jobs.usage import Bookkeeper, Call, CallLog
+from alphareel.jobs.usage import Bookkeeper, Call, CallLog, UnstorableCall
 from alphareel.jobstore.calls import CallTable
 from alphareel.jobstore.database import Database
 from alphareel.jobstore.records import Keys
@@ -67,6 +67,44 @@ class TestALog:
         log.flush()
         log.flush()
         assert [e.call.at.minute for e in table.call_events("k1", limit=9)] == [1, 0]
+
+    @pytest.mark.parametrize("bad", ["job\0", "job_\ud800"])
+    def test_leaves_out_only_the_call_that_the_database_refuses(
+        self, table: CallTable, database: Database, bad: str
+    ) -> None:
+        if "\0" in bad and database.engine.dialect.name == "sqlite":
+            pytest.skip("SQLite stores it")
+        log = CallLog(table)
+        for minute in range(5):
+            log.note(call(minutes=minute))
+        log.note(Call("k1", NOW, "GET", "/v1/jobs/{job_id}", 404, "req", bad, None))
+        log.note(call(minutes=5))
+        log.flush()
+        log.flush()
+        assert [e.call.at.minute for e in table.call_events("k1", limit=9)] == [5, 4, 3, 2, 1, 0]
+        assert table.count_calls("k1", since=NOW) == 6
+
+    def test_writes_each_call_once_when_the_database_goes_away_behind_a_refused_one(self, table: CallTable) -> None:
+        class Leaving:
+            def __init__(self) -> None:
+                self.rounds = 0
+
+            def add_calls(self, calls: list[Call]) -> None:
+                self.rounds += 1
+                if self.rounds == 4:
+                    raise Unavailable("The database does not answer.")
+                if any(c.job_id == "bad" for c in calls):
+                    raise UnstorableCall("no")
+                table.add_calls(calls)
+
+        log = CallLog(Leaving())  # type: ignore[arg-type]
+        for minute in range(4):
+            log.note(call(minutes=minute))
+        log.note(Call("k1", NOW, "GET", "/", 404, "req", "bad", None))
+        with pytest.raises(Unavailable):
+            log.flush()
+        log.flush()
+        assert sorted(e.call.at.minute for e in table.call_events("k1", limit=9)) == [0, 1, 2, 3]
 
 
 class TestABookkeeper:

@@ -125,6 +125,16 @@ def test_readiness_needs_database_and_storage_but_no_worker(nobody, desk, monkey
     assert answer.headers["retry-after"]
 
 
+def test_readiness_needs_a_worker_that_beats_where_one_belongs_to_the_service(make_client, desk, monkeypatch):
+    nobody = make_client(secret=None, ready_with_worker=True)
+    monkeypatch.setattr(desk.service, "health", lambda: Health(True, True, True))
+    assert nobody.get("/readyz").json() == {"status": "ready"}
+    monkeypatch.setattr(desk.service, "health", lambda: Health(True, True, False))
+    answer = nobody.get("/readyz")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
+    assert answer.headers["retry-after"]
+
+
 def test_liveness_asks_nobody(nobody, desk, monkeypatch):
     monkeypatch.setattr(desk.service, "health", lambda: 1 / 0)
     assert nobody.get("/livez").status_code == 200

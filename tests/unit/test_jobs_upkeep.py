@@ -101,6 +101,30 @@ def test_whoever_looks_for_the_first_time_waits_before_he_judges(desk: Desk, upk
     assert living(desk) == {"me", "other"}
 
 
+def test_time_in_which_the_database_was_away_counts_against_nobody(
+    desk: Desk, upkeep: Upkeep, time: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running(desk)
+    upkeep._attempt(upkeep.reap)
+    upkeep._attempt(upkeep.reconcile)
+
+    def away() -> None:
+        raise Unavailable("The database does not answer.")
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(desk.executors, "executors", away)
+        upkeep._attempt(upkeep.reap)
+    time.now += 10_000
+    for _ in range(2):
+        upkeep._attempt(upkeep.reap)
+        upkeep._attempt(upkeep.reconcile)
+        assert living(desk) == {"me", "other"}
+        time.now += 20
+    time.now += 20
+    upkeep._attempt(upkeep.reap)
+    assert living(desk) == {"me"}
+
+
 def test_a_job_that_the_engine_lost_is_queued_again(desk: Desk, upkeep: Upkeep) -> None:
     job = desk.service.create(ANYBODY, VIDEO)
     desk.engine.queued.clear()

@@ -1,6 +1,7 @@
 """Fields of a JSON object, each read by a parser that says in words what it does not take."""
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
@@ -33,6 +34,16 @@ class Fields:
         if self.problems:
             first = self.problems[0]
             raise InvalidRequest(f"{first.field}: {first.message}", details=self.problems)
+
+
+def is_storable(value: str) -> bool:
+    """Whether every database stores the text: PostgreSQL takes no NUL, and UTF-8 no lone surrogate."""
+    return not any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value)
+
+
+def storable(value: str) -> str:
+    """The text with a replacement character for each that a database does not store."""
+    return value if is_storable(value) else re.sub("[\0\ud800-\udfff]", "\ufffd", value)
 
 
 def text(longest: int) -> Callable[[Any], str]:

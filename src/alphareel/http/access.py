@@ -158,7 +158,7 @@ class _Exchange:
         note_call(
             state["key_id"],
             method=self.scope["method"],
-            endpoint=_route(self.scope) or self.scope["path"][:200],
+            endpoint=(_route(self.scope) or self.scope["path"])[:200],
             status_code=self.status or _CLIENT_GONE,
             request_id=self.request_id,
             job_id=(self.scope.get("path_params", {}).get("job_id") or state.get("job_id") or "")[:64] or None,

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, FastAPI
 
 from alphareel.http import errors, idempotency
 from alphareel.http.access import Access
+from alphareel.http.addresses import Addresses
 from alphareel.http.auth import require_key
 from alphareel.http.config import HttpConfig
 from alphareel.http.guesses import Guesses
@@ -64,6 +65,7 @@ def create_app(service: UseCases, config: HttpConfig, *, offers: Offers = tuple)
     app.include_router(metrics.router)
     if config.legacy_routes:
         app.include_router(legacy.router)
+    app.add_middleware(Addresses)
     app.add_middleware(Heads, router=app.router)
     app.add_middleware(Access, note_call=service.note_call, measure=app.state.metrics.note)
     app.add_middleware(Linger, max_bytes=2 * config.max_upload_bytes, seconds=config.drain_seconds)

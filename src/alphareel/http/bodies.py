@@ -75,6 +75,8 @@ def _parse(raw: bytes) -> Any:
         raise InvalidRequest(f"The body is not valid JSON: {_reason(error)}.") from None
     if _is_deeper(value, _DEEPEST):
         raise _too_deep()
+    if b"u0000" in raw and _has_nul(value):
+        raise InvalidRequest("The body must not contain NUL characters.", hint="Leave \\u0000 out.")
     return value
 
 
@@ -96,6 +98,14 @@ def _is_deeper(value: Any, levels: int) -> bool:
         return True
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return any(_is_deeper(each, levels - 1) for each in inner)
+
+
+def _has_nul(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any("\0" in name or _has_nul(inner) for name, inner in value.items())
+    if isinstance(value, list):
+        return any(map(_has_nul, value))
+    return isinstance(value, str) and "\0" in value
 
 
 def _too_deep() -> InvalidRequest:

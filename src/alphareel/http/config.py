@@ -35,6 +35,7 @@ class HttpConfig:
     read, so that its sender sees the answer. ``admin_token``: opens ``/v1/admin/*``; None shuts them.
     ``rates``: how many requests a minute a caller may make. ``metrics_open``: /metrics asks for no token.
     ``guesses_per_minute``: wrong keys and wrong admin tokens that one address may send; 0 for any number.
+    ``ready_with_worker``: /readyz asks for a worker that beats.
     ``streams_per_key``: event streams that a key may have open in this process.
     """
 
@@ -53,4 +54,5 @@ class HttpConfig:
     rates: Rates = field(default_factory=Rates)
     guesses_per_minute: int = 30
     metrics_open: bool = False
+    ready_with_worker: bool = False
     streams_per_key: int = 10

@@ -27,6 +27,7 @@ class Census:
     """``jobs``: by status, deleted ones too. ``failures``: ended runs by error code, ever.
 
     ``oldest_seconds``: how long the longest waiting job waits; 0 when none does. ``webhooks``: by state.
+    ``executors``: worker processes; the service counts those that beat.
     ``credits_charged``, ``credits_reserved``: hundredths, of all clients; the first for ever, the second now.
     """
 

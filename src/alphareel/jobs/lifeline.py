@@ -6,7 +6,9 @@ import os
 import signal
 import sys
 import threading
+import time
 
+PULSE_SECONDS = 1.0
 _PR_SET_PDEATHSIG = 1
 
 
@@ -21,6 +23,19 @@ def die_with(parent: int) -> None:
     if os.getppid() != parent:
         os._exit(1)
     threading.Thread(target=_await_end_of_input, name="parent-watch", daemon=True).start()
+
+
+def pulse_into(descriptor: int) -> None:
+    """Write a byte every second for as long as this process can run threads; its reader sees when it hangs."""
+    os.set_blocking(descriptor, False)  # a reader that stopped must not stop us
+    threading.Thread(target=_pulse, args=(descriptor,), name="pulse", daemon=True).start()
+
+
+def _pulse(descriptor: int) -> None:
+    while True:
+        with contextlib.suppress(OSError):  # full, or nobody reads any more
+            os.write(descriptor, b".")
+        time.sleep(PULSE_SECONDS)
 
 
 def _await_end_of_input() -> None:

@@ -213,7 +213,7 @@ def _metadata(value: Any) -> dict[str, Any]:
         written = json.dumps(value, allow_nan=False)
     except (ValueError, TypeError, RecursionError):
         raise InvalidRequest("must be plain JSON.") from None
-    if "\\u0000" in written:
+    if "\\u0000" in written.replace("\\\\", ""):  # an escaped backslash begins no escape
         raise InvalidRequest("must not contain null characters.")
     if len(written) > MAX_METADATA_BYTES:
         raise InvalidRequest(f"must have at most {MAX_METADATA_BYTES} bytes as JSON; it has {len(written)}.")

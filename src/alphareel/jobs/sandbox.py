@@ -19,6 +19,7 @@ from alphareel.domain.errors import AlphareelError, OutOfMemory, Timeout, Worker
 from alphareel.jobs.memory import MemoryWatch
 
 _TICK_SECONDS = 0.5
+_LAST_SECONDS = 30.0
 _LONGEST_LINE = 1024 * 1024
 _LAST_WORDS = 4000
 _NOT_FOR_CHILDREN = re.compile(
@@ -71,7 +72,7 @@ def run(order: Mapping[str, Any], confinement: Confinement, *, tick: Tick = lamb
         for progress in talk:
             memory.look()
             tick(progress)
-        code = process.wait()
+        code = _exit_code(process)
     if talk.outcome is not None and code == 0:
         return _result(talk.outcome)
     raise _death(code, talk.last_words, ran_out=memory.ran_out())
@@ -96,6 +97,14 @@ def _child() -> Iterator[subprocess.Popen[bytes]]:
                 _kill(process)
     finally:
         process.wait()
+
+
+def _exit_code(process: subprocess.Popen[bytes]) -> int:
+    """Of a child that said all it had to say. Raises WorkerCrashed when it does not end."""
+    try:
+        return process.wait(_LAST_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise WorkerCrashed("The process that made the matte did not end.", hint="Start the job again.") from None
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

@@ -13,7 +13,6 @@ from alphareel.domain.errors import (
     MissingApiKey,
     ModelUnavailable,
     NotFound,
-    Unavailable,
 )
 from alphareel.domain.options import TIERS, Options, Tier
 from alphareel.jobs import links, references, requests
@@ -22,6 +21,7 @@ from alphareel.jobs.census import Census, Counting
 from alphareel.jobs.credits import Bill, Prices, insufficient
 from alphareel.jobs.deliveries import Delivery
 from alphareel.jobs.estimates import LATEST, Estimate, Experience, SourceFacts, Speed, estimate, speed
+from alphareel.jobs.health import HealthMonitor
 from alphareel.jobs.job import ApiKey, Job, JobEvent, Status, Upload
 from alphareel.jobs.keys import Keys
 from alphareel.jobs.linker import Link, Linker
@@ -89,6 +89,7 @@ class Service:
         offer: Offer,
         rules: ServiceRules,
         clock: Clock,
+        monitor: HealthMonitor | None = None,
     ) -> None:
         self._stores = stores
         self._removal = Removal(stores.jobs, stores.removals, stores.blobs)
@@ -101,6 +102,7 @@ class Service:
         self._offer = offer
         self._rules = rules
         self._clock = clock
+        self._monitor = monitor or HealthMonitor(jobs=stores.jobs, executors=stores.executors, blobs=stores.blobs)
 
     @property
     def admin(self) -> Administration:
@@ -278,15 +280,10 @@ class Service:
             self._stores.expirations.shorten(job.id, until=self._clock.now() + FETCHED)
 
     def census(self) -> Census:
-        return self._stores.counting.census()
+        return replace(self._stores.counting.census(), executors=self._monitor.workers())
 
     def health(self) -> Health:
-        storage = self._stores.blobs.is_ready()
-        try:
-            database = self._stores.jobs.is_ready()
-            return Health(database, storage, worker=bool(self._stores.executors.executors()))
-        except Unavailable:
-            return Health(database=False, storage=storage, worker=False)
+        return self._monitor.health()
 
     def _own(self, caller: Caller, job_id: str) -> Job:
         job = self._stores.jobs.job(job_id)

@@ -8,15 +8,22 @@ from datetime import timedelta
 
 from alphareel import observe
 from alphareel.domain.errors import Unavailable
+from alphareel.jobs.heartbeats import Heartbeats
 from alphareel.jobs.job import Job, Status
 from alphareel.jobs.ports import Clock, Executors, JobEngine, JobStore
+
+_LATE_SECONDS = 10.0  # a task that took so long waited for the database
 
 
 @dataclass(frozen=True)
 class UpkeepRules:
-    """Seconds. ``dead``: how long a counter may stand still; ``stuck``: how long a running job may show no life."""
+    """Seconds. ``beat``: between two signs of our own life; ``look``: between two looks at others.
 
-    beat: float = 5.0
+    ``dead``: how long a counter may stand still; ``stuck``: how long a running job may show no life.
+    """
+
+    beat: float = 2.0
+    look: float = 5.0
     dead: float = 30.0
     reconcile: float = 60.0
     stuck: float = 3600.0
@@ -25,7 +32,10 @@ class UpkeepRules:
 
 
 class Upkeep:
-    """A thread of every worker process. ``die`` is called when somebody else declared this executor dead."""
+    """Two threads of every worker process, so that no look at others delays a beat.
+
+    ``die`` is called when somebody else declared this executor dead.
+    """
 
     def __init__(
         self,
@@ -45,15 +55,19 @@ class Upkeep:
         self._clock = clock
         self._rules = rules
         self._die = die
-        self._watched: dict[str, tuple[int, float]] = {}
+        self._beats = Heartbeats()
         self._signs: dict[str, tuple[object, float]] = {}
         self._winding_down = False
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._beat_on, name="heartbeat", daemon=True),
+            threading.Thread(target=self._run, name="upkeep", daemon=True),
+        ]
 
     def start(self) -> None:
         """The executor must be on record, and the engine launched."""
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def wind_down(self) -> None:
         """From now on only prove that this executor lives: its engine is about to stop."""
@@ -61,7 +75,8 @@ class Upkeep:
 
     def stop(self) -> None:
         self._stopping.set()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
     def beat(self) -> None:
         if not self._executors.beat(self._me):
@@ -93,13 +108,10 @@ class Upkeep:
 
     def _overdue(self) -> list[tuple[str, int]]:
         """Executors whose counter has stood still for too long by our own clock; nobody's clocks are compared."""
+        others = [executor for executor in self._executors.executors() if executor.id != self._me]
         now = time.monotonic()
-        beats = {executor.id: executor.beat for executor in self._executors.executors() if executor.id != self._me}
-        self._watched = {
-            name: self._watched[name] if self._watched.get(name, (None,))[0] == beat else (beat, now)
-            for name, beat in beats.items()
-        }
-        return [(name, beat) for name, (beat, since) in self._watched.items() if now - since > self._rules.dead]
+        self._beats.note(others, now=now)
+        return self._beats.silent(longer_than=self._rules.dead, now=now)
 
     def _stuck(self, unfinished: Iterable[Job]) -> set[str]:
         """Running jobs whose last sign of life is the same for too long by our own stopwatch: a clock may be set."""
@@ -126,22 +138,34 @@ class Upkeep:
         if holder is not None and self._executors.remove_executor(holder):
             observe.log(__name__).warning("executor of a stuck job declared dead", executor=holder, job_id=job.id)
 
+    def _forget(self) -> None:
+        """While the database hung nobody could tell it that he lives, so that time counts against no one."""
+        self._beats.forget()
+        self._signs = {}
+
+    def _beat_on(self) -> None:
+        while not self._stopping.is_set():
+            self._attempt(self.beat)
+            self._stopping.wait(self._rules.beat)
+
     def _run(self) -> None:
         reconciled = time.monotonic()
         while not self._stopping.is_set():
-            self._attempt(self.beat)
             if not self._winding_down:
                 self._attempt(self.reap)
                 if time.monotonic() - reconciled >= self._rules.reconcile:
                     reconciled = time.monotonic()
                     self._attempt(self.reconcile)
-            self._stopping.wait(self._rules.beat)
+            self._stopping.wait(self._rules.look)
 
-    @staticmethod
-    def _attempt(task: Callable[[], None]) -> None:
+    def _attempt(self, task: Callable[[], None]) -> None:
+        began = time.monotonic()
         try:
             task()
+            if time.monotonic() - began > _LATE_SECONDS:
+                self._forget()
         except Unavailable:
+            self._forget()
             observe.log(__name__).warning("upkeep waits for the database", task=task.__name__)
         except Exception:  # noqa: BLE001  # the next round tries again; without this thread nobody would
             observe.log(__name__).exception("upkeep failed", task=task.__name__)

@@ -74,11 +74,15 @@ class Summary:
     stored: Stored
 
 
+class UnstorableCall(Exception):
+    """The database refuses what a call says; to send the same again is of no use."""
+
+
 class CallStore(Protocol):
     """The record of calls. Every method is one transaction."""
 
     def add_calls(self, calls: Sequence[Call]) -> None:
-        """Keep them, and count them for their keys."""
+        """Keep them, and count them for their keys. Raises UnstorableCall for what can never be kept: all are left."""
 
     def call_events(self, key_id: str, *, limit: int) -> tuple[CallEvent, ...]:
         """Newest first."""
@@ -138,15 +142,30 @@ class CallLog:
         self._waiting.append(call)
 
     def flush(self) -> None:
-        """Write what waits. Raises Unavailable, and then nothing is lost."""
+        """Write what waits. Raises Unavailable, and then nothing is lost.
+
+        A call that the store can never keep is left out alone: the others of its batch are written.
+        """
         with self._writing:
-            taken = [self._waiting.popleft() for _ in range(len(self._waiting))]
+            batches = [[self._waiting.popleft() for _ in range(len(self._waiting))]]
             try:
-                if taken:
-                    self._store.add_calls(taken)
+                while batches:
+                    batches[:1] = self._write(batches[0])
             except Exception:
-                self._waiting.extendleft(reversed(taken))
+                self._waiting.extendleft(call for batch in reversed(batches) for call in reversed(batch))
                 raise
+
+    def _write(self, batch: list[Call]) -> list[list[Call]]:
+        """What is left to write: nothing, or the halves of a batch with a call that cannot be kept."""
+        try:
+            if batch:
+                self._store.add_calls(batch)
+        except UnstorableCall:
+            if len(batch) > 1:
+                middle = len(batch) // 2
+                return [batch[:middle], batch[middle:]]
+            observe.log(__name__).error("call record left out", call=repr(batch[0]), exc_info=True)
+        return []
 
 
 class Bookkeeper:

@@ -224,6 +224,8 @@ class Worker:
             return _GONE
         except Stopping:
             park()
+        except Unavailable:
+            raise  # the database's fault, not the job's: the engine tries again
         except AlphareelError as error:
             return _failure(job, error)
         except Exception as error:  # noqa: BLE001  # a fault of ours fails this job and no other

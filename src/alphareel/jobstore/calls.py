@@ -7,14 +7,16 @@ from datetime import datetime
 from typing import Any, cast
 
 import sqlalchemy as sa
+from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql, sqlite
 
 from alphareel.jobs.job import Billing, Status
-from alphareel.jobs.usage import Call, CallEvent, KeyTally, Tally
+from alphareel.jobs.usage import Call, CallEvent, KeyTally, Tally, UnstorableCall
 from alphareel.jobstore.database import Database
 from alphareel.jobstore.tables import call_hours, calls, jobs, keys
 
 _MOST_CALLS = 1_000_000
+_REFUSED = (exc.DataError, exc.IntegrityError, UnicodeError)  # of a value; every other error is of the database
 
 
 class CallTable:
@@ -24,10 +26,13 @@ class CallTable:
         self._database = database
 
     def add_calls(self, calls_made: Sequence[Call]) -> None:
-        with self._database.write() as c:
-            c.execute(sa.insert(calls), [asdict(call) for call in calls_made])
-            _count_by_hour(c, calls_made)
-            _count_by_key(c, calls_made)
+        try:
+            with self._database.write() as c:
+                c.execute(sa.insert(calls), [asdict(call) for call in calls_made])
+                _count_by_hour(c, calls_made)
+                _count_by_key(c, calls_made)
+        except _REFUSED as error:
+            raise UnstorableCall(str(error)) from error
 
     def call_events(self, key_id: str, *, limit: int) -> tuple[CallEvent, ...]:
         wanted = (
@@ -60,7 +65,7 @@ class CallTable:
 
     def sweep_calls(self, *, before: datetime) -> None:
         newest = sa.select(sa.func.coalesce(sa.func.max(calls.c.id), 0)).scalar_subquery()
-        with self._database.write() as c:
+        with self._database.write(unlimited=True) as c:
             c.execute(sa.delete(calls).where((calls.c.at < before) | (calls.c.id <= newest - _MOST_CALLS)))
             c.execute(sa.delete(call_hours).where(call_hours.c.hour < before))
 

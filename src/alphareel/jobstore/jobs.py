@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from alphareel import traces
 from alphareel.domain.clip import EngineFacts
+from alphareel.domain.fields import storable
 from alphareel.domain.options import Options, to_json
 from alphareel.jobs.admission import QueueLimits
 from alphareel.jobs.credits import Bill
@@ -199,7 +200,8 @@ class Jobs:
     def fail(
         self, job_id: str, *, attempt: int | None, error: str, error_code: str, actor: str, ticket: int | None = None
     ) -> bool:
-        values = {"error": error or error_code, "error_code": error_code, "completed_at": self._clock.now()}
+        told = storable(error or error_code)  # it may quote what a file or a foreign server said
+        values = {"error": told, "error_code": error_code, "completed_at": self._clock.now()}
         where: tuple[sa.ColumnElement[bool], ...] = () if attempt is None else (jobs.c.attempt == attempt,)
         if ticket is not None:
             where = (*where, jobs.c.ticket == ticket)

@@ -37,10 +37,10 @@ def upgrade(database: Database) -> None:
 
 
 def is_current(database: Database) -> bool:
-    """Whether the tables have the schema this version was written for."""
+    """Whether the tables can be written and have the schema this version was written for."""
     version = sa.table(VERSION_TABLE, sa.column("version_num"))
     try:
-        with database.read() as connection:
+        with database.write() as connection:  # of no use is a database that can only be read
             return connection.execute(sa.select(version.c.version_num)).scalar_one_or_none() == _newest()
     except exc.ProgrammingError:  # there is no such table yet
         return False

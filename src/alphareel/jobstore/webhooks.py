@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 
+from alphareel.domain.fields import storable
 from alphareel.jobs.job import Status
 from alphareel.jobs.ports import Clock
 from alphareel.jobs.webhooks import (
@@ -161,4 +162,5 @@ def _attempt(stored: Mapping[str, Any]) -> Attempt:
 
 
 def _attempt_values(attempt: Attempt) -> dict[str, Any]:
-    return {**asdict(attempt), "at": attempt.at.isoformat()}
+    error = None if attempt.error is None else storable(attempt.error)  # it may quote the receiver
+    return {**asdict(attempt), "at": attempt.at.isoformat(), "error": error}

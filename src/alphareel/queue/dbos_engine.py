@@ -38,12 +38,14 @@ class EngineRules:
     """``database_url``: the one of our tables. ``concurrency``: jobs that one process runs at a time.
 
     ``fetches``: jobs whose files it fetches meanwhile.
+    ``database_engine``: to the same, for an engine of our own making in place of that of DBOS.
     """
 
     database_url: str
     concurrency: int = 1
     fetches: int = 8
     polling_seconds: float = 1.0
+    database_engine: sa.Engine | None = None
 
 
 def prepare(database_url: str) -> None:
@@ -116,6 +118,8 @@ class DbosEngine(DbosQueue):
             "log_level": "WARNING",
             "run_migrations": False,
         }
+        if rules.database_engine is not None:
+            config["system_database_engine"] = rules.database_engine
         DBOS(config=config)
         _register(body)
 

@@ -10,7 +10,7 @@ from alphareel.http.openapi import errors
 router = APIRouter(tags=["health"], responses=errors())
 
 
-def get_health(service: ServiceOf, config: ConfigOf) -> schemas.Health:
+async def get_health(service: ServiceOf, config: ConfigOf) -> schemas.Health:
     """For people and dashboards: 200 also when degraded; `checks` says what is missing."""
     found = service.health()
     checks = schemas.HealthChecks(
@@ -30,12 +30,14 @@ async def get_livez() -> schemas.Alive:
     return schemas.Alive(status="alive")
 
 
-def get_readyz(service: ServiceOf) -> schemas.Alive:
-    """For a load balancer: requests can be taken; jobs may still wait for a worker."""
+async def get_readyz(service: ServiceOf, config: ConfigOf) -> schemas.Alive:
+    """For a load balancer: requests can be taken, and a worker is there for their jobs where one belongs here."""
     found = service.health()
     if not (found.database and found.storage):
         missing = "database" if not found.database else "storage"
         raise Unavailable(f"The {missing} does not answer.", hint="Try again in a moment.")
+    if config.ready_with_worker and not found.worker:
+        raise Unavailable("No worker shows a sign of life.", hint="It is started anew; try again in a moment.")
     return schemas.Alive(status="ready")
 
 

@@ -1,0 +1,114 @@
+"""A whole service to be hurt: processes are halted, databases locked or stopped, and a client watches."""
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import requests
+
+from alphareel.testing.clips import make_clip
+from alphareel.testing.service import ServiceProcess, wait_for
+
+KEY = "a key of the tests"
+ADMIN = "a token of the tests"
+MODELS = os.environ.get("ALPHAREEL_TEST_MODELS_DIR")
+
+
+class Victim(ServiceProcess):
+    """A service, what it consists of, and a client that notes how long it waits."""
+
+    def __init__(self, data_dir: Path, **settings: str) -> None:
+        given = {"API_KEY": KEY, "ADMIN_TOKEN": ADMIN, "MODELS_DIR": MODELS or "", "WRITE_PER_MINUTE": "0"}
+        super().__init__(data_dir, **{**given, "READ_PER_MINUTE": "0", **settings})
+
+    def find(self, module: str) -> psutil.Process | None:
+        """The process of the family that runs this module."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for process in psutil.Process(self.process.pid).children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+                    if module in " ".join(process.cmdline()):
+                        return process
+        return None
+
+    def worker(self) -> psutil.Process:
+        return wait_for(lambda: self.find("alphareel.workshop"), 60)
+
+    def ask(self, method: str, path: str, **more: Any) -> requests.Response:
+        headers = {"X-Api-Key": KEY, "X-Admin-Token": ADMIN}
+        return requests.request(method, self.base + path, headers=headers, timeout=60, **more)
+
+    def call(self, method: str, path: str, **more: Any) -> Any:
+        answer = self.ask(method, path, **more)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def is_ready(self) -> bool:
+        return self.ask("GET", "/readyz").status_code == 200
+
+    def workers(self) -> float | None:
+        for line in self.ask("GET", "/metrics").text.splitlines():
+            if line.startswith("alphareel_workers "):
+                return float(line.split()[1])
+        return None
+
+    def upload(self, clip: Path) -> str:
+        with clip.open("rb") as file:
+            return str(self.call("POST", "/v1/uploads", files={"file": file})["video_url"])
+
+    def submit(self, video_url: str) -> str:
+        return str(self.call("POST", "/v1/jobs", json={"video_url": video_url})["id"])
+
+    def job(self, job_id: str) -> Any:
+        return self.call("GET", f"/v1/jobs/{job_id}")
+
+    def wait_for_end(self, job_id: str, seconds: float = 100) -> Any:
+        wait_for(lambda: self.job(job_id)["status"] in ("completed", "failed"), seconds)
+        return self.job(job_id)
+
+    def reasons(self, job_id: str) -> list[str]:
+        return [item["reason"] for item in self.call("GET", f"/v1/jobs/{job_id}/history")["items"]]
+
+    def halt_at_work(self) -> psutil.Process:
+        """The child that runs a job, halted while it writes its result."""
+        wait_for(lambda: any((self.data_dir / "work").rglob("*.part")), 60, pause=0.01)
+        child = wait_for(lambda: self.find("alphareel.jobs.child"), 10, pause=0.01)
+        child.suspend()
+        return child
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., Victim]]:
+    started: list[Victim] = []
+
+    def start(folder: str = "data", **settings: str) -> Victim:
+        started.append(Victim(tmp_path / folder, **settings))
+        victim = started[-1].wait_until_it_listens()
+        wait_for(victim.is_ready, 60)
+        return victim
+
+    yield start
+    for victim in started:
+        victim.process.kill()
+        victim.wait()
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_clip(tmp_path_factory.mktemp("clip") / "in.mp4", width=320, height=240, frames=50).path
+
+
+@pytest.fixture
+def took() -> Callable[[Callable[[], Any]], float]:
+    """Seconds that a call takes."""
+
+    def measure(call: Callable[[], Any]) -> float:
+        began = time.monotonic()
+        call()
+        return time.monotonic() - began
+
+    return measure

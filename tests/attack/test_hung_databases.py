@@ -1,0 +1,194 @@
+"""Databases that hang instead of failing: requests are answered, jobs go on, and all is well once they return."""
+
+import contextlib
+import os
+import sqlite3
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+import requests
+import sqlalchemy as sa
+
+from alphareel.testing.service import wait_for
+
+from .conftest import Victim
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+
+VIDEO = {"video_url": "https://a.example/v.mp4", "auto_start": False}
+CLIENTS = 51
+PROMPT = 4.0  # seconds: two, and some for a busy machine
+
+
+@contextmanager
+def locked(data_dir: Path) -> Iterator[None]:
+    """Another process that holds the write lock."""
+    connection = sqlite3.connect(data_dir / "alphareel.db", isolation_level=None, timeout=20)
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        connection.close()
+
+
+def postmaster(server: str) -> int:
+    """The process of a PostgreSQL on this machine. Skips where it is elsewhere."""
+    engine = sa.create_engine(server)
+    with engine.connect() as c:
+        pid = int(c.exec_driver_sql("SELECT pg_read_file('postmaster.pid')").scalar_one().split()[0])
+    engine.dispose()
+    if not psutil.pid_exists(pid) or "postgres" not in psutil.Process(pid).name():
+        pytest.skip("the PostgreSQL server is not on this machine")
+    return pid
+
+
+@contextmanager
+def halted(pid: int) -> Iterator[None]:
+    """The whole server, as under kill -STOP."""
+    processes = [psutil.Process(pid), *psutil.Process(pid).children()]
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.suspend()
+    try:
+        yield
+    finally:
+        for process in (psutil.Process(pid), *psutil.Process(pid).children()):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
+
+
+@pytest.fixture
+def postgres() -> Iterator[tuple[str, int]]:
+    """A database of the test's own, and the server's process."""
+    server = os.environ.get("ALPHAREEL_TEST_POSTGRES_URL")
+    if server is None:
+        pytest.skip("ALPHAREEL_TEST_POSTGRES_URL names no PostgreSQL server")
+    pid = postmaster(server)
+    name = f"alphareel_test_{uuid.uuid4().hex[:12]}"
+    admin = sa.create_engine(server, isolation_level="AUTOCOMMIT", poolclass=sa.pool.NullPool)
+    with admin.connect() as c:
+        c.exec_driver_sql(f"CREATE DATABASE {name}")
+    yield sa.make_url(server).set(database=name).render_as_string(hide_password=False), pid
+    with admin.connect() as c:
+        c.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def ask_at_once(service: Victim, method: str, path: str, clients: int) -> list[tuple[float, requests.Response]]:
+    """Answers, and how long each took."""
+
+    def ask(_: int) -> tuple[float, requests.Response]:
+        began = time.monotonic()
+        answer = service.ask(method, path, **({"json": VIDEO} if method == "POST" else {}))
+        return time.monotonic() - began, answer
+
+    with ThreadPoolExecutor(clients) as pool:
+        return list(pool.map(ask, range(clients)))
+
+
+def assert_refused_promptly(answers: list[tuple[float, requests.Response]]) -> None:
+    for seconds, answer in answers:
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
+        assert answer.headers["retry-after"]
+        assert seconds < PROMPT
+
+
+def test_a_locked_sqlite_refuses_writers_promptly_and_keeps_no_reader_waiting(serve: Callable[..., Victim]) -> None:
+    service = serve()
+    known = service.call("POST", "/v1/jobs", json=VIDEO)["id"]
+    with locked(service.data_dir):
+        reads: list[tuple[float, requests.Response]] = []
+        stop = threading.Event()
+
+        def read_on() -> None:
+            while not stop.is_set():
+                reads.extend(ask_at_once(service, "GET", f"/v1/jobs/{known}", 1))
+
+        reader = threading.Thread(target=read_on)
+        reader.start()
+        for _ in range(3):
+            assert_refused_promptly(ask_at_once(service, "POST", "/v1/jobs", CLIENTS))
+        stop.set()
+        reader.join()
+        assert {answer.status_code for _, answer in reads} == {200}
+        assert max(seconds for seconds, _ in reads) < PROMPT
+        wait_for(lambda: not service.is_ready(), 10)
+        assert service.call("GET", "/health")["status"] == "degraded"
+    wait_for(service.is_ready, 20)
+    answers = ask_at_once(service, "POST", "/v1/jobs", CLIENTS)
+    assert {answer.status_code for _, answer in answers} == {200}
+    assert service.call("GET", "/v1/jobs")["total"] == 1 + CLIENTS, "what was refused was not made"
+
+
+def test_a_locked_sqlite_costs_a_running_job_nothing(serve: Callable[..., Victim], clip: Path) -> None:
+    service = serve()
+    job_id = service.submit(service.upload(clip))
+    child = service.halt_at_work()
+    worker = service.worker()
+    with locked(service.data_dir):
+        child.resume()
+        time.sleep(20)
+    done = service.wait_for_end(job_id, 60)
+    assert done["status"] == "completed", done["error"]
+    assert service.reasons(job_id).count("attempt began") == 1
+    assert service.worker().pid == worker.pid
+
+
+def test_a_halted_postgresql_is_told_promptly_and_forgotten_once_it_runs(
+    serve: Callable[..., Victim], postgres: tuple[str, int]
+) -> None:
+    url, pid = postgres
+    service = serve(DATABASE_URL=url)
+    known = service.call("POST", "/v1/jobs", json=VIDEO)["id"]
+    with halted(pid):
+        began = time.monotonic()
+        assert_refused_promptly(ask_at_once(service, "POST", "/v1/jobs", CLIENTS))
+        assert_refused_promptly(ask_at_once(service, "GET", f"/v1/jobs/{known}", CLIENTS))
+        wait_for(lambda: not service.is_ready(), 10)
+        assert time.monotonic() - began < 15
+        assert service.call("GET", "/health")["status"] == "degraded"
+        assert "alphareel_database_up 0.0" in service.ask("GET", "/metrics").text
+        assert_refused_promptly(ask_at_once(service, "GET", "/v1/jobs", CLIENTS))
+    wait_for(service.is_ready, 30)
+    answers = ask_at_once(service, "POST", "/v1/jobs", CLIENTS)
+    assert {answer.status_code for _, answer in answers} == {200}
+
+
+def test_a_halted_postgresql_loses_no_job_and_runs_none_twice(
+    serve: Callable[..., Victim], postgres: tuple[str, int], clip: Path
+) -> None:
+    url, pid = postgres
+    service = serve(DATABASE_URL=url)
+    link = service.upload(clip)
+    running, waiting = service.submit(link), service.submit(link)
+    child = service.halt_at_work()
+    worker = service.worker()
+    with halted(pid):
+        child.resume()
+        time.sleep(35)  # longer than it takes to be declared dead
+    wait_for(service.is_ready, 30)
+    for job_id in (running, waiting):
+        done = service.wait_for_end(job_id, 90)
+        assert done["status"] == "completed", done["error"]
+        assert service.reasons(job_id).count("attempt began") == 1
+    assert service.worker().pid == worker.pid
+
+
+def test_a_postgresql_that_starts_anew_is_found_again(serve: Callable[..., Victim], postgres: tuple[str, int]) -> None:
+    url, _ = postgres
+    service = serve(DATABASE_URL=url)
+    service.call("POST", "/v1/jobs", json=VIDEO)
+    admin = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.pool.NullPool)
+    with admin.connect() as c:
+        c.exec_driver_sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid != pg_backend_pid()"
+        )
+    wait_for(lambda: service.ask("POST", "/v1/jobs", json=VIDEO).status_code == 200, 5)
+    wait_for(service.is_ready, 10)

@@ -1,0 +1,131 @@
+"""When a worker counts as hung: by its own signs of life, and only for time in which we ourselves ran."""
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from alphareel import supervisor as module
+from alphareel.domain.errors import Unavailable
+from alphareel.jobs.health import HealthMonitor
+from alphareel.jobs.job import Executor
+from alphareel.supervisor import Pulse
+
+
+@pytest.fixture
+def time(monkeypatch: pytest.MonkeyPatch) -> Any:
+    class Time:
+        now = 1000.0
+
+        def monotonic(self) -> float:
+            return self.now
+
+    time = Time()
+    monkeypatch.setattr(module, "time", time)
+    return time
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    reading, writing = os.pipe()
+    yield reading, writing
+    for descriptor in (reading, writing):
+        os.close(descriptor)
+
+
+def look_on(pulse: Pulse, time: Any, seconds: float, *, beating: int | None = None) -> bool:
+    """Whether it ever hung, looked at as often as the supervisor does."""
+    hung = False
+    for _ in range(round(seconds * 5)):
+        time.now += 0.2
+        if beating is not None:
+            os.write(beating, b".")
+        hung = pulse.hangs() or hung
+    return hung
+
+
+def test_a_worker_that_falls_silent_hangs(time: Any, pipe: tuple[int, int]) -> None:
+    pulse = Pulse(pipe[0], 15)
+    assert not look_on(pulse, time, 60, beating=pipe[1])
+    assert not look_on(pulse, time, 14)
+    assert look_on(pulse, time, 2)
+
+
+def test_a_worker_that_is_busy_and_beats_late_does_not_hang(time: Any, pipe: tuple[int, int]) -> None:
+    pulse = Pulse(pipe[0], 15)
+    for _ in range(10):
+        os.write(pipe[1], b".")
+        assert not look_on(pulse, time, 12)
+
+
+def test_a_worker_that_loads_its_modules_has_more_time(time: Any, pipe: tuple[int, int]) -> None:
+    pulse = Pulse(pipe[0], 15)
+    assert not look_on(pulse, time, 110)
+    assert look_on(pulse, time, 20)
+
+
+def test_time_in_which_the_machine_slept_counts_against_nobody(time: Any, pipe: tuple[int, int]) -> None:
+    pulse = Pulse(pipe[0], 15)
+    assert not look_on(pulse, time, 10, beating=pipe[1])
+    time.now += 8 * 3600
+    assert not pulse.hangs()
+    assert not look_on(pulse, time, 10)
+
+
+def test_an_overloaded_supervisor_judges_more_slowly(time: Any, pipe: tuple[int, int]) -> None:
+    pulse = Pulse(pipe[0], 15)
+    look_on(pulse, time, 1, beating=pipe[1])
+    for _ in range(10):
+        time.now += 60
+        assert not pulse.hangs()
+
+
+class Counters:
+    def __init__(self) -> None:
+        self.beat = 0
+        self.away = False
+
+    def executors(self) -> tuple[Executor, ...]:
+        if self.away:
+            raise Unavailable("The database does not answer.")
+        return (Executor("w", "", self.beat, datetime(2026, 4, 20, tzinfo=UTC)),)
+
+
+class Well:
+    def is_ready(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def counters() -> Counters:
+    return Counters()
+
+
+@pytest.fixture
+def monitor(counters: Counters, monkeypatch: pytest.MonkeyPatch, time: Any) -> HealthMonitor:
+    monkeypatch.setattr("alphareel.jobs.health.time", time)
+    return HealthMonitor(jobs=Well(), executors=counters, blobs=Well())  # type: ignore[arg-type]
+
+
+def test_only_a_worker_that_beats_counts(monitor: HealthMonitor, counters: Counters, time: Any) -> None:
+    for _ in range(10):
+        counters.beat += 1
+        time.now += 2
+        assert (monitor.health().worker, monitor.workers()) == (True, 1)
+    time.now += 9
+    assert (monitor.health().worker, monitor.workers()) == (False, 0)
+    counters.beat += 1
+    assert monitor.workers() == 1
+
+
+def test_a_database_that_was_away_makes_no_worker_silent(monitor: HealthMonitor, counters: Counters, time: Any) -> None:
+    assert monitor.workers() == 1
+    counters.away = True
+    time.now += 100
+    found = monitor.health()
+    assert (found.database, found.worker) == (False, False)
+    counters.away = False
+    found = monitor.health()
+    assert (found.database, found.worker) == (True, True)
