@@ -1,7 +1,7 @@
 """The composition root: puts the adapters of an installation behind the ports, for both processes. Wire: serving.py."""
 
+import math
 import os
-import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -10,7 +10,7 @@ from typing import Any
 
 from alphareel import observe
 from alphareel.domain.clip import Limits
-from alphareel.domain.errors import BadVideo, OutOfMemory, Timeout, WorkerCrashed
+from alphareel.domain.errors import BadVideo, OutOfMemory, Timeout, Unavailable, WorkerCrashed
 from alphareel.domain.options import Options, to_json
 from alphareel.http.job_views import JobViews
 from alphareel.installation import Installation, engine_url
@@ -23,6 +23,7 @@ from alphareel.jobs.linker import Linker
 from alphareel.jobs.offer import LocalOffer
 from alphareel.jobs.post import GuardedPoster
 from alphareel.jobs.postman import Courier, Postman, PostRules
+from alphareel.jobs.probe_queue import ProbeQueue, ProbeRules
 from alphareel.jobs.recurring import Recurring
 from alphareel.jobs.rehearsal import Stage
 from alphareel.jobs.removal import Removal
@@ -47,7 +48,9 @@ from alphareel.matting.tiers import parse_orders
 from alphareel.queue.dbos_engine import DbosEngine, EngineRules
 from alphareel.settings import Settings, shown
 
-_IDENTIFY = Confinement(memory_bytes=4 * 1024**3, cpu_seconds=20, wall_seconds=25.0)  # clients wait 30 s
+_PROBE_MEMORY = 4 * 1024**3
+_OWN_WORK = 0.25  # of the time that a probe may take: one that computed less was kept waiting by this machine
+_EXPORT_AGAIN = "Check that it plays, or export it again as MP4 (H.264)."
 _MAX_DEATHS = 6
 _SWEEP_SECONDS = 60.0
 _CALLS_KEPT = timedelta(days=91)  # a day more than usage looks back
@@ -60,9 +63,16 @@ def build_service(place: Installation, office: Office) -> Service:
         place.uploads,
         place.blobs,
         shelves=place.stock,
-        identify=IdentifyApart(place.limits),
+        identify=IdentifyApart(place.limits, given.probe_seconds),
         rules=UploadRules(given.data_dir / "incoming", given.max_upload_bytes),
         clock=place.clock,
+        probes=ProbeQueue(
+            ProbeRules(
+                given.probe_processes or min(8, max(3, processors() + 1)),
+                given.probe_queue,
+                given.probe_queue_per_caller,
+            )
+        ),
     )
     return Service(
         Stores(
@@ -248,24 +258,30 @@ def admit_keys(place: Installation) -> NewKey | None:
 
 @dataclass(frozen=True)
 class IdentifyApart:
-    """Identifies a file in a child process of its own, some at a time; a file that breaks the process is a bad one."""
+    """Identifies a file in a child process of its own; a file that breaks the process, or keeps it busy, is a bad one.
+
+    A process that computed little in its ``seconds`` was kept waiting by this machine: no fault of the file.
+    """
 
     limits: Limits
+    seconds: float = 5.0
 
     def __call__(self, path: Path) -> Identity:
         order = {"task": "identify", "source": str(path), "limits": asdict(self.limits)}
+        confinement = Confinement(_PROBE_MEMORY, cpu_seconds=math.ceil(4 * self.seconds), wall_seconds=self.seconds)
         try:
-            with _identifying:
-                return Identity(**sandbox.run(order, _IDENTIFY))
+            return Identity(**sandbox.run(order, confinement))
+        except sandbox.LimitReached as error:
+            if error.computed is not None and error.computed < _OWN_WORK * self.seconds:
+                raise Unavailable(
+                    "The server is too busy to examine the file.", hint="Send it again.", retry_after=self.seconds
+                ) from error
+            told = f"The file cannot be examined within {self.seconds:g} seconds."
+            raise BadVideo(told, hint=_EXPORT_AGAIN) from error
         except (OutOfMemory, Timeout, WorkerCrashed) as error:
-            raise BadVideo(
-                "The file cannot be examined.", hint="Check that it plays, or export it again as MP4 (H.264)."
-            ) from error
+            raise BadVideo("The file cannot be examined.", hint=_EXPORT_AGAIN) from error
 
 
 def processors() -> int:
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-_identifying = threading.BoundedSemaphore(max(2, processors()))

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol
@@ -70,6 +71,7 @@ class Session(Protocol):
     @property
     def filename(self) -> str: ...
     def write(self, data: bytes) -> None: ...
+    def start_probe(self) -> "Future[Any] | None": ...
     def finish(self) -> Upload: ...
     def abort(self) -> None: ...
 
@@ -85,6 +87,10 @@ class UploadOnce:
 
     def write(self, data: bytes) -> None:
         self._session.write(data)
+
+    def start_probe(self) -> "Future[Any] | None":
+        """Nothing is examined where the name has its answer already."""
+        return self._session.start_probe() if self._claim.answer is None else None
 
     def finish(self) -> Upload:
         """Raises Answered, IdempotencyConflict, and what the session raises."""

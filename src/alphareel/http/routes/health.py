@@ -1,18 +1,22 @@
 """Whether the service is well, alive and ready; none of these asks for a key."""
 
-from fastapi import APIRouter
+from typing import cast
+
+from fastapi import APIRouter, Request
 
 from alphareel.domain.errors import Unavailable
 from alphareel.http import schemas
 from alphareel.http.auth import ConfigOf, ServiceOf
 from alphareel.http.openapi import errors
+from alphareel.http.pools import HealthPool
+from alphareel.jobs.use_cases import Health
 
 router = APIRouter(tags=["health"], responses=errors())
 
 
-def get_health(service: ServiceOf, config: ConfigOf) -> schemas.Health:
+async def get_health(request: Request, service: ServiceOf, config: ConfigOf) -> schemas.Health:
     """For people and dashboards: 200 also when degraded; `checks` says what is missing."""
-    found = service.health()
+    found = await _ask(request, service)
     checks = schemas.HealthChecks(
         api=True,
         database_configured=found.database,
@@ -30,13 +34,17 @@ async def get_livez() -> schemas.Alive:
     return schemas.Alive(status="alive")
 
 
-def get_readyz(service: ServiceOf) -> schemas.Alive:
+async def get_readyz(request: Request, service: ServiceOf) -> schemas.Alive:
     """For a load balancer: requests can be taken; jobs may still wait for a worker."""
-    found = service.health()
+    found = await _ask(request, service)
     if not (found.database and found.storage):
         missing = "database" if not found.database else "storage"
         raise Unavailable(f"The {missing} does not answer.", hint="Try again in a moment.")
     return schemas.Alive(status="ready")
+
+
+async def _ask(request: Request, service: ServiceOf) -> Health:
+    return await cast(HealthPool, request.app.state.health_pool).run(service.health)
 
 
 router.add_api_route("/health", get_health, methods=["GET"])

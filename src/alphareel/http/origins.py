@@ -1,0 +1,26 @@
+"""Which callers count as one where their address is all that is known of them."""
+
+import ipaddress
+
+_ONE_HOLDER = 64  # bits of an IPv6 address that say whose it is; the rest its holder may choose
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def network_of(address: str) -> Network | None:
+    """An IPv4 address alone, an IPv6 address with its /64; None for what is no address, as of a Unix socket."""
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return None
+    if isinstance(parsed, ipaddress.IPv6Address):
+        parsed = parsed.ipv4_mapped or parsed
+    return ipaddress.ip_network((parsed, _ONE_HOLDER if parsed.version == 6 else 32), strict=False)
+
+
+def origin_of(address: str) -> str:
+    """The name under which limits count requests from this address."""
+    network = network_of(address)
+    if network is None:
+        return address
+    return str(network.network_address) if network.version == 4 else str(network)
