@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -260,7 +260,8 @@ def admit_keys(place: Installation) -> NewKey | None:
 class IdentifyApart:
     """Identifies a file in a child process of its own; a file that breaks the process, or keeps it busy, is a bad one.
 
-    A process that computed little in its ``seconds`` was kept waiting by this machine: no fault of the file.
+    A process that computed little in its ``seconds`` was kept waiting by this machine, and one that was killed from
+    outside says nothing of the file: it gets a second process, and Unavailable when that is killed too.
     """
 
     limits: Limits
@@ -270,7 +271,7 @@ class IdentifyApart:
         order = {"task": "identify", "source": str(path), "limits": asdict(self.limits)}
         confinement = Confinement(_PROBE_MEMORY, cpu_seconds=math.ceil(4 * self.seconds), wall_seconds=self.seconds)
         try:
-            return Identity(**sandbox.run(order, confinement))
+            return _run_again_if_killed(order, confinement)
         except sandbox.LimitReached as error:
             if error.computed is not None and error.computed < _OWN_WORK * self.seconds:
                 raise Unavailable(
@@ -280,6 +281,19 @@ class IdentifyApart:
             raise BadVideo(told, hint=_EXPORT_AGAIN) from error
         except (OutOfMemory, Timeout, WorkerCrashed) as error:
             raise BadVideo("The file cannot be examined.", hint=_EXPORT_AGAIN) from error
+
+
+def _run_again_if_killed(order: Mapping[str, Any], confinement: Confinement) -> Identity:
+    for _ in range(2):
+        try:
+            return Identity(**sandbox.run(order, confinement))
+        except sandbox.Killed as error:
+            killed = error
+        except OSError as error:
+            raise Unavailable(
+                "The server cannot start a process to examine the file.", hint="Send it again."
+            ) from error
+    raise Unavailable("The server was kept from examining the file.", hint="Send it again.") from killed
 
 
 def processors() -> int:

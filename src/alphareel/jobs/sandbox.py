@@ -39,6 +39,10 @@ class LimitReached(Timeout):
     computed: float | None = None
 
 
+class Killed(OutOfMemory):
+    """Somebody outside killed the child: the kernel, which was short of memory, or a person."""
+
+
 @dataclass(frozen=True)
 class Confinement:
     """What a child may use; 0 switches a limit off. ``progress_seconds``: how long it may do without any progress.
@@ -202,8 +206,10 @@ def _death(code: int, last_words: str) -> AlphareelError:
         return LimitReached(
             "The job used more processor time than it may.", hint="Use a shorter video or raise the limit."
         )
-    if code == -signal.SIGKILL or "bad_alloc" in last_words or "MemoryError" in last_words:
-        return OutOfMemory(
+    out_of_memory = "bad_alloc" in last_words or "MemoryError" in last_words
+    if code == -signal.SIGKILL or out_of_memory:
+        kind = OutOfMemory if out_of_memory else Killed
+        return kind(
             "The process that made the matte was stopped for lack of memory.",
             hint="Use a smaller video or raise the limit.",
         )
