@@ -5,24 +5,22 @@ Nothing of this asks for a key, so it must cost nothing.
 """
 
 import asyncio
-import ipaddress
 import json
 import secrets
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from alphareel.domain.errors import AlphareelError, InvalidRequest, RateLimited
+from alphareel.http.origins import Network, address_of, network_of
 
 HEAD_SECONDS = 30.0
 HEAD_BYTES = 64 * 1024
-Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 _PAUSE = 5  # seconds
-_ONE_HOLDER = 64  # bits of an IPv6 address that say whose it is; the rest its holder chooses
 
 
 @dataclass(frozen=True)
@@ -38,15 +36,13 @@ class Crowd:
 
     def holder(self, peer: object) -> Network | None:
         """Whom a connection from this socket address counts for; None for nobody."""
-        try:
-            address = ipaddress.ip_address(str(peer[0]).partition("%")[0])  # type: ignore[index]
-        except (TypeError, IndexError, ValueError):  # a Unix socket
+        host = str(peer[0]) if isinstance(peer, tuple) and peer else ""  # else a Unix socket
+        address = address_of(host)
+        if address is None or not self.most:
             return None
-        if isinstance(address, ipaddress.IPv6Address):
-            address = address.ipv4_mapped or address
-        if not self.most or any(address in network for network in self.trusted if network.version == address.version):
+        if any(address in network for network in self.trusted if network.version == address.version):
             return None
-        return ipaddress.ip_network((address, _ONE_HOLDER if address.version == 6 else 32), strict=False)
+        return network_of(host)
 
     def admit(self, transport: asyncio.Transport) -> Callable[[], None] | None:
         """What to call once when the connection ends; None for one too many, which was told so and closed."""
