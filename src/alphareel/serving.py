@@ -48,10 +48,13 @@ def serve(settings: Settings) -> int:
         )
         office = wiring.build_office(place)
         bookkeeper = wiring.build_bookkeeper(place, office)
+        renewal = wiring.build_renewal(office)
         bookkeeper.start()
+        renewal.start()
         try:
             return _run(_Server(_config(place, office), supervisor), supervisor, listener, employs=settings.workers > 0)
         finally:
+            renewal.stop()
             bookkeeper.stop()
             traces.switch_off()
 

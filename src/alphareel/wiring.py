@@ -27,6 +27,7 @@ from alphareel.jobs.probe_queue import ProbeQueue, ProbeRules
 from alphareel.jobs.recurring import Recurring
 from alphareel.jobs.rehearsal import Stage
 from alphareel.jobs.removal import Removal
+from alphareel.jobs.repeats import RENEWED
 from alphareel.jobs.retention import FOR_EVER, Retention
 from alphareel.jobs.sandbox import Confinement
 from alphareel.jobs.service import Office, Service, ServiceRules, Stores
@@ -122,6 +123,11 @@ def build_bookkeeper(place: Installation, office: Office) -> Bookkeeper:
         CallTable(place.database).sweep_calls(before=place.clock.now() - _CALLS_KEPT)
 
     return Bookkeeper(office.calls.flush, {"sweep_calls": sweep_calls, "sweep_repeats": office.repeats.sweep_repeats})
+
+
+def build_renewal(office: Office) -> Recurring:
+    """What keeps the names of uploads that are on their way in the API process."""
+    return Recurring("renew_repeats", office.repeats.renew, seconds=RENEWED.total_seconds())
 
 
 def build_administration(place: Installation) -> Administration:

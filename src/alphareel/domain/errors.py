@@ -224,8 +224,14 @@ class IdempotencyConflict(AlphareelError):
 
 
 class IdempotencyInProgress(AlphareelError):
+    """``retry_after``: seconds after which the name is free, unless whoever holds it lives and goes on."""
+
     code = "idempotency_in_progress"
     retryable = True
+
+    def __init__(self, message: str, *, hint: str = "", retry_after: float = 1.0) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
 
 
 class Unavailable(AlphareelError):

@@ -108,7 +108,7 @@ def _pause(error: e.AlphareelError) -> int | None:
     """Whole seconds after which the same request may succeed; None for errors that say nothing of it."""
     if isinstance(error, e.RateLimited):
         return max(1, round(error.retry_after + 0.5))
-    if isinstance(error, e.Unavailable) and error.retry_after is not None:
+    if isinstance(error, e.Unavailable | e.IdempotencyInProgress) and error.retry_after is not None:
         return max(1, math.ceil(error.retry_after))
     if isinstance(error, e.QueueFull | e.StorageFull):
         return round(PAUSE)

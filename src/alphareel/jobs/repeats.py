@@ -12,7 +12,8 @@ from alphareel.jobs.job import Job, Upload
 
 HEADER = "Idempotency-Key"
 KEPT = timedelta(hours=24)
-LEASE = timedelta(minutes=15)  # after so long an upload whose server died may be tried again
+LEASE = timedelta(seconds=30)  # an upload whose server died may be tried again after so long
+RENEWED = timedelta(seconds=10)  # how often a server that lives renews the leases of its uploads
 LONGEST = 255
 
 
@@ -58,6 +59,9 @@ class Repeats(Protocol):
 
     def forget(self, claim: Claim) -> None:
         """Free the name: nothing was done under it."""
+
+    def renew(self) -> None:
+        """Go on holding the names that this process took for uploads and has neither finished nor forgotten."""
 
     def sweep_repeats(self) -> None:
         """Forget what is older than 24 hours."""
@@ -122,9 +126,12 @@ def answer_to(asked: str, known: str, body: str) -> Exception:
     )
 
 
-def in_progress() -> IdempotencyInProgress:
+def in_progress(left: timedelta = timedelta(seconds=1)) -> IdempotencyInProgress:
+    """``left``: until the lease ends of whoever carries it out."""
     return IdempotencyInProgress(
-        f"A request with this {HEADER} is still being carried out.", hint="Send it again in a moment."
+        f"A request with this {HEADER} is still being carried out.",
+        hint="Wait as long as Retry-After says.",
+        retry_after=max(1.0, left.total_seconds()),
     )
 
 
