@@ -15,7 +15,7 @@ from alphareel import installation, observe, traces, wiring
 from alphareel.domain.errors import AlphareelError, Unavailable
 from alphareel.http.app import create_app
 from alphareel.http.config import HttpConfig, Patience
-from alphareel.http.connections import Crowd, bounded, counted
+from alphareel.http.connections import Crowd, bounded, counted, drained
 from alphareel.http.limits import Rates
 from alphareel.http.offers import EngineOffer
 from alphareel.jobs.service import Office
@@ -126,7 +126,12 @@ def _config(place: installation.Installation, office: Office) -> uvicorn.Config:
     given = place.settings
     return uvicorn.Config(
         build_app(place, office),
-        http=bounded(counted(Crowd(given.connections_per_address, given.trusted_proxies))),
+        http=bounded(
+            drained(
+                counted(Crowd(given.connections_per_address, given.trusted_proxies)),
+                patience=Patience(bytes_per_second=given.min_read_rate),
+            )
+        ),
         forwarded_allow_ips=[str(network) for network in given.trusted_proxies],
         ws="none",
         log_config=None,

@@ -137,6 +137,11 @@ class Settings(BaseSettings):
         ge=0,
         description="Bytes a second that a request's body must bring on average after its first minute; 0 for any.",
     )
+    min_read_rate: int = Field(
+        16 * 1024,
+        ge=0,
+        description="Bytes a second of an answer that a client must take on average after its first minute; 0 for any.",
+    )
     probe_seconds: float = Field(
         5.0,
         gt=0,

@@ -1,4 +1,4 @@
-"""Connections that may not stand still or swell before there is a request, and not be too many from one address.
+"""Connections that may not stand still or swell, before there is a request or after, nor be too many of one address.
 
 The HTTP server itself waits for ever for the end of a head, and one of its parsers keeps whatever is sent until then.
 Nothing of this asks for a key, so it must cost nothing.
@@ -15,11 +15,16 @@ from typing import Any
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
+from alphareel import observe
 from alphareel.domain.errors import AlphareelError, InvalidRequest, RateLimited
+from alphareel.http.config import Patience
 from alphareel.http.origins import Network, address_of, network_of
 
 HEAD_SECONDS = 30.0
 HEAD_BYTES = 64 * 1024
+WRITE_BUFFER = 64 * 1024  # bytes of answers that wait for one client before sending waits too
+_LOOK = 5.0  # seconds between two looks at a client that is slow
+_log = observe.log(__name__)
 _PAUSE = 5  # seconds
 
 
@@ -78,6 +83,68 @@ def counted(crowd: Crowd, protocol: Any = AutoHTTPProtocol) -> type[asyncio.Prot
             super().connection_lost(exc)
 
     return Counted
+
+
+def drained(protocol: Any = AutoHTTPProtocol, *, patience: Patience) -> type[asyncio.Protocol]:
+    """One of uvicorn's protocols that cuts a client off which does not take what it asked for.
+
+    Measured while the connection's buffer is full, when nobody but the client holds things up. Sending waits while it
+    is full, so a slow client costs no more memory than the buffer and one piece of the answer.
+    """
+
+    class Drained(protocol):  # type: ignore[misc]
+        _check: asyncio.TimerHandle | None = None
+        _waited = 0.0  # seconds with a full buffer, until the last look
+        _taken = 0  # bytes that left the buffer in them
+        _looked = _moved = 0.0
+        _left = 0  # bytes in the buffer at the last look
+
+        def connection_made(self, transport: asyncio.Transport) -> None:
+            transport.set_write_buffer_limits(high=WRITE_BUFFER)
+            super().connection_made(transport)
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._looked = self._moved = self.loop.time()
+            self._left = self.transport.get_write_buffer_size()
+            self._look_later()
+
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            self._look()
+            self._stop_looking()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._stop_looking()
+            super().connection_lost(exc)
+
+        def _look(self) -> None:
+            now, left = self.loop.time(), self.transport.get_write_buffer_size()
+            self._waited += now - self._looked
+            self._taken += max(0, self._left - left)
+            if left < self._left:
+                self._moved = now
+            self._looked, self._left = now, left
+
+        def _look_later(self) -> None:
+            self._stop_looking()
+            self._check = self.loop.call_later(min(_LOOK, patience.idle_seconds / 2), self._judge)
+
+        def _judge(self) -> None:
+            self._check = None
+            self._look()
+            if self._looked - self._moved >= patience.idle_seconds or patience.is_over(self._waited, self._taken):
+                _log.info("slow reader cut off", seconds=round(self._waited, 1), bytes=self._taken)
+                self.transport.abort()
+            else:
+                self._look_later()
+
+        def _stop_looking(self) -> None:
+            if self._check is not None:
+                self._check.cancel()
+                self._check = None
+
+    return Drained
 
 
 def bounded(
