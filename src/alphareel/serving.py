@@ -17,7 +17,7 @@ from alphareel import installation, observe, traces, wiring
 from alphareel.domain.errors import AlphareelError, Unavailable
 from alphareel.http.app import create_app
 from alphareel.http.config import HttpConfig, Patience
-from alphareel.http.connections import Crowd, bounded, counted
+from alphareel.http.connections import Crowd, bounded, counted, drained
 from alphareel.http.limits import Rates
 from alphareel.http.offers import EngineOffer
 from alphareel.jobs.health import HealthMonitor
@@ -54,13 +54,16 @@ def serve(settings: Settings) -> int:
         office = wiring.build_office(place)
         bookkeeper = wiring.build_bookkeeper(place, office)
         monitor = wiring.build_monitor(place)
+        renewal = wiring.build_renewal(office)
         bookkeeper.start()
         monitor.start()
+        renewal.start()
         try:
             server = _Server(_config(place, office, monitor), supervisor)
             return _run(server, supervisor, listener, employs=settings.workers > 0)
         finally:
             monitor.stop()
+            renewal.stop()
             bookkeeper.stop()
             traces.switch_off()
 
@@ -137,7 +140,12 @@ def _config(place: installation.Installation, office: Office, monitor: HealthMon
     given = place.settings
     return uvicorn.Config(
         build_app(place, office, monitor),
-        http=bounded(counted(Crowd(given.connections_per_address, given.trusted_proxies))),
+        http=bounded(
+            drained(
+                counted(Crowd(given.connections_per_address, given.trusted_proxies)),
+                patience=Patience(bytes_per_second=given.min_read_rate),
+            )
+        ),
         forwarded_allow_ips=[str(network) for network in given.trusted_proxies],
         ws="none",
         log_config=None,

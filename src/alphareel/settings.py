@@ -195,6 +195,29 @@ class Settings(BaseSettings):
         ge=0,
         description="Bytes a second that a request's body must bring on average after its first minute; 0 for any.",
     )
+    min_read_rate: int = Field(
+        16 * 1024,
+        ge=0,
+        description="Bytes a second of an answer that a client must take on average after its first minute; 0 for any.",
+    )
+    probe_seconds: float = Field(
+        5.0,
+        gt=0,
+        description="How long the examination of an uploaded file may take; a file that needs more is refused.",
+    )
+    probe_processes: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="Uploads that are examined at a time, each in a process of its own; 0: one more than there are"
+        " processors, from 3 to 8.",
+    )
+    probe_queue: int = Field(
+        128, ge=1, description="Uploads that wait to be examined; one more is refused for the moment."
+    )
+    probe_queue_per_caller: int = Field(
+        32, ge=1, description="Those of one key among them, or of one address where no key is sent."
+    )
     guesses_per_minute: int = Field(
         30, ge=0, description="Wrong keys, and wrong admin tokens, that one address may send a minute; 0 for no limit."
     )

@@ -1,8 +1,9 @@
 """The composition root: puts the adapters of an installation behind the ports, for both processes. Wire: serving.py."""
 
+import math
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from alphareel import observe
 from alphareel.domain.clip import Limits
-from alphareel.domain.errors import AlphareelError, BadVideo, OutOfMemory, Timeout, WorkerCrashed
+from alphareel.domain.errors import AlphareelError, BadVideo, OutOfMemory, Timeout, Unavailable, WorkerCrashed
 from alphareel.domain.options import Options, to_json
 from alphareel.http.job_views import JobViews
 from alphareel.installation import Installation, engine_url
@@ -24,9 +25,11 @@ from alphareel.jobs.linker import Linker
 from alphareel.jobs.offer import LocalOffer
 from alphareel.jobs.post import GuardedPoster
 from alphareel.jobs.postman import Courier, Postman, PostRules
+from alphareel.jobs.probe_queue import ProbeQueue, ProbeRules
 from alphareel.jobs.recurring import Recurring
 from alphareel.jobs.rehearsal import Stage
 from alphareel.jobs.removal import Removal
+from alphareel.jobs.repeats import RENEWED
 from alphareel.jobs.retention import FOR_EVER, Retention
 from alphareel.jobs.sandbox import Confinement
 from alphareel.jobs.service import Office, Service, ServiceRules, Stores
@@ -48,7 +51,9 @@ from alphareel.matting.tiers import parse_orders
 from alphareel.queue.dbos_engine import DbosEngine, EngineRules
 from alphareel.settings import Settings, shown
 
-_IDENTIFY = Confinement(memory_bytes=4 * 1024**3, cpu_seconds=20, wall_seconds=25.0)  # clients wait 30 s
+_PROBE_MEMORY = 4 * 1024**3
+_OWN_WORK = 0.25  # of the time that a probe may take: one that computed less was kept waiting by this machine
+_EXPORT_AGAIN = "Check that it plays, or export it again as MP4 (H.264)."
 _EXAMINE_FETCHED = Confinement(memory_bytes=4 * 1024**3, cpu_seconds=60, wall_seconds=120.0)
 _MAX_DEATHS = 6
 _SWEEP_SECONDS = 60.0
@@ -62,9 +67,16 @@ def build_service(place: Installation, office: Office, monitor: HealthMonitor | 
         place.uploads,
         place.blobs,
         shelves=place.stock,
-        identify=IdentifyApart(place.limits),
+        identify=IdentifyApart(place.limits, given.probe_seconds),
         rules=UploadRules(given.data_dir / "incoming", given.max_upload_bytes),
         clock=place.clock,
+        probes=ProbeQueue(
+            ProbeRules(
+                given.probe_processes or min(8, max(3, processors() + 1)),
+                given.probe_queue,
+                given.probe_queue_per_caller,
+            )
+        ),
     )
     return Service(
         Stores(
@@ -120,6 +132,11 @@ def build_bookkeeper(place: Installation, office: Office) -> Bookkeeper:
         CallTable(place.database).sweep_calls(before=place.clock.now() - _CALLS_KEPT)
 
     return Bookkeeper(office.calls.flush, {"sweep_calls": sweep_calls, "sweep_repeats": office.repeats.sweep_repeats})
+
+
+def build_renewal(office: Office) -> Recurring:
+    """What keeps the names of uploads that are on their way in the API process."""
+    return Recurring("renew_repeats", office.repeats.renew, seconds=RENEWED.total_seconds())
 
 
 def build_administration(place: Installation) -> Administration:
@@ -267,19 +284,42 @@ def admit_keys(place: Installation) -> NewKey | None:
 
 @dataclass(frozen=True)
 class IdentifyApart:
-    """Identifies a file in a child process of its own, some at a time; a file that breaks the process is a bad one."""
+    """Identifies a file in a child process of its own; a file that breaks the process, or keeps it busy, is a bad one.
+
+    A process that computed little in its ``seconds`` was kept waiting by this machine, and one that was killed from
+    outside says nothing of the file: it gets a second process, and Unavailable when that is killed too.
+    """
 
     limits: Limits
+    seconds: float = 5.0
 
     def __call__(self, path: Path) -> Identity:
         order = {"task": "identify", "source": str(path), "limits": asdict(self.limits)}
+        confinement = Confinement(_PROBE_MEMORY, cpu_seconds=math.ceil(4 * self.seconds), wall_seconds=self.seconds)
         try:
-            with _identifying:
-                return Identity(**sandbox.run(order, _IDENTIFY))
+            return _run_again_if_killed(order, confinement)
+        except sandbox.LimitReached as error:
+            if error.computed is not None and error.computed < _OWN_WORK * self.seconds:
+                raise Unavailable(
+                    "The server is too busy to examine the file.", hint="Send it again.", retry_after=self.seconds
+                ) from error
+            told = f"The file cannot be examined within {self.seconds:g} seconds."
+            raise BadVideo(told, hint=_EXPORT_AGAIN) from error
         except (OutOfMemory, Timeout, WorkerCrashed) as error:
-            raise BadVideo(
-                "The file cannot be examined.", hint="Check that it plays, or export it again as MP4 (H.264)."
+            raise BadVideo("The file cannot be examined.", hint=_EXPORT_AGAIN) from error
+
+
+def _run_again_if_killed(order: Mapping[str, Any], confinement: Confinement) -> Identity:
+    for _ in range(2):
+        try:
+            return Identity(**sandbox.run(order, confinement))
+        except sandbox.Killed as error:
+            killed = error
+        except OSError as error:
+            raise Unavailable(
+                "The server cannot start a process to examine the file.", hint="Send it again."
             ) from error
+    raise Unavailable("The server was kept from examining the file.", hint="Send it again.") from killed
 
 
 @dataclass(frozen=True)
@@ -294,7 +334,7 @@ class ExamineApart:
 
     def __call__(self, path: Path, tick: Callable[[], None]) -> None:
         order = {"task": "identify", "source": str(path), "limits": asdict(self.limits)}
-        while not _identifying.acquire(timeout=0.5):
+        while not _examining_fetched.acquire(timeout=0.5):
             tick()
         try:
             sandbox.run(order, _EXAMINE_FETCHED, tick=lambda _: tick())
@@ -306,7 +346,7 @@ class ExamineApart:
         except AlphareelError as error:
             observe.log(__name__).info("fetched file left to its job", error=str(error))
         finally:
-            _identifying.release()
+            _examining_fetched.release()
 
 
 def processors() -> int:
@@ -314,4 +354,4 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-_identifying = threading.BoundedSemaphore(max(2, processors()))
+_examining_fetched = threading.BoundedSemaphore(max(2, processors()))

@@ -62,6 +62,18 @@ class TestBucketBlobs(BlobsConformance):
         with pytest.raises(StorageFailed):
             next(pieces)
 
+    def test_many_readers_hold_smaller_pieces_than_few(self, blobs: BucketBlobs, tmp_path: Path) -> None:
+        size = 3_000_000
+        self._put(blobs, "uploads/a.mp4", b"a" * size, tmp_path)
+        assert len(next(blobs.read("uploads/a.mp4", 0, size))) == size
+        readers = [blobs.read("uploads/a.mp4", 0, size) for _ in range(50)]
+        pieces = [next(reader) for reader in readers]
+        assert len(pieces[-1]) < size / 2
+        assert pieces[-1] + b"".join(readers[-1]) == b"a" * size
+        for reader in readers:
+            reader.close()  # type: ignore[attr-defined]
+        assert len(next(blobs.read("uploads/a.mp4", 0, size))) == size
+
     def test_more_objects_than_a_page_holds_are_all_deleted(
         self, blobs: BucketBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -114,6 +114,40 @@ def test_who_was_overtaken_keeps_no_answer(table: RepeatTable, clock: SettableCl
         table.recall(once())
 
 
+def test_a_name_is_kept_as_long_as_its_holder_lives_and_is_free_when_told_after_that(
+    table: RepeatTable, database: Database, clock: SettableClock
+) -> None:
+    table.begin("k", "n1")
+    other = RepeatTable(database, clock=clock)  # of another process, or of one that was started again
+    for _ in range(5):
+        clock.advance(seconds=20)
+        table.renew()
+        other.renew()
+        with pytest.raises(IdempotencyInProgress):
+            other.begin("k", "n1")
+    clock.advance(seconds=9)
+    with pytest.raises(IdempotencyInProgress) as refused:
+        other.begin("k", "n1")
+    with pytest.raises(IdempotencyInProgress) as asked:
+        other.recall(once())
+    assert refused.value.retry_after == asked.value.retry_after == 21
+    clock.advance(seconds=refused.value.retry_after)
+    assert other.begin("k", "n1").answer is None
+
+
+@pytest.mark.parametrize("end", ["finish", "forget"])
+def test_a_name_that_was_let_go_is_not_renewed(table: RepeatTable, clock: SettableClock, end: str) -> None:
+    claim = table.begin("k", "n1")
+    if end == "finish":
+        table.finish(claim, fingerprint="f1", body="{}")
+    else:
+        table.forget(claim)
+    clock.advance(seconds=KEPT.total_seconds())
+    table.renew()
+    table.sweep_repeats()
+    assert table.begin("k", "n1").answer is None
+
+
 def test_names_are_swept_after_their_day(table: RepeatTable, clock: SettableClock) -> None:
     table.finish(table.begin("k", "n1"), fingerprint="f1", body="{}")
     clock.advance(seconds=KEPT.total_seconds())

@@ -10,6 +10,7 @@ from alphareel.domain.errors import InvalidRequest
 from alphareel.http.app import create_app
 from alphareel.http.config import HttpConfig
 from alphareel.http.limits import Limiter, Rates
+from alphareel.http.origins import origin_of
 from alphareel.jobs.admin import Operator
 from alphareel.jobs.admission import QueueLimits
 from alphareel.jobs.keys import digest
@@ -94,6 +95,37 @@ def test_an_unknown_key_is_not_counted(limited):
 def test_a_store_that_cannot_be_used_is_named_at_the_start():
     with pytest.raises(InvalidRequest, match="ALPHAREEL_RATE_LIMIT_URL"):
         Limiter(Rates(storage_url="nonsense://host"))
+
+
+@pytest.mark.parametrize(
+    ("one", "same", "other"),
+    [
+        ("2001:db8:1:2::1", "2001:db8:1:2:ffff:ffff:ffff:ffff", "2001:db8:1:3::1"),
+        ("192.0.2.7", "::ffff:192.0.2.7", "192.0.2.8"),
+    ],
+)
+def test_callers_without_a_key_cannot_get_around_a_limit_by_another_address_of_theirs(desk, one, same, other):
+    app = create_app(desk.service, HttpConfig(rates=Rates(write=1)))
+
+    def create(address):
+        return TestClient(app, client=(address, 5000)).post("/api/process", json=VIDEO).status_code
+
+    assert [create(one), create(same), create(other)] == [200, 429, 200]
+
+
+@pytest.mark.parametrize(
+    ("address", "origin"),
+    [
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("192.0.2.7", "192.0.2.7"),
+        ("testclient", "testclient"),
+        ("", ""),
+    ],
+)
+def test_every_limit_counts_an_address_under_one_name(address, origin):
+    assert origin_of(address) == origin
 
 
 @pytest.fixture

@@ -10,12 +10,13 @@ import time
 
 import pytest
 import requests
+from starlette.responses import StreamingResponse
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from alphareel.http.app import create_app
 from alphareel.http.config import HttpConfig, Patience
-from alphareel.http.connections import Crowd, bounded, counted
+from alphareel.http.connections import Crowd, bounded, counted, drained
 from alphareel.testing.fakes import TINY_MP4
 
 BIG = 16 * 1024 * 1024
@@ -362,6 +363,59 @@ def test_answer_that_takes_longer_than_a_head_may_is_not_cut_off(desk, serve, he
     with serve(app, bounded(seconds=0.1)) as running, connected(running) as connection:
         connection.sendall(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n\r\n")
         assert read_answer(connection).endswith(b'{"success":true}')
+
+
+@pytest.fixture(params=["httptools", "h11"])
+def impatient(request, desk, serve):
+    """Makes a server that waits for slow readers as long as ``patience`` says, with one answer of 12 MB."""
+    protocol = {"httptools": HttpToolsProtocol, "h11": H11Protocol}[request.param]
+    app = create_app(desk.service, HttpConfig())
+
+    @app.get("/big")
+    def big() -> StreamingResponse:
+        return StreamingResponse(zeros(12_000_000))
+
+    return lambda patience: serve(app, bounded(drained(protocol, patience=patience)))
+
+
+def is_cut(connection):
+    """Whether the server ends the answer early; ``connection`` reads what is left of it."""
+    connection.settimeout(10)
+    try:
+        return not read_to_end(connection).endswith(b"0\r\n\r\n")
+    except ConnectionError:
+        return True
+
+
+def slow_connection(running):
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    connection.connect(("127.0.0.1", running.port))
+    connection.sendall(b"GET /big HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    return contextlib.closing(connection)
+
+
+def test_reader_that_takes_nothing_is_cut_off(impatient, logs):
+    with impatient(Patience(idle_seconds=0.5)) as running, slow_connection(running) as connection:
+        wait_until(lambda: any(line["event"] == "slow reader cut off" for line in logs()))
+        assert is_cut(connection)
+
+
+def test_reader_that_trickles_is_cut_off_although_it_never_stands_still(impatient, logs):
+    patience = Patience(idle_seconds=2, bytes_per_second=100_000_000, grace_seconds=0.5)
+    with impatient(patience) as running, slow_connection(running) as connection:
+        deadline = time.monotonic() + 20
+        with contextlib.suppress(ConnectionError):
+            while connection.recv(4096) and time.monotonic() < deadline:
+                time.sleep(0.005)
+        assert time.monotonic() < deadline
+        assert any(line["event"] == "slow reader cut off" for line in logs())
+
+
+def test_reader_that_pauses_and_then_goes_on_gets_everything(impatient):
+    with impatient(Patience(idle_seconds=10, bytes_per_second=1000)) as running, slow_connection(running) as connection:
+        time.sleep(1)
+        assert not is_cut(connection)
 
 
 def test_form_whose_other_fields_never_end_is_refused(server, headers):

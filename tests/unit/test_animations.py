@@ -1,6 +1,8 @@
 """Animated pictures (GIF, APNG, WebP) are read like videos: every canvas whole, its alpha exact, at its moment."""
 
+import io
 import struct
+import time
 from fractions import Fraction
 from itertools import accumulate
 
@@ -186,3 +188,53 @@ def test_a_frame_beside_its_canvas_is_passed_over(tmp_path, pictures):
     path.write_bytes(data)
     _, frames, lost = read(path)
     assert (len(frames), lost) == (3, 1)
+
+
+def frame_at(left, top, picture, *, clears):
+    """A frame that replaces what was there; ``clears``: its place becomes transparent after it."""
+    height, width = picture.shape[:2]
+    edges = b"".join(n.to_bytes(3, "little") for n in (left // 2, top // 2, width - 1, height - 1, 100))
+    still = io.BytesIO()
+    Image.fromarray(picture).save(still, "WEBP", lossless=True, exact=True)
+    data = still.getvalue()
+    return chunk(b"ANMF", edges + bytes([2 + clears]) + data[data.index(b"VP8L") :])
+
+
+def animation(side, frames):
+    edge = (side - 1).to_bytes(3, "little")
+    head = chunk(b"VP8X", bytes([0x12, 0, 0, 0]) + edge + edge) + chunk(b"ANIM", bytes(6))
+    body = b"WEBP" + head + frames
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def test_a_frame_that_clears_its_place_clears_that_place_and_no_more(tmp_path):
+    solid = np.full((32, 32, 4), 255, np.uint8)
+    left, middle = frame_at(0, 0, solid, clears=False), frame_at(16, 16, solid, clears=True)
+    last = frame_at(48, 48, solid[:16, :16], clears=True)
+    (tmp_path / "a.webp").write_bytes(animation(64, left + middle + last))
+    _, frames, lost = read(tmp_path / "a.webp")
+    expected = np.zeros((3, 64, 64), np.uint8)
+    expected[:, :32, :32] = 255
+    expected[1, 16:48, 16:48] = 255
+    expected[2, 16:32, 16:32] = 0
+    expected[2, 48:, 48:] = 255
+    assert lost == 0
+    assert [np.array_equal(frame.alpha, wanted) for frame, wanted in zip(frames, expected, strict=True)] == [True] * 3
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        chunk(b"JUNK", b""),
+        chunk(b"VP8 ", bytes([0x10, 0, 0, 0x9D, 1, 0x2A]) + struct.pack("<HH", 4096, 4096)),
+        chunk(b"VP8L", b"\x2f" + (4095 | 4095 << 14).to_bytes(4, "little") + b"\0"),
+    ],
+)
+def test_twenty_thousand_empty_frames_that_clear_a_big_canvas_are_refused_at_once(tmp_path, payload):
+    edge = (4095).to_bytes(3, "little")
+    empty = chunk(b"ANMF", bytes(6) + edge + edge + bytes([40, 0, 0]) + b"\1" + payload)
+    (tmp_path / "a.webp").write_bytes(animation(4096, empty * 20_000))
+    began = time.monotonic()
+    with pytest.raises(BadVideo, match=r"No frame of a\.webp can be decoded"):
+        probe(tmp_path / "a.webp", Limits())
+    assert time.monotonic() - began < 5, "clearing 64 MB for each of them takes half a minute"

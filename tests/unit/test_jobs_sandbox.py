@@ -214,6 +214,68 @@ def test_a_file_that_breaks_whoever_examines_it_is_a_bad_file(
         IdentifyApart(Limits())(tmp_path / "a.mp4")
 
 
+@pytest.mark.parametrize(
+    ("computed", "error"),
+    [(4.9, errors.BadVideo), (None, errors.BadVideo), (0.3, errors.Unavailable)],
+)
+def test_a_file_that_takes_too_long_is_a_bad_file_unless_the_machine_kept_its_probe_waiting(
+    computed: float | None, error: type[errors.AlphareelError], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(*_: Any) -> Any:
+        reached = sandbox.LimitReached("Over.")
+        reached.computed = computed
+        raise reached
+
+    monkeypatch.setattr(sandbox, "run", slow)
+    with pytest.raises(error):
+        IdentifyApart(Limits(), seconds=5.0)(tmp_path / "a.mp4")
+
+
+@pytest.mark.parametrize("kills", [1, 2])
+def test_a_probe_that_is_killed_from_outside_is_run_once_more(
+    kills: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = make_clip(tmp_path / "a.mp4", width=64, height=48, frames=5).path
+    real, begun = sandbox._Talk, []
+
+    def talk(process: "subprocess.Popen[bytes]", confinement: Confinement) -> Any:
+        begun.append(process.pid)
+        if len(begun) <= kills:
+            os.kill(process.pid, signal.SIGKILL)
+        return real(process, confinement)
+
+    monkeypatch.setattr(sandbox, "_Talk", talk)
+    identify = IdentifyApart(Limits(), seconds=60)
+    if kills == 1:
+        assert identify(clip).content_type == "video/mp4"
+    else:
+        with pytest.raises(errors.Unavailable):
+            identify(clip)
+    assert len(begun) == 2
+
+
+def test_a_probe_that_cannot_be_started_is_no_fault_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> Any:
+        raise BlockingIOError("no more processes")
+
+    monkeypatch.setattr(subprocess, "Popen", full)
+    with pytest.raises(errors.Unavailable):
+        IdentifyApart(Limits())(tmp_path / "a.mp4")
+
+
+@pytest.mark.parametrize(("words", "least", "most"), [("spin", 0.2, 60), ("hang", 0.0, 1.4)])
+def test_a_child_that_takes_too_long_is_judged_by_what_it_computed(
+    words: str, least: float, most: float, order: Any
+) -> None:
+    with pytest.raises(sandbox.LimitReached) as ended:
+        sandbox.run(order(words), Confinement(wall_seconds=3.0))
+    if sys.platform == "linux":
+        assert ended.value.computed is not None
+        assert least <= ended.value.computed <= most
+
+
 def children() -> list[str]:
     return [
         " ".join(c.cmdline()) for c in psutil.Process().children() if "alphareel.jobs.child" in " ".join(c.cmdline())

@@ -34,11 +34,12 @@ The tree (code, retryable where marked *):
     ├── MethodNotAllowed          method_not_allowed
     ├── InsufficientCredits       insufficient_credits
     ├── RateLimited             * rate_limited
-    │   └── TooManyJobs         * too_many_jobs          this key has as many jobs waiting as it may
+    │   ├── TooManyJobs         * too_many_jobs          this key has as many jobs waiting as it may
+    │   └── TooManyUploads      * too_many_uploads       this caller has as many uploads waiting as it may
     ├── IdempotencyConflict       idempotency_conflict
     ├── IdempotencyInProgress   * idempotency_in_progress
     ├── Unavailable             * unavailable            the service is starting or stopping
-    │   └── QueueFull           * queue_full             as many jobs wait as this installation takes
+    │   └── QueueFull           * queue_full             as many jobs, or uploads, wait as this installation takes
     └── InternalError           * internal_error         a fault of ours
 
 Statuses on the wire are the business of ``http/errors.py`` alone.
@@ -221,18 +222,34 @@ class TooManyJobs(RateLimited):
     code = "too_many_jobs"
 
 
+class TooManyUploads(RateLimited):
+    code = "too_many_uploads"
+
+
 class IdempotencyConflict(AlphareelError):
     code = "idempotency_conflict"
 
 
 class IdempotencyInProgress(AlphareelError):
+    """``retry_after``: seconds after which the name is free, unless whoever holds it lives and goes on."""
+
     code = "idempotency_in_progress"
     retryable = True
 
+    def __init__(self, message: str, *, hint: str = "", retry_after: float = 1.0) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
+
 
 class Unavailable(AlphareelError):
+    """``retry_after``: seconds after which another try may succeed; None where nobody knows."""
+
     code = "unavailable"
     retryable = True
+
+    def __init__(self, message: str, *, hint: str = "", retry_after: float | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
 
 
 class QueueFull(Unavailable):

@@ -17,6 +17,7 @@ from alphareel.http.metrics import Metrics
 from alphareel.http.offers import Offers
 from alphareel.http.openapi import document
 from alphareel.http.openapi import errors as error_answers
+from alphareel.http.pools import UploadPool
 from alphareel.http.routes import (
     admin,
     estimate,
@@ -54,6 +55,7 @@ def create_app(service: UseCases, config: HttpConfig, *, offers: Offers = tuple)
     app.state.limiter = Limiter(config.rates)
     app.state.guesses = Guesses(config.guesses_per_minute)
     app.state.metrics = Metrics(service.census)
+    app.state.upload_pool = UploadPool()
     app.state.places = Places(config.streams_per_key)
     app.openapi = partial(document, app)  # type: ignore[method-assign]
     errors.install(app)

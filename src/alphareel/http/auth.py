@@ -14,6 +14,7 @@ from alphareel.http.config import HttpConfig
 from alphareel.http.errors import request_id
 from alphareel.http.guesses import Guesses
 from alphareel.http.limits import Limiter
+from alphareel.http.origins import origin_of
 from alphareel.jobs.admin import Operator
 from alphareel.jobs.use_cases import Caller, UseCases
 
@@ -75,7 +76,7 @@ def allow_no_key(request: Request, service: ServiceOf, config: ConfigOf, secret:
             hint="Send it as X-Api-Key, or set ALPHAREEL_PUBLIC_URL to the name that clients use.",
         )
     request.state.budget = _limiter(request).spend_address(_address(request), request.method)
-    return Caller(key=None, request_id=request_id(request))
+    return Caller(key=None, request_id=request_id(request), address=origin_of(_address(request)))
 
 
 def require_admin(

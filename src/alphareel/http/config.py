@@ -9,9 +9,9 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True)
 class Patience:
-    """How slowly a body may come: no silence of ``idle_seconds``, and ``bytes_per_second`` on average (0: any rate).
+    """How slowly a body may come or be taken: no silence of ``idle_seconds``, and ``bytes_per_second`` on average.
 
-    The average counts from ``grace_seconds`` on. So a body of any size has an end.
+    0: any rate. The average counts from ``grace_seconds`` on. So a body of any size has an end.
     """
 
     idle_seconds: float = 60.0

@@ -1,28 +1,31 @@
-"""Connections that may not stand still or swell before there is a request, and not be too many from one address.
+"""Connections that may not stand still or swell, before there is a request or after, nor be too many of one address.
 
 The HTTP server itself waits for ever for the end of a head, and one of its parsers keeps whatever is sent until then.
 Nothing of this asks for a key, so it must cost nothing.
 """
 
 import asyncio
-import ipaddress
 import json
 import secrets
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
+from alphareel import observe
 from alphareel.domain.errors import AlphareelError, InvalidRequest, RateLimited
+from alphareel.http.config import Patience
+from alphareel.http.origins import Network, address_of, network_of
 
 HEAD_SECONDS = 30.0
 HEAD_BYTES = 64 * 1024
-Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+WRITE_BUFFER = 64 * 1024  # bytes of answers that wait for one client before sending waits too
+_LOOK = 5.0  # seconds between two looks at a client that is slow
+_log = observe.log(__name__)
 _PAUSE = 5  # seconds
-_ONE_HOLDER = 64  # bits of an IPv6 address that say whose it is; the rest its holder chooses
 
 
 @dataclass(frozen=True)
@@ -38,15 +41,13 @@ class Crowd:
 
     def holder(self, peer: object) -> Network | None:
         """Whom a connection from this socket address counts for; None for nobody."""
-        try:
-            address = ipaddress.ip_address(str(peer[0]).partition("%")[0])  # type: ignore[index]
-        except (TypeError, IndexError, ValueError):  # a Unix socket
+        host = str(peer[0]) if isinstance(peer, tuple) and peer else ""  # else a Unix socket
+        address = address_of(host)
+        if address is None or not self.most:
             return None
-        if isinstance(address, ipaddress.IPv6Address):
-            address = address.ipv4_mapped or address
-        if not self.most or any(address in network for network in self.trusted if network.version == address.version):
+        if any(address in network for network in self.trusted if network.version == address.version):
             return None
-        return ipaddress.ip_network((address, _ONE_HOLDER if address.version == 6 else 32), strict=False)
+        return network_of(host)
 
     def admit(self, transport: asyncio.Transport) -> Callable[[], None] | None:
         """What to call once when the connection ends; None for one too many, which was told so and closed."""
@@ -82,6 +83,68 @@ def counted(crowd: Crowd, protocol: Any = AutoHTTPProtocol) -> type[asyncio.Prot
             super().connection_lost(exc)
 
     return Counted
+
+
+def drained(protocol: Any = AutoHTTPProtocol, *, patience: Patience) -> type[asyncio.Protocol]:
+    """One of uvicorn's protocols that cuts a client off which does not take what it asked for.
+
+    Measured while the connection's buffer is full, when nobody but the client holds things up. Sending waits while it
+    is full, so a slow client costs no more memory than the buffer and one piece of the answer.
+    """
+
+    class Drained(protocol):  # type: ignore[misc]
+        _check: asyncio.TimerHandle | None = None
+        _waited = 0.0  # seconds with a full buffer, until the last look
+        _taken = 0  # bytes that left the buffer in them
+        _looked = _moved = 0.0
+        _left = 0  # bytes in the buffer at the last look
+
+        def connection_made(self, transport: asyncio.Transport) -> None:
+            transport.set_write_buffer_limits(high=WRITE_BUFFER)
+            super().connection_made(transport)
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._looked = self._moved = self.loop.time()
+            self._left = self.transport.get_write_buffer_size()
+            self._look_later()
+
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            self._look()
+            self._stop_looking()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._stop_looking()
+            super().connection_lost(exc)
+
+        def _look(self) -> None:
+            now, left = self.loop.time(), self.transport.get_write_buffer_size()
+            self._waited += now - self._looked
+            self._taken += max(0, self._left - left)
+            if left < self._left:
+                self._moved = now
+            self._looked, self._left = now, left
+
+        def _look_later(self) -> None:
+            self._stop_looking()
+            self._check = self.loop.call_later(min(_LOOK, patience.idle_seconds / 2), self._judge)
+
+        def _judge(self) -> None:
+            self._check = None
+            self._look()
+            if self._looked - self._moved >= patience.idle_seconds or patience.is_over(self._waited, self._taken):
+                _log.info("slow reader cut off", seconds=round(self._waited, 1), bytes=self._taken)
+                self.transport.abort()
+            else:
+                self._look_later()
+
+        def _stop_looking(self) -> None:
+            if self._check is not None:
+                self._check.cancel()
+                self._check = None
+
+    return Drained
 
 
 def bounded(

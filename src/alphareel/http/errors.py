@@ -1,5 +1,6 @@
 """The only mapping from an error to a status, and the one shape in which every error leaves the server."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,6 +45,7 @@ STATUS: dict[type[e.AlphareelError], int] = {
     e.RateLimited: 429,
     Exceeded: 429,
     e.TooManyJobs: 429,
+    e.TooManyUploads: 429,
     e.InternalError: 500,
     e.OutOfMemory: 500,
     e.VerificationFailed: 500,
@@ -99,13 +101,19 @@ def _headers(error: e.AlphareelError) -> dict[str, str]:
         return {"WWW-Authenticate": "ApiKey"}
     if isinstance(error, e.MissingAdminToken | e.InvalidAdminToken):
         return {"WWW-Authenticate": "AdminToken"}
+    pause = _pause(error)
+    return {} if pause is None else {"Retry-After": str(pause)}
+
+
+def _pause(error: e.AlphareelError) -> int | None:
+    """Whole seconds after which the same request may succeed; None for errors that say nothing of it."""
     if isinstance(error, e.RateLimited):
-        return {"Retry-After": str(max(1, round(error.retry_after + 0.5)))}
+        return max(1, round(error.retry_after + 0.5))
+    if isinstance(error, e.Unavailable | e.IdempotencyInProgress) and error.retry_after is not None:
+        return max(1, math.ceil(error.retry_after))
     if isinstance(error, e.QueueFull | e.StorageFull):
-        return {"Retry-After": f"{PAUSE:.0f}"}
-    if isinstance(error, e.Unavailable):
-        return {"Retry-After": "5"}
-    return {}
+        return round(PAUSE)
+    return 5 if isinstance(error, e.Unavailable) else None
 
 
 def install(app: FastAPI) -> None:

@@ -3,23 +3,26 @@
 Starlette's ``UploadFile`` is not used: it spools the whole body to a temporary file before a route runs.
 """
 
+import asyncio
 import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from email.utils import decode_rfc2231
+from typing import Any
 from urllib.parse import unquote
 
 from fastapi import Request
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
-from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 
 from alphareel.domain.errors import FieldProblem, InvalidRequest
 from alphareel.http.bodies import pieces
 from alphareel.http.config import Patience
+from alphareel.http.pools import UploadPool
 from alphareel.jobs.job import Upload
 from alphareel.jobs.use_cases import UploadSession
 
 FIELD = "file"
-_PIECE = 4 * 1024 * 1024
 _MOST_PARTS = 16
 _MOST_ASIDE = 1024 * 1024  # bytes of all the fields that nobody asked for
 _EXTENDED_NAME = re.compile(r"filename\*\s*=\s*([^;\s]+)", re.IGNORECASE)
@@ -28,29 +31,55 @@ _SEND_SO = f"Send it as multipart/form-data with one part named {FIELD}, as in: 
 OpenSession = Callable[[str, str | None], UploadSession]
 
 
-async def receive_file(request: Request, open_session: OpenSession, *, patience: Patience) -> Upload:
-    """Stream the part named ``file`` into ``open_session(filename, declared_type)`` and finish it.
+async def receive_file(request: Request, open_session: OpenSession, *, patience: Patience, pool: UploadPool) -> Upload:
+    """Stream the part named ``file`` into ``open_session(filename, declared_type)``, have it examined and finish it.
 
-    Other fields without a file name are ignored. When anything goes wrong, the client leaving included, the
-    session is aborted. Raises InvalidRequest and what the session raises.
+    No thread is held while the file waits for its examination. Other fields without a file name are ignored. When
+    anything goes wrong, the client leaving included, the session is aborted. Raises InvalidRequest and what the
+    session raises.
     """
-    form = _Form(_boundary(request), open_session)
+    form = _Form(_boundary(request), open_session, pool)
     try:
-        async for piece in pieces(request, patience):
-            await form.feed(piece)
-        return await form.finish()
+        with pool.receiving():
+            async for piece in pieces(request, patience):
+                await form.feed(piece)
+            session = await form.end()
+        probe = await pool.run(session.start_probe)
+        if probe is not None:
+            await _wait_for(probe, request)
+        return await pool.run(session.finish)
     except BaseException:
         form.abort()
         raise
 
 
+async def _wait_for(probe: "Future[Any]", request: Request) -> None:
+    """Until it is done, however it ended. Raises ClientDisconnect, and cancels it, when the client leaves first."""
+    done = asyncio.wrap_future(probe)
+    left = asyncio.ensure_future(_wait_until_left(request))
+    try:
+        await asyncio.wait((done, left), return_when=asyncio.FIRST_COMPLETED)
+        if not done.done():
+            raise ClientDisconnect
+        done.exception()  # told by finish()
+    finally:
+        left.cancel()
+        done.cancel()
+
+
+async def _wait_until_left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
 class _Form:
     """The push parser and the session that it feeds."""
 
-    def __init__(self, boundary: str, open_session: OpenSession) -> None:
+    def __init__(self, boundary: str, open_session: OpenSession, pool: UploadPool) -> None:
         # latin-1 decodes every header; file names become UTF-8 in file_name()
         self._parser = PushMultipartParser(boundary, max_segment_count=_MOST_PARTS, header_charset="latin-1")
         self._open_session = open_session
+        self._pool = pool
         self._session: UploadSession | None = None
         self._inside = False
         self._aside = 0
@@ -66,15 +95,16 @@ class _Form:
                 self._aside += len(event)
         if self._aside > _MOST_ASIDE:
             raise _not_multipart(f"the fields beside {FIELD} have more than {_MOST_ASIDE} bytes")
-        if len(self._waiting) >= _PIECE:
+        if len(self._waiting) >= self._pool.piece:
             await self._flush()
 
-    async def finish(self) -> Upload:
+    async def end(self) -> UploadSession:
+        """The session, which has all of the file. Raises InvalidRequest."""
         self._check_complete()
         if self._session is None:
             raise _bad_field(f"The form has no part named {FIELD}.")
         await self._flush()
-        return await run_in_threadpool(self._session.finish)
+        return self._session
 
     def abort(self) -> None:
         if self._session is not None:
@@ -97,14 +127,14 @@ class _Form:
         if self._inside and self._session is not None:
             raise _bad_field(f"The form has more than one part named {FIELD}.")
         if self._inside:
-            self._session = await run_in_threadpool(self._open_session, file_name(part), part.content_type)
+            self._session = await self._pool.run(self._open_session, file_name(part), part.content_type)
         elif part.filename is not None:
             raise _bad_field(f"The file was sent as {_as_text(part.name or '')[:60]!r} instead of {FIELD!r}.")
 
     async def _flush(self) -> None:
         data, self._waiting = bytes(self._waiting), bytearray()
         if self._session is not None and data:
-            await run_in_threadpool(self._session.write, data)
+            await self._pool.run(self._session.write, data)
 
 
 def file_name(part: MultipartSegment) -> str:

@@ -3,7 +3,6 @@
 Counted in the memory of each process: a guard that a database elsewhere could switch off would be none.
 """
 
-import ipaddress
 import time
 
 from limits import RateLimitItemPerMinute
@@ -11,9 +10,9 @@ from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
 from alphareel.domain.errors import RateLimited
+from alphareel.http.origins import origin_of
 
 _LONGEST_PAUSE = 16.0
-_HOUSE = 64  # bits of an IPv6 address that a line has; the rest its owner may choose
 
 
 class Guesses:
@@ -25,27 +24,19 @@ class Guesses:
 
     def check(self, kind: str, address: str) -> None:
         """Raises RateLimited where there were too many of this kind; asked before a secret is compared."""
-        if self._item is not None and not self._window.test(self._item, kind, _origin(address)):
+        if self._item is not None and not self._window.test(self._item, kind, origin_of(address)):
             raise self._refusal(kind, address)
 
     def note(self, kind: str, address: str) -> None:
         """One more was wrong. Raises RateLimited beyond the limit."""
-        if self._item is not None and not self._window.hit(self._item, kind, _origin(address)):
+        if self._item is not None and not self._window.hit(self._item, kind, origin_of(address)):
             raise self._refusal(kind, address)
 
     def _refusal(self, kind: str, address: str) -> RateLimited:
         assert self._item is not None
-        until = self._window.get_window_stats(self._item, kind, _origin(address)).reset_time
+        until = self._window.get_window_stats(self._item, kind, origin_of(address)).reset_time
         return RateLimited(
             f"Too many wrong {kind}s came from this address.",
             hint="Wait as long as Retry-After says, and send the right one.",
             retry_after=min(_LONGEST_PAUSE, max(1.0, until - time.time())),
         )
-
-
-def _origin(address: str) -> str:
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return address  # the name of a socket, or of a test
-    return str(parsed if parsed.version == 4 else ipaddress.ip_network((parsed, _HOUSE), strict=False))

@@ -12,6 +12,7 @@ from limits.strategies import MovingWindowRateLimiter
 
 from alphareel import observe
 from alphareel.domain.errors import InvalidRequest, RateLimited
+from alphareel.http.origins import origin_of
 from alphareel.jobs.job import ApiKey
 
 _READING = ("GET", "HEAD", "OPTIONS")
@@ -64,8 +65,8 @@ class Limiter:
         return self._spend(f"key:{key.id}", method, own)
 
     def spend_address(self, address: str, method: str) -> Budget | None:
-        """Count a request of somebody without a key."""
-        return self._spend(f"address:{address}", method, None)
+        """Count a request of somebody without a key; an IPv6 address counts for its /64."""
+        return self._spend(f"address:{origin_of(address)}", method, None)
 
     def _spend(self, who: str, method: str, own: int | None) -> Budget | None:
         kind = "read" if method in _READING else "write"

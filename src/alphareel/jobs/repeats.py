@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol
@@ -11,7 +12,8 @@ from alphareel.jobs.job import Job, Upload
 
 HEADER = "Idempotency-Key"
 KEPT = timedelta(hours=24)
-LEASE = timedelta(minutes=15)  # after so long an upload whose server died may be tried again
+LEASE = timedelta(seconds=30)  # an upload whose server died may be tried again after so long
+RENEWED = timedelta(seconds=10)  # how often a server that lives renews the leases of its uploads
 LONGEST = 255
 
 
@@ -58,6 +60,9 @@ class Repeats(Protocol):
     def forget(self, claim: Claim) -> None:
         """Free the name: nothing was done under it."""
 
+    def renew(self) -> None:
+        """Go on holding the names that this process took for uploads and has neither finished nor forgotten."""
+
     def sweep_repeats(self) -> None:
         """Forget what is older than 24 hours."""
 
@@ -70,6 +75,7 @@ class Session(Protocol):
     @property
     def filename(self) -> str: ...
     def write(self, data: bytes) -> None: ...
+    def start_probe(self) -> "Future[Any] | None": ...
     def finish(self) -> Upload: ...
     def abort(self) -> None: ...
 
@@ -85,6 +91,10 @@ class UploadOnce:
 
     def write(self, data: bytes) -> None:
         self._session.write(data)
+
+    def start_probe(self) -> "Future[Any] | None":
+        """Nothing is examined where the name has its answer already."""
+        return self._session.start_probe() if self._claim.answer is None else None
 
     def finish(self) -> Upload:
         """Raises Answered, IdempotencyConflict, and what the session raises."""
@@ -116,9 +126,12 @@ def answer_to(asked: str, known: str, body: str) -> Exception:
     )
 
 
-def in_progress() -> IdempotencyInProgress:
+def in_progress(left: timedelta = timedelta(seconds=1)) -> IdempotencyInProgress:
+    """``left``: until the lease ends of whoever carries it out."""
     return IdempotencyInProgress(
-        f"A request with this {HEADER} is still being carried out.", hint="Send it again in a moment."
+        f"A request with this {HEADER} is still being carried out.",
+        hint="Wait as long as Retry-After says.",
+        retry_after=max(1.0, left.total_seconds()),
     )
 
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, cast
 
 from alphareel import observe
@@ -31,9 +32,13 @@ Tick = Callable[[Mapping[str, Any] | None], None]
 
 
 class LimitReached(Timeout):
-    """The time that a job may take at all is over; another try would take as long."""
+    """The time that a job may take at all is over; another try would take as long.
+
+    ``computed``: the processor time that the child had until then, in seconds; None where the system does not tell.
+    """
 
     retryable = False
+    computed: float | None = None
 
 
 class Stalled(Timeout):
@@ -124,6 +129,7 @@ class _Talk:
 
     def __init__(self, process: subprocess.Popen[bytes], confinement: Confinement) -> None:
         self.outcome: dict[str, Any] | None = None
+        self._pid = process.pid
         self._out = cast(Any, process.stdout).fileno()
         self._err = cast(Any, process.stderr).fileno()
         self._confinement = confinement
@@ -174,12 +180,22 @@ class _Talk:
     def _check_patience(self) -> None:
         now, limits = time.monotonic(), self._confinement
         if limits.wall_seconds and now - self._begun + limits.spent_seconds > limits.wall_seconds:
-            raise LimitReached(
+            reached = LimitReached(
                 f"The job took longer than {limits.wall_seconds:g} seconds.",
                 hint="Use a shorter video or raise the limit.",
             )
+            reached.computed = _processor_seconds(self._pid)
+            raise reached
         if limits.progress_seconds and now - self._moved > limits.progress_seconds:
             raise Stalled(f"The job made no progress for {limits.progress_seconds:g} seconds.")
+
+
+def _processor_seconds(pid: int) -> float | None:
+    try:
+        told = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return (int(told[11]) + int(told[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _parse(line: bytes) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from alphareel.jobs.job import ApiKey, Job, JobEvent, Status, Upload
 from alphareel.jobs.keys import Keys
 from alphareel.jobs.linker import Link, Linker
 from alphareel.jobs.ports import Blobs, Clock, Executors, JobStore, NewJob, Offer, Page
+from alphareel.jobs.probe_queue import Uploader
 from alphareel.jobs.rehearsal import Rehearsal, of_test_key, stored
 from alphareel.jobs.removal import Removal, Removals
 from alphareel.jobs.repeats import Once, Repeats, UploadOnce
@@ -130,8 +131,11 @@ class Service:
     def check_room(self, caller: Caller, size: int) -> None:
         self._uploads.check_room(_key_id(caller), size)
 
+    def check_uploads(self, caller: Caller) -> None:
+        self._uploads.check_queue(_uploader(caller))
+
     def begin_upload(self, caller: Caller, *, filename: str, declared_type: str | None) -> UploadSession:
-        return self._uploads.begin(_key_id(caller), filename=filename, declared_type=declared_type)
+        return self._uploads.begin(_uploader(caller), filename=filename, declared_type=declared_type)
 
     def begin_upload_once(
         self,
@@ -144,7 +148,7 @@ class Service:
     ) -> UploadSession:
         claim = self._office.repeats.begin(_key_of(caller).id, name)
         try:
-            session = self._uploads.begin(_key_id(caller), filename=filename, declared_type=declared_type)
+            session = self._uploads.begin(_uploader(caller), filename=filename, declared_type=declared_type)
         except AlphareelError:
             self._office.repeats.forget(claim)
             raise
@@ -359,6 +363,10 @@ def _is_startable(job: Job) -> bool:
 
 def _key_id(caller: Caller) -> str | None:
     return caller.key.id if caller.key is not None else None
+
+
+def _uploader(caller: Caller) -> Uploader:
+    return Uploader(_key_id(caller), caller.address)
 
 
 def _key_of(caller: Caller) -> ApiKey:

@@ -5,6 +5,7 @@ import hashlib
 import threading
 import uuid
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path, PurePath
@@ -21,6 +22,7 @@ from alphareel.domain.errors import (
 from alphareel.jobs import links
 from alphareel.jobs.job import Upload
 from alphareel.jobs.ports import Blobs, Clock, UploadStore
+from alphareel.jobs.probe_queue import ProbeQueue, Uploader
 from alphareel.jobs.quotas import Shelves
 from alphareel.jobs.references import Reference
 
@@ -69,6 +71,7 @@ class Uploads:
         identify: Identify,
         rules: UploadRules,
         clock: Clock,
+        probes: ProbeQueue | None = None,
     ) -> None:
         self._store = store
         self._shelves = shelves
@@ -76,8 +79,13 @@ class Uploads:
         self._identify = identify
         self._rules = rules
         self._clock = clock
+        self._probes = probes or ProbeQueue()
 
-    def begin(self, key_id: str | None, *, filename: str, declared_type: str | None) -> "Receiving":
+    def check_queue(self, uploader: Uploader) -> None:
+        """Raises TooManyUploads, QueueFull where the upload could not be examined soon."""
+        self._probes.check(uploader)
+
+    def begin(self, uploader: Uploader, *, filename: str, declared_type: str | None) -> "Receiving":
         """Raises InvalidFileType at once when the declared type can be neither video nor image.
 
         Raises StorageQuotaExceeded, StorageFull when there is no room for anything.
@@ -87,15 +95,26 @@ class Uploads:
             raise InvalidFileType(
                 f"Invalid file type {declared[:60]!r}.", hint="Send a video (mp4, mov, webm, avi) or an image."
             )
-        room = self.check_room(key_id, 1)
-        return Receiving(self, key_id, filename=plain_name(filename), rules=self._rules, room=room)
+        room = self.check_room(uploader.key_id, 1)
+        return Receiving(self, uploader, filename=plain_name(filename), rules=self._rules, room=room)
 
-    def keep(self, receiving: "Receiving") -> Upload:
-        """Identify the received file, make it durable, record it; what is kept already is not kept again."""
-        made = str(uuid.uuid4())
-        upload = Upload(
-            id=made,
-            key_id=receiving.key_id,
+    def find_copy(self, receiving: "Receiving") -> Upload | None:
+        """A new upload of a file that is kept already; None where it is not."""
+        return self._store.add_copy(self._describe(receiving))
+
+    def probe(self, receiving: "Receiving") -> "Future[Identity]":
+        """What the received file is, as soon as its turn has come. Raises TooManyUploads, QueueFull."""
+        named = receiving.filename or "The file"
+        return self._probes.submit(receiving.uploader, lambda: self._examine(receiving.path, named=named))
+
+    def keep(self, receiving: "Receiving", identity: Identity) -> Upload:
+        """Make the received file durable and record it."""
+        return self._keep_new(self._describe(receiving), identity, receiving.path)
+
+    def _describe(self, receiving: "Receiving") -> Upload:
+        return Upload(
+            id=str(uuid.uuid4()),
+            key_id=receiving.uploader.key_id,
             filename=receiving.filename,
             content_type="",
             kind="",
@@ -104,10 +123,8 @@ class Uploads:
             blob="",
             created_at=self._clock.now(),
         )
-        return self._store.add_copy(upload) or self._keep_new(upload, receiving.path)
 
-    def _keep_new(self, upload: Upload, path: Path) -> Upload:
-        identity = self._examine(path, named=upload.filename or "The file")
+    def _keep_new(self, upload: Upload, identity: Identity, path: Path) -> Upload:
         identified = replace(
             upload,
             filename=upload.filename or f"upload.{identity.extension}",
@@ -154,9 +171,9 @@ class Receiving:
     """One upload in flight: bytes go to a temporary file that is gone unless ``finish`` returned."""
 
     def __init__(
-        self, desk: Uploads, key_id: str | None, *, filename: str, rules: UploadRules, room: int | None
+        self, desk: Uploads, uploader: Uploader, *, filename: str, rules: UploadRules, room: int | None
     ) -> None:
-        self.key_id = key_id
+        self.uploader = uploader
         self.filename = filename
         self.size = 0
         self.path = rules.incoming / uuid.uuid4().hex
@@ -164,6 +181,8 @@ class Receiving:
         self._max_bytes = rules.max_bytes
         self._room = room
         self._hash = hashlib.sha256()
+        self._copy: Upload | None = None
+        self._probe: Future[Identity] | None = None
         self._lock = threading.Lock()
         try:
             rules.incoming.mkdir(parents=True, exist_ok=True)
@@ -182,7 +201,9 @@ class Receiving:
                 hint="Cut or compress the video, or send its URL.",
             )
         if self._room is not None and self.size + len(data) > self._room:
-            self._room = self._desk.check_room(self.key_id, self.size + len(data))  # it may be another one by now
+            self._room = self._desk.check_room(
+                self.uploader.key_id, self.size + len(data)
+            )  # it may be another one by now
         try:
             self._file.write(data)
         except OSError as error:
@@ -190,18 +211,34 @@ class Receiving:
         self._hash.update(data)
         self.size += len(data)
 
-    def finish(self) -> Upload:
+    def start_probe(self) -> "Future[Identity] | None":
         try:
             self._file.close()
-            if self.size == 0:
-                raise InvalidFileType("Invalid file type: the file is empty.", hint="Send a video or an image.")
-            return self._desk.keep(self)
+        except OSError as error:
+            raise _disk_failed(error) from error
+        if self.size == 0:
+            raise InvalidFileType("Invalid file type: the file is empty.", hint="Send a video or an image.")
+        self._copy = self._desk.find_copy(self)
+        if self._copy is None:
+            self._probe = self._desk.probe(self)
+        return self._probe
+
+    def finish(self) -> Upload:
+        try:
+            if self._copy is None and self._probe is None:
+                self.start_probe()
+            if self._copy is not None:
+                return self._copy
+            assert self._probe is not None
+            return self._desk.keep(self, self._probe.result())
         except OSError as error:
             raise _disk_failed(error) from error
         finally:
             self.abort()
 
     def abort(self) -> None:
+        if self._probe is not None:
+            self._probe.cancel()  # gives its place in the queue back
         with self._lock:
             with contextlib.suppress(OSError):  # closing writes what is buffered, and the disk may be full
                 self._file.close()

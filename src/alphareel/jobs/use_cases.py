@@ -1,6 +1,7 @@
 """What the wire may ask of the jobs, and the values it speaks in. The rules themselves are in ``service.py``."""
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -21,10 +22,14 @@ from alphareel.jobs.webhooks import Present, Webhook
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks: the key (None on the legacy routes, which need none) and the request id."""
+    """Who asks: the key (None on the legacy routes, which need none) and the request id.
+
+    ``address``: where a caller without a key comes from, as it counts for limits.
+    """
 
     key: ApiKey | None
     request_id: str
+    address: str = ""
 
 
 @dataclass(frozen=True)
@@ -42,8 +47,17 @@ class UploadSession(Protocol):
     def write(self, data: bytes) -> None:
         """Append; raises FileTooLarge, StorageQuotaExceeded, StorageFull past a limit, StorageFailed on a full disk."""
 
+    def start_probe(self) -> "Future[Any] | None":
+        """Nothing more comes: have the file examined. None where there is nothing to wait for before ``finish``.
+
+        Raises InvalidFileType for an empty file, TooManyUploads, QueueFull.
+        """
+
     def finish(self) -> Upload:
-        """Identify by content, make durable, record. Raises InvalidFileType, BadVideo, FileTooLarge."""
+        """Make durable and record; waits for the probe first. Raises InvalidFileType, BadVideo, FileTooLarge.
+
+        Raises Unavailable when the file could not be examined for reasons of ours, and what ``start_probe`` raises.
+        """
 
     def abort(self) -> None:
         """Forget it; safe after ``finish`` and twice."""
@@ -77,6 +91,9 @@ class UseCases(Protocol):
 
     def check_room(self, caller: Caller, size: int) -> None:
         """Raises StorageQuotaExceeded, StorageFull when so many bytes do not fit."""
+
+    def check_uploads(self, caller: Caller) -> None:
+        """Raises TooManyUploads, QueueFull while so many uploads wait that another one would be refused."""
 
     def begin_upload(self, caller: Caller, *, filename: str, declared_type: str | None) -> UploadSession:
         """Begin to receive a file; raises InvalidFileType at once for a type that can be no video and no image."""

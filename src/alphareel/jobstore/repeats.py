@@ -1,5 +1,6 @@
 """Names of requests and their answers, behind the Repeats port and inside the transactions that make jobs."""
 
+import threading
 import uuid
 from datetime import datetime
 from typing import Any
@@ -13,6 +14,8 @@ from alphareel.jobs.repeats import KEPT, LEASE, Claim, Once, answer_to, in_progr
 from alphareel.jobstore.database import Database
 from alphareel.jobstore.tables import idempotency
 
+_AT_ONCE = 500  # claims that one statement renews
+
 
 class RepeatTable:
     """jobs.repeats.Repeats on our table."""
@@ -20,35 +23,60 @@ class RepeatTable:
     def __init__(self, database: Database, *, clock: Clock) -> None:
         self._database = database
         self._clock = clock
+        self._held: set[str] = set()  # tokens of claims
+        self._lock = threading.Lock()
 
     def recall(self, once: Once) -> None:
         known = sa.select(idempotency).where(_is(once.key_id, once.name), _young(self._clock.now()))
         with self._database.read() as c:
             row = c.execute(known).one_or_none()
         if row is not None:
-            raise _outcome(row, once)
+            raise _outcome(row, once, now=self._clock.now())
 
     def begin(self, key_id: str, name: str) -> Claim:
+        claim = self._claim(key_id, name)
+        if claim.answer is None:
+            with self._lock:
+                self._held.add(claim.token)
+        return claim
+
+    def _claim(self, key_id: str, name: str) -> Claim:
         now, token = self._clock.now(), uuid.uuid4().hex
         with self._database.write() as c:
             if _insert(c, key_id, name, {"claim": token}, now=now):
                 return Claim(key_id, name, token)
             row = c.execute(sa.select(idempotency).where(_is(key_id, name)).with_for_update()).one_or_none()
-            if row is None or (row.claim is not None and row.created_at > now - LEASE):
+            if row is None:
                 raise in_progress()
+            if row.claim is not None and row.created_at > now - LEASE:
+                raise in_progress(row.created_at + LEASE - now)
             if row.claim is None:
                 return Claim(key_id, name, token, answer=(row.fingerprint, row.body))
             c.execute(sa.update(idempotency).where(_is(key_id, name)).values(claim=token, created_at=now))
             return Claim(key_id, name, token)
 
     def finish(self, claim: Claim, *, fingerprint: str, body: str) -> None:
+        self._let_go(claim)
         values = {"claim": None, "fingerprint": fingerprint, "status": 200, "body": body}
         with self._database.write() as c:
             c.execute(sa.update(idempotency).where(*_held(claim)).values(values))
 
     def forget(self, claim: Claim) -> None:
+        self._let_go(claim)
         with self._database.write() as c:
             c.execute(sa.delete(idempotency).where(*_held(claim)))
+
+    def renew(self) -> None:
+        with self._lock:
+            held = sorted(self._held)
+        for start in range(0, len(held), _AT_ONCE):
+            mine = idempotency.c.claim.in_(held[start : start + _AT_ONCE])
+            with self._database.write() as c:
+                c.execute(sa.update(idempotency).where(mine).values(created_at=self._clock.now()))
+
+    def _let_go(self, claim: Claim) -> None:
+        with self._lock:
+            self._held.discard(claim.token)
 
     def sweep_repeats(self) -> None:
         with self._database.write() as c:
@@ -63,7 +91,7 @@ def take(c: sa.Connection, once: Once | None, *, now: datetime) -> None:
     if once is None or _insert(c, once.key_id, once.name, {"fingerprint": once.fingerprint}, now=now):
         return
     row = c.execute(sa.select(idempotency).where(_is(once.key_id, once.name))).one_or_none()
-    raise in_progress() if row is None else _outcome(row, once)
+    raise in_progress() if row is None else _outcome(row, once, now=now)
 
 
 def keep(c: sa.Connection, once: Once | None, job: Job) -> None:
@@ -88,8 +116,10 @@ def _insert(c: sa.Connection, key_id: str, name: str, values: dict[str, Any], *,
     return c.execute(made).one_or_none() is not None
 
 
-def _outcome(row: sa.Row[Any], once: Once) -> Exception:
-    return in_progress() if row.claim is not None else answer_to(once.fingerprint, row.fingerprint, row.body)
+def _outcome(row: sa.Row[Any], once: Once, *, now: datetime) -> Exception:
+    if row.claim is not None:
+        return in_progress(row.created_at + LEASE - now)
+    return answer_to(once.fingerprint, row.fingerprint, row.body)
 
 
 def _is(key_id: str, name: str) -> sa.ColumnElement[bool]:

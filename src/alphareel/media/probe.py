@@ -20,6 +20,7 @@ from alphareel.media.source import Decoder, check_bytes, has_coded_alpha, opened
 from alphareel.media.webp import TICK, WebpDecoder, is_webp, read_animation
 
 _SMALLEST_SIDE = 16
+_TRIES = 64  # damaged frames at the start of an animation, before it is taken for none
 _WHOLE_INDEX = 0.9  # how far an AVI's index has to reach to be more than what was seen while opening
 _FINEST_TICK = Fraction(1, 1_000_000)
 _USUAL_TICK = Fraction(1, 90_000)
@@ -87,7 +88,7 @@ def _inspect_webp(path: Path, limits: Limits) -> tuple[Clip, Layout]:
     check_size(animation.width, animation.height, limits)
     seconds = animation.milliseconds / 1000
     check_seconds(seconds, limits)
-    if next(WebpDecoder(path, animation).frames(), None) is None:
+    if next(WebpDecoder(path, animation).frames(tries=_TRIES), None) is None:
         raise _empty(path)
     size, frames = _square(animation.width, animation.height, Fraction(1)), len(animation.entries)
     clip = Clip(

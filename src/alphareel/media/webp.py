@@ -22,6 +22,8 @@ _ALPHA_FLAG, _CLEARS_AFTERWARDS, _REPLACES = 0x10, 0x01, 0x02
 _MOST_SIDE = 16384  # of a canvas, where the caller sets no limit; a frame cannot have more
 _FRAME_HEAD = 16  # bytes before a frame's own chunks
 _PICTURE_CHUNKS = (b"ALPH", b"VP8 ", b"VP8L")
+_VP8_START = b"\x9d\x01\x2a"
+_VP8L_START = b"\x2f"
 _SHORTEST = 10  # milliseconds; browsers show what claims to be shorter for a tenth of a second, and so do we
 _USUAL = 100
 
@@ -109,27 +111,32 @@ class WebpDecoder:
         self._path = path
         self._animation = animation
 
-    def frames(self) -> Iterator[av.VideoFrame]:
-        """Whole canvases in order, bgra where there is alpha, else bgr24. Raises OSError."""
-        canvas = np.zeros((self._animation.height, self._animation.width, 4), np.uint8)
+    def frames(self, *, tries: int | None = None) -> Iterator[av.VideoFrame]:
+        """Whole canvases in order, bgra where there is alpha, else bgr24. Raises OSError.
+
+        Ends when none of the first ``tries`` frames can be decoded; None reads all of them.
+        """
+        canvas = _Canvas(self._animation.width, self._animation.height)
         moment = 0
         with self._path.open("rb") as file:
-            for entry in self._animation.entries:
-                drawn = self._draw(file, entry, canvas)
-                if drawn:
-                    yield self._shown(canvas, moment, entry.milliseconds)
+            for number, entry in enumerate(self._animation.entries, 1):
+                if self._draw(file, entry, canvas):
+                    yield self._shown(canvas.pixels, moment, entry.milliseconds)
+                elif number == tries and canvas.is_untouched:
+                    return
                 if entry.clears_afterwards:
-                    _part(canvas, entry)[:] = 0
+                    canvas.clear(entry)
                 moment += entry.milliseconds
 
-    def _draw(self, file: BinaryIO, entry: Entry, canvas: _Pixels) -> bool:
-        part = _part(canvas, entry)
+    def _draw(self, file: BinaryIO, entry: Entry, canvas: "_Canvas") -> bool:
+        part = canvas.part(entry)
         fits = part.shape[:2] == (entry.height, entry.width)
         picture = _picture(file, entry) if fits else None
         if picture is None or picture.shape != part.shape:
             self.errors += 1
             return False
         part[:] = picture if entry.replaces else _over(picture, part)
+        canvas.note_drawn(entry)
         return True
 
     def _shown(self, canvas: _Pixels, moment: int, milliseconds: int) -> av.VideoFrame:
@@ -157,16 +164,60 @@ def _entry(file: BinaryIO, size: int) -> Entry:
     )
 
 
-def _part(canvas: _Pixels, entry: Entry) -> _Pixels:
-    return canvas[entry.top : entry.top + entry.height, entry.left : entry.left + entry.width]
+class _Canvas:
+    """The pixels, and the rectangle that may hold anything else than transparent black.
+
+    A frame may ask to clear the whole canvas and draw nothing, thousands of times in a small file: clearing costs no
+    more than what was drawn since.
+    """
+
+    def __init__(self, width: int, height: int) -> None:
+        self.pixels = np.zeros((height, width, 4), np.uint8)
+        self.is_untouched = True
+        self._drawn: tuple[int, int, int, int] | None = None  # left, top, right, bottom
+
+    def part(self, entry: Entry) -> _Pixels:
+        return self.pixels[entry.top : entry.top + entry.height, entry.left : entry.left + entry.width]
+
+    def note_drawn(self, entry: Entry) -> None:
+        self.is_untouched = False
+        left, top, right, bottom = _edges(entry)
+        if self._drawn is not None:
+            left, top = min(left, self._drawn[0]), min(top, self._drawn[1])
+            right, bottom = max(right, self._drawn[2]), max(bottom, self._drawn[3])
+        self._drawn = (left, top, right, bottom)
+
+    def clear(self, entry: Entry) -> None:
+        if self._drawn is None:
+            return
+        left, top, right, bottom = _edges(entry)
+        inner = (
+            max(left, self._drawn[0]),
+            max(top, self._drawn[1]),
+            min(right, self._drawn[2]),
+            min(bottom, self._drawn[3]),
+        )
+        if inner[0] < inner[2] and inner[1] < inner[3]:
+            self.pixels[inner[1] : inner[3], inner[0] : inner[2]] = 0
+        if inner == self._drawn:
+            self._drawn = None
+
+
+def _edges(entry: Entry) -> tuple[int, int, int, int]:
+    return entry.left, entry.top, entry.left + entry.width, entry.top + entry.height
 
 
 def _picture(file: BinaryIO, entry: Entry) -> _Pixels | None:
     """The frame's own pixels, BGRA; None when they are damaged or not of the size that they claim."""
     body = b""
+    coded = None
     for name, size in chunks(file, entry.at, entry.at + entry.size):
         if name in _PICTURE_CHUNKS:
-            body += name + struct.pack("<I", size) + file.read(size) + b"\0" * (size % 2)
+            data = file.read(size)
+            body += name + struct.pack("<I", size) + data + b"\0" * (size % 2)
+            coded = coded or _coded_size(name, data)
+    if coded != (entry.width, entry.height):
+        return None  # the decoder would first allocate, and complain on standard error
     # behind a header of their own the frame's chunks are a still picture
     edges = struct.pack("<I", entry.width - 1)[:3] + struct.pack("<I", entry.height - 1)[:3]
     body = b"VP8X" + struct.pack("<I", 10) + bytes([_ALPHA_FLAG, 0, 0, 0]) + edges + body
@@ -177,6 +228,17 @@ def _picture(file: BinaryIO, entry: Entry) -> _Pixels | None:
     if found is None or found.ndim != 3:
         return None
     return np.asarray(found if found.shape[2] == 4 else cv2.cvtColor(found, cv2.COLOR_BGR2BGRA), np.uint8)
+
+
+def _coded_size(name: bytes, data: bytes) -> tuple[int, int] | None:
+    """Width and height in the head of a VP8 key frame or a VP8L picture; None for anything else."""
+    if name == b"VP8 " and data[3:6] == _VP8_START and len(data) >= 10:
+        width, height = struct.unpack("<HH", data[6:10])
+        return width & 0x3FFF, height & 0x3FFF
+    if name == b"VP8L" and data[:1] == _VP8L_START and len(data) >= 5:
+        bits = int.from_bytes(data[1:5], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    return None
 
 
 def _over(above: _Pixels, below: _Pixels) -> _Pixels:

@@ -5,6 +5,7 @@ Credentials, region and endpoint come from the variables that every tool for the
 """
 
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -23,6 +24,8 @@ if TYPE_CHECKING:  # these exist for type checkers only
     from obstore.store import ClientConfig, RetryConfig
 
 _PIECE = 8 * 1024 * 1024  # bytes asked for at once: our client may be slow, a request to the store may not
+_HELD = 64 * 1024 * 1024  # bytes that all readers together hold; with many of them each asks for less at once
+_LEAST = 256 * 1024
 _PART = 8 * 1024 * 1024  # bytes of a part of a large upload
 _WRITERS = 4  # parts on their way at once, all of them in memory
 _BATCH = 1000  # keys listed and deleted at once
@@ -49,6 +52,7 @@ class BucketBlobs:
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
+        self._readers = _Readers()
 
     def put_file(self, key: str, path: Path) -> None:
         with _failures_as_ours():
@@ -73,9 +77,12 @@ class BucketBlobs:
         with _failures_as_ours(missing=key):
             about = obstore.head(self._store, _checked(key))
             end = min(start + length, about["size"])
-            for at in range(start, end, _PIECE):
-                options: GetOptions = {"range": (at, min(at + _PIECE, end)), "if_match": about["e_tag"]}
-                yield bytes(obstore.get(self._store, key, options=options).bytes())
+            with self._readers.one_more():
+                while start < end:
+                    stop = min(start + self._readers.piece, end)
+                    options: GetOptions = {"range": (start, stop), "if_match": about["e_tag"]}
+                    yield bytes(obstore.get(self._store, key, options=options).bytes())
+                    start = stop
 
     def delete(self, key: str) -> None:
         with _failures_as_ours(), suppress(NotFoundError):
@@ -98,6 +105,28 @@ class BucketBlobs:
         except (BaseError, OSError):
             return False
         return True
+
+
+class _Readers:
+    """How many read at the moment, each of which holds a piece in memory, however slow its client is."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def one_more(self) -> Iterator[None]:
+        with self._lock:
+            self._count += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._count -= 1
+
+    @property
+    def piece(self) -> int:
+        return min(_PIECE, max(_LEAST, _HELD // max(1, self._count)))
 
 
 def _checked(key: str) -> str:

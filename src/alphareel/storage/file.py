@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 from alphareel.domain.errors import InvalidRequest, StorageFailed
 from alphareel.storage._keys import no_blob, parts_of
 
-_PIECE = 1024 * 1024
+_PIECE = 128 * 1024  # held in memory for each download, however slow its reader
 _INCOMING = ".incoming"
 
 

@@ -19,6 +19,8 @@ from alphareel.jobs.use_cases import UseCases
 
 router = APIRouter(tags=["files"])
 
+_SLICE = 64 * 1024  # bytes written at once: what a slow reader leaves in the buffer of its connection
+
 _BYTES: dict[str, Any] = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
 
 
@@ -79,7 +81,8 @@ async def _stream(delivery: Delivery, part: Range) -> AsyncIterator[bytes]:
     pieces = delivery.read(part.start, part.length)
     try:
         async for piece in iterate_in_threadpool(pieces):
-            yield piece
+            for at in range(0, len(piece), _SLICE):
+                yield piece[at : at + _SLICE]
     finally:
         with contextlib.suppress(AttributeError):  # an iterator that is no generator holds nothing open
             pieces.close()  # type: ignore[attr-defined]

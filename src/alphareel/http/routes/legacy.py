@@ -3,7 +3,6 @@
 from typing import cast
 
 from fastapi import APIRouter, Request, Response
-from starlette.concurrency import run_in_threadpool
 
 from alphareel.domain.errors import JobNotCompleted
 from alphareel.http import offers, request_schemas, schemas
@@ -24,11 +23,10 @@ _PRICES_LAST = "public, max-age=300"
     "/upload", openapi_extra=file_body(), responses=errors(s400="No video, too large, or no form", s401=_REFUSED)
 )
 async def legacy_upload(
-    request: Request, caller: LegacyCaller, _: FitsOnPaper, service: ServiceOf, config: ConfigOf, views: ViewsOf
+    request: Request, caller: LegacyCaller, _: FitsOnPaper, service: ServiceOf, config: ConfigOf
 ) -> schemas.Upload:
     """The same as `POST /v1/uploads`."""
-    upload = await receive(request, caller, service, config)
-    return await run_in_threadpool(views.upload, upload)
+    return await receive(request, caller, service, config)
 
 
 @router.post(

@@ -1,9 +1,8 @@
 """Files on their way in."""
 
-from typing import Annotated
+from typing import Annotated, cast
 
 from fastapi import APIRouter, Depends, Request
-from starlette.concurrency import run_in_threadpool
 
 from alphareel.domain.errors import FileTooLarge
 from alphareel.http import schemas
@@ -12,6 +11,7 @@ from alphareel.http.config import MIB, HttpConfig
 from alphareel.http.forms import receive_file
 from alphareel.http.idempotency import NameHeader
 from alphareel.http.openapi import errors, file_body, links
+from alphareel.http.pools import UploadPool
 from alphareel.http.views import Views
 from alphareel.jobs.job import Upload
 from alphareel.jobs.repeats import check_name
@@ -42,11 +42,13 @@ FitsOnPaper = Annotated[None, Depends(check_length)]
 
 async def receive(
     request: Request, caller: Caller, service: UseCases, config: HttpConfig, *, name: str | None = None
-) -> Upload:
+) -> schemas.Upload:
     """Stream the form's file into the service, under a ``name`` only once."""
+    pool = cast(UploadPool, request.app.state.upload_pool)
+    views = Views(request, service, config)
 
     def render(upload: Upload) -> str:
-        return Views(request, service, config).upload(upload).model_dump_json()
+        return views.upload(upload).model_dump_json()
 
     def begin(filename: str, declared_type: str | None) -> UploadSession:
         if name is None:
@@ -55,8 +57,9 @@ async def receive(
             caller, filename=filename, declared_type=declared_type, name=check_name(name), render=render
         )
 
-    await run_in_threadpool(check_room, request, caller, service)
-    return await receive_file(request, begin, patience=config.patience)
+    service.check_uploads(caller)
+    await pool.run(check_room, request, caller, service)
+    return views.upload(await receive_file(request, begin, patience=config.patience, pool=pool))
 
 
 @router.post(
@@ -73,8 +76,7 @@ async def upload_file(
     name: NameHeader = None,
 ) -> schemas.Upload:
     """Upload a video (or an image for a background) as the form field `file`."""
-    upload = await receive(request, caller, service, config, name=name)
-    return await run_in_threadpool(Views(request, service, config).upload, upload)
+    return await receive(request, caller, service, config, name=name)
 
 
 @router.delete(
