@@ -1,5 +1,6 @@
 """Around every request: its id, its line in the log, and the last answer when nobody else had one."""
 
+import asyncio
 import re
 import secrets
 import time
@@ -67,6 +68,8 @@ class Access:
             await self.app(exchange.scope, receive, exchange.send)
         except ClientDisconnect:
             exchange.status = _CLIENT_GONE
+        except asyncio.CancelledError:  # the server stops and waits for this answer no longer: nobody's fault
+            log.warning("request_cut_off", path=exchange.scope["path"])
         except Exception:
             log.exception("request_crashed", path=exchange.scope["path"])
             if exchange.status is None:

@@ -42,7 +42,9 @@ _EXTENSIONS = {
 
 @dataclass(frozen=True)
 class WorkRules:
-    """``workspace``: folder for files of running attempts. ``pipeline``: module whose ``run`` makes results.
+    """``workspace``: folder for files of running attempts, in folders whose names begin with ``owner``.
+
+    ``pipeline``: module whose ``run`` makes results.
 
     ``max_tries``: executions in one run of a job before a failure that may pass is taken as final.
     ``max_deaths``: executions before a job is given up that outlived no worker.
@@ -60,6 +62,7 @@ class WorkRules:
     chunk_seconds: float = 0.0
     retry_seconds: float = 2.0
     pipeline: str = "alphareel.pipeline"
+    owner: str = ""
 
 
 class Worker:
@@ -249,7 +252,7 @@ class Worker:
 
     @contextmanager
     def _workspace(self, name: str) -> Iterator[Path]:
-        folder = self._rules.workspace / name
+        folder = self._rules.workspace / f"{self._rules.owner}.{name}".removeprefix(".")
         try:
             folder.mkdir(parents=True, exist_ok=True)
             yield folder
