@@ -23,7 +23,7 @@ from alphareel.domain.errors import (
     WorkerCrashed,
 )
 from alphareel.domain.options import Options, Tier, to_json
-from alphareel.jobs import chunks, references, sandbox
+from alphareel.jobs import chunks, links, references, sandbox
 from alphareel.jobs.chunks import Plan, Shelf, make_chunk, make_chunks
 from alphareel.jobs.credits import billed_seconds
 from alphareel.jobs.job import TERMINAL, Billing, Job, Output, Status
@@ -90,7 +90,7 @@ class Worker:
         self._running: dict[str, Job] = {}
 
     def execute(self, job_id: str, ticket: int) -> Outcome:
-        with observe.bound(job_id=job_id):
+        with self._named(job_id):
             while True:
                 if self._stopping.is_set():
                     _park()
@@ -107,7 +107,7 @@ class Worker:
                 self._stopping.wait(self._rules.retry_seconds * 2 ** (job.tries - 1))
 
     def settle(self, job_id: str, ticket: int, outcome: Outcome) -> None:  # noqa: ARG002
-        with observe.bound(job_id=job_id):
+        with self._named(job_id):
             if outcome["kind"] == "done":
                 self._deliver(job_id, outcome)
             elif outcome["kind"] == "failed":
@@ -116,18 +116,25 @@ class Worker:
             self._clear_up(job_id)
 
     def help(self, job_id: str, ticket: int, mark: str, number: int) -> None:
-        with observe.bound(job_id=job_id):
-            try:
+        try:
+            with self._named(job_id):
                 job = self._jobs.job(job_id)
                 if job is not None and job.status is Status.PROCESSING and job.ticket == ticket:
                     self._help(job, mark, number)
                     self._clear_up(job_id)  # it may have ended while the chunk was on its way to the store
-            except (Overtaken, Stopping):
-                return
-            except AlphareelError as error:  # the job's own worker will come to this chunk, and judge it
-                observe.log(__name__).warning("chunk was not made", error=str(error))
-            except Exception:  # noqa: BLE001
-                observe.log(__name__).exception("help broke")
+        except (Overtaken, Stopping):
+            return
+        except AlphareelError as error:  # the job's own worker will come to this chunk, and judge it
+            observe.log(__name__).warning("chunk was not made", job_id=job_id, error=str(error))
+        except Exception:  # noqa: BLE001
+            observe.log(__name__).exception("help broke", job_id=job_id)
+
+    @contextmanager
+    def _named(self, job_id: str) -> Iterator[None]:
+        """Every line that is logged inside tells which job, request and upload it belongs to. Raises Unavailable."""
+        job = self._jobs.job(job_id)
+        with observe.bound(job_id=job_id, **({} if job is None else _names(job))):
+            yield
 
     def _help(self, job: Job, mark: str, number: int) -> None:
         """Only with files that are in the store: what was fetched may differ from what the job's own worker fetched."""
@@ -356,6 +363,11 @@ class Obtaining:
     job: Job
     tick: sandbox.Tick
     folder: Path
+
+
+def _names(job: Job) -> dict[str, str | None]:
+    """What ties a line of the log to the client's requests."""
+    return {"request_id": job.request_id, "video_id": links.upload_id(job.video_url)}
 
 
 _GONE: Outcome = {"kind": "gone"}
