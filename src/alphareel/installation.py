@@ -2,11 +2,13 @@
 
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from alphareel import observe, registry
 from alphareel.domain.clip import Limits
@@ -122,12 +124,20 @@ def _address(settings: Settings) -> str:
 
 def _migrate(settings: Settings) -> None:
     database = open_database(settings.database_url, WITHOUT_LIMITS)
-    with _naming_the_database(settings):
-        try:
-            migrate.upgrade(database)
-        finally:
-            database.close()
+    try:
+        migrate.upgrade(database)
         prepare(engine_url(settings))
+    except (SQLAlchemyError, Unavailable) as error:
+        cause = error if isinstance(error, SQLAlchemyError) else error.__cause__
+        if not isinstance(cause, SQLAlchemyError):
+            raise
+        told = str(getattr(cause, "orig", cause)).partition("\n")[0]
+        address = normalised(settings.database_url).render_as_string(hide_password=True)
+        raise Unavailable(
+            f"The database {address} cannot be used: {told}.", hint="Check that it runs, and ALPHAREEL_DATABASE_URL."
+        ) from error
+    finally:
+        database.close()
 
 
 def open_blobs(url: str) -> Blobs:
@@ -158,6 +168,15 @@ def sweep(place: Installation) -> None:
     place.blobs.sweep()
     for name in ("incoming", "work"):
         shutil.rmtree(place.settings.data_dir / name, ignore_errors=True)
+
+
+def sweep_work(data_dir: Path, employed: Callable[[], str | None]) -> None:
+    """Remove the work folders of dead workers. ``employed``: the only executor of this data folder that may live."""
+    folders = list((data_dir / "work").glob("*"))
+    owner = employed()  # asked after the look: what a later executor makes is not among the folders
+    for folder in folders:
+        if owner is None or not folder.name.startswith(f"{owner}."):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def engine_url(settings: Settings) -> str:

@@ -52,14 +52,15 @@ def serve(settings: Settings) -> int:
             bury=lambda executor_id: _bury(place, executor_id),
         )
         office = wiring.build_office(place)
-        bookkeeper = wiring.build_bookkeeper(place, office)
+        bookkeeper = wiring.build_bookkeeper(place, office, supervisor.employed)
         monitor = wiring.build_monitor(place)
         renewal = wiring.build_renewal(office)
         bookkeeper.start()
         monitor.start()
         renewal.start()
         try:
-            server = _Server(_config(place, office, monitor), supervisor)
+            app = build_app(place, office, monitor)
+            server = _Server(app, _config(app, settings), supervisor)
             return _run(server, supervisor, listener, employs=settings.workers > 0)
         finally:
             monitor.stop()
@@ -127,19 +128,20 @@ class ShownOffer:
 class _Server(uvicorn.Server):
     """uvicorn, whose stop also stops the worker, at the same moment."""
 
-    def __init__(self, config: uvicorn.Config, supervisor: Supervisor) -> None:
+    def __init__(self, app: FastAPI, config: uvicorn.Config, supervisor: Supervisor) -> None:
         super().__init__(config)
+        self._app = app
         self._supervisor = supervisor
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._supervisor.ask_to_stop()
+        self._app.state.places.close()
         super().handle_exit(sig, frame)
 
 
-def _config(place: installation.Installation, office: Office, monitor: HealthMonitor) -> uvicorn.Config:
-    given = place.settings
+def _config(app: FastAPI, given: Settings) -> uvicorn.Config:
     return uvicorn.Config(
-        build_app(place, office, monitor),
+        app,
         http=bounded(
             drained(
                 counted(Crowd(given.connections_per_address, given.trusted_proxies)),
@@ -202,6 +204,7 @@ def _spoken(listener: socket.socket) -> str:
 
 
 def _bury(place: installation.Installation, executor_id: str) -> None:
+    installation.sweep_work(place.settings.data_dir, lambda: None)
     try:
         place.executors.remove_executor(executor_id)
     except AlphareelError:  # whoever reaps will find that it beats no more

@@ -135,6 +135,18 @@ class Settings(BaseSettings):
         0, ge=0, description="Bytes that uploads and results of one key may take; 0 for no limit."
     )
     max_storage: Size = Field(0, ge=0, description="Bytes that uploads and results of everybody may take; 0: no limit.")
+    min_free_bytes: Size = Field(
+        512 * MIB,
+        ge=0,
+        description="With less than this free on the disk, uploads are refused with storage_full and /readyz is 503; "
+        "0 for no limit.",
+    )
+    orphan_seconds: int = Field(
+        24 * 3600,
+        ge=0,
+        description="Files in the storage that no record speaks of, as after a restored backup of the database, are "
+        "removed a day after they are this old; 0 for never, as where two databases share a storage.",
+    )
     max_side: int = Field(4096, ge=16, le=16384, description="Longest side of a video, in pixels.")
     max_seconds: float = Field(4 * 3600.0, gt=0, description="Longest video.")
     job_memory_bytes: Size = Field(

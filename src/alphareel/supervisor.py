@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from alphareel import observe
-from alphareel.domain.errors import Unavailable
+from alphareel.domain.errors import StorageFailed, Unavailable
 
 _LOCK_PATIENCE = 5.0  # a service that was killed needs a moment until its worker is gone too
 _FIRST_PAUSE = 1.0
@@ -31,9 +31,15 @@ def own(data_dir: Path) -> Iterator[int]:
     """Hold the lock of a data folder; yields its descriptor, for the worker to hold as well.
 
     The lock is free only when every process that holds the descriptor is gone, so its owner knows that no
-    executor of this folder lives. Raises Unavailable when another service has it.
+    executor of this folder lives. Raises Unavailable when another service has it, StorageFailed.
     """
-    descriptor = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        descriptor = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise StorageFailed(
+            f"The data folder {data_dir} cannot be written: {error.strerror}.",
+            hint="Check its owner and that its disk is not mounted read-only, or set ALPHAREEL_DATA_DIR.",
+        ) from error
     try:
         _lock(descriptor, data_dir)
         yield descriptor
@@ -98,11 +104,15 @@ class Supervisor:
         self._hang_seconds = hang_seconds
         self._bury = bury
         self._stopping = threading.Event()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._employed: str | None = None
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
+
+    def employed(self) -> str | None:
+        """The executor whose process runs; None while none does."""
+        return self._employed
 
     def ask_to_stop(self) -> None:
         """Begin to stop without waiting; callable from a signal handler."""
@@ -120,7 +130,9 @@ class Supervisor:
             begun = time.monotonic()
             executor_id = new_executor_id()
             # Started from this thread, which lives as long as we do: see lifeline.die_with.
+            self._employed = executor_id
             code = self._run_one(executor_id)
+            self._employed = None
             self._bury(executor_id)
             if self._stopping.is_set():
                 return

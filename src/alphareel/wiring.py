@@ -14,7 +14,7 @@ from alphareel.domain.clip import Limits
 from alphareel.domain.errors import AlphareelError, BadVideo, OutOfMemory, Timeout, Unavailable, WorkerCrashed
 from alphareel.domain.options import Options, to_json
 from alphareel.http.job_views import JobViews
-from alphareel.installation import Installation, engine_url
+from alphareel.installation import Installation, engine_url, sweep_work
 from alphareel.jobs import sandbox
 from alphareel.jobs.admin import Administration
 from alphareel.jobs.credits import parse_prices
@@ -23,6 +23,7 @@ from alphareel.jobs.health import HealthMonitor
 from alphareel.jobs.keys import Keys, NewKey
 from alphareel.jobs.linker import Linker
 from alphareel.jobs.offer import LocalOffer
+from alphareel.jobs.orphans import OrphanSweep
 from alphareel.jobs.post import GuardedPoster
 from alphareel.jobs.postman import Courier, Postman, PostRules
 from alphareel.jobs.probe_queue import ProbeQueue, ProbeRules
@@ -44,6 +45,7 @@ from alphareel.jobstore.calls import CallTable
 from alphareel.jobstore.census import CensusTable, RunTable
 from alphareel.jobstore.expirations import ExpirationTable
 from alphareel.jobstore.keyring import KeyRing
+from alphareel.jobstore.orphans import OrphanTable
 from alphareel.jobstore.removals import Removals
 from alphareel.jobstore.repeats import RepeatTable
 from alphareel.jobstore.webhooks import WebhookTable
@@ -63,21 +65,7 @@ _CALLS_KEPT = timedelta(days=91)  # a day more than usage looks back
 def build_service(place: Installation, office: Office, monitor: HealthMonitor | None = None) -> Service:
     """The use cases over this installation."""
     given = place.settings
-    uploads = Uploads(
-        place.uploads,
-        place.blobs,
-        shelves=place.stock,
-        identify=IdentifyApart(place.limits, given.probe_seconds),
-        rules=UploadRules(given.data_dir / "incoming", given.max_upload_bytes),
-        clock=place.clock,
-        probes=ProbeQueue(
-            ProbeRules(
-                given.probe_processes or min(8, max(3, processors() + 1)),
-                given.probe_queue,
-                given.probe_queue_per_caller,
-            )
-        ),
-    )
+    uploads = _uploads(place)
     return Service(
         Stores(
             place.jobs,
@@ -105,9 +93,29 @@ def build_service(place: Installation, office: Office, monitor: HealthMonitor | 
     )
 
 
+def _uploads(place: Installation) -> Uploads:
+    given = place.settings
+    return Uploads(
+        place.uploads,
+        place.blobs,
+        shelves=place.stock,
+        identify=IdentifyApart(place.limits, given.probe_seconds),
+        rules=UploadRules(given.data_dir / "incoming", given.max_upload_bytes, given.min_free_bytes),
+        clock=place.clock,
+        probes=ProbeQueue(
+            ProbeRules(
+                given.probe_processes or min(8, max(3, processors() + 1)),
+                given.probe_queue,
+                given.probe_queue_per_caller,
+            )
+        ),
+    )
+
+
 def build_monitor(place: Installation) -> HealthMonitor:
     """What watches database, storage and workers beside the API."""
-    return HealthMonitor(jobs=place.jobs, executors=place.executors, blobs=place.blobs)
+    has_space = _uploads(place).has_space
+    return HealthMonitor(jobs=place.jobs, executors=place.executors, blobs=place.blobs, has_space=has_space)
 
 
 def build_office(place: Installation) -> Office:
@@ -125,13 +133,18 @@ def build_office(place: Installation) -> Office:
     )
 
 
-def build_bookkeeper(place: Installation, office: Office) -> Bookkeeper:
-    """What the API process does beside its requests."""
+def build_bookkeeper(place: Installation, office: Office, employed: Callable[[], str | None]) -> Bookkeeper:
+    """What the API process does beside its requests. ``employed``: the executor that runs now."""
 
     def sweep_calls() -> None:
         CallTable(place.database).sweep_calls(before=place.clock.now() - _CALLS_KEPT)
 
-    return Bookkeeper(office.calls.flush, {"sweep_calls": sweep_calls, "sweep_repeats": office.repeats.sweep_repeats})
+    sweeps = {
+        "sweep_calls": sweep_calls,
+        "sweep_repeats": office.repeats.sweep_repeats,
+        "sweep_work": lambda: sweep_work(place.settings.data_dir, employed),
+    }
+    return Bookkeeper(office.calls.flush, sweeps)
 
 
 def build_renewal(office: Office) -> Recurring:
@@ -163,6 +176,7 @@ def build_worker(place: Installation, executor_id: str) -> Worker:
         threads=given.job_threads or max(1, processors() // given.workers),
         max_deaths=_MAX_DEATHS,
         chunk_seconds=given.chunk_seconds,
+        owner=executor_id,
     )
     return Worker(
         f"worker:{executor_id}",
@@ -234,10 +248,18 @@ def build_stage(place: Installation) -> Recurring:
 
 
 def build_sweeper(place: Installation) -> Recurring:
-    """What removes files whose time is over, in a worker process."""
+    """What removes files whose time is over, and those that no record speaks of, in a worker process."""
     removal = Removal(place.jobs, _removals(place), place.blobs)
     retention = Retention(_expirations(place), removal.empty, _retention_seconds(place.settings), place.clock)
-    return Recurring("retention", retention.sweep, seconds=_SWEEP_SECONDS)
+    age = timedelta(seconds=place.settings.orphan_seconds)
+    orphans = OrphanSweep(OrphanTable(place.database), place.blobs, age=age, clock=place.clock)
+
+    def sweep() -> None:
+        retention.sweep()
+        if age:
+            orphans.sweep_when_due()
+
+    return Recurring("retention", sweep, seconds=_SWEEP_SECONDS)
 
 
 def _removals(place: Installation) -> Removals:

@@ -8,6 +8,7 @@ import threading
 from typing import Any
 
 from alphareel import installation, observe, traces, wiring
+from alphareel.domain.errors import AlphareelError
 from alphareel.jobs.lifeline import die_with, pulse_into
 from alphareel.settings import Settings, load_settings, traces_are_wanted
 
@@ -74,7 +75,11 @@ def main(arguments: list[str] | None = None) -> Any:
     observe.configure(settings.log_level)
     if traces_are_wanted():
         traces.switch_on("alphareel-worker")
-    run_worker(settings, executor_id=given.executor, home=given.home)
+    try:
+        run_worker(settings, executor_id=given.executor, home=given.home)
+    except AlphareelError as error:
+        observe.log(__name__).error("worker cannot start", error=str(error))
+        _leave(1)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,38 @@ class TestLocalBlobs(BlobsConformance):
         (tmp_path / "objects/.incoming/half").write_bytes(b"ha")
         blobs.sweep()
         assert list((tmp_path / "objects/.incoming").iterdir()) == []
+
+    def test_no_empty_folder_stays_behind_the_last_file(self, tmp_path: Path) -> None:
+        blobs, source = LocalBlobs(tmp_path / "objects"), tmp_path / "source"
+        for key in ("outputs/job_1/1/a.webm", "outputs/job_2/1/a.webm", "uploads/a.mp4"):
+            source.write_bytes(b"bytes")
+            blobs.put_file(key, source)
+        blobs.delete("outputs/job_1/1/a.webm")
+        blobs.delete_prefix("outputs/job_2/1/")
+        blobs.delete("uploads/a.mp4")
+        assert list((tmp_path / "objects/outputs").iterdir()) == []
+        (tmp_path / "objects/outputs/job_3/1").mkdir(parents=True)  # as earlier versions left them
+        blobs.sweep()
+        assert list((tmp_path / "objects/outputs").iterdir()) == []
+
+    def test_a_file_survives_the_removal_of_its_neighbours_folder(self, tmp_path: Path) -> None:
+        blobs = LocalBlobs(tmp_path / "objects")
+
+        def put_and_delete(number: int) -> None:
+            source = tmp_path / f"source{number}"
+            for _ in range(100):
+                source.write_bytes(b"bytes")
+                blobs.put_file(f"outputs/job/1/{number}", source)
+                assert blobs.size(f"outputs/job/1/{number}") == 5
+                blobs.delete(f"outputs/job/1/{number}")
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(put_and_delete, range(4)))
+
+    def test_free_bytes_are_those_of_the_disk(self, tmp_path: Path) -> None:
+        free = LocalBlobs(tmp_path / "objects").free()
+        assert free is not None
+        assert 0 < free <= shutil.disk_usage(tmp_path).total
 
     def test_a_store_whose_folder_is_gone_is_not_ready(self, tmp_path: Path) -> None:
         blobs = LocalBlobs(tmp_path / "objects")

@@ -1,5 +1,7 @@
 """One line a request, and what may never stand in it."""
 
+from alphareel.testing.fakes import TINY_MP4
+
 
 def lines(logs):
     return [entry for entry in logs() if entry["event"] == "request"]
@@ -31,6 +33,16 @@ def test_crash_is_logged_with_its_request_id_and_traceback(client, desk, monkeyp
     assert entry["request_id"] == answer.headers["x-request-id"]
     assert "ZeroDivisionError" in entry["exception"]
     assert lines(logs)[0]["status"] == 500
+
+
+def test_lines_name_the_job_and_the_upload(client, logs):
+    sent = client.post("/v1/uploads", files={"file": ("a.mp4", TINY_MP4)}).json()
+    made = client.post("/v1/jobs", json={"video_url": sent["video_url"]}).json()
+    client.post(f"/v1/jobs/{made['id']}/cancel")
+    client.delete(f"/v1/uploads/{sent['video_id']}")
+    told = [(line.get("job_id"), line.get("video_id")) for line in lines(logs)]
+    video, job = sent["video_id"], made["id"]
+    assert told == [(None, video), (job, video), (job, video), (None, video)]
 
 
 def test_log_context_does_not_leak_into_the_next_request(client, logs):

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 import requests
 
-from alphareel.domain.errors import RateLimited
+from alphareel.domain.errors import RateLimited, Unavailable
 from alphareel.http import streams
 from alphareel.http.app import create_app
 from alphareel.http.config import HttpConfig
@@ -54,6 +54,29 @@ def read(response):
         fields = {name: value for name, _, value in lines}
         if fields:
             yield fields["event"], fields.get("id"), json.loads(fields["data"])
+
+
+def test_a_stream_ends_when_the_server_stops(desk, serve, key, job):
+    app = create_app(desk.service, HttpConfig())
+    with serve(app) as running, later(0.5, app.state.places.close):
+        told = list(read(open_stream(running, key, job)))
+    assert [event for event, _, _ in told if event in ("state", "end")] == ["state"]
+
+
+def test_a_stream_outlives_a_database_that_is_away(server, key, job, desk, finish_job, monkeypatch):
+    real, until = desk.service.get, time.monotonic() + 1
+
+    def get(caller, job_id):
+        if time.monotonic() < until and threading.current_thread().name != "MainThread" and opened:
+            raise Unavailable("The database does not answer.")
+        return real(caller, job_id)
+
+    opened = []
+    monkeypatch.setattr(desk.service, "get", get)
+    with later(1.5, lambda: finish_job(job["id"])):
+        answer = open_stream(server, key, job)
+        opened.append(True)
+        assert [event for event, _, _ in read(answer)][-1] == "end"
 
 
 def test_a_job_is_told_from_the_start_to_the_end(server, key, job, desk, finish_job):

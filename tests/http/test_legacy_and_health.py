@@ -135,6 +135,14 @@ def test_readiness_needs_a_worker_that_beats_where_one_belongs_to_the_service(ma
     assert answer.headers["retry-after"]
 
 
+def test_readiness_and_health_tell_of_a_full_disk(nobody, desk, monkeypatch):
+    monkeypatch.setattr(desk.service, "health", lambda: Health(True, True, True, space=False))
+    assert nobody.get("/health").json()["status"] == "degraded"
+    answer = nobody.get("/readyz")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "storage_full")
+    assert answer.headers["retry-after"]
+
+
 def test_liveness_asks_nobody(nobody, desk, monkeypatch):
     monkeypatch.setattr(desk.service, "health", lambda: 1 / 0)
     assert nobody.get("/livez").status_code == 200

@@ -131,7 +131,7 @@ def test_a_stand_in_for_the_default_model_is_no_warning_to_who_asked_for_none(co
     assert (code, err) == (0, "")
     assert "engine builtin" in out
     _, _, err = command("cut", clip, tmp_path / "asked.webm", "--model", "original")
-    assert err.startswith("warning: The model original was served by builtin")
+    assert err.startswith("warning: The model original is served by builtin")
 
 
 def test_on_a_terminal_the_stand_in_for_the_default_model_is_a_note(command, clip, tmp_path, monkeypatch):
@@ -140,7 +140,7 @@ def test_on_a_terminal_the_stand_in_for_the_default_model_is_a_note(command, cli
     monkeypatch.setattr(cli, "_err", terminal)
     code, _, _ = command("cut", clip, tmp_path / "out.webm")
     assert code == 0
-    assert "note: The model original was served by builtin" in terminal.export_text()
+    assert "note: The model original is served by builtin" in terminal.export_text()
 
 
 def test_brackets_in_names_and_hints_are_shown_as_they_are(command, clip, tmp_path):

@@ -1,16 +1,22 @@
 """One job in the hands of one worker: what it delivers, what it refuses, and what it leaves to others."""
 
+import io
+import json
+import logging
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import av
 import pytest
 
+from alphareel import observe
 from alphareel.domain.clip import Limits
 from alphareel.domain.errors import FetchFailed, FetchRefused, NotFound, StorageFailed, Unavailable
+from alphareel.installation import sweep_work
 from alphareel.jobs.fetch import SourceMissing, SourceTooSlow
 from alphareel.jobs.job import TERMINAL, Job, Status, Step
 from alphareel.jobs.sandbox import Confinement
@@ -120,6 +126,68 @@ def test_a_job_becomes_a_delivered_file(desk: Desk, worker: Hand, tmp_path: Path
     assert done.engine is not None
     assert (done.engine.name, done.warnings) == ("fake", ("a warning",))
     assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_lines_of_the_log_name_the_job_its_request_and_its_upload(
+    desk: Desk, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = io.StringIO()
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    observe.configure("info", stream=stream)
+    try:
+        link = upload(desk, b"\0\0\0\x18ftypisom fail")
+        job = desk.service.create(replace(SOMEBODY, request_id="req_of_the_client"), {"video_url": link})
+        stream.truncate(0)
+        work(worker, job)
+    finally:
+        root.handlers[:], root.level = before
+    lines = [json.loads(line.strip("\0")) for line in stream.getvalue().splitlines()]
+    assert {"job moved"} <= {line["event"] for line in lines}
+    for line in lines:
+        assert (line["job_id"], line["request_id"]) == (job.id, "req_of_the_client"), line
+        assert line["video_id"] == link.partition("?")[0].rpartition("/")[2].partition(".")[0]
+
+
+def test_a_database_that_goes_away_is_no_failure_of_the_job(
+    desk: Desk, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = submit(desk)
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(desk.sources.store, "upload", _raise_away)
+        meanwhile.setattr("alphareel.jobs.worker.Sources.find", _raise_away)
+        with pytest.raises(Unavailable):
+            worker.execute(job.id, job.ticket)
+    assert now(desk, job).status is Status.PROCESSING
+    work(worker, job)
+    assert now(desk, job).status is Status.COMPLETED
+
+
+def _raise_away(*_: object, **__: object) -> None:
+    raise Unavailable("The database does not answer.")
+
+
+def test_the_folder_of_an_attempt_bears_the_name_of_its_owner(
+    desk: Desk, fetcher: CannedFetcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "work").mkdir()
+    for name in ("host-dead.job_1.1", "host-1.job_2.1", "job_3.1"):
+        (tmp_path / "work" / name).mkdir()
+    seen: list[str] = []
+    worker = make_worker(desk, fetcher, tmp_path, owner="host-1")
+    real = worker._run
+
+    def names() -> list[str]:
+        return [path.name for path in (tmp_path / "work").iterdir()]
+
+    monkeypatch.setattr(worker, "_run", lambda *a, **o: (seen.extend(names()), real(*a, **o))[1])
+    job = submit(desk)
+    work(worker, job)
+    assert f"host-1.{job.id}.1" in seen
+    sweep_work(tmp_path, lambda: "host-1")
+    assert names() == ["host-1.job_2.1"]
+    sweep_work(tmp_path, lambda: None)
+    assert names() == []
 
 
 def test_pictures_are_there_while_the_job_runs_and_no_longer(

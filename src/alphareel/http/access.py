@@ -1,5 +1,6 @@
 """Around every request: its id, its line in the log, and the last answer when nobody else had one."""
 
+import asyncio
 import re
 import secrets
 import time
@@ -67,6 +68,8 @@ class Access:
             await self.app(exchange.scope, receive, exchange.send)
         except ClientDisconnect:
             exchange.status = _CLIENT_GONE
+        except asyncio.CancelledError:  # the server stops and waits for this answer no longer: nobody's fault
+            log.warning("request_cut_off", path=exchange.scope["path"])
         except Exception:
             log.exception("request_crashed", path=exchange.scope["path"])
             if exchange.status is None:
@@ -132,8 +135,15 @@ class _Exchange:
             ms=round((time.perf_counter() - self._began) * 1000, 1),
             bytes=self._bytes,
             key=self.scope["state"].get("key"),
+            **self._names(),
             **self._whence(),
         )
+
+    def _names(self) -> dict[str, str]:
+        """Of the job and the upload that the request was about, as far as it came to be known."""
+        state, given = self.scope["state"], self.scope.get("path_params", {})
+        job, video = given.get("job_id") or state.get("job_id"), given.get("upload_id") or state.get("video_id")
+        return {name: value[:64] for name, value in (("job_id", job), ("video_id", video)) if value}
 
     def _whence(self) -> dict[str, str]:
         """Addresses are written down only of those who were turned away: they are what an operator can block."""

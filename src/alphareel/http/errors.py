@@ -68,6 +68,8 @@ _CONFIDENTIAL = (
     e.WorkerCrashed,
     e.StorageFailed,
 )
+# They come by the hundred while something is away, and where they were raised tells nothing.
+_EXPECTED = (e.Unavailable, e.StorageFull)
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
@@ -128,7 +130,9 @@ async def _refused(request: Request, error: Exception) -> JSONResponse:
     request.state.error_code = error.code
     if isinstance(error, Exceeded):
         request.state.budget = error.budget
-    if STATUS[type(error)] >= 500:
+    if isinstance(error, _EXPECTED):
+        log.warning("request_failed", code=error.code, error=str(error), cause=str(error.__cause__ or "")[:500])
+    elif STATUS[type(error)] >= 500:
         log.error("request_failed", code=error.code, error=str(error), exc_info=error)
     return error_response(error, request_id=request_id(request))
 

@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from alphareel.domain.errors import NotFound, RateLimited
+from alphareel.domain.errors import NotFound, RateLimited, Unavailable
 from alphareel.http.views import Views
 from alphareel.jobs.job import TERMINAL, Job, JobEvent
 from alphareel.jobs.use_cases import Caller, UseCases
@@ -25,9 +25,14 @@ class Places:
     """How many streams each key has open in this process."""
 
     def __init__(self, most: int) -> None:
+        self.closed = False
         self._most = most
         self._taken = Counter[str]()
         self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """The server stops: every stream ends soon, and its client comes again with the last id it saw."""
+        self.closed = True
 
     def take(self, key_id: str) -> Callable[[], None]:
         """Take a place; what is returned gives it back. Raises RateLimited."""
@@ -61,9 +66,22 @@ class EventStream(StreamingResponse):
 
 
 class JobStream:
-    """The events of one job after ``seen``, the number of the last transition that the client knows."""
+    """The events of one job after ``seen``, the number of the last transition that the client knows.
 
-    def __init__(self, service: UseCases, views: Views, caller: Caller, job_id: str, *, seen: int) -> None:
+    They end early when ``is_closed``.
+    """
+
+    def __init__(
+        self,
+        service: UseCases,
+        views: Views,
+        caller: Caller,
+        job_id: str,
+        *,
+        seen: int,
+        is_closed: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._is_closed = is_closed
         self._service = service
         self._views = views
         self._caller = caller
@@ -80,16 +98,19 @@ class JobStream:
 
     async def __aiter__(self) -> AsyncIterator[str]:
         spoke = time.monotonic()
-        while True:
+        while not self._is_closed():
             try:
                 job, news = await run_in_threadpool(self._look)
+                told = self._tell(job, news)
             except NotFound:
                 yield _event("deleted", {"id": self._job_id})
                 return
-            for text in self._tell(job, news):
+            except Unavailable:
+                job, told = None, []  # the database is away for now; there is nothing to tell
+            for text in told:
                 spoke = time.monotonic()
                 yield text
-            if job.status in TERMINAL:
+            if job is not None and job.status in TERMINAL:
                 yield _event("end", self._views.job(job).model_dump(mode="json"))
                 return
             if time.monotonic() - spoke >= _HEARTBEAT_SECONDS:

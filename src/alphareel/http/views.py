@@ -7,6 +7,7 @@ from fastapi import Request
 from alphareel.http import schemas
 from alphareel.http.config import HttpConfig
 from alphareel.http.job_views import JobViews
+from alphareel.jobs import links
 from alphareel.jobs.job import Job, JobEvent, Status, Upload
 from alphareel.jobs.use_cases import UseCases
 
@@ -21,6 +22,7 @@ class Views:
         self._state = request.state
 
     def upload(self, upload: Upload) -> schemas.Upload:
+        self._state.video_id = upload.id
         url = self._jobs.absolute(self._service.upload_link(upload))
         return schemas.Upload(
             video_id=upload.id,
@@ -35,6 +37,7 @@ class Views:
 
     def accepted(self, job: Job, message: str) -> schemas.AcceptedJob:
         self._state.job_id = job.id  # for the record of calls
+        self._state.video_id = links.upload_id(job.video_url)
         return schemas.AcceptedJob(message=message, **dict(self.job(job)))
 
     def status(self, status: Status) -> schemas.ShownStatus:

@@ -29,9 +29,10 @@ It calls what it is given at least twice a second, which may raise to end it.
 
 @dataclass(frozen=True)
 class FetchingRules:
-    """``max_tries`` and ``max_deaths`` as in WorkRules."""
+    """``workspace``, ``owner``, ``max_tries`` and ``max_deaths`` as in WorkRules."""
 
     workspace: Path
+    owner: str
     max_bytes: int
     max_tries: int
     max_deaths: int
@@ -150,7 +151,9 @@ class Fetching:
         def tick() -> None:
             watch(None)
 
-        with workspace(self._rules.workspace / f"{job.id}.fetch.{uuid.uuid4().hex[:8]}") as folder:
+        with workspace(
+            self._rules.workspace / f"{self._rules.owner}.{job.id}.fetch.{uuid.uuid4().hex[:8]}".removeprefix(".")
+        ) as folder:
             for name, wanted in self._inputs.missing(job).items():
                 path = self._fetcher.fetch(wanted.url, folder / name, max_bytes=self._rules.max_bytes, tick=tick).path
                 if name == SOURCE:

@@ -52,17 +52,20 @@ class _Check:
 class HealthMonitor:
     """Looks every few seconds once it was started; without that, whenever it is asked."""
 
-    def __init__(self, *, jobs: JobStore, executors: Executors, blobs: Blobs) -> None:
+    def __init__(
+        self, *, jobs: JobStore, executors: Executors, blobs: Blobs, has_space: Callable[[], bool] = lambda: True
+    ) -> None:
         self._jobs = jobs
         self._executors = executors
         self._beats = Heartbeats()
         self._database = _Check("database", self._look_at_database, _DATABASE_SECONDS)
         self._storage = _Check("storage", blobs.is_ready, _STORAGE_SECONDS)
+        self._space = _Check("space", has_space, _STORAGE_SECONDS)
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
-        for check in (self._database, self._storage):
+        for check in (self._database, self._storage, self._space):
             thread = threading.Thread(target=self._run, args=(check,), name=f"health-{check.name}", daemon=True)
             self._threads.append(thread)
             thread.start()
@@ -76,7 +79,8 @@ class HealthMonitor:
     def health(self) -> Health:
         self._look_unless_started()
         database = self._database.answer()
-        return Health(database, self._storage.answer(), worker=database and self.beating() > 0)
+        worker = database and self.beating() > 0
+        return Health(database, self._storage.answer(), worker, self._space.answer())
 
     def beating(self) -> int:
         """Worker processes that beat, whichever machine they run on."""
@@ -91,6 +95,7 @@ class HealthMonitor:
         if not self._threads:
             self._database.look()
             self._storage.look()
+            self._space.look()
 
     def _look_at_database(self) -> bool:
         began = time.monotonic()

@@ -41,6 +41,12 @@ class Blobs(Protocol):
     def sweep(self) -> None:
         """Remove what writes that never finished left behind; call it only while nobody writes."""
 
+    def older(self, than: datetime) -> Iterator[str]:
+        """Keys of all blobs that were written before then."""
+
+    def free(self) -> int | None:
+        """Bytes that still fit; None where nobody can tell."""
+
     def is_ready(self) -> bool:
         """The store can be reached and written."""
 

@@ -103,7 +103,9 @@ class Service:
         self._offer = offer
         self._rules = rules
         self._clock = clock
-        self._monitor = monitor or HealthMonitor(jobs=stores.jobs, executors=stores.executors, blobs=stores.blobs)
+        self._monitor = monitor or HealthMonitor(
+            jobs=stores.jobs, executors=stores.executors, blobs=stores.blobs, has_space=uploads.has_space
+        )
 
     @property
     def admin(self) -> Administration:

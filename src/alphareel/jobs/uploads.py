@@ -1,7 +1,9 @@
 """Uploads: received to a temporary file, identified by content in a child process, then made durable and recorded."""
 
 import contextlib
+import errno
 import hashlib
+import shutil
 import threading
 import uuid
 from collections.abc import Callable
@@ -18,6 +20,7 @@ from alphareel.domain.errors import (
     InvalidRequest,
     NotFound,
     StorageFailed,
+    StorageFull,
 )
 from alphareel.jobs import links
 from alphareel.jobs.job import Upload
@@ -55,8 +58,11 @@ Identify = Callable[[Path], Identity]
 
 @dataclass(frozen=True)
 class UploadRules:
+    """``min_free_bytes``: what uploads leave free on every disk that they are written to."""
+
     incoming: Path
     max_bytes: int
+    min_free_bytes: int = 0
 
 
 class Uploads:
@@ -157,7 +163,17 @@ class Uploads:
 
     def check_room(self, key_id: str | None, size: int) -> int | None:
         """Bytes that this key may add, None for any number. Raises StorageQuotaExceeded, StorageFull."""
+        if not self.has_space(size):
+            raise no_space()
         return self._shelves.room(key_id, size)
+
+    def has_space(self, size: int = 0) -> bool:
+        """Whether so many bytes leave enough free. Raises StorageFailed."""
+        least = self._rules.min_free_bytes
+        if not least:
+            return True
+        stored = self._blobs.free()
+        return min(_free(self._rules.incoming), _free_of(stored)) - size >= least
 
     def own(self, key_id: str | None, upload_id: str) -> str:
         """The id, if the upload is the key's. Raises NotFound."""
@@ -290,7 +306,30 @@ def plain_name(filename: str) -> str:
     return "" if shown in (".", "..") else shown[-_LONGEST_NAME:]
 
 
-def _disk_failed(error: OSError) -> StorageFailed:
+def no_space() -> StorageFull:
+    """For whoever would write more than the disk takes."""
+    return StorageFull(
+        "The disk of this server is almost full.",
+        hint="Delete jobs and uploads that are not needed any more, or ask the operator to free space.",
+    )
+
+
+def _free(folder: Path) -> float:
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError as error:
+        raise _disk_failed(error) from error
+
+
+def _free_of(stored: int | None) -> float:
+    return float("inf") if stored is None else stored
+
+
+def _disk_failed(error: OSError) -> StorageFailed | StorageFull:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return no_space()
     return StorageFailed(
         f"The upload could not be stored: {error.strerror or error}.", hint="Free space on the server's disk."
     )

@@ -34,11 +34,12 @@ class Caller:
 
 @dataclass(frozen=True)
 class Health:
-    """``worker``: a worker process beats. All three true is healthy."""
+    """``worker``: a worker process beats. ``space``: the disks have room for uploads. All of them true is healthy."""
 
     database: bool
     storage: bool
     worker: bool
+    space: bool = True
 
 
 class UploadSession(Protocol):

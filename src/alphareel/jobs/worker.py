@@ -3,8 +3,8 @@
 import contextlib
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +24,7 @@ from alphareel.domain.errors import (
     WorkerCrashed,
 )
 from alphareel.domain.options import Options, Tier, to_json
-from alphareel.jobs import chunks, references, sandbox
+from alphareel.jobs import chunks, links, references, sandbox
 from alphareel.jobs.chunks import Plan, Shelf, make_chunk, make_chunks
 from alphareel.jobs.credits import billed_seconds, paid_seconds
 from alphareel.jobs.fetching import Examine, Fetching, FetchingRules, examine_nothing
@@ -46,7 +46,9 @@ _EXTENSIONS = {
 
 @dataclass(frozen=True)
 class WorkRules:
-    """``workspace``: folder for files of running attempts. ``pipeline``: module whose ``run`` makes results.
+    """``workspace``: folder for files of running attempts, in folders whose names begin with ``owner``.
+
+    ``pipeline``: module whose ``run`` makes results.
 
     ``max_tries``: executions before a failure that may pass is taken as final. ``max_deaths``: executions before a
     job is given up whose worker or process was killed each time. Both count from the last chunk that was finished.
@@ -64,11 +66,12 @@ class WorkRules:
     chunk_seconds: float = 0.0
     retry_seconds: float = 2.0
     pipeline: str = "alphareel.pipeline"
+    owner: str = ""
 
     @property
     def fetching(self) -> FetchingRules:
         most = self.limits.max_bytes
-        return FetchingRules(self.workspace, most, self.max_tries, self.max_deaths, self.retry_seconds)
+        return FetchingRules(self.workspace, self.owner, most, self.max_tries, self.max_deaths, self.retry_seconds)
 
 
 class Worker:
@@ -107,7 +110,7 @@ class Worker:
 
     def execute(self, job_id: str, ticket: int) -> Outcome:
         save_memory = False
-        with observe.bound(job_id=job_id):
+        with self._named(job_id):
             while True:
                 if self._stopping.is_set():
                     park()
@@ -145,7 +148,7 @@ class Worker:
         return job.tries if found is None else max(1, found.tries)
 
     def settle(self, job_id: str, ticket: int, outcome: Outcome) -> None:  # noqa: ARG002
-        with observe.bound(job_id=job_id):
+        with self._named(job_id):
             if outcome["kind"] == "done":
                 self._deliver(job_id, outcome)
             elif outcome["kind"] == "failed":
@@ -157,18 +160,25 @@ class Worker:
         self._fetching.fetch(job_id, ticket)
 
     def help(self, job_id: str, ticket: int, mark: str, number: int) -> None:
-        with observe.bound(job_id=job_id):
-            try:
+        try:
+            with self._named(job_id):
                 job = self._jobs.job(job_id)
                 if job is not None and job.status is Status.PROCESSING and job.ticket == ticket:
                     self._help(job, mark, number)
                     self._leftovers.clear_up(job_id)  # it may have ended while the chunk was on its way to the store
-            except (Overtaken, Stopping):
-                return
-            except AlphareelError as error:  # the job's own worker will come to this chunk, and judge it
-                observe.log(__name__).warning("chunk was not made", error=str(error))
-            except Exception:  # noqa: BLE001
-                observe.log(__name__).exception("help broke")
+        except (Overtaken, Stopping):
+            return
+        except AlphareelError as error:  # the job's own worker will come to this chunk, and judge it
+            observe.log(__name__).warning("chunk was not made", job_id=job_id, error=str(error))
+        except Exception:  # noqa: BLE001
+            observe.log(__name__).exception("help broke", job_id=job_id)
+
+    @contextmanager
+    def _named(self, job_id: str) -> Iterator[None]:
+        """Every line that is logged inside tells which job, request and upload it belongs to. Raises Unavailable."""
+        job = self._jobs.job(job_id)
+        with observe.bound(job_id=job_id, **({} if job is None else _names(job))):
+            yield
 
     def _help(self, job: Job, mark: str, number: int) -> None:
         shelf = self._shelf(job, mark)
@@ -176,7 +186,7 @@ class Worker:
         if plan is None or plan.version != __version__ or shelf.facts(number) is not None:
             return
         with ExitStack() as opened:
-            folder = opened.enter_context(workspace(self._rules.workspace / f"{job.id}.{job.attempt}.{number}"))
+            folder = opened.enter_context(self._workspace(f"{job.id}.{job.attempt}.{number}"))
             watch = Watch(self._jobs, job, self._stopping)
             order = self._order(job, self._source(job, opened), self._options(job, opened), folder, previews=None)
             make_chunk(order, plan, number, shelf, run=self._run, tick=watch)
@@ -241,7 +251,7 @@ class Worker:
                 f"Its worker died {self._rules.max_deaths} times while it processed this job without any progress."
             )
         with ExitStack() as opened:
-            folder = opened.enter_context(workspace(self._rules.workspace / f"{job.id}.{job.attempt}"))
+            folder = opened.enter_context(self._workspace(f"{job.id}.{job.attempt}"))
             pictures = opened.enter_context(stills(self._blobs, job, folder / "previews"))
             reporter = Reporter(self._jobs, job, self._stopping, pictures)
             with traces.span("obtain"):
@@ -289,6 +299,9 @@ class Worker:
                 for stage, seconds in result["stages"].items():
                     traces.note(stage, began=began, seconds=seconds)
             return result
+
+    def _workspace(self, name: str) -> AbstractContextManager[Path]:
+        return workspace(self._rules.workspace / f"{self._rules.owner}.{name}".removeprefix("."))
 
     def _source(self, job: Job, opened: ExitStack) -> Path:
         return self._local(job, SOURCE, references.source(job.video_url), opened)
@@ -383,6 +396,11 @@ class Worker:
             attempt, code = outcome["attempt"], error.code
             self._jobs.fail(job_id, attempt=attempt, error=str(error), error_code=code, actor=self._name)
             return False
+
+
+def _names(job: Job) -> dict[str, str | None]:
+    """What ties a line of the log to the client's requests."""
+    return {"request_id": job.request_id, "video_id": links.upload_id(job.video_url)}
 
 
 _GONE: Outcome = {"kind": "gone"}

@@ -6,6 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from alphareel.domain.errors import InvalidRequest
 from alphareel.domain.options import Options, from_json, to_json
 from alphareel.jobs.job import TERMINAL, Status
 from alphareel.jobs.ports import Clock
@@ -66,9 +67,17 @@ class Removals:
 
 
 def note_uploads(c: sa.Connection, job_id: str, upload_ids: tuple[str, ...]) -> None:
-    """Write down, in the caller's transaction, which uploads a job uses now."""
+    """Write down, in the caller's transaction, which uploads a job uses now.
+
+    Locked, so that whoever deletes one of them at the same moment sees the job, or the job that it is gone. Raises
+    InvalidRequest.
+    """
     c.execute(sa.delete(job_uploads).where(job_uploads.c.job_id == job_id))
-    for upload_id in sorted(set(upload_ids)):
+    wanted = sorted(set(upload_ids))
+    there = sa.select(uploads.c.id).where(uploads.c.id.in_(wanted)).order_by(uploads.c.id)
+    if wanted and len(c.execute(there.with_for_update(read=True)).all()) < len(wanted):
+        raise InvalidRequest("An upload that the job needs was deleted.", hint="Upload the file again.")
+    for upload_id in wanted:
         c.execute(sa.insert(job_uploads).values(job_id=job_id, upload_id=upload_id))
 
 

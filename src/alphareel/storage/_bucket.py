@@ -8,7 +8,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -98,6 +98,14 @@ class BucketBlobs:
 
     def sweep(self) -> None:
         """Nothing lies around: uploads that broke off are the bucket's to expire (a lifecycle rule)."""
+
+    def older(self, than: datetime) -> Iterator[str]:
+        with _failures_as_ours():
+            for found in obstore.list(self._store, chunk_size=_BATCH):
+                yield from (blob["path"] for blob in found if blob["last_modified"] < than)
+
+    def free(self) -> int | None:
+        return None
 
     def is_ready(self) -> bool:
         try:

@@ -6,6 +6,7 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -14,6 +15,7 @@ from alphareel.storage._keys import no_blob, parts_of
 
 _PIECE = 128 * 1024  # held in memory for each download, however slow its reader
 _INCOMING = ".incoming"
+_TRIES = 5
 
 
 def open_blobs(url: str) -> "LocalBlobs":
@@ -30,15 +32,19 @@ class LocalBlobs:
     def __init__(self, root: Path) -> None:
         self._root = root.absolute()
         self._incoming = self._root / _INCOMING
-        with _failures_as_ours():
+        try:
             self._incoming.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageFailed(
+                f"The storage folder {self._root} cannot be made: {error.strerror or error}.",
+                hint="Check its owner and that its disk is not mounted read-only, or set ALPHAREEL_STORAGE_URL.",
+            ) from error
 
     def put_file(self, key: str, path: Path) -> None:
         target = self._path(key)
         with _failures_as_ours(), self._beside(path) as near:
             _sync_file(near)
-            _make_folder(target.parent, above=self._root)
-            near.replace(target)
+            self._move(near, target)
             _sync_folder(target.parent)
 
     @contextmanager
@@ -61,21 +67,58 @@ class LocalBlobs:
 
     def delete(self, key: str) -> None:
         with _failures_as_ours():
-            self._path(key).unlink(missing_ok=True)
+            path = self._path(key)
+            path.unlink(missing_ok=True)
+            self._fold(path.parent)
 
     def delete_prefix(self, prefix: str) -> None:
         if not prefix.endswith("/"):
             raise ValueError(f"{prefix!r} must end in a slash")
+        path = self._path(prefix[:-1])
         with _failures_as_ours(), contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(self._path(prefix[:-1]))
+            shutil.rmtree(path)
+        self._fold(path.parent)
 
     def sweep(self) -> None:
         with _failures_as_ours():
             for left in self._incoming.iterdir():
                 left.unlink(missing_ok=True)
+            for folder, _, _ in os.walk(self._root, topdown=False):
+                self._fold(Path(folder))
+
+    def older(self, than: datetime) -> Iterator[str]:
+        with _failures_as_ours():
+            for folder, _, names in os.walk(self._root):
+                for path in (Path(folder, name) for name in names):
+                    key = path.relative_to(self._root).as_posix()
+                    if not key.startswith(".") and _written(path) < than.timestamp():
+                        yield key
+
+    def free(self) -> int | None:
+        with _failures_as_ours():
+            return shutil.disk_usage(self._root).free
 
     def is_ready(self) -> bool:
         return os.access(self._root, os.W_OK | os.X_OK)
+
+    def _move(self, near: Path, target: Path) -> None:
+        """Rename into a folder that somebody who deletes its last file may remove under our hands."""
+        for left in reversed(range(_TRIES)):
+            try:
+                _make_folder(target.parent, above=self._root)
+                near.replace(target)
+            except FileNotFoundError:
+                if left == 0 or not near.exists():
+                    raise
+            else:
+                return
+
+    def _fold(self, folder: Path) -> None:
+        """Remove folders in which nothing is left, up to those that sort the keys by kind ('uploads', 'outputs')."""
+        with contextlib.suppress(OSError):  # not empty, or gone
+            while self._root not in (folder, folder.parent):
+                folder.rmdir()
+                folder = folder.parent
 
     def _path(self, key: str) -> Path:
         return self._root.joinpath(*parts_of(key))
@@ -105,6 +148,13 @@ def _failures_as_ours(*, missing: str | None = None) -> Iterator[None]:
         raise StorageFailed(
             f"The storage folder failed: {error.strerror or error}.", hint="Check its free space and permissions."
         ) from error
+
+
+def _written(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:  # deleted meanwhile
+        return float("inf")
 
 
 def _sync_file(path: Path) -> None:

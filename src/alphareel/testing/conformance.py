@@ -2,6 +2,7 @@
 
 import os
 import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,14 @@ class BlobsConformance:
         self._put(blobs, "uploads/a.mp4", b"bytes", tmp_path)
         blobs.sweep()
         assert blobs.size("uploads/a.mp4") == 5
+
+    def test_older_blobs_are_listed(self, blobs: Blobs, tmp_path: Path) -> None:
+        for key in ("uploads/a.mp4", "outputs/job_1/1/result.webm"):
+            self._put(blobs, key, b"bytes", tmp_path)
+        now = datetime.now(UTC)
+        listed = sorted(blobs.older(now + timedelta(minutes=1)))
+        assert listed == ["outputs/job_1/1/result.webm", "uploads/a.mp4"]
+        assert list(blobs.older(now - timedelta(minutes=1))) == []
 
     def test_an_open_store_is_ready(self, blobs: Blobs) -> None:
         assert blobs.is_ready()

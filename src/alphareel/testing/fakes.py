@@ -59,13 +59,16 @@ class MemoryBlobs:
 
     def __init__(self) -> None:
         self.blobs: dict[str, bytes] = {}
+        self.written: dict[str, datetime] = {}
         self.broken = False
+        self.left: int | None = None
 
     def put_file(self, key: str, path: Path) -> None:
         _check_key(key)
         if self.broken:
             raise StorageFailed("The disk is full.")
         self.blobs[key] = path.read_bytes()
+        self.written[key] = datetime.now(UTC)
 
     @contextmanager
     def local(self, key: str) -> Iterator[Path]:
@@ -96,6 +99,12 @@ class MemoryBlobs:
 
     def sweep(self) -> None:
         return
+
+    def older(self, than: datetime) -> Iterator[str]:
+        return (key for key in list(self.blobs) if self.written.get(key, than) < than)
+
+    def free(self) -> int | None:
+        return self.left
 
     def is_ready(self) -> bool:
         return not self.broken
@@ -251,6 +260,7 @@ def open_desk(
     limits: QueueLimits | None = None,
     quotas: Quotas | None = None,
     share_within_client: bool = False,
+    min_free_bytes: int = 0,
 ) -> Desk:
     """A service on SQLite in ``folder`` (or another database), with fakes for everything else; close it at the end."""
     database = Database(open_engine(database_url or f"sqlite:///{folder / 'test.db'}"))
@@ -265,7 +275,7 @@ def open_desk(
     sources = Sources(uploads, secret)
     table, poster = WebhookTable(database, clock=clock), RecordingPoster()
     keys = Keys(keystore)
-    rules = UploadRules(folder / "incoming", max_bytes)
+    rules = UploadRules(folder / "incoming", max_bytes, min_free_bytes)
     office = _office(database, keystore, stock, clock)
     service = Service(
         Stores(

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Header, Request, Response
 from alphareel.http.auth import KeyCaller, ServiceOf
 from alphareel.http.openapi import errors
 from alphareel.http.routes.jobs import ViewsOf
-from alphareel.http.streams import EventStream, JobStream
+from alphareel.http.streams import EventStream, JobStream, Places
 
 router = APIRouter(tags=["jobs"])
 
@@ -46,10 +46,11 @@ def stream_events(
 ) -> Response:
     """State, progress and small pictures of a job as server-sent events, until it ends."""
     seen = int(last_event_id) if last_event_id and last_event_id.isascii() and last_event_id.isdigit() else 0
-    stream = JobStream(service, views, caller, job_id, seen=seen)
+    places: Places = request.app.state.places
+    stream = JobStream(service, views, caller, job_id, seen=seen, is_closed=lambda: places.closed)
     if stream.is_over():
         return Response(status_code=204)
     if getattr(request.state, "head", False):
         return Response(media_type="text/event-stream", headers={"Cache-Control": "no-store"})  # a stream would not end
-    leave = request.app.state.places.take(caller.key.id if caller.key else "")
+    leave = places.take(caller.key.id if caller.key else "")
     return EventStream(aiter(stream), leave=leave)

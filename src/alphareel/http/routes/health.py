@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from alphareel.domain.errors import Unavailable
+from alphareel.domain.errors import StorageFull, Unavailable
 from alphareel.http import schemas
 from alphareel.http.auth import ConfigOf, ServiceOf
 from alphareel.http.openapi import errors
@@ -21,7 +21,7 @@ async def get_health(service: ServiceOf, config: ConfigOf) -> schemas.Health:
         runpod_configured=found.worker,
         r2_configured=found.storage,
     )
-    well = found.database and found.worker and found.storage
+    well = found.database and found.worker and found.storage and found.space
     return schemas.Health(status="healthy" if well else "degraded", version=config.version, checks=checks)
 
 
@@ -36,6 +36,8 @@ async def get_readyz(service: ServiceOf, config: ConfigOf) -> schemas.Alive:
     if not (found.database and found.storage):
         missing = "database" if not found.database else "storage"
         raise Unavailable(f"The {missing} does not answer.", hint="Try again in a moment.")
+    if not found.space:
+        raise StorageFull("The disk of this server is almost full.", hint="Free space, or try again later.")
     if config.ready_with_worker and not found.worker:
         raise Unavailable("No worker shows a sign of life.", hint="It is started anew; try again in a moment.")
     return schemas.Alive(status="ready")
