@@ -56,9 +56,19 @@ async def ask(port: int, raw: bytes) -> Answer:
     try:
         writer.write(raw)
         await writer.drain()
-        head, _, body = (await reader.read(-1)).partition(b"\r\n\r\n")
+        status, headers = _parse(await reader.readuntil(b"\r\n\r\n"))
+        while status == 100:
+            status, headers = _parse(await reader.readuntil(b"\r\n\r\n"))
+        if "content-length" in headers:  # the server may keep the connection
+            body = await reader.readexactly(int(headers["content-length"]))
+        else:
+            body = await reader.readuntil(b"0\r\n\r\n")
     finally:
         writer.close()
+    return Answer(status, headers, body, time.monotonic() - began)
+
+
+def _parse(head: bytes) -> tuple[int, dict[str, str]]:
     status, *lines = head.decode("latin-1").split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    return Answer(int(status.split()[1]), headers, body, time.monotonic() - began)
+    return int(status.split()[1]), headers

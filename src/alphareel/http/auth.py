@@ -9,7 +9,14 @@ from urllib.parse import urlsplit
 from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader
 
-from alphareel.domain.errors import InvalidAdminToken, InvalidApiKey, MissingAdminToken, MissingApiKey
+from alphareel.domain.errors import (
+    FieldProblem,
+    InvalidAdminToken,
+    InvalidApiKey,
+    InvalidRequest,
+    MissingAdminToken,
+    MissingApiKey,
+)
 from alphareel.http.config import HttpConfig
 from alphareel.http.errors import request_id
 from alphareel.http.guesses import Guesses
@@ -103,7 +110,12 @@ def _digest(token: str) -> bytes:
 def _comes_from_foreign_page(request: Request) -> bool:
     """Without this any web page could use a server that its visitor can reach."""
     origin = request.headers.get("origin")
-    return origin is not None and urlsplit(origin).netloc != request.headers.get("host")
+    if origin is None:
+        return False
+    try:
+        return urlsplit(origin).netloc != request.headers.get("host")
+    except ValueError:  # as for http://[::1
+        return True
 
 
 def _may_be_rebound(request: Request, config: HttpConfig) -> bool:
@@ -112,10 +124,19 @@ def _may_be_rebound(request: Request, config: HttpConfig) -> bool:
     To a page under such a name its visitor's browser would call this server the page's own; what cannot be a name
     of the stranger's is trusted, and so is the one that the operator set. From outside a stranger needs no such trick.
     """
-    host = (urlsplit(f"//{request.headers.get('host', '')}").hostname or "").rstrip(".")
+    host = _host(request)
     if "." not in host or host.endswith(_OF_NO_STRANGER) or host == urlsplit(config.public_url or "").hostname:
         return False
     return not _is_address(host) and not _is_outside(_address(request))
+
+
+def _host(request: Request) -> str:
+    """The name in Host, without a port. Raises InvalidRequest for what can be no name (RFC 9112, 3.2)."""
+    try:
+        return (urlsplit(f"//{request.headers.get('host', '')}").hostname or "").rstrip(".")
+    except ValueError:
+        problem = FieldProblem("Host", "must be a host name or an address, and a port.")
+        raise InvalidRequest(f"Host {problem.message}", details=[problem]) from None
 
 
 def _is_address(host: str) -> bool:

@@ -144,12 +144,13 @@ def file_name(part: MultipartSegment) -> str:
 
 
 def _decode_extended(value: str) -> str:
-    """RFC 8187: charset'language'percent-encoded."""
+    """RFC 8187: charset'language'percent-encoded. UTF-8 is the one charset of it; ISO-8859-1 was of RFC 5987.
+
+    Python knows others under which decoding fails or does something else, so the client's word is not taken for one.
+    """
     charset, _, encoded = decode_rfc2231(value)
-    try:
-        return unquote(encoded, encoding=charset or "utf-8", errors="replace")
-    except LookupError:
-        return unquote(encoded, errors="replace")
+    latin = (charset or "").lower() == "iso-8859-1"
+    return unquote(encoded, encoding="iso-8859-1" if latin else "utf-8", errors="replace")
 
 
 def _as_text(header: str) -> str:

@@ -6,11 +6,13 @@ only after the rest of the body came (RFC 9112, 9.6).
 """
 
 import contextlib
+import re
 
 import anyio
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+_LENGTH = re.compile(r"[0-9]{1,18}")
 SMALL_BODY = 64 * 1024  # the HTTP server swallows as much without help, and keeps the connection
 
 
@@ -63,7 +65,12 @@ class _Body:
                 max_bytes -= len(message.get("body", b""))
 
 
+def declared_length(headers: Headers) -> int | None:
+    """Content-Length; None where there is none, or no number that a body could have."""
+    length = headers.get("content-length", "")
+    return int(length) if _LENGTH.fullmatch(length) else None
+
+
 def _has_big_body(scope: Scope) -> bool:
     headers = Headers(scope=scope)
-    length = headers.get("content-length", "")
-    return "transfer-encoding" in headers or (length.isdecimal() and int(length) > SMALL_BODY)
+    return "transfer-encoding" in headers or (declared_length(headers) or 0) > SMALL_BODY

@@ -1,6 +1,6 @@
 """The first step of a job whose files lie elsewhere: they are fetched into our store, while other jobs run.
 
-It has a queue of its own and takes no place of a running job (docs/decisions/0025-fetch-queue.md).
+It has a queue of its own and takes no place of a running job (docs/decisions/0026-fetch-queue.md).
 """
 
 import contextlib

@@ -1,5 +1,6 @@
 """A job's events as a stream."""
 
+import re
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request, Response
@@ -20,6 +21,7 @@ _EVENT: dict[str, Any] = {
     },
     "required": ["event", "data"],
 }
+_NUMBER = re.compile(r"[0-9]{1,18}")
 _LastSeen = Annotated[str | None, Header(alias="Last-Event-ID", description="The id of the last event received.")]
 
 
@@ -45,7 +47,7 @@ def stream_events(
     last_event_id: _LastSeen = None,
 ) -> Response:
     """State, progress and small pictures of a job as server-sent events, until it ends."""
-    seen = int(last_event_id) if last_event_id and last_event_id.isascii() and last_event_id.isdigit() else 0
+    seen = int(last_event_id) if last_event_id and _NUMBER.fullmatch(last_event_id) else 0
     places: Places = request.app.state.places
     stream = JobStream(service, views, caller, job_id, seen=seen, is_closed=lambda: places.closed)
     if stream.is_over():

@@ -10,6 +10,7 @@ from alphareel.http.auth import ConfigOf, KeyCaller, ServiceOf
 from alphareel.http.config import MIB, HttpConfig
 from alphareel.http.forms import receive_file
 from alphareel.http.idempotency import NameHeader
+from alphareel.http.linger import declared_length
 from alphareel.http.openapi import errors, file_body, links
 from alphareel.http.pools import UploadPool
 from alphareel.http.views import Views
@@ -24,16 +25,15 @@ _FORM_OVERHEAD = MIB  # boundaries, part headers and small fields around the fil
 
 async def check_length(request: Request, config: ConfigOf) -> None:
     """Refuse a body that says itself that it is too long, before any of it is read."""
-    length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length) > config.max_upload_bytes + _FORM_OVERHEAD:
+    length = declared_length(request.headers)
+    if length is not None and length > config.max_upload_bytes + _FORM_OVERHEAD:
         limit = f"The limit is {config.max_upload_bytes / MIB:g} MiB."
-        raise FileTooLarge(f"File too large: {int(length)} bytes.", hint=limit)
+        raise FileTooLarge(f"File too large: {length} bytes.", hint=limit)
 
 
 def check_room(request: Request, caller: Caller, service: UseCases) -> None:
     """Refuse a body that says itself that it does not fit into what the caller may keep."""
-    length = request.headers.get("content-length", "")
-    declared = int(length) if length.isdecimal() else 0
+    declared = declared_length(request.headers) or 0
     service.check_room(caller, max(1, declared - _FORM_OVERHEAD))
 
 
