@@ -124,6 +124,7 @@ def test_an_upload_goes_with_the_last_job_that_uses_it(jobs: Jobs, removals: Rem
         "outputs/job_2/",
         "previews/job_2/",
         "chunks/job_2/",
+        "fetched/job_2/",
         "uploads/u1.mp4",
     )
     assert uploads.upload("u1") is None
