@@ -28,16 +28,16 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from alphareel import pipeline
-from alphareel.compose import composer
 from alphareel.domain.clip import Limits
 from alphareel.domain.options import Options, Output
 from alphareel.domain.parsing import parse_options
-from alphareel.frame import Matte
+from alphareel.imaging.compositor import composer
+from alphareel.imaging.frame import Matte
 from alphareel.matting import tiers
-from alphareel.media.read import open_reader
-from alphareel.media.stills import read_still
-from alphareel.media.write import format_named
+from alphareel.media.format import format_named
+from alphareel.media.image_reader import read_image
+from alphareel.media.reader import open_reader
+from alphareel.pipeline import run as pipeline
 from alphareel.testing.clips import make_clip
 
 SIZES = {"720p": (1280, 720), "1080p": (1920, 1080)}
@@ -146,7 +146,7 @@ def write_alone(order: Order, target: Path) -> Callable[[], int]:
     compose = composer(
         order.options,
         clip,
-        read_still=lambda path: read_still(Path(path), Limits()),
+        read_still=lambda path: read_image(Path(path), Limits()),
         open_video=lambda path: open_reader(Path(path), Limits()),
     )
     tick = max(1, round(1 / (clip.rate * clip.time_base)))
@@ -262,7 +262,7 @@ def main() -> None:
         print(json.dumps(asdict(measure(Order(**json.loads(arguments.order))))))
         return
     folder = Path(arguments.models_dir) if arguments.models_dir else None
-    ready = arguments.engines or [offer.spec.name for offer in tiers.offer(folder) if offer.available]
+    ready = arguments.engines or [offer.spec.name for offer in tiers.list_engines(folder) if offer.available]
     with tempfile.TemporaryDirectory() as place:
         clips = {"given": arguments.clip} if arguments.clip else made_clips(Path(place), arguments.frames)
         made = list(rows(clips, arguments, ready))

@@ -144,7 +144,7 @@ def _derivative(sigma: float = GRADIENT_SIGMA, least: float = 0.01) -> NDArray[n
 
 
 def _outline(mask: Mask) -> Mask:
-    """Pixels of the mask with a neighbour outside it; the edge of the frame is no outline."""
+    """Pixels of the mask with a neighbor outside it; the edge of the frame is no outline."""
     cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
     inner = cv2.erode(mask.astype(np.uint8), cross, borderType=cv2.BORDER_REPLICATE)
     return np.asarray(mask & (inner == 0), np.bool_)

@@ -30,8 +30,8 @@ def main() -> None:
         for frame in opened.decode(frames):
             picture = frame.to_ndarray(format="rgb24").astype(np.float32).transpose(2, 0, 1)[None] / 255
             given = {"src": picture, "downsample_ratio": ratio, **{f"r{n}i": m for n, m in enumerate(memory, 1)}}
-            colours, alpha, *memory = session.run(["fgr", "pha", "r1o", "r2o", "r3o", "r4o"], given)
-            rgba = np.concatenate([colours, alpha], axis=1)[0].transpose(1, 2, 0)
+            colors, alpha, *memory = session.run(["fgr", "pha", "r1o", "r2o", "r3o", "r4o"], given)
+            rgba = np.concatenate([colors, alpha], axis=1)[0].transpose(1, 2, 0)
             cut = av.VideoFrame.from_ndarray((rgba * 255).astype(np.uint8), format="rgba")
             cut.pts, cut.time_base = frame.pts, frame.time_base
             container.mux(made.encode(cut))

@@ -73,9 +73,9 @@ class Cost:
 
 
 def contestants(models_dir: Path | None, peers_python: Path | None, folder: Path) -> Iterator[Contestant]:
-    yield Contestant(FLOOR, _ours("benchmarks.peer_floor", "libvpx-vp9"), note="no matte, no alpha")
-    yield Contestant("FFmpeg, H.264", _ours("benchmarks.peer_floor", "libx264"), "mp4", "no matte, no alpha")
-    for offer in tiers.offer(models_dir):
+    yield Contestant(FLOOR, _ours("benchmarks.peer_ffmpeg", "libvpx-vp9"), note="no matte, no alpha")
+    yield Contestant("FFmpeg, H.264", _ours("benchmarks.peer_ffmpeg", "libx264"), "mp4", "no matte, no alpha")
+    for offer in tiers.list_engines(models_dir):
         if offer.available and offer.spec.name != "builtin":
             yield _alphareel(offer.spec.name, "webm", models_dir)
     for name in FORMATS:

@@ -12,11 +12,11 @@ import numpy as np
 
 from alphareel.domain.clip import Clip, EngineFacts
 from alphareel.domain.options import Options
-from alphareel.frame import Frame, Matte, Plane
+from alphareel.imaging.frame import Frame, Matte, Plane
 from alphareel.matting.cuts import CutDetector
+from alphareel.matting.model_input import model_input_of, to_rgb
 from alphareel.matting.runtime import Array, Runtime, Session
-from alphareel.matting.stabilise import Stabiliser
-from alphareel.matting.thumbnail import thumbnail_of, to_rgb
+from alphareel.matting.temporal_smoothing import TemporalSmoother
 
 NAME = "selfie"
 FILE = "mediapipe_selfie_segmentation.onnx"
@@ -34,14 +34,14 @@ class Selfie:
 
 
 class SelfieMemory:
-    """It remembers nothing, unless our stabiliser does. The picture is squeezed into a square, as its makers do."""
+    """It remembers nothing, unless our stabilizer does. The picture is squeezed into a square, as its makers do."""
 
     thumbnail = SIZE
 
     def __init__(self, session: Session, clip: Clip, *, steady: bool) -> None:
         self._session = session
-        self._stabiliser, self._cuts = Stabiliser() if steady else None, CutDetector()
-        self._matrix, self._full_range = clip.colour.resolved_matrix(clip.height), clip.colour.full_range
+        self._stabilizer, self._cuts = TemporalSmoother() if steady else None, CutDetector()
+        self._matrix, self._full_range = clip.color.resolved_matrix(clip.height), clip.color.full_range
 
     def step(self, frames: Sequence[Frame]) -> Sequence[Matte]:
         return [self._matte(frame) for frame in frames]
@@ -50,18 +50,18 @@ class SelfieMemory:
         """Nothing to say of the whole."""
 
     def _matte(self, frame: Frame) -> Matte:
-        small = thumbnail_of(frame, SIZE)
+        small = model_input_of(frame, SIZE)
         rgb = to_rgb(small, matrix=self._matrix, full_range=self._full_range)
         (made,) = self._session.run(tuple(self._session.outputs), {"input_1:0": rgb.transpose(1, 2, 0)[None]})
         levels = np.clip(self._steadied(made[0, :, :, 0], small) * 255 + 0.5, 0, 255).astype(np.uint8)
         return Matte(frame, np.asarray(cv2.resize(levels, (frame.width, frame.height)), np.uint8))
 
     def _steadied(self, alpha: Array, small: Plane) -> Array:
-        if self._stabiliser is None:
+        if self._stabilizer is None:
             return alpha
         if self._cuts.is_cut(small):
-            self._stabiliser.forget()
-        return self._stabiliser.steady(alpha, small)
+            self._stabilizer.forget()
+        return self._stabilizer.steady(alpha, small)
 
 
 def load(models_dir: Path | None, *, threads: int) -> Selfie | None:

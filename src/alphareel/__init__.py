@@ -17,7 +17,7 @@ from alphareel.domain.options import Background, Composition, Options, Output
 from alphareel.domain.parsing import parse_options
 
 if TYPE_CHECKING:
-    from alphareel.matting.tiers import EngineOffer
+    from alphareel.matting.tiers import EngineStatus
 
 __version__ = "0.1.0"
 
@@ -47,7 +47,7 @@ _Targets = Sequence[_Path] | Mapping[Any, Mapping[str, Any]]
 _OWN = frozenset({"output_format", "background", "composition", "quality", "poster_time"})
 
 
-class _Wishes(TypedDict, total=False):
+class CutOptions(TypedDict, total=False):
     """What ``cut`` takes beside its source and targets."""
 
     model: str
@@ -72,11 +72,11 @@ class _Wishes(TypedDict, total=False):
 
 
 @overload
-def cut(source: _Path, target: _Path, **wishes: Unpack[_Wishes]) -> Result: ...
+def cut(source: _Path, target: _Path, **wishes: Unpack[CutOptions]) -> Result: ...
 
 
 @overload
-def cut(source: _Path, *, targets: _Targets, **wishes: Unpack[_Wishes]) -> tuple[Result, ...]: ...
+def cut(source: _Path, *, targets: _Targets, **wishes: Unpack[CutOptions]) -> tuple[Result, ...]: ...
 
 
 def cut(
@@ -107,7 +107,7 @@ def cut(
     """Remove the background of the video ``source`` and write ``target``; returns what was written, verified.
 
     The format follows from the suffix of ``target`` (.webm, .mov, .mp4, .zip) unless ``output_format`` says otherwise.
-    ``background``: None keeps it transparent; a colour ("#09A246", "white", three numbers), an image or video file (it
+    ``background``: None keeps it transparent; a color ("#09A246", "white", three numbers), an image or video file (it
     is repeated), "blur" for the original out of focus, or the contract's object (``{"type": "image", "image_url":
     "plate.png"}``). ``engine`` overrides what serves ``model``. ``plate``: a picture of the empty scene, for a
     camera at rest; ``engine="plate"`` alone finds one. ``quality``: "web", "balanced" or "master". ``shadows`` keeps
@@ -174,7 +174,7 @@ def run(
     ``previews``: a folder that gets a small transparent WebP of the newest frame now and then (``Progress.preview``);
     they stay there. ``overwrite``: as for ``cut``.
     """
-    from alphareel import pipeline
+    from alphareel.pipeline import run as pipeline
 
     folder = _models_dir(models_dir)
     outputs = [Output(Path(target), options or Options())] if isinstance(target, str | PathLike) else target
@@ -197,22 +197,22 @@ def probe(source: _Path, *, limits: Limits | None = None) -> Clip:
     return media_probe(Path(source), limits or Limits())
 
 
-def models(*, models_dir: _Path | None = None) -> "tuple[EngineOffer, ...]":
-    """Every engine: what it cuts out, its licences, whether it can run here and which tiers it serves."""
+def models(*, models_dir: _Path | None = None) -> "tuple[EngineStatus, ...]":
+    """Every engine: what it cuts out, its licenses, whether it can run here and which tiers it serves."""
     from alphareel.matting import tiers
 
-    return tiers.offer(_models_dir(models_dir))
+    return tiers.list_engines(_models_dir(models_dir))
 
 
 def formats() -> tuple[str, ...]:
     """Names of the output formats that can be written here."""
-    from alphareel.media import write
+    from alphareel.media import format
 
-    return tuple(name for name in write.formats() if write.format_named(name).missing() is None)
+    return tuple(name for name in format.formats() if format.format_named(name).missing() is None)
 
 
 def _models_dir(given: _Path | None) -> Path:
-    from alphareel.places import default_models_dir
+    from alphareel.paths import default_models_dir
 
     return default_models_dir() if given is None else Path(given)
 
@@ -241,13 +241,13 @@ def _options(target: _Path, own: Mapping[str, Any], shared: Mapping[str, Any]) -
 
 
 def _format_of(target: _Path) -> str:
-    from alphareel.media.write import format_for_suffix
+    from alphareel.media.format import format_for_suffix
 
     return format_for_suffix(Path(target).suffix).name
 
 
 def _background(value: _Background) -> dict[str, Any] | str | None:
-    """A file that exists is an image or a video, every other text "blur" or a colour."""
+    """A file that exists is an image or a video, every other text "blur" or a color."""
     if value is None or isinstance(value, dict):
         return value
     if not isinstance(value, str | PathLike):
@@ -262,10 +262,10 @@ def _background(value: _Background) -> dict[str, Any] | str | None:
 
 
 def _background_file(path: Path) -> dict[str, Any]:
-    from alphareel.media.signature import HEAD_BYTES, moves, sniff
+    from alphareel.media.signature import HEAD_BYTES, is_animated, sniff
 
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
-    if moves(head) or sniff(head) is None:
+    if is_animated(head) or sniff(head) is None:
         return {"type": "video", "video_url": str(path)}
     return {"type": "image", "image_url": str(path)}

@@ -12,7 +12,7 @@ import httpx2
 from alphareel_client.download import fetch
 from alphareel_client.errors import JobFailed
 from alphareel_client.types import Job, JobPage, Upload
-from alphareel_client.wire import Call, Wire, carried_out_once
+from alphareel_client.wire import HttpSession, Request, idempotent_call
 
 OnBytes = Callable[[int, int], None]
 OnProgress = Callable[[float], None]
@@ -38,7 +38,7 @@ class Client:
         retries: int = 5,
         transport: httpx2.BaseTransport | None = None,
     ) -> None:
-        self._wire = Wire(api_key, base_url=base_url, timeout=timeout, retries=retries, transport=transport)
+        self._wire = HttpSession(api_key, base_url=base_url, timeout=timeout, retries=retries, transport=transport)
 
     def __enter__(self) -> Self:
         return self
@@ -57,9 +57,9 @@ class Client:
         source = Path(path)
         kind = mimetypes.guess_type(source.name)[0] or "application/octet-stream"
         with source.open("rb") as file:
-            counted = _Counted(file, source.stat().st_size, on_progress)
-            options = {"files": {"file": (source.name, counted, kind)}, "timeout": _UPLOAD_TIMEOUT}
-            return cast(Upload, self._wire.send(Call("POST", "/v1/uploads", options=options)))
+            limit_connections = _Counted(file, source.stat().st_size, on_progress)
+            options = {"files": {"file": (source.name, limit_connections, kind)}, "timeout": _UPLOAD_TIMEOUT}
+            return cast(Upload, self._wire.send(Request("POST", "/v1/uploads", options=options)))
 
     def create_job(self, video_url: str, **fields: Any) -> Job:
         """Create a job, and start it unless ``auto_start=False``.
@@ -67,8 +67,8 @@ class Client:
         ``fields``: model, output_format, background, bg_type, bg_color, bg_image_url, composition, text_prompt,
         preview_duration, webhook_url, metadata, auto_start. Raises ApiError.
         """
-        body = {"video_url": video_url, **_given(fields)}
-        return cast(Job, self._wire.send(carried_out_once("POST", "/v1/jobs", body)))
+        body = {"video_url": video_url, **_drop_none(fields)}
+        return cast(Job, self._wire.send(idempotent_call("POST", "/v1/jobs", body)))
 
     def estimate(self, video_url: str, **fields: Any) -> dict[str, Any]:
         """Credits, seconds of work and size of the result of a job, before it is made.
@@ -76,41 +76,43 @@ class Client:
         ``fields``: as of ``create_job``, and ``source`` (seconds, width, height, frame_rate) for a video that was
         not uploaded. Raises ApiError.
         """
-        body = {"video_url": video_url, **_given(fields)}
-        return self._wire.send(Call("POST", "/v1/estimate", repeatable=True, options={"json": body}))
+        body = {"video_url": video_url, **_drop_none(fields)}
+        return self._wire.send(Request("POST", "/v1/estimate", repeatable=True, options={"json": body}))
 
     def start_job(self, job_id: str, **fields: Any) -> Job:
         """Start a draft or a failed job; ``fields`` as of ``create_job`` replace the job's. Raises ApiError."""
-        return cast(Job, self._wire.send(carried_out_once("POST", f"/v1/jobs/{job_id}/start", _given(fields))))
+        return cast(Job, self._wire.send(idempotent_call("POST", f"/v1/jobs/{job_id}/start", _drop_none(fields))))
 
     def get_job(self, job_id: str) -> Job:
         """The job as it is now. Raises ApiError."""
-        return cast(Job, self._wire.send(Call("GET", f"/v1/jobs/{job_id}", repeatable=True)))
+        return cast(Job, self._wire.send(Request("GET", f"/v1/jobs/{job_id}", repeatable=True)))
 
     def cancel_job(self, job_id: str) -> Job:
         """Stop a job; one that has ended in another way than completed stays as it is. Raises ApiError."""
-        return cast(Job, self._wire.send(Call("POST", f"/v1/jobs/{job_id}/cancel", repeatable=True)))
+        return cast(Job, self._wire.send(Request("POST", f"/v1/jobs/{job_id}/cancel", repeatable=True)))
 
     def delete_job(self, job_id: str) -> None:
         """Remove a job with its files; it is cancelled when it runs. Raises ApiError."""
-        self._wire.send(Call("DELETE", f"/v1/jobs/{job_id}"))
+        self._wire.send(Request("DELETE", f"/v1/jobs/{job_id}"))
 
     def delete_upload(self, video_id: str) -> None:
         """Remove an upload. Raises ApiError, also while a job that is not done uses it."""
-        self._wire.send(Call("DELETE", f"/v1/uploads/{video_id}"))
+        self._wire.send(Request("DELETE", f"/v1/uploads/{video_id}"))
 
     def list_jobs(self, *, limit: int = 20, offset: int = 0, status: str | None = None) -> JobPage:
         """The key's jobs, newest first; ``limit`` 1-100. Raises ApiError."""
-        options = {"params": _given({"limit": limit, "offset": offset, "status": status})}
-        return cast(JobPage, self._wire.send(Call("GET", "/v1/jobs", repeatable=True, options=options)))
+        options = {"params": _drop_none({"limit": limit, "offset": offset, "status": status})}
+        return cast(JobPage, self._wire.send(Request("GET", "/v1/jobs", repeatable=True, options=options)))
 
     def usage_summary(self, *, days: int = 7) -> dict[str, Any]:
         """Jobs, credits and requests of the key's last days, 1-90. Raises ApiError."""
-        return self._wire.send(Call("GET", "/v1/usage/summary", repeatable=True, options={"params": {"days": days}}))
+        return self._wire.send(Request("GET", "/v1/usage/summary", repeatable=True, options={"params": {"days": days}}))
 
     def usage_events(self, *, limit: int = 20) -> dict[str, Any]:
         """The key's latest calls, 1-100, newest first. Raises ApiError."""
-        return self._wire.send(Call("GET", "/v1/usage/events", repeatable=True, options={"params": {"limit": limit}}))
+        return self._wire.send(
+            Request("GET", "/v1/usage/events", repeatable=True, options={"params": {"limit": limit}})
+        )
 
     def wait_for_completion(
         self, job_id: str, *, timeout: float | None = None, on_progress: OnProgress | None = None
@@ -162,5 +164,5 @@ class _Counted:
         return getattr(self._file, name)
 
 
-def _given(fields: Mapping[str, Any]) -> dict[str, Any]:
+def _drop_none(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}

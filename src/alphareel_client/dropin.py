@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 
 from alphareel_client.errors import ApiError
-from alphareel_client.wire import Call, Wire
+from alphareel_client.wire import HttpSession, Request
 
 _KEY_VARIABLE = "REMOVEBGVIDEO_API_KEY"
 
@@ -29,7 +29,7 @@ class RemoveBGVideoClient:
         self.api_key = os.environ.get(_KEY_VARIABLE, "") if api_key is None else api_key
         self.base_url = base_url.rstrip("/")
         self.timeout = timeout
-        self._wire = Wire(self.api_key, base_url=base_url, timeout=timeout, retries=3, transport=transport)
+        self._wire = HttpSession(self.api_key, base_url=base_url, timeout=timeout, retries=3, transport=transport)
 
     def upload(self, file_path: str | Path) -> dict[str, Any]:
         """Upload a file. Raises FileNotFoundError, ApiError."""
@@ -37,7 +37,7 @@ class RemoveBGVideoClient:
         if not path.exists():
             raise FileNotFoundError(f"File not found: {path}")
         with path.open("rb") as file:
-            return self._wire.send(Call("POST", "/v1/uploads", options={"files": {"file": (path.name, file)}}))
+            return self._wire.send(Request("POST", "/v1/uploads", options={"files": {"file": (path.name, file)}}))
 
     def create_job(  # noqa: PLR0917  # the order of the other SDK
         self,
@@ -58,10 +58,10 @@ class RemoveBGVideoClient:
             "bg_type": bg_type,
             "output_format": output_format,
             "auto_start": auto_start,
-            **_filled(text_prompt=text_prompt, webhook_url=webhook_url),
+            **_drop_empty(text_prompt=text_prompt, webhook_url=webhook_url),
             **_present(bg_color=bg_color, metadata=metadata),
         }
-        return self._wire.send(Call("POST", "/v1/jobs", options={"json": body}))
+        return self._wire.send(Request("POST", "/v1/jobs", options={"json": body}))
 
     def start_job(  # noqa: PLR0917
         self,
@@ -74,11 +74,11 @@ class RemoveBGVideoClient:
         bg_color: Sequence[float] | None = None,
     ) -> dict[str, Any]:
         """Start a draft or a failed job. Raises ApiError."""
-        named = _filled(
+        named = _drop_empty(
             model=model, output_format=output_format, bg_type=bg_type, text_prompt=text_prompt, webhook_url=webhook_url
         )
         body = {**named, **_present(bg_color=bg_color)}
-        return self._wire.send(Call("POST", f"/v1/jobs/{job_id}/start", options={"json": body}))
+        return self._wire.send(Request("POST", f"/v1/jobs/{job_id}/start", options={"json": body}))
 
     def get_job(self, job_id: str) -> dict[str, Any]:
         """The job as it is now. Raises ApiError."""
@@ -86,7 +86,7 @@ class RemoveBGVideoClient:
 
     def list_jobs(self, limit: int = 20, offset: int = 0, status: str | None = None) -> dict[str, Any]:
         """The key's jobs. Raises ApiError."""
-        return self._read("/v1/jobs", {"limit": limit, "offset": offset, **_filled(status=status)})
+        return self._read("/v1/jobs", {"limit": limit, "offset": offset, **_drop_empty(status=status)})
 
     def usage_summary(self, days: int = 7) -> dict[str, Any]:
         """Totals of the last days. Raises ApiError."""
@@ -112,10 +112,10 @@ class RemoveBGVideoClient:
             time.sleep(interval_seconds)
 
     def _read(self, path: str, params: Mapping[str, Any]) -> dict[str, Any]:
-        return self._wire.send(Call("GET", path, repeatable=True, options={"params": params}))
+        return self._wire.send(Request("GET", path, repeatable=True, options={"params": params}))
 
 
-def _filled(**fields: str | None) -> dict[str, str]:
+def _drop_empty(**fields: str | None) -> dict[str, str]:
     """Empty strings count as absent, as in the other SDK."""
     return {name: value for name, value in fields.items() if value}
 

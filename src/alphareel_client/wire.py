@@ -20,7 +20,7 @@ _LONGEST_PAUSE = 60.0
 
 
 @dataclass(frozen=True)
-class Call:
+class Request:
     """``repeatable``: carrying it out twice is the same as once."""
 
     method: str
@@ -29,13 +29,13 @@ class Call:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-def carried_out_once(method: str, path: str, body: Mapping[str, Any]) -> Call:
+def idempotent_call(method: str, path: str, body: Mapping[str, Any]) -> Request:
     """A call with a name of its own: the server does it once however often it is sent, so it may be repeated."""
     options = {"json": body, "headers": {"Idempotency-Key": uuid.uuid4().hex}}
-    return Call(method, path, repeatable=True, options=options)
+    return Request(method, path, repeatable=True, options=options)
 
 
-class Wire:
+class HttpSession:
     """Sends calls under one base URL with one key; the key goes nowhere else."""
 
     def __init__(
@@ -55,7 +55,7 @@ class Wire:
         agent = {"User-Agent": f"alphareel-python/{_version()}"}
         self.http = httpx2.Client(timeout=timeout, transport=transport, headers=agent)
 
-    def send(self, call: Call) -> dict[str, Any]:
+    def send(self, call: Request) -> dict[str, Any]:
         """The answer's JSON object. Raises ApiError, also when the server cannot be reached."""
         for attempt in range(self._retries):
             try:
@@ -66,7 +66,7 @@ class Wire:
                 time.sleep(pause(attempt, error.retry_after))
         return self._send_once(call)
 
-    def _send_once(self, call: Call) -> dict[str, Any]:
+    def _send_once(self, call: Request) -> dict[str, Any]:
         url = self._base_url + call.path
         options = dict(call.options)
         headers = {**self._headers, **options.pop("headers", {})}
@@ -113,7 +113,7 @@ def is_passing(error: ApiError) -> bool:
     return error.status_code in _RETRIED or (error.status_code is None and error.code is not None)
 
 
-def _may_repeat(call: Call, error: ApiError) -> bool:
+def _may_repeat(call: Request, error: ApiError) -> bool:
     if call.repeatable:
         return is_passing(error) or error.code == _UNDER_WAY
     return error.status_code in _NOT_STARTED or error.code == "not_connected"

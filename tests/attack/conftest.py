@@ -36,7 +36,7 @@ class Victim(ServiceProcess):
         return None
 
     def worker(self) -> psutil.Process:
-        return wait_for(lambda: self.find("alphareel.workshop"), 60)
+        return wait_for(lambda: self.find("alphareel.server.worker_process"), 60)
 
     def ask(self, method: str, path: str, **more: Any) -> requests.Response:
         headers = {"X-Api-Key": KEY, "X-Admin-Token": ADMIN}
@@ -76,7 +76,7 @@ class Victim(ServiceProcess):
     def halt_at_work(self) -> psutil.Process:
         """The child that runs a job, halted while it writes its result."""
         wait_for(lambda: any((self.data_dir / "work").rglob("*.part")), 60, pause=0.01)
-        child = wait_for(lambda: self.find("alphareel.jobs.child"), 10, pause=0.01)
+        child = wait_for(lambda: self.find("alphareel.service.worker.child_main"), 10, pause=0.01)
         child.suspend()
         return child
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from alphareel.jobstore import migrate
-from alphareel.jobstore.database import Database, open_engine
+from alphareel.db import migrate
+from alphareel.db.database import Database, open_engine
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

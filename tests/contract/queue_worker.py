@@ -5,15 +5,15 @@ import sys
 import time
 from pathlib import Path
 
-from alphareel import observe
+from alphareel.db.database import Database, open_engine
+from alphareel.db.jobs import JobStore
+from alphareel.db.workers import ExecutorStore
 from alphareel.domain.clip import EngineFacts
-from alphareel.installation import SystemClock
-from alphareel.jobs.job import Output, Step
-from alphareel.jobs.upkeep import Upkeep, UpkeepRules
-from alphareel.jobstore.database import Database, open_engine
-from alphareel.jobstore.executors import ExecutorTable
-from alphareel.jobstore.jobs import Jobs
 from alphareel.queue.dbos_engine import DbosEngine, DbosQueue, EngineRules
+from alphareel.server.installation import SystemClock
+from alphareel.service.jobs.models import Output, Step
+from alphareel.service.worker.upkeep import Upkeep, UpkeepSettings
+from alphareel.telemetry.logging import configure_logging
 
 OUTPUT = Output("outputs/x", "webm", "video/webm", 1, "0" * 64, 2, 2, 1, 0.1, True, False)
 
@@ -70,11 +70,11 @@ class Sleeper:
 
 
 def main(url, executor_id, log, concurrency):
-    observe.configure("warning")
+    configure_logging("warning")
     database = Database(open_engine(url))
     clock = SystemClock()
-    jobs = Jobs(database, enqueue=DbosQueue(database.engine).enqueue, clock=clock)
-    executors = ExecutorTable(database, clock=clock)
+    jobs = JobStore(database, enqueue=DbosQueue(database.engine).enqueue, clock=clock)
+    executors = ExecutorStore(database, clock=clock)
     rules = EngineRules(
         database.engine.url.render_as_string(hide_password=False), concurrency=int(concurrency), polling_seconds=0.1
     )
@@ -87,8 +87,8 @@ def main(url, executor_id, log, concurrency):
         executors=executors,
         engine=engine,
         clock=clock,
-        rules=UpkeepRules(beat=0.2, dead=2.0, reconcile=1.0, stuck=600, max_deaths=6),
-        die=lambda: os._exit(75),
+        rules=UpkeepSettings(beat=0.2, dead=2.0, reconcile=1.0, stuck=600, max_deaths=6),
+        on_evicted=lambda: os._exit(75),
     ).start()
     print("ready", flush=True)
     sys.stdin.read()

@@ -8,7 +8,7 @@ import requests
 from moto.server import ThreadedMotoServer
 
 from alphareel.domain.errors import InvalidRequest, NotFound, StorageFailed
-from alphareel.installation import open_blobs
+from alphareel.server.installation import open_blobs
 from alphareel.storage import _bucket
 from alphareel.storage._bucket import BucketBlobs
 from alphareel.testing.conformance import BlobsConformance
@@ -124,7 +124,7 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
     def missing(*_: str) -> None:
         raise ModuleNotFoundError("No module named 'obstore'", name="obstore")
 
-    monkeypatch.setattr("alphareel.registry.module", missing)
+    monkeypatch.setattr("alphareel.plugins.module", missing)
     with pytest.raises(InvalidRequest, match="obstore is missing") as refused:
         open_blobs("s3://footage")
     assert "alphareel[s3]" in (refused.value.hint or "")

@@ -13,25 +13,25 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from alphareel.db import migrate
+from alphareel.db.accounts import AccountStore
+from alphareel.db.api_keys import ApiKeyAdminStore
+from alphareel.db.database import Database, open_engine
+from alphareel.db.jobs import JobStore
+from alphareel.db.records import ApiKeyStore
+from alphareel.db.tables import ledger
 from alphareel.domain.clip import EngineFacts
 from alphareel.domain.errors import InsufficientCredits, InvalidState, MissingApiKey, NotFound
 from alphareel.domain.options import Options
-from alphareel.jobs.credits import Bill, cost
-from alphareel.jobs.job import Billing, Job, Output
-from alphareel.jobs.office import Act
-from alphareel.jobs.ports import NewJob
-from alphareel.jobstore import migrate
-from alphareel.jobstore.accounts import AccountTable
-from alphareel.jobstore.database import Database, open_engine
-from alphareel.jobstore.jobs import Jobs
-from alphareel.jobstore.keyring import KeyRing
-from alphareel.jobstore.records import Keys
-from alphareel.jobstore.tables import ledger
+from alphareel.service.api_keys.audit import AuditContext
+from alphareel.service.billing.credits import Quote, cost
+from alphareel.service.jobs.models import Billing, Job, Output
+from alphareel.service.ports import NewJob
 from alphareel.testing.fakes import RecordingEngine, SettableClock
 
 OUTPUT = Output("o", "webm", "video/webm", 9, "ab" * 32, 64, 48, 10, 0.0, True, False)
 ENGINE = EngineFacts("builtin", "1", "cd" * 32, "Apache-2.0")
-ACT = Act("test", "credits.grant", "req_1")
+ACT = AuditContext("test", "credits.grant", "req_1")
 PRICE = 6000
 
 
@@ -40,22 +40,22 @@ class Bank:
 
     def __init__(self, database: Database) -> None:
         clock = SettableClock()
-        keys = Keys(database, clock=clock)
+        keys = ApiKeyStore(database, clock=clock)
         for name in ("k1", "k2"):
             keys.add_key(key_id=name, secret_sha256=name, fingerprint=name, client_id="studio", note="")
         keys.add_key(key_id="free", secret_sha256="free", fingerprint="free", client_id="free", note="")
         self.database = database
         self.clock = clock
-        self.jobs = Jobs(database, enqueue=RecordingEngine().enqueue, clock=clock)
-        self.accounts = AccountTable(database, clock=clock)
+        self.jobs = JobStore(database, enqueue=RecordingEngine().enqueue, clock=clock)
+        self.accounts = AccountStore(database, clock=clock)
 
     def create(self, name: str, *, seconds: float | None, key: str | None = "k1", price: int = PRICE) -> Job:
-        bill = Bill(price, "1", seconds)
+        bill = Quote(price, "1", seconds)
         new = NewJob(name, key, "https://a/v", Options(), None, {}, "req", (), bill=bill)
         return self.jobs.add_job(new, start=True, actor="test")
 
     def limit(self, key: str, **limits: int | None) -> None:
-        KeyRing(self.database, clock=self.clock).set_limits(key, limits, act=ACT)
+        ApiKeyAdminStore(self.database, clock=self.clock).set_limits(key, limits, act=ACT)
 
     def restart(self, name: str, *, seconds: float | None) -> Job | None:
         return self.jobs.start_job(
@@ -65,7 +65,7 @@ class Bank:
             warnings=(),
             actor="test",
             request_id=None,
-            bill=Bill(PRICE, "1", seconds),
+            bill=Quote(PRICE, "1", seconds),
         )
 
     def begin(self, name: str) -> Job | None:

@@ -1,4 +1,4 @@
-"""What every output format keeps: each frame, its moment, alpha, sound, colour; and what it leaves when it stops."""
+"""What every output format keeps: each frame, its moment, alpha, sound, color; and what it leaves when it stops."""
 
 import dataclasses
 import json
@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alphareel.colour import colour_in_yuv, rgb_to_yuv
-from alphareel.domain.clip import Colour, Limits
+from alphareel.domain.clip import Color, Limits
 from alphareel.domain.errors import InvalidRequest, StorageFailed, VerificationFailed
 from alphareel.domain.options import FORMATS
-from alphareel.frame import Frame
+from alphareel.imaging.color import color_in_yuv, rgb_to_yuv
+from alphareel.imaging.frame import Frame
+from alphareel.media.format import Target, format_for_suffix, format_named, formats
 from alphareel.media.png import chunk
-from alphareel.media.read import open_reader
+from alphareel.media.reader import open_reader
 from alphareel.media.verify import verify
-from alphareel.media.write import Target, format_for_suffix, format_named, formats
 from alphareel.testing.clips import make_clip
 
 LIMITS = Limits()
@@ -38,11 +38,11 @@ BY_NAME_ALONE = {"stacked_mp4": "mp4", "matte": "mp4", "prores_hq": "mov"}
 WITH_SOUND = [name for name in EVERY if format_named(name).audio]
 
 
-def begin(truth, name, *, seconds=None, sound=True, colour=None, quality="balanced"):
+def begin(truth, name, *, seconds=None, sound=True, color=None, quality="balanced"):
     """(reader, sink, path) of a run that keeps the truth's own alpha."""
     form = format_named(name)
     reader = open_reader(truth.path, LIMITS)
-    clip = reader.clip if colour is None else dataclasses.replace(reader.clip, colour=colour)
+    clip = reader.clip if color is None else dataclasses.replace(reader.clip, color=color)
     path = truth.path.with_name("out" + form.suffix)
     source = truth.path if sound else None
     wishes = {"seconds": seconds, "quality": quality, "overwrite": True}
@@ -92,7 +92,7 @@ def shown(path, name=None):
 
 
 def unstacked(frame, name):
-    """What a player makes of a frame whose lower half, or all of it, is alpha as grey."""
+    """What a player makes of a frame whose lower half, or all of it, is alpha as gray."""
     if name == "matte":
         return dataclasses.replace(frame, alpha=frame.rgb[..., 1])
     half = len(frame.rgb) // 2
@@ -120,8 +120,8 @@ def shown_animation(path):
 
 def shown_video(path):
     with open_reader(path, LIMITS) as reader:
-        colour, base = reader.clip.colour, reader.clip.time_base
-        matrix, offset = rgb_to_yuv(colour.resolved_matrix(reader.clip.height), full_range=colour.full_range)
+        color, base = reader.clip.color, reader.clip.time_base
+        matrix, offset = rgb_to_yuv(color.resolved_matrix(reader.clip.height), full_range=color.full_range)
         back = np.linalg.inv(matrix)
         for frame in reader.frames():
             size = (frame.width, frame.height)
@@ -208,10 +208,10 @@ def test_alpha_is_kept_within_the_error_of_the_codec(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", [name for name in EVERY if name != "matte"])
-@pytest.mark.parametrize("colour", [Colour(1, 1, 1), Colour(6, 6, 6), Colour(1, 1, 1, full_range=True), Colour(9, 9, 14)],
+@pytest.mark.parametrize("color", [Color(1, 1, 1), Color(6, 6, 6), Color(1, 1, 1, full_range=True), Color(9, 9, 14)],
                          ids=["709", "601", "full", "2020"])  # fmt: skip
-def test_visible_colours_are_kept(tmp_path, name, colour):
-    truth = make_clip(tmp_path / "in.mp4", frames=3, colour=colour)
+def test_visible_colors_are_kept(tmp_path, name, color):
+    truth = make_clip(tmp_path / "in.mp4", frames=3, color=color)
     _, _, path = convert(truth, name)
     for n, frame in enumerate(shown(path, name)):
         visible = truth.alpha(n) == 255
@@ -220,26 +220,26 @@ def test_visible_colours_are_kept(tmp_path, name, colour):
 
 
 @pytest.mark.parametrize("name", ["webm", "mov", "mp4", "stacked_mp4", "prores_hq", "ffv1"])
-@pytest.mark.parametrize("colour", [Colour(1, 1, 1), Colour(6, 6, 6), Colour(1, 1, 1, full_range=True)])
-def test_colour_tags_are_kept(tmp_path, name, colour):
-    truth = make_clip(tmp_path / "in.mp4", frames=3, colour=colour)
+@pytest.mark.parametrize("color", [Color(1, 1, 1), Color(6, 6, 6), Color(1, 1, 1, full_range=True)])
+def test_color_tags_are_kept(tmp_path, name, color):
+    truth = make_clip(tmp_path / "in.mp4", frames=3, color=color)
     _, _, path = convert(truth, name)
     with open_reader(path, LIMITS) as reader:
         # ProRes has no full range, so the planes are converted, and one name for curves that are the same
-        expected = dataclasses.replace(colour, full_range=False, transfer=1) if name in PRORES else colour
-        assert reader.clip.colour == expected
+        expected = dataclasses.replace(color, full_range=False, transfer=1) if name in PRORES else color
+        assert reader.clip.color == expected
 
 
 @pytest.mark.parametrize("name", [n for n in WITH_ALPHA if format_named(n).alpha_kind == "straight" and n != "gif"])
-def test_colours_are_not_multiplied_by_alpha(tmp_path, name):
+def test_colors_are_not_multiplied_by_alpha(tmp_path, name):
     """Half-transparent orange is orange, not brown."""
     truth = make_clip(tmp_path / "in.mp4", frames=1)
     form, path = format_named(name), tmp_path / "out"
     with open_reader(truth.path, LIMITS) as reader:
-        colour, (height, width) = Colour(1, 1, 1), (96, 128)
-        y, u, v = colour_in_yuv((230, 120, 20), colour, height)
+        color, (height, width) = Color(1, 1, 1), (96, 128)
+        y, u, v = color_in_yuv((230, 120, 20), color, height)
         planes = [np.full((height // n, width // n), level, np.uint8) for n, level in ((1, y), (2, u), (2, v))]
-        clip = dataclasses.replace(reader.clip, colour=colour)
+        clip = dataclasses.replace(reader.clip, color=color)
         sink = form.open(Target(path.with_suffix(form.suffix), clip, width, height, has_alpha=True))
         sink.write(Frame(*planes, pts=0, duration=1), np.full((height, width), 128, np.uint8))
         settle(sink)
@@ -271,7 +271,7 @@ def test_a_prores_master_is_closer_to_the_source(tmp_path, name):
     assert errors[1] < errors[0] < 1
 
 
-def test_a_gif_for_pages_has_fewer_frames_and_one_to_work_on_has_more_colours(tmp_path):
+def test_a_gif_for_pages_has_fewer_frames_and_one_to_work_on_has_more_colors(tmp_path):
     truth = make_clip(tmp_path / "in.mp4", frames=50)
     assert convert(truth, "gif", quality="web")[0].frames == 25
     verified, _, path = convert(truth, "gif", quality="master")

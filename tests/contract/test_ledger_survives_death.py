@@ -20,24 +20,24 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
+from alphareel.db import migrate
+from alphareel.db.accounts import AccountStore
+from alphareel.db.database import Database, open_engine
+from alphareel.db.deletion import DeletionStore
+from alphareel.db.jobs import JobStore
+from alphareel.db.records import ApiKeyStore
+from alphareel.db.tables import accounts, job_events, jobs, ledger
 from alphareel.domain.clip import EngineFacts
 from alphareel.domain.errors import IdempotencyConflict, InsufficientCredits, InvalidState
 from alphareel.domain.options import Options
-from alphareel.jobs.admission import QueueLimits
-from alphareel.jobs.credits import Bill
-from alphareel.jobs.job import TERMINAL, TRANSITIONS, Billing, Job, Output, Status
-from alphareel.jobs.office import Act
-from alphareel.jobs.ports import NewJob
-from alphareel.jobs.removal import Removal
-from alphareel.jobs.repeats import Answered, Once
-from alphareel.jobs.upkeep import Upkeep, UpkeepRules
-from alphareel.jobstore import migrate
-from alphareel.jobstore.accounts import AccountTable
-from alphareel.jobstore.database import Database, open_engine
-from alphareel.jobstore.jobs import Jobs
-from alphareel.jobstore.records import Keys
-from alphareel.jobstore.removals import Removals
-from alphareel.jobstore.tables import accounts, job_events, jobs, ledger
+from alphareel.service.api_keys.audit import AuditContext
+from alphareel.service.billing.credits import Quote
+from alphareel.service.idempotency import IdempotentRequest, ReplayedResponse
+from alphareel.service.jobs.deletion import DeletionService
+from alphareel.service.jobs.models import TERMINAL, TRANSITIONS, Billing, Job, Output, Status
+from alphareel.service.jobs.queue_limits import QueueLimits
+from alphareel.service.ports import NewJob
+from alphareel.service.worker.upkeep import Upkeep, UpkeepSettings
 from alphareel.testing.fakes import MemoryBlobs, RecordingEngine, SettableClock
 
 LIVES = int(os.environ.get("ALPHAREEL_TEST_EXAMPLES", "8"))
@@ -46,7 +46,7 @@ MOVES = 100
 T = TypeVar("T")
 
 PRICE = 6000
-ACT = Act("test", "credits.grant", "req")
+ACT = AuditContext("test", "credits.grant", "req")
 KEYS = ("k1", "k2")
 CLIENT = "studio"
 _OUTPUT = Output("o", "webm", "video/webm", 9, "ab" * 32, 64, 48, 10, 0.0, True, False)
@@ -58,7 +58,7 @@ class Died(BaseException):
     """The process is gone: nothing that stands in a try block may stop this."""
 
 
-class Line(RecordingEngine):
+class QueueSnapshot(RecordingEngine):
     """An engine whose records lie in the same database, as the real one's do, and die and live with the transaction."""
 
     def __init__(self, database: Database) -> None:
@@ -92,19 +92,19 @@ class Bank:
         self.path = path
         self.database = Database(open_engine(f"sqlite:///{path}"))
         clock = SettableClock()
-        self.engine = Line(self.database)
+        self.engine = QueueSnapshot(self.database)
         limits = QueueLimits(running=2, ahead=1)
-        self.jobs = Jobs(self.database, enqueue=self.engine.enqueue, clock=clock, limits=limits)
-        self.accounts = AccountTable(self.database, clock=clock)
-        self.removals = Removals(self.database, clock=clock)
-        self.removal = Removal(self.jobs, self.removals, MemoryBlobs())
-        rules = UpkeepRules(max_deaths=3)
+        self.jobs = JobStore(self.database, enqueue=self.engine.enqueue, clock=clock, limits=limits)
+        self.accounts = AccountStore(self.database, clock=clock)
+        self.removals = DeletionStore(self.database, clock=clock)
+        self.removal = DeletionService(self.jobs, self.removals, MemoryBlobs())
+        rules = UpkeepSettings(max_deaths=3)
         facts = {"jobs": self.jobs, "executors": None, "engine": self.engine, "clock": clock, "rules": rules}
-        self.upkeep = Upkeep("upkeep", **facts, die=lambda: None)
+        self.upkeep = Upkeep("upkeep", **facts, on_evicted=lambda: None)
         self._clock = clock
 
     def prepare(self) -> None:
-        keys = Keys(self.database, clock=self._clock)
+        keys = ApiKeyStore(self.database, clock=self._clock)
         for name in KEYS:
             keys.add_key(key_id=name, secret_sha256=name, fingerprint=name, client_id=CLIENT, note="")
         with self.database.write() as c:
@@ -141,12 +141,12 @@ class Bank:
         self.database.close()
 
     def create(self, job_id: str, key: str, *, seconds: float | None, draft: bool, name: str | None) -> Job:
-        new = NewJob(job_id, key, "https://a/v", Options(), None, {}, "req", (), bill=Bill(PRICE, "1", seconds))
-        once = name and Once(key, name, f"{seconds}", lambda job: json.dumps({"id": job.id}))
+        new = NewJob(job_id, key, "https://a/v", Options(), None, {}, "req", (), bill=Quote(PRICE, "1", seconds))
+        once = name and IdempotentRequest(key, name, f"{seconds}", lambda job: json.dumps({"id": job.id}))
         return self.jobs.add_job(new, start=not draft, actor="test", once=once or None)
 
     def start(self, job_id: str, *, seconds: float | None) -> Job | None:
-        bill = Bill(PRICE, "1", seconds)
+        bill = Quote(PRICE, "1", seconds)
         about = {"webhook_url": None, "warnings": (), "actor": "test", "request_id": None}
         return self.jobs.start_job(job_id, options=Options(), bill=bill, **about)
 
@@ -219,7 +219,7 @@ class Life(RuleBasedStateMachine):
         disk = self.folder / f"{next(self.numbers)}.db"
         try:
             self.bank.die_at(statements, action, disk)
-        except (Died, Answered, *REFUSALS):
+        except (Died, ReplayedResponse, *REFUSALS):
             if not disk.exists():
                 self.bank.copy_to(disk)
         self.bank.close()
@@ -262,7 +262,7 @@ class Life(RuleBasedStateMachine):
         job_id = f"job_{next(self.numbers):05}"
         try:
             made = self.do(lambda: self.bank.create(job_id, key, seconds=seconds, draft=False, name=name))
-        except Answered as answered:
+        except ReplayedResponse as answered:
             made = json.loads(answered.body)["id"]
         if isinstance(made, str) and self.answers.setdefault((key, name), made) != made:
             pytest.fail("one name has one answer")

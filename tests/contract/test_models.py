@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alphareel import registry
-from alphareel.domain.clip import Clip, Colour
+from alphareel import plugins
+from alphareel.domain.clip import Clip, Color
 from alphareel.domain.errors import AlphareelError
 from alphareel.domain.options import Options
 from alphareel.matting import tiers, torch_runtime
-from alphareel.matting.engine import Preparing
+from alphareel.matting.engine import RequiresScene
 from alphareel.matting.runtime import Runtime
 from alphareel.testing.clips import GREEN
 from alphareel.testing.frames import frame_of
@@ -37,7 +37,7 @@ BLUE = (0, 71, 187)
 
 
 def file_of(name):
-    return registry.module("alphareel.matting.models", name)
+    return plugins.module("alphareel.matting.models", name)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def engine(name, models_dir):
 def clip_of(width, height):
     return Clip(
         width=width, height=height, time_base=Fraction(1, 25), rate=Fraction(25), seconds=1, frames=25, codec="h264",
-        container="mp4", pixel_format="yuv420p", colour=Colour(matrix=1),
+        container="mp4", pixel_format="yuv420p", color=Color(matrix=1),
     )  # fmt: skip
 
 
@@ -99,7 +99,7 @@ class Empty:
 
 def start(engine, width=320, height=180, screen=GREEN):
     memory = engine.start(clip_of(width, height), Options())
-    if isinstance(memory, Preparing):
+    if isinstance(memory, RequiresScene):
         memory.prepare(Empty(width, height, screen))
     return memory
 
@@ -120,12 +120,12 @@ def test_the_spec_says_everything(name):
     assert spec.summary.endswith(".")
 
 
-def test_its_card_names_its_licences(name):
+def test_its_card_names_its_licenses(name):
     spec, card = file_of(name).SPEC, CARDS / f"{name}.md"
     assert card.is_file(), f"write {card.name}"
     text = card.read_text()
-    assert spec.code_licence in text
-    assert spec.weights is None or spec.weights_licence in text
+    assert spec.code_license in text
+    assert spec.weights is None or spec.weights_license in text
 
 
 def test_an_empty_models_folder_is_answered_with_a_sentence_or_none(name, tmp_path):
@@ -150,7 +150,7 @@ def test_facts_name_the_engine_and_its_weights(name, engine):
     facts = engine.facts
     assert facts.name == name
     assert facts.version
-    assert facts.licence == file_of(name).SPEC.weights_licence
+    assert facts.license == file_of(name).SPEC.weights_license
     assert (facts.weights_sha256 is not None) == (file_of(name).SPEC.weights is not None)
 
 

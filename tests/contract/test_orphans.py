@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from alphareel.db.deletion import DeletionStore
+from alphareel.db.orphans import OrphanTable
 from alphareel.domain.errors import InvalidRequest, InvalidState, StorageFull
-from alphareel.jobs.orphans import OrphanSweep
-from alphareel.jobs.removal import Removal
-from alphareel.jobs.use_cases import Caller
-from alphareel.jobstore.orphans import OrphanTable
-from alphareel.jobstore.removals import Removals
+from alphareel.service.files.orphans import OrphanSweep
+from alphareel.service.jobs.deletion import DeletionService
+from alphareel.service.use_cases import Principal
 from alphareel.testing.fakes import TINY_MP4, Desk, open_desk
 
-NOBODY = Caller(None, "req")
+NOBODY = Principal(None, "req")
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_only_files_that_nobody_knows_go_and_only_after_a_day_of_grace(desk: Des
     desk.blobs.blobs["uploads/new.mp4"] = b"bytes"
     desk.blobs.written["uploads/new.mp4"] = desk.clock.now()
     sweep = OrphanSweep(OrphanTable(desk.database), desk.blobs, age=timedelta(days=1), clock=desk.clock)
-    removal = Removal(desk.jobs, Removals(desk.database, clock=desk.clock), desk.blobs)
+    removal = DeletionService(desk.jobs, DeletionStore(desk.database, clock=desk.clock), desk.blobs)
     for _ in range(2):
         sweep.sweep()
         removal.empty()
@@ -91,11 +91,11 @@ def test_uploads_leave_the_disk_some_space(url: str, tmp_path: Path) -> None:
         with pytest.raises(StorageFull, match="almost full"):
             upload(desk)
         with pytest.raises(StorageFull):
-            desk.service.check_room(NOBODY, 1)
+            desk.service.check_quota_for(NOBODY, 1)
         assert not desk.service.health().space
         desk.blobs.left = 5000
         with pytest.raises(StorageFull):
-            desk.service.check_room(NOBODY, 4001)
+            desk.service.check_quota_for(NOBODY, 4001)
         assert desk.service.health().space
     finally:
         desk.close()

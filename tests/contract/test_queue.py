@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from alphareel.db import migrate
+from alphareel.db.database import Database, open_engine
+from alphareel.db.jobs import JobStore
+from alphareel.db.workers import ExecutorStore
 from alphareel.domain.options import Options
-from alphareel.installation import SystemClock
-from alphareel.jobs.job import Job, Status
-from alphareel.jobs.ports import NewJob
-from alphareel.jobstore import migrate
-from alphareel.jobstore.database import Database, open_engine
-from alphareel.jobstore.executors import ExecutorTable
-from alphareel.jobstore.jobs import Jobs
 from alphareel.queue.dbos_engine import DbosQueue, prepare
+from alphareel.server.installation import SystemClock
+from alphareel.service.jobs.models import Job, Status
+from alphareel.service.ports import NewJob
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
@@ -36,8 +36,8 @@ def database(url: str) -> Iterator[Database]:
 
 
 @pytest.fixture
-def jobs(database: Database) -> Jobs:
-    return Jobs(database, enqueue=DbosQueue(database.engine).enqueue, clock=SystemClock())
+def jobs(database: Database) -> JobStore:
+    return JobStore(database, enqueue=DbosQueue(database.engine).enqueue, clock=SystemClock())
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def start_worker(url: str, log: Path, database: Database) -> Iterator[StartWorke
         worker.communicate()
 
 
-def submit(jobs: Jobs, **metadata: Any) -> Job:
+def submit(jobs: JobStore, **metadata: Any) -> Job:
     new = NewJob(
         id=f"job_{uuid.uuid4().hex}",
         key_id=None,
@@ -83,7 +83,7 @@ def submit(jobs: Jobs, **metadata: Any) -> Job:
     return jobs.add_job(new, start=True, actor="test")
 
 
-def wait_for(jobs: Jobs, wanted: list[Job], status: Status = Status.COMPLETED, seconds: float = 60) -> None:
+def wait_for(jobs: JobStore, wanted: list[Job], status: Status = Status.COMPLETED, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while True:
         found = [jobs.job(job.id) for job in wanted]
@@ -97,7 +97,7 @@ def lines(log: Path, word: str, job: Job) -> list[list[str]]:
     return [line.split() for line in log.read_text().splitlines() if line.startswith(f"{word} {job.id} ")]
 
 
-def test_jobs_run_once_each(jobs: Jobs, start_worker: StartWorker, log: Path) -> None:
+def test_jobs_run_once_each(jobs: JobStore, start_worker: StartWorker, log: Path) -> None:
     start_worker()
     submitted = [submit(jobs) for _ in range(10)]
     wait_for(jobs, submitted)
@@ -106,7 +106,9 @@ def test_jobs_run_once_each(jobs: Jobs, start_worker: StartWorker, log: Path) ->
         assert [line[3] for line in lines(log, "settle", job)] == ["True"]
 
 
-def test_what_was_rolled_back_never_runs(jobs: Jobs, database: Database, start_worker: StartWorker, log: Path) -> None:
+def test_what_was_rolled_back_never_runs(
+    jobs: JobStore, database: Database, start_worker: StartWorker, log: Path
+) -> None:
     queue = DbosQueue(database.engine)
 
     def enqueue_and_break(*words: Any) -> None:
@@ -114,13 +116,13 @@ def test_what_was_rolled_back_never_runs(jobs: Jobs, database: Database, start_w
         raise RuntimeError("after the enqueue")
 
     with pytest.raises(RuntimeError):
-        submit(Jobs(database, enqueue=enqueue_and_break, clock=SystemClock()))
+        submit(JobStore(database, enqueue=enqueue_and_break, clock=SystemClock()))
     start_worker()
     wait_for(jobs, [submit(jobs)])
     assert log.read_text().count("execute") == 1
 
 
-def test_a_worker_that_is_killed_loses_nothing(jobs: Jobs, start_worker: StartWorker, log: Path) -> None:
+def test_a_worker_that_is_killed_loses_nothing(jobs: JobStore, start_worker: StartWorker, log: Path) -> None:
     victim = start_worker()
     job = submit(jobs, seconds=100)
     wait_for(jobs, [job], Status.PROCESSING)
@@ -131,7 +133,7 @@ def test_a_worker_that_is_killed_loses_nothing(jobs: Jobs, start_worker: StartWo
     assert [line[2:] for line in lines(log, "settle", job)] == [["2", "True"]]
 
 
-def test_a_worker_that_slept_too_long_finds_its_job_taken(jobs: Jobs, start_worker: StartWorker, log: Path) -> None:
+def test_a_worker_that_slept_too_long_finds_its_job_taken(jobs: JobStore, start_worker: StartWorker, log: Path) -> None:
     zombie = start_worker()
     job = submit(jobs, seconds=100)
     wait_for(jobs, [job], Status.PROCESSING)
@@ -143,7 +145,7 @@ def test_a_worker_that_slept_too_long_finds_its_job_taken(jobs: Jobs, start_work
     assert [line[2] for line in lines(log, "settle", job) if line[3] == "True"] == ["2"]
 
 
-def test_a_living_worker_keeps_its_long_job(jobs: Jobs, start_worker: StartWorker, log: Path) -> None:
+def test_a_living_worker_keeps_its_long_job(jobs: JobStore, start_worker: StartWorker, log: Path) -> None:
     start_worker()
     start_worker()
     job = submit(jobs, seconds=6)
@@ -151,7 +153,7 @@ def test_a_living_worker_keeps_its_long_job(jobs: Jobs, start_worker: StartWorke
     assert len(lines(log, "execute", job)) == 1
 
 
-def test_a_job_that_kills_its_workers_goes_on_to_the_next(jobs: Jobs, start_worker: StartWorker, log: Path) -> None:
+def test_a_job_that_kills_its_workers_goes_on_to_the_next(jobs: JobStore, start_worker: StartWorker, log: Path) -> None:
     deadly, harmless = submit(jobs, deadly=2), submit(jobs)
     for _ in range(3):
         start_worker()
@@ -160,7 +162,7 @@ def test_a_job_that_kills_its_workers_goes_on_to_the_next(jobs: Jobs, start_work
 
 
 def test_the_engines_tables_may_be_thrown_away(
-    jobs: Jobs, database: Database, url: str, start_worker: StartWorker
+    jobs: JobStore, database: Database, url: str, start_worker: StartWorker
 ) -> None:
     waiting = [submit(jobs) for _ in range(3)]
     schema = "" if database.engine.dialect.name == "sqlite" else "dbos."
@@ -172,7 +174,7 @@ def test_the_engines_tables_may_be_thrown_away(
 
 
 def test_the_queue_carries_ids_in_json_and_nothing_pickled(
-    jobs: Jobs, database: Database, start_worker: StartWorker
+    jobs: JobStore, database: Database, start_worker: StartWorker
 ) -> None:
     job = submit(jobs)
     start_worker()
@@ -187,7 +189,7 @@ def test_the_queue_carries_ids_in_json_and_nothing_pickled(
 
 
 def test_executors_are_on_record_while_they_live(database: Database, start_worker: StartWorker) -> None:
-    table = ExecutorTable(database, clock=SystemClock())
+    table = ExecutorStore(database, clock=SystemClock())
     victim = start_worker()
     start_worker()
     assert len(table.executors()) == 2
@@ -198,7 +200,7 @@ def test_executors_are_on_record_while_they_live(database: Database, start_worke
         time.sleep(0.1)
 
 
-def test_chaos_loses_no_job_and_delivers_each_once(jobs: Jobs, start_worker: StartWorker, log: Path) -> None:
+def test_chaos_loses_no_job_and_delivers_each_once(jobs: JobStore, start_worker: StartWorker, log: Path) -> None:
     workers = [start_worker(), start_worker()]
     submitted = [submit(jobs, seconds=0.3) for _ in range(20)]
     for _ in range(4):
@@ -212,7 +214,7 @@ def test_chaos_loses_no_job_and_delivers_each_once(jobs: Jobs, start_worker: Sta
         assert moves.count((Status.PROCESSING, Status.COMPLETED)) == 1
 
 
-def test_a_fetch_takes_no_place_of_a_job(jobs: Jobs, start_worker: StartWorker, log: Path) -> None:
+def test_a_fetch_takes_no_place_of_a_job(jobs: JobStore, start_worker: StartWorker, log: Path) -> None:
     start_worker(concurrency=1)
     far, near = submit(jobs, far=100), submit(jobs)
     wait_for(jobs, [near])
@@ -221,7 +223,7 @@ def test_a_fetch_takes_no_place_of_a_job(jobs: Jobs, start_worker: StartWorker, 
 
 
 def test_a_worker_that_is_killed_while_it_fetches_loses_nothing(
-    jobs: Jobs, start_worker: StartWorker, log: Path
+    jobs: JobStore, start_worker: StartWorker, log: Path
 ) -> None:
     victim = start_worker()
     job = submit(jobs, far=100)
@@ -237,7 +239,7 @@ def test_a_worker_that_is_killed_while_it_fetches_loses_nothing(
 
 
 def test_a_job_whose_files_are_there_goes_before_those_that_were_not_begun(
-    jobs: Jobs, start_worker: StartWorker, log: Path
+    jobs: JobStore, start_worker: StartWorker, log: Path
 ) -> None:
     first = submit(jobs, far=0)
     start_worker(concurrency=1)
@@ -248,7 +250,7 @@ def test_a_job_whose_files_are_there_goes_before_those_that_were_not_begun(
 
 
 def test_chunks_are_made_after_the_jobs_that_wait_and_in_the_order_of_the_offer(
-    jobs: Jobs, database: Database, start_worker: StartWorker, log: Path
+    jobs: JobStore, database: Database, start_worker: StartWorker, log: Path
 ) -> None:
     queue = DbosQueue(database.engine)
     for _ in range(2):  # again is the same as once
@@ -262,7 +264,7 @@ def test_chunks_are_made_after_the_jobs_that_wait_and_in_the_order_of_the_offer(
 
 
 def test_chunks_that_were_withdrawn_are_made_by_nobody(
-    jobs: Jobs, database: Database, start_worker: StartWorker, log: Path
+    jobs: JobStore, database: Database, start_worker: StartWorker, log: Path
 ) -> None:
     queue = DbosQueue(database.engine)
     queue.offer("job_x", 1, "mark", [3, 2, 1])

@@ -64,7 +64,7 @@ class TestLocalBlobs(BlobsConformance):
         blobs.sweep()
         assert list((tmp_path / "objects/outputs").iterdir()) == []
 
-    def test_a_file_survives_the_removal_of_its_neighbours_folder(self, tmp_path: Path) -> None:
+    def test_a_file_survives_the_removal_of_its_neighbors_folder(self, tmp_path: Path) -> None:
         blobs = LocalBlobs(tmp_path / "objects")
 
         def put_and_delete(number: int) -> None:

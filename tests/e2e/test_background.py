@@ -45,7 +45,7 @@ def service(tmp_path: Path) -> Iterator[tuple[str, Path]]:
         yield running.base, data
 
 
-def two_coloured(path: Path) -> None:
+def two_colored(path: Path) -> None:
     """A loop of 0.4 s: five frames of red, five of blue."""
     with av.open(str(path), "w") as container:
         video = container.add_stream("libx264", 25, {"preset": "ultrafast"})
@@ -88,7 +88,7 @@ def corners(url: str) -> list[str]:
 def test_a_clip_behind_the_subject_is_repeated(tmp_path, elsewhere, service, by):
     base, data = service
     folder, address = elsewhere
-    two_coloured(folder / "loop.mp4")
+    two_colored(folder / "loop.mp4")
     make_clip(tmp_path / "in.mp4", frames=24, background="green")
     behind = f"{address}/loop.mp4" if by == "address" else upload(base, folder / "loop.mp4")
     job = run(base, video_url=upload(base, tmp_path / "in.mp4"), background={"type": "video", "video_url": behind})

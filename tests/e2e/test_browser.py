@@ -21,9 +21,9 @@ from starlette.applications import Starlette
 from starlette.staticfiles import StaticFiles
 
 import alphareel
-from alphareel import pipeline
 from alphareel.domain.clip import EngineFacts
-from alphareel.frame import Matte
+from alphareel.imaging.frame import Matte
+from alphareel.pipeline import run as pipeline
 from alphareel.testing.clips import make_clip
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

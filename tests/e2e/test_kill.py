@@ -63,7 +63,7 @@ class Running(ServiceProcess):
     def freeze(self) -> psutil.Process:
         """The child that runs a job, halted once it writes its result, so that no job is too quick for a test."""
         wait_for(lambda: any((self.data_dir / "work").rglob("*.part")), pause=0.01)
-        child = self.one("alphareel.jobs.child")
+        child = self.one("alphareel.service.worker.child_main")
         child.suspend()
         return child
 
@@ -100,7 +100,7 @@ def test_a_killed_worker_costs_time_and_nothing_else(serve: Callable[..., Runnin
     service = serve()
     job_id = service.submit(service.upload(clip))
     child = service.freeze()
-    service.one("alphareel.workshop").kill()
+    service.one("alphareel.server.worker_process").kill()
     assert_gone([child])
     done = service.wait_for_end(job_id)
     assert_delivered_once(service, job_id, done, attempt=2)
@@ -177,12 +177,12 @@ def test_a_killed_child_costs_its_job_an_attempt_and_nobody_else_anything(
     service = serve()
     job_id = service.submit(service.upload(clip))
     child = service.freeze()
-    worker = service.one("alphareel.workshop").pid
+    worker = service.one("alphareel.server.worker_process").pid
     child.kill()
     done = service.wait_for_end(job_id)
     assert_delivered_once(service, job_id, done, attempt=2)
     assert ("processing", "its process was killed") in service.history(job_id)
-    assert service.one("alphareel.workshop").pid == worker
+    assert service.one("alphareel.server.worker_process").pid == worker
 
 
 def test_one_folder_has_one_service(serve: Callable[..., Running]) -> None:

@@ -21,11 +21,11 @@ import uvicorn
 from alphareel.domain.clip import EngineFacts
 from alphareel.http.app import create_app
 from alphareel.http.config import HttpConfig
-from alphareel.http.job_views import JobViews
-from alphareel.jobs.job import Output
-from alphareel.jobs.keys import digest
-from alphareel.jobs.postman import Courier, Postman, PostRules
-from alphareel.jobs.webhooks import Secrets
+from alphareel.http.job_serializers import JobSerializer
+from alphareel.service.api_keys.service import digest
+from alphareel.service.jobs.models import Output
+from alphareel.service.webhooks.dispatcher import DispatchLimits, WebhookDispatcher, WebhookSender
+from alphareel.service.webhooks.events import Secrets
 from alphareel.testing.clips import make_clip
 from alphareel.testing.fakes import TINY_MP4, open_desk
 from alphareel.testing.service import ServiceProcess, wait_for
@@ -250,7 +250,7 @@ def test_list_with_and_without_a_status(sdk):
         (lambda sdk, folder: sdk.upload(no_video(folder)), (400, "invalid_file_type")),
         (lambda sdk, folder: sdk.upload(too_large(folder)), (400, "file_too_large")),
     ],
-    ids=["wrong key", "no such job", "empty colour", "odd background", "no video", "too large"],
+    ids=["wrong key", "no such job", "empty color", "odd background", "no video", "too large"],
 )
 def test_refusals_are_read_as_api_errors(sdk, tmp_path, call, expected):
     with pytest.raises(Refused) as caught:
@@ -337,10 +337,13 @@ def test_n8n_local_upload_flow_hands_the_upload_s_address_on(sdk, clip):
 def test_n8n_webhook_flow_receives_the_event_the_job_and_its_link(sdk, desk):
     job = sdk.create_job("https://cdn.example.com/input.mp4", webhook_url="https://n8n.example.com/webhook/done")
     sdk.wait_for_completion(job["id"])
-    views = JobViews(sdk.base_url, desk.service, show_pending=False)
-    courier = Courier(desk.poster, Secrets(("a signing secret",)), desk.clock)
-    postman = Postman(
-        desk.webhooks, courier, present=lambda job: views.job(job).model_dump(mode="json"), rules=PostRules(pause=0.05)
+    views = JobSerializer(sdk.base_url, desk.service, show_pending=False)
+    courier = WebhookSender(desk.poster, Secrets(("a signing secret",)), desk.clock)
+    postman = WebhookDispatcher(
+        desk.webhooks,
+        courier,
+        present=lambda job: views.job(job).model_dump(mode="json"),
+        rules=DispatchLimits(pause=0.05),
     )
     postman.start()
     while len(posts := [json.loads(b) for u, _, b in desk.poster.sent if u.endswith("/webhook/done")]) < 2:

@@ -65,7 +65,7 @@ def call(base: str, method: str, path: str, **body: Any) -> Any:
 
 def worker_of(pid: int) -> psutil.Process | None:
     family = psutil.Process(pid).children(recursive=True)
-    return next((p for p in family if "alphareel.workshop" in p.cmdline()), None)
+    return next((p for p in family if "alphareel.server.worker_process" in p.cmdline()), None)
 
 
 def test_a_webhook_whose_worker_is_killed_goes_out_again_under_its_id(

@@ -16,12 +16,12 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from alphareel import observe
 from alphareel.domain.clip import EngineFacts
 from alphareel.http.app import create_app
 from alphareel.http.config import HttpConfig
-from alphareel.jobs.job import Output
-from alphareel.jobs.keys import digest
+from alphareel.service.api_keys.service import digest
+from alphareel.service.jobs.models import Output
+from alphareel.telemetry.logging import configure_logging
 from alphareel.testing.fakes import Desk, open_desk
 
 RESULT = bytes(range(256)) * 20
@@ -38,7 +38,7 @@ def logs() -> Iterator[Callable[[], list[dict[str, Any]]]]:
     root = logging.getLogger()
     before = root.handlers[:], root.level
     stream = io.StringIO()
-    observe.configure("info", stream=stream)
+    configure_logging("info", stream=stream)
     yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
     root.handlers[:], root.level = before
 

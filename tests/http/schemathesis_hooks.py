@@ -12,7 +12,7 @@ REASONS = {
     "invalid_request": (
         r"output_format: (mp4|prores_hq) carries no alpha",  # they need a background
         r"output_format: needs a transparent background",
-        r"bg_color: is required for a colour background",  # by bg_type
+        r"bg_color: is required for a color background",  # by bg_type
         r"bg_image_url: is required for an? image background",
         r"retention_seconds: must be a whole number of seconds between 0 and",  # the server's own setting is the most
         r"metadata: must have at most \d+ bytes as JSON",

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from alphareel.jobs.admin import Operator
-from alphareel.jobs.uploads import Identity
+from alphareel.service.api_keys.admin import Operator
+from alphareel.service.uploads.service import MediaInfo
 from alphareel.testing.fakes import TINY_MP4
 
 TOKEN = "a token for operators"
@@ -29,7 +29,7 @@ def studio(desk, key):
 @pytest.fixture
 def video(client, desk, monkeypatch):
     """An upload that lasts ten seconds: ten credits with original."""
-    monkeypatch.setattr(desk.service._uploads, "_identify", lambda _: Identity("video", "video/mp4", "mp4", 10.0))
+    monkeypatch.setattr(desk.service._uploads, "_identify", lambda _: MediaInfo("video", "video/mp4", "mp4", 10.0))
     return {"video_url": client.post("/v1/uploads", files={"file": ("a.mp4", TINY_MP4)}).json()["video_url"]}
 
 

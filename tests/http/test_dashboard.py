@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from alphareel.domain.clip import EngineFacts
 from alphareel.http.errors import STATUS
-from alphareel.jobs.job import Output
+from alphareel.service.jobs.models import Output
 
 ROOT = Path(__file__).parents[2]
 FILES = [ROOT / "deploy/grafana/alphareel.json", ROOT / "deploy/prometheus/alerts.yml"]

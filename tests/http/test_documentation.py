@@ -14,7 +14,7 @@ import pytest
 from alphareel.http.app import create_app
 from alphareel.http.config import HttpConfig
 from alphareel.http.errors import STATUS
-from alphareel.jobs.admin import Operator
+from alphareel.service.api_keys.admin import Operator
 from alphareel.testing.fakes import TINY_MP4
 
 ROOT = Path(__file__).parents[2]

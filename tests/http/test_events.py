@@ -9,18 +9,18 @@ import pytest
 import requests
 
 from alphareel.domain.errors import RateLimited, Unavailable
-from alphareel.http import streams
+from alphareel.http import sse
 from alphareel.http.app import create_app
 from alphareel.http.config import HttpConfig
-from alphareel.http.streams import Places
+from alphareel.http.sse import StreamSlots
 
 VIDEO = "https://example.com/in.mp4"
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(streams, "_LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(streams, "_HEARTBEAT_SECONDS", 0.2)
+    monkeypatch.setattr(sse, "_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(sse, "_HEARTBEAT_SECONDS", 0.2)
 
 
 @pytest.fixture
@@ -183,7 +183,7 @@ def test_a_job_of_another_key_is_not_found(server, new_key, job):
 
 
 def test_places_are_for_each_key():
-    places = Places(1)
+    places = StreamSlots(1)
     leave = places.take("a")
     places.take("b")
     with pytest.raises(RateLimited):

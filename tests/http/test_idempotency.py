@@ -68,7 +68,7 @@ def test_a_refused_request_leaves_its_name_free(client):
 def test_a_name_is_forgotten_after_a_day(client, desk):
     first = client.post("/v1/jobs", json=VIDEO, headers=named("n1")).json()["id"]
     desk.clock.advance(hours=24)
-    desk.office.repeats.sweep_repeats()
+    desk.office.repeats.sweep_idempotency_keys()
     assert client.post("/v1/jobs", json=VIDEO, headers=named("n1")).json()["id"] != first
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from alphareel.http.request_schemas import Address
+from alphareel.http.schemas.jobs import Address
 
 VIDEO = "https://example.com/in.mp4"
 
@@ -119,7 +119,7 @@ def test_completed_job_carries_link_facts_and_engine(client, finish_job):
     assert body["duration_seconds"] == 2.0
     assert body["output"]["size"] == 5120
     assert len(body["output"]["sha256"]) == 64
-    assert body["engine"] == {"name": "builtin", "version": "1", "weights_sha256": "2" * 64, "licence": "Apache-2.0"}
+    assert body["engine"] == {"name": "builtin", "version": "1", "weights_sha256": "2" * 64, "license": "Apache-2.0"}
     assert body["error"] is None
 
 

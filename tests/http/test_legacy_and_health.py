@@ -5,7 +5,7 @@ from starlette.testclient import TestClient
 
 from alphareel.http.app import create_app
 from alphareel.http.config import HttpConfig
-from alphareel.jobs.use_cases import Health
+from alphareel.service.use_cases import Health
 from alphareel.testing.fakes import TINY_MP4
 
 VIDEO = {"video_url": "https://a.example/v.mp4"}

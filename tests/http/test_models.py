@@ -1,12 +1,12 @@
-"""GET /v1/models tells what serves each tier, what it cuts out, under which licence, and what a clip may be."""
+"""GET /v1/models tells what serves each tier, what it cuts out, under which license, and what a clip may be."""
 
 from types import SimpleNamespace
 
 import pytest
 
 from alphareel.domain.options import TIERS
-from alphareel.jobs.estimates import Speed
 from alphareel.matting.models import birefnet, builtin
+from alphareel.service.jobs.estimates import Speed
 
 
 @pytest.fixture
@@ -22,9 +22,9 @@ def test_each_tier_says_what_serves_it(models):
     tiers = {item["model"]: item for item in models["items"]}
     assert list(tiers) == ["original", "light", "pro", "human"]
     original, pro = tiers["original"], tiers["pro"]
-    assert (original["engine"], original["subject"], original["licence"]) == ("builtin", "people", "Apache-2.0")
+    assert (original["engine"], original["subject"], original["license"]) == ("builtin", "people", "Apache-2.0")
     assert (original["speed"], original["quality"]) == ("standard", "highest")
-    assert (pro["available"], pro["engine"], pro["licence"], pro["text_prompt"]) == (False, None, None, True)
+    assert (pro["available"], pro["engine"], pro["license"], pro["text_prompt"]) == (False, None, None, True)
 
 
 def test_engines_that_are_missing_say_why(models):

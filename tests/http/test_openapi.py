@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 
 from alphareel.domain import options
-from alphareel.http import request_schemas
+from alphareel.http.schemas import jobs
 
 SNAPSHOT = Path(__file__).with_name("openapi.json")
 
@@ -79,7 +79,7 @@ def test_upload_is_documented_as_a_form_with_a_file(document):
 
 def test_documented_request_fields_are_those_that_the_parser_reads(client):
     """Each documented field, given nonsense, is refused; each documented choice is accepted."""
-    for name in set(request_schemas.JobCreate.model_fields) - {"composition"}:
+    for name in set(jobs.JobCreate.model_fields) - {"composition"}:
         kind = "image" if name == "bg_image_url" else "color"
         body = {"video_url": "https://a.example/v.mp4", "bg_type": kind, "bg_color": "red", name: {"nonsense": 1}}
         answer = client.post("/v1/jobs", json=body)
@@ -92,7 +92,7 @@ def test_documented_request_fields_are_those_that_the_parser_reads(client):
 
 
 def test_documented_background_types_are_accepted(client):
-    for choice in get_args(get_args(request_schemas.JobStart.model_fields["bg_type"].annotation)[0]):
+    for choice in get_args(get_args(jobs.JobStart.model_fields["bg_type"].annotation)[0]):
         body = {
             "video_url": "https://a.example/v.mp4",
             "bg_type": choice,

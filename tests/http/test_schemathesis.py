@@ -13,7 +13,7 @@ import pytest
 
 from alphareel.http.app import create_app
 from alphareel.http.config import HttpConfig
-from alphareel.http.limits import Rates
+from alphareel.http.rate_limits import RateLimits
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = os.environ.get("ALPHAREEL_TEST_EXAMPLES", "4")
@@ -23,7 +23,7 @@ PATIENCE = 3600
 
 @pytest.mark.timeout(PATIENCE)
 def test_the_service_does_what_its_document_says(desk, key, serve, tmp_path):
-    settings = HttpConfig(version="1", admin_token=TOKEN, rates=Rates(write=0, read=0), guesses_per_minute=0)
+    settings = HttpConfig(version="1", admin_token=TOKEN, rates=RateLimits(write=0, read=0), guesses_per_minute=0)
     environment = {**os.environ, "ALPHAREEL_API_KEY": key, "ALPHAREEL_ADMIN_TOKEN": TOKEN, "NO_COLOR": "1"}
     app = create_app(desk.service, settings)
     app.openapi()  # making it takes a busy machine longer than schemathesis would wait

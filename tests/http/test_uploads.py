@@ -2,7 +2,7 @@
 
 import pytest
 
-from alphareel.jobs.admin import Operator
+from alphareel.service.api_keys.admin import Operator
 from alphareel.testing.fakes import TINY_MP4, TINY_PNG
 
 BOUNDARY = "x-boundary-x"

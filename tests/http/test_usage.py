@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from alphareel.jobs.admin import Operator
+from alphareel.service.api_keys.admin import Operator
 from alphareel_client import Client
 
 VIDEO = {"video_url": "https://a.example/v.mp4"}

@@ -8,9 +8,9 @@ from datetime import timedelta
 import pytest
 
 from alphareel.domain.errors import FetchFailed
-from alphareel.http.job_views import JobViews
-from alphareel.jobs.postman import Courier, Postman, PostRules
-from alphareel.jobs.webhooks import Attempt, Secrets
+from alphareel.http.job_serializers import JobSerializer
+from alphareel.service.webhooks.dispatcher import DispatchLimits, WebhookDispatcher, WebhookSender
+from alphareel.service.webhooks.events import Attempt, Secrets
 
 VIDEO = "https://example.com/in.mp4"
 HOOK = "https://hook.example.com/a?b=c"
@@ -30,12 +30,12 @@ def no_others(desk):
 
 
 def deliver(desk):
-    views = JobViews("http://testserver", desk.service._linker, show_pending=False)
-    postman = Postman(
+    views = JobSerializer("http://testserver", desk.service._linker, show_pending=False)
+    postman = WebhookDispatcher(
         desk.webhooks,
-        Courier(desk.poster, Secrets(("secret",)), desk.clock),
+        WebhookSender(desk.poster, Secrets(("secret",)), desk.clock),
         present=lambda job: views.job(job).model_dump(mode="json"),
-        rules=PostRules(pause=0.02),
+        rules=DispatchLimits(pause=0.02),
     )
     postman.start()
     deadline = time.monotonic() + 30

@@ -9,20 +9,20 @@ import cv2
 import numpy as np
 import pytest
 from benchmarks import engine as engine_bench
-from benchmarks import quality, truths
+from benchmarks import ground_truth, quality
+from benchmarks.ground_truth import Truth
 from benchmarks.quality import Contender, compare, judge
-from benchmarks.truths import Truth
 
-from alphareel.domain.clip import Clip, Colour, EngineFacts
+from alphareel.domain.clip import Clip, Color, EngineFacts
 from alphareel.domain.errors import BadVideo
-from alphareel.frame import Matte
+from alphareel.imaging.frame import Matte
 from alphareel.testing.clips import make_clip
 from alphareel.testing.frames import frame_of
 
 WIDTH, HEIGHT = 160, 96
 CLIP = Clip(
     width=WIDTH, height=HEIGHT, time_base=Fraction(1, 25), rate=Fraction(25), seconds=1, frames=4, codec="h264",
-    container="mp4", pixel_format="yuv420p", colour=Colour(matrix=1),
+    container="mp4", pixel_format="yuv420p", color=Color(matrix=1),
 )  # fmt: skip
 
 
@@ -87,9 +87,9 @@ def test_a_photo_has_no_figures_that_need_frames_in_a_row():
 def test_a_still_is_judged_when_the_engine_has_looked_at_it_long_enough():
     late = Answer()
     late.step = lambda frames: [
-        Matte(f, np.uint8(255) * (f.index == truths.SETTLE - 1) * (alpha_at(f.index) > 0)) for f in frames
+        Matte(f, np.uint8(255) * (f.index == ground_truth.SETTLE - 1) * (alpha_at(f.index) > 0)) for f in frames
     ]
-    assert judge(contender(late), truth(count=truths.SETTLE, still=True), frames=1).iou == 1
+    assert judge(contender(late), truth(count=ground_truth.SETTLE, still=True), frames=1).iou == 1
 
 
 def test_no_more_frames_are_looked_at_than_asked():
@@ -112,7 +112,7 @@ def test_an_engine_for_screens_is_not_asked_about_people():
 
 def test_what_is_not_there_is_named_and_a_screen_is_always_made(tmp_path):
     with ExitStack() as stack:
-        found, reasons = truths.find(tmp_path, stack)
+        found, reasons = ground_truth.find(tmp_path, stack)
     assert [t.group for t in found] == ["screen, made"]
     assert [r.split(":")[0] for r in reasons] == ["ccp", "davis", "composite", "far", "greenscreen"]
 
@@ -124,14 +124,14 @@ def test_photos_and_sequences_are_found_with_their_masks(tmp_path):
         cv2.imwrite(str(folder / "rgb" / "1.jpg"), np.full((51, 41, 3), 90, np.uint8))  # odd sides
         cv2.imwrite(str(folder / "mask" / "1.png"), np.full((51, 41), 255, np.uint8))
     with ExitStack() as stack:
-        found, _ = truths.find(tmp_path, stack)
+        found, _ = ground_truth.find(tmp_path, stack)
         photo = next(t for t in found if t.group == "ccp photos")
         (frame, *more), (alpha, *_) = photo.frames((16, 16)), photo.alphas()
     assert {t.group for t in found} == {"screen, made", "ccp photos", "davis people"}
     assert frame.y.shape == alpha.shape == (50, 40)
     assert alpha.min() == 1
     assert photo.still
-    assert len(more) == truths.SETTLE - 1
+    assert len(more) == ground_truth.SETTLE - 1
 
 
 def test_the_command_prints_a_table_and_keeps_figures_and_sheets(tmp_path, monkeypatch, capsys):
@@ -179,7 +179,7 @@ FLOORS = {("ccp photos", "builtin"): 0.94, ("composite", "builtin"): 0.77, ("scr
 @pytest.mark.parametrize(("group", "engine"), FLOORS)
 def test_an_engine_keeps_what_it_has_reached_on_real_footage(group, engine):
     with ExitStack() as stack:
-        found = [t for t in truths.find(quality.CLIPS, stack)[0] if t.group == group]
+        found = [t for t in ground_truth.find(quality.CLIPS, stack)[0] if t.group == group]
         if not found:
             pytest.skip(f"no ground truth for {group} in {quality.CLIPS}")
         everybody, reasons = quality.contenders(None, [engine])

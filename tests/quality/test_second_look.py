@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from benchmarks.second_look import Box, SecondLook, crop_for, cropped, subject_of
 
-from alphareel.domain.clip import Clip, Colour, EngineFacts
+from alphareel.domain.clip import Clip, Color, EngineFacts
 from alphareel.domain.options import Options
-from alphareel.frame import Matte
+from alphareel.imaging.frame import Matte
 from alphareel.testing.frames import frame_of
 
 WIDTH, HEIGHT = 320, 180
 CLIP = Clip(
     width=WIDTH, height=HEIGHT, time_base=Fraction(1, 25), rate=Fraction(25), seconds=1, frames=4, codec="h264",
-    container="mp4", pixel_format="yuv420p", colour=Colour(matrix=1),
+    container="mp4", pixel_format="yuv420p", color=Color(matrix=1),
 )  # fmt: skip
 
 

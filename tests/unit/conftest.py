@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from alphareel import cli
+from alphareel.cli import main
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def command(monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", ["alphareel", *map(str, arguments)])
         code = 0
         try:
-            cli.main()
+            main.main()
         except SystemExit as leaving:
             code = leaving.code or 0
         captured = capsys.readouterr()

@@ -12,9 +12,9 @@ from PIL import Image
 
 from alphareel.domain.clip import Limits
 from alphareel.domain.errors import BadVideo, InvalidFileType, ResolutionTooLarge
-from alphareel.jobs.identity import identify
 from alphareel.media.probe import probe
-from alphareel.media.read import open_reader
+from alphareel.media.reader import open_reader
+from alphareel.service.uploads.inspect import inspect_media
 from alphareel.testing.clips import make_clip
 
 LENGTHS = [50, 200, 100, 100]
@@ -42,14 +42,14 @@ def read(path):
         return reader.clip, frames, reader.frames_lost
 
 
-def assert_holds(frames, pictures, *, colour_error=2.0):
+def assert_holds(frames, pictures, *, color_error=2.0):
     assert len(frames) == len(pictures)
     for frame, picture in zip(frames, pictures, strict=True):
         assert np.array_equal(frame.alpha, picture[..., 3])
         red, green, blue = (picture[..., n].astype(np.float32) for n in range(3))
         luma = 16 + 219 / 255 * (0.2126 * red + 0.7152 * green + 0.0722 * blue)
         opaque = frame.alpha == 255
-        assert np.abs(frame.y - luma)[opaque].mean() < colour_error
+        assert np.abs(frame.y - luma)[opaque].mean() < color_error
 
 
 KINDS = {
@@ -137,7 +137,7 @@ def test_still_pictures_are_refused(tmp_path, pictures, name):
 
 @pytest.mark.parametrize("name", ["a.gif", "a.apng", "a.webp"])
 def test_as_uploads_they_are_videos(tmp_path, pictures, name):
-    found = identify(save(tmp_path / name, pictures, **({"format": "PNG"} if name == "a.apng" else {})), Limits())
+    found = inspect_media(save(tmp_path / name, pictures, **({"format": "PNG"} if name == "a.apng" else {})), Limits())
     assert (found.kind, found.content_type, found.extension) == ("video", f"image/{name[2:]}", name[2:])
     assert found.seconds == pytest.approx(0.45)
 

@@ -7,18 +7,18 @@ import cv2
 import numpy as np
 import pytest
 
-from alphareel.colour import colour_in_yuv
-from alphareel.domain.clip import Clip, Colour
+from alphareel.domain.clip import Clip, Color
 from alphareel.domain.errors import SubjectNotFound
 from alphareel.domain.options import Options
-from alphareel.frame import Frame
+from alphareel.imaging.color import color_in_yuv
+from alphareel.imaging.frame import Frame
 from alphareel.matting.models.chroma import find_key, load
 from alphareel.matting.runtime import Runtime
 
 WIDTH, HEIGHT = 320, 180
 CLIP = Clip(
     width=WIDTH, height=HEIGHT, time_base=Fraction(1, 25), rate=Fraction(25), seconds=1.0, frames=25, codec="h264",
-    container="mp4", pixel_format="yuv420p", colour=Colour(matrix=1),
+    container="mp4", pixel_format="yuv420p", color=Color(matrix=1),
 )  # fmt: skip
 GREEN, BLUE = (0, 177, 64), (0, 71, 187)
 SKIN = (222, 180, 155)
@@ -32,9 +32,9 @@ def truth(shift=0):
 
 
 def planes(rgb_front, rgb_back, alpha, *, light=None, noise=0.0):
-    front, back = (np.array(colour_in_yuv(c, CLIP.colour, HEIGHT), np.float32) for c in (rgb_front, rgb_back))
+    front, back = (np.array(color_in_yuv(c, CLIP.color, HEIGHT), np.float32) for c in (rgb_front, rgb_back))
     behind = np.broadcast_to(back, (HEIGHT, WIDTH, 3)).copy()
-    if light is not None:  # light scales the screen's colour: luma above black and both chroma
+    if light is not None:  # light scales the screen's color: luma above black and both chroma
         behind = (behind - [16, 128, 128]) * light[..., None] + [16, 128, 128]
     picture = front * alpha[..., None] + behind * (1 - alpha[..., None])
     picture += np.random.default_rng(1).normal(0, noise, picture.shape)
@@ -61,7 +61,7 @@ def error(matte, alpha):
 
 
 @pytest.mark.parametrize("screen", [GREEN, BLUE, (0, 255, 0), (200, 30, 160)])
-def test_the_screens_colour_is_found_by_itself(screen):
+def test_the_screens_color_is_found_by_itself(screen):
     alpha = truth()
     assert error(cut(planes(SKIN, screen, alpha)), alpha) < 0.006
 
@@ -101,7 +101,7 @@ def test_noise_makes_neither_holes_nor_dust():
     assert (matte.alpha[alpha > 0.999] < 231).mean() < 0.002
 
 
-def test_skin_before_a_yellow_wall_stays_solid_and_keeps_its_colour():
+def test_skin_before_a_yellow_wall_stays_solid_and_keeps_its_color():
     alpha = truth()
     picture = planes((200, 160, 125), (205, 200, 20), alpha)
     matte = cut(picture)
@@ -111,11 +111,11 @@ def test_skin_before_a_yellow_wall_stays_solid_and_keeps_its_colour():
 
 
 def test_spill_is_taken_out_of_the_subject():
-    spilled = (180, 190, 160)  # grey with a green cast
+    spilled = (180, 190, 160)  # gray with a green cast
     matte = cut(planes(spilled, GREEN, truth()))
-    cast = np.array(colour_in_yuv(spilled, CLIP.colour, HEIGHT)[1:], int) - 128
+    cast = np.array(color_in_yuv(spilled, CLIP.color, HEIGHT)[1:], int) - 128
     left = np.array([matte.frame.u[55, 75], matte.frame.v[55, 75]], int) - 128
-    key = np.array(colour_in_yuv(GREEN, CLIP.colour, HEIGHT)[1:], int) - 128
+    key = np.array(color_in_yuv(GREEN, CLIP.color, HEIGHT)[1:], int) - 128
     assert left @ key <= cast @ key
 
 
@@ -169,8 +169,8 @@ def test_planes_of_the_decoder_are_never_written():
     assert all(np.array_equal(a, b) for a, b in zip(before, (given.y, given.u, given.v), strict=True))
 
 
-def test_the_key_is_the_borders_colour_and_not_the_subjects():
+def test_the_key_is_the_borders_color_and_not_the_subjects():
     small = np.zeros((3, 90, 160), np.uint8)
-    small[:] = np.array(colour_in_yuv(GREEN, CLIP.colour, HEIGHT), np.uint8)[:, None, None]
-    small[:, 30:, 40:120] = np.array(colour_in_yuv((200, 30, 30), CLIP.colour, HEIGHT), np.uint8)[:, None, None]
-    assert np.abs(find_key(small) - colour_in_yuv(GREEN, CLIP.colour, HEIGHT)).max() <= 1
+    small[:] = np.array(color_in_yuv(GREEN, CLIP.color, HEIGHT), np.uint8)[:, None, None]
+    small[:, 30:, 40:120] = np.array(color_in_yuv((200, 30, 30), CLIP.color, HEIGHT), np.uint8)[:, None, None]
+    assert np.abs(find_key(small) - color_in_yuv(GREEN, CLIP.color, HEIGHT)).max() <= 1

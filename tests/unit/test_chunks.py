@@ -8,13 +8,14 @@ import av
 import numpy as np
 import pytest
 
-from alphareel import chunks, pipeline
 from alphareel.domain.clip import Limits
 from alphareel.domain.errors import BadVideo, InsufficientCredits, InternalError, VerificationFailed
 from alphareel.domain.options import Background, Options, Output
-from alphareel.media.chunks import Stamps, divide, read_stamps
-from alphareel.media.read import open_reader
+from alphareel.media.chunks import PacketIndex, divide, read_packet_index
+from alphareel.media.reader import open_reader
 from alphareel.media.source import decoding_from
+from alphareel.pipeline import chunks
+from alphareel.pipeline import run as pipeline
 from alphareel.testing.clips import make_clip
 from alphareel.testing.networks import make_rvm
 
@@ -163,7 +164,7 @@ def test_a_stream_without_an_index_is_made_in_one_go(tmp_path, plan):
 
 
 def test_the_last_chunk_is_no_crumb():
-    stamps, base = Stamps(tuple(range(100)), tuple(range(0, 100, 10)), 100), Fraction(1, 10)
+    stamps, base = PacketIndex(tuple(range(100)), tuple(range(0, 100, 10)), 100), Fraction(1, 10)
     clip = type("Clip", (), {"time_base": base})()
     assert [(c.start, c.end, c.frames) for c in divide(stamps, clip, 3)] == [
         (0, 30, 30), (30, 60, 30), (60, None, 40),
@@ -232,7 +233,7 @@ def test_frames_lost_in_a_chunk_are_counted(clip, tmp_path, plan):
     output = output_in(tmp_path, "webm", ".webm")
     chunk = plan(clip.path, output, seconds=0.6).chunks[1]
     with open_reader(clip.path, Limits()) as reader:
-        stamps = read_stamps(clip.path, reader.clip, Limits())
+        stamps = read_packet_index(clip.path, reader.clip, Limits())
         longer = type(chunk)(chunk.start, chunk.end, chunk.frames + 2)
         assert len(list(reader.chunk(longer))) == 20
         assert reader.frames_lost == 2

@@ -13,9 +13,9 @@ import pytest
 from rich.console import Console
 
 import alphareel
-from alphareel import cli
-from alphareel.interruption import Interrupted, interruptible
-from alphareel.sheet import draw_sheet
+from alphareel.cli import main
+from alphareel.cli.contact_sheet import draw_sheet
+from alphareel.cli.signals import Interrupted, interruptible
 from alphareel.testing.clips import make_clip
 
 
@@ -36,7 +36,7 @@ def test_cut_writes_the_target_says_what_it_is_and_draws_no_bar_in_a_pipe(comman
     assert "chroma" in out
 
 
-def test_a_background_may_be_a_colour_or_an_image_file(command, clip, tmp_path):
+def test_a_background_may_be_a_color_or_an_image_file(command, clip, tmp_path):
     picture = tmp_path / "plate.png"
     draw_sheet(clip, clip, picture)
     for background in ("#09A246", "white", picture):
@@ -53,7 +53,7 @@ def test_probe_prints_json_that_a_script_can_read(command, clip):
     assert (facts["width"], facts["height"], facts["audio"]["codec"]) == (128, 96, "aac")
 
 
-def test_models_lists_every_engine_with_its_licence(command):
+def test_models_lists_every_engine_with_its_license(command):
     code, out, _ = command("models")
     assert code == 0
     assert {"builtin", "chroma", "rvm"} <= set(out.split())
@@ -74,7 +74,7 @@ def test_formats_lists_what_can_be_written(command):
         (["cut", "{clip}", "{out}.xyz"], 2, ".xyz"),
         (["cut", "{clip}", "{out}.webm", "--model", "best"], 2, "model"),
         (["cut", "{clip}", "{out}.webm", "--engine", "nothing"], 2, "nothing"),
-        (["cut", "{clip}", "{out}.webm", "--background", "no-colour"], 2, "colour"),
+        (["cut", "{clip}", "{out}.webm", "--background", "no-color"], 2, "color"),
         (["cut", "{clip}", "{out}.webm", "--model", "pro", "--prompt", "dog"], 4, "pro"),
         (["cut", "{clip}", "{nowhere}/out.webm", "--engine", "chroma"], 5, "no such file or directory"),
         (["cut", "{clip}", "{nowhere}/out.webm", "--engine", "chroma"], 5, "{nowhere}/out.webm cannot be written"),
@@ -135,9 +135,9 @@ def test_a_stand_in_for_the_default_model_is_no_warning_to_who_asked_for_none(co
 
 
 def test_on_a_terminal_the_stand_in_for_the_default_model_is_a_note(command, clip, tmp_path, monkeypatch):
-    monkeypatch.setattr(cli, "_progress_bar", lambda _: nullcontext())
+    monkeypatch.setattr(main, "_progress_bar", lambda _: nullcontext())
     terminal = Console(force_terminal=True, record=True, file=io.StringIO(), highlight=False, markup=False)
-    monkeypatch.setattr(cli, "_err", terminal)
+    monkeypatch.setattr(main, "_err", terminal)
     code, _, _ = command("cut", clip, tmp_path / "out.webm")
     assert code == 0
     assert "note: The model original is served by builtin" in terminal.export_text()
@@ -200,7 +200,7 @@ def stop_twice():
 def test_an_output_that_cannot_be_written_is_one_line(clip, arguments):
     with Path("/dev/full").open("w") as full:
         ran = subprocess.run(
-            [sys.executable, "-m", "alphareel.cli", *(a.format(clip=clip) for a in arguments)],
+            [sys.executable, "-m", "alphareel.cli.main", *(a.format(clip=clip) for a in arguments)],
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,

@@ -358,7 +358,7 @@ def test_dropin_has_the_defaults_of_the_other_sdk():
     }
 
 
-def test_dropin_sends_empty_texts_as_absent_and_an_empty_colour_as_it_is():
+def test_dropin_sends_empty_texts_as_absent_and_an_empty_color_as_it_is():
     script = Script(answer(body=job("processing")))
     dropin(script).create_job("http://v", text_prompt="", webhook_url="", bg_color=[], metadata={})
     body = json.loads(script.requests[0].content)

@@ -1,10 +1,10 @@
-"""Colour at soft edges against the subject's exact colour."""
+"""Color at soft edges against the subject's exact color."""
 
 import cv2
 import numpy as np
 import pytest
 
-from alphareel.matting.edges import clean_edges
+from alphareel.matting.edges import decontaminate_edges
 from alphareel.testing.frames import frame_of
 
 WIDTH, HEIGHT = 480, 270
@@ -38,12 +38,12 @@ def error(frame, matte, subject=SUBJECT):
 
 def test_the_old_background_leaves_soft_pixels():
     frame, matte = scene()
-    assert error(clean_edges(frame, matte), matte) < 0.25 * error(frame, matte)
+    assert error(decontaminate_edges(frame, matte), matte) < 0.25 * error(frame, matte)
 
 
 def test_pixels_that_are_opaque_or_transparent_are_never_touched():
     frame, matte = scene()
-    clean = clean_edges(frame, matte)
+    clean = decontaminate_edges(frame, matte)
     flat = (matte == 0) | (matte == 255)
     assert np.array_equal(clean.y[flat], frame.y[flat])
     half = cv2.resize(matte, (WIDTH // 2, HEIGHT // 2), interpolation=cv2.INTER_AREA)
@@ -53,37 +53,37 @@ def test_pixels_that_are_opaque_or_transparent_are_never_touched():
 @pytest.mark.parametrize("level", [0, 255])
 def test_a_frame_without_soft_pixels_is_handed_back_as_it_is(level):
     frame, _ = scene()
-    assert clean_edges(frame, np.full((HEIGHT, WIDTH), level, np.uint8)) is frame
+    assert decontaminate_edges(frame, np.full((HEIGHT, WIDTH), level, np.uint8)) is frame
 
 
 def test_a_frame_without_a_thumbnail_is_handed_back_as_it_is():
     frame, matte = scene()
     bare = frame_of(mixture(disc()), None)
-    assert clean_edges(bare, matte) is bare
-    assert clean_edges(frame, matte) is not frame
+    assert decontaminate_edges(bare, matte) is bare
+    assert decontaminate_edges(frame, matte) is not frame
 
 
-def test_a_wrong_matte_never_throws_colours_beyond_what_is_there():
+def test_a_wrong_matte_never_throws_colors_beyond_what_is_there():
     frame, matte = scene()
     wrong = np.roll(matte, 25, axis=1)
-    clean = clean_edges(frame, wrong)
+    clean = decontaminate_edges(frame, wrong)
     for before, after in ((frame.y, clean.y), (frame.u, clean.u), (frame.v, clean.v)):
         assert int(after.min()) >= int(before.min()) - 1
         assert int(after.max()) <= int(before.max()) + 1
 
 
-def test_where_all_is_half_transparent_colours_stay():
+def test_where_all_is_half_transparent_colors_stay():
     frame, _ = scene()
-    clean = clean_edges(frame, np.full((HEIGHT, WIDTH), 128, np.uint8))
+    clean = decontaminate_edges(frame, np.full((HEIGHT, WIDTH), 128, np.uint8))
     assert np.abs(clean.y.astype(int) - frame.y).max() <= 1
 
 
 def test_planes_of_the_decoder_are_never_written_and_no_longer_held():
     frame, matte = scene()
     before = frame.y.copy(), frame.u.copy(), frame.v.copy()
-    clean = clean_edges(frame, matte)
+    clean = decontaminate_edges(frame, matte)
     assert all(np.array_equal(a, b) for a, b in zip(before, (frame.y, frame.u, frame.v), strict=True))
-    assert clean.keeper is None
+    assert clean.buffer_owner is None
     assert (clean.pts, clean.index, clean.duration) == (frame.pts, frame.index, frame.duration)
 
 
@@ -92,7 +92,7 @@ def test_any_even_size_is_cleaned(width, height):
     random = np.random.default_rng(3)
     picture = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
     matte = random.integers(0, 256, (height, width), dtype=np.uint8)
-    clean = clean_edges(frame_of(picture, (64, 48)), matte)
+    clean = decontaminate_edges(frame_of(picture, (64, 48)), matte)
     assert clean.y.shape == (height, width)
     assert clean.u.shape == clean.v.shape == (height // 2, width // 2)
 
@@ -101,4 +101,4 @@ def test_an_edge_that_is_soft_at_full_size_alone_is_cleaned_without_a_fault():
     frame = frame_of(np.full((32, 32, 3), 120, np.uint8), (16, 16))
     alpha = np.full((32, 32), 255, np.uint8)
     alpha[9, 9] = 250  # its chroma pixel, a mean of four, is as good as opaque
-    assert clean_edges(frame, alpha).u.shape == (16, 16)
+    assert decontaminate_edges(frame, alpha).u.shape == (16, 16)

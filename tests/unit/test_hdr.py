@@ -1,4 +1,4 @@
-"""HDR becomes SDR by tables that are ready: the colours are those of FFmpeg's own mapping, which takes seconds."""
+"""HDR becomes SDR by tables that are ready: the colors are those of FFmpeg's own mapping, which takes seconds."""
 
 from fractions import Fraction
 
@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from av.filter import Graph
 
-from alphareel.domain.clip import Colour, Limits
-from alphareel.media import tone_table
+from alphareel.domain.clip import Color, Limits
+from alphareel.media import tone_mapping_table
 from alphareel.media.hdr import ToneMapper, grade_of
-from alphareel.media.read import open_reader
+from alphareel.media.reader import open_reader
 from alphareel.media.source import decoding
-from alphareel.media.tone_table import BT2020, HLG, NODES, P3, PQ, SHIPPED, Grade, graded_frame, pack, shipped
+from alphareel.media.tone_mapping_table import BT2020, HLG, NODES, P3, PQ, SHIPPED, Grade, graded_frame, pack, shipped
 from alphareel.testing.clips import make_clip
 
 SIZE = (256, 192)
@@ -34,7 +34,7 @@ def hdr_frame(folder, grade):
         height=SIZE[1],
         codec="libx265",
         pix_fmt="yuv420p10le",
-        colour=Colour(9, grade.primaries, grade.transfer),
+        color=Color(9, grade.primaries, grade.transfer),
         options={"preset": "ultrafast", **told},
     )
     with decoding(path, Limits()) as decoder:
@@ -64,7 +64,7 @@ def by_scaler(frame):
     [(Grade(PQ), 0.98, 0.995, 0.3), (Grade(HLG), 0.98, 0.995, 0.3), (STUDIO, 0.96, 0.99, 0.4)],
     ids=["PQ", "HLG", "studio"],
 )
-def test_colours_are_those_of_the_scaler(tmp_path, grade, same, near, mean):
+def test_colors_are_those_of_the_scaler(tmp_path, grade, same, near, mean):
     frame = hdr_frame(tmp_path, grade)
     assert grade_of(frame) == grade
     difference = np.abs(ToneMapper()(frame, *SIZE).to_ndarray().astype(int) - by_scaler(frame))
@@ -77,19 +77,19 @@ def test_colours_are_those_of_the_scaler(tmp_path, grade, same, near, mean):
 @pytest.mark.parametrize(("grade", "name"), SHIPPED.items())
 def test_grey_stays_grey_and_brighter_stays_brighter(grade, name):
     """Black, as far as it is black, to white, or to where a known screen's light ends, along the table's diagonal."""
-    grey = np.array([shipped(name)[n, n, n] for n in range(NODES)]).astype(int)
-    assert np.abs(grey - grey.mean(axis=1, keepdims=True)).max() <= 12
-    below_white = (grey[:-1].mean(axis=1) < 4080) | (grade.peak is None)
-    assert (np.diff(grey.mean(axis=1))[below_white] > 0).all()
+    gray = np.array([shipped(name)[n, n, n] for n in range(NODES)]).astype(int)
+    assert np.abs(gray - gray.mean(axis=1, keepdims=True)).max() <= 12
+    below_white = (gray[:-1].mean(axis=1) < 4080) | (grade.peak is None)
+    assert (np.diff(gray.mean(axis=1))[below_white] > 0).all()
     assert below_white.sum() > NODES // 2
-    assert grey[0].max() < 10
-    assert grey[-1].min() > 4080
+    assert gray[0].max() < 10
+    assert gray[-1].min() > 4080
 
 
 def test_what_was_packed_comes_back(tmp_path, monkeypatch):
     made = np.random.default_rng(1).integers(0, 4096, (NODES, NODES, NODES, 3)).astype(np.uint16)
     (tmp_path / "tone.xz").write_bytes(pack(made))
-    monkeypatch.setattr("alphareel.media.tone_table._FOLDER", tmp_path)
+    monkeypatch.setattr("alphareel.media.tone_mapping_table._FOLDER", tmp_path)
     assert np.array_equal(shipped("tone.xz"), made)
 
 
@@ -97,8 +97,10 @@ def test_what_was_packed_comes_back(tmp_path, monkeypatch):
 def sampled(monkeypatch):
     """Grades of the frames that tables were sampled from; nothing is, really."""
     seen = []
-    monkeypatch.setattr(tone_table, "_sampled", {})
-    monkeypatch.setattr(tone_table, "sample", lambda frame: seen.append(grade_of(frame)) or shipped("tone_pq.xz"))
+    monkeypatch.setattr(tone_mapping_table, "_sampled", {})
+    monkeypatch.setattr(
+        tone_mapping_table, "sample", lambda frame: seen.append(grade_of(frame)) or shipped("tone_pq.xz")
+    )
     return seen
 
 
@@ -118,7 +120,7 @@ def test_any_other_grade_is_worked_out_once_for_all_readers(tmp_path, sampled, g
     assert sampled == [grade]
 
 
-def test_another_grade_on_the_way_gets_its_own_colours(tmp_path):
+def test_another_grade_on_the_way_gets_its_own_colors(tmp_path):
     mapper = ToneMapper()
     studio, phone = (graded_frame(grade, tmp_path) for grade in (STUDIO, Grade(PQ)))
     first, second, again = (mapper(frame, *SIZE).to_ndarray() for frame in (studio, phone, studio))
@@ -126,7 +128,7 @@ def test_another_grade_on_the_way_gets_its_own_colours(tmp_path):
     assert np.abs(first.astype(int) - second).mean() > 1
 
 
-def test_a_screen_of_all_colours_is_not_taken_for_a_smaller_one(tmp_path):
+def test_a_screen_of_all_colors_is_not_taken_for_a_smaller_one(tmp_path):
     assert grade_of(graded_frame(Grade(PQ, gamut=BT2020, peak=1000), tmp_path)).gamut == BT2020
 
 
@@ -146,9 +148,9 @@ def test_pictures_of_odd_and_turned_clips_come_in_their_size(tmp_path):
         height=97,
         codec="libx265",
         pix_fmt="yuv444p10le",
-        colour=Colour(9, 9, 18),
+        color=Color(9, 9, 18),
     )
     with open_reader(tmp_path / "a.mov", Limits()) as reader:
         frames = list(reader.frames(thumbnail=(32, 24)))
     assert [frame.y.shape for frame in frames] == [(96, 130)] * 4
-    assert isinstance(frames[0].keeper, av.VideoFrame)
+    assert isinstance(frames[0].buffer_owner, av.VideoFrame)

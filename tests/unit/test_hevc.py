@@ -41,8 +41,8 @@ def test_an_encoder_that_drops_alpha_is_not_believed(tmp_path, monkeypatch):
         pixel_format = "yuv420p"
 
         def __init__(self, target):
-            self.colour = target.clip.colour
-            self._inner = hevc_mov.Planar(target.clip.colour, has_alpha=False)
+            self.color = target.clip.color
+            self._inner = hevc_mov.Planar(target.clip.color, has_alpha=False)
 
         def paint(self, frame, alpha):
             return self._inner.paint(frame, None)

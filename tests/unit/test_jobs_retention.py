@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 
+from alphareel.db.deletion import DeletionStore
+from alphareel.db.retention import RetentionStore
 from alphareel.domain import errors
 from alphareel.domain.clip import EngineFacts
-from alphareel.jobs.job import Job, Output, Status
-from alphareel.jobs.removal import Removal
-from alphareel.jobs.retention import Retention
-from alphareel.jobs.use_cases import Caller
-from alphareel.jobstore.expirations import ExpirationTable
-from alphareel.jobstore.removals import Removals
+from alphareel.service.jobs.deletion import DeletionService
+from alphareel.service.jobs.models import Job, Output, Status
+from alphareel.service.jobs.retention import RetentionSweeper
+from alphareel.service.use_cases import Principal
 from alphareel.testing.fakes import TINY_MP4, Desk, open_desk
 
-ANYBODY = Caller(None, "req_0")
+ANYBODY = Principal(None, "req_0")
 WEEK = 7 * 24 * 3600
 
 
@@ -28,9 +28,9 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 
 
 def sweep(desk: Desk, uploads_seconds: int | None = WEEK) -> None:
-    removal = Removal(desk.jobs, Removals(desk.database, clock=desk.clock), desk.blobs)
-    table = ExpirationTable(desk.database, clock=desk.clock)
-    Retention(table, removal.empty, uploads_seconds, desk.clock).sweep()
+    removal = DeletionService(desk.jobs, DeletionStore(desk.database, clock=desk.clock), desk.blobs)
+    table = RetentionStore(desk.database, clock=desk.clock)
+    RetentionSweeper(table, removal.empty, uploads_seconds, desk.clock).sweep()
 
 
 def upload(desk: Desk) -> str:
@@ -103,11 +103,11 @@ def test_a_start_may_say_it_too(desk: Desk) -> None:
 def test_files_that_are_not_to_be_kept_go_a_minute_after_the_download(desk: Desk, tmp_path: Path) -> None:
     job = finish(desk, submit(desk, retention_seconds=0), tmp_path)
     assert job.output is not None
-    desk.service.note_delivered(job.output.blob)
+    desk.service.mark_downloaded(job.output.blob)
     desk.clock.advance(seconds=59)
     sweep(desk)
     assert len(desk.blobs.blobs) == 2
-    desk.service.note_delivered(job.output.blob)  # a second download changes nothing
+    desk.service.mark_downloaded(job.output.blob)  # a second download changes nothing
     desk.clock.advance(seconds=2)
     sweep(desk)
     assert desk.blobs.blobs == {}
@@ -126,7 +126,7 @@ def test_files_that_nobody_fetches_go_after_an_hour(desk: Desk, tmp_path: Path) 
 def test_a_download_of_other_jobs_changes_nothing(desk: Desk, tmp_path: Path) -> None:
     job = finish(desk, submit(desk), tmp_path)
     assert job.output is not None
-    desk.service.note_delivered(job.output.blob)
+    desk.service.mark_downloaded(job.output.blob)
     assert now(desk, job).files_expire_at == job.files_expire_at
 
 

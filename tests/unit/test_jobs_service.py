@@ -9,16 +9,16 @@ import pytest
 
 from alphareel.domain import errors
 from alphareel.domain.options import Background
-from alphareel.jobs import references
-from alphareel.jobs.admin import Operator
-from alphareel.jobs.job import ApiKey, Job, Status
-from alphareel.jobs.keys import NewKey, digest
-from alphareel.jobs.service import make_job_id
-from alphareel.jobs.use_cases import Caller
+from alphareel.service.api_keys.admin import Operator
+from alphareel.service.api_keys.service import NewKey, digest
+from alphareel.service.jobs.models import ApiKey, Job, Status
+from alphareel.service.service import make_job_id
+from alphareel.service.uploads import sources
+from alphareel.service.use_cases import Principal
 from alphareel.testing.fakes import TINY_MP4, TINY_PNG, Desk, open_desk
 
 VIDEO = {"video_url": "https://example.com/a.mp4"}
-ANYBODY = Caller(None, "req_0")
+ANYBODY = Principal(None, "req_0")
 
 
 @pytest.fixture
@@ -29,13 +29,13 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 
 
 @pytest.fixture
-def caller(desk: Desk) -> Caller:
-    return Caller(make_key(desk, "one"), "req_1")
+def caller(desk: Desk) -> Principal:
+    return Principal(make_key(desk, "one"), "req_1")
 
 
 @pytest.fixture
-def stranger(desk: Desk) -> Caller:
-    return Caller(make_key(desk, "two"), "req_2")
+def stranger(desk: Desk) -> Principal:
+    return Principal(make_key(desk, "two"), "req_2")
 
 
 def make_key(desk: Desk, name: str) -> ApiKey:
@@ -44,7 +44,7 @@ def make_key(desk: Desk, name: str) -> ApiKey:
     return key
 
 
-def upload(desk: Desk, caller: Caller, data: bytes = TINY_MP4) -> str:
+def upload(desk: Desk, caller: Principal, data: bytes = TINY_MP4) -> str:
     session = desk.service.begin_upload(caller, filename="a.mp4", declared_type=None)
     session.write(data)
     return desk.service.upload_link(session.finish()).url
@@ -57,19 +57,19 @@ def finish(desk: Desk, job: Job, status: Status) -> None:
 
 
 class TestCreating:
-    def test_queues_a_job_at_once(self, desk: Desk, caller: Caller) -> None:
+    def test_queues_a_job_at_once(self, desk: Desk, caller: Principal) -> None:
         job = desk.service.create(caller, VIDEO)
         assert (job.status, job.key_id, job.request_id) == (Status.PENDING, caller.key and caller.key.id, "req_1")
         assert desk.engine.queued == [(job.id, 1)]
 
-    def test_keeps_a_draft_for_later(self, desk: Desk, caller: Caller) -> None:
+    def test_keeps_a_draft_for_later(self, desk: Desk, caller: Principal) -> None:
         assert desk.service.create(caller, {**VIDEO, "auto_start": False}).status is Status.CREATED
         assert desk.engine.queued == []
 
     def test_starts_drafts_where_the_route_says_so(self, desk: Desk) -> None:
         assert desk.service.create(ANYBODY, {**VIDEO, "auto_start": False}, auto_start=True).status is Status.PENDING
 
-    def test_names_every_bad_field_at_once(self, desk: Desk, caller: Caller) -> None:
+    def test_names_every_bad_field_at_once(self, desk: Desk, caller: Principal) -> None:
         body = {
             "video_url": "ftp://example.com/a",
             "model": "best",
@@ -85,44 +85,44 @@ class TestCreating:
     @pytest.mark.parametrize(
         "url", [None, "", "a.mp4", "http://", "http://u:p@example.com/a", 7, "http://a b/", "x" * 5000]
     )
-    def test_needs_a_url_that_is_one(self, url: Any, desk: Desk, caller: Caller) -> None:
+    def test_needs_a_url_that_is_one(self, url: Any, desk: Desk, caller: Principal) -> None:
         with pytest.raises(errors.InvalidRequest) as refusal:
             desk.service.create(caller, {"video_url": url})
         assert [p.field for p in refusal.value.details] == ["video_url"]
 
-    def test_refuses_a_background_that_is_a_path_of_the_server(self, desk: Desk, caller: Caller) -> None:
+    def test_refuses_a_background_that_is_a_path_of_the_server(self, desk: Desk, caller: Principal) -> None:
         for path in ("/etc/passwd", "file:///etc/passwd", "background.png"):
             with pytest.raises(errors.InvalidRequest):
                 desk.service.create(caller, {**VIDEO, "background": {"type": "image", "image_url": path}})
 
-    def test_refuses_a_background_video_that_is_no_address(self, desk: Desk, caller: Caller) -> None:
+    def test_refuses_a_background_video_that_is_no_address(self, desk: Desk, caller: Principal) -> None:
         for url in ("/etc/passwd", "file:///etc/passwd", "clip.mp4", "", None):
             with pytest.raises(errors.InvalidRequest) as refusal:
                 desk.service.create(caller, {**VIDEO, "background": {"type": "video", "video_url": url}})
             assert [p.field for p in refusal.value.details] == ["background.video_url"]
 
-    def test_takes_a_background_video_by_its_address(self, desk: Desk, caller: Caller) -> None:
+    def test_takes_a_background_video_by_its_address(self, desk: Desk, caller: Principal) -> None:
         for background in ({"type": "video", "video_url": "https://example.com/b.mp4"}, {"video_url": "http://b/c"}):
             job = desk.service.create(caller, {**VIDEO, "output_format": "mp4", "background": background})
             assert job.options.background == Background("video", video_url=background["video_url"])
 
-    def test_takes_a_blur(self, desk: Desk, caller: Caller) -> None:
+    def test_takes_a_blur(self, desk: Desk, caller: Principal) -> None:
         job = desk.service.create(caller, {**VIDEO, "background": {"type": "blur", "radius": 9}})
         assert job.options.background == Background("blur", radius=9.0)
 
-    def test_takes_metadata_up_to_a_size(self, desk: Desk, caller: Caller) -> None:
+    def test_takes_metadata_up_to_a_size(self, desk: Desk, caller: Principal) -> None:
         assert desk.service.create(caller, {**VIDEO, "metadata": {"a": "x" * 16000}}).metadata == {"a": "x" * 16000}
         for bad in ({"a": "x" * 17000}, {"a": float("nan")}, {"a": "\0"}, "text"):
             with pytest.raises(errors.InvalidRequest):
                 desk.service.create(caller, {**VIDEO, "metadata": bad})
 
-    def test_says_when_nothing_here_can_serve_it(self, desk: Desk, caller: Caller) -> None:
+    def test_says_when_nothing_here_can_serve_it(self, desk: Desk, caller: Principal) -> None:
         desk.offer.error = errors.ModelUnavailable("No engine.")
         with pytest.raises(errors.ModelUnavailable):
             desk.service.create(caller, {**VIDEO, "model": "pro"})
         assert desk.service.list(caller, limit=10, offset=0, status=None).total == 0
 
-    def test_takes_drafts_and_tests_that_nothing_here_can_serve_and_warns(self, desk: Desk, caller: Caller) -> None:
+    def test_takes_drafts_and_tests_that_nothing_here_can_serve_and_warns(self, desk: Desk, caller: Principal) -> None:
         desk.offer.error = errors.ModelUnavailable("No engine.", hint="Install one.")
         draft = desk.service.create(caller, {**VIDEO, "model": "pro", "auto_start": False})
         assert draft.warnings == ("No engine. Install one.",)
@@ -131,12 +131,12 @@ class TestCreating:
             desk.service.start(caller, draft.id, {})
         assert desk.service.start(caller, draft.id, {"test": "success"}).status is Status.PENDING
 
-    def test_warns_of_the_engine_that_stands_in(self, desk: Desk, caller: Caller) -> None:
+    def test_warns_of_the_engine_that_stands_in(self, desk: Desk, caller: Principal) -> None:
         desk.offer.warnings = ("Another engine serves.",)
         job = desk.service.create(caller, {**VIDEO, "auto_start": False})
         assert job.warnings == desk.service.start(caller, job.id, {}).warnings == ("Another engine serves.",)
 
-    def test_warns_of_what_has_no_effect(self, desk: Desk, caller: Caller) -> None:
+    def test_warns_of_what_has_no_effect(self, desk: Desk, caller: Principal) -> None:
         job = desk.service.create(caller, {**VIDEO, "text_prompt": "a cat"})
         assert "text_prompt" in job.warnings[0]
 
@@ -146,17 +146,19 @@ class TestCreating:
 
 
 class TestSources:
-    def test_an_own_upload_is_accepted_by_its_link(self, desk: Desk, caller: Caller) -> None:
+    def test_an_own_upload_is_accepted_by_its_link(self, desk: Desk, caller: Principal) -> None:
         assert desk.service.create(caller, {"video_url": upload(desk, caller)}).status is Status.PENDING
 
-    def test_an_own_upload_is_known_under_any_address_and_without_its_query(self, desk: Desk, caller: Caller) -> None:
+    def test_an_own_upload_is_known_under_any_address_and_without_its_query(
+        self, desk: Desk, caller: Principal
+    ) -> None:
         path = upload(desk, caller).partition("?")[0]
         for url in (f"https://cdn.example.com/prefix{path}", f"http://127.0.0.1:8080{path}", path):
             job = desk.service.create(caller, {"video_url": url})
-            found = desk.sources.find(references.source(job.video_url), key_id=job.key_id)
+            found = desk.sources.find(sources.source(job.video_url), key_id=job.key_id)
             assert found is not None
 
-    def test_an_upload_of_another_key_does_not_exist(self, desk: Desk, caller: Caller, stranger: Caller) -> None:
+    def test_an_upload_of_another_key_does_not_exist(self, desk: Desk, caller: Principal, stranger: Principal) -> None:
         link = upload(desk, caller)
         for url in (link, f"https://anywhere.example.com{link}"):
             with pytest.raises(errors.InvalidRequest, match="no such upload"):
@@ -164,14 +166,16 @@ class TestSources:
         with pytest.raises(errors.InvalidRequest, match="no such upload"):
             desk.service.create(ANYBODY, {"video_url": link})
 
-    def test_an_upload_without_a_key_is_open_to_all(self, desk: Desk, caller: Caller) -> None:
+    def test_an_upload_without_a_key_is_open_to_all(self, desk: Desk, caller: Principal) -> None:
         assert desk.service.create(caller, {"video_url": upload(desk, ANYBODY)}).status is Status.PENDING
 
-    def test_a_foreign_address_that_looks_like_an_upload_is_just_an_address(self, desk: Desk, caller: Caller) -> None:
+    def test_a_foreign_address_that_looks_like_an_upload_is_just_an_address(
+        self, desk: Desk, caller: Principal
+    ) -> None:
         url = "https://other.example.com/files/uploads/7d77f979-cb19-411c-9936-c27829c5bdc5.mp4?exp=9&name=a&sig=b"
         assert desk.service.create(caller, {"video_url": url}).video_url == url
 
-    def test_a_picture_is_no_video_and_a_video_no_background(self, desk: Desk, caller: Caller) -> None:
+    def test_a_picture_is_no_video_and_a_video_no_background(self, desk: Desk, caller: Principal) -> None:
         picture, video = upload(desk, caller, TINY_PNG), upload(desk, caller)
         with pytest.raises(errors.InvalidRequest, match="kind image"):
             desk.service.create(caller, {"video_url": picture})
@@ -182,7 +186,9 @@ class TestSources:
         job = desk.service.create(caller, {"video_url": video, "bg_type": "image", "bg_image_url": picture})
         assert job.options.background.image_url == picture
 
-    def test_an_upload_of_another_key_is_no_background(self, desk: Desk, caller: Caller, stranger: Caller) -> None:
+    def test_an_upload_of_another_key_is_no_background(
+        self, desk: Desk, caller: Principal, stranger: Principal
+    ) -> None:
         behind = {"type": "video", "video_url": upload(desk, caller)}
         with pytest.raises(errors.InvalidRequest, match=r"background\.video_url: there is no such upload"):
             desk.service.create(stranger, {**VIDEO, "background": behind})
@@ -190,27 +196,27 @@ class TestSources:
 
 class TestStarting:
     @pytest.fixture
-    def draft(self, desk: Desk, caller: Caller) -> Job:
+    def draft(self, desk: Desk, caller: Principal) -> Job:
         return desk.service.create(
             caller, {**VIDEO, "auto_start": False, "bg_type": "green", "webhook_url": "http://h/1"}
         )
 
-    def test_queues_a_draft(self, desk: Desk, caller: Caller, draft: Job) -> None:
+    def test_queues_a_draft(self, desk: Desk, caller: Principal, draft: Job) -> None:
         assert desk.service.start(caller, draft.id, {}).status is Status.PENDING
         assert desk.engine.queued == [(draft.id, 1)]
 
-    def test_replaces_what_the_body_names_and_keeps_the_rest(self, desk: Desk, caller: Caller, draft: Job) -> None:
+    def test_replaces_what_the_body_names_and_keeps_the_rest(self, desk: Desk, caller: Principal, draft: Job) -> None:
         job = desk.service.start(caller, draft.id, {"model": "human", "background": {"type": "color", "color": "#fff"}})
         assert job.options.model == "human"
         assert job.options.background == Background("color", (255, 255, 255))
         assert job.webhook_url == "http://h/1"
 
-    def test_twice_is_one_run(self, desk: Desk, caller: Caller, draft: Job) -> None:
+    def test_twice_is_one_run(self, desk: Desk, caller: Principal, draft: Job) -> None:
         first = desk.service.start(caller, draft.id, {})
         assert desk.service.start(caller, draft.id, {"model": "light"}) == first
         assert len(desk.engine.queued) == 1
 
-    def test_at_the_same_moment_is_one_run(self, desk: Desk, caller: Caller, draft: Job) -> None:
+    def test_at_the_same_moment_is_one_run(self, desk: Desk, caller: Principal, draft: Job) -> None:
         barrier = threading.Barrier(6)
 
         def start() -> None:
@@ -226,30 +232,30 @@ class TestStarting:
         assert answers == [Status.PENDING] * 6
         assert len(desk.engine.queued) == 1
 
-    def test_of_a_running_job_changes_nothing(self, desk: Desk, caller: Caller, draft: Job) -> None:
+    def test_of_a_running_job_changes_nothing(self, desk: Desk, caller: Principal, draft: Job) -> None:
         job = desk.service.start(caller, draft.id, {})
         finish(desk, job, Status.PROCESSING)
         assert desk.service.start(caller, draft.id, {}).status is Status.PROCESSING
 
-    def test_of_a_failed_job_queues_it_again(self, desk: Desk, caller: Caller, draft: Job) -> None:
+    def test_of_a_failed_job_queues_it_again(self, desk: Desk, caller: Principal, draft: Job) -> None:
         job = desk.service.start(caller, draft.id, {})
         desk.jobs.fail(job.id, attempt=None, error="x", error_code="timeout", actor="w")
         again = desk.service.start(caller, draft.id, {})
         assert (again.status, again.run, again.error) == (Status.PENDING, 2, None)
 
-    def test_of_a_completed_job_is_refused(self, desk: Desk, caller: Caller, draft: Job) -> None:
+    def test_of_a_completed_job_is_refused(self, desk: Desk, caller: Principal, draft: Job) -> None:
         finish(desk, desk.service.start(caller, draft.id, {}), Status.COMPLETED)
         with pytest.raises(errors.InvalidState):
             desk.service.start(caller, draft.id, {})
 
-    def test_checks_the_body_like_creating_does(self, desk: Desk, caller: Caller, draft: Job) -> None:
+    def test_checks_the_body_like_creating_does(self, desk: Desk, caller: Principal, draft: Job) -> None:
         with pytest.raises(errors.InvalidRequest):
             desk.service.start(caller, draft.id, {"background": {"type": "image", "image_url": "/etc/passwd"}})
         assert desk.service.get(caller, draft.id).status is Status.CREATED
 
 
 class TestIsolation:
-    def test_a_job_of_another_key_does_not_exist(self, desk: Desk, caller: Caller, stranger: Caller) -> None:
+    def test_a_job_of_another_key_does_not_exist(self, desk: Desk, caller: Principal, stranger: Principal) -> None:
         job = desk.service.create(caller, VIDEO)
         uses = (
             lambda: desk.service.get(stranger, job.id),
@@ -262,14 +268,14 @@ class TestIsolation:
                 use()
         assert desk.service.list(stranger, limit=10, offset=0, status=None).total == 0
 
-    def test_without_a_key_the_id_opens_the_job(self, desk: Desk, caller: Caller) -> None:
+    def test_without_a_key_the_id_opens_the_job(self, desk: Desk, caller: Principal) -> None:
         job = desk.service.create(caller, VIDEO)
         assert desk.service.get(ANYBODY, job.id).id == job.id
 
 
 class TestListing:
     @pytest.fixture(autouse=True)
-    def some(self, desk: Desk, caller: Caller) -> None:
+    def some(self, desk: Desk, caller: Principal) -> None:
         for n in range(4):
             desk.clock.advance(seconds=1)
             job = desk.service.create(caller, {**VIDEO, "auto_start": n > 0})
@@ -282,11 +288,11 @@ class TestListing:
         ("status", "count"),
         [("created", 2), ("pending", 2), ("processing", 2), ("completed", 1), ("failed", 0), (None, 4)],
     )
-    def test_filters_as_jobs_are_shown(self, status: str | None, count: int, desk: Desk, caller: Caller) -> None:
+    def test_filters_as_jobs_are_shown(self, status: str | None, count: int, desk: Desk, caller: Principal) -> None:
         assert desk.service.list(caller, limit=10, offset=0, status=status).total == count
 
     def test_tells_queued_from_running_where_the_operator_wants_it(
-        self, desk: Desk, caller: Caller, tmp_path: Path
+        self, desk: Desk, caller: Principal, tmp_path: Path
     ) -> None:
         (tmp_path / "other").mkdir()
         plain = open_desk(tmp_path / "other", database_url=f"sqlite:///{tmp_path / 'test.db'}", show_pending=True)
@@ -297,7 +303,7 @@ class TestListing:
         ("limit", "offset", "status"), [(0, 0, None), (101, 0, None), (1, -1, None), (1, 0, "gone")]
     )
     def test_refuses_what_is_out_of_bounds(
-        self, limit: int, offset: int, status: str | None, desk: Desk, caller: Caller
+        self, limit: int, offset: int, status: str | None, desk: Desk, caller: Principal
     ) -> None:
         with pytest.raises(errors.InvalidRequest):
             desk.service.list(caller, limit=limit, offset=offset, status=status)
@@ -319,10 +325,10 @@ class TestKeys:
 
     def test_from_the_settings_keep_their_jobs_when_the_value_changes(self, desk: Desk) -> None:
         desk.keys.admit("the old one")
-        old = Caller(desk.service.authenticate("the old one"), "r")
+        old = Principal(desk.service.authenticate("the old one"), "r")
         job = desk.service.create(old, VIDEO)
         desk.keys.admit("the new one")
-        new = Caller(desk.service.authenticate("the new one"), "r")
+        new = Principal(desk.service.authenticate("the new one"), "r")
         assert desk.service.get(new, job.id).id == job.id
         with pytest.raises(errors.InvalidApiKey):
             desk.service.authenticate("the old one")
@@ -369,11 +375,11 @@ class TestAClientWithTwoKeys:
     def callers(self, tmp_path: Path) -> Iterator[Any]:
         opened = []
 
-        def make(*, share: bool) -> tuple[Desk, Caller, Caller, Caller]:
+        def make(*, share: bool) -> tuple[Desk, Principal, Principal, Principal]:
             desk = open_desk(tmp_path, share_within_client=share)
             opened.append(desk)
             made = [desk.service.admin.create_key(Operator("t"), client_id=client) for client in ("a", "a", "b")]
-            one, two, other = (Caller(desk.service.authenticate(key.secret), "r") for key in made)
+            one, two, other = (Principal(desk.service.authenticate(key.secret), "r") for key in made)
             return desk, one, two, other
 
         yield make

@@ -6,14 +6,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from alphareel.domain.clip import Clip, Colour
-from alphareel.matting.network import NetworkMemory
+from alphareel.domain.clip import Clip, Color
+from alphareel.matting.network import NetworkSession
 from alphareel.testing.frames import frame_of
 
 SIZE = (64, 36)
 CLIP = Clip(
     width=64, height=36, time_base=Fraction(1, 25), rate=Fraction(25), seconds=1, frames=8, codec="h264",
-    container="mp4", pixel_format="yuv420p", colour=Colour(matrix=1),
+    container="mp4", pixel_format="yuv420p", color=Color(matrix=1),
 )  # fmt: skip
 
 
@@ -24,7 +24,7 @@ class Wavering:
         self.shots = 0
         self.count = 0
 
-    def begin_shot(self, rgb):
+    def start_shot(self, rgb):
         self.shots += 1
 
     def alpha_of(self, rgb):
@@ -43,14 +43,14 @@ def levels(memory, shown):
 
 @pytest.mark.parametrize(("steady", "least", "most"), [(False, 95, 110), (True, 0, 60)])
 def test_only_a_steadied_matte_keeps_still(steady, least, most):
-    memory = NetworkMemory(CLIP, Wavering(), thumbnail=SIZE, steady=steady)
+    memory = NetworkSession(CLIP, Wavering(), thumbnail=SIZE, steady=steady)
     made = levels(memory, frames(8))
     assert least <= max(abs(a - b) for a, b in pairwise(made)) <= most
 
 
-def test_a_cut_begins_another_shot_for_network_and_stabiliser():
+def test_a_cut_begins_another_shot_for_network_and_stabilizer():
     network = Wavering()
-    memory = NetworkMemory(CLIP, network, thumbnail=SIZE, steady=True)
+    memory = NetworkSession(CLIP, network, thumbnail=SIZE, steady=True)
     made = levels(memory, [*frames(4), *frames(1, level=210)])
     assert network.shots == 2
     assert made[-1] == pytest.approx(0.8 * 255, abs=1.5)

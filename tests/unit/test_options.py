@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alphareel.domain.colours import parse_colour
+from alphareel.domain.color import parse_color
 from alphareel.domain.errors import InvalidRequest
 from alphareel.domain.options import Background, Composition, Options, from_json, to_json
 from alphareel.domain.parsing import parse_options
-from alphareel.jobs.requests import parse_creation
+from alphareel.service.jobs.validation import parse_creation
 
 GREEN = Background("color", (9, 162, 70))
 
@@ -121,17 +121,17 @@ def test_composition_defaults_are_the_documented_example_values():
         ((0, 0, 0), (0, 0, 0)),
     ],
 )
-def test_colours_in_every_spelling(value, expected):
-    assert parse_colour(value) == expected
+def test_colors_in_every_spelling(value, expected):
+    assert parse_color(value) == expected
 
 
 @pytest.mark.parametrize(
     "value", ["", "#12345", "#ggg", "nogreen", [], [1], [1, 2, 3, 4], [-1, 0, 0], [256, 0, 0], [True, 0, 0],
               [float("nan"), 0, 0], [None, 0, 0], {"r": 1}, 7, None, b"abc"],
 )  # fmt: skip
-def test_what_is_no_colour_is_refused(value):
+def test_what_is_no_color_is_refused(value):
     with pytest.raises(InvalidRequest):
-        parse_colour(value)
+        parse_color(value)
 
 
 def test_options_survive_json():
@@ -223,7 +223,7 @@ def test_wishes_for_the_outline_are_read_and_checked():
             parse_options(bad)
 
 
-def test_a_screen_colour_that_no_engine_will_look_at_is_told():
+def test_a_screen_color_that_no_engine_will_look_at_is_told():
     told = Options(key_color=(0, 255, 0)).warnings()
     assert told == ("key_color is used by the engine chroma only.",)
     assert not Options(key_color=(0, 255, 0), engine="chroma").warnings()

@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 
 import alphareel
-from alphareel import cli, pipeline
-from alphareel.arguments import value_for
+from alphareel.cli import main
+from alphareel.cli.arguments import value_for
 from alphareel.domain.clip import Limits
 from alphareel.domain.errors import AlphareelError, BadVideo, InvalidRequest, StorageFailed, VerificationFailed
 from alphareel.domain.options import Background, Composition, Options, Output
-from alphareel.media import read
-from alphareel.media.part import Part
-from alphareel.media.read import open_reader
-from alphareel.media.write import format_named
+from alphareel.media import reader
+from alphareel.media.atomic_file import AtomicFile
+from alphareel.media.format import format_named
+from alphareel.media.reader import open_reader
+from alphareel.pipeline import run as pipeline
 from alphareel.testing.clips import make_clip
 
 THREE = {"a.webm": {}, "b.mov": {}, "over.mp4": {"background": "white"}}
@@ -152,9 +153,9 @@ def test_one_output_that_fails_verification_takes_the_others_along(clip, tmp_pat
 
 def test_no_name_is_given_before_every_file_is_on_the_disk(clip, tmp_path, monkeypatch):
     order = []
-    secure, publish = Part.secure, Part.publish
-    monkeypatch.setattr(Part, "secure", lambda part: order.append("secure") or secure(part))
-    monkeypatch.setattr(Part, "publish", lambda part: order.append("publish") or publish(part))
+    secure, publish = AtomicFile.secure, AtomicFile.publish
+    monkeypatch.setattr(AtomicFile, "secure", lambda part: order.append("secure") or secure(part))
+    monkeypatch.setattr(AtomicFile, "publish", lambda part: order.append("publish") or publish(part))
     cut(clip, THREE)
     assert order[:3] == ["secure"] * 3
     assert order.count("publish") == 3
@@ -165,7 +166,7 @@ def test_a_disk_that_fills_while_one_is_written_leaves_none(clip, tmp_path, monk
         if part.target.suffix == ".mov":
             raise StorageFailed("The disk is full.")
 
-    monkeypatch.setattr(Part, "secure", full)
+    monkeypatch.setattr(AtomicFile, "secure", full)
     with pytest.raises(StorageFailed):
         cut(clip, THREE)
     assert names(tmp_path) == ["in.mp4"]
@@ -190,8 +191,8 @@ def test_closing_the_generator_stops_every_writer_and_leaves_nothing(tmp_path):
 
 
 def test_a_clip_without_frames_makes_no_file(clip, tmp_path, monkeypatch):
-    monkeypatch.setattr(read.Reader, "_frames", lambda *_: iter(()))
-    monkeypatch.setattr(read.Reader, "frames", lambda *_, **__: (n for n in ()))
+    monkeypatch.setattr(reader.Reader, "_frames", lambda *_: iter(()))
+    monkeypatch.setattr(reader.Reader, "frames", lambda *_, **__: (n for n in ()))
     with pytest.raises(BadVideo):
         cut(clip, THREE)
     assert names(tmp_path) == ["in.mp4"]
@@ -260,7 +261,7 @@ def test_the_command_writes_several_files_and_gives_one_what_is_for_it_alone(cli
     ]
     monkeypatch.setattr(sys, "argv", ["alphareel", *arguments])
     with pytest.raises(SystemExit) as left:
-        cli.main()
+        main.main()
     assert not left.value.code
     first, second = json.loads(capsys.readouterr().out)
     assert (first["path"], first["has_alpha"]) == ("a.webm", True)
@@ -271,7 +272,7 @@ def test_the_command_writes_several_files_and_gives_one_what_is_for_it_alone(cli
 def test_the_command_refuses_a_target_that_is_named_twice(clip, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["alphareel", "cut", str(clip.path), "a.webm", "a.webm"])
     with pytest.raises(SystemExit) as left:
-        cli.main()
+        main.main()
     assert left.value.code == 2
     assert "same file" in capsys.readouterr().err
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 import alphareel
+from alphareel.cli.contact_sheet import draw_sheet
 from alphareel.domain.clip import Limits
 from alphareel.domain.errors import InvalidRequest, StorageFailed, TargetExists
 from alphareel.domain.options import Options, to_json
-from alphareel.jobs import child
-from alphareel.media import part as parts
-from alphareel.media.part import Part
-from alphareel.sheet import draw_sheet
+from alphareel.media import atomic_file as parts
+from alphareel.media.atomic_file import AtomicFile
+from alphareel.service.worker import child_main
 from alphareel.testing.clips import make_clip
 
 
@@ -41,7 +41,7 @@ def contents(folder):
 
 def in_a_shell(words, folder):
     """The command through a real shell, which expands patterns."""
-    line = f'"{sys.executable}" -m alphareel.cli {words}'
+    line = f'"{sys.executable}" -m alphareel.cli.main {words}'
     return subprocess.run(["sh", "-c", line], cwd=folder, capture_output=True, text=True, check=False, timeout=100)
 
 
@@ -69,7 +69,7 @@ def test_the_loop_that_the_refusal_shows_does_what_was_meant(footage, tmp_path):
     shown = in_a_shell("cut *.mp4", tmp_path).stderr
     loop = shown[shown.index("for video in") : shown.index("done") + len("done")]
     loop = loop.replace(
-        "alphareel cut", f'"{sys.executable}" -m alphareel.cli cut --engine chroma --key-color "#00ff00"'
+        "alphareel cut", f'"{sys.executable}" -m alphareel.cli.main cut --engine chroma --key-color "#00ff00"'
     )
     subprocess.run(["sh", "-euc", loop], cwd=tmp_path, check=True, capture_output=True, timeout=100)
     assert {"in-cut.webm", "take2-cut.webm", "take3-cut.webm"} <= set(contents(tmp_path))
@@ -175,7 +175,7 @@ def test_publishing_never_replaces_what_came_in_the_last_moment(tmp_path, monkey
 
 
 def made(target, data, **wishes):
-    part = Part(target, **wishes)
+    part = AtomicFile(target, **wishes)
     part.path.write_bytes(data)
     return part
 
@@ -259,7 +259,7 @@ def test_a_name_that_leads_nowhere_is_no_file_in_the_way(clip, tmp_path):
 def test_a_job_of_the_service_writes_over_what_an_earlier_attempt_left(clip, tmp_path):
     (tmp_path / "job.webm").write_bytes(b"half of a result")
     order = {
-        "pipeline": "alphareel.pipeline",
+        "pipeline": "alphareel.pipeline.run",
         "source": str(clip),
         "target": str(tmp_path / "job.webm"),
         "options": to_json(Options(engine="chroma", key_color=(0, 255, 0))),
@@ -267,5 +267,5 @@ def test_a_job_of_the_service_writes_over_what_an_earlier_attempt_left(clip, tmp
         "models_dir": None,
         "threads": 1,
     }
-    *_, last = child._TASKS["run"](order)
+    *_, last = child_main._TASKS["run"](order)
     assert last["result"]["frames"] == 4

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 import alphareel
-from alphareel import pipeline
 from alphareel.domain.clip import Limits
 from alphareel.domain.errors import AlphareelError, BadVideo, InsufficientCredits, InvalidRequest, VerificationFailed
 from alphareel.domain.options import Background, Composition, Options, Output
-from alphareel.media.read import open_reader
-from alphareel.media.write import format_named, formats
+from alphareel.media.format import format_named, formats
+from alphareel.media.reader import open_reader
+from alphareel.pipeline import run as pipeline
 from alphareel.testing.clips import make_clip, make_lasting, make_understated
 
 CHROMA = Options(engine="chroma")

@@ -6,18 +6,18 @@ import cv2
 import numpy as np
 import pytest
 
-from alphareel.domain.clip import Clip, Colour
+from alphareel.domain.clip import Clip, Color
 from alphareel.domain.errors import BadVideo, InternalError
 from alphareel.domain.options import Options
+from alphareel.matting.clean_plate import find_plate, sample
 from alphareel.matting.models import plate
-from alphareel.matting.plates import find_plate, sample
 from alphareel.matting.runtime import Runtime
 from alphareel.testing.frames import frame_of
 
 WIDTH, HEIGHT = 320, 180
 CLIP = Clip(
     width=WIDTH, height=HEIGHT, time_base=Fraction(1, 25), rate=Fraction(25), seconds=1, frames=25, codec="h264",
-    container="mp4", pixel_format="yuv420p", colour=Colour(matrix=1),
+    container="mp4", pixel_format="yuv420p", color=Color(matrix=1),
 )  # fmt: skip
 RNG = np.random.default_rng(11)
 ROOM = cv2.GaussianBlur(cv2.resize(RNG.integers(60, 200, (18, 32, 3)).astype(np.uint8), (WIDTH, HEIGHT)), (5, 5), 0)
@@ -38,7 +38,7 @@ def scene(alpha=None, *, coat=COAT, room=ROOM, seed=0):
     return np.clip(made, 0, 255).astype(np.uint8)
 
 
-class Scenery:
+class SceneSource:
     def __init__(self, given=None, pictures=()):
         self.given, self.pictures = given, pictures
 
@@ -66,7 +66,7 @@ def overlap(found, true):
 
 @pytest.fixture
 def memory():
-    return prepared(Scenery(given=ROOM))
+    return prepared(SceneSource(given=ROOM))
 
 
 def test_who_came_in_is_cut_out(memory):
@@ -100,7 +100,7 @@ def test_a_shadow_is_left_out():
     shade = np.ones((HEIGHT, WIDTH, 1), np.float32)
     shade[60:140, 190:240] = 0.7
     room = (wall * cv2.GaussianBlur(shade, (15, 15), 0)[..., None]).astype(np.uint8)
-    (alpha,) = alphas_of(prepared(Scenery(given=wall)), scene(body(), room=room))
+    (alpha,) = alphas_of(prepared(SceneSource(given=wall)), scene(body(), room=room))
     assert overlap(alpha, body()) > 0.93
     assert alpha[70:130, 200:230].mean() < 0.05
 
@@ -122,19 +122,19 @@ def test_a_camera_that_moves_away_is_told_with_the_frame(memory):
     assert caught.value.hint
 
 
-def test_the_plate_of_another_room_in_the_same_colours_is_told():
+def test_the_plate_of_another_room_in_the_same_colors_is_told():
     wall = np.full((HEIGHT, WIDTH, 3), (190, 170, 150), np.uint8)
     shelf, door = wall.copy(), wall.copy()
     shelf[30::24, 20:140] = shelf[20:150, 20:140:30] = (90, 70, 60)
     door[40:, 210:214] = door[40:, 280:284] = door[40:44, 210:284] = (90, 70, 60)
-    alphas_of(prepared(Scenery(given=shelf)), *[scene(room=shelf, seed=n) for n in range(14)])
+    alphas_of(prepared(SceneSource(given=shelf)), *[scene(room=shelf, seed=n) for n in range(14)])
     with pytest.raises(BadVideo, match="clean plate"):
-        alphas_of(prepared(Scenery(given=shelf)), *[scene(room=door, seed=n) for n in range(14)])
+        alphas_of(prepared(SceneSource(given=shelf)), *[scene(room=door, seed=n) for n in range(14)])
 
 
 def test_a_bare_wall_is_a_scene_too():
     wall = np.full((HEIGHT, WIDTH, 3), (190, 170, 150), np.uint8)
-    memory = prepared(Scenery(given=scene(room=wall, seed=7)))
+    memory = prepared(SceneSource(given=scene(room=wall, seed=7)))
     alphas = alphas_of(memory, *[scene(body(), room=wall, seed=n) for n in range(14)])
     assert overlap(alphas[-1], body()) > 0.95
 
@@ -151,7 +151,7 @@ def test_the_empty_scene_is_found_though_somebody_always_hides_its_middle_for_lo
                 for coat in ((20, 20, 25), (200, 200, 40), (120, 30, 90)) for n in range(6)]  # fmt: skip
     visits = [visitors[:6], visitors[6:12], visitors[12:]]
     clip = [p for n, visit in enumerate(visits) for p in (*visit, *[scene(seed=50 + 5 * n + k) for k in range(5)])]
-    memory = prepared(Scenery(pictures=clip))
+    memory = prepared(SceneSource(pictures=clip))
     empty, alpha = alphas_of(memory, scene(seed=99), scene(body(60)))
     assert empty.max() == 0
     assert overlap(alpha, body(60)) > 0.93
@@ -160,13 +160,13 @@ def test_the_empty_scene_is_found_though_somebody_always_hides_its_middle_for_lo
 def test_a_camera_that_never_rests_has_no_plate():
     pan = [scene(room=np.roll(ROOM, 37 * n, axis=1), seed=n) for n in range(30)]
     with pytest.raises(BadVideo, match="never looks the same") as caught:
-        prepared(Scenery(pictures=pan))
+        prepared(SceneSource(pictures=pan))
     assert "plate" in caught.value.hint
 
 
 def test_two_frames_are_too_few_to_find_a_plate():
     with pytest.raises(BadVideo, match="too short"):
-        prepared(Scenery(pictures=[scene(), scene()]))
+        prepared(SceneSource(pictures=[scene(), scene()]))
 
 
 def test_a_plate_is_found_with_the_noise_of_the_clip():

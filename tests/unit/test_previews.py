@@ -9,9 +9,9 @@ import pytest
 import alphareel
 from alphareel.domain.clip import Limits, Progress
 from alphareel.domain.options import Options
-from alphareel.frame import Matte
-from alphareel.media.read import open_reader
-from alphareel.previews import Previews
+from alphareel.imaging.frame import Matte
+from alphareel.media.reader import open_reader
+from alphareel.pipeline.previews import PreviewWriter
 from alphareel.testing.clips import make_clip
 
 
@@ -62,16 +62,16 @@ def matte(clip):
 
 def test_pictures_are_apart_in_time_and_in_the_clip(matte, folder):
     facts, frame = matte
-    artist = Previews(folder, facts)
+    artist = PreviewWriter(folder, facts)
     times = [(0.0, 0.1), (0.5, 0.5), (0.51, 2.2), (0.52, 9.0), (0.56, 9.2), (0.9, 10.0), (0.91, 11.3)]
-    named = [Path(artist.illustrate(at(*time), frame).preview or "").name for time in times]
+    named = [Path(artist.write_preview(at(*time), frame).preview or "").name for time in times]
     numbers = [int(name.removeprefix("preview-").removesuffix(".webp")) for name in named]
     assert numbers == [0, 0, 1, 1, 2, 2, 3]
 
 
 def test_a_disk_that_takes_no_picture_stops_nothing(matte, tmp_path):
     facts, frame = matte
-    assert Previews(tmp_path / "missing", facts).illustrate(at(0.0, 0.1), frame).preview is None
+    assert PreviewWriter(tmp_path / "missing", facts).write_preview(at(0.0, 0.1), frame).preview is None
 
 
 def test_a_clip_smaller_than_a_picture_keeps_its_size(folder, tmp_path):

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from alphareel.domain.clip import Colour, Limits
+from alphareel.domain.clip import Color, Limits
 from alphareel.domain.errors import (
     AlphareelError,
     BadVideo,
@@ -19,7 +19,7 @@ from alphareel.domain.errors import (
     ResolutionTooLarge,
 )
 from alphareel.media.probe import probe
-from alphareel.media.signature import moves, sniff
+from alphareel.media.signature import is_animated, sniff
 from alphareel.testing.clips import make_clip
 
 LIMITS = Limits()
@@ -135,23 +135,23 @@ def test_odd_sizes_are_told_even(tmp_path):
     assert (clip.width, clip.height) == (126, 94)
 
 
-def test_colour_tags_are_told(tmp_path):
-    clip = probe(make_clip(tmp_path / "a.mp4", colour=Colour(6, 6, 6, full_range=True)).path, LIMITS)
-    assert clip.colour == Colour(6, 6, 6, full_range=True)
+def test_color_tags_are_told(tmp_path):
+    clip = probe(make_clip(tmp_path / "a.mp4", color=Color(6, 6, 6, full_range=True)).path, LIMITS)
+    assert clip.color == Color(6, 6, 6, full_range=True)
 
 
-def test_colour_tags_of_webm_with_alpha_come_from_its_header(tmp_path):
+def test_color_tags_of_webm_with_alpha_come_from_its_header(tmp_path):
     clip = probe(make_clip(tmp_path / "a.webm", pix_fmt="yuva420p").path, LIMITS)
-    assert clip.colour == Colour(1, 1, 1, full_range=False)
+    assert clip.color == Color(1, 1, 1, full_range=False)
     assert clip.has_alpha
 
 
 @pytest.mark.parametrize("transfer", [16, 18])
 def test_hdr_is_told_and_comes_as_sdr(tmp_path, transfer):
-    tags = Colour(9, 9, transfer)
-    clip = probe(make_clip(tmp_path / "a.mp4", codec="libx264", pix_fmt="yuv420p10le", colour=tags).path, LIMITS)
+    tags = Color(9, 9, transfer)
+    clip = probe(make_clip(tmp_path / "a.mp4", codec="libx264", pix_fmt="yuv420p10le", color=tags).path, LIMITS)
     assert clip.hdr
-    assert clip.colour == Colour(1, 1, 1, full_range=False)
+    assert clip.color == Color(1, 1, 1, full_range=False)
 
 
 def test_interlaced_is_told(tmp_path):
@@ -306,7 +306,7 @@ def test_first_bytes_name_the_type(head, mime):
     ],
 )
 def test_first_bytes_tell_what_moves(head, moving):
-    assert moves(head) == moving
+    assert is_animated(head) == moving
 
 
 def test_a_folder_and_a_pipe_are_called_what_they_are(tmp_path):

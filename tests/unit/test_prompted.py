@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from alphareel.domain.clip import Clip, Colour
+from alphareel.domain.clip import Clip, Color
 from alphareel.domain.errors import InvalidRequest, ModelUnavailable, WeightsInvalid
 from alphareel.domain.options import Options
 from alphareel.matting import tiers, torch_runtime
@@ -22,7 +22,7 @@ needs_extra = pytest.mark.skipif(not torch_runtime.is_installed(), reason="the e
 
 CLIP = Clip(
     width=160, height=90, time_base=Fraction(1, 25), rate=Fraction(25), seconds=1, frames=25, codec="h264",
-    container="mp4", pixel_format="yuv420p", colour=Colour(matrix=1),
+    container="mp4", pixel_format="yuv420p", color=Color(matrix=1),
 )  # fmt: skip
 
 
@@ -59,7 +59,7 @@ def test_without_a_file_it_says_which(monkeypatch, tmp_path):
     assert "models pull prompted" in caught.value.hint
 
 
-def test_its_catalogue_is_pinned_and_free():
+def test_its_catalog_is_pinned_and_free():
     assert prompted.WEIGHTS.permissive
     assert all(f.sha256 and f.size for f in prompted.WEIGHTS.files)
     assert all("/resolve/main/" not in f.url for f in prompted.WEIGHTS.files)

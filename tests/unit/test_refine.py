@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
+from alphareel.matting.model_input import fit_size
 from alphareel.matting.refine import refine
-from alphareel.matting.thumbnail import fit_size
 from alphareel.testing.clips import Truth, make_clip
 from alphareel.testing.frames import frame_of
 
@@ -68,8 +68,8 @@ def test_any_even_size_comes_out_at_that_size(width, height):
 
 def test_a_flat_picture_gives_what_bilinear_gives(truth):
     small = small_of(truth.alpha(0), (160, 96))
-    grey = np.full((360, 640, 3), 128, np.uint8)
-    alpha = refine(small, frame_of(grey, (160, 96)))
+    gray = np.full((360, 640, 3), 128, np.uint8)
+    alpha = refine(small, frame_of(gray, (160, 96)))
     plain = cv2.resize((small * 255 + 0.5).astype(np.uint8), (640, 360))
     assert distance(alpha, plain) < 2  # windows of 3x3 soften it, no more
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from alphareel.domain.errors import InvalidRequest
-from alphareel.settings import as_environment, load_settings, reference, shown, unknown_variables
+from alphareel.server.settings import as_environment, load_settings, reference, shown, unknown_variables
 
 DOCS = Path(__file__).parents[2] / "docs" / "settings.md"
 

@@ -5,9 +5,9 @@ from fractions import Fraction
 import cv2
 import numpy as np
 
-from alphareel.domain.clip import Clip, Colour
+from alphareel.domain.clip import Clip, Color
 from alphareel.domain.options import Options
-from alphareel.frame import Matte
+from alphareel.imaging.frame import Matte
 from alphareel.matting.models import chroma, plate
 from alphareel.matting.runtime import Runtime
 from alphareel.matting.shadow import screen_shadow, with_shadow
@@ -17,7 +17,7 @@ from alphareel.testing.frames import frame_of
 WIDTH, HEIGHT = 320, 180
 CLIP = Clip(
     width=WIDTH, height=HEIGHT, time_base=Fraction(1, 25), rate=Fraction(25), seconds=1, frames=25, codec="h264",
-    container="mp4", pixel_format="yuv420p", colour=Colour(matrix=1),
+    container="mp4", pixel_format="yuv420p", color=Color(matrix=1),
 )  # fmt: skip
 
 

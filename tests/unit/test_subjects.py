@@ -5,14 +5,14 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from alphareel.domain.clip import Clip, Colour
+from alphareel.domain.clip import Clip, Color
 from alphareel.domain.errors import InvalidRequest, SubjectNotFound
-from alphareel.matting.subjects import Box, PromptedMemory, Watch, phrases_of
+from alphareel.matting.subjects import Box, PromptedSession, SubjectTracker, phrases_of
 from alphareel.testing.frames import frame_of
 
 CLIP = Clip(
     width=96, height=64, time_base=Fraction(1, 25), rate=Fraction(25), seconds=1, frames=25, codec="h264",
-    container="mp4", pixel_format="yuv420p", colour=Colour(matrix=1),
+    container="mp4", pixel_format="yuv420p", color=Color(matrix=1),
 )  # fmt: skip
 SIDE = 48
 LEFT, RIGHT = Box(0.1, 0.2, 0.3, 0.8, 0.9), Box(0.6, 0.2, 0.9, 0.8, 0.8)
@@ -48,7 +48,7 @@ class Tracker:
 
 
 def memory_of(finder, tracker=None):
-    return PromptedMemory(CLIP, Watch(("dog",), finder, tracker or Tracker()), thumbnail=(SIDE, SIDE))
+    return PromptedSession(CLIP, SubjectTracker(("dog",), finder, tracker or Tracker()), thumbnail=(SIDE, SIDE))
 
 
 def play(memory, count, level=60):

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from alphareel import supervisor as module
 from alphareel.domain.errors import Unavailable
-from alphareel.jobs.health import HealthMonitor
-from alphareel.jobs.job import Executor
-from alphareel.supervisor import Pulse
+from alphareel.server import supervisor as module
+from alphareel.server.supervisor import Pulse
+from alphareel.service.health import HealthMonitor
+from alphareel.service.jobs.models import Executor
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def counters() -> Counters:
 
 @pytest.fixture
 def monitor(counters: Counters, monkeypatch: pytest.MonkeyPatch, time: Any) -> HealthMonitor:
-    monkeypatch.setattr("alphareel.jobs.health.time", time)
+    monkeypatch.setattr("alphareel.service.health.time", time)
     return HealthMonitor(jobs=Well(), executors=counters, blobs=Well())  # type: ignore[arg-type]
 
 

@@ -81,7 +81,7 @@ def test_a_network_that_differs_from_its_hash_does_not_serve(packaged, folder):
     path = make_rvm(folder / "rvm_mobilenetv3_fp32.onnx")
     path.with_name(path.name + ".sha256").write_text("0" * 64)
     assert tiers.serving("human", folder) == "builtin"
-    assert "SHA-256" in next(o.reason for o in tiers.offer(folder) if o.spec.name == "rvm")
+    assert "SHA-256" in next(o.reason for o in tiers.list_engines(folder) if o.spec.name == "rvm")
     with pytest.raises(WeightsInvalid):
         tiers.choose(Options(engine="rvm"), folder)
 
@@ -152,10 +152,10 @@ def test_an_unknown_engine_is_refused_with_the_names_there_are(name, packaged, f
     assert caught.value.details[0].field == "engine"
 
 
-def test_the_offer_names_every_engine_once_with_its_licences(packaged, folder):
-    offers = tiers.offer(folder)
+def test_the_offer_names_every_engine_once_with_its_licenses(packaged, folder):
+    offers = tiers.list_engines(folder)
     assert [o.spec.name for o in offers] == list(tiers.names())
-    assert all(o.spec.code_licence and o.spec.weights_licence for o in offers)
+    assert all(o.spec.code_license and o.spec.weights_license for o in offers)
     missing = next(o for o in offers if o.spec.name == "rvm")
     assert not missing.available
     assert "models folder" in missing.reason
@@ -179,6 +179,8 @@ def test_a_missing_device_is_told_as_such(packaged, folder, monkeypatch):
 
 
 def test_listing_what_is_on_offer_loads_no_runtime():
-    program = "import sys; from alphareel.matting import tiers; tiers.offer(None); print('onnxruntime' in sys.modules)"
+    program = (
+        "import sys; from alphareel.matting import tiers; tiers.list_engines(None); print('onnxruntime' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

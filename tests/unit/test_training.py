@@ -29,12 +29,12 @@ def recipe():
                 del sys.modules[name]
 
 
-def somebody(recipe, kind, *, grey=200, clip=-1, size=(160, 96)):
-    """A grey block of a person in a picture of stripes."""
+def somebody(recipe, kind, *, gray=200, clip=-1, size=(160, 96)):
+    """A gray block of a person in a picture of stripes."""
     rgb = np.repeat(np.arange(size[1], dtype=np.uint8)[None, :, None], size[0], 0).repeat(3, 2).copy()
     alpha = np.zeros(size, np.uint8)
     alpha[20:140, 36:60] = 255
-    rgb[alpha > 0] = grey
+    rgb[alpha > 0] = gray
     return recipe["pack"].Item(rgb, alpha, kind, clip)
 
 
@@ -46,7 +46,7 @@ def pack(recipe, tmp_path):
     writer.add([somebody(recipe, kind.CLIP, clip=3) for _ in range(4)])
     writer.flush()
     figures = recipe["pack"].ShardWriter(tmp_path, stem="figures-")
-    figures.add([somebody(recipe, kind.FIGURE, grey=10 + n, clip=1000) for n in range(6)])
+    figures.add([somebody(recipe, kind.FIGURE, gray=10 + n, clip=1000) for n in range(6)])
     figures.flush()
     return recipe["pack"].Pack(tmp_path)
 
@@ -103,14 +103,14 @@ def test_what_stands_behind_moves_with_the_place_and_not_with_the_view(recipe):
     assert np.allclose(paths[0], np.eye(2, 3))
     here = np.zeros((40, 60), np.float32)
     here[10:20, 10:20] = 1
-    dark, bright = ([np.full((40, 60, 3), grey, np.uint8)] * 3 for grey in (10, 200))
+    dark, bright = ([np.full((40, 60, 3), gray, np.uint8)] * 3 for gray in (10, 200))
     for n, picture in enumerate(recipe["scenery"].blended(dark, bright, here, paths)):
         assert (picture[10:20, 10 + 4 * n : 20 + 4 * n] == 200).all()
         assert (picture[:, : 4 * n + 9] == 10).all()
 
 
-def test_a_place_takes_on_the_colours_of_the_person(recipe):
-    item = somebody(recipe, recipe["sources"].Kind.BODY, grey=180)
+def test_a_place_takes_on_the_colors_of_the_person(recipe):
+    item = somebody(recipe, recipe["sources"].Kind.BODY, gray=180)
     place = np.random.default_rng(3).integers(0, 60, (160, 96, 3)).astype(np.uint8)
     table = recipe["scenery"].likeness(place, item.rgb, item.alpha, np.random.default_rng(4))
     assert np.abs(table[0][place[..., 0], 0].mean() - 180) < 3

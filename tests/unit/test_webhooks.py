@@ -11,7 +11,15 @@ from datetime import UTC, datetime, timedelta, tzinfo
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from alphareel.jobs.webhooks import WAITS, Attempt, Secrets, State, follow_up, standard_key, write_body
+from alphareel.service.webhooks.events import (
+    RETRY_DELAYS,
+    Attempt,
+    Secrets,
+    State,
+    next_state,
+    standard_key,
+    write_body,
+)
 
 SECRET = "a shared secret"
 NOW = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
@@ -93,19 +101,19 @@ def test_the_body_has_the_documented_envelope() -> None:
 
 def test_tries_wait_longer_and_longer_and_then_end() -> None:
     failed = Attempt(NOW, 500, "no", 1)
-    outcomes = [follow_up(tries, failed) for tries in range(1, 9)]
+    outcomes = [next_state(tries, failed) for tries in range(1, 9)]
     assert [wait.total_seconds() for _, wait in outcomes[:-1]] == [5, 30, 120, 600, 3600, 21600, 86400]
     assert outcomes[-1] == (State.FAILED, timedelta())
-    assert WAITS[0] == timedelta()
+    assert RETRY_DELAYS[0] == timedelta()
 
 
 @pytest.mark.parametrize("attempt", [Attempt(NOW, 410, "gone", 1), Attempt(NOW, None, "private", 1, final=True)])
 def test_who_is_gone_or_must_not_be_reached_is_not_tried_again(attempt: Attempt) -> None:
-    assert follow_up(1, attempt)[0] is State.FAILED
+    assert next_state(1, attempt)[0] is State.FAILED
 
 
 def test_a_delivery_that_was_accepted_is_sent() -> None:
-    assert follow_up(8, Attempt(NOW, 204, None, 1))[0] is State.SENT
+    assert next_state(8, Attempt(NOW, 204, None, 1))[0] is State.SENT
 
 
 def test_no_secret_is_shown() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from alphareel.domain.errors import WeightsInvalid
 from alphareel.matting import weights
-from alphareel.matting.weights import Weights, find, sha256_of, verify
+from alphareel.matting.weights import Weights, find_weights, sha256_of, verify
 
 BYTES = bytes(range(256)) * 16
 HASH = hashlib.sha256(BYTES).hexdigest()
@@ -27,12 +27,12 @@ def test_the_first_folder_and_the_first_name_win(tmp_path):
         folder.mkdir(exist_ok=True)
         (folder / name).write_bytes(BYTES)
     (first / "net_.onnx").mkdir()
-    assert find(CARD, [None, tmp_path / "missing", first, second]) == first / "net_a.onnx"
+    assert find_weights(CARD, [None, tmp_path / "missing", first, second]) == first / "net_a.onnx"
 
 
 def test_nothing_is_found_where_nothing_is(tmp_path):
     (tmp_path / "other.onnx").write_bytes(BYTES)
-    assert find(CARD, [None, tmp_path]) is None
+    assert find_weights(CARD, [None, tmp_path]) is None
 
 
 def test_a_file_of_ones_own_passes_and_its_hash_is_told(file):

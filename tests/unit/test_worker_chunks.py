@@ -7,18 +7,18 @@ import pytest
 
 from alphareel.domain.clip import Limits
 from alphareel.domain.errors import BadVideo, StorageFailed
-from alphareel.jobs import sandbox
-from alphareel.jobs.chunks import Plan, offered
-from alphareel.jobs.job import Status
-from alphareel.jobs.reporter import Overtaken, Stopping
-from alphareel.jobs.sandbox import Confinement
-from alphareel.jobs.use_cases import Caller
-from alphareel.jobs.worker import Worker, WorkRules
+from alphareel.service.jobs.models import Status
+from alphareel.service.use_cases import Principal
+from alphareel.service.worker import child_process
+from alphareel.service.worker.child_process import ResourceLimits
+from alphareel.service.worker.chunks import Plan, distributed
+from alphareel.service.worker.progress import AttemptSuperseded, WorkerStopping
+from alphareel.service.worker.runner import Worker, WorkerConfig
 from alphareel.testing.clips import make_clip
 from alphareel.testing.fakes import CannedFetcher, open_desk
 from alphareel.testing.networks import make_rvm
 
-SOMEBODY = Caller(None, "req_1")
+SOMEBODY = Principal(None, "req_1")
 MARK = "a" * 64
 CHUNKS = [{"start": 0, "end": 10, "frames": 10}, {"start": 10, "end": None, "frames": 10}]
 SHELF = MARK[:16]
@@ -53,10 +53,10 @@ def desk(tmp_path):
 @pytest.fixture
 def worker(desk, board, tmp_path):
     make_rvm(tmp_path / "rvm_mobilenetv3_fp32.onnx")
-    rules = WorkRules(
+    rules = WorkerConfig(
         workspace=tmp_path / "work",
         limits=Limits(),
-        confinement=Confinement(wall_seconds=60),
+        confinement=ResourceLimits(wall_seconds=60),
         models_dir=tmp_path,
         engines={"standard": ("rvm",)},
         chunk_seconds=0.5,
@@ -120,18 +120,18 @@ def test_damage_at_the_edge_of_a_chunk_costs_frames_and_not_the_job(desk, worker
     assert not [key for key in desk.blobs.blobs if key.startswith("chunks/")]
 
 
-@pytest.mark.parametrize("error", [Stopping(), StorageFailed("away")])
+@pytest.mark.parametrize("error", [WorkerStopping(), StorageFailed("away")])
 def test_an_interrupted_job_stays_on_offer(desk, board, submit, clip, error):
     job = submit(clip)
-    with pytest.raises(type(error)), offered(board, job, Plan(CHUNKS, MARK, {})):
+    with pytest.raises(type(error)), distributed(board, job, Plan(CHUNKS, MARK, {})):
         raise error
     assert (len(board.offers), board.withdrawn) == (1, [])
 
 
-@pytest.mark.parametrize("error", [Overtaken(), BadVideo("no")])
+@pytest.mark.parametrize("error", [AttemptSuperseded(), BadVideo("no")])
 def test_an_ended_job_is_withdrawn(desk, board, submit, clip, error):
     job = submit(clip)
-    with pytest.raises(type(error)), offered(board, job, Plan(CHUNKS, MARK, {})):
+    with pytest.raises(type(error)), distributed(board, job, Plan(CHUNKS, MARK, {})):
         raise error
     assert board.withdrawn == board.offers
 
@@ -153,17 +153,17 @@ def test_workers_that_die_after_a_chunk_each_do_not_end_the_job(desk, worker, su
     job = submit(clip)
     for _ in range(4):  # deaths before the first chunk
         desk.jobs.begin_attempt(job.id, ticket=job.ticket, actor="dead")
-    real, made = sandbox.run, []
+    real, made = child_process.run, []
 
     def dies_after_each_chunk(order, *args, **kwargs):
         if made and made[-1] != "died":
             made.append("died")
-            raise sandbox.Killed("It was killed.")
+            raise child_process.Killed("It was killed.")
         if order.get("chunk"):
             made.append(order["chunk"]["start"])
         return real(order, *args, **kwargs)
 
-    monkeypatch.setattr(sandbox, "run", dies_after_each_chunk)
+    monkeypatch.setattr(child_process, "run", dies_after_each_chunk)
     for _ in range(10):
         work(worker, desk.jobs.job(job.id))
     done = desk.jobs.job(job.id)

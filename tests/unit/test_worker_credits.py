@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from alphareel.db.tables import uploads
 from alphareel.domain.clip import Limits
-from alphareel.jobs import sandbox
-from alphareel.jobs import worker as workers
-from alphareel.jobs.admin import Operator
-from alphareel.jobs.identity import identify
-from alphareel.jobs.job import Billing, Job, Status
-from alphareel.jobs.keys import digest
-from alphareel.jobs.sandbox import Confinement
-from alphareel.jobs.use_cases import Caller
-from alphareel.jobs.worker import Worker, WorkRules
-from alphareel.jobstore.tables import uploads
+from alphareel.service.api_keys.admin import Operator
+from alphareel.service.api_keys.service import digest
+from alphareel.service.jobs.models import Billing, Job, Status
+from alphareel.service.uploads.inspect import inspect_media
+from alphareel.service.use_cases import Principal
+from alphareel.service.worker import child_process
+from alphareel.service.worker import runner as workers
+from alphareel.service.worker.child_process import ResourceLimits
+from alphareel.service.worker.runner import Worker, WorkerConfig
 from alphareel.testing.clips import make_clip, make_lasting, make_understated
 from alphareel.testing.fakes import TINY_MP4, CannedFetcher, Desk, open_desk, work_off
 
@@ -38,26 +38,26 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 def worker(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Worker:
     """Its pipeline reads a text; its clips last 20 seconds."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    real = sandbox.run
+    real = child_process.run
 
     def run(order: Any, *given: Any, **named: Any) -> dict[str, Any]:
         return {"seconds": 20.0} if order["task"] == "identify" else real(order, *given, **named)
 
-    monkeypatch.setattr(workers.sandbox, "run", run)
+    monkeypatch.setattr(workers.child_process, "run", run)
     fetcher = CannedFetcher({URL: b"ok from afar"})
-    rules = WorkRules(
+    rules = WorkerConfig(
         workspace=tmp_path / "work",
         limits=Limits(),
         pipeline="fake_pipeline",
-        confinement=Confinement(wall_seconds=60),
+        confinement=ResourceLimits(wall_seconds=60),
     )
     worker = Worker("w1", jobs=desk.jobs, blobs=desk.blobs, sources=desk.sources, fetcher=fetcher, rules=rules)
-    worker.wind_down()
+    worker.drain()
     return worker
 
 
 def work(desk: Desk, worker: Worker, **body: Any) -> Job:
-    caller = Caller(desk.keys.authenticate("s"), "req_1")
+    caller = Principal(desk.keys.authenticate("s"), "req_1")
     job = desk.service.create(caller, {"video_url": URL, **body})
     work_off(desk, worker, job.id)
     found = desk.jobs.job(job.id)
@@ -85,7 +85,9 @@ def test_are_reserved_after_the_fetch_and_settled_at_the_end(desk: Desk, worker:
 def test_what_stands_behind_the_subject_costs_nothing(desk: Desk, worker: Worker) -> None:
     """The background's length is known when the job is made, and the source's is not: it must not stand in for it."""
     give(desk, 100)
-    session = desk.service.begin_upload(Caller(desk.keys.authenticate("s"), "r"), filename="b.mp4", declared_type=None)
+    session = desk.service.begin_upload(
+        Principal(desk.keys.authenticate("s"), "r"), filename="b.mp4", declared_type=None
+    )
     session.write(TINY_MP4)
     behind = desk.service.upload_link(session.finish()).url
     with desk.database.write() as c:
@@ -118,7 +120,9 @@ def test_a_file_tells_its_length_when_it_is_identified(tmp_path: Path) -> None:
     clip = tmp_path / "a.mp4"
     make_clip(clip, frames=50)
     limits = {"max_bytes": 10**9, "max_side": 4096, "max_seconds": 3600.0}
-    told = sandbox.run({"task": "identify", "source": str(clip), "limits": limits}, Confinement(wall_seconds=60))
+    told = child_process.run(
+        {"task": "identify", "source": str(clip), "limits": limits}, ResourceLimits(wall_seconds=60)
+    )
     assert told["seconds"] == pytest.approx(2, abs=0.1)
 
 
@@ -141,13 +145,13 @@ class TestOfARealRun:
     @pytest.fixture
     def run(self, desk: Desk, tmp_path: Path) -> Submit:
         give(desk, 10)
-        desk.service._uploads._identify = partial(identify, limits=Limits())
+        desk.service._uploads._identify = partial(inspect_media, limits=Limits())
 
         def submit(clip: Path, **body: Any) -> Job:
-            rules = WorkRules(tmp_path / "work", Limits(), Confinement(wall_seconds=60))
+            rules = WorkerConfig(tmp_path / "work", Limits(), ResourceLimits(wall_seconds=60))
             deps = {"blobs": desk.blobs, "sources": desk.sources, "fetcher": CannedFetcher({})}
             worker = Worker("w1", jobs=desk.jobs, rules=rules, **deps)
-            caller = Caller(desk.keys.authenticate("s"), "r")
+            caller = Principal(desk.keys.authenticate("s"), "r")
             session = desk.service.begin_upload(caller, filename=clip.name, declared_type=None)
             session.write(clip.read_bytes())
             url = desk.service.upload_link(session.finish()).url

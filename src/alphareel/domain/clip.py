@@ -8,8 +8,8 @@ AlphaKind: TypeAlias = Literal["none", "straight", "white_is_opaque"]
 
 
 @dataclass(frozen=True)
-class Colour:
-    """Colour tags in the numbers of ITU-T H.273, as FFmpeg uses them; 2 means unspecified."""
+class Color:
+    """Color tags in the numbers of ITU-T H.273, as FFmpeg uses them; 2 means unspecified."""
 
     matrix: int = 2
     primaries: int = 2
@@ -52,7 +52,7 @@ class Clip:
     pixel_format: str
     rotation: int = 0
     sample_aspect: Fraction = Fraction(1)
-    colour: Colour = field(default_factory=Colour)
+    color: Color = field(default_factory=Color)
     hdr: bool = False
     interlaced: bool = False
     has_alpha: bool = False
@@ -91,7 +91,7 @@ class EngineFacts:
     name: str
     version: str
     weights_sha256: str | None = None
-    licence: str = ""
+    license: str = ""
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class Progress:
 class Result:
     """What a finished run wrote, as verified by opening it again.
 
-    ``alpha``: "straight", beside colours that are not multiplied by it; "white_is_opaque", as a grey picture; "none".
+    ``alpha``: "straight", beside colors that are not multiplied by it; "white_is_opaque", as a gray picture; "none".
     ``source_seconds``: how much of the source was processed, which a still takes as much of as a video does, in
     ``source_frames`` of ``source_pixels`` each.
     """

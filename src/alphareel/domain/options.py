@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
-from alphareel.domain.colours import Rgb
+from alphareel.domain.color import Rgb
 from alphareel.domain.errors import FieldProblem, InvalidRequest
 
 Tier: TypeAlias = Literal["original", "light", "pro", "human"]

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, TypeVar, cast
 
-from alphareel.domain.colours import NAMED, parse_colour
+from alphareel.domain.color import NAMED, parse_color
 from alphareel.domain.errors import AlphareelError, FieldProblem, InvalidRequest
 from alphareel.domain.fields import Fields, boolean, mapping, number, one_of, text, whole
 from alphareel.domain.options import (
@@ -21,7 +21,7 @@ from alphareel.domain.options import (
 T = TypeVar("T")
 _Fail: TypeAlias = Callable[[str, str], AlphareelError]
 
-_FLAT_COLOURS = ("green", "white", "black", "blue")
+_FLAT_COLORS = ("green", "white", "black", "blue")
 _IMPLIES = (("color", "color"), ("image", "image_url"), ("video", "video_url"), ("blur", "radius"))
 # there is no flat spelling for a clip behind the subject, so its field is called by the one that there is
 _FLAT_NAMES = {"type": "bg_type", "color": "bg_color", "image_url": "bg_image_url", "video_url": "background.video_url"}
@@ -49,7 +49,7 @@ def parse_options(values: Mapping[str, Any], *, stored: Options | None = None) -
         "engine": fields.read("engine", text(64), old.engine),
         "quality": fields.read("quality", one_of(QUALITIES), old.quality),
         "poster_time": fields.read("poster_time", number(0, 86400), old.poster_time),
-        "key_color": fields.read("key_color", parse_colour, old.key_color),
+        "key_color": fields.read("key_color", parse_color, old.key_color),
         "plate": fields.read("plate", text(4096), old.plate),
         "shadows": fields.read("shadows", boolean, old.shadows),
         "grow": fields.read("grow", number(-50, 50), old.grow),
@@ -76,7 +76,7 @@ def _flat(fields: Fields) -> Callable[[Any], Background]:
         implied = "color" if fields.has("bg_color") else "image"
         kind = fields.values["bg_type"] if fields.has("bg_type") else implied
         kind = "color" if kind == "custom" else kind
-        if kind in _FLAT_COLOURS:
+        if kind in _FLAT_COLORS:
             return Background("color", NAMED[str(kind)])
         named = {
             "type": kind,
@@ -95,7 +95,7 @@ def _parse_background(value: Any) -> Background:
     values = dict(mapping(value))
     if values.get("type") is None:
         values["type"] = next((kind for kind, name in _IMPLIES if values.get(name) is not None), None)
-    if values["type"] in _FLAT_COLOURS:
+    if values["type"] in _FLAT_COLORS:
         return Background("color", NAMED[values["type"]])
     if values["type"] == "custom":
         values["type"] = "color"
@@ -105,7 +105,7 @@ def _parse_background(value: Any) -> Background:
 def _parse_background_text(value: str) -> Background:
     if value in ("transparent", "blur"):
         return Background(cast(BackgroundType, value))
-    return Background("color", parse_colour(value))
+    return Background("color", parse_color(value))
 
 
 def _checked_background(values: Mapping[str, Any], *, names: Mapping[str, str]) -> Background:
@@ -114,15 +114,15 @@ def _checked_background(values: Mapping[str, Any], *, names: Mapping[str, str]) 
 
     kind = values.get("type")
     if kind not in BACKGROUNDS:
-        accepted = ", ".join((*BACKGROUNDS, *_FLAT_COLOURS, "custom"))
+        accepted = ", ".join((*BACKGROUNDS, *_FLAT_COLORS, "custom"))
         raise fail("type", f"must be one of {accepted}; got {str(kind)[:60]!r}.")
     if kind == "transparent":
         return Background()
     if kind == "color":
-        colour = _read(values, "color", parse_colour, fail)
-        if colour is None:
-            raise fail("color", "is required for a colour background.")
-        return Background("color", colour)
+        color = _read(values, "color", parse_color, fail)
+        if color is None:
+            raise fail("color", "is required for a color background.")
+        return Background("color", color)
     if kind == "blur":
         return Background("blur", radius=_read(values, "radius", number(1, 500), fail))
     url = f"{kind}_url"

@@ -5,19 +5,18 @@ from functools import partial
 from fastapi import APIRouter, Depends, FastAPI
 
 from alphareel.http import errors, idempotency
-from alphareel.http.access import Access
-from alphareel.http.addresses import Addresses
 from alphareel.http.auth import require_key
+from alphareel.http.auth_throttle import AuthFailureLimiter
+from alphareel.http.catalog import Offers
 from alphareel.http.config import HttpConfig
-from alphareel.http.guesses import Guesses
-from alphareel.http.heads import Heads
-from alphareel.http.limits import Limiter
-from alphareel.http.linger import Linger
 from alphareel.http.metrics import Metrics
-from alphareel.http.offers import Offers
+from alphareel.http.middleware.head import HeadMiddleware
+from alphareel.http.middleware.lingering_close import LingeringCloseMiddleware
+from alphareel.http.middleware.request_log import RequestLogMiddleware
+from alphareel.http.middleware.storable_text import StorableTextMiddleware
 from alphareel.http.openapi import document
 from alphareel.http.openapi import errors as error_answers
-from alphareel.http.pools import UploadPool
+from alphareel.http.rate_limits import Limiter
 from alphareel.http.routes import (
     admin,
     estimate,
@@ -32,8 +31,9 @@ from alphareel.http.routes import (
     usage,
     webhooks,
 )
-from alphareel.http.streams import Places
-from alphareel.jobs.use_cases import UseCases
+from alphareel.http.sse import StreamSlots
+from alphareel.http.thread_pools import UploadPool
+from alphareel.service.use_cases import UseCases
 
 
 def create_app(service: UseCases, config: HttpConfig, *, offers: Offers = tuple) -> FastAPI:
@@ -53,10 +53,10 @@ def create_app(service: UseCases, config: HttpConfig, *, offers: Offers = tuple)
     app.state.config = config
     app.state.offers = offers
     app.state.limiter = Limiter(config.rates)
-    app.state.guesses = Guesses(config.guesses_per_minute)
+    app.state.guesses = AuthFailureLimiter(config.guesses_per_minute)
     app.state.metrics = Metrics(service.census)
     app.state.upload_pool = UploadPool()
-    app.state.places = Places(config.streams_per_key)
+    app.state.places = StreamSlots(config.streams_per_key)
     app.openapi = partial(document, app)  # type: ignore[method-assign]
     errors.install(app)
     idempotency.install(app)
@@ -67,10 +67,10 @@ def create_app(service: UseCases, config: HttpConfig, *, offers: Offers = tuple)
     app.include_router(metrics.router)
     if config.legacy_routes:
         app.include_router(legacy.router)
-    app.add_middleware(Addresses)
-    app.add_middleware(Heads, router=app.router)
-    app.add_middleware(Access, note_call=service.note_call, measure=app.state.metrics.note)
-    app.add_middleware(Linger, max_bytes=2 * config.max_upload_bytes, seconds=config.drain_seconds)
+    app.add_middleware(StorableTextMiddleware)
+    app.add_middleware(HeadMiddleware, router=app.router)
+    app.add_middleware(RequestLogMiddleware, note_call=service.note_call, measure=app.state.metrics.note)
+    app.add_middleware(LingeringCloseMiddleware, max_bytes=2 * config.max_upload_bytes, seconds=config.drain_seconds)
     return app
 
 

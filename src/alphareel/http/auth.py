@@ -17,17 +17,17 @@ from alphareel.domain.errors import (
     MissingAdminToken,
     MissingApiKey,
 )
+from alphareel.http.auth_throttle import AuthFailureLimiter
 from alphareel.http.config import HttpConfig
 from alphareel.http.errors import request_id
-from alphareel.http.guesses import Guesses
-from alphareel.http.limits import Limiter
 from alphareel.http.origins import origin_of
-from alphareel.jobs.admin import Operator
-from alphareel.jobs.use_cases import Caller, UseCases
+from alphareel.http.rate_limits import Limiter
+from alphareel.service.api_keys.admin import Operator
+from alphareel.service.use_cases import Principal, UseCases
 
 _HEADER = APIKeyHeader(name="X-Api-Key", scheme_name="ApiKey", auto_error=False)
 
-_OF_NO_STRANGER = (".localhost", ".local", ".lan", ".internal", ".home.arpa")
+_LOCAL_SUFFIXES = (".localhost", ".local", ".lan", ".internal", ".home.arpa")
 """Endings of names that nobody can register, and bare names have none: no stranger can make them mean this machine."""
 
 _ADMIN_HEADER = APIKeyHeader(name="X-Admin-Token", scheme_name="AdminToken", auto_error=False)
@@ -45,8 +45,8 @@ def _limiter(request: Request) -> Limiter:
     return cast(Limiter, request.app.state.limiter)
 
 
-def _guesses(request: Request) -> Guesses:
-    return cast(Guesses, request.app.state.guesses)
+def _guesses(request: Request) -> AuthFailureLimiter:
+    return cast(AuthFailureLimiter, request.app.state.guesses)
 
 
 def _address(request: Request) -> str:
@@ -58,7 +58,7 @@ ConfigOf = Annotated[HttpConfig, Depends(_config)]
 _Secret = Annotated[str | None, Security(_HEADER)]
 
 
-def require_key(request: Request, service: ServiceOf, secret: _Secret) -> Caller:
+def require_key(request: Request, service: ServiceOf, secret: _Secret) -> Principal:
     """The caller by key; raises MissingApiKey, InvalidApiKey, RateLimited. Nothing of the body was read by then."""
     try:
         key = service.authenticate(secret)
@@ -67,23 +67,23 @@ def require_key(request: Request, service: ServiceOf, secret: _Secret) -> Caller
         raise
     request.state.key = key.fingerprint
     request.state.key_id = key.id
-    request.state.budget = _limiter(request).spend_key(key, request.method)
-    return Caller(key=key, request_id=request_id(request))
+    request.state.budget = _limiter(request).hit_key(key, request.method)
+    return Principal(key=key, request_id=request_id(request))
 
 
-def allow_no_key(request: Request, service: ServiceOf, config: ConfigOf, secret: _Secret) -> Caller:
+def allow_no_key(request: Request, service: ServiceOf, config: ConfigOf, secret: _Secret) -> Principal:
     """The caller of a legacy route: by key where one is sent or demanded, else nobody in particular."""
     if secret or config.legacy_needs_key:
         return require_key(request, service, secret)
     if _comes_from_foreign_page(request):
         raise MissingApiKey("A page of another site needs a key here.", hint="Send it as X-Api-Key.")
-    if _may_be_rebound(request, config):
+    if _is_dns_rebinding_risk(request, config):
         raise MissingApiKey(
             "Under this host name a key is needed here.",
             hint="Send it as X-Api-Key, or set ALPHAREEL_PUBLIC_URL to the name that clients use.",
         )
-    request.state.budget = _limiter(request).spend_address(_address(request), request.method)
-    return Caller(key=None, request_id=request_id(request), address=origin_of(_address(request)))
+    request.state.budget = _limiter(request).hit_address(_address(request), request.method)
+    return Principal(key=None, request_id=request_id(request), address=origin_of(_address(request)))
 
 
 def require_admin(
@@ -118,14 +118,14 @@ def _comes_from_foreign_page(request: Request) -> bool:
         return True
 
 
-def _may_be_rebound(request: Request, config: HttpConfig) -> bool:
+def _is_dns_rebinding_risk(request: Request, config: HttpConfig) -> bool:
     """Whether the caller is on a private network and the host a name that a stranger could have pointed here.
 
     To a page under such a name its visitor's browser would call this server the page's own; what cannot be a name
     of the stranger's is trusted, and so is the one that the operator set. From outside a stranger needs no such trick.
     """
     host = _host(request)
-    if "." not in host or host.endswith(_OF_NO_STRANGER) or host == urlsplit(config.public_url or "").hostname:
+    if "." not in host or host.endswith(_LOCAL_SUFFIXES) or host == urlsplit(config.public_url or "").hostname:
         return False
     return not _is_address(host) and not _is_outside(_address(request))
 
@@ -151,6 +151,6 @@ def _is_outside(address: str) -> bool:
     return _is_address(address) and ipaddress.ip_address(address).is_global
 
 
-KeyCaller = Annotated[Caller, Depends(require_key)]
-LegacyCaller = Annotated[Caller, Depends(allow_no_key)]
+KeyPrincipal = Annotated[Principal, Depends(require_key)]
+LegacyPrincipal = Annotated[Principal, Depends(allow_no_key)]
 Admin = Annotated[Operator, Depends(require_admin)]

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass, field
 
-from alphareel.http.limits import Rates
+from alphareel.http.rate_limits import RateLimits
 
 MIB = 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Patience:
+class BodyTimeouts:
     """How slowly a body may come or be taken: no silence of ``idle_seconds``, and ``bytes_per_second`` on average.
 
     0: any rate. The average counts from ``grace_seconds`` on. So a body of any size has an end.
@@ -48,10 +48,10 @@ class HttpConfig:
     legacy_routes: bool = True
     legacy_needs_key: bool = False
     show_pending: bool = False
-    patience: Patience = field(default_factory=Patience)
+    patience: BodyTimeouts = field(default_factory=BodyTimeouts)
     drain_seconds: float = 60.0
     admin_token: str | None = field(default=None, repr=False)
-    rates: Rates = field(default_factory=Rates)
+    rates: RateLimits = field(default_factory=RateLimits)
     guesses_per_minute: int = 30
     metrics_open: bool = False
     ready_with_worker: bool = False

@@ -10,12 +10,12 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from alphareel import observe
 from alphareel.domain import errors as e
-from alphareel.http.limits import Exceeded
-from alphareel.jobs.admission import PAUSE
+from alphareel.http.rate_limits import RateLimitExceeded
+from alphareel.service.jobs.queue_limits import PAUSE
+from alphareel.telemetry.logging import get_logger
 
-log = observe.log(__name__)
+log = get_logger(__name__)
 
 STATUS: dict[type[e.AlphareelError], int] = {
     e.InvalidRequest: 400,
@@ -43,7 +43,7 @@ STATUS: dict[type[e.AlphareelError], int] = {
     e.IdempotencyInProgress: 409,
     e.IdempotencyConflict: 422,
     e.RateLimited: 429,
-    Exceeded: 429,
+    RateLimitExceeded: 429,
     e.TooManyJobs: 429,
     e.TooManyUploads: 429,
     e.InternalError: 500,
@@ -128,7 +128,7 @@ def install(app: FastAPI) -> None:
 async def _refused(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, e.AlphareelError)
     request.state.error_code = error.code
-    if isinstance(error, Exceeded):
+    if isinstance(error, RateLimitExceeded):
         request.state.budget = error.budget
     if isinstance(error, _EXPECTED):
         log.warning("request_failed", code=error.code, error=str(error), cause=str(error.__cause__ or "")[:500])

@@ -7,10 +7,10 @@ from typing import Annotated
 from fastapi import Depends, FastAPI, Header, Request, Response
 from pydantic import BaseModel, JsonValue
 
-from alphareel.http.auth import KeyCaller
-from alphareel.http.bodies import JsonObject
-from alphareel.jobs.job import Job
-from alphareel.jobs.repeats import HEADER, LONGEST, Answered, Once, check_name, fingerprint
+from alphareel.http.auth import KeyPrincipal
+from alphareel.http.request_body import JsonObject
+from alphareel.service.idempotency import HEADER, LONGEST, IdempotentRequest, ReplayedResponse, check_name, fingerprint
+from alphareel.service.jobs.models import Job
 
 REPLAYED = "Idempotency-Replayed"
 
@@ -21,30 +21,30 @@ _FORM: dict[str, JsonValue] = {"minLength": 1, "maxLength": LONGEST, "pattern": 
 NameHeader = Annotated[str | None, Header(alias=HEADER, description=_ABOUT, json_schema_extra=_FORM)]
 
 Show = Callable[[Job], BaseModel]
-MakeOnce = Callable[[Show], Once | None]
+MakeOnce = Callable[[Show], IdempotentRequest | None]
 
 
-def _once(request: Request, caller: KeyCaller, body: JsonObject, name: NameHeader = None) -> MakeOnce:
+def _once(request: Request, caller: KeyPrincipal, body: JsonObject, name: NameHeader = None) -> MakeOnce:
     """Turns the way in which the route answers into the request as one that is carried out once."""
 
-    def make(show: Show) -> Once | None:
+    def make(show: Show) -> IdempotentRequest | None:
         if name is None or caller.key is None:
             return None
         what = f"{request.method} {request.url.path}"
         told = fingerprint(what, json.dumps(body, sort_keys=True))
-        return Once(caller.key.id, check_name(name), told, lambda job: show(job).model_dump_json())
+        return IdempotentRequest(caller.key.id, check_name(name), told, lambda job: show(job).model_dump_json())
 
     return make
 
 
-OnceFor = Annotated[MakeOnce, Depends(_once)]
+IdempotencyContext = Annotated[MakeOnce, Depends(_once)]
 
 
 def install(app: FastAPI) -> None:
     """Answer a repeated request as the first one was answered."""
-    app.add_exception_handler(Answered, _replay)
+    app.add_exception_handler(ReplayedResponse, _replay)
 
 
 async def _replay(_request: Request, answered: Exception) -> Response:
-    assert isinstance(answered, Answered)
+    assert isinstance(answered, ReplayedResponse)
     return Response(answered.body, media_type="application/json", headers={REPLAYED: "true"})

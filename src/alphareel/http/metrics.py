@@ -7,7 +7,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from alphareel.domain.errors import Unavailable
-from alphareel.jobs.census import Census, Finished
+from alphareel.service.stats import CompletedJob, ServiceStats
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -18,7 +18,7 @@ _SHARES = (0.5, 0.95)
 class Metrics:
     """One registry for an application. ``census`` may raise Unavailable; then only requests are told."""
 
-    def __init__(self, census: Callable[[], Census]) -> None:
+    def __init__(self, census: Callable[[], ServiceStats]) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(_FromDatabase(census))
         self._requests = Counter(
@@ -43,7 +43,7 @@ class Metrics:
 
 
 class _FromDatabase(Collector):
-    def __init__(self, census: Callable[[], Census]) -> None:
+    def __init__(self, census: Callable[[], ServiceStats]) -> None:
         self._census = census
 
     def describe(self) -> Iterator[Metric]:
@@ -60,7 +60,7 @@ class _FromDatabase(Collector):
         yield from _times(census)
 
 
-def _counts(census: Census) -> Iterator[Metric]:
+def _counts(census: ServiceStats) -> Iterator[Metric]:
     yield _by("alphareel_jobs", "Jobs by status, deleted ones included.", "status", census.jobs)
     yield _gauge("alphareel_queue_depth", "Jobs that wait for a worker.", census.jobs["pending"])
     yield _gauge("alphareel_queue_oldest_seconds", "How long the longest waiting job waits.", census.oldest_seconds)
@@ -77,7 +77,7 @@ def _counts(census: Census) -> Iterator[Metric]:
     yield failures
 
 
-def _times(census: Census) -> Iterator[Metric]:
+def _times(census: ServiceStats) -> Iterator[Metric]:
     finished = census.finished
     yield _quantiles(
         "alphareel_job_wait_seconds", "From the start to a worker, last hour.", [f.waited for f in finished]
@@ -88,7 +88,7 @@ def _times(census: Census) -> Iterator[Metric]:
     yield _stages(finished)
 
 
-def _stages(finished: Sequence[Finished]) -> Metric:
+def _stages(finished: Sequence[CompletedJob]) -> Metric:
     """Seconds of work a job; the stages overlap, so that the slowest of them is what a job takes."""
     name, told = "alphareel_job_stage_seconds", "Work of a job in each stage, last hour."
     family = GaugeMetricFamily(name, told, labels=["stage", "quantile"])

@@ -7,21 +7,21 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from alphareel.http import office_schemas, request_schemas, schemas
-from alphareel.http.forms import FIELD
+from alphareel.http.multipart import FIELD
+from alphareel.http.schemas import admin, jobs, responses
 
 _REF = "#/components/schemas/{model}"
 _READ_BY_HAND: tuple[type[BaseModel], ...] = (
-    request_schemas.JobCreate,
-    request_schemas.JobStart,
-    request_schemas.EstimateRequest,
-    request_schemas.WebhookTest,
-    office_schemas.KeyCreate,
-    office_schemas.KeyChoice,
-    office_schemas.KeyRotate,
-    office_schemas.KeyLimits,
-    office_schemas.CreditGrant,
-    office_schemas.CreditBalance,
+    jobs.JobCreate,
+    jobs.JobStart,
+    jobs.EstimateRequest,
+    jobs.WebhookTest,
+    admin.KeyCreate,
+    admin.KeyChoice,
+    admin.KeyRotate,
+    admin.KeyLimits,
+    admin.CreditGrant,
+    admin.CreditBalance,
 )
 _FILE_TYPES = (
     "video/mp4",
@@ -44,8 +44,8 @@ Responses = dict[int | str, dict[str, Any]]
 def errors(**meanings: str) -> Responses:
     """Error answers for a route or router, as ``s404='No such job'``; whatever else happens has the same shape."""
     named = {int(status.removeprefix("s")): meaning for status, meaning in meanings.items()}
-    responses: Responses = {status: {"model": schemas.Error, "description": text} for status, text in named.items()}
-    return {**responses, "default": {"model": schemas.Error, "description": "Any other error"}}
+    answers: Responses = {status: {"model": responses.Error, "description": text} for status, text in named.items()}
+    return {**answers, "default": {"model": responses.Error, "description": "Any other error"}}
 
 
 def json_body(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
@@ -77,12 +77,12 @@ def document(app: FastAPI) -> dict[str, Any]:
         parts = made.setdefault("components", {}).setdefault("schemas", {})
         for name, schema in by_hand["$defs"].items():
             parts.setdefault(name, schema)
-        _loosen_legacy(made)
+        _make_key_optional(made)
         app.openapi_schema = made
     return app.openapi_schema
 
 
-def _loosen_legacy(made: dict[str, Any]) -> None:
+def _make_key_optional(made: dict[str, Any]) -> None:
     """A key is possible on the legacy routes, not needed."""
     for path, operations in made["paths"].items():
         for operation in operations.values():

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from alphareel.frame import Plane
+from alphareel.imaging.frame import Plane
 
 # A cut is a large difference that also stands out from the frames before it, so that fast movement and hand-held
 # cameras are none. On real clips without a cut the largest difference was 0.14, 1.5 times that of the frame before;

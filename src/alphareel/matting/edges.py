@@ -1,4 +1,4 @@
-"""Clean colour at the soft edge: the old background that shines through a half-transparent pixel is taken out."""
+"""Clean color at the soft edge: the old background that shines through a half-transparent pixel is taken out."""
 
 from dataclasses import replace
 from typing import NamedTuple
@@ -7,13 +7,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from alphareel.frame import Frame, Plane
+from alphareel.imaging.frame import Frame, Plane
 
 Array = NDArray[np.float32]
 
-# Alpha outside (low, high) is as good as transparent or opaque: there the decoder's colour stays.
+# Alpha outside (low, high) is as good as transparent or opaque: there the decoder's color stays.
 _SOFT = (3, 251)
-# Windows, in pixels of half a thumbnail, over which surely opaque and surely transparent neighbours are averaged:
+# Windows, in pixels of half a thumbnail, over which surely opaque and surely transparent neighbors are averaged:
 # near ones count most, far ones only where there are no near ones.
 _WINDOWS = ((3, 1.0), (9, 1e-2), (31, 1e-4))
 _OWN = np.float32(1e-7)
@@ -21,12 +21,12 @@ _OWN = np.float32(1e-7)
 _ROW = 1024
 
 
-def clean_edges(frame: Frame, alpha: Plane) -> Frame:
-    """The frame with foreground colour in its soft pixels (0 < alpha < 255), the same frame when there are none.
+def decontaminate_edges(frame: Frame, alpha: Plane) -> Frame:
+    """The frame with foreground color in its soft pixels (0 < alpha < 255), the same frame when there are none.
 
-    From smooth estimates f and b of the colours on both sides, made from what is surely opaque
-    and surely transparent, each soft pixel's own colour is
-    f + alpha * (colour - alpha * f - (1 - alpha) * b): Forte, "Approximate fast foreground colour estimation"
+    From smooth estimates f and b of the colors on both sides, made from what is surely opaque
+    and surely transparent, each soft pixel's own color is
+    f + alpha * (color - alpha * f - (1 - alpha) * b): Forte, "Approximate fast foreground color estimation"
     (ICIP 2021). Pixels outside the soft edge are never touched.
     """
     if frame.thumbnail is None:
@@ -43,7 +43,7 @@ def clean_edges(frame: Frame, alpha: Plane) -> Frame:
         _unmix(plane, matte, spots, np.dstack([foreground[i], background[i]]))
         for i, (plane, matte, spots) in enumerate(planes)
     )
-    return replace(frame, y=y, u=u, v=v, keeper=None)
+    return replace(frame, y=y, u=u, v=v, buffer_owner=None)
 
 
 class _Spots(NamedTuple):
@@ -66,7 +66,7 @@ def _spots(alpha: Plane) -> _Spots:
 def _two_sides(thumbnail: Plane, half: Plane) -> tuple[list[Array], list[Array]]:
     """Smooth planes in front and behind, half the thumbnail's size, spread from what is surely opaque or transparent.
 
-    Where neither is within reach a side takes the picture's own colour, which changes nothing.
+    Where neither is within reach a side takes the picture's own color, which changes nothing.
     """
     size = (max(1, thumbnail.shape[2] // 2), max(1, thumbnail.shape[1] // 2))
     small = cv2.resize(half, size, interpolation=cv2.INTER_AREA)
@@ -95,7 +95,7 @@ def _unmix(plane: Plane, alpha: Plane, spots: _Spots, sides: Array) -> Plane:
     """A copy of the plane with foreground levels at ``spots``.
 
     The result stays between the pixel's level and the opaque side's: where the matte is wrong, an unbounded
-    solution would throw colours far off.
+    solution would throw colors far off.
     """
     clean = np.array(plane, np.uint8, order="C")
     if spots.x.size == 0:

@@ -6,16 +6,16 @@ from typing import Protocol, runtime_checkable
 
 from alphareel.domain.clip import Clip, EngineFacts
 from alphareel.domain.options import Options
-from alphareel.frame import Frame, Matte, Plane
+from alphareel.imaging.frame import Frame, Matte, Plane
 
 
 @dataclass(frozen=True)
-class Spec:
+class ModelInfo:
     """What is known of an engine without loading it.
 
-    ``subject``: what it cuts out (people, anything, key colour). ``weights``: name of the weights it needs
+    ``subject``: what it cuts out (people, anything, key color). ``weights``: name of the weights it needs
     (``matting/weights.py``), None when it needs none. ``temporal``: it carries memory from frame to frame.
-    ``settles``: frames after which its memory of a clip is as if it had seen it all, so that a clip can be made in
+    ``warmup_frames``: frames after which its memory of a clip is as if it had seen it all, so that a clip can be made in
     chunks; None when what it saw at the start counts to the end. ``prompted``: it cuts out what text_prompt names.
     """
 
@@ -23,15 +23,15 @@ class Spec:
     version: str
     subject: str
     summary: str
-    code_licence: str
-    weights_licence: str
+    code_license: str
+    weights_license: str
     weights: str | None = None
     temporal: bool = False
-    settles: int | None = None
+    warmup_frames: int | None = None
     prompted: bool = False
 
 
-class Memory(Protocol):
+class MattingSession(Protocol):
     """Temporal state of one clip; the engine itself holds none, so clips never see each other."""
 
     @property
@@ -45,7 +45,7 @@ class Memory(Protocol):
         """The clip is over. Raises SubjectNotFound when what was to be kept was in none of its frames."""
 
 
-class Scenery(Protocol):
+class SceneSource(Protocol):
     """What a memory may look at before the first frame. Thumbnails: uint8 (3, h, w), Y, U, V as those of frames."""
 
     def plate(self, thumbnail: tuple[int, int]) -> Plane | None:
@@ -56,15 +56,15 @@ class Scenery(Protocol):
 
 
 @runtime_checkable
-class Preparing(Protocol):
+class RequiresScene(Protocol):
     """A memory that has to look at the scene before its first step."""
 
-    def prepare(self, scenery: Scenery) -> None:
+    def prepare(self, scenery: SceneSource) -> None:
         """Called once, before the first ``step``."""
 
 
 @runtime_checkable
-class Looking(Protocol):
+class TwoPhaseSession(Protocol):
     """A memory whose steps have two halves, so that it can look at a frame while the one before is still finished."""
 
     def look(self, frame: Frame) -> Callable[[], Matte]:
@@ -78,7 +78,7 @@ class Engine(Protocol):
     def facts(self) -> EngineFacts:
         """Name, version and weights hash, for the job and the manifest."""
 
-    def start(self, clip: Clip, options: Options) -> Memory:
+    def start(self, clip: Clip, options: Options) -> MattingSession:
         """Fresh memory for one clip."""
 
 

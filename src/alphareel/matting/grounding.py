@@ -48,11 +48,11 @@ class WordsFinder:
         with ours("Grounding DINO"):
             answer = self.network(pixel_values=as_tensor(self._seen(rgb))[None], **self.tokens)
             scores = answer.logits[0].sigmoid().amax(dim=-1).numpy()
-            centres = answer.pred_boxes[0].numpy()
-        return [_box(centres[i], float(scores[i])) for i in np.flatnonzero(scores >= _LEAST_SCORE)]
+            centers = answer.pred_boxes[0].numpy()
+        return [_box(centers[i], float(scores[i])) for i in np.flatnonzero(scores >= _LEAST_SCORE)]
 
     def _seen(self, rgb: Array) -> Array:
-        """The picture in its true shape, in ImageNet's colours."""
+        """The picture in its true shape, in ImageNet's colors."""
         long = max(self.aspect, 1 / self.aspect)
         short = min(_SHORT, _LONG / long)
         width, height = (short * self.aspect, short) if self.aspect >= 1 else (short, short / self.aspect)
@@ -75,8 +75,8 @@ def imagenet(rgb: Array) -> Array:
     return np.asarray((rgb - mean) / deviation, np.float32)
 
 
-def _box(centre: Array, score: float) -> Box:
-    x, y, width, height = (float(v) for v in centre)
+def _box(center: Array, score: float) -> Box:
+    x, y, width, height = (float(v) for v in center)
     left, top, right, bottom = (
         min(1.0, max(0.0, v)) for v in (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
     )

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from alphareel.frame import Frame, Plane
+from alphareel.imaging.frame import Frame, Plane
 
 Array: TypeAlias = NDArray[np.float32]
 
@@ -48,7 +48,7 @@ def refine(small: Array, frame: Frame) -> Plane:
     Fast guided filter (He and Sun, arXiv:1505.00996) with the three planes as guide: alpha = aY*Y + aU*U + aV*V + b,
     fitted in windows of 3x3 small pixels, applied at full size with the chroma terms at half size. b is not the
     filter's own, which blurs, but chosen so that each small pixel keeps the network's answer: the picture only adds
-    detail to it, and none where its colours do not tell the sides apart. Where the network is sure, with one pixel of
+    detail to it, and none where its colors do not tell the sides apart. Where the network is sure, with one pixel of
     margin, a is 0, so that texture makes no holes.
     """
     assert frame.thumbnail is not None

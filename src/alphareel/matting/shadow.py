@@ -5,7 +5,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from alphareel.frame import Frame, Matte, Plane
+from alphareel.imaging.frame import Frame, Matte, Plane
 from alphareel.matting.runtime import Array
 
 # What is darker by less is noise; the deepest shadow that is believed.
@@ -36,11 +36,11 @@ def with_shadow(matte: Matte, shadow: Array, *, black: int) -> Matte:
 
 
 def _repainted(frame: Frame, y: Plane, u: Plane, v: Plane) -> Frame:
-    return replace(frame, y=y, u=u, v=v, keeper=None)
+    return replace(frame, y=y, u=u, v=v, buffer_owner=None)
 
 
 def _under(plane: Plane, alpha: Plane, shadow: Array, dark: int) -> tuple[Plane, Plane]:
-    """Alpha of subject over shadow, and the plane's colour in it."""
+    """Alpha of subject over shadow, and the plane's color in it."""
     subject = alpha.astype(np.float32) / 255
     both = subject + (1 - subject) * shadow
     share = subject / np.maximum(both, 1e-3)

@@ -8,7 +8,7 @@ import numpy as np
 
 from alphareel.domain.clip import Clip
 from alphareel.domain.errors import InvalidRequest, SubjectNotFound
-from alphareel.matting.network import NetworkMemory
+from alphareel.matting.network import NetworkSession
 from alphareel.matting.runtime import Array
 
 # Without words the tier keeps what such clips are mostly about.
@@ -65,7 +65,7 @@ def phrases_of(prompt: str | None) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Watch:
+class SubjectTracker:
     """What is to be watched for in one clip, and by whom."""
 
     phrases: tuple[str, ...]
@@ -73,10 +73,10 @@ class Watch:
     tracker: Tracker
 
 
-class PromptedMemory(NetworkMemory):
+class PromptedSession(NetworkSession):
     """Memory of one clip of told subjects."""
 
-    def __init__(self, clip: Clip, watch: Watch, *, thumbnail: tuple[int, int]) -> None:
+    def __init__(self, clip: Clip, watch: SubjectTracker, *, thumbnail: tuple[int, int]) -> None:
         self._watcher = _Watcher(watch)
         self._phrases = watch.phrases
         super().__init__(clip, self._watcher, thumbnail=thumbnail)
@@ -93,13 +93,13 @@ class PromptedMemory(NetworkMemory):
 class _Watcher:
     """The Network of told subjects. ``found``: at least one was seen since the clip began."""
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: SubjectTracker) -> None:
         self.found = False
         self._finder, self._tracker = watch.finder, watch.tracker
         self._subjects: Array | None = None
         self._wait = 0
 
-    def begin_shot(self, rgb: Array) -> None:  # noqa: ARG002 - who is in it is asked with the next call
+    def start_shot(self, rgb: Array) -> None:  # noqa: ARG002 - who is in it is asked with the next call
         self._tracker.forget()
         self._subjects, self._wait = None, 0
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
-from alphareel import registry
+from alphareel import plugins
 from alphareel.domain.errors import FieldProblem, InvalidRequest, ModelUnavailable, WeightsInvalid
 from alphareel.domain.options import TIERS, Options, Tier
-from alphareel.matting.engine import Engine, Spec
+from alphareel.matting.engine import Engine, ModelInfo
 from alphareel.matting.people import means_people
 from alphareel.matting.runtime import Device, Runtime, limit_picture_threads
 
@@ -29,7 +29,7 @@ ENGINES: Orders = {
 
 
 @dataclass(frozen=True)
-class Chosen:
+class SelectedEngine:
     """A loaded engine, and what the caller should know about the choice. ``lead``: frames it has to see beforehand.
 
     ``lead`` is None for an engine that has to see a clip from its start.
@@ -40,18 +40,18 @@ class Chosen:
 
     @property
     def lead(self) -> int | None:
-        return cast("int | None", _module(self.engine.facts.name).SPEC.settles)
+        return cast("int | None", _module(self.engine.facts.name).SPEC.warmup_frames)
 
 
 @dataclass(frozen=True)
-class EngineOffer:
+class EngineStatus:
     """One engine as it stands on this machine.
 
     ``reason`` says why it cannot run, None when it can. ``tiers``: those it may serve; ``serving``: those that it
     does serve now, because nothing before it is there.
     """
 
-    spec: Spec
+    spec: ModelInfo
     tiers: tuple[Tier, ...]
     serving: tuple[Tier, ...]
     reason: str | None = None
@@ -63,7 +63,7 @@ class EngineOffer:
 
 def names() -> tuple[str, ...]:
     """Every engine there is, by name."""
-    return registry.names(PACKAGE)
+    return plugins.names(PACKAGE)
 
 
 def parse_orders(text: str) -> Orders:
@@ -89,7 +89,7 @@ def choose(
     device: Device = "cpu",
     *,
     order: Sequence[str] | None = None,
-) -> Chosen:
+) -> SelectedEngine:
     """The engine for these options, loaded; ``options.engine`` overrides the tier's choice by name.
 
     A plate that is given chooses the engine ``plate``.
@@ -103,14 +103,14 @@ def choose(
     runtime = Runtime(models_dir, threads, device)
     named = "plate" if options.engine is None and options.plate is not None else options.engine
     if named is not None:
-        return Chosen(_module(named).load(runtime), _unprompted(options, named))
+        return SelectedEngine(_module(named).load(runtime), _unprompted(options, named))
     reasons: list[str] = []
     warnings: list[str] = []
     names_in_order = tuple(order or ENGINES[options.model])
     for name in _candidates(options, names_in_order):
         try:
             engine = _module(name).load(runtime)
-            return Chosen(engine, (*warnings, *_told(options, name, names_in_order, models_dir)))
+            return SelectedEngine(engine, (*warnings, *_told(options, name, names_in_order, models_dir)))
         except ModelUnavailable as error:
             reasons.append(error.message)
         except WeightsInvalid as error:
@@ -184,13 +184,13 @@ def stand_in(tier: Tier, name: str, order: Sequence[str]) -> tuple[str, ...]:
     return (f"The model {tier} is served by {name} (cuts out {serves}), since {first} (cuts out {meant}) is not here.",)
 
 
-def offer(models_dir: Path | None, orders: Orders = ENGINES) -> tuple[EngineOffer, ...]:
+def list_engines(models_dir: Path | None, orders: Orders = ENGINES) -> tuple[EngineStatus, ...]:
     """Every engine, whether it can run here, and which tiers it serves now. Loads no network and no runtime."""
     modules = {name: _module(name) for name in names()}
     reasons = {name: _reason(module, models_dir) for name, module in modules.items()}
     first = {tier: next((n for n in orders[tier] if reasons.get(n, "absent") is None), None) for tier in TIERS}
     return tuple(
-        EngineOffer(
+        EngineStatus(
             spec=module.SPEC,
             tiers=tuple(tier for tier in TIERS if name in orders[tier]),
             serving=tuple(tier for tier in TIERS if first[tier] == name),
@@ -202,11 +202,11 @@ def offer(models_dir: Path | None, orders: Orders = ENGINES) -> tuple[EngineOffe
 
 def serving(tier: Tier, models_dir: Path | None, orders: Orders = ENGINES) -> str | None:
     """Name of the engine that serves this tier now; None when nothing does."""
-    return next((o.spec.name for o in offer(models_dir, orders) if tier in o.serving), None)
+    return next((o.spec.name for o in list_engines(models_dir, orders) if tier in o.serving), None)
 
 
 def _served(models_dir: Path | None) -> tuple[str, ...]:
-    offers = offer(models_dir)
+    offers = list_engines(models_dir)
     return tuple(tier for tier in TIERS if any(tier in o.serving for o in offers))
 
 
@@ -215,7 +215,7 @@ def _module(name: str) -> Any:
         listing = ", ".join(names())
         message = f"There is no engine {name[:60]!r}; there are {listing}."
         raise InvalidRequest(message, details=[FieldProblem("engine", f"must be one of {listing}.")])
-    return registry.module(PACKAGE, name)
+    return plugins.module(PACKAGE, name)
 
 
 def _reason(module: Any, models_dir: Path | None) -> str | None:

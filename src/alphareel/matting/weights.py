@@ -10,7 +10,7 @@ from alphareel.domain.errors import ModelUnavailable, WeightsInvalid
 
 _CHUNK = 1 << 20
 _SHORTEST = 1024
-# Licences that allow any use, commercial use included, for a mention: nothing there that somebody must agree to.
+# Licenses that allow any use, commercial use included, for a mention: nothing there that somebody must agree to.
 _PERMISSIVE = frozenset({"Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "CC0-1.0", "MIT"})
 
 
@@ -34,13 +34,13 @@ class Weights:
 
     ``pattern``: the file that the engine opens, with wildcards where publishers vary its name. ``sha256`` lists the
     hashes that are right for it (none when any file of that name is the user's own choice). ``source``: the page where
-    a person finds it and its licence. ``files``: what ``alphareel models pull`` fetches.
+    a person finds it and its license. ``files``: what ``alphareel models pull`` fetches.
     """
 
     name: str
     pattern: str
-    code_licence: str
-    weights_licence: str
+    code_license: str
+    weights_license: str
     source: str
     sha256: tuple[str, ...] = ()
     files: tuple[WeightsFile, ...] = ()
@@ -48,33 +48,33 @@ class Weights:
     @property
     def permissive(self) -> bool:
         """Whether code and weights may be used for anything, so that nobody need accept anything."""
-        return {self.code_licence, self.weights_licence} <= _PERMISSIVE
+        return {self.code_license, self.weights_license} <= _PERMISSIVE
 
 
-def reason_without(weights: Weights, models_dir: Path | None) -> str | None:
+def missing_reason(weights: Weights, models_dir: Path | None) -> str | None:
     """Why the engine cannot run for want of its weights, None when they lie there and are what they should be.
 
     What ``available`` of an engine answers. Raises WeightsInvalid.
     """
-    path = find(weights, [models_dir])
+    path = find_weights(weights, [models_dir])
     if path is None:
         return f"No {weights.pattern} in the models folder; fetch it with: alphareel models pull {weights.name}."
     verify(weights, path)
     return None
 
 
-def need(weights: Weights, models_dir: Path | None) -> tuple[Path, str]:
+def require_weights(weights: Weights, models_dir: Path | None) -> tuple[Path, str]:
     """The weights and their SHA-256. Raises ModelUnavailable when there are none, WeightsInvalid for wrong ones."""
-    path = find(weights, [models_dir])
+    path = find_weights(weights, [models_dir])
     if path is None:
         raise ModelUnavailable(
             f"The engine {weights.name} needs {weights.pattern}, which is not in the models folder.",
-            hint=f"Read its licence on {weights.source}, then fetch it with: alphareel models pull {weights.name}.",
+            hint=f"Read its license on {weights.source}, then fetch it with: alphareel models pull {weights.name}.",
         )
     return path, verify(weights, path)
 
 
-def find(weights: Weights, folders: Sequence[Path | None]) -> Path | None:
+def find_weights(weights: Weights, folders: Sequence[Path | None]) -> Path | None:
     """The first file of that name in the folders, in their order and alphabetically inside one; None without one."""
     for folder in folders:
         if folder is not None and folder.is_dir():

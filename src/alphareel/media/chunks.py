@@ -7,7 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from alphareel.domain.clip import Chunk, Clip, Limits
-from alphareel.media.ffmpeg_errors import reading
+from alphareel.media.ffmpeg_errors import translating_read_errors
 from alphareel.media.source import opened, packets, video_stream
 
 # Files whose index leads to any key frame. Streams that were spliced or never finished are read in one go.
@@ -16,7 +16,7 @@ _LONGEST = 2  # times the wished length: where key frames are rarer, a chunk wou
 
 
 @dataclass(frozen=True)
-class Stamps:
+class PacketIndex:
     """When the pictures of a clip are shown, in ticks and in order, which are key frames, when the last one ends."""
 
     shown: tuple[int, ...]
@@ -35,14 +35,14 @@ class Stamps:
         return self.shown[place] if place < len(self.shown) else self.end
 
 
-def read_stamps(path: Path, clip: Clip, limits: Limits) -> Stamps | None:
+def read_packet_index(path: Path, clip: Clip, limits: Limits) -> PacketIndex | None:
     """The stamps of a clip as its packets tell them; None where they alone do not say which picture is shown when."""
     if clip.container not in _SEEKABLE:
         return None
     lasting: dict[int, int] = {}
     keys: list[int] = []
     count = 0
-    with opened(path, limits) as container, reading(path):
+    with opened(path, limits) as container, translating_read_errors(path):
         stream = video_stream(container, path)
         for packet in packets(container, stream):
             if not packet.size or packet.is_discard:
@@ -58,10 +58,10 @@ def read_stamps(path: Path, clip: Clip, limits: Limits) -> Stamps | None:
     if not shown or shown[0] != 0 or len(shown) < count:
         return None
     usual = max(1, round(1 / clip.rate / clip.time_base))
-    return Stamps(tuple(shown), tuple(sorted(keys)), shown[-1] + (lasting[shown[-1]] or usual))
+    return PacketIndex(tuple(shown), tuple(sorted(keys)), shown[-1] + (lasting[shown[-1]] or usual))
 
 
-def divide(stamps: Stamps, clip: Clip, seconds: float) -> tuple[Chunk, ...]:
+def divide(stamps: PacketIndex, clip: Clip, seconds: float) -> tuple[Chunk, ...]:
     """Chunks of about ``seconds``, each from a key frame on; none where the clip is short or key frames are rare.
 
     The last one has no end: it takes whatever there is.
@@ -77,7 +77,7 @@ def divide(stamps: Stamps, clip: Clip, seconds: float) -> tuple[Chunk, ...]:
     return tuple(Chunk(*facts) for facts in zip(starts, ends, counts, strict=True))
 
 
-def _starts(stamps: Stamps, wished: int) -> list[int]:
+def _starts(stamps: PacketIndex, wished: int) -> list[int]:
     """Zero, and after it each first key frame that is a chunk's length further on; the last chunk is no crumb."""
     starts, last = [0], stamps.shown[-1]
     for key in stamps.keys:

@@ -29,7 +29,7 @@ _UNSUPPORTED = (
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
+def translating_read_errors(path: Path) -> Iterator[None]:
     """Errors of opening and decoding ``path`` as NotFound, StorageFailed, OutOfMemory or BadVideo."""
     try:
         yield
@@ -38,7 +38,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def translating_write_errors(path: Path) -> Iterator[None]:
     """Errors of encoding and writing ``path`` as StorageFailed, OutOfMemory or InternalError."""
     try:
         yield

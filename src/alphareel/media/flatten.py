@@ -1,23 +1,23 @@
-"""Invisible background becomes one colour, so that encoders spend no bits on it."""
+"""Invisible background becomes one color, so that encoders spend no bits on it."""
 
 import cv2
 import numpy as np
 
-from alphareel.frame import Plane
+from alphareel.imaging.frame import Plane
 
 _BLOCK = 8  # pixels of a mask cell; the margin around visible pixels is one cell at least
 
 
 def flatten(
-    planes: tuple[Plane, Plane, Plane], alpha: Plane, *, colour: tuple[int, int, int]
+    planes: tuple[Plane, Plane, Plane], alpha: Plane, *, color: tuple[int, int, int]
 ) -> tuple[Plane, Plane, Plane]:
-    """New Y, U, V planes: ``colour`` wherever ``alpha`` is 0 for 8 pixels around, the picture elsewhere.
+    """New Y, U, V planes: ``color`` wherever ``alpha`` is 0 for 8 pixels around, the picture elsewhere.
 
-    ``planes`` are not written to. Pixels with any alpha, and their neighbours that chroma or a scaler would mix in,
+    ``planes`` are not written to. Pixels with any alpha, and their neighbors that chroma or a scaler would mix in,
     stay as they are.
     """
     visible = _visible(alpha)
-    y, u, v = (_covered(plane, visible, value) for plane, value in zip(planes, colour, strict=True))
+    y, u, v = (_covered(plane, visible, value) for plane, value in zip(planes, color, strict=True))
     return y, u, v
 
 

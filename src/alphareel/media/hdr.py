@@ -7,7 +7,7 @@ import av
 import numpy as np
 from av.filter import Graph
 
-from alphareel.media.tone_table import HLG, PQ, Grade, cube_file, table_of
+from alphareel.media.tone_mapping_table import HLG, PQ, Grade, cube_file, table_of
 
 _OUTPUT = "out_color_matrix=bt709:out_range=tv"
 

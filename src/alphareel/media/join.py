@@ -14,29 +14,29 @@ from av.container import OutputContainer
 from av.video.stream import VideoStream
 
 from alphareel.domain.errors import InternalError
-from alphareel.media.chunks import Stamps
-from alphareel.media.ffmpeg_errors import reading, writing
-from alphareel.media.mark import MARK
-from alphareel.media.part import Part
-from alphareel.media.result_file import ROUNDING
+from alphareel.media.atomic_file import AtomicFile
+from alphareel.media.chunks import PacketIndex
+from alphareel.media.ffmpeg_errors import translating_read_errors, translating_write_errors
+from alphareel.media.format import ChunkFile, Join, Joined, Target
+from alphareel.media.output_file import ROUNDING
+from alphareel.media.result_tag import MARK
 from alphareel.media.source import opened, packets, video_stream
-from alphareel.media.verify import UNLIMITED, Expectation, Sample, verify
-from alphareel.media.video_file import TAIL, Recipe, last_until, sound_of
-from alphareel.media.write import ChunkFile, Join, Joined, Target
+from alphareel.media.verify import UNLIMITED, ExpectedOutput, Sample, verify
+from alphareel.media.video_file import TAIL, EncoderProfile, audio_of, last_until
 
 _MOST_SAMPLES = 6
 
 
-def joining(recipe: Recipe) -> Join:
+def joining(recipe: EncoderProfile) -> Join:
     """How results of this recipe are joined."""
     return partial(_join, recipe)
 
 
-def _join(recipe: Recipe, target: Target, files: Sequence[ChunkFile], stamps: Stamps) -> Joined:
-    part = Part(target.path, overwrite=target.overwrite)
+def _join(recipe: EncoderProfile, target: Target, files: Sequence[ChunkFile], stamps: PacketIndex) -> Joined:
+    part = AtomicFile(target.path, overwrite=target.overwrite)
     try:
-        with writing(target.path):
-            line = _Line(target, part.path, recipe, stamps)
+        with translating_write_errors(target.path):
+            line = _Muxer(target, part.path, recipe, stamps)
             try:
                 for file in files:
                     line.append(file)
@@ -52,15 +52,15 @@ def _join(recipe: Recipe, target: Target, files: Sequence[ChunkFile], stamps: St
         part.discard()
 
 
-class _Line:
+class _Muxer:
     """The container being filled, chunk after chunk. The newest packet waits: the last one is told when it ends."""
 
-    def __init__(self, target: Target, path: Path, recipe: Recipe, stamps: Stamps) -> None:
+    def __init__(self, target: Target, path: Path, recipe: EncoderProfile, stamps: PacketIndex) -> None:
         self._target = target
         self._base = target.clip.time_base
         self._recipe = recipe
         self._stamps = stamps
-        self._sound = sound_of(target, recipe)
+        self._sound = audio_of(target, recipe)
         self._stream: VideoStream | None = None
         self._waiting: av.Packet[Any] | None = None
         self._delay = 0
@@ -87,7 +87,7 @@ class _Line:
 
     def append(self, file: ChunkFile) -> None:
         """Copy the pictures of a chunk, and the sound up to its end."""
-        with opened(file.path, UNLIMITED) as container, reading(file.path):
+        with opened(file.path, UNLIMITED) as container, translating_read_errors(file.path):
             theirs = video_stream(container, file.path)
             stream = self._stream or self._begin(theirs)
             if theirs.codec_context.extradata != stream.codec_context.extradata:
@@ -158,14 +158,14 @@ class _Line:
             self._sound.advance(self._container, reached)
 
 
-def _expectation(target: Target, files: Sequence[ChunkFile], recipe: Recipe, line: _Line) -> Expectation:
+def _expectation(target: Target, files: Sequence[ChunkFile], recipe: EncoderProfile, line: _Muxer) -> ExpectedOutput:
     proof = recipe.proof
-    return Expectation(
+    return ExpectedOutput(
         frames=sum(file.frames for file in files),
         seconds=float(line.end),
-        tick=float(proof.loose_frames / target.clip.rate) + ROUNDING,
+        tick=float(proof.frame_tolerance / target.clip.rate) + ROUNDING,
         width=target.width,
-        height=target.height * proof.storeys,
+        height=target.height * proof.stacked_rows,
         has_alpha=target.has_alpha,
         has_audio=line.has_audio,
         samples=tuple(_samples(target, files, recipe)) if target.has_alpha else (),
@@ -174,7 +174,7 @@ def _expectation(target: Target, files: Sequence[ChunkFile], recipe: Recipe, lin
     )
 
 
-def _samples(target: Target, files: Sequence[ChunkFile], recipe: Recipe) -> "list[Sample]":
+def _samples(target: Target, files: Sequence[ChunkFile], recipe: EncoderProfile) -> "list[Sample]":
     """The alpha of the first picture of some chunks, as their own files have it: copied packets change nothing."""
     step = ceil(len(files) / _MOST_SAMPLES)
     samples: list[Sample] = []

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from alphareel.frame import Plane
+from alphareel.imaging.frame import Plane
 
 _LEVELS = np.arange(256, dtype=np.float32)
 _LIMITED = np.rint(16 + _LEVELS * 219 / 255).astype(np.uint8)
@@ -11,7 +11,7 @@ _BACK = np.rint(np.clip((_LEVELS - 16) * 255 / 219, 0, 255)).astype(np.uint8)
 
 
 def luma_of(alpha: Plane, *, full_range: bool) -> Plane:
-    """Luma that a player shows as grey of exactly alpha's level: 16 + 219 a / 255, or a itself in full range."""
+    """Luma that a player shows as gray of exactly alpha's level: 16 + 219 a / 255, or a itself in full range."""
     return alpha if full_range else np.asarray(cv2.LUT(alpha, _LIMITED), np.uint8)
 
 

@@ -1,4 +1,4 @@
-"""255 colours for a GIF frame, by median cut (Heckbert, 1982), and the way from any colour to its nearest."""
+"""255 colors for a GIF frame, by median cut (Heckbert, 1982), and the way from any color to its nearest."""
 
 from dataclasses import dataclass
 
@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from alphareel.frame import Plane
+from alphareel.imaging.frame import Plane
 
-COLOURS = 255
+COLORS = 255
 TRANSPARENT = 255  # the index left over
 _SAMPLES = 8192
 _BITS = 5  # of each channel in the lookup table
@@ -21,9 +21,9 @@ Rgb = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Palette:
-    """``colours``: (255, 3) RGB. ``nearest``: index of the nearest colour for each 15-bit RGB."""
+    """``colors``: (255, 3) RGB. ``nearest``: index of the nearest color for each 15-bit RGB."""
 
-    colours: Rgb
+    colors: Rgb
     nearest: Plane
 
     def indices(self, rgb: Rgb) -> Plane:
@@ -38,23 +38,23 @@ class Palette:
 
 
 def palette_of(pixels: Rgb) -> Palette:
-    """A palette for (N, 3) RGB pixels; a stride of them is looked at. Grey for none."""
+    """A palette for (N, 3) RGB pixels; a stride of them is looked at. Gray for none."""
     chosen = pixels[:: max(1, len(pixels) // _SAMPLES)]
     if not len(chosen):
         chosen = np.full((1, 3), 128, np.uint8)
-    colours = _median_cut(chosen.astype(np.int16))
+    colors = _median_cut(chosen.astype(np.int16))
     levels = np.arange(1 << _BITS, dtype=np.float32) * (1 << (8 - _BITS)) + (1 << (7 - _BITS))
     grid = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, 3)
-    as_float = colours.astype(np.float32)
+    as_float = colors.astype(np.float32)
     distances = (as_float * as_float).sum(axis=1) - 2 * grid @ as_float.T
-    return Palette(colours, distances.argmin(axis=1).astype(np.uint8))
+    return Palette(colors, distances.argmin(axis=1).astype(np.uint8))
 
 
 def _median_cut(pixels: NDArray[np.int16]) -> Rgb:
     """Means of boxes, the one with the widest spread and most pixels being halved until there are enough."""
     boxes = [pixels]
     weights = [_weight(pixels)]
-    while len(boxes) < COLOURS and max(weights) > 0:
+    while len(boxes) < COLORS and max(weights) > 0:
         at = weights.index(max(weights))
         box = boxes[at]
         axis = int(np.ptp(box, axis=0).argmax())
@@ -62,9 +62,9 @@ def _median_cut(pixels: NDArray[np.int16]) -> Rgb:
         halves = ordered[: len(box) // 2], ordered[len(box) // 2 :]
         boxes[at : at + 1] = halves
         weights[at : at + 1] = [_weight(half) for half in halves]
-    colours = np.zeros((COLOURS, 3), np.uint8)
-    colours[: len(boxes)] = [np.rint(box.mean(axis=0)) for box in boxes]
-    return colours
+    colors = np.zeros((COLORS, 3), np.uint8)
+    colors[: len(boxes)] = [np.rint(box.mean(axis=0)) for box in boxes]
+    return colors
 
 
 def _weight(box: NDArray[np.int16]) -> int:

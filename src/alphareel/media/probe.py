@@ -9,15 +9,15 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from alphareel.domain.clip import AudioFacts, Clip, Colour, Limits
+from alphareel.domain.clip import AudioFacts, Clip, Color, Limits
 from alphareel.domain.errors import BadVideo, DurationTooLong, ResolutionTooLarge
-from alphareel.media.ffmpeg_errors import EXPORT_AGAIN, reading
+from alphareel.media.ffmpeg_errors import EXPORT_AGAIN, translating_read_errors
+from alphareel.media.frame_converter import SDR, Orientation, color_after, has_alpha, orientation_of
 from alphareel.media.hdr import is_hdr
-from alphareel.media.picture import SDR, Turn, colour_after, has_alpha, turn_of
 from alphareel.media.png import animation_of
 from alphareel.media.signature import HEAD_BYTES, sniff
 from alphareel.media.source import Decoder, check_bytes, has_coded_alpha, opened, video_stream
-from alphareel.media.webp import TICK, WebpDecoder, is_webp, read_animation
+from alphareel.media.webp_reader import TICK, WebpDecoder, is_webp, read_animation
 
 _SMALLEST_SIDE = 16
 _TRIES = 64  # damaged frames at the start of an animation, before it is taken for none
@@ -39,15 +39,15 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class Layout:
-    """How stored pictures become the clip's: ``size`` (width, height) with square pixels before the turn, ``colour``.
+    """How stored pictures become the clip's: ``size`` (width, height) with square pixels before the turn, ``color``.
 
     ``frames``: how many the container says it holds, exactly; 0 when it does not say.
     """
 
     size: tuple[int, int]
-    turn: Turn
+    turn: Orientation
     frames: int
-    colour: Colour
+    color: Color
 
 
 def probe(path: Path, limits: Limits) -> Clip:
@@ -61,11 +61,11 @@ def probe(path: Path, limits: Limits) -> Clip:
 
 def inspect(path: Path, limits: Limits) -> tuple[Clip, Layout]:
     """Like ``probe``, with what the reader needs beside it."""
-    with reading(path):
+    with translating_read_errors(path):
         check_bytes(path, limits)
         if is_webp(path):
             return _inspect_webp(path, limits)
-    with opened(path, limits) as container, reading(path):
+    with opened(path, limits) as container, translating_read_errors(path):
         stream = video_stream(container, path)
         check_size(stream.codec_context.width, stream.codec_context.height, limits)
         check_seconds(_seconds(path, container, stream), limits)
@@ -76,9 +76,9 @@ def inspect(path: Path, limits: Limits) -> tuple[Clip, Layout]:
         check_size(*size, limits)
         layout = Layout(
             size=size,
-            turn=turn_of(frame),
+            turn=orientation_of(frame),
             frames=_exact_frames(path, container, stream),
-            colour=colour_after(frame, stream.codec_context),
+            color=color_after(frame, stream.codec_context),
         )
         return _clip(path, container, stream, frame, layout), layout
 
@@ -101,11 +101,11 @@ def _inspect_webp(path: Path, limits: Limits) -> tuple[Clip, Layout]:
         codec="webp",
         container="webp",
         pixel_format="bgra" if animation.has_alpha else "bgr24",
-        colour=SDR,
+        color=SDR,
         has_alpha=animation.has_alpha,
         bytes=path.stat().st_size,
     )
-    return clip, Layout(size=size, turn=Turn(), frames=frames, colour=SDR)
+    return clip, Layout(size=size, turn=Orientation(), frames=frames, color=SDR)
 
 
 def _empty(path: Path) -> BadVideo:
@@ -155,7 +155,7 @@ def _clip(path: Path, container: InputContainer, stream: VideoStream, frame: av.
         pixel_format=frame.format.name,
         rotation=layout.turn.degrees,
         sample_aspect=_sample_aspect(stream),
-        colour=layout.colour,
+        color=layout.color,
         hdr=is_hdr(frame),
         interlaced=frame.interlaced_frame,
         has_alpha=has_coded_alpha(stream) or has_alpha(frame),

@@ -5,16 +5,19 @@ import numpy as np
 from av import VideoFrame
 from av.video.reformatter import VideoReformatter
 
-from alphareel.domain.clip import Colour
-from alphareel.frame import Frame, Plane
-from alphareel.media.carrier import carry, flat_planes
-from alphareel.media.picture import samples_of
-from alphareel.media.sound import SoundRules
+from alphareel.domain.clip import Color
+from alphareel.imaging.frame import Frame, Plane
+from alphareel.media.audio import AudioProfile
+from alphareel.media.av_frame import flat_planes, to_av_frame
+from alphareel.media.format import Target
+from alphareel.media.frame_converter import samples_of
 from alphareel.media.video_file import FULL, LIMITED
-from alphareel.media.write import Target
 
-SOUND = SoundRules(
-    copied=frozenset({"aac", "mp3", "pcm_s16le", "pcm_s24le"}), codec="pcm_s16le", sample_format="s16", hides=True
+SOUND = AudioProfile(
+    copied=frozenset({"aac", "mp3", "pcm_s16le", "pcm_s24le"}),
+    codec="pcm_s16le",
+    sample_format="s16",
+    has_edit_list=True,
 )
 
 
@@ -22,16 +25,16 @@ class TenBits:
     """A Painter of planes as 10 bits, ``chroma`` "444" (the one that can have alpha) or "422"."""
 
     def __init__(self, target: Target, chroma: str = "444") -> None:
-        self._source = target.clip.colour
+        self._source = target.clip.color
         transfer = 1 if self._source.transfer in _SAME_AS_709 else self._source.transfer
-        self.colour = Colour(self._source.matrix, self._source.primaries, transfer, full_range=False)
+        self.color = Color(self._source.matrix, self._source.primaries, transfer, full_range=False)
         self.pixel_format = f"yuv{'a' if target.has_alpha else ''}{chroma}p10le"
         self._reformatter = VideoReformatter()
 
     def paint(self, frame: Frame, alpha: Plane | None) -> VideoFrame:
         planes = (frame.y, frame.u, frame.v) if alpha is None else flat_planes(frame, alpha, self._source)
         made = self._reformatter.reformat(
-            carry(planes),
+            to_av_frame(planes),
             format=self.pixel_format,
             src_colorspace=1,
             dst_colorspace=1,

@@ -47,7 +47,7 @@ def sniff(head: bytes) -> str | None:
     return _sniff_atoms(head) or _sniff_transport_stream(head)
 
 
-def moves(head: bytes) -> bool:
+def is_animated(head: bytes) -> bool:
     """Whether a file that begins with ``head`` is a video or an animated picture (GIF, APNG, animated WebP)."""
     kind = sniff(head)
     if kind == "image/webp":

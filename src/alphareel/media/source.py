@@ -16,9 +16,9 @@ from av.video.stream import VideoStream
 
 from alphareel.domain.clip import Limits
 from alphareel.domain.errors import FileTooLarge, InvalidFileType, NotFound
-from alphareel.media.ffmpeg_errors import EXPORT_AGAIN, reading
-from alphareel.media.signature import HEAD_BYTES, moves, sniff
-from alphareel.media.webp import WebpDecoder, is_webp, read_animation
+from alphareel.media.ffmpeg_errors import EXPORT_AGAIN, translating_read_errors
+from alphareel.media.signature import HEAD_BYTES, is_animated, sniff
+from alphareel.media.webp_reader import WebpDecoder, is_webp, read_animation
 
 # Playlists, image sequences and network protocols stay shut: a file may only lead to its own bytes.
 _OPTIONS = {
@@ -34,7 +34,7 @@ _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 @contextmanager
 def opened(path: Path, limits: Limits) -> Iterator[InputContainer]:
     """The container of ``path``, closed at the end. Raises NotFound, InvalidFileType, FileTooLarge, BadVideo."""
-    with reading(path):
+    with translating_read_errors(path):
         check_bytes(path, limits)
         # an absolute path is never taken for a protocol ("concat:...")
         container = av.open(str(path.absolute()), options=dict(_OPTIONS), metadata_errors="replace")
@@ -47,7 +47,7 @@ def opened(path: Path, limits: Limits) -> Iterator[InputContainer]:
 @contextmanager
 def decoding(path: Path, limits: Limits) -> "Iterator[Decoder | WebpDecoder]":
     """A decoder of the video in ``path``, which is closed at the end. Raises what ``opened`` raises."""
-    with reading(path):
+    with translating_read_errors(path):
         check_bytes(path, limits)
         if is_webp(path):
             yield WebpDecoder(path, read_animation(path))
@@ -105,7 +105,7 @@ def check_bytes(path: Path, limits: Limits) -> None:
     kind = sniff(head)
     if kind is None:
         raise InvalidFileType(f"{path.name} is no video file.", hint=_USE_A_VIDEO)
-    if not moves(head):
+    if not is_animated(head):
         raise InvalidFileType(f"{path.name} is a picture ({kind}), not a video.", hint=_USE_A_VIDEO)
 
 

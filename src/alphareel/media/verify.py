@@ -16,9 +16,9 @@ from av.container import InputContainer
 
 from alphareel.domain.clip import Clip, Limits
 from alphareel.domain.errors import AlphareelError, VerificationFailed
-from alphareel.frame import Plane
-from alphareel.media.ffmpeg_errors import reading
-from alphareel.media.picture import Pictures
+from alphareel.imaging.frame import Plane
+from alphareel.media.ffmpeg_errors import translating_read_errors
+from alphareel.media.frame_converter import Pictures
 from alphareel.media.probe import Layout, inspect
 from alphareel.media.source import Decoder, opened, packets, video_stream
 
@@ -29,7 +29,7 @@ Sample = tuple[Fraction, Plane]
 
 
 @dataclass(frozen=True)
-class Found:
+class Inspection:
     """What a file holds, as its format's inspector saw it. ``alphas``: decoded alpha at the moments asked for."""
 
     frames: int
@@ -42,7 +42,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Expectation:
+class ExpectedOutput:
     """What a finished sink claims to have written.
 
     ``seconds``: where the last frame ends; ``tick``: how far off that may be. ``samples``: (moment in seconds, alpha)
@@ -58,7 +58,7 @@ class Expectation:
     has_alpha: bool
     has_audio: bool
     samples: tuple[Sample, ...]
-    inspect: Callable[[Path, tuple[Fraction, ...]], Found]
+    inspect: Callable[[Path, tuple[Fraction, ...]], Inspection]
     alpha_error: float = LOSSY
 
 
@@ -76,7 +76,7 @@ class Verified:
     sha256: str
 
 
-def verify(path: Path, expectation: Expectation) -> Verified:
+def verify(path: Path, expectation: ExpectedOutput) -> Verified:
     """Check the written file against what was meant; hashes it on the way. Raises VerificationFailed."""
     try:
         found = expectation.inspect(path, tuple(moment for moment, _ in expectation.samples))
@@ -96,14 +96,14 @@ def verify(path: Path, expectation: Expectation) -> Verified:
     )
 
 
-def inspect_video(path: Path, moments: tuple[Fraction, ...]) -> Found:
+def inspect_video(path: Path, moments: tuple[Fraction, ...]) -> Inspection:
     """What a video container holds; decodes only the frames at ``moments`` (seconds). Raises BadVideo and its kin."""
     return _inspect(path, moments, lambda luma, alpha, layout: alpha)  # noqa: ARG005 - the stream has its own
 
 
-def inspect_luma(path: Path, moments: tuple[Fraction, ...], alpha_of: "LumaReader") -> Found:
+def inspect_luma(path: Path, moments: tuple[Fraction, ...], alpha_of: "LumaReader") -> Inspection:
     """Like ``inspect_video`` for an opaque container whose luma holds the alpha, which ``alpha_of`` takes out."""
-    found = _inspect(path, moments, lambda luma, _, layout: alpha_of(luma, full_range=layout.colour.full_range))
+    found = _inspect(path, moments, lambda luma, _, layout: alpha_of(luma, full_range=layout.color.full_range))
     return replace(found, has_alpha=True)
 
 
@@ -116,11 +116,11 @@ class LumaReader(Protocol):
 _AlphaReader = Callable[[Plane, Plane | None, Layout], Plane | None]
 
 
-def _inspect(path: Path, moments: tuple[Fraction, ...], alpha_of: _AlphaReader) -> Found:
+def _inspect(path: Path, moments: tuple[Fraction, ...], alpha_of: _AlphaReader) -> Inspection:
     clip, layout = inspect(path, UNLIMITED)
-    with opened(path, UNLIMITED) as container, reading(path):
+    with opened(path, UNLIMITED) as container, translating_read_errors(path):
         held = _packets(container, path)
-    return Found(
+    return Inspection(
         frames=held.frames,
         seconds=_seconds(held, clip),
         width=clip.width,
@@ -174,12 +174,12 @@ def _packets(container: InputContainer, path: Path) -> _Packets:
 
 
 def _alpha_at(path: Path, layout: Layout, moment: Fraction, alpha_of: _AlphaReader) -> Plane | None:
-    with opened(path, UNLIMITED) as container, reading(path):
+    with opened(path, UNLIMITED) as container, translating_read_errors(path):
         stream = video_stream(container, path)
         tick = Fraction(stream.time_base or 1)
         with suppress(av.error.FFmpegError):  # a GIF has no index: it is decoded from its start
             container.seek(int(moment / tick), stream=stream)
-        pictures = Pictures(size=layout.size, colour=layout.colour, turn=layout.turn)
+        pictures = Pictures(size=layout.size, color=layout.color, turn=layout.turn)
         frame = _nearest(Decoder(container, stream, UNLIMITED).frames(), moment / tick)
         if frame is None:
             return None
@@ -202,7 +202,7 @@ def _nearest(frames: Iterator[av.VideoFrame], tick: Fraction) -> av.VideoFrame |
     return found
 
 
-def _problems(found: Found, meant: Expectation) -> list[str]:
+def _problems(found: Inspection, meant: ExpectedOutput) -> list[str]:
     """Sentences on what differs, the worst first."""
     problems = []
     if found.frames != meant.frames:

@@ -12,38 +12,38 @@ import av.error
 from av.container import OutputContainer
 from av.video.stream import VideoStream
 
-from alphareel.domain.clip import Colour
+from alphareel.domain.clip import Color
 from alphareel.domain.options import Quality
-from alphareel.frame import Frame, Plane
-from alphareel.media.carrier import carry, flat_planes
-from alphareel.media.mark import MARK
-from alphareel.media.result_file import Proof, ResultFile
-from alphareel.media.sound import SoundRules, Sounds
+from alphareel.imaging.frame import Frame, Plane
+from alphareel.media.audio import AudioProfile, AudioTracks
+from alphareel.media.av_frame import flat_planes, to_av_frame
+from alphareel.media.format import Target
+from alphareel.media.output_file import OutputFile, VerificationProfile
+from alphareel.media.result_tag import MARK
 from alphareel.media.verify import inspect_video
-from alphareel.media.write import Target
 
 LIMITED, FULL = 1, 2  # ranges in FFmpeg's numbers
 TAIL = 1  # seconds that sound may go on after the last frame
 
 
-AS_A_PLAYER_SEES_IT = Proof(inspect_video, loose_frames=1)
+AS_A_PLAYER_SEES_IT = VerificationProfile(inspect_video, frame_tolerance=1)
 
 
-class Painter(Protocol):
-    """Makes of planes and alpha what an encoder takes. ``colour``: the tags of what it makes."""
+class FrameConverter(Protocol):
+    """Makes of planes and alpha what an encoder takes. ``color``: the tags of what it makes."""
 
     @property
     def pixel_format(self) -> str: ...
 
     @property
-    def colour(self) -> Colour: ...
+    def color(self) -> Color: ...
 
     def paint(self, frame: Frame, alpha: Plane | None) -> av.VideoFrame:
         """The picture for the encoder; timestamps and tags are set by the caller."""
 
 
 @dataclass(frozen=True)
-class Recipe:
+class EncoderProfile:
     """How a format is encoded: FFmpeg's names and options, and the painter for a target.
 
     ``tag``: the codec's four letters where players want others.
@@ -53,22 +53,22 @@ class Recipe:
 
     container: str
     codec: str
-    painter: Callable[[Target], Painter]
+    painter: Callable[[Target], FrameConverter]
     options: Mapping[str, str]
     tag: str = ""
     by_quality: Mapping[Quality, Mapping[str, str]] = field(default_factory=dict)
     container_options: Mapping[str, str] = field(default_factory=dict)
-    sound: SoundRules | None = None
+    sound: AudioProfile | None = None
     threads: int = 2
     time_base: Fraction | None = None
-    proof: Proof = AS_A_PLAYER_SEES_IT
+    proof: VerificationProfile = AS_A_PLAYER_SEES_IT
 
 
 @dataclass(frozen=True)
 class Planar:
     """The painter of encoders that take our planes as they are: yuv420p, with alpha yuva420p."""
 
-    colour: Colour
+    color: Color
     has_alpha: bool
 
     @property
@@ -78,20 +78,20 @@ class Planar:
     def paint(self, frame: Frame, alpha: Plane | None) -> av.VideoFrame:
         """The frame's own planes; what is invisible becomes black."""
         if alpha is None:
-            return carry((frame.y, frame.u, frame.v))
-        return carry(flat_planes(frame, alpha, self.colour), alpha)
+            return to_av_frame((frame.y, frame.u, frame.v))
+        return to_av_frame(flat_planes(frame, alpha, self.color), alpha)
 
 
-def video_file(target: Target, recipe: Recipe) -> ResultFile:
+def video_file(target: Target, recipe: EncoderProfile) -> OutputFile:
     """A Sink that writes a container by a recipe."""
-    return ResultFile(target, lambda target, path: _Container(target, path, recipe), recipe.proof)
+    return OutputFile(target, lambda target, path: _Container(target, path, recipe), recipe.proof)
 
 
 class _Container:
     """An Encoding by FFmpeg: one stream of pictures and at most one of sound."""
 
-    def __init__(self, target: Target, path: Path, recipe: Recipe) -> None:
-        self.sound = sound_of(target, recipe)
+    def __init__(self, target: Target, path: Path, recipe: EncoderProfile) -> None:
+        self.sound = audio_of(target, recipe)
         self._target = target
         self._recipe = recipe
         self._painter = recipe.painter(target)
@@ -112,7 +112,7 @@ class _Container:
     def add(self, frame: Frame, alpha: Plane | None, duration: int) -> None:
         picture = self._painter.paint(frame, alpha)
         picture.pts, picture.duration, picture.time_base = frame.pts, duration, self._target.clip.time_base
-        tag(picture, self._painter.colour)
+        tag(picture, self._painter.color)
         self._mux(self._stream.encode(picture))
         if self.sound:
             self.sound.advance(self._container, (frame.pts + duration) * self._target.clip.time_base)
@@ -140,18 +140,18 @@ class _Container:
             self._container.mux(packet)
 
     def _add_picture(self, container: OutputContainer) -> VideoStream:
-        recipe, target, colour = self._recipe, self._target, self._painter.colour
+        recipe, target, color = self._recipe, self._target, self._painter.color
         options = {**recipe.options, **recipe.by_quality.get(target.quality, {})}
         made = container.add_stream(recipe.codec, target.clip.rate, options=options)
         stream = cast(VideoStream, made)
         context = stream.codec_context
-        context.width, context.height = target.width, target.height * recipe.proof.storeys
+        context.width, context.height = target.width, target.height * recipe.proof.stacked_rows
         context.pix_fmt = self._painter.pixel_format
         context.time_base = recipe.time_base or target.clip.time_base
         context.sample_aspect_ratio = Fraction(1)
-        context.color_range = FULL if colour.full_range else LIMITED
-        context.colorspace, context.color_primaries = colour.matrix, colour.primaries
-        context.color_trc = colour.transfer
+        context.color_range = FULL if color.full_range else LIMITED
+        context.colorspace, context.color_primaries = color.matrix, color.primaries
+        context.color_trc = color.transfer
         if recipe.tag:
             context.codec_tag = recipe.tag
         context.thread_count = recipe.threads
@@ -159,11 +159,11 @@ class _Container:
         return stream
 
 
-def sound_of(target: Target, recipe: Recipe) -> Sounds | None:
+def audio_of(target: Target, recipe: EncoderProfile) -> AudioTracks | None:
     """The source's sound as the recipe wants it; None where there is none."""
     if recipe.sound is None or target.source is None or target.clip.audio is None:
         return None
-    return Sounds(
+    return AudioTracks(
         source=target.source,
         start=target.clip.start,
         seconds=target.seconds,
@@ -185,8 +185,8 @@ def last_until(packet: "av.Packet[VideoStream]", moment: Fraction, *, delay: int
     packet.duration = max(packet.duration or 0, rest)
 
 
-def tag(picture: av.VideoFrame, colour: Colour) -> None:
-    """Write the colour tags on a frame, where encoders and scalers look for them."""
-    picture.color_range = FULL if colour.full_range else LIMITED
-    picture.colorspace, picture.color_primaries = colour.matrix, colour.primaries
-    picture.color_trc = colour.transfer
+def tag(picture: av.VideoFrame, color: Color) -> None:
+    """Write the color tags on a frame, where encoders and scalers look for them."""
+    picture.color_range = FULL if color.full_range else LIMITED
+    picture.colorspace, picture.color_primaries = color.matrix, color.primaries
+    picture.color_trc = color.transfer

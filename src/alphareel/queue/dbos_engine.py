@@ -15,8 +15,8 @@ import sqlalchemy as sa
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, EnqueueOptions
 
 from alphareel.domain.errors import Unavailable
-from alphareel.jobs.job import Step
-from alphareel.jobs.ports import JobBody, Outcome
+from alphareel.service.jobs.models import Step
+from alphareel.service.ports import AttemptResult, JobBody
 
 _NAME = "alphareel"
 _QUEUE = "jobs"
@@ -196,11 +196,11 @@ def _register(body: JobBody) -> None:
     retried = partial(DBOS.step, retries_allowed=True, max_attempts=12, interval_seconds=1.0, backoff_rate=2.0)
 
     @retried(name="execute")
-    def execute(job_id: str, ticket: int) -> Outcome:
+    def execute(job_id: str, ticket: int) -> AttemptResult:
         return body.execute(job_id, ticket)
 
     @retried(name="settle")
-    def settle(job_id: str, ticket: int, outcome: Outcome) -> None:
+    def settle(job_id: str, ticket: int, outcome: AttemptResult) -> None:
         body.settle(job_id, ticket, outcome)
 
     @retried(name="fetch")

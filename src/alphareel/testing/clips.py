@@ -16,7 +16,7 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from alphareel.domain.clip import Colour
+from alphareel.domain.clip import Color
 
 Background = Literal["green", "texture"]
 Picture = NDArray[np.uint8]
@@ -95,7 +95,7 @@ class _Recipe:
     truth: Truth
     codec: str
     pix_fmt: str
-    colour: Colour
+    color: Color
     options: Mapping[str, str]
     start: Fraction
     sample_aspect: Fraction
@@ -120,7 +120,7 @@ def make_clip(
     flip: bool = False,
     vfr: bool = False,
     full_range: bool = False,
-    colour: Colour | None = None,
+    color: Color | None = None,
     sample_aspect: Fraction | int = 1,
     start: Fraction | float = 0,
     interlaced: bool = False,
@@ -132,7 +132,7 @@ def make_clip(
     ``width``/``height`` are the upright size. ``audio``: True for the container's usual codec, or a codec's name.
     ``rotation`` (0, 90, 180, 270 degrees that a player turns it clockwise) and ``flip`` (mirrored left to right)
     are for .mp4 and .mov. ``vfr``: every third frame lasts three times as long. A ``pix_fmt`` with alpha stores
-    the truth's alpha. ``colour`` overrides the tags (BT.709; ``full_range`` as said). ``start``: seconds by which
+    the truth's alpha. ``color`` overrides the tags (BT.709; ``full_range`` as said). ``start``: seconds by which
     all timestamps are late. ``options``, ``container_options``: FFmpeg's, for the encoder and the muxer.
     """
     suffix = path.suffix.lower()
@@ -145,7 +145,7 @@ def make_clip(
         truth=truth,
         codec=chosen,
         pix_fmt=pix_fmt,
-        colour=colour or _usual_colour(pix_fmt, full_range=full_range),
+        color=color or _usual_color(pix_fmt, full_range=full_range),
         options={**_QUICK.get(chosen, {}), **({"flags": "+ildct+ilme"} if interlaced else {}), **(options or {})},
         start=Fraction(start),
         sample_aspect=Fraction(sample_aspect),
@@ -182,10 +182,10 @@ def make_understated(path: Path, *, frames: int, background: Background = "textu
     return truth
 
 
-def _usual_colour(pix_fmt: str, *, full_range: bool) -> Colour:
+def _usual_color(pix_fmt: str, *, full_range: bool) -> Color:
     if not pix_fmt.startswith(("yuv", "gray")):
-        return Colour(0, 1, 1, full_range=True)  # RGB has no matrix and no headroom
-    return Colour(1, 1, 1, full_range or pix_fmt.startswith("yuvj"))
+        return Color(0, 1, 1, full_range=True)  # RGB has no matrix and no headroom
+    return Color(1, 1, 1, full_range or pix_fmt.startswith("yuvj"))
 
 
 def _timing(frames: int, rate: Fraction, *, vfr: bool) -> tuple[tuple[Fraction, ...], Fraction]:
@@ -221,9 +221,9 @@ def _describe(video: VideoStream, recipe: _Recipe) -> None:
     context.thread_count = 1
     context.flags |= av.codec.context.Flags.frame_duration  # or the last frame's length is lost
     if recipe.codec != "gif":
-        context.color_range = 2 if recipe.colour.full_range else 1
-        context.colorspace = recipe.colour.matrix
-        context.color_primaries, context.color_trc = recipe.colour.primaries, recipe.colour.transfer
+        context.color_range = 2 if recipe.color.full_range else 1
+        context.colorspace = recipe.color.matrix
+        context.color_primaries, context.color_trc = recipe.color.primaries, recipe.color.transfer
 
 
 def _frames(recipe: _Recipe) -> Iterator[av.VideoFrame]:
@@ -256,11 +256,11 @@ def _encodable(picture: Picture, recipe: _Recipe, reformatter: VideoReformatter)
     made = reformatter.reformat(
         frame,
         format=recipe.pix_fmt,
-        dst_colorspace=_colorspace(recipe.colour.matrix),
-        dst_color_range=2 if recipe.colour.full_range else 1,
+        dst_colorspace=_colorspace(recipe.color.matrix),
+        dst_color_range=2 if recipe.color.full_range else 1,
     )
-    made.colorspace, made.color_primaries = recipe.colour.matrix, recipe.colour.primaries
-    made.color_trc, made.color_range = recipe.colour.transfer, 2 if recipe.colour.full_range else 1
+    made.colorspace, made.color_primaries = recipe.color.matrix, recipe.color.primaries
+    made.color_trc, made.color_range = recipe.color.transfer, 2 if recipe.color.full_range else 1
     return made
 
 
@@ -294,7 +294,7 @@ def _patch_matrix(path: Path, rotation: int, *, flip: bool) -> None:
 
 
 def _texture(width: int, height: int, *, seed: int) -> Floats:
-    """Smooth colour clouds with fine grain, the same for the same arguments: float32 (H, W, 3), 0..255."""
+    """Smooth color clouds with fine grain, the same for the same arguments: float32 (H, W, 3), 0..255."""
     random = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width].astype(np.float32) / height
     waves = [

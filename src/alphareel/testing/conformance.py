@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from alphareel.domain.errors import NotFound
-from alphareel.jobs.ports import Blobs
+from alphareel.service.ports import Blobs
 
 HOSTILE_KEYS = ("../outside", "/etc/passwd", "a/../../b", "a//b", "a/./b", "", "a\0b", "..", ".hidden/x", "a\\..\\b")
 
@@ -54,7 +54,7 @@ class BlobsConformance:
         with pytest.raises(NotFound):
             blobs.size("uploads/a.mp4")
 
-    def test_deleting_a_prefix_spares_its_neighbours(self, blobs: Blobs, tmp_path: Path) -> None:
+    def test_deleting_a_prefix_spares_its_neighbors(self, blobs: Blobs, tmp_path: Path) -> None:
         for key in ("outputs/job_1/1/a", "outputs/job_1/2/b", "outputs/job_11/1/c"):
             self._put(blobs, key, b"bytes", tmp_path)
         blobs.delete_prefix("outputs/job_1/")

@@ -9,35 +9,35 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from alphareel.db import migrate
+from alphareel.db import records as recordstore
+from alphareel.db.accounts import AccountStore
+from alphareel.db.api_keys import ApiKeyAdminStore
+from alphareel.db.database import Database, open_engine
+from alphareel.db.deletion import DeletionStore
+from alphareel.db.idempotency import IdempotencyStore
+from alphareel.db.jobs import JobStore
+from alphareel.db.retention import RetentionStore
+from alphareel.db.stats import RunHistory, StatsStore
+from alphareel.db.storage_usage import StorageUsage
+from alphareel.db.usage import CallStore
+from alphareel.db.webhooks import WebhookStore
+from alphareel.db.workers import ExecutorStore
 from alphareel.domain.errors import InvalidFileType, NotFound, StorageFailed
 from alphareel.domain.options import Options
-from alphareel.jobs.admin import Administration
-from alphareel.jobs.admission import QueueLimits
-from alphareel.jobs.credits import parse_prices
-from alphareel.jobs.job import TERMINAL, Step
-from alphareel.jobs.keys import Keys
-from alphareel.jobs.ports import Fetched, JobBody
-from alphareel.jobs.postman import Courier
-from alphareel.jobs.quotas import Quotas
-from alphareel.jobs.service import Office, Service, ServiceRules, Stores
-from alphareel.jobs.uploads import Identity, Sources, UploadRules, Uploads
-from alphareel.jobs.usage import CallLog, Usage
-from alphareel.jobs.webhook_desk import WebhookDesk
-from alphareel.jobs.webhooks import Secrets
-from alphareel.jobstore import migrate
-from alphareel.jobstore import records as recordstore
-from alphareel.jobstore.accounts import AccountTable
-from alphareel.jobstore.calls import CallTable
-from alphareel.jobstore.census import CensusTable, RunTable
-from alphareel.jobstore.database import Database, open_engine
-from alphareel.jobstore.executors import ExecutorTable
-from alphareel.jobstore.expirations import ExpirationTable
-from alphareel.jobstore.jobs import Jobs
-from alphareel.jobstore.keyring import KeyRing
-from alphareel.jobstore.removals import Removals
-from alphareel.jobstore.repeats import RepeatTable
-from alphareel.jobstore.stock import Stock
-from alphareel.jobstore.webhooks import WebhookTable
+from alphareel.service.api_keys.admin import AdminService
+from alphareel.service.api_keys.service import ApiKeyService
+from alphareel.service.billing.credits import parse_prices
+from alphareel.service.jobs.models import TERMINAL, Step
+from alphareel.service.jobs.queue_limits import QueueLimits
+from alphareel.service.ports import Fetched, JobBody
+from alphareel.service.service import Office, Service, ServiceRules, Stores
+from alphareel.service.uploads.quotas import Quotas
+from alphareel.service.uploads.service import MediaInfo, UploadResolver, UploadRules, UploadService
+from alphareel.service.usage.service import CallLog, UsageService
+from alphareel.service.webhooks.dispatcher import WebhookSender
+from alphareel.service.webhooks.events import Secrets
+from alphareel.service.webhooks.service import WebhookService
 
 
 @dataclass
@@ -211,15 +211,15 @@ def work_off(desk: "Desk", body: JobBody, job_id: str) -> None:
             body.settle(job_id, job.ticket, body.execute(job_id, job.ticket))
 
 
-def identify_by_magic(path: Path) -> Identity:
+def identify_by_magic(path: Path) -> MediaInfo:
     """Looks at a few bytes only, so that tests of uploads need no real video."""
     head = path.read_bytes()[:16]
     if head[4:8] == b"ftyp":
-        return Identity("video", "video/mp4", "mp4")
+        return MediaInfo("video", "video/mp4", "mp4")
     if head.startswith(b"\x1aE\xdf\xa3"):
-        return Identity("video", "video/webm", "webm")
+        return MediaInfo("video", "video/webm", "webm")
     if head.startswith(b"\x89PNG"):
-        return Identity("image", "image/png", "png")
+        return MediaInfo("image", "image/png", "png")
     raise InvalidFileType("Invalid file type")
 
 
@@ -232,19 +232,19 @@ class Desk:
     """A service and everything behind it, for a test to turn."""
 
     service: Service
-    jobs: Jobs
-    keys: Keys
-    keystore: recordstore.Keys
-    uploads: recordstore.Uploads
-    executors: ExecutorTable
+    jobs: JobStore
+    keys: ApiKeyService
+    keystore: recordstore.ApiKeyStore
+    uploads: recordstore.UploadStore
+    executors: ExecutorStore
     engine: RecordingEngine
     blobs: MemoryBlobs
     clock: SettableClock
     offer: Refusing
     database: Database
-    sources: Sources
+    sources: UploadResolver
     office: Office
-    webhooks: WebhookTable
+    webhooks: WebhookStore
     poster: RecordingPoster
 
     def close(self) -> None:
@@ -266,15 +266,15 @@ def open_desk(
     database = Database(open_engine(database_url or f"sqlite:///{folder / 'test.db'}"))
     migrate.upgrade(database)
     clock, engine, blobs, offer = SettableClock(), RecordingEngine(), MemoryBlobs(), Refusing()
-    stock = Stock(database, quotas or Quotas())
-    jobs = Jobs(database, enqueue=engine.enqueue, clock=clock, limits=limits, stock=stock)
-    uploads = recordstore.Uploads(database, clock=clock, stock=stock)
-    keystore = recordstore.Keys(database, clock=clock)
-    executors = ExecutorTable(database, clock=clock)
+    stock = StorageUsage(database, quotas or Quotas())
+    jobs = JobStore(database, enqueue=engine.enqueue, clock=clock, limits=limits, stock=stock)
+    uploads = recordstore.UploadStore(database, clock=clock, stock=stock)
+    keystore = recordstore.ApiKeyStore(database, clock=clock)
+    executors = ExecutorStore(database, clock=clock)
     secret = keystore.set_setting_once("link_secret", "a secret of the tests")
-    sources = Sources(uploads, secret)
-    table, poster = WebhookTable(database, clock=clock), RecordingPoster()
-    keys = Keys(keystore)
+    sources = UploadResolver(uploads, secret)
+    table, poster = WebhookStore(database, clock=clock), RecordingPoster()
+    keys = ApiKeyService(keystore)
     rules = UploadRules(folder / "incoming", max_bytes, min_free_bytes)
     office = _office(database, keystore, stock, clock)
     service = Service(
@@ -282,15 +282,15 @@ def open_desk(
             jobs,
             executors,
             blobs,
-            Removals(database, clock=clock),
-            ExpirationTable(database, clock=clock),
-            CensusTable(database, clock=clock),
+            DeletionStore(database, clock=clock),
+            RetentionStore(database, clock=clock),
+            StatsStore(database, clock=clock),
         ),
         keys=keys,
         office=office,
-        uploads=Uploads(uploads, blobs, shelves=stock, identify=identify_by_magic, rules=rules, clock=clock),
+        uploads=UploadService(uploads, blobs, shelves=stock, inspect_media=identify_by_magic, rules=rules, clock=clock),
         sources=sources,
-        webhooks=WebhookDesk(table, Courier(poster, Secrets(("a signing secret",)), clock), clock=clock),
+        webhooks=WebhookService(table, WebhookSender(poster, Secrets(("a signing secret",)), clock), clock=clock),
         offer=offer,
         rules=ServiceRules(secret, timedelta(hours=1), show_pending, 7 * 24 * 3600, share_within_client),
         clock=clock,
@@ -314,19 +314,19 @@ def open_desk(
     )
 
 
-def _office(database: Database, keystore: recordstore.Keys, stock: Stock, clock: SettableClock) -> Office:
-    calls = CallTable(database)
+def _office(database: Database, keystore: recordstore.ApiKeyStore, stock: StorageUsage, clock: SettableClock) -> Office:
+    calls = CallStore(database)
     return Office(
-        Administration(
+        AdminService(
             keystore,
-            KeyRing(database, clock=clock),
-            accounts=AccountTable(database, clock=clock),
+            ApiKeyAdminStore(database, clock=clock),
+            accounts=AccountStore(database, clock=clock),
             clock=clock,
             config={"port": "8080"},
         ),
-        Usage(calls, stock, clock=clock),
+        UsageService(calls, stock, clock=clock),
         CallLog(calls),
         parse_prices("original=60,light=45,pro=180,human=45", "1"),
-        RepeatTable(database, clock=clock),
-        RunTable(database),
+        IdempotencyStore(database, clock=clock),
+        RunHistory(database),
     )

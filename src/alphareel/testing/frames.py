@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from alphareel.colour import rgb_to_yuv
-from alphareel.frame import Frame, Plane
+from alphareel.imaging.color import rgb_to_yuv
+from alphareel.imaging.frame import Frame, Plane
 
 
 def frame_of(

@@ -109,7 +109,7 @@ def make_modnet(path: Path, size: tuple[int, int] | None = None) -> Path:
 
 
 def make_birefnet(path: Path, size: tuple[int, int] | None = (96, 96)) -> Path:
-    """A network of BiRefNet's interface at ``path``: ImageNet's colours in, logits out; ``size`` as above."""
+    """A network of BiRefNet's interface at ``path``: ImageNet's colors in, logits out; ``size`` as above."""
     width, height = size or ("W", "H")
     facts = {"input": "input_image", "output": "output_image", "weights": "5.5, -2.7, -2.7", "threshold": "1.0"}
     last = "output_image = Sub (score, threshold)"

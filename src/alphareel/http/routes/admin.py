@@ -7,13 +7,13 @@ from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import JSONResponse
 
 from alphareel.domain.errors import FieldProblem, InvalidRequest
-from alphareel.http import office_schemas as schemas
 from alphareel.http.auth import Admin, ConfigOf, ServiceOf, require_admin
-from alphareel.http.bodies import JsonObject
+from alphareel.http.csv_response import OR_CSV, csv_answer
 from alphareel.http.openapi import errors, json_body
-from alphareel.http.tables import OR_CSV, csv_answer
-from alphareel.jobs.admin import KEY_LIMITS, MAX_EVENTS
-from alphareel.jobs.usage import MAX_DAYS
+from alphareel.http.request_body import JsonObject
+from alphareel.http.schemas import admin as schemas
+from alphareel.service.api_keys.admin import KEY_LIMITS, MAX_EVENTS
+from alphareel.service.usage.service import MAX_DAYS
 
 router = APIRouter(
     prefix="/v1/admin",
@@ -109,7 +109,7 @@ def grant_credits(operator: Admin, body: JsonObject, service: ServiceOf) -> sche
     start = body.get("start_charging", False)
     if not isinstance(start, bool):
         raise _refused("start_charging", "must be true or false.")
-    client, amount = body.get("client_id", ""), _given(body, "credits")
+    client, amount = body.get("client_id", ""), _drop_none(body, "credits")
     return schemas.Account.of(service.admin.grant(operator, client_id=client, amount=amount, start_charging=start))
 
 
@@ -119,7 +119,9 @@ def grant_credits(operator: Admin, body: JsonObject, service: ServiceOf) -> sche
 def set_credits(operator: Admin, body: JsonObject, service: ServiceOf) -> schemas.Account:
     """Replace a client's balance; `null` makes the client unlimited. What is reserved stays reserved."""
     client = body.get("client_id", "")
-    return schemas.Account.of(service.admin.set_balance(operator, client_id=client, balance=_given(body, "balance")))
+    return schemas.Account.of(
+        service.admin.set_balance(operator, client_id=client, balance=_drop_none(body, "balance"))
+    )
 
 
 @router.get(
@@ -167,7 +169,7 @@ def _number(body: Mapping[str, Any], field: str) -> int | None:
     return value
 
 
-def _given(body: Mapping[str, Any], field: str) -> Any:
+def _drop_none(body: Mapping[str, Any], field: str) -> Any:
     """A null is a value here, so that a forgotten field does not pass for it."""
     if field not in body:
         raise _refused(field, "is required.")

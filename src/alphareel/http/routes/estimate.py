@@ -2,17 +2,17 @@
 
 from fastapi import APIRouter
 
-from alphareel.http import office_schemas as schemas
-from alphareel.http.auth import KeyCaller, ServiceOf
-from alphareel.http.bodies import JsonObject
+from alphareel.http.auth import KeyPrincipal, ServiceOf
 from alphareel.http.openapi import errors, json_body
-from alphareel.http.request_schemas import EstimateRequest
+from alphareel.http.request_body import JsonObject
+from alphareel.http.schemas import admin as schemas
+from alphareel.http.schemas.jobs import EstimateRequest
 
 router = APIRouter(tags=["jobs"])
 
 
 @router.post("/estimate", openapi_extra=json_body(EstimateRequest), responses=errors(s400="A field cannot be accepted"))
-def estimate_job(caller: KeyCaller, body: JsonObject, service: ServiceOf) -> schemas.Estimate:
+def estimate_job(caller: KeyPrincipal, body: JsonObject, service: ServiceOf) -> schemas.Estimate:
     """Credits, seconds of work and size of the result of a job with this body; nothing is made or reserved."""
     found, balance = service.estimate(caller, body)
     return schemas.Estimate.of(found, balance)

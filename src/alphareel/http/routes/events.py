@@ -5,10 +5,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request, Response
 
-from alphareel.http.auth import KeyCaller, ServiceOf
+from alphareel.http.auth import KeyPrincipal, ServiceOf
 from alphareel.http.openapi import errors
-from alphareel.http.routes.jobs import ViewsOf
-from alphareel.http.streams import EventStream, JobStream, Places
+from alphareel.http.routes.jobs import SerializersOf
+from alphareel.http.sse import EventStream, JobStream, StreamSlots
 
 router = APIRouter(tags=["jobs"])
 
@@ -40,15 +40,15 @@ _LastSeen = Annotated[str | None, Header(alias="Last-Event-ID", description="The
 def stream_events(
     job_id: str,
     request: Request,
-    caller: KeyCaller,
+    caller: KeyPrincipal,
     service: ServiceOf,
-    views: ViewsOf,
+    views: SerializersOf,
     *,
     last_event_id: _LastSeen = None,
 ) -> Response:
     """State, progress and small pictures of a job as server-sent events, until it ends."""
     seen = int(last_event_id) if last_event_id and _NUMBER.fullmatch(last_event_id) else 0
-    places: Places = request.app.state.places
+    places: StreamSlots = request.app.state.places
     stream = JobStream(service, views, caller, job_id, seen=seen, is_closed=lambda: places.closed)
     if stream.is_over():
         return Response(status_code=204)

@@ -14,8 +14,8 @@ from alphareel.http.auth import ServiceOf
 from alphareel.http.errors import error_response, request_id
 from alphareel.http.openapi import errors
 from alphareel.http.ranges import Range, Unsatisfiable, parse_range
-from alphareel.jobs.deliveries import Delivery
-from alphareel.jobs.use_cases import UseCases
+from alphareel.service.files.downloads import FileDownload
+from alphareel.service.use_cases import UseCases
 
 router = APIRouter(tags=["files"])
 
@@ -56,7 +56,7 @@ def _wanted(request: Request, size: int, etag: str) -> Range | None:
     return parse_range(request.headers.get("range", ""), size)
 
 
-def _send(request: Request, service: UseCases, delivery: Delivery, part: Range | None) -> Response:
+def _send(request: Request, service: UseCases, delivery: FileDownload, part: Range | None) -> Response:
     headers = _headers(delivery, f'"{delivery.etag}"')
     whole = Range(0, delivery.size)
     wanted = part or whole
@@ -70,14 +70,14 @@ def _send(request: Request, service: UseCases, delivery: Delivery, part: Range |
     return StreamingResponse(content, status_code=status, headers=headers, media_type=delivery.content_type)
 
 
-async def _stream_whole(delivery: Delivery, whole: Range, service: UseCases) -> AsyncIterator[bytes]:
+async def _stream_whole(delivery: FileDownload, whole: Range, service: UseCases) -> AsyncIterator[bytes]:
     """Parts do not count as a delivery: players ask for the end of a file before its beginning."""
     async for piece in _stream(delivery, whole):
         yield piece
-    await run_in_threadpool(service.note_delivered, delivery.blob)
+    await run_in_threadpool(service.mark_downloaded, delivery.blob)
 
 
-async def _stream(delivery: Delivery, part: Range) -> AsyncIterator[bytes]:
+async def _stream(delivery: FileDownload, part: Range) -> AsyncIterator[bytes]:
     pieces = delivery.read(part.start, part.length)
     try:
         async for piece in iterate_in_threadpool(pieces):
@@ -88,7 +88,7 @@ async def _stream(delivery: Delivery, part: Range) -> AsyncIterator[bytes]:
             pieces.close()  # type: ignore[attr-defined]
 
 
-def _headers(delivery: Delivery, etag: str) -> dict[str, str]:
+def _headers(delivery: FileDownload, etag: str) -> dict[str, str]:
     plain = "".join(c if c.isascii() and c.isprintable() and c not in '"\\' else "_" for c in delivery.name)
     return {
         "ETag": etag,

@@ -3,17 +3,17 @@
 from fastapi import APIRouter
 
 from alphareel.domain.errors import StorageFull, Unavailable
-from alphareel.http import schemas
 from alphareel.http.auth import ConfigOf, ServiceOf
 from alphareel.http.openapi import errors
+from alphareel.http.schemas import responses
 
 router = APIRouter(tags=["health"], responses=errors())
 
 
-async def get_health(service: ServiceOf, config: ConfigOf) -> schemas.Health:
+async def get_health(service: ServiceOf, config: ConfigOf) -> responses.Health:
     """For people and dashboards: 200 also when degraded; `checks` says what is missing."""
     found = service.health()
-    checks = schemas.HealthChecks(
+    checks = responses.HealthChecks(
         api=True,
         database_configured=found.database,
         worker_configured=found.worker,
@@ -22,15 +22,15 @@ async def get_health(service: ServiceOf, config: ConfigOf) -> schemas.Health:
         r2_configured=found.storage,
     )
     well = found.database and found.worker and found.storage and found.space
-    return schemas.Health(status="healthy" if well else "degraded", version=config.version, checks=checks)
+    return responses.Health(status="healthy" if well else "degraded", version=config.version, checks=checks)
 
 
-async def get_livez() -> schemas.Alive:
+async def get_livez() -> responses.Alive:
     """For a supervisor: the process answers."""
-    return schemas.Alive(status="alive")
+    return responses.Alive(status="alive")
 
 
-async def get_readyz(service: ServiceOf, config: ConfigOf) -> schemas.Alive:
+async def get_readyz(service: ServiceOf, config: ConfigOf) -> responses.Alive:
     """For a load balancer: requests can be taken, and a worker is there for their jobs where one belongs here."""
     found = service.health()
     if not (found.database and found.storage):
@@ -40,7 +40,7 @@ async def get_readyz(service: ServiceOf, config: ConfigOf) -> schemas.Alive:
         raise StorageFull("The disk of this server is almost full.", hint="Free space, or try again later.")
     if config.ready_with_worker and not found.worker:
         raise Unavailable("No worker shows a sign of life.", hint="It is started anew; try again in a moment.")
-    return schemas.Alive(status="ready")
+    return responses.Alive(status="ready")
 
 
 router.add_api_route("/health", get_health, methods=["GET"])

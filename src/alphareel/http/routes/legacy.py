@@ -5,13 +5,14 @@ from typing import cast
 from fastapi import APIRouter, Request, Response
 
 from alphareel.domain.errors import JobNotCompleted
-from alphareel.http import offers, request_schemas, schemas
-from alphareel.http.auth import ConfigOf, LegacyCaller, ServiceOf
-from alphareel.http.bodies import JsonObject
-from alphareel.http.offers import Offers
+from alphareel.http import catalog
+from alphareel.http.auth import ConfigOf, LegacyPrincipal, ServiceOf
+from alphareel.http.catalog import Offers
 from alphareel.http.openapi import errors, file_body, json_body
-from alphareel.http.routes.jobs import ViewsOf
-from alphareel.http.routes.uploads import FitsOnPaper, receive
+from alphareel.http.request_body import JsonObject
+from alphareel.http.routes.jobs import SerializersOf
+from alphareel.http.routes.uploads import ContentLengthChecked, receive
+from alphareel.http.schemas import jobs, responses
 
 router = APIRouter(prefix="/api", tags=["legacy"], responses=errors())
 
@@ -23,41 +24,45 @@ _PRICES_LAST = "public, max-age=300"
     "/upload", openapi_extra=file_body(), responses=errors(s400="No video, too large, or no form", s401=_REFUSED)
 )
 async def legacy_upload(
-    request: Request, caller: LegacyCaller, _: FitsOnPaper, service: ServiceOf, config: ConfigOf
-) -> schemas.Upload:
+    request: Request, caller: LegacyPrincipal, _: ContentLengthChecked, service: ServiceOf, config: ConfigOf
+) -> responses.Upload:
     """The same as `POST /v1/uploads`."""
     return await receive(request, caller, service, config)
 
 
 @router.post(
     "/process",
-    openapi_extra=json_body(request_schemas.JobCreate),
+    openapi_extra=json_body(jobs.JobCreate),
     responses=errors(s400="A field cannot be accepted", s401=_REFUSED),
 )
-def legacy_process(caller: LegacyCaller, body: JsonObject, service: ServiceOf, views: ViewsOf) -> schemas.Process:
+def legacy_process(
+    caller: LegacyPrincipal, body: JsonObject, service: ServiceOf, views: SerializersOf
+) -> responses.Process:
     """Create a job and start it in one call."""
     job = service.create(caller, body, auto_start=True)
-    return schemas.Process(id=job.id, job_id=job.id, status=views.status(job.status), message="Job started")
+    return responses.Process(id=job.id, job_id=job.id, status=views.status(job.status), message="Job started")
 
 
 @router.get("/status/{job_id}", responses=errors(s401=_REFUSED, s404="No such job"))
-def legacy_status(job_id: str, caller: LegacyCaller, service: ServiceOf, views: ViewsOf) -> schemas.Job:
+def legacy_status(job_id: str, caller: LegacyPrincipal, service: ServiceOf, views: SerializersOf) -> responses.Job:
     """The same as `GET /v1/jobs/{job_id}`."""
     return views.job(service.get(caller, job_id))
 
 
 @router.get("/download/{job_id}", responses=errors(s400="The job is not completed", s401=_REFUSED, s404="No such job"))
-def legacy_download(job_id: str, caller: LegacyCaller, service: ServiceOf, views: ViewsOf) -> schemas.Download:
+def legacy_download(
+    job_id: str, caller: LegacyPrincipal, service: ServiceOf, views: SerializersOf
+) -> responses.Download:
     """Where the output can be fetched: JSON with a fresh link, not the file itself."""
     job = views.job(service.download(caller, job_id))
     if job.output_url is None:  # the output was deleted between the two looks
         raise JobNotCompleted("Job not completed.", hint="Ask again when its status is completed.")
-    return schemas.Download(download_url=job.output_url, output_url=job.output_url, output_format=job.output_format)
+    return responses.Download(download_url=job.output_url, output_url=job.output_url, output_format=job.output_format)
 
 
 @router.get("/pricing", responses=errors())
-def get_pricing(request: Request, response: Response, service: ServiceOf, config: ConfigOf) -> schemas.Pricing:
+def get_pricing(request: Request, response: Response, service: ServiceOf, config: ConfigOf) -> responses.Pricing:
     """Credits for a minute of video by model, what serves each model here, and what a clip may be."""
     response.headers["Cache-Control"] = _PRICES_LAST
     found = cast(Offers, request.app.state.offers)()
-    return offers.pricing(service.prices, found, service.speeds(), config)
+    return catalog.pricing(service.prices, found, service.speeds(), config)

@@ -5,18 +5,18 @@ from typing import Annotated, cast
 from fastapi import APIRouter, Depends, Request
 
 from alphareel.domain.errors import FileTooLarge
-from alphareel.http import schemas
-from alphareel.http.auth import ConfigOf, KeyCaller, ServiceOf
+from alphareel.http.auth import ConfigOf, KeyPrincipal, ServiceOf
 from alphareel.http.config import MIB, HttpConfig
-from alphareel.http.forms import receive_file
 from alphareel.http.idempotency import NameHeader
-from alphareel.http.linger import declared_length
+from alphareel.http.middleware.lingering_close import declared_length
+from alphareel.http.multipart import receive_file
 from alphareel.http.openapi import errors, file_body, links
-from alphareel.http.pools import UploadPool
-from alphareel.http.views import Views
-from alphareel.jobs.job import Upload
-from alphareel.jobs.repeats import check_name
-from alphareel.jobs.use_cases import Caller, UploadSession, UseCases
+from alphareel.http.schemas import responses
+from alphareel.http.serializers import Serializers
+from alphareel.http.thread_pools import UploadPool
+from alphareel.service.idempotency import check_name
+from alphareel.service.jobs.models import Upload
+from alphareel.service.use_cases import Principal, UploadSession, UseCases
 
 router = APIRouter(tags=["uploads"])
 
@@ -31,21 +31,21 @@ async def check_length(request: Request, config: ConfigOf) -> None:
         raise FileTooLarge(f"File too large: {length} bytes.", hint=limit)
 
 
-def check_room(request: Request, caller: Caller, service: UseCases) -> None:
+def check_quota_for(request: Request, caller: Principal, service: UseCases) -> None:
     """Refuse a body that says itself that it does not fit into what the caller may keep."""
     declared = declared_length(request.headers) or 0
-    service.check_room(caller, max(1, declared - _FORM_OVERHEAD))
+    service.check_quota_for(caller, max(1, declared - _FORM_OVERHEAD))
 
 
-FitsOnPaper = Annotated[None, Depends(check_length)]
+ContentLengthChecked = Annotated[None, Depends(check_length)]
 
 
 async def receive(
-    request: Request, caller: Caller, service: UseCases, config: HttpConfig, *, name: str | None = None
-) -> schemas.Upload:
+    request: Request, caller: Principal, service: UseCases, config: HttpConfig, *, name: str | None = None
+) -> responses.Upload:
     """Stream the form's file into the service, under a ``name`` only once."""
     pool = cast(UploadPool, request.app.state.upload_pool)
-    views = Views(request, service, config)
+    views = Serializers(request, service, config)
 
     def render(upload: Upload) -> str:
         return views.upload(upload).model_dump_json()
@@ -53,12 +53,12 @@ async def receive(
     def begin(filename: str, declared_type: str | None) -> UploadSession:
         if name is None:
             return service.begin_upload(caller, filename=filename, declared_type=declared_type)
-        return service.begin_upload_once(
+        return service.begin_idempotent_upload(
             caller, filename=filename, declared_type=declared_type, name=check_name(name), render=render
         )
 
     service.check_uploads(caller)
-    await pool.run(check_room, request, caller, service)
+    await pool.run(check_quota_for, request, caller, service)
     return views.upload(await receive_file(request, begin, patience=config.patience, pool=pool))
 
 
@@ -69,12 +69,12 @@ async def receive(
 )
 async def upload_file(
     request: Request,
-    caller: KeyCaller,
-    _: FitsOnPaper,
+    caller: KeyPrincipal,
+    _: ContentLengthChecked,
     service: ServiceOf,
     config: ConfigOf,
     name: NameHeader = None,
-) -> schemas.Upload:
+) -> responses.Upload:
     """Upload a video (or an image for a background) as the form field `file`."""
     return await receive(request, caller, service, config, name=name)
 
@@ -82,7 +82,7 @@ async def upload_file(
 @router.delete(
     "/uploads/{upload_id}", responses=errors(s404="No such upload, or another key's", s409="In use by a job")
 )
-def delete_upload(upload_id: str, caller: KeyCaller, service: ServiceOf) -> schemas.Deleted:
+def delete_upload(upload_id: str, caller: KeyPrincipal, service: ServiceOf) -> responses.Deleted:
     """Remove an upload; jobs that are done keep their results."""
     service.delete_upload(caller, upload_id)
-    return schemas.Deleted(id=upload_id, message="Upload deleted")
+    return responses.Deleted(id=upload_id, message="Upload deleted")

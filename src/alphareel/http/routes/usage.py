@@ -6,12 +6,12 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import JSONResponse
 
-from alphareel.http import office_schemas as schemas
-from alphareel.http.auth import KeyCaller, ServiceOf
+from alphareel.http.auth import KeyPrincipal, ServiceOf
+from alphareel.http.csv_response import OR_CSV, csv_answer
 from alphareel.http.openapi import errors
-from alphareel.http.tables import OR_CSV, csv_answer
-from alphareel.jobs.quotas import Stored
-from alphareel.jobs.usage import MAX_DAYS, MAX_EVENTS, CallEvent, Summary, Tally
+from alphareel.http.schemas import admin as schemas
+from alphareel.service.uploads.quotas import StoredBytes
+from alphareel.service.usage.service import MAX_DAYS, MAX_EVENTS, CallEvent, Summary, UsageBucket
 
 router = APIRouter(prefix="/usage", tags=["usage"])
 
@@ -20,7 +20,7 @@ _BAD = errors(s400="A parameter cannot be accepted")
 
 @router.get("/summary", response_model=schemas.UsageSummary, responses={**_BAD, **OR_CSV})
 def get_summary(
-    caller: KeyCaller,
+    caller: KeyPrincipal,
     service: ServiceOf,
     days: Annotated[int, Query(ge=1, le=MAX_DAYS)] = 7,
     format: Annotated[Literal["json", "csv"], Query()] = "json",  # noqa: A002  # the parameter's public name
@@ -55,7 +55,7 @@ def _summary(found: Summary, days: int) -> schemas.UsageSummary:
     responses={**_BAD, **OR_CSV},
 )
 def list_events(
-    caller: KeyCaller,
+    caller: KeyPrincipal,
     service: ServiceOf,
     limit: Annotated[int, Query(ge=1, le=MAX_EVENTS)] = 20,
     format: Annotated[Literal["json", "csv"], Query()] = "json",  # noqa: A002  # the parameter's public name
@@ -67,7 +67,7 @@ def list_events(
     return JSONResponse(schemas.UsageEvents(items=items, limit=limit).model_dump(mode="json"))
 
 
-def _sums(tallies: Iterable[Tally]) -> schemas.Sums:
+def _sums(tallies: Iterable[UsageBucket]) -> schemas.Sums:
     jobs = completed = failed = hundredths = 0
     for tally in tallies:
         jobs, completed, failed = jobs + tally.jobs, completed + tally.completed, failed + tally.failed
@@ -75,7 +75,7 @@ def _sums(tallies: Iterable[Tally]) -> schemas.Sums:
     return schemas.Sums(jobs=jobs, completed=completed, failed=failed, credits_used=hundredths / 100)
 
 
-def _storage(stored: Stored) -> schemas.Storage:
+def _storage(stored: StoredBytes) -> schemas.Storage:
     return schemas.Storage(
         used_bytes=stored.total,
         uploads_bytes=stored.uploads,
@@ -84,11 +84,11 @@ def _storage(stored: Stored) -> schemas.Storage:
     )
 
 
-def _models(tallies: Iterable[Tally]) -> list[str]:
+def _models(tallies: Iterable[UsageBucket]) -> list[str]:
     return sorted({tally.model for tally in tallies})
 
 
-def _day(day: str, tallies: Iterable[Tally]) -> schemas.Day:
+def _day(day: str, tallies: Iterable[UsageBucket]) -> schemas.Day:
     return schemas.Day(date=day, **dict(_sums(tally for tally in tallies if tally.day == day)))
 
 

@@ -4,14 +4,14 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from alphareel.http import webhook_schemas as schemas
-from alphareel.http.auth import KeyCaller, ServiceOf
-from alphareel.http.bodies import JsonObject
+from alphareel.http.auth import KeyPrincipal, ServiceOf
 from alphareel.http.openapi import errors, json_body, links
-from alphareel.http.request_schemas import WebhookTest
-from alphareel.http.routes.jobs import ViewsOf
-from alphareel.jobs.job import Job
-from alphareel.jobs.webhooks import State, Webhook
+from alphareel.http.request_body import JsonObject
+from alphareel.http.routes.jobs import SerializersOf
+from alphareel.http.schemas import webhooks as schemas
+from alphareel.http.schemas.jobs import WebhookTest
+from alphareel.service.jobs.models import Job
+from alphareel.service.webhooks.events import State, Webhook
 
 router = APIRouter(tags=["webhooks"])
 
@@ -23,14 +23,14 @@ router = APIRouter(tags=["webhooks"])
         **links("redeliver_webhook", job_id="id", delivery_id="items/0/id"),
     },
 )
-def list_webhooks(job_id: str, caller: KeyCaller, service: ServiceOf) -> schemas.WebhookList:
+def list_webhooks(job_id: str, caller: KeyPrincipal, service: ServiceOf) -> schemas.WebhookList:
     """The job's webhooks in the order of their events, with every attempt."""
     items = [schemas.Webhook(**_fields(webhook)) for webhook in service.webhooks(caller, job_id)]
     return schemas.WebhookList(id=job_id, job_id=job_id, items=items)
 
 
 @router.post("/jobs/{job_id}/webhooks/{delivery_id}/redeliver", responses=errors(s404="No such job or webhook"))
-def redeliver_webhook(job_id: str, delivery_id: str, caller: KeyCaller, service: ServiceOf) -> schemas.ResentWebhook:
+def redeliver_webhook(job_id: str, delivery_id: str, caller: KeyPrincipal, service: ServiceOf) -> schemas.ResentWebhook:
     """Send a webhook once more, now, under the same delivery id and with all attempts ahead."""
     webhook = service.resend_webhook(caller, job_id, delivery_id)
     return schemas.ResentWebhook(message="Webhook queued", **_fields(webhook))
@@ -41,14 +41,16 @@ def redeliver_webhook(job_id: str, delivery_id: str, caller: KeyCaller, service:
     openapi_extra=json_body(WebhookTest),
     responses=errors(s400="No address", s503="Too many tests at once"),
 )
-def try_webhook(caller: KeyCaller, body: JsonObject, service: ServiceOf, views: ViewsOf) -> schemas.WebhookTrial:
+def try_webhook(
+    caller: KeyPrincipal, body: JsonObject, service: ServiceOf, views: SerializersOf
+) -> schemas.WebhookTestResponse:
     """Send the event `webhook.test` with a made-up job to an address, once, and tell how it went."""
 
     def present(job: Job) -> dict[str, Any]:
         return views.job(job).model_dump(mode="json")
 
     trial = service.test_webhook(caller, body, present=present)
-    return schemas.WebhookTrial(
+    return schemas.WebhookTestResponse(
         delivered=trial.attempt.error is None,
         id=trial.id,
         event=trial.event,

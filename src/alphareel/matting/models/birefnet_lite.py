@@ -2,28 +2,28 @@
 
 from pathlib import Path
 
-from alphareel.matting.engine import Engine, Spec
-from alphareel.matting.picture_network import Recipe, load_picture_network
+from alphareel.matting.engine import Engine, ModelInfo
+from alphareel.matting.image_model import Preprocessing, load_image_model
 from alphareel.matting.runtime import Runtime
-from alphareel.matting.weights import Weights, WeightsFile, reason_without
+from alphareel.matting.weights import Weights, WeightsFile, missing_reason
 
-SPEC = Spec(
+SPEC = ModelInfo(
     name="birefnet_lite",
     version="1",
     subject="anything",
     summary="BiRefNet on a small backbone: the foreground of any picture, about half the work of the large one.",
-    code_licence="MIT",
-    weights_licence="MIT",
+    code_license="MIT",
+    weights_license="MIT",
     weights="BiRefNet-general-bb_swin_v1_tiny*.onnx",
     temporal=True,
-    settles=12,
+    warmup_frames=12,
 )
 
 WEIGHTS = Weights(
     name="birefnet_lite",
     pattern="BiRefNet-general-bb_swin_v1_tiny*.onnx",
-    code_licence=SPEC.code_licence,
-    weights_licence=SPEC.weights_licence,
+    code_license=SPEC.code_license,
+    weights_license=SPEC.weights_license,
     source="https://github.com/ZhengPeng7/BiRefNet",
     files=(
         WeightsFile(
@@ -35,15 +35,17 @@ WEIGHTS = Weights(
     ),
 )
 
-# The network was trained on pictures squeezed to 1024x1024, which its published file insists on, in ImageNet's colours.
-RECIPE = Recipe(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), area=1024 * 1024, multiple=32, logits=True)
+# The network was trained on pictures squeezed to 1024x1024, which its published file insists on, in ImageNet's colors.
+RECIPE = Preprocessing(
+    mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), area=1024 * 1024, multiple=32, logits=True
+)
 
 
 def available(models_dir: Path | None) -> str | None:
     """None when its file lies in the models folder."""
-    return reason_without(WEIGHTS, models_dir)
+    return missing_reason(WEIGHTS, models_dir)
 
 
 def load(runtime: Runtime) -> Engine:
     """The engine on that file."""
-    return load_picture_network(SPEC, WEIGHTS, RECIPE, runtime)
+    return load_image_model(SPEC, WEIGHTS, RECIPE, runtime)

@@ -8,22 +8,22 @@ import numpy as np
 from alphareel.domain.clip import Clip, EngineFacts
 from alphareel.domain.errors import ModelUnavailable, WeightsInvalid
 from alphareel.domain.options import Options
-from alphareel.matting.engine import Engine, Memory, Spec
-from alphareel.matting.network import NetworkMemory
+from alphareel.matting.engine import Engine, MattingSession, ModelInfo
+from alphareel.matting.model_input import size_for
+from alphareel.matting.network import NetworkSession
 from alphareel.matting.runtime import Array, Runtime, Session
-from alphareel.matting.thumbnail import size_for
 from alphareel.matting.weights import sha256_of
 
-SPEC = Spec(
+SPEC = ModelInfo(
     name="builtin",
     version="1",
     subject="people",
     summary="The network inside the package: fast, with memory from frame to frame.",
-    code_licence="Apache-2.0",
-    weights_licence="Apache-2.0",
+    code_license="Apache-2.0",
+    weights_license="Apache-2.0",
     weights="builtin.onnx",
     temporal=True,
-    settles=30,
+    warmup_frames=30,
 )
 
 _PATH = Path(__file__).with_name("builtin.onnx")
@@ -56,7 +56,7 @@ def load_file(runtime: Runtime, path: Path) -> "BuiltinEngine":
     channels = session.inputs["memory"][1]
     if channels is None:
         raise WeightsInvalid(f"{path.name} does not say how wide its memory is.", hint="Export it again.")
-    facts = EngineFacts(SPEC.name, session.metadata.get("version", SPEC.version), sha256_of(path), SPEC.weights_licence)
+    facts = EngineFacts(SPEC.name, session.metadata.get("version", SPEC.version), sha256_of(path), SPEC.weights_license)
     return BuiltinEngine(
         facts,
         runtime,
@@ -78,12 +78,12 @@ class BuiltinEngine:
     stride: int
     channels: int
 
-    def start(self, clip: Clip, options: Options) -> Memory:  # noqa: ARG002 - one network, nothing to choose
+    def start(self, clip: Clip, options: Options) -> MattingSession:  # noqa: ARG002 - one network, nothing to choose
         """Fresh memory for one clip. Mattes are steadied: what the network remembers is not enough for that."""
         width, height = size_for(clip, area=self.area, multiple=_MULTIPLE)
         shape = (1, self.channels, height // self.stride, width // self.stride)
         network = _Builtin(self.runtime.open(self.path), shape)
-        return NetworkMemory(clip, network, thumbnail=(width, height), steady=True)
+        return NetworkSession(clip, network, thumbnail=(width, height), steady=True)
 
 
 class _Builtin:
@@ -93,7 +93,7 @@ class _Builtin:
         self._session = session
         self._memory: Array = np.zeros(shape, np.float32)
 
-    def begin_shot(self, rgb: Array) -> None:  # noqa: ARG002 - it needs no warming up
+    def start_shot(self, rgb: Array) -> None:  # noqa: ARG002 - it needs no warming up
         self._memory = np.zeros_like(self._memory)
 
     def alpha_of(self, rgb: Array) -> Array:

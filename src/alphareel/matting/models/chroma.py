@@ -1,4 +1,4 @@
-"""The keyer: cuts out what stands before a coloured screen, by arithmetic alone. Its card: docs/models/chroma.md."""
+"""The keyer: cuts out what stands before a colored screen, by arithmetic alone. Its card: docs/models/chroma.md."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -10,32 +10,32 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from alphareel.colour import colour_in_yuv
 from alphareel.domain.clip import Clip, EngineFacts
 from alphareel.domain.errors import SubjectNotFound
 from alphareel.domain.options import Options
-from alphareel.frame import Frame, Matte, Plane
+from alphareel.imaging.color import color_in_yuv
+from alphareel.imaging.frame import Frame, Matte, Plane
 from alphareel.matting.cuts import CutDetector
-from alphareel.matting.edges import clean_edges
-from alphareel.matting.engine import Engine, Memory, Spec
+from alphareel.matting.edges import decontaminate_edges
+from alphareel.matting.engine import Engine, MattingSession, ModelInfo
+from alphareel.matting.model_input import model_input_of, size_for
 from alphareel.matting.runtime import Runtime
 from alphareel.matting.shadow import screen_shadow, with_shadow
-from alphareel.matting.thumbnail import size_for, thumbnail_of
 
 Array: TypeAlias = NDArray[np.float32]
 
-SPEC = Spec(
+SPEC = ModelInfo(
     name="chroma",
     version="1",
-    subject="what stands before a coloured screen",
-    summary="A keyer without weights: finds the screen's colour, follows its shading, takes spill out.",
-    code_licence="Apache-2.0",
-    weights_licence="none needed",
+    subject="what stands before a colored screen",
+    summary="A keyer without weights: finds the screen's color, follows its shading, takes spill out.",
+    code_license="Apache-2.0",
+    weights_license="none needed",
     temporal=True,
 )
 
 _AREA = 256 * 144
-# A screen's chroma lies at least so far from grey (levels of 128), and fills so much of the frame's border.
+# A screen's chroma lies at least so far from gray (levels of 128), and fills so much of the frame's border.
 _LEAST_SATURATION = 28.0
 _LEAST_BORDER = 0.25
 _BIN = 8
@@ -49,7 +49,7 @@ _HUE = 1.6
 # Screen that can be measured for its shading, and how fast the memory of it follows the picture.
 _SURE_SCREEN = 0.72
 _FOLLOW = 0.15
-# A shadow on the screen has less of the key's colour than the lit screen around it.
+# A shadow on the screen has less of the key's color than the lit screen around it.
 _SHADED_SCREEN = 0.5
 _FAINT_SHADOW = 0.05
 # Islands of screen inside the subject smaller than this share of the frame are reflections, not gaps.
@@ -68,23 +68,23 @@ def available(models_dir: Path | None) -> str | None:  # noqa: ARG001 - the cont
 
 def load(runtime: Runtime) -> Engine:  # noqa: ARG001 - no network to run
     """The keyer; it holds nothing."""
-    return ChromaEngine(EngineFacts(SPEC.name, SPEC.version, None, SPEC.weights_licence))
+    return ChromaEngine(EngineFacts(SPEC.name, SPEC.version, None, SPEC.weights_license))
 
 
 @dataclass(frozen=True)
 class ChromaEngine:
     facts: EngineFacts
 
-    def start(self, clip: Clip, options: Options) -> Memory:
+    def start(self, clip: Clip, options: Options) -> MattingSession:
         """Fresh memory; the key is ``options.key_color``, or is found in the first frame."""
         key = None
         if options.key_color is not None:
-            key = np.array(colour_in_yuv(options.key_color, clip.colour, clip.height), np.float32)
-        black = None if not options.shadows else 0 if clip.colour.full_range else 16
-        return ChromaMemory(size_for(clip, area=_AREA, multiple=2), key, black=black)
+            key = np.array(color_in_yuv(options.key_color, clip.color, clip.height), np.float32)
+        black = None if not options.shadows else 0 if clip.color.full_range else 16
+        return ChromaSession(size_for(clip, area=_AREA, multiple=2), key, black=black)
 
 
-class ChromaMemory:
+class ChromaSession:
     """The key (Y, U, V) of one clip, and a slowly following map of the screen's own shading (3, h, w).
 
     ``black``: the clip's level of black when shadows are to be kept, else None.
@@ -111,7 +111,7 @@ class ChromaMemory:
         """A clip without a screen was refused at its first frame."""
 
     def _matte(self, frame: Frame) -> Matte:
-        small = thumbnail_of(frame, self._thumbnail)
+        small = model_input_of(frame, self._thumbnail)
         if self._cuts.is_cut(small) or self._key is None:
             self._screen, self._key = None, self._find_key(small)
         self._screen, self._subject = _follow(self._screen, self._subject, small, self._key)
@@ -121,7 +121,7 @@ class ChromaMemory:
         half = _alpha_of(_without_islands(share, self._subject.solid), self._subject.solid)
         alpha = _to_full_size(half, frame)
         u, v = (_without_spill(p, share - self._subject.natural, k) for p, k in ((frame.u, key_u), (frame.v, key_v)))
-        matte = Matte(clean_edges(replace(frame, u=u, v=v), alpha), alpha)
+        matte = Matte(decontaminate_edges(replace(frame, u=u, v=v), alpha), alpha)
         return matte if self._black is None else self._with_shadow(matte, small, self._screen, self._black)
 
     def _with_shadow(self, matte: Matte, small: Plane, screen: Array, black: int) -> Matte:
@@ -157,9 +157,9 @@ class Subject:
 
 
 def find_key(thumbnail: Plane) -> Array:
-    """Y, U, V of the screen: the most common saturated colour of the frame's border, float32 (3,).
+    """Y, U, V of the screen: the most common saturated color of the frame's border, float32 (3,).
 
-    Raises SubjectNotFound when no saturated colour fills a quarter of the border: then there is no screen to key.
+    Raises SubjectNotFound when no saturated color fills a quarter of the border: then there is no screen to key.
     """
     border = _border_of(thumbnail).astype(np.float32)
     chroma = border[:, 1:] - 128
@@ -174,8 +174,8 @@ def find_key(thumbnail: Plane) -> Array:
         if near.mean() >= _LEAST_BORDER:
             return np.asarray(np.median(border[near], axis=0), np.float32)
     raise SubjectNotFound(
-        "No screen of one colour surrounds the subject.",
-        hint="Name the screen's colour (key_color), or use the model human for a clip without a screen.",
+        "No screen of one color surrounds the subject.",
+        hint="Name the screen's color (key_color), or use the model human for a clip without a screen.",
     )
 
 
@@ -188,7 +188,7 @@ def _border_of(thumbnail: Plane) -> Plane:
 
 
 def _follow(screen: Array | None, subject: Subject, thumbnail: Plane, key: Array) -> tuple[Array, Subject]:
-    """The screen's colour at every place (3, h, w), measured where it shows, spread to where the subject hides it.
+    """The screen's color at every place (3, h, w), measured where it shows, spread to where the subject hides it.
 
     And what the rest, the subject, is like. Both move slowly towards what this frame shows; the first frame sets them.
     """
@@ -232,7 +232,7 @@ def _spread(picture: Array, known: Array, fallback: Array) -> Array:
 def _screen_share(u: Array, v: Array, key_u: Array, key_v: Array) -> Array:
     """How much of each pixel is screen, 0..1, float32 (h, w).
 
-    The colour-difference key of Vlahos (US patent 3,595,987) in the plane of chroma: the component along the key's hue
+    The color-difference key of Vlahos (US patent 3,595,987) in the plane of chroma: the component along the key's hue
     less what a foreground hue at an angle could explain, over the key's own saturation. For a mixture of screen and a
     foreground of no key hue it is exactly 1 - alpha.
     """
@@ -270,7 +270,7 @@ def _without_islands(share: Array, solid: float) -> Array:
 
 
 def _pixels_within(outline: NDArray[Any]) -> float:
-    """Pixels in and on a closed outline through their centres (Pick's theorem)."""
+    """Pixels in and on a closed outline through their centers (Pick's theorem)."""
     return cv2.contourArea(outline) + len(outline) / 2 + 1
 
 

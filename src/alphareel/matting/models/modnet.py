@@ -2,28 +2,28 @@
 
 from pathlib import Path
 
-from alphareel.matting.engine import Engine, Spec
-from alphareel.matting.picture_network import Recipe, load_picture_network
+from alphareel.matting.engine import Engine, ModelInfo
+from alphareel.matting.image_model import Preprocessing, load_image_model
 from alphareel.matting.runtime import Runtime
-from alphareel.matting.weights import Weights, WeightsFile, reason_without
+from alphareel.matting.weights import Weights, WeightsFile, missing_reason
 
-SPEC = Spec(
+SPEC = ModelInfo(
     name="modnet",
     version="1",
     subject="people",
     summary="MODNet: portraits with fine hair, frame by frame, steadied; code and weights under Apache-2.0.",
-    code_licence="Apache-2.0",
-    weights_licence="Apache-2.0",
+    code_license="Apache-2.0",
+    weights_license="Apache-2.0",
     weights="modnet*.onnx",
     temporal=True,
-    settles=12,
+    warmup_frames=12,
 )
 
 WEIGHTS = Weights(
     name="modnet",
     pattern="modnet*.onnx",
-    code_licence=SPEC.code_licence,
-    weights_licence=SPEC.weights_licence,
+    code_license=SPEC.code_license,
+    weights_license=SPEC.weights_license,
     source="https://huggingface.co/Xenova/modnet",
     files=(
         WeightsFile(
@@ -35,14 +35,14 @@ WEIGHTS = Weights(
     ),
 )
 
-RECIPE = Recipe(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), area=512 * 512, multiple=32, logits=False)
+RECIPE = Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), area=512 * 512, multiple=32, logits=False)
 
 
 def available(models_dir: Path | None) -> str | None:
     """None when its file lies in the models folder."""
-    return reason_without(WEIGHTS, models_dir)
+    return missing_reason(WEIGHTS, models_dir)
 
 
 def load(runtime: Runtime) -> Engine:
     """The engine on that file."""
-    return load_picture_network(SPEC, WEIGHTS, RECIPE, runtime)
+    return load_image_model(SPEC, WEIGHTS, RECIPE, runtime)

@@ -13,24 +13,24 @@ import numpy as np
 from alphareel.domain.clip import Clip, EngineFacts
 from alphareel.domain.errors import BadVideo, InternalError
 from alphareel.domain.options import Options
-from alphareel.frame import Frame, Matte
+from alphareel.imaging.frame import Frame, Matte
+from alphareel.matting.clean_plate import CleanPlate, find_plate, plate_of, sample
 from alphareel.matting.cuts import CutDetector
-from alphareel.matting.difference import Difference, Mask, compare, soften
-from alphareel.matting.edges import clean_edges
-from alphareel.matting.engine import Engine, Memory, Scenery, Spec
-from alphareel.matting.plates import CleanPlate, find_plate, plate_of, sample
+from alphareel.matting.edges import decontaminate_edges
+from alphareel.matting.engine import Engine, MattingSession, ModelInfo, SceneSource
+from alphareel.matting.model_input import model_input_of, size_for
+from alphareel.matting.plate_difference import Mask, PlateDifference, plate_difference, soften
 from alphareel.matting.refine import refine
 from alphareel.matting.runtime import Array, Runtime
 from alphareel.matting.shadow import with_shadow
-from alphareel.matting.thumbnail import size_for, thumbnail_of
 
-SPEC = Spec(
+SPEC = ModelInfo(
     name="plate",
     version="1",
     subject="what the empty scene does not show",
     summary="Compares with a picture of the empty scene, given or found in the clip; for a camera that does not move.",
-    code_licence="Apache-2.0",
-    weights_licence="none needed",
+    code_license="Apache-2.0",
+    weights_license="none needed",
     temporal=True,
 )
 
@@ -49,20 +49,20 @@ def available(models_dir: Path | None) -> str | None:  # noqa: ARG001 - the cont
 
 def load(runtime: Runtime) -> Engine:  # noqa: ARG001 - no network to run
     """The engine; it holds nothing."""
-    return PlateEngine(EngineFacts(SPEC.name, SPEC.version, None, SPEC.weights_licence))
+    return PlateEngine(EngineFacts(SPEC.name, SPEC.version, None, SPEC.weights_license))
 
 
 @dataclass(frozen=True)
 class PlateEngine:
     facts: EngineFacts
 
-    def start(self, clip: Clip, options: Options) -> Memory:
+    def start(self, clip: Clip, options: Options) -> MattingSession:
         """Fresh memory; it has to be prepared before its first step."""
-        black = 0 if clip.colour.full_range else 16
-        return PlateMemory(size_for(clip, area=_AREA, multiple=2), black=black, shadows=options.shadows)
+        black = 0 if clip.color.full_range else 16
+        return PlateSession(size_for(clip, area=_AREA, multiple=2), black=black, shadows=options.shadows)
 
 
-class PlateMemory:
+class PlateSession:
     """The plate of one clip, and where the subject was one frame ago."""
 
     def __init__(self, thumbnail: tuple[int, int], *, black: int, shadows: bool) -> None:
@@ -78,7 +78,7 @@ class PlateMemory:
     def thumbnail(self) -> tuple[int, int]:
         return self._thumbnail
 
-    def prepare(self, scenery: Scenery) -> None:
+    def prepare(self, scenery: SceneSource) -> None:
         """Take the plate that was given, else find one in the clip. Raises BadVideo when there is none to be found."""
         given = scenery.plate(self._thumbnail)
         if given is not None:
@@ -97,22 +97,22 @@ class PlateMemory:
         """Tell the subject from the scene; what brings it to full size remembers nothing."""
         if self._plate is None:
             raise InternalError("The engine plate was not prepared.")
-        small = thumbnail_of(frame, self._thumbnail)
+        small = model_input_of(frame, self._thumbnail)
         if self._cuts.is_cut(small):
             self._before = None
         picture = small.astype(np.float32)
-        difference = compare(picture, self._plate, before=self._before, black=self._black)
+        difference = plate_difference(picture, self._plate, before=self._before, black=self._black)
         self._watch(difference, frame)
         self._before = difference.subject
         return partial(self._full, difference, picture, frame)
 
-    def _full(self, difference: Difference, picture: Array, frame: Frame) -> Matte:
+    def _full(self, difference: PlateDifference, picture: Array, frame: Frame) -> Matte:
         full = refine(soften(difference, picture), frame)
-        matte = Matte(clean_edges(frame, full), full)
+        matte = Matte(decontaminate_edges(frame, full), full)
         return with_shadow(matte, difference.shadow, black=self._black) if self._shadows else matte
 
-    def _watch(self, difference: Difference, frame: Frame) -> None:
-        gone = difference.alike < _LEAST_ALIKE or difference.detail < _LEAST_DETAIL
+    def _watch(self, difference: PlateDifference, frame: Frame) -> None:
+        gone = difference.match_ratio < _LEAST_ALIKE or difference.detail < _LEAST_DETAIL
         self._lost = self._lost + 1 if gone else 0
         if self._lost >= _PATIENCE:
             raise BadVideo(

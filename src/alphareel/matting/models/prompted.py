@@ -7,21 +7,21 @@ from pathlib import Path
 from alphareel.domain.clip import Clip, EngineFacts
 from alphareel.domain.errors import ModelUnavailable
 from alphareel.domain.options import Options
-from alphareel.matting.engine import Engine, Memory, Spec
+from alphareel.matting.engine import Engine, MattingSession, ModelInfo
 from alphareel.matting.grounding import GroundingDino, load_grounding
 from alphareel.matting.runtime import Runtime, threads_for
-from alphareel.matting.subjects import PromptedMemory, Watch, phrases_of
+from alphareel.matting.subjects import PromptedSession, SubjectTracker, phrases_of
 from alphareel.matting.torch_runtime import is_installed, set_threads
 from alphareel.matting.tracking import Sam, load_sam
 from alphareel.matting.weights import Weights, WeightsFile, verify_file
 
-SPEC = Spec(
+SPEC = ModelInfo(
     name="prompted",
     version="1",
     subject="what a text names",
     summary="Finds what text_prompt names (Grounding DINO) and follows it (SAM 2.1); needs the extra pro.",
-    code_licence="Apache-2.0",
-    weights_licence="Apache-2.0",
+    code_license="Apache-2.0",
+    weights_license="Apache-2.0",
     weights="grounding-dino-tiny, sam2.1-hiera-tiny",
     temporal=True,
     prompted=True,
@@ -47,8 +47,8 @@ _FILES = (
 WEIGHTS = Weights(
     name="prompted",
     pattern=f"{_DINO}/model.safetensors",
-    code_licence=SPEC.code_licence,
-    weights_licence=SPEC.weights_licence,
+    code_license=SPEC.code_license,
+    weights_license=SPEC.weights_license,
     source=f"{_HUB}/IDEA-Research/{_DINO}",
     files=tuple(WeightsFile(f"{at}/{name}", f"{_AT[at]}/{name}", size, sha256) for at, name, size, sha256 in _FILES),
 )
@@ -78,7 +78,7 @@ def load(runtime: Runtime) -> Engine:
             f"The engine {SPEC.name} needs {len(missing)} files that are not in the models folder: {missing[0]} ...",
             hint=f"Fetch them with: alphareel models pull {SPEC.name}.",
         )
-    facts = EngineFacts(SPEC.name, SPEC.version, _hash(runtime.models_dir), SPEC.weights_licence)
+    facts = EngineFacts(SPEC.name, SPEC.version, _hash(runtime.models_dir), SPEC.weights_license)
     set_threads(threads_for(runtime))
     return PromptedEngine(facts, load_grounding(runtime.models_dir / _DINO), load_sam(runtime.models_dir / _SAM))
 
@@ -89,12 +89,12 @@ class PromptedEngine:
     grounding: GroundingDino
     sam: Sam
 
-    def start(self, clip: Clip, options: Options) -> Memory:
+    def start(self, clip: Clip, options: Options) -> MattingSession:
         """Fresh memory for the subjects of ``options.text_prompt``. Raises InvalidRequest for too many words."""
         phrases = phrases_of(options.text_prompt)
         finder = self.grounding.look_for(phrases, aspect=clip.width / clip.height)
-        watch = Watch(phrases, finder, self.sam.begin())
-        return PromptedMemory(clip, watch, thumbnail=(self.sam.size, self.sam.size))
+        watch = SubjectTracker(phrases, finder, self.sam.begin())
+        return PromptedSession(clip, watch, thumbnail=(self.sam.size, self.sam.size))
 
 
 def _missing(models_dir: Path | None) -> list[str]:
@@ -102,6 +102,6 @@ def _missing(models_dir: Path | None) -> list[str]:
 
 
 def _hash(models_dir: Path) -> str:
-    """One hash for both networks: that of their files' hashes, in the order of the catalogue. Raises WeightsInvalid."""
+    """One hash for both networks: that of their files' hashes, in the order of the catalog. Raises WeightsInvalid."""
     hashes = [verify_file(WEIGHTS, models_dir / file.path) for file in WEIGHTS.files]
     return hashlib.sha256("\n".join(hashes).encode()).hexdigest()

@@ -10,29 +10,29 @@ import numpy as np
 
 from alphareel.domain.clip import Clip, EngineFacts
 from alphareel.domain.options import Options
-from alphareel.matting.engine import Engine, Memory, Spec
-from alphareel.matting.network import NetworkMemory
+from alphareel.matting.engine import Engine, MattingSession, ModelInfo
+from alphareel.matting.model_input import size_for
+from alphareel.matting.network import NetworkSession
 from alphareel.matting.runtime import Array, Runtime, Session
-from alphareel.matting.thumbnail import size_for
-from alphareel.matting.weights import Weights, WeightsFile, need, reason_without
+from alphareel.matting.weights import Weights, WeightsFile, missing_reason, require_weights
 
-SPEC = Spec(
+SPEC = ModelInfo(
     name="rvm",
     version="1",
     subject="people",
     summary="Robust Video Matting, from a file that you provide: the better edges, at several times the work.",
-    code_licence="GPL-3.0",
-    weights_licence="not stated by the author",
+    code_license="GPL-3.0",
+    weights_license="not stated by the author",
     weights="rvm_mobilenetv3*.onnx",
     temporal=True,
-    settles=30,
+    warmup_frames=30,
 )
 
 WEIGHTS = Weights(
     name="rvm",
     pattern="rvm_mobilenetv3*.onnx",
-    code_licence=SPEC.code_licence,
-    weights_licence=SPEC.weights_licence,
+    code_license=SPEC.code_license,
+    weights_license=SPEC.weights_license,
     source="https://github.com/PeterL1n/RobustVideoMatting/releases/tag/v1.0.0",
     files=(
         WeightsFile(
@@ -56,7 +56,7 @@ _WARM_UP = 3
 
 def available(models_dir: Path | None) -> str | None:
     """None when its file lies in the models folder; WeightsInvalid when a hash lies beside it and differs."""
-    return reason_without(WEIGHTS, models_dir)
+    return missing_reason(WEIGHTS, models_dir)
 
 
 def load(runtime: Runtime) -> Engine:
@@ -64,12 +64,12 @@ def load(runtime: Runtime) -> Engine:
     return load_network(SPEC, WEIGHTS, runtime)
 
 
-def load_network(spec: Spec, weights: Weights, runtime: Runtime) -> Engine:
+def load_network(spec: ModelInfo, weights: Weights, runtime: Runtime) -> Engine:
     """The engine on a file of one of the two networks that the paper has; their graphs have the same interface."""
-    path, sha256 = need(weights, runtime.models_dir)
+    path, sha256 = require_weights(weights, runtime.models_dir)
     inputs = ("src", "downsample_ratio", *(f"{s}i" for s in _STATES))
     runtime.open(path).expect(inputs=inputs, outputs=("pha", *(f"{s}o" for s in _STATES)))
-    return RvmEngine(EngineFacts(spec.name, spec.version, sha256, spec.weights_licence), runtime, path)
+    return RvmEngine(EngineFacts(spec.name, spec.version, sha256, spec.weights_license), runtime, path)
 
 
 @dataclass(frozen=True)
@@ -78,11 +78,11 @@ class RvmEngine:
     runtime: Runtime
     path: Path
 
-    def start(self, clip: Clip, options: Options) -> Memory:
+    def start(self, clip: Clip, options: Options) -> MattingSession:
         """Fresh memory for one clip."""
         area = _LIGHT_AREA if options.model == "light" else _AREA
         network = _Rvm(self.runtime.open(self.path))
-        return NetworkMemory(clip, network, thumbnail=size_for(clip, area=area, multiple=_MULTIPLE))
+        return NetworkSession(clip, network, thumbnail=size_for(clip, area=area, multiple=_MULTIPLE))
 
 
 class _Rvm:
@@ -96,7 +96,7 @@ class _Rvm:
         self._session = session
         self._states: list[Array] = []
 
-    def begin_shot(self, rgb: Array) -> None:
+    def start_shot(self, rgb: Array) -> None:
         self._states = [np.zeros((1, 1, 1, 1), np.float32) for _ in _STATES]
         for _ in range(_WARM_UP):
             self.alpha_of(rgb)

@@ -2,28 +2,28 @@
 
 from pathlib import Path
 
-from alphareel.matting.engine import Engine, Spec
+from alphareel.matting.engine import Engine, ModelInfo
 from alphareel.matting.models import rvm
 from alphareel.matting.runtime import Runtime
-from alphareel.matting.weights import Weights, WeightsFile, reason_without
+from alphareel.matting.weights import Weights, WeightsFile, missing_reason
 
-SPEC = Spec(
+SPEC = ModelInfo(
     name="rvm_resnet50",
     version="1",
     subject="people",
     summary="Robust Video Matting on a large backbone, from a file that you provide: for a GPU.",
-    code_licence=rvm.SPEC.code_licence,
-    weights_licence=rvm.SPEC.weights_licence,
+    code_license=rvm.SPEC.code_license,
+    weights_license=rvm.SPEC.weights_license,
     weights="rvm_resnet50*.onnx",
     temporal=True,
-    settles=30,
+    warmup_frames=30,
 )
 
 WEIGHTS = Weights(
     name="rvm_resnet50",
     pattern="rvm_resnet50*.onnx",
-    code_licence=SPEC.code_licence,
-    weights_licence=SPEC.weights_licence,
+    code_license=SPEC.code_license,
+    weights_license=SPEC.weights_license,
     source=rvm.WEIGHTS.source,
     files=(
         WeightsFile(
@@ -36,7 +36,7 @@ WEIGHTS = Weights(
 
 def available(models_dir: Path | None) -> str | None:
     """None when its file lies in the models folder; WeightsInvalid when a hash lies beside it and differs."""
-    return reason_without(WEIGHTS, models_dir)
+    return missing_reason(WEIGHTS, models_dir)
 
 
 def load(runtime: Runtime) -> Engine:

@@ -12,13 +12,13 @@ import cv2
 import numpy as np
 
 from alphareel.domain.errors import BadVideo
-from alphareel.frame import Frame, Plane
-from alphareel.media.ffmpeg_errors import reading
+from alphareel.imaging.frame import Frame, Plane
+from alphareel.media.ffmpeg_errors import translating_read_errors
+from alphareel.media.format import Format, Sink, Target
+from alphareel.media.output_file import OutputFile, VerificationProfile
 from alphareel.media.png import SIGNATURE, chunk, png_encoder, walk
-from alphareel.media.result_file import Proof, ResultFile
 from alphareel.media.rgba import RgbPictures
-from alphareel.media.verify import Found
-from alphareel.media.write import Format, Sink, Target
+from alphareel.media.verify import Inspection
 
 # PNG, third edition, section 11.3.6: a frame is fcTL and its data, IDAT for the first and fdAT for all others; fcTL
 # and fdAT share one row of numbers.
@@ -26,7 +26,7 @@ _CONTROL = ">IIIIIHHBB"
 _KEEP, _REPLACE = 0, 0  # how a frame leaves the canvas, how it is put there
 _LONGEST = 0xFFFF  # of both numbers that a delay is a fraction of
 _MILLISECONDS = 1000
-_RGBA = 6  # a colour type
+_RGBA = 6  # a color type
 _ANIMATION_AT = len(SIGNATURE) + 25  # acTL, with the count of frames, stands behind IHDR
 _SLACK = Fraction(1, 1500)  # seconds; more than rounding to thousandths moves a frame
 
@@ -38,7 +38,7 @@ class _Animation:
 
     def __init__(self, target: Target, path: Path) -> None:
         self._target = target
-        self._pixels = RgbPictures(target.clip.colour)
+        self._pixels = RgbPictures(target.clip.color)
         self._encode = png_encoder()
         self._frames = self._number = 0
         self._waiting: tuple[int, bytes] | None = None
@@ -112,16 +112,16 @@ class _Entry:
     data: bytes
 
 
-def _inspect(path: Path, moments: tuple[Fraction, ...]) -> Found:
+def _inspect(path: Path, moments: tuple[Fraction, ...]) -> Inspection:
     """Walks all chunks, checksums included, and decodes the frames at ``moments``."""
     alphas: dict[Fraction, Plane | None] = {}
     frames, last = 0, _Entry(Fraction(0), Fraction(0), bytes(13), b"")
-    with reading(path), path.open("rb") as file:
+    with translating_read_errors(path), path.open("rb") as file:
         for last in _entries(file):
             frames += 1
             alphas.update((m, _alpha(last)) for m in moments if last.begins - _SLACK <= m < last.ends - _SLACK)
     width, height, _, kind = struct.unpack(">IIBB", last.header[:10])
-    return Found(
+    return Inspection(
         frames=frames,
         seconds=float(last.ends),
         width=width,
@@ -159,7 +159,9 @@ def _alpha(entry: _Entry) -> Plane | None:
 
 
 def _open(target: Target) -> Sink:
-    return ResultFile(target, _Animation, Proof(_inspect, shortest=Fraction(1, _MILLISECONDS), alpha_error=0.0))
+    return OutputFile(
+        target, _Animation, VerificationProfile(_inspect, shortest=Fraction(1, _MILLISECONDS), alpha_error=0.0)
+    )
 
 
 FORMAT = Format(name="apng", suffix=".apng", mime="image/apng", alpha=True, audio=False, open=_open, sides={"web": 720})

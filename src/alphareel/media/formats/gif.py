@@ -1,4 +1,4 @@
-"""GIF: 255 colours, transparency of one bit, silent, 50 frames a second at most."""
+"""GIF: 255 colors, transparency of one bit, silent, 50 frames a second at most."""
 
 from dataclasses import replace
 from fractions import Fraction
@@ -6,15 +6,15 @@ from fractions import Fraction
 import av
 import numpy as np
 
-from alphareel.domain.clip import Colour
-from alphareel.frame import Frame, Plane
+from alphareel.domain.clip import Color
+from alphareel.imaging.frame import Frame, Plane
+from alphareel.media.format import Format, Sink, Target
+from alphareel.media.output_file import VerificationProfile
 from alphareel.media.palette import TRANSPARENT, Palette, palette_of
-from alphareel.media.result_file import Proof
 from alphareel.media.rgba import RgbPictures
-from alphareel.media.samples import OPAQUE_FROM
+from alphareel.media.verification_samples import OPAQUE_FROM
 from alphareel.media.verify import inspect_video
-from alphareel.media.video_file import Recipe, video_file
-from alphareel.media.write import Format, Sink, Target
+from alphareel.media.video_file import EncoderProfile, video_file
 
 # Browsers slow down frames that last one hundredth of a second; a page is served with fewer, just above fifteen.
 _SHORTEST = Fraction(2, 100)
@@ -25,10 +25,10 @@ class _Painter:
     """RGB with a palette that is chosen anew about once a second, for a master each frame, from what can be seen."""
 
     pixel_format = "pal8"
-    colour = Colour()
+    color = Color()
 
     def __init__(self, target: Target) -> None:
-        self._pixels = RgbPictures(target.clip.colour)
+        self._pixels = RgbPictures(target.clip.color)
         self._period = 1 if target.quality == "master" else max(1, round(target.clip.rate))
         self._palette: Palette | None = None
         self._age = 0
@@ -52,11 +52,11 @@ class _Painter:
 def _argb(palette: Palette) -> np.ndarray:
     table = np.zeros((256, 4), np.uint8)
     table[:TRANSPARENT, 0] = 255
-    table[:TRANSPARENT, 1:] = palette.colours
+    table[:TRANSPARENT, 1:] = palette.colors
     return table
 
 
-_RECIPE = Recipe(
+_RECIPE = EncoderProfile(
     container="gif",
     codec="gif",
     painter=_Painter,
@@ -64,7 +64,7 @@ _RECIPE = Recipe(
     container_options={"loop": "0"},
     threads=1,
     time_base=Fraction(1, 100),
-    proof=Proof(inspect_video, loose_frames=1, shortest=_SHORTEST, one_bit_alpha=True),
+    proof=VerificationProfile(inspect_video, frame_tolerance=1, shortest=_SHORTEST, one_bit_alpha=True),
 )
 
 

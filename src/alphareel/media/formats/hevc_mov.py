@@ -11,22 +11,24 @@ from pathlib import Path
 import numpy as np
 from av.codec.codec import UnknownCodecError
 
-from alphareel.domain.clip import Clip, Colour
+from alphareel.domain.clip import Clip, Color
 from alphareel.domain.errors import AlphareelError, FormatUnavailable, InvalidRequest
-from alphareel.frame import Frame
-from alphareel.media.sound import SoundRules
+from alphareel.imaging.frame import Frame
+from alphareel.media.audio import AudioProfile
+from alphareel.media.format import Format, Sink, Target
 from alphareel.media.verify import verify
-from alphareel.media.video_file import Planar, Recipe, video_file
-from alphareel.media.write import Format, Sink, Target
+from alphareel.media.video_file import EncoderProfile, Planar, video_file
 
 _SIDE = 64
-_RECIPE = Recipe(
+_RECIPE = EncoderProfile(
     container="mov",
     codec="libx265",
-    painter=lambda target: Planar(target.clip.colour, target.has_alpha),
+    painter=lambda target: Planar(target.clip.color, target.has_alpha),
     options={"preset": "fast", "crf": "22", "x265-params": "log-level=none"},
     by_quality={"web": {"crf": "28"}, "master": {"crf": "16"}},
-    sound=SoundRules(copied=frozenset({"aac", "mp3"}), codec="aac", sample_format="fltp", piece=1024, hides=True),
+    sound=AudioProfile(
+        copied=frozenset({"aac", "mp3"}), codec="aac", sample_format="fltp", piece=1024, has_edit_list=True
+    ),
     tag="hvc1",
 )
 
@@ -43,14 +45,14 @@ def _missing() -> str | None:
 
 
 def _try(path: Path) -> None:
-    colour = Colour(matrix=1, primaries=1, transfer=1)
-    clip = Clip(_SIDE, _SIDE, Fraction(1, 25), Fraction(25), 0.12, 3, "", "", "yuv420p", colour=colour)
+    color = Color(matrix=1, primaries=1, transfer=1)
+    clip = Clip(_SIDE, _SIDE, Fraction(1, 25), Fraction(25), 0.12, 3, "", "", "yuv420p", color=color)
     sink = video_file(Target(path, clip, _SIDE, _SIDE, has_alpha=True), _RECIPE)
-    grey = np.full((_SIDE // 2, _SIDE // 2), 128, np.uint8)
+    gray = np.full((_SIDE // 2, _SIDE // 2), 128, np.uint8)
     alpha = np.tile(np.linspace(0, 255, _SIDE).astype(np.uint8), (_SIDE, 1))
     try:
         for n in range(3):
-            sink.write(Frame(np.full((_SIDE, _SIDE), 120, np.uint8), grey, grey, pts=n, duration=1), alpha)
+            sink.write(Frame(np.full((_SIDE, _SIDE), 120, np.uint8), gray, gray, pts=n, duration=1), alpha)
         verify(sink.path, sink.finish())
     finally:
         sink.abort()

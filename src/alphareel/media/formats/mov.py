@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 
+from alphareel.media.format import Format, Sink, Target
 from alphareel.media.join import joining
 from alphareel.media.prores import SOUND, TenBits
-from alphareel.media.video_file import Recipe, video_file
-from alphareel.media.write import Format, Sink, Target
+from alphareel.media.video_file import EncoderProfile, video_file
 
 # prores_aw costs a third of prores_ks at 60 dB and reads back the same alpha.
-_RECIPE = Recipe(container="mov", codec="prores_aw", painter=TenBits, options={"profile": "4"}, sound=SOUND)
+_RECIPE = EncoderProfile(container="mov", codec="prores_aw", painter=TenBits, options={"profile": "4"}, sound=SOUND)
 _MASTER = replace(
     _RECIPE, codec="prores_ks", options={"profile": "4444", "alpha_bits": "16", "vendor": "apl0"}, threads=0
 )

@@ -1,20 +1,22 @@
 """MP4: H.264 and AAC, opaque. Plays everywhere."""
 
 from alphareel.domain.errors import InvalidRequest
+from alphareel.media.audio import AudioProfile
+from alphareel.media.format import Format, Sink, Target
 from alphareel.media.join import joining
-from alphareel.media.samples import GOP
-from alphareel.media.sound import SoundRules
-from alphareel.media.video_file import Planar, Recipe, video_file
-from alphareel.media.write import Format, Sink, Target
+from alphareel.media.verification_samples import GOP
+from alphareel.media.video_file import EncoderProfile, Planar, video_file
 
-_RECIPE = Recipe(
+_RECIPE = EncoderProfile(
     container="mp4",
     codec="libx264",
-    painter=lambda target: Planar(target.clip.colour, has_alpha=False),
+    painter=lambda target: Planar(target.clip.color, has_alpha=False),
     options={"preset": "veryfast", "crf": "20", "g": str(GOP)},
     by_quality={"web": {"crf": "26"}, "master": {"crf": "14"}},
     container_options={"movflags": "+faststart"},
-    sound=SoundRules(copied=frozenset({"aac", "mp3"}), codec="aac", sample_format="fltp", piece=1024, hides=True),
+    sound=AudioProfile(
+        copied=frozenset({"aac", "mp3"}), codec="aac", sample_format="fltp", piece=1024, has_edit_list=True
+    ),
 )
 
 

@@ -10,12 +10,12 @@ import cv2
 import numpy as np
 
 from alphareel.domain.errors import BadVideo
-from alphareel.frame import Frame, Plane
+from alphareel.imaging.frame import Frame, Plane
+from alphareel.media.format import Format, Sink, Target
+from alphareel.media.output_file import OutputFile, VerificationProfile
 from alphareel.media.png import png_encoder
-from alphareel.media.result_file import Proof, ResultFile
 from alphareel.media.rgba import Pixels, RgbPictures
-from alphareel.media.verify import Found
-from alphareel.media.write import Format, Sink, Target
+from alphareel.media.verify import Inspection
 
 _MANIFEST = "manifest.json"
 _NO_DATE = (1980, 1, 1, 0, 0, 0)  # the same frames make the same file
@@ -28,7 +28,7 @@ class _Frames:
 
     def __init__(self, target: Target, path: Path) -> None:
         self._target = target
-        self._pixels = RgbPictures(target.clip.colour)
+        self._pixels = RgbPictures(target.clip.color)
         self._encode = png_encoder()
         self._times: list[tuple[int, int]] = []
         self._zip = zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True)
@@ -68,7 +68,7 @@ def _name(index: int) -> str:
     return f"frame_{index + 1:06d}.png"
 
 
-def _inspect(path: Path, moments: tuple[Fraction, ...]) -> Found:
+def _inspect(path: Path, moments: tuple[Fraction, ...]) -> Inspection:
     """Reads every entry (the ZIP's checksums are checked) and decodes the frames at ``moments``."""
     try:
         with zipfile.ZipFile(path) as archive:
@@ -80,13 +80,13 @@ def _inspect(path: Path, moments: tuple[Fraction, ...]) -> Found:
         raise BadVideo(f"{path.name} is no complete ZIP: {error}.") from error
 
 
-def _found(archive: zipfile.ZipFile, moments: tuple[Fraction, ...]) -> Found:
+def _found(archive: zipfile.ZipFile, moments: tuple[Fraction, ...]) -> Inspection:
     manifest = json.loads(archive.read(_MANIFEST))
     frames = manifest["frames"]
     held = set(archive.namelist())
     pictures = [_decoded(archive, frame["file"]) for frame in frames[:1]]
     height, width = pictures[0].shape[:2] if pictures else (0, 0)
-    return Found(
+    return Inspection(
         frames=sum(frame["file"] in held for frame in frames),
         seconds=frames[-1]["seconds"] + frames[-1]["duration"] if frames else 0.0,
         width=width,
@@ -111,7 +111,7 @@ def _decoded(archive: zipfile.ZipFile, name: str) -> Pixels:
 
 
 def _open(target: Target) -> Sink:
-    return ResultFile(target, _Frames, Proof(_inspect, alpha_error=0.0))
+    return OutputFile(target, _Frames, VerificationProfile(_inspect, alpha_error=0.0))
 
 
 FORMAT = Format(name="png_sequence", suffix=".zip", mime="application/zip", alpha=True, audio=False, open=_open)

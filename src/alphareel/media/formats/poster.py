@@ -2,20 +2,20 @@
 
 from pathlib import Path
 
+from alphareel.media.format import Format, Sink, Target
+from alphareel.media.output_file import VerificationProfile
 from alphareel.media.png import encode_small
-from alphareel.media.result_file import Proof
+from alphareel.media.poster_file import PosterFile, Still, inspect_still
 from alphareel.media.rgba import RgbPictures
-from alphareel.media.still_file import Still, StillFile, inspect_still
-from alphareel.media.write import Format, Sink, Target
 
 
 def _open(target: Target) -> Sink:
-    pixels = RgbPictures(target.clip.colour)
+    pixels = RgbPictures(target.clip.color)
 
     def begin(_: Target, path: Path) -> Still:
         return Still(path, lambda frame, alpha: encode_small(pixels(frame, alpha)))
 
-    return StillFile(target, begin, Proof(inspect_still, alpha_error=0.0))
+    return PosterFile(target, begin, VerificationProfile(inspect_still, alpha_error=0.0))
 
 
 FORMAT = Format(

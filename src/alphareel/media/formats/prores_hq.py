@@ -3,12 +3,12 @@
 from dataclasses import replace
 
 from alphareel.domain.errors import InvalidRequest
+from alphareel.media.format import Format, Sink, Target
 from alphareel.media.join import joining
 from alphareel.media.prores import SOUND, TenBits
-from alphareel.media.video_file import Recipe, video_file
-from alphareel.media.write import Format, Sink, Target
+from alphareel.media.video_file import EncoderProfile, video_file
 
-_RECIPE = Recipe(
+_RECIPE = EncoderProfile(
     container="mov",
     codec="prores_aw",
     painter=lambda target: TenBits(target, chroma="422"),

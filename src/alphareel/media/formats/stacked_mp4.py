@@ -1,4 +1,4 @@
-"""Stacked MP4: H.264, the picture above, its alpha as grey below. A shader joins them wherever H.264 plays."""
+"""Stacked MP4: H.264, the picture above, its alpha as gray below. A shader joins them wherever H.264 plays."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -6,18 +6,18 @@ from pathlib import Path
 import av
 import numpy as np
 
-from alphareel.domain.clip import Colour
+from alphareel.domain.clip import Color
 from alphareel.domain.errors import InvalidRequest
-from alphareel.frame import Frame, Plane
-from alphareel.media.carrier import carry, flat_planes
+from alphareel.imaging.frame import Frame, Plane
+from alphareel.media.audio import AudioProfile
+from alphareel.media.av_frame import flat_planes, to_av_frame
+from alphareel.media.format import Format, Sink, Target
 from alphareel.media.join import joining
 from alphareel.media.luma import alpha_of, luma_of
-from alphareel.media.result_file import Proof
-from alphareel.media.samples import GOP
-from alphareel.media.sound import SoundRules
-from alphareel.media.verify import Found, inspect_luma
-from alphareel.media.video_file import Recipe, video_file
-from alphareel.media.write import Format, Sink, Target
+from alphareel.media.output_file import VerificationProfile
+from alphareel.media.verification_samples import GOP
+from alphareel.media.verify import Inspection, inspect_luma
+from alphareel.media.video_file import EncoderProfile, video_file
 
 
 class _Painter:
@@ -26,17 +26,17 @@ class _Painter:
     pixel_format = "yuv420p"
 
     def __init__(self, target: Target) -> None:
-        self.colour: Colour = target.clip.colour
+        self.color: Color = target.clip.color
         self._grey = np.full((target.height // 2, target.width // 2), 128, np.uint8)
 
     def paint(self, frame: Frame, alpha: Plane | None) -> av.VideoFrame:
         assert alpha is not None, "the target has alpha"
-        y, u, v = flat_planes(frame, alpha, self.colour)
-        luma = luma_of(alpha, full_range=self.colour.full_range)
-        return carry((np.vstack([y, luma]), np.vstack([u, self._grey]), np.vstack([v, self._grey])))
+        y, u, v = flat_planes(frame, alpha, self.color)
+        luma = luma_of(alpha, full_range=self.color.full_range)
+        return to_av_frame((np.vstack([y, luma]), np.vstack([u, self._grey]), np.vstack([v, self._grey])))
 
 
-def _inspect(path: Path, moments: tuple[Fraction, ...]) -> Found:
+def _inspect(path: Path, moments: tuple[Fraction, ...]) -> Inspection:
     return inspect_luma(path, moments, _lower_half)
 
 
@@ -44,15 +44,17 @@ def _lower_half(luma: Plane, *, full_range: bool) -> Plane:
     return alpha_of(luma[luma.shape[0] // 2 :], full_range=full_range)
 
 
-_RECIPE = Recipe(
+_RECIPE = EncoderProfile(
     container="mp4",
     codec="libx264",
     painter=_Painter,
     options={"preset": "veryfast", "crf": "20", "g": str(GOP)},
     by_quality={"web": {"crf": "26"}, "master": {"crf": "14"}},
     container_options={"movflags": "+faststart"},
-    sound=SoundRules(copied=frozenset({"aac", "mp3"}), codec="aac", sample_format="fltp", piece=1024, hides=True),
-    proof=Proof(_inspect, loose_frames=1, storeys=2),
+    sound=AudioProfile(
+        copied=frozenset({"aac", "mp3"}), codec="aac", sample_format="fltp", piece=1024, has_edit_list=True
+    ),
+    proof=VerificationProfile(_inspect, frame_tolerance=1, stacked_rows=2),
 )
 
 

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from alphareel.media.result_file import Proof
-from alphareel.media.still_file import Still, StillFile, inspect_still
-from alphareel.media.webp_pictures import WebpPictures
-from alphareel.media.write import Format, Sink, Target
+from alphareel.media.format import Format, Sink, Target
+from alphareel.media.output_file import VerificationProfile
+from alphareel.media.poster_file import PosterFile, Still, inspect_still
+from alphareel.media.webp_encoder import WebpPictures
 
 _QUALITY = {"web": 70, "balanced": 80, "master": 92}
 _EFFORT = 6  # there is only one of it
@@ -15,7 +15,7 @@ def _open(target: Target) -> Sink:
     def begin(target: Target, path: Path) -> Still:
         return Still(path, WebpPictures(target, quality=_QUALITY[target.quality], effort=_EFFORT))
 
-    return StillFile(target, begin, Proof(inspect_still, alpha_error=0.0))
+    return PosterFile(target, begin, VerificationProfile(inspect_still, alpha_error=0.0))
 
 
 FORMAT = Format(

@@ -1,17 +1,17 @@
 """WebM: VP9, with alpha where there is one, and Opus. Plays in browsers, transparency included."""
 
+from alphareel.media.audio import AudioProfile
+from alphareel.media.format import Format, Sink, Target
 from alphareel.media.join import joining
-from alphareel.media.samples import GOP
-from alphareel.media.sound import SoundRules
-from alphareel.media.video_file import Planar, Recipe, video_file
-from alphareel.media.write import Format, Sink, Target
+from alphareel.media.verification_samples import GOP
+from alphareel.media.video_file import EncoderProfile, Planar, video_file
 
 # Realtime 8 costs a fifth of "good" at equal quality for a third more bits. Alternate reference frames and look-ahead
 # do not go with alpha, and without them frames leave the encoder as they came.
-_RECIPE = Recipe(
+_RECIPE = EncoderProfile(
     container="webm",
     codec="libvpx-vp9",
-    painter=lambda target: Planar(target.clip.colour, target.has_alpha),
+    painter=lambda target: Planar(target.clip.color, target.has_alpha),
     options={
         "deadline": "realtime",
         "cpu-used": "8",
@@ -24,7 +24,7 @@ _RECIPE = Recipe(
         "g": str(GOP),
     },
     by_quality={"web": {"crf": "36"}, "master": {"crf": "16"}},
-    sound=SoundRules(copied=frozenset({"opus", "vorbis"}), codec="libopus", sample_format="flt", piece=960),
+    sound=AudioProfile(copied=frozenset({"opus", "vorbis"}), codec="libopus", sample_format="flt", piece=960),
 )
 
 

@@ -14,12 +14,12 @@ import numpy as np
 
 from alphareel.domain.errors import BadVideo, StorageFailed
 from alphareel.domain.options import Quality
-from alphareel.frame import Frame, Plane
-from alphareel.media.ffmpeg_errors import reading
-from alphareel.media.result_file import Proof, ResultFile
-from alphareel.media.verify import Found
-from alphareel.media.webp_pictures import WebpPictures
-from alphareel.media.write import Format, Sink, Target
+from alphareel.imaging.frame import Frame, Plane
+from alphareel.media.ffmpeg_errors import translating_read_errors
+from alphareel.media.format import Format, Sink, Target
+from alphareel.media.output_file import OutputFile, VerificationProfile
+from alphareel.media.verify import Inspection
+from alphareel.media.webp_encoder import WebpPictures
 
 # RFC 9649: chunks are a name, a size in 32 bits and a payload padded to even; the file is one such chunk.
 _MOST_BYTES = 0xFFFFFFFE
@@ -78,7 +78,7 @@ class _Animation:
 def _head(target: Target) -> bytes:
     flags = _ANIMATION_FLAG | (_ALPHA_FLAG if target.has_alpha else 0)
     extended = bytes([flags, 0, 0, 0]) + _size(target.width, target.height)
-    endless = bytes(6)  # background colour, number of loops
+    endless = bytes(6)  # background color, number of loops
     return b"RIFF\0\0\0\0WEBP" + _chunk(b"VP8X", extended) + _chunk(b"ANIM", endless)
 
 
@@ -123,9 +123,9 @@ class _Entry:
     milliseconds: int
 
 
-def _inspect(path: Path, moments: tuple[Fraction, ...]) -> Found:
+def _inspect(path: Path, moments: tuple[Fraction, ...]) -> Inspection:
     """Walks all chunks and decodes the frames at ``moments``."""
-    with reading(path), path.open("rb") as file:
+    with translating_read_errors(path), path.open("rb") as file:
         entries, head = [], b""
         for name, size in _walk(file):
             if name == b"VP8X":
@@ -133,7 +133,7 @@ def _inspect(path: Path, moments: tuple[Fraction, ...]) -> Found:
             if name == b"ANMF":
                 length = int.from_bytes(file.read(_FRAME_HEAD)[12:15], "little")
                 entries.append(_Entry(file.tell(), size - _FRAME_HEAD, length))
-        return Found(
+        return Inspection(
             frames=len(entries),
             seconds=sum(entry.milliseconds for entry in entries) / 1000,
             width=1 + int.from_bytes(head[4:7], "little"),
@@ -158,7 +158,7 @@ def _alpha_at(file: BinaryIO, head: bytes, entries: list[_Entry], moment: Fracti
 
 
 def _open(target: Target) -> Sink:
-    return ResultFile(target, _Animation, Proof(_inspect, shortest=_SHORTEST, alpha_error=0.0))
+    return OutputFile(target, _Animation, VerificationProfile(_inspect, shortest=_SHORTEST, alpha_error=0.0))
 
 
 FORMAT = Format(name="webp", suffix=".webp", mime="image/webp", alpha=True, audio=False, open=_open, sides={"web": 720})

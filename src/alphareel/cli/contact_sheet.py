@@ -1,0 +1,128 @@
+"""Contact sheets: frames of a source, of its result over a checkerboard, and the alpha, one column a moment."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from alphareel.domain.clip import Clip, Limits
+from alphareel.domain.errors import BadVideo, InvalidRequest
+from alphareel.imaging.color import yuv_to_rgb
+from alphareel.imaging.frame import Frame, Plane
+from alphareel.media.atomic_file import AtomicFile, refuse_existing
+from alphareel.media.ffmpeg_errors import translating_write_errors
+from alphareel.media.probe import probe
+from alphareel.media.reader import open_reader
+
+_CELL_WIDTH = 320
+_GAP = 6
+_SQUARE = 10
+_STRIP = 20
+_PAPER = (24, 24, 24)
+_INK = (220, 220, 220)
+_ANY_LENGTH = Limits(max_bytes=0, max_seconds=0, max_frames=0)
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """A frame at cell size: ``rgb`` (h, w, 3) uint8, ``alpha`` (h, w) uint8, ``seconds`` from the clip's start."""
+
+    rgb: NDArray[np.uint8]
+    alpha: Plane
+    seconds: float
+
+
+def draw_sheet(source: Path, result: Path, picture: Path, *, columns: int = 4, overwrite: bool = False) -> None:
+    """Write the PNG ``picture``: ``columns`` moments spread over the clip; rows source, result, alpha.
+
+    ``overwrite``: replace a picture that exists, which neither video may be. Raises TargetExists, InvalidRequest,
+    BadVideo when either video cannot be read, StorageFailed when the picture cannot be written.
+    """
+    _check_picture(picture, (source, result), overwrite=overwrite)
+    seconds = min(probe(path, _ANY_LENGTH).seconds for path in (source, result))
+    moments = [seconds * (n + 0.5) / columns for n in range(columns)]
+    before, after = (list(_cells(path, moments)) for path in (source, result))
+    if not before or not after:
+        raise BadVideo("There is no frame to draw.", hint="Check that both files are videos.")
+    rows = [
+        [_labeled(c.rgb, f"source {c.seconds:.2f} s") for c in before],
+        [_labeled(_over_checkers(c), f"result {c.seconds:.2f} s") for c in after],
+        [_labeled(np.dstack([c.alpha] * 3), "alpha") for c in after],
+    ]
+    sheet = _stacked([_stacked(row, axis=1) for row in rows], axis=0)
+    data = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1].tobytes()
+    part = AtomicFile(picture, overwrite=overwrite)
+    try:
+        with translating_write_errors(picture):
+            part.path.write_bytes(data)
+        part.publish()
+    finally:
+        part.discard()
+
+
+def _check_picture(picture: Path, videos: Sequence[Path], *, overwrite: bool) -> None:
+    if picture.suffix.lower() != ".png":
+        raise InvalidRequest(f"The contact sheet is a PNG, and {picture} is named otherwise.", hint="Name a .png file.")
+    if picture.exists() and not picture.is_file():
+        raise InvalidRequest(f"{picture} is no ordinary file.", hint="Name a .png file.")
+    if any(picture.exists() and path.exists() and picture.samefile(path) for path in videos):
+        raise InvalidRequest(f"The contact sheet {picture} is one of the videos.", hint="Name another file.")
+    if not overwrite:
+        refuse_existing(picture)
+
+
+def _cells(path: Path, moments: Sequence[float]) -> Iterator[_Cell]:
+    """The first frame that ends after each moment (seconds), in one pass."""
+    waiting = list(moments)
+    with open_reader(path, _ANY_LENGTH) as reader:
+        clip = reader.clip
+        height = max(2, round(_CELL_WIDTH * clip.height / clip.width / 2) * 2)
+        for frame in reader.frames(thumbnail=(_CELL_WIDTH, height)):
+            if waiting and float((frame.pts + frame.duration) * clip.time_base) > waiting[0]:
+                waiting.pop(0)
+                yield _cell(frame, clip, float(frame.pts * clip.time_base))
+            if not waiting:
+                break
+
+
+def _cell(frame: Frame, clip: Clip, seconds: float) -> _Cell:
+    assert frame.thumbnail is not None, "the reader was asked for thumbnails"
+    matrix, offset = yuv_to_rgb(clip.color.resolved_matrix(clip.height), full_range=clip.color.full_range)
+    planes = cv2.merge(list(frame.thumbnail))
+    rgb = cv2.transform(planes, np.concatenate([matrix, offset[:, None]], axis=1))
+    size = (rgb.shape[1], rgb.shape[0])
+    opaque = np.full(rgb.shape[:2], 255, np.uint8)
+    alpha = opaque if frame.alpha is None else cv2.resize(frame.alpha, size, interpolation=cv2.INTER_AREA)
+    return _Cell(np.asarray(rgb, np.uint8), np.asarray(alpha, np.uint8), seconds)
+
+
+def _over_checkers(cell: _Cell) -> NDArray[np.uint8]:
+    height, width = cell.alpha.shape
+    rows, columns = np.mgrid[0:height, 0:width] // _SQUARE
+    board = np.where((rows + columns) % 2, 200, 150).astype(np.float32)[..., None]
+    share = cell.alpha.astype(np.float32)[..., None] / 255
+    return (cell.rgb * share + board * (1 - share)).astype(np.uint8)
+
+
+def _labeled(picture: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
+    """The picture under a strip of paper that carries the text."""
+    strip = np.full((_STRIP, picture.shape[1], 3), _PAPER, np.uint8)
+    cv2.putText(strip, text, (4, _STRIP - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.45, _INK, 1, cv2.LINE_AA)
+    return np.concatenate([strip, picture])
+
+
+def _stacked(pictures: list[NDArray[np.uint8]], *, axis: int) -> NDArray[np.uint8]:
+    """Pictures side by side (axis 1) or below each other (axis 0), a gap between, padded to one size."""
+    across = 1 - axis
+    extent = max(p.shape[across] for p in pictures)
+    pieces: list[NDArray[np.uint8]] = []
+    for picture in pictures:
+        shape = [extent, extent, 3]
+        shape[axis] = picture.shape[axis] + _GAP
+        piece = np.full(shape, _PAPER, np.uint8)
+        piece[: picture.shape[0], : picture.shape[1]] = picture
+        pieces.append(piece)
+    return np.concatenate(pieces, axis=axis)

@@ -1,0 +1,96 @@
+"""What ``alphareel doctor`` looks at: can this installation do its work, and if not, why. It changes nothing."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from alphareel import plugins
+from alphareel.db import migrate
+from alphareel.db.database import Database, normalized, open_engine
+from alphareel.domain.errors import AlphareelError
+from alphareel.domain.options import FORMATS, TIERS
+from alphareel.matting import tiers
+from alphareel.server import installation, wiring
+from alphareel.server.settings import Settings
+
+_OPTIONAL_TIERS = ("pro",)
+_LITTLE_SPACE = 2 * 1024**3
+
+
+@dataclass(frozen=True)
+class Check:
+    name: str
+    fine: bool
+    detail: str
+
+
+def examine(settings: Settings) -> Iterator[Check]:
+    """One check after the other; none of them raises."""
+    yield from _engines(settings)
+    yield from _formats()
+    for name, look in (("data folder", _data_dir), ("database", _database), ("storage", _storage)):
+        yield _looked(name, look, settings)
+    yield Check("processors", fine=True, detail=f"{wiring.processors()} for {settings.workers} job(s) at a time")
+
+
+def _looked(name: str, look: Callable[[Settings], Check], settings: Settings) -> Check:
+    try:
+        return look(settings)
+    except (AlphareelError, OSError) as error:
+        return Check(name, fine=False, detail=str(error))
+
+
+def _engines(settings: Settings) -> Iterator[Check]:
+    offers = tiers.list_engines(settings.models_dir, tiers.parse_orders(settings.tiers))
+    for tier in TIERS:
+        serving = next((offer.spec.name for offer in offers if tier in offer.serving), None)
+        missing = "nothing serves it" + (", which is optional" if tier in _OPTIONAL_TIERS else "")
+        yield Check(f"model {tier}", fine=serving is not None or tier in _OPTIONAL_TIERS, detail=serving or missing)
+
+
+def _formats() -> Iterator[Check]:
+    package = "alphareel.media.formats"
+    for name in FORMATS:
+        try:
+            missing = plugins.module(package, name).FORMAT.missing()
+        except (LookupError, ImportError) as error:
+            yield Check(f"format {name}", fine=False, detail=str(error))
+        else:
+            yield Check(
+                f"format {name}", fine=True, detail=f"{missing}; it is optional" if missing else "can be written"
+            )
+
+
+def _data_dir(settings: Settings) -> Check:
+    existing = next(folder for folder in (settings.data_dir, *settings.data_dir.parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
+    writable = os.access(existing, os.W_OK | os.X_OK)
+    state = "writable" if writable else f"{existing} is not writable"
+    return Check(
+        "data folder", fine=writable and free >= _LITTLE_SPACE, detail=f"{state}, {free / 1024**3:.1f} GiB free"
+    )
+
+
+def _database(settings: Settings) -> Check:
+    url = normalized(settings.database_url)
+    backend = url.get_backend_name()
+    if backend == "sqlite" and not Path(url.database or "").exists():
+        return Check("database", fine=True, detail="SQLite; made at the first start")
+    database = Database(open_engine(settings.database_url))
+    try:
+        current = migrate.is_current(database)
+    finally:
+        database.close()
+    return Check(
+        "database", fine=True, detail=f"{backend}, {'up to date' if current else 'migrated at the next start'}"
+    )
+
+
+def _storage(settings: Settings) -> Check:
+    scheme = settings.storage_url.partition(":")[0]
+    if scheme == "file" and not settings.data_dir.exists():
+        return Check("storage", fine=True, detail=f"{scheme}; made at the first start")
+    fine = installation.open_blobs(settings.storage_url).is_ready()
+    return Check("storage", fine=fine, detail=f"{scheme}, {'can be written' if fine else 'cannot be written'}")

@@ -1,0 +1,184 @@
+"""``alphareel keys``: the operator's desk at the machine itself, over the same use cases as /v1/admin."""
+
+import getpass
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import cyclopts
+from rich.console import Console
+from rich.table import Column, Table
+
+from alphareel.server import installation, wiring
+from alphareel.server.settings import load_settings
+from alphareel.service.api_keys.admin import AdminService, Operator
+from alphareel.service.api_keys.service import NewKey
+from alphareel.service.billing.credits import Account
+from alphareel.telemetry.logging import configure_logging
+
+app = cyclopts.App(
+    name="keys",
+    help="Make, list, shut, open, limit and rotate API keys of this installation, and give their clients credits.",
+)
+Limit = int | Literal["default"]
+_DAY = 24 * 3600
+_FINGERPRINT = 19  # letters, which have to be copied whole
+
+
+@app.command
+def create(client: str, /, *, note: str = "", test: bool = False) -> None:
+    """Make a key for CLIENT and print its secret, which is shown this once.
+
+    Parameters
+    ----------
+    note
+        What the key is for.
+    test
+        A key for trying things out: its jobs compute nothing and cost nothing.
+    """
+    with _desk() as (admin, operator):
+        _show_secret(admin.create_key(operator, client_id=client, note=note, test=test))
+
+
+@app.command(name="list")
+def list_keys() -> None:
+    """List every key: whose it is, whether it is open, and its use."""
+    table = Table(
+        Column("fingerprint", no_wrap=True, min_width=_FINGERPRINT), "client", "state", "calls", "last used", "note"
+    )
+    with _desk() as (admin, _):
+        for key in admin.list_keys():
+            used = key.last_used_at.isoformat(timespec="seconds") if key.last_used_at else "never"
+            state = "open" if key.enabled else "shut"
+            table.add_row(key.fingerprint, key.client_id, state, str(key.calls), used, key.note)
+    Console(highlight=False, markup=False).print(table)
+
+
+@app.command
+def disable(fingerprint: str, /) -> None:
+    """Shut a key at once; jobs that it started go on."""
+    with _desk() as (admin, operator):
+        admin.set_enabled(operator, fingerprint, enabled=False)
+    _say(f"{fingerprint} is shut")
+
+
+@app.command
+def enable(fingerprint: str, /) -> None:
+    """Open a key that was shut."""
+    with _desk() as (admin, operator):
+        admin.set_enabled(operator, fingerprint, enabled=True)
+    _say(f"{fingerprint} is open")
+
+
+@app.command
+def limit(
+    fingerprint: str,
+    /,
+    *,
+    write: Limit | None = None,
+    read: Limit | None = None,
+    running: Limit | None = None,
+    queued: Limit | None = None,
+    storage: Limit | None = None,
+    credits: Limit | None = None,  # noqa: A002 - our noun
+) -> None:
+    """Give a key limits of its own, and show them; without an option only show them.
+
+    Each takes a number, 0 for no limit, or the word default for the service's. What is not named stays.
+
+    Parameters
+    ----------
+    write
+        Requests a minute that change something.
+    read
+        Requests a minute that only look.
+    running
+        Jobs that run at a time; the rest of them wait.
+    queued
+        Jobs that wait; one more is refused.
+    storage
+        Bytes that its uploads and results may take.
+    credits
+        Credits that its jobs may cost in a month, within its client's balance.
+    """
+    given = {
+        "write_per_minute": write,
+        "read_per_minute": read,
+        "max_running_jobs": running,
+        "max_queued_jobs": queued,
+        "max_storage_bytes": storage,
+        "max_credits_per_month": credits,
+    }
+    named = {name: None if value == "default" else value for name, value in given.items() if value is not None}
+    with _desk() as (admin, operator):
+        key = admin.set_limits(operator, fingerprint, named)
+    for name in given:
+        own = getattr(key, name)
+        _say(f"{name} {'default' if own is None else own}")
+
+
+@app.command
+def rotate(fingerprint: str, /, *, grace_seconds: int = _DAY) -> None:
+    """Give a key a new secret and print it; the old one stays good for a while, jobs and counts for ever.
+
+    Parameters
+    ----------
+    grace_seconds
+        How long the old secret stays good; 0 ends it at once.
+    """
+    with _desk() as (admin, operator):
+        _show_secret(admin.rotate(operator, fingerprint, grace_seconds=grace_seconds))
+
+
+@app.command
+def grant(client: str, credits: float, /, *, start_charging: bool = False) -> None:  # noqa: A002 - our noun
+    """Add CREDITS to a client who has a balance; a negative number takes some.
+
+    Parameters
+    ----------
+    start_charging
+        Also for an unlimited client: its jobs are charged from then on.
+    """
+    with _desk() as (admin, operator):
+        _show_account(admin.grant(operator, client_id=client, amount=credits, start_charging=start_charging))
+
+
+@app.command
+def balance(client: str, /, *, to: float | None = None, unlimited: bool = False) -> None:
+    """Show a client's credits, or replace them.
+
+    Parameters
+    ----------
+    to
+        The new balance.
+    unlimited
+        Charge this client nothing any more.
+    """
+    with _desk() as (admin, operator):
+        if to is not None or unlimited:
+            admin.set_balance(operator, client_id=client, balance=None if unlimited else to)
+        _show_account(admin.account(client))
+
+
+@contextmanager
+def _desk() -> Iterator[tuple[AdminService, Operator]]:
+    settings = load_settings()
+    configure_logging("warning")
+    with installation.open_installation(settings) as place:
+        yield wiring.build_admin_service(place), Operator(f"command:{getpass.getuser()}")
+
+
+def _show_secret(made: NewKey) -> None:
+    """The secret alone on standard output, so that a script can take it."""
+    print(f"{made.key.fingerprint} of {made.key.client_id}; shown this once:", file=sys.stderr)  # noqa: T201
+    _say(made.secret)
+
+
+def _show_account(account: Account) -> None:
+    left = "unlimited" if account.balance is None else f"{account.balance / 100:g}"
+    _say(f"{account.client_id}: balance {left}, reserved {account.reserved / 100:g}, charged {account.charged / 100:g}")
+
+
+def _say(line: str) -> None:
+    print(line)  # noqa: T201 - this is the output

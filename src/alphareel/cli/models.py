@@ -1,0 +1,254 @@
+"""``alphareel models``: what engines there are, and the weights they need: pull, verify, remove, import."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import cyclopts
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Table
+
+import alphareel
+from alphareel.matting.weights import Weights, WeightsFile
+from alphareel.server.settings import load_settings
+from alphareel.weights.catalog import catalog, weights_named
+from alphareel.weights.installer import Installer, ProgressListener
+from alphareel.weights.store import FileStatus, ModelsFolder
+
+app = cyclopts.App(name="models", help="List the engines; pull, verify, remove and import the weights they need.")
+_out = Console(highlight=False, markup=False)
+_err = Console(stderr=True, highlight=False, markup=False)
+
+_Folder = Annotated[Path | None, cyclopts.Parameter(name="--models-dir")]
+
+
+@app.default
+@app.command(name="list")
+def list_models(
+    *, models_dir: _Folder = None, as_json: Annotated[bool, cyclopts.Parameter(name="--json")] = False
+) -> None:
+    """List the engines (what they cut out, licenses, which serve which tier here) and the weights to be had.
+
+    Parameters
+    ----------
+    models_dir
+        Folder of weights; ALPHAREEL_MODELS_DIR, else in the data folder.
+    as_json
+        Print one JSON object instead of tables.
+    """
+    folder = _folder(models_dir)
+    if as_json:
+        print(json.dumps(_listing(folder), indent=2))  # noqa: T201 - this is the output
+        return
+    engines = Table("engine", "cuts out", "serves", "license (code / weights)", "state")
+    for offer in alphareel.models(models_dir=folder.path):
+        spec = offer.spec
+        license = f"{spec.code_license} / {spec.weights_license}"
+        engines.add_row(spec.name, spec.subject, ", ".join(offer.serving) or "-", license, offer.reason or "ready")
+    _out.print(engines)
+    table = Table("weights", "MB", "here", title=f"to be fetched into {folder.path}")
+    for weights in catalog():
+        table.add_row(weights.name, _megabytes(weights), _state(weights, folder))
+    _out.print(table)
+
+
+@app.command
+def pull(*names: str, accept_license: bool = False, mirror: str | None = None, models_dir: _Folder = None) -> None:
+    """Fetch the weights of these engines; what was interrupted goes on where it stopped.
+
+    Parameters
+    ----------
+    names
+        Weights as "alphareel models" lists them.
+    accept_license
+        Say that you have read the licenses of what is fetched and may use it so.
+    mirror
+        https address of a copy of a models folder, instead of the publishers; ALPHAREEL_MODELS_MIRROR.
+    models_dir
+        Folder of weights; ALPHAREEL_MODELS_DIR, else in the data folder.
+    """
+    wanted = [weights_named(name) for name in names]
+    if not wanted:
+        _err.print(f"alphareel: say which: {', '.join(w.name for w in catalog())}", style="red")
+        sys.exit(2)
+    with _watching() as watcher:
+        supplier = Installer(_folder(models_dir), accept_license, mirror or load_settings().models_mirror, watcher)
+        for weights in wanted:
+            supplier.pull(weights)
+
+
+@app.command(name="import")
+def take(source: Path, /, *, accept_license: bool = False, models_dir: _Folder = None) -> None:
+    """Copy weights from SOURCE, a file or a folder (a disk, a models folder of another machine), and check them.
+
+    Parameters
+    ----------
+    accept_license
+        Say that you have read the licenses of what is imported and may use it so.
+    models_dir
+        Folder of weights; ALPHAREEL_MODELS_DIR, else in the data folder.
+    """
+    with _watching() as watcher:
+        Installer(_folder(models_dir), accept_license, watcher=watcher).take(source, catalog())
+
+
+@app.command
+def verify(*names: str, models_dir: _Folder = None) -> None:
+    """Read every byte of the weights that are here and compare their hashes; exit code 4 when one is wrong.
+
+    Parameters
+    ----------
+    names
+        Weights as "alphareel models" lists them; all that are here when left out.
+    models_dir
+        Folder of weights; ALPHAREEL_MODELS_DIR, else in the data folder.
+    """
+    folder = _folder(models_dir)
+    seen = [folder.verify(f) for w in (_named(names) or catalog()) for f in w.files]
+    shown = [s for s in seen if names or s.state in ("ready", "wrong")]
+    table = Table("file", "state", "detail")
+    for standing in shown:
+        table.add_row(standing.file.path, standing.state, standing.detail or "-")
+    _out.print(table if shown else f"No known weights in {folder.path}.", soft_wrap=not shown)
+    if any(s.state == "wrong" or (names and s.state != "ready") for s in shown):
+        sys.exit(4)
+
+
+@app.command
+def remove(*names: str, forget_hash: bool = False, models_dir: _Folder = None) -> None:
+    """Delete the weights of these engines, and what was fetched of them by halves.
+
+    Parameters
+    ----------
+    names
+        Weights as "alphareel models" lists them.
+    forget_hash
+        Where no hash is published, trust whatever comes next time, instead of the first that came.
+    models_dir
+        Folder of weights; ALPHAREEL_MODELS_DIR, else in the data folder.
+    """
+    folder = _folder(models_dir)
+    freed = sum(folder.remove(file, forget_hash=forget_hash) for w in _named(names) for file in w.files)
+    _out.print(f"{freed / 1e6:.1f} MB freed")
+
+
+def _named(names: tuple[str, ...]) -> list[Weights]:
+    return [weights_named(name) for name in names]
+
+
+def _folder(given: Path | None) -> ModelsFolder:
+    return ModelsFolder((given or load_settings().models_dir).expanduser().absolute())
+
+
+def _listing(folder: ModelsFolder) -> dict[str, object]:
+    return {
+        "models_dir": str(folder.path),
+        "engines": [
+            {
+                "name": offer.spec.name,
+                "subject": offer.spec.subject,
+                "serves": list(offer.serving),
+                "code_license": offer.spec.code_license,
+                "weights_license": offer.spec.weights_license,
+                "missing": offer.reason,
+            }
+            for offer in alphareel.models(models_dir=folder.path)
+        ],
+        "weights": [
+            {
+                "name": weights.name,
+                "code_license": weights.code_license,
+                "weights_license": weights.weights_license,
+                "permissive": weights.permissive,
+                "source": weights.source,
+                "files": [_file_listing(folder.standing(file)) for file in weights.files],
+            }
+            for weights in catalog()
+        ],
+    }
+
+
+def _file_listing(standing: FileStatus) -> dict[str, object]:
+    file = standing.file
+    return {
+        "path": file.path,
+        "url": file.url,
+        "bytes": file.size,
+        "sha256": file.sha256,
+        "state": standing.state,
+        "bytes_here": standing.bytes,
+    }
+
+
+def _megabytes(weights: Weights) -> str:
+    sizes = [f.size for f in weights.files]
+    known = sum(s for s in sizes if s is not None) / 1e6
+    return f"{known:.1f}" if None not in sizes else f"{known:.1f} and more"
+
+
+def _state(weights: Weights, folder: ModelsFolder) -> str:
+    seen = [folder.standing(f) for f in weights.files]
+    wrong = next((s for s in seen if s.state == "wrong"), None)
+    if wrong is not None:
+        return f"wrong: {wrong.file.path} {wrong.detail}"
+    if all(s.state == "ready" for s in seen):
+        return "whole"
+    here = sum(s.bytes for s in seen)
+    if here:
+        return f"{here / 1e6:.1f} MB of it: pull goes on"
+    return "-" if weights.permissive else "- (needs --accept-license)"
+
+
+class _Lines(ProgressListener):
+    """One line for each file: what a log wants."""
+
+    def wait(self, file: WeightsFile) -> None:
+        _err.print(f"{file.path}: another process is at it; waiting", soft_wrap=True)
+
+    def finish(self, path: Path, *, new: bool) -> None:
+        _err.print(f"{path}: {'here and verified' if new else 'was here already'}", soft_wrap=True)
+
+
+class _Bars(_Lines):
+    """A bar for the file under way."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._task: TaskID | None = None
+
+    def begin(self, file: WeightsFile) -> None:
+        if self._task is not None:
+            self._bars.remove_task(self._task)
+        self._task = self._bars.add_task(file.path, total=file.size)
+
+    def advance(self, done: int, whole: int | None) -> None:
+        assert self._task is not None
+        self._bars.update(self._task, completed=done, total=whole)
+
+
+@contextmanager
+def _watching() -> Iterator[ProgressListener]:
+    if not _err.is_terminal:
+        yield _Lines()
+        return
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=_err, transient=True) as bars:
+        yield _Bars(bars)

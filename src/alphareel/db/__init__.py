@@ -1,0 +1,1 @@
+"""Tables and queries, one module per service subject."""

@@ -1,0 +1,79 @@
+"""Rows of our tables as the values the jobs speak of, and back."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from alphareel.db.tables import UtcTime, jobs
+from alphareel.domain.clip import EngineFacts
+from alphareel.domain.options import from_json
+from alphareel.service.api_keys.audit import AdminEvent
+from alphareel.service.jobs.models import ApiKey, Billing, Executor, Job, JobEvent, Output, Status, Upload
+
+_NOT_SHOWN = ("deleted_at", "queued_at", "admitted_at", "stored_bytes")
+
+
+def job_from_row(row: sa.Row[Any]) -> Job:
+    return job_of(dict(row._mapping))  # noqa: SLF001  # SQLAlchemy's public way to a mapping
+
+
+def job_of(values: dict[str, Any]) -> Job:
+    values["status"] = Status(values["status"])
+    values["options"] = from_json(values["options"])
+    values["output"] = Output(**values["output"]) if values["output"] else None
+    values["engine"] = EngineFacts(**values["engine"]) if values["engine"] else None
+    values["warnings"] = tuple(values["warnings"])
+    for name in _NOT_SHOWN:
+        values.pop(name, None)
+    values["billing_status"] = Billing(values.get("billing_status", Billing.NOT_BILLED))
+    return Job(**values)
+
+
+def snapshot(row: sa.Row[Any]) -> dict[str, Any]:
+    """A job's row as JSON, to be told later as it is now."""
+    return {
+        name: value.isoformat() if isinstance(value, datetime) else value
+        for name, value in row._mapping.items()  # noqa: SLF001
+    }
+
+
+def restored_job(stored: Mapping[str, Any], *, webhook_events: Mapping[str, str]) -> Job:
+    """The job of a snapshot, also one that a version with fewer columns took."""
+    columns = {c.name: c for c in jobs.c}
+    values = {name: stored[name] for name in columns if name in stored}
+    for name, value in values.items():
+        if isinstance(columns[name].type, UtcTime) and value is not None:
+            values[name] = datetime.fromisoformat(value)
+    return replace(job_of(values), webhook_events=webhook_events)
+
+
+def event_from_row(row: sa.Row[Any]) -> JobEvent:
+    values = dict(row._mapping)  # noqa: SLF001
+    values["from_status"] = Status(values["from_status"]) if values["from_status"] else None
+    values["to_status"] = Status(values["to_status"])
+    return JobEvent(**values)
+
+
+def upload_from_row(row: sa.Row[Any]) -> Upload:
+    return Upload(**row._mapping)  # noqa: SLF001
+
+
+def upload_values(value: Upload) -> dict[str, Any]:
+    return asdict(value)
+
+
+def key_from_row(row: sa.Row[Any]) -> ApiKey:
+    values = dict(row._mapping)  # noqa: SLF001
+    del values["secret_sha256"], values["previous_sha256"]
+    return ApiKey(**values)
+
+
+def admin_event_from_row(row: sa.Row[Any]) -> AdminEvent:
+    return AdminEvent(**row._mapping)  # noqa: SLF001
+
+
+def executor_from_row(row: sa.Row[Any]) -> Executor:
+    return Executor(**row._mapping)  # noqa: SLF001

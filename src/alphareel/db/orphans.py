@@ -1,0 +1,48 @@
+"""Which blobs no row speaks of, behind jobs.orphans.Orphanage."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from alphareel.db.database import Database
+from alphareel.db.deletion import schedule_deletion
+from alphareel.db.storage_usage import lock_storage
+from alphareel.db.tables import jobs, pending_deletions, uploads
+
+_OF_JOBS = ("outputs", "previews", "chunks")
+
+
+class OrphanTable:
+    """jobs.orphans.Orphanage on our tables."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def give_up_unknown(self, blobs: Sequence[str], *, at: datetime) -> int:
+        with self._database.read() as c:
+            suspects = _unknown(c, blobs)
+        if not suspects:
+            return 0
+        with self._database.write() as c:
+            lock_storage(c)
+            unknown = _unknown(c, suspects)
+            schedule_deletion(c, tuple(unknown), at=at)
+        return len(unknown)
+
+
+def _unknown(c: sa.Connection, blobs: Sequence[str]) -> list[str]:
+    """Those that are shaped like ours, are not noted for deletion yet, and belong to no upload and no job."""
+    parts = {blob: blob.split("/") for blob in blobs}
+    sent = [blob for blob, names in parts.items() if names[0] == "uploads" and len(names) == 2]
+    made = {blob: names[1] for blob, names in parts.items() if names[0] in _OF_JOBS and len(names) > 2}
+    noted = set(
+        c.execute(sa.select(pending_deletions.c.blob).where(pending_deletions.c.blob.in_(sent + list(made)))).scalars()
+    )
+    kept = set(c.execute(sa.select(uploads.c.blob).where(uploads.c.blob.in_(sent))).scalars())
+    ours = sa.select(jobs.c.id).where(jobs.c.id.in_(set(made.values())), jobs.c.deleted_at.is_(None))
+    living = set(c.execute(ours).scalars())
+    return [
+        *(blob for blob in sent if blob not in kept | noted),
+        *(blob for blob, job_id in made.items() if job_id not in living and blob not in noted),
+    ]

@@ -1,0 +1,137 @@
+"""The record of calls and sums over jobs, behind the CallStore port; written by the batch."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any, cast
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+from sqlalchemy.dialects import postgresql, sqlite
+
+from alphareel.db.database import Database
+from alphareel.db.tables import call_hours, calls, jobs, keys
+from alphareel.service.jobs.models import Billing, Status
+from alphareel.service.usage.service import ApiCall, CallEvent, KeyUsageBucket, UnstorableCall, UsageBucket
+
+_MOST_CALLS = 1_000_000
+_REFUSED = (exc.DataError, exc.IntegrityError, UnicodeError)  # of a value; every other error is of the database
+
+
+class CallStore:
+    """jobs.usage.CallStore on our tables."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add_calls(self, calls_made: Sequence[ApiCall]) -> None:
+        try:
+            with self._database.write() as c:
+                c.execute(sa.insert(calls), [asdict(call) for call in calls_made])
+                _count_by_hour(c, calls_made)
+                _count_by_key(c, calls_made)
+        except _REFUSED as error:
+            raise UnstorableCall(str(error)) from error
+
+    def call_events(self, key_id: str, *, limit: int) -> tuple[CallEvent, ...]:
+        wanted = (
+            sa.select(calls, _model().label("model"), jobs.c.credits)
+            .outerjoin(jobs, (jobs.c.id == calls.c.job_id) & (jobs.c.key_id == calls.c.key_id))
+            .where(calls.c.key_id == key_id)
+            .order_by(calls.c.id.desc())
+            .limit(limit)
+        )
+        with self._database.read() as c:
+            return tuple(map(_event, c.execute(wanted)))
+
+    def count_calls(self, key_id: str, *, since: datetime) -> int:
+        total = sa.func.coalesce(sa.func.sum(call_hours.c.calls), 0)
+        with self._database.read() as c:
+            wanted = sa.select(total).where(call_hours.c.key_id == key_id, call_hours.c.hour >= since)
+            return int(c.execute(wanted).scalar_one())
+
+    def job_usage(self, key_id: str, *, since: datetime) -> tuple[UsageBucket, ...]:
+        with self._database.read() as c:
+            return tuple(map(_tally, c.execute(_tallies(c, jobs.c.key_id == key_id, since=since))))
+
+    def key_usage(self, client_id: str | None, *, since: datetime) -> tuple[KeyUsageBucket, ...]:
+        whose = sa.true() if client_id is None else keys.c.client_id == client_id
+        names = (keys.c.client_id, keys.c.fingerprint)
+        with self._database.read() as c:
+            wanted = _tallies(c, whose, since=since).join(keys, keys.c.id == jobs.c.key_id)
+            named = wanted.add_columns(*names).group_by(*names).order_by(*names)
+            return tuple(KeyUsageBucket(row.client_id, row.fingerprint, _tally(row)) for row in c.execute(named))
+
+    def sweep_calls(self, *, before: datetime) -> None:
+        newest = sa.select(sa.func.coalesce(sa.func.max(calls.c.id), 0)).scalar_subquery()
+        with self._database.write(unlimited=True) as c:
+            c.execute(sa.delete(calls).where((calls.c.at < before) | (calls.c.id <= newest - _MOST_CALLS)))
+            c.execute(sa.delete(call_hours).where(call_hours.c.hour < before))
+
+
+def _tallies(c: sa.Connection, which: sa.ColumnElement[bool], *, since: datetime) -> sa.Select[Any]:
+    """Real jobs created since then, by day and model."""
+    day, model = _day(c, jobs.c.created_at).label("day"), _model().label("model")
+    wanted = (
+        sa.select(
+            day,
+            model,
+            sa.func.count().label("jobs"),
+            _count_where(jobs.c.status == Status.COMPLETED).label("completed"),
+            _count_where(jobs.c.status == Status.FAILED).label("failed"),
+            _sum_where(jobs.c.billing_status == Billing.CHARGED, jobs.c.credits).label("credits"),
+        )
+        .select_from(jobs)
+        .where(which, jobs.c.created_at >= since, jobs.c.test.is_(None))
+        .group_by(day, model)
+        .order_by(day, model)
+    )
+    return cast(sa.Select[Any], wanted)
+
+
+def _tally(row: sa.Row[Any]) -> UsageBucket:
+    return UsageBucket(row.day, row.model, row.jobs, int(row.completed), int(row.failed), int(row.credits))
+
+
+def _count_by_hour(c: sa.Connection, made: Sequence[ApiCall]) -> None:
+    insert: Any = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[c.dialect.name]
+    hours = Counter((call.key_id, call.at.replace(minute=0, second=0, microsecond=0)) for call in made)
+    for (key_id, hour), count in sorted(hours.items()):  # sorted: two writers never wait for each other crosswise
+        one = insert(call_hours).values(key_id=key_id, hour=hour, calls=count)
+        more = {"calls": call_hours.c.calls + one.excluded.calls}
+        c.execute(one.on_conflict_do_update(index_elements=["key_id", "hour"], set_=more))
+
+
+def _count_by_key(c: sa.Connection, made: Sequence[ApiCall]) -> None:
+    for key_id, count in sorted(Counter(call.key_id for call in made).items()):
+        last = max(call.at for call in made if call.key_id == key_id)
+        change = sa.update(keys).where(keys.c.id == key_id)
+        c.execute(change.values(calls=keys.c.calls + count, last_used_at=last))
+
+
+def _model() -> sa.ColumnElement[str]:
+    return cast(sa.ColumnElement[str], jobs.c.options["model"].as_string())
+
+
+def _day(c: sa.Connection, column: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
+    """The UTC date as text."""
+    if c.dialect.name == "sqlite":
+        return cast(sa.ColumnElement[str], sa.func.date(column, type_=sa.String))
+    utc = sa.func.timezone("UTC", column)
+    return cast(sa.ColumnElement[str], sa.func.to_char(utc, "YYYY-MM-DD", type_=sa.String))
+
+
+def _sum_where(condition: sa.ColumnElement[bool], value: Any) -> sa.ColumnElement[int]:
+    return sa.func.coalesce(sa.func.sum(sa.case((condition, value), else_=0)), 0)
+
+
+def _count_where(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
+    return _sum_where(condition, 1)
+
+
+def _event(row: sa.Row[Any]) -> CallEvent:
+    call = ApiCall(
+        row.key_id, row.at, row.method, row.endpoint, row.status_code, row.request_id, row.job_id, row.error_code
+    )
+    return CallEvent(row.id, call, row.model, row.credits or 0)

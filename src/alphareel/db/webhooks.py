@@ -1,0 +1,166 @@
+"""Webhooks behind their port: rows that are written with the transition they tell of, and claimed when they are due."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+import sqlalchemy as sa
+
+from alphareel.db import mapping
+from alphareel.db.database import Database
+from alphareel.db.tables import jobs, keys, webhooks
+from alphareel.domain.fields import storable
+from alphareel.service.jobs.models import Status
+from alphareel.service.ports import Clock
+from alphareel.service.webhooks.events import (
+    BLOCKING_ATTEMPTS,
+    EVENTS,
+    Attempt,
+    ClaimedDelivery,
+    DueDelivery,
+    State,
+    Webhook,
+    make_webhook_id,
+    next_state,
+)
+
+_OPEN = (State.PENDING, State.SENDING)
+_KEPT_ATTEMPTS = 30
+
+
+class WebhookStore:
+    """jobs.webhooks.Webhooks on our tables."""
+
+    def __init__(self, database: Database, *, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    def due(self, *, limit: int, hosts: Collection[str] = (), clients: Collection[str] = ()) -> tuple[DueDelivery, ...]:
+        client = sa.func.coalesce(keys.c.client_id, "")
+        owned = webhooks.join(jobs, jobs.c.id == webhooks.c.job_id).outerjoin(keys, keys.c.id == jobs.c.key_id)
+        ready = sa.select(webhooks.c.id, webhooks.c.host, client.label("client")).select_from(owned)
+        wanted = (*_is_due(self._clock.now()), webhooks.c.host.not_in(list(hosts)), client.not_in(list(clients)))
+        with self._database.read() as c:
+            found = c.execute(ready.where(*wanted).order_by(webhooks.c.due_at, webhooks.c.number).limit(limit))
+            return tuple(DueDelivery(row.id, row.host, row.client) for row in found)
+
+    def claim(self, webhook_id: str, *, lease: timedelta) -> ClaimedDelivery | None:
+        now = self._clock.now()
+        with self._database.write() as c:
+            _hold_siblings(c, webhook_id)
+            change = sa.update(webhooks).where(webhooks.c.id == webhook_id, *_is_due(now))
+            values = {"state": State.SENDING, "tries": webhooks.c.tries + 1, "due_at": now + lease}
+            row = c.execute(change.values(values).returning(webhooks)).one_or_none()
+            if row is None:
+                return None
+            told = events_of(c, [row.job_id], webhooks.c.number <= row.number)[row.job_id]
+        return ClaimedDelivery(_webhook(row), mapping.restored_job(row.job, webhook_events=told))
+
+    def settle(self, webhook_id: str, *, tries: int, attempt: Attempt) -> bool:
+        now = self._clock.now()
+        held = (webhooks.c.id == webhook_id, webhooks.c.state == State.SENDING, webhooks.c.tries == tries)
+        state, wait = next_state(tries, attempt)
+        with self._database.write() as c:
+            row = c.execute(sa.select(webhooks).where(*held).with_for_update()).one_or_none()
+            if row is None:
+                return False
+            values = {
+                "state": state,
+                "due_at": now + wait,
+                "attempts": [*row.attempts, _attempt_values(attempt)][-_KEPT_ATTEMPTS:],
+                "sent_at": now if state is State.SENT else row.sent_at,
+            }
+            c.execute(sa.update(webhooks).where(webhooks.c.id == webhook_id).values(values))
+            if state is State.SENT:
+                _give_up_overtaken(c, row)
+        return True
+
+    def webhooks(self, job_id: str) -> tuple[Webhook, ...]:
+        ordered = sa.select(webhooks).where(webhooks.c.job_id == job_id).order_by(webhooks.c.number)
+        with self._database.read() as c:
+            return tuple(map(_webhook, c.execute(ordered)))
+
+    def resend(self, job_id: str, webhook_id: str) -> Webhook | None:
+        mine = (webhooks.c.id == webhook_id, webhooks.c.job_id == job_id)
+        idle = sa.update(webhooks).where(*mine, webhooks.c.state != State.SENDING)
+        with self._database.write() as c:
+            c.execute(idle.values(state=State.PENDING, tries=0, due_at=self._clock.now()))
+            row = c.execute(sa.select(webhooks).where(*mine)).one_or_none()
+        return _webhook(row) if row is not None else None
+
+
+def note_webhook(c: sa.Connection, row: sa.Row[Any], *, now: datetime) -> None:
+    """Write down, in the transaction of a move, the event that the job's new state is; once a run."""
+    event = EVENTS.get(Status(row.status))
+    if event is None or row.webhook_url is None:
+        return
+    mine = webhooks.c.job_id == row.id
+    last = c.execute(sa.select(sa.func.coalesce(sa.func.max(webhooks.c.number), 0)).where(mine)).scalar_one()
+    if c.execute(sa.select(webhooks.c.id).where(mine, webhooks.c.run == row.run, webhooks.c.event == event)).first():
+        return
+    values = {
+        "id": make_webhook_id(),
+        "job_id": row.id,
+        "number": last + 1,
+        "run": row.run,
+        "event": event,
+        "url": row.webhook_url,
+        "host": urlsplit(row.webhook_url).netloc[:300].lower(),
+        "state": State.PENDING,
+        "tries": 0,
+        "due_at": now,
+        "created_at": now,
+        "job": mapping.snapshot(row),
+        "attempts": [],
+    }
+    c.execute(sa.insert(webhooks).values(values))
+
+
+def events_of(c: sa.Connection, job_ids: Sequence[str], *where: sa.ColumnElement[bool]) -> Mapping[str, dict[str, str]]:
+    """For each job what became of the newest event of each kind: pending, sent or failed."""
+    told: dict[str, dict[str, str]] = {job_id: {} for job_id in job_ids}
+    wanted = sa.select(webhooks.c.job_id, webhooks.c.event, webhooks.c.state)
+    for row in c.execute(wanted.where(webhooks.c.job_id.in_(job_ids), *where).order_by(webhooks.c.number)):
+        told[row.job_id][row.event] = State.PENDING.value if row.state in _OPEN else row.state
+    return told
+
+
+def _is_due(now: datetime) -> tuple[sa.ColumnElement[bool], ...]:
+    """Its time has come, no other event of its job is on its way, and no earlier one is to go first."""
+    other = webhooks.alias("other")
+    sibling = sa.and_(other.c.job_id == webhooks.c.job_id, other.c.id != webhooks.c.id)
+    on_its_way = sa.and_(other.c.state == State.SENDING, other.c.due_at > now)
+    first = sa.and_(other.c.number < webhooks.c.number, other.c.state.in_(_OPEN), other.c.tries < BLOCKING_ATTEMPTS)
+    held_back = sa.exists().where(sibling, sa.or_(on_its_way, first)).correlate(webhooks)
+    return (webhooks.c.state.in_(_OPEN), webhooks.c.due_at <= now, ~held_back)
+
+
+def _hold_siblings(c: sa.Connection, webhook_id: str) -> None:
+    """Lock the job, so that two events of it are never claimed at once where the database has locks for rows."""
+    job_id = sa.select(webhooks.c.job_id).where(webhooks.c.id == webhook_id).scalar_subquery()
+    c.execute(sa.select(jobs.c.id).where(jobs.c.id == job_id).with_for_update())
+
+
+def _give_up_overtaken(c: sa.Connection, row: sa.Row[Any]) -> None:
+    """An event that was delivered is the newest its receiver knows; what came before it must not follow."""
+    earlier = (webhooks.c.job_id == row.job_id, webhooks.c.number < row.number, webhooks.c.state.in_(_OPEN))
+    c.execute(sa.update(webhooks).where(*earlier, webhooks.c.tries > 0).values(state=State.FAILED))
+
+
+def _webhook(row: sa.Row[Any]) -> Webhook:
+    values = dict(row._mapping)  # noqa: SLF001
+    del values["job"], values["host"]
+    values["state"] = State(values["state"])
+    values["attempts"] = tuple(_attempt(stored) for stored in values["attempts"])
+    return Webhook(**values)
+
+
+def _attempt(stored: Mapping[str, Any]) -> Attempt:
+    return Attempt(**{**stored, "at": datetime.fromisoformat(stored["at"])})
+
+
+def _attempt_values(attempt: Attempt) -> dict[str, Any]:
+    error = None if attempt.error is None else storable(attempt.error)  # it may quote the receiver
+    return {**asdict(attempt), "at": attempt.at.isoformat(), "error": error}

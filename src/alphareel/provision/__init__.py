@@ -1,1 +1,0 @@
-"""Weights for the models folder: fetched, imported, verified, removed. No job and no engine may import this."""

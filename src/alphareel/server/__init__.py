@@ -1,0 +1,1 @@
+"""Settings, dependency wiring, and the API and worker processes."""

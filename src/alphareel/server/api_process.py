@@ -1,0 +1,213 @@
+"""``alphareel serve``: the API in this process, the worker beside it, from the first key to the last request."""
+
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+import alphareel
+from alphareel.domain.errors import AlphareelError, Unavailable
+from alphareel.http.app import create_app
+from alphareel.http.catalog import EngineStatus
+from alphareel.http.config import BodyTimeouts, HttpConfig
+from alphareel.http.connection_limits import ConnectionLimiter, drained, limit_connections, limit_request_head
+from alphareel.http.rate_limits import RateLimits
+from alphareel.matting import tiers
+from alphareel.matting.engine import ModelInfo
+from alphareel.server import installation, wiring
+from alphareel.server.settings import Settings, as_environment, traces_are_wanted, unknown_variables
+from alphareel.server.supervisor import Supervisor, load_installation_id, lock_data_dir
+from alphareel.service.health import HealthMonitor
+from alphareel.service.service import Office
+from alphareel.telemetry.logging import configure_logging, get_logger, hide_secret
+from alphareel.telemetry.tracing import configure_tracing, shutdown_tracing
+
+_LAST_REQUESTS = 10  # seconds that running requests may go on after a stop was asked for
+
+
+def serve(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT; the exit code. Raises Unavailable when the folder or the port is taken."""
+    configure_logging(settings.log_level)
+    if traces_are_wanted():
+        configure_tracing("alphareel-api")
+    _warn_of_unknown_settings()
+    installation.make_private_folder(settings.data_dir)
+    with lock_data_dir(settings.data_dir) as lock, _open(settings) as place:
+        home = load_installation_id(settings.data_dir)
+        place.executors.remove_home(home)  # we hold the lock, so they are dead, and their jobs are free at once
+        installation.sweep(place)
+        listener = _listen(settings)
+        _show_first_key(place)  # now: a start that fails for the port must not use up its only showing
+        supervisor = Supervisor(
+            as_environment(settings),
+            home=home,
+            lock=lock,
+            stop_seconds=settings.stop_seconds,
+            hang_seconds=settings.hang_seconds,
+            deregister=lambda executor_id: _deregister_executor(place, executor_id),
+        )
+        office = wiring.build_office(place)
+        bookkeeper = wiring.build_usage_flusher(place, office, supervisor.employed)
+        monitor = wiring.build_monitor(place)
+        renewal = wiring.build_renewal(office)
+        bookkeeper.start()
+        monitor.start()
+        renewal.start()
+        try:
+            app = build_app(place, office, monitor)
+            server = _Server(app, _config(app, settings), supervisor)
+            return _run(server, supervisor, listener, run_worker_process=settings.workers > 0)
+        finally:
+            monitor.stop()
+            renewal.stop()
+            bookkeeper.stop()
+            shutdown_tracing()
+
+
+def _open(settings: Settings) -> AbstractContextManager[installation.Installation]:
+    return installation.open_installation(settings, installation.limits_of_requests(settings))
+
+
+def build_app(place: installation.Installation, office: Office, monitor: HealthMonitor | None = None) -> FastAPI:
+    """The wire over the use cases."""
+    given = place.settings
+    config = HttpConfig(
+        version=alphareel.__version__,
+        public_url=given.public_url,
+        max_upload_bytes=given.max_upload_bytes,
+        max_side=given.max_side,
+        max_seconds=given.max_seconds,
+        legacy_routes=given.legacy_routes,
+        legacy_needs_key=given.legacy_needs_key,
+        show_pending=given.show_pending,
+        admin_token=_admin_token(given),
+        metrics_open=given.metrics_open,
+        ready_with_worker=given.workers > 0,
+        guesses_per_minute=given.guesses_per_minute,
+        patience=BodyTimeouts(bytes_per_second=given.min_body_rate),
+        rates=RateLimits(given.write_per_minute, given.read_per_minute, given.rate_limit_url),
+    )
+    return create_app(wiring.build_service(place, office, monitor), config, offers=lambda: _engine_statuses(given))
+
+
+def _admin_token(settings: Settings) -> str | None:
+    if settings.admin_token is None:
+        return None
+    hide_secret(settings.admin_token.get_secret_value())
+    return settings.admin_token.get_secret_value()
+
+
+def _run(server: "_Server", supervisor: Supervisor, listener: socket.socket, *, run_worker_process: bool) -> int:
+    # uvicorn raises the signal it stopped for once more at its end; by then stopping is under way.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: supervisor.ask_to_stop())
+    if run_worker_process:
+        supervisor.start()
+    try:
+        _announce(f"http://{_spoken(listener)}")
+        server.run(sockets=[listener])
+    finally:
+        supervisor.stop()
+    return 0 if server.started else 1
+
+
+@dataclass(frozen=True)
+class EngineSummary:
+    """An engine as GET /v1/models shows it."""
+
+    spec: ModelInfo
+    serves: Sequence[str]
+    missing: str | None
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, whose stop also stops the worker, at the same moment."""
+
+    def __init__(self, app: FastAPI, config: uvicorn.Config, supervisor: Supervisor) -> None:
+        super().__init__(config)
+        self._app = app
+        self._supervisor = supervisor
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._supervisor.ask_to_stop()
+        self._app.state.places.close()
+        super().handle_exit(sig, frame)
+
+
+def _config(app: FastAPI, given: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=limit_request_head(
+            drained(
+                limit_connections(ConnectionLimiter(given.connections_per_address, given.trusted_proxies)),
+                patience=BodyTimeouts(bytes_per_second=given.min_read_rate),
+            )
+        ),
+        forwarded_allow_ips=[str(network) for network in given.trusted_proxies],
+        ws="none",
+        log_config=None,
+        access_log=False,  # the wire logs requests itself, with their ids
+        server_header=False,
+        timeout_graceful_shutdown=_LAST_REQUESTS,
+    )
+
+
+def _engine_statuses(settings: Settings) -> Sequence[EngineStatus]:
+    offers = tiers.list_engines(settings.models_dir, tiers.parse_orders(settings.tiers))
+    return [EngineSummary(o.spec, o.serving, o.reason) for o in offers]
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+    except OSError as error:
+        raise Unavailable(
+            f"The address {settings.host} port {settings.port} cannot be listened on: {error.strerror}.",
+            hint="Set ALPHAREEL_HOST or ALPHAREEL_PORT.",
+        ) from error
+
+
+def _warn_of_unknown_settings() -> None:
+    for name, nearest in unknown_variables(os.environ).items():
+        hint = f"Did you mean {nearest}?" if nearest else "docs/settings.md describes every setting."
+        get_logger(__name__).warning("unknown setting is ignored", variable=name, hint=hint)
+
+
+def _show_first_key(place: installation.Installation) -> None:
+    made = wiring.admit_keys(place)
+    if made is not None:
+        _say(f"Your API key, shown this once: {made.secret}")
+
+
+def _announce(url: str) -> None:
+    """To a person at the terminal in words, to everybody else as a line of the log."""
+    if sys.stdout.isatty():
+        _say(f"alphareel listens on {url}")
+    get_logger(__name__).info("listening", url=url)
+
+
+def _say(line: str) -> None:
+    """Tell the person at the console; never through the logs, which are kept."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def _spoken(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _deregister_executor(place: installation.Installation, executor_id: str) -> None:
+    installation.sweep_work(place.settings.data_dir, lambda: None)
+    try:
+        place.executors.remove_executor(executor_id)
+    except AlphareelError:  # whoever reaps will find that it beats no more
+        get_logger(__name__).warning("executor could not be removed", executor=executor_id)

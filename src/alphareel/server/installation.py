@@ -1,0 +1,195 @@
+"""An installation: what lies under the data folder and behind the URLs of the settings, opened for one process."""
+
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from alphareel import plugins
+from alphareel.db import migrate, records
+from alphareel.db.availability import WITHOUT_LIMITS, DatabaseLimits
+from alphareel.db.database import Database, normalized, open_database
+from alphareel.db.jobs import JobStore
+from alphareel.db.storage_usage import StorageUsage
+from alphareel.db.workers import ExecutorStore
+from alphareel.domain.clip import Limits
+from alphareel.domain.errors import InvalidRequest, StorageFailed, Unavailable
+from alphareel.queue.dbos_engine import DbosQueue, prepare
+from alphareel.server.settings import Settings
+from alphareel.service.jobs.queue_limits import QueueLimits
+from alphareel.service.ports import Blobs
+from alphareel.service.uploads.quotas import Quotas
+from alphareel.service.uploads.service import UploadResolver
+from alphareel.telemetry.logging import hide_secret
+
+
+class SystemClock:
+    """The Clock of the machine."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Installation:
+    """What lies under the data folder and behind the URLs of the settings, opened."""
+
+    settings: Settings
+    database: Database
+    queue: DbosQueue
+    jobs: JobStore
+    uploads: records.UploadStore
+    stock: StorageUsage
+    keys: records.ApiKeyStore
+    executors: ExecutorStore
+    blobs: Blobs
+    sources: UploadResolver
+    clock: SystemClock
+
+    @property
+    def limits(self) -> Limits:
+        given = self.settings
+        return Limits(max_bytes=given.max_upload_bytes, max_side=given.max_side, max_seconds=given.max_seconds)
+
+
+def limits_of_requests(settings: Settings) -> DatabaseLimits:
+    """How long whoever answers requests waits for the database."""
+    return DatabaseLimits(
+        connect=settings.database_connect_seconds,
+        statement=settings.database_statement_seconds,
+        lock=settings.database_lock_seconds,
+        pool=settings.database_pool_seconds,
+        hang=settings.database_hang_seconds,
+    )
+
+
+@contextmanager
+def open_installation(settings: Settings, limits: DatabaseLimits | None = None) -> Iterator[Installation]:
+    """Open, and bring to the present schema, what the settings name; many processes may do so at once.
+
+    ``limits``: of the database; None for those of a process in which nobody waits for an answer.
+    """
+    make_private_folder(settings.data_dir)
+    _migrate(settings)
+    database = open_database(settings.database_url, limits or DatabaseLimits())
+    try:
+        clock = SystemClock()
+        queue = DbosQueue(database.engine)
+        keys = records.ApiKeyStore(database, clock=clock)
+        stock = StorageUsage(database, Quotas(settings.max_storage_per_key, settings.max_storage))
+        uploads = records.UploadStore(database, clock=clock, stock=stock)
+        secret = keys.set_setting_once("link_secret", secrets.token_hex(32))
+        hide_secret(secret)
+        yield Installation(
+            settings=settings,
+            database=database,
+            queue=queue,
+            jobs=JobStore(database, enqueue=queue.enqueue, clock=clock, limits=_queue_limits(settings), stock=stock),
+            uploads=uploads,
+            stock=stock,
+            keys=keys,
+            executors=ExecutorStore(database, clock=clock),
+            blobs=open_blobs(settings.storage_url),
+            sources=UploadResolver(uploads, secret),
+            clock=clock,
+        )
+    finally:
+        database.close()
+
+
+@contextmanager
+def _naming_the_database(settings: Settings) -> Iterator[None]:
+    """An operator is told which database is away; requests, later, are not."""
+    try:
+        yield
+    except Unavailable as error:
+        raise Unavailable(
+            f"The database {_address(settings)} does not answer.",
+            hint="Start it, or correct ALPHAREEL_DATABASE_URL.",
+        ) from error
+
+
+def _address(settings: Settings) -> str:
+    """Where the database is, without the login."""
+    url = normalized(settings.database_url)
+    if url.get_backend_name() == "sqlite":
+        return str(url.database)
+    host = url.host or url.query.get("host") or "of this machine"
+    return f"{host}{f':{url.port}' if url.port else ''}, {url.database}"
+
+
+def _migrate(settings: Settings) -> None:
+    database = open_database(settings.database_url, WITHOUT_LIMITS)
+    try:
+        migrate.upgrade(database)
+        prepare(engine_url(settings))
+    except (SQLAlchemyError, Unavailable) as error:
+        cause = error if isinstance(error, SQLAlchemyError) else error.__cause__
+        if not isinstance(cause, SQLAlchemyError):
+            raise
+        told = str(getattr(cause, "orig", cause)).partition("\n")[0]
+        address = normalized(settings.database_url).render_as_string(hide_password=True)
+        raise Unavailable(
+            f"The database {address} cannot be used: {told}.", hint="Check that it runs, and ALPHAREEL_DATABASE_URL."
+        ) from error
+    finally:
+        database.close()
+
+
+def open_blobs(url: str) -> Blobs:
+    """The store that serves the URL's scheme. Raises InvalidRequest."""
+    scheme = url.partition(":")[0]
+    try:
+        adapter = plugins.module("alphareel.storage", scheme)
+    except ModuleNotFoundError as error:
+        raise InvalidRequest(
+            f"{scheme}:// cannot be used here: {error.name} is missing.",
+            hint='Install it: pip install "alphareel[s3]".',
+        ) from error
+    blobs: Blobs = adapter.open_blobs(url)
+    return blobs
+
+
+def _queue_limits(settings: Settings) -> QueueLimits:
+    return QueueLimits(
+        running=settings.max_running_per_key,
+        queued=settings.max_queued_per_key,
+        queued_in_all=settings.max_queued,
+        ahead=max(1, settings.workers),  # what one process can take at once, so that a key alone keeps it busy
+    )
+
+
+def sweep(place: Installation) -> None:
+    """Remove what processes that died left behind. The caller holds the lock of the data folder."""
+    place.blobs.sweep()
+    for name in ("incoming", "work"):
+        shutil.rmtree(place.settings.data_dir / name, ignore_errors=True)
+
+
+def sweep_work(data_dir: Path, employed: Callable[[], str | None]) -> None:
+    """Remove the work folders of dead workers. ``employed``: the only executor of this data folder that may live."""
+    folders = list((data_dir / "work").glob("*"))
+    owner = employed()  # asked after the look: what a later executor makes is not among the folders
+    for folder in folders:
+        if owner is None or not folder.name.startswith(f"{owner}."):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def engine_url(settings: Settings) -> str:
+    """The database's address as the queue's engine wants it, password and all."""
+    return normalized(settings.database_url).render_as_string(hide_password=False)
+
+
+def make_private_folder(path: Path) -> None:
+    """The folder holds the link secret and people's videos, so it is for its owner alone."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageFailed(
+            f"The data folder {path} cannot be made: {error.strerror}.", hint="Set ALPHAREEL_DATA_DIR."
+        ) from error

@@ -1,0 +1,381 @@
+"""The composition root: puts the adapters of an installation behind the ports, for both processes. Wire: serving.py."""
+
+import math
+import os
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from alphareel.db.accounts import AccountStore
+from alphareel.db.api_keys import ApiKeyAdminStore
+from alphareel.db.deletion import DeletionStore
+from alphareel.db.idempotency import IdempotencyStore
+from alphareel.db.orphans import OrphanTable
+from alphareel.db.retention import RetentionStore
+from alphareel.db.stats import RunHistory, StatsStore
+from alphareel.db.usage import CallStore
+from alphareel.db.webhooks import WebhookStore
+from alphareel.domain.clip import Limits
+from alphareel.domain.errors import AlphareelError, BadVideo, OutOfMemory, Timeout, Unavailable, WorkerCrashed
+from alphareel.domain.options import Options, to_json
+from alphareel.http.job_serializers import JobSerializer
+from alphareel.matting.tiers import parse_orders
+from alphareel.queue.dbos_engine import DbosEngine, EngineRules
+from alphareel.server.installation import Installation, engine_url, sweep_work
+from alphareel.server.settings import Settings, shown
+from alphareel.service.api_keys.admin import AdminService
+from alphareel.service.api_keys.service import ApiKeyService, NewKey
+from alphareel.service.billing.credits import parse_prices
+from alphareel.service.files.orphans import OrphanSweep
+from alphareel.service.files.url_signer import UrlSigner
+from alphareel.service.health import HealthMonitor
+from alphareel.service.idempotency import RENEWED
+from alphareel.service.jobs.capabilities import Capabilities
+from alphareel.service.jobs.deletion import DeletionService
+from alphareel.service.jobs.retention import FOR_EVER, RetentionSweeper
+from alphareel.service.jobs.test_mode import ScenarioRunner
+from alphareel.service.net.download import FetchRules, GuardedFetcher
+from alphareel.service.net.post import GuardedPoster
+from alphareel.service.periodic import PeriodicTask
+from alphareel.service.service import Office, Service, ServiceRules, Stores
+from alphareel.service.uploads.probe_queue import ProbeQueue, ProbeRules
+from alphareel.service.uploads.service import MediaInfo, UploadRules, UploadService
+from alphareel.service.usage.service import CallLog, UsageFlusher, UsageService
+from alphareel.service.webhooks.dispatcher import DispatchLimits, WebhookDispatcher, WebhookSender
+from alphareel.service.webhooks.events import Secrets
+from alphareel.service.webhooks.service import WebhookService
+from alphareel.service.worker import child_process
+from alphareel.service.worker.child_process import ResourceLimits
+from alphareel.service.worker.runner import Worker, WorkerConfig
+from alphareel.service.worker.upkeep import Upkeep, UpkeepSettings
+from alphareel.telemetry.logging import get_logger, hide_secret
+
+_PROBE_MEMORY = 4 * 1024**3
+_OWN_WORK = 0.25  # of the time that a probe may take: one that computed less was kept waiting by this machine
+_EXPORT_AGAIN = "Check that it plays, or export it again as MP4 (H.264)."
+_EXAMINE_FETCHED = ResourceLimits(memory_bytes=4 * 1024**3, cpu_seconds=60, wall_seconds=120.0)
+_MAX_DEATHS = 6
+_SWEEP_SECONDS = 60.0
+_CALLS_KEPT = timedelta(days=91)  # a day more than usage looks back
+
+
+def build_service(place: Installation, office: Office, monitor: HealthMonitor | None = None) -> Service:
+    """The use cases over this installation."""
+    given = place.settings
+    uploads = _uploads(place)
+    return Service(
+        Stores(
+            place.jobs,
+            place.executors,
+            place.blobs,
+            _removals(place),
+            _expirations(place),
+            StatsStore(place.database, clock=place.clock),
+        ),
+        keys=ApiKeyService(place.keys),
+        office=office,
+        uploads=uploads,
+        sources=place.sources,
+        webhooks=WebhookService(_webhook_table(place), _sender(place), clock=place.clock),
+        offer=Capabilities(given.models_dir, parse_orders(given.tiers)),
+        rules=ServiceRules(
+            place.sources.link_secret,
+            timedelta(seconds=given.link_seconds),
+            given.show_pending,
+            retention_seconds=_retention_seconds(given),
+            share_within_client=given.share_jobs_within_client,
+        ),
+        clock=place.clock,
+        monitor=monitor,
+    )
+
+
+def _uploads(place: Installation) -> UploadService:
+    given = place.settings
+    return UploadService(
+        place.uploads,
+        place.blobs,
+        shelves=place.stock,
+        inspect_media=IsolatedInspection(place.limits, given.probe_seconds),
+        rules=UploadRules(given.data_dir / "incoming", given.max_upload_bytes, given.min_free_bytes),
+        clock=place.clock,
+        probes=ProbeQueue(
+            ProbeRules(
+                given.probe_processes or min(8, max(3, processors() + 1)),
+                given.probe_queue,
+                given.probe_queue_per_caller,
+            )
+        ),
+    )
+
+
+def build_monitor(place: Installation) -> HealthMonitor:
+    """What watches database, storage and workers beside the API."""
+    has_space = _uploads(place).has_space
+    return HealthMonitor(jobs=place.jobs, executors=place.executors, blobs=place.blobs, has_space=has_space)
+
+
+def build_office(place: Installation) -> Office:
+    """The operators' desk and the books."""
+    store = CallStore(place.database)
+    repeats = IdempotencyStore(place.database, clock=place.clock)
+    prices = parse_prices(place.settings.credits_per_minute, place.settings.pricing_version)
+    return Office(
+        build_admin_service(place),
+        UsageService(store, place.stock, clock=place.clock),
+        CallLog(store),
+        prices,
+        repeats,
+        RunHistory(place.database),
+    )
+
+
+def build_usage_flusher(place: Installation, office: Office, employed: Callable[[], str | None]) -> UsageFlusher:
+    """What the API process does beside its requests. ``employed``: the executor that runs now."""
+
+    def sweep_calls() -> None:
+        CallStore(place.database).sweep_calls(before=place.clock.now() - _CALLS_KEPT)
+
+    sweeps = {
+        "sweep_calls": sweep_calls,
+        "sweep_repeats": office.repeats.sweep_idempotency_keys,
+        "sweep_work": lambda: sweep_work(place.settings.data_dir, employed),
+    }
+    return UsageFlusher(office.calls.flush, sweeps)
+
+
+def build_renewal(office: Office) -> PeriodicTask:
+    """What keeps the names of uploads that are on their way in the API process."""
+    return PeriodicTask("renew_repeats", office.repeats.renew, seconds=RENEWED.total_seconds())
+
+
+def build_admin_service(place: Installation) -> AdminService:
+    """What operators do, for the wire and for the command."""
+    ring = ApiKeyAdminStore(place.database, clock=place.clock)
+    accounts = AccountStore(place.database, clock=place.clock)
+    return AdminService(place.keys, ring, accounts=accounts, clock=place.clock, config=shown(place.settings))
+
+
+def build_worker(place: Installation, executor_id: str) -> Worker:
+    """What runs jobs in the worker process of this name."""
+    given = place.settings
+    rules = WorkerConfig(
+        workspace=given.data_dir / "work",
+        limits=place.limits,
+        confinement=ResourceLimits(
+            memory_bytes=given.job_memory_bytes,
+            cpu_seconds=given.job_cpu_seconds,
+            wall_seconds=given.job_wall_seconds,
+            progress_seconds=given.job_progress_seconds,
+        ),
+        models_dir=given.models_dir,
+        engines=parse_orders(given.tiers),
+        threads=given.job_threads or max(1, processors() // given.workers),
+        max_deaths=_MAX_DEATHS,
+        chunk_seconds=given.chunk_seconds,
+        owner=executor_id,
+    )
+    return Worker(
+        f"worker:{executor_id}",
+        jobs=place.jobs,
+        blobs=place.blobs,
+        sources=place.sources,
+        fetcher=GuardedFetcher(
+            FetchRules(
+                allowed=given.fetch_allow_cidrs,
+                total_seconds=given.fetch_seconds,
+                min_rate=given.min_fetch_rate,
+            )
+        ),
+        rules=rules,
+        helpers=place.queue,
+        examine=IsolatedFetchInspection(place.limits),
+    )
+
+
+def build_engine(place: Installation, executor_id: str, worker: Worker) -> DbosEngine:
+    """The engine of the worker process of this name; one a process."""
+    rules = EngineRules(
+        engine_url(place.settings),
+        concurrency=place.settings.workers,
+        fetches=place.settings.fetch_concurrency,
+        database_engine=place.database.open_queue_engine(),
+    )
+    return DbosEngine(place.database.engine, executor_id=executor_id, body=worker, rules=rules)
+
+
+def build_upkeep(
+    place: Installation, executor_id: str, engine: DbosEngine, *, on_evicted: Callable[[], None]
+) -> Upkeep:
+    """What that process does beside its jobs."""
+    stuck = 2700.0  # a worker shows no life while it gets two files from the store and publishes a big result
+    return Upkeep(
+        executor_id,
+        jobs=place.jobs,
+        executors=place.executors,
+        engine=engine,
+        clock=place.clock,
+        rules=UpkeepSettings(stuck=stuck, max_deaths=_MAX_DEATHS),
+        on_evicted=on_evicted,
+    )
+
+
+def build_webhook_dispatcher(place: Installation) -> WebhookDispatcher:
+    """What carries webhooks in a worker process; links in them stand under the public address."""
+    given = place.settings
+    linker = UrlSigner(place.sources.link_secret, timedelta(seconds=given.link_seconds), place.clock)
+    views = JobSerializer(_public_address(given), linker, show_pending=given.show_pending)
+    return WebhookDispatcher(
+        _webhook_table(place),
+        _sender(place),
+        present=lambda job: views.job(job).model_dump(mode="json"),
+        rules=DispatchLimits(),
+    )
+
+
+def build_scenario_runner(place: Installation) -> PeriodicTask:
+    """What plays test jobs, in a worker process."""
+    confinement = ResourceLimits(memory_bytes=place.settings.job_memory_bytes, wall_seconds=60.0)
+
+    def make(source: Path, target: Path, options: Options) -> dict[str, Any]:
+        facts = {"limits": asdict(place.limits), "models_dir": None, "threads": 1, "pipeline": "alphareel.pipeline.run"}
+        order = {"task": "run", "source": str(source), "target": str(target), "options": to_json(options), **facts}
+        return child_process.run(order, confinement)
+
+    stage = ScenarioRunner(jobs=place.jobs, blobs=place.blobs, make=make, clock=place.clock)
+    return PeriodicTask("rehearsals", stage.play, seconds=1.0)
+
+
+def build_sweeper(place: Installation) -> PeriodicTask:
+    """What removes files whose time is over, and those that no record speaks of, in a worker process."""
+    removal = DeletionService(place.jobs, _removals(place), place.blobs)
+    retention = RetentionSweeper(_expirations(place), removal.empty, _retention_seconds(place.settings), place.clock)
+    age = timedelta(seconds=place.settings.orphan_seconds)
+    orphans = OrphanSweep(OrphanTable(place.database), place.blobs, age=age, clock=place.clock)
+
+    def sweep() -> None:
+        retention.sweep()
+        if age:
+            orphans.sweep_when_due()
+
+    return PeriodicTask("retention", sweep, seconds=_SWEEP_SECONDS)
+
+
+def _removals(place: Installation) -> DeletionStore:
+    return DeletionStore(place.database, clock=place.clock)
+
+
+def _expirations(place: Installation) -> RetentionStore:
+    return RetentionStore(place.database, clock=place.clock)
+
+
+def _retention_seconds(settings: Settings) -> int | None:
+    return None if settings.retention_seconds == FOR_EVER else settings.retention_seconds
+
+
+def _sender(place: Installation) -> WebhookSender:
+    given = place.settings
+    signing = [s.get_secret_value() for s in (given.webhook_secret, given.webhook_secret_old) if s is not None]
+    for secret in signing:
+        hide_secret(secret)
+    return WebhookSender(GuardedPoster(given.fetch_allow_cidrs), Secrets(tuple(signing)), place.clock)
+
+
+def _webhook_table(place: Installation) -> WebhookStore:
+    return WebhookStore(place.database, clock=place.clock)
+
+
+def _public_address(settings: Settings) -> str:
+    """Where no public address is set there is no request to take it from: the service's own."""
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104  # compared, not bound
+    spoken = f"[{host}]" if ":" in host else host
+    return settings.public_url or f"http://{spoken}:{settings.port}"
+
+
+def admit_keys(place: Installation) -> NewKey | None:
+    """Let the key of the settings in; without one, the first key of a new installation, which is to be shown."""
+    keys = ApiKeyService(place.keys)
+    given = place.settings.api_key
+    if given is None:
+        return keys.make_first()
+    hide_secret(given.get_secret_value())
+    keys.admit(given.get_secret_value())
+    return None
+
+
+@dataclass(frozen=True)
+class IsolatedInspection:
+    """Identifies a file in a child process of its own; a file that breaks the process, or keeps it busy, is a bad one.
+
+    A process that computed little in its ``seconds`` was kept waiting by this machine, and one that was killed from
+    outside says nothing of the file: it gets a second process, and Unavailable when that is killed too.
+    """
+
+    limits: Limits
+    seconds: float = 5.0
+
+    def __call__(self, path: Path) -> MediaInfo:
+        order = {"task": "identify", "source": str(path), "limits": asdict(self.limits)}
+        confinement = ResourceLimits(_PROBE_MEMORY, cpu_seconds=math.ceil(4 * self.seconds), wall_seconds=self.seconds)
+        try:
+            return _run_again_if_killed(order, confinement)
+        except child_process.BudgetExceeded as error:
+            if error.computed is not None and error.computed < _OWN_WORK * self.seconds:
+                raise Unavailable(
+                    "The server is too busy to examine the file.", hint="Send it again.", retry_after=self.seconds
+                ) from error
+            told = f"The file cannot be examined within {self.seconds:g} seconds."
+            raise BadVideo(told, hint=_EXPORT_AGAIN) from error
+        except (OutOfMemory, Timeout, WorkerCrashed) as error:
+            raise BadVideo("The file cannot be examined.", hint=_EXPORT_AGAIN) from error
+
+
+def _run_again_if_killed(order: Mapping[str, Any], confinement: ResourceLimits) -> MediaInfo:
+    for _ in range(2):
+        try:
+            return MediaInfo(**child_process.run(order, confinement))
+        except child_process.Killed as error:
+            killed = error
+        except OSError as error:
+            raise Unavailable(
+                "The server cannot start a process to examine the file.", hint="Send it again."
+            ) from error
+    raise Unavailable("The server was kept from examining the file.", hint="Send it again.") from killed
+
+
+@dataclass(frozen=True)
+class IsolatedFetchInspection:
+    """Examines a fetched file as uploads are, though with more patience, because nobody waits for an answer.
+
+    Only a file that keeps the examiner busy is refused, before it keeps a job busy; everything else is for the job to
+    judge.
+    """
+
+    limits: Limits
+
+    def __call__(self, path: Path, tick: Callable[[], None]) -> None:
+        order = {"task": "identify", "source": str(path), "limits": asdict(self.limits)}
+        while not _examining_fetched.acquire(timeout=0.5):
+            tick()
+        try:
+            child_process.run(order, _EXAMINE_FETCHED, tick=lambda _: tick())
+        except Timeout as error:
+            raise BadVideo(
+                f"The file could not be examined within {_EXAMINE_FETCHED.wall_seconds:g} seconds.",
+                hint="Check that it plays, or export it again as MP4 (H.264).",
+            ) from error
+        except AlphareelError as error:
+            get_logger(__name__).info("fetched file left to its job", error=str(error))
+        finally:
+            _examining_fetched.release()
+
+
+def processors() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+_examining_fetched = threading.BoundedSemaphore(max(2, processors()))

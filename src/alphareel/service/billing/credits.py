@@ -1,0 +1,167 @@
+"""What a job costs: prices, reservation and settlement as arithmetic in whole hundredths of a credit; no database."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from fractions import Fraction
+from typing import Any, Protocol
+
+from alphareel.domain.errors import InsufficientCredits, MissingApiKey
+from alphareel.domain.options import TIERS, Options, Tier
+from alphareel.service.api_keys.audit import AuditContext
+from alphareel.service.jobs.models import Billing, Job
+
+MOST_CREDITS = 10**12  # hundredths; what an account may hold
+_MOST_PER_MINUTE = 1_000_000
+
+
+@dataclass(frozen=True)
+class Quote:
+    """The price of one run, agreed when it starts. ``price``: hundredths a minute; ``seconds``: None when not known."""
+
+    price: int
+    pricing_version: str
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class PriceList:
+    """Hundredths of a credit for a minute of video, by tier, and the name of this list."""
+
+    per_minute: Mapping[Tier, int]
+    version: str
+
+    def bill(self, options: Options, seconds: float | None) -> Quote:
+        """What a run with these options costs, of a source that lasts so long (None: nobody knows yet)."""
+        return Quote(self.per_minute[options.model], self.version, billed_seconds(options, seconds))
+
+
+@dataclass(frozen=True)
+class Account:
+    """A client's credits in hundredths. ``balance``: what can be reserved, None for as much as they like."""
+
+    client_id: str
+    balance: int | None
+    reserved: int
+    charged: int
+
+
+@dataclass(frozen=True)
+class LedgerEntry:
+    """A row of the ledger. ``amount`` changes the balance by so many hundredths; their sum is the balance.
+
+    ``kind``: grant, set, reserve, settle or release; ``subject``: the job, or the name of the grant.
+    """
+
+    subject: str
+    run: int
+    kind: str
+    client_id: str
+    amount: int
+    at: datetime
+    actor: str
+    request_id: str | None
+
+
+class AccountStore(Protocol):
+    """Clients' credits; each change is one transaction with its row in the ledger and in the admin audit."""
+
+    def grant(self, client_id: str, amount: int, *, start_charging: bool = False, act: AuditContext) -> Account:
+        """Add (or with a negative amount take) hundredths.
+
+        An unlimited client begins at 0 where ``start_charging`` says so. Raises NotFound for a client without a key,
+        InvalidState for an unlimited client otherwise and when less than nothing would be left.
+        """
+
+    def set_balance(self, client_id: str, balance: int | None, *, act: AuditContext) -> Account:
+        """Replace the balance; None makes the client unlimited again. Reservations stay as they are.
+
+        Raises NotFound for a client without a key.
+        """
+
+    def account(self, client_id: str) -> Account:
+        """Unlimited for a client of whom nothing is written."""
+
+    def entries(self, client_id: str, *, limit: int) -> tuple[LedgerEntry, ...]:
+        """The ledger, newest first."""
+
+
+def billed_seconds(options: Options, seconds: float | None) -> float | None:
+    """A preview is billed for its own length."""
+    if options.preview_duration is None:
+        return seconds
+    return options.preview_duration if seconds is None else min(seconds, options.preview_duration)
+
+
+def cost(seconds: float, price: int) -> int:
+    """Hundredths for so many seconds, rounded up to the next one: at least 1, but 0 for nothing and at a price of 0.
+
+    Beyond that millionths of a second are noise of floats.
+    """
+    exact = math.ceil(Fraction(round(seconds * 1_000_000), 60_000_000) * price)
+    return max(exact, 1) if seconds > 0 and price > 0 else exact
+
+
+def settled(seconds: float, price: int, *, reserved: int) -> int:
+    """What is charged at the end: the cost of the seconds that were processed, but never more than was reserved."""
+    return min(cost(seconds, price), reserved)
+
+
+def paid_seconds(job: Job) -> float | None:
+    """How much video a run may process for what it has reserved; None for as much as there is.
+
+    That is the answer too where nothing is charged: to a client without a balance, or at a price of nothing.
+    """
+    if not job.price or job.billing_status is not Billing.RESERVED:
+        return None
+    return job.credits * 60 / job.price
+
+
+def processed_seconds(output: Mapping[str, Any]) -> float:
+    """Seconds of the source that a finished run is charged for; ``output``: facts of ``jobs.job.Output``.
+
+    The same for every format: a poster needs as much work as a video. Results of older versions say only how long
+    they are themselves.
+    """
+    found = output.get("source_seconds")
+    return float(output["seconds"] if found is None else found)
+
+
+def parse_prices(text: str, version: str) -> PriceList:
+    """Credits a minute as 'original=60,light=45,...'; every tier once. Raises ValueError with what is wrong."""
+    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+    named = {name.strip(): value for name, _, value in pairs}
+    if set(named) != set(TIERS) or len(pairs) != len(TIERS):
+        raise ValueError(f"must name {', '.join(TIERS)} once each, as in original=60,light=45,pro=180,human=45")
+    return PriceList({tier: _hundredths(named[tier]) for tier in TIERS}, version)
+
+
+def insufficient() -> InsufficientCredits:
+    return InsufficientCredits(
+        "Not enough credits to process this video", hint="Add credits, or process less of it with preview_duration."
+    )
+
+
+def key_needed() -> MissingApiKey:
+    return MissingApiKey(
+        "This server charges credits, so a job needs an API key.", hint="Send the key in the header X-Api-Key."
+    )
+
+
+def over_budget(budget: int) -> InsufficientCredits:
+    """``budget``: credits a month, of the key that asks."""
+    return InsufficientCredits(
+        "Not enough credits to process this video",
+        hint=f"This key may use {budget} credits a month: wait for the next, or have the budget raised.",
+    )
+
+
+def _hundredths(text: str) -> int:
+    try:
+        exact = Fraction(text.strip()) * 100
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"{text.strip()!r} is no number of credits") from None
+    if not 0 <= exact <= _MOST_PER_MINUTE * 100 or exact.denominator != 1:
+        raise ValueError("credits a minute must lie between 0 and a million, with two decimals at most")
+    return int(exact)

@@ -1,0 +1,1 @@
+"""Result and upload files: signed URLs and downloads."""

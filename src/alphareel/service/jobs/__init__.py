@@ -1,0 +1,1 @@
+"""Jobs: models, validation, limits, estimates, retention, deletion."""

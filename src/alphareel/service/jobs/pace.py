@@ -1,0 +1,134 @@
+"""How long a worker takes for a video, fitted to the jobs that it has done: time to start, and time for each frame."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from statistics import median
+from typing import Literal
+
+Basis = Literal["measured", "typical"]
+
+FULL_HD = 1920 * 1080
+# A network looks at every frame in one size, so that a small frame takes nearly as long as a large one: a frame costs
+# as much as its pixels and so many more. Measured with the builtin network at 320x240, 1280x720 and 1920x1080.
+_PIXELS_OF_ANY_FRAME = 1_500_000
+_START_SECONDS = 2.0  # of the process that runs a job, and of its codecs and network
+_NEAR = 3.0  # times larger or smaller, a frame tells as much of another as one of the same size
+_FAR_WEIGHT = 0.5  # of runs with frames beyond that
+_CLASS = 4.0  # runs whose work differs by less are one class, represented by its medians
+_MOST_WEIGHT = 3.0  # of a class; that of a single run is 1
+_DOUBT = 0.2  # weight of the typical figures, against 1 for a run
+
+
+@dataclass(frozen=True)
+class Work:
+    """Frames to look at, with so many pixels each."""
+
+    frames: int
+    pixels: int
+
+    @property
+    def amount(self) -> float:
+        return self.frames * float(self.pixels + _PIXELS_OF_ANY_FRAME)
+
+
+@dataclass(frozen=True)
+class CompletedRun:
+    """A job that was completed: seconds that a worker had it, bytes and pixels that it made.
+
+    ``work``: None where it is not known what was looked at.
+    """
+
+    model: str
+    output_format: str
+    work: Work | None
+    seconds: float
+    bytes: int
+    made: int
+
+
+@dataclass(frozen=True)
+class Pace:
+    """``start``: seconds before the first frame; ``rate``: seconds for each unit of ``Work.amount``."""
+
+    start: float
+    rate: float
+    basis: Basis
+
+    def seconds(self, work: Work) -> float:
+        return self.start + self.rate * work.amount
+
+    def seconds_per_frame(self, pixels: int) -> float:
+        return self.rate * Work(1, pixels).amount
+
+
+@dataclass(frozen=True)
+class _Class:
+    amount: float
+    seconds: float
+    weight: float
+
+
+def fit(runs: Sequence[CompletedRun], typical: float, *, near: int | None) -> Pace:
+    """The pace by which the times of these runs are wrong by the smallest factors.
+
+    Runs with frames about as large as ``near`` (pixels) count most. The sum of the logarithms of the factors is
+    minimal, as a median has it, so that single runs which were held up move nothing; and each order of magnitude of
+    work counts about once, so that a hundred short runs do not drown a long one. ``typical``: seconds for a frame of
+    1920x1080, which hold where the runs say nothing: short ones do not tell how long a frame takes.
+    """
+    usual = typical / Work(1, FULL_HD).amount
+    classes = _classes(runs, near)
+    if not classes:
+        return Pace(_START_SECONDS, usual, "typical")
+    start, rate = min(_candidates(classes, usual), key=lambda found: _error(found, classes, usual))
+    tells = any(rate * c.amount >= start for c in classes)
+    return Pace(start, rate, "measured" if tells else "typical")
+
+
+def _candidates(classes: Sequence[_Class], typical: float) -> Iterator[tuple[float, float]]:
+    """Start and rate for each pair of demands: to fit a class, to have the typical start, to have the typical rate.
+
+    A sum of absolute values is smallest where as many of them are zero as there are unknowns. Beside them machines
+    that do everything faster or slower by one factor.
+    """
+    yield _START_SECONDS, typical
+    for one in classes:
+        factor = one.seconds / (_START_SECONDS + typical * one.amount)
+        yield _START_SECONDS * factor, typical * factor
+        if one.seconds > _START_SECONDS:
+            yield _START_SECONDS, (one.seconds - _START_SECONDS) / one.amount
+        if one.seconds > typical * one.amount:
+            yield one.seconds - typical * one.amount, typical
+    for one, other in combinations(classes, 2):
+        rate = (other.seconds - one.seconds) / (other.amount - one.amount) if other.amount != one.amount else 0.0
+        if rate > 0 and one.seconds > rate * one.amount:
+            yield one.seconds - rate * one.amount, rate
+
+
+def _error(found: tuple[float, float], classes: Sequence[_Class], typical: float) -> float:
+    start, rate = found
+    off = sum(c.weight * abs(math.log(c.seconds / (start + rate * c.amount))) for c in classes)
+    return off + _DOUBT * (abs(math.log(start / _START_SECONDS)) + abs(math.log(rate / typical)))
+
+
+def _is_far(pixels: int, near: int | None) -> bool:
+    return near is not None and not 1 / _NEAR <= pixels / near <= _NEAR
+
+
+def _classes(runs: Sequence[CompletedRun], near: int | None) -> list[_Class]:
+    sorted_out = defaultdict[tuple[int, bool], list[tuple[float, float]]](list)
+    for run in runs:
+        if run.work is not None and run.work.frames > 0:
+            place = math.floor(math.log(run.work.amount, _CLASS))
+            sorted_out[place, _is_far(run.work.pixels, near)].append((run.work.amount, max(0.1, run.seconds)))
+    return [
+        _Class(
+            median(amount for amount, _ in members),
+            median(seconds for _, seconds in members),
+            min(_MOST_WEIGHT, math.sqrt(len(members))) * (_FAR_WEIGHT if is_far else 1.0),
+        )
+        for (_, is_far), members in sorted_out.items()
+    ]

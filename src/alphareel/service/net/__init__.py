@@ -1,0 +1,1 @@
+"""Outbound requests behind the SSRF guard."""

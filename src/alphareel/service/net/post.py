@@ -1,0 +1,63 @@
+"""Outbound POST requests that cannot be turned against the network they run in. No redirect is followed."""
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from ssl import SSLContext
+
+import httpcore2
+import httpx2
+
+from alphareel.domain.errors import FetchFailed, FetchRefused
+from alphareel.service.net.download import check_form
+from alphareel.service.net.ssrf_guard import GuardedBackend, Network
+
+_MOST_READ = 64 * 1024
+
+
+@dataclass(frozen=True)
+class GuardedPoster:
+    """Poster over httpcore2. ``allowed``: private networks that may be reached. ``seconds``: for the whole exchange."""
+
+    allowed: Sequence[Network] = ()
+    seconds: float = 10.0
+
+    def post(self, url: str, headers: Mapping[str, str], body: bytes) -> int:
+        try:
+            return self._post(httpx2.URL(url), headers, body)
+        except httpcore2.TimeoutException as error:
+            raise FetchFailed(f"The receiver did not answer within {self.seconds:g} seconds.") from error
+        except (httpcore2.NetworkError, httpcore2.ProtocolError) as error:
+            raise FetchFailed(f"The receiver cannot be reached: {str(error) or type(error).__name__}.") from error
+        except (httpcore2.UnsupportedProtocol, httpx2.InvalidURL) as error:
+            raise FetchRefused("The address is no URL that can be reached.") from error
+
+    def _post(self, url: httpx2.URL, headers: Mapping[str, str], body: bytes) -> int:
+        check_form(url)
+        backend = GuardedBackend(self.allowed, time.monotonic() + self.seconds)
+        full = [(b"Host", url.netloc), (b"Content-Length", b"%d" % len(body))]
+        full += [(name.encode("ascii"), value.encode("ascii")) for name, value in headers.items()]
+        patience = dict.fromkeys(("connect", "read", "write", "pool"), self.seconds)
+        with (
+            httpcore2.ConnectionPool(ssl_context=_trust(), network_backend=backend, max_connections=1) as pool,
+            pool.stream("POST", str(url), headers=full, content=body, extensions={"timeout": patience}) as response,
+        ):
+            _hear_out(response)
+            return response.status
+
+
+def _hear_out(response: httpcore2.Response) -> None:
+    """Let the receiver finish a short answer; the status is all that counts, so what follows it may fail."""
+    size = 0
+    with suppress(httpcore2.TimeoutException, httpcore2.NetworkError, httpcore2.ProtocolError):
+        for piece in response.iter_stream():
+            size += len(piece)
+            if size > _MOST_READ:
+                return
+
+
+@cache
+def _trust() -> SSLContext:
+    return httpx2.create_ssl_context()

@@ -1,0 +1,1 @@
+"""Uploads: receiving, inspecting, quotas, resolving source URLs."""

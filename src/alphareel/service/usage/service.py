@@ -1,0 +1,212 @@
+"""Who used the service, how much, and what for: calls as they were answered, and sums over a key's jobs."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from alphareel.domain.errors import FieldProblem, InvalidRequest
+from alphareel.service.ports import Clock
+from alphareel.service.uploads.quotas import StorageUsage, StoredBytes
+from alphareel.telemetry.logging import get_logger
+
+MAX_DAYS = 90
+MAX_EVENTS = 100
+_MOST_WAITING = 20_000  # calls that wait for a database that is away; beyond them the oldest are lost
+
+
+@dataclass(frozen=True)
+class ApiCall:
+    """One answered request of a key. ``endpoint``: the path with names in place of ids."""
+
+    key_id: str
+    at: datetime
+    method: str
+    endpoint: str
+    status_code: int
+    request_id: str | None = None
+    job_id: str | None = None
+    error_code: str | None = None
+
+
+@dataclass(frozen=True)
+class CallEvent:
+    """A call on record, with the model and the credits (hundredths) that its job has by now."""
+
+    id: int
+    call: ApiCall
+    model: str | None
+    credits: int
+
+
+@dataclass(frozen=True)
+class UsageBucket:
+    """Jobs of one day and model. ``credits``: hundredths that were charged."""
+
+    day: str
+    model: str
+    jobs: int
+    completed: int
+    failed: int
+    credits: int
+
+
+@dataclass(frozen=True)
+class KeyUsageBucket:
+    """The same of one key."""
+
+    client_id: str
+    fingerprint: str
+    tally: UsageBucket
+
+
+@dataclass(frozen=True)
+class Summary:
+    """``tallies`` by day and model, oldest first; ``requests`` counted by whole hours; ``stored``: now."""
+
+    begin: datetime
+    end: datetime
+    tallies: tuple[UsageBucket, ...]
+    requests: int
+    stored: StoredBytes
+
+
+class UnstorableCall(Exception):
+    """The database refuses what a call says; to send the same again is of no use."""
+
+
+class CallStore(Protocol):
+    """The record of calls. Every method is one transaction."""
+
+    def add_calls(self, calls: Sequence[ApiCall]) -> None:
+        """Keep them, and count them for their keys. Raises UnstorableCall for what can never be kept: all are left."""
+
+    def call_events(self, key_id: str, *, limit: int) -> tuple[CallEvent, ...]:
+        """Newest first."""
+
+    def count_calls(self, key_id: str, *, since: datetime) -> int: ...
+
+    def job_usage(self, key_id: str, *, since: datetime) -> tuple[UsageBucket, ...]:
+        """Jobs created since then, deleted ones included."""
+
+    def key_usage(self, client_id: str | None, *, since: datetime) -> tuple[KeyUsageBucket, ...]:
+        """The same for every key, or for those of a client."""
+
+    def sweep_calls(self, *, before: datetime) -> None:
+        """Forget older ones, and the oldest where there are too many."""
+
+
+class UsageService:
+    """What a key may know of its own use."""
+
+    def __init__(self, store: CallStore, shelves: StorageUsage, *, clock: Clock) -> None:
+        self._store = store
+        self._shelves = shelves
+        self._clock = clock
+
+    def summary(self, key_id: str, *, days: int) -> Summary:
+        """The last ``days`` times 24 hours, begun at a full hour; raises InvalidRequest outside of 1-90."""
+        _check("days", days, MAX_DAYS)
+        now, begin = self._clock.now(), self._begin(days)
+        tallies = self._store.job_usage(key_id, since=begin)
+        requests = self._store.count_calls(key_id, since=begin)
+        return Summary(begin, now, tallies, requests, self._shelves.stored(key_id))
+
+    def by_key(self, client_id: str | None, *, days: int) -> tuple[KeyUsageBucket, ...]:
+        """Every key's sums, or those of a client's keys; raises InvalidRequest outside of 1-90."""
+        _check("days", days, MAX_DAYS)
+        return self._store.key_usage(client_id, since=self._begin(days))
+
+    def _begin(self, days: int) -> datetime:
+        return (self._clock.now() - timedelta(days=days)).replace(minute=0, second=0, microsecond=0)
+
+    def events(self, key_id: str, *, limit: int) -> tuple[CallEvent, ...]:
+        """The latest calls, newest first; raises InvalidRequest outside of 1-100."""
+        _check("limit", limit, MAX_EVENTS)
+        return self._store.call_events(key_id, limit=limit)
+
+
+class CallLog:
+    """Calls on their way to the store: noted in memory, written together, so that requests wait for no disk."""
+
+    def __init__(self, store: CallStore) -> None:
+        self._store = store
+        self._waiting: deque[ApiCall] = deque(maxlen=_MOST_WAITING)
+        self._writing = threading.Lock()
+
+    def note(self, call: ApiCall) -> None:
+        """Callable from any thread; never blocks."""
+        self._waiting.append(call)
+
+    def flush(self) -> None:
+        """Write what waits. Raises Unavailable, and then nothing is lost.
+
+        A call that the store can never keep is left out alone: the others of its batch are written.
+        """
+        with self._writing:
+            batches = [[self._waiting.popleft() for _ in range(len(self._waiting))]]
+            try:
+                while batches:
+                    batches[:1] = self._write(batches[0])
+            except Exception:
+                self._waiting.extendleft(call for batch in reversed(batches) for call in reversed(batch))
+                raise
+
+    def _write(self, batch: list[ApiCall]) -> list[list[ApiCall]]:
+        """What is left to write: nothing, or the halves of a batch with a call that cannot be kept."""
+        try:
+            if batch:
+                self._store.add_calls(batch)
+        except UnstorableCall:
+            if len(batch) > 1:
+                middle = len(batch) // 2
+                return [batch[:middle], batch[middle:]]
+            get_logger(__name__).error("call record left out", call=repr(batch[0]), exc_info=True)
+        return []
+
+
+class UsageFlusher:
+    """A thread of the API process that writes calls every other second and sweeps every hour."""
+
+    def __init__(
+        self, flush: Callable[[], None], sweeps: Mapping[str, Callable[[], None]], *, seconds: float = 2.0
+    ) -> None:
+        self._flush = flush
+        self._sweeps = sweeps
+        self._seconds = seconds
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="bookkeeper", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Write the last calls and end."""
+        self._stopping.set()
+        self._thread.join()
+        _attempt("flush", self._flush)
+
+    def _run(self) -> None:
+        swept = float("-inf")
+        while not self._stopping.wait(self._seconds):
+            _attempt("flush", self._flush)
+            if time.monotonic() - swept > 3600:
+                swept = time.monotonic()
+                for name, sweep in self._sweeps.items():
+                    _attempt(name, sweep)
+
+
+def _attempt(name: str, task: Callable[[], None]) -> None:
+    try:
+        task()
+    except Exception:  # noqa: BLE001  # the next round tries again; requests must not suffer for the books
+        get_logger(__name__).warning("bookkeeping failed", task=name, exc_info=True)
+
+
+def _check(field: str, value: int, most: int) -> None:
+    if not 1 <= value <= most:
+        message = f"must lie between 1 and {most}; got {value}."
+        raise InvalidRequest(f"{field}: {message}", details=[FieldProblem(field, message)])

@@ -1,0 +1,1 @@
+"""Webhooks: events, signing, dispatch and delivery log."""

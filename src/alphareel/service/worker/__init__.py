@@ -1,0 +1,1 @@
+"""The worker: runs attempts in child processes and keeps the executor alive."""

@@ -1,0 +1,48 @@
+"""What work on a job leaves behind: its folder on this machine, and blobs that nobody needs once the job ended."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from alphareel.domain.errors import StorageFailed
+from alphareel.service.jobs.models import TERMINAL
+from alphareel.service.ports import Blobs, JobStore
+from alphareel.service.worker import chunks, inputs
+from alphareel.telemetry.logging import get_logger
+
+
+@dataclass(frozen=True)
+class JobCleanup:
+    jobs: JobStore
+    blobs: Blobs
+
+    def clear_up(self, job_id: str) -> None:
+        """A job that has ended keeps neither chunks nor what was fetched; one that was deleted leaves nothing.
+
+        Not even what a worker published that died before it was told.
+        """
+        job = self.jobs.job(job_id)
+        if job is not None and job.status not in TERMINAL:
+            return
+        places = () if job is not None else (f"outputs/{job_id}/", f"previews/{job_id}/")
+        for prefix in (*places, chunks.prefix_of(job_id), inputs.prefix_of(job_id)):
+            self.discard(prefix)
+
+    def discard(self, prefix: str) -> None:
+        """A store that is away now has the rest removed with the job; the worker has other jobs to do."""
+        try:
+            self.blobs.delete_prefix(prefix)
+        except StorageFailed as error:
+            get_logger(__name__).warning("blobs of an ended job stay", prefix=prefix, error=str(error))
+
+
+@contextmanager
+def workspace(folder: Path) -> Iterator[Path]:
+    """A folder that is gone with all its files when the context ends."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,65 @@
+"""The files that a job works on: uploads, and copies of what lies at addresses elsewhere. All of them are blobs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from alphareel.domain.errors import NotFound, StorageFailed
+from alphareel.service.jobs.models import Job
+from alphareel.service.ports import Blobs
+from alphareel.service.uploads import sources
+from alphareel.service.uploads.service import UploadResolver
+from alphareel.service.uploads.sources import SourceUrl
+
+SOURCE = "source"
+BACKGROUND = "background"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Copies are kept from the fetch until the job ends, so that no retry and no other worker fetches again."""
+
+    blobs: Blobs
+    sources: UploadResolver
+
+    def missing(self, job: Job) -> Mapping[str, SourceUrl]:
+        """What has to be fetched before the job can run, by name. Raises InvalidRequest, StorageFailed."""
+        return {
+            name: wanted
+            for name, wanted in _wanted(job).items()
+            if not self._is_there(job, self.blob(job, name, wanted))
+        }
+
+    def blob(self, job: Job, name: str, wanted: SourceUrl) -> str:
+        """The blob of one of its files, there or not. Raises InvalidRequest for an upload that it may not use."""
+        upload = self.sources.find(wanted, key_id=job.key_id)
+        return f"{prefix_of(job.id)}{job.run}/{name}" if upload is None else upload.blob
+
+    def keep(self, job: Job, name: str, path: Path) -> None:
+        """Keep what was fetched to ``path``, which may be moved, unless another fetch was faster."""
+        blob = f"{prefix_of(job.id)}{job.run}/{name}"
+        if self._is_there(job, blob):  # and may be in use
+            return
+        self.blobs.put_file(blob, path)
+        if not self._is_there(job, blob):
+            raise StorageFailed("The fetched file is gone from the store.")
+
+    def _is_there(self, job: Job, blob: str) -> bool:
+        """Uploads are: one that was removed is no business of a fetch."""
+        if not blob.startswith(prefix_of(job.id)):
+            return True
+        try:
+            self.blobs.size(blob)
+        except NotFound:
+            return False
+        return True
+
+
+def prefix_of(job_id: str) -> str:
+    """Where all that was fetched for a job is kept."""
+    return f"fetched/{job_id}/"
+
+
+def _wanted(job: Job) -> Mapping[str, SourceUrl]:
+    wanted = {SOURCE: sources.source(job.video_url), BACKGROUND: sources.background(job.options)}
+    return {name: reference for name, reference in wanted.items() if reference is not None}

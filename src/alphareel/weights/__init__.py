@@ -1,0 +1,1 @@
+"""Downloads, verifies and installs model weights."""

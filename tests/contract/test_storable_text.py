@@ -1,0 +1,91 @@
+"""Text that a database does not store is refused at the door, on both databases, and costs nobody anything."""
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from alphareel.http.app import create_app
+from alphareel.http.config import HttpConfig
+from alphareel.service.api_keys.service import digest
+from alphareel.service.use_cases import Principal
+from alphareel.testing.fakes import Desk, open_desk
+
+ADMIN = "token of the tests"
+SECRET = f"ar_live_{uuid.uuid4().hex}"
+VIDEO = {"video_url": "https://a.example/v.mp4"}
+
+
+@pytest.fixture
+def desk(url: str, tmp_path: Path) -> Iterator[Desk]:
+    desk = open_desk(tmp_path, database_url=url)
+    facts: dict[str, Any] = {"fingerprint": "fp", "client_id": "c", "note": ""}
+    desk.keystore.add_key(key_id="k", secret_sha256=digest(SECRET), **facts)
+    yield desk
+    desk.close()
+
+
+@pytest.fixture
+def client(desk: Desk) -> Iterator[TestClient]:
+    app = create_app(desk.service, HttpConfig(version="1", admin_token=ADMIN))
+    headers = {"X-Api-Key": SECRET, "X-Admin-Token": ADMIN}
+    with TestClient(app, headers=headers, raise_server_exceptions=False) as client:
+        yield client
+
+
+def test_no_route_with_a_nul_in_its_path_fails_or_stops_the_count_of_calls(client: TestClient, desk: Desk) -> None:
+    for path, operations in client.app.openapi()["paths"].items():  # type: ignore[attr-defined]
+        for name in ("job_id", "upload_id", "webhook_id", "blob"):
+            path = path.replace(f"{{{name}}}", "a%00b")  # noqa: PLW2901
+        for method in operations if "%00" in path else ():
+            answer = client.request(method, path)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found"), path
+            assert answer.json()["error"]["request_id"] == answer.headers["x-request-id"]
+    assert client.head("/v1/jobs/%00").status_code == 404
+    assert client.get("/v1/jobs").status_code == 200
+    desk.office.calls.flush()
+    assert client.get("/v1/usage/summary").json()["total_requests"] == 1
+
+
+@pytest.mark.parametrize("query", ["client_id=%00", "client_id=a%00b&limit=3", "%00=1"])
+def test_a_query_with_a_nul_is_a_bad_request(client: TestClient, query: str) -> None:
+    for path in ("/v1/admin/credits", "/v1/jobs"):
+        answer = client.get(f"{path}?{query}")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")
+
+
+@pytest.mark.parametrize("bad", [b"a\\u0000b", b"a\\ud800b"])
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/admin/keys/disable", b'{"key_fingerprint": "%s"}'),
+        ("/v1/admin/keys/rotate", b'{"key_fingerprint": "%s"}'),
+        ("/v1/admin/keys", b'{"client_id": "c", "note": "%s"}'),
+        ("/v1/admin/credits/grant", b'{"client_id": "%s", "credits": 1}'),
+        ("/v1/jobs", b'{"video_url": "https://a.example/%s"}'),
+        ("/v1/jobs", b'{"video_url": "https://a.example/v.mp4", "metadata": {"list": [{"%s": 1}]}}'),
+        ("/v1/webhooks/test", b'{"webhook_url": "https://a.example/%s"}'),
+    ],
+)
+def test_a_body_with_text_that_no_database_stores_is_a_bad_request(
+    client: TestClient, path: str, body: bytes, bad: bytes
+) -> None:
+    answer = client.post(path, content=body % bad, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")
+
+
+def test_a_body_may_speak_of_the_escape_of_a_nul(client: TestClient) -> None:
+    answer = client.post("/v1/jobs", json={**VIDEO, "metadata": {"a": "\\u0000"}})
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("bad", ["bad\0name", "bad\ud800name"])
+def test_a_job_may_fail_with_an_error_that_quotes_any_text(desk: Desk, bad: str) -> None:
+    job = desk.service.create(Principal(None, "req"), VIDEO)
+    assert desk.jobs.fail(job.id, attempt=None, error=bad, error_code="fetch_failed", actor="w")
+    failed = desk.jobs.job(job.id)
+    assert failed is not None
+    assert failed.error == "bad\ufffdname"

@@ -1,0 +1,436 @@
+"""What only real sockets show: refusals while a body is still being sent, clients that leave, links under load."""
+
+import contextlib
+import ipaddress
+import json
+import select
+import socket
+import threading
+import time
+
+import pytest
+import requests
+from starlette.responses import StreamingResponse
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from alphareel.http.app import create_app
+from alphareel.http.config import BodyTimeouts, HttpConfig
+from alphareel.http.connection_limits import ConnectionLimiter, drained, limit_connections, limit_request_head
+from alphareel.testing.fakes import TINY_MP4
+
+BIG = 16 * 1024 * 1024
+
+
+@pytest.fixture(scope="module", params=["httptools", "h11"])
+def server(request, desk, serve):
+    config = HttpConfig(max_upload_bytes=9_000_000, patience=BodyTimeouts(idle_seconds=0.5), drain_seconds=1)
+    with serve(create_app(desk.service, config), request.param) as running:
+        yield running
+
+
+@pytest.fixture
+def headers(key):
+    return {"X-Api-Key": key}
+
+
+def connected(server):
+    return contextlib.closing(socket.create_connection(("127.0.0.1", server.port), timeout=10))
+
+
+def incoming(desk):
+    return list(desk.service._uploads._rules.incoming.glob("*"))
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def zeros(size):
+    for _ in range(size // 65536):
+        yield bytes(65536)
+
+
+def test_part_without_a_type_as_requests_sends_it(server, headers):
+    answer = requests.post(
+        f"{server.url}/v1/uploads", headers=headers, files={"file": ("in.mp4", TINY_MP4)}, timeout=10
+    )
+    assert answer.status_code == 200
+    assert answer.json()["filename"] == "in.mp4"
+
+
+@pytest.mark.parametrize("key_header", [{}, {"X-Api-Key": "wrong"}])
+def test_client_that_sends_everything_first_still_sees_401(server, key_header):
+    files = {"file": ("in.mp4", bytes(BIG))}
+    answer = requests.post(f"{server.url}/v1/uploads", headers=key_header, files=files, timeout=20)
+    assert answer.status_code == 401
+    assert answer.json()["error"]["code"] in ("missing_api_key", "invalid_api_key")
+
+
+def test_file_too_large_by_its_length_sees_the_json(server, headers, desk):
+    files = {"file": ("in.mp4", bytes(11_000_000))}
+    answer = requests.post(f"{server.url}/v1/uploads", headers=headers, files=files, timeout=20)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "file_too_large")
+    assert incoming(desk) == []
+
+
+def test_file_too_large_in_chunks_sees_the_json(server, headers, desk):
+    def body():
+        yield b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+        yield from zeros(BIG)
+
+    form = {**headers, "Content-Type": "multipart/form-data; boundary=b"}
+    answer = requests.post(f"{server.url}/v1/uploads", headers=form, data=body(), timeout=20)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "file_too_large")
+    assert incoming(desk) == []
+
+
+def test_refused_json_body_of_any_size_sees_the_json(server, headers):
+    answer = requests.post(f"{server.url}/v1/jobs", headers=headers, data=b"{" + b" " * 1_900_000, timeout=10)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")
+
+
+def test_refused_client_that_never_stops_sending_is_cut_off(server):
+    def send_for(seconds):
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            connection.sendall(b"10000\r\n" + bytes(65536) + b"\r\n")
+
+    with connected(server) as connection:
+        connection.sendall(b"POST /v1/uploads HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        with pytest.raises(ConnectionError):
+            send_for(10)
+
+
+def test_refused_client_that_sends_nothing_more_is_let_go(server):
+    with connected(server) as connection:
+        connection.sendall(b"POST /v1/uploads HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\n\r\n" + bytes(100))
+        began = time.monotonic()
+        assert b"missing_api_key" in read_to_end(connection)
+        assert time.monotonic() - began < 5
+
+
+def test_connection_stays_open_after_small_refusals(server):
+    with requests.Session() as session:
+        for _ in range(3):
+            answer = session.post(f"{server.url}/v1/jobs", json={"video_url": "x"}, timeout=10)
+            assert answer.status_code == 401
+            assert answer.headers.get("connection", "keep-alive") != "close"
+
+
+def test_client_that_asks_before_sending_never_sends(server):
+    with connected(server) as connection:
+        connection.sendall(
+            b"POST /v1/uploads HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\nExpect: 100-continue\r\n"
+            b"Content-Type: multipart/form-data; boundary=b\r\n\r\n"
+        )
+        answer = read_to_end(connection)
+    assert answer.startswith(b"HTTP/1.1 401")
+    assert b"missing_api_key" in answer
+
+
+def test_client_that_leaves_in_the_middle_leaves_nothing_behind(server, key, desk):
+    with connected(server) as connection:
+        connection.sendall(upload_head(key, 900_000) + bytes(300_000))
+        wait_until(lambda: incoming(desk))
+    wait_until(lambda: not incoming(desk))
+
+
+def test_body_that_stands_still_is_given_up(server, key, desk):
+    with connected(server) as connection:
+        connection.sendall(upload_head(key, 60_000) + bytes(3000))
+        answer = read_answer(connection)
+    assert b" 400 " in answer
+    assert b"Nothing came for 0.5 seconds" in answer
+    wait_until(lambda: not incoming(desk))
+
+
+def test_body_that_trickles_is_given_up_although_it_never_stands_still(desk, serve, key):
+    patience = BodyTimeouts(idle_seconds=20, bytes_per_second=10_000, grace_seconds=0.3)
+    app = create_app(desk.service, HttpConfig(patience=patience))
+    with serve(app) as running, connected(running) as connection:
+        connection.sendall(upload_head(key, 60_000))
+        answered, sent = [], 0
+        while not answered and sent < 60_000:
+            connection.sendall(bytes(50))
+            sent += 50
+            answered, _, _ = select.select([connection], [], [], 0.05)
+        answer = read_answer(connection)
+    assert b" 400 " in answer
+    assert b"The body comes too slowly: " in answer
+    assert b"at least 10000 bytes a second" in answer
+    wait_until(lambda: not incoming(desk))
+
+
+@pytest.mark.parametrize(
+    ("waited", "came", "over"),
+    [(59, 0, False), (61, 0, True), (61, 16_000, True), (61, 17_000, False), (3600, 60_000_000, False)],
+)
+def test_patience_grows_with_what_has_come(waited, came, over):
+    assert BodyTimeouts().is_over(waited, came) is over
+    assert not BodyTimeouts(bytes_per_second=0).is_over(waited, came)
+
+
+def test_json_body_that_stands_still_is_given_up(server, key):
+    with connected(server) as connection:
+        head = f"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nX-Api-Key: {key}\r\nContent-Length: 100\r\n\r\n"
+        connection.sendall(head.encode() + b"{")
+        assert b"Nothing came for 0.5 seconds" in read_answer(connection)
+
+
+def test_file_that_cannot_be_read_to_its_end_shows_as_broken_not_as_short(server, headers, desk, monkeypatch, logs):
+    uploaded = requests.post(
+        f"{server.url}/v1/uploads", headers=headers, files={"file": ("a", TINY_MP4 + bytes(100_000))}, timeout=10
+    ).json()
+
+    def breaks(_key, _start, _length):
+        yield bytes(1000)
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(desk.blobs, "read", breaks)
+    with pytest.raises(requests.RequestException):
+        requests.get(uploaded["video_url"], timeout=10)
+    assert any("the disk is gone" in line.get("exception", "") for line in logs())
+
+
+def test_client_that_leaves_during_a_download_does_no_harm(server, headers, desk, tmp_path):
+    large = tmp_path / "large"
+    large.write_bytes(TINY_MP4 + bytes(900_000))
+    with large.open("rb") as file:
+        url = requests.post(f"{server.url}/v1/uploads", headers=headers, files={"file": file}, timeout=10).json()[
+            "video_url"
+        ]
+    path = url.removeprefix(server.url)
+    with connected(server) as connection:
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        connection.recv(100)
+    assert len(requests.get(url, timeout=10).content) == large.stat().st_size
+    part = requests.get(url, headers={"Range": "bytes=900000-"}, timeout=10)
+    assert (part.status_code, len(part.content)) == (206, large.stat().st_size - 900_000)
+
+
+def test_many_uploads_at_once_arrive_whole(server, headers):
+    results = []
+
+    def send(n):
+        content = TINY_MP4 + bytes([n]) * 400_000
+        posted = requests.post(f"{server.url}/v1/uploads", headers=headers, files={"file": ("a", content)}, timeout=30)
+        results.append(requests.get(posted.json()["video_url"], timeout=30).content == content)
+
+    threads = [threading.Thread(target=send, args=(n,)) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [True] * 6
+
+
+def upload_head(key, length):
+    form = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.mp4"\r\n\r\n'
+    head = (
+        f"POST /v1/uploads HTTP/1.1\r\nHost: x\r\nX-Api-Key: {key}\r\nContent-Length: {length}\r\n"
+        "Content-Type: multipart/form-data; boundary=b\r\n\r\n"
+    )
+    return head.encode() + form
+
+
+def read_answer(connection):
+    answer = b""
+    while b"\r\n\r\n" not in answer or not is_json(answer.partition(b"\r\n\r\n")[2]):
+        piece = connection.recv(65536)
+        if not piece:
+            break
+        answer += piece
+    return answer
+
+
+def is_json(text):
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+def read_to_end(connection):
+    answer = b""
+    while piece := connection.recv(65536):
+        answer += piece
+    return answer
+
+
+@pytest.fixture(params=["httptools", "h11"])
+def guarded(request, desk, serve):
+    protocol = {"httptools": HttpToolsProtocol, "h11": H11Protocol}[request.param]
+    with serve(
+        create_app(desk.service, HttpConfig()), limit_request_head(protocol, seconds=0.2, size=20_000)
+    ) as running:
+        yield running
+
+
+@pytest.mark.parametrize("beginning", [b"", b"GET /livez HTTP/1.1\r\nHost: x\r\nX-More: "])
+def test_connection_on_which_no_request_begins_is_closed(guarded, beginning):
+    with connected(guarded) as connection:
+        connection.sendall(beginning)
+        assert connection.recv(1000) == b""
+
+
+def test_kept_connection_on_which_the_next_request_does_not_begin_is_closed(guarded):
+    with connected(guarded) as connection:
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert read_answer(connection).startswith(b"HTTP/1.1 200 OK")
+        connection.sendall(b"GET /livez HT")
+        assert connection.recv(1000) == b""
+
+
+def test_endless_header_is_refused_before_it_fills_the_memory(guarded):
+    sent = 0
+    with connected(guarded) as connection, contextlib.suppress(ConnectionError):
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nX-More: ")
+        while sent < 64 * 1024 * 1024:
+            sent += connection.send(b"x" * 65536)
+    assert sent < 64 * 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    "nonsense", [b"\x16\x03\x01 not http\r\n\r\n", b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 30_000]
+)
+def test_what_is_no_request_is_refused_in_the_one_error_shape(guarded, nonsense):
+    with connected(guarded) as connection:
+        connection.sendall(nonsense)
+        head, _, body = read_to_end(connection).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json")
+    assert json.loads(body)["error"]["code"] == "invalid_request"
+
+
+@pytest.fixture
+def crowded(desk, serve):
+    with serve(
+        create_app(desk.service, HttpConfig()), limit_request_head(limit_connections(ConnectionLimiter(2)))
+    ) as running:
+        yield running
+
+
+def ask_well(connection):
+    connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+    return read_answer(connection)
+
+
+def test_one_address_has_so_many_connections_and_no_more_until_one_of_them_ends(crowded):
+    with connected(crowded) as first:
+        assert ask_well(first).startswith(b"HTTP/1.1 200 OK")
+        with connected(crowded) as second:
+            assert ask_well(second).startswith(b"HTTP/1.1 200 OK")
+            with connected(crowded) as third:
+                head, _, body = read_to_end(third).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 5")
+        assert json.loads(body)["error"]["code"] == "rate_limited"
+        assert ask_well(first).startswith(b"HTTP/1.1 200 OK")
+
+        def comes_in():
+            with connected(crowded) as another, contextlib.suppress(ConnectionError):
+                return ask_well(another).startswith(b"HTTP/1.1 200 OK")
+
+        wait_until(comes_in)
+
+
+@pytest.mark.parametrize(
+    ("peer", "holder"),
+    [
+        (("192.0.2.7", 5000), "192.0.2.7/32"),
+        (("::ffff:192.0.2.7", 5000, 0, 0), "192.0.2.7/32"),
+        (("2001:db8:1:2:3:4:5:6", 5000, 0, 0), "2001:db8:1:2::/64"),
+        (("fe80::1%eth0", 5000, 0, 2), "fe80::/64"),
+        (("10.0.0.9", 5000), None),
+        (("::ffff:10.0.0.9", 5000, 0, 0), None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_connections_count_for_the_holder_of_an_address_and_not_for_a_proxy(peer, holder):
+    crowd = ConnectionLimiter(3, (ipaddress.ip_network("10.0.0.0/8"),))
+    assert crowd.holder(peer) == (ipaddress.ip_network(holder) if holder else None)
+    assert ConnectionLimiter(0).holder(peer) is None
+
+
+def test_answer_that_takes_longer_than_a_head_may_is_not_cut_off(desk, serve, headers):
+    app = create_app(desk.service, HttpConfig())
+
+    @app.get("/slow")
+    def slow() -> dict[str, bool]:
+        time.sleep(0.5)
+        return {"success": True}
+
+    with serve(app, limit_request_head(seconds=0.1)) as running, connected(running) as connection:
+        connection.sendall(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n\r\n")
+        assert read_answer(connection).endswith(b'{"success":true}')
+
+
+@pytest.fixture(params=["httptools", "h11"])
+def impatient(request, desk, serve):
+    """Makes a server that waits for slow readers as long as ``patience`` says, with one answer of 12 MB."""
+    protocol = {"httptools": HttpToolsProtocol, "h11": H11Protocol}[request.param]
+    app = create_app(desk.service, HttpConfig())
+
+    @app.get("/big")
+    def big() -> StreamingResponse:
+        return StreamingResponse(zeros(12_000_000))
+
+    return lambda patience: serve(app, limit_request_head(drained(protocol, patience=patience)))
+
+
+def is_cut(connection):
+    """Whether the server ends the answer early; ``connection`` reads what is left of it."""
+    connection.settimeout(10)
+    try:
+        return not read_to_end(connection).endswith(b"0\r\n\r\n")
+    except ConnectionError:
+        return True
+
+
+def slow_connection(running):
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    connection.connect(("127.0.0.1", running.port))
+    connection.sendall(b"GET /big HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    return contextlib.closing(connection)
+
+
+def test_reader_that_takes_nothing_is_cut_off(impatient, logs):
+    with impatient(BodyTimeouts(idle_seconds=0.5)) as running, slow_connection(running) as connection:
+        wait_until(lambda: any(line["event"] == "slow reader cut off" for line in logs()))
+        assert is_cut(connection)
+
+
+def test_reader_that_trickles_is_cut_off_although_it_never_stands_still(impatient, logs):
+    patience = BodyTimeouts(idle_seconds=2, bytes_per_second=100_000_000, grace_seconds=0.5)
+    with impatient(patience) as running, slow_connection(running) as connection:
+        deadline = time.monotonic() + 20
+        with contextlib.suppress(ConnectionError):
+            while connection.recv(4096) and time.monotonic() < deadline:
+                time.sleep(0.005)
+        assert time.monotonic() < deadline
+        assert any(line["event"] == "slow reader cut off" for line in logs())
+
+
+def test_reader_that_pauses_and_then_goes_on_gets_everything(impatient):
+    with (
+        impatient(BodyTimeouts(idle_seconds=10, bytes_per_second=1000)) as running,
+        slow_connection(running) as connection,
+    ):
+        time.sleep(1)
+        assert not is_cut(connection)
+
+
+def test_form_whose_other_fields_never_end_is_refused(server, headers):
+    def body():
+        yield b'--b\r\nContent-Disposition: form-data; name="note"\r\n\r\n'
+        yield from zeros(BIG)
+
+    form = {**headers, "Content-Type": "multipart/form-data; boundary=b"}
+    answer = requests.post(f"{server.url}/v1/uploads", headers=form, data=body(), timeout=20)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")
+    assert "the fields beside file have more than 1048576 bytes" in answer.json()["error"]["message"]

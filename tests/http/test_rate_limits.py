@@ -1,0 +1,155 @@
+"""How many requests a minute: told on every answer, refused beyond it, counted for each key and kind apart."""
+
+import socket
+
+import httpx2
+import pytest
+from starlette.testclient import TestClient
+
+from alphareel.domain.errors import InvalidRequest
+from alphareel.http.app import create_app
+from alphareel.http.config import HttpConfig
+from alphareel.http.origins import origin_of
+from alphareel.http.rate_limits import Limiter, RateLimits
+from alphareel.service.api_keys.admin import Operator
+from alphareel.service.api_keys.service import digest
+from alphareel.service.jobs.queue_limits import QueueLimits
+from alphareel.testing.fakes import open_desk
+
+VIDEO = {"video_url": "https://a.example/v.mp4"}
+
+
+@pytest.fixture
+def limited(make_client):
+    return make_client(rates=RateLimits(write=2, read=3))
+
+
+def test_every_answer_says_what_is_left(limited):
+    first, second = limited.get("/v1/jobs"), limited.get("/v1/jobs/job_none")
+    assert [first.headers[f"RateLimit-{n}"] for n in ("Limit", "Remaining")] == ["3", "2"]
+    assert 1 <= int(first.headers["RateLimit-Reset"]) <= 60
+    assert (second.status_code, second.headers["RateLimit-Remaining"]) == (404, "1")
+
+
+def test_beyond_it_a_request_is_refused_with_a_bounded_pause(limited):
+    answers = [limited.post("/v1/jobs", json=VIDEO) for _ in range(3)]
+    assert [a.status_code for a in answers] == [200, 200, 429]
+    refused = answers[-1]
+    assert refused.json()["error"]["code"] == "rate_limited"
+    assert 1 <= int(refused.headers["Retry-After"]) <= 16
+    assert refused.headers["RateLimit-Remaining"] == "0"
+    assert limited.get("/v1/jobs").json()["total"] == 2
+
+
+def test_looking_is_counted_apart(limited):
+    for _ in range(3):
+        limited.post("/v1/jobs", json=VIDEO)
+    assert limited.get("/v1/jobs").status_code == 200
+
+
+def test_keys_are_counted_apart(limited, new_key):
+    for _ in range(4):
+        last = limited.get("/v1/jobs")
+    assert last.status_code == 429
+    assert limited.get("/v1/jobs", headers={"X-Api-Key": new_key()}).status_code == 200
+
+
+def test_a_key_may_have_limits_of_its_own(limited, desk, key):
+    own = desk.keys.authenticate(key).fingerprint
+    desk.service.admin.set_limits(Operator("test"), own, {"read_per_minute": 50})
+    assert limited.get("/v1/jobs").headers["RateLimit-Limit"] == "50"
+    assert limited.post("/v1/jobs", json=VIDEO).headers["RateLimit-Limit"] == "2"
+
+
+def test_no_limit_is_told_by_nothing(make_client):
+    answer = make_client(rates=RateLimits(write=0, read=0)).get("/v1/jobs")
+    assert answer.status_code == 200
+    assert not [name for name in answer.headers if name.lower().startswith("ratelimit")]
+
+
+def test_an_upload_is_refused_before_its_body_is_read(desk, key, serve):
+    with serve(create_app(desk.service, HttpConfig(rates=RateLimits(write=1)))) as server:
+        httpx2.post(f"{server.url}/v1/jobs", json=VIDEO, headers={"X-Api-Key": key})
+        head = (
+            f"POST /v1/uploads HTTP/1.1\r\nHost: a\r\nX-Api-Key: {key}\r\nContent-Length: 100000000\r\n"
+            "Content-Type: multipart/form-data; boundary=b\r\nExpect: 100-continue\r\n\r\n"
+        )
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as line:
+            line.sendall(head.encode())
+            answer = line.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 429")
+
+
+def test_callers_without_a_key_are_counted_by_address(make_client):
+    nobody = make_client(secret=None, rates=RateLimits(write=1))
+    assert nobody.post("/api/process", json=VIDEO).status_code == 200
+    assert nobody.post("/api/process", json=VIDEO).status_code == 429
+    assert nobody.get("/api/pricing").status_code == 200
+
+
+def test_an_unknown_key_is_not_counted(limited):
+    answers = {limited.get("/v1/jobs", headers={"X-Api-Key": "unknown"}).status_code for _ in range(5)}
+    assert answers == {401}
+
+
+def test_a_store_that_cannot_be_used_is_named_at_the_start():
+    with pytest.raises(InvalidRequest, match="ALPHAREEL_RATE_LIMIT_URL"):
+        Limiter(RateLimits(storage_url="nonsense://host"))
+
+
+@pytest.mark.parametrize(
+    ("one", "same", "other"),
+    [
+        ("2001:db8:1:2::1", "2001:db8:1:2:ffff:ffff:ffff:ffff", "2001:db8:1:3::1"),
+        ("192.0.2.7", "::ffff:192.0.2.7", "192.0.2.8"),
+    ],
+)
+def test_callers_without_a_key_cannot_get_around_a_limit_by_another_address_of_theirs(desk, one, same, other):
+    app = create_app(desk.service, HttpConfig(rates=RateLimits(write=1)))
+
+    def create(address):
+        return TestClient(app, client=(address, 5000)).post("/api/process", json=VIDEO).status_code
+
+    assert [create(one), create(same), create(other)] == [200, 429, 200]
+
+
+@pytest.mark.parametrize(
+    ("address", "origin"),
+    [
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("192.0.2.7", "192.0.2.7"),
+        ("testclient", "testclient"),
+        ("", ""),
+    ],
+)
+def test_every_limit_counts_an_address_under_one_name(address, origin):
+    assert origin_of(address) == origin
+
+
+@pytest.fixture
+def narrow(tmp_path):
+    """A service that lets one job of a key wait, and two in all."""
+    desk = open_desk(tmp_path, limits=QueueLimits(queued=1, queued_in_all=2))
+    for name in ("one", "two", "three"):
+        desk.keystore.add_key(key_id=name, secret_sha256=digest(name), fingerprint=name, client_id=name, note="")
+    client = TestClient(create_app(desk.service, HttpConfig()))
+    yield lambda key, **more: client.post("/v1/jobs", json=VIDEO, headers={"X-Api-Key": key, **more})
+    desk.close()
+
+
+def test_one_more_waiting_job_of_a_key_is_refused_with_a_pause(narrow):
+    assert narrow("one").status_code == 200
+    refused = narrow("one", **{"Idempotency-Key": "again"})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "too_many_jobs")
+    assert 10 <= int(refused.headers["Retry-After"]) <= 16
+    assert narrow("one", **{"Idempotency-Key": "again"}).json()["error"]["code"] == "too_many_jobs"
+
+
+def test_a_full_queue_is_refused_with_a_pause(narrow):
+    for key in ("one", "two"):
+        assert narrow(key).status_code == 200
+    refused = narrow("three")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "queue_full")
+    assert refused.headers["Retry-After"] == "10"

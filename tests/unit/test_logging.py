@@ -1,0 +1,86 @@
+"""Logs: JSON, with their context, and without secrets."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from alphareel.telemetry.logging import configure_logging, current_context, get_logger, hide_secret, log_context
+
+KEY = "ar_live_3c666a0be32d_1wt13hCeI9SaJIVlQPxatE1anPRm70pyZBRHzByq1wx"
+
+
+@pytest.fixture
+def lines() -> Iterator[Any]:
+    root = logging.getLogger()
+    before, level = list(root.handlers), root.level
+    stream = io.StringIO()
+    configure_logging("info", stream=stream)
+    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
+    root.handlers[:] = before
+    root.setLevel(level)
+
+
+def test_a_line_tells_what_when_and_where(lines: Any) -> None:
+    get_logger("alphareel.x").info("job moved", job_id="job_1", attempt=2)
+    (line,) = lines()
+    assert (line["event"], line["job_id"], line["attempt"], line["level"], line["logger"]) == (
+        "job moved", "job_1", 2, "info", "alphareel.x",
+    )  # fmt: skip
+    assert line["timestamp"].endswith("Z")
+
+
+def test_what_is_bound_joins_every_line_of_every_library(lines: Any) -> None:
+    with log_context(request_id="req_1", job_id=None):
+        get_logger("alphareel.x").info("ours")
+        logging.getLogger("theirs").warning("%s said", "library")
+        assert current_context("request_id") == "req_1"
+    get_logger("alphareel.x").info("after")
+    ours, theirs, after = lines()
+    assert ours["request_id"] == theirs["request_id"] == "req_1"
+    assert theirs["event"] == "library said"
+    assert "request_id" not in after
+    assert "job_id" not in ours
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"api_key": "abcdefgh"},
+        {"X-Api-Key": "abcdefgh"},
+        {"headers": {"x-api-key": "abcdefgh", "Authorization": "Bearer abcdefgh"}},
+        {"items": [{"secret": "abcdefgh"}]},
+        {"url": "https://host/files/a.webm?exp=1&name=b&sig=abcdefgh"},
+        {"url": "postgresql://user:abcdefgh@host/db"},
+        {"message": "the hidden-value-abcdefgh was used"},
+    ],
+)
+def test_a_secret_never_shows(facts: dict[str, Any], lines: Any) -> None:
+    hide_secret("hidden-value-abcdefgh")
+    get_logger("alphareel.x").info("something", **{"text": KEY, **facts})
+    (line,) = lines()
+    assert "abcdefgh" not in json.dumps(line)
+    assert KEY not in json.dumps(line)
+
+
+def test_a_secret_never_shows_in_a_traceback_or_a_foreign_line(lines: Any) -> None:
+    try:
+        int(KEY)
+    except ValueError:
+        get_logger("alphareel.x").exception("failed")
+    logging.getLogger("theirs").error("got %s", KEY)
+    assert all(KEY not in json.dumps(line) for line in lines())
+    assert "ValueError" in lines()[0]["exception"]
+
+
+def test_the_rest_of_a_url_stays_readable(lines: Any) -> None:
+    get_logger("alphareel.x").info("got", url="https://host/files/a.webm?exp=1&name=b&sig=abcdefgh")
+    assert lines()[0]["url"] == "https://host/files/a.webm?exp=1&name=b&sig=[signature]"
+
+
+def test_without_a_set_up_nothing_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    get_logger("alphareel.quiet").info("nobody asked")
+    assert capsys.readouterr() == ("", "")

@@ -1,0 +1,232 @@
+"""The parts of writing: flattening, loans, samples, the unfinished file, palettes, and errors that become ours."""
+
+import builtins
+import errno
+import os
+import stat
+from fractions import Fraction
+
+import av
+import av.error
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alphareel.domain.errors import AlphareelError, BadVideo, InternalError, NotFound, OutOfMemory, StorageFailed
+from alphareel.media.atomic_file import AtomicFile
+from alphareel.media.av_frame import to_av_frame
+from alphareel.media.ffmpeg_errors import read_error, translating_read_errors, translating_write_errors, write_error
+from alphareel.media.flatten import flatten
+from alphareel.media.palette import COLORS, palette_of
+from alphareel.media.png import encode_with_ffmpeg, png_encoder
+from alphareel.media.verification_samples import GOP, Samples
+
+BLACK = (16, 128, 128)
+EVERY_ERROR = [
+    kind
+    for kind in vars(av.error).values()
+    if isinstance(kind, type) and issubclass(kind, av.error.FFmpegError) and kind is not av.error.FFmpegError
+]
+
+
+def noise(shape, seed=0):
+    return np.random.default_rng(seed).integers(20, 235, shape, dtype=np.uint8)
+
+
+def planes(height, width):
+    half = (height // 2, width // 2)
+    return noise((height, width)), noise(half, 1), noise(half, 2)
+
+
+@given(
+    height=st.integers(8, 40).map(lambda n: 2 * n),
+    width=st.integers(8, 40).map(lambda n: 2 * n),
+    spots=st.lists(st.tuples(st.integers(0, 79), st.integers(0, 79), st.integers(1, 255)), max_size=6),
+)
+def test_flattening_never_touches_what_shows_nor_its_neighbors(height, width, spots):
+    alpha = np.zeros((height, width), np.uint8)
+    for y, x, value in spots:
+        alpha[y % height, x % width] = value
+    source = planes(height, width)
+    flat = flatten(source, alpha, color=BLACK)
+    near = cv2.dilate(alpha, np.ones((9, 9), np.uint8)) > 0
+    assert (flat[0][near] == source[0][near]).all()
+    near = cv2.dilate(alpha, np.ones((9, 9), np.uint8))[::2, ::2] > 0
+    for made, plane in zip(flat[1:], source[1:], strict=True):
+        assert (made[near] == plane[near]).all()
+
+
+def test_flattening_makes_the_rest_one_color():
+    alpha = np.zeros((64, 96), np.uint8)
+    alpha[24:40, 40:56] = 200
+    flat = flatten(planes(64, 96), alpha, color=BLACK)
+    far = cv2.dilate(alpha, np.ones((49, 49), np.uint8)) == 0
+    assert far.any()
+    assert (flat[0][far] == 16).all()
+    assert all((plane[far[::2, ::2]] == 128).all() for plane in flat[1:])
+
+
+def test_flattening_leaves_its_arguments_alone():
+    source = planes(32, 32)
+    before = [plane.copy() for plane in source]
+    flatten(source, np.zeros((32, 32), np.uint8), color=BLACK)
+    assert all(np.array_equal(a, b) for a, b in zip(source, before, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["contiguous", "read-only", "strided", "reversed", "bytes"])
+def test_planes_are_carried_whatever_their_memory(kind):
+    plane = noise((32, 48))
+    if kind == "read-only":
+        plane.flags.writeable = False
+    elif kind == "strided":
+        plane = noise((32, 64))[:, :48]
+    elif kind == "reversed":
+        plane = plane[::-1, ::-1]
+    elif kind == "bytes":
+        plane = np.frombuffer(plane.tobytes(), np.uint8).reshape(32, 48)
+    chroma = noise((16, 24))
+    frame = to_av_frame((plane, chroma, chroma), plane)
+    assert frame.format.name == "yuva420p"
+    rows = np.frombuffer(frame.planes[0], np.uint8).reshape(32, -1)[:, :48]
+    assert np.array_equal(rows, plane)
+    assert plane.flags.writeable == (kind not in ("read-only", "bytes"))
+
+
+def test_samples_stay_few_and_spread_however_long_the_clip():
+    samples = Samples()
+    alpha = np.zeros((2, 2), np.uint8)
+    for index in range(100 * GOP):
+        samples.offer(index, Fraction(index, 25), alpha)
+    moments = [int(moment * 25) for moment, _ in samples.kept]
+    assert moments[:2] == [0, 12]
+    assert 2 <= len(moments) - 2 <= 4
+    assert all(moment % GOP == 0 for moment in moments[2:])
+    assert moments[-1] > 50 * GOP
+
+
+def test_samples_are_copies():
+    samples, alpha = Samples(), np.full((2, 2), 7, np.uint8)
+    samples.offer(0, Fraction(0), alpha)
+    alpha[:] = 0
+    assert (samples.kept[0][1] == 7).all()
+
+
+def test_an_unfinished_file_becomes_visible_in_one_step(tmp_path):
+    target = tmp_path / "out.webm"
+    target.write_bytes(b"before")
+    part = AtomicFile(target, overwrite=True)
+    part.path.write_bytes(b"after")
+    assert target.read_bytes() == b"before"
+    part.publish()
+    part.discard()
+    assert target.read_bytes() == b"after"
+    assert [p.name for p in tmp_path.iterdir()] == ["out.webm"]
+
+
+def test_a_discarded_file_leaves_what_was_there(tmp_path):
+    target = tmp_path / "out.webm"
+    target.write_bytes(b"before")
+    part = AtomicFile(target)
+    part.discard()
+    part.discard()
+    assert target.read_bytes() == b"before"
+    assert [p.name for p in tmp_path.iterdir()] == ["out.webm"]
+
+
+def test_results_have_the_permissions_of_any_new_file(tmp_path):
+    (tmp_path / "plain").touch()
+    part = AtomicFile(tmp_path / "out")
+    part.publish()
+    modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("plain", "out")}
+    assert len(modes) == 1
+
+
+@pytest.mark.parametrize("kind", EVERY_ERROR, ids=lambda kind: kind.__name__)
+def test_every_error_of_ffmpeg_becomes_one_of_ours_with_advice(kind, tmp_path):
+    for translate in (read_error, write_error):
+        made = translate(kind(errno.EIO, "Some reason", "clip.mp4"), tmp_path / "clip.mp4")
+        assert isinstance(made, AlphareelError)
+        assert type(made) is not AlphareelError
+        assert made.hint
+        assert str(tmp_path) not in made.message
+
+
+@pytest.mark.parametrize(
+    ("error", "ours"),
+    [
+        (av.error.FileNotFoundError(errno.ENOENT, "No such file"), NotFound),
+        (av.error.PermissionError(errno.EACCES, "Permission denied"), StorageFailed),
+        (av.error.InvalidDataError(0, "Invalid data"), BadVideo),
+        (av.error.DecoderNotFoundError(0, "Decoder not found"), BadVideo),
+        (av.error.EOFError(0, "End of file"), BadVideo),
+        (av.error.MemoryError(errno.ENOMEM, "Cannot allocate memory"), OutOfMemory),
+        (builtins.MemoryError(), OutOfMemory),
+        (builtins.OSError(errno.EIO, "Input/output error"), StorageFailed),
+    ],
+)
+def test_errors_of_reading_are_told_apart(error, ours, tmp_path):
+    def fail():
+        raise error
+
+    with pytest.raises(ours) as caught, translating_read_errors(tmp_path / "clip.mp4"):
+        fail()
+    assert type(caught.value) is ours
+    assert caught.value.__cause__ is error
+
+
+@pytest.mark.parametrize(
+    ("error", "ours"),
+    [
+        (av.error.OSError(errno.ENOSPC, "No space left"), StorageFailed),
+        (builtins.OSError(errno.ENOSPC, "No space left"), StorageFailed),
+        (builtins.OSError(errno.EDQUOT, "Quota exceeded"), StorageFailed),
+        (av.error.PermissionError(errno.EACCES, "Permission denied"), StorageFailed),
+        (av.error.MemoryError(errno.ENOMEM, "Cannot allocate memory"), OutOfMemory),
+        (av.error.ExternalError(0, "Generic error"), InternalError),
+    ],
+)
+def test_errors_of_writing_are_told_apart(error, ours, tmp_path):
+    def fail():
+        raise error
+
+    with pytest.raises(ours) as caught, translating_write_errors(tmp_path / "clip.mp4"):
+        fail()
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+        assert "full" in caught.value.message
+
+
+def test_a_palette_holds_few_colors_exactly():
+    pixels = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [9, 9, 9]] * 500, np.uint8)
+    palette = palette_of(pixels)
+    found = {tuple(color) for color in palette.colors.tolist()}
+    assert {(255, 0, 0), (0, 255, 0), (0, 0, 255), (9, 9, 9)} <= found
+
+
+def test_a_palette_stays_near_many_colors():
+    rgb = noise((64, 64, 3))
+    palette = palette_of(rgb.reshape(-1, 3))
+    indices = palette.indices(rgb)
+    assert indices.shape == (64, 64)
+    assert indices.max() < COLORS
+    assert np.abs(palette.colors[indices].astype(int) - rgb).mean() < 20
+
+
+def test_a_palette_of_nothing_is_grey():
+    assert palette_of(np.zeros((0, 3), np.uint8)).colors[0].tolist() == [128, 128, 128]
+
+
+@pytest.mark.parametrize("depth", [3, 4])
+@pytest.mark.parametrize("encode", [png_encoder(), encode_with_ffmpeg], ids=["quick", "ffmpeg"])
+def test_both_png_encoders_lose_nothing(encode, depth):
+    pixels = noise((33, 47, depth))
+    read = cv2.imdecode(np.frombuffer(encode(pixels), np.uint8), cv2.IMREAD_UNCHANGED)
+    order = [2, 1, 0, 3][:depth]
+    assert np.array_equal(read[..., order], pixels)
+
+
+def test_the_log_level_of_ffmpeg_is_left_alone():
+    # any other value deadlocks decoders that run in threads on damaged files
+    assert av.logging.get_level() is None
+    assert "AV_LOG_FORCE_NOCOLOR" not in os.environ

@@ -1,0 +1,218 @@
+"""Uploads on their way in and links on their way out."""
+
+import hashlib
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+
+from alphareel.domain import errors
+from alphareel.service.files import signed_urls
+from alphareel.service.uploads.service import MediaInfo, plain_name
+from alphareel.service.use_cases import Principal
+from alphareel.testing.fakes import TINY_MP4, Desk, SettableClock, open_desk
+
+ANYBODY = Principal(None, "req_0")
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    desk = open_desk(tmp_path, max_bytes=1000)
+    yield desk
+    desk.close()
+
+
+def left_behind(tmp_path: Path) -> list[Path]:
+    return list((tmp_path / "incoming").iterdir())
+
+
+def test_an_upload_is_kept_whole_and_described(desk: Desk, tmp_path: Path) -> None:
+    session = desk.service.begin_upload(
+        ANYBODY, filename="/home/me/my film.MP4", declared_type="application/octet-stream"
+    )
+    for start in range(0, len(TINY_MP4), 10):
+        session.write(TINY_MP4[start : start + 10])
+    upload = session.finish()
+    assert (upload.filename, upload.size, upload.kind) == ("my film.MP4", len(TINY_MP4), "video")
+    assert upload.sha256 == hashlib.sha256(TINY_MP4).hexdigest()
+    assert upload.blob == f"uploads/{upload.id}.mp4"
+    assert desk.blobs.blobs == {upload.blob: TINY_MP4}
+    assert desk.uploads.upload(upload.id) == upload
+    assert left_behind(tmp_path) == []
+
+
+@pytest.mark.parametrize("declared", ["text/html", "application/pdf", "audio/mpeg; charset=x"])
+def test_a_type_that_can_be_no_picture_at_all_is_refused_at_once(declared: str, desk: Desk) -> None:
+    with pytest.raises(errors.InvalidFileType):
+        desk.service.begin_upload(ANYBODY, filename="a", declared_type=declared)
+
+
+@pytest.mark.parametrize(
+    "declared", [None, "", "application/octet-stream", "video/mp4", "VIDEO/QuickTime", "image/png"]
+)
+def test_the_bytes_decide_where_the_type_says_little(declared: str | None, desk: Desk) -> None:
+    session = desk.service.begin_upload(ANYBODY, filename="a.bin", declared_type=declared)
+    session.write(TINY_MP4)
+    assert session.finish().content_type == "video/mp4"
+
+
+def test_a_file_past_the_limit_is_refused_while_it_arrives(desk: Desk, tmp_path: Path) -> None:
+    session = desk.service.begin_upload(ANYBODY, filename="a.mp4", declared_type=None)
+    session.write(bytes(1000))
+    with pytest.raises(errors.FileTooLarge, match="File too large"):
+        session.write(b"x")
+    session.abort()
+    assert left_behind(tmp_path) == []
+
+
+@pytest.mark.parametrize("data", [b"", b"no video at all"])
+def test_what_is_no_video_leaves_nothing(data: bytes, desk: Desk, tmp_path: Path) -> None:
+    session = desk.service.begin_upload(ANYBODY, filename="a.mp4", declared_type="video/mp4")
+    session.write(data)
+    with pytest.raises(errors.InvalidFileType, match="Invalid file type"):
+        session.finish()
+    session.abort()
+    assert left_behind(tmp_path) == []
+    assert desk.blobs.blobs == {}
+
+
+def test_an_upload_that_is_given_up_leaves_nothing(desk: Desk, tmp_path: Path) -> None:
+    session = desk.service.begin_upload(ANYBODY, filename="a.mp4", declared_type=None)
+    session.write(TINY_MP4)
+    session.abort()
+    session.abort()
+    assert left_behind(tmp_path) == []
+
+
+def test_a_full_disk_leaves_nothing(desk: Desk, tmp_path: Path) -> None:
+    desk.blobs.broken = True
+    session = desk.service.begin_upload(ANYBODY, filename="a.mp4", declared_type=None)
+    session.write(TINY_MP4)
+    with pytest.raises(errors.StorageFailed):
+        session.finish()
+    assert left_behind(tmp_path) == []
+
+
+def test_an_upload_that_cannot_be_recorded_is_not_kept(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(_: object) -> None:
+        raise errors.Unavailable("away")
+
+    monkeypatch.setattr(desk.uploads, "add_upload", away)
+    session = desk.service.begin_upload(ANYBODY, filename="a.mp4", declared_type=None)
+    session.write(TINY_MP4)
+    with pytest.raises(errors.Unavailable):
+        session.finish()
+    assert desk.blobs.blobs == {}
+
+
+def test_giving_up_after_the_end_keeps_the_upload(desk: Desk) -> None:
+    session = desk.service.begin_upload(ANYBODY, filename="a.mp4", declared_type=None)
+    session.write(TINY_MP4)
+    upload = session.finish()
+    session.abort()
+    assert upload.blob in desk.blobs.blobs
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("a.mp4", "a.mp4"),
+        ("..\\..\\boot.ini", "boot.ini"),
+        ("/etc/passwd", "passwd"),
+        ("a\r\nSet-Cookie: x.mp4", "aSet-Cookie: x.mp4"),
+        ("", ""),
+        ("..", ""),
+        ("x" * 300 + ".mp4", "x" * 251 + ".mp4"),
+        ("\u202egpj.exe", "gpj.exe"),
+    ],
+)
+def test_a_file_name_is_only_a_name(given: str, shown: str) -> None:
+    assert plain_name(given) == shown
+
+
+SECRET = "a secret"
+CLAIM = signed_urls.FileGrant("outputs/job_1/1/result.webm", "my résumé & more.webm", 2_000_000_000)
+
+
+def followed(url: str) -> tuple[str, dict[str, str]]:
+    parts = urlsplit(url)
+    return parts.path.removeprefix("/files/"), dict(parse_qsl(parts.query, keep_blank_values=True))
+
+
+def test_a_link_leads_back_to_what_it_was_made_of() -> None:
+    blob, query = followed(signed_urls.sign(CLAIM, SECRET))
+    assert signed_urls.verify(blob, query, SECRET, now=SettableClock().now()) == CLAIM
+
+
+@pytest.mark.parametrize("part", ["blob", "name", "exp", "sig", "secret", "nothing"])
+def test_a_link_that_was_touched_is_not_found(part: str) -> None:
+    blob, query = followed(signed_urls.sign(CLAIM, SECRET))
+    changed = {"blob": blob.replace("job_1", "job_2")}.get(part, blob)
+    fake = {
+        "name": {**query, "name": "other"},
+        "exp": {**query, "exp": "3000000000"},
+        "sig": {**query, "sig": "0" * 64},
+        "nothing": {},
+    }.get(part, query)
+    with pytest.raises(errors.NotFound):
+        signed_urls.verify(changed, fake, "other" if part == "secret" else SECRET, now=SettableClock().now())
+
+
+@pytest.mark.parametrize("exp", ["", "-1", "1e9", "٣", "9" * 400, "0x10", "nan"])
+def test_a_link_with_an_odd_time_is_not_found(exp: str) -> None:
+    blob, query = followed(signed_urls.sign(CLAIM, SECRET))
+    with pytest.raises(errors.NotFound):
+        signed_urls.verify(blob, {**query, "exp": exp}, SECRET, now=SettableClock().now())
+
+
+def test_a_link_expires(desk: Desk) -> None:
+    session = desk.service.begin_upload(ANYBODY, filename="a.mp4", declared_type=None)
+    session.write(TINY_MP4)
+    link = desk.service.upload_link(session.finish())
+    assert link.expires_at == desk.clock.now() + timedelta(hours=1)
+    desk.clock.advance(minutes=59)
+    delivery = desk.service.deliver(*followed(link.url))
+    assert (delivery.size, delivery.name, delivery.content_type) == (len(TINY_MP4), "a.mp4", "video/mp4")
+    assert b"".join(delivery.read(4, 4)) == b"ftyp"
+    desk.clock.advance(minutes=1)
+    with pytest.raises(errors.NotFound, match="expired"):
+        desk.service.deliver(*followed(link.url))
+
+
+def test_a_link_to_what_is_gone_is_not_found(desk: Desk) -> None:
+    blob, query = followed(
+        signed_urls.sign(signed_urls.FileGrant("uploads/gone.mp4", "a", 2_000_000_000), desk.sources.link_secret)
+    )
+    with pytest.raises(errors.NotFound):
+        desk.service.deliver(blob, query)
+
+
+def test_names_and_keys_cannot_be_shifted_into_each_other() -> None:
+    one = signed_urls.sign(signed_urls.FileGrant("a/b", "c", 2_000_000_000), SECRET)
+    other = signed_urls.sign(signed_urls.FileGrant("a", "/bc", 2_000_000_000), SECRET)
+    assert followed(one)[1]["sig"] != followed(other)[1]["sig"]
+
+
+def test_our_links_are_known_by_their_signature_under_any_host() -> None:
+    link = signed_urls.sign(
+        signed_urls.FileGrant("uploads/7d77f979-cb19-411c-9936-c27829c5bdc5.mp4", "a b+c.mp4", 5), SECRET
+    )
+    for base in ("", "https://cdn.example.com", "http://127.0.0.1:8080/prefix"):
+        assert signed_urls.is_signed_by_us(base + link, SECRET)
+        assert signed_urls.upload_id(base + link) == "7d77f979-cb19-411c-9936-c27829c5bdc5"
+        assert not signed_urls.is_signed_by_us(base + link, "other")
+    assert signed_urls.upload_id("https://example.com/a.mp4") is None
+
+
+def test_a_refusal_names_the_file_as_its_sender_does(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> MediaInfo:
+        raise errors.InvalidFileType(f"{path.name} is no video file.")
+
+    monkeypatch.setattr(desk.service._uploads, "_identify", refuse)
+    for filename, told in (("my holiday.txt", "my holiday.txt"), ("", "The file")):
+        session = desk.service.begin_upload(ANYBODY, filename=filename, declared_type=None)
+        session.write(b"words")
+        with pytest.raises(errors.InvalidFileType, match=f"^{told} is no video file"):
+            session.finish()

@@ -1,0 +1,206 @@
+"""The thread that carries webhooks: what it sends, what it survives, and whom it does not keep waiting."""
+
+import hashlib
+import hmac
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alphareel.domain.errors import FetchFailed, FetchRefused, Unavailable
+from alphareel.service.jobs.models import Job
+from alphareel.service.use_cases import Principal
+from alphareel.service.webhooks.dispatcher import DispatchLimits, WebhookDispatcher, WebhookSender
+from alphareel.service.webhooks.events import Poster, Secrets, State
+from alphareel.testing.fakes import Desk, open_desk
+
+ANYBODY = Principal(None, "req_0")
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    desk = open_desk(tmp_path)
+    yield desk
+    desk.close()
+
+
+@pytest.fixture
+def postman(desk: Desk) -> WebhookDispatcher:
+    return make_postman(desk, desk.poster)
+
+
+def make_postman(desk: Desk, poster: Poster) -> WebhookDispatcher:
+    courier = WebhookSender(poster, Secrets(("secret",)), desk.clock)
+    return WebhookDispatcher(
+        desk.webhooks,
+        courier,
+        present=lambda job: {"id": job.id, "status": job.status},
+        rules=DispatchLimits(pause=0.02),
+    )
+
+
+def submit(desk: Desk, url: str = "https://hook.example.com/", caller: Principal = ANYBODY) -> Job:
+    job = desk.service.create(caller, {"video_url": "https://example.com/a.mp4", "webhook_url": url})
+    desk.jobs.begin_attempt(job.id, ticket=1, actor="w")
+    return job
+
+
+def carry(postman: WebhookDispatcher) -> None:
+    """Until nothing more is due."""
+    postman.start()
+    deadline = time.monotonic() + 30
+    while postman._webhooks.due(limit=1) or postman._hosts:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    postman.stop()
+
+
+def test_an_event_arrives_signed_and_named(desk: Desk, postman: WebhookDispatcher) -> None:
+    job = submit(desk)
+    carry(postman)
+    ((url, headers, body),) = desk.poster.sent
+    (webhook,) = desk.webhooks.webhooks(job.id)
+    assert (url, headers["X-Webhook-Event"]) == ("https://hook.example.com/", "job.started")
+    assert headers["X-Webhook-Delivery-Id"] == headers["webhook-id"] == webhook.id
+    signed = headers["X-Webhook-Timestamp"].encode() + b"." + body
+    assert headers["X-Webhook-Signature"] == "sha256=" + hmac.new(b"secret", signed, hashlib.sha256).hexdigest()
+    assert json.loads(body)["data"] == {"id": job.id, "status": "processing"}
+    assert (webhook.state, webhook.attempts[0].status_code) == (State.SENT, 200)
+
+
+def test_events_of_a_job_arrive_in_order_and_at_once(desk: Desk, postman: WebhookDispatcher) -> None:
+    for _ in range(5):
+        job = submit(desk)
+        desk.service.cancel(ANYBODY, job.id)
+    carry(postman)
+    events: dict[str, list[str]] = {}
+    for _, _, body in desk.poster.sent:
+        told = json.loads(body)
+        events.setdefault(told["data"]["id"], []).append(told["event"])
+    assert list(events.values()) == [["job.started", "job.failed"]] * 5
+
+
+@pytest.mark.parametrize("answer", [500, 302, 404, FetchFailed("no answer")])
+def test_a_try_that_fails_is_made_again_with_a_new_signature(answer: Any, desk: Desk) -> None:
+    desk.poster.answers = [answer, 200]
+    job = submit(desk)
+    carry(make_postman(desk, desk.poster))
+    desk.clock.advance(seconds=6)
+    carry(make_postman(desk, desk.poster))
+    first, second = desk.poster.sent
+    assert first[1]["X-Webhook-Delivery-Id"] == second[1]["X-Webhook-Delivery-Id"]
+    assert first[1]["X-Webhook-Timestamp"] != second[1]["X-Webhook-Timestamp"]
+    assert first[1]["X-Webhook-Signature"] != second[1]["X-Webhook-Signature"]
+    (webhook,) = desk.webhooks.webhooks(job.id)
+    assert (webhook.state, [a.error is None for a in webhook.attempts]) == (State.SENT, [False, True])
+
+
+def test_an_address_that_must_not_be_reached_is_given_up_and_said_so(desk: Desk, postman: WebhookDispatcher) -> None:
+    desk.poster.answers = [FetchRefused("hook is not an address that this server connects to.")]
+    job = submit(desk)
+    carry(postman)
+    (webhook,) = desk.webhooks.webhooks(job.id)
+    assert (webhook.state, len(webhook.attempts)) == (State.FAILED, 1)
+    assert "connects" in str(webhook.attempts[0].error)
+
+
+class Hanging:
+    """A poster whose receivers named slow hang until the gate opens; notes which calls began and which ended."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.begun: list[str] = []
+        self.ended: list[str] = []
+
+    def post(self, url: str, headers: Any, body: bytes) -> int:
+        self.begun.append(url)
+        if "slow" in url:
+            self.gate.wait(30)
+        self.ended.append(url)
+        return 200
+
+
+def make_key(desk: Desk, name: str, client_id: str) -> Principal:
+    made = desk.keystore.add_key(
+        key_id=name, secret_sha256=name, fingerprint=name, client_id=client_id, note="a key of the test"
+    )
+    return Principal(made, "req_0")
+
+
+def wait_for(condition: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_receivers_of_one_client_that_hang_keep_no_other_client_waiting(desk: Desk) -> None:
+    greedy = [make_key(desk, f"greedy{n}", "greedy") for n in range(3)]
+    for number in range(40):
+        submit(desk, f"https://slow{number}.example.com/", caller=greedy[number % 3])
+    submit(desk, "https://quick.example.com/", caller=make_key(desk, "modest", "modest"))
+    poster = Hanging()
+    postman = make_postman(desk, poster)
+    postman.start()
+    wait_for(lambda: poster.ended)
+    assert poster.ended == ["https://quick.example.com/"]
+    assert len(poster.begun) == 1 + DispatchLimits().per_client
+    poster.gate.set()
+    postman.stop()
+
+
+def test_a_host_that_hangs_for_one_client_still_takes_what_another_sends(desk: Desk) -> None:
+    first, second = make_key(desk, "first", "first"), make_key(desk, "second", "second")
+    for _ in range(6):
+        submit(desk, "https://shared.example.com/slow", caller=first)
+    submit(desk, "https://shared.example.com/quick", caller=second)
+    poster = Hanging()
+    postman = make_postman(desk, poster)
+    postman.start()
+    wait_for(lambda: poster.ended)
+    assert poster.ended == ["https://shared.example.com/quick"]
+    poster.gate.set()
+    postman.stop()
+
+
+def test_a_client_gets_its_places_back_when_its_receivers_answered(desk: Desk) -> None:
+    for number in range(9):
+        submit(desk, f"https://host{number}.example.com/")
+    carry(make_postman(desk, desk.poster))
+    assert len(desk.poster.sent) == 9
+
+
+def test_a_database_that_is_away_ends_nothing(
+    desk: Desk, postman: WebhookDispatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(**_: Any) -> Any:
+        raise Unavailable("away")
+
+    submit(desk)
+    with monkeypatch.context() as patch:
+        patch.setattr(desk.webhooks, "due", away)
+        postman.start()
+        time.sleep(0.2)
+    deadline = time.monotonic() + 30
+    while not desk.poster.sent:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    postman.stop()
+    assert len(desk.poster.sent) == 1
+
+
+def test_a_fault_in_one_webhook_spares_the_others(desk: Desk) -> None:
+    def present(job: Job) -> dict[str, Any]:
+        if job.id == broken.id:
+            raise RuntimeError("a fault of ours")
+        return {"id": job.id}
+
+    broken, fine = submit(desk), submit(desk)
+    courier = WebhookSender(desk.poster, Secrets(()), desk.clock)
+    carry(WebhookDispatcher(desk.webhooks, courier, present=present, rules=DispatchLimits(pause=0.02)))
+    assert [json.loads(body)["data"]["id"] for _, _, body in desk.poster.sent] == [fine.id]
+    assert desk.webhooks.webhooks(broken.id)[0].state is State.SENDING  # and due again when its lease is over

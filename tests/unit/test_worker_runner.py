@@ -1,0 +1,609 @@
+"""One job in the hands of one worker: what it delivers, what it refuses, and what it leaves to others."""
+
+import io
+import json
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+
+from alphareel.domain.clip import Limits
+from alphareel.domain.errors import FetchFailed, FetchRefused, NotFound, StorageFailed, Unavailable
+from alphareel.server.installation import sweep_work
+from alphareel.service.jobs.models import TERMINAL, Job, Status, Step
+from alphareel.service.net.download import SourceMissing, SourceTooSlow
+from alphareel.service.use_cases import Principal
+from alphareel.service.worker.child_process import ResourceLimits
+from alphareel.service.worker.runner import Worker, WorkerConfig
+from alphareel.telemetry.logging import configure_logging
+from alphareel.testing.clips import make_clip
+from alphareel.testing.fakes import TINY_MP4, TINY_PNG, CannedFetcher, Desk, RecordingEngine, open_desk
+
+URL = "https://example.com/a.mp4"
+SOMEBODY = Principal(None, "req_1")
+
+
+class Hand(Worker):
+    """A worker and the engine that would call it."""
+
+    engine: RecordingEngine
+
+
+@pytest.fixture(autouse=True)
+def import_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    desk = open_desk(tmp_path)
+    yield desk
+    desk.close()
+
+
+@pytest.fixture
+def fetcher() -> CannedFetcher:
+    return CannedFetcher({URL: b"ok from afar"})
+
+
+@pytest.fixture
+def worker(desk: Desk, fetcher: CannedFetcher, tmp_path: Path) -> Hand:
+    return make_worker(desk, fetcher, tmp_path)
+
+
+def make_worker(desk: Desk, fetcher: CannedFetcher, folder: Path, **other: Any) -> Hand:
+    given = {"confinement": ResourceLimits(wall_seconds=60), "retry_seconds": 0.01, **other}
+    rules = WorkerConfig(workspace=folder / "work", limits=Limits(), **{"pipeline": "fake_pipeline", **given})
+    worker = Hand("w1", jobs=desk.jobs, blobs=desk.blobs, sources=desk.sources, fetcher=fetcher, rules=rules)
+    worker.engine = desk.engine
+    worker.drain()  # a fetch that is done returns, for the next step to be called
+    return worker
+
+
+def submit(desk: Desk, **body: Any) -> Job:
+    return desk.service.create(SOMEBODY, {"video_url": URL, **body})
+
+
+def upload(desk: Desk, data: bytes, name: str = "a.mp4") -> str:
+    session = desk.service.begin_upload(SOMEBODY, filename=name, declared_type=None)
+    session.write(data)
+    return desk.service.upload_link(session.finish()).url
+
+
+def work(worker: Hand, job: Job) -> dict[str, Any]:
+    """Run what is queued for the job, until it ends or somebody else has it."""
+    outcome: dict[str, Any] = {"kind": "gone"}
+    while True:
+        found = worker._jobs.job(job.id)
+        if found is None or found.status in TERMINAL:
+            return outcome
+        outcome = work_once(worker, found)
+        moved = worker._jobs.job(job.id)
+        if moved is None or moved.ticket == found.ticket:
+            return outcome
+
+
+def work_once(worker: Hand, job: Job) -> dict[str, Any]:
+    """Run what is queued under the job's ticket."""
+    if worker.engine.steps[(job.id, job.ticket)] is Step.FETCH:
+        worker.fetch(job.id, job.ticket)
+        return {"kind": "gone"}
+    outcome = worker.execute(job.id, job.ticket)
+    worker.settle(job.id, job.ticket, outcome)
+    return outcome
+
+
+def fetched(worker: Hand, job: Job) -> Job:
+    """The job when its files are there and it is queued to be run."""
+    while worker.engine.steps[(job.id, job.ticket)] is not Step.RUN_FETCHED:
+        work_once(worker, job)
+        found = worker._jobs.job(job.id)
+        assert found is not None
+        job = found
+    return job
+
+
+def now(desk: Desk, job: Job) -> Job:
+    found = desk.jobs.job(job.id)
+    assert found is not None
+    return found
+
+
+def test_a_job_becomes_a_delivered_file(desk: Desk, worker: Hand, tmp_path: Path) -> None:
+    job = submit(desk)
+    work(worker, job)
+    done = now(desk, job)
+    assert (done.status, done.progress, done.error) == (Status.COMPLETED, 100.0, None)
+    assert done.output is not None
+    assert done.output.blob == f"outputs/{job.id}/1/result.webm"
+    assert desk.blobs.blobs[done.output.blob] == b"made from afar"
+    assert done.engine is not None
+    assert (done.engine.name, done.warnings) == ("fake", ("a warning",))
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_lines_of_the_log_name_the_job_its_request_and_its_upload(
+    desk: Desk, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = io.StringIO()
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    configure_logging("info", stream=stream)
+    try:
+        link = upload(desk, b"\0\0\0\x18ftypisom fail")
+        job = desk.service.create(replace(SOMEBODY, request_id="req_of_the_client"), {"video_url": link})
+        stream.truncate(0)
+        work(worker, job)
+    finally:
+        root.handlers[:], root.level = before
+    lines = [json.loads(line.strip("\0")) for line in stream.getvalue().splitlines()]
+    assert {"job moved"} <= {line["event"] for line in lines}
+    for line in lines:
+        assert (line["job_id"], line["request_id"]) == (job.id, "req_of_the_client"), line
+        assert line["video_id"] == link.partition("?")[0].rpartition("/")[2].partition(".")[0]
+
+
+def test_a_database_that_goes_away_is_no_failure_of_the_job(
+    desk: Desk, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = submit(desk)
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(desk.sources.store, "upload", _raise_away)
+        meanwhile.setattr("alphareel.service.worker.runner.Sources.find", _raise_away)
+        with pytest.raises(Unavailable):
+            worker.execute(job.id, job.ticket)
+    assert now(desk, job).status is Status.PROCESSING
+    work(worker, job)
+    assert now(desk, job).status is Status.COMPLETED
+
+
+def _raise_away(*_: object, **__: object) -> None:
+    raise Unavailable("The database does not answer.")
+
+
+def test_the_folder_of_an_attempt_bears_the_name_of_its_owner(
+    desk: Desk, fetcher: CannedFetcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "work").mkdir()
+    for name in ("host-dead.job_1.1", "host-1.job_2.1", "job_3.1"):
+        (tmp_path / "work" / name).mkdir()
+    seen: list[str] = []
+    worker = make_worker(desk, fetcher, tmp_path, owner="host-1")
+    real = worker._run
+
+    def names() -> list[str]:
+        return [path.name for path in (tmp_path / "work").iterdir()]
+
+    monkeypatch.setattr(worker, "_run", lambda *a, **o: (seen.extend(names()), real(*a, **o))[1])
+    job = submit(desk)
+    work(worker, job)
+    assert f"host-1.{job.id}.1" in seen
+    sweep_work(tmp_path, lambda: "host-1")
+    assert names() == ["host-1.job_2.1"]
+    sweep_work(tmp_path, lambda: None)
+    assert names() == []
+
+
+def test_pictures_are_there_while_the_job_runs_and_no_longer(
+    desk: Desk, worker: Hand, fetcher: CannedFetcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetcher.answers[URL] = b"picture preview-0.webp preview-1.webp"
+    seen: dict[str, bytes] = {}
+    real = desk.jobs.set_progress
+
+    def note(job_id: str, *, attempt: int, progress: float, preview: str | None = None) -> bool:
+        if preview is not None:
+            seen[preview] = desk.blobs.blobs[preview]
+        return real(job_id, attempt=attempt, progress=progress, preview=preview)
+
+    monkeypatch.setattr(desk.jobs, "set_progress", note)
+    job = submit(desk)
+    work(worker, job)
+    prefix = f"previews/{job.id}/1/"
+    assert seen == {f"{prefix}preview-{n}.webp": f"picture preview-{n}.webp".encode() for n in (0, 1)}
+    assert not [blob for blob in desk.blobs.blobs if blob.startswith("previews/")]
+    assert now(desk, job).status is Status.COMPLETED
+
+
+def test_a_store_that_takes_no_pictures_costs_no_job(
+    desk: Desk, worker: Hand, fetcher: CannedFetcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetcher.answers[URL] = b"picture preview-0.webp"
+    real = desk.blobs.put_file
+
+    def refuse(key: str, path: Path) -> None:
+        if key.startswith("previews/"):
+            raise StorageFailed("The disk is full.")
+        real(key, path)
+
+    monkeypatch.setattr(desk.blobs, "put_file", refuse)
+    job = submit(desk)
+    work(worker, job)
+    assert now(desk, job).status is Status.COMPLETED
+
+
+def test_pictures_of_an_attempt_that_died_go_with_the_next(desk: Desk, worker: Hand, fetcher: CannedFetcher) -> None:
+    job = submit(desk)
+    desk.jobs.begin_attempt(job.id, ticket=job.ticket, actor="dead")
+    desk.blobs.blobs[f"previews/{job.id}/1/preview-0.webp"] = b"left"
+    work(worker, job)
+    assert not [blob for blob in desk.blobs.blobs if blob.startswith("previews/")]
+
+
+def leave_blobs(desk: Desk, job: Job) -> None:
+    """As a worker does that published, and died before it was told that the job is gone."""
+    for key in (f"outputs/{job.id}/1/result.webm", f"previews/{job.id}/1/preview-0.webp"):
+        desk.blobs.blobs[key] = b"left"
+
+
+def refuse_to_delete(desk: Desk, monkeypatch: pytest.MonkeyPatch, refused: str) -> None:
+    real = desk.blobs.delete_prefix
+
+    def delete_prefix(prefix: str) -> None:
+        if prefix.startswith(refused):
+            raise StorageFailed("The bucket is away.")
+        real(prefix)
+
+    monkeypatch.setattr(desk.blobs, "delete_prefix", delete_prefix)
+
+
+def test_a_deleted_job_leaves_neither_result_nor_pictures_of_a_worker_that_died(desk: Desk, worker: Hand) -> None:
+    job = submit(desk)
+    desk.service.delete(SOMEBODY, job.id)
+    leave_blobs(desk, job)
+    assert worker.execute(job.id, job.ticket)["kind"] == "gone"
+    assert desk.blobs.blobs == {}
+
+
+def test_a_store_that_fails_while_a_deleted_job_is_cleared_up_ends_neither_that_nor_the_worker(
+    desk: Desk, worker: Hand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, next_job = submit(desk), submit(desk)
+    desk.service.delete(SOMEBODY, job.id)
+    leave_blobs(desk, job)
+    refuse_to_delete(desk, monkeypatch, f"outputs/{job.id}/")
+    assert worker.execute(job.id, job.ticket)["kind"] == "gone"
+    assert list(desk.blobs.blobs) == [f"outputs/{job.id}/1/result.webm"]
+    work(worker, next_job)
+    assert now(desk, next_job).status is Status.COMPLETED
+
+
+def test_a_store_that_cannot_remove_what_a_lost_attempt_made_costs_no_delivery(
+    desk: Desk, worker: Hand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = submit(desk)
+    desk.jobs.begin_attempt(job.id, ticket=job.ticket, actor="dead")
+    leave_blobs(desk, job)
+    refuse_to_delete(desk, monkeypatch, f"outputs/{job.id}/1/")
+    work(worker, job)
+    done = now(desk, job)
+    assert (done.status, done.attempt) == (Status.COMPLETED, 2)
+
+
+def test_our_own_upload_is_read_without_the_network(desk: Desk, worker: Hand, fetcher: CannedFetcher) -> None:
+    fetcher.answers.clear()
+    job = submit(desk, video_url=upload(desk, TINY_MP4))
+    desk.blobs.blobs = dict.fromkeys(desk.blobs.blobs, b"ok from here")
+    work(worker, job)
+    assert now(desk, job).status is Status.COMPLETED
+
+
+def test_a_background_picture_is_at_hand_for_the_pipeline(desk: Desk, worker: Hand, fetcher: CannedFetcher) -> None:
+    fetcher.answers[URL] = b"background"
+    job = submit(desk, background={"type": "image", "image_url": upload(desk, TINY_PNG, "b.png")})
+    work(worker, job)
+    done = now(desk, job)
+    assert done.output is not None
+    assert desk.blobs.blobs[done.output.blob] == TINY_PNG
+    assert done.options.background.image_url is not None
+    assert done.options.background.image_url.startswith("/files/"), "the job keeps the address it was given"
+
+
+def test_a_background_clip_is_fetched_beside_the_source(desk: Desk, worker: Hand, fetcher: CannedFetcher) -> None:
+    fetcher.answers = {URL: b"background", "https://example.com/b.mp4": b"a clip from afar"}
+    job = submit(desk, background={"type": "video", "video_url": "https://example.com/b.mp4"})
+    work(worker, job)
+    done = now(desk, job)
+    assert done.output is not None
+    assert desk.blobs.blobs[done.output.blob] == b"a clip from afar"
+    assert done.options.background.video_url == "https://example.com/b.mp4"
+
+
+def test_a_background_clip_may_be_an_upload(desk: Desk, worker: Hand, fetcher: CannedFetcher) -> None:
+    fetcher.answers = {URL: b"background"}
+    job = submit(desk, background={"type": "video", "video_url": upload(desk, TINY_MP4)})
+    work(worker, job)
+    done = now(desk, job)
+    assert done.output is not None
+    assert desk.blobs.blobs[done.output.blob] == TINY_MP4
+
+
+def test_a_background_clip_that_may_not_be_fetched_fails_the_job(
+    desk: Desk, worker: Hand, fetcher: CannedFetcher, tmp_path: Path
+) -> None:
+    fetcher.answers = {URL: b"background", "http://10.0.0.1/b.mp4": FetchRefused("No.")}
+    job = submit(desk, background={"type": "video", "video_url": "http://10.0.0.1/b.mp4"})
+    work(worker, job)
+    assert (now(desk, job).status, now(desk, job).error_code) == (Status.FAILED, "url_refused")
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "tries"),
+    [("refuse", "invalid_video", 1), ("stumble", "storage_failed", 3), ("segfault", "worker_crashed", 3)],
+)
+def test_a_failure_is_told_and_tried_again_only_when_it_may_pass(
+    words: str, code: str, tries: int, desk: Desk, worker: Hand, fetcher: CannedFetcher
+) -> None:
+    fetcher.answers[URL] = words.encode()
+    job = submit(desk)
+    work(worker, job)
+    failed = now(desk, job)
+    assert (failed.status, failed.error_code, failed.attempt) == (Status.FAILED, code, tries)
+    assert failed.error
+    assert not any(key.startswith("outputs/") for key in desk.blobs.blobs)
+
+
+def test_a_killed_job_process_sends_its_job_back_to_the_queue(
+    desk: Desk, worker: Hand, fetcher: CannedFetcher, tmp_path: Path
+) -> None:
+    fetcher.answers[URL] = f"killed_at_first {tmp_path / 'marker'}".encode()
+    job = fetched(worker, submit(desk))
+    assert work_once(worker, job) == {"kind": "gone"}
+    assert desk.engine.queued[-1] == (job.id, job.ticket + 1)
+    work(worker, now(desk, job))
+    done = now(desk, job)
+    assert (done.status, done.error) == (Status.COMPLETED, None)
+    assert "its process was killed" in [e.reason for e in desk.jobs.events(job.id)]
+
+
+def test_a_job_whose_process_is_killed_each_time_is_given_up_and_not_for_lack_of_memory(
+    desk: Desk, worker: Hand, fetcher: CannedFetcher
+) -> None:
+    fetcher.answers[URL] = b"killed"
+    job = submit(desk)
+    work(worker, job)
+    failed = now(desk, job)
+    assert (failed.status, failed.error_code, failed.attempt) == (Status.FAILED, "worker_crashed", 6)
+
+
+def test_a_job_that_makes_no_progress_lets_others_go_first_and_fails_the_second_time(
+    desk: Desk, fetcher: CannedFetcher, tmp_path: Path
+) -> None:
+    fetcher.answers[URL] = b"hang"
+    worker = make_worker(desk, fetcher, tmp_path, confinement=ResourceLimits(progress_seconds=1.5))
+    job = fetched(worker, submit(desk))
+    assert work_once(worker, job) == {"kind": "gone"}
+    assert desk.engine.queued[-1] == (job.id, job.ticket + 1)
+    work(worker, job)
+    failed = now(desk, job)
+    assert (failed.status, failed.error_code, failed.attempt) == (Status.FAILED, "timeout", 2)
+    assert fetcher.asked == [URL]
+
+
+def test_a_job_that_had_too_little_memory_is_tried_once_more_with_a_smaller_footprint(
+    desk: Desk, worker: Hand, fetcher: CannedFetcher
+) -> None:
+    fetcher.answers[URL] = b"greedy"
+    job = submit(desk)
+    work(worker, job)
+    done = now(desk, job)
+    assert (done.status, done.attempt) == (Status.COMPLETED, 2)
+    assert done.output is not None
+    assert desk.blobs.blobs[done.output.blob] == b"made small"
+
+
+def test_a_job_for_which_the_smaller_footprint_is_too_large_fails_for_lack_of_memory(
+    desk: Desk, worker: Hand, fetcher: CannedFetcher
+) -> None:
+    fetcher.answers[URL] = b"native_hoard"
+    job = submit(desk)
+    work(worker, job)
+    failed = now(desk, job)
+    assert (failed.status, failed.error_code, failed.attempt) == (Status.FAILED, "out_of_memory", 2)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "tries"),
+    [
+        (FetchRefused("No."), "url_refused", 1),
+        (SourceMissing("Status 404."), "fetch_failed", 1),
+        (SourceTooSlow("A byte a second."), "fetch_failed", 1),
+        (FetchFailed("Status 503."), "fetch_failed", 3),
+    ],
+)
+def test_a_source_that_cannot_be_fetched_fails_the_job(
+    error: Exception, code: str, tries: int, desk: Desk, worker: Hand, fetcher: CannedFetcher
+) -> None:
+    fetcher.answers[URL] = error
+    job = submit(desk)
+    work(worker, job)
+    failed = now(desk, job)
+    assert (failed.status, failed.error_code, failed.attempt) == (Status.FAILED, code, 0)
+    assert fetcher.asked == [URL] * tries
+
+
+def test_a_full_disk_fails_the_job_and_not_the_worker(desk: Desk, worker: Hand) -> None:
+    job, other = submit(desk), submit(desk)
+    desk.blobs.broken = True
+    work(worker, job)
+    desk.blobs.broken = False
+    work(worker, other)
+    assert now(desk, job).error_code == "storage_failed"
+    assert now(desk, other).status is Status.COMPLETED
+
+
+def test_a_failed_job_that_is_started_again_succeeds(desk: Desk, worker: Hand, fetcher: CannedFetcher) -> None:
+    fetcher.answers[URL] = b"refuse"
+    job = submit(desk)
+    work(worker, job)
+    fetcher.answers[URL] = b"ok"
+    again = desk.service.start(SOMEBODY, job.id, {})
+    work(worker, again)
+    done = now(desk, job)
+    assert (done.status, done.run, done.attempt, done.error) == (Status.COMPLETED, 2, 2, None)
+
+
+def test_progress_is_told_and_never_steps_back(desk: Desk, worker: Hand, fetcher: CannedFetcher) -> None:
+    fetcher.answers[URL] = b"slow 4"
+    job = submit(desk)
+    seen: list[float] = []
+    thread = threading.Thread(target=work, args=(worker, job))
+    thread.start()
+    while thread.is_alive():
+        seen.append(now(desk, job).progress)
+        time.sleep(0.05)
+    thread.join()
+    assert seen == sorted(seen)
+    assert len({p for p in seen if 0 < p < 100}) >= 2
+
+
+def test_a_worker_that_was_overtaken_kills_its_child_and_delivers_nothing(
+    desk: Desk, worker: Hand, fetcher: CannedFetcher
+) -> None:
+    fetcher.answers[URL] = b"slow 60"
+    job = submit(desk)
+    outcomes: list[Any] = []
+    thread = threading.Thread(target=lambda: outcomes.append(work(worker, job)))
+    thread.start()
+    wait_until(lambda: now(desk, job).progress > 0)
+    assert desk.jobs.begin_attempt(job.id, ticket=now(desk, job).ticket, actor="another") is not None
+    thread.join(timeout=30)
+    assert outcomes == [{"kind": "gone"}]
+    assert now(desk, job).status is Status.PROCESSING
+    assert list(desk.blobs.blobs) == [f"fetched/{job.id}/1/source"]
+
+
+def test_a_settlement_that_is_repeated_spares_the_delivered_file(desk: Desk, worker: Hand) -> None:
+    job = submit(desk)
+    outcome = work(worker, job)
+    worker.settle(job.id, job.ticket, outcome)
+    done = now(desk, job)
+    assert done.output is not None
+    assert done.output.blob in desk.blobs.blobs
+
+
+def test_a_late_result_never_replaces_the_delivered_one(desk: Desk, fetcher: CannedFetcher, tmp_path: Path) -> None:
+    zombie, worker = (make_worker(desk, fetcher, tmp_path / name) for name in ("z", "w"))
+    job = fetched(worker, submit(desk))
+    late = zombie.execute(job.id, job.ticket)
+    work(worker, job)
+    zombie.settle(job.id, job.ticket, late)
+    done = now(desk, job)
+    assert done.output is not None
+    assert done.output.blob == f"outputs/{job.id}/2/result.webm"
+    assert list(desk.blobs.blobs) == [done.output.blob]
+
+
+def test_a_ticket_that_is_out_of_date_does_nothing(desk: Desk, worker: Hand) -> None:
+    job = submit(desk)
+    desk.jobs.requeue(job.id, ticket=1, actor="reconciler", reason="lost")
+    assert work_once(worker, job) == {"kind": "gone"}
+    assert now(desk, job).status is Status.PENDING
+
+
+def test_what_a_dead_worker_published_of_a_deleted_job_is_removed(desk: Desk, worker: Hand, tmp_path: Path) -> None:
+    job = submit(desk)
+    desk.jobs.begin_attempt(job.id, ticket=1, actor="dead")
+    desk.service.delete(SOMEBODY, job.id)
+    result = tmp_path / "late"
+    result.write_bytes(b"private")
+    desk.blobs.put_file(f"outputs/{job.id}/1/result.webm", result)
+    assert worker.execute(job.id, 1) == {"kind": "gone"}
+    with pytest.raises(NotFound):
+        desk.blobs.size(f"outputs/{job.id}/1/result.webm")
+
+
+def test_a_job_that_outlives_no_worker_is_given_up(desk: Desk, fetcher: CannedFetcher, tmp_path: Path) -> None:
+    job = submit(desk)
+    for _ in range(6):  # six workers that died with it
+        desk.jobs.begin_attempt(job.id, ticket=1, actor="dead")
+    work(make_worker(desk, fetcher, tmp_path), job)
+    failed = now(desk, job)
+    assert (failed.status, failed.error_code) == (Status.FAILED, "worker_crashed")
+    assert failed.error is not None
+    assert "6 times" in failed.error
+
+
+def test_a_worker_that_stops_hands_its_job_back_untried(
+    desk: Desk, worker: Hand, fetcher: CannedFetcher, tmp_path: Path
+) -> None:
+    fetcher.answers[URL] = b"slow 60"
+    job = submit(desk)
+    threading.Thread(target=work, args=(worker, job), daemon=True).start()
+    wait_until(lambda: now(desk, job).progress > 0)
+    worker.abandon()
+    assert (now(desk, job).status, now(desk, job).tries) == (Status.PROCESSING, 0)
+    desk.blobs.blobs[f"fetched/{job.id}/1/source"] = b"ok"
+    work(make_worker(desk, fetcher, tmp_path / "next"), job)
+    assert now(desk, job).status is Status.COMPLETED
+    assert "the worker stopped" in [e.reason for e in desk.jobs.events(job.id)]
+
+
+def test_a_database_that_is_away_for_a_while_does_not_cost_the_work(
+    desk: Desk, worker: Hand, fetcher: CannedFetcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any, **__: Any) -> bool:
+        raise Unavailable("away")
+
+    monkeypatch.setattr(desk.jobs, "set_progress", away)
+    fetcher.answers[URL] = b"slow 2.5"
+    job = submit(desk)
+    work(worker, job)
+    assert now(desk, job).status is Status.COMPLETED
+
+
+def wait_until(holds: Any, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("words", ["slow 60", "hang"])
+def test_a_cancelled_job_stops_computing_within_two_seconds(
+    words: str, desk: Desk, worker: Hand, fetcher: CannedFetcher
+) -> None:
+    fetcher.answers[URL] = words.encode()
+    job = submit(desk)
+    thread = threading.Thread(target=work, args=(worker, job))
+    thread.start()
+    wait_until(lambda: now(desk, job).progress > 0)
+    desk.service.cancel(SOMEBODY, job.id)
+    cancelled = time.monotonic()
+    thread.join(timeout=30)
+    assert time.monotonic() - cancelled < 2.5  # and some for a busy machine
+    assert (now(desk, job).status, now(desk, job).error_code) == (Status.FAILED, "cancelled")
+    assert desk.blobs.blobs == {}
+
+
+def test_a_clip_whose_damage_swallows_a_chunk_is_made_in_one_go(
+    desk: Desk, fetcher: CannedFetcher, tmp_path: Path
+) -> None:
+    clip = tmp_path / "in.mp4"
+    make_clip(clip, frames=60, options={"g": "10", "bf": "0", "sc_threshold": "0"})
+    fetcher.answers[URL] = without_second_third(clip)
+    rules = {"pipeline": "alphareel.pipeline.run", "chunk_seconds": 0.8}
+    job = submit(desk)
+    work(make_worker(desk, fetcher, tmp_path, **rules), job)
+    done = now(desk, job)
+    assert (done.status, done.error) == (Status.COMPLETED, None)
+    assert done.output is not None
+    assert (done.output.frames, done.output.frames_lost) == (40, 20)
+    assert not [key for key in desk.blobs.blobs if key.startswith("chunks/")]
+
+
+def without_second_third(clip: Path) -> bytes:
+    """The bytes of a clip of sixty frames, those of frames 20 to 39 useless but for what tells key frames."""
+    with av.open(str(clip)) as container:
+        places = [(p.pos, p.size) for p in container.demux(video=0) if p.size][20:40]
+    data = bytearray(clip.read_bytes())
+    for place, size in places:
+        data[place + 5 : place + size] = bytes(size - 5)
+    return bytes(data)

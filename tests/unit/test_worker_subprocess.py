@@ -1,0 +1,284 @@
+"""What a child process may do to us: nothing, whatever it does."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from alphareel.domain import errors
+from alphareel.domain.clip import Limits
+from alphareel.domain.options import Options, to_json
+from alphareel.server.wiring import IsolatedInspection
+from alphareel.service.worker import child_process
+from alphareel.service.worker.child_process import ResourceLimits
+from alphareel.testing.clips import make_clip
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def import_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(HERE))
+
+
+@pytest.fixture
+def order(tmp_path: Path) -> Any:
+    def make(words: str, options: Options | None = None) -> dict[str, Any]:
+        source = tmp_path / "source"
+        source.write_text(words)
+        return {
+            "task": "run",
+            "pipeline": "fake_pipeline",
+            "source": str(source),
+            "target": str(tmp_path / "result.webm"),
+            "options": to_json(options or Options()),
+            "limits": {"max_bytes": 100, "max_side": 100, "max_seconds": 1.0, "max_frames": 5},
+            "models_dir": None,
+            "threads": 1,
+        }
+
+    return make
+
+
+def test_a_result_comes_back_with_its_progress(order: Any, tmp_path: Path) -> None:
+    heard: list[Any] = []
+    result = child_process.run(order("ok so"), ResourceLimits(), tick=heard.append)
+    assert (tmp_path / "result.webm").read_bytes() == b"made so"
+    assert result["sha256"]
+    assert result["engine"]["name"] == "fake"
+    assert [p["share"] for p in heard if p is not None][-1] == 1.0
+
+
+def test_the_child_sees_no_secret_of_ours(order: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ALPHAREEL_API_KEY", "ALPHAREEL_DATABASE_URL", "AWS_SECRET_ACCESS_KEY", "PGPASSWORD", "GITHUB_TOKEN"):
+        monkeypatch.setenv(name, "secret")
+    child_process.run(order("environment"), ResourceLimits())
+    seen = (tmp_path / "result.webm").read_text().split()
+    assert "PATH" in seen
+    assert not {n for n in seen if n.startswith("ALPHAREEL") or "SECRET" in n or "PASSWORD" in n or "TOKEN" in n}
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "said"),
+    [
+        ("refuse", errors.BadVideo, "no video"),
+        ("stumble", errors.StorageFailed, "disk is full"),
+        ("fault", errors.InternalError, "RuntimeError"),
+        ("native_hoard", errors.OutOfMemory, "memory"),
+        ("segfault", errors.WorkerCrashed, "signal 11"),
+        ("leave", errors.WorkerCrashed, "exit code 3"),
+        ("killed", child_process.Killed, "signal 9"),
+        ("babble", errors.WorkerCrashed, "nonsense"),
+    ],
+)
+def test_every_end_has_its_error(words: str, error: type[Exception], said: str, order: Any) -> None:
+    with pytest.raises(error, match=said):
+        child_process.run(order(words), ResourceLimits())
+
+
+def test_a_fault_tells_callers_nothing_of_our_paths(order: Any) -> None:
+    with pytest.raises(errors.InternalError) as failure:
+        child_process.run(order("fault"), ResourceLimits())
+    assert "/secret/path" not in str(failure.value)
+
+
+def test_a_hint_survives_the_border(order: Any) -> None:
+    with pytest.raises(errors.BadVideo) as failure:
+        child_process.run(order("refuse"), ResourceLimits())
+    assert failure.value.hint == "Send another."
+
+
+def test_a_child_that_hoards_memory_is_stopped(order: Any) -> None:
+    with pytest.raises(errors.OutOfMemory):
+        child_process.run(order("hoard"), ResourceLimits(memory_bytes=1_000_000_000))
+
+
+def test_a_child_that_burns_processor_time_is_stopped(order: Any) -> None:
+    with pytest.raises(errors.Timeout, match="processor time"):
+        child_process.run(order("spin"), ResourceLimits(cpu_seconds=2))
+
+
+def test_a_child_that_takes_too_long_is_stopped(order: Any) -> None:
+    with pytest.raises(errors.Timeout, match="longer than") as ended:
+        child_process.run(order("repeat"), ResourceLimits(wall_seconds=1.5))
+    assert not ended.value.retryable, "another try would take as long"
+
+
+def test_time_that_was_spent_before_counts_and_the_limit_is_told_as_it_was_set(order: Any) -> None:
+    with pytest.raises(errors.Timeout, match="longer than 100 seconds") as caught:
+        child_process.run(order("repeat"), ResourceLimits(wall_seconds=100, spent_seconds=98.5))
+    assert not caught.value.retryable
+
+
+@pytest.mark.parametrize("words", ["hang", "repeat"])
+def test_a_child_without_progress_is_stopped(words: str, order: Any) -> None:
+    with pytest.raises(errors.Timeout, match="no progress"):
+        child_process.run(order(words), ResourceLimits(progress_seconds=1.5, wall_seconds=30))
+
+
+def test_noise_on_standard_error_neither_blocks_nor_fills_memory(order: Any) -> None:
+    assert child_process.run(order("noise"), ResourceLimits(wall_seconds=30))["bytes"] == len(b"made noisily")
+
+
+def test_whoever_listens_can_end_the_child_at_once(order: Any) -> None:
+    class Enough(Exception):
+        pass
+
+    def listen(progress: Any) -> None:
+        if progress is not None:
+            raise Enough
+
+    begun = time.monotonic()
+    with pytest.raises(Enough):
+        child_process.run(order("hang"), ResourceLimits(), tick=listen)
+    assert time.monotonic() - begun < 20
+    assert children() == []
+
+
+def test_the_listener_is_asked_also_when_there_is_no_news(order: Any) -> None:
+    ticks: list[Any] = []
+
+    def listen(progress: Any) -> None:
+        ticks.append(progress)
+        if ticks.count(None) > 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        child_process.run(order("hang"), ResourceLimits(), tick=listen)
+
+
+def test_a_child_dies_with_its_parent(order: Any, tmp_path: Path) -> None:
+    """kill -9 of the parent while its child hangs: no process is left."""
+    program = """
+import json, sys
+from alphareel.service.worker import child_process
+order = json.loads(sys.argv[1])
+print("begun", flush=True)
+child_process.run(order, child_process.ResourceLimits(), tick=lambda p: print("tick", flush=True) if p else None)
+"""
+    parent = subprocess.Popen(
+        [sys.executable, "-c", program, json.dumps(order("hang"))], stdout=subprocess.PIPE, text=True
+    )
+    assert parent.stdout is not None
+    with parent:
+        assert parent.stdout.readline() == "begun\n"
+        assert parent.stdout.readline() == "tick\n"
+        grandchildren = psutil.Process(parent.pid).children(recursive=True)
+        assert len(grandchildren) == 1
+        os.kill(parent.pid, signal.SIGKILL)
+        parent.wait()
+    _, alive = psutil.wait_procs(grandchildren, timeout=5)
+    assert alive == []
+
+
+def test_a_real_file_is_identified_apart(tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("no video at all")
+    order = {"task": "identify", "source": str(tmp_path / "text.mp4"), "limits": vars(Limits())}
+    with pytest.raises(errors.InvalidFileType):
+        child_process.run(order, ResourceLimits(wall_seconds=60))
+
+
+@pytest.mark.parametrize(
+    ("limits", "refusal"),
+    [
+        (Limits(max_seconds=0.5), errors.DurationTooLong),
+        (Limits(max_side=48), errors.ResolutionTooLarge),
+        (Limits(max_bytes=100), errors.FileTooLarge),
+    ],
+)
+def test_a_file_beyond_a_limit_is_refused_by_that_limit_s_own_error(
+    tmp_path: Path, limits: Limits, refusal: type[errors.AlphareelError]
+) -> None:
+    clip = make_clip(tmp_path / "a.mp4", width=64, height=48, frames=25)
+    with pytest.raises(refusal) as caught:
+        IsolatedInspection(limits)(clip.path)
+    assert type(caught.value) is refusal
+
+
+@pytest.mark.parametrize("error", [errors.Timeout, errors.OutOfMemory, errors.WorkerCrashed])
+def test_a_file_that_breaks_whoever_examines_it_is_a_bad_file(
+    error: type[errors.AlphareelError], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise error("It broke.")
+
+    monkeypatch.setattr(child_process, "run", broken)
+    with pytest.raises(errors.BadVideo, match="cannot be examined"):
+        IsolatedInspection(Limits())(tmp_path / "a.mp4")
+
+
+@pytest.mark.parametrize(
+    ("computed", "error"),
+    [(4.9, errors.BadVideo), (None, errors.BadVideo), (0.3, errors.Unavailable)],
+)
+def test_a_file_that_takes_too_long_is_a_bad_file_unless_the_machine_kept_its_probe_waiting(
+    computed: float | None, error: type[errors.AlphareelError], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(*_: Any) -> Any:
+        reached = child_process.BudgetExceeded("Over.")
+        reached.computed = computed
+        raise reached
+
+    monkeypatch.setattr(child_process, "run", slow)
+    with pytest.raises(error):
+        IsolatedInspection(Limits(), seconds=5.0)(tmp_path / "a.mp4")
+
+
+@pytest.mark.parametrize("kills", [1, 2])
+def test_a_probe_that_is_killed_from_outside_is_run_once_more(
+    kills: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = make_clip(tmp_path / "a.mp4", width=64, height=48, frames=5).path
+    real, begun = child_process._ChildOutput, []
+
+    def talk(process: "subprocess.Popen[bytes]", confinement: ResourceLimits) -> Any:
+        begun.append(process.pid)
+        if len(begun) <= kills:
+            os.kill(process.pid, signal.SIGKILL)
+        return real(process, confinement)
+
+    monkeypatch.setattr(child_process, "_ChildOutput", talk)
+    inspect_media = IsolatedInspection(Limits(), seconds=60)
+    if kills == 1:
+        assert inspect_media(clip).content_type == "video/mp4"
+    else:
+        with pytest.raises(errors.Unavailable):
+            inspect_media(clip)
+    assert len(begun) == 2
+
+
+def test_a_probe_that_cannot_be_started_is_no_fault_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> Any:
+        raise BlockingIOError("no more processes")
+
+    monkeypatch.setattr(subprocess, "Popen", full)
+    with pytest.raises(errors.Unavailable):
+        IsolatedInspection(Limits())(tmp_path / "a.mp4")
+
+
+@pytest.mark.parametrize(("words", "least", "most"), [("spin", 0.2, 60), ("hang", 0.0, 1.4)])
+def test_a_child_that_takes_too_long_is_judged_by_what_it_computed(
+    words: str, least: float, most: float, order: Any
+) -> None:
+    with pytest.raises(child_process.BudgetExceeded) as ended:
+        child_process.run(order(words), ResourceLimits(wall_seconds=3.0))
+    if sys.platform == "linux":
+        assert ended.value.computed is not None
+        assert least <= ended.value.computed <= most
+
+
+def children() -> list[str]:
+    return [
+        " ".join(c.cmdline())
+        for c in psutil.Process().children()
+        if "alphareel.service.worker.child_main" in " ".join(c.cmdline())
+    ]
