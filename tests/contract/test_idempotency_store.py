@@ -86,7 +86,7 @@ def test_a_transaction_that_fails_leaves_the_name_free(
 def test_a_start_of_what_runs_already_leaves_the_name_free(jobs: JobStore, table: IdempotencyStore) -> None:
     create(jobs, "job_1", once())
     assert start(jobs, once(name="n2")) is None
-    table.recall(once(name="n2"))
+    table.lookup(once(name="n2"))
 
 
 def test_many_starts_under_one_name_make_one_run(jobs: JobStore, engine: RecordingEngine, at_once: AtOnce) -> None:
@@ -98,28 +98,28 @@ def test_many_starts_under_one_name_make_one_run(jobs: JobStore, engine: Recordi
 
 
 def test_one_of_many_uploads_takes_the_name(table: IdempotencyStore, at_once: AtOnce) -> None:
-    outcomes = at_once([lambda: table.begin("k", "n1")] * 8)
+    outcomes = at_once([lambda: table.reserve("k", "n1")] * 8)
     assert sum(isinstance(o, Reservation) for o in outcomes) == 1
     assert sum(isinstance(o, IdempotencyInProgress) for o in outcomes) == 7
 
 
 def test_who_was_overtaken_keeps_no_answer(table: IdempotencyStore, clock: SettableClock) -> None:
-    slow = table.begin("k", "n1")
+    slow = table.reserve("k", "n1")
     clock.advance(seconds=(LEASE + timedelta(seconds=1)).total_seconds())
-    quick = table.begin("k", "n1")
-    table.finish(slow, fingerprint="slow", body="{}")
-    table.forget(slow)
+    quick = table.reserve("k", "n1")
+    table.store(slow, fingerprint="slow", body="{}")
+    table.release(slow)
     with pytest.raises(IdempotencyInProgress):
-        table.recall(once())
-    table.finish(quick, fingerprint="f1", body="{}")
+        table.lookup(once())
+    table.store(quick, fingerprint="f1", body="{}")
     with pytest.raises(ReplayedResponse):
-        table.recall(once())
+        table.lookup(once())
 
 
 def test_a_name_is_kept_as_long_as_its_holder_lives_and_is_free_when_told_after_that(
     table: IdempotencyStore, database: Database, clock: SettableClock
 ) -> None:
-    table.begin("k", "n1")
+    table.reserve("k", "n1")
     other = IdempotencyStore(database, clock=clock)  # of another process, or of one that was started again
     for _ in range(5):
         clock.advance(seconds=20)
@@ -139,19 +139,19 @@ def test_a_name_is_kept_as_long_as_its_holder_lives_and_is_free_when_told_after_
 
 @pytest.mark.parametrize("end", ["finish", "forget"])
 def test_a_name_that_was_let_go_is_not_renewed(table: IdempotencyStore, clock: SettableClock, end: str) -> None:
-    claim = table.begin("k", "n1")
+    claim = table.reserve("k", "n1")
     if end == "finish":
-        table.finish(claim, fingerprint="f1", body="{}")
+        table.store(claim, fingerprint="f1", body="{}")
     else:
-        table.forget(claim)
+        table.release(claim)
     clock.advance(seconds=KEPT.total_seconds())
     table.renew()
     table.sweep_idempotency_keys()
-    assert table.begin("k", "n1").answer is None
+    assert table.reserve("k", "n1").answer is None
 
 
 def test_names_are_swept_after_their_day(table: IdempotencyStore, clock: SettableClock) -> None:
-    table.finish(table.begin("k", "n1"), fingerprint="f1", body="{}")
+    table.store(table.reserve("k", "n1"), fingerprint="f1", body="{}")
     clock.advance(seconds=KEPT.total_seconds())
     table.sweep_idempotency_keys()
-    assert table.begin("k", "n1").answer is None
+    assert table.reserve("k", "n1").answer is None

@@ -11,8 +11,8 @@ from starlette.testclient import TestClient
 from alphareel.http.app import create_app
 from alphareel.http.config import HttpConfig
 from alphareel.service.api_keys.service import digest
-from alphareel.service.use_cases import Principal
-from alphareel.testing.fakes import Desk, open_desk
+from alphareel.service.principal import Principal
+from alphareel.testing.fakes import ServiceHarness, open_harness
 
 ADMIN = "token of the tests"
 SECRET = f"ar_live_{uuid.uuid4().hex}"
@@ -20,23 +20,25 @@ VIDEO = {"video_url": "https://a.example/v.mp4"}
 
 
 @pytest.fixture
-def desk(url: str, tmp_path: Path) -> Iterator[Desk]:
-    desk = open_desk(tmp_path, database_url=url)
+def harness(url: str, tmp_path: Path) -> Iterator[ServiceHarness]:
+    harness = open_harness(tmp_path, database_url=url)
     facts: dict[str, Any] = {"fingerprint": "fp", "client_id": "c", "note": ""}
-    desk.keystore.add_key(key_id="k", secret_sha256=digest(SECRET), **facts)
-    yield desk
-    desk.close()
+    harness.keystore.add_key(key_id="k", secret_sha256=digest(SECRET), **facts)
+    yield harness
+    harness.close()
 
 
 @pytest.fixture
-def client(desk: Desk) -> Iterator[TestClient]:
-    app = create_app(desk.service, HttpConfig(version="1", admin_token=ADMIN))
+def client(harness: ServiceHarness) -> Iterator[TestClient]:
+    app = create_app(harness.services, HttpConfig(version="1", admin_token=ADMIN))
     headers = {"X-Api-Key": SECRET, "X-Admin-Token": ADMIN}
     with TestClient(app, headers=headers, raise_server_exceptions=False) as client:
         yield client
 
 
-def test_no_route_with_a_nul_in_its_path_fails_or_stops_the_count_of_calls(client: TestClient, desk: Desk) -> None:
+def test_no_route_with_a_nul_in_its_path_fails_or_stops_the_count_of_calls(
+    client: TestClient, harness: ServiceHarness
+) -> None:
     for path, operations in client.app.openapi()["paths"].items():  # type: ignore[attr-defined]
         for name in ("job_id", "upload_id", "webhook_id", "blob"):
             path = path.replace(f"{{{name}}}", "a%00b")  # noqa: PLW2901
@@ -46,7 +48,7 @@ def test_no_route_with_a_nul_in_its_path_fails_or_stops_the_count_of_calls(clien
             assert answer.json()["error"]["request_id"] == answer.headers["x-request-id"]
     assert client.head("/v1/jobs/%00").status_code == 404
     assert client.get("/v1/jobs").status_code == 200
-    desk.office.calls.flush()
+    harness.services.calls.flush()
     assert client.get("/v1/usage/summary").json()["total_requests"] == 1
 
 
@@ -83,9 +85,9 @@ def test_a_body_may_speak_of_the_escape_of_a_nul(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("bad", ["bad\0name", "bad\ud800name"])
-def test_a_job_may_fail_with_an_error_that_quotes_any_text(desk: Desk, bad: str) -> None:
-    job = desk.service.create(Principal(None, "req"), VIDEO)
-    assert desk.jobs.fail(job.id, attempt=None, error=bad, error_code="fetch_failed", actor="w")
-    failed = desk.jobs.job(job.id)
+def test_a_job_may_fail_with_an_error_that_quotes_any_text(harness: ServiceHarness, bad: str) -> None:
+    job = harness.services.jobs.create(Principal(None, "req"), VIDEO)
+    assert harness.jobs.fail(job.id, attempt=None, error=bad, error_code="fetch_failed", actor="w")
+    failed = harness.jobs.job(job.id)
     assert failed is not None
     assert failed.error == "bad\ufffdname"

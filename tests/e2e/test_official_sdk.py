@@ -27,7 +27,7 @@ from alphareel.service.jobs.models import Output
 from alphareel.service.webhooks.dispatcher import DispatchLimits, WebhookDispatcher, WebhookSender
 from alphareel.service.webhooks.events import Secrets
 from alphareel.testing.clips import make_clip
-from alphareel.testing.fakes import TINY_MP4, open_desk
+from alphareel.testing.fakes import TINY_MP4, open_harness
 from alphareel.testing.service import ServiceProcess, wait_for
 
 pytestmark = pytest.mark.e2e
@@ -36,50 +36,50 @@ KEY = "ar_live_official_sdk"
 RESULT = b"\x1aE\xdf\xa3" + bytes(10_000)
 
 
-def deliver(desk, folder, job_id):
+def deliver(harness, folder, job_id):
     """What a worker does in the end."""
-    job = desk.jobs.job(job_id)
-    running = desk.jobs.begin_attempt(job_id, ticket=job.ticket, actor="worker")
+    job = harness.jobs.job(job_id)
+    running = harness.jobs.begin_attempt(job_id, ticket=job.ticket, actor="worker")
     blob = f"outputs/{job_id}/{running.attempt}/result.webm"
     made = folder / "result.webm"
     made.write_bytes(RESULT)
-    desk.blobs.put_file(blob, made)
+    harness.blobs.put_file(blob, made)
     sha256 = hashlib.sha256(RESULT).hexdigest()
     output = Output(blob, "webm", "video/webm", len(RESULT), sha256, 64, 36, 30, 1.0, True, False)
     facts = EngineFacts("builtin", "1", None, "Apache-2.0")
-    desk.jobs.complete(job_id, attempt=running.attempt, output=output, engine=facts, warnings=(), actor="worker")
+    harness.jobs.complete(job_id, attempt=running.attempt, output=output, engine=facts, warnings=(), actor="worker")
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
     """A served application and a worker that completes whatever is queued."""
     folder = tmp_path_factory.mktemp("place")
-    desk = open_desk(folder)
-    desk.keys._store.add_key(key_id="sdk", secret_sha256=digest(KEY), fingerprint="fp_sdk", client_id="sdk", note="")
-    app = create_app(desk.service, HttpConfig(max_upload_bytes=1_000_000))
+    harness = open_harness(folder)
+    harness.keys._store.add_key(key_id="sdk", secret_sha256=digest(KEY), fingerprint="fp_sdk", client_id="sdk", note="")
+    app = create_app(harness.services, HttpConfig(max_upload_bytes=1_000_000))
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="off"))
     stopped = threading.Event()
 
     def work():
         while not stopped.wait(0.05):
-            for job in desk.jobs.unfinished():
-                deliver(desk, folder, job.id)
+            for job in harness.jobs.unfinished():
+                deliver(harness, folder, job.id)
 
     threads = [threading.Thread(target=server.run), threading.Thread(target=work)]
     for thread in threads:
         thread.start()
     while not server.started:
         time.sleep(0.01)
-    yield desk, f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    yield harness, f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     server.should_exit = True
     stopped.set()
     for thread in threads:
         thread.join(timeout=10)
-    desk.close()
+    harness.close()
 
 
 @pytest.fixture
-def desk(served):
+def harness(served):
     return served[0]
 
 
@@ -334,19 +334,19 @@ def test_n8n_local_upload_flow_hands_the_upload_s_address_on(sdk, clip):
     assert sdk.wait_for_completion(job["id"])["output_url"]
 
 
-def test_n8n_webhook_flow_receives_the_event_the_job_and_its_link(sdk, desk):
+def test_n8n_webhook_flow_receives_the_event_the_job_and_its_link(sdk, harness):
     job = sdk.create_job("https://cdn.example.com/input.mp4", webhook_url="https://n8n.example.com/webhook/done")
     sdk.wait_for_completion(job["id"])
-    views = JobSerializer(sdk.base_url, desk.service, show_pending=False)
-    courier = WebhookSender(desk.poster, Secrets(("a signing secret",)), desk.clock)
+    views = JobSerializer(sdk.base_url, harness.services, show_pending=False)
+    courier = WebhookSender(harness.poster, Secrets(("a signing secret",)), harness.clock)
     postman = WebhookDispatcher(
-        desk.webhooks,
+        harness.webhooks,
         courier,
         present=lambda job: views.job(job).model_dump(mode="json"),
         rules=DispatchLimits(pause=0.05),
     )
     postman.start()
-    while len(posts := [json.loads(b) for u, _, b in desk.poster.sent if u.endswith("/webhook/done")]) < 2:
+    while len(posts := [json.loads(b) for u, _, b in harness.poster.sent if u.endswith("/webhook/done")]) < 2:
         time.sleep(0.02)
     postman.stop()
     assert [(p["event"], p["data"]["id"], p["data"]["status"]) for p in posts] == [

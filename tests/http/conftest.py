@@ -22,7 +22,7 @@ from alphareel.http.config import HttpConfig
 from alphareel.service.api_keys.service import digest
 from alphareel.service.jobs.models import Output
 from alphareel.telemetry.logging import configure_logging
-from alphareel.testing.fakes import Desk, open_desk
+from alphareel.testing.fakes import ServiceHarness, open_harness
 
 RESULT = bytes(range(256)) * 20
 RESULT_SHA256 = hashlib.sha256(RESULT).hexdigest()
@@ -44,9 +44,9 @@ def logs() -> Iterator[Callable[[], list[dict[str, Any]]]]:
 
 
 @pytest.fixture(scope="session")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceHarness]:
     """One service for all tests; every test has keys of its own, so that none sees another's jobs."""
-    opened = open_desk(tmp_path_factory.mktemp("desk"), max_bytes=9_000_000)
+    opened = open_harness(tmp_path_factory.mktemp("harness"), max_bytes=9_000_000)
     yield opened
     opened.close()
 
@@ -78,11 +78,11 @@ def serve() -> type[Served]:
 
 
 @pytest.fixture
-def new_key(desk: Desk) -> NewKey:
+def new_key(harness: ServiceHarness) -> NewKey:
     def make() -> str:
         secret = f"ar_live_{uuid.uuid4().hex}"
         name = uuid.uuid4().hex[:8]
-        desk.keys._store.add_key(
+        harness.keys._store.add_key(
             key_id=name, secret_sha256=digest(secret), fingerprint=f"fp_{name}", client_id=name, note=""
         )
         return secret
@@ -96,12 +96,12 @@ def key(new_key: NewKey) -> str:
 
 
 @pytest.fixture
-def make_client(desk: Desk, key: str) -> Iterator[MakeClient]:
+def make_client(harness: ServiceHarness, key: str) -> Iterator[MakeClient]:
     """Makes a client with the test's key, another one, or None, for an application with these settings."""
     opened = ExitStack()  # entered, a client keeps one event loop instead of making one for each request
 
     def make(*, secret: str | None = key, **settings: Any) -> TestClient:
-        app = create_app(desk.service, HttpConfig(version="1.2.3", **settings))
+        app = create_app(harness.services, HttpConfig(version="1.2.3", **settings))
         headers = {"X-Api-Key": secret} if secret else {}
         return opened.enter_context(TestClient(app, headers=headers, raise_server_exceptions=False))
 
@@ -121,19 +121,19 @@ def nobody(make_client: MakeClient) -> TestClient:
 
 
 @pytest.fixture
-def finish_job(desk: Desk, tmp_path) -> FinishJob:
+def finish_job(harness: ServiceHarness, tmp_path) -> FinishJob:
     """Does what a worker does when it delivers."""
 
     def finish(job_id: str) -> None:
-        job = desk.jobs.job(job_id)
-        running = desk.jobs.begin_attempt(job_id, ticket=job.ticket, actor="worker")
+        job = harness.jobs.job(job_id)
+        running = harness.jobs.begin_attempt(job_id, ticket=job.ticket, actor="worker")
         blob = f"outputs/{job_id}/{running.attempt}/result.webm"
         made = tmp_path / "made-by-worker"
         made.write_bytes(RESULT)
-        desk.blobs.put_file(blob, made)
+        harness.blobs.put_file(blob, made)
         output = Output(blob, "webm", "video/webm", len(RESULT), RESULT_SHA256, 640, 360, 60, 2.0, True, False)
         facts = EngineFacts("builtin", "1", "2" * 64, "Apache-2.0")
-        assert desk.jobs.complete(
+        assert harness.jobs.complete(
             job_id, attempt=running.attempt, output=output, engine=facts, warnings=job.warnings, actor="worker"
         )
 

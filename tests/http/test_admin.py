@@ -80,14 +80,14 @@ def test_a_disabled_key_is_invalid_at_once_and_works_again_when_enabled(admin, m
     assert status_with(admin, made["api_key"]) == 200
 
 
-def test_disabling_twice_keeps_the_first_time(admin, made, desk):
+def test_disabling_twice_keeps_the_first_time(admin, made, harness):
     chosen = {"key_fingerprint": made["key_fingerprint"]}
     first = admin.post("/v1/admin/keys/disable", json=chosen).json()["disabled_at"]
-    desk.clock.advance(hours=1)
+    harness.clock.advance(hours=1)
     assert admin.post("/v1/admin/keys/disable", json=chosen).json()["disabled_at"] == first
 
 
-def test_a_rotated_key_keeps_its_jobs_and_for_a_while_its_old_secret(admin, made, desk):
+def test_a_rotated_key_keeps_its_jobs_and_for_a_while_its_old_secret(admin, made, harness):
     job = admin.post(
         "/v1/jobs", json={"video_url": "https://a.example/v.mp4"}, headers={"X-Api-Key": made["api_key"]}
     ).json()["id"]
@@ -95,7 +95,7 @@ def test_a_rotated_key_keeps_its_jobs_and_for_a_while_its_old_secret(admin, made
     fresh = admin.post("/v1/admin/keys/rotate", json=turned).json()
     assert admin.get(f"/v1/jobs/{job}", headers={"X-Api-Key": fresh["api_key"]}).status_code == 200
     assert status_with(admin, made["api_key"]) == 200
-    desk.clock.advance(seconds=61)
+    harness.clock.advance(seconds=61)
     assert status_with(admin, made["api_key"]) == 401
     assert status_with(admin, fresh["api_key"]) == 200
 

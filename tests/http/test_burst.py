@@ -31,8 +31,8 @@ def assert_exactly(answers, passed):
         assert refused.headers["RateLimit-Remaining"] == "0"
 
 
-def test_of_a_burst_exactly_the_limit_passes_and_polling_goes_on(desk, key, serve):
-    with serve(create_app(desk.service, HttpConfig(rates=RateLimits(write=20)))) as server:
+def test_of_a_burst_exactly_the_limit_passes_and_polling_goes_on(harness, key, serve):
+    with serve(create_app(harness.services, HttpConfig(rates=RateLimits(write=20)))) as server:
         answers = burst([server.url], key, 50)
         job = next(a.json()["id"] for a in answers if a.status_code == 200)
         polls = [httpx2.get(f"{server.url}/v1/jobs/{job}", headers={"X-Api-Key": key}) for _ in range(30)]
@@ -48,9 +48,9 @@ def redis_url():
     return url
 
 
-def test_two_servers_count_together_in_redis(desk, key, serve, redis_url):
+def test_two_servers_count_together_in_redis(harness, key, serve, redis_url):
     settings = HttpConfig(rates=RateLimits(write=20, storage_url=redis_url))
-    with serve(create_app(desk.service, settings)) as one, serve(create_app(desk.service, settings)) as other:
+    with serve(create_app(harness.services, settings)) as one, serve(create_app(harness.services, settings)) as other:
         answers = burst([one.url, other.url], key, 50)
     assert_exactly(answers, 20)
 

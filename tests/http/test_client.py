@@ -40,9 +40,9 @@ def test_draft_is_started_later(sdk, source):
     assert [found["id"] for found in sdk.list_jobs()["items"]] == [job["id"]]
 
 
-def test_failed_job_is_raised(sdk, desk):
+def test_failed_job_is_raised(sdk, harness):
     job = sdk.create_job("https://a.example/v.mp4")
-    desk.jobs.fail(job["id"], attempt=None, error="No frame could be read.", error_code="invalid_video", actor="w")
+    harness.jobs.fail(job["id"], attempt=None, error="No frame could be read.", error_code="invalid_video", actor="w")
     with pytest.raises(JobFailed, match="No frame") as caught:
         sdk.wait_for_completion(job["id"])
     assert caught.value.code == "invalid_video"

@@ -21,42 +21,42 @@ def admin(make_client):
 
 
 @pytest.fixture
-def studio(desk, key):
+def studio(harness, key):
     """The client of the test's key."""
-    return desk.keys.authenticate(key).client_id
+    return harness.keys.authenticate(key).client_id
 
 
 @pytest.fixture
-def video(client, desk, monkeypatch):
+def video(client, harness, monkeypatch):
     """An upload that lasts ten seconds: ten credits with original."""
-    monkeypatch.setattr(desk.service._uploads, "_identify", lambda _: MediaInfo("video", "video/mp4", "mp4", 10.0))
+    monkeypatch.setattr(harness.services.uploads, "_identify", lambda _: MediaInfo("video", "video/mp4", "mp4", 10.0))
     return {"video_url": client.post("/v1/uploads", files={"file": ("a.mp4", TINY_MP4)}).json()["video_url"]}
 
 
 @pytest.fixture(autouse=True)
-def end_credits(desk, studio):
+def end_credits(harness, studio):
     """The service is shared with other tests, and jobs without a key are refused while any client has a balance."""
     yield
-    if balance(desk, studio) is not None:
-        desk.service.admin.set_balance(OPERATOR, client_id=studio, balance=None)
+    if balance(harness, studio) is not None:
+        harness.services.admin.set_balance(OPERATOR, client_id=studio, balance=None)
 
 
 @pytest.fixture
-def new_client(desk):
+def new_client(harness):
     """Makes a client with a key; its balance goes at the end."""
     made = []
 
     def make(client_id):
-        desk.service.admin.create_key(OPERATOR, client_id=client_id)
+        harness.services.admin.create_key(OPERATOR, client_id=client_id)
         made.append(client_id)
 
     yield make
     for client_id in made:
-        desk.service.admin.set_balance(OPERATOR, client_id=client_id, balance=None)
+        harness.services.admin.set_balance(OPERATOR, client_id=client_id, balance=None)
 
 
-def balance(desk, studio):
-    return desk.service.admin.account(studio).balance
+def balance(harness, studio):
+    return harness.services.admin.account(studio).balance
 
 
 def test_a_key_without_a_balance_is_not_billed(client, video):
@@ -64,75 +64,75 @@ def test_a_key_without_a_balance_is_not_billed(client, video):
     assert (made["billing_status"], made["credits_used"], made["pricing_version"]) == ("not_billed", 0, None)
 
 
-def test_a_job_shows_what_is_reserved_then_charged(client, desk, studio, video, finish_job):
-    desk.service.admin.grant(OPERATOR, client_id=studio, amount=100, start_charging=True)
+def test_a_job_shows_what_is_reserved_then_charged(client, harness, studio, video, finish_job):
+    harness.services.admin.grant(OPERATOR, client_id=studio, amount=100, start_charging=True)
     made = client.post("/v1/jobs", json=video).json()
     assert (made["billing_status"], made["credits_reserved"], made["credits_used"]) == ("reserved", 10, 0)
-    assert balance(desk, studio) == 9000
+    assert balance(harness, studio) == 9000
     finish_job(made["id"])  # its result lasts two seconds
     done = client.get(f"/v1/jobs/{made['id']}").json()
     assert (done["billing_status"], done["credits_reserved"], done["credits_used"]) == ("charged", 0, 2)
     assert done["pricing_version"] == "1"
-    assert balance(desk, studio) == 9800
+    assert balance(harness, studio) == 9800
     assert client.get("/v1/usage/summary?days=1").json()["credits_used"] == 2
 
 
-def test_a_job_without_a_key_is_refused_where_credits_are_charged(nobody, desk, studio):
-    desk.service.admin.set_balance(OPERATOR, client_id=studio, balance=0)
+def test_a_job_without_a_key_is_refused_where_credits_are_charged(nobody, harness, studio):
+    harness.services.admin.set_balance(OPERATOR, client_id=studio, balance=0)
     answer = nobody.post("/api/process", json=ELSEWHERE)
     assert (answer.status_code, answer.json()["error"]["code"]) == (401, "missing_api_key")
     assert "charges credits" in answer.json()["error"]["message"]
     assert nobody.post("/api/process", json={**ELSEWHERE, "test": "success"}).status_code == 200
-    desk.service.admin.set_balance(OPERATOR, client_id=studio, balance=None)
+    harness.services.admin.set_balance(OPERATOR, client_id=studio, balance=None)
     assert nobody.post("/api/process", json=ELSEWHERE).status_code == 200
 
 
-def test_a_key_on_the_older_routes_pays_from_its_balance(client, desk, studio, video):
-    desk.service.admin.grant(OPERATOR, client_id=studio, amount=10, start_charging=True)
+def test_a_key_on_the_older_routes_pays_from_its_balance(client, harness, studio, video):
+    harness.services.admin.grant(OPERATOR, client_id=studio, amount=10, start_charging=True)
     assert client.post("/api/process", json=video).status_code == 200
-    assert balance(desk, studio) == 0
+    assert balance(harness, studio) == 0
     assert client.post("/api/process", json=video).status_code == 402
 
 
-def test_a_job_that_does_not_fit_is_402_and_leaves_nothing(client, desk, studio, video):
-    desk.service.admin.grant(OPERATOR, client_id=studio, amount=9.99, start_charging=True)
+def test_a_job_that_does_not_fit_is_402_and_leaves_nothing(client, harness, studio, video):
+    harness.services.admin.grant(OPERATOR, client_id=studio, amount=9.99, start_charging=True)
     answer = client.post("/v1/jobs", json=video)
     assert (answer.status_code, answer.json()["error"]["code"]) == (402, "insufficient_credits")
     assert answer.json()["error"]["message"].startswith("Not enough credits to process this video")
     assert client.get("/v1/jobs").json()["total"] == 0
 
 
-def test_a_preview_and_another_model_have_their_own_price(client, desk, studio, video):
-    desk.service.admin.grant(OPERATOR, client_id=studio, amount=100, start_charging=True)
+def test_a_preview_and_another_model_have_their_own_price(client, harness, studio, video):
+    harness.services.admin.grant(OPERATOR, client_id=studio, amount=100, start_charging=True)
     preview = client.post("/v1/jobs", json={**video, "model": "pro", "preview_duration": 2}).json()
     light = client.post("/v1/jobs", json={**video, "model": "light"}).json()
     assert (preview["credits_reserved"], light["credits_reserved"]) == (6, 7.5)
 
 
-def test_a_draft_costs_nothing_until_it_is_started(client, desk, studio, video):
-    desk.service.admin.grant(OPERATOR, client_id=studio, amount=5, start_charging=True)
+def test_a_draft_costs_nothing_until_it_is_started(client, harness, studio, video):
+    harness.services.admin.grant(OPERATOR, client_id=studio, amount=5, start_charging=True)
     draft = client.post("/v1/jobs", json={**video, "auto_start": False}).json()
     assert draft["billing_status"] == "not_billed"
     refused = client.post(f"/v1/jobs/{draft['id']}/start")
     assert refused.status_code == 402
     assert client.get(f"/v1/jobs/{draft['id']}").json()["status"] == "created"
-    desk.service.admin.grant(OPERATOR, client_id=studio, amount=5, start_charging=True)
+    harness.services.admin.grant(OPERATOR, client_id=studio, amount=5, start_charging=True)
     assert client.post(f"/v1/jobs/{draft['id']}/start").json()["billing_status"] == "reserved"
 
 
-def test_a_video_elsewhere_needs_something_to_begin_with(client, desk, studio):
-    desk.service.admin.set_balance(OPERATOR, client_id=studio, balance=0)
+def test_a_video_elsewhere_needs_something_to_begin_with(client, harness, studio):
+    harness.services.admin.set_balance(OPERATOR, client_id=studio, balance=0)
     assert client.post("/v1/jobs", json=ELSEWHERE).status_code == 402
-    desk.service.admin.grant(OPERATOR, client_id=studio, amount=0.01, start_charging=True)
+    harness.services.admin.grant(OPERATOR, client_id=studio, amount=0.01, start_charging=True)
     assert client.post("/v1/jobs", json=ELSEWHERE).json()["billing_status"] == "not_billed"
 
 
-def test_a_failed_job_gives_its_credits_back(client, desk, studio, video):
-    desk.service.admin.grant(OPERATOR, client_id=studio, amount=10, start_charging=True)
+def test_a_failed_job_gives_its_credits_back(client, harness, studio, video):
+    harness.services.admin.grant(OPERATOR, client_id=studio, amount=10, start_charging=True)
     made = client.post("/v1/jobs", json=video).json()["id"]
-    desk.jobs.fail(made, attempt=None, error="x", error_code="timeout", actor="w")
+    harness.jobs.fail(made, attempt=None, error="x", error_code="timeout", actor="w")
     assert client.get(f"/v1/jobs/{made}").json()["billing_status"] == "released"
-    assert balance(desk, studio) == 1000
+    assert balance(harness, studio) == 1000
 
 
 def test_operators_give_take_and_see_credits(admin, new_client):
@@ -188,11 +188,14 @@ def test_no_more_can_be_taken_than_there_is(admin, new_client):
     assert (answer.status_code, answer.json()["error"]["code"]) == (409, "invalid_state")
 
 
-def test_prices_of_the_operator_are_shown_and_charged(client, desk, studio, video, monkeypatch):
-    prices = replace(desk.office.prices, per_minute={**desk.office.prices.per_minute, "original": 600}, version="2")
-    monkeypatch.setattr(desk.service, "_office", replace(desk.office, prices=prices))
+def test_prices_of_the_operator_are_shown_and_charged(client, harness, studio, video, monkeypatch):
+    prices = replace(
+        harness.services.prices, per_minute={**harness.services.prices.per_minute, "original": 600}, version="2"
+    )
+    monkeypatch.setattr(harness.services.jobs, "_prices", prices)
+    client.app.state.context.services = replace(harness.services, prices=prices)
     assert client.get("/api/pricing").json()["model_pricing_credits_per_minute"]["original"] == 6
     assert client.get("/api/pricing").json()["pricing_version"] == "2"
-    desk.service.admin.grant(OPERATOR, client_id=studio, amount=10, start_charging=True)
+    harness.services.admin.grant(OPERATOR, client_id=studio, amount=10, start_charging=True)
     made = client.post("/v1/jobs", json=video).json()
     assert (made["credits_reserved"], made["pricing_version"]) == (1, "2")

@@ -17,17 +17,17 @@ VIDEO = {"video_url": "https://a.example/v.mp4", "webhook_url": "https://a.examp
 
 
 @pytest.fixture
-def samples(make_client, desk, new_key):
+def samples(make_client, harness, new_key):
     """Name -> labels of everything that /metrics tells once a job has failed and another was completed."""
     client = make_client(metrics_open=True)
     ids = [client.post("/v1/jobs", json=VIDEO).json()["id"] for _ in range(2)]
-    running = [desk.jobs.begin_attempt(i, ticket=1, actor="worker") for i in ids]
+    running = [harness.jobs.begin_attempt(i, ticket=1, actor="worker") for i in ids]
     stages = {"read": 1.0, "matte": 2.0, "write": 1.5}
     output = Output("o", "webm", "video/webm", 9, "ab" * 32, 64, 48, 10, 2.0, True, False, stages=stages)
     facts = EngineFacts("builtin", "1", "2" * 64, "Apache-2.0")
-    desk.clock.advance(seconds=5)
-    desk.jobs.complete(ids[0], attempt=running[0].attempt, output=output, engine=facts, warnings=(), actor="worker")
-    desk.jobs.fail(ids[1], attempt=None, error="Broken", error_code="bad_video", actor="worker")
+    harness.clock.advance(seconds=5)
+    harness.jobs.complete(ids[0], attempt=running[0].attempt, output=output, engine=facts, warnings=(), actor="worker")
+    harness.jobs.fail(ids[1], attempt=None, error="Broken", error_code="bad_video", actor="worker")
     told = client.get("/metrics").text
     return {
         sample.name: set(sample.labels) for family in text_string_to_metric_families(told) for sample in family.samples

@@ -46,7 +46,7 @@ def test_all_links_inside_the_page_lead_somewhere():
 
 
 @pytest.fixture
-def environment(desk, key, client, serve, finish_job, tmp_path):
+def environment(harness, key, client, serve, finish_job, tmp_path):
     """What the commands read: a server whose worker completes everything, jobs in every state, a video."""
     (tmp_path / "input.mp4").write_bytes(TINY_MP4)
     done = client.post("/v1/jobs", json={"video_url": VIDEO}).json()["id"]
@@ -57,12 +57,12 @@ def environment(desk, key, client, serve, finish_job, tmp_path):
 
     def work():
         while not stopped.wait(0.05):
-            for job in desk.jobs.unfinished():
+            for job in harness.jobs.unfinished():
                 finish_job(job.id)
 
     admin_token = "a token for operators"
-    spare = desk.service.admin.create_key(Operator("test"), client_id="spare")
-    with serve(create_app(desk.service, HttpConfig(admin_token=admin_token))) as server:
+    spare = harness.services.admin.create_key(Operator("test"), client_id="spare")
+    with serve(create_app(harness.services, HttpConfig(admin_token=admin_token))) as server:
         worker = threading.Thread(target=work)
         worker.start()
         shown = client.get(f"/v1/jobs/{done}").json()

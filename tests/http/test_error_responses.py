@@ -18,14 +18,14 @@ def every_error(kind=domain_errors.AlphareelError):
 
 
 @pytest.fixture
-def crash(desk, monkeypatch):
+def crash(harness, monkeypatch):
     """Makes the creation of jobs raise."""
 
     def with_error(error):
         def create(*_args, **_options):
             raise error
 
-        monkeypatch.setattr(desk.service, "create", create)
+        monkeypatch.setattr(harness.services.jobs, "create", create)
 
     return with_error
 

@@ -30,23 +30,23 @@ def refusal(client, **body):
 
 
 @pytest.fixture(autouse=True)
-def end_credits(desk, key):
+def end_credits(harness, key):
     """The service is shared with other tests, and jobs without a key are refused while any client has a balance."""
     yield
-    owner = desk.keys.authenticate(key).client_id
-    desk.service.admin.set_balance(Operator("test"), client_id=owner, balance=None)
+    owner = harness.keys.authenticate(key).client_id
+    harness.services.admin.set_balance(Operator("test"), client_id=owner, balance=None)
 
 
 @pytest.fixture
-def past(client, desk):
+def past(client, harness):
     """A job of the model ``light`` that took 12 seconds for 100 million pixels and made 5 million bytes of GIF."""
     body = {"video_url": "https://a.example/v.mp4", "model": "light", "output_format": "gif"}
     job = client.post("/v1/jobs", json=body).json()
-    desk.jobs.begin_attempt(job["id"], ticket=1, actor="worker")
-    desk.clock.advance(seconds=12)
+    harness.jobs.begin_attempt(job["id"], ticket=1, actor="worker")
+    harness.clock.advance(seconds=12)
     output = Output("o", "gif", "image/gif", 5_000_000, "ab", 1000, 1000, 100, 5.0, True, False)
     facts = EngineFacts("builtin", "1", None, "Apache-2.0")
-    desk.jobs.complete(job["id"], attempt=1, output=output, engine=facts, warnings=(), actor="worker")
+    harness.jobs.complete(job["id"], attempt=1, output=output, engine=facts, warnings=(), actor="worker")
 
 
 def test_of_a_described_video_tells_everything_and_makes_nothing(client):
@@ -63,9 +63,9 @@ def test_is_that_of_the_preview(client):
     assert (found["credits"], found["video_seconds"], found["frames"]) == (3, 3, 60)
 
 
-def test_of_an_upload_needs_no_words(client, desk, monkeypatch):
+def test_of_an_upload_needs_no_words(client, harness, monkeypatch):
     known = MediaInfo("video", "video/mp4", "mp4", 10.0, 640, 360, 25.0)
-    monkeypatch.setattr(desk.service._uploads, "_identify", lambda _: known)
+    monkeypatch.setattr(harness.services.uploads, "_identify", lambda _: known)
     url = client.post("/v1/uploads", files={"file": ("a.mp4", TINY_MP4 + b"known")}).json()["video_url"]
     found = estimate(client, video_url=url, source={"seconds": 1})
     assert (found["credits"], found["frames"], found["notes"]) == (10, 250, [])
@@ -99,9 +99,9 @@ def test_a_canvas_changes_the_size_and_not_the_work(client, past):
     assert (found["work_seconds"], found["output_bytes"]) == (pytest.approx(WORK_SECONDS, abs=0.1), PIXELS * 2 * 0.05)
 
 
-def test_says_whether_the_balance_suffices(client, desk, key):
-    owner = desk.keys.authenticate(key).client_id
-    desk.service.admin.grant(Operator("test"), client_id=owner, amount=59.99, start_charging=True)
+def test_says_whether_the_balance_suffices(client, harness, key):
+    owner = harness.keys.authenticate(key).client_id
+    harness.services.admin.grant(Operator("test"), client_id=owner, amount=59.99, start_charging=True)
     found = estimate(client, source=SOURCE)
     assert (found["credits"], found["charged"], found["affordable"]) == (60, True, False)
     assert estimate(client, source={**SOURCE, "seconds": 59})["affordable"] is True
@@ -123,6 +123,6 @@ def test_a_bad_field_is_named(client, body, field):
     assert refusal(client, **body) == (400, [field])
 
 
-def test_a_model_that_is_not_here_is_refused_as_a_job_would_be(client, desk, monkeypatch):
-    monkeypatch.setattr(desk.offer, "error", ModelUnavailable("No engine."))
+def test_a_model_that_is_not_here_is_refused_as_a_job_would_be(client, harness, monkeypatch):
+    monkeypatch.setattr(harness.offer, "error", ModelUnavailable("No engine."))
     assert client.post("/v1/estimate", json=VIDEO).json()["error"]["code"] == "model_unavailable"

@@ -24,8 +24,8 @@ def impatient(monkeypatch):
 
 
 @pytest.fixture
-def server(desk, serve):
-    with serve(create_app(desk.service, HttpConfig(streams_per_key=2))) as running:
+def server(harness, serve):
+    with serve(create_app(harness.services, HttpConfig(streams_per_key=2))) as running:
         yield running
 
 
@@ -56,15 +56,15 @@ def read(response):
             yield fields["event"], fields.get("id"), json.loads(fields["data"])
 
 
-def test_a_stream_ends_when_the_server_stops(desk, serve, key, job):
-    app = create_app(desk.service, HttpConfig())
+def test_a_stream_ends_when_the_server_stops(harness, serve, key, job):
+    app = create_app(harness.services, HttpConfig())
     with serve(app) as running, later(0.5, app.state.places.close):
         told = list(read(open_stream(running, key, job)))
     assert [event for event, _, _ in told if event in ("state", "end")] == ["state"]
 
 
-def test_a_stream_outlives_a_database_that_is_away(server, key, job, desk, finish_job, monkeypatch):
-    real, until = desk.service.get, time.monotonic() + 1
+def test_a_stream_outlives_a_database_that_is_away(server, key, job, harness, finish_job, monkeypatch):
+    real, until = harness.services.jobs.get, time.monotonic() + 1
 
     def get(caller, job_id):
         if time.monotonic() < until and threading.current_thread().name != "MainThread" and opened:
@@ -72,18 +72,18 @@ def test_a_stream_outlives_a_database_that_is_away(server, key, job, desk, finis
         return real(caller, job_id)
 
     opened = []
-    monkeypatch.setattr(desk.service, "get", get)
+    monkeypatch.setattr(harness.services.jobs, "get", get)
     with later(1.5, lambda: finish_job(job["id"])):
         answer = open_stream(server, key, job)
         opened.append(True)
         assert [event for event, _, _ in read(answer)][-1] == "end"
 
 
-def test_a_job_is_told_from_the_start_to_the_end(server, key, job, desk, finish_job):
+def test_a_job_is_told_from_the_start_to_the_end(server, key, job, harness, finish_job):
     def work():
         time.sleep(0.3)
-        running = desk.jobs.begin_attempt(job["id"], ticket=1, actor="worker")
-        desk.jobs.set_progress(job["id"], attempt=running.attempt, progress=40)
+        running = harness.jobs.begin_attempt(job["id"], ticket=1, actor="worker")
+        harness.jobs.set_progress(job["id"], attempt=running.attempt, progress=40)
         time.sleep(0.3)
         finish_job(job["id"])
 
@@ -104,16 +104,16 @@ def test_a_job_is_told_from_the_start_to_the_end(server, key, job, desk, finish_
     assert (last, end["status"], end["id"]) == ("end", "completed", job["id"])
 
 
-def test_pictures_of_what_is_made_are_told_with_links_that_work(server, key, job, desk, finish_job, tmp_path):
+def test_pictures_of_what_is_made_are_told_with_links_that_work(server, key, job, harness, finish_job, tmp_path):
     seen = []
 
     def work():
         time.sleep(0.3)
-        running = desk.jobs.begin_attempt(job["id"], ticket=1, actor="worker")
+        running = harness.jobs.begin_attempt(job["id"], ticket=1, actor="worker")
         (tmp_path / "p.webp").write_bytes(b"a picture")
         blob = f"previews/{job['id']}/1/preview-0.webp"
-        desk.blobs.put_file(blob, tmp_path / "p.webp")
-        desk.jobs.set_progress(job["id"], attempt=running.attempt, progress=40, preview=blob)
+        harness.blobs.put_file(blob, tmp_path / "p.webp")
+        harness.jobs.set_progress(job["id"], attempt=running.attempt, progress=40, preview=blob)
         shown = requests.get(f"{server.url}/v1/jobs/{job['id']}", headers={"X-Api-Key": key}, timeout=20)
         seen.append(requests.get(shown.json()["preview_url"], timeout=20).content)
         time.sleep(1.2)
@@ -130,9 +130,9 @@ def test_pictures_of_what_is_made_are_told_with_links_that_work(server, key, job
     assert events[-1][2]["preview_url"] is None, "a job that has ended has its result"
 
 
-def test_a_poll_between_two_pictures_finds_nothing_new(client, job, desk):
-    running = desk.jobs.begin_attempt(job["id"], ticket=1, actor="worker")
-    desk.jobs.set_progress(job["id"], attempt=running.attempt, progress=40, preview=f"previews/{job['id']}/1/0.webp")
+def test_a_poll_between_two_pictures_finds_nothing_new(client, job, harness):
+    running = harness.jobs.begin_attempt(job["id"], ticket=1, actor="worker")
+    harness.jobs.set_progress(job["id"], attempt=running.attempt, progress=40, preview=f"previews/{job['id']}/1/0.webp")
     first = client.get(f"/v1/jobs/{job['id']}")
     again = client.get(f"/v1/jobs/{job['id']}", headers={"If-None-Match": first.headers["etag"]})
     assert again.status_code == 304
@@ -192,8 +192,8 @@ def test_places_are_for_each_key():
     places.take("a")
 
 
-def test_a_job_that_waits_is_told_its_place_whenever_that_changes(server, client, key, job, desk, finish_job):
-    desk.clock.advance(seconds=1)
+def test_a_job_that_waits_is_told_its_place_whenever_that_changes(server, client, key, job, harness, finish_job):
+    harness.clock.advance(seconds=1)
     waits = client.post("/v1/jobs", json={"video_url": VIDEO}).json()
 
     def work():

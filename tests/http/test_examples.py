@@ -21,12 +21,12 @@ COMMANDS = {
 
 
 @pytest.fixture(params=COMMANDS)
-def example(request, desk, key, serve, tmp_path):
+def example(request, harness, key, serve, tmp_path):
     """Run an example in a folder with a video; returns what ended. Settings replace variables."""
     if request.param == "sh" and shutil.which("curl") is None:
         pytest.skip("curl is not installed")
     (tmp_path / "in.mp4").write_bytes(TINY_MP4)
-    with serve(create_app(desk.service, HttpConfig())) as server:
+    with serve(create_app(harness.services, HttpConfig())) as server:
 
         def run(*arguments, **settings):
             given = {"ALPHAREEL_URL": server.url, "ALPHAREEL_API_KEY": key, "ALPHAREEL_TIMEOUT": "30", **settings}
@@ -44,14 +44,14 @@ def example(request, desk, key, serve, tmp_path):
 
 
 @pytest.fixture
-def worker(desk):
+def worker(harness):
     """Does something with every unfinished job, in a thread."""
     stopped, threads = threading.Event(), []
 
     def start(act):
         def work():
             while not stopped.wait(0.05):
-                for job in desk.jobs.unfinished():
+                for job in harness.jobs.unfinished():
                     act(job.id)
 
         threads.append(threading.Thread(target=work))

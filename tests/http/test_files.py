@@ -83,15 +83,15 @@ def test_forged_links_are_not_found(nobody, link):
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
 
 
-def test_expired_link_is_not_found_and_says_where_to_get_a_fresh_one(nobody, link, desk):
-    desk.clock.advance(hours=2)
+def test_expired_link_is_not_found_and_says_where_to_get_a_fresh_one(nobody, link, harness):
+    harness.clock.advance(hours=2)
     answer = nobody.get(link)
     assert answer.status_code == 404
     assert "fresh link" in answer.json()["error"]["message"]
 
 
-def test_link_to_a_deleted_file_is_not_found(nobody, link, desk):
-    desk.blobs.delete_prefix("outputs/")
+def test_link_to_a_deleted_file_is_not_found(nobody, link, harness):
+    harness.blobs.delete_prefix("outputs/")
     assert nobody.get(link).json()["error"]["code"] == "not_found"
 
 
@@ -110,7 +110,7 @@ def test_range_counts_its_bytes():
     assert Range(10, 20).length == 10
 
 
-def test_result_that_is_not_to_be_kept_goes_after_one_whole_download(client, desk, finish_job):
+def test_result_that_is_not_to_be_kept_goes_after_one_whole_download(client, harness, finish_job):
     body = {"video_url": "https://example.com/in.mp4", "retention_seconds": 0}
     job = client.post("/v1/jobs", json=body).json()
     finish_job(job["id"])

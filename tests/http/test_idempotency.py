@@ -65,10 +65,10 @@ def test_a_refused_request_leaves_its_name_free(client):
     assert client.post("/v1/jobs", json=VIDEO, headers=named("n1")).status_code == 200
 
 
-def test_a_name_is_forgotten_after_a_day(client, desk):
+def test_a_name_is_forgotten_after_a_day(client, harness):
     first = client.post("/v1/jobs", json=VIDEO, headers=named("n1")).json()["id"]
-    desk.clock.advance(hours=24)
-    desk.office.repeats.sweep_idempotency_keys()
+    harness.clock.advance(hours=24)
+    harness.services.uploads._idempotency.sweep_idempotency_keys()
     assert client.post("/v1/jobs", json=VIDEO, headers=named("n1")).json()["id"] != first
 
 
@@ -98,21 +98,21 @@ class TestAStart:
         assert (again.status_code, again.json()) == (200, first.json())
         assert client.post(f"/v1/jobs/{draft}/start", headers=named("s2")).status_code == 409
 
-    def test_of_a_failed_job_begins_one_run(self, client, desk):
+    def test_of_a_failed_job_begins_one_run(self, client, harness):
         made = client.post("/v1/jobs", json=VIDEO).json()["id"]
         for _ in range(3):
-            desk.jobs.fail(made, attempt=None, error="x", error_code="timeout", actor="w")
+            harness.jobs.fail(made, attempt=None, error="x", error_code="timeout", actor="w")
             client.post(f"/v1/jobs/{made}/start", headers=named("s1"))
-        assert desk.jobs.job(made).run == 2
+        assert harness.jobs.job(made).run == 2
 
 
 class TestAnUpload:
-    def test_again_is_answered_as_before_and_kept_once(self, client, desk):
+    def test_again_is_answered_as_before_and_kept_once(self, client, harness):
         first = upload(client, "u1")
-        kept = len(desk.blobs.blobs)
+        kept = len(harness.blobs.blobs)
         again = upload(client, "u1")
         assert (again.json(), again.headers["Idempotency-Replayed"]) == (first.json(), "true")
-        assert len(desk.blobs.blobs) == kept
+        assert len(harness.blobs.blobs) == kept
 
     def test_of_another_file_or_name_is_a_conflict(self, client):
         upload(client, "u1")
@@ -123,18 +123,18 @@ class TestAnUpload:
         assert upload(client, "u1", b"no video").status_code == 400
         assert upload(client, "u1").status_code == 200
 
-    def test_while_another_is_under_way_is_told_so(self, client, desk, key):
-        held = desk.office.repeats.begin(desk.keys.authenticate(key).id, "u1")
+    def test_while_another_is_under_way_is_told_so(self, client, harness, key):
+        held = harness.services.uploads._idempotency.reserve(harness.keys.authenticate(key).id, "u1")
         busy = upload(client, "u1")
         assert (busy.status_code, busy.json()["error"]["code"]) == (409, "idempotency_in_progress")
         assert 1 <= int(busy.headers["Retry-After"]) <= 30
         assert client.post("/v1/jobs", json=VIDEO, headers=named("u1")).status_code == 409
-        desk.office.repeats.forget(held)
+        harness.services.uploads._idempotency.release(held)
         assert upload(client, "u1").status_code == 200
 
-    def test_whose_server_died_may_be_tried_again_later(self, client, desk, key):
-        desk.office.repeats.begin(desk.keys.authenticate(key).id, "u1")
-        desk.clock.advance(seconds=31)
+    def test_whose_server_died_may_be_tried_again_later(self, client, harness, key):
+        harness.services.uploads._idempotency.reserve(harness.keys.authenticate(key).id, "u1")
+        harness.clock.advance(seconds=31)
         assert upload(client, "u1").status_code == 200
         assert upload(client, "u1").headers["Idempotency-Replayed"] == "true"
 

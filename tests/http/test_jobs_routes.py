@@ -131,17 +131,17 @@ def test_links_stand_under_the_public_url(make_client, finish_job):
     assert url.startswith("https://video.example.org/cut/files/outputs/")
 
 
-def test_failed_job_has_a_plain_string_as_error(client, desk):
+def test_failed_job_has_a_plain_string_as_error(client, harness):
     job = create(client)
-    desk.jobs.fail(job["id"], attempt=None, error="Cancelled", error_code="cancelled", actor="test")
+    harness.jobs.fail(job["id"], attempt=None, error="Cancelled", error_code="cancelled", actor="test")
     body = client.get(f"/v1/jobs/{job['id']}").json()
     assert (body["status"], body["error"], body["error_code"]) == ("failed", "Cancelled", "cancelled")
     assert body["output_url"] is None
 
 
-def test_failed_job_can_be_started_again(client, desk):
+def test_failed_job_can_be_started_again(client, harness):
     job = create(client)
-    desk.jobs.fail(job["id"], attempt=None, error="Cancelled", error_code="cancelled", actor="test")
+    harness.jobs.fail(job["id"], attempt=None, error="Cancelled", error_code="cancelled", actor="test")
     body = client.post(f"/v1/jobs/{job['id']}/start").json()
     assert (body["status"], body["error"], body["error_code"]) == ("processing", None, None)
 
@@ -153,10 +153,10 @@ def test_job_of_another_key_is_not_found(client, make_client, new_key):
     assert answer.json()["error"]["message"].startswith("Job not found")
 
 
-def test_list_is_an_object_with_newest_first(client, desk):
+def test_list_is_an_object_with_newest_first(client, harness):
     ids = []
     for _ in range(3):
-        desk.clock.advance(seconds=1)
+        harness.clock.advance(seconds=1)
         ids.append(create(client)["id"])
     body = client.get("/v1/jobs", params={"limit": 2}).json()
     assert [job["id"] for job in body["items"]] == ids[:0:-1]
@@ -198,19 +198,19 @@ def test_poll_that_finds_nothing_new_costs_no_body(client):
     assert (again.status_code, again.content) == (304, b"")
 
 
-def test_poll_after_progress_gets_the_new_job(client, desk):
+def test_poll_after_progress_gets_the_new_job(client, harness):
     job = create(client)
-    running = desk.jobs.begin_attempt(job["id"], ticket=desk.jobs.job(job["id"]).ticket, actor="worker")
+    running = harness.jobs.begin_attempt(job["id"], ticket=harness.jobs.job(job["id"]).ticket, actor="worker")
     tag = client.get(f"/v1/jobs/{job['id']}").headers["etag"]
-    desk.jobs.set_progress(job["id"], attempt=running.attempt, progress=41.26)
+    harness.jobs.set_progress(job["id"], attempt=running.attempt, progress=41.26)
     answer = client.get(f"/v1/jobs/{job['id']}", headers={"If-None-Match": tag})
     assert (answer.status_code, answer.json()["progress"]) == (200, 41.3)
 
 
-def test_a_poll_learns_that_the_job_moved_up_in_the_queue(client, desk):
-    desk.clock.advance(seconds=1)
+def test_a_poll_learns_that_the_job_moved_up_in_the_queue(client, harness):
+    harness.clock.advance(seconds=1)
     before = create(client)
-    desk.clock.advance(seconds=1)
+    harness.clock.advance(seconds=1)
     job = create(client)
     first = client.get(f"/v1/jobs/{job['id']}")
     tag, place = {"If-None-Match": first.headers["etag"]}, first.json()["queue_position"]
@@ -219,7 +219,7 @@ def test_a_poll_learns_that_the_job_moved_up_in_the_queue(client, desk):
     client.post(f"/v1/jobs/{before['id']}/cancel")
     moved = client.get(f"/v1/jobs/{job['id']}", headers=tag)
     assert (moved.status_code, moved.json()["queue_position"]) == (200, place - 1)
-    desk.jobs.begin_attempt(job["id"], ticket=1, actor="worker")
+    harness.jobs.begin_attempt(job["id"], ticket=1, actor="worker")
     assert client.get(f"/v1/jobs/{job['id']}").json()["queue_position"] is None
 
 

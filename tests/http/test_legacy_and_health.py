@@ -5,7 +5,7 @@ from starlette.testclient import TestClient
 
 from alphareel.http.app import create_app
 from alphareel.http.config import HttpConfig
-from alphareel.service.use_cases import Health
+from alphareel.service.health import Health, HealthMonitor
 from alphareel.testing.fakes import TINY_MP4
 
 VIDEO = {"video_url": "https://a.example/v.mp4"}
@@ -80,9 +80,9 @@ def test_page_of_another_site_cannot_use_the_open_routes(nobody, origin):
 
 
 @pytest.mark.parametrize("client_address", ["127.0.0.1", "192.168.1.5", "::1"])
-def test_page_whose_name_was_pointed_at_this_machine_cannot_use_the_open_routes(desk, client_address):
+def test_page_whose_name_was_pointed_at_this_machine_cannot_use_the_open_routes(harness, client_address):
     def ask(host, address=client_address, **settings):
-        app = create_app(desk.service, HttpConfig(**settings))
+        app = create_app(harness.services, HttpConfig(**settings))
         with TestClient(app, client=(address, 5000)) as visitor:
             return visitor.post("/api/process", json=VIDEO, headers={"Host": host}).status_code
 
@@ -106,8 +106,8 @@ def test_pricing_has_the_highlights_of_the_contract(nobody):
 @pytest.mark.parametrize(
     ("found", "status"), [(Health(True, True, True), "healthy"), (Health(True, True, False), "degraded")]
 )
-def test_health_is_200_and_says_what_is_missing(nobody, desk, monkeypatch, found, status):
-    monkeypatch.setattr(desk.service, "health", lambda: found)
+def test_health_is_200_and_says_what_is_missing(nobody, harness, monkeypatch, found, status):
+    monkeypatch.setattr(HealthMonitor, "check", lambda _: found)
     answer = nobody.get("/health")
     checks = answer.json()["checks"]
     assert (answer.status_code, answer.json()["status"]) == (200, status)
@@ -116,35 +116,35 @@ def test_health_is_200_and_says_what_is_missing(nobody, desk, monkeypatch, found
     assert checks["r2_configured"] is checks["storage_configured"] is found.storage
 
 
-def test_readiness_needs_database_and_storage_but_no_worker(nobody, desk, monkeypatch):
-    monkeypatch.setattr(desk.service, "health", lambda: Health(True, True, False))
+def test_readiness_needs_database_and_storage_but_no_worker(nobody, harness, monkeypatch):
+    monkeypatch.setattr(HealthMonitor, "check", lambda _: Health(True, True, False))
     assert nobody.get("/readyz").json() == {"status": "ready"}
-    monkeypatch.setattr(desk.service, "health", lambda: Health(False, True, True))
+    monkeypatch.setattr(HealthMonitor, "check", lambda _: Health(False, True, True))
     answer = nobody.get("/readyz")
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
     assert answer.headers["retry-after"]
 
 
-def test_readiness_needs_a_worker_that_beats_where_one_belongs_to_the_service(make_client, desk, monkeypatch):
+def test_readiness_needs_a_worker_that_beats_where_one_belongs_to_the_service(make_client, harness, monkeypatch):
     nobody = make_client(secret=None, ready_with_worker=True)
-    monkeypatch.setattr(desk.service, "health", lambda: Health(True, True, True))
+    monkeypatch.setattr(HealthMonitor, "check", lambda _: Health(True, True, True))
     assert nobody.get("/readyz").json() == {"status": "ready"}
-    monkeypatch.setattr(desk.service, "health", lambda: Health(True, True, False))
+    monkeypatch.setattr(HealthMonitor, "check", lambda _: Health(True, True, False))
     answer = nobody.get("/readyz")
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
     assert answer.headers["retry-after"]
 
 
-def test_readiness_and_health_tell_of_a_full_disk(nobody, desk, monkeypatch):
-    monkeypatch.setattr(desk.service, "health", lambda: Health(True, True, True, space=False))
+def test_readiness_and_health_tell_of_a_full_disk(nobody, harness, monkeypatch):
+    monkeypatch.setattr(HealthMonitor, "check", lambda _: Health(True, True, True, space=False))
     assert nobody.get("/health").json()["status"] == "degraded"
     answer = nobody.get("/readyz")
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "storage_full")
     assert answer.headers["retry-after"]
 
 
-def test_liveness_asks_nobody(nobody, desk, monkeypatch):
-    monkeypatch.setattr(desk.service, "health", lambda: 1 / 0)
+def test_liveness_asks_nobody(nobody, harness, monkeypatch):
+    monkeypatch.setattr(HealthMonitor, "check", lambda _: 1 / 0)
     assert nobody.get("/livez").status_code == 200
 
 

@@ -23,9 +23,9 @@ BIG = 16 * 1024 * 1024
 
 
 @pytest.fixture(scope="module", params=["httptools", "h11"])
-def server(request, desk, serve):
+def server(request, harness, serve):
     config = HttpConfig(max_upload_bytes=9_000_000, patience=BodyTimeouts(idle_seconds=0.5), drain_seconds=1)
-    with serve(create_app(desk.service, config), request.param) as running:
+    with serve(create_app(harness.services, config), request.param) as running:
         yield running
 
 
@@ -38,8 +38,8 @@ def connected(server):
     return contextlib.closing(socket.create_connection(("127.0.0.1", server.port), timeout=10))
 
 
-def incoming(desk):
-    return list(desk.service._uploads._rules.incoming.glob("*"))
+def incoming(harness):
+    return list(harness.services.uploads._rules.incoming.glob("*"))
 
 
 def wait_until(condition):
@@ -70,14 +70,14 @@ def test_client_that_sends_everything_first_still_sees_401(server, key_header):
     assert answer.json()["error"]["code"] in ("missing_api_key", "invalid_api_key")
 
 
-def test_file_too_large_by_its_length_sees_the_json(server, headers, desk):
+def test_file_too_large_by_its_length_sees_the_json(server, headers, harness):
     files = {"file": ("in.mp4", bytes(11_000_000))}
     answer = requests.post(f"{server.url}/v1/uploads", headers=headers, files=files, timeout=20)
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "file_too_large")
-    assert incoming(desk) == []
+    assert incoming(harness) == []
 
 
-def test_file_too_large_in_chunks_sees_the_json(server, headers, desk):
+def test_file_too_large_in_chunks_sees_the_json(server, headers, harness):
     def body():
         yield b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
         yield from zeros(BIG)
@@ -85,7 +85,7 @@ def test_file_too_large_in_chunks_sees_the_json(server, headers, desk):
     form = {**headers, "Content-Type": "multipart/form-data; boundary=b"}
     answer = requests.post(f"{server.url}/v1/uploads", headers=form, data=body(), timeout=20)
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "file_too_large")
-    assert incoming(desk) == []
+    assert incoming(harness) == []
 
 
 def test_refused_json_body_of_any_size_sees_the_json(server, headers):
@@ -132,25 +132,25 @@ def test_client_that_asks_before_sending_never_sends(server):
     assert b"missing_api_key" in answer
 
 
-def test_client_that_leaves_in_the_middle_leaves_nothing_behind(server, key, desk):
+def test_client_that_leaves_in_the_middle_leaves_nothing_behind(server, key, harness):
     with connected(server) as connection:
         connection.sendall(upload_head(key, 900_000) + bytes(300_000))
-        wait_until(lambda: incoming(desk))
-    wait_until(lambda: not incoming(desk))
+        wait_until(lambda: incoming(harness))
+    wait_until(lambda: not incoming(harness))
 
 
-def test_body_that_stands_still_is_given_up(server, key, desk):
+def test_body_that_stands_still_is_given_up(server, key, harness):
     with connected(server) as connection:
         connection.sendall(upload_head(key, 60_000) + bytes(3000))
         answer = read_answer(connection)
     assert b" 400 " in answer
     assert b"Nothing came for 0.5 seconds" in answer
-    wait_until(lambda: not incoming(desk))
+    wait_until(lambda: not incoming(harness))
 
 
-def test_body_that_trickles_is_given_up_although_it_never_stands_still(desk, serve, key):
+def test_body_that_trickles_is_given_up_although_it_never_stands_still(harness, serve, key):
     patience = BodyTimeouts(idle_seconds=20, bytes_per_second=10_000, grace_seconds=0.3)
-    app = create_app(desk.service, HttpConfig(patience=patience))
+    app = create_app(harness.services, HttpConfig(patience=patience))
     with serve(app) as running, connected(running) as connection:
         connection.sendall(upload_head(key, 60_000))
         answered, sent = [], 0
@@ -162,7 +162,7 @@ def test_body_that_trickles_is_given_up_although_it_never_stands_still(desk, ser
     assert b" 400 " in answer
     assert b"The body comes too slowly: " in answer
     assert b"at least 10000 bytes a second" in answer
-    wait_until(lambda: not incoming(desk))
+    wait_until(lambda: not incoming(harness))
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_json_body_that_stands_still_is_given_up(server, key):
         assert b"Nothing came for 0.5 seconds" in read_answer(connection)
 
 
-def test_file_that_cannot_be_read_to_its_end_shows_as_broken_not_as_short(server, headers, desk, monkeypatch, logs):
+def test_file_that_cannot_be_read_to_its_end_shows_as_broken_not_as_short(server, headers, harness, monkeypatch, logs):
     uploaded = requests.post(
         f"{server.url}/v1/uploads", headers=headers, files={"file": ("a", TINY_MP4 + bytes(100_000))}, timeout=10
     ).json()
@@ -190,13 +190,13 @@ def test_file_that_cannot_be_read_to_its_end_shows_as_broken_not_as_short(server
         yield bytes(1000)
         raise OSError("the disk is gone")
 
-    monkeypatch.setattr(desk.blobs, "read", breaks)
+    monkeypatch.setattr(harness.blobs, "read", breaks)
     with pytest.raises(requests.RequestException):
         requests.get(uploaded["video_url"], timeout=10)
     assert any("the disk is gone" in line.get("exception", "") for line in logs())
 
 
-def test_client_that_leaves_during_a_download_does_no_harm(server, headers, desk, tmp_path):
+def test_client_that_leaves_during_a_download_does_no_harm(server, headers, harness, tmp_path):
     large = tmp_path / "large"
     large.write_bytes(TINY_MP4 + bytes(900_000))
     with large.open("rb") as file:
@@ -263,10 +263,10 @@ def read_to_end(connection):
 
 
 @pytest.fixture(params=["httptools", "h11"])
-def guarded(request, desk, serve):
+def guarded(request, harness, serve):
     protocol = {"httptools": HttpToolsProtocol, "h11": H11Protocol}[request.param]
     with serve(
-        create_app(desk.service, HttpConfig()), limit_request_head(protocol, seconds=0.2, size=20_000)
+        create_app(harness.services, HttpConfig()), limit_request_head(protocol, seconds=0.2, size=20_000)
     ) as running:
         yield running
 
@@ -307,9 +307,9 @@ def test_what_is_no_request_is_refused_in_the_one_error_shape(guarded, nonsense)
 
 
 @pytest.fixture
-def crowded(desk, serve):
+def crowded(harness, serve):
     with serve(
-        create_app(desk.service, HttpConfig()), limit_request_head(limit_connections(ConnectionLimiter(2)))
+        create_app(harness.services, HttpConfig()), limit_request_head(limit_connections(ConnectionLimiter(2)))
     ) as running:
         yield running
 
@@ -356,8 +356,8 @@ def test_connections_count_for_the_holder_of_an_address_and_not_for_a_proxy(peer
     assert ConnectionLimiter(0).holder(peer) is None
 
 
-def test_answer_that_takes_longer_than_a_head_may_is_not_cut_off(desk, serve, headers):
-    app = create_app(desk.service, HttpConfig())
+def test_answer_that_takes_longer_than_a_head_may_is_not_cut_off(harness, serve, headers):
+    app = create_app(harness.services, HttpConfig())
 
     @app.get("/slow")
     def slow() -> dict[str, bool]:
@@ -370,10 +370,10 @@ def test_answer_that_takes_longer_than_a_head_may_is_not_cut_off(desk, serve, he
 
 
 @pytest.fixture(params=["httptools", "h11"])
-def impatient(request, desk, serve):
+def impatient(request, harness, serve):
     """Makes a server that waits for slow readers as long as ``patience`` says, with one answer of 12 MB."""
     protocol = {"httptools": HttpToolsProtocol, "h11": H11Protocol}[request.param]
-    app = create_app(desk.service, HttpConfig())
+    app = create_app(harness.services, HttpConfig())
 
     @app.get("/big")
     def big() -> StreamingResponse:

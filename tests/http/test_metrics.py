@@ -3,6 +3,7 @@
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from alphareel.db.stats import StatsStore
 from alphareel.domain.errors import Unavailable
 
 VIDEO = "https://example.com/in.mp4"
@@ -49,10 +50,10 @@ def test_requests_are_counted_by_route_and_never_by_id(open_client):
     assert job["id"] not in open_client.get("/metrics").text
 
 
-def test_jobs_queue_and_failures_are_those_of_the_database(open_client, desk, finish_job):
+def test_jobs_queue_and_failures_are_those_of_the_database(open_client, harness, finish_job):
     before = read(open_client)
     jobs = [open_client.post("/v1/jobs", json={"video_url": VIDEO}).json()["id"] for _ in range(3)]
-    desk.clock.advance(seconds=30)
+    harness.clock.advance(seconds=30)
     finish_job(jobs[0])
     open_client.post(f"/v1/jobs/{jobs[1]}/cancel")
     open_client.delete(f"/v1/jobs/{jobs[1]}")
@@ -69,12 +70,12 @@ def test_jobs_queue_and_failures_are_those_of_the_database(open_client, desk, fi
     assert told["alphareel_database_up",] == 1
 
 
-def test_a_database_that_is_away_is_told_and_requests_are_still_counted(open_client, desk, monkeypatch):
+def test_a_database_that_is_away_is_told_and_requests_are_still_counted(open_client, harness, monkeypatch):
     def away():
         raise Unavailable("away")
 
     open_client.get("/livez")
-    monkeypatch.setattr(desk.service._stores.counting, "census", away)
+    monkeypatch.setattr(StatsStore, "census", away)
     told = read(open_client)
     assert told["alphareel_database_up",] == 0
     assert any(name[0] == "alphareel_http_requests_total" for name in told)

@@ -6,12 +6,13 @@ import pytest
 
 from alphareel.domain.options import TIERS
 from alphareel.matting.models import birefnet, builtin
+from alphareel.service.jobs.estimate_service import EstimateService
 from alphareel.service.jobs.estimates import Speed
 
 
 @pytest.fixture
 def models(client):
-    client.app.state.offers = lambda: [
+    client.app.state.context.list_engines = lambda: [
         SimpleNamespace(spec=birefnet.SPEC, serves=[], missing="No such file."),
         SimpleNamespace(spec=builtin.SPEC, serves=["original", "light", "human"], missing=None),
     ]
@@ -34,7 +35,7 @@ def test_engines_that_are_missing_say_why(models):
 @pytest.mark.parametrize("basis", ["measured", "typical"])
 def test_what_serves_a_model_and_how_fast_stands_beside_its_price_too(models, client, monkeypatch, basis):
     speeds = dict.fromkeys(TIERS, Speed(10 * 1920 * 1080, basis))
-    monkeypatch.setattr(client.app.state.service, "speeds", lambda: speeds)
+    monkeypatch.setattr(EstimateService, "speeds", lambda _: speeds)
     priced = client.get("/api/pricing").json()
     assert priced["models"] == client.get("/v1/models").json()["items"]
     assert priced["limits"] == models["limits"]

@@ -14,7 +14,7 @@ from alphareel.http.rate_limits import Limiter, RateLimits
 from alphareel.service.api_keys.admin import Operator
 from alphareel.service.api_keys.service import digest
 from alphareel.service.jobs.queue_limits import QueueLimits
-from alphareel.testing.fakes import open_desk
+from alphareel.testing.fakes import open_harness
 
 VIDEO = {"video_url": "https://a.example/v.mp4"}
 
@@ -54,9 +54,9 @@ def test_keys_are_counted_apart(limited, new_key):
     assert limited.get("/v1/jobs", headers={"X-Api-Key": new_key()}).status_code == 200
 
 
-def test_a_key_may_have_limits_of_its_own(limited, desk, key):
-    own = desk.keys.authenticate(key).fingerprint
-    desk.service.admin.set_limits(Operator("test"), own, {"read_per_minute": 50})
+def test_a_key_may_have_limits_of_its_own(limited, harness, key):
+    own = harness.keys.authenticate(key).fingerprint
+    harness.services.admin.set_limits(Operator("test"), own, {"read_per_minute": 50})
     assert limited.get("/v1/jobs").headers["RateLimit-Limit"] == "50"
     assert limited.post("/v1/jobs", json=VIDEO).headers["RateLimit-Limit"] == "2"
 
@@ -67,8 +67,8 @@ def test_no_limit_is_told_by_nothing(make_client):
     assert not [name for name in answer.headers if name.lower().startswith("ratelimit")]
 
 
-def test_an_upload_is_refused_before_its_body_is_read(desk, key, serve):
-    with serve(create_app(desk.service, HttpConfig(rates=RateLimits(write=1)))) as server:
+def test_an_upload_is_refused_before_its_body_is_read(harness, key, serve):
+    with serve(create_app(harness.services, HttpConfig(rates=RateLimits(write=1)))) as server:
         httpx2.post(f"{server.url}/v1/jobs", json=VIDEO, headers={"X-Api-Key": key})
         head = (
             f"POST /v1/uploads HTTP/1.1\r\nHost: a\r\nX-Api-Key: {key}\r\nContent-Length: 100000000\r\n"
@@ -104,8 +104,8 @@ def test_a_store_that_cannot_be_used_is_named_at_the_start():
         ("192.0.2.7", "::ffff:192.0.2.7", "192.0.2.8"),
     ],
 )
-def test_callers_without_a_key_cannot_get_around_a_limit_by_another_address_of_theirs(desk, one, same, other):
-    app = create_app(desk.service, HttpConfig(rates=RateLimits(write=1)))
+def test_callers_without_a_key_cannot_get_around_a_limit_by_another_address_of_theirs(harness, one, same, other):
+    app = create_app(harness.services, HttpConfig(rates=RateLimits(write=1)))
 
     def create(address):
         return TestClient(app, client=(address, 5000)).post("/api/process", json=VIDEO).status_code
@@ -131,12 +131,12 @@ def test_every_limit_counts_an_address_under_one_name(address, origin):
 @pytest.fixture
 def narrow(tmp_path):
     """A service that lets one job of a key wait, and two in all."""
-    desk = open_desk(tmp_path, limits=QueueLimits(queued=1, queued_in_all=2))
+    harness = open_harness(tmp_path, limits=QueueLimits(queued=1, queued_in_all=2))
     for name in ("one", "two", "three"):
-        desk.keystore.add_key(key_id=name, secret_sha256=digest(name), fingerprint=name, client_id=name, note="")
-    client = TestClient(create_app(desk.service, HttpConfig()))
+        harness.keystore.add_key(key_id=name, secret_sha256=digest(name), fingerprint=name, client_id=name, note="")
+    client = TestClient(create_app(harness.services, HttpConfig()))
     yield lambda key, **more: client.post("/v1/jobs", json=VIDEO, headers={"X-Api-Key": key, **more})
-    desk.close()
+    harness.close()
 
 
 def test_one_more_waiting_job_of_a_key_is_refused_with_a_pause(narrow):

@@ -26,8 +26,8 @@ def test_key_and_link_signature_are_never_logged(client, key, logs):
     assert key not in text
 
 
-def test_crash_is_logged_with_its_request_id_and_traceback(client, desk, monkeypatch, logs):
-    monkeypatch.setattr(desk.service, "get", lambda *_: 1 / 0)
+def test_crash_is_logged_with_its_request_id_and_traceback(client, harness, monkeypatch, logs):
+    monkeypatch.setattr(harness.services.jobs, "get", lambda *_: 1 / 0)
     answer = client.get("/v1/jobs/job_1")
     (entry,) = [entry for entry in logs() if entry["event"] == "request_crashed"]
     assert entry["request_id"] == answer.headers["x-request-id"]

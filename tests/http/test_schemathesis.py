@@ -22,10 +22,10 @@ PATIENCE = 3600
 
 
 @pytest.mark.timeout(PATIENCE)
-def test_the_service_does_what_its_document_says(desk, key, serve, tmp_path):
+def test_the_service_does_what_its_document_says(harness, key, serve, tmp_path):
     settings = HttpConfig(version="1", admin_token=TOKEN, rates=RateLimits(write=0, read=0), guesses_per_minute=0)
     environment = {**os.environ, "ALPHAREEL_API_KEY": key, "ALPHAREEL_ADMIN_TOKEN": TOKEN, "NO_COLOR": "1"}
-    app = create_app(desk.service, settings)
+    app = create_app(harness.services, settings)
     app.openapi()  # making it takes a busy machine longer than schemathesis would wait
     with serve(app) as server:
         command = [Path(sys.executable).with_name("st"), "--config-file", ROOT / "tests/http/schemathesis.toml"]

@@ -34,23 +34,23 @@ def spans():
 
 
 @pytest.fixture
-def work(desk, tmp_path, monkeypatch):
+def work(harness, tmp_path, monkeypatch):
     """Does the job of this id as a worker process does, over a source of these words."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "unit"))
 
     def work(job_id, words):
         rules = WorkerConfig(tmp_path, Limits(), ResourceLimits(wall_seconds=60), pipeline="fake_pipeline", max_tries=1)
-        stores = {"jobs": desk.jobs, "blobs": desk.blobs, "sources": desk.sources}
+        stores = {"jobs": harness.jobs, "blobs": harness.blobs, "sources": harness.sources}
         worker = Worker("w", **stores, fetcher=CannedFetcher({URL: words}), rules=rules)
         worker.drain()
-        work_off(desk, worker, job_id)
+        work_off(harness, worker, job_id)
 
     return work
 
 
-def test_a_job_is_one_trace_from_the_client_to_the_stages(client, spans, work, desk):
+def test_a_job_is_one_trace_from_the_client_to_the_stages(client, spans, work, harness):
     made = client.post("/v1/jobs", json={"video_url": URL}, headers=FROM_CLIENT).json()
-    desk.clock.advance(seconds=7)
+    harness.clock.advance(seconds=7)
     work(made["id"], b"ok")
     found = spans()
     inner = {"queue", "obtain", "child", "read", "matte", "write", "publish"}
@@ -100,10 +100,10 @@ def test_machines_that_ask_whether_it_is_well_leave_no_spans(client, spans):
     assert spans() == {}
 
 
-def test_off_nothing_is_carried_and_opentelemetry_is_not_asked(client, desk, monkeypatch):
+def test_off_nothing_is_carried_and_opentelemetry_is_not_asked(client, harness, monkeypatch):
     monkeypatch.setitem(sys.modules, "opentelemetry.trace", None)
     made = client.post("/v1/jobs", json={"video_url": URL}, headers=FROM_CLIENT).json()
-    assert desk.jobs.job(made["id"]).traceparent is None
+    assert harness.jobs.job(made["id"]).traceparent is None
     assert not tracing_enabled()
 
 
@@ -113,26 +113,26 @@ def test_traces_without_the_extra_say_what_to_install(monkeypatch):
         configure_tracing("test")
 
 
-def deliver(desk):
-    courier = WebhookSender(desk.poster, Secrets(("secret",)), desk.clock)
+def deliver(harness):
+    courier = WebhookSender(harness.poster, Secrets(("secret",)), harness.clock)
     postman = WebhookDispatcher(
-        desk.webhooks, courier, present=lambda job: {"id": job.id}, rules=DispatchLimits(pause=0.02)
+        harness.webhooks, courier, present=lambda job: {"id": job.id}, rules=DispatchLimits(pause=0.02)
     )
     postman.start()
     deadline = time.monotonic() + 30
-    while desk.webhooks.due(limit=1):
+    while harness.webhooks.due(limit=1):
         assert time.monotonic() < deadline
         time.sleep(0.02)
     postman.stop()
 
 
-def test_a_webhook_is_a_span_in_the_trace_of_its_job_and_its_receiver_may_go_on_with_it(client, spans, desk):
-    deliver(desk)  # the database is one for all tests
-    desk.poster.sent.clear()
-    desk.poster.answers[:] = [500]
+def test_a_webhook_is_a_span_in_the_trace_of_its_job_and_its_receiver_may_go_on_with_it(client, spans, harness):
+    deliver(harness)  # the database is one for all tests
+    harness.poster.sent.clear()
+    harness.poster.answers[:] = [500]
     made = client.post("/v1/jobs", json={"video_url": URL, "webhook_url": HOOK}, headers=FROM_CLIENT).json()
-    desk.jobs.begin_attempt(made["id"], ticket=1, actor="w")
-    deliver(desk)
+    harness.jobs.begin_attempt(made["id"], ticket=1, actor="w")
+    deliver(harness)
     found = spans()
     webhook = found["webhook"]
     assert f"{webhook.context.trace_id:032x}" == TRACE
@@ -142,14 +142,14 @@ def test_a_webhook_is_a_span_in_the_trace_of_its_job_and_its_receiver_may_go_on_
     assert webhook.attributes["http.response.status_code"] == 500
     assert (webhook.kind.name, webhook.status.status_code.name) == ("CLIENT", "ERROR")
     assert "hook.example" not in webhook.to_json()
-    ((_, headers, _),) = desk.poster.sent
+    ((_, headers, _),) = harness.poster.sent
     assert headers["traceparent"] == f"00-{TRACE}-{webhook.context.span_id:016x}-01"
-    desk.poster.answers[:] = [200]
+    harness.poster.answers[:] = [200]
 
 
-def test_a_webhook_whose_receiver_accepts_it_is_a_span_without_fault(client, spans, desk):
-    desk.poster.answers[:] = [200]
+def test_a_webhook_whose_receiver_accepts_it_is_a_span_without_fault(client, spans, harness):
+    harness.poster.answers[:] = [200]
     made = client.post("/v1/jobs", json={"video_url": URL, "webhook_url": HOOK}).json()
-    desk.jobs.begin_attempt(made["id"], ticket=1, actor="w")
-    deliver(desk)
+    harness.jobs.begin_attempt(made["id"], ticket=1, actor="w")
+    deliver(harness)
     assert spans()["webhook"].status.status_code.name == "UNSET"

@@ -23,8 +23,8 @@ def send(client, body, headers=FORM, path="/v1/uploads"):
     return client.post(path, content=body, headers=headers)
 
 
-def incoming(desk):
-    return list(desk.service._uploads._rules.incoming.glob("*"))
+def incoming(harness):
+    return list(harness.services.uploads._rules.incoming.glob("*"))
 
 
 def test_upload_answers_the_fields_of_the_contract(client):
@@ -120,12 +120,12 @@ def test_small_fields_beside_the_file_are_ignored(client):
         "no disposition", "no form-data", "many parts", "long header",
     ],
 )  # fmt: skip
-def test_form_that_is_not_one_file_is_400_and_leaves_nothing_behind(client, desk, body):
+def test_form_that_is_not_one_file_is_400_and_leaves_nothing_behind(client, harness, body):
     answer = send(client, body)
     assert answer.status_code == 400
     assert answer.json()["error"]["code"] == "invalid_request"
     assert "curl" in answer.json()["error"]["message"]
-    assert incoming(desk) == []
+    assert incoming(harness) == []
 
 
 @pytest.mark.parametrize(
@@ -137,10 +137,10 @@ def test_body_that_is_no_form_is_400(client, content_type):
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")
 
 
-def test_file_that_is_no_video_is_invalid_file_type_and_leaves_nothing_behind(client, desk):
+def test_file_that_is_no_video_is_invalid_file_type_and_leaves_nothing_behind(client, harness):
     answer = client.post("/v1/uploads", files={"file": ("in.mp4", b"%PDF-1.4 no video")})
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_file_type")
-    assert incoming(desk) == []
+    assert incoming(harness) == []
 
 
 def test_length_that_is_too_long_is_refused_before_anything_is_read(make_client):
@@ -150,7 +150,7 @@ def test_length_that_is_too_long_is_refused_before_anything_is_read(make_client)
     assert answer.json()["error"]["message"].startswith("File too large")
 
 
-def test_body_without_a_length_is_cut_at_the_limit(client, desk):
+def test_body_without_a_length_is_cut_at_the_limit(client, harness):
     def endless():
         yield part()[:-2]
         for _ in range(200):
@@ -158,10 +158,10 @@ def test_body_without_a_length_is_cut_at_the_limit(client, desk):
 
     answer = send(client, endless())
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "file_too_large")
-    assert incoming(desk) == []
+    assert incoming(harness) == []
 
 
-def test_file_in_tiny_pieces_arrives_whole(client, desk):
+def test_file_in_tiny_pieces_arrives_whole(client, harness):
     content = TINY_MP4 + bytes(range(256)) * 4
     body = part(content) + END
     answer = send(client, (body[n : n + 7] for n in range(0, len(body), 7)))
@@ -169,9 +169,9 @@ def test_file_in_tiny_pieces_arrives_whole(client, desk):
     assert client.get(answer.json()["video_url"]).content == content
 
 
-def test_large_file_reaches_the_service_in_few_pieces(client, desk, monkeypatch):
+def test_large_file_reaches_the_service_in_few_pieces(client, harness, monkeypatch):
     pieces = []
-    begin = desk.service.begin_upload
+    begin = harness.services.uploads.begin
 
     def counting(*args, **options):
         session = begin(*args, **options)
@@ -179,7 +179,7 @@ def test_large_file_reaches_the_service_in_few_pieces(client, desk, monkeypatch)
         monkeypatch.setattr(session, "write", lambda data: (pieces.append(len(data)), write(data)))
         return session
 
-    monkeypatch.setattr(desk.service, "begin_upload", counting)
+    monkeypatch.setattr(harness.services.uploads, "begin", counting)
     content = TINY_MP4 + bytes(8_500_000)
     body = part(content) + END
     send(client, (body[n : n + 65536] for n in range(0, len(body), 65536)))
@@ -192,8 +192,10 @@ def test_upload_without_a_key_is_refused_before_the_form_is_looked_at(nobody):
     assert (answer.status_code, answer.json()["error"]["code"]) == (401, "missing_api_key")
 
 
-def test_a_declared_length_beyond_the_quota_is_refused_before_anything_is_read(client, desk, key):
-    desk.service.admin.set_limits(Operator("test"), desk.keys.authenticate(key).fingerprint, {"max_storage_bytes": 100})
+def test_a_declared_length_beyond_the_quota_is_refused_before_anything_is_read(client, harness, key):
+    harness.services.admin.set_limits(
+        Operator("test"), harness.keys.authenticate(key).fingerprint, {"max_storage_bytes": 100}
+    )
 
     def body():
         yield b"--b"
@@ -204,9 +206,11 @@ def test_a_declared_length_beyond_the_quota_is_refused_before_anything_is_read(c
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "storage_quota_exceeded")
 
 
-def test_usage_shows_what_is_kept_and_what_may_be(client, desk, key):
+def test_usage_shows_what_is_kept_and_what_may_be(client, harness, key):
     client.post("/v1/uploads", files={"file": ("a.mp4", TINY_MP4)})
-    desk.service.admin.set_limits(Operator("test"), desk.keys.authenticate(key).fingerprint, {"max_storage_bytes": 100})
+    harness.services.admin.set_limits(
+        Operator("test"), harness.keys.authenticate(key).fingerprint, {"max_storage_bytes": 100}
+    )
     size = len(TINY_MP4)
     assert client.get("/v1/usage/summary").json()["storage"] == {
         "used_bytes": size,
@@ -216,7 +220,7 @@ def test_usage_shows_what_is_kept_and_what_may_be(client, desk, key):
     }
 
 
-def test_the_same_file_under_another_name_is_fetched_by_its_own_link(client, desk):
+def test_the_same_file_under_another_name_is_fetched_by_its_own_link(client, harness):
     first, second = (client.post("/v1/uploads", files={"file": (n, TINY_MP4)}).json() for n in ("a.mp4", "b.mp4"))
     assert client.delete(f"/v1/uploads/{first['video_id']}").status_code == 200
     assert client.get(first["video_url"]).status_code == 404

@@ -15,8 +15,8 @@ def summary(client, days=7):
     return client.get(f"/v1/usage/summary?days={days}").json()
 
 
-def events(client, desk, limit=20):
-    desk.office.calls.flush()
+def events(client, harness, limit=20):
+    harness.services.calls.flush()
     return client.get(f"/v1/usage/events?limit={limit}").json()["items"]
 
 
@@ -26,61 +26,61 @@ def test_a_new_key_has_used_nothing(client):
     assert (told["total_requests"], told["by_model"], told["daily"]) == (0, {}, [])
 
 
-def test_jobs_are_summed_in_all_and_by_model_and_day(client, desk, finish_job):
+def test_jobs_are_summed_in_all_and_by_model_and_day(client, harness, finish_job):
     for model in ("human", "human", "pro"):
         last = client.post("/v1/jobs", json={**VIDEO, "model": model}).json()["id"]
         if model == "human":
             finish_job(last)
-    desk.jobs.fail(last, attempt=None, error="x", error_code="timeout", actor="w")
+    harness.jobs.fail(last, attempt=None, error="x", error_code="timeout", actor="w")
     told = summary(client, days=1)
     assert (told["total_jobs"], told["completed_jobs"], told["failed_jobs"]) == (3, 2, 1)
     assert told["by_model"]["human"] == {"jobs": 2, "completed": 2, "failed": 0, "credits_used": 0}
     assert told["by_model"]["pro"]["failed"] == 1
-    assert [(day["date"], day["jobs"]) for day in told["daily"]] == [(f"{desk.clock.now():%Y-%m-%d}", 3)]
+    assert [(day["date"], day["jobs"]) for day in told["daily"]] == [(f"{harness.clock.now():%Y-%m-%d}", 3)]
 
 
-def test_time_outside_of_the_days_does_not_count(client, desk):
+def test_time_outside_of_the_days_does_not_count(client, harness):
     client.post("/v1/jobs", json=VIDEO)
-    desk.clock.advance(days=2)
+    harness.clock.advance(days=2)
     assert summary(client, days=1)["total_jobs"] == 0
     assert summary(client, days=3)["total_jobs"] == 1
 
 
-def test_another_keys_jobs_and_calls_are_not_seen(client, make_client, new_key, desk):
+def test_another_keys_jobs_and_calls_are_not_seen(client, make_client, new_key, harness):
     client.post("/v1/jobs", json=VIDEO)
     other = make_client(secret=new_key())
-    assert events(other, desk) == []
+    assert events(other, harness) == []
     assert summary(other)["total_jobs"] == 0
 
 
-def test_requests_are_counted_once_they_are_written(client, desk):
+def test_requests_are_counted_once_they_are_written(client, harness):
     for _ in range(3):
         client.get("/v1/jobs")
-    desk.office.calls.flush()
+    harness.services.calls.flush()
     assert summary(client)["total_requests"] == 3
 
 
-def test_an_event_names_the_call_and_its_job(client, desk):
+def test_an_event_names_the_call_and_its_job(client, harness):
     made = client.post("/v1/jobs", json={**VIDEO, "model": "light"}, headers={"X-Request-Id": "req_mine"}).json()
     client.get(f"/v1/jobs/{made['id']}")
     client.post("/v1/jobs", json={})
-    refused, looked, created = events(client, desk)
+    refused, looked, created = events(client, harness)
     assert (refused["status_code"], refused["error_code"], refused["job_id"]) == (400, "invalid_request", None)
     assert (looked["method"], looked["endpoint"], looked["job_id"]) == ("GET", "/v1/jobs/{job_id}", made["id"])
     assert (created["endpoint"], created["status_code"], created["request_id"]) == ("/v1/jobs", 200, "req_mine")
     assert (created["job_id"], created["model"]) == (made["id"], "light")
 
 
-def test_a_foreign_job_tells_no_model(client, make_client, new_key, desk):
+def test_a_foreign_job_tells_no_model(client, make_client, new_key, harness):
     foreign = client.post("/v1/jobs", json=VIDEO).json()["id"]
     other = make_client(secret=new_key())
     other.get(f"/v1/jobs/{foreign}")
-    assert [(e["status_code"], e["model"]) for e in events(other, desk)] == [(404, None)]
+    assert [(e["status_code"], e["model"]) for e in events(other, harness)] == [(404, None)]
 
 
-def test_events_come_as_a_table_too(client, desk):
+def test_events_come_as_a_table_too(client, harness):
     client.get("/v1/jobs")
-    desk.office.calls.flush()
+    harness.services.calls.flush()
     answer = client.get("/v1/usage/events?format=csv")
     assert answer.headers["content-type"].startswith("text/csv")
     assert [row["endpoint"] for row in csv.DictReader(answer.text.splitlines())] == ["/v1/jobs"]
@@ -94,11 +94,11 @@ def test_what_is_out_of_range_is_refused(client, query):
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")
 
 
-def test_use_of_a_key_shows_for_operators(client, desk, key):
+def test_use_of_a_key_shows_for_operators(client, harness, key):
     client.get("/v1/jobs")
-    desk.office.calls.flush()
-    used = desk.keys.authenticate(key)
-    assert (used.calls, used.last_used_at) == (1, desk.clock.now())
+    harness.services.calls.flush()
+    used = harness.keys.authenticate(key)
+    assert (used.calls, used.last_used_at) == (1, harness.clock.now())
 
 
 def test_the_sdk_reads_both(client, key):
@@ -123,9 +123,9 @@ def test_a_summary_comes_as_a_table_too(client):
     ]
 
 
-def test_operators_see_the_use_of_each_key(make_client, desk):
+def test_operators_see_the_use_of_each_key(make_client, harness):
     operator = Operator("test")
-    made = [desk.service.admin.create_key(operator, client_id=name) for name in ("use-a", "use-a", "use-b")]
+    made = [harness.services.admin.create_key(operator, client_id=name) for name in ("use-a", "use-a", "use-b")]
     server = make_client(admin_token="a token for operators")
     for key, models in zip(made, (("light",), ("light", "pro"), ("human",)), strict=True):
         for model in models:

@@ -18,28 +18,28 @@ SLOW = "https://slow.example.com/"
 
 
 @pytest.fixture(autouse=True)
-def no_others(desk):
+def no_others(harness):
     """The database is one for all tests: what others left is not for ours."""
-    accepted = Attempt(desk.clock.now(), 200, None, 1)
-    while due := desk.webhooks.due(limit=100):
+    accepted = Attempt(harness.clock.now(), 200, None, 1)
+    while due := harness.webhooks.due(limit=100):
         for found in due:
-            if parcel := desk.webhooks.claim(found.id, lease=timedelta(hours=1)):
-                desk.webhooks.settle(found.id, tries=parcel.webhook.tries, attempt=accepted)
-    desk.poster.sent.clear()
-    desk.poster.answers[:] = [200]
+            if parcel := harness.webhooks.claim(found.id, lease=timedelta(hours=1)):
+                harness.webhooks.settle(found.id, tries=parcel.webhook.tries, attempt=accepted)
+    harness.poster.sent.clear()
+    harness.poster.answers[:] = [200]
 
 
-def deliver(desk):
-    views = JobSerializer("http://testserver", desk.service._linker, show_pending=False)
+def deliver(harness):
+    views = JobSerializer("http://testserver", harness.services.files, show_pending=False)
     postman = WebhookDispatcher(
-        desk.webhooks,
-        WebhookSender(desk.poster, Secrets(("secret",)), desk.clock),
+        harness.webhooks,
+        WebhookSender(harness.poster, Secrets(("secret",)), harness.clock),
         present=lambda job: views.job(job).model_dump(mode="json"),
         rules=DispatchLimits(pause=0.02),
     )
     postman.start()
     deadline = time.monotonic() + 30
-    while desk.webhooks.due(limit=1) or postman._hosts:
+    while harness.webhooks.due(limit=1) or postman._hosts:
         assert time.monotonic() < deadline
         time.sleep(0.02)
     postman.stop()
@@ -49,11 +49,11 @@ def create(client, **fields):
     return client.post("/v1/jobs", json={"video_url": VIDEO, "webhook_url": HOOK, **fields}).json()
 
 
-def test_receivers_get_the_job_as_the_api_shows_it(client, desk, finish_job):
+def test_receivers_get_the_job_as_the_api_shows_it(client, harness, finish_job):
     job = create(client, metadata={"order": 7})
     finish_job(job["id"])
-    deliver(desk)
-    started, completed = (json.loads(body) for _, _, body in desk.poster.sent)
+    deliver(harness)
+    started, completed = (json.loads(body) for _, _, body in harness.poster.sent)
     shown = client.get(f"/v1/jobs/{job['id']}").json()
     assert (started["event"], started["data"]["status"]) == ("job.started", "processing")
     assert completed["event"] == "job.completed"
@@ -64,28 +64,28 @@ def test_receivers_get_the_job_as_the_api_shows_it(client, desk, finish_job):
     assert shown["webhook_events"] == {"job.started": "sent", "job.completed": "sent"}
 
 
-def test_failed_job_is_told_with_its_error(client, desk):
+def test_failed_job_is_told_with_its_error(client, harness):
     job = create(client, auto_start=False)
     client.post(f"/v1/jobs/{job['id']}/cancel")
-    deliver(desk)
-    ((_, headers, body),) = desk.poster.sent
+    deliver(harness)
+    ((_, headers, body),) = harness.poster.sent
     assert headers["X-Webhook-Event"] == "job.failed"
     assert json.loads(body)["data"]["error"] == "Cancelled"
 
 
-def test_receiver_named_at_the_start_is_told(client, desk):
+def test_receiver_named_at_the_start_is_told(client, harness):
     job = create(client, auto_start=False, webhook_url=None)
     client.post(f"/v1/jobs/{job['id']}/start", json={"webhook_url": "https://later.example.com/"})
     client.post(f"/v1/jobs/{job['id']}/cancel")
-    deliver(desk)
-    assert [url for url, _, _ in desk.poster.sent] == ["https://later.example.com/"]
+    deliver(harness)
+    assert [url for url, _, _ in harness.poster.sent] == ["https://later.example.com/"]
 
 
-def test_log_shows_every_attempt(client, desk):
-    desk.poster.answers[:] = [FetchFailed("The receiver did not answer."), 200]
+def test_log_shows_every_attempt(client, harness):
+    harness.poster.answers[:] = [FetchFailed("The receiver did not answer."), 200]
     job = create(client, auto_start=False)
     client.post(f"/v1/jobs/{job['id']}/cancel")
-    deliver(desk)
+    deliver(harness)
     (item,) = client.get(f"/v1/jobs/{job['id']}/webhooks").json()["items"]
     assert (item["event"], item["url"], item["status"]) == ("job.failed", HOOK, "pending")
     assert item["next_attempt_at"] > item["created_at"]
@@ -93,18 +93,18 @@ def test_log_shows_every_attempt(client, desk):
     assert client.get(f"/v1/jobs/{job['id']}").json()["webhook_events"] == {"job.failed": "pending"}
 
 
-def test_redelivery_goes_out_under_the_same_id(client, desk):
+def test_redelivery_goes_out_under_the_same_id(client, harness):
     job = create(client, auto_start=False)
     client.post(f"/v1/jobs/{job['id']}/cancel")
-    deliver(desk)
+    deliver(harness)
     (item,) = client.get(f"/v1/jobs/{job['id']}/webhooks").json()["items"]
     answer = client.post(f"/v1/jobs/{job['id']}/webhooks/{item['id']}/redeliver")
     assert (answer.status_code, answer.json()["status"]) == (200, "pending")
-    deliver(desk)
-    assert [headers["webhook-id"] for _, headers, _ in desk.poster.sent] == [item["id"]] * 2
+    deliver(harness)
+    assert [headers["webhook-id"] for _, headers, _ in harness.poster.sent] == [item["id"]] * 2
 
 
-def test_webhooks_of_another_key_are_not_found(client, make_client, new_key, desk):
+def test_webhooks_of_another_key_are_not_found(client, make_client, new_key, harness):
     job = create(client, auto_start=False)
     client.post(f"/v1/jobs/{job['id']}/cancel")
     (item,) = client.get(f"/v1/jobs/{job['id']}/webhooks").json()["items"]
@@ -114,18 +114,18 @@ def test_webhooks_of_another_key_are_not_found(client, make_client, new_key, des
     assert client.post(f"/v1/jobs/{job['id']}/webhooks/whd_none/redeliver").status_code == 404
 
 
-def test_test_event_is_sent_at_once_and_its_outcome_told(client, desk):
+def test_test_event_is_sent_at_once_and_its_outcome_told(client, harness):
     answer = client.post("/v1/webhooks/test", json={"webhook_url": HOOK})
     body = answer.json()
     assert (answer.status_code, body["delivered"], body["attempt"]["status_code"]) == (200, True, 200)
-    ((url, headers, sent),) = desk.poster.sent
+    ((url, headers, sent),) = harness.poster.sent
     assert (url, headers["X-Webhook-Event"], headers["webhook-id"]) == (HOOK, "webhook.test", body["id"])
     assert json.loads(sent)["data"]["id"] == "job_test"
     assert "X-Webhook-Signature" in headers
 
 
-def test_test_event_that_is_refused_says_so(client, desk):
-    desk.poster.answers[:] = [503]
+def test_test_event_that_is_refused_says_so(client, harness):
+    harness.poster.answers[:] = [503]
     body = client.post("/v1/webhooks/test", json={"webhook_url": HOOK}).json()
     assert (body["delivered"], body["attempt"]["status_code"]) == (False, 503)
     assert "503" in body["attempt"]["error"]
@@ -138,7 +138,7 @@ def test_test_event_needs_an_address(client, url):
 
 
 def test_a_client_whose_receiver_hangs_tests_one_webhook_at_a_time_and_keeps_nobody_from_it(
-    client, make_client, new_key, desk, monkeypatch
+    client, make_client, new_key, harness, monkeypatch
 ):
     asked, gate = threading.Event(), threading.Event()
 
@@ -148,7 +148,7 @@ def test_a_client_whose_receiver_hangs_tests_one_webhook_at_a_time_and_keeps_nob
             gate.wait(30)
         return 200
 
-    monkeypatch.setattr(desk.poster, "post", post)
+    monkeypatch.setattr(harness.poster, "post", post)
     slow = threading.Thread(target=client.post, args=("/v1/webhooks/test",), kwargs={"json": {"webhook_url": SLOW}})
     slow.start()
     assert asked.wait(10)

@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from alphareel.services.health.check import HealthMonitor
 
 from alphareel.domain.errors import Unavailable
 from alphareel.server import supervisor as module
 from alphareel.server.supervisor import Pulse
-from alphareel.service.health import HealthMonitor
 from alphareel.service.jobs.models import Executor
 
 
@@ -105,7 +105,7 @@ def counters() -> Counters:
 
 @pytest.fixture
 def monitor(counters: Counters, monkeypatch: pytest.MonkeyPatch, time: Any) -> HealthMonitor:
-    monkeypatch.setattr("alphareel.service.health.time", time)
+    monkeypatch.setattr("alphareel.services.health.check.time", time)
     return HealthMonitor(jobs=Well(), executors=counters, blobs=Well())  # type: ignore[arg-type]
 
 

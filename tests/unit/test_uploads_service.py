@@ -10,26 +10,26 @@ import pytest
 
 from alphareel.domain import errors
 from alphareel.service.files import signed_urls
+from alphareel.service.principal import Principal
 from alphareel.service.uploads.service import MediaInfo, plain_name
-from alphareel.service.use_cases import Principal
-from alphareel.testing.fakes import TINY_MP4, Desk, SettableClock, open_desk
+from alphareel.testing.fakes import TINY_MP4, ServiceHarness, SettableClock, open_harness
 
 ANYBODY = Principal(None, "req_0")
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    desk = open_desk(tmp_path, max_bytes=1000)
-    yield desk
-    desk.close()
+def harness(tmp_path: Path) -> Iterator[ServiceHarness]:
+    harness = open_harness(tmp_path, max_bytes=1000)
+    yield harness
+    harness.close()
 
 
 def left_behind(tmp_path: Path) -> list[Path]:
     return list((tmp_path / "incoming").iterdir())
 
 
-def test_an_upload_is_kept_whole_and_described(desk: Desk, tmp_path: Path) -> None:
-    session = desk.service.begin_upload(
+def test_an_upload_is_kept_whole_and_described(harness: ServiceHarness, tmp_path: Path) -> None:
+    session = harness.services.uploads.begin(
         ANYBODY, filename="/home/me/my film.MP4", declared_type="application/octet-stream"
     )
     for start in range(0, len(TINY_MP4), 10):
@@ -38,28 +38,28 @@ def test_an_upload_is_kept_whole_and_described(desk: Desk, tmp_path: Path) -> No
     assert (upload.filename, upload.size, upload.kind) == ("my film.MP4", len(TINY_MP4), "video")
     assert upload.sha256 == hashlib.sha256(TINY_MP4).hexdigest()
     assert upload.blob == f"uploads/{upload.id}.mp4"
-    assert desk.blobs.blobs == {upload.blob: TINY_MP4}
-    assert desk.uploads.upload(upload.id) == upload
+    assert harness.blobs.blobs == {upload.blob: TINY_MP4}
+    assert harness.uploads.upload(upload.id) == upload
     assert left_behind(tmp_path) == []
 
 
 @pytest.mark.parametrize("declared", ["text/html", "application/pdf", "audio/mpeg; charset=x"])
-def test_a_type_that_can_be_no_picture_at_all_is_refused_at_once(declared: str, desk: Desk) -> None:
+def test_a_type_that_can_be_no_picture_at_all_is_refused_at_once(declared: str, harness: ServiceHarness) -> None:
     with pytest.raises(errors.InvalidFileType):
-        desk.service.begin_upload(ANYBODY, filename="a", declared_type=declared)
+        harness.services.uploads.begin(ANYBODY, filename="a", declared_type=declared)
 
 
 @pytest.mark.parametrize(
     "declared", [None, "", "application/octet-stream", "video/mp4", "VIDEO/QuickTime", "image/png"]
 )
-def test_the_bytes_decide_where_the_type_says_little(declared: str | None, desk: Desk) -> None:
-    session = desk.service.begin_upload(ANYBODY, filename="a.bin", declared_type=declared)
+def test_the_bytes_decide_where_the_type_says_little(declared: str | None, harness: ServiceHarness) -> None:
+    session = harness.services.uploads.begin(ANYBODY, filename="a.bin", declared_type=declared)
     session.write(TINY_MP4)
     assert session.finish().content_type == "video/mp4"
 
 
-def test_a_file_past_the_limit_is_refused_while_it_arrives(desk: Desk, tmp_path: Path) -> None:
-    session = desk.service.begin_upload(ANYBODY, filename="a.mp4", declared_type=None)
+def test_a_file_past_the_limit_is_refused_while_it_arrives(harness: ServiceHarness, tmp_path: Path) -> None:
+    session = harness.services.uploads.begin(ANYBODY, filename="a.mp4", declared_type=None)
     session.write(bytes(1000))
     with pytest.raises(errors.FileTooLarge, match="File too large"):
         session.write(b"x")
@@ -68,51 +68,53 @@ def test_a_file_past_the_limit_is_refused_while_it_arrives(desk: Desk, tmp_path:
 
 
 @pytest.mark.parametrize("data", [b"", b"no video at all"])
-def test_what_is_no_video_leaves_nothing(data: bytes, desk: Desk, tmp_path: Path) -> None:
-    session = desk.service.begin_upload(ANYBODY, filename="a.mp4", declared_type="video/mp4")
+def test_what_is_no_video_leaves_nothing(data: bytes, harness: ServiceHarness, tmp_path: Path) -> None:
+    session = harness.services.uploads.begin(ANYBODY, filename="a.mp4", declared_type="video/mp4")
     session.write(data)
     with pytest.raises(errors.InvalidFileType, match="Invalid file type"):
         session.finish()
     session.abort()
     assert left_behind(tmp_path) == []
-    assert desk.blobs.blobs == {}
+    assert harness.blobs.blobs == {}
 
 
-def test_an_upload_that_is_given_up_leaves_nothing(desk: Desk, tmp_path: Path) -> None:
-    session = desk.service.begin_upload(ANYBODY, filename="a.mp4", declared_type=None)
+def test_an_upload_that_is_given_up_leaves_nothing(harness: ServiceHarness, tmp_path: Path) -> None:
+    session = harness.services.uploads.begin(ANYBODY, filename="a.mp4", declared_type=None)
     session.write(TINY_MP4)
     session.abort()
     session.abort()
     assert left_behind(tmp_path) == []
 
 
-def test_a_full_disk_leaves_nothing(desk: Desk, tmp_path: Path) -> None:
-    desk.blobs.broken = True
-    session = desk.service.begin_upload(ANYBODY, filename="a.mp4", declared_type=None)
+def test_a_full_disk_leaves_nothing(harness: ServiceHarness, tmp_path: Path) -> None:
+    harness.blobs.broken = True
+    session = harness.services.uploads.begin(ANYBODY, filename="a.mp4", declared_type=None)
     session.write(TINY_MP4)
     with pytest.raises(errors.StorageFailed):
         session.finish()
     assert left_behind(tmp_path) == []
 
 
-def test_an_upload_that_cannot_be_recorded_is_not_kept(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_upload_that_cannot_be_recorded_is_not_kept(
+    harness: ServiceHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def away(_: object) -> None:
         raise errors.Unavailable("away")
 
-    monkeypatch.setattr(desk.uploads, "add_upload", away)
-    session = desk.service.begin_upload(ANYBODY, filename="a.mp4", declared_type=None)
+    monkeypatch.setattr(harness.uploads, "add_upload", away)
+    session = harness.services.uploads.begin(ANYBODY, filename="a.mp4", declared_type=None)
     session.write(TINY_MP4)
     with pytest.raises(errors.Unavailable):
         session.finish()
-    assert desk.blobs.blobs == {}
+    assert harness.blobs.blobs == {}
 
 
-def test_giving_up_after_the_end_keeps_the_upload(desk: Desk) -> None:
-    session = desk.service.begin_upload(ANYBODY, filename="a.mp4", declared_type=None)
+def test_giving_up_after_the_end_keeps_the_upload(harness: ServiceHarness) -> None:
+    session = harness.services.uploads.begin(ANYBODY, filename="a.mp4", declared_type=None)
     session.write(TINY_MP4)
     upload = session.finish()
     session.abort()
-    assert upload.blob in desk.blobs.blobs
+    assert upload.blob in harness.blobs.blobs
 
 
 @pytest.mark.parametrize(
@@ -167,26 +169,26 @@ def test_a_link_with_an_odd_time_is_not_found(exp: str) -> None:
         signed_urls.verify(blob, {**query, "exp": exp}, SECRET, now=SettableClock().now())
 
 
-def test_a_link_expires(desk: Desk) -> None:
-    session = desk.service.begin_upload(ANYBODY, filename="a.mp4", declared_type=None)
+def test_a_link_expires(harness: ServiceHarness) -> None:
+    session = harness.services.uploads.begin(ANYBODY, filename="a.mp4", declared_type=None)
     session.write(TINY_MP4)
-    link = desk.service.upload_link(session.finish())
-    assert link.expires_at == desk.clock.now() + timedelta(hours=1)
-    desk.clock.advance(minutes=59)
-    delivery = desk.service.deliver(*followed(link.url))
+    link = harness.services.files.upload_link(session.finish())
+    assert link.expires_at == harness.clock.now() + timedelta(hours=1)
+    harness.clock.advance(minutes=59)
+    delivery = harness.services.files.open_download(*followed(link.url))
     assert (delivery.size, delivery.name, delivery.content_type) == (len(TINY_MP4), "a.mp4", "video/mp4")
     assert b"".join(delivery.read(4, 4)) == b"ftyp"
-    desk.clock.advance(minutes=1)
+    harness.clock.advance(minutes=1)
     with pytest.raises(errors.NotFound, match="expired"):
-        desk.service.deliver(*followed(link.url))
+        harness.services.files.open_download(*followed(link.url))
 
 
-def test_a_link_to_what_is_gone_is_not_found(desk: Desk) -> None:
+def test_a_link_to_what_is_gone_is_not_found(harness: ServiceHarness) -> None:
     blob, query = followed(
-        signed_urls.sign(signed_urls.FileGrant("uploads/gone.mp4", "a", 2_000_000_000), desk.sources.link_secret)
+        signed_urls.sign(signed_urls.FileGrant("uploads/gone.mp4", "a", 2_000_000_000), harness.sources.link_secret)
     )
     with pytest.raises(errors.NotFound):
-        desk.service.deliver(blob, query)
+        harness.services.files.open_download(blob, query)
 
 
 def test_names_and_keys_cannot_be_shifted_into_each_other() -> None:
@@ -206,13 +208,13 @@ def test_our_links_are_known_by_their_signature_under_any_host() -> None:
     assert signed_urls.upload_id("https://example.com/a.mp4") is None
 
 
-def test_a_refusal_names_the_file_as_its_sender_does(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refusal_names_the_file_as_its_sender_does(harness: ServiceHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: Path) -> MediaInfo:
         raise errors.InvalidFileType(f"{path.name} is no video file.")
 
-    monkeypatch.setattr(desk.service._uploads, "_identify", refuse)
+    monkeypatch.setattr(harness.services.uploads, "_identify", refuse)
     for filename, told in (("my holiday.txt", "my holiday.txt"), ("", "The file")):
-        session = desk.service.begin_upload(ANYBODY, filename=filename, declared_type=None)
+        session = harness.services.uploads.begin(ANYBODY, filename=filename, declared_type=None)
         session.write(b"words")
         with pytest.raises(errors.InvalidFileType, match=f"^{told} is no video file"):
             session.finish()

@@ -13,39 +13,39 @@ import pytest
 
 from alphareel.domain.errors import FetchFailed, FetchRefused, Unavailable
 from alphareel.service.jobs.models import Job
-from alphareel.service.use_cases import Principal
+from alphareel.service.principal import Principal
 from alphareel.service.webhooks.dispatcher import DispatchLimits, WebhookDispatcher, WebhookSender
 from alphareel.service.webhooks.events import Poster, Secrets, State
-from alphareel.testing.fakes import Desk, open_desk
+from alphareel.testing.fakes import ServiceHarness, open_harness
 
 ANYBODY = Principal(None, "req_0")
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    desk = open_desk(tmp_path)
-    yield desk
-    desk.close()
+def harness(tmp_path: Path) -> Iterator[ServiceHarness]:
+    harness = open_harness(tmp_path)
+    yield harness
+    harness.close()
 
 
 @pytest.fixture
-def postman(desk: Desk) -> WebhookDispatcher:
-    return make_postman(desk, desk.poster)
+def postman(harness: ServiceHarness) -> WebhookDispatcher:
+    return make_postman(harness, harness.poster)
 
 
-def make_postman(desk: Desk, poster: Poster) -> WebhookDispatcher:
-    courier = WebhookSender(poster, Secrets(("secret",)), desk.clock)
+def make_postman(harness: ServiceHarness, poster: Poster) -> WebhookDispatcher:
+    courier = WebhookSender(poster, Secrets(("secret",)), harness.clock)
     return WebhookDispatcher(
-        desk.webhooks,
+        harness.webhooks,
         courier,
         present=lambda job: {"id": job.id, "status": job.status},
         rules=DispatchLimits(pause=0.02),
     )
 
 
-def submit(desk: Desk, url: str = "https://hook.example.com/", caller: Principal = ANYBODY) -> Job:
-    job = desk.service.create(caller, {"video_url": "https://example.com/a.mp4", "webhook_url": url})
-    desk.jobs.begin_attempt(job.id, ticket=1, actor="w")
+def submit(harness: ServiceHarness, url: str = "https://hook.example.com/", caller: Principal = ANYBODY) -> Job:
+    job = harness.services.jobs.create(caller, {"video_url": "https://example.com/a.mp4", "webhook_url": url})
+    harness.jobs.begin_attempt(job.id, ticket=1, actor="w")
     return job
 
 
@@ -59,11 +59,11 @@ def carry(postman: WebhookDispatcher) -> None:
     postman.stop()
 
 
-def test_an_event_arrives_signed_and_named(desk: Desk, postman: WebhookDispatcher) -> None:
-    job = submit(desk)
+def test_an_event_arrives_signed_and_named(harness: ServiceHarness, postman: WebhookDispatcher) -> None:
+    job = submit(harness)
     carry(postman)
-    ((url, headers, body),) = desk.poster.sent
-    (webhook,) = desk.webhooks.webhooks(job.id)
+    ((url, headers, body),) = harness.poster.sent
+    (webhook,) = harness.webhooks.webhooks(job.id)
     assert (url, headers["X-Webhook-Event"]) == ("https://hook.example.com/", "job.started")
     assert headers["X-Webhook-Delivery-Id"] == headers["webhook-id"] == webhook.id
     signed = headers["X-Webhook-Timestamp"].encode() + b"." + body
@@ -72,38 +72,40 @@ def test_an_event_arrives_signed_and_named(desk: Desk, postman: WebhookDispatche
     assert (webhook.state, webhook.attempts[0].status_code) == (State.SENT, 200)
 
 
-def test_events_of_a_job_arrive_in_order_and_at_once(desk: Desk, postman: WebhookDispatcher) -> None:
+def test_events_of_a_job_arrive_in_order_and_at_once(harness: ServiceHarness, postman: WebhookDispatcher) -> None:
     for _ in range(5):
-        job = submit(desk)
-        desk.service.cancel(ANYBODY, job.id)
+        job = submit(harness)
+        harness.services.jobs.cancel(ANYBODY, job.id)
     carry(postman)
     events: dict[str, list[str]] = {}
-    for _, _, body in desk.poster.sent:
+    for _, _, body in harness.poster.sent:
         told = json.loads(body)
         events.setdefault(told["data"]["id"], []).append(told["event"])
     assert list(events.values()) == [["job.started", "job.failed"]] * 5
 
 
 @pytest.mark.parametrize("answer", [500, 302, 404, FetchFailed("no answer")])
-def test_a_try_that_fails_is_made_again_with_a_new_signature(answer: Any, desk: Desk) -> None:
-    desk.poster.answers = [answer, 200]
-    job = submit(desk)
-    carry(make_postman(desk, desk.poster))
-    desk.clock.advance(seconds=6)
-    carry(make_postman(desk, desk.poster))
-    first, second = desk.poster.sent
+def test_a_try_that_fails_is_made_again_with_a_new_signature(answer: Any, harness: ServiceHarness) -> None:
+    harness.poster.answers = [answer, 200]
+    job = submit(harness)
+    carry(make_postman(harness, harness.poster))
+    harness.clock.advance(seconds=6)
+    carry(make_postman(harness, harness.poster))
+    first, second = harness.poster.sent
     assert first[1]["X-Webhook-Delivery-Id"] == second[1]["X-Webhook-Delivery-Id"]
     assert first[1]["X-Webhook-Timestamp"] != second[1]["X-Webhook-Timestamp"]
     assert first[1]["X-Webhook-Signature"] != second[1]["X-Webhook-Signature"]
-    (webhook,) = desk.webhooks.webhooks(job.id)
+    (webhook,) = harness.webhooks.webhooks(job.id)
     assert (webhook.state, [a.error is None for a in webhook.attempts]) == (State.SENT, [False, True])
 
 
-def test_an_address_that_must_not_be_reached_is_given_up_and_said_so(desk: Desk, postman: WebhookDispatcher) -> None:
-    desk.poster.answers = [FetchRefused("hook is not an address that this server connects to.")]
-    job = submit(desk)
+def test_an_address_that_must_not_be_reached_is_given_up_and_said_so(
+    harness: ServiceHarness, postman: WebhookDispatcher
+) -> None:
+    harness.poster.answers = [FetchRefused("hook is not an address that this server connects to.")]
+    job = submit(harness)
     carry(postman)
-    (webhook,) = desk.webhooks.webhooks(job.id)
+    (webhook,) = harness.webhooks.webhooks(job.id)
     assert (webhook.state, len(webhook.attempts)) == (State.FAILED, 1)
     assert "connects" in str(webhook.attempts[0].error)
 
@@ -124,8 +126,8 @@ class Hanging:
         return 200
 
 
-def make_key(desk: Desk, name: str, client_id: str) -> Principal:
-    made = desk.keystore.add_key(
+def make_key(harness: ServiceHarness, name: str, client_id: str) -> Principal:
+    made = harness.keystore.add_key(
         key_id=name, secret_sha256=name, fingerprint=name, client_id=client_id, note="a key of the test"
     )
     return Principal(made, "req_0")
@@ -138,13 +140,13 @@ def wait_for(condition: Callable[[], Any]) -> None:
         time.sleep(0.01)
 
 
-def test_receivers_of_one_client_that_hang_keep_no_other_client_waiting(desk: Desk) -> None:
-    greedy = [make_key(desk, f"greedy{n}", "greedy") for n in range(3)]
+def test_receivers_of_one_client_that_hang_keep_no_other_client_waiting(harness: ServiceHarness) -> None:
+    greedy = [make_key(harness, f"greedy{n}", "greedy") for n in range(3)]
     for number in range(40):
-        submit(desk, f"https://slow{number}.example.com/", caller=greedy[number % 3])
-    submit(desk, "https://quick.example.com/", caller=make_key(desk, "modest", "modest"))
+        submit(harness, f"https://slow{number}.example.com/", caller=greedy[number % 3])
+    submit(harness, "https://quick.example.com/", caller=make_key(harness, "modest", "modest"))
     poster = Hanging()
-    postman = make_postman(desk, poster)
+    postman = make_postman(harness, poster)
     postman.start()
     wait_for(lambda: poster.ended)
     assert poster.ended == ["https://quick.example.com/"]
@@ -153,13 +155,13 @@ def test_receivers_of_one_client_that_hang_keep_no_other_client_waiting(desk: De
     postman.stop()
 
 
-def test_a_host_that_hangs_for_one_client_still_takes_what_another_sends(desk: Desk) -> None:
-    first, second = make_key(desk, "first", "first"), make_key(desk, "second", "second")
+def test_a_host_that_hangs_for_one_client_still_takes_what_another_sends(harness: ServiceHarness) -> None:
+    first, second = make_key(harness, "first", "first"), make_key(harness, "second", "second")
     for _ in range(6):
-        submit(desk, "https://shared.example.com/slow", caller=first)
-    submit(desk, "https://shared.example.com/quick", caller=second)
+        submit(harness, "https://shared.example.com/slow", caller=first)
+    submit(harness, "https://shared.example.com/quick", caller=second)
     poster = Hanging()
-    postman = make_postman(desk, poster)
+    postman = make_postman(harness, poster)
     postman.start()
     wait_for(lambda: poster.ended)
     assert poster.ended == ["https://shared.example.com/quick"]
@@ -167,40 +169,40 @@ def test_a_host_that_hangs_for_one_client_still_takes_what_another_sends(desk: D
     postman.stop()
 
 
-def test_a_client_gets_its_places_back_when_its_receivers_answered(desk: Desk) -> None:
+def test_a_client_gets_its_places_back_when_its_receivers_answered(harness: ServiceHarness) -> None:
     for number in range(9):
-        submit(desk, f"https://host{number}.example.com/")
-    carry(make_postman(desk, desk.poster))
-    assert len(desk.poster.sent) == 9
+        submit(harness, f"https://host{number}.example.com/")
+    carry(make_postman(harness, harness.poster))
+    assert len(harness.poster.sent) == 9
 
 
 def test_a_database_that_is_away_ends_nothing(
-    desk: Desk, postman: WebhookDispatcher, monkeypatch: pytest.MonkeyPatch
+    harness: ServiceHarness, postman: WebhookDispatcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(**_: Any) -> Any:
         raise Unavailable("away")
 
-    submit(desk)
+    submit(harness)
     with monkeypatch.context() as patch:
-        patch.setattr(desk.webhooks, "due", away)
+        patch.setattr(harness.webhooks, "due", away)
         postman.start()
         time.sleep(0.2)
     deadline = time.monotonic() + 30
-    while not desk.poster.sent:
+    while not harness.poster.sent:
         assert time.monotonic() < deadline
         time.sleep(0.02)
     postman.stop()
-    assert len(desk.poster.sent) == 1
+    assert len(harness.poster.sent) == 1
 
 
-def test_a_fault_in_one_webhook_spares_the_others(desk: Desk) -> None:
+def test_a_fault_in_one_webhook_spares_the_others(harness: ServiceHarness) -> None:
     def present(job: Job) -> dict[str, Any]:
         if job.id == broken.id:
             raise RuntimeError("a fault of ours")
         return {"id": job.id}
 
-    broken, fine = submit(desk), submit(desk)
-    courier = WebhookSender(desk.poster, Secrets(()), desk.clock)
-    carry(WebhookDispatcher(desk.webhooks, courier, present=present, rules=DispatchLimits(pause=0.02)))
-    assert [json.loads(body)["data"]["id"] for _, _, body in desk.poster.sent] == [fine.id]
-    assert desk.webhooks.webhooks(broken.id)[0].state is State.SENDING  # and due again when its lease is over
+    broken, fine = submit(harness), submit(harness)
+    courier = WebhookSender(harness.poster, Secrets(()), harness.clock)
+    carry(WebhookDispatcher(harness.webhooks, courier, present=present, rules=DispatchLimits(pause=0.02)))
+    assert [json.loads(body)["data"]["id"] for _, _, body in harness.poster.sent] == [fine.id]
+    assert harness.webhooks.webhooks(broken.id)[0].state is State.SENDING  # and due again when its lease is over

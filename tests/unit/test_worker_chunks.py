@@ -8,14 +8,14 @@ import pytest
 from alphareel.domain.clip import Limits
 from alphareel.domain.errors import BadVideo, StorageFailed
 from alphareel.service.jobs.models import Status
-from alphareel.service.use_cases import Principal
+from alphareel.service.principal import Principal
 from alphareel.service.worker import child_process
 from alphareel.service.worker.child_process import ResourceLimits
 from alphareel.service.worker.chunks import Plan, distributed
 from alphareel.service.worker.progress import AttemptSuperseded, WorkerStopping
 from alphareel.service.worker.runner import Worker, WorkerConfig
 from alphareel.testing.clips import make_clip
-from alphareel.testing.fakes import CannedFetcher, open_desk
+from alphareel.testing.fakes import CannedFetcher, open_harness
 from alphareel.testing.networks import make_rvm
 
 SOMEBODY = Principal(None, "req_1")
@@ -44,14 +44,14 @@ def board():
 
 
 @pytest.fixture
-def desk(tmp_path):
-    desk = open_desk(tmp_path)
-    yield desk
-    desk.close()
+def harness(tmp_path):
+    harness = open_harness(tmp_path)
+    yield harness
+    harness.close()
 
 
 @pytest.fixture
-def worker(desk, board, tmp_path):
+def worker(harness, board, tmp_path):
     make_rvm(tmp_path / "rvm_mobilenetv3_fp32.onnx")
     rules = WorkerConfig(
         workspace=tmp_path / "work",
@@ -63,17 +63,17 @@ def worker(desk, board, tmp_path):
         retry_seconds=0.01,
     )
     fetcher = CannedFetcher({})
-    return Worker("w", jobs=desk.jobs, blobs=desk.blobs, sources=desk.sources, fetcher=fetcher, rules=rules,
+    return Worker("w", jobs=harness.jobs, blobs=harness.blobs, sources=harness.sources, fetcher=fetcher, rules=rules,
                   helpers=board)  # fmt: skip
 
 
 @pytest.fixture
-def submit(desk):
+def submit(harness):
     def submit(path):
-        session = desk.service.begin_upload(SOMEBODY, filename=path.name, declared_type=None)
+        session = harness.services.uploads.begin(SOMEBODY, filename=path.name, declared_type=None)
         session.write(path.read_bytes())
-        url = desk.service.upload_link(session.finish()).url
-        return desk.service.create(SOMEBODY, {"video_url": url, "options": {"model": "standard"}})
+        url = harness.services.files.upload_link(session.finish()).url
+        return harness.services.jobs.create(SOMEBODY, {"video_url": url, "options": {"model": "standard"}})
 
     return submit
 
@@ -99,29 +99,29 @@ def work(worker, job):
     worker.settle(job.id, job.ticket, worker.execute(job.id, job.ticket))
 
 
-def test_a_long_clip_is_offered_to_helpers_and_the_offer_ends_with_it(desk, worker, board, submit, clip):
+def test_a_long_clip_is_offered_to_helpers_and_the_offer_ends_with_it(harness, worker, board, submit, clip):
     job = submit(clip)
     work(worker, job)
-    done = desk.jobs.job(job.id)
+    done = harness.jobs.job(job.id)
     assert (done.status, done.error) == (Status.COMPLETED, None)
     assert board.offers[0][3] == [3, 2, 1]
     assert board.withdrawn == board.offers
-    assert not [key for key in desk.blobs.blobs if key.startswith("chunks/")]
+    assert not [key for key in harness.blobs.blobs if key.startswith("chunks/")]
 
 
 @pytest.mark.parametrize("lost", [(13,), range(13, 26)], ids=["first frame", "all frames"])
-def test_damage_at_the_edge_of_a_chunk_costs_frames_and_not_the_job(desk, worker, board, submit, clip, lost):
+def test_damage_at_the_edge_of_a_chunk_costs_frames_and_not_the_job(harness, worker, board, submit, clip, lost):
     job = submit(lose(clip, *lost))
     work(worker, job)
-    done = desk.jobs.job(job.id)
+    done = harness.jobs.job(job.id)
     assert (done.status, done.error) == (Status.COMPLETED, None)
     assert (done.output.frames, done.output.frames_lost) == (50 - len(lost), len(lost))
     assert board.withdrawn == board.offers
-    assert not [key for key in desk.blobs.blobs if key.startswith("chunks/")]
+    assert not [key for key in harness.blobs.blobs if key.startswith("chunks/")]
 
 
 @pytest.mark.parametrize("error", [WorkerStopping(), StorageFailed("away")])
-def test_an_interrupted_job_stays_on_offer(desk, board, submit, clip, error):
+def test_an_interrupted_job_stays_on_offer(harness, board, submit, clip, error):
     job = submit(clip)
     with pytest.raises(type(error)), distributed(board, job, Plan(CHUNKS, MARK, {})):
         raise error
@@ -129,30 +129,30 @@ def test_an_interrupted_job_stays_on_offer(desk, board, submit, clip, error):
 
 
 @pytest.mark.parametrize("error", [AttemptSuperseded(), BadVideo("no")])
-def test_an_ended_job_is_withdrawn(desk, board, submit, clip, error):
+def test_an_ended_job_is_withdrawn(harness, board, submit, clip, error):
     job = submit(clip)
     with pytest.raises(type(error)), distributed(board, job, Plan(CHUNKS, MARK, {})):
         raise error
     assert board.withdrawn == board.offers
 
 
-def test_a_helper_that_is_late_leaves_no_chunk(desk, worker, submit, clip, monkeypatch):
+def test_a_helper_that_is_late_leaves_no_chunk(harness, worker, submit, clip, monkeypatch):
     job = submit(clip)
-    desk.jobs.begin_attempt(job.id, ticket=job.ticket, actor="owner")
+    harness.jobs.begin_attempt(job.id, ticket=job.ticket, actor="owner")
 
     def late(*_):
-        desk.jobs.fail(job.id, attempt=1, error="Cancelled", error_code="cancelled", actor="test")
-        desk.blobs.blobs[f"chunks/{job.id}/{SHELF}/1.webm"] = b"late"
+        harness.jobs.fail(job.id, attempt=1, error="Cancelled", error_code="cancelled", actor="test")
+        harness.blobs.blobs[f"chunks/{job.id}/{SHELF}/1.webm"] = b"late"
 
     monkeypatch.setattr(worker, "_help", late)
     worker.help(job.id, job.ticket, MARK, 1)
-    assert not [key for key in desk.blobs.blobs if key.startswith("chunks/")]
+    assert not [key for key in harness.blobs.blobs if key.startswith("chunks/")]
 
 
-def test_workers_that_die_after_a_chunk_each_do_not_end_the_job(desk, worker, submit, clip, monkeypatch):
+def test_workers_that_die_after_a_chunk_each_do_not_end_the_job(harness, worker, submit, clip, monkeypatch):
     job = submit(clip)
     for _ in range(4):  # deaths before the first chunk
-        desk.jobs.begin_attempt(job.id, ticket=job.ticket, actor="dead")
+        harness.jobs.begin_attempt(job.id, ticket=job.ticket, actor="dead")
     real, made = child_process.run, []
 
     def dies_after_each_chunk(order, *args, **kwargs):
@@ -165,17 +165,17 @@ def test_workers_that_die_after_a_chunk_each_do_not_end_the_job(desk, worker, su
 
     monkeypatch.setattr(child_process, "run", dies_after_each_chunk)
     for _ in range(10):
-        work(worker, desk.jobs.job(job.id))
-    done = desk.jobs.job(job.id)
+        work(worker, harness.jobs.job(job.id))
+    done = harness.jobs.job(job.id)
     assert (done.status, done.error) == (Status.COMPLETED, None)
     assert made.count("died") == 4, "once for each chunk, on top of the deaths before"
 
 
-def test_workers_that_die_without_a_chunk_end_the_job(desk, worker, submit, clip):
+def test_workers_that_die_without_a_chunk_end_the_job(harness, worker, submit, clip):
     job = submit(clip)
     for _ in range(6):
-        desk.jobs.begin_attempt(job.id, ticket=job.ticket, actor="dead")
+        harness.jobs.begin_attempt(job.id, ticket=job.ticket, actor="dead")
     work(worker, job)
-    failed = desk.jobs.job(job.id)
+    failed = harness.jobs.job(job.id)
     assert (failed.status, failed.error_code) == (Status.FAILED, "worker_crashed")
     assert "6 times" in failed.error

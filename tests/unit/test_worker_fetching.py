@@ -9,10 +9,10 @@ from alphareel.domain.clip import Limits
 from alphareel.domain.errors import BadVideo, FetchFailed
 from alphareel.service.jobs.models import Status, Step
 from alphareel.service.ports import Fetched
-from alphareel.service.use_cases import Principal
+from alphareel.service.principal import Principal
 from alphareel.service.worker.child_process import ResourceLimits
 from alphareel.service.worker.runner import Worker, WorkerConfig
-from alphareel.testing.fakes import CannedFetcher, open_desk
+from alphareel.testing.fakes import CannedFetcher, open_harness
 
 URL = "https://example.com/a.mp4"
 SOMEBODY = Principal(None, "req_1")
@@ -32,18 +32,18 @@ class SlowFetcher:
 
 
 @pytest.fixture
-def desk(tmp_path):
-    desk = open_desk(tmp_path)
-    yield desk
-    desk.close()
+def harness(tmp_path):
+    harness = open_harness(tmp_path)
+    yield harness
+    harness.close()
 
 
 @pytest.fixture
-def make_worker(desk, tmp_path):
+def make_worker(harness, tmp_path):
     def make(fetcher=None, **other):
         fetcher = fetcher or CannedFetcher({URL: b"from afar"})
         rules = WorkerConfig(tmp_path / "work", Limits(), ResourceLimits(), retry_seconds=0.01)
-        stores = {"jobs": desk.jobs, "blobs": desk.blobs, "sources": desk.sources}
+        stores = {"jobs": harness.jobs, "blobs": harness.blobs, "sources": harness.sources}
         worker = Worker("w", **stores, fetcher=fetcher, rules=rules, **other)
         worker.drain()
         return worker
@@ -52,101 +52,101 @@ def make_worker(desk, tmp_path):
 
 
 @pytest.fixture
-def handed_over(desk, make_worker):
+def handed_over(harness, make_worker):
     """A job that waits for its files."""
-    job = desk.service.create(SOMEBODY, {"video_url": URL})
+    job = harness.services.jobs.create(SOMEBODY, {"video_url": URL})
     assert make_worker().execute(job.id, job.ticket) == {"kind": "gone"}
-    return desk.jobs.job(job.id)
+    return harness.jobs.job(job.id)
 
 
-def kept(desk, job):
-    return [blob for blob in desk.blobs.blobs if blob.startswith(f"fetched/{job.id}/")]
+def kept(harness, job):
+    return [blob for blob in harness.blobs.blobs if blob.startswith(f"fetched/{job.id}/")]
 
 
-def test_a_worker_does_not_wait_for_files_that_lie_elsewhere(desk, handed_over):
+def test_a_worker_does_not_wait_for_files_that_lie_elsewhere(harness, handed_over):
     assert (handed_over.status, handed_over.attempt) == (Status.PENDING, 0)
-    assert desk.engine.steps[(handed_over.id, handed_over.ticket)] is Step.FETCH
+    assert harness.engine.steps[(handed_over.id, handed_over.ticket)] is Step.FETCH
 
 
-def test_what_was_fetched_is_in_the_store_before_the_job_is_queued_to_run(desk, handed_over, make_worker, tmp_path):
+def test_what_was_fetched_is_in_the_store_before_the_job_is_queued_to_run(harness, handed_over, make_worker, tmp_path):
     make_worker().fetch(handed_over.id, handed_over.ticket)
-    job = desk.jobs.job(handed_over.id)
+    job = harness.jobs.job(handed_over.id)
     assert (job.status, job.tries, job.attempt) == (Status.PENDING, 0, 0)
-    assert desk.engine.steps[(job.id, job.ticket)] is Step.RUN_FETCHED
-    assert [desk.blobs.blobs[blob] for blob in kept(desk, job)] == [b"from afar"]
+    assert harness.engine.steps[(job.id, job.ticket)] is Step.RUN_FETCHED
+    assert [harness.blobs.blobs[blob] for blob in kept(harness, job)] == [b"from afar"]
     assert list((tmp_path / "work").iterdir()) == []
 
 
-def test_a_worker_that_dies_while_it_fetches_loses_nothing(desk, handed_over, make_worker):
-    desk.jobs.begin_fetch(handed_over.id, ticket=handed_over.ticket, actor="dead")
+def test_a_worker_that_dies_while_it_fetches_loses_nothing(harness, handed_over, make_worker):
+    harness.jobs.begin_fetch(handed_over.id, ticket=handed_over.ticket, actor="dead")
     make_worker().fetch(handed_over.id, handed_over.ticket)
-    assert len(kept(desk, handed_over)) == 1
+    assert len(kept(harness, handed_over)) == 1
 
 
-def test_a_worker_that_dies_after_the_fetch_makes_nobody_fetch_again(desk, handed_over, make_worker):
-    desk.blobs.blobs[f"fetched/{handed_over.id}/1/source"] = b"by the dead"
+def test_a_worker_that_dies_after_the_fetch_makes_nobody_fetch_again(harness, handed_over, make_worker):
+    harness.blobs.blobs[f"fetched/{handed_over.id}/1/source"] = b"by the dead"
     fetcher = CannedFetcher({})
     make_worker(fetcher).fetch(handed_over.id, handed_over.ticket)
     assert fetcher.asked == []
-    assert desk.engine.steps[(handed_over.id, handed_over.ticket + 1)] is Step.RUN_FETCHED
+    assert harness.engine.steps[(handed_over.id, handed_over.ticket + 1)] is Step.RUN_FETCHED
 
 
-def test_a_fetch_that_kills_its_workers_is_given_up(desk, handed_over, make_worker):
+def test_a_fetch_that_kills_its_workers_is_given_up(harness, handed_over, make_worker):
     for _ in range(6):
-        desk.jobs.begin_fetch(handed_over.id, ticket=handed_over.ticket, actor="dead")
+        harness.jobs.begin_fetch(handed_over.id, ticket=handed_over.ticket, actor="dead")
     make_worker().fetch(handed_over.id, handed_over.ticket)
-    failed = desk.jobs.job(handed_over.id)
+    failed = harness.jobs.job(handed_over.id)
     assert (failed.status, failed.error_code) == (Status.FAILED, "worker_crashed")
     assert "6 times" in failed.error
 
 
-def test_a_fetch_of_a_cancelled_job_ends_at_once_and_leaves_nothing(desk, handed_over, make_worker, tmp_path):
+def test_a_fetch_of_a_cancelled_job_ends_at_once_and_leaves_nothing(harness, handed_over, make_worker, tmp_path):
     fetcher = SlowFetcher()
     thread = threading.Thread(target=make_worker(fetcher).fetch, args=(handed_over.id, handed_over.ticket))
     thread.start()
     assert fetcher.began.wait(10)
-    desk.service.cancel(SOMEBODY, handed_over.id)
+    harness.services.jobs.cancel(SOMEBODY, handed_over.id)
     thread.join(timeout=5)
     assert not thread.is_alive()
-    assert desk.jobs.job(handed_over.id).error_code == "cancelled"
+    assert harness.jobs.job(handed_over.id).error_code == "cancelled"
     assert list((tmp_path / "work").iterdir()) == []
 
 
-def test_a_worker_that_stops_leaves_its_fetch_untried(desk, handed_over, make_worker):
+def test_a_worker_that_stops_leaves_its_fetch_untried(harness, handed_over, make_worker):
     fetcher = SlowFetcher()
     worker = make_worker(fetcher)
     threading.Thread(target=worker.fetch, args=(handed_over.id, handed_over.ticket), daemon=True).start()
     assert fetcher.began.wait(10)
-    assert desk.jobs.job(handed_over.id).tries == 1
+    assert harness.jobs.job(handed_over.id).tries == 1
     worker.abandon()
-    assert desk.jobs.job(handed_over.id).tries == 0
+    assert harness.jobs.job(handed_over.id).tries == 0
 
 
-def test_a_fetch_keeps_its_place_until_the_job_starts(desk, handed_over, make_worker):
+def test_a_fetch_keeps_its_place_until_the_job_starts(harness, handed_over, make_worker):
     worker = make_worker()
     worker._fetching._draining.clear()
     thread = threading.Thread(target=worker.fetch, args=(handed_over.id, handed_over.ticket), daemon=True)
     thread.start()
     thread.join(timeout=1.5)
     assert thread.is_alive()
-    assert desk.jobs.begin_attempt(handed_over.id, ticket=handed_over.ticket + 1, actor="w") is not None
+    assert harness.jobs.begin_attempt(handed_over.id, ticket=handed_over.ticket + 1, actor="w") is not None
     thread.join(timeout=5)
     assert not thread.is_alive()
 
 
-def test_a_sleeper_that_fails_late_does_not_fail_a_job_that_another_fetched(desk, handed_over, make_worker):
+def test_a_sleeper_that_fails_late_does_not_fail_a_job_that_another_fetched(harness, handed_over, make_worker):
     class Late:
         def fetch(self, url, target, **_):
             make_worker().fetch(handed_over.id, handed_over.ticket)
             raise FetchFailed("It broke off.")
 
     make_worker(Late()).fetch(handed_over.id, handed_over.ticket)
-    job = desk.jobs.job(handed_over.id)
+    job = harness.jobs.job(handed_over.id)
     assert (job.status, job.error) == (Status.PENDING, None)
-    assert len(kept(desk, job)) == 1
+    assert len(kept(harness, job)) == 1
 
 
-def test_a_sleeper_that_is_done_late_does_not_replace_what_another_fetched(desk, handed_over, make_worker):
+def test_a_sleeper_that_is_done_late_does_not_replace_what_another_fetched(harness, handed_over, make_worker):
     class Late:
         def fetch(self, url, target, **_):
             make_worker().fetch(handed_over.id, handed_over.ticket)
@@ -154,36 +154,36 @@ def test_a_sleeper_that_is_done_late_does_not_replace_what_another_fetched(desk,
             return Fetched(target, "a.mp4", "video/mp4", 4)
 
     make_worker(Late()).fetch(handed_over.id, handed_over.ticket)
-    assert [desk.blobs.blobs[blob] for blob in kept(desk, handed_over)] == [b"from afar"]
+    assert [harness.blobs.blobs[blob] for blob in kept(harness, handed_over)] == [b"from afar"]
 
 
-def test_a_file_that_cannot_be_examined_fails_its_job_before_it_takes_a_worker(desk, handed_over, make_worker):
+def test_a_file_that_cannot_be_examined_fails_its_job_before_it_takes_a_worker(harness, handed_over, make_worker):
     def examine(path, tick):
         tick()
         raise BadVideo("The file could not be examined within 120 seconds.")
 
     make_worker(examine=examine).fetch(handed_over.id, handed_over.ticket)
-    failed = desk.jobs.job(handed_over.id)
+    failed = harness.jobs.job(handed_over.id)
     assert (failed.status, failed.error_code, failed.attempt) == (Status.FAILED, "invalid_video", 0)
-    assert kept(desk, failed) == []
+    assert kept(harness, failed) == []
 
 
-def test_a_deleted_job_leaves_nothing_that_was_fetched(desk, handed_over, make_worker):
+def test_a_deleted_job_leaves_nothing_that_was_fetched(harness, handed_over, make_worker):
     make_worker().fetch(handed_over.id, handed_over.ticket)
-    desk.service.delete(SOMEBODY, handed_over.id)
-    assert kept(desk, handed_over) == []
+    harness.services.jobs.delete(SOMEBODY, handed_over.id)
+    assert kept(harness, handed_over) == []
 
 
-def test_a_fetched_file_that_is_gone_is_fetched_again(desk, handed_over, make_worker):
+def test_a_fetched_file_that_is_gone_is_fetched_again(harness, handed_over, make_worker):
     make_worker().fetch(handed_over.id, handed_over.ticket)
-    desk.blobs.blobs.clear()
+    harness.blobs.blobs.clear()
     make_worker().execute(handed_over.id, handed_over.ticket + 1)
-    assert desk.engine.steps[(handed_over.id, handed_over.ticket + 2)] is Step.FETCH
+    assert harness.engine.steps[(handed_over.id, handed_over.ticket + 2)] is Step.FETCH
 
 
-def test_a_job_that_is_fetched_keeps_its_place_in_the_line(desk, handed_over, make_worker):
-    desk.clock.advance(seconds=5)
-    later = desk.service.create(SOMEBODY, {"video_url": URL})
+def test_a_job_that_is_fetched_keeps_its_place_in_the_line(harness, handed_over, make_worker):
+    harness.clock.advance(seconds=5)
+    later = harness.services.jobs.create(SOMEBODY, {"video_url": URL})
     make_worker().fetch(handed_over.id, handed_over.ticket)
-    places = [desk.jobs.job(name).queue_position for name in (handed_over.id, later.id)]
+    places = [harness.jobs.job(name).queue_position for name in (handed_over.id, later.id)]
     assert places == [0, 1]

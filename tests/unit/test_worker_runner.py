@@ -18,12 +18,12 @@ from alphareel.domain.errors import FetchFailed, FetchRefused, NotFound, Storage
 from alphareel.server.installation import sweep_work
 from alphareel.service.jobs.models import TERMINAL, Job, Status, Step
 from alphareel.service.net.download import SourceMissing, SourceTooSlow
-from alphareel.service.use_cases import Principal
+from alphareel.service.principal import Principal
 from alphareel.service.worker.child_process import ResourceLimits
 from alphareel.service.worker.runner import Worker, WorkerConfig
 from alphareel.telemetry.logging import configure_logging
 from alphareel.testing.clips import make_clip
-from alphareel.testing.fakes import TINY_MP4, TINY_PNG, CannedFetcher, Desk, RecordingEngine, open_desk
+from alphareel.testing.fakes import TINY_MP4, TINY_PNG, CannedFetcher, RecordingEngine, ServiceHarness, open_harness
 
 URL = "https://example.com/a.mp4"
 SOMEBODY = Principal(None, "req_1")
@@ -41,10 +41,10 @@ def import_path(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    desk = open_desk(tmp_path)
-    yield desk
-    desk.close()
+def harness(tmp_path: Path) -> Iterator[ServiceHarness]:
+    harness = open_harness(tmp_path)
+    yield harness
+    harness.close()
 
 
 @pytest.fixture
@@ -53,27 +53,27 @@ def fetcher() -> CannedFetcher:
 
 
 @pytest.fixture
-def worker(desk: Desk, fetcher: CannedFetcher, tmp_path: Path) -> Hand:
-    return make_worker(desk, fetcher, tmp_path)
+def worker(harness: ServiceHarness, fetcher: CannedFetcher, tmp_path: Path) -> Hand:
+    return make_worker(harness, fetcher, tmp_path)
 
 
-def make_worker(desk: Desk, fetcher: CannedFetcher, folder: Path, **other: Any) -> Hand:
+def make_worker(harness: ServiceHarness, fetcher: CannedFetcher, folder: Path, **other: Any) -> Hand:
     given = {"confinement": ResourceLimits(wall_seconds=60), "retry_seconds": 0.01, **other}
     rules = WorkerConfig(workspace=folder / "work", limits=Limits(), **{"pipeline": "fake_pipeline", **given})
-    worker = Hand("w1", jobs=desk.jobs, blobs=desk.blobs, sources=desk.sources, fetcher=fetcher, rules=rules)
-    worker.engine = desk.engine
+    worker = Hand("w1", jobs=harness.jobs, blobs=harness.blobs, sources=harness.sources, fetcher=fetcher, rules=rules)
+    worker.engine = harness.engine
     worker.drain()  # a fetch that is done returns, for the next step to be called
     return worker
 
 
-def submit(desk: Desk, **body: Any) -> Job:
-    return desk.service.create(SOMEBODY, {"video_url": URL, **body})
+def submit(harness: ServiceHarness, **body: Any) -> Job:
+    return harness.services.jobs.create(SOMEBODY, {"video_url": URL, **body})
 
 
-def upload(desk: Desk, data: bytes, name: str = "a.mp4") -> str:
-    session = desk.service.begin_upload(SOMEBODY, filename=name, declared_type=None)
+def upload(harness: ServiceHarness, data: bytes, name: str = "a.mp4") -> str:
+    session = harness.services.uploads.begin(SOMEBODY, filename=name, declared_type=None)
     session.write(data)
-    return desk.service.upload_link(session.finish()).url
+    return harness.services.files.upload_link(session.finish()).url
 
 
 def work(worker: Hand, job: Job) -> dict[str, Any]:
@@ -109,35 +109,35 @@ def fetched(worker: Hand, job: Job) -> Job:
     return job
 
 
-def now(desk: Desk, job: Job) -> Job:
-    found = desk.jobs.job(job.id)
+def now(harness: ServiceHarness, job: Job) -> Job:
+    found = harness.jobs.job(job.id)
     assert found is not None
     return found
 
 
-def test_a_job_becomes_a_delivered_file(desk: Desk, worker: Hand, tmp_path: Path) -> None:
-    job = submit(desk)
+def test_a_job_becomes_a_delivered_file(harness: ServiceHarness, worker: Hand, tmp_path: Path) -> None:
+    job = submit(harness)
     work(worker, job)
-    done = now(desk, job)
+    done = now(harness, job)
     assert (done.status, done.progress, done.error) == (Status.COMPLETED, 100.0, None)
     assert done.output is not None
     assert done.output.blob == f"outputs/{job.id}/1/result.webm"
-    assert desk.blobs.blobs[done.output.blob] == b"made from afar"
+    assert harness.blobs.blobs[done.output.blob] == b"made from afar"
     assert done.engine is not None
     assert (done.engine.name, done.warnings) == ("fake", ("a warning",))
     assert list((tmp_path / "work").iterdir()) == []
 
 
 def test_lines_of_the_log_name_the_job_its_request_and_its_upload(
-    desk: Desk, worker: Worker, monkeypatch: pytest.MonkeyPatch
+    harness: ServiceHarness, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stream = io.StringIO()
     root = logging.getLogger()
     before = root.handlers[:], root.level
     configure_logging("info", stream=stream)
     try:
-        link = upload(desk, b"\0\0\0\x18ftypisom fail")
-        job = desk.service.create(replace(SOMEBODY, request_id="req_of_the_client"), {"video_url": link})
+        link = upload(harness, b"\0\0\0\x18ftypisom fail")
+        job = harness.services.jobs.create(replace(SOMEBODY, request_id="req_of_the_client"), {"video_url": link})
         stream.truncate(0)
         work(worker, job)
     finally:
@@ -150,17 +150,17 @@ def test_lines_of_the_log_name_the_job_its_request_and_its_upload(
 
 
 def test_a_database_that_goes_away_is_no_failure_of_the_job(
-    desk: Desk, worker: Worker, monkeypatch: pytest.MonkeyPatch
+    harness: ServiceHarness, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = submit(desk)
+    job = submit(harness)
     with monkeypatch.context() as meanwhile:
-        meanwhile.setattr(desk.sources.store, "upload", _raise_away)
+        meanwhile.setattr(harness.sources.store, "upload", _raise_away)
         meanwhile.setattr("alphareel.service.worker.runner.Sources.find", _raise_away)
         with pytest.raises(Unavailable):
             worker.execute(job.id, job.ticket)
-    assert now(desk, job).status is Status.PROCESSING
+    assert now(harness, job).status is Status.PROCESSING
     work(worker, job)
-    assert now(desk, job).status is Status.COMPLETED
+    assert now(harness, job).status is Status.COMPLETED
 
 
 def _raise_away(*_: object, **__: object) -> None:
@@ -168,20 +168,20 @@ def _raise_away(*_: object, **__: object) -> None:
 
 
 def test_the_folder_of_an_attempt_bears_the_name_of_its_owner(
-    desk: Desk, fetcher: CannedFetcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    harness: ServiceHarness, fetcher: CannedFetcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "work").mkdir()
     for name in ("host-dead.job_1.1", "host-1.job_2.1", "job_3.1"):
         (tmp_path / "work" / name).mkdir()
     seen: list[str] = []
-    worker = make_worker(desk, fetcher, tmp_path, owner="host-1")
+    worker = make_worker(harness, fetcher, tmp_path, owner="host-1")
     real = worker._run
 
     def names() -> list[str]:
         return [path.name for path in (tmp_path / "work").iterdir()]
 
     monkeypatch.setattr(worker, "_run", lambda *a, **o: (seen.extend(names()), real(*a, **o))[1])
-    job = submit(desk)
+    job = submit(harness)
     work(worker, job)
     assert f"host-1.{job.id}.1" in seen
     sweep_work(tmp_path, lambda: "host-1")
@@ -191,146 +191,156 @@ def test_the_folder_of_an_attempt_bears_the_name_of_its_owner(
 
 
 def test_pictures_are_there_while_the_job_runs_and_no_longer(
-    desk: Desk, worker: Hand, fetcher: CannedFetcher, monkeypatch: pytest.MonkeyPatch
+    harness: ServiceHarness, worker: Hand, fetcher: CannedFetcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fetcher.answers[URL] = b"picture preview-0.webp preview-1.webp"
     seen: dict[str, bytes] = {}
-    real = desk.jobs.set_progress
+    real = harness.jobs.set_progress
 
     def note(job_id: str, *, attempt: int, progress: float, preview: str | None = None) -> bool:
         if preview is not None:
-            seen[preview] = desk.blobs.blobs[preview]
+            seen[preview] = harness.blobs.blobs[preview]
         return real(job_id, attempt=attempt, progress=progress, preview=preview)
 
-    monkeypatch.setattr(desk.jobs, "set_progress", note)
-    job = submit(desk)
+    monkeypatch.setattr(harness.jobs, "set_progress", note)
+    job = submit(harness)
     work(worker, job)
     prefix = f"previews/{job.id}/1/"
     assert seen == {f"{prefix}preview-{n}.webp": f"picture preview-{n}.webp".encode() for n in (0, 1)}
-    assert not [blob for blob in desk.blobs.blobs if blob.startswith("previews/")]
-    assert now(desk, job).status is Status.COMPLETED
+    assert not [blob for blob in harness.blobs.blobs if blob.startswith("previews/")]
+    assert now(harness, job).status is Status.COMPLETED
 
 
 def test_a_store_that_takes_no_pictures_costs_no_job(
-    desk: Desk, worker: Hand, fetcher: CannedFetcher, monkeypatch: pytest.MonkeyPatch
+    harness: ServiceHarness, worker: Hand, fetcher: CannedFetcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fetcher.answers[URL] = b"picture preview-0.webp"
-    real = desk.blobs.put_file
+    real = harness.blobs.put_file
 
     def refuse(key: str, path: Path) -> None:
         if key.startswith("previews/"):
             raise StorageFailed("The disk is full.")
         real(key, path)
 
-    monkeypatch.setattr(desk.blobs, "put_file", refuse)
-    job = submit(desk)
+    monkeypatch.setattr(harness.blobs, "put_file", refuse)
+    job = submit(harness)
     work(worker, job)
-    assert now(desk, job).status is Status.COMPLETED
+    assert now(harness, job).status is Status.COMPLETED
 
 
-def test_pictures_of_an_attempt_that_died_go_with_the_next(desk: Desk, worker: Hand, fetcher: CannedFetcher) -> None:
-    job = submit(desk)
-    desk.jobs.begin_attempt(job.id, ticket=job.ticket, actor="dead")
-    desk.blobs.blobs[f"previews/{job.id}/1/preview-0.webp"] = b"left"
+def test_pictures_of_an_attempt_that_died_go_with_the_next(
+    harness: ServiceHarness, worker: Hand, fetcher: CannedFetcher
+) -> None:
+    job = submit(harness)
+    harness.jobs.begin_attempt(job.id, ticket=job.ticket, actor="dead")
+    harness.blobs.blobs[f"previews/{job.id}/1/preview-0.webp"] = b"left"
     work(worker, job)
-    assert not [blob for blob in desk.blobs.blobs if blob.startswith("previews/")]
+    assert not [blob for blob in harness.blobs.blobs if blob.startswith("previews/")]
 
 
-def leave_blobs(desk: Desk, job: Job) -> None:
+def leave_blobs(harness: ServiceHarness, job: Job) -> None:
     """As a worker does that published, and died before it was told that the job is gone."""
     for key in (f"outputs/{job.id}/1/result.webm", f"previews/{job.id}/1/preview-0.webp"):
-        desk.blobs.blobs[key] = b"left"
+        harness.blobs.blobs[key] = b"left"
 
 
-def refuse_to_delete(desk: Desk, monkeypatch: pytest.MonkeyPatch, refused: str) -> None:
-    real = desk.blobs.delete_prefix
+def refuse_to_delete(harness: ServiceHarness, monkeypatch: pytest.MonkeyPatch, refused: str) -> None:
+    real = harness.blobs.delete_prefix
 
     def delete_prefix(prefix: str) -> None:
         if prefix.startswith(refused):
             raise StorageFailed("The bucket is away.")
         real(prefix)
 
-    monkeypatch.setattr(desk.blobs, "delete_prefix", delete_prefix)
+    monkeypatch.setattr(harness.blobs, "delete_prefix", delete_prefix)
 
 
-def test_a_deleted_job_leaves_neither_result_nor_pictures_of_a_worker_that_died(desk: Desk, worker: Hand) -> None:
-    job = submit(desk)
-    desk.service.delete(SOMEBODY, job.id)
-    leave_blobs(desk, job)
+def test_a_deleted_job_leaves_neither_result_nor_pictures_of_a_worker_that_died(
+    harness: ServiceHarness, worker: Hand
+) -> None:
+    job = submit(harness)
+    harness.services.jobs.delete(SOMEBODY, job.id)
+    leave_blobs(harness, job)
     assert worker.execute(job.id, job.ticket)["kind"] == "gone"
-    assert desk.blobs.blobs == {}
+    assert harness.blobs.blobs == {}
 
 
 def test_a_store_that_fails_while_a_deleted_job_is_cleared_up_ends_neither_that_nor_the_worker(
-    desk: Desk, worker: Hand, monkeypatch: pytest.MonkeyPatch
+    harness: ServiceHarness, worker: Hand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job, next_job = submit(desk), submit(desk)
-    desk.service.delete(SOMEBODY, job.id)
-    leave_blobs(desk, job)
-    refuse_to_delete(desk, monkeypatch, f"outputs/{job.id}/")
+    job, next_job = submit(harness), submit(harness)
+    harness.services.jobs.delete(SOMEBODY, job.id)
+    leave_blobs(harness, job)
+    refuse_to_delete(harness, monkeypatch, f"outputs/{job.id}/")
     assert worker.execute(job.id, job.ticket)["kind"] == "gone"
-    assert list(desk.blobs.blobs) == [f"outputs/{job.id}/1/result.webm"]
+    assert list(harness.blobs.blobs) == [f"outputs/{job.id}/1/result.webm"]
     work(worker, next_job)
-    assert now(desk, next_job).status is Status.COMPLETED
+    assert now(harness, next_job).status is Status.COMPLETED
 
 
 def test_a_store_that_cannot_remove_what_a_lost_attempt_made_costs_no_delivery(
-    desk: Desk, worker: Hand, monkeypatch: pytest.MonkeyPatch
+    harness: ServiceHarness, worker: Hand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = submit(desk)
-    desk.jobs.begin_attempt(job.id, ticket=job.ticket, actor="dead")
-    leave_blobs(desk, job)
-    refuse_to_delete(desk, monkeypatch, f"outputs/{job.id}/1/")
+    job = submit(harness)
+    harness.jobs.begin_attempt(job.id, ticket=job.ticket, actor="dead")
+    leave_blobs(harness, job)
+    refuse_to_delete(harness, monkeypatch, f"outputs/{job.id}/1/")
     work(worker, job)
-    done = now(desk, job)
+    done = now(harness, job)
     assert (done.status, done.attempt) == (Status.COMPLETED, 2)
 
 
-def test_our_own_upload_is_read_without_the_network(desk: Desk, worker: Hand, fetcher: CannedFetcher) -> None:
+def test_our_own_upload_is_read_without_the_network(
+    harness: ServiceHarness, worker: Hand, fetcher: CannedFetcher
+) -> None:
     fetcher.answers.clear()
-    job = submit(desk, video_url=upload(desk, TINY_MP4))
-    desk.blobs.blobs = dict.fromkeys(desk.blobs.blobs, b"ok from here")
+    job = submit(harness, video_url=upload(harness, TINY_MP4))
+    harness.blobs.blobs = dict.fromkeys(harness.blobs.blobs, b"ok from here")
     work(worker, job)
-    assert now(desk, job).status is Status.COMPLETED
+    assert now(harness, job).status is Status.COMPLETED
 
 
-def test_a_background_picture_is_at_hand_for_the_pipeline(desk: Desk, worker: Hand, fetcher: CannedFetcher) -> None:
+def test_a_background_picture_is_at_hand_for_the_pipeline(
+    harness: ServiceHarness, worker: Hand, fetcher: CannedFetcher
+) -> None:
     fetcher.answers[URL] = b"background"
-    job = submit(desk, background={"type": "image", "image_url": upload(desk, TINY_PNG, "b.png")})
+    job = submit(harness, background={"type": "image", "image_url": upload(harness, TINY_PNG, "b.png")})
     work(worker, job)
-    done = now(desk, job)
+    done = now(harness, job)
     assert done.output is not None
-    assert desk.blobs.blobs[done.output.blob] == TINY_PNG
+    assert harness.blobs.blobs[done.output.blob] == TINY_PNG
     assert done.options.background.image_url is not None
     assert done.options.background.image_url.startswith("/files/"), "the job keeps the address it was given"
 
 
-def test_a_background_clip_is_fetched_beside_the_source(desk: Desk, worker: Hand, fetcher: CannedFetcher) -> None:
+def test_a_background_clip_is_fetched_beside_the_source(
+    harness: ServiceHarness, worker: Hand, fetcher: CannedFetcher
+) -> None:
     fetcher.answers = {URL: b"background", "https://example.com/b.mp4": b"a clip from afar"}
-    job = submit(desk, background={"type": "video", "video_url": "https://example.com/b.mp4"})
+    job = submit(harness, background={"type": "video", "video_url": "https://example.com/b.mp4"})
     work(worker, job)
-    done = now(desk, job)
+    done = now(harness, job)
     assert done.output is not None
-    assert desk.blobs.blobs[done.output.blob] == b"a clip from afar"
+    assert harness.blobs.blobs[done.output.blob] == b"a clip from afar"
     assert done.options.background.video_url == "https://example.com/b.mp4"
 
 
-def test_a_background_clip_may_be_an_upload(desk: Desk, worker: Hand, fetcher: CannedFetcher) -> None:
+def test_a_background_clip_may_be_an_upload(harness: ServiceHarness, worker: Hand, fetcher: CannedFetcher) -> None:
     fetcher.answers = {URL: b"background"}
-    job = submit(desk, background={"type": "video", "video_url": upload(desk, TINY_MP4)})
+    job = submit(harness, background={"type": "video", "video_url": upload(harness, TINY_MP4)})
     work(worker, job)
-    done = now(desk, job)
+    done = now(harness, job)
     assert done.output is not None
-    assert desk.blobs.blobs[done.output.blob] == TINY_MP4
+    assert harness.blobs.blobs[done.output.blob] == TINY_MP4
 
 
 def test_a_background_clip_that_may_not_be_fetched_fails_the_job(
-    desk: Desk, worker: Hand, fetcher: CannedFetcher, tmp_path: Path
+    harness: ServiceHarness, worker: Hand, fetcher: CannedFetcher, tmp_path: Path
 ) -> None:
     fetcher.answers = {URL: b"background", "http://10.0.0.1/b.mp4": FetchRefused("No.")}
-    job = submit(desk, background={"type": "video", "video_url": "http://10.0.0.1/b.mp4"})
+    job = submit(harness, background={"type": "video", "video_url": "http://10.0.0.1/b.mp4"})
     work(worker, job)
-    assert (now(desk, job).status, now(desk, job).error_code) == (Status.FAILED, "url_refused")
+    assert (now(harness, job).status, now(harness, job).error_code) == (Status.FAILED, "url_refused")
     assert list((tmp_path / "work").iterdir()) == []
 
 
@@ -339,73 +349,73 @@ def test_a_background_clip_that_may_not_be_fetched_fails_the_job(
     [("refuse", "invalid_video", 1), ("stumble", "storage_failed", 3), ("segfault", "worker_crashed", 3)],
 )
 def test_a_failure_is_told_and_tried_again_only_when_it_may_pass(
-    words: str, code: str, tries: int, desk: Desk, worker: Hand, fetcher: CannedFetcher
+    words: str, code: str, tries: int, harness: ServiceHarness, worker: Hand, fetcher: CannedFetcher
 ) -> None:
     fetcher.answers[URL] = words.encode()
-    job = submit(desk)
+    job = submit(harness)
     work(worker, job)
-    failed = now(desk, job)
+    failed = now(harness, job)
     assert (failed.status, failed.error_code, failed.attempt) == (Status.FAILED, code, tries)
     assert failed.error
-    assert not any(key.startswith("outputs/") for key in desk.blobs.blobs)
+    assert not any(key.startswith("outputs/") for key in harness.blobs.blobs)
 
 
 def test_a_killed_job_process_sends_its_job_back_to_the_queue(
-    desk: Desk, worker: Hand, fetcher: CannedFetcher, tmp_path: Path
+    harness: ServiceHarness, worker: Hand, fetcher: CannedFetcher, tmp_path: Path
 ) -> None:
     fetcher.answers[URL] = f"killed_at_first {tmp_path / 'marker'}".encode()
-    job = fetched(worker, submit(desk))
+    job = fetched(worker, submit(harness))
     assert work_once(worker, job) == {"kind": "gone"}
-    assert desk.engine.queued[-1] == (job.id, job.ticket + 1)
-    work(worker, now(desk, job))
-    done = now(desk, job)
+    assert harness.engine.queued[-1] == (job.id, job.ticket + 1)
+    work(worker, now(harness, job))
+    done = now(harness, job)
     assert (done.status, done.error) == (Status.COMPLETED, None)
-    assert "its process was killed" in [e.reason for e in desk.jobs.events(job.id)]
+    assert "its process was killed" in [e.reason for e in harness.jobs.events(job.id)]
 
 
 def test_a_job_whose_process_is_killed_each_time_is_given_up_and_not_for_lack_of_memory(
-    desk: Desk, worker: Hand, fetcher: CannedFetcher
+    harness: ServiceHarness, worker: Hand, fetcher: CannedFetcher
 ) -> None:
     fetcher.answers[URL] = b"killed"
-    job = submit(desk)
+    job = submit(harness)
     work(worker, job)
-    failed = now(desk, job)
+    failed = now(harness, job)
     assert (failed.status, failed.error_code, failed.attempt) == (Status.FAILED, "worker_crashed", 6)
 
 
 def test_a_job_that_makes_no_progress_lets_others_go_first_and_fails_the_second_time(
-    desk: Desk, fetcher: CannedFetcher, tmp_path: Path
+    harness: ServiceHarness, fetcher: CannedFetcher, tmp_path: Path
 ) -> None:
     fetcher.answers[URL] = b"hang"
-    worker = make_worker(desk, fetcher, tmp_path, confinement=ResourceLimits(progress_seconds=1.5))
-    job = fetched(worker, submit(desk))
+    worker = make_worker(harness, fetcher, tmp_path, confinement=ResourceLimits(progress_seconds=1.5))
+    job = fetched(worker, submit(harness))
     assert work_once(worker, job) == {"kind": "gone"}
-    assert desk.engine.queued[-1] == (job.id, job.ticket + 1)
+    assert harness.engine.queued[-1] == (job.id, job.ticket + 1)
     work(worker, job)
-    failed = now(desk, job)
+    failed = now(harness, job)
     assert (failed.status, failed.error_code, failed.attempt) == (Status.FAILED, "timeout", 2)
     assert fetcher.asked == [URL]
 
 
 def test_a_job_that_had_too_little_memory_is_tried_once_more_with_a_smaller_footprint(
-    desk: Desk, worker: Hand, fetcher: CannedFetcher
+    harness: ServiceHarness, worker: Hand, fetcher: CannedFetcher
 ) -> None:
     fetcher.answers[URL] = b"greedy"
-    job = submit(desk)
+    job = submit(harness)
     work(worker, job)
-    done = now(desk, job)
+    done = now(harness, job)
     assert (done.status, done.attempt) == (Status.COMPLETED, 2)
     assert done.output is not None
-    assert desk.blobs.blobs[done.output.blob] == b"made small"
+    assert harness.blobs.blobs[done.output.blob] == b"made small"
 
 
 def test_a_job_for_which_the_smaller_footprint_is_too_large_fails_for_lack_of_memory(
-    desk: Desk, worker: Hand, fetcher: CannedFetcher
+    harness: ServiceHarness, worker: Hand, fetcher: CannedFetcher
 ) -> None:
     fetcher.answers[URL] = b"native_hoard"
-    job = submit(desk)
+    job = submit(harness)
     work(worker, job)
-    failed = now(desk, job)
+    failed = now(harness, job)
     assert (failed.status, failed.error_code, failed.attempt) == (Status.FAILED, "out_of_memory", 2)
 
 
@@ -419,45 +429,47 @@ def test_a_job_for_which_the_smaller_footprint_is_too_large_fails_for_lack_of_me
     ],
 )
 def test_a_source_that_cannot_be_fetched_fails_the_job(
-    error: Exception, code: str, tries: int, desk: Desk, worker: Hand, fetcher: CannedFetcher
+    error: Exception, code: str, tries: int, harness: ServiceHarness, worker: Hand, fetcher: CannedFetcher
 ) -> None:
     fetcher.answers[URL] = error
-    job = submit(desk)
+    job = submit(harness)
     work(worker, job)
-    failed = now(desk, job)
+    failed = now(harness, job)
     assert (failed.status, failed.error_code, failed.attempt) == (Status.FAILED, code, 0)
     assert fetcher.asked == [URL] * tries
 
 
-def test_a_full_disk_fails_the_job_and_not_the_worker(desk: Desk, worker: Hand) -> None:
-    job, other = submit(desk), submit(desk)
-    desk.blobs.broken = True
+def test_a_full_disk_fails_the_job_and_not_the_worker(harness: ServiceHarness, worker: Hand) -> None:
+    job, other = submit(harness), submit(harness)
+    harness.blobs.broken = True
     work(worker, job)
-    desk.blobs.broken = False
+    harness.blobs.broken = False
     work(worker, other)
-    assert now(desk, job).error_code == "storage_failed"
-    assert now(desk, other).status is Status.COMPLETED
+    assert now(harness, job).error_code == "storage_failed"
+    assert now(harness, other).status is Status.COMPLETED
 
 
-def test_a_failed_job_that_is_started_again_succeeds(desk: Desk, worker: Hand, fetcher: CannedFetcher) -> None:
+def test_a_failed_job_that_is_started_again_succeeds(
+    harness: ServiceHarness, worker: Hand, fetcher: CannedFetcher
+) -> None:
     fetcher.answers[URL] = b"refuse"
-    job = submit(desk)
+    job = submit(harness)
     work(worker, job)
     fetcher.answers[URL] = b"ok"
-    again = desk.service.start(SOMEBODY, job.id, {})
+    again = harness.services.jobs.start(SOMEBODY, job.id, {})
     work(worker, again)
-    done = now(desk, job)
+    done = now(harness, job)
     assert (done.status, done.run, done.attempt, done.error) == (Status.COMPLETED, 2, 2, None)
 
 
-def test_progress_is_told_and_never_steps_back(desk: Desk, worker: Hand, fetcher: CannedFetcher) -> None:
+def test_progress_is_told_and_never_steps_back(harness: ServiceHarness, worker: Hand, fetcher: CannedFetcher) -> None:
     fetcher.answers[URL] = b"slow 4"
-    job = submit(desk)
+    job = submit(harness)
     seen: list[float] = []
     thread = threading.Thread(target=work, args=(worker, job))
     thread.start()
     while thread.is_alive():
-        seen.append(now(desk, job).progress)
+        seen.append(now(harness, job).progress)
         time.sleep(0.05)
     thread.join()
     assert seen == sorted(seen)
@@ -465,98 +477,104 @@ def test_progress_is_told_and_never_steps_back(desk: Desk, worker: Hand, fetcher
 
 
 def test_a_worker_that_was_overtaken_kills_its_child_and_delivers_nothing(
-    desk: Desk, worker: Hand, fetcher: CannedFetcher
+    harness: ServiceHarness, worker: Hand, fetcher: CannedFetcher
 ) -> None:
     fetcher.answers[URL] = b"slow 60"
-    job = submit(desk)
+    job = submit(harness)
     outcomes: list[Any] = []
     thread = threading.Thread(target=lambda: outcomes.append(work(worker, job)))
     thread.start()
-    wait_until(lambda: now(desk, job).progress > 0)
-    assert desk.jobs.begin_attempt(job.id, ticket=now(desk, job).ticket, actor="another") is not None
+    wait_until(lambda: now(harness, job).progress > 0)
+    assert harness.jobs.begin_attempt(job.id, ticket=now(harness, job).ticket, actor="another") is not None
     thread.join(timeout=30)
     assert outcomes == [{"kind": "gone"}]
-    assert now(desk, job).status is Status.PROCESSING
-    assert list(desk.blobs.blobs) == [f"fetched/{job.id}/1/source"]
+    assert now(harness, job).status is Status.PROCESSING
+    assert list(harness.blobs.blobs) == [f"fetched/{job.id}/1/source"]
 
 
-def test_a_settlement_that_is_repeated_spares_the_delivered_file(desk: Desk, worker: Hand) -> None:
-    job = submit(desk)
+def test_a_settlement_that_is_repeated_spares_the_delivered_file(harness: ServiceHarness, worker: Hand) -> None:
+    job = submit(harness)
     outcome = work(worker, job)
     worker.settle(job.id, job.ticket, outcome)
-    done = now(desk, job)
+    done = now(harness, job)
     assert done.output is not None
-    assert done.output.blob in desk.blobs.blobs
+    assert done.output.blob in harness.blobs.blobs
 
 
-def test_a_late_result_never_replaces_the_delivered_one(desk: Desk, fetcher: CannedFetcher, tmp_path: Path) -> None:
-    zombie, worker = (make_worker(desk, fetcher, tmp_path / name) for name in ("z", "w"))
-    job = fetched(worker, submit(desk))
+def test_a_late_result_never_replaces_the_delivered_one(
+    harness: ServiceHarness, fetcher: CannedFetcher, tmp_path: Path
+) -> None:
+    zombie, worker = (make_worker(harness, fetcher, tmp_path / name) for name in ("z", "w"))
+    job = fetched(worker, submit(harness))
     late = zombie.execute(job.id, job.ticket)
     work(worker, job)
     zombie.settle(job.id, job.ticket, late)
-    done = now(desk, job)
+    done = now(harness, job)
     assert done.output is not None
     assert done.output.blob == f"outputs/{job.id}/2/result.webm"
-    assert list(desk.blobs.blobs) == [done.output.blob]
+    assert list(harness.blobs.blobs) == [done.output.blob]
 
 
-def test_a_ticket_that_is_out_of_date_does_nothing(desk: Desk, worker: Hand) -> None:
-    job = submit(desk)
-    desk.jobs.requeue(job.id, ticket=1, actor="reconciler", reason="lost")
+def test_a_ticket_that_is_out_of_date_does_nothing(harness: ServiceHarness, worker: Hand) -> None:
+    job = submit(harness)
+    harness.jobs.requeue(job.id, ticket=1, actor="reconciler", reason="lost")
     assert work_once(worker, job) == {"kind": "gone"}
-    assert now(desk, job).status is Status.PENDING
+    assert now(harness, job).status is Status.PENDING
 
 
-def test_what_a_dead_worker_published_of_a_deleted_job_is_removed(desk: Desk, worker: Hand, tmp_path: Path) -> None:
-    job = submit(desk)
-    desk.jobs.begin_attempt(job.id, ticket=1, actor="dead")
-    desk.service.delete(SOMEBODY, job.id)
+def test_what_a_dead_worker_published_of_a_deleted_job_is_removed(
+    harness: ServiceHarness, worker: Hand, tmp_path: Path
+) -> None:
+    job = submit(harness)
+    harness.jobs.begin_attempt(job.id, ticket=1, actor="dead")
+    harness.services.jobs.delete(SOMEBODY, job.id)
     result = tmp_path / "late"
     result.write_bytes(b"private")
-    desk.blobs.put_file(f"outputs/{job.id}/1/result.webm", result)
+    harness.blobs.put_file(f"outputs/{job.id}/1/result.webm", result)
     assert worker.execute(job.id, 1) == {"kind": "gone"}
     with pytest.raises(NotFound):
-        desk.blobs.size(f"outputs/{job.id}/1/result.webm")
+        harness.blobs.size(f"outputs/{job.id}/1/result.webm")
 
 
-def test_a_job_that_outlives_no_worker_is_given_up(desk: Desk, fetcher: CannedFetcher, tmp_path: Path) -> None:
-    job = submit(desk)
+def test_a_job_that_outlives_no_worker_is_given_up(
+    harness: ServiceHarness, fetcher: CannedFetcher, tmp_path: Path
+) -> None:
+    job = submit(harness)
     for _ in range(6):  # six workers that died with it
-        desk.jobs.begin_attempt(job.id, ticket=1, actor="dead")
-    work(make_worker(desk, fetcher, tmp_path), job)
-    failed = now(desk, job)
+        harness.jobs.begin_attempt(job.id, ticket=1, actor="dead")
+    work(make_worker(harness, fetcher, tmp_path), job)
+    failed = now(harness, job)
     assert (failed.status, failed.error_code) == (Status.FAILED, "worker_crashed")
     assert failed.error is not None
     assert "6 times" in failed.error
 
 
 def test_a_worker_that_stops_hands_its_job_back_untried(
-    desk: Desk, worker: Hand, fetcher: CannedFetcher, tmp_path: Path
+    harness: ServiceHarness, worker: Hand, fetcher: CannedFetcher, tmp_path: Path
 ) -> None:
     fetcher.answers[URL] = b"slow 60"
-    job = submit(desk)
+    job = submit(harness)
     threading.Thread(target=work, args=(worker, job), daemon=True).start()
-    wait_until(lambda: now(desk, job).progress > 0)
+    wait_until(lambda: now(harness, job).progress > 0)
     worker.abandon()
-    assert (now(desk, job).status, now(desk, job).tries) == (Status.PROCESSING, 0)
-    desk.blobs.blobs[f"fetched/{job.id}/1/source"] = b"ok"
-    work(make_worker(desk, fetcher, tmp_path / "next"), job)
-    assert now(desk, job).status is Status.COMPLETED
-    assert "the worker stopped" in [e.reason for e in desk.jobs.events(job.id)]
+    assert (now(harness, job).status, now(harness, job).tries) == (Status.PROCESSING, 0)
+    harness.blobs.blobs[f"fetched/{job.id}/1/source"] = b"ok"
+    work(make_worker(harness, fetcher, tmp_path / "next"), job)
+    assert now(harness, job).status is Status.COMPLETED
+    assert "the worker stopped" in [e.reason for e in harness.jobs.events(job.id)]
 
 
 def test_a_database_that_is_away_for_a_while_does_not_cost_the_work(
-    desk: Desk, worker: Hand, fetcher: CannedFetcher, monkeypatch: pytest.MonkeyPatch
+    harness: ServiceHarness, worker: Hand, fetcher: CannedFetcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(*_: Any, **__: Any) -> bool:
         raise Unavailable("away")
 
-    monkeypatch.setattr(desk.jobs, "set_progress", away)
+    monkeypatch.setattr(harness.jobs, "set_progress", away)
     fetcher.answers[URL] = b"slow 2.5"
-    job = submit(desk)
+    job = submit(harness)
     work(worker, job)
-    assert now(desk, job).status is Status.COMPLETED
+    assert now(harness, job).status is Status.COMPLETED
 
 
 def wait_until(holds: Any, seconds: float = 30) -> None:
@@ -568,35 +586,35 @@ def wait_until(holds: Any, seconds: float = 30) -> None:
 
 @pytest.mark.parametrize("words", ["slow 60", "hang"])
 def test_a_cancelled_job_stops_computing_within_two_seconds(
-    words: str, desk: Desk, worker: Hand, fetcher: CannedFetcher
+    words: str, harness: ServiceHarness, worker: Hand, fetcher: CannedFetcher
 ) -> None:
     fetcher.answers[URL] = words.encode()
-    job = submit(desk)
+    job = submit(harness)
     thread = threading.Thread(target=work, args=(worker, job))
     thread.start()
-    wait_until(lambda: now(desk, job).progress > 0)
-    desk.service.cancel(SOMEBODY, job.id)
+    wait_until(lambda: now(harness, job).progress > 0)
+    harness.services.jobs.cancel(SOMEBODY, job.id)
     cancelled = time.monotonic()
     thread.join(timeout=30)
     assert time.monotonic() - cancelled < 2.5  # and some for a busy machine
-    assert (now(desk, job).status, now(desk, job).error_code) == (Status.FAILED, "cancelled")
-    assert desk.blobs.blobs == {}
+    assert (now(harness, job).status, now(harness, job).error_code) == (Status.FAILED, "cancelled")
+    assert harness.blobs.blobs == {}
 
 
 def test_a_clip_whose_damage_swallows_a_chunk_is_made_in_one_go(
-    desk: Desk, fetcher: CannedFetcher, tmp_path: Path
+    harness: ServiceHarness, fetcher: CannedFetcher, tmp_path: Path
 ) -> None:
     clip = tmp_path / "in.mp4"
     make_clip(clip, frames=60, options={"g": "10", "bf": "0", "sc_threshold": "0"})
     fetcher.answers[URL] = without_second_third(clip)
     rules = {"pipeline": "alphareel.pipeline.run", "chunk_seconds": 0.8}
-    job = submit(desk)
-    work(make_worker(desk, fetcher, tmp_path, **rules), job)
-    done = now(desk, job)
+    job = submit(harness)
+    work(make_worker(harness, fetcher, tmp_path, **rules), job)
+    done = now(harness, job)
     assert (done.status, done.error) == (Status.COMPLETED, None)
     assert done.output is not None
     assert (done.output.frames, done.output.frames_lost) == (40, 20)
-    assert not [key for key in desk.blobs.blobs if key.startswith("chunks/")]
+    assert not [key for key in harness.blobs.blobs if key.startswith("chunks/")]
 
 
 def without_second_third(clip: Path) -> bytes:

@@ -26,14 +26,14 @@ class IdempotencyStore:
         self._held: set[str] = set()  # tokens of claims
         self._lock = threading.Lock()
 
-    def recall(self, once: IdempotentRequest) -> None:
+    def lookup(self, once: IdempotentRequest) -> None:
         known = sa.select(idempotency).where(_is(once.key_id, once.name), _young(self._clock.now()))
         with self._database.read() as c:
             row = c.execute(known).one_or_none()
         if row is not None:
             raise _outcome(row, once, now=self._clock.now())
 
-    def begin(self, key_id: str, name: str) -> Reservation:
+    def reserve(self, key_id: str, name: str) -> Reservation:
         claim = self._claim(key_id, name)
         if claim.answer is None:
             with self._lock:
@@ -55,13 +55,13 @@ class IdempotencyStore:
             c.execute(sa.update(idempotency).where(_is(key_id, name)).values(claim=token, created_at=now))
             return Reservation(key_id, name, token)
 
-    def finish(self, claim: Reservation, *, fingerprint: str, body: str) -> None:
+    def store(self, claim: Reservation, *, fingerprint: str, body: str) -> None:
         self._let_go(claim)
         values = {"claim": None, "fingerprint": fingerprint, "status": 200, "body": body}
         with self._database.write() as c:
             c.execute(sa.update(idempotency).where(*_held(claim)).values(values))
 
-    def forget(self, claim: Reservation) -> None:
+    def release(self, claim: Reservation) -> None:
         self._let_go(claim)
         with self._database.write() as c:
             c.execute(sa.delete(idempotency).where(*_held(claim)))

@@ -7,8 +7,9 @@ from fastapi import APIRouter, Depends, FastAPI
 from alphareel.http import errors, idempotency
 from alphareel.http.auth import require_key
 from alphareel.http.auth_throttle import AuthFailureLimiter
-from alphareel.http.catalog import Offers
+from alphareel.http.catalog import ListEngines
 from alphareel.http.config import HttpConfig
+from alphareel.http.context import AppContext
 from alphareel.http.metrics import Metrics
 from alphareel.http.middleware.head import HeadMiddleware
 from alphareel.http.middleware.lingering_close import LingeringCloseMiddleware
@@ -33,14 +34,11 @@ from alphareel.http.routes import (
 )
 from alphareel.http.sse import StreamSlots
 from alphareel.http.thread_pools import UploadPool
-from alphareel.service.use_cases import UseCases
+from alphareel.service.services import Services
 
 
-def create_app(service: UseCases, config: HttpConfig, *, offers: Offers = tuple) -> FastAPI:
-    """The whole wire over ``service``; ``offers`` tells which engines are here.
-
-    Every path under /v1 asks for a key, because its router does.
-    """
+def create_app(services: Services, config: HttpConfig, *, list_engines: ListEngines = tuple) -> FastAPI:
+    """The HTTP API over ``services``. Every path under /v1 requires a key, because its router does."""
     app = FastAPI(
         title="alphareel",
         version=config.version,
@@ -49,14 +47,16 @@ def create_app(service: UseCases, config: HttpConfig, *, offers: Offers = tuple)
         redirect_slashes=False,  # a redirected POST becomes a GET in many clients
         generate_unique_id_function=lambda route: route.name,
     )
-    app.state.service = service
-    app.state.config = config
-    app.state.offers = offers
-    app.state.limiter = Limiter(config.rates)
-    app.state.guesses = AuthFailureLimiter(config.guesses_per_minute)
-    app.state.metrics = Metrics(service.census)
-    app.state.upload_pool = UploadPool()
-    app.state.places = StreamSlots(config.streams_per_key)
+    context = app.state.context = AppContext(
+        services=services,
+        config=config,
+        list_engines=list_engines,
+        rate_limiter=Limiter(config.rates),
+        auth_failures=AuthFailureLimiter(config.guesses_per_minute),
+        metrics=Metrics(services.stats),
+        upload_pool=UploadPool(),
+        streams=StreamSlots(config.streams_per_key),
+    )
     app.openapi = partial(document, app)  # type: ignore[method-assign]
     errors.install(app)
     idempotency.install(app)
@@ -69,7 +69,7 @@ def create_app(service: UseCases, config: HttpConfig, *, offers: Offers = tuple)
         app.include_router(legacy.router)
     app.add_middleware(StorableTextMiddleware)
     app.add_middleware(HeadMiddleware, router=app.router)
-    app.add_middleware(RequestLogMiddleware, note_call=service.note_call, measure=app.state.metrics.note)
+    app.add_middleware(RequestLogMiddleware, note_call=services.calls.record, measure=context.metrics.note)
     app.add_middleware(LingeringCloseMiddleware, max_bytes=2 * config.max_upload_bytes, seconds=config.drain_seconds)
     return app
 

@@ -3,7 +3,7 @@
 import hashlib
 import hmac
 import ipaddress
-from typing import Annotated, cast
+from typing import Annotated
 from urllib.parse import urlsplit
 
 from fastapi import Depends, Request, Security
@@ -17,13 +17,12 @@ from alphareel.domain.errors import (
     MissingAdminToken,
     MissingApiKey,
 )
-from alphareel.http.auth_throttle import AuthFailureLimiter
 from alphareel.http.config import HttpConfig
+from alphareel.http.context import ConfigOf, ServicesOf, context_of
 from alphareel.http.errors import request_id
 from alphareel.http.origins import origin_of
-from alphareel.http.rate_limits import Limiter
 from alphareel.service.api_keys.admin import Operator
-from alphareel.service.use_cases import Principal, UseCases
+from alphareel.service.principal import Principal
 
 _HEADER = APIKeyHeader(name="X-Api-Key", scheme_name="ApiKey", auto_error=False)
 
@@ -33,48 +32,32 @@ _LOCAL_SUFFIXES = (".localhost", ".local", ".lan", ".internal", ".home.arpa")
 _ADMIN_HEADER = APIKeyHeader(name="X-Admin-Token", scheme_name="AdminToken", auto_error=False)
 
 
-async def _service(request: Request) -> UseCases:
-    return cast(UseCases, request.app.state.service)
-
-
-async def _config(request: Request) -> HttpConfig:
-    return cast(HttpConfig, request.app.state.config)
-
-
-def _limiter(request: Request) -> Limiter:
-    return cast(Limiter, request.app.state.limiter)
-
-
-def _guesses(request: Request) -> AuthFailureLimiter:
-    return cast(AuthFailureLimiter, request.app.state.guesses)
-
-
 def _address(request: Request) -> str:
     return request.client.host if request.client else ""
 
 
-ServiceOf = Annotated[UseCases, Depends(_service)]
-ConfigOf = Annotated[HttpConfig, Depends(_config)]
 _Secret = Annotated[str | None, Security(_HEADER)]
 
 
-def require_key(request: Request, service: ServiceOf, secret: _Secret) -> Principal:
+def require_key(request: Request, services: ServicesOf, secret: _Secret) -> Principal:
     """The caller by key; raises MissingApiKey, InvalidApiKey, RateLimited. Nothing of the body was read by then."""
     try:
-        key = service.authenticate(secret)
+        key = services.api_keys.authenticate(secret)
     except InvalidApiKey:
-        _guesses(request).note("key", _address(request))  # a right one passes: addresses are shared behind proxies
+        context_of(request).auth_failures.note(
+            "key", _address(request)
+        )  # a right one passes: addresses are shared behind proxies
         raise
     request.state.key = key.fingerprint
     request.state.key_id = key.id
-    request.state.budget = _limiter(request).hit_key(key, request.method)
+    request.state.budget = context_of(request).rate_limiter.hit_key(key, request.method)
     return Principal(key=key, request_id=request_id(request))
 
 
-def allow_no_key(request: Request, service: ServiceOf, config: ConfigOf, secret: _Secret) -> Principal:
+def allow_no_key(request: Request, services: ServicesOf, config: ConfigOf, secret: _Secret) -> Principal:
     """The caller of a legacy route: by key where one is sent or demanded, else nobody in particular."""
     if secret or config.legacy_needs_key:
-        return require_key(request, service, secret)
+        return require_key(request, services, secret)
     if _comes_from_foreign_page(request):
         raise MissingApiKey("A page of another site needs a key here.", hint="Send it as X-Api-Key.")
     if _is_dns_rebinding_risk(request, config):
@@ -82,7 +65,7 @@ def allow_no_key(request: Request, service: ServiceOf, config: ConfigOf, secret:
             "Under this host name a key is needed here.",
             hint="Send it as X-Api-Key, or set ALPHAREEL_PUBLIC_URL to the name that clients use.",
         )
-    request.state.budget = _limiter(request).hit_address(_address(request), request.method)
+    request.state.budget = context_of(request).rate_limiter.hit_address(_address(request), request.method)
     return Principal(key=None, request_id=request_id(request), address=origin_of(_address(request)))
 
 
@@ -95,9 +78,9 @@ def require_admin(
     """
     if not token:
         raise MissingAdminToken("The request carries no admin token.", hint="Send it in the header X-Admin-Token.")
-    _guesses(request).check("admin token", _address(request))
+    context_of(request).auth_failures.check("admin token", _address(request))
     if config.admin_token is None or not hmac.compare_digest(_digest(token), _digest(config.admin_token)):
-        _guesses(request).note("admin token", _address(request))
+        context_of(request).auth_failures.note("admin token", _address(request))
         raise InvalidAdminToken("Invalid admin token", hint="Send the value of ALPHAREEL_ADMIN_TOKEN of this server.")
     return Operator("admin", request_id(request))
 

@@ -50,7 +50,7 @@ class EngineStatus(Protocol):
     def missing(self) -> str | None: ...
 
 
-Offers = Callable[[], Sequence[EngineStatus]]
+ListEngines = Callable[[], Sequence[EngineStatus]]
 
 
 def pricing(

@@ -1,13 +1,13 @@
 """Prometheus metrics: requests as this process saw them, everything else as the database knows it when asked."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from alphareel.domain.errors import Unavailable
-from alphareel.service.stats import CompletedJob, ServiceStats
+from alphareel.service.stats import CompletedJob, ServiceStats, StatsService
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -16,11 +16,11 @@ _SHARES = (0.5, 0.95)
 
 
 class Metrics:
-    """One registry for an application. ``census`` may raise Unavailable; then only requests are told."""
+    """One registry per application. While the database is away only request metrics are reported."""
 
-    def __init__(self, census: Callable[[], ServiceStats]) -> None:
+    def __init__(self, stats: StatsService) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_FromDatabase(census))
+        self._registry.register(_FromDatabase(stats))
         self._requests = Counter(
             "alphareel_http_requests", "Answered requests.", ("method", "route", "status"), registry=self._registry
         )
@@ -43,15 +43,15 @@ class Metrics:
 
 
 class _FromDatabase(Collector):
-    def __init__(self, census: Callable[[], ServiceStats]) -> None:
-        self._census = census
+    def __init__(self, stats: StatsService) -> None:
+        self._stats = stats
 
     def describe(self) -> Iterator[Metric]:
         return iter(())  # registering must not read the database
 
     def collect(self) -> Iterator[Metric]:
         try:
-            census = self._census()
+            census = self._stats.collect()
         except Unavailable:
             yield _gauge("alphareel_database_up", "Whether the database answered.", 0)
             return

@@ -20,7 +20,7 @@ from alphareel.http.config import BodyTimeouts
 from alphareel.http.request_body import pieces
 from alphareel.http.thread_pools import UploadPool
 from alphareel.service.jobs.models import Upload
-from alphareel.service.use_cases import UploadSession
+from alphareel.service.uploads.service import UploadWriter
 
 FIELD = "file"
 _MOST_PARTS = 16
@@ -28,7 +28,7 @@ _MOST_ASIDE = 1024 * 1024  # bytes of all the fields that nobody asked for
 _EXTENDED_NAME = re.compile(r"filename\*\s*=\s*([^;\s]+)", re.IGNORECASE)
 _SEND_SO = f"Send it as multipart/form-data with one part named {FIELD}, as in: curl -F {FIELD}=@clip.mp4"
 
-OpenSession = Callable[[str, str | None], UploadSession]
+OpenSession = Callable[[str, str | None], UploadWriter]
 
 
 async def receive_file(
@@ -82,7 +82,7 @@ class _Form:
         self._parser = PushMultipartParser(boundary, max_segment_count=_MOST_PARTS, header_charset="latin-1")
         self._open_session = open_session
         self._pool = pool
-        self._session: UploadSession | None = None
+        self._session: UploadWriter | None = None
         self._inside = False
         self._aside = 0
         self._waiting = bytearray()
@@ -100,7 +100,7 @@ class _Form:
         if len(self._waiting) >= self._pool.piece:
             await self._flush()
 
-    async def end(self) -> UploadSession:
+    async def end(self) -> UploadWriter:
         """The session, which has all of the file. Raises InvalidRequest."""
         self._check_complete()
         if self._session is None:

@@ -9,8 +9,8 @@ import anyio
 from fastapi import Depends, Request
 
 from alphareel.domain.errors import InvalidRequest
-from alphareel.http.auth import ConfigOf
 from alphareel.http.config import BodyTimeouts, HttpConfig
+from alphareel.http.context import ConfigOf
 
 _DEEPEST = 32
 _AGAIN = "Send the request again."

@@ -9,21 +9,21 @@ from alphareel.http.job_serializers import JobSerializer
 from alphareel.http.schemas import responses
 from alphareel.service.files import signed_urls
 from alphareel.service.jobs.models import Job, JobEvent, Status, Upload
-from alphareel.service.use_cases import UseCases
+from alphareel.service.services import Services
 
 
 class Serializers:
     """Shows values to one request: addresses become absolute on the host that the caller sees."""
 
-    def __init__(self, request: Request, service: UseCases, config: HttpConfig) -> None:
+    def __init__(self, request: Request, services: Services, config: HttpConfig) -> None:
         base = config.public_url or str(request.base_url)
-        self._jobs = JobSerializer(base, service, show_pending=config.show_pending)
-        self._service = service
+        self._jobs = JobSerializer(base, services.files, show_pending=config.show_pending)
+        self._services = services
         self._state = request.state
 
     def upload(self, upload: Upload) -> responses.Upload:
         self._state.video_id = upload.id
-        url = self._jobs.absolute(self._service.upload_link(upload))
+        url = self._jobs.absolute(self._services.files.upload_link(upload))
         return responses.Upload(
             video_id=upload.id,
             video_url=url,

@@ -15,7 +15,8 @@ from starlette.types import Receive, Scope, Send
 from alphareel.domain.errors import NotFound, RateLimited, Unavailable
 from alphareel.http.serializers import Serializers
 from alphareel.service.jobs.models import TERMINAL, Job, JobEvent
-from alphareel.service.use_cases import Principal, UseCases
+from alphareel.service.principal import Principal
+from alphareel.service.services import Services
 
 _LOOK_SECONDS = 1.0
 _HEARTBEAT_SECONDS = 15.0
@@ -73,7 +74,7 @@ class JobStream:
 
     def __init__(
         self,
-        service: UseCases,
+        services: Services,
         views: Serializers,
         caller: Principal,
         job_id: str,
@@ -82,7 +83,7 @@ class JobStream:
         is_closed: Callable[[], bool] = lambda: False,
     ) -> None:
         self._is_closed = is_closed
-        self._service = service
+        self._services = services
         self._views = views
         self._caller = caller
         self._job_id = job_id
@@ -119,8 +120,8 @@ class JobStream:
             await anyio.sleep(_LOOK_SECONDS)
 
     def _look(self) -> tuple[Job, list[JobEvent]]:
-        job = self._service.get(self._caller, self._job_id)
-        events = self._service.events(self._caller, self._job_id)
+        job = self._services.jobs.get(self._caller, self._job_id)
+        events = self._services.jobs.events(self._caller, self._job_id)
         return job, [event for event in events if event.sequence > self._seen]
 
     def _tell(self, job: Job, news: list[JobEvent]) -> list[str]:

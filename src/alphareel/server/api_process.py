@@ -24,8 +24,7 @@ from alphareel.matting.engine import ModelInfo
 from alphareel.server import installation, wiring
 from alphareel.server.settings import Settings, as_environment, traces_are_wanted, unknown_variables
 from alphareel.server.supervisor import Supervisor, load_installation_id, lock_data_dir
-from alphareel.service.health import HealthMonitor
-from alphareel.service.service import Office
+from alphareel.service.services import Services
 from alphareel.telemetry.logging import configure_logging, get_logger, hide_secret
 from alphareel.telemetry.tracing import configure_tracing, shutdown_tracing
 
@@ -53,21 +52,20 @@ def serve(settings: Settings) -> int:
             hang_seconds=settings.hang_seconds,
             deregister=lambda executor_id: _deregister_executor(place, executor_id),
         )
-        office = wiring.build_office(place)
-        bookkeeper = wiring.build_usage_flusher(place, office, supervisor.employed)
-        monitor = wiring.build_monitor(place)
-        renewal = wiring.build_renewal(office)
-        bookkeeper.start()
-        monitor.start()
+        services = wiring.build_services(place)
+        usage_flusher = wiring.build_usage_flusher(place, services, supervisor.employed)
+        renewal = wiring.build_renewal(services)
+        usage_flusher.start()
+        services.health.start()
         renewal.start()
         try:
-            app = build_app(place, office, monitor)
+            app = build_app(place, services)
             server = _Server(app, _config(app, settings), supervisor)
             return _run(server, supervisor, listener, run_worker_process=settings.workers > 0)
         finally:
-            monitor.stop()
+            services.health.stop()
             renewal.stop()
-            bookkeeper.stop()
+            usage_flusher.stop()
             shutdown_tracing()
 
 
@@ -75,7 +73,7 @@ def _open(settings: Settings) -> AbstractContextManager[installation.Installatio
     return installation.open_installation(settings, installation.limits_of_requests(settings))
 
 
-def build_app(place: installation.Installation, office: Office, monitor: HealthMonitor | None = None) -> FastAPI:
+def build_app(place: installation.Installation, services: Services) -> FastAPI:
     """The wire over the use cases."""
     given = place.settings
     config = HttpConfig(
@@ -94,7 +92,7 @@ def build_app(place: installation.Installation, office: Office, monitor: HealthM
         patience=BodyTimeouts(bytes_per_second=given.min_body_rate),
         rates=RateLimits(given.write_per_minute, given.read_per_minute, given.rate_limit_url),
     )
-    return create_app(wiring.build_service(place, office, monitor), config, offers=lambda: _engine_statuses(given))
+    return create_app(services, config, list_engines=lambda: _engine_statuses(given))
 
 
 def _admin_token(settings: Settings) -> str | None:
@@ -137,7 +135,7 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._supervisor.ask_to_stop()
-        self._app.state.places.close()
+        self._app.state.context.streams.close()
         super().handle_exit(sig, frame)
 
 

@@ -24,7 +24,7 @@ from alphareel.server.settings import Settings
 from alphareel.service.jobs.queue_limits import QueueLimits
 from alphareel.service.ports import Blobs
 from alphareel.service.uploads.quotas import Quotas
-from alphareel.service.uploads.service import UploadResolver
+from alphareel.service.uploads.resolver import UploadResolver
 from alphareel.telemetry.logging import hide_secret
 
 

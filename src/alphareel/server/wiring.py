@@ -30,17 +30,21 @@ from alphareel.service.api_keys.admin import AdminService
 from alphareel.service.api_keys.service import ApiKeyService, NewKey
 from alphareel.service.billing.credits import parse_prices
 from alphareel.service.files.orphans import OrphanSweep
+from alphareel.service.files.service import FileService
 from alphareel.service.files.url_signer import UrlSigner
 from alphareel.service.health import HealthMonitor
 from alphareel.service.idempotency import RENEWED
 from alphareel.service.jobs.capabilities import Capabilities
 from alphareel.service.jobs.deletion import DeletionService
+from alphareel.service.jobs.estimate_service import EstimateService
 from alphareel.service.jobs.retention import FOR_EVER, RetentionSweeper
+from alphareel.service.jobs.service import JobPolicy, JobService
 from alphareel.service.jobs.test_mode import ScenarioRunner
 from alphareel.service.net.download import FetchRules, GuardedFetcher
 from alphareel.service.net.post import GuardedPoster
 from alphareel.service.periodic import PeriodicTask
-from alphareel.service.service import Office, Service, ServiceRules, Stores
+from alphareel.service.services import Services
+from alphareel.service.stats import StatsService
 from alphareel.service.uploads.probe_queue import ProbeQueue, ProbeRules
 from alphareel.service.uploads.service import MediaInfo, UploadRules, UploadService
 from alphareel.service.usage.service import CallLog, UsageFlusher, UsageService
@@ -62,98 +66,88 @@ _SWEEP_SECONDS = 60.0
 _CALLS_KEPT = timedelta(days=91)  # a day more than usage looks back
 
 
-def build_service(place: Installation, office: Office, monitor: HealthMonitor | None = None) -> Service:
-    """The use cases over this installation."""
-    given = place.settings
-    uploads = _uploads(place)
-    return Service(
-        Stores(
-            place.jobs,
-            place.executors,
-            place.blobs,
-            _removals(place),
-            _expirations(place),
-            StatsStore(place.database, clock=place.clock),
-        ),
-        keys=ApiKeyService(place.keys),
-        office=office,
-        uploads=uploads,
-        sources=place.sources,
-        webhooks=WebhookService(_webhook_table(place), _sender(place), clock=place.clock),
-        offer=Capabilities(given.models_dir, parse_orders(given.tiers)),
-        rules=ServiceRules(
-            place.sources.link_secret,
-            timedelta(seconds=given.link_seconds),
-            given.show_pending,
-            retention_seconds=_retention_seconds(given),
-            share_within_client=given.share_jobs_within_client,
-        ),
-        clock=place.clock,
-        monitor=monitor,
+def build_services(place: Installation) -> Services:
+    """Everything that the HTTP layer may call."""
+    settings, database, clock = place.settings, place.database, place.clock
+    deletion = DeletionService(place.jobs, _removals(place), place.blobs)
+    retention = _expirations(place)
+    idempotency = IdempotencyStore(database, clock=clock)
+    prices = parse_prices(settings.credits_per_minute, settings.pricing_version)
+    capabilities = Capabilities(settings.models_dir, parse_orders(settings.tiers))
+    api_keys = ApiKeyService(place.keys)
+    calls = CallStore(database)
+    jobs = JobService(
+        place.jobs,
+        deletion=deletion,
+        api_keys=api_keys,
+        uploads=place.sources,
+        capabilities=capabilities,
+        prices=prices,
+        idempotency=idempotency,
+        policy=JobPolicy(_retention_seconds(settings), settings.show_pending, settings.share_jobs_within_client),
     )
-
-
-def _uploads(place: Installation) -> UploadService:
-    given = place.settings
-    return UploadService(
+    uploads = UploadService(
         place.uploads,
         place.blobs,
-        shelves=place.stock,
-        inspect_media=IsolatedInspection(place.limits, given.probe_seconds),
-        rules=UploadRules(given.data_dir / "incoming", given.max_upload_bytes, given.min_free_bytes),
-        clock=place.clock,
+        storage=place.stock,
+        deletion=deletion,
+        idempotency=idempotency,
+        inspect_media=IsolatedInspection(place.limits, settings.probe_seconds),
+        rules=UploadRules(settings.data_dir / "incoming", settings.max_upload_bytes, settings.min_free_bytes),
+        clock=clock,
         probes=ProbeQueue(
             ProbeRules(
-                given.probe_processes or min(8, max(3, processors() + 1)),
-                given.probe_queue,
-                given.probe_queue_per_caller,
+                settings.probe_processes or min(8, max(3, processors() + 1)),
+                settings.probe_queue,
+                settings.probe_queue_per_caller,
             )
         ),
     )
-
-
-def build_monitor(place: Installation) -> HealthMonitor:
-    """What watches database, storage and workers beside the API."""
-    has_space = _uploads(place).has_space
-    return HealthMonitor(jobs=place.jobs, executors=place.executors, blobs=place.blobs, has_space=has_space)
-
-
-def build_office(place: Installation) -> Office:
-    """The operators' desk and the books."""
-    store = CallStore(place.database)
-    repeats = IdempotencyStore(place.database, clock=place.clock)
-    prices = parse_prices(place.settings.credits_per_minute, place.settings.pricing_version)
-    return Office(
-        build_admin_service(place),
-        UsageService(store, place.stock, clock=place.clock),
-        CallLog(store),
-        prices,
-        repeats,
-        RunHistory(place.database),
+    health = HealthMonitor(jobs=place.jobs, executors=place.executors, blobs=place.blobs, has_space=uploads.has_space)
+    return Services(
+        jobs=jobs,
+        estimates=EstimateService(
+            prices, RunHistory(database), place.sources, capabilities, AccountStore(database, clock=clock)
+        ),
+        uploads=uploads,
+        files=FileService(_url_signer(place), place.blobs, place.sources, place.jobs, retention, clock),
+        webhooks=WebhookService(_webhook_table(place), _sender(place), jobs=jobs, clock=clock),
+        usage=UsageService(calls, place.stock, clock=clock),
+        calls=CallLog(calls, clock=clock),
+        api_keys=api_keys,
+        admin=build_admin_service(place),
+        prices=prices,
+        health=health,
+        stats=StatsService(StatsStore(database, clock=clock), health),
+        idempotency=idempotency,
     )
 
 
-def build_usage_flusher(place: Installation, office: Office, employed: Callable[[], str | None]) -> UsageFlusher:
-    """What the API process does beside its requests. ``employed``: the executor that runs now."""
+def build_usage_flusher(place: Installation, services: Services, employed: Callable[[], str | None]) -> UsageFlusher:
+    """Background writes of the API process. ``employed``: ID of the executor that runs now."""
 
     def sweep_calls() -> None:
         CallStore(place.database).sweep_calls(before=place.clock.now() - _CALLS_KEPT)
 
     sweeps = {
         "sweep_calls": sweep_calls,
-        "sweep_repeats": office.repeats.sweep_idempotency_keys,
+        "sweep_idempotency_keys": services.idempotency.sweep_idempotency_keys,
         "sweep_work": lambda: sweep_work(place.settings.data_dir, employed),
     }
-    return UsageFlusher(office.calls.flush, sweeps)
+    return UsageFlusher(services.calls.flush, sweeps)
 
 
-def build_renewal(office: Office) -> PeriodicTask:
-    """What keeps the names of uploads that are on their way in the API process."""
-    return PeriodicTask("renew_repeats", office.repeats.renew, seconds=RENEWED.total_seconds())
+def build_renewal(services: Services) -> PeriodicTask:
+    """Renews the idempotency leases of uploads in progress in this process."""
+    return PeriodicTask("renew idempotency leases", services.idempotency.renew, seconds=RENEWED.total_seconds())
+
+
+def _url_signer(place: Installation) -> UrlSigner:
+    return UrlSigner(place.sources.link_secret, timedelta(seconds=place.settings.link_seconds), place.clock)
 
 
 def build_admin_service(place: Installation) -> AdminService:
-    """What operators do, for the wire and for the command."""
+    """What operators do, for HTTP and for the command."""
     ring = ApiKeyAdminStore(place.database, clock=place.clock)
     accounts = AccountStore(place.database, clock=place.clock)
     return AdminService(place.keys, ring, accounts=accounts, clock=place.clock, config=shown(place.settings))
@@ -226,8 +220,7 @@ def build_upkeep(
 def build_webhook_dispatcher(place: Installation) -> WebhookDispatcher:
     """What carries webhooks in a worker process; links in them stand under the public address."""
     given = place.settings
-    linker = UrlSigner(place.sources.link_secret, timedelta(seconds=given.link_seconds), place.clock)
-    views = JobSerializer(_public_address(given), linker, show_pending=given.show_pending)
+    views = JobSerializer(_public_address(given), _url_signer(place), show_pending=given.show_pending)
     return WebhookDispatcher(
         _webhook_table(place),
         _sender(place),

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from alphareel.domain.errors import AlphareelError
 from alphareel.service.ports import Blobs, ExecutorStore, JobStore
-from alphareel.service.use_cases import Health
 from alphareel.service.worker.heartbeats import Heartbeats
 from alphareel.telemetry.logging import get_logger
 
@@ -17,6 +16,16 @@ SILENT_SECONDS = 8.0
 _DATABASE_SECONDS = 1.0
 _STORAGE_SECONDS = 5.0
 _LATE_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Health:
+    """``worker``: at least one worker process sends heartbeats; ``space``: the disks have room for uploads."""
+
+    database: bool
+    storage: bool
+    worker: bool
+    space: bool = True
 
 
 @dataclass
@@ -76,7 +85,7 @@ class HealthMonitor:
         for thread in self._threads:
             thread.join(timeout=_LATE_SECONDS)
 
-    def health(self) -> Health:
+    def check(self) -> Health:
         self._look_unless_started()
         database = self._database.answer()
         worker = database and self.beating() > 0

@@ -48,16 +48,16 @@ class Reservation:
 class IdempotencyStore(Protocol):
     """Names and answers of the last 24 hours. Each method is one transaction."""
 
-    def recall(self, once: IdempotentRequest) -> None:
+    def lookup(self, once: IdempotentRequest) -> None:
         """Raises Answered, IdempotencyConflict, IdempotencyInProgress when the name is known; else nothing."""
 
-    def begin(self, key_id: str, name: str) -> Reservation:
+    def reserve(self, key_id: str, name: str) -> Reservation:
         """Take the name for an upload. Raises IdempotencyInProgress while another has it."""
 
-    def finish(self, claim: Reservation, *, fingerprint: str, body: str) -> None:
+    def store(self, claim: Reservation, *, fingerprint: str, body: str) -> None:
         """Keep the answer, unless somebody else took the name when the lease was over."""
 
-    def forget(self, claim: Reservation) -> None:
+    def release(self, claim: Reservation) -> None:
         """Free the name: nothing was done under it."""
 
     def renew(self) -> None:
@@ -86,13 +86,13 @@ class IdempotentUpload:
     def __init__(
         self,
         session: UploadSessionLike,
-        repeats: IdempotencyStore,
+        store: IdempotencyStore,
         claim: Reservation,
         *,
         render: Callable[[Upload], str],
     ) -> None:
         self._session = session
-        self._repeats = repeats
+        self._store = store
         self._claim = claim
         self._render = render
 
@@ -110,13 +110,13 @@ class IdempotentUpload:
             self._session.abort()
             raise answer_to(told, *self._claim.answer)
         upload = self._session.finish()
-        self._repeats.finish(self._claim, fingerprint=told, body=self._render(upload))
+        self._store.store(self._claim, fingerprint=told, body=self._render(upload))
         return upload
 
     def abort(self) -> None:
         self._session.abort()
         if self._claim.answer is None:
-            self._repeats.forget(self._claim)
+            self._store.release(self._claim)
 
 
 def fingerprint(what: str, body: str) -> str:

@@ -1,9 +1,11 @@
 """How the service is doing, counted in the database, so that it is the same whichever process is asked."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Protocol
+
+from alphareel.service.health import HealthMonitor
 
 WINDOW = timedelta(hours=1)
 """Wait, run time and speed are those of the jobs that were completed in this time."""
@@ -44,3 +46,15 @@ class ServiceStats:
 class StatsStore(Protocol):
     def census(self) -> ServiceStats:
         """Raises Unavailable."""
+
+
+@dataclass(frozen=True)
+class StatsService:
+    """Numbers for the metrics endpoint; workers as the health monitor sees them."""
+
+    store: StatsStore
+    health: HealthMonitor
+
+    def collect(self) -> ServiceStats:
+        """Raises Unavailable."""
+        return replace(self.store.census(), executors=self.health.workers())

@@ -28,12 +28,20 @@ from alphareel.domain.options import Options
 from alphareel.service.api_keys.admin import AdminService
 from alphareel.service.api_keys.service import ApiKeyService
 from alphareel.service.billing.credits import parse_prices
+from alphareel.service.files.service import FileService
+from alphareel.service.files.url_signer import UrlSigner
+from alphareel.service.health import HealthMonitor
+from alphareel.service.jobs.deletion import DeletionService
+from alphareel.service.jobs.estimate_service import EstimateService
 from alphareel.service.jobs.models import TERMINAL, Step
 from alphareel.service.jobs.queue_limits import QueueLimits
+from alphareel.service.jobs.service import JobPolicy, JobService
 from alphareel.service.ports import Fetched, JobBody
-from alphareel.service.service import Office, Service, ServiceRules, Stores
+from alphareel.service.services import Services
+from alphareel.service.stats import StatsService
 from alphareel.service.uploads.quotas import Quotas
-from alphareel.service.uploads.service import MediaInfo, UploadResolver, UploadRules, UploadService
+from alphareel.service.uploads.resolver import UploadResolver
+from alphareel.service.uploads.service import MediaInfo, UploadRules, UploadService
 from alphareel.service.usage.service import CallLog, UsageService
 from alphareel.service.webhooks.dispatcher import WebhookSender
 from alphareel.service.webhooks.events import Secrets
@@ -200,12 +208,12 @@ class RecordingPoster:
         return answer
 
 
-def work_off(desk: "Desk", body: JobBody, job_id: str) -> None:
+def work_off(harness: "ServiceHarness", body: JobBody, job_id: str) -> None:
     """Call for what is queued for a job, as the engine does, until nothing is. ``body`` is winding down."""
     done: set[int] = set()
-    while (job := desk.jobs.job(job_id)) is not None and job.ticket not in done and job.status not in TERMINAL:
+    while (job := harness.jobs.job(job_id)) is not None and job.ticket not in done and job.status not in TERMINAL:
         done.add(job.ticket)
-        if desk.engine.steps[(job_id, job.ticket)] is Step.FETCH:
+        if harness.engine.steps[(job_id, job.ticket)] is Step.FETCH:
             body.fetch(job_id, job.ticket)
         else:
             body.settle(job_id, job.ticket, body.execute(job_id, job.ticket))
@@ -228,12 +236,11 @@ TINY_PNG = b"\x89PNG\r\n\x1a\n" + bytes(64)
 
 
 @dataclass
-class Desk:
-    """A service and everything behind it, for a test to turn."""
+class ServiceHarness:
+    """The services over a real database, with fakes for everything else that a test may change."""
 
-    service: Service
+    services: Services
     jobs: JobStore
-    keys: ApiKeyService
     keystore: recordstore.ApiKeyStore
     uploads: recordstore.UploadStore
     executors: ExecutorStore
@@ -243,15 +250,18 @@ class Desk:
     offer: Refusing
     database: Database
     sources: UploadResolver
-    office: Office
     webhooks: WebhookStore
     poster: RecordingPoster
+
+    @property
+    def keys(self) -> ApiKeyService:
+        return self.services.api_keys
 
     def close(self) -> None:
         self.database.close()
 
 
-def open_desk(
+def open_harness(
     folder: Path,
     *,
     database_url: str | None = None,
@@ -261,72 +271,88 @@ def open_desk(
     quotas: Quotas | None = None,
     share_within_client: bool = False,
     min_free_bytes: int = 0,
-) -> Desk:
-    """A service on SQLite in ``folder`` (or another database), with fakes for everything else; close it at the end."""
+) -> ServiceHarness:
+    """Services on SQLite in ``folder`` (or another database), with fakes for everything else; close it at the end."""
     database = Database(open_engine(database_url or f"sqlite:///{folder / 'test.db'}"))
     migrate.upgrade(database)
-    clock, engine, blobs, offer = SettableClock(), RecordingEngine(), MemoryBlobs(), Refusing()
-    stock = StorageUsage(database, quotas or Quotas())
-    jobs = JobStore(database, enqueue=engine.enqueue, clock=clock, limits=limits, stock=stock)
-    uploads = recordstore.UploadStore(database, clock=clock, stock=stock)
+    clock, engine, blobs, capabilities = SettableClock(), RecordingEngine(), MemoryBlobs(), Refusing()
+    storage = StorageUsage(database, quotas or Quotas())
+    store = JobStore(database, enqueue=engine.enqueue, clock=clock, limits=limits, stock=storage)
+    uploads = recordstore.UploadStore(database, clock=clock, stock=storage)
     keystore = recordstore.ApiKeyStore(database, clock=clock)
     executors = ExecutorStore(database, clock=clock)
     secret = keystore.set_setting_once("link_secret", "a secret of the tests")
-    sources = UploadResolver(uploads, secret)
-    table, poster = WebhookStore(database, clock=clock), RecordingPoster()
-    keys = ApiKeyService(keystore)
-    rules = UploadRules(folder / "incoming", max_bytes, min_free_bytes)
-    office = _office(database, keystore, stock, clock)
-    service = Service(
-        Stores(
-            jobs,
-            executors,
-            blobs,
-            DeletionStore(database, clock=clock),
-            RetentionStore(database, clock=clock),
-            StatsStore(database, clock=clock),
-        ),
-        keys=keys,
-        office=office,
-        uploads=UploadService(uploads, blobs, shelves=stock, inspect_media=identify_by_magic, rules=rules, clock=clock),
-        sources=sources,
-        webhooks=WebhookService(table, WebhookSender(poster, Secrets(("a signing secret",)), clock), clock=clock),
-        offer=offer,
-        rules=ServiceRules(secret, timedelta(hours=1), show_pending, 7 * 24 * 3600, share_within_client),
+    resolver = UploadResolver(uploads, secret)
+    webhooks, poster = WebhookStore(database, clock=clock), RecordingPoster()
+    api_keys = ApiKeyService(keystore)
+    accounts = AccountStore(database, clock=clock)
+    idempotency = IdempotencyStore(database, clock=clock)
+    deletion = DeletionService(store, DeletionStore(database, clock=clock), blobs)
+    prices = parse_prices("original=60,light=45,pro=180,human=45", "1")
+    calls = CallStore(database)
+    jobs = JobService(
+        store,
+        deletion=deletion,
+        api_keys=api_keys,
+        uploads=resolver,
+        capabilities=capabilities,
+        prices=prices,
+        idempotency=idempotency,
+        policy=JobPolicy(7 * 24 * 3600, show_pending, share_within_client),
+    )
+    upload_service = UploadService(
+        uploads,
+        blobs,
+        storage=storage,
+        deletion=deletion,
+        idempotency=idempotency,
+        inspect_media=identify_by_magic,
+        rules=UploadRules(folder / "incoming", max_bytes, min_free_bytes),
         clock=clock,
     )
-    return Desk(
-        service=service,
+    health = HealthMonitor(jobs=store, executors=executors, blobs=blobs, has_space=upload_service.has_space)
+    services = Services(
         jobs=jobs,
-        keys=keys,
+        estimates=EstimateService(prices, RunHistory(database), resolver, capabilities, accounts),
+        uploads=upload_service,
+        files=FileService(
+            UrlSigner(secret, timedelta(hours=1), clock),
+            blobs,
+            resolver,
+            store,
+            RetentionStore(database, clock=clock),
+            clock,
+        ),
+        webhooks=WebhookService(
+            webhooks, WebhookSender(poster, Secrets(("a signing secret",)), clock), jobs=jobs, clock=clock
+        ),
+        usage=UsageService(calls, storage, clock=clock),
+        calls=CallLog(calls, clock=clock),
+        api_keys=api_keys,
+        admin=AdminService(
+            keystore,
+            ApiKeyAdminStore(database, clock=clock),
+            accounts=accounts,
+            clock=clock,
+            config={"port": "8080"},
+        ),
+        prices=prices,
+        health=health,
+        stats=StatsService(StatsStore(database, clock=clock), health),
+        idempotency=idempotency,
+    )
+    return ServiceHarness(
+        services=services,
+        jobs=store,
         keystore=keystore,
         uploads=uploads,
         executors=executors,
         engine=engine,
         blobs=blobs,
         clock=clock,
-        offer=offer,
+        offer=capabilities,
         database=database,
-        sources=sources,
-        office=office,
-        webhooks=table,
+        sources=resolver,
+        webhooks=webhooks,
         poster=poster,
-    )
-
-
-def _office(database: Database, keystore: recordstore.ApiKeyStore, stock: StorageUsage, clock: SettableClock) -> Office:
-    calls = CallStore(database)
-    return Office(
-        AdminService(
-            keystore,
-            ApiKeyAdminStore(database, clock=clock),
-            accounts=AccountStore(database, clock=clock),
-            clock=clock,
-            config={"port": "8080"},
-        ),
-        UsageService(calls, stock, clock=clock),
-        CallLog(calls),
-        parse_prices("original=60,light=45,pro=180,human=45", "1"),
-        IdempotencyStore(database, clock=clock),
-        RunHistory(database),
     )

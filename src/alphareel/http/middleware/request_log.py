@@ -27,7 +27,7 @@ _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 
 
 NoteCall = Callable[..., None]
-"""Called with the key's id and the facts of the call: see ``jobs.service.UseCases.note_call``."""
+"""Called with the key's id and the facts of the call: see ``jobs.service.Services.note_call``."""
 
 
 class RequestLogMiddleware:

@@ -7,7 +7,8 @@ from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import JSONResponse
 
 from alphareel.domain.errors import FieldProblem, InvalidRequest
-from alphareel.http.auth import Admin, ConfigOf, ServiceOf, require_admin
+from alphareel.http.auth import Admin, require_admin
+from alphareel.http.context import ConfigOf, ServicesOf
 from alphareel.http.csv_response import OR_CSV, csv_answer
 from alphareel.http.openapi import errors, json_body
 from alphareel.http.request_body import JsonObject
@@ -28,19 +29,19 @@ _NoKey = errors(s400=_BAD, s404="No key with this fingerprint")
 
 
 @router.get("/config")
-def get_config(service: ServiceOf, config: ConfigOf) -> schemas.AdminConfig:
+def get_config(services: ServicesOf, config: ConfigOf) -> schemas.AdminConfig:
     """The settings of this server, without secrets."""
-    return schemas.AdminConfig(version=config.version, settings=service.admin.config)
+    return schemas.AdminConfig(version=config.version, settings=services.admin.config)
 
 
 @router.get("/keys")
-def list_keys(service: ServiceOf) -> schemas.KeyList:
+def list_keys(services: ServicesOf) -> schemas.KeyList:
     """Every key, oldest first, with what is known of its use."""
-    return schemas.KeyList(items=[schemas.Key.of(key) for key in service.admin.list_keys()])
+    return schemas.KeyList(items=[schemas.Key.of(key) for key in services.admin.list_keys()])
 
 
 @router.post("/keys", openapi_extra=json_body(schemas.KeyCreate), responses=errors(s400=_BAD))
-def create_key(operator: Admin, body: JsonObject, service: ServiceOf) -> schemas.MadeKey:
+def create_key(operator: Admin, body: JsonObject, services: ServicesOf) -> schemas.MadeKey:
     """Make a key; its secret is in this answer and nowhere else."""
     note = body.get("note")
     test = body.get("test")
@@ -48,48 +49,48 @@ def create_key(operator: Admin, body: JsonObject, service: ServiceOf) -> schemas
     if not isinstance(test, bool):
         raise _refused("test", "must be true or false.")
     note = "" if note is None else note
-    made = service.admin.create_key(operator, client_id=body.get("client_id", ""), note=note, test=test)
+    made = services.admin.create_key(operator, client_id=body.get("client_id", ""), note=note, test=test)
     return schemas.MadeKey.from_new(made)
 
 
 @router.post("/keys/disable", openapi_extra=json_body(schemas.KeyChoice), responses=_NoKey)
-def disable_key(operator: Admin, body: JsonObject, service: ServiceOf) -> schemas.ChangedKey:
+def disable_key(operator: Admin, body: JsonObject, services: ServicesOf) -> schemas.ChangedKey:
     """Shut a key: its next request is `invalid_api_key`. Jobs that it started go on."""
-    return schemas.ChangedKey.of(service.admin.set_enabled(operator, _fingerprint(body), enabled=False))
+    return schemas.ChangedKey.of(services.admin.set_enabled(operator, _fingerprint(body), enabled=False))
 
 
 @router.post("/keys/enable", openapi_extra=json_body(schemas.KeyChoice), responses=_NoKey)
-def enable_key(operator: Admin, body: JsonObject, service: ServiceOf) -> schemas.ChangedKey:
+def enable_key(operator: Admin, body: JsonObject, services: ServicesOf) -> schemas.ChangedKey:
     """Open a key that was shut."""
-    return schemas.ChangedKey.of(service.admin.set_enabled(operator, _fingerprint(body), enabled=True))
+    return schemas.ChangedKey.of(services.admin.set_enabled(operator, _fingerprint(body), enabled=True))
 
 
 @router.post("/keys/rotate", openapi_extra=json_body(schemas.KeyRotate), responses=_NoKey)
-def rotate_key(operator: Admin, body: JsonObject, service: ServiceOf) -> schemas.MadeKey:
+def rotate_key(operator: Admin, body: JsonObject, services: ServicesOf) -> schemas.MadeKey:
     """Give a key a new secret and fingerprint; the old secret stays good for a while, jobs and counts for ever."""
     default = schemas.KeyRotate.model_fields["grace_seconds"].default
     grace = _number(body, "grace_seconds")
     fingerprint = _fingerprint(body)
-    made = service.admin.rotate(operator, fingerprint, grace_seconds=default if grace is None else grace)
+    made = services.admin.rotate(operator, fingerprint, grace_seconds=default if grace is None else grace)
     return schemas.MadeKey.from_new(made)
 
 
 @router.post("/keys/limits", openapi_extra=json_body(schemas.KeyLimits), responses=_NoKey)
-def limit_key(operator: Admin, body: JsonObject, service: ServiceOf) -> schemas.ChangedKey:
+def limit_key(operator: Admin, body: JsonObject, services: ServicesOf) -> schemas.ChangedKey:
     """Set limits of this key alone; what the body does not name stays as it is, `null` takes the service's."""
     named = {name: _number(body, name) for name in KEY_LIMITS if name in body}
-    return schemas.ChangedKey.of(service.admin.set_limits(operator, _fingerprint(body), named))
+    return schemas.ChangedKey.of(services.admin.set_limits(operator, _fingerprint(body), named))
 
 
 @router.get("/credits", responses=errors(s400="A parameter cannot be accepted"))
 def get_credits(
-    service: ServiceOf,
+    services: ServicesOf,
     client_id: Annotated[schemas.ClientId, Query()],
     limit: Annotated[int, Query(ge=1, le=MAX_EVENTS)] = 20,
 ) -> schemas.Ledger:
     """A client's credits, and the latest entries of their ledger, newest first."""
-    entries = [schemas.Entry.of(entry) for entry in service.admin.entries(client_id, limit=limit)]
-    return schemas.Ledger.of(service.admin.account(client_id), items=entries)
+    entries = [schemas.Entry.of(entry) for entry in services.admin.entries(client_id, limit=limit)]
+    return schemas.Ledger.of(services.admin.account(client_id), items=entries)
 
 
 @router.post(
@@ -101,7 +102,7 @@ def get_credits(
         s409="The client is unlimited, or has fewer credits than are to be taken",
     ),
 )
-def grant_credits(operator: Admin, body: JsonObject, service: ServiceOf) -> schemas.Account:
+def grant_credits(operator: Admin, body: JsonObject, services: ServicesOf) -> schemas.Account:
     """Add credits to a client who has a balance, or take some with a negative number.
 
     To an unlimited client only with `start_charging`: its jobs are charged from then on.
@@ -110,17 +111,17 @@ def grant_credits(operator: Admin, body: JsonObject, service: ServiceOf) -> sche
     if not isinstance(start, bool):
         raise _refused("start_charging", "must be true or false.")
     client, amount = body.get("client_id", ""), _drop_none(body, "credits")
-    return schemas.Account.of(service.admin.grant(operator, client_id=client, amount=amount, start_charging=start))
+    return schemas.Account.of(services.admin.grant(operator, client_id=client, amount=amount, start_charging=start))
 
 
 @router.post(
     "/credits/set", openapi_extra=json_body(schemas.CreditBalance), responses=errors(s400=_BAD, s404=_NO_CLIENT)
 )
-def set_credits(operator: Admin, body: JsonObject, service: ServiceOf) -> schemas.Account:
+def set_credits(operator: Admin, body: JsonObject, services: ServicesOf) -> schemas.Account:
     """Replace a client's balance; `null` makes the client unlimited. What is reserved stays reserved."""
     client = body.get("client_id", "")
     return schemas.Account.of(
-        service.admin.set_balance(operator, client_id=client, balance=_drop_none(body, "balance"))
+        services.admin.set_balance(operator, client_id=client, balance=_drop_none(body, "balance"))
     )
 
 
@@ -130,13 +131,13 @@ def set_credits(operator: Admin, body: JsonObject, service: ServiceOf) -> schema
     responses={**errors(s400="A parameter cannot be accepted"), **OR_CSV},
 )
 def get_key_usage(
-    service: ServiceOf,
+    services: ServicesOf,
     days: Annotated[int, Query(ge=1, le=MAX_DAYS)] = 7,
     client_id: Annotated[str | None, Query(min_length=1, max_length=200)] = None,
     format: Annotated[Literal["json", "csv"], Query()] = "json",  # noqa: A002  # the parameter's public name
 ) -> Response:
     """Jobs and credits of the last days by day, key and model, of one client or of all; also as CSV."""
-    found = service.usage_by_key(days=days, client_id=client_id)
+    found = services.usage.by_key(days=days, client_id=client_id)
     named = ((row.tally, {"client_id": row.client_id, "key_fingerprint": row.fingerprint}) for row in found)
     items = [schemas.DayOfKey.of(tally, **names) for tally, names in named]
     if format == "csv":
@@ -146,10 +147,10 @@ def get_key_usage(
 
 @router.get("/events", responses=errors(s400="A parameter cannot be accepted"))
 def list_admin_events(
-    service: ServiceOf, limit: Annotated[int, Query(ge=1, le=MAX_EVENTS)] = 20
+    services: ServicesOf, limit: Annotated[int, Query(ge=1, le=MAX_EVENTS)] = 20
 ) -> schemas.AdminEvents:
     """What operators did, newest first."""
-    found = service.admin.list_events(limit=limit)
+    found = services.admin.list_events(limit=limit)
     return schemas.AdminEvents(items=[schemas.AdminEvent.model_validate(event) for event in found])
 
 

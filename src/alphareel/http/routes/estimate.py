@@ -2,7 +2,8 @@
 
 from fastapi import APIRouter
 
-from alphareel.http.auth import KeyPrincipal, ServiceOf
+from alphareel.http.auth import KeyPrincipal
+from alphareel.http.context import ServicesOf
 from alphareel.http.openapi import errors, json_body
 from alphareel.http.request_body import JsonObject
 from alphareel.http.schemas import admin as schemas
@@ -12,7 +13,7 @@ router = APIRouter(tags=["jobs"])
 
 
 @router.post("/estimate", openapi_extra=json_body(EstimateRequest), responses=errors(s400="A field cannot be accepted"))
-def estimate_job(caller: KeyPrincipal, body: JsonObject, service: ServiceOf) -> schemas.Estimate:
+def estimate_job(caller: KeyPrincipal, body: JsonObject, services: ServicesOf) -> schemas.Estimate:
     """Credits, seconds of work and size of the result of a job with this body; nothing is made or reserved."""
-    found, balance = service.estimate(caller, body)
+    found, balance = services.estimates.estimate(caller, body)
     return schemas.Estimate.of(found, balance)

@@ -5,10 +5,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request, Response
 
-from alphareel.http.auth import KeyPrincipal, ServiceOf
+from alphareel.http.auth import KeyPrincipal
+from alphareel.http.context import ServicesOf, context_of
 from alphareel.http.openapi import errors
 from alphareel.http.routes.jobs import SerializersOf
-from alphareel.http.sse import EventStream, JobStream, StreamSlots
+from alphareel.http.sse import EventStream, JobStream
 
 router = APIRouter(tags=["jobs"])
 
@@ -41,18 +42,18 @@ def stream_events(
     job_id: str,
     request: Request,
     caller: KeyPrincipal,
-    service: ServiceOf,
+    services: ServicesOf,
     views: SerializersOf,
     *,
     last_event_id: _LastSeen = None,
 ) -> Response:
     """State, progress and small pictures of a job as server-sent events, until it ends."""
     seen = int(last_event_id) if last_event_id and _NUMBER.fullmatch(last_event_id) else 0
-    places: StreamSlots = request.app.state.places
-    stream = JobStream(service, views, caller, job_id, seen=seen, is_closed=lambda: places.closed)
+    streams = context_of(request).streams
+    stream = JobStream(services, views, caller, job_id, seen=seen, is_closed=lambda: streams.closed)
     if stream.is_over():
         return Response(status_code=204)
     if getattr(request.state, "head", False):
         return Response(media_type="text/event-stream", headers={"Cache-Control": "no-store"})  # a stream would not end
-    leave = places.take(caller.key.id if caller.key else "")
+    leave = streams.take(caller.key.id if caller.key else "")
     return EventStream(aiter(stream), leave=leave)

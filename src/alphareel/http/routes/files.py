@@ -10,12 +10,12 @@ from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 from starlette.responses import StreamingResponse
 
 from alphareel.domain.errors import InvalidRequest
-from alphareel.http.auth import ServiceOf
+from alphareel.http.context import ServicesOf
 from alphareel.http.errors import error_response, request_id
 from alphareel.http.openapi import errors
 from alphareel.http.ranges import Range, Unsatisfiable, parse_range
 from alphareel.service.files.downloads import FileDownload
-from alphareel.service.use_cases import UseCases
+from alphareel.service.services import Services
 
 router = APIRouter(tags=["files"])
 
@@ -35,9 +35,9 @@ _BYTES: dict[str, Any] = {"content": {"application/octet-stream": {"schema": {"t
     },
 )
 @router.head("/files/{blob:path}", include_in_schema=False, response_class=Response)
-def get_file(blob: str, request: Request, service: ServiceOf) -> Response:
+def get_file(blob: str, request: Request, services: ServicesOf) -> Response:
     """A file by its signed link; the signature is the permission. Takes `Range`, `If-Range`, `If-None-Match`."""
-    delivery = service.deliver(blob, dict(request.query_params))
+    delivery = services.files.open_download(blob, dict(request.query_params))
     etag = f'"{delivery.etag}"'
     known = request.headers.get("if-none-match", "")
     if etag in known or known.strip() == "*":
@@ -46,7 +46,7 @@ def get_file(blob: str, request: Request, service: ServiceOf) -> Response:
         part = _wanted(request, delivery.size, etag)
     except Unsatisfiable:
         return _outside(request, delivery.size)
-    return _send(request, service, delivery, part)
+    return _send(request, services, delivery, part)
 
 
 def _wanted(request: Request, size: int, etag: str) -> Range | None:
@@ -56,7 +56,7 @@ def _wanted(request: Request, size: int, etag: str) -> Range | None:
     return parse_range(request.headers.get("range", ""), size)
 
 
-def _send(request: Request, service: UseCases, delivery: FileDownload, part: Range | None) -> Response:
+def _send(request: Request, services: Services, delivery: FileDownload, part: Range | None) -> Response:
     headers = _headers(delivery, f'"{delivery.etag}"')
     whole = Range(0, delivery.size)
     wanted = part or whole
@@ -66,15 +66,15 @@ def _send(request: Request, service: UseCases, delivery: FileDownload, part: Ran
     status = 206 if part else 200
     if request.method == "HEAD" or not wanted.length:
         return Response(status_code=status, headers=headers, media_type=delivery.content_type)
-    content = _stream(delivery, wanted) if part else _stream_whole(delivery, wanted, service)
+    content = _stream(delivery, wanted) if part else _stream_whole(delivery, wanted, services)
     return StreamingResponse(content, status_code=status, headers=headers, media_type=delivery.content_type)
 
 
-async def _stream_whole(delivery: FileDownload, whole: Range, service: UseCases) -> AsyncIterator[bytes]:
+async def _stream_whole(delivery: FileDownload, whole: Range, services: Services) -> AsyncIterator[bytes]:
     """Parts do not count as a delivery: players ask for the end of a file before its beginning."""
     async for piece in _stream(delivery, whole):
         yield piece
-    await run_in_threadpool(service.mark_downloaded, delivery.blob)
+    await run_in_threadpool(services.files.mark_downloaded, delivery.blob)
 
 
 async def _stream(delivery: FileDownload, part: Range) -> AsyncIterator[bytes]:

@@ -3,16 +3,16 @@
 from fastapi import APIRouter
 
 from alphareel.domain.errors import StorageFull, Unavailable
-from alphareel.http.auth import ConfigOf, ServiceOf
+from alphareel.http.context import ConfigOf, ServicesOf
 from alphareel.http.openapi import errors
 from alphareel.http.schemas import responses
 
 router = APIRouter(tags=["health"], responses=errors())
 
 
-async def get_health(service: ServiceOf, config: ConfigOf) -> responses.Health:
+async def get_health(services: ServicesOf, config: ConfigOf) -> responses.Health:
     """For people and dashboards: 200 also when degraded; `checks` says what is missing."""
-    found = service.health()
+    found = services.health.check()
     checks = responses.HealthChecks(
         api=True,
         database_configured=found.database,
@@ -30,9 +30,9 @@ async def get_livez() -> responses.Alive:
     return responses.Alive(status="alive")
 
 
-async def get_readyz(service: ServiceOf, config: ConfigOf) -> responses.Alive:
+async def get_readyz(services: ServicesOf, config: ConfigOf) -> responses.Alive:
     """For a load balancer: requests can be taken, and a worker is there for their jobs where one belongs here."""
-    found = service.health()
+    found = services.health.check()
     if not (found.database and found.storage):
         missing = "database" if not found.database else "storage"
         raise Unavailable(f"The {missing} does not answer.", hint="Try again in a moment.")

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 
-from alphareel.http.auth import ConfigOf, KeyPrincipal, ServiceOf
+from alphareel.http.auth import KeyPrincipal
+from alphareel.http.context import ConfigOf, ServicesOf
 from alphareel.http.idempotency import IdempotencyContext
 from alphareel.http.openapi import errors, json_body, links
 from alphareel.http.request_body import JsonObject
@@ -30,8 +31,8 @@ _FROM_ITS_ID = links(
 _JobNotFound = errors(s404="No such job, or another key's")
 
 
-def _views(request: Request, service: ServiceOf, config: ConfigOf) -> Serializers:
-    return Serializers(request, service, config)
+def _views(request: Request, services: ServicesOf, config: ConfigOf) -> Serializers:
+    return Serializers(request, services, config)
 
 
 SerializersOf = Annotated[Serializers, Depends(_views)]
@@ -47,14 +48,14 @@ StatusFilter = Annotated[
     responses={**errors(s400="A field cannot be accepted"), **_FROM_ITS_ID},
 )
 def create_job(
-    caller: KeyPrincipal, body: JsonObject, service: ServiceOf, views: SerializersOf, once_for: IdempotencyContext
+    caller: KeyPrincipal, body: JsonObject, services: ServicesOf, views: SerializersOf, once_for: IdempotencyContext
 ) -> responses.AcceptedJob:
     """Create a job and queue it, or with `auto_start: false` keep it as a draft."""
 
     def show(job: Job) -> responses.AcceptedJob:
         return views.accepted(job, "Draft created" if job.status is Status.CREATED else "Job created")
 
-    return show(service.create(caller, body, once=once_for(show)))
+    return show(services.jobs.create(caller, body, once=once_for(show)))
 
 
 @router.post(
@@ -66,7 +67,7 @@ def start_job(
     job_id: str,
     caller: KeyPrincipal,
     body: JsonObject,
-    service: ServiceOf,
+    services: ServicesOf,
     *,
     views: SerializersOf,
     once_for: IdempotencyContext,
@@ -76,26 +77,26 @@ def start_job(
     def show(job: Job) -> responses.AcceptedJob:
         return views.accepted(job, "Job started")
 
-    return show(service.start(caller, job_id, body, once=once_for(show)))
+    return show(services.jobs.start(caller, job_id, body, once=once_for(show)))
 
 
 @router.post("/jobs/{job_id}/cancel", responses={**_JobNotFound, **errors(s409="Already completed")})
-def cancel_job(job_id: str, caller: KeyPrincipal, service: ServiceOf, views: SerializersOf) -> responses.AcceptedJob:
+def cancel_job(job_id: str, caller: KeyPrincipal, services: ServicesOf, views: SerializersOf) -> responses.AcceptedJob:
     """Stop a job: it ends as failed with `error_code` cancelled. Again is the same as once."""
-    return views.accepted(service.cancel(caller, job_id), "Job cancelled")
+    return views.accepted(services.jobs.cancel(caller, job_id), "Job cancelled")
 
 
 @router.delete("/jobs/{job_id}", responses=_JobNotFound)
-def delete_job(job_id: str, caller: KeyPrincipal, service: ServiceOf) -> responses.Deleted:
+def delete_job(job_id: str, caller: KeyPrincipal, services: ServicesOf) -> responses.Deleted:
     """Remove a job with its result and, if no other job uses it, its upload; a running job is cancelled first."""
-    service.delete(caller, job_id)
+    services.jobs.delete(caller, job_id)
     return responses.Deleted(id=job_id, message="Job deleted")
 
 
 @router.get("/jobs", responses=errors(s400="A parameter cannot be accepted"))
 def list_jobs(
     caller: KeyPrincipal,
-    service: ServiceOf,
+    services: ServicesOf,
     views: SerializersOf,
     *,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
@@ -103,7 +104,7 @@ def list_jobs(
     status: StatusFilter = None,
 ) -> responses.JobList:
     """The key's jobs, newest first."""
-    page = service.list(caller, limit=limit, offset=offset, status=status)
+    page = services.jobs.list(caller, limit=limit, offset=offset, status=status)
     items = [views.job(job) for job in page.items]
     has_more = offset + len(items) < page.total
     return responses.JobList(items=items, jobs=items, total=page.total, limit=limit, offset=offset, has_more=has_more)
@@ -114,15 +115,17 @@ def list_jobs(
     response_model=responses.Job,
     responses={**_JobNotFound, 304: {"description": "Not changed since the answer with this ETag"}},
 )
-def get_job(job_id: str, request: Request, caller: KeyPrincipal, service: ServiceOf, views: SerializersOf) -> Response:
+def get_job(
+    job_id: str, request: Request, caller: KeyPrincipal, services: ServicesOf, views: SerializersOf
+) -> Response:
     """The job as it is now; with `If-None-Match` a poll that finds nothing new costs 304 and no body."""
-    return _with_etag(request, views.job(service.get(caller, job_id)))
+    return _with_etag(request, views.job(services.jobs.get(caller, job_id)))
 
 
 @router.get("/jobs/{job_id}/history", responses=_JobNotFound)
-def get_history(job_id: str, caller: KeyPrincipal, service: ServiceOf, views: SerializersOf) -> responses.History:
+def get_history(job_id: str, caller: KeyPrincipal, services: ServicesOf, views: SerializersOf) -> responses.History:
     """Every transition of the job: when, by whom, in which request and why."""
-    return views.history(job_id, service.events(caller, job_id))
+    return views.history(job_id, services.jobs.events(caller, job_id))
 
 
 def _with_etag(request: Request, job: responses.Job) -> Response:

@@ -1,11 +1,12 @@
 """Metrics for Prometheus, for whoever has the admin token, or everybody where the operator opened them."""
 
-from typing import Annotated, cast
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Request, Response
 
-from alphareel.http.auth import ConfigOf, require_admin
-from alphareel.http.metrics import CONTENT_TYPE, Metrics
+from alphareel.http.auth import require_admin
+from alphareel.http.context import ConfigOf, context_of
+from alphareel.http.metrics import CONTENT_TYPE
 from alphareel.http.openapi import errors
 
 router = APIRouter(tags=["health"])
@@ -37,4 +38,4 @@ def _may_read(
 )
 def get_metrics(request: Request) -> Response:
     """Requests of this process, and jobs, queue, failures, times and webhooks as the database knows them."""
-    return Response(cast(Metrics, request.app.state.metrics).text(), media_type=CONTENT_TYPE)
+    return Response(context_of(request).metrics.text(), media_type=CONTENT_TYPE)

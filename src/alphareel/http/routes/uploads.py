@@ -1,22 +1,24 @@
 """Files on their way in."""
 
-from typing import Annotated, cast
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 
 from alphareel.domain.errors import FileTooLarge
-from alphareel.http.auth import ConfigOf, KeyPrincipal, ServiceOf
+from alphareel.http.auth import KeyPrincipal
 from alphareel.http.config import MIB, HttpConfig
+from alphareel.http.context import ConfigOf, ServicesOf, context_of
 from alphareel.http.idempotency import NameHeader
 from alphareel.http.middleware.lingering_close import declared_length
 from alphareel.http.multipart import receive_file
 from alphareel.http.openapi import errors, file_body, links
 from alphareel.http.schemas import responses
 from alphareel.http.serializers import Serializers
-from alphareel.http.thread_pools import UploadPool
 from alphareel.service.idempotency import check_name
 from alphareel.service.jobs.models import Upload
-from alphareel.service.use_cases import Principal, UploadSession, UseCases
+from alphareel.service.principal import Principal
+from alphareel.service.services import Services
+from alphareel.service.uploads.service import UploadWriter
 
 router = APIRouter(tags=["uploads"])
 
@@ -31,34 +33,34 @@ async def check_length(request: Request, config: ConfigOf) -> None:
         raise FileTooLarge(f"File too large: {length} bytes.", hint=limit)
 
 
-def check_quota_for(request: Request, caller: Principal, service: UseCases) -> None:
+def check_quota_for(request: Request, caller: Principal, services: Services) -> None:
     """Refuse a body that says itself that it does not fit into what the caller may keep."""
     declared = declared_length(request.headers) or 0
-    service.check_quota_for(caller, max(1, declared - _FORM_OVERHEAD))
+    services.uploads.check_quota(caller, max(1, declared - _FORM_OVERHEAD))
 
 
 ContentLengthChecked = Annotated[None, Depends(check_length)]
 
 
 async def receive(
-    request: Request, caller: Principal, service: UseCases, config: HttpConfig, *, name: str | None = None
+    request: Request, caller: Principal, services: Services, config: HttpConfig, *, name: str | None = None
 ) -> responses.Upload:
     """Stream the form's file into the service, under a ``name`` only once."""
-    pool = cast(UploadPool, request.app.state.upload_pool)
-    views = Serializers(request, service, config)
+    pool = context_of(request).upload_pool
+    views = Serializers(request, services, config)
 
     def render(upload: Upload) -> str:
         return views.upload(upload).model_dump_json()
 
-    def begin(filename: str, declared_type: str | None) -> UploadSession:
+    def begin(filename: str, declared_type: str | None) -> UploadWriter:
         if name is None:
-            return service.begin_upload(caller, filename=filename, declared_type=declared_type)
-        return service.begin_idempotent_upload(
+            return services.uploads.begin(caller, filename=filename, declared_type=declared_type)
+        return services.uploads.begin_idempotent(
             caller, filename=filename, declared_type=declared_type, name=check_name(name), render=render
         )
 
-    service.check_uploads(caller)
-    await pool.run(check_quota_for, request, caller, service)
+    services.uploads.check_queue(caller)
+    await pool.run(check_quota_for, request, caller, services)
     return views.upload(await receive_file(request, begin, patience=config.patience, pool=pool))
 
 
@@ -71,18 +73,18 @@ async def upload_file(
     request: Request,
     caller: KeyPrincipal,
     _: ContentLengthChecked,
-    service: ServiceOf,
+    services: ServicesOf,
     config: ConfigOf,
     name: NameHeader = None,
 ) -> responses.Upload:
     """Upload a video (or an image for a background) as the form field `file`."""
-    return await receive(request, caller, service, config, name=name)
+    return await receive(request, caller, services, config, name=name)
 
 
 @router.delete(
     "/uploads/{upload_id}", responses=errors(s404="No such upload, or another key's", s409="In use by a job")
 )
-def delete_upload(upload_id: str, caller: KeyPrincipal, service: ServiceOf) -> responses.Deleted:
+def delete_upload(upload_id: str, caller: KeyPrincipal, services: ServicesOf) -> responses.Deleted:
     """Remove an upload; jobs that are done keep their results."""
-    service.delete_upload(caller, upload_id)
+    services.uploads.delete(caller, upload_id)
     return responses.Deleted(id=upload_id, message="Upload deleted")

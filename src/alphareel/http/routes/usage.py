@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import JSONResponse
 
-from alphareel.http.auth import KeyPrincipal, ServiceOf
+from alphareel.http.auth import KeyPrincipal
+from alphareel.http.context import ServicesOf
 from alphareel.http.csv_response import OR_CSV, csv_answer
 from alphareel.http.openapi import errors
 from alphareel.http.schemas import admin as schemas
@@ -21,12 +22,12 @@ _BAD = errors(s400="A parameter cannot be accepted")
 @router.get("/summary", response_model=schemas.UsageSummary, responses={**_BAD, **OR_CSV})
 def get_summary(
     caller: KeyPrincipal,
-    service: ServiceOf,
+    services: ServicesOf,
     days: Annotated[int, Query(ge=1, le=MAX_DAYS)] = 7,
     format: Annotated[Literal["json", "csv"], Query()] = "json",  # noqa: A002  # the parameter's public name
 ) -> Response:
     """Jobs, credits and requests of the last days, by model and by day; as CSV a row for each day and model."""
-    found = service.usage_summary(caller, days=days)
+    found = services.usage.summary(caller, days=days)
     if format == "csv":
         return csv_answer(schemas.DayOfModel, [schemas.DayOfModel.of(tally) for tally in found.tallies])
     return JSONResponse(_summary(found, days).model_dump(mode="json", by_alias=True))
@@ -56,12 +57,12 @@ def _summary(found: Summary, days: int) -> schemas.UsageSummary:
 )
 def list_events(
     caller: KeyPrincipal,
-    service: ServiceOf,
+    services: ServicesOf,
     limit: Annotated[int, Query(ge=1, le=MAX_EVENTS)] = 20,
     format: Annotated[Literal["json", "csv"], Query()] = "json",  # noqa: A002  # the parameter's public name
 ) -> Response:
     """The latest calls, newest first; `format=csv` gives the same as a table."""
-    items = [_event(found) for found in service.usage_events(caller, limit=limit)]
+    items = [_event(found) for found in services.usage.events(caller, limit=limit)]
     if format == "csv":
         return csv_answer(schemas.UsageEvent, items)
     return JSONResponse(schemas.UsageEvents(items=items, limit=limit).model_dump(mode="json"))

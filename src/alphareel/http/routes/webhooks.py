@@ -4,7 +4,8 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from alphareel.http.auth import KeyPrincipal, ServiceOf
+from alphareel.http.auth import KeyPrincipal
+from alphareel.http.context import ServicesOf
 from alphareel.http.openapi import errors, json_body, links
 from alphareel.http.request_body import JsonObject
 from alphareel.http.routes.jobs import SerializersOf
@@ -23,16 +24,18 @@ router = APIRouter(tags=["webhooks"])
         **links("redeliver_webhook", job_id="id", delivery_id="items/0/id"),
     },
 )
-def list_webhooks(job_id: str, caller: KeyPrincipal, service: ServiceOf) -> schemas.WebhookList:
+def list_webhooks(job_id: str, caller: KeyPrincipal, services: ServicesOf) -> schemas.WebhookList:
     """The job's webhooks in the order of their events, with every attempt."""
-    items = [schemas.Webhook(**_fields(webhook)) for webhook in service.webhooks(caller, job_id)]
+    items = [schemas.Webhook(**_fields(webhook)) for webhook in services.webhooks.list(caller, job_id)]
     return schemas.WebhookList(id=job_id, job_id=job_id, items=items)
 
 
 @router.post("/jobs/{job_id}/webhooks/{delivery_id}/redeliver", responses=errors(s404="No such job or webhook"))
-def redeliver_webhook(job_id: str, delivery_id: str, caller: KeyPrincipal, service: ServiceOf) -> schemas.ResentWebhook:
+def redeliver_webhook(
+    job_id: str, delivery_id: str, caller: KeyPrincipal, services: ServicesOf
+) -> schemas.ResentWebhook:
     """Send a webhook once more, now, under the same delivery id and with all attempts ahead."""
-    webhook = service.resend_webhook(caller, job_id, delivery_id)
+    webhook = services.webhooks.redeliver(caller, job_id, delivery_id)
     return schemas.ResentWebhook(message="Webhook queued", **_fields(webhook))
 
 
@@ -42,14 +45,14 @@ def redeliver_webhook(job_id: str, delivery_id: str, caller: KeyPrincipal, servi
     responses=errors(s400="No address", s503="Too many tests at once"),
 )
 def try_webhook(
-    caller: KeyPrincipal, body: JsonObject, service: ServiceOf, views: SerializersOf
+    caller: KeyPrincipal, body: JsonObject, services: ServicesOf, views: SerializersOf
 ) -> schemas.WebhookTestResponse:
     """Send the event `webhook.test` with a made-up job to an address, once, and tell how it went."""
 
     def present(job: Job) -> dict[str, Any]:
         return views.job(job).model_dump(mode="json")
 
-    trial = service.test_webhook(caller, body, present=present)
+    trial = services.webhooks.test(caller, body, serialize_job=present)
     return schemas.WebhookTestResponse(
         delivered=trial.attempt.error is None,
         id=trial.id,

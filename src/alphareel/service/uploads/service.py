@@ -11,23 +11,23 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path, PurePath
+from typing import Any, Protocol
 
 from alphareel.domain.errors import (
     AlphareelError,
-    FieldProblem,
     FileTooLarge,
     InvalidFileType,
-    InvalidRequest,
     NotFound,
     StorageFailed,
     StorageFull,
 )
-from alphareel.service.files import signed_urls
+from alphareel.service.idempotency import IdempotencyStore, IdempotentUpload
+from alphareel.service.jobs.deletion import DeletionService
 from alphareel.service.jobs.models import Upload
 from alphareel.service.ports import Blobs, Clock, UploadStore
+from alphareel.service.principal import Principal
 from alphareel.service.uploads.probe_queue import ProbeQueue, Uploader
 from alphareel.service.uploads.quotas import StorageUsage
-from alphareel.service.uploads.sources import SourceUrl
 
 _NEUTRAL_TYPES = ("", "application/octet-stream", "binary/octet-stream", "application/x-www-form-urlencoded")
 _MEDIA_TYPES = ("video/", "image/", "application/mp4", "application/x-matroska", "application/vnd.rn-realmedia")
@@ -73,26 +73,30 @@ class UploadService:
         store: UploadStore,
         blobs: Blobs,
         *,
-        shelves: StorageUsage,
+        storage: StorageUsage,
+        deletion: DeletionService,
+        idempotency: IdempotencyStore,
         inspect_media: Identify,
         rules: UploadRules,
         clock: Clock,
         probes: ProbeQueue | None = None,
     ) -> None:
         self._store = store
-        self._shelves = shelves
+        self._storage = storage
+        self._deletion = deletion
+        self._idempotency = idempotency
         self._blobs = blobs
         self._identify = inspect_media
         self._rules = rules
         self._clock = clock
         self._probes = probes or ProbeQueue()
 
-    def check_queue(self, uploader: Uploader) -> None:
-        """Raises TooManyUploads, QueueFull where the upload could not be examined soon."""
-        self._probes.check(uploader)
+    def check_queue(self, principal: Principal) -> None:
+        """Raises TooManyUploads, QueueFull where the upload could not be inspected soon."""
+        self._probes.check(_uploader(principal))
 
-    def begin(self, uploader: Uploader, *, filename: str, declared_type: str | None) -> "UploadSession":
-        """Raises InvalidFileType at once when the declared type can be neither video nor image.
+    def begin(self, principal: Principal, *, filename: str, declared_type: str | None) -> "UploadSession":
+        """Start to receive a file. Raises InvalidFileType at once when the declared type can be neither video nor image.
 
         Raises StorageQuotaExceeded, StorageFull when there is no room for anything.
         """
@@ -101,8 +105,36 @@ class UploadService:
             raise InvalidFileType(
                 f"Invalid file type {declared[:60]!r}.", hint="Send a video (mp4, mov, webm, avi) or an image."
             )
-        room = self.check_quota_for(uploader.key_id, 1)
-        return UploadSession(self, uploader, filename=plain_name(filename), rules=self._rules, room=room)
+        room = self.remaining_bytes(principal.key_id, 1)
+        return UploadSession(self, _uploader(principal), filename=plain_name(filename), rules=self._rules, room=room)
+
+    def begin_idempotent(
+        self,
+        principal: Principal,
+        *,
+        filename: str,
+        declared_type: str | None,
+        name: str,
+        render: Callable[[Upload], str],
+    ) -> IdempotentUpload:
+        """``begin`` under an idempotency key: ``finish`` raises ReplayedResponse if this file came before.
+
+        Raises IdempotencyInProgress.
+        """
+        reservation = self._idempotency.reserve(principal.require_key().id, name)
+        try:
+            session = self.begin(principal, filename=filename, declared_type=declared_type)
+        except AlphareelError:
+            self._idempotency.release(reservation)
+            raise
+        return IdempotentUpload(session, self._idempotency, reservation, render=render)
+
+    def delete(self, principal: Principal, upload_id: str) -> None:
+        """Raises InvalidState while an unfinished job uses it, NotFound."""
+        upload = self._store.upload(upload_id)
+        if upload is None or upload.key_id != principal.key_id:
+            raise NotFound("Upload not found", hint="Check the id, and that the key is the one that uploaded it.")
+        self._deletion.delete_upload(upload.id)
 
     def find_copy(self, receiving: "UploadSession") -> Upload | None:
         """A new upload of a file that is kept already; None where it is not."""
@@ -161,11 +193,15 @@ class UploadService:
             error.message = error.message.replace(path.name, named)
             raise
 
-    def check_quota_for(self, key_id: str | None, size: int) -> int | None:
+    def check_quota(self, principal: Principal, size: int) -> None:
+        """Raises StorageQuotaExceeded, StorageFull when ``size`` bytes do not fit."""
+        self.remaining_bytes(principal.key_id, size)
+
+    def remaining_bytes(self, key_id: str | None, size: int) -> int | None:
         """Bytes that this key may add, None for any number. Raises StorageQuotaExceeded, StorageFull."""
         if not self.has_space(size):
             raise no_space()
-        return self._shelves.room(key_id, size)
+        return self._storage.room(key_id, size)
 
     def has_space(self, size: int = 0) -> bool:
         """Whether so many bytes leave enough free. Raises StorageFailed."""
@@ -175,12 +211,28 @@ class UploadService:
         stored = self._blobs.free()
         return min(_free(self._rules.incoming), _free_of(stored)) - size >= least
 
-    def own(self, key_id: str | None, upload_id: str) -> str:
-        """The id, if the upload is the key's. Raises NotFound."""
-        found = self._store.upload(upload_id)
-        if found is None or found.key_id != key_id:
-            raise NotFound("Upload not found", hint="Check the id, and that the key is the one that uploaded it.")
-        return found.id
+
+class UploadWriter(Protocol):
+    """Receives one upload; leaves nothing behind unless ``finish`` returned."""
+
+    def write(self, data: bytes) -> None:
+        """Append. Raises FileTooLarge, StorageQuotaExceeded, StorageFull past a limit, StorageFailed on a full disk."""
+
+    def start_probe(self) -> "Future[Any] | None":
+        """Start to inspect the complete file. None when there is nothing to wait for before ``finish``.
+
+        Raises InvalidFileType for an empty file, TooManyUploads, QueueFull.
+        """
+
+    def finish(self) -> Upload:
+        """Wait for the inspection, store the file durably, record it.
+
+        Raises InvalidFileType, BadVideo, FileTooLarge; Unavailable when the service could not inspect the file; and
+        what ``start_probe`` raises.
+        """
+
+    def abort(self) -> None:
+        """Discard it; safe after ``finish`` and safe to repeat."""
 
 
 class UploadSession:
@@ -217,7 +269,7 @@ class UploadSession:
                 hint="Cut or compress the video, or send its URL.",
             )
         if self._room is not None and self.size + len(data) > self._room:
-            self._room = self._desk.check_quota_for(
+            self._room = self._desk.remaining_bytes(
                 self.uploader.key_id, self.size + len(data)
             )  # it may be another one by now
         try:
@@ -261,44 +313,6 @@ class UploadSession:
             self.path.unlink(missing_ok=True)
 
 
-@dataclass(frozen=True)
-class UploadResolver:
-    """What URLs mean here: uploads of ours by their path, everything else an address on the network."""
-
-    store: UploadStore
-    link_secret: str
-
-    def find(self, wanted: SourceUrl, *, key_id: str | None) -> Upload | None:
-        """The upload that an address stands for; None for an address on the network.
-
-        Whoever asks may use their own uploads and those made without a key. Raises InvalidRequest for a link of
-        ours to anything else, and for a file of the wrong kind.
-        """
-        named = signed_urls.upload_id(wanted.url)
-        found = self.store.upload(named) if named is not None else None
-        if found is not None and found.key_id in (None, key_id):
-            if found.kind != wanted.kind:
-                raise _refused(wanted.field, f"the upload is of kind {found.kind}, but must be of kind {wanted.kind}.")
-            return found
-        if wanted.url.startswith(signed_urls.PREFIX) or signed_urls.is_signed_by_us(wanted.url, self.link_secret):
-            raise _refused(wanted.field, "there is no such upload.", hint="Upload the file first, with the same key.")
-        return None
-
-    def blob_of(self, path: str) -> str:
-        """The blob that the path of a link means: that of the upload it names. Raises NotFound."""
-        named = signed_urls.upload_id(signed_urls.PREFIX + path)
-        if named is None:
-            return path
-        found = self.store.upload(named)
-        if found is None:
-            raise NotFound("This file was removed.", hint="Upload it again.")
-        return found.blob
-
-
-def _refused(field: str, message: str, *, hint: str = "") -> InvalidRequest:
-    return InvalidRequest(f"{field}: {message}", hint=hint, details=[FieldProblem(field, message)])
-
-
 def plain_name(filename: str) -> str:
     """A file name to show and to save as: no folders, no control characters, of bounded length; may be empty."""
     name = PurePath(filename.replace("\\", "/")).name
@@ -333,3 +347,7 @@ def _disk_failed(error: OSError) -> StorageFailed | StorageFull:
     return StorageFailed(
         f"The upload could not be stored: {error.strerror or error}.", hint="Free space on the server's disk."
     )
+
+
+def _uploader(principal: Principal) -> Uploader:
+    return Uploader(principal.key_id, principal.address)

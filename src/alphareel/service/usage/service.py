@@ -6,10 +6,11 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 from alphareel.domain.errors import FieldProblem, InvalidRequest
 from alphareel.service.ports import Clock
+from alphareel.service.principal import Principal
 from alphareel.service.uploads.quotas import StorageUsage, StoredBytes
 from alphareel.telemetry.logging import get_logger
 
@@ -102,20 +103,21 @@ class CallStore(Protocol):
 class UsageService:
     """What a key may know of its own use."""
 
-    def __init__(self, store: CallStore, shelves: StorageUsage, *, clock: Clock) -> None:
+    def __init__(self, store: CallStore, storage: StorageUsage, *, clock: Clock) -> None:
         self._store = store
-        self._shelves = shelves
+        self._storage = storage
         self._clock = clock
 
-    def summary(self, key_id: str, *, days: int) -> Summary:
+    def summary(self, principal: Principal, *, days: int) -> Summary:
         """The last ``days`` times 24 hours, begun at a full hour; raises InvalidRequest outside of 1-90."""
         _check("days", days, MAX_DAYS)
+        key_id = principal.require_key().id
         now, begin = self._clock.now(), self._begin(days)
         tallies = self._store.job_usage(key_id, since=begin)
         requests = self._store.count_calls(key_id, since=begin)
-        return Summary(begin, now, tallies, requests, self._shelves.stored(key_id))
+        return Summary(begin, now, tallies, requests, self._storage.stored(key_id))
 
-    def by_key(self, client_id: str | None, *, days: int) -> tuple[KeyUsageBucket, ...]:
+    def by_key(self, *, days: int, client_id: str | None) -> tuple[KeyUsageBucket, ...]:
         """Every key's sums, or those of a client's keys; raises InvalidRequest outside of 1-90."""
         _check("days", days, MAX_DAYS)
         return self._store.key_usage(client_id, since=self._begin(days))
@@ -123,23 +125,24 @@ class UsageService:
     def _begin(self, days: int) -> datetime:
         return (self._clock.now() - timedelta(days=days)).replace(minute=0, second=0, microsecond=0)
 
-    def events(self, key_id: str, *, limit: int) -> tuple[CallEvent, ...]:
+    def events(self, principal: Principal, *, limit: int) -> tuple[CallEvent, ...]:
         """The latest calls, newest first; raises InvalidRequest outside of 1-100."""
         _check("limit", limit, MAX_EVENTS)
-        return self._store.call_events(key_id, limit=limit)
+        return self._store.call_events(principal.require_key().id, limit=limit)
 
 
 class CallLog:
     """Calls on their way to the store: noted in memory, written together, so that requests wait for no disk."""
 
-    def __init__(self, store: CallStore) -> None:
+    def __init__(self, store: CallStore, *, clock: Clock) -> None:
         self._store = store
+        self._clock = clock
         self._waiting: deque[ApiCall] = deque(maxlen=_MOST_WAITING)
         self._writing = threading.Lock()
 
-    def note(self, call: ApiCall) -> None:
-        """Callable from any thread; never blocks."""
-        self._waiting.append(call)
+    def record(self, key_id: str, **facts: Any) -> None:
+        """Record a request; ``facts`` are the other fields of ApiCall. Safe to call from any thread; never blocks."""
+        self._waiting.append(ApiCall(key_id, self._clock.now(), **facts))
 
     def flush(self) -> None:
         """Write what waits. Raises Unavailable, and then nothing is lost.

@@ -35,7 +35,7 @@ class WebhookSender:
     secrets: Secrets
     clock: Clock
 
-    def carry(self, webhook_id: str, event: str, url: str, data: Mapping[str, Any]) -> Attempt:
+    def send(self, webhook_id: str, event: str, url: str, data: Mapping[str, Any]) -> Attempt:
         """Never raises for what a receiver does."""
         at, began = self.clock.now(), time.monotonic()
         body = write_body(webhook_id, event, data, now=at)
@@ -153,7 +153,7 @@ class WebhookDispatcher:
         """In the trace of the request that started the job; its receiver may go on with it."""
         webhook, job = parcel.webhook, parcel.job
         with start_span("webhook", parent=job.traceparent, kind="client", job_id=job.id, event=webhook.event) as span:
-            attempt = self._sender.carry(webhook.id, webhook.event, webhook.url, self._present(job))
+            attempt = self._sender.send(webhook.id, webhook.event, webhook.url, self._present(job))
             if span is not None:
                 span.tell(webhook=webhook.id, attempt=webhook.tries, status=attempt.status_code)
             if span is not None and attempt.error is not None:

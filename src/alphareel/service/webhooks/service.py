@@ -1,4 +1,4 @@
-"""What callers ask of webhooks: the log of a job's, another delivery, a test of a receiver (only that goes at once)."""
+"""Webhooks as callers see them: the delivery log of a job, redelivery, and a synchronous test."""
 
 import threading
 from collections.abc import Iterator, Mapping
@@ -11,11 +11,13 @@ from alphareel.domain.errors import NotFound, Unavailable
 from alphareel.domain.options import Options
 from alphareel.service.jobs import validation
 from alphareel.service.jobs.models import Job, Status
+from alphareel.service.jobs.service import JobService
 from alphareel.service.ports import Clock
+from alphareel.service.principal import Principal
 from alphareel.service.webhooks.dispatcher import WebhookSender
 from alphareel.service.webhooks.events import TEST_EVENT, Attempt, SerializeJob, Webhook, WebhookStore, make_webhook_id
 
-_TESTS_AT_ONCE = 4  # in a process
+MAX_CONCURRENT_TESTS = 4  # per process
 
 
 @dataclass(frozen=True)
@@ -29,37 +31,39 @@ class WebhookTestResult:
 
 
 class WebhookService:
-    def __init__(self, webhooks: WebhookStore, courier: WebhookSender, *, clock: Clock) -> None:
-        self._webhooks = webhooks
-        self._sender = courier
+    def __init__(self, store: WebhookStore, sender: WebhookSender, *, jobs: JobService, clock: Clock) -> None:
+        self._store = store
+        self._sender = sender
+        self._jobs = jobs
         self._clock = clock
         self._testing: set[str] = set()
         self._lock = threading.Lock()
 
-    def log(self, job: Job) -> tuple[Webhook, ...]:
-        """The job's webhooks with every attempt, in the order of their events."""
-        return self._webhooks.webhooks(job.id)
+    def list(self, principal: Principal, job_id: str) -> tuple[Webhook, ...]:
+        """The job's webhooks with every attempt, in the order of their events. Raises NotFound."""
+        return self._store.webhooks(self._jobs.get(principal, job_id).id)
 
-    def resend(self, job: Job, webhook_id: str) -> Webhook:
-        """Send it once more, now, under the same id; one that is on its way stays as it is. Raises NotFound."""
-        found = self._webhooks.resend(job.id, webhook_id)
-        if found is None:
+    def redeliver(self, principal: Principal, job_id: str, webhook_id: str) -> Webhook:
+        """Send it again now, under the same ID; one that is being sent stays as it is. Raises NotFound."""
+        webhook = self._store.resend(self._jobs.get(principal, job_id).id, webhook_id)
+        if webhook is None:
             raise NotFound("Webhook not found", hint="GET /v1/jobs/{job_id}/webhooks lists those of the job.")
-        return found
+        return webhook
 
-    def test(self, body: Mapping[str, Any], *, client: str, present: SerializeJob) -> WebhookTestResult:
-        """Send a made-up event and wait for the answer. Raises InvalidRequest, Unavailable."""
+    def test(self, principal: Principal, body: Mapping[str, Any], *, serialize_job: SerializeJob) -> WebhookTestResult:
+        """Send a sample event and wait for the response. Raises InvalidRequest, Unavailable."""
         url = validation.parse_receiver(body)
-        with self._place(client):
-            made = make_webhook_id()
-            data = present(_sample(url, now=self._clock.now()))
-            return WebhookTestResult(made, TEST_EVENT, url, self._sender.carry(made, TEST_EVENT, url, data))
+        with self._test_slot(principal.require_key().client_id):
+            webhook_id = make_webhook_id()
+            data = serialize_job(_sample_job(url, now=self._clock.now()))
+            attempt = self._sender.send(webhook_id, TEST_EVENT, url, data)
+            return WebhookTestResult(webhook_id, TEST_EVENT, url, attempt)
 
     @contextmanager
-    def _place(self, client: str) -> Iterator[None]:
-        """One for each client, so that nobody's receiver that hangs takes them all; each ties up a request."""
+    def _test_slot(self, client: str) -> Iterator[None]:
+        """One per client, because a test blocks a request thread for as long as the receiver hangs."""
         with self._lock:
-            if client in self._testing or len(self._testing) >= _TESTS_AT_ONCE:
+            if client in self._testing or len(self._testing) >= MAX_CONCURRENT_TESTS:
                 raise Unavailable("Other webhooks are being tested.", hint="Try again in a moment.")
             self._testing.add(client)
         try:
@@ -69,7 +73,7 @@ class WebhookService:
                 self._testing.discard(client)
 
 
-def _sample(url: str, *, now: datetime) -> Job:
+def _sample_job(url: str, *, now: datetime) -> Job:
     return Job(
         id="job_test",
         key_id=None,

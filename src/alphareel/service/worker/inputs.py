@@ -7,9 +7,9 @@ from pathlib import Path
 from alphareel.domain.errors import NotFound, StorageFailed
 from alphareel.service.jobs.models import Job
 from alphareel.service.ports import Blobs
-from alphareel.service.uploads import sources
-from alphareel.service.uploads.service import UploadResolver
-from alphareel.service.uploads.sources import SourceUrl
+from alphareel.service.uploads import source_urls
+from alphareel.service.uploads.resolver import UploadResolver
+from alphareel.service.uploads.source_urls import SourceUrl
 
 SOURCE = "source"
 BACKGROUND = "background"
@@ -61,5 +61,5 @@ def prefix_of(job_id: str) -> str:
 
 
 def _wanted(job: Job) -> Mapping[str, SourceUrl]:
-    wanted = {SOURCE: sources.source(job.video_url), BACKGROUND: sources.background(job.options)}
+    wanted = {SOURCE: source_urls.source(job.video_url), BACKGROUND: source_urls.background(job.options)}
     return {name: reference for name, reference in wanted.items() if reference is not None}

@@ -28,9 +28,9 @@ from alphareel.service.billing.credits import billed_seconds, paid_seconds
 from alphareel.service.files import signed_urls
 from alphareel.service.jobs.models import Billing, Job, Output, Status
 from alphareel.service.ports import AttemptResult, Blobs, ChunkQueue, Fetcher, JobStore
-from alphareel.service.uploads import sources
-from alphareel.service.uploads.service import UploadResolver
-from alphareel.service.uploads.sources import SourceUrl
+from alphareel.service.uploads import source_urls
+from alphareel.service.uploads.resolver import UploadResolver
+from alphareel.service.uploads.source_urls import SourceUrl
 from alphareel.service.worker import child_process, chunks
 from alphareel.service.worker.child_process import ResourceLimits
 from alphareel.service.worker.chunks import ChunkStore, Plan, make_chunk, make_chunks
@@ -314,14 +314,14 @@ class Worker:
         return workspace(self._rules.workspace / f"{self._rules.owner}.{name}".removeprefix("."))
 
     def _source(self, job: Job, opened: ExitStack) -> Path:
-        return self._local(job, SOURCE, sources.source(job.video_url), opened)
+        return self._local(job, SOURCE, source_urls.source(job.video_url), opened)
 
     def _options(self, job: Job, opened: ExitStack) -> Options:
         """The job's options, with what stands behind the subject at hand."""
-        behind = sources.background(job.options)
+        behind = source_urls.background(job.options)
         if behind is None:
             return job.options
-        return sources.with_local_background(job.options, self._local(job, BACKGROUND, behind, opened))
+        return source_urls.with_local_background(job.options, self._local(job, BACKGROUND, behind, opened))
 
     def _local(self, job: Job, name: str, wanted: SourceUrl, opened: ExitStack) -> Path:
         """One of the job's files, here as long as ``opened`` is open."""

@@ -1,0 +1,44 @@
+"""Signed links to files, and the files behind them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from alphareel.service.files import signed_urls
+from alphareel.service.files.downloads import FileDownload
+from alphareel.service.files.url_signer import Link, UrlSigner
+from alphareel.service.jobs.models import Job, Upload
+from alphareel.service.jobs.retention import DOWNLOADED_GRACE, RetentionStore
+from alphareel.service.ports import Blobs, Clock, JobStore
+from alphareel.service.uploads.resolver import UploadResolver
+
+
+@dataclass(frozen=True)
+class FileService:
+    signer: UrlSigner
+    blobs: Blobs
+    uploads: UploadResolver
+    jobs: JobStore
+    retention: RetentionStore
+    clock: Clock
+
+    def output_link(self, job: Job) -> Link | None:
+        """A fresh link; None while there is no output."""
+        return self.signer.output_link(job)
+
+    def preview_link(self, job: Job) -> Link | None:
+        """A link to the newest preview of a running job; None while there is none."""
+        return self.signer.preview_link(job)
+
+    def upload_link(self, upload: Upload) -> Link:
+        return self.signer.upload_link(upload)
+
+    def open_download(self, path: str, query: Mapping[str, str]) -> FileDownload:
+        """The file behind a signed link; ``path`` follows ``/files/``. Raises NotFound for a bad or expired link."""
+        grant = signed_urls.verify(path, query, self.signer.secret, now=self.clock.now())
+        return FileDownload.of(replace(grant, blob=self.uploads.blob_of(grant.blob)), self.blobs)
+
+    def mark_downloaded(self, blob: str) -> None:
+        """Record that a whole file was sent; with a retention of 0 it expires shortly after."""
+        job = self.jobs.job(blob.split("/")[1]) if blob.startswith("outputs/") else None
+        if job is not None and job.retention_seconds == 0:
+            self.retention.expire_after_download(job.id, until=self.clock.now() + DOWNLOADED_GRACE)

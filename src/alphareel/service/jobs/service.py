@@ -1,0 +1,222 @@
+"""Create, start, read, cancel and delete jobs on behalf of a principal."""
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from alphareel.domain.errors import InvalidState, JobNotCompleted, ModelUnavailable, NotFound
+from alphareel.domain.options import Options
+from alphareel.service.api_keys.service import ApiKeyService
+from alphareel.service.billing.credits import PriceList, Quote, insufficient
+from alphareel.service.idempotency import IdempotencyStore, IdempotentRequest
+from alphareel.service.jobs import validation
+from alphareel.service.jobs.deletion import DeletionService
+from alphareel.service.jobs.models import Job, JobEvent, Status
+from alphareel.service.jobs.test_mode import Scenario, scenario_for_test_key, scenario_to_json
+from alphareel.service.ports import JobCapabilities, JobStore, NewJob, Page
+from alphareel.service.principal import Principal
+from alphareel.service.uploads.resolver import JobUploads, UploadResolver
+
+
+@dataclass(frozen=True)
+class JobPolicy:
+    """``retention_seconds``: how long files stay unless the job says otherwise, None for forever.
+
+    ``show_pending``: queued jobs are reported as pending. ``share_within_client``: keys of one client see each
+    other's jobs.
+    """
+
+    retention_seconds: int | None = None
+    show_pending: bool = False
+    share_within_client: bool = False
+
+
+class JobService:
+    def __init__(
+        self,
+        store: JobStore,
+        *,
+        deletion: DeletionService,
+        api_keys: ApiKeyService,
+        uploads: UploadResolver,
+        capabilities: JobCapabilities,
+        prices: PriceList,
+        idempotency: IdempotencyStore,
+        policy: JobPolicy,
+    ) -> None:
+        self._store = store
+        self._deletion = deletion
+        self._api_keys = api_keys
+        self._uploads = uploads
+        self._capabilities = capabilities
+        self._prices = prices
+        self._idempotency = idempotency
+        self._policy = policy
+
+    def create(
+        self,
+        principal: Principal,
+        body: Mapping[str, Any],
+        *,
+        auto_start: bool | None = None,
+        once: IdempotentRequest | None = None,
+    ) -> Job:
+        """Create a job, queued unless the body (or ``auto_start``) asks for a draft.
+
+        Raises InvalidRequest, ModelUnavailable, InsufficientCredits; for a repeated ``once`` ReplayedResponse or
+        IdempotencyConflict.
+        """
+        self._check_replay(once)
+        request = validation.parse_creation(body, retention_seconds=self._policy.retention_seconds)
+        uploads = self._uploads.of_job(request.video_url, request.options, key_id=principal.key_id)
+        start = request.auto_start if auto_start is None else auto_start
+        scenario = self._scenario(principal, request.test, request.metadata, start=start)
+        job = NewJob(
+            id=make_job_id(),
+            key_id=principal.key_id,
+            video_url=request.video_url,
+            options=request.options,
+            webhook_url=request.webhook_url,
+            metadata=request.metadata,
+            request_id=principal.request_id,
+            warnings=self._warnings(request.options, runs=start and scenario is None),
+            uploads=uploads.ids,
+            bill=None if scenario else self._quote(request.options, uploads),
+            retention_seconds=request.retention_seconds,
+            test=scenario_to_json(scenario),
+        )
+        return self._store.add_job(job, start=start, actor=principal.actor, once=once)
+
+    def start(
+        self, principal: Principal, job_id: str, body: Mapping[str, Any], *, once: IdempotentRequest | None = None
+    ) -> Job:
+        """Queue a draft or a failed job; a queued or running job is returned unchanged.
+
+        Raises InvalidState for a completed job, and everything ``create`` raises.
+        """
+        self._check_replay(once)
+        job = self.get(principal, job_id)
+        request = validation.parse_start(body, job, retention_seconds=self._policy.retention_seconds)
+        if _is_startable(job):
+            started = self._start(principal, job, request, once)
+            job = started or self.get(principal, job_id)  # None: another request moved it meanwhile
+        if job.status is Status.COMPLETED:
+            raise InvalidState("The job is completed and cannot be started again.", hint="Create a new job.")
+        return job
+
+    def _start(
+        self, principal: Principal, job: Job, request: validation.Start, once: IdempotentRequest | None
+    ) -> Job | None:
+        uploads = self._uploads.of_job(request.video_url, request.options, key_id=principal.key_id)
+        scenario = self._scenario(principal, request.test, request.metadata, start=True)
+        return self._store.start_job(
+            job.id,
+            video_url=request.video_url,
+            options=request.options,
+            webhook_url=request.webhook_url,
+            metadata=request.metadata,
+            warnings=self._warnings(request.options, runs=scenario is None),
+            uploads=uploads.ids,
+            bill=None if scenario else self._quote(request.options, uploads),
+            retention_seconds=request.retention_seconds,
+            test=scenario_to_json(scenario),
+            actor=principal.actor,
+            request_id=principal.request_id,
+            once=once,
+        )
+
+    def get(self, principal: Principal, job_id: str) -> Job:
+        """A job the principal may see; without a key the ID alone grants access. Raises NotFound."""
+        job = self._store.job(job_id)
+        if job is None or not self._may_see(principal, job):
+            raise NotFound("Job not found", hint="Check the id, and that the key is the one that made the job.")
+        return job
+
+    def list(self, principal: Principal, *, limit: int, offset: int, status: str | None) -> Page:
+        """The principal's jobs, newest first; ``limit`` 1-100. Raises InvalidRequest."""
+        validation.check_page(limit, offset)
+        return self._store.jobs(
+            principal.key_id,
+            others=self._sibling_keys(principal),
+            statuses=validation.parse_statuses(status, show_pending=self._policy.show_pending),
+            limit=limit,
+            offset=offset,
+        )
+
+    def events(self, principal: Principal, job_id: str) -> tuple[JobEvent, ...]:
+        """The job's audit log, oldest first. Raises NotFound."""
+        return self._store.events(self.get(principal, job_id).id)
+
+    def completed(self, principal: Principal, job_id: str) -> Job:
+        """The job, if its output can be downloaded. Raises JobNotCompleted, NotFound."""
+        job = self.get(principal, job_id)
+        if job.files_expired_at is not None:
+            raise NotFound("The result has expired and was removed.", hint="Create a new job.")
+        if job.output is None:
+            raise JobNotCompleted("Job not completed", hint="Ask again when its status is completed.")
+        return job
+
+    def cancel(self, principal: Principal, job_id: str) -> Job:
+        """End the job; its compute stops within seconds. Idempotent. Raises InvalidState, NotFound."""
+        self._deletion.cancel(self.get(principal, job_id), actor=principal.actor)
+        return self.get(principal, job_id)
+
+    def delete(self, principal: Principal, job_id: str) -> None:
+        """Cancel the job if it runs, and remove its files and everything the caller sent. Raises NotFound."""
+        self._deletion.delete_job(self.get(principal, job_id), actor=principal.actor)
+
+    def _check_replay(self, once: IdempotentRequest | None) -> None:
+        if once is not None:
+            self._idempotency.lookup(once)
+
+    def _may_see(self, principal: Principal, job: Job) -> bool:
+        if principal.key is None or job.key_id == principal.key.id:
+            return True
+        return job.key_id in self._sibling_keys(principal)
+
+    def _sibling_keys(self, principal: Principal) -> tuple[str, ...]:
+        """Keys of the same client whose jobs the principal also sees; none unless the operator shares them."""
+        if principal.key is None or not self._policy.share_within_client:
+            return ()
+        return self._api_keys.of_client(principal.key.client_id)
+
+    def _scenario(
+        self, principal: Principal, requested: Scenario | None, metadata: Mapping[str, Any], *, start: bool
+    ) -> Scenario | None:
+        """The scenario of a test job, requested by the body or implied by a test key; None for a real job.
+
+        Raises InsufficientCredits where that is the scenario's outcome.
+        """
+        scenario = requested
+        if scenario is None and principal.key is not None and principal.key.test:
+            scenario = scenario_for_test_key(metadata)
+        if start and scenario is not None and scenario.outcome == "insufficient_credits":
+            raise insufficient()
+        return scenario
+
+    def _warnings(self, options: Options, *, runs: bool) -> tuple[str, ...]:
+        """Warnings about these options on this server.
+
+        Drafts and test jobs (``runs`` false) need no engine: a missing one is only a warning. Raises ModelUnavailable
+        for other jobs, InvalidRequest.
+        """
+        try:
+            return (*options.warnings(), *self._capabilities.check(options))
+        except ModelUnavailable as error:
+            if runs:
+                raise
+            return (*options.warnings(), str(error))
+
+    def _quote(self, options: Options, uploads: JobUploads) -> Quote:
+        """The price of the source; a background is free."""
+        return self._prices.bill(options, uploads.source.seconds if uploads.source else None)
+
+
+def make_job_id() -> str:
+    """``job_`` and 160 random bits: on the routes without a key the ID alone grants access."""
+    return "job_" + secrets.token_hex(20)
+
+
+def _is_startable(job: Job) -> bool:
+    return job.status in (Status.CREATED, Status.FAILED)

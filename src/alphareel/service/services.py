@@ -1,0 +1,35 @@
+"""Everything the HTTP layer may call, by subject."""
+
+from dataclasses import dataclass
+
+from alphareel.service.api_keys.admin import AdminService
+from alphareel.service.api_keys.service import ApiKeyService
+from alphareel.service.billing.credits import PriceList
+from alphareel.service.files.service import FileService
+from alphareel.service.health import HealthMonitor
+from alphareel.service.idempotency import IdempotencyStore
+from alphareel.service.jobs.estimate_service import EstimateService
+from alphareel.service.jobs.service import JobService
+from alphareel.service.stats import StatsService
+from alphareel.service.uploads.service import UploadService
+from alphareel.service.usage.service import CallLog, UsageService
+from alphareel.service.webhooks.service import WebhookService
+
+
+@dataclass(frozen=True)
+class Services:
+    """One instance per process. Stateless apart from ``calls``, so any number of processes may serve at once."""
+
+    jobs: JobService
+    estimates: EstimateService
+    uploads: UploadService
+    files: FileService
+    webhooks: WebhookService
+    usage: UsageService
+    calls: CallLog
+    api_keys: ApiKeyService
+    admin: AdminService
+    prices: PriceList
+    health: HealthMonitor
+    stats: StatsService
+    idempotency: IdempotencyStore
