@@ -30,11 +30,10 @@ from rich.table import Table
 
 from alphareel.domain.clip import Limits
 from alphareel.domain.options import Options, Output
-from alphareel.domain.parsing import parse_options
-from alphareel.imaging.compositor import composer
+from alphareel.imaging.compositor import make_compositor
 from alphareel.imaging.frame import Matte
 from alphareel.matting import tiers
-from alphareel.media.format import format_named
+from alphareel.media.format import format_named, parse_options
 from alphareel.media.image_reader import read_image
 from alphareel.media.reader import open_reader
 from alphareel.pipeline import run as pipeline
@@ -143,7 +142,7 @@ def matte_alone(order: Order, _: Path) -> Callable[[], int]:
 def write_alone(order: Order, target: Path) -> Callable[[], int]:
     clip, frames, memory = mattes_of(order)
     mattes: list[Matte] = [m for f in frames for m in memory.step([f])]
-    compose = composer(
+    compose = make_compositor(
         order.options,
         clip,
         read_still=lambda path: read_image(Path(path), Limits()),

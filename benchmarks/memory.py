@@ -25,9 +25,8 @@ import av
 import alphareel
 from alphareel.domain.clip import Limits
 from alphareel.domain.options import Options
-from alphareel.domain.parsing import parse_options
 from alphareel.matting import tiers
-from alphareel.media.format import format_named
+from alphareel.media.format import format_named, parse_options
 from alphareel.media.reader import open_reader
 from alphareel.testing.clips import make_clip
 from benchmarks.engine import RESULTS, machine

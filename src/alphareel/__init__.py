@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 from alphareel.domain import errors
 from alphareel.domain.clip import Clip, EngineFacts, Limits, Progress, Result
 from alphareel.domain.options import Background, Composition, Options, Output
-from alphareel.domain.parsing import parse_options
 
 if TYPE_CHECKING:
     from alphareel.matting.tiers import EngineStatus
@@ -208,7 +207,7 @@ def formats() -> tuple[str, ...]:
     """Names of the output formats that can be written here."""
     from alphareel.media import format
 
-    return tuple(name for name in format.formats() if format.format_named(name).missing() is None)
+    return tuple(name for name in format.format_names() if format.format_named(name).missing() is None)
 
 
 def _models_dir(given: _Path | None) -> Path:
@@ -237,6 +236,8 @@ def _options(target: _Path, own: Mapping[str, Any], shared: Mapping[str, Any]) -
     values["plate"] = None if values["plate"] is None else str(values["plate"])
     values["background"] = _background(values["background"])
     values["output_format"] = values["output_format"] or _format_of(target)
+    from alphareel.media.format import parse_options
+
     return parse_options(values)
 
 

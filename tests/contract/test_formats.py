@@ -16,24 +16,28 @@ from PIL import Image
 
 from alphareel.domain.clip import Color, Limits
 from alphareel.domain.errors import InvalidRequest, StorageFailed, VerificationFailed
-from alphareel.domain.options import FORMATS
 from alphareel.imaging.color import color_in_yuv, rgb_to_yuv
 from alphareel.imaging.frame import Frame
-from alphareel.media.format import Target, format_for_suffix, format_named, formats
+from alphareel.media.format import format_for_suffix, format_named, format_names
+from alphareel.media.output_file import Target
 from alphareel.media.png import chunk
 from alphareel.media.reader import open_reader
 from alphareel.media.verify import verify
 from alphareel.testing.clips import make_clip
 
 LIMITS = Limits()
+CONTRACT = (
+    "webm", "mov", "mp4", "gif", "webp", "png_sequence",
+    "apng", "stacked_mp4", "matte", "prores_hq", "ffv1", "hevc_mov", "poster", "thumbnail",
+)  # fmt: skip
 # mean error of alpha in levels that each may make
 ALPHA_ERRORS = {
     "webm": 2.0, "mov": 0.5, "png_sequence": 0.0, "webp": 0.0, "gif": 8.0,
     "apng": 0.0, "stacked_mp4": 2.0, "matte": 2.0, "ffv1": 0.0,
 }  # fmt: skip
 PRORES = ("mov", "prores_hq")
-EVERY = [name for name in formats() if not format_named(name).still and not format_named(name).missing()]
-WITH_ALPHA = [name for name in EVERY if format_named(name).alpha]
+EVERY = [name for name in format_names() if not format_named(name).still and not format_named(name).missing()]
+WITH_ALPHA = [name for name in EVERY if format_named(name).supports_alpha]
 BY_NAME_ALONE = {"stacked_mp4": "mp4", "matte": "mp4", "prores_hq": "mov"}
 WITH_SOUND = [name for name in EVERY if format_named(name).audio]
 
@@ -45,8 +49,8 @@ def begin(truth, name, *, seconds=None, sound=True, color=None, quality="balance
     clip = reader.clip if color is None else dataclasses.replace(reader.clip, color=color)
     path = truth.path.with_name("out" + form.suffix)
     source = truth.path if sound else None
-    wishes = {"seconds": seconds, "quality": quality, "overwrite": True}
-    target = Target(path, clip, clip.width, clip.height, form.alpha, source, **wishes)
+    fields = {"seconds": seconds, "quality": quality, "overwrite": True}
+    target = Target(path, clip, clip.width, clip.height, form.supports_alpha, source, **fields)
     return reader, form.open(target), path
 
 
@@ -66,7 +70,7 @@ def convert(truth, name, *, seconds=None, **wishes):
     reader, sink, path = begin(truth, name, seconds=seconds, **wishes)
     with reader:
         for frame in reader.frames(seconds=seconds):
-            sink.write(frame, matte_of(truth, frame) if format_named(name).alpha else None)
+            sink.write(frame, matte_of(truth, frame) if format_named(name).supports_alpha else None)
         return settle(sink), sink, path
 
 
@@ -136,7 +140,7 @@ def shown_video(path):
 
 
 def test_every_format_of_the_contract_is_here():
-    assert set(FORMATS) <= set(formats())
+    assert set(CONTRACT) <= set(format_names())
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -176,7 +180,7 @@ def test_a_hole_in_the_middle_and_a_last_picture_that_stands_still_are_kept(tmp_
         for frame in reader.frames():
             late = round(3 / base) if frame.index >= 5 else 0
             lasts = round(Fraction(5, 2) / base) if frame.index == 24 else frame.duration
-            alpha = matte_of(truth, frame) if format_named(name).alpha else None
+            alpha = matte_of(truth, frame) if format_named(name).supports_alpha else None
             sink.write(dataclasses.replace(frame, pts=frame.pts + late, duration=lasts), alpha)
         verified = settle(sink)
     frames = shown(path, name)
@@ -451,9 +455,9 @@ def test_damaged_sound_does_not_fail_the_picture(tmp_path, name, codec):
     form = format_named(name)
     with open_reader(truth.path, LIMITS) as reader:
         path = tmp_path / "out"
-        sink = form.open(Target(path, reader.clip, 128, 96, has_alpha=form.alpha, source=damaged))
+        sink = form.open(Target(path, reader.clip, 128, 96, has_alpha=form.supports_alpha, source=damaged))
         for frame in reader.frames():
-            sink.write(frame, matte_of(truth, frame) if form.alpha else None)
+            sink.write(frame, matte_of(truth, frame) if form.supports_alpha else None)
         assert settle(sink).frames == 50
 
 
@@ -464,9 +468,11 @@ def test_sound_that_cannot_be_opened_is_warned_of(tmp_path, name):
     with open_reader(truth.path, LIMITS) as reader:
         path = tmp_path / "out"
         form = format_named(name)
-        sink = form.open(Target(path, reader.clip, 128, 96, has_alpha=form.alpha, source=tmp_path / "broken.mp4"))
+        sink = form.open(
+            Target(path, reader.clip, 128, 96, has_alpha=form.supports_alpha, source=tmp_path / "broken.mp4")
+        )
         for frame in reader.frames():
-            sink.write(frame, matte_of(truth, frame) if form.alpha else None)
+            sink.write(frame, matte_of(truth, frame) if form.supports_alpha else None)
         assert not settle(sink).has_audio
     assert "sound" in sink.warnings[0]
 
@@ -477,7 +483,7 @@ def test_nothing_is_seen_before_the_end_and_nothing_is_left_after_an_abort(tmp_p
     reader, sink, path = begin(truth, name)
     with reader:
         for frame in reader.frames(seconds=0.2):
-            sink.write(frame, matte_of(truth, frame) if format_named(name).alpha else None)
+            sink.write(frame, matte_of(truth, frame) if format_named(name).supports_alpha else None)
         assert not path.exists()
         sink.abort()
         sink.abort()
@@ -505,7 +511,7 @@ def test_a_folder_that_is_not_there_is_storage_failed(tmp_path, name):
     truth = make_clip(tmp_path / "in.mp4", frames=2)
     form = format_named(name)
     with open_reader(truth.path, LIMITS) as reader, pytest.raises(StorageFailed):
-        form.open(Target(tmp_path / "none" / "out", reader.clip, 128, 96, has_alpha=form.alpha))
+        form.open(Target(tmp_path / "none" / "out", reader.clip, 128, 96, has_alpha=form.supports_alpha))
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -526,7 +532,7 @@ def test_the_source_is_not_written_into(tmp_path, name):
             before = [plane.copy() for plane in (frame.y, frame.u, frame.v)]
             alpha = matte_of(truth, frame)
             kept = alpha.copy()
-            sink.write(frame, alpha if format_named(name).alpha else None)
+            sink.write(frame, alpha if format_named(name).supports_alpha else None)
             assert all(np.array_equal(a, b) for a, b in zip(before, (frame.y, frame.u, frame.v), strict=True))
             assert np.array_equal(kept, alpha)
         sink.finish()
@@ -539,7 +545,7 @@ def test_verification_finds_what_is_wrong(tmp_path, name, harm):
     reader, sink, path = begin(truth, name)
     with reader:
         for frame in reader.frames():
-            sink.write(frame, matte_of(truth, frame) if format_named(name).alpha else None)
+            sink.write(frame, matte_of(truth, frame) if format_named(name).supports_alpha else None)
         meant = sink.finish()
         sink.publish()
     if harm == "truncated":
@@ -628,7 +634,7 @@ def test_a_full_disk_is_storage_failed_and_leaves_nothing(tmp_path, name):
 
     def run():
         for frame in reader.frames():
-            sink.write(frame, matte_of(truth, frame) if format_named(name).alpha else None)
+            sink.write(frame, matte_of(truth, frame) if format_named(name).supports_alpha else None)
         sink.finish()
 
     with reader, file_size_limit(4000), pytest.raises(StorageFailed) as caught:

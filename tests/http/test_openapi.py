@@ -9,6 +9,7 @@ import pytest
 
 from alphareel.domain import options
 from alphareel.http.schemas import jobs
+from alphareel.media.format import format_named, format_names
 
 SNAPSHOT = Path(__file__).with_name("openapi.json")
 
@@ -84,9 +85,10 @@ def test_documented_request_fields_are_those_that_the_parser_reads(client):
         body = {"video_url": "https://a.example/v.mp4", "bg_type": kind, "bg_color": "red", name: {"nonsense": 1}}
         answer = client.post("/v1/jobs", json=body)
         assert answer.status_code == (200 if name == "metadata" else 400), name
-    for name, choices in (("model", options.Tier), ("output_format", options.FormatName)):
-        for choice in get_args(choices):
-            behind = "transparent" if choice in options.ALPHA_ONLY_FORMATS else "green"
+    needs_alpha = {name for name in format_names() if format_named(name).alpha == "required"}
+    for name, choices in (("model", options.TIERS), ("output_format", format_names())):
+        for choice in choices:
+            behind = "transparent" if choice in needs_alpha else "green"
             body = {"video_url": "https://a.example/v.mp4", "bg_type": behind, name: choice}
             assert client.post("/v1/jobs", json=body).status_code == 200, choice
 

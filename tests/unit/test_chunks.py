@@ -13,7 +13,7 @@ from alphareel.domain.errors import BadVideo, InsufficientCredits, InternalError
 from alphareel.domain.options import Background, Options, Output
 from alphareel.media.chunks import PacketIndex, divide, read_packet_index
 from alphareel.media.reader import open_reader
-from alphareel.media.source import decoding_from
+from alphareel.media.source import decode_from
 from alphareel.pipeline import chunks
 from alphareel.pipeline import run as pipeline
 from alphareel.testing.clips import make_clip
@@ -237,16 +237,16 @@ def test_frames_lost_in_a_chunk_are_counted(clip, tmp_path, plan):
         longer = type(chunk)(chunk.start, chunk.end, chunk.frames + 2)
         assert len(list(reader.chunk(longer))) == 20
         assert reader.frames_lost == 2
-    assert stamps.keys[:3] == (0, chunk.start // 2, chunk.start)
+    assert stamps.key_frames[:3] == (0, chunk.start // 2, chunk.start)
 
 
 def test_where_seeking_leads_too_far_reading_begins_at_the_start(clip, monkeypatch):
     moment = Fraction(1)
-    with decoding_from(clip.path, Limits(), moment) as frames:
+    with decode_from(clip.path, Limits(), moment) as frames:
         first = next(frames)
     assert 0 < first.pts * first.time_base <= moment
     monkeypatch.setattr("alphareel.media.source._sought", lambda *_: None)
-    with decoding_from(clip.path, Limits(), moment) as frames:
+    with decode_from(clip.path, Limits(), moment) as frames:
         assert next(frames).pts == 0
 
 

@@ -10,7 +10,7 @@ from alphareel.domain.clip import Clip, Color
 from alphareel.domain.errors import BadVideo
 from alphareel.domain.options import ANCHORS, Background, Composition, Options
 from alphareel.imaging.color import color_in_yuv, yuv_to_rgb
-from alphareel.imaging.compositor import anchored, blend, composer, convert_color, resize_cover
+from alphareel.imaging.compositor import anchored, blend, convert_color, make_compositor, resize_cover
 from alphareel.imaging.frame import Frame, Matte
 
 
@@ -42,7 +42,7 @@ def as_rgb(levels, facts, height):
 
 
 def test_a_transparent_run_hands_on_the_very_same_planes_and_alpha():
-    made = composer(Options(), clip(), read_still=no_still, open_video=no_still)
+    made = make_compositor(Options(), clip(), read_still=no_still, open_video=no_still)
     given = matte(130)
     out, alpha = made(given)
     assert out is given.frame
@@ -54,7 +54,7 @@ def test_a_transparent_run_hands_on_the_very_same_planes_and_alpha():
 @pytest.mark.parametrize("matrix", [1, 6, 9, 2])
 def test_a_color_background_is_that_color_in_the_clips_own_matrix_and_range(matrix, full_range):
     facts = clip(matrix=matrix, full_range=full_range)
-    made = composer(
+    made = make_compositor(
         Options(background=Background("color", (9, 162, 70))), facts, read_still=no_still, open_video=no_still
     )
     out, alpha = made(matte(0))
@@ -64,7 +64,7 @@ def test_a_color_background_is_that_color_in_the_clips_own_matrix_and_range(matr
 
 
 def test_an_opaque_subject_hides_the_background_exactly():
-    made = composer(
+    made = make_compositor(
         Options(background=Background("color", (255, 255, 255))), clip(), read_still=no_still, open_video=no_still
     )
     given = matte(255)
@@ -85,14 +85,14 @@ def test_blending_stays_within_one_level_of_exact_arithmetic():
 def test_blending_never_writes_into_the_decoders_planes():
     given = matte(128)
     before = given.frame.y.copy()
-    composer(Options(background=Background("color", (0, 0, 0))), clip(), read_still=no_still, open_video=no_still)(
-        given
-    )
+    make_compositor(
+        Options(background=Background("color", (0, 0, 0))), clip(), read_still=no_still, open_video=no_still
+    )(given)
     assert np.array_equal(given.frame.y, before)
 
 
 def test_timestamps_survive_composition():
-    made = composer(
+    made = make_compositor(
         Options(composition=Composition(width=128, height=128)), clip(), read_still=no_still, open_video=no_still
     )
     out, alpha = made(matte(255))
@@ -101,7 +101,7 @@ def test_timestamps_survive_composition():
 
 
 def test_scale_one_fits_the_source_into_the_canvas():
-    made = composer(
+    made = make_compositor(
         Options(composition=Composition(width=128, height=128)), clip(), read_still=no_still, open_video=no_still
     )
     _, alpha = made(matte(255))
@@ -125,13 +125,15 @@ def test_plus_x_is_right_and_plus_y_is_down():
 @pytest.mark.parametrize("offset", [(-500, 0), (500, 0), (0, -500), (0, 500), (30, 30), (-30, -30)])
 def test_what_leaves_the_canvas_is_cropped(offset):
     placement = Composition(width=64, height=48, scale=1.5, offset_x=offset[0], offset_y=offset[1])
-    out, alpha = composer(Options(composition=placement), clip(), read_still=no_still, open_video=no_still)(matte(255))
+    out, alpha = make_compositor(Options(composition=placement), clip(), read_still=no_still, open_video=no_still)(
+        matte(255)
+    )
     assert out.y.shape == alpha.shape == (48, 64)
     assert alpha.any() == (max(map(abs, offset)) < 100)
 
 
 def test_odd_canvas_sizes_become_even():
-    made = composer(
+    made = make_compositor(
         Options(composition=Composition(width=101, height=51)), clip(), read_still=no_still, open_video=no_still
     )
     assert (made.width, made.height) == (100, 50)
@@ -161,7 +163,7 @@ def test_an_image_background_is_read_once_and_covers_the_canvas():
         asked.append(path)
         return frame(width=320, height=180, levels=(120, 128, 128))
 
-    made = composer(
+    made = make_compositor(
         Options(background=Background("image", image_url="plate.png")),
         clip(matrix=1),
         read_still=read,
@@ -191,7 +193,7 @@ class Film:
 def over_film(film, facts, moments):
     """Luma at the canvas's corner for a transparent frame at each moment (seconds)."""
     options = Options(background=Background("video", video_url="loop.mp4"))
-    made = composer(options, facts, read_still=no_still, open_video=lambda path: film)
+    made = make_compositor(options, facts, read_still=no_still, open_video=lambda path: film)
     given = matte(0)
     shots = [Matte(replace(given.frame, pts=round(m / facts.time_base)), given.alpha) for m in moments]
     return [int(made(shot)[0].y[0, 0]) for shot in shots]
@@ -229,7 +231,7 @@ def test_a_video_background_of_another_shape_covers_the_canvas():
 def blurred(y, alpha, radius=None, facts=None):
     options = Options(background=Background("blur", radius=radius))
     height, width = y.shape
-    made = composer(options, facts or clip(width, height), read_still=no_still, open_video=no_still)
+    made = make_compositor(options, facts or clip(width, height), read_still=no_still, open_video=no_still)
     out, rest = made(Matte(replace(frame(width, height), y=y), alpha))
     assert rest is None
     return out.y.astype(int)
@@ -262,7 +264,7 @@ def test_a_larger_radius_blurs_more_and_a_radius_need_not_be_given():
 
 def test_a_blur_covers_a_canvas_of_another_size():
     options = Options(background=Background("blur"), composition=Composition(width=40, height=120, scale=0.5))
-    out, alpha = composer(options, clip(), read_still=no_still, open_video=no_still)(matte(0))
+    out, alpha = make_compositor(options, clip(), read_still=no_still, open_video=no_still)(matte(0))
     assert alpha is None
     assert out.y.shape == (120, 40)
     assert abs(out.y.astype(int) - 200).max() <= 1

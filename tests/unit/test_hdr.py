@@ -8,11 +8,23 @@ import pytest
 from av.filter import Graph
 
 from alphareel.domain.clip import Color, Limits
-from alphareel.media import tone_mapping_table
-from alphareel.media.hdr import ToneMapper, grade_of
+from alphareel.media import hdr
+from alphareel.media.hdr import (
+    BT2020,
+    HLG,
+    NODES,
+    P3,
+    PQ,
+    SHIPPED,
+    Grade,
+    ToneMapper,
+    grade_of,
+    graded_frame,
+    load_shipped,
+    pack,
+)  # fmt: skip
 from alphareel.media.reader import open_reader
-from alphareel.media.source import decoding
-from alphareel.media.tone_mapping_table import BT2020, HLG, NODES, P3, PQ, SHIPPED, Grade, graded_frame, pack, shipped
+from alphareel.media.source import open_decoder
 from alphareel.testing.clips import make_clip
 
 SIZE = (256, 192)
@@ -37,7 +49,7 @@ def hdr_frame(folder, grade):
         color=Color(9, grade.primaries, grade.transfer),
         options={"preset": "ultrafast", **told},
     )
-    with decoding(path, Limits()) as decoder:
+    with open_decoder(path, Limits()) as decoder:
         return next(iter(decoder.frames()))
 
 
@@ -77,7 +89,7 @@ def test_colors_are_those_of_the_scaler(tmp_path, grade, same, near, mean):
 @pytest.mark.parametrize(("grade", "name"), SHIPPED.items())
 def test_grey_stays_grey_and_brighter_stays_brighter(grade, name):
     """Black, as far as it is black, to white, or to where a known screen's light ends, along the table's diagonal."""
-    gray = np.array([shipped(name)[n, n, n] for n in range(NODES)]).astype(int)
+    gray = np.array([load_shipped(name)[n, n, n] for n in range(NODES)]).astype(int)
     assert np.abs(gray - gray.mean(axis=1, keepdims=True)).max() <= 12
     below_white = (gray[:-1].mean(axis=1) < 4080) | (grade.peak is None)
     assert (np.diff(gray.mean(axis=1))[below_white] > 0).all()
@@ -89,18 +101,16 @@ def test_grey_stays_grey_and_brighter_stays_brighter(grade, name):
 def test_what_was_packed_comes_back(tmp_path, monkeypatch):
     made = np.random.default_rng(1).integers(0, 4096, (NODES, NODES, NODES, 3)).astype(np.uint16)
     (tmp_path / "tone.xz").write_bytes(pack(made))
-    monkeypatch.setattr("alphareel.media.tone_mapping_table._FOLDER", tmp_path)
-    assert np.array_equal(shipped("tone.xz"), made)
+    monkeypatch.setattr("alphareel.media.hdr._FOLDER", tmp_path)
+    assert np.array_equal(load_shipped("tone.xz"), made)
 
 
 @pytest.fixture
 def sampled(monkeypatch):
     """Grades of the frames that tables were sampled from; nothing is, really."""
     seen = []
-    monkeypatch.setattr(tone_mapping_table, "_sampled", {})
-    monkeypatch.setattr(
-        tone_mapping_table, "sample", lambda frame: seen.append(grade_of(frame)) or shipped("tone_pq.xz")
-    )
+    monkeypatch.setattr(hdr, "_cache", {})
+    monkeypatch.setattr(hdr, "sample", lambda frame: seen.append(grade_of(frame)) or load_shipped("tone_pq.xz"))
     return seen
 
 

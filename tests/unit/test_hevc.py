@@ -7,7 +7,9 @@ import pytest
 import alphareel
 from alphareel.domain.errors import FormatUnavailable, InvalidRequest
 from alphareel.domain.options import Background, Options
+from alphareel.media.format import check_format
 from alphareel.media.formats import hevc_mov
+from alphareel.media.video_file import PlanarConverter
 from alphareel.testing.clips import make_clip
 
 
@@ -26,7 +28,7 @@ def cut(tmp_path):
 
 @pytest.mark.usefixtures("fresh")
 def test_an_encoder_that_is_not_there_is_an_error_that_says_what_to_do(tmp_path, monkeypatch):
-    monkeypatch.setattr(hevc_mov, "_RECIPE", replace(hevc_mov._RECIPE, codec="no_such_encoder"))
+    monkeypatch.setattr(hevc_mov, "_PROFILE", replace(hevc_mov._PROFILE, codec="no_such_encoder"))
     with pytest.raises(FormatUnavailable, match="Mac"):
         cut(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["in.mp4"]
@@ -42,25 +44,25 @@ def test_an_encoder_that_drops_alpha_is_not_believed(tmp_path, monkeypatch):
 
         def __init__(self, target):
             self.color = target.clip.color
-            self._inner = hevc_mov.Planar(target.clip.color, has_alpha=False)
+            self._inner = PlanarConverter(target.clip.color, has_alpha=False)
 
-        def paint(self, frame, alpha):
-            return self._inner.paint(frame, None)
+        def convert(self, frame, alpha):
+            return self._inner.convert(frame, None)
 
-    recipe = replace(hevc_mov._RECIPE, codec="libx264", painter=Dropping, options={}, by_quality={}, tag="")
-    monkeypatch.setattr(hevc_mov, "_RECIPE", recipe)
+    profile = replace(hevc_mov._PROFILE, codec="libx264", converter=Dropping, options={}, quality_options={}, tag="")
+    monkeypatch.setattr(hevc_mov, "_PROFILE", profile)
     with pytest.raises(FormatUnavailable, match="no alpha"):
         cut(tmp_path)
 
 
 @pytest.mark.usefixtures("fresh")
 def test_an_encoder_that_keeps_alpha_is_used(tmp_path, monkeypatch):
-    recipe = replace(hevc_mov._RECIPE, container="matroska", codec="ffv1", options={}, by_quality={}, tag="")
-    monkeypatch.setattr(hevc_mov, "_RECIPE", recipe)
+    profile = replace(hevc_mov._PROFILE, container="matroska", codec="ffv1", options={}, quality_options={}, tag="")
+    monkeypatch.setattr(hevc_mov, "_PROFILE", profile)
     assert cut(tmp_path).alpha == "straight"
     assert "hevc_mov" in alphareel.formats()
 
 
 def test_a_background_is_refused():
     with pytest.raises(InvalidRequest):
-        Options(output_format="hevc_mov", background=Background("color", (0, 0, 0)))
+        check_format(Options(output_format="hevc_mov", background=Background("color", (0, 0, 0))))

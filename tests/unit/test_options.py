@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from alphareel.domain.color import parse_color
 from alphareel.domain.errors import InvalidRequest
 from alphareel.domain.options import Background, Composition, Options, from_json, to_json
-from alphareel.domain.parsing import parse_options
+from alphareel.media.format import parse_options
 from alphareel.service.jobs.validation import parse_creation
 
 GREEN = Background("color", (9, 162, 70))

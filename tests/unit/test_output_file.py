@@ -16,12 +16,11 @@ from hypothesis import strategies as st
 
 from alphareel.domain.errors import AlphareelError, BadVideo, InternalError, NotFound, OutOfMemory, StorageFailed
 from alphareel.media.atomic_file import AtomicFile
-from alphareel.media.av_frame import to_av_frame
+from alphareel.media.encoder_input import flatten, to_av_frame
 from alphareel.media.ffmpeg_errors import read_error, translating_read_errors, translating_write_errors, write_error
-from alphareel.media.flatten import flatten
-from alphareel.media.palette import COLORS, palette_of
+from alphareel.media.formats.gif import COLORS, make_palette
+from alphareel.media.output_file import GOP, AlphaSampler
 from alphareel.media.png import encode_with_ffmpeg, png_encoder
-from alphareel.media.verification_samples import GOP, Samples
 
 BLACK = (16, 128, 128)
 EVERY_ERROR = [
@@ -95,11 +94,11 @@ def test_planes_are_carried_whatever_their_memory(kind):
 
 
 def test_samples_stay_few_and_spread_however_long_the_clip():
-    samples = Samples()
+    sampler = AlphaSampler()
     alpha = np.zeros((2, 2), np.uint8)
     for index in range(100 * GOP):
-        samples.offer(index, Fraction(index, 25), alpha)
-    moments = [int(moment * 25) for moment, _ in samples.kept]
+        sampler.add(index, Fraction(index, 25), alpha)
+    moments = [int(moment * 25) for moment, _ in sampler.samples]
     assert moments[:2] == [0, 12]
     assert 2 <= len(moments) - 2 <= 4
     assert all(moment % GOP == 0 for moment in moments[2:])
@@ -107,10 +106,10 @@ def test_samples_stay_few_and_spread_however_long_the_clip():
 
 
 def test_samples_are_copies():
-    samples, alpha = Samples(), np.full((2, 2), 7, np.uint8)
-    samples.offer(0, Fraction(0), alpha)
+    sampler, alpha = AlphaSampler(), np.full((2, 2), 7, np.uint8)
+    sampler.add(0, Fraction(0), alpha)
     alpha[:] = 0
-    assert (samples.kept[0][1] == 7).all()
+    assert (sampler.samples[0][1] == 7).all()
 
 
 def test_an_unfinished_file_becomes_visible_in_one_step(tmp_path):
@@ -199,14 +198,14 @@ def test_errors_of_writing_are_told_apart(error, ours, tmp_path):
 
 def test_a_palette_holds_few_colors_exactly():
     pixels = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [9, 9, 9]] * 500, np.uint8)
-    palette = palette_of(pixels)
+    palette = make_palette(pixels)
     found = {tuple(color) for color in palette.colors.tolist()}
     assert {(255, 0, 0), (0, 255, 0), (0, 0, 255), (9, 9, 9)} <= found
 
 
 def test_a_palette_stays_near_many_colors():
     rgb = noise((64, 64, 3))
-    palette = palette_of(rgb.reshape(-1, 3))
+    palette = make_palette(rgb.reshape(-1, 3))
     indices = palette.indices(rgb)
     assert indices.shape == (64, 64)
     assert indices.max() < COLORS
@@ -214,7 +213,7 @@ def test_a_palette_stays_near_many_colors():
 
 
 def test_a_palette_of_nothing_is_grey():
-    assert palette_of(np.zeros((0, 3), np.uint8)).colors[0].tolist() == [128, 128, 128]
+    assert make_palette(np.zeros((0, 3), np.uint8)).colors[0].tolist() == [128, 128, 128]
 
 
 @pytest.mark.parametrize("depth", [3, 4])

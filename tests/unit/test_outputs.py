@@ -153,11 +153,11 @@ def test_one_output_that_fails_verification_takes_the_others_along(clip, tmp_pat
 
 def test_no_name_is_given_before_every_file_is_on_the_disk(clip, tmp_path, monkeypatch):
     order = []
-    secure, publish = AtomicFile.secure, AtomicFile.publish
-    monkeypatch.setattr(AtomicFile, "secure", lambda part: order.append("secure") or secure(part))
-    monkeypatch.setattr(AtomicFile, "publish", lambda part: order.append("publish") or publish(part))
+    fsync, publish = AtomicFile.fsync, AtomicFile.publish
+    monkeypatch.setattr(AtomicFile, "fsync", lambda file: order.append("fsync") or fsync(file))
+    monkeypatch.setattr(AtomicFile, "publish", lambda file: order.append("publish") or publish(file))
     cut(clip, THREE)
-    assert order[:3] == ["secure"] * 3
+    assert order[:3] == ["fsync"] * 3
     assert order.count("publish") == 3
 
 
@@ -166,7 +166,7 @@ def test_a_disk_that_fills_while_one_is_written_leaves_none(clip, tmp_path, monk
         if part.target.suffix == ".mov":
             raise StorageFailed("The disk is full.")
 
-    monkeypatch.setattr(AtomicFile, "secure", full)
+    monkeypatch.setattr(AtomicFile, "fsync", full)
     with pytest.raises(StorageFailed):
         cut(clip, THREE)
     assert names(tmp_path) == ["in.mp4"]
@@ -242,8 +242,8 @@ def test_a_target_and_targets_together_are_refused(clip, tmp_path):
 
 def test_a_background_does_not_change_the_matte_and_an_engine_does():
     white = Options(output_format="mp4", background=Background("color", (255, 255, 255)))
-    assert Options().matte == white.matte
-    assert Options().matte != Options(engine="chroma").matte
+    assert Options().matting_options == white.matting_options
+    assert Options().matting_options != Options(engine="chroma").matting_options
 
 
 def test_the_command_writes_several_files_and_gives_one_what_is_for_it_alone(clip, tmp_path, monkeypatch, capsys):

@@ -409,13 +409,13 @@ def test_what_cannot_be_whole_at_the_beginning_is_left_out(tmp_path):
 def test_a_late_frame_in_a_file_does_not_move_those_behind_it(tmp_path):
     clip = probe(make_clip(tmp_path / "a.mp4").path, LIMITS)
     clock = TimestampNormalizer(replace(clip, time_base=Fraction(1, 25), start=Fraction(0)))
-    assert [clock.stamp(decoded(n))[0] for n in (0, 1, 80, 30, 81)] == [0, 1, 80, 81, 82]
+    assert [clock.assign(decoded(n))[0] for n in (0, 1, 80, 30, 81)] == [0, 1, 80, 81, 82]
 
 
 def test_a_stream_whose_clock_begins_anew_goes_on(tmp_path):
     clip = probe(make_clip(tmp_path / "a.ts").path, LIMITS)
     clock = TimestampNormalizer(replace(clip, time_base=Fraction(1, 25), start=Fraction(0)))
-    assert [clock.stamp(decoded(n))[0] for n in (50, 51, 0, 1)] == [50, 51, 52, 53]
+    assert [clock.assign(decoded(n))[0] for n in (50, 51, 0, 1)] == [50, 51, 52, 53]
 
 
 def decoded(pts):

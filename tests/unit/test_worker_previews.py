@@ -10,7 +10,8 @@ from PIL import Image
 import alphareel
 from alphareel.domain.clip import Limits
 from alphareel.domain.errors import StorageFailed, VerificationFailed
-from alphareel.media.format import Target, format_for_suffix, format_named
+from alphareel.media.format import format_for_suffix, format_named
+from alphareel.media.output_file import Target
 from alphareel.media.poster_file import poster_score
 from alphareel.media.reader import open_reader
 from alphareel.media.verify import verify
@@ -137,5 +138,5 @@ def test_only_one_frame_is_held(clip):
         sink = format_named("poster").open(target)
         for frame in reader.frames():
             sink.write(frame, clip.alpha(frame.index))
-            assert sink._kept[0] is frame
+            assert sink._best[0] is frame
     sink.abort()

@@ -10,7 +10,7 @@ from alphareel import plugins
 from alphareel.db import migrate
 from alphareel.db.database import Database, normalized, open_engine
 from alphareel.domain.errors import AlphareelError
-from alphareel.domain.options import FORMATS, TIERS
+from alphareel.domain.options import TIERS
 from alphareel.matting import tiers
 from alphareel.server import installation, wiring
 from alphareel.server.settings import Settings
@@ -51,10 +51,9 @@ def _engines(settings: Settings) -> Iterator[Check]:
 
 
 def _formats() -> Iterator[Check]:
-    package = "alphareel.media.formats"
-    for name in FORMATS:
+    for name, load in plugins.discover("alphareel.media.formats", "alphareel.formats").items():
         try:
-            missing = plugins.module(package, name).FORMAT.missing()
+            missing = load().FORMAT.missing()
         except (LookupError, ImportError) as error:
             yield Check(f"format {name}", fine=False, detail=str(error))
         else:

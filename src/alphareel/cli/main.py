@@ -172,10 +172,14 @@ def formats() -> None:
     from alphareel.media import format
 
     table = Table("format", "suffix", "alpha", "audio", "state")
-    for name in format.formats():
-        made = format.format_named(name)
+    for name in format.format_names():
+        form = format.format_named(name)
         table.add_row(
-            name, made.suffix, "yes" if made.alpha else "no", "yes" if made.audio else "no", made.missing() or "ready"
+            name,
+            form.suffix,
+            "yes" if form.supports_alpha else "no",
+            "yes" if form.audio else "no",
+            form.missing() or "ready",
         )
     _out.print(table)
 

@@ -1,4 +1,4 @@
-"""Facts about a clip, the limits we put on clips, and how far a run has come."""
+"""Clips, their limits, and the progress and results of a run."""
 
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -9,7 +9,7 @@ AlphaKind: TypeAlias = Literal["none", "straight", "white_is_opaque"]
 
 @dataclass(frozen=True)
 class Color:
-    """Color tags in the numbers of ITU-T H.273, as FFmpeg uses them; 2 means unspecified."""
+    """Color tags in the numbers of ITU-T H.273, which FFmpeg uses too; 2 means unspecified."""
 
     matrix: int = 2
     primaries: int = 2
@@ -17,7 +17,7 @@ class Color:
     full_range: bool = False
 
     def resolved_matrix(self, height: int) -> int:
-        """The matrix to compute with: 1 (BT.709) for untagged pictures of 720 lines and more, else 6 (BT.601)."""
+        """The tagged matrix; for untagged pictures 1 (BT.709) from 720 lines on, else 6 (BT.601)."""
         if self.matrix not in (0, 2):
             return self.matrix
         return 1 if height >= 720 else 6
@@ -32,13 +32,13 @@ class AudioFacts:
 
 @dataclass(frozen=True)
 class Clip:
-    """A video as the pipeline sees it: upright, even-sized, square pixels, 8-bit 4:2:0, in time-base ticks from zero.
+    """Facts of a video. Its frames are upright, even-sized 8-bit 4:2:0 pictures with square pixels.
 
-    ``width``/``height`` are what frames have after rotation is baked in, odd sizes are cropped by one pixel and pixels
-    are made square; ``rotation`` and ``sample_aspect`` (of the stored picture) say what was undone. ``frames`` is an
-    estimate (0 when unknown); ``seconds`` is 0 when the container does not say.
-    ``start``: the moment of the first frame, in seconds, on the source's own clock; picture and sound are both
-    counted from it. ``audio``: the track that a player would play, one of ``audio_tracks``.
+    ``width``, ``height``: size of the frames, after rotation, cropping of an odd row or column, and scaling to square
+    pixels. ``rotation`` (degrees clockwise) and ``sample_aspect`` (pixel width divided by height) describe the stored
+    picture. ``time_base``: seconds per tick; timestamps count ticks from zero. ``frames``: an estimate, 0 when unknown.
+    ``seconds``: 0 when unknown. ``start``: seconds on the source's clock at which the first frame is shown; video and
+    audio timestamps are relative to it. ``audio``: the default track, one of ``audio_tracks``.
     """
 
     width: int
@@ -64,7 +64,10 @@ class Clip:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a clip may be at most. ``max_frames`` bounds a lying header; 0 switches a limit off."""
+    """Maximums for a clip; 0 disables a limit. ``max_side``: of width and height, pixels.
+
+    ``max_frames`` applies whatever the header says.
+    """
 
     max_bytes: int = 500 * 1024 * 1024
     max_side: int = 4096
@@ -74,9 +77,9 @@ class Limits:
 
 @dataclass(frozen=True)
 class Chunk:
-    """A stretch of a clip that is made for itself: ticks ``start`` (a key frame) to ``end``, None for the clip's end.
+    """A part of a clip that is processed separately: from tick ``start``, a key frame, to ``end``.
 
-    ``frames``: pictures that the container says are in it.
+    ``end``: None for the clip's end. ``frames``: number of frames in it according to the container.
     """
 
     start: int
@@ -86,7 +89,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class EngineFacts:
-    """Which engine made a matte, so that a result can be repeated: file name, version, hash of its weights."""
+    """The engine that made a matte, in enough detail to reproduce the result."""
 
     name: str
     version: str
@@ -96,13 +99,12 @@ class EngineFacts:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run has come. ``done`` and ``total`` count frames; ``total`` is 0 while unknown.
+    """The progress of a run. ``done`` and ``total`` count frames; ``total`` is 0 while unknown.
 
-    ``share`` runs from 0 to 1 and never steps back. ``stages`` maps a stage of the pipeline (read, matte, write) to
-    seconds it was busy, summed so far; of several outputs, which are written at once, the busiest counts.
-    ``written``: frames that each output has taken, in the order in which they were asked for. ``results``: one for
-    each output, in the same order, of the last Progress of a run; empty before. ``preview``: path of the newest
-    small picture of a frame, where previews were asked for.
+    ``share``: from 0 to 1, never decreasing. ``stages``: seconds that each pipeline stage (read, matte, write) was busy
+    so far; of several outputs, which are written in parallel, the busiest counts. ``written``: frames written to each
+    output, in the order of the outputs. ``results``: the results in the same order, in the last Progress of a run;
+    empty before. ``preview``: path of the newest preview picture, if previews were requested.
     """
 
     done: int
@@ -118,17 +120,17 @@ class Progress:
 
     @property
     def result(self) -> "Result | None":
-        """The first result; None until the run has ended."""
+        """The first result; None before the run has finished."""
         return self.results[0] if self.results else None
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a finished run wrote, as verified by opening it again.
+    """An output file, as verified by opening it again.
 
-    ``alpha``: "straight", beside colors that are not multiplied by it; "white_is_opaque", as a gray picture; "none".
-    ``source_seconds``: how much of the source was processed, which a still takes as much of as a video does, in
-    ``source_frames`` of ``source_pixels`` each.
+    ``alpha``: "straight" (colors are not premultiplied), "white_is_opaque" (a gray picture) or "none".
+    ``source_seconds``, ``source_frames``, ``source_pixels``: how much of the source was processed, with the pixels of
+    each frame. An output of one frame takes as much as a video: all frames are processed to choose it.
     """
 
     path: str

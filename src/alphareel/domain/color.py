@@ -1,4 +1,4 @@
-"""Colors as callers write them: hex, names, numbers normalized or 0-255. One parser for HTTP, library and command."""
+"""Parses colors: hex, names, and numbers 0 to 1 or 0 to 255."""
 
 import math
 from collections.abc import Sequence
@@ -52,9 +52,9 @@ def _parse_text(text: str) -> Rgb:
 
 
 def _parse_numbers(values: Sequence[object]) -> Rgb:
-    numbers = [float(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool) and 0 <= v <= 255]
-    if not len(numbers) == len(values) == 3:
+    components = [float(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool) and 0 <= v <= 255]
+    if not len(components) == len(values) == 3:
         raise InvalidRequest(f"{str(list(values))[:60]} is not a color.", hint=_EXPECTED)
-    scale = 255.0 if max(numbers) <= 1 else 1.0
-    red, green, blue = (math.floor(n * scale + 0.5) for n in numbers)
+    scale = 255.0 if max(components) <= 1 else 1.0
+    red, green, blue = (math.floor(n * scale + 0.5) for n in components)
     return red, green, blue

@@ -1,29 +1,29 @@
-"""Every way in which alphareel refuses or fails: a stable code, one sentence on what was wrong, one on what to do.
+"""All errors that alphareel raises. Each has a stable code, a sentence on what was wrong, and one on what to do.
 
 The tree (code, retryable where marked *):
 
     AlphareelError
-    ├── InvalidRequest            invalid_request        the caller asked for something that cannot be
+    ├── InvalidRequest            invalid_request        the request is invalid
     │   ├── InvalidFileType       invalid_file_type
     │   ├── FileTooLarge          file_too_large
-    │   └── TargetExists          target_exists          the file to write is there already
-    ├── BadVideo                  invalid_video          the bytes are not a video that can be decoded
+    │   └── TargetExists          target_exists          the file to write already exists
+    ├── BadVideo                  invalid_video          the video cannot be decoded
     │   ├── ResolutionTooLarge    resolution_too_large
     │   └── DurationTooLong       duration_too_long
-    ├── ModelUnavailable          model_unavailable      no engine on this machine serves the tier
-    ├── FormatUnavailable         format_unavailable     nothing on this machine writes the format
-    ├── WeightsInvalid            weights_invalid        a weights file is not what its hash says
+    ├── ModelUnavailable          model_unavailable      no engine here serves the tier
+    ├── FormatUnavailable         format_unavailable     the format cannot be written here
+    ├── WeightsInvalid            weights_invalid        a weights file does not match its hash
     ├── SubjectNotFound           subject_not_found
-    ├── VerificationFailed      * verification_failed    the written file is not what was asked for
+    ├── VerificationFailed      * verification_failed    the written file differs from what was encoded
     ├── Cancelled                 cancelled
-    ├── Timeout                 * timeout                a wall or progress deadline passed
+    ├── Timeout                 * timeout                a job or progress deadline passed
     ├── OutOfMemory               out_of_memory
-    ├── WorkerCrashed           * worker_crashed         the process that made the matte died
-    ├── FetchRefused              url_refused            an address that we do not connect to
-    ├── FetchFailed             * fetch_failed           the other side did not deliver
+    ├── WorkerCrashed           * worker_crashed         the processing subprocess died
+    ├── FetchRefused              url_refused            the address is not allowed
+    ├── FetchFailed             * fetch_failed           the download failed
     ├── StorageFailed           * storage_failed
-    ├── StorageQuotaExceeded      storage_quota_exceeded  the files of this key take what they may
-    ├── StorageFull             * storage_full           the files of everybody do
+    ├── StorageQuotaExceeded      storage_quota_exceeded  the key's storage quota is used up
+    ├── StorageFull             * storage_full           the service's storage is used up
     ├── NotFound                  not_found
     ├── InvalidState              invalid_state
     ├── JobNotCompleted           job_not_completed
@@ -34,15 +34,15 @@ The tree (code, retryable where marked *):
     ├── MethodNotAllowed          method_not_allowed
     ├── InsufficientCredits       insufficient_credits
     ├── RateLimited             * rate_limited
-    │   ├── TooManyJobs         * too_many_jobs          this key has as many jobs waiting as it may
-    │   └── TooManyUploads      * too_many_uploads       this caller has as many uploads waiting as it may
+    │   ├── TooManyJobs         * too_many_jobs          the key has reached its limit of queued jobs
+    │   └── TooManyUploads      * too_many_uploads       the caller has reached its limit of queued uploads
     ├── IdempotencyConflict       idempotency_conflict
     ├── IdempotencyInProgress   * idempotency_in_progress
     ├── Unavailable             * unavailable            the service is starting or stopping
-    │   └── QueueFull           * queue_full             as many jobs, or uploads, wait as this installation takes
-    └── InternalError           * internal_error         a fault of ours
+    │   └── QueueFull           * queue_full             the service has reached its limit of queued jobs or uploads
+    └── InternalError           * internal_error         a bug or an unexpected failure
 
-Statuses on the wire are the business of ``http/errors.py`` alone.
+``http/errors.py`` maps them to HTTP status codes.
 """
 
 from collections.abc import Sequence
@@ -52,14 +52,14 @@ from typing import ClassVar
 
 @dataclass(frozen=True)
 class FieldProblem:
-    """One field of a request that cannot be accepted; ``field`` is a dotted path as the caller wrote it."""
+    """An invalid field of a request. ``field``: its dotted path as the caller wrote it."""
 
     field: str
     message: str
 
 
 class AlphareelError(Exception):
-    """What every error of ours carries. ``hint`` is the sentence on what to do; it may be empty."""
+    """Base class of all errors. ``message``: what was wrong. ``hint``: what to do about it; may be empty."""
 
     code: ClassVar[str] = "internal_error"
     retryable: ClassVar[bool] = False
@@ -74,7 +74,7 @@ class AlphareelError(Exception):
 
 
 class InvalidRequest(AlphareelError):
-    """The request cannot be carried out as written; ``details`` names each field at fault."""
+    """The request is invalid. ``details``: the invalid fields."""
 
     code = "invalid_request"
 
@@ -208,7 +208,7 @@ class InsufficientCredits(AlphareelError):
 
 
 class RateLimited(AlphareelError):
-    """``retry_after``: seconds after which the same request fits again."""
+    """``retry_after``: seconds after which to repeat the request."""
 
     code = "rate_limited"
     retryable = True
@@ -262,7 +262,7 @@ class InternalError(AlphareelError):
 
 
 def by_code(code: str, message: str, *, hint: str = "") -> AlphareelError:
-    """The error class with this code, made again on the other side of a process boundary."""
+    """An error of the class with this code; InternalError for an unknown code. Rebuilds errors of another process."""
     pending: list[type[AlphareelError]] = [AlphareelError]
     while pending:
         kind = pending.pop()

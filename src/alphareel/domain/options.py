@@ -1,4 +1,7 @@
-"""What a caller may ask of a run, as values that hold together, and their JSON for the database."""
+"""The options of a run, and their JSON form for the database.
+
+``media.format.check_format`` checks whether the output format exists and fits the background.
+"""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -6,13 +9,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 from alphareel.domain.color import Rgb
-from alphareel.domain.errors import FieldProblem, InvalidRequest
 
 Tier: TypeAlias = Literal["original", "light", "pro", "human"]
-FormatName: TypeAlias = Literal[
-    "webm", "mov", "mp4", "gif", "webp", "png_sequence",
-    "apng", "stacked_mp4", "matte", "prores_hq", "ffv1", "hevc_mov", "poster", "thumbnail",
-]  # fmt: skip
 Quality: TypeAlias = Literal["web", "balanced", "master"]
 BackgroundType: TypeAlias = Literal["transparent", "color", "image", "blur", "video"]
 Anchor: TypeAlias = Literal[
@@ -22,22 +20,18 @@ Anchor: TypeAlias = Literal[
 ]  # fmt: skip
 
 TIERS: tuple[Tier, ...] = get_args(Tier)
-FORMATS: tuple[FormatName, ...] = get_args(FormatName)
 QUALITIES: tuple[Quality, ...] = get_args(Quality)
 BACKGROUNDS: tuple[BackgroundType, ...] = get_args(BackgroundType)
 ANCHORS: tuple[Anchor, ...] = get_args(Anchor)
-OPAQUE_FORMATS: frozenset[str] = frozenset({"mp4", "prores_hq"})
-ALPHA_ONLY_FORMATS: frozenset[str] = frozenset({"hevc_mov", "stacked_mp4", "matte"})
-
-_FOR_ALPHA = "Choose webm, mov, gif, webp or png_sequence, or set a background."
 
 
 @dataclass(frozen=True)
 class Background:
-    """What stands behind the subject. ``color``: RGB 0-255. ``image_url``: an URL, or a path for the library.
+    """What is behind the subject.
 
-    ``radius``: how far (standard deviation, in pixels of the result) a ``blur`` of the original reaches; None follows
-    from its size. ``video_url``: like ``image_url``, a clip that starts with the source and is repeated.
+    ``color``: RGB, 0 to 255. ``image_url``: a URL; a path in the library. ``video_url``: likewise; the video starts
+    with the source and is looped. ``radius``: standard deviation of a ``blur`` of the original, in output pixels;
+    None derives it from the output size.
     """
 
     type: BackgroundType = "transparent"
@@ -49,7 +43,11 @@ class Background:
 
 @dataclass(frozen=True)
 class Composition:
-    """Where the source frame stands on a canvas (pixels); scale 1 fits it into the canvas, +x right, +y down."""
+    """The canvas of the output, and the position of the source frame on it. All lengths in pixels.
+
+    ``width``, ``height``: None for the clip's size. ``scale``: 1 fits the frame into the canvas. ``offset_x`` points
+    right and ``offset_y`` down.
+    """
 
     width: int | None = None
     height: int | None = None
@@ -61,19 +59,18 @@ class Composition:
 
 @dataclass(frozen=True)
 class Options:
-    """Everything a run needs to know beside its source and target.
+    """All settings of a run besides its source and target.
 
-    ``engine`` overrides the tier's choice by name. ``key_color``: for the chroma engine; None finds it by itself.
-    ``plate``: path of a picture of the empty scene; it chooses the engine plate, which finds one in the clip otherwise.
-    ``shadows``: keep those that the subject casts (engines chroma and plate). ``grow``: pixels of the clip by which the
-    matte's outline moves out, negative for in; ``feather``: by how many it becomes softer.
-    ``preview_duration``: seconds of the clip to process, None for all of it. ``quality``: small for pages, as usual, or
-    for going on working with; docs/formats.md has what each format makes of it.
-    ``poster_time``: seconds of the clip at which poster and thumbnail are taken; None for the frame that looks best.
+    ``engine``: overrides the engine that serves ``model``. ``key_color``: for the engine chroma; None to detect it.
+    ``plate``: path of a picture of the empty scene; selects the engine plate, which otherwise finds one in the clip.
+    ``shadows``: keep the subject's shadows (engines chroma and plate). ``grow``: moves the outline of the matte outward
+    by so many pixels of the clip, inward if negative. ``feather``: pixels by which to soften it.
+    ``preview_duration``: seconds of the clip to process, None for all. ``quality``: see docs/formats.md.
+    ``poster_time``: seconds at which poster and thumbnail are taken, None for the best frame.
     """
 
     model: Tier = "original"
-    output_format: FormatName = "webm"
+    output_format: str = "webm"
     background: Background = field(default_factory=Background)
     composition: Composition | None = None
     text_prompt: str | None = None
@@ -87,63 +84,49 @@ class Options:
     feather: float = 0.0
     poster_time: float | None = None
 
-    def __post_init__(self) -> None:
-        if self.output_format in OPAQUE_FORMATS and self.background.type == "transparent":
-            raise InvalidRequest(
-                f"{self.output_format} carries no alpha, so a transparent background cannot be kept.",
-                hint=_FOR_ALPHA,
-                details=[FieldProblem("output_format", f"{self.output_format} carries no alpha. {_FOR_ALPHA}")],
-            )
-        if self.output_format in ALPHA_ONLY_FORMATS and self.background.type != "transparent":
-            raise InvalidRequest(
-                f"{self.output_format} is for alpha, and nothing is transparent over a background.",
-                hint="Leave the background transparent, or choose mp4.",
-                details=[FieldProblem("output_format", "needs a transparent background")],
-            )
-
     @property
-    def matte(self) -> "Options":
-        """What of this the matte depends on: equal for outputs that one matte serves."""
+    def matting_options(self) -> "Options":
+        """These options without those that do not affect the matte. Equal for all outputs of one matte."""
         return replace(
             self, output_format="webm", background=Background(), composition=None, quality="balanced", poster_time=None
         )
 
     def warnings(self) -> tuple[str, ...]:
-        """What was accepted but has no effect."""
-        unused = []
+        """Sentences about options that have no effect."""
+        messages = []
         if self.text_prompt and self.model != "pro":
-            unused.append(f"text_prompt is used by the model pro only; {self.model} ignored it.")
+            messages.append(f"text_prompt is only used by the model pro; {self.model} ignored it.")
         if self.plate and self.engine not in (None, "plate"):
-            unused.append(f"plate is used by the engine plate only; {self.engine} ignored it.")
+            messages.append(f"plate is only used by the engine plate; {self.engine} ignored it.")
         if self.key_color and self.engine != "chroma":
-            unused.append("key_color is used by the engine chroma only.")
+            messages.append("key_color is only used by the engine chroma.")
         if self.shadows and self.plate is None and self.engine not in ("chroma", "plate"):
-            unused.append("shadows are kept by the engines chroma and plate only.")
-        return tuple(unused)
+            messages.append("shadows is only used by the engines chroma and plate.")
+        return tuple(messages)
 
 
 @dataclass(frozen=True)
 class Output:
-    """One file to make, and how. The outputs of one run differ in what becomes of the matte, not in the matte."""
+    """One file to write. All outputs of a run share the matte: their ``matting_options`` are equal."""
 
     path: Path
     options: Options = field(default_factory=Options)
 
 
 def to_json(options: Options) -> dict[str, Any]:
-    """A JSON object that ``from_json`` turns back into equal options."""
+    """The JSON form of options."""
     return asdict(options)
 
 
 def from_json(values: Mapping[str, Any]) -> Options:
-    """Options stored by ``to_json``."""
-    made = dict(values)
-    background = dict(made.get("background") or {})
+    """The inverse of ``to_json``."""
+    fields = dict(values)
+    background = dict(fields.get("background") or {})
     if background.get("color") is not None:
         background["color"] = tuple(background["color"])
-    made["background"] = Background(**background)
-    if made.get("composition") is not None:
-        made["composition"] = Composition(**made["composition"])
-    if made.get("key_color") is not None:
-        made["key_color"] = tuple(made["key_color"])
-    return Options(**made)
+    fields["background"] = Background(**background)
+    if fields.get("composition") is not None:
+        fields["composition"] = Composition(**fields["composition"])
+    if fields.get("key_color") is not None:
+        fields["key_color"] = tuple(fields["key_color"])
+    return Options(**fields)

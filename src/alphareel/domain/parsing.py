@@ -9,7 +9,6 @@ from alphareel.domain.fields import Fields, boolean, mapping, number, one_of, te
 from alphareel.domain.options import (
     ANCHORS,
     BACKGROUNDS,
-    FORMATS,
     QUALITIES,
     TIERS,
     Background,
@@ -28,9 +27,10 @@ _FLAT_NAMES = {"type": "bg_type", "color": "bg_color", "image_url": "bg_image_ur
 _BACKGROUND_FIELDS = ("background", "bg_type", "bg_color", "bg_image_url")
 
 
-def parse_options(values: Mapping[str, Any], *, stored: Options | None = None) -> Options:
+def parse_options(values: Mapping[str, Any], *, stored: Options | None = None, formats: tuple[str, ...]) -> Options:
     """Options of a request body; unknown fields are ignored, ``stored`` fills what the body leaves out.
 
+    ``formats``: names of the accepted output formats.
     Any background field in ``values`` replaces the stored background whole; ``background`` wins over ``bg_*``.
     Raises InvalidRequest with one detail for each bad field.
     """
@@ -41,7 +41,7 @@ def parse_options(values: Mapping[str, Any], *, stored: Options | None = None) -
         background = _read_background(fields)
     made = {
         "model": fields.read("model", one_of(TIERS), old.model),
-        "output_format": fields.read("output_format", one_of(FORMATS), old.output_format),
+        "output_format": fields.read("output_format", one_of(formats), old.output_format),
         "background": background,
         "composition": fields.read("composition", _parse_composition, old.composition),
         "text_prompt": fields.read("text_prompt", text(2000), old.text_prompt),

@@ -1,4 +1,4 @@
-"""YUV and RGB by the numbers of ITU-T H.273: the one place that knows the matrices. Works on colors, not on frames."""
+"""Matrices between YUV and RGB, numbered as in ITU-T H.273."""
 
 from functools import cache
 
@@ -22,32 +22,32 @@ _LUMA_WEIGHTS = {
 
 @cache
 def rgb_to_yuv(matrix: int, *, full_range: bool) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(3, 3) matrix and (3,) offset: R, G, B in 0-255 to Y, U, V in 0-255 of the given matrix and range.
+    """(3, 3) matrix and (3,) offset from R, G, B to Y, U, V, both 0 to 255.
 
-    Unknown matrices count as BT.601, as FFmpeg counts them.
+    Unknown matrices count as BT.601, as in FFmpeg.
     """
     red, blue = _LUMA_WEIGHTS.get(matrix, _LUMA_WEIGHTS[6])
     luma = np.array([red, 1 - red - blue, blue])
     u = (np.array([0, 0, 1]) - luma) / (2 * (1 - blue))
     v = (np.array([1, 0, 0]) - luma) / (2 * (1 - red))
-    made = np.stack([luma, u, v])
+    coefficients = np.stack([luma, u, v])
     offset = np.array([0.0, 128.0, 128.0])
     if not full_range:
-        made *= np.array([219, 224, 224])[:, None] / 255
+        coefficients *= np.array([219, 224, 224])[:, None] / 255
         offset[0] = 16
-    return made.astype(np.float32), offset.astype(np.float32)
+    return coefficients.astype(np.float32), offset.astype(np.float32)
 
 
 @cache
 def yuv_to_rgb(matrix: int, *, full_range: bool) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(3, 3) matrix and (3,) offset: Y, U, V in 0-255 to R, G, B in 0-255 (unclipped)."""
-    forth, offset = rgb_to_yuv(matrix, full_range=full_range)
-    back = np.linalg.inv(forth.astype(np.float64))
-    return back.astype(np.float32), (-back @ offset).astype(np.float32)
+    """(3, 3) matrix and (3,) offset from Y, U, V to R, G, B, both 0 to 255, unclipped."""
+    forward, offset = rgb_to_yuv(matrix, full_range=full_range)
+    inverse = np.linalg.inv(forward.astype(np.float64))
+    return inverse.astype(np.float32), (-inverse @ offset).astype(np.float32)
 
 
 def color_in_yuv(rgb: Rgb, color: Color, height: int) -> tuple[int, int, int]:
-    """Y, U, V (0-255) of an RGB color for pictures tagged ``color`` with ``height`` lines."""
+    """Y, U, V (0 to 255) of an RGB color, for pictures tagged ``color`` with ``height`` lines."""
     matrix, offset = rgb_to_yuv(color.resolved_matrix(height), full_range=color.full_range)
     y, u, v = np.clip(np.rint(matrix @ np.array(rgb, np.float32) + offset), 0, 255).astype(int)
     return int(y), int(u), int(v)

@@ -1,4 +1,4 @@
-"""Planes over planes: alpha over a color, an image, a video or a blur, and a frame's place on a canvas. No codec."""
+"""Composites mattes onto a canvas: over a color, an image, a video or a blur, or with alpha kept."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -17,18 +17,19 @@ from alphareel.imaging.frame import Frame, Matte, Plane
 Planes: TypeAlias = tuple[Plane, Plane, Plane]
 Backdrop: TypeAlias = Callable[[Matte], Planes]
 STILL_COLOR = Color(matrix=1, primaries=1, transfer=1, full_range=False)
-_SHORTEST = Fraction(1, 240)  # seconds of a background's frame, however short it says it is
-_USUAL_BLUR = 30  # of the shorter side's pixels are one of radius
-_FINEST_BLUR = 3  # pixels of radius that a shrunken picture keeps
-_LEAST_SEEN = np.float32(1 / 256)  # weight of a pixel that the subject hides, so that there is something everywhere
+_MIN_FRAME_DURATION = Fraction(1, 240)  # seconds, of a background video
+_DEFAULT_BLUR_DIVISOR = 30  # the default radius is the shorter side divided by this
+_MIN_SMALL_RADIUS = 3  # pixels of blur radius that remain in the downscaled picture
+_MIN_WEIGHT = np.float32(1 / 256)  # of pixels that the subject hides, so that no sum of weights is zero
 
 
 @dataclass(frozen=True)
 class Compositor:
-    """Turns each matte into what a sink writes: a frame, and alpha unless a background covers the whole canvas.
+    """Makes output frames of mattes. ``width``, ``height``: of the canvas.
 
-    ``backdrop``: makes for a matte the planes behind it, at canvas size in the clip's matrix and range; None keeps the
-    result transparent. Mattes come in order, each once.
+    ``placement``: where to put the frame on the canvas; None if it fills it. ``blank``: Y, U, V around the frame.
+    ``backdrop``: returns the planes behind a matte, at canvas size in the clip's matrix and range; None keeps the
+    output transparent. Mattes must come in order, each once.
     """
 
     width: int
@@ -42,7 +43,7 @@ class Compositor:
         return self.backdrop is None
 
     def __call__(self, matte: Matte) -> tuple[Frame, Plane | None]:
-        """The finished frame and its alpha (uint8, canvas size), or None when the frame is opaque."""
+        """The output frame and its alpha (uint8, canvas size), None when the output is opaque."""
         placed = matte if self.placement is None else self._place(matte, self.placement)
         if self.backdrop is None:
             return placed.frame, placed.alpha
@@ -64,20 +65,23 @@ class Compositor:
 
 
 class VideoSource(Protocol):
-    """A video to stand behind the subject: its facts, and its frames from the start as often as asked for."""
+    """A background video."""
 
     @property
-    def clip(self) -> Clip: ...
+    def clip(self) -> Clip:
+        """Its facts."""
 
-    def frames(self) -> Iterator[Frame]: ...
+    def frames(self) -> Iterator[Frame]:
+        """Its frames from the start. May be called repeatedly."""
 
 
-def composer(
+def make_compositor(
     options: Options, clip: Clip, *, read_still: Callable[[str], Frame], open_video: Callable[[str], VideoSource]
 ) -> Compositor:
-    """The composer of a run. ``read_still`` opens ``background.image_url`` as BT.709 limited-range planes.
+    """The compositor of an output.
 
-    ``open_video`` opens ``background.video_url``; whoever gives it closes what it opened.
+    ``read_still``: reads ``background.image_url`` as BT.709 limited-range planes. ``open_video``: opens
+    ``background.video_url``; the caller closes the video. Raises InvalidRequest for an incomplete background.
     """
     placement = options.composition
     width = _even((placement and placement.width) or clip.width)
@@ -92,7 +96,7 @@ def composer(
 
 
 def blend(foreground: Planes, alpha: Plane, backdrop: Planes) -> Planes:
-    """Alpha over, plane by plane: ``f * a + b * (1 - a)``, within one level; chroma uses 2x2 means of alpha."""
+    """Foreground over backdrop: ``f * a + b * (1 - a)``, exact to one level. Chroma uses 2x2 means of alpha."""
     height, width = alpha.shape
     small = _resized(alpha, (width // 2, height // 2))
     y, u, v = (_over(f, a, b) for f, a, b in zip(foreground, (alpha, small, small), backdrop, strict=True))
@@ -100,7 +104,7 @@ def blend(foreground: Planes, alpha: Plane, backdrop: Planes) -> Planes:
 
 
 def anchored(placement: Composition, canvas: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
-    """Left and top (even pixels; may lie outside) of a foreground of ``size`` on ``canvas``, both (width, height)."""
+    """Left and top of a foreground of ``size`` on ``canvas``, both (width, height). Even; may be outside the canvas."""
     vertical, _, horizontal = placement.anchor.partition("-")
     across = {"left": 0.0, "center": 0.5, "right": 1.0}[horizontal or "center"]
     down = {"top": 0.0, "center": 0.5, "bottom": 1.0}[vertical]
@@ -110,9 +114,9 @@ def anchored(placement: Composition, canvas: tuple[int, int], size: tuple[int, i
 
 
 def _over(foreground: Plane, alpha: Plane, backdrop: Plane) -> Plane:
-    shown = cv2.multiply(foreground, alpha, scale=1 / 255)
+    front = cv2.multiply(foreground, alpha, scale=1 / 255)
     behind = cv2.multiply(backdrop, cv2.bitwise_not(alpha), scale=1 / 255)
-    return np.asarray(cv2.add(shown, behind), np.uint8)
+    return np.asarray(cv2.add(front, behind), np.uint8)
 
 
 def _backdrop(
@@ -126,16 +130,18 @@ def _backdrop(
     if background.type == "transparent":
         return None
     if background.type == "blur":
-        return Blurred(size, background.radius or min(size) / _USUAL_BLUR)
+        return BlurredBackdrop(size, background.radius or min(size) / _DEFAULT_BLUR_DIVISOR)
     if background.type == "video":
         if background.video_url is None:
             raise InvalidRequest("A video background needs a video.", hint="Set background.video_url.")
-        return LoopedVideo(open_video(background.video_url), clip, size)
-    still = _still(background, clip, size, read_still)
-    return lambda _: still
+        return LoopedBackdrop(open_video(background.video_url), clip, size)
+    planes = _still_planes(background, clip, size, read_still)
+    return lambda _: planes
 
 
-def _still(background: Background, clip: Clip, size: tuple[int, int], read_still: Callable[[str], Frame]) -> Planes:
+def _still_planes(
+    background: Background, clip: Clip, size: tuple[int, int], read_still: Callable[[str], Frame]
+) -> Planes:
     if background.type == "color":
         if background.color is None:
             raise InvalidRequest("A color background needs a color.", hint="Set background.color.")
@@ -147,8 +153,8 @@ def _still(background: Background, clip: Clip, size: tuple[int, int], read_still
     return convert_color(resize_cover(_planes(read_still(background.image_url)), size), clip)
 
 
-class Blurred:
-    """The original behind its own subject, out of focus by ``radius`` pixels; the subject leaves no halo in it."""
+class BlurredBackdrop:
+    """The source frame blurred by ``radius`` (standard deviation, pixels), without a halo of the subject."""
 
     def __init__(self, size: tuple[int, int], radius: float) -> None:
         self._size = size
@@ -156,68 +162,69 @@ class Blurred:
 
     def __call__(self, matte: Matte) -> Planes:
         frame = matte.frame
-        # what is this blurred has no detail left that a smaller picture would lose
-        grown = max(self._size[0] / frame.width, self._size[1] / frame.height)
-        shrink = max(1.0, self._radius / grown / _FINEST_BLUR)
+        # blurs a smaller picture, which loses no detail that the blur would keep
+        scale = max(self._size[0] / frame.width, self._size[1] / frame.height)
+        shrink = max(1.0, self._radius / scale / _MIN_SMALL_RADIUS)
         small = max(2, _even(frame.width / shrink)), max(2, _even(frame.height / shrink))
-        # to the fourth power: edge pixels hold some of the subject, and so do those that shrinking made of two kinds
-        seen = (1 - _resized(matte.alpha, small).astype(np.float32) / 255) ** 4 + _LEAST_SEEN
-        sigma = max(0.5, self._radius / grown / shrink)
-        total = cv2.GaussianBlur(seen, (0, 0), sigma)
+        # the fourth power gives little weight to pixels that contain some of the subject
+        weights = (1 - _resized(matte.alpha, small).astype(np.float32) / 255) ** 4 + _MIN_WEIGHT
+        sigma = max(0.5, self._radius / scale / shrink)
+        total = cv2.GaussianBlur(weights, (0, 0), sigma)
         y, u, v = (
-            _blurred(_resized(p, (small[0] // half, small[1] // half)), seen, total, sigma)
+            _blur(_resized(p, (small[0] // half, small[1] // half)), weights, total, sigma)
             for p, half in zip(_planes(frame), (1, 2, 2), strict=True)
         )
         return resize_cover((y, u, v), self._size)
 
 
-class LoopedVideo:
-    """Frames of another video, each shown when its time has come; after the last the first follows."""
+class LoopedBackdrop:
+    """A video that starts with the source and is looped. Each frame is shown at its own timestamp."""
 
-    def __init__(self, footage: VideoSource, clip: Clip, size: tuple[int, int]) -> None:
-        self._footage = footage
+    def __init__(self, video: VideoSource, clip: Clip, size: tuple[int, int]) -> None:
+        self._video = video
         self._clip = clip
         self._size = size
-        theirs = footage.clip
-        self._color = replace(theirs.color, matrix=theirs.color.resolved_matrix(theirs.height))
-        self._round = Fraction(0)  # when the current pass began
-        self._ends = Fraction(0)  # when the current frame ends
-        self._frames = footage.frames()
+        color = video.clip.color
+        self._color = replace(color, matrix=color.resolved_matrix(video.clip.height))
+        self._loop_start = Fraction(0)  # seconds
+        self._frame_end = Fraction(0)  # seconds, of the current frame
+        self._frames = video.frames()
         self._planes: Planes | None = None
 
     def __call__(self, matte: Matte) -> Planes:
         moment = matte.frame.pts * self._clip.time_base
-        shown: Frame | None = None
-        while (self._planes is None and shown is None) or self._ends <= moment:
-            shown = self._next()
-        if shown is not None:
-            planes = resize_cover(_planes(shown), self._size)
+        current: Frame | None = None
+        while (self._planes is None and current is None) or self._frame_end <= moment:
+            current = self._next()
+        if current is not None:
+            planes = resize_cover(_planes(current), self._size)
             self._planes = convert_color(planes, self._clip, self._color)
         assert self._planes is not None, "there is a first frame"
         return self._planes
 
     def _next(self) -> Frame:
-        found = next(self._frames, None)
-        if found is None:
-            self._round = self._ends
-            self._frames = self._footage.frames()
-            found = next(self._frames, None)
-        if found is None:
+        frame = next(self._frames, None)
+        if frame is None:
+            self._loop_start = self._frame_end
+            self._frames = self._video.frames()
+            frame = next(self._frames, None)
+        if frame is None:
             raise BadVideo("The background video has no frame that can be decoded.", hint="Choose another.")
-        theirs = self._footage.clip
-        length = found.duration or max(1, round(1 / theirs.rate / theirs.time_base))
-        self._ends = self._round + found.pts * theirs.time_base + max(length * theirs.time_base, _SHORTEST)
-        return found
+        clip = self._video.clip
+        length = frame.duration or max(1, round(1 / clip.rate / clip.time_base))
+        start = self._loop_start + frame.pts * clip.time_base
+        self._frame_end = start + max(length * clip.time_base, _MIN_FRAME_DURATION)
+        return frame
 
 
 def resize_cover(planes: Planes, size: tuple[int, int]) -> Planes:
-    """The picture scaled to cover ``size`` (width, height; even), its middle kept."""
+    """The picture scaled to cover ``size`` (width, height; even) and cropped around its center."""
     height, width = planes[0].shape
     scale = max(size[0] / width, size[1] / height)
-    grown = max(size[0], _even(width * scale)), max(size[1], _even(height * scale))
-    left, top = _even((grown[0] - size[0]) / 2), _even((grown[1] - size[1]) / 2)
+    scaled = max(size[0], _even(width * scale)), max(size[1], _even(height * scale))
+    left, top = _even((scaled[0] - size[0]) / 2), _even((scaled[1] - size[1]) / 2)
     y, u, v = (
-        _resized(plane, (grown[0] // half, grown[1] // half))[
+        _resized(plane, (scaled[0] // half, scaled[1] // half))[
             top // half : (top + size[1]) // half, left // half : (left + size[0]) // half
         ]
         for plane, half in zip(planes, (1, 2, 2), strict=True)
@@ -225,13 +232,13 @@ def resize_cover(planes: Planes, size: tuple[int, int]) -> Planes:
     return y, u, v
 
 
-def convert_color(planes: Planes, clip: Clip, theirs: Color = STILL_COLOR) -> Planes:
-    """Planes of the color ``theirs``, its matrix known, in the clip's matrix and range; computed at full chroma."""
+def convert_color(planes: Planes, clip: Clip, color: Color = STILL_COLOR) -> Planes:
+    """Planes of ``color``, whose matrix is specified, converted to the clip's matrix and range at full chroma."""
     matrix = clip.color.resolved_matrix(clip.height)
-    if (matrix, clip.color.full_range) == (theirs.matrix, theirs.full_range):
+    if (matrix, clip.color.full_range) == (color.matrix, color.full_range):
         return planes
     height, width = planes[0].shape
-    to_rgb, rgb_offset = yuv_to_rgb(theirs.matrix, full_range=theirs.full_range)
+    to_rgb, rgb_offset = yuv_to_rgb(color.matrix, full_range=color.full_range)
     to_yuv, yuv_offset = rgb_to_yuv(matrix, full_range=clip.color.full_range)
     both = np.concatenate([to_yuv @ to_rgb, (to_yuv @ rgb_offset + yuv_offset)[:, None]], axis=1)
     full = cv2.merge([planes[0], *(_resized(p, (width, height)) for p in planes[1:])])
@@ -243,14 +250,14 @@ def _planes(frame: Frame) -> Planes:
     return frame.y, frame.u, frame.v
 
 
-def _blurred(plane: Plane, seen: np.ndarray, total: np.ndarray, sigma: float) -> Plane:
-    """The plane blurred, each pixel weighing as much as of it is background; chroma planes are half as large."""
+def _blur(plane: Plane, weights: np.ndarray, total: np.ndarray, sigma: float) -> Plane:
+    """The plane blurred with a weight per pixel. ``total``: the blurred weights. Both are scaled down for chroma."""
     height, width = plane.shape
-    if seen.shape != plane.shape:
-        seen, total = (cv2.resize(w, (width, height), interpolation=cv2.INTER_AREA) for w in (seen, total))
+    if weights.shape != plane.shape:
+        weights, total = (cv2.resize(w, (width, height), interpolation=cv2.INTER_AREA) for w in (weights, total))
         sigma /= 2
-    weighed = cv2.GaussianBlur(plane * seen, (0, 0), sigma)
-    return np.asarray(np.clip(weighed / total + 0.5, 0, 255), np.uint8)
+    weighted = cv2.GaussianBlur(plane * weights, (0, 0), sigma)
+    return np.asarray(np.clip(weighted / total + 0.5, 0, 255), np.uint8)
 
 
 def _shapes(width: int, height: int) -> tuple[tuple[int, int], ...]:
@@ -269,7 +276,7 @@ def _resized(plane: Plane, size: tuple[int, int]) -> Plane:
 
 
 def _paste(target: Plane, plane: Plane, left: int, top: int) -> None:
-    """Copy what of ``plane`` lies inside ``target``; the rest is cropped."""
+    """Copy ``plane`` into ``target``, cropped to it."""
     height, width = target.shape
     rows = slice(max(0, top), min(height, top + plane.shape[0]))
     columns = slice(max(0, left), min(width, left + plane.shape[1]))

@@ -1,4 +1,4 @@
-"""A picture in planes: what media, matting and compose hand to each other. Holds no codec and no network."""
+"""Frames and mattes as planes: what the pipeline passes between decoding, matting, compositing and encoding."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,11 +13,10 @@ Plane = NDArray[np.uint8]
 class Frame:
     """One decoded picture, 8-bit 4:2:0, never converted to RGB at full size.
 
-    ``y``: (H, W); ``u`` and ``v``: (H/2, W/2); rows may be strided, pixels are contiguous. ``pts`` and ``duration``
-    count ticks of the clip's time base from zero (``duration`` 0 when unknown). ``thumbnail``: (3, h, w)
-    Y, U, V of the same picture, each at the size that the engine asked of the reader, or None.
-    ``alpha``: (H, W) of a source that has one. ``buffer_owner`` keeps the decoder's buffer alive while the planes are
-    views of it.
+    ``y``: (H, W). ``u``, ``v``: (H/2, W/2). Rows may be strided; pixels within a row are contiguous. ``pts``,
+    ``duration``: ticks of the clip's time base from zero; ``duration`` is 0 when unknown. ``thumbnail``: (3, h, w) Y,
+    U, V of the same picture at the size that the engine requested, or None. ``alpha``: (H, W) of a source with alpha.
+    ``buffer_owner``: keeps the decoder's buffer alive while the planes are views of it.
     """
 
     y: Plane
@@ -43,8 +42,8 @@ class Frame:
 class Matte:
     """Alpha for one frame, uint8 (H, W), 0 transparent, 255 opaque, straight (not premultiplied).
 
-    ``frame`` is the frame it belongs to; an engine that cleans colors (despill) hands back a frame
-    with planes of its own, else the decoder's planes travel on untouched.
+    ``frame``: the frame it belongs to. Its planes are the decoder's own, or new ones if the engine changed colors
+    (despill).
     """
 
     frame: Frame

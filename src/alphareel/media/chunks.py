@@ -1,4 +1,4 @@
-"""Where a long clip can be taken apart: stretches between key frames, found by reading packets undecoded."""
+"""Divides a long clip into chunks at key frames, by reading its packets without decoding them."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
@@ -8,41 +8,41 @@ from pathlib import Path
 
 from alphareel.domain.clip import Chunk, Clip, Limits
 from alphareel.media.ffmpeg_errors import translating_read_errors
-from alphareel.media.source import opened, packets, video_stream
+from alphareel.media.source import open_container, packets, video_stream
 
-# Files whose index leads to any key frame. Streams that were spliced or never finished are read in one go.
+# Containers with an index of key frames.
 _SEEKABLE = frozenset({"mp4", "mov", "mkv", "webm"})
-_LONGEST = 2  # times the wished length: where key frames are rarer, a chunk would be most of the clip
+_MAX_LENGTH_FACTOR = 2  # times the requested length; with rarer key frames the clip is not divided
 
 
 @dataclass(frozen=True)
 class PacketIndex:
-    """When the pictures of a clip are shown, in ticks and in order, which are key frames, when the last one ends."""
+    """Timestamps of a clip in ticks: of all frames and of the key frames, sorted, and the end of the last frame."""
 
-    shown: tuple[int, ...]
-    keys: tuple[int, ...]
+    pts: tuple[int, ...]
+    key_frames: tuple[int, ...]
     end: int
 
     def nearest(self, tick: Fraction) -> int:
-        """The stamp nearest to a tick; containers that count in coarser ones round."""
-        place = bisect_left(self.shown, tick)
-        around = self.shown[max(0, place - 1) : place + 1]
-        return min(around, key=lambda shown: abs(shown - tick))
+        """The frame timestamp nearest to ``tick``. Containers with coarser time bases round timestamps."""
+        position = bisect_left(self.pts, tick)
+        neighbors = self.pts[max(0, position - 1) : position + 1]
+        return min(neighbors, key=lambda pts: abs(pts - tick))
 
-    def after(self, shown: int) -> int:
-        """The stamp that follows one, after the last the end."""
-        place = bisect_right(self.shown, shown)
-        return self.shown[place] if place < len(self.shown) else self.end
+    def after(self, pts: int) -> int:
+        """The frame timestamp that follows ``pts``; after the last one, the end."""
+        position = bisect_right(self.pts, pts)
+        return self.pts[position] if position < len(self.pts) else self.end
 
 
 def read_packet_index(path: Path, clip: Clip, limits: Limits) -> PacketIndex | None:
-    """The stamps of a clip as its packets tell them; None where they alone do not say which picture is shown when."""
+    """The timestamps of a clip, read from its packets; None where they do not determine them. Raises like ``probe``."""
     if clip.container not in _SEEKABLE:
         return None
-    lasting: dict[int, int] = {}
-    keys: list[int] = []
+    durations: dict[int, int] = {}
+    key_frames: list[int] = []
     count = 0
-    with opened(path, limits) as container, translating_read_errors(path):
+    with open_container(path, limits) as container, translating_read_errors(path):
         stream = video_stream(container, path)
         for packet in packets(container, stream):
             if not packet.size or packet.is_discard:
@@ -51,36 +51,36 @@ def read_packet_index(path: Path, clip: Clip, limits: Limits) -> PacketIndex | N
                 return None
             count += 1
             tick = round((packet.pts * Fraction(packet.time_base) - clip.start) / clip.time_base)
-            lasting[tick] = round((packet.duration or 0) * Fraction(packet.time_base) / clip.time_base)
+            durations[tick] = round((packet.duration or 0) * Fraction(packet.time_base) / clip.time_base)
             if packet.is_keyframe:
-                keys.append(tick)
-    shown = sorted(lasting)
-    if not shown or shown[0] != 0 or len(shown) < count:
+                key_frames.append(tick)
+    pts = sorted(durations)
+    if not pts or pts[0] != 0 or len(pts) < count:
         return None
-    usual = max(1, round(1 / clip.rate / clip.time_base))
-    return PacketIndex(tuple(shown), tuple(sorted(keys)), shown[-1] + (lasting[shown[-1]] or usual))
+    nominal = max(1, round(1 / clip.rate / clip.time_base))
+    return PacketIndex(tuple(pts), tuple(sorted(key_frames)), pts[-1] + (durations[pts[-1]] or nominal))
 
 
-def divide(stamps: PacketIndex, clip: Clip, seconds: float) -> tuple[Chunk, ...]:
-    """Chunks of about ``seconds``, each from a key frame on; none where the clip is short or key frames are rare.
+def divide(index: PacketIndex, clip: Clip, seconds: float) -> tuple[Chunk, ...]:
+    """Chunks of about ``seconds``, each of which starts at a key frame. None for a short clip or with rare key frames.
 
-    The last one has no end: it takes whatever there is.
+    The last chunk has no end: it takes all remaining frames.
     """
-    wished = max(1, round(seconds / clip.time_base))
-    starts = _starts(stamps, wished)
+    length = max(1, round(seconds / clip.time_base))
+    starts = _starts(index, length)
     ends: Sequence[int | None] = [*starts[1:], None]
-    lengths = [(end or stamps.shown[-1]) - start for start, end in zip(starts, ends, strict=True)]
-    if len(starts) < 2 or max(lengths) > _LONGEST * wished:
+    lengths = [(end or index.pts[-1]) - start for start, end in zip(starts, ends, strict=True)]
+    if len(starts) < 2 or max(lengths) > _MAX_LENGTH_FACTOR * length:
         return ()
-    places = [bisect_left(stamps.shown, start) for start in starts]
-    counts = [b - a for a, b in zip(places, [*places[1:], len(stamps.shown)], strict=True)]
-    return tuple(Chunk(*facts) for facts in zip(starts, ends, counts, strict=True))
+    positions = [bisect_left(index.pts, start) for start in starts]
+    counts = [b - a for a, b in zip(positions, [*positions[1:], len(index.pts)], strict=True)]
+    return tuple(Chunk(*fields) for fields in zip(starts, ends, counts, strict=True))
 
 
-def _starts(stamps: PacketIndex, wished: int) -> list[int]:
-    """Zero, and after it each first key frame that is a chunk's length further on; the last chunk is no crumb."""
-    starts, last = [0], stamps.shown[-1]
-    for key in stamps.keys:
-        if key - starts[-1] >= wished and last - key >= wished // 2:
+def _starts(index: PacketIndex, length: int) -> list[int]:
+    """Chunk start ticks: 0, then the next key frame after each full length. A short tail joins the last chunk."""
+    starts, last = [0], index.pts[-1]
+    for key in index.key_frames:
+        if key - starts[-1] >= length and last - key >= length // 2:
             starts.append(key)
     return starts

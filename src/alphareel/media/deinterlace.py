@@ -1,4 +1,4 @@
-"""Interlaced frames become whole ones (bwdif), one out for one in; progressive frames pass through."""
+"""Deinterlaces frames with FFmpeg's bwdif filter, one output frame per input frame."""
 
 from collections.abc import Iterator
 
@@ -8,23 +8,23 @@ from av.filter import Graph
 _Kind = tuple[int, int, str]
 
 
-def progressive(frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
-    """``frames`` with both fields of each at one moment; timestamps stay. Costs nothing until one is interlaced."""
+def deinterlace(frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+    """``frames`` deinterlaced, timestamps unchanged. Passes frames through until the first interlaced one."""
     graph: Graph | None = None
     kind: _Kind | None = None
     for frame in frames:
         if graph is None and not frame.interlaced_frame:
             yield frame
             continue
-        now = (frame.width, frame.height, frame.format.name)
-        if graph is None or now != kind:
+        current = (frame.width, frame.height, frame.format.name)
+        if graph is None or current != kind:
             if graph is not None:
-                yield from _drained(graph)
-            graph, kind = _graph(frame), now
+                yield from _drain(graph)
+            graph, kind = _graph(frame), current
         graph.vpush(frame)
-        yield from _ready(graph)
+        yield from _pull_frames(graph)
     if graph is not None:
-        yield from _drained(graph)
+        yield from _drain(graph)
 
 
 def _graph(frame: av.VideoFrame) -> Graph:
@@ -35,7 +35,7 @@ def _graph(frame: av.VideoFrame) -> Graph:
     return graph
 
 
-def _ready(graph: Graph) -> Iterator[av.VideoFrame]:
+def _pull_frames(graph: Graph) -> Iterator[av.VideoFrame]:
     while True:
         try:
             frame = graph.vpull()
@@ -44,6 +44,6 @@ def _ready(graph: Graph) -> Iterator[av.VideoFrame]:
         yield frame
 
 
-def _drained(graph: Graph) -> Iterator[av.VideoFrame]:
+def _drain(graph: Graph) -> Iterator[av.VideoFrame]:
     graph.vpush(None)
-    yield from _ready(graph)
+    yield from _pull_frames(graph)

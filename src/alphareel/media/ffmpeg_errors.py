@@ -1,4 +1,4 @@
-"""FFmpeg's errors become ours here and nowhere else."""
+"""Translates the errors of FFmpeg and of the operating system into alphareel's."""
 
 import errno
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from alphareel.domain.errors import (
 )
 
 EXPORT_AGAIN = "Check that it plays, or export it again as MP4 (H.264)."
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _UNSUPPORTED = (
     av.error.DecoderNotFoundError,
     av.error.DemuxerNotFoundError,
@@ -30,7 +30,7 @@ _UNSUPPORTED = (
 
 @contextmanager
 def translating_read_errors(path: Path) -> Iterator[None]:
-    """Errors of opening and decoding ``path`` as NotFound, StorageFailed, OutOfMemory or BadVideo."""
+    """Translates errors of opening and decoding ``path`` to NotFound, StorageFailed, OutOfMemory or BadVideo."""
     try:
         yield
     except (av.error.FFmpegError, MemoryError, OSError) as error:
@@ -39,7 +39,7 @@ def translating_read_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def translating_write_errors(path: Path) -> Iterator[None]:
-    """Errors of encoding and writing ``path`` as StorageFailed, OutOfMemory or InternalError."""
+    """Translates errors of encoding and writing ``path`` to StorageFailed, OutOfMemory or InternalError."""
     try:
         yield
     except (av.error.FFmpegError, MemoryError, OSError) as error:
@@ -47,26 +47,26 @@ def translating_write_errors(path: Path) -> Iterator[None]:
 
 
 def read_error(error: Exception, path: Path) -> AlphareelError:
-    """Ours for an error met while reading; never loses the narrowest true class."""
+    """The alphareel error for an error raised while reading ``path``."""
     name = path.name
     if isinstance(error, FileNotFoundError):
         return NotFound(f"There is no file {name}.", hint="Check the path.")
     if isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError):
         return StorageFailed(f"{name} cannot be opened: {_reason(error)}.", hint="Check the path and its permissions.")
     if isinstance(error, MemoryError):
-        return OutOfMemory(f"Decoding {name} needs more memory than there is.", hint="Use a smaller picture size.")
+        return OutOfMemory(f"Decoding {name} needs more memory than is available.", hint="Use a smaller picture size.")
     if isinstance(error, _UNSUPPORTED):
-        return BadVideo(f"{name} uses a codec or container that cannot be read here.", hint=EXPORT_AGAIN)
+        return BadVideo(f"{name} uses an unsupported codec or container.", hint=EXPORT_AGAIN)
     if isinstance(error, OSError) and not isinstance(error, av.error.FFmpegError):
         return StorageFailed(f"{name} cannot be read: {_reason(error)}.", hint="Try again.")
-    return BadVideo(f"{name} is damaged or no video: {_reason(error)}.", hint=EXPORT_AGAIN)
+    return BadVideo(f"{name} is damaged or not a video: {_reason(error)}.", hint=EXPORT_AGAIN)
 
 
 def write_error(error: Exception, path: Path) -> AlphareelError:
-    """Ours for an error met while writing: a full disk and a bad folder are not the encoder's fault."""
+    """The alphareel error for an error raised while writing ``path``."""
     if isinstance(error, MemoryError):
-        return OutOfMemory("Encoding needs more memory than there is.", hint="Use a smaller picture size.")
-    if isinstance(error, OSError) and error.errno in _FULL:
+        return OutOfMemory("Encoding needs more memory than is available.", hint="Use a smaller picture size.")
+    if isinstance(error, OSError) and error.errno in _DISK_FULL:
         return StorageFailed("The disk is full.", hint=f"Free some space in {path.parent} and try again.")
     if isinstance(error, OSError):
         return StorageFailed(f"{path.name} cannot be written: {_reason(error)}.", hint="Check the folder.")

@@ -1,151 +1,142 @@
-"""What a sink is, what a format is, and how formats are found by name or suffix. Encodes nothing itself."""
+"""Output formats: what a format is, and how one is found by name or by file suffix.
 
-from collections.abc import Callable, Mapping, Sequence
+A format is a module of ``alphareel.media.formats``, or a module that another distribution registers under the entry
+point group ``alphareel.formats``. The module defines ``FORMAT``. The module name, or the entry point's name, is the
+public name of the format. All facts about a format are stated there and nowhere else.
+"""
+
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from alphareel import plugins
-from alphareel.domain.clip import AlphaKind, Chunk, Clip
-from alphareel.domain.errors import InvalidRequest
-from alphareel.domain.options import Quality
-from alphareel.imaging.frame import Frame, Plane
-from alphareel.media.chunks import PacketIndex
-from alphareel.media.verify import ExpectedOutput, Verified
+from alphareel.domain.clip import AlphaKind
+from alphareel.domain.errors import FieldProblem, InvalidRequest
+from alphareel.domain.options import Options, Quality
+from alphareel.domain.parsing import parse_options as parse_fields
+from alphareel.media.join import Join
+from alphareel.media.output_file import EncoderFactory, OutputFile, Target
+from alphareel.media.poster_file import PosterFile
 
-_FORMATS = "alphareel.media.formats"
-_ALSO_NAMED = {"apng": (".png",)}  # suffixes of other formats that a format is commonly named with
-
-
-@dataclass(frozen=True)
-class Target:
-    """What to write, and where.
-
-    ``clip``: the facts of the source (time base, rate, color); ``width``/``height``: of the frames to come, even.
-    ``moment``: seconds at which a still is taken, None for the best frame. ``quality``: how much of it to keep, in
-    the format's own terms. ``source``: the file whose sound goes along, None for silence. ``seconds``: where the
-    sound ends at the latest. ``overwrite``: a file that has the name by then is replaced, else it stays.
-    """
-
-    path: Path
-    clip: Clip
-    width: int
-    height: int
-    has_alpha: bool
-    source: Path | None = None
-    seconds: float | None = None
-    quality: Quality = "balanced"
-    moment: float | None = None
-    overwrite: bool = False
-
-
-class Sink(Protocol):
-    """A result being written beside its place, under a temporary name, until ``publish`` moves it there."""
-
-    @property
-    def path(self) -> Path:
-        """Where the file lies until it is published."""
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What could not be taken along (sound that is damaged), final after ``finish``."""
-
-    def write(self, frame: Frame, alpha: Plane | None) -> None:
-        """Take the next frame; ``alpha`` (H, W) exactly when the target has alpha. Its arrays may be kept a while.
-
-        Raises StorageFailed (no space), OutOfMemory, InternalError; ``abort`` after that.
-        """
-
-    def finish(self) -> ExpectedOutput:
-        """Write what is left. Returns what ``verify`` should find in the file at ``path``."""
-
-    def secure(self) -> None:
-        """Make the finished file durable. Raises StorageFailed."""
-
-    def publish(self) -> None:
-        """Make the file durable and give it its name; for a file that ``verify`` believes.
-
-        Raises StorageFailed, and TargetExists when another file has the name and must stay.
-        """
-
-    def abort(self) -> None:
-        """Leave nothing behind; safe after ``publish`` (which keeps its file) and twice."""
-
-
-@dataclass(frozen=True)
-class ChunkFile:
-    """A chunk as it was made: a silent result of its own, from zero, with so many frames."""
-
-    path: Path
-    chunk: Chunk
-    frames: int
-
-
-@dataclass(frozen=True)
-class Joined:
-    """A result that was put together, under its name. ``warnings``: those of ``Sink``."""
-
-    verified: Verified
-    warnings: tuple[str, ...]
-
-
-Join: TypeAlias = Callable[[Target, Sequence[ChunkFile], PacketIndex], Joined]
-"""Raises what ``verify`` and a sink raise, InternalError when the chunks do not belong together."""
+PACKAGE, ENTRY_POINTS = "alphareel.media.formats", "alphareel.formats"
+AlphaSupport: TypeAlias = Literal["optional", "required", "unsupported"]
+_FOR_ALPHA = "Choose webm, mov, gif, webp or png_sequence, or set a background."
 
 
 @dataclass(frozen=True)
 class Format:
-    """An output format. ``alpha``, ``audio``: it can carry them. ``open`` begins a result.
+    """An output format.
 
-    ``alpha_kind``: how a result with alpha holds it. ``sides``: pixels that the longer side has at most for a
-    quality; the source's for those left out. ``missing``: why it cannot be written on this machine, None where
-    it can. ``still``: it is one frame of the run, not all of them.
-    ``join``: puts chunks of a result behind each other, None where they cannot be.
-    ``suffix_implies``: the suffix alone means this format; one of a suffix does, the others are asked for by name.
+    ``suffix``: with its dot (".webm"). ``mime``: MIME type of the file; formats that share a suffix share it.
+    ``alpha``: whether an output can, must or cannot have alpha. ``alpha_kind``: how the file stores it.
+    ``audio``: the file can hold audio. ``encoder``: opens the encoder that writes one output.
+    ``implied_by_suffix``: the suffix alone selects this format. One format of a suffix has it; users select the
+    others by name. ``max_side``: largest width or height by quality, pixels; no limit for the qualities left out.
+    ``still``: the output is one frame of the run. ``join``: concatenates chunks of an output; None where chunks
+    cannot be concatenated. ``bytes_per_pixel``: typical output size divided by the pixels of its frames; for
+    estimates. ``other_suffixes``: suffixes of other formats that files of this one are commonly named with.
+    ``missing``: why this machine cannot write the format, None where it can.
     """
 
     name: str
     suffix: str
     mime: str
-    alpha: bool
     audio: bool
-    open: Callable[[Target], Sink]
-    suffix_implies: bool = True
+    encoder: EncoderFactory
+    alpha: AlphaSupport = "optional"
     alpha_kind: AlphaKind = "straight"
-    sides: Mapping[Quality, int] = field(default_factory=dict)
+    implied_by_suffix: bool = True
+    max_side: Mapping[Quality, int] = field(default_factory=dict)
     still: bool = False
-    missing: Callable[[], str | None] = lambda: None
     join: Join | None = None
+    bytes_per_pixel: float = 0.1
+    other_suffixes: frozenset[str] = frozenset()
+    missing: Callable[[], str | None] = lambda: None
+
+    @property
+    def supports_alpha(self) -> bool:
+        return self.alpha != "unsupported"
+
+    def open(self, target: Target) -> OutputFile:
+        """Start writing an output. Raises InvalidRequest, FormatUnavailable and StorageFailed."""
+        self.check_alpha(has_alpha=target.has_alpha)
+        return (PosterFile if self.still else OutputFile)(target, self.encoder)
+
+    def check_alpha(self, *, has_alpha: bool) -> None:
+        """Raise InvalidRequest when the format cannot hold an output with, or without, alpha."""
+        if has_alpha and self.alpha == "unsupported":
+            raise InvalidRequest(
+                f"{self.name} carries no alpha, so a transparent background cannot be kept.",
+                hint=_FOR_ALPHA,
+                details=[FieldProblem("output_format", f"{self.name} carries no alpha. {_FOR_ALPHA}")],
+            )
+        if not has_alpha and self.alpha == "required":
+            raise InvalidRequest(
+                f"{self.name} is for alpha, and nothing is transparent over a background.",
+                hint="Leave the background transparent, or choose mp4.",
+                details=[FieldProblem("output_format", "needs a transparent background")],
+            )
 
 
-def formats() -> tuple[str, ...]:
-    """Names of all formats."""
-    return plugins.names(_FORMATS)
+def format_names() -> tuple[str, ...]:
+    """Names of all formats, sorted. Imports none of them."""
+    return tuple(plugins.discover(PACKAGE, ENTRY_POINTS))
 
 
 def format_named(name: str) -> Format:
-    """The format of this name. Raises InvalidRequest, naming those that there are."""
-    if name not in formats():
-        raise InvalidRequest(f"There is no format {name!r}.", hint=f"Choose one of {', '.join(formats())}.")
-    found: Format = plugins.module(_FORMATS, name).FORMAT
-    return found
+    """The format with this name. Raises InvalidRequest with the known names."""
+    load = plugins.discover(PACKAGE, ENTRY_POINTS).get(name)
+    if load is None:
+        known = ", ".join(format_names())
+        raise InvalidRequest(
+            f"There is no format {name!r}.",
+            hint=f"Choose one of {known}.",
+            details=[FieldProblem("output_format", f"must be one of {known}; got {name!r}.")],
+        )
+    result: Format = load().FORMAT
+    return result
 
 
 def check_suffix(path: Path, format_name: str) -> None:
-    """Refuse a name that says another format than the file would hold. Raises InvalidRequest."""
-    made, suffix = format_named(format_name), path.suffix.lower()
-    fitting = {made.suffix, *_ALSO_NAMED.get(made.name, ())}
-    if suffix not in fitting and suffix in {format_named(name).suffix for name in formats()}:
+    """Raise InvalidRequest when the suffix of ``path`` belongs to other formats."""
+    form, suffix = format_named(format_name), path.suffix.lower()
+    if suffix in {form.suffix, *form.other_suffixes}:
+        return
+    if suffix in {format_named(name).suffix for name in format_names()}:
         raise InvalidRequest(
-            f"The format {format_name} does not belong into {path}.",
-            hint=f"Name the file {path.stem}{made.suffix}, or leave the format out: it follows from the suffix.",
+            f"The format {format_name} does not match the suffix of {path}.",
+            hint=f"Name the file {path.stem}{form.suffix}, or omit the format: it follows from the suffix.",
         )
 
 
 def format_for_suffix(suffix: str) -> Format:
-    """The format that files with this suffix (".webm") hold. Raises InvalidRequest, naming the known suffixes."""
-    known = {made.suffix: made for made in map(format_named, formats()) if made.suffix_implies}
-    if suffix.lower() not in known:
+    """The format that a file suffix (".webm") implies. Raises InvalidRequest with the known suffixes."""
+    implied = {form.suffix: form for form in map(format_named, format_names()) if form.implied_by_suffix}
+    if suffix.lower() not in implied:
         raise InvalidRequest(f"No format is written to {suffix or 'a file without suffix'}.",
-                             hint=f"Use one of {', '.join(sorted(known))}.")  # fmt: skip
-    return known[suffix.lower()]
+                             hint=f"Use one of {', '.join(sorted(implied))}.")  # fmt: skip
+    return implied[suffix.lower()]
+
+
+@cache
+def mime_types() -> Mapping[str, str]:
+    """MIME type by file suffix, of all formats."""
+    return {form.suffix: form.mime for form in map(format_named, format_names())}
+
+
+def parse_options(values: Mapping[str, Any], *, stored: Options | None = None) -> Options:
+    """Options of a request body, checked against the formats that exist here.
+
+    Like ``domain.parsing.parse_options``. Also raises InvalidRequest for an unknown format, and for a format that does
+    not fit the background.
+    """
+    options = parse_fields(values, stored=stored, formats=format_names())
+    check_format(options)
+    return options
+
+
+def check_format(options: Options) -> None:
+    """Raise InvalidRequest when ``output_format`` is unknown or does not fit the background."""
+    format_named(options.output_format).check_alpha(has_alpha=options.background.type == "transparent")

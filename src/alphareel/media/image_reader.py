@@ -1,4 +1,4 @@
-"""A still picture (PNG, JPEG, WebP) as planes, for backgrounds; its size is known before anything is decoded."""
+"""Reads a still picture (PNG, JPEG, WebP) as planes, for backgrounds. Checks its size before decoding it."""
 
 from pathlib import Path
 from typing import cast
@@ -15,33 +15,33 @@ from alphareel.media.ffmpeg_errors import translating_read_errors
 from alphareel.media.frame_converter import view
 from alphareel.media.signature import sniff
 
-MOST_PIXELS = 64_000_000  # decoded, three bytes each
+MAX_PIXELS = 64_000_000  # three bytes each when decoded
 _HINT = "Use a PNG, JPEG or WebP picture."
-_READABLE = ("image/png", "image/apng", "image/jpeg", "image/webp")  # of an animated one the first picture
+_READABLE = ("image/png", "image/apng", "image/jpeg", "image/webp")  # of an APNG the first picture
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
 def read_image(path: Path, limits: Limits) -> Frame:
-    """The picture upright (EXIF), even-sized, as BT.709 limited-range planes, no side above ``limits.max_side``.
+    """The picture, upright (EXIF) and even-sized, as BT.709 limited-range planes.
 
-    Transparency is dropped. Raises NotFound, InvalidFileType, FileTooLarge and ResolutionTooLarge.
+    Scaled down to ``limits.max_side``; transparency is dropped. Raises NotFound, InvalidFileType, FileTooLarge,
+    ResolutionTooLarge and StorageFailed.
     """
-    data = _bytes(path, limits)
-    kind = sniff(data)
-    size = image_size(data) if kind in _READABLE else None
+    data = _read_bytes(path, limits)
+    size = image_size(data) if sniff(data) in _READABLE else None
     if size is None:
-        raise InvalidFileType(f"{path.name} is no picture that can be read.", hint=_HINT)
-    if size[0] * size[1] > MOST_PIXELS:
+        raise InvalidFileType(f"{path.name} is not a supported picture.", hint=_HINT)
+    if size[0] * size[1] > MAX_PIXELS:
         raise ResolutionTooLarge(
-            f"{path.name} has {size[0]}x{size[1]} pixels; {MOST_PIXELS // 1_000_000} million are allowed.",
+            f"{path.name} has {size[0]}x{size[1]} pixels; {MAX_PIXELS // 1_000_000} million are allowed.",
             hint="Scale it down first.",
         )
     with translating_read_errors(path):
-        return _planes(_decoded(data, path), limits)
+        return _planes(_decode(data, path), limits)
 
 
 def image_size(data: bytes) -> tuple[int, int] | None:
-    """(width, height) as the header of a PNG, JPEG or WebP says, None when it cannot be read."""
+    """(width, height) from the header of a PNG, JPEG or WebP, or None."""
     if data.startswith(b"\x89PNG") and len(data) >= 24:
         return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
     if data.startswith(b"\xff\xd8"):
@@ -51,7 +51,7 @@ def image_size(data: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _bytes(path: Path, limits: Limits) -> bytes:
+def _read_bytes(path: Path, limits: Limits) -> bytes:
     if not path.is_file():
         raise NotFound(f"There is no file {path.name}.", hint="Check the path.")
     if limits.max_bytes and path.stat().st_size > limits.max_bytes:
@@ -60,7 +60,7 @@ def _bytes(path: Path, limits: Limits) -> bytes:
         return path.read_bytes()
 
 
-def _decoded(data: bytes, path: Path) -> np.ndarray:
+def _decode(data: bytes, path: Path) -> np.ndarray:
     try:
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:
@@ -73,7 +73,7 @@ def _decoded(data: bytes, path: Path) -> np.ndarray:
 def _planes(bgr: np.ndarray, limits: Limits) -> Frame:
     height, width = bgr.shape[:2]
     shrink = min(1.0, (limits.max_side or max(width, height)) / max(width, height))
-    made = VideoReformatter().reformat(
+    converted = VideoReformatter().reformat(
         av.VideoFrame.from_ndarray(bgr, format="bgr24"),
         width=max(2, round(width * shrink) // 2 * 2),
         height=max(2, round(height * shrink) // 2 * 2),
@@ -82,29 +82,31 @@ def _planes(bgr: np.ndarray, limits: Limits) -> Frame:
         dst_color_range=1,
         interpolation=Interpolation.AREA if shrink < 1 else Interpolation.BICUBIC,
     )
-    y, u, v = (view(p) for p in made.planes)
-    return Frame(y, u, v, pts=0, buffer_owner=made)
+    y, u, v = (view(p) for p in converted.planes)
+    return Frame(y, u, v, pts=0, buffer_owner=converted)
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Walks the segments up to the start of frame (ITU-T T.81, B.2.2)."""
-    at = 2
-    while at + 9 < len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
+    """Reads the segments up to the start of frame (ITU-T T.81, B.2.2)."""
+    offset = 2
+    while offset + 9 < len(data) and data[offset] == 0xFF:
+        marker = data[offset + 1]
         if marker in _START_OF_FRAME:
-            return int.from_bytes(data[at + 7 : at + 9], "big"), int.from_bytes(data[at + 5 : at + 7], "big")
-        at += 1 if marker == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+            return int.from_bytes(data[offset + 7 : offset + 9], "big"), int.from_bytes(
+                data[offset + 5 : offset + 7], "big"
+            )
+        offset += 1 if marker == 0xFF else 2 + int.from_bytes(data[offset + 2 : offset + 4], "big")
     return None
 
 
 def _webp_size(data: bytes) -> tuple[int, int] | None:
     """Lossy, lossless and extended headers (RFC 9649, section 2)."""
-    kind = data[12:16]
-    if kind == b"VP8X":
+    chunk = data[12:16]
+    if chunk == b"VP8X":
         return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
-    if kind == b"VP8L":
+    if chunk == b"VP8L":
         bits = int.from_bytes(data[21:25], "little")
         return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
-    if kind == b"VP8 ":
+    if chunk == b"VP8 ":
         return int.from_bytes(data[26:28], "little") & 0x3FFF, int.from_bytes(data[28:30], "little") & 0x3FFF
     return None

@@ -1,4 +1,4 @@
-"""What every result shares: a hidden file beside its place, its frames counted, and an end in a name or in nothing."""
+"""An output file while it is written: a temporary file beside its target, published once it is verified."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -6,130 +6,234 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import av.error
+import numpy as np
 
+from alphareel.domain.clip import Clip
+from alphareel.domain.options import Quality
 from alphareel.imaging.frame import Frame, Plane
 from alphareel.media.atomic_file import AtomicFile
 from alphareel.media.audio import AudioTracks
 from alphareel.media.ffmpeg_errors import translating_write_errors
-from alphareel.media.format import Target
-from alphareel.media.verification_samples import Samples
 from alphareel.media.verify import LOSSY, ExpectedOutput, Inspection
 
-ROUNDING = 0.002  # seconds; WebM, WebP and APNG count in thousandths
+TIMESTAMP_TOLERANCE = 0.002  # seconds; WebM, WebP and APNG round timestamps to milliseconds
+# Encoders write a key frame every 150 frames. Verification samples these frames: a seek reaches them directly.
+GOP = 150
+OPAQUE_THRESHOLD = 128  # alpha from which a pixel is opaque in formats with one bit of alpha
+_FIRST_SAMPLES = (0, 12)  # frame numbers
+_MAX_LATER_SAMPLES = 4
 
 
-class FrameEncoder(Protocol):
-    """How frames become the bytes of one format, which is all that differs between results.
+@dataclass(frozen=True)
+class Target:
+    """What to write, and to which path.
 
-    Errors of FFmpeg and of the system may pass: the sink makes them ours.
+    ``clip``: facts of the source (time base, rate, color). ``width``, ``height``: size of the output frames, even.
+    ``source``: the file whose audio to include; None for none. ``seconds``: the audio ends here at the latest; None
+    for the whole clip. ``moment``: seconds of the frame that a still format keeps; None for the best frame.
+    ``overwrite``: replace an existing file at ``path``; otherwise ``OutputFile.publish`` keeps it.
     """
 
-    @property
-    def sound(self) -> AudioTracks | None:
-        """The source's sound that goes along, if any does."""
-
-    def add(self, frame: Frame, alpha: Plane | None, duration: int) -> None:
-        """Encode the next frame, which lasts ``duration`` ticks. Its arrays may be kept a while."""
-
-    def end(self, tick: int) -> None:
-        """Write what is left and close; the last frame ends at ``tick``."""
-
-    def drop(self) -> None:
-        """Close a file that nobody wants; safe after ``end``, and after a failure in the middle."""
+    path: Path
+    clip: Clip
+    width: int
+    height: int
+    has_alpha: bool
+    source: Path | None = None
+    seconds: float | None = None
+    quality: Quality = "balanced"
+    moment: float | None = None
+    overwrite: bool = False
 
 
 @dataclass(frozen=True)
 class VerificationProfile:
-    """What a result can be held to when it is opened again.
+    """How strictly a finished file of a format is verified, and how to read it back.
 
-    ``inspect``: tells what the finished file holds. ``frame_tolerance``: by how many frames its length may be told
-    differently. ``shortest``: seconds that a frame lasts at least; those that come sooner are dropped.
-    ``alpha_error``: mean levels of 255 by which alpha may be off. ``one_bit_alpha``: alpha is kept as all or nothing.
-    ``stacked_rows``: pictures that stand above each other in each frame.
+    ``inspect``: reads a file's facts and its alpha at the given moments (seconds). ``frame_tolerance``: frames by
+    which its duration may differ. ``min_frame_duration``: seconds; a frame that follows sooner is dropped.
+    ``alpha_error``: allowed mean error of alpha, in levels of 255. ``one_bit_alpha``: pixels are opaque or transparent.
+    ``stacked_rows``: number of pictures stacked vertically in each frame.
     """
 
     inspect: Callable[[Path, tuple[Fraction, ...]], Inspection]
     frame_tolerance: int = 0
-    shortest: Fraction = Fraction(0)
+    min_frame_duration: Fraction = Fraction(0)
     alpha_error: float = LOSSY
     one_bit_alpha: bool = False
     stacked_rows: int = 1
 
 
-class OutputFile:
-    """A Sink over an encoding, which ``begin`` opens for the target at a path."""
+class FrameEncoder(Protocol):
+    """Encodes frames into one file of one format.
 
-    def __init__(
-        self, target: Target, begin: Callable[[Target, Path], FrameEncoder], proof: VerificationProfile
-    ) -> None:
+    Methods may raise FFmpeg's and the operating system's errors; ``OutputFile`` translates them.
+    """
+
+    @property
+    def verification(self) -> VerificationProfile:
+        """How to verify the finished file."""
+
+    @property
+    def audio(self) -> AudioTracks | None:
+        """The source's audio tracks, None when the file has none."""
+
+    def encode(self, frame: Frame, alpha: Plane | None, duration: int) -> None:
+        """Encode the next frame, which lasts ``duration`` ticks. The encoder may keep references to its arrays."""
+
+    def finish(self, end: int) -> None:
+        """Flush and close the file. ``end``: the tick at which the last frame ends."""
+
+    def abort(self) -> None:
+        """Close the file without completing it. May follow ``finish`` or any failure."""
+
+
+EncoderFactory: TypeAlias = Callable[[Target, Path], FrameEncoder]
+"""Opens an encoder that writes the target to a path."""
+
+
+class OutputFile:
+    """An output file in progress. It gets its final name only in ``publish``; until then nothing is visible.
+
+    The constructor raises StorageFailed when the file cannot be created.
+    """
+
+    def __init__(self, target: Target, encoder: EncoderFactory) -> None:
         self._target = target
-        self._proof = proof
-        self._samples = Samples(one_bit=proof.one_bit_alpha)
         self._frames = 0
         self._end = 0
         self._last = Fraction(0)
-        self._part = AtomicFile(target.path, overwrite=target.overwrite)
+        self._file = AtomicFile(target.path, overwrite=target.overwrite)
         try:
             with translating_write_errors(target.path):
-                self._encoding = begin(target, self._part.path)
+                self._encoder = encoder(target, self._file.path)
         except BaseException:
-            self._part.discard()
+            self._file.discard()
             raise
+        self._samples = AlphaSampler(one_bit=self._encoder.verification.one_bit_alpha)
 
     @property
     def path(self) -> Path:
-        return self._part.path
+        """The temporary path, until ``publish``."""
+        return self._file.path
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        return self._encoding.sound.warnings if self._encoding.sound else ()
+        """What could not be included, such as damaged audio. Complete after ``finish``."""
+        return self._encoder.audio.warnings if self._encoder.audio else ()
 
     def write(self, frame: Frame, alpha: Plane | None) -> None:
+        """Encode the next frame. ``alpha``: (H, W), required exactly when the target has alpha.
+
+        The encoder may keep references to the arrays. Raises StorageFailed (disk full), OutOfMemory or InternalError;
+        call ``abort`` afterwards.
+        """
         target = self._target
-        assert (frame.width, frame.height) == (target.width, target.height), "frames fit the target"
+        assert (frame.width, frame.height) == (target.width, target.height), "the frame has the target's size"
         assert (alpha is not None) == target.has_alpha, "alpha comes with every frame or with none"
-        base, shortest = target.clip.time_base, self._proof.shortest
+        base, min_duration = target.clip.time_base, self._encoder.verification.min_frame_duration
         length = frame.duration or max(1, round(1 / target.clip.rate / base))
-        if self._frames and frame.pts * base - self._last < shortest:
+        if self._frames and frame.pts * base - self._last < min_duration:
             self._end = max(self._end, frame.pts + length)
             return
         self._last = frame.pts * base
-        duration = max(length, ceil(shortest / base))
+        duration = max(length, ceil(min_duration / base))
         self._end = frame.pts + duration
         with translating_write_errors(target.path):
-            self._encoding.add(frame, alpha, duration)
-        self._samples.offer(self._frames, self._last, alpha)
+            self._encoder.encode(frame, alpha, duration)
+        self._samples.add(self._frames, self._last, alpha)
         self._frames += 1
 
     def finish(self) -> ExpectedOutput:
-        target, proof = self._target, self._proof
+        """Flush and close the file. Returns what ``verify`` should find in it. Raises like ``write``."""
+        target, profile, audio = self._target, self._encoder.verification, self._encoder.audio
         with translating_write_errors(target.path):
-            self._encoding.end(self._end)
-        sound = self._encoding.sound
-        return ExpectedOutput(
+            self._encoder.finish(self._end)
+        return expected_output(
+            target,
+            profile,
             frames=self._frames,
             seconds=float(self._end * target.clip.time_base),
-            tick=float(proof.frame_tolerance / target.clip.rate) + ROUNDING,
-            width=target.width,
-            height=target.height * proof.stacked_rows,
-            has_alpha=target.has_alpha,
-            has_audio=bool(sound and sound.packets),
-            samples=self._samples.kept,
-            inspect=proof.inspect,
-            alpha_error=proof.alpha_error,
+            has_audio=bool(audio and audio.packets),
+            samples=self._samples.samples,
         )
 
-    def secure(self) -> None:
-        self._part.secure()
+    def fsync(self) -> None:
+        """Flush the finished file to disk. Raises StorageFailed."""
+        self._file.fsync()
 
     def publish(self) -> None:
-        self._part.publish()
+        """Flush the verified file to disk and rename it to its target.
+
+        Raises StorageFailed, and TargetExists when another file has the name and ``overwrite`` is not set.
+        """
+        self._file.publish()
 
     def abort(self) -> None:
-        # a full disk refuses what is still in a buffer
+        """Delete the temporary file. Does nothing after ``publish`` or a second time."""
+        # closing may write buffered data, which fails again on a full disk
         with suppress(av.error.FFmpegError, OSError):
-            self._encoding.drop()
-        self._part.discard()
+            self._encoder.abort()
+        self._file.discard()
+
+
+def expected_output(
+    target: Target,
+    profile: VerificationProfile,
+    *,
+    frames: int,
+    seconds: float,
+    has_audio: bool,
+    samples: tuple[tuple[Fraction, Plane], ...],
+) -> ExpectedOutput:
+    """What ``verify`` should find in a finished file of ``target``."""
+    return ExpectedOutput(
+        frames=frames,
+        seconds=seconds,
+        tolerance=float(profile.frame_tolerance / target.clip.rate) + TIMESTAMP_TOLERANCE,
+        width=target.width,
+        height=target.height * profile.stacked_rows,
+        has_alpha=target.has_alpha,
+        has_audio=has_audio,
+        samples=samples,
+        inspect=profile.inspect,
+        alpha_error=profile.alpha_error,
+    )
+
+
+class AlphaSampler:
+    """Copies the alpha of a few frames for verification: frames 0 and 12, and at most four later key frames.
+
+    The later samples are spread over the whole clip, whatever its length.
+    """
+
+    def __init__(self, *, one_bit: bool = False) -> None:
+        self._one_bit = one_bit
+        self._first: list[tuple[Fraction, Plane]] = []
+        self._later: list[tuple[Fraction, Plane]] = []
+        self._step = GOP
+
+    @property
+    def samples(self) -> tuple[tuple[Fraction, Plane], ...]:
+        """(moment in seconds, alpha) in order."""
+        return (*self._first, *self._later)
+
+    def add(self, index: int, moment: Fraction, alpha: Plane | None) -> None:
+        """Copy the alpha of frame ``index``, shown at ``moment`` seconds, if it is a sample."""
+        if alpha is None:
+            return
+        if index in _FIRST_SAMPLES:
+            self._first.append((moment, self._copy(alpha)))
+        elif index % self._step == 0:
+            self._later.append((moment, self._copy(alpha)))
+            if len(self._later) > _MAX_LATER_SAMPLES:
+                self._later = self._later[1::2]
+                self._step *= 2
+
+    def _copy(self, alpha: Plane) -> Plane:
+        if not self._one_bit:
+            return alpha.copy()
+        return np.where(alpha >= OPAQUE_THRESHOLD, np.uint8(255), np.uint8(0))

@@ -1,4 +1,4 @@
-"""PNG files of RGB pixels, made quickly, and the chunks that they consist of (ISO/IEC 15948)."""
+"""Encodes PNG files fast, and reads and writes their chunks (ISO/IEC 15948)."""
 
 import struct
 import zlib
@@ -16,13 +16,13 @@ except ImportError:  # no wheel for this machine
     fpng_py = None
 
 from alphareel.domain.errors import BadVideo
-from alphareel.media.rgba import Pixels
+from alphareel.media.encoder_input import Pixels
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def png_encoder() -> Callable[[Pixels], bytes]:
-    """The quickest lossless PNG encoder that is here: eight times quicker than FFmpeg's where fpng runs."""
+    """The fastest available lossless PNG encoder: fpng, which is eight times as fast as FFmpeg's, else FFmpeg's."""
     if fpng_py is None:
         return encode_with_ffmpeg
     return lambda pixels: bytes(
@@ -31,16 +31,16 @@ def png_encoder() -> Callable[[Pixels], bytes]:
 
 
 def encode_with_ffmpeg(pixels: Pixels) -> bytes:
-    """A PNG file of (H, W, 3) RGB or (H, W, 4) RGBA."""
-    return _encoded(pixels, {"pred": "sub", "compression_level": "1"})
+    """A PNG file of (H, W, 3) RGB or (H, W, 4) RGBA pixels."""
+    return _encode(pixels, {"pred": "sub", "compression_level": "1"})
 
 
 def encode_small(pixels: Pixels) -> bytes:
-    """The same picture in fewer bytes, for fifteen times the time."""
-    return _encoded(pixels, {"pred": "mixed", "compression_level": "9"})
+    """Like ``encode_with_ffmpeg``, but smaller and fifteen times as slow."""
+    return _encode(pixels, {"pred": "mixed", "compression_level": "9"})
 
 
-def _encoded(pixels: Pixels, options: dict[str, str]) -> bytes:
+def _encode(pixels: Pixels, options: dict[str, str]) -> bytes:
     name = "rgba" if pixels.shape[2] == 4 else "rgb24"
     context = av.CodecContext.create("png", "w")
     context.height, context.width = pixels.shape[:2]
@@ -52,31 +52,34 @@ def _encoded(pixels: Pixels, options: dict[str, str]) -> bytes:
 
 
 def chunk(name: bytes, data: bytes) -> bytes:
-    """A chunk as it lies in a file: length, name, data, checksum."""
+    """The bytes of a chunk: length, name, data, checksum."""
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(name)))
 
 
-def walk(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
-    """(name, data) of each chunk up to IEND. Raises BadVideo for a wrong checksum and a file that ends early."""
+def read_chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
+    """(name, data) of each chunk up to IEND. Raises BadVideo for a wrong checksum and for a truncated file."""
     if file.read(len(SIGNATURE)) != SIGNATURE:
-        raise BadVideo("The file is no PNG.")
+        raise BadVideo("The file is not a PNG file.")
     name = b""
     while name != b"IEND":
-        head = file.read(8)
-        size, name = struct.unpack(">I4s", head.ljust(8, b"\0"))
+        header = file.read(8)
+        size, name = struct.unpack(">I4s", header.ljust(8, b"\0"))
         data, checksum = file.read(size), file.read(4)
         if len(checksum) < 4 or struct.unpack(">I", checksum)[0] != zlib.crc32(data, zlib.crc32(name)):
-            raise BadVideo("The PNG file ends too early or is damaged.")
+            raise BadVideo("The PNG file is truncated or damaged.")
         yield name, data
 
 
-def animation_of(path: Path) -> tuple[int, Fraction]:
-    """(frames, seconds) that an APNG announces; of a file that ends early, its seconds up to there. Raises OSError."""
+def read_apng_length(path: Path) -> tuple[int, Fraction]:
+    """(frames, seconds) of an APNG: the frame count it declares, and the sum of its delays. Raises OSError.
+
+    The delays of a truncated file are those of the frames that are there.
+    """
     frames, seconds = 0, Fraction(0)
     with path.open("rb") as file:
         file.seek(len(SIGNATURE))
-        while len(head := file.read(8)) == 8:
-            size, name = struct.unpack(">I4s", head)
+        while len(header := file.read(8)) == 8:
+            size, name = struct.unpack(">I4s", header)
             if name == b"acTL":
                 frames = int.from_bytes(file.read(4), "big")
                 size -= 4
@@ -87,7 +90,7 @@ def animation_of(path: Path) -> tuple[int, Fraction]:
     return frames, seconds
 
 
-def _delay(numbers: bytes) -> Fraction:
-    """How long a frame lasts; a zero below means hundredths (PNG, third edition, 11.3.6.2)."""
-    above, below = struct.unpack(">HH", numbers.ljust(4, b"\0"))
-    return Fraction(above, below or 100)
+def _delay(data: bytes) -> Fraction:
+    """Duration of a frame in seconds. A zero denominator means 100 (PNG, third edition, 11.3.6.2)."""
+    numerator, denominator = struct.unpack(">HH", data.ljust(4, b"\0"))
+    return Fraction(numerator, denominator or 100)

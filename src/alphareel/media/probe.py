@@ -1,4 +1,4 @@
-"""Facts about a video, found by opening it and decoding its first frame; every limit is checked here first."""
+"""Reads the facts of a video: opens it, checks the limits, and decodes the first frame."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,19 +12,19 @@ from av.video.stream import VideoStream
 from alphareel.domain.clip import AudioFacts, Clip, Color, Limits
 from alphareel.domain.errors import BadVideo, DurationTooLong, ResolutionTooLarge
 from alphareel.media.ffmpeg_errors import EXPORT_AGAIN, translating_read_errors
-from alphareel.media.frame_converter import SDR, Orientation, color_after, has_alpha, orientation_of
+from alphareel.media.frame_converter import SDR, Orientation, has_alpha, orientation_of, output_color
 from alphareel.media.hdr import is_hdr
-from alphareel.media.png import animation_of
+from alphareel.media.png import read_apng_length
 from alphareel.media.signature import HEAD_BYTES, sniff
-from alphareel.media.source import Decoder, check_bytes, has_coded_alpha, opened, video_stream
+from alphareel.media.source import Decoder, check_file, has_coded_alpha, open_container, video_stream
 from alphareel.media.webp_reader import TICK, WebpDecoder, is_webp, read_animation
 
-_SMALLEST_SIDE = 16
-_TRIES = 64  # damaged frames at the start of an animation, before it is taken for none
-_WHOLE_INDEX = 0.9  # how far an AVI's index has to reach to be more than what was seen while opening
-_FINEST_TICK = Fraction(1, 1_000_000)
-_USUAL_TICK = Fraction(1, 90_000)
-_NAMES = {
+_MIN_SIDE = 16
+_MAX_DAMAGED_START = 64  # frames; an animation that starts with more damaged ones is rejected
+_MIN_INDEX_COVERAGE = 0.9  # a shorter AVI index is only what FFmpeg saw while it opened the file
+_MIN_TICK = Fraction(1, 1_000_000)
+_DEFAULT_TICK = Fraction(1, 90_000)
+_CONTAINER_NAMES = {
     "video/mp4": "mp4",
     "video/quicktime": "mov",
     "video/webm": "webm",
@@ -39,46 +39,47 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class Layout:
-    """How stored pictures become the clip's: ``size`` (width, height) with square pixels before the turn, ``color``.
+    """How stored pictures become the clip's frames.
 
-    ``frames``: how many the container says it holds, exactly; 0 when it does not say.
+    ``size``: (width, height) with square pixels, before ``orientation`` is applied. ``frames``: exact number of frames
+    in the container's index; 0 when unknown. ``color``: tags of the frames.
     """
 
     size: tuple[int, int]
-    turn: Orientation
+    orientation: Orientation
     frames: int
     color: Color
 
 
 def probe(path: Path, limits: Limits) -> Clip:
-    """Facts about the video ``path``.
+    """The facts of the video ``path``.
 
-    Raises NotFound, InvalidFileType (no video in it), FileTooLarge, ResolutionTooLarge, DurationTooLong and
-    BadVideo (damaged, or no frame of it can be decoded).
+    Raises NotFound, InvalidFileType (not a video), FileTooLarge, ResolutionTooLarge, DurationTooLong, StorageFailed and
+    BadVideo (damaged, or no frame can be decoded).
     """
     return inspect(path, limits)[0]
 
 
 def inspect(path: Path, limits: Limits) -> tuple[Clip, Layout]:
-    """Like ``probe``, with what the reader needs beside it."""
+    """Like ``probe``, with the layout, which readers need."""
     with translating_read_errors(path):
-        check_bytes(path, limits)
+        check_file(path, limits)
         if is_webp(path):
             return _inspect_webp(path, limits)
-    with opened(path, limits) as container, translating_read_errors(path):
+    with open_container(path, limits) as container, translating_read_errors(path):
         stream = video_stream(container, path)
         check_size(stream.codec_context.width, stream.codec_context.height, limits)
         check_seconds(_seconds(path, container, stream), limits)
         frame = next(Decoder(container, stream, limits).frames(), None)
         if frame is None:
-            raise _empty(path)
-        size = _square(frame.width, frame.height, _sample_aspect(stream))
+            raise _no_frame(path)
+        size = _square_pixel_size(frame.width, frame.height, _sample_aspect(stream))
         check_size(*size, limits)
         layout = Layout(
             size=size,
-            turn=orientation_of(frame),
+            orientation=orientation_of(frame),
             frames=_exact_frames(path, container, stream),
-            color=color_after(frame, stream.codec_context),
+            color=output_color(frame, stream.codec_context),
         )
         return _clip(path, container, stream, frame, layout), layout
 
@@ -88,9 +89,9 @@ def _inspect_webp(path: Path, limits: Limits) -> tuple[Clip, Layout]:
     check_size(animation.width, animation.height, limits)
     seconds = animation.milliseconds / 1000
     check_seconds(seconds, limits)
-    if next(WebpDecoder(path, animation).frames(tries=_TRIES), None) is None:
-        raise _empty(path)
-    size, frames = _square(animation.width, animation.height, Fraction(1)), len(animation.entries)
+    if next(WebpDecoder(path, animation).frames(max_damaged_start=_MAX_DAMAGED_START), None) is None:
+        raise _no_frame(path)
+    size, frames = _square_pixel_size(animation.width, animation.height, Fraction(1)), len(animation.frames)
     clip = Clip(
         width=size[0],
         height=size[1],
@@ -105,24 +106,24 @@ def _inspect_webp(path: Path, limits: Limits) -> tuple[Clip, Layout]:
         has_alpha=animation.has_alpha,
         bytes=path.stat().st_size,
     )
-    return clip, Layout(size=size, turn=Orientation(), frames=frames, color=SDR)
+    return clip, Layout(size=size, orientation=Orientation(), frames=frames, color=SDR)
 
 
-def _empty(path: Path) -> BadVideo:
+def _no_frame(path: Path) -> BadVideo:
     return BadVideo(f"No frame of {path.name} can be decoded.", hint=EXPORT_AGAIN)
 
 
 def check_size(width: int, height: int, limits: Limits) -> None:
-    """Raise ResolutionTooLarge past the limit, BadVideo below what codecs take."""
-    check_largest(width, height, limits)
-    if 0 < min(width, height) < _SMALLEST_SIDE:
+    """Raise ResolutionTooLarge above the limit, BadVideo below the minimum of codecs."""
+    check_max_size(width, height, limits)
+    if 0 < min(width, height) < _MIN_SIDE:
         raise BadVideo(
-            f"The video has {width}x{height} pixels; {_SMALLEST_SIDE} a side are needed.", hint="Scale it up first."
+            f"The video has {width}x{height} pixels; {_MIN_SIDE} a side are needed.", hint="Scale it up first."
         )
 
 
-def check_largest(width: int, height: int, limits: Limits) -> None:
-    """Raise ResolutionTooLarge past the limit."""
+def check_max_size(width: int, height: int, limits: Limits) -> None:
+    """Raise ResolutionTooLarge above the limit."""
     if limits.max_side and max(width, height) > limits.max_side:
         raise ResolutionTooLarge(
             f"The video has {width}x{height} pixels; {limits.max_side} a side are allowed.",
@@ -131,7 +132,7 @@ def check_largest(width: int, height: int, limits: Limits) -> None:
 
 
 def check_seconds(seconds: float, limits: Limits) -> None:
-    """Raise DurationTooLong past the limit."""
+    """Raise DurationTooLong above the limit."""
     if limits.max_seconds and seconds > limits.max_seconds:
         raise DurationTooLong(
             f"The video lasts {seconds:.1f} s; {limits.max_seconds:g} s are allowed.",
@@ -140,7 +141,7 @@ def check_seconds(seconds: float, limits: Limits) -> None:
 
 
 def _clip(path: Path, container: InputContainer, stream: VideoStream, frame: av.VideoFrame, layout: Layout) -> Clip:
-    width, height = layout.size[::-1] if layout.turn.sideways else layout.size
+    width, height = layout.size[::-1] if layout.orientation.sideways else layout.size
     start = Fraction(0) if frame.pts is None else frame.pts * Fraction(frame.time_base or 0)
     rate, seconds = _rate(stream), _seconds(path, container, stream, start)
     return Clip(
@@ -153,7 +154,7 @@ def _clip(path: Path, container: InputContainer, stream: VideoStream, frame: av.
         codec=stream.codec_context.codec.canonical_name,
         container=_container_name(path, container),
         pixel_format=frame.format.name,
-        rotation=layout.turn.degrees,
+        rotation=layout.orientation.degrees,
         sample_aspect=_sample_aspect(stream),
         color=layout.color,
         hdr=is_hdr(frame),
@@ -168,13 +169,13 @@ def _clip(path: Path, container: InputContainer, stream: VideoStream, frame: av.
 
 def _container_name(path: Path, container: InputContainer) -> str:
     with path.open("rb") as file:
-        return _NAMES.get(sniff(file.read(HEAD_BYTES)) or "", container.format.name)
+        return _CONTAINER_NAMES.get(sniff(file.read(HEAD_BYTES)) or "", container.format.name)
 
 
 def _time_base(stream: VideoStream) -> Fraction:
-    """The stream's own ticks, or 1/90000 s where they are absent or finer than some encoders can count."""
-    if not stream.time_base or stream.time_base < _FINEST_TICK:
-        return _USUAL_TICK
+    """The stream's time base, or 1/90000 s where it is missing or finer than some encoders support."""
+    if not stream.time_base or stream.time_base < _MIN_TICK:
+        return _DEFAULT_TICK
     return stream.time_base
 
 
@@ -186,12 +187,12 @@ def _rate(stream: VideoStream) -> Fraction:
 
 
 def _seconds(path: Path, container: InputContainer, stream: VideoStream, start: Fraction = Fraction(0)) -> float:
-    """Length of the video stream as its container tells, 0 when it does not.
+    """Duration of the video stream according to the container, 0 when unknown.
 
-    Where only Matroska's end of the track or of the file is known, ``start`` is taken off.
+    Matroska may state only the end of the track or of the file; then ``start`` (seconds) is subtracted.
     """
     if container.format.name == "apng":
-        return float(animation_of(path)[1])
+        return float(read_apng_length(path)[1])
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
     end = _tagged_seconds(stream.metadata.get("DURATION", "")) or (container.duration or 0) / 1_000_000
@@ -199,7 +200,7 @@ def _seconds(path: Path, container: InputContainer, stream: VideoStream, start: 
 
 
 def _tagged_seconds(text: str) -> float:
-    """Matroska's per-track length, written as a tag like 00:00:12.480000000."""
+    """Seconds of Matroska's per-track duration, a tag like 00:00:12.480000000."""
     try:
         hours, minutes, seconds = text.split(":")
         return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
@@ -208,25 +209,25 @@ def _tagged_seconds(text: str) -> float:
 
 
 def _exact_frames(path: Path, container: InputContainer, stream: VideoStream) -> int:
-    """Frames in the container's index, without those that its edit list hides."""
+    """Frames in the container's index, without those that its edit list hides. 0 when unknown."""
     if container.format.name == "apng":
-        return animation_of(path)[0]
+        return read_apng_length(path)[0]
     entries = stream.index_entries
-    if container.format.name == "avi" and len(entries) and entries[-1].timestamp >= stream.frames * _WHOLE_INDEX:
-        return len(entries)  # its header counts the places without a picture too
+    if container.format.name == "avi" and len(entries) and entries[-1].timestamp >= stream.frames * _MIN_INDEX_COVERAGE:
+        return len(entries)  # the frame count of its header includes empty chunks
     if not stream.frames or "mov" not in container.format.name:
         return stream.frames
     return sum(not entry.is_discard for entry in entries)
 
 
 def _sample_aspect(stream: VideoStream) -> Fraction:
-    """Width of a stored pixel by its height; shapes that no camera has count as square."""
+    """Width of a stored pixel divided by its height. Implausible values count as square."""
     aspect = stream.sample_aspect_ratio
     return Fraction(aspect) if aspect and Fraction(1, 4) <= aspect <= 4 else Fraction(1)
 
 
-def _square(width: int, height: int, aspect: Fraction) -> tuple[int, int]:
-    """The even size that shows the stored picture with square pixels and loses none of them."""
+def _square_pixel_size(width: int, height: int, aspect: Fraction) -> tuple[int, int]:
+    """The even size with square pixels at which the picture keeps all its pixels."""
     if aspect > 1:
         return round(width * aspect) & ~1, height & ~1
     return width & ~1, round(height / aspect) & ~1
@@ -240,6 +241,6 @@ def _audio(container: InputContainer) -> AudioFacts | None:
 
 
 def audio_streams(container: InputContainer) -> list[AudioStream]:
-    """The sound tracks that can be decoded, the one that a player would play first."""
+    """The audio tracks that can be decoded, the default track first."""
     streams = [s for s in container.streams.audio if getattr(s, "codec_context", None) is not None]
     return sorted(streams, key=lambda s: not s.disposition & av.stream.Disposition.default)

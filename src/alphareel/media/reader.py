@@ -1,4 +1,4 @@
-"""Frames of a video with their timestamps, in planes; nothing is held but the frame being handed out."""
+"""Reads the frames of a video as planes with timestamps. Holds one frame in memory."""
 
 from collections.abc import Generator
 from pathlib import Path
@@ -10,26 +10,26 @@ import av
 from alphareel.domain.clip import Chunk, Clip, Limits
 from alphareel.domain.errors import DurationTooLong
 from alphareel.imaging.frame import Frame
-from alphareel.media.deinterlace import progressive
+from alphareel.media.deinterlace import deinterlace
 from alphareel.media.ffmpeg_errors import translating_read_errors
-from alphareel.media.frame_converter import Pictures
-from alphareel.media.probe import Layout, check_largest, check_seconds, inspect
-from alphareel.media.source import decoding, decoding_from
+from alphareel.media.frame_converter import FrameConverter
+from alphareel.media.probe import Layout, check_max_size, check_seconds, inspect
+from alphareel.media.source import decode_from, open_decoder
 from alphareel.media.timestamps import TimestampNormalizer
 
 _Size = tuple[int, int]
 
 
 def open_reader(path: Path, limits: Limits) -> "Reader":
-    """A reader of the video ``path``, a context manager. Raises what ``probe`` raises."""
+    """A reader of the video ``path``, to be used as a context manager. Raises like ``probe``."""
     clip, layout = inspect(path, limits)
     return Reader(path, limits, clip, layout)
 
 
 class Reader:
-    """Reads one clip. ``clip``: its facts; ``frames_lost``: frames that could not be decoded, final after iteration.
+    """Reads one clip. ``frames_lost``: frames that could not be decoded, complete after the iteration.
 
-    One iteration at a time: a second call of ``frames`` ends the first. Leaving the context releases everything.
+    There is one iteration at a time: a second call of ``frames`` or ``chunk`` ends the first.
     """
 
     def __init__(self, path: Path, limits: Limits, clip: Clip, layout: Layout) -> None:
@@ -49,25 +49,25 @@ class Reader:
         self.close()
 
     def close(self) -> None:
-        """End the iteration and release the file; safe twice."""
+        """End the iteration and close the file. May be called twice."""
         if self._running is not None:
             self._running.close()
             self._running = None
 
     def frames(self, thumbnail: _Size | None = None, seconds: float | None = None) -> Generator[Frame, None, None]:
-        """Frames in order of presentation, each with a (width, height) ``thumbnail`` when asked.
+        """Frames in presentation order. ``thumbnail``: (width, height) of the small copy that each frame carries.
 
-        ``seconds``: stop before the first frame at or after this moment. Planes are read-only and may be views of
-        the decoder's memory, alive as long as something refers to them. Damaged parts are skipped and counted.
-        Raises DurationTooLong when there is more than the header admits (the time for which the last frame is shown
-        included), ResolutionTooLarge when a later frame is larger than allowed, BadVideo when reading breaks.
+        ``seconds``: stop before the first frame at or after this moment. Planes are read-only and may be views of the
+        decoder's memory, which they keep alive. Damaged parts are skipped and counted. Raises DurationTooLong when the
+        video, including the duration of its last frame, exceeds the limits, whatever its header says;
+        ResolutionTooLarge when a later frame does; BadVideo when the video cannot be read further.
         """
         self.close()
         self._running = self._frames(thumbnail, seconds)
         return self._running
 
     def chunk(self, chunk: Chunk, thumbnail: _Size | None = None, *, lead: int = 0) -> Generator[Frame, None, None]:
-        """Frames of one chunk (``media.chunks``), after up to ``lead`` frames from before it; else like ``frames``."""
+        """Frames of one chunk, preceded by up to ``lead`` frames from before it. Otherwise like ``frames``."""
         self.close()
         self._running = self._chunk(chunk, thumbnail, lead)
         return self._running
@@ -75,44 +75,48 @@ class Reader:
     def _chunk(self, chunk: Chunk, thumbnail: _Size | None, lead: int) -> Generator[Frame, None, None]:
         self.frames_lost = 0
         base = self.clip.time_base
-        since = max(0, chunk.start - round(lead / self.clip.rate / base))
-        clock, index = TimestampNormalizer(self.clip), 0
-        pictures = Pictures(size=self._layout.size, color=self._layout.color, turn=self._layout.turn)
+        start_tick = max(0, chunk.start - round(lead / self.clip.rate / base))
+        timestamps, index = TimestampNormalizer(self.clip), 0
+        converter = FrameConverter(
+            size=self._layout.size, color=self._layout.color, orientation=self._layout.orientation
+        )
         with (
-            decoding_from(self._path, self._limits, self.clip.start + since * base) as frames,
+            decode_from(self._path, self._limits, self.clip.start + start_tick * base) as frames,
             translating_read_errors(self._path),
         ):
-            for decoded in progressive(frames):
-                pts, duration = clock.stamp(decoded)
+            for decoded in deinterlace(frames):
+                pts, duration = timestamps.assign(decoded)
                 if chunk.end is not None and pts >= chunk.end:
                     break
-                if pts < since:
+                if pts < start_tick:
                     continue
                 self._check(index, pts, decoded)
                 index += pts >= chunk.start
-                yield _frame(pictures, decoded, thumbnail, pts=pts, duration=duration, index=index)
+                yield _frame(converter, decoded, thumbnail, pts=pts, duration=duration, index=index)
         if chunk.end is None:
-            check_seconds(float(clock.end * base), self._limits)
+            check_seconds(float(timestamps.end * base), self._limits)
         self.frames_lost = max(0, chunk.frames - index)
 
     def _frames(self, thumbnail: _Size | None, seconds: float | None) -> Generator[Frame, None, None]:
         self.frames_lost = 0
-        clock, index = TimestampNormalizer(self.clip), 0
-        pictures = Pictures(size=self._layout.size, color=self._layout.color, turn=self._layout.turn)
-        with decoding(self._path, self._limits) as decoder, translating_read_errors(self._path):
-            for decoded in progressive(decoder.frames()):
-                pts, duration = clock.stamp(decoded)
+        timestamps, index = TimestampNormalizer(self.clip), 0
+        converter = FrameConverter(
+            size=self._layout.size, color=self._layout.color, orientation=self._layout.orientation
+        )
+        with open_decoder(self._path, self._limits) as decoder, translating_read_errors(self._path):
+            for decoded in deinterlace(decoder.frames()):
+                pts, duration = timestamps.assign(decoded)
                 self.frames_lost = decoder.errors
                 if seconds is not None and float(pts * self.clip.time_base) >= seconds:
                     return
                 self._check(index, pts, decoded)
-                yield _frame(pictures, decoded, thumbnail, pts=pts, duration=duration, index=index)
+                yield _frame(converter, decoded, thumbnail, pts=pts, duration=duration, index=index)
                 index += 1
-        check_seconds(float(clock.end * self.clip.time_base), self._limits)
-        self.frames_lost = max(decoder.errors, self._missing(index, clock))
+        check_seconds(float(timestamps.end * self.clip.time_base), self._limits)
+        self.frames_lost = max(decoder.errors, self._missing(index, timestamps))
 
     def _check(self, index: int, pts: int, decoded: av.VideoFrame) -> None:
-        check_largest(decoded.width, decoded.height, self._limits)
+        check_max_size(decoded.width, decoded.height, self._limits)
         check_seconds(float(pts * self.clip.time_base), self._limits)
         if self._limits.max_frames and index >= self._limits.max_frames:
             raise DurationTooLong(
@@ -120,17 +124,17 @@ class Reader:
                 hint="Cut it into shorter parts.",
             )
 
-    def _missing(self, decoded: int, clock: TimestampNormalizer) -> int:
-        """Frames that the file should hold and did not: by its header's count, else by gaps and the time at its end."""
+    def _missing(self, decoded: int, timestamps: TimestampNormalizer) -> int:
+        """Frames that are missing: by the count in the index, else by gaps between timestamps and at the end."""
         if self._layout.frames:
             return self._layout.frames - decoded
-        absent = round((self.clip.seconds - float(clock.end * self.clip.time_base)) * float(self.clip.rate))
-        return clock.skipped + (absent if absent > max(2.0, float(self.clip.rate) / 2) else 0)
+        missing = round((self.clip.seconds - float(timestamps.end * self.clip.time_base)) * float(self.clip.rate))
+        return timestamps.skipped + (missing if missing > max(2.0, float(self.clip.rate) / 2) else 0)
 
 
 def _frame(
-    pictures: Pictures, decoded: av.VideoFrame, thumbnail: _Size | None, *, pts: int, duration: int, index: int
+    converter: FrameConverter, decoded: av.VideoFrame, thumbnail: _Size | None, *, pts: int, duration: int, index: int
 ) -> Frame:
-    owner, (y, u, v), alpha = pictures.planes(decoded)
-    small = None if thumbnail is None else pictures.thumbnail(owner, *thumbnail)
+    owner, (y, u, v), alpha = converter.planes(decoded)
+    small = None if thumbnail is None else converter.thumbnail(owner, *thumbnail)
     return Frame(y, u, v, pts, duration, index, small, alpha, buffer_owner=owner)

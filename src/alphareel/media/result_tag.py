@@ -1,21 +1,21 @@
-"""The note in the metadata of videos that says that alphareel wrote them."""
+"""The metadata tag of videos that alphareel wrote. It tells results from footage, which is never overwritten."""
 
 from pathlib import Path
 
 from alphareel.domain.clip import Limits
 from alphareel.domain.errors import AlphareelError
 from alphareel.media.signature import HEAD_BYTES, is_animated
-from alphareel.media.source import opened
+from alphareel.media.source import open_container
 
-MARK = {"comment": "Background removed by alphareel"}
+RESULT_METADATA = {"comment": "Background removed by alphareel"}
 
 _ANY_SIZE = Limits(max_bytes=0)
 
 
 def is_foreign_video(path: Path) -> bool:
-    """Whether ``path`` is a video that bears no note of ours: footage, as far as anybody can tell.
+    """Whether ``path`` is a video without the tag, and so may be footage.
 
-    Formats without room for the note (GIF, APNG, WebP) always count as foreign, and so does a video that is damaged.
+    Formats that cannot store the tag (GIF, APNG, WebP) and damaged videos always count as foreign.
     """
     try:
         with path.open("rb") as file:
@@ -24,8 +24,8 @@ def is_foreign_video(path: Path) -> bool:
     except OSError:
         return True
     try:
-        with opened(path, _ANY_SIZE) as container:
-            told = {name.lower(): text for name, text in container.metadata.items()}
+        with open_container(path, _ANY_SIZE) as container:
+            metadata = {name.lower(): text for name, text in container.metadata.items()}
     except AlphareelError:
         return True
-    return told.get("comment") != MARK["comment"]
+    return metadata.get("comment") != RESULT_METADATA["comment"]

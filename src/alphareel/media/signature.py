@@ -1,6 +1,6 @@
-"""What a file is by its first bytes: container or picture, as a MIME type. Decodes nothing."""
+"""Detects the type of a video or picture file from its first bytes."""
 
-HEAD_BYTES = 8192  # as much of the file's head as ``sniff`` looks at
+HEAD_BYTES = 8192  # of a file, that ``sniff`` examines
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
@@ -26,20 +26,20 @@ _PICTURE_BRANDS = {
     b"mif1": "image/heif",
     b"msf1": "image/heif",
 }
-_SOUND_BRANDS = (b"M4A ", b"M4B ", b"M4P ")
+_AUDIO_BRANDS = (b"M4A ", b"M4B ", b"M4P ")
 _QUICKTIME_ATOMS = (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
 
 
 def sniff(head: bytes) -> str | None:
-    """MIME type of a file that begins with ``head`` (give it HEAD_BYTES), or None for anything else.
+    """MIME type of a file that begins with ``head`` (HEAD_BYTES bytes), or None.
 
-    Names every container that is read here, and common pictures; sound files and text are None.
+    Recognizes all supported containers and common picture formats. Audio and text files are None.
     """
     for prefix, mime in _PREFIXES:
         if head.startswith(prefix):
             return mime
     if head.startswith(_PNG):
-        return "image/apng" if _announces_frames(head) else "image/png"
+        return "image/apng" if _has_animation_chunk(head) else "image/png"
     if head[:4] == b"RIFF":
         return {b"AVI ": "video/x-msvideo", b"WEBP": "image/webp"}.get(head[8:12])
     if head[:4] == b"\x1aE\xdf\xa3":
@@ -49,35 +49,35 @@ def sniff(head: bytes) -> str | None:
 
 def is_animated(head: bytes) -> bool:
     """Whether a file that begins with ``head`` is a video or an animated picture (GIF, APNG, animated WebP)."""
-    kind = sniff(head)
-    if kind == "image/webp":
+    mime = sniff(head)
+    if mime == "image/webp":
         return head[12:16] == b"VP8X" and len(head) > 20 and bool(head[20] & 0x02)
-    return kind in ("image/gif", "image/apng") or (kind is not None and not kind.startswith("image/"))
+    return mime in ("image/gif", "image/apng") or (mime is not None and not mime.startswith("image/"))
 
 
-def _announces_frames(head: bytes) -> bool:
-    """An APNG tells that it is one before its first picture data (PNG, third edition, 11.3.6.1)."""
-    at = len(_PNG)
-    while at + 8 <= len(head):
-        name = head[at + 4 : at + 8]
+def _has_animation_chunk(head: bytes) -> bool:
+    """Whether a PNG has an acTL chunk before its picture data (PNG, third edition, 11.3.6.1)."""
+    offset = len(_PNG)
+    while offset + 8 <= len(head):
+        name = head[offset + 4 : offset + 8]
         if name in (b"acTL", b"IDAT"):
             return name == b"acTL"
-        at += 12 + int.from_bytes(head[at : at + 4], "big")
+        offset += 12 + int.from_bytes(head[offset : offset + 4], "big")
     return False
 
 
 def _sniff_atoms(head: bytes) -> str | None:
-    """ISO base media and QuickTime files open with a sized, named box."""
+    """ISO base media and QuickTime files begin with the size and the name of a box."""
     if head[4:8] in _QUICKTIME_ATOMS:
         return "video/quicktime"
-    if head[4:8] != b"ftyp" or head[8:12] in _SOUND_BRANDS:
+    if head[4:8] != b"ftyp" or head[8:12] in _AUDIO_BRANDS:
         return None
     brand = head[8:12]
     return _PICTURE_BRANDS.get(brand) or ("video/quicktime" if brand == b"qt  " else "video/mp4")
 
 
 def _sniff_transport_stream(head: bytes) -> str | None:
-    """MPEG-TS has its sync byte every 188 bytes, after four bytes of time stamp on discs (every 192)."""
+    """MPEG-TS has a sync byte every 188 bytes; on discs every 192 bytes, after a 4-byte timestamp."""
     for size, first in ((188, 0), (192, 4)):
         if len(head) > first + 2 * size and all(head[first + n * size] == 0x47 for n in range(3)):
             return "video/mp2t"

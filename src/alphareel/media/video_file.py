@@ -1,9 +1,10 @@
-"""The one encode and flush loop: frames and the source's sound into a container that FFmpeg writes."""
+"""Video files that FFmpeg writes: the one loop that encodes frames and interleaves the source's audio."""
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -16,57 +17,56 @@ from alphareel.domain.clip import Color
 from alphareel.domain.options import Quality
 from alphareel.imaging.frame import Frame, Plane
 from alphareel.media.audio import AudioProfile, AudioTracks
-from alphareel.media.av_frame import flat_planes, to_av_frame
-from alphareel.media.format import Target
-from alphareel.media.output_file import OutputFile, VerificationProfile
-from alphareel.media.result_tag import MARK
+from alphareel.media.encoder_input import flat_planes, to_av_frame
+from alphareel.media.output_file import EncoderFactory, Target, VerificationProfile
+from alphareel.media.result_tag import RESULT_METADATA
 from alphareel.media.verify import inspect_video
 
-LIMITED, FULL = 1, 2  # ranges in FFmpeg's numbers
-TAIL = 1  # seconds that sound may go on after the last frame
+LIMITED, FULL = 1, 2  # color ranges in FFmpeg's numbers
+MAX_AUDIO_TAIL = 1  # seconds that audio may continue after the last frame
+
+VIDEO_VERIFICATION = VerificationProfile(inspect_video, frame_tolerance=1)
 
 
-AS_A_PLAYER_SEES_IT = VerificationProfile(inspect_video, frame_tolerance=1)
-
-
-class FrameConverter(Protocol):
-    """Makes of planes and alpha what an encoder takes. ``color``: the tags of what it makes."""
-
-    @property
-    def pixel_format(self) -> str: ...
+class PixelConverter(Protocol):
+    """Converts planes and alpha to the pixel format of an encoder."""
 
     @property
-    def color(self) -> Color: ...
+    def pixel_format(self) -> str:
+        """FFmpeg's name of the output's pixel format."""
 
-    def paint(self, frame: Frame, alpha: Plane | None) -> av.VideoFrame:
-        """The picture for the encoder; timestamps and tags are set by the caller."""
+    @property
+    def color(self) -> Color:
+        """Color tags of the output."""
+
+    def convert(self, frame: Frame, alpha: Plane | None) -> av.VideoFrame:
+        """The picture for the encoder. The caller sets timestamps and color tags."""
 
 
 @dataclass(frozen=True)
 class EncoderProfile:
-    """How a format is encoded: FFmpeg's names and options, and the painter for a target.
+    """How FFmpeg encodes a format: its names and options, and the converter for a target.
 
-    ``tag``: the codec's four letters where players want others.
-    ``by_quality``: options that replace others for a quality. ``time_base``: the container's ticks where it has only
-    one kind, else the clip's. ``proof``: what the finished file can be held to.
+    ``tag``: the codec's FourCC where players expect another than FFmpeg's default. ``quality_options``: options that
+    override ``options`` for a quality. ``time_base``: the only one that the container has; None to use the clip's.
     """
 
     container: str
     codec: str
-    painter: Callable[[Target], FrameConverter]
+    converter: Callable[[Target], PixelConverter]
     options: Mapping[str, str]
     tag: str = ""
-    by_quality: Mapping[Quality, Mapping[str, str]] = field(default_factory=dict)
+    quality_options: Mapping[Quality, Mapping[str, str]] = field(default_factory=dict)
     container_options: Mapping[str, str] = field(default_factory=dict)
-    sound: AudioProfile | None = None
+    audio: AudioProfile | None = None
     threads: int = 2
     time_base: Fraction | None = None
-    proof: VerificationProfile = AS_A_PLAYER_SEES_IT
+    verification: VerificationProfile = VIDEO_VERIFICATION
 
 
 @dataclass(frozen=True)
-class Planar:
-    """The painter of encoders that take our planes as they are: yuv420p, with alpha yuva420p."""
+class PlanarConverter:
+    """Passes planes on as they are: yuv420p, or yuva420p with alpha. Fully transparent areas become black."""
 
     color: Color
     has_alpha: bool
@@ -75,61 +75,66 @@ class Planar:
     def pixel_format(self) -> str:
         return "yuva420p" if self.has_alpha else "yuv420p"
 
-    def paint(self, frame: Frame, alpha: Plane | None) -> av.VideoFrame:
-        """The frame's own planes; what is invisible becomes black."""
+    def convert(self, frame: Frame, alpha: Plane | None) -> av.VideoFrame:
         if alpha is None:
             return to_av_frame((frame.y, frame.u, frame.v))
         return to_av_frame(flat_planes(frame, alpha, self.color), alpha)
 
 
-def video_file(target: Target, recipe: EncoderProfile) -> OutputFile:
-    """A Sink that writes a container by a recipe."""
-    return OutputFile(target, lambda target, path: _Container(target, path, recipe), recipe.proof)
+def planar(target: Target) -> PlanarConverter:
+    """A converter for encoders that take our planes as they are."""
+    return PlanarConverter(target.clip.color, target.has_alpha)
 
 
-class _Container:
-    """An Encoding by FFmpeg: one stream of pictures and at most one of sound."""
+def video_encoder(profile: EncoderProfile) -> EncoderFactory:
+    """Opens encoders that write video files by ``profile``."""
+    return partial(VideoEncoder, profile=profile)
 
-    def __init__(self, target: Target, path: Path, recipe: EncoderProfile) -> None:
-        self.sound = audio_of(target, recipe)
+
+class VideoEncoder:
+    """A FrameEncoder over FFmpeg: one video stream, and the source's audio tracks where the profile has audio."""
+
+    def __init__(self, target: Target, path: Path, *, profile: EncoderProfile) -> None:
+        self.verification = profile.verification
+        self.audio = open_audio(target, profile)
         self._target = target
-        self._recipe = recipe
-        self._painter = recipe.painter(target)
+        self._profile = profile
+        self._converter = profile.converter(target)
         self._delay: int | None = None  # ticks by which the first packet is decoded before it is shown
         self._container: OutputContainer = av.open(
-            str(path.absolute()), "w", format=recipe.container, container_options=dict(recipe.container_options)
+            str(path.absolute()), "w", format=profile.container, container_options=dict(profile.container_options)
         )
-        self._container.metadata.update(MARK)
+        self._container.metadata.update(RESULT_METADATA)
         try:
-            self._stream = self._add_picture(self._container)
-            if self.sound:
-                self.sound.attach(self._container)
+            self._stream = self._add_video(self._container)
+            if self.audio:
+                self.audio.attach(self._container)
         except BaseException:
             with suppress(av.error.FFmpegError, OSError):
-                self.drop()
+                self.abort()
             raise
 
-    def add(self, frame: Frame, alpha: Plane | None, duration: int) -> None:
-        picture = self._painter.paint(frame, alpha)
+    def encode(self, frame: Frame, alpha: Plane | None, duration: int) -> None:
+        picture = self._converter.convert(frame, alpha)
         picture.pts, picture.duration, picture.time_base = frame.pts, duration, self._target.clip.time_base
-        tag(picture, self._painter.color)
+        set_color_tags(picture, self._converter.color)
         self._mux(self._stream.encode(picture))
-        if self.sound:
-            self.sound.advance(self._container, (frame.pts + duration) * self._target.clip.time_base)
+        if self.audio:
+            self.audio.advance(self._container, (frame.pts + duration) * self._target.clip.time_base)
 
-    def end(self, tick: int) -> None:
+    def finish(self, end: int) -> None:
         packets = self._stream.encode(None)
         if packets:
-            last_until(packets[-1], tick * self._target.clip.time_base, delay=self._delay)
+            extend_last_packet(packets[-1], end * self._target.clip.time_base, delay=self._delay)
         self._mux(packets)
-        if self.sound:
-            self.sound.advance(self._container, tick * self._target.clip.time_base + TAIL)
-            self.sound.close()
+        if self.audio:
+            self.audio.advance(self._container, end * self._target.clip.time_base + MAX_AUDIO_TAIL)
+            self.audio.close()
         self._container.close()
 
-    def drop(self) -> None:
-        if self.sound:
-            self.sound.close()
+    def abort(self) -> None:
+        if self.audio:
+            self.audio.close()
         # closing writes the trailer, which fails again where writing failed
         self._container.close()
 
@@ -139,44 +144,43 @@ class _Container:
                 self._delay = -(packet.dts or 0)
             self._container.mux(packet)
 
-    def _add_picture(self, container: OutputContainer) -> VideoStream:
-        recipe, target, color = self._recipe, self._target, self._painter.color
-        options = {**recipe.options, **recipe.by_quality.get(target.quality, {})}
-        made = container.add_stream(recipe.codec, target.clip.rate, options=options)
-        stream = cast(VideoStream, made)
+    def _add_video(self, container: OutputContainer) -> VideoStream:
+        profile, target, color = self._profile, self._target, self._converter.color
+        options = {**profile.options, **profile.quality_options.get(target.quality, {})}
+        stream = cast(VideoStream, container.add_stream(profile.codec, target.clip.rate, options=options))
         context = stream.codec_context
-        context.width, context.height = target.width, target.height * recipe.proof.stacked_rows
-        context.pix_fmt = self._painter.pixel_format
-        context.time_base = recipe.time_base or target.clip.time_base
+        context.width, context.height = target.width, target.height * profile.verification.stacked_rows
+        context.pix_fmt = self._converter.pixel_format
+        context.time_base = profile.time_base or target.clip.time_base
         context.sample_aspect_ratio = Fraction(1)
         context.color_range = FULL if color.full_range else LIMITED
         context.colorspace, context.color_primaries = color.matrix, color.primaries
         context.color_trc = color.transfer
-        if recipe.tag:
-            context.codec_tag = recipe.tag
-        context.thread_count = recipe.threads
-        context.flags |= av.codec.context.Flags.frame_duration  # or the last frame's length is lost
+        if profile.tag:
+            context.codec_tag = profile.tag
+        context.thread_count = profile.threads
+        context.flags |= av.codec.context.Flags.frame_duration  # without it the last frame's duration is lost
         return stream
 
 
-def audio_of(target: Target, recipe: EncoderProfile) -> AudioTracks | None:
-    """The source's sound as the recipe wants it; None where there is none."""
-    if recipe.sound is None or target.source is None or target.clip.audio is None:
+def open_audio(target: Target, profile: EncoderProfile) -> AudioTracks | None:
+    """The source's audio tracks for this target; None where there are none."""
+    if profile.audio is None or target.source is None or target.clip.audio is None:
         return None
     return AudioTracks(
         source=target.source,
         start=target.clip.start,
         seconds=target.seconds,
-        rules=recipe.sound,
+        profile=profile.audio,
         tracks=target.clip.audio_tracks,
     )
 
 
-def last_until(packet: "av.Packet[VideoStream]", moment: Fraction, *, delay: int | None) -> None:
-    """Let what is decoded last end where the picture ends: that need not be what is shown last.
+def extend_last_packet(packet: "av.Packet[VideoStream]", moment: Fraction, *, delay: int | None) -> None:
+    """Extend the packet that is decoded last so that the stream ends at ``moment`` (seconds).
 
-    MP4 counts lengths in order of decoding, and would forget that the last picture stands still for a while.
-    ``delay``: ticks of the packet by which the first one is decoded before it is shown.
+    It need not be the packet that is shown last. MP4 stores durations in decoding order, so without this a long last
+    frame loses its duration. ``delay``: ticks by which the first packet is decoded before it is shown.
     """
     if packet.pts is None or packet.dts is None:
         return
@@ -185,8 +189,8 @@ def last_until(packet: "av.Packet[VideoStream]", moment: Fraction, *, delay: int
     packet.duration = max(packet.duration or 0, rest)
 
 
-def tag(picture: av.VideoFrame, color: Color) -> None:
-    """Write the color tags on a frame, where encoders and scalers look for them."""
+def set_color_tags(picture: av.VideoFrame, color: Color) -> None:
+    """Set the color tags of a frame, where encoders and scalers read them."""
     picture.color_range = FULL if color.full_range else LIMITED
     picture.colorspace, picture.color_primaries = color.matrix, color.primaries
     picture.color_trc = color.transfer

@@ -18,9 +18,10 @@ from alphareel.domain.options import Options, Output, to_json
 from alphareel.matting import tiers
 from alphareel.media.chunks import PacketIndex, divide, read_packet_index
 from alphareel.media.ffmpeg_errors import EXPORT_AGAIN
-from alphareel.media.format import ChunkFile, format_named
+from alphareel.media.format import format_named
+from alphareel.media.join import ChunkFile
 from alphareel.media.reader import open_reader
-from alphareel.media.verify import sha256_of
+from alphareel.paths import file_sha256
 from alphareel.pipeline.run import Read, open_compositor, plan_target, result_of
 
 _WORTH_IT = 2  # chunks' lengths that a clip must have
@@ -73,7 +74,7 @@ def plan(
         clip = reader.clip
     if clip.seconds < _WORTH_IT * seconds:
         return None
-    chosen = tiers.choose(options.matte, models_dir, threads, order=order)
+    chosen = tiers.choose(options.matting_options, models_dir, threads, order=order)
     stamps = None if chosen.lead is None else read_packet_index(source, clip, limits)
     if stamps is not None:
         check_paid(_seconds(stamps, clip), paid_seconds)
@@ -124,11 +125,11 @@ def join(
 
 def _is_too_much(stamps: PacketIndex, clip: Clip, limits: Limits) -> bool:
     """Whether there is more than the header admits and than is allowed: reading in one go ends there, and says so."""
-    return 0 < limits.max_seconds < _seconds(stamps, clip) or 0 < limits.max_frames < len(stamps.shown)
+    return 0 < limits.max_seconds < _seconds(stamps, clip) or 0 < limits.max_frames < len(stamps.pts)
 
 
 def _seconds(stamps: PacketIndex, clip: Clip) -> float:
-    """Length of the clip as its packets tell."""
+    """Length of the clip according to its packets."""
     return float(stamps.end * clip.time_base)
 
 
@@ -137,5 +138,11 @@ def _mark(source: Path, options: Options, engine: EngineFacts, chunks: Sequence[
     background = options.background
     files = [source, *(Path(p) for p in (background.image_url, background.video_url) if p is not None)]
     plain = replace(options, background=replace(background, image_url=None, video_url=None))
-    facts = [__version__, to_json(plain), asdict(engine), [asdict(chunk) for chunk in chunks], [*map(sha256_of, files)]]
+    facts = [
+        __version__,
+        to_json(plain),
+        asdict(engine),
+        [asdict(chunk) for chunk in chunks],
+        [*map(file_sha256, files)],
+    ]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

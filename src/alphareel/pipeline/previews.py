@@ -7,10 +7,10 @@ from typing import NoReturn
 
 from alphareel.domain.clip import Clip, Progress
 from alphareel.domain.options import Composition, Options
-from alphareel.imaging.compositor import composer
+from alphareel.imaging.compositor import make_compositor
 from alphareel.imaging.frame import Matte
-from alphareel.media.format import Target
-from alphareel.media.webp_encoder import WebpPictures
+from alphareel.media.output_file import Target
+from alphareel.media.webp_encoder import WebpEncoder
 
 _SIDE = 320  # pixels, the longer one
 _QUALITY, _EFFORT = 70, 2
@@ -28,11 +28,11 @@ class PreviewWriter:
         width, height = _size(clip)
         self._folder = folder
         self._single = single
-        self._compose = composer(
+        self._compose = make_compositor(
             Options(composition=Composition(width, height)), clip, read_still=_not_asked, open_video=_not_asked
         )
         target = Target(folder, clip, width, height, has_alpha=True)
-        self._encode = WebpPictures(target, quality=_QUALITY, effort=_EFFORT)
+        self._encode = WebpEncoder(target, quality=_QUALITY, effort=_EFFORT)
         self._drawn = 0
         self._last: Progress | None = None
 

@@ -16,14 +16,15 @@ from alphareel.domain.budget import check_paid
 from alphareel.domain.clip import Chunk, Clip, EngineFacts, Limits, Progress, Result
 from alphareel.domain.errors import BadVideo, InvalidRequest
 from alphareel.domain.options import Composition, Options, Output
-from alphareel.imaging.compositor import Compositor, composer
+from alphareel.imaging.compositor import Compositor, make_compositor
 from alphareel.imaging.frame import Frame, Matte
 from alphareel.matting import tiers
 from alphareel.matting.choke_feather import choke_and_feather
 from alphareel.matting.engine import Engine, MattingSession, RequiresScene, TwoPhaseSession
 from alphareel.media.atomic_file import refuse_existing
-from alphareel.media.format import Format, Sink, Target, check_suffix, format_named
+from alphareel.media.format import Format, check_format, check_suffix, format_named
 from alphareel.media.image_reader import read_image
+from alphareel.media.output_file import OutputFile, Target
 from alphareel.media.reader import Reader, open_reader
 from alphareel.media.verify import Verified, verify
 from alphareel.pipeline.previews import PreviewWriter
@@ -57,7 +58,7 @@ def run(
     Raises InvalidRequest, BadVideo, ModelUnavailable, StorageFailed, VerificationFailed and kin (``domain.errors``).
     """
     check_outputs(source, outputs, overwrite=overwrite)
-    asked, limits = outputs[0].options.matte, limits or Limits()
+    asked, limits = outputs[0].options.matting_options, limits or Limits()
     with ExitStack() as opened:
         reader = opened.enter_context(open_reader(source, limits))
         chosen = tiers.choose(asked, models_dir, threads, order=order)
@@ -140,8 +141,10 @@ def check_outputs(source: Path, outputs: Sequence[Output], *, overwrite: bool = 
     """Refuse outputs that one run cannot make, or that would destroy the footage or each other."""
     if not outputs:
         raise InvalidRequest("There is no target.", hint="Name a file to write.")
-    if any(output.options.matte != outputs[0].options.matte for output in outputs):
+    if any(output.options.matting_options != outputs[0].options.matting_options for output in outputs):
         raise InvalidRequest("The targets need different mattes.", hint="Make those that differ in a run of their own.")
+    for output in outputs:
+        check_format(output.options)
     places = [output.path.resolve() for output in outputs]
     if len(set(places)) < len(places):
         raise InvalidRequest("Two targets are the same file.", hint="Give each a name of its own.")
@@ -206,7 +209,7 @@ class PendingOutput:
     output: Output
     form: Format
     compose: Compositor
-    sink: Sink
+    sink: OutputFile
 
     def write(self, mattes: Iterator[Matte], *, since: int = 0) -> Verified:
         """Write every matte, then open the file again and check it. It has no name yet, but it will survive a crash.
@@ -217,7 +220,7 @@ class PendingOutput:
             frame, alpha = self.compose(matte)
             self.sink.write(replace(frame, pts=frame.pts - since), alpha)
         verified = verify(self.sink.path, self.sink.finish())
-        self.sink.secure()
+        self.sink.fsync()
         return verified
 
     def result(self, verified: Verified, engine: EngineFacts, read: Read, warnings: tuple[str, ...]) -> Result:
@@ -272,7 +275,7 @@ def begin(
 
 def open_compositor(options: Options, clip: Clip, limits: Limits, form: Format, opened: ExitStack) -> Compositor:
     """The composer of an output; ``opened`` closes the background that it reads."""
-    return composer(
+    return make_compositor(
         fitted(options, clip, form),
         clip,
         read_still=lambda path: read_image(Path(path), limits),
@@ -282,7 +285,7 @@ def open_compositor(options: Options, clip: Clip, limits: Limits, form: Format, 
 
 def fitted(options: Options, clip: Clip, form: Format) -> Options:
     """The options with a canvas as large as their quality allows; a canvas that was asked for stays as it is."""
-    side, longer = form.sides.get(options.quality), max(clip.width, clip.height)
+    side, longer = form.max_side.get(options.quality), max(clip.width, clip.height)
     if side is None or longer <= side or options.composition is not None:
         return options
     width, height = (max(2, round(length * side / longer / 2) * 2) for length in (clip.width, clip.height))

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from alphareel.domain.color import NAMED
-from alphareel.domain.options import Anchor, FormatName, Quality, Tier
+from alphareel.domain.options import Anchor, Quality, Tier
+from alphareel.http.schemas.responses import OutputFormat
 from alphareel.service.jobs.retention import LONGEST
 from alphareel.service.jobs.test_mode import LONGEST as LONGEST_TEST
 from alphareel.service.jobs.test_mode import ScenarioOutcome
@@ -111,7 +112,7 @@ class JobStart(_Schema):
         default=None, description="Yours; it comes back with the job. At most 16 KiB as JSON, no null characters."
     )
     model: Tier | None = Field(default="original", description="Which tier of quality and speed makes the matte.")
-    output_format: FormatName | None = "webm"
+    output_format: OutputFormat | None = "webm"
     background: WantedBackground | BackgroundText | None = Field(
         default=None, description="Wins over bg_type and its companions."
     )

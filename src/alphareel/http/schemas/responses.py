@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
 from alphareel.domain.clip import AlphaKind
-from alphareel.domain.options import Anchor, BackgroundType, FormatName, Quality, Tier
+from alphareel.domain.options import Anchor, BackgroundType, Quality, Tier
+from alphareel.service.jobs.capabilities import output_formats
 from alphareel.service.jobs.test_mode import ScenarioOutcome
 
 ShownStatus = Literal["created", "pending", "processing", "completed", "failed"]
@@ -18,6 +19,7 @@ def _rfc3339(time: datetime) -> str:
 
 
 Time = Annotated[datetime, PlainSerializer(_rfc3339, when_used="json")]
+OutputFormat = Annotated[str, Field(json_schema_extra={"enum": list(output_formats())})]
 
 
 class _Schema(BaseModel):
@@ -135,7 +137,7 @@ class Job(_Schema):
     error: str | None = Field(description="Why it failed, in one text.")
     error_code: str | None
     model: Tier
-    output_format: FormatName
+    output_format: OutputFormat
     bg_type: BackgroundType
     background: Background
     composition: Composition | None

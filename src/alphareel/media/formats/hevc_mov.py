@@ -1,6 +1,6 @@
-"""HEVC with alpha in MOV, for Safari: only where an encoder and a decoder of this kind are really there; it is tried.
+"""HEVC with alpha in MOV, for Safari. Available only where a trial encode and decode keeps the alpha.
 
-The FFmpeg that comes along has neither: its libx265 was built without alpha, and its decoder passes the layer over.
+The bundled FFmpeg does not pass it: its libx265 is built without alpha, and its decoder ignores the alpha layer.
 """
 
 import tempfile
@@ -12,22 +12,23 @@ import numpy as np
 from av.codec.codec import UnknownCodecError
 
 from alphareel.domain.clip import Clip, Color
-from alphareel.domain.errors import AlphareelError, FormatUnavailable, InvalidRequest
+from alphareel.domain.errors import AlphareelError, FormatUnavailable
 from alphareel.imaging.frame import Frame
 from alphareel.media.audio import AudioProfile
-from alphareel.media.format import Format, Sink, Target
+from alphareel.media.format import Format
+from alphareel.media.output_file import OutputFile, Target
 from alphareel.media.verify import verify
-from alphareel.media.video_file import EncoderProfile, Planar, video_file
+from alphareel.media.video_file import EncoderProfile, VideoEncoder, planar
 
-_SIDE = 64
-_RECIPE = EncoderProfile(
+_TRIAL_SIDE = 64  # pixels
+_PROFILE = EncoderProfile(
     container="mov",
     codec="libx265",
-    painter=lambda target: Planar(target.clip.color, target.has_alpha),
+    converter=planar,
     options={"preset": "fast", "crf": "22", "x265-params": "log-level=none"},
-    by_quality={"web": {"crf": "28"}, "master": {"crf": "16"}},
-    sound=AudioProfile(
-        copied=frozenset({"aac", "mp3"}), codec="aac", sample_format="fltp", piece=1024, has_edit_list=True
+    quality_options={"web": {"crf": "28"}, "master": {"crf": "16"}},
+    audio=AudioProfile(
+        copied=frozenset({"aac", "mp3"}), codec="aac", sample_format="fltp", frame_size=1024, has_edit_list=True
     ),
     tag="hvc1",
 )
@@ -35,48 +36,51 @@ _RECIPE = EncoderProfile(
 
 @cache
 def _missing() -> str | None:
-    """Why it cannot be written here, None when it can: a few small frames were written and held to their alpha."""
+    """Why this machine cannot write the format, or None. Writes a few small frames and verifies their alpha."""
     with tempfile.TemporaryDirectory() as folder:
         try:
-            _try(Path(folder) / "a trial")
+            _try(Path(folder) / "trial")
         except (AlphareelError, UnknownCodecError) as error:
             return f"FFmpeg here cannot write and read HEVC with alpha ({str(error).partition('. ')[0].rstrip('.')})"
     return None
 
 
 def _try(path: Path) -> None:
-    color = Color(matrix=1, primaries=1, transfer=1)
-    clip = Clip(_SIDE, _SIDE, Fraction(1, 25), Fraction(25), 0.12, 3, "", "", "yuv420p", color=color)
-    sink = video_file(Target(path, clip, _SIDE, _SIDE, has_alpha=True), _RECIPE)
-    gray = np.full((_SIDE // 2, _SIDE // 2), 128, np.uint8)
-    alpha = np.tile(np.linspace(0, 255, _SIDE).astype(np.uint8), (_SIDE, 1))
+    side, color = _TRIAL_SIDE, Color(matrix=1, primaries=1, transfer=1)
+    clip = Clip(side, side, Fraction(1, 25), Fraction(25), 0.12, 3, "", "", "yuv420p", color=color)
+    output = OutputFile(Target(path, clip, side, side, has_alpha=True), _video_encoder)
+    luma, chroma = np.full((side, side), 120, np.uint8), np.full((side // 2, side // 2), 128, np.uint8)
+    alpha = np.tile(np.linspace(0, 255, side).astype(np.uint8), (side, 1))
     try:
         for n in range(3):
-            sink.write(Frame(np.full((_SIDE, _SIDE), 120, np.uint8), gray, gray, pts=n, duration=1), alpha)
-        verify(sink.path, sink.finish())
+            output.write(Frame(luma, chroma, chroma, pts=n, duration=1), alpha)
+        verify(output.path, output.finish())
     finally:
-        sink.abort()
+        output.abort()
 
 
-def _open(target: Target) -> Sink:
-    if not target.has_alpha:
-        raise InvalidRequest("hevc_mov is for alpha.", hint="Leave the background transparent, or choose mp4.")
+def _video_encoder(target: Target, path: Path) -> VideoEncoder:
+    return VideoEncoder(target, path, profile=_PROFILE)
+
+
+def _encoder(target: Target, path: Path) -> VideoEncoder:
     missing = _missing()
     if missing is not None:
         raise FormatUnavailable(
             f"{missing}.", hint="Write mov; a Mac converts it (Encode Selected Video Files, Preserve Transparency)."
         )
-    return video_file(target, _RECIPE)
+    return _video_encoder(target, path)
 
 
 FORMAT = Format(
     name="hevc_mov",
     suffix=".mov",
     mime="video/quicktime",
-    alpha=True,
+    alpha="required",
     audio=True,
-    open=_open,
-    suffix_implies=False,
-    sides={"web": 1280},
+    encoder=_encoder,
+    implied_by_suffix=False,
+    max_side={"web": 1280},
+    bytes_per_pixel=0.015,
     missing=_missing,
 )

@@ -1,36 +1,36 @@
-"""ProRes 422 HQ: ten bits over a background, and the source's sound. For editing programs that need no alpha."""
+"""ProRes 422 HQ: opaque, 10 bits, and the source's audio. For editing programs that need no alpha."""
 
 from dataclasses import replace
+from pathlib import Path
 
-from alphareel.domain.errors import InvalidRequest
-from alphareel.media.format import Format, Sink, Target
-from alphareel.media.join import joining
-from alphareel.media.prores import SOUND, TenBits
-from alphareel.media.video_file import EncoderProfile, video_file
+from alphareel.media.format import Format
+from alphareel.media.join import join_with
+from alphareel.media.output_file import Target
+from alphareel.media.prores import AUDIO, TenBitConverter
+from alphareel.media.video_file import EncoderProfile, VideoEncoder
 
-_RECIPE = EncoderProfile(
+_PROFILE = EncoderProfile(
     container="mov",
     codec="prores_aw",
-    painter=lambda target: TenBits(target, chroma="422"),
+    converter=lambda target: TenBitConverter(target, chroma="422"),
     options={"profile": "3"},
-    sound=SOUND,
+    audio=AUDIO,
 )
-_MASTER = replace(_RECIPE, codec="prores_ks", options={"profile": "hq", "vendor": "apl0"}, threads=0)
+_MASTER = replace(_PROFILE, codec="prores_ks", options={"profile": "hq", "vendor": "apl0"}, threads=0)
 
 
-def _open(target: Target) -> Sink:
-    if target.has_alpha:
-        raise InvalidRequest("ProRes 422 carries no alpha.", hint="Choose mov (ProRes 4444), or set a background.")
-    return video_file(target, _MASTER if target.quality == "master" else _RECIPE)
+def _encoder(target: Target, path: Path) -> VideoEncoder:
+    return VideoEncoder(target, path, profile=_MASTER if target.quality == "master" else _PROFILE)
 
 
 FORMAT = Format(
     name="prores_hq",
     suffix=".mov",
     mime="video/quicktime",
-    alpha=False,
+    alpha="unsupported",
     audio=True,
-    open=_open,
-    suffix_implies=False,
-    join=joining(_RECIPE),
+    encoder=_encoder,
+    implied_by_suffix=False,
+    join=join_with(_PROFILE),
+    bytes_per_pixel=0.3,
 )

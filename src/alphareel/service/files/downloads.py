@@ -6,27 +6,20 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Self
 
+from alphareel.media.format import mime_types
 from alphareel.service.files.signed_urls import FileGrant
 from alphareel.service.ports import Blobs
 
-_TYPES = {
-    ".apng": "image/apng",
+# Types that can be uploaded and are no output format. The formats state their own.
+_UPLOAD_TYPES = {
     ".avi": "video/x-msvideo",
     ".flv": "video/x-flv",
-    ".gif": "image/gif",
     ".jpg": "image/jpeg",
-    ".mkv": "video/x-matroska",
-    ".mov": "video/quicktime",
-    ".mp4": "video/mp4",
     ".mpg": "video/mpeg",
     ".mxf": "application/mxf",
     ".ogv": "video/ogg",
-    ".png": "image/png",
     ".ts": "video/mp2t",
-    ".webm": "video/webm",
-    ".webp": "image/webp",
     ".wmv": "video/x-ms-wmv",
-    ".zip": "application/zip",
 }
 
 
@@ -51,7 +44,7 @@ class FileDownload:
         return cls(
             size=blobs.size(claim.blob),
             name=claim.name or path.name,
-            content_type=_TYPES.get(path.suffix, "application/octet-stream"),
+            content_type=_content_type(path.suffix),
             etag=hashlib.sha256(claim.blob.encode()).hexdigest()[:32],
             blob=claim.blob,
             blobs=blobs,
@@ -60,3 +53,7 @@ class FileDownload:
     def read(self, start: int, length: int) -> Iterator[bytes]:
         """At most ``length`` bytes from ``start``, in bounded pieces."""
         return self.blobs.read(self.blob, start, length)
+
+
+def _content_type(suffix: str) -> str:
+    return mime_types().get(suffix) or _UPLOAD_TYPES.get(suffix, "application/octet-stream")

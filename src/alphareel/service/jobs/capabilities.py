@@ -1,14 +1,12 @@
-"""What this machine can make, asked of the engines and formats that are here; loads no network and no codec."""
+"""What this machine can make, asked of the engines and formats that are here; loads no network."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from alphareel import plugins
 from alphareel.domain.errors import FieldProblem, InvalidRequest
 from alphareel.domain.options import Options
 from alphareel.matting import tiers
-
-_FORMATS = "alphareel.media.formats"
+from alphareel.media.format import format_names
 
 
 @dataclass(frozen=True)
@@ -23,9 +21,14 @@ class Capabilities:
         return tiers.expected(options, self.models_dir, self.orders)
 
     def _check_format(self, name: str) -> None:
-        here = plugins.names(_FORMATS)
+        here = format_names()
         if name not in here:
             raise InvalidRequest(
                 f"This server does not write {name}.",
                 details=[FieldProblem("output_format", f"must be one of {', '.join(here)}.")],
             )
+
+
+def output_formats() -> tuple[str, ...]:
+    """Names of the output formats, sorted."""
+    return format_names()

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Protocol
 
-from alphareel.domain.options import FormatName, Options, Tier
+from alphareel.domain.options import Options, Tier
+from alphareel.media.format import format_named
 from alphareel.service.billing.credits import PriceList, billed_seconds, cost
 from alphareel.service.jobs.pace import FULL_HD, Basis, CompletedRun, Work, fit
 
@@ -14,24 +15,6 @@ LATEST = 200
 
 # Measured on two cores, used until this installation has jobs of its own. Pixels are those of all frames.
 _TYPICAL_PIXELS_PER_SECOND: dict[Tier, float] = {"original": 15e6, "light": 15e6, "human": 15e6, "pro": 3e6}
-_STILLS = frozenset({"poster", "thumbnail"})  # of one frame, though all are looked at
-_TYPICAL_BYTES_PER_PIXEL: dict[FormatName, float] = {
-    "webm": 0.015,
-    "mov": 0.66,
-    "mp4": 0.015,
-    "gif": 0.3,
-    "webp": 0.15,
-    "png_sequence": 1.0,
-    "apng": 1.0,
-    "stacked_mp4": 0.02,
-    "prores_hq": 0.3,
-    "ffv1": 0.2,
-    "hevc_mov": 0.015,
-    "poster": 1.0,
-    "thumbnail": 0.02,
-    "matte": 0.005,
-}
-_OTHER_BYTES_PER_PIXEL = 0.1
 _NO_LENGTH = "The length of the video is not known before it is fetched: upload it, or give source.seconds."
 _NO_SIZE = "The size of the picture is not known: upload the video, or give source.width and source.height."
 _GUESSED_RATE = "The frame rate is not known; 30 frames a second are assumed."
@@ -89,7 +72,8 @@ def estimate(options: Options, facts: SourceFacts, *, prices: PriceList, runs: S
     work = None if frames is None or pixels is None else Work(frames, pixels)
     pace = fit(_alike(options.model, options.output_format, runs), _typical(options.model), near=pixels)
     weight, size_basis = _weight(options, runs)
-    made = None if work is None else (1 if options.output_format in _STILLS else work.frames) * _canvas(options, facts)
+    still = format_named(options.output_format).still
+    made = None if work is None else (1 if still else work.frames) * _canvas(options, facts)
     return Estimate(
         credits=None if seconds is None else cost(seconds, prices.per_minute[options.model]),
         pricing_version=prices.version,
@@ -112,12 +96,12 @@ def _canvas(options: Options, facts: SourceFacts) -> int:
 
 
 def speed(tier: Tier, runs: Sequence[CompletedRun]) -> Speed:
-    """What ``GET /v1/models`` tells of a tier."""
+    """The typical speed of a tier, as ``GET /v1/models`` reports it."""
     pace = fit(_alike(tier, "webm", runs), _typical(tier), near=FULL_HD)
     return Speed(FULL_HD / pace.seconds_per_frame(FULL_HD), pace.basis)
 
 
-def _alike(tier: Tier, output_format: FormatName, runs: Sequence[CompletedRun]) -> Sequence[CompletedRun]:
+def _alike(tier: Tier, output_format: str, runs: Sequence[CompletedRun]) -> Sequence[CompletedRun]:
     """Of the tier's jobs, those in the same format where there are any."""
     same = [run for run in runs if run.model == tier and run.work is not None]
     return [run for run in same if run.output_format == output_format] or same
@@ -132,7 +116,7 @@ def _weight(options: Options, runs: Sequence[CompletedRun]) -> tuple[float, Basi
     """Bytes for a pixel in this format."""
     match_ratio = [run.bytes / run.made for run in runs if run.output_format == options.output_format and run.made]
     if not match_ratio:
-        return _TYPICAL_BYTES_PER_PIXEL.get(options.output_format, _OTHER_BYTES_PER_PIXEL), "typical"
+        return format_named(options.output_format).bytes_per_pixel, "typical"
     return median(match_ratio), "measured"
 
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from alphareel.domain.errors import FieldProblem, InvalidRequest
 from alphareel.domain.fields import text
 from alphareel.domain.options import Options
-from alphareel.domain.parsing import parse_options
+from alphareel.media.format import parse_options
 from alphareel.service.jobs.estimates import SourceFacts
 from alphareel.service.jobs.models import Job, Status
 from alphareel.service.jobs.retention import LONGEST

@@ -24,6 +24,7 @@ from alphareel.domain.errors import (
     WorkerCrashed,
 )
 from alphareel.domain.options import Options, Tier, to_json
+from alphareel.media.format import format_named
 from alphareel.service.billing.credits import billed_seconds, paid_seconds
 from alphareel.service.files import signed_urls
 from alphareel.service.jobs.models import Billing, Job, Output, Status
@@ -47,11 +48,6 @@ from alphareel.service.worker.progress import (
 )
 from alphareel.telemetry.logging import get_logger, log_context
 from alphareel.telemetry.tracing import record_span, start_span
-
-_EXTENSIONS = {
-    "png_sequence": "zip", "stacked_mp4": "mp4", "matte": "mp4", "prores_hq": "mov", "ffv1": "mkv", "hevc_mov": "mov",
-    "poster": "png", "thumbnail": "webp",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -430,8 +426,8 @@ def _failure(job: Job, error: AlphareelError) -> AttemptResult:
 
 
 def result_name(output_format: str) -> str:
-    """What the file of a result is called in the store."""
-    return f"result.{_EXTENSIONS.get(output_format, output_format)}"
+    """The file name of a result in the blob store."""
+    return f"result{format_named(output_format).suffix}"
 
 
 def _attempt_prefix(job_id: str, attempt: int) -> str:
