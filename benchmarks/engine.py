@@ -151,13 +151,13 @@ def write_alone(order: Order, target: Path) -> Callable[[], int]:
     tick = max(1, round(1 / (clip.rate * clip.time_base)))
 
     def work() -> int:
-        sink = format_named(order.output_format).open(
+        output = format_named(order.output_format).open(
             pipeline.plan_target(Path(order.clip), Output(target, order.options), clip, compose)
         )
         for n in range(order.frames):
             matte = mattes[n % len(mattes)]
-            sink.write(*compose(replace(matte, frame=replace(matte.frame, pts=n * tick, duration=tick, index=n))))
-        sink.finish()
+            output.write(*compose(replace(matte, frame=replace(matte.frame, pts=n * tick, duration=tick, index=n))))
+        output.finish()
         return order.frames
 
     return work

@@ -82,8 +82,16 @@ def test_formats_lists_what_can_be_written(command):
         (["probe", "{missing}"], 3, "There is no file {missing}."),
         (["sheet", "{clip}", "{missing}", "{out}.png"], 3, "There is no file {missing}."),
         (["probe", "https://example.com/a.mp4"], 2, "https://example.com/a.mp4 is a URL"),
-        (["cut", "{clip}", "{out}.webm", "--format", "gif"], 2, "The format gif does not match the suffix of {out}.webm"),
-        (["cut", "{clip}", "{out}.MP4", "--format", "webm"], 2, "The format webm does not match the suffix of {out}.MP4"),
+        (
+            ["cut", "{clip}", "{out}.webm", "--format", "gif"],
+            2,
+            "The format gif does not match the suffix of {out}.webm",
+        ),
+        (
+            ["cut", "{clip}", "{out}.MP4", "--format", "webm"],
+            2,
+            "The format webm does not match the suffix of {out}.MP4",
+        ),
         (["cut", "{clip}", "{out}.webm", "--key-color", "#00ff00"], 2, "--engine chroma"),
         (["cut", "{clip}", "{out}.mp4", "--background", "missing.png"], 3, "no background file missing.png"),
         (["cut", "{clip}", "{out}.mp4", "--background", "{nowhere}/plate"], 3, "no background file {nowhere}/plate"),

@@ -10,8 +10,7 @@ from alphareel.domain.errors import InvalidRequest
 from alphareel.http.schemas.responses import Job
 from alphareel.media import format as formats
 from alphareel.media.format import format_for_suffix, format_named, format_names, parse_options
-from alphareel.media.output_file import Target
-from alphareel.media.reader import open_reader
+from alphareel.service.billing.credits import parse_prices
 from alphareel.service.files.downloads import FileDownload
 from alphareel.service.files.signed_urls import FileGrant
 from alphareel.service.jobs.capabilities import output_formats
@@ -20,6 +19,7 @@ from alphareel.service.worker.runner import result_name
 from alphareel.testing.clips import make_clip
 from alphareel.testing.fakes import MemoryBlobs
 
+PRICES = parse_prices("original=1,light=1,pro=1,human=1", "v1")
 MODULE = '''
 """FFV1 in Matroska, as another distribution would add it."""
 
@@ -77,7 +77,7 @@ def test_the_service_takes_all_facts_of_a_format_from_its_module(mk3d):
     assert result_name(mk3d) == "result.mk3d"
     options = parse_options({"output_format": mk3d})
     facts = SourceFacts(seconds=1, width=100, height=10, rate=2)
-    assert estimate(options, facts, prices=parse_prices(None), runs=()).output_bytes == 1000
+    assert estimate(options, facts, prices=PRICES, runs=()).output_bytes == 1000
     blobs = MemoryBlobs()
     blobs.blobs["outputs/j/1/result.mk3d"] = b"x"
     download = FileDownload.of(FileGrant("outputs/j/1/result.mk3d", "", 0), blobs)

@@ -6,14 +6,14 @@ import pytest
 
 from alphareel.matting.model_input import fit_size
 from alphareel.matting.refine import refine
-from alphareel.testing.clips import Truth, make_clip
+from alphareel.testing.clips import GroundTruth, make_clip
 from alphareel.testing.frames import frame_of
 
 AREA = 256 * 144
 
 
 @pytest.fixture(scope="module")
-def truth(tmp_path_factory) -> Truth:
+def truth(tmp_path_factory) -> GroundTruth:
     return make_clip(tmp_path_factory.mktemp("refine") / "a.mp4", frames=3, width=640, height=360)
 
 

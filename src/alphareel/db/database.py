@@ -109,7 +109,7 @@ class Database:
         """
         self._begin()
         turn = self._turns.turn(self.limits.lock) if self._is_sqlite else nullcontext()
-        with turn, self._failures_as_ours():
+        with turn, self._translate_errors():
             self.availability.check()
             with self.engine.begin() as connection, self._patience(connection, unlimited=unlimited):
                 yield connection
@@ -119,7 +119,7 @@ class Database:
         """One consistent view on SQLite, each statement its own on PostgreSQL; nothing is written."""
         if not self._is_sqlite:
             self._begin()
-        with self._failures_as_ours(), self._reading.connect() as connection:
+        with self._translate_errors(), self._reading.connect() as connection:
             yield connection
 
     def open_queue_engine(self) -> sa.Engine | None:
@@ -153,7 +153,7 @@ class Database:
             driver.patience = before
 
     @contextmanager
-    def _failures_as_ours(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         try:
             yield
         except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:

@@ -1,13 +1,14 @@
 """Weights files: what is known of each, where one lies, and whether it is what its hash says. Fetches nothing."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from alphareel.domain.errors import ModelUnavailable, WeightsInvalid
-from alphareel.paths import file_sha256
 
+_CHUNK = 1 << 20
 _SHORTEST = 1024
 # Licenses that allow any use, commercial use included, for a mention: nothing there that somebody must agree to.
 _PERMISSIVE = frozenset({"Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "CC0-1.0", "MIT"})
@@ -120,7 +121,11 @@ def sha256_of(path: Path) -> str:
 
 @lru_cache(maxsize=64)
 def _hash(path: Path, _size: int, _changed: int) -> str:
-    return file_sha256(path)
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def note_beside(path: Path) -> Path:

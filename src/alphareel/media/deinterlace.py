@@ -5,22 +5,22 @@ from collections.abc import Iterator
 import av
 from av.filter import Graph
 
-_Kind = tuple[int, int, str]
+_Settings = tuple[int, int, str]
 
 
 def deinterlace(frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
     """``frames`` deinterlaced, timestamps unchanged. Passes frames through until the first interlaced one."""
     graph: Graph | None = None
-    kind: _Kind | None = None
+    settings: _Settings | None = None
     for frame in frames:
         if graph is None and not frame.interlaced_frame:
             yield frame
             continue
         current = (frame.width, frame.height, frame.format.name)
-        if graph is None or current != kind:
+        if graph is None or current != settings:
             if graph is not None:
                 yield from _drain(graph)
-            graph, kind = _graph(frame), current
+            graph, settings = _graph(frame), current
         graph.vpush(frame)
         yield from _pull_frames(graph)
     if graph is not None:

@@ -166,10 +166,10 @@ def _read_packets(container: InputContainer, path: Path) -> _PacketSummary:
             continue
         frames += 1
         is_reordered = is_reordered or (packet.dts is not None and packet.dts != packet.pts)
-        shown = (packet.pts or 0) * Fraction(packet.time_base)
-        last = max(last, shown)
+        start = (packet.pts or 0) * Fraction(packet.time_base)
+        last = max(last, start)
         if packet.duration:
-            end = max(end, shown + packet.duration * Fraction(packet.time_base))
+            end = max(end, start + packet.duration * Fraction(packet.time_base))
     return _PacketSummary(frames, audio_packets, last, end, is_reordered)
 
 
@@ -179,27 +179,27 @@ def _alpha_at(path: Path, layout: Layout, moment: Fraction, read_alpha: _ReadAlp
         tick = Fraction(stream.time_base or 1)
         with suppress(av.error.FFmpegError):  # GIF has no index; it is decoded from the start
             container.seek(int(moment / tick), stream=stream)
-        pictures = FrameConverter(size=layout.size, color=layout.color, orientation=layout.orientation)
+        converter = FrameConverter(size=layout.size, color=layout.color, orientation=layout.orientation)
         frame = _nearest(Decoder(container, stream, UNLIMITED).frames(), moment / tick)
         if frame is None:
             return None
-        _, (luma, _, _), coded = pictures.planes(frame)
+        _, (luma, _, _), coded = converter.planes(frame)
         alpha = read_alpha(luma, coded, layout)
         return None if alpha is None else alpha.copy()
 
 
 def _nearest(frames: Iterator[av.VideoFrame], tick: Fraction) -> av.VideoFrame | None:
-    """The frame whose time is nearest to ``tick``, of frames in order; containers round times to ticks of their own."""
-    found: av.VideoFrame | None = None
-    least = Fraction(0)
+    """The frame nearest to ``tick``. ``frames`` must be in order. Containers round timestamps to their own time base."""
+    nearest: av.VideoFrame | None = None
+    min_distance = Fraction(0)
     for frame in frames:
         if frame.pts is None:
             continue
         distance = abs(frame.pts - tick)
-        if found is not None and distance >= least:
+        if nearest is not None and distance >= min_distance:
             break
-        found, least = frame, distance
-    return found
+        nearest, min_distance = frame, distance
+    return nearest
 
 
 def _problems(actual: Inspection, expected: ExpectedOutput) -> list[str]:

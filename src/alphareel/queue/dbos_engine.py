@@ -75,7 +75,7 @@ class DbosQueue:
         self._client.enqueue_in_transaction(connection, options, job_id, ticket)
 
     def offer(self, job_id: str, ticket: int, mark: str, numbers: Sequence[int]) -> None:
-        with _failures_as_ours(), self._engine.begin() as connection:
+        with translate_errors(), self._engine.begin() as connection:
             for number in numbers:
                 self._client.enqueue_in_transaction(
                     connection,
@@ -94,7 +94,7 @@ class DbosQueue:
 
     def withdraw(self, job_id: str, ticket: int, mark: str, numbers: Sequence[int]) -> None:
         names = [chunk_workflow_id(job_id, ticket, mark, number) for number in numbers]
-        with _failures_as_ours():
+        with translate_errors():
             # those that run end by themselves; the engine would log it as an error that they were cancelled
             waiting = self._client.list_workflows(
                 workflow_ids=names, status="ENQUEUED", load_input=False, load_output=False
@@ -183,7 +183,7 @@ def chunk_workflow_id(job_id: str, ticket: int, mark: str, number: int) -> str:
 
 
 @contextmanager
-def _failures_as_ours() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     try:
         yield
     except sa.exc.SQLAlchemyError as error:

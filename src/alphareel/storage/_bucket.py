@@ -55,7 +55,7 @@ class BucketBlobs:
         self._readers = _Readers()
 
     def put_file(self, key: str, path: Path) -> None:
-        with _failures_as_ours():
+        with translate_errors():
             obstore.put(self._store, _checked(key), path, chunk_size=_PART, max_concurrency=_WRITERS)
 
     @contextmanager
@@ -63,18 +63,18 @@ class BucketBlobs:
         """A copy in the folder for temporary files (``TMPDIR``)."""
         with tempfile.TemporaryDirectory(prefix="alphareel-") as folder:
             copy = Path(folder, "blob").with_suffix(Path(key).suffix)
-            with _failures_as_ours(), copy.open("wb") as file:
+            with translate_errors(), copy.open("wb") as file:
                 for piece in self.read(key, 0, self.size(key)):
                     file.write(piece)
             yield copy
 
     def size(self, key: str) -> int:
-        with _failures_as_ours(missing=key):
+        with translate_errors(missing=key):
             return obstore.head(self._store, _checked(key))["size"]
 
     def read(self, key: str, start: int, length: int) -> Iterator[bytes]:
         """In pieces of one object: should it be replaced meanwhile, StorageFailed is raised, never a mixture."""
-        with _failures_as_ours(missing=key):
+        with translate_errors(missing=key):
             about = obstore.head(self._store, _checked(key))
             end = min(start + length, about["size"])
             with self._readers.one_more():
@@ -85,14 +85,14 @@ class BucketBlobs:
                     start = stop
 
     def delete(self, key: str) -> None:
-        with _failures_as_ours(), suppress(NotFoundError):
+        with translate_errors(), suppress(NotFoundError):
             obstore.delete(self._store, _checked(key))
 
     def delete_prefix(self, prefix: str) -> None:
         if not prefix.endswith("/"):
             raise ValueError(f"{prefix!r} must end in a slash")
         _checked(prefix[:-1])
-        with _failures_as_ours():
+        with translate_errors():
             for found in obstore.list(self._store, prefix, chunk_size=_BATCH):
                 obstore.delete(self._store, [blob["path"] for blob in found])
 
@@ -100,7 +100,7 @@ class BucketBlobs:
         """Nothing lies around: uploads that broke off are the bucket's to expire (a lifecycle rule)."""
 
     def older(self, than: datetime) -> Iterator[str]:
-        with _failures_as_ours():
+        with translate_errors():
             for found in obstore.list(self._store, chunk_size=_BATCH):
                 yield from (blob["path"] for blob in found if blob["last_modified"] < than)
 
@@ -143,7 +143,7 @@ def _checked(key: str) -> str:
 
 
 @contextmanager
-def _failures_as_ours(*, missing: str | None = None) -> Iterator[None]:
+def translate_errors(*, missing: str | None = None) -> Iterator[None]:
     """Our errors for the store's and the disk's; an object that is not there is the missing blob named."""
     try:
         yield

@@ -42,7 +42,7 @@ class LocalBlobs:
 
     def put_file(self, key: str, path: Path) -> None:
         target = self._path(key)
-        with _failures_as_ours(), self._beside(path) as near:
+        with translate_errors(), self._beside(path) as near:
             _sync_file(near)
             self._move(near, target)
             _sync_folder(target.parent)
@@ -55,18 +55,18 @@ class LocalBlobs:
         yield path
 
     def size(self, key: str) -> int:
-        with _failures_as_ours(missing=key):
+        with translate_errors(missing=key):
             return self._path(key).stat().st_size
 
     def read(self, key: str, start: int, length: int) -> Iterator[bytes]:
-        with _failures_as_ours(missing=key), self._path(key).open("rb") as file:
+        with translate_errors(missing=key), self._path(key).open("rb") as file:
             file.seek(start)
             while length > 0 and (piece := file.read(min(length, _PIECE))):
                 length -= len(piece)
                 yield piece
 
     def delete(self, key: str) -> None:
-        with _failures_as_ours():
+        with translate_errors():
             path = self._path(key)
             path.unlink(missing_ok=True)
             self._fold(path.parent)
@@ -75,19 +75,19 @@ class LocalBlobs:
         if not prefix.endswith("/"):
             raise ValueError(f"{prefix!r} must end in a slash")
         path = self._path(prefix[:-1])
-        with _failures_as_ours(), contextlib.suppress(FileNotFoundError):
+        with translate_errors(), contextlib.suppress(FileNotFoundError):
             shutil.rmtree(path)
         self._fold(path.parent)
 
     def sweep(self) -> None:
-        with _failures_as_ours():
+        with translate_errors():
             for left in self._incoming.iterdir():
                 left.unlink(missing_ok=True)
             for folder, _, _ in os.walk(self._root, topdown=False):
                 self._fold(Path(folder))
 
     def older(self, than: datetime) -> Iterator[str]:
-        with _failures_as_ours():
+        with translate_errors():
             for folder, _, names in os.walk(self._root):
                 for path in (Path(folder, name) for name in names):
                     key = path.relative_to(self._root).as_posix()
@@ -95,7 +95,7 @@ class LocalBlobs:
                         yield key
 
     def free(self) -> int | None:
-        with _failures_as_ours():
+        with translate_errors():
             return shutil.disk_usage(self._root).free
 
     def is_ready(self) -> bool:
@@ -138,7 +138,7 @@ class LocalBlobs:
 
 
 @contextmanager
-def _failures_as_ours(*, missing: str | None = None) -> Iterator[None]:
+def translate_errors(*, missing: str | None = None) -> Iterator[None]:
     """Our errors for the system's; a file that is not there is the missing blob named, else a failure like others."""
     try:
         yield

@@ -1,4 +1,4 @@
-"""Small clips whose alpha is known exactly: a swaying figure before a flat or textured background. No real footage."""
+"""Makes small clips with exactly known alpha: a swaying figure in front of a flat or textured background."""
 
 import math
 import struct
@@ -27,7 +27,7 @@ AUDIO_RATE = 48000
 _TICKS = 90000
 _AUDIO_CODECS = {".webm": "libopus", ".avi": "pcm_s16le", ".gif": ""}
 _VIDEO_CODECS = {".webm": "libvpx-vp9", ".gif": "gif", ".avi": "mpeg4"}
-_QUICK: dict[str, dict[str, str]] = {
+_FAST_OPTIONS: dict[str, dict[str, str]] = {
     "libx264": {"preset": "ultrafast", "crf": "16"},
     "libx265": {"preset": "ultrafast", "crf": "16", "x265-params": "log-level=none"},
     "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8", "crf": "20", "b": "0", "auto-alt-ref": "0"},
@@ -44,11 +44,11 @@ _MATRICES = {
 
 
 @dataclass(frozen=True)
-class Truth:
-    """What a made clip shows, frame by frame, upright as a player shows it.
+class GroundTruth:
+    """The exact content of a generated clip, upright as a player shows it.
 
-    ``times``: seconds from zero of each frame; ``seconds``: length with the last frame's own duration.
-    ``onset``: seconds at which the silent audio track turns into a 1 kHz tone; None without audio.
+    ``times``: seconds of each frame, from zero. ``seconds``: duration, including the last frame. ``onset``: seconds at
+    which the silent audio track changes to a 1 kHz tone; None without audio.
     """
 
     path: Path
@@ -91,8 +91,8 @@ class Truth:
 
 
 @dataclass(frozen=True)
-class _Recipe:
-    truth: Truth
+class _ClipSpec:
+    truth: GroundTruth
     codec: str
     pix_fmt: str
     color: Color
@@ -126,27 +126,31 @@ def make_clip(
     interlaced: bool = False,
     options: Mapping[str, str] | None = None,
     container_options: Mapping[str, str] | None = None,
-) -> Truth:
-    """Write a clip to ``path``, whose suffix names the container, and return what it shows.
+) -> GroundTruth:
+    """Write a clip to ``path``, whose suffix selects the container, and return its exact content.
 
-    ``width``/``height`` are the upright size. ``audio``: True for the container's usual codec, or a codec's name.
-    ``rotation`` (0, 90, 180, 270 degrees that a player turns it clockwise) and ``flip`` (mirrored left to right)
-    are for .mp4 and .mov. ``vfr``: every third frame lasts three times as long. A ``pix_fmt`` with alpha stores
-    the truth's alpha. ``color`` overrides the tags (BT.709; ``full_range`` as said). ``start``: seconds by which
-    all timestamps are late. ``options``, ``container_options``: FFmpeg's, for the encoder and the muxer.
+    ``width``, ``height``: the upright size. ``audio``: True for the container's default codec, or the name of a codec.
+    ``rotation`` (0, 90, 180 or 270 degrees clockwise, applied by players) and ``flip`` (horizontal mirror image)
+    require .mp4 or .mov. ``vfr``: every third frame lasts three times as long. A ``pix_fmt`` with alpha stores the exact
+    alpha. ``color``: replaces the tags, which are BT.709 and ``full_range``. ``start``: seconds added to all
+    timestamps. ``options``, ``container_options``: FFmpeg's, for the encoder and the muxer.
     """
     suffix = path.suffix.lower()
     times, seconds = _timing(frames, Fraction(rate), vfr=vfr)
     audio_codec = audio if isinstance(audio, str) else _AUDIO_CODECS.get(suffix, "aac") if audio else ""
     onset = round(float(seconds) / 2, 3) if audio_codec else None
-    truth = Truth(path, width, height, Fraction(rate), background, times, seconds, onset)
-    chosen = codec or _VIDEO_CODECS.get(suffix, "libx264")
-    recipe = _Recipe(
+    truth = GroundTruth(path, width, height, Fraction(rate), background, times, seconds, onset)
+    video_codec = codec or _VIDEO_CODECS.get(suffix, "libx264")
+    spec = _ClipSpec(
         truth=truth,
-        codec=chosen,
+        codec=video_codec,
         pix_fmt=pix_fmt,
-        color=color or _usual_color(pix_fmt, full_range=full_range),
-        options={**_QUICK.get(chosen, {}), **({"flags": "+ildct+ilme"} if interlaced else {}), **(options or {})},
+        color=color or _default_color(pix_fmt, full_range=full_range),
+        options={
+            **_FAST_OPTIONS.get(video_codec, {}),
+            **({"flags": "+ildct+ilme"} if interlaced else {}),
+            **(options or {}),
+        },
         start=Fraction(start),
         sample_aspect=Fraction(sample_aspect),
         rotation=rotation,
@@ -154,14 +158,14 @@ def make_clip(
         audio_codec=audio_codec,
         container_options=container_options or {},
     )
-    _write(recipe)
+    _write(spec)
     if rotation or flip:
         _patch_matrix(path, rotation, flip=flip)
     return truth
 
 
 def make_lasting(path: Path, *, seconds: int) -> Path:
-    """An MP4 of one frame which lasts for ``seconds``, while every header of the file says that it lasts 0.04 s."""
+    """Make an MP4 of one frame that lasts ``seconds``, while all headers of the file declare 0.04 s."""
     make_clip(path, frames=1, background="green")
     data = bytearray(path.read_bytes())
     mdhd, stts = data.index(b"mdhd"), data.index(b"stts")
@@ -172,17 +176,17 @@ def make_lasting(path: Path, *, seconds: int) -> Path:
     return path
 
 
-def make_understated(path: Path, *, frames: int, background: Background = "texture") -> Truth:
-    """An MKV at 25 frames a second whose header says that it lasts a tenth of what it does."""
+def make_understated(path: Path, *, frames: int, background: Background = "texture") -> GroundTruth:
+    """Make an MKV at 25 frames a second whose header declares a tenth of its real duration."""
     truth = make_clip(path, frames=frames, codec="libx264", background=background)
     data = path.read_bytes()
-    said, claimed = (f"00:00:{float(seconds):012.9f}".encode() for seconds in (truth.seconds, truth.seconds / 10))
-    assert data.count(said) == 1
-    path.write_bytes(data.replace(said, claimed))
+    actual, declared = (f"00:00:{float(seconds):012.9f}".encode() for seconds in (truth.seconds, truth.seconds / 10))
+    assert data.count(actual) == 1
+    path.write_bytes(data.replace(actual, declared))
     return truth
 
 
-def _usual_color(pix_fmt: str, *, full_range: bool) -> Color:
+def _default_color(pix_fmt: str, *, full_range: bool) -> Color:
     if not pix_fmt.startswith(("yuv", "gray")):
         return Color(0, 1, 1, full_range=True)  # RGB has no matrix and no headroom
     return Color(1, 1, 1, full_range or pix_fmt.startswith("yuvj"))
@@ -194,107 +198,107 @@ def _timing(frames: int, rate: Fraction, *, vfr: bool) -> tuple[tuple[Fraction, 
     return tuple(times), sum(lengths, Fraction(0))
 
 
-def _write(recipe: _Recipe) -> None:
-    with av.open(str(recipe.truth.path), "w", container_options=dict(recipe.container_options)) as container:
-        video = cast(VideoStream, container.add_stream(recipe.codec, recipe.truth.rate, dict(recipe.options)))
-        _describe(video, recipe)
-        sound = None
-        if recipe.audio_codec:
-            sound = cast(AudioStream, container.add_stream(recipe.audio_codec, AUDIO_RATE, layout="mono"))
-        for frame in _frames(recipe):
+def _write(spec: _ClipSpec) -> None:
+    with av.open(str(spec.truth.path), "w", container_options=dict(spec.container_options)) as container:
+        video = cast(VideoStream, container.add_stream(spec.codec, spec.truth.rate, dict(spec.options)))
+        _describe(video, spec)
+        audio_stream = None
+        if spec.audio_codec:
+            audio_stream = cast(AudioStream, container.add_stream(spec.audio_codec, AUDIO_RATE, layout="mono"))
+        for frame in _frames(spec):
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
-        if sound is not None:
-            for samples in _samples(recipe):
-                container.mux(sound.encode(samples))
-            container.mux(sound.encode(None))
+        if audio_stream is not None:
+            for samples in _samples(spec):
+                container.mux(audio_stream.encode(samples))
+            container.mux(audio_stream.encode(None))
 
 
-def _describe(video: VideoStream, recipe: _Recipe) -> None:
-    sideways = recipe.rotation in (90, 270)
-    width, height = recipe.truth.width, recipe.truth.height
+def _describe(video: VideoStream, spec: _ClipSpec) -> None:
+    sideways = spec.rotation in (90, 270)
+    width, height = spec.truth.width, spec.truth.height
     context = video.codec_context
     context.width, context.height = (height, width) if sideways else (width, height)
-    context.pix_fmt = recipe.pix_fmt
-    context.time_base = 1 / recipe.truth.rate if recipe.codec == "mpeg4" else Fraction(1, _TICKS)
-    context.sample_aspect_ratio = recipe.sample_aspect
+    context.pix_fmt = spec.pix_fmt
+    context.time_base = 1 / spec.truth.rate if spec.codec == "mpeg4" else Fraction(1, _TICKS)
+    context.sample_aspect_ratio = spec.sample_aspect
     context.thread_count = 1
-    context.flags |= av.codec.context.Flags.frame_duration  # or the last frame's length is lost
-    if recipe.codec != "gif":
-        context.color_range = 2 if recipe.color.full_range else 1
-        context.colorspace = recipe.color.matrix
-        context.color_primaries, context.color_trc = recipe.color.primaries, recipe.color.transfer
+    context.flags |= av.codec.context.Flags.frame_duration  # without it the last frame's duration is lost
+    if spec.codec != "gif":
+        context.color_range = 2 if spec.color.full_range else 1
+        context.colorspace = spec.color.matrix
+        context.color_primaries, context.color_trc = spec.color.primaries, spec.color.transfer
 
 
-def _frames(recipe: _Recipe) -> Iterator[av.VideoFrame]:
-    truth = recipe.truth
-    base = 1 / truth.rate if recipe.codec == "mpeg4" else Fraction(1, _TICKS)
+def _frames(spec: _ClipSpec) -> Iterator[av.VideoFrame]:
+    truth = spec.truth
+    base = 1 / truth.rate if spec.codec == "mpeg4" else Fraction(1, _TICKS)
     reformatter = VideoReformatter()
     ends = (*truth.times[1:], truth.seconds)
     for index, (time, end) in enumerate(zip(truth.times, ends, strict=True)):
-        frame = _encodable(_stored(recipe, index), recipe, reformatter)
-        frame.pts, frame.time_base = round((time + recipe.start) / base), base
+        frame = _encodable(_stored(spec, index), spec, reformatter)
+        frame.pts, frame.time_base = round((time + spec.start) / base), base
         frame.duration = round((end - time) / base)
         yield frame
 
 
-def _stored(recipe: _Recipe, index: int) -> Picture:
-    """The picture as it lies in the file, RGB or RGBA: before the player turns or mirrors it."""
-    truth = recipe.truth
+def _stored(spec: _ClipSpec, index: int) -> Picture:
+    """The picture as stored in the file, RGB or RGBA, before a player rotates or mirrors it."""
+    truth = spec.truth
     picture = truth.picture(index)
-    if recipe.pix_fmt.startswith(("yuva", "rgba", "argb", "bgra", "gbrap", "rgb32", "ya")):
+    if spec.pix_fmt.startswith(("yuva", "rgba", "argb", "bgra", "gbrap", "rgb32", "ya")):
         picture = np.dstack([picture, truth.alpha(index)])
-    if recipe.flip:
+    if spec.flip:
         picture = picture[:, ::-1]
-    return np.ascontiguousarray(np.rot90(picture, recipe.rotation // 90))
+    return np.ascontiguousarray(np.rot90(picture, spec.rotation // 90))
 
 
-def _encodable(picture: Picture, recipe: _Recipe, reformatter: VideoReformatter) -> av.VideoFrame:
+def _encodable(picture: Picture, spec: _ClipSpec, reformatter: VideoReformatter) -> av.VideoFrame:
     frame = av.VideoFrame.from_ndarray(picture, format="rgba" if picture.shape[2] == 4 else "rgb24")
-    if not recipe.pix_fmt.startswith(("yuv", "gray")):
-        return reformatter.reformat(frame, format=recipe.pix_fmt)
-    made = reformatter.reformat(
+    if not spec.pix_fmt.startswith(("yuv", "gray")):
+        return reformatter.reformat(frame, format=spec.pix_fmt)
+    result = reformatter.reformat(
         frame,
-        format=recipe.pix_fmt,
-        dst_colorspace=_colorspace(recipe.color.matrix),
-        dst_color_range=2 if recipe.color.full_range else 1,
+        format=spec.pix_fmt,
+        dst_colorspace=_colorspace(spec.color.matrix),
+        dst_color_range=2 if spec.color.full_range else 1,
     )
-    made.colorspace, made.color_primaries = recipe.color.matrix, recipe.color.primaries
-    made.color_trc, made.color_range = recipe.color.transfer, 2 if recipe.color.full_range else 1
-    return made
+    result.colorspace, result.color_primaries = spec.color.matrix, spec.color.primaries
+    result.color_trc, result.color_range = spec.color.transfer, 2 if spec.color.full_range else 1
+    return result
 
 
 def _colorspace(matrix: int) -> int:
     return int(av.video.reformatter.Colorspace[_COLORSPACES.get(matrix, "ITU601")])
 
 
-def _samples(recipe: _Recipe) -> Iterator[av.AudioFrame]:
-    """Silence, then a 1 kHz tone from the onset to the end of the picture, in pieces of 20 ms."""
-    onset, seconds = recipe.truth.onset or 0.0, float(recipe.truth.seconds)
-    piece = AUDIO_RATE // 50
-    for first in range(0, math.floor(seconds * AUDIO_RATE), piece):
-        at = (first + np.arange(piece)) / AUDIO_RATE
-        wave = np.where(at >= onset, 0.5 * np.sin(2 * np.pi * 1000 * at), 0)
+def _samples(spec: _ClipSpec) -> Iterator[av.AudioFrame]:
+    """Silence, then a 1 kHz tone from the onset to the end of the picture, in frames of 20 ms."""
+    onset, seconds = spec.truth.onset or 0.0, float(spec.truth.seconds)
+    frame_size = AUDIO_RATE // 50
+    for first in range(0, math.floor(seconds * AUDIO_RATE), frame_size):
+        time = (first + np.arange(frame_size)) / AUDIO_RATE
+        wave = np.where(time >= onset, 0.5 * np.sin(2 * np.pi * 1000 * time), 0)
         frame = av.AudioFrame.from_ndarray((wave * 32767).astype(np.int16)[None], format="s16", layout="mono")
         frame.sample_rate, frame.time_base = AUDIO_RATE, Fraction(1, AUDIO_RATE)
-        frame.pts = first + round(recipe.start * AUDIO_RATE)
+        frame.pts = first + round(spec.start * AUDIO_RATE)
         yield frame
 
 
 def _patch_matrix(path: Path, rotation: int, *, flip: bool) -> None:
-    """Set the display matrix of the first track header (ISO/IEC 14496-12, 8.3.2); FFmpeg's binding cannot."""
+    """Set the display matrix of the first track header (ISO/IEC 14496-12, 8.3.2); PyAV cannot."""
     data = bytearray(path.read_bytes())
-    at = data.index(b"tkhd") + 4 + 40
+    offset = data.index(b"tkhd") + 4 + 40
     a, b, c, d = _MATRICES[rotation]
     if flip:
-        a, c = -a, -c  # the player turns first and mirrors what it has turned
+        a, c = -a, -c  # the player rotates first, then mirrors
     values = (a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
-    data[at : at + 36] = b"".join(v.to_bytes(4, "big", signed=True) for v in values)
+    data[offset : offset + 36] = b"".join(v.to_bytes(4, "big", signed=True) for v in values)
     path.write_bytes(data)
 
 
 def _texture(width: int, height: int, *, seed: int) -> Floats:
-    """Smooth color clouds with fine grain, the same for the same arguments: float32 (H, W, 3), 0..255."""
+    """Smooth color clouds with fine grain, deterministic: float32 (H, W, 3), 0 to 255."""
     random = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width].astype(np.float32) / height
     waves = [
@@ -306,7 +310,7 @@ def _texture(width: int, height: int, *, seed: int) -> Floats:
 
 
 def _figure(width: int, height: int, time: float) -> Floats:
-    """Coverage 0..1 (H, W) of head, neck, shoulders and an arm, with a soft edge 1/40 of the height wide."""
+    """Coverage, 0 to 1 (H, W), of head, neck, shoulders and an arm, with a soft edge 1/40 of the height wide."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     y, x = (y + np.float32(0.5)) / height, (x + np.float32(0.5) - width / 2) / height
     sway = 0.12 * math.sin(2.1 * time)

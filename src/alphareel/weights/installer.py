@@ -8,9 +8,8 @@ from pathlib import Path
 
 from alphareel.domain.errors import InvalidRequest, NotFound, StorageFailed, WeightsInvalid
 from alphareel.matting.weights import Weights, WeightsFile
-from alphareel.paths import file_sha256
 from alphareel.weights.downloader import Downloader
-from alphareel.weights.store import ModelsFolder
+from alphareel.weights.store import ModelsFolder, hash_of
 
 _CHUNK = 1 << 20
 
@@ -109,7 +108,7 @@ class Installer:
         if file.size is not None and size != file.size:
             raise WeightsInvalid(f"{source} has {size} bytes, not {file.size}.", hint="Copy it again.")
         expected = self.folder.pinned(file)
-        if expected is not None and file_sha256(source) != expected:
+        if expected is not None and hash_of(source) != expected:
             raise WeightsInvalid(f"{source} does not have the SHA-256 {expected}.", hint="Copy it again.")
         part = self.folder.part(file)
         if shutil.disk_usage(part.parent).free < size:

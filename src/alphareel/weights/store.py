@@ -1,6 +1,7 @@
 """The models folder on disk: what lies there, whether it is right, and how a file gets its name there."""
 
 import fcntl
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -12,7 +13,6 @@ from typing import Literal
 
 from alphareel.domain.errors import StorageFailed, WeightsInvalid
 from alphareel.matting.weights import Weights, WeightsFile, note_beside, read_note, sha256_of
-from alphareel.paths import file_sha256
 from alphareel.weights import downloader
 
 State = Literal["ready", "wrong", "unfinished", "absent"]
@@ -95,7 +95,7 @@ class ModelsFolder:
         The hash is written first, so that no engine ever sees the file without it.
         """
         part, target = self.part(file), self.file(file)
-        actual, expected = file_sha256(part), self.pinned(file)
+        actual, expected = hash_of(part), self.pinned(file)
         if expected is not None and actual != expected:
             downloader.forget(part)
             raise WeightsInvalid(
@@ -140,6 +140,12 @@ class ModelsFolder:
         if file.sha256 or forget_hash:
             note_beside(path).unlink(missing_ok=True)
         return freed
+
+
+def hash_of(path: Path) -> str:
+    """SHA-256 in hex, of the bytes as they are now."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _origin_of(path: Path) -> Path:

@@ -63,7 +63,7 @@ class GuardedFetcher:
         backend = GuardedBackend(self.rules.allowed, deadline, _Pace(self.rules, tick))
         trust = httpx2.create_ssl_context()
         with (
-            _failures_as_ours(deadline),
+            translate_errors(deadline),
             httpcore2.ConnectionPool(ssl_context=trust, network_backend=backend, max_connections=1) as pool,
         ):
             return self._follow(pool, httpx2.URL(url), target, max_bytes)
@@ -179,7 +179,7 @@ def _too_large(max_bytes: int) -> FileTooLarge:
 
 
 @contextmanager
-def _failures_as_ours(deadline: float) -> Iterator[None]:
+def translate_errors(deadline: float) -> Iterator[None]:
     try:
         yield
     except httpcore2.TimeoutException as error:
