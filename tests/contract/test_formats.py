@@ -1,4 +1,4 @@
-"""What every output format keeps: each frame, its moment, alpha, sound, color; and what it leaves when it stops."""
+"""Every output format keeps all frames, timestamps, alpha, audio and color, and cleans up after an abort."""
 
 import dataclasses
 import json
@@ -30,20 +30,20 @@ CONTRACT = (
     "webm", "mov", "mp4", "gif", "webp", "png_sequence",
     "apng", "stacked_mp4", "matte", "prores_hq", "ffv1", "hevc_mov", "poster", "thumbnail",
 )  # fmt: skip
-# mean error of alpha in levels that each may make
+# allowed mean error of alpha, in levels of 255
 ALPHA_ERRORS = {
     "webm": 2.0, "mov": 0.5, "png_sequence": 0.0, "webp": 0.0, "gif": 8.0,
     "apng": 0.0, "stacked_mp4": 2.0, "matte": 2.0, "ffv1": 0.0,
 }  # fmt: skip
 PRORES = ("mov", "prores_hq")
-EVERY = [name for name in format_names() if not format_named(name).still and not format_named(name).missing()]
-WITH_ALPHA = [name for name in EVERY if format_named(name).supports_alpha]
-BY_NAME_ALONE = {"stacked_mp4": "mp4", "matte": "mp4", "prores_hq": "mov"}
-WITH_SOUND = [name for name in EVERY if format_named(name).audio]
+ALL_FORMATS = [name for name in format_names() if not format_named(name).still and not format_named(name).missing()]
+WITH_ALPHA = [name for name in ALL_FORMATS if format_named(name).supports_alpha]
+SELECTED_BY_NAME = {"stacked_mp4": "mp4", "matte": "mp4", "prores_hq": "mov"}
+WITH_AUDIO = [name for name in ALL_FORMATS if format_named(name).audio]
 
 
 def begin(truth, name, *, seconds=None, sound=True, color=None, quality="balanced"):
-    """(reader, sink, path) of a run that keeps the truth's own alpha."""
+    """(reader, output, path) of a run that keeps the exact alpha."""
     form = format_named(name)
     reader = open_reader(truth.path, LIMITS)
     clip = reader.clip if color is None else dataclasses.replace(reader.clip, color=color)
@@ -54,10 +54,10 @@ def begin(truth, name, *, seconds=None, sound=True, color=None, quality="balance
     return reader, form.open(target), path
 
 
-def settle(sink):
-    """What the pipeline does at the end."""
-    verified = verify(sink.path, sink.finish())
-    sink.publish()
+def finish(output):
+    """Finish, verify and publish, like the pipeline."""
+    verified = verify(output.path, output.finish())
+    output.publish()
     return verified
 
 
@@ -65,13 +65,13 @@ def matte_of(truth, frame):
     return np.ascontiguousarray(truth.alpha(frame.index)[: frame.height, : frame.width])
 
 
-def convert(truth, name, *, seconds=None, **wishes):
-    """Write the truth as ``name`` and verify it."""
-    reader, sink, path = begin(truth, name, seconds=seconds, **wishes)
+def convert(truth, name, *, seconds=None, **options):
+    """Write the clip in the format ``name`` and verify it."""
+    reader, output, path = begin(truth, name, seconds=seconds, **options)
     with reader:
         for frame in reader.frames(seconds=seconds):
-            sink.write(frame, matte_of(truth, frame) if format_named(name).supports_alpha else None)
-        return settle(sink), sink, path
+            output.write(frame, matte_of(truth, frame) if format_named(name).supports_alpha else None)
+        return finish(output), output, path
 
 
 @dataclasses.dataclass
@@ -85,7 +85,7 @@ class Shown:
 
 
 def shown(path, name=None):
-    """The frames of a result, through Pillow for pictures and FFmpeg for videos."""
+    """The frames of an output, read with Pillow (pictures) or FFmpeg (videos)."""
     if name in ("stacked_mp4", "matte"):
         return [unstacked(frame, name) for frame in shown_video(path)]
     if path.suffix == ".zip":
@@ -96,7 +96,7 @@ def shown(path, name=None):
 
 
 def unstacked(frame, name):
-    """What a player makes of a frame whose lower half, or all of it, is alpha as gray."""
+    """A frame that stores alpha as gray in its lower half, or everywhere, with that alpha applied."""
     if name == "matte":
         return dataclasses.replace(frame, alpha=frame.rgb[..., 1])
     half = len(frame.rgb) // 2
@@ -139,16 +139,16 @@ def shown_video(path):
             )
 
 
-def test_every_format_of_the_contract_is_here():
+def test_every_format_of_the_api_contract_exists():
     assert set(CONTRACT) <= set(format_names())
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", ALL_FORMATS)
 def test_a_format_is_found_by_its_name_and_suffix(name):
     form = format_named(name)
     assert form.name == name
     implied = format_for_suffix(form.suffix.upper())
-    assert implied is format_named(BY_NAME_ALONE.get(name, name))
+    assert implied is format_named(SELECTED_BY_NAME.get(name, name))
 
 
 def test_an_unknown_format_is_refused_with_the_known_ones():
@@ -158,9 +158,9 @@ def test_an_unknown_format_is_refused_with_the_known_ones():
         format_for_suffix(".wmv")
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", ALL_FORMATS)
 @pytest.mark.parametrize("vfr", [False, True])
-def test_every_frame_and_every_moment_is_kept(tmp_path, name, vfr):
+def test_every_frame_and_every_timestamp_is_kept(tmp_path, name, vfr):
     truth = make_clip(tmp_path / "in.mp4", frames=24, vfr=vfr)
     verified, _, path = convert(truth, name)
     frames = shown(path, name)
@@ -171,27 +171,27 @@ def test_every_frame_and_every_moment_is_kept(tmp_path, name, vfr):
     assert verified.seconds == pytest.approx(float(truth.seconds), abs=0.0011)
 
 
-@pytest.mark.parametrize("name", EVERY)
-def test_a_hole_in_the_middle_and_a_last_picture_that_stands_still_are_kept(tmp_path, name):
+@pytest.mark.parametrize("name", ALL_FORMATS)
+def test_a_gap_between_frames_and_a_long_last_frame_are_kept(tmp_path, name):
     truth = make_clip(tmp_path / "in.mp4", frames=25)
-    reader, sink, path = begin(truth, name)
+    reader, output, path = begin(truth, name)
     base = reader.clip.time_base
     with reader:
         for frame in reader.frames():
             late = round(3 / base) if frame.index >= 5 else 0
             lasts = round(Fraction(5, 2) / base) if frame.index == 24 else frame.duration
             alpha = matte_of(truth, frame) if format_named(name).supports_alpha else None
-            sink.write(dataclasses.replace(frame, pts=frame.pts + late, duration=lasts), alpha)
-        verified = settle(sink)
+            output.write(dataclasses.replace(frame, pts=frame.pts + late, duration=lasts), alpha)
+        verified = finish(output)
     frames = shown(path, name)
     times = [float(time) + (3 if n >= 5 else 0) for n, time in enumerate(truth.times)]
     assert [frame.seconds for frame in frames] == pytest.approx(times, abs=0.0011)
     assert verified.seconds == pytest.approx(3 + 0.96 + 2.5, abs=0.0011)
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", ALL_FORMATS)
 @pytest.mark.parametrize("rate", [120, 240, 1000])
-def test_frames_that_come_faster_than_a_format_can_count_do_not_fail_it(tmp_path, name, rate):
+def test_frame_rates_above_a_formats_time_resolution_do_not_fail_it(tmp_path, name, rate):
     truth = make_clip(tmp_path / "in.mp4", frames=49, rate=rate)
     verified, _, _ = convert(truth, name)
     assert verified.seconds == pytest.approx(float(truth.seconds), abs=0.02)
@@ -211,7 +211,7 @@ def test_alpha_is_kept_within_the_error_of_the_codec(tmp_path, name):
         assert frame.alpha[clear].mean() < 0.5
 
 
-@pytest.mark.parametrize("name", [name for name in EVERY if name != "matte"])
+@pytest.mark.parametrize("name", [name for name in ALL_FORMATS if name != "matte"])
 @pytest.mark.parametrize("color", [Color(1, 1, 1), Color(6, 6, 6), Color(1, 1, 1, full_range=True), Color(9, 9, 14)],
                          ids=["709", "601", "full", "2020"])  # fmt: skip
 def test_visible_colors_are_kept(tmp_path, name, color):
@@ -229,7 +229,7 @@ def test_color_tags_are_kept(tmp_path, name, color):
     truth = make_clip(tmp_path / "in.mp4", frames=3, color=color)
     _, _, path = convert(truth, name)
     with open_reader(path, LIMITS) as reader:
-        # ProRes has no full range, so the planes are converted, and one name for curves that are the same
+        # ProRes has no full range, and one value for transfer curves that are the same
         expected = dataclasses.replace(color, full_range=False, transfer=1) if name in PRORES else color
         assert reader.clip.color == expected
 
@@ -244,9 +244,9 @@ def test_colors_are_not_multiplied_by_alpha(tmp_path, name):
         y, u, v = color_in_yuv((230, 120, 20), color, height)
         planes = [np.full((height // n, width // n), level, np.uint8) for n, level in ((1, y), (2, u), (2, v))]
         clip = dataclasses.replace(reader.clip, color=color)
-        sink = form.open(Target(path.with_suffix(form.suffix), clip, width, height, has_alpha=True))
-        sink.write(Frame(*planes, pts=0, duration=1), np.full((height, width), 128, np.uint8))
-        settle(sink)
+        output = form.open(Target(path.with_suffix(form.suffix), clip, width, height, has_alpha=True))
+        output.write(Frame(*planes, pts=0, duration=1), np.full((height, width), 128, np.uint8))
+        finish(output)
     frame = shown(path.with_suffix(form.suffix), name)[0]
     assert np.abs(frame.alpha.astype(int) - 128).max() <= 2
     assert np.abs(frame.rgb.reshape(-1, 3).mean(axis=0) - (230, 120, 20)).max() < 5
@@ -255,27 +255,27 @@ def test_colors_are_not_multiplied_by_alpha(tmp_path, name):
 @pytest.mark.parametrize("name", ["webm", "mp4", "stacked_mp4", "matte", "webp"])
 def test_a_better_quality_is_a_larger_file(tmp_path, name):
     truth = make_clip(tmp_path / "in.mp4", frames=12, width=192, height=144)
-    made = [convert(truth, name, quality=quality)[0].bytes for quality in ("web", "balanced", "master")]
-    assert made == sorted(made)
-    assert made[0] * 1.2 < made[-1]
+    sizes = [convert(truth, name, quality=quality)[0].bytes for quality in ("web", "balanced", "master")]
+    assert sizes == sorted(sizes)
+    assert sizes[0] * 1.2 < sizes[-1]
 
 
 @pytest.mark.parametrize("name", PRORES)
 def test_a_prores_master_is_closer_to_the_source(tmp_path, name):
     truth = make_clip(tmp_path / "in.mp4", frames=2, width=192, height=144)
     with open_reader(truth.path, LIMITS) as reader:
-        meant = [frame.y.copy() for frame in reader.frames()]
+        expected = [frame.y.copy() for frame in reader.frames()]
     errors = []
     for quality in ("balanced", "master"):
         _, _, path = convert(truth, name, quality=quality)
         with open_reader(path, LIMITS) as reader:
             seen = [truth.alpha(n) > 0 if name == "mov" else np.ones((144, 192), bool) for n in range(2)]
-            pairs = zip(meant, reader.frames(), seen, strict=True)
+            pairs = zip(expected, reader.frames(), seen, strict=True)
             errors.append(np.mean([np.abs(a.astype(int) - b.y)[mask].mean() for a, b, mask in pairs]))
     assert errors[1] < errors[0] < 1
 
 
-def test_a_gif_for_pages_has_fewer_frames_and_one_to_work_on_has_more_colors(tmp_path):
+def test_a_web_gif_has_fewer_frames_and_a_master_gif_has_more_palettes(tmp_path):
     truth = make_clip(tmp_path / "in.mp4", frames=50)
     assert convert(truth, "gif", quality="web")[0].frames == 25
     verified, _, path = convert(truth, "gif", quality="master")
@@ -284,7 +284,7 @@ def test_a_gif_for_pages_has_fewer_frames_and_one_to_work_on_has_more_colors(tmp
     assert first != tenth
 
 
-def test_planes_come_back_from_ffv1_as_they_were(tmp_path):
+def test_ffv1_returns_the_planes_unchanged(tmp_path):
     truth = make_clip(tmp_path / "in.mp4", frames=5, audio=True)
     _, _, path = convert(truth, "ffv1")
     with open_reader(truth.path, LIMITS) as source, open_reader(path, LIMITS) as result:
@@ -297,43 +297,43 @@ def test_planes_come_back_from_ffv1_as_they_were(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["ffv1", "apng", "webp", "png_sequence"])
-def test_a_lossless_format_is_held_to_every_level_of_alpha(tmp_path, name):
+def test_verification_of_a_lossless_format_finds_a_difference_of_one_level_of_alpha(tmp_path, name):
     truth = make_clip(tmp_path / "in.mp4", frames=3)
-    reader, sink, _ = begin(truth, name)
+    reader, output, _ = begin(truth, name)
     with reader:
         for frame in reader.frames():
-            sink.write(frame, matte_of(truth, frame))
-        meant = sink.finish()
-    _, alpha = meant.samples[0]
+            output.write(frame, matte_of(truth, frame))
+        expected = output.finish()
+    _, alpha = expected.samples[0]
     alpha[0, 0] ^= 1
     with pytest.raises(VerificationFailed, match="alpha"):
-        verify(sink.path, meant)
-    sink.abort()
+        verify(output.path, expected)
+    output.abort()
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", ALL_FORMATS)
 @pytest.mark.parametrize("size", [(126, 94), (16, 16), (18, 130)])
-def test_sizes_that_no_block_divides_are_kept(tmp_path, name, size):
+def test_sizes_that_are_no_multiple_of_a_block_are_kept(tmp_path, name, size):
     truth = make_clip(tmp_path / "in.webm", frames=3, width=size[0], height=size[1])
     verified, _, path = convert(truth, name)
     assert (verified.width, verified.height) == (size[0], size[1] * (2 if name == "stacked_mp4" else 1))
     assert shown(path, name)[0].rgb.shape[:2] == size[::-1]
 
 
-@pytest.mark.parametrize("name", [n for n in EVERY if n in ("webm", "mp4", "prores_hq", "ffv1")])
+@pytest.mark.parametrize("name", [n for n in ALL_FORMATS if n in ("webm", "mp4", "prores_hq", "ffv1")])
 def test_an_opaque_result_has_no_alpha(tmp_path, name):
     truth = make_clip(tmp_path / "in.mp4", frames=3)
     with open_reader(truth.path, LIMITS) as reader:
         path = tmp_path / ("out" + format_named(name).suffix)
-        sink = format_named(name).open(Target(path, reader.clip, 128, 96, has_alpha=False))
+        output = format_named(name).open(Target(path, reader.clip, 128, 96, has_alpha=False))
         for frame in reader.frames():
-            sink.write(frame, None)
-        assert not settle(sink).has_alpha
+            output.write(frame, None)
+        assert not finish(output).has_alpha
     with open_reader(path, LIMITS) as reader:
         assert not reader.clip.has_alpha
 
 
-@pytest.mark.parametrize("name", [n for n in EVERY if n not in WITH_ALPHA])
+@pytest.mark.parametrize("name", [n for n in ALL_FORMATS if n not in WITH_ALPHA])
 def test_a_format_without_alpha_refuses_it(tmp_path, name):
     truth = make_clip(tmp_path / "in.mp4", frames=2)
     with open_reader(truth.path, LIMITS) as reader, pytest.raises(InvalidRequest):
@@ -342,14 +342,14 @@ def test_a_format_without_alpha_refuses_it(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["stacked_mp4", "matte"])
-def test_a_format_for_alpha_alone_refuses_an_opaque_result(tmp_path, name):
+def test_a_format_that_requires_alpha_refuses_an_opaque_output(tmp_path, name):
     truth = make_clip(tmp_path / "in.mp4", frames=2)
     with open_reader(truth.path, LIMITS) as reader, pytest.raises(InvalidRequest):
         format_named(name).open(Target(tmp_path / "out", reader.clip, 128, 96, has_alpha=False))
     assert [p.name for p in tmp_path.iterdir()] == ["in.mp4"]
 
 
-@pytest.mark.parametrize("name", WITH_SOUND)
+@pytest.mark.parametrize("name", WITH_AUDIO)
 @pytest.mark.parametrize(
     ("source", "codec", "start"),
     [
@@ -362,23 +362,23 @@ def test_a_format_for_alpha_alone_refuses_an_opaque_result(tmp_path, name):
         ("in.avi", "pcm_s16le", 0),
     ],
 )
-def test_sound_stays_in_step_with_the_picture(tmp_path, name, source, codec, start):
+def test_audio_stays_in_sync_with_the_video(tmp_path, name, source, codec, start):
     truth = make_clip(tmp_path / source, frames=50, audio=codec, start=start)
-    verified, sink, path = convert(truth, name)
-    assert sink.warnings == ()
+    verified, output, path = convert(truth, name)
+    assert output.warnings == ()
     assert verified.has_audio
     assert onset(path) == pytest.approx(truth.onset, abs=0.02)
 
 
-@pytest.mark.parametrize("name", WITH_SOUND)
+@pytest.mark.parametrize("name", WITH_AUDIO)
 @pytest.mark.parametrize("codec", ["aac", "flac"])
-def test_every_sound_track_comes_along_with_its_name_the_default_one_first(tmp_path, name, codec):
+def test_every_audio_track_is_kept_with_its_name_and_the_default_one_is_first(tmp_path, name, codec):
     truth = make_clip(tmp_path / "in.mkv", frames=50, audio=codec)
     both = tmp_path / "both.mkv"
     early = make_clip(tmp_path / "early.mkv", frames=30, audio=codec)
-    with av.open(str(both), "w") as made, av.open(str(early.path)) as first, av.open(str(truth.path)) as second:
+    with av.open(str(both), "w") as target, av.open(str(early.path)) as first, av.open(str(truth.path)) as second:
         taken = [second.streams.video[0], first.streams.audio[0], second.streams.audio[0]]
-        streams = [made.add_stream_from_template(stream) for stream in taken]
+        streams = [target.add_stream_from_template(stream) for stream in taken]
         for stream, language, title in zip(streams[1:], ("fra", "eng"), ("Commentary", "Original"), strict=True):
             stream.metadata.update(language=language, title=title)
         streams[1].disposition = av.stream.Disposition(0)
@@ -388,9 +388,9 @@ def test_every_sound_track_comes_along_with_its_name_the_default_one_first(tmp_p
             for packet in container.demux(source):
                 if packet.size:
                     packet.stream = stream
-                    made.mux(packet)
-    verified, sink, path = convert(dataclasses.replace(truth, path=both), name)
-    assert sink.warnings == ()
+                    target.mux(packet)
+    verified, output, path = convert(dataclasses.replace(truth, path=both), name)
+    assert output.warnings == ()
     assert verified.has_audio
     with av.open(str(path)) as container:
         tracks = container.streams.audio
@@ -402,24 +402,24 @@ def test_every_sound_track_comes_along_with_its_name_the_default_one_first(tmp_p
     assert onset(path, track=1) == pytest.approx(early.onset, abs=0.02)
 
 
-def test_of_very_many_sound_tracks_the_first_sixteen_come_along(tmp_path):
+def test_only_the_first_sixteen_audio_tracks_are_kept(tmp_path):
     truth = make_clip(tmp_path / "in.mkv", frames=5, audio="aac")
-    with av.open(str(tmp_path / "many.mkv"), "w") as made, av.open(str(truth.path)) as source:
-        pictures = made.add_stream_from_template(source.streams.video[0])
-        sounds = [made.add_stream_from_template(source.streams.audio[0]) for _ in range(20)]
+    with av.open(str(tmp_path / "many.mkv"), "w") as target, av.open(str(truth.path)) as source:
+        pictures = target.add_stream_from_template(source.streams.video[0])
+        audio_streams = [target.add_stream_from_template(source.streams.audio[0]) for _ in range(20)]
         for packet in source.demux():
             if packet.size:
-                for stream in [pictures] if packet.stream.type == "video" else sounds:
+                for stream in [pictures] if packet.stream.type == "video" else audio_streams:
                     packet.stream = stream
-                    made.mux(packet)
-    _, sink, path = convert(dataclasses.replace(truth, path=tmp_path / "many.mkv"), "mov")
+                    target.mux(packet)
+    _, output, path = convert(dataclasses.replace(truth, path=tmp_path / "many.mkv"), "mov")
     with av.open(str(path)) as container:
         assert len(container.streams.audio) == 16
-    assert sink.warnings == ("Of 20 sound tracks the first 16 were kept.",)
+    assert output.warnings == ("Of 20 audio tracks the first 16 were kept.",)
 
 
 def onset(path, track=0):
-    """Seconds from the first picture at which the tone begins, as a player would play it."""
+    """Seconds from the first frame at which the tone starts in a player."""
     with av.open(str(path)) as container:
         picture = next(container.decode(video=0)).time
         container.seek(0)
@@ -432,9 +432,9 @@ def onset(path, track=0):
     return None
 
 
-@pytest.mark.parametrize("name", WITH_SOUND)
+@pytest.mark.parametrize("name", WITH_AUDIO)
 @pytest.mark.parametrize("codec", ["aac", "pcm_s16le"])
-def test_sound_ends_with_a_preview(tmp_path, name, codec):
+def test_audio_ends_with_a_preview(tmp_path, name, codec):
     truth = make_clip(tmp_path / "in.mov", frames=75, audio=codec)
     verified, _, path = convert(truth, name, seconds=1.0)
     assert verified.frames == 25
@@ -443,9 +443,9 @@ def test_sound_ends_with_a_preview(tmp_path, name, codec):
     assert float(last) == pytest.approx(1.0, abs=0.06)
 
 
-@pytest.mark.parametrize("name", WITH_SOUND)
+@pytest.mark.parametrize("name", WITH_AUDIO)
 @pytest.mark.parametrize("codec", ["aac", "pcm_s16le"])
-def test_damaged_sound_does_not_fail_the_picture(tmp_path, name, codec):
+def test_damaged_audio_does_not_fail_the_output(tmp_path, name, codec):
     truth = make_clip(tmp_path / "in.mkv", frames=50, audio=codec)
     data = bytearray(truth.path.read_bytes())
     for at in range(2000, len(data), 700):
@@ -455,66 +455,66 @@ def test_damaged_sound_does_not_fail_the_picture(tmp_path, name, codec):
     form = format_named(name)
     with open_reader(truth.path, LIMITS) as reader:
         path = tmp_path / "out"
-        sink = form.open(Target(path, reader.clip, 128, 96, has_alpha=form.supports_alpha, source=damaged))
+        output = form.open(Target(path, reader.clip, 128, 96, has_alpha=form.supports_alpha, source=damaged))
         for frame in reader.frames():
-            sink.write(frame, matte_of(truth, frame) if form.supports_alpha else None)
-        assert settle(sink).frames == 50
+            output.write(frame, matte_of(truth, frame) if form.supports_alpha else None)
+        assert finish(output).frames == 50
 
 
-@pytest.mark.parametrize("name", WITH_SOUND)
-def test_sound_that_cannot_be_opened_is_warned_of(tmp_path, name):
+@pytest.mark.parametrize("name", WITH_AUDIO)
+def test_audio_that_cannot_be_opened_causes_a_warning(tmp_path, name):
     truth = make_clip(tmp_path / "in.mp4", frames=5, audio=True)
     (tmp_path / "broken.mp4").write_bytes(truth.path.read_bytes()[:200])
     with open_reader(truth.path, LIMITS) as reader:
         path = tmp_path / "out"
         form = format_named(name)
-        sink = form.open(
+        output = form.open(
             Target(path, reader.clip, 128, 96, has_alpha=form.supports_alpha, source=tmp_path / "broken.mp4")
         )
         for frame in reader.frames():
-            sink.write(frame, matte_of(truth, frame) if form.supports_alpha else None)
-        assert not settle(sink).has_audio
-    assert "sound" in sink.warnings[0]
+            output.write(frame, matte_of(truth, frame) if form.supports_alpha else None)
+        assert not finish(output).has_audio
+    assert "audio" in output.warnings[0]
 
 
-@pytest.mark.parametrize("name", EVERY)
-def test_nothing_is_seen_before_the_end_and_nothing_is_left_after_an_abort(tmp_path, name):
+@pytest.mark.parametrize("name", ALL_FORMATS)
+def test_an_output_is_invisible_until_published_and_an_abort_leaves_nothing(tmp_path, name):
     truth = make_clip(tmp_path / "in.mp4", frames=10, audio=True)
-    reader, sink, path = begin(truth, name)
+    reader, output, path = begin(truth, name)
     with reader:
         for frame in reader.frames(seconds=0.2):
-            sink.write(frame, matte_of(truth, frame) if format_named(name).supports_alpha else None)
+            output.write(frame, matte_of(truth, frame) if format_named(name).supports_alpha else None)
         assert not path.exists()
-        sink.abort()
-        sink.abort()
+        output.abort()
+        output.abort()
     assert [p.name for p in tmp_path.iterdir()] == ["in.mp4"]
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", ALL_FORMATS)
 def test_an_abort_before_the_first_frame_leaves_nothing(tmp_path, name):
     truth = make_clip(tmp_path / "in.mp4", frames=2)
-    reader, sink, _ = begin(truth, name)
+    reader, output, _ = begin(truth, name)
     reader.close()
-    sink.abort()
+    output.abort()
     assert [p.name for p in tmp_path.iterdir()] == ["in.mp4"]
 
 
-@pytest.mark.parametrize("name", EVERY)
-def test_an_abort_after_the_end_keeps_the_result(tmp_path, name):
-    _, sink, path = convert(make_clip(tmp_path / "in.mp4", frames=3), name)
-    sink.abort()
+@pytest.mark.parametrize("name", ALL_FORMATS)
+def test_an_abort_after_publishing_keeps_the_output(tmp_path, name):
+    _, output, path = convert(make_clip(tmp_path / "in.mp4", frames=3), name)
+    output.abort()
     assert path.stat().st_size > 0
 
 
-@pytest.mark.parametrize("name", EVERY)
-def test_a_folder_that_is_not_there_is_storage_failed(tmp_path, name):
+@pytest.mark.parametrize("name", ALL_FORMATS)
+def test_a_missing_target_folder_raises_storage_failed(tmp_path, name):
     truth = make_clip(tmp_path / "in.mp4", frames=2)
     form = format_named(name)
     with open_reader(truth.path, LIMITS) as reader, pytest.raises(StorageFailed):
         form.open(Target(tmp_path / "none" / "out", reader.clip, 128, 96, has_alpha=form.supports_alpha))
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", ALL_FORMATS)
 def test_the_same_frames_make_the_same_pixels(tmp_path, name):
     truth = make_clip(tmp_path / "in.mp4", frames=4)
     _, _, path = convert(truth, name)
@@ -523,48 +523,48 @@ def test_the_same_frames_make_the_same_pixels(tmp_path, name):
     assert all(np.array_equal(a, b.rgb) for a, b in zip(first, shown(path), strict=True))
 
 
-@pytest.mark.parametrize("name", EVERY)
-def test_the_source_is_not_written_into(tmp_path, name):
+@pytest.mark.parametrize("name", ALL_FORMATS)
+def test_encoding_does_not_modify_frames_or_alpha(tmp_path, name):
     truth = make_clip(tmp_path / "in.mp4", frames=4)
-    reader, sink, _ = begin(truth, name)
+    reader, output, _ = begin(truth, name)
     with reader:
         for frame in reader.frames():
             before = [plane.copy() for plane in (frame.y, frame.u, frame.v)]
             alpha = matte_of(truth, frame)
             kept = alpha.copy()
-            sink.write(frame, alpha if format_named(name).supports_alpha else None)
+            output.write(frame, alpha if format_named(name).supports_alpha else None)
             assert all(np.array_equal(a, b) for a, b in zip(before, (frame.y, frame.u, frame.v), strict=True))
             assert np.array_equal(kept, alpha)
-        sink.finish()
+        output.finish()
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", ALL_FORMATS)
 @pytest.mark.parametrize("harm", ["frames", "seconds", "width", "truncated", "alpha", "audio"])
-def test_verification_finds_what_is_wrong(tmp_path, name, harm):
+def test_verification_finds_every_kind_of_damage(tmp_path, name, harm):
     truth = make_clip(tmp_path / "in.mp4", frames=30)
-    reader, sink, path = begin(truth, name)
+    reader, output, path = begin(truth, name)
     with reader:
         for frame in reader.frames():
-            sink.write(frame, matte_of(truth, frame) if format_named(name).supports_alpha else None)
-        meant = sink.finish()
-        sink.publish()
+            output.write(frame, matte_of(truth, frame) if format_named(name).supports_alpha else None)
+        expected = output.finish()
+        output.publish()
     if harm == "truncated":
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     elif harm == "alpha":
-        if not meant.samples:
+        if not expected.samples:
             pytest.skip("an opaque result has no alpha to lose")
-        meant = dataclasses.replace(meant, samples=tuple((t, 255 - a) for t, a in meant.samples))
+        expected = dataclasses.replace(expected, samples=tuple((t, 255 - a) for t, a in expected.samples))
     elif harm == "audio":
-        meant = dataclasses.replace(meant, has_audio=True)
+        expected = dataclasses.replace(expected, has_audio=True)
     else:
-        meant = dataclasses.replace(meant, **{harm: getattr(meant, harm) + 2})
+        expected = dataclasses.replace(expected, **{harm: getattr(expected, harm) + 2})
     with pytest.raises(VerificationFailed):
-        verify(path, meant)
+        verify(path, expected)
 
 
 @contextmanager
 def file_size_limit(size):
-    """Writing past ``size`` bytes fails as on a full disk: the kernel says EFBIG where a disk says ENOSPC."""
+    """Makes writes past ``size`` bytes fail like on a full disk, with EFBIG instead of ENOSPC."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
@@ -575,14 +575,14 @@ def file_size_limit(size):
         signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_fifty_frames_a_second_are_the_most_a_gif_gets(tmp_path):
+def test_a_gif_has_at_most_fifty_frames_a_second(tmp_path):
     truth = make_clip(tmp_path / "in.mp4", frames=60, rate=100)
     verified, _, path = convert(truth, "gif")
     assert verified.frames == 30
     assert all(frame.length >= 0.02 for frame in shown(path))
 
 
-def test_an_animated_png_goes_on_for_ever_and_keeps_long_frames(tmp_path):
+def test_an_animated_png_loops_forever_and_keeps_long_frames(tmp_path):
     truth = make_clip(tmp_path / "in.mp4", frames=3, rate=Fraction(1, 100))
     _, _, path = convert(truth, "apng")
     with Image.open(path) as animation:
@@ -590,7 +590,7 @@ def test_an_animated_png_goes_on_for_ever_and_keeps_long_frames(tmp_path):
     assert [frame.length for frame in shown(path)] == [100, 100, 100]
 
 
-def test_an_animated_png_is_read_by_ffmpeg_as_well(tmp_path):
+def test_ffmpeg_reads_an_animated_png(tmp_path):
     truth = make_clip(tmp_path / "in.mp4", frames=5)
     _, _, path = convert(truth, "apng")
     with av.open(str(path), format="apng") as container:
@@ -599,24 +599,24 @@ def test_an_animated_png_is_read_by_ffmpeg_as_well(tmp_path):
     assert all(np.array_equal(f[..., 3], s.alpha) for f, s in zip(frames, shown(path), strict=True))
 
 
-def test_an_animated_png_that_announces_other_frames_is_not_believed(tmp_path):
+def test_verification_rejects_an_animated_png_with_a_wrong_frame_count(tmp_path):
     truth = make_clip(tmp_path / "in.mp4", frames=5)
-    reader, sink, path = begin(truth, "apng")
+    reader, output, path = begin(truth, "apng")
     with reader:
         for frame in reader.frames():
-            sink.write(frame, matte_of(truth, frame))
-        meant = sink.finish()
-        sink.publish()
+            output.write(frame, matte_of(truth, frame))
+        expected = output.finish()
+        output.publish()
     path.write_bytes(
         path.read_bytes().replace(
             chunk(b"acTL", bytes([0, 0, 0, 5] + [0] * 4)), chunk(b"acTL", bytes([0, 0, 0, 6] + [0] * 4))
         )
     )
     with pytest.raises(VerificationFailed, match="announces 6"):
-        verify(path, meant)
+        verify(path, expected)
 
 
-def test_a_png_sequence_says_when_each_frame_is_shown(tmp_path):
+def test_a_png_sequence_has_a_manifest_with_timestamps(tmp_path):
     truth = make_clip(tmp_path / "in.mp4", frames=5)
     _, _, path = convert(truth, "png_sequence")
     with zipfile.ZipFile(path) as archive:
@@ -627,18 +627,18 @@ def test_a_png_sequence_says_when_each_frame_is_shown(tmp_path):
     assert (first[truth.alpha(0) == 0] == 0).all()
 
 
-@pytest.mark.parametrize("name", EVERY)
-def test_a_full_disk_is_storage_failed_and_leaves_nothing(tmp_path, name):
+@pytest.mark.parametrize("name", ALL_FORMATS)
+def test_a_full_disk_raises_storage_failed_and_leaves_nothing(tmp_path, name):
     truth = make_clip(tmp_path / "in.mp4", frames=60, width=320, height=240, audio=True)
-    reader, sink, _ = begin(truth, name)
+    reader, output, _ = begin(truth, name)
 
     def run():
         for frame in reader.frames():
-            sink.write(frame, matte_of(truth, frame) if format_named(name).supports_alpha else None)
-        sink.finish()
+            output.write(frame, matte_of(truth, frame) if format_named(name).supports_alpha else None)
+        output.finish()
 
     with reader, file_size_limit(4000), pytest.raises(StorageFailed) as caught:
         run()
-    sink.abort()
+    output.abort()
     assert "disk is full" in caught.value.message
     assert [p.name for p in tmp_path.iterdir()] == ["in.mp4"]

@@ -202,9 +202,9 @@ def composite(truth, index, *, one_bit=False):
     return truth.picture(index) * alpha + stripes() * (1 - alpha)
 
 
-def errors_of(picture, truth, **wishes):
+def errors_of(picture, truth, **options):
     """Mean error, in levels, of a photograph against each frame's perfect composite."""
-    return [float(np.abs(picture - composite(truth, n, **wishes)).mean()) for n in range(FRAMES)]
+    return [float(np.abs(picture - composite(truth, n, **options)).mean()) for n in range(FRAMES)]
 
 
 def seek(browser, seconds):
@@ -224,7 +224,7 @@ def keep(picture, name):
 
 
 @pytest.mark.usefixtures("knowing")
-def test_a_webm_is_transparent_in_a_browser_at_every_moment(browser, site, truth):
+def test_every_frame_of_a_webm_is_transparent_in_a_browser(browser, site, truth):
     alphareel.cut(truth.path, site.folder / "out.webm")
     browser.show(write_page(site, '<video src="out.webm" muted preload="auto" style="display:block"></video>'))
     for index in (4, 1, 3):
@@ -238,7 +238,7 @@ def test_a_webm_is_transparent_in_a_browser_at_every_moment(browser, site, truth
 
 @pytest.mark.usefixtures("knowing")
 @pytest.mark.parametrize(("name", "most"), [("webp", 1.5), ("gif", 2), ("apng", 1.2)])
-def test_an_animation_is_transparent_and_moves_in_a_browser(browser, site, truth, name, most):
+def test_an_animation_is_transparent_and_plays_in_a_browser(browser, site, truth, name, most):
     alphareel.cut(truth.path, site.folder / f"out.{name}")
     browser.show(write_page(site, f'<img src="out.{name}" style="display:block">'))
     seen, end = {}, time.monotonic() + SLOW

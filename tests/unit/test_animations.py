@@ -1,4 +1,4 @@
-"""Animated pictures (GIF, APNG, WebP) are read like videos: every canvas whole, its alpha exact, at its moment."""
+"""Animated pictures (GIF, APNG, WebP) are read like videos: complete canvases, exact alpha, exact timestamps."""
 
 import io
 import struct
@@ -24,10 +24,10 @@ LENGTHS = [50, 200, 100, 100]
 def pictures(tmp_path):
     """Four RGBA pictures (96, 128, 4), transparent where the background was, black there."""
     truth = make_clip(tmp_path / "truth.mp4", frames=4, rate=5)
-    made = [np.dstack([truth.picture(n), truth.alpha(n)]) for n in range(4)]
-    for picture in made:
+    frames = [np.dstack([truth.picture(n), truth.alpha(n)]) for n in range(4)]
+    for picture in frames:
         picture[picture[..., 3] == 0] = 0
-    return made
+    return frames
 
 
 def save(path, pictures, **settings):
@@ -62,7 +62,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_every_canvas_comes_whole_with_its_alpha(tmp_path, pictures, name):
+def test_every_frame_of_an_animation_is_a_complete_canvas_with_alpha(tmp_path, pictures, name):
     clip, frames, lost = read(save(tmp_path / name, pictures, **KINDS[name]))
     assert_holds(frames, pictures)
     assert clip.has_alpha
@@ -71,7 +71,7 @@ def test_every_canvas_comes_whole_with_its_alpha(tmp_path, pictures, name):
 
 
 @pytest.mark.parametrize("name", ["a.gif", "a.apng", "a.webp"])
-def test_every_canvas_has_its_moment_and_its_length(tmp_path, pictures, name):
+def test_every_frame_of_an_animation_has_its_timestamp_and_duration(tmp_path, pictures, name):
     opaque = [picture[..., :3] for picture in pictures]
     settings = {"format": "PNG"} if name == "a.apng" else {}
     clip, frames, _ = read(save(tmp_path / name, opaque, **settings))
@@ -105,7 +105,7 @@ def drawn(tmp_path, picture):
     return chunk(b"ANMF", head + data[data.index(b"VP8L") :])
 
 
-def test_half_transparent_pictures_add_up(tmp_path):
+def test_half_transparent_frames_of_a_webp_are_blended(tmp_path):
     """Red at half strength over green on the left, over nothing on the right."""
     below, above = np.zeros((32, 32, 4), np.uint8), np.zeros((32, 32, 4), np.uint8)
     below[:, :16] = (0, 255, 0, 255)
@@ -121,7 +121,7 @@ def test_half_transparent_pictures_add_up(tmp_path):
     assert frames[1].y[5, 25] == pytest.approx(16 + 219 * 0.2126, abs=1.5)
 
 
-def test_a_default_picture_that_is_not_in_the_animation_is_not_shown(tmp_path, pictures):
+def test_the_default_image_of_an_apng_is_omitted(tmp_path, pictures):
     path = save(tmp_path / "a.png", pictures, default_image=True, duration=100)
     clip, frames, lost = read(path)
     assert_holds(frames, pictures[1:])
@@ -129,20 +129,20 @@ def test_a_default_picture_that_is_not_in_the_animation_is_not_shown(tmp_path, p
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.webp"])
-def test_still_pictures_are_refused(tmp_path, pictures, name):
+def test_still_pictures_are_refused_as_videos(tmp_path, pictures, name):
     Image.fromarray(pictures[0]).save(tmp_path / name)
     with pytest.raises(InvalidFileType, match="is a picture"):
         probe(tmp_path / name, Limits())
 
 
 @pytest.mark.parametrize("name", ["a.gif", "a.apng", "a.webp"])
-def test_as_uploads_they_are_videos(tmp_path, pictures, name):
-    found = inspect_media(save(tmp_path / name, pictures, **({"format": "PNG"} if name == "a.apng" else {})), Limits())
-    assert (found.kind, found.content_type, found.extension) == ("video", f"image/{name[2:]}", name[2:])
-    assert found.seconds == pytest.approx(0.45)
+def test_uploaded_animations_are_videos(tmp_path, pictures, name):
+    info = inspect_media(save(tmp_path / name, pictures, **({"format": "PNG"} if name == "a.apng" else {})), Limits())
+    assert (info.kind, info.content_type, info.extension) == ("video", f"image/{name[2:]}", name[2:])
+    assert info.seconds == pytest.approx(0.45)
 
 
-def test_a_damaged_frame_of_a_webp_costs_that_frame(tmp_path, pictures):
+def test_a_damaged_webp_frame_loses_only_that_frame(tmp_path, pictures):
     path = save(tmp_path / "a.webp", pictures, lossless=True, kmin=0, kmax=0)
     data = bytearray(path.read_bytes())
     third = [n for n in range(len(data)) if data[n : n + 4] == b"ANMF"][2]
@@ -154,7 +154,7 @@ def test_a_damaged_frame_of_a_webp_costs_that_frame(tmp_path, pictures):
 
 
 @pytest.mark.parametrize(("name", "settings"), [("a.webp", {"lossless": True}), ("a.apng", {"format": "PNG"})])
-def test_a_file_that_ends_early_gives_what_it_has(tmp_path, pictures, name, settings):
+def test_a_truncated_animation_gives_the_frames_it_has(tmp_path, pictures, name, settings):
     path = save(tmp_path / name, pictures, **settings)
     data = path.read_bytes()
     path.write_bytes(data[: len(data) * 6 // 10])
@@ -170,7 +170,7 @@ def test_a_webp_without_a_frame_is_refused(tmp_path, pictures):
         probe(path, Limits())
 
 
-def test_a_webp_canvas_of_sixteen_million_pixels_a_side_is_refused_before_it_is_drawn(tmp_path, pictures):
+def test_a_webp_canvas_of_sixteen_million_pixels_a_side_is_refused_before_decoding(tmp_path, pictures):
     path = save(tmp_path / "a.webp", pictures)
     data = bytearray(path.read_bytes())
     data[24:30] = b"\xff" * 6
@@ -180,7 +180,7 @@ def test_a_webp_canvas_of_sixteen_million_pixels_a_side_is_refused_before_it_is_
             probe(path, limits)
 
 
-def test_a_frame_beside_its_canvas_is_passed_over(tmp_path, pictures):
+def test_a_webp_frame_outside_the_canvas_is_skipped(tmp_path, pictures):
     path = save(tmp_path / "a.webp", pictures, lossless=True, kmin=0, kmax=0)
     data = bytearray(path.read_bytes())
     second = [n for n in range(len(data)) if data[n : n + 4] == b"ANMF"][1]

@@ -1,4 +1,4 @@
-"""Sound that is copied: sample for sample where it was, also when the source begins it before the picture."""
+"""Copied audio stays in sync to the sample, also when the source begins it before the picture."""
 
 from dataclasses import replace
 from fractions import Fraction
@@ -17,22 +17,22 @@ OPAQUE = Options(engine="chroma", background=Background(type="color", color=(255
 
 
 def remake(source, target, *, late=Fraction(0), trimmed=Fraction(0), codec="aac"):
-    """The pictures of ``source`` ``late`` seconds behind a sweep of sound, ``trimmed`` seconds hidden from the start."""
-    with av.open(str(source)) as given, av.open(str(target), "w") as made:
-        video = given.streams.video[0]
-        out, sound = made.add_stream_from_template(video), made.add_stream(codec, RATE, layout="mono")
-        packets = [p for p in given.demux(video) if p.size]
+    """The pictures of ``source`` ``late`` seconds behind a sweep of audio, ``trimmed`` seconds hidden from the start."""
+    with av.open(str(source)) as container, av.open(str(target), "w") as output:
+        video = container.streams.video[0]
+        out, audio = output.add_stream_from_template(video), output.add_stream(codec, RATE, layout="mono")
+        packets = [p for p in container.demux(video) if p.size]
         for packet in packets:
             packet.pts += round((late - trimmed) / packet.time_base)
             packet.dts += round((late - trimmed) / packet.time_base)
             packet.stream = out
-        heard = [p for frame in sweep(sound.codec_context.format.name) for p in sound.encode(frame)]
-        for packet in (*heard, *sound.encode(None)):
+        heard = [p for frame in sweep(audio.codec_context.format.name) for p in audio.encode(frame)]
+        for packet in (*heard, *audio.encode(None)):
             packet.pts -= round(trimmed / packet.time_base)
             packet.dts = packet.pts
             packets.append(packet)
         for packet in sorted(packets, key=lambda p: p.dts * p.time_base):
-            made.mux(packet)
+            output.mux(packet)
     return target
 
 
@@ -81,7 +81,7 @@ def pictures(tmp_path_factory):
         ("in.mp4", "out.mp4", "aac", {}),
     ],
 )
-def test_what_the_first_picture_comes_with_is_heard_from_its_first_sample(pictures, tmp_path, name, out, codec, how):
+def test_copied_audio_is_complete_from_the_first_frame_on(pictures, tmp_path, name, out, codec, how):
     source = remake(pictures.path, tmp_path / name, codec=codec, **how)
     list(alphareel.run(source, tmp_path / out, replace(OPAQUE, output_format=out[-3:])))
     before, after = heard(source), heard(tmp_path / out)
@@ -95,7 +95,9 @@ def test_what_the_first_picture_comes_with_is_heard_from_its_first_sample(pictur
     ("out", "codec", "settled"),
     [("out.mp4", "aac", 0.03), ("out.webm", "libopus", 0.1)],  # seconds for which an Opus decoder may warm up
 )
-def test_sound_from_before_the_picture_of_an_mkv_is_whole_to_its_milliseconds(pictures, tmp_path, out, codec, settled):
+def test_audio_that_starts_before_the_video_of_an_mkv_is_in_sync_to_the_millisecond(
+    pictures, tmp_path, out, codec, settled
+):
     source = remake(pictures.path, tmp_path / "in.mkv", codec=codec, late=LATE)
     options = replace(OPAQUE, output_format="mp4") if out.endswith("mp4") else Options(engine="chroma")
     list(alphareel.run(source, tmp_path / out, options))

@@ -12,23 +12,23 @@ def every_error(kind=errors.AlphareelError):
 
 
 @pytest.mark.parametrize("kind", sorted(set(every_error()), key=lambda k: k.__name__))
-def test_the_drawn_tree_names_every_error_and_its_code(kind):
+def test_the_docstring_of_errors_lists_every_error_and_its_code(kind):
     line = next(line for line in (errors.__doc__ or "").splitlines() if f" {kind.__name__} " in line)
     assert kind.code in line
     assert ("*" in line) == kind.retryable
 
 
-def test_codes_are_unique():
+def test_error_codes_are_unique():
     codes = [kind.code for kind in set(every_error())]
     assert len(codes) == len(set(codes))
 
 
 @pytest.mark.parametrize("kind", sorted(set(every_error()), key=lambda k: k.__name__))
-def test_an_error_can_be_made_again_from_its_code(kind):
+def test_an_error_is_rebuilt_from_its_code(kind):
     again = errors.by_code(kind.code, "What was wrong.", hint="What to do.")
     assert type(again) is kind
     assert str(again) == "What was wrong. What to do."
 
 
-def test_an_unknown_code_becomes_an_internal_error():
+def test_an_unknown_error_code_becomes_an_internal_error():
     assert type(errors.by_code("from_the_future", "x")) is errors.InternalError

@@ -1,4 +1,4 @@
-"""HDR becomes SDR by tables that are ready: the colors are those of FFmpeg's own mapping, which takes seconds."""
+"""Shipped tables map HDR to SDR with the colors of FFmpeg's own mapping, which takes seconds to compute."""
 
 from fractions import Fraction
 
@@ -38,7 +38,7 @@ def master_display(grade):
 
 def hdr_frame(folder, grade):
     path = folder / "a.mkv"
-    told = {"x265-params": "log-level=none" if grade.peak is None else master_display(grade)}
+    parameters = {"x265-params": "log-level=none" if grade.peak is None else master_display(grade)}
     make_clip(
         path,
         frames=4,
@@ -47,7 +47,7 @@ def hdr_frame(folder, grade):
         codec="libx265",
         pix_fmt="yuv420p10le",
         color=Color(9, grade.primaries, grade.transfer),
-        options={"preset": "ultrafast", **told},
+        options={"preset": "ultrafast", **parameters},
     )
     with open_decoder(path, Limits()) as decoder:
         return next(iter(decoder.frames()))
@@ -76,7 +76,7 @@ def by_scaler(frame):
     [(Grade(PQ), 0.98, 0.995, 0.3), (Grade(HLG), 0.98, 0.995, 0.3), (STUDIO, 0.96, 0.99, 0.4)],
     ids=["PQ", "HLG", "studio"],
 )
-def test_colors_are_those_of_the_scaler(tmp_path, grade, same, near, mean):
+def test_tone_mapped_colors_are_those_of_ffmpegs_scaler(tmp_path, grade, same, near, mean):
     frame = hdr_frame(tmp_path, grade)
     assert grade_of(frame) == grade
     difference = np.abs(ToneMapper()(frame, *SIZE).to_ndarray().astype(int) - by_scaler(frame))
@@ -87,7 +87,7 @@ def test_colors_are_those_of_the_scaler(tmp_path, grade, same, near, mean):
 
 
 @pytest.mark.parametrize(("grade", "name"), SHIPPED.items())
-def test_grey_stays_grey_and_brighter_stays_brighter(grade, name):
+def test_tone_mapping_keeps_gray_neutral_and_the_order_of_brightness(grade, name):
     """Black, as far as it is black, to white, or to where a known screen's light ends, along the table's diagonal."""
     gray = np.array([load_shipped(name)[n, n, n] for n in range(NODES)]).astype(int)
     assert np.abs(gray - gray.mean(axis=1, keepdims=True)).max() <= 12
@@ -98,11 +98,11 @@ def test_grey_stays_grey_and_brighter_stays_brighter(grade, name):
     assert gray[-1].min() > 4080
 
 
-def test_what_was_packed_comes_back(tmp_path, monkeypatch):
-    made = np.random.default_rng(1).integers(0, 4096, (NODES, NODES, NODES, 3)).astype(np.uint16)
-    (tmp_path / "tone.xz").write_bytes(pack(made))
+def test_a_packed_table_is_loaded_unchanged(tmp_path, monkeypatch):
+    table = np.random.default_rng(1).integers(0, 4096, (NODES, NODES, NODES, 3)).astype(np.uint16)
+    (tmp_path / "tone.xz").write_bytes(pack(table))
     monkeypatch.setattr("alphareel.media.hdr._FOLDER", tmp_path)
-    assert np.array_equal(load_shipped("tone.xz"), made)
+    assert np.array_equal(load_shipped("tone.xz"), table)
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def sampled(monkeypatch):
 
 
 @pytest.mark.parametrize("grade", SHIPPED)
-def test_usual_grades_have_a_table_that_is_ready(tmp_path, sampled, grade):
+def test_common_grades_use_a_shipped_table(tmp_path, sampled, grade):
     ToneMapper()(hdr_frame(tmp_path, grade), *SIZE)
     assert sampled == []
 
@@ -123,14 +123,14 @@ def test_usual_grades_have_a_table_that_is_ready(tmp_path, sampled, grade):
 @pytest.mark.parametrize(
     "grade", [Grade(PQ, primaries=1), Grade(PQ, gamut=P3, peak=600), Grade(HLG, gamut=P3, peak=1000)]
 )
-def test_any_other_grade_is_worked_out_once_for_all_readers(tmp_path, sampled, grade):
+def test_an_uncommon_grade_is_sampled_once_per_process(tmp_path, sampled, grade):
     frame = hdr_frame(tmp_path, grade)
     for _ in range(2):
         ToneMapper()(frame, *SIZE)
     assert sampled == [grade]
 
 
-def test_another_grade_on_the_way_gets_its_own_colors(tmp_path):
+def test_a_clip_that_changes_its_grade_changes_its_table(tmp_path):
     mapper = ToneMapper()
     studio, phone = (graded_frame(grade, tmp_path) for grade in (STUDIO, Grade(PQ)))
     first, second, again = (mapper(frame, *SIZE).to_ndarray() for frame in (studio, phone, studio))
@@ -138,11 +138,11 @@ def test_another_grade_on_the_way_gets_its_own_colors(tmp_path):
     assert np.abs(first.astype(int) - second).mean() > 1
 
 
-def test_a_screen_of_all_colors_is_not_taken_for_a_smaller_one(tmp_path):
+def test_a_bt2020_display_has_a_table_of_its_own(tmp_path):
     assert grade_of(graded_frame(Grade(PQ, gamut=BT2020, peak=1000), tmp_path)).gamut == BT2020
 
 
-def test_no_file_is_left_behind(tmp_path, monkeypatch):
+def test_tone_mapping_leaves_no_temporary_file(tmp_path, monkeypatch):
     frame = hdr_frame(tmp_path, Grade(HLG))
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
@@ -150,7 +150,7 @@ def test_no_file_is_left_behind(tmp_path, monkeypatch):
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
-def test_pictures_of_odd_and_turned_clips_come_in_their_size(tmp_path):
+def test_tone_mapped_frames_of_odd_and_rotated_clips_have_their_size(tmp_path):
     make_clip(
         tmp_path / "a.mov",
         frames=4,

@@ -1,4 +1,4 @@
-"""HEVC with alpha is promised only where it was tried: an error that helps elsewhere."""
+"""HEVC with alpha is available only where a trial succeeds; elsewhere it raises an error with a workaround."""
 
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ from alphareel.testing.clips import make_clip
 
 @pytest.fixture
 def fresh():
-    """The trial of each test is its own."""
+    """Runs the trial again for each test."""
     hevc_mov._missing.cache_clear()
     yield
     hevc_mov._missing.cache_clear()
@@ -27,7 +27,7 @@ def cut(tmp_path):
 
 
 @pytest.mark.usefixtures("fresh")
-def test_an_encoder_that_is_not_there_is_an_error_that_says_what_to_do(tmp_path, monkeypatch):
+def test_a_missing_hevc_encoder_raises_an_error_with_a_workaround(tmp_path, monkeypatch):
     monkeypatch.setattr(hevc_mov, "_PROFILE", replace(hevc_mov._PROFILE, codec="no_such_encoder"))
     with pytest.raises(FormatUnavailable, match="Mac"):
         cut(tmp_path)
@@ -36,9 +36,9 @@ def test_an_encoder_that_is_not_there_is_an_error_that_says_what_to_do(tmp_path,
 
 
 @pytest.mark.usefixtures("fresh")
-def test_an_encoder_that_drops_alpha_is_not_believed(tmp_path, monkeypatch):
+def test_an_hevc_encoder_that_drops_alpha_makes_the_format_unavailable(tmp_path, monkeypatch):
     class Dropping:
-        """Opens, encodes, and forgets the alpha."""
+        """Encodes without the alpha."""
 
         pixel_format = "yuv420p"
 
@@ -56,13 +56,13 @@ def test_an_encoder_that_drops_alpha_is_not_believed(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("fresh")
-def test_an_encoder_that_keeps_alpha_is_used(tmp_path, monkeypatch):
+def test_an_hevc_encoder_that_keeps_alpha_is_used(tmp_path, monkeypatch):
     profile = replace(hevc_mov._PROFILE, container="matroska", codec="ffv1", options={}, quality_options={}, tag="")
     monkeypatch.setattr(hevc_mov, "_PROFILE", profile)
     assert cut(tmp_path).alpha == "straight"
     assert "hevc_mov" in alphareel.formats()
 
 
-def test_a_background_is_refused():
+def test_hevc_with_alpha_refuses_a_background():
     with pytest.raises(InvalidRequest):
         check_format(Options(output_format="hevc_mov", background=Background("color", (0, 0, 0))))

@@ -1,4 +1,4 @@
-"""Still pictures for backgrounds: size known first, upright, even, in BT.709."""
+"""Still pictures for backgrounds are checked before decoding, and read upright, even-sized and in BT.709."""
 
 import cv2
 import numpy as np
@@ -42,29 +42,29 @@ def saved(path, rgb, **options):
 
 
 @pytest.mark.parametrize("name", SAVES)
-def test_the_header_tells_the_size(tmp_path, name):
+def test_the_header_of_a_picture_gives_its_size(tmp_path, name):
     path = saved(tmp_path / name, picture(70, 48), **SAVES[name])
     assert image_size(path.read_bytes()) == (70, 48)
 
 
 @pytest.mark.parametrize("name", SAVES)
-def test_every_kind_becomes_planes(tmp_path, name):
+def test_every_picture_format_is_read_as_planes(tmp_path, name):
     rgb = picture()
     frame = read_image(saved(tmp_path / name, rgb, **SAVES[name]), LIMITS)
     assert (frame.width, frame.height) == (64, 48)
     if name != "grey.png":
         matrix, offset = rgb_to_yuv(1, full_range=False)
-        wanted = rgb.astype(np.float32) @ matrix.T + offset
-        assert np.abs(frame.y - wanted[..., 0]).mean() < 4
-        assert np.abs(frame.u - wanted[::2, ::2, 1]).mean() < 5
+        expected = rgb.astype(np.float32) @ matrix.T + offset
+        assert np.abs(frame.y - expected[..., 0]).mean() < 4
+        assert np.abs(frame.u - expected[::2, ::2, 1]).mean() < 5
 
 
-def test_odd_sizes_become_even(tmp_path):
+def test_odd_picture_sizes_become_even(tmp_path):
     frame = read_image(saved(tmp_path / "a.png", picture(65, 49)), LIMITS)
     assert (frame.width, frame.height) == (64, 48)
 
 
-def test_the_orientation_of_a_photograph_is_baked_in(tmp_path):
+def test_the_exif_orientation_is_applied(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # turn clockwise
     frame = read_image(saved(tmp_path / "a.jpg", picture(64, 48), exif=exif), LIMITS)
@@ -88,7 +88,7 @@ def test_a_header_of_a_billion_pixels_is_refused_before_decoding(tmp_path):
     "data",
     [b"", b"text", b"GIF89a" + bytes(50), b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff" + bytes(40), b"RIFF\0\0\0\0WEBPVP8 "],
 )
-def test_what_is_no_picture_is_refused(tmp_path, data):
+def test_a_file_that_is_not_a_picture_is_refused(tmp_path, data):
     (tmp_path / "a.png").write_bytes(data)
     with pytest.raises(InvalidFileType):
         read_image(tmp_path / "a.png", LIMITS)
@@ -106,7 +106,7 @@ def test_a_missing_picture_is_not_found(tmp_path):
         read_image(tmp_path / "none.png", LIMITS)
 
 
-def test_too_many_bytes_are_refused(tmp_path):
+def test_a_picture_file_that_is_too_large_is_refused(tmp_path):
     path = saved(tmp_path / "a.png", picture())
     with pytest.raises(FileTooLarge):
         read_image(path, Limits(max_bytes=10))

@@ -1,4 +1,4 @@
-"""One parser for every face: the contract's spellings, its precedence, and an error that names each bad field."""
+"""Options are parsed by the rules of the API contract, and an error names every invalid field."""
 
 import json
 
@@ -36,11 +36,11 @@ GREEN = Background("color", (9, 162, 70))
         ({"background": {"type": "transparent"}, "bg_type": "green"}, Background()),
     ],
 )
-def test_both_spellings_of_a_background_mean_the_same(body, expected):
+def test_both_notations_of_a_background_mean_the_same(body, expected):
     assert parse_options(body).background == expected
 
 
-def test_a_start_that_names_any_background_field_replaces_the_stored_background():
+def test_a_start_request_with_any_background_field_replaces_the_stored_background():
     stored = parse_options({"bg_type": "green", "output_format": "mov", "model": "human"})
     started = parse_options({"background": {"type": "transparent"}}, stored=stored)
     assert started.background == Background()
@@ -48,7 +48,7 @@ def test_a_start_that_names_any_background_field_replaces_the_stored_background(
     assert parse_options({}, stored=stored) == stored
 
 
-def test_defaults_are_the_contracts():
+def test_defaults_are_those_of_the_api_contract():
     assert parse_options({}) == Options(model="original", output_format="webm", background=Background())
 
 
@@ -78,19 +78,19 @@ def test_defaults_are_the_contracts():
         ({"composition": {"foreground": {"offset": {"y": "1"}}}}, "composition.foreground.offset.y"),
     ],
 )
-def test_a_bad_value_is_refused_and_its_field_named(body, field):
+def test_an_invalid_value_is_refused_and_its_field_named(body, field):
     with pytest.raises(InvalidRequest) as caught:
         parse_options(body)
     assert field in [d.field for d in caught.value.details]
 
 
-def test_every_bad_field_is_told_at_once():
+def test_all_invalid_fields_are_reported_at_once():
     with pytest.raises(InvalidRequest) as caught:
         parse_options({"model": "x", "output_format": "y", "bg_type": "z"})
     assert {d.field for d in caught.value.details} == {"model", "output_format", "bg_type"}
 
 
-def test_mp4_with_a_background_is_fine():
+def test_mp4_with_a_background_is_accepted():
     assert parse_options({"output_format": "mp4", "bg_type": "green"}).background == GREEN
 
 
@@ -98,7 +98,7 @@ def test_unknown_fields_are_ignored():
     assert parse_options({"quantum": True}) == Options()
 
 
-def test_a_prompt_beside_another_model_is_kept_and_said_so():
+def test_a_text_prompt_for_another_model_is_kept_and_causes_a_warning():
     options = parse_options({"model": "human", "text_prompt": "a red cup"})
     assert options.text_prompt == "a red cup"
     assert "text_prompt" in options.warnings()[0]
@@ -121,7 +121,7 @@ def test_composition_defaults_are_the_documented_example_values():
         ((0, 0, 0), (0, 0, 0)),
     ],
 )
-def test_colors_in_every_spelling(value, expected):
+def test_colors_are_parsed_in_every_notation(value, expected):
     assert parse_color(value) == expected
 
 
@@ -129,12 +129,12 @@ def test_colors_in_every_spelling(value, expected):
     "value", ["", "#12345", "#ggg", "nogreen", [], [1], [1, 2, 3, 4], [-1, 0, 0], [256, 0, 0], [True, 0, 0],
               [float("nan"), 0, 0], [None, 0, 0], {"r": 1}, 7, None, b"abc"],
 )  # fmt: skip
-def test_what_is_no_color_is_refused(value):
+def test_a_value_that_is_not_a_color_is_refused(value):
     with pytest.raises(InvalidRequest):
         parse_color(value)
 
 
-def test_options_survive_json():
+def test_options_are_equal_after_a_json_round_trip():
     body = {
         "model": "pro", "bg_color": [1, 2, 3], "output_format": "mov", "preview_duration": 2, "text_prompt": "cat",
         "composition": {"canvas": {"width": 640}, "foreground": {"scale": 0.5}}, "key_color": "#00ff00",
@@ -153,7 +153,7 @@ FIELDS = ["model", "output_format", "background", "bg_type", "bg_color", "bg_ima
 
 
 @given(st.dictionaries(st.sampled_from(FIELDS), JSON))
-def test_no_json_at_all_breaks_the_parser(body):
+def test_any_json_is_parsed_or_refused(body):
     try:
         parse_options(body)
     except InvalidRequest as error:
@@ -161,7 +161,7 @@ def test_no_json_at_all_breaks_the_parser(body):
 
 
 @pytest.mark.parametrize("name", ["stacked_mp4", "matte"])
-def test_formats_for_alpha_alone_refuse_a_background(name):
+def test_formats_that_require_alpha_refuse_a_background(name):
     assert parse_options({"output_format": name}).output_format == name
     with pytest.raises(InvalidRequest, match="transparent") as caught:
         parse_options({"output_format": name, "background": "white"})
@@ -169,7 +169,7 @@ def test_formats_for_alpha_alone_refuse_a_background(name):
 
 
 @pytest.mark.parametrize(
-    ("given", "meant"),
+    ("value", "expected"),
     [
         ("blur", Background("blur")),
         ({"type": "blur"}, Background("blur")),
@@ -179,14 +179,14 @@ def test_formats_for_alpha_alone_refuse_a_background(name):
         ({"video_url": "loop.mp4"}, Background("video", video_url="loop.mp4")),
     ],
 )
-def test_a_blur_and_a_video_stand_behind_the_subject(given, meant):
-    options = parse_options({"background": given, "output_format": "mp4"})
-    assert options.background == meant
+def test_a_blur_and_a_video_are_accepted_as_backgrounds(value, expected):
+    options = parse_options({"background": value, "output_format": "mp4"})
+    assert options.background == expected
     assert from_json(json.loads(json.dumps(to_json(options)))) == options
 
 
 @pytest.mark.parametrize(
-    ("given", "field"),
+    ("value", "field"),
     [
         ({"type": "blur", "radius": 0}, "background.radius"),
         ({"type": "blur", "radius": "wide"}, "background.radius"),
@@ -195,28 +195,28 @@ def test_a_blur_and_a_video_stand_behind_the_subject(given, meant):
         ({"type": "image", "image_url": ["a"]}, "background.image_url"),
     ],
 )
-def test_a_bad_blur_or_video_is_named_by_its_field(given, field):
+def test_an_invalid_blur_or_video_background_is_refused_and_its_field_named(value, field):
     with pytest.raises(InvalidRequest) as caught:
-        parse_options({"background": given})
+        parse_options({"background": value})
     assert [problem.field for problem in caught.value.details] == [field]
 
 
-def test_a_plate_for_another_engine_is_said_to_be_ignored():
+def test_a_plate_for_another_engine_causes_a_warning():
     assert parse_options({"plate": "empty.png"}).warnings() == ()
     (warning,) = parse_options({"plate": "empty.png", "engine": "chroma"}).warnings()
     assert "plate" in warning
 
 
-def test_a_plate_over_http_is_refused_since_it_would_name_a_file_of_the_server():
+def test_a_plate_is_refused_over_http_because_it_is_a_path_on_the_server():
     with pytest.raises(InvalidRequest) as caught:
         parse_creation({"video_url": "https://example.com/a.mp4", "plate": "/etc/passwd"})
     assert [p.field for p in caught.value.details] == ["plate"]
 
 
-def test_wishes_for_the_outline_are_read_and_checked():
-    made = parse_options({"shadows": True, "grow": -1.5, "feather": 2, "engine": "chroma"})
-    assert (made.shadows, made.grow, made.feather) == (True, -1.5, 2.0)
-    assert made.warnings() == ()
+def test_options_for_the_outline_are_parsed_and_checked():
+    options = parse_options({"shadows": True, "grow": -1.5, "feather": 2, "engine": "chroma"})
+    assert (options.shadows, options.grow, options.feather) == (True, -1.5, 2.0)
+    assert options.warnings() == ()
     assert parse_options({"shadows": True}).warnings()
     for bad in ({"shadows": "yes"}, {"grow": 51}, {"feather": -1}):
         with pytest.raises(InvalidRequest):

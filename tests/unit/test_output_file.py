@@ -1,4 +1,4 @@
-"""The parts of writing: flattening, loans, samples, the unfinished file, palettes, and errors that become ours."""
+"""Parts of writing an output: flattening, zero-copy frames, samples, atomic files, palettes, and translated errors."""
 
 import builtins
 import errno
@@ -23,7 +23,7 @@ from alphareel.media.output_file import GOP, AlphaSampler
 from alphareel.media.png import encode_with_ffmpeg, png_encoder
 
 BLACK = (16, 128, 128)
-EVERY_ERROR = [
+ALL_FFMPEG_ERRORS = [
     kind
     for kind in vars(av.error).values()
     if isinstance(kind, type) and issubclass(kind, av.error.FFmpegError) and kind is not av.error.FFmpegError
@@ -44,7 +44,7 @@ def planes(height, width):
     width=st.integers(8, 40).map(lambda n: 2 * n),
     spots=st.lists(st.tuples(st.integers(0, 79), st.integers(0, 79), st.integers(1, 255)), max_size=6),
 )
-def test_flattening_never_touches_what_shows_nor_its_neighbors(height, width, spots):
+def test_flattening_never_changes_visible_pixels_or_their_neighbors(height, width, spots):
     alpha = np.zeros((height, width), np.uint8)
     for y, x, value in spots:
         alpha[y % height, x % width] = value
@@ -53,11 +53,11 @@ def test_flattening_never_touches_what_shows_nor_its_neighbors(height, width, sp
     near = cv2.dilate(alpha, np.ones((9, 9), np.uint8)) > 0
     assert (flat[0][near] == source[0][near]).all()
     near = cv2.dilate(alpha, np.ones((9, 9), np.uint8))[::2, ::2] > 0
-    for made, plane in zip(flat[1:], source[1:], strict=True):
-        assert (made[near] == plane[near]).all()
+    for flat_plane, plane in zip(flat[1:], source[1:], strict=True):
+        assert (flat_plane[near] == plane[near]).all()
 
 
-def test_flattening_makes_the_rest_one_color():
+def test_flattening_fills_hidden_areas_with_one_color():
     alpha = np.zeros((64, 96), np.uint8)
     alpha[24:40, 40:56] = 200
     flat = flatten(planes(64, 96), alpha, color=BLACK)
@@ -67,7 +67,7 @@ def test_flattening_makes_the_rest_one_color():
     assert all((plane[far[::2, ::2]] == 128).all() for plane in flat[1:])
 
 
-def test_flattening_leaves_its_arguments_alone():
+def test_flattening_does_not_modify_its_arguments():
     source = planes(32, 32)
     before = [plane.copy() for plane in source]
     flatten(source, np.zeros((32, 32), np.uint8), color=BLACK)
@@ -75,7 +75,7 @@ def test_flattening_leaves_its_arguments_alone():
 
 
 @pytest.mark.parametrize("kind", ["contiguous", "read-only", "strided", "reversed", "bytes"])
-def test_planes_are_carried_whatever_their_memory(kind):
+def test_an_av_frame_is_made_of_planes_with_any_memory_layout(kind):
     plane = noise((32, 48))
     if kind == "read-only":
         plane.flags.writeable = False
@@ -93,7 +93,7 @@ def test_planes_are_carried_whatever_their_memory(kind):
     assert plane.flags.writeable == (kind not in ("read-only", "bytes"))
 
 
-def test_samples_stay_few_and_spread_however_long_the_clip():
+def test_alpha_samples_are_few_and_spread_over_a_clip_of_any_length():
     sampler = AlphaSampler()
     alpha = np.zeros((2, 2), np.uint8)
     for index in range(100 * GOP):
@@ -105,51 +105,51 @@ def test_samples_stay_few_and_spread_however_long_the_clip():
     assert moments[-1] > 50 * GOP
 
 
-def test_samples_are_copies():
+def test_alpha_samples_are_copies():
     sampler, alpha = AlphaSampler(), np.full((2, 2), 7, np.uint8)
     sampler.add(0, Fraction(0), alpha)
     alpha[:] = 0
     assert (sampler.samples[0][1] == 7).all()
 
 
-def test_an_unfinished_file_becomes_visible_in_one_step(tmp_path):
+def test_an_atomic_file_becomes_visible_in_one_step(tmp_path):
     target = tmp_path / "out.webm"
     target.write_bytes(b"before")
-    part = AtomicFile(target, overwrite=True)
-    part.path.write_bytes(b"after")
+    file = AtomicFile(target, overwrite=True)
+    file.path.write_bytes(b"after")
     assert target.read_bytes() == b"before"
-    part.publish()
-    part.discard()
+    file.publish()
+    file.discard()
     assert target.read_bytes() == b"after"
     assert [p.name for p in tmp_path.iterdir()] == ["out.webm"]
 
 
-def test_a_discarded_file_leaves_what_was_there(tmp_path):
+def test_a_discarded_atomic_file_leaves_the_previous_file(tmp_path):
     target = tmp_path / "out.webm"
     target.write_bytes(b"before")
-    part = AtomicFile(target)
-    part.discard()
-    part.discard()
+    file = AtomicFile(target)
+    file.discard()
+    file.discard()
     assert target.read_bytes() == b"before"
     assert [p.name for p in tmp_path.iterdir()] == ["out.webm"]
 
 
-def test_results_have_the_permissions_of_any_new_file(tmp_path):
+def test_an_atomic_file_has_the_permissions_of_any_new_file(tmp_path):
     (tmp_path / "plain").touch()
-    part = AtomicFile(tmp_path / "out")
-    part.publish()
+    file = AtomicFile(tmp_path / "out")
+    file.publish()
     modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("plain", "out")}
     assert len(modes) == 1
 
 
-@pytest.mark.parametrize("kind", EVERY_ERROR, ids=lambda kind: kind.__name__)
-def test_every_error_of_ffmpeg_becomes_one_of_ours_with_advice(kind, tmp_path):
+@pytest.mark.parametrize("kind", ALL_FFMPEG_ERRORS, ids=lambda kind: kind.__name__)
+def test_every_ffmpeg_error_is_translated_and_has_a_hint(kind, tmp_path):
     for translate in (read_error, write_error):
-        made = translate(kind(errno.EIO, "Some reason", "clip.mp4"), tmp_path / "clip.mp4")
-        assert isinstance(made, AlphareelError)
-        assert type(made) is not AlphareelError
-        assert made.hint
-        assert str(tmp_path) not in made.message
+        result = translate(kind(errno.EIO, "Some reason", "clip.mp4"), tmp_path / "clip.mp4")
+        assert isinstance(result, AlphareelError)
+        assert type(result) is not AlphareelError
+        assert result.hint
+        assert str(tmp_path) not in result.message
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_every_error_of_ffmpeg_becomes_one_of_ours_with_advice(kind, tmp_path):
         (builtins.OSError(errno.EIO, "Input/output error"), StorageFailed),
     ],
 )
-def test_errors_of_reading_are_told_apart(error, ours, tmp_path):
+def test_read_errors_are_translated_by_cause(error, ours, tmp_path):
     def fail():
         raise error
 
@@ -186,7 +186,7 @@ def test_errors_of_reading_are_told_apart(error, ours, tmp_path):
         (av.error.ExternalError(0, "Generic error"), InternalError),
     ],
 )
-def test_errors_of_writing_are_told_apart(error, ours, tmp_path):
+def test_write_errors_are_translated_by_cause(error, ours, tmp_path):
     def fail():
         raise error
 
@@ -196,14 +196,14 @@ def test_errors_of_writing_are_told_apart(error, ours, tmp_path):
         assert "full" in caught.value.message
 
 
-def test_a_palette_holds_few_colors_exactly():
+def test_a_gif_palette_has_few_colors_exactly():
     pixels = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [9, 9, 9]] * 500, np.uint8)
     palette = make_palette(pixels)
-    found = {tuple(color) for color in palette.colors.tolist()}
-    assert {(255, 0, 0), (0, 255, 0), (0, 0, 255), (9, 9, 9)} <= found
+    colors = {tuple(color) for color in palette.colors.tolist()}
+    assert {(255, 0, 0), (0, 255, 0), (0, 0, 255), (9, 9, 9)} <= colors
 
 
-def test_a_palette_stays_near_many_colors():
+def test_a_gif_palette_approximates_many_colors():
     rgb = noise((64, 64, 3))
     palette = make_palette(rgb.reshape(-1, 3))
     indices = palette.indices(rgb)
@@ -212,20 +212,20 @@ def test_a_palette_stays_near_many_colors():
     assert np.abs(palette.colors[indices].astype(int) - rgb).mean() < 20
 
 
-def test_a_palette_of_nothing_is_grey():
+def test_a_gif_palette_of_no_pixels_is_gray():
     assert make_palette(np.zeros((0, 3), np.uint8)).colors[0].tolist() == [128, 128, 128]
 
 
 @pytest.mark.parametrize("depth", [3, 4])
 @pytest.mark.parametrize("encode", [png_encoder(), encode_with_ffmpeg], ids=["quick", "ffmpeg"])
-def test_both_png_encoders_lose_nothing(encode, depth):
+def test_both_png_encoders_are_lossless(encode, depth):
     pixels = noise((33, 47, depth))
     read = cv2.imdecode(np.frombuffer(encode(pixels), np.uint8), cv2.IMREAD_UNCHANGED)
     order = [2, 1, 0, 3][:depth]
     assert np.array_equal(read[..., order], pixels)
 
 
-def test_the_log_level_of_ffmpeg_is_left_alone():
-    # any other value deadlocks decoders that run in threads on damaged files
+def test_importing_alphareel_does_not_change_the_log_level_of_ffmpeg():
+    # any other value deadlocks multithreaded decoders on damaged files
     assert av.logging.get_level() is None
     assert "AV_LOG_FORCE_NOCOLOR" not in os.environ

@@ -1,4 +1,4 @@
-"""Several files from one matte: each as if it had been made alone, all of them or none."""
+"""Several outputs of one matte: each the same as if made alone, and either all of them or none."""
 
 import json
 import os
@@ -31,11 +31,11 @@ def clip(tmp_path):
     return make_clip(tmp_path / "in.mp4", frames=10, background="green", audio=True)
 
 
-def cut(clip, targets, **wishes):
-    """Targets beside the clip."""
+def cut(clip, targets, **options):
+    """Cut into targets in the clip's folder."""
     folder = clip.path.parent
-    at_home = {folder / name: own for name, own in targets.items()}
-    return alphareel.cut(clip.path, targets=at_home, engine="chroma", **wishes)
+    paths_with_options = {folder / name: own for name, own in targets.items()}
+    return alphareel.cut(clip.path, targets=paths_with_options, engine="chroma", **options)
 
 
 def names(folder):
@@ -47,7 +47,7 @@ def alphas(path):
         return [frame.alpha.copy() for frame in reader.frames()]
 
 
-def test_every_target_is_written_and_told_of_in_the_order_of_asking(clip, tmp_path):
+def test_every_target_is_written_and_results_come_in_the_order_of_targets(clip, tmp_path):
     results = cut(clip, THREE)
     assert [r.path for r in results] == [str(tmp_path / name) for name in THREE]
     assert [r.format for r in results] == ["webm", "mov", "mp4"]
@@ -56,7 +56,7 @@ def test_every_target_is_written_and_told_of_in_the_order_of_asking(clip, tmp_pa
     assert names(tmp_path) == ["a.webm", "b.mov", "in.mp4", "over.mp4"]
 
 
-def test_a_device_or_a_pipe_is_refused_and_stays_what_it_is(clip, tmp_path):
+def test_a_device_or_a_pipe_as_target_is_refused_and_unchanged(clip, tmp_path):
     pipe = tmp_path / "pipe.webm"
     os.mkfifo(pipe)
     (tmp_path / "link.webm").symlink_to(pipe)
@@ -66,7 +66,7 @@ def test_a_device_or_a_pipe_is_refused_and_stays_what_it_is(clip, tmp_path):
     assert pipe.is_fifo()
 
 
-def test_a_link_stays_and_the_file_that_it_leads_to_is_replaced(clip, tmp_path):
+def test_a_symbolic_link_as_target_stays_and_the_file_it_points_to_is_replaced(clip, tmp_path):
     (tmp_path / "there").mkdir()
     (tmp_path / "link.webm").symlink_to(tmp_path / "there" / "real.webm")
     cut(clip, {"link.webm": {}})
@@ -81,7 +81,7 @@ def test_a_link_stays_and_the_file_that_it_leads_to_is_replaced(clip, tmp_path):
 
 
 @pytest.mark.parametrize("letter", ["a", "é", "漢"])
-def test_a_name_as_long_as_the_file_system_takes_is_a_name(clip, tmp_path, letter):
+def test_a_target_name_may_be_as_long_as_the_file_system_allows(clip, tmp_path, letter):
     name = letter * (250 // len(letter.encode())) + ".webm"
     cut(clip, {name: {}})
     assert names(tmp_path) == sorted([name, "in.mp4"])
@@ -126,7 +126,7 @@ def test_the_clip_is_decoded_and_its_matte_is_made_once(clip, monkeypatch):
     assert counts == {"opened": 1, "mattes": 10}
 
 
-def test_progress_tells_how_far_each_output_is(clip):
+def test_progress_reports_the_frames_written_to_each_output(clip):
     seen = []
     cut(clip, THREE, on_progress=seen.append)
     assert all(len(progress.written) == 3 for progress in seen)
@@ -135,7 +135,7 @@ def test_progress_tells_how_far_each_output_is(clip):
     assert seen[-1].result == seen[-1].results[0]
 
 
-def test_one_output_that_fails_verification_takes_the_others_along(clip, tmp_path, monkeypatch):
+def test_no_output_is_published_if_one_fails_verification(clip, tmp_path, monkeypatch):
     (tmp_path / "a.webm").write_bytes(b"yesterday's result")
     verify = pipeline.verify
 
@@ -151,7 +151,7 @@ def test_one_output_that_fails_verification_takes_the_others_along(clip, tmp_pat
     assert names(tmp_path) == ["a.webm", "in.mp4"]
 
 
-def test_no_name_is_given_before_every_file_is_on_the_disk(clip, tmp_path, monkeypatch):
+def test_no_output_is_published_before_all_are_flushed_to_disk(clip, tmp_path, monkeypatch):
     order = []
     fsync, publish = AtomicFile.fsync, AtomicFile.publish
     monkeypatch.setattr(AtomicFile, "fsync", lambda file: order.append("fsync") or fsync(file))
@@ -161,7 +161,7 @@ def test_no_name_is_given_before_every_file_is_on_the_disk(clip, tmp_path, monke
     assert order.count("publish") == 3
 
 
-def test_a_disk_that_fills_while_one_is_written_leaves_none(clip, tmp_path, monkeypatch):
+def test_a_disk_that_fills_up_leaves_no_output(clip, tmp_path, monkeypatch):
     def full(part):
         if part.target.suffix == ".mov":
             raise StorageFailed("The disk is full.")
@@ -172,7 +172,7 @@ def test_a_disk_that_fills_while_one_is_written_leaves_none(clip, tmp_path, monk
     assert names(tmp_path) == ["in.mp4"]
 
 
-def test_a_target_that_cannot_be_begun_leaves_none(clip, tmp_path):
+def test_a_target_that_cannot_be_opened_leaves_no_output(clip, tmp_path):
     with pytest.raises(StorageFailed):
         cut(clip, {"a.webm": {}, "none/b.mov": {}})
     assert names(tmp_path) == ["in.mp4"]
@@ -190,7 +190,7 @@ def test_closing_the_generator_stops_every_writer_and_leaves_nothing(tmp_path):
     assert names(tmp_path) == ["in.mp4"]
 
 
-def test_a_clip_without_frames_makes_no_file(clip, tmp_path, monkeypatch):
+def test_a_clip_without_frames_gives_no_output(clip, tmp_path, monkeypatch):
     monkeypatch.setattr(reader.Reader, "_frames", lambda *_: iter(()))
     monkeypatch.setattr(reader.Reader, "frames", lambda *_, **__: (n for n in ()))
     with pytest.raises(BadVideo):
@@ -198,7 +198,7 @@ def test_a_clip_without_frames_makes_no_file(clip, tmp_path, monkeypatch):
     assert names(tmp_path) == ["in.mp4"]
 
 
-def test_two_videos_stand_behind_two_outputs_each_at_its_own_pace(clip, tmp_path):
+def test_two_outputs_can_have_different_background_videos(clip, tmp_path):
     first = make_clip(tmp_path / "one.mp4", frames=3)
     second = make_clip(tmp_path / "two.mp4", frames=30, rate=50)
     results = cut(clip, {"a.mp4": {"background": first.path}, "b.mp4": {"background": second.path}})
@@ -216,14 +216,14 @@ def test_two_videos_stand_behind_two_outputs_each_at_its_own_pace(clip, tmp_path
         ({"a.webm": {"engine": "builtin"}}, "cannot have engine for itself"),
     ],
 )
-def test_targets_that_cannot_be_are_refused_before_any_work(clip, tmp_path, targets, words):
+def test_invalid_targets_are_refused_before_any_work(clip, tmp_path, targets, words):
     (tmp_path / "folder").mkdir()
     with pytest.raises(InvalidRequest, match=words):
         alphareel.cut(clip.path, targets={f"{tmp_path}/{name}": own for name, own in targets.items()}, engine="chroma")
     assert names(tmp_path) == ["folder", "in.mp4"]
 
 
-def test_a_symbolic_link_is_no_second_target(clip, tmp_path):
+def test_two_targets_that_are_the_same_file_through_a_link_are_refused(clip, tmp_path):
     (tmp_path / "elsewhere").symlink_to(tmp_path, target_is_directory=True)
     with pytest.raises(InvalidRequest, match="same file"):
         cut(clip, {"a.webm": {}, "elsewhere/a.webm": {}})
@@ -246,7 +246,7 @@ def test_a_background_does_not_change_the_matte_and_an_engine_does():
     assert Options().matting_options != Options(engine="chroma").matting_options
 
 
-def test_the_command_writes_several_files_and_gives_one_what_is_for_it_alone(clip, tmp_path, monkeypatch, capsys):
+def test_the_command_writes_several_files_with_options_for_one_of_them(clip, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     arguments = [
         "cut",
@@ -277,13 +277,13 @@ def test_the_command_refuses_a_target_that_is_named_twice(clip, tmp_path, monkey
     assert "same file" in capsys.readouterr().err
 
 
-def test_the_last_value_for_a_target_wins_over_those_for_all():
+def test_the_last_value_for_a_target_overrides_the_values_for_all():
     paths = [Path("a.webm"), Path("b.mp4")]
     values = ["white", "b.mp4=#000000", "x=y"]
     assert [value_for(path, paths, values) for path in paths] == ["x=y", "#000000"]
 
 
-def test_errors_of_ours_stay_ours_across_threads(clip, tmp_path):
+def test_alphareel_errors_of_other_threads_reach_the_caller(clip, tmp_path):
     with pytest.raises(AlphareelError):
         cut(clip, {"a.webm": {}, "b.mp4": {"background": str(tmp_path / "in.mp4")}}, limits=Limits(max_side=64))
 
@@ -298,23 +298,23 @@ def test_errors_of_ours_stay_ours_across_threads(clip, tmp_path):
         ((1918, 800), "mp4", (1280, 534)),
     ],
 )
-def test_the_quality_web_bounds_the_longer_side(clip, size, format_name, expected):
+def test_the_quality_web_limits_the_longer_side(clip, size, format_name, expected):
     with open_reader(clip.path, Limits()) as reader:
         large = replace(reader.clip, width=size[0], height=size[1])
     background = Background("color", (0, 0, 0)) if format_name == "mp4" else Background()
-    asked = Options(output_format=format_name, quality="web", background=background)
-    made = pipeline.fitted(asked, large, format_named(format_name)).composition
-    assert (made and (made.width, made.height)) == expected
-    assert pipeline.fitted(replace(asked, quality="master"), large, format_named(format_name)).composition is None
+    options = Options(output_format=format_name, quality="web", background=background)
+    canvas = pipeline.fitted(options, large, format_named(format_name)).composition
+    assert (canvas and (canvas.width, canvas.height)) == expected
+    assert pipeline.fitted(replace(options, quality="master"), large, format_named(format_name)).composition is None
 
 
-def test_a_canvas_that_was_asked_for_stays_as_it_is(clip):
-    asked = Options(quality="web", composition=Composition(3000, 2000))
+def test_the_quality_web_does_not_change_a_requested_canvas(clip):
+    options = Options(quality="web", composition=Composition(3000, 2000))
     with open_reader(clip.path, Limits()) as reader:
-        assert pipeline.fitted(asked, replace(reader.clip, width=4000), format_named("webm")) == asked
+        assert pipeline.fitted(options, replace(reader.clip, width=4000), format_named("webm")) == options
 
 
-def test_a_result_says_how_its_alpha_is_meant(clip, tmp_path):
+def test_a_result_states_its_kind_of_alpha(clip, tmp_path):
     targets = {
         "a.webm": {},
         "m.mp4": {"output_format": "matte"},

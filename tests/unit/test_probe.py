@@ -1,4 +1,4 @@
-"""What probe says of good files, and how it refuses the others."""
+"""Probe reads the facts of valid videos and refuses all other files."""
 
 import os
 from fractions import Fraction
@@ -38,7 +38,7 @@ def write(path, data):
 
 
 def patch_size(path, side):
-    """Writes ``side`` as width and height into the sample entry of a QuickTime or MP4 file."""
+    """Write ``side`` as width and height into the sample entry of a QuickTime or MP4 file."""
     data = bytearray(path.read_bytes())
     entry = data.index(b"stsd") + 12
     data[entry + 32 : entry + 36] = side.to_bytes(2, "big") * 2
@@ -92,7 +92,7 @@ def with_cover_art(path):
         ("b.mp4", {"codec": "libx265"}, "mp4", "hevc"),
     ],
 )
-def test_containers_and_codecs_are_named_as_people_name_them(tmp_path, name, settings, container, codec):
+def test_containers_and_codecs_have_their_common_names(tmp_path, name, settings, container, codec):
     truth = make_clip(tmp_path / name, **settings)
     clip = probe(truth.path, LIMITS)
     assert (clip.container, clip.codec) == (container, codec)
@@ -102,14 +102,14 @@ def test_containers_and_codecs_are_named_as_people_name_them(tmp_path, name, set
     assert clip.bytes == truth.path.stat().st_size
 
 
-def test_sound_is_described(tmp_path):
+def test_the_default_audio_track_is_described(tmp_path):
     clip = probe(make_clip(tmp_path / "a.mp4", audio=True).path, LIMITS)
     assert clip.audio is not None
     assert (clip.audio.codec, clip.audio.rate, clip.audio.channels) == ("aac", 48000, 1)
 
 
 @pytest.mark.parametrize("rotation", [0, 90, 180, 270])
-def test_size_is_told_as_a_player_shows_it(tmp_path, rotation):
+def test_the_size_is_that_of_the_upright_picture(tmp_path, rotation):
     truth = make_clip(tmp_path / "a.mp4", width=160, height=96, rotation=rotation)
     clip = probe(truth.path, LIMITS)
     assert (clip.width, clip.height, clip.rotation) == (160, 96, rotation)
@@ -124,18 +124,18 @@ def test_size_is_told_as_a_player_shows_it(tmp_path, rotation):
         (Fraction(1, 90), 0, (160, 96)),
     ],
 )
-def test_pixels_are_told_square(tmp_path, aspect, rotation, size):
+def test_the_size_is_given_in_square_pixels(tmp_path, aspect, rotation, size):
     truth = make_clip(tmp_path / "a.mp4", width=160, height=96, rotation=rotation, sample_aspect=aspect)
     clip = probe(truth.path, LIMITS)
     assert (clip.width, clip.height) == size
 
 
-def test_odd_sizes_are_told_even(tmp_path):
+def test_odd_sizes_are_reported_as_even(tmp_path):
     clip = probe(make_clip(tmp_path / "a.webm", width=127, height=95).path, LIMITS)
     assert (clip.width, clip.height) == (126, 94)
 
 
-def test_color_tags_are_told(tmp_path):
+def test_color_tags_are_reported(tmp_path):
     clip = probe(make_clip(tmp_path / "a.mp4", color=Color(6, 6, 6, full_range=True)).path, LIMITS)
     assert clip.color == Color(6, 6, 6, full_range=True)
 
@@ -147,25 +147,25 @@ def test_color_tags_of_webm_with_alpha_come_from_its_header(tmp_path):
 
 
 @pytest.mark.parametrize("transfer", [16, 18])
-def test_hdr_is_told_and_comes_as_sdr(tmp_path, transfer):
+def test_hdr_is_reported_and_read_as_sdr(tmp_path, transfer):
     tags = Color(9, 9, transfer)
     clip = probe(make_clip(tmp_path / "a.mp4", codec="libx264", pix_fmt="yuv420p10le", color=tags).path, LIMITS)
     assert clip.hdr
     assert clip.color == Color(1, 1, 1, full_range=False)
 
 
-def test_interlaced_is_told(tmp_path):
+def test_interlacing_is_reported(tmp_path):
     assert probe(make_clip(tmp_path / "a.ts", interlaced=True).path, LIMITS).interlaced
     assert not probe(make_clip(tmp_path / "b.ts").path, LIMITS).interlaced
 
 
-def test_a_start_that_is_not_zero_is_told(tmp_path):
+def test_a_start_other_than_zero_is_reported(tmp_path):
     clip = probe(make_clip(tmp_path / "a.mkv", start=Fraction(3, 2)).path, LIMITS)
     assert clip.start == Fraction(3, 2)
     assert clip.seconds == pytest.approx(0.48, abs=0.02)
 
 
-def test_a_path_that_looks_like_a_protocol_is_a_path(tmp_path, monkeypatch):
+def test_a_path_that_looks_like_a_protocol_is_opened_as_a_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     truth = make_clip(tmp_path / "in.mp4")
     odd = truth.path.rename(tmp_path / "concat:a|b.mp4").relative_to(tmp_path)
@@ -191,31 +191,31 @@ def test_a_missing_file_is_not_found(tmp_path):
     ],
     ids=["empty", "one byte", "text", "html", "hls playlist", "ffconcat", "pdf", "zip", "noise"],
 )
-def test_what_is_no_video_is_refused_by_its_bytes_whatever_its_name(tmp_path, data):
+def test_a_file_that_is_not_a_video_is_refused_whatever_its_name(tmp_path, data):
     assert refuse(write(tmp_path / "a.mp4", data)) is InvalidFileType
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tiff"])
-def test_a_picture_is_refused_by_its_kind(tmp_path, suffix):
+def test_a_picture_is_refused_and_its_type_named(tmp_path, suffix):
     data = cv2.imencode(suffix, np.zeros((64, 64, 3), np.uint8))[1].tobytes()
     assert refuse(write(tmp_path / "a.mp4", data)) is InvalidFileType
 
 
-def test_sound_without_a_picture_is_refused(tmp_path):
+def test_an_audio_file_is_refused(tmp_path):
     assert refuse(audio_only(tmp_path / "a.mp4")) is InvalidFileType
 
 
-def test_cover_art_is_no_picture_track(tmp_path):
+def test_cover_art_does_not_count_as_video(tmp_path):
     assert refuse(with_cover_art(tmp_path / "a.mp4")) is InvalidFileType
 
 
-def test_a_playlist_behind_a_video_signature_reaches_no_other_demuxer(tmp_path):
-    made = write(tmp_path / "a.mp4", b"\0\0\0\x18ftypisom\0\0\0\0isommp41" + b"#EXTM3U\nfile:///etc/passwd\n")
-    assert refuse(made) is BadVideo
+def test_a_playlist_with_a_video_signature_is_refused(tmp_path):
+    playlist = write(tmp_path / "a.mp4", b"\0\0\0\x18ftypisom\0\0\0\0isommp41" + b"#EXTM3U\nfile:///etc/passwd\n")
+    assert refuse(playlist) is BadVideo
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mov", "a.webm", "a.avi", "a.mkv"])
-def test_a_header_alone_is_refused(tmp_path, name):
+def test_a_file_with_only_a_header_is_refused(tmp_path, name):
     truth = make_clip(tmp_path / name)
     kept = {"a.avi": 300, "a.webm": 250, "a.mkv": 600}.get(name, 48)
     write(truth.path, truth.path.read_bytes()[:kept])
@@ -242,24 +242,24 @@ def test_a_header_of_sixty_thousand_pixels_is_refused_before_it_is_decoded(tmp_p
     assert issubclass(refuse(patch_size(path, 60000)), BadVideo)
 
 
-def test_too_many_pixels_are_refused(tmp_path):
+def test_a_video_with_too_many_pixels_is_refused(tmp_path):
     path = make_clip(tmp_path / "a.mp4", width=256, height=64, frames=2).path
     assert refuse(path, Limits(max_side=200)) is ResolutionTooLarge
     assert probe(path, Limits(max_side=256)).width == 256
     assert probe(path, Limits(max_side=0)).width == 256
 
 
-def test_too_few_pixels_are_refused(tmp_path):
+def test_a_video_with_too_few_pixels_is_refused(tmp_path):
     assert refuse(make_clip(tmp_path / "a.webm", width=8, height=8, frames=2).path) is BadVideo
 
 
-def test_too_many_seconds_are_refused(tmp_path):
+def test_a_video_that_is_too_long_is_refused(tmp_path):
     path = make_clip(tmp_path / "a.mp4", frames=50).path
     assert refuse(path, Limits(max_seconds=1.9)) is DurationTooLong
     assert probe(path, Limits(max_seconds=0)).frames == 50
 
 
-def test_too_many_bytes_are_refused(tmp_path):
+def test_a_file_that_is_too_large_is_refused(tmp_path):
     path = make_clip(tmp_path / "a.mp4").path
     assert refuse(path, Limits(max_bytes=1000)) is FileTooLarge
 
@@ -286,7 +286,7 @@ def test_too_many_bytes_are_refused(tmp_path):
         (b"", None),
     ],
 )
-def test_first_bytes_name_the_type(head, mime):
+def test_the_first_bytes_determine_the_type(head, mime):
     assert sniff(head) == mime
 
 
@@ -305,11 +305,11 @@ def test_first_bytes_name_the_type(head, mime):
         (b"text", False),
     ],
 )
-def test_first_bytes_tell_what_moves(head, moving):
+def test_the_first_bytes_determine_whether_a_picture_is_animated(head, moving):
     assert is_animated(head) == moving
 
 
-def test_a_folder_and_a_pipe_are_called_what_they_are(tmp_path):
+def test_a_folder_and_a_pipe_are_refused_with_their_own_messages(tmp_path):
     os.mkfifo(tmp_path / "pipe.mp4")
     with pytest.raises(InvalidFileType, match="is a folder"):
         probe(tmp_path, LIMITS)

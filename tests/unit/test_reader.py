@@ -1,4 +1,4 @@
-"""Frames come out upright, even, 8-bit 4:2:0, in time, and damage costs frames, not clips."""
+"""The reader returns upright, even-sized 8-bit 4:2:0 frames with correct timestamps, and skips damage."""
 
 import gc
 import os
@@ -25,22 +25,22 @@ LIMITS = Limits()
 BT709 = Color(1, 1, 1)
 
 
-def frames_of(path, **wishes):
+def frames_of(path, **options):
     with open_reader(path, LIMITS) as reader:
-        return list(reader.frames(**wishes))
+        return list(reader.frames(**options))
 
 
 def yuv_of(truth, index, color):
-    """The truth's picture as full-size float Y, U, V, one last dimension."""
+    """The exact picture as full-size float (H, W, 3) Y, U, V."""
     matrix, offset = rgb_to_yuv(color.matrix, full_range=color.full_range)
     return truth.picture(index).astype(np.float32) @ matrix.T + offset
 
 
 def assert_shows(frame, truth, *, color=BT709, error=3.0):
-    """The frame's planes are the truth's picture, within what a codec at good quality leaves."""
-    wanted = yuv_of(truth, frame.index, color)[: frame.height, : frame.width]
-    assert np.abs(frame.y - wanted[..., 0]).mean() < error
-    half = cv2.resize(wanted, (frame.width // 2, frame.height // 2), interpolation=cv2.INTER_AREA)
+    """The frame's planes match the exact picture within the error of a good codec."""
+    expected = yuv_of(truth, frame.index, color)[: frame.height, : frame.width]
+    assert np.abs(frame.y - expected[..., 0]).mean() < error
+    half = cv2.resize(expected, (frame.width // 2, frame.height // 2), interpolation=cv2.INTER_AREA)
     assert np.abs(frame.u - half[..., 1]).mean() < error
     assert np.abs(frame.v - half[..., 2]).mean() < error
 
@@ -58,7 +58,7 @@ def test_every_frame_comes_once_in_order_from_zero(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.webm", "a.mkv"])
-def test_uneven_timing_is_kept_with_the_length_of_the_last_frame(tmp_path, name):
+def test_variable_frame_rate_is_kept_with_the_duration_of_the_last_frame(tmp_path, name):
     truth = make_clip(tmp_path / name, frames=12, vfr=True)
     with open_reader(truth.path, LIMITS) as reader:
         frames, base = list(reader.frames()), reader.clip.time_base
@@ -66,14 +66,14 @@ def test_uneven_timing_is_kept_with_the_length_of_the_last_frame(tmp_path, name)
     assert abs((frames[-1].pts + frames[-1].duration) * base - truth.seconds) <= Fraction(1, 1000)
 
 
-def test_a_late_start_is_taken_off(tmp_path):
+def test_timestamps_start_at_zero_for_a_clip_that_starts_late(tmp_path):
     frames = frames_of(make_clip(tmp_path / "a.ts", start=Fraction(7, 2)).path)
     assert frames[0].pts == 0
 
 
 @pytest.mark.parametrize("rotation", [0, 90, 180, 270])
 @pytest.mark.parametrize("flip", [False, True])
-def test_rotation_and_mirroring_are_baked_into_planes_and_thumbnail(tmp_path, rotation, flip):
+def test_rotation_and_mirroring_are_applied_to_planes_and_thumbnail(tmp_path, rotation, flip):
     truth = make_clip(tmp_path / "a.mp4", frames=3, width=96, height=64, rotation=rotation, flip=flip)
     for frame in frames_of(truth.path, thumbnail=(48, 32)):
         assert (frame.width, frame.height) == (96, 64)
@@ -91,7 +91,7 @@ def test_rotation_and_mirroring_are_baked_into_planes_and_thumbnail(tmp_path, ro
         ("a.mov", {"codec": "qtrle", "pix_fmt": "rgb24"}),
     ],
 )
-def test_odd_sizes_lose_one_pixel(tmp_path, name, settings):
+def test_odd_sizes_are_cropped_by_one_pixel(tmp_path, name, settings):
     truth = make_clip(tmp_path / name, frames=2, width=127, height=95, **settings)
     for frame in frames_of(truth.path, thumbnail=(64, 48)):
         assert frame.y.shape == (94, 126)
@@ -109,7 +109,7 @@ def test_odd_sizes_lose_one_pixel(tmp_path, name, settings):
         {"codec": "prores_ks", "pix_fmt": "yuva444p10le"},
     ],
 )
-def test_pixels_become_square_in_planes_alpha_and_thumbnail(tmp_path, settings):
+def test_planes_alpha_and_thumbnail_have_square_pixels(tmp_path, settings):
     truth = make_clip(tmp_path / "a.mov", frames=2, sample_aspect=Fraction(3, 2), **settings)
     for frame in frames_of(truth.path, thumbnail=(96, 48)):
         assert frame.y.shape == (96, 192)
@@ -118,8 +118,8 @@ def test_pixels_become_square_in_planes_alpha_and_thumbnail(tmp_path, settings):
         assert np.abs(frame.y - wide[..., 0]).mean() < 3
         assert np.abs(frame.thumbnail[0] - cv2.resize(wide, (96, 48), interpolation=cv2.INTER_AREA)[..., 0]).mean() < 3
         if frame.alpha is not None:
-            wanted = cv2.resize(truth.alpha(frame.index), (192, 96), interpolation=cv2.INTER_CUBIC)
-            assert np.abs(frame.alpha.astype(int) - wanted).mean() < 1
+            expected = cv2.resize(truth.alpha(frame.index), (192, 96), interpolation=cv2.INTER_CUBIC)
+            assert np.abs(frame.alpha.astype(int) - expected).mean() < 1
 
 
 @pytest.mark.parametrize(
@@ -137,18 +137,18 @@ def test_pixels_become_square_in_planes_alpha_and_thumbnail(tmp_path, settings):
         ("prores_ks", "yuv422p10le"),
     ],
 )
-def test_every_kind_of_pixel_becomes_the_same_planes(tmp_path, codec, pix_fmt):
+def test_every_pixel_format_gives_the_same_planes(tmp_path, codec, pix_fmt):
     full = pix_fmt == "yuvj420p"
     options = {"qmin": "1", "qmax": "3"} if codec == "mjpeg" else None
     truth = make_clip(tmp_path / "a.mkv", frames=3, codec=codec, pix_fmt=pix_fmt, options=options)
-    # JPEG knows one matrix only
+    # JPEG has one matrix
     color = Color(6 if full else 1, 1, 1, full)
     for frame in frames_of(truth.path):
         assert frame.y.dtype == frame.u.dtype == np.uint8
         assert_shows(frame, truth, color=color if full else BT709, error=6 if full else 3)
 
 
-def test_full_range_stays_full_range(tmp_path):
+def test_full_range_planes_stay_full_range(tmp_path):
     truth = make_clip(tmp_path / "a.mp4", frames=2, full_range=True)
     with open_reader(truth.path, LIMITS) as reader:
         assert reader.clip.color.full_range
@@ -156,7 +156,7 @@ def test_full_range_stays_full_range(tmp_path):
             assert_shows(frame, truth, color=Color(1, 1, 1, full_range=True))
 
 
-def test_grey_pictures_have_neutral_chroma(tmp_path):
+def test_gray_pictures_have_neutral_chroma(tmp_path):
     truth = make_clip(tmp_path / "a.mkv", frames=2, codec="ffv1", pix_fmt="gray")
     for frame in frames_of(truth.path, thumbnail=(64, 48)):
         assert (frame.u == 128).all()
@@ -168,19 +168,19 @@ def test_grey_pictures_have_neutral_chroma(tmp_path):
         assert np.abs(frame.thumbnail[1:].astype(int) - 128).max() <= 1
 
 
-def test_hdr_becomes_sdr_with_its_highlights(tmp_path):
+def test_hdr_becomes_sdr_and_keeps_its_highlights(tmp_path):
     tags = Color(9, 9, 16)
     truth = make_clip(tmp_path / "a.mkv", frames=1, codec="libx264", pix_fmt="yuv420p10le", color=tags)
     frame = frames_of(truth.path)[0]
     coded = yuv_of(truth, 0, tags)[..., 0]
     bright = coded > np.quantile(coded, 0.9)
     assert 30 < frame.y.mean() < 200
-    # brighter stays brighter: nothing is cut off at white
+    # order of brightness is kept: nothing clips at white
     assert frame.y[bright].max() < 235
     assert np.corrcoef(frame.y[bright], coded[bright])[0, 1] > 0.8
 
 
-def test_interlaced_frames_are_made_whole_and_none_is_lost(tmp_path):
+def test_interlaced_frames_are_deinterlaced_and_none_is_lost(tmp_path):
     truth = make_clip(tmp_path / "a.ts", frames=10, interlaced=True)
     with open_reader(truth.path, LIMITS) as reader:
         frames, base = list(reader.frames()), reader.clip.time_base
@@ -189,7 +189,7 @@ def test_interlaced_frames_are_made_whole_and_none_is_lost(tmp_path):
         assert_shows(frame, truth)
 
 
-def test_what_becomes_interlaced_on_the_way_is_made_whole_from_there(tmp_path):
+def test_a_clip_that_becomes_interlaced_is_deinterlaced_from_there(tmp_path):
     first = make_clip(tmp_path / "a.ts", frames=10, background="green")
     second = make_clip(tmp_path / "b.ts", frames=10, interlaced=True, start=0.4)
     first.path.write_bytes(first.path.read_bytes() + second.path.read_bytes())
@@ -198,13 +198,13 @@ def test_what_becomes_interlaced_on_the_way_is_made_whole_from_there(tmp_path):
         frames, base = list(reader.frames()), reader.clip.time_base
     assert [f.pts * base for f in frames] == [Fraction(n, 25) for n in range(20)]
     for index, frame in enumerate(frames[10:]):
-        wanted = yuv_of(second, index, BT709)[..., 0]
-        assert np.abs(frame.y - wanted).mean() < 3
+        expected = yuv_of(second, index, BT709)[..., 0]
+        assert np.abs(frame.y - expected).mean() < 3
 
 
 @pytest.mark.parametrize("order", ["tff", "bff"])
-def test_of_two_fields_the_first_one_is_shown(tmp_path, order):
-    """A bar that moves from field to field; the wrong order would show it torn or late."""
+def test_deinterlacing_shows_the_first_field(tmp_path, order):
+    """Uses a bar that moves from field to field; the wrong field order would tear or delay it."""
     moments = [np.full((96, 128), 40, np.uint8) for _ in range(16)]
     for n, picture in enumerate(moments):
         picture[:, 4 + 7 * n : 12 + 7 * n] = 220
@@ -238,7 +238,7 @@ def test_of_two_fields_the_first_one_is_shown(tmp_path, order):
         ([(200, 3), (400, 20)], [*range(3, 8), *range(20, 30)]),  # a cut in the middle
     ],
 )
-def test_an_edit_list_decides_what_is_shown(tmp_path, entries, shown):
+def test_an_edit_list_selects_the_frames(tmp_path, entries, shown):
     truth = make_clip(tmp_path / "a.mp4", frames=30, options={"g": "10"}, start=0.2 if len(entries) == 2 else 0)
     data = bytearray(truth.path.read_bytes())
     at = data.index(b"elst") + 12
@@ -251,8 +251,8 @@ def test_an_edit_list_decides_what_is_shown(tmp_path, entries, shown):
         assert reader.frames_lost == 0
     assert [f.pts * base for f in frames] == [Fraction(n, 25) for n in range(len(shown))]
     for frame, index in zip(frames, shown, strict=True):
-        wanted = yuv_of(truth, index, BT709)[..., 0]
-        assert np.abs(frame.y - wanted).mean() < 3
+        expected = yuv_of(truth, index, BT709)[..., 0]
+        assert np.abs(frame.y - expected).mean() < 3
 
 
 @pytest.mark.parametrize(
@@ -267,7 +267,7 @@ def test_an_edit_list_decides_what_is_shown(tmp_path, entries, shown):
         ("a.mkv", "ffv1", "bgra", 0),
     ],
 )
-def test_alpha_of_the_source_is_kept(tmp_path, name, codec, pix_fmt, error):
+def test_alpha_of_the_source_is_read(tmp_path, name, codec, pix_fmt, error):
     truth = make_clip(tmp_path / name, frames=4, codec=codec, pix_fmt=pix_fmt)
     for frame in frames_of(truth.path):
         assert frame.alpha.shape == frame.y.shape
@@ -275,13 +275,13 @@ def test_alpha_of_the_source_is_kept(tmp_path, name, codec, pix_fmt, error):
         assert difference.mean() <= error if error > 2 else difference.max() <= error
 
 
-def test_alpha_turns_with_the_picture(tmp_path):
+def test_alpha_is_rotated_with_the_picture(tmp_path):
     truth = make_clip(tmp_path / "a.mov", frames=2, codec="png", pix_fmt="rgba", rotation=90)
     for frame in frames_of(truth.path):
         assert np.array_equal(frame.alpha, truth.alpha(frame.index))
 
 
-def test_sources_without_alpha_have_none(tmp_path):
+def test_frames_of_an_opaque_source_have_no_alpha(tmp_path):
     assert frames_of(make_clip(tmp_path / "a.mp4", frames=2).path)[0].alpha is None
 
 
@@ -295,22 +295,22 @@ def test_planes_are_read_only_views_that_outlive_the_reader(tmp_path):
 
 
 @pytest.mark.parametrize("settings", [{}, {"full_range": True}, {"pix_fmt": "yuv420p10le"}, {"pix_fmt": "yuv444p"}])
-def test_the_thumbnail_is_the_same_colors_at_the_size_asked(tmp_path, settings):
+def test_the_thumbnail_has_the_same_colors_at_the_requested_size(tmp_path, settings):
     truth = make_clip(tmp_path / "a.mp4", frames=2, width=256, height=192, **settings)
     for frame in frames_of(truth.path, thumbnail=(64, 40)):
         assert frame.thumbnail.shape == (3, 40, 64)
         assert frame.thumbnail.flags.c_contiguous
-        for made, plane in zip(frame.thumbnail, (frame.y, frame.u, frame.v), strict=True):
-            wanted = cv2.resize(plane, (64, 40), interpolation=cv2.INTER_AREA)
-            assert np.abs(made.astype(int) - wanted).mean() < 2
-            assert abs(float(made.mean()) - float(plane.mean())) < 0.7
+        for small, plane in zip(frame.thumbnail, (frame.y, frame.u, frame.v), strict=True):
+            expected = cv2.resize(plane, (64, 40), interpolation=cv2.INTER_AREA)
+            assert np.abs(small.astype(int) - expected).mean() < 2
+            assert abs(float(small.mean()) - float(plane.mean())) < 0.7
 
 
-def test_no_thumbnail_unless_asked(tmp_path):
+def test_frames_have_no_thumbnail_by_default(tmp_path):
     assert frames_of(make_clip(tmp_path / "a.mp4", frames=2).path)[0].thumbnail is None
 
 
-def test_a_preview_stops_before_its_moment(tmp_path):
+def test_reading_stops_before_the_requested_duration(tmp_path):
     frames = frames_of(make_clip(tmp_path / "a.mp4", frames=50).path, seconds=0.2)
     assert len(frames) == 5
 
@@ -323,17 +323,17 @@ def test_frames_can_be_read_twice(tmp_path):
     assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-def test_leaving_in_the_middle_releases_the_file(tmp_path):
+def test_leaving_a_reader_during_the_iteration_closes_the_file(tmp_path):
     truth = make_clip(tmp_path / "a.mp4", frames=50)
 
-    def held():
-        # resolving gives the entry's own path where a descriptor has gone meanwhile
+    def is_open():
+        # a descriptor that was closed in the meantime resolves to its own path
         return [n for n in Path("/proc/self/fd").iterdir() if n.resolve() == truth.path.resolve()]
 
     with open_reader(truth.path, LIMITS) as reader:
         next(reader.frames())
-        assert held()
-    assert not held()
+        assert is_open()
+    assert not is_open()
 
 
 def damage(path, share, length=200):
@@ -344,7 +344,7 @@ def damage(path, share, length=200):
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi", "a.ts", "a.webm"])
-def test_damage_in_the_middle_costs_few_frames(tmp_path, name):
+def test_damage_in_a_clip_loses_few_frames(tmp_path, name):
     truth = make_clip(tmp_path / name, frames=60, options={"g": "10"})
     damage(truth.path, 0.5)
     frames = frames_of(truth.path)
@@ -353,7 +353,7 @@ def test_damage_in_the_middle_costs_few_frames(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["a.mkv", "a.webm", "a.ts"])
-def test_a_hole_is_counted_where_no_header_tells_how_many_frames_there_are(tmp_path, name):
+def test_a_gap_counts_as_lost_frames_if_the_header_has_no_frame_count(tmp_path, name):
     truth = make_clip(tmp_path / name, frames=100, options={"g": "10"})
     data = truth.path.read_bytes()
     third = len(data) // 3
@@ -365,14 +365,14 @@ def test_a_hole_is_counted_where_no_header_tells_how_many_frames_there_are(tmp_p
 
 
 @pytest.mark.parametrize("name", ["a.mkv", "a.webm"])
-def test_uneven_timing_is_no_loss(tmp_path, name):
+def test_variable_frame_rate_does_not_count_as_lost_frames(tmp_path, name):
     truth = make_clip(tmp_path / name, frames=30, vfr=True)
     with open_reader(truth.path, LIMITS) as reader:
         assert len(list(reader.frames())) == 30
         assert reader.frames_lost == 0
 
 
-def test_places_without_a_picture_in_an_avi_are_no_loss(tmp_path):
+def test_empty_chunks_of_an_avi_do_not_count_as_lost_frames(tmp_path):
     truth = make_clip(tmp_path / "a.avi", frames=20, codec="mjpeg", pix_fmt="yuvj420p")
     with av.open(str(truth.path)) as container:
         assert container.streams.video[0].frames > 100  # the muxer counts in finer ticks and leaves most of them empty
@@ -381,8 +381,8 @@ def test_places_without_a_picture_in_an_avi_are_no_loss(tmp_path):
         assert reader.frames_lost == 0
 
 
-def test_hevc_goes_on_behind_damage(tmp_path):
-    """Its decoder gives nothing until the next key frame unless asked, and this clip has one only."""
+def test_hevc_decoding_continues_after_damage(tmp_path):
+    """By default its decoder drops all frames until the next key frame. This clip has only one."""
     truth = make_clip(tmp_path / "a.mkv", frames=60, codec="libx265")
     with av.open(str(truth.path)) as container:
         sixth = [packet for packet in container.demux(video=0) if packet.size][6]
@@ -393,8 +393,8 @@ def test_hevc_goes_on_behind_damage(tmp_path):
     assert len(frames_of(truth.path)) >= 55
 
 
-def test_what_cannot_be_whole_at_the_beginning_is_left_out(tmp_path):
-    """A recording that begins between two key frames."""
+def test_incomplete_frames_at_the_start_are_omitted(tmp_path):
+    """The recording starts between two key frames."""
     truth = make_clip(tmp_path / "a.ts", frames=40, options={"g": "20"})
     data = truth.path.read_bytes()
     tables, later = data[: 188 * 3], data[len(data) // 8 // 188 * 188 :]
@@ -406,13 +406,13 @@ def test_what_cannot_be_whole_at_the_beginning_is_left_out(tmp_path):
     assert_shows(replace(frames[-20], index=20), truth)
 
 
-def test_a_late_frame_in_a_file_does_not_move_those_behind_it(tmp_path):
+def test_a_late_frame_in_a_file_does_not_shift_later_ones(tmp_path):
     clip = probe(make_clip(tmp_path / "a.mp4").path, LIMITS)
     clock = TimestampNormalizer(replace(clip, time_base=Fraction(1, 25), start=Fraction(0)))
     assert [clock.assign(decoded(n))[0] for n in (0, 1, 80, 30, 81)] == [0, 1, 80, 81, 82]
 
 
-def test_a_stream_whose_clock_begins_anew_goes_on(tmp_path):
+def test_a_stream_that_restarts_its_clock_continues(tmp_path):
     clip = probe(make_clip(tmp_path / "a.ts").path, LIMITS)
     clock = TimestampNormalizer(replace(clip, time_base=Fraction(1, 25), start=Fraction(0)))
     assert [clock.assign(decoded(n))[0] for n in (50, 51, 0, 1)] == [50, 51, 52, 53]
@@ -435,7 +435,7 @@ def test_lost_frames_are_counted(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.avi", "a.mkv"])
-def test_of_a_truncated_file_what_is_there_comes_and_the_rest_is_counted(tmp_path, name):
+def test_a_truncated_file_gives_the_frames_it_has_and_counts_the_others(tmp_path, name):
     options = {"movflags": "+faststart"} if name.endswith("mp4") else {}
     truth = make_clip(tmp_path / name, frames=60, container_options=options)
     data = truth.path.read_bytes()
@@ -446,13 +446,13 @@ def test_of_a_truncated_file_what_is_there_comes_and_the_rest_is_counted(tmp_pat
         assert reader.frames_lost == pytest.approx(60 - decoded, abs=1)
 
 
-def test_more_frames_than_allowed_stop_the_reading(tmp_path):
+def test_reading_stops_at_the_frame_limit(tmp_path):
     truth = make_clip(tmp_path / "a.mp4", frames=30)
     with open_reader(truth.path, Limits(max_frames=10)) as reader, pytest.raises(DurationTooLong):
         list(reader.frames())
 
 
-def test_a_header_that_lies_about_its_length_is_found_out_while_reading(tmp_path):
+def test_the_duration_limit_applies_even_if_the_header_is_wrong(tmp_path):
     truth = make_clip(tmp_path / "a.mkv", frames=100)
     data = bytearray(truth.path.read_bytes())
     said = b"00:00:04.000000000"
@@ -463,10 +463,10 @@ def test_a_header_that_lies_about_its_length_is_found_out_while_reading(tmp_path
         list(reader.frames())
 
 
-def test_a_last_frame_that_is_shown_for_longer_than_a_clip_may_last_is_refused(tmp_path):
+def test_a_last_frame_that_lasts_longer_than_the_limit_is_refused(tmp_path):
     path = make_lasting(tmp_path / "a.mp4", seconds=209_715)
     with open_reader(path, LIMITS) as reader:
-        assert reader.clip.seconds < 1, "its header admits nothing"
+        assert reader.clip.seconds < 1, "its header declares a short clip"
         with pytest.raises(DurationTooLong, match="allowed"):
             list(reader.frames())
     with open_reader(path, Limits(max_seconds=0)) as reader:
@@ -489,14 +489,14 @@ def test_a_later_frame_that_is_larger_than_allowed_is_refused(tmp_path):
         list(reader.frames())
 
 
-def test_a_stream_that_the_header_did_not_announce_does_no_harm(tmp_path):
+def test_a_stream_that_the_header_does_not_list_is_ignored(tmp_path):
     truth = make_clip(tmp_path / "a.flv", frames=200, options={"g": "10"})
     data = bytearray(truth.path.read_bytes())
     tags, at = [], 13
     while at + 11 <= len(data):
         tags.append(at)
         at += 11 + int.from_bytes(data[at + 1 : at + 4], "big") + 4
-    data[tags[150]] = 8  # a picture becomes sound, of which nothing was said before
+    data[tags[150]] = 8  # a video tag becomes an audio tag, which the header does not announce
     truth.path.write_bytes(data)
     with av.open(str(truth.path)) as container, pytest.raises(IndexError):
         list(container.demux(container.streams.video[0]))

@@ -189,7 +189,7 @@ def _alpha_at(path: Path, layout: Layout, moment: Fraction, read_alpha: _ReadAlp
 
 
 def _nearest(frames: Iterator[av.VideoFrame], tick: Fraction) -> av.VideoFrame | None:
-    """The frame nearest to ``tick``. ``frames`` must be in order. Containers round timestamps to their own time base."""
+    """The frame nearest to ``tick``, of frames in order. Containers round timestamps to their own time base."""
     nearest: av.VideoFrame | None = None
     min_distance = Fraction(0)
     for frame in frames:

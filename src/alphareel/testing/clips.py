@@ -131,8 +131,8 @@ def make_clip(
 
     ``width``, ``height``: the upright size. ``audio``: True for the container's default codec, or the name of a codec.
     ``rotation`` (0, 90, 180 or 270 degrees clockwise, applied by players) and ``flip`` (horizontal mirror image)
-    require .mp4 or .mov. ``vfr``: every third frame lasts three times as long. A ``pix_fmt`` with alpha stores the exact
-    alpha. ``color``: replaces the tags, which are BT.709 and ``full_range``. ``start``: seconds added to all
+    require .mp4 or .mov. ``vfr``: every third frame lasts three times as long. A ``pix_fmt`` with alpha stores the
+    exact alpha. ``color``: replaces the tags, which are BT.709 and ``full_range``. ``start``: seconds added to all
     timestamps. ``options``, ``container_options``: FFmpeg's, for the encoder and the muxer.
     """
     suffix = path.suffix.lower()
