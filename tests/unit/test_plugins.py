@@ -85,7 +85,7 @@ def test_the_service_takes_all_facts_of_a_format_from_its_module(mk3d):
 
 
 def test_a_format_that_requires_alpha_refuses_a_background_wherever_it_comes_from(mk3d):
-    with pytest.raises(InvalidRequest, match="mk3d is for alpha") as caught:
+    with pytest.raises(InvalidRequest, match="mk3d requires a transparent background") as caught:
         parse_options({"output_format": mk3d, "background": "white"})
     assert caught.value.details[0].field == "output_format"
 

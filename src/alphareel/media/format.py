@@ -74,7 +74,7 @@ class Format:
             )
         if not has_alpha and self.alpha == "required":
             raise InvalidRequest(
-                f"{self.name} is for alpha, and nothing is transparent over a background.",
+                f"{self.name} requires a transparent background.",
                 hint="Leave the background transparent, or choose mp4.",
                 details=[FieldProblem("output_format", "needs a transparent background")],
             )

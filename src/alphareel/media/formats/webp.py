@@ -67,7 +67,7 @@ def _read_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
         file.seek(offset)
         name, size = struct.unpack("<4sI", file.read(8).ljust(8, b"\0"))
         if offset + 8 + size > end:
-            raise BadVideo("The WebP file ends too early.")
+            raise BadVideo("The WebP file is truncated.")
         yield name, size
         offset += 8 + size + size % 2
 
