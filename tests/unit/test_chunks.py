@@ -245,7 +245,7 @@ def test_where_seeking_leads_too_far_reading_begins_at_the_start(clip, monkeypat
     with decode_from(clip.path, Limits(), moment) as frames:
         first = next(frames)
     assert 0 < first.pts * first.time_base <= moment
-    monkeypatch.setattr("alphareel.media.source._sought", lambda *_: None)
+    monkeypatch.setattr("alphareel.media.source._seek", lambda *_: None)
     with decode_from(clip.path, Limits(), moment) as frames:
         assert next(frames).pts == 0
 
