@@ -1,4 +1,4 @@
-"""Logs: JSON, with their context, and without secrets."""
+"""JSON log lines with their context and without secrets."""
 
 import io
 import json
@@ -24,7 +24,7 @@ def lines() -> Iterator[Any]:
     root.setLevel(level)
 
 
-def test_a_line_tells_what_when_and_where(lines: Any) -> None:
+def test_a_log_line_has_event_fields_level_logger_and_utc_time(lines: Any) -> None:
     get_logger("alphareel.x").info("job moved", job_id="job_1", attempt=2)
     (line,) = lines()
     assert (line["event"], line["job_id"], line["attempt"], line["level"], line["logger"]) == (
@@ -33,7 +33,7 @@ def test_a_line_tells_what_when_and_where(lines: Any) -> None:
     assert line["timestamp"].endswith("Z")
 
 
-def test_what_is_bound_joins_every_line_of_every_library(lines: Any) -> None:
+def test_log_context_is_added_to_the_lines_of_every_library(lines: Any) -> None:
     with log_context(request_id="req_1", job_id=None):
         get_logger("alphareel.x").info("ours")
         logging.getLogger("theirs").warning("%s said", "library")
@@ -47,7 +47,7 @@ def test_what_is_bound_joins_every_line_of_every_library(lines: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "facts",
+    "fields",
     [
         {"api_key": "abcdefgh"},
         {"X-Api-Key": "abcdefgh"},
@@ -58,15 +58,15 @@ def test_what_is_bound_joins_every_line_of_every_library(lines: Any) -> None:
         {"message": "the hidden-value-abcdefgh was used"},
     ],
 )
-def test_a_secret_never_shows(facts: dict[str, Any], lines: Any) -> None:
+def test_a_secret_is_redacted_from_every_field(fields: dict[str, Any], lines: Any) -> None:
     hide_secret("hidden-value-abcdefgh")
-    get_logger("alphareel.x").info("something", **{"text": KEY, **facts})
+    get_logger("alphareel.x").info("something", **{"text": KEY, **fields})
     (line,) = lines()
     assert "abcdefgh" not in json.dumps(line)
     assert KEY not in json.dumps(line)
 
 
-def test_a_secret_never_shows_in_a_traceback_or_a_foreign_line(lines: Any) -> None:
+def test_a_secret_is_redacted_from_tracebacks_and_lines_of_other_libraries(lines: Any) -> None:
     try:
         int(KEY)
     except ValueError:
@@ -76,11 +76,11 @@ def test_a_secret_never_shows_in_a_traceback_or_a_foreign_line(lines: Any) -> No
     assert "ValueError" in lines()[0]["exception"]
 
 
-def test_the_rest_of_a_url_stays_readable(lines: Any) -> None:
+def test_redaction_keeps_the_rest_of_a_url(lines: Any) -> None:
     get_logger("alphareel.x").info("got", url="https://host/files/a.webm?exp=1&name=b&sig=abcdefgh")
     assert lines()[0]["url"] == "https://host/files/a.webm?exp=1&name=b&sig=[signature]"
 
 
-def test_without_a_set_up_nothing_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unconfigured_logger_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     get_logger("alphareel.quiet").info("nobody asked")
     assert capsys.readouterr() == ("", "")

@@ -1,146 +1,139 @@
-"""Traces for OpenTelemetry, from a request over the queue to the stages of its job; off, and free, until switched on.
+"""OpenTelemetry traces: one trace from an API request through the queue to the stages of its job.
 
-A span tells names, numbers and ids, never an address or the text of an error: those may contain what is secret.
+Tracing costs nothing until ``configure_tracing`` is called. Spans carry names, numbers and IDs only. URLs and
+exception messages stay out of them because they can contain secrets.
 """
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+from opentelemetry import trace
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from alphareel.domain.errors import AlphareelError, InvalidRequest
 
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+
 Kind = Literal["internal", "server", "consumer", "client"]
-_STANDARD = {"method": "http.request.method", "route": "http.route", "status": "http.response.status_code"}
-Fact = str | int | float | bool | None
+Attribute = str | int | float | bool | None
 
+_SEMANTIC_NAMES = {"method": "http.request.method", "route": "http.route", "status": "http.response.status_code"}
+_PROPAGATOR = TraceContextTextMapPropagator()
 
-class _Switch:
-    """The tracer of this process, None while traces are off; OpenTelemetry is imported by who switches it on."""
-
-    tracer: Any = None
-    provider: Any = None
+_provider: "TracerProvider | None" = None
 
 
 def configure_tracing(service: str, *, exporter: Any = None) -> None:
-    """Send spans to ``exporter``, or to the collector that the standard variables OTEL_EXPORTER_OTLP_* name.
+    """Send spans to ``exporter``, or to the collector in the standard OTEL_EXPORTER_OTLP_* variables.
 
-    Raises InvalidRequest where the extra ``telemetry`` is not installed.
+    Raises InvalidRequest when the ``telemetry`` extra is not installed.
     """
+    global _provider  # noqa: PLW0603 - one provider per process; OpenTelemetry's global one cannot be replaced
     try:
         from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
         from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
         from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor  # noqa: PLC0415
 
-        processor = SimpleSpanProcessor(exporter) if exporter else BatchSpanProcessor(_collector())
+        processor = SimpleSpanProcessor(exporter) if exporter else BatchSpanProcessor(_otlp_exporter())
     except ImportError as error:
         raise InvalidRequest(
-            f"Traces are asked for, and {error.name} is not installed.",
+            f"Tracing is configured, but {error.name} is not installed.",
             hint="pip install 'alphareel[telemetry]', or unset OTEL_EXPORTER_OTLP_ENDPOINT.",
         ) from None
-    _Switch.provider = TracerProvider(resource=Resource.create({"service.name": service}), shutdown_on_exit=False)
-    _Switch.provider.add_span_processor(processor)
-    _Switch.tracer = _Switch.provider.get_tracer("alphareel")
+    _provider = TracerProvider(resource=Resource.create({"service.name": service}), shutdown_on_exit=False)
+    _provider.add_span_processor(processor)
 
 
 def shutdown_tracing() -> None:
-    """Send what is left, and stop."""
-    provider, _Switch.provider, _Switch.tracer = _Switch.provider, None, None
+    """Export the remaining spans and stop tracing."""
+    global _provider
+    provider, _provider = _provider, None
     if provider is not None:
         provider.shutdown()
 
 
 def tracing_enabled() -> bool:
-    return _Switch.tracer is not None
-
-
-def start_span(
-    name: str, *, parent: str | None = None, kind: Kind = "internal", **facts: Fact
-) -> AbstractContextManager["Span | None"]:
-    """A span around a block, under the present one or under ``parent`` (a W3C traceparent); None while off."""
-    return nullcontext() if _Switch.tracer is None else _started(name, parent, kind, facts)
-
-
-def record_span(name: str, *, began: datetime, seconds: float, **facts: Fact) -> None:
-    """A span of something that is over, under the present one."""
-    if _Switch.tracer is not None:
-        made = _Switch.tracer.start_span(name, start_time=_nanoseconds(began), attributes=_named(facts))
-        made.end(end_time=_nanoseconds(began + timedelta(seconds=max(0.0, seconds))))
-
-
-def current_traceparent() -> str | None:
-    """The present span as a W3C traceparent, to be carried to another process; None where there is none."""
-    if _Switch.tracer is None:
-        return None
-    carrier: dict[str, str] = {}
-    _propagator().inject(carrier)
-    return carrier.get("traceparent")
-
-
-class Span:
-    """What can be told of a span before it ends."""
-
-    def __init__(self, inner: Any) -> None:
-        self._inner = inner
-
-    @property
-    def trace_id(self) -> str:
-        return f"{self._inner.get_span_context().trace_id:032x}"
-
-    def rename(self, name: str) -> None:
-        self._inner.update_name(name)
-
-    def tell(self, **facts: Fact) -> None:
-        self._inner.set_attributes(_named(facts))
-
-    def fail(self, code: str) -> None:
-        from opentelemetry.trace import StatusCode  # noqa: PLC0415
-
-        self._inner.set_status(StatusCode.ERROR, code)
-        self._inner.set_attribute("error.type", code)
+    return _provider is not None
 
 
 @contextmanager
-def _started(name: str, parent: str | None, kind: Kind, facts: dict[str, Fact]) -> Iterator[Span]:
-    from opentelemetry.trace import SpanKind  # noqa: PLC0415
+def start_span(
+    name: str, *, parent: str | None = None, kind: Kind = "internal", **attributes: Attribute
+) -> Iterator[trace.Span]:
+    """Make a span current for a block, as a child of the current span or of ``parent`` (a W3C traceparent).
 
-    above = _propagator().extract({"traceparent": parent}) if parent else None
-    begin = _Switch.tracer.start_as_current_span
-    with begin(
+    An exception that leaves the block sets the span's status to its error code, without its message.
+    """
+    with _tracer().start_as_current_span(
         name,
-        context=above,
-        kind=SpanKind[kind.upper()],
-        attributes=_named(facts),
+        context=_PROPAGATOR.extract({"traceparent": parent}) if parent else None,
+        kind=trace.SpanKind[kind.upper()],
+        attributes=span_attributes(**attributes),
         record_exception=False,
         set_status_on_exception=False,
-    ) as inner:
-        told = Span(inner)
+    ) as span:
         try:
-            yield told
+            yield span
         except AlphareelError as error:
-            told.fail(error.code)
+            set_span_error(span, error.code)
             raise
         except Exception as error:
-            told.fail(type(error).__name__)
+            set_span_error(span, type(error).__name__)
             raise
 
 
-def _named(facts: dict[str, Fact]) -> dict[str, Any]:
-    """Those that OpenTelemetry has names for under them, the rest under ours."""
-    return {_STANDARD.get(name, f"alphareel.{name}"): value for name, value in facts.items() if value is not None}
+def record_span(name: str, *, began: datetime, seconds: float, **attributes: Attribute) -> None:
+    """Record a span that has already ended, as a child of the current one."""
+    span = _tracer().start_span(name, start_time=_nanoseconds(began), attributes=span_attributes(**attributes))
+    span.end(end_time=_nanoseconds(began + timedelta(seconds=max(0.0, seconds))))
+
+
+def set_span_error(span: trace.Span, code: str) -> None:
+    """Mark a span as failed with an error code or exception class, never with a message."""
+    span.set_status(trace.StatusCode.ERROR, code)
+    span.set_attribute("error.type", code)
+
+
+def span_attributes(**attributes: Attribute) -> dict[str, str | int | float | bool]:
+    """Attributes under OpenTelemetry's semantic names, else prefixed with ``alphareel.``. Drops None."""
+    return {
+        _SEMANTIC_NAMES.get(name, f"alphareel.{name}"): value for name, value in attributes.items() if value is not None
+    }
+
+
+def current_traceparent() -> str | None:
+    """The current span as a W3C traceparent to send to another process; None outside a span of this process."""
+    if not _in_local_span():
+        return None
+    carrier: dict[str, str] = {}
+    _PROPAGATOR.inject(carrier)
+    return carrier.get("traceparent")
+
+
+def current_trace_id() -> str | None:
+    """The trace ID of the current span, 32 hex digits; None outside a span of this process."""
+    context = trace.get_current_span().get_span_context()
+    return trace.format_trace_id(context.trace_id) if _in_local_span() else None
+
+
+def _in_local_span() -> bool:
+    """Whether this process started the current span. Without a provider, OpenTelemetry passes on the remote parent."""
+    context = trace.get_current_span().get_span_context()
+    return context.is_valid and not context.is_remote
+
+
+def _tracer() -> trace.Tracer:
+    return trace.get_tracer("alphareel", tracer_provider=_provider)
 
 
 def _nanoseconds(time: datetime) -> int:
     return int(time.astimezone(UTC).timestamp() * 1e9)
 
 
-def _propagator() -> Any:
-    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator  # noqa: PLC0415
-
-    return TraceContextTextMapPropagator()
-
-
-def _collector() -> Any:
+def _otlp_exporter() -> Any:
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
 
     return OTLPSpanExporter()

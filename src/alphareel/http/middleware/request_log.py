@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+from opentelemetry.trace import Span
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -15,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from alphareel.domain.errors import InternalError
 from alphareel.http.errors import error_response
 from alphareel.telemetry.logging import get_logger, log_context
-from alphareel.telemetry.tracing import Span, start_span
+from alphareel.telemetry.tracing import current_trace_id, set_span_error, span_attributes, start_span
 
 log = get_logger(__name__)
 
@@ -54,7 +55,7 @@ class RequestLogMiddleware:
         exchange = _RequestRecord(scope, send)
         with (
             exchange.traced() as span,
-            log_context(request_id=exchange.request_id, trace_id=span.trace_id if span else None),
+            log_context(request_id=exchange.request_id, trace_id=current_trace_id()),
         ):
             try:
                 await self._answer(exchange, receive)
@@ -114,16 +115,18 @@ class _RequestRecord:
         if span is None:
             return
         facts = self.measures()
-        span.rename(f"{facts['method']} {facts['route']}")
-        span.tell(
-            method=facts["method"],
-            route=facts["route"],
-            status=facts["status"],
-            key=self.scope["state"].get("key"),
-            job_id=self.scope["state"].get("job_id"),
+        span.update_name(f"{facts['method']} {facts['route']}")
+        span.set_attributes(
+            span_attributes(
+                method=facts["method"],
+                route=facts["route"],
+                status=facts["status"],
+                key=self.scope["state"].get("key"),
+                job_id=self.scope["state"].get("job_id"),
+            )
         )
         if facts["status"] >= 500:
-            span.fail(str(facts["status"]))
+            set_span_error(span, str(facts["status"]))
 
     def write_line(self) -> None:
         """One line a request; the query stays out of it, because signatures of links stand there."""

@@ -22,7 +22,7 @@ from alphareel.service.webhooks.events import (
     write_body,
 )
 from alphareel.telemetry.logging import get_logger, log_context
-from alphareel.telemetry.tracing import current_traceparent, start_span
+from alphareel.telemetry.tracing import current_traceparent, set_span_error, span_attributes, start_span
 
 _AGENT = "alphareel-webhooks"
 
@@ -154,10 +154,9 @@ class WebhookDispatcher:
         webhook, job = parcel.webhook, parcel.job
         with start_span("webhook", parent=job.traceparent, kind="client", job_id=job.id, event=webhook.event) as span:
             attempt = self._sender.send(webhook.id, webhook.event, webhook.url, self._present(job))
-            if span is not None:
-                span.tell(webhook=webhook.id, attempt=webhook.tries, status=attempt.status_code)
-            if span is not None and attempt.error is not None:
-                span.fail(str(attempt.status_code or "no_answer"))
+            span.set_attributes(span_attributes(webhook=webhook.id, attempt=webhook.tries, status=attempt.status_code))
+            if attempt.error is not None:
+                set_span_error(span, str(attempt.status_code or "no_answer"))
             return attempt
 
     def _carry_all_due(self) -> None:

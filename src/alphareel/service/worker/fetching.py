@@ -17,7 +17,7 @@ from alphareel.service.worker.cleanup import JobCleanup, workspace
 from alphareel.service.worker.inputs import SOURCE, Inputs
 from alphareel.service.worker.progress import AttemptSuperseded, CancellationCheck, WorkerStopping, park
 from alphareel.telemetry.logging import get_logger, log_context
-from alphareel.telemetry.tracing import start_span
+from alphareel.telemetry.tracing import set_span_error, start_span
 
 _LOOK_SECONDS = 0.5
 
@@ -112,8 +112,8 @@ class InputFetcher:
     def _traced_try(self, job: Job) -> AlphareelError | None:
         with start_span("fetch", parent=job.traceparent, kind="consumer", job_id=job.id) as span:
             error = self._try(job)
-            if span is not None and error is not None:
-                span.fail(error.code)
+            if error is not None:
+                set_span_error(span, error.code)
             return error
 
     def _try(self, job: Job) -> AlphareelError | None:

@@ -47,7 +47,7 @@ from alphareel.service.worker.progress import (
     park,
 )
 from alphareel.telemetry.logging import get_logger, log_context
-from alphareel.telemetry.tracing import record_span, start_span
+from alphareel.telemetry.tracing import record_span, set_span_error, span_attributes, start_span
 
 
 @dataclass(frozen=True)
@@ -220,14 +220,14 @@ class Worker:
 
     def _traced_attempt(self, job: Job, *, save_memory: bool) -> AttemptResult:
         with start_span("attempt", parent=job.traceparent, kind="consumer", job_id=job.id, attempt=job.attempt) as span:
-            if span is not None and job.tries == 1:
+            if span.is_recording() and job.tries == 1:
                 began = max(
                     e.at for e in self._jobs.events(job.id) if e.to_status is Status.PENDING is not e.from_status
                 )
                 record_span("queue", began=began, seconds=((job.progress_at or began) - began).total_seconds())
             outcome = self._attempt(job, save_memory=save_memory)
-            if span is not None and outcome["kind"] == "failed":
-                span.fail(outcome["error_code"])
+            if outcome["kind"] == "failed":
+                set_span_error(span, outcome["error_code"])
             return outcome
 
     def _attempt(self, job: Job, *, save_memory: bool) -> AttemptResult:
@@ -300,8 +300,8 @@ class Worker:
         with start_span("child") as span:
             began = datetime.now(UTC)
             result = child_process.run(order, confinement or self._rules.confinement, tick=tick)
-            if span is not None and "stages" in result:
-                span.tell(frames=result["frames"], engine=result["engine"]["name"])
+            if "stages" in result:
+                span.set_attributes(span_attributes(frames=result["frames"], engine=result["engine"]["name"]))
                 for stage, seconds in result["stages"].items():
                     record_span(stage, began=began, seconds=seconds)
             return result
