@@ -36,6 +36,7 @@ FORMAT = Format(
     bytes_per_pixel=0.5,
 )
 '''
+MODELS, MODEL_ENTRY_POINTS = "alphareel.matting.models", "alphareel.models"
 
 
 @pytest.fixture
@@ -112,3 +113,38 @@ def test_the_documented_output_formats_are_those_that_exist():
 def test_a_package_without_the_plug_in_says_which_it_has():
     with pytest.raises(LookupError, match="webm"):
         plugins.module("alphareel.media.formats", "no_such_format")
+
+
+@pytest.fixture
+def distribution(tmp_path, monkeypatch):
+    """Installs a distribution with these entry points {name: source of its module} in the group of models."""
+
+    def install(**modules):
+        info = tmp_path / "fake_models-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fake-models\nVersion: 1.0\n")
+        points = [f"{name} = fake_{name}" for name in modules]
+        (info / "entry_points.txt").write_text("\n".join([f"[{MODEL_ENTRY_POINTS}]", *points]) + "\n")
+        for name, source in modules.items():
+            (tmp_path / f"fake_{name}.py").write_text(source)
+        monkeypatch.syspath_prepend(str(tmp_path))
+        plugins.discover.cache_clear()
+
+    yield install
+    plugins.discover.cache_clear()
+    for name in [name for name in sys.modules if name.startswith("fake_")]:
+        del sys.modules[name]
+
+
+def test_a_model_of_another_distribution_is_discovered_and_imported_only_by_its_loader(distribution):
+    distribution(outside="VALUE = 42\n")
+    loaders = plugins.discover(MODELS, MODEL_ENTRY_POINTS)
+    assert {"outside", "chroma"} <= loaders.keys()
+    assert list(loaders) == sorted(loaders)
+    assert "fake_outside" not in sys.modules
+    assert loaders["outside"]().VALUE == 42
+
+
+def test_another_distribution_cannot_replace_a_model_of_ours(distribution):
+    distribution(chroma="raise RuntimeError\n")
+    assert plugins.discover(MODELS, MODEL_ENTRY_POINTS)["chroma"]().__name__ == f"{MODELS}.chroma"
