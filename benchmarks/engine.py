@@ -1,13 +1,12 @@
-"""Speed and memory of the pipeline, stage by stage, beside its bounds: the slowest stage alone, and the cores.
+"""Speed and memory of the pipeline and of each stage, compared with upper bounds.
 
     ./dev bench engine [--models-dir DIR] [--engines NAME ...] [--clip FILE] [--frames N] [--rounds N]
 
-Each figure is taken in a process of its own. "alone" runs one stage with the others' work done beforehand; "whole" is
-the pipeline from its first frame to the verified file, since stages alone begin with their networks loaded, too; what
-comes before stands in a column of its own. The bounds are the frames per second of the slowest stage alone, and what
-the cores could do of all stages' work if they never waited. CPU ms are user + system of all threads. "others" is how
-many cores the rest of the machine used meanwhile: walls count only where it is near zero. The clip is made, once of
-each size, unless one is given.
+Each figure is measured in a process of its own. "alone" runs one stage on precomputed input. "whole" runs the pipeline
+from its first frame to the verified file; the start-up before it is a separate column. The bounds are the frames per
+second of the slowest stage alone, and those of all stages' CPU time spread over all cores. CPU ms are user + system
+time of all threads. "others" is the number of cores used by other processes meanwhile: elapsed times are valid only if
+it is near zero. Clips are generated in each size, unless one is given.
 """
 
 import argparse
@@ -36,18 +35,18 @@ from alphareel.matting import tiers
 from alphareel.media.format import format_named, parse_options
 from alphareel.media.image_reader import read_image
 from alphareel.media.reader import open_reader
-from alphareel.pipeline import run as pipeline
+from alphareel.pipeline.run import plan_target, run, start_session
 from alphareel.testing.clips import make_clip
 
 SIZES = {"720p": (1280, 720), "1080p": (1920, 1080)}
 STAGES = ("read", "matte", "write", "whole")
 RESULTS = Path(__file__).parent / "results"
-HELD_FRAMES = 24  # frames kept in memory by the stages that run alone; they are gone through again and again
+BUFFERED_FRAMES = 24  # frames that a stage alone holds in memory and repeats
 
 
 @dataclass(frozen=True)
-class Order:
-    """One measurement, as handed to the process that takes it."""
+class Measurement:
+    """One measurement, as passed to the process that runs it."""
 
     clip: str
     engine: str
@@ -67,7 +66,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Figure:
-    """``start_seconds``: CPU before what is measured. ``others``: cores that other processes used meanwhile."""
+    """``start_seconds``: CPU time before the measurement. ``others``: cores used by other processes meanwhile."""
 
     frames: int
     wall_seconds: float
@@ -85,12 +84,12 @@ class Figure:
         return 1000 * self.cpu_seconds / self.frames
 
 
-def measure(order: Order) -> Figure:
-    """Take one figure in this process."""
-    work = {"read": read_alone, "matte": matte_alone, "write": write_alone, "whole": whole}[order.stage]
+def measure(spec: Measurement) -> Figure:
+    """Run one measurement in this process."""
+    work = {"read": read_alone, "matte": matte_alone, "write": write_alone, "whole": whole}[spec.stage]
     with tempfile.TemporaryDirectory() as folder:
         before = time.process_time()
-        timed = work(order, Path(folder) / f"out.{order.output_format}")
+        timed = work(spec, Path(folder) / f"out.{spec.output_format}")
         began, cpu, busy = time.perf_counter(), time.process_time(), _busy_seconds()
         frames = timed()
         wall, spent = time.perf_counter() - began, time.process_time() - cpu
@@ -100,50 +99,52 @@ def measure(order: Order) -> Figure:
 
 
 def _busy_seconds() -> float | None:
-    """Seconds that all cores worked for anybody since the machine started; None where that is not told."""
-    told = Path("/proc/stat")
-    if not told.exists():
+    """Busy seconds of all cores since the machine started; None if the system does not report them."""
+    stat = Path("/proc/stat")
+    if not stat.exists():
         return None
-    user, nice, system, _idle, _disk, *rest = map(int, told.read_text().splitlines()[0].split()[1:9])
+    user, nice, system, _idle, _disk, *rest = map(int, stat.read_text().splitlines()[0].split()[1:9])
     return (user + nice + system + sum(rest)) / os.sysconf("SC_CLK_TCK")
 
 
-def read_alone(order: Order, _: Path) -> Callable[[], int]:
+def read_alone(spec: Measurement, _: Path) -> Callable[[], int]:
     def work() -> int:
-        with open_reader(Path(order.clip), Limits()) as reader:
-            chosen = tiers.choose(order.options, models_dir=order.folder)
-            thumbnail = chosen.engine.start(reader.clip, order.options).thumbnail
-            return sum(1 for _ in reader.frames(thumbnail=thumbnail))
+        with open_reader(Path(spec.clip), Limits()) as reader:
+            selected = tiers.choose(spec.options, models_dir=spec.folder)
+            size = selected.engine.start(reader.clip, spec.options).model_input_size
+            return sum(1 for _ in reader.frames(thumbnail=size))
 
     return work
 
 
-def mattes_of(order: Order) -> tuple[Any, list[Any], Any]:
-    """The clip, a few frames of it, and fresh memory of the engine."""
-    chosen = tiers.choose(order.options, models_dir=order.folder)
-    with open_reader(Path(order.clip), Limits()) as reader:
-        memory = pipeline.begin_matting(chosen.engine, Path(order.clip), reader.clip, order.options, Limits())
-        frames = [f for f, _ in zip(reader.frames(thumbnail=memory.thumbnail), range(HELD_FRAMES), strict=False)]
-        return reader.clip, frames, memory
+def frames_and_session(spec: Measurement) -> tuple[Any, list[Any], Any]:
+    """The clip, a few of its frames, and a new session of the engine."""
+    selected = tiers.choose(spec.options, models_dir=spec.folder)
+    with open_reader(Path(spec.clip), Limits()) as reader:
+        session = start_session(selected.engine, Path(spec.clip), reader.clip, spec.options, Limits())
+        frames = [
+            f for f, _ in zip(reader.frames(thumbnail=session.model_input_size), range(BUFFERED_FRAMES), strict=False)
+        ]
+        return reader.clip, frames, session
 
 
-def matte_alone(order: Order, _: Path) -> Callable[[], int]:
-    _clip, frames, memory = mattes_of(order)
-    memory.step(frames[:1])
+def matte_alone(spec: Measurement, _: Path) -> Callable[[], int]:
+    _clip, frames, session = frames_and_session(spec)
+    session.step(frames[:1])
 
     def work() -> int:
-        for n in range(order.frames):
-            memory.step([frames[n % len(frames)]])
-        return order.frames
+        for n in range(spec.frames):
+            session.step([frames[n % len(frames)]])
+        return spec.frames
 
     return work
 
 
-def write_alone(order: Order, target: Path) -> Callable[[], int]:
-    clip, frames, memory = mattes_of(order)
-    mattes: list[Matte] = [m for f in frames for m in memory.step([f])]
+def write_alone(spec: Measurement, target: Path) -> Callable[[], int]:
+    clip, frames, session = frames_and_session(spec)
+    mattes: list[Matte] = [m for f in frames for m in session.step([f])]
     compose = make_compositor(
-        order.options,
+        spec.options,
         clip,
         read_still=lambda path: read_image(Path(path), Limits()),
         open_video=lambda path: open_reader(Path(path), Limits()),
@@ -151,51 +152,51 @@ def write_alone(order: Order, target: Path) -> Callable[[], int]:
     tick = max(1, round(1 / (clip.rate * clip.time_base)))
 
     def work() -> int:
-        output = format_named(order.output_format).open(
-            pipeline.plan_target(Path(order.clip), Output(target, order.options), clip, compose)
+        output = format_named(spec.output_format).open(
+            plan_target(Path(spec.clip), Output(target, spec.options), clip, compose)
         )
-        for n in range(order.frames):
+        for n in range(spec.frames):
             matte = mattes[n % len(mattes)]
             output.write(*compose(replace(matte, frame=replace(matte.frame, pts=n * tick, duration=tick, index=n))))
         output.finish()
-        return order.frames
+        return spec.frames
 
     return work
 
 
-def whole(order: Order, target: Path) -> Callable[[], int]:
-    run = pipeline.run(Path(order.clip), [Output(target, order.options)], models_dir=order.folder)
-    first = next(run).done
+def whole(spec: Measurement, target: Path) -> Callable[[], int]:
+    progress = run(Path(spec.clip), [Output(target, spec.options)], models_dir=spec.folder)
+    first = next(progress).done
 
     def work() -> int:
-        *_, last = run
+        *_, last = progress
         return last.done - first
 
     return work
 
 
-def in_a_process(order: Order, rounds: int) -> Figure:
-    """The median by wall time of ``rounds`` fresh processes."""
-    command = [sys.executable, "-m", "benchmarks.engine", "--order", json.dumps(asdict(order))]
+def in_a_process(spec: Measurement, rounds: int) -> Figure:
+    """The median, by elapsed time, of ``rounds`` new processes."""
+    command = [sys.executable, "-m", "benchmarks.engine", "--measurement", json.dumps(asdict(spec))]
     figures = []
     for _ in range(rounds):
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
         if done.returncode:
-            sys.exit(f"{order.engine} could not be measured ({order.stage}); the reason stands above.")
+            sys.exit(f"{spec.engine} could not be measured ({spec.stage}): see the error above.")
         figures.append(Figure(**json.loads(done.stdout)))
     return sorted(figures, key=lambda f: f.wall_seconds)[len(figures) // 2]
 
 
-def rows(clips: Mapping[str, Path], asked: argparse.Namespace, engines: Iterable[str]) -> Iterable[dict[str, Any]]:
+def rows(clips: Mapping[str, Path], arguments: argparse.Namespace, engines: Iterable[str]) -> Iterable[dict[str, Any]]:
     for name, clip in clips.items():
         for engine in engines:
-            order = Order(str(clip), engine, "", "webm", asked.frames, asked.models_dir)
-            figures = {stage: in_a_process(replace(order, stage=stage), asked.rounds) for stage in STAGES}
+            spec = Measurement(str(clip), engine, "", "webm", arguments.frames, arguments.models_dir)
+            figures = {stage: in_a_process(replace(spec, stage=stage), arguments.rounds) for stage in STAGES}
             yield row(name, engine, figures)
 
 
-def made_clips(folder: Path, frames: int) -> dict[str, Path]:
-    """A clip of each size."""
+def generate_clips(folder: Path, frames: int) -> dict[str, Path]:
+    """Generate a clip of each size."""
     clips = {size: folder / f"{size}.mp4" for size in SIZES}
     for size, clip in clips.items():
         width, height = SIZES[size]
@@ -227,20 +228,20 @@ def row(size: str, engine: str, figures: dict[str, Figure]) -> dict[str, Any]:
     }
 
 
-def table(made: list[dict[str, Any]]) -> Table:
+def table(results: list[dict[str, Any]]) -> Table:
     columns = ("clip", "engine", "fps", "peak MB", "CPU ms/frame", "read", "matte", "write", "slowest", "fps / it")
     more = ("cores", "fps / them", "start, CPU s", "others")
-    shown = Table(
+    output = Table(
         *columns, *more, title="pipeline to WebM with alpha; read, matte, write: CPU ms per frame, each stage alone"
     )
-    for r in made:
+    for r in results:
         stages = [f"{r[f'{s}_cpu_ms']:.1f}" for s in ("read", "matte", "write")]
         bound = f"{r['bound']} {r['bound_fps']:.1f} fps"
-        facts = [r["size"], r["engine"], f"{r['fps']:.1f}", f"{r['peak_mb']}", f"{r['cpu_ms']:.1f}"]
+        cells = [r["size"], r["engine"], f"{r['fps']:.1f}", f"{r['peak_mb']}", f"{r['cpu_ms']:.1f}"]
         cores = [f"{r['cores_fps']:.1f} fps", f"{r['share_of_cores']:.2f}"]
         others = "-" if r["others"] is None else f"{r['others']:.2f}"
-        shown.add_row(*facts, *stages, bound, f"{r['share_of_bound']:.2f}", *cores, f"{r['start_cpu_s']:.1f}", others)
-    return shown
+        output.add_row(*cells, *stages, bound, f"{r['share_of_bound']:.2f}", *cores, f"{r['start_cpu_s']:.1f}", others)
+    return output
 
 
 def machine() -> dict[str, Any]:
@@ -250,28 +251,33 @@ def machine() -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models-dir", help="folder with weights of your own (rvm)")
-    parser.add_argument("--engines", nargs="*", help="those to measure; all that are ready unless named")
-    parser.add_argument("--clip", type=Path, help="a clip of yours, at least as long as --frames")
+    parser.add_argument("--models-dir", help="folder with installed weights")
+    parser.add_argument("--engines", nargs="*", help="engines to measure; default: all that are available")
+    parser.add_argument("--clip", type=Path, help="a clip with at least --frames frames")
     parser.add_argument("--frames", type=int, default=120)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--order", help=argparse.SUPPRESS)
+    parser.add_argument("--measurement", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.order:
-        print(json.dumps(asdict(measure(Order(**json.loads(arguments.order))))))
+    if arguments.measurement:
+        print(json.dumps(asdict(measure(Measurement(**json.loads(arguments.measurement))))))
         return
     folder = Path(arguments.models_dir) if arguments.models_dir else None
-    ready = arguments.engines or [offer.spec.name for offer in tiers.list_engines(folder) if offer.available]
-    with tempfile.TemporaryDirectory() as place:
-        clips = {"given": arguments.clip} if arguments.clip else made_clips(Path(place), arguments.frames)
-        made = list(rows(clips, arguments, ready))
-    Console(width=170).print(table(made))
+    ready = arguments.engines or [status.info.name for status in tiers.list_engines(folder) if status.available]
+    with tempfile.TemporaryDirectory() as clip_folder:
+        clips = {"given": arguments.clip} if arguments.clip else generate_clips(Path(clip_folder), arguments.frames)
+        results = list(rows(clips, arguments, ready))
+    Console(width=170).print(table(results))
     RESULTS.mkdir(exist_ok=True)
     now = datetime.now(UTC)
-    record = {"at": now.isoformat(timespec="seconds"), "machine": machine(), "frames": arguments.frames, "rows": made}
+    record = {
+        "at": now.isoformat(timespec="seconds"),
+        "machine": machine(),
+        "frames": arguments.frames,
+        "rows": results,
+    }
     path = RESULTS / f"engine-{now:%Y%m%d-%H%M%S}.json"
     path.write_text(json.dumps(record, indent=2) + "\n")
-    print(f"median of {arguments.rounds} runs each; kept in {path.relative_to(Path.cwd())}")
+    print(f"median of {arguments.rounds} runs each; saved to {path.relative_to(Path.cwd())}")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""Footage whose matte is known, as clips for an engine: what there is in a folder, and one clip made on the spot.
+"""Ground truth: clips with known mattes, from a folder, and one that is generated.
 
-Each truth hands out frames as the pipeline's reader does, with a thumbnail of the size that the engine asks for.
-Expected in the folder, each part optional:
+Each GroundTruth reads frames as the pipeline's reader does, with a model input of the size that the engine needs.
+The folder may contain, each part optional:
 
-    ccp/rgb/*.jpg, ccp/mask/*.png        photos of people, hand-made masks
-    davis/NAME/rgb/*.jpg, mask/*.png     sequences with hand-made masks
+    ccp/rgb/*.jpg, ccp/mask/*.png        photos of people, masks made by hand
+    davis/NAME/rgb/*.jpg, mask/*.png     sequences with masks made by hand
     composite/*_rgb.mp4, *_alpha.mkv     a keyed dancer before a moving photo, exact alpha
-    greenscreen/axe_dancer_puregreen.mp4 the same dancer before his screen
-    video/person_queue_static_camera.mp4 a room whose first frame is empty, in which he is set small
+    greenscreen/axe_dancer_puregreen.mp4 the same dancer on a green screen
+    video/person_queue_static_camera.mp4 a room whose first frame is empty, into which he is composited
 """
 
 import tempfile
@@ -35,18 +35,18 @@ Subject = Literal["people", "screen"]
 Alpha = NDArray[np.float32]
 Size = tuple[int, int]
 
-SETTLE = 4
-# Sequences of people; the others show a dog and a car, which no engine of ours claims to cut out. Their masks know
-# one subject: spectators behind the dancer count as errors, the scooter under its rider is wanted.
+WARMUP_FRAMES = 4
+# Sequences of people. The others show a dog and a car, which the engines for people do not cut out. The masks have one
+# subject: spectators behind the dancer count as errors, the scooter of the rider belongs to the subject.
 _DAVIS_PEOPLE = ("breakdance", "scooter-black")
 
 
 @dataclass(frozen=True)
-class Truth:
-    """One clip with its mattes. ``group``: the row it counts for; ``exact``: alpha, not a mask made by hand.
+class GroundTruth:
+    """One clip with its mattes. ``group``: its row in the table. ``exact``: true alpha, not a mask made by hand.
 
-    ``still``: one photo, shown ``SETTLE`` times and judged at the last, for engines with a memory.
-    ``frames(thumbnail)`` yields frames; ``alphas()`` float32 (H, W) in 0..1 in the same order, as many or more.
+    ``still``: one photo, repeated ``WARMUP_FRAMES`` times and scored at the last, for recurrent engines.
+    ``frames(model_input_size)`` yields frames. ``alphas()`` yields as many float32 (H, W) in 0..1, or more.
     """
 
     group: str
@@ -59,9 +59,9 @@ class Truth:
     alphas: Callable[[], Iterator[Alpha]]
 
 
-def find(folder: Path, stack: ExitStack) -> tuple[list[Truth], list[str]]:
-    """Every truth in the folder and the made one; and one sentence for each part that is not there."""
-    found, reasons = [_made(Path(stack.enter_context(tempfile.TemporaryDirectory())))], []
+def find(folder: Path, stack: ExitStack) -> tuple[list[GroundTruth], list[str]]:
+    """All ground truth in the folder and the generated clip, and one sentence for each missing part."""
+    ground_truths, reasons = [_generated(Path(stack.enter_context(tempfile.TemporaryDirectory())))], []
     parts = {
         "ccp": _photos(folder / "ccp"),
         "davis": [t for name in _DAVIS_PEOPLE for t in _sequence(folder / "davis" / name)],
@@ -69,33 +69,33 @@ def find(folder: Path, stack: ExitStack) -> tuple[list[Truth], list[str]]:
         "far": _far(folder),
         "greenscreen": _screen(folder),
     }
-    for name, truths in parts.items():
-        found.extend(truths)
-        if not truths:
-            reasons.append(f"{name}: skipped, {folder / name} is not there or not complete.")
-    return found, reasons
+    for name, part in parts.items():
+        ground_truths.extend(part)
+        if not part:
+            reasons.append(f"{name}: skipped, {folder / name} is missing or incomplete.")
+    return ground_truths, reasons
 
 
-def _made(folder: Path) -> Truth:
+def _generated(folder: Path) -> GroundTruth:
     path = folder / "made.mp4"
-    truth = make_clip(path, frames=24, width=1280, height=720, background="green")
-    return _video("screen, made", path.stem, "screen", path, lambda: (_share(truth.alpha(n)) for n in range(24)))
+    clip = make_clip(path, frames=24, width=1280, height=720, background="green")
+    return _video("screen, made", path.stem, "screen", path, lambda: (_share(clip.alpha(n)) for n in range(24)))
 
 
-def _photos(folder: Path) -> list[Truth]:
+def _photos(folder: Path) -> list[GroundTruth]:
     made = []
     for photo in sorted((folder / "rgb").glob("*.jpg")):
         mask = folder / "mask" / f"{photo.stem}.png"
-        made.append(_pictures("ccp photos", photo.stem, [photo] * SETTLE, [mask] * SETTLE, still=True))
+        made.append(_pictures("ccp photos", photo.stem, [photo] * WARMUP_FRAMES, [mask] * WARMUP_FRAMES, still=True))
     return made
 
 
-def _sequence(folder: Path) -> list[Truth]:
+def _sequence(folder: Path) -> list[GroundTruth]:
     photos, masks = sorted((folder / "rgb").glob("*.jpg")), sorted((folder / "mask").glob("*.png"))
     return [_pictures("davis people", folder.name, photos, masks)] if photos else []
 
 
-def _composite(folder: Path) -> list[Truth]:
+def _composite(folder: Path) -> list[GroundTruth]:
     made = []
     for path in sorted((folder / "composite").glob("*_rgb.mp4")):
         mattes = path.with_name(path.name.replace("_rgb.mp4", "_alpha.mkv"))
@@ -103,19 +103,19 @@ def _composite(folder: Path) -> list[Truth]:
     return made
 
 
-def _far(folder: Path) -> list[Truth]:
-    if small_subject.parts(folder) is None:
+def _far(folder: Path) -> list[GroundTruth]:
+    if small_subject.sources(folder) is None:
         return []
     clip = _clip(*small_subject.SIZE)
     return [
-        Truth(
+        GroundTruth(
             "far", "dancer in a room", "people", exact=True, still=False, clip=clip,
             frames=small_subject.frames(folder), alphas=small_subject.alphas(folder),
         )
     ]  # fmt: skip
 
 
-def _screen(folder: Path) -> list[Truth]:
+def _screen(folder: Path) -> list[GroundTruth]:
     path = folder / "greenscreen" / "axe_dancer_puregreen.mp4"
     mattes = folder / "composite" / "axe_dancer_canazei_alpha.mkv"
     if not (path.is_file() and mattes.is_file()):
@@ -123,13 +123,15 @@ def _screen(folder: Path) -> list[Truth]:
     return [_video("screen, real", path.stem, "screen", path, partial(_gray, mattes))]
 
 
-def _video(group: str, name: str, subject: Subject, path: Path, alphas: Callable[[], Iterator[Alpha]]) -> Truth:
-    def frames(thumbnail: Size | None) -> Iterator[Frame]:
+def _video(group: str, name: str, subject: Subject, path: Path, alphas: Callable[[], Iterator[Alpha]]) -> GroundTruth:
+    def frames(model_input_size: Size | None) -> Iterator[Frame]:
         with open_reader(path, Limits()) as reader:
-            yield from reader.frames(thumbnail=thumbnail)
+            yield from reader.frames(thumbnail=model_input_size)
 
     with open_reader(path, Limits()) as reader:
-        return Truth(group, name, subject, exact=True, still=False, clip=reader.clip, frames=frames, alphas=alphas)
+        return GroundTruth(
+            group, name, subject, exact=True, still=False, clip=reader.clip, frames=frames, alphas=alphas
+        )
 
 
 def _gray(path: Path) -> Iterator[Alpha]:
@@ -142,25 +144,25 @@ def _share(levels: NDArray[np.uint8]) -> Alpha:
     return np.asarray(levels.astype(np.float32) / 255, np.float32)
 
 
-def _pictures(group: str, name: str, photos: list[Path], masks: list[Path], *, still: bool = False) -> Truth:
+def _pictures(group: str, name: str, photos: list[Path], masks: list[Path], *, still: bool = False) -> GroundTruth:
     height, width = _even(_read(photos[0])).shape[:2]
 
-    def frames(thumbnail: Size | None) -> Iterator[Frame]:
+    def frames(model_input_size: Size | None) -> Iterator[Frame]:
         for index, photo in enumerate(photos):
-            yield frame_of(_even(_read(photo)), thumbnail, index=index)
+            yield frame_of(_even(_read(photo)), model_input_size, index=index)
 
     def alphas() -> Iterator[Alpha]:
         for mask in masks:
             yield np.asarray(_even(_read(mask))[..., 0] > 127, np.float32)
 
     clip = _clip(width, height)
-    return Truth(group, name, "people", exact=False, still=still, clip=clip, frames=frames, alphas=alphas)
+    return GroundTruth(group, name, "people", exact=False, still=still, clip=clip, frames=frames, alphas=alphas)
 
 
 def _read(path: Path) -> NDArray[np.uint8]:
     picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if picture is None:
-        raise SystemExit(f"{path} cannot be read as a picture.")
+        raise SystemExit(f"{path} cannot be read as an image.")
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
 
 

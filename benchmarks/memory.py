@@ -1,9 +1,9 @@
-"""Memory over a very long clip: the whole pipeline on hours of small pictures with sound, its peak watched.
+"""Peak memory of the pipeline on a very long clip: hours of small frames with audio.
 
     ./dev bench long [--hours H] [--rate FPS] [--engine NAME] [--format NAME]
 
-The clip is a minute of a made clip, its packets repeated. "beside the model" is what the process holds beyond Python,
-our code and the loaded network: its peak less that of a first frame.
+The clip repeats the packets of a generated minute. "beside_the_model_mb" is the peak of the run minus that after one
+frame. It excludes Python, our code and the loaded network.
 """
 
 import argparse
@@ -32,14 +32,14 @@ from alphareel.testing.clips import make_clip
 from benchmarks.engine import RESULTS, machine
 
 SIZE = (160, 90)
-_PIECE_SECONDS = 60
+_SEGMENT_SECONDS = 60
 
 
 def make_long(path: Path, *, hours: float, rate: int) -> None:
-    """A clip of so many hours with sound; costs a second of processor time an hour."""
-    short = make_clip(
-        path.with_name("piece.mkv"),
-        frames=_PIECE_SECONDS * rate,
+    """Write a clip of this many hours with audio. Takes about a second of CPU time per hour."""
+    segment = make_clip(
+        path.with_name("segment.mkv"),
+        frames=_SEGMENT_SECONDS * rate,
         rate=rate,
         width=SIZE[0],
         height=SIZE[1],
@@ -47,14 +47,14 @@ def make_long(path: Path, *, hours: float, rate: int) -> None:
         audio="aac",
         options={"g": "50", "bf": "0"},
     )
-    with av.open(str(short.path)) as source, av.open(str(path), "w") as target:
-        made = {stream.index: target.add_stream_from_template(stream) for stream in source.streams}
-        pieces = [(p.stream.index, p.time_base, p.pts, p.duration, p.is_keyframe, bytes(p)) for p in _packets(source)]
-        for turn in range(round(hours * 3600 / _PIECE_SECONDS)):
-            for index, base, pts, duration, is_key, data in pieces:
+    with av.open(str(segment.path)) as source, av.open(str(path), "w") as target:
+        streams = {stream.index: target.add_stream_from_template(stream) for stream in source.streams}
+        packets = [(p.stream.index, p.time_base, p.pts, p.duration, p.is_keyframe, bytes(p)) for p in _packets(source)]
+        for repeat in range(round(hours * 3600 / _SEGMENT_SECONDS)):
+            for index, base, pts, duration, is_key, data in packets:
                 packet: Any = av.Packet(data)
-                packet.stream, packet.time_base, packet.is_keyframe = made[index], base, is_key
-                packet.pts = packet.dts = pts + round(turn * _PIECE_SECONDS / Fraction(base))
+                packet.stream, packet.time_base, packet.is_keyframe = streams[index], base, is_key
+                packet.pts = packet.dts = pts + round(repeat * _SEGMENT_SECONDS / Fraction(base))
                 packet.duration = duration
                 target.mux(packet)
 
@@ -64,15 +64,15 @@ def _packets(source: Any) -> Iterator[Any]:
 
 
 def peak_mb() -> float:
-    """The most that this process has held so far."""
+    """Peak memory of this process so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)
 
 
-def watch(clip: Path, target: Path, options: Options) -> dict[str, Any]:
-    """One run in this process: its peaks in MB: after one frame was matted, and at each hundredth."""
+def measure(clip: Path, target: Path, options: Options) -> dict[str, Any]:
+    """Run the pipeline in this process and record its peak memory after one frame and at each percent."""
     with open_reader(clip, Limits()) as reader:
-        memory = tiers.choose(options, None).engine.start(reader.clip, options)
-        memory.step([next(reader.frames(thumbnail=memory.thumbnail))])
+        session = tiers.choose(options, None).engine.start(reader.clip, options)
+        session.step([next(reader.frames(thumbnail=session.model_input_size))])
     before, sizes = peak_mb(), [0.0]
     began, cpu = time.perf_counter(), time.process_time()
     results: Any = ()
@@ -103,15 +103,8 @@ def main() -> None:
     arguments = parser.parse_args()
     options = parse_options({"engine": arguments.engine, "output_format": arguments.format})
     if arguments.clip:
-        print(
-            json.dumps(
-                watch(
-                    arguments.clip,
-                    arguments.clip.with_name(f"out{format_named(options.output_format).suffix}"),
-                    options,
-                )
-            )
-        )
+        target = arguments.clip.with_name(f"out{format_named(options.output_format).suffix}")
+        print(json.dumps(measure(arguments.clip, target, options)))
         return
     with tempfile.TemporaryDirectory() as folder:
         clip = Path(folder) / "long.mkv"
@@ -119,15 +112,20 @@ def main() -> None:
         command = [sys.executable, "-m", "benchmarks.memory", "--clip", str(clip), "--engine", arguments.engine,
                    "--format", arguments.format]  # fmt: skip
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env={**os.environ})
-    told = json.loads(done.stdout)
+    result = json.loads(done.stdout)
     now = datetime.now(UTC)
-    what = {"hours": arguments.hours, "rate": arguments.rate, "engine": arguments.engine, "format": arguments.format}
-    record = {"at": now.isoformat(timespec="seconds"), "machine": machine(), **what, **told}
+    parameters = {
+        "hours": arguments.hours,
+        "rate": arguments.rate,
+        "engine": arguments.engine,
+        "format": arguments.format,
+    }
+    record = {"at": now.isoformat(timespec="seconds"), "machine": machine(), **parameters, **result}
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"long-{now:%Y%m%d-%H%M%S}.json"
     path.write_text(json.dumps(record, indent=2) + "\n")
     print(json.dumps(record, indent=2))
-    print(f"kept in {path.name}")
+    print(f"saved to {path.name}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The floor: FFmpeg's decoder straight into one of its encoders, with the options that our formats use.
+"""The lower bound: FFmpeg's decoder straight into one of its encoders, with the options of our formats.
 
 python -m benchmarks.peer_ffmpeg CODEC SOURCE TARGET
 """
@@ -21,14 +21,14 @@ def main() -> None:
     with av.open(source) as opened, av.open(target, "w") as container:
         frames = opened.streams.video[0]
         frames.thread_type = "AUTO"
-        made = cast(VideoStream, container.add_stream(codec, frames.average_rate, options=dict(_OPTIONS[codec])))
-        made.width, made.height, made.pix_fmt = frames.width, frames.height, "yuv420p"
-        made.codec_context.thread_count = 2
-        made.codec_context.time_base = Fraction(frames.time_base or 1)
+        stream = cast(VideoStream, container.add_stream(codec, frames.average_rate, options=dict(_OPTIONS[codec])))
+        stream.width, stream.height, stream.pix_fmt = frames.width, frames.height, "yuv420p"
+        stream.codec_context.thread_count = 2
+        stream.codec_context.time_base = Fraction(frames.time_base or 1)
         for frame in opened.decode(frames):
             frame.pict_type = 0
-            container.mux(made.encode(frame))
-        container.mux(made.encode(None))
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Peers that live in an environment of their own; run there, without anything of ours.
+"""rembg and backgroundremover, run in their own environment without alphareel.
 
-PYTHON benchmarks/peer_foreign.py prepare FOLDER         prints which can run, as JSON of names and notes
-PYTHON benchmarks/peer_foreign.py NAME FOLDER SOURCE TARGET
+PYTHON benchmarks/peer_rembg.py prepare FOLDER         prints which can run, as a JSON object of names and notes
+PYTHON benchmarks/peer_rembg.py NAME FOLDER SOURCE TARGET
 
-None of their weights come with them. rembg runs a network that answers with its input (identity.onnx, in FOLDER), so
-its figure is all that rembg does around a network. backgroundremover runs its own network with random weights, which
-cost what trained ones do.
+Their weights are not included. rembg runs a network that returns its input (identity.onnx in FOLDER), so its figure is
+the cost of rembg around a network. backgroundremover runs its own network with random weights, which cost the same as
+trained ones.
 """
 
 import importlib
@@ -16,10 +16,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-_IDENTITY = "around an identity network: its own weights cannot be had offline"
-_RANDOM = "its small network (u2netp) with random weights: the trained ones cannot be had offline"
+_IDENTITY = "around an identity network: its own weights are not available offline"
+_RANDOM = "its small network (u2netp) with random weights: the trained ones are not available offline"
 _load: Any = importlib.import_module
-_KEPT: list[Any] = []  # declarations end with the object that made them
+_LIBRARIES: list[Any] = []  # operators are unregistered when their library is deleted
 
 
 def prepare(folder: Path) -> dict[str, str]:
@@ -30,7 +30,7 @@ def prepare(folder: Path) -> dict[str, str]:
         declare_operators()
         try:
             network = _load("backgroundremover.u2net.u2net").U2NETP(3, 1)
-        except (ImportError, RuntimeError) as error:  # its torchvision and torch have to be of one kind
+        except (ImportError, RuntimeError) as error:  # its torchvision and torch must match
             print(f"backgroundremover cannot run: {error}", file=sys.stderr)
         else:
             _load("torch").save(network.state_dict(), folder / "u2netp.pth")
@@ -39,10 +39,9 @@ def prepare(folder: Path) -> dict[str, str]:
 
 
 def declare_operators() -> None:
-    """Let a torchvision whose compiled half is for another torch be imported; peers use its transforms alone.
+    """Make a torchvision that was compiled for another torch importable. The peers only use its transforms.
 
-    The torch for processors comes without a torchvision of its kind, and the import fails where it describes
-    operators that nobody declared.
+    The CPU build of torch has no matching torchvision, whose import fails because its operators are not declared.
     """
     torch = _load("torch")
     if hasattr(torch.ops.torchvision, "nms"):
@@ -50,11 +49,11 @@ def declare_operators() -> None:
     library = torch.library.Library("torchvision", "DEF")
     for name in ("nms", "qnms"):
         library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    _KEPT.append(library)
+    _LIBRARIES.append(library)
 
 
 def rembg(folder: Path, source: str, target: str) -> None:
-    """A frame at a time through rembg.remove, FFmpeg before and behind it, as people use it for videos."""
+    """Each frame through rembg.remove, between two FFmpeg processes, as people use it for videos."""
     ffmpeg, picture, peer = _load("imageio_ffmpeg"), _load("PIL.Image"), _load("rembg")
     session = peer.new_session("u2net_custom", model_path=str(folder / "identity.onnx"))
     reader = ffmpeg.read_frames(source)
@@ -82,8 +81,8 @@ def backgroundremover(_: Path, source: str, target: str) -> None:
 if __name__ == "__mp_main__":  # one of backgroundremover's workers
     declare_operators()
 if __name__ == "__main__":
-    name, place = sys.argv[1], Path(sys.argv[2])
+    name, folder = sys.argv[1], Path(sys.argv[2])
     if name == "prepare":
-        print(json.dumps(prepare(place)))
+        print(json.dumps(prepare(folder)))
     else:
-        {"rembg": rembg, "backgroundremover": backgroundremover}[name](place, *sys.argv[3:])
+        {"rembg": rembg, "backgroundremover": backgroundremover}[name](folder, *sys.argv[3:])

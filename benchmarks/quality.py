@@ -1,13 +1,12 @@
-"""Quality of every engine that can run here on every ground truth that is there: one table, one file of figures.
+"""Quality of every available engine on all available ground truth, as a table and a JSON file.
 
     ./dev bench quality [--data DIR] [--models-dir DIR] [--frames N] [--engine NAME ...] [--sheets DIR] [--second-look]
 
-Engines are driven through their contract, as the pipeline drives them: full-size frames with a thumbnail in, full-size
-alpha out. Beside ours stands a peer, MediaPipe's selfie segmentation, when its file lies in the models folder, once as
-it is and once with our stabilizer. The keyer is asked about screens only, the engines for people about people only.
-Figures are means over frames, then over clips. Masks made by hand know no soft edge, so MAD and Grad against them
-judge shapes, not hair; dtSSD and flicker need frames in a row. ms: CPU time of one thread for one frame, network,
-refinement and clean edges together, the first frame of a clip left out.
+Engines run as in the pipeline: full-size frames with a model input in, full-size alpha out. A peer, MediaPipe's selfie
+segmentation, is included if its file is in the models folder, as it is and with temporal smoothing. Keyers are scored
+on screens only, engines for people on people only. Figures are means over frames, then over clips. Masks made by hand
+have no soft edges, so MAD and Grad against them measure shapes, not hair. dtSSD and flicker need consecutive frames.
+ms: CPU time of one thread per frame for network, refinement and color decontamination, without the first frame.
 """
 
 import argparse
@@ -37,20 +36,20 @@ from alphareel.matting import tiers
 from alphareel.matting.engine import Engine, MattingSession, ModelInfo, RequiresScene
 from benchmarks import ground_truth, metrics, peers_selfie
 from benchmarks.engine import RESULTS, machine
-from benchmarks.ground_truth import Truth
+from benchmarks.ground_truth import GroundTruth
 from benchmarks.second_look import SecondLook
 
 CLIPS = Path(__file__).resolve().parents[2] / "shared" / "data" / "clips"
-FLOW_WIDTH = 320  # flicker is judged at this width: flow at full size would cost more than all the mattes
+FLOW_WIDTH = 320  # width at which flicker is measured: full-size flow would cost more than all mattes
 SHEET_HEIGHT = 360
-BEHIND = (40, 90, 200)
+SHEET_BACKGROUND = (40, 90, 200)
 
 Picture = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Contender:
-    """An engine in the comparison. ``megabytes``: its weights, 0 without."""
+class Candidate:
+    """An engine in the comparison. ``screens``: it is a keyer. ``megabytes``: size of its weights."""
 
     name: str
     engine: Engine
@@ -60,7 +59,7 @@ class Contender:
 
 @dataclass(frozen=True)
 class Score:
-    """Figures of one engine on one clip, or their means; NaN where a figure does not apply."""
+    """Figures of one engine on one clip, or their means. NaN if a figure does not apply."""
 
     mad: float
     mse: float
@@ -80,11 +79,11 @@ class Row:
     score: Score
 
 
-def contenders(models_dir: Path | None, names: Sequence[str]) -> tuple[list[Contender], list[str]]:
+def candidates(models_dir: Path | None, names: Sequence[str]) -> tuple[list[Candidate], list[str]]:
     """The engines that can run here, and one sentence for each that cannot."""
-    made, reasons = [], []
-    for offer in tiers.list_engines(models_dir):
-        name = offer.spec.name
+    available, reasons = [], []
+    for status in tiers.list_engines(models_dir):
+        name = status.info.name
         if names and name not in names:
             continue
         try:
@@ -92,26 +91,26 @@ def contenders(models_dir: Path | None, names: Sequence[str]) -> tuple[list[Cont
         except AlphareelError as error:
             reasons.append(f"{name}: skipped, {error.message}")
             continue
-        made.append(Contender(name, engine, _keys_screens(offer.spec), _megabytes(engine)))
+        available.append(Candidate(name, engine, _is_keyer(status.info), _megabytes(engine)))
     if not names or peers_selfie.NAME in names:
         peer = peers_selfie.load(models_dir, threads=1)
         if peer is None:
             reasons.append(f"{peers_selfie.NAME}: skipped, no {peers_selfie.FILE} in the models folder.")
         else:
             megabytes = _megabytes(peer)
-            made.append(Contender(peers_selfie.NAME, peer, screens=False, megabytes=megabytes))
-            steadied = replace(peer, steady=True)
-            made.append(Contender(f"{peers_selfie.NAME} steadied", steadied, screens=False, megabytes=megabytes))
-    return made, reasons
+            available.append(Candidate(peers_selfie.NAME, peer, screens=False, megabytes=megabytes))
+            smoothed = replace(peer, smooth=True)
+            available.append(Candidate(f"{peers_selfie.NAME} steadied", smoothed, screens=False, megabytes=megabytes))
+    return available, reasons
 
 
-def twice(contender: Contender) -> Contender:
-    """The same engine with a second look at a crop around the subject."""
-    return replace(contender, name=f"{contender.name} twice", engine=SecondLook(contender.engine))
+def with_second_look(candidate: Candidate) -> Candidate:
+    """The same engine with a second pass over a crop around the subject."""
+    return replace(candidate, name=f"{candidate.name} twice", engine=SecondLook(candidate.engine))
 
 
-def _keys_screens(spec: ModelInfo) -> bool:
-    return spec.subject not in ("people", "anything", "what a text names")
+def _is_keyer(info: ModelInfo) -> bool:
+    return info.subject not in ("people", "anything", "what a text names")
 
 
 def _megabytes(engine: object) -> float:
@@ -121,57 +120,57 @@ def _megabytes(engine: object) -> float:
 
 @dataclass(frozen=True)
 class _Scene:
-    """What a truth shows before its first frame: its own frames, and no picture of the empty scene."""
+    """The ``SceneSource`` of a ground truth: its own frames, and no image of the empty scene."""
 
-    truth: Truth
+    truth: GroundTruth
 
-    def plate(self, thumbnail: tuple[int, int]) -> None:  # noqa: ARG002 - the contract of a scenery
+    def plate(self, size: tuple[int, int]) -> None:  # noqa: ARG002
         return None
 
-    def thumbnails(self, thumbnail: tuple[int, int]) -> Iterator[Plane]:
-        for frame in self.truth.frames(thumbnail):
+    def model_inputs(self, size: tuple[int, int]) -> Iterator[Plane]:
+        for frame in self.truth.frames(size):
             assert frame.thumbnail is not None
             yield frame.thumbnail
 
 
-def begin(contender: Contender, truth: Truth) -> MattingSession:
-    """Memory of the engine that is ready for the first frame. Raises AlphareelError when the clip is not for it."""
-    memory = contender.engine.start(truth.clip, Options())
-    if isinstance(memory, RequiresScene):
-        memory.prepare(_Scene(truth))
-    return memory
+def start_session(candidate: Candidate, truth: GroundTruth) -> MattingSession:
+    """Start a session that is ready for the first frame. Raises AlphareelError when the engine rejects the clip."""
+    session = candidate.engine.start(truth.clip, Options())
+    if isinstance(session, RequiresScene):
+        session.prepare(_Scene(truth))
+    return session
 
 
-def judge(contender: Contender, truth: Truth, *, frames: int) -> Score:
-    """Every figure of one engine on one clip. Raises AlphareelError when the engine refuses the clip."""
-    memory = begin(contender, truth)
+def score(candidate: Candidate, truth: GroundTruth, *, frames: int) -> Score:
+    """All figures of one engine on one clip. Raises AlphareelError when the engine rejects the clip."""
+    session = start_session(candidate, truth)
     sums: dict[str, list[float]] = {f.name: [] for f in fields(Score)}
-    before: tuple[metrics.Alpha, metrics.Alpha, Picture, metrics.Alpha] | None = None
-    shown = ground_truth.SETTLE if truth.still else frames
-    pairs = zip(islice(truth.frames(memory.thumbnail), shown), truth.alphas(), strict=False)
+    previous: tuple[metrics.Alpha, metrics.Alpha, Picture, metrics.Alpha] | None = None
+    frame_count = ground_truth.WARMUP_FRAMES if truth.still else frames
+    pairs = zip(islice(truth.frames(session.model_input_size), frame_count), truth.alphas(), strict=False)
     for index, (frame, true) in enumerate(pairs, 1):
         began = time.process_time()
-        matte = memory.step([frame])[0]
-        spent = 1e3 * (time.process_time() - began)
+        matte = session.step([frame])[0]
+        elapsed_ms = 1e3 * (time.process_time() - began)
         if index > 1:
-            sums["ms"].append(spent)  # the first frame of a shot may cost more
-        if truth.still and index < shown:
+            sums["ms"].append(elapsed_ms)  # the first frame of a shot may cost more
+        if truth.still and index < frame_count:
             continue
         alpha = np.asarray(matte.alpha / np.float32(255), np.float32)
         for name in ("mad", "mse", "grad", "iou", "boundary_f"):
             sums[name].append(getattr(metrics, name)(alpha, true))
         picture, small = _for_flow(frame, truth.clip, alpha)
-        if before is not None:
-            sums["dtssd"].append(metrics.dtssd(alpha, before[0], true, before[1]))
-            sums["flicker"].append(metrics.flicker(small, before[3], metrics.flow_between(picture, before[2])))
-        before = (alpha, true, picture, small)
+        if previous is not None:
+            sums["dtssd"].append(metrics.dtssd(alpha, previous[0], true, previous[1]))
+            sums["flicker"].append(metrics.flicker(small, previous[3], metrics.flow_between(picture, previous[2])))
+        previous = (alpha, true, picture, small)
     return Score(**{name: _mean(values) for name, values in sums.items()})
 
 
 def _for_flow(frame: Frame, clip: Clip, alpha: metrics.Alpha) -> tuple[Picture, metrics.Alpha]:
     size = (FLOW_WIDTH, max(2, round(FLOW_WIDTH * frame.height / frame.width)))
     small = cv2.resize(alpha, size, interpolation=cv2.INTER_AREA)
-    return _shrunk(_rgb(frame, clip), size), np.asarray(small, np.float32)
+    return _resize(_rgb(frame, clip), size), np.asarray(small, np.float32)
 
 
 def _mean(values: Iterable[float]) -> float:
@@ -180,44 +179,49 @@ def _mean(values: Iterable[float]) -> float:
 
 
 def compare(
-    everybody: Sequence[Contender], found: Sequence[Truth], *, frames: int, refused: list[str] | None = None
+    all_candidates: Sequence[Candidate],
+    ground_truths: Sequence[GroundTruth],
+    *,
+    frames: int,
+    refused: list[str] | None = None,
 ) -> Iterator[Row]:
-    """A row for each group of clips and each engine that claims their subject; ``refused`` gets a sentence for gaps.
+    """A row for each group of clips and each engine for their subject.
 
-    An engine that refuses one clip of a group (a camera that moves, no empty scene) has no row for it.
+    An engine that rejects one clip of a group (a moving camera, no empty scene) has no row for the group. The reason is
+    appended to ``refused``, or raised if that is None.
     """
-    for group in dict.fromkeys(t.group for t in found):
-        clips = [t for t in found if t.group == group]
-        for contender in everybody:
-            if contender.screens != (clips[0].subject == "screen"):
+    for group in dict.fromkeys(t.group for t in ground_truths):
+        clips = [t for t in ground_truths if t.group == group]
+        for candidate in all_candidates:
+            if candidate.screens != (clips[0].subject == "screen"):
                 continue
             try:
-                scores = [judge(contender, truth, frames=frames) for truth in clips]
+                scores = [score(candidate, truth, frames=frames) for truth in clips]
             except AlphareelError as error:
                 if refused is None:
                     raise
-                refused.append(f"{contender.name}: not judged on {group}, {error.message}")
+                refused.append(f"{candidate.name}: not scored on {group}, {error.message}")
                 continue
             means = {f.name: _mean(getattr(s, f.name) for s in scores) for f in fields(Score)}
-            yield Row(group, contender.name, len(clips), Score(**means))
+            yield Row(group, candidate.name, len(clips), Score(**means))
 
 
-def table(rows: Sequence[Row], everybody: Sequence[Contender]) -> Table:
+def table(rows: Sequence[Row], all_candidates: Sequence[Candidate]) -> Table:
     heads = ("truth", "engine", "MAD", "MSE", "Grad", "dtSSD", "IoU", "boundary F", "flicker", "ms", "MB")
-    made = Table(
+    output = Table(
         title="MAD, MSE, flicker x 1000, dtSSD x 100, Grad / 1000; lower is better, but for IoU and boundary F"
     )
     for head in heads:
-        made.add_column(head, justify="left" if head in ("truth", "engine") else "right")
-    megabytes = {c.name: c.megabytes for c in everybody}
+        output.add_column(head, justify="left" if head in ("truth", "engine") else "right")
+    megabytes = {c.name: c.megabytes for c in all_candidates}
     for row, after in zip(rows, [*rows[1:], None], strict=True):
         s = row.score
         figures = [(s.mad, 1), (s.mse, 1), (s.grad, 2), (s.dtssd, 2), (s.iou, 3), (s.boundary_f, 3), (s.flicker, 1)]
         cells = [_cell(value, digits) for value, digits in (*figures, (s.ms, 0), (megabytes[row.engine], 1))]
-        made.add_row(
+        output.add_row(
             f"{row.group} ({row.clips})", row.engine, *cells, end_section=after is None or after.group != row.group
         )
-    return made
+    return output
 
 
 def _cell(value: float, digits: int) -> str:
@@ -225,41 +229,46 @@ def _cell(value: float, digits: int) -> str:
 
 
 def write_sheets(
-    folder: Path, everybody: Sequence[Contender], found: Sequence[Truth], rows: Sequence[Row], *, frames: int
+    folder: Path,
+    all_candidates: Sequence[Candidate],
+    ground_truths: Sequence[GroundTruth],
+    rows: Sequence[Row],
+    *,
+    frames: int,
 ) -> int:
-    """One picture for each clip: source, truth, the cut-out over blue of each engine with a row. Returns how many."""
-    judged = {(row.group, row.engine) for row in rows}
+    """Write an image for each clip: source, true alpha, and each engine's result on blue. Returns how many."""
+    scored = {(row.group, row.engine) for row in rows}
     folder.mkdir(parents=True, exist_ok=True)
     written = 0
-    for truth in found:
+    for truth in ground_truths:
         panels: list[Picture] = []
-        for contender in everybody:
-            if (truth.group, contender.name) in judged:
-                frame, true, matte = _last(contender, truth, frames)
+        for candidate in all_candidates:
+            if (truth.group, candidate.name) in scored:
+                frame, true, matte = _last(candidate, truth, frames)
                 if not panels:
                     gray = (true * 255 + 0.5).astype(np.uint8)
                     panels = [_rgb(frame, truth.clip), np.dstack([gray] * 3)]
                 panels.append(_over_blue(matte, truth.clip))
         if panels:
-            sheet = np.hstack([_shrunk(p, (SHEET_HEIGHT * p.shape[1] // p.shape[0], SHEET_HEIGHT)) for p in panels])
+            sheet = np.hstack([_resize(p, (SHEET_HEIGHT * p.shape[1] // p.shape[0], SHEET_HEIGHT)) for p in panels])
             name = f"{truth.group}-{truth.name}.png".replace(" ", "_").replace(",", "")
             cv2.imwrite(str(folder / name), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
             written += 1
     return written
 
 
-def _last(contender: Contender, truth: Truth, frames: int) -> tuple[Frame, metrics.Alpha, Matte]:
-    """The last frame looked at, when the engine has seen all before it."""
-    memory = begin(contender, truth)
-    pairs = zip(islice(truth.frames(memory.thumbnail), frames), truth.alphas(), strict=False)
-    for frame, true in pairs:  # noqa: B007 - the last one is what is wanted
-        matte = memory.step([frame])[0]
+def _last(candidate: Candidate, truth: GroundTruth, frames: int) -> tuple[Frame, metrics.Alpha, Matte]:
+    """The last frame, its true alpha and its matte, after all frames before it."""
+    session = start_session(candidate, truth)
+    pairs = zip(islice(truth.frames(session.model_input_size), frames), truth.alphas(), strict=False)
+    for frame, true in pairs:  # noqa: B007 - only the last one is used
+        matte = session.step([frame])[0]
     return frame, true, matte
 
 
 def _over_blue(matte: Matte, clip: Clip) -> Picture:
     alpha = matte.alpha[..., None].astype(np.float32) / 255
-    return np.asarray(_rgb(matte.frame, clip) * alpha + np.array(BEHIND) * (1 - alpha) + 0.5, np.uint8)
+    return np.asarray(_rgb(matte.frame, clip) * alpha + np.array(SHEET_BACKGROUND) * (1 - alpha) + 0.5, np.uint8)
 
 
 def _rgb(frame: Frame, clip: Clip) -> Picture:
@@ -270,15 +279,15 @@ def _rgb(frame: Frame, clip: Clip) -> Picture:
     return np.asarray(np.clip(rgb + 0.5, 0, 255), np.uint8)
 
 
-def _shrunk(picture: Picture, size: tuple[int, int]) -> Picture:
+def _resize(picture: Picture, size: tuple[int, int]) -> Picture:
     return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def keep(rows: Sequence[Row], everybody: Sequence[Contender], skipped: Sequence[str], *, frames: int) -> Path:
-    """Write the figures to results/; returns the file."""
+def save(rows: Sequence[Row], all_candidates: Sequence[Candidate], skipped: Sequence[str], *, frames: int) -> Path:
+    """Write the figures to results/. Returns the file."""
     RESULTS.mkdir(exist_ok=True)
     now = datetime.now(UTC)
-    engines = {c.name: {**asdict(c.engine.facts), "megabytes": round(c.megabytes, 3)} for c in everybody}
+    engines = {c.name: {**asdict(c.engine.facts), "megabytes": round(c.megabytes, 3)} for c in all_candidates}
     record = {
         "at": now.isoformat(timespec="seconds"),
         "machine": machine(),
@@ -299,27 +308,29 @@ def _plain(score: Score) -> dict[str, float | None]:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=CLIPS, help=f"folder with ground truth (else {CLIPS})")
-    parser.add_argument("--models-dir", type=Path, help="folder with weights of your own (rvm) and of peers")
+    parser.add_argument("--models-dir", type=Path, help="folder with installed weights and those of peers")
     parser.add_argument("--frames", type=int, default=60, help="frames of each clip, from its start")
-    parser.add_argument("--engine", action="append", default=[], help="only this one; may be given again")
+    parser.add_argument("--engine", action="append", default=[], help="only this engine; repeatable")
     parser.add_argument("--sheets", type=Path, help="folder for contact sheets")
-    parser.add_argument("--second-look", action="store_true", help="also judge each engine for people looking twice")
-    given = parser.parse_args(arguments)
+    parser.add_argument(
+        "--second-look", action="store_true", help="also score each engine with a second pass over a crop"
+    )
+    parsed = parser.parse_args(arguments)
     console = Console(width=130, markup=False)
     with ExitStack() as stack:
-        found, absent = ground_truth.find(given.data, stack)
-        everybody, unable = contenders(given.models_dir, given.engine)
-        if given.second_look:
-            everybody += [twice(c) for c in everybody if not c.screens]
+        ground_truths, absent = ground_truth.find(parsed.data, stack)
+        all_candidates, unable = candidates(parsed.models_dir, parsed.engine)
+        if parsed.second_look:
+            all_candidates += [with_second_look(c) for c in all_candidates if not c.screens]
         skipped = [*absent, *unable]
-        rows = list(compare(everybody, found, frames=given.frames, refused=skipped))
-        console.print(table(rows, everybody))
+        rows = list(compare(all_candidates, ground_truths, frames=parsed.frames, refused=skipped))
+        console.print(table(rows, all_candidates))
         for reason in skipped:
             console.print(reason)
-        console.print(f"kept in {keep(rows, everybody, skipped, frames=given.frames)}")
-        if given.sheets is not None:
-            count = write_sheets(given.sheets, everybody, found, rows, frames=given.frames)
-            console.print(f"{count} sheets in {given.sheets}")
+        console.print(f"saved to {save(rows, all_candidates, skipped, frames=parsed.frames)}")
+        if parsed.sheets is not None:
+            count = write_sheets(parsed.sheets, all_candidates, ground_truths, rows, frames=parsed.frames)
+            console.print(f"{count} sheets in {parsed.sheets}")
 
 
 if __name__ == "__main__":

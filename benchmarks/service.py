@@ -1,9 +1,9 @@
-"""The whole service under load: jobs a minute, how soon a job shows progress, how quickly the API answers meanwhile.
+"""The service under load: jobs per minute, time to first progress, and API latency meanwhile.
 
     ./dev bench service [--jobs N] [--frames N]
 
-Starts `alphareel serve` as it comes, with a data folder of its own, uploads one small green-screen clip, submits all
-jobs at once and watches every one of them over HTTP until it ends.
+Starts `alphareel serve` with default settings and its own data folder, uploads one small green-screen clip, submits all
+jobs at once and polls them over HTTP until they end.
 """
 
 import argparse
@@ -24,18 +24,18 @@ from alphareel.testing.service import ServiceProcess
 from benchmarks.engine import RESULTS, machine
 
 KEY = "a key of the benchmark"
-_LOOK = 0.1  # seconds between two looks at the jobs
-_PATIENCE = 600
+_POLL_SECONDS = 0.1
+_TIMEOUT_SECONDS = 600
 
 
 class Latencies:
-    """Lists jobs again and again, as a page that polls; ``seconds`` of every answer."""
+    """Polls the list of jobs, as a web page does, and records the latency of each response in ``seconds``."""
 
     def __init__(self, base: str) -> None:
         self.seconds: list[float] = []
         self._stopped = threading.Event()
         self._client = httpx2.Client(base_url=base, timeout=60)
-        self._thread = threading.Thread(target=self._ask, daemon=True)
+        self._thread = threading.Thread(target=self._poll, daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -46,43 +46,43 @@ class Latencies:
         self._thread.join()
         self._client.close()
 
-    def _ask(self) -> None:
-        while not self._stopped.wait(_LOOK):
+    def _poll(self) -> None:
+        while not self._stopped.wait(_POLL_SECONDS):
             began = time.perf_counter()
             self._client.get("/v1/jobs", params={"limit": 1}, headers={"X-Api-Key": KEY}).raise_for_status()
             self.seconds.append(time.perf_counter() - began)
 
 
 def submit(client: httpx2.Client, clip: Path, jobs: int) -> dict[str, float]:
-    """{job: when it was submitted}."""
+    """Upload the clip and submit jobs. Returns their IDs and submission times."""
     with clip.open("rb") as file:
         url = client.post("/v1/uploads", files={"file": (clip.name, file, "video/mp4")}).raise_for_status()
     body = {"video_url": url.json()["video_url"], "engine": "chroma"}
-    made = {}
+    submitted = {}
     for _ in range(jobs):
         began = time.perf_counter()
-        made[client.post("/v1/jobs", json=body).raise_for_status().json()["id"]] = began
-    return made
+        submitted[client.post("/v1/jobs", json=body).raise_for_status().json()["id"]] = began
+    return submitted
 
 
-def watch(client: httpx2.Client, submitted: dict[str, float]) -> tuple[list[float], list[float]]:
-    """Seconds from the submission to the first progress, and to the end, of each job. Exits when one fails."""
-    moved: dict[str, float] = {}
+def wait_for(client: httpx2.Client, submitted: dict[str, float]) -> tuple[list[float], list[float]]:
+    """Seconds from submission to first progress, and to the end, of each job. Exits when one fails."""
+    progressed: dict[str, float] = {}
     ended: dict[str, float] = {}
-    until = time.perf_counter() + _PATIENCE
+    deadline = time.perf_counter() + _TIMEOUT_SECONDS
     while len(ended) < len(submitted):
-        if time.perf_counter() > until:
+        if time.perf_counter() > deadline:
             sys.exit("the jobs did not end in time")
         for name in submitted.keys() - ended.keys():
             job: dict[str, Any] = client.get(f"/v1/jobs/{name}").raise_for_status().json()
             if job["status"] == "failed":
                 sys.exit(f"a job failed: {job['error']}")
             if job["progress"] > 0:
-                moved.setdefault(name, time.perf_counter() - submitted[name])
+                progressed.setdefault(name, time.perf_counter() - submitted[name])
             if job["status"] == "completed":
                 ended[name] = time.perf_counter() - submitted[name]
-        time.sleep(_LOOK)
-    return list(moved.values()), list(ended.values())
+        time.sleep(_POLL_SECONDS)
+    return list(progressed.values()), list(ended.values())
 
 
 def main() -> None:
@@ -100,9 +100,9 @@ def main() -> None:
             began = time.perf_counter()
             submitted = submit(client, clip, arguments.jobs)
             with Latencies(running.base) as api:
-                moved, ended = watch(client, submitted)
+                progressed, ended = wait_for(client, submitted)
             wall = time.perf_counter() - began
-            running.process.terminate()  # in peace: its folder is cleared away at once
+            running.process.terminate()  # shut down cleanly before its folder is deleted
             running.wait()
     now = datetime.now(UTC)
     record = {
@@ -111,7 +111,7 @@ def main() -> None:
         "jobs": arguments.jobs,
         "frames": arguments.frames,
         "jobs_per_minute": round(60 * arguments.jobs / wall, 1),
-        "first_progress_s": {"soonest": round(min(moved), 2), "median": round(median(moved), 2)},
+        "first_progress_s": {"soonest": round(min(progressed), 2), "median": round(median(progressed), 2)},
         "end_s": {"soonest": round(min(ended), 2), "median": round(median(ended), 2)},
         "api_ms": {
             "median": round(1000 * median(api.seconds), 1),
@@ -123,7 +123,7 @@ def main() -> None:
     path = RESULTS / f"service-{now:%Y%m%d-%H%M%S}.json"
     path.write_text(json.dumps(record, indent=2) + "\n")
     print(json.dumps(record, indent=2))
-    print(f"kept in {path.name}")
+    print(f"saved to {path.name}")
 
 
 if __name__ == "__main__":

@@ -173,12 +173,12 @@ def run(
     ``previews``: a folder that gets a small transparent WebP of the newest frame now and then (``Progress.preview``);
     they stay there. ``overwrite``: as for ``cut``.
     """
-    from alphareel.pipeline import run as pipeline
+    from alphareel.pipeline.run import run as run_pipeline
 
     folder = _models_dir(models_dir)
     outputs = [Output(Path(target), options or Options())] if isinstance(target, str | PathLike) else target
     pictures = None if previews is None else Path(previews)
-    return pipeline.run(
+    return run_pipeline(
         Path(source),
         outputs,
         limits=limits,

@@ -23,7 +23,7 @@ from starlette.staticfiles import StaticFiles
 import alphareel
 from alphareel.domain.clip import EngineFacts
 from alphareel.imaging.frame import Matte
-from alphareel.pipeline import run as pipeline
+from alphareel.matting import tiers
 from alphareel.testing.clips import make_clip
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -173,10 +173,10 @@ def knowing(monkeypatch, truth):
     def step(frames):
         return [Matte(frame, truth.alpha(frame.index)) for frame in frames]
 
-    memory = SimpleNamespace(thumbnail=None, step=step, finish=lambda: None)
+    memory = SimpleNamespace(model_input_size=None, step=step, finish=lambda: None)
     facts = EngineFacts("known", "1", None, "Apache-2.0")
     engine = SimpleNamespace(facts=facts, start=lambda clip, options: memory)
-    monkeypatch.setattr(pipeline.tiers, "choose", lambda *_, **__: SimpleNamespace(engine=engine, warnings=()))
+    monkeypatch.setattr(tiers, "choose", lambda *_, **__: SimpleNamespace(engine=engine, warnings=()))
 
 
 def stripes():

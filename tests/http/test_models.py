@@ -13,8 +13,8 @@ from alphareel.service.jobs.estimates import Speed
 @pytest.fixture
 def models(client):
     client.app.state.context.list_engines = lambda: [
-        SimpleNamespace(spec=birefnet.SPEC, serves=[], missing="No such file."),
-        SimpleNamespace(spec=builtin.SPEC, serves=["original", "light", "human"], missing=None),
+        SimpleNamespace(info=birefnet.INFO, serves=[], missing="No such file."),
+        SimpleNamespace(info=builtin.INFO, serves=["original", "light", "human"], missing=None),
     ]
     return client.get("/v1/models").json()
 

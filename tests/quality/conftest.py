@@ -1,4 +1,4 @@
-"""The benchmarks are no installed package; they are imported from the root of the repository, as ``./dev bench`` does."""
+"""Makes the benchmarks importable: they are not an installed package but run from the repository root."""
 
 import sys
 from pathlib import Path

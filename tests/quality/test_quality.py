@@ -1,4 +1,4 @@
-"""The comparison of engines measures right, says what it leaves out, and the engines keep what they have reached."""
+"""The comparison of engines measures correctly, reports what it skips, and the engines keep their quality."""
 
 import json
 import math
@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from benchmarks import engine as engine_bench
 from benchmarks import ground_truth, quality
-from benchmarks.ground_truth import Truth
-from benchmarks.quality import Contender, compare, judge
+from benchmarks.ground_truth import GroundTruth
+from benchmarks.quality import Candidate, compare
+from benchmarks.quality import score as score_engine
 
 from alphareel.domain.clip import Clip, Color, EngineFacts
 from alphareel.domain.errors import BadVideo
@@ -27,9 +28,9 @@ CLIP = Clip(
 
 
 def alpha_at(index):
-    made = np.zeros((HEIGHT, WIDTH), np.float32)
-    cv2.circle(made, (60 + 4 * index, 48), 24, 1.0, -1)
-    return made
+    alpha = np.zeros((HEIGHT, WIDTH), np.float32)
+    cv2.circle(alpha, (60 + 4 * index, 48), 24, 1.0, -1)
+    return alpha
 
 
 def picture_at(index):
@@ -38,18 +39,18 @@ def picture_at(index):
 
 
 def truth(count=4, group="made", *, still=False):
-    return Truth(
+    return GroundTruth(
         group, "clip", "people", exact=True, still=still, clip=CLIP,
         frames=lambda size: (frame_of(picture_at(n), size, index=n) for n in range(count)),
         alphas=lambda: (alpha_at(n) for n in range(count)),
     )  # fmt: skip
 
 
-class Answer:
-    """An engine that knows the truth and answers with it, moved by ``late`` frames."""
+class TrueMatteEngine:
+    """An engine that returns the true matte, ``late`` frames late."""
 
     facts = EngineFacts("answer", "1")
-    thumbnail = (32, 32)
+    model_input_size = (32, 32)
 
     def __init__(self, late=0):
         self.late = late
@@ -61,59 +62,59 @@ class Answer:
         return [Matte(f, (alpha_at(max(0, f.index - self.late)) * 255).astype(np.uint8)) for f in frames]
 
 
-def contender(engine):
-    return Contender("answer", engine, screens=False, megabytes=0)
+def candidate(engine):
+    return Candidate("answer", engine, screens=False, megabytes=0)
 
 
-def test_a_matte_that_is_the_truth_scores_perfectly():
-    score = judge(contender(Answer()), truth(), frames=10)
+def test_the_true_matte_gets_perfect_scores():
+    score = score_engine(candidate(TrueMatteEngine()), truth(), frames=10)
     assert (score.mad, score.mse, score.grad, score.dtssd, score.iou, score.boundary_f) == (0, 0, 0, 0, 1, 1)
     assert score.ms >= 0
 
 
-def test_a_late_matte_scores_worse_in_everything():
-    score = judge(contender(Answer(late=2)), truth(), frames=10)
+def test_a_delayed_matte_gets_worse_scores_in_every_figure():
+    score = score_engine(candidate(TrueMatteEngine(late=2)), truth(), frames=10)
     assert min(score.mad, score.mse, score.grad, score.dtssd) > 0
     assert max(score.iou, score.boundary_f) < 1
 
 
-def test_a_photo_has_no_figures_that_need_frames_in_a_row():
-    score = judge(contender(Answer()), truth(count=1), frames=10)
+def test_a_photo_gets_no_figures_that_need_consecutive_frames():
+    score = score_engine(candidate(TrueMatteEngine()), truth(count=1), frames=10)
     assert math.isnan(score.dtssd)
     assert math.isnan(score.flicker)
     assert score.iou == 1
 
 
-def test_a_still_is_judged_when_the_engine_has_looked_at_it_long_enough():
-    late = Answer()
+def test_a_still_is_scored_after_its_warmup_frames():
+    late = TrueMatteEngine()
     late.step = lambda frames: [
-        Matte(f, np.uint8(255) * (f.index == ground_truth.SETTLE - 1) * (alpha_at(f.index) > 0)) for f in frames
+        Matte(f, np.uint8(255) * (f.index == ground_truth.WARMUP_FRAMES - 1) * (alpha_at(f.index) > 0)) for f in frames
     ]
-    assert judge(contender(late), truth(count=ground_truth.SETTLE, still=True), frames=1).iou == 1
+    assert score_engine(candidate(late), truth(count=ground_truth.WARMUP_FRAMES, still=True), frames=1).iou == 1
 
 
-def test_no_more_frames_are_looked_at_than_asked():
+def test_no_more_frames_than_requested_are_processed():
     seen = []
-    answer = Answer()
-    answer.step = lambda frames: seen.extend(frames) or Answer.step(answer, frames)
-    judge(contender(answer), truth(), frames=2)
+    answer = TrueMatteEngine()
+    answer.step = lambda frames: seen.extend(frames) or TrueMatteEngine.step(answer, frames)
+    score_engine(candidate(answer), truth(), frames=2)
     assert [f.index for f in seen] == [0, 1]
 
 
 def test_clips_of_one_group_are_averaged():
-    rows = list(compare([contender(Answer())], [truth(), truth(), truth(group="other")], frames=2))
+    rows = list(compare([candidate(TrueMatteEngine())], [truth(), truth(), truth(group="other")], frames=2))
     assert [(r.group, r.clips) for r in rows] == [("made", 2), ("other", 1)]
 
 
-def test_an_engine_for_screens_is_not_asked_about_people():
-    keyer = Contender("keyer", Answer(), screens=True, megabytes=0)
+def test_a_keyer_is_not_scored_on_clips_of_people():
+    keyer = Candidate("keyer", TrueMatteEngine(), screens=True, megabytes=0)
     assert list(compare([keyer], [truth()], frames=2)) == []
 
 
-def test_what_is_not_there_is_named_and_a_screen_is_always_made(tmp_path):
+def test_missing_ground_truth_is_reported_and_a_screen_clip_is_always_generated(tmp_path):
     with ExitStack() as stack:
-        found, reasons = ground_truth.find(tmp_path, stack)
-    assert [t.group for t in found] == ["screen, made"]
+        ground_truths, reasons = ground_truth.find(tmp_path, stack)
+    assert [t.group for t in ground_truths] == ["screen, made"]
     assert [r.split(":")[0] for r in reasons] == ["ccp", "davis", "composite", "far", "greenscreen"]
 
 
@@ -124,17 +125,17 @@ def test_photos_and_sequences_are_found_with_their_masks(tmp_path):
         cv2.imwrite(str(folder / "rgb" / "1.jpg"), np.full((51, 41, 3), 90, np.uint8))  # odd sides
         cv2.imwrite(str(folder / "mask" / "1.png"), np.full((51, 41), 255, np.uint8))
     with ExitStack() as stack:
-        found, _ = ground_truth.find(tmp_path, stack)
-        photo = next(t for t in found if t.group == "ccp photos")
+        ground_truths, _ = ground_truth.find(tmp_path, stack)
+        photo = next(t for t in ground_truths if t.group == "ccp photos")
         (frame, *more), (alpha, *_) = photo.frames((16, 16)), photo.alphas()
-    assert {t.group for t in found} == {"screen, made", "ccp photos", "davis people"}
+    assert {t.group for t in ground_truths} == {"screen, made", "ccp photos", "davis people"}
     assert frame.y.shape == alpha.shape == (50, 40)
     assert alpha.min() == 1
     assert photo.still
-    assert len(more) == ground_truth.SETTLE - 1
+    assert len(more) == ground_truth.WARMUP_FRAMES - 1
 
 
-def test_the_command_prints_a_table_and_keeps_figures_and_sheets(tmp_path, monkeypatch, capsys):
+def test_the_command_prints_a_table_and_saves_figures_and_sheets(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(quality, "RESULTS", tmp_path / "results")
     quality.main(["--data", str(tmp_path), "--engine", "chroma", "--frames", "3", "--sheets", str(tmp_path / "sheets")])
     printed = capsys.readouterr().out
@@ -147,42 +148,42 @@ def test_the_command_prints_a_table_and_keeps_figures_and_sheets(tmp_path, monke
     assert len(list((tmp_path / "sheets").glob("*.png"))) == 1
 
 
-class Refusing(Answer):
-    """An engine that has to see the scene first, and does not like this one."""
+class RejectingEngine(TrueMatteEngine):
+    """An engine that reads the scene first and rejects it."""
 
-    def prepare(self, scenery):
-        assert next(scenery.thumbnails((16, 16))).shape == (3, 16, 16)
+    def prepare(self, scene):
+        assert next(scene.model_inputs((16, 16))).shape == (3, 16, 16)
         raise BadVideo("The camera moves.", hint="Stand it on something.")
 
 
-def test_an_engine_that_refuses_a_clip_is_named_and_the_others_go_on():
+def test_an_engine_that_rejects_a_clip_is_reported_and_the_others_are_scored():
     refused = []
-    everybody = [contender(Refusing()), contender(Answer())]
-    assert len(list(compare(everybody, [truth()], frames=2, refused=refused))) == 1
-    assert refused == ["answer: not judged on made, The camera moves."]
+    candidates = [candidate(RejectingEngine()), candidate(TrueMatteEngine())]
+    assert len(list(compare(candidates, [truth()], frames=2, refused=refused))) == 1
+    assert refused == ["answer: not scored on made, The camera moves."]
 
 
 @pytest.mark.parametrize("stage", engine_bench.STAGES)
 @pytest.mark.parametrize("engine", ["builtin", "chroma", "plate"])
-def test_every_engine_of_the_package_can_be_measured_in_every_stage(tmp_path, engine, stage):
+def test_every_bundled_engine_can_be_measured_in_every_stage(tmp_path, engine, stage):
     make_clip(tmp_path / "in.mp4", frames=24, background="green")
-    order = engine_bench.Order(str(tmp_path / "in.mp4"), engine, stage, "webm", 24, None)
-    figure = engine_bench.measure(order)
-    assert figure.frames == (23 if stage == "whole" else 24), "the path counts from its first frame on"
+    measurement = engine_bench.Measurement(str(tmp_path / "in.mp4"), engine, stage, "webm", 24, None)
+    figure = engine_bench.measure(measurement)
+    assert figure.frames == (23 if stage == "whole" else 24), "the whole run is timed from its second frame on"
     assert figure.cpu_ms > 0
 
 
-# What the engines have reached on real footage. Raise a floor when an engine improves; never lower one.
-FLOORS = {("ccp photos", "builtin"): 0.94, ("composite", "builtin"): 0.77, ("screen, real", "chroma"): 0.95}
+# Minimum IoU on real footage. Raise it when an engine improves; never lower it.
+MIN_IOU = {("ccp photos", "builtin"): 0.94, ("composite", "builtin"): 0.77, ("screen, real", "chroma"): 0.95}
 
 
-@pytest.mark.parametrize(("group", "engine"), FLOORS)
-def test_an_engine_keeps_what_it_has_reached_on_real_footage(group, engine):
+@pytest.mark.parametrize(("group", "engine"), MIN_IOU)
+def test_an_engine_keeps_its_quality_on_real_footage(group, engine):
     with ExitStack() as stack:
-        found = [t for t in ground_truth.find(quality.CLIPS, stack)[0] if t.group == group]
-        if not found:
+        ground_truths = [t for t in ground_truth.find(quality.CLIPS, stack)[0] if t.group == group]
+        if not ground_truths:
             pytest.skip(f"no ground truth for {group} in {quality.CLIPS}")
-        everybody, reasons = quality.contenders(None, [engine])
+        candidates, reasons = quality.candidates(None, [engine])
         assert not reasons
-        (row,) = compare(everybody, found, frames=12)
-    assert row.score.iou >= FLOORS[group, engine]
+        (row,) = compare(candidates, ground_truths, frames=12)
+    assert row.score.iou >= MIN_IOU[group, engine]

@@ -13,7 +13,9 @@ from alphareel.domain.clip import EngineFacts, Progress, Result
 from alphareel.domain.errors import BadVideo, StorageFailed
 
 
-def run(source, outputs, *, limits, models_dir, order, threads, previews, overwrite, paid_seconds, frames_ahead=4):
+def run(
+    source, outputs, *, limits, models_dir, engine_priority, threads, previews, overwrite, paid_seconds, frames_ahead=4
+):
     words = source.read_text().split()
     if words[0] == "greedy":
         words = ["ok", "small"] if (threads, frames_ahead) == (1, 1) else ["native_hoard"]

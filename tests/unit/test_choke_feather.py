@@ -1,4 +1,4 @@
-"""Growing, shrinking and feathering move the outline by what was asked, and nothing else."""
+"""Growing, choking and feathering change the outline as requested and nothing else."""
 
 import numpy as np
 import pytest
@@ -17,15 +17,15 @@ def width_of(alpha):
 
 
 @pytest.mark.parametrize(("grow", "width"), [(0, 40), (3, 46), (-3, 34), (0.5, 41), (-1.25, 37.5)])
-def test_the_outline_moves_by_so_many_pixels(grow, width):
+def test_grow_moves_the_outline_by_its_number_of_pixels(grow, width):
     assert width_of(choke_and_feather(square(), grow=grow, feather=0)) == pytest.approx(width, abs=0.02)
 
 
-def test_nothing_asked_changes_nothing():
+def test_without_grow_and_feather_alpha_stays_unchanged():
     assert np.array_equal(choke_and_feather(square(), grow=0, feather=0), square())
 
 
-def test_feather_softens_the_outline_and_keeps_its_place():
+def test_feather_softens_the_outline_without_moving_it():
     soft = choke_and_feather(square(), grow=0, feather=3)
     assert width_of(soft) == pytest.approx(40, abs=0.5)
     assert ((soft[40] > 5) & (soft[40] < 250)).sum() > 12
@@ -33,7 +33,7 @@ def test_feather_softens_the_outline_and_keeps_its_place():
     assert soft[0, 0] == 0
 
 
-def test_a_subject_at_the_border_is_not_feathered_away_from_it():
+def test_a_subject_at_the_border_of_the_frame_stays_opaque_there():
     alpha = np.zeros((40, 40), np.uint8)
     alpha[:, :20] = 255
     assert choke_and_feather(alpha, grow=-2, feather=2)[20, 0] == 255

@@ -1,4 +1,4 @@
-"""The keyer against exact truth: any screen, uneven light, spill, noise, and clips without a screen."""
+"""The chroma keyer against exact alpha: screen colors, uneven light, spill, noise, and clips without a screen."""
 
 import itertools
 from fractions import Fraction
@@ -24,7 +24,7 @@ GREEN, BLUE = (0, 177, 64), (0, 71, 187)
 SKIN = (222, 180, 155)
 
 
-def truth(shift=0):
+def true_alpha(shift=0):
     """A soft-edged disc, float 0..1."""
     alpha = np.zeros((HEIGHT, WIDTH), np.float32)
     cv2.circle(alpha, (150 + shift, 110), 52, 1.0, -1, cv2.LINE_AA)
@@ -41,19 +41,21 @@ def planes(rgb_front, rgb_back, alpha, *, light=None, noise=0.0):
     return np.clip(picture + 0.5, 0, 255).astype(np.uint8)
 
 
-def frame_of(picture, memory, index=0):
+def frame_of(picture, session, index=0):
     half = [cv2.resize(picture[..., n], (WIDTH // 2, HEIGHT // 2), interpolation=cv2.INTER_AREA) for n in (1, 2)]
-    small = np.stack([cv2.resize(picture[..., n], memory.thumbnail, interpolation=cv2.INTER_AREA) for n in range(3)])
+    small = np.stack(
+        [cv2.resize(picture[..., n], session.model_input_size, interpolation=cv2.INTER_AREA) for n in range(3)]
+    )
     return Frame(y=np.ascontiguousarray(picture[..., 0]), u=half[0], v=half[1], pts=index, thumbnail=small)
 
 
-def memory(**options):
+def new_session(**options):
     return load(Runtime(None)).start(CLIP, Options(engine="chroma", **options))
 
 
 def cut(picture, **options):
-    made = memory(**options)
-    return made.step([frame_of(picture, made)])[0]
+    session = new_session(**options)
+    return session.step([frame_of(picture, session)])[0]
 
 
 def error(matte, alpha):
@@ -61,12 +63,12 @@ def error(matte, alpha):
 
 
 @pytest.mark.parametrize("screen", [GREEN, BLUE, (0, 255, 0), (200, 30, 160)])
-def test_the_screens_color_is_found_by_itself(screen):
-    alpha = truth()
+def test_the_screen_color_is_detected(screen):
+    alpha = true_alpha()
     assert error(cut(planes(SKIN, screen, alpha)), alpha) < 0.006
 
 
-def test_a_named_key_is_used_even_where_the_screen_is_small():
+def test_a_requested_key_color_is_used_even_if_the_screen_is_small():
     alpha = np.ones((HEIGHT, WIDTH), np.float32)
     alpha[60:150, 100:220] = 0
     picture = planes(SKIN, GREEN, alpha)
@@ -78,31 +80,31 @@ def test_a_named_key_is_used_even_where_the_screen_is_small():
 
 
 @pytest.mark.parametrize("backdrop", [(128, 128, 128), (20, 20, 20), (240, 238, 235)])
-def test_a_clip_without_a_screen_is_refused_with_what_to_do(backdrop):
+def test_a_clip_without_a_screen_is_rejected_with_a_hint(backdrop):
     with pytest.raises(SubjectNotFound) as caught:
-        cut(planes(SKIN, backdrop, truth()))
+        cut(planes(SKIN, backdrop, true_alpha()))
     assert "key_color" in caught.value.hint
 
 
-def test_uneven_light_on_the_screen_leaves_no_grey_veil():
-    alpha = truth()
+def test_uneven_light_on_the_screen_leaves_no_gray_veil():
+    alpha = true_alpha()
     light = np.linspace(0.55, 1.15, WIDTH, dtype=np.float32)[None].repeat(HEIGHT, 0)
-    made = memory()
+    session = new_session()
     for n in range(3):
-        matte = made.step([frame_of(planes(SKIN, GREEN, alpha, light=light), made, n)])[0]
+        matte = session.step([frame_of(planes(SKIN, GREEN, alpha, light=light), session, n)])[0]
     assert (matte.alpha[alpha < 0.001] > 8).mean() < 0.01
     assert (matte.alpha[alpha > 0.999] < 247).mean() < 0.01
 
 
-def test_noise_makes_neither_holes_nor_dust():
-    alpha = truth()
+def test_noise_causes_neither_holes_nor_specks():
+    alpha = true_alpha()
     matte = cut(planes(SKIN, GREEN, alpha, noise=5))
     assert (matte.alpha[alpha < 0.001] > 24).mean() < 0.002
     assert (matte.alpha[alpha > 0.999] < 231).mean() < 0.002
 
 
-def test_skin_before_a_yellow_wall_stays_solid_and_keeps_its_color():
-    alpha = truth()
+def test_skin_in_front_of_a_yellow_wall_stays_opaque_and_keeps_its_color():
+    alpha = true_alpha()
     picture = planes((200, 160, 125), (205, 200, 20), alpha)
     matte = cut(picture)
     assert (matte.alpha[alpha > 0.999] > 247).mean() > 0.99
@@ -110,17 +112,17 @@ def test_skin_before_a_yellow_wall_stays_solid_and_keeps_its_color():
     assert np.abs(np.array(middle, int) - [picture[110, 150, 1], picture[110, 150, 2]]).max() <= 6
 
 
-def test_spill_is_taken_out_of_the_subject():
+def test_spill_is_removed_from_the_subject():
     spilled = (180, 190, 160)  # gray with a green cast
-    matte = cut(planes(spilled, GREEN, truth()))
+    matte = cut(planes(spilled, GREEN, true_alpha()))
     cast = np.array(color_in_yuv(spilled, CLIP.color, HEIGHT)[1:], int) - 128
     left = np.array([matte.frame.u[55, 75], matte.frame.v[55, 75]], int) - 128
     key = np.array(color_in_yuv(GREEN, CLIP.color, HEIGHT)[1:], int) - 128
     assert left @ key <= cast @ key
 
 
-def test_small_reflections_inside_the_subject_are_filled_and_true_gaps_stay_open():
-    alpha = truth()
+def test_small_reflections_in_the_subject_are_filled_and_real_gaps_stay_transparent():
+    alpha = true_alpha()
     alpha[100:104, 140:144] = 0.4  # a glint of green
     alpha[118:138, 150:170] = 0  # an arm akimbo
     matte = cut(planes(SKIN, GREEN, alpha))
@@ -128,48 +130,50 @@ def test_small_reflections_inside_the_subject_are_filled_and_true_gaps_stay_open
     assert matte.alpha[128, 160] < 10
 
 
-def test_a_speck_of_the_subject_before_the_screen_stays_a_speck():
-    alpha = truth()
+def test_a_small_part_of_the_subject_keeps_its_size():
+    alpha = true_alpha()
     alpha[30:34, 30:34] = 1
     matte = cut(planes(SKIN, GREEN, alpha))
     assert (matte.alpha[20:44, 20:44] > 128).sum() <= 36
 
 
-def test_another_shot_gets_a_key_of_its_own():
-    made = memory()
+def test_a_new_shot_gets_its_own_key():
+    session = new_session()
     for n in range(6):
         screen = GREEN if n < 4 else BLUE
-        matte = made.step([frame_of(planes(SKIN, screen, truth()), made, n)])[0]
-    assert error(matte, truth()) < 0.006
+        matte = session.step([frame_of(planes(SKIN, screen, true_alpha()), session, n)])[0]
+    assert error(matte, true_alpha()) < 0.006
 
 
-def test_a_shot_without_a_screen_does_not_end_the_clip():
-    made = memory()
+def test_a_later_shot_without_a_screen_does_not_fail_the_clip():
+    session = new_session()
     for n in range(6):
         screen = GREEN if n < 4 else (40, 38, 42)
-        matte = made.step([frame_of(planes(SKIN, screen, truth()), made, n)])[0]
+        matte = session.step([frame_of(planes(SKIN, screen, true_alpha()), session, n)])[0]
     assert matte.alpha.shape == (HEIGHT, WIDTH)
 
 
-def test_the_key_does_not_jump_from_frame_to_frame():
-    made = memory()
+def test_the_key_is_stable_from_frame_to_frame():
+    session = new_session()
     still = []
     for n in range(4):
         light = np.full((HEIGHT, WIDTH), 1 + 0.03 * (n % 2), np.float32)
-        still.append(made.step([frame_of(planes(SKIN, GREEN, truth(), light=light), made, n)])[0].alpha.astype(int))
+        still.append(
+            session.step([frame_of(planes(SKIN, GREEN, true_alpha(), light=light), session, n)])[0].alpha.astype(int)
+        )
     changes = [np.abs(b - a).mean() / 255 for a, b in itertools.pairwise(still)]
     assert max(changes) < 0.004
 
 
-def test_planes_of_the_decoder_are_never_written():
-    made = memory()
-    given = frame_of(planes(SKIN, GREEN, truth()), made)
-    before = given.y.copy(), given.u.copy(), given.v.copy()
-    made.step([given])
-    assert all(np.array_equal(a, b) for a, b in zip(before, (given.y, given.u, given.v), strict=True))
+def test_the_keyer_never_writes_to_the_planes_of_the_decoder():
+    session = new_session()
+    frame = frame_of(planes(SKIN, GREEN, true_alpha()), session)
+    before = frame.y.copy(), frame.u.copy(), frame.v.copy()
+    session.step([frame])
+    assert all(np.array_equal(a, b) for a, b in zip(before, (frame.y, frame.u, frame.v), strict=True))
 
 
-def test_the_key_is_the_borders_color_and_not_the_subjects():
+def test_the_key_is_the_color_of_the_border_and_not_of_the_subject():
     small = np.zeros((3, 90, 160), np.uint8)
     small[:] = np.array(color_in_yuv(GREEN, CLIP.color, HEIGHT), np.uint8)[:, None, None]
     small[:, 30:, 40:120] = np.array(color_in_yuv((200, 30, 30), CLIP.color, HEIGHT), np.uint8)[:, None, None]

@@ -1,4 +1,4 @@
-"""A clip made in chunks is the clip made in one go: the same pictures at the same moments, the same sound."""
+"""A clip processed in chunks equals a single pass: the same frames, timepacket_index and audio."""
 
 from collections import Counter
 from fractions import Fraction
@@ -14,8 +14,7 @@ from alphareel.domain.options import Background, Options, Output
 from alphareel.media.chunks import PacketIndex, divide, read_packet_index
 from alphareel.media.reader import open_reader
 from alphareel.media.source import decode_from
-from alphareel.pipeline import chunks
-from alphareel.pipeline import run as pipeline
+from alphareel.pipeline import chunks, run
 from alphareel.testing.clips import make_clip
 from alphareel.testing.networks import make_rvm
 
@@ -25,7 +24,7 @@ KEYS = {"preset": "veryfast", "g": "10", "bf": "2", "sc_threshold": "0"}
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """A folder with a tiny network in it, which has a memory: the real one takes its time."""
+    """A models folder with a tiny recurrent network, because the real one is slow."""
     folder = tmp_path_factory.mktemp("models")
     make_rvm(folder / "rvm_mobilenetv3_fp32.onnx")
     return folder
@@ -44,11 +43,11 @@ def output_in(folder, output_format, suffix):
 
 @pytest.fixture
 def make(models):
-    def run(source, output, chunk=None):
-        *_, last = pipeline.run(source, [output], chunk=chunk, models_dir=models)
+    def run_pipeline(source, output, chunk=None):
+        *_, last = run.run(source, [output], chunk=chunk, models_dir=models)
         return last.result
 
-    return run
+    return run_pipeline
 
 
 @pytest.fixture
@@ -61,12 +60,12 @@ def make_all(make, source, output, plan):
     for n, chunk in enumerate(plan.chunks):
         part = Output(output.path.with_name(f"{n}{output.path.suffix}"), output.options)
         facts = make(source, part, chunk)
-        made.append(chunks.MadeChunk(part.path, chunk, facts.frames, facts.frames_lost, facts.warnings))
+        made.append(chunks.ChunkResult(part.path, chunk, facts.frames, facts.frames_lost, facts.warnings))
     return made, facts.engine
 
 
 def shown(path):
-    """When pictures and sound are shown, in order, and how long each stream and the whole last."""
+    """Timestamps of all packets in order, the durations of the streams, and that of the file."""
     with av.open(str(path)) as container:
         found = [(p.stream.type, p.pts * p.time_base) for p in container.demux() if p.size]
         lengths = {s.type: float((s.duration or 0) * s.time_base) for s in container.streams}
@@ -83,21 +82,19 @@ def pictures(path):
     [("webm", ".webm"), ("mov", ".mov"), ("mp4", ".mp4"), ("ffv1", ".mkv"), ("stacked_mp4", ".mp4"),
      ("matte", ".mp4"), ("prores_hq", ".mov")],
 )  # fmt: skip
-def test_what_is_joined_has_the_timing_and_sound_of_what_is_made_in_one_go(
-    clip, tmp_path, output_format, suffix, make, plan
-):
+def test_joined_chunks_have_the_timing_and_audio_of_a_single_pass(clip, tmp_path, output_format, suffix, make, plan):
     whole, joined = (output_in(tmp_path, output_format, f"-{name}{suffix}") for name in ("whole", "joined"))
-    meant = make(clip.path, whole)
-    divided = plan(clip.path, joined, seconds=0.6)
-    assert [chunk.frames for chunk in divided.chunks] == [20, 20, 20]
-    made, engine = make_all(make, clip.path, joined, divided)
+    expected = make(clip.path, whole)
+    chunk_plan = plan(clip.path, joined, seconds=0.6)
+    assert [chunk.frames for chunk in chunk_plan.chunks] == [20, 20, 20]
+    made, engine = make_all(make, clip.path, joined, chunk_plan)
     result = chunks.join(clip.path, joined, made, engine)
     assert shown(joined.path) == shown(whole.path)
     facts = ("frames", "seconds", "width", "height", "has_alpha", "has_audio", "alpha", "engine", "frames_lost")
-    assert {f: getattr(result, f) for f in facts} == {f: getattr(meant, f) for f in facts}
+    assert {f: getattr(result, f) for f in facts} == {f: getattr(expected, f) for f in facts}
 
 
-def test_pictures_and_mattes_differ_by_no_more_than_what_the_encoder_leaves(clip, tmp_path, make, plan):
+def test_joined_chunks_have_the_frames_and_mattes_of_a_single_pass(clip, tmp_path, make, plan):
     whole, joined = (output_in(tmp_path, "ffv1", f"-{name}.mkv") for name in ("whole", "joined"))
     make(clip.path, whole)
     made, engine = make_all(make, clip.path, joined, plan(clip.path, joined, seconds=0.6))
@@ -108,7 +105,7 @@ def test_pictures_and_mattes_differ_by_no_more_than_what_the_encoder_leaves(clip
         assert np.abs(alpha.astype(int) - wanted).mean() < 1
 
 
-def test_variable_timing_a_late_start_and_a_long_last_picture_are_kept(tmp_path, make, plan):
+def test_joined_chunks_keep_variable_timing_a_late_start_and_a_long_last_frame(tmp_path, make, plan):
     truth = make_clip(tmp_path / "in.mkv", frames=60, vfr=True, audio=True, start=1.5, options=KEYS)
     for output_format, suffix in (("webm", ".webm"), ("mp4", ".mp4")):
         whole, joined = (output_in(tmp_path, output_format, f"-{name}{suffix}") for name in ("whole", "joined"))
@@ -118,20 +115,20 @@ def test_variable_timing_a_late_start_and_a_long_last_picture_are_kept(tmp_path,
         assert shown(joined.path) == shown(whole.path)
 
 
-def test_a_chunk_begins_with_what_the_network_remembers_of_the_frames_before(clip, tmp_path, monkeypatch, make, plan):
+def test_a_chunk_starts_with_warmup_frames(clip, tmp_path, monkeypatch, make, plan):
     output = output_in(tmp_path, "ffv1", ".mkv")
     seen = []
-    mattes = pipeline.mattes
+    mattes = run.mattes
 
-    def watched(memory, frames, options, **given):
-        def passing():
+    def recorded(session, frames, options, **kwargs):
+        def recording():
             for frame in frames:
                 seen.append(frame.pts)
                 yield frame
 
-        return mattes(memory, passing(), options, **given)
+        return mattes(session, recording(), options, **kwargs)
 
-    monkeypatch.setattr(pipeline, "mattes", watched)
+    monkeypatch.setattr(run, "mattes", recorded)
     chunk = plan(clip.path, output, seconds=0.6).chunks[2]
     assert make(clip.path, output, chunk).frames == chunk.frames
     assert sum(pts < chunk.start for pts in seen) == 30
@@ -146,52 +143,52 @@ def test_a_chunk_begins_with_what_the_network_remembers_of_the_frames_before(cli
         {"engine": "chroma"},
     ],
 )
-def test_what_cannot_be_joined_or_needs_the_whole_clip_is_made_in_one_go(clip, tmp_path, options, plan):
+def test_formats_and_engines_that_cannot_be_chunked_use_a_single_pass(clip, tmp_path, options, plan):
     asked = Options(**{"engine": "rvm", **options})
     assert plan(clip.path, Output(tmp_path / "out", asked), seconds=0.6) is None
 
 
-def test_a_short_clip_and_one_with_few_key_frames_are_made_in_one_go(clip, tmp_path, plan):
+def test_a_short_clip_and_one_with_few_key_frames_use_a_single_pass(clip, tmp_path, plan):
     output = output_in(tmp_path, "webm", ".webm")
     assert plan(clip.path, output, seconds=1.5) is None
     rare = make_clip(tmp_path / "rare.mp4", frames=60, options={**KEYS, "g": "250"})
     assert plan(rare.path, output, seconds=0.6) is None
 
 
-def test_a_stream_without_an_index_is_made_in_one_go(tmp_path, plan):
+def test_a_stream_without_an_index_uses_a_single_pass(tmp_path, plan):
     truth = make_clip(tmp_path / "in.ts", frames=60, options=KEYS)
     assert plan(truth.path, output_in(tmp_path, "webm", ".webm"), seconds=0.6) is None
 
 
-def test_the_last_chunk_is_no_crumb():
-    stamps, base = PacketIndex(tuple(range(100)), tuple(range(0, 100, 10)), 100), Fraction(1, 10)
+def test_a_short_tail_joins_the_last_chunk():
+    packet_index, base = PacketIndex(tuple(range(100)), tuple(range(0, 100, 10)), 100), Fraction(1, 10)
     clip = type("Clip", (), {"time_base": base})()
-    assert [(c.start, c.end, c.frames) for c in divide(stamps, clip, 3)] == [
+    assert [(c.start, c.end, c.frames) for c in divide(packet_index, clip, 3)] == [
         (0, 30, 30), (30, 60, 30), (60, None, 40),
     ]  # fmt: skip
 
 
-def test_a_plan_is_marked_by_what_its_chunks_follow_from(clip, tmp_path, plan):
+def test_the_plan_hash_depends_on_everything_that_determines_the_chunks(clip, tmp_path, plan):
     output = output_in(tmp_path, "webm", ".webm")
-    mark = plan(clip.path, output, seconds=0.6).mark
+    plan_hash = plan(clip.path, output, seconds=0.6).plan_hash
     copy = clip.path.rename(tmp_path / "elsewhere.mp4")
-    assert plan(copy, output, seconds=0.6).mark == mark
+    assert plan(copy, output, seconds=0.6).plan_hash == plan_hash
     other = Output(output.path, Options(engine="rvm", feather=1.0))
-    assert plan(copy, other, seconds=0.6).mark != mark
+    assert plan(copy, other, seconds=0.6).plan_hash != plan_hash
     changed = make_clip(tmp_path / "changed.mp4", frames=60, rate=Fraction(30000, 1001), options=KEYS)
-    assert plan(changed.path, output, seconds=0.6).mark != mark
+    assert plan(changed.path, output, seconds=0.6).plan_hash != plan_hash
 
 
-def test_a_background_counts_by_what_is_in_it_and_not_by_where_it_lies(clip, tmp_path, plan):
-    marks = []
+def test_the_plan_hash_depends_on_the_content_of_a_background_and_not_on_its_path(clip, tmp_path, plan):
+    hashes = []
     for name, level in (("a.mp4", 20), ("b.mp4", 20), ("c.mp4", 21)):
         behind = make_clip(tmp_path / name, frames=level, background="green")
         options = Options(engine="rvm", background=Background("video", video_url=str(behind.path)))
-        marks.append(plan(clip.path, Output(tmp_path / "out.webm", options), seconds=0.6).mark)
-    assert Counter(marks).most_common(1)[0][1] == 2
+        hashes.append(plan(clip.path, Output(tmp_path / "out.webm", options), seconds=0.6).plan_hash)
+    assert Counter(hashes).most_common(1)[0][1] == 2
 
 
-def test_a_background_video_goes_on_where_it_was(clip, tmp_path, make, plan):
+def test_a_background_video_continues_across_chunks(clip, tmp_path, make, plan):
     behind = make_clip(tmp_path / "behind.mp4", frames=35, rate=Fraction(30000, 1001))
     options = Options(engine="rvm", output_format="ffv1", background=Background("video", video_url=str(behind.path)))
     whole, joined = (Output(tmp_path / f"{name}.mkv", options) for name in ("whole", "joined"))
@@ -202,30 +199,30 @@ def test_a_background_video_goes_on_where_it_was(clip, tmp_path, make, plan):
         assert np.abs(y.astype(int) - wanted).mean() < 2
 
 
-def test_chunks_of_different_encodings_are_refused(clip, tmp_path, make, plan):
+def test_chunks_of_different_encodings_are_not_joined(clip, tmp_path, make, plan):
     output = output_in(tmp_path, "mp4", ".mp4")
     made, engine = make_all(make, clip.path, output, plan(clip.path, output, seconds=0.6))
     other = make_clip(tmp_path / "other.mp4", frames=20, width=160, options={"preset": "slow"})
-    strange = chunks.MadeChunk(other.path, made[1].chunk, 20, 0)
+    strange = chunks.ChunkResult(other.path, made[1].chunk, 20, 0)
     with pytest.raises(InternalError, match="do not belong together"):
         chunks.join(clip.path, output, [made[0], strange, made[2]], engine)
     assert list(tmp_path.glob(".*.part")) == []
     assert not output.path.exists()
 
 
-def test_a_chunk_that_is_missing_is_noticed(clip, tmp_path, make, plan):
+def test_a_missing_chunk_fails_verification(clip, tmp_path, make, plan):
     output = output_in(tmp_path, "webm", ".webm")
     made, engine = make_all(make, clip.path, output, plan(clip.path, output, seconds=0.6))
-    made[1] = chunks.MadeChunk(made[0].path, made[1].chunk, 19, 0)
+    made[1] = chunks.ChunkResult(made[0].path, made[1].chunk, 19, 0)
     with pytest.raises(VerificationFailed, match="60 frames instead of 59"):
         chunks.join(clip.path, output, made, engine)
     assert not output.path.exists()
 
 
-def test_a_source_that_is_no_longer_the_one_that_was_divided_is_refused(clip, tmp_path, make):
+def test_a_source_that_changed_after_planning_is_rejected(clip, tmp_path, make):
     output = output_in(tmp_path, "webm", ".webm")
     other = make_clip(tmp_path / "other.ts", frames=20)
-    with pytest.raises(BadVideo, match="no longer the clip"):
+    with pytest.raises(BadVideo, match="has changed since"):
         chunks.join(other.path, output, [], make(clip.path, output).engine)
 
 
@@ -233,14 +230,14 @@ def test_frames_lost_in_a_chunk_are_counted(clip, tmp_path, plan):
     output = output_in(tmp_path, "webm", ".webm")
     chunk = plan(clip.path, output, seconds=0.6).chunks[1]
     with open_reader(clip.path, Limits()) as reader:
-        stamps = read_packet_index(clip.path, reader.clip, Limits())
+        packet_index = read_packet_index(clip.path, reader.clip, Limits())
         longer = type(chunk)(chunk.start, chunk.end, chunk.frames + 2)
         assert len(list(reader.chunk(longer))) == 20
         assert reader.frames_lost == 2
-    assert stamps.key_frames[:3] == (0, chunk.start // 2, chunk.start)
+    assert packet_index.key_frames[:3] == (0, chunk.start // 2, chunk.start)
 
 
-def test_where_seeking_leads_too_far_reading_begins_at_the_start(clip, monkeypatch):
+def test_a_seek_past_the_target_falls_back_to_the_start(clip, monkeypatch):
     moment = Fraction(1)
     with decode_from(clip.path, Limits(), moment) as frames:
         first = next(frames)
@@ -251,19 +248,19 @@ def test_where_seeking_leads_too_far_reading_begins_at_the_start(clip, monkeypat
 
 
 def damaged(path, lost):
-    """The pictures with these numbers, in order of presentation, cannot be decoded any more."""
+    """Damage the frames with these indices, in order of presentation, so that they cannot be decoded."""
     data = bytearray(path.read_bytes())
     with av.open(str(path)) as container:
         packets = sorted((p.pts, p.pos, p.size) for p in container.demux(video=0) if p.size)
     for number in lost:
-        _, place, size = packets[number]
-        data[place : place + size] = bytes(size)
+        _, offset, size = packets[number]
+        data[offset : offset + size] = bytes(size)
     path.write_bytes(data)
     return path
 
 
 @pytest.mark.parametrize(("output_format", "suffix"), [("webm", ".webm"), ("mov", ".mov"), ("mp4", ".mp4")])
-def test_pictures_behind_damage_keep_the_moments_at_which_they_come(tmp_path, output_format, suffix, make, plan):
+def test_frames_after_damage_keep_their_timestamps(tmp_path, output_format, suffix, make, plan):
     clip = make_clip(tmp_path / "in.mp4", frames=90, rate=Fraction(30000, 1001), options={**KEYS, "g": "12"})
     source = damaged(clip.path, [24])
     whole, joined = (output_in(tmp_path, output_format, f"-{name}{suffix}") for name in ("whole", "joined"))
@@ -273,7 +270,7 @@ def test_pictures_behind_damage_keep_the_moments_at_which_they_come(tmp_path, ou
     assert shown(joined.path) == shown(whole.path)
 
 
-def test_a_chunk_without_its_first_frame_is_refused(tmp_path, make, plan):
+def test_a_chunk_without_its_first_frame_is_an_error(tmp_path, make, plan):
     clip = make_clip(tmp_path / "in.mov", frames=60, codec="mjpeg", pix_fmt="yuvj420p")
     output = output_in(tmp_path, "webm", ".webm")
     chunk = plan(clip.path, output, seconds=0.6).chunks[1]
@@ -283,7 +280,7 @@ def test_a_chunk_without_its_first_frame_is_refused(tmp_path, make, plan):
     assert not output.path.exists()
 
 
-def test_a_clip_with_more_in_it_than_is_allowed_is_made_in_one_go_which_ends_there(clip, tmp_path, plan):
+def test_a_clip_beyond_the_limits_uses_a_single_pass(clip, tmp_path, plan):
     output = output_in(tmp_path, "webm", ".webm")
     assert plan(clip.path, output, seconds=0.6, limits=Limits(max_frames=60)) is not None
     assert plan(clip.path, output, seconds=0.6, limits=Limits(max_frames=59)) is None
@@ -306,4 +303,4 @@ def test_a_chunk_ends_where_the_source_goes_on_after_what_is_paid_for(clip, tmp_
     output = output_in(tmp_path, "webm", ".webm")
     last = plan(clip.path, output, seconds=0.6).chunks[-1]
     with pytest.raises(InsufficientCredits):
-        list(pipeline.run(clip.path, [output], chunk=last, models_dir=models, paid_seconds=0.5))
+        list(run.run(clip.path, [output], chunk=last, models_dir=models, paid_seconds=0.5))

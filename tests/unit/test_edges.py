@@ -1,4 +1,4 @@
-"""Color at soft edges against the subject's exact color."""
+"""Color decontamination at soft edges, compared with the subject's exact color."""
 
 import cv2
 import numpy as np
@@ -36,12 +36,12 @@ def error(frame, matte, subject=SUBJECT):
     return float(np.mean(parts))
 
 
-def test_the_old_background_leaves_soft_pixels():
+def test_the_old_background_is_removed_from_soft_pixels():
     frame, matte = scene()
     assert error(decontaminate_edges(frame, matte), matte) < 0.25 * error(frame, matte)
 
 
-def test_pixels_that_are_opaque_or_transparent_are_never_touched():
+def test_opaque_and_transparent_pixels_stay_unchanged():
     frame, matte = scene()
     clean = decontaminate_edges(frame, matte)
     flat = (matte == 0) | (matte == 255)
@@ -51,19 +51,19 @@ def test_pixels_that_are_opaque_or_transparent_are_never_touched():
 
 
 @pytest.mark.parametrize("level", [0, 255])
-def test_a_frame_without_soft_pixels_is_handed_back_as_it_is(level):
+def test_a_frame_without_soft_pixels_is_returned_unchanged(level):
     frame, _ = scene()
     assert decontaminate_edges(frame, np.full((HEIGHT, WIDTH), level, np.uint8)) is frame
 
 
-def test_a_frame_without_a_thumbnail_is_handed_back_as_it_is():
+def test_a_frame_without_a_model_input_is_returned_unchanged():
     frame, matte = scene()
     bare = frame_of(mixture(disc()), None)
     assert decontaminate_edges(bare, matte) is bare
     assert decontaminate_edges(frame, matte) is not frame
 
 
-def test_a_wrong_matte_never_throws_colors_beyond_what_is_there():
+def test_a_wrong_matte_never_creates_colors_out_of_range():
     frame, matte = scene()
     wrong = np.roll(matte, 25, axis=1)
     clean = decontaminate_edges(frame, wrong)
@@ -72,13 +72,13 @@ def test_a_wrong_matte_never_throws_colors_beyond_what_is_there():
         assert int(after.max()) <= int(before.max()) + 1
 
 
-def test_where_all_is_half_transparent_colors_stay():
+def test_colors_of_a_fully_half_transparent_frame_stay():
     frame, _ = scene()
     clean = decontaminate_edges(frame, np.full((HEIGHT, WIDTH), 128, np.uint8))
     assert np.abs(clean.y.astype(int) - frame.y).max() <= 1
 
 
-def test_planes_of_the_decoder_are_never_written_and_no_longer_held():
+def test_decontamination_neither_writes_to_nor_holds_the_planes_of_the_decoder():
     frame, matte = scene()
     before = frame.y.copy(), frame.u.copy(), frame.v.copy()
     clean = decontaminate_edges(frame, matte)
@@ -88,7 +88,7 @@ def test_planes_of_the_decoder_are_never_written_and_no_longer_held():
 
 
 @pytest.mark.parametrize(("width", "height"), [(16, 16), (2, 2), (4096, 16), (16, 4096), (1920, 1080)])
-def test_any_even_size_is_cleaned(width, height):
+def test_any_even_frame_size_is_decontaminated(width, height):
     random = np.random.default_rng(3)
     picture = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
     matte = random.integers(0, 256, (height, width), dtype=np.uint8)
@@ -97,7 +97,7 @@ def test_any_even_size_is_cleaned(width, height):
     assert clean.u.shape == clean.v.shape == (height // 2, width // 2)
 
 
-def test_an_edge_that_is_soft_at_full_size_alone_is_cleaned_without_a_fault():
+def test_an_edge_that_is_soft_only_at_full_size_is_decontaminated():
     frame = frame_of(np.full((32, 32, 3), 120, np.uint8), (16, 16))
     alpha = np.full((32, 32), 255, np.uint8)
     alpha[9, 9] = 250  # its chroma pixel, a mean of four, is as good as opaque

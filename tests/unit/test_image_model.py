@@ -1,4 +1,4 @@
-"""Networks of one picture are fed as they were trained, at the size their file asks for; other files are refused."""
+"""Engines for single images preprocess as in training, use the size their file fixes, and reject other files."""
 
 from fractions import Fraction
 
@@ -33,29 +33,29 @@ def load(module, folder):
 
 def save(text, path):
     model = parser.parse_model('<ir_version: 8, opset_import: ["" : 17]>' + text)
-    model.doc_string = "." * 1024  # so small a file would be taken for a broken one
+    model.doc_string = "." * 1024  # a smaller file would be rejected as broken
     onnx.save(model, str(path))
 
 
 @pytest.mark.parametrize(
     ("module", "size"), [(modnet, (672, 384)), (birefnet, (1376, 768))], ids=["modnet", "birefnet"]
 )
-def test_a_file_of_any_size_gets_the_clips_shape(tmp_path, module, size):
+def test_a_network_of_any_size_gets_the_aspect_ratio_of_the_clip(tmp_path, module, size):
     make = make_modnet if module is modnet else make_birefnet
     make(tmp_path / PATHS[module], None)
-    assert load(module, tmp_path).start(CLIP, Options()).thumbnail == size
+    assert load(module, tmp_path).start(CLIP, Options()).model_input_size == size
 
 
-@pytest.mark.parametrize("module", PATHS, ids=lambda m: m.SPEC.name)
-def test_a_file_of_one_size_gets_that(tmp_path, module):
+@pytest.mark.parametrize("module", PATHS, ids=lambda m: m.INFO.name)
+def test_a_network_of_fixed_size_gets_that_size(tmp_path, module):
     make = make_modnet if module is modnet else make_birefnet
     make(tmp_path / PATHS[module], (128, 64))
-    assert load(module, tmp_path).start(CLIP, Options()).thumbnail == (128, 64)
+    assert load(module, tmp_path).start(CLIP, Options()).model_input_size == (128, 64)
 
 
-@pytest.mark.parametrize("module", PATHS, ids=lambda m: m.SPEC.name)
-def test_the_picture_goes_in_as_it_did_in_training(tmp_path, module):
-    """A graph that hands its input back shows what the network was given."""
+@pytest.mark.parametrize("module", PATHS, ids=lambda m: m.INFO.name)
+def test_the_image_is_preprocessed_as_in_training(tmp_path, module):
+    """The graph returns its input, which shows what the network received."""
     save(
         "echo (float[1,3,4,4] picture) => (float[1,1,4,4] red) "
         "<int64[1] from = {0}, int64[1] to = {1}, int64[1] axis = {1}> { red = Slice (picture, from, to, axis) }",
@@ -63,21 +63,21 @@ def test_the_picture_goes_in_as_it_did_in_training(tmp_path, module):
     )
     engine = load(module, tmp_path)
     network = engine.start(CLIP, Options())._network
-    seen = network.alpha_of(np.full((3, 4, 4), 0.75, np.float32))
+    output = network.predict(np.full((3, 4, 4), 0.75, np.float32))
     mean, std = (0.5, 0.5) if module is modnet else (0.485, 0.229)
     expected = (0.75 - mean) / std
-    np.testing.assert_allclose(seen, expected if module is modnet else 1 / (1 + np.exp(-expected)), rtol=1e-5)
+    np.testing.assert_allclose(output, expected if module is modnet else 1 / (1 + np.exp(-expected)), rtol=1e-5)
 
 
-def test_logits_beyond_any_doubt_make_no_noise(tmp_path):
+def test_huge_logits_do_not_overflow(tmp_path):
     save(
         "loud (float[1,3,4,4] picture) => (float[1,1,4,4] alpha) "
         "<float[1,3,1,1] loud = {1e30, 0.0, 0.0}> { alpha = Conv (picture, loud) }",
         tmp_path / PATHS[birefnet],
     )
     network = load(birefnet, tmp_path).start(CLIP, Options())._network
-    assert network.alpha_of(np.zeros((3, 4, 4), np.float32)).max() < 1e-9
-    assert network.alpha_of(np.ones((3, 4, 4), np.float32)).min() > 1 - 1e-6
+    assert network.predict(np.zeros((3, 4, 4), np.float32)).max() < 1e-9
+    assert network.predict(np.ones((3, 4, 4), np.float32)).min() > 1 - 1e-6
 
 
 WRONG = {
@@ -91,38 +91,38 @@ WRONG = {
 
 
 @pytest.mark.parametrize("graph", WRONG.values(), ids=WRONG)
-@pytest.mark.parametrize("module", [modnet, birefnet], ids=lambda m: m.SPEC.name)
-def test_another_network_under_the_name_is_refused(tmp_path, module, graph):
+@pytest.mark.parametrize("module", [modnet, birefnet], ids=lambda m: m.INFO.name)
+def test_a_file_with_another_network_is_rejected(tmp_path, module, graph):
     save(graph, tmp_path / PATHS[module])
     with pytest.raises(WeightsInvalid) as caught:
         load(module, tmp_path)
     assert caught.value.hint
 
 
-def test_a_network_whose_answer_has_another_size_is_refused(tmp_path):
+def test_a_network_whose_output_has_another_size_is_rejected(tmp_path):
     save(
         "g (float[1,3,H,W] a) => (float[1,1,P,Q] c) "
         "<float[1,3,1,1] k = {1.0, 0.0, 0.0}> { c = Conv <strides = [2, 2]> (a, k) }",
         tmp_path / PATHS[modnet],
     )
-    memory = load(modnet, tmp_path).start(CLIP, Options())
+    session = load(modnet, tmp_path).start(CLIP, Options())
     picture = np.zeros((720, 1280, 3), np.uint8)
-    with pytest.raises(WeightsInvalid, match="no matte"):
-        memory.step([frame_of(picture, memory.thumbnail)])
+    with pytest.raises(WeightsInvalid, match="not a matte"):
+        session.step([frame_of(picture, session.model_input_size)])
 
 
-@pytest.mark.parametrize("module", PATHS, ids=lambda m: m.SPEC.name)
-def test_a_damaged_file_and_a_missing_one(tmp_path, module):
+@pytest.mark.parametrize("module", PATHS, ids=lambda m: m.INFO.name)
+def test_a_damaged_or_missing_weights_file_is_an_error_with_a_hint(tmp_path, module):
     with pytest.raises(ModelUnavailable) as caught:
         load(module, tmp_path)
-    assert f"alphareel models pull {module.SPEC.name}" in caught.value.hint
+    assert f"alphareel models pull {module.INFO.name}" in caught.value.hint
     (tmp_path / PATHS[module]).write_bytes(b"damaged" * 1000)
     with pytest.raises(WeightsInvalid, match="cannot be loaded"):
         load(module, tmp_path)
 
 
-@pytest.mark.parametrize("module", PATHS, ids=lambda m: m.SPEC.name)
-def test_what_is_pulled_is_what_is_opened_and_free_for_any_use(module):
+@pytest.mark.parametrize("module", PATHS, ids=lambda m: m.INFO.name)
+def test_the_downloaded_file_is_the_one_that_is_opened_and_has_a_permissive_license(module):
     [file] = module.WEIGHTS.files
     assert file.path == PATHS[module]
     assert module.WEIGHTS.permissive
@@ -130,12 +130,12 @@ def test_what_is_pulled_is_what_is_opened_and_free_for_any_use(module):
     assert file.size
 
 
-def test_two_threads_of_one_engine_give_what_one_gives(tmp_path):
+def test_the_number_of_threads_does_not_change_the_matte(tmp_path):
     make_modnet(tmp_path / "modnet.onnx", (64, 64))
     rng = np.random.default_rng(1)
     picture = rng.integers(0, 255, (90, 160, 3)).astype(np.uint8)
     mattes = []
     for threads in (1, 2):
-        memory = modnet.load(Runtime(tmp_path, threads=threads)).start(CLIP, Options())
-        mattes.append(memory.step([frame_of(picture, memory.thumbnail)])[0].alpha)
+        session = modnet.load(Runtime(tmp_path, threads=threads)).start(CLIP, Options())
+        mattes.append(session.step([frame_of(picture, session.model_input_size)])[0].alpha)
     np.testing.assert_array_equal(*mattes)

@@ -1,4 +1,4 @@
-"""Sizes of the picture a network sees, and its colors."""
+"""The size and the colors of the model input."""
 
 from fractions import Fraction
 
@@ -20,7 +20,7 @@ AREA = 256 * 256
     width=st.integers(2, 8192), height=st.integers(2, 8192), area=st.sampled_from([64 * 64, 256 * 144, 512 * 288]),
     multiple=st.sampled_from([2, 16, 32]),
 )  # fmt: skip
-def test_sizes_are_whole_multiples_and_never_much_larger_than_the_area(width, height, area, multiple):
+def test_sizes_are_multiples_and_at_most_half_larger_than_the_area(width, height, area, multiple):
     columns, rows = fit_size(width, height, area=area, multiple=multiple)
     assert columns % multiple == rows % multiple == 0
     assert 0 < columns * rows <= max(1.5 * area, multiple**2)
@@ -30,13 +30,13 @@ def test_sizes_are_whole_multiples_and_never_much_larger_than_the_area(width, he
     ("width", "height"), [(1920, 1080), (1080, 1920), (640, 480), (512, 512), (360, 640), (1920, 800)]
 )
 @pytest.mark.parametrize("multiple", [16, 32])
-def test_common_shapes_keep_their_proportions_and_area(width, height, multiple):
+def test_common_aspect_ratios_and_areas_are_kept(width, height, multiple):
     columns, rows = fit_size(width, height, area=AREA, multiple=multiple)
     assert columns / rows == pytest.approx(width / height, rel=0.04)
     assert columns * rows == pytest.approx(AREA, rel=0.25)
 
 
-def test_square_pixels_are_the_readers_business_and_allowed_for_once():
+def test_the_sample_aspect_ratio_does_not_change_the_size():
     clip = Clip(
         width=1920, height=1080, time_base=Fraction(1, 25), rate=Fraction(25), seconds=1, frames=25, codec="h264",
         container="mp4", pixel_format="yuv420p", sample_aspect=Fraction(4, 3),
@@ -47,14 +47,14 @@ def test_square_pixels_are_the_readers_business_and_allowed_for_once():
 @pytest.mark.parametrize("matrix", [1, 5, 6, 7, 9, 8])
 @pytest.mark.parametrize("full_range", [False, True])
 @pytest.mark.parametrize("rgb", [(255, 255, 255), (0, 0, 0), (200, 40, 90), (10, 250, 128)])
-def test_colors_come_back_within_the_rounding_of_eight_bits(matrix, full_range, rgb):
+def test_colors_survive_the_conversion_within_eight_bit_rounding(matrix, full_range, rgb):
     color = Color(matrix=matrix, full_range=full_range)
     planes = np.array(color_in_yuv(rgb, color, 720), np.uint8)[:, None, None].repeat(4, 1).repeat(6, 2)
-    made = to_rgb(planes, matrix=color.resolved_matrix(720), full_range=full_range)
-    assert made.shape == (3, 4, 6)
-    assert made.dtype == np.float32
-    assert np.abs(made[:, 0, 0] * 255 - rgb).max() < 2
-    assert 0 <= made.min() <= made.max() <= 1
+    rgb_out = to_rgb(planes, matrix=color.resolved_matrix(720), full_range=full_range)
+    assert rgb_out.shape == (3, 4, 6)
+    assert rgb_out.dtype == np.float32
+    assert np.abs(rgb_out[:, 0, 0] * 255 - rgb).max() < 2
+    assert 0 <= rgb_out.min() <= rgb_out.max() <= 1
 
 
 @pytest.mark.parametrize(
@@ -66,13 +66,13 @@ def test_colors_come_back_within_the_rounding_of_eight_bits(matrix, full_range, 
         ((149, 43, 21), 6, True, (0, 1, 0)),
     ],
 )
-def test_pure_colors_stand_at_the_levels_of_the_standards(yuv, matrix, full_range, rgb):
-    made = to_rgb(np.array(yuv, np.uint8).reshape(3, 1, 1), matrix=matrix, full_range=full_range)
-    assert made.reshape(3) == pytest.approx(rgb, abs=0.012)
+def test_pure_colors_have_the_levels_of_the_standards(yuv, matrix, full_range, rgb):
+    rgb_out = to_rgb(np.array(yuv, np.uint8).reshape(3, 1, 1), matrix=matrix, full_range=full_range)
+    assert rgb_out.reshape(3) == pytest.approx(rgb, abs=0.012)
 
 
 @pytest.mark.parametrize("wrong", [None, np.zeros((3, 16, 31), np.uint8), np.zeros((16, 32), np.uint8)])
-def test_a_thumbnail_of_another_size_is_our_own_mistake(wrong):
+def test_a_missing_model_input_or_one_of_another_size_is_an_internal_error(wrong):
     frame = Frame(*(np.zeros((4, 4), np.uint8),) * 3, pts=0, thumbnail=wrong)
     with pytest.raises(InternalError, match="32x16"):
         model_input_of(frame, (32, 16))

@@ -1,4 +1,4 @@
-"""What every network engine does for a frame: a shot begins anew, and mattes without memory can be steadied."""
+"""What all network engines share: a cut resets them, and mattes can be smoothed over time."""
 
 from fractions import Fraction
 from itertools import pairwise
@@ -17,17 +17,17 @@ CLIP = Clip(
 )  # fmt: skip
 
 
-class Wavering:
-    """A network that cannot decide: 0.8, 0.4, 0.8 ... of everything."""
+class FlickeringNetwork:
+    """Returns alpha 0.8, 0.4, 0.8 ... for the whole frame."""
 
     def __init__(self):
         self.shots = 0
         self.count = 0
 
-    def start_shot(self, rgb):
+    def reset(self, rgb):
         self.shots += 1
 
-    def alpha_of(self, rgb):
+    def predict(self, rgb):
         self.count += 1
         return np.full(rgb.shape[1:], 0.8 if self.count % 2 else 0.4, np.float32)
 
@@ -37,20 +37,20 @@ def frames(count, level=90):
     return [frame_of(np.asarray(texture + level, np.uint8), SIZE, index=n) for n in range(count)]
 
 
-def levels(memory, shown):
-    return [float(m.alpha.mean()) for m in memory.step(shown)]
+def levels(session, shown):
+    return [float(m.alpha.mean()) for m in session.step(shown)]
 
 
-@pytest.mark.parametrize(("steady", "least", "most"), [(False, 95, 110), (True, 0, 60)])
-def test_only_a_steadied_matte_keeps_still(steady, least, most):
-    memory = NetworkSession(CLIP, Wavering(), thumbnail=SIZE, steady=steady)
-    made = levels(memory, frames(8))
-    assert least <= max(abs(a - b) for a, b in pairwise(made)) <= most
+@pytest.mark.parametrize(("smooth", "lowest", "highest"), [(False, 95, 110), (True, 0, 60)])
+def test_temporal_smoothing_reduces_flicker(smooth, lowest, highest):
+    session = NetworkSession(CLIP, FlickeringNetwork(), model_input_size=SIZE, smooth=smooth)
+    alphas = levels(session, frames(8))
+    assert lowest <= max(abs(a - b) for a, b in pairwise(alphas)) <= highest
 
 
-def test_a_cut_begins_another_shot_for_network_and_stabilizer():
-    network = Wavering()
-    memory = NetworkSession(CLIP, network, thumbnail=SIZE, steady=True)
-    made = levels(memory, [*frames(4), *frames(1, level=210)])
+def test_a_cut_resets_the_network_and_the_smoother():
+    network = FlickeringNetwork()
+    session = NetworkSession(CLIP, network, model_input_size=SIZE, smooth=True)
+    alphas = levels(session, [*frames(4), *frames(1, level=210)])
     assert network.shots == 2
-    assert made[-1] == pytest.approx(0.8 * 255, abs=1.5)
+    assert alphas[-1] == pytest.approx(0.8 * 255, abs=1.5)

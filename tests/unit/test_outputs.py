@@ -20,7 +20,7 @@ from alphareel.media import reader
 from alphareel.media.atomic_file import AtomicFile
 from alphareel.media.format import format_named
 from alphareel.media.reader import open_reader
-from alphareel.pipeline import run as pipeline
+from alphareel.pipeline import run
 from alphareel.testing.clips import make_clip
 
 THREE = {"a.webm": {}, "b.mov": {}, "over.mp4": {"background": "white"}}
@@ -109,7 +109,7 @@ def test_a_file_is_the_same_whether_it_is_made_alone_or_with_others(clip, tmp_pa
 
 def test_the_clip_is_decoded_and_its_matte_is_made_once(clip, monkeypatch):
     counts = {"opened": 0, "mattes": 0}
-    open_reader, mattes = pipeline.open_reader, pipeline.mattes
+    open_reader, mattes = run.open_reader, run.mattes
 
     def opening(*arguments):
         counts["opened"] += 1
@@ -120,8 +120,8 @@ def test_the_clip_is_decoded_and_its_matte_is_made_once(clip, monkeypatch):
             counts["mattes"] += 1
             yield matte
 
-    monkeypatch.setattr(pipeline, "open_reader", opening)
-    monkeypatch.setattr(pipeline, "mattes", matting)
+    monkeypatch.setattr(run, "open_reader", opening)
+    monkeypatch.setattr(run, "mattes", matting)
     cut(clip, THREE)
     assert counts == {"opened": 1, "mattes": 10}
 
@@ -137,14 +137,14 @@ def test_progress_reports_the_frames_written_to_each_output(clip):
 
 def test_no_output_is_published_if_one_fails_verification(clip, tmp_path, monkeypatch):
     (tmp_path / "a.webm").write_bytes(b"yesterday's result")
-    verify = pipeline.verify
+    verify = run.verify
 
     def doubt(path, expectation):
         if ".mp4" in path.name:
             raise VerificationFailed("The result was written but is not right.")
         return verify(path, expectation)
 
-    monkeypatch.setattr(pipeline, "verify", doubt)
+    monkeypatch.setattr(run, "verify", doubt)
     with pytest.raises(VerificationFailed):
         cut(clip, THREE, overwrite=True)
     assert (tmp_path / "a.webm").read_bytes() == b"yesterday's result"
@@ -303,15 +303,15 @@ def test_the_quality_web_limits_the_longer_side(clip, size, format_name, expecte
         large = replace(reader.clip, width=size[0], height=size[1])
     background = Background("color", (0, 0, 0)) if format_name == "mp4" else Background()
     options = Options(output_format=format_name, quality="web", background=background)
-    canvas = pipeline.fitted(options, large, format_named(format_name)).composition
+    canvas = run.fit_canvas(options, large, format_named(format_name)).composition
     assert (canvas and (canvas.width, canvas.height)) == expected
-    assert pipeline.fitted(replace(options, quality="master"), large, format_named(format_name)).composition is None
+    assert run.fit_canvas(replace(options, quality="master"), large, format_named(format_name)).composition is None
 
 
 def test_the_quality_web_does_not_change_a_requested_canvas(clip):
     options = Options(quality="web", composition=Composition(3000, 2000))
     with open_reader(clip.path, Limits()) as reader:
-        assert pipeline.fitted(options, replace(reader.clip, width=4000), format_named("webm")) == options
+        assert run.fit_canvas(options, replace(reader.clip, width=4000), format_named("webm")) == options
 
 
 def test_a_result_states_its_kind_of_alpha(clip, tmp_path):

@@ -1,4 +1,4 @@
-"""The main path end to end in one process: what comes out is what went in, plus alpha."""
+"""The pipeline end to end in one process: the output is the input plus alpha."""
 
 import hashlib
 import threading
@@ -14,7 +14,7 @@ from alphareel.domain.errors import AlphareelError, BadVideo, InsufficientCredit
 from alphareel.domain.options import Background, Composition, Options, Output
 from alphareel.media.format import format_named, formats
 from alphareel.media.reader import open_reader
-from alphareel.pipeline import run as pipeline
+from alphareel.pipeline import run
 from alphareel.testing.clips import make_clip, make_lasting, make_understated
 
 CHROMA = Options(engine="chroma")
@@ -36,7 +36,7 @@ def read_back(path):
                              for f in reader.frames(thumbnail=None)]  # fmt: skip
 
 
-def test_a_green_screen_becomes_a_transparent_webm_close_to_the_truth(clip, tmp_path):
+def test_a_green_screen_clip_becomes_a_transparent_webm_close_to_the_true_alpha(clip, tmp_path):
     last = finish(clip.path, tmp_path / "out.webm")
     facts, frames = read_back(tmp_path / "out.webm")
     assert len(frames) == last.result.frames == 10
@@ -47,7 +47,7 @@ def test_a_green_screen_becomes_a_transparent_webm_close_to_the_truth(clip, tmp_
     assert max(errors) < 0.02
 
 
-def test_progress_never_steps_back_and_ends_at_one_with_the_result(clip, tmp_path):
+def test_progress_never_decreases_and_ends_at_one_with_the_result(clip, tmp_path):
     seen = list(alphareel.run(clip.path, tmp_path / "out.webm", CHROMA))
     shares = [p.share for p in seen]
     assert shares == sorted(shares)
@@ -79,12 +79,12 @@ def test_composition_sets_the_size_of_the_result(clip, tmp_path):
     assert (result.width, result.height) == (200, 100)
 
 
-def test_a_preview_stops_after_its_seconds(clip, tmp_path):
+def test_preview_duration_limits_the_length_of_the_result(clip, tmp_path):
     result = finish(clip.path, tmp_path / "out.webm", Options(engine="chroma", preview_duration=0.2)).result
     assert result.frames == 5
 
 
-def test_the_result_names_the_engine_and_the_file_by_hash(clip, tmp_path):
+def test_the_result_has_the_engine_and_the_hash_of_the_file(clip, tmp_path):
     result = finish(clip.path, tmp_path / "out.webm").result
     assert result.engine.name == "chroma"
     assert result.sha256 == hashlib.sha256((tmp_path / "out.webm").read_bytes()).hexdigest()
@@ -99,7 +99,7 @@ def test_the_same_run_twice_gives_the_same_alpha(clip, tmp_path):
     assert all(np.array_equal(a, b) for a, b in zip(*made, strict=True))
 
 
-def test_closing_the_generator_cancels_and_leaves_nothing(tmp_path):
+def test_closing_the_generator_cancels_the_run_and_leaves_no_file_or_thread(tmp_path):
     truth = make_clip(tmp_path / "in.mp4", frames=200, background="green")
     before = threading.active_count()
     running = alphareel.run(truth.path, tmp_path / "out.webm", CHROMA)
@@ -109,7 +109,7 @@ def test_closing_the_generator_cancels_and_leaves_nothing(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["in.mp4"]
 
 
-def test_an_existing_target_survives_a_run_that_fails(tmp_path):
+def test_a_failed_run_keeps_an_existing_target(tmp_path):
     (tmp_path / "out.webm").write_bytes(b"yesterday's result")
     bad = tmp_path / "bad.mp4"
     bad.write_bytes(b"\0" * 5000)
@@ -118,7 +118,7 @@ def test_an_existing_target_survives_a_run_that_fails(tmp_path):
     assert (tmp_path / "out.webm").read_bytes() == b"yesterday's result"
 
 
-def test_limits_are_enforced_before_any_work(clip, tmp_path):
+def test_a_clip_beyond_the_limits_is_rejected_before_processing(clip, tmp_path):
     with pytest.raises(BadVideo) as caught:
         finish(clip.path, tmp_path / "out.webm", limits=Limits(max_side=64))
     assert caught.value.code == "resolution_too_large"
@@ -132,25 +132,25 @@ def test_cut_reports_progress_and_returns_the_result(clip, tmp_path):
     assert seen[-1].result == result
 
 
-def test_a_run_warns_of_what_it_ignored(clip, tmp_path):
+def test_a_run_warns_about_ignored_options(clip, tmp_path):
     result = finish(clip.path, tmp_path / "out.webm", Options(engine="chroma", text_prompt="the cup")).result
     assert any("text_prompt" in warning for warning in result.warnings)
 
 
-def test_a_result_that_fails_verification_is_never_handed_out(clip, tmp_path, monkeypatch):
+def test_a_result_that_fails_verification_is_never_published(clip, tmp_path, monkeypatch):
     (tmp_path / "out.webm").write_bytes(b"yesterday's result")
 
     def doubt(path, expectation):
         raise VerificationFailed("The result was written but is not right.")
 
-    monkeypatch.setattr(pipeline, "verify", doubt)
+    monkeypatch.setattr(run, "verify", doubt)
     with pytest.raises(VerificationFailed):
         finish(clip.path, tmp_path / "out.webm", overwrite=True)
     assert (tmp_path / "out.webm").read_bytes() == b"yesterday's result"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.mp4", "out.webm"]
 
 
-def test_the_footage_is_never_overwritten(clip, tmp_path):
+def test_the_source_is_never_overwritten(clip, tmp_path):
     before = clip.path.read_bytes()
     (tmp_path / "link.mp4").symlink_to(clip.path)
     options = Options(engine="chroma", output_format="mp4", background=Background("color", (0, 0, 0)))
@@ -160,7 +160,7 @@ def test_the_footage_is_never_overwritten(clip, tmp_path):
     assert clip.path.read_bytes() == before
 
 
-def test_a_video_file_is_a_background_and_is_repeated(clip, tmp_path):
+def test_a_background_video_is_looped(clip, tmp_path):
     plate = make_clip(tmp_path / "plate.mp4", frames=3, width=64, height=96, rate=10)
     result = alphareel.cut(clip.path, tmp_path / "out.mp4", engine="chroma", background=plate.path)
     assert result.frames == 10
@@ -172,14 +172,14 @@ def test_a_video_file_is_a_background_and_is_repeated(clip, tmp_path):
     assert np.abs(frames[9][0][corner].astype(int) - shown[corner]).mean() < 4
 
 
-def test_a_background_video_that_is_none_is_refused_and_nothing_is_left(clip, tmp_path):
+def test_an_invalid_background_video_is_rejected_and_leaves_no_file(clip, tmp_path):
     (tmp_path / "plate.mp4").write_bytes(b"no video")
     with pytest.raises(AlphareelError, match=r"plate\.mp4"):
         alphareel.cut(clip.path, tmp_path / "out.mp4", engine="chroma", background=tmp_path / "plate.mp4")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.mp4", "plate.mp4"]
 
 
-def test_the_original_out_of_focus_is_a_background(clip, tmp_path):
+def test_the_background_can_be_the_blurred_original(clip, tmp_path):
     result = alphareel.cut(clip.path, tmp_path / "out.mp4", engine="chroma", background="blur")
     assert not result.has_alpha
     _, frames = read_back(tmp_path / "out.mp4")
@@ -192,10 +192,10 @@ def test_every_format_tells_how_much_of_the_source_it_took_stills_included(clip,
     for name in formats():
         form = format_named(name)
         if form.missing() is None:
-            background = Background() if form.alpha else Background("color", (0, 0, 0))
+            background = Background() if form.supports_alpha else Background("color", (0, 0, 0))
             options = Options(engine="chroma", output_format=name, background=background)
             outputs.append(Output(tmp_path / f"out-{name}{form.suffix}", options))
-    *_, last = pipeline.run(clip.path, outputs)
+    *_, last = run.run(clip.path, outputs)
     told = {result.format: result.source_seconds for result in last.results}
     assert len(told) == len(outputs) > 10
     assert told == {name: pytest.approx(float(clip.seconds)) for name in told}
@@ -210,13 +210,13 @@ def test_a_run_ends_where_the_source_goes_on_after_what_is_paid_for(tmp_path):
     truth = make_understated(tmp_path / "in.mkv", frames=50, background="green")
     steps = []
     with pytest.raises(InsufficientCredits, match=r"credits for 0.2 s are reserved"):
-        steps.extend(pipeline.run(truth.path, [Output(tmp_path / "out.webm", CHROMA)], paid_seconds=0.2))
+        steps.extend(run.run(truth.path, [Output(tmp_path / "out.webm", CHROMA)], paid_seconds=0.2))
     assert list(tmp_path.iterdir()) == [truth.path]
-    *_, last = pipeline.run(truth.path, [Output(tmp_path / "out.webm", CHROMA)], paid_seconds=2.0)
+    *_, last = run.run(truth.path, [Output(tmp_path / "out.webm", CHROMA)], paid_seconds=2.0)
     assert last.result.source_seconds == pytest.approx(2.0)
 
 
 def test_a_last_frame_that_is_shown_for_longer_than_is_paid_for_ends_a_run(tmp_path):
     source = make_lasting(tmp_path / "in.mp4", seconds=60)
     with pytest.raises(InsufficientCredits):
-        list(pipeline.run(source, [Output(tmp_path / "out.webm", CHROMA)], paid_seconds=0.04))
+        list(run.run(source, [Output(tmp_path / "out.webm", CHROMA)], paid_seconds=0.04))

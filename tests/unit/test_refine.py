@@ -25,8 +25,8 @@ def refined(truth, index, area=AREA):
     size = fit_size(truth.width, truth.height, area=area, multiple=16)
     small = small_of(truth.alpha(index), size)
     frame = frame_of(truth.picture(index), size)
-    plain = cv2.resize((small * 255 + 0.5).astype(np.uint8), (truth.width, truth.height))
-    return refine(small, frame), plain, truth.alpha(index)
+    bilinear = cv2.resize((small * 255 + 0.5).astype(np.uint8), (truth.width, truth.height))
+    return refine(small, frame), bilinear, truth.alpha(index)
 
 
 def distance(alpha, exact, where=...):
@@ -34,14 +34,14 @@ def distance(alpha, exact, where=...):
 
 
 @pytest.mark.parametrize("index", range(3))
-def test_edges_before_a_texture_are_nearer_to_the_truth_than_bilinear(truth, index):
-    alpha, plain, exact = refined(truth, index, area=128 * 72)
+def test_refined_edges_over_texture_are_closer_to_the_truth_than_bilinear(truth, index):
+    alpha, bilinear, exact = refined(truth, index, area=128 * 72)
     soft = cv2.dilate(((exact > 0) & (exact < 255)).astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
-    assert distance(alpha, exact, soft) < 0.85 * distance(plain, exact, soft)
+    assert distance(alpha, exact, soft) < 0.85 * distance(bilinear, exact, soft)
 
 
 @pytest.mark.parametrize("index", range(3))
-def test_texture_makes_no_holes_in_the_core_and_no_dust_outside(truth, index):
+def test_texture_causes_no_holes_in_the_subject_and_no_specks_outside(truth, index):
     alpha, _, exact = refined(truth, index)
     far = np.ones((31, 31), np.uint8)
     assert alpha[cv2.erode(exact, far) == 255].min() == 255
@@ -49,7 +49,7 @@ def test_texture_makes_no_holes_in_the_core_and_no_dust_outside(truth, index):
 
 
 @pytest.mark.parametrize("level", [0.0, 1.0])
-def test_a_matte_without_edges_is_that_level_everywhere(truth, level):
+def test_a_uniform_matte_stays_uniform(truth, level):
     frame = frame_of(truth.picture(0), (256, 144))
     assert np.unique(refine(np.full((144, 256), level, np.float32), frame)).tolist() == [level * 255]
 
@@ -57,7 +57,7 @@ def test_a_matte_without_edges_is_that_level_everywhere(truth, level):
 @pytest.mark.parametrize(
     ("width", "height"), [(16, 16), (2, 2), (2048, 16), (16, 2048), (34, 722), (270, 480), (642, 362), (4096, 64)]
 )
-def test_any_even_size_comes_out_at_that_size(width, height):
+def test_a_matte_is_refined_to_any_even_frame_size(width, height):
     random = np.random.default_rng(5)
     size = fit_size(width, height, area=AREA, multiple=16)
     picture = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
@@ -66,38 +66,38 @@ def test_any_even_size_comes_out_at_that_size(width, height):
     assert alpha.dtype == np.uint8
 
 
-def test_a_flat_picture_gives_what_bilinear_gives(truth):
+def test_a_uniform_frame_gives_the_bilinear_matte(truth):
     small = small_of(truth.alpha(0), (160, 96))
     gray = np.full((360, 640, 3), 128, np.uint8)
     alpha = refine(small, frame_of(gray, (160, 96)))
-    plain = cv2.resize((small * 255 + 0.5).astype(np.uint8), (640, 360))
-    assert distance(alpha, plain) < 2  # windows of 3x3 soften it, no more
+    bilinear = cv2.resize((small * 255 + 0.5).astype(np.uint8), (640, 360))
+    assert distance(alpha, bilinear) < 2  # windows of 3x3 soften it, no more
 
 
-def test_it_never_leaves_what_the_network_said_nearby():
+def test_refined_alpha_stays_within_the_networks_local_range():
     random = np.random.default_rng(9)
     small = np.zeros((72, 128), np.float32)
-    small[20:50, 40:90] = 0.5  # a veil over noise
+    small[20:50, 40:90] = 0.5  # half-transparent over noise
     picture = random.integers(0, 256, (720, 1280, 3), dtype=np.uint8)
     assert refine(small, frame_of(picture, (128, 72))).max() <= 128
 
 
 @pytest.mark.parametrize("shape", [(640, 360), (854, 480), (360, 640)])
-def test_working_in_strips_leaves_no_seam(monkeypatch, shape):
+def test_the_height_of_the_strips_does_not_change_the_matte(monkeypatch, shape):
     random = np.random.default_rng(11)
     size = fit_size(*shape, area=AREA, multiple=16)
     coarse = random.random((12, 9), dtype=np.float32)
     small = np.clip(cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC), 0, 1)
     picture = cv2.resize(random.integers(0, 256, (60, 40, 3), dtype=np.uint8), shape, interpolation=cv2.INTER_CUBIC)
     frame = frame_of(picture, size)
-    made = []
+    mattes = []
     for rows in (16, 48, 10_000):
-        monkeypatch.setattr("alphareel.matting.refine._STRIP", rows)
-        made.append(refine(small, frame).astype(int))
-    assert max(np.abs(made[0] - made[2]).max(), np.abs(made[1] - made[2]).max()) <= 1
+        monkeypatch.setattr("alphareel.matting.refine._STRIP_ROWS", rows)
+        mattes.append(refine(small, frame).astype(int))
+    assert max(np.abs(mattes[0] - mattes[2]).max(), np.abs(mattes[1] - mattes[2]).max()) <= 1
 
 
-def test_the_same_input_gives_the_same_bytes_and_inputs_stay_untouched(truth):
+def test_refinement_is_deterministic_and_does_not_write_to_its_inputs(truth):
     size = (256, 144)
     small, frame = small_of(truth.alpha(1), size), frame_of(truth.picture(1), size)
     before = small.copy(), frame.thumbnail.copy()
@@ -106,7 +106,7 @@ def test_the_same_input_gives_the_same_bytes_and_inputs_stay_untouched(truth):
     assert np.array_equal(before[1], frame.thumbnail)
 
 
-def test_rows_of_a_decoder_may_be_strided(truth):
+def test_planes_with_padded_rows_are_refined_the_same(truth):
     size = (256, 144)
     small, frame = small_of(truth.alpha(0), size), frame_of(truth.picture(0), size)
     wide = [np.zeros((p.shape[0], p.shape[1] + 32), np.uint8) for p in (frame.y, frame.u, frame.v)]

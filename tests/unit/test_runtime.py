@@ -1,4 +1,4 @@
-"""Sessions are shared, forgotten when idle, and every failure of the runtime is one of our errors."""
+"""OnnxSessionCache are shared, forgotten when idle, and every failure of the runtime is one of our errors."""
 
 import gc
 import threading
@@ -11,7 +11,7 @@ from onnx import parser
 
 from alphareel.domain.errors import InternalError, InvalidRequest, ModelUnavailable, OutOfMemory, WeightsInvalid
 from alphareel.matting import runtime
-from alphareel.matting.runtime import Runtime, Sessions, devices
+from alphareel.matting.runtime import OnnxSessionCache, Runtime, devices
 from alphareel.testing.networks import make_builtin
 
 
@@ -34,7 +34,7 @@ def feeds(size=32):
     }
 
 
-def test_a_session_tells_its_inputs_outputs_and_metadata(network):
+def test_a_session_reports_its_inputs_outputs_and_metadata(network):
     session = Runtime().open(network)
     assert session.inputs["memory"] == (1, 4, None, None)
     assert set(session.outputs) == {"alpha", "memory_out"}
@@ -49,15 +49,15 @@ def test_the_same_file_and_settings_share_one_session(network, tmp_path):
     assert Runtime(threads=2).open(network) is not first
 
 
-def test_a_changed_file_is_loaded_anew(network):
+def test_a_changed_file_is_loaded_again(network):
     first = Runtime().open(network)
     make_builtin(network, {"version": "other"})
     assert Runtime().open(network) is not first
 
 
-def test_many_threads_load_a_network_once(network):
+def test_concurrent_requests_load_a_network_once(network):
     made = []
-    cache = Sessions()
+    cache = OnnxSessionCache()
 
     def make():
         made.append(1)
@@ -72,9 +72,9 @@ def test_many_threads_load_a_network_once(network):
     assert made == [1]
 
 
-def test_an_idle_session_is_dropped_and_one_in_use_is_not_pulled_away():
+def test_an_idle_session_is_evicted_and_a_recently_used_one_is_not():
     now = [0.0]
-    cache = Sessions(idle_seconds=10, clock=lambda: now[0])
+    cache = OnnxSessionCache(idle_seconds=10, clock=lambda: now[0])
 
     class Thing:
         pass
@@ -90,8 +90,8 @@ def test_an_idle_session_is_dropped_and_one_in_use_is_not_pulled_away():
     cache.clear()
 
 
-def test_the_timer_evicts_by_itself():
-    cache = Sessions(idle_seconds=0.05)
+def test_a_timer_evicts_idle_sessions():
+    cache = OnnxSessionCache(idle_seconds=0.05)
     dropped = threading.Event()
     thing = type("Thing", (), {"__del__": lambda _: dropped.set()})
     cache.get("key", thing)
@@ -99,7 +99,7 @@ def test_the_timer_evicts_by_itself():
     cache.clear()
 
 
-def test_results_are_the_same_for_any_number_of_threads(network):
+def test_the_output_does_not_depend_on_the_number_of_threads(network):
     inputs = {
         "rgb": np.random.default_rng(0).random((1, 3, 64, 96), np.float32),
         "memory": np.zeros((1, 4, 4, 6), np.float32),
@@ -108,7 +108,7 @@ def test_results_are_the_same_for_any_number_of_threads(network):
     assert np.array_equal(*results)
 
 
-def test_a_file_that_is_no_network_is_invalid_weights(tmp_path):
+def test_a_file_that_is_not_a_network_is_invalid_weights(tmp_path):
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no network" * 500)
     with pytest.raises(WeightsInvalid, match=r"broken\.onnx cannot be loaded"):
@@ -121,34 +121,34 @@ def test_a_truncated_network_is_invalid_weights(network):
         Runtime().open(network)
 
 
-def test_a_network_of_another_kind_is_told_by_what_it_lacks(network):
+def test_a_network_without_the_expected_inputs_and_outputs_is_rejected(network):
     with pytest.raises(WeightsInvalid, match=r"has no pha, src"):
         Runtime().open(network).expect(inputs=("src",), outputs=("pha", "alpha"))
 
 
-def test_a_device_that_is_missing_is_never_replaced_silently(network, monkeypatch):
+def test_a_missing_device_is_an_error_and_never_replaced(network, monkeypatch):
     monkeypatch.setattr(runtime, "devices", lambda: ("cpu",))
-    with pytest.raises(ModelUnavailable, match="cannot use cuda"):
+    with pytest.raises(ModelUnavailable, match="does not support cuda"):
         Runtime(device="cuda").open(network)
 
 
-def test_the_processor_is_always_a_device():
+def test_the_cpu_is_always_a_device():
     assert "cpu" in devices()
 
 
 @pytest.mark.parametrize("wrong", [{"device": "gpu"}, {"threads": 0}, {"threads": -1}])
-def test_settings_that_cannot_be_are_refused(wrong):
+def test_invalid_runtime_settings_are_rejected(wrong):
     with pytest.raises(InvalidRequest):
         Runtime(**wrong)
 
 
-def test_wrong_inputs_are_a_fault_of_ours(network):
+def test_wrong_inputs_are_an_internal_error(network):
     session = Runtime().open(network)
     with pytest.raises(InternalError, match=r"net\.onnx failed"):
         session.run(("alpha",), {**feeds(), "rgb": np.zeros((1, 5, 32, 32), np.float32)})
 
 
-def test_running_out_of_memory_is_told_apart(network):
+def test_an_allocation_failure_is_an_out_of_memory_error(network):
     session = Runtime().open(network)
 
     class Full:
@@ -160,7 +160,7 @@ def test_running_out_of_memory_is_told_apart(network):
         session.run(("alpha",), feeds())
 
 
-def test_a_network_in_half_precision_is_refused_before_it_runs(tmp_path):
+def test_a_half_precision_network_is_rejected_before_it_runs(tmp_path):
     graph = parser.parse_model(
         '<ir_version: 8, opset_import: ["" : 17]> half (float16[1,3] src) => (float16[1,3] pha) { pha = Identity (src) }'
     )

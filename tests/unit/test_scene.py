@@ -1,4 +1,4 @@
-"""What an engine may look at: a plate in the clip's size and colors, and the clip itself."""
+"""What an engine can read before the first frame: a plate in the clip's colors, and model inputs of the clip."""
 
 from fractions import Fraction
 
@@ -26,41 +26,41 @@ def picture_file(folder, width=640, height=360):
     return path
 
 
-def surroundings(plate=None, source=None, clip=CLIP):
+def clip_scene(plate=None, source=None, clip=CLIP):
     return ClipScene(source, clip, Options(plate=plate and str(plate)), Limits())
 
 
-def test_a_plate_comes_in_the_colors_of_the_clip(tmp_path):
-    made = surroundings(picture_file(tmp_path)).plate((64, 36))
-    assert made.shape == (3, 36, 64)
+def test_a_plate_is_converted_to_the_colors_of_the_clip(tmp_path):
+    images = clip_scene(picture_file(tmp_path)).plate((64, 36))
+    assert images.shape == (3, 36, 64)
     full_range_601 = (117, 84, 187)  # of RGB 200, 90, 40
-    assert np.abs(made.mean(axis=(1, 2)) - full_range_601).max() < 2
+    assert np.abs(images.mean(axis=(1, 2)) - full_range_601).max() < 2
 
 
-def test_no_plate_is_none():
-    assert surroundings().plate((64, 36)) is None
+def test_without_a_plate_option_the_plate_is_none():
+    assert clip_scene().plate((64, 36)) is None
 
 
-def test_a_plate_of_another_shape_is_refused(tmp_path):
+def test_a_plate_of_another_aspect_ratio_is_rejected(tmp_path):
     with pytest.raises(InvalidRequest, match="400x400") as caught:
-        surroundings(picture_file(tmp_path, 400, 400)).plate((64, 36))
+        clip_scene(picture_file(tmp_path, 400, 400)).plate((64, 36))
     assert caught.value.hint
 
 
-def test_a_plate_that_is_not_there_is_not_found(tmp_path):
+def test_a_missing_plate_file_is_not_found(tmp_path):
     with pytest.raises(NotFound):
-        surroundings(tmp_path / "none.png").plate((64, 36))
+        clip_scene(tmp_path / "none.png").plate((64, 36))
 
 
-def test_thumbnails_are_those_of_the_clip(tmp_path):
+def test_model_inputs_are_those_of_the_clip(tmp_path):
     path = tmp_path / "clip.mp4"
     make_clip(path, frames=6, width=320, height=180)
-    made = list(surroundings(source=path, clip=probe(path, Limits())).thumbnails((64, 36)))
-    assert len(made) == 6
-    assert made[0].shape == (3, 36, 64)
+    images = list(clip_scene(source=path, clip=probe(path, Limits())).model_inputs((64, 36)))
+    assert len(images) == 6
+    assert images[0].shape == (3, 36, 64)
 
 
-def test_a_clip_is_cut_with_a_plate_that_is_given(tmp_path):
+def test_a_plate_option_selects_the_plate_engine(tmp_path):
     source, plate, target = tmp_path / "clip.mp4", tmp_path / "plate.png", tmp_path / "out.webm"
     make_clip(source, frames=6, width=320, height=180, background="green")
     cv2.imwrite(str(plate), np.full((180, 320, 3), GREEN[::-1], np.uint8))

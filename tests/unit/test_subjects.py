@@ -1,4 +1,4 @@
-"""Told subjects are found, followed through a shot, looked for again after it and now and then; nobody is a failure."""
+"""Subjects named by a text are found, tracked, and searched again regularly and after a cut."""
 
 from fractions import Fraction
 
@@ -18,42 +18,44 @@ SIDE = 48
 LEFT, RIGHT = Box(0.1, 0.2, 0.3, 0.8, 0.9), Box(0.6, 0.2, 0.9, 0.8, 0.8)
 
 
-class Finder:
-    """Finds what the test lays before it; counts how often it was asked."""
+class FakeFinder:
+    """Returns prepared boxes and counts its calls."""
 
     def __init__(self, *answers):
-        self.answers, self.asked = list(answers), 0
+        self.answers, self.calls = list(answers), 0
 
     def find(self, rgb):
-        self.asked += 1
+        self.calls += 1
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
 
-class Tracker:
+class FakeTracker:
     """Every subject stays in its box."""
 
     def __init__(self):
-        self.boxes, self.shots, self.most = [], 0, 0
+        self.boxes, self.shots, self.max_boxes = [], 0, 0
 
-    def forget(self):
+    def reset(self):
         self.boxes, self.shots = [], self.shots + 1
 
-    def track(self, rgb, fresh):
-        self.boxes.extend(fresh)
-        self.most = max(self.most, len(self.boxes))
-        made = np.zeros((len(self.boxes), *rgb.shape[1:]), np.float32)
-        for alpha, box in zip(made, self.boxes, strict=True):
+    def track(self, rgb, new_subjects):
+        self.boxes.extend(new_subjects)
+        self.max_boxes = max(self.max_boxes, len(self.boxes))
+        alphas = np.zeros((len(self.boxes), *rgb.shape[1:]), np.float32)
+        for alpha, box in zip(alphas, self.boxes, strict=True):
             alpha[int(box.top * SIDE) : int(box.bottom * SIDE), int(box.left * SIDE) : int(box.right * SIDE)] = 1
-        return made
+        return alphas
 
 
-def memory_of(finder, tracker=None):
-    return PromptedSession(CLIP, SubjectTracker(("dog",), finder, tracker or Tracker()), thumbnail=(SIDE, SIDE))
+def session_of(finder, tracker=None):
+    return PromptedSession(
+        CLIP, SubjectTracker(("dog",), finder, tracker or FakeTracker()), model_input_size=(SIDE, SIDE)
+    )
 
 
-def play(memory, count, level=60):
+def run_frames(session, count, level=60):
     picture = np.full((64, 96, 3), level, np.uint8)
-    return [memory.step([frame_of(picture, (SIDE, SIDE), index=n)])[0].alpha for n in range(count)]
+    return [session.step([frame_of(picture, (SIDE, SIDE), index=n)])[0].alpha for n in range(count)]
 
 
 @pytest.mark.parametrize(
@@ -66,69 +68,69 @@ def play(memory, count, level=60):
         ("  , . ", ("person", "animal")),
     ],
 )
-def test_phrases_are_parted_by_commas(prompt, phrases):
+def test_a_prompt_is_split_into_phrases(prompt, phrases):
     assert phrases_of(prompt) == phrases
 
 
-def test_too_many_phrases_are_refused():
+def test_too_many_phrases_are_rejected():
     with pytest.raises(InvalidRequest, match="17 things"):
         phrases_of(",".join(f"thing {n}" for n in range(17)))
 
 
-def test_every_subject_that_was_named_is_kept():
-    alpha = play(memory_of(Finder([LEFT, RIGHT])), 1)[0]
+def test_every_named_subject_is_in_the_matte():
+    alpha = run_frames(session_of(FakeFinder([LEFT, RIGHT])), 1)[0]
     assert alpha[32, 18] == alpha[32, 72] == 255
     assert alpha[32, 48] == 0
 
 
-def test_it_is_searched_once_and_then_followed_and_searched_again_after_a_while():
-    finder, tracker = Finder([LEFT], [LEFT, RIGHT]), Tracker()
-    memory = memory_of(finder, tracker)
-    alphas = play(memory, 49)
-    assert finder.asked == 2
+def test_a_subject_is_tracked_and_new_ones_are_searched_at_intervals():
+    finder, tracker = FakeFinder([LEFT], [LEFT, RIGHT]), FakeTracker()
+    session = session_of(finder, tracker)
+    alphas = run_frames(session, 49)
+    assert finder.calls == 2
     assert alphas[47][32, 72] == 0
-    assert alphas[48][32, 72] == 255, "who came in later"
-    assert tracker.boxes == [LEFT, RIGHT], "the one that is followed already is no new one"
+    assert alphas[48][32, 72] == 255, "the subject that entered later"
+    assert tracker.boxes == [LEFT, RIGHT], "the tracked subject is not added again"
 
 
-def test_a_subject_that_comes_in_late_is_found():
-    finder = Finder([], [], [LEFT])
-    memory = memory_of(finder)
-    alphas = play(memory, 20)
+def test_a_subject_that_enters_late_is_found():
+    finder = FakeFinder([], [], [LEFT])
+    session = session_of(finder)
+    alphas = run_frames(session, 20)
     assert not alphas[15].any()
     assert alphas[16].any()
-    assert finder.asked == 3
-    memory.finish()
+    assert finder.calls == 3
+    session.finish()
 
 
-def test_after_a_cut_everything_is_looked_for_anew():
-    finder, tracker = Finder([LEFT], [RIGHT]), Tracker()
-    memory = memory_of(finder, tracker)
-    play(memory, 3)
-    after = play(memory, 2, level=220)
+def test_a_cut_restarts_the_search():
+    finder, tracker = FakeFinder([LEFT], [RIGHT]), FakeTracker()
+    session = session_of(finder, tracker)
+    run_frames(session, 3)
+    after = run_frames(session, 2, level=220)
     assert tracker.shots == 2, "at the first frame and at the cut"
     assert after[0][32, 18] == 0
     assert after[0][32, 72] == 255
 
 
-def test_a_clip_without_the_subject_is_a_failure_that_names_it():
-    memory = memory_of(Finder([]))
-    play(memory, 10)
-    with pytest.raises(SubjectNotFound, match="Nothing in the video is dog") as caught:
-        memory.finish()
+def test_a_clip_without_the_subject_fails_with_its_name():
+    session = session_of(FakeFinder([]))
+    run_frames(session, 10)
+    with pytest.raises(SubjectNotFound, match="Nothing in the video matches dog") as caught:
+        session.finish()
     assert caught.value.code == "subject_not_found"
     assert caught.value.hint
 
 
-def test_the_number_of_subjects_is_bounded_and_the_surest_win():
+def test_the_number_of_subjects_is_limited_to_the_most_confident():
     crowd = [Box(n / 20, 0, n / 20 + 0.04, 1, score=n / 20) for n in range(20)]
-    tracker = Tracker()
-    play(memory_of(Finder(crowd), tracker), 1)
+    tracker = FakeTracker()
+    run_frames(session_of(FakeFinder(crowd), tracker), 1)
     assert [box.score for box in tracker.boxes] == [n / 20 for n in range(19, 11, -1)]
 
 
-def test_boxes_of_one_thing_and_empty_boxes_count_once_and_never():
-    tracker = Tracker()
+def test_duplicate_boxes_count_once_and_empty_boxes_are_ignored():
+    tracker = FakeTracker()
     double = Box(0.11, 0.2, 0.31, 0.8, 0.7)
-    play(memory_of(Finder([double, LEFT, Box(0.5, 0.5, 0.5, 0.9, 1.0)]), tracker), 1)
+    run_frames(session_of(FakeFinder([double, LEFT, Box(0.5, 0.5, 0.5, 0.9, 1.0)]), tracker), 1)
     assert tracker.boxes == [LEFT]

@@ -1,4 +1,4 @@
-"""Stages that run ahead or follow behind: order kept, errors delivered, queues bounded, everything released."""
+"""Pipeline stages in threads: order is kept, errors are raised, queues are bounded, resources are released."""
 
 import threading
 import time
@@ -18,14 +18,14 @@ def counting(limit, closed, produced=None):
         closed.set()
 
 
-def test_items_come_in_order_and_the_source_is_closed():
+def test_a_prefetcher_keeps_the_order_and_closes_its_source():
     closed = threading.Event()
     with Prefetcher(counting(100, closed), name="read") as stage:
         assert list(stage) == list(range(100))
     assert closed.is_set()
 
 
-def test_an_error_in_the_source_reaches_the_consumer_after_the_items_before_it():
+def test_an_error_in_the_source_is_raised_after_the_items_before_it():
     def failing():
         yield 1
         raise ValueError("broken frame")
@@ -36,15 +36,15 @@ def test_an_error_in_the_source_reaches_the_consumer_after_the_items_before_it()
     assert got in ([], [1])
 
 
-def test_the_source_never_runs_further_ahead_than_the_queue_is_deep():
+def test_a_prefetcher_runs_at_most_its_depth_ahead():
     closed, produced = threading.Event(), []
     with Prefetcher(counting(1000, closed, produced), name="read", depth=3) as stage:
         next(iter(stage))
         time.sleep(0.1)
-        assert len(produced) <= 1 + 3 + 1  # taken, queued, in hand
+        assert len(produced) <= 1 + 3 + 1  # consumed, queued, pending
 
 
-def test_leaving_early_stops_the_thread_and_closes_the_source():
+def test_leaving_a_prefetcher_early_stops_its_thread_and_closes_its_source():
     closed = threading.Event()
     before = threading.active_count()
     with Prefetcher(counting(10**9, closed), name="read") as stage:
@@ -53,7 +53,7 @@ def test_leaving_early_stops_the_thread_and_closes_the_source():
     assert threading.active_count() == before
 
 
-def test_stages_chain_and_release_from_the_outside_in():
+def test_chained_prefetchers_close_all_their_sources():
     first, second = threading.Event(), threading.Event()
 
     def doubled(items):
@@ -73,58 +73,58 @@ def test_stages_chain_and_release_from_the_outside_in():
     assert second.is_set()
 
 
-def test_a_consumer_gets_everything_in_order_and_its_result_is_handed_back():
+def test_a_background_consumer_gets_all_items_in_order_and_returns_its_result():
     with BackgroundConsumer(list, name="write") as stage:
         for n in range(100):
-            stage.give(n)
+            stage.put(n)
         stage.end()
         assert stage.result() == list(range(100))
-    assert stage.taken == 100
+    assert stage.consumed == 100
 
 
-def test_an_error_in_the_consumer_reaches_whoever_gives_it_the_next_items():
+def test_an_error_in_the_consumer_is_raised_by_a_later_put():
     def failing(items):
         for _ in items:
             raise ValueError("full disk")
 
     with BackgroundConsumer(failing, name="write") as stage, pytest.raises(ValueError, match="full disk"):
-        list(map(stage.give, range(10)))
+        list(map(stage.put, range(10)))
 
 
-def test_an_error_after_the_last_item_reaches_whoever_asks_for_the_result():
+def test_an_error_after_the_last_item_is_raised_by_result():
     def failing(items):
         list(items)
         raise ValueError("not what was meant")
 
     with BackgroundConsumer(failing, name="write") as stage:
-        stage.give(1)
+        stage.put(1)
         stage.end()
         with pytest.raises(ValueError, match="not what was meant"):
             stage.result()
 
 
-def test_no_more_items_wait_for_the_consumer_than_the_queue_is_deep():
-    going, given = threading.Event(), []
+def test_put_blocks_when_the_queue_is_full():
+    going, put_items = threading.Event(), []
 
     def slow(items):
         for _ in items:
             going.wait()
 
-    def give():
+    def put_all():
         for n in range(10):
-            stage.give(n)
-            given.append(n)
+            stage.put(n)
+            put_items.append(n)
 
     with BackgroundConsumer(slow, name="write", depth=2) as stage:
-        giver = threading.Thread(target=give)
-        giver.start()
+        producer = threading.Thread(target=put_all)
+        producer.start()
         time.sleep(0.1)
-        assert len(given) <= 1 + 2  # in hand, queued
+        assert len(put_items) <= 1 + 2  # pending, queued
         going.set()
-        giver.join()
+        producer.join()
 
 
-def test_a_consumer_that_is_left_never_gets_behind_its_loop():
+def test_a_consumer_that_is_left_early_does_not_run_the_code_after_its_loop():
     seen, finished = [], []
 
     def consume(items):
@@ -133,6 +133,6 @@ def test_a_consumer_that_is_left_never_gets_behind_its_loop():
 
     before = threading.active_count()
     with BackgroundConsumer(consume, name="write") as stage:
-        stage.give(1)
+        stage.put(1)
     assert not finished
     assert threading.active_count() == before

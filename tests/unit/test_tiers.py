@@ -1,4 +1,4 @@
-"""Which engine serves which tier: the user's own network first, the packaged one else, and an honest no."""
+"""Engine selection: installed networks take precedence over the bundled one, and errors say what is missing."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ from alphareel.testing.networks import make_birefnet, make_builtin, make_modnet,
 
 
 @pytest.fixture
-def packaged(tmp_path, monkeypatch):
+def bundled(tmp_path, monkeypatch):
     path = make_builtin(tmp_path / "builtin.onnx")
     monkeypatch.setattr(builtin, "_PATH", path)
     return path
@@ -23,88 +23,90 @@ def packaged(tmp_path, monkeypatch):
 
 @pytest.fixture
 def folder(tmp_path):
-    made = tmp_path / "models"
-    made.mkdir()
-    return made
+    models_dir = tmp_path / "models"
+    models_dir.mkdir()
+    return models_dir
 
 
 @pytest.mark.parametrize("tier", ["original", "light", "human"])
-def test_the_packaged_network_serves_when_the_user_brought_none(tier, packaged, folder):
-    chosen = tiers.choose(Options(model=tier), folder)
-    assert chosen.engine.facts.name == "builtin" == tiers.serving(tier, folder)
-    assert bool(chosen.warnings) == (tier == "original"), "which promises more than people"
+def test_the_bundled_network_serves_the_tiers_when_none_is_installed(tier, bundled, folder):
+    selected = tiers.choose(Options(model=tier), folder)
+    assert selected.engine.facts.name == "builtin" == tiers.serving(tier, folder)
+    assert bool(selected.warnings) == (tier == "original"), "which promises more than people"
 
 
 @pytest.mark.parametrize("tier", ["original", "light", "human"])
-def test_a_network_that_the_user_brought_goes_first(tier, packaged, folder):
+def test_an_installed_network_takes_precedence_over_the_bundled_one(tier, bundled, folder):
     make_rvm(folder / "rvm_mobilenetv3_fp32.onnx")
     assert tiers.choose(Options(model=tier), folder).engine.facts.name == "rvm" == tiers.serving(tier, folder)
 
 
-def test_a_stand_in_that_cuts_out_something_else_is_told(packaged, folder):
+def test_a_fallback_for_another_kind_of_subject_is_a_warning(bundled, folder):
     [warning] = tiers.choose(Options(model="original"), folder).warnings
-    assert warning.startswith("The model original is served by builtin (cuts out people), since birefnet")
+    assert warning.startswith("The model original is served by builtin (cuts out people) because birefnet")
     make_birefnet(folder / "BiRefNet-general-epoch_244.onnx")
     assert tiers.choose(Options(model="original"), folder).warnings == ()
 
 
-def test_an_operators_own_order_serves_and_whatever_misses_of_it_is_told(packaged, folder):
+def test_custom_priorities_apply_and_every_fallback_from_them_is_a_warning(bundled, folder):
     make_modnet(folder / "modnet.onnx")
-    orders = tiers.parse_orders("human = builtin, modnet; light=modnet")
-    assert orders["human"] == ("builtin", "modnet")
-    assert orders["original"] == tiers.ENGINES["original"]
-    assert [tiers.serving(tier, folder, orders) for tier in ("human", "light")] == ["builtin", "modnet"]
-    assert tiers.choose(Options(model="light"), folder, order=orders["light"]).engine.facts.name == "modnet"
-    [warning] = tiers.choose(Options(model="human"), folder, order=("rvm", "builtin")).warnings
+    priorities = tiers.parse_priorities("human = builtin, modnet; light=modnet")
+    assert priorities["human"] == ("builtin", "modnet")
+    assert priorities["original"] == tiers.DEFAULT_PRIORITIES["original"]
+    assert [tiers.serving(tier, folder, priorities) for tier in ("human", "light")] == ["builtin", "modnet"]
+    assert (
+        tiers.choose(Options(model="light"), folder, engine_priority=priorities["light"]).engine.facts.name == "modnet"
+    )
+    [warning] = tiers.choose(Options(model="human"), folder, engine_priority=("rvm", "builtin")).warnings
     assert "rvm" in warning
-    assert tiers.parse_orders("") == tiers.ENGINES
+    assert tiers.parse_priorities("") == tiers.DEFAULT_PRIORITIES
 
 
 @pytest.mark.parametrize("text", ["humans=rvm", "human=", "human=nonsense", "human", "human=rvm;;x"])
-def test_an_order_of_engines_or_tiers_that_do_not_exist_is_refused(text):
-    with pytest.raises(InvalidRequest, match="orders no engines"):
-        tiers.parse_orders(text)
+def test_priorities_with_unknown_engines_or_tiers_are_refused(text):
+    with pytest.raises(InvalidRequest, match="not a tier and its engines"):
+        tiers.parse_priorities(text)
 
 
-def test_no_models_folder_is_fine(packaged):
+def test_an_engine_is_selected_without_a_models_folder(bundled):
     assert tiers.choose(Options(), None).engine.facts.name == "builtin"
 
 
-def test_a_damaged_network_is_passed_over_with_a_warning(packaged, folder):
+def test_an_engine_with_a_damaged_weights_file_is_skipped_with_a_warning(bundled, folder):
     (folder / "rvm_mobilenetv3_fp32.onnx").write_bytes(b"damaged" * 1000)
-    chosen = tiers.choose(Options(), folder)
-    assert chosen.engine.facts.name == "builtin"
-    assert "rvm was passed over" in chosen.warnings[0]
+    selected = tiers.choose(Options(), folder)
+    assert selected.engine.facts.name == "builtin"
+    assert "rvm was skipped" in selected.warnings[0]
 
 
-def test_a_network_that_differs_from_its_hash_does_not_serve(packaged, folder):
+def test_an_engine_whose_weights_differ_from_their_hash_serves_no_tier(bundled, folder):
     path = make_rvm(folder / "rvm_mobilenetv3_fp32.onnx")
     path.with_name(path.name + ".sha256").write_text("0" * 64)
     assert tiers.serving("human", folder) == "builtin"
-    assert "SHA-256" in next(o.reason for o in tiers.list_engines(folder) if o.spec.name == "rvm")
+    assert "SHA-256" in next(e.reason for e in tiers.list_engines(folder) if e.info.name == "rvm")
     with pytest.raises(WeightsInvalid):
         tiers.choose(Options(engine="rvm"), folder)
 
 
-@pytest.mark.parametrize("ask", [tiers.choose, tiers.expected])
-def test_pro_for_a_dog_is_refused_with_what_to_install_and_the_tiers_that_work(packaged, folder, ask):
-    with pytest.raises(ModelUnavailable, match=r"serves the model pro.*(pip install|models pull)") as caught:
-        ask(Options(model="pro", text_prompt="golden retriever dog"), folder)
+@pytest.mark.parametrize("select", [tiers.choose, tiers.expected_warnings])
+def test_pro_for_a_dog_is_refused_with_what_to_install_and_the_tiers_that_work(bundled, folder, select):
+    with pytest.raises(ModelUnavailable, match=r"can serve the model pro.*(pip install|models pull)") as caught:
+        select(Options(model="pro", text_prompt="golden retriever dog"), folder)
     assert "human" in caught.value.hint
     assert "alphareel models pull prompted" in caught.value.hint
     assert tiers.serving("pro", folder) is None
 
 
 @pytest.mark.parametrize("prompt", [None, "person wearing red jacket"])
-def test_pro_for_people_is_served_by_what_cuts_out_people_and_says_so(packaged, folder, prompt):
+def test_pro_for_people_falls_back_to_an_engine_for_people_with_a_warning(bundled, folder, prompt):
     options = Options(model="pro", text_prompt=prompt)
-    chosen = tiers.choose(options, folder)
-    assert chosen.engine.facts.name == "builtin"
-    assert chosen.warnings == tiers.expected(options, folder)
-    told = " ".join(chosen.warnings)
-    assert "The model pro is served by builtin (cuts out people), since prompted" in told
-    assert "pip install" in told or "models pull" in told
-    assert ("text_prompt is ignored" in told) == (prompt is not None)
+    selected = tiers.choose(options, folder)
+    assert selected.engine.facts.name == "builtin"
+    assert selected.warnings == tiers.expected_warnings(options, folder)
+    warnings = " ".join(selected.warnings)
+    assert "The model pro is served by builtin (cuts out people) because prompted" in warnings
+    assert "pip install" in warnings or "models pull" in warnings
+    assert ("text_prompt is ignored" in warnings) == (prompt is not None)
 
 
 @pytest.mark.parametrize(
@@ -119,62 +121,62 @@ def test_a_prompt_means_people(prompt):
 @pytest.mark.parametrize(
     "prompt", ["dog", "golden retriever dog", "person, dog", "red jacket", "dog next to a man", "in"]
 )
-def test_a_prompt_means_something_else(prompt):
+def test_a_prompt_means_something_other_than_people(prompt):
     assert not means_people(prompt)
 
 
-def test_an_engine_that_takes_no_notice_of_a_prompt_says_so(packaged, folder):
+def test_an_engine_that_ignores_the_prompt_warns(bundled, folder):
     options = Options(model="pro", text_prompt="dog")
-    orders = tiers.parse_orders("pro=builtin")
+    priorities = tiers.parse_priorities("pro=builtin")
     expected = ("text_prompt is ignored: the engine builtin cuts out people, whatever the text says.",)
-    assert tiers.choose(options, folder, order=orders["pro"]).warnings == expected
-    assert tiers.expected(options, folder, orders) == expected
+    assert tiers.choose(options, folder, engine_priority=priorities["pro"]).warnings == expected
+    assert tiers.expected_warnings(options, folder, priorities) == expected
     named = replace(options, engine="builtin")
-    assert tiers.choose(named, folder).warnings == tiers.expected(named, folder) == expected
+    assert tiers.choose(named, folder).warnings == tiers.expected_warnings(named, folder) == expected
 
 
-def test_an_engine_asked_for_by_name_goes_before_the_tier(packaged, folder):
+def test_an_engine_requested_by_name_overrides_the_tier(bundled, folder):
     make_rvm(folder / "rvm_mobilenetv3_fp32.onnx")
     assert tiers.choose(Options(engine="builtin"), folder).engine.facts.name == "builtin"
     assert tiers.choose(Options(model="pro", engine="chroma"), folder).engine.facts.name == "chroma"
 
 
-def test_an_engine_that_is_absent_is_told_with_where_to_get_it(packaged, folder):
+def test_an_error_about_missing_weights_says_where_to_get_them(bundled, folder):
     with pytest.raises(ModelUnavailable) as caught:
         tiers.choose(Options(engine="rvm"), folder)
     assert "https://" in caught.value.hint
 
 
 @pytest.mark.parametrize("name", ["nonsense", "", "__init__", "../rvm", "os", "x" * 64])
-def test_an_unknown_engine_is_refused_with_the_names_there_are(name, packaged, folder):
+def test_an_unknown_engine_is_refused_with_the_names_of_all_engines(name, bundled, folder):
     with pytest.raises(InvalidRequest, match="builtin, chroma") as caught:
         tiers.choose(Options(engine=name), folder)
     assert caught.value.details[0].field == "engine"
 
 
-def test_the_offer_names_every_engine_once_with_its_licenses(packaged, folder):
+def test_the_offer_names_every_engine_once_with_its_licenses(bundled, folder):
     offers = tiers.list_engines(folder)
-    assert [o.spec.name for o in offers] == list(tiers.names())
-    assert all(o.spec.code_license and o.spec.weights_license for o in offers)
-    missing = next(o for o in offers if o.spec.name == "rvm")
+    assert [o.info.name for o in offers] == list(tiers.names())
+    assert all(o.info.code_license and o.info.weights_license for o in offers)
+    missing = next(o for o in offers if o.info.name == "rvm")
     assert not missing.available
     assert "models folder" in missing.reason
 
 
 def test_every_engine_of_a_tier_exists():
-    assert {name for names in tiers.ENGINES.values() for name in names} <= set(tiers.names())
+    assert {name for names in tiers.DEFAULT_PRIORITIES.values() for name in names} <= set(tiers.names())
 
 
-def test_the_offer_says_when_the_package_lacks_its_network(folder, tmp_path, monkeypatch):
+def test_an_installation_without_the_bundled_network_says_so(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(builtin, "_PATH", tmp_path / "absent.onnx")
     assert tiers.serving("human", folder) is None
-    with pytest.raises(ModelUnavailable, match="without its network"):
+    with pytest.raises(ModelUnavailable, match="lacks the bundled network"):
         tiers.choose(Options(), folder)
 
 
-def test_a_missing_device_is_told_as_such(packaged, folder, monkeypatch):
+def test_a_missing_device_is_an_error_that_names_it(bundled, folder, monkeypatch):
     monkeypatch.setattr("alphareel.matting.runtime.devices", lambda: ("cpu",))
-    with pytest.raises(ModelUnavailable, match="cannot use cuda"):
+    with pytest.raises(ModelUnavailable, match="does not support cuda"):
         tiers.choose(Options(), folder, device="cuda")
 
 

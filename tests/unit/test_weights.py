@@ -1,4 +1,4 @@
-"""A weights file is found, hashed once, and refused when it is not what its hash says."""
+"""A weights file is found, hashed once, and rejected when it does not match its hash."""
 
 import hashlib
 import os
@@ -11,7 +11,7 @@ from alphareel.matting.weights import Weights, find_weights, sha256_of, verify
 
 BYTES = bytes(range(256)) * 16
 HASH = hashlib.sha256(BYTES).hexdigest()
-CARD = Weights("net", "net*.onnx", "MIT", "MIT", "https://example.org/net")
+WEIGHTS = Weights("net", "net*.onnx", "MIT", "MIT", "https://example.org/net")
 
 
 @pytest.fixture
@@ -21,32 +21,32 @@ def file(tmp_path):
     return path
 
 
-def test_the_first_folder_and_the_first_name_win(tmp_path):
+def test_the_first_folder_and_the_first_name_take_precedence(tmp_path):
     first, second = tmp_path / "a", tmp_path / "b"
     for folder, name in ((first, "net_b.onnx"), (first, "net_a.onnx"), (second, "net_0.onnx")):
         folder.mkdir(exist_ok=True)
         (folder / name).write_bytes(BYTES)
     (first / "net_.onnx").mkdir()
-    assert find_weights(CARD, [None, tmp_path / "missing", first, second]) == first / "net_a.onnx"
+    assert find_weights(WEIGHTS, [None, tmp_path / "missing", first, second]) == first / "net_a.onnx"
 
 
-def test_nothing_is_found_where_nothing_is(tmp_path):
+def test_no_matching_file_is_none(tmp_path):
     (tmp_path / "other.onnx").write_bytes(BYTES)
-    assert find_weights(CARD, [None, tmp_path]) is None
+    assert find_weights(WEIGHTS, [None, tmp_path]) is None
 
 
-def test_a_file_of_ones_own_passes_and_its_hash_is_told(file):
-    assert verify(CARD, file) == HASH
+def test_a_file_without_a_known_hash_is_accepted(file):
+    assert verify(WEIGHTS, file) == HASH
 
 
-def test_a_hash_beside_the_file_must_match(file):
-    note = file.with_name(file.name + ".sha256")
-    note.write_text(f"{HASH.upper()}  {file.name}\n")
-    assert verify(CARD, file) == HASH
-    note.write_text("0" * 64 + "\n")
+def test_a_hash_file_next_to_the_weights_must_match(file):
+    hash_file = file.with_name(file.name + ".sha256")
+    hash_file.write_text(f"{HASH.upper()}  {file.name}\n")
+    assert verify(WEIGHTS, file) == HASH
+    hash_file.write_text("0" * 64 + "\n")
     with pytest.raises(WeightsInvalid, match="0000") as caught:
-        verify(CARD, file)
-    assert CARD.source in caught.value.hint
+        verify(WEIGHTS, file)
+    assert WEIGHTS.source in caught.value.hint
 
 
 def test_a_known_hash_must_match(file):
@@ -55,22 +55,22 @@ def test_a_known_hash_must_match(file):
     assert verify(Weights("net", "net*", "MIT", "MIT", "here", sha256=("1" * 64, HASH)), file) == HASH
 
 
-def test_an_empty_file_is_no_network(file):
+def test_an_empty_weights_file_is_rejected(file):
     file.write_bytes(b"")
-    with pytest.raises(WeightsInvalid, match="too short"):
-        verify(CARD, file)
+    with pytest.raises(WeightsInvalid, match="too small"):
+        verify(WEIGHTS, file)
 
 
-def test_a_file_that_cannot_be_read_is_said_so(tmp_path):
+def test_an_unreadable_weights_file_is_invalid(tmp_path):
     with pytest.raises(WeightsInvalid, match="cannot be read"):
         sha256_of(tmp_path / "absent.onnx")
 
 
-def test_a_hash_is_computed_once_and_again_after_a_change(file):
-    weights._hash.cache_clear()
+def test_a_hash_is_cached_until_the_file_changes(file):
+    weights._cached_hash.cache_clear()
     sha256_of(file)
     sha256_of(file)
-    assert weights._hash.cache_info().misses == 1
+    assert weights._cached_hash.cache_info().misses == 1
     file.write_bytes(BYTES[::-1])
     os.utime(file, ns=(1, 1))
     assert sha256_of(file) != HASH

@@ -1,4 +1,4 @@
-"""A web server for weights that can be told to misbehave, one answer after the other."""
+"""A web server for weights with scripted failures."""
 
 import threading
 from contextlib import contextmanager
@@ -7,12 +7,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 @dataclass
-class Shop:
-    """``files``: path to bytes. ``script``: what goes wrong with the next answers, in order; then all is well."""
+class WeightsServer:
+    """``files``: content by path. ``script``: failures of the next responses, in order. ``requests``: (path, Range)."""
 
     files: dict[str, bytes] = field(default_factory=dict)
     script: list[str] = field(default_factory=list)
-    seen: list[tuple[str, str | None]] = field(default_factory=list)
+    requests: list[tuple[str, str | None]] = field(default_factory=list)
     etag: str | None = '"v1"'
     url: str = ""
     ranges: bool = True
@@ -25,35 +25,35 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self):
-        shop = self.server.shop
-        shop.seen.append((self.path, self.headers.get("Range")))
-        trouble = shop.script.pop(0) if shop.script else ""
+        weights = self.server.weights
+        weights.requests.append((self.path, self.headers.get("Range")))
+        failure = weights.script.pop(0) if weights.script else ""
         self.close_connection = True
-        body = shop.files.get(self.path)
-        if trouble.isdigit():
-            return self._answer(int(trouble), b"")
-        if trouble.startswith("to "):
-            return self._answer(302, b"", {"Location": trouble.removeprefix("to ")})
+        body = weights.files.get(self.path)
+        if failure.isdigit():
+            return self._send(int(failure), b"")
+        if failure.startswith("to "):
+            return self._send(302, b"", {"Location": failure.removeprefix("to ")})
         if body is None:
-            return self._answer(404, b"")
-        return self._deliver(shop, body, trouble)
+            return self._send(404, b"")
+        return self._send_file(weights, body, failure)
 
-    def _deliver(self, shop, body, trouble):
-        headers = {"ETag": shop.etag} if shop.etag else {}
-        begun = int((self.headers.get("Range") or "bytes=0-")[6:-1])
-        fits = self.headers.get("If-Range") in (None, shop.etag)
+    def _send_file(self, weights, body, failure):
+        headers = {"ETag": weights.etag} if weights.etag else {}
+        offset = int((self.headers.get("Range") or "bytes=0-")[6:-1])
+        fits = self.headers.get("If-Range") in (None, weights.etag)
         status = 200
-        if begun and shop.ranges and fits:
-            if begun >= len(body):
-                return self._answer(416, b"", {"Content-Range": f"bytes */{len(body)}"})
-            status, headers["Content-Range"] = 206, f"bytes {begun}-{len(body) - 1}/{len(body)}"
-            body = body[begun:]
-        if trouble == "zipped":
+        if offset and weights.ranges and fits:
+            if offset >= len(body):
+                return self._send(416, b"", {"Content-Range": f"bytes */{len(body)}"})
+            status, headers["Content-Range"] = 206, f"bytes {offset}-{len(body) - 1}/{len(body)}"
+            body = body[offset:]
+        if failure == "gzip":
             headers["Content-Encoding"] = "gzip"
-        cut = len(body) // 2 if trouble == "break" else len(body)
-        return self._answer(status, body[:cut], headers, announced=len(body))
+        cut = len(body) // 2 if failure == "break" else len(body)
+        return self._send(status, body[:cut], headers, announced=len(body))
 
-    def _answer(self, status, body, headers=None, announced=None):
+    def _send(self, status, body, headers=None, announced=None):
         self.send_response(status)
         self.send_header("Content-Length", str(len(body) if announced is None else announced))
         self.send_header("Connection", "close")
@@ -64,14 +64,14 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def open_shop(**given):
+def weights_server(**fields):
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server.shop = Shop(**given)
-    server.shop.url = f"http://127.0.0.1:{server.server_address[1]}"
+    server.weights = WeightsServer(**fields)
+    server.weights.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
-        yield server.shop
+        yield server.weights
     finally:
         server.shutdown()
         server.server_close()

@@ -43,9 +43,9 @@ def _looked(name: str, look: Callable[[Settings], Check], settings: Settings) ->
 
 
 def _engines(settings: Settings) -> Iterator[Check]:
-    offers = tiers.list_engines(settings.models_dir, tiers.parse_orders(settings.tiers))
+    offers = tiers.list_engines(settings.models_dir, tiers.parse_priorities(settings.tiers))
     for tier in TIERS:
-        serving = next((offer.spec.name for offer in offers if tier in offer.serving), None)
+        serving = next((offer.info.name for offer in offers if tier in offer.serving), None)
         missing = "nothing serves it" + (", which is optional" if tier in _OPTIONAL_TIERS else "")
         yield Check(f"model {tier}", fine=serving is not None or tier in _OPTIONAL_TIERS, detail=serving or missing)
 

@@ -302,7 +302,11 @@ def _tell(results: Sequence[Result], *, as_json: bool, model: str | None) -> Non
     """
     from alphareel.matting import tiers
 
-    usual = tiers.stand_in("original", results[0].engine.name, tiers.ENGINES["original"]) if model is None else ()
+    usual = (
+        tiers.fallback_warning("original", results[0].engine.name, tiers.DEFAULT_PRIORITIES["original"])
+        if model is None
+        else ()
+    )
     for warning in dict.fromkeys(warning for result in results for warning in result.warnings):
         if warning not in usual:
             _err.print(f"warning: {warning}", style="yellow")

@@ -54,9 +54,9 @@ def list_models(
         return
     engines = Table("engine", "cuts out", "serves", "license (code / weights)", "state")
     for offer in alphareel.models(models_dir=folder.path):
-        spec = offer.spec
-        license = f"{spec.code_license} / {spec.weights_license}"
-        engines.add_row(spec.name, spec.subject, ", ".join(offer.serving) or "-", license, offer.reason or "ready")
+        info = offer.info
+        license = f"{info.code_license} / {info.weights_license}"
+        engines.add_row(info.name, info.subject, ", ".join(offer.serving) or "-", license, offer.reason or "ready")
     _out.print(engines)
     table = Table("weights", "MB", "here", title=f"to be fetched into {folder.path}")
     for weights in catalog():
@@ -101,7 +101,7 @@ def take(source: Path, /, *, accept_license: bool = False, models_dir: _Folder =
         Folder of weights; ALPHAREEL_MODELS_DIR, else in the data folder.
     """
     with _watching() as watcher:
-        Installer(_folder(models_dir), accept_license, watcher=watcher).take(source, catalog())
+        Installer(_folder(models_dir), accept_license, listener=watcher).import_files(source, catalog())
 
 
 @app.command
@@ -157,11 +157,11 @@ def _listing(folder: ModelsFolder) -> dict[str, object]:
         "models_dir": str(folder.path),
         "engines": [
             {
-                "name": offer.spec.name,
-                "subject": offer.spec.subject,
+                "name": offer.info.name,
+                "subject": offer.info.subject,
                 "serves": list(offer.serving),
-                "code_license": offer.spec.code_license,
-                "weights_license": offer.spec.weights_license,
+                "code_license": offer.info.code_license,
+                "weights_license": offer.info.weights_license,
                 "missing": offer.reason,
             }
             for offer in alphareel.models(models_dir=folder.path)
@@ -173,7 +173,7 @@ def _listing(folder: ModelsFolder) -> dict[str, object]:
                 "weights_license": weights.weights_license,
                 "permissive": weights.permissive,
                 "source": weights.source,
-                "files": [_file_listing(folder.standing(file)) for file in weights.files],
+                "files": [_file_listing(folder.status(file)) for file in weights.files],
             }
             for weights in catalog()
         ],
@@ -199,7 +199,7 @@ def _megabytes(weights: Weights) -> str:
 
 
 def _state(weights: Weights, folder: ModelsFolder) -> str:
-    seen = [folder.standing(f) for f in weights.files]
+    seen = [folder.status(f) for f in weights.files]
     wrong = next((s for s in seen if s.state == "wrong"), None)
     if wrong is not None:
         return f"wrong: {wrong.file.path} {wrong.detail}"
@@ -233,9 +233,9 @@ class _Bars(_Lines):
             self._bars.remove_task(self._task)
         self._task = self._bars.add_task(file.path, total=file.size)
 
-    def advance(self, done: int, whole: int | None) -> None:
+    def advance(self, done: int, total: int | None) -> None:
         assert self._task is not None
-        self._bars.update(self._task, completed=done, total=whole)
+        self._bars.update(self._task, completed=done, total=total)
 
 
 @contextmanager

@@ -43,7 +43,7 @@ class EngineStatus(Protocol):
     """An engine, the tiers that it would serve here, and what it misses (one sentence, None when nothing)."""
 
     @property
-    def spec(self) -> EngineSpec: ...
+    def info(self) -> EngineSpec: ...
     @property
     def serves(self) -> Sequence[str]: ...
     @property
@@ -80,21 +80,21 @@ def limits(config: HttpConfig) -> responses.ClipLimits:
 
 def engine(offer: EngineStatus) -> responses.EngineStatus:
     """An engine with its licenses, whether it runs here or not."""
-    spec = offer.spec
+    info = offer.info
     return responses.EngineStatus(
-        name=spec.name,
-        version=spec.version,
-        subject=spec.subject,
-        summary=spec.summary,
-        code_license=spec.code_license,
-        weights_license=spec.weights_license,
+        name=info.name,
+        version=info.version,
+        subject=info.subject,
+        summary=info.summary,
+        code_license=info.code_license,
+        weights_license=info.weights_license,
         serves=list(offer.serves),
         missing=offer.missing,
     )
 
 
 def _tier(tier: Tier, offers: Sequence[EngineStatus], prices: PriceList, speed: Speed) -> responses.ModelStatus:
-    serving = next((offer.spec for offer in offers if tier in offer.serves and offer.missing is None), None)
+    serving = next((offer.info for offer in offers if tier in offer.serves and offer.missing is None), None)
     return responses.ModelStatus(
         model=tier,
         available=serving is not None,

@@ -1,1 +1,1 @@
-"""Frames to alpha: engines, their weights, refinement. The only package that imports an inference runtime."""
+"""Computes alpha from frames: engines, weights, refinement. The only package that imports an inference runtime."""

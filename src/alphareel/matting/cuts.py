@@ -1,4 +1,4 @@
-"""Where one shot ends and the next begins: the moment to forget what an engine remembers."""
+"""Detects cuts between shots, at which an engine has to reset its temporal state."""
 
 from collections import deque
 
@@ -8,30 +8,30 @@ from numpy.typing import NDArray
 
 from alphareel.imaging.frame import Plane
 
-# A cut is a large difference that also stands out from the frames before it, so that fast movement and hand-held
-# cameras are none. On real clips without a cut the largest difference was 0.14, 1.5 times that of the frame before;
-# at cuts it was 0.18 and more, 17 times and more.
-_LARGE = 0.10
-_TIMES = 3.0
-_RECENT = 8
-_GRID = (32, 18)
+# A cut is a large difference that also stands out from those of the frames before it, so that fast movement and
+# handheld cameras do not count. On real clips without a cut the largest difference was 0.14, 1.5 times that of the
+# frame before. At cuts it was at least 0.18, and at least 17 times that of the frame before.
+MIN_DIFFERENCE = 0.10
+MIN_RATIO = 3.0
+_RECENT_FRAMES = 8
+_SIGNATURE_SIZE = (32, 18)
 
 
 class CutDetector:
-    """Watches the thumbnails of one clip, in order."""
+    """Compares the model inputs of one clip, in order."""
 
     def __init__(self) -> None:
         self._last: NDArray[np.float32] | None = None
-        self._recent: deque[float] = deque(maxlen=_RECENT)
+        self._recent: deque[float] = deque(maxlen=_RECENT_FRAMES)
 
-    def is_cut(self, thumbnail: Plane) -> bool:
-        """Whether this thumbnail (3, h, w) begins another shot; never for the first two of a shot."""
-        signature = _signature(thumbnail)
+    def is_cut(self, model_input: Plane) -> bool:
+        """Whether this model input, uint8 (3, h, w), starts a new shot. False for the first two frames of a shot."""
+        signature = _signature(model_input)
         last, self._last = self._last, signature
         if last is None:
             return False
         difference = float(np.abs(signature - last).mean(axis=(1, 2)).sum())
-        cut = bool(self._recent) and difference > max(_LARGE, _TIMES * max(self._recent))
+        cut = bool(self._recent) and difference > max(MIN_DIFFERENCE, MIN_RATIO * max(self._recent))
         if cut:
             self._recent.clear()
         else:
@@ -39,13 +39,14 @@ class CutDetector:
         return cut
 
 
-def _signature(thumbnail: Plane) -> NDArray[np.float32]:
-    """The picture at 32x18, blurred, 0..1, float32 (3, 18, 32): blind to noise and small movement."""
-    small = [cv2.resize(_quarter(p), _GRID, interpolation=cv2.INTER_AREA).astype(np.float32) / 255 for p in thumbnail]
-    return np.stack([np.asarray(cv2.GaussianBlur(p, (3, 3), 0), np.float32) for p in small])
+def _signature(model_input: Plane) -> NDArray[np.float32]:
+    """The image at 32x18, blurred to ignore noise and small movement, float32 (3, 18, 32) in 0..1."""
+    small = [cv2.resize(_quarter(p), _SIGNATURE_SIZE, interpolation=cv2.INTER_AREA) for p in model_input]
+    scaled = [p.astype(np.float32) / 255 for p in small]
+    return np.stack([np.asarray(cv2.GaussianBlur(p, (3, 3), 0), np.float32) for p in scaled])
 
 
 def _quarter(plane: Plane) -> Plane:
-    """A quarter of each side: whole steps are quick, and what is left of the uneven ones is little."""
+    """The plane at a quarter of its size. Integer factors are fast, so the slow resize after it has little to do."""
     height, width = plane.shape
     return np.asarray(cv2.resize(plane, (width // 4, height // 4), interpolation=cv2.INTER_AREA), np.uint8)

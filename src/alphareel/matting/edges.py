@@ -1,4 +1,4 @@
-"""Clean color at the soft edge: the old background that shines through a half-transparent pixel is taken out."""
+"""Color decontamination: removes the old background's color from half-transparent pixels."""
 
 from dataclasses import replace
 from typing import NamedTuple
@@ -11,79 +11,81 @@ from alphareel.imaging.frame import Frame, Plane
 
 Array = NDArray[np.float32]
 
-# Alpha outside (low, high) is as good as transparent or opaque: there the decoder's color stays.
+# Alpha outside (low, high) counts as transparent or opaque. Colors there stay as decoded.
 _SOFT = (3, 251)
-# Windows, in pixels of half a thumbnail, over which surely opaque and surely transparent neighbors are averaged:
-# near ones count most, far ones only where there are no near ones.
+# Windows, in pixels of half the model input, over which opaque and transparent neighbors are averaged, with weights:
+# distant pixels only matter where there are no close ones.
 _WINDOWS = ((3, 1.0), (9, 1e-2), (31, 1e-4))
-_OWN = np.float32(1e-7)
-# Positions are sampled as a picture of this width, since OpenCV takes no side above 32767.
-_ROW = 1024
+_OWN_WEIGHT = np.float32(1e-7)  # of the image's own color, where neither side is in reach
+# Positions are passed to cv2.remap as an image of this width because OpenCV limits sides to 32767 pixels.
+_REMAP_WIDTH = 1024
 
 
 def decontaminate_edges(frame: Frame, alpha: Plane) -> Frame:
-    """The frame with foreground color in its soft pixels (0 < alpha < 255), the same frame when there are none.
+    """The frame with the foreground's color in its soft pixels (0 < alpha < 255). All other pixels are unchanged.
 
-    From smooth estimates f and b of the colors on both sides, made from what is surely opaque
-    and surely transparent, each soft pixel's own color is
+    Returns the same frame when there are no soft pixels. With f and b the smooth foreground and background colors,
+    estimated from opaque and transparent neighbors, a soft pixel becomes
     f + alpha * (color - alpha * f - (1 - alpha) * b): Forte, "Approximate fast foreground color estimation"
-    (ICIP 2021). Pixels outside the soft edge are never touched.
+    (ICIP 2021).
     """
     if frame.thumbnail is None:
         return frame
-    soft = _spots(alpha)
+    soft = _soft_positions(alpha)
     if soft.x.size == 0:
         return frame
     half_size = (frame.u.shape[1], frame.u.shape[0])
     half = np.asarray(cv2.resize(alpha, half_size, interpolation=cv2.INTER_AREA), np.uint8)
-    foreground, background = _two_sides(frame.thumbnail, half)
-    half_soft = _spots(half)
+    foreground, background = _estimate_sides(frame.thumbnail, half)
+    half_soft = _soft_positions(half)
     planes = ((frame.y, alpha, soft), (frame.u, half, half_soft), (frame.v, half, half_soft))
     y, u, v = (
-        _unmix(plane, matte, spots, np.dstack([foreground[i], background[i]]))
-        for i, (plane, matte, spots) in enumerate(planes)
+        _unmix(plane, matte, positions, np.dstack([foreground[i], background[i]]))
+        for i, (plane, matte, positions) in enumerate(planes)
     )
     return replace(frame, y=y, u=u, v=v, buffer_owner=None)
 
 
-class _Spots(NamedTuple):
+class _Positions(NamedTuple):
     """Positions in a plane: columns and rows, int32 (n,)."""
 
     x: NDArray[np.int32]
     y: NDArray[np.int32]
 
 
-def _spots(alpha: Plane) -> _Spots:
-    """Where alpha is soft."""
+def _soft_positions(alpha: Plane) -> _Positions:
+    """The positions at which alpha is soft."""
     soft = cv2.inRange(alpha, _SOFT[0] + 1, _SOFT[1] - 1)
     left, top, width, height = cv2.boundingRect(soft)
     if not width:
-        return _Spots(*np.zeros((2, 0), np.int32))
-    found = np.asarray(cv2.findNonZero(soft[top : top + height, left : left + width]), np.int32)
-    return _Spots(*(found.reshape(-1, 2).T + np.array([[left], [top]], np.int32)))
+        return _Positions(*np.zeros((2, 0), np.int32))
+    points = np.asarray(cv2.findNonZero(soft[top : top + height, left : left + width]), np.int32)
+    return _Positions(*(points.reshape(-1, 2).T + np.array([[left], [top]], np.int32)))
 
 
-def _two_sides(thumbnail: Plane, half: Plane) -> tuple[list[Array], list[Array]]:
-    """Smooth planes in front and behind, half the thumbnail's size, spread from what is surely opaque or transparent.
+def _estimate_sides(model_input: Plane, half: Plane) -> tuple[list[Array], list[Array]]:
+    """Smooth foreground and background planes at half the model input's size.
 
-    Where neither is within reach a side takes the picture's own color, which changes nothing.
+    They are spread from opaque and transparent pixels. Where none is in reach, a side takes the image's own color,
+    which leaves the pixel unchanged.
     """
-    size = (max(1, thumbnail.shape[2] // 2), max(1, thumbnail.shape[1] // 2))
+    size = (max(1, model_input.shape[2] // 2), max(1, model_input.shape[1] // 2))
     small = cv2.resize(half, size, interpolation=cv2.INTER_AREA)
-    planes = [cv2.resize(p, size, interpolation=cv2.INTER_AREA).astype(np.float32) for p in thumbnail]
-    front = _spread(planes, (small >= _SOFT[1]).astype(np.float32))
-    behind = _spread(planes, (small <= _SOFT[0]).astype(np.float32))
-    return front, behind
+    planes = [cv2.resize(p, size, interpolation=cv2.INTER_AREA).astype(np.float32) for p in model_input]
+    foreground = _spread(planes, (small >= _SOFT[1]).astype(np.float32))
+    background = _spread(planes, (small <= _SOFT[0]).astype(np.float32))
+    return foreground, background
 
 
 def _spread(planes: list[Array], known: Array) -> list[Array]:
-    *sums, weight = _reach([*(plane * known for plane in planes), known])
-    weight += _OWN
-    return [np.asarray((total + _OWN * plane) / weight, np.float32) for total, plane in zip(sums, planes, strict=True)]
+    *sums, weight = _weighted_sums([*(plane * known for plane in planes), known])
+    weight += _OWN_WEIGHT
+    totals = (total + _OWN_WEIGHT * plane for total, plane in zip(sums, planes, strict=True))
+    return [np.asarray(total / weight, np.float32) for total in totals]
 
 
-def _reach(planes: list[Array]) -> list[Array]:
-    """Sums of each plane over the windows, by weight."""
+def _weighted_sums(planes: list[Array]) -> list[Array]:
+    """Weighted sums of each plane over the windows."""
     merged = cv2.merge(planes)
     total = np.zeros_like(merged)
     for side, weight in _WINDOWS:
@@ -91,33 +93,33 @@ def _reach(planes: list[Array]) -> list[Array]:
     return [np.asarray(p, np.float32) for p in cv2.split(total)]
 
 
-def _unmix(plane: Plane, alpha: Plane, spots: _Spots, sides: Array) -> Plane:
-    """A copy of the plane with foreground levels at ``spots``.
+def _unmix(plane: Plane, alpha: Plane, positions: _Positions, sides: Array) -> Plane:
+    """A copy of the plane with the foreground's levels at ``positions``.
 
-    The result stays between the pixel's level and the opaque side's: where the matte is wrong, an unbounded
-    solution would throw colors far off.
+    Each level stays between the pixel's own and the foreground's. Unbounded, the formula is far off where the matte is
+    wrong.
     """
     clean = np.array(plane, np.uint8, order="C")
-    if spots.x.size == 0:
+    if positions.x.size == 0:
         return clean
-    places = spots.y * plane.shape[1] + spots.x
-    front, behind = _sample(sides, spots, plane.shape)
-    share = alpha.reshape(-1).take(places) * np.float32(1 / 255)
-    level = clean.reshape(-1).take(places).astype(np.float32)
-    pure = front + share * (level - share * front - (1 - share) * behind)
-    pure = np.clip(pure, np.minimum(level, front), np.maximum(level, front))
-    clean.reshape(-1)[places] = (pure + 0.5).astype(np.uint8)
+    indices = positions.y * plane.shape[1] + positions.x
+    foreground, background = _sample(sides, positions, plane.shape)
+    share = alpha.reshape(-1).take(indices) * np.float32(1 / 255)
+    level = clean.reshape(-1).take(indices).astype(np.float32)
+    unmixed = foreground + share * (level - share * foreground - (1 - share) * background)
+    unmixed = np.clip(unmixed, np.minimum(level, foreground), np.maximum(level, foreground))
+    clean.reshape(-1)[indices] = (unmixed + 0.5).astype(np.uint8)
     return clean
 
 
-def _sample(sides: Array, spots: _Spots, shape: tuple[int, ...]) -> tuple[Array, Array]:
-    """Both channels of ``sides`` (h, w, 2), bilinear, at positions in a plane of ``shape``."""
-    x = _row_wise((spots.x + 0.5) * (sides.shape[1] / shape[1]) - 0.5)
-    y = _row_wise((spots.y + 0.5) * (sides.shape[0] / shape[0]) - 0.5)
-    found = cv2.remap(sides, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    front, behind = np.asarray(found, np.float32).reshape(-1, 2)[: spots.x.size].T
-    return front, behind
+def _sample(sides: Array, positions: _Positions, shape: tuple[int, ...]) -> tuple[Array, Array]:
+    """Both channels of ``sides`` (h, w, 2), sampled bilinearly at positions in a plane of ``shape``."""
+    x = _in_rows((positions.x + 0.5) * (sides.shape[1] / shape[1]) - 0.5)
+    y = _in_rows((positions.y + 0.5) * (sides.shape[0] / shape[0]) - 0.5)
+    sampled = cv2.remap(sides, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    foreground, background = np.asarray(sampled, np.float32).reshape(-1, 2)[: positions.x.size].T
+    return foreground, background
 
 
-def _row_wise(positions: NDArray[np.float64]) -> Array:
-    return np.resize(positions, (-(-positions.size // _ROW), _ROW)).astype(np.float32)
+def _in_rows(positions: NDArray[np.float64]) -> Array:
+    return np.resize(positions, (-(-positions.size // _REMAP_WIDTH), _REMAP_WIDTH)).astype(np.float32)

@@ -1,4 +1,13 @@
-"""The contract of everything that makes a matte: ``load() -> Engine``, ``start() -> Memory``, ``step(frames)``."""
+"""The contract of every matting engine: ``load() -> Engine``, ``Engine.start() -> MattingSession``, ``step(frames)``.
+
+A model file, in ``matting/models`` or registered in the entry point group ``alphareel.models``, defines:
+
+* ``INFO``: a ModelInfo.
+* ``available(models_dir: Path | None) -> str | None``: None when the engine can run here, else one sentence on what is
+  missing. Must not access the network. Raises WeightsInvalid when the weights file does not match its hash.
+* ``load(runtime: Runtime) -> Engine``: raises ModelUnavailable or WeightsInvalid.
+* ``WEIGHTS``: a ``matting.weights.Weights``, if the engine needs files that users download.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,81 +20,75 @@ from alphareel.imaging.frame import Frame, Matte, Plane
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What is known of an engine without loading it.
-
-    ``subject``: what it cuts out (people, anything, key color). ``weights``: name of the weights it needs
-    (``matting/weights.py``), None when it needs none. ``temporal``: it carries memory from frame to frame.
-    ``warmup_frames``: frames after which its memory of a clip is as if it had seen it all, so that a clip can be made in
-    chunks; None when what it saw at the start counts to the end. ``prompted``: it cuts out what text_prompt names.
-    """
+    """Facts about an engine that are known without loading it."""
 
     name: str
     version: str
     subject: str
+    """What it cuts out: people, anything, what stands before a colored screen."""
     summary: str
     code_license: str
     weights_license: str
     weights: str | None = None
+    """File name pattern of its weights; None when it needs none."""
     temporal: bool = False
+    """Whether earlier frames influence a matte."""
     warmup_frames: int | None = None
+    """Frames after which a session no longer depends on the frames before them, so that a clip can be processed in
+    chunks. None when the start of a clip influences all of it."""
     prompted: bool = False
+    """Whether it cuts out what ``text_prompt`` names."""
 
 
 class MattingSession(Protocol):
-    """Temporal state of one clip; the engine itself holds none, so clips never see each other."""
+    """The temporal state of one clip. Engines hold no state themselves, so clips cannot influence each other."""
 
     @property
-    def thumbnail(self) -> tuple[int, int] | None:
-        """(width, height) of the thumbnail that ``step`` wants on each frame; None when it wants none."""
+    def model_input_size(self) -> tuple[int, int] | None:
+        """(width, height) of the model input that ``step`` needs on each frame; None when it needs none."""
 
     def step(self, frames: Sequence[Frame]) -> Sequence[Matte]:
-        """Mattes of consecutive frames, in order, one for each frame."""
+        """Return one matte for each of these consecutive frames, in order."""
 
     def finish(self) -> None:
-        """The clip is over. Raises SubjectNotFound when what was to be kept was in none of its frames."""
+        """End the clip. Raises SubjectNotFound when the requested subject was in none of its frames."""
 
 
 class SceneSource(Protocol):
-    """What a memory may look at before the first frame. Thumbnails: uint8 (3, h, w), Y, U, V as those of frames."""
+    """What a session can read before the first frame. All images are uint8 (3, h, w) in Y, U, V."""
 
-    def plate(self, thumbnail: tuple[int, int]) -> Plane | None:
-        """The picture of the empty scene that ``options.plate`` names, None when it names none."""
+    def plate(self, size: tuple[int, int]) -> Plane | None:
+        """The image of the empty scene in ``options.plate`` at (width, height); None when there is none."""
 
-    def thumbnails(self, thumbnail: tuple[int, int]) -> Iterator[Plane]:
-        """Thumbnails of the clip's frames from its start, for as long as it is worth looking."""
+    def model_inputs(self, size: tuple[int, int]) -> Iterator[Plane]:
+        """Model inputs at (width, height) of frames from the start of the clip."""
 
 
 @runtime_checkable
 class RequiresScene(Protocol):
-    """A memory that has to look at the scene before its first step."""
+    """A session that reads the scene before its first step."""
 
-    def prepare(self, scenery: SceneSource) -> None:
-        """Called once, before the first ``step``."""
+    def prepare(self, scene: SceneSource) -> None:
+        """Read the scene. Called once, before the first ``step``."""
 
 
 @runtime_checkable
 class TwoPhaseSession(Protocol):
-    """A memory whose steps have two halves, so that it can look at a frame while the one before is still finished."""
+    """A session whose steps can overlap: inference of one frame runs while the matte before it is finished."""
 
-    def look(self, frame: Frame) -> Callable[[], Matte]:
-        """What remembers, frames in order, one at a time. Returns the rest of the step, for another thread."""
+    def infer(self, frame: Frame) -> Callable[[], Matte]:
+        """Run the stateful part of a step, for one frame at a time and in order.
+
+        Returns the stateless rest, which any thread may call.
+        """
 
 
 class Engine(Protocol):
-    """A loaded network (or none, for chroma): immutable, shared by clips and threads."""
+    """A loaded model. Immutable; shared by clips and threads."""
 
     @property
     def facts(self) -> EngineFacts:
-        """Name, version and weights hash, for the job and the manifest."""
+        """Name, version and weights hash, for the job record and the manifest."""
 
     def start(self, clip: Clip, options: Options) -> MattingSession:
-        """Fresh memory for one clip."""
-
-
-# A model file (``matting/models/<name>.py``) defines:
-#   SPEC: Spec
-#   def available(models_dir: Path | None) -> str | None
-#       None when it can run here, else one sentence on what is missing. Opens no network; raises WeightsInvalid
-#       when there is a weights file that is not what its hash says.
-#   def load(runtime: Runtime) -> Engine
-#       Raises ModelUnavailable, WeightsInvalid.
+        """Start a session for one clip."""

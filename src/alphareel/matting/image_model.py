@@ -1,4 +1,4 @@
-"""Networks that see one picture at a time: an ONNX file with one picture in and one alpha out, and how to feed it."""
+"""Engines for ONNX networks without temporal state: one image in, one alpha out."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,18 +11,17 @@ from alphareel.domain.options import Options
 from alphareel.matting.engine import MattingSession, ModelInfo
 from alphareel.matting.model_input import size_for
 from alphareel.matting.network import NetworkSession
-from alphareel.matting.runtime import Array, Runtime, Session
+from alphareel.matting.runtime import Array, OnnxSession, Runtime
 from alphareel.matting.weights import Weights, require_weights
 
-# exp() of more than this says nothing that a float32 alpha could show.
-_SURE = 30.0
+MAX_LOGIT = 30.0  # a larger one changes no float32 alpha
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a network was trained to see: (rgb - mean) / std, at about ``area`` pixels, sides multiples of ``multiple``.
+    """The input a network was trained on: (rgb - mean) / std, about ``area`` pixels, sides multiples of ``multiple``.
 
-    Both are used only where the file does not fix its size. ``logits``: what it answers goes through a sigmoid.
+    ``area`` and ``multiple`` apply only if the file does not fix its input size. ``logits``: the output is logits.
     """
 
     mean: tuple[float, float, float]
@@ -32,12 +31,15 @@ class Preprocessing:
     logits: bool
 
 
-def load_image_model(spec: ModelInfo, weights: Weights, recipe: Preprocessing, runtime: Runtime) -> "ImageModelEngine":
-    """The engine on these weights. Raises ModelUnavailable, WeightsInvalid."""
+def load_image_model(
+    info: ModelInfo, weights: Weights, preprocessing: Preprocessing, runtime: Runtime
+) -> "ImageModelEngine":
+    """Load an engine with these weights. Raises ModelUnavailable or WeightsInvalid."""
     path, sha256 = require_weights(weights, runtime.models_dir)
     session = runtime.open(path)
     _check(session)
-    return ImageModelEngine(EngineFacts(spec.name, spec.version, sha256, spec.weights_license), runtime, path, recipe)
+    facts = EngineFacts(info.name, info.version, sha256, info.weights_license)
+    return ImageModelEngine(facts, runtime, path, preprocessing)
 
 
 @dataclass(frozen=True)
@@ -45,45 +47,45 @@ class ImageModelEngine:
     facts: EngineFacts
     runtime: Runtime
     path: Path
-    recipe: Preprocessing
+    preprocessing: Preprocessing
 
-    def start(self, clip: Clip, options: Options) -> MattingSession:  # noqa: ARG002 - nothing to choose
-        """Memory for one clip: the network has none, so its mattes are steadied."""
+    def start(self, clip: Clip, options: Options) -> MattingSession:  # noqa: ARG002
+        """Start a session with temporal smoothing, since the network has no temporal state."""
         session = self.runtime.open(self.path)
         fixed = _fixed_size(session)
-        thumbnail = fixed or size_for(clip, area=self.recipe.area, multiple=self.recipe.multiple)
-        return NetworkSession(clip, _ImageModel(session, self.recipe), thumbnail=thumbnail, steady=True)
+        size = fixed or size_for(clip, area=self.preprocessing.area, multiple=self.preprocessing.multiple)
+        return NetworkSession(clip, _ImageModel(session, self.preprocessing), model_input_size=size, smooth=True)
 
 
 class _ImageModel:
-    def __init__(self, session: Session, recipe: Preprocessing) -> None:
+    def __init__(self, session: OnnxSession, preprocessing: Preprocessing) -> None:
         self._session = session
         self._input, self._output = next(iter(session.inputs)), next(iter(session.outputs))
-        self._scale = (1 / np.array(recipe.std, np.float32)).reshape(3, 1, 1)
-        self._shift = (-np.array(recipe.mean, np.float32)).reshape(3, 1, 1) * self._scale
-        self._logits = recipe.logits
+        self._scale = (1 / np.array(preprocessing.std, np.float32)).reshape(3, 1, 1)
+        self._shift = (-np.array(preprocessing.mean, np.float32)).reshape(3, 1, 1) * self._scale
+        self._logits = preprocessing.logits
 
-    def start_shot(self, rgb: Array) -> None:
-        """Nothing to forget."""
+    def reset(self, rgb: Array) -> None:
+        """Nothing to reset."""
 
-    def alpha_of(self, rgb: Array) -> Array:
-        seen = np.asarray((rgb * self._scale + self._shift)[None], np.float32)
-        (answer,) = self._session.run((self._output,), {self._input: seen})
-        if answer.shape != (1, 1, *rgb.shape[1:]):
+    def predict(self, rgb: Array) -> Array:
+        network_input = np.asarray((rgb * self._scale + self._shift)[None], np.float32)
+        (output,) = self._session.run((self._output,), {self._input: network_input})
+        if output.shape != (1, 1, *rgb.shape[1:]):
             raise WeightsInvalid(
-                f"{self._session.path.name} answers {rgb.shape[1:]} with {answer.shape}, which is no matte.",
-                hint="Replace the file by the one its model card names.",
+                f"{self._session.path.name} returns {output.shape} for an image of {rgb.shape[1:]}: not a matte.",
+                hint="Replace it with the file that its model card names.",
             )
-        alpha = np.asarray(answer[0, 0], np.float32)
+        alpha = np.asarray(output[0, 0], np.float32)
         return _sigmoid(alpha) if self._logits else alpha
 
 
 def _sigmoid(logits: Array) -> Array:
-    return np.asarray(1 / (1 + np.exp(-np.clip(logits, -_SURE, _SURE))), np.float32)
+    return np.asarray(1 / (1 + np.exp(-np.clip(logits, -MAX_LOGIT, MAX_LOGIT))), np.float32)
 
 
-def _check(session: Session) -> None:
-    """One picture in, float32, three channels, alone in its batch; at least one plane out."""
+def _check(session: OnnxSession) -> None:
+    """Raise WeightsInvalid unless one float32 image of three channels goes in and one plane comes out."""
     session.expect(inputs=tuple(session.inputs)[:1], outputs=tuple(session.outputs)[:1])
     shapes = [*session.inputs.values(), next(iter(session.outputs.values()))]
     fits = (
@@ -96,11 +98,11 @@ def _check(session: Session) -> None:
     if not fits:
         raise WeightsInvalid(
             f"{session.path.name} is another network: in {dict(session.inputs)}, out {dict(session.outputs)}.",
-            hint="Replace the file by the one its model card names.",
+            hint="Replace it with the file that its model card names.",
         )
 
 
-def _fixed_size(session: Session) -> tuple[int, int] | None:
-    """(width, height) that the file insists on, None where any will do."""
+def _fixed_size(session: OnnxSession) -> tuple[int, int] | None:
+    """The input size (width, height) that the file fixes; None when it accepts any."""
     height, width = next(iter(session.inputs.values()))[2:]
     return None if width is None or height is None else (width, height)

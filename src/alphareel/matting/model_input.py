@@ -1,4 +1,4 @@
-"""The small picture a network sees: how large it should be, and from Y, U, V planes to RGB. No full-size pixels."""
+"""The model input: the small Y, U, V image that a network sees. Its size, and its conversion to RGB."""
 
 import math
 from functools import lru_cache
@@ -17,45 +17,45 @@ Picture = NDArray[np.float32]
 
 @lru_cache(maxsize=256)
 def fit_size(width: int, height: int, *, area: int, multiple: int) -> tuple[int, int]:
-    """(width, height), multiples of ``multiple``, near ``area`` pixels, in nearly the shape of ``width`` x ``height``.
+    """(width, height), both multiples of ``multiple``, near ``area`` pixels and near the aspect ratio of the arguments.
 
-    A wrong shape weighs four times a wrong area, so that 16:9, 4:3, square and portrait stay within a few percent;
-    extreme strips get the nearest shape that ``area`` and a half allows.
+    An error in aspect ratio costs four times an error in area, so 16:9, 4:3, square and portrait stay within a few
+    percent. Extreme aspect ratios get the nearest one within 1.5 times ``area``.
     """
     ratio = width / height
-    most = max(1, 3 * area // 2 // multiple**2)
-    best, found = math.inf, (multiple, multiple)
-    for rows in range(1, min(most, 2 * math.ceil(math.sqrt(area / ratio) / multiple) + 1) + 1):
-        columns = min(max(1, round(rows * ratio)), max(1, most // rows))
-        shape = abs(math.log(columns / rows / ratio))
-        cost = 4 * shape + abs(math.log(columns * rows * multiple**2 / area))
-        if cost < best:
-            best, found = cost, (columns * multiple, rows * multiple)
-    return found
+    max_cells = max(1, 3 * area // 2 // multiple**2)
+    min_cost, size = math.inf, (multiple, multiple)
+    for rows in range(1, min(max_cells, 2 * math.ceil(math.sqrt(area / ratio) / multiple) + 1) + 1):
+        columns = min(max(1, round(rows * ratio)), max(1, max_cells // rows))
+        ratio_error = abs(math.log(columns / rows / ratio))
+        cost = 4 * ratio_error + abs(math.log(columns * rows * multiple**2 / area))
+        if cost < min_cost:
+            min_cost, size = cost, (columns * multiple, rows * multiple)
+    return size
 
 
 def size_for(clip: Clip, *, area: int, multiple: int) -> tuple[int, int]:
-    """Thumbnail size for a clip, whose frames are upright and have square pixels."""
+    """Model input size (width, height) for a clip. See ``fit_size``."""
     return fit_size(clip.width, clip.height, area=area, multiple=multiple)
 
 
 def model_input_of(frame: Frame, size: tuple[int, int]) -> Plane:
-    """The frame's thumbnail (3, height, width); InternalError when the reader made none or another size."""
+    """The frame's model input, uint8 (3, height, width). Raises InternalError if it is missing or of another size."""
     width, height = size
     if frame.thumbnail is None or frame.thumbnail.shape != (3, height, width):
-        got = None if frame.thumbnail is None else frame.thumbnail.shape
-        raise InternalError(f"The engine asked for thumbnails of {width}x{height} and got {got}.")
+        shape = None if frame.thumbnail is None else frame.thumbnail.shape
+        raise InternalError(f"The engine needs a model input of {width}x{height}, but the frame has {shape}.")
     return frame.thumbnail
 
 
-def to_rgb(thumbnail: Plane, *, matrix: int, full_range: bool) -> Picture:
-    """R, G, B as float32 (3, h, w) in 0..1, of uint8 Y, U, V (3, h, w) in this H.273 matrix and range."""
+def to_rgb(model_input: Plane, *, matrix: int, full_range: bool) -> Picture:
+    """R, G, B float32 (3, h, w) in 0..1 from uint8 Y, U, V (3, h, w) with this H.273 matrix and range."""
     scale, shift = yuv_to_rgb(matrix, full_range=full_range)
-    y, u, v = thumbnail
-    rgb = np.empty(thumbnail.shape, np.float32)
-    # Row by row: a matrix product would wake the threads of BLAS, which then burn a core while they wait.
+    y, u, v = model_input
+    rgb = np.empty(model_input.shape, np.float32)
+    # Row by row: a matrix product would start the threads of BLAS, which spin while they wait.
     for n, ((a, b, c), offset) in enumerate(zip(scale / 255, shift / 255, strict=True)):
         cv2.addWeighted(y, float(a), v, float(c), float(offset), dst=rgb[n], dtype=cv2.CV_32F)
-        if b:  # red knows no U
+        if b:  # red does not depend on U
             rgb[n] += b * u
     return np.asarray(np.clip(rgb, 0, 1, out=rgb), np.float32)

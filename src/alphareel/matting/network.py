@@ -1,4 +1,4 @@
-"""One clip through a network: the steps that every network engine shares, from the thumbnail to clean edges."""
+"""The steps that all network engines share, from model input to a full-size matte with clean edges."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -17,58 +17,60 @@ from alphareel.matting.temporal_smoothing import TemporalSmoother
 
 
 class Network(Protocol):
-    """What is a network's own: how it is fed, and what it remembers of one clip."""
+    """A network and its state for one clip. ``rgb`` is float32 (3, h, w) in 0..1."""
 
-    def start_shot(self, rgb: Array) -> None:
-        """Forget everything: ``rgb`` is the first picture of a shot, and ``alpha_of`` will be asked for it next."""
+    def reset(self, rgb: Array) -> None:
+        """Drop all state: ``rgb`` is the first frame of a shot. ``predict`` is called with it next."""
 
-    def alpha_of(self, rgb: Array) -> Array:
-        """Alpha float32 (h, w) of the next picture, R, G, B float32 (3, h, w) in 0..1; what is beyond 0..1 is cut."""
+    def predict(self, rgb: Array) -> Array:
+        """Alpha float32 (h, w) of the next frame. The caller clips it to 0..1."""
 
 
 class NetworkSession:
-    """Memory of one clip for a network that sees thumbnails of ``thumbnail`` (width, height).
+    """A session for a network that sees model inputs of ``model_input_size`` (width, height).
 
-    ``steady``: take the trembling out of its mattes, for a network that remembers nothing by itself, or too little.
+    ``smooth``: smooth the mattes over time, for a network with no or too little temporal state.
     """
 
-    def __init__(self, clip: Clip, network: Network, *, thumbnail: tuple[int, int], steady: bool = False) -> None:
+    def __init__(
+        self, clip: Clip, network: Network, *, model_input_size: tuple[int, int], smooth: bool = False
+    ) -> None:
         self._network = network
-        self._thumbnail = thumbnail
+        self._model_input_size = model_input_size
         self._matrix, self._full_range = clip.color.resolved_matrix(clip.height), clip.color.full_range
         self._cuts = CutDetector()
-        self._fresh = True
-        self._stabilizer = TemporalSmoother() if steady else None
+        self._is_new = True
+        self._smoother = TemporalSmoother() if smooth else None
 
     @property
-    def thumbnail(self) -> tuple[int, int]:
-        return self._thumbnail
+    def model_input_size(self) -> tuple[int, int]:
+        return self._model_input_size
 
     def step(self, frames: Sequence[Frame]) -> Sequence[Matte]:
-        """One matte for each frame: the network sees its thumbnail, ``refine`` its planes."""
-        return [self.look(frame)() for frame in frames]
+        """One matte for each frame. The network sees the model input, ``refine`` the full-size planes."""
+        return [self.infer(frame)() for frame in frames]
 
     def finish(self) -> None:
-        """A network cuts out what there is: an empty clip is no failure."""
+        """A clip without a subject is not an error."""
 
-    def look(self, frame: Frame) -> Callable[[], Matte]:
-        """The network's answer; what brings it to full size remembers nothing, so that any thread may call it."""
-        small = model_input_of(frame, self._thumbnail)
-        rgb = to_rgb(small, matrix=self._matrix, full_range=self._full_range)
-        if self._cuts.is_cut(small) or self._fresh:
-            self._start_shot(rgb)
-        alpha = np.asarray(np.clip(self._network.alpha_of(rgb), 0, 1), np.float32)
-        if self._stabilizer is not None:
-            alpha = self._stabilizer.steady(alpha, small)
-        return partial(_full, alpha, frame)
+    def infer(self, frame: Frame) -> Callable[[], Matte]:
+        """Run the network; the returned function brings its alpha to full size."""
+        model_input = model_input_of(frame, self._model_input_size)
+        rgb = to_rgb(model_input, matrix=self._matrix, full_range=self._full_range)
+        if self._cuts.is_cut(model_input) or self._is_new:
+            self._reset(rgb)
+        alpha = np.asarray(np.clip(self._network.predict(rgb), 0, 1), np.float32)
+        if self._smoother is not None:
+            alpha = self._smoother.smooth(alpha, model_input)
+        return partial(_to_full_size, alpha, frame)
 
-    def _start_shot(self, rgb: Array) -> None:
-        self._network.start_shot(rgb)
-        self._fresh = False
-        if self._stabilizer is not None:
-            self._stabilizer.forget()
+    def _reset(self, rgb: Array) -> None:
+        self._network.reset(rgb)
+        self._is_new = False
+        if self._smoother is not None:
+            self._smoother.reset()
 
 
-def _full(alpha: Array, frame: Frame) -> Matte:
-    full = refine(alpha, frame)
-    return Matte(decontaminate_edges(frame, full), full)
+def _to_full_size(alpha: Array, frame: Frame) -> Matte:
+    full_size = refine(alpha, frame)
+    return Matte(decontaminate_edges(frame, full_size), full_size)

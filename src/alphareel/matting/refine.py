@@ -1,4 +1,4 @@
-"""From the network's small matte to alpha at the clip's full size, guided by the frame's own planes."""
+"""Upsamples the network's small matte to the clip's full size, guided by the frame's planes."""
 
 import math
 from collections.abc import Iterator
@@ -16,23 +16,21 @@ Array: TypeAlias = NDArray[np.float32]
 # Chosen by measurement: docs/decisions/0005-refine.md.
 _RADIUS = 1
 _EPS = 1e-4
-_SURE = 0.02
-# Below this magnification the small matte already holds every pixel there is.
-_LEAST_SCALE = 1.25
-# Two windows of the fit and one pixel of interpolation.
-_REACH = 2 * _RADIUS + 1
-
-
-# Rows of the small matte that are worked on at once: what is in doubt then lies in narrow windows, and what is made
-# on the way stays in the processor's cache.
-_STRIP = 96
+_CERTAIN = 0.02
+# Below this magnification the guided filter has nothing to add to the small matte.
+MIN_SCALE = 1.25
+# Margin in small pixels: two windows of the fit and one pixel of interpolation.
+_MARGIN = 2 * _RADIUS + 1
+# Rows of the small matte that are processed at once. Strips make the windows of soft pixels narrow and keep
+# intermediate results in the processor's cache.
+_STRIP_ROWS = 96
 
 
 @dataclass(frozen=True)
 class _Span:
-    """A stretch of rows or columns: ``small`` pixels with a margin, and what they cover at ``half`` and ``full`` size.
+    """A range of rows or columns, with a margin: in ``small`` pixels, and as ``half``-size and ``full``-size pixels.
 
-    Without the margin it is ``kept``, counted in the picture's pixels, and ``inner``, counted from ``full.start``.
+    Without the margin it is ``kept`` in the frame's pixels, and ``inner`` relative to ``full.start``.
     """
 
     small: slice
@@ -43,51 +41,51 @@ class _Span:
 
 
 def refine(small: Array, frame: Frame) -> Plane:
-    """Full-size alpha uint8 (H, W) from alpha float32 (h, w) in 0..1 of the frame's thumbnail.
+    """Full-size alpha uint8 (H, W) from alpha float32 (h, w) in 0..1, which belongs to the frame's model input.
 
     Fast guided filter (He and Sun, arXiv:1505.00996) with the three planes as guide: alpha = aY*Y + aU*U + aV*V + b,
-    fitted in windows of 3x3 small pixels, applied at full size with the chroma terms at half size. b is not the
-    filter's own, which blurs, but chosen so that each small pixel keeps the network's answer: the picture only adds
-    detail to it, and none where its colors do not tell the sides apart. Where the network is sure, with one pixel of
-    margin, a is 0, so that texture makes no holes.
+    fitted in windows of 3x3 small pixels and applied at full size, with the chroma terms at half size. Unlike in the
+    paper, b is chosen so that each small pixel keeps the network's alpha: the paper's b blurs. The frame thus only adds
+    detail, and none where its colors do not separate the sides. Where the network is certain, except within one
+    pixel of an edge, a is 0, so that texture does not cut holes into the matte.
     """
     assert frame.thumbnail is not None
-    sure = (small <= _SURE) | (small >= 1 - _SURE)
-    small = np.where(sure, np.round(small), small).astype(np.float32)
-    grows = min(frame.height / small.shape[0], frame.width / small.shape[1]) >= _LEAST_SCALE
-    plain = _plain(small, frame, cv2.INTER_LINEAR if grows else cv2.INTER_AREA)
-    unsure = _around_edges(small, sure)
-    if not grows or not unsure.any():
-        return plain
-    for down, across in _windows(unsure, frame):
-        near = small[down.small, across.small]
+    certain = (small <= _CERTAIN) | (small >= 1 - _CERTAIN)
+    small = np.where(certain, np.round(small), small).astype(np.float32)
+    enlarges = min(frame.height / small.shape[0], frame.width / small.shape[1]) >= MIN_SCALE
+    upsampled = _resize(small, frame, cv2.INTER_LINEAR if enlarges else cv2.INTER_AREA)
+    soft = _soft_mask(small, certain)
+    if not enlarges or not soft.any():
+        return upsampled
+    for down, across in _windows(soft, frame):
+        window = small[down.small, across.small]
         guide = frame.thumbnail[:, down.small, across.small]
-        guided = _apply(_fit(near, guide, unsure[down.small, across.small]), frame, down, across)
-        plain[down.kept, across.kept] = _within(guided, near)[down.inner, across.inner]
-    return plain
+        guided = _apply(_fit(window, guide, soft[down.small, across.small]), frame, down, across)
+        upsampled[down.kept, across.kept] = _clamp(guided, window)[down.inner, across.inner]
+    return upsampled
 
 
-def _plain(small: Array, frame: Frame, interpolation: int) -> Plane:
+def _resize(small: Array, frame: Frame, interpolation: int) -> Plane:
     levels = (small * 255 + 0.5).astype(np.uint8)
     return np.asarray(cv2.resize(levels, (frame.width, frame.height), interpolation=interpolation), np.uint8)
 
 
-def _around_edges(small: Array, sure: NDArray[np.bool_]) -> Plane:
-    """1 where the small matte is unsure or steps at once from one side to the other, with a pixel of margin."""
-    unsure = ~sure
-    unsure[:-1] |= small[:-1] != small[1:]
-    unsure[:, :-1] |= small[:, :-1] != small[:, 1:]
-    return np.asarray(cv2.dilate(unsure.astype(np.uint8), np.ones((3, 3), np.uint8)), np.uint8)
+def _soft_mask(small: Array, certain: NDArray[np.bool_]) -> Plane:
+    """1 where the small matte is soft or steps from 0 to 1, with one pixel of margin; else 0."""
+    soft = ~certain
+    soft[:-1] |= small[:-1] != small[1:]
+    soft[:, :-1] |= small[:, :-1] != small[:, 1:]
+    return np.asarray(cv2.dilate(soft.astype(np.uint8), np.ones((3, 3), np.uint8)), np.uint8)
 
 
-def _windows(unsure: Plane, frame: Frame) -> Iterator[tuple[_Span, _Span]]:
-    """Rows and columns of the strips that hold all that is unsure, each no wider than it has to be."""
-    height, width = unsure.shape
+def _windows(soft: Plane, frame: Frame) -> Iterator[tuple[_Span, _Span]]:
+    """Rows and columns of the windows that cover all soft pixels: one window for each strip that has any."""
+    height, width = soft.shape
     pitch = _pitch(height, frame.height)
-    tall = pitch * max(1, round(_STRIP / pitch))
-    for top in range(0, height, tall):
-        bottom = min(height, top + tall)
-        left, _, columns, _ = cv2.boundingRect(unsure[top:bottom])
+    strip = pitch * max(1, round(_STRIP_ROWS / pitch))
+    for top in range(0, height, strip):
+        bottom = min(height, top + strip)
+        left, _, columns, _ = cv2.boundingRect(soft[top:bottom])
         if columns:
             right = left + columns
             across = _span(left, right, _pitch(width, frame.width), width, frame.width)
@@ -95,13 +93,13 @@ def _windows(unsure: Plane, frame: Frame) -> Iterator[tuple[_Span, _Span]]:
 
 
 def _pitch(small: int, full: int) -> int:
-    """The least number of small pixels that covers a whole number of half-size pixels."""
+    """The smallest number of small pixels that covers a whole number of half-size pixels."""
     return small // math.gcd(small, full // 2)
 
 
 def _span(start: int, stop: int, pitch: int, small: int, full: int) -> _Span:
     start, stop = start // pitch * pitch, min(small, -(-stop // pitch) * pitch)
-    margin = -(-_REACH // pitch) * pitch
+    margin = -(-_MARGIN // pitch) * pitch
     first, last = max(0, start - margin), min(small, stop + margin)
     to_half = full // 2 / small
     half = slice(round(first * to_half), round(last * to_half))
@@ -110,8 +108,8 @@ def _span(start: int, stop: int, pitch: int, small: int, full: int) -> _Span:
     return _Span(slice(first, last), half, slice(2 * half.start, 2 * half.stop), kept, inner)
 
 
-def _fit(alpha: Array, guide: Plane, unsure: Plane) -> Array:
-    """Terms aY, aU, aV (alpha 0..255 for a step of one level of the plane) and b (0..255): float32 (4, h, w)."""
+def _fit(alpha: Array, guide: Plane, soft: Plane) -> Array:
+    """The terms aY, aU, aV (alpha in 0..255 for one level of the plane) and b (0..255), float32 (4, h, w)."""
     planes = guide.astype(np.float32) / 255
     means = [_mean(p) for p in planes]
     alpha_mean = _mean(alpha)
@@ -122,7 +120,7 @@ def _fit(alpha: Array, guide: Plane, unsure: Plane) -> Array:
     joint = [_mean(p * alpha) - m * alpha_mean for p, m in zip(planes, means, strict=True)]
     slopes = [_mean(s) for s in _solve_symmetric(spread, joint)]
     offset = alpha - sum(s * p for s, p in zip(slopes, planes, strict=True))
-    terms = np.stack([*(s * unsure for s in slopes), np.where(unsure, offset, alpha) * 255])
+    terms = np.stack([*(s * soft for s in slopes), np.where(soft, offset, alpha) * 255])
     return np.asarray(terms, np.float32)
 
 
@@ -132,7 +130,7 @@ def _mean(plane: Array) -> Array:
 
 
 def _solve_symmetric(m: dict[tuple[int, int], Array], right: list[Array]) -> list[Array]:
-    """X of m x = right for a symmetric 3x3 matrix at each pixel, by cofactors (Cramer)."""
+    """Solve m x = right for a symmetric 3x3 matrix at each pixel, by Cramer's rule."""
     c00 = m[1, 1] * m[2, 2] - m[1, 2] * m[1, 2]
     c01 = m[0, 2] * m[1, 2] - m[0, 1] * m[2, 2]
     c02 = m[0, 1] * m[1, 2] - m[0, 2] * m[1, 1]
@@ -145,7 +143,7 @@ def _solve_symmetric(m: dict[tuple[int, int], Array], right: list[Array]) -> lis
 
 
 def _apply(terms: Array, frame: Frame, down: _Span, across: _Span) -> Plane:
-    """Alpha uint8 of a window: the chroma terms and b at half size, the luma term at full size."""
+    """Alpha uint8 of a window: chroma terms and b computed at half size, the luma term at full size."""
     luma, u, v = frame.y[down.full, across.full], frame.u[down.half, across.half], frame.v[down.half, across.half]
     half, full = (u.shape[1], u.shape[0]), (luma.shape[1], luma.shape[0])
     total = cv2.resize(terms[3], half)
@@ -159,13 +157,13 @@ def _apply(terms: Array, frame: Frame, down: _Span, across: _Span) -> Plane:
     return np.asarray(cv2.add(alpha, total, dtype=cv2.CV_8U), np.uint8)
 
 
-def _within(guided: Plane, small: Array) -> Plane:
-    """Guided alpha, held between the least and the most that the network said within one small pixel around.
+def _clamp(guided: Plane, small: Array) -> Plane:
+    """Clamp guided alpha to the network's minimum and maximum within one small pixel.
 
-    Without this bound texture next to the edge leaves a faint line beside it.
+    Without this bound, texture next to an edge leaves a faint line beside it.
     """
     size, cross = (guided.shape[1], guided.shape[0]), np.ones((3, 3), np.uint8)
     rounded = (small * 255 + 0.5).astype(np.uint8)
-    least = cv2.resize(cv2.erode(rounded, cross), size)
-    most = cv2.resize(cv2.dilate(rounded, cross), size)
-    return np.asarray(cv2.min(cv2.max(guided, least), most), np.uint8)
+    lowest = cv2.resize(cv2.erode(rounded, cross), size)
+    highest = cv2.resize(cv2.dilate(rounded, cross), size)
+    return np.asarray(cv2.min(cv2.max(guided, lowest), highest), np.uint8)

@@ -1,6 +1,6 @@
-"""Inference sessions: which device, how many threads, and a cache that forgets what nobody uses.
+"""ONNX Runtime sessions: device, threads, and a cache that drops idle ones.
 
-The one module that imports ONNX Runtime, and only when the first network is opened.
+The only module that imports ONNX Runtime, and only when the first network is opened.
 """
 
 import os
@@ -28,24 +28,24 @@ _PROVIDERS: dict[str, str] = {
     "coreml": "CoreMLExecutionProvider",
     "directml": "DmlExecutionProvider",
 }
-# Small networks stop gaining from threads here; what is left serves the decoder and the encoder.
-_MOST_THREADS = 4
+# Small networks gain nothing from more threads. The remaining cores run the decoder and the encoder.
+MAX_THREADS = 4
 _IDLE_SECONDS = 300.0
 
 
-class Session:
-    """One network in memory, for any number of threads. Made by ``Runtime.open``."""
+class OnnxSession:
+    """A loaded network, which any number of threads may use. Opened by ``Runtime.open``."""
 
     def __init__(self, path: Path, *, threads: int, device: Device) -> None:
         self.path = path
-        self._session = _make_session(path, threads=threads, device=device)
+        self._session = _create_session(path, threads=threads, device=device)
         self.inputs: Mapping[str, Shape] = {i.name: _shape(i.shape) for i in self._session.get_inputs()}
         self.outputs: Mapping[str, Shape] = {o.name: _shape(o.shape) for o in self._session.get_outputs()}
-        self._others = tuple(i.name for i in self._session.get_inputs() if i.type != "tensor(float)")
+        self._other_types = tuple(i.name for i in self._session.get_inputs() if i.type != "tensor(float)")
         self.metadata: Mapping[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
 
     def run(self, outputs: Sequence[str], feeds: Mapping[str, Array]) -> list[Array]:
-        """The named outputs for these inputs. Raises OutOfMemory, InternalError."""
+        """Run the network and return the named outputs. Raises OutOfMemory or InternalError."""
         try:
             return list(self._session.run(list(outputs), dict(feeds)))
         except Exception as error:
@@ -55,27 +55,27 @@ class Session:
             raise InternalError(f"{self.path.name} failed: {text[:300]}") from error
 
     def expect(self, *, inputs: Sequence[str], outputs: Sequence[str]) -> None:
-        """Raise WeightsInvalid unless the network has these inputs and outputs, and float32 is what goes in."""
+        """Raise WeightsInvalid unless the network has these inputs and outputs, and all inputs are float32."""
         missing = sorted((set(inputs) - set(self.inputs)) | (set(outputs) - set(self.outputs)))
         if missing:
             raise WeightsInvalid(
                 f"{self.path.name} is another network: it has no {', '.join(missing)}.",
-                hint="Replace the file by the one its model card names.",
+                hint="Replace it with the file that its model card names.",
             )
-        if self._others:
+        if self._other_types:
             raise WeightsInvalid(
-                f"{self.path.name} wants another type than float32 for {', '.join(self._others)}.",
-                hint="Replace the file by the float32 one that its model card names.",
+                f"{self.path.name} needs another type than float32 for {', '.join(self._other_types)}.",
+                hint="Replace it with the float32 file that its model card names.",
             )
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """How networks are to be run: a value that is passed to ``load``.
+    """How to run networks; passed to ``load`` of a model.
 
-    ``models_dir``: folder with networks that the user put there. ``threads``: None for as many as there are cores,
-    at most four. ``device`` is what the user asked for; it is never replaced by another one, since results differ
-    in the last digits between devices. Arithmetic is float32 everywhere.
+    ``models_dir``: folder with weights the user installed. ``threads``: None for one per core, at most four.
+    ``device``: never replaced by another one, because results differ in the last digits between devices. All
+    arithmetic is float32.
     """
 
     models_dir: Path | None = None
@@ -84,123 +84,123 @@ class Runtime:
 
     def __post_init__(self) -> None:
         if self.device not in get_args(Device):
-            raise InvalidRequest(f"{self.device!r} is no device.", hint=f"Use {', '.join(get_args(Device))}.")
+            raise InvalidRequest(f"{self.device!r} is not a device.", hint=f"Use {', '.join(get_args(Device))}.")
         if self.threads is not None and self.threads < 1:
             raise InvalidRequest(f"{self.threads} threads cannot run a network.", hint="Use 1 or more.")
 
-    def open(self, path: Path) -> Session:
-        """The session of this file, from memory when it was used lately.
+    def open(self, path: Path) -> OnnxSession:
+        """A session for this file, from the cache if it was used recently.
 
-        Raises WeightsInvalid when the file is no network, ModelUnavailable when the device is missing.
+        Raises WeightsInvalid when the file is not a network, ModelUnavailable when the device is missing.
         """
         threads = threads_for(self)
         key = (sha256_of(path), threads, self.device)
-        return _SESSIONS.get(key, lambda: Session(path, threads=threads, device=self.device))
+        return _SESSIONS.get(key, lambda: OnnxSession(path, threads=threads, device=self.device))
 
 
 def threads_for(runtime: Runtime) -> int:
-    """How many threads a network may use: as the user said, else as many as there are cores, at most four."""
-    return runtime.threads or min(_MOST_THREADS, cores())
+    """The number of threads for a network: ``runtime.threads``, else one per core, at most four."""
+    return runtime.threads or min(MAX_THREADS, cores())
 
 
-class Sessions:
-    """A cache of sessions; one that nobody asked for within ``idle_seconds`` is dropped by a timer.
+class OnnxSessionCache:
+    """A cache of sessions. A timer evicts those that were not requested for ``idle_seconds``.
 
-    A clip under way keeps its own reference, so eviction never pulls a network from under it.
+    A clip in progress holds its own reference, so eviction does not affect it.
     """
 
     def __init__(self, *, idle_seconds: float = _IDLE_SECONDS, clock: Callable[[], float] = time.monotonic) -> None:
         self._idle_seconds = idle_seconds
         self._clock = clock
         self._lock = threading.Lock()
-        self._kept: dict[Any, tuple[Session, float]] = {}
+        self._entries: dict[Any, tuple[OnnxSession, float]] = {}
         self._timer: threading.Timer | None = None
 
-    def get(self, key: Any, make: Callable[[], Session]) -> Session:
-        """The kept session or a new one. The lock is held while it is made: nobody loads a network twice."""
+    def get(self, key: Any, create: Callable[[], OnnxSession]) -> OnnxSession:
+        """The cached session or a new one. The lock is held meanwhile, so that no network is loaded twice."""
         with self._lock:
-            session = self._kept[key][0] if key in self._kept else make()
-            self._kept[key] = (session, self._clock())
-            self._arm()
+            session = self._entries[key][0] if key in self._entries else create()
+            self._entries[key] = (session, self._clock())
+            self._start_timer()
             return session
 
     def evict_idle(self) -> int:
-        """Drop what has been idle for too long; returns how many sessions were dropped."""
+        """Evict idle sessions. Returns how many."""
         with self._lock:
-            oldest = self._clock() - self._idle_seconds
-            idle = [key for key, (_, used) in self._kept.items() if used <= oldest]
+            deadline = self._clock() - self._idle_seconds
+            idle = [key for key, (_, used) in self._entries.items() if used <= deadline]
             for key in idle:
-                del self._kept[key]
+                del self._entries[key]
             return len(idle)
 
     def clear(self) -> None:
-        """Drop everything and stop the timer."""
+        """Evict all sessions and stop the timer."""
         with self._lock:
-            self._kept.clear()
+            self._entries.clear()
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._entries)
 
-    def _arm(self) -> None:
+    def _start_timer(self) -> None:
         if self._timer is None:
-            self._timer = threading.Timer(self._idle_seconds, self._ring)
+            self._timer = threading.Timer(self._idle_seconds, self._on_timer)
             self._timer.daemon = True
             self._timer.start()
 
-    def _ring(self) -> None:
+    def _on_timer(self) -> None:
         self.evict_idle()
         with self._lock:
             self._timer = None
-            if self._kept:
-                self._arm()
+            if self._entries:
+                self._start_timer()
 
 
-_SESSIONS = Sessions()
+_SESSIONS = OnnxSessionCache()
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """The number of CPU cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def limit_picture_threads() -> None:
-    """One thread for every OpenCV call in this process.
+def limit_opencv_threads() -> None:
+    """Make every OpenCV call in this process single-threaded.
 
-    Reading, matting and writing already overlap in threads of their own; OpenCV's would only fight them. The
-    setting is process-wide, therefore it is made here, once, by whoever chooses an engine (``tiers.choose``).
+    Reading, matting and writing already run in threads of their own, which OpenCV's would compete with. The setting
+    is process-wide; ``tiers.choose`` applies it.
     """
     cv2.setNumThreads(1)
 
 
 def devices() -> tuple[str, ...]:
-    """Devices that the installed ONNX Runtime can use."""
+    """The devices that the installed ONNX Runtime supports."""
     present = _onnxruntime().get_available_providers()
     return tuple(name for name, provider in _PROVIDERS.items() if provider in present)
 
 
 def _onnxruntime() -> Any:
-    import onnxruntime  # noqa: PLC0415 - 300 ms and 60 MB that listing engines must not cost
+    import onnxruntime  # noqa: PLC0415 - costs 300 ms and 60 MB, too much for listing engines
 
     return onnxruntime
 
 
-def _make_session(path: Path, *, threads: int, device: Device) -> Any:
+def _create_session(path: Path, *, threads: int, device: Device) -> Any:
     ort = _onnxruntime()
     if device not in devices():
         raise ModelUnavailable(
-            f"The installed ONNX Runtime cannot use {device}; it can use {', '.join(devices())}.",
+            f"The installed ONNX Runtime does not support {device}, only {', '.join(devices())}.",
             hint="Install the build of onnxruntime for this device, or choose another device.",
         )
     try:
         return ort.InferenceSession(str(path), _session_options(ort, threads), providers=[_PROVIDERS[device]])
     except Exception as error:
         raise WeightsInvalid(
-            f"{path.name} cannot be loaded: {str(error)[:300]}", hint="Fetch the file again."
+            f"{path.name} cannot be loaded: {str(error)[:300]}", hint="Download the file again."
         ) from error
 
 
@@ -210,8 +210,8 @@ def _session_options(ort: Any, threads: int) -> Any:
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.log_severity_level = 3  # errors come as exceptions; the library prints nothing
-    # Threads that spin between frames take the core that the encoder needs.
+    options.log_severity_level = 3  # errors are raised as exceptions
+    # Threads that spin between frames take a core away from the encoder.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
 

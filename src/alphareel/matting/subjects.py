@@ -1,4 +1,4 @@
-"""Subjects that are told in words: found, followed, looked for again. Knows no network; those are given to it."""
+"""Cuts out subjects named by a text: finds them, tracks them, and searches for new ones. Independent of a network."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,20 +11,19 @@ from alphareel.domain.errors import InvalidRequest, SubjectNotFound
 from alphareel.matting.network import NetworkSession
 from alphareel.matting.runtime import Array
 
-# Without words the tier keeps what such clips are mostly about.
-_DEFAULT = ("person", "animal")
-_MOST_PHRASES = 16
-_MOST_SUBJECTS = 8
-# Frames until subjects that came in later are looked for, and while there is nobody yet.
-_AGAIN = 48
-_SEEK = 8
-# Two boxes that overlap so much (intersection over union) are one subject.
-_SAME = 0.5
+_DEFAULT_PHRASES = ("person", "animal")
+MAX_PHRASES = 16
+MAX_SUBJECTS = 8
+# Frames between two searches for new subjects, and while there is none yet.
+_SEARCH_INTERVAL = 48
+_INITIAL_SEARCH_INTERVAL = 8
+# Two boxes that overlap this much (intersection over union) are the same subject.
+MIN_SAME_IOU = 0.5
 _INSIDE = 0.5
 
 
 class Box(NamedTuple):
-    """Left, top, right, bottom in 0..1 of the picture, and how sure the finder is (0..1)."""
+    """Edges in 0..1 of the image, and the finder's confidence (0..1)."""
 
     left: float
     top: float
@@ -34,39 +33,39 @@ class Box(NamedTuple):
 
 
 class Finder(Protocol):
-    """Tells where in a picture the things are that some words name."""
+    """Finds what a text names in an image."""
 
     def find(self, rgb: Array) -> Sequence[Box]:
-        """Boxes in R, G, B float32 (3, h, w) in 0..1, in any order, possibly several of one thing."""
+        """Boxes in an image, R, G, B float32 (3, h, w) in 0..1. In any order; an object may have several."""
 
 
 class Tracker(Protocol):
-    """Follows subjects through the frames of one shot."""
+    """Tracks subjects through the frames of one shot."""
 
-    def forget(self) -> None:
-        """Follow nobody any more: a new shot begins."""
+    def reset(self) -> None:
+        """Stop tracking all subjects: a new shot starts."""
 
-    def track(self, rgb: Array, fresh: Sequence[Box]) -> Array:
-        """Alpha float32 (n, h, w) of every subject in the next picture; ``fresh`` begin in this one."""
+    def track(self, rgb: Array, new_subjects: Sequence[Box]) -> Array:
+        """Alpha float32 (n, h, w) of all subjects in the next image, where ``new_subjects`` are seen first."""
 
 
 def phrases_of(prompt: str | None) -> tuple[str, ...]:
-    """What to keep, one phrase a subject, lower case; commas, full stops and new lines part them.
+    """Split a prompt at commas, periods and newlines into lower-case phrases; person and animal if it is empty.
 
-    Raises InvalidRequest for more than 16.
+    Raises InvalidRequest for more than 16 phrases.
     """
-    parted = (prompt or "").lower().replace(".", ",").replace("\n", ",").split(",")
-    phrases = tuple(dict.fromkeys(" ".join(p.split()) for p in parted if p.strip()))
-    if len(phrases) > _MOST_PHRASES:
+    parts = (prompt or "").lower().replace(".", ",").replace("\n", ",").split(",")
+    phrases = tuple(dict.fromkeys(" ".join(p.split()) for p in parts if p.strip()))
+    if len(phrases) > MAX_PHRASES:
         raise InvalidRequest(
-            f"text_prompt names {len(phrases)} things.", hint=f"Name at most {_MOST_PHRASES}, separated by commas."
+            f"text_prompt names {len(phrases)} things.", hint=f"Name at most {MAX_PHRASES}, separated by commas."
         )
-    return phrases or _DEFAULT
+    return phrases or _DEFAULT_PHRASES
 
 
 @dataclass(frozen=True)
 class SubjectTracker:
-    """What is to be watched for in one clip, and by whom."""
+    """The phrases of one clip, and the finder and tracker for them."""
 
     phrases: tuple[str, ...]
     finder: Finder
@@ -74,62 +73,63 @@ class SubjectTracker:
 
 
 class PromptedSession(NetworkSession):
-    """Memory of one clip of told subjects."""
+    """A session for subjects named by a text."""
 
-    def __init__(self, clip: Clip, watch: SubjectTracker, *, thumbnail: tuple[int, int]) -> None:
-        self._watcher = _Watcher(watch)
-        self._phrases = watch.phrases
-        super().__init__(clip, self._watcher, thumbnail=thumbnail)
+    def __init__(self, clip: Clip, subjects: SubjectTracker, *, model_input_size: tuple[int, int]) -> None:
+        self._subject_network = _SubjectNetwork(subjects)
+        self._phrases = subjects.phrases
+        super().__init__(clip, self._subject_network, model_input_size=model_input_size)
 
     def finish(self) -> None:
         """Raises SubjectNotFound when nothing was found in the whole clip."""
-        if not self._watcher.found:
+        if not self._subject_network.found:
             raise SubjectNotFound(
-                f"Nothing in the video is {' or '.join(self._phrases)[:200]}.",
-                hint="Name it with other, simpler words, such as: dog, red car, person.",
+                f"Nothing in the video matches {' or '.join(self._phrases)[:200]}.",
+                hint="Use simpler words, such as: dog, red car, person.",
             )
 
 
-class _Watcher:
-    """The Network of told subjects. ``found``: at least one was seen since the clip began."""
+class _SubjectNetwork:
+    """The ``network.Network`` of a finder and a tracker. ``found``: a subject was found in the clip."""
 
-    def __init__(self, watch: SubjectTracker) -> None:
+    def __init__(self, subjects: SubjectTracker) -> None:
         self.found = False
-        self._finder, self._tracker = watch.finder, watch.tracker
+        self._finder, self._tracker = subjects.finder, subjects.tracker
         self._subjects: Array | None = None
-        self._wait = 0
+        self._frames_to_search = 0
 
-    def start_shot(self, rgb: Array) -> None:  # noqa: ARG002 - who is in it is asked with the next call
-        self._tracker.forget()
-        self._subjects, self._wait = None, 0
+    def reset(self, rgb: Array) -> None:  # noqa: ARG002 - the next predict searches it
+        self._tracker.reset()
+        self._subjects, self._frames_to_search = None, 0
 
-    def alpha_of(self, rgb: Array) -> Array:
-        fresh = self._look(rgb) if self._wait == 0 else []
-        if self._wait == 0:
-            self._wait = _SEEK if self._subjects is None and not fresh else _AGAIN
-        self._wait -= 1
-        if self._subjects is None and not fresh:
+    def predict(self, rgb: Array) -> Array:
+        new_subjects = self._find_new(rgb) if self._frames_to_search == 0 else []
+        if self._frames_to_search == 0:
+            is_empty = self._subjects is None and not new_subjects
+            self._frames_to_search = _INITIAL_SEARCH_INTERVAL if is_empty else _SEARCH_INTERVAL
+        self._frames_to_search -= 1
+        if self._subjects is None and not new_subjects:
             return np.zeros(rgb.shape[1:], np.float32)
         self.found = True
-        self._subjects = self._tracker.track(rgb, fresh)
+        self._subjects = self._tracker.track(rgb, new_subjects)
         return np.asarray(self._subjects.max(axis=0), np.float32)
 
-    def _look(self, rgb: Array) -> list[Box]:
-        """Boxes of subjects that nobody follows yet, the surest first."""
-        followed = [] if self._subjects is None else [b for b in map(_box_around, self._subjects) if b is not None]
+    def _find_new(self, rgb: Array) -> list[Box]:
+        """Boxes of subjects that are not tracked yet, most confident first."""
+        tracked = [] if self._subjects is None else [b for b in map(_box_around, self._subjects) if b is not None]
         count = 0 if self._subjects is None else len(self._subjects)
-        fresh: list[Box] = []
+        new_subjects: list[Box] = []
         for box in sorted(self._finder.find(rgb), key=lambda b: -b.score):
-            if count + len(fresh) >= _MOST_SUBJECTS:
+            if count + len(new_subjects) >= MAX_SUBJECTS:
                 break
-            if box.right > box.left and box.bottom > box.top and all(_overlap(box, b) < _SAME for b in followed):
-                fresh.append(box)
-                followed.append(box)
-        return fresh
+            if box.right > box.left and box.bottom > box.top and all(_overlap(box, b) < MIN_SAME_IOU for b in tracked):
+                new_subjects.append(box)
+                tracked.append(box)
+        return new_subjects
 
 
 def _box_around(alpha: Array) -> Box | None:
-    """The box of what is more inside than outside, None when there is nothing."""
+    """The bounding box of alpha above one half; None when there is nothing."""
     inside = alpha > _INSIDE
     columns, rows = np.flatnonzero(inside.any(axis=0)), np.flatnonzero(inside.any(axis=1))
     if not columns.size:

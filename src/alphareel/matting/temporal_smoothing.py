@@ -1,6 +1,6 @@
-"""Steady mattes from a network that trembles: the matte before, moved along with the picture, weighs in.
+"""Temporal smoothing: blends a matte with the one before it, warped along the optical flow, to reduce flicker.
 
-For small mattes, before ``refine``. Figures and what it won against: docs/decisions/0009-stabilizer.md and 0024.
+Works on small mattes, before ``refine``. Measurements and alternatives: docs/decisions/0009-stabilizer.md and 0024.
 """
 
 from typing import Any
@@ -11,61 +11,62 @@ import numpy as np
 from alphareel.imaging.frame import Plane
 from alphareel.matting.runtime import Array
 
-# Weight of the matte before where the picture was followed without doubt.
-_KEEP = 0.7
-# Difference of a followed pixel (levels of Y, U and V together, mean of 5x5) at which its weight has fallen to 1/e.
-_DOUBT = 24.0
+# Weight of the warped matte where it matches the frame exactly.
+MAX_WEIGHT = 0.7
+# Difference between a pixel and its warped predecessor (levels of Y, U and V added, mean of 5x5) at which the weight
+# is down to 1/e.
+_FALLOFF = 24.0
 _WINDOW = (5, 5)
-# Motion is followed at about this many pixels; more cost more and told no better.
+# Flow is computed at about this many pixels. More cost more and did not improve it.
 _FLOW_AREA = 256 * 256
-_LEAST_SIDE = 32  # the flow finds nothing in less
+MIN_SIDE = 32  # the smallest size at which the flow works
 _NOTHING: Any = None  # OpenCV asks for None where its type stubs want an array
 
 
 class TemporalSmoother:
-    """Watches one shot, frame by frame in order. No frame waits for a later one."""
+    """Smooths the mattes of one shot, in order and without delay."""
 
     def __init__(self) -> None:
-        self._search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-        self._before: tuple[Plane, Array] | None = None
+        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        self._previous: tuple[Plane, Array] | None = None
 
-    def forget(self) -> None:
-        """The next frame begins another shot."""
-        self._before = None
+    def reset(self) -> None:
+        """Start a new shot with the next frame."""
+        self._previous = None
 
-    def steady(self, alpha: Array, thumbnail: Plane) -> Array:
-        """Alpha float32 (h, w) in 0..1 of this frame, less the trembling; ``thumbnail``: its Y, U, V (3, h, w).
+    def smooth(self, alpha: Array, model_input: Plane) -> Array:
+        """Smooth alpha float32 (h, w) in 0..1 of the next frame, whose ``model_input`` is uint8 Y, U, V (3, h, w).
 
-        Each pixel is looked up where it was one frame before (optical flow: Kroeger et al., ECCV 2016); it weighs in
-        as far as the picture there looks the same. What appears, is uncovered or moves faster than can be followed is
-        therefore the network's answer alone. The result lies between the answers of the network.
+        Each pixel is blended with its predecessor (optical flow: Kroeger et al., ECCV 2016), weighted by how well the
+        warped frame matches this one. Pixels that appear, are uncovered or move too fast for the flow therefore keep
+        the network's alpha.
         """
-        if self._before is None or self._before[1].shape != alpha.shape:
-            steady = alpha
+        if self._previous is None or self._previous[1].shape != alpha.shape:
+            smoothed = alpha
         else:
-            steady = self._blend(alpha, thumbnail, *self._before)
-        self._before = (thumbnail, steady)
-        return steady
+            smoothed = self._blend(alpha, model_input, *self._previous)
+        self._previous = (model_input, smoothed)
+        return smoothed
 
-    def _blend(self, alpha: Array, now: Plane, then: Plane, steady: Array) -> Array:
-        where = self._follow(now[0], then[0])
-        weight = _KEEP * _alike(now, then, where)
-        moved = np.asarray(cv2.remap(steady, where, _NOTHING, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
-        return np.asarray(alpha + weight * (moved - alpha), np.float32)
+    def _blend(self, alpha: Array, frame: Plane, previous: Plane, previous_alpha: Array) -> Array:
+        source = self._find_source(frame[0], previous[0])
+        weight = MAX_WEIGHT * _match(frame, previous, source)
+        warped = cv2.remap(previous_alpha, source, _NOTHING, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return np.asarray(alpha + weight * (warped - alpha), np.float32)
 
-    def _follow(self, now: Plane, then: Plane) -> Array:
-        """Where each pixel was one frame before: x and y, float32 (h, w, 2)."""
-        height, width = now.shape
+    def _find_source(self, luma: Plane, previous: Plane) -> Array:
+        """The position of each pixel in the previous frame: x and y, float32 (h, w, 2)."""
+        height, width = luma.shape
         shrink = min(1.0, (_FLOW_AREA / (width * height)) ** 0.5)
-        size = (max(_LEAST_SIDE, round(width * shrink)), max(_LEAST_SIDE, round(height * shrink)))
-        small = [cv2.resize(p, size, interpolation=cv2.INTER_AREA) for p in (now, then)]
-        flow = cv2.resize(self._search.calc(small[0], small[1], _NOTHING), (width, height))
+        size = (max(MIN_SIDE, round(width * shrink)), max(MIN_SIDE, round(height * shrink)))
+        small = [cv2.resize(p, size, interpolation=cv2.INTER_AREA) for p in (luma, previous)]
+        flow = cv2.resize(self._flow.calc(small[0], small[1], _NOTHING), (width, height))
         flow *= np.array([width / size[0], height / size[1]], np.float32)
         return np.asarray(flow + np.dstack(np.meshgrid(np.arange(width), np.arange(height))), np.float32)
 
 
-def _alike(now: Plane, then: Plane, where: Array) -> Array:
-    """How much the picture looks like the followed one, 0..1, float32 (h, w)."""
-    moved = cv2.remap(np.dstack(list(then)), where, _NOTHING, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    apart = cv2.absdiff(np.dstack(list(now)), moved).astype(np.float32).sum(axis=2)
-    return np.asarray(np.exp(-np.square(cv2.blur(apart, _WINDOW) / _DOUBT)), np.float32)
+def _match(frame: Plane, previous: Plane, source: Array) -> Array:
+    """How well the warped previous frame matches this one, 0..1, float32 (h, w)."""
+    warped = cv2.remap(np.dstack(list(previous)), source, _NOTHING, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    difference = cv2.absdiff(np.dstack(list(frame)), warped).astype(np.float32).sum(axis=2)
+    return np.asarray(np.exp(-np.square(cv2.blur(difference, _WINDOW) / _FALLOFF)), np.float32)

@@ -1,4 +1,4 @@
-"""Which engine serves which tier of the contract, what is on offer on this machine, and why the rest is not."""
+"""Selects the engine for each tier (``original``, ``light``, ``human``, ``pro``) and reports which engines can run."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,17 +10,17 @@ from alphareel.domain.errors import FieldProblem, InvalidRequest, ModelUnavailab
 from alphareel.domain.options import TIERS, Options, Tier
 from alphareel.matting.engine import Engine, ModelInfo
 from alphareel.matting.people import means_people
-from alphareel.matting.runtime import Device, Runtime, limit_picture_threads
+from alphareel.matting.runtime import Device, Runtime, limit_opencv_threads
 
 PACKAGE = "alphareel.matting.models"
+ENTRY_POINT_GROUP = "alphareel.models"
 
-Orders: TypeAlias = Mapping[Tier, tuple[str, ...]]
-"""The engines that may serve each tier, the first that can run does."""
+Priorities: TypeAlias = Mapping[Tier, tuple[str, ...]]
+"""Engines by tier in order of preference. The first one that can run serves the tier."""
 
-# Best first. A network that the user put into the models
-# folder is there because he wants it, so it goes before the one in the package. "original" promises any subject,
-# "human" and "light" promise speed: docs/models/ says what each engine is good for.
-ENGINES: Orders = {
+# Best first. Networks the user installed take precedence over the bundled one. "original" promises any subject,
+# "human" and "light" promise speed. docs/models/ says what each engine is good for.
+DEFAULT_PRIORITIES: Priorities = {
     "original": ("birefnet", "birefnet_lite", "rvm_resnet50", "rvm", "modnet", "builtin"),
     "light": ("rvm", "builtin"),
     "human": ("rvm_resnet50", "rvm", "modnet", "birefnet_portrait", "builtin"),
@@ -30,31 +30,28 @@ ENGINES: Orders = {
 
 @dataclass(frozen=True)
 class SelectedEngine:
-    """A loaded engine, and what the caller should know about the choice. ``lead``: frames it has to see beforehand.
-
-    ``lead`` is None for an engine that has to see a clip from its start.
-    """
+    """A loaded engine and warnings about its selection."""
 
     engine: Engine
     warnings: tuple[str, ...] = ()
 
     @property
-    def lead(self) -> int | None:
-        return cast("int | None", _module(self.engine.facts.name).SPEC.warmup_frames)
+    def warmup_frames(self) -> int | None:
+        """See ``ModelInfo.warmup_frames``."""
+        return cast("int | None", load_module(self.engine.facts.name).INFO.warmup_frames)
 
 
 @dataclass(frozen=True)
 class EngineStatus:
-    """One engine as it stands on this machine.
+    """The state of one engine on this machine."""
 
-    ``reason`` says why it cannot run, None when it can. ``tiers``: those it may serve; ``serving``: those that it
-    does serve now, because nothing before it is there.
-    """
-
-    spec: ModelInfo
+    info: ModelInfo
     tiers: tuple[Tier, ...]
+    """Tiers it may serve."""
     serving: tuple[Tier, ...]
+    """Tiers it serves now, because no preferred engine is available."""
     reason: str | None = None
+    """Why it cannot run; None when it can."""
 
     @property
     def available(self) -> bool:
@@ -62,24 +59,36 @@ class EngineStatus:
 
 
 def names() -> tuple[str, ...]:
-    """Every engine there is, by name."""
-    return plugins.names(PACKAGE)
+    """Names of all engines, including those of other distributions."""
+    return tuple(plugins.discover(PACKAGE, ENTRY_POINT_GROUP))
 
 
-def parse_orders(text: str) -> Orders:
-    """Orders of a setting such as ``original=birefnet,rvm;human=rvm``; tiers that it leaves out keep theirs.
+def load_module(name: str) -> Any:
+    """Import the model file ``name``. Raises InvalidRequest when there is none."""
+    loaders = plugins.discover(PACKAGE, ENTRY_POINT_GROUP)
+    if name not in loaders:
+        known = ", ".join(loaders)
+        message = f"There is no engine {name[:60]!r}; there are {known}."
+        raise InvalidRequest(message, details=[FieldProblem("engine", f"must be one of {known}.")])
+    return loaders[name]()
 
-    Raises InvalidRequest for a tier or an engine that does not exist.
+
+def parse_priorities(text: str) -> Priorities:
+    """Parse a setting such as ``original=birefnet,rvm;human=rvm``. Tiers it omits keep their defaults.
+
+    Raises InvalidRequest for an unknown tier or engine.
     """
-    orders = dict(ENGINES)
+    priorities = dict(DEFAULT_PRIORITIES)
     for part in filter(None, (p.strip() for p in text.split(";"))):
         tier, _, listed = part.partition("=")
         engines = tuple(name.strip() for name in listed.split(",") if name.strip())
         unknown = [name for name in engines if name not in names()]
         if tier.strip() not in TIERS or unknown or not engines:
-            raise InvalidRequest(f"{part[:100]!r} orders no engines.", hint=f"Engines are {', '.join(names())}.")
-        orders[cast(Tier, tier.strip())] = engines
-    return orders
+            raise InvalidRequest(
+                f"{part[:100]!r} is not a tier and its engines.", hint=f"Engines are {', '.join(names())}."
+            )
+        priorities[cast(Tier, tier.strip())] = engines
+    return priorities
 
 
 def choose(
@@ -88,111 +97,118 @@ def choose(
     threads: int | None = None,
     device: Device = "cpu",
     *,
-    order: Sequence[str] | None = None,
+    engine_priority: Sequence[str] | None = None,
 ) -> SelectedEngine:
-    """The engine for these options, loaded; ``options.engine`` overrides the tier's choice by name.
+    """Select and load the engine for these options.
 
-    A plate that is given chooses the engine ``plate``.
+    ``options.engine`` selects an engine by name, and ``options.plate`` selects the engine ``plate``. Otherwise the
+    first engine in ``engine_priority`` (default: that of the tier) that can run is used; after them those of the tier
+    ``human``, if the tier's engines need a prompt and ``options.text_prompt`` names people or is missing. An engine
+    with a damaged weights file is skipped with a warning. A fallback to an engine for another kind of subject, and a
+    prompt that the engine ignores, are warnings too.
 
-    ``order``: engines to try instead of the tier's own. A damaged weights file is passed over, with a warning, when
-    another engine can serve; so is told when what serves is not what the tier is meant to be.
-    Raises InvalidRequest for an unknown engine, ModelUnavailable when none can serve, WeightsInvalid for an engine
-    that was asked for by name.
+    Raises InvalidRequest for an unknown engine, ModelUnavailable when no engine can run, and WeightsInvalid when the
+    weights of an engine selected by name are damaged.
     """
-    limit_picture_threads()
+    limit_opencv_threads()
     runtime = Runtime(models_dir, threads, device)
-    named = "plate" if options.engine is None and options.plate is not None else options.engine
-    if named is not None:
-        return SelectedEngine(_module(named).load(runtime), _unprompted(options, named))
+    requested = "plate" if options.engine is None and options.plate is not None else options.engine
+    if requested is not None:
+        return SelectedEngine(load_module(requested).load(runtime), _ignored_prompt_warning(options, requested))
     reasons: list[str] = []
     warnings: list[str] = []
-    names_in_order = tuple(order or ENGINES[options.model])
-    for name in _candidates(options, names_in_order):
+    priority = tuple(engine_priority or DEFAULT_PRIORITIES[options.model])
+    for name in _candidates(options, priority):
         try:
-            engine = _module(name).load(runtime)
-            return SelectedEngine(engine, (*warnings, *_told(options, name, names_in_order, models_dir)))
+            engine = load_module(name).load(runtime)
+            return SelectedEngine(engine, (*warnings, *_selection_warnings(options, name, priority, models_dir)))
         except ModelUnavailable as error:
             reasons.append(error.message)
         except WeightsInvalid as error:
             reasons.append(error.message)
-            warnings.append(f"{name} was passed over: {error.message}")
-    raise _unavailable(options, reasons, models_dir)
+            warnings.append(f"The engine {name} was skipped: {error.message}")
+    raise _model_unavailable(options, reasons, models_dir)
 
 
-def expected(options: Options, models_dir: Path | None, orders: Orders = ENGINES) -> tuple[str, ...]:
-    """The warnings that ``choose`` will have, without loading anything. Raises ModelUnavailable, InvalidRequest."""
+def expected_warnings(
+    options: Options, models_dir: Path | None, priorities: Priorities = DEFAULT_PRIORITIES
+) -> tuple[str, ...]:
+    """The warnings that ``choose`` will return, without loading an engine. Raises ModelUnavailable, InvalidRequest."""
     if options.engine is not None:
-        reason = _reason(_module(options.engine), models_dir)
+        reason = _unavailable_reason(load_module(options.engine), models_dir)
         if reason is not None:
             raise ModelUnavailable(f"The engine {options.engine} cannot run here: {reason}")
-        return _unprompted(options, options.engine)
-    order, reasons = orders[options.model], list[str]()
-    for name in _candidates(options, order):
-        reason = _reason(_module(name), models_dir)
+        return _ignored_prompt_warning(options, options.engine)
+    priority, reasons = priorities[options.model], list[str]()
+    for name in _candidates(options, priority):
+        reason = _unavailable_reason(load_module(name), models_dir)
         if reason is None:
-            return _told(options, name, order, models_dir)
+            return _selection_warnings(options, name, priority, models_dir)
         reasons.append(reason)
-    raise _unavailable(options, reasons, models_dir)
+    raise _model_unavailable(options, reasons, models_dir)
 
 
-def _candidates(options: Options, order: Sequence[str]) -> tuple[str, ...]:
-    """The engines to try: where only one for prompts may serve, those for people too if the prompt means people."""
-    prompted = any(_module(name).SPEC.prompted for name in order)
-    if not prompted or not means_people(options.text_prompt):
-        return tuple(order)
-    return tuple(dict.fromkeys((*order, *ENGINES["human"])))
+def _candidates(options: Options, priority: Sequence[str]) -> tuple[str, ...]:
+    """The engines to try in order. A prompt that means people can also be served by the engines of the tier human."""
+    is_prompted = any(load_module(name).INFO.prompted for name in priority)
+    if not is_prompted or not means_people(options.text_prompt):
+        return tuple(priority)
+    return tuple(dict.fromkeys((*priority, *DEFAULT_PRIORITIES["human"])))
 
 
-def _unavailable(options: Options, reasons: Sequence[str], models_dir: Path | None) -> ModelUnavailable:
-    prompted = any(_module(name).SPEC.prompted for name in ENGINES[options.model])
-    choice = f"hoose one of {', '.join(_served(models_dir)) or 'the engines'}, or see docs/models/."
-    hint = f"C{choice}"
-    if prompted:
+def _model_unavailable(options: Options, reasons: Sequence[str], models_dir: Path | None) -> ModelUnavailable:
+    tiers = ", ".join(_served_tiers(models_dir)) or "the engines"
+    hint = f"Choose one of {tiers}, or see docs/models/."
+    if any(load_module(name).INFO.prompted for name in DEFAULT_PRIORITIES[options.model]):
         hint = (
-            f"Then fetch its weights: alphareel models pull prompted. Or name people alone in text_prompt, or c{choice}"
+            "Then fetch its weights: alphareel models pull prompted. Or name only people in text_prompt, "
+            f"or choose one of {tiers}, or see docs/models/."
         )
-    return ModelUnavailable(f"No engine here serves the model {options.model}. {' '.join(reasons)}", hint=hint)
+    return ModelUnavailable(f"No engine here can serve the model {options.model}. {' '.join(reasons)}", hint=hint)
 
 
-def _told(options: Options, name: str, order: Sequence[str], models_dir: Path | None) -> tuple[str, ...]:
-    """What the caller should know of the engine that serves."""
-    fallback = stand_in(options.model, name, order)
-    first = _module(order[0])
-    if fallback and first.SPEC.prompted and (reason := _reason(first, models_dir)) is not None:
-        fallback = (*fallback, f"{order[0]} cannot run here: {reason}")
-    return (*fallback, *_unprompted(options, name))
+def _selection_warnings(
+    options: Options, name: str, priority: Sequence[str], models_dir: Path | None
+) -> tuple[str, ...]:
+    """Warnings about the selected engine. They include what the first engine needs, if that is one for prompts."""
+    fallback = fallback_warning(options.model, name, priority)
+    first = load_module(priority[0])
+    if fallback and first.INFO.prompted and (reason := _unavailable_reason(first, models_dir)) is not None:
+        fallback = (*fallback, f"{priority[0]} cannot run here: {reason}")
+    return (*fallback, *_ignored_prompt_warning(options, name))
 
 
-def _unprompted(options: Options, name: str) -> tuple[str, ...]:
-    """A sentence when the engine takes no notice of a prompt; where the model takes none, ``Options`` says so."""
-    spec = _module(name).SPEC
-    if options.model != "pro" or not options.text_prompt or spec.prompted:
+def _ignored_prompt_warning(options: Options, name: str) -> tuple[str, ...]:
+    """A warning when an engine of the tier pro ignores the prompt. ``Options.warnings`` covers the other tiers."""
+    info = load_module(name).INFO
+    if options.model != "pro" or not options.text_prompt or info.prompted:
         return ()
-    return (f"text_prompt is ignored: the engine {name} cuts out {spec.subject}, whatever the text says.",)
+    return (f"text_prompt is ignored: the engine {name} cuts out {info.subject}, whatever the text says.",)
 
 
-def stand_in(tier: Tier, name: str, order: Sequence[str]) -> tuple[str, ...]:
-    """A sentence when an engine stands in for the first of its order.
+def fallback_warning(tier: Tier, name: str, priority: Sequence[str]) -> tuple[str, ...]:
+    """A warning when the selected engine is not the first of its priority list.
 
-    In the order of the house it is one only when it cuts out something else: that a small network serves where a
-    larger one could be fetched is no news to anybody, that it knows only people is.
+    With the default priorities only when it cuts out another kind of subject: a smaller network for the same subject
+    is the normal case on a machine without downloaded weights.
     """
-    first = order[0]
-    serves, meant = _module(name).SPEC.subject, _module(first).SPEC.subject
-    if name == first or (serves == meant and tuple(order) == ENGINES[tier]):
+    first = priority[0]
+    actual, intended = load_module(name).INFO.subject, load_module(first).INFO.subject
+    if name == first or (actual == intended and tuple(priority) == DEFAULT_PRIORITIES[tier]):
         return ()
-    return (f"The model {tier} is served by {name} (cuts out {serves}), since {first} (cuts out {meant}) is not here.",)
+    served = f"The model {tier} is served by {name} (cuts out {actual})"
+    return (f"{served} because {first} (cuts out {intended}) is not available.",)
 
 
-def list_engines(models_dir: Path | None, orders: Orders = ENGINES) -> tuple[EngineStatus, ...]:
-    """Every engine, whether it can run here, and which tiers it serves now. Loads no network and no runtime."""
-    modules = {name: _module(name) for name in names()}
-    reasons = {name: _reason(module, models_dir) for name, module in modules.items()}
-    first = {tier: next((n for n in orders[tier] if reasons.get(n, "absent") is None), None) for tier in TIERS}
+def list_engines(models_dir: Path | None, priorities: Priorities = DEFAULT_PRIORITIES) -> tuple[EngineStatus, ...]:
+    """The status of every engine. Loads no network and no inference runtime."""
+    modules = {name: load_module(name) for name in names()}
+    reasons = {name: _unavailable_reason(module, models_dir) for name, module in modules.items()}
+    first = {tier: next((n for n in priorities[tier] if reasons.get(n, "absent") is None), None) for tier in TIERS}
     return tuple(
         EngineStatus(
-            spec=module.SPEC,
-            tiers=tuple(tier for tier in TIERS if name in orders[tier]),
+            info=module.INFO,
+            tiers=tuple(tier for tier in TIERS if name in priorities[tier]),
             serving=tuple(tier for tier in TIERS if first[tier] == name),
             reason=reasons[name],
         )
@@ -200,25 +216,17 @@ def list_engines(models_dir: Path | None, orders: Orders = ENGINES) -> tuple[Eng
     )
 
 
-def serving(tier: Tier, models_dir: Path | None, orders: Orders = ENGINES) -> str | None:
-    """Name of the engine that serves this tier now; None when nothing does."""
-    return next((o.spec.name for o in list_engines(models_dir, orders) if tier in o.serving), None)
+def serving(tier: Tier, models_dir: Path | None, priorities: Priorities = DEFAULT_PRIORITIES) -> str | None:
+    """Name of the engine that serves this tier now; None when there is none."""
+    return next((e.info.name for e in list_engines(models_dir, priorities) if tier in e.serving), None)
 
 
-def _served(models_dir: Path | None) -> tuple[str, ...]:
-    offers = list_engines(models_dir)
-    return tuple(tier for tier in TIERS if any(tier in o.serving for o in offers))
+def _served_tiers(models_dir: Path | None) -> tuple[str, ...]:
+    engines = list_engines(models_dir)
+    return tuple(tier for tier in TIERS if any(tier in e.serving for e in engines))
 
 
-def _module(name: str) -> Any:
-    if name not in names():
-        listing = ", ".join(names())
-        message = f"There is no engine {name[:60]!r}; there are {listing}."
-        raise InvalidRequest(message, details=[FieldProblem("engine", f"must be one of {listing}.")])
-    return plugins.module(PACKAGE, name)
-
-
-def _reason(module: Any, models_dir: Path | None) -> str | None:
+def _unavailable_reason(module: Any, models_dir: Path | None) -> str | None:
     try:
         return cast("str | None", module.available(models_dir))
     except WeightsInvalid as error:

@@ -1,4 +1,4 @@
-"""PyTorch and transformers, which only the extra ``pro`` brings: imported when first used, silent, never online."""
+"""PyTorch and transformers of the ``pro`` extra: imported on first use, without log output or network access."""
 
 import importlib
 import importlib.util
@@ -13,18 +13,17 @@ from alphareel.matting.runtime import Array
 
 
 def is_installed() -> bool:
-    """Whether both can be imported; imports neither."""
+    """Whether both can be imported. Imports neither."""
     return all(importlib.util.find_spec(name) is not None for name in ("torch", "transformers"))
 
 
 def torch() -> Any:
-    """The module."""
     return importlib.import_module("torch")
 
 
 def transformers() -> Any:
-    """The module, told to be silent and to stay off the network."""
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before the first import, which is when it is read
+    """The module, configured to log nothing and to stay offline."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read at the first import
     module = importlib.import_module("transformers")
     module.utils.logging.set_verbosity_error()
     module.utils.logging.disable_progress_bar()
@@ -32,31 +31,31 @@ def transformers() -> Any:
 
 
 def set_threads(count: int) -> None:
-    """Threads of every network in this process."""
+    """Set the number of threads of every PyTorch network in this process."""
     torch().set_num_threads(count)
 
 
 def as_tensor(values: Array) -> Any:
-    """The same numbers, in the same memory."""
+    """A tensor that shares memory with the array."""
     return torch().from_numpy(values)
 
 
-def load_pretrained(kind: Any, folder: Path) -> Any:
-    """What ``kind`` (a class of transformers) finds in this folder. Raises WeightsInvalid, OutOfMemory."""
+def load_pretrained(model_class: Any, folder: Path) -> Any:
+    """Load a folder with a transformers class. Raises WeightsInvalid or OutOfMemory."""
     try:
-        made = kind.from_pretrained(str(folder), local_files_only=True)
+        model = model_class.from_pretrained(str(folder), local_files_only=True)
     except MemoryError as error:
-        raise OutOfMemory(f"There is no room for {folder.name}.", hint="Give the job more memory.") from error
+        raise OutOfMemory(f"{folder.name} does not fit into memory.", hint="Give the job more memory.") from error
     except Exception as error:
         raise WeightsInvalid(
-            f"{folder.name} cannot be loaded: {str(error)[:300]}", hint="Remove and pull the weights again."
+            f"{folder.name} cannot be loaded: {str(error)[:300]}", hint="Remove the weights and pull them again."
         ) from error
-    return made.eval() if hasattr(made, "eval") else made
+    return model.eval() if hasattr(model, "eval") else model
 
 
 @contextmanager
-def ours(name: str) -> Iterator[None]:
-    """Inference without gradients, whose failures become errors of ours."""
+def translate_errors(name: str) -> Iterator[None]:
+    """Run inference without gradients. Raises OutOfMemory or InternalError, which name the network."""
     try:
         with torch().inference_mode():
             yield

@@ -1,4 +1,4 @@
-"""SAM 2.1 (Ravi et al., arXiv:2408.00714): subjects followed from frame to frame, through transformers."""
+"""SAM 2.1 (Ravi et al., arXiv:2408.00714): tracks subjects from frame to frame. Runs on transformers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,75 +9,75 @@ import cv2
 import numpy as np
 
 from alphareel.domain.errors import WeightsInvalid
-from alphareel.matting.grounding import imagenet
+from alphareel.matting.grounding import normalize_imagenet
 from alphareel.matting.runtime import Array
 from alphareel.matting.subjects import Box
-from alphareel.matting.torch_runtime import as_tensor, load_pretrained, ours, torch, transformers
+from alphareel.matting.torch_runtime import as_tensor, load_pretrained, torch, transformers, translate_errors
 
-# The prompt encoder's names for the corners of a box.
-_CORNERS = (2, 3)
-_SURE = 30.0
+# The prompt encoder's labels for the corners of a box.
+_CORNER_LABELS = (2, 3)
+MAX_LOGIT = 30.0  # a larger one changes no float32 alpha
 
 
 @dataclass(frozen=True)
 class Sam:
-    """The network; shared by clips. ``size``: side of the square pictures that it sees."""
+    """The network; shared by clips. ``size``: side of its square input in pixels."""
 
     network: Any
     size: int
 
-    def begin(self) -> "SamTracker":
-        """A Tracker for one clip."""
+    def start(self) -> "SamTracker":
+        """A ``subjects.Tracker`` for one clip."""
         return SamTracker(self.network, self.size)
 
 
 class SamTracker:
-    """The network's session of one shot, of which only what it still looks at is kept: memory does not grow."""
+    """The inference session of one shot. Frames the network no longer reads are dropped, so memory does not grow."""
 
     def __init__(self, network: Any, size: int) -> None:
         self._network, self._size = network, size
-        # How far it looks back: frames for their features, and for their pointers to the subjects.
-        self._reach = max(network.config.num_maskmem, network.config.max_object_pointers_in_encoder)
-        self.forget()
+        # The number of past frames it reads features or object pointers of.
+        self._lookback = max(network.config.num_maskmem, network.config.max_object_pointers_in_encoder)
+        self.reset()
 
-    def forget(self) -> None:
-        """Begin a session without subjects."""
-        made = transformers().models.sam2_video.modeling_sam2_video.Sam2VideoInferenceSession
-        self._session = made(video_height=self._size, video_width=self._size, dtype=torch().float32)
+    def reset(self) -> None:
+        """Start a session without subjects."""
+        session_class = transformers().models.sam2_video.modeling_sam2_video.Sam2VideoInferenceSession
+        self._session = session_class(video_height=self._size, video_width=self._size, dtype=torch().float32)
         self._index = self._subjects = 0
 
-    def track(self, rgb: Array, fresh: Sequence[Box]) -> Array:
-        """Alpha (n, h, w) of the subjects in the next picture, a square of ``size``."""
-        with ours("SAM 2.1"):
-            self._add(fresh)
-            seen = as_tensor(imagenet(rgb))
-            answer = self._network(inference_session=self._session, frame=seen, frame_idx=self._index)
-            logits = answer.pred_masks[:, 0].numpy()
-        self._prune(self._index - self._reach)
+    def track(self, rgb: Array, new_subjects: Sequence[Box]) -> Array:
+        """Alpha (n, h, w) of the subjects in the next image, a square of ``size``. See ``subjects.Tracker``."""
+        with translate_errors("SAM 2.1"):
+            self._add(new_subjects)
+            frame = as_tensor(normalize_imagenet(rgb))
+            output = self._network(inference_session=self._session, frame=frame, frame_idx=self._index)
+            logits = output.pred_masks[:, 0].numpy()
+        self._prune(self._index - self._lookback)
         self._index += 1
         height, width = rgb.shape[1:]
         full = np.stack([cv2.resize(m, (width, height), interpolation=cv2.INTER_LINEAR) for m in logits])
-        return np.asarray(1 / (1 + np.exp(-np.clip(full, -_SURE, _SURE))), np.float32)
+        return np.asarray(1 / (1 + np.exp(-np.clip(full, -MAX_LOGIT, MAX_LOGIT))), np.float32)
 
-    def _add(self, fresh: Sequence[Box]) -> None:
-        """Name the subjects that begin in the next picture by their boxes."""
-        names = []
-        for box in fresh:
-            name, self._subjects = self._subjects, self._subjects + 1
-            index = self._session.obj_id_to_idx(name)
+    def _add(self, new_subjects: Sequence[Box]) -> None:
+        """Prompt the network with the boxes of subjects that start in the next image."""
+        object_ids = []
+        for box in new_subjects:
+            object_id, self._subjects = self._subjects, self._subjects + 1
+            index = self._session.obj_id_to_idx(object_id)
             corners = torch().tensor([[box.left, box.top], [box.right, box.bottom]], dtype=torch().float32)
             prompt = {
                 "point_coords": corners[None, None] * self._size,
-                "point_labels": torch().tensor([[_CORNERS]], dtype=torch().int32),
+                "point_labels": torch().tensor([[_CORNER_LABELS]], dtype=torch().int32),
             }
             self._session.add_point_inputs(index, self._index, prompt)
-            names.append(name)
-        self._session.obj_with_new_inputs = names
+            object_ids.append(object_id)
+        self._session.obj_with_new_inputs = object_ids
 
     def _prune(self, before: int) -> None:
-        """Drop what lies too far back to be looked at again; where a subject began stays."""
+        """Drop frames before ``before``, except those in which a subject started."""
         session = self._session
-        session.processed_frames.clear()  # a picture is looked at once
+        session.processed_frames.clear()  # each image is processed once
         tables = [outputs["non_cond_frame_outputs"] for outputs in session.output_dict_per_obj.values()]
         for table in (*tables, *session.frames_tracked_per_obj.values(), *session.point_inputs_per_obj.values()):
             for index in [i for i in table if i < before]:
@@ -85,9 +85,12 @@ class SamTracker:
 
 
 def load_sam(folder: Path) -> Sam:
-    """The network in this folder, as transformers keeps it. Raises WeightsInvalid."""
+    """Load a transformers model folder. Raises WeightsInvalid."""
     network = load_pretrained(transformers().Sam2VideoModel, folder)
     size = network.config.image_size
     if not isinstance(size, int):
-        raise WeightsInvalid(f"{folder.name} sees pictures of {size}, not squares.", hint="Use the file of its card.")
+        raise WeightsInvalid(
+            f"{folder.name} has an input size of {size}, which is not square.",
+            hint="Use the files that its model card names.",
+        )
     return Sam(network, size)

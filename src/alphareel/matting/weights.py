@@ -1,4 +1,4 @@
-"""Weights files: what is known of each, where one lies, and whether it is what its hash says. Fetches nothing."""
+"""Weights files: what is known about them, where they are, and whether they match their hash. Downloads nothing."""
 
 import hashlib
 from collections.abc import Sequence
@@ -8,18 +8,17 @@ from pathlib import Path
 
 from alphareel.domain.errors import ModelUnavailable, WeightsInvalid
 
-_CHUNK = 1 << 20
-_SHORTEST = 1024
-# Licenses that allow any use, commercial use included, for a mention: nothing there that somebody must agree to.
+MIN_BYTES = 1024
+# Licenses that allow any use with attribution, commercial use included, so nobody has to accept anything.
 _PERMISSIVE = frozenset({"Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "CC0-1.0", "MIT"})
 
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A file that can be fetched: ``path`` in the models folder (with ``/``), its ``url`` (HTTPS), what it must be.
+    """A file to download: ``path`` in the models folder (with ``/``), ``url`` (HTTPS), and its expected content.
 
-    ``size`` in bytes and ``sha256`` in hex are None where nobody publishes them; the hash of the first file that came
-    is then written beside it, and holds from there on.
+    ``size`` (bytes) and ``sha256`` (hex) are None if they are not published. The hash of the first download is then
+    written next to the file and pinned.
     """
 
     path: str
@@ -30,11 +29,11 @@ class WeightsFile:
 
 @dataclass(frozen=True)
 class Weights:
-    """The weights of one engine, as its card describes them.
+    """The weights of one engine.
 
-    ``pattern``: the file that the engine opens, with wildcards where publishers vary its name. ``sha256`` lists the
-    hashes that are right for it (none when any file of that name is the user's own choice). ``source``: the page where
-    a person finds it and its license. ``files``: what ``alphareel models pull`` fetches.
+    ``pattern``: name of the file that the engine opens, with wildcards where publishers vary it. ``sha256``: accepted
+    hashes of that file; empty to accept any. ``source``: the page with the file and its license. ``files``: what
+    ``alphareel models pull`` downloads.
     """
 
     name: str
@@ -47,35 +46,35 @@ class Weights:
 
     @property
     def permissive(self) -> bool:
-        """Whether code and weights may be used for anything, so that nobody need accept anything."""
+        """Whether the licenses of code and weights allow any use, so that nobody has to accept them."""
         return {self.code_license, self.weights_license} <= _PERMISSIVE
 
 
 def missing_reason(weights: Weights, models_dir: Path | None) -> str | None:
-    """Why the engine cannot run for want of its weights, None when they lie there and are what they should be.
+    """Why the engine cannot run, as for ``available`` of a model file; None when its weights are installed.
 
-    What ``available`` of an engine answers. Raises WeightsInvalid.
+    Raises WeightsInvalid.
     """
     path = find_weights(weights, [models_dir])
     if path is None:
-        return f"No {weights.pattern} in the models folder; fetch it with: alphareel models pull {weights.name}."
+        return f"No {weights.pattern} in the models folder; download it with: alphareel models pull {weights.name}."
     verify(weights, path)
     return None
 
 
 def require_weights(weights: Weights, models_dir: Path | None) -> tuple[Path, str]:
-    """The weights and their SHA-256. Raises ModelUnavailable when there are none, WeightsInvalid for wrong ones."""
+    """The path and SHA-256 of the weights. Raises ModelUnavailable when they are missing, WeightsInvalid when wrong."""
     path = find_weights(weights, [models_dir])
     if path is None:
         raise ModelUnavailable(
             f"The engine {weights.name} needs {weights.pattern}, which is not in the models folder.",
-            hint=f"Read its license on {weights.source}, then fetch it with: alphareel models pull {weights.name}.",
+            hint=f"Read its license on {weights.source}, then download it with: alphareel models pull {weights.name}.",
         )
     return path, verify(weights, path)
 
 
 def find_weights(weights: Weights, folders: Sequence[Path | None]) -> Path | None:
-    """The first file of that name in the folders, in their order and alphabetically inside one; None without one."""
+    """The first match of the pattern: folders in order, files alphabetically. None when there is none."""
     for folder in folders:
         if folder is not None and folder.is_dir():
             files = sorted(p for p in folder.glob(weights.pattern) if p.is_file())
@@ -85,34 +84,33 @@ def find_weights(weights: Weights, folders: Sequence[Path | None]) -> Path | Non
 
 
 def verify(weights: Weights, path: Path) -> str:
-    """SHA-256 of the file, checked against ``<file>.sha256`` beside it and the known hashes.
+    """SHA-256 of the file, checked against the known hashes, else against ``<file>.sha256`` next to it.
 
-    A file of the user's own (no hash is known, none lies beside it) passes on its size alone; its hash is
-    reported with every result all the same. Raises WeightsInvalid.
+    Without either, only a minimum size is required. Raises WeightsInvalid.
     """
     actual = verify_file(weights, path)
-    if path.stat().st_size < _SHORTEST:
-        raise WeightsInvalid(f"{path.name} is too short to be a network.", hint=f"Fetch it from {weights.source}.")
+    if path.stat().st_size < MIN_BYTES:
+        raise WeightsInvalid(f"{path.name} is too small to be a network.", hint=f"Download it from {weights.source}.")
     return actual
 
 
 def verify_file(weights: Weights, path: Path) -> str:
-    """Like ``verify`` for any file of these weights, however short."""
+    """Like ``verify``, for files of any size."""
     actual = sha256_of(path)
-    expected = weights.sha256 or read_note(path)
+    expected = weights.sha256 or read_hash_file(path)
     if expected and actual not in expected:
         raise WeightsInvalid(
             f"{path.name} has SHA-256 {actual[:16]}..., not {expected[0][:16]}...",
-            hint=f"Fetch it again from {weights.source}.",
+            hint=f"Download it again from {weights.source}.",
         )
     return actual
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 in hex, computed again only when size or time of change differ. Raises WeightsInvalid."""
+    """SHA-256 in hex. Cached until the file's size or modification time changes. Raises WeightsInvalid."""
     try:
-        facts = path.stat()
-        return _hash(path.resolve(), facts.st_size, facts.st_mtime_ns)
+        status = path.stat()
+        return _cached_hash(path.resolve(), status.st_size, status.st_mtime_ns)
     except OSError as error:
         raise WeightsInvalid(
             f"{path.name} cannot be read: {error.strerror}.", hint="Check that the file is there and readable."
@@ -120,21 +118,23 @@ def sha256_of(path: Path) -> str:
 
 
 @lru_cache(maxsize=64)
-def _hash(path: Path, _size: int, _changed: int) -> str:
-    digest = hashlib.sha256()
+def _cached_hash(path: Path, _size: int, _modified: int) -> str:
+    return hash_of(path)
+
+
+def hash_of(path: Path) -> str:
+    """SHA-256 in hex of the file's current content. Raises OSError."""
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def note_beside(path: Path) -> Path:
-    """Where the hash of a file is kept, as sha256sum writes it."""
+def hash_file_of(path: Path) -> Path:
+    """The path of ``<file>.sha256``, in the format of sha256sum."""
     return path.with_name(path.name + ".sha256")
 
 
-def read_note(path: Path) -> tuple[str, ...]:
-    """The hash in that note, none without one."""
-    note = note_beside(path)
-    words = note.read_text("ascii", "replace").split() if note.is_file() else []
+def read_hash_file(path: Path) -> tuple[str, ...]:
+    """The hash in ``<file>.sha256``; empty when there is none."""
+    hash_file = hash_file_of(path)
+    words = hash_file.read_text("ascii", "replace").split() if hash_file.is_file() else []
     return (words[0].lower(),) if words else ()

@@ -1,1 +1,1 @@
-"""The loop from source to outputs, and what surrounds it: threads, progress, previews, chunks."""
+"""Joins media and matting: one run from a source file to its outputs."""

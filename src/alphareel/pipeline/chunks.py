@@ -1,6 +1,6 @@
-"""A long clip in chunks: where to divide it, and how the results of the chunks become one. ``pipeline.run`` makes each.
+"""Splits a long clip into chunks and joins their results. ``pipeline.run`` processes each chunk.
 
-What dies in the middle goes on with the chunk that is missing.
+An interrupted job resumes with the chunk that is missing.
 """
 
 import hashlib
@@ -22,26 +22,26 @@ from alphareel.media.format import format_named
 from alphareel.media.join import ChunkFile
 from alphareel.media.reader import open_reader
 from alphareel.paths import file_sha256
-from alphareel.pipeline.run import Read, open_compositor, plan_target, result_of
+from alphareel.pipeline.run import AmountRead, open_compositor, plan_target, result_of
 
-_WORTH_IT = 2  # chunks' lengths that a clip must have
+MIN_CHUNKS = 2  # shorter clips are processed in a single pass
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The chunks of a clip in order, and the engine that is to make them all.
+    """The chunks of a clip in order, and the engine that must process all of them.
 
-    ``mark``: a hash over what their bytes follow from; chunks of another mark do not go with these.
+    ``plan_hash``: a hash of everything that determines their bytes. Chunks of another plan cannot be joined with them.
     """
 
     chunks: tuple[Chunk, ...]
-    mark: str
+    plan_hash: str
     engine: EngineFacts
 
 
 @dataclass(frozen=True)
-class MadeChunk:
-    """A chunk that ``pipeline.run`` made at ``path``: facts of its Result."""
+class ChunkResult:
+    """The result of ``pipeline.run`` for one chunk, in the file ``path``."""
 
     path: Path
     chunk: Chunk
@@ -57,92 +57,94 @@ def plan(
     seconds: float,
     limits: Limits | None = None,
     models_dir: Path | None = None,
-    order: Sequence[str] | None = None,
+    engine_priority: Sequence[str] | None = None,
     threads: int | None = None,
     paid_seconds: float | None = None,
 ) -> Plan | None:
-    """How to divide the work into chunks of about ``seconds``; None where it is to be done in one go.
+    """Split a clip into chunks of about ``seconds``. None when it must be processed in a single pass.
 
-    That is so for short clips and previews, for formats whose files cannot be put together, for engines that need to
-    see the clip from its start, and for clips whose packets do not tell where a chunk begins. Raises what
-    ``pipeline.run`` does, InsufficientCredits where the packets say that the clip is longer than was paid for.
+    That applies to short clips, previews, formats whose files cannot be joined, engines that need the clip from its
+    start, and clips whose packets do not show where a chunk can start. Raises the errors of ``pipeline.run``;
+    InsufficientCredits when the packets show that the clip is longer than ``paid_seconds``.
     """
     limits, options = limits or Limits(), output.options
     if format_named(options.output_format).join is None or options.preview_duration is not None:
         return None
     with open_reader(source, limits) as reader:
         clip = reader.clip
-    if clip.seconds < _WORTH_IT * seconds:
+    if clip.seconds < MIN_CHUNKS * seconds:
         return None
-    chosen = tiers.choose(options.matting_options, models_dir, threads, order=order)
-    stamps = None if chosen.lead is None else read_packet_index(source, clip, limits)
-    if stamps is not None:
-        check_paid(_seconds(stamps, clip), paid_seconds)
-    chunks = () if stamps is None or _is_too_much(stamps, clip, limits) else divide(stamps, clip, seconds)
-    facts = chosen.engine.facts
-    return Plan(chunks, _mark(source, options, facts, chunks), facts) if chunks else None
+    selected = tiers.choose(options.matting_options, models_dir, threads, engine_priority=engine_priority)
+    packet_index = None if selected.warmup_frames is None else read_packet_index(source, clip, limits)
+    if packet_index is None:
+        return None
+    check_paid(_seconds(packet_index, clip), paid_seconds)
+    if _exceeds_limits(packet_index, clip, limits):
+        return None
+    chunks = divide(packet_index, clip, seconds)
+    facts = selected.engine.facts
+    return Plan(chunks, _plan_hash(source, options, facts, chunks), facts) if chunks else None
 
 
 def join(
     source: Path,
     output: Output,
-    made: Sequence[MadeChunk],
+    chunks: Sequence[ChunkResult],
     engine: EngineFacts,
     *,
     limits: Limits | None = None,
     overwrite: bool = False,
 ) -> Result:
-    """Put the results of all chunks, in order, behind each other at ``output.path``, with the sound of the source.
+    """Concatenate the results of all chunks, in order, at ``output.path``, with the audio of the source.
 
-    Raises VerificationFailed, StorageFailed, BadVideo, InternalError, TargetExists; then there is no new file.
+    Raises VerificationFailed, StorageFailed, BadVideo, InternalError or TargetExists; then no new file is left.
     """
-    limits, form = limits or Limits(), format_named(output.options.output_format)
-    with ExitStack() as opened:
-        clip = opened.enter_context(open_reader(source, limits)).clip
-        stamps = read_packet_index(source, clip, limits)
-        if stamps is None or form.join is None:
-            raise BadVideo(f"{source.name} is no longer the clip that was divided.", hint=EXPORT_AGAIN)
-        target = plan_target(
-            source, output, clip, open_compositor(output.options, clip, limits, form, opened), overwrite=overwrite
-        )
-        files = [ChunkFile(m.path, m.chunk, m.frames) for m in made]
-        joined = form.join(target, files, stamps)
-    told = dict.fromkeys(text for m in made for text in m.warnings)
+    limits, output_format = limits or Limits(), format_named(output.options.output_format)
+    with ExitStack() as stack:
+        clip = stack.enter_context(open_reader(source, limits)).clip
+        packet_index = read_packet_index(source, clip, limits)
+        if packet_index is None or output_format.join is None:
+            raise BadVideo(f"{source.name} has changed since it was split into chunks.", hint=EXPORT_AGAIN)
+        compose = open_compositor(output.options, clip, limits, output_format, stack)
+        target = plan_target(source, output, clip, compose, overwrite=overwrite)
+        files = [ChunkFile(c.path, c.chunk, c.frames) for c in chunks]
+        joined = output_format.join(target, files, packet_index)
+    warnings = (text for chunk in chunks for text in chunk.warnings)
     return result_of(
         output,
-        form,
+        output_format,
         joined.verified,
         engine,
-        Read(
-            _seconds(stamps, clip),
-            sum(m.frames for m in made),
-            clip.width * clip.height,
-            sum(m.frames_lost for m in made),
+        AmountRead(
+            seconds=_seconds(packet_index, clip),
+            frames=sum(chunk.frames for chunk in chunks),
+            pixels=clip.width * clip.height,
+            frames_lost=sum(chunk.frames_lost for chunk in chunks),
         ),
-        warnings=tuple(dict.fromkeys((*told, *joined.warnings))),
+        warnings=tuple(dict.fromkeys((*warnings, *joined.warnings))),
     )
 
 
-def _is_too_much(stamps: PacketIndex, clip: Clip, limits: Limits) -> bool:
-    """Whether there is more than the header admits and than is allowed: reading in one go ends there, and says so."""
-    return 0 < limits.max_seconds < _seconds(stamps, clip) or 0 < limits.max_frames < len(stamps.pts)
+def _exceeds_limits(packet_index: PacketIndex, clip: Clip, limits: Limits) -> bool:
+    """Whether the clip exceeds the limits, whatever its header says. A single pass then raises the error."""
+    return 0 < limits.max_seconds < _seconds(packet_index, clip) or 0 < limits.max_frames < len(packet_index.pts)
 
 
-def _seconds(stamps: PacketIndex, clip: Clip) -> float:
+def _seconds(packet_index: PacketIndex, clip: Clip) -> float:
     """Length of the clip according to its packets."""
-    return float(stamps.end * clip.time_base)
+    return float(packet_index.end * clip.time_base)
 
 
-def _mark(source: Path, options: Options, engine: EngineFacts, chunks: Sequence[Chunk]) -> str:
-    """A hash over everything that the bytes of a chunk follow from; files count by content, wherever they lie."""
+def _plan_hash(source: Path, options: Options, engine: EngineFacts, chunks: Sequence[Chunk]) -> str:
+    """A hash of everything that determines the bytes of a chunk. Files count by content, not by path."""
     background = options.background
     files = [source, *(Path(p) for p in (background.image_url, background.video_url) if p is not None)]
-    plain = replace(options, background=replace(background, image_url=None, video_url=None))
-    facts = [
+    portable = replace(options, background=replace(background, image_url=None, video_url=None))
+    parts = [
         __version__,
-        to_json(plain),
+        to_json(portable),
         asdict(engine),
         [asdict(chunk) for chunk in chunks],
-        [*map(file_sha256, files)],
+        [file_sha256(path) for path in files],
     ]
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Small pictures of a run while it goes on: the newest frame without its background."""
+"""Preview images of a run in progress: small transparent WebP files of the newest frame."""
 
 import contextlib
 from dataclasses import replace
@@ -12,16 +12,16 @@ from alphareel.imaging.frame import Matte
 from alphareel.media.output_file import Target
 from alphareel.media.webp_encoder import WebpEncoder
 
-_SIDE = 320  # pixels, the longer one
+_MAX_SIDE = 320  # pixels
 _QUALITY, _EFFORT = 70, 2
-_SHARE = 0.05  # of the run between two pictures
-_SECONDS = 2.0  # at least between two
+_MIN_SHARE_STEP = 0.05  # of the run between two previews
+_MIN_SECONDS = 2.0  # between two previews
 
 
 class PreviewWriter:
-    """Writes ``preview-<n>.webp`` into ``folder``: the first frame at once, then about one for each twentieth.
+    """Writes ``preview-<n>.webp`` into ``folder``: the first frame, then about one for each twentieth of the run.
 
-    ``single``: no others, because the run makes but a part of the clip.
+    ``single``: only the first frame, for a run that processes one chunk of a clip.
     """
 
     def __init__(self, folder: Path, clip: Clip, *, single: bool = False) -> None:
@@ -29,35 +29,35 @@ class PreviewWriter:
         self._folder = folder
         self._single = single
         self._compose = make_compositor(
-            Options(composition=Composition(width, height)), clip, read_still=_not_asked, open_video=_not_asked
+            Options(composition=Composition(width, height)), clip, read_still=_no_background, open_video=_no_background
         )
         target = Target(folder, clip, width, height, has_alpha=True)
         self._encode = WebpEncoder(target, quality=_QUALITY, effort=_EFFORT)
-        self._drawn = 0
+        self._count = 0
         self._last: Progress | None = None
 
-    def write_preview(self, progress: Progress, matte: Matte) -> Progress:
-        """The progress with the newest picture, which shows this matte where one is due."""
+    def update(self, progress: Progress, matte: Matte) -> Progress:
+        """Write a preview of this matte if one is due. Returns ``progress`` with the latest preview's path."""
         if self._is_due(progress):
-            path = self._folder / f"preview-{self._drawn}.webp"
-            with contextlib.suppress(OSError):  # a full disk will stop the result, and say so; a preview must not
+            path = self._folder / f"preview-{self._count}.webp"
+            with contextlib.suppress(OSError):  # a full disk fails the output; a preview must not
                 path.write_bytes(self._encode(*self._compose(matte)))
                 self._last = replace(progress, preview=str(path))
-                self._drawn += 1
+                self._count += 1
         return progress if self._last is None else replace(progress, preview=self._last.preview)
 
     def _is_due(self, progress: Progress) -> bool:
         last = self._last
         if last is None or self._single:
             return last is None
-        return progress.share - last.share >= _SHARE and progress.seconds - last.seconds >= _SECONDS
+        return progress.share - last.share >= _MIN_SHARE_STEP and progress.seconds - last.seconds >= _MIN_SECONDS
 
 
 def _size(clip: Clip) -> tuple[int, int]:
-    scale = min(1.0, _SIDE / max(clip.width, clip.height))
+    scale = min(1.0, _MAX_SIDE / max(clip.width, clip.height))
     width, height = (max(2, round(length * scale / 2) * 2) for length in (clip.width, clip.height))
     return width, height
 
 
-def _not_asked(path: str) -> NoReturn:
-    raise AssertionError(f"a preview has no background, but {path} was asked for")
+def _no_background(path: str) -> NoReturn:
+    raise AssertionError(f"previews have no background, but {path} was requested")

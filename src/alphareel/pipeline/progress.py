@@ -1,4 +1,4 @@
-"""How far a run has come: counts frames, and turns clocks into Progress. Knows neither codecs nor networks."""
+"""Tracks the progress of a run: counts frames and measures the work of each stage."""
 
 import math
 import time
@@ -10,13 +10,13 @@ from alphareel.imaging.frame import Frame
 from alphareel.pipeline.threads import BackgroundConsumer, Prefetcher
 
 _REPORT_SECONDS = 0.2
-_NEARLY = 0.99  # what is left is closing and verifying the files
+_MAX_SHARE = 0.99  # until the files are closed and verified
 
 
 class ProgressTracker:
-    """One run's progress; ``preview``, in seconds, or ``chunk`` limit what counts as the whole.
+    """Progress of one run. ``preview`` (seconds) or ``chunk``: the part of the clip that the run processes.
 
-    ``source_seconds``: where the latest frame ends, counted from the start of the clip.
+    ``source_seconds``: the end of the latest frame, in seconds from the start of the clip.
     """
 
     def __init__(self, clip: Clip, preview: float | None, chunk: Chunk | None = None) -> None:
@@ -24,8 +24,9 @@ class ProgressTracker:
         self.source_seconds = 0.0
         self._clip = clip
         self._start = chunk.start if chunk else 0
-        end = float(chunk.end * clip.time_base) if chunk and chunk.end else clip.seconds
-        self._until = preview or (float(chunk.end * clip.time_base) if chunk and chunk.end else math.inf)
+        chunk_end = float(chunk.end * clip.time_base) if chunk and chunk.end else None
+        end = chunk_end or clip.seconds
+        self._max_source_seconds = preview or chunk_end or math.inf
         self._seconds = (min(end, preview) if preview else end) - float(self._start * clip.time_base)
         self._total = chunk.frames if chunk else _expected_frames(clip, self._seconds)
         self._share = 0.0
@@ -33,10 +34,11 @@ class ProgressTracker:
         self._reported = self._began
 
     def count(self, frame: Frame) -> bool:
-        """Note a frame on its way to the outputs; True when it is time for a report."""
+        """Count a frame that was handed to the writers. Returns whether a report is due."""
         self.done += 1
-        self.source_seconds = min(float((frame.pts + frame.duration) * self._clip.time_base), self._until)
-        self._share = max(self._share, min(_NEARLY, self._share_at(frame)))
+        frame_end = float((frame.pts + frame.duration) * self._clip.time_base)
+        self.source_seconds = min(frame_end, self._max_source_seconds)
+        self._share = max(self._share, min(_MAX_SHARE, self._share_at(frame)))
         now = time.perf_counter()
         due = now - self._reported >= _REPORT_SECONDS or self.done == 1
         if due:
@@ -46,7 +48,7 @@ class ProgressTracker:
     def report(
         self, reading: Prefetcher[Any], matting: Prefetcher[Any], writers: Sequence[BackgroundConsumer[Any, Any]]
     ) -> Progress:
-        """Progress now; stages in seconds of work, waiting for each other not counted."""
+        """The current Progress. Its ``stages`` are seconds of work without the time spent waiting for other stages."""
         elapsed = max(1e-9, time.perf_counter() - self._began)
         remaining = elapsed * (1 - self._share) / self._share if self._share > 0 else None
         return Progress(
@@ -61,7 +63,7 @@ class ProgressTracker:
                 "matte": max(0.0, matting.spent - reading.waited),
                 "write": max(writer.spent for writer in writers),
             },
-            written=tuple(writer.taken for writer in writers),
+            written=tuple(writer.consumed for writer in writers),
         )
 
     def _share_at(self, frame: Frame) -> float:

@@ -1,6 +1,6 @@
-"""The main path: read, matte, then compose and write, once for each output; all stages overlap, few frames are held.
+"""The main loop: read, matte, then compose and write each output. All stages overlap and few frames are in memory.
 
-``run`` is a generator of Progress: facts come as it goes, closing it cancels and leaves nothing behind.
+``run`` is a generator of Progress. Closing it cancels the run and removes its files.
 """
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -39,7 +39,7 @@ def run(
     *,
     limits: Limits | None = None,
     models_dir: Path | None = None,
-    order: Sequence[str] | None = None,
+    engine_priority: Sequence[str] | None = None,
     threads: int | None = None,
     previews: Path | None = None,
     chunk: Chunk | None = None,
@@ -47,71 +47,79 @@ def run(
     paid_seconds: float | None = None,
     frames_ahead: int = 4,
 ) -> Generator[Progress, None, None]:
-    """Remove the background of ``source`` and write ``outputs``, all from one matte; the last Progress has the results.
+    """Remove the background of ``source`` and write ``outputs`` from one matte. The last Progress has the results.
 
-    Files get their names when all of them are whole, verified and on the disk; before that there is none.
-    ``previews``: a folder for small pictures of the newest frame, which each Progress then names. ``chunk``: make
-    this stretch of the clip only, from zero and silent, for ``chunks.join``; BadVideo without its first frame.
-    ``overwrite``: replace what has an output's name; else TargetExists, before any work and again at the end.
-    ``paid_seconds``: how much of the source credits are reserved for; InsufficientCredits where it goes on after that.
-    ``frames_ahead``: how many frames each stage may hold that the next has no time for yet; fewer take less memory.
-    Raises InvalidRequest, BadVideo, ModelUnavailable, StorageFailed, VerificationFailed and kin (``domain.errors``).
+    No output appears under its name until all of them are complete, verified and flushed to disk. ``engine_priority``:
+    engines to try instead of those of the tier. ``previews``: a folder for small images of the newest frame; each
+    Progress names the latest. ``chunk``: process only this part of the clip, for ``chunks.join``. The result has no
+    audio and starts at zero. Raises BadVideo when the first frame of the chunk is missing. ``overwrite``: replace
+    existing files; otherwise raises TargetExists, before any work and again before publishing. ``paid_seconds``: how
+    much of the source may be processed for the reserved credits; raises InsufficientCredits when it is longer.
+    ``frames_ahead``: number of frames that each stage may buffer for the next; fewer take less memory.
+
+    Raises InvalidRequest, BadVideo, ModelUnavailable, StorageFailed, VerificationFailed and other ``domain.errors``.
     """
     check_outputs(source, outputs, overwrite=overwrite)
-    asked, limits = outputs[0].options.matting_options, limits or Limits()
-    with ExitStack() as opened:
-        reader = opened.enter_context(open_reader(source, limits))
-        chosen = tiers.choose(asked, models_dir, threads, order=order)
-        memory = begin_matting(chosen.engine, source, reader.clip, asked, limits)
-        since, clip = (0, reader.clip) if chunk is None else (chunk.start, replace(reader.clip, audio=None))
-        drafts = [begin(output, source, clip, limits, opened, overwrite=overwrite) for output in outputs]
+    options, limits = outputs[0].options.matting_options, limits or Limits()
+    with ExitStack() as stack:
+        reader = stack.enter_context(open_reader(source, limits))
+        selected = tiers.choose(options, models_dir, threads, engine_priority=engine_priority)
+        session = start_session(selected.engine, source, reader.clip, options, limits)
         if chunk is None:
-            frames = reader.frames(thumbnail=memory.thumbnail, seconds=asked.preview_duration)
+            start_tick, clip = 0, reader.clip
+            frames = reader.frames(thumbnail=session.model_input_size, seconds=options.preview_duration)
         else:
-            frames = reader.chunk(chunk, memory.thumbnail, lead=chosen.lead or 0)
-        reading = opened.enter_context(
-            Prefetcher(_paid_for(frames, clip, paid_seconds), name="read", depth=frames_ahead)
-        )
-        matting = opened.enter_context(Prefetcher(mattes(memory, reading, asked), name="matte", depth=frames_ahead))
-        behind = partial(BackgroundConsumer[Matte, Verified], name="write", depth=min(2, frames_ahead))
-        writers = [opened.enter_context(behind(partial(draft.write, since=since))) for draft in drafts]
-        meter = ProgressTracker(reader.clip, asked.preview_duration, chunk)
-        artist = PreviewWriter(previews, reader.clip, single=chunk is not None) if previews else None
+            start_tick, clip = chunk.start, replace(reader.clip, audio=None)
+            frames = reader.chunk(chunk, session.model_input_size, lead=selected.warmup_frames or 0)
+        pending_outputs = [open_output(output, source, clip, limits, stack, overwrite=overwrite) for output in outputs]
+        paid_frames = _paid_frames(frames, clip, paid_seconds)
+        reading = stack.enter_context(Prefetcher(paid_frames, name="read", depth=frames_ahead))
+        matting = stack.enter_context(Prefetcher(mattes(session, reading, options), name="matte", depth=frames_ahead))
+        start_writer = partial(BackgroundConsumer[Matte, Verified], name="write", depth=min(2, frames_ahead))
+        writers = [
+            stack.enter_context(start_writer(partial(pending.write, start_tick=start_tick)))
+            for pending in pending_outputs
+        ]
+        tracker = ProgressTracker(reader.clip, options.preview_duration, chunk)
+        preview_writer = PreviewWriter(previews, reader.clip, single=chunk is not None) if previews else None
         for matte in matting:
-            if matte.frame.pts < since:  # shown for the memory's sake
+            if matte.frame.pts < start_tick:  # a warm-up frame
                 continue
-            if chunk is not None and not meter.done and matte.frame.pts > since:
-                raise _missing_first_frame()  # containers keep no first moment but zero to the tick, and joining needs it
+            if chunk is not None and not tracker.done and matte.frame.pts > start_tick:
+                raise _missing_first_frame()  # joining needs a frame at tick zero of every chunk
             for writer in writers:
-                writer.give(matte)
-            if meter.count(matte.frame):
-                report = meter.report(reading, matting, writers)
-                yield artist.write_preview(report, matte) if artist else report
-        if not meter.done:
+                writer.put(matte)
+            if tracker.count(matte.frame):
+                progress = tracker.report(reading, matting, writers)
+                yield preview_writer.update(progress, matte) if preview_writer else progress
+        if not tracker.done:
             raise BadVideo("No frame of the video could be decoded.", hint="Play it to check it, or export it again.")
-        check_paid(meter.source_seconds, paid_seconds)
+        check_paid(tracker.source_seconds, paid_seconds)
         for writer in writers:
             writer.end()
-        verified = [writer.result() for writer in writers]
-        publish(drafts, overwrite=overwrite)
-        told = (chosen.engine.facts, _read(meter, reader), chosen.warnings)
-        results = tuple(draft.result(found, *told) for draft, found in zip(drafts, verified, strict=True))
-        last = meter.report(reading, matting, writers)
-        yield replace(last, share=1.0, remaining_seconds=0.0, results=results)
+        verified_files = [writer.result() for writer in writers]
+        publish(pending_outputs, overwrite=overwrite)
+        amount_read = _amount_read(tracker, reader)
+        results = tuple(
+            pending.result(verified, selected.engine.facts, amount_read, selected.warnings)
+            for pending, verified in zip(pending_outputs, verified_files, strict=True)
+        )
+        progress = tracker.report(reading, matting, writers)
+        yield replace(progress, share=1.0, remaining_seconds=0.0, results=results)
 
 
-def publish(drafts: Sequence["PendingOutput"], *, overwrite: bool) -> None:
-    """Give all files their names. What appeared there meanwhile refuses all of them, not the rest of them."""
+def publish(pending_outputs: Sequence["PendingOutput"], *, overwrite: bool) -> None:
+    """Publish all outputs. Raises TargetExists before the first one if any of the files has appeared meanwhile."""
     if not overwrite:
-        for draft in drafts:
-            refuse_existing(draft.output.path)
-    for draft in drafts:
-        draft.sink.publish()
+        for pending in pending_outputs:
+            refuse_existing(pending.output.path)
+    for pending in pending_outputs:
+        pending.output_file.publish()
 
 
 @dataclass(frozen=True)
-class Read:
-    """What a run read of its source: seconds, frames, pixels of each, and frames that could not be decoded."""
+class AmountRead:
+    """How much of its source a run read. ``pixels``: of each frame. ``frames_lost``: could not be decoded."""
 
     seconds: float
     frames: int
@@ -119,14 +127,15 @@ class Read:
     frames_lost: int
 
 
-def _read(meter: ProgressTracker, reader: Reader) -> Read:
-    return Read(meter.source_seconds, meter.done, reader.clip.width * reader.clip.height, reader.frames_lost)
+def _amount_read(tracker: ProgressTracker, reader: Reader) -> AmountRead:
+    pixels = reader.clip.width * reader.clip.height
+    return AmountRead(tracker.source_seconds, tracker.done, pixels, reader.frames_lost)
 
 
-def _paid_for(
+def _paid_frames(
     frames: Generator[Frame, None, None], clip: Clip, paid_seconds: float | None
 ) -> Generator[Frame, None, None]:
-    """The frames, as long as they begin within what is paid for. Raises InsufficientCredits at the first after that."""
+    """Pass frames on. Raises InsufficientCredits at the first one that starts after the paid part of the clip."""
     with closing(frames):
         for frame in frames:
             check_paid(float(frame.pts * clip.time_base), paid_seconds)
@@ -134,115 +143,123 @@ def _paid_for(
 
 
 def _missing_first_frame() -> BadVideo:
-    return BadVideo("The first frame of a chunk could not be decoded.", hint="Make the whole in one go.")
+    return BadVideo("The first frame of a chunk could not be decoded.", hint="Process the clip in a single pass.")
 
 
 def check_outputs(source: Path, outputs: Sequence[Output], *, overwrite: bool = False) -> None:
-    """Refuse outputs that one run cannot make, or that would destroy the footage or each other."""
+    """Raise InvalidRequest for outputs that one run cannot write, or that would overwrite its inputs or each other.
+
+    Raises TargetExists for an existing file, unless ``overwrite`` is set.
+    """
     if not outputs:
         raise InvalidRequest("There is no target.", hint="Name a file to write.")
     if any(output.options.matting_options != outputs[0].options.matting_options for output in outputs):
-        raise InvalidRequest("The targets need different mattes.", hint="Make those that differ in a run of their own.")
+        raise InvalidRequest(
+            "The targets need different mattes.", hint="Write targets with other matting options in a separate run."
+        )
     for output in outputs:
         check_format(output.options)
-    places = [output.path.resolve() for output in outputs]
-    if len(set(places)) < len(places):
-        raise InvalidRequest("Two targets are the same file.", hint="Give each a name of its own.")
-    read = [("source", source), *_files_read(outputs)]
-    for output, place in zip(outputs, places, strict=True):
+    paths = [output.path.resolve() for output in outputs]
+    if len(set(paths)) < len(paths):
+        raise InvalidRequest("Two targets are the same file.", hint="Give each its own name.")
+    inputs = [("source", source), *_other_inputs(outputs)]
+    for output, path in zip(outputs, paths, strict=True):
         check_suffix(output.path, output.options.output_format)
-        if place.is_dir():
+        if path.is_dir():
             raise InvalidRequest(f"The target {output.path} is a folder.", hint="Name a file in it.")
-        if place.exists() and not place.is_file():
-            raise InvalidRequest(f"The target {output.path} is a device or a pipe.", hint="Name an ordinary file.")
-        for what, path in read:
-            if place.exists() and path.exists() and place.samefile(path):
-                raise InvalidRequest(
-                    f"The target {output.path} is the {what} itself.", hint="Name another: what is read stays as it is."
-                )
+        if path.exists() and not path.is_file():
+            raise InvalidRequest(f"The target {output.path} is a device or a pipe.", hint="Name a regular file.")
+        for role, input_path in inputs:
+            if path.exists() and input_path.exists() and path.samefile(input_path):
+                raise InvalidRequest(f"The target {output.path} is the {role} itself.", hint="Name another file.")
         if not overwrite:
             refuse_existing(output.path)
 
 
-def _files_read(outputs: Sequence[Output]) -> Iterator[tuple[str, Path]]:
-    """The files that the outputs are made from beside the source, and what each is."""
+def _other_inputs(outputs: Sequence[Output]) -> Iterator[tuple[str, Path]]:
+    """(role, path) of the files that the outputs are made from, apart from the source."""
     for output in outputs:
         background, plate = output.options.background, output.options.plate
-        named = ("background", background.image_url), ("background", background.video_url), ("plate", plate)
-        yield from ((what, Path(path)) for what, path in named if path is not None)
+        inputs = ("background", background.image_url), ("background", background.video_url), ("plate", plate)
+        yield from ((role, Path(path)) for role, path in inputs if path is not None)
 
 
-def begin_matting(engine: Engine, source: Path, clip: Clip, options: Options, limits: Limits) -> MattingSession:
-    """Memory that is ready for the first frame; some engines look at the scene before it."""
-    memory = engine.start(clip, options)
-    if isinstance(memory, RequiresScene):
-        memory.prepare(ClipScene(source, clip, options, limits))
-    return memory
+def start_session(engine: Engine, source: Path, clip: Clip, options: Options, limits: Limits) -> MattingSession:
+    """Start a matting session and, if the engine requires it, let it read the scene."""
+    session = engine.start(clip, options)
+    if isinstance(session, RequiresScene):
+        session.prepare(ClipScene(source, clip, options, limits))
+    return session
 
 
-def mattes(memory: MattingSession, frames: Iterable[Frame], options: Options) -> Generator[Matte, None, None]:
-    """A matte for each frame, its outline as wished; what the alpha of a source hides stays hidden."""
-    with closing(_made(memory, frames)) as each:
-        for made in each:
-            matte = made
+def mattes(session: MattingSession, frames: Iterable[Frame], options: Options) -> Generator[Matte, None, None]:
+    """A matte for each frame, with ``options.grow`` and ``options.feather`` applied.
+
+    Where the source has alpha of its own, both are multiplied.
+    """
+    with closing(_engine_mattes(session, frames)) as engine_mattes:
+        for matte in engine_mattes:
             if options.grow or options.feather:
-                matte = replace(made, alpha=choke_and_feather(made.alpha, grow=options.grow, feather=options.feather))
-            yield matte if matte.frame.alpha is None else _within_own_alpha(matte)
-    memory.finish()
+                alpha = choke_and_feather(matte.alpha, grow=options.grow, feather=options.feather)
+                matte = replace(matte, alpha=alpha)  # noqa: PLW2901
+            yield matte if matte.frame.alpha is None else _multiply_source_alpha(matte)
+    session.finish()
 
 
-def _made(memory: MattingSession, frames: Iterable[Frame]) -> Generator[Matte, None, None]:
-    """A matte for each frame; where a step has two halves they overlap, as the stages do."""
-    if not isinstance(memory, TwoPhaseSession):
+def _engine_mattes(session: MattingSession, frames: Iterable[Frame]) -> Generator[Matte, None, None]:
+    """A matte for each frame. The two phases of a TwoPhaseSession overlap."""
+    if not isinstance(session, TwoPhaseSession):
         for frame in frames:
-            yield from memory.step([frame])
+            yield from session.step([frame])
         return
-    with Prefetcher((memory.look(frame) for frame in frames), name="look", depth=1) as looked:
-        for finish in looked:
+    with Prefetcher((session.infer(frame) for frame in frames), name="infer", depth=1) as inferred:
+        for finish in inferred:
             yield finish()
 
 
 @dataclass(frozen=True)
 class PendingOutput:
-    """One output being made: how mattes become its pictures, and the sink that holds them."""
+    """One output being written: its compositor and its file, which has no name yet."""
 
     output: Output
-    form: Format
+    output_format: Format
     compose: Compositor
-    sink: OutputFile
+    output_file: OutputFile
 
-    def write(self, mattes: Iterator[Matte], *, since: int = 0) -> Verified:
-        """Write every matte, then open the file again and check it. It has no name yet, but it will survive a crash.
+    def write(self, mattes: Iterator[Matte], *, start_tick: int = 0) -> Verified:
+        """Write every matte, then reopen and verify the file and flush it to disk.
 
-        The tick ``since`` becomes the file's zero.
+        ``start_tick`` of the clip becomes tick zero of the file.
         """
         for matte in mattes:
             frame, alpha = self.compose(matte)
-            self.sink.write(replace(frame, pts=frame.pts - since), alpha)
-        verified = verify(self.sink.path, self.sink.finish())
-        self.sink.fsync()
+            self.output_file.write(replace(frame, pts=frame.pts - start_tick), alpha)
+        verified = verify(self.output_file.path, self.output_file.finish())
+        self.output_file.fsync()
         return verified
 
-    def result(self, verified: Verified, engine: EngineFacts, read: Read, warnings: tuple[str, ...]) -> Result:
-        """What is known of the file now that it has its name."""
-        told = (*self.output.options.warnings(), *warnings, *self.sink.warnings)
-        return result_of(self.output, self.form, verified, engine, read, warnings=told)
+    def result(
+        self, verified: Verified, engine: EngineFacts, amount_read: AmountRead, warnings: tuple[str, ...]
+    ) -> Result:
+        """The Result of the published file."""
+        all_warnings = (*self.output.options.warnings(), *warnings, *self.output_file.warnings)
+        return result_of(self.output, self.output_format, verified, engine, amount_read, warnings=all_warnings)
 
 
 def result_of(
     output: Output,
-    form: Format,
+    output_format: Format,
     verified: Verified,
     engine: EngineFacts,
-    read: Read,
+    amount_read: AmountRead,
     *,
     warnings: tuple[str, ...],
 ) -> Result:
-    """The facts of a finished file."""
+    """The Result of a finished file."""
     return Result(
         path=str(output.path),
-        format=form.name,
-        mime=form.mime,
+        format=output_format.name,
+        mime=output_format.mime,
         bytes=verified.bytes,
         sha256=verified.sha256,
         frames=verified.frames,
@@ -252,48 +269,49 @@ def result_of(
         has_alpha=verified.has_alpha,
         has_audio=verified.has_audio,
         engine=engine,
-        alpha=form.alpha_kind if verified.has_alpha else "none",
-        frames_lost=read.frames_lost,
+        alpha=output_format.alpha_kind if verified.has_alpha else "none",
+        frames_lost=amount_read.frames_lost,
         warnings=warnings,
-        source_seconds=read.seconds,
-        source_frames=read.frames,
-        source_pixels=read.pixels,
+        source_seconds=amount_read.seconds,
+        source_frames=amount_read.frames,
+        source_pixels=amount_read.pixels,
     )
 
 
-def begin(
-    output: Output, source: Path, clip: Clip, limits: Limits, opened: ExitStack, *, overwrite: bool = False
+def open_output(
+    output: Output, source: Path, clip: Clip, limits: Limits, stack: ExitStack, *, overwrite: bool = False
 ) -> PendingOutput:
-    """Open what the output needs; ``opened`` closes it, and takes away what was not published."""
-    form = format_named(output.options.output_format)
-    compose = open_compositor(output.options, clip, limits, form, opened)
-    target = plan_target(source, output, clip, compose, overwrite=overwrite)
-    sink = form.open(target)
-    opened.callback(sink.abort)
-    return PendingOutput(output, form, compose, sink)
+    """Open an output for writing. ``stack`` closes it, and deletes the file unless it was published."""
+    output_format = format_named(output.options.output_format)
+    compose = open_compositor(output.options, clip, limits, output_format, stack)
+    output_file = output_format.open(plan_target(source, output, clip, compose, overwrite=overwrite))
+    stack.callback(output_file.abort)
+    return PendingOutput(output, output_format, compose, output_file)
 
 
-def open_compositor(options: Options, clip: Clip, limits: Limits, form: Format, opened: ExitStack) -> Compositor:
-    """The composer of an output; ``opened`` closes the background that it reads."""
+def open_compositor(
+    options: Options, clip: Clip, limits: Limits, output_format: Format, stack: ExitStack
+) -> Compositor:
+    """The compositor of an output. ``stack`` closes the background it reads."""
     return make_compositor(
-        fitted(options, clip, form),
+        fit_canvas(options, clip, output_format),
         clip,
         read_still=lambda path: read_image(Path(path), limits),
-        open_video=lambda path: opened.enter_context(open_reader(Path(path), limits)),
+        open_video=lambda path: stack.enter_context(open_reader(Path(path), limits)),
     )
 
 
-def fitted(options: Options, clip: Clip, form: Format) -> Options:
-    """The options with a canvas as large as their quality allows; a canvas that was asked for stays as it is."""
-    side, longer = form.max_side.get(options.quality), max(clip.width, clip.height)
-    if side is None or longer <= side or options.composition is not None:
+def fit_canvas(options: Options, clip: Clip, output_format: Format) -> Options:
+    """Options with a canvas no larger than their quality allows. A requested canvas stays as it is."""
+    max_side, longer = output_format.max_side.get(options.quality), max(clip.width, clip.height)
+    if max_side is None or longer <= max_side or options.composition is not None:
         return options
-    width, height = (max(2, round(length * side / longer / 2) * 2) for length in (clip.width, clip.height))
+    width, height = (max(2, round(length * max_side / longer / 2) * 2) for length in (clip.width, clip.height))
     return replace(options, composition=Composition(width, height))
 
 
 def plan_target(source: Path, output: Output, clip: Clip, compose: Compositor, *, overwrite: bool = False) -> Target:
-    """What a sink is to write for this composition; sound comes along when the source has any."""
+    """What the format's encoder is to write. Includes the source's audio if it has any."""
     return Target(
         path=output.path,
         clip=clip,
@@ -308,7 +326,6 @@ def plan_target(source: Path, output: Output, clip: Clip, compose: Compositor, *
     )
 
 
-def _within_own_alpha(matte: Matte) -> Matte:
-    own = matte.frame.alpha
-    assert own is not None
-    return replace(matte, alpha=np.asarray(cv2.multiply(matte.alpha, own, scale=1 / 255), np.uint8))
+def _multiply_source_alpha(matte: Matte) -> Matte:
+    assert matte.frame.alpha is not None
+    return replace(matte, alpha=np.asarray(cv2.multiply(matte.alpha, matte.frame.alpha, scale=1 / 255), np.uint8))

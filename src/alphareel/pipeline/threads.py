@@ -1,4 +1,4 @@
-"""Stages that overlap, with bounded queues between: a source that runs ahead of us, a consumer that follows behind."""
+"""Pipeline stages in threads of their own, connected by bounded queues."""
 
 import queue
 import threading
@@ -14,11 +14,11 @@ _END = object()
 
 
 class Prefetcher(Generic[T]):
-    """Items of ``source``, produced up to ``depth`` ahead by a thread of its own.
+    """Iterates over ``source``, which runs in a thread of its own up to ``depth`` items ahead.
 
-    An error in the source is raised to the consumer in its place. Leaving the context stops the thread, waits for it,
-    and closes the source, so that whatever the source holds open is released before the ``with`` block ends.
-    ``spent``: seconds the source took, all told; ``waited``: seconds the consumer stood waiting for it.
+    An error in the source is raised in the consumer after the items before it. Leaving the context stops the thread
+    and closes the source, so its resources are released before the ``with`` block ends.
+    ``spent``: seconds the source worked. ``waited``: seconds the consumer waited for it.
     """
 
     def __init__(self, source: Generator[T, None, None], *, name: str, depth: int = 4) -> None:
@@ -56,7 +56,7 @@ class Prefetcher(Generic[T]):
     def _work(self) -> None:
         try:
             self._produce()
-        except BaseException as error:  # noqa: BLE001 - crosses to the consumer's thread, which raises it
+        except BaseException as error:  # noqa: BLE001 - raised in the consumer's thread
             self._error = error
         finally:
             self._source.close()
@@ -88,21 +88,21 @@ class Prefetcher(Generic[T]):
 
 
 class BackgroundConsumer(Generic[T, R]):
-    """``consume``, called in a thread of its own with an iterator of what it is given, up to ``depth`` items late.
+    """Calls ``consume`` in a thread of its own with an iterator over the items that ``put`` queues, at most ``depth``.
 
-    An error in it is raised to whoever gives it the next item or asks for its result. Leaving the context before the
-    result was asked for stops it at its next item: its iterator raises there, so nothing behind its loop runs.
-    ``taken``: items it has finished with; ``spent``: seconds it took, those without an item not counted.
+    An error in ``consume`` is raised by the next ``put`` or ``result``. Leaving the context before ``result`` stops it
+    at its next item: its iterator raises there, so code after its loop does not run.
+    ``consumed``: items it has finished. ``spent``: seconds it worked, without the time waiting for items.
     """
 
     def __init__(self, consume: Callable[[Iterator[T]], R], *, name: str, depth: int = 2) -> None:
-        self.taken = 0
+        self.consumed = 0
         self.spent = 0.0
         self._consume = consume
         self._items: queue.Queue[object] = queue.Queue(depth)
         self._stopped = threading.Event()
         self._error: BaseException | None = None
-        self._made: list[R] = []
+        self._results: list[R] = []
         self._resumed = 0.0
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
 
@@ -116,22 +116,22 @@ class BackgroundConsumer(Generic[T, R]):
         self._stopped.set()
         self._thread.join()
 
-    def give(self, item: T) -> None:
-        """Hand over the next item; waits while ``depth`` of them lie there. Raises what the consumer raised."""
-        self._put(item)
+    def put(self, item: T) -> None:
+        """Queue the next item; blocks while the queue is full. Raises the consumer's error."""
+        self._enqueue(item)
 
     def end(self) -> None:
-        """Say that there is no more; the consumer goes on with what comes after its loop."""
-        self._put(_END)
+        """End the items. The consumer continues after its loop."""
+        self._enqueue(_END)
 
     def result(self) -> R:
-        """Wait, after ``end``, for what the consumer returns. Raises what it raised."""
+        """Wait, after ``end``, for the consumer's return value. Raises its error."""
         self._thread.join()
         if self._error is not None:
             raise self._error
-        return self._made[0]
+        return self._results[0]
 
-    def _put(self, item: object) -> None:
+    def _enqueue(self, item: object) -> None:
         while self._thread.is_alive():
             try:
                 self._items.put(item, timeout=0.1)
@@ -144,15 +144,15 @@ class BackgroundConsumer(Generic[T, R]):
     def _work(self) -> None:
         self._resumed = time.perf_counter()
         try:
-            self._made.append(self._consume(self._drop_none()))
+            self._results.append(self._consume(self._queued_items()))
         except _Stopped:
             pass
-        except BaseException as error:  # noqa: BLE001 - crosses to the giver's thread, which raises it
+        except BaseException as error:  # noqa: BLE001 - raised in the thread that calls put
             self._error = error
         finally:
             self.spent += time.perf_counter() - self._resumed
 
-    def _drop_none(self) -> Iterator[T]:
+    def _queued_items(self) -> Iterator[T]:
         while True:
             self.spent += time.perf_counter() - self._resumed
             item = self._wait()
@@ -160,7 +160,7 @@ class BackgroundConsumer(Generic[T, R]):
             if item is _END:
                 return
             yield item  # type: ignore[misc]
-            self.taken += 1
+            self.consumed += 1
 
     def _wait(self) -> object:
         while not self._stopped.is_set():
@@ -173,4 +173,4 @@ class BackgroundConsumer(Generic[T, R]):
 
 
 class _Stopped(Exception):
-    """The consumer is no longer wanted."""
+    """The context was left before the consumer finished."""

@@ -120,7 +120,7 @@ def _run(server: "_Server", supervisor: Supervisor, listener: socket.socket, *, 
 class EngineSummary:
     """An engine as GET /v1/models shows it."""
 
-    spec: ModelInfo
+    info: ModelInfo
     serves: Sequence[str]
     missing: str | None
 
@@ -158,8 +158,8 @@ def _config(app: FastAPI, given: Settings) -> uvicorn.Config:
 
 
 def _engine_statuses(settings: Settings) -> Sequence[EngineStatus]:
-    offers = tiers.list_engines(settings.models_dir, tiers.parse_orders(settings.tiers))
-    return [EngineSummary(o.spec, o.serving, o.reason) for o in offers]
+    offers = tiers.list_engines(settings.models_dir, tiers.parse_priorities(settings.tiers))
+    return [EngineSummary(o.info, o.serving, o.reason) for o in offers]
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from alphareel import plugins
 from alphareel.domain.errors import InvalidRequest
-from alphareel.matting.tiers import parse_orders
+from alphareel.matting.tiers import parse_priorities
 from alphareel.paths import default_data_dir, default_models_dir
 from alphareel.service.billing.credits import parse_prices
 from alphareel.service.jobs.retention import FOR_EVER, LONGEST
@@ -316,7 +316,7 @@ class Settings(BaseSettings):
     @classmethod
     def _orders_engines(cls, value: str) -> str:
         try:
-            parse_orders(value)
+            parse_priorities(value)
         except InvalidRequest as error:
             raise ValueError(str(error).rstrip(".")) from error
         return value

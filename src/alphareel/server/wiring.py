@@ -22,7 +22,7 @@ from alphareel.domain.clip import Limits
 from alphareel.domain.errors import AlphareelError, BadVideo, OutOfMemory, Timeout, Unavailable, WorkerCrashed
 from alphareel.domain.options import Options, to_json
 from alphareel.http.job_serializers import JobSerializer
-from alphareel.matting.tiers import parse_orders
+from alphareel.matting.tiers import parse_priorities
 from alphareel.queue.dbos_engine import DbosEngine, EngineRules
 from alphareel.server.installation import Installation, engine_url, sweep_work
 from alphareel.server.settings import Settings, shown
@@ -73,7 +73,7 @@ def build_services(place: Installation) -> Services:
     retention = _expirations(place)
     idempotency = IdempotencyStore(database, clock=clock)
     prices = parse_prices(settings.credits_per_minute, settings.pricing_version)
-    capabilities = Capabilities(settings.models_dir, parse_orders(settings.tiers))
+    capabilities = Capabilities(settings.models_dir, parse_priorities(settings.tiers))
     api_keys = ApiKeyService(place.keys)
     calls = CallStore(database)
     jobs = JobService(
@@ -166,7 +166,7 @@ def build_worker(place: Installation, executor_id: str) -> Worker:
             progress_seconds=given.job_progress_seconds,
         ),
         models_dir=given.models_dir,
-        engines=parse_orders(given.tiers),
+        engines=parse_priorities(given.tiers),
         threads=given.job_threads or max(1, processors() // given.workers),
         max_deaths=_MAX_DEATHS,
         chunk_seconds=given.chunk_seconds,

@@ -1,22 +1,21 @@
-"""What can be fetched: the weights that the engines' own files name. Opens no network."""
+"""The weights that can be downloaded, as the model files declare them. Makes no network requests."""
 
-from alphareel import plugins
 from alphareel.domain.errors import InvalidRequest
 from alphareel.matting import tiers
 from alphareel.matting.weights import Weights
 
 
 def catalog() -> tuple[Weights, ...]:
-    """The weights of every engine that can be fetched, by name."""
-    found = (getattr(plugins.module(tiers.PACKAGE, name), "WEIGHTS", None) for name in tiers.names())
-    return tuple(w for w in found if isinstance(w, Weights) and w.files)
+    """The downloadable weights of all engines, sorted by name."""
+    declared = (getattr(tiers.load_module(name), "WEIGHTS", None) for name in tiers.names())
+    return tuple(w for w in declared if isinstance(w, Weights) and w.files)
 
 
 def weights_named(name: str) -> Weights:
-    """Raises InvalidRequest with the names there are."""
+    """The weights with this name. Raises InvalidRequest when there are none."""
     known = {w.name: w for w in catalog()}
     if name not in known:
         raise InvalidRequest(
-            f"There are no weights {name[:60]!r} to fetch.", hint=f"There are {', '.join(known) or 'none'}."
+            f"There are no weights {name[:60]!r} to download.", hint=f"There are {', '.join(known) or 'none'}."
         )
     return known[name]

@@ -1,4 +1,4 @@
-"""Weights into the models folder: fetched from their publishers or a mirror, or taken from files that lie here."""
+"""Installs weights into the models folder: downloads them, or imports files that are already on this machine."""
 
 import os
 import shutil
@@ -7,100 +7,100 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from alphareel.domain.errors import InvalidRequest, NotFound, StorageFailed, WeightsInvalid
-from alphareel.matting.weights import Weights, WeightsFile
+from alphareel.matting.weights import Weights, WeightsFile, hash_of
 from alphareel.weights.downloader import Downloader
-from alphareel.weights.store import ModelsFolder, hash_of
+from alphareel.weights.store import ModelsFolder
 
-_CHUNK = 1 << 20
+_BLOCK_BYTES = 1 << 20
 
 
 class ProgressListener:
-    """What happens on the way; this one looks at nothing."""
+    """Callbacks during an installation. The methods of this base class do nothing."""
 
     def begin(self, file: WeightsFile) -> None:
-        """The next file is begun."""
+        """The next file starts."""
 
-    def advance(self, done: int, whole: int | None) -> None:
-        """So many of its bytes lie there."""
+    def advance(self, done: int, total: int | None) -> None:
+        """``done`` of ``total`` bytes are written."""
 
     def wait(self, file: WeightsFile) -> None:
-        """Another process is at this file; we wait for it."""
+        """Another process is installing this file; waiting for it."""
 
     def finish(self, path: Path, *, new: bool) -> None:
-        """It lies there now, or did already."""
+        """The file is installed. ``new``: it was not before."""
 
 
 @dataclass(frozen=True)
 class Installer:
-    """Brings weights into a models folder.
+    """Installs weights into a models folder.
 
-    ``mirror``: https address of a copy of a models folder, asked instead of the publishers. ``accepted``: the
-    user has accepted the licenses of what is brought.
+    ``mirror``: HTTPS URL of a copy of a models folder, used instead of the publishers. ``accepted``: the user has
+    accepted the licenses of the weights.
     """
 
     folder: ModelsFolder
     accepted: bool = False
     mirror: str | None = None
-    watcher: ProgressListener = field(default_factory=ProgressListener)
+    listener: ProgressListener = field(default_factory=ProgressListener)
     downloader: Downloader = field(default_factory=Downloader)
 
     def pull(self, weights: Weights) -> list[Path]:
-        """Fetch what is missing of these weights; files that are there and right stay as they are.
+        """Download the files that are not installed yet.
 
-        Raises InvalidRequest when a license has to be accepted first, FetchFailed, FetchRefused, WeightsInvalid,
+        Raises InvalidRequest when a license must be accepted first, FetchFailed, FetchRefused, WeightsInvalid, or
         StorageFailed.
         """
         self._check_license(weights)
-        return [self._bring(weights, file, self._fetch) for file in weights.files]
+        return [self._install(weights, file, self._download) for file in weights.files]
 
-    def take(self, source: Path, known: Sequence[Weights]) -> list[Path]:
-        """Copy the weights among ``known`` that lie in ``source``, a file or a folder, each checked as if fetched.
+    def import_files(self, source: Path, known: Sequence[Weights]) -> list[Path]:
+        """Copy the ``known`` weights in ``source``, a file or a folder. They are verified like downloads.
 
-        A file is known by its name, and by that of its folder where the models folder has one for it. Raises
-        NotFound when nothing there is known, and what ``pull`` raises.
+        Files are recognized by name, including the folder that contains them in the models folder. Raises NotFound
+        when there are none, and the errors of ``pull``.
         """
-        found = list(_recognize(source, known))
-        if not found:
-            wanted = ", ".join(f.path for w in known for f in w.files)
-            raise NotFound(f"{source} holds no weights that are known.", hint=f"Known are {wanted}.")
-        for weights, _, _ in found:
+        matches = list(_recognize(source, known))
+        if not matches:
+            names = ", ".join(f.path for w in known for f in w.files)
+            raise NotFound(f"{source} contains no known weights.", hint=f"Known files are {names}.")
+        for weights, _, _ in matches:
             self._check_license(weights)
 
         def copy_from(path: Path) -> Callable[[WeightsFile], str]:
             return lambda file: self._copy(path, file)
 
-        return [self._bring(weights, file, copy_from(path)) for weights, file, path in found]
+        return [self._install(weights, file, copy_from(path)) for weights, file, path in matches]
 
     def _check_license(self, weights: Weights) -> None:
         if weights.permissive or self.accepted:
             return
         raise InvalidRequest(
-            f"{weights.name} does not come under a permissive license: its code is {weights.code_license}, its weights "
+            f"{weights.name} does not have a permissive license: its code is {weights.code_license}, its weights "
             f"{weights.weights_license}.",
-            hint=f"Read {weights.source}; if it suits you, run the command again with --accept-license.",
+            hint=f"Read {weights.source}. If you accept it, run the command again with --accept-license.",
         )
 
-    def _bring(self, weights: Weights, file: WeightsFile, get: Callable[[WeightsFile], str]) -> Path:
-        self.watcher.begin(file)
-        with self.folder.claim(file, waiting=lambda: self.watcher.wait(file)):
-            there = self.folder.verify(file)
-            if there.state == "wrong":
+    def _install(self, weights: Weights, file: WeightsFile, obtain: Callable[[WeightsFile], str]) -> Path:
+        self.listener.begin(file)
+        with self.folder.lock(file, on_wait=lambda: self.listener.wait(file)):
+            status = self.folder.verify(file)
+            if status.state == "wrong":
                 raise WeightsInvalid(
-                    f"{file.path} {there.detail}.", hint=f"Run alphareel models remove {weights.name}, then again."
+                    f"{file.path} {status.detail}.", hint=f"Run alphareel models remove {weights.name} and try again."
                 )
-            if there.state == "ready":
-                self.watcher.finish(self.folder.file(file), new=False)
+            if status.state == "ready":
+                self.listener.finish(self.folder.file(file), new=False)
                 return self.folder.file(file)
-            origin = get(file)
-            path = self.folder.settle(file, origin=origin, accepted=self.accepted, weights=weights)
-            self.watcher.finish(path, new=True)
+            origin = obtain(file)
+            path = self.folder.install(file, origin=origin, accepted=self.accepted, weights=weights)
+            self.listener.finish(path, new=True)
             return path
 
-    def _fetch(self, file: WeightsFile) -> str:
+    def _download(self, file: WeightsFile) -> str:
         url = f"{self.mirror.rstrip('/')}/{file.path}" if self.mirror else file.url
-        known = self.folder.pinned(file) is not None
+        has_hash = self.folder.pinned(file) is not None
         part = self.folder.part(file)
-        self.downloader.fetch(url, part, size=file.size, safe=known, report=self.watcher.advance)
+        self.downloader.fetch(url, part, size=file.size, resumable=has_hash, on_progress=self.listener.advance)
         return url
 
     def _copy(self, source: Path, file: WeightsFile) -> str:
@@ -112,14 +112,14 @@ class Installer:
             raise WeightsInvalid(f"{source} does not have the SHA-256 {expected}.", hint="Copy it again.")
         part = self.folder.part(file)
         if shutil.disk_usage(part.parent).free < size:
-            raise StorageFailed(f"{part.parent} has no room for {size / 1e6:.0f} MB.", hint="Make room.")
+            raise StorageFailed(f"{part.parent} has no space for {size / 1e6:.0f} MB.", hint="Free some space.")
         try:
-            with source.open("rb") as read, part.open("wb") as written:
-                while piece := read.read(_CHUNK):
-                    written.write(piece)
-                    self.watcher.advance(written.tell(), size)
-                written.flush()
-                os.fsync(written.fileno())
+            with source.open("rb") as reader, part.open("wb") as writer:
+                while data := reader.read(_BLOCK_BYTES):
+                    writer.write(data)
+                    self.listener.advance(writer.tell(), size)
+                writer.flush()
+                os.fsync(writer.fileno())
         except OSError as error:
             raise StorageFailed(f"{source} cannot be copied: {error.strerror or error}.") from error
         return str(source.resolve())
@@ -127,12 +127,12 @@ class Installer:
 
 def _recognize(source: Path, known: Sequence[Weights]) -> Iterator[tuple[Weights, WeightsFile, Path]]:
     if not source.exists():
-        raise NotFound(f"{source} is not there.")
+        raise NotFound(f"{source} does not exist.")
     absolute = source.absolute()
     paths = sorted(p for p in absolute.rglob("*") if p.is_file()) if absolute.is_dir() else [absolute]
     for weights in known:
         for file in weights.files:
-            ending = Path(file.path).parts
-            match = next((p for p in paths if p.parts[-len(ending) :] == ending), None)
+            suffix = Path(file.path).parts
+            match = next((p for p in paths if p.parts[-len(suffix) :] == suffix), None)
             if match is not None:
                 yield weights, file, match

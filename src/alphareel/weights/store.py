@@ -1,7 +1,6 @@
-"""The models folder on disk: what lies there, whether it is right, and how a file gets its name there."""
+"""The models folder on disk: the state of its files, their verification, installation and removal."""
 
 import fcntl
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from alphareel.domain.errors import StorageFailed, WeightsInvalid
-from alphareel.matting.weights import Weights, WeightsFile, note_beside, read_note, sha256_of
+from alphareel.matting.weights import Weights, WeightsFile, hash_file_of, hash_of, read_hash_file, sha256_of
 from alphareel.weights import downloader
 
 State = Literal["ready", "wrong", "unfinished", "absent"]
@@ -22,7 +21,7 @@ _PARTIAL = ".partial"
 
 @dataclass(frozen=True)
 class FileStatus:
-    """How one file stands. ``bytes`` that lie there; ``detail``: what is wrong, or by what its hash is known."""
+    """The state of one file. ``bytes``: its size so far. ``detail``: what is wrong, or the origin of its hash."""
 
     file: WeightsFile
     state: State
@@ -32,7 +31,7 @@ class FileStatus:
 
 @dataclass(frozen=True)
 class ModelsFolder:
-    """Files below ``path``; what is not whole yet lies in a hidden folder there, where no engine looks."""
+    """The files in ``path``. Partial downloads are in a hidden folder there, which engines ignore."""
 
     path: Path
 
@@ -43,64 +42,66 @@ class ModelsFolder:
         return self.path / _PARTIAL / (file.path.replace("/", "--") + ".part")
 
     def pinned(self, file: WeightsFile) -> str | None:
-        """The hash that this file must have: the published one, else that of the first which came."""
-        return file.sha256 or next(iter(read_note(self.file(file))), None)
+        """The hash that this file must have: the published one, else that of the first download."""
+        return file.sha256 or next(iter(read_hash_file(self.file(file))), None)
 
-    def standing(self, file: WeightsFile) -> FileStatus:
-        """Look without reading the file: its size tells a lot."""
+    def status(self, file: WeightsFile) -> FileStatus:
+        """The state of a file by its size, without reading it."""
         path = self.file(file)
         if not path.is_file():
             part = self.part(file)
-            begun = part.stat().st_size if part.is_file() else 0
-            return FileStatus(file, "unfinished" if begun else "absent", begun, "")
+            partial_bytes = part.stat().st_size if part.is_file() else 0
+            return FileStatus(file, "unfinished" if partial_bytes else "absent", partial_bytes, "")
         size = path.stat().st_size
         if file.size is not None and size != file.size:
             return FileStatus(file, "wrong", size, f"has {size} bytes, not {file.size}")
         return FileStatus(file, "ready", size, "")
 
     def verify(self, file: WeightsFile) -> FileStatus:
-        """Like ``standing``, with the hash of every byte."""
-        seen = self.standing(file)
-        if seen.state != "ready":
-            return seen
+        """Like ``status``, but also checks the hash."""
+        status = self.status(file)
+        if status.state != "ready":
+            return status
         actual, expected = sha256_of(self.file(file)), self.pinned(file)
         if expected is None:
-            return FileStatus(file, "ready", seen.bytes, f"SHA-256 {actual}, which nothing vouches for")
+            return FileStatus(file, "ready", status.bytes, f"SHA-256 {actual}, unverified: no hash is known")
         if actual != expected:
-            return FileStatus(file, "wrong", seen.bytes, f"has SHA-256 {actual[:16]}..., not {expected[:16]}...")
-        return FileStatus(file, "ready", seen.bytes, "published hash" if file.sha256 else "hash of the first that came")
+            return FileStatus(file, "wrong", status.bytes, f"has SHA-256 {actual[:16]}..., not {expected[:16]}...")
+        return FileStatus(
+            file, "ready", status.bytes, "published hash" if file.sha256 else "hash of the first download"
+        )
 
     @contextmanager
-    def claim(self, file: WeightsFile, *, waiting: Callable[[], None]) -> Iterator[None]:
-        """Hold this file against other processes; ``waiting`` is called once when another holds it."""
+    def lock(self, file: WeightsFile, *, on_wait: Callable[[], None]) -> Iterator[None]:
+        """Lock this file against other processes. ``on_wait`` is called once if another process holds it."""
         part = self.part(file)
         try:
             part.parent.mkdir(parents=True, exist_ok=True)
-            lock = os.open(part.with_suffix(".lock"), os.O_CREAT | os.O_RDWR, 0o644)
+            descriptor = os.open(part.with_suffix(".lock"), os.O_CREAT | os.O_RDWR, 0o644)
         except OSError as error:
-            raise _unwritable(self.path, error) from error
+            raise _write_error(self.path, error) from error
         try:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                waiting()
-                fcntl.flock(lock, fcntl.LOCK_EX)
+                on_wait()
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
         finally:
-            os.close(lock)
+            os.close(descriptor)
 
-    def settle(self, file: WeightsFile, *, origin: str, accepted: bool, weights: Weights) -> Path:
-        """Check the part and give it its name, with its hash and its origin beside it. Raises WeightsInvalid.
+    def install(self, file: WeightsFile, *, origin: str, accepted: bool, weights: Weights) -> Path:
+        """Verify the partial file and move it into place, with its hash and its origin next to it.
 
-        The hash is written first, so that no engine ever sees the file without it.
+        The hash is written first, so that no engine ever sees the file without it. Raises WeightsInvalid.
         """
         part, target = self.part(file), self.file(file)
         actual, expected = hash_of(part), self.pinned(file)
         if expected is not None and actual != expected:
-            downloader.forget(part)
+            downloader.discard(part)
             raise WeightsInvalid(
-                f"What came as {target.name} has SHA-256 {actual}, not {expected}; it was thrown away.",
-                hint="Try again; if it stays so, somebody changes the file on its way, or its publisher has.",
+                f"{target.name} was downloaded with SHA-256 {actual}, not {expected}, and was deleted.",
+                hint="Try again. If it recurs, the publisher has changed the file, or someone tampers with it.",
             )
         record = {
             "weights": weights.name,
@@ -108,58 +109,52 @@ class ModelsFolder:
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             "bytes": part.stat().st_size,
             "sha256": actual,
-            "hash": "published" if file.sha256 else "first that came",
+            "hash": "published" if file.sha256 else "first download",
             "code_license": weights.code_license,
             "weights_license": weights.weights_license,
             "license_accepted": accepted,
         }
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            _write(note_beside(target), f"{actual}  {target.name}\n")
-            _write(_origin_of(target), json.dumps(record, indent=2) + "\n")
-            _sync(part)
+            _write(hash_file_of(target), f"{actual}  {target.name}\n")
+            _write(_origin_file(target), json.dumps(record, indent=2) + "\n")
+            _fsync(part)
             part.replace(target)
-            _sync(target.parent)
+            _fsync(target.parent)
         except OSError as error:
-            raise _unwritable(target, error) from error
-        downloader.forget(part)
+            raise _write_error(target, error) from error
+        downloader.discard(part)
         return target
 
     def remove(self, file: WeightsFile, *, forget_hash: bool) -> int:
-        """Delete the file and what was begun of it; returns the bytes that were freed.
+        """Delete the file and its partial download. Returns the number of bytes freed.
 
-        A hash that only we know stays, so that another file under this name is noticed, unless ``forget_hash``.
+        An unpublished hash is kept, so that another file of this name is detected, unless ``forget_hash``.
         """
         freed = 0
         path, part = self.file(file), self.part(file)
-        for gone in (path, part):
-            freed += gone.stat().st_size if gone.is_file() else 0
+        for file_path in (path, part):
+            freed += file_path.stat().st_size if file_path.is_file() else 0
         path.unlink(missing_ok=True)
-        _origin_of(path).unlink(missing_ok=True)
-        downloader.forget(part)
+        _origin_file(path).unlink(missing_ok=True)
+        downloader.discard(part)
         if file.sha256 or forget_hash:
-            note_beside(path).unlink(missing_ok=True)
+            hash_file_of(path).unlink(missing_ok=True)
         return freed
 
 
-def hash_of(path: Path) -> str:
-    """SHA-256 in hex, of the bytes as they are now."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _origin_of(path: Path) -> Path:
+def _origin_file(path: Path) -> Path:
     return path.with_name(path.name + ".origin.json")
 
 
 def _write(path: Path, text: str) -> None:
-    fresh = path.with_name(path.name + ".new")
-    fresh.write_text(text)
-    fresh.replace(path)
+    temporary = path.with_name(path.name + ".new")
+    temporary.write_text(text)
+    temporary.replace(path)
 
 
-def _sync(path: Path) -> None:
-    """Bring a file, or the names in a folder, to the disk."""
+def _fsync(path: Path) -> None:
+    """Flush a file, or the entries of a folder, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -167,8 +162,8 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _unwritable(path: Path, error: OSError) -> StorageFailed:
+def _write_error(path: Path, error: OSError) -> StorageFailed:
     return StorageFailed(
         f"{path} cannot be written: {error.strerror or error}.",
-        hint="Name a folder of yours with --models-dir or ALPHAREEL_MODELS_DIR.",
+        hint="Choose a writable folder with --models-dir or ALPHAREEL_MODELS_DIR.",
     )

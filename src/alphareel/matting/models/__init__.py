@@ -1,1 +1,1 @@
-"""Models: a file is an engine, its name is its public name."""
+"""One engine per file. The file name is the public name of the engine; ``matting.engine`` has the contract."""

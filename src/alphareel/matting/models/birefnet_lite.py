@@ -1,4 +1,4 @@
-"""BiRefNet (Zheng et al., arXiv:2401.03407) on a small backbone. Its card: docs/models/birefnet_lite.md."""
+"""BiRefNet (Zheng et al., arXiv:2401.03407) on a small backbone. Card: docs/models/birefnet_lite.md."""
 
 from pathlib import Path
 
@@ -7,11 +7,11 @@ from alphareel.matting.image_model import Preprocessing, load_image_model
 from alphareel.matting.runtime import Runtime
 from alphareel.matting.weights import Weights, WeightsFile, missing_reason
 
-SPEC = ModelInfo(
+INFO = ModelInfo(
     name="birefnet_lite",
     version="1",
     subject="anything",
-    summary="BiRefNet on a small backbone: the foreground of any picture, about half the work of the large one.",
+    summary="BiRefNet on a small backbone: the foreground of any image, at about half the cost of the large one.",
     code_license="MIT",
     weights_license="MIT",
     weights="BiRefNet-general-bb_swin_v1_tiny*.onnx",
@@ -22,8 +22,8 @@ SPEC = ModelInfo(
 WEIGHTS = Weights(
     name="birefnet_lite",
     pattern="BiRefNet-general-bb_swin_v1_tiny*.onnx",
-    code_license=SPEC.code_license,
-    weights_license=SPEC.weights_license,
+    code_license=INFO.code_license,
+    weights_license=INFO.weights_license,
     source="https://github.com/ZhengPeng7/BiRefNet",
     files=(
         WeightsFile(
@@ -35,17 +35,17 @@ WEIGHTS = Weights(
     ),
 )
 
-# The network was trained on pictures squeezed to 1024x1024, which its published file insists on, in ImageNet's colors.
-RECIPE = Preprocessing(
+# Trained on images resized to 1024x1024, the fixed input size of the published file, with ImageNet's statistics.
+PREPROCESSING = Preprocessing(
     mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), area=1024 * 1024, multiple=32, logits=True
 )
 
 
 def available(models_dir: Path | None) -> str | None:
-    """None when its file lies in the models folder."""
+    """See ``matting.engine``."""
     return missing_reason(WEIGHTS, models_dir)
 
 
 def load(runtime: Runtime) -> Engine:
-    """The engine on that file."""
-    return load_image_model(SPEC, WEIGHTS, RECIPE, runtime)
+    """See ``matting.engine``."""
+    return load_image_model(INFO, WEIGHTS, PREPROCESSING, runtime)

@@ -1,4 +1,4 @@
-"""MODNet (Ke et al., arXiv:2011.11961): people, each frame by itself, permissive. Card: docs/models/modnet.md."""
+"""MODNet (Ke et al., arXiv:2011.11961): people, frame by frame. Card: docs/models/modnet.md."""
 
 from pathlib import Path
 
@@ -7,11 +7,11 @@ from alphareel.matting.image_model import Preprocessing, load_image_model
 from alphareel.matting.runtime import Runtime
 from alphareel.matting.weights import Weights, WeightsFile, missing_reason
 
-SPEC = ModelInfo(
+INFO = ModelInfo(
     name="modnet",
     version="1",
     subject="people",
-    summary="MODNet: portraits with fine hair, frame by frame, steadied; code and weights under Apache-2.0.",
+    summary="MODNet: portraits with fine hair, frame by frame with temporal smoothing. Code and weights: Apache-2.0.",
     code_license="Apache-2.0",
     weights_license="Apache-2.0",
     weights="modnet*.onnx",
@@ -22,8 +22,8 @@ SPEC = ModelInfo(
 WEIGHTS = Weights(
     name="modnet",
     pattern="modnet*.onnx",
-    code_license=SPEC.code_license,
-    weights_license=SPEC.weights_license,
+    code_license=INFO.code_license,
+    weights_license=INFO.weights_license,
     source="https://huggingface.co/Xenova/modnet",
     files=(
         WeightsFile(
@@ -35,14 +35,14 @@ WEIGHTS = Weights(
     ),
 )
 
-RECIPE = Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), area=512 * 512, multiple=32, logits=False)
+PREPROCESSING = Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), area=512 * 512, multiple=32, logits=False)
 
 
 def available(models_dir: Path | None) -> str | None:
-    """None when its file lies in the models folder."""
+    """See ``matting.engine``."""
     return missing_reason(WEIGHTS, models_dir)
 
 
 def load(runtime: Runtime) -> Engine:
-    """The engine on that file."""
-    return load_image_model(SPEC, WEIGHTS, RECIPE, runtime)
+    """See ``matting.engine``."""
+    return load_image_model(INFO, WEIGHTS, PREPROCESSING, runtime)

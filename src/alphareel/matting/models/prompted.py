@@ -1,4 +1,4 @@
-"""Keeps what words name: Grounding DINO finds it, SAM 2.1 follows it. Its card: docs/models/prompted.md."""
+"""Cuts out what a text names: Grounding DINO finds it, SAM 2.1 tracks it. Card: docs/models/prompted.md."""
 
 import hashlib
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ from alphareel.matting.torch_runtime import is_installed, set_threads
 from alphareel.matting.tracking import Sam, load_sam
 from alphareel.matting.weights import Weights, WeightsFile, verify_file
 
-SPEC = ModelInfo(
+INFO = ModelInfo(
     name="prompted",
     version="1",
     subject="what a text names",
-    summary="Finds what text_prompt names (Grounding DINO) and follows it (SAM 2.1); needs the extra pro.",
+    summary="Finds what text_prompt names (Grounding DINO) and tracks it (SAM 2.1). Requires the pro extra.",
     code_license="Apache-2.0",
     weights_license="Apache-2.0",
     weights="grounding-dino-tiny, sam2.1-hiera-tiny",
@@ -29,7 +29,7 @@ SPEC = ModelInfo(
 
 _DINO, _SAM = "grounding-dino-tiny", "sam2.1-hiera-tiny"
 _HUB = "https://huggingface.co"
-_AT = {
+_BASE_URLS = {
     _DINO: f"{_HUB}/IDEA-Research/{_DINO}/resolve/a2bb814dd30d776dcf7e30523b00659f4f141c71",
     _SAM: f"{_HUB}/facebook/{_SAM}/resolve/de431c4043854a71d8101e17995dfe596bf101a5",
 }
@@ -47,38 +47,41 @@ _FILES = (
 WEIGHTS = Weights(
     name="prompted",
     pattern=f"{_DINO}/model.safetensors",
-    code_license=SPEC.code_license,
-    weights_license=SPEC.weights_license,
+    code_license=INFO.code_license,
+    weights_license=INFO.weights_license,
     source=f"{_HUB}/IDEA-Research/{_DINO}",
-    files=tuple(WeightsFile(f"{at}/{name}", f"{_AT[at]}/{name}", size, sha256) for at, name, size, sha256 in _FILES),
+    files=tuple(
+        WeightsFile(f"{folder}/{name}", f"{_BASE_URLS[folder]}/{name}", size, sha256)
+        for folder, name, size, sha256 in _FILES
+    ),
 )
 
-_NO_EXTRA = "The extra pro is not installed: pip install 'alphareel[pro]'."
+_NO_EXTRA = "The pro extra is not installed: pip install 'alphareel[pro]'."
 
 
 def available(models_dir: Path | None) -> str | None:
-    """None when PyTorch, transformers and every file of both networks are here; WeightsInvalid for a damaged one."""
+    """See ``matting.engine``."""
     if not is_installed():
         return _NO_EXTRA
     missing = _missing(models_dir)
     if missing:
-        return f"{missing[0]} is not in the models folder; fetch it with: alphareel models pull {SPEC.name}."
+        return f"{missing[0]} is not in the models folder; download it with: alphareel models pull {INFO.name}."
     assert models_dir is not None
     _hash(models_dir)
     return None
 
 
 def load(runtime: Runtime) -> Engine:
-    """Both networks, on the processor."""
+    """Load both networks on the CPU. See ``matting.engine``."""
     if not is_installed():
-        raise ModelUnavailable(_NO_EXTRA, hint="It brings PyTorch, about a gigabyte.")
+        raise ModelUnavailable(_NO_EXTRA, hint="It installs PyTorch, about a gigabyte.")
     missing = _missing(runtime.models_dir)
     if runtime.models_dir is None or missing:
         raise ModelUnavailable(
-            f"The engine {SPEC.name} needs {len(missing)} files that are not in the models folder: {missing[0]} ...",
-            hint=f"Fetch them with: alphareel models pull {SPEC.name}.",
+            f"The engine {INFO.name} needs {len(missing)} files that are not in the models folder: {missing[0]} ...",
+            hint=f"Download them with: alphareel models pull {INFO.name}.",
         )
-    facts = EngineFacts(SPEC.name, SPEC.version, _hash(runtime.models_dir), SPEC.weights_license)
+    facts = EngineFacts(INFO.name, INFO.version, _hash(runtime.models_dir), INFO.weights_license)
     set_threads(threads_for(runtime))
     return PromptedEngine(facts, load_grounding(runtime.models_dir / _DINO), load_sam(runtime.models_dir / _SAM))
 
@@ -90,11 +93,11 @@ class PromptedEngine:
     sam: Sam
 
     def start(self, clip: Clip, options: Options) -> MattingSession:
-        """Fresh memory for the subjects of ``options.text_prompt``. Raises InvalidRequest for too many words."""
+        """Start a session for ``options.text_prompt``. Raises InvalidRequest for too many words."""
         phrases = phrases_of(options.text_prompt)
-        finder = self.grounding.look_for(phrases, aspect=clip.width / clip.height)
-        watch = SubjectTracker(phrases, finder, self.sam.begin())
-        return PromptedSession(clip, watch, thumbnail=(self.sam.size, self.sam.size))
+        finder = self.grounding.finder(phrases, aspect=clip.width / clip.height)
+        subjects = SubjectTracker(phrases, finder, self.sam.start())
+        return PromptedSession(clip, subjects, model_input_size=(self.sam.size, self.sam.size))
 
 
 def _missing(models_dir: Path | None) -> list[str]:
@@ -102,6 +105,6 @@ def _missing(models_dir: Path | None) -> list[str]:
 
 
 def _hash(models_dir: Path) -> str:
-    """One hash for both networks: that of their files' hashes, in the order of the catalog. Raises WeightsInvalid."""
+    """One hash for both networks: the hash of the hashes of all files. Raises WeightsInvalid."""
     hashes = [verify_file(WEIGHTS, models_dir / file.path) for file in WEIGHTS.files]
     return hashlib.sha256("\n".join(hashes).encode()).hexdigest()

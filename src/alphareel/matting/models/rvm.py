@@ -1,6 +1,6 @@
-"""Robust Video Matting (Lin et al., arXiv:2108.11515), MobileNetV3: a network that users bring themselves.
+"""Robust Video Matting (Lin et al., arXiv:2108.11515) on MobileNetV3, which users download themselves.
 
-Only its ONNX file is run; none of its code is here. Its card: docs/models/rvm.md.
+Runs its ONNX file and contains none of its code. Card: docs/models/rvm.md.
 """
 
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from alphareel.domain.options import Options
 from alphareel.matting.engine import Engine, MattingSession, ModelInfo
 from alphareel.matting.model_input import size_for
 from alphareel.matting.network import NetworkSession
-from alphareel.matting.runtime import Array, Runtime, Session
+from alphareel.matting.runtime import Array, OnnxSession, Runtime
 from alphareel.matting.weights import Weights, WeightsFile, missing_reason, require_weights
 
-SPEC = ModelInfo(
+INFO = ModelInfo(
     name="rvm",
     version="1",
     subject="people",
-    summary="Robust Video Matting, from a file that you provide: the better edges, at several times the work.",
+    summary="Robust Video Matting, from a file you download: better edges than builtin at several times the cost.",
     code_license="GPL-3.0",
     weights_license="not stated by the author",
     weights="rvm_mobilenetv3*.onnx",
@@ -31,8 +31,8 @@ SPEC = ModelInfo(
 WEIGHTS = Weights(
     name="rvm",
     pattern="rvm_mobilenetv3*.onnx",
-    code_license=SPEC.code_license,
-    weights_license=SPEC.weights_license,
+    code_license=INFO.code_license,
+    weights_license=INFO.weights_license,
     source="https://github.com/PeterL1n/RobustVideoMatting/releases/tag/v1.0.0",
     files=(
         WeightsFile(
@@ -47,29 +47,29 @@ WEIGHTS = Weights(
 _STATES = ("r1", "r2", "r3", "r4")
 _MULTIPLE = 16
 _AREA = 512 * 288
-# The tier "light" promises speed: about half of the work for slightly softer edges.
+# The tier "light" promises speed: about half the cost, slightly softer edges.
 _LIGHT_AREA = 384 * 216
-# The first frame of a shot is seen so many times more: the states need some frames to settle, and with three the error
-# of a shot's first three frames fell by up to a quarter and never rose. More gained little.
-_WARM_UP = 3
+# The first frame of a shot is repeated this often to warm up the recurrent states. It reduced the error of the first
+# three frames by up to a quarter and never increased it. More repetitions gained little.
+_WARMUP_REPEATS = 3
 
 
 def available(models_dir: Path | None) -> str | None:
-    """None when its file lies in the models folder; WeightsInvalid when a hash lies beside it and differs."""
+    """See ``matting.engine``."""
     return missing_reason(WEIGHTS, models_dir)
 
 
 def load(runtime: Runtime) -> Engine:
-    """The engine on the user's file."""
-    return load_network(SPEC, WEIGHTS, runtime)
+    """See ``matting.engine``."""
+    return load_network(INFO, WEIGHTS, runtime)
 
 
-def load_network(spec: ModelInfo, weights: Weights, runtime: Runtime) -> Engine:
-    """The engine on a file of one of the two networks that the paper has; their graphs have the same interface."""
+def load_network(info: ModelInfo, weights: Weights, runtime: Runtime) -> Engine:
+    """Load one of the two networks of the paper, whose graphs have the same interface."""
     path, sha256 = require_weights(weights, runtime.models_dir)
     inputs = ("src", "downsample_ratio", *(f"{s}i" for s in _STATES))
     runtime.open(path).expect(inputs=inputs, outputs=("pha", *(f"{s}o" for s in _STATES)))
-    return RvmEngine(EngineFacts(spec.name, spec.version, sha256, spec.weights_license), runtime, path)
+    return RvmEngine(EngineFacts(info.name, info.version, sha256, info.weights_license), runtime, path)
 
 
 @dataclass(frozen=True)
@@ -79,29 +79,29 @@ class RvmEngine:
     path: Path
 
     def start(self, clip: Clip, options: Options) -> MattingSession:
-        """Fresh memory for one clip."""
+        """Start a session; the tier ``light`` uses a smaller model input."""
         area = _LIGHT_AREA if options.model == "light" else _AREA
         network = _Rvm(self.runtime.open(self.path))
-        return NetworkSession(clip, network, thumbnail=size_for(clip, area=area, multiple=_MULTIPLE))
+        return NetworkSession(clip, network, model_input_size=size_for(clip, area=area, multiple=_MULTIPLE))
 
 
 class _Rvm:
-    """The four recurrent states of one clip; a state of one pixel stands for an empty one.
+    """The network and its four recurrent states. A state of one pixel means an empty one.
 
-    The graph is given the thumbnail at ratio 1; its own refinement at full size would cost as much again as the
-    rest of it, and ``refine`` does that work on the planes.
+    The graph sees the model input at ratio 1, which skips its own refinement. That would double its cost, and
+    ``matting.refine`` does the same at full size.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: OnnxSession) -> None:
         self._session = session
         self._states: list[Array] = []
 
-    def start_shot(self, rgb: Array) -> None:
+    def reset(self, rgb: Array) -> None:
         self._states = [np.zeros((1, 1, 1, 1), np.float32) for _ in _STATES]
-        for _ in range(_WARM_UP):
-            self.alpha_of(rgb)
+        for _ in range(_WARMUP_REPEATS):
+            self.predict(rgb)
 
-    def alpha_of(self, rgb: Array) -> Array:
+    def predict(self, rgb: Array) -> Array:
         feeds = {"src": rgb[None], "downsample_ratio": np.ones(1, np.float32)}
         feeds.update({f"{name}i": state for name, state in zip(_STATES, self._states, strict=True)})
         alpha, *self._states = self._session.run(("pha", *(f"{name}o" for name in _STATES)), feeds)

@@ -1,4 +1,4 @@
-"""Robust Video Matting (arXiv:2108.11515) on a ResNet50, seven times as large. Card: docs/models/rvm_resnet50.md."""
+"""Robust Video Matting (arXiv:2108.11515) on ResNet50. Card: docs/models/rvm_resnet50.md."""
 
 from pathlib import Path
 
@@ -7,13 +7,13 @@ from alphareel.matting.models import rvm
 from alphareel.matting.runtime import Runtime
 from alphareel.matting.weights import Weights, WeightsFile, missing_reason
 
-SPEC = ModelInfo(
+INFO = ModelInfo(
     name="rvm_resnet50",
     version="1",
     subject="people",
-    summary="Robust Video Matting on a large backbone, from a file that you provide: for a GPU.",
-    code_license=rvm.SPEC.code_license,
-    weights_license=rvm.SPEC.weights_license,
+    summary="Robust Video Matting on a large backbone, from a file you download. Slow without a GPU.",
+    code_license=rvm.INFO.code_license,
+    weights_license=rvm.INFO.weights_license,
     weights="rvm_resnet50*.onnx",
     temporal=True,
     warmup_frames=30,
@@ -22,8 +22,8 @@ SPEC = ModelInfo(
 WEIGHTS = Weights(
     name="rvm_resnet50",
     pattern="rvm_resnet50*.onnx",
-    code_license=SPEC.code_license,
-    weights_license=SPEC.weights_license,
+    code_license=INFO.code_license,
+    weights_license=INFO.weights_license,
     source=rvm.WEIGHTS.source,
     files=(
         WeightsFile(
@@ -35,10 +35,10 @@ WEIGHTS = Weights(
 
 
 def available(models_dir: Path | None) -> str | None:
-    """None when its file lies in the models folder; WeightsInvalid when a hash lies beside it and differs."""
+    """See ``matting.engine``."""
     return missing_reason(WEIGHTS, models_dir)
 
 
 def load(runtime: Runtime) -> Engine:
-    """The engine on the user's file."""
-    return rvm.load_network(SPEC, WEIGHTS, runtime)
+    """See ``matting.engine``."""
+    return rvm.load_network(INFO, WEIGHTS, runtime)

@@ -14,11 +14,11 @@ class Capabilities:
     """Offer over the engines beside this code and the weights in ``models_dir``."""
 
     models_dir: Path | None
-    orders: tiers.Orders = field(default_factory=lambda: tiers.ENGINES)
+    orders: tiers.Priorities = field(default_factory=lambda: tiers.DEFAULT_PRIORITIES)
 
     def check(self, options: Options) -> tuple[str, ...]:
         self._check_format(options.output_format)
-        return tiers.expected(options, self.models_dir, self.orders)
+        return tiers.expected_warnings(options, self.models_dir, self.orders)
 
     def _check_format(self, name: str) -> None:
         here = format_names()

@@ -90,7 +90,7 @@ def _join(order: Order) -> Iterator[Event]:
     from alphareel.pipeline import chunks
 
     made = [
-        chunks.MadeChunk(Path(m["path"]), Chunk(**m["chunk"]), m["frames"], m["frames_lost"], tuple(m["warnings"]))
+        chunks.ChunkResult(Path(m["path"]), Chunk(**m["chunk"]), m["frames"], m["frames_lost"], tuple(m["warnings"]))
         for m in order["made"]
     ]
     engine = EngineFacts(**order["engine"])
@@ -110,7 +110,7 @@ def _engine_kwargs(order: Order) -> dict[str, Any]:
     """What makes the mattes."""
     return {
         "models_dir": Path(order["models_dir"]) if order["models_dir"] else None,
-        "order": order.get("engines"),
+        "engine_priority": order.get("engines"),
         "threads": order["threads"],
     }
 

@@ -38,11 +38,11 @@ Run = Callable[[Mapping[str, Any], Tick], dict[str, Any]]
 class Plan:
     """A job divided, as its first child told: facts of ``domain.clip.Chunk``, and of the engine for all of them.
 
-    ``mark``: what the bytes of the chunks follow from. ``version``: of alphareel.
+    ``plan_hash``: what the bytes of the chunks follow from. ``version``: of alphareel.
     """
 
     chunks: Sequence[Mapping[str, Any]]
-    mark: str
+    plan_hash: str
     engine: Mapping[str, Any]
     version: str = __version__
 
@@ -119,7 +119,7 @@ def distributed(helpers: ChunkQueue | None, job: Job, plan: Plan) -> Iterator[No
     if helpers is None:
         yield
         return
-    offer = (job.id, job.ticket, plan.mark, range(len(plan.chunks) - 1, 0, -1))
+    offer = (job.id, job.ticket, plan.plan_hash, range(len(plan.chunks) - 1, 0, -1))
     with suppress(Unavailable):
         helpers.offer(*offer)
     is_interrupted = False

@@ -283,7 +283,7 @@ class Worker:
             """The time that a job may take is that of all its children."""
             return self._run(piece, tick, replace(confinement, spent_seconds=time.monotonic() - began))
 
-        shelf = self._shelf(job, plan.mark)
+        shelf = self._shelf(job, plan.plan_hash)
         if self._helpers is not None:
             shelf.put_plan(plan, Path(order["target"]).parent)
         try:
