@@ -77,17 +77,19 @@ def find(folder: Path, stack: ExitStack) -> tuple[list[GroundTruth], list[str]]:
 
 
 def _generated(folder: Path) -> GroundTruth:
-    path = folder / "made.mp4"
+    path = folder / "generated.mp4"
     clip = make_clip(path, frames=24, width=1280, height=720, background="green")
     return _video("screen, made", path.stem, "screen", path, lambda: (_share(clip.alpha(n)) for n in range(24)))
 
 
 def _photos(folder: Path) -> list[GroundTruth]:
-    made = []
+    ground_truths = []
     for photo in sorted((folder / "rgb").glob("*.jpg")):
         mask = folder / "mask" / f"{photo.stem}.png"
-        made.append(_pictures("ccp photos", photo.stem, [photo] * WARMUP_FRAMES, [mask] * WARMUP_FRAMES, still=True))
-    return made
+        ground_truths.append(
+            _pictures("ccp photos", photo.stem, [photo] * WARMUP_FRAMES, [mask] * WARMUP_FRAMES, still=True)
+        )
+    return ground_truths
 
 
 def _sequence(folder: Path) -> list[GroundTruth]:
@@ -96,11 +98,11 @@ def _sequence(folder: Path) -> list[GroundTruth]:
 
 
 def _composite(folder: Path) -> list[GroundTruth]:
-    made = []
+    ground_truths = []
     for path in sorted((folder / "composite").glob("*_rgb.mp4")):
         mattes = path.with_name(path.name.replace("_rgb.mp4", "_alpha.mkv"))
-        made.append(_video("composite", path.stem, "people", path, partial(_gray, mattes)))
-    return made
+        ground_truths.append(_video("composite", path.stem, "people", path, partial(_gray, mattes)))
+    return ground_truths
 
 
 def _far(folder: Path) -> list[GroundTruth]:

@@ -38,7 +38,7 @@ def picture_at(index):
     return np.where(alpha_at(index)[..., None] > 0, texture + 150, texture).astype(np.uint8)
 
 
-def truth(count=4, group="made", *, still=False):
+def true_clip(count=4, group="made", *, still=False):
     return GroundTruth(
         group, "clip", "people", exact=True, still=still, clip=CLIP,
         frames=lambda size: (frame_of(picture_at(n), size, index=n) for n in range(count)),
@@ -67,19 +67,19 @@ def candidate(engine):
 
 
 def test_the_true_matte_gets_perfect_scores():
-    score = score_engine(candidate(TrueMatteEngine()), truth(), frames=10)
+    score = score_engine(candidate(TrueMatteEngine()), true_clip(), frames=10)
     assert (score.mad, score.mse, score.grad, score.dtssd, score.iou, score.boundary_f) == (0, 0, 0, 0, 1, 1)
     assert score.ms >= 0
 
 
 def test_a_delayed_matte_gets_worse_scores_in_every_figure():
-    score = score_engine(candidate(TrueMatteEngine(late=2)), truth(), frames=10)
+    score = score_engine(candidate(TrueMatteEngine(late=2)), true_clip(), frames=10)
     assert min(score.mad, score.mse, score.grad, score.dtssd) > 0
     assert max(score.iou, score.boundary_f) < 1
 
 
 def test_a_photo_gets_no_figures_that_need_consecutive_frames():
-    score = score_engine(candidate(TrueMatteEngine()), truth(count=1), frames=10)
+    score = score_engine(candidate(TrueMatteEngine()), true_clip(count=1), frames=10)
     assert math.isnan(score.dtssd)
     assert math.isnan(score.flicker)
     assert score.iou == 1
@@ -90,25 +90,25 @@ def test_a_still_is_scored_after_its_warmup_frames():
     late.step = lambda frames: [
         Matte(f, np.uint8(255) * (f.index == ground_truth.WARMUP_FRAMES - 1) * (alpha_at(f.index) > 0)) for f in frames
     ]
-    assert score_engine(candidate(late), truth(count=ground_truth.WARMUP_FRAMES, still=True), frames=1).iou == 1
+    assert score_engine(candidate(late), true_clip(count=ground_truth.WARMUP_FRAMES, still=True), frames=1).iou == 1
 
 
 def test_no_more_frames_than_requested_are_processed():
     seen = []
     answer = TrueMatteEngine()
     answer.step = lambda frames: seen.extend(frames) or TrueMatteEngine.step(answer, frames)
-    score_engine(candidate(answer), truth(), frames=2)
+    score_engine(candidate(answer), true_clip(), frames=2)
     assert [f.index for f in seen] == [0, 1]
 
 
 def test_clips_of_one_group_are_averaged():
-    rows = list(compare([candidate(TrueMatteEngine())], [truth(), truth(), truth(group="other")], frames=2))
+    rows = list(compare([candidate(TrueMatteEngine())], [true_clip(), true_clip(), true_clip(group="other")], frames=2))
     assert [(r.group, r.clips) for r in rows] == [("made", 2), ("other", 1)]
 
 
 def test_a_keyer_is_not_scored_on_clips_of_people():
     keyer = Candidate("keyer", TrueMatteEngine(), screens=True, megabytes=0)
-    assert list(compare([keyer], [truth()], frames=2)) == []
+    assert list(compare([keyer], [true_clip()], frames=2)) == []
 
 
 def test_missing_ground_truth_is_reported_and_a_screen_clip_is_always_generated(tmp_path):
@@ -159,7 +159,7 @@ class RejectingEngine(TrueMatteEngine):
 def test_an_engine_that_rejects_a_clip_is_reported_and_the_others_are_scored():
     refused = []
     candidates = [candidate(RejectingEngine()), candidate(TrueMatteEngine())]
-    assert len(list(compare(candidates, [truth()], frames=2, refused=refused))) == 1
+    assert len(list(compare(candidates, [true_clip()], frames=2, refused=refused))) == 1
     assert refused == ["answer: not scored on made, The camera moves."]
 
 

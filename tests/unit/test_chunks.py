@@ -42,7 +42,7 @@ def output_in(folder, output_format, suffix):
 
 
 @pytest.fixture
-def make(models):
+def run_chunk(models):
     def run_pipeline(source, output, chunk=None):
         *_, last = run.run(source, [output], chunk=chunk, models_dir=models)
         return last.result
@@ -55,13 +55,13 @@ def plan(models):
     return partial(chunks.plan, models_dir=models)
 
 
-def make_all(make, source, output, plan):
-    made = []
+def run_all(run_chunk, source, output, plan):
+    results = []
     for n, chunk in enumerate(plan.chunks):
         part = Output(output.path.with_name(f"{n}{output.path.suffix}"), output.options)
-        facts = make(source, part, chunk)
-        made.append(chunks.ChunkResult(part.path, chunk, facts.frames, facts.frames_lost, facts.warnings))
-    return made, facts.engine
+        facts = run_chunk(source, part, chunk)
+        results.append(chunks.ChunkResult(part.path, chunk, facts.frames, facts.frames_lost, facts.warnings))
+    return results, facts.engine
 
 
 def shown(path):
@@ -82,40 +82,42 @@ def pictures(path):
     [("webm", ".webm"), ("mov", ".mov"), ("mp4", ".mp4"), ("ffv1", ".mkv"), ("stacked_mp4", ".mp4"),
      ("matte", ".mp4"), ("prores_hq", ".mov")],
 )  # fmt: skip
-def test_joined_chunks_have_the_timing_and_audio_of_a_single_pass(clip, tmp_path, output_format, suffix, make, plan):
+def test_joined_chunks_have_the_timing_and_audio_of_a_single_pass(
+    clip, tmp_path, output_format, suffix, run_chunk, plan
+):
     whole, joined = (output_in(tmp_path, output_format, f"-{name}{suffix}") for name in ("whole", "joined"))
-    expected = make(clip.path, whole)
+    expected = run_chunk(clip.path, whole)
     chunk_plan = plan(clip.path, joined, seconds=0.6)
     assert [chunk.frames for chunk in chunk_plan.chunks] == [20, 20, 20]
-    made, engine = make_all(make, clip.path, joined, chunk_plan)
-    result = chunks.join(clip.path, joined, made, engine)
+    results, engine = run_all(run_chunk, clip.path, joined, chunk_plan)
+    result = chunks.join(clip.path, joined, results, engine)
     assert shown(joined.path) == shown(whole.path)
     facts = ("frames", "seconds", "width", "height", "has_alpha", "has_audio", "alpha", "engine", "frames_lost")
     assert {f: getattr(result, f) for f in facts} == {f: getattr(expected, f) for f in facts}
 
 
-def test_joined_chunks_have_the_frames_and_mattes_of_a_single_pass(clip, tmp_path, make, plan):
+def test_joined_chunks_have_the_frames_and_mattes_of_a_single_pass(clip, tmp_path, run_chunk, plan):
     whole, joined = (output_in(tmp_path, "ffv1", f"-{name}.mkv") for name in ("whole", "joined"))
-    make(clip.path, whole)
-    made, engine = make_all(make, clip.path, joined, plan(clip.path, joined, seconds=0.6))
-    chunks.join(clip.path, joined, made, engine)
+    run_chunk(clip.path, whole)
+    results, engine = run_all(run_chunk, clip.path, joined, plan(clip.path, joined, seconds=0.6))
+    chunks.join(clip.path, joined, results, engine)
     for (y, alpha), (wanted_y, wanted) in zip(pictures(joined.path), pictures(whole.path), strict=True):
         seen = (alpha > 0) & (wanted > 0)
         assert np.array_equal(y[seen], wanted_y[seen])
         assert np.abs(alpha.astype(int) - wanted).mean() < 1
 
 
-def test_joined_chunks_keep_variable_timing_a_late_start_and_a_long_last_frame(tmp_path, make, plan):
+def test_joined_chunks_keep_variable_timing_a_late_start_and_a_long_last_frame(tmp_path, run_chunk, plan):
     truth = make_clip(tmp_path / "in.mkv", frames=60, vfr=True, audio=True, start=1.5, options=KEYS)
     for output_format, suffix in (("webm", ".webm"), ("mp4", ".mp4")):
         whole, joined = (output_in(tmp_path, output_format, f"-{name}{suffix}") for name in ("whole", "joined"))
-        make(truth.path, whole)
-        made, engine = make_all(make, truth.path, joined, plan(truth.path, joined, seconds=1))
-        chunks.join(truth.path, joined, made, engine)
+        run_chunk(truth.path, whole)
+        results, engine = run_all(run_chunk, truth.path, joined, plan(truth.path, joined, seconds=1))
+        chunks.join(truth.path, joined, results, engine)
         assert shown(joined.path) == shown(whole.path)
 
 
-def test_a_chunk_starts_with_warmup_frames(clip, tmp_path, monkeypatch, make, plan):
+def test_a_chunk_starts_with_warmup_frames(clip, tmp_path, monkeypatch, run_chunk, plan):
     output = output_in(tmp_path, "ffv1", ".mkv")
     seen = []
     mattes = run.mattes
@@ -130,7 +132,7 @@ def test_a_chunk_starts_with_warmup_frames(clip, tmp_path, monkeypatch, make, pl
 
     monkeypatch.setattr(run, "mattes", recorded)
     chunk = plan(clip.path, output, seconds=0.6).chunks[2]
-    assert make(clip.path, output, chunk).frames == chunk.frames
+    assert run_chunk(clip.path, output, chunk).frames == chunk.frames
     assert sum(pts < chunk.start for pts in seen) == 30
 
 
@@ -188,42 +190,42 @@ def test_the_plan_hash_depends_on_the_content_of_a_background_and_not_on_its_pat
     assert Counter(hashes).most_common(1)[0][1] == 2
 
 
-def test_a_background_video_continues_across_chunks(clip, tmp_path, make, plan):
+def test_a_background_video_continues_across_chunks(clip, tmp_path, run_chunk, plan):
     behind = make_clip(tmp_path / "behind.mp4", frames=35, rate=Fraction(30000, 1001))
     options = Options(engine="rvm", output_format="ffv1", background=Background("video", video_url=str(behind.path)))
     whole, joined = (Output(tmp_path / f"{name}.mkv", options) for name in ("whole", "joined"))
-    make(clip.path, whole)
-    made, engine = make_all(make, clip.path, joined, plan(clip.path, joined, seconds=0.6))
-    chunks.join(clip.path, joined, made, engine)
+    run_chunk(clip.path, whole)
+    results, engine = run_all(run_chunk, clip.path, joined, plan(clip.path, joined, seconds=0.6))
+    chunks.join(clip.path, joined, results, engine)
     for (y, _), (wanted, _) in zip(pictures(joined.path), pictures(whole.path), strict=True):
         assert np.abs(y.astype(int) - wanted).mean() < 2
 
 
-def test_chunks_of_different_encodings_are_not_joined(clip, tmp_path, make, plan):
+def test_chunks_of_different_encodings_are_not_joined(clip, tmp_path, run_chunk, plan):
     output = output_in(tmp_path, "mp4", ".mp4")
-    made, engine = make_all(make, clip.path, output, plan(clip.path, output, seconds=0.6))
+    results, engine = run_all(run_chunk, clip.path, output, plan(clip.path, output, seconds=0.6))
     other = make_clip(tmp_path / "other.mp4", frames=20, width=160, options={"preset": "slow"})
-    strange = chunks.ChunkResult(other.path, made[1].chunk, 20, 0)
+    strange = chunks.ChunkResult(other.path, results[1].chunk, 20, 0)
     with pytest.raises(InternalError, match="do not belong together"):
-        chunks.join(clip.path, output, [made[0], strange, made[2]], engine)
+        chunks.join(clip.path, output, [results[0], strange, results[2]], engine)
     assert list(tmp_path.glob(".*.part")) == []
     assert not output.path.exists()
 
 
-def test_a_missing_chunk_fails_verification(clip, tmp_path, make, plan):
+def test_a_missing_chunk_fails_verification(clip, tmp_path, run_chunk, plan):
     output = output_in(tmp_path, "webm", ".webm")
-    made, engine = make_all(make, clip.path, output, plan(clip.path, output, seconds=0.6))
-    made[1] = chunks.ChunkResult(made[0].path, made[1].chunk, 19, 0)
+    results, engine = run_all(run_chunk, clip.path, output, plan(clip.path, output, seconds=0.6))
+    results[1] = chunks.ChunkResult(results[0].path, results[1].chunk, 19, 0)
     with pytest.raises(VerificationFailed, match="60 frames instead of 59"):
-        chunks.join(clip.path, output, made, engine)
+        chunks.join(clip.path, output, results, engine)
     assert not output.path.exists()
 
 
-def test_a_source_that_changed_after_planning_is_rejected(clip, tmp_path, make):
+def test_a_source_that_changed_after_planning_is_rejected(clip, tmp_path, run_chunk):
     output = output_in(tmp_path, "webm", ".webm")
     other = make_clip(tmp_path / "other.ts", frames=20)
     with pytest.raises(BadVideo, match="has changed since"):
-        chunks.join(other.path, output, [], make(clip.path, output).engine)
+        chunks.join(other.path, output, [], run_chunk(clip.path, output).engine)
 
 
 def test_frames_lost_in_a_chunk_are_counted(clip, tmp_path, plan):
@@ -260,23 +262,23 @@ def damaged(path, lost):
 
 
 @pytest.mark.parametrize(("output_format", "suffix"), [("webm", ".webm"), ("mov", ".mov"), ("mp4", ".mp4")])
-def test_frames_after_damage_keep_their_timestamps(tmp_path, output_format, suffix, make, plan):
+def test_frames_after_damage_keep_their_timestamps(tmp_path, output_format, suffix, run_chunk, plan):
     clip = make_clip(tmp_path / "in.mp4", frames=90, rate=Fraction(30000, 1001), options={**KEYS, "g": "12"})
     source = damaged(clip.path, [24])
     whole, joined = (output_in(tmp_path, output_format, f"-{name}{suffix}") for name in ("whole", "joined"))
-    make(source, whole)
-    made, engine = make_all(make, source, joined, plan(source, joined, seconds=0.8))
-    chunks.join(source, joined, made, engine)
+    run_chunk(source, whole)
+    results, engine = run_all(run_chunk, source, joined, plan(source, joined, seconds=0.8))
+    chunks.join(source, joined, results, engine)
     assert shown(joined.path) == shown(whole.path)
 
 
-def test_a_chunk_without_its_first_frame_is_an_error(tmp_path, make, plan):
+def test_a_chunk_without_its_first_frame_is_an_error(tmp_path, run_chunk, plan):
     clip = make_clip(tmp_path / "in.mov", frames=60, codec="mjpeg", pix_fmt="yuvj420p")
     output = output_in(tmp_path, "webm", ".webm")
     chunk = plan(clip.path, output, seconds=0.6).chunks[1]
     source = damaged(clip.path, [chunk.frames])
     with pytest.raises(BadVideo, match="first frame of a chunk"):
-        make(source, output, chunk)
+        run_chunk(source, output, chunk)
     assert not output.path.exists()
 
 

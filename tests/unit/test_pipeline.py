@@ -92,11 +92,11 @@ def test_the_result_has_the_engine_and_the_hash_of_the_file(clip, tmp_path):
 
 
 def test_the_same_run_twice_gives_the_same_alpha(clip, tmp_path):
-    made = []
+    alphas = []
     for name in ("a.webm", "b.webm"):
         finish(clip.path, tmp_path / name)
-        made.append([alpha for _, alpha, _ in read_back(tmp_path / name)[1]])
-    assert all(np.array_equal(a, b) for a, b in zip(*made, strict=True))
+        alphas.append([alpha for _, alpha, _ in read_back(tmp_path / name)[1]])
+    assert all(np.array_equal(a, b) for a, b in zip(*alphas, strict=True))
 
 
 def test_closing_the_generator_cancels_the_run_and_leaves_no_file_or_thread(tmp_path):

@@ -1,4 +1,4 @@
-"""OnnxSessionCache are shared, forgotten when idle, and every failure of the runtime is one of our errors."""
+"""ONNX sessions are shared and evicted when idle, and every failure of the runtime is one of our errors."""
 
 import gc
 import threading
@@ -56,11 +56,11 @@ def test_a_changed_file_is_loaded_again(network):
 
 
 def test_concurrent_requests_load_a_network_once(network):
-    made = []
+    loads = []
     cache = OnnxSessionCache()
 
     def make():
-        made.append(1)
+        loads.append(1)
         return object()
 
     threads = [threading.Thread(target=lambda: cache.get("key", make)) for _ in range(8)]
@@ -69,7 +69,7 @@ def test_concurrent_requests_load_a_network_once(network):
     for thread in threads:
         thread.join()
     cache.clear()
-    assert made == [1]
+    assert loads == [1]
 
 
 def test_an_idle_session_is_evicted_and_a_recently_used_one_is_not():

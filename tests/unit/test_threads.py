@@ -67,8 +67,8 @@ def test_chained_prefetchers_close_all_their_sources():
         Prefetcher(counting(10**9, first), name="read") as numbers,
         Prefetcher(doubled(numbers), name="matte") as twice,
     ):
-        taken = [item for item, _ in zip(twice, range(5), strict=False)]
-    assert taken == [0, 2, 4, 6, 8]
+        items = [item for item, _ in zip(twice, range(5), strict=False)]
+    assert items == [0, 2, 4, 6, 8]
     assert first.is_set()
     assert second.is_set()
 

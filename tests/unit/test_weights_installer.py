@@ -34,9 +34,9 @@ def folder(tmp_path):
     return ModelsFolder(tmp_path / "models")
 
 
-def weights(server, *, license="MIT", sha256=HASH, size=SIZE, path="net.onnx"):
+def weights(server, *, license_name="MIT", sha256=HASH, size=SIZE, path="net.onnx"):
     file = WeightsFile(path, f"{server.url}/net.onnx", size, sha256)
-    return Weights("net", path, license, license, "https://example.org/net", files=(file,))
+    return Weights("net", path, license_name, license_name, "https://example.org/net", files=(file,))
 
 
 def installer(folder, **more):
@@ -88,13 +88,13 @@ def test_without_a_published_hash_that_of_the_first_download_is_pinned(server, f
     assert installer(folder).pull(unknown)[0].read_bytes() == BODY[::-1]
 
 
-@pytest.mark.parametrize("license", ["GPL-3.0", "not stated by the author", "CC-BY-NC-4.0"])
-def test_a_license_that_is_not_permissive_must_be_accepted(server, folder, license):
+@pytest.mark.parametrize("license_name", ["GPL-3.0", "not stated by the author", "CC-BY-NC-4.0"])
+def test_a_license_that_is_not_permissive_must_be_accepted(server, folder, license_name):
     with pytest.raises(InvalidRequest, match="permissive") as caught:
-        installer(folder).pull(weights(server, license=license))
+        installer(folder).pull(weights(server, license_name=license_name))
     assert "--accept-license" in caught.value.hint
     assert server.requests == []
-    installer(folder, accepted=True).pull(weights(server, license=license))
+    installer(folder, accepted=True).pull(weights(server, license_name=license_name))
     assert json.loads((folder.path / "net.onnx.origin.json").read_text())["license_accepted"] is True
 
 
@@ -181,7 +181,7 @@ def test_an_import_requires_known_files_and_an_accepted_license(server, folder, 
         installer(folder).import_files(tmp_path / "absent", [weights(server)])
     (tmp_path / "net.onnx").write_bytes(BODY)
     with pytest.raises(InvalidRequest):
-        installer(folder).import_files(tmp_path, [weights(server, license="GPL-3.0")])
+        installer(folder).import_files(tmp_path, [weights(server, license_name="GPL-3.0")])
 
 
 def test_an_unwritable_models_folder_is_a_storage_error(server, tmp_path):

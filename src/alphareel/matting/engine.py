@@ -25,7 +25,7 @@ class ModelInfo:
     name: str
     version: str
     subject: str
-    """What it cuts out: people, anything, what stands before a colored screen."""
+    """What it cuts out: people, anything, subjects in front of a colored screen."""
     summary: str
     code_license: str
     weights_license: str

@@ -1,4 +1,4 @@
-"""Tiny networks made in code, with the interfaces of the engines' real ones. They know brightness, not people."""
+"""Tiny ONNX networks with the interfaces of the real ones. Their alpha depends on color and brightness only."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +8,7 @@ from onnx import parser
 
 _HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
 
-# Alpha is how red a pixel is against blue; what is remembered shifts it, so that a memory that leaks shows.
+# Alpha grows with red minus blue. The recurrent state shifts it, so that state that leaks between shots is visible.
 _BUILTIN = """
 tiny_builtin (float[1,3,H,W] rgb, float[1,4,h,w] memory) => (float[1,1,H,W] alpha, float[1,4,h,w] memory_out)
 <
@@ -72,9 +72,9 @@ tiny_rvm (
 }
 """
 
-# As the two above, of one picture: no memory.
-_PICTURE = """
-tiny_picture (float[1,3,%(height)s,%(width)s] %(input)s) => (float[1,1,%(height)s,%(width)s] %(output)s)
+# Like the two above, but without recurrent state.
+_IMAGE_MODEL = """
+tiny_image_model (float[1,3,%(height)s,%(width)s] %(input)s) => (float[1,1,%(height)s,%(width)s] %(output)s)
 <
   float[1,3,1,1] warm = {%(weights)s}, float[1] threshold = {%(threshold)s}
 >
@@ -85,35 +85,35 @@ tiny_picture (float[1,3,%(height)s,%(width)s] %(input)s) => (float[1,1,%(height)
 """
 
 
-# So small a file would be taken for a broken one.
-_LONG_ENOUGH = {"padding": "." * 1024}
+# Padding, because a smaller file would be rejected as broken.
+_PADDING = {"padding": "." * 1024}
 
 
 def make_builtin(path: Path, metadata: Mapping[str, str] | None = None) -> Path:
-    """A network of the builtin interface (``models/builtin.py``, ``load_file``) with this metadata, at ``path``."""
+    """Write a network with the interface of builtin (``models/builtin.py``, ``load_file``) and this metadata."""
     facts = {"version": "tiny", "memory_stride": "16", "area": "16384"} if metadata is None else metadata
     return _save(_BUILTIN, path, facts)
 
 
 def make_rvm(path: Path) -> Path:
-    """A network of Robust Video Matting's ONNX interface at ``path``; its states hold three channels each."""
+    """Write a network with the ONNX interface of Robust Video Matting. Its states have three channels each."""
     return _save(_RVM, path, {})
 
 
 def make_modnet(path: Path, size: tuple[int, int] | None = None) -> Path:
-    """A network of MODNet's interface at ``path``: takes -1..1; ``size`` (width, height) fixes its sides."""
+    """Write a network with MODNet's interface: input in -1..1. ``size`` (width, height) fixes its input size."""
     width, height = size or ("W", "H")
     facts = {"input": "input", "output": "output", "weights": "12.0, -6.0, -6.0", "threshold": "2.0"}
     last = "level = Sub (score, threshold)\n  output = Sigmoid (level)"
-    return _save(_PICTURE % {**facts, "width": width, "height": height, "last": last}, path, _LONG_ENOUGH)
+    return _save(_IMAGE_MODEL % {**facts, "width": width, "height": height, "last": last}, path, _PADDING)
 
 
 def make_birefnet(path: Path, size: tuple[int, int] | None = (96, 96)) -> Path:
-    """A network of BiRefNet's interface at ``path``: ImageNet's colors in, logits out; ``size`` as above."""
+    """Write a network with BiRefNet's interface: ImageNet normalization, logits out. ``size`` as in make_modnet."""
     width, height = size or ("W", "H")
     facts = {"input": "input_image", "output": "output_image", "weights": "5.5, -2.7, -2.7", "threshold": "1.0"}
     last = "output_image = Sub (score, threshold)"
-    return _save(_PICTURE % {**facts, "width": width, "height": height, "last": last}, path, _LONG_ENOUGH)
+    return _save(_IMAGE_MODEL % {**facts, "width": width, "height": height, "last": last}, path, _PADDING)
 
 
 def _save(graph: str, path: Path, metadata: Mapping[str, str]) -> Path:

@@ -1,6 +1,6 @@
-"""Tiny networks of the classes that the engine prompted runs, with random weights: they know nothing, but run.
+"""Tiny networks of the transformers classes that the prompted engine runs, with random weights.
 
-Needs the extra ``pro``; nothing is fetched.
+Requires the ``pro`` extra. Downloads nothing.
 """
 
 import json
@@ -14,7 +14,7 @@ _SIDE = 64
 
 
 def make_prompted(models_dir: Path) -> None:
-    """Both folders of the engine prompted, as ``alphareel models pull`` lays them down."""
+    """Write both folders of the prompted engine, as ``alphareel models pull`` does."""
     torch().manual_seed(7)
     _make_grounding(models_dir / "grounding-dino-tiny")
     _make_sam(models_dir / "sam2.1-hiera-tiny")
@@ -72,7 +72,7 @@ def _make_sam(folder: Path) -> None:
 
 
 def _save(network: Any, folder: Path) -> None:
-    """Weights as they come out of training, not all near zero, so that what is remembered shows."""
+    """Make the weights as large as trained ones, so that temporal state affects the output."""
     with torch().no_grad():
         for values in network.parameters():
             values.add_(torch().randn_like(values) * 0.2)
