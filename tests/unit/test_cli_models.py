@@ -10,7 +10,7 @@ from alphareel.matting.models import rvm
 from alphareel.matting.weights import Weights, WeightsFile
 from alphareel.testing.networks import make_rvm
 
-from .weights_server import open_shop
+from .weights_server import weights_server
 
 
 @pytest.fixture
@@ -21,19 +21,19 @@ def command(command, monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def shop(tmp_path, monkeypatch):
+def server(tmp_path, monkeypatch):
     """The engine rvm with a tiny network that a server on this machine offers."""
     body = make_rvm(tmp_path / "tiny.onnx").read_bytes()
-    with open_shop(files={"/rvm_mobilenetv3_fp32.onnx": body}) as made:
+    with weights_server(files={"/rvm_mobilenetv3_fp32.onnx": body}) as running:
         file = WeightsFile(
             "rvm_mobilenetv3_fp32.onnx",
-            f"{made.url}/rvm_mobilenetv3_fp32.onnx",
+            f"{running.url}/rvm_mobilenetv3_fp32.onnx",
             len(body),
             hashlib.sha256(body).hexdigest(),
         )
         offered = Weights("rvm", "rvm_mobilenetv3*.onnx", "GPL-3.0", "not stated", "https://example.org", files=(file,))
         monkeypatch.setattr(rvm, "WEIGHTS", offered)
-        yield made
+        yield running
 
 
 def test_engines_and_weights_are_listed(command):
@@ -50,7 +50,7 @@ def test_engines_and_weights_are_listed(command):
     assert len(entry["files"][0]["sha256"]) == 64
 
 
-def test_a_license_is_asked_for_then_pulled_weights_serve(command, shop):
+def test_a_license_is_asked_for_then_pulled_weights_serve(command, server):
     code, _, err = command("pull", "rvm")
     assert code == 2
     assert "--accept-license" in err
@@ -62,21 +62,21 @@ def test_a_license_is_asked_for_then_pulled_weights_serve(command, shop):
     assert "was here already" in command("pull", "rvm", "--accept-license")[2]
 
 
-def test_a_download_that_fails_has_an_exit_code_of_its_own(command, shop):
-    shop.files.clear()
+def test_a_download_that_fails_has_an_exit_code_of_its_own(command, server):
+    server.files.clear()
     code, _, err = command("pull", "rvm", "--accept-license")
     assert code == 7
     assert "404" in err
 
 
-def test_a_mirror_by_setting(command, shop, monkeypatch):
-    monkeypatch.setenv("ALPHAREEL_MODELS_MIRROR", f"{shop.url}/mirror")
-    shop.files["/mirror/rvm_mobilenetv3_fp32.onnx"] = shop.files["/rvm_mobilenetv3_fp32.onnx"]
+def test_a_mirror_by_setting(command, server, monkeypatch):
+    monkeypatch.setenv("ALPHAREEL_MODELS_MIRROR", f"{server.url}/mirror")
+    server.files["/mirror/rvm_mobilenetv3_fp32.onnx"] = server.files["/rvm_mobilenetv3_fp32.onnx"]
     assert command("pull", "rvm", "--accept-license")[0] == 0
-    assert shop.seen == [("/mirror/rvm_mobilenetv3_fp32.onnx", None)]
+    assert server.requests == [("/mirror/rvm_mobilenetv3_fp32.onnx", None)]
 
 
-def test_verify_tells_the_damaged_file_and_remove_frees_it(command, shop, tmp_path):
+def test_verify_tells_the_damaged_file_and_remove_frees_it(command, server, tmp_path):
     command("pull", "rvm", "--accept-license")
     assert command("verify")[0] == 0
     path = tmp_path / "models" / "rvm_mobilenetv3_fp32.onnx"
@@ -90,13 +90,13 @@ def test_verify_tells_the_damaged_file_and_remove_frees_it(command, shop, tmp_pa
     assert command("verify")[:2] == (0, f"No known weights in {tmp_path / 'models'}.\n")
 
 
-def test_import_from_a_disk(command, shop, tmp_path):
+def test_import_from_a_disk(command, server, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
-    (disk / "rvm_mobilenetv3_fp32.onnx").write_bytes(shop.files["/rvm_mobilenetv3_fp32.onnx"])
+    (disk / "rvm_mobilenetv3_fp32.onnx").write_bytes(server.files["/rvm_mobilenetv3_fp32.onnx"])
     assert command("import", disk)[0] == 2
     assert command("import", disk, "--accept-license")[0] == 0
-    assert shop.seen == []
+    assert server.requests == []
     assert command("import", tmp_path / "nowhere")[0] == 3
 
 
