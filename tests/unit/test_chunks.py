@@ -295,13 +295,15 @@ def test_a_clip_that_is_longer_than_was_paid_for_is_refused_before_anything_is_m
         plan(clip.path, output, seconds=0.6, paid_seconds=0.5)
 
 
-def test_what_is_joined_took_all_of_the_source(clip, tmp_path, make, plan):
+def test_a_joined_result_reports_all_of_the_source_as_processed(clip, tmp_path, run_chunk, plan):
     output = output_in(tmp_path, "webm", ".webm")
-    made, engine = make_all(make, clip.path, output, plan(clip.path, output, seconds=0.6))
-    assert chunks.join(clip.path, output, made, engine).source_seconds == pytest.approx(float(clip.seconds), abs=0.01)
+    results, engine = run_all(run_chunk, clip.path, output, plan(clip.path, output, seconds=0.6))
+    assert chunks.join(clip.path, output, results, engine).source_seconds == pytest.approx(
+        float(clip.seconds), abs=0.01
+    )
 
 
-def test_a_chunk_ends_where_the_source_goes_on_after_what_is_paid_for(clip, tmp_path, models, plan):
+def test_a_chunk_stops_where_the_source_exceeds_what_is_paid_for(clip, tmp_path, models, plan):
     output = output_in(tmp_path, "webm", ".webm")
     last = plan(clip.path, output, seconds=0.6).chunks[-1]
     with pytest.raises(InsufficientCredits):

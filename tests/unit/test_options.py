@@ -223,7 +223,7 @@ def test_options_for_the_outline_are_parsed_and_checked():
             parse_options(bad)
 
 
-def test_a_screen_color_that_no_engine_will_look_at_is_told():
-    told = Options(key_color=(0, 255, 0)).warnings()
-    assert told == ("key_color is used by the engine chroma only.",)
+def test_a_key_color_without_the_engine_chroma_is_a_warning():
+    warnings = Options(key_color=(0, 255, 0)).warnings()
+    assert warnings == ("key_color is only used by the engine chroma.",)
     assert not Options(key_color=(0, 255, 0), engine="chroma").warnings()

@@ -12,7 +12,7 @@ import alphareel
 from alphareel.domain.clip import Limits
 from alphareel.domain.errors import AlphareelError, BadVideo, InsufficientCredits, InvalidRequest, VerificationFailed
 from alphareel.domain.options import Background, Composition, Options, Output
-from alphareel.media.format import format_named, formats
+from alphareel.media.format import format_named, format_names
 from alphareel.media.reader import open_reader
 from alphareel.pipeline import run
 from alphareel.testing.clips import make_clip, make_lasting, make_understated
@@ -187,26 +187,26 @@ def test_the_background_can_be_the_blurred_original(clip, tmp_path):
     assert np.abs(frames[0][0][:, :8].astype(int) - originals[0][0][:, :8]).max() < 8  # the flat screen stays
 
 
-def test_every_format_tells_how_much_of_the_source_it_took_stills_included(clip, tmp_path):
+def test_every_format_reports_how_much_of_the_source_was_processed(clip, tmp_path):
     outputs = []
-    for name in formats():
+    for name in format_names():
         form = format_named(name)
         if form.missing() is None:
             background = Background() if form.supports_alpha else Background("color", (0, 0, 0))
             options = Options(engine="chroma", output_format=name, background=background)
             outputs.append(Output(tmp_path / f"out-{name}{form.suffix}", options))
     *_, last = run.run(clip.path, outputs)
-    told = {result.format: result.source_seconds for result in last.results}
-    assert len(told) == len(outputs) > 10
-    assert told == {name: pytest.approx(float(clip.seconds)) for name in told}
+    seconds = {result.format: result.source_seconds for result in last.results}
+    assert len(seconds) == len(outputs) > 10
+    assert seconds == {name: pytest.approx(float(clip.seconds)) for name in seconds}
 
 
-def test_a_preview_takes_no_more_of_the_source_than_its_seconds(clip, tmp_path):
+def test_a_preview_processes_no_more_of_the_source_than_its_seconds(clip, tmp_path):
     options = Options(engine="chroma", output_format="poster", preview_duration=0.1)
     assert finish(clip.path, tmp_path / "out.png", options).result.source_seconds == pytest.approx(0.1)
 
 
-def test_a_run_ends_where_the_source_goes_on_after_what_is_paid_for(tmp_path):
+def test_a_run_stops_where_the_source_exceeds_what_is_paid_for(tmp_path):
     truth = make_understated(tmp_path / "in.mkv", frames=50, background="green")
     steps = []
     with pytest.raises(InsufficientCredits, match=r"credits for 0.2 s are reserved"):
@@ -216,7 +216,7 @@ def test_a_run_ends_where_the_source_goes_on_after_what_is_paid_for(tmp_path):
     assert last.result.source_seconds == pytest.approx(2.0)
 
 
-def test_a_last_frame_that_is_shown_for_longer_than_is_paid_for_ends_a_run(tmp_path):
+def test_a_run_stops_at_a_last_frame_that_lasts_longer_than_is_paid_for(tmp_path):
     source = make_lasting(tmp_path / "in.mp4", seconds=60)
     with pytest.raises(InsufficientCredits):
         list(run.run(source, [Output(tmp_path / "out.webm", CHROMA)], paid_seconds=0.04))

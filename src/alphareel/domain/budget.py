@@ -1,14 +1,14 @@
-"""How much of a video may be processed for the credits that are reserved for it."""
+"""The limit on how much of a video is processed for the credits that are reserved for it."""
 
 from alphareel.domain.errors import InsufficientCredits
 
-# A header and the timestamps of the frames may differ by a frame or by rounding; so much is processed without charge.
+# The header and the timestamps of the frames may differ by a frame or by rounding. That much is processed for free.
 _FREE_SECONDS = 0.25
 _FREE_SHARE = 0.01
 
 
 def check_paid(seconds: float, paid: float | None) -> None:
-    """Raise InsufficientCredits where ``seconds`` of video are more than was paid for; ``paid`` None is no bound."""
+    """Raise InsufficientCredits when ``seconds`` of video exceed the ``paid`` seconds. None means no limit."""
     if paid is not None and seconds > paid * (1 + _FREE_SHARE) + _FREE_SECONDS:
         raise InsufficientCredits(
             f"Not enough credits to process this video: credits for {paid:.1f} s are reserved, and it is longer.",

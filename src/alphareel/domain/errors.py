@@ -92,7 +92,7 @@ class FileTooLarge(InvalidRequest):
 
 
 class TargetExists(InvalidRequest):
-    """A file that was to be written exists, and nobody allowed to overwrite it."""
+    """The file to write already exists, and overwriting is not allowed."""
 
     code = "target_exists"
 
@@ -231,7 +231,7 @@ class IdempotencyConflict(AlphareelError):
 
 
 class IdempotencyInProgress(AlphareelError):
-    """``retry_after``: seconds after which the name is free, unless whoever holds it lives and goes on."""
+    """``retry_after``: seconds until the reservation of the key expires, unless its holder renews it."""
 
     code = "idempotency_in_progress"
     retryable = True
@@ -242,7 +242,7 @@ class IdempotencyInProgress(AlphareelError):
 
 
 class Unavailable(AlphareelError):
-    """``retry_after``: seconds after which another try may succeed; None where nobody knows."""
+    """``retry_after``: seconds after which a retry may succeed; None when unknown."""
 
     code = "unavailable"
     retryable = True

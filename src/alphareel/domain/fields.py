@@ -37,12 +37,12 @@ class Fields:
 
 
 def is_storable(value: str) -> bool:
-    """Whether every database stores the text: PostgreSQL takes no NUL, and UTF-8 no lone surrogate."""
+    """Whether every database can store the text: PostgreSQL rejects NUL, and UTF-8 cannot encode lone surrogates."""
     return not any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value)
 
 
 def storable(value: str) -> str:
-    """The text with a replacement character for each that a database does not store."""
+    """The text, with U+FFFD for each character that a database cannot store."""
     return value if is_storable(value) else re.sub("[\0\ud800-\udfff]", "\ufffd", value)
 
 

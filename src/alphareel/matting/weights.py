@@ -1,12 +1,12 @@
 """Weights files: what is known about them, where they are, and whether they match their hash. Downloads nothing."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from alphareel.domain.errors import ModelUnavailable, WeightsInvalid
+from alphareel.paths import file_sha256
 
 MIN_BYTES = 1024
 # Licenses that allow any use with attribution, commercial use included, so nobody has to accept anything.
@@ -119,13 +119,7 @@ def sha256_of(path: Path) -> str:
 
 @lru_cache(maxsize=64)
 def _cached_hash(path: Path, _size: int, _modified: int) -> str:
-    return hash_of(path)
-
-
-def hash_of(path: Path) -> str:
-    """SHA-256 in hex of the file's current content. Raises OSError."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_sha256(path)
 
 
 def hash_file_of(path: Path) -> Path:

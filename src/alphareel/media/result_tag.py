@@ -1,4 +1,4 @@
-"""The metadata tag of videos that alphareel wrote. It tells results from footage, which is never overwritten."""
+"""The metadata tag of videos that alphareel wrote. It distinguishes results, which may be replaced, from footage."""
 
 from pathlib import Path
 

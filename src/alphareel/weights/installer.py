@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from alphareel.domain.errors import InvalidRequest, NotFound, StorageFailed, WeightsInvalid
-from alphareel.matting.weights import Weights, WeightsFile, hash_of
+from alphareel.matting.weights import Weights, WeightsFile
+from alphareel.paths import file_sha256
 from alphareel.weights.downloader import Downloader
 from alphareel.weights.store import ModelsFolder
 
@@ -108,7 +109,7 @@ class Installer:
         if file.size is not None and size != file.size:
             raise WeightsInvalid(f"{source} has {size} bytes, not {file.size}.", hint="Copy it again.")
         expected = self.folder.pinned(file)
-        if expected is not None and hash_of(source) != expected:
+        if expected is not None and file_sha256(source) != expected:
             raise WeightsInvalid(f"{source} does not have the SHA-256 {expected}.", hint="Copy it again.")
         part = self.folder.part(file)
         if shutil.disk_usage(part.parent).free < size:

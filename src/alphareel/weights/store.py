@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 from alphareel.domain.errors import StorageFailed, WeightsInvalid
-from alphareel.matting.weights import Weights, WeightsFile, hash_file_of, hash_of, read_hash_file, sha256_of
+from alphareel.matting.weights import Weights, WeightsFile, hash_file_of, read_hash_file, sha256_of
+from alphareel.paths import file_sha256
 from alphareel.weights import downloader
 
 State = Literal["ready", "wrong", "unfinished", "absent"]
@@ -96,7 +97,7 @@ class ModelsFolder:
         The hash is written first, so that no engine ever sees the file without it. Raises WeightsInvalid.
         """
         part, target = self.part(file), self.file(file)
-        actual, expected = hash_of(part), self.pinned(file)
+        actual, expected = file_sha256(part), self.pinned(file)
         if expected is not None and actual != expected:
             downloader.discard(part)
             raise WeightsInvalid(

@@ -96,7 +96,7 @@ class UploadService:
         self._probes.check(_uploader(principal))
 
     def begin(self, principal: Principal, *, filename: str, declared_type: str | None) -> "UploadSession":
-        """Start to receive a file. Raises InvalidFileType at once when the declared type can be neither video nor image.
+        """Start to receive a file. Raises InvalidFileType when the declared type is neither video nor image.
 
         Raises StorageQuotaExceeded, StorageFull when there is no room for anything.
         """
