@@ -126,15 +126,15 @@ def test_a_name_is_kept_as_long_as_its_holder_lives_and_is_free_when_told_after_
         table.renew()
         other.renew()
         with pytest.raises(IdempotencyInProgress):
-            other.begin("k", "n1")
+            other.reserve("k", "n1")
     clock.advance(seconds=9)
     with pytest.raises(IdempotencyInProgress) as refused:
-        other.begin("k", "n1")
+        other.reserve("k", "n1")
     with pytest.raises(IdempotencyInProgress) as asked:
-        other.recall(once())
+        other.lookup(once())
     assert refused.value.retry_after == asked.value.retry_after == 21
     clock.advance(seconds=refused.value.retry_after)
-    assert other.begin("k", "n1").answer is None
+    assert other.reserve("k", "n1").answer is None
 
 
 @pytest.mark.parametrize("end", ["finish", "forget"])

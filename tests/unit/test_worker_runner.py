@@ -155,7 +155,7 @@ def test_a_database_that_goes_away_is_no_failure_of_the_job(
     job = submit(harness)
     with monkeypatch.context() as meanwhile:
         meanwhile.setattr(harness.sources.store, "upload", _raise_away)
-        meanwhile.setattr("alphareel.service.worker.runner.Sources.find", _raise_away)
+        meanwhile.setattr("alphareel.service.uploads.resolver.UploadResolver.find", _raise_away)
         with pytest.raises(Unavailable):
             worker.execute(job.id, job.ticket)
     assert now(harness, job).status is Status.PROCESSING
