@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from alphareel.services.health.check import HealthMonitor
+from alphareel.service.health import HealthMonitor
 
 from alphareel.domain.errors import Unavailable
 from alphareel.server import supervisor as module
@@ -105,7 +105,7 @@ def counters() -> Counters:
 
 @pytest.fixture
 def monitor(counters: Counters, monkeypatch: pytest.MonkeyPatch, time: Any) -> HealthMonitor:
-    monkeypatch.setattr("alphareel.services.health.check.time", time)
+    monkeypatch.setattr("alphareel.service.healthtime", time)
     return HealthMonitor(jobs=Well(), executors=counters, blobs=Well())  # type: ignore[arg-type]
 
 

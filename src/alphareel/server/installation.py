@@ -172,7 +172,7 @@ def sweep(place: Installation) -> None:
 
 
 def sweep_work(data_dir: Path, current_executor: Callable[[], str | None]) -> None:
-    """Remove the work folders of dead workers. ``current_executor``: the only executor of this data folder that may live."""
+    """Remove work folders of dead workers; ``current_executor``: the only one of this data folder that may be alive."""
     folders = list((data_dir / "work").glob("*"))
     owner = current_executor()  # asked after the look: what a later executor makes is not among the folders
     for folder in folders:
