@@ -105,7 +105,7 @@ def counters() -> Counters:
 
 @pytest.fixture
 def monitor(counters: Counters, monkeypatch: pytest.MonkeyPatch, time: Any) -> HealthMonitor:
-    monkeypatch.setattr("alphareel.service.healthtime", time)
+    monkeypatch.setattr("alphareel.service.health.time", time)
     return HealthMonitor(jobs=Well(), executors=counters, blobs=Well())  # type: ignore[arg-type]
 
 
@@ -113,9 +113,9 @@ def test_only_a_worker_that_beats_counts(monitor: HealthMonitor, counters: Count
     for _ in range(10):
         counters.beat += 1
         time.now += 2
-        assert (monitor.health().worker, monitor.workers()) == (True, 1)
+        assert (monitor.check().worker, monitor.workers()) == (True, 1)
     time.now += 9
-    assert (monitor.health().worker, monitor.workers()) == (False, 0)
+    assert (monitor.check().worker, monitor.workers()) == (False, 0)
     counters.beat += 1
     assert monitor.workers() == 1
 
@@ -124,8 +124,8 @@ def test_a_database_that_was_away_makes_no_worker_silent(monitor: HealthMonitor,
     assert monitor.workers() == 1
     counters.away = True
     time.now += 100
-    found = monitor.health()
+    found = monitor.check()
     assert (found.database, found.worker) == (False, False)
     counters.away = False
-    found = monitor.health()
+    found = monitor.check()
     assert (found.database, found.worker) == (True, True)
