@@ -50,7 +50,7 @@ def running_service(folder: Path) -> Iterator[Service]:
         "ALPHAREEL_PORT": service.url.rpartition(":")[2],
         "ALPHAREEL_API_KEY": service.api_key,
     }
-    command = [sys.executable, "-m", "alphareel.cli.main", "serve"]
+    command = [sys.executable, "-m", "alphareel", "serve"]
     with service.log.open("wb") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
         try:

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 import alphareel
-from alphareel.cli import main
+from alphareel.cli import cut as cut_command
 from alphareel.cli.contact_sheet import draw_sheet
 from alphareel.cli.signals import Interrupted, interruptible
 from alphareel.testing.clips import make_clip
@@ -122,7 +122,7 @@ def test_an_argument_that_is_missing_is_called_by_its_name_and_not_like_a_flag(c
 
 def test_the_help_describes_every_verb_and_every_file(command):
     _, out, _ = command("--help")
-    for verb, words in (("keys", "Make, list"), ("models", "List the engines")):
+    for verb, words in (("keys", "Create, list"), ("models", "List the engines")):
         assert any(verb in line and words in line for line in out.splitlines())
     _, out, _ = command("cut", "--help")
     assert any("OTHERS" in line and "More files to write" in line for line in out.splitlines())
@@ -143,9 +143,9 @@ def test_a_stand_in_for_the_default_model_is_no_warning_to_who_asked_for_none(co
 
 
 def test_on_a_terminal_the_stand_in_for_the_default_model_is_a_note(command, clip, tmp_path, monkeypatch):
-    monkeypatch.setattr(main, "_progress_bar", lambda _: nullcontext())
+    monkeypatch.setattr(cut_command, "_progress_bar", lambda _: nullcontext())
     terminal = Console(force_terminal=True, record=True, file=io.StringIO(), highlight=False, markup=False)
-    monkeypatch.setattr(main, "_err", terminal)
+    monkeypatch.setattr(cut_command, "stderr", terminal)
     code, _, _ = command("cut", clip, tmp_path / "out.webm")
     assert code == 0
     assert "note: The model original is served by builtin" in terminal.export_text()
@@ -208,7 +208,7 @@ def stop_twice():
 def test_an_output_that_cannot_be_written_is_one_line(clip, arguments):
     with Path("/dev/full").open("w") as full:
         ran = subprocess.run(
-            [sys.executable, "-m", "alphareel.cli.main", *(a.format(clip=clip) for a in arguments)],
+            [sys.executable, "-m", "alphareel", *(a.format(clip=clip) for a in arguments)],
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,

@@ -12,7 +12,7 @@ import pytest
 
 import alphareel
 from alphareel.cli import main
-from alphareel.cli.arguments import value_for
+from alphareel.cli.cut import value_for
 from alphareel.domain.clip import Limits
 from alphareel.domain.errors import AlphareelError, BadVideo, InvalidRequest, StorageFailed, VerificationFailed
 from alphareel.domain.options import Background, Composition, Options, Output

@@ -41,7 +41,7 @@ def contents(folder):
 
 def in_a_shell(words, folder):
     """The command through a real shell, which expands patterns."""
-    line = f'"{sys.executable}" -m alphareel.cli.main {words}'
+    line = f'"{sys.executable}" -m alphareel {words}'
     return subprocess.run(["sh", "-c", line], cwd=folder, capture_output=True, text=True, check=False, timeout=100)
 
 
@@ -68,9 +68,7 @@ def test_a_pattern_over_files_of_several_kinds_does_not_make_targets_of_footage(
 def test_the_loop_that_the_refusal_shows_does_what_was_meant(footage, tmp_path):
     shown = in_a_shell("cut *.mp4", tmp_path).stderr
     loop = shown[shown.index("for video in") : shown.index("done") + len("done")]
-    loop = loop.replace(
-        "alphareel cut", f'"{sys.executable}" -m alphareel.cli.main cut --engine chroma --key-color "#00ff00"'
-    )
+    loop = loop.replace("alphareel cut", f'"{sys.executable}" -m alphareel cut --engine chroma --key-color "#00ff00"')
     subprocess.run(["sh", "-euc", loop], cwd=tmp_path, check=True, capture_output=True, timeout=100)
     assert {"in-cut.webm", "take2-cut.webm", "take3-cut.webm"} <= set(contents(tmp_path))
 

@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from alphareel.services.health.check import HealthMonitor
 
 from alphareel.domain.errors import Unavailable
 from alphareel.server import supervisor as module
 from alphareel.server.supervisor import Pulse
+from alphareel.service.health import HealthMonitor
 from alphareel.service.jobs.models import Executor
 
 
@@ -42,7 +42,7 @@ def look_on(pulse: Pulse, time: Any, seconds: float, *, beating: int | None = No
         time.now += 0.2
         if beating is not None:
             os.write(beating, b".")
-        hung = pulse.hangs() or hung
+        hung = pulse.is_overdue() or hung
     return hung
 
 
@@ -70,7 +70,7 @@ def test_time_in_which_the_machine_slept_counts_against_nobody(time: Any, pipe: 
     pulse = Pulse(pipe[0], 15)
     assert not look_on(pulse, time, 10, beating=pipe[1])
     time.now += 8 * 3600
-    assert not pulse.hangs()
+    assert not pulse.is_overdue()
     assert not look_on(pulse, time, 10)
 
 
@@ -79,7 +79,7 @@ def test_an_overloaded_supervisor_judges_more_slowly(time: Any, pipe: tuple[int,
     look_on(pulse, time, 1, beating=pipe[1])
     for _ in range(10):
         time.now += 60
-        assert not pulse.hangs()
+        assert not pulse.is_overdue()
 
 
 class Counters:
@@ -105,7 +105,7 @@ def counters() -> Counters:
 
 @pytest.fixture
 def monitor(counters: Counters, monkeypatch: pytest.MonkeyPatch, time: Any) -> HealthMonitor:
-    monkeypatch.setattr("alphareel.services.health.check.time", time)
+    monkeypatch.setattr("alphareel.service.health.time", time)
     return HealthMonitor(jobs=Well(), executors=counters, blobs=Well())  # type: ignore[arg-type]
 
 
@@ -113,9 +113,9 @@ def test_only_a_worker_that_beats_counts(monitor: HealthMonitor, counters: Count
     for _ in range(10):
         counters.beat += 1
         time.now += 2
-        assert (monitor.health().worker, monitor.workers()) == (True, 1)
+        assert (monitor.check().worker, monitor.workers()) == (True, 1)
     time.now += 9
-    assert (monitor.health().worker, monitor.workers()) == (False, 0)
+    assert (monitor.check().worker, monitor.workers()) == (False, 0)
     counters.beat += 1
     assert monitor.workers() == 1
 
@@ -124,8 +124,8 @@ def test_a_database_that_was_away_makes_no_worker_silent(monitor: HealthMonitor,
     assert monitor.workers() == 1
     counters.away = True
     time.now += 100
-    found = monitor.health()
+    found = monitor.check()
     assert (found.database, found.worker) == (False, False)
     counters.away = False
-    found = monitor.health()
+    found = monitor.check()
     assert (found.database, found.worker) == (True, True)

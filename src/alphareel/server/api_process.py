@@ -28,7 +28,7 @@ from alphareel.service.services import Services
 from alphareel.telemetry.logging import configure_logging, get_logger, hide_secret
 from alphareel.telemetry.tracing import configure_tracing, shutdown_tracing
 
-_LAST_REQUESTS = 10  # seconds that running requests may go on after a stop was asked for
+DRAIN_SECONDS = 10  # seconds that running requests may take after a stop was requested
 
 
 def serve(settings: Settings) -> int:
@@ -40,10 +40,10 @@ def serve(settings: Settings) -> int:
     installation.make_private_folder(settings.data_dir)
     with lock_data_dir(settings.data_dir) as lock, _open(settings) as place:
         home = load_installation_id(settings.data_dir)
-        place.executors.remove_home(home)  # we hold the lock, so they are dead, and their jobs are free at once
+        place.executors.remove_home(home)  # we hold the lock, so these executors are dead; release their jobs at once
         installation.sweep(place)
         listener = _listen(settings)
-        _show_first_key(place)  # now: a start that fails for the port must not use up its only showing
+        _show_first_key(place)  # after binding: a start that fails on the port must not consume the only display
         supervisor = Supervisor(
             as_environment(settings),
             home=home,
@@ -53,7 +53,7 @@ def serve(settings: Settings) -> int:
             deregister=lambda executor_id: _deregister_executor(place, executor_id),
         )
         services = wiring.build_services(place)
-        usage_flusher = wiring.build_usage_flusher(place, services, supervisor.employed)
+        usage_flusher = wiring.build_usage_flusher(place, services, supervisor.current_executor)
         renewal = wiring.build_renewal(services)
         usage_flusher.start()
         services.health.start()
@@ -74,25 +74,25 @@ def _open(settings: Settings) -> AbstractContextManager[installation.Installatio
 
 
 def build_app(place: installation.Installation, services: Services) -> FastAPI:
-    """The wire over the use cases."""
-    given = place.settings
+    """The HTTP application for these services."""
+    settings = place.settings
     config = HttpConfig(
         version=alphareel.__version__,
-        public_url=given.public_url,
-        max_upload_bytes=given.max_upload_bytes,
-        max_side=given.max_side,
-        max_seconds=given.max_seconds,
-        legacy_routes=given.legacy_routes,
-        legacy_needs_key=given.legacy_needs_key,
-        show_pending=given.show_pending,
-        admin_token=_admin_token(given),
-        metrics_open=given.metrics_open,
-        ready_with_worker=given.workers > 0,
-        guesses_per_minute=given.guesses_per_minute,
-        patience=BodyTimeouts(bytes_per_second=given.min_body_rate),
-        rates=RateLimits(given.write_per_minute, given.read_per_minute, given.rate_limit_url),
+        public_url=settings.public_url,
+        max_upload_bytes=settings.max_upload_bytes,
+        max_side=settings.max_side,
+        max_seconds=settings.max_seconds,
+        legacy_routes=settings.legacy_routes,
+        legacy_needs_key=settings.legacy_needs_key,
+        show_pending=settings.show_pending,
+        admin_token=_admin_token(settings),
+        metrics_open=settings.metrics_open,
+        ready_with_worker=settings.workers > 0,
+        guesses_per_minute=settings.guesses_per_minute,
+        patience=BodyTimeouts(bytes_per_second=settings.min_body_rate),
+        rates=RateLimits(settings.write_per_minute, settings.read_per_minute, settings.rate_limit_url),
     )
-    return create_app(services, config, list_engines=lambda: _engine_statuses(given))
+    return create_app(services, config, list_engines=lambda: _engine_statuses(settings))
 
 
 def _admin_token(settings: Settings) -> str | None:
@@ -139,21 +139,21 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def _config(app: FastAPI, given: Settings) -> uvicorn.Config:
+def _config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http=limit_request_head(
             drained(
-                limit_connections(ConnectionLimiter(given.connections_per_address, given.trusted_proxies)),
-                patience=BodyTimeouts(bytes_per_second=given.min_read_rate),
+                limit_connections(ConnectionLimiter(settings.connections_per_address, settings.trusted_proxies)),
+                patience=BodyTimeouts(bytes_per_second=settings.min_read_rate),
             )
         ),
-        forwarded_allow_ips=[str(network) for network in given.trusted_proxies],
+        forwarded_allow_ips=[str(network) for network in settings.trusted_proxies],
         ws="none",
         log_config=None,
         access_log=False,  # the wire logs requests itself, with their ids
         server_header=False,
-        timeout_graceful_shutdown=_LAST_REQUESTS,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
     )
 
 

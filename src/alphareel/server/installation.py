@@ -171,10 +171,10 @@ def sweep(place: Installation) -> None:
         shutil.rmtree(place.settings.data_dir / name, ignore_errors=True)
 
 
-def sweep_work(data_dir: Path, employed: Callable[[], str | None]) -> None:
-    """Remove the work folders of dead workers. ``employed``: the only executor of this data folder that may live."""
+def sweep_work(data_dir: Path, current_executor: Callable[[], str | None]) -> None:
+    """Remove work folders of dead workers; ``current_executor``: the only one of this data folder that may be alive."""
     folders = list((data_dir / "work").glob("*"))
-    owner = employed()  # asked after the look: what a later executor makes is not among the folders
+    owner = current_executor()  # asked after the look: what a later executor makes is not among the folders
     for folder in folders:
         if owner is None or not folder.name.startswith(f"{owner}."):
             shutil.rmtree(folder, ignore_errors=True)

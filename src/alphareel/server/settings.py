@@ -1,4 +1,4 @@
-"""The environment becomes one frozen value, once. Every setting is documented where it is defined."""
+"""Settings from the environment, parsed once into one frozen value and documented where they are defined."""
 
 import ipaddress
 import os
@@ -82,16 +82,21 @@ class Settings(BaseSettings):
 
     data_dir: Path = Field(
         default_factory=default_data_dir,
-        description="Folder of the service: database, objects, work in progress. One service at a time owns it.",
+        description="Folder for the database, objects and temporary files. One service at a time owns it.",
     )
-    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for every network of the machine.")
-    port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all interfaces.")
+    port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
     api_key: SecretStr | None = Field(
         None,
-        description="An API key of any shape that is always valid. Unset: one is made and shown at the first start.",
+        description=(
+            "An API key of any form that is always valid. Unset: a key is created and shown at the first start."
+        ),
     )
     admin_token: SecretStr | None = Field(
-        None, description="Opens /v1/admin/* as X-Admin-Token; at least 8 characters. Unset: those routes are shut."
+        None,
+        description=(
+            "Grants access to /v1/admin/* as X-Admin-Token; at least 8 characters. Unset: those routes are disabled."
+        ),
     )
     database_url: str = Field(
         "", description="sqlite:///absolute/file or postgresql://... Default: SQLite in the data folder."
@@ -115,162 +120,180 @@ class Settings(BaseSettings):
         30.0, gt=0, description="How long one statement of a request may take on PostgreSQL."
     )
     storage_url: str = Field(
-        "", description="Where objects are kept: file:///absolute/folder, s3://bucket/prefix, gs:// or az:// likewise."
+        "", description="Object storage: file:///absolute/folder, s3://bucket/prefix, gs:// or az://."
     )
     public_url: str | None = Field(
-        None, description="How clients reach the service (https://host/prefix). Unset: taken from each request."
+        None, description="Public base URL of the service (https://host/prefix). Unset: derived from each request."
     )
     models_dir: Path = Field(
         default_factory=default_models_dir,
-        description="Folder of weights, for the service, the command and the library.",
+        description="Folder with model weights, for the service, the command and the library.",
     )
     models_mirror: str | None = Field(
-        None, description="https://host/folder from which weights are fetched instead of from their publishers."
+        None, description="Base URL to download weights from instead of their publishers."
     )
     tiers: str = Field(
-        "", description="Engines that serve a model, best first: original=birefnet,rvm;human=rvm. Unset: as built in."
+        "",
+        description=(
+            "Engines per model in order of preference: original=birefnet,rvm;human=rvm. Unset: built-in order."
+        ),
     )
-    max_upload_bytes: Size = Field(500 * MIB, ge=1, description="Largest file that is accepted or fetched.")
+    max_upload_bytes: Size = Field(500 * MIB, ge=1, description="Maximum size of an uploaded or fetched file.")
     max_storage_per_key: Size = Field(
-        0, ge=0, description="Bytes that uploads and results of one key may take; 0 for no limit."
+        0, ge=0, description="Maximum bytes of uploads and results per key; 0 for no limit."
     )
-    max_storage: Size = Field(0, ge=0, description="Bytes that uploads and results of everybody may take; 0: no limit.")
+    max_storage: Size = Field(0, ge=0, description="Maximum bytes of uploads and results in total; 0 for no limit.")
     min_free_bytes: Size = Field(
         512 * MIB,
         ge=0,
-        description="With less than this free on the disk, uploads are refused with storage_full and /readyz is 503; "
-        "0 for no limit.",
+        description=(
+            "Minimum free disk space. Below it, uploads are refused with storage_full and /readyz returns "
+            "503; 0 for no limit."
+        ),
     )
     orphan_seconds: int = Field(
         24 * 3600,
         ge=0,
-        description="Files in the storage that no record speaks of, as after a restored backup of the database, are "
-        "removed a day after they are this old; 0 for never, as where two databases share a storage.",
+        description=(
+            "Age after which stored files without a database row (as after restoring a backup) are marked, "
+            "then deleted a day later; 0 to keep them, for example if two databases share a storage."
+        ),
     )
-    max_side: int = Field(4096, ge=16, le=16384, description="Longest side of a video, in pixels.")
-    max_seconds: float = Field(4 * 3600.0, gt=0, description="Longest video.")
+    max_side: int = Field(4096, ge=16, le=16384, description="Maximum width or height of a video, in pixels.")
+    max_seconds: float = Field(4 * 3600.0, gt=0, description="Maximum duration of a video.")
     job_memory_bytes: Size = Field(
-        16 * GIB, ge=0, description="Address space a job's process may use; 0 for no limit (needed with some GPUs)."
+        16 * GIB, ge=0, description="Address space limit of a job process; 0 for no limit (required by some GPUs)."
     )
-    job_cpu_seconds: int = Field(0, ge=0, description="Processor time a job's process may use; 0 for no limit.")
-    job_wall_seconds: float = Field(12 * 3600.0, ge=0, description="How long a job's process may run; 0 for no limit.")
+    job_cpu_seconds: int = Field(0, ge=0, description="CPU time limit of a job process; 0 for no limit.")
+    job_wall_seconds: float = Field(
+        12 * 3600.0, ge=0, description=("Wall-clock limit of a job process; 0 for no limit.")
+    )
     chunk_seconds: float = Field(
         60.0,
         ge=0,
-        description="Clips of more than twice this length are made in chunks of it, so that a job whose worker died"
-        " goes on with the chunk that is missing; 0 makes every clip in one go.",
+        description=(
+            "Split clips longer than twice this into chunks of this length, so that interrupted jobs can "
+            "resume. 0 disables chunking."
+        ),
     )
     job_progress_seconds: float = Field(
-        600.0, ge=5, description="How long a job's process may run without any progress before it is stopped."
+        600.0, ge=5, description="Time without progress after which a job process is stopped."
     )
     workers: int = Field(
-        1, ge=0, le=64, description="Jobs that the worker process runs at a time; 0 serves the API without a worker."
+        1, ge=0, le=64, description="Concurrent jobs of the worker process; 0 runs the API without a worker."
     )
-    max_running_per_key: int = Field(
-        0, ge=0, description="Jobs of one key that run at a time, the rest of them wait; 0 for no limit."
-    )
+    max_running_per_key: int = Field(0, ge=0, description="Concurrent jobs per key; further jobs wait. 0 for no limit.")
     max_queued_per_key: int = Field(
-        1000, ge=0, description="Jobs of one key that wait; one more is refused. 0 for no limit."
+        1000, ge=0, description="Queued jobs per key; further jobs are refused. 0 for no limit."
     )
-    max_queued: int = Field(10_000, ge=0, description="Jobs of everybody that wait; 0 for no limit.")
-    job_threads: int = Field(0, ge=0, le=256, description="Threads a job may use; 0 shares the processors evenly.")
+    max_queued: int = Field(10_000, ge=0, description="Queued jobs in total; 0 for no limit.")
+    job_threads: int = Field(0, ge=0, le=256, description="Threads per job; 0 divides the processors evenly.")
     stop_seconds: float = Field(
         20.0,
         ge=0,
-        description="How long running jobs may go on when the service stops; then they go back to the queue.",
+        description="Grace period for running jobs at shutdown; afterwards they return to the queue.",
     )
     hang_seconds: float = Field(
         15.0,
         ge=5,
-        description="How long the worker process may show no sign of life before it is killed and started anew.",
+        description="Time without a heartbeat after which the worker process is killed and restarted.",
     )
     credits_per_minute: str = Field(
         "original=60,light=45,pro=180,human=45",
-        description="Credits that a minute of video costs a client who has a balance, by model.",
+        description="Credits per minute of video for clients with a balance, by model.",
     )
     pricing_version: str = Field(
-        "1", min_length=1, max_length=64, description="The name of that price list; it is kept with every charge."
+        "1", min_length=1, max_length=64, description="Name of this price list, stored with every charge."
     )
-    write_per_minute: int = Field(
-        60, ge=0, description="Requests a minute of one key that change something; 0 for no limit."
-    )
-    read_per_minute: int = Field(600, ge=0, description="Requests a minute of one key that only look; 0 for no limit.")
+    write_per_minute: int = Field(60, ge=0, description="Write requests per minute and key; 0 for no limit.")
+    read_per_minute: int = Field(600, ge=0, description="Read requests per minute and key; 0 for no limit.")
     connections_per_address: int = Field(
-        128, ge=0, description="Connections that one address may have open to the service; 0 for no limit."
+        128, ge=0, description="Concurrent connections per client address; 0 for no limit."
     )
     trusted_proxies: Networks = Field(
         _LOOPBACK,
-        description="Proxies, separated by commas: their X-Forwarded-For is believed, their connections not counted.",
+        description=(
+            "Comma-separated networks of proxies whose X-Forwarded-For is trusted and whose connections are "
+            "not limited."
+        ),
     )
     min_body_rate: Size = Field(
         16 * 1024,
         ge=0,
-        description="Bytes a second that a request's body must bring on average after its first minute; 0 for any.",
+        description=(
+            "Minimum average rate of a request body after its first minute, in bytes per second; 0 for no minimum."
+        ),
     )
     min_read_rate: int = Field(
         16 * 1024,
         ge=0,
-        description="Bytes a second of an answer that a client must take on average after its first minute; 0 for any.",
+        description=(
+            "Minimum average rate at which a client must read a response after its first minute, in bytes "
+            "per second; 0 for no minimum."
+        ),
     )
     probe_seconds: float = Field(
         5.0,
         gt=0,
-        description="How long the examination of an uploaded file may take; a file that needs more is refused.",
+        description="Time limit for inspecting an uploaded file.",
     )
     probe_processes: int = Field(
         0,
         ge=0,
         le=64,
-        description="Uploads that are examined at a time, each in a process of its own; 0: one more than there are"
-        " processors, from 3 to 8.",
+        description="Concurrent upload inspections, each in its own process; 0: processors + 1, between 3 and 8.",
     )
     probe_queue: int = Field(
-        128, ge=1, description="Uploads that wait to be examined; one more is refused for the moment."
+        128, ge=1, description="Uploads that may wait for inspection; further uploads are refused for the moment."
     )
     probe_queue_per_caller: int = Field(
-        32, ge=1, description="Those of one key among them, or of one address where no key is sent."
+        32, ge=1, description="Uploads per key that may wait for inspection (per address without a key)."
     )
     guesses_per_minute: int = Field(
-        30, ge=0, description="Wrong keys, and wrong admin tokens, that one address may send a minute; 0 for no limit."
+        30, ge=0, description="Wrong API keys, and wrong admin tokens, per client address and minute; 0 for no limit."
     )
     rate_limit_url: str = Field(
-        "memory://", description="Where requests are counted: memory:// in each process, redis://host/0 for many."
+        "memory://",
+        description=("Storage of request counts: memory:// per process, or redis://host/0 shared by all processes."),
     )
-    link_seconds: int = Field(24 * 3600, ge=60, description="How long a link to a result or an upload is valid.")
-    legacy_routes: bool = Field(True, description="Serve the older /api/* routes.")
-    legacy_needs_key: bool = Field(False, description="Ask for an API key on the /api/* routes that take or show jobs.")
+    link_seconds: int = Field(24 * 3600, ge=60, description="Lifetime of signed URLs of results and uploads.")
+    legacy_routes: bool = Field(True, description="Serve the legacy /api/* routes.")
+    legacy_needs_key: bool = Field(
+        False, description=("Require an API key on the /api/* routes that create or show jobs.")
+    )
     fetch_allow_cidrs: Networks = Field(
-        (), description="Private networks that video, image and webhook URLs may point into, separated by commas."
+        (), description="Comma-separated private networks that video, image and webhook URLs may point to."
     )
-    fetch_seconds: float = Field(900.0, gt=0, description="How long fetching one URL may take.")
+    fetch_seconds: float = Field(900.0, gt=0, description="Time limit for fetching one URL.")
     min_fetch_rate: int = Field(
         16 * 1024,
         ge=0,
-        description="Bytes a second that a fetched URL must send, on average over any minute of waiting for it; 0 for"
-        " any.",
+        description="Minimum average rate of a fetched URL over any minute, in bytes per second; 0 for no minimum.",
     )
     fetch_concurrency: int = Field(
         8,
         ge=1,
         le=64,
-        description="Jobs whose URLs the worker process fetches at a time, beside the jobs that it runs.",
+        description="Jobs whose URLs the worker process fetches concurrently, in addition to running jobs.",
     )
     webhook_secret: SecretStr | None = Field(
         None, description="Signs webhooks; any text, or whsec_ and base64. Unset: webhooks are not signed."
     )
     webhook_secret_old: SecretStr | None = Field(
-        None, description="The secret before, which also signs (in webhook-signature) while receivers change over."
+        None, description="The previous signing secret, also used (in webhook-signature) while receivers switch over."
     )
     retention_seconds: int = Field(
         7 * 24 * 3600,
         ge=FOR_EVER,
         le=LONGEST,
-        description="How long results and uploads stay; 0 removes them after the download, -1 never. A job may ask "
-        "for less.",
+        description=(
+            "Retention of results and uploads; 0 deletes them after the download, -1 keeps them. A job may "
+            "request less."
+        ),
     )
-    metrics_open: bool = Field(False, description="Serve /metrics to everybody; otherwise it asks for the admin token.")
+    metrics_open: bool = Field(False, description="Serve /metrics without the admin token.")
     share_jobs_within_client: bool = Field(
-        False, description="Let every key of a client see and change the jobs of its other keys."
+        False, description="Let all keys of a client see and change each other's jobs."
     )
     show_pending: bool = Field(False, description="Report queued jobs as pending instead of processing.")
     log_level: str = Field("info", description="debug, info, warning or error.")

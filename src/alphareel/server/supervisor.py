@@ -1,4 +1,4 @@
-"""Keeps one worker process alive beside the API, and proves that a data folder has one owner."""
+"""Supervises the worker process, and locks the data folder so that it has one owner."""
 
 import fcntl
 import os
@@ -16,22 +16,22 @@ from pathlib import Path
 from alphareel.domain.errors import StorageFailed, Unavailable
 from alphareel.telemetry.logging import get_logger
 
-_LOCK_PATIENCE = 5.0  # a service that was killed needs a moment until its worker is gone too
-_FIRST_PAUSE = 1.0
-_LONGEST_PAUSE = 30.0
-_STEADY_SECONDS = 60.0
-_KILL_AFTER = 10.0  # beyond the grace the worker gives its jobs
-_LOOK_SECONDS = 0.2
-_LONGEST_LOOK = 1.0
-_START_SECONDS = 120.0  # before its first sign of life a worker loads its modules, from a slow disk perhaps
+LOCK_TIMEOUT = 5.0  # after a kill, the old worker needs a moment to exit and release the lock
+MIN_RESTART_DELAY = 1.0
+MAX_RESTART_DELAY = 30.0
+STABLE_AFTER = 60.0
+KILL_AFTER = 10.0  # seconds after the worker's own grace period
+POLL_INTERVAL = 0.2
+MAX_POLL_GAP = 1.0
+STARTUP_TIMEOUT = 120.0  # before its first heartbeat a worker imports its modules, possibly from a slow disk
 
 
 @contextmanager
 def lock_data_dir(data_dir: Path) -> Iterator[int]:
-    """Hold the lock of a data folder; yields its descriptor, for the worker to hold as well.
+    """Hold the lock of a data folder. Yields its descriptor, which the worker process inherits.
 
-    The lock is free only when every process that holds the descriptor is gone, so its owner knows that no
-    executor of this folder lives. Raises Unavailable when another service has it, StorageFailed.
+    The lock is released only when every process that holds the descriptor has exited, so the owner knows that no
+    executor of this folder is alive. Raises Unavailable if another service holds the lock; StorageFailed.
     """
     try:
         descriptor = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -48,7 +48,7 @@ def lock_data_dir(data_dir: Path) -> Iterator[int]:
 
 
 def _lock(descriptor: int, data_dir: Path) -> None:
-    deadline = time.monotonic() + _LOCK_PATIENCE
+    deadline = time.monotonic() + LOCK_TIMEOUT
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -64,27 +64,28 @@ def _lock(descriptor: int, data_dir: Path) -> None:
 
 
 def load_installation_id(data_dir: Path) -> str:
-    """The lasting name of a data folder, whatever host or container it is mounted in."""
+    """A persistent ID for the data folder, independent of the host or container that mounts it."""
     path = data_dir / "home"
     if not path.exists():
         fresh = path.with_suffix(".new")
         with fresh.open("w") as file:
             file.write(uuid.uuid4().hex)
             file.flush()
-            os.fsync(file.fileno())  # an empty name after a power failure would be that of every such folder
+            os.fsync(file.fileno())  # an empty file after a power failure would give several folders the same ID
         fresh.replace(path)
     return path.read_text().strip()
 
 
 def new_executor_id() -> str:
-    """A name for one start of one worker process, never used again."""
+    """A unique ID for one start of one worker process."""
     return f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}"
 
 
 class Supervisor:
-    """A thread that starts the worker process again whenever it ends, and ends it when it hangs.
+    """A thread that restarts the worker process when it exits and kills it when it hangs.
 
-    ``hang_seconds``: how long a worker may show no life. ``deregister`` is told whose process ended.
+    ``hang_seconds``: maximum time between heartbeats. ``deregister`` is called with the executor ID of a process that
+    exited.
     """
 
     def __init__(
@@ -104,60 +105,69 @@ class Supervisor:
         self._hang_seconds = hang_seconds
         self._deregister_executor = deregister
         self._stopping = threading.Event()
-        self._employed: str | None = None
+        self._executor_id: str | None = None
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
-    def employed(self) -> str | None:
-        """The executor whose process runs; None while none does."""
-        return self._employed
+    def current_executor(self) -> str | None:
+        """ID of the running executor; None if none is running."""
+        return self._executor_id
 
     def ask_to_stop(self) -> None:
-        """Begin to stop without waiting; callable from a signal handler."""
+        """Start to stop without blocking; safe to call from a signal handler."""
         self._stopping.set()
 
     def stop(self) -> None:
-        """Stop the worker in good order and wait for it; it is killed when it takes longer than it may."""
+        """Stop the worker gracefully and wait for it; kill it if it exceeds its grace period."""
         self._stopping.set()
-        if self._thread.ident is not None:  # else it was never started
+        if self._thread.ident is not None:  # it was started
             self._thread.join()
 
     def _run(self) -> None:
-        pause = _FIRST_PAUSE
+        pause = MIN_RESTART_DELAY
         while not self._stopping.is_set():
-            begun = time.monotonic()
+            started = time.monotonic()
             executor_id = new_executor_id()
-            # Started from this thread, which lives as long as we do: see lifeline.die_with.
-            self._employed = executor_id
+            # Start it from this thread: PR_SET_PDEATHSIG fires when the starting thread exits (parent_watch).
+            self._executor_id = executor_id
             code = self._run_one(executor_id)
-            self._employed = None
+            self._executor_id = None
             self._deregister_executor(executor_id)
             if self._stopping.is_set():
                 return
-            steady = time.monotonic() - begun > _STEADY_SECONDS
-            pause = _FIRST_PAUSE if steady else min(pause * 2, _LONGEST_PAUSE)
+            stable = time.monotonic() - started > STABLE_AFTER
+            pause = MIN_RESTART_DELAY if stable else min(pause * 2, MAX_RESTART_DELAY)
             get_logger(__name__).error("worker ended", exit_code=code, executor=executor_id, restart_in=pause)
             self._stopping.wait(pause)
 
     def _run_one(self, executor_id: str) -> int:
-        """The exit code of a worker process from its start to its end."""
-        reading, writing = os.pipe()
+        """Run one worker process to its end; returns its exit code."""
+        read_end, write_end = os.pipe()
         try:
-            process = self._start(executor_id, writing)
+            process = self._start(executor_id, write_end)
         finally:
-            os.close(writing)
+            os.close(write_end)
         try:
-            return self._watch(process, Pulse(reading, self._hang_seconds))
+            return self._watch(process, Pulse(read_end, self._hang_seconds))
         finally:
-            os.close(reading)
+            os.close(read_end)
 
     def _start(self, executor_id: str, pulse: int) -> subprocess.Popen[bytes]:
-        words = ["--executor", executor_id, "--home", self._home, "--parent", str(os.getpid()), "--pulse", str(pulse)]
+        arguments = [
+            "--executor",
+            executor_id,
+            "--home",
+            self._home,
+            "--parent",
+            str(os.getpid()),
+            "--pulse",
+            str(pulse),
+        ]
         return subprocess.Popen(
-            [sys.executable, "-m", "alphareel.server.worker_process", *words],
-            stdin=subprocess.PIPE,  # held open: its end tells the worker that we died
+            [sys.executable, "-m", "alphareel.server.worker_process", *arguments],
+            stdin=subprocess.PIPE,  # kept open; EOF tells the worker that this process died
             env=self._environment,
             pass_fds=(self._lock, pulse),
         )
@@ -168,44 +178,44 @@ class Supervisor:
             while process.poll() is None:
                 if deadline is None and self._stopping.is_set():
                     process.send_signal(signal.SIGTERM)
-                    deadline = time.monotonic() + self._stop_seconds + _KILL_AFTER
+                    deadline = time.monotonic() + self._stop_seconds + KILL_AFTER
                 late = deadline is not None and time.monotonic() > deadline
-                if (hangs := pulse.hangs()) or late:
-                    get_logger(__name__).error("worker killed", hangs=hangs, pid=process.pid)
+                if (overdue := pulse.is_overdue()) or late:
+                    get_logger(__name__).error("worker killed", overdue=overdue, pid=process.pid)
                     process.kill()
                     process.wait()
                 elif deadline is None:
-                    self._stopping.wait(_LOOK_SECONDS)
+                    self._stopping.wait(POLL_INTERVAL)
                 else:
-                    time.sleep(_LOOK_SECONDS)
+                    time.sleep(POLL_INTERVAL)
         return process.returncode
 
 
 class Pulse:
-    """The signs of life of one worker process, bytes in a pipe; whether its database answers plays no part.
+    """Heartbeats of one worker process: bytes in a pipe, independent of the database.
 
-    Silence is summed over our own looks, each of which counts a second at most: while this process itself did not
-    run, because the machine slept or was overloaded, nothing can be said of the other one.
+    Silence is summed over polls, and each poll counts for at most MAX_POLL_GAP: time in which this process itself did
+    not run (suspend, overload) says nothing about the worker.
     """
 
-    def __init__(self, descriptor: int, patience: float) -> None:
+    def __init__(self, descriptor: int, timeout: float) -> None:
         os.set_blocking(descriptor, False)
         self._descriptor = descriptor
-        self._patience = patience
-        self._began = False
+        self._timeout = timeout
+        self._started = False
         self._silence = 0.0
-        self._looked = time.monotonic()
+        self._polled_at = time.monotonic()
 
-    def hangs(self) -> bool:
-        """Whether it was silent for too long. Ask several times a second."""
+    def is_overdue(self) -> bool:
+        """Whether the last heartbeat is too old. Call several times a second."""
         now = time.monotonic()
-        self._silence += min(now - self._looked, _LONGEST_LOOK)
-        self._looked = now
-        if self._heard():
-            self._began, self._silence = True, 0.0
-        return self._silence > (self._patience if self._began else max(self._patience, _START_SECONDS))
+        self._silence += min(now - self._polled_at, MAX_POLL_GAP)
+        self._polled_at = now
+        if self._read():
+            self._started, self._silence = True, 0.0
+        return self._silence > (self._timeout if self._started else max(self._timeout, STARTUP_TIMEOUT))
 
-    def _heard(self) -> bool:
+    def _read(self) -> bool:
         try:
             return bool(os.read(self._descriptor, 65536))
         except BlockingIOError:

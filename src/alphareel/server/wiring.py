@@ -123,8 +123,10 @@ def build_services(place: Installation) -> Services:
     )
 
 
-def build_usage_flusher(place: Installation, services: Services, employed: Callable[[], str | None]) -> UsageFlusher:
-    """Background writes of the API process. ``employed``: ID of the executor that runs now."""
+def build_usage_flusher(
+    place: Installation, services: Services, current_executor: Callable[[], str | None]
+) -> UsageFlusher:
+    """Background writes of the API process. ``current_executor``: ID of the executor that runs now."""
 
     def sweep_calls() -> None:
         CallStore(place.database).sweep_calls(before=place.clock.now() - _CALLS_KEPT)
@@ -132,7 +134,7 @@ def build_usage_flusher(place: Installation, services: Services, employed: Calla
     sweeps = {
         "sweep_calls": sweep_calls,
         "sweep_idempotency_keys": services.idempotency.sweep_idempotency_keys,
-        "sweep_work": lambda: sweep_work(place.settings.data_dir, employed),
+        "sweep_work": lambda: sweep_work(place.settings.data_dir, current_executor),
     }
     return UsageFlusher(services.calls.flush, sweeps)
 

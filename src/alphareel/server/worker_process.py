@@ -1,4 +1,4 @@
-"""The worker process: its engine, its upkeep and the jobs they run, from the start to a stop in good order."""
+"""The worker process: job engine, heartbeat, reconciler, webhook dispatcher and sweepers, from start to shutdown."""
 
 import argparse
 import os
@@ -14,11 +14,11 @@ from alphareel.service.worker.parent_watch import exit_with_parent, pulse_into
 from alphareel.telemetry.logging import configure_logging, get_logger
 from alphareel.telemetry.tracing import configure_tracing, shutdown_tracing
 
-EXIT_EVICTED = 75  # the exit code of a worker whose jobs were given to others; it is to be started anew
+EXIT_EVICTED = 75  # another executor took over its jobs; the supervisor starts a new worker
 
 
 def run_worker(settings: Settings, *, executor_id: str, home: str) -> None:
-    """Run jobs until SIGTERM or SIGINT; does not return, because running jobs that were left must not go on."""
+    """Run jobs until SIGTERM or SIGINT. Does not return: abandoned job threads must not continue."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -26,62 +26,62 @@ def run_worker(settings: Settings, *, executor_id: str, home: str) -> None:
         worker = wiring.build_worker(place, executor_id)
         engine = wiring.build_engine(place, executor_id, worker)
         upkeep = wiring.build_upkeep(place, executor_id, engine, on_evicted=_exit_evicted)
-        place.executors.add_executor(executor_id, home=home)  # before the engine can take a job under this name
-        postman, sweeper = wiring.build_webhook_dispatcher(place), wiring.build_sweeper(place)
-        stage = wiring.build_scenario_runner(place)
+        place.executors.add_executor(executor_id, home=home)  # before the engine can claim a job under this ID
+        dispatcher, sweeper = wiring.build_webhook_dispatcher(place), wiring.build_sweeper(place)
+        scenarios = wiring.build_scenario_runner(place)
         engine.launch()
         upkeep.start()
-        postman.start()
+        dispatcher.start()
         sweeper.start()
-        stage.start()
+        scenarios.start()
         get_logger(__name__).info("worker ready", executor=executor_id)
         stop.wait()
         upkeep.drain()
-        postman.drain()
+        dispatcher.drain()
         worker.drain()
         engine.stop(grace_seconds=settings.stop_seconds)
         worker.abandon()
-        postman.stop()
+        dispatcher.stop()
         sweeper.stop()
-        stage.stop()
+        scenarios.stop()
         upkeep.stop()
         place.executors.remove_executor(executor_id)
         get_logger(__name__).info("worker stopped", executor=executor_id)
     shutdown_tracing()
-    _leave(0)
+    _exit(0)
 
 
 def _exit_evicted() -> None:
-    get_logger(__name__).error("declared dead by another; leaving")
-    _leave(EXIT_EVICTED)
+    get_logger(__name__).error("evicted by another executor; exiting")
+    _exit(EXIT_EVICTED)
 
 
-def _leave(code: int) -> None:
-    """End without waiting for the threads of jobs that were left; their children end with us."""
+def _exit(code: int) -> None:
+    """Exit without waiting for threads of abandoned jobs; their child processes exit with this one."""
     sys.stderr.flush()
     os._exit(code)
 
 
 def main(arguments: list[str] | None = None) -> Any:
-    """Entry of the process that the supervisor starts: settings come from the environment."""
+    """Entry point of the process that the supervisor starts. Settings come from the environment."""
     parser = argparse.ArgumentParser(prog="python -m alphareel.server.worker_process")
     parser.add_argument("--executor", required=True)
     parser.add_argument("--home", default="")
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--pulse", type=int)
-    given = parser.parse_args(arguments)
-    exit_with_parent(given.parent)
-    if given.pulse is not None:
-        pulse_into(given.pulse)
+    options = parser.parse_args(arguments)
+    exit_with_parent(options.parent)
+    if options.pulse is not None:
+        pulse_into(options.pulse)
     settings = load_settings()
     configure_logging(settings.log_level)
     if traces_are_wanted():
         configure_tracing("alphareel-worker")
     try:
-        run_worker(settings, executor_id=given.executor, home=given.home)
+        run_worker(settings, executor_id=options.executor, home=options.home)
     except AlphareelError as error:
         get_logger(__name__).error("worker cannot start", error=str(error))
-        _leave(1)
+        _exit(1)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,5 @@
+"""``python -m alphareel``."""
+
+from alphareel.cli.main import main
+
+main()

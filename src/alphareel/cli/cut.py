@@ -1,0 +1,286 @@
+"""``alphareel cut``: the command over ``alphareel.cut``, and its protection of existing files."""
+
+import json
+import os
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import cyclopts
+
+import alphareel
+from alphareel.cli.console import stderr, stdout
+from alphareel.cli.signals import interruptible
+from alphareel.domain import errors
+from alphareel.domain.clip import Progress, Result
+
+PerTarget = list[str] | None
+"""A value for all targets, or "TARGET=value" for one."""
+
+_ModelsDir = Annotated[Path | None, cyclopts.Parameter(env_var="ALPHAREEL_MODELS_DIR")]
+_ResultsAsJson = Annotated[bool, cyclopts.Parameter(name="--json", help="Print the results as a JSON list.")]
+
+
+def _per_target(help_text: str) -> cyclopts.Parameter:
+    return cyclopts.Parameter(help=help_text, negative=())
+
+
+_Source = Annotated[Path, cyclopts.Parameter(help="The video to read.")]
+_Target = Annotated[Path, cyclopts.Parameter(help="The file to write, or with --format an existing folder.")]
+_Others = Annotated[Path, cyclopts.Parameter(help="More files to write.")]
+_Background = Annotated[
+    PerTarget, _per_target('A color ("#09A246"), an image or video file, or "blur"; default: transparent.')
+]
+_Quality = Annotated[PerTarget, _per_target("web (small), balanced (default) or master (for editing).")]
+_Engine = Annotated[
+    str | None, cyclopts.Parameter(help='Engine to use instead of the model\'s ("alphareel models" lists them).')
+]
+_Prompt = Annotated[str | None, cyclopts.Parameter(help="What to keep, in words; for the model pro.")]
+_Preview = Annotated[float | None, cyclopts.Parameter(help="Process only the first N seconds.")]
+_Threads = Annotated[int | None, cyclopts.Parameter(help="Threads for the network; default: all cores.")]
+_KeyColor = Annotated[str | None, cyclopts.Parameter(help="Screen color for the engine chroma; detected by default.")]
+_Plate = Annotated[
+    Path | None,
+    cyclopts.Parameter(help="Image of the empty scene (fixed camera). With --engine plate alone it is estimated."),
+]
+_Shadows = Annotated[bool, cyclopts.Parameter(help="Keep shadows (engines chroma and plate).", negative=())]
+_Grow = Annotated[float, cyclopts.Parameter(help="Grow the matte by N pixels; negative shrinks it.")]
+_Feather = Annotated[float, cyclopts.Parameter(help="Soften the edge of the matte by N pixels.")]
+_PosterTime = Annotated[
+    float | None, cyclopts.Parameter(help="Time of the poster frame in seconds; default: the best frame.")
+]
+Overwrite = Annotated[bool, cyclopts.Parameter(help="Replace existing files instead of refusing.", negative=())]
+_Format = Annotated[PerTarget, _per_target("Output format, if the suffix does not imply it.")]
+
+
+def cut(
+    source: _Source,
+    target: _Target,
+    /,
+    *others: _Others,
+    model: str | None = None,
+    engine: _Engine = None,
+    background: _Background = None,
+    format: _Format = None,  # noqa: A002 - the flag is called --format
+    quality: _Quality = None,
+    key_color: _KeyColor = None,
+    plate: _Plate = None,
+    shadows: _Shadows = False,
+    grow: _Grow = 0.0,
+    feather: _Feather = 0.0,
+    poster_time: _PosterTime = None,
+    prompt: _Prompt = None,
+    preview: _Preview = None,
+    models_dir: _ModelsDir = None,
+    threads: _Threads = None,
+    overwrite: Overwrite = False,
+    as_json: _ResultsAsJson = False,
+) -> None:
+    """Remove the background of SOURCE and write TARGET; the format follows from TARGET's suffix.
+
+    OTHERS are more files to write, never more sources. All targets come from one matte; either all of them appear or
+    none. Prefix a value with a target's name and "=" to apply it to that target only: alphareel cut talk.mp4
+    talk.webm over.mp4 --background over.mp4=white
+
+    Parameters
+    ----------
+    model
+        Model: original (default), light, pro or human.
+    models_dir
+        Folder with model weights. Default: models in the data folder.
+    """
+    check_source(source)
+    check_options(engine=engine, key_color=key_color)
+    values = {"background": background, "output_format": format, "quality": quality}
+    with interruptible(), _progress_bar(source.name) as show:
+        results = alphareel.cut(
+            source,
+            targets=plan_targets(source, (target, *others), values, overwrite=overwrite),
+            model=model or "original",
+            engine=engine,
+            key_color=key_color,
+            plate=plate,
+            shadows=shadows,
+            grow=grow,
+            feather=feather,
+            text_prompt=prompt,
+            poster_time=poster_time,
+            preview_duration=preview,
+            models_dir=models_dir,
+            threads=threads,
+            overwrite=overwrite,
+            on_progress=show,
+        )
+    _print_results(results, as_json=as_json, model=model)
+
+
+def check_source(source: Path, verb: str = "cut") -> None:
+    """Refuse anything but a single existing file: a URL, a folder, an unexpanded pattern, a wrong path."""
+    scheme, _, rest = str(source).partition(":/")
+    if scheme.lower() in ("http", "https"):
+        address = f"{scheme}://{rest.lstrip('/')}"
+        raise errors.InvalidRequest(
+            f"{address} is a URL, and the command reads files.", hint=f"Download it first: curl -fLO '{address}'"
+        )
+    if source.is_dir():
+        raise errors.InvalidRequest(f"{source} is a folder, and {verb} takes one video.", hint=_loop(f"{source}/*.mp4"))
+    if source.exists():
+        return
+    if set("*?[") & set(str(source)):
+        raise errors.NotFound(
+            f"There is no file {source}, and {verb} takes one video, not a pattern.", hint=_loop(str(source))
+        )
+    raise errors.NotFound(f"There is no file {source}.", hint="Check the path.")
+
+
+def check_options(*, engine: str | None, key_color: str | None) -> None:
+    """Refuse options that would be ignored."""
+    if key_color is not None and engine != "chroma":
+        raise errors.InvalidRequest(
+            "--key-color is the screen's color for the engine chroma, and another engine would ignore it.",
+            hint="Add --engine chroma.",
+        )
+
+
+def plan_targets(
+    source: Path, paths: Sequence[Path], values: Mapping[str, PerTarget], *, overwrite: bool
+) -> dict[Path, dict[str, Any]]:
+    """The options of each target. Raises InvalidRequest; TargetExists for a target that may be footage."""
+    planned: dict[Path, dict[str, Any]] = {}
+    for path in paths:
+        own = {name: value_for(path, paths, given or ()) for name, given in values.items()}
+        planned[_in_folder(source, path, own["output_format"])] = own
+    for path in planned:
+        _check_folder(path)
+    _check_footage(source, list(planned), overwrite=overwrite)
+    if len(planned) < len(paths):
+        raise errors.InvalidRequest("Two targets are the same file.", hint="Give each a name of its own.")
+    return planned
+
+
+def value_for(path: Path, paths: Sequence[Path], values: Iterable[str]) -> str | None:
+    """The last value that applies to this target; one that names the target wins."""
+    chosen: tuple[bool, str | None] = (False, None)
+    for value in values:
+        name, separator, rest = value.partition("=")
+        named = bool(separator) and Path(name) in paths
+        if not named and not chosen[0]:
+            chosen = (False, value)
+        elif named and Path(name) == path:
+            chosen = (True, rest)
+    return chosen[1]
+
+
+def _in_folder(source: Path, path: Path, format_name: str | None) -> Path:
+    """Resolve a folder target to a file: the source's name with the suffix of the format."""
+    from alphareel.media.format import format_named
+
+    if not path.is_dir():
+        return path
+    if format_name is None:
+        raise errors.InvalidRequest(
+            f"The target {path} is a folder.",
+            hint=f"Name a file in it, such as {path / source.stem}.webm, or say --format webm.",
+        )
+    return path / f"{source.stem}{format_named(format_name).suffix}"
+
+
+def _check_folder(path: Path) -> None:
+    folder = path.resolve().parent
+    if not folder.is_dir():
+        raise errors.StorageFailed(
+            f"{path} cannot be written: no such file or directory.", hint=f"Make {folder} first."
+        )
+    if not os.access(folder, os.W_OK):
+        raise errors.StorageFailed(f"{path} cannot be written: permission denied.", hint="Choose another folder.")
+
+
+def _check_footage(source: Path, paths: Sequence[Path], *, overwrite: bool) -> None:
+    """Refuse targets that look like more sources: a shell that expands ``*.mov`` turns them into targets.
+
+    That is an existing video that alphareel did not write, if it has the source's suffix or if all of several targets
+    exist. ``overwrite`` does not change this.
+    """
+    from alphareel.media.result_tag import is_foreign_video
+
+    existing = [path for path in paths if path.is_file() and not path.samefile(source)]
+    is_list = len(paths) > 1 and len(existing) == len(paths)
+    for path in existing:
+        if (is_list or path.suffix.lower() == source.suffix.lower()) and is_foreign_video(path):
+            means = (
+                f" To replace {path} nevertheless, delete it first."
+                if overwrite
+                else " (--overwrite does not change this.)"
+            )
+            raise errors.TargetExists(
+                f"{path} is an existing video that alphareel did not write, so it is not overwritten: cut takes one "
+                f"source, {source}, and every file after it is written.",
+                hint=_loop(f"*{source.suffix}") + means,
+            )
+
+
+def _loop(pattern: str) -> str:
+    """A shell loop for several videos."""
+    return (
+        "For several videos, run it once for each: "
+        f'for video in {pattern}; do alphareel cut "$video" "${{video%.*}}-cut.webm"; done'
+    )
+
+
+@contextmanager
+def _progress_bar(name: str) -> Generator[Any, None, None]:
+    """Yield a progress callback that draws a bar with fps and remaining time; None unless on a terminal."""
+    if not stderr.is_terminal:
+        yield None
+        return
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}% {task.fields[fps]:5.1f} fps"),
+        TimeRemainingColumn(),
+    )
+    with Bar(*columns, console=stderr, transient=True) as bar:
+        task = bar.add_task(name, total=1.0, fps=0.0)
+
+        def show(progress: Progress) -> None:
+            bar.update(task, completed=progress.share, fps=progress.fps)
+
+        yield show
+
+
+def _print_results(results: Sequence[Result], *, as_json: bool, model: str | None) -> None:
+    """Print one line per result, and warnings on standard error.
+
+    A stand-in for the default model's engine is a warning only if the model was requested; otherwise it is a note, and
+    only on a terminal.
+    """
+    from alphareel.matting import tiers
+
+    priority = tiers.DEFAULT_PRIORITIES["original"]
+    expected = tiers.fallback_warning("original", results[0].engine.name, priority) if model is None else ()
+    for warning in dict.fromkeys(warning for result in results for warning in result.warnings):
+        if warning not in expected:
+            stderr.print(f"warning: {warning}", style="yellow")
+        elif stderr.is_terminal:
+            stderr.print(f'note: {warning} See "alphareel models".', soft_wrap=True)
+    if as_json:
+        print(json.dumps([asdict(result) for result in results], indent=2))  # noqa: T201 - this is the output
+        return
+    for result in results:
+        stdout.print(_summary(result), soft_wrap=True)
+
+
+def _summary(result: Result) -> str:
+    size = f"{result.bytes / 1e6:.1f} MB" if result.bytes >= 1e5 else f"{result.bytes / 1e3:.1f} kB"
+    alpha = "transparent" if result.has_alpha else "opaque"
+    engine = f"{result.engine.name} {result.engine.version}"
+    lost = f", {result.frames_lost} damaged frames lost" if result.frames_lost else ""
+    return (
+        f"{result.path}: {result.format}, {result.width}x{result.height}, {result.frames} frames{lost}, "
+        f"{result.seconds:.2f} s, {size}, {alpha}, engine {engine}"
+    )
