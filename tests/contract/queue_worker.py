@@ -11,7 +11,7 @@ from alphareel.db.workers import ExecutorStore
 from alphareel.domain.clip import EngineFacts
 from alphareel.queue.dbos_engine import DbosEngine, DbosQueue, EngineRules
 from alphareel.server.installation import SystemClock
-from alphareel.service.jobs.models import Output, Step
+from alphareel.service.jobs.models import Output
 from alphareel.service.worker.upkeep import Upkeep, UpkeepSettings
 from alphareel.telemetry.logging import configure_logging
 
@@ -30,7 +30,7 @@ class Sleeper:
 
     def execute(self, job_id, ticket):
         if (found := self.jobs.job(job_id)) and found.metadata.get("far") is not None and found.ticket == 1:
-            self.jobs.requeue(job_id, ticket=1, actor="test", reason="far", step=Step.FETCH)
+            self.jobs.queue_fetch(job_id, ticket=1, actor="test")
             return {"kind": "gone"}
         job = self.jobs.begin_attempt(job_id, ticket=ticket, actor="test")
         if job is None:
@@ -61,7 +61,7 @@ class Sleeper:
         self.note("fetch", job_id, job.tries)
         if job.tries == 1:
             time.sleep(job.metadata["far"])
-        self.jobs.requeue(job_id, ticket=ticket, actor="test", reason="fetched", step=Step.RUN_FETCHED)
+        self.jobs.queue_fetched(job_id, ticket=ticket, actor="test")
 
     def help(self, job_id, ticket, mark, number):
         self.note("help", job_id, mark, number)

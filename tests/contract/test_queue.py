@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from alphareel.db import migrate
 from alphareel.db.database import Database, open_engine
 from alphareel.db.jobs import JobStore
+from alphareel.db.records import ApiKeyStore
 from alphareel.db.workers import ExecutorStore
 from alphareel.domain.options import Options
 from alphareel.queue.dbos_engine import DbosQueue, prepare
@@ -69,10 +70,10 @@ def start_worker(url: str, log: Path, database: Database) -> Iterator[StartWorke
         worker.communicate()
 
 
-def submit(jobs: JobStore, **metadata: Any) -> Job:
+def submit(jobs: JobStore, *, key_id: str | None = None, **metadata: Any) -> Job:
     new = NewJob(
         id=f"job_{uuid.uuid4().hex}",
-        key_id=None,
+        key_id=key_id,
         video_url="https://example.com/a.mp4",
         options=Options(),
         webhook_url=None,
@@ -236,6 +237,20 @@ def test_a_worker_that_is_killed_while_it_fetches_loses_nothing(
     wait_for(jobs, [job])
     assert [line[2] for line in lines(log, "fetch", job)] == ["1", "2"]
     assert len(lines(log, "execute", job)) == 1
+
+
+def test_slow_sources_of_one_key_leave_places_for_those_of_another(
+    jobs: JobStore, database: Database, start_worker: StartWorker, log: Path
+) -> None:
+    keys = ApiKeyStore(database, clock=SystemClock())
+    for name in ("slow", "quick"):
+        keys.add_key(key_id=name, secret_sha256=name, fingerprint=name, client_id=name, note="")
+    stalled = [submit(jobs, key_id="slow", far=100) for _ in range(10)]
+    start_worker()
+    wait_for(jobs, stalled, Status.PROCESSING)
+    other = submit(jobs, key_id="quick", far=0)
+    wait_for(jobs, [other])
+    assert sum(bool(lines(log, "fetch", job)) for job in stalled) == 4
 
 
 def test_a_job_whose_files_are_there_goes_before_those_that_were_not_begun(

@@ -17,7 +17,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 
 from alphareel.domain.clip import Limits
-from alphareel.domain.errors import AlphareelError
+from alphareel.domain.errors import AlphareelError, BadVideo
 from alphareel.media.probe import audio_streams
 from alphareel.media.source import open_container, packets
 
@@ -150,6 +150,8 @@ class AudioTrack:
         self.warnings = (f"The audio of the video is damaged and was kept only in part: {reason.rstrip('.')}.",)
 
     def _copy(self, source: InputContainer, stream: AudioStream, to: OutputContainer) -> "Iterator[av.Packet[Any]]":
+        if not stream.codec_context.sample_rate or not stream.codec_context.channels:
+            raise BadVideo("Its header states neither a sample rate nor channels.")  # no muxer accepts it
         offset = round(self._start / _time_base(stream))
         out: AudioStream | None = None
         last = None

@@ -12,6 +12,7 @@ import av.error
 import numpy as np
 
 from alphareel.domain.clip import Clip
+from alphareel.domain.errors import InvalidRequest
 from alphareel.domain.options import Quality
 from alphareel.imaging.frame import Frame, Plane
 from alphareel.media.atomic_file import AtomicFile
@@ -55,6 +56,7 @@ class VerificationProfile:
 
     ``inspect``: reads a file's facts and its alpha at the given moments (seconds). ``frame_tolerance``: frames by
     which its duration may differ. ``min_frame_duration``: seconds; a frame that follows sooner is dropped.
+    ``max_frame_duration``: the longest frame that the format can store, in seconds; None for no limit.
     ``alpha_error``: allowed mean error of alpha, in levels of 255. ``one_bit_alpha``: pixels are opaque or transparent.
     ``stacked_rows``: number of pictures stacked vertically in each frame.
     """
@@ -62,6 +64,7 @@ class VerificationProfile:
     inspect: Callable[[Path, tuple[Fraction, ...]], Inspection]
     frame_tolerance: int = 0
     min_frame_duration: Fraction = Fraction(0)
+    max_frame_duration: Fraction | None = None
     alpha_error: float = LOSSY
     one_bit_alpha: bool = False
     stacked_rows: int = 1
@@ -114,6 +117,13 @@ class OutputFile:
             self._file.discard()
             raise
         self._samples = AlphaSampler(one_bit=self._encoder.verification.one_bit_alpha)
+        clip = target.clip
+        if clip.frames and target.seconds is None and target.moment is None:
+            try:  # some frame lasts at least as long as the mean
+                self._check_duration(Fraction(clip.seconds) / clip.frames)
+            except InvalidRequest:
+                self.abort()
+                raise
 
     @property
     def path(self) -> Path:
@@ -139,6 +149,9 @@ class OutputFile:
         if self._frames and frame.pts * base - self._last < min_duration:
             self._end = max(self._end, frame.pts + length)
             return
+        if self._frames:
+            self._check_duration(frame.pts * base - self._last)
+        self._check_duration(length * base)
         self._last = frame.pts * base
         duration = max(length, ceil(min_duration / base))
         self._end = frame.pts + duration
@@ -146,6 +159,14 @@ class OutputFile:
             self._encoder.encode(frame, alpha, duration)
         self._samples.add(self._frames, self._last, alpha)
         self._frames += 1
+
+    def _check_duration(self, seconds: Fraction) -> None:
+        maximum = self._encoder.verification.max_frame_duration
+        if maximum is not None and seconds > maximum:
+            raise InvalidRequest(
+                f"A frame of the video lasts {float(seconds):.0f} seconds; this format can store {float(maximum):.0f}.",
+                hint="Choose another output format, or shorten the still part of the video.",
+            )
 
     def finish(self) -> ExpectedOutput:
         """Flush and close the file. Returns what ``verify`` should find in it. Raises like ``write``."""

@@ -29,6 +29,7 @@ _DITHER_LEVELS = 16  # range of the dither: two steps of the lookup table
 _BAYER = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]], np.uint8)
 # Browsers slow down frames of one hundredth of a second. For web pages, a little above 15 frames a second suffice.
 _MIN_FRAME_DURATION = Fraction(2, 100)
+_MAX_FRAME_DURATION = Fraction(0xFFFF, 100)
 _MIN_FRAME_DURATION_WEB = Fraction(6, 100)
 
 Rgb = NDArray[np.uint8]
@@ -130,7 +131,11 @@ _PROFILE = EncoderProfile(
     threads=1,
     time_base=Fraction(1, 100),
     verification=VerificationProfile(
-        inspect_video, frame_tolerance=1, min_frame_duration=_MIN_FRAME_DURATION, one_bit_alpha=True
+        inspect_video,
+        frame_tolerance=1,
+        min_frame_duration=_MIN_FRAME_DURATION,
+        max_frame_duration=_MAX_FRAME_DURATION,
+        one_bit_alpha=True,
     ),
 )
 _WEB = replace(_PROFILE, verification=replace(_PROFILE.verification, min_frame_duration=_MIN_FRAME_DURATION_WEB))

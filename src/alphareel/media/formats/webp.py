@@ -29,6 +29,7 @@ _MAX_BYTES = 0xFFFFFFFE
 _ALPHA_FLAG, _ANIMATION_FLAG = 0x10, 0x02
 _DO_NOT_BLEND = 0x02  # a frame replaces the one before it
 _MIN_FRAME_DURATION, _MAX_MILLISECONDS = Fraction(1, 1000), 0xFFFFFF
+_MAX_FRAME_DURATION = Fraction(_MAX_MILLISECONDS, 1000)
 _FRAME_HEADER_BYTES = 16
 _QUALITY: Mapping[Quality, int] = {"web": 60, "balanced": 75, "master": 92}
 
@@ -119,7 +120,12 @@ class _AnimationEncoder:
     """A FrameEncoder that writes each frame when the next one shows its duration."""
 
     audio = None
-    verification = VerificationProfile(_inspect, min_frame_duration=_MIN_FRAME_DURATION, alpha_error=0.0)
+    verification = VerificationProfile(
+        _inspect,
+        min_frame_duration=_MIN_FRAME_DURATION,
+        max_frame_duration=_MAX_FRAME_DURATION,
+        alpha_error=0.0,
+    )
 
     def __init__(self, target: Target, path: Path) -> None:
         self._target = target

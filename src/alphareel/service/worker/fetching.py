@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alphareel.domain.errors import AlphareelError, InternalError, Unavailable, WorkerCrashed
-from alphareel.service.jobs.models import TERMINAL, Job, Status, Step
+from alphareel.service.jobs.models import TERMINAL, Job
 from alphareel.service.ports import Fetcher, JobStore
 from alphareel.service.worker.cleanup import JobCleanup, workspace
 from alphareel.service.worker.inputs import SOURCE, Inputs
@@ -70,8 +70,7 @@ class InputFetcher:
         job = self._jobs.job(job_id)
         if job is None or job.status in TERMINAL or job.ticket != ticket or not self._is_incomplete(job):
             return False
-        reason = "its files are fetched first"
-        return self._jobs.requeue(job_id, ticket=ticket, actor=self._name, reason=reason, step=Step.FETCH)
+        return self._jobs.queue_fetch(job_id, ticket=ticket, actor=self._name)
 
     def fetch(self, job_id: str, ticket: int) -> None:
         """Fetch what is missing and queue the job to be run, or fail it. Raises Unavailable only."""
@@ -142,8 +141,7 @@ class InputFetcher:
         return None
 
     def _hand_on(self, job: Job) -> None:
-        reason = "its files were fetched"
-        if not self._jobs.requeue(job.id, ticket=job.ticket, actor=self._name, reason=reason, step=Step.RUN_FETCHED):
+        if not self._jobs.queue_fetched(job.id, ticket=job.ticket, actor=self._name):
             raise AttemptSuperseded
 
     def _fetch_missing(self, job: Job) -> None:
@@ -171,7 +169,7 @@ class InputFetcher:
         while not self._draining.wait(_LOOK_SECONDS):
             with contextlib.suppress(Unavailable):
                 found = self._jobs.job(job.id)
-                if found is None or found.status is not Status.PENDING or found.ticket != job.ticket + 1:
+                if found is None or found.status in TERMINAL or found.attempt != job.attempt:
                     return
 
 
