@@ -336,7 +336,7 @@ def test_a_frame_that_lasts_longer_than_the_format_can_say_is_refused_before_the
     monkeypatch.setattr("alphareel.pipeline.run.mattes", None)  # nothing is matted
     output = Output(tmp_path / f"out.{form}", Options(output_format=form, engine="chroma"))
     with pytest.raises(InvalidRequest, match=f"lasts {seconds} seconds"):
-        list(run_pipeline(clip, [output], limits=Limits(max_seconds=0)))
+        list(run.run(clip, [output], limits=Limits(max_seconds=0)))
     assert names(tmp_path) == ["in.mp4"]
 
 
