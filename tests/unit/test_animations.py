@@ -207,7 +207,7 @@ def animation(side, frames):
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
-def test_a_frame_that_clears_its_place_clears_that_place_and_no_more(tmp_path):
+def test_a_webp_frame_that_clears_its_rectangle_clears_nothing_else(tmp_path):
     solid = np.full((32, 32, 4), 255, np.uint8)
     left, middle = frame_at(0, 0, solid, clears=False), frame_at(16, 16, solid, clears=True)
     last = frame_at(48, 48, solid[:16, :16], clears=True)
@@ -230,7 +230,7 @@ def test_a_frame_that_clears_its_place_clears_that_place_and_no_more(tmp_path):
         chunk(b"VP8L", b"\x2f" + (4095 | 4095 << 14).to_bytes(4, "little") + b"\0"),
     ],
 )
-def test_twenty_thousand_empty_frames_that_clear_a_big_canvas_are_refused_at_once(tmp_path, payload):
+def test_twenty_thousand_empty_webp_frames_that_clear_a_big_canvas_are_refused_quickly(tmp_path, payload):
     edge = (4095).to_bytes(3, "little")
     empty = chunk(b"ANMF", bytes(6) + edge + edge + bytes([40, 0, 0]) + b"\1" + payload)
     (tmp_path / "a.webp").write_bytes(animation(4096, empty * 20_000))

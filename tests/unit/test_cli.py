@@ -69,7 +69,7 @@ def test_formats_lists_what_can_be_written(command):
     ("arguments", "code", "words"),
     [
         (["cut", "{missing}", "{out}.webm"], 3, "missing.mp4"),
-        (["cut", "{text}", "{out}.webm"], 2, "no video"),
+        (["cut", "{text}", "{out}.webm"], 2, "is not a video file"),
         (["cut", "{clip}", "{out}.mp4"], 2, "alpha"),
         (["cut", "{clip}", "{out}.xyz"], 2, ".xyz"),
         (["cut", "{clip}", "{out}.webm", "--model", "best"], 2, "model"),

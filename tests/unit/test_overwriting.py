@@ -1,4 +1,4 @@
-"""No footage is lost: a file that exists is replaced only on request, and never when it may be a source."""
+"""No footage is lost: an existing file is replaced only on request, and never if it may be footage."""
 
 import errno
 import os
@@ -14,7 +14,6 @@ from alphareel.cli.contact_sheet import draw_sheet
 from alphareel.domain.clip import Limits
 from alphareel.domain.errors import InvalidRequest, StorageFailed, TargetExists
 from alphareel.domain.options import Options, to_json
-from alphareel.media import atomic_file as parts
 from alphareel.media.atomic_file import AtomicFile
 from alphareel.service.worker import child_main
 from alphareel.testing.clips import make_clip
@@ -28,7 +27,7 @@ def clip(tmp_path):
 
 @pytest.fixture
 def footage(clip, tmp_path):
-    """A folder of recordings of the caller's, all of the source's kind."""
+    """A folder with three recordings of the user, in the same format as the source."""
     others = [tmp_path / name for name in ("take2.mp4", "take3.mp4")]
     for other in others:
         make_clip(other, frames=3, width=64, height=48)
@@ -65,7 +64,7 @@ def test_a_pattern_over_files_of_several_kinds_does_not_make_targets_of_footage(
     assert contents(tmp_path) == before
 
 
-def test_the_loop_that_the_refusal_shows_does_what_was_meant(footage, tmp_path):
+def test_the_shell_loop_in_the_error_hint_cuts_all_files(footage, tmp_path):
     shown = in_a_shell("cut *.mp4", tmp_path).stderr
     loop = shown[shown.index("for video in") : shown.index("done") + len("done")]
     loop = loop.replace("alphareel cut", f'"{sys.executable}" -m alphareel cut --engine chroma --key-color "#00ff00"')
@@ -73,7 +72,7 @@ def test_the_loop_that_the_refusal_shows_does_what_was_meant(footage, tmp_path):
     assert {"in-cut.webm", "take2-cut.webm", "take3-cut.webm"} <= set(contents(tmp_path))
 
 
-def test_a_result_is_replaced_on_request_alone(clip, command, tmp_path):
+def test_a_result_is_replaced_only_on_request(clip, command, tmp_path):
     target = tmp_path / "out.mp4"
     arguments = ("cut", clip, target, "--engine", "chroma", "--background", "white")
     assert command(*arguments)[0] == 0
@@ -88,7 +87,7 @@ def test_a_result_is_replaced_on_request_alone(clip, command, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["out.webm", "out.mov", "out.mkv"])
-def test_a_result_of_several_bears_the_note_by_which_it_may_be_replaced(clip, command, tmp_path, name):
+def test_one_of_several_results_has_the_tag_that_allows_replacing_it(clip, command, tmp_path, name):
     arguments = ("cut", clip, tmp_path / name, tmp_path / "still.png", "--engine", "chroma")
     for more in ((), ("--overwrite",)):
         assert command(*arguments, *more)[0] == 0
@@ -111,7 +110,7 @@ def test_the_library_replaces_a_file_on_request(clip, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["spelling", "symbolic link", "hard link", "linked folder"])
-def test_the_source_is_never_a_target_however_it_is_named(clip, command, tmp_path, kind):
+def test_the_source_is_never_overwritten_whatever_path_names_it(clip, command, tmp_path, kind):
     (tmp_path / "sub").mkdir()
     other = {"spelling": tmp_path / "sub/../in.mp4", "linked folder": tmp_path / "there/in.mp4"}.get(
         kind, tmp_path / "other.mp4"
@@ -129,7 +128,7 @@ def test_the_source_is_never_a_target_however_it_is_named(clip, command, tmp_pat
 
 
 @pytest.mark.parametrize("flag", ["--background", "--plate"])
-def test_a_background_or_a_plate_is_never_a_target(clip, command, tmp_path, flag):
+def test_a_background_or_a_plate_is_never_overwritten(clip, command, tmp_path, flag):
     picture = tmp_path / "plate.png"
     draw_sheet(clip, clip, picture)
     before = picture.read_bytes()
@@ -139,7 +138,7 @@ def test_a_background_or_a_plate_is_never_a_target(clip, command, tmp_path, flag
 
 
 @pytest.mark.parametrize("linked", [True, False])
-def test_a_file_that_appears_while_the_work_goes_on_stays(clip, tmp_path, monkeypatch, linked):
+def test_a_file_that_appears_during_a_run_is_kept(clip, tmp_path, monkeypatch, linked):
     if not linked:
         monkeypatch.setattr(os, "link", no_hard_links)
     targets = [tmp_path / "a.webm", tmp_path / "b.webm"]
@@ -158,49 +157,49 @@ def no_hard_links(*_):
 
 
 @pytest.mark.parametrize("linked", [True, False])
-def test_publishing_never_replaces_what_came_in_the_last_moment(tmp_path, monkeypatch, linked):
+def test_publishing_never_replaces_a_file_that_appears_at_the_last_moment(tmp_path, monkeypatch, linked):
     if not linked:
         monkeypatch.setattr(os, "link", no_hard_links)
-    first, second = (made(tmp_path / "out.webm", data) for data in (b"first", b"second"))
+    first, second = (unpublished_file(tmp_path / "out.webm", data) for data in (b"first", b"second"))
     first.publish()
     with pytest.raises(TargetExists, match=r"out\.webm exists"):
         second.publish()
     second.discard()
     assert contents(tmp_path) == {"out.webm": b"first"}
-    replacing = made(tmp_path / "out.webm", b"third", overwrite=True)
+    replacing = unpublished_file(tmp_path / "out.webm", b"third", overwrite=True)
     replacing.publish()
     assert contents(tmp_path) == {"out.webm": b"third"}
 
 
-def made(target, data, **wishes):
-    part = AtomicFile(target, **wishes)
-    part.path.write_bytes(data)
-    return part
+def unpublished_file(target, data, **options):
+    file = AtomicFile(target, **options)
+    file.path.write_bytes(data)
+    return file
 
 
-def test_a_link_that_was_made_by_a_call_which_the_network_repeated_is_ours(tmp_path, monkeypatch):
+def test_publishing_accepts_its_own_link_when_nfs_repeats_the_request(tmp_path, monkeypatch):
     link = os.link
 
-    def twice(*given):
-        link(*given)
-        link(*given)
+    def twice(*arguments):
+        link(*arguments)
+        link(*arguments)
 
     monkeypatch.setattr(os, "link", twice)
-    made(tmp_path / "out.webm", b"whole").publish()
+    unpublished_file(tmp_path / "out.webm", b"whole").publish()
     assert contents(tmp_path) == {"out.webm": b"whole"}
 
 
-def test_a_name_that_was_taken_in_vain_is_given_up(tmp_path, monkeypatch):
+def test_a_placeholder_is_removed_when_publishing_fails(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "link", no_hard_links)
-    part = made(tmp_path / "out.webm", b"whole")
-    monkeypatch.setattr(parts.Path, "replace", no_hard_links)
+    file = unpublished_file(tmp_path / "out.webm", b"whole")
+    monkeypatch.setattr(Path, "replace", no_hard_links)
     with pytest.raises(StorageFailed):
-        part.publish()
-    part.discard()
+        file.publish()
+    file.discard()
     assert contents(tmp_path) == {}
 
 
-def test_a_sheet_replaces_a_picture_on_request_alone_and_a_video_never(clip, command, tmp_path):
+def test_a_contact_sheet_replaces_an_image_only_on_request_and_a_video_never(clip, command, tmp_path):
     picture = tmp_path / "sheet.png"
     picture.write_bytes(b"old")
     code, _, err = command("sheet", clip, clip, picture)
@@ -248,13 +247,13 @@ def test_a_pipe_with_the_name_of_a_target_does_not_block(clip, command, tmp_path
     assert (code, "device or a pipe" in err) == (2, True)
 
 
-def test_a_name_that_leads_nowhere_is_no_file_in_the_way(clip, tmp_path):
+def test_a_dangling_link_does_not_count_as_an_existing_file(clip, tmp_path):
     Path(tmp_path / "link.webm").symlink_to(tmp_path / "real.webm")
     alphareel.cut(clip, tmp_path / "link.webm", engine="chroma")
     assert (tmp_path / "real.webm").is_file()
 
 
-def test_a_job_of_the_service_writes_over_what_an_earlier_attempt_left(clip, tmp_path):
+def test_a_job_overwrites_the_leftovers_of_an_earlier_attempt(clip, tmp_path):
     (tmp_path / "job.webm").write_bytes(b"half of a result")
     order = {
         "pipeline": "alphareel.pipeline.run",
