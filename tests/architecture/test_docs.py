@@ -56,7 +56,7 @@ def test_the_index_links_every_page() -> None:
 
 
 def test_the_index_of_decisions_links_every_decision() -> None:
-    linked = {link for link in links(DOCS / "decisions" / "README.md")}
+    linked = set(links(DOCS / "decisions" / "README.md"))
     pages = {page.name for page in (DOCS / "decisions").glob("0*.md")}
     assert pages - linked == set()
 
