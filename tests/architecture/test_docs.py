@@ -11,7 +11,7 @@ from alphareel.cli.main import app
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *ROOT.glob("training/*.md"), *ROOT.glob("packages/*/*.md")])
 CLI = (DOCS / "cli.md").read_text()
 
 

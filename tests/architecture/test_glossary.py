@@ -9,7 +9,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "glossary.md").read_text()
-SOURCES = sorted(path for path in (ROOT / "src").rglob("*.py") if "versions" not in path.parts)
+ROOTS = [ROOT / "src", *ROOT.glob("packages/*/src")]
+SOURCES = sorted(path for root in ROOTS for path in root.rglob("*.py") if "versions" not in path.parts)
 # Retired for classes only: the pipeline has stages, and functions and modules may name them.
 RETIRED_FOR_CLASSES = {"stage"}
 
@@ -58,7 +59,7 @@ RETIRED = retired_words()
 
 def defined_names(path: Path) -> Iterator[tuple[str, str]]:
     """Pairs of kind and name: the module, its packages, and each class and function in it."""
-    for part in path.relative_to(ROOT / "src").with_suffix("").parts:
+    for part in Path(short(path)).with_suffix("").parts:
         yield "module", part
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ClassDef):
@@ -73,7 +74,8 @@ def is_retired(kind: str, word: str) -> bool:
 
 
 def short(path: Path) -> str:
-    return path.relative_to(ROOT / "src").as_posix()
+    """The path below its source root: alphareel/db/jobs.py."""
+    return next(path.relative_to(root).as_posix() for root in ROOTS if path.is_relative_to(root))
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=short)
