@@ -1,4 +1,4 @@
-"""docs/api.md and the examples: complete, and every command in them runs."""
+"""docs/api.md, docs/errors.md and the examples: complete, and every command in them runs."""
 
 import json
 import os
@@ -19,12 +19,13 @@ from alphareel.testing.fakes import TINY_MP4
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "api.md").read_text()
+ERRORS = (ROOT / "docs" / "errors.md").read_text()
 BLOCKS = re.findall(r"```(sh|python)\n(.*?)```", PAGE, flags=re.DOTALL)
 VIDEO = "https://cdn.example.com/input.mp4"
 
 
 def test_every_error_code_stands_there_with_its_status():
-    told = dict(re.findall(r"^\| `(\w+)` \| (\d{3}) \|", PAGE, flags=re.MULTILINE))
+    told = dict(re.findall(r"^\| `(\w+)` \| (\d{3}) \|", ERRORS, flags=re.MULTILINE))
     assert told == {kind.code: str(status) for kind, status in STATUS.items()}
 
 

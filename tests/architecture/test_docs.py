@@ -1,0 +1,89 @@
+"""The pages: every link leads somewhere, every page is in the index, and docs/cli.md has every command and option."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import cyclopts
+import pytest
+
+from alphareel.cli.main import app
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *ROOT.glob("training/*.md"), *ROOT.glob("packages/*/*.md")])
+CLI = (DOCS / "cli.md").read_text()
+
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def without_code(text: str) -> str:
+    """The page without fenced blocks, in which # is a comment and brackets are code."""
+    return re.sub(r"^ *```.*?^ *```", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(page: Path) -> set[str]:
+    """The fragments that the headings of a page can be reached by, as GitHub forms them."""
+    headings = re.findall(r"^#+ (.*)$", without_code(page.read_text()), flags=re.MULTILINE)
+    plain = (re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading) for heading in headings)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in plain}
+
+
+def links(page: Path) -> Iterator[str]:
+    """Targets of the links and images of a page that are not URLs."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", without_code(page.read_text())):
+        if not re.match(r"[a-z]+:", target):
+            yield target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_link_of_a_page_leads_to_a_file_and_a_heading(page: Path) -> None:
+    broken = []
+    for link in links(page):
+        path, _, fragment = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if not target.exists() or (fragment and target.suffix == ".md" and fragment not in anchors(target)):
+            broken.append(link)
+    assert broken == []
+
+
+def test_the_index_links_every_page() -> None:
+    linked = {(DOCS / link.partition("#")[0]).resolve() for link in links(DOCS / "index.md")}
+    pages = {page for page in DOCS.rglob("*.md") if page.parent.name not in {"decisions", "research"}}
+    assert {name(page) for page in pages - linked} == {"docs/index.md"}
+
+
+def test_the_index_of_decisions_links_every_decision() -> None:
+    linked = set(links(DOCS / "decisions" / "README.md"))
+    pages = {page.name for page in (DOCS / "decisions").glob("0*.md")}
+    assert pages - linked == set()
+
+
+def test_every_decision_has_a_number_of_its_own_in_name_and_title() -> None:
+    pages = sorted((DOCS / "decisions").glob("0*.md"))
+    numbers = [int(page.name[:4]) for page in pages]
+    titles = [int(page.read_text().removeprefix("# ").partition(".")[0]) for page in pages]
+    assert numbers == titles == list(range(1, len(pages) + 1))
+
+
+def commands(parent: cyclopts.App, prefix: str) -> Iterator[tuple[str, cyclopts.App]]:
+    """Every command with its full name, subcommands included."""
+    for word in parent:
+        if not word.startswith("-"):
+            yield f"{prefix} {word}", parent[word]
+            yield from commands(parent[word], f"{prefix} {word}")
+
+
+COMMANDS = list(commands(app, "alphareel"))
+
+
+@pytest.mark.parametrize(("command", "node"), COMMANDS, ids=[command for command, _ in COMMANDS])
+def test_every_command_and_option_is_on_the_page(command: str, node: cyclopts.App) -> None:
+    options: list[str] = []
+    if node.default_command is not None:
+        options = [name for argument in node.assemble_argument_collection() for name in argument.names]
+    named = [option for option in options if option.startswith("--") and not option.startswith("--no-")]
+    assert command in CLI
+    assert [option for option in named if option not in CLI] == []

@@ -1,0 +1,64 @@
+"""The Python blocks of the README and of the pages run as they are printed."""
+
+import hashlib
+import hmac
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import alphareel
+from alphareel.testing.clips import make_clip
+
+ROOT = Path(__file__).parents[2]
+PAGES = ("README.md", "docs/quickstart.md", "docs/library.md", "docs/formats.md")
+NEEDS_MORE_THAN_A_CLIP = ("Client(", "ThreadPoolExecutor")
+
+
+def python_blocks(page: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)```", (ROOT / page).read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+BLOCKS = [
+    pytest.param(block, id=f"{page}-{number}")
+    for page in PAGES
+    for number, block in enumerate(python_blocks(page))
+    if not any(text in block for text in NEEDS_MORE_THAN_A_CLIP)
+]
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_a_documented_block_runs(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_clip(tmp_path / "talk.mp4", frames=6, width=160, height=120, audio=True)
+    right = block.partition("\n# Wrong")[0]
+    exec(compile(right, "block", "exec"), {"alphareel": alphareel})
+
+
+@pytest.fixture
+def is_genuine() -> Callable[..., bool]:
+    """The function that docs/webhooks.md shows to receivers."""
+    namespace: dict[str, Any] = {}
+    [block] = python_blocks("docs/webhooks.md")
+    exec(compile(block, "docs/webhooks.md", "exec"), namespace)
+    function: Callable[..., bool] = namespace["is_genuine"]
+    return function
+
+
+def signed(secret: str, body: bytes, *, age: timedelta = timedelta()) -> dict[str, str]:
+    timestamp = (datetime.now(UTC) - age).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    digest = hmac.new(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
+    return {"X-Webhook-Timestamp": timestamp, "X-Webhook-Signature": "sha256=" + digest}
+
+
+def test_the_documented_receiver_accepts_a_signed_webhook(is_genuine: Callable[..., bool]) -> None:
+    assert is_genuine("secret", signed("secret", b"{}"), b"{}")
+
+
+def test_the_documented_receiver_refuses_forged_and_old_webhooks(is_genuine: Callable[..., bool]) -> None:
+    assert not is_genuine("secret", signed("another secret", b"{}"), b"{}")
+    assert not is_genuine("secret", signed("secret", b"{}"), b"[]")
+    assert not is_genuine("secret", signed("secret", b"{}", age=timedelta(minutes=6)), b"{}")
