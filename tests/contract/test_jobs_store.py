@@ -399,6 +399,31 @@ class TestSchema:
             migrate.upgrade(database)
         assert not migrate.is_current(database)
 
+    @pytest.mark.parametrize("revision", ["0001", "0014"])
+    def test_a_database_of_a_version_before_the_first_release_is_refused_with_what_to_do(
+        self, database: Database, revision: str
+    ) -> None:
+        with database.write() as c:
+            c.exec_driver_sql(f"UPDATE {migrate.VERSION_TABLE} SET version_num = '{revision}'")
+        with pytest.raises(Unavailable, match=f"schema revision {revision}") as refusal:
+            migrate.upgrade(database)
+        assert "empty data folder" in str(refusal.value.hint)
+        assert not migrate.is_current(database)
+
+    def test_migrations_and_create_all_make_the_same_schema(self, database: Database, url: str, tmp_path: Path) -> None:
+        if database.engine.dialect.name == "sqlite":
+            engine = open_engine(f"sqlite:///{tmp_path / 'created.db'}")
+            metadata.create_all(engine)
+            created = describe_schema(engine, None)
+        else:
+            engine = open_engine(url)
+            with engine.begin() as c:
+                c.exec_driver_sql("CREATE SCHEMA created")
+                metadata.create_all(c.execution_options(schema_translate_map={None: "created"}))
+            created = describe_schema(engine, "created")
+        engine.dispose()
+        assert describe_schema(database.engine, None) == created
+
 
 class TestSqlite:
     def test_a_file_is_durable_and_shared(self, tmp_path: Path) -> None:
@@ -415,6 +440,44 @@ class TestSqlite:
         database = Database(sa.create_engine(f"sqlite:///{tmp_path / 'folder'}"))
         with pytest.raises(Unavailable), database.read():
             pass
+
+
+def describe_schema(engine: sa.Engine, schema: str | None) -> dict[str, Any]:
+    """Columns, keys, constraints and indexes of our tables, in a form that can be compared."""
+    inspector = sa.inspect(engine)
+    tables: dict[str, Any] = {}
+    for name in inspector.get_table_names(schema):
+        if not name.startswith(PREFIX) or name == migrate.VERSION_TABLE:
+            continue
+        columns = inspector.get_columns(name, schema)
+        foreign_keys = inspector.get_foreign_keys(name, schema)
+        tables[name] = {
+            "columns": {c["name"]: (str(c["type"]), c["nullable"], _default(c["default"], schema)) for c in columns},
+            "primary key": inspector.get_pk_constraint(name, schema),
+            "foreign keys": sorted(
+                (str(k["name"]), k["constrained_columns"], k["referred_table"]) for k in foreign_keys
+            ),
+            "unique": sorted(
+                (str(k["name"]), k["column_names"]) for k in inspector.get_unique_constraints(name, schema)
+            ),
+            "indexes": sorted(
+                (str(i["name"]), i["column_names"], i["unique"], _conditions(i))
+                for i in inspector.get_indexes(name, schema)
+            ),
+        }
+    return tables
+
+
+def _default(default: str | None, schema: str | None) -> str | None:
+    """A sequence's default names the schema of the sequence."""
+    return default.replace(f"{schema}.", "") if default is not None and schema is not None else default
+
+
+def _conditions(index: Any) -> list[str]:
+    """The WHERE of a partial index."""
+    return sorted(
+        f"{name}: {value}" for name, value in index.get("dialect_options", {}).items() if name.endswith("where")
+    )
 
 
 def run_at_once(count: int, call: Any) -> list[Any]:
