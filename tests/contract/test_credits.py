@@ -14,11 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from alphareel.db import migrate
-from alphareel.db.accounts import AccountStore
-from alphareel.db.api_keys import ApiKeyAdminStore
+from alphareel.db.api_keys import ApiKeyAdminStore, ApiKeyStore
+from alphareel.db.billing import AccountStore
 from alphareel.db.database import Database, open_engine
 from alphareel.db.jobs import JobStore
-from alphareel.db.records import ApiKeyStore
 from alphareel.db.tables import ledger
 from alphareel.domain.clip import EngineFacts
 from alphareel.domain.errors import InsufficientCredits, InvalidState, MissingApiKey, NotFound

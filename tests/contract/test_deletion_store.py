@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from alphareel.db.api_keys import ApiKeyStore
 from alphareel.db.database import Database
 from alphareel.db.deletion import DeletionStore
 from alphareel.db.jobs import JobStore
-from alphareel.db.records import ApiKeyStore, UploadStore
 from alphareel.db.tables import job_events
 from alphareel.db.tables import jobs as job_rows
+from alphareel.db.uploads import UploadStore
 from alphareel.domain.options import Background, Options
 from alphareel.service.jobs.models import Status, Upload
 from alphareel.service.ports import NewJob

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from alphareel.db.api_keys import ApiKeyStore
 from alphareel.db.database import Database
 from alphareel.db.idempotency import IdempotencyStore
 from alphareel.db.jobs import JobStore
-from alphareel.db.records import ApiKeyStore
 from alphareel.domain.errors import IdempotencyConflict, IdempotencyInProgress, Unavailable
 from alphareel.domain.options import Options
 from alphareel.service.idempotency import KEPT, LEASE, IdempotentRequest, ReplayedResponse, Reservation

@@ -13,10 +13,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from alphareel.db import migrate
+from alphareel.db.api_keys import ApiKeyStore
 from alphareel.db.database import Database, open_engine
 from alphareel.db.jobs import JobStore
-from alphareel.db.records import ApiKeyStore, UploadStore
 from alphareel.db.tables import PREFIX, metadata
+from alphareel.db.uploads import UploadStore
 from alphareel.db.workers import ExecutorStore
 from alphareel.domain.clip import EngineFacts
 from alphareel.domain.errors import Unavailable

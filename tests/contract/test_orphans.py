@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from alphareel.db.deletion import DeletionStore
-from alphareel.db.orphans import OrphanTable
+from alphareel.db.orphans import OrphanStore
 from alphareel.domain.errors import InvalidRequest, InvalidState, StorageFull
 from alphareel.service.files.orphans import OrphanSweep
 from alphareel.service.jobs.deletion import DeletionService
@@ -42,7 +42,7 @@ def test_only_files_that_nobody_knows_go_and_only_after_a_day_of_grace(harness: 
         harness.blobs.written[key] = harness.clock.now() - timedelta(days=2)
     harness.blobs.blobs["uploads/new.mp4"] = b"bytes"
     harness.blobs.written["uploads/new.mp4"] = harness.clock.now()
-    sweep = OrphanSweep(OrphanTable(harness.database), harness.blobs, age=timedelta(days=1), clock=harness.clock)
+    sweep = OrphanSweep(OrphanStore(harness.database), harness.blobs, age=timedelta(days=1), clock=harness.clock)
     removal = DeletionService(harness.jobs, DeletionStore(harness.database, clock=harness.clock), harness.blobs)
     for _ in range(2):
         sweep.sweep()

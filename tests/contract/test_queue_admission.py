@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from alphareel.db.api_keys import ApiKeyAdminStore
+from alphareel.db.api_keys import ApiKeyAdminStore, ApiKeyStore
 from alphareel.db.database import Database
 from alphareel.db.jobs import JobStore
-from alphareel.db.records import ApiKeyStore
 from alphareel.domain.clip import EngineFacts
 from alphareel.domain.errors import QueueFull, TooManyJobs
 from alphareel.domain.options import Options

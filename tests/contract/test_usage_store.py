@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
+from alphareel.db.api_keys import ApiKeyStore
 from alphareel.db.database import Database
-from alphareel.db.records import ApiKeyStore
 from alphareel.db.usage import CallStore
 from alphareel.domain.errors import Unavailable
 from alphareel.service.usage.service import ApiCall, CallLog, UnstorableCall, UsageFlusher

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from alphareel.db.api_keys import ApiKeyStore
 from alphareel.db.database import Database
 from alphareel.db.deletion import DeletionStore
 from alphareel.db.jobs import JobStore
-from alphareel.db.records import ApiKeyStore
 from alphareel.db.tables import webhooks
 from alphareel.db.webhooks import WebhookStore
 from alphareel.domain.clip import EngineFacts

@@ -1,17 +1,74 @@
-"""Changes to keys behind the ApiKeyAdminStore port: each leaves a row of the admin audit in the same transaction."""
+"""API keys without their secrets, and the audit log of operators' changes to them."""
 
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy import exc
 
 from alphareel.db import mapping
 from alphareel.db.database import Database
-from alphareel.db.tables import admin_events, keys
+from alphareel.db.tables import admin_events, keys, settings
 from alphareel.service.api_keys.audit import AdminEvent, AuditContext
 from alphareel.service.jobs.models import ApiKey
 from alphareel.service.ports import Clock
+
+
+class ApiKeyStore:
+    """ApiKeyStore on our tables; holds SHA-256 of secrets, never a secret."""
+
+    def __init__(self, database: Database, *, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    def add_key(self, *, key_id: str, secret_sha256: str, fingerprint: str, client_id: str, note: str) -> ApiKey | None:
+        values = {
+            "id": key_id,
+            "secret_sha256": secret_sha256,
+            "fingerprint": fingerprint,
+            "client_id": client_id,
+            "note": note,
+            "enabled": True,
+            "created_at": self._clock.now(),
+        }
+        try:
+            with self._database.write() as c:
+                return mapping.key_from_row(c.execute(sa.insert(keys).values(values).returning(keys)).one())
+        except exc.IntegrityError:
+            return None
+
+    def replace_secret(self, key_id: str, *, secret_sha256: str, fingerprint: str) -> bool:
+        change = sa.update(keys).where(keys.c.id == key_id)
+        with self._database.write() as c:
+            values = {"secret_sha256": secret_sha256, "fingerprint": fingerprint}
+            return c.execute(change.values(values)).rowcount == 1
+
+    def key_by_secret(self, secret_sha256: str) -> ApiKey | None:
+        rotated = sa.and_(keys.c.previous_sha256 == secret_sha256, keys.c.previous_until > self._clock.now())
+        with self._database.read() as c:
+            row = c.execute(sa.select(keys).where((keys.c.secret_sha256 == secret_sha256) | rotated)).first()
+        return mapping.key_from_row(row) if row is not None else None
+
+    def keys(self) -> tuple[ApiKey, ...]:
+        with self._database.read() as c:
+            return tuple(map(mapping.key_from_row, c.execute(sa.select(keys).order_by(keys.c.created_at, keys.c.id))))
+
+    def key_ids(self, client_id: str) -> tuple[str, ...]:
+        with self._database.read() as c:
+            return tuple(c.execute(sa.select(keys.c.id).where(keys.c.client_id == client_id)).scalars())
+
+    def set_setting_once(self, name: str, value: str) -> str:
+        known = sa.select(settings.c.value).where(settings.c.name == name)
+        try:
+            with self._database.write() as c:
+                stored = c.execute(known).scalar_one_or_none()
+                if stored is None:
+                    c.execute(sa.insert(settings).values(name=name, value=value))
+                return stored or value
+        except exc.IntegrityError:  # another process stored one between our look and our insert
+            with self._database.read() as c:
+                return str(c.execute(known).scalar_one())
 
 
 class ApiKeyAdminStore:
@@ -34,7 +91,7 @@ class ApiKeyAdminStore:
         }
         with self._database.write() as c:
             row = c.execute(sa.insert(keys).values(values).returning(keys)).one()
-            record(c, act, subject=key.fingerprint, detail={"client_id": key.client_id}, clock=self._clock)
+            record_admin_event(c, act, subject=key.fingerprint, detail={"client_id": key.client_id}, clock=self._clock)
         return mapping.key_from_row(row)
 
     def set_enabled(self, fingerprint: str, *, enabled: bool, act: AuditContext) -> ApiKey | None:
@@ -71,11 +128,13 @@ class ApiKeyAdminStore:
             if row is None:
                 return None
             told = {"client_id": row.client_id, **(detail or {})}
-            record(c, act, subject=fingerprint, detail=told, clock=self._clock)
+            record_admin_event(c, act, subject=fingerprint, detail=told, clock=self._clock)
         return mapping.key_from_row(row)
 
 
-def record(c: sa.Connection, act: AuditContext, *, subject: str, detail: Mapping[str, Any], clock: Clock) -> None:
+def record_admin_event(
+    c: sa.Connection, act: AuditContext, *, subject: str, detail: Mapping[str, Any], clock: Clock
+) -> None:
     """Append to the admin audit, in the caller's transaction."""
     values = {
         "at": clock.now(),

@@ -13,7 +13,7 @@ from alphareel.db.tables import jobs, pending_deletions, uploads
 _OF_JOBS = ("outputs", "previews", "chunks")
 
 
-class OrphanTable:
+class OrphanStore:
     """jobs.orphans.Orphanage on our tables."""
 
     def __init__(self, database: Database) -> None:
