@@ -109,7 +109,7 @@ def test_a_transition_that_is_rolled_back_tells_nobody(
         raise RuntimeError
 
     with monkeypatch.context() as patch:
-        patch.setattr("alphareel.db.jobs.note_webhook", fail)
+        patch.setattr("alphareel.db.jobs.add_webhook", fail)
         with pytest.raises(RuntimeError):
             begin(jobs)
     assert must(jobs.job("job_1")).status is Status.PENDING
