@@ -47,10 +47,10 @@ class JobStore:
         enqueue: Enqueue,
         clock: Clock,
         limits: QueueLimits | None = None,
-        stock: StorageUsage | None = None,
+        storage: StorageUsage | None = None,
     ) -> None:
         self._database = database
-        self._storage = stock or StorageUsage(database)
+        self._storage = storage or StorageUsage(database)
         self._enqueue = enqueue
         self._admission = QueueAdmission(enqueue, limits or QueueLimits())
         self._clock = clock

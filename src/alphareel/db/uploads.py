@@ -18,10 +18,10 @@ from alphareel.service.uploads.service import LONGEST_WRITE
 class UploadStore:
     """Records of uploaded files, which never change. Uploads of one key with the same content share a blob."""
 
-    def __init__(self, database: Database, *, clock: Clock, stock: StorageUsage | None = None) -> None:
+    def __init__(self, database: Database, *, clock: Clock, storage: StorageUsage | None = None) -> None:
         self._database = database
         self._clock = clock
-        self._storage = stock or StorageUsage(database)
+        self._storage = storage or StorageUsage(database)
 
     def expect_blob(self, blob: str) -> None:
         """Schedule the deletion of a blob that is about to be written; ``add_upload`` cancels it.

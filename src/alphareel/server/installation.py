@@ -84,14 +84,14 @@ def open_installation(settings: Settings, limits: DatabaseLimits | None = None) 
         queue = DbosQueue(database.engine)
         keys = ApiKeyStore(database, clock=clock)
         stock = StorageUsage(database, Quotas(settings.max_storage_per_key, settings.max_storage))
-        uploads = UploadStore(database, clock=clock, stock=stock)
+        uploads = UploadStore(database, clock=clock, storage=stock)
         secret = keys.set_setting_once("link_secret", secrets.token_hex(32))
         hide_secret(secret)
         yield Installation(
             settings=settings,
             database=database,
             queue=queue,
-            jobs=JobStore(database, enqueue=queue.enqueue, clock=clock, limits=_queue_limits(settings), stock=stock),
+            jobs=JobStore(database, enqueue=queue.enqueue, clock=clock, limits=_queue_limits(settings), storage=stock),
             uploads=uploads,
             stock=stock,
             keys=keys,
