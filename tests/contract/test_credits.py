@@ -355,7 +355,9 @@ class TestBudgets:
         assert sum(isinstance(o, InsufficientCredits) for o in outcomes) == 20
 
 
-def test_two_hundred_at_once_with_credits_for_fifty(billing: BillingHarness, at_once: Callable[..., list[Any]]) -> None:
+def test_of_200_concurrent_jobs_with_credits_for_50_exactly_50_are_accepted(
+    billing: BillingHarness, at_once: Callable[..., list[Any]]
+) -> None:
     billing.grant(50 * 100)
     names = iter(f"job_{n}" for n in range(200))
     outcomes = at_once([lambda name=name: billing.create(name, seconds=1) for name in names])
@@ -364,7 +366,7 @@ def test_two_hundred_at_once_with_credits_for_fifty(billing: BillingHarness, at_
     assert (billing.balance, billing.accounts.account("studio").reserved) == (0, 5000)
 
 
-def test_an_end_is_counted_once_however_many_announce_it(
+def test_credits_are_settled_once_under_concurrent_ends(
     billing: BillingHarness, at_once: Callable[..., list[Any]]
 ) -> None:
     billing.grant(6000)
@@ -376,8 +378,8 @@ def test_an_end_is_counted_once_however_many_announce_it(
     assert billing.balance == (0 if billing.job("a").billing_status is Billing.CHARGED else 6000)
 
 
-Move = tuple[str, int, float]
-MOVES = st.lists(
+Step = tuple[str, int, float]
+STEPS = st.lists(
     st.tuples(
         st.sampled_from(["create", "create_unknown", "restart", "begin", "measure", "complete", "fail", "grant"]),
         st.integers(0, 3),
@@ -389,7 +391,7 @@ MOVES = st.lists(
 
 @pytest.fixture(scope="module")
 def template() -> Iterator[Path]:
-    """A migrated SQLite file to copy, for making one takes longer than the moves of an example."""
+    """A migrated SQLite file to copy, because creating one takes longer than the steps of an example."""
     folder = Path(tempfile.mkdtemp())
     database = Database(open_engine(f"sqlite:///{folder / 'template.db'}"))
     migrate.upgrade(database)
@@ -399,8 +401,8 @@ def template() -> Iterator[Path]:
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(moves=MOVES)
-def test_balance_reserved_and_charged_are_always_what_was_granted(template: Path, moves: list[Move]) -> None:
+@given(steps=STEPS)
+def test_balance_reserved_and_charged_are_always_what_was_granted(template: Path, steps: list[Step]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = shutil.copy(template, Path(folder) / "test.db")
         database = Database(open_engine(f"sqlite:///{path}"))
@@ -408,10 +410,10 @@ def test_balance_reserved_and_charged_are_always_what_was_granted(template: Path
         granted = 3000
         billing.grant(granted)
         number = itertools.count()
-        lives: list[str] = []
+        names: list[str] = []
         charged_before: dict[str, int] = {}
-        for kind, which, seconds in moves:
-            granted += _carry_out(billing, kind, lives, which, seconds, number)
+        for kind, which, seconds in steps:
+            granted += _try_step(billing, kind, names, which, seconds, number)
             account = billing.accounts.account("studio")
             assert account.balance is not None
             assert account.balance >= 0
@@ -420,24 +422,24 @@ def test_balance_reserved_and_charged_are_always_what_was_granted(template: Path
             for name, charge in charged_before.items():
                 assert billing.job(name).credits == charge, "a charge is final"
             charged_before = {
-                n: billing.job(n).credits for n in lives if billing.job(n).billing_status is Billing.CHARGED
+                n: billing.job(n).credits for n in names if billing.job(n).billing_status is Billing.CHARGED
             }
         database.close()
 
 
-def _carry_out(
-    billing: BillingHarness, kind: str, lives: list[str], which: int, seconds: float, number: Iterator[int]
+def _try_step(
+    billing: BillingHarness, kind: str, names: list[str], which: int, seconds: float, number: Iterator[int]
 ) -> int:
-    """Do it if it can be done; the hundredths that were granted."""
-    name = lives[which % len(lives)] if lives else ""
+    """Do the step if it is allowed; return the hundredths of a credit it granted."""
+    name = names[which % len(names)] if names else ""
     try:
         if kind == "grant":
             billing.grant(int(seconds))
             return int(seconds)
         if kind.startswith("create"):
-            made = f"job_{next(number)}"
-            billing.create(made, seconds=None if kind == "create_unknown" else seconds)
-            lives.append(made)
+            new_name = f"job_{next(number)}"
+            billing.create(new_name, seconds=None if kind == "create_unknown" else seconds)
+            names.append(new_name)
         elif name and kind == "restart":
             billing.restart(name, seconds=seconds)
         elif name and kind == "begin":

@@ -57,18 +57,18 @@ class IdempotencyStore:
             c.execute(sa.update(idempotency).where(_matches(key_id, name)).values(claim=token, created_at=now))
             return Reservation(key_id, name, token)
 
-    def store(self, claim: Reservation, *, fingerprint: str, body: str) -> None:
+    def store(self, reservation: Reservation, *, fingerprint: str, body: str) -> None:
         """Store the response, unless the lease ended and another request took the key."""
-        self._drop_token(claim)
+        self._drop_token(reservation)
         values = {"claim": None, "fingerprint": fingerprint, "status": 200, "body": body}
         with self._database.write() as c:
-            c.execute(sa.update(idempotency).where(*_is_ours(claim)).values(values))
+            c.execute(sa.update(idempotency).where(*_is_ours(reservation)).values(values))
 
-    def release(self, claim: Reservation) -> None:
+    def release(self, reservation: Reservation) -> None:
         """Free the key: the upload did not take place."""
-        self._drop_token(claim)
+        self._drop_token(reservation)
         with self._database.write() as c:
-            c.execute(sa.delete(idempotency).where(*_is_ours(claim)))
+            c.execute(sa.delete(idempotency).where(*_is_ours(reservation)))
 
     def renew(self) -> None:
         """Extend the leases of all keys that this process has reserved and neither stored nor released."""
@@ -79,9 +79,9 @@ class IdempotencyStore:
             with self._database.write() as c:
                 c.execute(sa.update(idempotency).where(mine).values(created_at=self._clock.now()))
 
-    def _drop_token(self, claim: Reservation) -> None:
+    def _drop_token(self, reservation: Reservation) -> None:
         with self._lock:
-            self._tokens.discard(claim.token)
+            self._tokens.discard(reservation.token)
 
     def sweep_idempotency_keys(self) -> None:
         """Delete keys older than 24 hours."""
@@ -132,8 +132,8 @@ def _matches(key_id: str, name: str) -> sa.ColumnElement[bool]:
     return (idempotency.c.key_id == key_id) & (idempotency.c.name == name)
 
 
-def _is_ours(claim: Reservation) -> tuple[sa.ColumnElement[bool], ...]:
-    return (_matches(claim.key_id, claim.name), idempotency.c.claim == claim.token)
+def _is_ours(reservation: Reservation) -> tuple[sa.ColumnElement[bool], ...]:
+    return (_matches(reservation.key_id, reservation.name), idempotency.c.claim == reservation.token)
 
 
 def _is_fresh(now: datetime) -> sa.ColumnElement[bool]:
