@@ -1,4 +1,4 @@
-"""Databases that hang instead of failing: requests are answered, jobs go on, and all is well once they return."""
+"""Databases that hang: requests are refused promptly, jobs continue, and the service recovers by itself."""
 
 import contextlib
 import os
@@ -24,12 +24,12 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
 VIDEO = {"video_url": "https://a.example/v.mp4", "auto_start": False}
 CLIENTS = 51
-PROMPT = 4.0  # seconds: two, and some for a busy machine
+PROMPT = 4.0  # seconds: two, plus some for a busy machine
 
 
 @contextmanager
 def locked(data_dir: Path) -> Iterator[None]:
-    """Another process that holds the write lock."""
+    """Hold the write lock, like another process."""
     connection = sqlite3.connect(data_dir / "alphareel.db", isolation_level=None, timeout=20)
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -39,7 +39,7 @@ def locked(data_dir: Path) -> Iterator[None]:
 
 
 def postmaster(server: str) -> int:
-    """The process of a PostgreSQL on this machine. Skips where it is elsewhere."""
+    """The process id of the PostgreSQL server; skips the test if it is not on this machine."""
     engine = sa.create_engine(server)
     with engine.connect() as c:
         pid = int(c.exec_driver_sql("SELECT pg_read_file('postmaster.pid')").scalar_one().split()[0])
@@ -50,8 +50,8 @@ def postmaster(server: str) -> int:
 
 
 @contextmanager
-def halted(pid: int) -> Iterator[None]:
-    """The whole server, as under kill -STOP."""
+def stopped(pid: int) -> Iterator[None]:
+    """Stop all processes of the server, as with kill -STOP."""
     processes = [psutil.Process(pid), *psutil.Process(pid).children()]
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -66,7 +66,7 @@ def halted(pid: int) -> Iterator[None]:
 
 @pytest.fixture
 def postgres() -> Iterator[tuple[str, int]]:
-    """A database of the test's own, and the server's process."""
+    """The URL of a new database, and the process id of its server."""
     server = os.environ.get("ALPHAREEL_TEST_POSTGRES_URL")
     if server is None:
         pytest.skip("ALPHAREEL_TEST_POSTGRES_URL names no PostgreSQL server")
@@ -80,53 +80,53 @@ def postgres() -> Iterator[tuple[str, int]]:
         c.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def ask_at_once(service: Victim, method: str, path: str, clients: int) -> list[tuple[float, requests.Response]]:
-    """Answers, and how long each took."""
+def request_at_once(service: Victim, method: str, path: str, clients: int) -> list[tuple[float, requests.Response]]:
+    """Send requests from many clients at once; return seconds and response of each."""
 
     def ask(_: int) -> tuple[float, requests.Response]:
-        began = time.monotonic()
-        answer = service.ask(method, path, **({"json": VIDEO} if method == "POST" else {}))
-        return time.monotonic() - began, answer
+        started = time.monotonic()
+        response = service.ask(method, path, **({"json": VIDEO} if method == "POST" else {}))
+        return time.monotonic() - started, response
 
     with ThreadPoolExecutor(clients) as pool:
         return list(pool.map(ask, range(clients)))
 
 
-def assert_refused_promptly(answers: list[tuple[float, requests.Response]]) -> None:
-    for seconds, answer in answers:
-        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
-        assert answer.headers["retry-after"]
+def assert_refused_promptly(responses: list[tuple[float, requests.Response]]) -> None:
+    for seconds, response in responses:
+        assert (response.status_code, response.json()["error"]["code"]) == (503, "unavailable")
+        assert response.headers["retry-after"]
         assert seconds < PROMPT
 
 
-def test_a_locked_sqlite_refuses_writers_promptly_and_keeps_no_reader_waiting(serve: Callable[..., Victim]) -> None:
+def test_a_locked_sqlite_refuses_writers_promptly_and_delays_no_reader(serve: Callable[..., Victim]) -> None:
     service = serve()
     known = service.call("POST", "/v1/jobs", json=VIDEO)["id"]
     with locked(service.data_dir):
         reads: list[tuple[float, requests.Response]] = []
         stop = threading.Event()
 
-        def read_on() -> None:
+        def keep_reading() -> None:
             while not stop.is_set():
-                reads.extend(ask_at_once(service, "GET", f"/v1/jobs/{known}", 1))
+                reads.extend(request_at_once(service, "GET", f"/v1/jobs/{known}", 1))
 
-        reader = threading.Thread(target=read_on)
+        reader = threading.Thread(target=keep_reading)
         reader.start()
         for _ in range(3):
-            assert_refused_promptly(ask_at_once(service, "POST", "/v1/jobs", CLIENTS))
+            assert_refused_promptly(request_at_once(service, "POST", "/v1/jobs", CLIENTS))
         stop.set()
         reader.join()
-        assert {answer.status_code for _, answer in reads} == {200}
+        assert {response.status_code for _, response in reads} == {200}
         assert max(seconds for seconds, _ in reads) < PROMPT
         wait_for(lambda: not service.is_ready(), 10)
         assert service.call("GET", "/health")["status"] == "degraded"
     wait_for(service.is_ready, 20)
-    answers = ask_at_once(service, "POST", "/v1/jobs", CLIENTS)
-    assert {answer.status_code for _, answer in answers} == {200}
+    responses = request_at_once(service, "POST", "/v1/jobs", CLIENTS)
+    assert {response.status_code for _, response in responses} == {200}
     assert service.call("GET", "/v1/jobs")["total"] == 1 + CLIENTS, "what was refused was not made"
 
 
-def test_a_locked_sqlite_costs_a_running_job_nothing(serve: Callable[..., Victim], clip: Path) -> None:
+def test_a_locked_sqlite_does_not_affect_a_running_job(serve: Callable[..., Victim], clip: Path) -> None:
     service = serve()
     job_id = service.submit(service.upload(clip))
     child = service.halt_at_work()
@@ -140,27 +140,27 @@ def test_a_locked_sqlite_costs_a_running_job_nothing(serve: Callable[..., Victim
     assert service.worker().pid == worker.pid
 
 
-def test_a_halted_postgresql_is_told_promptly_and_forgotten_once_it_runs(
+def test_a_stopped_postgresql_refuses_requests_promptly_and_recovers(
     serve: Callable[..., Victim], postgres: tuple[str, int]
 ) -> None:
     url, pid = postgres
     service = serve(DATABASE_URL=url)
     known = service.call("POST", "/v1/jobs", json=VIDEO)["id"]
-    with halted(pid):
-        began = time.monotonic()
-        assert_refused_promptly(ask_at_once(service, "POST", "/v1/jobs", CLIENTS))
-        assert_refused_promptly(ask_at_once(service, "GET", f"/v1/jobs/{known}", CLIENTS))
+    with stopped(pid):
+        started = time.monotonic()
+        assert_refused_promptly(request_at_once(service, "POST", "/v1/jobs", CLIENTS))
+        assert_refused_promptly(request_at_once(service, "GET", f"/v1/jobs/{known}", CLIENTS))
         wait_for(lambda: not service.is_ready(), 10)
-        assert time.monotonic() - began < 15
+        assert time.monotonic() - started < 15
         assert service.call("GET", "/health")["status"] == "degraded"
         assert "alphareel_database_up 0.0" in service.ask("GET", "/metrics").text
-        assert_refused_promptly(ask_at_once(service, "GET", "/v1/jobs", CLIENTS))
+        assert_refused_promptly(request_at_once(service, "GET", "/v1/jobs", CLIENTS))
     wait_for(service.is_ready, 30)
-    answers = ask_at_once(service, "POST", "/v1/jobs", CLIENTS)
-    assert {answer.status_code for _, answer in answers} == {200}
+    responses = request_at_once(service, "POST", "/v1/jobs", CLIENTS)
+    assert {response.status_code for _, response in responses} == {200}
 
 
-def test_a_halted_postgresql_loses_no_job_and_runs_none_twice(
+def test_a_stopped_postgresql_loses_no_job_and_runs_none_twice(
     serve: Callable[..., Victim], postgres: tuple[str, int], clip: Path
 ) -> None:
     url, pid = postgres
@@ -169,9 +169,9 @@ def test_a_halted_postgresql_loses_no_job_and_runs_none_twice(
     running, waiting = service.submit(link), service.submit(link)
     child = service.halt_at_work()
     worker = service.worker()
-    with halted(pid):
+    with stopped(pid):
         child.resume()
-        time.sleep(35)  # longer than it takes to be declared dead
+        time.sleep(35)  # longer than the time until eviction
     wait_for(service.is_ready, 30)
     for job_id in (running, waiting):
         done = service.wait_for_end(job_id, 90)
@@ -180,7 +180,9 @@ def test_a_halted_postgresql_loses_no_job_and_runs_none_twice(
     assert service.worker().pid == worker.pid
 
 
-def test_a_postgresql_that_starts_anew_is_found_again(serve: Callable[..., Victim], postgres: tuple[str, int]) -> None:
+def test_the_service_reconnects_after_postgresql_closed_its_connections(
+    serve: Callable[..., Victim], postgres: tuple[str, int]
+) -> None:
     url, _ = postgres
     service = serve(DATABASE_URL=url)
     service.call("POST", "/v1/jobs", json=VIDEO)

@@ -1,6 +1,6 @@
-"""Whatever operators, callers and workers do, and wherever the process dies meanwhile, the books are right.
+"""Credits add up whatever operators, callers and workers do, and wherever the process dies.
 
-ALPHAREEL_TEST_EXAMPLES=300 looks longer: so many lives of a service, of a hundred moves each.
+ALPHAREEL_TEST_EXAMPLES sets how many service runs of 100 steps each are tried (default 8).
 """
 
 import itertools
@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from alphareel.db import migrate
-from alphareel.db.accounts import AccountStore
+from alphareel.db.api_keys import ApiKeyStore
+from alphareel.db.billing import AccountStore
 from alphareel.db.database import Database, open_engine
 from alphareel.db.deletion import DeletionStore
 from alphareel.db.jobs import JobStore
-from alphareel.db.records import ApiKeyStore
 from alphareel.db.tables import accounts, job_events, jobs, ledger
 from alphareel.domain.clip import EngineFacts
 from alphareel.domain.errors import IdempotencyConflict, InsufficientCredits, InvalidState
@@ -40,8 +40,8 @@ from alphareel.service.ports import NewJob
 from alphareel.service.worker.upkeep import Upkeep, UpkeepSettings
 from alphareel.testing.fakes import MemoryBlobs, RecordingEngine, SettableClock
 
-LIVES = int(os.environ.get("ALPHAREEL_TEST_EXAMPLES", "8"))
-MOVES = 100
+EXAMPLES = int(os.environ.get("ALPHAREEL_TEST_EXAMPLES", "8"))
+STEPS = 100
 
 T = TypeVar("T")
 
@@ -51,53 +51,53 @@ KEYS = ("k1", "k2")
 CLIENT = "studio"
 _OUTPUT = Output("o", "webm", "video/webm", 9, "ab" * 32, 64, 48, 10, 0.0, True, False)
 _FACTS = EngineFacts("builtin", "1", "cd" * 32, "Apache-2.0")
-_LINE = "CREATE TABLE line (job_id TEXT, ticket INTEGER, PRIMARY KEY (job_id, ticket))"
+_CREATE_QUEUE = "CREATE TABLE queue (job_id TEXT, ticket INTEGER, PRIMARY KEY (job_id, ticket))"
 
 
 class Died(BaseException):
-    """The process is gone: nothing that stands in a try block may stop this."""
+    """The process died. A BaseException, so that no ``except Exception`` stops it."""
 
 
-class QueueSnapshot(RecordingEngine):
-    """An engine whose records lie in the same database, as the real one's do, and die and live with the transaction."""
+class TransactionalEngine(RecordingEngine):
+    """An engine with its records in the same database, like the real one: they commit and roll back with the job."""
 
     def __init__(self, database: Database) -> None:
         super().__init__()
         self._database = database
 
     def enqueue(self, connection: Any, job_id: str, ticket: int) -> None:
-        connection.exec_driver_sql("INSERT INTO line VALUES (?, ?)", (job_id, ticket))
+        connection.exec_driver_sql("INSERT INTO queue VALUES (?, ?)", (job_id, ticket))
 
     def tickets(self) -> list[tuple[str, int]]:
         with self._database.read() as c:
-            return [tuple(row) for row in c.exec_driver_sql("SELECT job_id, ticket FROM line ORDER BY 1, 2")]
+            return [tuple(row) for row in c.exec_driver_sql("SELECT job_id, ticket FROM queue ORDER BY 1, 2")]
 
     def pending(self, tickets: Any) -> frozenset[tuple[str, int]]:
         return frozenset(tickets) & frozenset(self.tickets())
 
     def done(self, job_id: str, ticket: int) -> None:
         with self._database.write() as c:
-            c.exec_driver_sql("DELETE FROM line WHERE job_id = ? AND ticket = ?", (job_id, ticket))
+            c.exec_driver_sql("DELETE FROM queue WHERE job_id = ? AND ticket = ?", (job_id, ticket))
 
     def lose(self) -> None:
-        """Somebody threw the engine's tables away."""
+        """Empty the engine's tables."""
         with self._database.write() as c:
-            c.exec_driver_sql("DELETE FROM line")
+            c.exec_driver_sql("DELETE FROM queue")
 
 
-class Bank:
-    """Everything that moves credits, over one file. ``limits``: so few that jobs wait for each other."""
+class BillingHarness:
+    """The stores over one SQLite file. The limits are so low that jobs wait for each other."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.database = Database(open_engine(f"sqlite:///{path}"))
         clock = SettableClock()
-        self.engine = QueueSnapshot(self.database)
+        self.engine = TransactionalEngine(self.database)
         limits = QueueLimits(running=2, ahead=1)
         self.jobs = JobStore(self.database, enqueue=self.engine.enqueue, clock=clock, limits=limits)
         self.accounts = AccountStore(self.database, clock=clock)
-        self.removals = DeletionStore(self.database, clock=clock)
-        self.removal = DeletionService(self.jobs, self.removals, MemoryBlobs())
+        self.deletion_store = DeletionStore(self.database, clock=clock)
+        self.deletion = DeletionService(self.jobs, self.deletion_store, MemoryBlobs())
         rules = UpkeepSettings(max_deaths=3)
         facts = {"jobs": self.jobs, "executors": None, "engine": self.engine, "clock": clock, "rules": rules}
         self.upkeep = Upkeep("upkeep", **facts, on_evicted=lambda: None)
@@ -108,22 +108,22 @@ class Bank:
         for name in KEYS:
             keys.add_key(key_id=name, secret_sha256=name, fingerprint=name, client_id=CLIENT, note="")
         with self.database.write() as c:
-            c.exec_driver_sql(_LINE)
+            c.exec_driver_sql(_CREATE_QUEUE)
 
     def die_at(self, statements: int, do: Callable[[], T], disk: Path) -> T:
-        """Do it, but die before the statement of this number: what the disk then holds is copied to ``disk``.
+        """Call ``do``, but die before the statement of this number and copy the file as it is then to ``disk``.
 
-        When it needs no so many statements it dies after its commit and before anybody hears of it.
+        If it executes fewer statements, it dies after its commit and before it returns.
         """
-        left = [statements]
+        remaining = [statements]
 
         def count(*_: Any) -> None:
-            left[0] -= 1
-            if left[0] < 0:
+            remaining[0] -= 1
+            if remaining[0] < 0:
                 raise Died
 
-        def copy(*_: Any) -> None:  # comes before the rollback of the living, which the dead do not make
-            if left[0] < 0 and not disk.exists():
+        def copy(*_: Any) -> None:  # runs before the rollback, which a dead process does not do
+            if remaining[0] < 0 and not disk.exists():
                 self.copy_to(disk)
 
         sa.event.listen(self.database.engine, "before_cursor_execute", count)
@@ -147,8 +147,8 @@ class Bank:
 
     def start(self, job_id: str, *, seconds: float | None) -> Job | None:
         bill = Quote(PRICE, "1", seconds)
-        about = {"webhook_url": None, "warnings": (), "actor": "test", "request_id": None}
-        return self.jobs.start_job(job_id, options=Options(), bill=bill, **about)
+        fields = {"webhook_url": None, "warnings": (), "actor": "test", "request_id": None}
+        return self.jobs.start_job(job_id, options=Options(), bill=bill, **fields)
 
     def begin(self, job_id: str, ticket: int) -> Job | None:
         return self.jobs.begin_attempt(job_id, ticket=ticket, actor="worker")
@@ -179,8 +179,8 @@ maybe_lengths = st.none() | lengths
 key_ids = st.sampled_from(KEYS)
 
 
-class Life(RuleBasedStateMachine):
-    """One service with its callers, its operator and its workers, some of whom do not know that they are dead."""
+class ServiceRun(RuleBasedStateMachine):
+    """One service with its callers, its operator and its workers. Some workers run on after they were superseded."""
 
     template: Path
     deaths = 0
@@ -189,27 +189,27 @@ class Life(RuleBasedStateMachine):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp())
         self.numbers = itertools.count()
-        self.bank = Bank(Path(shutil.copy(self.template, self.folder / "first.db")))
-        self.bank.prepare()
-        self.bank.accounts.grant(CLIENT, 9000, start_charging=True, act=ACT)
+        self.billing = BillingHarness(Path(shutil.copy(self.template, self.folder / "first.db")))
+        self.billing.prepare()
+        self.billing.accounts.grant(CLIENT, 9000, start_charging=True, act=ACT)
         self.accepted: list[str] = []
         self.answers: dict[tuple[str, str], str] = {}
         self.charged: dict[str, int] = {}
         self.workers: list[tuple[str, int, int]] = []
         self.dies_at: int | None = None
-        self.line_is_whole = True
+        self.queue_is_complete = True
 
     def teardown(self) -> None:
         try:
-            self._let_everything_end()
-            self.books_are_right()
+            self._finish_all_jobs()
+            self.credits_add_up()
             assert self._reserved() == 0
         finally:
-            self.bank.close()
+            self.billing.close()
             shutil.rmtree(self.folder)
 
     def do(self, action: Callable[[], T]) -> Any:
-        """What came of it: LOST when the process died over it, REFUSED when the caller was told no."""
+        """The result: LOST if the process died, REFUSED if the call raised a refusal."""
         if self.dies_at is None:
             try:
                 return action()
@@ -218,42 +218,42 @@ class Life(RuleBasedStateMachine):
         statements, self.dies_at = self.dies_at, None
         disk = self.folder / f"{next(self.numbers)}.db"
         try:
-            self.bank.die_at(statements, action, disk)
+            self.billing.die_at(statements, action, disk)
         except (Died, ReplayedResponse, *REFUSALS):
             if not disk.exists():
-                self.bank.copy_to(disk)
-        self.bank.close()
-        self.bank = Bank(disk)
-        Life.deaths += 1
+                self.billing.copy_to(disk)
+        self.billing.close()
+        self.billing = BillingHarness(disk)
+        ServiceRun.deaths += 1
         return LOST
 
     @precondition(lambda self: self.dies_at is None)
     @rule(statements=st.integers(0, 3))
-    def the_next_move_begins_and_its_process_dies(self, statements: int) -> None:
+    def the_process_dies_early_in_the_next_step(self, statements: int) -> None:
         self.dies_at = statements
 
     @precondition(lambda self: self.dies_at is None)
     @rule(statements=st.integers(4, 14))
-    def the_next_move_is_the_last_of_its_process(self, statements: int) -> None:
+    def the_process_dies_late_in_the_next_step(self, statements: int) -> None:
         self.dies_at = statements
 
     @rule(amount=st.integers(-500, 3000))
     def grant(self, amount: int) -> None:
-        self.do(lambda: self.bank.accounts.grant(CLIENT, amount, start_charging=True, act=ACT))
+        self.do(lambda: self.billing.accounts.grant(CLIENT, amount, start_charging=True, act=ACT))
 
     @rule(balance=st.integers(0, 5000))
     def set_balance(self, balance: int) -> None:
-        self.do(lambda: self.bank.accounts.set_balance(CLIENT, balance, act=ACT))
+        self.do(lambda: self.billing.accounts.set_balance(CLIENT, balance, act=ACT))
 
     @rule(key=key_ids, seconds=maybe_lengths, draft=st.booleans())
     def create(self, key: str, seconds: float | None, *, draft: bool) -> None:
         job_id = f"job_{next(self.numbers):05}"
-        made = self.do(lambda: self.bank.create(job_id, key, seconds=seconds, draft=draft, name=None))
-        if isinstance(made, Job):
+        created = self.do(lambda: self.billing.create(job_id, key, seconds=seconds, draft=draft, name=None))
+        if isinstance(created, Job):
             self.accepted.append(job_id)
 
     @rule(key=key_ids, seconds=st.sampled_from((1.0, 2.0)), name=st.sampled_from("abc"))
-    def create_once_and_ask_again_when_no_answer_came(self, key: str, seconds: float, name: str) -> None:
+    def create_once_and_retry_when_no_response_came(self, key: str, seconds: float, name: str) -> None:
         for _ in range(2):
             if self._create_once(key, seconds, name) is not LOST:
                 return
@@ -261,115 +261,115 @@ class Life(RuleBasedStateMachine):
     def _create_once(self, key: str, seconds: float, name: str) -> Any:
         job_id = f"job_{next(self.numbers):05}"
         try:
-            made = self.do(lambda: self.bank.create(job_id, key, seconds=seconds, draft=False, name=name))
-        except ReplayedResponse as answered:
-            made = json.loads(answered.body)["id"]
-        if isinstance(made, str) and self.answers.setdefault((key, name), made) != made:
+            created = self.do(lambda: self.billing.create(job_id, key, seconds=seconds, draft=False, name=name))
+        except ReplayedResponse as replay:
+            created = json.loads(replay.body)["id"]
+        if isinstance(created, str) and self.answers.setdefault((key, name), created) != created:
             pytest.fail("one name has one answer")
-        if isinstance(made, Job):
-            assert (key, name) not in self.answers, "made twice"
+        if isinstance(created, Job):
+            assert (key, name) not in self.answers, "created twice"
             self.answers[key, name] = job_id
             self.accepted.append(job_id)
-        return made
+        return created
 
     @precondition(lambda self: self.accepted)
     @rule(which=which, seconds=maybe_lengths)
     def start(self, which: int, seconds: float | None) -> None:
-        self.do(lambda: self.bank.start(self._chosen(which), seconds=seconds))
+        self.do(lambda: self.billing.start(self._chosen(which), seconds=seconds))
 
-    @precondition(lambda self: self.bank.engine.tickets())
+    @precondition(lambda self: self.billing.engine.tickets())
     @rule(which=which)
     def a_worker_takes_a_job(self, which: int) -> None:
-        tickets = self.bank.engine.tickets()
+        tickets = self.billing.engine.tickets()
         job_id, ticket = tickets[which % len(tickets)]
-        begun = self.do(lambda: self.bank.begin(job_id, ticket))
-        if isinstance(begun, Job):
-            self.workers.append((job_id, ticket, begun.attempt))
-        elif begun is None:
-            self.do(lambda: self.bank.engine.done(job_id, ticket))
+        job = self.do(lambda: self.billing.begin(job_id, ticket))
+        if isinstance(job, Job):
+            self.workers.append((job_id, ticket, job.attempt))
+        elif job is None:
+            self.do(lambda: self.billing.engine.done(job_id, ticket))
 
     @precondition(lambda self: self.workers)
     @rule(which=which, seconds=maybe_lengths)
     def a_worker_measures(self, which: int, seconds: float | None) -> None:
         job_id, _, attempt = self.workers[which % len(self.workers)]
-        self.do(lambda: self.bank.jobs.reserve_credits(job_id, attempt=attempt, seconds=seconds, most=30))
+        self.do(lambda: self.billing.jobs.reserve_credits(job_id, attempt=attempt, seconds=seconds, most=30))
 
     @precondition(lambda self: self.workers)
     @rule(which=which, seconds=lengths, succeeds=st.booleans(), leaves=st.booleans())
     def a_worker_ends(self, which: int, seconds: float, *, succeeds: bool, leaves: bool) -> None:
-        place = which % len(self.workers)
-        job_id, ticket, attempt = self.workers[place]
+        index = which % len(self.workers)
+        job_id, ticket, attempt = self.workers[index]
         if leaves:
-            del self.workers[place]  # and if not, it will announce its end once more
+            del self.workers[index]  # if it stays, it reports its end once more
         if succeeds:
-            ended = self.do(lambda: self.bank.complete(job_id, attempt=attempt, seconds=seconds))
+            ended = self.do(lambda: self.billing.complete(job_id, attempt=attempt, seconds=seconds))
         else:
-            ended = self.do(lambda: self.bank.fail(job_id, attempt=attempt))
-        if ended is True:  # an overtaken worker leaves its place to the one that has it now
-            self.do(lambda: self.bank.engine.done(job_id, ticket))
+            ended = self.do(lambda: self.billing.fail(job_id, attempt=attempt))
+        if ended is True:  # a superseded worker leaves the ticket to its successor
+            self.do(lambda: self.billing.engine.done(job_id, ticket))
 
     @precondition(lambda self: self.accepted)
     @rule(which=which)
     def cancel(self, which: int) -> None:
-        job = self.bank.jobs.job(self._chosen(which))
+        job = self.billing.jobs.job(self._chosen(which))
         if job is not None:
-            self.do(lambda: self.bank.removal.cancel(job, actor="test"))
+            self.do(lambda: self.billing.deletion.cancel(job, actor="test"))
 
     @precondition(lambda self: self.accepted)
     @rule(which=which)
     def delete(self, which: int) -> None:
-        job = self.bank.jobs.job(self._chosen(which))
+        job = self.billing.jobs.job(self._chosen(which))
         if job is not None:
-            self.do(lambda: self.bank.removal.delete_job(job, actor="test"))
+            self.do(lambda: self.billing.deletion.delete_job(job, actor="test"))
 
     @rule()
     def the_engine_forgets_everything(self) -> None:
-        self.line_is_whole = False
-        self.do(self.bank.engine.lose)
+        self.queue_is_complete = False
+        self.do(self.billing.engine.lose)
 
     @rule()
     def reconcile(self) -> None:
-        if self.do(self.bank.upkeep.reconcile) is not LOST:
-            self.line_is_whole = True
+        if self.do(self.billing.upkeep.reconcile) is not LOST:
+            self.queue_is_complete = True
 
     @invariant()
-    def books_are_right(self) -> None:
+    def credits_add_up(self) -> None:
         self._each_run_is_paid_once()
-        [balance] = [row.balance for row in self.bank.rows(sa.select(accounts.c.balance))]
-        written = self.bank.rows(sa.select(ledger.c.kind, sa.func.sum(ledger.c.amount)).group_by(ledger.c.kind))
-        sums = defaultdict(int, dict(written))
+        [balance] = [row.balance for row in self.billing.rows(sa.select(accounts.c.balance))]
+        sums_by_kind = self.billing.rows(sa.select(ledger.c.kind, sa.func.sum(ledger.c.amount)).group_by(ledger.c.kind))
+        sums = defaultdict(int, dict(sums_by_kind))
         assert balance >= 0
         assert sum(sums.values()) == balance
         assert sums["grant"] + sums["set"] == balance + self._reserved() + self._charged()
 
     @invariant()
-    def jobs_are_where_their_history_ends(self) -> None:
+    def jobs_have_the_status_of_their_last_event(self) -> None:
         histories: dict[str, list[Any]] = defaultdict(list)
-        for event in self.bank.rows(sa.select(job_events).order_by(job_events.c.job_id, job_events.c.sequence)):
+        for event in self.billing.rows(sa.select(job_events).order_by(job_events.c.job_id, job_events.c.sequence)):
             histories[event.job_id].append(event)
-        found = {row.id: row for row in self.bank.rows(sa.select(jobs))}
-        assert set(self.accepted) <= set(found), "an accepted job is gone"
-        for job_id, row in found.items():
-            story = histories[job_id]
-            assert story[-1].to_status == row.status
-            for before, after in itertools.pairwise(story):
+        rows = {row.id: row for row in self.billing.rows(sa.select(jobs))}
+        assert set(self.accepted) <= set(rows), "an accepted job is gone"
+        for job_id, row in rows.items():
+            events = histories[job_id]
+            assert events[-1].to_status == row.status
+            for before, after in itertools.pairwise(events):
                 assert after.from_status == before.to_status
                 assert after.to_status in TRANSITIONS[Status(before.to_status)] or after.to_status == before.to_status
 
     @invariant()
-    def whoever_has_a_place_in_line_is_in_the_line(self) -> None:
-        if self.line_is_whole:
-            held = {(job.id, job.ticket) for job in self.bank.jobs.unfinished()}
-            assert held <= set(self.bank.engine.tickets())
+    def unfinished_jobs_are_in_the_queue(self) -> None:
+        if self.queue_is_complete:
+            tickets = {(job.id, job.ticket) for job in self.billing.jobs.unfinished()}
+            assert tickets <= set(self.billing.engine.tickets())
 
     def _each_run_is_paid_once(self) -> None:
-        entries = self.bank.rows(sa.select(ledger).where(ledger.c.kind.not_in(("grant", "set"))))
+        entries = self.billing.rows(sa.select(ledger).where(ledger.c.kind.not_in(("grant", "set"))))
         kinds = Counter((entry.subject, entry.run, entry.kind) for entry in entries)
         assert set(kinds.values()) <= {1}
         net: dict[tuple[str, int], int] = defaultdict(int)
         for entry in entries:
             net[entry.subject, entry.run] -= entry.amount
-        for row in self.bank.rows(sa.select(jobs)):
+        for row in self.billing.rows(sa.select(jobs)):
             billing = Billing(row.billing_status)
             assert net.pop((row.id, row.run), 0) == (
                 row.credits if billing in (Billing.RESERVED, Billing.CHARGED) else 0
@@ -379,7 +379,7 @@ class Life(RuleBasedStateMachine):
             assert self.charged.get(row.id, row.credits) == row.credits, "a charge is final"
             if billing is Billing.CHARGED:
                 self.charged[row.id] = row.credits
-        assert set(net.values()) <= {0}, "runs before the present one failed, and cost nothing"
+        assert set(net.values()) <= {0}, "earlier runs failed and cost nothing"
 
     def _chosen(self, which: int) -> str:
         return self.accepted[which % len(self.accepted)]
@@ -392,22 +392,24 @@ class Life(RuleBasedStateMachine):
 
     def _credits(self, billing: Billing) -> int:
         total = sa.func.coalesce(sa.func.sum(jobs.c.credits), 0)
-        return int(self.bank.rows(sa.select(total).where(jobs.c.billing_status == billing))[0][0])
+        return int(self.billing.rows(sa.select(total).where(jobs.c.billing_status == billing))[0][0])
 
-    def _let_everything_end(self) -> None:
-        """The last process lives on, and its workers work until nothing is left to do."""
+    def _finish_all_jobs(self) -> None:
+        """Run all jobs to their end with a process that does not die."""
         self.dies_at = None
         for _ in range(200):
-            self.bank.upkeep.reconcile()
-            for job_id, ticket in self.bank.engine.tickets():
-                begun = self.bank.begin(job_id, ticket)
-                if begun is not None:
-                    assert self.bank.complete(job_id, attempt=begun.attempt, seconds=1)
-                self.bank.engine.done(job_id, ticket)
-            left = [row.id for row in self.bank.rows(sa.select(jobs)) if row.status not in (*TERMINAL, Status.CREATED)]
-            if not left:
+            self.billing.upkeep.reconcile()
+            for job_id, ticket in self.billing.engine.tickets():
+                job = self.billing.begin(job_id, ticket)
+                if job is not None:
+                    assert self.billing.complete(job_id, attempt=job.attempt, seconds=1)
+                self.billing.engine.done(job_id, ticket)
+            unfinished = [
+                row.id for row in self.billing.rows(sa.select(jobs)) if row.status not in (*TERMINAL, Status.CREATED)
+            ]
+            if not unfinished:
                 return
-        pytest.fail(f"these never ended: {left}")
+        pytest.fail(f"these never ended: {unfinished}")
 
 
 @pytest.fixture(scope="module")
@@ -421,10 +423,10 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.timeout(3600)
-def test_no_credit_is_made_lost_or_taken_twice_wherever_the_process_dies(template: Path) -> None:
-    Life.template, Life.deaths = template, 0
-    often = settings(
-        print_blob=True, max_examples=LIVES, stateful_step_count=MOVES, suppress_health_check=list(HealthCheck)
+def test_no_credit_is_created_lost_or_taken_twice_wherever_the_process_dies(template: Path) -> None:
+    ServiceRun.template, ServiceRun.deaths = template, 0
+    config = settings(
+        print_blob=True, max_examples=EXAMPLES, stateful_step_count=STEPS, suppress_health_check=list(HealthCheck)
     )
-    run_state_machine_as_test(Life, settings=often)
-    assert Life.deaths >= 3 * LIVES
+    run_state_machine_as_test(ServiceRun, settings=config)
+    assert ServiceRun.deaths >= 3 * EXAMPLES

@@ -1,4 +1,4 @@
-"""Which blobs no row speaks of, behind jobs.orphans.Orphanage."""
+"""Orphaned blobs: those that no row refers to."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -13,13 +13,14 @@ from alphareel.db.tables import jobs, pending_deletions, uploads
 _OF_JOBS = ("outputs", "previews", "chunks")
 
 
-class OrphanTable:
-    """jobs.orphans.Orphanage on our tables."""
+class OrphanStore:
+    """Finds orphaned blobs and schedules their deletion."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def give_up_unknown(self, blobs: Sequence[str], *, at: datetime) -> int:
+        """Schedule the deletion, at ``at``, of those blobs that belong to no upload and no job; return how many."""
         with self._database.read() as c:
             suspects = _unknown(c, blobs)
         if not suspects:
@@ -32,7 +33,7 @@ class OrphanTable:
 
 
 def _unknown(c: sa.Connection, blobs: Sequence[str]) -> list[str]:
-    """Those that are shaped like ours, are not noted for deletion yet, and belong to no upload and no job."""
+    """Blobs with keys of our layout that belong to no upload and no job, and are not scheduled for deletion yet."""
     parts = {blob: blob.split("/") for blob in blobs}
     sent = [blob for blob, names in parts.items() if names[0] == "uploads" and len(names) == 2]
     made = {blob: names[1] for blob, names in parts.items() if names[0] in _OF_JOBS and len(names) > 2}

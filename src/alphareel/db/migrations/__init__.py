@@ -1,1 +1,1 @@
-"""Alembic's folder: one revision a file, run by ``jobstore/migrate.py``."""
+"""Alembic migrations, one revision a file, run by ``db/migrate.py``."""

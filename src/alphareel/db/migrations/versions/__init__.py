@@ -1,1 +1,1 @@
-"""Revisions, oldest first by number; a released one never changes."""
+"""Migrations in the order of their numbers. A released one never changes."""
