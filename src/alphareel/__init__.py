@@ -46,7 +46,7 @@ _Targets = Sequence[_Path] | Mapping[Any, Mapping[str, Any]]
 _OWN = frozenset({"output_format", "background", "composition", "quality", "poster_time"})
 
 
-class CutOptions(TypedDict, total=False):
+class _CutOptions(TypedDict, total=False):
     """What ``cut`` takes beside its source and targets."""
 
     model: str
@@ -71,11 +71,11 @@ class CutOptions(TypedDict, total=False):
 
 
 @overload
-def cut(source: _Path, target: _Path, **wishes: Unpack[CutOptions]) -> Result: ...
+def cut(source: _Path, target: _Path, **wishes: Unpack[_CutOptions]) -> Result: ...
 
 
 @overload
-def cut(source: _Path, *, targets: _Targets, **wishes: Unpack[CutOptions]) -> tuple[Result, ...]: ...
+def cut(source: _Path, *, targets: _Targets, **wishes: Unpack[_CutOptions]) -> tuple[Result, ...]: ...
 
 
 def cut(

@@ -37,7 +37,7 @@ def create(client: str, /, *, note: str = "", test: bool = False) -> None:
     test
         A key for trying things out: its jobs compute nothing and cost nothing.
     """
-    with _desk() as (admin, operator):
+    with _admin_service() as (admin, operator):
         _show_secret(admin.create_key(operator, client_id=client, note=note, test=test))
 
 
@@ -47,7 +47,7 @@ def list_keys() -> None:
     table = Table(
         Column("fingerprint", no_wrap=True, min_width=_FINGERPRINT), "client", "state", "calls", "last used", "note"
     )
-    with _desk() as (admin, _):
+    with _admin_service() as (admin, _):
         for key in admin.list_keys():
             used = key.last_used_at.isoformat(timespec="seconds") if key.last_used_at else "never"
             state = "open" if key.enabled else "shut"
@@ -58,7 +58,7 @@ def list_keys() -> None:
 @app.command
 def disable(fingerprint: str, /) -> None:
     """Shut a key at once; jobs that it started go on."""
-    with _desk() as (admin, operator):
+    with _admin_service() as (admin, operator):
         admin.set_enabled(operator, fingerprint, enabled=False)
     _say(f"{fingerprint} is shut")
 
@@ -66,7 +66,7 @@ def disable(fingerprint: str, /) -> None:
 @app.command
 def enable(fingerprint: str, /) -> None:
     """Open a key that was shut."""
-    with _desk() as (admin, operator):
+    with _admin_service() as (admin, operator):
         admin.set_enabled(operator, fingerprint, enabled=True)
     _say(f"{fingerprint} is open")
 
@@ -111,7 +111,7 @@ def limit(
         "max_credits_per_month": credits,
     }
     named = {name: None if value == "default" else value for name, value in given.items() if value is not None}
-    with _desk() as (admin, operator):
+    with _admin_service() as (admin, operator):
         key = admin.set_limits(operator, fingerprint, named)
     for name in given:
         own = getattr(key, name)
@@ -127,7 +127,7 @@ def rotate(fingerprint: str, /, *, grace_seconds: int = _DAY) -> None:
     grace_seconds
         How long the old secret stays good; 0 ends it at once.
     """
-    with _desk() as (admin, operator):
+    with _admin_service() as (admin, operator):
         _show_secret(admin.rotate(operator, fingerprint, grace_seconds=grace_seconds))
 
 
@@ -140,7 +140,7 @@ def grant(client: str, credits: float, /, *, start_charging: bool = False) -> No
     start_charging
         Also for an unlimited client: its jobs are charged from then on.
     """
-    with _desk() as (admin, operator):
+    with _admin_service() as (admin, operator):
         _show_account(admin.grant(operator, client_id=client, amount=credits, start_charging=start_charging))
 
 
@@ -155,14 +155,14 @@ def balance(client: str, /, *, to: float | None = None, unlimited: bool = False)
     unlimited
         Charge this client nothing any more.
     """
-    with _desk() as (admin, operator):
+    with _admin_service() as (admin, operator):
         if to is not None or unlimited:
             admin.set_balance(operator, client_id=client, balance=None if unlimited else to)
         _show_account(admin.account(client))
 
 
 @contextmanager
-def _desk() -> Iterator[tuple[AdminService, Operator]]:
+def _admin_service() -> Iterator[tuple[AdminService, Operator]]:
     settings = load_settings()
     configure_logging("warning")
     with installation.open_installation(settings) as place:

@@ -150,7 +150,7 @@ class Database:
             yield
             return
         driver: Any = connection.connection.driver_connection
-        before, driver.answer_timeout = driver.answer_timeout, postgres.AnswerTimeout(0, self.availability)
+        before, driver.answer_timeout = driver.answer_timeout, postgres.ResponseTimeout(0, self.availability)
         connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
         try:
             yield

@@ -19,7 +19,7 @@ _DOWN = "connection failed: the database does not answer"
 
 
 @dataclass
-class AnswerTimeout:
+class ResponseTimeout:
     """How long a connection waits for an answer: ``statement`` seconds (0: forever), less if the database is down."""
 
     statement: float
@@ -33,7 +33,7 @@ class AnswerTimeout:
 class Connection(psycopg.Connection[Any]):
     """psycopg's connection, which checks ``answer_timeout`` ten times a second while it waits."""
 
-    answer_timeout = AnswerTimeout(0)
+    answer_timeout = ResponseTimeout(0)
 
     def wait(self, gen: Any, *args: Any, **options: Any) -> Any:
         return super().wait(self._bounded(gen), *args, **options)
@@ -72,7 +72,7 @@ def set_timeouts(
     def connect(_dialect: Any, _record: Any, args: Any, options: Any) -> Any:
         if not availability.is_up and not availability.wait(reconnect):
             raise psycopg.OperationalError(_DOWN)
-        return _connect(args, options, limits, AnswerTimeout(_client_timeout(limits.statement), availability))
+        return _connect(args, options, limits, ResponseTimeout(_client_timeout(limits.statement), availability))
 
     sa.event.listen(engine, "do_connect", connect)
     sa.event.listen(engine, "connect", _prepare(limits))
@@ -83,7 +83,7 @@ class Probe:
 
     def __init__(self, url: sa.URL, limits: DatabaseLimits) -> None:
         self._engine = sa.create_engine(url, poolclass=pool.NullPool, isolation_level="AUTOCOMMIT")
-        answer_timeout = AnswerTimeout(max(0.5, limits.hang - 0.5))
+        answer_timeout = ResponseTimeout(max(0.5, limits.hang - 0.5))
 
         def connect(_dialect: Any, _record: Any, args: Any, options: Any) -> Any:
             return _connect(args, options, limits, answer_timeout)
@@ -113,7 +113,7 @@ class Probe:
             connection.close()
 
 
-def _connect(args: Any, options: Any, limits: DatabaseLimits, answer_timeout: AnswerTimeout) -> Connection:
+def _connect(args: Any, options: Any, limits: DatabaseLimits, answer_timeout: ResponseTimeout) -> Connection:
     timeouts = {"connect_timeout": max(2, round(limits.connect)), **options}  # psycopg waits at least two seconds
     connection: Connection = Connection.connect(*args, **timeouts)
     connection.answer_timeout = answer_timeout

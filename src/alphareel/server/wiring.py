@@ -69,8 +69,8 @@ _CALLS_KEPT = timedelta(days=91)  # a day more than usage looks back
 def build_services(place: Installation) -> Services:
     """Everything that the HTTP layer may call."""
     settings, database, clock = place.settings, place.database, place.clock
-    deletion = DeletionService(place.jobs, _removals(place), place.blobs)
-    retention = _expirations(place)
+    deletion = DeletionService(place.jobs, _deletion_store(place), place.blobs)
+    retention = _retention_store(place)
     idempotency = IdempotencyStore(database, clock=clock)
     prices = parse_prices(settings.credits_per_minute, settings.pricing_version)
     capabilities = Capabilities(settings.models_dir, parse_priorities(settings.tiers))
@@ -247,8 +247,8 @@ def build_scenario_runner(place: Installation) -> PeriodicTask:
 
 def build_sweeper(place: Installation) -> PeriodicTask:
     """What removes files whose time is over, and those that no record speaks of, in a worker process."""
-    removal = DeletionService(place.jobs, _removals(place), place.blobs)
-    retention = RetentionSweeper(_expirations(place), removal.empty, _retention_seconds(place.settings), place.clock)
+    removal = DeletionService(place.jobs, _deletion_store(place), place.blobs)
+    retention = RetentionSweeper(_retention_store(place), removal.empty, _retention_seconds(place.settings), place.clock)
     age = timedelta(seconds=place.settings.orphan_seconds)
     orphans = OrphanSweep(OrphanStore(place.database), place.blobs, age=age, clock=place.clock)
 
@@ -260,11 +260,11 @@ def build_sweeper(place: Installation) -> PeriodicTask:
     return PeriodicTask("retention", sweep, seconds=_SWEEP_SECONDS)
 
 
-def _removals(place: Installation) -> DeletionStore:
+def _deletion_store(place: Installation) -> DeletionStore:
     return DeletionStore(place.database, clock=place.clock)
 
 
-def _expirations(place: Installation) -> RetentionStore:
+def _retention_store(place: Installation) -> RetentionStore:
     return RetentionStore(place.database, clock=place.clock)
 
 

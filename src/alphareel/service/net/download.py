@@ -104,7 +104,7 @@ def _headers(url: httpx2.URL) -> list[tuple[bytes, bytes]]:
 
 
 class _Pace:
-    """A Pulse that asks whether the file is still wanted, and ends a source that sends too slowly.
+    """A HeartbeatPipe that asks whether the file is still wanted, and ends a source that sends too slowly.
 
     Only the time that is spent waiting for the source counts against it.
     """

@@ -19,7 +19,7 @@ Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 T = TypeVar("T")
 
-Pulse = Callable[[int, float], None]
+HeartbeatPipe = Callable[[int, float], None]
 """Called at least twice a second while a connection is waited for: bytes that came and seconds that it took.
 
 It may raise to end the connection.
@@ -75,7 +75,7 @@ class GuardedBackend(httpcore2.NetworkBackend):
 
     allowed: Sequence[Network]
     deadline: float
-    pulse: Pulse = no_pulse
+    pulse: HeartbeatPipe = no_pulse
 
     def connect_tcp(
         self,
@@ -118,7 +118,7 @@ class GuardedBackend(httpcore2.NetworkBackend):
         return is_public(address) and (port in _WEB_PORTS or port >= _LOWEST_FREE_PORT)
 
 
-def _resolve_within(host: str, port: int, seconds: float, pulse: Pulse) -> list[Address]:
+def _resolve_within(host: str, port: int, seconds: float, pulse: HeartbeatPipe) -> list[Address]:
     """The system's resolver can neither be bounded nor interrupted, so a thread asks it that may stay behind.
 
     How many stay behind is bounded by who waits here, and by the resolver's own patience of about a minute.
@@ -128,7 +128,7 @@ def _resolve_within(host: str, port: int, seconds: float, pulse: Pulse) -> list[
 
 
 def _connection(
-    connect: Callable[[], httpcore2.NetworkStream], seconds: float, pulse: Pulse
+    connect: Callable[[], httpcore2.NetworkStream], seconds: float, pulse: HeartbeatPipe
 ) -> httpcore2.NetworkStream:
     """What ``connect`` makes, in a thread that may stay behind; a connection that nobody waits for is closed."""
     made = _apart(connect)
@@ -157,7 +157,7 @@ def _apart(call: Callable[[], T]) -> "Future[T]":
     return answer
 
 
-def _await(answer: "Future[T]", seconds: float, pulse: Pulse, late: Exception) -> T:
+def _await(answer: "Future[T]", seconds: float, pulse: HeartbeatPipe, late: Exception) -> T:
     """Raises ``late`` after so many seconds, and what ``pulse`` raises."""
     until = time.monotonic() + seconds
     while True:
@@ -185,7 +185,7 @@ class _EndingStream(httpcore2.NetworkStream):
 
     stream: httpcore2.NetworkStream
     deadline: float
-    pulse: Pulse
+    pulse: HeartbeatPipe
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         left = _left(self.deadline, timeout, httpcore2.ReadTimeout)
