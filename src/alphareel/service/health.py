@@ -1,14 +1,21 @@
 """How the service is: database, storage and workers, watched by threads, so that asking never waits for any of them."""
 
+from __future__ import annotations
+
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from alphareel.domain.errors import AlphareelError
-from alphareel.service.ports import Blobs, ExecutorStore, JobStore
+from alphareel.service.ports import Blobs
 from alphareel.service.worker.heartbeats import Heartbeats
 from alphareel.telemetry.logging import get_logger
+
+if TYPE_CHECKING:
+    from alphareel.db.jobs import JobStore
+    from alphareel.db.workers import ExecutorStore
 
 SILENT_SECONDS = 8.0
 """A worker that did not beat for so long does not count; it beats every two seconds."""

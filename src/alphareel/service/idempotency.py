@@ -2,13 +2,12 @@
 
 import hashlib
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any
 
 from alphareel.domain.errors import FieldProblem, IdempotencyConflict, IdempotencyInProgress, InvalidRequest
-from alphareel.service.jobs.models import Job, Upload
+from alphareel.service.jobs.models import Job
 
 HEADER = "Idempotency-Key"
 KEPT = timedelta(hours=24)
@@ -43,80 +42,6 @@ class Reservation:
     name: str
     token: str
     answer: tuple[str, str] | None = None
-
-
-class IdempotencyStore(Protocol):
-    """Names and answers of the last 24 hours. Each method is one transaction."""
-
-    def lookup(self, once: IdempotentRequest) -> None:
-        """Raises Answered, IdempotencyConflict, IdempotencyInProgress when the name is known; else nothing."""
-
-    def reserve(self, key_id: str, name: str) -> Reservation:
-        """Take the name for an upload. Raises IdempotencyInProgress while another has it."""
-
-    def store(self, claim: Reservation, *, fingerprint: str, body: str) -> None:
-        """Keep the answer, unless somebody else took the name when the lease was over."""
-
-    def release(self, claim: Reservation) -> None:
-        """Free the name: nothing was done under it."""
-
-    def renew(self) -> None:
-        """Go on holding the names that this process took for uploads and has neither finished nor forgotten."""
-
-    def sweep_idempotency_keys(self) -> None:
-        """Forget what is older than 24 hours."""
-
-
-class UploadSessionLike(Protocol):
-    """What ``uploads.Receiving`` is, as far as it matters here."""
-
-    @property
-    def sha256(self) -> str: ...
-    @property
-    def filename(self) -> str: ...
-    def write(self, data: bytes) -> None: ...
-    def start_probe(self) -> "Future[Any] | None": ...
-    def finish(self) -> Upload: ...
-    def abort(self) -> None: ...
-
-
-class IdempotentUpload:
-    """An upload session under a name: the same file again is answered as before, and kept once."""
-
-    def __init__(
-        self,
-        session: UploadSessionLike,
-        store: IdempotencyStore,
-        claim: Reservation,
-        *,
-        render: Callable[[Upload], str],
-    ) -> None:
-        self._session = session
-        self._store = store
-        self._claim = claim
-        self._render = render
-
-    def write(self, data: bytes) -> None:
-        self._session.write(data)
-
-    def start_probe(self) -> "Future[Any] | None":
-        """Nothing is examined where the name has its answer already."""
-        return self._session.start_probe() if self._claim.answer is None else None
-
-    def finish(self) -> Upload:
-        """Raises Answered, IdempotencyConflict, and what the session raises."""
-        told = fingerprint("upload", f"{self._session.filename}\n{self._session.sha256}")
-        if self._claim.answer is not None:
-            self._session.abort()
-            raise answer_to(told, *self._claim.answer)
-        upload = self._session.finish()
-        self._store.store(self._claim, fingerprint=told, body=self._render(upload))
-        return upload
-
-    def abort(self) -> None:
-        self._session.abort()
-        if self._claim.answer is None:
-            self._store.release(self._claim)
 
 
 def fingerprint(what: str, body: str) -> str:

@@ -1,11 +1,16 @@
 """How the service is doing, counted in the database, so that it is the same whichever process is asked."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from alphareel.service.health import HealthMonitor
+
+if TYPE_CHECKING:
+    from alphareel.db.stats import StatsStore
 
 WINDOW = timedelta(hours=1)
 """Wait, run time and speed are those of the jobs that were completed in this time."""
@@ -41,11 +46,6 @@ class ServiceStats:
     executors: int
     credits_charged: int = 0
     credits_reserved: int = 0
-
-
-class StatsStore(Protocol):
-    def census(self) -> ServiceStats:
-        """Raises Unavailable."""
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,25 @@
 """What an operator does: makes keys, shuts them, gives them new secrets and limits. Every act leaves an audit row."""
 
+from __future__ import annotations
+
 import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alphareel.domain.errors import FieldProblem, InvalidRequest, NotFound
-from alphareel.service.api_keys.audit import AdminEvent, ApiKeyAdminStore, AuditContext
+from alphareel.service.api_keys.audit import AdminEvent, AuditContext
 from alphareel.service.api_keys.service import NewKey, digest, fingerprint, make_secret
-from alphareel.service.billing.credits import MOST_CREDITS, Account, AccountStore, LedgerEntry
+from alphareel.service.billing.credits import MOST_CREDITS, Account, LedgerEntry
 from alphareel.service.jobs.models import ApiKey
-from alphareel.service.ports import ApiKeyStore, Clock
+from alphareel.service.ports import Clock
+
+if TYPE_CHECKING:
+    from alphareel.db.accounts import AccountStore
+    from alphareel.db.api_keys import ApiKeyAdminStore
+    from alphareel.db.records import ApiKeyStore
 
 LONGEST_CLIENT = 200
 LONGEST_NOTE = 1000

@@ -1,14 +1,19 @@
 """API keys: made, shown once, stored as SHA-256, and found again by what a caller sends."""
 
+from __future__ import annotations
+
 import hashlib
 import hmac
 import secrets
 import uuid
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from alphareel.domain.errors import InvalidApiKey, MissingApiKey
 from alphareel.service.jobs.models import ApiKey
-from alphareel.service.ports import ApiKeyStore
+
+if TYPE_CHECKING:
+    from alphareel.db.records import ApiKeyStore
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 _SECRET_LETTERS = 43  # 62 ** 43 > 2 ** 256

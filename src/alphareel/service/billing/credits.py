@@ -5,11 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
-from typing import Any, Protocol
+from typing import Any
 
 from alphareel.domain.errors import InsufficientCredits, MissingApiKey
 from alphareel.domain.options import TIERS, Options, Tier
-from alphareel.service.api_keys.audit import AuditContext
 from alphareel.service.jobs.models import Billing, Job
 
 MOST_CREDITS = 10**12  # hundredths; what an account may hold
@@ -62,29 +61,6 @@ class LedgerEntry:
     at: datetime
     actor: str
     request_id: str | None
-
-
-class AccountStore(Protocol):
-    """Clients' credits; each change is one transaction with its row in the ledger and in the admin audit."""
-
-    def grant(self, client_id: str, amount: int, *, start_charging: bool = False, act: AuditContext) -> Account:
-        """Add (or with a negative amount take) hundredths.
-
-        An unlimited client begins at 0 where ``start_charging`` says so. Raises NotFound for a client without a key,
-        InvalidState for an unlimited client otherwise and when less than nothing would be left.
-        """
-
-    def set_balance(self, client_id: str, balance: int | None, *, act: AuditContext) -> Account:
-        """Replace the balance; None makes the client unlimited again. Reservations stay as they are.
-
-        Raises NotFound for a client without a key.
-        """
-
-    def account(self, client_id: str) -> Account:
-        """Unlimited for a client of whom nothing is written."""
-
-    def entries(self, client_id: str, *, limit: int) -> tuple[LedgerEntry, ...]:
-        """The ledger, newest first."""
 
 
 def billed_seconds(options: Options, seconds: float | None) -> float | None:

@@ -1,23 +1,23 @@
 """Files that no record speaks of, as after a restored backup of the database: noted for removal, and removed later."""
 
+from __future__ import annotations
+
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
 from itertools import islice
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from alphareel.service.ports import Blobs, Clock
 from alphareel.telemetry.logging import get_logger
+
+if TYPE_CHECKING:
+    from alphareel.db.orphans import OrphanTable
 
 _BATCH = 500
 _ROUND = 24 * 3600.0
 _FIRST_ROUND = 3600.0
 _GRACE = timedelta(days=1)
-
-
-class Orphanage(Protocol):
-    def give_up_unknown(self, blobs: Sequence[str], *, at: datetime) -> int:
-        """Note those of these blobs for deletion from then on that belong to no upload and no job; how many."""
 
 
 class OrphanSweep:
@@ -26,7 +26,7 @@ class OrphanSweep:
     The second day is for an operator who restored the wrong backup: with the right one the note is gone.
     """
 
-    def __init__(self, records: Orphanage, blobs: Blobs, *, age: timedelta, clock: Clock) -> None:
+    def __init__(self, records: OrphanTable, blobs: Blobs, *, age: timedelta, clock: Clock) -> None:
         self._records = records
         self._blobs = blobs
         self._age = age

@@ -1,15 +1,22 @@
 """Signed links to files, and the files behind them."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from alphareel.service.files import signed_urls
 from alphareel.service.files.downloads import FileDownload
 from alphareel.service.files.url_signer import Link, UrlSigner
 from alphareel.service.jobs.models import Job, Upload
-from alphareel.service.jobs.retention import DOWNLOADED_GRACE, RetentionStore
-from alphareel.service.ports import Blobs, Clock, JobStore
+from alphareel.service.jobs.retention import DOWNLOADED_GRACE
+from alphareel.service.ports import Blobs, Clock
 from alphareel.service.uploads.resolver import UploadResolver
+
+if TYPE_CHECKING:
+    from alphareel.db.jobs import JobStore
+    from alphareel.db.retention import RetentionStore
 
 
 @dataclass(frozen=True)

@@ -1,33 +1,19 @@
 """Stopping jobs and taking away for good what callers made: files from the store of blobs, words from the records."""
 
-from typing import Protocol
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from alphareel.domain.errors import Cancelled, InvalidState, StorageFailed
 from alphareel.service.jobs.models import TERMINAL, Job, Status
-from alphareel.service.ports import Blobs, JobStore
+from alphareel.service.ports import Blobs
 from alphareel.telemetry.logging import get_logger
 
+if TYPE_CHECKING:
+    from alphareel.db.deletion import DeletionStore
+    from alphareel.db.jobs import JobStore
+
 _BATCH = 100
-
-
-class DeletionStore(Protocol):
-    """The store of what is to go. A blob that is given up is noted in the same transaction, until it is gone."""
-
-    def remove_job(self, job_id: str, *, actor: str) -> tuple[str, ...] | None:
-        """An ended job -> not found, its row kept for the audit without what the caller wrote.
-
-        Its outputs are given up, and those uploads of its key that no other job uses. Returns the blobs (a prefix
-        ends in a slash) that have to be deleted; None when the job has not ended, or is removed already.
-        """
-
-    def remove_upload(self, upload_id: str) -> tuple[str, ...] | None:
-        """Forget an upload; the blobs to delete (none if it is gone), or None while a queued or running job uses it."""
-
-    def pending_deletions(self, *, limit: int) -> tuple[str, ...]:
-        """Blobs that were given up and not deleted yet, oldest first."""
-
-    def clear_pending_deletions(self, blob: str) -> None:
-        """It is gone."""
 
 
 class DeletionService:

@@ -1,16 +1,22 @@
 """Estimates for a request, from this installation's own history."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alphareel.domain.options import TIERS, Tier
-from alphareel.service.billing.credits import AccountStore, PriceList
+from alphareel.service.billing.credits import PriceList
 from alphareel.service.jobs import validation
-from alphareel.service.jobs.estimates import LATEST, Estimate, RunHistory, SourceFacts, Speed, estimate, speed
+from alphareel.service.jobs.estimates import LATEST, Estimate, SourceFacts, Speed, estimate, speed
 from alphareel.service.ports import JobCapabilities
 from alphareel.service.principal import Principal
 from alphareel.service.uploads.resolver import UploadResolver
+
+if TYPE_CHECKING:
+    from alphareel.db.accounts import AccountStore
+    from alphareel.db.stats import RunHistory
 
 
 @dataclass(frozen=True)

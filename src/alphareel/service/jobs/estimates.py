@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Protocol
 
 from alphareel.domain.options import FormatName, Options, Tier
 from alphareel.service.billing.credits import PriceList, billed_seconds, cost
@@ -54,11 +53,6 @@ class Speed:
 
     pixels_per_second: float
     basis: Basis
-
-
-class RunHistory(Protocol):
-    def latest_runs(self, *, limit: int) -> tuple[CompletedRun, ...]:
-        """Newest first. Raises Unavailable."""
 
 
 @dataclass(frozen=True)

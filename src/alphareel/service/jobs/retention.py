@@ -1,11 +1,16 @@
 """How long files stay: a rule for when a job's expire, and the sweep that removes what has."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from alphareel.service.ports import Clock
+
+if TYPE_CHECKING:
+    from alphareel.db.retention import RetentionStore
 
 FOR_EVER = -1
 LONGEST = 10 * 366 * 24 * 3600  # seconds
@@ -22,19 +27,6 @@ def expiry(retention_seconds: int | None, *, ended: datetime) -> datetime | None
     if retention_seconds is None:
         return None
     return ended + (timedelta(seconds=retention_seconds) or UNDOWNLOADED_GRACE)
-
-
-class RetentionStore(Protocol):
-    """The store's part: each call is one transaction that notes the blobs that are given up."""
-
-    def expire_jobs(self, *, limit: int) -> int:
-        """Give up the files of jobs whose time is over, and their uploads that no other job uses; how many jobs."""
-
-    def expire_uploads(self, *, before: datetime, limit: int) -> int:
-        """Give up uploads from before then that no job has used since; how many."""
-
-    def expire_after_download(self, job_id: str, *, until: datetime) -> None:
-        """Files of a job that keeps them for no time go then, or earlier."""
 
 
 @dataclass(frozen=True)

@@ -1,22 +1,28 @@
 """Create, start, read, cancel and delete jobs on behalf of a principal."""
 
+from __future__ import annotations
+
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alphareel.domain.errors import InvalidState, JobNotCompleted, ModelUnavailable, NotFound
 from alphareel.domain.options import Options
 from alphareel.service.api_keys.service import ApiKeyService
 from alphareel.service.billing.credits import PriceList, Quote, insufficient
-from alphareel.service.idempotency import IdempotencyStore, IdempotentRequest
+from alphareel.service.idempotency import IdempotentRequest
 from alphareel.service.jobs import validation
 from alphareel.service.jobs.deletion import DeletionService
 from alphareel.service.jobs.models import Job, JobEvent, Status
 from alphareel.service.jobs.test_mode import Scenario, scenario_for_test_key, scenario_to_json
-from alphareel.service.ports import JobCapabilities, JobStore, NewJob, Page
+from alphareel.service.ports import JobCapabilities, NewJob, Page
 from alphareel.service.principal import Principal
 from alphareel.service.uploads.resolver import JobUploads, UploadResolver
+
+if TYPE_CHECKING:
+    from alphareel.db.idempotency import IdempotencyStore
+    from alphareel.db.jobs import JobStore
 
 
 @dataclass(frozen=True)

@@ -4,19 +4,24 @@ They move through the same store as real jobs, so polling, webhooks, event strea
 They never stand in the workers' line; a thread of each worker process plays them by the clock.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from alphareel.domain.clip import EngineFacts
 from alphareel.domain.errors import AlphareelError, InvalidRequest, StorageFull, StorageQuotaExceeded, Unavailable
 from alphareel.domain.options import Background, Options, to_json
 from alphareel.service.jobs.models import Job, Output, Status
-from alphareel.service.ports import Blobs, Clock, JobStore
+from alphareel.service.ports import Blobs, Clock
 from alphareel.service.worker.runner import result_name
 from alphareel.telemetry.logging import log_context
+
+if TYPE_CHECKING:
+    from alphareel.db.jobs import JobStore
 
 ScenarioOutcome = Literal["success", "failure", "timeout", "insufficient_credits", "slow"]
 SCENARIO_OUTCOMES: tuple[ScenarioOutcome, ...] = get_args(ScenarioOutcome)

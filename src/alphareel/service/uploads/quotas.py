@@ -1,7 +1,6 @@
 """How many bytes a key, and everybody, may keep here: uploads and results together, files held twice counted once."""
 
 from dataclasses import dataclass
-from typing import Protocol
 
 from alphareel.domain.errors import StorageFull, StorageQuotaExceeded
 
@@ -25,18 +24,6 @@ class StoredBytes:
     @property
     def total(self) -> int:
         return self.uploads + self.outputs
-
-
-class StorageUsage(Protocol):
-    """The account of what is kept; every answer is one consistent view of the database."""
-
-    def stored(self, key_id: str | None) -> StoredBytes: ...
-
-    def room(self, key_id: str | None, wanted: int) -> int | None:
-        """Bytes that this key may add, None for any number.
-
-        Raises StorageQuotaExceeded, StorageFull when ``wanted`` do not fit.
-        """
 
 
 def check_quota(*, used: int, most: int, wanted: int) -> int:

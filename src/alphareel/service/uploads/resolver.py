@@ -1,14 +1,19 @@
 """Which stored upload a URL in a request refers to."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from alphareel.domain.errors import FieldProblem, InvalidRequest, NotFound
 from alphareel.domain.options import Options
 from alphareel.service.files import signed_urls
 from alphareel.service.jobs.models import Upload
-from alphareel.service.ports import UploadStore
 from alphareel.service.uploads import source_urls
 from alphareel.service.uploads.source_urls import SourceUrl
+
+if TYPE_CHECKING:
+    from alphareel.db.records import UploadStore
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """Uploads: received to a temporary file, identified by content in a child process, then made durable and recorded."""
 
+from __future__ import annotations
+
 import contextlib
 import errno
 import hashlib
@@ -11,7 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path, PurePath
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from alphareel.domain.errors import (
     AlphareelError,
@@ -21,13 +23,17 @@ from alphareel.domain.errors import (
     StorageFailed,
     StorageFull,
 )
-from alphareel.service.idempotency import IdempotencyStore, IdempotentUpload
+from alphareel.service.idempotency import Reservation, answer_to, fingerprint
 from alphareel.service.jobs.deletion import DeletionService
 from alphareel.service.jobs.models import Upload
-from alphareel.service.ports import Blobs, Clock, UploadStore
+from alphareel.service.ports import Blobs, Clock
 from alphareel.service.principal import Principal
 from alphareel.service.uploads.probe_queue import ProbeQueue, Uploader
-from alphareel.service.uploads.quotas import StorageUsage
+
+if TYPE_CHECKING:
+    from alphareel.db.idempotency import IdempotencyStore
+    from alphareel.db.records import UploadStore
+    from alphareel.db.storage_usage import StorageUsage
 
 _NEUTRAL_TYPES = ("", "application/octet-stream", "binary/octet-stream", "application/x-www-form-urlencoded")
 _MEDIA_TYPES = ("video/", "image/", "application/mp4", "application/x-matroska", "application/vnd.rn-realmedia")
@@ -95,8 +101,8 @@ class UploadService:
         """Raises TooManyUploads, QueueFull where the upload could not be inspected soon."""
         self._probes.check(_uploader(principal))
 
-    def begin(self, principal: Principal, *, filename: str, declared_type: str | None) -> "UploadSession":
-        """Start to receive a file. Raises InvalidFileType at once when the declared type can be neither video nor image.
+    def begin(self, principal: Principal, *, filename: str, declared_type: str | None) -> UploadSession:
+        """Start to receive a file. Raises InvalidFileType when the declared type is neither video nor image.
 
         Raises StorageQuotaExceeded, StorageFull when there is no room for anything.
         """
@@ -136,20 +142,20 @@ class UploadService:
             raise NotFound("Upload not found", hint="Check the id, and that the key is the one that uploaded it.")
         self._deletion.delete_upload(upload.id)
 
-    def find_copy(self, receiving: "UploadSession") -> Upload | None:
+    def find_copy(self, receiving: UploadSession) -> Upload | None:
         """A new upload of a file that is kept already; None where it is not."""
         return self._store.add_copy(self._describe(receiving))
 
-    def probe(self, receiving: "UploadSession") -> "Future[MediaInfo]":
+    def probe(self, receiving: UploadSession) -> Future[MediaInfo]:
         """What the received file is, as soon as its turn has come. Raises TooManyUploads, QueueFull."""
         named = receiving.filename or "The file"
         return self._probes.submit(receiving.uploader, lambda: self._examine(receiving.path, named=named))
 
-    def keep(self, receiving: "UploadSession", identity: MediaInfo) -> Upload:
+    def keep(self, receiving: UploadSession, identity: MediaInfo) -> Upload:
         """Make the received file durable and record it."""
         return self._keep_new(self._describe(receiving), identity, receiving.path)
 
-    def _describe(self, receiving: "UploadSession") -> Upload:
+    def _describe(self, receiving: UploadSession) -> Upload:
         return Upload(
             id=str(uuid.uuid4()),
             key_id=receiving.uploader.key_id,
@@ -218,7 +224,7 @@ class UploadWriter(Protocol):
     def write(self, data: bytes) -> None:
         """Append. Raises FileTooLarge, StorageQuotaExceeded, StorageFull past a limit, StorageFailed on a full disk."""
 
-    def start_probe(self) -> "Future[Any] | None":
+    def start_probe(self) -> Future[Any] | None:
         """Start to inspect the complete file. None when there is nothing to wait for before ``finish``.
 
         Raises InvalidFileType for an empty file, TooManyUploads, QueueFull.
@@ -279,7 +285,7 @@ class UploadSession:
         self._hash.update(data)
         self.size += len(data)
 
-    def start_probe(self) -> "Future[MediaInfo] | None":
+    def start_probe(self) -> Future[MediaInfo] | None:
         try:
             self._file.close()
         except OSError as error:
@@ -311,6 +317,45 @@ class UploadSession:
             with contextlib.suppress(OSError):  # closing writes what is buffered, and the disk may be full
                 self._file.close()
             self.path.unlink(missing_ok=True)
+
+
+class IdempotentUpload:
+    """An upload under an idempotency key: sending the same file again replays the first response."""
+
+    def __init__(
+        self,
+        session: UploadSession,
+        store: IdempotencyStore,
+        reservation: Reservation,
+        *,
+        render: Callable[[Upload], str],
+    ) -> None:
+        self._session = session
+        self._store = store
+        self._reservation = reservation
+        self._render = render
+
+    def write(self, data: bytes) -> None:
+        self._session.write(data)
+
+    def start_probe(self) -> Future[Any] | None:
+        """None also when the key already has a response, because then there is nothing to inspect."""
+        return self._session.start_probe() if self._reservation.answer is None else None
+
+    def finish(self) -> Upload:
+        """Raises ReplayedResponse, IdempotencyConflict, and what ``UploadSession.finish`` raises."""
+        request_fingerprint = fingerprint("upload", f"{self._session.filename}\n{self._session.sha256}")
+        if self._reservation.answer is not None:
+            self._session.abort()
+            raise answer_to(request_fingerprint, *self._reservation.answer)
+        upload = self._session.finish()
+        self._store.store(self._reservation, fingerprint=request_fingerprint, body=self._render(upload))
+        return upload
+
+    def abort(self) -> None:
+        self._session.abort()
+        if self._reservation.answer is None:
+            self._store.release(self._reservation)
 
 
 def plain_name(filename: str) -> str:

@@ -1,18 +1,24 @@
 """Who used the service, how much, and what for: calls as they were answered, and sums over a key's jobs."""
 
+from __future__ import annotations
+
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from alphareel.domain.errors import FieldProblem, InvalidRequest
 from alphareel.service.ports import Clock
 from alphareel.service.principal import Principal
-from alphareel.service.uploads.quotas import StorageUsage, StoredBytes
+from alphareel.service.uploads.quotas import StoredBytes
 from alphareel.telemetry.logging import get_logger
+
+if TYPE_CHECKING:
+    from alphareel.db.storage_usage import StorageUsage
+    from alphareel.db.usage import CallStore
 
 MAX_DAYS = 90
 MAX_EVENTS = 100
@@ -77,27 +83,6 @@ class Summary:
 
 class UnstorableCall(Exception):
     """The database refuses what a call says; to send the same again is of no use."""
-
-
-class CallStore(Protocol):
-    """The record of calls. Every method is one transaction."""
-
-    def add_calls(self, calls: Sequence[ApiCall]) -> None:
-        """Keep them, and count them for their keys. Raises UnstorableCall for what can never be kept: all are left."""
-
-    def call_events(self, key_id: str, *, limit: int) -> tuple[CallEvent, ...]:
-        """Newest first."""
-
-    def count_calls(self, key_id: str, *, since: datetime) -> int: ...
-
-    def job_usage(self, key_id: str, *, since: datetime) -> tuple[UsageBucket, ...]:
-        """Jobs created since then, deleted ones included."""
-
-    def key_usage(self, client_id: str | None, *, since: datetime) -> tuple[KeyUsageBucket, ...]:
-        """The same for every key, or for those of a client."""
-
-    def sweep_calls(self, *, before: datetime) -> None:
-        """Forget older ones, and the oldest where there are too many."""
 
 
 class UsageService:

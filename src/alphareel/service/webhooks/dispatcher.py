@@ -1,5 +1,7 @@
 """Carries webhooks that are due: some at a time, few of one client or to one host, each signed afresh."""
 
+from __future__ import annotations
+
 import threading
 import time
 from collections import Counter
@@ -7,7 +9,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alphareel.domain.errors import FetchFailed, FetchRefused, Unavailable
 from alphareel.service.ports import Clock
@@ -18,11 +20,13 @@ from alphareel.service.webhooks.events import (
     Poster,
     Secrets,
     SerializeJob,
-    WebhookStore,
     write_body,
 )
 from alphareel.telemetry.logging import get_logger, log_context
 from alphareel.telemetry.tracing import current_traceparent, start_span
+
+if TYPE_CHECKING:
+    from alphareel.db.webhooks import WebhookStore
 
 _AGENT = "alphareel-webhooks"
 

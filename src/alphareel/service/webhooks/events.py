@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import json
 import secrets
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -88,25 +88,6 @@ class DueDelivery:
     id: str
     host: str
     client: str
-
-
-class WebhookStore(Protocol):
-    """The store of webhooks. Who claims one has ``lease`` to carry it; then another may."""
-
-    def due(self, *, limit: int, hosts: Collection[str] = (), clients: Collection[str] = ()) -> tuple[DueDelivery, ...]:
-        """The longest due first, none of them to one of these hosts or on behalf of one of these clients."""
-
-    def claim(self, webhook_id: str, *, lease: timedelta) -> ClaimedDelivery | None:
-        """Take it, one more try; None when it is not due, or an earlier event of its job has to go first."""
-
-    def settle(self, webhook_id: str, *, tries: int, attempt: Attempt) -> bool:
-        """Note how this try ended and what follows; False when somebody else has it now, or it was deleted."""
-
-    def webhooks(self, job_id: str) -> tuple[Webhook, ...]:
-        """Of a job, in the order of their events."""
-
-    def resend(self, job_id: str, webhook_id: str) -> Webhook | None:
-        """Make it due now with all its tries ahead; None when there is none."""
 
 
 class Poster(Protocol):

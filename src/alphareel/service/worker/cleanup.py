@@ -1,16 +1,22 @@
 """What work on a job leaves behind: its folder on this machine, and blobs that nobody needs once the job ended."""
 
+from __future__ import annotations
+
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from alphareel.domain.errors import StorageFailed
 from alphareel.service.jobs.models import TERMINAL
-from alphareel.service.ports import Blobs, JobStore
+from alphareel.service.ports import Blobs
 from alphareel.service.worker import chunks, inputs
 from alphareel.telemetry.logging import get_logger
+
+if TYPE_CHECKING:
+    from alphareel.db.jobs import JobStore
 
 
 @dataclass(frozen=True)

@@ -3,21 +3,27 @@
 It has a queue of its own and takes no place of a running job (docs/decisions/0026-fetch-queue.md).
 """
 
+from __future__ import annotations
+
 import contextlib
 import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from alphareel.domain.errors import AlphareelError, InternalError, Unavailable, WorkerCrashed
 from alphareel.service.jobs.models import TERMINAL, Job, Status, Step
-from alphareel.service.ports import Fetcher, JobStore
+from alphareel.service.ports import Fetcher
 from alphareel.service.worker.cleanup import JobCleanup, workspace
 from alphareel.service.worker.inputs import SOURCE, Inputs
 from alphareel.service.worker.progress import AttemptSuperseded, CancellationCheck, WorkerStopping, park
 from alphareel.telemetry.logging import get_logger, log_context
 from alphareel.telemetry.tracing import start_span
+
+if TYPE_CHECKING:
+    from alphareel.db.jobs import JobStore
 
 _LOOK_SECONDS = 0.5
 

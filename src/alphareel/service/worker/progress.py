@@ -1,14 +1,18 @@
 """What a worker tells of a running child and what it hears: progress to the store, and news that end the child."""
 
+from __future__ import annotations
+
 import threading
 import time
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from alphareel.domain.errors import Unavailable
 from alphareel.service.jobs.models import TERMINAL, Job, Status
-from alphareel.service.ports import JobStore
 from alphareel.service.worker.previews import PreviewPublisher
+
+if TYPE_CHECKING:
+    from alphareel.db.jobs import JobStore
 
 _NEWS_SECONDS = 1.0
 _SILENCE_SECONDS = 10.0

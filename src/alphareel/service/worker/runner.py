@@ -1,5 +1,7 @@
 """Runs one job: cut its source in a child process, publish, settle. No step trusts that it is alone."""
 
+from __future__ import annotations
+
 import contextlib
 import threading
 import time
@@ -8,7 +10,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alphareel import __version__
 from alphareel.domain.clip import EngineFacts, Limits
@@ -27,7 +29,7 @@ from alphareel.domain.options import Options, Tier, to_json
 from alphareel.service.billing.credits import billed_seconds, paid_seconds
 from alphareel.service.files import signed_urls
 from alphareel.service.jobs.models import Billing, Job, Output, Status
-from alphareel.service.ports import AttemptResult, Blobs, ChunkQueue, Fetcher, JobStore
+from alphareel.service.ports import AttemptResult, Blobs, ChunkQueue, Fetcher
 from alphareel.service.uploads import source_urls
 from alphareel.service.uploads.resolver import UploadResolver
 from alphareel.service.uploads.source_urls import SourceUrl
@@ -47,6 +49,9 @@ from alphareel.service.worker.progress import (
 )
 from alphareel.telemetry.logging import get_logger, log_context
 from alphareel.telemetry.tracing import record_span, start_span
+
+if TYPE_CHECKING:
+    from alphareel.db.jobs import JobStore
 
 _EXTENSIONS = {
     "png_sequence": "zip", "stacked_mp4": "mp4", "matte": "mp4", "prores_hq": "mov", "ffv1": "mkv", "hevc_mov": "mov",

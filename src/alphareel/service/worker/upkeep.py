@@ -1,16 +1,23 @@
 """What a worker process does beside its jobs: prove that it lives, notice who does not, mend what disagrees."""
 
+from __future__ import annotations
+
 import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from alphareel.domain.errors import Unavailable
 from alphareel.service.jobs.models import Job, Status
-from alphareel.service.ports import Clock, ExecutorStore, JobEngine, JobStore
+from alphareel.service.ports import Clock, JobEngine
 from alphareel.service.worker.heartbeats import Heartbeats
 from alphareel.telemetry.logging import get_logger
+
+if TYPE_CHECKING:
+    from alphareel.db.jobs import JobStore
+    from alphareel.db.workers import ExecutorStore
 
 _LATE_SECONDS = 10.0  # a task that took so long waited for the database
 
