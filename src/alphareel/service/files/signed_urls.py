@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from alphareel.domain.errors import NotFound
+from alphareel.service.files import blob_keys
 
 PREFIX = "/files/"
-_UPLOAD = re.compile(r"(?:^|/)files/uploads/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.[a-z0-9]{2,5}$")
+_UPLOAD = re.compile(rf"(?:^|/)files/{blob_keys.UPLOAD_KEY.pattern}$")
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import PurePosixPath
 
-from alphareel.service.files import signed_urls
+from alphareel.service.files import blob_keys, signed_urls
 from alphareel.service.jobs.models import Job, Status, Upload
 from alphareel.service.ports import Clock
 
@@ -45,7 +45,7 @@ class UrlSigner:
 
     def upload_link(self, upload: Upload) -> Link:
         """Names the upload itself, because its blob may be another's too."""
-        return self._link(f"uploads/{upload.id}{PurePosixPath(upload.blob).suffix}", upload.filename)
+        return self._link(blob_keys.upload_key(upload.id, PurePosixPath(upload.blob).suffix[1:]), upload.filename)
 
     def _link(self, blob: str, name: str, until: datetime | None = None, *, later: timedelta = timedelta()) -> Link:
         expires = (self.clock.now() + later).replace(microsecond=0) + self.lifetime

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from alphareel.domain.clip import EngineFacts
 from alphareel.domain.errors import AlphareelError, InvalidRequest, StorageFull, StorageQuotaExceeded, Unavailable
 from alphareel.domain.options import Background, Options, to_json
+from alphareel.service.files import blob_keys
 from alphareel.service.jobs.models import Job, Output, Status
 from alphareel.service.ports import Blobs, Clock
-from alphareel.service.worker.runner import result_name
 from alphareel.telemetry.logging import log_context
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class ScenarioRunner:
 
     def _deliver(self, job: Job, data: bytes, result: Mapping[str, Any]) -> None:
         suffix = Path(result["path"]).suffix
-        prefix = f"outputs/{job.id}/{job.attempt}/"
+        prefix = blob_keys.output_prefix(job.id, job.attempt)
         blob = f"{prefix}result{suffix}"
         with TemporaryDirectory() as folder:
             path = Path(folder) / f"result{suffix}"
@@ -144,7 +144,7 @@ class ScenarioRunner:
         name = repr(to_json(plain))
         if name not in self._made:
             with TemporaryDirectory() as folder:
-                target = Path(folder) / result_name(plain.output_format)
+                target = Path(folder) / blob_keys.result_name(plain.output_format)
                 result = self._make(SAMPLE, target, plain)
                 made = target.read_bytes(), result
             while len(self._made) >= _MOST_KEPT:

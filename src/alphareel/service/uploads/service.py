@@ -23,6 +23,7 @@ from alphareel.domain.errors import (
     StorageFailed,
     StorageFull,
 )
+from alphareel.service.files import blob_keys
 from alphareel.service.idempotency import Reservation, answer_to, fingerprint
 from alphareel.service.jobs.deletion import DeletionService
 from alphareel.service.jobs.models import Upload
@@ -178,7 +179,7 @@ class UploadService:
             width=identity.width,
             height=identity.height,
             rate=identity.rate,
-            blob=f"uploads/{upload.id}.{identity.extension}",
+            blob=blob_keys.upload_key(upload.id, identity.extension),
         )
         self._store.expect_blob(identified.blob)
         self._blobs.put_file(identified.blob, path)

@@ -17,13 +17,13 @@ from alphareel.domain.errors import (
     Unavailable,
     VerificationFailed,
 )
+from alphareel.service.files import blob_keys
 from alphareel.service.jobs.models import Job
 from alphareel.service.ports import Blobs, ChunkQueue
 from alphareel.service.worker.child_process import Tick
 from alphareel.service.worker.progress import WorkerStopping
 from alphareel.telemetry.logging import get_logger
 
-_MARK = 16  # digits of a plan's mark that name its chunks
 _FACTS = ("frames", "frames_lost", "warnings", "engine", "stages")
 _PLAN = "plan.json"
 
@@ -58,7 +58,7 @@ class ChunkStore:
     ) -> None:
         self._blobs = blobs
         self._kept = kept
-        self._prefix = f"{prefix_of(job_id)}{mark[:_MARK]}/"
+        self._prefix = blob_keys.chunk_prefix(job_id, mark)
         self._suffix = suffix
 
     def plan(self) -> Plan | None:
@@ -102,11 +102,6 @@ class ChunkStore:
         note = folder / name
         note.write_text(json.dumps(told))
         self._blobs.put_file(f"{self._prefix}{name}", note)
-
-
-def prefix_of(job_id: str) -> str:
-    """Where all chunks of a job are kept."""
-    return f"chunks/{job_id}/"
 
 
 @contextmanager

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alphareel.domain.errors import StorageFailed
+from alphareel.service.files import blob_keys
 from alphareel.service.jobs.models import TERMINAL
 from alphareel.service.ports import Blobs
-from alphareel.service.worker import chunks, inputs
 from alphareel.telemetry.logging import get_logger
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ class JobCleanup:
         job = self.jobs.job(job_id)
         if job is not None and job.status not in TERMINAL:
             return
-        places = () if job is not None else (f"outputs/{job_id}/", f"previews/{job_id}/")
-        for prefix in (*places, chunks.prefix_of(job_id), inputs.prefix_of(job_id)):
+        prefixes = blob_keys.job_prefixes(job_id) if job is None else blob_keys.temporary_prefixes(job_id)
+        for prefix in prefixes:
             self.discard(prefix)
 
     def discard(self, prefix: str) -> None:

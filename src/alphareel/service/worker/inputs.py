@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alphareel.domain.errors import NotFound, StorageFailed
+from alphareel.service.files import blob_keys
 from alphareel.service.jobs.models import Job
 from alphareel.service.ports import Blobs
 from alphareel.service.uploads import source_urls
@@ -25,39 +26,33 @@ class Inputs:
     def missing(self, job: Job) -> Mapping[str, SourceUrl]:
         """What has to be fetched before the job can run, by name. Raises InvalidRequest, StorageFailed."""
         return {
-            name: wanted
-            for name, wanted in _wanted(job).items()
-            if not self._is_there(job, self.blob(job, name, wanted))
+            name: wanted for name, wanted in _wanted(job).items() if not self._is_stored(self.blob(job, name, wanted))
         }
 
     def blob(self, job: Job, name: str, wanted: SourceUrl) -> str:
         """The blob of one of its files, there or not. Raises InvalidRequest for an upload that it may not use."""
         upload = self.sources.find(wanted, key_id=job.key_id)
-        return f"{prefix_of(job.id)}{job.run}/{name}" if upload is None else upload.blob
+        return blob_keys.fetched_key(job.id, job.run, name) if upload is None else upload.blob
 
     def keep(self, job: Job, name: str, path: Path) -> None:
         """Keep what was fetched to ``path``, which may be moved, unless another fetch was faster."""
-        blob = f"{prefix_of(job.id)}{job.run}/{name}"
-        if self._is_there(job, blob):  # and may be in use
+        blob = blob_keys.fetched_key(job.id, job.run, name)
+        if self._is_stored(blob):  # and may be in use
             return
         self.blobs.put_file(blob, path)
-        if not self._is_there(job, blob):
+        if not self._is_stored(blob):
             raise StorageFailed("The fetched file is gone from the store.")
 
-    def _is_there(self, job: Job, blob: str) -> bool:
-        """Uploads are: one that was removed is no business of a fetch."""
-        if not blob.startswith(prefix_of(job.id)):
+    def _is_stored(self, blob: str) -> bool:
+        """Always true for an upload: fetching cannot bring back one that was removed."""
+        key = blob_keys.parse(blob)
+        if key is None or key.folder != blob_keys.FETCHED:
             return True
         try:
             self.blobs.size(blob)
         except NotFound:
             return False
         return True
-
-
-def prefix_of(job_id: str) -> str:
-    """Where all that was fetched for a job is kept."""
-    return f"fetched/{job_id}/"
 
 
 def _wanted(job: Job) -> Mapping[str, SourceUrl]:

@@ -5,6 +5,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from alphareel.domain.errors import StorageFailed
+from alphareel.service.files import blob_keys
 from alphareel.service.jobs.models import Job
 from alphareel.service.ports import Blobs
 from alphareel.telemetry.logging import get_logger
@@ -16,7 +17,7 @@ class PreviewPublisher:
     def __init__(self, blobs: Blobs, job: Job, folder: Path) -> None:
         self.folder = folder
         self._blobs = blobs
-        self._prefix = _prefix(job, job.attempt)
+        self._prefix = blob_keys.preview_prefix(job.id, job.attempt)
         self._seen: str | None = None
         self._blob: str | None = None
 
@@ -46,8 +47,4 @@ def stills(blobs: Blobs, job: Job, folder: Path) -> Iterator[PreviewPublisher]:
 
 def _remove(blobs: Blobs, job: Job, attempt: int) -> None:
     with suppress(StorageFailed):  # they go with the job's other files then
-        blobs.delete_prefix(_prefix(job, attempt))
-
-
-def _prefix(job: Job, attempt: int) -> str:
-    return f"previews/{job.id}/{attempt}/"
+        blobs.delete_prefix(blob_keys.preview_prefix(job.id, attempt))

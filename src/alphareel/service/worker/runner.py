@@ -27,7 +27,7 @@ from alphareel.domain.errors import (
 )
 from alphareel.domain.options import Options, Tier, to_json
 from alphareel.service.billing.credits import billed_seconds, paid_seconds
-from alphareel.service.files import signed_urls
+from alphareel.service.files import blob_keys, signed_urls
 from alphareel.service.jobs.models import Billing, Job, Output, Status
 from alphareel.service.ports import AttemptResult, Blobs, ChunkQueue, Fetcher
 from alphareel.service.uploads import source_urls
@@ -52,11 +52,6 @@ from alphareel.telemetry.tracing import record_span, start_span
 
 if TYPE_CHECKING:
     from alphareel.db.jobs import JobStore
-
-_EXTENSIONS = {
-    "png_sequence": "zip", "stacked_mp4": "mp4", "matte": "mp4", "prores_hq": "mov", "ffv1": "mkv", "hevc_mov": "mov",
-    "poster": "png", "thumbnail": "webp",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -213,7 +208,7 @@ class Worker:
             with contextlib.suppress(Unavailable):
                 self._jobs.reset_tries(job.id, ticket=job.ticket)
 
-        suffix = Path(result_name(job.options.output_format)).suffix
+        suffix = Path(blob_keys.result_name(job.options.output_format)).suffix
         return ChunkStore(self._blobs, job.id, mark, suffix=suffix, kept=kept)
 
     def drain(self) -> None:
@@ -362,7 +357,7 @@ class Worker:
             "task": "run",
             "pipeline": self._rules.pipeline,
             "source": str(source),
-            "target": str(folder / result_name(options.output_format)),
+            "target": str(folder / blob_keys.result_name(options.output_format)),
             "previews": None if previews is None else str(previews),
             "options": to_json(options),
             "limits": asdict(self._rules.limits),
@@ -374,7 +369,7 @@ class Worker:
         }
 
     def _publish(self, job: Job, target: Path, result: Mapping[str, Any]) -> AttemptResult:
-        key = f"{_attempt_prefix(job.id, job.attempt)}{target.name}"
+        key = f"{blob_keys.output_prefix(job.id, job.attempt)}{target.name}"
         self._blobs.put_file(key, target)
         facts = {field.name: result[field.name] for field in fields(Output) if field.name in result}
         return {
@@ -395,7 +390,7 @@ class Worker:
         else:
             losers = range(attempt, attempt + 1)
         for loser in losers:
-            self._cleanup.discard(_attempt_prefix(job_id, loser))
+            self._cleanup.discard(blob_keys.output_prefix(job_id, loser))
 
     def _complete(self, job_id: str, outcome: AttemptResult, output: Output) -> bool:
         try:
@@ -432,12 +427,3 @@ def _failure(job: Job, error: AlphareelError) -> AttemptResult:
         "was_killed": isinstance(error, child_process.Killed),
         "stalled": isinstance(error, child_process.Stalled),
     }
-
-
-def result_name(output_format: str) -> str:
-    """What the file of a result is called in the store."""
-    return f"result.{_EXTENSIONS.get(output_format, output_format)}"
-
-
-def _attempt_prefix(job_id: str, attempt: int) -> str:
-    return f"outputs/{job_id}/{attempt}/"
