@@ -12,6 +12,7 @@ from alphareel.domain.clip import EngineFacts
 from alphareel.queue.dbos_engine import DbosEngine, DbosQueue, EngineRules
 from alphareel.server.installation import SystemClock
 from alphareel.service.jobs.models import Output, Step
+from alphareel.service.worker.attempts import AttemptCompleted, AttemptDropped
 from alphareel.service.worker.upkeep import Upkeep, UpkeepSettings
 from alphareel.telemetry.logging import configure_logging
 
@@ -31,28 +32,28 @@ class Sleeper:
     def execute(self, job_id, ticket):
         if (found := self.jobs.job(job_id)) and found.metadata.get("far") is not None and found.ticket == 1:
             self.jobs.requeue(job_id, ticket=1, actor="test", reason="far", step=Step.FETCH)
-            return {"kind": "gone"}
+            return AttemptDropped()
         job = self.jobs.begin_attempt(job_id, ticket=ticket, actor="test")
         if job is None:
-            return {"kind": "gone"}
+            return AttemptDropped()
         self.note("execute", job_id, job.attempt, os.getpid())
         if job.metadata.get("deadly") and job.attempt <= job.metadata["deadly"]:
             os.kill(os.getpid(), 9)
         if job.attempt == 1:
             time.sleep(job.metadata.get("seconds", 0))
-        return {"kind": "done", "attempt": job.attempt}
+        return AttemptCompleted(job.attempt, OUTPUT, EngineFacts("none", "1"), ())
 
     def settle(self, job_id, ticket, outcome):
-        if outcome["kind"] == "done":
+        if isinstance(outcome, AttemptCompleted):
             done = self.jobs.complete(
                 job_id,
-                attempt=outcome["attempt"],
+                attempt=outcome.attempt,
                 output=OUTPUT,
                 engine=EngineFacts("none", "1"),
                 warnings=(),
                 actor="test",
             )
-            self.note("settle", job_id, outcome["attempt"], done)
+            self.note("settle", job_id, outcome.attempt, done)
 
     def fetch(self, job_id, ticket):
         job = self.jobs.begin_fetch(job_id, ticket=ticket, actor="test")
@@ -63,8 +64,8 @@ class Sleeper:
             time.sleep(job.metadata["far"])
         self.jobs.requeue(job_id, ticket=ticket, actor="test", reason="fetched", step=Step.RUN_FETCHED)
 
-    def help(self, job_id, ticket, mark, number):
-        self.note("help", job_id, mark, number)
+    def make_chunk(self, job_id, ticket, plan_hash, number):
+        self.note("help", job_id, plan_hash, number)
 
     def abandon(self): ...
 

@@ -23,7 +23,7 @@ from alphareel.db.tables import ledger
 from alphareel.domain.clip import EngineFacts
 from alphareel.domain.errors import InsufficientCredits, InvalidState, MissingApiKey, NotFound
 from alphareel.domain.options import Options
-from alphareel.service.api_keys.audit import AuditContext
+from alphareel.service.api_keys.models import AuditContext
 from alphareel.service.billing.credits import Quote, cost
 from alphareel.service.jobs.models import Billing, Job, Output
 from alphareel.service.ports import NewJob

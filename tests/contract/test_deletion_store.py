@@ -13,8 +13,9 @@ from alphareel.db.records import ApiKeyStore, UploadStore
 from alphareel.db.tables import job_events
 from alphareel.db.tables import jobs as job_rows
 from alphareel.domain.options import Background, Options
-from alphareel.service.jobs.models import Status, Upload
+from alphareel.service.jobs.models import Status
 from alphareel.service.ports import NewJob
+from alphareel.service.uploads.models import Upload
 from alphareel.testing.fakes import RecordingEngine, SettableClock
 
 

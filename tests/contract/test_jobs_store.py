@@ -21,8 +21,9 @@ from alphareel.db.workers import ExecutorStore
 from alphareel.domain.clip import EngineFacts
 from alphareel.domain.errors import Unavailable
 from alphareel.domain.options import Background, Composition, Options
-from alphareel.service.jobs.models import Output, Status, Upload
+from alphareel.service.jobs.models import Output, Status
 from alphareel.service.ports import NewJob
+from alphareel.service.uploads.models import Upload
 from alphareel.testing.fakes import RecordingEngine, SettableClock
 
 OUTPUT = Output("outputs/j/1/result.webm", "webm", "video/webm", 9, "ab" * 32, 64, 48, 10, 0.4, True, False)

@@ -30,7 +30,7 @@ from alphareel.db.tables import accounts, job_events, jobs, ledger
 from alphareel.domain.clip import EngineFacts
 from alphareel.domain.errors import IdempotencyConflict, InsufficientCredits, InvalidState
 from alphareel.domain.options import Options
-from alphareel.service.api_keys.audit import AuditContext
+from alphareel.service.api_keys.models import AuditContext
 from alphareel.service.billing.credits import Quote
 from alphareel.service.idempotency import IdempotentRequest, ReplayedResponse
 from alphareel.service.jobs.deletion import DeletionService

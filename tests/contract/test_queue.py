@@ -254,7 +254,7 @@ def test_chunks_are_made_after_the_jobs_that_wait_and_in_the_order_of_the_offer(
 ) -> None:
     queue = DbosQueue(database.engine)
     for _ in range(2):  # again is the same as once
-        queue.offer("job_x", 1, "mark", [3, 2, 1])
+        queue.enqueue_chunks("job_x", 1, "mark", [3, 2, 1])
     waiting = [submit(jobs) for _ in range(3)]
     start_worker(concurrency=1)
     wait_for(jobs, waiting)
@@ -267,8 +267,8 @@ def test_chunks_that_were_withdrawn_are_made_by_nobody(
     jobs: JobStore, database: Database, start_worker: StartWorker, log: Path
 ) -> None:
     queue = DbosQueue(database.engine)
-    queue.offer("job_x", 1, "mark", [3, 2, 1])
-    queue.withdraw("job_x", 1, "mark", [3, 1])
+    queue.enqueue_chunks("job_x", 1, "mark", [3, 2, 1])
+    queue.cancel_chunks("job_x", 1, "mark", [3, 1])
     start_worker(concurrency=1)
     assert wait_for_help(log, 1) == [["help", "job_x", "mark", "2"]]
     last = submit(jobs)

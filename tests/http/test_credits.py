@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from alphareel.service.api_keys.admin import Operator
-from alphareel.service.uploads.service import MediaInfo
+from alphareel.service.uploads.models import MediaInfo
 from alphareel.testing.fakes import TINY_MP4
 
 TOKEN = "a token for operators"

@@ -6,7 +6,7 @@ from alphareel.domain.clip import EngineFacts
 from alphareel.domain.errors import ModelUnavailable
 from alphareel.service.api_keys.admin import Operator
 from alphareel.service.jobs.models import Output
-from alphareel.service.uploads.service import MediaInfo
+from alphareel.service.uploads.models import MediaInfo
 from alphareel.testing.fakes import TINY_MP4
 
 SOURCE = {"seconds": 60, "width": 1000, "height": 500, "frame_rate": 20}

@@ -39,9 +39,11 @@ def work(harness, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "unit"))
 
     def work(job_id, words):
-        rules = WorkerConfig(tmp_path, Limits(), ResourceLimits(wall_seconds=60), pipeline="fake_pipeline", max_tries=1)
-        stores = {"jobs": harness.jobs, "blobs": harness.blobs, "sources": harness.sources}
-        worker = Worker("w", **stores, fetcher=CannedFetcher({URL: words}), rules=rules)
+        config = WorkerConfig(
+            tmp_path, Limits(), ResourceLimits(wall_seconds=60), pipeline="fake_pipeline", max_tries=1
+        )
+        stores = {"jobs": harness.jobs, "blobs": harness.blobs, "uploads": harness.sources}
+        worker = Worker("w", **stores, fetcher=CannedFetcher({URL: words}), config=config)
         worker.drain()
         work_off(harness, worker, job_id)
 

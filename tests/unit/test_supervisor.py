@@ -11,7 +11,7 @@ from alphareel.services.health.check import HealthMonitor
 from alphareel.domain.errors import Unavailable
 from alphareel.server import supervisor as module
 from alphareel.server.supervisor import Pulse
-from alphareel.service.jobs.models import Executor
+from alphareel.service.worker.models import Executor
 
 
 @pytest.fixture

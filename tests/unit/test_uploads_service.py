@@ -11,7 +11,8 @@ import pytest
 from alphareel.domain import errors
 from alphareel.service.files import signed_urls
 from alphareel.service.principal import Principal
-from alphareel.service.uploads.service import MediaInfo, plain_name
+from alphareel.service.uploads.models import MediaInfo
+from alphareel.service.uploads.service import plain_name
 from alphareel.testing.fakes import TINY_MP4, ServiceHarness, SettableClock, open_harness
 
 ANYBODY = Principal(None, "req_0")

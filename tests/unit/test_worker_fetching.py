@@ -10,6 +10,7 @@ from alphareel.domain.errors import BadVideo, FetchFailed
 from alphareel.service.jobs.models import Status, Step
 from alphareel.service.ports import Fetched
 from alphareel.service.principal import Principal
+from alphareel.service.worker.attempts import AttemptDropped
 from alphareel.service.worker.child_process import ResourceLimits
 from alphareel.service.worker.runner import Worker, WorkerConfig
 from alphareel.testing.fakes import CannedFetcher, open_harness
@@ -42,9 +43,9 @@ def harness(tmp_path):
 def make_worker(harness, tmp_path):
     def make(fetcher=None, **other):
         fetcher = fetcher or CannedFetcher({URL: b"from afar"})
-        rules = WorkerConfig(tmp_path / "work", Limits(), ResourceLimits(), retry_seconds=0.01)
-        stores = {"jobs": harness.jobs, "blobs": harness.blobs, "sources": harness.sources}
-        worker = Worker("w", **stores, fetcher=fetcher, rules=rules, **other)
+        config = WorkerConfig(tmp_path / "work", Limits(), ResourceLimits(), retry_seconds=0.01)
+        stores = {"jobs": harness.jobs, "blobs": harness.blobs, "uploads": harness.sources}
+        worker = Worker("w", **stores, fetcher=fetcher, config=config, **other)
         worker.drain()
         return worker
 
@@ -55,7 +56,7 @@ def make_worker(harness, tmp_path):
 def handed_over(harness, make_worker):
     """A job that waits for its files."""
     job = harness.services.jobs.create(SOMEBODY, {"video_url": URL})
-    assert make_worker().execute(job.id, job.ticket) == {"kind": "gone"}
+    assert make_worker().execute(job.id, job.ticket) == AttemptDropped()
     return harness.jobs.job(job.id)
 
 
@@ -158,11 +159,11 @@ def test_a_sleeper_that_is_done_late_does_not_replace_what_another_fetched(harne
 
 
 def test_a_file_that_cannot_be_examined_fails_its_job_before_it_takes_a_worker(harness, handed_over, make_worker):
-    def examine(path, tick):
+    def inspect(path, tick):
         tick()
         raise BadVideo("The file could not be examined within 120 seconds.")
 
-    make_worker(examine=examine).fetch(handed_over.id, handed_over.ticket)
+    make_worker(inspect_fetched=inspect).fetch(handed_over.id, handed_over.ticket)
     failed = harness.jobs.job(handed_over.id)
     assert (failed.status, failed.error_code, failed.attempt) == (Status.FAILED, "invalid_video", 0)
     assert kept(harness, failed) == []

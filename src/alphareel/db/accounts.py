@@ -9,7 +9,7 @@ from alphareel.db.api_keys import record
 from alphareel.db.database import Database
 from alphareel.db.tables import accounts, jobs, keys, ledger
 from alphareel.domain.errors import InvalidState, NotFound
-from alphareel.service.api_keys.audit import AuditContext
+from alphareel.service.api_keys.models import AuditContext
 from alphareel.service.billing.credits import Account, LedgerEntry
 from alphareel.service.jobs.models import Billing
 from alphareel.service.ports import Clock

@@ -9,8 +9,7 @@ import sqlalchemy as sa
 from alphareel.db import mapping
 from alphareel.db.database import Database
 from alphareel.db.tables import admin_events, keys
-from alphareel.service.api_keys.audit import AdminEvent, AuditContext
-from alphareel.service.jobs.models import ApiKey
+from alphareel.service.api_keys.models import AdminEvent, ApiKey, AuditContext
 from alphareel.service.ports import Clock
 
 

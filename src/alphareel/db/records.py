@@ -11,8 +11,9 @@ from alphareel.db.deletion import schedule_deletion
 from alphareel.db.storage_usage import StorageUsage, lock_storage
 from alphareel.db.tables import keys, pending_deletions, settings, uploads
 from alphareel.domain.errors import StorageFailed
-from alphareel.service.jobs.models import ApiKey, Upload
+from alphareel.service.api_keys.models import ApiKey
 from alphareel.service.ports import Clock
+from alphareel.service.uploads.models import Upload
 from alphareel.service.uploads.service import LONGEST_WRITE
 
 

@@ -3,11 +3,10 @@
 import math
 import os
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 from alphareel.db.accounts import AccountStore
 from alphareel.db.api_keys import ApiKeyAdminStore
@@ -20,7 +19,7 @@ from alphareel.db.usage import CallStore
 from alphareel.db.webhooks import WebhookStore
 from alphareel.domain.clip import Limits
 from alphareel.domain.errors import AlphareelError, BadVideo, OutOfMemory, Timeout, Unavailable, WorkerCrashed
-from alphareel.domain.options import Options, to_json
+from alphareel.domain.options import Options
 from alphareel.http.job_serializers import JobSerializer
 from alphareel.matting.tiers import parse_orders
 from alphareel.queue.dbos_engine import DbosEngine, EngineRules
@@ -45,14 +44,16 @@ from alphareel.service.net.post import GuardedPoster
 from alphareel.service.periodic import PeriodicTask
 from alphareel.service.services import Services
 from alphareel.service.stats import StatsService
+from alphareel.service.uploads.models import MediaInfo
 from alphareel.service.uploads.probe_queue import ProbeQueue, ProbeRules
-from alphareel.service.uploads.service import MediaInfo, UploadRules, UploadService
+from alphareel.service.uploads.service import UploadRules, UploadService
 from alphareel.service.usage.service import CallLog, UsageFlusher, UsageService
 from alphareel.service.webhooks.dispatcher import DispatchLimits, WebhookDispatcher, WebhookSender
 from alphareel.service.webhooks.events import Secrets
 from alphareel.service.webhooks.service import WebhookService
 from alphareel.service.worker import child_process
 from alphareel.service.worker.child_process import ResourceLimits
+from alphareel.service.worker.messages import InspectTask, RunResult, RunTask
 from alphareel.service.worker.runner import Worker, WorkerConfig
 from alphareel.service.worker.upkeep import Upkeep, UpkeepSettings
 from alphareel.telemetry.logging import get_logger, hide_secret
@@ -156,10 +157,10 @@ def build_admin_service(place: Installation) -> AdminService:
 def build_worker(place: Installation, executor_id: str) -> Worker:
     """What runs jobs in the worker process of this name."""
     given = place.settings
-    rules = WorkerConfig(
+    config = WorkerConfig(
         workspace=given.data_dir / "work",
         limits=place.limits,
-        confinement=ResourceLimits(
+        resource_limits=ResourceLimits(
             memory_bytes=given.job_memory_bytes,
             cpu_seconds=given.job_cpu_seconds,
             wall_seconds=given.job_wall_seconds,
@@ -176,7 +177,7 @@ def build_worker(place: Installation, executor_id: str) -> Worker:
         f"worker:{executor_id}",
         jobs=place.jobs,
         blobs=place.blobs,
-        sources=place.sources,
+        uploads=place.sources,
         fetcher=GuardedFetcher(
             FetchRules(
                 allowed=given.fetch_allow_cidrs,
@@ -184,9 +185,9 @@ def build_worker(place: Installation, executor_id: str) -> Worker:
                 min_rate=given.min_fetch_rate,
             )
         ),
-        rules=rules,
-        helpers=place.queue,
-        examine=IsolatedFetchInspection(place.limits),
+        config=config,
+        chunk_queue=place.queue,
+        inspect_fetched=IsolatedFetchInspection(place.limits),
     )
 
 
@@ -231,15 +232,13 @@ def build_webhook_dispatcher(place: Installation) -> WebhookDispatcher:
 
 def build_scenario_runner(place: Installation) -> PeriodicTask:
     """What plays test jobs, in a worker process."""
-    confinement = ResourceLimits(memory_bytes=place.settings.job_memory_bytes, wall_seconds=60.0)
+    resource_limits = ResourceLimits(memory_bytes=place.settings.job_memory_bytes, wall_seconds=60.0)
 
-    def make(source: Path, target: Path, options: Options) -> dict[str, Any]:
-        facts = {"limits": asdict(place.limits), "models_dir": None, "threads": 1, "pipeline": "alphareel.pipeline.run"}
-        order = {"task": "run", "source": str(source), "target": str(target), "options": to_json(options), **facts}
-        return child_process.run(order, confinement)
+    def make(source: Path, target: Path, options: Options) -> RunResult:
+        return child_process.run(RunTask(source, target, options, place.limits, threads=1), resource_limits)
 
-    stage = ScenarioRunner(jobs=place.jobs, blobs=place.blobs, make=make, clock=place.clock)
-    return PeriodicTask("rehearsals", stage.play, seconds=1.0)
+    runner = ScenarioRunner(jobs=place.jobs, blobs=place.blobs, make=make, clock=place.clock)
+    return PeriodicTask("test-jobs", runner.run_due, seconds=1.0)
 
 
 def build_sweeper(place: Installation) -> PeriodicTask:
@@ -311,10 +310,12 @@ class IsolatedInspection:
     seconds: float = 5.0
 
     def __call__(self, path: Path) -> MediaInfo:
-        order = {"task": "identify", "source": str(path), "limits": asdict(self.limits)}
-        confinement = ResourceLimits(_PROBE_MEMORY, cpu_seconds=math.ceil(4 * self.seconds), wall_seconds=self.seconds)
+        task = InspectTask(path, self.limits)
+        resource_limits = ResourceLimits(
+            _PROBE_MEMORY, cpu_seconds=math.ceil(4 * self.seconds), wall_seconds=self.seconds
+        )
         try:
-            return _run_again_if_killed(order, confinement)
+            return _run_again_if_killed(task, resource_limits)
         except child_process.BudgetExceeded as error:
             if error.computed is not None and error.computed < _OWN_WORK * self.seconds:
                 raise Unavailable(
@@ -326,10 +327,10 @@ class IsolatedInspection:
             raise BadVideo("The file cannot be examined.", hint=_EXPORT_AGAIN) from error
 
 
-def _run_again_if_killed(order: Mapping[str, Any], confinement: ResourceLimits) -> MediaInfo:
+def _run_again_if_killed(task: InspectTask, resource_limits: ResourceLimits) -> MediaInfo:
     for _ in range(2):
         try:
-            return MediaInfo(**child_process.run(order, confinement))
+            return child_process.run(task, resource_limits)
         except child_process.Killed as error:
             killed = error
         except OSError as error:
@@ -350,11 +351,11 @@ class IsolatedFetchInspection:
     limits: Limits
 
     def __call__(self, path: Path, tick: Callable[[], None]) -> None:
-        order = {"task": "identify", "source": str(path), "limits": asdict(self.limits)}
+        task = InspectTask(path, self.limits)
         while not _examining_fetched.acquire(timeout=0.5):
             tick()
         try:
-            child_process.run(order, _EXAMINE_FETCHED, tick=lambda _: tick())
+            child_process.run(task, _EXAMINE_FETCHED, tick=lambda _: tick())
         except Timeout as error:
             raise BadVideo(
                 f"The file could not be examined within {_EXAMINE_FETCHED.wall_seconds:g} seconds.",

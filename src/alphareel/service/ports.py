@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from alphareel.domain.options import Options
 from alphareel.service.billing.credits import Quote
 from alphareel.service.jobs.models import Job, Step
+from alphareel.service.worker.attempts import AttemptResult
 
 
 class Blobs(Protocol):
@@ -71,40 +72,36 @@ class Page:
     total: int
 
 
-AttemptResult = dict[str, Any]
-"""How an execution ended, as JSON: what ``execute`` hands to ``settle``."""
-
-
 class JobBody(Protocol):
-    """What the engine runs for a job, in two steps that it records; each may run more than once."""
+    """What the engine runs for a job. It records each step; each may run more than once."""
 
     def execute(self, job_id: str, ticket: int) -> AttemptResult:
-        """Make the result. Raises Unavailable only (the engine then tries again); everything else is an outcome."""
+        """Make the result. Raises Unavailable only, and the engine tries again; other errors are outcomes."""
 
     def settle(self, job_id: str, ticket: int, outcome: AttemptResult) -> None:
         """Record the outcome with a compare-and-set. Raises Unavailable only."""
 
     def fetch(self, job_id: str, ticket: int) -> None:
-        """Fetch the job's files and enqueue it to be run. Raises Unavailable only; may run more than once."""
+        """Fetch the job's files and enqueue it to be run. Raises Unavailable only."""
 
-    def help(self, job_id: str, ticket: int, mark: str, number: int) -> None:
-        """Make a chunk of a job that another execution runs, if it is still wanted. Raises nothing."""
+    def make_chunk(self, job_id: str, ticket: int, plan_hash: str, number: int) -> None:
+        """Make a chunk of a job that another worker runs, if it is still needed. Raises nothing."""
 
     def abandon(self) -> None:
-        """Kill the running attempts and hand their jobs back; ``execute`` then never returns."""
+        """Kill the running attempts and release their jobs; ``execute`` then never returns."""
 
 
 class ChunkQueue(Protocol):
-    """Workers that have nothing else to do. Nothing depends on them: what they do not make, the job's own worker does.
+    """Chunks for idle workers. Nothing depends on them: the job's own worker makes every chunk that they do not.
 
-    ``mark``: of the plan that the chunks are of (``jobs.chunks``). Raises Unavailable.
+    ``plan_hash`` identifies the plan that the chunks belong to. Raises Unavailable.
     """
 
-    def offer(self, job_id: str, ticket: int, mark: str, numbers: Sequence[int]) -> None:
-        """Let whoever is idle make these chunks, the first ones first; again is the same as once."""
+    def enqueue_chunks(self, job_id: str, ticket: int, plan_hash: str, numbers: Sequence[int]) -> None:
+        """Let idle workers make these chunks, in this order. Idempotent."""
 
-    def withdraw(self, job_id: str, ticket: int, mark: str, numbers: Sequence[int]) -> None:
-        """Nobody need begin with these any more."""
+    def cancel_chunks(self, job_id: str, ticket: int, plan_hash: str, numbers: Sequence[int]) -> None:
+        """Remove those that no worker has started."""
 
 
 class JobEngine(Protocol):

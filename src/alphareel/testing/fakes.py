@@ -39,9 +39,10 @@ from alphareel.service.jobs.service import JobPolicy, JobService
 from alphareel.service.ports import Fetched, JobBody
 from alphareel.service.services import Services
 from alphareel.service.stats import StatsService
+from alphareel.service.uploads.models import MediaInfo
 from alphareel.service.uploads.quotas import Quotas
 from alphareel.service.uploads.resolver import UploadResolver
-from alphareel.service.uploads.service import MediaInfo, UploadRules, UploadService
+from alphareel.service.uploads.service import UploadRules, UploadService
 from alphareel.service.usage.service import CallLog, UsageService
 from alphareel.service.webhooks.dispatcher import WebhookSender
 from alphareel.service.webhooks.events import Secrets

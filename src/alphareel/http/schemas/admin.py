@@ -7,12 +7,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from alphareel.http.schemas.responses import Time
 from alphareel.service.api_keys.admin import KEY_LIMITS, LONGEST_CLIENT, LONGEST_NOTE, PLAIN
+from alphareel.service.api_keys.models import ApiKey
 from alphareel.service.api_keys.service import NewKey
 from alphareel.service.billing.credits import MOST_CREDITS
 from alphareel.service.billing.credits import Account as ClientAccount
 from alphareel.service.billing.credits import LedgerEntry as LedgerEntry
 from alphareel.service.jobs.estimates import Estimate as JobEstimate
-from alphareel.service.jobs.models import ApiKey
 from alphareel.service.usage.service import UsageBucket
 
 # A name that is not blank: at least one character that is no space.

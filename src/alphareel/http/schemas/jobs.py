@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from alphareel.domain.color import NAMED
 from alphareel.domain.options import Anchor, FormatName, Quality, Tier
 from alphareel.service.jobs.retention import LONGEST
-from alphareel.service.jobs.test_mode import LONGEST as LONGEST_TEST
+from alphareel.service.jobs.test_mode import MAX_SECONDS as MAX_TEST_SECONDS
 from alphareel.service.jobs.test_mode import ScenarioOutcome
 from alphareel.service.jobs.validation import HOST
 
@@ -96,7 +96,7 @@ class WantedComposition(_Schema):
 
 class WantedTest(_Schema):
     outcome: ScenarioOutcome
-    seconds: float | None = Field(default=None, ge=0, le=LONGEST_TEST, description="Until the outcome.")
+    seconds: float | None = Field(default=None, ge=0, le=MAX_TEST_SECONDS, description="Until the outcome.")
 
 
 class JobStart(_Schema):

@@ -10,10 +10,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from alphareel.domain.errors import FieldProblem, InvalidRequest, NotFound
-from alphareel.service.api_keys.audit import AdminEvent, AuditContext
+from alphareel.service.api_keys.models import AdminEvent, ApiKey, AuditContext
 from alphareel.service.api_keys.service import NewKey, digest, fingerprint, make_secret
 from alphareel.service.billing.credits import MOST_CREDITS, Account, LedgerEntry
-from alphareel.service.jobs.models import ApiKey
 from alphareel.service.ports import Clock
 
 if TYPE_CHECKING:

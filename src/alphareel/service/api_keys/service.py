@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from alphareel.domain.errors import InvalidApiKey, MissingApiKey
-from alphareel.service.jobs.models import ApiKey
+from alphareel.service.api_keys.models import ApiKey
 
 if TYPE_CHECKING:
     from alphareel.db.records import ApiKeyStore

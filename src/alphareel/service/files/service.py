@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from alphareel.service.files import blob_keys, signed_urls
 from alphareel.service.files.downloads import FileDownload
 from alphareel.service.files.url_signer import Link, UrlSigner
-from alphareel.service.jobs.models import Job, Upload
+from alphareel.service.jobs.models import Job
 from alphareel.service.jobs.retention import DOWNLOADED_GRACE
 from alphareel.service.ports import Blobs, Clock
+from alphareel.service.uploads.models import Upload
 from alphareel.service.uploads.resolver import UploadResolver
 
 if TYPE_CHECKING:

@@ -5,8 +5,9 @@ from datetime import datetime, timedelta
 from pathlib import PurePosixPath
 
 from alphareel.service.files import blob_keys, signed_urls
-from alphareel.service.jobs.models import Job, Status, Upload
+from alphareel.service.jobs.models import Job, Status
 from alphareel.service.ports import Clock
+from alphareel.service.uploads.models import Upload
 
 _PREVIEW_STEADY = timedelta(minutes=10)
 

@@ -7,7 +7,7 @@ from alphareel.domain.errors import InvalidFileType
 from alphareel.media.image_reader import read_image
 from alphareel.media.probe import probe
 from alphareel.media.signature import HEAD_BYTES, is_animated, sniff
-from alphareel.service.uploads.service import MediaInfo
+from alphareel.service.uploads.models import MediaInfo
 
 _STILLS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
 _EXTENSIONS = {

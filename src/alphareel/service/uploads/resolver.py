@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from alphareel.domain.errors import FieldProblem, InvalidRequest, NotFound
 from alphareel.domain.options import Options
 from alphareel.service.files import signed_urls
-from alphareel.service.jobs.models import Upload
 from alphareel.service.uploads import source_urls
+from alphareel.service.uploads.models import Upload
 from alphareel.service.uploads.source_urls import SourceUrl
 
 if TYPE_CHECKING:

@@ -26,9 +26,9 @@ from alphareel.domain.errors import (
 from alphareel.service.files import blob_keys
 from alphareel.service.idempotency import Reservation, answer_to, fingerprint
 from alphareel.service.jobs.deletion import DeletionService
-from alphareel.service.jobs.models import Upload
 from alphareel.service.ports import Blobs, Clock
 from alphareel.service.principal import Principal
+from alphareel.service.uploads.models import MediaInfo, Upload
 from alphareel.service.uploads.probe_queue import ProbeQueue, Uploader
 
 if TYPE_CHECKING:
@@ -41,22 +41,6 @@ _MEDIA_TYPES = ("video/", "image/", "application/mp4", "application/x-matroska",
 _LONGEST_NAME = 255
 LONGEST_WRITE = timedelta(hours=1)
 """A blob that is expected and not recorded after so long is taken for one whose writer died."""
-
-
-@dataclass(frozen=True)
-class MediaInfo:
-    """What a file is by its bytes. ``kind``: video or image; ``extension`` without a dot.
-
-    ``seconds``: the video's length, ``rate``: frames a second; None where its container does not tell.
-    """
-
-    kind: str
-    content_type: str
-    extension: str
-    seconds: float | None = None
-    width: int | None = None
-    height: int | None = None
-    rate: float | None = None
 
 
 Identify = Callable[[Path], MediaInfo]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from alphareel.service.jobs.models import Executor
+from alphareel.service.worker.models import Executor
 
 
 class Heartbeats:

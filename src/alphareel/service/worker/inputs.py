@@ -1,4 +1,4 @@
-"""The files that a job works on: uploads, and copies of what lies at addresses elsewhere. All of them are blobs."""
+"""The input files of a job, as blobs: uploads, and copies of files that were fetched from URLs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,26 +18,24 @@ BACKGROUND = "background"
 
 @dataclass(frozen=True)
 class Inputs:
-    """Copies are kept from the fetch until the job ends, so that no retry and no other worker fetches again."""
+    """Fetched files are kept until the job ends, so that retries and other workers need not fetch them again."""
 
     blobs: Blobs
-    sources: UploadResolver
+    uploads: UploadResolver
 
     def missing(self, job: Job) -> Mapping[str, SourceUrl]:
-        """What has to be fetched before the job can run, by name. Raises InvalidRequest, StorageFailed."""
-        return {
-            name: wanted for name, wanted in _wanted(job).items() if not self._is_stored(self.blob(job, name, wanted))
-        }
+        """Files that must be fetched before the job can run, by name. Raises InvalidRequest, StorageFailed."""
+        return {name: url for name, url in _source_urls(job).items() if not self._is_stored(self.blob(job, name, url))}
 
-    def blob(self, job: Job, name: str, wanted: SourceUrl) -> str:
-        """The blob of one of its files, there or not. Raises InvalidRequest for an upload that it may not use."""
-        upload = self.sources.find(wanted, key_id=job.key_id)
+    def blob(self, job: Job, name: str, url: SourceUrl) -> str:
+        """The blob of an input file, which may not exist yet. Raises InvalidRequest for an upload it may not use."""
+        upload = self.uploads.find(url, key_id=job.key_id)
         return blob_keys.fetched_key(job.id, job.run, name) if upload is None else upload.blob
 
-    def keep(self, job: Job, name: str, path: Path) -> None:
-        """Keep what was fetched to ``path``, which may be moved, unless another fetch was faster."""
+    def store(self, job: Job, name: str, path: Path) -> None:
+        """Store the file that was fetched to ``path``, which may be moved, unless another fetch was faster."""
         blob = blob_keys.fetched_key(job.id, job.run, name)
-        if self._is_stored(blob):  # and may be in use
+        if self._is_stored(blob):  # it may be in use
             return
         self.blobs.put_file(blob, path)
         if not self._is_stored(blob):
@@ -55,6 +53,6 @@ class Inputs:
         return True
 
 
-def _wanted(job: Job) -> Mapping[str, SourceUrl]:
-    wanted = {SOURCE: source_urls.source(job.video_url), BACKGROUND: source_urls.background(job.options)}
-    return {name: reference for name, reference in wanted.items() if reference is not None}
+def _source_urls(job: Job) -> Mapping[str, SourceUrl]:
+    urls = {SOURCE: source_urls.source(job.video_url), BACKGROUND: source_urls.background(job.options)}
+    return {name: url for name, url in urls.items() if url is not None}
