@@ -11,9 +11,10 @@ from alphareel.db.workers import ExecutorStore
 from alphareel.domain.clip import EngineFacts
 from alphareel.queue.dbos_engine import DbosEngine, DbosQueue, EngineRules
 from alphareel.server.installation import SystemClock
+from alphareel.service.jobs.attempts import AttemptCompleted, AttemptDropped
 from alphareel.service.jobs.models import Output, Step
-from alphareel.service.worker.attempts import AttemptCompleted, AttemptDropped
-from alphareel.service.worker.upkeep import Upkeep, UpkeepSettings
+from alphareel.service.worker.heartbeat import Heartbeat
+from alphareel.service.worker.reconciler import Reconciler, ReconcilerConfig
 from alphareel.telemetry.logging import configure_logging
 
 OUTPUT = Output("outputs/x", "webm", "video/webm", 1, "0" * 64, 2, 2, 1, 0.1, True, False)
@@ -82,15 +83,23 @@ def main(url, executor_id, log, concurrency):
     engine = DbosEngine(database.engine, executor_id=executor_id, body=Sleeper(jobs, Path(log)), rules=rules)
     executors.add_executor(executor_id, home="")
     engine.launch()
-    Upkeep(
+    reconciler = Reconciler(
         executor_id,
         jobs=jobs,
         executors=executors,
         engine=engine,
         clock=clock,
-        rules=UpkeepSettings(beat=0.2, dead=2.0, reconcile=1.0, stuck=600, max_deaths=6),
+        config=ReconcilerConfig(dead=2.0, reconcile=1.0, stuck=600, max_deaths=6),
+    )
+    heartbeat = Heartbeat(
+        executor_id,
+        executors,
+        seconds=0.2,
         on_evicted=lambda: os._exit(75),
-    ).start()
+        on_outage=reconciler.reset,
+    )
+    heartbeat.start()
+    reconciler.start()
     print("ready", flush=True)
     sys.stdin.read()
     os._exit(0)

@@ -37,7 +37,7 @@ from alphareel.service.jobs.deletion import DeletionService
 from alphareel.service.jobs.models import TERMINAL, TRANSITIONS, Billing, Job, Output, Status
 from alphareel.service.jobs.queue_limits import QueueLimits
 from alphareel.service.ports import NewJob
-from alphareel.service.worker.upkeep import Upkeep, UpkeepSettings
+from alphareel.service.worker.reconciler import Reconciler, ReconcilerConfig
 from alphareel.testing.fakes import MemoryBlobs, RecordingEngine, SettableClock
 
 LIVES = int(os.environ.get("ALPHAREEL_TEST_EXAMPLES", "8"))
@@ -98,9 +98,9 @@ class Bank:
         self.accounts = AccountStore(self.database, clock=clock)
         self.removals = DeletionStore(self.database, clock=clock)
         self.removal = DeletionService(self.jobs, self.removals, MemoryBlobs())
-        rules = UpkeepSettings(max_deaths=3)
-        facts = {"jobs": self.jobs, "executors": None, "engine": self.engine, "clock": clock, "rules": rules}
-        self.upkeep = Upkeep("upkeep", **facts, on_evicted=lambda: None)
+        config = ReconcilerConfig(max_deaths=3)
+        facts = {"jobs": self.jobs, "executors": None, "engine": self.engine, "clock": clock, "config": config}
+        self.reconciler = Reconciler("reconciler", **facts)
         self._clock = clock
 
     def prepare(self) -> None:
@@ -329,7 +329,7 @@ class Life(RuleBasedStateMachine):
 
     @rule()
     def reconcile(self) -> None:
-        if self.do(self.bank.upkeep.reconcile) is not LOST:
+        if self.do(self.bank.reconciler.reconcile) is not LOST:
             self.line_is_whole = True
 
     @invariant()
@@ -398,7 +398,7 @@ class Life(RuleBasedStateMachine):
         """The last process lives on, and its workers work until nothing is left to do."""
         self.dies_at = None
         for _ in range(200):
-            self.bank.upkeep.reconcile()
+            self.bank.reconciler.reconcile()
             for job_id, ticket in self.bank.engine.tickets():
                 begun = self.bank.begin(job_id, ticket)
                 if begun is not None:

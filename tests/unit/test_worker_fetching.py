@@ -7,10 +7,10 @@ import pytest
 
 from alphareel.domain.clip import Limits
 from alphareel.domain.errors import BadVideo, FetchFailed
+from alphareel.service.jobs.attempts import AttemptDropped
 from alphareel.service.jobs.models import Status, Step
 from alphareel.service.ports import Fetched
 from alphareel.service.principal import Principal
-from alphareel.service.worker.attempts import AttemptDropped
 from alphareel.service.worker.child_process import ResourceLimits
 from alphareel.service.worker.runner import Worker, WorkerConfig
 from alphareel.testing.fakes import CannedFetcher, open_harness

@@ -16,10 +16,10 @@ import pytest
 from alphareel.domain.clip import Limits
 from alphareel.domain.errors import FetchFailed, FetchRefused, NotFound, StorageFailed, Unavailable
 from alphareel.server.installation import sweep_work
+from alphareel.service.jobs.attempts import AttemptDropped, AttemptResult
 from alphareel.service.jobs.models import TERMINAL, Job, Status, Step
 from alphareel.service.net.download import SourceMissing, SourceTooSlow
 from alphareel.service.principal import Principal
-from alphareel.service.worker.attempts import AttemptDropped, AttemptResult
 from alphareel.service.worker.child_process import ResourceLimits
 from alphareel.service.worker.runner import Worker, WorkerConfig
 from alphareel.telemetry.logging import configure_logging

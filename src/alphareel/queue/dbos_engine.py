@@ -1,6 +1,6 @@
 """JobEngine on DBOS Transact: queues and checkpoints in the same database as our tables, on both databases.
 
-DBOS itself never notices a dead process; ``recover`` does what its MIT part leaves out, and jobs/upkeep.py calls it.
+DBOS itself never notices a dead process; ``recover`` does what its MIT part leaves out, and the reconciler calls it.
 """
 
 import logging
@@ -15,9 +15,9 @@ import sqlalchemy as sa
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, EnqueueOptions
 
 from alphareel.domain.errors import Unavailable
+from alphareel.service.jobs.attempts import attempt_result_from_json
 from alphareel.service.jobs.models import Step
 from alphareel.service.ports import JobBody
-from alphareel.service.worker.attempts import attempt_result_from_json
 
 _NAME = "alphareel"
 _QUEUE = "jobs"

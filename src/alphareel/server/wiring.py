@@ -30,7 +30,7 @@ from alphareel.service.api_keys.service import ApiKeyService, NewKey
 from alphareel.service.billing.credits import parse_prices
 from alphareel.service.files.orphans import OrphanSweep
 from alphareel.service.files.service import FileService
-from alphareel.service.files.url_signer import UrlSigner
+from alphareel.service.files.signed_urls import UrlSigner
 from alphareel.service.health import HealthMonitor
 from alphareel.service.idempotency import RENEWED
 from alphareel.service.jobs.capabilities import Capabilities
@@ -53,9 +53,10 @@ from alphareel.service.webhooks.events import Secrets
 from alphareel.service.webhooks.service import WebhookService
 from alphareel.service.worker import child_process
 from alphareel.service.worker.child_process import ResourceLimits
+from alphareel.service.worker.heartbeat import Heartbeat
 from alphareel.service.worker.messages import InspectTask, RunResult, RunTask
+from alphareel.service.worker.reconciler import Reconciler, ReconcilerConfig
 from alphareel.service.worker.runner import Worker, WorkerConfig
-from alphareel.service.worker.upkeep import Upkeep, UpkeepSettings
 from alphareel.telemetry.logging import get_logger, hide_secret
 
 _PROBE_MEMORY = 4 * 1024**3
@@ -202,20 +203,21 @@ def build_engine(place: Installation, executor_id: str, worker: Worker) -> DbosE
     return DbosEngine(place.database.engine, executor_id=executor_id, body=worker, rules=rules)
 
 
-def build_upkeep(
+def build_heartbeat_and_reconciler(
     place: Installation, executor_id: str, engine: DbosEngine, *, on_evicted: Callable[[], None]
-) -> Upkeep:
-    """What that process does beside its jobs."""
-    stuck = 2700.0  # a worker shows no life while it gets two files from the store and publishes a big result
-    return Upkeep(
+) -> tuple[Heartbeat, Reconciler]:
+    """Background tasks of that process."""
+    stuck = 2700.0  # a worker shows no sign of life while it downloads two files and uploads a big result
+    reconciler = Reconciler(
         executor_id,
         jobs=place.jobs,
         executors=place.executors,
         engine=engine,
         clock=place.clock,
-        rules=UpkeepSettings(stuck=stuck, max_deaths=_MAX_DEATHS),
-        on_evicted=on_evicted,
+        config=ReconcilerConfig(stuck=stuck, max_deaths=_MAX_DEATHS),
     )
+    heartbeat = Heartbeat(executor_id, place.executors, on_evicted=on_evicted, on_outage=reconciler.reset)
+    return heartbeat, reconciler
 
 
 def build_webhook_dispatcher(place: Installation) -> WebhookDispatcher:

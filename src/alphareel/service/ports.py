@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 from alphareel.domain.options import Options
 from alphareel.service.billing.credits import Quote
+from alphareel.service.jobs.attempts import AttemptResult
 from alphareel.service.jobs.models import Job, Step
-from alphareel.service.worker.attempts import AttemptResult
 
 
 class Blobs(Protocol):

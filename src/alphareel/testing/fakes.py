@@ -29,7 +29,7 @@ from alphareel.service.api_keys.admin import AdminService
 from alphareel.service.api_keys.service import ApiKeyService
 from alphareel.service.billing.credits import parse_prices
 from alphareel.service.files.service import FileService
-from alphareel.service.files.url_signer import UrlSigner
+from alphareel.service.files.signed_urls import UrlSigner
 from alphareel.service.health import HealthMonitor
 from alphareel.service.jobs.deletion import DeletionService
 from alphareel.service.jobs.estimate_service import EstimateService

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from alphareel.service.files import blob_keys, signed_urls
 from alphareel.service.files.downloads import FileDownload
-from alphareel.service.files.url_signer import Link, UrlSigner
+from alphareel.service.files.signed_urls import Link, UrlSigner
 from alphareel.service.jobs.models import Job
 from alphareel.service.jobs.retention import DOWNLOADED_GRACE
 from alphareel.service.ports import Blobs, Clock

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from alphareel.domain.errors import FieldProblem, InvalidRequest
+from alphareel.service.periodic import PeriodicTask
 from alphareel.service.ports import Clock
 from alphareel.service.principal import Principal
 from alphareel.service.uploads.quotas import StoredBytes
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 MAX_DAYS = 90
 MAX_EVENTS = 100
+_SWEEP_SECONDS = 3600.0
 _MOST_WAITING = 20_000  # calls that wait for a database that is away; beyond them the oldest are lost
 
 
@@ -157,41 +158,23 @@ class CallLog:
 
 
 class UsageFlusher:
-    """A thread of the API process that writes calls every other second and sweeps every hour."""
+    """Background threads of the API process: write recorded calls every other second, run each sweep every hour."""
 
     def __init__(
         self, flush: Callable[[], None], sweeps: Mapping[str, Callable[[], None]], *, seconds: float = 2.0
     ) -> None:
-        self._flush = flush
-        self._sweeps = sweeps
-        self._seconds = seconds
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="bookkeeper", daemon=True)
+        self._flush = PeriodicTask("flush", flush, seconds=seconds, run_at_start=False)
+        self._sweeps = [PeriodicTask(name, sweep, seconds=_SWEEP_SECONDS) for name, sweep in sweeps.items()]
 
     def start(self) -> None:
-        self._thread.start()
+        for task in (self._flush, *self._sweeps):
+            task.start()
 
     def stop(self) -> None:
         """Write the last calls and end."""
-        self._stopping.set()
-        self._thread.join()
-        _attempt("flush", self._flush)
-
-    def _run(self) -> None:
-        swept = float("-inf")
-        while not self._stopping.wait(self._seconds):
-            _attempt("flush", self._flush)
-            if time.monotonic() - swept > 3600:
-                swept = time.monotonic()
-                for name, sweep in self._sweeps.items():
-                    _attempt(name, sweep)
-
-
-def _attempt(name: str, task: Callable[[], None]) -> None:
-    try:
-        task()
-    except Exception:  # noqa: BLE001  # the next round tries again; requests must not suffer for the books
-        get_logger(__name__).warning("bookkeeping failed", task=name, exc_info=True)
+        for task in (self._flush, *self._sweeps):
+            task.stop()
+        self._flush.run_once()
 
 
 def _check(field: str, value: int, most: int) -> None:

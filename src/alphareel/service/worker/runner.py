@@ -31,13 +31,13 @@ from alphareel.domain.errors import (
 from alphareel.domain.options import Options, Tier
 from alphareel.service.billing.credits import billed_seconds, paid_seconds
 from alphareel.service.files import blob_keys, signed_urls
+from alphareel.service.jobs.attempts import AttemptCompleted, AttemptDropped, AttemptFailed, AttemptResult
 from alphareel.service.jobs.models import Billing, Job, Output, Status
 from alphareel.service.ports import Blobs, ChunkQueue, Fetcher
 from alphareel.service.uploads import source_urls
 from alphareel.service.uploads.resolver import UploadResolver
 from alphareel.service.uploads.source_urls import SourceUrl
 from alphareel.service.worker import child_process, chunks
-from alphareel.service.worker.attempts import AttemptCompleted, AttemptDropped, AttemptFailed, AttemptResult
 from alphareel.service.worker.child_process import ResourceLimits
 from alphareel.service.worker.chunks import ChunkStore, make_chunk, make_chunks
 from alphareel.service.worker.cleanup import JobCleanup, workspace
