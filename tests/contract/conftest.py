@@ -1,4 +1,4 @@
-"""A database of the test's own: SQLite always, and PostgreSQL when ALPHAREEL_TEST_POSTGRES_URL names a server."""
+"""A new database for each test: SQLite, and PostgreSQL if ALPHAREEL_TEST_POSTGRES_URL names a server."""
 
 import os
 import threading
@@ -42,18 +42,18 @@ def database(url: str) -> Iterator[Database]:
 
 @pytest.fixture
 def at_once() -> Callable[..., list[Any]]:
-    """Runs calls in threads that begin at the same moment; what each returned or raised, in the order of the calls."""
+    """Run calls in threads that start at the same moment; return each result or exception, in the order of the calls."""
 
     def run(calls: list[Callable[[], Any]]) -> list[Any]:
         barrier = threading.Barrier(len(calls))
         results: list[Any] = [None] * len(calls)
 
-        def work(place: int, call: Callable[[], Any]) -> None:
+        def work(index: int, call: Callable[[], Any]) -> None:
             barrier.wait()
             try:
-                results[place] = call()
-            except Exception as error:  # noqa: BLE001  # it is told to the test
-                results[place] = error
+                results[index] = call()
+            except Exception as error:  # noqa: BLE001  # returned to the test
+                results[index] = error
 
         threads = [threading.Thread(target=work, args=each) for each in enumerate(calls)]
         for thread in threads:

@@ -1,4 +1,4 @@
-"""A worker process for the tests of the engine: quick to judge, and its jobs do nothing but sleep and say so."""
+"""A worker process for the tests of the queue engine. Its jobs sleep and log what they do."""
 
 import os
 import sys
@@ -21,7 +21,7 @@ OUTPUT = Output("outputs/x", "webm", "video/webm", 1, "0" * 64, 2, 2, 1, 0.1, Tr
 
 
 class Sleeper:
-    """A JobBody whose first attempt sleeps as long as the job's metadata says; it notes what it does in a file."""
+    """A JobBody whose first attempt sleeps as long as the job's metadata says. It logs its steps in a file."""
 
     def __init__(self, jobs, log):
         self.jobs, self.log = jobs, log
@@ -31,7 +31,7 @@ class Sleeper:
             file.write(" ".join(map(str, words)) + "\n")
 
     def execute(self, job_id, ticket):
-        if (found := self.jobs.job(job_id)) and found.metadata.get("far") is not None and found.ticket == 1:
+        if (queued := self.jobs.job(job_id)) and queued.metadata.get("far") is not None and queued.ticket == 1:
             self.jobs.requeue(job_id, ticket=1, actor="test", reason="far", step=Step.FETCH)
             return AttemptDropped()
         job = self.jobs.begin_attempt(job_id, ticket=ticket, actor="test")

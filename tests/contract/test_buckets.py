@@ -1,4 +1,4 @@
-"""Blobs in an S3 bucket, against a server that speaks S3."""
+"""Blobs in an S3 bucket, against a local S3 server."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,8 +42,10 @@ class TestBucketBlobs(BlobsConformance):
     def blobs(self, bucket: str) -> BucketBlobs:
         return _bucket.open_blobs(bucket)
 
-    def test_big_files_go_in_parts(self, blobs: BucketBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(_bucket, "_PART", 5 * 1024 * 1024)  # the least that S3 takes
+    def test_large_files_are_uploaded_in_parts(
+        self, blobs: BucketBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(_bucket, "_PART_SIZE", 5 * 1024 * 1024)  # the smallest part that S3 accepts
         data = bytes(range(256)) * 4096 * 13
         self._put(blobs, "outputs/job_1/1/result.mov", data, tmp_path)
         assert b"".join(blobs.read("outputs/job_1/1/result.mov", 0, len(data))) == data
@@ -51,10 +53,10 @@ class TestBucketBlobs(BlobsConformance):
             assert copy.read_bytes() == data
         assert not copy.exists()
 
-    def test_an_object_that_changes_under_a_reader_is_an_error_and_no_mixture(
+    def test_an_object_that_is_replaced_during_a_read_is_an_error(
         self, blobs: BucketBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(_bucket, "_PIECE", 10)
+        monkeypatch.setattr(_bucket, "_MAX_READ", 10)
         self._put(blobs, "uploads/a.mp4", b"a" * 30, tmp_path)
         pieces = blobs.read("uploads/a.mp4", 0, 30)
         assert next(pieces) == b"a" * 10
@@ -62,7 +64,7 @@ class TestBucketBlobs(BlobsConformance):
         with pytest.raises(StorageFailed):
             next(pieces)
 
-    def test_many_readers_hold_smaller_pieces_than_few(self, blobs: BucketBlobs, tmp_path: Path) -> None:
+    def test_many_readers_buffer_less_each(self, blobs: BucketBlobs, tmp_path: Path) -> None:
         size = 3_000_000
         self._put(blobs, "uploads/a.mp4", b"a" * size, tmp_path)
         assert len(next(blobs.read("uploads/a.mp4", 0, size))) == size
@@ -74,7 +76,7 @@ class TestBucketBlobs(BlobsConformance):
             reader.close()  # type: ignore[attr-defined]
         assert len(next(blobs.read("uploads/a.mp4", 0, size))) == size
 
-    def test_more_objects_than_a_page_holds_are_all_deleted(
+    def test_deleting_a_prefix_deletes_all_pages_of_it(
         self, blobs: BucketBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(_bucket, "_BATCH", 2)
@@ -104,9 +106,7 @@ def test_a_bucket_that_is_not_there_is_not_ready_and_a_storage_failure(bucket: s
         blobs.put_file("uploads/a.mp4", tmp_path / "a")
 
 
-def test_secrets_do_not_show_in_what_a_failure_says(
-    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_errors_of_the_store_contain_no_secrets(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "do-not-show-me")
     (tmp_path / "a").write_bytes(b"bytes")
     with pytest.raises(StorageFailed) as failed:
@@ -120,7 +120,7 @@ def test_an_address_without_a_bucket_is_refused(url: str) -> None:
         open_blobs(url)
 
 
-def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_s3_extra_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(*_: str) -> None:
         raise ModuleNotFoundError("No module named 'obstore'", name="obstore")
 

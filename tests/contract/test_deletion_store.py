@@ -1,4 +1,4 @@
-"""What is deleted is gone, on both databases: the words, the files, and nothing that somebody else still needs."""
+"""Deletion: texts and files are gone, and nothing that another job still needs."""
 
 import threading
 from typing import Any
@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from alphareel.db.api_keys import ApiKeyStore
 from alphareel.db.database import Database
 from alphareel.db.deletion import DeletionStore
 from alphareel.db.jobs import JobStore
-from alphareel.db.records import ApiKeyStore, UploadStore
 from alphareel.db.tables import job_events
 from alphareel.db.tables import jobs as job_rows
+from alphareel.db.uploads import UploadStore
 from alphareel.domain.options import Background, Options
 from alphareel.service.jobs.models import Status
 from alphareel.service.ports import NewJob
@@ -32,7 +33,7 @@ def jobs(database: Database) -> JobStore:
 
 
 @pytest.fixture
-def removals(database: Database) -> DeletionStore:
+def deletion(database: Database) -> DeletionStore:
     return DeletionStore(database, clock=SettableClock())
 
 
@@ -67,9 +68,9 @@ def add_job(jobs: JobStore, job_id: str, *used: str, end: bool = True) -> None:
         jobs.fail(job_id, attempt=None, error="private", error_code="timeout", actor="test")
 
 
-def test_a_deleted_job_is_not_found_anywhere(jobs: JobStore, removals: DeletionStore) -> None:
+def test_a_deleted_job_is_not_found_anywhere(jobs: JobStore, deletion: DeletionStore) -> None:
     add_job(jobs, "job_1")
-    assert removals.remove_job("job_1", actor="key:k1") == (
+    assert deletion.remove_job("job_1", actor="key:k1") == (
         "outputs/job_1/",
         "previews/job_1/",
         "chunks/job_1/",
@@ -77,14 +78,14 @@ def test_a_deleted_job_is_not_found_anywhere(jobs: JobStore, removals: DeletionS
     )
     assert jobs.job("job_1") is None
     assert jobs.jobs("k1", statuses=None, limit=9, offset=0).total == 0
-    assert removals.remove_job("job_1", actor="key:k1") is None
+    assert deletion.remove_job("job_1", actor="key:k1") is None
 
 
-def test_a_deleted_job_leaves_its_trail_and_none_of_the_callers_words(
-    database: Database, jobs: JobStore, removals: DeletionStore
+def test_a_deleted_job_leaves_its_audit_log_and_no_text_of_the_caller(
+    database: Database, jobs: JobStore, deletion: DeletionStore
 ) -> None:
     add_job(jobs, "job_1")
-    removals.remove_job("job_1", actor="key:k1")
+    deletion.remove_job("job_1", actor="key:k1")
     with database.read() as c:
         row = c.execute(sa.select(job_rows)).one()
         trail = c.execute(sa.select(job_events).order_by(job_events.c.sequence)).all()
@@ -93,37 +94,37 @@ def test_a_deleted_job_leaves_its_trail_and_none_of_the_callers_words(
     assert (trail[-1].actor, trail[-1].reason) == ("key:k1", "deleted")
 
 
-def test_a_deleted_job_cannot_be_started_again(jobs: JobStore, removals: DeletionStore) -> None:
+def test_a_deleted_job_cannot_be_started_again(jobs: JobStore, deletion: DeletionStore) -> None:
     add_job(jobs, "job_1")
-    removals.remove_job("job_1", actor="test")
+    deletion.remove_job("job_1", actor="test")
     again = jobs.start_job("job_1", options=Options(), webhook_url=None, warnings=(), actor="t", request_id=None)
     assert again is None
 
 
-def test_a_job_that_runs_is_not_removed(jobs: JobStore, removals: DeletionStore) -> None:
+def test_a_running_job_is_not_deleted(jobs: JobStore, deletion: DeletionStore) -> None:
     add_job(jobs, "job_1", end=False)
-    assert removals.remove_job("job_1", actor="test") is None
+    assert deletion.remove_job("job_1", actor="test") is None
     jobs.begin_attempt("job_1", ticket=1, actor="worker")
-    assert removals.remove_job("job_1", actor="test") is None
-    found = jobs.job("job_1")
-    assert found is not None
-    assert found.status is Status.PROCESSING
+    assert deletion.remove_job("job_1", actor="test") is None
+    job = jobs.job("job_1")
+    assert job is not None
+    assert job.status is Status.PROCESSING
 
 
-def test_an_upload_goes_with_the_last_job_that_uses_it(
-    jobs: JobStore, removals: DeletionStore, uploads: UploadStore
+def test_an_upload_is_deleted_with_the_last_job_that_uses_it(
+    jobs: JobStore, deletion: DeletionStore, uploads: UploadStore
 ) -> None:
     add_upload(uploads, "u1")
     add_job(jobs, "job_1", "u1")
     add_job(jobs, "job_2", "u1")
-    assert removals.remove_job("job_1", actor="test") == (
+    assert deletion.remove_job("job_1", actor="test") == (
         "outputs/job_1/",
         "previews/job_1/",
         "chunks/job_1/",
         "fetched/job_1/",
     )
     assert uploads.upload("u1") is not None
-    assert removals.remove_job("job_2", actor="test") == (
+    assert deletion.remove_job("job_2", actor="test") == (
         "outputs/job_2/",
         "previews/job_2/",
         "chunks/job_2/",
@@ -133,12 +134,10 @@ def test_an_upload_goes_with_the_last_job_that_uses_it(
     assert uploads.upload("u1") is None
 
 
-def test_an_upload_that_is_not_the_keys_own_stays(
-    jobs: JobStore, removals: DeletionStore, uploads: UploadStore
-) -> None:
+def test_an_upload_of_another_key_stays(jobs: JobStore, deletion: DeletionStore, uploads: UploadStore) -> None:
     add_upload(uploads, "u1", key_id=None)
     add_job(jobs, "job_1", "u1")
-    assert removals.remove_job("job_1", actor="test") == (
+    assert deletion.remove_job("job_1", actor="test") == (
         "outputs/job_1/",
         "previews/job_1/",
         "chunks/job_1/",
@@ -147,8 +146,8 @@ def test_an_upload_that_is_not_the_keys_own_stays(
     assert uploads.upload("u1") is not None
 
 
-def test_a_start_with_another_picture_lets_the_old_one_go(
-    jobs: JobStore, removals: DeletionStore, uploads: UploadStore
+def test_a_start_with_another_background_releases_the_old_one(
+    jobs: JobStore, deletion: DeletionStore, uploads: UploadStore
 ) -> None:
     for name in ("video", "old", "new"):
         add_upload(uploads, name)
@@ -162,37 +161,37 @@ def test_a_start_with_another_picture_lets_the_old_one_go(
         actor="test",
         request_id=None,
     )
-    assert removals.remove_upload("new") is None
-    assert removals.remove_upload("old") == ("uploads/old.mp4",)
+    assert deletion.remove_upload("new") is None
+    assert deletion.remove_upload("old") == ("uploads/old.mp4",)
 
 
 def test_an_upload_that_a_running_job_needs_stays(
-    jobs: JobStore, removals: DeletionStore, uploads: UploadStore
+    jobs: JobStore, deletion: DeletionStore, uploads: UploadStore
 ) -> None:
     add_upload(uploads, "u1")
     add_job(jobs, "job_1", "u1", end=False)
-    assert removals.remove_upload("u1") is None
+    assert deletion.remove_upload("u1") is None
     jobs.fail("job_1", attempt=None, error="x", error_code="timeout", actor="test")
-    assert removals.remove_upload("u1") == ("uploads/u1.mp4",)
+    assert deletion.remove_upload("u1") == ("uploads/u1.mp4",)
     assert uploads.upload("u1") is None
-    assert removals.remove_upload("u1") == ()
+    assert deletion.remove_upload("u1") == ()
 
 
-def test_blobs_are_remembered_until_they_are_gone(
-    jobs: JobStore, removals: DeletionStore, uploads: UploadStore
+def test_blobs_stay_listed_until_they_are_deleted(
+    jobs: JobStore, deletion: DeletionStore, uploads: UploadStore
 ) -> None:
     add_upload(uploads, "u1")
     add_job(jobs, "job_1", "u1")
-    removals.remove_job("job_1", actor="test")
-    assert set(removals.pending_deletions(limit=9)) == {
+    deletion.remove_job("job_1", actor="test")
+    assert set(deletion.pending_deletions(limit=9)) == {
         "outputs/job_1/",
         "previews/job_1/",
         "chunks/job_1/",
         "fetched/job_1/",
         "uploads/u1.mp4",
     }
-    removals.clear_pending_deletions("uploads/u1.mp4")
-    assert set(removals.pending_deletions(limit=9)) == {
+    deletion.clear_pending_deletions("uploads/u1.mp4")
+    assert set(deletion.pending_deletions(limit=9)) == {
         "outputs/job_1/",
         "previews/job_1/",
         "chunks/job_1/",
@@ -200,23 +199,23 @@ def test_blobs_are_remembered_until_they_are_gone(
     }
 
 
-def test_of_two_jobs_that_go_at_once_one_takes_the_upload(
-    jobs: JobStore, removals: DeletionStore, uploads: UploadStore
+def test_of_two_jobs_deleted_at_once_one_deletes_the_upload(
+    jobs: JobStore, deletion: DeletionStore, uploads: UploadStore
 ) -> None:
     for number in range(6):
         add_upload(uploads, f"u{number}")
         for side in "ab":
             add_job(jobs, f"job_{number}{side}", f"u{number}")
         barrier = threading.Barrier(2)
-        given_up: list[Any] = []
+        released: list[Any] = []
 
-        def remove(job_id: str, barrier: threading.Barrier = barrier, given_up: list[Any] = given_up) -> None:
+        def remove(job_id: str, barrier: threading.Barrier = barrier, released: list[Any] = released) -> None:
             barrier.wait()
-            given_up.extend(removals.remove_job(job_id, actor="test") or ())
+            released.extend(deletion.remove_job(job_id, actor="test") or ())
 
         threads = [threading.Thread(target=remove, args=(f"job_{number}{side}",)) for side in "ab"]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert given_up.count(f"uploads/u{number}.mp4") == 1
+        assert released.count(f"uploads/u{number}.mp4") == 1

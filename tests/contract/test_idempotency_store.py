@@ -1,4 +1,4 @@
-"""Names of requests under pressure: one of many does the work, and all get its answer."""
+"""Idempotency keys under concurrency: one of many requests does the work, and all get its response."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from alphareel.db.api_keys import ApiKeyStore
 from alphareel.db.database import Database
 from alphareel.db.idempotency import IdempotencyStore
 from alphareel.db.jobs import JobStore
-from alphareel.db.records import ApiKeyStore
 from alphareel.domain.errors import IdempotencyConflict, IdempotencyInProgress, Unavailable
 from alphareel.domain.options import Options
 from alphareel.service.idempotency import KEPT, LEASE, IdempotentRequest, ReplayedResponse, Reservation
@@ -37,7 +37,7 @@ def jobs(database: Database, engine: RecordingEngine, clock: SettableClock) -> J
 
 
 @pytest.fixture
-def table(database: Database, clock: SettableClock) -> IdempotencyStore:
+def store(database: Database, clock: SettableClock) -> IdempotencyStore:
     return IdempotencyStore(database, clock=clock)
 
 
@@ -45,36 +45,36 @@ def once(fingerprint: str = "f1", name: str = "n1") -> IdempotentRequest:
     return IdempotentRequest("k", name, fingerprint, lambda job: f'{{"id":"{job.id}"}}')
 
 
-def create(jobs: JobStore, job_id: str, asked: IdempotentRequest, *, start: bool = True) -> Job:
+def create(jobs: JobStore, job_id: str, request: IdempotentRequest, *, start: bool = True) -> Job:
     new = NewJob(job_id, "k", "https://a/v", Options(), None, {}, "req", ())
-    return jobs.add_job(new, start=start, actor="test", once=asked)
+    return jobs.add_job(new, start=start, actor="test", once=request)
 
 
-def start(jobs: JobStore, asked: IdempotentRequest) -> Job | None:
+def start(jobs: JobStore, request: IdempotentRequest) -> Job | None:
     return jobs.start_job(
-        "job_1", options=Options(), webhook_url=None, warnings=(), actor="test", request_id=None, once=asked
+        "job_1", options=Options(), webhook_url=None, warnings=(), actor="test", request_id=None, once=request
     )
 
 
-def test_many_creations_under_one_name_make_one_job(jobs: JobStore, engine: RecordingEngine, at_once: AtOnce) -> None:
+def test_concurrent_requests_with_one_key_create_one_job(
+    jobs: JobStore, engine: RecordingEngine, at_once: AtOnce
+) -> None:
     outcomes = at_once([lambda n=n: create(jobs, f"job_{n}", once()) for n in range(12)])
-    made = [o for o in outcomes if isinstance(o, Job)]
+    created = [o for o in outcomes if isinstance(o, Job)]
     answers = {o.body for o in outcomes if isinstance(o, ReplayedResponse)}
-    assert len(made) == 1
-    assert answers == {f'{{"id":"{made[0].id}"}}'}
-    assert engine.queued == [(made[0].id, 1)]
+    assert len(created) == 1
+    assert answers == {f'{{"id":"{created[0].id}"}}'}
+    assert engine.queued == [(created[0].id, 1)]
 
 
-def test_another_request_under_the_name_makes_no_job(jobs: JobStore) -> None:
+def test_a_different_request_with_the_same_key_creates_no_job(jobs: JobStore) -> None:
     create(jobs, "job_1", once())
     with pytest.raises(IdempotencyConflict):
         create(jobs, "job_2", once("f2"))
     assert jobs.job("job_2") is None
 
 
-def test_a_transaction_that_fails_leaves_the_name_free(
-    jobs: JobStore, database: Database, clock: SettableClock
-) -> None:
+def test_a_transaction_that_fails_frees_the_key(jobs: JobStore, database: Database, clock: SettableClock) -> None:
     def broken(*_: object) -> None:
         raise Unavailable("no")
 
@@ -83,13 +83,13 @@ def test_a_transaction_that_fails_leaves_the_name_free(
     assert create(jobs, "job_2", once()).id == "job_2"
 
 
-def test_a_start_of_what_runs_already_leaves_the_name_free(jobs: JobStore, table: IdempotencyStore) -> None:
+def test_a_start_of_a_running_job_frees_the_key(jobs: JobStore, store: IdempotencyStore) -> None:
     create(jobs, "job_1", once())
     assert start(jobs, once(name="n2")) is None
-    table.lookup(once(name="n2"))
+    store.lookup(once(name="n2"))
 
 
-def test_many_starts_under_one_name_make_one_run(jobs: JobStore, engine: RecordingEngine, at_once: AtOnce) -> None:
+def test_concurrent_starts_with_one_key_make_one_run(jobs: JobStore, engine: RecordingEngine, at_once: AtOnce) -> None:
     create(jobs, "job_1", once(), start=False)
     outcomes = at_once([lambda: start(jobs, once(name="n2"))] * 8)
     assert sum(isinstance(o, Job) for o in outcomes) == 1
@@ -97,33 +97,33 @@ def test_many_starts_under_one_name_make_one_run(jobs: JobStore, engine: Recordi
     assert engine.queued == [("job_1", 1)]
 
 
-def test_one_of_many_uploads_takes_the_name(table: IdempotencyStore, at_once: AtOnce) -> None:
-    outcomes = at_once([lambda: table.reserve("k", "n1")] * 8)
+def test_one_of_many_uploads_reserves_the_key(store: IdempotencyStore, at_once: AtOnce) -> None:
+    outcomes = at_once([lambda: store.reserve("k", "n1")] * 8)
     assert sum(isinstance(o, Reservation) for o in outcomes) == 1
     assert sum(isinstance(o, IdempotencyInProgress) for o in outcomes) == 7
 
 
-def test_who_was_overtaken_keeps_no_answer(table: IdempotencyStore, clock: SettableClock) -> None:
-    slow = table.reserve("k", "n1")
+def test_an_upload_whose_lease_ended_stores_no_response(store: IdempotencyStore, clock: SettableClock) -> None:
+    slow = store.reserve("k", "n1")
     clock.advance(seconds=(LEASE + timedelta(seconds=1)).total_seconds())
-    quick = table.reserve("k", "n1")
-    table.store(slow, fingerprint="slow", body="{}")
-    table.release(slow)
+    quick = store.reserve("k", "n1")
+    store.store(slow, fingerprint="slow", body="{}")
+    store.release(slow)
     with pytest.raises(IdempotencyInProgress):
-        table.lookup(once())
-    table.store(quick, fingerprint="f1", body="{}")
+        store.lookup(once())
+    store.store(quick, fingerprint="f1", body="{}")
     with pytest.raises(ReplayedResponse):
-        table.lookup(once())
+        store.lookup(once())
 
 
-def test_a_name_is_kept_as_long_as_its_holder_lives_and_is_free_when_told_after_that(
-    table: IdempotencyStore, database: Database, clock: SettableClock
+def test_a_key_is_reserved_while_its_process_renews_the_lease_and_free_afterwards(
+    store: IdempotencyStore, database: Database, clock: SettableClock
 ) -> None:
-    table.reserve("k", "n1")
+    store.reserve("k", "n1")
     other = IdempotencyStore(database, clock=clock)  # of another process, or of one that was started again
     for _ in range(5):
         clock.advance(seconds=20)
-        table.renew()
+        store.renew()
         other.renew()
         with pytest.raises(IdempotencyInProgress):
             other.begin("k", "n1")
@@ -138,20 +138,20 @@ def test_a_name_is_kept_as_long_as_its_holder_lives_and_is_free_when_told_after_
 
 
 @pytest.mark.parametrize("end", ["finish", "forget"])
-def test_a_name_that_was_let_go_is_not_renewed(table: IdempotencyStore, clock: SettableClock, end: str) -> None:
-    claim = table.reserve("k", "n1")
+def test_a_name_that_was_let_go_is_not_renewed(store: IdempotencyStore, clock: SettableClock, end: str) -> None:
+    claim = store.reserve("k", "n1")
     if end == "finish":
-        table.store(claim, fingerprint="f1", body="{}")
+        store.store(claim, fingerprint="f1", body="{}")
     else:
-        table.release(claim)
+        store.release(claim)
     clock.advance(seconds=KEPT.total_seconds())
-    table.renew()
-    table.sweep_idempotency_keys()
-    assert table.reserve("k", "n1").answer is None
+    store.renew()
+    store.sweep_idempotency_keys()
+    assert store.reserve("k", "n1").answer is None
 
 
-def test_names_are_swept_after_their_day(table: IdempotencyStore, clock: SettableClock) -> None:
-    table.store(table.reserve("k", "n1"), fingerprint="f1", body="{}")
+def test_names_are_swept_after_their_day(store: IdempotencyStore, clock: SettableClock) -> None:
+    store.store(store.reserve("k", "n1"), fingerprint="f1", body="{}")
     clock.advance(seconds=KEPT.total_seconds())
-    table.sweep_idempotency_keys()
-    assert table.reserve("k", "n1").answer is None
+    store.sweep_idempotency_keys()
+    assert store.reserve("k", "n1").answer is None

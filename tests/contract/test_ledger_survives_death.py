@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from alphareel.db import migrate
-from alphareel.db.accounts import AccountStore
+from alphareel.db.api_keys import ApiKeyStore
+from alphareel.db.billing import AccountStore
 from alphareel.db.database import Database, open_engine
 from alphareel.db.deletion import DeletionStore
 from alphareel.db.jobs import JobStore
-from alphareel.db.records import ApiKeyStore
 from alphareel.db.tables import accounts, job_events, jobs, ledger
 from alphareel.domain.clip import EngineFacts
 from alphareel.domain.errors import IdempotencyConflict, InsufficientCredits, InvalidState

@@ -1,4 +1,4 @@
-"""The engine under kill -9, on SQLite always and on PostgreSQL when ALPHAREEL_TEST_POSTGRES_URL names one."""
+"""The queue engine under kill -9: on SQLite, and on PostgreSQL if ALPHAREEL_TEST_POSTGRES_URL is set."""
 
 import os
 import signal
@@ -56,8 +56,8 @@ def start_worker(url: str, log: Path, database: Database) -> Iterator[StartWorke
 
     def start(*, concurrency: int = 2) -> subprocess.Popen[str]:
         program = Path(__file__).with_name("queue_worker.py")
-        words = [sys.executable, str(program), url, f"e-{uuid.uuid4().hex[:8]}", str(log), str(concurrency)]
-        worker = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        command = [sys.executable, str(program), url, f"e-{uuid.uuid4().hex[:8]}", str(log), str(concurrency)]
+        worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         started.append(worker)
         assert worker.stdout is not None
         assert worker.stdout.readline() == "ready\n"
@@ -83,13 +83,13 @@ def submit(jobs: JobStore, **metadata: Any) -> Job:
     return jobs.add_job(new, start=True, actor="test")
 
 
-def wait_for(jobs: JobStore, wanted: list[Job], status: Status = Status.COMPLETED, seconds: float = 60) -> None:
+def wait_for(jobs: JobStore, expected: list[Job], status: Status = Status.COMPLETED, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while True:
-        found = [jobs.job(job.id) for job in wanted]
-        if all(job is not None and job.status is status for job in found):
+        current = [jobs.job(job.id) for job in expected]
+        if all(job is not None and job.status is status for job in current):
             return
-        assert time.monotonic() < deadline, [(job.status, job.attempt, job.error) for job in found if job]
+        assert time.monotonic() < deadline, [(job.status, job.attempt, job.error) for job in current if job]
         time.sleep(0.05)
 
 
@@ -106,17 +106,17 @@ def test_jobs_run_once_each(jobs: JobStore, start_worker: StartWorker, log: Path
         assert [line[3] for line in lines(log, "settle", job)] == ["True"]
 
 
-def test_what_was_rolled_back_never_runs(
+def test_a_job_whose_transaction_was_rolled_back_never_runs(
     jobs: JobStore, database: Database, start_worker: StartWorker, log: Path
 ) -> None:
     queue = DbosQueue(database.engine)
 
-    def enqueue_and_break(*words: Any) -> None:
-        queue.enqueue(*words)
+    def enqueue_and_fail(*args: Any) -> None:
+        queue.enqueue(*args)
         raise RuntimeError("after the enqueue")
 
     with pytest.raises(RuntimeError):
-        submit(JobStore(database, enqueue=enqueue_and_break, clock=SystemClock()))
+        submit(JobStore(database, enqueue=enqueue_and_fail, clock=SystemClock()))
     start_worker()
     wait_for(jobs, [submit(jobs)])
     assert log.read_text().count("execute") == 1
@@ -133,7 +133,9 @@ def test_a_worker_that_is_killed_loses_nothing(jobs: JobStore, start_worker: Sta
     assert [line[2:] for line in lines(log, "settle", job)] == [["2", "True"]]
 
 
-def test_a_worker_that_slept_too_long_finds_its_job_taken(jobs: JobStore, start_worker: StartWorker, log: Path) -> None:
+def test_a_worker_that_was_stopped_too_long_cannot_settle_its_job(
+    jobs: JobStore, start_worker: StartWorker, log: Path
+) -> None:
     zombie = start_worker()
     job = submit(jobs, seconds=100)
     wait_for(jobs, [job], Status.PROCESSING)
@@ -153,7 +155,9 @@ def test_a_living_worker_keeps_its_long_job(jobs: JobStore, start_worker: StartW
     assert len(lines(log, "execute", job)) == 1
 
 
-def test_a_job_that_kills_its_workers_goes_on_to_the_next(jobs: JobStore, start_worker: StartWorker, log: Path) -> None:
+def test_a_job_that_kills_its_worker_is_run_by_the_next_one(
+    jobs: JobStore, start_worker: StartWorker, log: Path
+) -> None:
     deadly, harmless = submit(jobs, deadly=2), submit(jobs)
     for _ in range(3):
         start_worker()
@@ -161,7 +165,7 @@ def test_a_job_that_kills_its_workers_goes_on_to_the_next(jobs: JobStore, start_
     assert [line[2] for line in lines(log, "execute", deadly)] == ["1", "2", "3"]
 
 
-def test_the_engines_tables_may_be_thrown_away(
+def test_jobs_run_after_the_tables_of_the_engine_were_emptied(
     jobs: JobStore, database: Database, url: str, start_worker: StartWorker
 ) -> None:
     waiting = [submit(jobs) for _ in range(3)]
@@ -188,19 +192,21 @@ def test_the_queue_carries_ids_in_json_and_nothing_pickled(
     assert used - {None} == {"portable_json"}
 
 
-def test_executors_are_on_record_while_they_live(database: Database, start_worker: StartWorker) -> None:
-    table = ExecutorStore(database, clock=SystemClock())
+def test_executors_are_registered_while_they_live(database: Database, start_worker: StartWorker) -> None:
+    executors = ExecutorStore(database, clock=SystemClock())
     victim = start_worker()
     start_worker()
-    assert len(table.executors()) == 2
+    assert len(executors.executors()) == 2
     os.kill(victim.pid, signal.SIGKILL)
     deadline = time.monotonic() + 30
-    while len(table.executors()) > 1:
+    while len(executors.executors()) > 1:
         assert time.monotonic() < deadline
         time.sleep(0.1)
 
 
-def test_chaos_loses_no_job_and_delivers_each_once(jobs: JobStore, start_worker: StartWorker, log: Path) -> None:
+def test_killing_workers_loses_no_job_and_completes_each_once(
+    jobs: JobStore, start_worker: StartWorker, log: Path
+) -> None:
     workers = [start_worker(), start_worker()]
     submitted = [submit(jobs, seconds=0.3) for _ in range(20)]
     for _ in range(4):
@@ -210,11 +216,11 @@ def test_chaos_loses_no_job_and_delivers_each_once(jobs: JobStore, start_worker:
     wait_for(jobs, submitted, seconds=120)
     for job in submitted:
         assert [line[3] for line in lines(log, "settle", job)].count("True") == 1
-        moves = [(event.from_status, event.to_status) for event in jobs.events(job.id)]
-        assert moves.count((Status.PROCESSING, Status.COMPLETED)) == 1
+        transitions = [(event.from_status, event.to_status) for event in jobs.events(job.id)]
+        assert transitions.count((Status.PROCESSING, Status.COMPLETED)) == 1
 
 
-def test_a_fetch_takes_no_place_of_a_job(jobs: JobStore, start_worker: StartWorker, log: Path) -> None:
+def test_a_fetch_does_not_use_the_concurrency_of_jobs(jobs: JobStore, start_worker: StartWorker, log: Path) -> None:
     start_worker(concurrency=1)
     far, near = submit(jobs, far=100), submit(jobs)
     wait_for(jobs, [near])
@@ -238,7 +244,7 @@ def test_a_worker_that_is_killed_while_it_fetches_loses_nothing(
     assert len(lines(log, "execute", job)) == 1
 
 
-def test_a_job_whose_files_are_there_goes_before_those_that_were_not_begun(
+def test_a_job_whose_files_were_fetched_runs_before_new_jobs(
     jobs: JobStore, start_worker: StartWorker, log: Path
 ) -> None:
     first = submit(jobs, far=0)
@@ -249,7 +255,7 @@ def test_a_job_whose_files_are_there_goes_before_those_that_were_not_begun(
     assert order.index(first.id) <= 3
 
 
-def test_chunks_are_made_after_the_jobs_that_wait_and_in_the_order_of_the_offer(
+def test_chunks_are_made_after_the_queued_jobs_in_the_order_they_were_offered(
     jobs: JobStore, database: Database, start_worker: StartWorker, log: Path
 ) -> None:
     queue = DbosQueue(database.engine)
@@ -263,7 +269,7 @@ def test_chunks_are_made_after_the_jobs_that_wait_and_in_the_order_of_the_offer(
     assert log.read_text().index("help") > log.read_text().rindex("settle")
 
 
-def test_chunks_that_were_withdrawn_are_made_by_nobody(
+def test_withdrawn_chunks_are_not_made(
     jobs: JobStore, database: Database, start_worker: StartWorker, log: Path
 ) -> None:
     queue = DbosQueue(database.engine)
@@ -279,8 +285,8 @@ def test_chunks_that_were_withdrawn_are_made_by_nobody(
 def wait_for_help(log: Path, count: int, seconds: float = 60) -> list[list[str]]:
     deadline = time.monotonic() + seconds
     while True:
-        found = [line.split() for line in log.read_text().splitlines() if line.startswith("help ")]
-        if len(found) >= count:
-            return found
-        assert time.monotonic() < deadline, found
+        matches = [line.split() for line in log.read_text().splitlines() if line.startswith("help ")]
+        if len(matches) >= count:
+            return matches
+        assert time.monotonic() < deadline, matches
         time.sleep(0.05)

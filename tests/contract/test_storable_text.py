@@ -1,4 +1,4 @@
-"""Text that a database does not store is refused at the door, on both databases, and costs nobody anything."""
+"""Text that a database cannot store is refused with a client error, on both databases."""
 
 import uuid
 from collections.abc import Iterator
@@ -43,9 +43,9 @@ def test_no_route_with_a_nul_in_its_path_fails_or_stops_the_count_of_calls(
         for name in ("job_id", "upload_id", "webhook_id", "blob"):
             path = path.replace(f"{{{name}}}", "a%00b")  # noqa: PLW2901
         for method in operations if "%00" in path else ():
-            answer = client.request(method, path)
-            assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found"), path
-            assert answer.json()["error"]["request_id"] == answer.headers["x-request-id"]
+            response = client.request(method, path)
+            assert (response.status_code, response.json()["error"]["code"]) == (404, "not_found"), path
+            assert response.json()["error"]["request_id"] == response.headers["x-request-id"]
     assert client.head("/v1/jobs/%00").status_code == 404
     assert client.get("/v1/jobs").status_code == 200
     harness.services.calls.flush()
@@ -55,8 +55,8 @@ def test_no_route_with_a_nul_in_its_path_fails_or_stops_the_count_of_calls(
 @pytest.mark.parametrize("query", ["client_id=%00", "client_id=a%00b&limit=3", "%00=1"])
 def test_a_query_with_a_nul_is_a_bad_request(client: TestClient, query: str) -> None:
     for path in ("/v1/admin/credits", "/v1/jobs"):
-        answer = client.get(f"{path}?{query}")
-        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")
+        response = client.get(f"{path}?{query}")
+        assert (response.status_code, response.json()["error"]["code"]) == (400, "invalid_request")
 
 
 @pytest.mark.parametrize("bad", [b"a\\u0000b", b"a\\ud800b"])
@@ -75,17 +75,17 @@ def test_a_query_with_a_nul_is_a_bad_request(client: TestClient, query: str) -> 
 def test_a_body_with_text_that_no_database_stores_is_a_bad_request(
     client: TestClient, path: str, body: bytes, bad: bytes
 ) -> None:
-    answer = client.post(path, content=body % bad, headers={"Content-Type": "application/json"})
-    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")
+    response = client.post(path, content=body % bad, headers={"Content-Type": "application/json"})
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "invalid_request")
 
 
-def test_a_body_may_speak_of_the_escape_of_a_nul(client: TestClient) -> None:
-    answer = client.post("/v1/jobs", json={**VIDEO, "metadata": {"a": "\\u0000"}})
-    assert answer.status_code == 200
+def test_a_body_may_contain_an_escaped_backslash_u0000(client: TestClient) -> None:
+    response = client.post("/v1/jobs", json={**VIDEO, "metadata": {"a": "\\u0000"}})
+    assert response.status_code == 200
 
 
 @pytest.mark.parametrize("bad", ["bad\0name", "bad\ud800name"])
-def test_a_job_may_fail_with_an_error_that_quotes_any_text(harness: ServiceHarness, bad: str) -> None:
+def test_the_error_of_a_job_may_quote_any_text(harness: ServiceHarness, bad: str) -> None:
     job = harness.services.jobs.create(Principal(None, "req"), VIDEO)
     assert harness.jobs.fail(job.id, attempt=None, error=bad, error_code="fetch_failed", actor="w")
     failed = harness.jobs.job(job.id)

@@ -45,13 +45,13 @@ class TestLocalBlobs(BlobsConformance):
         with pytest.raises(StorageFailed):
             LocalBlobs(tmp_path / "objects").put_file("uploads/a.mp4", tmp_path / "none")
 
-    def test_a_sweep_removes_what_a_dead_writer_left(self, tmp_path: Path) -> None:
+    def test_a_sweep_deletes_incomplete_writes(self, tmp_path: Path) -> None:
         blobs = LocalBlobs(tmp_path / "objects")
         (tmp_path / "objects/.incoming/half").write_bytes(b"ha")
         blobs.sweep()
         assert list((tmp_path / "objects/.incoming").iterdir()) == []
 
-    def test_no_empty_folder_stays_behind_the_last_file(self, tmp_path: Path) -> None:
+    def test_deleting_the_last_file_removes_its_empty_folders(self, tmp_path: Path) -> None:
         blobs, source = LocalBlobs(tmp_path / "objects"), tmp_path / "source"
         for key in ("outputs/job_1/1/a.webm", "outputs/job_2/1/a.webm", "uploads/a.mp4"):
             source.write_bytes(b"bytes")

@@ -1,4 +1,4 @@
-"""Bytes that are kept: counted exactly, bounded whatever comes at once, held once, and gone only with their last user."""
+"""Stored bytes: exact quotas, one copy of the same content for each key, deletion with the last use."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,11 +21,11 @@ from alphareel.testing.fakes import TINY_MP4, ServiceHarness, open_harness
 
 SIZE = 100
 ENGINE = EngineFacts("builtin", "1", "cd" * 32, "Apache-2.0")
-Place = Callable[..., ServiceHarness]
+OpenHarness = Callable[..., ServiceHarness]
 
 
 @pytest.fixture
-def place(url: str, tmp_path: Path) -> Iterator[Place]:
+def open_with_quotas(url: str, tmp_path: Path) -> Iterator[OpenHarness]:
     opened: list[ServiceHarness] = []
 
     def make(**quotas: int) -> ServiceHarness:
@@ -75,16 +75,16 @@ def total(harness: ServiceHarness, key: str) -> int:
 
 
 class TestQuota:
-    def test_counts_uploads_and_results_of_a_key(self, place: Place) -> None:
-        harness = place(per_key=1000)
+    def test_a_quota_counts_uploads_and_outputs_of_a_key(self, open_with_quotas: OpenHarness) -> None:
+        harness = open_with_quotas(per_key=1000)
         upload(harness, "a", "one")
         run(harness, "a", size=250)
         stored = harness.services.usage.summary(caller(harness, "a"), days=1).stored
         assert (stored.uploads, stored.outputs, stored.total, stored.most) == (SIZE, 250, SIZE + 250, 1000)
         assert total(harness, "b") == 0
 
-    def test_a_file_beyond_it_is_refused_while_it_arrives(self, place: Place) -> None:
-        harness = place(per_key=SIZE + 50)
+    def test_a_file_that_exceeds_the_quota_is_refused_while_it_arrives(self, open_with_quotas: OpenHarness) -> None:
+        harness = open_with_quotas(per_key=SIZE + 50)
         upload(harness, "a", "one")
         session = harness.services.uploads.begin(caller(harness, "a"), filename="a.mp4", declared_type=None)
         session.write(bytes(50))
@@ -93,23 +93,23 @@ class TestQuota:
         session.abort()
         assert upload(harness, "b", "one").size == SIZE
 
-    def test_that_is_used_up_takes_nothing_and_starts_nothing(self, place: Place) -> None:
-        harness = place(per_key=SIZE)
+    def test_a_key_with_a_full_quota_can_neither_upload_nor_start_jobs(self, open_with_quotas: OpenHarness) -> None:
+        harness = open_with_quotas(per_key=SIZE)
         upload(harness, "a", "one")
-        mine = caller(harness, "a")
+        principal = caller(harness, "a")
         with pytest.raises(StorageQuotaExceeded):
-            harness.services.uploads.begin(mine, filename="a.mp4", declared_type=None)
-        draft = harness.services.jobs.create(mine, {"video_url": "https://example.com/v.mp4", "auto_start": False})
+            harness.services.uploads.begin(principal, filename="a.mp4", declared_type=None)
+        draft = harness.services.jobs.create(principal, {"video_url": "https://example.com/v.mp4", "auto_start": False})
         with pytest.raises(StorageQuotaExceeded):
-            harness.services.jobs.start(mine, draft.id, {})
+            harness.services.jobs.start(principal, draft.id, {})
         with pytest.raises(StorageQuotaExceeded):
-            harness.services.jobs.create(mine, {"video_url": "https://example.com/v.mp4"})
+            harness.services.jobs.create(principal, {"video_url": "https://example.com/v.mp4"})
 
-    def test_of_a_key_alone_wins_and_0_is_none(self, place: Place) -> None:
-        harness = place(per_key=SIZE)
-        ring = ApiKeyAdminStore(harness.database, clock=harness.clock)
-        ring.set_limits("a", {"max_storage_bytes": 2 * SIZE}, act=AuditContext("test", "keys.limits", None))
-        ring.set_limits("b", {"max_storage_bytes": 0}, act=AuditContext("test", "keys.limits", None))
+    def test_a_quota_of_its_own_replaces_the_default_and_0_is_unlimited(self, open_with_quotas: OpenHarness) -> None:
+        harness = open_with_quotas(per_key=SIZE)
+        admin = ApiKeyAdminStore(harness.database, clock=harness.clock)
+        admin.set_limits("a", {"max_storage_bytes": 2 * SIZE}, act=AuditContext("test", "keys.limits", None))
+        admin.set_limits("b", {"max_storage_bytes": 0}, act=AuditContext("test", "keys.limits", None))
         for word in ("one", "two"):
             upload(harness, "a", word)
         with pytest.raises(StorageQuotaExceeded):
@@ -117,22 +117,22 @@ class TestQuota:
         for word in ("one", "two", "three"):
             upload(harness, "b", word)
 
-    def test_of_everybody_is_another_refusal(self, place: Place) -> None:
-        harness = place(in_all=SIZE)
+    def test_a_full_installation_is_refused_with_storage_full(self, open_with_quotas: OpenHarness) -> None:
+        harness = open_with_quotas(in_all=SIZE)
         upload(harness, "a", "one")
         with pytest.raises(StorageFull):
             upload(harness, "b", "two")
 
-    def test_a_result_that_does_not_fit_is_not_delivered(self, place: Place) -> None:
-        harness = place(per_key=SIZE)
+    def test_an_output_that_exceeds_the_quota_does_not_complete_the_job(self, open_with_quotas: OpenHarness) -> None:
+        harness = open_with_quotas(per_key=SIZE)
         with pytest.raises(StorageQuotaExceeded):
             run(harness, "a", size=SIZE + 1)
         (job,) = harness.jobs.unfinished()
         assert job.status is Status.PROCESSING
         assert total(harness, "a") == 0
 
-    def test_what_is_deleted_or_expires_leaves_room(self, place: Place) -> None:
-        harness = place(per_key=2 * SIZE)
+    def test_deleted_and_expired_files_free_quota(self, open_with_quotas: OpenHarness) -> None:
+        harness = open_with_quotas(per_key=2 * SIZE)
         made = upload(harness, "a", "one")
         job = run(harness, "a")
         harness.services.uploads.delete(caller(harness, "a"), made.id)
@@ -143,17 +143,19 @@ class TestQuota:
         assert harness.services.files.retention.expire_jobs(limit=9) == 1
         assert total(harness, "a") == 0
 
-    def test_is_exact_however_many_come_at_once(self, place: Place, at_once: Callable[..., list[Any]]) -> None:
-        harness = place(per_key=3 * SIZE)
+    def test_a_quota_is_exact_under_concurrency(
+        self, open_with_quotas: OpenHarness, at_once: Callable[..., list[Any]]
+    ) -> None:
+        harness = open_with_quotas(per_key=3 * SIZE)
         outcomes = at_once([lambda n=n: upload(harness, "a", f"file {n}") for n in range(12)])
         assert sum(isinstance(o, Upload) for o in outcomes) == 3
         assert sum(isinstance(o, StorageQuotaExceeded) for o in outcomes) == 9
         assert len(harness.blobs.blobs) == 3
 
 
-class TestTheSameBytes:
-    def test_of_one_key_are_kept_once_under_two_names(self, place: Place) -> None:
-        harness = place()
+class TestDeduplication:
+    def test_the_same_bytes_of_one_key_are_kept_once_under_two_names(self, open_with_quotas: OpenHarness) -> None:
+        harness = open_with_quotas()
         first, second = upload(harness, "a", "one", "a.mp4"), upload(harness, "a", "one", "b.mp4")
         assert first.id != second.id
         assert (first.blob, first.content_type, first.kind) == (second.blob, second.content_type, second.kind)
@@ -161,21 +163,21 @@ class TestTheSameBytes:
         assert list(harness.blobs.blobs) == [first.blob]
         assert total(harness, "a") == SIZE
 
-    def test_fit_even_where_there_is_no_room_for_them_twice(self, place: Place) -> None:
-        harness = place(per_key=SIZE + 50)
+    def test_an_upload_of_the_same_bytes_needs_room_only_while_it_arrives(self, open_with_quotas: OpenHarness) -> None:
+        harness = open_with_quotas(per_key=SIZE + 50)
         upload(harness, "a", "one")
         with pytest.raises(StorageQuotaExceeded):
             upload(harness, "a", "one")
-        harness = place(per_key=2 * SIZE)
+        harness = open_with_quotas(per_key=2 * SIZE)
         for _ in range(5):
             upload(harness, "a", "one")
 
-    def test_of_two_keys_are_kept_twice(self, place: Place) -> None:
-        harness = place()
+    def test_the_same_bytes_of_two_keys_are_kept_twice(self, open_with_quotas: OpenHarness) -> None:
+        harness = open_with_quotas()
         assert upload(harness, "a", "one").blob != upload(harness, "b", "one").blob
 
-    def test_stay_until_the_last_upload_goes(self, place: Place) -> None:
-        harness = place()
+    def test_the_same_bytes_stay_until_the_last_upload_is_deleted(self, open_with_quotas: OpenHarness) -> None:
+        harness = open_with_quotas()
         first, second = upload(harness, "a", "one"), upload(harness, "a", "one")
         harness.services.uploads.delete(caller(harness, "a"), first.id)
         assert harness.blobs.blobs == {second.blob: content("one")}
@@ -184,29 +186,35 @@ class TestTheSameBytes:
         harness.services.uploads.delete(caller(harness, "a"), second.id)
         assert harness.blobs.blobs == {}
 
-    def test_stay_while_another_job_needs_them(self, place: Place) -> None:
-        harness = place()
+    def test_the_same_bytes_stay_while_another_job_needs_them(self, open_with_quotas: OpenHarness) -> None:
+        harness = open_with_quotas()
         first, second = upload(harness, "a", "one"), upload(harness, "a", "one")
         job = run(harness, "a", link(harness, first))
         harness.services.jobs.create(caller(harness, "a"), {"video_url": link(harness, second)})
         harness.services.jobs.delete(caller(harness, "a"), job.id)
         assert second.blob in harness.blobs.blobs
 
-    def test_go_once_when_both_users_go_at_once(self, place: Place, at_once: Callable[..., list[Any]]) -> None:
-        harness = place()
+    def test_the_same_bytes_are_deleted_once_when_all_uploads_are_deleted_concurrently(
+        self, open_with_quotas: OpenHarness, at_once: Callable[..., list[Any]]
+    ) -> None:
+        harness = open_with_quotas()
         made = [upload(harness, "a", "one") for _ in range(6)]
         outcomes = at_once([lambda u=u: harness.services.uploads.delete(caller(harness, "a"), u.id) for u in made])
         assert outcomes == [None] * 6
         assert harness.blobs.blobs == {}
 
-    def test_that_arrive_at_once_are_kept_once(self, place: Place, at_once: Callable[..., list[Any]]) -> None:
-        harness = place()
+    def test_the_same_bytes_uploaded_concurrently_are_kept_once(
+        self, open_with_quotas: OpenHarness, at_once: Callable[..., list[Any]]
+    ) -> None:
+        harness = open_with_quotas()
         made = at_once([lambda: upload(harness, "a", "one") for _ in range(6)])
         assert {u.blob for u in made} == set(harness.blobs.blobs)
         assert len(harness.blobs.blobs) == 1
 
-    def test_survive_a_copy_that_comes_while_they_go(self, place: Place, at_once: Callable[..., list[Any]]) -> None:
-        harness = place()
+    def test_the_same_bytes_survive_a_copy_made_during_their_deletion(
+        self, open_with_quotas: OpenHarness, at_once: Callable[..., list[Any]]
+    ) -> None:
+        harness = open_with_quotas()
         first = upload(harness, "a", "one")
         _, second = at_once(
             [
@@ -217,11 +225,11 @@ class TestTheSameBytes:
         assert harness.blobs.blobs == {second.blob: content("one")}
 
 
-class TestACrash:
-    def test_between_the_file_and_its_row_leaves_nothing_in_the_end(
-        self, place: Place, monkeypatch: pytest.MonkeyPatch
+class TestCrashes:
+    def test_a_crash_between_the_file_and_its_row_leaves_nothing_in_the_end(
+        self, open_with_quotas: OpenHarness, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        harness = place()
+        harness = open_with_quotas()
 
         def crash(_: Upload) -> Upload:
             raise KeyboardInterrupt
@@ -236,8 +244,10 @@ class TestACrash:
         removal.empty()
         assert harness.blobs.blobs == {}
 
-    def test_of_the_database_takes_the_file_back_at_once(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-        harness = place()
+    def test_a_database_failure_deletes_the_file_at_once(
+        self, open_with_quotas: OpenHarness, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        harness = open_with_quotas()
 
         def away(_: Upload) -> Upload:
             raise Unavailable("away")
@@ -247,8 +257,10 @@ class TestACrash:
             upload(harness, "a", "one")
         assert harness.blobs.blobs == {}
 
-    def test_a_writer_that_was_given_up_is_told_so(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-        harness = place()
+    def test_an_upload_that_takes_too_long_to_store_fails(
+        self, open_with_quotas: OpenHarness, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        harness = open_with_quotas()
         put = harness.blobs.put_file
 
         def slow(key: str, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Whether the database answers, known without asking it, so that a database that hangs keeps nobody waiting."""
+"""Whether the database is up, tracked in the background, so that no request waits for a database that hangs."""
 
 import contextlib
 import threading
@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from alphareel.domain.errors import Unavailable
 from alphareel.telemetry.logging import get_logger
 
-_PAUSE = 0.3
+_PROBE_INTERVAL = 0.3
 
 
 @dataclass(frozen=True)
 class DatabaseLimits:
-    """Seconds; 0 for no limit where it says so. The defaults suit a process in which nobody waits for an answer.
+    """Timeouts in seconds. The defaults suit a background process; requests need shorter ones.
 
-    ``connect``: for a connection to PostgreSQL. ``statement``: for one statement there (0: any). ``lock``: for a row
-    there (0: any), for the turn among the writers of this process on SQLite. ``pool``: for a free connection.
-    ``hang``: how long the database may show no sign of life, or another process hold SQLite's write lock, until it
-    counts as away.
+    ``connect``: for a connection to PostgreSQL. ``statement``: for one statement there (0: unlimited). ``lock``: for a
+    row lock there (0: unlimited); on SQLite, for the wait behind other writers of this process. ``pool``: for a free
+    connection. ``hang``: how long the database may not answer, or another process may hold SQLite's write lock, until
+    the database counts as down.
     """
 
     connect: float = 10.0
@@ -31,18 +31,18 @@ class DatabaseLimits:
 
 
 WITHOUT_LIMITS = DatabaseLimits(statement=0, lock=0, hang=30.0)
-"""For migrations, which may take as long as they take."""
+"""For migrations, which may take any time."""
 
 
-def away() -> Unavailable:
-    """What a request is told."""
+def no_answer() -> Unavailable:
+    """The error while the database is down."""
     return Unavailable("The database does not answer.", hint="Try again in a moment.")
 
 
 class Availability:
-    """Up until a probe fails or somebody reports a loss; down until a probe succeeds.
+    """Whether the database is up: until a probe fails or ``report_down`` is called, then again once a probe succeeds.
 
-    ``probe`` raises when it fails; ``close`` lets go of what it holds.
+    ``probe`` raises an exception when it fails. ``close`` releases its resources.
     """
 
     def __init__(self, probe: Callable[[], None], *, close: Callable[[], None] = lambda: None) -> None:
@@ -60,23 +60,23 @@ class Availability:
         return self._up.is_set()
 
     def check(self) -> None:
-        """Raises Unavailable at once while the database is away."""
+        """Raise Unavailable while the database is down."""
         if not self._up.is_set():
-            raise away()
+            raise no_answer()
 
     def wait(self, seconds: float) -> bool:
-        """Until the database is there; whether it is."""
+        """Wait until the database is up, at most so many seconds; return whether it is."""
         return self._up.wait(seconds)
 
     def watch(self) -> None:
-        """Probe all the time from now on."""
+        """Probe continuously from now on."""
         if not self._watched:
             self._watched = True
             self._start()
 
-    def lose(self) -> None:
-        """Somebody saw that the database is away; probe until it is back."""
-        self._change(up=False)
+    def report_down(self) -> None:
+        """Mark the database as down and probe until it is up again."""
+        self._set(up=False)
         self._start()
 
     def stop(self) -> None:
@@ -84,7 +84,7 @@ class Availability:
         if self._thread is None:
             self._close()
         else:
-            self._thread.join(timeout=1.0)  # one that hangs closes later
+            self._thread.join(timeout=1.0)  # a probe that hangs closes later
 
     def _start(self) -> None:
         with self._lock:
@@ -93,20 +93,20 @@ class Availability:
                 self._thread.start()
 
     def _run(self) -> None:
-        while not self._stopping.wait(_PAUSE):
+        while not self._stopping.wait(_PROBE_INTERVAL):
             try:
                 self._probe()
-            except Exception:  # noqa: BLE001  # whatever it is, nothing came back
-                self._change(up=False)
+            except Exception:  # noqa: BLE001  # any error means that the database did not answer
+                self._set(up=False)
                 continue
-            self._change(up=True)
+            self._set(up=True)
             with self._lock:
                 if not self._watched and self._up.is_set():
                     self._thread = None
                     return
         self._close()
 
-    def _change(self, *, up: bool) -> None:
+    def _set(self, *, up: bool) -> None:
         if up == self._up.is_set() or self._stopping.is_set():
             return
         if up:
@@ -123,38 +123,38 @@ class _Ticket:
     granted: bool = False
 
 
-class Turns:
-    """Writers of one process, one after another, first come first served.
+class WriteQueue:
+    """Serializes the writers of one process in the order of their arrival.
 
-    SQLite itself lets writers race for its lock: some wait for ever, and how long the lock is held by *another*
-    process nobody can tell.
+    SQLite lets writers race for its lock, so some could wait forever, and a writer could not tell how long *another*
+    process holds the lock.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiting = deque[_Ticket]()
-        self._taken = False
+        self._busy = False
 
     @contextmanager
     def turn(self, seconds: float) -> Iterator[None]:
-        """Raises Unavailable when it does not come, or nobody's can."""
-        if not self._take(seconds):
-            raise away()
+        """Wait for the turn. Raises Unavailable after ``seconds``, or when ``cancel_all`` is called."""
+        if not self._acquire(seconds):
+            raise no_answer()
         try:
             yield
         finally:
-            self._pass_on()
+            self._release()
 
-    def dismiss(self) -> None:
-        """Whoever waits shall wait no longer: the database is away."""
+    def cancel_all(self) -> None:
+        """Let all waiting writers fail, because the database is down."""
         with self._lock:
             while self._waiting:
                 self._waiting.popleft().called.set()
 
-    def _take(self, seconds: float) -> bool:
+    def _acquire(self, seconds: float) -> bool:
         with self._lock:
-            if not self._taken:
-                self._taken = True
+            if not self._busy:
+                self._busy = True
                 return True
             ticket = _Ticket(threading.Event())
             self._waiting.append(ticket)
@@ -164,9 +164,9 @@ class Turns:
                 self._waiting.remove(ticket)
             return ticket.granted
 
-    def _pass_on(self) -> None:
+    def _release(self) -> None:
         with self._lock:
-            self._taken = bool(self._waiting)
+            self._busy = bool(self._waiting)
             if self._waiting:
                 ticket = self._waiting.popleft()
                 ticket.granted = True

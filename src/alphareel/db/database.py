@@ -1,4 +1,4 @@
-"""One way to talk to SQLite and PostgreSQL: connections, transactions, and the database's failures as ours."""
+"""Connections to and transactions on SQLite or PostgreSQL, with their errors translated to ours."""
 
 import sqlite3
 import time
@@ -11,18 +11,18 @@ import sqlalchemy as sa
 from sqlalchemy import exc, pool
 
 from alphareel.db import postgres
-from alphareel.db.availability import Availability, DatabaseLimits, Turns, away
+from alphareel.db.availability import Availability, DatabaseLimits, WriteQueue, no_answer
 from alphareel.domain.errors import Unavailable
 
 _READ_ONLY = "alphareel_read_only"
 _WAL_SECONDS = 30.0
 _PROBE_SECONDS = 0.2
-_QUEUE_WAITS = 60.0  # seconds that the queue waits for the database to return, instead of asking again and again
-_LIMITS = DatabaseLimits()
+_QUEUE_RECONNECT_SECONDS = 60.0  # how long a new connection of the queue waits for a database that is down
+_DEFAULT_LIMITS = DatabaseLimits()
 
 
-def open_engine(url: str, limits: DatabaseLimits = _LIMITS) -> sa.Engine:
-    """A pooled engine; a SQLite file is put into WAL mode, in which it stays for whoever opens it later."""
+def open_engine(url: str, limits: DatabaseLimits = _DEFAULT_LIMITS) -> sa.Engine:
+    """A pooled engine. A SQLite file is switched to WAL mode, which is stored in the file."""
     parsed = normalized(url)
     if parsed.get_backend_name() != "sqlite":
         return sa.create_engine(parsed, pool_size=10, max_overflow=10, pool_timeout=limits.pool, pool_pre_ping=True)
@@ -31,35 +31,35 @@ def open_engine(url: str, limits: DatabaseLimits = _LIMITS) -> sa.Engine:
     return _open_sqlite(parsed, limits.hang, pool_size=10, max_overflow=10, pool_timeout=limits.pool)
 
 
-def open_database(url: str, limits: DatabaseLimits = _LIMITS) -> "Database":
+def open_database(url: str, limits: DatabaseLimits = _DEFAULT_LIMITS) -> "Database":
     return Database(open_engine(url, limits), limits)
 
 
 def normalized(url: str) -> sa.URL:
-    """The URL with the driver we use: psycopg for PostgreSQL, however the caller spelled it."""
+    """The URL with the driver we use: psycopg for PostgreSQL, whether it says postgres or postgresql."""
     parsed = sa.make_url(url)
     if parsed.drivername in ("postgres", "postgresql"):
         return parsed.set(drivername="postgresql+psycopg")
     return parsed
 
 
-def _open_sqlite(url: sa.URL, busy_seconds: float, **pooled: Any) -> sa.Engine:
+def _open_sqlite(url: sa.URL, busy_seconds: float, **pool_options: Any) -> sa.Engine:
     def prepare(connection: sqlite3.Connection, _record: Any) -> None:
-        connection.isolation_level = None  # the driver's own transactions would begin too late: see _begin_sqlite
+        connection.isolation_level = None  # the driver would begin transactions too late, see _begin_sqlite
         connection.execute(f"PRAGMA busy_timeout={round(busy_seconds * 1000)}")
         _enter_wal(connection)
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
 
-    engine = sa.create_engine(url, **pooled)
+    engine = sa.create_engine(url, **pool_options)
     sa.event.listen(engine, "connect", prepare)
     sa.event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
 def _enter_wal(connection: sqlite3.Connection) -> None:
-    # The first to open a new file rewrites its header, and for that SQLite does not wait by busy_timeout: whoever
-    # comes at the same moment is told at once that the file is locked. So the wait is ours.
+    # Switching a new file to WAL rewrites its header, and SQLite does not apply busy_timeout to that: a second process
+    # that opens the file at the same moment fails at once. So we retry ourselves.
     deadline = time.monotonic() + _WAL_SECONDS
     while True:
         try:
@@ -73,23 +73,24 @@ def _enter_wal(connection: sqlite3.Connection) -> None:
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
-    # A transaction that reads first and writes later cannot upgrade its lock while another writes, and fails at
-    # once without waiting; so whoever may write takes the write lock at the start.
+    # A transaction that reads first and writes later cannot upgrade its lock while another one writes: it fails at
+    # once, without waiting. So a transaction that may write takes the write lock at its start.
     read_only = connection.get_execution_options().get(_READ_ONLY, False)
     connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
 
 class Database:
-    """Transactions on one database. Raises Unavailable when it does not answer, and at once while it is away.
+    """Transactions on one database.
 
-    Reads have connections of their own, so that they never wait for writers: in WAL mode nothing else makes them wait.
+    Raises Unavailable when the database does not answer, and at once while it is known to be down. Reads have their
+    own connection pool, so they never wait for writers.
     """
 
-    def __init__(self, engine: sa.Engine, limits: DatabaseLimits = _LIMITS) -> None:
+    def __init__(self, engine: sa.Engine, limits: DatabaseLimits = _DEFAULT_LIMITS) -> None:
         self.engine = engine
         self.limits = limits
         self._is_sqlite = engine.dialect.name == "sqlite"
-        self._turns = Turns()
+        self._writers = WriteQueue()
         if self._is_sqlite:
             self.availability = Availability(_probe_sqlite(engine.url))
             self._reads = _open_sqlite(engine.url, limits.hang, pool_size=10, max_overflow=30, pool_timeout=limits.pool)
@@ -97,7 +98,7 @@ class Database:
         else:
             probe = postgres.Probe(engine.url, limits)
             self.availability = Availability(probe, close=probe.close)
-            postgres.listen(engine, limits, self.availability)
+            postgres.set_timeouts(engine, limits, self.availability)
             self._reads = self._open_postgres(pool_size=10, max_overflow=10)
             self._reading = self._reads.execution_options(isolation_level="AUTOCOMMIT")
 
@@ -105,62 +106,66 @@ class Database:
     def write(self, *, unlimited: bool = False) -> Iterator[sa.Connection]:
         """One transaction, committed at the end and rolled back on any error.
 
-        ``unlimited``: its statements may take as long as they take.
+        ``unlimited``: no statement timeout.
         """
-        self._begin()
-        turn = self._turns.turn(self.limits.lock) if self._is_sqlite else nullcontext()
-        with turn, self._failures_as_ours():
+        self._check_up()
+        turn = self._writers.turn(self.limits.lock) if self._is_sqlite else nullcontext()
+        with turn, self._translate_errors():
             self.availability.check()
-            with self.engine.begin() as connection, self._patience(connection, unlimited=unlimited):
+            with self.engine.begin() as connection, self._statement_timeout(connection, unlimited=unlimited):
                 yield connection
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
-        """One consistent view on SQLite, each statement its own on PostgreSQL; nothing is written."""
+        """A read-only connection: one snapshot for all statements on SQLite, one for each on PostgreSQL."""
         if not self._is_sqlite:
-            self._begin()
-        with self._failures_as_ours(), self._reading.connect() as connection:
+            self._check_up()
+        with self._translate_errors(), self._reading.connect() as connection:
             yield connection
 
     def open_queue_engine(self) -> sa.Engine | None:
-        """An engine for the queue on PostgreSQL, whose connections wait for a database that is away; None on SQLite."""
-        return None if self._is_sqlite else self._open_postgres(waits=_QUEUE_WAITS, pool_size=20, max_overflow=10)
+        """An engine for the queue on PostgreSQL; new connections wait for a database that is down. None on SQLite."""
+        return (
+            None
+            if self._is_sqlite
+            else self._open_postgres(reconnect=_QUEUE_RECONNECT_SECONDS, pool_size=20, max_overflow=10)
+        )
 
     def close(self) -> None:
         self.availability.stop()
         self.engine.dispose()
         self._reads.dispose()
 
-    def _begin(self) -> None:
+    def _check_up(self) -> None:
         if not self._is_sqlite:
             self.availability.watch()
         self.availability.check()
 
-    def _open_postgres(self, **more: Any) -> sa.Engine:
-        return postgres.open_postgres(self.engine.url, self.limits, self.availability, **more)
+    def _open_postgres(self, **options: Any) -> sa.Engine:
+        return postgres.open_postgres(self.engine.url, self.limits, self.availability, **options)
 
     @contextmanager
-    def _patience(self, connection: sa.Connection, *, unlimited: bool) -> Iterator[None]:
+    def _statement_timeout(self, connection: sa.Connection, *, unlimited: bool) -> Iterator[None]:
         if self._is_sqlite or not unlimited:
             yield
             return
         driver: Any = connection.connection.driver_connection
-        before, driver.patience = driver.patience, postgres.Patience(0, self.availability)
+        before, driver.answer_timeout = driver.answer_timeout, postgres.AnswerTimeout(0, self.availability)
         connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
         try:
             yield
         finally:
-            driver.patience = before
+            driver.answer_timeout = before
 
     @contextmanager
-    def _failures_as_ours(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         try:
             yield
         except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
             if _is_locked(error):
-                self.availability.lose()
-                self._turns.dismiss()
-            raise away() from error
+                self.availability.report_down()
+                self._writers.cancel_all()
+            raise no_answer() from error
         except exc.DBAPIError as error:
             if error.connection_invalidated:
                 raise Unavailable("The database closed the connection.", hint="Try again in a moment.") from error
@@ -175,8 +180,8 @@ def _is_locked(error: exc.SQLAlchemyError) -> bool:
 def _probe_sqlite(url: sa.URL) -> Callable[[], None]:
     engine = _open_sqlite(url, _PROBE_SECONDS, poolclass=pool.NullPool)
 
-    def ask() -> None:
+    def probe() -> None:
         with engine.begin():
-            """Whoever gets the write lock can give it back."""
+            pass  # BEGIN IMMEDIATE took the write lock
 
-    return ask
+    return probe

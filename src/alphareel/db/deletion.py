@@ -1,4 +1,4 @@
-"""What is to go for good, behind jobs.removal.Removals: rows lose what callers wrote, blobs are noted for deletion."""
+"""Deletion of jobs and uploads: rows lose what callers wrote, and blobs are scheduled for deletion."""
 
 import json
 from datetime import datetime
@@ -16,17 +16,26 @@ from alphareel.service.files import blob_keys
 from alphareel.service.jobs.models import TERMINAL, Status
 from alphareel.service.ports import Clock
 
-_RUNNABLE = (Status.PENDING, Status.PROCESSING)
+_UNFINISHED = (Status.PENDING, Status.PROCESSING)
 
 
 class DeletionStore:
-    """jobs.removal.Removals on our tables."""
+    """Deletes jobs and uploads, and keeps the list of blobs that still have to be deleted.
+
+    A blob is put on that list in the transaction that deletes its row, and stays there until the blob is gone, so a
+    crash in between loses no work.
+    """
 
     def __init__(self, database: Database, *, clock: Clock) -> None:
         self._database = database
         self._clock = clock
 
     def remove_job(self, job_id: str, *, actor: str) -> tuple[str, ...] | None:
+        """Mark an ended job as deleted. Its row stays for the audit, without what the caller wrote.
+
+        Returns the blobs to delete (a prefix ends in a slash): its outputs, and uploads of its key that no other job
+        uses. Returns None if the job has not ended or was deleted before.
+        """
         now = self._clock.now()
         ended = (jobs.c.id == job_id, jobs.c.status.in_(TERMINAL), jobs.c.deleted_at.is_(None))
         with self._database.write() as c:
@@ -36,27 +45,32 @@ class DeletionStore:
                 return None
             blobs = (*blob_keys.job_prefixes(job_id), *_release_uploads(c, row))
             c.execute(sa.update(jobs).where(jobs.c.id == job_id).values(_tombstone(row, now=now)))
-            move = Transition(to=Status(row.status), actor=actor, reason="deleted")
-            log_transition(c, job_id, move.to, move, now=now)
+            transition = Transition(to=Status(row.status), actor=actor, reason="deleted")
+            append_event(c, job_id, transition.to, transition, now=now)
             c.execute(sa.delete(webhooks).where(webhooks.c.job_id == job_id))
-            _forget_answers(c, row)
+            _redact_replayed_responses(c, row)
             schedule_deletion(c, blobs, at=now)
-        append_event(job_id, move)
+        log_transition(job_id, transition)
         return blobs
 
     def remove_upload(self, upload_id: str) -> tuple[str, ...] | None:
+        """Delete an upload's row and return the blobs to delete (none if there is no such upload).
+
+        Returns None while a pending or running job uses it.
+        """
         with self._database.write() as c:
             lock_storage(c)
             row = c.execute(sa.select(uploads).where(uploads.c.id == upload_id).with_for_update()).one_or_none()
             if row is None:
                 return ()
-            if c.execute(_users(upload_id, jobs.c.status.in_(_RUNNABLE))).first() is not None:
+            if c.execute(_users(upload_id, jobs.c.status.in_(_UNFINISHED))).first() is not None:
                 return None
             blobs = delete_upload_row(c, row)
             schedule_deletion(c, blobs, at=self._clock.now())
         return blobs
 
     def pending_deletions(self, *, limit: int) -> tuple[str, ...]:
+        """Blobs and prefixes that are due for deletion, oldest first."""
         with self._database.read() as c:
             due = sa.select(pending_deletions.c.blob).where(pending_deletions.c.at <= self._clock.now())
             return tuple(
@@ -64,30 +78,30 @@ class DeletionStore:
             )
 
     def clear_pending_deletions(self, blob: str) -> None:
+        """Take a blob off the list, because it is gone."""
         with self._database.write() as c:
             c.execute(sa.delete(pending_deletions).where(pending_deletions.c.blob == blob))
 
 
-def note_uploads(c: sa.Connection, job_id: str, upload_ids: tuple[str, ...]) -> None:
-    """Write down, in the caller's transaction, which uploads a job uses now.
+def link_uploads(c: sa.Connection, job_id: str, upload_ids: tuple[str, ...]) -> None:
+    """Record, in the caller's transaction, which uploads a job uses now. Raises InvalidRequest if one was deleted.
 
-    Locked, so that whoever deletes one of them at the same moment sees the job, or the job that it is gone. Raises
-    InvalidRequest.
+    The rows of the uploads are locked, so a concurrent deletion either sees this job or is seen by it.
     """
     c.execute(sa.delete(job_uploads).where(job_uploads.c.job_id == job_id))
-    wanted = sorted(set(upload_ids))
-    there = sa.select(uploads.c.id).where(uploads.c.id.in_(wanted)).order_by(uploads.c.id)
-    if wanted and len(c.execute(there.with_for_update(read=True)).all()) < len(wanted):
+    ids = sorted(set(upload_ids))
+    existing = sa.select(uploads.c.id).where(uploads.c.id.in_(ids)).order_by(uploads.c.id)
+    if ids and len(c.execute(existing.with_for_update(read=True)).all()) < len(ids):
         raise InvalidRequest("An upload that the job needs was deleted.", hint="Upload the file again.")
-    for upload_id in wanted:
+    for upload_id in ids:
         c.execute(sa.insert(job_uploads).values(job_id=job_id, upload_id=upload_id))
 
 
 def release_files(c: sa.Connection, row: sa.Row[Any]) -> tuple[str, ...]:
-    """Blobs that nobody needs when this job needs none: its outputs, and uploads of its key that no other job uses.
+    """Release a job's files: return its output and preview prefixes, and blobs of uploads that no other job uses.
 
-    The outputs attempt by attempt, because a failed job may be started again: what is deleted late must not be what
-    a later attempt delivered.
+    There is one prefix for each attempt. A failed job may be started again, and a late deletion must not hit the
+    output of a later attempt.
     """
     attempts = range(1, row.attempt + 1)
     outputs = (blob_keys.output_prefix(row.id, attempt) for attempt in attempts)
@@ -96,14 +110,14 @@ def release_files(c: sa.Connection, row: sa.Row[Any]) -> tuple[str, ...]:
 
 
 def _release_uploads(c: sa.Connection, row: sa.Row[Any]) -> tuple[str, ...]:
-    """Blobs of the key's uploads that no other job needs, now that this one goes."""
+    """Delete the uploads of the job's key that no other job uses, and return their blobs."""
     mine = sa.select(job_uploads.c.upload_id).where(job_uploads.c.job_id == row.id)
     owner = uploads.c.key_id == row.key_id if row.key_id is not None else uploads.c.key_id.is_(None)
-    # Locked before the look at their users: of two jobs that go at once, the second finds that it is the last.
-    held = c.execute(sa.select(uploads).where(uploads.c.id.in_(mine), owner).with_for_update()).all()
+    # Lock the uploads before reading their users, so that of two concurrent deletions one sees that it is the last.
+    used = c.execute(sa.select(uploads).where(uploads.c.id.in_(mine), owner).with_for_update()).all()
     c.execute(sa.delete(job_uploads).where(job_uploads.c.job_id == row.id))
-    free = [upload for upload in held if c.execute(_users(upload.id)).first() is None]
-    return tuple(blob for upload in free for blob in delete_upload_row(c, upload))
+    unused = [upload for upload in used if c.execute(_users(upload.id)).first() is None]
+    return tuple(blob for upload in unused for blob in delete_upload_row(c, upload))
 
 
 def _users(upload_id: str, *where: sa.ColumnElement[bool]) -> sa.Select[Any]:
@@ -116,9 +130,9 @@ def _users(upload_id: str, *where: sa.ColumnElement[bool]) -> sa.Select[Any]:
 
 
 def delete_upload_row(c: sa.Connection, row: sa.Row[Any]) -> tuple[str, ...]:
-    """Forget an upload, in the caller's transaction, which holds the storage and discards the blobs returned.
+    """Delete an upload's row in the caller's transaction, and return its blob unless another upload shares it.
 
-    None is returned while another upload has the same bytes.
+    The caller has called ``lock_storage`` and schedules the deletion of the blobs returned.
     """
     c.execute(sa.delete(job_uploads).where(job_uploads.c.upload_id == row.id))
     c.execute(sa.delete(uploads).where(uploads.c.id == row.id))
@@ -127,21 +141,21 @@ def delete_upload_row(c: sa.Connection, row: sa.Row[Any]) -> tuple[str, ...]:
 
 
 def schedule_deletion(c: sa.Connection, blobs: tuple[str, ...], *, at: datetime) -> None:
-    """Note, in the caller's transaction, blobs to delete from then on; an earlier note of them is replaced."""
+    """Schedule the deletion of blobs or prefixes in the caller's transaction; ``at`` replaces an earlier time."""
     for blob in blobs:
         c.execute(sa.delete(pending_deletions).where(pending_deletions.c.blob == blob))
         c.execute(sa.insert(pending_deletions).values(blob=blob, at=at))
 
 
-def _forget_answers(c: sa.Connection, row: sa.Row[Any]) -> None:
-    """What repeated requests are answered with tells of the job too; the names stay taken, so none makes it anew."""
-    told = {"success": True, "id": row.id, "job_id": row.id, "status": row.status, "message": "Job deleted"}
-    mine = (idempotency.c.key_id == row.key_id, idempotency.c.body.contains(row.id, autoescape=True))
-    c.execute(sa.update(idempotency).where(*mine).values(body=json.dumps(told)))
+def _redact_replayed_responses(c: sa.Connection, row: sa.Row[Any]) -> None:
+    """Remove the job's data from stored idempotent responses. The keys stay, so a retry does not create it again."""
+    response = {"success": True, "id": row.id, "job_id": row.id, "status": row.status, "message": "Job deleted"}
+    where = (idempotency.c.key_id == row.key_id, idempotency.c.body.contains(row.id, autoescape=True))
+    c.execute(sa.update(idempotency).where(*where).values(body=json.dumps(response)))
 
 
 def _tombstone(row: sa.Row[Any], *, now: datetime) -> dict[str, Any]:
-    """Keeps who, when, which model and what it cost; drops addresses, words and what was made."""
+    """Column values of a deleted job: key, times, model and credits stay; URLs, texts and the output go."""
     return {
         "options": to_json(Options(model=from_json(row.options).model)),
         "video_url": "",

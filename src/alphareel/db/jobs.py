@@ -1,4 +1,4 @@
-"""The jobs' table behind the JobStore port: every transition is a compare-and-set that leaves an audit row."""
+"""The table of jobs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -9,15 +9,15 @@ import sqlalchemy as sa
 
 from alphareel.db import billing, idempotency, mapping
 from alphareel.db.database import Database
-from alphareel.db.deletion import note_uploads
+from alphareel.db.deletion import link_uploads
 from alphareel.db.migrate import is_current
-from alphareel.db.queue import Enqueue, QueueAdmission, keys_that_wait
+from alphareel.db.queue import Enqueue, QueueAdmission, keys_with_waiting_jobs
 from alphareel.db.queue_position import QueuePositionCache
-from alphareel.db.retention import note_expiry
+from alphareel.db.retention import set_expiry
 from alphareel.db.storage_usage import StorageUsage, lock_storage
 from alphareel.db.tables import job_events, jobs
 from alphareel.db.transitions import Transition, append_event, apply_transition, log_transition
-from alphareel.db.webhooks import events_of, note_webhook
+from alphareel.db.webhooks import add_webhook, events_by_job
 from alphareel.domain.clip import EngineFacts
 from alphareel.domain.fields import storable
 from alphareel.domain.options import Options, to_json
@@ -28,11 +28,17 @@ from alphareel.service.jobs.queue_limits import QueueLimits
 from alphareel.service.ports import Clock, NewJob, Page
 from alphareel.telemetry.tracing import current_traceparent
 
-_RUNNABLE = (Status.PENDING, Status.PROCESSING)
+_UNFINISHED = (Status.PENDING, Status.PROCESSING)
 
 
 class JobStore:
-    """JobStore on our tables. ``enqueue`` joins the transaction that hands a job to the engine."""
+    """Jobs in our own tables, which are the source of truth; the queue engine's tables are not.
+
+    Every method is one transaction. A transition is a compare-and-set that writes its audit row in the same
+    transaction. Every store raises Unavailable when the database does not answer.
+
+    ``enqueue`` hands a job to the queue engine inside that transaction.
+    """
 
     def __init__(
         self,
@@ -41,34 +47,40 @@ class JobStore:
         enqueue: Enqueue,
         clock: Clock,
         limits: QueueLimits | None = None,
-        stock: StorageUsage | None = None,
+        storage: StorageUsage | None = None,
     ) -> None:
         self._database = database
-        self._stock = stock or StorageUsage(database)
+        self._storage = storage or StorageUsage(database)
         self._enqueue = enqueue
-        self._admissions = QueueAdmission(enqueue, limits or QueueLimits())
+        self._admission = QueueAdmission(enqueue, limits or QueueLimits())
         self._clock = clock
-        self._outlook = QueuePositionCache()
+        self._positions = QueuePositionCache()
 
     def add_job(self, new: NewJob, *, start: bool, actor: str, once: IdempotentRequest | None = None) -> Job:
+        """Insert a draft, or (with ``start``) a pending job.
+
+        A pending job is enqueued in the same transaction, unless the limits of its key make it wait.
+        Raises InsufficientCredits, TooManyJobs, QueueFull, StorageQuotaExceeded, StorageFull; for a known ``once``
+        ReplayedResponse, IdempotencyConflict, IdempotencyInProgress.
+        """
         now = self._clock.now()
         status = Status.PENDING if start else Status.CREATED
         with self._database.write() as c:
-            idempotency.take(c, once, now=now)
+            idempotency.reserve_key(c, once, now=now)
             if start:
-                self._stock.check(c, new.key_id, 1)
+                self._storage.check(c, new.key_id, 1)
             row = c.execute(sa.insert(jobs).values(_new_row(new, status, now=now)).returning(jobs)).one()
-            move = Transition(
+            transition = Transition(
                 to=status, actor=actor, request_id=new.request_id, reason="started" if start else "created"
             )
-            log_transition(c, new.id, None, move, now=now)
-            note_uploads(c, new.id, new.uploads)
+            append_event(c, new.id, None, transition, now=now)
+            link_uploads(c, new.id, new.uploads)
             if start:
                 row = row if new.bill is None else billing.reserve(c, row, new.bill, now=now)
-                self._admissions.join(c, row, now=now)
-            job = self._in_full(c, [row])[0]
-            idempotency.keep(c, once, job)
-        self._announce(new.id, move)
+                self._admission.join(c, row, now=now)
+            job = self._to_jobs(c, [row])[0]
+            idempotency.store_response(c, once, job)
+        self._after_commit(new.id, transition)
         return job
 
     def start_job(
@@ -88,8 +100,13 @@ class JobStore:
         bill: Quote | None = None,
         once: IdempotentRequest | None = None,
     ) -> Job | None:
+        """Set a created or failed job to pending, with these options and uploads, and enqueue it as ``add_job`` does.
+
+        Returns None if the job has another status. ``video_url``, ``metadata``: None keeps the job's value.
+        Raises the same errors as ``add_job``.
+        """
         now = self._clock.now()
-        values = _fresh_run() | {
+        values = _new_run_values() | {
             "queued_at": now,
             "traceparent": current_traceparent(),
             "options": to_json(options),
@@ -100,29 +117,30 @@ class JobStore:
             "run": jobs.c.run + 1,
             "ticket": jobs.c.ticket + 1,
         }
-        given = {"video_url": video_url, "metadata": metadata}
-        values |= {name: value for name, value in given.items() if value is not None}
-        move = Transition(
+        optional = {"video_url": video_url, "metadata": metadata}
+        values |= {name: value for name, value in optional.items() if value is not None}
+        transition = Transition(
             to=Status.PENDING, actor=actor, request_id=request_id, reason="started", values=values, bill=bill
         )
         with self._database.write() as c:
-            idempotency.take(c, once, now=now)
-            row = apply_transition(c, job_id, move, now=now)
+            idempotency.reserve_key(c, once, now=now)
+            row = apply_transition(c, job_id, transition, now=now)
             if row is None:
                 idempotency.release_key(c, once)
                 return None
-            self._stock.check(c, row.key_id, 1)
-            note_uploads(c, job_id, uploads)
-            self._admissions.join(c, row, now=now)
-            job = self._in_full(c, [row])[0]
-            idempotency.keep(c, once, job)
-        self._announce(job_id, move)
+            self._storage.check(c, row.key_id, 1)
+            link_uploads(c, job_id, uploads)
+            self._admission.join(c, row, now=now)
+            job = self._to_jobs(c, [row])[0]
+            idempotency.store_response(c, once, job)
+        self._after_commit(job_id, transition)
         return job
 
     def job(self, job_id: str) -> Job | None:
+        """The job; None if it does not exist or was deleted."""
         with self._database.read() as c:
             row = c.execute(sa.select(jobs).where(jobs.c.id == job_id, jobs.c.deleted_at.is_(None))).one_or_none()
-            return self._in_full(c, [row])[0] if row is not None else None
+            return self._to_jobs(c, [row])[0] if row is not None else None
 
     def jobs(
         self,
@@ -133,22 +151,32 @@ class JobStore:
         limit: int,
         offset: int,
     ) -> Page:
-        wanted = [jobs.c.key_id.in_((key_id, *others)) if key_id is not None else jobs.c.key_id.is_(None)]
-        wanted.append(jobs.c.deleted_at.is_(None))
+        """A page of a key's jobs and those of the keys ``others``, newest first, with the total count.
+
+        ``statuses``: None for any status.
+        """
+        where = [jobs.c.key_id.in_((key_id, *others)) if key_id is not None else jobs.c.key_id.is_(None)]
+        where.append(jobs.c.deleted_at.is_(None))
         if statuses is not None:
-            wanted.append(jobs.c.status.in_(statuses))
-        newest = sa.select(jobs).where(*wanted).order_by(jobs.c.created_at.desc(), jobs.c.id.desc())
+            where.append(jobs.c.status.in_(statuses))
+        newest = sa.select(jobs).where(*where).order_by(jobs.c.created_at.desc(), jobs.c.id.desc())
         with self._database.read() as c:
-            total = c.execute(sa.select(sa.func.count()).select_from(jobs).where(*wanted)).scalar_one()
-            found = c.execute(newest.limit(limit).offset(offset)).all()
-            return Page(self._in_full(c, found), total)
+            total = c.execute(sa.select(sa.func.count()).select_from(jobs).where(*where)).scalar_one()
+            rows = c.execute(newest.limit(limit).offset(offset)).all()
+            return Page(self._to_jobs(c, rows), total)
 
     def events(self, job_id: str) -> tuple[JobEvent, ...]:
+        """The audit log of a job, oldest first."""
         ordered = sa.select(job_events).where(job_events.c.job_id == job_id).order_by(job_events.c.sequence)
         with self._database.read() as c:
             return tuple(map(mapping.event_from_row, c.execute(ordered)))
 
     def begin_attempt(self, job_id: str, *, ticket: int, actor: str) -> Job | None:
+        """Set a pending or processing job that has this ticket to processing, and count the attempt up.
+
+        The attempt is the fencing token: what an older attempt writes later is refused. Returns None if the job
+        has another status or ticket.
+        """
         now = self._clock.now()
         values = {
             "attempt": jobs.c.attempt + 1,
@@ -157,12 +185,16 @@ class JobStore:
             "progress_at": now,
             "preview": None,
         }
-        move = Transition(
+        transition = Transition(
             to=Status.PROCESSING, actor=actor, reason="attempt began", values=values, where=(jobs.c.ticket == ticket,)
         )
-        return self._apply_transition(job_id, move)
+        return self._apply_transition(job_id, transition)
 
     def set_progress(self, job_id: str, *, attempt: int, progress: float, preview: str | None = None) -> bool:
+        """Record the percentage done (0..100, never lowered), the time, and the blob key of a new preview.
+
+        Returns False if the attempt is not the current one.
+        """
         now = self._clock.now()
         highest = sa.case((jobs.c.progress < progress, progress), else_=jobs.c.progress)
         change = (
@@ -174,9 +206,10 @@ class JobStore:
             return c.execute(change).rowcount == 1
 
     def reset_tries(self, job_id: str, *, ticket: int) -> None:
-        held = (jobs.c.id == job_id, jobs.c.ticket == ticket, jobs.c.status == Status.PROCESSING, jobs.c.tries > 1)
+        """Set the count of tries to 1, because a part of the result is stored and the job makes progress."""
+        where = (jobs.c.id == job_id, jobs.c.ticket == ticket, jobs.c.status == Status.PROCESSING, jobs.c.tries > 1)
         with self._database.write() as c:
-            c.execute(sa.update(jobs).where(*held).values(tries=1))
+            c.execute(sa.update(jobs).where(*where).values(tries=1))
 
     def complete(
         self,
@@ -188,6 +221,10 @@ class JobStore:
         warnings: tuple[str, ...],
         actor: str,
     ) -> bool:
+        """Set the job to completed; False if this attempt is not the current one.
+
+        Raises StorageQuotaExceeded, StorageFull when the output does not fit; then the job is unchanged.
+        """
         values = {
             "output": asdict(output),
             "stored_bytes": output.bytes,
@@ -196,49 +233,66 @@ class JobStore:
             "progress": 100.0,
             "completed_at": self._clock.now(),
         }
-        move = Transition(
+        transition = Transition(
             to=Status.COMPLETED, actor=actor, reason="completed", values=values, where=(jobs.c.attempt == attempt,)
         )
-        return self._apply_transition(job_id, move, adds=output.bytes) is not None
+        return self._apply_transition(job_id, transition, output_bytes=output.bytes) is not None
 
     def fail(
         self, job_id: str, *, attempt: int | None, error: str, error_code: str, actor: str, ticket: int | None = None
     ) -> bool:
-        told = storable(error or error_code)  # it may quote what a file or a foreign server said
-        values = {"error": told, "error_code": error_code, "completed_at": self._clock.now()}
+        """Set the job to failed; False if it has another status, attempt or ticket.
+
+        ``attempt``, ``ticket``: None for any. ``error`` may be empty; then ``error_code`` is stored in its place.
+        """
+        message = storable(error or error_code)  # it may quote a file or another server
+        values = {"error": message, "error_code": error_code, "completed_at": self._clock.now()}
         where: tuple[sa.ColumnElement[bool], ...] = () if attempt is None else (jobs.c.attempt == attempt,)
         if ticket is not None:
             where = (*where, jobs.c.ticket == ticket)
-        move = Transition(to=Status.FAILED, actor=actor, reason=error_code, values=values, where=where)
-        return self._apply_transition(job_id, move) is not None
+        transition = Transition(to=Status.FAILED, actor=actor, reason=error_code, values=values, where=where)
+        return self._apply_transition(job_id, transition) is not None
 
     def release_attempt(self, job_id: str, *, attempt: int, actor: str, reason: str) -> bool:
-        move = Transition(
+        """A worker that shuts down gives up this attempt, which then does not count as a try."""
+        transition = Transition(
             to=Status.PROCESSING,
             actor=actor,
             reason=reason,
             values={"tries": jobs.c.tries - 1},
             where=(jobs.c.attempt == attempt, jobs.c.status == Status.PROCESSING),
         )
-        return self._apply_transition(job_id, move) is not None
+        return self._apply_transition(job_id, transition) is not None
 
     def begin_fetch(self, job_id: str, *, ticket: int, actor: str) -> Job | None:
+        """Count a try to fetch the job's files; None unless it is pending or processing with this ticket."""
         now = self._clock.now()
         with self._database.write() as c:
-            change = sa.update(jobs).where(*_held(job_id, ticket)).values(tries=jobs.c.tries + 1, progress_at=now)
+            change = (
+                sa.update(jobs).where(*_holds_ticket(job_id, ticket)).values(tries=jobs.c.tries + 1, progress_at=now)
+            )
             row = c.execute(change.returning(jobs)).one_or_none()
             if row is None:
                 return None
-            move = Transition(to=Status(row.status), actor=actor, reason="fetch began")
-            log_transition(c, job_id, move.to, move, now=now)
-        self._announce(job_id, move)
+            transition = Transition(to=Status(row.status), actor=actor, reason="fetch began")
+            append_event(c, job_id, transition.to, transition, now=now)
+        self._after_commit(job_id, transition)
         return mapping.job_from_row(row)
 
     def leave_fetch(self, job_id: str, *, ticket: int) -> None:
+        """A worker that shuts down gives up this fetch, which then does not count as a try."""
         with self._database.write() as c:
-            c.execute(sa.update(jobs).where(*_held(job_id, ticket), jobs.c.tries > 0).values(tries=jobs.c.tries - 1))
+            c.execute(
+                sa.update(jobs).where(*_holds_ticket(job_id, ticket), jobs.c.tries > 0).values(tries=jobs.c.tries - 1)
+            )
 
     def reserve_credits(self, job_id: str, *, attempt: int, seconds: float | None, most: float | None) -> bool:
+        """Reserve credits for a running job whose duration was unknown at its start; idempotent.
+
+        ``seconds`` None: the duration is still unknown, so the price of ``most`` seconds is reserved, or the whole
+        balance if ``most`` is None too. Returns False if the attempt is not the current one. Raises
+        InsufficientCredits.
+        """
         current = (jobs.c.id == job_id, jobs.c.attempt == attempt, jobs.c.status == Status.PROCESSING)
         with self._database.write() as c:
             row = c.execute(sa.select(jobs).where(*current).with_for_update()).one_or_none()
@@ -247,81 +301,94 @@ class JobStore:
         return row is not None
 
     def unfinished(self) -> tuple[Job, ...]:
+        """Pending and processing jobs that the queue engine has, for the reconciler."""
         with self._database.read() as c:
-            held = (jobs.c.status.in_(_RUNNABLE), jobs.c.admitted_at.is_not(None), jobs.c.test.is_(None))
-            return tuple(map(mapping.job_from_row, c.execute(sa.select(jobs).where(*held))))
+            where = (jobs.c.status.in_(_UNFINISHED), jobs.c.admitted_at.is_not(None), jobs.c.test.is_(None))
+            return tuple(map(mapping.job_from_row, c.execute(sa.select(jobs).where(*where))))
 
     def test_jobs(self) -> tuple[Job, ...]:
+        """Pending and processing test jobs, which the queue engine never gets."""
         with self._database.read() as c:
-            held = (jobs.c.status.in_(_RUNNABLE), jobs.c.test.is_not(None))
-            return tuple(map(mapping.job_from_row, c.execute(sa.select(jobs).where(*held))))
+            where = (jobs.c.status.in_(_UNFINISHED), jobs.c.test.is_not(None))
+            return tuple(map(mapping.job_from_row, c.execute(sa.select(jobs).where(*where))))
 
     def admit_waiting(self) -> int:
+        """Enqueue waiting jobs for which the limits leave room, and return how many.
+
+        Every transition does this for its own key; this method finds jobs that may start because limits were raised.
+        """
         with self._database.read() as c:
-            waiting = keys_that_wait(c)
-        return sum(map(self._admit, waiting))
+            key_ids = keys_with_waiting_jobs(c)
+        return sum(map(self._admit, key_ids))
 
     def _admit(self, key_id: str | None) -> int:
         with self._database.write() as c:
-            return self._admissions.admit(c, key_id, now=self._clock.now())
+            return self._admission.admit(c, key_id, now=self._clock.now())
 
     def requeue(self, job_id: str, *, ticket: int, actor: str, reason: str, step: Step = Step.RUN) -> bool:
+        """Enqueue a pending or processing job that has this ticket once more, with the next ticket.
+
+        Step.RUN moves it to the end of the queue. Step.FETCH and Step.RUN_FETCHED keep its position; the latter also
+        resets its tries.
+        """
         now = self._clock.now()
         values: dict[str, Any] = {"ticket": ticket + 1, "progress_at": now}
         if step is Step.RUN:
             values |= {"updated_at": now, "admitted_at": now}
         if step is Step.RUN_FETCHED:
             values |= {"tries": 0}
-        change = sa.update(jobs).where(*_held(job_id, ticket)).values(values)
+        change = sa.update(jobs).where(*_holds_ticket(job_id, ticket)).values(values)
         with self._database.write() as c:
             row = c.execute(change.returning(jobs)).one_or_none()
             if row is None:
                 return False
-            move = Transition(to=Status(row.status), actor=actor, reason=reason)
-            log_transition(c, job_id, move.to, move, now=now)
+            transition = Transition(to=Status(row.status), actor=actor, reason=reason)
+            append_event(c, job_id, transition.to, transition, now=now)
             self._enqueue(c, job_id, row.ticket, step)
-        self._announce(job_id, move)
+        self._after_commit(job_id, transition)
         return True
 
     def is_ready(self) -> bool:
+        """Whether the database answers and has the schema of this version."""
         return is_current(self._database)
 
-    def _apply_transition(self, job_id: str, move: Transition, *, adds: int = 0) -> Job | None:
-        """``adds``: bytes of a result that the move delivers, if they fit."""
+    def _apply_transition(self, job_id: str, transition: Transition, *, output_bytes: int = 0) -> Job | None:
+        """``output_bytes``: size of the output that the transition adds. Raises StorageQuotaExceeded, StorageFull."""
         with self._database.write() as c:
-            if adds:
+            if output_bytes:
                 lock_storage(c)
-            row = apply_transition(c, job_id, move, now=self._clock.now())
+            row = apply_transition(c, job_id, transition, now=self._clock.now())
             if row is not None:
-                if adds:
-                    self._stock.check(c, row.key_id, 0)
-                row = note_expiry(c, row)
-                note_webhook(c, row, now=row.updated_at)
-                self._admissions.admit(c, row.key_id, now=row.updated_at)
+                if output_bytes:
+                    self._storage.check(c, row.key_id, 0)
+                row = set_expiry(c, row)
+                add_webhook(c, row, now=row.updated_at)
+                self._admission.admit(c, row.key_id, now=row.updated_at)
         if row is None:
             return None
-        self._announce(job_id, move)
+        self._after_commit(job_id, transition)
         return mapping.job_from_row(row)
 
-    def _announce(self, job_id: str, move: Transition) -> None:
-        self._outlook.forget()
-        append_event(job_id, move)
+    def _after_commit(self, job_id: str, transition: Transition) -> None:
+        """The queue changed, so cached positions are stale; and write the transition to the process log."""
+        self._positions.forget()
+        log_transition(job_id, transition)
 
-    def _in_full(self, c: sa.Connection, found: Sequence[sa.Row[Any]]) -> tuple[Job, ...]:
-        """With what other rows tell of each job."""
-        told, places = events_of(c, [row.id for row in found]), self._outlook.positions(c, found)
+    def _to_jobs(self, c: sa.Connection, rows: Sequence[sa.Row[Any]]) -> tuple[Job, ...]:
+        """Jobs with the state of their webhooks and their positions in the queue, which other rows hold."""
+        events, positions = events_by_job(c, [row.id for row in rows]), self._positions.positions(c, rows)
         return tuple(
-            replace(mapping.job_from_row(row), webhook_events=told[row.id], queue_position=places.get(row.id))
-            for row in found
+            replace(mapping.job_from_row(row), webhook_events=events[row.id], queue_position=positions.get(row.id))
+            for row in rows
         )
 
 
-def _held(job_id: str, ticket: int) -> tuple[sa.ColumnElement[bool], ...]:
-    return (jobs.c.id == job_id, jobs.c.ticket == ticket, jobs.c.status.in_(_RUNNABLE))
+def _holds_ticket(job_id: str, ticket: int) -> tuple[sa.ColumnElement[bool], ...]:
+    return (jobs.c.id == job_id, jobs.c.ticket == ticket, jobs.c.status.in_(_UNFINISHED))
 
 
-def _fresh_run() -> dict[str, Any]:
-    gone = (
+def _new_run_values() -> dict[str, Any]:
+    cleared = (
         "started_at",
         "completed_at",
         "progress_at",
@@ -336,12 +403,12 @@ def _fresh_run() -> dict[str, Any]:
         "admitted_at",
         "preview",
     )
-    return {"progress": 0.0, "billing_status": Billing.NOT_BILLED, "credits": 0, "tries": 0, **dict.fromkeys(gone)}
+    return {"progress": 0.0, "billing_status": Billing.NOT_BILLED, "credits": 0, "tries": 0, **dict.fromkeys(cleared)}
 
 
 def _new_row(new: NewJob, status: Status, *, now: datetime) -> dict[str, Any]:
-    handed_over = 1 if status is Status.PENDING else 0
-    return _fresh_run() | {
+    started = 1 if status is Status.PENDING else 0
+    return _new_run_values() | {
         "id": new.id,
         "key_id": new.key_id,
         "status": status,
@@ -349,9 +416,9 @@ def _new_row(new: NewJob, status: Status, *, now: datetime) -> dict[str, Any]:
         "video_url": new.video_url,
         "webhook_url": new.webhook_url,
         "metadata": new.metadata,
-        "queued_at": now if handed_over else None,
-        "run": handed_over,
-        "ticket": handed_over,
+        "queued_at": now if started else None,
+        "run": started,
+        "ticket": started,
         "attempt": 0,
         "created_at": now,
         "updated_at": now,

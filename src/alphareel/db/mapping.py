@@ -1,4 +1,4 @@
-"""Rows of our tables as the values the jobs speak of, and back."""
+"""Conversion between rows and the service's models."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -15,41 +15,41 @@ from alphareel.service.jobs.models import Billing, Job, JobEvent, Output, Status
 from alphareel.service.uploads.models import Upload
 from alphareel.service.worker.models import Executor
 
-_NOT_SHOWN = ("deleted_at", "queued_at", "admitted_at", "stored_bytes")
+_INTERNAL_COLUMNS = ("deleted_at", "queued_at", "admitted_at", "stored_bytes")
 
 
 def job_from_row(row: sa.Row[Any]) -> Job:
-    return job_of(dict(row._mapping))  # noqa: SLF001  # SQLAlchemy's public way to a mapping
+    return _job_from_values(dict(row._mapping))  # noqa: SLF001  # public in SQLAlchemy despite its name
 
 
-def job_of(values: dict[str, Any]) -> Job:
+def _job_from_values(values: dict[str, Any]) -> Job:
     values["status"] = Status(values["status"])
     values["options"] = from_json(values["options"])
     values["output"] = Output(**values["output"]) if values["output"] else None
     values["engine"] = EngineFacts(**values["engine"]) if values["engine"] else None
     values["warnings"] = tuple(values["warnings"])
-    for name in _NOT_SHOWN:
+    for name in _INTERNAL_COLUMNS:
         values.pop(name, None)
     values["billing_status"] = Billing(values.get("billing_status", Billing.NOT_BILLED))
     return Job(**values)
 
 
 def snapshot(row: sa.Row[Any]) -> dict[str, Any]:
-    """A job's row as JSON, to be told later as it is now."""
+    """A job's row as JSON, so that a webhook can report the job later as it is now."""
     return {
         name: value.isoformat() if isinstance(value, datetime) else value
         for name, value in row._mapping.items()  # noqa: SLF001
     }
 
 
-def restored_job(stored: Mapping[str, Any], *, webhook_events: Mapping[str, str]) -> Job:
-    """The job of a snapshot, also one that a version with fewer columns took."""
+def job_from_snapshot(stored: Mapping[str, Any], *, webhook_events: Mapping[str, str]) -> Job:
+    """The job of a snapshot, which may come from an older version with fewer columns."""
     columns = {c.name: c for c in jobs.c}
     values = {name: stored[name] for name in columns if name in stored}
     for name, value in values.items():
         if isinstance(columns[name].type, UtcTime) and value is not None:
             values[name] = datetime.fromisoformat(value)
-    return replace(job_of(values), webhook_events=webhook_events)
+    return replace(_job_from_values(values), webhook_events=webhook_events)
 
 
 def event_from_row(row: sa.Row[Any]) -> JobEvent:
@@ -67,7 +67,7 @@ def upload_values(value: Upload) -> dict[str, Any]:
     return asdict(value)
 
 
-def key_from_row(row: sa.Row[Any]) -> ApiKey:
+def api_key_from_row(row: sa.Row[Any]) -> ApiKey:
     values = dict(row._mapping)  # noqa: SLF001
     del values["secret_sha256"], values["previous_sha256"]
     return ApiKey(**values)

@@ -1,4 +1,4 @@
-"""Which blobs no row speaks of, behind jobs.orphans.Orphanage."""
+"""Orphaned blobs: those that no row refers to."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -14,13 +14,14 @@ from alphareel.service.files import blob_keys
 _JOB_FOLDERS = (blob_keys.OUTPUTS, blob_keys.PREVIEWS, blob_keys.CHUNKS)
 
 
-class OrphanTable:
-    """jobs.orphans.Orphanage on our tables."""
+class OrphanStore:
+    """Finds orphaned blobs and schedules their deletion."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def give_up_unknown(self, blobs: Sequence[str], *, at: datetime) -> int:
+        """Schedule the deletion, at ``at``, of those blobs that belong to no upload and no job; return how many."""
         with self._database.read() as c:
             suspects = _unknown(c, blobs)
         if not suspects:
@@ -33,7 +34,7 @@ class OrphanTable:
 
 
 def _unknown(c: sa.Connection, blobs: Sequence[str]) -> list[str]:
-    """Those that are shaped like ours, are not noted for deletion yet, and belong to no upload and no job."""
+    """Blobs with keys of our layout that belong to no upload and no job, and are not scheduled for deletion yet."""
     keys = {blob: key for blob in blobs if (key := blob_keys.parse(blob)) is not None}
     sent = [blob for blob, key in keys.items() if key.folder == blob_keys.UPLOADS]
     made = {blob: key.owner for blob, key in keys.items() if key.folder in _JOB_FOLDERS}

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL that give up: the driver itself would wait for an answer for ever."""
+"""Connections to PostgreSQL with timeouts on the client side; the driver itself would wait forever for an answer."""
 
 import time
 from collections.abc import Callable, Generator
@@ -11,128 +11,130 @@ from sqlalchemy import exc, pool
 
 from alphareel.db.availability import Availability, DatabaseLimits
 
-LATE = "the database did not answer in time"
-_SUSPICIOUS = 0.3  # seconds without an answer after which it matters that the database is away
-_IDLE_SECONDS = 30  # a process that halts inside of a transaction keeps its locks no longer
-_CROWDED = ("too many clients", "remaining connection slots")
-_NOBODY_THERE = "connection failed: the database does not answer"
+TIMED_OUT = "the database did not answer in time"
+_DOWN_GRACE = 0.3  # seconds a statement may wait while the database counts as down
+_IDLE_SECONDS = 30  # a process that hangs inside a transaction loses its locks after so long
+_TOO_MANY_CONNECTIONS = ("too many clients", "remaining connection slots")
+_DOWN = "connection failed: the database does not answer"
 
 
 @dataclass
-class Patience:
-    """How long a connection waits for an answer: ``statement`` seconds (0: for ever), unless the database is away."""
+class AnswerTimeout:
+    """How long a connection waits for an answer: ``statement`` seconds (0: forever), less if the database is down."""
 
     statement: float
     availability: Availability | None = None
 
     def is_over(self, waited: float) -> bool:
-        gone = self.availability is not None and not self.availability.is_up
-        return (gone and waited > _SUSPICIOUS) or (self.statement > 0 and waited > self.statement)
+        down = self.availability is not None and not self.availability.is_up
+        return (down and waited > _DOWN_GRACE) or (self.statement > 0 and waited > self.statement)
 
 
 class Connection(psycopg.Connection[Any]):
-    """psycopg's, which asks its ``patience`` ten times a second while it waits."""
+    """psycopg's connection, which checks ``answer_timeout`` ten times a second while it waits."""
 
-    patience = Patience(0)
+    answer_timeout = AnswerTimeout(0)
 
     def wait(self, gen: Any, *args: Any, **options: Any) -> Any:
         return super().wait(self._bounded(gen), *args, **options)
 
     def _bounded(self, gen: Any) -> Generator[Any, Any, Any]:
-        began = time.monotonic()
+        started = time.monotonic()
         try:
-            wanted = next(gen)
+            awaited = next(gen)
             while True:
-                ready = yield wanted
-                if not ready and self.patience.is_over(time.monotonic() - began):
-                    self.close()  # what comes later is nobody's answer any more
-                    raise psycopg.OperationalError(LATE)
-                wanted = gen.send(ready)
+                ready = yield awaited
+                if not ready and self.answer_timeout.is_over(time.monotonic() - started):
+                    self.close()  # a late answer must not be read as that of a later statement
+                    raise psycopg.OperationalError(TIMED_OUT)
+                awaited = gen.send(ready)
         except StopIteration as end:
             return end.value
 
 
 def open_postgres(
-    url: sa.URL, limits: DatabaseLimits, availability: Availability, *, waits: float = 0.0, **pooled: Any
+    url: sa.URL, limits: DatabaseLimits, availability: Availability, *, reconnect: float = 0.0, **pool_options: Any
 ) -> sa.Engine:
-    """An engine whose connections give up. ``waits``: seconds that a new connection waits for a database that is away.
+    """An engine whose connections time out.
 
-    ``pooled``: arguments of the pool.
+    ``reconnect``: seconds that a new connection waits for a database that is down. ``pool_options``: for SQLAlchemy.
     """
-    engine = sa.create_engine(url, pool_pre_ping=True, pool_timeout=limits.pool, **pooled)
-    listen(engine, limits, availability, waits=waits)
+    engine = sa.create_engine(url, pool_pre_ping=True, pool_timeout=limits.pool, **pool_options)
+    set_timeouts(engine, limits, availability, reconnect=reconnect)
     return engine
 
 
-def listen(engine: sa.Engine, limits: DatabaseLimits, availability: Availability, *, waits: float = 0.0) -> None:
-    """Make the connections of this engine give up."""
+def set_timeouts(
+    engine: sa.Engine, limits: DatabaseLimits, availability: Availability, *, reconnect: float = 0.0
+) -> None:
+    """Give the connections of this engine timeouts."""
 
-    def connect(_dialect: Any, _record: Any, words: Any, options: Any) -> Any:
-        if not availability.is_up and not availability.wait(waits):
-            raise psycopg.OperationalError(_NOBODY_THERE)
-        return _connect(words, options, limits, Patience(_beyond(limits.statement), availability))
+    def connect(_dialect: Any, _record: Any, args: Any, options: Any) -> Any:
+        if not availability.is_up and not availability.wait(reconnect):
+            raise psycopg.OperationalError(_DOWN)
+        return _connect(args, options, limits, AnswerTimeout(_client_timeout(limits.statement), availability))
 
     sa.event.listen(engine, "do_connect", connect)
     sa.event.listen(engine, "connect", _prepare(limits))
 
 
 class Probe:
-    """Asks over a connection of its own, which it keeps; raises when no answer comes in time."""
+    """Probes the database over its own connection, which it keeps open; raises if no answer comes in time."""
 
     def __init__(self, url: sa.URL, limits: DatabaseLimits) -> None:
         self._engine = sa.create_engine(url, poolclass=pool.NullPool, isolation_level="AUTOCOMMIT")
-        patience = Patience(max(0.5, limits.hang - 0.5))
+        answer_timeout = AnswerTimeout(max(0.5, limits.hang - 0.5))
 
-        def connect(_dialect: Any, _record: Any, words: Any, options: Any) -> Any:
-            return _connect(words, options, limits, patience)
+        def connect(_dialect: Any, _record: Any, args: Any, options: Any) -> Any:
+            return _connect(args, options, limits, answer_timeout)
 
         sa.event.listen(self._engine, "do_connect", connect)
-        self._kept: sa.Connection | None = None
+        self._connection: sa.Connection | None = None
 
     def __call__(self) -> None:
         try:
-            if self._kept is not None:
-                self._kept.exec_driver_sql("SELECT 1")
+            if self._connection is not None:
+                self._connection.exec_driver_sql("SELECT 1")
                 return
         except exc.DBAPIError as error:
             self.close()
-            if LATE in str(error):
+            if TIMED_OUT in str(error):
                 raise
         try:
-            self._kept = self._engine.connect()
+            self._connection = self._engine.connect()
         except exc.DBAPIError as error:
-            if not any(sign in str(error) for sign in _CROWDED):  # whoever says that is alive
+            if not any(sign in str(error) for sign in _TOO_MANY_CONNECTIONS):  # a server that says so is up
                 raise
 
     def close(self) -> None:
-        kept, self._kept = self._kept, None
-        if kept is not None:
-            kept.invalidate()
-            kept.close()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.invalidate()
+            connection.close()
 
 
-def _connect(words: Any, options: Any, limits: DatabaseLimits, patience: Patience) -> Connection:
-    given = {"connect_timeout": max(2, round(limits.connect)), **options}  # psycopg waits two seconds at least
-    made: Connection = Connection.connect(*words, **given)
-    made.patience = patience
-    return made
+def _connect(args: Any, options: Any, limits: DatabaseLimits, answer_timeout: AnswerTimeout) -> Connection:
+    timeouts = {"connect_timeout": max(2, round(limits.connect)), **options}  # psycopg waits at least two seconds
+    connection: Connection = Connection.connect(*args, **timeouts)
+    connection.answer_timeout = answer_timeout
+    return connection
 
 
-def _beyond(statement: float) -> float:
-    """The server gives up first, if it still can, and says why."""
+def _client_timeout(statement: float) -> float:
+    """Longer than the server's timeout, so that the server ends the statement and says why."""
     return statement + 2 if statement else 0
 
 
 def _prepare(limits: DatabaseLimits) -> Callable[[psycopg.Connection[Any], Any], None]:
-    wanted = {
+    timeouts = {
         "statement_timeout": limits.statement,
         "lock_timeout": limits.lock,
         "idle_in_transaction_session_timeout": _IDLE_SECONDS,
     }
-    statement = "; ".join(f"SET {name} = {round(seconds * 1000)}" for name, seconds in wanted.items())
+    statement = "; ".join(f"SET {name} = {round(seconds * 1000)}" for name, seconds in timeouts.items())
 
     def prepare(connection: psycopg.Connection[Any], _record: Any) -> None:
         connection.execute(statement)
-        connection.commit()  # the pool rolls back what is returned to it, and a bare SET with it
+        connection.commit()  # or the pool's rollback would undo the SET
 
     return prepare

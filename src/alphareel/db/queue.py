@@ -1,4 +1,4 @@
-"""Which of the accepted jobs stand in line at the workers, decided in the transaction that changes the answer."""
+"""Queue admission: which pending jobs the queue engine gets, and which wait because of their key's limits."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,45 +14,50 @@ from alphareel.service.jobs.queue_limits import QueueLimits
 
 Enqueue = Callable[[sa.Connection, str, int, Step], None]
 
-_IS_REAL = jobs.c.test.is_(None)  # test jobs need no worker, so they count nowhere here
-_WAITS = (jobs.c.status == Status.PENDING, jobs.c.admitted_at.is_(None), _IS_REAL)
-_STANDS = (jobs.c.status == Status.PENDING, jobs.c.admitted_at.is_not(None))
+_NOT_TEST = jobs.c.test.is_(None)  # test jobs need no worker, so no limit counts them
+_WAITING = (jobs.c.status == Status.PENDING, jobs.c.admitted_at.is_(None), _NOT_TEST)
+_ADMITTED = (jobs.c.status == Status.PENDING, jobs.c.admitted_at.is_not(None))
 
 
 @dataclass(frozen=True)
 class QueueAdmission:
-    """``enqueue`` hands a job to the engine inside the caller's transaction, which holds no other key's lock."""
+    """Applies the limits of keys to the queue.
+
+    ``enqueue`` hands a job to the queue engine inside the caller's transaction. The caller must not hold the advisory
+    lock of another key.
+    """
 
     enqueue: Enqueue
     limits: QueueLimits
 
     def join(self, c: sa.Connection, row: sa.Row[Any], *, now: datetime) -> None:
-        """A job was started: let it in, or let it wait.
+        """Enqueue a job that was started, or let it wait if its key runs as many jobs as it may.
 
-        Raises TooManyJobs, QueueFull, after which the transaction must not be committed.
+        Raises TooManyJobs, QueueFull; then the caller must not commit.
         """
         if row.test is not None:
             return
         if self.limits.queued_in_all:
             advisory_lock(c, "queue")
-        limits = self._hold_key(c, row.key_id)
+        limits = self._lock_key(c, row.key_id)
         if limits.queued or limits.queued_in_all:
-            everybody = _count(c, jobs.c.status == Status.PENDING) if limits.queued_in_all else 0
-            mine = _count(c, _is_of(row.key_id), jobs.c.status == Status.PENDING) if limits.queued else 0
-            limits.check(queued=mine, queued_in_all=everybody)
+            total = _count(c, jobs.c.status == Status.PENDING) if limits.queued_in_all else 0
+            own = _count(c, _is_of(row.key_id), jobs.c.status == Status.PENDING) if limits.queued else 0
+            limits.check(queued=own, queued_in_all=total)
         self._fill(c, row.key_id, limits, now=now)
 
     def admit(self, c: sa.Connection, key_id: str | None, *, now: datetime) -> int:
-        """Something of this key moved on: let in the next of its jobs, oldest first; how many."""
-        return self._fill(c, key_id, self._hold_key(c, key_id), now=now)
+        """Enqueue waiting jobs of this key, oldest first, as far as its limits allow; return how many."""
+        return self._fill(c, key_id, self._lock_key(c, key_id), now=now)
 
-    def _hold_key(self, c: sa.Connection, key_id: str | None) -> QueueLimits:
+    def _lock_key(self, c: sa.Connection, key_id: str | None) -> QueueLimits:
         advisory_lock(c, f"queue of {key_id}")
-        wanted = sa.select(keys.c.max_running_jobs, keys.c.max_queued_jobs).where(keys.c.id == key_id)
-        found = c.execute(wanted).one_or_none()
-        if found is None:
+        row = c.execute(
+            sa.select(keys.c.max_running_jobs, keys.c.max_queued_jobs).where(keys.c.id == key_id)
+        ).one_or_none()
+        if row is None:
             return self.limits
-        running, queued = found
+        running, queued = row
         return replace(
             self.limits,
             running=self.limits.running if running is None else running,
@@ -60,21 +65,21 @@ class QueueAdmission:
         )
 
     def _fill(self, c: sa.Connection, key_id: str | None, limits: QueueLimits, *, now: datetime) -> int:
-        standing = _count(c, _is_of(key_id), *_STANDS)
-        runs = _count(c, _is_of(key_id), jobs.c.status == Status.PROCESSING)
-        room = limits.room(admitted=standing + runs, standing=standing)
-        oldest = sa.select(jobs.c.id, jobs.c.ticket).where(_is_of(key_id), *_WAITS)
-        # A job that another transaction holds is about to leave, and that transaction comes here itself.
-        chosen = oldest.order_by(jobs.c.queued_at, jobs.c.id).limit(room).with_for_update(skip_locked=True)
-        found = c.execute(chosen).all()
-        for job in found:
+        queued = _count(c, _is_of(key_id), *_ADMITTED)
+        running = _count(c, _is_of(key_id), jobs.c.status == Status.PROCESSING)
+        room = limits.room(admitted=queued + running, standing=queued)
+        oldest = sa.select(jobs.c.id, jobs.c.ticket).where(_is_of(key_id), *_WAITING)
+        # Skip a job that another transaction has locked: it is about to change, and that transaction admits jobs too.
+        admitted = oldest.order_by(jobs.c.queued_at, jobs.c.id).limit(room).with_for_update(skip_locked=True)
+        rows = c.execute(admitted).all()
+        for job in rows:
             c.execute(sa.update(jobs).where(jobs.c.id == job.id).values(admitted_at=now))
             self.enqueue(c, job.id, job.ticket, Step.RUN)
-        return len(found)
+        return len(rows)
 
 
-def keys_that_wait(c: sa.Connection) -> list[str | None]:
-    return list(c.execute(sa.select(jobs.c.key_id).where(*_WAITS).distinct()).scalars())
+def keys_with_waiting_jobs(c: sa.Connection) -> list[str | None]:
+    return list(c.execute(sa.select(jobs.c.key_id).where(*_WAITING).distinct()).scalars())
 
 
 def _is_of(key_id: str | None) -> sa.ColumnElement[bool]:
@@ -82,4 +87,4 @@ def _is_of(key_id: str | None) -> sa.ColumnElement[bool]:
 
 
 def _count(c: sa.Connection, *where: sa.ColumnElement[bool]) -> int:
-    return int(c.execute(sa.select(sa.func.count()).select_from(jobs).where(_IS_REAL, *where)).scalar_one())
+    return int(c.execute(sa.select(sa.func.count()).select_from(jobs).where(_NOT_TEST, *where)).scalar_one())

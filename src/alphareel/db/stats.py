@@ -1,4 +1,4 @@
-"""What past jobs tell, behind their ports: counts over indexes, and the latest that were completed."""
+"""Counts for the metrics endpoint, and completed runs for estimates."""
 
 from datetime import datetime
 from typing import Any
@@ -12,25 +12,26 @@ from alphareel.service.jobs.pace import CompletedRun, Work
 from alphareel.service.ports import Clock
 from alphareel.service.stats import WINDOW, CompletedJob, ServiceStats
 
-_MOST = 1000
+_MAX_JOBS = 1000
 
 
 class StatsStore:
-    """jobs.census.Counting on our tables."""
+    """Counts for the metrics endpoint. Each is read from an index."""
 
     def __init__(self, database: Database, *, clock: Clock) -> None:
         self._database = database
         self._clock = clock
 
     def census(self) -> ServiceStats:
+        """All counts of one moment. Raises Unavailable."""
         now = self._clock.now()
         with self._database.read() as c:
             credits_by = _credits(c)
             return ServiceStats(
                 jobs={status.value: 0 for status in Status} | _count(c, jobs.c.status),
-                failures=_count(c, job_events.c.reason, *_ends_in_failure()),
-                oldest_seconds=_oldest(c, now=now),
-                finished=_finished(c, since=now - WINDOW),
+                failures=_count(c, job_events.c.reason, *_is_failure()),
+                oldest_seconds=_oldest_pending_seconds(c, now=now),
+                finished=_completed_jobs(c, since=now - WINDOW),
                 webhooks=_count(c, webhooks.c.state),
                 executors=c.execute(sa.select(sa.func.count()).select_from(executors)).scalar_one(),
                 credits_charged=credits_by.get(Billing.CHARGED, 0),
@@ -39,60 +40,61 @@ class StatsStore:
 
 
 class RunHistory:
-    """jobs.estimates.Experience on our tables."""
+    """Past runs, from which the duration of new ones is estimated."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def latest_runs(self, *, limit: int) -> tuple[CompletedRun, ...]:
+        """The latest completed runs, newest first. Raises Unavailable."""
         ended = (jobs.c.status == Status.COMPLETED, jobs.c.test.is_(None), jobs.c.started_at.is_not(None))
         latest = (
             sa.select(jobs).where(*ended, jobs.c.deleted_at.is_(None)).order_by(jobs.c.completed_at.desc()).limit(limit)
         )
         with self._database.read() as c:
-            return tuple(map(_run, c.execute(latest)))
+            return tuple(map(_run_from_row, c.execute(latest)))
 
 
-def _run(row: sa.Row[Any]) -> CompletedRun:
-    made = row.output
-    frames, pixels = made.get("source_frames"), made.get("source_pixels")
-    if frames is None and made["frames"] > 1:  # a result of an older version, which told of itself alone
-        frames, pixels = made["frames"], made["width"] * made["height"]
+def _run_from_row(row: sa.Row[Any]) -> CompletedRun:
+    output = row.output
+    frames, pixels = output.get("source_frames"), output.get("source_pixels")
+    if frames is None and output["frames"] > 1:  # an older version recorded only the output
+        frames, pixels = output["frames"], output["width"] * output["height"]
     return CompletedRun(
         model=row.options["model"],
-        output_format=made["format"],
+        output_format=output["format"],
         work=Work(frames, pixels) if frames and pixels else None,
         seconds=(row.completed_at - row.started_at).total_seconds(),
-        bytes=made["bytes"],
-        made=made["frames"] * made["width"] * made["height"],
+        bytes=output["bytes"],
+        made=output["frames"] * output["width"] * output["height"],
     )
 
 
 def _count(c: sa.Connection, column: sa.Column[Any], *where: sa.ColumnElement[bool]) -> dict[str, int]:
-    limit_connections = sa.select(column, sa.func.count()).where(*where).group_by(column)
-    return {str(name): count for name, count in c.execute(limit_connections)}
+    counts = sa.select(column, sa.func.count()).where(*where).group_by(column)
+    return {str(name): count for name, count in c.execute(counts)}
 
 
 def _credits(c: sa.Connection) -> dict[str, int]:
-    """Hundredths that jobs hold, by what became of them."""
-    held = sa.select(jobs.c.billing_status, sa.func.sum(jobs.c.credits)).where(jobs.c.credits > 0)
-    return {str(status): int(total) for status, total in c.execute(held.group_by(jobs.c.billing_status))}
+    """Hundredths of a credit by billing status."""
+    sums = sa.select(jobs.c.billing_status, sa.func.sum(jobs.c.credits)).where(jobs.c.credits > 0)
+    return {str(status): int(total) for status, total in c.execute(sums.group_by(jobs.c.billing_status))}
 
 
-def _ends_in_failure() -> tuple[sa.ColumnElement[bool], ...]:
-    """The audit row of a failure has the error's code as its reason; a later row of the same state has another."""
+def _is_failure() -> tuple[sa.ColumnElement[bool], ...]:
+    """Audit rows of failures, whose reason is the error code. Later rows of a failed job have other reasons."""
     return (job_events.c.to_status == Status.FAILED, job_events.c.from_status != Status.FAILED)
 
 
-def _oldest(c: sa.Connection, *, now: datetime) -> float:
+def _oldest_pending_seconds(c: sa.Connection, *, now: datetime) -> float:
     since = sa.select(sa.func.min(jobs.c.updated_at)).where(jobs.c.status == Status.PENDING)
     waiting: datetime | None = c.execute(since).scalar_one()
     return max(0.0, (now - waiting).total_seconds()) if waiting else 0.0
 
 
-def _finished(c: sa.Connection, *, since: datetime) -> tuple[CompletedJob, ...]:
+def _completed_jobs(c: sa.Connection, *, since: datetime) -> tuple[CompletedJob, ...]:
     ended = (jobs.c.status == Status.COMPLETED, jobs.c.completed_at >= since, jobs.c.deleted_at.is_(None))
-    latest = sa.select(jobs).where(*ended).order_by(jobs.c.completed_at.desc()).limit(_MOST)
+    latest = sa.select(jobs).where(*ended).order_by(jobs.c.completed_at.desc()).limit(_MAX_JOBS)
     return tuple(
         CompletedJob(
             waited=(row.started_at - (row.queued_at or row.created_at)).total_seconds(),

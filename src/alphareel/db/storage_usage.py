@@ -1,4 +1,4 @@
-"""The account of stored bytes: sums over the rows that refer to files, so that there is no counter to go wrong."""
+"""Storage quotas: bytes are summed over the rows that refer to files, so no counter can drift."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,45 +13,50 @@ from alphareel.service.uploads.quotas import Quotas, StoredBytes, check_quota, c
 
 @dataclass(frozen=True)
 class StorageUsage:
-    """jobs.quotas.Shelves on our tables."""
+    """How many bytes a key, and everybody, stores. Every answer is one consistent view of the database."""
 
     database: Database
     quotas: Quotas = field(default_factory=Quotas)
 
     def stored(self, key_id: str | None) -> StoredBytes:
+        """Bytes that a key stores now, and its quota."""
         with self.database.read() as c:
-            mine = _uploads(_of(uploads.c.key_id, key_id)), _outputs(_of(jobs.c.key_id, key_id))
-            kept, made = (int(c.execute(each).scalar_one()) for each in mine)
-            return StoredBytes(kept, made, self._most(c, key_id) or None)
+            queries = _uploads(_is_of(uploads.c.key_id, key_id)), _outputs(_is_of(jobs.c.key_id, key_id))
+            upload_bytes, output_bytes = (int(c.execute(query).scalar_one()) for query in queries)
+            return StoredBytes(upload_bytes, output_bytes, self._quota(c, key_id) or None)
 
     def room(self, key_id: str | None, wanted: int) -> int | None:
+        """Bytes that this key may still add, None if unlimited.
+
+        Raises StorageQuotaExceeded, StorageFull if ``wanted`` more bytes do not fit.
+        """
         with self.database.read() as c:
             return self.check(c, key_id, wanted)
 
     def check(self, c: sa.Connection, key_id: str | None, wanted: int) -> int | None:
-        """``room`` inside a transaction; exact in one that took ``lock_storage`` first."""
-        left = []
-        if most := self._most(c, key_id):
-            used = _sum(c, _of(uploads.c.key_id, key_id), _of(jobs.c.key_id, key_id))
-            left.append(check_quota(used=used, most=most, wanted=wanted))
+        """``room`` inside a transaction. It is exact if the transaction called ``lock_storage`` first."""
+        free = []
+        if quota := self._quota(c, key_id):
+            used = _sum(c, _is_of(uploads.c.key_id, key_id), _is_of(jobs.c.key_id, key_id))
+            free.append(check_quota(used=used, most=quota, wanted=wanted))
         if self.quotas.in_all:
-            left.append(
+            free.append(
                 check_storage_quotas(used=_sum(c, sa.true(), sa.true()), most=self.quotas.in_all, wanted=wanted)
             )
-        return min(left) if left else None
+        return min(free) if free else None
 
-    def _most(self, c: sa.Connection, key_id: str | None) -> int:
+    def _quota(self, c: sa.Connection, key_id: str | None) -> int:
         own = c.execute(sa.select(keys.c.max_storage_bytes).where(keys.c.id == key_id)).scalar_one_or_none()
         return self.quotas.per_key if own is None else int(own)
 
 
 def lock_storage(c: sa.Connection) -> None:
-    """Whoever adds or gives up files is alone from here to the commit; taken before any row."""
+    """Lock the rows that account for files until the commit. Call it before locking any row."""
     advisory_lock(c, "storage")
 
 
 def _sum(c: sa.Connection, of_uploads: sa.ColumnElement[bool], of_jobs: sa.ColumnElement[bool]) -> int:
-    return sum(int(c.execute(each).scalar_one()) for each in (_uploads(of_uploads), _outputs(of_jobs)))
+    return sum(int(c.execute(query).scalar_one()) for query in (_uploads(of_uploads), _outputs(of_jobs)))
 
 
 def _uploads(which: sa.ColumnElement[bool]) -> sa.Select[Any]:
@@ -63,5 +68,5 @@ def _outputs(which: sa.ColumnElement[bool]) -> sa.Select[Any]:
     return sa.select(sa.func.coalesce(sa.func.sum(jobs.c.stored_bytes), 0)).where(which, jobs.c.stored_bytes > 0)
 
 
-def _of(column: sa.Column[Any], key_id: str | None) -> sa.ColumnElement[bool]:
+def _is_of(column: sa.Column[Any], key_id: str | None) -> sa.ColumnElement[bool]:
     return column == key_id if key_id is not None else column.is_(None)

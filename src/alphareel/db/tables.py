@@ -1,4 +1,4 @@
-"""Our tables, all prefixed ``ar_`` because the queue engine's tables live in the same database."""
+"""Our tables. All have the prefix ``ar_``, because the queue engine's tables are in the same database."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -10,7 +10,7 @@ PREFIX = "ar_"
 
 
 class UtcTime(sa.TypeDecorator[datetime]):
-    """An aware UTC time on both databases; SQLite itself keeps no time zone."""
+    """An aware UTC time on both databases, although SQLite stores no time zone."""
 
     impl = sa.DateTime(timezone=True)
     cache_ok = True
@@ -71,7 +71,7 @@ uploads = sa.Table(
     sa.Column("kind", sa.String(16), nullable=False),
     sa.Column("size", sa.BigInteger, nullable=False),
     sa.Column("sha256", sa.String(64), nullable=False, index=True),
-    sa.Column("blob", sa.Text, nullable=False, index=True),  # uploads of the same bytes by one key share it
+    sa.Column("blob", sa.Text, nullable=False, index=True),  # shared by uploads of one key with the same content
     sa.Column("created_at", UtcTime, nullable=False, index=True),
     sa.Column("seconds", sa.Float),
     sa.Column("width", sa.Integer),
@@ -79,7 +79,7 @@ uploads = sa.Table(
     sa.Column("rate", sa.Float),
 )
 
-_IN_LINE = sa.text("status = 'pending' AND test IS NULL")
+_IN_QUEUE = sa.text("status = 'pending' AND test IS NULL")
 
 jobs = sa.Table(
     PREFIX + "jobs",
@@ -111,15 +111,17 @@ jobs = sa.Table(
     sa.Column("credits", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("price", sa.Integer),
     sa.Column("pricing_version", sa.String(64)),
-    sa.Column("retention_seconds", sa.Integer),  # null: for ever
+    sa.Column("retention_seconds", sa.Integer),  # null: forever
     sa.Column("files_expire_at", UtcTime, index=True),
     sa.Column("files_expired_at", UtcTime),
     sa.Column("test", sa.JSON(none_as_null=True)),
-    sa.Column("stored_bytes", sa.BigInteger, nullable=False, server_default="0"),  # of a result that is still there
-    sa.Column("traceparent", sa.String(64)),  # of the request that started it; null while nobody traces
-    sa.Column("preview", sa.String(200)),  # blob of the newest small picture; null while the attempt has none
+    sa.Column(
+        "stored_bytes", sa.BigInteger, nullable=False, server_default="0"
+    ),  # of an output that was not deleted yet
+    sa.Column("traceparent", sa.String(64)),  # of the request that started it; null without tracing
+    sa.Column("preview", sa.String(200)),  # blob key of the newest preview of the current attempt
     sa.Column("queued_at", UtcTime),
-    sa.Column("admitted_at", UtcTime),  # null while a started job does not stand in line yet
+    sa.Column("admitted_at", UtcTime),  # null while a pending job waits because of its key's limits
     sa.Column("deleted_at", UtcTime),  # the row stays for the audit, without what the caller wrote
     sa.Index(f"ix_{PREFIX}jobs_key_id_created_at", "key_id", "created_at", "id"),
     sa.Index(f"ix_{PREFIX}jobs_status_completed_at", "status", "completed_at"),
@@ -131,8 +133,8 @@ jobs = sa.Table(
         "key_id",
         "queued_at",
         "id",
-        sqlite_where=_IN_LINE,
-        postgresql_where=_IN_LINE,
+        sqlite_where=_IN_QUEUE,
+        postgresql_where=_IN_QUEUE,
     ),
 )
 
@@ -157,8 +159,8 @@ job_uploads = sa.Table(
     sa.Column("upload_id", sa.String(64), primary_key=True, index=True),
 )
 
-# Blobs, and prefixes that end in a slash, that nothing refers to and that have to be deleted: from ``at`` on, which
-# lies ahead for a file that is just being written, so that a crash leaves none behind.
+# Blobs, and prefixes that end in a slash, to delete from ``at`` on. For a file that is being written now, ``at`` is in
+# the future; the row goes when an upload refers to the file, so a crash leaves no file behind.
 pending_deletions = sa.Table(
     PREFIX + "discarded",
     metadata,
@@ -178,10 +180,10 @@ webhooks = sa.Table(
     sa.Column("host", sa.String(300), nullable=False),
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("tries", sa.Integer, nullable=False),
-    sa.Column("due_at", UtcTime, nullable=False),  # while it is sent: when another may take it
+    sa.Column("due_at", UtcTime, nullable=False),  # while it is being sent: when the lease ends
     sa.Column("created_at", UtcTime, nullable=False),
     sa.Column("sent_at", UtcTime),
-    sa.Column("job", sa.JSON, nullable=False),  # as it was at the event
+    sa.Column("job", sa.JSON, nullable=False),  # a snapshot, as it was at the event
     sa.Column("attempts", sa.JSON, nullable=False),
     sa.UniqueConstraint("job_id", "number"),
     sa.UniqueConstraint("job_id", "run", "event"),
@@ -204,7 +206,7 @@ executors = sa.Table(
     sa.Column("started_at", UtcTime, nullable=False),
 )
 
-# Credits are integers in hundredths, so that sums are exact.
+# Amounts are integers in hundredths of a credit, so that sums are exact.
 
 accounts = sa.Table(
     PREFIX + "accounts",
@@ -233,14 +235,14 @@ idempotency = sa.Table(
     metadata,
     sa.Column("key_id", sa.String(64), primary_key=True),
     sa.Column("name", sa.String(255), primary_key=True),
-    sa.Column("claim", sa.String(64)),  # of a request that is still being carried out
+    sa.Column("claim", sa.String(64)),  # token of the reservation; null once there is a response
     sa.Column("fingerprint", sa.String(64)),
     sa.Column("status", sa.Integer),
     sa.Column("body", sa.Text),
     sa.Column("created_at", UtcTime, nullable=False, index=True),
 )
 
-_Sequence = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # SQLite numbers INTEGER keys only by itself
+_Sequence = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # SQLite numbers only INTEGER keys by itself
 
 calls = sa.Table(
     PREFIX + "calls",

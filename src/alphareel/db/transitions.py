@@ -1,4 +1,7 @@
-"""The one way a job changes its state: compare, set, and append to the audit log, in the caller's transaction."""
+"""State transitions of jobs: compare-and-set plus a row in the audit log, in the caller's transaction.
+
+Every change of a job's status goes through ``apply_transition``.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,9 +19,9 @@ from alphareel.telemetry.logging import current_context, get_logger
 
 @dataclass(frozen=True)
 class Transition:
-    """A wish: to this state, if the job is in a state that leads there and all of ``where`` holds.
+    """A transition to ``to``, applied only if the job's status allows it and all of ``where`` holds.
 
-    ``bill``: what the run that begins with it costs a client who pays.
+    ``values``: columns to set besides the status. ``bill``: the price of the run that starts with this transition.
     """
 
     to: Status
@@ -30,46 +33,56 @@ class Transition:
     bill: Quote | None = None
 
 
-def apply_transition(c: sa.Connection, job_id: str, move: Transition, *, now: datetime) -> sa.Row[Any] | None:
-    """The row after the move and what it does to credits; None when the job is not where the move starts.
+def apply_transition(c: sa.Connection, job_id: str, transition: Transition, *, now: datetime) -> sa.Row[Any] | None:
+    """Apply the transition and its effect on credits, and return the new row.
 
-    Then nothing changed. Raises InsufficientCredits, after which the transaction must not be committed.
+    Returns None, and changes nothing, if the job's status does not allow it or ``where`` does not hold. Raises
+    InsufficientCredits; then the caller must not commit.
     """
-    held = (jobs.c.id == job_id, jobs.c.deleted_at.is_(None), jobs.c.status.in_(sources(move.to)), *move.where)
-    before = c.execute(sa.select(jobs.c.status).where(*held).with_for_update()).scalar_one_or_none()
+    where = (
+        jobs.c.id == job_id,
+        jobs.c.deleted_at.is_(None),
+        jobs.c.status.in_(sources(transition.to)),
+        *transition.where,
+    )
+    before = c.execute(sa.select(jobs.c.status).where(*where).with_for_update()).scalar_one_or_none()
     if before is None:
         return None
-    change = sa.update(jobs).where(*held, jobs.c.status == before)
-    values = {"status": move.to, "updated_at": now, **move.values}
+    change = sa.update(jobs).where(*where, jobs.c.status == before)
+    values = {"status": transition.to, "updated_at": now, **transition.values}
     row = c.execute(change.values(values).returning(jobs)).one()
-    log_transition(c, job_id, Status(before), move, now=now)
-    return _billed(c, row, move, now=now)
+    append_event(c, job_id, Status(before), transition, now=now)
+    return _update_credits(c, row, transition, now=now)
 
 
-def _billed(c: sa.Connection, row: sa.Row[Any], move: Transition, *, now: datetime) -> sa.Row[Any]:
-    if move.bill is not None:
-        return billing.reserve(c, row, move.bill, now=now)
-    if move.to is Status.COMPLETED:
+def _update_credits(c: sa.Connection, row: sa.Row[Any], transition: Transition, *, now: datetime) -> sa.Row[Any]:
+    if transition.bill is not None:
+        return billing.reserve(c, row, transition.bill, now=now)
+    if transition.to is Status.COMPLETED:
         return billing.settle(c, row, now=now)
-    return billing.release(c, row, now=now) if move.to is Status.FAILED else row
+    return billing.release(c, row, now=now) if transition.to is Status.FAILED else row
 
 
-def log_transition(c: sa.Connection, job_id: str, before: Status | None, move: Transition, *, now: datetime) -> None:
-    """Append to the audit log; the caller holds the job's row, so the next number is free."""
+def append_event(
+    c: sa.Connection, job_id: str, before: Status | None, transition: Transition, *, now: datetime
+) -> None:
+    """Append a row to the audit log. The caller has locked the job's row, so the next sequence number is free."""
     last = sa.select(sa.func.coalesce(sa.func.max(job_events.c.sequence), 0)).where(job_events.c.job_id == job_id)
     values = {
         "job_id": job_id,
         "sequence": c.execute(last).scalar_one() + 1,
         "from_status": before,
-        "to_status": move.to,
+        "to_status": transition.to,
         "at": now,
-        "actor": move.actor,
-        "request_id": move.request_id or current_context("request_id"),
-        "reason": move.reason,
+        "actor": transition.actor,
+        "request_id": transition.request_id or current_context("request_id"),
+        "reason": transition.reason,
     }
     c.execute(sa.insert(job_events).values(values))
 
 
-def append_event(job_id: str, move: Transition) -> None:
-    """Log a move that was committed."""
-    get_logger(__name__).info("job moved", job_id=job_id, to_status=move.to.value, actor=move.actor, reason=move.reason)
+def log_transition(job_id: str, transition: Transition) -> None:
+    """Write a transition that was committed to the process log."""
+    get_logger(__name__).info(
+        "job moved", job_id=job_id, to_status=transition.to.value, actor=transition.actor, reason=transition.reason
+    )

@@ -1,4 +1,4 @@
-"""The record of calls and sums over jobs, behind the CallStore port; written by the batch."""
+"""API calls, written in batches, and sums over jobs."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,27 +15,32 @@ from alphareel.db.tables import call_hours, calls, jobs, keys
 from alphareel.service.jobs.models import Billing, Status
 from alphareel.service.usage.service import ApiCall, CallEvent, KeyUsageBucket, UnstorableCall, UsageBucket
 
-_MOST_CALLS = 1_000_000
-_REFUSED = (exc.DataError, exc.IntegrityError, UnicodeError)  # of a value; every other error is of the database
+_MAX_CALLS = 1_000_000
+_VALUE_ERRORS = (exc.DataError, exc.IntegrityError, UnicodeError)  # any other error is the database's
 
 
 class CallStore:
-    """jobs.usage.CallStore on our tables."""
+    """The log of API calls and the usage of keys. Every method is one transaction."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add_calls(self, calls_made: Sequence[ApiCall]) -> None:
+    def add_calls(self, batch: Sequence[ApiCall]) -> None:
+        """Store a batch of calls and count them for their keys.
+
+        Raises UnstorableCall if the database can never store one of them; then none is stored.
+        """
         try:
             with self._database.write() as c:
-                c.execute(sa.insert(calls), [asdict(call) for call in calls_made])
-                _count_by_hour(c, calls_made)
-                _count_by_key(c, calls_made)
-        except _REFUSED as error:
+                c.execute(sa.insert(calls), [asdict(call) for call in batch])
+                _count_by_hour(c, batch)
+                _count_by_key(c, batch)
+        except _VALUE_ERRORS as error:
             raise UnstorableCall(str(error)) from error
 
     def call_events(self, key_id: str, *, limit: int) -> tuple[CallEvent, ...]:
-        wanted = (
+        """The calls of a key, newest first."""
+        query = (
             sa.select(calls, _model().label("model"), jobs.c.credits)
             .outerjoin(jobs, (jobs.c.id == calls.c.job_id) & (jobs.c.key_id == calls.c.key_id))
             .where(calls.c.key_id == key_id)
@@ -43,37 +48,43 @@ class CallStore:
             .limit(limit)
         )
         with self._database.read() as c:
-            return tuple(map(_event, c.execute(wanted)))
+            return tuple(map(_call_event_from_row, c.execute(query)))
 
     def count_calls(self, key_id: str, *, since: datetime) -> int:
+        """How many calls a key made since the full hour ``since``."""
         total = sa.func.coalesce(sa.func.sum(call_hours.c.calls), 0)
         with self._database.read() as c:
-            wanted = sa.select(total).where(call_hours.c.key_id == key_id, call_hours.c.hour >= since)
-            return int(c.execute(wanted).scalar_one())
+            query = sa.select(total).where(call_hours.c.key_id == key_id, call_hours.c.hour >= since)
+            return int(c.execute(query).scalar_one())
 
     def job_usage(self, key_id: str, *, since: datetime) -> tuple[UsageBucket, ...]:
+        """Usage of a key by jobs created since then, deleted ones included."""
         with self._database.read() as c:
-            return tuple(map(_tally, c.execute(_tallies(c, jobs.c.key_id == key_id, since=since))))
+            return tuple(map(_bucket_from_row, c.execute(_usage_query(c, jobs.c.key_id == key_id, since=since))))
 
     def key_usage(self, client_id: str | None, *, since: datetime) -> tuple[KeyUsageBucket, ...]:
+        """The same for every key, or for those of one client."""
         whose = sa.true() if client_id is None else keys.c.client_id == client_id
         names = (keys.c.client_id, keys.c.fingerprint)
         with self._database.read() as c:
-            wanted = _tallies(c, whose, since=since).join(keys, keys.c.id == jobs.c.key_id)
-            named = wanted.add_columns(*names).group_by(*names).order_by(*names)
-            return tuple(KeyUsageBucket(row.client_id, row.fingerprint, _tally(row)) for row in c.execute(named))
+            query = _usage_query(c, whose, since=since).join(keys, keys.c.id == jobs.c.key_id)
+            by_key = query.add_columns(*names).group_by(*names).order_by(*names)
+            return tuple(
+                KeyUsageBucket(row.client_id, row.fingerprint, _bucket_from_row(row)) for row in c.execute(by_key)
+            )
 
     def sweep_calls(self, *, before: datetime) -> None:
+        """Delete calls older than ``before``, and the oldest beyond a million."""
         newest = sa.select(sa.func.coalesce(sa.func.max(calls.c.id), 0)).scalar_subquery()
         with self._database.write(unlimited=True) as c:
-            c.execute(sa.delete(calls).where((calls.c.at < before) | (calls.c.id <= newest - _MOST_CALLS)))
+            c.execute(sa.delete(calls).where((calls.c.at < before) | (calls.c.id <= newest - _MAX_CALLS)))
             c.execute(sa.delete(call_hours).where(call_hours.c.hour < before))
 
 
-def _tallies(c: sa.Connection, which: sa.ColumnElement[bool], *, since: datetime) -> sa.Select[Any]:
-    """Real jobs created since then, by day and model."""
+def _usage_query(c: sa.Connection, which: sa.ColumnElement[bool], *, since: datetime) -> sa.Select[Any]:
+    """Jobs (no test jobs) created since then, by day and model."""
     day, model = _day(c, jobs.c.created_at).label("day"), _model().label("model")
-    wanted = (
+    query = (
         sa.select(
             day,
             model,
@@ -87,25 +98,25 @@ def _tallies(c: sa.Connection, which: sa.ColumnElement[bool], *, since: datetime
         .group_by(day, model)
         .order_by(day, model)
     )
-    return cast(sa.Select[Any], wanted)
+    return cast(sa.Select[Any], query)
 
 
-def _tally(row: sa.Row[Any]) -> UsageBucket:
+def _bucket_from_row(row: sa.Row[Any]) -> UsageBucket:
     return UsageBucket(row.day, row.model, row.jobs, int(row.completed), int(row.failed), int(row.credits))
 
 
-def _count_by_hour(c: sa.Connection, made: Sequence[ApiCall]) -> None:
+def _count_by_hour(c: sa.Connection, batch: Sequence[ApiCall]) -> None:
     insert: Any = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[c.dialect.name]
-    hours = Counter((call.key_id, call.at.replace(minute=0, second=0, microsecond=0)) for call in made)
-    for (key_id, hour), count in sorted(hours.items()):  # sorted: two writers never wait for each other crosswise
-        one = insert(call_hours).values(key_id=key_id, hour=hour, calls=count)
-        more = {"calls": call_hours.c.calls + one.excluded.calls}
-        c.execute(one.on_conflict_do_update(index_elements=["key_id", "hour"], set_=more))
+    hours = Counter((call.key_id, call.at.replace(minute=0, second=0, microsecond=0)) for call in batch)
+    for (key_id, hour), count in sorted(hours.items()):  # sorted, so that two writers cannot deadlock
+        statement = insert(call_hours).values(key_id=key_id, hour=hour, calls=count)
+        increment = {"calls": call_hours.c.calls + statement.excluded.calls}
+        c.execute(statement.on_conflict_do_update(index_elements=["key_id", "hour"], set_=increment))
 
 
-def _count_by_key(c: sa.Connection, made: Sequence[ApiCall]) -> None:
-    for key_id, count in sorted(Counter(call.key_id for call in made).items()):
-        last = max(call.at for call in made if call.key_id == key_id)
+def _count_by_key(c: sa.Connection, batch: Sequence[ApiCall]) -> None:
+    for key_id, count in sorted(Counter(call.key_id for call in batch).items()):
+        last = max(call.at for call in batch if call.key_id == key_id)
         change = sa.update(keys).where(keys.c.id == key_id)
         c.execute(change.values(calls=keys.c.calls + count, last_used_at=last))
 
@@ -130,7 +141,7 @@ def _count_where(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
     return _sum_where(condition, 1)
 
 
-def _event(row: sa.Row[Any]) -> CallEvent:
+def _call_event_from_row(row: sa.Row[Any]) -> CallEvent:
     call = ApiCall(
         row.key_id, row.at, row.method, row.endpoint, row.status_code, row.request_id, row.job_id, row.error_code
     )

@@ -1,4 +1,4 @@
-"""Webhooks behind their port: rows that are written with the transition they tell of, and claimed when they are due."""
+"""Webhook deliveries: written in the transaction of the job's transition, claimed with a lease when they are due."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
@@ -31,39 +31,45 @@ _KEPT_ATTEMPTS = 30
 
 
 class WebhookStore:
-    """jobs.webhooks.Webhooks on our tables."""
+    """Webhook deliveries and their attempts. A claimed delivery belongs to its claimer until the lease ends."""
 
     def __init__(self, database: Database, *, clock: Clock) -> None:
         self._database = database
         self._clock = clock
 
     def due(self, *, limit: int, hosts: Collection[str] = (), clients: Collection[str] = ()) -> tuple[DueDelivery, ...]:
+        """Due deliveries, longest overdue first, except those to ``hosts`` or on behalf of ``clients``."""
         client = sa.func.coalesce(keys.c.client_id, "")
         owned = webhooks.join(jobs, jobs.c.id == webhooks.c.job_id).outerjoin(keys, keys.c.id == jobs.c.key_id)
         ready = sa.select(webhooks.c.id, webhooks.c.host, client.label("client")).select_from(owned)
-        wanted = (*_is_due(self._clock.now()), webhooks.c.host.not_in(list(hosts)), client.not_in(list(clients)))
+        where = (*_is_due(self._clock.now()), webhooks.c.host.not_in(list(hosts)), client.not_in(list(clients)))
         with self._database.read() as c:
-            found = c.execute(ready.where(*wanted).order_by(webhooks.c.due_at, webhooks.c.number).limit(limit))
-            return tuple(DueDelivery(row.id, row.host, row.client) for row in found)
+            rows = c.execute(ready.where(*where).order_by(webhooks.c.due_at, webhooks.c.number).limit(limit))
+            return tuple(DueDelivery(row.id, row.host, row.client) for row in rows)
 
     def claim(self, webhook_id: str, *, lease: timedelta) -> ClaimedDelivery | None:
+        """Claim a delivery for ``lease`` and count a try; None if it is not due or an earlier event has to go first."""
         now = self._clock.now()
         with self._database.write() as c:
-            _hold_siblings(c, webhook_id)
+            _lock_job(c, webhook_id)
             change = sa.update(webhooks).where(webhooks.c.id == webhook_id, *_is_due(now))
             values = {"state": State.SENDING, "tries": webhooks.c.tries + 1, "due_at": now + lease}
             row = c.execute(change.values(values).returning(webhooks)).one_or_none()
             if row is None:
                 return None
-            told = events_of(c, [row.job_id], webhooks.c.number <= row.number)[row.job_id]
-        return ClaimedDelivery(_webhook(row), mapping.restored_job(row.job, webhook_events=told))
+            events = events_by_job(c, [row.job_id], webhooks.c.number <= row.number)[row.job_id]
+        return ClaimedDelivery(_webhook(row), mapping.job_from_snapshot(row.job, webhook_events=events))
 
     def settle(self, webhook_id: str, *, tries: int, attempt: Attempt) -> bool:
+        """Record how this try ended and schedule the next one.
+
+        Returns False if the delivery was deleted or the lease ended and another worker claimed it.
+        """
         now = self._clock.now()
-        held = (webhooks.c.id == webhook_id, webhooks.c.state == State.SENDING, webhooks.c.tries == tries)
+        where = (webhooks.c.id == webhook_id, webhooks.c.state == State.SENDING, webhooks.c.tries == tries)
         state, wait = next_state(tries, attempt)
         with self._database.write() as c:
-            row = c.execute(sa.select(webhooks).where(*held).with_for_update()).one_or_none()
+            row = c.execute(sa.select(webhooks).where(*where).with_for_update()).one_or_none()
             if row is None:
                 return False
             values = {
@@ -74,15 +80,17 @@ class WebhookStore:
             }
             c.execute(sa.update(webhooks).where(webhooks.c.id == webhook_id).values(values))
             if state is State.SENT:
-                _give_up_overtaken(c, row)
+                _fail_outdated(c, row)
         return True
 
     def webhooks(self, job_id: str) -> tuple[Webhook, ...]:
+        """The deliveries of a job, in the order of their events."""
         ordered = sa.select(webhooks).where(webhooks.c.job_id == job_id).order_by(webhooks.c.number)
         with self._database.read() as c:
             return tuple(map(_webhook, c.execute(ordered)))
 
     def resend(self, job_id: str, webhook_id: str) -> Webhook | None:
+        """Make a delivery due now, with all its tries left; None if there is no such delivery."""
         mine = (webhooks.c.id == webhook_id, webhooks.c.job_id == job_id)
         idle = sa.update(webhooks).where(*mine, webhooks.c.state != State.SENDING)
         with self._database.write() as c:
@@ -91,8 +99,8 @@ class WebhookStore:
         return _webhook(row) if row is not None else None
 
 
-def note_webhook(c: sa.Connection, row: sa.Row[Any], *, now: datetime) -> None:
-    """Write down, in the transaction of a move, the event that the job's new state is; once a run."""
+def add_webhook(c: sa.Connection, row: sa.Row[Any], *, now: datetime) -> None:
+    """Add the delivery of the event for the job's new status, in the transaction of the transition; once a run."""
     event = EVENTS.get(Status(row.status))
     if event is None or row.webhook_url is None:
         return
@@ -118,33 +126,35 @@ def note_webhook(c: sa.Connection, row: sa.Row[Any], *, now: datetime) -> None:
     c.execute(sa.insert(webhooks).values(values))
 
 
-def events_of(c: sa.Connection, job_ids: Sequence[str], *where: sa.ColumnElement[bool]) -> Mapping[str, dict[str, str]]:
-    """For each job what became of the newest event of each kind: pending, sent or failed."""
-    told: dict[str, dict[str, str]] = {job_id: {} for job_id in job_ids}
-    wanted = sa.select(webhooks.c.job_id, webhooks.c.event, webhooks.c.state)
-    for row in c.execute(wanted.where(webhooks.c.job_id.in_(job_ids), *where).order_by(webhooks.c.number)):
-        told[row.job_id][row.event] = State.PENDING.value if row.state in _OPEN else row.state
-    return told
+def events_by_job(
+    c: sa.Connection, job_ids: Sequence[str], *where: sa.ColumnElement[bool]
+) -> Mapping[str, dict[str, str]]:
+    """For each job: the state (pending, sent or failed) of the newest delivery of each event."""
+    events: dict[str, dict[str, str]] = {job_id: {} for job_id in job_ids}
+    columns = sa.select(webhooks.c.job_id, webhooks.c.event, webhooks.c.state)
+    for row in c.execute(columns.where(webhooks.c.job_id.in_(job_ids), *where).order_by(webhooks.c.number)):
+        events[row.job_id][row.event] = State.PENDING.value if row.state in _OPEN else row.state
+    return events
 
 
 def _is_due(now: datetime) -> tuple[sa.ColumnElement[bool], ...]:
-    """Its time has come, no other event of its job is on its way, and no earlier one is to go first."""
+    """Due, with no other delivery of its job in flight and no earlier one that has to go first."""
     other = webhooks.alias("other")
     sibling = sa.and_(other.c.job_id == webhooks.c.job_id, other.c.id != webhooks.c.id)
-    on_its_way = sa.and_(other.c.state == State.SENDING, other.c.due_at > now)
+    in_flight = sa.and_(other.c.state == State.SENDING, other.c.due_at > now)
     first = sa.and_(other.c.number < webhooks.c.number, other.c.state.in_(_OPEN), other.c.tries < BLOCKING_ATTEMPTS)
-    held_back = sa.exists().where(sibling, sa.or_(on_its_way, first)).correlate(webhooks)
-    return (webhooks.c.state.in_(_OPEN), webhooks.c.due_at <= now, ~held_back)
+    blocked = sa.exists().where(sibling, sa.or_(in_flight, first)).correlate(webhooks)
+    return (webhooks.c.state.in_(_OPEN), webhooks.c.due_at <= now, ~blocked)
 
 
-def _hold_siblings(c: sa.Connection, webhook_id: str) -> None:
-    """Lock the job, so that two events of it are never claimed at once where the database has locks for rows."""
+def _lock_job(c: sa.Connection, webhook_id: str) -> None:
+    """Lock the job's row, so that two deliveries of one job are never claimed at once on PostgreSQL."""
     job_id = sa.select(webhooks.c.job_id).where(webhooks.c.id == webhook_id).scalar_subquery()
     c.execute(sa.select(jobs.c.id).where(jobs.c.id == job_id).with_for_update())
 
 
-def _give_up_overtaken(c: sa.Connection, row: sa.Row[Any]) -> None:
-    """An event that was delivered is the newest its receiver knows; what came before it must not follow."""
+def _fail_outdated(c: sa.Connection, row: sa.Row[Any]) -> None:
+    """After a delivery, fail earlier ones that already failed once: the receiver must not get older news later."""
     earlier = (webhooks.c.job_id == row.job_id, webhooks.c.number < row.number, webhooks.c.state.in_(_OPEN))
     c.execute(sa.update(webhooks).where(*earlier, webhooks.c.tries > 0).values(state=State.FAILED))
 
@@ -162,5 +172,5 @@ def _attempt(stored: Mapping[str, Any]) -> Attempt:
 
 
 def _attempt_values(attempt: Attempt) -> dict[str, Any]:
-    error = None if attempt.error is None else storable(attempt.error)  # it may quote the receiver
+    error = None if attempt.error is None else storable(attempt.error)  # it may quote the receiver's response
     return {**asdict(attempt), "at": attempt.at.isoformat(), "error": error}

@@ -1,1 +1,1 @@
-"""The engine adapter: durable execution behind ``jobs.ports.JobEngine``. Its tables may be thrown away at any time."""
+"""Adapter for the queue engine. Its tables may be dropped at any time: our own tables are the source of truth."""

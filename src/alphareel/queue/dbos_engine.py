@@ -1,6 +1,7 @@
-"""JobEngine on DBOS Transact: queues and checkpoints in the same database as our tables, on both databases.
+"""The job engine on DBOS Transact, with queues and checkpoints in the same database as our tables.
 
-DBOS itself never notices a dead process; ``recover`` does what its MIT part leaves out, and the reconciler calls it.
+This is the only module that knows DBOS. DBOS does not detect dead processes in its open-source edition;
+``DbosEngine.recover`` does that, and the worker's reconciler calls it.
 """
 
 import logging
@@ -19,27 +20,28 @@ from alphareel.service.jobs.attempts import attempt_result_from_json
 from alphareel.service.jobs.models import Step
 from alphareel.service.ports import JobBody
 
-_NAME = "alphareel"
+_APP_NAME = "alphareel"
 _QUEUE = "jobs"
 _FETCH_QUEUE = "fetches"
 _WORKFLOW = "run_job"
 _FETCH_WORKFLOW = "fetch_job"
 _CHUNK_WORKFLOW = "make_chunk"
-_AFTER_FETCHED = 1  # lower goes first, and none before all: a job whose files were fetched had its turn before
-_AFTER_JOBS = 1000  # nobody helps while a job waits
-_PROTOCOL = "1"  # of the steps below: raise it only when their order changes, or running jobs are stranded
-_MAX_RECOVERIES = 100  # far above what the worker allows, which gives up first and says so
-_WAITING = ("ENQUEUED", "DELAYED", "PENDING")
+_RUN_PRIORITY = 1  # lower is earlier, and no priority comes first: a job whose files were fetched has waited already
+_CHUNK_PRIORITY = 1000  # after all jobs
+_STEPS_VERSION = "1"  # raise it only when the order of the steps below changes: it strands running jobs
+_MAX_RECOVERIES = 100  # far above the worker's own limit, which fails the job with a reason first
+_UNFINISHED = ("ENQUEUED", "DELAYED", "PENDING")
 _ENDED = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 _BATCH = 500
 
 
 @dataclass(frozen=True)
 class EngineRules:
-    """``database_url``: the one of our tables. ``concurrency``: jobs that one process runs at a time.
+    """Settings of the engine.
 
-    ``fetches``: jobs whose files it fetches meanwhile.
-    ``database_engine``: to the same, for an engine of our own making in place of that of DBOS.
+    ``database_url``: the database of our tables. ``concurrency``: jobs that one process runs at a time. ``fetches``:
+    jobs whose files it fetches at the same time. ``polling_seconds``: between two looks at a queue.
+    ``database_engine``: SQLAlchemy engine to use instead of one that DBOS creates from the URL.
     """
 
     database_url: str
@@ -50,18 +52,21 @@ class EngineRules:
 
 
 def prepare(database_url: str) -> None:
-    """Create or migrate the engine's own tables. The database must exist, and SQLite be in WAL mode already."""
+    """Create or migrate the tables of DBOS. The database must exist, and SQLite must be in WAL mode already."""
     logging.getLogger("dbos").setLevel(logging.WARNING)
     DBOS.migrate(database_url)
 
 
 class DbosQueue:
-    """The half of the engine that every process needs: handing jobs over inside our own transactions."""
+    """The client side of the engine, for every process: enqueue jobs inside our own transactions."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
         self._client = DBOSClient(
-            system_database_engine=engine, serializer=DBOSPortableJSONSerializer(), application_name=_NAME, lazy=True
+            system_database_engine=engine,
+            serializer=DBOSPortableJSONSerializer(),
+            application_name=_APP_NAME,
+            lazy=True,
         )
 
     def enqueue(self, connection: sa.Connection, job_id: str, ticket: int, step: Step = Step.RUN) -> None:
@@ -69,14 +74,14 @@ class DbosQueue:
             "workflow_name": _FETCH_WORKFLOW if step is Step.FETCH else _WORKFLOW,
             "queue_name": _FETCH_QUEUE if step is Step.FETCH else _QUEUE,
             "workflow_id": workflow_id(job_id, ticket),
-            "app_version": _PROTOCOL,
+            "app_version": _STEPS_VERSION,
         }
         if step is Step.RUN:
-            options["priority"] = _AFTER_FETCHED
+            options["priority"] = _RUN_PRIORITY
         self._client.enqueue_in_transaction(connection, options, job_id, ticket)
 
     def enqueue_chunks(self, job_id: str, ticket: int, plan_hash: str, numbers: Sequence[int]) -> None:
-        with _failures_as_ours(), self._engine.begin() as connection:
+        with _translate_errors(), self._engine.begin() as connection:
             for number in numbers:
                 self._client.enqueue_in_transaction(
                     connection,
@@ -84,8 +89,8 @@ class DbosQueue:
                         "workflow_name": _CHUNK_WORKFLOW,
                         "queue_name": _QUEUE,
                         "workflow_id": chunk_workflow_id(job_id, ticket, plan_hash, number),
-                        "app_version": _PROTOCOL,
-                        "priority": _AFTER_JOBS,
+                        "app_version": _STEPS_VERSION,
+                        "priority": _CHUNK_PRIORITY,
                     },
                     job_id,
                     ticket,
@@ -94,26 +99,26 @@ class DbosQueue:
                 )
 
     def cancel_chunks(self, job_id: str, ticket: int, plan_hash: str, numbers: Sequence[int]) -> None:
-        names = [chunk_workflow_id(job_id, ticket, plan_hash, number) for number in numbers]
-        with _failures_as_ours():
-            # those that run end by themselves; the engine would log it as an error that they were cancelled
-            waiting = self._client.list_workflows(
-                workflow_ids=names, status="ENQUEUED", load_input=False, load_output=False
+        ids = [chunk_workflow_id(job_id, ticket, plan_hash, number) for number in numbers]
+        with _translate_errors():
+            # only queued ones: running ones end by themselves, and DBOS would log their cancellation as an error
+            queued = self._client.list_workflows(
+                workflow_ids=ids, status="ENQUEUED", load_input=False, load_output=False
             )
-            self._client.cancel_workflows([workflow.workflow_id for workflow in waiting])
+            self._client.cancel_workflows([workflow.workflow_id for workflow in queued])
 
 
 class DbosEngine(DbosQueue):
-    """The whole engine, once a process. ``executor_id`` must be new for every start of a process."""
+    """The whole engine, at most one in a process. ``executor_id`` must be new for every start of a process."""
 
     def __init__(self, engine: sa.Engine, *, executor_id: str, body: JobBody, rules: EngineRules) -> None:
         super().__init__(engine)
         self._rules = rules
         config: DBOSConfig = {
-            "name": _NAME,
+            "name": _APP_NAME,
             "system_database_url": rules.database_url,
             "executor_id": executor_id,
-            "application_version": _PROTOCOL,
+            "application_version": _STEPS_VERSION,
             "serializer": DBOSPortableJSONSerializer(),
             "use_listen_notify": False,
             "log_level": "WARNING",
@@ -147,24 +152,24 @@ class DbosEngine(DbosQueue):
         holders = {workflow.executor_id for workflow in running} - {None}
         dead = sorted(str(holder) for holder in holders - set(living()))
         for executor_id in dead:
-            DBOS._recover_pending_workflows([executor_id])  # noqa: SLF001  # there is no public way to do it
+            DBOS._recover_pending_workflows([executor_id])  # noqa: SLF001  # DBOS has no public function for this
         return len(dead)
 
     def pending(self, tickets: Sequence[tuple[str, int]]) -> frozenset[tuple[str, int]]:
-        found: set[tuple[str, int]] = set()
+        unfinished: set[tuple[str, int]] = set()
         for start in range(0, len(tickets), _BATCH):
-            named = {workflow_id(*ticket): ticket for ticket in tickets[start : start + _BATCH]}
-            listed = DBOS.list_workflows(
-                workflow_ids=list(named), status=list(_WAITING), load_input=False, load_output=False
+            by_id = {workflow_id(*ticket): ticket for ticket in tickets[start : start + _BATCH]}
+            workflows = DBOS.list_workflows(
+                workflow_ids=list(by_id), status=list(_UNFINISHED), load_input=False, load_output=False
             )
-            found |= {named[workflow.workflow_id] for workflow in listed}
-        return frozenset(found)
+            unfinished |= {by_id[workflow.workflow_id] for workflow in workflows}
+        return frozenset(unfinished)
 
     def holder(self, job_id: str, ticket: int) -> str | None:
-        listed = DBOS.list_workflows(
+        workflows = DBOS.list_workflows(
             workflow_ids=[workflow_id(job_id, ticket)], status="PENDING", load_input=False, load_output=False
         )
-        return listed[0].executor_id if listed else None
+        return workflows[0].executor_id if workflows else None
 
     def forget(self, *, before: datetime) -> int:
         ended = DBOS.list_workflows(
@@ -179,12 +184,12 @@ def workflow_id(job_id: str, ticket: int) -> str:
     return f"{job_id}.{ticket}"
 
 
-def chunk_workflow_id(job_id: str, ticket: int, mark: str, number: int) -> str:
-    return f"{workflow_id(job_id, ticket)}.{mark[:16]}.{number}"
+def chunk_workflow_id(job_id: str, ticket: int, plan_hash: str, number: int) -> str:
+    return f"{workflow_id(job_id, ticket)}.{plan_hash[:16]}.{number}"
 
 
 @contextmanager
-def _failures_as_ours() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     try:
         yield
     except sa.exc.SQLAlchemyError as error:
@@ -192,8 +197,8 @@ def _failures_as_ours() -> Iterator[None]:
 
 
 def _register(body: JobBody) -> None:
-    """Teach DBOS the workflows. They carry ids only; steps are recorded, so a settled job is never redone."""
-    # Both raise only while the database is away; 12 tries with doubled pauses wait for more than an hour.
+    """Register the workflows. Their arguments are ids. DBOS records each step, so a settled job never runs again."""
+    # Steps raise only while the database is down; 12 attempts with doubled pauses wait for more than an hour.
     retried = partial(DBOS.step, retries_allowed=True, max_attempts=12, interval_seconds=1.0, backoff_rate=2.0)
 
     @retried(name="execute")

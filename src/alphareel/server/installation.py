@@ -11,11 +11,13 @@ from pathlib import Path
 from sqlalchemy.exc import SQLAlchemyError
 
 from alphareel import plugins
-from alphareel.db import migrate, records
+from alphareel.db import migrate
+from alphareel.db.api_keys import ApiKeyStore
 from alphareel.db.availability import WITHOUT_LIMITS, DatabaseLimits
 from alphareel.db.database import Database, normalized, open_database
 from alphareel.db.jobs import JobStore
 from alphareel.db.storage_usage import StorageUsage
+from alphareel.db.uploads import UploadStore
 from alphareel.db.workers import ExecutorStore
 from alphareel.domain.clip import Limits
 from alphareel.domain.errors import InvalidRequest, StorageFailed, Unavailable
@@ -43,9 +45,9 @@ class Installation:
     database: Database
     queue: DbosQueue
     jobs: JobStore
-    uploads: records.UploadStore
+    uploads: UploadStore
     stock: StorageUsage
-    keys: records.ApiKeyStore
+    keys: ApiKeyStore
     executors: ExecutorStore
     blobs: Blobs
     sources: UploadResolver
@@ -80,16 +82,16 @@ def open_installation(settings: Settings, limits: DatabaseLimits | None = None) 
     try:
         clock = SystemClock()
         queue = DbosQueue(database.engine)
-        keys = records.ApiKeyStore(database, clock=clock)
+        keys = ApiKeyStore(database, clock=clock)
         stock = StorageUsage(database, Quotas(settings.max_storage_per_key, settings.max_storage))
-        uploads = records.UploadStore(database, clock=clock, stock=stock)
+        uploads = UploadStore(database, clock=clock, storage=stock)
         secret = keys.set_setting_once("link_secret", secrets.token_hex(32))
         hide_secret(secret)
         yield Installation(
             settings=settings,
             database=database,
             queue=queue,
-            jobs=JobStore(database, enqueue=queue.enqueue, clock=clock, limits=_queue_limits(settings), stock=stock),
+            jobs=JobStore(database, enqueue=queue.enqueue, clock=clock, limits=_queue_limits(settings), storage=stock),
             uploads=uploads,
             stock=stock,
             keys=keys,

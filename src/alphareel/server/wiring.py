@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from alphareel.db.accounts import AccountStore
 from alphareel.db.api_keys import ApiKeyAdminStore
+from alphareel.db.billing import AccountStore
 from alphareel.db.deletion import DeletionStore
 from alphareel.db.idempotency import IdempotencyStore
-from alphareel.db.orphans import OrphanTable
+from alphareel.db.orphans import OrphanStore
 from alphareel.db.retention import RetentionStore
 from alphareel.db.stats import RunHistory, StatsStore
 from alphareel.db.usage import CallStore
@@ -248,7 +248,7 @@ def build_sweeper(place: Installation) -> PeriodicTask:
     removal = DeletionService(place.jobs, _removals(place), place.blobs)
     retention = RetentionSweeper(_expirations(place), removal.empty, _retention_seconds(place.settings), place.clock)
     age = timedelta(seconds=place.settings.orphan_seconds)
-    orphans = OrphanSweep(OrphanTable(place.database), place.blobs, age=age, clock=place.clock)
+    orphans = OrphanSweep(OrphanStore(place.database), place.blobs, age=age, clock=place.clock)
 
     def sweep() -> None:
         retention.sweep()

@@ -1,1 +1,1 @@
-"""Blobs adapters: a file here serves the URL scheme it is named after, through ``open_blobs(url)``."""
+"""Blob stores. Each module serves the URL scheme it is named after, with a function ``open_blobs(url)``."""

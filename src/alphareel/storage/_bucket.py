@@ -1,6 +1,6 @@
-"""Blobs in a bucket of an object store, through obstore: a put is whole or not there, and the store answers for it.
+"""Blobs in a bucket of an object store, through obstore. The store makes puts atomic and durable.
 
-Credentials, region and endpoint come from the variables that every tool for the store reads (``AWS_ACCESS_KEY_ID``,
+Credentials, region and endpoint come from the store's usual environment variables (``AWS_ACCESS_KEY_ID``,
 ``AWS_ENDPOINT_URL``, ``GOOGLE_APPLICATION_CREDENTIALS``, ``AZURE_STORAGE_ACCOUNT_KEY``...), or from the machine.
 """
 
@@ -23,18 +23,18 @@ if TYPE_CHECKING:  # these exist for type checkers only
     from obstore import GetOptions
     from obstore.store import ClientConfig, RetryConfig
 
-_PIECE = 8 * 1024 * 1024  # bytes asked for at once: our client may be slow, a request to the store may not
-_HELD = 64 * 1024 * 1024  # bytes that all readers together hold; with many of them each asks for less at once
-_LEAST = 256 * 1024
-_PART = 8 * 1024 * 1024  # bytes of a part of a large upload
-_WRITERS = 4  # parts on their way at once, all of them in memory
-_BATCH = 1000  # keys listed and deleted at once
+_MAX_READ = 8 * 1024 * 1024  # bytes of one GET: our client may read slowly, but a request to the store must not be slow
+_MAX_BUFFERED = 64 * 1024 * 1024  # bytes that all readers together buffer; with many readers each GET is smaller
+_MIN_READ = 256 * 1024
+_PART_SIZE = 8 * 1024 * 1024  # bytes of a part of a multipart upload
+_WRITERS = 4  # parts in flight at once, all of them in memory
+_BATCH = 1000  # keys in one list or delete request
 
 
 def open_blobs(url: str) -> "BucketBlobs":
-    """The store of a URL such as ``s3://bucket/prefix``. Raises InvalidRequest for one that cannot be meant."""
+    """Open the store of a URL such as ``s3://bucket/prefix``. Raises InvalidRequest for a malformed URL."""
     client: ClientConfig = {
-        "allow_http": True,  # where the endpoint that was given says so
+        "allow_http": True,  # an endpoint in the settings may be plain HTTP
         "connect_timeout": timedelta(seconds=5),
         "timeout": timedelta(minutes=2),
     }
@@ -48,61 +48,61 @@ def open_blobs(url: str) -> "BucketBlobs":
 
 
 class BucketBlobs:
-    """One object a blob, under the key that it has here."""
+    """Stores each blob as one object with the blob's key."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
-        self._readers = _Readers()
+        self._buffers = _ReadBuffers()
 
     def put_file(self, key: str, path: Path) -> None:
-        with _failures_as_ours():
-            obstore.put(self._store, _checked(key), path, chunk_size=_PART, max_concurrency=_WRITERS)
+        with _translate_errors():
+            obstore.put(self._store, _checked(key), path, chunk_size=_PART_SIZE, max_concurrency=_WRITERS)
 
     @contextmanager
     def local(self, key: str) -> Iterator[Path]:
-        """A copy in the folder for temporary files (``TMPDIR``)."""
+        """Download to the folder for temporary files (``TMPDIR``)."""
         with tempfile.TemporaryDirectory(prefix="alphareel-") as folder:
             copy = Path(folder, "blob").with_suffix(Path(key).suffix)
-            with _failures_as_ours(), copy.open("wb") as file:
+            with _translate_errors(), copy.open("wb") as file:
                 for piece in self.read(key, 0, self.size(key)):
                     file.write(piece)
             yield copy
 
     def size(self, key: str) -> int:
-        with _failures_as_ours(missing=key):
+        with _translate_errors(missing=key):
             return obstore.head(self._store, _checked(key))["size"]
 
     def read(self, key: str, start: int, length: int) -> Iterator[bytes]:
-        """In pieces of one object: should it be replaced meanwhile, StorageFailed is raised, never a mixture."""
-        with _failures_as_ours(missing=key):
-            about = obstore.head(self._store, _checked(key))
-            end = min(start + length, about["size"])
-            with self._readers.one_more():
+        """Raises StorageFailed if the object is replaced during the read."""
+        with _translate_errors(missing=key):
+            head = obstore.head(self._store, _checked(key))
+            end = min(start + length, head["size"])
+            with self._buffers.reader():
                 while start < end:
-                    stop = min(start + self._readers.piece, end)
-                    options: GetOptions = {"range": (start, stop), "if_match": about["e_tag"]}
+                    stop = min(start + self._buffers.read_size, end)
+                    options: GetOptions = {"range": (start, stop), "if_match": head["e_tag"]}
                     yield bytes(obstore.get(self._store, key, options=options).bytes())
                     start = stop
 
     def delete(self, key: str) -> None:
-        with _failures_as_ours(), suppress(NotFoundError):
+        with _translate_errors(), suppress(NotFoundError):
             obstore.delete(self._store, _checked(key))
 
     def delete_prefix(self, prefix: str) -> None:
         if not prefix.endswith("/"):
             raise ValueError(f"{prefix!r} must end in a slash")
         _checked(prefix[:-1])
-        with _failures_as_ours():
-            for found in obstore.list(self._store, prefix, chunk_size=_BATCH):
-                obstore.delete(self._store, [blob["path"] for blob in found])
+        with _translate_errors():
+            for page in obstore.list(self._store, prefix, chunk_size=_BATCH):
+                obstore.delete(self._store, [blob["path"] for blob in page])
 
     def sweep(self) -> None:
-        """Nothing lies around: uploads that broke off are the bucket's to expire (a lifecycle rule)."""
+        """Do nothing: a lifecycle rule of the bucket removes incomplete multipart uploads."""
 
     def older(self, than: datetime) -> Iterator[str]:
-        with _failures_as_ours():
-            for found in obstore.list(self._store, chunk_size=_BATCH):
-                yield from (blob["path"] for blob in found if blob["last_modified"] < than)
+        with _translate_errors():
+            for page in obstore.list(self._store, chunk_size=_BATCH):
+                yield from (blob["path"] for blob in page if blob["last_modified"] < than)
 
     def free(self) -> int | None:
         return None
@@ -115,15 +115,15 @@ class BucketBlobs:
         return True
 
 
-class _Readers:
-    """How many read at the moment, each of which holds a piece in memory, however slow its client is."""
+class _ReadBuffers:
+    """Divides the read buffers among the current readers, each of which keeps one in memory while its client reads."""
 
     def __init__(self) -> None:
         self._count = 0
         self._lock = threading.Lock()
 
     @contextmanager
-    def one_more(self) -> Iterator[None]:
+    def reader(self) -> Iterator[None]:
         with self._lock:
             self._count += 1
         try:
@@ -133,8 +133,8 @@ class _Readers:
                 self._count -= 1
 
     @property
-    def piece(self) -> int:
-        return min(_PIECE, max(_LEAST, _HELD // max(1, self._count)))
+    def read_size(self) -> int:
+        return min(_MAX_READ, max(_MIN_READ, _MAX_BUFFERED // max(1, self._count)))
 
 
 def _checked(key: str) -> str:
@@ -143,8 +143,8 @@ def _checked(key: str) -> str:
 
 
 @contextmanager
-def _failures_as_ours(*, missing: str | None = None) -> Iterator[None]:
-    """Our errors for the store's and the disk's; an object that is not there is the missing blob named."""
+def _translate_errors(*, missing: str | None = None) -> Iterator[None]:
+    """Raise StorageFailed for errors of the store or the disk; NotFound if the blob ``missing`` does not exist."""
     try:
         yield
     except (BaseError, OSError) as error:

@@ -1,4 +1,4 @@
-"""What a key of a blob may look like, in every store."""
+"""Checks of blob keys, the same in every store."""
 
 from pathlib import PurePosixPath
 
@@ -6,11 +6,11 @@ from alphareel.domain.errors import NotFound
 
 
 def parts_of(key: str) -> tuple[str, ...]:
-    """The key's parts. Raises NotFound for a key that could lead out of a store, or to a hidden place in it."""
+    """Split the key at its slashes. Raises NotFound for a key that could leave the store or name a hidden file."""
     parts = PurePosixPath(key).parts
     plain = "/".join(parts) == key and not any(p.startswith(".") or "\\" in p or "\0" in p for p in parts)
     if not parts or key.startswith("/") or not plain:
-        raise NotFound(f"{key!r} is no key of a blob.")
+        raise NotFound(f"{key!r} is not a blob key.")
     return parts
 
 

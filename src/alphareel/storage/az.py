@@ -1,4 +1,4 @@
-"""Blobs in a bucket of Azure Blob Storage."""
+"""Blobs in a container of Azure Blob Storage."""
 
 from alphareel.storage._bucket import open_blobs
 

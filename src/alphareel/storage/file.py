@@ -1,4 +1,4 @@
-"""Blobs on a local disk: what ``put_file`` acknowledged survives power loss and is never seen half written."""
+"""Blobs on a local disk. A blob appears atomically, and survives power loss once ``put_file`` returns."""
 
 import contextlib
 import os
@@ -13,13 +13,13 @@ from urllib.parse import unquote, urlsplit
 from alphareel.domain.errors import InvalidRequest, StorageFailed
 from alphareel.storage._keys import no_blob, parts_of
 
-_PIECE = 128 * 1024  # held in memory for each download, however slow its reader
+_READ_SIZE = 128 * 1024  # bytes in memory for each download
 _INCOMING = ".incoming"
-_TRIES = 5
+_MAX_TRIES = 5
 
 
 def open_blobs(url: str) -> "LocalBlobs":
-    """The store under the folder of a ``file:///absolute/folder`` URL; the folder is made when missing."""
+    """Open the store in the folder of a ``file:///absolute/folder`` URL, which is created if it does not exist."""
     parts = urlsplit(url)
     if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
         raise InvalidRequest(f"{url!r} names no local folder.", hint="Write file:///absolute/folder.")
@@ -27,7 +27,7 @@ def open_blobs(url: str) -> "LocalBlobs":
 
 
 class LocalBlobs:
-    """One file a blob, under ``root``, at the path that its key spells."""
+    """Stores each blob as a file under ``root``, with its key as the relative path."""
 
     def __init__(self, root: Path) -> None:
         self._root = root.absolute()
@@ -36,15 +36,15 @@ class LocalBlobs:
             self._incoming.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StorageFailed(
-                f"The storage folder {self._root} cannot be made: {error.strerror or error}.",
+                f"The storage folder {self._root} cannot be created: {error.strerror or error}.",
                 hint="Check its owner and that its disk is not mounted read-only, or set ALPHAREEL_STORAGE_URL.",
             ) from error
 
     def put_file(self, key: str, path: Path) -> None:
         target = self._path(key)
-        with _failures_as_ours(), self._beside(path) as near:
-            _sync_file(near)
-            self._move(near, target)
+        with _translate_errors(), self._on_same_disk(path) as staged:
+            _sync_file(staged)
+            self._move(staged, target)
             _sync_folder(target.parent)
 
     @contextmanager
@@ -55,66 +55,66 @@ class LocalBlobs:
         yield path
 
     def size(self, key: str) -> int:
-        with _failures_as_ours(missing=key):
+        with _translate_errors(missing=key):
             return self._path(key).stat().st_size
 
     def read(self, key: str, start: int, length: int) -> Iterator[bytes]:
-        with _failures_as_ours(missing=key), self._path(key).open("rb") as file:
+        with _translate_errors(missing=key), self._path(key).open("rb") as file:
             file.seek(start)
-            while length > 0 and (piece := file.read(min(length, _PIECE))):
-                length -= len(piece)
-                yield piece
+            while length > 0 and (data := file.read(min(length, _READ_SIZE))):
+                length -= len(data)
+                yield data
 
     def delete(self, key: str) -> None:
-        with _failures_as_ours():
+        with _translate_errors():
             path = self._path(key)
             path.unlink(missing_ok=True)
-            self._fold(path.parent)
+            self._remove_empty_folders(path.parent)
 
     def delete_prefix(self, prefix: str) -> None:
         if not prefix.endswith("/"):
             raise ValueError(f"{prefix!r} must end in a slash")
         path = self._path(prefix[:-1])
-        with _failures_as_ours(), contextlib.suppress(FileNotFoundError):
+        with _translate_errors(), contextlib.suppress(FileNotFoundError):
             shutil.rmtree(path)
-        self._fold(path.parent)
+        self._remove_empty_folders(path.parent)
 
     def sweep(self) -> None:
-        with _failures_as_ours():
-            for left in self._incoming.iterdir():
-                left.unlink(missing_ok=True)
+        with _translate_errors():
+            for path in self._incoming.iterdir():
+                path.unlink(missing_ok=True)
             for folder, _, _ in os.walk(self._root, topdown=False):
-                self._fold(Path(folder))
+                self._remove_empty_folders(Path(folder))
 
     def older(self, than: datetime) -> Iterator[str]:
-        with _failures_as_ours():
+        with _translate_errors():
             for folder, _, names in os.walk(self._root):
                 for path in (Path(folder, name) for name in names):
                     key = path.relative_to(self._root).as_posix()
-                    if not key.startswith(".") and _written(path) < than.timestamp():
+                    if not key.startswith(".") and _modified_at(path) < than.timestamp():
                         yield key
 
     def free(self) -> int | None:
-        with _failures_as_ours():
+        with _translate_errors():
             return shutil.disk_usage(self._root).free
 
     def is_ready(self) -> bool:
         return os.access(self._root, os.W_OK | os.X_OK)
 
-    def _move(self, near: Path, target: Path) -> None:
-        """Rename into a folder that somebody who deletes its last file may remove under our hands."""
-        for left in reversed(range(_TRIES)):
+    def _move(self, staged: Path, target: Path) -> None:
+        """Rename into the target's folder, which a concurrent delete of its last file may remove; then retry."""
+        for tries_left in reversed(range(_MAX_TRIES)):
             try:
-                _make_folder(target.parent, above=self._root)
-                near.replace(target)
+                _make_folder(target.parent, root=self._root)
+                staged.replace(target)
             except FileNotFoundError:
-                if left == 0 or not near.exists():
+                if tries_left == 0 or not staged.exists():
                     raise
             else:
                 return
 
-    def _fold(self, folder: Path) -> None:
-        """Remove folders in which nothing is left, up to those that sort the keys by kind ('uploads', 'outputs')."""
+    def _remove_empty_folders(self, folder: Path) -> None:
+        """Remove the folder and its parents while they are empty, except top-level ones ('uploads', 'outputs')."""
         with contextlib.suppress(OSError):  # not empty, or gone
             while self._root not in (folder, folder.parent):
                 folder.rmdir()
@@ -124,8 +124,8 @@ class LocalBlobs:
         return self._root.joinpath(*parts_of(key))
 
     @contextmanager
-    def _beside(self, path: Path) -> Iterator[Path]:
-        """``path`` itself, or a copy on our file system when it lies on another, from where it can be renamed."""
+    def _on_same_disk(self, path: Path) -> Iterator[Path]:
+        """``path`` itself, or a copy of it if it is on another file system, from where it cannot be renamed."""
         if path.stat().st_dev == self._incoming.stat().st_dev:
             yield path
             return
@@ -138,8 +138,8 @@ class LocalBlobs:
 
 
 @contextmanager
-def _failures_as_ours(*, missing: str | None = None) -> Iterator[None]:
-    """Our errors for the system's; a file that is not there is the missing blob named, else a failure like others."""
+def _translate_errors(*, missing: str | None = None) -> Iterator[None]:
+    """Raise StorageFailed for errors of the disk; NotFound if the blob ``missing`` does not exist."""
     try:
         yield
     except OSError as error:
@@ -150,10 +150,10 @@ def _failures_as_ours(*, missing: str | None = None) -> Iterator[None]:
         ) from error
 
 
-def _written(path: Path) -> float:
+def _modified_at(path: Path) -> float:
     try:
         return path.stat().st_mtime
-    except FileNotFoundError:  # deleted meanwhile
+    except FileNotFoundError:  # deleted in the meantime
         return float("inf")
 
 
@@ -170,10 +170,10 @@ def _sync_folder(path: Path) -> None:
         os.close(folder)
 
 
-def _make_folder(path: Path, *, above: Path) -> None:
-    """Make ``path`` and sync each folder that got a new entry, or the path to a durable file may vanish."""
+def _make_folder(path: Path, *, root: Path) -> None:
+    """Create ``path`` and sync each folder that got an entry, so that power loss cannot remove the path to a file."""
     missing = []
-    while not path.exists() and path != above:
+    while not path.exists() and path != root:
         missing.append(path)
         path = path.parent
     for folder in reversed(missing):

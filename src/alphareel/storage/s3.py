@@ -1,4 +1,4 @@
-"""Blobs in a bucket of S3, and of stores that speak its language."""
+"""Blobs in a bucket of S3 or of an S3-compatible store."""
 
 from alphareel.storage._bucket import open_blobs
 

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from alphareel.db import migrate
-from alphareel.db import records as recordstore
-from alphareel.db.accounts import AccountStore
-from alphareel.db.api_keys import ApiKeyAdminStore
+from alphareel.db.api_keys import ApiKeyAdminStore, ApiKeyStore
+from alphareel.db.billing import AccountStore
 from alphareel.db.database import Database, open_engine
 from alphareel.db.deletion import DeletionStore
 from alphareel.db.idempotency import IdempotencyStore
@@ -20,6 +19,7 @@ from alphareel.db.jobs import JobStore
 from alphareel.db.retention import RetentionStore
 from alphareel.db.stats import RunHistory, StatsStore
 from alphareel.db.storage_usage import StorageUsage
+from alphareel.db.uploads import UploadStore
 from alphareel.db.usage import CallStore
 from alphareel.db.webhooks import WebhookStore
 from alphareel.db.workers import ExecutorStore
@@ -242,8 +242,8 @@ class ServiceHarness:
 
     services: Services
     jobs: JobStore
-    keystore: recordstore.ApiKeyStore
-    uploads: recordstore.UploadStore
+    keystore: ApiKeyStore
+    uploads: UploadStore
     executors: ExecutorStore
     engine: RecordingEngine
     blobs: MemoryBlobs
@@ -278,9 +278,9 @@ def open_harness(
     migrate.upgrade(database)
     clock, engine, blobs, capabilities = SettableClock(), RecordingEngine(), MemoryBlobs(), Refusing()
     storage = StorageUsage(database, quotas or Quotas())
-    store = JobStore(database, enqueue=engine.enqueue, clock=clock, limits=limits, stock=storage)
-    uploads = recordstore.UploadStore(database, clock=clock, stock=storage)
-    keystore = recordstore.ApiKeyStore(database, clock=clock)
+    store = JobStore(database, enqueue=engine.enqueue, clock=clock, limits=limits, storage=storage)
+    uploads = UploadStore(database, clock=clock, storage=storage)
+    keystore = ApiKeyStore(database, clock=clock)
     executors = ExecutorStore(database, clock=clock)
     secret = keystore.set_setting_once("link_secret", "a secret of the tests")
     resolver = UploadResolver(uploads, secret)

@@ -1,4 +1,4 @@
-"""Runs revisions on the connection that ``jobstore/migrate.py`` hands over; there is no offline mode."""
+"""Run migrations on the connection that ``db/migrate.py`` passes. There is no offline mode."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from alphareel.db.migrate import VERSION_TABLE
 from alphareel.db.tables import PREFIX, metadata
 
 
-def _ours(_object: Any, name: str | None, kind: str, _reflected: bool, _compare_to: Any) -> bool:  # noqa: FBT001
+def _is_our_table(_object: Any, name: str | None, kind: str, _reflected: bool, _compare_to: Any) -> bool:  # noqa: FBT001
     return kind != "table" or (name or "").startswith(PREFIX)
 
 
@@ -16,7 +16,7 @@ context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=metadata,
     version_table=VERSION_TABLE,
-    include_object=_ours,
+    include_object=_is_our_table,
     render_as_batch=True,
     transactional_ddl=True,
 )

@@ -16,9 +16,8 @@ from alphareel.service.billing.credits import MOST_CREDITS, Account, LedgerEntry
 from alphareel.service.ports import Clock
 
 if TYPE_CHECKING:
-    from alphareel.db.accounts import AccountStore
-    from alphareel.db.api_keys import ApiKeyAdminStore
-    from alphareel.db.records import ApiKeyStore
+    from alphareel.db.api_keys import ApiKeyAdminStore, ApiKeyStore
+    from alphareel.db.billing import AccountStore
 
 LONGEST_CLIENT = 200
 LONGEST_NOTE = 1000

@@ -13,7 +13,7 @@ from alphareel.domain.errors import InvalidApiKey, MissingApiKey
 from alphareel.service.api_keys.models import ApiKey
 
 if TYPE_CHECKING:
-    from alphareel.db.records import ApiKeyStore
+    from alphareel.db.api_keys import ApiKeyStore
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 _SECRET_LETTERS = 43  # 62 ** 43 > 2 ** 256

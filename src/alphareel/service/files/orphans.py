@@ -12,7 +12,7 @@ from alphareel.service.ports import Blobs, Clock
 from alphareel.telemetry.logging import get_logger
 
 if TYPE_CHECKING:
-    from alphareel.db.orphans import OrphanTable
+    from alphareel.db.orphans import OrphanStore
 
 _BATCH = 500
 _ROUND = 24 * 3600.0
@@ -26,7 +26,7 @@ class OrphanSweep:
     The second day is for an operator who restored the wrong backup: with the right one the note is gone.
     """
 
-    def __init__(self, records: OrphanTable, blobs: Blobs, *, age: timedelta, clock: Clock) -> None:
+    def __init__(self, records: OrphanStore, blobs: Blobs, *, age: timedelta, clock: Clock) -> None:
         self._records = records
         self._blobs = blobs
         self._age = age

@@ -15,7 +15,7 @@ from alphareel.service.principal import Principal
 from alphareel.service.uploads.resolver import UploadResolver
 
 if TYPE_CHECKING:
-    from alphareel.db.accounts import AccountStore
+    from alphareel.db.billing import AccountStore
     from alphareel.db.stats import RunHistory
 
 

@@ -13,7 +13,7 @@ from alphareel.service.uploads.models import Upload
 from alphareel.service.uploads.source_urls import SourceUrl
 
 if TYPE_CHECKING:
-    from alphareel.db.records import UploadStore
+    from alphareel.db.uploads import UploadStore
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,8 @@ from alphareel.service.uploads.probe_queue import ProbeQueue, Uploader
 
 if TYPE_CHECKING:
     from alphareel.db.idempotency import IdempotencyStore
-    from alphareel.db.records import UploadStore
     from alphareel.db.storage_usage import StorageUsage
+    from alphareel.db.uploads import UploadStore
 
 _NEUTRAL_TYPES = ("", "application/octet-stream", "binary/octet-stream", "application/x-www-form-urlencoded")
 _MEDIA_TYPES = ("video/", "image/", "application/mp4", "application/x-matroska", "application/vnd.rn-realmedia")

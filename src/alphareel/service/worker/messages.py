@@ -4,7 +4,7 @@ Both sides use this module, so it must not import a codec or an inference runtim
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -185,7 +185,7 @@ _EVENT_NAMES: dict[type, str] = {
     MediaInfo: "media",
     ErrorEvent: "error",
 }
-_EVENT_PARSERS: dict[str, Any] = {
+_EVENT_PARSERS: dict[str, Callable[[dict[str, Any]], ChildEvent]] = {
     "progress": lambda v: Progress(
         **{
             **v,
