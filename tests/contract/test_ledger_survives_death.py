@@ -141,14 +141,14 @@ class Bank:
         self.database.close()
 
     def create(self, job_id: str, key: str, *, seconds: float | None, draft: bool, name: str | None) -> Job:
-        new = NewJob(job_id, key, "https://a/v", Options(), None, {}, "req", (), bill=Quote(PRICE, "1", seconds))
+        new = NewJob(job_id, key, "https://a/v", Options(), None, {}, "req", (), quote=Quote(PRICE, "1", seconds))
         once = name and IdempotentRequest(key, name, f"{seconds}", lambda job: json.dumps({"id": job.id}))
         return self.jobs.add_job(new, start=not draft, actor="test", once=once or None)
 
     def start(self, job_id: str, *, seconds: float | None) -> Job | None:
-        bill = Quote(PRICE, "1", seconds)
+        quote = Quote(PRICE, "1", seconds)
         about = {"webhook_url": None, "warnings": (), "actor": "test", "request_id": None}
-        return self.jobs.start_job(job_id, options=Options(), bill=bill, **about)
+        return self.jobs.start_job(job_id, options=Options(), quote=quote, **about)
 
     def begin(self, job_id: str, ticket: int) -> Job | None:
         return self.jobs.begin_attempt(job_id, ticket=ticket, actor="worker")

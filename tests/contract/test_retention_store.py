@@ -98,7 +98,7 @@ def test_the_census_counts_what_is_there(harness: ServiceHarness) -> None:
     harness.clock.advance(seconds=30)
     harness.services.jobs.cancel(ANYBODY, waiting.id)
     harness.services.jobs.delete(ANYBODY, waiting.id)
-    census = StatsStore(harness.database, clock=harness.clock).census()
+    census = StatsStore(harness.database, clock=harness.clock).collect()
     assert (census.jobs["pending"], census.jobs["completed"], census.jobs["failed"]) == (1, 1, 1)
     assert (census.failures, census.oldest_seconds, census.executors) == ({"cancelled": 1}, 30, 1)
     (done,) = census.finished

@@ -116,9 +116,9 @@ def test_traces_without_the_extra_say_what_to_install(monkeypatch):
 
 
 def deliver(harness):
-    courier = WebhookSender(harness.poster, Secrets(("secret",)), harness.clock)
+    sender = WebhookSender(harness.poster, Secrets(("secret",)), harness.clock)
     postman = WebhookDispatcher(
-        harness.webhooks, courier, present=lambda job: {"id": job.id}, rules=DispatchLimits(pause=0.02)
+        harness.webhooks, sender, serialize_job=lambda job: {"id": job.id}, limits=DispatchLimits(pause=0.02)
     )
     postman.start()
     deadline = time.monotonic() + 30

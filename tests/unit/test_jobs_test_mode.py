@@ -127,7 +127,7 @@ def test_nothing_is_charged_counted_or_given_to_a_worker(harness: ServiceHarness
     assert harness.services.admin.account("studio").balance == 100
     assert harness.engine.queued == []
     assert harness.jobs.unfinished() == ()
-    assert harness.services.usage.summary(caller, days=1).tallies == ()
+    assert harness.services.usage.summary(caller, days=1).buckets == ()
 
 
 def test_webhooks_and_history_are_those_of_a_real_job(harness: ServiceHarness, runner: ScenarioRunner) -> None:

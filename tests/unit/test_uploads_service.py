@@ -213,7 +213,7 @@ def test_a_refusal_names_the_file_as_its_sender_does(harness: ServiceHarness, mo
     def refuse(path: Path) -> MediaInfo:
         raise errors.InvalidFileType(f"{path.name} is no video file.")
 
-    monkeypatch.setattr(harness.services.uploads, "_identify", refuse)
+    monkeypatch.setattr(harness.services.uploads, "_inspect_media", refuse)
     for filename, told in (("my holiday.txt", "my holiday.txt"), ("", "The file")):
         session = harness.services.uploads.begin(ANYBODY, filename=filename, declared_type=None)
         session.write(b"words")

@@ -148,7 +148,7 @@ class TestOfARealRun:
     @pytest.fixture
     def run(self, harness: ServiceHarness, tmp_path: Path) -> Submit:
         give(harness, 10)
-        harness.services.uploads._identify = partial(inspect_media, limits=Limits())
+        harness.services.uploads._inspect_media = partial(inspect_media, limits=Limits())
 
         def submit(clip: Path, **body: Any) -> Job:
             config = WorkerConfig(tmp_path / "work", Limits(), ResourceLimits(wall_seconds=60))

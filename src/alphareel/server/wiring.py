@@ -36,7 +36,7 @@ from alphareel.service.idempotency import RENEWED
 from alphareel.service.jobs.capabilities import Capabilities
 from alphareel.service.jobs.deletion import DeletionService
 from alphareel.service.jobs.estimate_service import EstimateService
-from alphareel.service.jobs.retention import FOR_EVER, RetentionSweeper
+from alphareel.service.jobs.retention import FOREVER, RetentionSweeper
 from alphareel.service.jobs.service import JobPolicy, JobService
 from alphareel.service.jobs.test_mode import ScenarioRunner
 from alphareel.service.net.download import FetchRules, GuardedFetcher
@@ -46,7 +46,7 @@ from alphareel.service.services import Services
 from alphareel.service.stats import StatsService
 from alphareel.service.uploads.models import MediaInfo
 from alphareel.service.uploads.probe_queue import ProbeQueue, ProbeRules
-from alphareel.service.uploads.service import UploadRules, UploadService
+from alphareel.service.uploads.service import UploadConfig, UploadService
 from alphareel.service.usage.service import CallLog, UsageFlusher, UsageService
 from alphareel.service.webhooks.dispatcher import DispatchLimits, WebhookDispatcher, WebhookSender
 from alphareel.service.webhooks.events import Secrets
@@ -95,7 +95,7 @@ def build_services(place: Installation) -> Services:
         deletion=deletion,
         idempotency=idempotency,
         inspect_media=IsolatedInspection(place.limits, settings.probe_seconds),
-        rules=UploadRules(settings.data_dir / "incoming", settings.max_upload_bytes, settings.min_free_bytes),
+        config=UploadConfig(settings.data_dir / "incoming", settings.max_upload_bytes, settings.min_free_bytes),
         clock=clock,
         probes=ProbeQueue(
             ProbeRules(
@@ -227,8 +227,8 @@ def build_webhook_dispatcher(place: Installation) -> WebhookDispatcher:
     return WebhookDispatcher(
         _webhook_table(place),
         _sender(place),
-        present=lambda job: views.job(job).model_dump(mode="json"),
-        rules=DispatchLimits(),
+        serialize_job=lambda job: views.job(job).model_dump(mode="json"),
+        limits=DispatchLimits(),
     )
 
 
@@ -267,7 +267,7 @@ def _expirations(place: Installation) -> RetentionStore:
 
 
 def _retention_seconds(settings: Settings) -> int | None:
-    return None if settings.retention_seconds == FOR_EVER else settings.retention_seconds
+    return None if settings.retention_seconds == FOREVER else settings.retention_seconds
 
 
 def _sender(place: Installation) -> WebhookSender:

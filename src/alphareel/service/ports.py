@@ -61,7 +61,7 @@ class NewJob:
     request_id: str | None
     warnings: tuple[str, ...]
     uploads: tuple[str, ...] = ()
-    bill: Quote | None = None
+    quote: Quote | None = None
     retention_seconds: int | None = None
     test: Mapping[str, Any] | None = None
 

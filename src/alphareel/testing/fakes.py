@@ -42,7 +42,7 @@ from alphareel.service.stats import StatsService
 from alphareel.service.uploads.models import MediaInfo
 from alphareel.service.uploads.quotas import Quotas
 from alphareel.service.uploads.resolver import UploadResolver
-from alphareel.service.uploads.service import UploadRules, UploadService
+from alphareel.service.uploads.service import UploadConfig, UploadService
 from alphareel.service.usage.service import CallLog, UsageService
 from alphareel.service.webhooks.dispatcher import WebhookSender
 from alphareel.service.webhooks.events import Secrets
@@ -308,7 +308,7 @@ def open_harness(
         deletion=deletion,
         idempotency=idempotency,
         inspect_media=identify_by_magic,
-        rules=UploadRules(folder / "incoming", max_bytes, min_free_bytes),
+        config=UploadConfig(folder / "incoming", max_bytes, min_free_bytes),
         clock=clock,
     )
     health = HealthMonitor(jobs=store, executors=executors, blobs=blobs, has_space=upload_service.has_space)

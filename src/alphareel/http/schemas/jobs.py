@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from alphareel.domain.color import NAMED
 from alphareel.domain.options import Anchor, FormatName, Quality, Tier
-from alphareel.service.jobs.retention import LONGEST
+from alphareel.service.jobs.retention import MAX_RETENTION_SECONDS
 from alphareel.service.jobs.test_mode import MAX_SECONDS as MAX_TEST_SECONDS
 from alphareel.service.jobs.test_mode import ScenarioOutcome
 from alphareel.service.jobs.validation import HOST
@@ -143,7 +143,7 @@ class JobStart(_Schema):
     retention_seconds: int | None = Field(
         default=None,
         ge=0,
-        le=LONGEST,
+        le=MAX_RETENTION_SECONDS,
         description="How long result and source stay after the end; 0 until they were fetched. No longer than the "
         "server keeps files anyway.",
     )

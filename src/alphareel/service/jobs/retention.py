@@ -1,4 +1,4 @@
-"""How long files stay: a rule for when a job's expire, and the sweep that removes what has."""
+"""How long files are kept, and the sweep that removes expired ones."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from alphareel.service.ports import Clock
 if TYPE_CHECKING:
     from alphareel.db.retention import RetentionStore
 
-FOR_EVER = -1
-LONGEST = 10 * 366 * 24 * 3600  # seconds
+FOREVER = -1
+MAX_RETENTION_SECONDS = 10 * 366 * 24 * 3600  # seconds
 UNDOWNLOADED_GRACE = timedelta(hours=1)
-"""How long files that are to go at once wait for the download."""
+"""Grace period when retention is 0 and nothing was downloaded."""
 DOWNLOADED_GRACE = timedelta(minutes=1)
-"""How long they stay after it, so that a download that broke off at its end can be repeated."""
+"""Grace period after the download, so that an interrupted one can be repeated."""
 
 _BATCH = 100
 
 
 def expiry(retention_seconds: int | None, *, ended: datetime) -> datetime | None:
-    """When the files of a job go that ended then; None for never."""
+    """When the files of a job that ended at ``ended`` expire; None for never."""
     if retention_seconds is None:
         return None
     return ended + (timedelta(seconds=retention_seconds) or UNDOWNLOADED_GRACE)
@@ -31,19 +31,19 @@ def expiry(retention_seconds: int | None, *, ended: datetime) -> datetime | None
 
 @dataclass(frozen=True)
 class RetentionSweeper:
-    """``uploads_seconds``: how long an upload stays that no job uses; None for ever. ``empty`` deletes the blobs."""
+    """``uploads_seconds``: how long an unused upload is kept; None for forever. ``empty`` deletes the blobs."""
 
-    expirations: RetentionStore
+    store: RetentionStore
     empty: Callable[[], None]
     uploads_seconds: int | None
     clock: Clock
 
     def sweep(self) -> None:
-        """Remove what has expired, and finish what earlier removals left. Raises Unavailable."""
-        while self.expirations.expire_jobs(limit=_BATCH) == _BATCH:
+        """Remove expired files, and those that earlier deletions left. Raises Unavailable."""
+        while self.store.expire_jobs(limit=_BATCH) == _BATCH:
             self.empty()
         if self.uploads_seconds is not None:
-            kept = timedelta(seconds=self.uploads_seconds) or UNDOWNLOADED_GRACE
-            while self.expirations.expire_uploads(before=self.clock.now() - kept, limit=_BATCH) == _BATCH:
+            age = timedelta(seconds=self.uploads_seconds) or UNDOWNLOADED_GRACE
+            while self.store.expire_uploads(before=self.clock.now() - age, limit=_BATCH) == _BATCH:
                 self.empty()
         self.empty()

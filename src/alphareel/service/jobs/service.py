@@ -88,7 +88,7 @@ class JobService:
             request_id=principal.request_id,
             warnings=self._warnings(request.options, runs=start and scenario is None),
             uploads=uploads.ids,
-            bill=None if scenario else self._quote(request.options, uploads),
+            quote=None if scenario else self._quote(request.options, uploads),
             retention_seconds=request.retention_seconds,
             test=scenario_to_json(scenario),
         )
@@ -124,7 +124,7 @@ class JobService:
             metadata=request.metadata,
             warnings=self._warnings(request.options, runs=scenario is None),
             uploads=uploads.ids,
-            bill=None if scenario else self._quote(request.options, uploads),
+            quote=None if scenario else self._quote(request.options, uploads),
             retention_seconds=request.retention_seconds,
             test=scenario_to_json(scenario),
             actor=principal.actor,
@@ -216,7 +216,7 @@ class JobService:
 
     def _quote(self, options: Options, uploads: JobUploads) -> Quote:
         """The price of the source; a background is free."""
-        return self._prices.bill(options, uploads.source.seconds if uploads.source else None)
+        return self._prices.quote(options, uploads.source.seconds if uploads.source else None)
 
 
 def make_job_id() -> str:
