@@ -45,7 +45,7 @@ from alphareel.service.periodic import PeriodicTask
 from alphareel.service.services import Services
 from alphareel.service.stats import StatsService
 from alphareel.service.uploads.models import MediaInfo
-from alphareel.service.uploads.probe_queue import ProbeQueue, ProbeRules
+from alphareel.service.uploads.probe_queue import ProbeQueue, ProbeLimits
 from alphareel.service.uploads.service import UploadConfig, UploadService
 from alphareel.service.usage.service import CallLog, UsageFlusher, UsageService
 from alphareel.service.webhooks.dispatcher import DispatchLimits, WebhookDispatcher, WebhookSender
@@ -98,7 +98,7 @@ def build_services(place: Installation) -> Services:
         config=UploadConfig(settings.data_dir / "incoming", settings.max_upload_bytes, settings.min_free_bytes),
         clock=clock,
         probes=ProbeQueue(
-            ProbeRules(
+            ProbeLimits(
                 settings.probe_processes or min(8, max(3, processors() + 1)),
                 settings.probe_queue,
                 settings.probe_queue_per_caller,

@@ -1,4 +1,4 @@
-"""What the jobs need from outside, owned by us; adapters live in storage/, jobstore/ and queue/."""
+"""Interfaces that the services need and other packages implement: ``storage``, ``queue``, and fakes for tests."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -14,40 +14,37 @@ from alphareel.service.jobs.models import Job, Step
 
 
 class Blobs(Protocol):
-    """Objects by key ('uploads/<id>.mp4', 'outputs/<job>/<attempt>/<name>', 'previews/...' likewise).
-
-    Raises StorageFailed, NotFound.
-    """
+    """Objects by key; ``files/blob_keys.py`` defines the keys. Raises StorageFailed, NotFound."""
 
     def put_file(self, key: str, path: Path) -> None:
-        """Store the file durably (it survives power loss) and make it visible in one step; ``path`` may be moved."""
+        """Store the file durably (it survives power loss) and atomically; ``path`` may be moved."""
 
     def local(self, key: str) -> AbstractContextManager[Path]:
-        """The blob as a local file while the context is open (a download where the store is remote)."""
+        """The blob as a local file while the context is open; a remote store downloads it."""
 
     def size(self, key: str) -> int:
-        """Bytes; NotFound when there is none."""
+        """Bytes. Raises NotFound."""
 
     def read(self, key: str, start: int, length: int) -> Iterator[bytes]:
-        """At most ``length`` bytes from ``start``, in bounded pieces; NotFound before the first piece."""
+        """At most ``length`` bytes from ``start``, in bounded pieces. Raises NotFound before the first piece."""
 
     def delete(self, key: str) -> None:
-        """Remove; a missing key is no error."""
+        """Delete the blob; a missing key is no error."""
 
     def delete_prefix(self, prefix: str) -> None:
-        """Remove every blob under the prefix ('outputs/<job>/'); it must end in a slash."""
+        """Delete every blob under the prefix, which must end in a slash."""
 
     def sweep(self) -> None:
-        """Remove what writes that never finished left behind; call it only while nobody writes."""
+        """Delete the remains of interrupted writes; call it only while nobody writes."""
 
     def older(self, than: datetime) -> Iterator[str]:
-        """Keys of all blobs that were written before then."""
+        """Keys of all blobs that were written before ``than``."""
 
     def free(self) -> int | None:
-        """Bytes that still fit; None where nobody can tell."""
+        """Free space in bytes; None where it is unknown."""
 
     def is_ready(self) -> bool:
-        """The store can be reached and written."""
+        """Whether the store can be reached and written."""
 
 
 @dataclass(frozen=True)
@@ -105,28 +102,28 @@ class ChunkQueue(Protocol):
 
 
 class JobEngine(Protocol):
-    """Durable execution: what was enqueued with a transaction that committed will run, at least once."""
+    """Durable execution: what a committed transaction enqueued runs at least once."""
 
     def enqueue(self, connection: Any, job_id: str, ticket: int, step: Step = Step.RUN) -> None:
         """Enqueue inside the caller's open transaction."""
 
     def launch(self) -> None:
-        """Begin to execute queued jobs in this process."""
+        """Start to execute queued jobs in this process."""
 
     def stop(self, *, grace_seconds: float) -> None:
-        """Take nothing new and give running jobs so long to end."""
+        """Start no other job, and wait for running ones at most for ``grace_seconds``."""
 
     def recover(self, living: Callable[[], Collection[str]]) -> int:
-        """Give back to the queue what executors outside ``living()`` hold; asked after the engine's own records."""
+        """Requeue the jobs of executors that are not in ``living()``, which is called after the engine's records are read."""
 
     def pending(self, tickets: Sequence[tuple[str, int]]) -> frozenset[tuple[str, int]]:
-        """Those of these (job, ticket) that the engine still is going to run or is running."""
+        """Those of these (job, ticket) pairs that the engine runs or will run."""
 
     def holder(self, job_id: str, ticket: int) -> str | None:
-        """The executor that runs it, None while nobody does."""
+        """The executor that runs it; None while none does."""
 
     def forget(self, *, before: datetime) -> int:
-        """Drop records of executions that ended before then; returns how many."""
+        """Delete records of executions that ended before then; returns how many."""
 
 
 @dataclass(frozen=True)
@@ -138,25 +135,25 @@ class Fetched:
 
 
 class Fetcher(Protocol):
-    """Outbound downloads, guarded: addresses checked and pinned, redirects re-checked, size and time bounded."""
+    """Downloads guarded against SSRF: addresses are checked and pinned, redirects too; size and time are bounded."""
 
     def fetch(self, url: str, target: Path, *, max_bytes: int, tick: Callable[[], None] = lambda: None) -> Fetched:
-        """Download to ``target``; ``tick`` is called on the way and may raise to give up.
+        """Download to ``target``; ``tick`` is called repeatedly and may raise to abort.
 
         Raises FetchRefused, FetchFailed, FileTooLarge, StorageFailed.
         """
 
 
 class JobCapabilities(Protocol):
-    """What this installation can make; asked before a job is accepted."""
+    """What this installation can process; checked before a job is accepted."""
 
     def check(self, options: Options) -> tuple[str, ...]:
-        """Warnings: where another engine serves than the model is meant to be, and what that one ignores.
+        """Warnings about a substitute engine and the options that it ignores.
 
-        Raises ModelUnavailable or InvalidRequest when no engine or format here can serve the options.
+        Raises ModelUnavailable, InvalidRequest when no engine or format here supports the options.
         """
 
 
 class Clock(Protocol):
     def now(self) -> datetime:
-        """Current time, UTC, aware."""
+        """The current time: aware, UTC."""

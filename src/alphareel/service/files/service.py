@@ -1,4 +1,4 @@
-"""Signed links to files, and the files behind them."""
+"""Signed links, and the files that they grant access to."""
 
 from __future__ import annotations
 
