@@ -45,7 +45,7 @@ from alphareel.service.periodic import PeriodicTask
 from alphareel.service.services import Services
 from alphareel.service.stats import StatsService
 from alphareel.service.uploads.models import MediaInfo
-from alphareel.service.uploads.probe_queue import ProbeQueue, ProbeLimits
+from alphareel.service.uploads.probe_queue import ProbeLimits, ProbeQueue
 from alphareel.service.uploads.service import UploadConfig, UploadService
 from alphareel.service.usage.service import CallLog, UsageFlusher, UsageService
 from alphareel.service.webhooks.dispatcher import DispatchLimits, WebhookDispatcher, WebhookSender

@@ -114,7 +114,10 @@ class JobEngine(Protocol):
         """Start no other job, and wait for running ones at most for ``grace_seconds``."""
 
     def recover(self, living: Callable[[], Collection[str]]) -> int:
-        """Requeue the jobs of executors that are not in ``living()``, which is called after the engine's records are read."""
+        """Requeue the jobs of executors that are not in ``living()``; returns how many executors lost jobs.
+
+        ``living`` is called after the engine's records are read.
+        """
 
     def pending(self, tickets: Sequence[tuple[str, int]]) -> frozenset[tuple[str, int]]:
         """Those of these (job, ticket) pairs that the engine runs or will run."""
