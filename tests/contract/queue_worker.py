@@ -11,8 +11,10 @@ from alphareel.db.workers import ExecutorStore
 from alphareel.domain.clip import EngineFacts
 from alphareel.queue.dbos_engine import DbosEngine, DbosQueue, EngineRules
 from alphareel.server.installation import SystemClock
+from alphareel.service.jobs.attempts import AttemptCompleted, AttemptDropped
 from alphareel.service.jobs.models import Output
-from alphareel.service.worker.upkeep import Upkeep, UpkeepSettings
+from alphareel.service.worker.heartbeat import Heartbeat
+from alphareel.service.worker.reconciler import Reconciler, ReconcilerConfig
 from alphareel.telemetry.logging import configure_logging
 
 OUTPUT = Output("outputs/x", "webm", "video/webm", 1, "0" * 64, 2, 2, 1, 0.1, True, False)
@@ -31,28 +33,28 @@ class Sleeper:
     def execute(self, job_id, ticket):
         if (queued := self.jobs.job(job_id)) and queued.metadata.get("far") is not None and queued.ticket == 1:
             self.jobs.queue_fetch(job_id, ticket=1, actor="test")
-            return {"kind": "gone"}
+            return AttemptDropped()
         job = self.jobs.begin_attempt(job_id, ticket=ticket, actor="test")
         if job is None:
-            return {"kind": "gone"}
+            return AttemptDropped()
         self.note("execute", job_id, job.attempt, os.getpid())
         if job.metadata.get("deadly") and job.attempt <= job.metadata["deadly"]:
             os.kill(os.getpid(), 9)
         if job.attempt == 1:
             time.sleep(job.metadata.get("seconds", 0))
-        return {"kind": "done", "attempt": job.attempt}
+        return AttemptCompleted(job.attempt, OUTPUT, EngineFacts("none", "1"), ())
 
     def settle(self, job_id, ticket, outcome):
-        if outcome["kind"] == "done":
+        if isinstance(outcome, AttemptCompleted):
             done = self.jobs.complete(
                 job_id,
-                attempt=outcome["attempt"],
+                attempt=outcome.attempt,
                 output=OUTPUT,
                 engine=EngineFacts("none", "1"),
                 warnings=(),
                 actor="test",
             )
-            self.note("settle", job_id, outcome["attempt"], done)
+            self.note("settle", job_id, outcome.attempt, done)
 
     def fetch(self, job_id, ticket):
         job = self.jobs.begin_fetch(job_id, ticket=ticket, actor="test")
@@ -63,8 +65,8 @@ class Sleeper:
             time.sleep(job.metadata["far"])
         self.jobs.queue_fetched(job_id, ticket=ticket, actor="test")
 
-    def help(self, job_id, ticket, mark, number):
-        self.note("help", job_id, mark, number)
+    def make_chunk(self, job_id, ticket, plan_hash, number):
+        self.note("help", job_id, plan_hash, number)
 
     def abandon(self): ...
 
@@ -81,15 +83,23 @@ def main(url, executor_id, log, concurrency):
     engine = DbosEngine(database.engine, executor_id=executor_id, body=Sleeper(jobs, Path(log)), rules=rules)
     executors.add_executor(executor_id, home="")
     engine.launch()
-    Upkeep(
+    reconciler = Reconciler(
         executor_id,
         jobs=jobs,
         executors=executors,
         engine=engine,
         clock=clock,
-        rules=UpkeepSettings(beat=0.2, dead=2.0, reconcile=1.0, stuck=600, max_deaths=6),
+        config=ReconcilerConfig(dead=2.0, reconcile=1.0, stuck=600, max_deaths=6),
+    )
+    heartbeat = Heartbeat(
+        executor_id,
+        executors,
+        seconds=0.2,
         on_evicted=lambda: os._exit(75),
-    ).start()
+        on_outage=reconciler.reset,
+    )
+    heartbeat.start()
+    reconciler.start()
     print("ready", flush=True)
     sys.stdin.read()
     os._exit(0)

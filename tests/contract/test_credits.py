@@ -22,7 +22,7 @@ from alphareel.db.tables import ledger
 from alphareel.domain.clip import EngineFacts
 from alphareel.domain.errors import InsufficientCredits, InvalidState, MissingApiKey, NotFound
 from alphareel.domain.options import Options
-from alphareel.service.api_keys.audit import AuditContext
+from alphareel.service.api_keys.models import AuditContext
 from alphareel.service.billing.credits import Quote, cost
 from alphareel.service.jobs.models import Billing, Job, Output
 from alphareel.service.ports import NewJob
@@ -49,8 +49,8 @@ class BillingHarness:
         self.accounts = AccountStore(database, clock=clock)
 
     def create(self, name: str, *, seconds: float | None, key: str | None = "k1", price: int = PRICE) -> Job:
-        bill = Quote(price, "1", seconds)
-        new = NewJob(name, key, "https://a/v", Options(), None, {}, "req", (), bill=bill)
+        quote = Quote(price, "1", seconds)
+        new = NewJob(name, key, "https://a/v", Options(), None, {}, "req", (), quote=quote)
         return self.jobs.add_job(new, start=True, actor="test")
 
     def limit(self, key: str, **limits: int | None) -> None:
@@ -64,7 +64,7 @@ class BillingHarness:
             warnings=(),
             actor="test",
             request_id=None,
-            bill=Quote(PRICE, "1", seconds),
+            quote=Quote(PRICE, "1", seconds),
         )
 
     def begin(self, name: str) -> Job | None:

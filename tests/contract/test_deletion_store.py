@@ -14,8 +14,9 @@ from alphareel.db.tables import job_events
 from alphareel.db.tables import jobs as job_rows
 from alphareel.db.uploads import UploadStore
 from alphareel.domain.options import Background, Options
-from alphareel.service.jobs.models import Status, Upload
+from alphareel.service.jobs.models import Status
 from alphareel.service.ports import NewJob
+from alphareel.service.uploads.models import Upload
 from alphareel.testing.fakes import RecordingEngine, SettableClock
 
 

@@ -22,8 +22,9 @@ from alphareel.db.workers import ExecutorStore
 from alphareel.domain.clip import EngineFacts
 from alphareel.domain.errors import Unavailable
 from alphareel.domain.options import Background, Composition, Options
-from alphareel.service.jobs.models import Output, Status, Upload
+from alphareel.service.jobs.models import Output, Status
 from alphareel.service.ports import NewJob
+from alphareel.service.uploads.models import Upload
 from alphareel.testing.fakes import RecordingEngine, SettableClock
 
 OUTPUT = Output("outputs/j/1/result.webm", "webm", "video/webm", 9, "ab" * 32, 64, 48, 10, 0.4, True, False)
@@ -363,7 +364,7 @@ class TestExecutors:
 class TestSchema:
     def test_migrations_create_exactly_the_tables_of_the_code(self, database: Database) -> None:
         def is_our_table(_object: Any, name: str | None, kind: str, *_: Any) -> bool:
-            return kind != "executors" or ((name or "").startswith(PREFIX) and name != migrate.VERSION_TABLE)
+            return kind != "table" or ((name or "").startswith(PREFIX) and name != migrate.VERSION_TABLE)
 
         with database.read() as c:
             context = MigrationContext.configure(c, opts={"include_object": is_our_table, "compare_type": True})

@@ -30,14 +30,14 @@ from alphareel.db.tables import accounts, job_events, jobs, ledger
 from alphareel.domain.clip import EngineFacts
 from alphareel.domain.errors import IdempotencyConflict, InsufficientCredits, InvalidState
 from alphareel.domain.options import Options
-from alphareel.service.api_keys.audit import AuditContext
+from alphareel.service.api_keys.models import AuditContext
 from alphareel.service.billing.credits import Quote
 from alphareel.service.idempotency import IdempotentRequest, ReplayedResponse
 from alphareel.service.jobs.deletion import DeletionService
 from alphareel.service.jobs.models import TERMINAL, TRANSITIONS, Billing, Job, Output, Status
 from alphareel.service.jobs.queue_limits import QueueLimits
 from alphareel.service.ports import NewJob
-from alphareel.service.worker.upkeep import Upkeep, UpkeepSettings
+from alphareel.service.worker.reconciler import Reconciler, ReconcilerConfig
 from alphareel.testing.fakes import MemoryBlobs, RecordingEngine, SettableClock
 
 EXAMPLES = int(os.environ.get("ALPHAREEL_TEST_EXAMPLES", "8"))
@@ -98,9 +98,9 @@ class BillingHarness:
         self.accounts = AccountStore(self.database, clock=clock)
         self.deletion_store = DeletionStore(self.database, clock=clock)
         self.deletion = DeletionService(self.jobs, self.deletion_store, MemoryBlobs())
-        rules = UpkeepSettings(max_deaths=3)
-        facts = {"jobs": self.jobs, "executors": None, "engine": self.engine, "clock": clock, "rules": rules}
-        self.upkeep = Upkeep("upkeep", **facts, on_evicted=lambda: None)
+        config = ReconcilerConfig(max_deaths=3)
+        facts = {"jobs": self.jobs, "executors": None, "engine": self.engine, "clock": clock, "config": config}
+        self.reconciler = Reconciler("reconciler", **facts)
         self._clock = clock
 
     def prepare(self) -> None:
@@ -141,14 +141,14 @@ class BillingHarness:
         self.database.close()
 
     def create(self, job_id: str, key: str, *, seconds: float | None, draft: bool, name: str | None) -> Job:
-        new = NewJob(job_id, key, "https://a/v", Options(), None, {}, "req", (), bill=Quote(PRICE, "1", seconds))
+        new = NewJob(job_id, key, "https://a/v", Options(), None, {}, "req", (), quote=Quote(PRICE, "1", seconds))
         once = name and IdempotentRequest(key, name, f"{seconds}", lambda job: json.dumps({"id": job.id}))
         return self.jobs.add_job(new, start=not draft, actor="test", once=once or None)
 
     def start(self, job_id: str, *, seconds: float | None) -> Job | None:
-        bill = Quote(PRICE, "1", seconds)
+        quote = Quote(PRICE, "1", seconds)
         fields = {"webhook_url": None, "warnings": (), "actor": "test", "request_id": None}
-        return self.jobs.start_job(job_id, options=Options(), bill=bill, **fields)
+        return self.jobs.start_job(job_id, options=Options(), quote=quote, **fields)
 
     def begin(self, job_id: str, ticket: int) -> Job | None:
         return self.jobs.begin_attempt(job_id, ticket=ticket, actor="worker")
@@ -329,7 +329,7 @@ class ServiceRun(RuleBasedStateMachine):
 
     @rule()
     def reconcile(self) -> None:
-        if self.do(self.billing.upkeep.reconcile) is not LOST:
+        if self.do(self.billing.reconciler.reconcile) is not LOST:
             self.queue_is_complete = True
 
     @invariant()
@@ -398,7 +398,7 @@ class ServiceRun(RuleBasedStateMachine):
         """Run all jobs to their end with a process that does not die."""
         self.dies_at = None
         for _ in range(200):
-            self.billing.upkeep.reconcile()
+            self.billing.reconciler.reconcile()
             for job_id, ticket in self.billing.engine.tickets():
                 job = self.billing.begin(job_id, ticket)
                 if job is not None:

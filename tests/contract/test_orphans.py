@@ -76,7 +76,7 @@ def test_an_upload_that_is_deleted_before_the_transaction_is_refused(harness: Se
     assert upload_row is not None
     link = harness.services.files.upload_link(upload_row).url
     harness.sources.store.upload = lambda _: upload_row  # type: ignore[method-assign]  # as read before the deletion
-    harness.services._removal._removals.remove_upload(upload_id)
+    DeletionStore(harness.database, clock=harness.clock).remove_upload(upload_id)
     with pytest.raises(InvalidRequest, match="deleted"):
         harness.services.jobs.create(ANONYMOUS, {"video_url": link})
     assert harness.jobs.jobs(None, statuses=None, limit=1, offset=0).total == 0

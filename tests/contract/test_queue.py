@@ -275,7 +275,7 @@ def test_chunks_are_made_after_the_queued_jobs_in_the_order_they_were_offered(
 ) -> None:
     queue = DbosQueue(database.engine)
     for _ in range(2):  # again is the same as once
-        queue.offer("job_x", 1, "mark", [3, 2, 1])
+        queue.enqueue_chunks("job_x", 1, "mark", [3, 2, 1])
     waiting = [submit(jobs) for _ in range(3)]
     start_worker(concurrency=1)
     wait_for(jobs, waiting)
@@ -288,8 +288,8 @@ def test_withdrawn_chunks_are_not_made(
     jobs: JobStore, database: Database, start_worker: StartWorker, log: Path
 ) -> None:
     queue = DbosQueue(database.engine)
-    queue.offer("job_x", 1, "mark", [3, 2, 1])
-    queue.withdraw("job_x", 1, "mark", [3, 1])
+    queue.enqueue_chunks("job_x", 1, "mark", [3, 2, 1])
+    queue.cancel_chunks("job_x", 1, "mark", [3, 1])
     start_worker(concurrency=1)
     assert wait_for_help(log, 1) == [["help", "job_x", "mark", "2"]]
     last = submit(jobs)

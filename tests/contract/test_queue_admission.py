@@ -12,7 +12,7 @@ from alphareel.db.jobs import JobStore
 from alphareel.domain.clip import EngineFacts
 from alphareel.domain.errors import QueueFull, TooManyJobs
 from alphareel.domain.options import Options
-from alphareel.service.api_keys.audit import AuditContext
+from alphareel.service.api_keys.models import AuditContext
 from alphareel.service.jobs.models import Job, Output
 from alphareel.service.jobs.queue_limits import QueueLimits
 from alphareel.service.ports import NewJob

@@ -100,7 +100,7 @@ def test_the_stats_count_all_rows(harness: ServiceHarness) -> None:
     harness.clock.advance(seconds=30)
     harness.services.jobs.cancel(ANONYMOUS, waiting.id)
     harness.services.jobs.delete(ANONYMOUS, waiting.id)
-    stats = StatsStore(harness.database, clock=harness.clock).census()
+    stats = StatsStore(harness.database, clock=harness.clock).collect()
     assert (stats.jobs["pending"], stats.jobs["completed"], stats.jobs["failed"]) == (1, 1, 1)
     assert (stats.failures, stats.oldest_seconds, stats.executors) == ({"cancelled": 1}, 30, 1)
     (done,) = stats.finished

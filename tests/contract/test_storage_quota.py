@@ -10,11 +10,12 @@ from alphareel.db.api_keys import ApiKeyAdminStore
 from alphareel.db.deletion import DeletionStore
 from alphareel.domain.clip import EngineFacts
 from alphareel.domain.errors import StorageFailed, StorageFull, StorageQuotaExceeded, Unavailable
-from alphareel.service.api_keys.audit import AuditContext
+from alphareel.service.api_keys.models import AuditContext
 from alphareel.service.jobs.deletion import DeletionService
-from alphareel.service.jobs.models import Job, Output, Status, Upload
+from alphareel.service.jobs.models import Job, Output, Status
 from alphareel.service.principal import Principal
 from alphareel.service.uploads import source_urls
+from alphareel.service.uploads.models import Upload
 from alphareel.service.uploads.quotas import Quotas
 from alphareel.testing.fakes import TINY_MP4, ServiceHarness, open_harness
 

@@ -1,5 +1,6 @@
 """The log of API calls: nothing is lost while the database is down, counted twice, or kept forever."""
 
+from dataclasses import asdict
 from datetime import timedelta
 
 import pytest
@@ -24,6 +25,13 @@ def store(database: Database) -> CallStore:
 
 def call(key: str = "k1", *, minutes: int = 0) -> ApiCall:
     return ApiCall(key, NOW + timedelta(minutes=minutes), "GET", "/v1/jobs", 200, "req", None, None)
+
+
+def record(log: CallLog, api_call: ApiCall) -> None:
+    """Record a call at its own time."""
+    facts = asdict(api_call)
+    log._clock = SettableClock(facts.pop("at"))
+    log.record(**facts)
 
 
 def test_calls_count_for_their_key_and_hour(store: CallStore) -> None:
@@ -58,11 +66,11 @@ class TestCallLog:
             def add_calls(self, _calls: object) -> None:
                 raise Unavailable("The database does not answer.")
 
-        log = CallLog(DownStore())  # type: ignore[arg-type]
-        log.note(call())
+        log = CallLog(DownStore(), clock=SettableClock())  # type: ignore[arg-type]
+        record(log, call())
         with pytest.raises(Unavailable):
             log.flush()
-        log.note(call(minutes=1))
+        record(log, call(minutes=1))
         log._store = store
         log.flush()
         log.flush()
@@ -74,11 +82,11 @@ class TestCallLog:
     ) -> None:
         if "\0" in bad and database.engine.dialect.name == "sqlite":
             pytest.skip("SQLite stores it")
-        log = CallLog(store)
+        log = CallLog(store, clock=SettableClock())
         for minute in range(5):
-            log.note(call(minutes=minute))
-        log.note(ApiCall("k1", NOW, "GET", "/v1/jobs/{job_id}", 404, "req", bad, None))
-        log.note(call(minutes=5))
+            record(log, call(minutes=minute))
+        record(log, ApiCall("k1", NOW, "GET", "/v1/jobs/{job_id}", 404, "req", bad, None))
+        record(log, call(minutes=5))
         log.flush()
         log.flush()
         assert [e.call.at.minute for e in store.call_events("k1", limit=9)] == [5, 4, 3, 2, 1, 0]
@@ -99,10 +107,10 @@ class TestCallLog:
                     raise UnstorableCall("no")
                 store.add_calls(calls)
 
-        log = CallLog(FailingStore())  # type: ignore[arg-type]
+        log = CallLog(FailingStore(), clock=SettableClock())  # type: ignore[arg-type]
         for minute in range(4):
-            log.note(call(minutes=minute))
-        log.note(ApiCall("k1", NOW, "GET", "/", 404, "req", "bad", None))
+            record(log, call(minutes=minute))
+        record(log, ApiCall("k1", NOW, "GET", "/", 404, "req", "bad", None))
         with pytest.raises(Unavailable):
             log.flush()
         log.flush()

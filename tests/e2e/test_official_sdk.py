@@ -338,12 +338,12 @@ def test_n8n_webhook_flow_receives_the_event_the_job_and_its_link(sdk, harness):
     job = sdk.create_job("https://cdn.example.com/input.mp4", webhook_url="https://n8n.example.com/webhook/done")
     sdk.wait_for_completion(job["id"])
     views = JobSerializer(sdk.base_url, harness.services, show_pending=False)
-    courier = WebhookSender(harness.poster, Secrets(("a signing secret",)), harness.clock)
+    sender = WebhookSender(harness.poster, Secrets(("a signing secret",)), harness.clock)
     postman = WebhookDispatcher(
         harness.webhooks,
-        courier,
-        present=lambda job: views.job(job).model_dump(mode="json"),
-        rules=DispatchLimits(pause=0.05),
+        sender,
+        serialize_job=lambda job: views.job(job).model_dump(mode="json"),
+        limits=DispatchLimits(pause=0.05),
     )
     postman.start()
     while len(posts := [json.loads(b) for u, _, b in harness.poster.sent if u.endswith("/webhook/done")]) < 2:

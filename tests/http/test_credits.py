@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from alphareel.service.api_keys.admin import Operator
-from alphareel.service.uploads.service import MediaInfo
+from alphareel.service.uploads.models import MediaInfo
 from alphareel.testing.fakes import TINY_MP4
 
 TOKEN = "a token for operators"
@@ -29,7 +29,9 @@ def studio(harness, key):
 @pytest.fixture
 def video(client, harness, monkeypatch):
     """An upload that lasts ten seconds: ten credits with original."""
-    monkeypatch.setattr(harness.services.uploads, "_identify", lambda _: MediaInfo("video", "video/mp4", "mp4", 10.0))
+    monkeypatch.setattr(
+        harness.services.uploads, "_inspect_media", lambda _: MediaInfo("video", "video/mp4", "mp4", 10.0)
+    )
     return {"video_url": client.post("/v1/uploads", files={"file": ("a.mp4", TINY_MP4)}).json()["video_url"]}
 
 

@@ -6,7 +6,7 @@ from alphareel.domain.clip import EngineFacts
 from alphareel.domain.errors import ModelUnavailable
 from alphareel.service.api_keys.admin import Operator
 from alphareel.service.jobs.models import Output
-from alphareel.service.uploads.service import MediaInfo
+from alphareel.service.uploads.models import MediaInfo
 from alphareel.testing.fakes import TINY_MP4
 
 SOURCE = {"seconds": 60, "width": 1000, "height": 500, "frame_rate": 20}
@@ -65,7 +65,7 @@ def test_is_that_of_the_preview(client):
 
 def test_of_an_upload_needs_no_words(client, harness, monkeypatch):
     known = MediaInfo("video", "video/mp4", "mp4", 10.0, 640, 360, 25.0)
-    monkeypatch.setattr(harness.services.uploads, "_identify", lambda _: known)
+    monkeypatch.setattr(harness.services.uploads, "_inspect_media", lambda _: known)
     url = client.post("/v1/uploads", files={"file": ("a.mp4", TINY_MP4 + b"known")}).json()["video_url"]
     found = estimate(client, video_url=url, source={"seconds": 1})
     assert (found["credits"], found["frames"], found["notes"]) == (10, 250, [])

@@ -39,7 +39,7 @@ def connected(server):
 
 
 def incoming(harness):
-    return list(harness.services.uploads._rules.incoming.glob("*"))
+    return list(harness.services.uploads._config.incoming.glob("*"))
 
 
 def wait_until(condition):

@@ -75,7 +75,7 @@ def test_a_database_that_is_away_is_told_and_requests_are_still_counted(open_cli
         raise Unavailable("away")
 
     open_client.get("/livez")
-    monkeypatch.setattr(StatsStore, "census", away)
+    monkeypatch.setattr(StatsStore, "collect", away)
     told = read(open_client)
     assert told["alphareel_database_up",] == 0
     assert any(name[0] == "alphareel_http_requests_total" for name in told)

@@ -39,9 +39,11 @@ def work(harness, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "unit"))
 
     def work(job_id, words):
-        rules = WorkerConfig(tmp_path, Limits(), ResourceLimits(wall_seconds=60), pipeline="fake_pipeline", max_tries=1)
-        stores = {"jobs": harness.jobs, "blobs": harness.blobs, "sources": harness.sources}
-        worker = Worker("w", **stores, fetcher=CannedFetcher({URL: words}), rules=rules)
+        config = WorkerConfig(
+            tmp_path, Limits(), ResourceLimits(wall_seconds=60), pipeline="fake_pipeline", max_tries=1
+        )
+        stores = {"jobs": harness.jobs, "blobs": harness.blobs, "uploads": harness.sources}
+        worker = Worker("w", **stores, fetcher=CannedFetcher({URL: words}), config=config)
         worker.drain()
         work_off(harness, worker, job_id)
 
@@ -113,9 +115,9 @@ def test_traces_without_the_extra_say_what_to_install(monkeypatch):
 
 
 def deliver(harness):
-    courier = WebhookSender(harness.poster, Secrets(("secret",)), harness.clock)
+    sender = WebhookSender(harness.poster, Secrets(("secret",)), harness.clock)
     postman = WebhookDispatcher(
-        harness.webhooks, courier, present=lambda job: {"id": job.id}, rules=DispatchLimits(pause=0.02)
+        harness.webhooks, sender, serialize_job=lambda job: {"id": job.id}, limits=DispatchLimits(pause=0.02)
     )
     postman.start()
     deadline = time.monotonic() + 30

@@ -24,7 +24,7 @@ def send(client, body, headers=FORM, path="/v1/uploads"):
 
 
 def incoming(harness):
-    return list(harness.services.uploads._rules.incoming.glob("*"))
+    return list(harness.services.uploads._config.incoming.glob("*"))
 
 
 def test_upload_answers_the_fields_of_the_contract(client):

@@ -34,8 +34,8 @@ def deliver(harness):
     postman = WebhookDispatcher(
         harness.webhooks,
         WebhookSender(harness.poster, Secrets(("secret",)), harness.clock),
-        present=lambda job: views.job(job).model_dump(mode="json"),
-        rules=DispatchLimits(pause=0.02),
+        serialize_job=lambda job: views.job(job).model_dump(mode="json"),
+        limits=DispatchLimits(pause=0.02),
     )
     postman.start()
     deadline = time.monotonic() + 30

@@ -7,9 +7,10 @@ import pytest
 
 from alphareel.db.deletion import DeletionStore
 from alphareel.domain import errors
+from alphareel.service.api_keys.models import ApiKey
 from alphareel.service.api_keys.service import digest
 from alphareel.service.jobs.deletion import DeletionService
-from alphareel.service.jobs.models import ApiKey, Job, Status
+from alphareel.service.jobs.models import Job, Status
 from alphareel.service.principal import Principal
 from alphareel.testing.fakes import TINY_MP4, ServiceHarness, open_harness
 

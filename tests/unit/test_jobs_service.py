@@ -10,8 +10,9 @@ import pytest
 from alphareel.domain import errors
 from alphareel.domain.options import Background
 from alphareel.service.api_keys.admin import Operator
+from alphareel.service.api_keys.models import ApiKey
 from alphareel.service.api_keys.service import NewKey, digest
-from alphareel.service.jobs.models import ApiKey, Job, Status
+from alphareel.service.jobs.models import Job, Status
 from alphareel.service.jobs.service import make_job_id
 from alphareel.service.principal import Principal
 from alphareel.service.uploads import source_urls

@@ -1,22 +1,21 @@
 """Test jobs come to what was asked for, by the clock, like real jobs, and cost nothing."""
 
-import json
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from alphareel.domain.clip import Limits
+from alphareel.domain.clip import EngineFacts, Limits, Result
 from alphareel.domain.errors import InsufficientCredits, InvalidRequest
-from alphareel.domain.options import Options, to_json
+from alphareel.domain.options import Options
 from alphareel.service.api_keys.admin import Operator
 from alphareel.service.jobs.models import Billing, Job, Status
 from alphareel.service.jobs.test_mode import SCENARIO_OUTCOMES, ScenarioRunner, parse_scenario
 from alphareel.service.principal import Principal
 from alphareel.service.worker import child_process
 from alphareel.service.worker.child_process import ResourceLimits
+from alphareel.service.worker.messages import RunResult, RunTask
 from alphareel.testing.fakes import ServiceHarness, open_harness
 
 URL = "https://example.com/v.mp4"
@@ -36,26 +35,27 @@ def made() -> list[Options]:
 
 
 @pytest.fixture
-def stage(harness: ServiceHarness, made: list[Options]) -> ScenarioRunner:
-    def make(source: Path, target: Path, options: Options) -> Mapping[str, Any]:
+def runner(harness: ServiceHarness, made: list[Options]) -> ScenarioRunner:
+    def make(source: Path, target: Path, options: Options) -> RunResult:
         assert source.stat().st_size > 0
         made.append(options)
         target.write_bytes(b"result")
-        return {
-            "path": str(target),
-            "format": options.output_format,
-            "mime": "video/webm",
-            "bytes": 6,
-            "sha256": "ab",
-            "frames": 25,
-            "seconds": 1.0,
-            "width": 160,
-            "height": 96,
-            "has_alpha": True,
-            "has_audio": True,
-            "engine": {"name": "chroma", "version": "1", "weights_sha256": None, "license": ""},
-            "warnings": [],
-        }
+        return RunResult(
+            Result(
+                path=str(target),
+                format=options.output_format,
+                mime="video/webm",
+                bytes=6,
+                sha256="ab",
+                frames=25,
+                seconds=1.0,
+                width=160,
+                height=96,
+                has_alpha=True,
+                has_audio=True,
+                engine=EngineFacts("chroma", "1"),
+            )
+        )
 
     return ScenarioRunner(jobs=harness.jobs, blobs=harness.blobs, make=make, clock=harness.clock)
 
@@ -65,11 +65,11 @@ def client(harness: ServiceHarness, *, test: bool = False) -> Principal:
     return Principal(harness.services.api_keys.authenticate(made.secret), "req_1")
 
 
-def run(harness: ServiceHarness, stage: ScenarioRunner, caller: Principal, job: Job, seconds: float) -> Job:
+def run(harness: ServiceHarness, runner: ScenarioRunner, caller: Principal, job: Job, seconds: float) -> Job:
     """The job so many seconds after it was taken up."""
-    stage.play()
+    runner.run_due()
     harness.clock.advance(seconds=seconds)
-    stage.play()
+    runner.run_due()
     return harness.services.jobs.get(caller, job.id)
 
 
@@ -83,11 +83,11 @@ def run(harness: ServiceHarness, stage: ScenarioRunner, caller: Principal, job: 
     ],
 )
 def test_a_job_comes_to_what_was_asked_for(
-    harness: ServiceHarness, stage: ScenarioRunner, outcome: str, status: Status, code: str | None
+    harness: ServiceHarness, runner: ScenarioRunner, outcome: str, status: Status, code: str | None
 ) -> None:
     caller = client(harness)
     job = harness.services.jobs.create(caller, {"video_url": URL, "test": outcome})
-    done = run(harness, stage, caller, job, 61)
+    done = run(harness, runner, caller, job, 61)
     assert (done.status, done.error_code, done.attempt) == (status, code, 1)
     assert bool(done.error) == (status is Status.FAILED)
     if status is Status.COMPLETED:
@@ -97,13 +97,13 @@ def test_a_job_comes_to_what_was_asked_for(
 
 
 def test_it_takes_the_seconds_that_were_asked_for_and_moves_on_the_way(
-    harness: ServiceHarness, stage: ScenarioRunner
+    harness: ServiceHarness, runner: ScenarioRunner
 ) -> None:
     caller = client(harness)
     job = harness.services.jobs.create(caller, {"video_url": URL, "test": {"outcome": "slow", "seconds": 100}})
-    assert run(harness, stage, caller, job, 50).progress == 49.5
+    assert run(harness, runner, caller, job, 50).progress == 49.5
     harness.clock.advance(seconds=50)
-    stage.play()
+    runner.run_due()
     assert harness.services.jobs.get(caller, job.id).status is Status.COMPLETED
 
 
@@ -119,23 +119,23 @@ def test_no_credits_is_told_when_a_real_job_would_tell_it_and_leaves_no_job(harn
     assert harness.services.jobs.start(caller, draft.id, {"test": "success"}).status is Status.PENDING
 
 
-def test_nothing_is_charged_counted_or_given_to_a_worker(harness: ServiceHarness, stage: ScenarioRunner) -> None:
+def test_nothing_is_charged_counted_or_given_to_a_worker(harness: ServiceHarness, runner: ScenarioRunner) -> None:
     caller = client(harness)
     harness.services.admin.set_balance(OPERATOR, client_id="studio", balance=1)
-    done = run(harness, stage, caller, harness.services.jobs.create(caller, {"video_url": URL, "test": "success"}), 60)
+    done = run(harness, runner, caller, harness.services.jobs.create(caller, {"video_url": URL, "test": "success"}), 60)
     assert (done.billing_status, done.credits) == (Billing.NOT_BILLED, 0)
     assert harness.services.admin.account("studio").balance == 100
     assert harness.engine.queued == []
     assert harness.jobs.unfinished() == ()
-    assert harness.services.usage.summary(caller, days=1).tallies == ()
+    assert harness.services.usage.summary(caller, days=1).buckets == ()
 
 
-def test_webhooks_and_history_are_those_of_a_real_job(harness: ServiceHarness, stage: ScenarioRunner) -> None:
+def test_webhooks_and_history_are_those_of_a_real_job(harness: ServiceHarness, runner: ScenarioRunner) -> None:
     caller = client(harness)
     job = harness.services.jobs.create(
         caller, {"video_url": URL, "test": "failure", "webhook_url": "https://hook.example/x"}
     )
-    run(harness, stage, caller, job, 60)
+    run(harness, runner, caller, job, 60)
     assert [hook.event for hook in harness.services.webhooks.list(caller, job.id)] == ["job.started", "job.failed"]
     assert [event.to_status for event in harness.services.jobs.events(caller, job.id)] == [
         "pending",
@@ -144,34 +144,34 @@ def test_webhooks_and_history_are_those_of_a_real_job(harness: ServiceHarness, s
     ]
 
 
-def test_it_can_be_cancelled_and_started_again(harness: ServiceHarness, stage: ScenarioRunner) -> None:
+def test_it_can_be_cancelled_and_started_again(harness: ServiceHarness, runner: ScenarioRunner) -> None:
     caller = client(harness)
     job = harness.services.jobs.create(caller, {"video_url": URL, "test": "slow"})
-    stage.play()
+    runner.run_due()
     harness.services.jobs.cancel(caller, job.id)
     harness.clock.advance(seconds=90)
-    stage.play()
+    runner.run_due()
     assert harness.services.jobs.get(caller, job.id).error_code == "cancelled"
     again = harness.services.jobs.start(caller, job.id, {"test": "success"})
-    assert run(harness, stage, caller, again, 10).status is Status.COMPLETED
+    assert run(harness, runner, caller, again, 10).status is Status.COMPLETED
 
 
 class TestATestKey:
-    def test_shows_in_its_secret_and_makes_tests_only(self, harness: ServiceHarness, stage: ScenarioRunner) -> None:
+    def test_shows_in_its_secret_and_makes_tests_only(self, harness: ServiceHarness, runner: ScenarioRunner) -> None:
         made = harness.services.admin.create_key(OPERATOR, client_id="studio", test=True)
         assert made.secret.startswith("ar_test_")
         caller = Principal(harness.services.api_keys.authenticate(made.secret), "req_1")
         job = harness.services.jobs.create(caller, {"video_url": URL})
         assert job.test == {"outcome": "success", "seconds": 3.0}
-        assert run(harness, stage, caller, job, 10).status is Status.COMPLETED
+        assert run(harness, runner, caller, job, 10).status is Status.COMPLETED
         rotated = harness.services.admin.rotate(OPERATOR, made.key.fingerprint, grace_seconds=0)
         assert rotated.secret.startswith("ar_test_")
         assert rotated.key.test
 
-    def test_takes_the_outcome_from_metadata(self, harness: ServiceHarness, stage: ScenarioRunner) -> None:
+    def test_takes_the_outcome_from_metadata(self, harness: ServiceHarness, runner: ScenarioRunner) -> None:
         caller = client(harness, test=True)
         job = harness.services.jobs.create(caller, {"video_url": URL, "metadata": {"test": "timeout"}})
-        assert run(harness, stage, caller, job, 10).error_code == "timeout"
+        assert run(harness, runner, caller, job, 10).error_code == "timeout"
 
     def test_of_metadata_a_real_key_thinks_nothing(self, harness: ServiceHarness) -> None:
         job = harness.services.jobs.create(client(harness), {"video_url": URL, "metadata": {"test": "failure"}})
@@ -180,14 +180,14 @@ class TestATestKey:
 
 
 def test_a_sample_is_made_once_for_each_kind_of_options(
-    harness: ServiceHarness, stage: ScenarioRunner, made: list[Options]
+    harness: ServiceHarness, runner: ScenarioRunner, made: list[Options]
 ) -> None:
     caller = client(harness)
     bodies: list[dict[str, Any]] = [{}, {}, {"output_format": "mov"}, {"text_prompt": "dog", "model": "pro"}]
     for body in bodies:
         run(
             harness,
-            stage,
+            runner,
             caller,
             harness.services.jobs.create(caller, {"video_url": URL, "test": "success", **body}),
             10,
@@ -211,18 +211,9 @@ def test_every_outcome_may_be_named_alone() -> None:
     "wanted", [{"output_format": "mp4", "bg_type": "image", "bg_image_url": "https://a/i.png"}, {}]
 )
 def test_the_sample_is_really_cut(harness: ServiceHarness, wanted: dict[str, Any]) -> None:
-    def make(source: Path, target: Path, options: Options) -> Mapping[str, Any]:
-        order = {
-            "task": "run",
-            "pipeline": "alphareel.pipeline.run",
-            "source": str(source),
-            "target": str(target),
-            "options": to_json(options),
-            "limits": asdict(Limits()),
-            "models_dir": None,
-            "threads": 1,
-        }
-        return child_process.run(json.loads(json.dumps(order)), ResourceLimits(wall_seconds=100))
+    def make(source: Path, target: Path, options: Options) -> RunResult:
+        task = RunTask(source, target, options, Limits(), threads=1)
+        return child_process.run(task, ResourceLimits(wall_seconds=100))
 
     caller = client(harness)
     job = harness.services.jobs.create(caller, {"video_url": URL, "test": "success", **wanted})

@@ -11,7 +11,7 @@ from alphareel.domain.errors import Unavailable
 from alphareel.server import supervisor as module
 from alphareel.server.supervisor import HeartbeatPipe
 from alphareel.service.health import HealthMonitor
-from alphareel.service.jobs.models import Executor
+from alphareel.service.worker.models import Executor
 
 
 @pytest.fixture

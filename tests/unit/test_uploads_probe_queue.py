@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from alphareel.domain.errors import QueueFull, TooManyUploads
-from alphareel.service.uploads.probe_queue import ProbeQueue, ProbeRules, Uploader
+from alphareel.service.uploads.probe_queue import ProbeLimits, ProbeQueue, Uploader
 
-RULES = ProbeRules(at_once=3, waiting=6, waiting_per_caller=4)
+RULES = ProbeLimits(at_once=3, waiting=6, waiting_per_caller=4)
 STRANGER, OTHER_STRANGER = Uploader(None, "192.0.2.1"), Uploader(None, "192.0.2.2")
 KEY, OTHER_KEY = Uploader("a"), Uploader("b")
 
@@ -141,7 +141,7 @@ def test_those_who_are_refused_together_are_told_to_come_back_one_after_the_othe
 
 def test_pauses_follow_what_probes_really_take() -> None:
     clock = [0.0]
-    queue = ProbeQueue(ProbeRules(at_once=1, waiting=6, waiting_per_caller=1), now=lambda: clock[0])
+    queue = ProbeQueue(ProbeLimits(at_once=1, waiting=6, waiting_per_caller=1), now=lambda: clock[0])
 
     def slow() -> None:
         clock[0] += 5

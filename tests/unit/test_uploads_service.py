@@ -11,7 +11,8 @@ import pytest
 from alphareel.domain import errors
 from alphareel.service.files import signed_urls
 from alphareel.service.principal import Principal
-from alphareel.service.uploads.service import MediaInfo, plain_name
+from alphareel.service.uploads.models import MediaInfo
+from alphareel.service.uploads.service import plain_name
 from alphareel.testing.fakes import TINY_MP4, ServiceHarness, SettableClock, open_harness
 
 ANYBODY = Principal(None, "req_0")
@@ -212,7 +213,7 @@ def test_a_refusal_names_the_file_as_its_sender_does(harness: ServiceHarness, mo
     def refuse(path: Path) -> MediaInfo:
         raise errors.InvalidFileType(f"{path.name} is no video file.")
 
-    monkeypatch.setattr(harness.services.uploads, "_identify", refuse)
+    monkeypatch.setattr(harness.services.uploads, "_inspect_media", refuse)
     for filename, told in (("my holiday.txt", "my holiday.txt"), ("", "The file")):
         session = harness.services.uploads.begin(ANYBODY, filename=filename, declared_type=None)
         session.write(b"words")

@@ -34,12 +34,12 @@ def postman(harness: ServiceHarness) -> WebhookDispatcher:
 
 
 def make_postman(harness: ServiceHarness, poster: Poster) -> WebhookDispatcher:
-    courier = WebhookSender(poster, Secrets(("secret",)), harness.clock)
+    sender = WebhookSender(poster, Secrets(("secret",)), harness.clock)
     return WebhookDispatcher(
         harness.webhooks,
-        courier,
-        present=lambda job: {"id": job.id, "status": job.status},
-        rules=DispatchLimits(pause=0.02),
+        sender,
+        serialize_job=lambda job: {"id": job.id, "status": job.status},
+        limits=DispatchLimits(pause=0.02),
     )
 
 
@@ -196,13 +196,13 @@ def test_a_database_that_is_away_ends_nothing(
 
 
 def test_a_fault_in_one_webhook_spares_the_others(harness: ServiceHarness) -> None:
-    def present(job: Job) -> dict[str, Any]:
+    def serialize_job(job: Job) -> dict[str, Any]:
         if job.id == broken.id:
             raise RuntimeError("a fault of ours")
         return {"id": job.id}
 
     broken, fine = submit(harness), submit(harness)
-    courier = WebhookSender(harness.poster, Secrets(()), harness.clock)
-    carry(WebhookDispatcher(harness.webhooks, courier, present=present, rules=DispatchLimits(pause=0.02)))
+    sender = WebhookSender(harness.poster, Secrets(()), harness.clock)
+    carry(WebhookDispatcher(harness.webhooks, sender, serialize_job=serialize_job, limits=DispatchLimits(pause=0.02)))
     assert [json.loads(body)["data"]["id"] for _, _, body in harness.poster.sent] == [fine.id]
     assert harness.webhooks.webhooks(broken.id)[0].state is State.SENDING  # and due again when its lease is over

@@ -1,17 +1,19 @@
-"""Long clips in the hands of workers: chunks that cannot be made cost no job, helpers leave nothing behind."""
+"""Long clips made in chunks: a chunk that cannot be made does not fail the job, and nothing is left behind."""
 
 from pathlib import Path
 
 import av
 import pytest
 
-from alphareel.domain.clip import Limits
+from alphareel.domain.clip import Chunk, EngineFacts, Limits
 from alphareel.domain.errors import BadVideo, StorageFailed
+from alphareel.service.files import blob_keys
 from alphareel.service.jobs.models import Status
 from alphareel.service.principal import Principal
 from alphareel.service.worker import child_process
 from alphareel.service.worker.child_process import ResourceLimits
-from alphareel.service.worker.chunks import Plan, distributed
+from alphareel.service.worker.chunks import distributed
+from alphareel.service.worker.messages import Plan, RunTask
 from alphareel.service.worker.progress import AttemptSuperseded, WorkerStopping
 from alphareel.service.worker.runner import Worker, WorkerConfig
 from alphareel.testing.clips import make_clip
@@ -19,28 +21,28 @@ from alphareel.testing.fakes import CannedFetcher, open_harness
 from alphareel.testing.networks import make_rvm
 
 SOMEBODY = Principal(None, "req_1")
-MARK = "a" * 64
-CHUNKS = [{"start": 0, "end": 10, "frames": 10}, {"start": 10, "end": None, "frames": 10}]
-SHELF = MARK[:16]
+PLAN_HASH = "a" * 64
+CHUNKS = (Chunk(0, 10, 10), Chunk(10, None, 10))
+ENGINE = EngineFacts("fake", "1")
 
 
-class Board:
-    """Helpers that never come: what was offered to them and withdrawn."""
+class RecordingQueue:
+    """A ChunkQueue without workers: records what was enqueued and canceled."""
 
     def __init__(self):
-        self.offers = []
-        self.withdrawn = []
+        self.enqueued = []
+        self.canceled = []
 
-    def offer(self, job_id, ticket, mark, numbers):
-        self.offers.append((job_id, ticket, mark, list(numbers)))
+    def enqueue_chunks(self, job_id, ticket, plan_hash, numbers):
+        self.enqueued.append((job_id, ticket, plan_hash, list(numbers)))
 
-    def withdraw(self, job_id, ticket, mark, numbers):
-        self.withdrawn.append((job_id, ticket, mark, list(numbers)))
+    def cancel_chunks(self, job_id, ticket, plan_hash, numbers):
+        self.canceled.append((job_id, ticket, plan_hash, list(numbers)))
 
 
 @pytest.fixture
-def board():
-    return Board()
+def chunk_queue():
+    return RecordingQueue()
 
 
 @pytest.fixture
@@ -51,20 +53,20 @@ def harness(tmp_path):
 
 
 @pytest.fixture
-def worker(harness, board, tmp_path):
+def worker(harness, chunk_queue, tmp_path):
     make_rvm(tmp_path / "rvm_mobilenetv3_fp32.onnx")
-    rules = WorkerConfig(
+    config = WorkerConfig(
         workspace=tmp_path / "work",
         limits=Limits(),
-        confinement=ResourceLimits(wall_seconds=60),
+        resource_limits=ResourceLimits(wall_seconds=60),
         models_dir=tmp_path,
         engines={"standard": ("rvm",)},
         chunk_seconds=0.5,
         retry_seconds=0.01,
     )
     fetcher = CannedFetcher({})
-    return Worker("w", jobs=harness.jobs, blobs=harness.blobs, sources=harness.sources, fetcher=fetcher, rules=rules,
-                  helpers=board)  # fmt: skip
+    return Worker("w", jobs=harness.jobs, blobs=harness.blobs, uploads=harness.sources, fetcher=fetcher, config=config,
+                  chunk_queue=chunk_queue)  # fmt: skip
 
 
 @pytest.fixture
@@ -99,53 +101,53 @@ def work(worker, job):
     worker.settle(job.id, job.ticket, worker.execute(job.id, job.ticket))
 
 
-def test_a_long_clip_is_offered_to_helpers_and_the_offer_ends_with_it(harness, worker, board, submit, clip):
+def test_chunks_of_a_long_clip_are_enqueued_and_canceled_when_it_ends(harness, worker, chunk_queue, submit, clip):
     job = submit(clip)
     work(worker, job)
     done = harness.jobs.job(job.id)
     assert (done.status, done.error) == (Status.COMPLETED, None)
-    assert board.offers[0][3] == [3, 2, 1]
-    assert board.withdrawn == board.offers
+    assert chunk_queue.enqueued[0][3] == [3, 2, 1]
+    assert chunk_queue.canceled == chunk_queue.enqueued
     assert not [key for key in harness.blobs.blobs if key.startswith("chunks/")]
 
 
 @pytest.mark.parametrize("lost", [(13,), range(13, 26)], ids=["first frame", "all frames"])
-def test_damage_at_the_edge_of_a_chunk_costs_frames_and_not_the_job(harness, worker, board, submit, clip, lost):
+def test_damage_at_the_edge_of_a_chunk_costs_frames_and_not_the_job(harness, worker, chunk_queue, submit, clip, lost):
     job = submit(lose(clip, *lost))
     work(worker, job)
     done = harness.jobs.job(job.id)
     assert (done.status, done.error) == (Status.COMPLETED, None)
     assert (done.output.frames, done.output.frames_lost) == (50 - len(lost), len(lost))
-    assert board.withdrawn == board.offers
+    assert chunk_queue.canceled == chunk_queue.enqueued
     assert not [key for key in harness.blobs.blobs if key.startswith("chunks/")]
 
 
 @pytest.mark.parametrize("error", [WorkerStopping(), StorageFailed("away")])
-def test_an_interrupted_job_stays_on_offer(harness, board, submit, clip, error):
+def test_chunks_of_an_interrupted_job_stay_enqueued(harness, chunk_queue, submit, clip, error):
     job = submit(clip)
-    with pytest.raises(type(error)), distributed(board, job, Plan(CHUNKS, MARK, {})):
+    with pytest.raises(type(error)), distributed(chunk_queue, job, Plan(CHUNKS, PLAN_HASH, ENGINE)):
         raise error
-    assert (len(board.offers), board.withdrawn) == (1, [])
+    assert (len(chunk_queue.enqueued), chunk_queue.canceled) == (1, [])
 
 
 @pytest.mark.parametrize("error", [AttemptSuperseded(), BadVideo("no")])
-def test_an_ended_job_is_withdrawn(harness, board, submit, clip, error):
+def test_chunks_of_an_ended_job_are_canceled(harness, chunk_queue, submit, clip, error):
     job = submit(clip)
-    with pytest.raises(type(error)), distributed(board, job, Plan(CHUNKS, MARK, {})):
+    with pytest.raises(type(error)), distributed(chunk_queue, job, Plan(CHUNKS, PLAN_HASH, ENGINE)):
         raise error
-    assert board.withdrawn == board.offers
+    assert chunk_queue.canceled == chunk_queue.enqueued
 
 
-def test_a_helper_that_is_late_leaves_no_chunk(harness, worker, submit, clip, monkeypatch):
+def test_a_chunk_that_is_stored_after_the_job_ended_is_removed(harness, worker, submit, clip, monkeypatch):
     job = submit(clip)
     harness.jobs.begin_attempt(job.id, ticket=job.ticket, actor="owner")
 
     def late(*_):
         harness.jobs.fail(job.id, attempt=1, error="Cancelled", error_code="cancelled", actor="test")
-        harness.blobs.blobs[f"chunks/{job.id}/{SHELF}/1.webm"] = b"late"
+        harness.blobs.blobs[f"{blob_keys.chunk_prefix(job.id, PLAN_HASH)}1.webm"] = b"late"
 
-    monkeypatch.setattr(worker, "_help", late)
-    worker.help(job.id, job.ticket, MARK, 1)
+    monkeypatch.setattr(worker, "_make_chunk", late)
+    worker.make_chunk(job.id, job.ticket, PLAN_HASH, 1)
     assert not [key for key in harness.blobs.blobs if key.startswith("chunks/")]
 
 
@@ -155,13 +157,13 @@ def test_workers_that_die_after_a_chunk_each_do_not_end_the_job(harness, worker,
         harness.jobs.begin_attempt(job.id, ticket=job.ticket, actor="dead")
     real, made = child_process.run, []
 
-    def dies_after_each_chunk(order, *args, **kwargs):
+    def dies_after_each_chunk(task, *args, **kwargs):
         if made and made[-1] != "died":
             made.append("died")
             raise child_process.Killed("It was killed.")
-        if order.get("chunk"):
-            made.append(order["chunk"]["start"])
-        return real(order, *args, **kwargs)
+        if isinstance(task, RunTask) and task.chunk is not None:
+            made.append(task.chunk.start)
+        return real(task, *args, **kwargs)
 
     monkeypatch.setattr(child_process, "run", dies_after_each_chunk)
     for _ in range(10):

@@ -15,9 +15,11 @@ from alphareel.service.api_keys.service import digest
 from alphareel.service.jobs.models import Billing, Job, Status
 from alphareel.service.principal import Principal
 from alphareel.service.uploads.inspect import inspect_media
+from alphareel.service.uploads.models import MediaInfo
 from alphareel.service.worker import child_process
 from alphareel.service.worker import runner as workers
 from alphareel.service.worker.child_process import ResourceLimits
+from alphareel.service.worker.messages import InspectTask
 from alphareel.service.worker.runner import Worker, WorkerConfig
 from alphareel.testing.clips import make_clip, make_lasting, make_understated
 from alphareel.testing.fakes import TINY_MP4, CannedFetcher, ServiceHarness, open_harness, work_off
@@ -40,18 +42,22 @@ def worker(harness: ServiceHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     real = child_process.run
 
-    def run(order: Any, *given: Any, **named: Any) -> dict[str, Any]:
-        return {"seconds": 20.0} if order["task"] == "identify" else real(order, *given, **named)
+    def run(task: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(task, InspectTask):
+            return MediaInfo("video", "video/mp4", "mp4", seconds=20.0)
+        return real(task, *args, **kwargs)
 
     monkeypatch.setattr(workers.child_process, "run", run)
     fetcher = CannedFetcher({URL: b"ok from afar"})
-    rules = WorkerConfig(
+    config = WorkerConfig(
         workspace=tmp_path / "work",
         limits=Limits(),
         pipeline="fake_pipeline",
-        confinement=ResourceLimits(wall_seconds=60),
+        resource_limits=ResourceLimits(wall_seconds=60),
     )
-    worker = Worker("w1", jobs=harness.jobs, blobs=harness.blobs, sources=harness.sources, fetcher=fetcher, rules=rules)
+    worker = Worker(
+        "w1", jobs=harness.jobs, blobs=harness.blobs, uploads=harness.sources, fetcher=fetcher, config=config
+    )
     worker.drain()
     return worker
 
@@ -77,9 +83,9 @@ def test_are_reserved_after_the_fetch_and_settled_at_the_end(harness: ServiceHar
     give(harness, 100)
     done = work(harness, worker)
     assert (done.status, done.billing_status) == (Status.COMPLETED, Billing.CHARGED)
-    told = ledger(harness)
-    assert told["reserve"] == -2000
-    assert told["settle"] == 2000 - done.credits
+    amounts = ledger(harness)
+    assert amounts["reserve"] == -2000
+    assert amounts["settle"] == 2000 - done.credits
 
 
 def test_what_stands_behind_the_subject_costs_nothing(harness: ServiceHarness, worker: Worker) -> None:
@@ -119,11 +125,8 @@ def test_of_an_unlimited_client_are_not_asked_for(harness: ServiceHarness, worke
 def test_a_file_tells_its_length_when_it_is_identified(tmp_path: Path) -> None:
     clip = tmp_path / "a.mp4"
     make_clip(clip, frames=50)
-    limits = {"max_bytes": 10**9, "max_side": 4096, "max_seconds": 3600.0}
-    told = child_process.run(
-        {"task": "identify", "source": str(clip), "limits": limits}, ResourceLimits(wall_seconds=60)
-    )
-    assert told["seconds"] == pytest.approx(2, abs=0.1)
+    info = child_process.run(InspectTask(clip, Limits()), ResourceLimits(wall_seconds=60))
+    assert info.seconds == pytest.approx(2, abs=0.1)
 
 
 def test_go_back_when_the_result_does_not_fit_into_the_storage(harness: ServiceHarness, worker: Worker) -> None:
@@ -145,12 +148,12 @@ class TestOfARealRun:
     @pytest.fixture
     def run(self, harness: ServiceHarness, tmp_path: Path) -> Submit:
         give(harness, 10)
-        harness.services.uploads._identify = partial(inspect_media, limits=Limits())
+        harness.services.uploads._inspect_media = partial(inspect_media, limits=Limits())
 
         def submit(clip: Path, **body: Any) -> Job:
-            rules = WorkerConfig(tmp_path / "work", Limits(), ResourceLimits(wall_seconds=60))
-            deps = {"blobs": harness.blobs, "sources": harness.sources, "fetcher": CannedFetcher({})}
-            worker = Worker("w1", jobs=harness.jobs, rules=rules, **deps)
+            config = WorkerConfig(tmp_path / "work", Limits(), ResourceLimits(wall_seconds=60))
+            deps = {"blobs": harness.blobs, "uploads": harness.sources, "fetcher": CannedFetcher({})}
+            worker = Worker("w1", jobs=harness.jobs, config=config, **deps)
             caller = Principal(harness.keys.authenticate("s"), "r")
             session = harness.services.uploads.begin(caller, filename=clip.name, declared_type=None)
             session.write(clip.read_bytes())

@@ -7,6 +7,7 @@ import pytest
 
 from alphareel.domain.clip import Limits
 from alphareel.domain.errors import BadVideo, FetchFailed
+from alphareel.service.jobs.attempts import AttemptDropped
 from alphareel.service.jobs.models import Status, Step
 from alphareel.service.jobs.queue_limits import QueueLimits
 from alphareel.service.net.download import SourceMissing
@@ -44,9 +45,9 @@ def harness(tmp_path):
 def make_worker(harness, tmp_path):
     def make(fetcher=None, **other):
         fetcher = fetcher or CannedFetcher({URL: b"from afar"})
-        rules = WorkerConfig(tmp_path / "work", Limits(), ResourceLimits(), retry_seconds=0.01)
-        stores = {"jobs": harness.jobs, "blobs": harness.blobs, "sources": harness.sources}
-        worker = Worker("w", **stores, fetcher=fetcher, rules=rules, **other)
+        config = WorkerConfig(tmp_path / "work", Limits(), ResourceLimits(), retry_seconds=0.01)
+        stores = {"jobs": harness.jobs, "blobs": harness.blobs, "uploads": harness.sources}
+        worker = Worker("w", **stores, fetcher=fetcher, config=config, **other)
         worker.drain()
         return worker
 
@@ -57,7 +58,7 @@ def make_worker(harness, tmp_path):
 def handed_over(harness, make_worker):
     """A job that waits for its files."""
     job = harness.services.jobs.create(SOMEBODY, {"video_url": URL})
-    assert make_worker().execute(job.id, job.ticket) == {"kind": "gone"}
+    assert make_worker().execute(job.id, job.ticket) == AttemptDropped()
     return harness.jobs.job(job.id)
 
 
@@ -160,11 +161,11 @@ def test_a_sleeper_that_is_done_late_does_not_replace_what_another_fetched(harne
 
 
 def test_a_file_that_cannot_be_examined_fails_its_job_before_it_takes_a_worker(harness, handed_over, make_worker):
-    def examine(path, tick):
+    def inspect(path, tick):
         tick()
         raise BadVideo("The file could not be examined within 120 seconds.")
 
-    make_worker(examine=examine).fetch(handed_over.id, handed_over.ticket)
+    make_worker(inspect_fetched=inspect).fetch(handed_over.id, handed_over.ticket)
     failed = harness.jobs.job(handed_over.id)
     assert (failed.status, failed.error_code, failed.attempt) == (Status.FAILED, "invalid_video", 0)
     assert kept(harness, failed) == []

@@ -71,7 +71,7 @@ def test_a_kill_of_long_ago_is_no_evidence(root, clock):
     kills(root, V2[1], 1)  # of another job's process
     for _ in range(60):
         clock.now += 0.5
-        watch.look()
+        watch.sample()
     assert not watch.ran_out()
 
 
@@ -84,7 +84,7 @@ def test_holding_nearly_all_that_the_cgroup_allows_is_evidence(place, mib, out, 
     watch = MemoryWatch(PID, root=root)
     hold(root, mib)
     clock.now += 1
-    watch.look()
+    watch.sample()
     hold(root, 0)  # as a zombie
     assert watch.ran_out() is out
 
@@ -97,5 +97,5 @@ def test_holding_nearly_all_of_the_machine_is_evidence(mib, out, root):
 
 def test_where_the_kernel_tells_nothing_there_is_no_evidence(tmp_path):
     watch = MemoryWatch(PID, root=tmp_path)
-    watch.look()
+    watch.sample()
     assert not watch.ran_out()

@@ -16,6 +16,7 @@ import pytest
 from alphareel.domain.clip import Limits
 from alphareel.domain.errors import FetchFailed, FetchRefused, NotFound, StorageFailed, Unavailable
 from alphareel.server.installation import sweep_work
+from alphareel.service.jobs.attempts import AttemptDropped, AttemptResult
 from alphareel.service.jobs.models import TERMINAL, Job, Status, Step
 from alphareel.service.net.download import SourceMissing, SourceTooSlow
 from alphareel.service.principal import Principal
@@ -58,9 +59,9 @@ def worker(harness: ServiceHarness, fetcher: CannedFetcher, tmp_path: Path) -> H
 
 
 def make_worker(harness: ServiceHarness, fetcher: CannedFetcher, folder: Path, **other: Any) -> Hand:
-    given = {"confinement": ResourceLimits(wall_seconds=60), "retry_seconds": 0.01, **other}
-    rules = WorkerConfig(workspace=folder / "work", limits=Limits(), **{"pipeline": "fake_pipeline", **given})
-    worker = Hand("w1", jobs=harness.jobs, blobs=harness.blobs, sources=harness.sources, fetcher=fetcher, rules=rules)
+    given = {"resource_limits": ResourceLimits(wall_seconds=60), "retry_seconds": 0.01, **other}
+    config = WorkerConfig(workspace=folder / "work", limits=Limits(), **{"pipeline": "fake_pipeline", **given})
+    worker = Hand("w1", jobs=harness.jobs, blobs=harness.blobs, uploads=harness.sources, fetcher=fetcher, config=config)
     worker.engine = harness.engine
     worker.drain()  # a fetch that is done returns, for the next step to be called
     return worker
@@ -76,9 +77,9 @@ def upload(harness: ServiceHarness, data: bytes, name: str = "a.mp4") -> str:
     return harness.services.files.upload_link(session.finish()).url
 
 
-def work(worker: Hand, job: Job) -> dict[str, Any]:
+def work(worker: Hand, job: Job) -> AttemptResult:
     """Run what is queued for the job, until it ends or somebody else has it."""
-    outcome: dict[str, Any] = {"kind": "gone"}
+    outcome: AttemptResult = AttemptDropped()
     while True:
         found = worker._jobs.job(job.id)
         if found is None or found.status in TERMINAL:
@@ -89,11 +90,11 @@ def work(worker: Hand, job: Job) -> dict[str, Any]:
             return outcome
 
 
-def work_once(worker: Hand, job: Job) -> dict[str, Any]:
+def work_once(worker: Hand, job: Job) -> AttemptResult:
     """Run what is queued under the job's ticket."""
     if worker.engine.steps[(job.id, job.ticket)] is Step.FETCH:
         worker.fetch(job.id, job.ticket)
-        return {"kind": "gone"}
+        return AttemptDropped()
     outcome = worker.execute(job.id, job.ticket)
     worker.settle(job.id, job.ticket, outcome)
     return outcome
@@ -261,7 +262,7 @@ def test_a_deleted_job_leaves_neither_result_nor_pictures_of_a_worker_that_died(
     job = submit(harness)
     harness.services.jobs.delete(SOMEBODY, job.id)
     leave_blobs(harness, job)
-    assert worker.execute(job.id, job.ticket)["kind"] == "gone"
+    assert worker.execute(job.id, job.ticket) == AttemptDropped()
     assert harness.blobs.blobs == {}
 
 
@@ -272,7 +273,7 @@ def test_a_store_that_fails_while_a_deleted_job_is_cleared_up_ends_neither_that_
     harness.services.jobs.delete(SOMEBODY, job.id)
     leave_blobs(harness, job)
     refuse_to_delete(harness, monkeypatch, f"outputs/{job.id}/")
-    assert worker.execute(job.id, job.ticket)["kind"] == "gone"
+    assert worker.execute(job.id, job.ticket) == AttemptDropped()
     assert list(harness.blobs.blobs) == [f"outputs/{job.id}/1/result.webm"]
     work(worker, next_job)
     assert now(harness, next_job).status is Status.COMPLETED
@@ -365,7 +366,7 @@ def test_a_killed_job_process_sends_its_job_back_to_the_queue(
 ) -> None:
     fetcher.answers[URL] = f"killed_at_first {tmp_path / 'marker'}".encode()
     job = fetched(worker, submit(harness))
-    assert work_once(worker, job) == {"kind": "gone"}
+    assert work_once(worker, job) == AttemptDropped()
     assert harness.engine.queued[-1] == (job.id, job.ticket + 1)
     work(worker, now(harness, job))
     done = now(harness, job)
@@ -387,9 +388,9 @@ def test_a_job_that_makes_no_progress_lets_others_go_first_and_fails_the_second_
     harness: ServiceHarness, fetcher: CannedFetcher, tmp_path: Path
 ) -> None:
     fetcher.answers[URL] = b"hang"
-    worker = make_worker(harness, fetcher, tmp_path, confinement=ResourceLimits(progress_seconds=1.5))
+    worker = make_worker(harness, fetcher, tmp_path, resource_limits=ResourceLimits(progress_seconds=1.5))
     job = fetched(worker, submit(harness))
-    assert work_once(worker, job) == {"kind": "gone"}
+    assert work_once(worker, job) == AttemptDropped()
     assert harness.engine.queued[-1] == (job.id, job.ticket + 1)
     work(worker, job)
     failed = now(harness, job)
@@ -487,7 +488,7 @@ def test_a_worker_that_was_overtaken_kills_its_child_and_delivers_nothing(
     wait_until(lambda: now(harness, job).progress > 0)
     assert harness.jobs.begin_attempt(job.id, ticket=now(harness, job).ticket, actor="another") is not None
     thread.join(timeout=30)
-    assert outcomes == [{"kind": "gone"}]
+    assert outcomes == [AttemptDropped()]
     assert now(harness, job).status is Status.PROCESSING
     assert list(harness.blobs.blobs) == [f"fetched/{job.id}/1/source"]
 
@@ -518,7 +519,7 @@ def test_a_late_result_never_replaces_the_delivered_one(
 def test_a_ticket_that_is_out_of_date_does_nothing(harness: ServiceHarness, worker: Hand) -> None:
     job = submit(harness)
     harness.jobs.requeue(job.id, ticket=1, actor="reconciler", reason="lost")
-    assert work_once(worker, job) == {"kind": "gone"}
+    assert work_once(worker, job) == AttemptDropped()
     assert now(harness, job).status is Status.PENDING
 
 
@@ -531,7 +532,7 @@ def test_what_a_dead_worker_published_of_a_deleted_job_is_removed(
     result = tmp_path / "late"
     result.write_bytes(b"private")
     harness.blobs.put_file(f"outputs/{job.id}/1/result.webm", result)
-    assert worker.execute(job.id, 1) == {"kind": "gone"}
+    assert worker.execute(job.id, 1) == AttemptDropped()
     with pytest.raises(NotFound):
         harness.blobs.size(f"outputs/{job.id}/1/result.webm")
 

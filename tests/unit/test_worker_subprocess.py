@@ -1,11 +1,11 @@
 """What a child process may do to us: nothing, whatever it does."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,11 @@ import pytest
 
 from alphareel.domain import errors
 from alphareel.domain.clip import Limits
-from alphareel.domain.options import Options, to_json
+from alphareel.domain.options import Options
 from alphareel.server.wiring import IsolatedFetchInspection, IsolatedInspection
 from alphareel.service.worker import child_process
 from alphareel.service.worker.child_process import ResourceLimits
+from alphareel.service.worker.messages import ChildRequest, InspectTask, RunTask
 from alphareel.testing.clips import make_clip
 
 HERE = Path(__file__).parent
@@ -29,37 +30,32 @@ def import_path(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def order(tmp_path: Path) -> Any:
-    def make(words: str, options: Options | None = None) -> dict[str, Any]:
+def task(tmp_path: Path) -> Callable[[str], RunTask]:
+    def make(words: str) -> RunTask:
         source = tmp_path / "source"
         source.write_text(words)
-        return {
-            "task": "run",
-            "pipeline": "fake_pipeline",
-            "source": str(source),
-            "target": str(tmp_path / "result.webm"),
-            "options": to_json(options or Options()),
-            "limits": {"max_bytes": 100, "max_side": 100, "max_seconds": 1.0, "max_frames": 5},
-            "models_dir": None,
-            "threads": 1,
-        }
+        target = tmp_path / "result.webm"
+        return RunTask(source, target, Options(), Limits(100, 100, 1.0, 5), threads=1, pipeline="fake_pipeline")
 
     return make
 
 
-def test_a_result_comes_back_with_its_progress(order: Any, tmp_path: Path) -> None:
+def test_a_result_comes_back_with_its_progress(task: Callable[[str], RunTask], tmp_path: Path) -> None:
     heard: list[Any] = []
-    result = child_process.run(order("ok so"), ResourceLimits(), tick=heard.append)
+    result = child_process.run(task("ok so"), ResourceLimits(), tick=heard.append)
     assert (tmp_path / "result.webm").read_bytes() == b"made so"
-    assert result["sha256"]
-    assert result["engine"]["name"] == "fake"
-    assert [p["share"] for p in heard if p is not None][-1] == 1.0
+    assert result.result.sha256
+    assert result.result.engine.name == "fake"
+    assert result.stages == {"read": 0.1, "matte": 0.3, "write": 0.2}
+    assert [p.share for p in heard if p is not None][-1] == 1.0
 
 
-def test_the_child_sees_no_secret_of_ours(order: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_child_sees_no_secret_of_ours(
+    task: Callable[[str], RunTask], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("ALPHAREEL_API_KEY", "ALPHAREEL_DATABASE_URL", "AWS_SECRET_ACCESS_KEY", "PGPASSWORD", "GITHUB_TOKEN"):
         monkeypatch.setenv(name, "secret")
-    child_process.run(order("environment"), ResourceLimits())
+    child_process.run(task("environment"), ResourceLimits())
     seen = (tmp_path / "result.webm").read_text().split()
     assert "PATH" in seen
     assert not {n for n in seen if n.startswith("ALPHAREEL") or "SECRET" in n or "PASSWORD" in n or "TOKEN" in n}
@@ -75,59 +71,59 @@ def test_the_child_sees_no_secret_of_ours(order: Any, tmp_path: Path, monkeypatc
         ("segfault", errors.WorkerCrashed, "signal 11"),
         ("leave", errors.WorkerCrashed, "exit code 3"),
         ("killed", child_process.Killed, "signal 9"),
-        ("babble", errors.WorkerCrashed, "nonsense"),
+        ("babble", errors.WorkerCrashed, "invalid message"),
     ],
 )
-def test_every_end_has_its_error(words: str, error: type[Exception], said: str, order: Any) -> None:
+def test_every_end_has_its_error(words: str, error: type[Exception], said: str, task: Callable[[str], RunTask]) -> None:
     with pytest.raises(error, match=said):
-        child_process.run(order(words), ResourceLimits())
+        child_process.run(task(words), ResourceLimits())
 
 
-def test_a_fault_tells_callers_nothing_of_our_paths(order: Any) -> None:
+def test_a_fault_tells_callers_nothing_of_our_paths(task: Callable[[str], RunTask]) -> None:
     with pytest.raises(errors.InternalError) as failure:
-        child_process.run(order("fault"), ResourceLimits())
+        child_process.run(task("fault"), ResourceLimits())
     assert "/secret/path" not in str(failure.value)
 
 
-def test_a_hint_survives_the_border(order: Any) -> None:
+def test_a_hint_survives_the_border(task: Callable[[str], RunTask]) -> None:
     with pytest.raises(errors.BadVideo) as failure:
-        child_process.run(order("refuse"), ResourceLimits())
+        child_process.run(task("refuse"), ResourceLimits())
     assert failure.value.hint == "Send another."
 
 
-def test_a_child_that_hoards_memory_is_stopped(order: Any) -> None:
+def test_a_child_that_hoards_memory_is_stopped(task: Callable[[str], RunTask]) -> None:
     with pytest.raises(errors.OutOfMemory):
-        child_process.run(order("hoard"), ResourceLimits(memory_bytes=1_000_000_000))
+        child_process.run(task("hoard"), ResourceLimits(memory_bytes=1_000_000_000))
 
 
-def test_a_child_that_burns_processor_time_is_stopped(order: Any) -> None:
+def test_a_child_that_burns_processor_time_is_stopped(task: Callable[[str], RunTask]) -> None:
     with pytest.raises(errors.Timeout, match="processor time"):
-        child_process.run(order("spin"), ResourceLimits(cpu_seconds=2))
+        child_process.run(task("spin"), ResourceLimits(cpu_seconds=2))
 
 
-def test_a_child_that_takes_too_long_is_stopped(order: Any) -> None:
+def test_a_child_that_takes_too_long_is_stopped(task: Callable[[str], RunTask]) -> None:
     with pytest.raises(errors.Timeout, match="longer than") as ended:
-        child_process.run(order("repeat"), ResourceLimits(wall_seconds=1.5))
+        child_process.run(task("repeat"), ResourceLimits(wall_seconds=1.5))
     assert not ended.value.retryable, "another try would take as long"
 
 
-def test_time_that_was_spent_before_counts_and_the_limit_is_told_as_it_was_set(order: Any) -> None:
+def test_time_that_was_spent_before_counts_and_the_limit_is_told_as_it_was_set(task: Callable[[str], RunTask]) -> None:
     with pytest.raises(errors.Timeout, match="longer than 100 seconds") as caught:
-        child_process.run(order("repeat"), ResourceLimits(wall_seconds=100, spent_seconds=98.5))
+        child_process.run(task("repeat"), ResourceLimits(wall_seconds=100, spent_seconds=98.5))
     assert not caught.value.retryable
 
 
 @pytest.mark.parametrize("words", ["hang", "repeat"])
-def test_a_child_without_progress_is_stopped(words: str, order: Any) -> None:
+def test_a_child_without_progress_is_stopped(words: str, task: Callable[[str], RunTask]) -> None:
     with pytest.raises(errors.Timeout, match="no progress"):
-        child_process.run(order(words), ResourceLimits(progress_seconds=1.5, wall_seconds=30))
+        child_process.run(task(words), ResourceLimits(progress_seconds=1.5, wall_seconds=30))
 
 
-def test_noise_on_standard_error_neither_blocks_nor_fills_memory(order: Any) -> None:
-    assert child_process.run(order("noise"), ResourceLimits(wall_seconds=30))["bytes"] == len(b"made noisily")
+def test_noise_on_standard_error_neither_blocks_nor_fills_memory(task: Callable[[str], RunTask]) -> None:
+    assert child_process.run(task("noise"), ResourceLimits(wall_seconds=30)).result.bytes == len(b"made noisily")
 
 
-def test_whoever_listens_can_end_the_child_at_once(order: Any) -> None:
+def test_whoever_listens_can_end_the_child_at_once(task: Callable[[str], RunTask]) -> None:
     class Enough(Exception):
         pass
 
@@ -137,12 +133,12 @@ def test_whoever_listens_can_end_the_child_at_once(order: Any) -> None:
 
     begun = time.monotonic()
     with pytest.raises(Enough):
-        child_process.run(order("hang"), ResourceLimits(), tick=listen)
+        child_process.run(task("hang"), ResourceLimits(), tick=listen)
     assert time.monotonic() - begun < 20
     assert children() == []
 
 
-def test_the_listener_is_asked_also_when_there_is_no_news(order: Any) -> None:
+def test_the_listener_is_asked_also_when_there_is_no_news(task: Callable[[str], RunTask]) -> None:
     ticks: list[Any] = []
 
     def listen(progress: Any) -> None:
@@ -151,21 +147,21 @@ def test_the_listener_is_asked_also_when_there_is_no_news(order: Any) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        child_process.run(order("hang"), ResourceLimits(), tick=listen)
+        child_process.run(task("hang"), ResourceLimits(), tick=listen)
 
 
-def test_a_child_dies_with_its_parent(order: Any, tmp_path: Path) -> None:
+def test_a_child_dies_with_its_parent(task: Callable[[str], RunTask], tmp_path: Path) -> None:
     """kill -9 of the parent while its child hangs: no process is left."""
     program = """
-import json, sys
+import sys
 from alphareel.service.worker import child_process
-order = json.loads(sys.argv[1])
+from alphareel.service.worker.messages import ChildRequest
+task = ChildRequest.from_json(sys.argv[1]).task
 print("begun", flush=True)
-child_process.run(order, child_process.ResourceLimits(), tick=lambda p: print("tick", flush=True) if p else None)
+child_process.run(task, child_process.ResourceLimits(), tick=lambda p: print("tick", flush=True) if p else None)
 """
-    parent = subprocess.Popen(
-        [sys.executable, "-c", program, json.dumps(order("hang"))], stdout=subprocess.PIPE, text=True
-    )
+    request = ChildRequest(task("hang"), memory_bytes=0, cpu_seconds=0, open_files=0, parent_pid=0).to_json()
+    parent = subprocess.Popen([sys.executable, "-c", program, request], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     with parent:
         assert parent.stdout.readline() == "begun\n"
@@ -180,9 +176,8 @@ child_process.run(order, child_process.ResourceLimits(), tick=lambda p: print("t
 
 def test_a_real_file_is_identified_apart(tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("no video at all")
-    order = {"task": "identify", "source": str(tmp_path / "text.mp4"), "limits": vars(Limits())}
     with pytest.raises(errors.InvalidFileType):
-        child_process.run(order, ResourceLimits(wall_seconds=60))
+        child_process.run(InspectTask(tmp_path / "text.mp4", Limits()), ResourceLimits(wall_seconds=60))
 
 
 @pytest.mark.parametrize(
@@ -238,11 +233,11 @@ def test_a_probe_that_is_killed_from_outside_is_run_once_more(
     clip = make_clip(tmp_path / "a.mp4", width=64, height=48, frames=5).path
     real, begun = child_process._ChildOutput, []
 
-    def talk(process: "subprocess.Popen[bytes]", confinement: ResourceLimits) -> Any:
+    def talk(process: "subprocess.Popen[bytes]", limits: ResourceLimits) -> Any:
         begun.append(process.pid)
         if len(begun) <= kills:
             os.kill(process.pid, signal.SIGKILL)
-        return real(process, confinement)
+        return real(process, limits)
 
     monkeypatch.setattr(child_process, "_ChildOutput", talk)
     inspect_media = IsolatedInspection(Limits(), seconds=60)
@@ -267,10 +262,10 @@ def test_a_probe_that_cannot_be_started_is_no_fault_of_the_file(
 
 @pytest.mark.parametrize(("words", "least", "most"), [("spin", 0.2, 60), ("hang", 0.0, 1.4)])
 def test_a_child_that_takes_too_long_is_judged_by_what_it_computed(
-    words: str, least: float, most: float, order: Any
+    words: str, least: float, most: float, task: Callable[[str], RunTask]
 ) -> None:
     with pytest.raises(child_process.BudgetExceeded) as ended:
-        child_process.run(order(words), ResourceLimits(wall_seconds=3.0))
+        child_process.run(task(words), ResourceLimits(wall_seconds=3.0))
     if sys.platform == "linux":
         assert ended.value.computed is not None
         assert least <= ended.value.computed <= most

@@ -10,8 +10,7 @@ from sqlalchemy import exc
 from alphareel.db import mapping
 from alphareel.db.database import Database
 from alphareel.db.tables import admin_events, keys, settings
-from alphareel.service.api_keys.audit import AdminEvent, AuditContext
-from alphareel.service.jobs.models import ApiKey
+from alphareel.service.api_keys.models import AdminEvent, ApiKey, AuditContext
 from alphareel.service.ports import Clock
 
 

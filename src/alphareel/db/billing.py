@@ -14,7 +14,7 @@ from alphareel.db.api_keys import record_admin_event
 from alphareel.db.database import Database
 from alphareel.db.tables import accounts, jobs, keys, ledger
 from alphareel.domain.errors import InvalidState, NotFound
-from alphareel.service.api_keys.audit import AuditContext
+from alphareel.service.api_keys.models import AuditContext
 from alphareel.service.billing.credits import (
     Account,
     LedgerEntry,
@@ -121,25 +121,25 @@ def _account(c: sa.Connection, client_id: str) -> Account:
     return Account(client_id, balance, *sums)
 
 
-def reserve(c: sa.Connection, row: sa.Row[Any], bill: Quote, *, now: datetime) -> sa.Row[Any]:
+def reserve(c: sa.Connection, row: sa.Row[Any], quote: Quote, *, now: datetime) -> sa.Row[Any]:
     """Store the price of a run that starts, and reserve credits if the client has a balance.
 
     If the duration is unknown, ``reserve_late`` reserves them once the job runs; then only an empty balance raises
     InsufficientCredits. Raises MissingApiKey for a job without a key as soon as any client has a balance, because
     anonymous jobs would be a way around it.
     """
-    if row.key_id is None and bill.price > 0 and _is_charging(c):
+    if row.key_id is None and quote.price > 0 and _is_charging(c):
         raise key_needed()
     client_id, balance = _account_of(c, row.key_id)
     if balance is None:
         return row
-    values = {"price": bill.price, "pricing_version": bill.pricing_version}
+    values = {"price": quote.price, "pricing_version": quote.pricing_version}
     row = _update(c, row, values)
-    if bill.seconds is not None:
-        return _reserve(c, row, client_id, cost(bill.seconds, bill.price), now=now)
-    if balance == 0 and bill.price > 0:
+    if quote.seconds is not None:
+        return _reserve(c, row, client_id, cost(quote.seconds, quote.price), now=now)
+    if balance == 0 and quote.price > 0:
         raise insufficient()
-    _budget(c, row, now=now).check(1 if bill.price > 0 else 0)
+    _budget(c, row, now=now).check(1 if quote.price > 0 else 0)
     return row
 
 

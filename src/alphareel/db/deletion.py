@@ -12,6 +12,7 @@ from alphareel.db.tables import idempotency, job_uploads, jobs, pending_deletion
 from alphareel.db.transitions import Transition, append_event, log_transition
 from alphareel.domain.errors import InvalidRequest
 from alphareel.domain.options import Options, from_json, to_json
+from alphareel.service.files import blob_keys
 from alphareel.service.jobs.models import TERMINAL, Status
 from alphareel.service.ports import Clock
 
@@ -42,8 +43,7 @@ class DeletionStore:
             row = c.execute(sa.select(jobs).where(*ended).with_for_update()).one_or_none()
             if row is None:
                 return None
-            places = (f"{folder}/{job_id}/" for folder in ("outputs", "previews", "chunks", "fetched"))
-            blobs = (*places, *_release_uploads(c, row))
+            blobs = (*blob_keys.job_prefixes(job_id), *_release_uploads(c, row))
             c.execute(sa.update(jobs).where(jobs.c.id == job_id).values(_tombstone(row, now=now)))
             transition = Transition(to=Status(row.status), actor=actor, reason="deleted")
             append_event(c, job_id, transition.to, transition, now=now)
@@ -104,8 +104,9 @@ def release_files(c: sa.Connection, row: sa.Row[Any]) -> tuple[str, ...]:
     output of a later attempt.
     """
     attempts = range(1, row.attempt + 1)
-    made = [f"{folder}/{row.id}/{attempt}/" for folder in ("outputs", "previews") for attempt in attempts]
-    return (*made, *_release_uploads(c, row))
+    outputs = (blob_keys.output_prefix(row.id, attempt) for attempt in attempts)
+    previews = (blob_keys.preview_prefix(row.id, attempt) for attempt in attempts)
+    return (*outputs, *previews, *_release_uploads(c, row))
 
 
 def _release_uploads(c: sa.Connection, row: sa.Row[Any]) -> tuple[str, ...]:

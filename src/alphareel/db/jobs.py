@@ -76,7 +76,7 @@ class JobStore:
             append_event(c, new.id, None, transition, now=now)
             link_uploads(c, new.id, new.uploads)
             if start:
-                row = row if new.bill is None else billing.reserve(c, row, new.bill, now=now)
+                row = row if new.quote is None else billing.reserve(c, row, new.quote, now=now)
                 self._admission.join(c, row, now=now)
             job = self._to_jobs(c, [row])[0]
             idempotency.store_response(c, once, job)
@@ -97,7 +97,7 @@ class JobStore:
         test: Mapping[str, Any] | None = None,
         actor: str,
         request_id: str | None,
-        bill: Quote | None = None,
+        quote: Quote | None = None,
         once: IdempotentRequest | None = None,
     ) -> Job | None:
         """Set a created or failed job to pending, with these options and uploads, and enqueue it as ``add_job`` does.
@@ -120,7 +120,7 @@ class JobStore:
         optional = {"video_url": video_url, "metadata": metadata}
         values |= {name: value for name, value in optional.items() if value is not None}
         transition = Transition(
-            to=Status.PENDING, actor=actor, request_id=request_id, reason="started", values=values, bill=bill
+            to=Status.PENDING, actor=actor, request_id=request_id, reason="started", values=values, quote=quote
         )
         with self._database.write() as c:
             idempotency.reserve_key(c, once, now=now)

@@ -10,8 +10,10 @@ import sqlalchemy as sa
 from alphareel.db.tables import UtcTime, jobs
 from alphareel.domain.clip import EngineFacts
 from alphareel.domain.options import from_json
-from alphareel.service.api_keys.audit import AdminEvent
-from alphareel.service.jobs.models import ApiKey, Billing, Executor, Job, JobEvent, Output, Status, Upload
+from alphareel.service.api_keys.models import AdminEvent, ApiKey
+from alphareel.service.jobs.models import Billing, Job, JobEvent, Output, Status
+from alphareel.service.uploads.models import Upload
+from alphareel.service.worker.models import Executor
 
 _INTERNAL_COLUMNS = ("deleted_at", "queued_at", "admitted_at", "stored_bytes")
 

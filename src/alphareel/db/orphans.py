@@ -9,8 +9,9 @@ from alphareel.db.database import Database
 from alphareel.db.deletion import schedule_deletion
 from alphareel.db.storage_usage import lock_storage
 from alphareel.db.tables import jobs, pending_deletions, uploads
+from alphareel.service.files import blob_keys
 
-_OF_JOBS = ("outputs", "previews", "chunks")
+_JOB_FOLDERS = (blob_keys.OUTPUTS, blob_keys.PREVIEWS, blob_keys.CHUNKS)
 
 
 class OrphanStore:
@@ -34,9 +35,9 @@ class OrphanStore:
 
 def _unknown(c: sa.Connection, blobs: Sequence[str]) -> list[str]:
     """Blobs with keys of our layout that belong to no upload and no job, and are not scheduled for deletion yet."""
-    parts = {blob: blob.split("/") for blob in blobs}
-    sent = [blob for blob, names in parts.items() if names[0] == "uploads" and len(names) == 2]
-    made = {blob: names[1] for blob, names in parts.items() if names[0] in _OF_JOBS and len(names) > 2}
+    keys = {blob: key for blob in blobs if (key := blob_keys.parse(blob)) is not None}
+    sent = [blob for blob, key in keys.items() if key.folder == blob_keys.UPLOADS]
+    made = {blob: key.owner for blob, key in keys.items() if key.folder in _JOB_FOLDERS}
     noted = set(
         c.execute(sa.select(pending_deletions.c.blob).where(pending_deletions.c.blob.in_(sent + list(made)))).scalars()
     )

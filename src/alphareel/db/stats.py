@@ -22,7 +22,7 @@ class StatsStore:
         self._database = database
         self._clock = clock
 
-    def census(self) -> ServiceStats:
+    def collect(self) -> ServiceStats:
         """All counts of one moment. Raises Unavailable."""
         now = self._clock.now()
         with self._database.read() as c:

@@ -21,7 +21,7 @@ from alphareel.telemetry.logging import current_context, get_logger
 class Transition:
     """A transition to ``to``, applied only if the job's status allows it and all of ``where`` holds.
 
-    ``values``: columns to set besides the status. ``bill``: the price of the run that starts with this transition.
+    ``values``: columns to set besides the status. ``quote``: the price of the run that starts with this transition.
     """
 
     to: Status
@@ -30,7 +30,7 @@ class Transition:
     request_id: str | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
     where: tuple[sa.ColumnElement[bool], ...] = ()
-    bill: Quote | None = None
+    quote: Quote | None = None
 
 
 def apply_transition(c: sa.Connection, job_id: str, transition: Transition, *, now: datetime) -> sa.Row[Any] | None:
@@ -56,8 +56,8 @@ def apply_transition(c: sa.Connection, job_id: str, transition: Transition, *, n
 
 
 def _update_credits(c: sa.Connection, row: sa.Row[Any], transition: Transition, *, now: datetime) -> sa.Row[Any]:
-    if transition.bill is not None:
-        return billing.reserve(c, row, transition.bill, now=now)
+    if transition.quote is not None:
+        return billing.reserve(c, row, transition.quote, now=now)
     if transition.to is Status.COMPLETED:
         return billing.settle(c, row, now=now)
     return billing.release(c, row, now=now) if transition.to is Status.FAILED else row

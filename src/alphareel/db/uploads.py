@@ -10,9 +10,9 @@ from alphareel.db.deletion import schedule_deletion
 from alphareel.db.storage_usage import StorageUsage, lock_storage
 from alphareel.db.tables import pending_deletions, uploads
 from alphareel.domain.errors import StorageFailed
-from alphareel.service.jobs.models import Upload
 from alphareel.service.ports import Clock
-from alphareel.service.uploads.service import LONGEST_WRITE
+from alphareel.service.uploads.models import Upload
+from alphareel.service.uploads.service import MAX_WRITE_TIME
 
 
 class UploadStore:
@@ -29,7 +29,7 @@ class UploadStore:
         So a crash during the upload leaves no blob behind.
         """
         with self._database.write() as c:
-            schedule_deletion(c, (blob,), at=self._clock.now() + LONGEST_WRITE)
+            schedule_deletion(c, (blob,), at=self._clock.now() + MAX_WRITE_TIME)
 
     def add_upload(self, upload: Upload) -> Upload:
         """Record an upload, and return it as recorded: with the blob of an earlier upload if its content is the same.

@@ -5,8 +5,8 @@ import sqlalchemy as sa
 from alphareel.db import mapping
 from alphareel.db.database import Database
 from alphareel.db.tables import executors
-from alphareel.service.jobs.models import Executor
 from alphareel.service.ports import Clock
+from alphareel.service.worker.models import Executor
 
 
 class ExecutorStore:

@@ -12,7 +12,7 @@ from starlette.routing import Match
 
 from alphareel.domain import errors as e
 from alphareel.http.rate_limits import RateLimitExceeded
-from alphareel.service.jobs.queue_limits import PAUSE
+from alphareel.service.jobs.queue_limits import RETRY_SECONDS
 from alphareel.telemetry.logging import get_logger
 
 log = get_logger(__name__)
@@ -114,7 +114,7 @@ def _pause(error: e.AlphareelError) -> int | None:
     if isinstance(error, e.Unavailable | e.IdempotencyInProgress) and error.retry_after is not None:
         return max(1, math.ceil(error.retry_after))
     if isinstance(error, e.QueueFull | e.StorageFull):
-        return round(PAUSE)
+        return round(RETRY_SECONDS)
     return 5 if isinstance(error, e.Unavailable) else None
 
 

@@ -4,7 +4,7 @@ from typing import Protocol
 
 from alphareel.domain import options
 from alphareel.http.schemas import responses
-from alphareel.service.files.url_signer import Link
+from alphareel.service.files.signed_urls import Link
 from alphareel.service.jobs.models import Billing, Job, Status
 
 _EXPIRED = "expired: the files of this job were removed when their time was over."

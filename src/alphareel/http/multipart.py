@@ -19,7 +19,7 @@ from alphareel.domain.errors import FieldProblem, InvalidRequest
 from alphareel.http.config import BodyTimeouts
 from alphareel.http.request_body import pieces
 from alphareel.http.thread_pools import UploadPool
-from alphareel.service.jobs.models import Upload
+from alphareel.service.uploads.models import Upload
 from alphareel.service.uploads.service import UploadWriter
 
 FIELD = "file"

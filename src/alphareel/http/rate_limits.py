@@ -12,7 +12,7 @@ from limits.strategies import MovingWindowRateLimiter
 
 from alphareel.domain.errors import InvalidRequest, RateLimited
 from alphareel.http.origins import origin_of
-from alphareel.service.jobs.models import ApiKey
+from alphareel.service.api_keys.models import ApiKey
 from alphareel.telemetry.logging import get_logger
 
 _READING = ("GET", "HEAD", "OPTIONS")

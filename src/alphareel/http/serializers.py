@@ -8,8 +8,9 @@ from alphareel.http.config import HttpConfig
 from alphareel.http.job_serializers import JobSerializer
 from alphareel.http.schemas import responses
 from alphareel.service.files import signed_urls
-from alphareel.service.jobs.models import Job, JobEvent, Status, Upload
+from alphareel.service.jobs.models import Job, JobEvent, Status
 from alphareel.service.services import Services
+from alphareel.service.uploads.models import Upload
 
 
 class Serializers:

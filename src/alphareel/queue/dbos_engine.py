@@ -16,8 +16,9 @@ import sqlalchemy as sa
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, EnqueueOptions
 
 from alphareel.domain.errors import Unavailable
+from alphareel.service.jobs.attempts import attempt_result_from_json
 from alphareel.service.jobs.models import Step
-from alphareel.service.ports import AttemptResult, JobBody
+from alphareel.service.ports import JobBody
 
 _APP_NAME = "alphareel"
 _QUEUE = "jobs"
@@ -88,7 +89,7 @@ class DbosQueue:
             options["queue_partition_key"] = f"key {key_id}"
         self._client.enqueue_in_transaction(connection, options, job_id, ticket)
 
-    def offer(self, job_id: str, ticket: int, mark: str, numbers: Sequence[int]) -> None:
+    def enqueue_chunks(self, job_id: str, ticket: int, plan_hash: str, numbers: Sequence[int]) -> None:
         with _translate_errors(), self._engine.begin() as connection:
             for number in numbers:
                 self._client.enqueue_in_transaction(
@@ -96,18 +97,18 @@ class DbosQueue:
                     {
                         "workflow_name": _CHUNK_WORKFLOW,
                         "queue_name": _QUEUE,
-                        "workflow_id": chunk_workflow_id(job_id, ticket, mark, number),
+                        "workflow_id": chunk_workflow_id(job_id, ticket, plan_hash, number),
                         "app_version": _STEPS_VERSION,
                         "priority": _CHUNK_PRIORITY,
                     },
                     job_id,
                     ticket,
-                    mark,
+                    plan_hash,
                     number,
                 )
 
-    def withdraw(self, job_id: str, ticket: int, mark: str, numbers: Sequence[int]) -> None:
-        ids = [chunk_workflow_id(job_id, ticket, mark, number) for number in numbers]
+    def cancel_chunks(self, job_id: str, ticket: int, plan_hash: str, numbers: Sequence[int]) -> None:
+        ids = [chunk_workflow_id(job_id, ticket, plan_hash, number) for number in numbers]
         with _translate_errors():
             # only queued ones: running ones end by themselves, and DBOS would log their cancellation as an error
             queued = self._client.list_workflows(
@@ -193,8 +194,8 @@ def workflow_id(job_id: str, ticket: int) -> str:
     return f"{job_id}.{ticket}"
 
 
-def chunk_workflow_id(job_id: str, ticket: int, mark: str, number: int) -> str:
-    return f"{workflow_id(job_id, ticket)}.{mark[:16]}.{number}"
+def chunk_workflow_id(job_id: str, ticket: int, plan_hash: str, number: int) -> str:
+    return f"{workflow_id(job_id, ticket)}.{plan_hash[:16]}.{number}"
 
 
 @contextmanager
@@ -211,12 +212,12 @@ def _register(body: JobBody) -> None:
     retried = partial(DBOS.step, retries_allowed=True, max_attempts=12, interval_seconds=1.0, backoff_rate=2.0)
 
     @retried(name="execute")
-    def execute(job_id: str, ticket: int) -> AttemptResult:
-        return body.execute(job_id, ticket)
+    def execute(job_id: str, ticket: int) -> dict[str, Any]:
+        return body.execute(job_id, ticket).to_json()
 
     @retried(name="settle")
-    def settle(job_id: str, ticket: int, outcome: AttemptResult) -> None:
-        body.settle(job_id, ticket, outcome)
+    def settle(job_id: str, ticket: int, outcome: dict[str, Any]) -> None:
+        body.settle(job_id, ticket, attempt_result_from_json(outcome))
 
     @retried(name="fetch")
     def fetch(job_id: str, ticket: int) -> None:
@@ -227,12 +228,12 @@ def _register(body: JobBody) -> None:
         fetch(job_id, ticket)
 
     @DBOS.step(name="help")
-    def help_out(job_id: str, ticket: int, mark: str, number: int) -> None:
-        body.help(job_id, ticket, mark, number)
+    def make_one_chunk(job_id: str, ticket: int, plan_hash: str, number: int) -> None:
+        body.make_chunk(job_id, ticket, plan_hash, number)
 
     @DBOS.workflow(name=_CHUNK_WORKFLOW, max_recovery_attempts=1)
-    def make_chunk(job_id: str, ticket: int, mark: str, number: int) -> None:
-        help_out(job_id, ticket, mark, number)
+    def make_chunk(job_id: str, ticket: int, plan_hash: str, number: int) -> None:
+        make_one_chunk(job_id, ticket, plan_hash, number)
 
     @DBOS.workflow(name=_WORKFLOW, max_recovery_attempts=_MAX_RECOVERIES)
     def run_job(job_id: str, ticket: int) -> Any:

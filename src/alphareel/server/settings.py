@@ -17,7 +17,7 @@ from alphareel.domain.errors import InvalidRequest
 from alphareel.matting.tiers import parse_priorities
 from alphareel.paths import default_data_dir, default_models_dir
 from alphareel.service.billing.credits import parse_prices
-from alphareel.service.jobs.retention import FOR_EVER, LONGEST
+from alphareel.service.jobs.retention import FOREVER, MAX_RETENTION_SECONDS
 from alphareel.service.webhooks.events import standard_key
 
 PREFIX = "ALPHAREEL_"
@@ -284,8 +284,8 @@ class Settings(BaseSettings):
     )
     retention_seconds: int = Field(
         7 * 24 * 3600,
-        ge=FOR_EVER,
-        le=LONGEST,
+        ge=FOREVER,
+        le=MAX_RETENTION_SECONDS,
         description=(
             "Retention of results and uploads; 0 deletes them after the download, -1 keeps them. A job may "
             "request less."

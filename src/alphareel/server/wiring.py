@@ -3,11 +3,10 @@
 import math
 import os
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 from alphareel.db.api_keys import ApiKeyAdminStore
 from alphareel.db.billing import AccountStore
@@ -20,7 +19,7 @@ from alphareel.db.usage import CallStore
 from alphareel.db.webhooks import WebhookStore
 from alphareel.domain.clip import Limits
 from alphareel.domain.errors import AlphareelError, BadVideo, OutOfMemory, Timeout, Unavailable, WorkerCrashed
-from alphareel.domain.options import Options, to_json
+from alphareel.domain.options import Options
 from alphareel.http.job_serializers import JobSerializer
 from alphareel.matting.tiers import parse_priorities
 from alphareel.queue.dbos_engine import DbosEngine, EngineRules
@@ -31,13 +30,13 @@ from alphareel.service.api_keys.service import ApiKeyService, NewKey
 from alphareel.service.billing.credits import parse_prices
 from alphareel.service.files.orphans import OrphanSweep
 from alphareel.service.files.service import FileService
-from alphareel.service.files.url_signer import UrlSigner
+from alphareel.service.files.signed_urls import UrlSigner
 from alphareel.service.health import HealthMonitor
 from alphareel.service.idempotency import RENEWED
 from alphareel.service.jobs.capabilities import Capabilities
 from alphareel.service.jobs.deletion import DeletionService
 from alphareel.service.jobs.estimate_service import EstimateService
-from alphareel.service.jobs.retention import FOR_EVER, RetentionSweeper
+from alphareel.service.jobs.retention import FOREVER, RetentionSweeper
 from alphareel.service.jobs.service import JobPolicy, JobService
 from alphareel.service.jobs.test_mode import ScenarioRunner
 from alphareel.service.net.download import FetchRules, GuardedFetcher
@@ -45,16 +44,19 @@ from alphareel.service.net.post import GuardedPoster
 from alphareel.service.periodic import PeriodicTask
 from alphareel.service.services import Services
 from alphareel.service.stats import StatsService
-from alphareel.service.uploads.probe_queue import ProbeQueue, ProbeRules
-from alphareel.service.uploads.service import MediaInfo, UploadRules, UploadService
+from alphareel.service.uploads.models import MediaInfo
+from alphareel.service.uploads.probe_queue import ProbeLimits, ProbeQueue
+from alphareel.service.uploads.service import UploadConfig, UploadService
 from alphareel.service.usage.service import CallLog, UsageFlusher, UsageService
 from alphareel.service.webhooks.dispatcher import DispatchLimits, WebhookDispatcher, WebhookSender
 from alphareel.service.webhooks.events import Secrets
 from alphareel.service.webhooks.service import WebhookService
 from alphareel.service.worker import child_process
 from alphareel.service.worker.child_process import ResourceLimits
+from alphareel.service.worker.heartbeat import Heartbeat
+from alphareel.service.worker.messages import InspectTask, RunResult, RunTask
+from alphareel.service.worker.reconciler import Reconciler, ReconcilerConfig
 from alphareel.service.worker.runner import Worker, WorkerConfig
-from alphareel.service.worker.upkeep import Upkeep, UpkeepSettings
 from alphareel.telemetry.logging import get_logger, hide_secret
 
 _PROBE_MEMORY = 4 * 1024**3
@@ -93,10 +95,10 @@ def build_services(place: Installation) -> Services:
         deletion=deletion,
         idempotency=idempotency,
         inspect_media=IsolatedInspection(place.limits, settings.probe_seconds),
-        rules=UploadRules(settings.data_dir / "incoming", settings.max_upload_bytes, settings.min_free_bytes),
+        config=UploadConfig(settings.data_dir / "incoming", settings.max_upload_bytes, settings.min_free_bytes),
         clock=clock,
         probes=ProbeQueue(
-            ProbeRules(
+            ProbeLimits(
                 settings.probe_processes or min(8, max(3, processors() + 1)),
                 settings.probe_queue,
                 settings.probe_queue_per_caller,
@@ -158,10 +160,10 @@ def build_admin_service(place: Installation) -> AdminService:
 def build_worker(place: Installation, executor_id: str) -> Worker:
     """What runs jobs in the worker process of this name."""
     given = place.settings
-    rules = WorkerConfig(
+    config = WorkerConfig(
         workspace=given.data_dir / "work",
         limits=place.limits,
-        confinement=ResourceLimits(
+        resource_limits=ResourceLimits(
             memory_bytes=given.job_memory_bytes,
             cpu_seconds=given.job_cpu_seconds,
             wall_seconds=given.job_wall_seconds,
@@ -178,7 +180,7 @@ def build_worker(place: Installation, executor_id: str) -> Worker:
         f"worker:{executor_id}",
         jobs=place.jobs,
         blobs=place.blobs,
-        sources=place.sources,
+        uploads=place.sources,
         fetcher=GuardedFetcher(
             FetchRules(
                 allowed=given.fetch_allow_cidrs,
@@ -186,9 +188,9 @@ def build_worker(place: Installation, executor_id: str) -> Worker:
                 min_rate=given.min_fetch_rate,
             )
         ),
-        rules=rules,
-        helpers=place.queue,
-        examine=IsolatedFetchInspection(place.limits),
+        config=config,
+        chunk_queue=place.queue,
+        inspect_fetched=IsolatedFetchInspection(place.limits),
     )
 
 
@@ -203,21 +205,21 @@ def build_engine(place: Installation, executor_id: str, worker: Worker) -> DbosE
     return DbosEngine(place.database.engine, executor_id=executor_id, body=worker, rules=rules)
 
 
-def build_upkeep(
+def build_heartbeat_and_reconciler(
     place: Installation, executor_id: str, engine: DbosEngine, *, on_evicted: Callable[[], None]
-) -> Upkeep:
-    """What that process does beside its jobs."""
-    # A worker shows no life while it fetches two files, at worst, and while it publishes a big result.
-    stuck = 2 * place.settings.fetch_seconds + 900.0
-    return Upkeep(
+) -> tuple[Heartbeat, Reconciler]:
+    """Background tasks of that process."""
+    stuck = 2700.0  # a worker shows no sign of life while it downloads two files and uploads a big result
+    reconciler = Reconciler(
         executor_id,
         jobs=place.jobs,
         executors=place.executors,
         engine=engine,
         clock=place.clock,
-        rules=UpkeepSettings(stuck=stuck, max_deaths=_MAX_DEATHS),
-        on_evicted=on_evicted,
+        config=ReconcilerConfig(stuck=stuck, max_deaths=_MAX_DEATHS),
     )
+    heartbeat = Heartbeat(executor_id, place.executors, on_evicted=on_evicted, on_outage=reconciler.reset)
+    return heartbeat, reconciler
 
 
 def build_webhook_dispatcher(place: Installation) -> WebhookDispatcher:
@@ -227,28 +229,28 @@ def build_webhook_dispatcher(place: Installation) -> WebhookDispatcher:
     return WebhookDispatcher(
         _webhook_table(place),
         _sender(place),
-        present=lambda job: views.job(job).model_dump(mode="json"),
-        rules=DispatchLimits(),
+        serialize_job=lambda job: views.job(job).model_dump(mode="json"),
+        limits=DispatchLimits(),
     )
 
 
 def build_scenario_runner(place: Installation) -> PeriodicTask:
     """What plays test jobs, in a worker process."""
-    confinement = ResourceLimits(memory_bytes=place.settings.job_memory_bytes, wall_seconds=60.0)
+    resource_limits = ResourceLimits(memory_bytes=place.settings.job_memory_bytes, wall_seconds=60.0)
 
-    def make(source: Path, target: Path, options: Options) -> dict[str, Any]:
-        facts = {"limits": asdict(place.limits), "models_dir": None, "threads": 1, "pipeline": "alphareel.pipeline.run"}
-        order = {"task": "run", "source": str(source), "target": str(target), "options": to_json(options), **facts}
-        return child_process.run(order, confinement)
+    def make(source: Path, target: Path, options: Options) -> RunResult:
+        return child_process.run(RunTask(source, target, options, place.limits, threads=1), resource_limits)
 
-    stage = ScenarioRunner(jobs=place.jobs, blobs=place.blobs, make=make, clock=place.clock)
-    return PeriodicTask("rehearsals", stage.play, seconds=1.0)
+    runner = ScenarioRunner(jobs=place.jobs, blobs=place.blobs, make=make, clock=place.clock)
+    return PeriodicTask("test-jobs", runner.run_due, seconds=1.0)
 
 
 def build_sweeper(place: Installation) -> PeriodicTask:
     """What removes files whose time is over, and those that no record speaks of, in a worker process."""
     removal = DeletionService(place.jobs, _deletion_store(place), place.blobs)
-    retention = RetentionSweeper(_retention_store(place), removal.empty, _retention_seconds(place.settings), place.clock)
+    retention = RetentionSweeper(
+        _retention_store(place), removal.empty, _retention_seconds(place.settings), place.clock
+    )
     age = timedelta(seconds=place.settings.orphan_seconds)
     orphans = OrphanSweep(OrphanStore(place.database), place.blobs, age=age, clock=place.clock)
 
@@ -269,7 +271,7 @@ def _retention_store(place: Installation) -> RetentionStore:
 
 
 def _retention_seconds(settings: Settings) -> int | None:
-    return None if settings.retention_seconds == FOR_EVER else settings.retention_seconds
+    return None if settings.retention_seconds == FOREVER else settings.retention_seconds
 
 
 def _sender(place: Installation) -> WebhookSender:
@@ -314,10 +316,12 @@ class IsolatedInspection:
     seconds: float = 5.0
 
     def __call__(self, path: Path) -> MediaInfo:
-        order = {"task": "identify", "source": str(path), "limits": asdict(self.limits)}
-        confinement = ResourceLimits(_PROBE_MEMORY, cpu_seconds=math.ceil(4 * self.seconds), wall_seconds=self.seconds)
+        task = InspectTask(path, self.limits)
+        resource_limits = ResourceLimits(
+            _PROBE_MEMORY, cpu_seconds=math.ceil(4 * self.seconds), wall_seconds=self.seconds
+        )
         try:
-            return _run_again_if_killed(order, confinement)
+            return _run_again_if_killed(task, resource_limits)
         except child_process.BudgetExceeded as error:
             if error.computed is not None and error.computed < _OWN_WORK * self.seconds:
                 raise Unavailable(
@@ -329,10 +333,10 @@ class IsolatedInspection:
             raise BadVideo("The file cannot be examined.", hint=_EXPORT_AGAIN) from error
 
 
-def _run_again_if_killed(order: Mapping[str, Any], confinement: ResourceLimits) -> MediaInfo:
+def _run_again_if_killed(task: InspectTask, resource_limits: ResourceLimits) -> MediaInfo:
     for _ in range(2):
         try:
-            return MediaInfo(**child_process.run(order, confinement))
+            return child_process.run(task, resource_limits)
         except child_process.Killed as error:
             killed = error
         except OSError as error:
@@ -353,11 +357,11 @@ class IsolatedFetchInspection:
     limits: Limits
 
     def __call__(self, path: Path, tick: Callable[[], None]) -> None:
-        order = {"task": "identify", "source": str(path), "limits": asdict(self.limits)}
+        task = InspectTask(path, self.limits)
         while not _examining_fetched.acquire(timeout=0.5):
             tick()
         try:
-            child_process.run(order, _EXAMINE_FETCHED, tick=lambda _: tick())
+            child_process.run(task, _EXAMINE_FETCHED, tick=lambda _: tick())
         except Timeout as error:
             raise BadVideo(
                 f"The file could not be examined within {_EXAMINE_FETCHED.wall_seconds:g} seconds.",

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from alphareel.domain.errors import MissingApiKey
-from alphareel.service.jobs.models import ApiKey
+from alphareel.service.api_keys.models import ApiKey
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,24 @@
 """Everything the HTTP layer may call, by subject."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from alphareel.service.api_keys.admin import AdminService
 from alphareel.service.api_keys.service import ApiKeyService
 from alphareel.service.billing.credits import PriceList
 from alphareel.service.files.service import FileService
 from alphareel.service.health import HealthMonitor
-from alphareel.service.idempotency import IdempotencyStore
 from alphareel.service.jobs.estimate_service import EstimateService
 from alphareel.service.jobs.service import JobService
 from alphareel.service.stats import StatsService
 from alphareel.service.uploads.service import UploadService
 from alphareel.service.usage.service import CallLog, UsageService
 from alphareel.service.webhooks.service import WebhookService
+
+if TYPE_CHECKING:
+    from alphareel.db.idempotency import IdempotencyStore
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from alphareel.service.api_keys.admin import AdminService
 from alphareel.service.api_keys.service import ApiKeyService
 from alphareel.service.billing.credits import parse_prices
 from alphareel.service.files.service import FileService
-from alphareel.service.files.url_signer import UrlSigner
+from alphareel.service.files.signed_urls import UrlSigner
 from alphareel.service.health import HealthMonitor
 from alphareel.service.jobs.deletion import DeletionService
 from alphareel.service.jobs.estimate_service import EstimateService
@@ -39,9 +39,10 @@ from alphareel.service.jobs.service import JobPolicy, JobService
 from alphareel.service.ports import Fetched, JobBody
 from alphareel.service.services import Services
 from alphareel.service.stats import StatsService
+from alphareel.service.uploads.models import MediaInfo
 from alphareel.service.uploads.quotas import Quotas
 from alphareel.service.uploads.resolver import UploadResolver
-from alphareel.service.uploads.service import MediaInfo, UploadRules, UploadService
+from alphareel.service.uploads.service import UploadConfig, UploadService
 from alphareel.service.usage.service import CallLog, UsageService
 from alphareel.service.webhooks.dispatcher import WebhookSender
 from alphareel.service.webhooks.events import Secrets
@@ -314,7 +315,7 @@ def open_harness(
         deletion=deletion,
         idempotency=idempotency,
         inspect_media=identify_by_magic,
-        rules=UploadRules(folder / "incoming", max_bytes, min_free_bytes),
+        config=UploadConfig(folder / "incoming", max_bytes, min_free_bytes),
         clock=clock,
     )
     health = HealthMonitor(jobs=store, executors=executors, blobs=blobs, has_space=upload_service.has_space)

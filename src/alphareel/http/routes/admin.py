@@ -138,7 +138,7 @@ def get_key_usage(
 ) -> Response:
     """Jobs and credits of the last days by day, key and model, of one client or of all; also as CSV."""
     found = services.usage.by_key(days=days, client_id=client_id)
-    named = ((row.tally, {"client_id": row.client_id, "key_fingerprint": row.fingerprint}) for row in found)
+    named = ((row.bucket, {"client_id": row.client_id, "key_fingerprint": row.fingerprint}) for row in found)
     items = [schemas.DayOfKey.of(tally, **names) for tally, names in named]
     if format == "csv":
         return csv_answer(schemas.DayOfKey, items)

@@ -15,9 +15,9 @@ from alphareel.http.openapi import errors, file_body, links
 from alphareel.http.schemas import responses
 from alphareel.http.serializers import Serializers
 from alphareel.service.idempotency import check_name
-from alphareel.service.jobs.models import Upload
 from alphareel.service.principal import Principal
 from alphareel.service.services import Services
+from alphareel.service.uploads.models import Upload
 from alphareel.service.uploads.service import UploadWriter
 
 router = APIRouter(tags=["uploads"])

@@ -29,12 +29,12 @@ def get_summary(
     """Jobs, credits and requests of the last days, by model and by day; as CSV a row for each day and model."""
     found = services.usage.summary(caller, days=days)
     if format == "csv":
-        return csv_answer(schemas.DayOfModel, [schemas.DayOfModel.of(tally) for tally in found.tallies])
+        return csv_answer(schemas.DayOfModel, [schemas.DayOfModel.of(tally) for tally in found.buckets])
     return JSONResponse(_summary(found, days).model_dump(mode="json", by_alias=True))
 
 
 def _summary(found: Summary, days: int) -> schemas.UsageSummary:
-    total = _sums(found.tallies)
+    total = _sums(found.buckets)
     return schemas.UsageSummary(
         days=days,
         begin=found.begin,
@@ -45,8 +45,8 @@ def _summary(found: Summary, days: int) -> schemas.UsageSummary:
         credits_used=total.credits_used,
         total_requests=found.requests,
         storage=_storage(found.stored),
-        by_model={model: _sums(t for t in found.tallies if t.model == model) for model in _models(found.tallies)},
-        daily=[_day(day, found.tallies) for day in dict.fromkeys(tally.day for tally in found.tallies)],
+        by_model={model: _sums(t for t in found.buckets if t.model == model) for model in _models(found.buckets)},
+        daily=[_day(day, found.buckets) for day in dict.fromkeys(tally.day for tally in found.buckets)],
     )
 
 

@@ -6,12 +6,12 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from alphareel.http.schemas.responses import Time
-from alphareel.service.api_keys.admin import KEY_LIMITS, LONGEST_CLIENT, LONGEST_NOTE, PLAIN
+from alphareel.service.api_keys.admin import KEY_LIMITS, MAX_CLIENT_LENGTH, MAX_NOTE_LENGTH, PLAIN
+from alphareel.service.api_keys.models import ApiKey
 from alphareel.service.api_keys.service import NewKey
-from alphareel.service.billing.credits import MOST_CREDITS, LedgerEntry
+from alphareel.service.billing.credits import MAX_CREDITS, LedgerEntry
 from alphareel.service.billing.credits import Account as ClientAccount
 from alphareel.service.jobs.estimates import Estimate as JobEstimate
-from alphareel.service.jobs.models import ApiKey
 from alphareel.service.usage.service import UsageBucket
 
 # A name that is not blank: at least one character that is no space.
@@ -19,11 +19,11 @@ ClientId = Annotated[
     str,
     Field(
         min_length=1,
-        max_length=LONGEST_CLIENT,
+        max_length=MAX_CLIENT_LENGTH,
         pattern=rf"^{PLAIN}*{PLAIN.replace('[^', '[^' + chr(92) + 's')}{PLAIN}*$",
     ),
 ]
-Credits = Annotated[float, Field(ge=-MOST_CREDITS / 100, le=MOST_CREDITS / 100)]
+Credits = Annotated[float, Field(ge=-MAX_CREDITS / 100, le=MAX_CREDITS / 100)]
 
 
 class _Schema(BaseModel):
@@ -32,7 +32,7 @@ class _Schema(BaseModel):
 
 class KeyCreate(_Schema):
     client_id: ClientId = Field(description="Whose key it is; a client may have several.")
-    note: str | None = Field(default=None, max_length=LONGEST_NOTE, pattern=f"^{PLAIN}*$")
+    note: str | None = Field(default=None, max_length=MAX_NOTE_LENGTH, pattern=f"^{PLAIN}*$")
     test: bool | None = Field(default=False, description="Its jobs compute nothing and cost nothing.")
 
 
@@ -160,7 +160,7 @@ class CreditGrant(_Schema):
 
 class CreditBalance(_Schema):
     client_id: ClientId
-    balance: Annotated[float, Field(ge=0, le=MOST_CREDITS / 100)] | None = Field(description="null: unlimited.")
+    balance: Annotated[float, Field(ge=0, le=MAX_CREDITS / 100)] | None = Field(description="null: unlimited.")
 
 
 class Account(_Schema):

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from alphareel.domain.color import NAMED
 from alphareel.domain.options import Anchor, Quality, Tier
 from alphareel.http.schemas.responses import OutputFormat
-from alphareel.service.jobs.retention import LONGEST
-from alphareel.service.jobs.test_mode import LONGEST as LONGEST_TEST
+from alphareel.service.jobs.retention import MAX_RETENTION_SECONDS
+from alphareel.service.jobs.test_mode import MAX_SECONDS as MAX_TEST_SECONDS
 from alphareel.service.jobs.test_mode import ScenarioOutcome
 from alphareel.service.jobs.validation import HOST
 
@@ -97,7 +97,7 @@ class WantedComposition(_Schema):
 
 class WantedTest(_Schema):
     outcome: ScenarioOutcome
-    seconds: float | None = Field(default=None, ge=0, le=LONGEST_TEST, description="Until the outcome.")
+    seconds: float | None = Field(default=None, ge=0, le=MAX_TEST_SECONDS, description="Until the outcome.")
 
 
 class JobStart(_Schema):
@@ -144,7 +144,7 @@ class JobStart(_Schema):
     retention_seconds: int | None = Field(
         default=None,
         ge=0,
-        le=LONGEST,
+        le=MAX_RETENTION_SECONDS,
         description="How long result and source stay after the end; 0 until they were fetched. No longer than the "
         "server keeps files anyway.",
     )

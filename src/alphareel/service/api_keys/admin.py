@@ -1,24 +1,29 @@
-"""What an operator does: makes keys, shuts them, gives them new secrets and limits. Every act leaves an audit row."""
+"""Operator actions on keys and credits. Every change is recorded in the audit log."""
+
+from __future__ import annotations
 
 import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alphareel.domain.errors import FieldProblem, InvalidRequest, NotFound
-from alphareel.service.api_keys.audit import AdminEvent, ApiKeyAdminStore, AuditContext
+from alphareel.service.api_keys.models import AdminEvent, ApiKey, AuditContext
 from alphareel.service.api_keys.service import NewKey, digest, fingerprint, make_secret
-from alphareel.service.billing.credits import MOST_CREDITS, Account, AccountStore, LedgerEntry
-from alphareel.service.jobs.models import ApiKey
-from alphareel.service.ports import ApiKeyStore, Clock
+from alphareel.service.billing.credits import MAX_CREDITS, Account, LedgerEntry
+from alphareel.service.ports import Clock
 
-LONGEST_CLIENT = 200
-LONGEST_NOTE = 1000
-# Control characters, and those that turn the direction of what stands beside them: a name must show as what it is.
+if TYPE_CHECKING:
+    from alphareel.db.api_keys import ApiKeyAdminStore, ApiKeyStore
+    from alphareel.db.billing import AccountStore
+
+MAX_CLIENT_LENGTH = 200
+MAX_NOTE_LENGTH = 1000
+# No control characters, and none that change the text direction: a name must look like what it is.
 PLAIN = r"[^\u0000-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]"
-_LONGEST_GRACE = 90 * 24 * 3600
+_MAX_GRACE_SECONDS = 90 * 24 * 3600
 MAX_EVENTS = 100
 KEY_LIMITS = {
     "write_per_minute": 1_000_000,
@@ -28,13 +33,13 @@ KEY_LIMITS = {
     "max_storage_bytes": 2**62,
     "max_credits_per_month": 1_000_000_000,
 }
-"""What can be limited for one key, and the highest value of each."""
+"""Limits that a key can have, and the highest value of each."""
 _PLAIN_TEXT = re.compile(f"{PLAIN}*")
 
 
 @dataclass(frozen=True)
 class Operator:
-    """Who acts: ``admin`` with the token, or ``command`` at the machine itself."""
+    """Who acts: ``admin`` over HTTP with the token, or ``command`` on the command line."""
 
     name: str
     request_id: str | None = None
@@ -44,19 +49,19 @@ class Operator:
 
 
 class AdminService:
-    """The operator's desk. ``config``: the settings as they may be shown, without secrets."""
+    """``config``: the settings that may be shown, without secrets."""
 
     def __init__(
         self,
         store: ApiKeyStore,
-        ring: ApiKeyAdminStore,
+        key_admin: ApiKeyAdminStore,
         *,
         accounts: AccountStore,
         clock: Clock,
         config: Mapping[str, Any],
     ) -> None:
         self._store = store
-        self._ring = ring
+        self._key_admin = key_admin
         self._accounts = accounts
         self._clock = clock
         self.config = config
@@ -70,65 +75,68 @@ class AdminService:
         return _known(next((key for key in self.list_keys() if key.fingerprint == key_fingerprint), None))
 
     def list_events(self, *, limit: int) -> tuple[AdminEvent, ...]:
-        """The audit, newest first; ``limit`` 1-100."""
+        """The audit log, newest first; ``limit`` 1-100."""
         if not 1 <= limit <= MAX_EVENTS:
             raise _refused("limit", f"must lie between 1 and {MAX_EVENTS}.")
-        return self._ring.admin_events(limit=limit)
+        return self._key_admin.admin_events(limit=limit)
 
     def create_key(self, operator: Operator, *, client_id: str, note: str = "", test: bool = False) -> NewKey:
-        """A new key for a client, who may have several; ``test``: it makes test jobs only. Raises InvalidRequest."""
+        """Create a key for a client, who may have several; a ``test`` key creates test jobs only.
+
+        Raises InvalidRequest.
+        """
         key_id = uuid.uuid4().hex[:12]
         secret = make_secret(key_id, test=test)
         key = ApiKey(
             id=key_id,
             fingerprint=fingerprint(secret),
-            client_id=check_text("client_id", client_id, longest=LONGEST_CLIENT),
-            note=check_text("note", note, longest=LONGEST_NOTE, required=False),
+            client_id=check_text("client_id", client_id, longest=MAX_CLIENT_LENGTH),
+            note=check_text("note", note, longest=MAX_NOTE_LENGTH, required=False),
             enabled=True,
             test=test,
             created_at=self._clock.now(),
         )
-        made = self._ring.make_key(key, secret_sha256=digest(secret), act=operator.act("keys.create"))
+        made = self._key_admin.make_key(key, secret_sha256=digest(secret), act=operator.act("keys.create"))
         return NewKey(made, secret)
 
     def set_enabled(self, operator: Operator, key_fingerprint: str, *, enabled: bool) -> ApiKey:
-        """Shut a key at once, or open it again. Raises NotFound."""
+        """Disable a key at once, or enable it again. Raises NotFound."""
         act = operator.act("keys.enable" if enabled else "keys.disable")
-        return _known(self._ring.set_enabled(key_fingerprint, enabled=enabled, act=act))
+        return _known(self._key_admin.set_enabled(key_fingerprint, enabled=enabled, act=act))
 
     def set_limits(self, operator: Operator, key_fingerprint: str, limits: Mapping[str, int | None]) -> ApiKey:
-        """Limits of this key alone, by names of KEY_LIMITS: None takes the service's, 0 is none.
+        """Change the key's own limits, named as in KEY_LIMITS: None means the service's limit, 0 no limit.
 
-        Others stay as they are. Raises InvalidRequest, NotFound.
+        Limits that are not named stay as they are. Raises InvalidRequest, NotFound.
         """
         for name, value in limits.items():
             if value is not None and not 0 <= value <= KEY_LIMITS[name]:
                 raise _refused(name, f"must lie between 0 and {KEY_LIMITS[name]}, or be null.")
         if not limits:
             return self.find_key(key_fingerprint)
-        return _known(self._ring.set_limits(key_fingerprint, limits, act=operator.act("keys.limits")))
+        return _known(self._key_admin.set_limits(key_fingerprint, limits, act=operator.act("keys.limits")))
 
     def grant(self, operator: Operator, *, client_id: str, amount: float, start_charging: bool = False) -> Account:
-        """Add credits, or take some with a negative number.
+        """Add credits, or remove some with a negative amount.
 
-        ``start_charging``: also to an unlimited client, who is limited from then on. Raises InvalidRequest,
-        InvalidState (that client without this word, or too few to take), NotFound (a client without a key).
+        An unlimited client gets credits only with ``start_charging``, and is limited from then on. Raises
+        InvalidRequest, InvalidState (an unlimited client, or too few credits), NotFound (a client without a key).
         """
-        client = check_text("client_id", client_id, longest=LONGEST_CLIENT)
+        client = check_text("client_id", client_id, longest=MAX_CLIENT_LENGTH)
         amount = _hundredths("credits", amount)
         return self._accounts.grant(client, amount, start_charging=start_charging, act=operator.act("credits.grant"))
 
     def set_balance(self, operator: Operator, *, client_id: str, balance: float | None) -> Account:
-        """Replace a client's balance; None makes them unlimited. Raises InvalidRequest, NotFound."""
-        client = check_text("client_id", client_id, longest=LONGEST_CLIENT)
+        """Replace a client's balance; None means unlimited. Raises InvalidRequest, NotFound."""
+        client = check_text("client_id", client_id, longest=MAX_CLIENT_LENGTH)
         exact = None if balance is None else _hundredths("balance", balance)
         if balance is not None and balance < 0:
             raise _refused("balance", "must not be less than nothing.")
         return self._accounts.set_balance(client, exact, act=operator.act("credits.set"))
 
     def account(self, client_id: str) -> Account:
-        """A client's credits; unlimited for one of whom nothing is written."""
-        return self._accounts.account(check_text("client_id", client_id, longest=LONGEST_CLIENT))
+        """A client's credits; a client without any record is unlimited."""
+        return self._accounts.account(check_text("client_id", client_id, longest=MAX_CLIENT_LENGTH))
 
     def entries(self, client_id: str, *, limit: int) -> tuple[LedgerEntry, ...]:
         """The client's ledger, newest first; ``limit`` 1-100."""
@@ -137,15 +145,15 @@ class AdminService:
         return self._accounts.entries(client_id, limit=limit)
 
     def rotate(self, operator: Operator, key_fingerprint: str, *, grace_seconds: int) -> NewKey:
-        """Give a key a new secret and fingerprint; its jobs, limits and counts stay, the old secret for the grace.
+        """Give a key a new secret and fingerprint. The old secret stays valid for ``grace_seconds``.
 
         Raises InvalidRequest, NotFound.
         """
-        if not 0 <= grace_seconds <= _LONGEST_GRACE:
-            raise _refused("grace_seconds", f"must lie between 0 and {_LONGEST_GRACE}.")
+        if not 0 <= grace_seconds <= _MAX_GRACE_SECONDS:
+            raise _refused("grace_seconds", f"must lie between 0 and {_MAX_GRACE_SECONDS}.")
         known = self.find_key(key_fingerprint)
         secret = make_secret(uuid.uuid4().hex[:12], test=known.test)
-        key = self._ring.rotate(
+        key = self._key_admin.rotate(
             key_fingerprint,
             secret_sha256=digest(secret),
             new_fingerprint=fingerprint(secret),
@@ -156,7 +164,7 @@ class AdminService:
 
 
 def check_text(field: str, value: Any, *, longest: int, required: bool = True) -> str:
-    """A text an operator wrote, without the space around it. Raises InvalidRequest."""
+    """The text without surrounding spaces. Raises InvalidRequest."""
     if not isinstance(value, str):
         raise _refused(field, "must be a text.")
     plain = value.strip()
@@ -169,7 +177,7 @@ def check_text(field: str, value: Any, *, longest: int, required: bool = True) -
 
 def _hundredths(field: str, value: Any) -> int:
     """Credits as whole hundredths."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= MOST_CREDITS / 100:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= MAX_CREDITS / 100:
         raise _refused(field, "must be a number of credits.")
     return round(value * 100)
 

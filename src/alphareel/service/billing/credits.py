@@ -1,45 +1,46 @@
-"""What a job costs: prices, reservation and settlement as arithmetic in whole hundredths of a credit; no database."""
+"""Prices, reservations and settlements, as arithmetic in whole hundredths of a credit."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
-from typing import Any, Protocol
+from typing import Any
 
 from alphareel.domain.errors import InsufficientCredits, MissingApiKey
 from alphareel.domain.options import TIERS, Options, Tier
-from alphareel.service.api_keys.audit import AuditContext
 from alphareel.service.jobs.models import Billing, Job
 
-MOST_CREDITS = 10**12  # hundredths; what an account may hold
-_MOST_PER_MINUTE = 1_000_000
+MAX_CREDITS = 10**12  # hundredths, of an account
+_MAX_PER_MINUTE = 1_000_000
 
 
 @dataclass(frozen=True)
 class Quote:
-    """The price of one run, agreed when it starts. ``price``: hundredths a minute; ``seconds``: None when not known."""
+    """The price of one run, agreed when it starts."""
 
+    #: Hundredths of a credit per minute.
     price: int
     pricing_version: str
+    #: Length that is billed; None while it is unknown.
     seconds: float | None
 
 
 @dataclass(frozen=True)
 class PriceList:
-    """Hundredths of a credit for a minute of video, by tier, and the name of this list."""
+    """Hundredths of a credit per minute of video, by tier, and the name of this list."""
 
     per_minute: Mapping[Tier, int]
     version: str
 
-    def bill(self, options: Options, seconds: float | None) -> Quote:
-        """What a run with these options costs, of a source that lasts so long (None: nobody knows yet)."""
+    def quote(self, options: Options, seconds: float | None) -> Quote:
+        """The price of a run over a source of this length; None while the length is unknown."""
         return Quote(self.per_minute[options.model], self.version, billed_seconds(options, seconds))
 
 
 @dataclass(frozen=True)
 class Account:
-    """A client's credits in hundredths. ``balance``: what can be reserved, None for as much as they like."""
+    """A client's credits in hundredths. ``balance`` can be reserved; None means unlimited."""
 
     client_id: str
     balance: int | None
@@ -49,69 +50,46 @@ class Account:
 
 @dataclass(frozen=True)
 class LedgerEntry:
-    """A row of the ledger. ``amount`` changes the balance by so many hundredths; their sum is the balance.
+    """A row of the ledger. The amounts of a client add up to the balance."""
 
-    ``kind``: grant, set, reserve, settle or release; ``subject``: the job, or the name of the grant.
-    """
-
+    #: The job, or the name of the grant.
     subject: str
     run: int
+    #: grant, set, reserve, settle or release.
     kind: str
     client_id: str
+    #: Change of the balance in hundredths.
     amount: int
     at: datetime
     actor: str
     request_id: str | None
 
 
-class AccountStore(Protocol):
-    """Clients' credits; each change is one transaction with its row in the ledger and in the admin audit."""
-
-    def grant(self, client_id: str, amount: int, *, start_charging: bool = False, act: AuditContext) -> Account:
-        """Add (or with a negative amount take) hundredths.
-
-        An unlimited client begins at 0 where ``start_charging`` says so. Raises NotFound for a client without a key,
-        InvalidState for an unlimited client otherwise and when less than nothing would be left.
-        """
-
-    def set_balance(self, client_id: str, balance: int | None, *, act: AuditContext) -> Account:
-        """Replace the balance; None makes the client unlimited again. Reservations stay as they are.
-
-        Raises NotFound for a client without a key.
-        """
-
-    def account(self, client_id: str) -> Account:
-        """Unlimited for a client of whom nothing is written."""
-
-    def entries(self, client_id: str, *, limit: int) -> tuple[LedgerEntry, ...]:
-        """The ledger, newest first."""
-
-
 def billed_seconds(options: Options, seconds: float | None) -> float | None:
-    """A preview is billed for its own length."""
+    """The length that is billed: a preview is billed for its own length."""
     if options.preview_duration is None:
         return seconds
     return options.preview_duration if seconds is None else min(seconds, options.preview_duration)
 
 
 def cost(seconds: float, price: int) -> int:
-    """Hundredths for so many seconds, rounded up to the next one: at least 1, but 0 for nothing and at a price of 0.
+    """Hundredths for this length, rounded up; 0 only for no length and at a price of 0.
 
-    Beyond that millionths of a second are noise of floats.
+    The length is rounded to microseconds, because smaller parts are rounding errors of floats.
     """
     exact = math.ceil(Fraction(round(seconds * 1_000_000), 60_000_000) * price)
     return max(exact, 1) if seconds > 0 and price > 0 else exact
 
 
 def settled(seconds: float, price: int, *, reserved: int) -> int:
-    """What is charged at the end: the cost of the seconds that were processed, but never more than was reserved."""
+    """The charge at the end: the cost of the processed seconds, but never more than was reserved."""
     return min(cost(seconds, price), reserved)
 
 
 def paid_seconds(job: Job) -> float | None:
-    """How much video a run may process for what it has reserved; None for as much as there is.
+    """How much video a run may process for the credits it has reserved; None for no limit.
 
-    That is the answer too where nothing is charged: to a client without a balance, or at a price of nothing.
+    There is no limit either where nothing is charged: for an unlimited client, or at a price of 0.
     """
     if not job.price or job.billing_status is not Billing.RESERVED:
         return None
@@ -119,13 +97,13 @@ def paid_seconds(job: Job) -> float | None:
 
 
 def processed_seconds(output: Mapping[str, Any]) -> float:
-    """Seconds of the source that a finished run is charged for; ``output``: facts of ``jobs.job.Output``.
+    """Seconds of the source that a finished run is charged for; ``output``: fields of ``Output``.
 
-    The same for every format: a poster needs as much work as a video. Results of older versions say only how long
-    they are themselves.
+    The same for every format: a poster needs as much work as a video. Results of older versions only have the
+    length of the output.
     """
-    found = output.get("source_seconds")
-    return float(output["seconds"] if found is None else found)
+    seconds = output.get("source_seconds")
+    return float(output["seconds"] if seconds is None else seconds)
 
 
 def parse_prices(text: str, version: str) -> PriceList:
@@ -150,7 +128,7 @@ def key_needed() -> MissingApiKey:
 
 
 def over_budget(budget: int) -> InsufficientCredits:
-    """``budget``: credits a month, of the key that asks."""
+    """``budget``: credits per month of the key."""
     return InsufficientCredits(
         "Not enough credits to process this video",
         hint=f"This key may use {budget} credits a month: wait for the next, or have the budget raised.",
@@ -162,6 +140,6 @@ def _hundredths(text: str) -> int:
         exact = Fraction(text.strip()) * 100
     except (ValueError, ZeroDivisionError):
         raise ValueError(f"{text.strip()!r} is no number of credits") from None
-    if not 0 <= exact <= _MOST_PER_MINUTE * 100 or exact.denominator != 1:
+    if not 0 <= exact <= _MAX_PER_MINUTE * 100 or exact.denominator != 1:
         raise ValueError("credits a minute must lie between 0 and a million, with two decimals at most")
     return int(exact)

@@ -1,4 +1,4 @@
-"""Blobs on their way to whoever holds a good link."""
+"""Downloads of blobs through signed links."""
 
 import hashlib
 from collections.abc import Iterator
@@ -25,9 +25,9 @@ _UPLOAD_TYPES = {
 
 @dataclass(frozen=True)
 class FileDownload:
-    """A blob whose link was found good, and how to present it.
+    """A blob that a valid link grants access to.
 
-    ``etag`` is opaque; a key is never written twice, so the key alone makes it.
+    ``etag`` is derived from the key alone, because a key is never written twice.
     """
 
     size: int
@@ -38,15 +38,15 @@ class FileDownload:
     blobs: Blobs = field(repr=False)
 
     @classmethod
-    def of(cls, claim: FileGrant, blobs: Blobs) -> Self:
+    def of(cls, grant: FileGrant, blobs: Blobs) -> Self:
         """Raises NotFound when the blob is gone."""
-        path = PurePosixPath(claim.blob)
+        path = PurePosixPath(grant.blob)
         return cls(
-            size=blobs.size(claim.blob),
-            name=claim.name or path.name,
+            size=blobs.size(grant.blob),
+            name=grant.name or path.name,
             content_type=_content_type(path.suffix),
-            etag=hashlib.sha256(claim.blob.encode()).hexdigest()[:32],
-            blob=claim.blob,
+            etag=hashlib.sha256(grant.blob.encode()).hexdigest()[:32],
+            blob=grant.blob,
             blobs=blobs,
         )
 

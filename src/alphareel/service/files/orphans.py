@@ -1,51 +1,51 @@
-"""Files that no record speaks of, as after a restored backup of the database: noted for removal, and removed later."""
+"""Deletes files without a record, as they exist after a backup of the database was restored."""
+
+from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
 from itertools import islice
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from alphareel.service.ports import Blobs, Clock
 from alphareel.telemetry.logging import get_logger
 
+if TYPE_CHECKING:
+    from alphareel.db.orphans import OrphanStore
+
 _BATCH = 500
-_ROUND = 24 * 3600.0
-_FIRST_ROUND = 3600.0
+_INTERVAL = 24 * 3600.0
+_FIRST_DELAY = 3600.0
 _GRACE = timedelta(days=1)
 
 
-class Orphanage(Protocol):
-    def give_up_unknown(self, blobs: Sequence[str], *, at: datetime) -> int:
-        """Note those of these blobs for deletion from then on that belong to no upload and no job; how many."""
-
-
 class OrphanSweep:
-    """Looks through the whole store once a day. A file is left alone until it is ``age`` old, and a day longer.
+    """Checks the whole store once a day. An orphan is deleted a day after it was found, if it is older than ``age``.
 
-    The second day is for an operator who restored the wrong backup: with the right one the note is gone.
+    The extra day is for an operator who restored the wrong backup: restoring the right one cancels the deletion.
     """
 
-    def __init__(self, records: Orphanage, blobs: Blobs, *, age: timedelta, clock: Clock) -> None:
+    def __init__(self, records: OrphanStore, blobs: Blobs, *, age: timedelta, clock: Clock) -> None:
         self._records = records
         self._blobs = blobs
         self._age = age
         self._clock = clock
-        self._due = time.monotonic() + _FIRST_ROUND
+        self._due = time.monotonic() + _FIRST_DELAY
 
     def sweep_when_due(self) -> None:
-        """Call it as often as you like. Raises Unavailable, StorageFailed."""
+        """Does nothing until the next sweep is due. Raises Unavailable, StorageFailed."""
         if time.monotonic() >= self._due:
             self.sweep()
-            self._due = time.monotonic() + _ROUND
+            self._due = time.monotonic() + _INTERVAL
 
     def sweep(self) -> None:
         now = self._clock.now()
-        found = 0
+        orphans = 0
         for batch in _batches(self._blobs.older(now - self._age)):
-            found += self._records.give_up_unknown(batch, at=now + _GRACE)
-        if found:
-            get_logger(__name__).warning("files without a record will be removed", files=found, at=str(now + _GRACE))
+            orphans += self._records.give_up_unknown(batch, at=now + _GRACE)
+        if orphans:
+            get_logger(__name__).warning("files without a record will be removed", files=orphans, at=str(now + _GRACE))
 
 
 def _batches(keys: Iterable[str]) -> Iterator[list[str]]:

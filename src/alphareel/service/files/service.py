@@ -1,15 +1,23 @@
-"""Signed links to files, and the files behind them."""
+"""Signed links, and the files that they grant access to."""
+
+from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from alphareel.service.files import signed_urls
+from alphareel.service.files import blob_keys, signed_urls
 from alphareel.service.files.downloads import FileDownload
-from alphareel.service.files.url_signer import Link, UrlSigner
-from alphareel.service.jobs.models import Job, Upload
-from alphareel.service.jobs.retention import DOWNLOADED_GRACE, RetentionStore
-from alphareel.service.ports import Blobs, Clock, JobStore
+from alphareel.service.files.signed_urls import Link, UrlSigner
+from alphareel.service.jobs.models import Job
+from alphareel.service.jobs.retention import DOWNLOADED_GRACE
+from alphareel.service.ports import Blobs, Clock
+from alphareel.service.uploads.models import Upload
 from alphareel.service.uploads.resolver import UploadResolver
+
+if TYPE_CHECKING:
+    from alphareel.db.jobs import JobStore
+    from alphareel.db.retention import RetentionStore
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,7 @@ class FileService:
 
     def mark_downloaded(self, blob: str) -> None:
         """Record that a whole file was sent; with a retention of 0 it expires shortly after."""
-        job = self.jobs.job(blob.split("/")[1]) if blob.startswith("outputs/") else None
+        key = blob_keys.parse(blob)
+        job = self.jobs.job(key.owner) if key is not None and key.folder == blob_keys.OUTPUTS else None
         if job is not None and job.retention_seconds == 0:
             self.retention.expire_after_download(job.id, until=self.clock.now() + DOWNLOADED_GRACE)

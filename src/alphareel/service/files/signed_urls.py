@@ -1,71 +1,124 @@
-"""Addresses of blobs: signed, expiring, naming the file they save as. Pure functions of a secret and a time."""
+"""Signed URLs of blobs: they expire, and carry the file name to save as."""
 
 import hashlib
 import hmac
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import PurePosixPath
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from alphareel.domain.errors import NotFound
+from alphareel.service.files import blob_keys
+from alphareel.service.jobs.models import Job, Status
+from alphareel.service.ports import Clock
+from alphareel.service.uploads.models import Upload
 
 PREFIX = "/files/"
-_UPLOAD = re.compile(r"(?:^|/)files/uploads/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.[a-z0-9]{2,5}$")
+_PREVIEW_PERIOD = timedelta(minutes=10)
+_UPLOAD = re.compile(rf"(?:^|/)files/{blob_keys.UPLOAD_KEY.pattern}$")
 
 
 @dataclass(frozen=True)
 class FileGrant:
-    """What a link says: this blob, under this name, until then (seconds since 1970, UTC)."""
+    """What a link grants: to download ``blob`` as ``name`` until ``expires`` (Unix time)."""
 
     blob: str
     name: str
     expires: int
 
 
-def sign(claim: FileGrant, secret: str) -> str:
+@dataclass(frozen=True)
+class Link:
+    """A signed URL without a host: ``/files/...?exp=..&name=..&sig=..``."""
+
+    url: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True)
+class UrlSigner:
+    """Signs the links that clients get. All processes of an installation share the ``secret``."""
+
+    secret: str
+    lifetime: timedelta
+    clock: Clock
+
+    def output_link(self, job: Job) -> Link | None:
+        """A new link that expires with the file at the latest; None while there is no file, and once it was removed."""
+        if job.output is None or job.files_expired_at is not None:
+            return None
+        return self._link(job.output.blob, job.id + PurePosixPath(job.output.blob).suffix, job.files_expire_at)
+
+    def preview_link(self, job: Job) -> Link | None:
+        """A link to the newest preview of a running job. It stays the same for minutes, so that polls see no change."""
+        if job.preview is None or job.status is not Status.PROCESSING:
+            return None
+        period = _PREVIEW_PERIOD.total_seconds()
+        past = self.clock.now().timestamp() % period
+        return self._link(
+            job.preview, job.id + PurePosixPath(job.preview).suffix, later=timedelta(seconds=period - past)
+        )
+
+    def upload_link(self, upload: Upload) -> Link:
+        """The link names the upload, not its blob, which several uploads may share."""
+        return self._link(blob_keys.upload_key(upload.id, PurePosixPath(upload.blob).suffix[1:]), upload.filename)
+
+    def _link(self, blob: str, name: str, until: datetime | None = None, *, later: timedelta = timedelta()) -> Link:
+        expires = (self.clock.now() + later).replace(microsecond=0) + self.lifetime
+        if until is not None:
+            expires = min(expires, until.replace(microsecond=0))
+        return Link(sign(FileGrant(blob, name, int(expires.timestamp())), self.secret), expires)
+
+
+def sign(grant: FileGrant, secret: str) -> str:
     """Path and query of the link: '/files/<blob>?exp=..&name=..&sig=..'."""
-    query = urlencode({"exp": claim.expires, "name": claim.name, "sig": _signature(claim, secret)})
-    return f"{PREFIX}{quote(claim.blob)}?{query}"
+    query = urlencode({"exp": grant.expires, "name": grant.name, "sig": _signature(grant, secret)})
+    return f"{PREFIX}{quote(grant.blob)}?{query}"
 
 
 def verify(blob: str, query: Mapping[str, str], secret: str, *, now: datetime) -> FileGrant:
-    """What the link says, when we signed it and it has not expired; else NotFound, whatever is wrong with it."""
-    claim = _claim(blob, query)
-    if claim is None or not _is_ours(claim, query, secret) or claim.expires <= now.astimezone(UTC).timestamp():
+    """The grant of a link that this installation signed and that has not expired. Raises NotFound otherwise."""
+    grant = _parse_grant(blob, query)
+    if (
+        grant is None
+        or not _has_valid_signature(grant, query, secret)
+        or grant.expires <= now.astimezone(UTC).timestamp()
+    ):
         raise NotFound(
             "This link is not valid or has expired.", hint="Ask for the job again: every answer carries a fresh link."
         )
-    return claim
+    return grant
 
 
 def upload_id(url: str) -> str | None:
-    """The upload that a URL's path names, wherever it claims to be hosted; None when it names none."""
-    found = _UPLOAD.search(unquote(urlsplit(url).path))
-    return found.group(1) if found else None
+    """The ID of the upload that a URL's path names, whatever its host; None when it names none."""
+    match = _UPLOAD.search(unquote(urlsplit(url).path))
+    return match.group(1) if match else None
 
 
 def is_signed_by_us(url: str, secret: str) -> bool:
-    """Whether the URL is a link of this installation, expired or not, under whatever public address."""
+    """Whether this installation signed the URL, whatever its host and expired or not."""
     parts = urlsplit(url)
     blob = unquote(parts.path).rpartition(PREFIX)[2]
     query = dict(pair.split("=", 1) for pair in parts.query.split("&") if "=" in pair)
     plain = {name: unquote(value.replace("+", " ")) for name, value in query.items()}
-    claim = _claim(blob, plain)
-    return claim is not None and _is_ours(claim, plain, secret)
+    grant = _parse_grant(blob, plain)
+    return grant is not None and _has_valid_signature(grant, plain, secret)
 
 
-def _claim(blob: str, query: Mapping[str, str]) -> FileGrant | None:
+def _parse_grant(blob: str, query: Mapping[str, str]) -> FileGrant | None:
     expires = query.get("exp", "")
     if not (expires.isascii() and expires.isdigit() and len(expires) <= 12):
         return None
     return FileGrant(blob, query.get("name", ""), int(expires))
 
 
-def _is_ours(claim: FileGrant, query: Mapping[str, str], secret: str) -> bool:
-    return hmac.compare_digest(_signature(claim, secret).encode(), query.get("sig", "").encode())
+def _has_valid_signature(grant: FileGrant, query: Mapping[str, str], secret: str) -> bool:
+    return hmac.compare_digest(_signature(grant, secret).encode(), query.get("sig", "").encode())
 
 
-def _signature(claim: FileGrant, secret: str) -> str:
-    words = f"{len(claim.blob)}:{claim.blob}{len(claim.name)}:{claim.name}{claim.expires}"
+def _signature(grant: FileGrant, secret: str) -> str:
+    words = f"{len(grant.blob)}:{grant.blob}{len(grant.name)}:{grant.name}{grant.expires}"
     return hmac.new(secret.encode(), words.encode(), hashlib.sha256).hexdigest()

@@ -1,4 +1,4 @@
-"""What this machine can make, asked of the engines and formats that are here; loads no network."""
+"""Checks options against the installed engines and formats. Loads no network and no codec."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +11,7 @@ from alphareel.media.format import format_names
 
 @dataclass(frozen=True)
 class Capabilities:
-    """Offer over the engines beside this code and the weights in ``models_dir``."""
+    """JobCapabilities of the installed engines, with the weights in ``models_dir``."""
 
     models_dir: Path | None
     orders: tiers.Priorities = field(default_factory=lambda: tiers.DEFAULT_PRIORITIES)
@@ -21,11 +21,11 @@ class Capabilities:
         return tiers.expected_warnings(options, self.models_dir, self.orders)
 
     def _check_format(self, name: str) -> None:
-        here = format_names()
-        if name not in here:
+        installed = format_names()
+        if name not in installed:
             raise InvalidRequest(
                 f"This server does not write {name}.",
-                details=[FieldProblem("output_format", f"must be one of {', '.join(here)}.")],
+                details=[FieldProblem("output_format", f"must be one of {', '.join(installed)}.")],
             )
 
 

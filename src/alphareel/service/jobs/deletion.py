@@ -1,45 +1,31 @@
-"""Stopping jobs and taking away for good what callers made: files from the store of blobs, words from the records."""
+"""Cancels jobs, and deletes jobs and uploads with their files."""
 
-from typing import Protocol
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from alphareel.domain.errors import Cancelled, InvalidState, StorageFailed
 from alphareel.service.jobs.models import TERMINAL, Job, Status
-from alphareel.service.ports import Blobs, JobStore
+from alphareel.service.ports import Blobs
 from alphareel.telemetry.logging import get_logger
+
+if TYPE_CHECKING:
+    from alphareel.db.deletion import DeletionStore
+    from alphareel.db.jobs import JobStore
 
 _BATCH = 100
 
 
-class DeletionStore(Protocol):
-    """The store of what is to go. A blob that is given up is noted in the same transaction, until it is gone."""
-
-    def remove_job(self, job_id: str, *, actor: str) -> tuple[str, ...] | None:
-        """An ended job -> not found, its row kept for the audit without what the caller wrote.
-
-        Its outputs are given up, and those uploads of its key that no other job uses. Returns the blobs (a prefix
-        ends in a slash) that have to be deleted; None when the job has not ended, or is removed already.
-        """
-
-    def remove_upload(self, upload_id: str) -> tuple[str, ...] | None:
-        """Forget an upload; the blobs to delete (none if it is gone), or None while a queued or running job uses it."""
-
-    def pending_deletions(self, *, limit: int) -> tuple[str, ...]:
-        """Blobs that were given up and not deleted yet, oldest first."""
-
-    def clear_pending_deletions(self, blob: str) -> None:
-        """It is gone."""
-
-
 class DeletionService:
-    """The desk for it. Nothing here needs to succeed at once: ``empty`` finishes what was left."""
+    """A blob that cannot be deleted now stays scheduled, and ``empty`` deletes it later."""
 
-    def __init__(self, jobs: JobStore, removals: DeletionStore, blobs: Blobs) -> None:
+    def __init__(self, jobs: JobStore, deletions: DeletionStore, blobs: Blobs) -> None:
         self._jobs = jobs
-        self._removals = removals
+        self._deletions = deletions
         self._blobs = blobs
 
     def cancel(self, job: Job, *, actor: str) -> None:
-        """End it; a failed job has ended already. Raises InvalidState for one that is completed."""
+        """End the job; does nothing for a failed one. Raises InvalidState for a completed one."""
         if self._jobs.fail(job.id, attempt=None, error="Cancelled", error_code=Cancelled.code, actor=actor):
             return
         ended = self._jobs.job(job.id)
@@ -47,25 +33,25 @@ class DeletionService:
             raise InvalidState("The job is completed and cannot be cancelled.", hint="Delete it instead.")
 
     def delete_job(self, job: Job, *, actor: str) -> None:
-        """Cancel it when it runs, and take away its files and what the caller wrote."""
-        while (blobs := self._removals.remove_job(job.id, actor=actor)) is None:
-            found = self._jobs.job(job.id)
-            if found is None:
+        """Cancel the job if it runs, and delete its files and everything the client sent."""
+        while (blobs := self._deletions.remove_job(job.id, actor=actor)) is None:
+            current = self._jobs.job(job.id)
+            if current is None:
                 return  # another request deleted it
-            if found.status not in TERMINAL:
+            if current.status not in TERMINAL:
                 self._jobs.fail(job.id, attempt=None, error="Cancelled", error_code=Cancelled.code, actor=actor)
         self._delete(blobs)
 
     def delete_upload(self, upload_id: str) -> None:
-        """Raises InvalidState while a job that waits or runs needs it."""
-        blobs = self._removals.remove_upload(upload_id)
+        """Raises InvalidState while a queued or running job uses it."""
+        blobs = self._deletions.remove_upload(upload_id)
         if blobs is None:
             raise InvalidState("A job that is not done uses this upload.", hint="Cancel the job, or wait for its end.")
         self._delete(blobs)
 
     def empty(self) -> None:
-        """Delete the blobs that were given up. Raises Unavailable."""
-        self._delete(self._removals.pending_deletions(limit=_BATCH))
+        """Delete the blobs that are scheduled for deletion. Raises Unavailable."""
+        self._delete(self._deletions.pending_deletions(limit=_BATCH))
 
     def _delete(self, blobs: tuple[str, ...]) -> None:
         for blob in blobs:
@@ -77,4 +63,4 @@ class DeletionService:
             except StorageFailed as error:
                 get_logger(__name__).warning("blob stays for now", blob=blob, error=str(error))
             else:
-                self._removals.clear_pending_deletions(blob)
+                self._deletions.clear_pending_deletions(blob)

@@ -1,16 +1,22 @@
-"""Estimates for a request, from this installation's own history."""
+"""Estimates for API requests, from this installation's history."""
+
+from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alphareel.domain.options import TIERS, Tier
-from alphareel.service.billing.credits import AccountStore, PriceList
+from alphareel.service.billing.credits import PriceList
 from alphareel.service.jobs import validation
-from alphareel.service.jobs.estimates import LATEST, Estimate, RunHistory, SourceFacts, Speed, estimate, speed
+from alphareel.service.jobs.estimates import MAX_RUNS, Estimate, SourceFacts, Speed, estimate, speed
 from alphareel.service.ports import JobCapabilities
 from alphareel.service.principal import Principal
 from alphareel.service.uploads.resolver import UploadResolver
+
+if TYPE_CHECKING:
+    from alphareel.db.billing import AccountStore
+    from alphareel.db.stats import RunHistory
 
 
 @dataclass(frozen=True)
@@ -33,11 +39,11 @@ class EstimateService:
         uploads = self.uploads.of_job(request.video_url, request.options, key_id=principal.key_id)
         if (upload := uploads.source) is not None:
             facts = SourceFacts(upload.seconds, upload.width, upload.height, upload.rate)
-        runs = self.history.latest_runs(limit=LATEST)
+        runs = self.history.latest_runs(limit=MAX_RUNS)
         balance = self.accounts.account(principal.require_key().client_id).balance
         return estimate(request.options, facts, prices=self.prices, runs=runs), balance
 
     def speeds(self) -> Mapping[Tier, Speed]:
         """Processing speed per model. Raises Unavailable."""
-        runs = self.history.latest_runs(limit=LATEST)
+        runs = self.history.latest_runs(limit=MAX_RUNS)
         return {tier: speed(tier, runs) for tier in TIERS}

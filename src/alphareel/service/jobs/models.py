@@ -1,17 +1,17 @@
-"""Job and Upload as values, and the one table of legal transitions."""
+"""Jobs as values, and the table of legal transitions."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
-from alphareel.domain.clip import AlphaKind, EngineFacts
+from alphareel.domain.clip import AlphaKind, EngineFacts, Result
 from alphareel.domain.options import Options
 
 
 class Status(StrEnum):
-    """States of the contract; a cancelled job is ``failed`` with ``error_code`` cancelled."""
+    """States of the API. A canceled job is ``failed`` with the ``error_code`` cancelled."""
 
     CREATED = "created"  # a draft, not started
     PENDING = "pending"  # accepted and queued
@@ -21,11 +21,11 @@ class Status(StrEnum):
 
 
 class Step(StrEnum):
-    """What the engine is to do next for a job."""
+    """What the engine does next for a job."""
 
     RUN = "run"
-    FETCH = "fetch"  # its files, which are not in the store yet
-    RUN_FETCHED = "run_fetched"  # before jobs that were not begun yet: it had its turn already
+    FETCH = "fetch"  # fetch its input files into the store first
+    RUN_FETCHED = "run_fetched"  # run it before jobs that wait for their first turn
 
 
 # from -> to. Pending may fail (cancelled while queued); failed may be started again; completed is final.
@@ -39,7 +39,7 @@ TRANSITIONS: Mapping[Status, frozenset[Status]] = {
 
 
 class Billing(StrEnum):
-    """What became of a job's credits in its present run."""
+    """State of the credits of a job's current run."""
 
     NOT_BILLED = "not_billed"
     RESERVED = "reserved"
@@ -51,41 +51,13 @@ TERMINAL = frozenset({Status.COMPLETED, Status.FAILED})
 
 
 def sources(target: Status) -> tuple[Status, ...]:
-    """States from which ``target`` may be entered: the right side of every compare-and-set."""
+    """States from which a job may move to ``target``; every compare-and-set checks them."""
     return tuple(s for s in Status if target in TRANSITIONS[s])
 
 
 @dataclass(frozen=True)
-class Upload:
-    """An accepted file. ``kind`` is ``video`` or ``image``; ``key_id`` None for the legacy route without a key.
-
-    ``seconds``: how long the video is, as its container says; ``rate``: frames a second. None for an image and where
-    nobody looked, as for ``width`` and ``height``, which are those of the upright picture.
-    """
-
-    id: str
-    key_id: str | None
-    filename: str
-    content_type: str
-    kind: str
-    size: int
-    sha256: str
-    blob: str
-    created_at: datetime
-    seconds: float | None = None
-    width: int | None = None
-    height: int | None = None
-    rate: float | None = None
-
-
-@dataclass(frozen=True)
 class Output:
-    """The winning attempt's delivered file: what the manifest says of it.
-
-    ``stages``: seconds of work that reading, matting and writing took, side by side; empty where nobody measured.
-    ``alpha``: None where nobody noted it. ``source_seconds``: how much of the source was processed, which is what is
-    charged, in ``source_frames`` of ``source_pixels`` each; None in results of older versions.
-    """
+    """The file that the winning attempt delivered."""
 
     blob: str
     format: str
@@ -98,69 +70,90 @@ class Output:
     seconds: float
     has_alpha: bool
     has_audio: bool
+    #: Frames of the source that could not be decoded.
     frames_lost: int = 0
+    #: Seconds of work in each stage of the pipeline (read, matte, write), which overlap. Empty where not measured.
     stages: Mapping[str, float] = field(default_factory=dict)
+    #: None in results of older versions, like the fields after it.
     alpha: AlphaKind | None = None
+    #: How much of the source was processed, which is what the client is charged for.
     source_seconds: float | None = None
     source_frames: int | None = None
+    #: Pixels of one frame of the source.
     source_pixels: int | None = None
+
+    @classmethod
+    def of(cls, result: Result, *, blob: str, stages: Mapping[str, float]) -> Self:
+        """The output for a result of the pipeline that is stored as ``blob``."""
+        names = {f.name for f in fields(cls)} & {f.name for f in fields(result)}
+        return cls(**{name: getattr(result, name) for name in names}, blob=blob, stages=stages)
 
 
 @dataclass(frozen=True)
 class Job:
-    """One job as stored.
-
-    ``run`` counts starts (a failed job may be started again) and ``tries`` the executions of this run, from the one
-    on that last finished a chunk. ``ticket`` counts hand-overs to the engine: only the newest ticket may execute.
-    ``attempt`` counts executions over all runs; it is the fence that keeps a forgotten worker from touching the job.
-
-    ``credits`` (hundredths): reserved or charged for this run. ``price`` (hundredths for a minute): agreed at the
-    start; None when the run is not charged. ``test``: the outcome and seconds of a job that only tests a client.
-    ``traceparent``: the trace (W3C) of the request that started it. ``preview``: the blob of the newest small
-    picture of the attempt that runs. ``queue_position``: how many jobs begin before it as things stand; None
-    unless it is queued.
-    """
+    """One job as stored."""
 
     id: str
+    #: The key that created it; None for the legacy routes without a key.
     key_id: str | None
     status: Status
     options: Options
+    #: URL of the source: on the network, or of an upload.
     video_url: str
     created_at: datetime
     updated_at: datetime
     webhook_url: str | None = None
+    #: What the client attached; opaque to the service.
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    #: Percent, 0 to 100; never lowered within an attempt.
     progress: float = 0.0
+    #: Number of starts; a failed job may be started again.
     run: int = 0
+    #: Executions of this run, counted from the last chunk that was finished.
     tries: int = 0
+    #: Generation: counts how often the engine got the job. Only the newest ticket may execute.
     ticket: int = 0
+    #: Executions over all runs. It fences off a worker whose attempt is no longer the current one.
     attempt: int = 0
+    #: The last sign of life of the running attempt.
     progress_at: datetime | None = None
     started_at: datetime | None = None
     completed_at: datetime | None = None
     output: Output | None = None
     engine: EngineFacts | None = None
+    #: A sentence for the client; set while the job is failed.
     error: str | None = None
     error_code: str | None = None
     warnings: tuple[str, ...] = ()
+    #: The request that created or last started it.
     request_id: str | None = None
     billing_status: Billing = Billing.NOT_BILLED
+    #: Hundredths of a credit, reserved or charged for this run.
     credits: int = 0
+    #: Hundredths of a credit per minute, agreed at the start; None when the run is not charged.
     price: int | None = None
+    #: Name of the price list that ``price`` comes from.
     pricing_version: str | None = None
+    #: State of the newest webhook of each event, by event.
     webhook_events: Mapping[str, str] = field(default_factory=dict)
+    #: How long the files stay after the job ends; None for forever.
     retention_seconds: int | None = None
     files_expire_at: datetime | None = None
+    #: When the files were removed.
     files_expired_at: datetime | None = None
+    #: Outcome and seconds of a test job; None for a real job.
     test: Mapping[str, Any] | None = None
+    #: W3C trace context of the request that started it.
     traceparent: str | None = None
+    #: Blob of the newest preview of the running attempt.
     preview: str | None = None
+    #: Estimated number of jobs that start before it; None unless it is queued.
     queue_position: int | None = None
 
 
 @dataclass(frozen=True)
 class JobEvent:
-    """One row of the audit log: a transition with time, actor, request and reason; never changed, never deleted."""
+    """One row of the audit log: a transition with its time, actor, request and reason. Never changed or deleted."""
 
     job_id: str
     sequence: int
@@ -170,40 +163,3 @@ class JobEvent:
     actor: str
     request_id: str | None
     reason: str
-
-
-@dataclass(frozen=True)
-class ApiKey:
-    """A key without its secret, which is stored as SHA-256 only. ``fingerprint`` may be shown and logged.
-
-    ``calls`` and ``last_used_at`` lag by some seconds. ``previous_until``: how long the secret before the last
-    rotation is good. The limits are its own: None takes the service's, 0 is none. ``test``: every job of it is a test.
-    """
-
-    id: str
-    fingerprint: str
-    client_id: str
-    note: str
-    enabled: bool
-    created_at: datetime
-    disabled_at: datetime | None = None
-    last_used_at: datetime | None = None
-    calls: int = 0
-    previous_until: datetime | None = None
-    write_per_minute: int | None = None
-    read_per_minute: int | None = None
-    max_running_jobs: int | None = None
-    max_queued_jobs: int | None = None
-    max_storage_bytes: int | None = None
-    max_credits_per_month: int | None = None
-    test: bool = False
-
-
-@dataclass(frozen=True)
-class Executor:
-    """A worker process that beats. ``home`` names the data directory whose lock it lives under, empty for none."""
-
-    id: str
-    home: str
-    beat: int
-    started_at: datetime

@@ -1,4 +1,4 @@
-"""How many jobs may run and wait: limits as numbers, what they leave room for, whose turn it is, what is refused."""
+"""Limits on running and queued jobs, and the estimate of a job's position in the queue."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -6,38 +6,38 @@ from dataclasses import dataclass
 
 from alphareel.domain.errors import QueueFull, TooManyJobs
 
-PAUSE = 10.0  # seconds to wait before another try; clients of the contract wait no longer than 16
+RETRY_SECONDS = 10.0  # for Retry-After; RemoveBGVideo's clients wait no longer than 16
 
 
 @dataclass(frozen=True)
 class QueueLimits:
-    """0 for no limit. A key may have limits of its own instead of the first two.
+    """0 for no limit. A key may have its own limits instead of the first two."""
 
-    ``running``: jobs of one key that run at a time, the rest of them wait. ``queued``: jobs of one key that wait.
-    ``queued_in_all``: jobs of everybody that wait. ``ahead``: jobs of one key that stand in line at the workers; the
-    next one joins when the last of them has begun, so that keys take turns however much one of them asks for.
-    """
-
+    #: Jobs of one key that run at the same time.
     running: int = 0
+    #: Jobs of one key that wait.
     queued: int = 0
+    #: Jobs of all keys that wait.
     queued_in_all: int = 0
+    #: Admitted jobs of one key that have not started. The next job is admitted when one of them starts, so that keys
+    #: take turns however many jobs one of them has.
     ahead: int = 0
 
     def room(self, *, admitted: int, standing: int) -> int | None:
-        """How many more jobs of a key may join the line; None for as many as there are.
+        """How many more jobs of a key may be admitted; None for no limit.
 
-        ``admitted``: those that stand in line or run, of which ``standing`` have not begun.
+        ``admitted``: admitted jobs of the key, of which ``standing`` have not started.
         """
-        left = [most - used for most, used in ((self.running, admitted), (self.ahead, standing)) if most]
+        left = [limit - used for limit, used in ((self.running, admitted), (self.ahead, standing)) if limit]
         return max(0, min(left)) if left else None
 
     def check(self, *, queued: int, queued_in_all: int) -> None:
-        """Both counts with the job that asks. Raises TooManyJobs, QueueFull."""
+        """Both counts include the new job. Raises TooManyJobs, QueueFull."""
         if self.queued and queued > self.queued:
             raise TooManyJobs(
                 f"This key has {self.queued} jobs waiting, which is as many as it may have.",
                 hint="Start the next one when one of them has begun.",
-                retry_after=PAUSE,
+                retry_after=RETRY_SECONDS,
             )
         if self.queued_in_all and queued_in_all > self.queued_in_all:
             raise QueueFull("The queue of this server is full.", hint="Wait as long as Retry-After says.")
@@ -45,23 +45,22 @@ class QueueLimits:
 
 @dataclass(frozen=True)
 class QueueSnapshot:
-    """Who is queued: the keys of the jobs that stand in line, first to last, and how many wait behind, by key.
+    """The keys of the admitted jobs that have not started, in order, and the number of other waiting jobs by key.
 
-    When a job in line begins, the next one of its key joins at the end. So each place in line is taken by jobs of
-    one key for ever, and those at the places begin in turns.
+    When an admitted job starts, the next one of its key is appended. So the keys keep their places in a rotation.
     """
 
     standing: Sequence[str | None]
     waiting: Mapping[str | None, int]
 
     def position(self, key_id: str | None, rank: int) -> int:
-        """How many jobs begin before a waiting one of this key that ``rank`` others of the key wait before.
+        """How many jobs start before a waiting job of this key with ``rank`` waiting jobs of the key before it.
 
-        As things stand: jobs of other keys that come later may begin first, and a key that may run no more jobs at
-        a time is taken to go on after those who stand in line now.
+        An estimate: later jobs of other keys may overtake, and keys at their concurrency limit are assumed to resume
+        last.
         """
         counts = Counter(self.standing)
-        own = [place for place, key in enumerate(self.standing) if key == key_id] or [len(self.standing)]
+        own = [index for index, key in enumerate(self.standing) if key == key_id] or [len(self.standing)]
         before = rank + counts[key_id]
         turn, token = divmod(before, len(own))
         now = Counter(self.standing[: own[token]])

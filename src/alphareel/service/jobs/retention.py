@@ -1,57 +1,49 @@
-"""How long files stay: a rule for when a job's expire, and the sweep that removes what has."""
+"""How long files are kept, and the sweep that removes expired ones."""
+
+from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from alphareel.service.ports import Clock
 
-FOR_EVER = -1
-LONGEST = 10 * 366 * 24 * 3600  # seconds
+if TYPE_CHECKING:
+    from alphareel.db.retention import RetentionStore
+
+FOREVER = -1
+MAX_RETENTION_SECONDS = 10 * 366 * 24 * 3600  # seconds
 UNDOWNLOADED_GRACE = timedelta(hours=1)
-"""How long files that are to go at once wait for the download."""
+"""Grace period when retention is 0 and nothing was downloaded."""
 DOWNLOADED_GRACE = timedelta(minutes=1)
-"""How long they stay after it, so that a download that broke off at its end can be repeated."""
+"""Grace period after the download, so that an interrupted one can be repeated."""
 
 _BATCH = 100
 
 
 def expiry(retention_seconds: int | None, *, ended: datetime) -> datetime | None:
-    """When the files of a job go that ended then; None for never."""
+    """When the files of a job that ended at ``ended`` expire; None for never."""
     if retention_seconds is None:
         return None
     return ended + (timedelta(seconds=retention_seconds) or UNDOWNLOADED_GRACE)
 
 
-class RetentionStore(Protocol):
-    """The store's part: each call is one transaction that notes the blobs that are given up."""
-
-    def expire_jobs(self, *, limit: int) -> int:
-        """Give up the files of jobs whose time is over, and their uploads that no other job uses; how many jobs."""
-
-    def expire_uploads(self, *, before: datetime, limit: int) -> int:
-        """Give up uploads from before then that no job has used since; how many."""
-
-    def expire_after_download(self, job_id: str, *, until: datetime) -> None:
-        """Files of a job that keeps them for no time go then, or earlier."""
-
-
 @dataclass(frozen=True)
 class RetentionSweeper:
-    """``uploads_seconds``: how long an upload stays that no job uses; None for ever. ``empty`` deletes the blobs."""
+    """``uploads_seconds``: how long an unused upload is kept; None for forever. ``empty`` deletes the blobs."""
 
-    expirations: RetentionStore
+    store: RetentionStore
     empty: Callable[[], None]
     uploads_seconds: int | None
     clock: Clock
 
     def sweep(self) -> None:
-        """Remove what has expired, and finish what earlier removals left. Raises Unavailable."""
-        while self.expirations.expire_jobs(limit=_BATCH) == _BATCH:
+        """Remove expired files, and those that earlier deletions left. Raises Unavailable."""
+        while self.store.expire_jobs(limit=_BATCH) == _BATCH:
             self.empty()
         if self.uploads_seconds is not None:
-            kept = timedelta(seconds=self.uploads_seconds) or UNDOWNLOADED_GRACE
-            while self.expirations.expire_uploads(before=self.clock.now() - kept, limit=_BATCH) == _BATCH:
+            age = timedelta(seconds=self.uploads_seconds) or UNDOWNLOADED_GRACE
+            while self.store.expire_uploads(before=self.clock.now() - age, limit=_BATCH) == _BATCH:
                 self.empty()
         self.empty()

@@ -1,22 +1,28 @@
 """Create, start, read, cancel and delete jobs on behalf of a principal."""
 
+from __future__ import annotations
+
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alphareel.domain.errors import InvalidState, JobNotCompleted, ModelUnavailable, NotFound
 from alphareel.domain.options import Options
 from alphareel.service.api_keys.service import ApiKeyService
 from alphareel.service.billing.credits import PriceList, Quote, insufficient
-from alphareel.service.idempotency import IdempotencyStore, IdempotentRequest
+from alphareel.service.idempotency import IdempotentRequest
 from alphareel.service.jobs import validation
 from alphareel.service.jobs.deletion import DeletionService
 from alphareel.service.jobs.models import Job, JobEvent, Status
 from alphareel.service.jobs.test_mode import Scenario, scenario_for_test_key, scenario_to_json
-from alphareel.service.ports import JobCapabilities, JobStore, NewJob, Page
+from alphareel.service.ports import JobCapabilities, NewJob, Page
 from alphareel.service.principal import Principal
 from alphareel.service.uploads.resolver import JobUploads, UploadResolver
+
+if TYPE_CHECKING:
+    from alphareel.db.idempotency import IdempotencyStore
+    from alphareel.db.jobs import JobStore
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,7 @@ class JobService:
             request_id=principal.request_id,
             warnings=self._warnings(request.options, runs=start and scenario is None),
             uploads=uploads.ids,
-            bill=None if scenario else self._quote(request.options, uploads),
+            quote=None if scenario else self._quote(request.options, uploads),
             retention_seconds=request.retention_seconds,
             test=scenario_to_json(scenario),
         )
@@ -118,7 +124,7 @@ class JobService:
             metadata=request.metadata,
             warnings=self._warnings(request.options, runs=scenario is None),
             uploads=uploads.ids,
-            bill=None if scenario else self._quote(request.options, uploads),
+            quote=None if scenario else self._quote(request.options, uploads),
             retention_seconds=request.retention_seconds,
             test=scenario_to_json(scenario),
             actor=principal.actor,
@@ -210,7 +216,7 @@ class JobService:
 
     def _quote(self, options: Options, uploads: JobUploads) -> Quote:
         """The price of the source; a background is free."""
-        return self._prices.bill(options, uploads.source.seconds if uploads.source else None)
+        return self._prices.quote(options, uploads.source.seconds if uploads.source else None)
 
 
 def make_job_id() -> str:

@@ -14,7 +14,7 @@ from alphareel.domain.options import Options
 from alphareel.media.format import parse_options
 from alphareel.service.jobs.estimates import SourceFacts
 from alphareel.service.jobs.models import Job, Status
-from alphareel.service.jobs.retention import LONGEST
+from alphareel.service.jobs.retention import MAX_RETENTION_SECONDS
 from alphareel.service.jobs.test_mode import Scenario, parse_scenario
 
 MAX_METADATA_BYTES = 16 * 1024
@@ -175,7 +175,7 @@ class _Form:
 
 
 def _retention(most: int | None) -> Callable[[Any], int]:
-    highest = LONGEST if most is None else max(most, 0)
+    highest = MAX_RETENTION_SECONDS if most is None else max(most, 0)
 
     def read(value: Any) -> int:
         whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())

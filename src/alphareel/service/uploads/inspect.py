@@ -1,4 +1,4 @@
-"""What a file is, by its bytes. It loads codecs and opens hostile files, so it belongs into the child process."""
+"""Finds out what a file is, by its bytes. Import it in a child process only: it opens hostile files with codecs."""
 
 from pathlib import Path
 
@@ -7,10 +7,10 @@ from alphareel.domain.errors import InvalidFileType
 from alphareel.media.image_reader import read_image
 from alphareel.media.probe import probe
 from alphareel.media.signature import HEAD_BYTES, is_animated, sniff
-from alphareel.service.uploads.service import MediaInfo
+from alphareel.service.uploads.models import MediaInfo
 
-_STILLS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
-_EXTENSIONS = {
+_IMAGE_EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
+_VIDEO_EXTENSIONS = {
     "image/apng": "apng",
     "image/gif": "gif",
     "image/webp": "webp",
@@ -29,18 +29,17 @@ _EXTENSIONS = {
 
 
 def inspect_media(path: Path, limits: Limits) -> MediaInfo:
-    """Kind, type and extension of a video or of a picture for a background.
+    """Inspect a video, or an image for a background.
 
-    Opens the file as far as needed to know that it holds what it claims. Raises InvalidFileType, BadVideo,
-    FileTooLarge.
+    Reads as much of the file as is needed to be sure. Raises InvalidFileType, BadVideo, FileTooLarge.
     """
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
-    found = sniff(head) or ""
-    if found in _STILLS and not is_animated(head):
+    mime = sniff(head) or ""
+    if mime in _IMAGE_EXTENSIONS and not is_animated(head):
         read_image(path, limits)
-        return MediaInfo("image", found, _STILLS[found])
-    if found not in _EXTENSIONS:
+        return MediaInfo("image", mime, _IMAGE_EXTENSIONS[mime])
+    if mime not in _VIDEO_EXTENSIONS:
         raise InvalidFileType(
             "Invalid file type: this is neither a video nor a PNG, JPEG or WebP picture.",
             hint="Use a video: MP4, MOV, WebM or AVI.",
@@ -48,7 +47,7 @@ def inspect_media(path: Path, limits: Limits) -> MediaInfo:
     try:
         clip = probe(path, limits)
     except InvalidFileType as error:
-        told = error.message.replace(path.name, "the file")
-        raise InvalidFileType(f"Invalid file type: {told}", hint=error.hint) from error
+        message = error.message.replace(path.name, "the file")
+        raise InvalidFileType(f"Invalid file type: {message}", hint=error.hint) from error
     facts = (clip.seconds or None, clip.width, clip.height, float(clip.rate) or None)
-    return MediaInfo("video", found, _EXTENSIONS[found], *facts)
+    return MediaInfo("video", mime, _VIDEO_EXTENSIONS[mime], *facts)

@@ -1,7 +1,7 @@
-"""Probes of uploaded files: a few at a time on threads of their own, the rest in a bounded queue, callers in turns.
+"""Runs the inspections of uploaded files: a few at a time, the rest in a bounded queue, with fair turns.
 
-A probe runs a child process for up to some seconds, so it must not take the threads that serve requests. Whoever
-submits one waits for a future and holds no thread meanwhile.
+An inspection runs a child process for up to some seconds, so it must not block the threads that serve requests:
+``submit`` returns a future.
 """
 
 import math
@@ -19,19 +19,18 @@ from alphareel.domain.errors import QueueFull, TooManyUploads
 T = TypeVar("T")
 
 _HINT = "Wait as long as Retry-After says."
-_FIRST_GUESS = 3.0  # seconds that a probe takes, until some were measured
-_MARGIN = 1.5  # of what is promised over what is expected
-_LONGEST_PAUSE = 600.0
+_DEFAULT_SECONDS = 3.0  # per probe, until some were measured
+_MARGIN = 1.5  # of promised over expected waiting time
+_MAX_PAUSE_SECONDS = 600.0
 _EVERYBODY = ""
-_MOST_PROMISES = 10_000
+_MAX_PROMISES = 10_000
 
 
 @dataclass(frozen=True)
-class ProbeRules:
-    """``at_once``: probes that run at a time. ``waiting``: probes that wait; ``waiting_per_caller``: those of one.
+class ProbeLimits:
+    """``at_once``: probes that run at the same time. ``waiting``: queued probes; ``waiting_per_caller``: of one caller.
 
-    One caller runs one probe less than that at a time, and so do all callers without a key together: whoever else
-    comes finds a free slot.
+    One caller, and all callers without a key together, use one slot less than there are, so that others find one.
     """
 
     at_once: int = 3
@@ -45,7 +44,7 @@ class ProbeRules:
 
 @dataclass(frozen=True)
 class Uploader:
-    """Whose uploads count together: those of a key, or without one those of an address."""
+    """Whose uploads count together: those of a key, or of an address without a key."""
 
     key_id: str | None
     address: str = ""
@@ -63,25 +62,25 @@ class _Probe:
 
 
 class ProbeQueue:
-    """Thread-safe. ``submit`` never blocks; a future that is cancelled before its turn gives its place back."""
+    """Thread-safe. ``submit`` never blocks; canceling a future before its turn frees its slot in the queue."""
 
-    def __init__(self, rules: ProbeRules | None = None, *, now: Callable[[], float] = time.monotonic) -> None:
-        self._rules = rules or ProbeRules()
+    def __init__(self, limits: ProbeLimits | None = None, *, now: Callable[[], float] = time.monotonic) -> None:
+        self._limits = limits or ProbeLimits()
         self._now = now
-        self._threads = ThreadPoolExecutor(self._rules.at_once, thread_name_prefix="probe")
+        self._threads = ThreadPoolExecutor(self._limits.at_once, thread_name_prefix="probe")
         self._lock = threading.RLock()  # a future that is cancelled calls back on the thread that cancels it
         self._waiting: OrderedDict[str, deque[_Probe]] = OrderedDict()  # the caller whose turn is next comes first
         self._running: Counter[Uploader] = Counter()
-        self._usual_seconds = _FIRST_GUESS
+        self._usual_seconds = _DEFAULT_SECONDS
         self._promised: dict[str, deque[float]] = {}
 
     def check(self, uploader: Uploader) -> None:
-        """Raises what ``submit`` would raise now; asked before the body of an upload is read."""
+        """Raises what ``submit`` would raise now; called before the body of an upload is read."""
         with self._lock:
             self._check(uploader)
 
     def submit(self, uploader: Uploader, work: Callable[[], T]) -> "Future[T]":
-        """Have ``work`` done when its turn comes. Raises TooManyUploads, QueueFull, with a true ``retry_after``."""
+        """Queue ``work``. Raises TooManyUploads, QueueFull with an estimated ``retry_after``."""
         probe = _Probe(uploader, work, Future())
         with self._lock:
             self._check(uploader)
@@ -91,64 +90,64 @@ class ProbeQueue:
         return probe.future
 
     def _check(self, uploader: Uploader) -> None:
-        rules = self._rules
-        if len(self._waiting.get(uploader.name, ())) >= rules.waiting_per_caller:
+        limits = self._limits
+        if len(self._waiting.get(uploader.name, ())) >= limits.waiting_per_caller:
             others = sum(1 for name in self._waiting if name != uploader.name)
-            slots = min(rules.share, max(1.0, rules.at_once / (1 + others)))
+            slots = min(limits.share, max(1.0, limits.at_once / (1 + others)))
             whose = "address" if uploader.key_id is None else "key"
             raise TooManyUploads(
-                f"As many uploads of this {whose} wait to be examined as may wait ({rules.waiting_per_caller}).",
+                f"As many uploads of this {whose} wait to be examined as may wait ({limits.waiting_per_caller}).",
                 hint=_HINT,
                 retry_after=self._promise(uploader.name, slots),
             )
-        if sum(map(len, self._waiting.values())) >= rules.waiting:
+        if sum(map(len, self._waiting.values())) >= limits.waiting:
             raise QueueFull(
                 "As many uploads wait to be examined as this server takes.",
                 hint=_HINT,
-                retry_after=self._promise(_EVERYBODY, rules.at_once),
+                retry_after=self._promise(_EVERYBODY, limits.at_once),
             )
 
     def _promise(self, name: str, slots: float) -> float:
-        """Seconds until a place is free for one more, behind those who were told so before and are to come back."""
+        """Seconds until a slot is free for this caller, after all who were promised one before."""
         now = self._now()
         for known in list(self._promised):
-            told = self._promised[known]
-            while told and told[0] <= now:
-                told.popleft()
-            if not told:
+            promises = self._promised[known]
+            while promises and promises[0] <= now:
+                promises.popleft()
+            if not promises:
                 del self._promised[known]
-        mine = self._promised.setdefault(name, deque(maxlen=_MOST_PROMISES))
-        pause = min(_LONGEST_PAUSE, math.ceil(_MARGIN * (len(mine) + 1) * self._usual_seconds / slots))
+        mine = self._promised.setdefault(name, deque(maxlen=_MAX_PROMISES))
+        pause = min(_MAX_PAUSE_SECONDS, math.ceil(_MARGIN * (len(mine) + 1) * self._usual_seconds / slots))
         mine.append(max(now + pause, mine[-1] if mine else 0.0))
         return float(pause)
 
     def _start_next(self) -> None:
-        """Fill the free slots. The lock is held."""
-        while sum(self._running.values()) < self._rules.at_once and (probe := self._take_next()) is not None:
+        """Fill the free slots. The caller holds the lock."""
+        while sum(self._running.values()) < self._limits.at_once and (probe := self._take_next()) is not None:
             self._running[probe.uploader] += 1
             self._threads.submit(self._run, probe)
 
     def _take_next(self) -> _Probe | None:
-        for name, line in self._waiting.items():
-            if self._may_run(line[0].uploader):
-                probe = line.popleft()
+        for name, queue in self._waiting.items():
+            if self._may_run(queue[0].uploader):
+                probe = queue.popleft()
                 self._waiting.move_to_end(name)
-                if not line:
+                if not queue:
                     del self._waiting[name]
                 return probe
         return None
 
     def _may_run(self, uploader: Uploader) -> bool:
         without_key = sum(count for each, count in self._running.items() if each.key_id is None)
-        most = self._rules.share
-        return self._running[uploader] < most and (uploader.key_id is not None or without_key < most)
+        share = self._limits.share
+        return self._running[uploader] < share and (uploader.key_id is not None or without_key < share)
 
     def _run(self, probe: _Probe) -> None:
         began = None
         try:
             if probe.future.set_running_or_notify_cancel():
                 began = self._now()
-                _carry_out(probe)
+                _perform(probe)
         finally:
             with self._lock:
                 if began is not None:
@@ -158,24 +157,24 @@ class ProbeQueue:
                 self._start_next()
 
     def _note_length(self, seconds: float) -> None:
-        """What takes longer than usual counts at once, what takes less bit by bit: promises are to be kept."""
+        """Raise the estimate at once and lower it slowly, so that promises are kept."""
         self._usual_seconds = max(seconds, self._usual_seconds + (seconds - self._usual_seconds) / 8)
 
     def _drop_cancelled(self, probe: _Probe, future: "Future[Any]") -> None:
         if not future.cancelled():
             return
         with self._lock:
-            line = self._waiting.get(probe.uploader.name)
-            if line is not None and probe in line:
-                line.remove(probe)
-                if not line:
+            queue = self._waiting.get(probe.uploader.name)
+            if queue is not None and probe in queue:
+                queue.remove(probe)
+                if not queue:
                     del self._waiting[probe.uploader.name]
 
 
-def _carry_out(probe: _Probe) -> None:
+def _perform(probe: _Probe) -> None:
     try:
         result = probe.work()
-    except BaseException as error:  # noqa: BLE001  # whoever waits for the future gets it
+    except BaseException as error:  # noqa: BLE001  # raised to the caller that waits for the future
         probe.future.set_exception(error)
     else:
         probe.future.set_result(result)

@@ -1,14 +1,13 @@
-"""How many bytes a key, and everybody, may keep here: uploads and results together, files held twice counted once."""
+"""Storage quotas of a key and of the installation: uploads and results together; a shared file counts once."""
 
 from dataclasses import dataclass
-from typing import Protocol
 
 from alphareel.domain.errors import StorageFull, StorageQuotaExceeded
 
 
 @dataclass(frozen=True)
 class Quotas:
-    """Bytes; 0 for no limit. A key may have one of its own instead of ``per_key``."""
+    """Bytes; 0 for no limit. A key may have its own quota instead of ``per_key``."""
 
     per_key: int = 0
     in_all: int = 0
@@ -16,7 +15,7 @@ class Quotas:
 
 @dataclass(frozen=True)
 class StoredBytes:
-    """Bytes that a key keeps; ``most`` None where it may keep any number."""
+    """Bytes that a key stores; ``most`` is its quota, None for no limit."""
 
     uploads: int
     outputs: int
@@ -27,20 +26,8 @@ class StoredBytes:
         return self.uploads + self.outputs
 
 
-class StorageUsage(Protocol):
-    """The account of what is kept; every answer is one consistent view of the database."""
-
-    def stored(self, key_id: str | None) -> StoredBytes: ...
-
-    def room(self, key_id: str | None, wanted: int) -> int | None:
-        """Bytes that this key may add, None for any number.
-
-        Raises StorageQuotaExceeded, StorageFull when ``wanted`` do not fit.
-        """
-
-
 def check_quota(*, used: int, most: int, wanted: int) -> int:
-    """What is left of a key's quota. Raises StorageQuotaExceeded."""
+    """Bytes left of a key's quota. Raises StorageQuotaExceeded."""
     left = max(0, most - used)
     if used + wanted > most:
         raise StorageQuotaExceeded(
@@ -51,7 +38,7 @@ def check_quota(*, used: int, most: int, wanted: int) -> int:
 
 
 def check_storage_quotas(*, used: int, most: int, wanted: int) -> int:
-    """What is left of the room of the whole installation. Raises StorageFull."""
+    """Bytes left of the installation's quota. Raises StorageFull."""
     left = max(0, most - used)
     if used + wanted > most:
         raise StorageFull("The storage of this server is full.", hint="Try again when older files were removed.")

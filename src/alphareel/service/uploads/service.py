@@ -1,4 +1,6 @@
-"""Uploads: received to a temporary file, identified by content in a child process, then made durable and recorded."""
+"""Uploads: received into a temporary file, inspected in a child process, then stored and recorded."""
+
+from __future__ import annotations
 
 import contextlib
 import errno
@@ -11,7 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path, PurePath
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from alphareel.domain.errors import (
     AlphareelError,
@@ -21,44 +23,33 @@ from alphareel.domain.errors import (
     StorageFailed,
     StorageFull,
 )
-from alphareel.service.idempotency import IdempotencyStore, IdempotentUpload
+from alphareel.service.files import blob_keys
+from alphareel.service.idempotency import Reservation, answer_to, fingerprint
 from alphareel.service.jobs.deletion import DeletionService
-from alphareel.service.jobs.models import Upload
-from alphareel.service.ports import Blobs, Clock, UploadStore
+from alphareel.service.ports import Blobs, Clock
 from alphareel.service.principal import Principal
+from alphareel.service.uploads.models import MediaInfo, Upload
 from alphareel.service.uploads.probe_queue import ProbeQueue, Uploader
-from alphareel.service.uploads.quotas import StorageUsage
+
+if TYPE_CHECKING:
+    from alphareel.db.idempotency import IdempotencyStore
+    from alphareel.db.storage_usage import StorageUsage
+    from alphareel.db.uploads import UploadStore
 
 _NEUTRAL_TYPES = ("", "application/octet-stream", "binary/octet-stream", "application/x-www-form-urlencoded")
 _MEDIA_TYPES = ("video/", "image/", "application/mp4", "application/x-matroska", "application/vnd.rn-realmedia")
-_LONGEST_NAME = 255
-LONGEST_WRITE = timedelta(hours=1)
-"""A blob that is expected and not recorded after so long is taken for one whose writer died."""
+_MAX_NAME_LENGTH = 255
+MAX_WRITE_TIME = timedelta(hours=1)
+"""A blob that is expected but not recorded within this time is deleted: its writer must have died."""
+
+
+InspectMedia = Callable[[Path], MediaInfo]
+"""Raises InvalidFileType or BadVideo. The file may be hostile, so this must use a child process."""
 
 
 @dataclass(frozen=True)
-class MediaInfo:
-    """What a file is by its bytes. ``kind``: video or image; ``extension`` without a dot.
-
-    ``seconds``: the video's length, ``rate``: frames a second; None where its container does not tell.
-    """
-
-    kind: str
-    content_type: str
-    extension: str
-    seconds: float | None = None
-    width: int | None = None
-    height: int | None = None
-    rate: float | None = None
-
-
-Identify = Callable[[Path], MediaInfo]
-"""Raises InvalidFileType or BadVideo; the file may be hostile, so whoever implements it does so at arm's length."""
-
-
-@dataclass(frozen=True)
-class UploadRules:
-    """``min_free_bytes``: what uploads leave free on every disk that they are written to."""
+class UploadConfig:
+    """``min_free_bytes`` stay free on every disk that uploads are written to."""
 
     incoming: Path
     max_bytes: int
@@ -66,8 +57,6 @@ class UploadRules:
 
 
 class UploadService:
-    """The desk where files are handed in."""
-
     def __init__(
         self,
         store: UploadStore,
@@ -76,8 +65,8 @@ class UploadService:
         storage: StorageUsage,
         deletion: DeletionService,
         idempotency: IdempotencyStore,
-        inspect_media: Identify,
-        rules: UploadRules,
+        inspect_media: InspectMedia,
+        config: UploadConfig,
         clock: Clock,
         probes: ProbeQueue | None = None,
     ) -> None:
@@ -86,8 +75,8 @@ class UploadService:
         self._deletion = deletion
         self._idempotency = idempotency
         self._blobs = blobs
-        self._identify = inspect_media
-        self._rules = rules
+        self._inspect_media = inspect_media
+        self._config = config
         self._clock = clock
         self._probes = probes or ProbeQueue()
 
@@ -95,7 +84,7 @@ class UploadService:
         """Raises TooManyUploads, QueueFull where the upload could not be inspected soon."""
         self._probes.check(_uploader(principal))
 
-    def begin(self, principal: Principal, *, filename: str, declared_type: str | None) -> "UploadSession":
+    def begin(self, principal: Principal, *, filename: str, declared_type: str | None) -> UploadSession:
         """Start to receive a file. Raises InvalidFileType when the declared type is neither video nor image.
 
         Raises StorageQuotaExceeded, StorageFull when there is no room for anything.
@@ -106,7 +95,7 @@ class UploadService:
                 f"Invalid file type {declared[:60]!r}.", hint="Send a video (mp4, mov, webm, avi) or an image."
             )
         room = self.remaining_bytes(principal.key_id, 1)
-        return UploadSession(self, _uploader(principal), filename=plain_name(filename), rules=self._rules, room=room)
+        return UploadSession(self, _uploader(principal), filename=plain_name(filename), config=self._config, room=room)
 
     def begin_idempotent(
         self,
@@ -136,43 +125,43 @@ class UploadService:
             raise NotFound("Upload not found", hint="Check the id, and that the key is the one that uploaded it.")
         self._deletion.delete_upload(upload.id)
 
-    def find_copy(self, receiving: "UploadSession") -> Upload | None:
-        """A new upload of a file that is kept already; None where it is not."""
-        return self._store.add_copy(self._describe(receiving))
+    def find_copy(self, session: UploadSession) -> Upload | None:
+        """Record an upload of a file that is stored already; None when it is not."""
+        return self._store.add_copy(self._describe(session))
 
-    def probe(self, receiving: "UploadSession") -> "Future[MediaInfo]":
-        """What the received file is, as soon as its turn has come. Raises TooManyUploads, QueueFull."""
-        named = receiving.filename or "The file"
-        return self._probes.submit(receiving.uploader, lambda: self._examine(receiving.path, named=named))
+    def probe(self, session: UploadSession) -> Future[MediaInfo]:
+        """Queue the inspection of the received file. Raises TooManyUploads, QueueFull."""
+        named = session.filename or "The file"
+        return self._probes.submit(session.uploader, lambda: self._inspect(session.path, named=named))
 
-    def keep(self, receiving: "UploadSession", identity: MediaInfo) -> Upload:
-        """Make the received file durable and record it."""
-        return self._keep_new(self._describe(receiving), identity, receiving.path)
+    def store(self, session: UploadSession, info: MediaInfo) -> Upload:
+        """Store the received file durably and record it."""
+        return self._store_new(self._describe(session), info, session.path)
 
-    def _describe(self, receiving: "UploadSession") -> Upload:
+    def _describe(self, session: UploadSession) -> Upload:
         return Upload(
             id=str(uuid.uuid4()),
-            key_id=receiving.uploader.key_id,
-            filename=receiving.filename,
+            key_id=session.uploader.key_id,
+            filename=session.filename,
             content_type="",
             kind="",
-            size=receiving.size,
-            sha256=receiving.sha256,
+            size=session.size,
+            sha256=session.sha256,
             blob="",
             created_at=self._clock.now(),
         )
 
-    def _keep_new(self, upload: Upload, identity: MediaInfo, path: Path) -> Upload:
+    def _store_new(self, upload: Upload, info: MediaInfo, path: Path) -> Upload:
         identified = replace(
             upload,
-            filename=upload.filename or f"upload.{identity.extension}",
-            content_type=identity.content_type,
-            kind=identity.kind,
-            seconds=identity.seconds,
-            width=identity.width,
-            height=identity.height,
-            rate=identity.rate,
-            blob=f"uploads/{upload.id}.{identity.extension}",
+            filename=upload.filename or f"upload.{info.extension}",
+            content_type=info.content_type,
+            kind=info.kind,
+            seconds=info.seconds,
+            width=info.width,
+            height=info.height,
+            rate=info.rate,
+            blob=blob_keys.upload_key(upload.id, info.extension),
         )
         self._store.expect_blob(identified.blob)
         self._blobs.put_file(identified.blob, path)
@@ -185,10 +174,10 @@ class UploadService:
             self._blobs.delete(identified.blob)
         return recorded
 
-    def _examine(self, path: Path, *, named: str) -> MediaInfo:
-        """What the file is; errors speak of it by the name that its sender knows."""
+    def _inspect(self, path: Path, *, named: str) -> MediaInfo:
+        """Inspect the file; error messages use the name that the client knows."""
         try:
-            return self._identify(path)
+            return self._inspect_media(path)
         except AlphareelError as error:
             error.message = error.message.replace(path.name, named)
             raise
@@ -204,12 +193,12 @@ class UploadService:
         return self._storage.room(key_id, size)
 
     def has_space(self, size: int = 0) -> bool:
-        """Whether so many bytes leave enough free. Raises StorageFailed."""
-        least = self._rules.min_free_bytes
-        if not least:
+        """Whether enough space stays free after so many bytes. Raises StorageFailed."""
+        min_free = self._config.min_free_bytes
+        if not min_free:
             return True
         stored = self._blobs.free()
-        return min(_free(self._rules.incoming), _free_of(stored)) - size >= least
+        return min(_free(self._config.incoming), _free_of(stored)) - size >= min_free
 
 
 class UploadWriter(Protocol):
@@ -218,7 +207,7 @@ class UploadWriter(Protocol):
     def write(self, data: bytes) -> None:
         """Append. Raises FileTooLarge, StorageQuotaExceeded, StorageFull past a limit, StorageFailed on a full disk."""
 
-    def start_probe(self) -> "Future[Any] | None":
+    def start_probe(self) -> Future[Any] | None:
         """Start to inspect the complete file. None when there is nothing to wait for before ``finish``.
 
         Raises InvalidFileType for an empty file, TooManyUploads, QueueFull.
@@ -236,24 +225,24 @@ class UploadWriter(Protocol):
 
 
 class UploadSession:
-    """One upload in flight: bytes go to a temporary file that is gone unless ``finish`` returned."""
+    """An upload in progress. Its temporary file is removed unless ``finish`` returns."""
 
     def __init__(
-        self, desk: UploadService, uploader: Uploader, *, filename: str, rules: UploadRules, room: int | None
+        self, service: UploadService, uploader: Uploader, *, filename: str, config: UploadConfig, room: int | None
     ) -> None:
         self.uploader = uploader
         self.filename = filename
         self.size = 0
-        self.path = rules.incoming / uuid.uuid4().hex
-        self._desk = desk
-        self._max_bytes = rules.max_bytes
+        self.path = config.incoming / uuid.uuid4().hex
+        self._service = service
+        self._max_bytes = config.max_bytes
         self._room = room
         self._hash = hashlib.sha256()
         self._copy: Upload | None = None
         self._probe: Future[MediaInfo] | None = None
         self._lock = threading.Lock()
         try:
-            rules.incoming.mkdir(parents=True, exist_ok=True)
+            config.incoming.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("xb")
         except OSError as error:
             raise _disk_failed(error) from error
@@ -269,9 +258,9 @@ class UploadSession:
                 hint="Cut or compress the video, or send its URL.",
             )
         if self._room is not None and self.size + len(data) > self._room:
-            self._room = self._desk.remaining_bytes(
+            self._room = self._service.remaining_bytes(
                 self.uploader.key_id, self.size + len(data)
-            )  # it may be another one by now
+            )  # the quota may have changed by now
         try:
             self._file.write(data)
         except OSError as error:
@@ -279,16 +268,16 @@ class UploadSession:
         self._hash.update(data)
         self.size += len(data)
 
-    def start_probe(self) -> "Future[MediaInfo] | None":
+    def start_probe(self) -> Future[MediaInfo] | None:
         try:
             self._file.close()
         except OSError as error:
             raise _disk_failed(error) from error
         if self.size == 0:
             raise InvalidFileType("Invalid file type: the file is empty.", hint="Send a video or an image.")
-        self._copy = self._desk.find_copy(self)
+        self._copy = self._service.find_copy(self)
         if self._copy is None:
-            self._probe = self._desk.probe(self)
+            self._probe = self._service.probe(self)
         return self._probe
 
     def finish(self) -> Upload:
@@ -298,7 +287,7 @@ class UploadSession:
             if self._copy is not None:
                 return self._copy
             assert self._probe is not None
-            return self._desk.keep(self, self._probe.result())
+            return self._service.store(self, self._probe.result())
         except OSError as error:
             raise _disk_failed(error) from error
         finally:
@@ -306,22 +295,60 @@ class UploadSession:
 
     def abort(self) -> None:
         if self._probe is not None:
-            self._probe.cancel()  # gives its place in the queue back
+            self._probe.cancel()  # frees its slot in the queue
         with self._lock:
             with contextlib.suppress(OSError):  # closing writes what is buffered, and the disk may be full
                 self._file.close()
             self.path.unlink(missing_ok=True)
 
 
+class IdempotentUpload:
+    """An upload under an idempotency key: sending the same file again replays the first response."""
+
+    def __init__(
+        self,
+        session: UploadSession,
+        store: IdempotencyStore,
+        reservation: Reservation,
+        *,
+        render: Callable[[Upload], str],
+    ) -> None:
+        self._session = session
+        self._store = store
+        self._reservation = reservation
+        self._render = render
+
+    def write(self, data: bytes) -> None:
+        self._session.write(data)
+
+    def start_probe(self) -> Future[Any] | None:
+        """None also when the key already has a response, because then there is nothing to inspect."""
+        return self._session.start_probe() if self._reservation.answer is None else None
+
+    def finish(self) -> Upload:
+        """Raises ReplayedResponse, IdempotencyConflict, and what ``UploadSession.finish`` raises."""
+        request_fingerprint = fingerprint("upload", f"{self._session.filename}\n{self._session.sha256}")
+        if self._reservation.answer is not None:
+            self._session.abort()
+            raise answer_to(request_fingerprint, *self._reservation.answer)
+        upload = self._session.finish()
+        self._store.store(self._reservation, fingerprint=request_fingerprint, body=self._render(upload))
+        return upload
+
+    def abort(self) -> None:
+        self._session.abort()
+        if self._reservation.answer is None:
+            self._store.release(self._reservation)
+
+
 def plain_name(filename: str) -> str:
-    """A file name to show and to save as: no folders, no control characters, of bounded length; may be empty."""
+    """The file name without folders and control characters, of bounded length; may be empty."""
     name = PurePath(filename.replace("\\", "/")).name
     shown = "".join(c for c in name if c.isprintable()).strip()
-    return "" if shown in (".", "..") else shown[-_LONGEST_NAME:]
+    return "" if shown in (".", "..") else shown[-_MAX_NAME_LENGTH:]
 
 
 def no_space() -> StorageFull:
-    """For whoever would write more than the disk takes."""
     return StorageFull(
         "The disk of this server is almost full.",
         hint="Delete jobs and uploads that are not needed any more, or ask the operator to free space.",

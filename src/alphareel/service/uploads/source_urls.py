@@ -1,4 +1,4 @@
-"""Files that a job names by address: its source, and what stands behind the subject."""
+"""The URLs in a job: its source, and its background."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,7 +8,7 @@ from alphareel.domain.options import Options
 
 @dataclass(frozen=True)
 class SourceUrl:
-    """``kind``: image or video; ``field`` names where the address stood in the request."""
+    """A URL in a request. ``kind``: image or video; ``field``: the request field that it comes from."""
 
     url: str
     kind: str
@@ -20,17 +20,17 @@ def source(video_url: str) -> SourceUrl:
 
 
 def background(options: Options) -> SourceUrl | None:
-    """The picture or clip behind the subject, None where there is none to get."""
-    behind = options.background
-    if behind.image_url is not None:
-        return SourceUrl(behind.image_url, "image", "background.image_url")
-    if behind.video_url is not None:
-        return SourceUrl(behind.video_url, "video", "background.video_url")
+    """The URL of the background; None without one."""
+    background = options.background
+    if background.image_url is not None:
+        return SourceUrl(background.image_url, "image", "background.image_url")
+    if background.video_url is not None:
+        return SourceUrl(background.video_url, "video", "background.video_url")
     return None
 
 
 def with_local_background(options: Options, path: Path) -> Options:
-    """The options with the background read from ``path``."""
+    """The options with the background at a local path."""
     if options.background.image_url is not None:
         return replace(options, background=replace(options.background, image_url=str(path)))
     return replace(options, background=replace(options.background, video_url=str(path)))

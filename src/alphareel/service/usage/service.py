@@ -1,27 +1,34 @@
-"""Who used the service, how much, and what for: calls as they were answered, and sums over a key's jobs."""
+"""Usage of the service: recorded API calls, and totals over a key's jobs."""
+
+from __future__ import annotations
 
 import threading
-import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from alphareel.domain.errors import FieldProblem, InvalidRequest
+from alphareel.service.periodic import PeriodicTask
 from alphareel.service.ports import Clock
 from alphareel.service.principal import Principal
-from alphareel.service.uploads.quotas import StorageUsage, StoredBytes
+from alphareel.service.uploads.quotas import StoredBytes
 from alphareel.telemetry.logging import get_logger
+
+if TYPE_CHECKING:
+    from alphareel.db.storage_usage import StorageUsage
+    from alphareel.db.usage import CallStore
 
 MAX_DAYS = 90
 MAX_EVENTS = 100
-_MOST_WAITING = 20_000  # calls that wait for a database that is away; beyond them the oldest are lost
+_SWEEP_SECONDS = 3600.0
+_MAX_WAITING = 20_000  # calls kept while the database is down; beyond that the oldest are lost
 
 
 @dataclass(frozen=True)
 class ApiCall:
-    """One answered request of a key. ``endpoint``: the path with names in place of ids."""
+    """One answered request of a key. ``endpoint``: the path with names in place of IDs."""
 
     key_id: str
     at: datetime
@@ -35,7 +42,7 @@ class ApiCall:
 
 @dataclass(frozen=True)
 class CallEvent:
-    """A call on record, with the model and the credits (hundredths) that its job has by now."""
+    """A recorded call, with the model and the credits (hundredths) of its job."""
 
     id: int
     call: ApiCall
@@ -57,51 +64,33 @@ class UsageBucket:
 
 @dataclass(frozen=True)
 class KeyUsageBucket:
-    """The same of one key."""
+    """A UsageBucket of one key."""
 
     client_id: str
     fingerprint: str
-    tally: UsageBucket
+    bucket: UsageBucket
 
 
 @dataclass(frozen=True)
 class Summary:
-    """``tallies`` by day and model, oldest first; ``requests`` counted by whole hours; ``stored``: now."""
+    """Usage of a key in a period."""
 
     begin: datetime
     end: datetime
-    tallies: tuple[UsageBucket, ...]
+    #: By day and model, oldest first.
+    buckets: tuple[UsageBucket, ...]
+    #: Counted by whole hours.
     requests: int
+    #: Now.
     stored: StoredBytes
 
 
 class UnstorableCall(Exception):
-    """The database refuses what a call says; to send the same again is of no use."""
-
-
-class CallStore(Protocol):
-    """The record of calls. Every method is one transaction."""
-
-    def add_calls(self, calls: Sequence[ApiCall]) -> None:
-        """Keep them, and count them for their keys. Raises UnstorableCall for what can never be kept: all are left."""
-
-    def call_events(self, key_id: str, *, limit: int) -> tuple[CallEvent, ...]:
-        """Newest first."""
-
-    def count_calls(self, key_id: str, *, since: datetime) -> int: ...
-
-    def job_usage(self, key_id: str, *, since: datetime) -> tuple[UsageBucket, ...]:
-        """Jobs created since then, deleted ones included."""
-
-    def key_usage(self, client_id: str | None, *, since: datetime) -> tuple[KeyUsageBucket, ...]:
-        """The same for every key, or for those of a client."""
-
-    def sweep_calls(self, *, before: datetime) -> None:
-        """Forget older ones, and the oldest where there are too many."""
+    """The database rejects the values of a call; a retry cannot succeed."""
 
 
 class UsageService:
-    """What a key may know of its own use."""
+    """Usage as keys and operators see it."""
 
     def __init__(self, store: CallStore, storage: StorageUsage, *, clock: Clock) -> None:
         self._store = store
@@ -109,16 +98,16 @@ class UsageService:
         self._clock = clock
 
     def summary(self, principal: Principal, *, days: int) -> Summary:
-        """The last ``days`` times 24 hours, begun at a full hour; raises InvalidRequest outside of 1-90."""
+        """Usage in the last ``days`` (1-90), from a full hour on. Raises InvalidRequest."""
         _check("days", days, MAX_DAYS)
         key_id = principal.require_key().id
         now, begin = self._clock.now(), self._begin(days)
-        tallies = self._store.job_usage(key_id, since=begin)
+        buckets = self._store.job_usage(key_id, since=begin)
         requests = self._store.count_calls(key_id, since=begin)
-        return Summary(begin, now, tallies, requests, self._storage.stored(key_id))
+        return Summary(begin, now, buckets, requests, self._storage.stored(key_id))
 
     def by_key(self, *, days: int, client_id: str | None) -> tuple[KeyUsageBucket, ...]:
-        """Every key's sums, or those of a client's keys; raises InvalidRequest outside of 1-90."""
+        """Usage of every key, or of a client's keys, in the last ``days`` (1-90). Raises InvalidRequest."""
         _check("days", days, MAX_DAYS)
         return self._store.key_usage(client_id, since=self._begin(days))
 
@@ -126,18 +115,18 @@ class UsageService:
         return (self._clock.now() - timedelta(days=days)).replace(minute=0, second=0, microsecond=0)
 
     def events(self, principal: Principal, *, limit: int) -> tuple[CallEvent, ...]:
-        """The latest calls, newest first; raises InvalidRequest outside of 1-100."""
+        """The latest calls, newest first; ``limit`` 1-100. Raises InvalidRequest."""
         _check("limit", limit, MAX_EVENTS)
         return self._store.call_events(principal.require_key().id, limit=limit)
 
 
 class CallLog:
-    """Calls on their way to the store: noted in memory, written together, so that requests wait for no disk."""
+    """Buffers calls in memory and writes them in batches, so that requests need not wait for the database."""
 
     def __init__(self, store: CallStore, *, clock: Clock) -> None:
         self._store = store
         self._clock = clock
-        self._waiting: deque[ApiCall] = deque(maxlen=_MOST_WAITING)
+        self._waiting: deque[ApiCall] = deque(maxlen=_MAX_WAITING)
         self._writing = threading.Lock()
 
     def record(self, key_id: str, **facts: Any) -> None:
@@ -145,9 +134,9 @@ class CallLog:
         self._waiting.append(ApiCall(key_id, self._clock.now(), **facts))
 
     def flush(self) -> None:
-        """Write what waits. Raises Unavailable, and then nothing is lost.
+        """Write the buffered calls. Raises Unavailable, and then keeps them.
 
-        A call that the store can never keep is left out alone: the others of its batch are written.
+        A call that the database rejects is dropped; the others of its batch are written.
         """
         with self._writing:
             batches = [[self._waiting.popleft() for _ in range(len(self._waiting))]]
@@ -159,7 +148,7 @@ class CallLog:
                 raise
 
     def _write(self, batch: list[ApiCall]) -> list[list[ApiCall]]:
-        """What is left to write: nothing, or the halves of a batch with a call that cannot be kept."""
+        """Batches left to write: none, or the two halves of a batch with a call that the database rejects."""
         try:
             if batch:
                 self._store.add_calls(batch)
@@ -172,41 +161,23 @@ class CallLog:
 
 
 class UsageFlusher:
-    """A thread of the API process that writes calls every other second and sweeps every hour."""
+    """Background threads of the API process: write recorded calls every other second, run each sweep every hour."""
 
     def __init__(
         self, flush: Callable[[], None], sweeps: Mapping[str, Callable[[], None]], *, seconds: float = 2.0
     ) -> None:
-        self._flush = flush
-        self._sweeps = sweeps
-        self._seconds = seconds
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="bookkeeper", daemon=True)
+        self._flush = PeriodicTask("flush", flush, seconds=seconds, run_at_start=False)
+        self._sweeps = [PeriodicTask(name, sweep, seconds=_SWEEP_SECONDS) for name, sweep in sweeps.items()]
 
     def start(self) -> None:
-        self._thread.start()
+        for task in (self._flush, *self._sweeps):
+            task.start()
 
     def stop(self) -> None:
         """Write the last calls and end."""
-        self._stopping.set()
-        self._thread.join()
-        _attempt("flush", self._flush)
-
-    def _run(self) -> None:
-        swept = float("-inf")
-        while not self._stopping.wait(self._seconds):
-            _attempt("flush", self._flush)
-            if time.monotonic() - swept > 3600:
-                swept = time.monotonic()
-                for name, sweep in self._sweeps.items():
-                    _attempt(name, sweep)
-
-
-def _attempt(name: str, task: Callable[[], None]) -> None:
-    try:
-        task()
-    except Exception:  # noqa: BLE001  # the next round tries again; requests must not suffer for the books
-        get_logger(__name__).warning("bookkeeping failed", task=name, exc_info=True)
+        for task in (self._flush, *self._sweeps):
+            task.stop()
+        self._flush.run_once()
 
 
 def _check(field: str, value: int, most: int) -> None:

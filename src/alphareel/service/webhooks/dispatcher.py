@@ -1,4 +1,6 @@
-"""Carries webhooks that are due: some at a time, few of one client or to one host, each signed afresh."""
+"""Sends due webhooks: a bounded number at a time, in all, per client and per host."""
+
+from __future__ import annotations
 
 import threading
 import time
@@ -7,7 +9,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alphareel.domain.errors import FetchFailed, FetchRefused, Unavailable
 from alphareel.service.ports import Clock
@@ -18,25 +20,27 @@ from alphareel.service.webhooks.events import (
     Poster,
     Secrets,
     SerializeJob,
-    WebhookStore,
     write_body,
 )
 from alphareel.telemetry.logging import get_logger, log_context
 from alphareel.telemetry.tracing import current_traceparent, set_span_error, span_attributes, start_span
+
+if TYPE_CHECKING:
+    from alphareel.db.webhooks import WebhookStore
 
 _AGENT = "alphareel-webhooks"
 
 
 @dataclass(frozen=True)
 class WebhookSender:
-    """Makes one try: signs, sends, and says how it went."""
+    """Signs and sends one attempt."""
 
     poster: Poster
     secrets: Secrets
     clock: Clock
 
     def send(self, webhook_id: str, event: str, url: str, data: Mapping[str, Any]) -> Attempt:
-        """Never raises for what a receiver does."""
+        """Failures of the receiver are part of the result; never raises for them."""
         at, began = self.clock.now(), time.monotonic()
         body = write_body(webhook_id, event, data, now=at)
         headers = {
@@ -76,107 +80,107 @@ class DispatchLimits:
 
 
 class WebhookDispatcher:
-    """A thread of every worker process; many may look at one store."""
+    """A thread of every worker process; any number may share the store."""
 
     def __init__(
-        self, webhooks: WebhookStore, courier: WebhookSender, *, present: SerializeJob, rules: DispatchLimits
+        self, webhooks: WebhookStore, sender: WebhookSender, *, serialize_job: SerializeJob, limits: DispatchLimits
     ) -> None:
         self._webhooks = webhooks
-        self._sender = courier
-        self._present = present
-        self._rules = rules
+        self._sender = sender
+        self._serialize_job = serialize_job
+        self._limits = limits
         self._hosts = Counter[str]()
         self._clients = Counter[str]()
         self._lock = threading.Lock()
         self._stopping = threading.Event()
-        self._news = threading.Event()
-        self._workers = ThreadPoolExecutor(rules.at_once, thread_name_prefix="webhook")
-        self._thread = threading.Thread(target=self._run, name="postman", daemon=True)
+        self._wake_up = threading.Event()
+        self._workers = ThreadPoolExecutor(limits.at_once, thread_name_prefix="webhook")
+        self._thread = threading.Thread(target=self._run, name="webhook-dispatcher", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
     def drain(self) -> None:
-        """From now on take nothing new."""
+        """Start no other delivery, and do not wait for running ones."""
         self._stopping.set()
-        self._news.set()
+        self._wake_up.set()
 
     def stop(self) -> None:
-        """Take nothing new, and wait for what is on its way."""
+        """Start no other delivery, and wait for running ones."""
         self.drain()
         self._thread.join()
         self._workers.shutdown()
 
     def dispatch_due(self) -> int:
-        """Send off what is due and finds a free carrier; returns how many. Raises Unavailable."""
-        rules = self._rules
+        """Start the due deliveries that the limits allow; returns how many. Raises Unavailable."""
+        limits = self._limits
         with self._lock:
-            free = rules.at_once - self._hosts.total()
-            hosts = {host for host, count in self._hosts.items() if count >= rules.per_host}
-            clients = {client for client, count in self._clients.items() if count >= rules.per_client}
-        found = self._webhooks.due(limit=free, hosts=hosts, clients=clients) if free > 0 else ()
-        return sum(self._send_off(due) for due in found if self._may_go(due))
+            free = limits.at_once - self._hosts.total()
+            hosts = {host for host, count in self._hosts.items() if count >= limits.per_host}
+            clients = {client for client, count in self._clients.items() if count >= limits.per_client}
+        due = self._webhooks.due(limit=free, hosts=hosts, clients=clients) if free > 0 else ()
+        return sum(self._start_delivery(delivery) for delivery in due if self._is_allowed(delivery))
 
-    def _may_go(self, due: DueDelivery) -> bool:
-        return self._hosts[due.host] < self._rules.per_host and self._clients[due.client] < self._rules.per_client
+    def _is_allowed(self, due: DueDelivery) -> bool:
+        return self._hosts[due.host] < self._limits.per_host and self._clients[due.client] < self._limits.per_client
 
-    def _send_off(self, due: DueDelivery) -> bool:
-        parcel = self._webhooks.claim(due.id, lease=timedelta(seconds=self._rules.lease))
-        if parcel is None:
+    def _start_delivery(self, due: DueDelivery) -> bool:
+        claimed = self._webhooks.claim(due.id, lease=timedelta(seconds=self._limits.lease))
+        if claimed is None:
             return False
         with self._lock:
             self._hosts[due.host] += 1
             self._clients[due.client] += 1
-        self._workers.submit(self._carry, parcel, due)
+        self._workers.submit(self._deliver, claimed, due)
         return True
 
-    def _carry(self, parcel: ClaimedDelivery, due: DueDelivery) -> None:
-        webhook = parcel.webhook
+    def _deliver(self, claimed: ClaimedDelivery, due: DueDelivery) -> None:
+        webhook = claimed.webhook
         try:
             with log_context(job_id=webhook.job_id):
-                attempt = self._traced_try(parcel)
+                attempt = self._traced_send(claimed)
                 self._webhooks.settle(webhook.id, tries=webhook.tries, attempt=attempt)
                 _log(webhook.id, webhook.event, attempt)
         except Unavailable:
-            get_logger(__name__).warning("webhook could not be settled and will go once more", webhook=webhook.id)
-        except Exception:  # noqa: BLE001  # it is due again when its lease is over
+            get_logger(__name__).warning("webhook could not be settled and will be sent again", webhook=webhook.id)
+        except Exception:  # noqa: BLE001  # it is due again when its lease expires
             get_logger(__name__).exception("webhook broke", webhook=webhook.id)
         finally:
             with self._lock:
                 self._hosts[due.host] -= 1
                 self._clients[due.client] -= 1
-                self._hosts += Counter()  # drops hosts that are idle
+                self._hosts += Counter()  # drops counts of zero
                 self._clients += Counter()
-            self._news.set()
+            self._wake_up.set()
 
-    def _traced_try(self, parcel: ClaimedDelivery) -> Attempt:
-        """In the trace of the request that started the job; its receiver may go on with it."""
-        webhook, job = parcel.webhook, parcel.job
+    def _traced_send(self, claimed: ClaimedDelivery) -> Attempt:
+        """Send in the trace of the request that started the job; the receiver may continue the trace."""
+        webhook, job = claimed.webhook, claimed.job
         with start_span("webhook", parent=job.traceparent, kind="client", job_id=job.id, event=webhook.event) as span:
-            attempt = self._sender.send(webhook.id, webhook.event, webhook.url, self._present(job))
+            attempt = self._sender.send(webhook.id, webhook.event, webhook.url, self._serialize_job(job))
             span.set_attributes(span_attributes(webhook=webhook.id, attempt=webhook.tries, status=attempt.status_code))
             if attempt.error is not None:
                 set_span_error(span, str(attempt.status_code or "no_answer"))
             return attempt
 
-    def _carry_all_due(self) -> None:
-        """Look until a look finds nobody to send off: one client's many may have filled those before."""
-        more = 1
-        while more and not self._stopping.is_set():
-            more = self.dispatch_due()
+    def _dispatch_all_due(self) -> None:
+        """Repeat until nothing can start: deliveries of one client may fill the result of a whole query."""
+        started = 1
+        while started and not self._stopping.is_set():
+            started = self.dispatch_due()
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            self._news.clear()
+            self._wake_up.clear()
             try:
-                self._carry_all_due()
+                self._dispatch_all_due()
             except Unavailable:
                 get_logger(__name__).warning("webhooks wait for the database")
-            except Exception:  # noqa: BLE001  # the next round tries again; without this thread nobody would
+            except Exception:  # noqa: BLE001  # without this thread nobody would send webhooks
                 get_logger(__name__).exception("webhooks failed")
-            self._news.wait(self._rules.pause)
+            self._wake_up.wait(self._limits.pause)
 
 
 def _log(webhook_id: str, event: str, attempt: Attempt) -> None:
-    told = get_logger(__name__).warning if attempt.error else get_logger(__name__).info
-    told("webhook tried", webhook=webhook_id, webhook_event=event, status=attempt.status_code, error=attempt.error)
+    log = get_logger(__name__).warning if attempt.error else get_logger(__name__).info
+    log("webhook tried", webhook=webhook_id, webhook_event=event, status=attempt.status_code, error=attempt.error)

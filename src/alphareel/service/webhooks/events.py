@@ -1,4 +1,4 @@
-"""Webhooks: what is told, to whom, how it is signed and when it is tried again. Values and pure functions.
+"""Webhook events: their bodies, signatures and retries, as values and pure functions.
 
 Two standards on one request: RemoveBGVideo's headers (``X-Webhook-*``, HMAC-SHA256 as hex over the ISO timestamp, a
 dot and the body) and Standard Webhooks 1.0 (``webhook-*``, base64 over id, Unix timestamp and body).
@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import json
 import secrets
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -25,10 +25,10 @@ EVENTS: Mapping[Status, str] = {
 }
 TEST_EVENT = "webhook.test"
 
-# How long each try waits after the one before it; when the last has failed, nobody tries again by himself.
+# Delay before each attempt. After the last failure, only a manual redelivery retries.
 RETRY_DELAYS = tuple(timedelta(seconds=s) for s in (0, 5, 30, 120, 600, 3600, 6 * 3600, 24 * 3600))
 BLOCKING_ATTEMPTS = 3
-"""So many tries of an event hold back the later events of its job; then those overtake it, and it is given up."""
+"""Later events of a job wait for so many attempts of an event; after that they overtake it, and it fails."""
 
 _GONE = 410
 _STANDARD_PREFIX = "whsec_"
@@ -46,7 +46,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Attempt:
-    """One try: ``status_code`` None when there was no answer; ``error`` None when it was accepted (2xx)."""
+    """One attempt. ``status_code`` is None without a response; ``error`` is None when it was accepted (2xx)."""
 
     at: datetime
     status_code: int | None
@@ -57,7 +57,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Webhook:
-    """An event on its way. ``tries`` counts since it was last asked for; ``number`` orders the events of a job."""
+    """The delivery of one event. ``number`` orders the events of a job; ``tries`` restarts at a redelivery."""
 
     id: str
     job_id: str
@@ -75,7 +75,7 @@ class Webhook:
 
 @dataclass(frozen=True)
 class ClaimedDelivery:
-    """A webhook in the hands of who carries it, with the job as it was at the event."""
+    """A webhook that a dispatcher has claimed, with the job as it was at the event."""
 
     webhook: Webhook
     job: Job
@@ -83,47 +83,28 @@ class ClaimedDelivery:
 
 @dataclass(frozen=True)
 class DueDelivery:
-    """A webhook to carry now, to whom, and on whose behalf: ``client`` is empty for jobs without a key."""
+    """A webhook to send now. ``client`` is empty for jobs without a key."""
 
     id: str
     host: str
     client: str
 
 
-class WebhookStore(Protocol):
-    """The store of webhooks. Who claims one has ``lease`` to carry it; then another may."""
-
-    def due(self, *, limit: int, hosts: Collection[str] = (), clients: Collection[str] = ()) -> tuple[DueDelivery, ...]:
-        """The longest due first, none of them to one of these hosts or on behalf of one of these clients."""
-
-    def claim(self, webhook_id: str, *, lease: timedelta) -> ClaimedDelivery | None:
-        """Take it, one more try; None when it is not due, or an earlier event of its job has to go first."""
-
-    def settle(self, webhook_id: str, *, tries: int, attempt: Attempt) -> bool:
-        """Note how this try ended and what follows; False when somebody else has it now, or it was deleted."""
-
-    def webhooks(self, job_id: str) -> tuple[Webhook, ...]:
-        """Of a job, in the order of their events."""
-
-    def resend(self, job_id: str, webhook_id: str) -> Webhook | None:
-        """Make it due now with all its tries ahead; None when there is none."""
-
-
 class Poster(Protocol):
-    """Outbound requests, guarded like fetching: addresses checked and pinned, redirects not followed, bounded."""
+    """Sends POST requests. Like downloads they are guarded against SSRF; redirects are not followed."""
 
     def post(self, url: str, headers: Mapping[str, str], body: bytes) -> int:
-        """The status of the answer. Raises FetchRefused, FetchFailed."""
+        """Return the status code of the response. Raises FetchRefused, FetchFailed."""
 
 
 @dataclass(frozen=True)
 class Secrets:
-    """What requests are signed with: the first is current, a second is still known to some receivers."""
+    """Signing secrets: the first is current; receivers may still know the second."""
 
     values: Sequence[str] = field(default=(), repr=False)
 
     def headers(self, webhook_id: str, body: bytes, *, now: datetime) -> dict[str, str]:
-        """Everything that names, dates and signs a request; without a secret there is no signature."""
+        """Headers with the ID, the time and the signatures; no signatures without a secret."""
         stamp, seconds = iso(now), str(int(now.timestamp()))
         made = {
             "X-Webhook-Delivery-Id": webhook_id,
@@ -141,9 +122,9 @@ class Secrets:
 
 
 def standard_key(secret: str) -> bytes:
-    """The key bytes of a secret by Standard Webhooks: ``whsec_`` and base64, else the text itself.
+    """The key of a secret by Standard Webhooks: base64 after ``whsec_``, else the text itself.
 
-    Raises ValueError for a ``whsec_`` that is no base64.
+    Raises ValueError when the part after ``whsec_`` is not base64.
     """
     if not secret.startswith(_STANDARD_PREFIX):
         return secret.encode()
@@ -155,12 +136,12 @@ def standard_key(secret: str) -> bytes:
 
 def write_body(webhook_id: str, event: str, data: Mapping[str, Any], *, now: datetime) -> bytes:
     """The body, byte for byte as it is signed and sent."""
-    told = {"event": event, "event_id": webhook_id, "timestamp": iso(now), "data": data}
-    return json.dumps(told, separators=(",", ":")).encode()
+    payload = {"event": event, "event_id": webhook_id, "timestamp": iso(now), "data": data}
+    return json.dumps(payload, separators=(",", ":")).encode()
 
 
 def next_state(tries: int, attempt: Attempt) -> tuple[State, timedelta]:
-    """What becomes of a webhook after its ``tries``-th try, and how long until the next."""
+    """The state after attempt number ``tries``, and the delay until the next attempt."""
     if attempt.error is None:
         return State.SENT, timedelta()
     if attempt.final or attempt.status_code == _GONE or tries >= len(RETRY_DELAYS):

@@ -1,11 +1,13 @@
 """Webhooks as callers see them: the delivery log of a job, redelivery, and a synchronous test."""
 
+from __future__ import annotations
+
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alphareel.domain.errors import NotFound, Unavailable
 from alphareel.domain.options import Options
@@ -15,7 +17,10 @@ from alphareel.service.jobs.service import JobService
 from alphareel.service.ports import Clock
 from alphareel.service.principal import Principal
 from alphareel.service.webhooks.dispatcher import WebhookSender
-from alphareel.service.webhooks.events import TEST_EVENT, Attempt, SerializeJob, Webhook, WebhookStore, make_webhook_id
+from alphareel.service.webhooks.events import TEST_EVENT, Attempt, SerializeJob, Webhook, make_webhook_id
+
+if TYPE_CHECKING:
+    from alphareel.db.webhooks import WebhookStore
 
 MAX_CONCURRENT_TESTS = 4  # per process
 

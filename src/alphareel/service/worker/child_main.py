@@ -1,154 +1,141 @@
-"""The child process in which hostile bytes are opened and networks run: one order in, JSON lines out, then it ends.
+"""The child process that opens hostile files and runs networks: one request on stdin, events on stdout, then it ends.
 
-It dies with its parent, and confines itself before it imports anything that reads media. Started by sandbox.py.
+It dies with its parent, and limits its own resources before it imports anything that reads media. Started by
+``child_process``.
 """
 
 import contextlib
 import importlib
-import json
 import os
 import resource
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, TextIO
 
-from alphareel.domain.clip import Chunk, EngineFacts, Limits
 from alphareel.domain.errors import AlphareelError, InternalError, OutOfMemory
-from alphareel.domain.options import Output, from_json
+from alphareel.domain.options import Output
+from alphareel.service.worker.messages import (
+    ChildEvent,
+    ChildRequest,
+    ChildTask,
+    ErrorEvent,
+    InspectTask,
+    JoinTask,
+    Plan,
+    RunResult,
+    RunTask,
+    SplitTask,
+    event_to_json,
+)
 from alphareel.service.worker.parent_watch import exit_with_parent
 
 _MEMORY_WORDS = ("bad_alloc", "cannot allocate memory", "failed to allocate memory", "insufficient memory")
 
-Order = dict[str, Any]
-Event = dict[str, Any]
-
 
 def main() -> int:
-    """Carry out the order on standard input; the exit code is 0 whenever the outcome was told in an event."""
+    """Perform the request on stdin. The exit code is 0 whenever an event reports the outcome."""
     out = _take_stdout()
-    order: Order = json.loads(sys.stdin.buffer.readline())
-    exit_with_parent(order["parent"])
-    _confine(order["confinement"])
+    request = ChildRequest.from_json(sys.stdin.buffer.readline())
+    exit_with_parent(request.parent_pid)
+    _limit_resources(request)
     try:
-        for event in _TASKS[order["task"]](order):
-            _tell(out, event)
+        for event in _perform(request.task):
+            _write(out, event)
     except AlphareelError as error:
-        _tell(out, _error_event(error))
+        _write(out, ErrorEvent.of(error))
     except MemoryError:
-        _tell(out, _error_event(_out_of_memory()))
-    except Exception as error:  # noqa: BLE001  # whatever a codec or a network throws is told, not lost
+        _write(out, ErrorEvent.of(_out_of_memory()))
+    except Exception as error:  # noqa: BLE001  # codecs and networks may raise anything
         traceback.print_exc()
-        _tell(out, _error_event(_foreign(error)))
+        _write(out, ErrorEvent.of(_translate(error)))
     return 0
 
 
-def _run(order: Order) -> Iterator[Event]:
-    """Make the result, or one chunk of it; or say how to divide the work, where ``chunk_seconds`` asks for chunks."""
-    if order.get("chunk_seconds") and (plan := _plan(order)) is not None:
-        yield {"result": {"plan": plan}}
-        return
-    pipeline = importlib.import_module(order["pipeline"])
-    progress = pipeline.run(
-        Path(order["source"]),
-        [_output(order)],
-        **_engine_kwargs(order),
-        limits=_limits(order),
-        previews=Path(order["previews"]) if order.get("previews") else None,
+def _perform(task: ChildTask) -> Iterator[ChildEvent]:
+    match task:
+        case InspectTask():
+            # Imported after the limits are set: this is the import that loads the codecs.
+            from alphareel.service.uploads.inspect import inspect_media
+
+            yield inspect_media(task.source, task.limits)
+        case SplitTask():
+            plan = _plan(task)
+            if plan is None:
+                yield from _run(task.run)
+            else:
+                yield plan
+        case RunTask():
+            yield from _run(task)
+        case JoinTask():
+            yield _join(task)
+
+
+def _run(task: RunTask) -> Iterator[ChildEvent]:
+    pipeline = importlib.import_module(task.pipeline)
+    optional: dict[str, Any] = {}
+    if task.chunk is not None:
+        optional["chunk"] = task.chunk
+    if task.save_memory:
+        optional["frames_ahead"] = 1
+    run = pipeline.run(
+        task.source,
+        [Output(task.target, task.options)],
+        **_engine_kwargs(task),
+        limits=task.limits,
+        previews=task.previews,
         overwrite=True,  # an earlier attempt may have left its file in the job's folder
-        **({"chunk": Chunk(**order["chunk"])} if order.get("chunk") else {}),
-        paid_seconds=order.get("paid_seconds"),
-        **({"frames_ahead": 1} if order.get("save_memory") else {}),
+        paid_seconds=task.paid_seconds,
+        **optional,
     )
-    with contextlib.closing(progress):
-        for step in progress:
-            told = asdict(step)
-            results = told.pop("results")
-            yield {"progress": told}
-            if results:
-                yield {"result": {**results[0], "stages": told["stages"]}}
+    with contextlib.closing(run):
+        for progress in run:
+            yield replace(progress, results=())
+            if progress.results:
+                yield RunResult(progress.results[0], progress.stages)
 
 
-def _plan(order: Order) -> dict[str, Any] | None:
+def _plan(task: SplitTask) -> Plan | None:
     from alphareel.pipeline import chunks
 
-    seconds = order["chunk_seconds"]
+    run = task.run
     plan = chunks.plan(
-        Path(order["source"]),
-        _output(order),
-        seconds=seconds,
-        limits=_limits(order),
-        paid_seconds=order.get("paid_seconds"),
-        **_engine_kwargs(order),
+        run.source,
+        Output(run.target, run.options),
+        seconds=task.seconds,
+        limits=run.limits,
+        paid_seconds=run.paid_seconds,
+        **_engine_kwargs(run),
     )
-    return None if plan is None else asdict(plan)
+    return None if plan is None else Plan(plan.chunks, plan.plan_hash, plan.engine)
 
 
-def _join(order: Order) -> Iterator[Event]:
+def _join(task: JoinTask) -> RunResult:
     from alphareel.pipeline import chunks
 
-    made = [
-        chunks.ChunkResult(Path(m["path"]), Chunk(**m["chunk"]), m["frames"], m["frames_lost"], tuple(m["warnings"]))
-        for m in order["made"]
-    ]
-    engine = EngineFacts(**order["engine"])
-    result = chunks.join(Path(order["source"]), _output(order), made, engine, limits=_limits(order), overwrite=True)
-    yield {"result": asdict(result)}
+    made = [chunks.ChunkResult(c.path, c.chunk, c.frames, c.frames_lost, c.warnings) for c in task.chunks]
+    output = Output(task.target, task.options)
+    return RunResult(chunks.join(task.source, output, made, task.engine, limits=task.limits, overwrite=True))
 
 
-def _output(order: Order) -> Output:
-    return Output(Path(order["target"]), from_json(order["options"]))
-
-
-def _limits(order: Order) -> Limits:
-    return Limits(**order["limits"])
-
-
-def _engine_kwargs(order: Order) -> dict[str, Any]:
-    """What makes the mattes."""
-    return {
-        "models_dir": Path(order["models_dir"]) if order["models_dir"] else None,
-        "engine_priority": order.get("engines"),
-        "threads": order["threads"],
-    }
-
-
-def _identify(order: Order) -> Iterator[Event]:
-    # Imported here, after the confinement: this is the import that loads the codecs.
-    from alphareel.service.uploads.inspect import inspect_media
-
-    yield {"result": asdict(inspect_media(Path(order["source"]), _limits(order)))}
-
-
-_TASKS: dict[str, Callable[[Order], Iterator[Event]]] = {"run": _run, "join": _join, "identify": _identify}
+def _engine_kwargs(task: RunTask) -> dict[str, Any]:
+    return {"models_dir": task.models_dir, "engine_priority": task.engines, "threads": task.threads}
 
 
 def _take_stdout() -> TextIO:
-    """Our events go to the real standard output; what libraries print there joins standard error."""
+    """Return a stream to the real stdout for events, and send what libraries print there to stderr."""
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return out
 
 
-def _tell(out: TextIO, event: Event) -> None:
-    out.write(json.dumps(event) + "\n")
+def _write(out: TextIO, event: ChildEvent) -> None:
+    out.write(event_to_json(event) + "\n")
     out.flush()
 
 
-def _error_event(error: AlphareelError) -> Event:
-    return {
-        "error": {
-            "code": error.code,
-            "message": error.message,
-            "hint": error.hint,
-            "retryable": error.retryable,
-        }
-    }
-
-
-def _foreign(error: Exception) -> AlphareelError:
+def _translate(error: Exception) -> AlphareelError:
     text = str(error).lower()
     if any(words in text for words in _MEMORY_WORDS):
         return _out_of_memory()
@@ -159,22 +146,24 @@ def _out_of_memory() -> OutOfMemory:
     return OutOfMemory("The job needed more memory than it may have.", hint="Use a smaller video or raise the limit.")
 
 
-def _confine(limits: dict[str, int]) -> None:
-    """Bound memory, processor time and files of this process; 0 leaves a resource as it is."""
-    _bound(resource.RLIMIT_CORE, 0)
-    if limits["memory_bytes"]:
-        _bound(resource.RLIMIT_AS, limits["memory_bytes"])
-    if limits["cpu_seconds"]:
-        _bound(resource.RLIMIT_CPU, limits["cpu_seconds"], slack=5)  # the first limit ends us with a signal that tells
-    if limits["open_files"]:
-        _bound(resource.RLIMIT_NOFILE, limits["open_files"])
+def _limit_resources(request: ChildRequest) -> None:
+    _set_limit(resource.RLIMIT_CORE, 0)
+    if request.memory_bytes:
+        _set_limit(resource.RLIMIT_AS, request.memory_bytes)
+    if request.cpu_seconds:
+        _set_limit(
+            resource.RLIMIT_CPU, request.cpu_seconds, slack=5
+        )  # the soft limit sends SIGXCPU, which has a reason
+    if request.open_files:
+        _set_limit(resource.RLIMIT_NOFILE, request.open_files)
 
 
-def _bound(what: int, most: int, *, slack: int = 0) -> None:
-    _, hard = resource.getrlimit(what)
-    ceiling = most + slack if hard == resource.RLIM_INFINITY else min(most + slack, hard)
-    with contextlib.suppress(ValueError, OSError):  # macOS knows RLIMIT_AS but refuses it
-        resource.setrlimit(what, (min(most, ceiling), ceiling))
+def _set_limit(name: int, soft: int, *, slack: int = 0) -> None:
+    """``slack``: how much higher the hard limit is."""
+    _, hard = resource.getrlimit(name)
+    ceiling = soft + slack if hard == resource.RLIM_INFINITY else min(soft + slack, hard)
+    with contextlib.suppress(ValueError, OSError):  # macOS has RLIMIT_AS but refuses to set it
+        resource.setrlimit(name, (min(soft, ceiling), ceiling))
 
 
 if __name__ == "__main__":

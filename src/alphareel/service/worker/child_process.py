@@ -1,7 +1,6 @@
-"""Runs an order in a child process with bounded memory, time and patience, and survives whatever happens there."""
+"""Runs a task in a child process with bounded memory and time, and survives whatever happens there."""
 
 import contextlib
-import json
 import os
 import re
 import selectors
@@ -9,32 +8,48 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, overload
 
+from alphareel.domain.clip import Progress
 from alphareel.domain.errors import AlphareelError, OutOfMemory, Timeout, WorkerCrashed, by_code
+from alphareel.service.uploads.models import MediaInfo
 from alphareel.service.worker.memory_watch import MemoryWatch
+from alphareel.service.worker.messages import (
+    ChildEvent,
+    ChildRequest,
+    ChildTask,
+    ErrorEvent,
+    InspectTask,
+    InvalidMessage,
+    JoinTask,
+    Plan,
+    RunResult,
+    RunTask,
+    SplitTask,
+    event_from_json,
+)
 from alphareel.telemetry.logging import get_logger
 
 _TICK_SECONDS = 0.5
-_LAST_SECONDS = 30.0
-_LONGEST_LINE = 1024 * 1024
-_STDERR_TAIL = 4000
-_NOT_FOR_CHILDREN = re.compile(
+_EXIT_SECONDS = 30.0
+_MAX_LINE_BYTES = 1024 * 1024
+_STDERR_TAIL_BYTES = 4000
+_HIDDEN_VARIABLES = re.compile(
     r"^ALPHAREEL_|^OTEL_|SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|ACCESS_KEY", re.IGNORECASE
 )
 
-Tick = Callable[[Mapping[str, Any] | None], None]
-"""Called at least twice a second with the newest progress, or None when there is no news; raising ends the child."""
+Tick = Callable[[Progress | None], None]
+"""Called at least twice a second with the newest progress, or None when there is none; raising ends the child."""
 
 
 class BudgetExceeded(Timeout):
-    """The time that a job may take at all is over; another try would take as long.
+    """The job used up its time; another try would take as long.
 
-    ``computed``: the processor time that the child had until then, in seconds; None where the system does not tell.
+    ``computed``: processor seconds that the child used; None where the system does not say.
     """
 
     retryable = False
@@ -46,46 +61,57 @@ class Stalled(Timeout):
 
 
 class Killed(WorkerCrashed):
-    """Somebody killed the child, and nothing tells that it was for lack of memory: no fault of the job."""
+    """The child was killed without evidence of a lack of memory: not the job's fault."""
 
 
 @dataclass(frozen=True)
 class ResourceLimits:
-    """What a child may use; 0 switches a limit off. ``progress_seconds``: how long it may do without any progress.
-
-    ``spent_seconds``: of the wall time, by other children for the same job.
-    """
+    """What a child may use; 0 for no limit."""
 
     memory_bytes: int = 0
     cpu_seconds: int = 0
     wall_seconds: float = 0.0
+    #: How long the child may run without any progress.
     progress_seconds: float = 0.0
     open_files: int = 512
+    #: How much of ``wall_seconds`` other children of the same job have used.
     spent_seconds: float = 0.0
 
 
-def run(order: Mapping[str, Any], confinement: ResourceLimits, *, tick: Tick = lambda _: None) -> dict[str, Any]:
-    """The result of the order. Raises the error that the child told, or Timeout, OutOfMemory, Killed, WorkerCrashed.
+@overload
+def run(task: InspectTask, limits: ResourceLimits, *, tick: Tick = ...) -> MediaInfo: ...
+@overload
+def run(task: RunTask | JoinTask, limits: ResourceLimits, *, tick: Tick = ...) -> RunResult: ...
+@overload
+def run(task: SplitTask, limits: ResourceLimits, *, tick: Tick = ...) -> Plan | RunResult: ...
+def run(task: ChildTask, limits: ResourceLimits, *, tick: Tick = lambda _: None) -> MediaInfo | RunResult | Plan:
+    """Run the task and return its result.
 
-    The child and all its threads are gone when this returns or raises.
+    Raises the error that the child reports, Timeout, OutOfMemory, Killed or WorkerCrashed. The child and all its
+    threads are gone when this returns or raises.
     """
-    limits = {name: asdict(confinement)[name] for name in ("memory_bytes", "cpu_seconds", "open_files")}
-    full = {**order, "confinement": limits, "parent": os.getpid()}
+    request = ChildRequest(
+        task,
+        memory_bytes=limits.memory_bytes,
+        cpu_seconds=limits.cpu_seconds,
+        open_files=limits.open_files,
+        parent_pid=os.getpid(),
+    )
     with _child() as process:
-        _send(process, full)
-        talk, memory = _ChildOutput(process, confinement), MemoryWatch(process.pid)
-        for progress in talk:
-            memory.look()
+        _send(process, request)
+        output, memory = _ChildOutput(process, limits), MemoryWatch(process.pid)
+        for progress in output:
+            memory.sample()
             tick(progress)
         code = _exit_code(process)
-    if talk.outcome is not None and code == 0:
-        return _result(talk.outcome)
-    raise _exit_error(code, talk.stderr_tail, ran_out=memory.ran_out())
+    if output.outcome is not None and code == 0:
+        return _result(task, output.outcome)
+    raise _exit_error(code, output.stderr_tail, ran_out=memory.ran_out())
 
 
 @contextmanager
 def _child() -> Iterator[subprocess.Popen[bytes]]:
-    environment = {name: value for name, value in os.environ.items() if not _NOT_FOR_CHILDREN.search(name)}
+    environment = {name: value for name, value in os.environ.items() if not _HIDDEN_VARIABLES.search(name)}
     process = subprocess.Popen(
         [sys.executable, "-m", "alphareel.service.worker.child_main"],
         stdin=subprocess.PIPE,
@@ -105,11 +131,11 @@ def _child() -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _exit_code(process: subprocess.Popen[bytes]) -> int:
-    """Of a child that said all it had to say. Raises WorkerCrashed when it does not end."""
+    """Wait for a child that closed its output. Raises WorkerCrashed when it does not exit."""
     try:
-        return process.wait(_LAST_SECONDS)
+        return process.wait(_EXIT_SECONDS)
     except subprocess.TimeoutExpired:
-        raise WorkerCrashed("The process that made the matte did not end.", hint="Start the job again.") from None
+        raise WorkerCrashed("The processing subprocess did not exit.", hint="Start the job again.") from None
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
@@ -117,117 +143,125 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _send(process: subprocess.Popen[bytes], order: Mapping[str, Any]) -> None:
+def _send(process: subprocess.Popen[bytes], request: ChildRequest) -> None:
     stdin = cast(Any, process.stdin)
-    with contextlib.suppress(BrokenPipeError):  # it died at once; its exit code will tell
-        stdin.write(json.dumps(order).encode() + b"\n")
-        stdin.flush()  # and stays open: its end would tell the child that we died
+    with contextlib.suppress(BrokenPipeError):  # it died at once; its exit code says why
+        stdin.write(request.to_json().encode() + b"\n")
+        stdin.flush()  # and stays open: end of input tells the child that this process died
 
 
 class _ChildOutput:
-    """Iterates over the child's progress, with None for each tick without news, until its output ends."""
+    """Iterates over the child's progress until its output ends, with None for each tick without progress."""
 
-    def __init__(self, process: subprocess.Popen[bytes], confinement: ResourceLimits) -> None:
-        self.outcome: dict[str, Any] | None = None
+    def __init__(self, process: subprocess.Popen[bytes], limits: ResourceLimits) -> None:
+        self.outcome: ChildEvent | None = None
         self._pid = process.pid
         self._out = cast(Any, process.stdout).fileno()
         self._err = cast(Any, process.stderr).fileno()
-        self._confinement = confinement
-        self._begun = self._moved = time.monotonic()
-        self._partial = b""
-        self._words = b""
-        self._seen: Any = None
+        self._limits = limits
+        self._started_at = self._progress_at = time.monotonic()
+        self._partial_line = b""
+        self._stderr = b""
+        self._position: tuple[int, float] | None = None
 
     @property
     def stderr_tail(self) -> str:
-        return self._words.decode(errors="replace")
+        return self._stderr.decode(errors="replace")
 
-    def __iter__(self) -> Iterator[dict[str, Any] | None]:
+    def __iter__(self) -> Iterator[Progress | None]:
         with selectors.DefaultSelector() as selector:
             for descriptor in (self._out, self._err):
                 selector.register(descriptor, selectors.EVENT_READ)
             while selector.get_map():
-                news = None
+                progress = None
                 for key, _ in selector.select(_TICK_SECONDS):
                     data = os.read(key.fd, 65536)
                     if not data:
                         selector.unregister(key.fd)
                     elif key.fd == self._out:
-                        news = self._read_events(data) or news
+                        progress = self._read_events(data) or progress
                     else:
-                        self._words = (self._words + data)[-_STDERR_TAIL:]
+                        self._stderr = (self._stderr + data)[-_STDERR_TAIL_BYTES:]
                 self._check_deadlines()
-                yield news
+                yield progress
 
-    def _read_events(self, data: bytes) -> dict[str, Any] | None:
-        *lines, self._partial = (self._partial + data).split(b"\n")
-        if len(self._partial) > _LONGEST_LINE:
-            raise WorkerCrashed("The process that made the matte talked nonsense.")
-        news = None
-        for event in map(_parse, lines):
-            if "progress" in event:
-                news = event["progress"]
-                self._note(news)
+    def _read_events(self, data: bytes) -> Progress | None:
+        *lines, self._partial_line = (self._partial_line + data).split(b"\n")
+        if len(self._partial_line) > _MAX_LINE_BYTES:
+            raise _invalid_message()
+        newest = None
+        for line in lines:
+            event = _parse(line)
+            if isinstance(event, Progress):
+                newest = event
+                self._note_position(event)
             else:
                 self.outcome = event
-        return news
+        return newest
 
-    def _note(self, progress: Mapping[str, Any]) -> None:
-        seen = (progress.get("done"), progress.get("share"))
-        if seen != self._seen:
-            self._seen, self._moved = seen, time.monotonic()
+    def _note_position(self, progress: Progress) -> None:
+        position = (progress.done, progress.share)
+        if position != self._position:
+            self._position, self._progress_at = position, time.monotonic()
 
     def _check_deadlines(self) -> None:
-        now, limits = time.monotonic(), self._confinement
-        if limits.wall_seconds and now - self._begun + limits.spent_seconds > limits.wall_seconds:
-            reached = BudgetExceeded(
+        now, limits = time.monotonic(), self._limits
+        if limits.wall_seconds and now - self._started_at + limits.spent_seconds > limits.wall_seconds:
+            error = BudgetExceeded(
                 f"The job took longer than {limits.wall_seconds:g} seconds.",
                 hint="Use a shorter video or raise the limit.",
             )
-            reached.computed = _processor_seconds(self._pid)
-            raise reached
-        if limits.progress_seconds and now - self._moved > limits.progress_seconds:
+            error.computed = _processor_seconds(self._pid)
+            raise error
+        if limits.progress_seconds and now - self._progress_at > limits.progress_seconds:
             raise Stalled(f"The job made no progress for {limits.progress_seconds:g} seconds.")
 
 
 def _processor_seconds(pid: int) -> float | None:
     try:
-        told = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
-    return (int(told[11]) + int(told[12])) / os.sysconf("SC_CLK_TCK")
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _parse(line: bytes) -> dict[str, Any]:
+def _parse(line: bytes) -> ChildEvent:
     try:
-        event = json.loads(line)
-    except ValueError:
-        event = None
-    if not isinstance(event, dict):
-        raise WorkerCrashed("The process that made the matte talked nonsense.")
-    return event
+        return event_from_json(line)
+    except InvalidMessage as error:
+        raise _invalid_message() from error
 
 
-def _result(outcome: Mapping[str, Any]) -> dict[str, Any]:
-    error = outcome.get("error")
-    if error is not None:
-        raise by_code(error["code"], error["message"], hint=error["hint"])
-    return dict(outcome["result"])
+def _invalid_message() -> WorkerCrashed:
+    return WorkerCrashed("The processing subprocess sent an invalid message.", hint="Start the job again.")
+
+
+def _result(task: ChildTask, outcome: ChildEvent) -> MediaInfo | RunResult | Plan:
+    match task, outcome:
+        case _, ErrorEvent():
+            raise by_code(outcome.code, outcome.message, hint=outcome.hint)
+        case InspectTask(), MediaInfo():
+            return outcome
+        case RunTask() | JoinTask() | SplitTask(), RunResult():
+            return outcome
+        case SplitTask(), Plan():
+            return outcome
+    raise _invalid_message()
 
 
 def _exit_error(code: int, stderr_tail: str, *, ran_out: bool) -> AlphareelError:
-    """``ran_out``: there is evidence of too little memory, without which a SIGKILL says nothing about its reason."""
+    """``ran_out``: there is evidence that memory ran out; without it the reason for a SIGKILL is unknown."""
     get_logger(__name__).warning("child died", exit_code=code, stderr_tail=stderr_tail, memory_ran_out=ran_out)
     if code == -signal.SIGXCPU:
         return BudgetExceeded(
             "The job used more processor time than it may.", hint="Use a shorter video or raise the limit."
         )
-    told = "bad_alloc" in stderr_tail or "MemoryError" in stderr_tail
-    if told or (code == -signal.SIGKILL and ran_out):
+    reports_memory = "bad_alloc" in stderr_tail or "MemoryError" in stderr_tail
+    if reports_memory or (code == -signal.SIGKILL and ran_out):
         return OutOfMemory(
-            "The process that made the matte was stopped for lack of memory.",
+            "The processing subprocess was stopped for lack of memory.",
             hint="Use a smaller video or raise the limit.",
         )
     how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
     kind = Killed if code == -signal.SIGKILL else WorkerCrashed
-    return kind(f"The process that made the matte died {how}.", hint="Start the job again.")
+    return kind(f"The processing subprocess died {how}.", hint="Start the job again.")

@@ -1,13 +1,13 @@
-"""A long job in chunks: each is made in a child of its own and kept in the store, so that any worker can go on."""
+"""Makes a long job chunk by chunk, each in a child process and kept in the store, so that any worker can resume."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from alphareel import __version__
+from alphareel.domain.clip import EngineFacts, Progress
 from alphareel.domain.errors import (
     AlphareelError,
     BadVideo,
@@ -17,79 +17,93 @@ from alphareel.domain.errors import (
     Unavailable,
     VerificationFailed,
 )
+from alphareel.service.files import blob_keys
 from alphareel.service.jobs.models import Job
 from alphareel.service.ports import Blobs, ChunkQueue
 from alphareel.service.worker.child_process import Tick
+from alphareel.service.worker.messages import FinishedChunk, JoinTask, Plan, RunResult, RunTask
 from alphareel.service.worker.progress import WorkerStopping
 from alphareel.telemetry.logging import get_logger
 
-_MARK = 16  # digits of a plan's mark that name its chunks
-_FACTS = ("frames", "frames_lost", "warnings", "engine", "stages")
 _PLAN = "plan.json"
 
 FALL_BACK_TO_SINGLE_PASS = (BadVideo, VerificationFailed, InternalError)
-"""What chunks fail with where the whole may succeed: damage at their edges, which what is not divided does not have."""
+"""Errors of chunks where a single pass may succeed: damage at the edge of a chunk does not matter inside a clip."""
 
-Run = Callable[[Mapping[str, Any], Tick], dict[str, Any]]
-"""Carries out an order in a child."""
+RunChild = Callable[[RunTask | JoinTask, Tick], RunResult]
+"""Runs a task in a child process."""
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A job divided, as its first child told: facts of ``domain.clip.Chunk``, and of the engine for all of them.
+class ChunkFacts:
+    """What is stored beside a finished chunk."""
 
-    ``plan_hash``: what the bytes of the chunks follow from. ``version``: of alphareel.
-    """
+    frames: int
+    frames_lost: int
+    warnings: tuple[str, ...]
+    engine: EngineFacts
+    #: Seconds of work in each stage of the pipeline.
+    stages: Mapping[str, float]
 
-    chunks: Sequence[Mapping[str, Any]]
-    plan_hash: str
-    engine: Mapping[str, Any]
-    version: str = __version__
+    @classmethod
+    def of(cls, run: RunResult) -> "ChunkFacts":
+        result = run.result
+        return cls(result.frames, result.frames_lost, result.warnings, result.engine, run.stages)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "ChunkFacts":
+        return cls(
+            **{**values, "warnings": tuple(values["warnings"]), "engine": EngineFacts(**values["engine"])},
+        )
 
 
 class ChunkStore:
-    """The finished chunks of one job that go together, beside their plan. A chunk is there once its facts are.
+    """The finished chunks of one plan, and the plan. A chunk is finished once its facts are stored.
 
-    ``kept`` is called after each chunk that is put there.
+    ``on_stored`` is called after each chunk that is put into the store.
     """
 
     def __init__(
-        self, blobs: Blobs, job_id: str, mark: str, *, suffix: str, kept: Callable[[], None] = lambda: None
+        self, blobs: Blobs, job_id: str, plan_hash: str, *, suffix: str, on_stored: Callable[[], None] = lambda: None
     ) -> None:
         self._blobs = blobs
-        self._kept = kept
-        self._prefix = f"{prefix_of(job_id)}{mark[:_MARK]}/"
+        self._on_stored = on_stored
+        self._prefix = blob_keys.chunk_prefix(job_id, plan_hash)
         self._suffix = suffix
 
     def plan(self) -> Plan | None:
-        """The plan, None where there is no such job any more."""
-        told = self._read(_PLAN)
-        return None if told is None else Plan(**told)
+        """None when the job no longer exists."""
+        values = self._read(_PLAN)
+        return None if values is None else Plan.from_json(values)
 
     def put_plan(self, plan: Plan, folder: Path) -> None:
-        """Keep the plan for those who help; ``folder`` takes a file on its way."""
-        self._write(_PLAN, asdict(plan), folder)
+        """Store the plan for other workers. ``folder`` takes a temporary file."""
+        self._write(_PLAN, plan.to_json(), folder)
 
-    def facts(self, number: int) -> dict[str, Any] | None:
-        """What is known of a chunk; None while it is not made, and once its file is gone."""
+    def facts(self, number: int) -> ChunkFacts | None:
+        """None while the chunk is not finished, and when its file is gone."""
         try:
-            self._blobs.size(f"{self._prefix}{number}{self._suffix}")
+            self._blobs.size(self._file_key(number))
         except NotFound:
             return None
-        return self._read(f"{number}.json")
+        values = self._read(f"{number}.json")
+        return None if values is None else ChunkFacts.from_json(values)
 
-    def put(self, number: int, path: Path, result: Mapping[str, Any]) -> None:
-        """Keep the chunk at ``path``, which may be moved."""
-        self._blobs.put_file(f"{self._prefix}{number}{self._suffix}", path)
-        self._write(f"{number}.json", {name: result[name] for name in _FACTS}, path.parent)
-        self._kept()
+    def put(self, number: int, path: Path, facts: ChunkFacts) -> None:
+        """Store the chunk at ``path``, which may be moved."""
+        self._blobs.put_file(self._file_key(number), path)
+        self._write(f"{number}.json", asdict(facts), path.parent)
+        self._on_stored()
 
     def local(self, number: int, opened: ExitStack) -> Path:
-        """The chunk as a file here, as long as ``opened`` is open."""
+        """The chunk as a local file, as long as ``opened`` is open. Raises StorageFailed when it is gone."""
         try:
-            return opened.enter_context(self._blobs.local(f"{self._prefix}{number}{self._suffix}"))
+            return opened.enter_context(self._blobs.local(self._file_key(number)))
         except NotFound as error:
-            raise _gone() from error
+            raise _chunk_gone() from error
+
+    def _file_key(self, number: int) -> str:
+        return f"{self._prefix}{number}{self._suffix}"
 
     def _read(self, name: str) -> dict[str, Any] | None:
         key = f"{self._prefix}{name}"
@@ -98,30 +112,25 @@ class ChunkStore:
         except NotFound:
             return None
 
-    def _write(self, name: str, told: Mapping[str, Any], folder: Path) -> None:
-        note = folder / name
-        note.write_text(json.dumps(told))
-        self._blobs.put_file(f"{self._prefix}{name}", note)
-
-
-def prefix_of(job_id: str) -> str:
-    """Where all chunks of a job are kept."""
-    return f"chunks/{job_id}/"
+    def _write(self, name: str, values: Mapping[str, Any], folder: Path) -> None:
+        path = folder / name
+        path.write_text(json.dumps(values))
+        self._blobs.put_file(f"{self._prefix}{name}", path)
 
 
 @contextmanager
-def distributed(helpers: ChunkQueue | None, job: Job, plan: Plan) -> Iterator[None]:
-    """Idle workers make chunks from the end on, while the job's own comes from the start.
+def distributed(queue: ChunkQueue | None, job: Job, plan: Plan) -> Iterator[None]:
+    """Let idle workers make chunks, the last one first, while the job's own worker starts with the first.
 
-    Where the job is only interrupted the offer stands: they go on meanwhile, and what was withdrawn cannot be offered
-    to them again.
+    The chunks stay queued when the job is only interrupted: other workers continue meanwhile, and a canceled chunk
+    cannot be queued again.
     """
-    if helpers is None:
+    if queue is None:
         yield
         return
-    offer = (job.id, job.ticket, plan.plan_hash, range(len(plan.chunks) - 1, 0, -1))
+    numbers = range(len(plan.chunks) - 1, 0, -1)
     with suppress(Unavailable):
-        helpers.offer(*offer)
+        queue.enqueue_chunks(job.id, job.ticket, plan.plan_hash, numbers)
     is_interrupted = False
     try:
         yield
@@ -134,59 +143,61 @@ def distributed(helpers: ChunkQueue | None, job: Job, plan: Plan) -> Iterator[No
     finally:
         if not is_interrupted:
             with suppress(Unavailable):
-                helpers.withdraw(*offer)
+                queue.cancel_chunks(job.id, job.ticket, plan.plan_hash, numbers)
 
 
-def make_chunks(order: Mapping[str, Any], plan: Plan, shelf: ChunkStore, *, run: Run, tick: Tick) -> dict[str, Any]:
-    """Carry out an order chunk by chunk, without those that are on the shelf by then, and join them at its target.
+def make_chunks(task: RunTask, plan: Plan, store: ChunkStore, *, run: RunChild, tick: Tick) -> RunResult:
+    """Make the chunks that are not in the store yet, and join all of them at the task's target.
 
-    Returns the result as a child tells it. Raises what ``run`` and the store raise.
+    Raises what ``run`` and the store raise.
     """
-    total, done = sum(chunk["frames"] for chunk in plan.chunks), 0
+    total, done = sum(chunk.frames for chunk in plan.chunks), 0
     for number, chunk in enumerate(plan.chunks):
-        if shelf.facts(number) is None:
-            previews = Path(order["previews"]) / str(number)
-            previews.mkdir()
-            within = _within(tick, done / total, chunk["frames"] / total)
-            make_chunk({**order, "previews": str(previews)}, plan, number, shelf, run=run, tick=within)
-        done += chunk["frames"]
-    return _joined(order, plan, shelf, run=run, tick=tick)
+        if store.facts(number) is None:
+            previews = None
+            if task.previews is not None:
+                previews = task.previews / str(number)
+                previews.mkdir()
+            scaled = _scaled(tick, done / total, chunk.frames / total)
+            make_chunk(replace(task, previews=previews), plan, number, store, run=run, tick=scaled)
+        done += chunk.frames
+    return _join(task, plan, store, run=run, tick=tick)
 
 
-def make_chunk(order: Mapping[str, Any], plan: Plan, number: int, shelf: ChunkStore, *, run: Run, tick: Tick) -> None:
-    """Make one chunk and put it on the shelf. Raises InternalError where another engine serves than in the plan."""
-    target = Path(order["target"])
-    place = target.with_name(f"chunk-{number}{target.suffix}")
-    result = run({**order, "target": str(place), "chunk": plan.chunks[number], "chunk_seconds": 0}, tick)
-    if result["engine"] != plan.engine:
-        raise InternalError("Another engine serves here than the one that the job began with.")
-    if shelf.facts(number) is None:  # or somebody was faster, and the file may be in use
-        shelf.put(number, place, result)
+def make_chunk(task: RunTask, plan: Plan, number: int, store: ChunkStore, *, run: RunChild, tick: Tick) -> None:
+    """Make one chunk and store it. Raises InternalError when another engine than the plan's made it."""
+    target = task.target.with_name(f"chunk-{number}{task.target.suffix}")
+    facts = ChunkFacts.of(run(replace(task, target=target, chunk=plan.chunks[number]), tick))
+    if facts.engine != plan.engine:
+        raise InternalError("Another engine is used here than the one that the job began with.")
+    if store.facts(number) is None:  # else another worker was faster, and its file may be in use
+        store.put(number, target, facts)
     get_logger(__name__).info("chunk made", chunk=number, chunks=len(plan.chunks))
 
 
-def _joined(order: Mapping[str, Any], plan: Plan, shelf: ChunkStore, *, run: Run, tick: Tick) -> dict[str, Any]:
-    made, stages = [], dict[str, float]()
+def _join(task: RunTask, plan: Plan, store: ChunkStore, *, run: RunChild, tick: Tick) -> RunResult:
+    finished, stages = [], dict[str, float]()
     with ExitStack() as opened:
         for number, chunk in enumerate(plan.chunks):
-            facts = shelf.facts(number)
+            facts = store.facts(number)
             if facts is None:
-                raise _gone()
-            for stage, seconds in facts["stages"].items():
+                raise _chunk_gone()
+            for stage, seconds in facts.stages.items():
                 stages[stage] = stages.get(stage, 0.0) + seconds
-            made.append({**facts, "path": str(shelf.local(number, opened)), "chunk": chunk})
-        result = run({**order, "task": "join", "made": made, "engine": plan.engine}, tick)
-    return {**result, "stages": stages}
+            path = store.local(number, opened)
+            finished.append(FinishedChunk(path, chunk, facts.frames, facts.frames_lost, facts.warnings))
+        join = JoinTask(task.source, task.target, task.options, task.limits, tuple(finished), plan.engine)
+        return replace(run(join, tick), stages=stages)
 
 
-def _gone() -> StorageFailed:
+def _chunk_gone() -> StorageFailed:
     return StorageFailed("A finished chunk of the job is gone from the store.")
 
 
-def _within(tick: Tick, start: float, width: float) -> Tick:
-    """Progress of a chunk as progress of the whole."""
+def _scaled(tick: Tick, start: float, width: float) -> Tick:
+    """Turn progress of a chunk into progress of the whole clip."""
 
-    def told(progress: Mapping[str, Any] | None) -> None:
-        tick(None if progress is None else {**progress, "share": start + width * float(progress["share"])})
+    def scaled(progress: Progress | None) -> None:
+        tick(None if progress is None else replace(progress, share=start + width * progress.share))
 
-    return told
+    return scaled

@@ -1,16 +1,22 @@
-"""What work on a job leaves behind: its folder on this machine, and blobs that nobody needs once the job ended."""
+"""Removes what work on a job leaves behind: its local folder, and blobs that an ended job does not need."""
+
+from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from alphareel.domain.errors import StorageFailed
+from alphareel.service.files import blob_keys
 from alphareel.service.jobs.models import TERMINAL
-from alphareel.service.ports import Blobs, JobStore
-from alphareel.service.worker import chunks, inputs
+from alphareel.service.ports import Blobs
 from alphareel.telemetry.logging import get_logger
+
+if TYPE_CHECKING:
+    from alphareel.db.jobs import JobStore
 
 
 @dataclass(frozen=True)
@@ -18,20 +24,20 @@ class JobCleanup:
     jobs: JobStore
     blobs: Blobs
 
-    def clear_up(self, job_id: str) -> None:
-        """A job that has ended keeps neither chunks nor what was fetched; one that was deleted leaves nothing.
+    def remove_leftovers(self, job_id: str) -> None:
+        """Remove the temporary blobs of an ended job, and all blobs of a deleted one.
 
-        Not even what a worker published that died before it was told.
+        The latter may include a result that a worker stored just before it died.
         """
         job = self.jobs.job(job_id)
         if job is not None and job.status not in TERMINAL:
             return
-        places = () if job is not None else (f"outputs/{job_id}/", f"previews/{job_id}/")
-        for prefix in (*places, chunks.prefix_of(job_id), inputs.prefix_of(job_id)):
-            self.discard(prefix)
+        prefixes = blob_keys.job_prefixes(job_id) if job is None else blob_keys.temporary_prefixes(job_id)
+        for prefix in prefixes:
+            self.delete_prefix(prefix)
 
-    def discard(self, prefix: str) -> None:
-        """A store that is away now has the rest removed with the job; the worker has other jobs to do."""
+    def delete_prefix(self, prefix: str) -> None:
+        """Failures are only logged: what stays is removed when the job is deleted."""
         try:
             self.blobs.delete_prefix(prefix)
         except StorageFailed as error:
@@ -40,7 +46,7 @@ class JobCleanup:
 
 @contextmanager
 def workspace(folder: Path) -> Iterator[Path]:
-    """A folder that is gone with all its files when the context ends."""
+    """A folder that is removed with all its files when the context ends."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield folder

@@ -1,7 +1,9 @@
-"""The first step of a job whose files lie elsewhere: they are fetched into our store, while other jobs run.
+"""Fetches the input files of a job from URLs into the store, while other jobs run.
 
-It has a queue of its own and takes no place of a running job (docs/decisions/0026-fetch-queue.md).
+This step has its own queue and uses no slot of a running job (docs/decisions/0026-fetch-queue.md).
 """
+
+from __future__ import annotations
 
 import contextlib
 import threading
@@ -9,22 +11,26 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from alphareel.domain.errors import AlphareelError, InternalError, Unavailable, WorkerCrashed
 from alphareel.service.jobs.models import TERMINAL, Job
-from alphareel.service.ports import Fetcher, JobStore
+from alphareel.service.ports import Fetcher
 from alphareel.service.worker.cleanup import JobCleanup, workspace
 from alphareel.service.worker.inputs import SOURCE, Inputs
-from alphareel.service.worker.progress import AttemptSuperseded, CancellationCheck, WorkerStopping, park
+from alphareel.service.worker.progress import AttemptSuperseded, CancellationCheck, WorkerStopping, block_until_exit
 from alphareel.telemetry.logging import get_logger, log_context
 from alphareel.telemetry.tracing import set_span_error, start_span
 
-_LOOK_SECONDS = 0.5
+if TYPE_CHECKING:
+    from alphareel.db.jobs import JobStore
 
-Examine = Callable[[Path, Callable[[], None]], None]
-"""Looks into a fetched file, in a process of its own. Raises BadVideo where that alone takes too long.
+_POLL_SECONDS = 0.5
 
-It calls what it is given at least twice a second, which may raise to end it.
+InspectFetched = Callable[[Path, Callable[[], None]], None]
+"""Inspects a fetched file in a child process. Raises BadVideo when the inspection takes too long.
+
+Calls its second argument at least twice a second; that may raise to end the inspection.
 """
 
 
@@ -41,7 +47,7 @@ class InputFetcherConfig:
 
 
 class InputFetcher:
-    """``stopping``: the worker stops, and what is not done is left to another."""
+    """``stopping`` is set when the worker stops: unfinished fetches are left to other workers."""
 
     def __init__(
         self,
@@ -50,8 +56,8 @@ class InputFetcher:
         jobs: JobStore,
         inputs: Inputs,
         fetcher: Fetcher,
-        examine: Examine,
-        rules: InputFetcherConfig,
+        inspect_fetched: InspectFetched,
+        config: InputFetcherConfig,
         stopping: threading.Event,
     ) -> None:
         self._name = name
@@ -59,45 +65,45 @@ class InputFetcher:
         self._inputs = inputs
         self._cleanup = JobCleanup(jobs, inputs.blobs)
         self._fetcher = fetcher
-        self._examine = examine
-        self._rules = rules
+        self._inspect_fetched = inspect_fetched
+        self._config = config
         self._stopping = stopping
         self._draining = threading.Event()
         self._running: dict[str, Job] = {}
 
-    def hand_over(self, job_id: str, ticket: int) -> bool:
-        """Leave a job whose files are not here yet to the fetch queue; False when it needs nothing fetched."""
+    def move_to_fetch_queue(self, job_id: str, ticket: int) -> bool:
+        """Move a job whose files must be fetched first to the fetch queue; False when nothing is missing."""
         job = self._jobs.job(job_id)
         if job is None or job.status in TERMINAL or job.ticket != ticket or not self._is_incomplete(job):
             return False
         return self._jobs.queue_fetch(job_id, ticket=ticket, actor=self._name)
 
     def fetch(self, job_id: str, ticket: int) -> None:
-        """Fetch what is missing and queue the job to be run, or fail it. Raises Unavailable only."""
+        """Fetch the missing files and queue the job to be run, or fail it. Raises Unavailable only."""
         with log_context(job_id=job_id):
             while True:
                 if self._stopping.is_set():
-                    park()
+                    block_until_exit()
                 job = self._jobs.begin_fetch(job_id, ticket=ticket, actor=self._name)
-                if job is None:  # it ended, or was fetched already
-                    self._cleanup.clear_up(job_id)
+                if job is None:  # it has ended, or was fetched already
+                    self._cleanup.remove_leftovers(job_id)
                     return
                 error = self._traced_try(job)
                 if error is None:
                     self._wait_for_start(job)
                     return
-                if not error.retryable or job.tries >= self._rules.max_tries:
+                if not error.retryable or job.tries >= self._config.max_tries:
                     self._fail(job, error)
                     return
                 get_logger(__name__).warning("fetch failed", error=str(error))
-                self._stopping.wait(self._rules.retry_seconds * 2 ** (job.tries - 1))
+                self._stopping.wait(self._config.retry_seconds * 2 ** (job.tries - 1))
 
     def drain(self) -> None:
-        """Fetches that are done need not wait for their jobs to start."""
+        """From now on, finished fetches do not wait for their jobs to start."""
         self._draining.set()
 
     def abandon(self) -> None:
-        """The worker stops: what it leaves does not count as a try."""
+        """Release the running fetches, which then do not count as tries."""
         for job in list(self._running.values()):
             with contextlib.suppress(Unavailable):
                 self._jobs.leave_fetch(job.id, ticket=job.ticket)
@@ -116,62 +122,68 @@ class InputFetcher:
             return error
 
     def _try(self, job: Job) -> AlphareelError | None:
-        """Why it failed; None when the job was handed on, by us or by somebody else."""
+        """The error; None when the job is queued to be run, or another worker has it."""
         self._running[job.id] = job
         try:
-            if job.tries > self._rules.max_deaths:
+            if job.tries > self._config.max_deaths:
                 return WorkerCrashed(
-                    f"Its worker died {self._rules.max_deaths} times while it fetched the job's files."
+                    f"Its worker died {self._config.max_deaths} times while it fetched the job's files."
                 )
             self._fetch_missing(job)
-            self._hand_on(job)
+            self._queue_run(job)
         except AttemptSuperseded:
-            self._cleanup.clear_up(job.id)
+            self._cleanup.remove_leftovers(job.id)
         except WorkerStopping:
-            park()
+            block_until_exit()
         except Unavailable:
             raise
         except AlphareelError as error:
             return error
-        except Exception as error:  # noqa: BLE001  # a fault of ours fails this job and no other
+        except Exception as error:  # noqa: BLE001  # a bug must fail this job and no other
             get_logger(__name__).exception("fetch broke")
             return InternalError(f"Fetching failed: {type(error).__name__}.")
         finally:
             del self._running[job.id]
         return None
 
-    def _hand_on(self, job: Job) -> None:
+    def _queue_run(self, job: Job) -> None:
         if not self._jobs.queue_fetched(job.id, ticket=job.ticket, actor=self._name):
             raise AttemptSuperseded
 
     def _fetch_missing(self, job: Job) -> None:
-        watch = CancellationCheck(self._jobs, job, self._stopping)
+        check = CancellationCheck(self._jobs, job, self._stopping)
 
         def tick() -> None:
-            watch(None)
+            check(None)
 
         with workspace(
-            self._rules.workspace / f"{self._rules.owner}.{job.id}.fetch.{uuid.uuid4().hex[:8]}".removeprefix(".")
+            self._config.workspace / f"{self._config.owner}.{job.id}.fetch.{uuid.uuid4().hex[:8]}".removeprefix(".")
         ) as folder:
-            for name, wanted in self._inputs.missing(job).items():
-                path = self._fetcher.fetch(wanted.url, folder / name, max_bytes=self._rules.max_bytes, tick=tick).path
+            for name, url in self._inputs.missing(job).items():
+                path = self._fetcher.fetch(url.url, folder / name, max_bytes=self._config.max_bytes, tick=tick).path
                 if name == SOURCE:
-                    self._examine(path, tick)
-                self._inputs.keep(job, name, path)
+                    self._inspect_fetched(path, tick)
+                self._inputs.store(job, name, path)
 
     def _fail(self, job: Job, error: AlphareelError) -> None:
-        told = {"error": str(error), "error_code": error.code}
-        self._jobs.fail(job.id, attempt=job.attempt, ticket=job.ticket, actor=self._name, **told)
-        self._cleanup.clear_up(job.id)
+        self._jobs.fail(
+            job.id,
+            attempt=job.attempt,
+            ticket=job.ticket,
+            actor=self._name,
+            error=str(error),
+            error_code=error.code,
+        )
+        self._cleanup.remove_leftovers(job.id)
 
     def _wait_for_start(self, job: Job) -> None:
-        """Keep the place in the queue until the job starts, which bounds how many files wait in the store."""
-        while not self._draining.wait(_LOOK_SECONDS):
+        """Hold the slot until the job starts, which bounds how many fetched files wait in the store."""
+        while not self._draining.wait(_POLL_SECONDS):
             with contextlib.suppress(Unavailable):
-                found = self._jobs.job(job.id)
-                if found is None or found.status in TERMINAL or found.attempt != job.attempt:
+                current = self._jobs.job(job.id)
+                if current is None or current.status in TERMINAL or current.attempt != job.attempt:
                     return
 
 
-def examine_nothing(path: Path, tick: Callable[[], None]) -> None:
-    """For sources that need no look."""
+def skip_inspection(path: Path, tick: Callable[[], None]) -> None:
+    """Accepts every file."""

@@ -1,10 +1,11 @@
-"""The files that a job works on: uploads, and copies of what lies at addresses elsewhere. All of them are blobs."""
+"""The input files of a job, as blobs: uploads, and copies of files that were fetched from URLs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from alphareel.domain.errors import NotFound, StorageFailed
+from alphareel.service.files import blob_keys
 from alphareel.service.jobs.models import Job
 from alphareel.service.ports import Blobs
 from alphareel.service.uploads import source_urls
@@ -17,36 +18,33 @@ BACKGROUND = "background"
 
 @dataclass(frozen=True)
 class Inputs:
-    """Copies are kept from the fetch until the job ends, so that no retry and no other worker fetches again."""
+    """Fetched files are kept until the job ends, so that retries and other workers need not fetch them again."""
 
     blobs: Blobs
-    sources: UploadResolver
+    uploads: UploadResolver
 
     def missing(self, job: Job) -> Mapping[str, SourceUrl]:
-        """What has to be fetched before the job can run, by name. Raises InvalidRequest, StorageFailed."""
-        return {
-            name: wanted
-            for name, wanted in _wanted(job).items()
-            if not self._is_there(job, self.blob(job, name, wanted))
-        }
+        """Files that must be fetched before the job can run, by name. Raises InvalidRequest, StorageFailed."""
+        return {name: url for name, url in _source_urls(job).items() if not self._is_stored(self.blob(job, name, url))}
 
-    def blob(self, job: Job, name: str, wanted: SourceUrl) -> str:
-        """The blob of one of its files, there or not. Raises InvalidRequest for an upload that it may not use."""
-        upload = self.sources.find(wanted, key_id=job.key_id)
-        return f"{prefix_of(job.id)}{job.run}/{name}" if upload is None else upload.blob
+    def blob(self, job: Job, name: str, url: SourceUrl) -> str:
+        """The blob of an input file, which may not exist yet. Raises InvalidRequest for an upload it may not use."""
+        upload = self.uploads.find(url, key_id=job.key_id)
+        return blob_keys.fetched_key(job.id, job.run, name) if upload is None else upload.blob
 
-    def keep(self, job: Job, name: str, path: Path) -> None:
-        """Keep what was fetched to ``path``, which may be moved, unless another fetch was faster."""
-        blob = f"{prefix_of(job.id)}{job.run}/{name}"
-        if self._is_there(job, blob):  # and may be in use
+    def store(self, job: Job, name: str, path: Path) -> None:
+        """Store the file that was fetched to ``path``, which may be moved, unless another fetch was faster."""
+        blob = blob_keys.fetched_key(job.id, job.run, name)
+        if self._is_stored(blob):  # it may be in use
             return
         self.blobs.put_file(blob, path)
-        if not self._is_there(job, blob):
+        if not self._is_stored(blob):
             raise StorageFailed("The fetched file is gone from the store.")
 
-    def _is_there(self, job: Job, blob: str) -> bool:
-        """Uploads are: one that was removed is no business of a fetch."""
-        if not blob.startswith(prefix_of(job.id)):
+    def _is_stored(self, blob: str) -> bool:
+        """Always true for an upload: fetching cannot bring back one that was removed."""
+        key = blob_keys.parse(blob)
+        if key is None or key.folder != blob_keys.FETCHED:
             return True
         try:
             self.blobs.size(blob)
@@ -55,11 +53,6 @@ class Inputs:
         return True
 
 
-def prefix_of(job_id: str) -> str:
-    """Where all that was fetched for a job is kept."""
-    return f"fetched/{job_id}/"
-
-
-def _wanted(job: Job) -> Mapping[str, SourceUrl]:
-    wanted = {SOURCE: source_urls.source(job.video_url), BACKGROUND: source_urls.background(job.options)}
-    return {name: reference for name, reference in wanted.items() if reference is not None}
+def _source_urls(job: Job) -> Mapping[str, SourceUrl]:
+    urls = {SOURCE: source_urls.source(job.video_url), BACKGROUND: source_urls.background(job.options)}
+    return {name: url for name, url in urls.items() if url is not None}

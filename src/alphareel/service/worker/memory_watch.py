@@ -23,9 +23,9 @@ class MemoryWatch:
         self._counter = next((path for path in _counters(root) if _kills(path) is not None), None)
         self._most = min(_limits(root), default=None)
         self._samples: deque[tuple[float, int, int]] = deque()
-        self.look()
+        self.sample()
 
-    def look(self) -> None:
+    def sample(self) -> None:
         """Take a sample, unless the last one is younger than half a second."""
         now = time.monotonic()
         if self._samples and now - self._samples[-1][0] < _LOOK_SECONDS:

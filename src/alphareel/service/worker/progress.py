@@ -1,18 +1,22 @@
-"""What a worker tells of a running child and what it hears: progress to the store, and news that end the child."""
+"""Reports the progress of a running child process, and ends it when the job no longer needs it."""
+
+from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
+from alphareel.domain.clip import Progress
 from alphareel.domain.errors import Unavailable
 from alphareel.service.jobs.models import TERMINAL, Job, Status
-from alphareel.service.ports import JobStore
 from alphareel.service.worker.previews import PreviewPublisher
 
-_NEWS_SECONDS = 1.0
-_SILENCE_SECONDS = 10.0
-_WHILE_RUNNING = 99.0  # percent; 100 means delivered
+if TYPE_CHECKING:
+    from alphareel.db.jobs import JobStore
+
+_CHECK_SECONDS = 1.0
+_MAX_SILENCE_SECONDS = 10.0
+_RUNNING_PERCENT = 99.0  # 100 means delivered
 
 
 class AttemptSuperseded(Exception):
@@ -23,73 +27,75 @@ class WorkerStopping(Exception):
     """The worker stops and must leave the attempt to another."""
 
 
-def park() -> NoReturn:
-    """Wait for the end of the process: a step of the engine that returned would be recorded as done."""
+def block_until_exit() -> NoReturn:
+    """Wait for the process to exit: the engine would record a step that returns as done."""
     while True:
         time.sleep(3600)
 
 
 class CancellationCheck:
-    """Ends a child, or a fetch, that nobody needs any more. ``job``: as it was when the work began."""
+    """A tick that ends a child process, or a fetch, once the job has changed. ``job``: as it was at the start."""
 
     def __init__(self, jobs: JobStore, job: Job, stopping: threading.Event) -> None:
         self._jobs = jobs
         self._job = job
         self._stopping = stopping
-        self._looked = time.monotonic()
+        self._checked_at = time.monotonic()
 
-    def __call__(self, progress: Mapping[str, Any] | None) -> None:  # noqa: ARG002
-        """Raises Overtaken, Stopping."""
+    def __call__(self, progress: Progress | None) -> None:  # noqa: ARG002
+        """Raises AttemptSuperseded, WorkerStopping."""
         if self._stopping.is_set():
             raise WorkerStopping
-        if time.monotonic() - self._looked < _NEWS_SECONDS:
+        if time.monotonic() - self._checked_at < _CHECK_SECONDS:
             return
-        self._looked = time.monotonic()
+        self._checked_at = time.monotonic()
         try:
-            found = self._jobs.job(self._job.id)
+            current = self._jobs.job(self._job.id)
         except Unavailable:
-            return  # the child need not suffer for a database that is away for a while
-        if found is None or found.status in TERMINAL or found.ticket != self._job.ticket:
+            return  # a short outage of the database must not end the child
+        if current is None or current.status in TERMINAL or current.ticket != self._job.ticket:
             raise AttemptSuperseded
 
 
 class ProgressReporter:
-    """Turns a child's ticks into progress in the store, and the store's news into the end of the child."""
+    """A tick that stores the child's progress, and ends the child once the attempt is not the current one."""
 
-    def __init__(self, jobs: JobStore, job: Job, stopping: threading.Event, pictures: PreviewPublisher) -> None:
+    def __init__(self, jobs: JobStore, job: Job, stopping: threading.Event, previews: PreviewPublisher) -> None:
         self._jobs = jobs
         self._job = job
         self._stopping = stopping
-        self._pictures = pictures
+        self._previews = previews
         self._share = 0.0
         self._preview: str | None = None
-        self._news = False
-        self._told = self._looked = time.monotonic()
+        self._has_news = False
+        self._reported_at = self._checked_at = time.monotonic()
 
-    def __call__(self, progress: Mapping[str, Any] | None) -> None:
-        """Raises Overtaken, Stopping."""
+    def __call__(self, progress: Progress | None) -> None:
+        """Raises AttemptSuperseded, WorkerStopping."""
         if self._stopping.is_set():
             raise WorkerStopping
         if progress is not None:
-            self._share, self._news = float(progress["share"]), True
-            self._preview = progress.get("preview")
-        if time.monotonic() - self._looked < _NEWS_SECONDS:
+            self._share, self._has_news = progress.share, True
+            self._preview = progress.preview
+        now = time.monotonic()
+        if now - self._checked_at < _CHECK_SECONDS:
             return
-        self._looked = time.monotonic()
+        self._checked_at = now
         try:
-            current = self._tell() if self._news or self._looked - self._told >= _SILENCE_SECONDS else self._ask()
+            is_due = self._has_news or now - self._reported_at >= _MAX_SILENCE_SECONDS
+            is_current = self._report() if is_due else self._is_current()
         except Unavailable:
-            return  # the child need not suffer for a database that is away for a while
-        if not current:
+            return  # a short outage of the database must not end the child
+        if not is_current:
             raise AttemptSuperseded
 
-    def _tell(self) -> bool:
-        self._told, self._news = self._looked, False
-        share = round(self._share * _WHILE_RUNNING, 1)
-        preview = self._pictures.publish(self._preview)
-        return self._jobs.set_progress(self._job.id, attempt=self._job.attempt, progress=share, preview=preview)
+    def _report(self) -> bool:
+        self._reported_at, self._has_news = self._checked_at, False
+        percent = round(self._share * _RUNNING_PERCENT, 1)
+        preview = self._previews.publish(self._preview)
+        return self._jobs.set_progress(self._job.id, attempt=self._job.attempt, progress=percent, preview=preview)
 
-    def _ask(self) -> bool:
-        """Whether the job was cancelled is asked as often as news is told, but reading costs the disk nothing."""
-        found = self._jobs.job(self._job.id)
-        return found is not None and found.status is Status.PROCESSING and found.attempt == self._job.attempt
+    def _is_current(self) -> bool:
+        """A read notices a cancellation as soon as a report does, and costs the disk nothing."""
+        current = self._jobs.job(self._job.id)
+        return current is not None and current.status is Status.PROCESSING and current.attempt == self._job.attempt

@@ -1,17 +1,22 @@
-"""Runs one job: cut its source in a child process, publish, settle. No step trusts that it is alone."""
+"""Runs one job: makes its result in a child process, stores it, records the outcome.
+
+Every step works also when another worker runs the same job at the same time.
+"""
+
+from __future__ import annotations
 
 import contextlib
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from alphareel import __version__
-from alphareel.domain.clip import EngineFacts, Limits
+from alphareel.domain.clip import Limits
 from alphareel.domain.errors import (
     AlphareelError,
     InternalError,
@@ -23,65 +28,73 @@ from alphareel.domain.errors import (
     Unavailable,
     WorkerCrashed,
 )
-from alphareel.domain.options import Options, Tier, to_json
-from alphareel.media.format import format_named
+from alphareel.domain.options import Options, Tier
 from alphareel.service.billing.credits import billed_seconds, paid_seconds
-from alphareel.service.files import signed_urls
+from alphareel.service.files import blob_keys, signed_urls
+from alphareel.service.jobs.attempts import AttemptCompleted, AttemptDropped, AttemptFailed, AttemptResult
 from alphareel.service.jobs.models import Billing, Job, Output, Status
-from alphareel.service.ports import AttemptResult, Blobs, ChunkQueue, Fetcher, JobStore
+from alphareel.service.ports import Blobs, ChunkQueue, Fetcher
 from alphareel.service.uploads import source_urls
 from alphareel.service.uploads.resolver import UploadResolver
 from alphareel.service.uploads.source_urls import SourceUrl
 from alphareel.service.worker import child_process, chunks
 from alphareel.service.worker.child_process import ResourceLimits
-from alphareel.service.worker.chunks import ChunkStore, Plan, make_chunk, make_chunks
+from alphareel.service.worker.chunks import ChunkStore, make_chunk, make_chunks
 from alphareel.service.worker.cleanup import JobCleanup, workspace
-from alphareel.service.worker.fetching import Examine, InputFetcher, InputFetcherConfig, examine_nothing
+from alphareel.service.worker.fetching import InputFetcher, InputFetcherConfig, InspectFetched, skip_inspection
 from alphareel.service.worker.inputs import BACKGROUND, SOURCE, Inputs
-from alphareel.service.worker.previews import stills
+from alphareel.service.worker.messages import InspectTask, JoinTask, Plan, RunResult, RunTask, SplitTask
+from alphareel.service.worker.previews import attempt_previews
 from alphareel.service.worker.progress import (
     AttemptSuperseded,
     CancellationCheck,
     ProgressReporter,
     WorkerStopping,
-    park,
+    block_until_exit,
 )
 from alphareel.telemetry.logging import get_logger, log_context
 from alphareel.telemetry.tracing import record_span, set_span_error, span_attributes, start_span
 
+if TYPE_CHECKING:
+    from alphareel.db.jobs import JobStore
+
+_MAX_STALLS = 2  # the machine may have been too busy once; after that it is the file's fault
+
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """``workspace``: folder for files of running attempts, in folders whose names begin with ``owner``.
+    """How a worker runs jobs."""
 
-    ``pipeline``: module whose ``run`` makes results.
-
-    ``max_tries``: executions before a failure that may pass is taken as final. ``max_deaths``: executions before a
-    job is given up whose worker or process was killed each time. Both count from the last chunk that was finished.
-    ``chunk_seconds``: length of the chunks in which long clips are made, 0 for none.
-    """
-
+    #: Folder for the files of running attempts, each in a folder whose name begins with ``owner``.
     workspace: Path
     limits: Limits
-    confinement: ResourceLimits
+    #: For each child process.
+    resource_limits: ResourceLimits
     models_dir: Path | None = None
+    #: Engines to try, in order, for each tier.
     engines: Mapping[Tier, Sequence[str]] = field(default_factory=dict)
     threads: int | None = None
+    #: Tries before a retryable failure is final, counted from the last chunk that was finished.
     max_tries: int = 3
+    #: Tries before a job whose worker or process dies each time is given up, counted likewise.
     max_deaths: int = 6
+    #: Length of the chunks of long clips; 0 for no chunks.
     chunk_seconds: float = 0.0
+    #: Wait before the second try; it doubles with each further one.
     retry_seconds: float = 2.0
+    #: The module whose ``run`` makes results.
     pipeline: str = "alphareel.pipeline.run"
     owner: str = ""
 
     @property
-    def fetching(self) -> InputFetcherConfig:
-        most = self.limits.max_bytes
-        return InputFetcherConfig(self.workspace, self.owner, most, self.max_tries, self.max_deaths, self.retry_seconds)
+    def input_fetcher(self) -> InputFetcherConfig:
+        return InputFetcherConfig(
+            self.workspace, self.owner, self.limits.max_bytes, self.max_tries, self.max_deaths, self.retry_seconds
+        )
 
 
 class Worker:
-    """JobBody over the ports. ``name`` is the actor in the audit log."""
+    """Implements JobBody. ``name`` is the actor in the audit log."""
 
     def __init__(
         self,
@@ -89,131 +102,131 @@ class Worker:
         *,
         jobs: JobStore,
         blobs: Blobs,
-        sources: UploadResolver,
+        uploads: UploadResolver,
         fetcher: Fetcher,
-        rules: WorkerConfig,
-        helpers: ChunkQueue | None = None,
-        examine: Examine = examine_nothing,
+        config: WorkerConfig,
+        chunk_queue: ChunkQueue | None = None,
+        inspect_fetched: InspectFetched = skip_inspection,
     ) -> None:
         self._name = name
-        self._helpers = helpers
         self._jobs = jobs
         self._blobs = blobs
-        self._inputs = Inputs(blobs, sources)
+        self._inputs = Inputs(blobs, uploads)
         self._cleanup = JobCleanup(jobs, blobs)
-        self._rules = rules
+        self._config = config
+        self._chunk_queue = chunk_queue
         self._stopping = threading.Event()
-        self._fetching = InputFetcher(
+        self._input_fetcher = InputFetcher(
             name,
             jobs=jobs,
             inputs=self._inputs,
             fetcher=fetcher,
-            examine=examine,
-            rules=rules.fetching,
+            inspect_fetched=inspect_fetched,
+            config=config.input_fetcher,
             stopping=self._stopping,
         )
         self._running: dict[str, Job] = {}
 
     def execute(self, job_id: str, ticket: int) -> AttemptResult:
         save_memory = False
-        with self._named(job_id):
+        with self._job_log_context(job_id):
             while True:
                 if self._stopping.is_set():
-                    park()
-                if self._fetching.hand_over(job_id, ticket):
-                    return _GONE
+                    block_until_exit()
+                if self._input_fetcher.move_to_fetch_queue(job_id, ticket):
+                    return AttemptDropped()
                 job = self._jobs.begin_attempt(job_id, ticket=ticket, actor=self._name)
                 if job is None:
-                    self._cleanup.clear_up(job_id)
-                    return _GONE
+                    self._cleanup.remove_leftovers(job_id)
+                    return AttemptDropped()
                 outcome = self._traced_attempt(job, save_memory=save_memory)
-                if outcome == _GONE:
-                    self._cleanup.clear_up(job_id)
-                if outcome["kind"] != "failed":
+                if isinstance(outcome, AttemptDropped):
+                    self._cleanup.remove_leftovers(job_id)
+                if not isinstance(outcome, AttemptFailed):
                     return outcome
                 tries = self._tries(job)
                 if reason := self._reason_to_requeue(outcome, tries):
                     self._jobs.requeue(job.id, ticket=job.ticket, actor=self._name, reason=reason)
-                    return _GONE
-                if outcome["error_code"] == OutOfMemory.code and not save_memory:
+                    return AttemptDropped()
+                if outcome.error_code == OutOfMemory.code and not save_memory:
                     save_memory = True
-                elif outcome["stalled"] or not outcome["retryable"] or tries >= self._rules.max_tries:
+                elif outcome.stalled or not outcome.retryable or tries >= self._config.max_tries:
                     return outcome
-                get_logger(__name__).warning("attempt failed", attempt=job.attempt, error=outcome["error"])
-                self._stopping.wait(self._rules.retry_seconds * 2 ** (tries - 1))
+                get_logger(__name__).warning("attempt failed", attempt=job.attempt, error=outcome.error)
+                self._stopping.wait(self._config.retry_seconds * 2 ** (tries - 1))
 
-    def _reason_to_requeue(self, outcome: AttemptResult, tries: int) -> str | None:
-        """Why other jobs get their turn before the next try."""
-        if outcome["was_killed"] and tries < self._rules.max_deaths:
+    def _reason_to_requeue(self, outcome: AttemptFailed, tries: int) -> str | None:
+        """Why other jobs run before the next try; None where the next try, if any, follows at once."""
+        if outcome.was_killed and tries < self._config.max_deaths:
             return "its process was killed"
-        return "it made no progress" if outcome["stalled"] and tries < _MOST_STALLS else None
+        return "it made no progress" if outcome.stalled and tries < _MAX_STALLS else None
 
     def _tries(self, job: Job) -> int:
-        """As they count now: chunks may have been finished since this attempt began."""
-        found = self._jobs.job(job.id)
-        return job.tries if found is None else max(1, found.tries)
+        """The current count: chunks finished during this attempt reset it."""
+        current = self._jobs.job(job.id)
+        return job.tries if current is None else max(1, current.tries)
 
     def settle(self, job_id: str, ticket: int, outcome: AttemptResult) -> None:  # noqa: ARG002
-        with self._named(job_id):
-            if outcome["kind"] == "done":
-                self._deliver(job_id, outcome)
-            elif outcome["kind"] == "failed":
-                error, code = outcome["error"], outcome["error_code"]
-                self._jobs.fail(job_id, attempt=outcome["attempt"], error=error, error_code=code, actor=self._name)
-            self._cleanup.clear_up(job_id)
+        with self._job_log_context(job_id):
+            match outcome:
+                case AttemptCompleted():
+                    self._complete(job_id, outcome)
+                case AttemptFailed(attempt=attempt, error=error, error_code=code):
+                    self._jobs.fail(job_id, attempt=attempt, error=error, error_code=code, actor=self._name)
+            self._cleanup.remove_leftovers(job_id)
 
     def fetch(self, job_id: str, ticket: int) -> None:
-        self._fetching.fetch(job_id, ticket)
+        self._input_fetcher.fetch(job_id, ticket)
 
-    def help(self, job_id: str, ticket: int, mark: str, number: int) -> None:
+    def make_chunk(self, job_id: str, ticket: int, plan_hash: str, number: int) -> None:
         try:
-            with self._named(job_id):
+            with self._job_log_context(job_id):
                 job = self._jobs.job(job_id)
                 if job is not None and job.status is Status.PROCESSING and job.ticket == ticket:
-                    self._help(job, mark, number)
-                    self._cleanup.clear_up(job_id)  # it may have ended while the chunk was on its way to the store
+                    self._make_chunk(job, plan_hash, number)
+                    self._cleanup.remove_leftovers(job_id)  # the job may have ended before the chunk was stored
         except (AttemptSuperseded, WorkerStopping):
             return
-        except AlphareelError as error:  # the job's own worker will come to this chunk, and judge it
+        except AlphareelError as error:  # the job's own worker makes this chunk too, and reports the error
             get_logger(__name__).warning("chunk was not made", job_id=job_id, error=str(error))
         except Exception:  # noqa: BLE001
-            get_logger(__name__).exception("help broke", job_id=job_id)
+            get_logger(__name__).exception("chunk broke", job_id=job_id)
 
     @contextmanager
-    def _named(self, job_id: str) -> Iterator[None]:
-        """Every line that is logged inside tells which job, request and upload it belongs to. Raises Unavailable."""
+    def _job_log_context(self, job_id: str) -> Iterator[None]:
+        """Add the job, request and upload to every line that is logged inside. Raises Unavailable."""
         job = self._jobs.job(job_id)
-        with log_context(job_id=job_id, **({} if job is None else _names(job))):
+        with log_context(job_id=job_id, **({} if job is None else _log_fields(job))):
             yield
 
-    def _help(self, job: Job, mark: str, number: int) -> None:
-        shelf = self._shelf(job, mark)
-        plan = shelf.plan()
-        if plan is None or plan.version != __version__ or shelf.facts(number) is not None:
+    def _make_chunk(self, job: Job, plan_hash: str, number: int) -> None:
+        store = self._chunk_store(job, plan_hash)
+        plan = store.plan()
+        if plan is None or plan.version != __version__ or store.facts(number) is not None:
             return
         with ExitStack() as opened:
             folder = opened.enter_context(self._workspace(f"{job.id}.{job.attempt}.{number}"))
-            watch = CancellationCheck(self._jobs, job, self._stopping)
-            order = self._order(job, self._source(job, opened), self._options(job, opened), folder, previews=None)
-            make_chunk(order, plan, number, shelf, run=self._run, tick=watch)
+            check = CancellationCheck(self._jobs, job, self._stopping)
+            task = self._task(job, self._source(job, opened), self._options(job, opened), folder, previews=None)
+            make_chunk(task, plan, number, store, run=self._run, tick=check)
 
-    def _shelf(self, job: Job, mark: str) -> ChunkStore:
-        """A finished chunk shows that the job gets on: only deaths after it count against it."""
+    def _chunk_store(self, job: Job, plan_hash: str) -> ChunkStore:
+        """Each finished chunk is progress: only deaths after it count against the job."""
 
-        def kept() -> None:
+        def reset_tries() -> None:
             with contextlib.suppress(Unavailable):
                 self._jobs.reset_tries(job.id, ticket=job.ticket)
 
-        suffix = Path(result_name(job.options.output_format)).suffix
-        return ChunkStore(self._blobs, job.id, mark, suffix=suffix, kept=kept)
+        suffix = Path(blob_keys.result_name(job.options.output_format)).suffix
+        return ChunkStore(self._blobs, job.id, plan_hash, suffix=suffix, on_stored=reset_tries)
 
     def drain(self) -> None:
-        """The engine is about to stop: nothing that is done need wait for anything."""
-        self._fetching.drain()
+        """Prepare for the engine to stop: finished work waits for nothing any more."""
+        self._input_fetcher.drain()
 
     def abandon(self) -> None:
         self._stopping.set()
-        self._fetching.abandon()
+        self._input_fetcher.abandon()
         for job in list(self._running.values()):
             with contextlib.suppress(Unavailable):
                 self._jobs.release_attempt(job.id, attempt=job.attempt, actor=self._name, reason="the worker stopped")
@@ -221,214 +234,209 @@ class Worker:
     def _traced_attempt(self, job: Job, *, save_memory: bool) -> AttemptResult:
         with start_span("attempt", parent=job.traceparent, kind="consumer", job_id=job.id, attempt=job.attempt) as span:
             if span.is_recording() and job.tries == 1:
-                began = max(
+                queued_at = max(
                     e.at for e in self._jobs.events(job.id) if e.to_status is Status.PENDING is not e.from_status
                 )
-                record_span("queue", began=began, seconds=((job.progress_at or began) - began).total_seconds())
+                wait = (job.progress_at or queued_at) - queued_at
+                record_span("queue", began=queued_at, seconds=wait.total_seconds())
             outcome = self._attempt(job, save_memory=save_memory)
-            if outcome["kind"] == "failed":
-                set_span_error(span, outcome["error_code"])
+            if isinstance(outcome, AttemptFailed):
+                set_span_error(span, outcome.error_code)
             return outcome
 
     def _attempt(self, job: Job, *, save_memory: bool) -> AttemptResult:
         self._running[job.id] = job
         try:
-            return self._make(job, save_memory=save_memory)
+            return self._make_result(job, save_memory=save_memory)
         except AttemptSuperseded:
-            return _GONE
+            return AttemptDropped()
         except WorkerStopping:
-            park()
+            block_until_exit()
         except Unavailable:
             raise  # the database's fault, not the job's: the engine tries again
         except AlphareelError as error:
             return _failure(job, error)
-        except Exception as error:  # noqa: BLE001  # a fault of ours fails this job and no other
+        except Exception as error:  # noqa: BLE001  # a bug must fail this job and no other
             get_logger(__name__).exception("attempt broke", attempt=job.attempt)
             return _failure(job, InternalError(f"Processing failed: {type(error).__name__}."))
         finally:
             del self._running[job.id]
 
-    def _make(self, job: Job, *, save_memory: bool) -> AttemptResult:
-        """``save_memory``: with one thread and few frames at a time, because the attempt before had too little."""
-        if job.tries > self._rules.max_deaths:
+    def _make_result(self, job: Job, *, save_memory: bool) -> AttemptCompleted:
+        """``save_memory``: use one thread and few frames, because the attempt before ran out of memory."""
+        if job.tries > self._config.max_deaths:
             raise WorkerCrashed(
-                f"Its worker died {self._rules.max_deaths} times while it processed this job without any progress."
+                f"Its worker died {self._config.max_deaths} times while it processed this job without any progress."
             )
         with ExitStack() as opened:
             folder = opened.enter_context(self._workspace(f"{job.id}.{job.attempt}"))
-            pictures = opened.enter_context(stills(self._blobs, job, folder / "previews"))
-            reporter = ProgressReporter(self._jobs, job, self._stopping, pictures)
+            previews = opened.enter_context(attempt_previews(self._blobs, job, folder / "previews"))
+            reporter = ProgressReporter(self._jobs, job, self._stopping, previews)
             with start_span("obtain"):
                 source = self._source(job, opened)
-            job = self._reserve(job, source, reporter)
-            order = self._order(job, source, self._options(job, opened), folder, previews=pictures.folder)
+            job = self._reserve_credits(job, source, reporter)
+            task = self._task(job, source, self._options(job, opened), folder, previews=previews.folder)
             if save_memory:
-                order |= {"threads": 1, "save_memory": True}
-            result = self._run(order, reporter)
-            if (plan := result.get("plan")) is not None:
-                result = self._make_chunks(job, order, Plan(**plan), reporter)
+                task = replace(task, threads=1, save_memory=True)
+            run = self._run_or_split(job, task, reporter)
             with start_span("publish"):
-                return self._publish(job, Path(order["target"]), result)
+                return self._publish(job, task.target, run)
 
-    def _make_chunks(
-        self, job: Job, order: Mapping[str, Any], plan: Plan, reporter: ProgressReporter
-    ) -> dict[str, Any]:
-        """The result of a long clip, in one go after all where damage swallows a chunk and leaves enough of the whole.
+    def _run_or_split(self, job: Job, task: RunTask, reporter: ProgressReporter) -> RunResult:
+        if not self._config.chunk_seconds:
+            return self._run(task, reporter)
+        with self._child_span() as record:
+            split = SplitTask(task, self._config.chunk_seconds)
+            outcome = child_process.run(split, self._config.resource_limits, tick=reporter)
+            if isinstance(outcome, RunResult):
+                record(outcome)
+        return self._make_chunks(job, task, outcome, reporter) if isinstance(outcome, Plan) else outcome
 
-        What was made before this attempt, or is made by others, is not made again.
+    def _make_chunks(self, job: Job, task: RunTask, plan: Plan, reporter: ProgressReporter) -> RunResult:
+        """Make the result of a long clip, reusing chunks that earlier attempts or other workers made.
+
+        Falls back to a single pass when a chunk cannot be decoded: the whole clip may still have enough good frames.
         """
-        began, confinement = time.monotonic(), self._rules.confinement
+        began, limits = time.monotonic(), self._config.resource_limits
 
-        def run(piece: Mapping[str, Any], tick: child_process.Tick) -> dict[str, Any]:
-            """The time that a job may take is that of all its children."""
-            return self._run(piece, tick, replace(confinement, spent_seconds=time.monotonic() - began))
+        def run(part: RunTask | JoinTask, tick: child_process.Tick) -> RunResult:
+            """All children of a job share its time."""
+            return self._run(part, tick, replace(limits, spent_seconds=time.monotonic() - began))
 
-        shelf = self._shelf(job, plan.plan_hash)
-        if self._helpers is not None:
-            shelf.put_plan(plan, Path(order["target"]).parent)
+        store = self._chunk_store(job, plan.plan_hash)
+        if self._chunk_queue is not None:
+            store.put_plan(plan, task.target.parent)
         try:
-            with chunks.distributed(self._helpers, job, plan):
-                return make_chunks(order, plan, shelf, run=run, tick=reporter)
+            with chunks.distributed(self._chunk_queue, job, plan):
+                return make_chunks(task, plan, store, run=run, tick=reporter)
         except chunks.FALL_BACK_TO_SINGLE_PASS as error:
             get_logger(__name__).warning("made in one go, not in chunks", error=str(error))
-            return run({**order, "chunk_seconds": 0}, reporter)
+            return run(task, reporter)
 
     def _run(
-        self, order: Mapping[str, Any], tick: child_process.Tick, confinement: ResourceLimits | None = None
-    ) -> dict[str, Any]:
-        """In a child process, which is confined and so tells us alone how long each stage worked."""
+        self, task: RunTask | JoinTask, tick: child_process.Tick, limits: ResourceLimits | None = None
+    ) -> RunResult:
+        with self._child_span() as record:
+            run = child_process.run(task, limits or self._config.resource_limits, tick=tick)
+            record(run)
+            return run
+
+    @contextmanager
+    def _child_span(self) -> Iterator[Callable[[RunResult], None]]:
+        """Trace a child process. The child cannot send spans itself, so its result says how long each stage worked."""
         with start_span("child") as span:
             began = datetime.now(UTC)
-            result = child_process.run(order, confinement or self._rules.confinement, tick=tick)
-            if "stages" in result:
-                span.set_attributes(span_attributes(frames=result["frames"], engine=result["engine"]["name"]))
-                for stage, seconds in result["stages"].items():
-                    record_span(stage, began=began, seconds=seconds)
-            return result
+
+            def record(run: RunResult) -> None:
+                if run.stages:
+                    span.set_attributes(span_attributes(frames=run.result.frames, engine=run.result.engine.name))
+                    for stage, seconds in run.stages.items():
+                        record_span(stage, began=began, seconds=seconds)
+
+            yield record
 
     def _workspace(self, name: str) -> AbstractContextManager[Path]:
-        return workspace(self._rules.workspace / f"{self._rules.owner}.{name}".removeprefix("."))
+        return workspace(self._config.workspace / f"{self._config.owner}.{name}".removeprefix("."))
 
     def _source(self, job: Job, opened: ExitStack) -> Path:
-        return self._local(job, SOURCE, source_urls.source(job.video_url), opened)
+        return self._local_input(job, SOURCE, source_urls.source(job.video_url), opened)
 
     def _options(self, job: Job, opened: ExitStack) -> Options:
-        """The job's options, with what stands behind the subject at hand."""
-        behind = source_urls.background(job.options)
-        if behind is None:
+        """The job's options, with the background as a local file."""
+        background = source_urls.background(job.options)
+        if background is None:
             return job.options
-        return source_urls.with_local_background(job.options, self._local(job, BACKGROUND, behind, opened))
+        path = self._local_input(job, BACKGROUND, background, opened)
+        return source_urls.with_local_background(job.options, path)
 
-    def _local(self, job: Job, name: str, wanted: SourceUrl, opened: ExitStack) -> Path:
-        """One of the job's files, here as long as ``opened`` is open."""
+    def _local_input(self, job: Job, name: str, url: SourceUrl, opened: ExitStack) -> Path:
+        """One of the job's input files as a local file, as long as ``opened`` is open."""
         try:
-            return opened.enter_context(self._blobs.local(self._inputs.blob(job, name, wanted)))
+            return opened.enter_context(self._blobs.local(self._inputs.blob(job, name, url)))
         except NotFound as error:
             if self._inputs.missing(job):
                 raise StorageFailed("A file that was fetched for the job is gone from the store.") from error
             raise
 
-    def _reserve(self, job: Job, source: Path, reporter: ProgressReporter) -> Job:
-        """Reserve credits for a clip whose length nobody knew when its job was started. Raises InsufficientCredits.
+    def _reserve_credits(self, job: Job, source: Path, reporter: ProgressReporter) -> Job:
+        """Reserve credits when the length of the clip was unknown at the start; returns the job as it is then.
 
-        Returns the job as it is then.
+        Raises InsufficientCredits.
         """
         if job.price is None or job.billing_status is not Billing.NOT_BILLED:
             return job
-        order = {"task": "identify", "source": str(source), "limits": asdict(self._rules.limits)}
-        length = child_process.run(order, self._rules.confinement, tick=reporter)["seconds"]
+        task = InspectTask(source, self._config.limits)
+        length = child_process.run(task, self._config.resource_limits, tick=reporter).seconds
         seconds = billed_seconds(job.options, length)
-        most = billed_seconds(job.options, self._rules.limits.max_seconds or None)
-        if not self._jobs.reserve_credits(job.id, attempt=job.attempt, seconds=seconds, most=most):
+        max_seconds = billed_seconds(job.options, self._config.limits.max_seconds or None)
+        if not self._jobs.reserve_credits(job.id, attempt=job.attempt, seconds=seconds, most=max_seconds):
             raise AttemptSuperseded
-        found = self._jobs.job(job.id)
-        if found is None:
+        current = self._jobs.job(job.id)
+        if current is None:
             raise AttemptSuperseded
-        return replace(job, billing_status=found.billing_status, credits=found.credits)
+        return replace(job, billing_status=current.billing_status, credits=current.credits)
 
-    def _order(
-        self, job: Job, source: Path, options: Options, folder: Path, *, previews: Path | None
-    ) -> dict[str, Any]:
-        return {
-            "task": "run",
-            "pipeline": self._rules.pipeline,
-            "source": str(source),
-            "target": str(folder / result_name(options.output_format)),
-            "previews": None if previews is None else str(previews),
-            "options": to_json(options),
-            "limits": asdict(self._rules.limits),
-            "models_dir": str(self._rules.models_dir) if self._rules.models_dir else None,
-            "engines": self._rules.engines.get(options.model),
-            "threads": self._rules.threads,
-            "chunk_seconds": self._rules.chunk_seconds,
-            "paid_seconds": paid_seconds(job),
-        }
+    def _task(self, job: Job, source: Path, options: Options, folder: Path, *, previews: Path | None) -> RunTask:
+        engines = self._config.engines.get(options.model)
+        return RunTask(
+            source=source,
+            target=folder / blob_keys.result_name(options.output_format),
+            options=options,
+            limits=self._config.limits,
+            models_dir=self._config.models_dir,
+            engines=None if engines is None else tuple(engines),
+            threads=self._config.threads,
+            previews=previews,
+            paid_seconds=paid_seconds(job),
+            pipeline=self._config.pipeline,
+        )
 
-    def _publish(self, job: Job, target: Path, result: Mapping[str, Any]) -> AttemptResult:
-        key = f"{_attempt_prefix(job.id, job.attempt)}{target.name}"
+    def _publish(self, job: Job, target: Path, run: RunResult) -> AttemptCompleted:
+        key = f"{blob_keys.output_prefix(job.id, job.attempt)}{target.name}"
         self._blobs.put_file(key, target)
-        facts = {field.name: result[field.name] for field in fields(Output) if field.name in result}
-        return {
-            "kind": "done",
-            "attempt": job.attempt,
-            "output": asdict(Output(**{**facts, "blob": key})),
-            "engine": result["engine"],
-            "warnings": list(dict.fromkeys((*job.warnings, *result["warnings"]))),
-        }
+        return AttemptCompleted(
+            attempt=job.attempt,
+            output=Output.of(run.result, blob=key, stages=run.stages),
+            engine=run.result.engine,
+            warnings=tuple(dict.fromkeys((*job.warnings, *run.result.warnings))),
+        )
 
-    def _deliver(self, job_id: str, outcome: AttemptResult) -> None:
-        """Name this attempt's file the output, unless another won; the losers' files go."""
-        attempt, output = outcome["attempt"], Output(**outcome["output"])
-        won = self._complete(job_id, outcome, output)
+    def _complete(self, job_id: str, outcome: AttemptCompleted) -> None:
+        """Make this attempt's file the job's output unless another attempt won; remove the files of the losers."""
+        won = self._try_to_complete(job_id, outcome)
         stored = None if won else self._jobs.job(job_id)
-        if won or (stored is not None and stored.output == output):  # the latter: this step ran before, and won then
-            losers = range(1, attempt)
+        if won or (stored is not None and stored.output == outcome.output):  # the latter: an earlier call won
+            losers = range(1, outcome.attempt)
         else:
-            losers = range(attempt, attempt + 1)
+            losers = range(outcome.attempt, outcome.attempt + 1)
         for loser in losers:
-            self._cleanup.discard(_attempt_prefix(job_id, loser))
+            self._cleanup.delete_prefix(blob_keys.output_prefix(job_id, loser))
 
-    def _complete(self, job_id: str, outcome: AttemptResult, output: Output) -> bool:
+    def _try_to_complete(self, job_id: str, outcome: AttemptCompleted) -> bool:
         try:
             return self._jobs.complete(
                 job_id,
-                attempt=outcome["attempt"],
-                output=output,
-                engine=EngineFacts(**outcome["engine"]),
-                warnings=tuple(outcome["warnings"]),
+                attempt=outcome.attempt,
+                output=outcome.output,
+                engine=outcome.engine,
+                warnings=outcome.warnings,
                 actor=self._name,
             )
         except (StorageQuotaExceeded, StorageFull) as error:
-            attempt, code = outcome["attempt"], error.code
-            self._jobs.fail(job_id, attempt=attempt, error=str(error), error_code=code, actor=self._name)
+            self._jobs.fail(job_id, attempt=outcome.attempt, error=str(error), error_code=error.code, actor=self._name)
             return False
 
 
-def _names(job: Job) -> dict[str, str | None]:
-    """What ties a line of the log to the client's requests."""
+def _log_fields(job: Job) -> dict[str, str | None]:
     return {"request_id": job.request_id, "video_id": signed_urls.upload_id(job.video_url)}
 
 
-_GONE: AttemptResult = {"kind": "gone"}
-_MOST_STALLS = 2  # a machine may have been too busy once; then it is the file's fault
-
-
-def _failure(job: Job, error: AlphareelError) -> AttemptResult:
-    return {
-        "kind": "failed",
-        "attempt": job.attempt,
-        "error": str(error),
-        "error_code": error.code,
-        "retryable": error.retryable,
-        "was_killed": isinstance(error, child_process.Killed),
-        "stalled": isinstance(error, child_process.Stalled),
-    }
-
-
-def result_name(output_format: str) -> str:
-    """The file name of a result in the blob store."""
-    return f"result{format_named(output_format).suffix}"
-
-
-def _attempt_prefix(job_id: str, attempt: int) -> str:
-    return f"outputs/{job_id}/{attempt}/"
+def _failure(job: Job, error: AlphareelError) -> AttemptFailed:
+    return AttemptFailed(
+        attempt=job.attempt,
+        error=str(error),
+        error_code=error.code,
+        retryable=error.retryable,
+        was_killed=isinstance(error, child_process.Killed),
+        stalled=isinstance(error, child_process.Stalled),
+    )

@@ -1,5 +1,6 @@
-"""Who lives, who is dead, and what becomes of what the dead held."""
+"""Heartbeats, dead executors, and the jobs that they held."""
 
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -10,8 +11,9 @@ import pytest
 from alphareel.domain.errors import Unavailable
 from alphareel.service.jobs.models import Job, Status
 from alphareel.service.principal import Principal
-from alphareel.service.worker import upkeep as module
-from alphareel.service.worker.upkeep import Upkeep, UpkeepSettings
+from alphareel.service.worker import reconciler as module
+from alphareel.service.worker.heartbeat import Heartbeat
+from alphareel.service.worker.reconciler import Reconciler, ReconcilerConfig
 from alphareel.testing.fakes import ServiceHarness, open_harness
 
 ANYBODY = Principal(None, "req_0")
@@ -41,20 +43,24 @@ def time(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.fixture
-def deaths() -> list[str]:
+def evictions() -> list[str]:
     return []
 
 
 @pytest.fixture
-def upkeep(harness: ServiceHarness, deaths: list[str]) -> Upkeep:
-    return Upkeep(
+def heartbeat(harness: ServiceHarness, evictions: list[str]) -> Heartbeat:
+    return Heartbeat("me", harness.executors, on_evicted=lambda: evictions.append("me"), seconds=0.01)
+
+
+@pytest.fixture
+def reconciler(harness: ServiceHarness) -> Reconciler:
+    return Reconciler(
         "me",
         jobs=harness.jobs,
         executors=harness.executors,
         engine=harness.engine,
         clock=harness.clock,
-        rules=UpkeepSettings(dead=30, stuck=600, max_deaths=3),
-        on_evicted=lambda: deaths.append("me"),
+        config=ReconcilerConfig(dead=30, stuck=600, max_deaths=3),
     )
 
 
@@ -62,87 +68,93 @@ def living(harness: ServiceHarness) -> set[str]:
     return {executor.id for executor in harness.executors.executors()}
 
 
-def test_whoever_was_declared_dead_dies(harness: ServiceHarness, upkeep: Upkeep, deaths: list[str]) -> None:
-    upkeep.beat()
-    assert deaths == []
+def test_an_executor_that_was_declared_dead_is_evicted_at_its_next_heartbeat(
+    harness: ServiceHarness, heartbeat: Heartbeat, evictions: list[str]
+) -> None:
+    heartbeat.beat()
+    assert evictions == []
     harness.executors.remove_executor("me")
-    upkeep.beat()
-    assert deaths == ["me"]
+    heartbeat.beat()
+    assert evictions == ["me"]
 
 
-def test_whoever_beats_lives(harness: ServiceHarness, upkeep: Upkeep, time: Any) -> None:
+def test_an_executor_that_sends_heartbeats_is_alive(harness: ServiceHarness, reconciler: Reconciler, time: Any) -> None:
     for _ in range(20):
-        upkeep.reap()
+        reconciler.reap()
         time.now += 20
         harness.executors.beat("other")
     assert living(harness) == {"me", "other"}
 
 
-def test_whoever_stands_still_is_dead(harness: ServiceHarness, upkeep: Upkeep, time: Any) -> None:
-    upkeep.reap()
+def test_an_executor_without_heartbeats_is_declared_dead(
+    harness: ServiceHarness, reconciler: Reconciler, time: Any
+) -> None:
+    reconciler.reap()
     time.now += 29
-    upkeep.reap()
+    reconciler.reap()
     assert living(harness) == {"me", "other"}
     time.now += 2
-    upkeep.reap()
+    reconciler.reap()
     assert living(harness) == {"me"}
 
 
-def test_nobody_declares_himself_dead(harness: ServiceHarness, upkeep: Upkeep, time: Any) -> None:
-    upkeep.reap()
+def test_a_reconciler_never_declares_its_own_executor_dead(
+    harness: ServiceHarness, reconciler: Reconciler, time: Any
+) -> None:
+    reconciler.reap()
     time.now += 100
-    upkeep.reap()
+    reconciler.reap()
     assert "me" in living(harness)
 
 
-def test_whoever_looks_for_the_first_time_waits_before_he_judges(
-    harness: ServiceHarness, upkeep: Upkeep, time: Any
+def test_a_new_reconciler_waits_before_it_declares_anybody_dead(
+    harness: ServiceHarness, reconciler: Reconciler, time: Any
 ) -> None:
     time.now += 10_000
-    upkeep.reap()
+    reconciler.reap()
     assert living(harness) == {"me", "other"}
 
 
-def test_time_in_which_the_database_was_away_counts_against_nobody(
-    harness: ServiceHarness, upkeep: Upkeep, time: Any, monkeypatch: pytest.MonkeyPatch
+def test_an_outage_of_the_database_counts_against_no_executor(
+    harness: ServiceHarness, reconciler: Reconciler, time: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running(harness)
-    upkeep._attempt(upkeep.reap)
-    upkeep._attempt(upkeep.reconcile)
+    reconciler.reap_task.run_once()
+    reconciler.reconcile_task.run_once()
 
     def away() -> None:
         raise Unavailable("The database does not answer.")
 
     with monkeypatch.context() as meanwhile:
         meanwhile.setattr(harness.executors, "executors", away)
-        upkeep._attempt(upkeep.reap)
+        reconciler.reap_task.run_once()
     time.now += 10_000
     for _ in range(2):
-        upkeep._attempt(upkeep.reap)
-        upkeep._attempt(upkeep.reconcile)
+        reconciler.reap_task.run_once()
+        reconciler.reconcile_task.run_once()
         assert living(harness) == {"me", "other"}
         time.now += 20
     time.now += 20
-    upkeep._attempt(upkeep.reap)
+    reconciler.reap_task.run_once()
     assert living(harness) == {"me"}
 
 
-def test_a_job_that_the_engine_lost_is_queued_again(harness: ServiceHarness, upkeep: Upkeep) -> None:
+def test_a_job_that_the_engine_lost_is_queued_again(harness: ServiceHarness, reconciler: Reconciler) -> None:
     job = harness.services.jobs.create(ANYBODY, VIDEO)
     harness.engine.queued.clear()
-    upkeep.reconcile()
+    reconciler.reconcile()
     assert harness.engine.queued == [(job.id, 2)]
-    upkeep.reconcile()
+    reconciler.reconcile()
     assert harness.engine.queued == [(job.id, 2)]
     assert [e.reason for e in harness.jobs.events(job.id)][-1] == "the engine lost it"
 
 
-def test_a_job_that_is_lost_too_often_is_given_up(harness: ServiceHarness, upkeep: Upkeep) -> None:
+def test_a_job_that_is_lost_too_often_fails(harness: ServiceHarness, reconciler: Reconciler) -> None:
     job = harness.services.jobs.create(ANYBODY, VIDEO)
     for _ in range(3):
         harness.jobs.begin_attempt(job.id, ticket=1, actor="w")
     harness.engine.queued.clear()
-    upkeep.reconcile()
+    reconciler.reconcile()
     failed = harness.jobs.job(job.id)
     assert failed is not None
     assert (failed.status, failed.error_code) == (Status.FAILED, "worker_crashed")
@@ -150,12 +162,12 @@ def test_a_job_that_is_lost_too_often_is_given_up(harness: ServiceHarness, upkee
     assert "3 tries" in failed.error
 
 
-def test_drafts_and_ended_jobs_are_left_alone(harness: ServiceHarness, upkeep: Upkeep) -> None:
+def test_drafts_and_ended_jobs_are_left_alone(harness: ServiceHarness, reconciler: Reconciler) -> None:
     draft = harness.services.jobs.create(ANYBODY, {**VIDEO, "auto_start": False})
     failed = harness.services.jobs.create(ANYBODY, VIDEO)
     harness.jobs.fail(failed.id, attempt=None, error="x", error_code="timeout", actor="w")
     harness.engine.queued.clear()
-    upkeep.reconcile()
+    reconciler.reconcile()
     assert harness.engine.queued == []
     assert len(harness.jobs.events(draft.id)) == 1
 
@@ -167,23 +179,23 @@ def running(harness: ServiceHarness) -> Job:
     return job
 
 
-def test_whoever_holds_a_job_without_a_sign_of_life_is_declared_dead(
-    harness: ServiceHarness, upkeep: Upkeep, time: Any
+def test_the_executor_of_a_stuck_job_is_declared_dead(
+    harness: ServiceHarness, reconciler: Reconciler, time: Any
 ) -> None:
     running(harness)
-    upkeep.reconcile()
+    reconciler.reconcile()
     time.now += 599
-    upkeep.reconcile()
+    reconciler.reconcile()
     assert "other" in living(harness)
     time.now += 2
-    upkeep.reconcile()
+    reconciler.reconcile()
     assert living(harness) == {"me"}
 
 
-def test_a_sign_of_life_counts_from_when_it_was_seen(harness: ServiceHarness, upkeep: Upkeep, time: Any) -> None:
+def test_a_job_with_signs_of_life_is_not_stuck(harness: ServiceHarness, reconciler: Reconciler, time: Any) -> None:
     job = running(harness)
     for _ in range(5):
-        upkeep.reconcile()
+        reconciler.reconcile()
         time.now += 400
         harness.clock.advance(seconds=400)
         harness.jobs.set_progress(job.id, attempt=1, progress=1.0)
@@ -191,39 +203,39 @@ def test_a_sign_of_life_counts_from_when_it_was_seen(harness: ServiceHarness, up
 
 
 @pytest.mark.parametrize("step", [timedelta(days=2), timedelta(days=-2)])
-def test_a_clock_that_is_set_ends_no_running_job(
-    harness: ServiceHarness, upkeep: Upkeep, time: Any, step: timedelta
+def test_setting_the_clock_ends_no_running_job(
+    harness: ServiceHarness, reconciler: Reconciler, time: Any, step: timedelta
 ) -> None:
     running(harness)
-    upkeep.reconcile()
+    reconciler.reconcile()
     harness.clock.advance(seconds=step.total_seconds())
     time.now += 60
-    upkeep.reconcile()
+    reconciler.reconcile()
     assert "other" in living(harness)
 
 
-def test_a_job_that_waits_in_the_queue_may_wait_for_ever(harness: ServiceHarness, upkeep: Upkeep) -> None:
+def test_a_queued_job_may_wait_forever(harness: ServiceHarness, reconciler: Reconciler) -> None:
     job = harness.services.jobs.create(ANYBODY, VIDEO)
     harness.clock.advance(days=30)
-    upkeep.reconcile()
+    reconciler.reconcile()
     assert harness.engine.queued == [(job.id, 1)]
     assert living(harness) == {"me", "other"}
 
 
-def test_a_database_that_is_away_does_not_end_the_upkeep(
-    harness: ServiceHarness, upkeep: Upkeep, deaths: list[str], monkeypatch: pytest.MonkeyPatch
+def test_heartbeats_go_on_when_the_database_is_away(
+    harness: ServiceHarness, heartbeat: Heartbeat, evictions: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []
+    enough = threading.Event()
 
-    def away(_: str) -> bool:
-        calls.append("beat")
+    def away(executor_id: str) -> bool:
+        calls.append(executor_id)
         if len(calls) > 1:
-            upkeep._stopping.set()
+            enough.set()
         raise Unavailable("away")
 
     monkeypatch.setattr(harness.executors, "beat", away)
-    monkeypatch.setattr(upkeep, "_rules", UpkeepSettings(beat=0.01))
-    upkeep.start()
-    upkeep.stop()
-    assert len(calls) >= 1
-    assert deaths == []
+    heartbeat.start()
+    assert enough.wait(20)
+    heartbeat.stop()
+    assert evictions == []

@@ -1,0 +1,88 @@
+"""Keys of blobs, built and parsed here and nowhere else.
+
+``uploads/<upload>.<extension>`` and, for each job, ``outputs/<job>/<attempt>/<name>``,
+``previews/<job>/<attempt>/<name>``, ``chunks/<job>/<plan hash>/<name>`` and ``fetched/<job>/<run>/<name>``.
+A prefix ends in a slash.
+"""
+
+import re
+from typing import NamedTuple
+
+OUTPUTS = "outputs"
+PREVIEWS = "previews"
+CHUNKS = "chunks"
+FETCHED = "fetched"
+UPLOADS = "uploads"
+_JOB_FOLDERS = (OUTPUTS, PREVIEWS, CHUNKS, FETCHED)
+
+UPLOAD_KEY = re.compile(UPLOADS + r"/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.[a-z0-9]{2,5}")
+"""The key of an upload; its group is the upload's ID."""
+
+_PLAN_HASH_DIGITS = 16
+_EXTENSIONS = {
+    "png_sequence": "zip",
+    "stacked_mp4": "mp4",
+    "matte": "mp4",
+    "prores_hq": "mov",
+    "ffv1": "mkv",
+    "hevc_mov": "mov",
+    "poster": "png",
+    "thumbnail": "webp",
+}
+
+
+class BlobKey(NamedTuple):
+    """A parsed key. ``owner``: the ID of the job, or the file name of the upload."""
+
+    folder: str
+    owner: str
+
+
+def parse(key: str) -> BlobKey | None:
+    """None for a key of any other form."""
+    folder, *rest = key.split("/")
+    if folder in _JOB_FOLDERS and len(rest) > 1:
+        return BlobKey(folder, rest[0])
+    if folder == UPLOADS and len(rest) == 1:
+        return BlobKey(folder, rest[0])
+    return None
+
+
+def upload_key(upload_id: str, extension: str) -> str:
+    """``extension`` has no dot."""
+    return f"{UPLOADS}/{upload_id}.{extension}"
+
+
+def output_prefix(job_id: str, attempt: int) -> str:
+    """Prefix of the files that an attempt delivers."""
+    return f"{OUTPUTS}/{job_id}/{attempt}/"
+
+
+def preview_prefix(job_id: str, attempt: int) -> str:
+    """Prefix of the previews of a running attempt."""
+    return f"{PREVIEWS}/{job_id}/{attempt}/"
+
+
+def chunk_prefix(job_id: str, plan_hash: str) -> str:
+    """Prefix of the finished chunks of one plan."""
+    return f"{CHUNKS}/{job_id}/{plan_hash[:_PLAN_HASH_DIGITS]}/"
+
+
+def fetched_key(job_id: str, run: int, name: str) -> str:
+    """Key of a file that was downloaded for a run of the job."""
+    return f"{FETCHED}/{job_id}/{run}/{name}"
+
+
+def job_prefixes(job_id: str) -> tuple[str, ...]:
+    """Prefixes of everything that is stored for a job, except its uploads."""
+    return tuple(f"{folder}/{job_id}/" for folder in _JOB_FOLDERS)
+
+
+def temporary_prefixes(job_id: str) -> tuple[str, ...]:
+    """Prefixes of what a job needs only until it ends: its chunks and the files that were downloaded for it."""
+    return f"{CHUNKS}/{job_id}/", f"{FETCHED}/{job_id}/"
+
+
+def result_name(output_format: str) -> str:
+    """File name of a result, the last part of its key."""
+    return f"result.{_EXTENSIONS.get(output_format, output_format)}"

@@ -1,0 +1,266 @@
+"""Messages between a worker and its child process: one ``ChildRequest`` in, ``ChildEvent`` lines out, all JSON.
+
+Both sides use this module, so it must not import a codec or an inference runtime: the child confines itself first.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from alphareel import __version__
+from alphareel.domain.clip import Chunk, EngineFacts, Limits, Progress, Result
+from alphareel.domain.errors import AlphareelError
+from alphareel.domain.options import Options, from_json, to_json
+from alphareel.service.uploads.models import MediaInfo
+
+
+class InvalidMessage(Exception):
+    """The bytes are not a message of this protocol."""
+
+
+@dataclass(frozen=True)
+class RunTask:
+    """Make the result at ``target``, or only one chunk of it."""
+
+    source: Path
+    target: Path
+    options: Options
+    limits: Limits
+    models_dir: Path | None = None
+    #: Names of the engines to try, in order; None for the default order.
+    engines: tuple[str, ...] | None = None
+    threads: int | None = None
+    #: Folder for previews; None for no previews.
+    previews: Path | None = None
+    chunk: Chunk | None = None
+    #: How much of the source may be processed; None for all of it.
+    paid_seconds: float | None = None
+    #: Keep as few frames in memory as possible.
+    save_memory: bool = False
+    #: The module whose ``run`` makes the result.
+    pipeline: str = "alphareel.pipeline.run"
+
+
+@dataclass(frozen=True)
+class SplitTask:
+    """Divide the clip of ``run`` into chunks of about ``seconds``; make the whole result where that is no use."""
+
+    run: RunTask
+    seconds: float
+
+
+@dataclass(frozen=True)
+class FinishedChunk:
+    """A chunk of the result, as a file at ``path``."""
+
+    path: Path
+    chunk: Chunk
+    frames: int
+    frames_lost: int
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class JoinTask:
+    """Join all chunks, in order, into the result at ``target``."""
+
+    source: Path
+    target: Path
+    options: Options
+    limits: Limits
+    chunks: tuple[FinishedChunk, ...]
+    engine: EngineFacts
+
+
+@dataclass(frozen=True)
+class InspectTask:
+    """Find out what a file is, by its bytes."""
+
+    source: Path
+    limits: Limits
+
+
+ChildTask: TypeAlias = RunTask | SplitTask | JoinTask | InspectTask
+
+
+@dataclass(frozen=True)
+class ChildRequest:
+    """The task, what the child may use (0 for no limit), and the process with which it has to end."""
+
+    task: ChildTask
+    memory_bytes: int
+    cpu_seconds: int
+    open_files: int
+    parent_pid: int
+
+    def to_json(self) -> str:
+        return json.dumps({**asdict(self), "task": _task_to_json(self.task)})
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "ChildRequest":
+        values = json.loads(text)
+        return cls(**{**values, "task": _task_from_json(values["task"])})
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a RunTask or a JoinTask wrote. ``stages``: seconds of work in each stage of the pipeline."""
+
+    result: Result
+    stages: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a clip is divided into chunks, and the engine that must make all of them.
+
+    ``plan_hash`` covers everything that the bytes of the chunks depend on. ``version``: of alphareel.
+    """
+
+    chunks: tuple[Chunk, ...]
+    plan_hash: str
+    engine: EngineFacts
+    version: str = __version__
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Plan":
+        return cls(
+            tuple(Chunk(**chunk) for chunk in values["chunks"]),
+            values["plan_hash"],
+            EngineFacts(**values["engine"]),
+            values["version"],
+        )
+
+
+@dataclass(frozen=True)
+class ErrorEvent:
+    """The task failed with this error."""
+
+    code: str
+    message: str
+    hint: str
+
+    @classmethod
+    def of(cls, error: AlphareelError) -> "ErrorEvent":
+        return cls(error.code, error.message, error.hint)
+
+
+ChildEvent: TypeAlias = Progress | RunResult | Plan | MediaInfo | ErrorEvent
+"""Progress comes any number of times, then exactly one of the others."""
+
+
+def event_to_json(event: ChildEvent) -> str:
+    """One line without its end."""
+    return json.dumps({"event": _EVENT_NAMES[type(event)], **asdict(event)})
+
+
+def event_from_json(line: bytes) -> ChildEvent:
+    """Raises InvalidMessage: the child may run hostile bytes, so nothing in its messages is trusted."""
+    try:
+        values = json.loads(line)
+        return _EVENT_PARSERS[values.pop("event")](values)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise InvalidMessage(type(error).__name__) from error
+
+
+def _result(values: Mapping[str, Any]) -> Result:
+    return Result(
+        **{**values, "engine": EngineFacts(**values["engine"]), "warnings": tuple(map(str, values["warnings"]))}
+    )
+
+
+def _stages(values: Mapping[str, Any]) -> dict[str, float]:
+    return {str(name): float(seconds) for name, seconds in values.items()}
+
+
+_EVENT_NAMES: dict[type, str] = {
+    Progress: "progress",
+    RunResult: "result",
+    Plan: "plan",
+    MediaInfo: "media",
+    ErrorEvent: "error",
+}
+_EVENT_PARSERS: dict[str, Callable[[dict[str, Any]], ChildEvent]] = {
+    "progress": lambda v: Progress(
+        **{
+            **v,
+            "share": float(v["share"]),
+            "stages": _stages(v["stages"]),
+            "written": tuple(v["written"]),
+            "results": (),
+        }
+    ),
+    "result": lambda v: RunResult(_result(v["result"]), _stages(v["stages"])),
+    "plan": Plan.from_json,
+    "media": lambda v: MediaInfo(**v),
+    "error": lambda v: ErrorEvent(**v),
+}
+
+
+def _path(value: str | None) -> Path | None:
+    return None if value is None else Path(value)
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _task_to_json(task: ChildTask) -> dict[str, Any]:
+    match task:
+        case RunTask():
+            return {
+                **asdict(task),
+                "type": "run",
+                "source": str(task.source),
+                "target": str(task.target),
+                "options": to_json(task.options),
+                "models_dir": _text(task.models_dir),
+                "previews": _text(task.previews),
+            }
+        case SplitTask():
+            return {"type": "split", "run": _task_to_json(task.run), "seconds": task.seconds}
+        case JoinTask():
+            return {
+                **asdict(task),
+                "type": "join",
+                "source": str(task.source),
+                "target": str(task.target),
+                "options": to_json(task.options),
+                "chunks": [{**asdict(chunk), "path": str(chunk.path)} for chunk in task.chunks],
+            }
+        case InspectTask():
+            return {"type": "inspect", "source": str(task.source), "limits": asdict(task.limits)}
+
+
+def _task_from_json(values: dict[str, Any]) -> ChildTask:
+    kind = values.pop("type")
+    if kind == "split":
+        run = _task_from_json(values["run"])
+        assert isinstance(run, RunTask)
+        return SplitTask(run, values["seconds"])
+    common: dict[str, Any] = {"source": Path(values["source"]), "limits": Limits(**values["limits"])}
+    if kind == "inspect":
+        return InspectTask(**common)
+    common |= {"target": Path(values["target"]), "options": from_json(values["options"])}
+    if kind == "join":
+        chunks = tuple(
+            FinishedChunk(Path(c["path"]), Chunk(**c["chunk"]), c["frames"], c["frames_lost"], tuple(c["warnings"]))
+            for c in values["chunks"]
+        )
+        return JoinTask(**common, chunks=chunks, engine=EngineFacts(**values["engine"]))
+    assert kind == "run", kind
+    return RunTask(
+        **{
+            **values,
+            **common,
+            "models_dir": _path(values["models_dir"]),
+            "engines": None if values["engines"] is None else tuple(values["engines"]),
+            "previews": _path(values["previews"]),
+            "chunk": None if values["chunk"] is None else Chunk(**values["chunk"]),
+        }
+    )
