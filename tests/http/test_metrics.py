@@ -71,7 +71,7 @@ def test_jobs_queue_and_failures_are_those_of_the_database(open_client, harness,
 
 
 def test_a_database_that_is_away_is_told_and_requests_are_still_counted(open_client, harness, monkeypatch):
-    def away():
+    def away(_store):
         raise Unavailable("away")
 
     open_client.get("/livez")

@@ -127,7 +127,7 @@ def test_a_worker_that_stops_leaves_its_fetch_untried(harness, handed_over, make
 
 def test_a_fetch_keeps_its_place_until_the_job_starts(harness, handed_over, make_worker):
     worker = make_worker()
-    worker._fetching._draining.clear()
+    worker._input_fetcher._draining.clear()
     thread = threading.Thread(target=worker.fetch, args=(handed_over.id, handed_over.ticket), daemon=True)
     thread.start()
     thread.join(timeout=1.5)
