@@ -1,4 +1,4 @@
-"""Text that a database does not store is refused at the door, on both databases, and costs nobody anything."""
+"""Text that a database does not store is refused at the door, on both databases, and costs anonymous_client anything."""
 
 import uuid
 from collections.abc import Iterator

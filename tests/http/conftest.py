@@ -115,7 +115,7 @@ def client(make_client: MakeClient) -> TestClient:
 
 
 @pytest.fixture
-def nobody(make_client: MakeClient) -> TestClient:
+def anonymous_client(make_client: MakeClient) -> TestClient:
     """A client without a key."""
     return make_client(secret=None)
 

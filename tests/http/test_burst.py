@@ -32,7 +32,7 @@ def assert_exactly(answers, passed):
 
 
 def test_of_a_burst_exactly_the_limit_passes_and_polling_goes_on(harness, key, serve):
-    with serve(create_app(harness.services, HttpConfig(rates=RateLimits(write=20)))) as server:
+    with serve(create_app(harness.services, HttpConfig(rate_limits=RateLimits(write=20)))) as server:
         answers = burst([server.url], key, 50)
         job = next(a.json()["id"] for a in answers if a.status_code == 200)
         polls = [httpx2.get(f"{server.url}/v1/jobs/{job}", headers={"X-Api-Key": key}) for _ in range(30)]
@@ -49,14 +49,14 @@ def redis_url():
 
 
 def test_two_servers_count_together_in_redis(harness, key, serve, redis_url):
-    settings = HttpConfig(rates=RateLimits(write=20, storage_url=redis_url))
+    settings = HttpConfig(rate_limits=RateLimits(write=20, storage_url=redis_url))
     with serve(create_app(harness.services, settings)) as one, serve(create_app(harness.services, settings)) as other:
         answers = burst([one.url, other.url], key, 50)
     assert_exactly(answers, 20)
 
 
 def test_while_redis_is_away_everybody_passes_and_the_log_says_so_once(make_client, logs):
-    client = make_client(rates=RateLimits(write=1, storage_url=NOWHERE))
+    client = make_client(rate_limits=RateLimits(write=1, storage_url=NOWHERE))
     answers = [client.post("/v1/jobs", json=VIDEO) for _ in range(4)]
     assert [a.status_code for a in answers] == [200] * 4
     assert "RateLimit-Limit" not in answers[-1].headers
@@ -64,5 +64,5 @@ def test_while_redis_is_away_everybody_passes_and_the_log_says_so_once(make_clie
 
 
 def test_a_guess_is_counted_although_redis_is_away(make_client):
-    client = make_client(secret="wrong", guesses_per_minute=1, rates=RateLimits(storage_url=NOWHERE))
+    client = make_client(secret="wrong", auth_failures_per_minute=1, rate_limits=RateLimits(storage_url=NOWHERE))
     assert [client.get("/v1/jobs").status_code for _ in range(2)] == [401, 429]

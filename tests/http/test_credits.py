@@ -77,14 +77,14 @@ def test_a_job_shows_what_is_reserved_then_charged(client, harness, studio, vide
     assert client.get("/v1/usage/summary?days=1").json()["credits_used"] == 2
 
 
-def test_a_job_without_a_key_is_refused_where_credits_are_charged(nobody, harness, studio):
+def test_a_job_without_a_key_is_refused_where_credits_are_charged(anonymous_client, harness, studio):
     harness.services.admin.set_balance(OPERATOR, client_id=studio, balance=0)
-    answer = nobody.post("/api/process", json=ELSEWHERE)
+    answer = anonymous_client.post("/api/process", json=ELSEWHERE)
     assert (answer.status_code, answer.json()["error"]["code"]) == (401, "missing_api_key")
     assert "charges credits" in answer.json()["error"]["message"]
-    assert nobody.post("/api/process", json={**ELSEWHERE, "test": "success"}).status_code == 200
+    assert anonymous_client.post("/api/process", json={**ELSEWHERE, "test": "success"}).status_code == 200
     harness.services.admin.set_balance(OPERATOR, client_id=studio, balance=None)
-    assert nobody.post("/api/process", json=ELSEWHERE).status_code == 200
+    assert anonymous_client.post("/api/process", json=ELSEWHERE).status_code == 200
 
 
 def test_a_key_on_the_older_routes_pays_from_its_balance(client, harness, studio, video):

@@ -28,15 +28,15 @@ def test_every_error_code_stands_there_with_its_status():
     assert told == {kind.code: str(status) for kind, status in STATUS.items()}
 
 
-def test_every_route_stands_there_and_no_other(nobody):
+def test_every_route_stands_there_and_no_other(anonymous_client):
     told = set(re.findall(r"^\| `([A-Z]+ /\S*)` \|", PAGE, flags=re.MULTILINE))
-    paths = nobody.app.openapi()["paths"]
+    paths = anonymous_client.app.openapi()["paths"]
     assert told == {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
 
 
 @pytest.mark.parametrize("schema", ["JobCreate", "Job"])
-def test_every_field_of_a_job_stands_there(nobody, schema):
-    fields = nobody.app.openapi()["components"]["schemas"][schema]["properties"]
+def test_every_field_of_a_job_stands_there(anonymous_client, schema):
+    fields = anonymous_client.app.openapi()["components"]["schemas"][schema]["properties"]
     assert [name for name in fields if f"`{name}`" not in PAGE] == []
 
 

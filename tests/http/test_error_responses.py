@@ -50,7 +50,7 @@ def test_every_error_has_a_status(error):
 
 def test_every_path_and_method_answers_200_or_the_envelope(make_client, key):
     """No key, a wrong key, a good one; no body, garbage, a list: never HTML, never an empty or strange error."""
-    clients = [make_client(secret=secret, guesses_per_minute=0) for secret in (None, "wrong", key)]
+    clients = [make_client(secret=secret, auth_failures_per_minute=0) for secret in (None, "wrong", key)]
     bodies = (b"", b"\xff{not json", b"[1,2]", b"null")
     for client in clients:
         for path in [*paths(client), "/", "/nowhere", "/v1/nowhere", "/v1/jobs/"]:
@@ -66,11 +66,11 @@ def _missing(path):
     return "missing_admin_token" if path.startswith("/v1/admin") else "missing_api_key"
 
 
-def test_every_v1_route_refuses_without_a_key(nobody):
-    for path, operations in nobody.app.openapi()["paths"].items():
+def test_every_v1_route_refuses_without_a_key(anonymous_client):
+    for path, operations in anonymous_client.app.openapi()["paths"].items():
         for method in operations:
             if path.startswith("/v1"):
-                answer = nobody.request(method, path)
+                answer = anonymous_client.request(method, path)
                 assert (answer.status_code, answer.json()["error"]["code"]) == (401, _missing(path)), path
 
 
@@ -227,10 +227,10 @@ def test_head_of_a_job_has_its_etag_and_that_of_its_events_ends(client):
     assert events.headers["content-type"].startswith("text/event-stream")
 
 
-def test_head_is_refused_where_there_is_no_get(client, nobody):
+def test_head_is_refused_where_there_is_no_get(client, anonymous_client):
     refused = client.head("/v1/estimate")
     assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
-    assert nobody.head("/v1/jobs").status_code == 401
+    assert anonymous_client.head("/v1/jobs").status_code == 401
     assert "HEAD" in client.put("/v1/jobs").headers["allow"]
 
 

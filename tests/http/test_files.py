@@ -15,8 +15,8 @@ def link(client, finish_job):
 RESULT = bytes(range(256)) * 20
 
 
-def test_link_gives_the_file_without_a_key(nobody, link):
-    answer = nobody.get(link)
+def test_link_gives_the_file_without_a_key(anonymous_client, link):
+    answer = anonymous_client.get(link)
     assert answer.status_code == 200
     assert answer.content == RESULT
     assert answer.headers["content-type"] == "video/webm"
@@ -30,8 +30,8 @@ def test_link_gives_the_file_without_a_key(nobody, link):
     ("asked", "start", "stop"),
     [("bytes=0-99", 0, 100), ("bytes=100-", 100, 5120), ("bytes=-20", 5100, 5120), ("bytes=5000-99999", 5000, 5120)],
 )
-def test_range_gives_that_part(nobody, link, asked, start, stop):
-    answer = nobody.get(link, headers={"Range": asked})
+def test_range_gives_that_part(anonymous_client, link, asked, start, stop):
+    answer = anonymous_client.get(link, headers={"Range": asked})
     assert answer.status_code == 206
     assert answer.content == RESULT[start:stop]
     assert answer.headers["content-range"] == f"bytes {start}-{stop - 1}/5120"
@@ -39,64 +39,64 @@ def test_range_gives_that_part(nobody, link, asked, start, stop):
 
 
 @pytest.mark.parametrize("asked", ["bytes=5120-", "bytes=9999-10000", "bytes=-0"])
-def test_range_outside_is_416_in_the_one_error_shape(nobody, link, asked):
-    answer = nobody.get(link, headers={"Range": asked})
+def test_range_outside_is_416_in_the_one_error_shape(anonymous_client, link, asked):
+    answer = anonymous_client.get(link, headers={"Range": asked})
     assert answer.status_code == 416
     assert answer.headers["content-range"] == "bytes */5120"
     assert answer.json()["error"]["code"] == "invalid_request"
 
 
 @pytest.mark.parametrize("asked", ["bytes=0-1,3-4", "bytes=9-1", "bytes=x", "lines=1-2", "bytes=-", "bytes=1-2x"])
-def test_odd_range_gives_the_whole_file(nobody, link, asked):
-    assert nobody.get(link, headers={"Range": asked}).status_code == 200
+def test_odd_range_gives_the_whole_file(anonymous_client, link, asked):
+    assert anonymous_client.get(link, headers={"Range": asked}).status_code == 200
 
 
-def test_range_means_nothing_to_head(nobody, link):
-    answer = nobody.head(link, headers={"Range": "bytes=0-9"})
+def test_range_means_nothing_to_head(anonymous_client, link):
+    answer = anonymous_client.head(link, headers={"Range": "bytes=0-9"})
     assert (answer.status_code, answer.headers["content-length"]) == (200, "5120")
 
 
-def test_any_version_that_the_client_has_is_good_enough(nobody, link):
-    assert nobody.get(link, headers={"If-None-Match": "*"}).status_code == 304
+def test_any_version_that_the_client_has_is_good_enough(anonymous_client, link):
+    assert anonymous_client.get(link, headers={"If-None-Match": "*"}).status_code == 304
 
 
-def test_head_tells_the_size_without_the_bytes(nobody, link):
-    answer = nobody.head(link)
+def test_head_tells_the_size_without_the_bytes(anonymous_client, link):
+    answer = anonymous_client.head(link)
     assert (answer.status_code, answer.content) == (200, b"")
     assert answer.headers["content-length"] == "5120"
 
 
-def test_etag_answers_304_and_guards_ranges(nobody, link):
-    tag = nobody.get(link).headers["etag"]
-    assert nobody.get(link, headers={"If-None-Match": tag}).status_code == 304
-    assert nobody.get(link, headers={"Range": "bytes=0-9", "If-Range": tag}).status_code == 206
-    assert nobody.get(link, headers={"Range": "bytes=0-9", "If-Range": '"other"'}).status_code == 200
+def test_etag_answers_304_and_guards_ranges(anonymous_client, link):
+    tag = anonymous_client.get(link).headers["etag"]
+    assert anonymous_client.get(link, headers={"If-None-Match": tag}).status_code == 304
+    assert anonymous_client.get(link, headers={"Range": "bytes=0-9", "If-Range": tag}).status_code == 206
+    assert anonymous_client.get(link, headers={"Range": "bytes=0-9", "If-Range": '"other"'}).status_code == 200
 
 
-def test_forged_links_are_not_found(nobody, link):
+def test_forged_links_are_not_found(anonymous_client, link):
     for forged in (
         link[:-1] + ("0" if link[-1] != "0" else "1"),
         link.partition("?")[0],
         link.replace("exp=", "exp=9"),
     ):
-        answer = nobody.get(forged)
+        answer = anonymous_client.get(forged)
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
 
 
-def test_expired_link_is_not_found_and_says_where_to_get_a_fresh_one(nobody, link, harness):
+def test_expired_link_is_not_found_and_says_where_to_get_a_fresh_one(anonymous_client, link, harness):
     harness.clock.advance(hours=2)
-    answer = nobody.get(link)
+    answer = anonymous_client.get(link)
     assert answer.status_code == 404
     assert "fresh link" in answer.json()["error"]["message"]
 
 
-def test_link_to_a_deleted_file_is_not_found(nobody, link, harness):
+def test_link_to_a_deleted_file_is_not_found(anonymous_client, link, harness):
     harness.blobs.delete_prefix("outputs/")
-    assert nobody.get(link).json()["error"]["code"] == "not_found"
+    assert anonymous_client.get(link).json()["error"]["code"] == "not_found"
 
 
-def test_path_that_climbs_is_not_found(nobody):
-    assert nobody.get("/files/..%2f..%2fetc/passwd?exp=9&sig=0").status_code == 404
+def test_path_that_climbs_is_not_found(anonymous_client):
+    assert anonymous_client.get("/files/..%2f..%2fetc/passwd?exp=9&sig=0").status_code == 404
 
 
 @pytest.mark.parametrize(("size", "header"), [(0, "bytes=0-"), (0, "bytes=-1")])

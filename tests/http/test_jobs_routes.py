@@ -6,7 +6,7 @@ from datetime import datetime
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from alphareel.http.schemas.jobs import Address
+from alphareel.http.schemas.jobs import Url
 
 VIDEO = "https://example.com/in.mp4"
 
@@ -286,7 +286,7 @@ def test_hosts_of_every_kind_are_taken(client, host):
     assert client.post("/v1/jobs", json={"video_url": f"https://{host}/v.mp4"}).status_code == 200
 
 
-_ADDRESS = TypeAdapter(Address)
+_ADDRESS = TypeAdapter(Url)
 
 
 def documented(url: str) -> bool:

@@ -16,7 +16,12 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from alphareel.http.app import create_app
 from alphareel.http.config import BodyTimeouts, HttpConfig
-from alphareel.http.connection_limits import ConnectionLimiter, drained, limit_connections, limit_request_head
+from alphareel.http.connection_limits import (
+    ConnectionLimiter,
+    limit_connections,
+    limit_request_head,
+    limit_slow_readers,
+)
 from alphareel.testing.fakes import TINY_MP4
 
 BIG = 16 * 1024 * 1024
@@ -24,7 +29,7 @@ BIG = 16 * 1024 * 1024
 
 @pytest.fixture(scope="module", params=["httptools", "h11"])
 def server(request, harness, serve):
-    config = HttpConfig(max_upload_bytes=9_000_000, patience=BodyTimeouts(idle_seconds=0.5), drain_seconds=1)
+    config = HttpConfig(max_upload_bytes=9_000_000, body_timeouts=BodyTimeouts(idle_seconds=0.5), drain_seconds=1)
     with serve(create_app(harness.services, config), request.param) as running:
         yield running
 
@@ -144,13 +149,13 @@ def test_body_that_stands_still_is_given_up(server, key, harness):
         connection.sendall(upload_head(key, 60_000) + bytes(3000))
         answer = read_answer(connection)
     assert b" 400 " in answer
-    assert b"Nothing came for 0.5 seconds" in answer
+    assert b"No data arrived for 0.5 seconds" in answer
     wait_until(lambda: not incoming(harness))
 
 
 def test_body_that_trickles_is_given_up_although_it_never_stands_still(harness, serve, key):
-    patience = BodyTimeouts(idle_seconds=20, bytes_per_second=10_000, grace_seconds=0.3)
-    app = create_app(harness.services, HttpConfig(patience=patience))
+    timeouts = BodyTimeouts(idle_seconds=20, bytes_per_second=10_000, grace_seconds=0.3)
+    app = create_app(harness.services, HttpConfig(body_timeouts=timeouts))
     with serve(app) as running, connected(running) as connection:
         connection.sendall(upload_head(key, 60_000))
         answered, sent = [], 0
@@ -160,25 +165,25 @@ def test_body_that_trickles_is_given_up_although_it_never_stands_still(harness, 
             answered, _, _ = select.select([connection], [], [], 0.05)
         answer = read_answer(connection)
     assert b" 400 " in answer
-    assert b"The body comes too slowly: " in answer
-    assert b"at least 10000 bytes a second" in answer
+    assert b"The body arrives too slowly: " in answer
+    assert b"at least 10000 bytes per second" in answer
     wait_until(lambda: not incoming(harness))
 
 
 @pytest.mark.parametrize(
-    ("waited", "came", "over"),
+    ("waited", "received", "too_slow"),
     [(59, 0, False), (61, 0, True), (61, 16_000, True), (61, 17_000, False), (3600, 60_000_000, False)],
 )
-def test_patience_grows_with_what_has_come(waited, came, over):
-    assert BodyTimeouts().is_over(waited, came) is over
-    assert not BodyTimeouts(bytes_per_second=0).is_over(waited, came)
+def test_the_time_limit_grows_with_the_bytes_received(waited, received, too_slow):
+    assert BodyTimeouts().is_too_slow(waited, received) is too_slow
+    assert not BodyTimeouts(bytes_per_second=0).is_too_slow(waited, received)
 
 
 def test_json_body_that_stands_still_is_given_up(server, key):
     with connected(server) as connection:
         head = f"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nX-Api-Key: {key}\r\nContent-Length: 100\r\n\r\n"
         connection.sendall(head.encode() + b"{")
-        assert b"Nothing came for 0.5 seconds" in read_answer(connection)
+        assert b"No data arrived for 0.5 seconds" in read_answer(connection)
 
 
 def test_file_that_cannot_be_read_to_its_end_shows_as_broken_not_as_short(server, headers, harness, monkeypatch, logs):
@@ -370,8 +375,8 @@ def test_answer_that_takes_longer_than_a_head_may_is_not_cut_off(harness, serve,
 
 
 @pytest.fixture(params=["httptools", "h11"])
-def impatient(request, harness, serve):
-    """Makes a server that waits for slow readers as long as ``patience`` says, with one answer of 12 MB."""
+def slow_reader_server(request, harness, serve):
+    """Makes a server that waits for slow readers as ``timeouts`` says, with one response of 12 MB."""
     protocol = {"httptools": HttpToolsProtocol, "h11": H11Protocol}[request.param]
     app = create_app(harness.services, HttpConfig())
 
@@ -379,7 +384,7 @@ def impatient(request, harness, serve):
     def big() -> StreamingResponse:
         return StreamingResponse(zeros(12_000_000))
 
-    return lambda patience: serve(app, limit_request_head(drained(protocol, patience=patience)))
+    return lambda timeouts: serve(app, limit_request_head(limit_slow_readers(protocol, timeouts=timeouts)))
 
 
 def is_cut(connection):
@@ -399,15 +404,15 @@ def slow_connection(running):
     return contextlib.closing(connection)
 
 
-def test_reader_that_takes_nothing_is_cut_off(impatient, logs):
-    with impatient(BodyTimeouts(idle_seconds=0.5)) as running, slow_connection(running) as connection:
+def test_reader_that_takes_nothing_is_cut_off(slow_reader_server, logs):
+    with slow_reader_server(BodyTimeouts(idle_seconds=0.5)) as running, slow_connection(running) as connection:
         wait_until(lambda: any(line["event"] == "slow reader cut off" for line in logs()))
         assert is_cut(connection)
 
 
-def test_reader_that_trickles_is_cut_off_although_it_never_stands_still(impatient, logs):
-    patience = BodyTimeouts(idle_seconds=2, bytes_per_second=100_000_000, grace_seconds=0.5)
-    with impatient(patience) as running, slow_connection(running) as connection:
+def test_reader_that_trickles_is_cut_off_although_it_never_stands_still(slow_reader_server, logs):
+    timeouts = BodyTimeouts(idle_seconds=2, bytes_per_second=100_000_000, grace_seconds=0.5)
+    with slow_reader_server(timeouts) as running, slow_connection(running) as connection:
         deadline = time.monotonic() + 20
         with contextlib.suppress(ConnectionError):
             while connection.recv(4096) and time.monotonic() < deadline:
@@ -416,9 +421,9 @@ def test_reader_that_trickles_is_cut_off_although_it_never_stands_still(impatien
         assert any(line["event"] == "slow reader cut off" for line in logs())
 
 
-def test_reader_that_pauses_and_then_goes_on_gets_everything(impatient):
+def test_reader_that_pauses_and_then_goes_on_gets_everything(slow_reader_server):
     with (
-        impatient(BodyTimeouts(idle_seconds=10, bytes_per_second=1000)) as running,
+        slow_reader_server(BodyTimeouts(idle_seconds=10, bytes_per_second=1000)) as running,
         slow_connection(running) as connection,
     ):
         time.sleep(1)

@@ -14,8 +14,8 @@ SNAPSHOT = Path(__file__).with_name("openapi.json")
 
 
 @pytest.fixture
-def document(nobody):
-    return nobody.get("/openapi.json").json()
+def document(anonymous_client):
+    return anonymous_client.get("/openapi.json").json()
 
 
 def operations(document):

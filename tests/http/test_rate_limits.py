@@ -21,7 +21,7 @@ VIDEO = {"video_url": "https://a.example/v.mp4"}
 
 @pytest.fixture
 def limited(make_client):
-    return make_client(rates=RateLimits(write=2, read=3))
+    return make_client(rate_limits=RateLimits(write=2, read=3))
 
 
 def test_every_answer_says_what_is_left(limited):
@@ -62,13 +62,13 @@ def test_a_key_may_have_limits_of_its_own(limited, harness, key):
 
 
 def test_no_limit_is_told_by_nothing(make_client):
-    answer = make_client(rates=RateLimits(write=0, read=0)).get("/v1/jobs")
+    answer = make_client(rate_limits=RateLimits(write=0, read=0)).get("/v1/jobs")
     assert answer.status_code == 200
     assert not [name for name in answer.headers if name.lower().startswith("ratelimit")]
 
 
 def test_an_upload_is_refused_before_its_body_is_read(harness, key, serve):
-    with serve(create_app(harness.services, HttpConfig(rates=RateLimits(write=1)))) as server:
+    with serve(create_app(harness.services, HttpConfig(rate_limits=RateLimits(write=1)))) as server:
         httpx2.post(f"{server.url}/v1/jobs", json=VIDEO, headers={"X-Api-Key": key})
         head = (
             f"POST /v1/uploads HTTP/1.1\r\nHost: a\r\nX-Api-Key: {key}\r\nContent-Length: 100000000\r\n"
@@ -81,10 +81,10 @@ def test_an_upload_is_refused_before_its_body_is_read(harness, key, serve):
 
 
 def test_callers_without_a_key_are_counted_by_address(make_client):
-    nobody = make_client(secret=None, rates=RateLimits(write=1))
-    assert nobody.post("/api/process", json=VIDEO).status_code == 200
-    assert nobody.post("/api/process", json=VIDEO).status_code == 429
-    assert nobody.get("/api/pricing").status_code == 200
+    anonymous_client = make_client(secret=None, rate_limits=RateLimits(write=1))
+    assert anonymous_client.post("/api/process", json=VIDEO).status_code == 200
+    assert anonymous_client.post("/api/process", json=VIDEO).status_code == 429
+    assert anonymous_client.get("/api/pricing").status_code == 200
 
 
 def test_an_unknown_key_is_not_counted(limited):
@@ -105,7 +105,7 @@ def test_a_store_that_cannot_be_used_is_named_at_the_start():
     ],
 )
 def test_callers_without_a_key_cannot_get_around_a_limit_by_another_address_of_theirs(harness, one, same, other):
-    app = create_app(harness.services, HttpConfig(rates=RateLimits(write=1)))
+    app = create_app(harness.services, HttpConfig(rate_limits=RateLimits(write=1)))
 
     def create(address):
         return TestClient(app, client=(address, 5000)).post("/api/process", json=VIDEO).status_code

@@ -23,7 +23,9 @@ PATIENCE = 3600
 
 @pytest.mark.timeout(PATIENCE)
 def test_the_service_does_what_its_document_says(harness, key, serve, tmp_path):
-    settings = HttpConfig(version="1", admin_token=TOKEN, rates=RateLimits(write=0, read=0), guesses_per_minute=0)
+    settings = HttpConfig(
+        version="1", admin_token=TOKEN, rate_limits=RateLimits(write=0, read=0), auth_failures_per_minute=0
+    )
     environment = {**os.environ, "ALPHAREEL_API_KEY": key, "ALPHAREEL_ADMIN_TOKEN": TOKEN, "NO_COLOR": "1"}
     app = create_app(harness.services, settings)
     app.openapi()  # making it takes a busy machine longer than schemathesis would wait

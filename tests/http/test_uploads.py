@@ -187,8 +187,8 @@ def test_large_file_reaches_the_service_in_few_pieces(client, harness, monkeypat
     assert len(pieces) <= 4
 
 
-def test_upload_without_a_key_is_refused_before_the_form_is_looked_at(nobody):
-    answer = send(nobody, b"garbage")
+def test_upload_without_a_key_is_refused_before_the_form_is_looked_at(anonymous_client):
+    answer = send(anonymous_client, b"garbage")
     assert (answer.status_code, answer.json()["error"]["code"]) == (401, "missing_api_key")
 
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from alphareel.domain.errors import FetchFailed
-from alphareel.http.job_serializers import JobSerializer
+from alphareel.http.serializers import JobSerializer
 from alphareel.service.webhooks.dispatcher import DispatchLimits, WebhookDispatcher, WebhookSender
 from alphareel.service.webhooks.events import Attempt, Secrets
 
@@ -108,9 +108,9 @@ def test_webhooks_of_another_key_are_not_found(client, make_client, new_key, har
     job = create(client, auto_start=False)
     client.post(f"/v1/jobs/{job['id']}/cancel")
     (item,) = client.get(f"/v1/jobs/{job['id']}/webhooks").json()["items"]
-    stranger = make_client(secret=new_key())
-    assert stranger.get(f"/v1/jobs/{job['id']}/webhooks").status_code == 404
-    assert stranger.post(f"/v1/jobs/{job['id']}/webhooks/{item['id']}/redeliver").status_code == 404
+    other_client = make_client(secret=new_key())
+    assert other_client.get(f"/v1/jobs/{job['id']}/webhooks").status_code == 404
+    assert other_client.post(f"/v1/jobs/{job['id']}/webhooks/{item['id']}/redeliver").status_code == 404
     assert client.post(f"/v1/jobs/{job['id']}/webhooks/whd_none/redeliver").status_code == 404
 
 

@@ -17,7 +17,12 @@ from alphareel.domain.errors import AlphareelError, Unavailable
 from alphareel.http.app import create_app
 from alphareel.http.catalog import EngineStatus
 from alphareel.http.config import BodyTimeouts, HttpConfig
-from alphareel.http.connection_limits import ConnectionLimiter, drained, limit_connections, limit_request_head
+from alphareel.http.connection_limits import (
+    ConnectionLimiter,
+    limit_connections,
+    limit_request_head,
+    limit_slow_readers,
+)
 from alphareel.http.rate_limits import RateLimits
 from alphareel.matting import tiers
 from alphareel.matting.engine import ModelInfo
@@ -88,9 +93,9 @@ def build_app(place: installation.Installation, services: Services) -> FastAPI:
         admin_token=_admin_token(given),
         metrics_open=given.metrics_open,
         ready_with_worker=given.workers > 0,
-        guesses_per_minute=given.guesses_per_minute,
-        patience=BodyTimeouts(bytes_per_second=given.min_body_rate),
-        rates=RateLimits(given.write_per_minute, given.read_per_minute, given.rate_limit_url),
+        auth_failures_per_minute=given.guesses_per_minute,
+        body_timeouts=BodyTimeouts(bytes_per_second=given.min_body_rate),
+        rate_limits=RateLimits(given.write_per_minute, given.read_per_minute, given.rate_limit_url),
     )
     return create_app(services, config, list_engines=lambda: _engine_statuses(given))
 
@@ -143,9 +148,9 @@ def _config(app: FastAPI, given: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http=limit_request_head(
-            drained(
+            limit_slow_readers(
                 limit_connections(ConnectionLimiter(given.connections_per_address, given.trusted_proxies)),
-                patience=BodyTimeouts(bytes_per_second=given.min_read_rate),
+                timeouts=BodyTimeouts(bytes_per_second=given.min_read_rate),
             )
         ),
         forwarded_allow_ips=[str(network) for network in given.trusted_proxies],

@@ -1,23 +1,24 @@
-"""The JSON of the routes for operators and of usage, as OpenAPI shows it."""
+"""JSON of the operator routes."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field, StringConstraints
 
-from alphareel.http.schemas.responses import Time
+from alphareel.http.schemas.base import RequestBody, Schema, Time
+from alphareel.http.schemas.usage import ModelUsageDay
 from alphareel.service.api_keys.admin import KEY_LIMITS, LONGEST_CLIENT, LONGEST_NOTE, PLAIN
 from alphareel.service.api_keys.service import NewKey
-from alphareel.service.billing.credits import MOST_CREDITS
+from alphareel.service.billing.credits import MOST_CREDITS, LedgerEntry
 from alphareel.service.billing.credits import Account as ClientAccount
-from alphareel.service.billing.credits import LedgerEntry as LedgerEntry
-from alphareel.service.jobs.estimates import Estimate as JobEstimate
 from alphareel.service.jobs.models import ApiKey
-from alphareel.service.usage.service import UsageBucket
 
-# A name that is not blank: at least one character that is no space.
+DEFAULT_GRACE_SECONDS = 24 * 3600
+
+# A name that is not blank: the pattern needs at least one character other than white space.
 ClientId = Annotated[
     str,
+    StringConstraints(strip_whitespace=True),
     Field(
         min_length=1,
         max_length=LONGEST_CLIENT,
@@ -27,28 +28,24 @@ ClientId = Annotated[
 Credits = Annotated[float, Field(ge=-MOST_CREDITS / 100, le=MOST_CREDITS / 100)]
 
 
-class _Schema(BaseModel):
-    model_config = ConfigDict(frozen=True, from_attributes=True)
-
-
-class KeyCreate(_Schema):
+class KeyCreate(RequestBody):
     client_id: ClientId = Field(description="Whose key it is; a client may have several.")
     note: str | None = Field(default=None, max_length=LONGEST_NOTE, pattern=f"^{PLAIN}*$")
     test: bool | None = Field(default=False, description="Its jobs compute nothing and cost nothing.")
 
 
-class KeyChoice(_Schema):
+class KeySelector(RequestBody):
     key_fingerprint: str = Field(min_length=1)
 
 
-class KeyRotate(KeyChoice):
+class KeyRotate(KeySelector):
     grace_seconds: int | None = Field(
-        default=24 * 3600, ge=0, le=90 * 24 * 3600, description="How long the old secret stays good."
+        default=DEFAULT_GRACE_SECONDS, ge=0, le=90 * 24 * 3600, description="How long the old secret stays good."
     )
 
 
-class KeyLimits(KeyChoice):
-    """What is left out stays as it is; null takes the service's, 0 is no limit."""
+class KeyLimits(KeySelector):
+    """Absent fields stay unchanged; null restores the server's default, 0 removes the limit."""
 
     write_per_minute: int | None = Field(
         default=None, ge=0, le=KEY_LIMITS["write_per_minute"], description="Requests that change something."
@@ -73,7 +70,7 @@ class KeyLimits(KeyChoice):
     )
 
 
-class Key(_Schema):
+class Key(Schema):
     """A key without its secret."""
 
     client_id: str
@@ -111,31 +108,31 @@ class Key(_Schema):
         )
 
 
-class ChangedKey(Key):
+class UpdatedKey(Key):
     success: Literal[True] = True
 
 
-class MadeKey(ChangedKey):
+class CreatedKey(UpdatedKey):
     api_key: str = Field(description="The secret, shown this once.")
 
     @classmethod
-    def from_new(cls, made: NewKey) -> Self:
-        return cls.of(made.key, api_key=made.secret)
+    def from_new(cls, new: NewKey) -> Self:
+        return cls.of(new.key, api_key=new.secret)
 
 
-class KeyList(_Schema):
+class KeyList(Schema):
     success: Literal[True] = True
     items: list[Key]
 
 
-class AdminConfig(_Schema):
+class AdminConfig(Schema):
     success: Literal[True] = True
     version: str
     settings: Mapping[str, str] = Field(description="As in docs/settings.md; secrets show as set or unset.")
 
 
-class AdminEvent(_Schema):
-    """One act of an operator, as written when it happened."""
+class AdminEvent(Schema):
+    """One action of an operator."""
 
     id: int
     at: Time
@@ -146,12 +143,12 @@ class AdminEvent(_Schema):
     request_id: str | None
 
 
-class AdminEvents(_Schema):
+class AdminEvents(Schema):
     success: Literal[True] = True
     items: list[AdminEvent]
 
 
-class CreditGrant(_Schema):
+class CreditGrant(RequestBody):
     client_id: ClientId
     credits: Credits = Field(description="Added to the balance; a negative number is taken from it.")
     start_charging: bool = Field(
@@ -159,12 +156,12 @@ class CreditGrant(_Schema):
     )
 
 
-class CreditBalance(_Schema):
+class CreditBalance(RequestBody):
     client_id: ClientId
     balance: Annotated[float, Field(ge=0, le=MOST_CREDITS / 100)] | None = Field(description="null: unlimited.")
 
 
-class Account(_Schema):
+class Account(Schema):
     """A client's credits; all keys of a client share them."""
 
     success: Literal[True] = True
@@ -184,7 +181,7 @@ class Account(_Schema):
         )
 
 
-class Entry(_Schema):
+class Entry(Schema):
     """A row of the ledger, never changed; the sum of all amounts is the balance."""
 
     subject: str = Field(description="The job, or the name of the grant.")
@@ -205,116 +202,12 @@ class Ledger(Account):
     items: list[Entry]
 
 
-class Sums(_Schema):
-    jobs: int
-    completed: int
-    failed: int
-    credits_used: float
-
-
-class Day(Sums):
-    date: str = Field(description="UTC.", examples=["2026-04-20"])
-
-
-class Estimate(_Schema):
-    """Null is what cannot be told; `notes` says why."""
-
-    success: Literal[True] = True
-    credits: float | None = Field(description="That a client who has a balance would be charged.")
-    charged: bool = Field(description="Whether this client has a balance.")
-    affordable: bool | None = Field(description="Whether the balance covers it.")
-    pricing_version: str
-    video_seconds: float | None = Field(description="To be processed: of the video, or of preview_duration.")
-    frames: int | None
-    work_seconds: float | None = Field(description="Of a worker, without the wait for one.")
-    output_bytes: int | None
-    speed_basis: Literal["measured", "typical"] = Field(description="measured: by the latest jobs of this server.")
-    size_basis: Literal["measured", "typical"]
-    notes: list[str]
-
-    @classmethod
-    def of(cls, found: JobEstimate, balance: int | None) -> Self:
-        facts = ("pricing_version", "frames", "work_seconds", "output_bytes", "speed_basis", "size_basis")
-        fits = None if found.credits is None else balance is None or found.credits <= balance
-        return cls(
-            credits=None if found.credits is None else found.credits / 100,
-            charged=balance is not None,
-            affordable=fits,
-            video_seconds=found.seconds,
-            notes=list(found.notes),
-            **{name: getattr(found, name) for name in facts},
-        )
-
-
-class Storage(_Schema):
-    """What the files of a key take at this moment; bytes that several uploads share are counted once."""
-
-    used_bytes: int
-    uploads_bytes: int
-    outputs_bytes: int
-    max_bytes: int | None = Field(description="null: no limit of the key's own.")
-
-
-class DayOfModel(_Schema):
-    """Jobs that were created on one UTC day with one model, as they stand now."""
-
-    date: str
-    model: str
-    jobs: int
-    completed: int
-    failed: int
-    credits_used: float
-
-    @classmethod
-    def of(cls, tally: UsageBucket, **more: Any) -> Self:
-        sums = {name: getattr(tally, name) for name in ("model", "jobs", "completed", "failed")}
-        return cls(date=tally.day, credits_used=tally.credits / 100, **sums, **more)
-
-
-class DayOfKey(DayOfModel):
+class KeyUsageDay(ModelUsageDay):
     client_id: str
     key_fingerprint: str
 
 
-class KeyUsage(_Schema):
+class KeyUsage(Schema):
     success: Literal[True] = True
     days: int
-    items: list[DayOfKey] = Field(description="One for each UTC day, key and model with jobs.")
-
-
-class UsageSummary(_Schema):
-    """A key's own use; jobs are those created in the time, as they stand now."""
-
-    success: Literal[True] = True
-    days: int
-    begin: Time = Field(serialization_alias="from", description="A full hour.")
-    end: Time = Field(serialization_alias="to")
-    total_jobs: int
-    completed_jobs: int
-    failed_jobs: int
-    credits_used: float
-    total_requests: int
-    storage: Storage
-    by_model: dict[str, Sums]
-    daily: list[Day] = Field(description="Days with jobs, oldest first.")
-
-
-class UsageEvent(_Schema):
-    """One answered request."""
-
-    id: str
-    created_at: Time
-    method: str
-    endpoint: str
-    status_code: int
-    request_id: str | None
-    job_id: str | None
-    model: str | None
-    credits: float = Field(description="Reserved or charged for the job by now.")
-    error_code: str | None
-
-
-class UsageEvents(_Schema):
-    success: Literal[True] = True
-    items: list[UsageEvent]
-    limit: int
+    items: list[KeyUsageDay] = Field(description="One for each UTC day, key and model with jobs.")
