@@ -155,19 +155,19 @@ def test_a_flood_of_uploads_slows_nobody_else_down(
     answers = asyncio.run(flood(port, bystander, watch, raws))
     took = time.monotonic() - began
 
-    before, p99, limit_connections = alone.told(), bystander.told(), Counter(answer.status for answer in answers)
+    before, p99, by_status = alone.told(), bystander.told(), Counter(answer.status for answer in answers)
     grown = (watch.memory - watch.before) / 1e6
     shown = " ".join(f"{name} {seconds * 1000:.0f}" for name, seconds in p99.items())
     print(
-        f"\n{kind}, {'with' if keyed else 'without'} a key: {dict(limit_connections)} in {took:.1f} s; p99 in ms: {shown}"
+        f"\n{kind}, {'with' if keyed else 'without'} a key: {dict(by_status)} in {took:.1f} s; p99 in ms: {shown}"
         f" (alone: {max(before.values()) * 1000:.0f})"
     )
     print(f"memory +{grown:.0f} MB, {watch.processes} processes at most")
     assert max(p99.values()) < SLOWEST + 4 * max(before.values()), f"alone: {before}"
     assert grown < 100
     assert watch.processes <= 8
-    assert set(limit_connections) <= {200 if content is good_file else 400, 429, 503}
-    assert limit_connections[429] + limit_connections[503] < UPLOADS, "some are served"
+    assert set(by_status) <= {200 if content is good_file else 400, 429, 503}
+    assert by_status[429] + by_status[503] < UPLOADS, "some are served"
     assert not incoming(service)
     refused = [answer for answer in answers if answer.status in (429, 503)]
     assert {answer.json["error"]["code"] for answer in refused} <= {"too_many_uploads", "queue_full"}

@@ -29,9 +29,11 @@ Credits = Annotated[float, Field(ge=-MOST_CREDITS / 100, le=MOST_CREDITS / 100)]
 
 
 class KeyCreate(RequestBody):
-    client_id: ClientId = Field(description="Whose key it is; a client may have several.")
+    client_id: ClientId = Field(description="The owner of the key; a client may have several keys.")
     note: str | None = Field(default=None, max_length=LONGEST_NOTE, pattern=f"^{PLAIN}*$")
-    test: bool | None = Field(default=False, description="Its jobs compute nothing and cost nothing.")
+    test: bool | None = Field(
+        default=False, description="All its jobs are test jobs: they process nothing and cost nothing."
+    )
 
 
 class KeySelector(RequestBody):
@@ -40,7 +42,7 @@ class KeySelector(RequestBody):
 
 class KeyRotate(KeySelector):
     grace_seconds: int | None = Field(
-        default=DEFAULT_GRACE_SECONDS, ge=0, le=90 * 24 * 3600, description="How long the old secret stays good."
+        default=DEFAULT_GRACE_SECONDS, ge=0, le=90 * 24 * 3600, description="How long the old secret remains valid."
     )
 
 
@@ -48,25 +50,28 @@ class KeyLimits(KeySelector):
     """Absent fields stay unchanged; null restores the server's default, 0 removes the limit."""
 
     write_per_minute: int | None = Field(
-        default=None, ge=0, le=KEY_LIMITS["write_per_minute"], description="Requests that change something."
+        default=None, ge=0, le=KEY_LIMITS["write_per_minute"], description="Requests that change something, per minute."
     )
     read_per_minute: int | None = Field(
-        default=None, ge=0, le=KEY_LIMITS["read_per_minute"], description="Requests that only look."
+        default=None, ge=0, le=KEY_LIMITS["read_per_minute"], description="Requests that only read, per minute."
     )
     max_running_jobs: int | None = Field(
-        default=None, ge=0, le=KEY_LIMITS["max_running_jobs"], description="At a time; the rest of them wait."
+        default=None,
+        ge=0,
+        le=KEY_LIMITS["max_running_jobs"],
+        description="Jobs running at the same time; further jobs wait.",
     )
     max_queued_jobs: int | None = Field(
-        default=None, ge=0, le=KEY_LIMITS["max_queued_jobs"], description="That wait; one more is too_many_jobs."
+        default=None, ge=0, le=KEY_LIMITS["max_queued_jobs"], description="Waiting jobs; beyond that, too_many_jobs."
     )
     max_storage_bytes: int | None = Field(
-        default=None, ge=0, le=KEY_LIMITS["max_storage_bytes"], description="Of its uploads and results together."
+        default=None, ge=0, le=KEY_LIMITS["max_storage_bytes"], description="Total size of its uploads and results."
     )
     max_credits_per_month: int | None = Field(
         default=None,
         ge=0,
         le=KEY_LIMITS["max_credits_per_month"],
-        description="That its jobs may hold and cost in a month of UTC, within its client's balance.",
+        description="Credits that its jobs may reserve and cost per UTC month, within its client's balance.",
     )
 
 
@@ -78,17 +83,17 @@ class Key(Schema):
     note: str
     enabled: bool
     created_at: Time
-    last_used_at: Time | None = Field(description="Late by some seconds.")
+    last_used_at: Time | None = Field(description="Updated with a delay of some seconds.")
     total_calls: int
     disabled_at: Time | None
-    previous_until: Time | None = Field(description="How long the secret before the last rotation is good.")
+    previous_until: Time | None = Field(description="When the previous secret expires, after a rotation.")
     write_per_minute: int | None
     read_per_minute: int | None
     max_running_jobs: int | None
     max_queued_jobs: int | None
     max_storage_bytes: int | None
     max_credits_per_month: int | None
-    test: bool = Field(description="Every job of it is a test.")
+    test: bool = Field(description="All its jobs are test jobs.")
 
     @classmethod
     def of(cls, key: ApiKey, **more: Any) -> Self:
@@ -113,7 +118,7 @@ class UpdatedKey(Key):
 
 
 class CreatedKey(UpdatedKey):
-    api_key: str = Field(description="The secret, shown this once.")
+    api_key: str = Field(description="The secret; no other response contains it.")
 
     @classmethod
     def from_new(cls, new: NewKey) -> Self:
@@ -128,7 +133,7 @@ class KeyList(Schema):
 class AdminConfig(Schema):
     success: Literal[True] = True
     version: str
-    settings: Mapping[str, str] = Field(description="As in docs/settings.md; secrets show as set or unset.")
+    settings: Mapping[str, str] = Field(description="See docs/settings.md; secrets appear as set or unset.")
 
 
 class AdminEvent(Schema):
@@ -150,9 +155,9 @@ class AdminEvents(Schema):
 
 class CreditGrant(RequestBody):
     client_id: ClientId
-    credits: Credits = Field(description="Added to the balance; a negative number is taken from it.")
+    credits: Credits = Field(description="Added to the balance; may be negative.")
     start_charging: bool = Field(
-        default=False, description="Also to an unlimited client, whose jobs are charged from then on."
+        default=False, description="Allows a grant to an unlimited client; its jobs are charged from then on."
     )
 
 
@@ -166,9 +171,9 @@ class Account(Schema):
 
     success: Literal[True] = True
     client_id: str
-    balance: float | None = Field(description="What new jobs can reserve; null: unlimited, nothing is charged.")
-    reserved: float = Field(description="Held for jobs that wait or run.")
-    charged: float = Field(description="For all completed jobs.")
+    balance: float | None = Field(description="Available to new jobs; null: unlimited, nothing is charged.")
+    reserved: float = Field(description="Reserved for waiting and running jobs.")
+    charged: float = Field(description="Charged for all completed jobs.")
 
     @classmethod
     def of(cls, account: ClientAccount, **more: Any) -> Self:
@@ -182,9 +187,9 @@ class Account(Schema):
 
 
 class Entry(Schema):
-    """A row of the ledger, never changed; the sum of all amounts is the balance."""
+    """An immutable ledger entry. The sum of all entries is the balance."""
 
-    subject: str = Field(description="The job, or the name of the grant.")
+    subject: str = Field(description="The job ID, or the name of the grant.")
     run: int
     kind: Literal["grant", "set", "reserve", "settle", "release"]
     credits: float
@@ -194,8 +199,8 @@ class Entry(Schema):
 
     @classmethod
     def of(cls, entry: LedgerEntry) -> Self:
-        facts = ("subject", "run", "kind", "at", "actor", "request_id")
-        return cls(credits=entry.amount / 100, **{name: getattr(entry, name) for name in facts})
+        names = ("subject", "run", "kind", "at", "actor", "request_id")
+        return cls(credits=entry.amount / 100, **{name: getattr(entry, name) for name in names})
 
 
 class Ledger(Account):
@@ -210,4 +215,4 @@ class KeyUsageDay(ModelUsageDay):
 class KeyUsage(Schema):
     success: Literal[True] = True
     days: int
-    items: list[KeyUsageDay] = Field(description="One for each UTC day, key and model with jobs.")
+    items: list[KeyUsageDay] = Field(description="One per UTC day, key and model with jobs.")

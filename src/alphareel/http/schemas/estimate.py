@@ -12,7 +12,7 @@ Fact = Annotated[float, Field(gt=0, le=1_000_000)]
 
 
 class SourceFacts(Schema):
-    """What you know of a video that lies at an address; an upload's own facts win."""
+    """What you know about a video at a URL. For an upload, the server uses its own data instead."""
 
     seconds: Fact | None = None
     width: Fact | None = None
@@ -21,36 +21,38 @@ class SourceFacts(Schema):
 
 
 class EstimateRequest(JobCreate):
-    """The body of a job, and what is known of its source. `mp4` and `prores_hq` need a background, as in a job."""
+    """The body of a job, and what is known about its source. `mp4` and `prores_hq` need a background, as in a job."""
 
     source: SourceFacts | None = None
 
 
 class Estimate(Schema):
-    """Null is what cannot be told; `notes` says why."""
+    """Values that cannot be estimated are null; `notes` says why."""
 
     success: Literal[True] = True
-    credits: float | None = Field(description="That a client who has a balance would be charged.")
-    charged: bool = Field(description="Whether this client has a balance.")
-    affordable: bool | None = Field(description="Whether the balance covers it.")
+    credits: float | None = Field(description="What a client with a balance would be charged.")
+    charged: bool = Field(description="Whether this client is charged: whether it has a balance.")
+    affordable: bool | None = Field(description="Whether the balance suffices.")
     pricing_version: str
-    video_seconds: float | None = Field(description="To be processed: of the video, or of preview_duration.")
+    video_seconds: float | None = Field(description="Seconds of video to process: its length, or preview_duration.")
     frames: int | None
-    work_seconds: float | None = Field(description="Of a worker, without the wait for one.")
+    work_seconds: float | None = Field(description="Processing time of a worker, without time in the queue.")
     output_bytes: int | None
-    speed_basis: Literal["measured", "typical"] = Field(description="measured: by the latest jobs of this server.")
+    speed_basis: Literal["measured", "typical"] = Field(
+        description="measured: from the latest jobs of this server; typical: a built-in figure."
+    )
     size_basis: Literal["measured", "typical"]
     notes: list[str]
 
     @classmethod
-    def of(cls, found: JobEstimate, balance: int | None) -> Self:
-        facts = ("pricing_version", "frames", "work_seconds", "output_bytes", "speed_basis", "size_basis")
-        fits = None if found.credits is None else balance is None or found.credits <= balance
+    def of(cls, estimate: JobEstimate, balance: int | None) -> Self:
+        names = ("pricing_version", "frames", "work_seconds", "output_bytes", "speed_basis", "size_basis")
+        affordable = None if estimate.credits is None else balance is None or estimate.credits <= balance
         return cls(
-            credits=None if found.credits is None else found.credits / 100,
+            credits=None if estimate.credits is None else estimate.credits / 100,
             charged=balance is not None,
-            affordable=fits,
-            video_seconds=found.seconds,
-            notes=list(found.notes),
-            **{name: getattr(found, name) for name in facts},
+            affordable=affordable,
+            video_seconds=estimate.seconds,
+            notes=list(estimate.notes),
+            **{name: getattr(estimate, name) for name in names},
         )

@@ -36,8 +36,8 @@ Shift = Annotated[float, Field(ge=-8192, le=8192)]
 PublicStatus = Literal["created", "pending", "processing", "completed", "failed"]
 
 
-class FlatBackground(Schema):
-    """Nothing, or one of the colors that have a type of their own."""
+class PresetBackground(Schema):
+    """Transparent, or one of the preset colors."""
 
     type: Literal["transparent", "green", "white", "black", "blue"]
 
@@ -45,7 +45,7 @@ class FlatBackground(Schema):
 class ColorBackground(Schema):
     type: Literal["color", "custom"] | None = "color"
     color: ColorNumbers | ColorString = Field(
-        description="Hex, a name, or three numbers: all up to 1 are shares, any above is 0-255."
+        description="Hex, a name, or three numbers: 0-1 if none exceeds 1, otherwise 0-255."
     )
 
 
@@ -55,25 +55,27 @@ class ImageBackground(Schema):
 
 
 class BlurBackground(Schema):
-    """The original, out of focus."""
+    """The original video, blurred."""
 
     type: Literal["blur"]
-    radius: float | None = Field(default=None, ge=1, le=500, description="In pixels; follows from the size.")
+    radius: float | None = Field(
+        default=None, ge=1, le=500, description="In pixels; by default it depends on the frame size."
+    )
 
 
 class VideoBackground(Schema):
-    """Another clip, scaled to cover, at its own pace, from its start and repeated; silent, and not billed."""
+    """Another clip: scaled to cover the frame, at its own frame rate, looped, without its audio, not billed."""
 
     type: Literal["video"] | None = "video"
     video_url: Url
 
 
-BackgroundRequest = FlatBackground | ColorBackground | ImageBackground | BlurBackground | VideoBackground
+BackgroundRequest = PresetBackground | ColorBackground | ImageBackground | BlurBackground | VideoBackground
 BackgroundString = Annotated[str, Field(pattern=f"^(transparent|blur|{_HEX}|{_NAMES})$")]
 
 
 class CanvasRequest(Schema):
-    """In pixels; what is left out is the source's."""
+    """Size in pixels; an absent side is that of the source."""
 
     width: Side | None = None
     height: Side | None = None
@@ -97,7 +99,7 @@ class CompositionRequest(Schema):
 
 class TestRequest(Schema):
     outcome: ScenarioOutcome
-    seconds: float | None = Field(default=None, ge=0, le=LONGEST_TEST, description="Until the outcome.")
+    seconds: float | None = Field(default=None, ge=0, le=LONGEST_TEST, description="Seconds until the outcome.")
 
 
 class JobStart(Schema):
@@ -109,44 +111,45 @@ class JobStart(Schema):
 
     video_url: Url | None = Field(default=None, description="An upload's video_url, or any http(s) address.")
     metadata: dict[str, Any] | None = Field(
-        default=None, description="Yours; it comes back with the job. At most 16 KiB as JSON, no null characters."
+        default=None, description="Your own data, returned with the job. At most 16 KiB as JSON, no null characters."
     )
-    model: Tier | None = Field(default="original", description="Which tier of quality and speed makes the matte.")
+    model: Tier | None = Field(default="original", description="The quality and speed of the matte.")
     output_format: FormatName | None = "webm"
     background: BackgroundRequest | BackgroundString | None = Field(
-        default=None, description="Wins over bg_type and its companions."
+        default=None, description="Takes precedence over bg_type, bg_color and bg_image_url."
     )
     bg_type: Literal["transparent", "green", "white", "black", "blue", "custom", "color", "image"] | None = Field(
         default=None, description="color and custom need bg_color, image needs bg_image_url."
     )
     bg_color: ColorNumbers | ColorString | None = Field(
-        default=None, description="Hex, a name, or three numbers: all up to 1 are shares, any above is 0-255."
+        default=None, description="Hex, a name, or three numbers: 0-1 if none exceeds 1, otherwise 0-255."
     )
     bg_image_url: Url | None = None
     composition: CompositionRequest | None = None
-    quality: Quality | None = Field(default="balanced", description="How large and how good: docs/formats.md.")
+    quality: Quality | None = Field(default="balanced", description="File size against fidelity; see docs/formats.md.")
     poster_time: float | None = Field(
         default=None,
         ge=0,
         le=86400,
-        description="Seconds at which a poster or thumbnail is taken; else the best.",
+        description="Position of the poster or thumbnail in seconds; by default the best frame.",
     )
     text_prompt: str | None = Field(
-        default=None, max_length=2000, pattern=_TEXT, description="What to keep; used by the model pro."
+        default=None, max_length=2000, pattern=_TEXT, description="What to keep; only the model pro uses it."
     )
     preview_duration: float | None = Field(
-        default=None, ge=0.04, le=86400, description="Only so many seconds of the clip."
+        default=None, ge=0.04, le=86400, description="Process only this many seconds of the clip."
     )
     webhook_url: OptionalUrl | None = Field(default=None, description="Empty is the same as null.")
     test: ScenarioOutcome | TestRequest | None = Field(
-        default=None, description="Makes this a test job: it computes nothing, costs nothing and comes to this."
+        default=None,
+        description="Makes this a test job: it processes nothing, costs nothing and ends with this outcome.",
     )
     retention_seconds: int | None = Field(
         default=None,
         ge=0,
         le=LONGEST,
-        description="How long result and source stay after the end; 0 until they were fetched. No longer than the "
-        "server keeps files anyway.",
+        description="How long the result and the source are kept after the job ends; 0: until they are downloaded. "
+        "At most the server's own retention period.",
     )
 
 
@@ -154,14 +157,16 @@ class JobCreate(JobStart):
     """Unknown fields are ignored. `mp4`, `prores_hq` need a background; `stacked_mp4`, `matte` a transparent one."""
 
     video_url: Url = Field(description="An upload's video_url, or any http(s) address.")
-    auto_start: bool | None = Field(default=True, description="false makes a draft that waits for /start.")
+    auto_start: bool | None = Field(default=True, description="false creates a draft that waits for /start.")
 
 
 class Background(Schema):
     type: BackgroundType = "transparent"
     color: str | None = Field(default=None, examples=["#09A246"])
     image_url: str | None = None
-    radius: float | None = Field(default=None, ge=1, le=500, description="Of a blur, in pixels; follows from the size.")
+    radius: float | None = Field(
+        default=None, ge=1, le=500, description="Of a blur, in pixels; by default it depends on the frame size."
+    )
     video_url: str | None = None
 
 
@@ -187,7 +192,7 @@ class Composition(Schema):
 
 
 class Engine(Schema):
-    """What made the matte, so that a result can be repeated."""
+    """The engine that made the matte, so that the result can be reproduced."""
 
     name: str
     version: str
@@ -196,7 +201,7 @@ class Engine(Schema):
 
 
 class Output(Schema):
-    """The delivered file, as verified by opening it again."""
+    """The delivered file, verified after writing."""
 
     format: str
     mime: str
@@ -208,14 +213,14 @@ class Output(Schema):
     seconds: float
     has_alpha: bool
     alpha: AlphaKind | None = Field(
-        description="straight: colors are not multiplied by it; white_is_opaque: a gray picture; null: not noted."
+        description="straight: colors are not multiplied by alpha; white_is_opaque: a grayscale matte; null: unknown."
     )
     has_audio: bool
     frames_lost: int = Field(description="Frames of the source that could not be decoded.")
 
 
 class TestRun(Schema):
-    """What a test job comes to, and after how many seconds."""
+    """The outcome of a test job, and after how many seconds."""
 
     outcome: ScenarioOutcome
     seconds: float
@@ -226,15 +231,15 @@ class Job(Schema):
     job_id: str = Field(description="The same as id.")
     status: PublicStatus
     progress: float = Field(ge=0, le=100)
-    output_url: str | None = Field(description="Signed and expiring; every answer carries a fresh one.")
-    expires_at: Time | None = Field(description="When output_url stops to work.")
+    output_url: str | None = Field(description="Signed and temporary; every response has a fresh one.")
+    expires_at: Time | None = Field(description="When output_url expires.")
     queue_position: int | None = Field(
-        ge=0, description="How many jobs begin before it as things stand, 0 for the next one; null unless it is queued."
+        ge=0, description="How many jobs start before it, 0 for the next one; an estimate, null unless it is queued."
     )
     preview_url: str | None = Field(
-        description="A small transparent WebP of the newest frame while the job is worked on; gone when it ends."
+        description="A small transparent WebP of the newest frame while the job is running."
     )
-    error: str | None = Field(description="Why it failed, in one text.")
+    error: str | None = Field(description="Why it failed.")
     error_code: str | None
     model: Tier
     output_format: FormatName
@@ -250,10 +255,10 @@ class Job(Schema):
     webhook_url: str | None
     webhook_events: Mapping[str, str] = Field(description="For each event: pending, sent or failed.")
     billing_status: Literal["not_billed", "reserved", "charged", "released"]
-    credits_used: float = Field(description="Charged; 0 until completed, and where nothing is charged.")
+    credits_used: float = Field(description="Credits charged; 0 until completed, and for clients who are not charged.")
     credits_reserved: float
-    pricing_version: str | None = Field(description="The price list of the run, where it is charged.")
-    duration_seconds: float | None = Field(description="Of the output.")
+    pricing_version: str | None = Field(description="The price list of the run, if it is charged.")
+    duration_seconds: float | None = Field(description="Duration of the output.")
     created_at: Time
     updated_at: Time
     started_at: Time | None
@@ -261,14 +266,14 @@ class Job(Schema):
     output: Output | None
     engine: Engine | None
     warnings: list[str]
-    retention_seconds: int | None = Field(description="How long its files stay after its end; null for ever.")
-    files_expire_at: Time | None = Field(description="When result and source are removed; null until it ended.")
-    attempts: int = Field(description="How often a worker began with it.")
+    retention_seconds: int | None = Field(description="How long its files are kept after it ends; null: forever.")
+    files_expire_at: Time | None = Field(description="When the result and the source are deleted; null until it ends.")
+    attempts: int = Field(description="How many times a worker started it.")
     test: TestRun | None = Field(description="Null for a real job.")
 
 
 class AcceptedJob(Job):
-    """What creating or starting a job answers: the job, and that it was accepted."""
+    """The job after it was created, started or cancelled."""
 
     success: Literal[True] = True
     message: str
@@ -295,7 +300,7 @@ class Transition(Schema):
 
 
 class History(Schema):
-    """Every transition of a job, oldest first, as written when it happened."""
+    """Every transition of a job, oldest first."""
 
     success: Literal[True] = True
     id: str

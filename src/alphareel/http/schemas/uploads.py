@@ -11,8 +11,8 @@ class Upload(Schema):
     success: Literal[True] = True
     video_id: str
     video_url: str = Field(
-        description="Give it back as video_url of a job (or of its background, or as image_url); it costs no transfer."
+        description="Pass it as video_url of a job or of its background, or as image_url; nothing is downloaded again."
     )
     filename: str
     size: int = Field(description="Bytes.")
-    url: str | None = Field(default=None, description="The same address, where the file is an image.")
+    url: str | None = Field(default=None, description="The same URL if the file is an image.")

@@ -16,20 +16,20 @@ class UsageTotals(Schema):
 
 
 class UsageDay(UsageTotals):
-    date: str = Field(description="UTC.", examples=["2026-04-20"])
+    date: str = Field(description="A UTC day.", examples=["2026-04-20"])
 
 
 class Storage(Schema):
-    """What the files of a key take at this moment; bytes that several uploads share are counted once."""
+    """Storage that the files of a key use now; data shared by several uploads counts once."""
 
     used_bytes: int
     uploads_bytes: int
     outputs_bytes: int
-    max_bytes: int | None = Field(description="null: no limit of the key's own.")
+    max_bytes: int | None = Field(description="null: the key has no limit of its own.")
 
 
 class ModelUsageDay(Schema):
-    """Jobs that were created on one UTC day with one model, as they stand now."""
+    """Jobs created on one UTC day with one model, with their current status."""
 
     date: str
     model: str
@@ -45,11 +45,11 @@ class ModelUsageDay(Schema):
 
 
 class UsageSummary(Schema):
-    """A key's own use; jobs are those created in the time, as they stand now."""
+    """A key's usage. It counts jobs created in the period, with their current status."""
 
     success: Literal[True] = True
     days: int
-    begin: Time = Field(serialization_alias="from", description="A full hour.")
+    begin: Time = Field(serialization_alias="from", description="The start of an hour.")
     end: Time = Field(serialization_alias="to")
     total_jobs: int
     completed_jobs: int
@@ -62,7 +62,7 @@ class UsageSummary(Schema):
 
 
 class UsageEvent(Schema):
-    """One answered request."""
+    """One API call."""
 
     id: str
     created_at: Time
@@ -72,7 +72,7 @@ class UsageEvent(Schema):
     request_id: str | None
     job_id: str | None
     model: str | None
-    credits: float = Field(description="Reserved or charged for the job by now.")
+    credits: float = Field(description="Credits reserved or charged for the job so far.")
     error_code: str | None
 
 

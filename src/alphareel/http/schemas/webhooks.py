@@ -10,15 +10,15 @@ from alphareel.http.schemas.jobs import Url
 
 class WebhookAttempt(Schema):
     at: Time
-    status_code: int | None = Field(description="Of the receiver's answer; null when there was none.")
-    error: str | None = Field(description="Why it does not count as delivered.")
+    status_code: int | None = Field(description="The receiver's response; null if there was none.")
+    error: str | None = Field(description="Why the delivery failed; null if it succeeded.")
     milliseconds: int
 
 
 class Webhook(Schema):
-    """An event of a job on its way to its receiver."""
+    """An event of a job and its delivery."""
 
-    id: str = Field(description="The delivery id, the same in every attempt.")
+    id: str = Field(description="The delivery ID, the same in every attempt.")
     event: str
     url: str
     status: Literal["pending", "sent", "failed"]
@@ -42,7 +42,7 @@ class RedeliveredWebhook(Webhook):
 
 class WebhookTestResponse(Schema):
     success: Literal[True] = True
-    delivered: bool = Field(description="Whether the receiver answered with a 2xx in time.")
+    delivered: bool = Field(description="Whether the receiver responded with a 2xx status in time.")
     id: str
     event: str
     url: str
@@ -50,4 +50,4 @@ class WebhookTestResponse(Schema):
 
 
 class WebhookTest(Schema):
-    webhook_url: Url = Field(description="Where the event is sent, now and once.")
+    webhook_url: Url = Field(description="Where the test event is sent once.")
