@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from alphareel.testing.service import wait_for
 
-from .conftest import Victim
+from .conftest import AttackedService
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
@@ -80,7 +80,9 @@ def postgres() -> Iterator[tuple[str, int]]:
         c.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def ask_at_once(service: Victim, method: str, path: str, clients: int) -> list[tuple[float, requests.Response]]:
+def ask_at_once(
+    service: AttackedService, method: str, path: str, clients: int
+) -> list[tuple[float, requests.Response]]:
     """Answers, and how long each took."""
 
     def ask(_: int) -> tuple[float, requests.Response]:
@@ -99,7 +101,9 @@ def assert_refused_promptly(answers: list[tuple[float, requests.Response]]) -> N
         assert seconds < PROMPT
 
 
-def test_a_locked_sqlite_refuses_writers_promptly_and_keeps_no_reader_waiting(serve: Callable[..., Victim]) -> None:
+def test_a_locked_sqlite_refuses_writers_promptly_and_keeps_no_reader_waiting(
+    serve: Callable[..., AttackedService],
+) -> None:
     service = serve()
     known = service.call("POST", "/v1/jobs", json=VIDEO)["id"]
     with locked(service.data_dir):
@@ -126,10 +130,10 @@ def test_a_locked_sqlite_refuses_writers_promptly_and_keeps_no_reader_waiting(se
     assert service.call("GET", "/v1/jobs")["total"] == 1 + CLIENTS, "what was refused was not made"
 
 
-def test_a_locked_sqlite_costs_a_running_job_nothing(serve: Callable[..., Victim], clip: Path) -> None:
+def test_a_locked_sqlite_costs_a_running_job_nothing(serve: Callable[..., AttackedService], clip: Path) -> None:
     service = serve()
     job_id = service.submit(service.upload(clip))
-    child = service.halt_at_work()
+    child = service.halt_while_writing()
     worker = service.worker()
     with locked(service.data_dir):
         child.resume()
@@ -141,7 +145,7 @@ def test_a_locked_sqlite_costs_a_running_job_nothing(serve: Callable[..., Victim
 
 
 def test_a_halted_postgresql_is_told_promptly_and_forgotten_once_it_runs(
-    serve: Callable[..., Victim], postgres: tuple[str, int]
+    serve: Callable[..., AttackedService], postgres: tuple[str, int]
 ) -> None:
     url, pid = postgres
     service = serve(DATABASE_URL=url)
@@ -161,13 +165,13 @@ def test_a_halted_postgresql_is_told_promptly_and_forgotten_once_it_runs(
 
 
 def test_a_halted_postgresql_loses_no_job_and_runs_none_twice(
-    serve: Callable[..., Victim], postgres: tuple[str, int], clip: Path
+    serve: Callable[..., AttackedService], postgres: tuple[str, int], clip: Path
 ) -> None:
     url, pid = postgres
     service = serve(DATABASE_URL=url)
     link = service.upload(clip)
     running, waiting = service.submit(link), service.submit(link)
-    child = service.halt_at_work()
+    child = service.halt_while_writing()
     worker = service.worker()
     with halted(pid):
         child.resume()
@@ -180,7 +184,9 @@ def test_a_halted_postgresql_loses_no_job_and_runs_none_twice(
     assert service.worker().pid == worker.pid
 
 
-def test_a_postgresql_that_starts_anew_is_found_again(serve: Callable[..., Victim], postgres: tuple[str, int]) -> None:
+def test_a_postgresql_that_starts_anew_is_found_again(
+    serve: Callable[..., AttackedService], postgres: tuple[str, int]
+) -> None:
     url, _ = postgres
     service = serve(DATABASE_URL=url)
     service.call("POST", "/v1/jobs", json=VIDEO)

@@ -64,20 +64,20 @@ def test_a_stream_ends_when_the_server_stops(harness, serve, key, job):
     assert [event for event, _, _ in events if event in ("state", "end")] == ["state"]
 
 
-def test_a_stream_outlives_a_database_that_is_away(server, key, job, harness, finish_job, monkeypatch):
+def test_a_stream_survives_a_database_outage(server, key, job, harness, finish_job, monkeypatch):
     real, until = harness.services.jobs.get, time.monotonic() + 1
 
     def get(principal, job_id):
         if time.monotonic() < until and threading.current_thread().name != "MainThread" and opened:
-            raise Unavailable("The database does not answer.")
+            raise Unavailable("The database does not response.")
         return real(principal, job_id)
 
     opened = []
     monkeypatch.setattr(harness.services.jobs, "get", get)
     with later(1.5, lambda: finish_job(job["id"])):
-        answer = open_stream(server, key, job)
+        response = open_stream(server, key, job)
         opened.append(True)
-        assert [event for event, _, _ in read(answer)][-1] == "end"
+        assert [event for event, _, _ in read(response)][-1] == "end"
 
 
 def test_a_stream_reports_a_job_from_its_start_to_its_end(server, key, job, harness, finish_job):

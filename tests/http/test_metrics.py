@@ -1,4 +1,4 @@
-"""Metrics: who may read them, and that they count what happened."""
+"""The metrics route: access, and that it counts what happened."""
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families

@@ -99,8 +99,8 @@ def _parse(raw: bytes) -> Any:
         raise _too_deep()
     if b"u0000" in raw and isinstance(value, dict) and _has_nul(value):
         names = [name.replace("\0", "") for name, child in value.items() if "\0" in name or _has_nul(child)]
-        details = [FieldProblem(name, "must not contain NUL characters.") for name in names]
-        raise InvalidRequest("The body must not contain NUL characters.", hint="Remove \\u0000.", details=details)
+        details = [FieldProblem(name, "must not contain null characters (\\u0000).") for name in names]
+        raise InvalidRequest(f"{names[0]}: {details[0].message}", details=details)
     return value
 
 
