@@ -2,7 +2,7 @@
 
 import pytest
 
-from alphareel.http.ranges import Range, Unsatisfiable, parse_range
+from alphareel.http.ranges import Range, Unsatisfiable, matches_etag, parse_range
 
 
 @pytest.fixture
@@ -119,3 +119,20 @@ def test_a_result_with_retention_zero_is_deleted_after_one_complete_download(cli
     assert client.get(f"/v1/jobs/{job['id']}").json()["files_expire_at"] == shown["files_expire_at"]
     client.get(shown["output_url"])
     assert client.get(f"/v1/jobs/{job['id']}").json()["files_expire_at"] < shown["files_expire_at"]
+
+
+@pytest.mark.parametrize(
+    ("header", "matches"),
+    [
+        ('"ab"', True),
+        ('"x", "ab"', True),
+        ('W/"ab"', True),
+        (" * ", True),
+        ("", False),
+        ("ab", False),
+        ('"xab"', False),
+        ('"x, ab"', False),
+    ],
+)
+def test_if_none_match_compares_whole_etags(header, matches):
+    assert matches_etag(header, '"ab"') is matches

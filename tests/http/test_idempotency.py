@@ -34,8 +34,12 @@ def test_a_repeated_creation_replays_its_response_and_creates_no_second_job(clie
 
 
 def test_the_order_of_fields_does_not_matter_for_idempotency(client):
-    client.post("/v1/jobs", content='{"video_url": "https://a.example/v", "model": "pro"}', headers=idempotency_key("n1"))
-    again = client.post("/v1/jobs", content='{"model":"pro","video_url":"https://a.example/v"}', headers=idempotency_key("n1"))
+    client.post(
+        "/v1/jobs", content='{"video_url": "https://a.example/v", "model": "pro"}', headers=idempotency_key("n1")
+    )
+    again = client.post(
+        "/v1/jobs", content='{"model":"pro","video_url":"https://a.example/v"}', headers=idempotency_key("n1")
+    )
     assert again.headers["Idempotency-Replayed"] == "true"
 
 
@@ -82,7 +86,9 @@ def test_an_invalid_idempotency_key_is_refused(client, name, path):
 
 def test_many_concurrent_repetitions_create_one_job(client):
     with ThreadPoolExecutor(8) as pool:
-        responses = list(pool.map(lambda _: client.post("/v1/jobs", json=VIDEO, headers=idempotency_key("n1")), range(8)))
+        responses = list(
+            pool.map(lambda _: client.post("/v1/jobs", json=VIDEO, headers=idempotency_key("n1")), range(8))
+        )
     assert {a.status_code for a in responses} == {200}
     assert len({a.json()["id"] for a in responses}) == 1
     assert sum("Idempotency-Replayed" not in a.headers for a in responses) == 1

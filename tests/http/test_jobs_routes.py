@@ -181,6 +181,20 @@ def test_bad_list_parameters_are_400_and_name_the_field(client, query):
     assert error["details"][0]["field"] == query.split("=")[0]
 
 
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("limit=0", "must be at least 1."),
+        ("limit=101", "must be at most 100."),
+        ("limit=x", "must be a whole number."),
+        ("status=cancelled", "must be one of created, pending, processing, completed, failed."),
+    ],
+)
+def test_bad_list_parameters_are_explained_in_plain_words(client, query, message):
+    (detail,) = client.get(f"/v1/jobs?{query}").json()["error"]["details"]
+    assert detail["message"] == message
+
+
 def test_history_lists_transitions(client):
     job = create(client)
     body = client.get(f"/v1/jobs/{job['id']}/history").json()

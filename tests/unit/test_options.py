@@ -1,4 +1,4 @@
-"""One parser for every face: the contract's spellings, its precedence, and an error that names each bad field."""
+"""Parsing of options: accepted spellings, their precedence, and errors that name each bad field."""
 
 import json
 
@@ -84,7 +84,22 @@ def test_a_bad_value_is_refused_and_its_field_named(body, field):
     assert field in [d.field for d in caught.value.details]
 
 
-def test_every_bad_field_is_told_at_once():
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"text_prompt": 5}, "must be a string, not a number."),
+        ({"preview_duration": "5"}, "must be a number, not a string."),
+        ({"background": {"type": None}}, "is required and must be one of transparent, color"),
+        ({"background": {"type": "pink"}}, "must be one of transparent, color"),
+    ],
+)
+def test_a_refusal_names_what_it_got_in_plain_words(body, message):
+    with pytest.raises(InvalidRequest) as caught:
+        parse_options(body)
+    assert caught.value.details[0].message.startswith(message)
+
+
+def test_every_bad_field_is_reported_at_once():
     with pytest.raises(InvalidRequest) as caught:
         parse_options({"model": "x", "output_format": "y", "bg_type": "z"})
     assert {d.field for d in caught.value.details} == {"model", "output_format", "bg_type"}
@@ -98,7 +113,7 @@ def test_unknown_fields_are_ignored():
     assert parse_options({"quantum": True}) == Options()
 
 
-def test_a_prompt_beside_another_model_is_kept_and_said_so():
+def test_a_prompt_for_another_model_is_kept_and_causes_a_warning():
     options = parse_options({"model": "human", "text_prompt": "a red cup"})
     assert options.text_prompt == "a red cup"
     assert "text_prompt" in options.warnings()[0]
@@ -129,7 +144,7 @@ def test_colors_in_every_spelling(value, expected):
     "value", ["", "#12345", "#ggg", "nogreen", [], [1], [1, 2, 3, 4], [-1, 0, 0], [256, 0, 0], [True, 0, 0],
               [float("nan"), 0, 0], [None, 0, 0], {"r": 1}, 7, None, b"abc"],
 )  # fmt: skip
-def test_what_is_no_color_is_refused(value):
+def test_an_invalid_color_is_refused(value):
     with pytest.raises(InvalidRequest):
         parse_color(value)
 
@@ -169,7 +184,7 @@ def test_formats_for_alpha_alone_refuse_a_background(name):
 
 
 @pytest.mark.parametrize(
-    ("given", "meant"),
+    ("spelling", "background"),
     [
         ("blur", Background("blur")),
         ({"type": "blur"}, Background("blur")),
@@ -179,14 +194,14 @@ def test_formats_for_alpha_alone_refuse_a_background(name):
         ({"video_url": "loop.mp4"}, Background("video", video_url="loop.mp4")),
     ],
 )
-def test_a_blur_and_a_video_stand_behind_the_subject(given, meant):
-    options = parse_options({"background": given, "output_format": "mp4"})
-    assert options.background == meant
+def test_a_background_can_be_a_blur_or_a_video(spelling, background):
+    options = parse_options({"background": spelling, "output_format": "mp4"})
+    assert options.background == background
     assert from_json(json.loads(json.dumps(to_json(options)))) == options
 
 
 @pytest.mark.parametrize(
-    ("given", "field"),
+    ("background", "field"),
     [
         ({"type": "blur", "radius": 0}, "background.radius"),
         ({"type": "blur", "radius": "wide"}, "background.radius"),
@@ -195,13 +210,13 @@ def test_a_blur_and_a_video_stand_behind_the_subject(given, meant):
         ({"type": "image", "image_url": ["a"]}, "background.image_url"),
     ],
 )
-def test_a_bad_blur_or_video_is_named_by_its_field(given, field):
+def test_a_bad_blur_or_video_is_named_by_its_field(background, field):
     with pytest.raises(InvalidRequest) as caught:
-        parse_options({"background": given})
+        parse_options({"background": background})
     assert [problem.field for problem in caught.value.details] == [field]
 
 
-def test_a_plate_for_another_engine_is_said_to_be_ignored():
+def test_a_plate_for_another_engine_causes_a_warning():
     assert parse_options({"plate": "empty.png"}).warnings() == ()
     (warning,) = parse_options({"plate": "empty.png", "engine": "chroma"}).warnings()
     assert "plate" in warning
@@ -213,17 +228,17 @@ def test_a_plate_over_http_is_refused_since_it_would_name_a_file_of_the_server()
     assert [p.field for p in caught.value.details] == ["plate"]
 
 
-def test_wishes_for_the_outline_are_read_and_checked():
-    made = parse_options({"shadows": True, "grow": -1.5, "feather": 2, "engine": "chroma"})
-    assert (made.shadows, made.grow, made.feather) == (True, -1.5, 2.0)
-    assert made.warnings() == ()
+def test_options_of_the_outline_are_parsed_and_checked():
+    options = parse_options({"shadows": True, "grow": -1.5, "feather": 2, "engine": "chroma"})
+    assert (options.shadows, options.grow, options.feather) == (True, -1.5, 2.0)
+    assert options.warnings() == ()
     assert parse_options({"shadows": True}).warnings()
     for bad in ({"shadows": "yes"}, {"grow": 51}, {"feather": -1}):
         with pytest.raises(InvalidRequest):
             parse_options(bad)
 
 
-def test_a_screen_color_that_no_engine_will_look_at_is_told():
-    told = Options(key_color=(0, 255, 0)).warnings()
-    assert told == ("key_color is used by the engine chroma only.",)
+def test_a_key_color_for_another_engine_causes_a_warning():
+    warnings = Options(key_color=(0, 255, 0)).warnings()
+    assert warnings == ("key_color is used by the engine chroma only.",)
     assert not Options(key_color=(0, 255, 0), engine="chroma").warnings()
