@@ -1,4 +1,4 @@
-"""A whole service to be hurt: processes are halted, databases locked or stopped, and a client watches."""
+"""A complete service for failure tests: processes are halted, databases locked or stopped."""
 
 import contextlib
 import os
@@ -19,15 +19,15 @@ ADMIN = "a token of the tests"
 MODELS = os.environ.get("ALPHAREEL_TEST_MODELS_DIR")
 
 
-class Victim(ServiceProcess):
-    """A service, what it consists of, and a client that notes how long it waits."""
+class AttackedService(ServiceProcess):
+    """A service with its processes, and a client for it."""
 
     def __init__(self, data_dir: Path, **settings: str) -> None:
-        given = {"API_KEY": KEY, "ADMIN_TOKEN": ADMIN, "MODELS_DIR": MODELS or "", "WRITE_PER_MINUTE": "0"}
-        super().__init__(data_dir, **{**given, "READ_PER_MINUTE": "0", **settings})
+        defaults = {"API_KEY": KEY, "ADMIN_TOKEN": ADMIN, "MODELS_DIR": MODELS or "", "WRITE_PER_MINUTE": "0"}
+        super().__init__(data_dir, **{**defaults, "READ_PER_MINUTE": "0", **settings})
 
     def find(self, module: str) -> psutil.Process | None:
-        """The process of the family that runs this module."""
+        """The child process that runs this module; None if there is none."""
         with contextlib.suppress(psutil.NoSuchProcess):
             for process in psutil.Process(self.process.pid).children(recursive=True):
                 with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
@@ -43,9 +43,9 @@ class Victim(ServiceProcess):
         return requests.request(method, self.base + path, headers=headers, timeout=60, **more)
 
     def call(self, method: str, path: str, **more: Any) -> Any:
-        answer = self.ask(method, path, **more)
-        assert answer.status_code == 200, answer.text
-        return answer.json()
+        response = self.ask(method, path, **more)
+        assert response.status_code == 200, response.text
+        return response.json()
 
     def is_ready(self) -> bool:
         return self.ask("GET", "/readyz").status_code == 200
@@ -73,8 +73,8 @@ class Victim(ServiceProcess):
     def reasons(self, job_id: str) -> list[str]:
         return [item["reason"] for item in self.call("GET", f"/v1/jobs/{job_id}/history")["items"]]
 
-    def halt_at_work(self) -> psutil.Process:
-        """The child that runs a job, halted while it writes its result."""
+    def halt_while_writing(self) -> psutil.Process:
+        """Halt the child process that runs a job while it writes the result."""
         wait_for(lambda: any((self.data_dir / "work").rglob("*.part")), 60, pause=0.01)
         child = wait_for(lambda: self.find("alphareel.service.worker.child_main"), 10, pause=0.01)
         child.suspend()
@@ -82,11 +82,11 @@ class Victim(ServiceProcess):
 
 
 @pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Callable[..., Victim]]:
-    started: list[Victim] = []
+def serve(tmp_path: Path) -> Iterator[Callable[..., AttackedService]]:
+    started: list[AttackedService] = []
 
-    def start(folder: str = "data", **settings: str) -> Victim:
-        started.append(Victim(tmp_path / folder, **settings))
+    def start(folder: str = "data", **settings: str) -> AttackedService:
+        started.append(AttackedService(tmp_path / folder, **settings))
         victim = started[-1].wait_until_it_listens()
         wait_for(victim.is_ready, 60)
         return victim
@@ -107,8 +107,8 @@ def took() -> Callable[[Callable[[], Any]], float]:
     """Seconds that a call takes."""
 
     def measure(call: Callable[[], Any]) -> float:
-        began = time.monotonic()
+        started_at = time.monotonic()
         call()
-        return time.monotonic() - began
+        return time.monotonic() - started_at
 
     return measure

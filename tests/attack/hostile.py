@@ -1,4 +1,4 @@
-"""What attackers send: files that cost much to open, and requests written byte by byte."""
+"""Hostile input: files that are expensive to open, and requests written byte by byte."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ def chunk(name: bytes, payload: bytes) -> bytes:
 
 
 def empty_frames(count: int, *, side: int = 4096, payload: bytes = b"JUNK\0\0\0\0", clears: bool = True) -> bytes:
-    """An animated WebP whose frames hold no picture; each asks to clear a canvas of 64 MB."""
+    """An animated WebP whose frames contain no image; each one clears a canvas of 64 MB."""
     edge = (side - 1).to_bytes(3, "little")
     head = chunk(b"VP8X", bytes([0x12, 0, 0, 0]) + edge + edge) + chunk(b"ANIM", bytes(6))
     frame = chunk(b"ANMF", bytes(6) + edge + edge + bytes([40, 0, 0, clears]) + payload)
@@ -22,7 +22,7 @@ def empty_frames(count: int, *, side: int = 4096, payload: bytes = b"JUNK\0\0\0\
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     status: int
     headers: dict[str, str]
     body: bytes
@@ -38,18 +38,18 @@ class Answer:
 
 
 def upload(path: str, content: bytes, **headers: str) -> bytes:
-    """The request that uploads a file."""
+    """A raw request that uploads a file."""
     form = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + content + b"\r\n--b--\r\n"
     return request("POST", path, form, **{"Content-Type": "multipart/form-data; boundary=b", **headers})
 
 
 def request(method: str, path: str, body: bytes = b"", **headers: str) -> bytes:
-    given = {"Host": "localhost", "Connection": "close", "Content-Length": str(len(body)), **headers}
-    lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in given.items())
+    all_headers = {"Host": "localhost", "Connection": "close", "Content-Length": str(len(body)), **headers}
+    lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in all_headers.items())
     return f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode("latin-1") + body
 
 
-async def ask(port: int, raw: bytes) -> Answer:
+async def ask(port: int, raw: bytes) -> Response:
     """Send these bytes on a connection of their own and read the answer."""
     began = time.monotonic()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -65,7 +65,7 @@ async def ask(port: int, raw: bytes) -> Answer:
             body = await reader.readuntil(b"0\r\n\r\n")
     finally:
         writer.close()
-    return Answer(status, headers, body, time.monotonic() - began)
+    return Response(status, headers, body, time.monotonic() - began)
 
 
 def _parse(head: bytes) -> tuple[int, dict[str, str]]:

@@ -1,4 +1,4 @@
-"""Every header that a route reads, with values that no client sends: never a 500, always the one shape of errors."""
+"""Malformed values for every header that a route reads: never a 500, always an error in the usual shape."""
 
 import asyncio
 import itertools
@@ -15,14 +15,14 @@ import requests
 from alphareel.testing.clips import make_clip
 from alphareel.testing.service import ServiceProcess
 
-from .hostile import Answer, ask, request, upload
+from .hostile import Response, ask, request, upload
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(110)]
 
 KEY, ADMIN = "a key of the tests", "a token for operators"
-AT_ONCE = 16
+MAX_CONCURRENT = 16
 Target = tuple[str, str, bytes, dict[str, str]]
-READ = {  # by which of the targets below
+READ = {  # header -> the targets (see below) whose routes read it
     "Accept": ["/v1/jobs"],
     "Authorization": ["/metrics"],
     "Connection": ["/health"],
@@ -127,15 +127,17 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def targets(service: ServiceProcess, video: Path) -> dict[str, Target]:
-    """By a short name (method, path, body, headers) of requests that are well but for the header under test."""
-    mine = {"X-Api-Key": KEY}
+    """Valid requests by a short name, as (method, path, body, headers); a test adds the header under test."""
+    key_header = {"X-Api-Key": KEY}
     with video.open("rb") as file:
-        sent = requests.post(f"{service.base}/v1/uploads", headers=mine, files={"file": file}, timeout=60).json()
-    link = urlsplit(sent["video_url"])
-    creation = {"video_url": "https://example.com/a.mp4", "auto_start": False}
-    job = requests.post(f"{service.base}/v1/jobs", headers=mine, json=creation, timeout=20).json()["id"]
-    assert requests.post(f"{service.base}/v1/jobs/{job}/cancel", headers=mine, timeout=20).status_code == 200
-    body = json.dumps(creation).encode()
+        uploaded = requests.post(
+            f"{service.base}/v1/uploads", headers=key_header, files={"file": file}, timeout=60
+        ).json()
+    link = urlsplit(uploaded["video_url"])
+    job_body = {"video_url": "https://example.com/a.mp4", "auto_start": False}
+    job = requests.post(f"{service.base}/v1/jobs", headers=key_header, json=job_body, timeout=20).json()["id"]
+    assert requests.post(f"{service.base}/v1/jobs/{job}/cancel", headers=key_header, timeout=20).status_code == 200
+    body = json.dumps(job_body).encode()
     as_json = {"Content-Type": "application/json"}
     form = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n\r\n--b--\r\n'
     as_form = {"Content-Type": "multipart/form-data; boundary=b"}
@@ -144,52 +146,56 @@ def targets(service: ServiceProcess, video: Path) -> dict[str, Target]:
         "/nowhere": ("GET", "/nowhere", b"", {}),
         "/metrics": ("GET", "/metrics", b"", {"X-Admin-Token": ADMIN}),
         "/v1/admin/keys": ("GET", "/v1/admin/keys", b"", {"X-Admin-Token": ADMIN}),
-        "/v1/jobs": ("GET", "/v1/jobs", b"", mine),
-        "/v1/jobs/{id}": ("GET", f"/v1/jobs/{job}", b"", mine),
-        "/v1/jobs/{id}/events": ("GET", f"/v1/jobs/{job}/events", b"", mine),
+        "/v1/jobs": ("GET", "/v1/jobs", b"", key_header),
+        "/v1/jobs/{id}": ("GET", f"/v1/jobs/{job}", b"", key_header),
+        "/v1/jobs/{id}/events": ("GET", f"/v1/jobs/{job}/events", b"", key_header),
         "/files": ("GET", f"{link.path}?{link.query}", b"", {}),
         "/api/status": ("GET", f"/api/status/{job}", b"", {}),
-        "/v1/jobs POST": ("POST", "/v1/jobs", body, {**mine, **as_json}),
+        "/v1/jobs POST": ("POST", "/v1/jobs", body, {**key_header, **as_json}),
         "/api/process": ("POST", "/api/process", b'{"video_url": ""}', as_json),
-        "/v1/uploads": ("POST", "/v1/uploads", form, {**mine, **as_form}),
+        "/v1/uploads": ("POST", "/v1/uploads", form, {**key_header, **as_form}),
         "/api/upload": ("POST", "/api/upload", form, as_form),
     }
 
 
-def asked(port: int, raws: dict[str, bytes]) -> dict[str, Answer | None]:
-    """None where no answer came, as for a request that is not whole."""
-    places = asyncio.Semaphore(AT_ONCE)
+def send_all(port: int, raws: dict[str, bytes]) -> dict[str, Response | None]:
+    """The responses by name; None without a response, as to an incomplete request."""
+    slots = asyncio.Semaphore(MAX_CONCURRENT)
 
-    async def one(raw: bytes) -> Answer | None:
-        async with places:
+    async def send(raw: bytes) -> Response | None:
+        async with slots:
             try:
                 return await asyncio.wait_for(ask(port, raw), 5)
             except (TimeoutError, asyncio.IncompleteReadError, ConnectionError):
                 return None
 
-    async def everything() -> dict[str, Answer | None]:
-        return dict(zip(raws, await asyncio.gather(*map(one, raws.values())), strict=True))
+    async def gather_all() -> dict[str, Response | None]:
+        return dict(zip(raws, await asyncio.gather(*map(send, raws.values())), strict=True))
 
-    return asyncio.run(everything())
+    return asyncio.run(gather_all())
 
 
-def is_well_told(answer: Answer) -> bool:
-    if answer.status < 400:
+def is_proper_response(response: Response) -> bool:
+    if response.status < 400:
         return True
-    error = json.loads(answer.body)["error"]
-    return answer.status < 500 and {"code", "message", "request_id"} <= set(error) and bool(error["message"])
+    error = json.loads(response.body)["error"]
+    return response.status < 500 and {"code", "message", "request_id"} <= set(error) and bool(error["message"])
 
 
 def test_no_value_of_any_header_breaks_a_route(port: int, targets: dict[str, Target]) -> None:
     raws = {}
-    for name, places in READ.items():
-        for place, value in itertools.product(places, VALUES):
-            method, path, body, given = targets[place]
-            raws[f"{place} {name}: {value[:40]!r}"] = request(method, path, body, **{**given, name: value})
-    answers = asked(port, raws)
-    print(f"\n{len(raws)} requests: {dict(Counter(a.status if a else None for a in answers.values()))}")
-    assert [what for what, answer in answers.items() if answer is None] == []
-    broken = {what: answer for what, answer in answers.items() if answer is not None and not is_well_told(answer)}
+    for name, targeted in READ.items():
+        for target, value in itertools.product(targeted, VALUES):
+            method, path, body, headers = targets[target]
+            raws[f"{target} {name}: {value[:40]!r}"] = request(method, path, body, **{**headers, name: value})
+    responses = send_all(port, raws)
+    print(f"\n{len(raws)} requests: {dict(Counter(a.status if a else None for a in responses.values()))}")
+    assert [what for what, response in responses.items() if response is None] == []
+    broken = {
+        what: response
+        for what, response in responses.items()
+        if response is not None and not is_proper_response(response)
+    }
     assert broken == {}
 
 
@@ -203,8 +209,8 @@ def test_no_length_of_a_body_breaks_a_route(port: int) -> None:
         for name in ("Content-Length", "Transfer-Encoding")
         for value in values
     }
-    answers = [(what, answer) for what, answer in asked(port, raws).items() if answer is not None]
-    assert [(what, answer) for what, answer in answers if not is_well_told(answer)] == []
+    responses = [(what, response) for what, response in send_all(port, raws).items() if response is not None]
+    assert [(what, response) for what, response in responses if not is_proper_response(response)] == []
 
 
 def test_no_header_of_a_part_breaks_an_upload(port: int, video: Path) -> None:
@@ -217,8 +223,8 @@ def test_no_header_of_a_part_breaks_an_upload(port: int, video: Path) -> None:
         body = body.replace(plain, disposition.encode("latin-1"))
         lines = [line for line in head.split(b"\r\n") if not line.startswith(b"Content-Length")]
         raws[disposition[:60]] = b"\r\n".join([*lines, b"Content-Length: %d" % len(body)]) + b"\r\n\r\n" + body
-    answers = {}
+    responses = {}
     for what, raw in raws.items():
-        answers[what] = asyncio.run(ask(port, raw))
-    assert {what: answer for what, answer in answers.items() if not is_well_told(answer)} == {}
-    assert Counter(answer.status for answer in answers.values())[200] >= 10
+        responses[what] = asyncio.run(ask(port, raw))
+    assert {what: response for what, response in responses.items() if not is_proper_response(response)} == {}
+    assert Counter(response.status for response in responses.values())[200] >= 10

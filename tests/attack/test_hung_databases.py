@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from alphareel.testing.service import wait_for
 
-from .conftest import Victim
+from .conftest import AttackedService
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
@@ -80,7 +80,9 @@ def postgres() -> Iterator[tuple[str, int]]:
         c.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def request_at_once(service: Victim, method: str, path: str, clients: int) -> list[tuple[float, requests.Response]]:
+def request_at_once(
+    service: AttackedService, method: str, path: str, clients: int
+) -> list[tuple[float, requests.Response]]:
     """Send requests from many clients at once; return seconds and response of each."""
 
     def ask(_: int) -> tuple[float, requests.Response]:
@@ -99,7 +101,7 @@ def assert_refused_promptly(responses: list[tuple[float, requests.Response]]) ->
         assert seconds < PROMPT
 
 
-def test_a_locked_sqlite_refuses_writers_promptly_and_delays_no_reader(serve: Callable[..., Victim]) -> None:
+def test_a_locked_sqlite_refuses_writers_promptly_and_delays_no_reader(serve: Callable[..., AttackedService]) -> None:
     service = serve()
     known = service.call("POST", "/v1/jobs", json=VIDEO)["id"]
     with locked(service.data_dir):
@@ -126,10 +128,10 @@ def test_a_locked_sqlite_refuses_writers_promptly_and_delays_no_reader(serve: Ca
     assert service.call("GET", "/v1/jobs")["total"] == 1 + CLIENTS, "what was refused was not made"
 
 
-def test_a_locked_sqlite_does_not_affect_a_running_job(serve: Callable[..., Victim], clip: Path) -> None:
+def test_a_locked_sqlite_does_not_affect_a_running_job(serve: Callable[..., AttackedService], clip: Path) -> None:
     service = serve()
     job_id = service.submit(service.upload(clip))
-    child = service.halt_at_work()
+    child = service.halt_while_writing()
     worker = service.worker()
     with locked(service.data_dir):
         child.resume()
@@ -141,7 +143,7 @@ def test_a_locked_sqlite_does_not_affect_a_running_job(serve: Callable[..., Vict
 
 
 def test_a_stopped_postgresql_refuses_requests_promptly_and_recovers(
-    serve: Callable[..., Victim], postgres: tuple[str, int]
+    serve: Callable[..., AttackedService], postgres: tuple[str, int]
 ) -> None:
     url, pid = postgres
     service = serve(DATABASE_URL=url)
@@ -161,13 +163,13 @@ def test_a_stopped_postgresql_refuses_requests_promptly_and_recovers(
 
 
 def test_a_stopped_postgresql_loses_no_job_and_runs_none_twice(
-    serve: Callable[..., Victim], postgres: tuple[str, int], clip: Path
+    serve: Callable[..., AttackedService], postgres: tuple[str, int], clip: Path
 ) -> None:
     url, pid = postgres
     service = serve(DATABASE_URL=url)
     link = service.upload(clip)
     running, waiting = service.submit(link), service.submit(link)
-    child = service.halt_at_work()
+    child = service.halt_while_writing()
     worker = service.worker()
     with stopped(pid):
         child.resume()
@@ -181,7 +183,7 @@ def test_a_stopped_postgresql_loses_no_job_and_runs_none_twice(
 
 
 def test_the_service_reconnects_after_postgresql_closed_its_connections(
-    serve: Callable[..., Victim], postgres: tuple[str, int]
+    serve: Callable[..., AttackedService], postgres: tuple[str, int]
 ) -> None:
     url, _ = postgres
     service = serve(DATABASE_URL=url)

@@ -9,16 +9,18 @@ import pytest
 
 from alphareel.testing.service import wait_for
 
-from .conftest import Victim
+from .conftest import AttackedService
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
 
-def test_a_halted_worker_is_told_at_once_and_replaced_with_its_job(serve: Callable[..., Victim], clip: Path) -> None:
+def test_a_halted_worker_is_told_at_once_and_replaced_with_its_job(
+    serve: Callable[..., AttackedService], clip: Path
+) -> None:
     service = serve()
     assert service.workers() == 1
     job_id = service.submit(service.upload(clip))
-    child = service.halt_at_work()
+    child = service.halt_while_writing()
     worker = service.worker()
     worker.suspend()
     began = time.monotonic()
@@ -38,17 +40,19 @@ def test_a_halted_worker_is_told_at_once_and_replaced_with_its_job(serve: Callab
     assert list((service.data_dir / "work").iterdir()) == [], "neither worker left files"
 
 
-def test_a_halted_job_process_is_stopped_and_its_job_tried_again(serve: Callable[..., Victim], clip: Path) -> None:
+def test_a_halted_job_process_is_stopped_and_its_job_tried_again(
+    serve: Callable[..., AttackedService], clip: Path
+) -> None:
     service = serve(JOB_PROGRESS_SECONDS="5")
     job_id = service.submit(service.upload(clip))
-    child = service.halt_at_work()
+    child = service.halt_while_writing()
     worker = service.worker()
     wait_for(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, 30)
     assert service.wait_for_end(job_id)["status"] == "completed"
     assert service.worker().pid == worker.pid
 
 
-def test_a_halt_of_the_whole_service_costs_no_worker(serve: Callable[..., Victim]) -> None:
+def test_a_halt_of_the_whole_service_costs_no_worker(serve: Callable[..., AttackedService]) -> None:
     """As when a laptop sleeps or a virtual machine is moved."""
     service = serve(HANG_SECONDS="5")
     worker = service.worker()

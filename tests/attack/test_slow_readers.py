@@ -1,4 +1,4 @@
-"""Clients that ask for a lot and take little of it."""
+"""Many clients that request a large file and read it very slowly."""
 
 import socket
 import struct
@@ -31,10 +31,10 @@ def service(tmp_path: Path) -> Iterator[ServiceProcess]:
 def test_three_hundred_slow_readers_cost_little_memory(service: ServiceProcess, tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "in.mp4", width=64, height=48, frames=5).path
     padding = struct.pack(">I", 8 + SIZE) + b"free" + bytes(SIZE)
-    sent = {"file": clip.read_bytes() + padding}
-    answer = requests.post(f"{service.base}/v1/uploads", headers={"X-Api-Key": KEY}, files=sent, timeout=60).json()
-    url = urlsplit(answer["video_url"])
-    ask = f"GET {url.path}?{url.query} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    files = {"file": clip.read_bytes() + padding}
+    uploaded = requests.post(f"{service.base}/v1/uploads", headers={"X-Api-Key": KEY}, files=files, timeout=60).json()
+    url = urlsplit(uploaded["video_url"])
+    request = f"GET {url.path}?{url.query} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
     process = psutil.Process(service.process.pid)
     before = process.memory_info().rss
 
@@ -44,14 +44,14 @@ def test_three_hundred_slow_readers_cost_little_memory(service: ServiceProcess, 
             reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             reader.settimeout(30)
             reader.connect(("127.0.0.1", int(url.port or 0)))
-            reader.sendall(ask)
+            reader.sendall(request)
             assert reader.recv(15).startswith(b"HTTP/1.1 200")
         time.sleep(3)
-        grown = (process.memory_info().rss - before) / 1e6
-        began = time.monotonic()
+        growth = (process.memory_info().rss - before) / 1e6
+        started = time.monotonic()
         assert requests.get(f"{service.base}/health", timeout=10).status_code == 200
-        took = time.monotonic() - began
+        elapsed = time.monotonic() - started
 
-    print(f"\n{READERS} slow readers: memory +{grown:.0f} MB, health in {took * 1000:.0f} ms")
-    assert grown < 200
-    assert len(requests.get(answer["video_url"], timeout=60).content) == answer["size"]
+    print(f"\n{READERS} slow readers: memory +{growth:.0f} MB, health in {elapsed * 1000:.0f} ms")
+    assert growth < 200
+    assert len(requests.get(uploaded["video_url"], timeout=60).content) == uploaded["size"]

@@ -12,12 +12,12 @@ import requests
 
 from alphareel.testing.service import ServiceProcess, wait_for
 
-from .conftest import KEY, Victim
+from .conftest import KEY, AttackedService
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
 
-def test_open_event_streams_end_at_a_stop_without_a_traceback(serve: Callable[..., Victim]) -> None:
+def test_open_event_streams_end_at_a_stop_without_a_traceback(serve: Callable[..., AttackedService]) -> None:
     service = serve(STOP_SECONDS="0")
     job = service.call("POST", "/v1/jobs", json={"video_url": "https://a.example/v.mp4", "auto_start": False})
     url = f"{service.base}/v1/jobs/{job['id']}/events"
@@ -44,7 +44,7 @@ def test_open_event_streams_end_at_a_stop_without_a_traceback(serve: Callable[..
 
 
 def test_a_download_that_outlasts_the_stop_is_cut_off_without_a_traceback(
-    serve: Callable[..., Victim], tmp_path: Path, clip: Path
+    serve: Callable[..., AttackedService], tmp_path: Path, clip: Path
 ) -> None:
     service = serve(STOP_SECONDS="0")
     link = service.upload(clip)

@@ -1,4 +1,4 @@
-"""Floods of uploads against a live server: everybody else is served as if nothing happened."""
+"""Floods of uploads against a live server: other clients are served as usual."""
 
 import asyncio
 import itertools
@@ -19,19 +19,19 @@ import requests
 from alphareel.testing.clips import make_clip
 from alphareel.testing.service import ServiceProcess, wait_for
 
-from .hostile import Answer, ask, empty_frames, request, upload
+from .hostile import Response, ask, empty_frames, request, upload
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(110)]
 
 KEY, ADMIN = "a key of the attacker", "a token for operators"
-SLOWEST = float(os.environ.get("ALPHAREEL_TEST_SLOWEST_P99", "1.0"))  # seconds; 0.25 on a machine that is not shared
+MAX_P99 = float(os.environ.get("ALPHAREEL_TEST_SLOWEST_P99", "1.0"))  # seconds; 0.25 on a machine that is not shared
 UPLOADS = 200
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
     limits = {
-        "WRITE_PER_MINUTE": 0,  # or the rate limit would keep most of the flood away
+        "WRITE_PER_MINUTE": 0,  # otherwise the rate limit would stop most of the flood
         "READ_PER_MINUTE": 0,
         "PROBE_QUEUE_PER_CALLER": 12,  # bounds how long a test takes on a busy machine
     }
@@ -48,10 +48,10 @@ def port(service: ServiceProcess) -> int:
 
 @pytest.fixture
 def new_key(service: ServiceProcess) -> str:
-    made = requests.post(
+    created = requests.post(
         f"{service.base}/v1/admin/keys", headers={"X-Admin-Token": ADMIN}, json={"client_id": "other"}, timeout=10
     )
-    return str(made.json()["api_key"])
+    return str(created.json()["api_key"])
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +62,8 @@ def good_file(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 _numbers = itertools.count()
 
 
-def made_unique(content: bytes) -> bytes:
-    """The same file for a player; another one for the store."""
+def make_unique(content: bytes) -> bytes:
+    """The same video with a different hash, so that the store does not deduplicate it."""
     number = next(_numbers)
     if content.startswith(b"RIFF"):
         return content + b"PAD " + struct.pack("<II", 4, number)
@@ -71,25 +71,25 @@ def made_unique(content: bytes) -> bytes:
 
 
 class Bystander:
-    """Another client, who asks one thing after the other and notes how long each took."""
+    """Another client: sends requests one after the other and measures how long each takes."""
 
     def __init__(self, port: int, key: str) -> None:
         self._port = port
         draft = json.dumps({"video_url": "https://example.com/a.mp4", "auto_start": False}).encode()
-        self._asked = {
+        self._requests = {
             "health": request("GET", "/health"),
             "readyz": request("GET", "/readyz"),
             "livez": request("GET", "/livez"),
             "GET": request("GET", "/v1/jobs", X_Api_Key=key),
             "POST": request("POST", "/v1/jobs", draft, X_Api_Key=key),
         }
-        self.seconds: dict[str, list[float]] = {name: [] for name in self._asked}
+        self.seconds: dict[str, list[float]] = {name: [] for name in self._requests}
 
     async def ask_once(self) -> None:
-        for name, raw in self._asked.items():
-            answer = await ask(self._port, raw)
-            assert answer.status == 200, (name, answer)
-            self.seconds[name].append(answer.seconds)
+        for name, raw in self._requests.items():
+            response = await ask(self._port, raw)
+            assert response.status == 200, (name, response)
+            self.seconds[name].append(response.seconds)
 
     async def ask_for(self, seconds: float) -> None:
         until = time.monotonic() + seconds
@@ -101,12 +101,12 @@ class Bystander:
             await self.ask_once()
             await asyncio.sleep(0.02)
 
-    def told(self) -> dict[str, float]:
+    def p99(self) -> dict[str, float]:
         return {name: statistics.quantiles(seconds, n=100)[98] for name, seconds in self.seconds.items()}
 
 
-class Watch:
-    """The most memory and the most processes that the service had."""
+class ResourceMonitor:
+    """Measures the peak memory and the peak number of processes of the service."""
 
     def __init__(self, service: ServiceProcess) -> None:
         self._service = psutil.Process(service.process.pid)
@@ -124,20 +124,20 @@ def incoming(service: ServiceProcess) -> list[Path]:
     return list((service.data_dir / "incoming").glob("*"))
 
 
-async def flood(port: int, bystander: Bystander, watch: Watch, raws: list[bytes]) -> list[Answer]:
-    beside = [asyncio.create_task(bystander.ask_until_cancelled()), asyncio.create_task(watch.watch())]
+async def flood(port: int, bystander: Bystander, watch: ResourceMonitor, raws: list[bytes]) -> list[Response]:
+    background = [asyncio.create_task(bystander.ask_until_cancelled()), asyncio.create_task(watch.watch())]
     try:
         return await asyncio.wait_for(asyncio.gather(*(ask(port, raw) for raw in raws)), 55)
     finally:
-        for task in beside:
+        for task in background:
             task.cancel()
-        found = await asyncio.gather(*beside, return_exceptions=True)
-        assert all(isinstance(each, asyncio.CancelledError) for each in found), found
+        results = await asyncio.gather(*background, return_exceptions=True)
+        assert all(isinstance(each, asyncio.CancelledError) for each in results), results
 
 
 @pytest.mark.parametrize("kind", ["small good files", "animations of empty frames"])
 @pytest.mark.parametrize("keyed", [False, True], ids=["without a key", "with a key"])
-def test_a_flood_of_uploads_slows_nobody_else_down(
+def test_a_flood_of_uploads_does_not_slow_down_other_clients(
     kind: str,
     keyed: bool,  # noqa: FBT001 - a parameter
     service: ServiceProcess,
@@ -147,43 +147,43 @@ def test_a_flood_of_uploads_slows_nobody_else_down(
 ) -> None:
     content = good_file if kind == "small good files" else empty_frames(4800)
     path, headers = ("/v1/uploads", {"X_Api_Key": KEY}) if keyed else ("/api/upload", {})
-    raws = [upload(path, made_unique(content), **headers) for _ in range(UPLOADS)]
-    alone, bystander, watch = Bystander(port, new_key), Bystander(port, new_key), Watch(service)
+    raws = [upload(path, make_unique(content), **headers) for _ in range(UPLOADS)]
+    alone, bystander, watch = Bystander(port, new_key), Bystander(port, new_key), ResourceMonitor(service)
     asyncio.run(alone.ask_for(2.0))
 
     began = time.monotonic()
-    answers = asyncio.run(flood(port, bystander, watch, raws))
+    responses = asyncio.run(flood(port, bystander, watch, raws))
     took = time.monotonic() - began
 
-    before, p99, limit_connections = alone.told(), bystander.told(), Counter(answer.status for answer in answers)
-    grown = (watch.memory - watch.before) / 1e6
+    before, p99, by_status = alone.p99(), bystander.p99(), Counter(response.status for response in responses)
+    growth = (watch.memory - watch.before) / 1e6
     shown = " ".join(f"{name} {seconds * 1000:.0f}" for name, seconds in p99.items())
     print(
-        f"\n{kind}, {'with' if keyed else 'without'} a key: {dict(limit_connections)} in {took:.1f} s; p99 in ms: {shown}"
+        f"\n{kind}, {'with' if keyed else 'without'} a key: {dict(by_status)} in {took:.1f} s; p99 in ms: {shown}"
         f" (alone: {max(before.values()) * 1000:.0f})"
     )
-    print(f"memory +{grown:.0f} MB, {watch.processes} processes at most")
-    assert max(p99.values()) < SLOWEST + 4 * max(before.values()), f"alone: {before}"
-    assert grown < 100
+    print(f"memory +{growth:.0f} MB, {watch.processes} processes at most")
+    assert max(p99.values()) < MAX_P99 + 4 * max(before.values()), f"alone: {before}"
+    assert growth < 100
     assert watch.processes <= 8
-    assert set(limit_connections) <= {200 if content is good_file else 400, 429, 503}
-    assert limit_connections[429] + limit_connections[503] < UPLOADS, "some are served"
+    assert set(by_status) <= {200 if content is good_file else 400, 429, 503}
+    assert by_status[429] + by_status[503] < UPLOADS, "some are served"
     assert not incoming(service)
-    refused = [answer for answer in answers if answer.status in (429, 503)]
-    assert {answer.json["error"]["code"] for answer in refused} <= {"too_many_uploads", "queue_full"}
-    assert all(answer.retry_after >= 1 for answer in refused)
+    refused = [response for response in responses if response.status in (429, 503)]
+    assert {response.json["error"]["code"] for response in refused} <= {"too_many_uploads", "queue_full"}
+    assert all(response.retry_after >= 1 for response in refused)
 
 
-def test_whoever_is_refused_and_comes_back_when_told_is_served(port: int, new_key: str, good_file: bytes) -> None:
-    async def attempt() -> tuple[Answer, Answer | None]:
-        raw = upload("/v1/uploads", made_unique(good_file), X_Api_Key=new_key)
+def test_a_refused_client_that_retries_as_told_is_served(port: int, new_key: str, good_file: bytes) -> None:
+    async def attempt() -> tuple[Response, Response | None]:
+        raw = upload("/v1/uploads", make_unique(good_file), X_Api_Key=new_key)
         first = await ask(port, raw)
         if first.status == 200 or first.retry_after > 25:
             return first, None
         await asyncio.sleep(first.retry_after)
         return first, await ask(port, raw)
 
-    async def everybody() -> list[tuple[Answer, Answer | None]]:
+    async def everybody() -> list[tuple[Response, Response | None]]:
         return await asyncio.gather(*(attempt() for _ in range(60)))
 
     told = asyncio.run(everybody())
@@ -192,36 +192,36 @@ def test_whoever_is_refused_and_comes_back_when_told_is_served(port: int, new_ke
     assert set(again) == {200}
 
 
-def test_slow_files_of_strangers_are_refused_in_time_and_leave_a_slot_to_keys(
+def test_slow_files_of_anonymous_clients_are_refused_in_time_and_leave_a_slot_for_keys(
     service: ServiceProcess, port: int, good_file: bytes
 ) -> None:
     slow = empty_frames(1_500_000, payload=b"x", clears=False)  # reading its index alone takes longer than a probe may
     ended: list[str] = []
 
-    async def send(name: str, raw: bytes) -> Answer:
-        answer = await ask(port, raw)
+    async def send(name: str, raw: bytes) -> Response:
+        response = await ask(port, raw)
         ended.append(name)
-        return answer
+        return response
 
-    async def everybody() -> tuple[list[Answer], Answer]:
-        strangers = [send("stranger", upload("/api/upload", made_unique(slow))) for _ in range(4)]
+    async def everybody() -> tuple[list[Response], Response]:
+        strangers = [send("stranger", upload("/api/upload", make_unique(slow))) for _ in range(4)]
         others = asyncio.gather(*strangers)
         await asyncio.sleep(2)
-        good = await send("key", upload("/v1/uploads", made_unique(good_file), X_Api_Key=KEY))
+        good = await send("key", upload("/v1/uploads", make_unique(good_file), X_Api_Key=KEY))
         return await others, good
 
     bad, good = asyncio.run(everybody())
     assert good.status == 200, good
     assert ended.index("key") < 3
-    assert {(answer.status, answer.json["error"]["code"]) for answer in bad} <= {
+    assert {(response.status, response.json["error"]["code"]) for response in bad} <= {
         (400, "invalid_video"),
         (400, "duration_too_long"),  # where the machine is quick
         (503, "unavailable"),  # where the machine gave the probe too little time to blame the file
     }
-    assert max(answer.seconds for answer in bad) < 40
+    assert max(response.seconds for response in bad) < 40
 
 
-def test_a_client_that_leaves_while_its_file_waits_gives_its_place_back(
+def test_a_client_that_disconnects_while_its_file_waits_frees_its_slot(
     service: ServiceProcess, port: int, good_file: bytes
 ) -> None:
     slow = empty_frames(1_500_000, payload=b"x", clears=False)
@@ -230,7 +230,7 @@ def test_a_client_that_leaves_while_its_file_waits_gives_its_place_back(
         connections = []
         for number in range(12):
             _, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(upload("/api/upload", made_unique(slow if number < 2 else good_file)))
+            writer.write(upload("/api/upload", make_unique(slow if number < 2 else good_file)))
             await writer.drain()
             connections.append(writer)
         async with asyncio.timeout(30):
@@ -241,5 +241,5 @@ def test_a_client_that_leaves_while_its_file_waits_gives_its_place_back(
 
     asyncio.run(leave())
     wait_for(lambda: not incoming(service), seconds=3, pause=0.05)
-    told = requests.get(f"{service.base}/metrics", headers={"X-Admin-Token": ADMIN}, timeout=10).text
-    assert 'status="499"' in told
+    metrics = requests.get(f"{service.base}/metrics", headers={"X-Admin-Token": ADMIN}, timeout=10).text
+    assert 'status="499"' in metrics

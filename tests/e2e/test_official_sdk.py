@@ -21,7 +21,7 @@ import uvicorn
 from alphareel.domain.clip import EngineFacts
 from alphareel.http.app import create_app
 from alphareel.http.config import HttpConfig
-from alphareel.http.job_serializers import JobSerializer
+from alphareel.http.serializers import JobSerializer
 from alphareel.service.api_keys.service import digest
 from alphareel.service.jobs.models import Output
 from alphareel.service.webhooks.dispatcher import DispatchLimits, WebhookDispatcher, WebhookSender

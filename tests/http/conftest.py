@@ -115,7 +115,7 @@ def client(make_client: MakeClient) -> TestClient:
 
 
 @pytest.fixture
-def nobody(make_client: MakeClient) -> TestClient:
+def anonymous_client(make_client: MakeClient) -> TestClient:
     """A client without a key."""
     return make_client(secret=None)
 
@@ -128,9 +128,9 @@ def finish_job(harness: ServiceHarness, tmp_path) -> FinishJob:
         job = harness.jobs.job(job_id)
         running = harness.jobs.begin_attempt(job_id, ticket=job.ticket, actor="worker")
         blob = f"outputs/{job_id}/{running.attempt}/result.webm"
-        made = tmp_path / "made-by-worker"
-        made.write_bytes(RESULT)
-        harness.blobs.put_file(blob, made)
+        result_path = tmp_path / "result_path-by-worker"
+        result_path.write_bytes(RESULT)
+        harness.blobs.put_file(blob, result_path)
         output = Output(blob, "webm", "video/webm", len(RESULT), RESULT_SHA256, 640, 360, 60, 2.0, True, False)
         facts = EngineFacts("builtin", "1", "2" * 64, "Apache-2.0")
         assert harness.jobs.complete(

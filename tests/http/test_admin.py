@@ -1,4 +1,4 @@
-"""The routes of operators: shut without the token, keys that come, go and change their secret, and the audit."""
+"""The operator routes: access, the life cycle of keys, and the audit log."""
 
 import pytest
 
@@ -7,13 +7,13 @@ TOKEN = "a token for operators"
 
 @pytest.fixture
 def admin(make_client):
-    made = make_client(secret=None, admin_token=TOKEN)
-    made.headers["X-Admin-Token"] = TOKEN
-    return made
+    client = make_client(secret=None, admin_token=TOKEN)
+    client.headers["X-Admin-Token"] = TOKEN
+    return client
 
 
 @pytest.fixture
-def made(admin):
+def created_key(admin):
     return admin.post("/v1/admin/keys", json={"client_id": "studio-7", "note": "night"}).json()
 
 
@@ -36,10 +36,10 @@ def status_with(client, secret):
         (None, "None", "invalid_admin_token"),
     ],
 )
-def test_nobody_enters_without_the_token(make_client, path, configured, sent, code):
+def test_admin_routes_require_the_token(make_client, path, configured, sent, code):
     client = make_client(admin_token=configured)
-    answer = client.get(f"/v1/admin/{path}", headers={} if sent is None else {"X-Admin-Token": sent})
-    assert (answer.status_code, answer.json()["error"]["code"]) == (401, code)
+    response = client.get(f"/v1/admin/{path}", headers={} if sent is None else {"X-Admin-Token": sent})
+    assert (response.status_code, response.json()["error"]["code"]) == (401, code)
 
 
 def test_an_api_key_is_no_admin_token(make_client, key):
@@ -47,14 +47,14 @@ def test_an_api_key_is_no_admin_token(make_client, key):
     assert client.post("/v1/admin/keys", json={"client_id": "x"}, headers={"X-Admin-Token": key}).status_code == 401
 
 
-def test_a_made_key_works_and_its_secret_is_shown_once(admin, made):
-    assert status_with(admin, made["api_key"]) == 200
-    assert made["api_key"] not in admin.get("/v1/admin/keys").text
-    assert made["api_key"] not in admin.get("/v1/admin/events").text
+def test_a_created_key_works_and_its_secret_is_shown_once(admin, created_key):
+    assert status_with(admin, created_key["api_key"]) == 200
+    assert created_key["api_key"] not in admin.get("/v1/admin/keys").text
+    assert created_key["api_key"] not in admin.get("/v1/admin/events").text
 
 
-def test_a_listed_key_has_the_fields_of_the_contract(admin, made):
-    shown = listed(admin, made["key_fingerprint"])
+def test_a_listed_key_has_the_fields_of_the_contract(admin, created_key):
+    shown = listed(admin, created_key["key_fingerprint"])
     assert shown["client_id"] == "studio-7"
     assert shown["note"] == "night"
     assert shown["enabled"] is True
@@ -62,64 +62,64 @@ def test_a_listed_key_has_the_fields_of_the_contract(admin, made):
     assert shown["last_used_at"] is shown["disabled_at"] is None
 
 
-def test_a_client_may_have_several_keys(admin, made):
+def test_a_client_may_have_several_keys(admin, created_key):
     second = admin.post("/v1/admin/keys", json={"client_id": "studio-7"}).json()
-    assert second["key_fingerprint"] != made["key_fingerprint"]
-    assert status_with(admin, second["api_key"]) == status_with(admin, made["api_key"]) == 200
+    assert second["key_fingerprint"] != created_key["key_fingerprint"]
+    assert status_with(admin, second["api_key"]) == status_with(admin, created_key["api_key"]) == 200
 
 
-def test_a_disabled_key_is_invalid_at_once_and_works_again_when_enabled(admin, made):
-    chosen = {"key_fingerprint": made["key_fingerprint"]}
-    shut = admin.post("/v1/admin/keys/disable", json=chosen).json()
-    assert shut["enabled"] is False
-    assert shut["disabled_at"]
-    refused = admin.get("/v1/jobs", headers={"X-Api-Key": made["api_key"]})
+def test_a_disabled_key_is_invalid_at_once_and_works_again_when_enabled(admin, created_key):
+    selector = {"key_fingerprint": created_key["key_fingerprint"]}
+    disabled = admin.post("/v1/admin/keys/disable", json=selector).json()
+    assert disabled["enabled"] is False
+    assert disabled["disabled_at"]
+    refused = admin.get("/v1/jobs", headers={"X-Api-Key": created_key["api_key"]})
     assert (refused.status_code, refused.json()["error"]["code"]) == (401, "invalid_api_key")
-    opened = admin.post("/v1/admin/keys/enable", json=chosen).json()
-    assert (opened["enabled"], opened["disabled_at"]) == (True, None)
-    assert status_with(admin, made["api_key"]) == 200
+    enabled = admin.post("/v1/admin/keys/enable", json=selector).json()
+    assert (enabled["enabled"], enabled["disabled_at"]) == (True, None)
+    assert status_with(admin, created_key["api_key"]) == 200
 
 
-def test_disabling_twice_keeps_the_first_time(admin, made, harness):
-    chosen = {"key_fingerprint": made["key_fingerprint"]}
-    first = admin.post("/v1/admin/keys/disable", json=chosen).json()["disabled_at"]
+def test_disabling_a_key_twice_keeps_the_first_time(admin, created_key, harness):
+    selector = {"key_fingerprint": created_key["key_fingerprint"]}
+    first = admin.post("/v1/admin/keys/disable", json=selector).json()["disabled_at"]
     harness.clock.advance(hours=1)
-    assert admin.post("/v1/admin/keys/disable", json=chosen).json()["disabled_at"] == first
+    assert admin.post("/v1/admin/keys/disable", json=selector).json()["disabled_at"] == first
 
 
-def test_a_rotated_key_keeps_its_jobs_and_for_a_while_its_old_secret(admin, made, harness):
+def test_a_rotated_key_keeps_its_jobs_and_its_old_secret_for_the_grace_period(admin, created_key, harness):
     job = admin.post(
-        "/v1/jobs", json={"video_url": "https://a.example/v.mp4"}, headers={"X-Api-Key": made["api_key"]}
+        "/v1/jobs", json={"video_url": "https://a.example/v.mp4"}, headers={"X-Api-Key": created_key["api_key"]}
     ).json()["id"]
-    turned = {"key_fingerprint": made["key_fingerprint"], "grace_seconds": 60}
-    fresh = admin.post("/v1/admin/keys/rotate", json=turned).json()
+    rotation = {"key_fingerprint": created_key["key_fingerprint"], "grace_seconds": 60}
+    fresh = admin.post("/v1/admin/keys/rotate", json=rotation).json()
     assert admin.get(f"/v1/jobs/{job}", headers={"X-Api-Key": fresh["api_key"]}).status_code == 200
-    assert status_with(admin, made["api_key"]) == 200
+    assert status_with(admin, created_key["api_key"]) == 200
     harness.clock.advance(seconds=61)
-    assert status_with(admin, made["api_key"]) == 401
+    assert status_with(admin, created_key["api_key"]) == 401
     assert status_with(admin, fresh["api_key"]) == 200
 
 
-def test_a_rotation_without_grace_ends_the_old_secret(admin, made):
-    turned = {"key_fingerprint": made["key_fingerprint"], "grace_seconds": 0}
-    assert admin.post("/v1/admin/keys/rotate", json=turned).status_code == 200
-    assert status_with(admin, made["api_key"]) == 401
+def test_a_rotation_without_a_grace_period_disables_the_old_secret(admin, created_key):
+    rotation = {"key_fingerprint": created_key["key_fingerprint"], "grace_seconds": 0}
+    assert admin.post("/v1/admin/keys/rotate", json=rotation).status_code == 200
+    assert status_with(admin, created_key["api_key"]) == 401
 
 
-def test_limits_of_a_key_are_set_and_taken_back(admin, made):
-    chosen = {"key_fingerprint": made["key_fingerprint"]}
-    assert admin.post("/v1/admin/keys/limits", json={**chosen, "write_per_minute": 5}).json()["write_per_minute"] == 5
-    assert listed(admin, made["key_fingerprint"])["write_per_minute"] == 5
-    other = admin.post("/v1/admin/keys/limits", json={**chosen, "max_running_jobs": 2}).json()
+def test_limits_of_a_key_can_be_set_and_reset(admin, created_key):
+    selector = {"key_fingerprint": created_key["key_fingerprint"]}
+    assert admin.post("/v1/admin/keys/limits", json={**selector, "write_per_minute": 5}).json()["write_per_minute"] == 5
+    assert listed(admin, created_key["key_fingerprint"])["write_per_minute"] == 5
+    other = admin.post("/v1/admin/keys/limits", json={**selector, "max_running_jobs": 2}).json()
     assert (other["write_per_minute"], other["max_running_jobs"], other["max_queued_jobs"]) == (5, 2, None)
-    back = admin.post("/v1/admin/keys/limits", json={**chosen, "write_per_minute": None}).json()
+    back = admin.post("/v1/admin/keys/limits", json={**selector, "write_per_minute": None}).json()
     assert (back["write_per_minute"], back["max_running_jobs"]) == (None, 2)
 
 
 @pytest.mark.parametrize("verb", ["disable", "enable", "rotate", "limits"])
 def test_an_unknown_fingerprint_is_not_found(admin, verb):
-    answer = admin.post(f"/v1/admin/keys/{verb}", json={"key_fingerprint": "fp_none"})
-    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+    response = admin.post(f"/v1/admin/keys/{verb}", json={"key_fingerprint": "fp_none"})
+    assert (response.status_code, response.json()["error"]["code"]) == (404, "not_found")
 
 
 @pytest.mark.parametrize(
@@ -140,25 +140,25 @@ def test_an_unknown_fingerprint_is_not_found(admin, verb):
     ],
 )
 def test_a_bad_field_is_named(admin, path, body, field):
-    answer = admin.post(f"/v1/admin/{path}", json=body)
+    response = admin.post(f"/v1/admin/{path}", json=body)
     if field is None:
-        assert answer.status_code == 200  # space around a name is dropped
+        assert response.status_code == 200  # white space around a name is stripped
         return
-    assert answer.status_code == 400
-    assert [d["field"] for d in answer.json()["error"]["details"]] == [field]
+    assert response.status_code == 400
+    assert [d["field"] for d in response.json()["error"]["details"]] == [field]
 
 
-def test_every_act_leaves_a_row_that_names_the_request(admin, made):
+def test_every_admin_action_is_audited_with_its_request_id(admin, created_key):
     admin.post(
         "/v1/admin/keys/disable",
-        json={"key_fingerprint": made["key_fingerprint"]},
-        headers={"X-Request-Id": "req_shut"},
+        json={"key_fingerprint": created_key["key_fingerprint"]},
+        headers={"X-Request-Id": "req_disable"},
     )
     newest, before = admin.get("/v1/admin/events?limit=2").json()["items"]
     assert (newest["action"], newest["subject"], newest["request_id"], newest["actor"]) == (
         "keys.disable",
-        made["key_fingerprint"],
-        "req_shut",
+        created_key["key_fingerprint"],
+        "req_disable",
         "admin",
     )
     assert (before["action"], before["detail"]) == ("keys.create", {"client_id": "studio-7"})
@@ -168,5 +168,5 @@ def test_config_shows_settings(admin):
     assert admin.get("/v1/admin/config").json()["settings"] == {"port": "8080"}
 
 
-def test_the_header_of_a_get_without_a_body_is_not_minded(admin):
+def test_the_content_type_of_a_get_without_a_body_is_ignored(admin):
     assert admin.get("/v1/admin/keys", headers={"Content-Type": "application/json"}).status_code == 200

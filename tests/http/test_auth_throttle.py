@@ -1,4 +1,4 @@
-"""Who tries keys and tokens is stopped by address; who has a right key is not, however many try beside it."""
+"""Wrong keys and tokens are limited by address; valid keys from the same address still work."""
 
 import pytest
 
@@ -10,26 +10,26 @@ TOKEN = "a token for operators"
 
 @pytest.fixture
 def guarded(make_client):
-    return make_client(guesses_per_minute=3, admin_token=TOKEN)
+    return make_client(auth_failures_per_minute=3, admin_token=TOKEN)
 
 
 def statuses(client, path, headers, times):
     return [client.get(path, headers=headers).status_code for _ in range(times)]
 
 
-def test_wrong_keys_are_refused_and_then_not_even_that(guarded):
+def test_after_too_many_wrong_keys_further_ones_are_rate_limited(guarded):
     assert statuses(guarded, "/v1/jobs", {"X-Api-Key": "wrong"}, 5) == [401, 401, 401, 429, 429]
     refused = guarded.get("/v1/jobs", headers={"X-Api-Key": "another"})
     assert refused.json()["error"]["code"] == "rate_limited"
     assert 1 <= int(refused.headers["Retry-After"]) <= 17
 
 
-def test_a_right_key_passes_beside_many_wrong_ones(guarded):
+def test_a_valid_key_passes_despite_many_wrong_ones_from_its_address(guarded):
     statuses(guarded, "/v1/jobs", {"X-Api-Key": "wrong"}, 5)
     assert guarded.get("/v1/jobs").status_code == 200
 
 
-def test_after_too_many_wrong_tokens_the_right_one_must_wait_too(guarded):
+def test_after_too_many_wrong_admin_tokens_the_right_one_must_wait_too(guarded):
     wrong, right = {"X-Admin-Token": "wrong"}, {"X-Admin-Token": TOKEN}
     assert statuses(guarded, "/v1/admin/keys", right, 5) == [200] * 5
     assert statuses(guarded, "/v1/admin/keys", wrong, 4) == [401, 401, 401, 429]
@@ -38,11 +38,11 @@ def test_after_too_many_wrong_tokens_the_right_one_must_wait_too(guarded):
     assert guarded.get("/v1/jobs").status_code == 200
 
 
-def test_a_missing_key_is_no_guess(guarded):
+def test_a_missing_key_is_not_counted_as_a_failure(guarded):
     assert statuses(guarded, "/v1/jobs", {"X-Api-Key": ""}, 6) == [401] * 6
 
 
-def test_the_address_of_who_was_turned_away_is_logged_and_no_other(guarded, logs):
+def test_client_addresses_are_logged_only_for_refused_requests(guarded, logs):
     guarded.get("/v1/jobs")
     guarded.get("/v1/jobs", headers={"X-Api-Key": "wrong"})
     passed, refused = [line for line in logs() if line["event"] == "request"]
@@ -50,7 +50,7 @@ def test_the_address_of_who_was_turned_away_is_logged_and_no_other(guarded, logs
     assert (refused["status"], refused["address"]) == (401, "testclient")
 
 
-def test_addresses_are_counted_apart_and_a_line_of_ipv6_is_one():
+def test_wrong_keys_are_counted_per_address_and_per_ipv6_network():
     guesses = AuthFailureLimiter(1)
     guesses.note("key", "192.0.2.1")
     guesses.note("key", "192.0.2.2")

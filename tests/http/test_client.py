@@ -1,4 +1,4 @@
-"""Both faces of the SDK against the real application: when the wire drifts, these turn red."""
+"""Both interfaces of the SDK against the real application."""
 
 import pytest
 
@@ -23,21 +23,21 @@ def dropin(client, key):
     return RemoveBGVideoClient(key, base_url="http://testserver", transport=client._transport)
 
 
-def test_from_file_to_file(sdk, source, finish_job, tmp_path):
+def test_the_client_processes_a_file_into_a_file(sdk, source, finish_job, tmp_path):
     uploaded = sdk.upload(source)
     job = sdk.create_job(uploaded["video_url"], model="human", background={"type": "color", "color": "#fff"})
     assert job["status"] == "processing"
     finish_job(job["id"])
     done = sdk.wait_for_completion(job["id"], timeout=5)
-    made = sdk.download(done, tmp_path / "out.webm")
-    assert made.stat().st_size == done["output"]["size"]
+    path = sdk.download(done, tmp_path / "out.webm")
+    assert path.stat().st_size == done["output"]["size"]
 
 
 def test_draft_is_started_later(sdk, source):
     job = sdk.create_job(sdk.upload(source)["video_url"], auto_start=False)
     assert job["status"] == "created"
     assert sdk.start_job(job["id"], model="pro", text_prompt="dog")["model"] == "pro"
-    assert [found["id"] for found in sdk.list_jobs()["items"]] == [job["id"]]
+    assert [listed["id"] for listed in sdk.list_jobs()["items"]] == [job["id"]]
 
 
 def test_failed_job_is_raised(sdk, harness):
@@ -56,7 +56,7 @@ def test_refusal_carries_code_request_id_and_details(sdk):
     assert caught.value.details[0]["field"] == "model"
 
 
-def test_dropin_goes_the_whole_way_with_its_own_defaults(dropin, source, finish_job):
+def test_the_dropin_client_processes_a_video_with_its_own_defaults(dropin, source, finish_job):
     uploaded = dropin.upload(source)
     job = dropin.create_job(video_url=uploaded["video_url"])
     finish_job(job["id"])

@@ -1,4 +1,4 @@
-"""Credits on the wire: 402 in time, what a job shows of them, and the routes by which operators give them."""
+"""Credits over HTTP: 402 errors, credits shown in jobs, and the operator routes."""
 
 from dataclasses import replace
 
@@ -15,9 +15,9 @@ ELSEWHERE = {"video_url": "https://a.example/v.mp4"}
 
 @pytest.fixture
 def admin(make_client):
-    made = make_client(secret=None, admin_token=TOKEN)
-    made.headers["X-Admin-Token"] = TOKEN
-    return made
+    client = make_client(secret=None, admin_token=TOKEN)
+    client.headers["X-Admin-Token"] = TOKEN
+    return client
 
 
 @pytest.fixture
@@ -46,14 +46,14 @@ def end_credits(harness, studio):
 @pytest.fixture
 def new_client(harness):
     """Makes a client with a key; its balance goes at the end."""
-    made = []
+    client_ids = []
 
     def make(client_id):
         harness.services.admin.create_key(OPERATOR, client_id=client_id)
-        made.append(client_id)
+        client_ids.append(client_id)
 
     yield make
-    for client_id in made:
+    for client_id in client_ids:
         harness.services.admin.set_balance(OPERATOR, client_id=client_id, balance=None)
 
 
@@ -62,45 +62,45 @@ def balance(harness, studio):
 
 
 def test_a_key_without_a_balance_is_not_billed(client, video):
-    made = client.post("/v1/jobs", json=video).json()
-    assert (made["billing_status"], made["credits_used"], made["pricing_version"]) == ("not_billed", 0, None)
+    job = client.post("/v1/jobs", json=video).json()
+    assert (job["billing_status"], job["credits_used"], job["pricing_version"]) == ("not_billed", 0, None)
 
 
-def test_a_job_shows_what_is_reserved_then_charged(client, harness, studio, video, finish_job):
+def test_a_job_shows_reserved_then_charged_credits(client, harness, studio, video, finish_job):
     harness.services.admin.grant(OPERATOR, client_id=studio, amount=100, start_charging=True)
-    made = client.post("/v1/jobs", json=video).json()
-    assert (made["billing_status"], made["credits_reserved"], made["credits_used"]) == ("reserved", 10, 0)
+    job = client.post("/v1/jobs", json=video).json()
+    assert (job["billing_status"], job["credits_reserved"], job["credits_used"]) == ("reserved", 10, 0)
     assert balance(harness, studio) == 9000
-    finish_job(made["id"])  # its result lasts two seconds
-    done = client.get(f"/v1/jobs/{made['id']}").json()
+    finish_job(job["id"])  # its result lasts two seconds
+    done = client.get(f"/v1/jobs/{job['id']}").json()
     assert (done["billing_status"], done["credits_reserved"], done["credits_used"]) == ("charged", 0, 2)
     assert done["pricing_version"] == "1"
     assert balance(harness, studio) == 9800
     assert client.get("/v1/usage/summary?days=1").json()["credits_used"] == 2
 
 
-def test_a_job_without_a_key_is_refused_where_credits_are_charged(nobody, harness, studio):
+def test_a_job_without_a_key_is_refused_if_any_client_is_charged(anonymous_client, harness, studio):
     harness.services.admin.set_balance(OPERATOR, client_id=studio, balance=0)
-    answer = nobody.post("/api/process", json=ELSEWHERE)
-    assert (answer.status_code, answer.json()["error"]["code"]) == (401, "missing_api_key")
-    assert "charges credits" in answer.json()["error"]["message"]
-    assert nobody.post("/api/process", json={**ELSEWHERE, "test": "success"}).status_code == 200
+    response = anonymous_client.post("/api/process", json=ELSEWHERE)
+    assert (response.status_code, response.json()["error"]["code"]) == (401, "missing_api_key")
+    assert "charges credits" in response.json()["error"]["message"]
+    assert anonymous_client.post("/api/process", json={**ELSEWHERE, "test": "success"}).status_code == 200
     harness.services.admin.set_balance(OPERATOR, client_id=studio, balance=None)
-    assert nobody.post("/api/process", json=ELSEWHERE).status_code == 200
+    assert anonymous_client.post("/api/process", json=ELSEWHERE).status_code == 200
 
 
-def test_a_key_on_the_older_routes_pays_from_its_balance(client, harness, studio, video):
+def test_a_key_on_the_legacy_routes_pays_from_its_balance(client, harness, studio, video):
     harness.services.admin.grant(OPERATOR, client_id=studio, amount=10, start_charging=True)
     assert client.post("/api/process", json=video).status_code == 200
     assert balance(harness, studio) == 0
     assert client.post("/api/process", json=video).status_code == 402
 
 
-def test_a_job_that_does_not_fit_is_402_and_leaves_nothing(client, harness, studio, video):
+def test_a_job_beyond_the_balance_is_402_and_leaves_nothing_behind(client, harness, studio, video):
     harness.services.admin.grant(OPERATOR, client_id=studio, amount=9.99, start_charging=True)
-    answer = client.post("/v1/jobs", json=video)
-    assert (answer.status_code, answer.json()["error"]["code"]) == (402, "insufficient_credits")
-    assert answer.json()["error"]["message"].startswith("Not enough credits to process this video")
+    response = client.post("/v1/jobs", json=video)
+    assert (response.status_code, response.json()["error"]["code"]) == (402, "insufficient_credits")
+    assert response.json()["error"]["message"].startswith("Not enough credits to process this video")
     assert client.get("/v1/jobs").json()["total"] == 0
 
 
@@ -122,26 +122,26 @@ def test_a_draft_costs_nothing_until_it_is_started(client, harness, studio, vide
     assert client.post(f"/v1/jobs/{draft['id']}/start").json()["billing_status"] == "reserved"
 
 
-def test_a_video_elsewhere_needs_something_to_begin_with(client, harness, studio):
+def test_a_job_for_a_remote_video_needs_a_positive_balance(client, harness, studio):
     harness.services.admin.set_balance(OPERATOR, client_id=studio, balance=0)
     assert client.post("/v1/jobs", json=ELSEWHERE).status_code == 402
     harness.services.admin.grant(OPERATOR, client_id=studio, amount=0.01, start_charging=True)
     assert client.post("/v1/jobs", json=ELSEWHERE).json()["billing_status"] == "not_billed"
 
 
-def test_a_failed_job_gives_its_credits_back(client, harness, studio, video):
+def test_a_failed_job_releases_its_credits(client, harness, studio, video):
     harness.services.admin.grant(OPERATOR, client_id=studio, amount=10, start_charging=True)
-    made = client.post("/v1/jobs", json=video).json()["id"]
-    harness.jobs.fail(made, attempt=None, error="x", error_code="timeout", actor="w")
-    assert client.get(f"/v1/jobs/{made}").json()["billing_status"] == "released"
+    job_id = client.post("/v1/jobs", json=video).json()["id"]
+    harness.jobs.fail(job_id, attempt=None, error="x", error_code="timeout", actor="w")
+    assert client.get(f"/v1/jobs/{job_id}").json()["billing_status"] == "released"
     assert balance(harness, studio) == 1000
 
 
-def test_operators_give_take_and_see_credits(admin, new_client):
+def test_operators_can_grant_take_and_see_credits(admin, new_client):
     new_client("bank-1")
     first = {"client_id": "bank-1", "credits": 12.5, "start_charging": True}
-    given = admin.post("/v1/admin/credits/grant", json=first).json()
-    assert (given["balance"], given["reserved"], given["charged"]) == (12.5, 0, 0)
+    account = admin.post("/v1/admin/credits/grant", json=first).json()
+    assert (account["balance"], account["reserved"], account["charged"]) == (12.5, 0, 0)
     admin.post("/v1/admin/credits/grant", json={"client_id": "bank-1", "credits": -2.5})
     shown = admin.get("/v1/admin/credits?client_id=bank-1").json()
     assert shown["balance"] == 10
@@ -164,30 +164,30 @@ def test_operators_give_take_and_see_credits(admin, new_client):
         ("set", {"client_id": "x", "balance": -1}, "balance"),
     ],
 )
-def test_a_bad_grant_is_refused(admin, path, body, field):
-    answer = admin.post(f"/v1/admin/credits/{path}", json=body)
-    assert answer.status_code == 400
-    assert [d["field"] for d in answer.json()["error"]["details"]] == [field]
+def test_an_invalid_credit_grant_is_refused(admin, path, body, field):
+    response = admin.post(f"/v1/admin/credits/{path}", json=body)
+    assert response.status_code == 400
+    assert [d["field"] for d in response.json()["error"]["details"]] == [field]
 
 
-def test_a_grant_to_an_unlimited_client_needs_a_word_for_it(admin, client, studio):
-    answer = admin.post("/v1/admin/credits/grant", json={"client_id": studio, "credits": 0})
-    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "invalid_state")
-    assert "start_charging" in answer.json()["error"]["message"]
+def test_a_grant_to_an_unlimited_client_needs_start_charging(admin, client, studio):
+    response = admin.post("/v1/admin/credits/grant", json={"client_id": studio, "credits": 0})
+    assert (response.status_code, response.json()["error"]["code"]) == (409, "invalid_state")
+    assert "start_charging" in response.json()["error"]["message"]
     assert client.post("/v1/jobs", json=ELSEWHERE).status_code == 200
 
 
 @pytest.mark.parametrize(("path", "body"), [("grant", {"credits": 5, "start_charging": True}), ("set", {"balance": 5})])
-def test_a_client_without_a_key_gets_no_credits(admin, path, body):
-    answer = admin.post(f"/v1/admin/credits/{path}", json={"client_id": "mistyped", **body})
-    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+def test_a_client_id_without_a_key_cannot_be_granted_credits(admin, path, body):
+    response = admin.post(f"/v1/admin/credits/{path}", json={"client_id": "mistyped", **body})
+    assert (response.status_code, response.json()["error"]["code"]) == (404, "not_found")
 
 
-def test_no_more_can_be_taken_than_there_is(admin, new_client):
+def test_no_more_credits_can_be_taken_than_the_balance(admin, new_client):
     new_client("bank-2")
     admin.post("/v1/admin/credits/set", json={"client_id": "bank-2", "balance": 0})
-    answer = admin.post("/v1/admin/credits/grant", json={"client_id": "bank-2", "credits": -1})
-    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "invalid_state")
+    response = admin.post("/v1/admin/credits/grant", json={"client_id": "bank-2", "credits": -1})
+    assert (response.status_code, response.json()["error"]["code"]) == (409, "invalid_state")
 
 
 def test_prices_of_the_operator_are_shown_and_charged(client, harness, studio, video, monkeypatch):
@@ -199,5 +199,5 @@ def test_prices_of_the_operator_are_shown_and_charged(client, harness, studio, v
     assert client.get("/api/pricing").json()["model_pricing_credits_per_minute"]["original"] == 6
     assert client.get("/api/pricing").json()["pricing_version"] == "2"
     harness.services.admin.grant(OPERATOR, client_id=studio, amount=10, start_charging=True)
-    made = client.post("/v1/jobs", json=video).json()
-    assert (made["credits_reserved"], made["pricing_version"]) == (1, "2")
+    job = client.post("/v1/jobs", json=video).json()
+    assert (job["credits_reserved"], job["pricing_version"]) == (1, "2")

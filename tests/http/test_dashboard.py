@@ -1,4 +1,4 @@
-"""The dashboard and the alerts that are shipped speak of metrics, labels and codes that exist."""
+"""The shipped dashboard and alerts use only metrics, labels and error codes that exist."""
 
 import json
 import re
@@ -28,9 +28,9 @@ def samples(make_client, harness, new_key):
     harness.clock.advance(seconds=5)
     harness.jobs.complete(ids[0], attempt=running[0].attempt, output=output, engine=facts, warnings=(), actor="worker")
     harness.jobs.fail(ids[1], attempt=None, error="Broken", error_code="bad_video", actor="worker")
-    told = client.get("/metrics").text
+    text = client.get("/metrics").text
     return {
-        sample.name: set(sample.labels) for family in text_string_to_metric_families(told) for sample in family.samples
+        sample.name: set(sample.labels) for family in text_string_to_metric_families(text) for sample in family.samples
     }
 
 
@@ -39,8 +39,8 @@ def test_every_metric_and_label_that_it_names_exists(path, samples):
     text = path.read_text().replace('\\"', '"')
     named = set(re.findall(r"\balphareel_[a-z_]+", text))
     assert named <= set(samples)
-    for name, wanted in re.findall(r"\b(alphareel_[a-z_]+)\{([^}]*)\}", text):
-        labels = set(re.findall(r"(\w+)\s*=", wanted)) - {"instance"}
+    for name, matchers in re.findall(r"\b(alphareel_[a-z_]+)\{([^}]*)\}", text):
+        labels = set(re.findall(r"(\w+)\s*=", matchers)) - {"instance"}
         assert labels <= samples[name], name
 
 

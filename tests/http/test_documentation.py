@@ -24,24 +24,24 @@ BLOCKS = re.findall(r"```(sh|python)\n(.*?)```", PAGE, flags=re.DOTALL)
 VIDEO = "https://cdn.example.com/input.mp4"
 
 
-def test_every_error_code_stands_there_with_its_status():
-    told = dict(re.findall(r"^\| `(\w+)` \| (\d{3}) \|", ERRORS, flags=re.MULTILINE))
-    assert told == {kind.code: str(status) for kind, status in STATUS.items()}
+def test_every_error_code_is_documented_with_its_status():
+    documented = dict(re.findall(r"^\| `(\w+)` \| (\d{3}) \|", ERRORS, flags=re.MULTILINE))
+    assert documented == {kind.code: str(status) for kind, status in STATUS.items()}
 
 
-def test_every_route_stands_there_and_no_other(nobody):
-    told = set(re.findall(r"^\| `([A-Z]+ /\S*)` \|", PAGE, flags=re.MULTILINE))
-    paths = nobody.app.openapi()["paths"]
-    assert told == {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
+def test_every_route_is_documented_and_no_other(anonymous_client):
+    documented = set(re.findall(r"^\| `([A-Z]+ /\S*)` \|", PAGE, flags=re.MULTILINE))
+    paths = anonymous_client.app.openapi()["paths"]
+    assert documented == {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
 
 
 @pytest.mark.parametrize("schema", ["JobCreate", "Job"])
-def test_every_field_of_a_job_stands_there(nobody, schema):
-    fields = nobody.app.openapi()["components"]["schemas"][schema]["properties"]
+def test_every_field_of_a_job_is_documented(anonymous_client, schema):
+    fields = anonymous_client.app.openapi()["components"]["schemas"][schema]["properties"]
     assert [name for name in fields if f"`{name}`" not in PAGE] == []
 
 
-def test_all_links_inside_the_page_lead_somewhere():
+def test_all_links_inside_the_api_page_resolve():
     headings = {h.lower().replace(" ", "-") for h in re.findall(r"^#+ (.*)$", PAGE, flags=re.MULTILINE)}
     assert set(re.findall(r"\]\(#([\w-]+)\)", PAGE)) <= headings
 

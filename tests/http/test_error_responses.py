@@ -1,4 +1,4 @@
-"""One shape for every error, on every path and method."""
+"""Errors have one shape on every path and method."""
 
 import json
 
@@ -34,13 +34,13 @@ def paths(client):
     return [path.replace("{job_id}", "job_0").replace("{blob}", "a") for path in client.app.openapi()["paths"]]
 
 
-def assert_envelope(answer):
-    assert answer.headers["content-type"] == "application/json"
-    body = answer.json()
+def assert_envelope(response):
+    assert response.headers["content-type"] == "application/json"
+    body = response.json()
     assert set(body) == {"error"}
     assert {"code", "message", "request_id"} <= set(body["error"]) <= {"code", "message", "request_id", "details"}
     assert all(isinstance(body["error"][name], str) and body["error"][name] for name in ("code", "message"))
-    assert body["error"]["request_id"] == answer.headers["x-request-id"]
+    assert body["error"]["request_id"] == response.headers["x-request-id"]
 
 
 @pytest.mark.parametrize("error", list(every_error()), ids=lambda e: e.__name__)
@@ -50,52 +50,52 @@ def test_every_error_has_a_status(error):
 
 def test_every_path_and_method_answers_200_or_the_envelope(make_client, key):
     """No key, a wrong key, a good one; no body, garbage, a list: never HTML, never an empty or strange error."""
-    clients = [make_client(secret=secret, guesses_per_minute=0) for secret in (None, "wrong", key)]
+    clients = [make_client(secret=secret, auth_failures_per_minute=0) for secret in (None, "wrong", key)]
     bodies = (b"", b"\xff{not json", b"[1,2]", b"null")
     for client in clients:
         for path in [*paths(client), "/", "/nowhere", "/v1/nowhere", "/v1/jobs/"]:
             for method in METHODS:
                 for body in bodies if method == "POST" else bodies[1:2]:
-                    answer = client.request(method, path, content=body, headers={"Content-Type": "application/json"})
-                    assert answer.status_code in (200, 400, 401, 404, 405), (method, path, body)
-                    if answer.status_code != 200:
-                        assert_envelope(answer)
+                    response = client.request(method, path, content=body, headers={"Content-Type": "application/json"})
+                    assert response.status_code in (200, 400, 401, 404, 405), (method, path, body)
+                    if response.status_code != 200:
+                        assert_envelope(response)
 
 
 def _missing(path):
     return "missing_admin_token" if path.startswith("/v1/admin") else "missing_api_key"
 
 
-def test_every_v1_route_refuses_without_a_key(nobody):
-    for path, operations in nobody.app.openapi()["paths"].items():
+def test_every_v1_route_refuses_without_a_key(anonymous_client):
+    for path, operations in anonymous_client.app.openapi()["paths"].items():
         for method in operations:
             if path.startswith("/v1"):
-                answer = nobody.request(method, path)
-                assert (answer.status_code, answer.json()["error"]["code"]) == (401, _missing(path)), path
+                response = anonymous_client.request(method, path)
+                assert (response.status_code, response.json()["error"]["code"]) == (401, _missing(path)), path
 
 
 def test_wrong_key_is_refused_with_the_documented_message(make_client):
-    answer = make_client(secret="wrong").get("/v1/jobs")
-    assert answer.status_code == 401
-    assert answer.json()["error"]["code"] == "invalid_api_key"
-    assert answer.json()["error"]["message"].startswith("Invalid API key. ")
+    response = make_client(secret="wrong").get("/v1/jobs")
+    assert response.status_code == 401
+    assert response.json()["error"]["code"] == "invalid_api_key"
+    assert response.json()["error"]["message"].startswith("Invalid API key. ")
 
 
 def test_key_is_checked_before_the_body(make_client):
-    answer = make_client(secret=None).post("/v1/jobs", content=b"{broken")
-    assert answer.json()["error"]["code"] == "missing_api_key"
+    response = make_client(secret=None).post("/v1/jobs", content=b"{broken")
+    assert response.json()["error"]["code"] == "missing_api_key"
 
 
-def test_405_names_every_method_of_the_path(client):
-    answer = client.delete("/v1/jobs")
-    assert answer.status_code == 405
-    assert answer.headers["allow"] == "GET, HEAD, POST"
-    assert answer.json()["error"]["code"] == "method_not_allowed"
+def test_405_lists_every_method_of_the_path(client):
+    response = client.delete("/v1/jobs")
+    assert response.status_code == 405
+    assert response.headers["allow"] == "GET, HEAD, POST"
+    assert response.json()["error"]["code"] == "method_not_allowed"
 
 
-def test_trailing_slash_is_not_redirected(client):
-    answer = client.post("/v1/jobs/", json={"video_url": "https://a.example/x.mp4"}, follow_redirects=False)
-    assert answer.status_code == 404
+def test_a_trailing_slash_is_not_redirected(client):
+    response = client.post("/v1/jobs/", json={"video_url": "https://a.example/x.mp4"}, follow_redirects=False)
+    assert response.status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -120,15 +120,15 @@ def test_trailing_slash_is_not_redirected(client):
     ],
     ids=lambda b: repr(b[:12]),
 )
-def test_body_that_is_no_usable_json_object_is_400(client, body):
-    answer = client.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"})
-    assert answer.status_code == 400
-    assert answer.json()["error"]["code"] == "invalid_request"
+def test_a_body_that_is_not_a_usable_json_object_is_400(client, body):
+    response = client.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"})
+    assert response.status_code == 400
+    assert response.json()["error"]["code"] == "invalid_request"
 
 
 def test_validation_names_each_field_at_fault(client):
-    answer = client.post("/v1/jobs", json={"video_url": "https://a.example/x.mp4", "model": "huge", "bg_color": []})
-    fields = {detail["field"] for detail in answer.json()["error"]["details"]}
+    response = client.post("/v1/jobs", json={"video_url": "https://a.example/x.mp4", "model": "huge", "bg_color": []})
+    fields = {detail["field"] for detail in response.json()["error"]["details"]}
     assert fields == {"model", "bg_color"}
 
 
@@ -149,51 +149,51 @@ def test_empty_color_is_400_not_500(client):
 
 def test_unknown_exception_is_500_and_leaks_nothing(client, crash):
     crash(RuntimeError("/secret/path and password"))
-    answer = client.post("/v1/jobs", json={"video_url": "https://a.example/x.mp4"})
-    assert answer.status_code == 500
-    assert_envelope(answer)
-    assert answer.json()["error"]["code"] == "internal_error"
-    assert "secret" not in answer.text
+    response = client.post("/v1/jobs", json={"video_url": "https://a.example/x.mp4"})
+    assert response.status_code == 500
+    assert_envelope(response)
+    assert response.json()["error"]["code"] == "internal_error"
+    assert "secret" not in response.text
 
 
 def test_own_500s_keep_their_details_in_the_log(client, crash):
     crash(domain_errors.StorageFailed("cannot write /var/lib/alphareel: no space left"))
-    answer = client.post("/v1/jobs", json={"video_url": "https://a.example/x.mp4"})
-    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "storage_failed")
-    assert "/var/lib" not in answer.text
+    response = client.post("/v1/jobs", json={"video_url": "https://a.example/x.mp4"})
+    assert (response.status_code, response.json()["error"]["code"]) == (503, "storage_failed")
+    assert "/var/lib" not in response.text
 
 
 def test_message_is_what_was_wrong_and_what_to_do(client, crash):
     crash(domain_errors.InsufficientCredits("Not enough credits to process this video.", hint="Buy some."))
-    answer = client.post("/v1/jobs", json={"video_url": "https://a.example/x.mp4"})
-    assert answer.status_code == 402
-    assert answer.json()["error"]["message"] == "Not enough credits to process this video. Buy some."
+    response = client.post("/v1/jobs", json={"video_url": "https://a.example/x.mp4"})
+    assert response.status_code == 402
+    assert response.json()["error"]["message"] == "Not enough credits to process this video. Buy some."
 
 
 def test_rate_limit_says_when_to_come_back(client, crash):
     crash(domain_errors.RateLimited("Too many requests.", retry_after=3.2))
-    answer = client.post("/v1/jobs", json={"video_url": "https://a.example/x.mp4"})
-    assert (answer.status_code, answer.headers["retry-after"]) == (429, "4")
+    response = client.post("/v1/jobs", json={"video_url": "https://a.example/x.mp4"})
+    assert (response.status_code, response.headers["retry-after"]) == (429, "4")
 
 
-def test_sane_request_id_is_kept(client):
-    answer = client.get("/v1/jobs", headers={"X-Request-Id": "abc-1.2_3"})
-    assert answer.headers["x-request-id"] == "abc-1.2_3"
+def test_a_valid_request_id_is_kept(client):
+    response = client.get("/v1/jobs", headers={"X-Request-Id": "abc-1.2_3"})
+    assert response.headers["x-request-id"] == "abc-1.2_3"
 
 
 @pytest.mark.parametrize("sent", ["", "a b", "a" * 65, "x\ty", "ü", "{}"])
-def test_odd_request_id_is_replaced(client, sent):
-    answer = client.get("/v1/nowhere", headers={"X-Request-Id": sent.encode()})
-    assert answer.headers["x-request-id"].startswith("req_")
-    assert answer.json()["error"]["request_id"] == answer.headers["x-request-id"]
+def test_an_invalid_request_id_is_replaced(client, sent):
+    response = client.get("/v1/nowhere", headers={"X-Request-Id": sent.encode()})
+    assert response.headers["x-request-id"].startswith("req_")
+    assert response.json()["error"]["request_id"] == response.headers["x-request-id"]
 
 
-def test_no_page_of_another_origin_is_let_in(client):
-    answer = client.options(
+def test_cross_origin_preflight_requests_are_refused(client):
+    response = client.options(
         "/v1/jobs", headers={"Origin": "https://a.example", "Access-Control-Request-Method": "POST"}
     )
-    assert answer.status_code == 405
-    assert not [name for name in answer.headers if name.startswith("access-control")]
+    assert response.status_code == 405
+    assert not [name for name in response.headers if name.startswith("access-control")]
 
 
 def test_openapi_is_valid_json_with_no_422(client):
@@ -205,9 +205,9 @@ def test_openapi_is_valid_json_with_no_422(client):
 
 @pytest.mark.parametrize("levels", [33, 900, 990, 5000, 200_000])
 def test_bodies_that_nest_too_deep_are_refused_however_deep(client, levels):
-    answer = client.post("/v1/jobs", content=b"[" * levels + b"]" * levels)
-    assert answer.status_code == 400
-    assert answer.json()["error"]["message"] == "The body nests deeper than 32 levels."
+    response = client.post("/v1/jobs", content=b"[" * levels + b"]" * levels)
+    assert response.status_code == 400
+    assert response.json()["error"]["message"] == "The body nests deeper than 32 levels."
 
 
 @pytest.mark.parametrize("path", ["/v1/jobs", "/v1/models", "/v1/usage/summary", "/openapi.json", "/api/pricing"])
@@ -227,10 +227,10 @@ def test_head_of_a_job_has_its_etag_and_that_of_its_events_ends(client):
     assert events.headers["content-type"].startswith("text/event-stream")
 
 
-def test_head_is_refused_where_there_is_no_get(client, nobody):
+def test_head_is_refused_where_there_is_no_get(client, anonymous_client):
     refused = client.head("/v1/estimate")
     assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
-    assert nobody.head("/v1/jobs").status_code == 401
+    assert anonymous_client.head("/v1/jobs").status_code == 401
     assert "HEAD" in client.put("/v1/jobs").headers["allow"]
 
 

@@ -1,4 +1,4 @@
-"""What a job would come to, told before it is made, by prices and by the jobs of the past."""
+"""POST /v1/estimate: estimates from prices and past jobs."""
 
 import pytest
 
@@ -19,14 +19,14 @@ VIDEO = {"video_url": "https://a.example/v.mp4"}
 
 
 def estimate(client, **body):
-    answer = client.post("/v1/estimate", json={**VIDEO, **body})
-    assert answer.status_code == 200, answer.text
-    return answer.json()
+    response = client.post("/v1/estimate", json={**VIDEO, **body})
+    assert response.status_code == 200, response.text
+    return response.json()
 
 
 def refusal(client, **body):
-    answer = client.post("/v1/estimate", json=body)
-    return answer.status_code, [d["field"] for d in answer.json()["error"]["details"]]
+    response = client.post("/v1/estimate", json=body)
+    return response.status_code, [d["field"] for d in response.json()["error"]["details"]]
 
 
 @pytest.fixture(autouse=True)
@@ -49,32 +49,37 @@ def past(client, harness):
     harness.jobs.complete(job["id"], attempt=1, output=output, engine=facts, warnings=(), actor="worker")
 
 
-def test_of_a_described_video_tells_everything_and_makes_nothing(client):
-    found = estimate(client, model="human", output_format="mp4", bg_type="green", source=SOURCE)
-    assert (found["credits"], found["pricing_version"], found["video_seconds"], found["frames"]) == (45, "1", 60, 1200)
-    assert found["work_seconds"] > 2
-    assert found["output_bytes"] > 0
-    assert (found["charged"], found["affordable"], found["notes"]) == (False, True, [])
+def test_an_estimate_for_a_described_video_is_complete_and_creates_nothing(client):
+    result = estimate(client, model="human", output_format="mp4", bg_type="green", source=SOURCE)
+    assert (result["credits"], result["pricing_version"], result["video_seconds"], result["frames"]) == (
+        45,
+        "1",
+        60,
+        1200,
+    )
+    assert result["work_seconds"] > 2
+    assert result["output_bytes"] > 0
+    assert (result["charged"], result["affordable"], result["notes"]) == (False, True, [])
     assert client.get("/v1/jobs").json()["total"] == 0
 
 
-def test_is_that_of_the_preview(client):
-    found = estimate(client, source=SOURCE, preview_duration=3)
-    assert (found["credits"], found["video_seconds"], found["frames"]) == (3, 3, 60)
+def test_an_estimate_of_a_preview_covers_only_the_preview(client):
+    result = estimate(client, source=SOURCE, preview_duration=3)
+    assert (result["credits"], result["video_seconds"], result["frames"]) == (3, 3, 60)
 
 
-def test_of_an_upload_needs_no_words(client, harness, monkeypatch):
+def test_an_estimate_for_an_upload_needs_no_description(client, harness, monkeypatch):
     known = MediaInfo("video", "video/mp4", "mp4", 10.0, 640, 360, 25.0)
     monkeypatch.setattr(harness.services.uploads, "_inspect_media", lambda _: known)
     url = client.post("/v1/uploads", files={"file": ("a.mp4", TINY_MP4 + b"known")}).json()["video_url"]
-    found = estimate(client, video_url=url, source={"seconds": 1})
-    assert (found["credits"], found["frames"], found["notes"]) == (10, 250, [])
+    result = estimate(client, video_url=url, source={"seconds": 1})
+    assert (result["credits"], result["frames"], result["notes"]) == (10, 250, [])
 
 
-def test_of_an_address_says_what_it_cannot_know(client):
-    found = estimate(client)
-    assert (found["credits"], found["work_seconds"], found["output_bytes"], found["affordable"]) == (None,) * 4
-    assert [note.split(" is ")[0] for note in found["notes"]] == [
+def test_an_estimate_for_a_url_notes_what_is_unknown(client):
+    result = estimate(client)
+    assert (result["credits"], result["work_seconds"], result["output_bytes"], result["affordable"]) == (None,) * 4
+    assert [note.split(" is ")[0] for note in result["notes"]] == [
         "The length of the video",
         "The size of the picture",
         "The frame rate",
@@ -82,28 +87,28 @@ def test_of_an_address_says_what_it_cannot_know(client):
 
 
 def test_speed_and_size_are_those_of_the_server_s_own_jobs(client, past):
-    found = estimate(client, model="light", output_format="gif", source=SOURCE)
-    assert (found["speed_basis"], found["size_basis"]) == ("measured", "measured")
-    assert found["work_seconds"] == pytest.approx(WORK_SECONDS, abs=0.1)
-    assert found["output_bytes"] == PIXELS * 0.05
+    result = estimate(client, model="light", output_format="gif", source=SOURCE)
+    assert (result["speed_basis"], result["size_basis"]) == ("measured", "measured")
+    assert result["work_seconds"] == pytest.approx(WORK_SECONDS, abs=0.1)
+    assert result["output_bytes"] == PIXELS * 0.05
 
 
 def test_a_format_without_jobs_takes_the_speed_of_the_model(client, past):
-    found = estimate(client, model="light", output_format="png_sequence", source=SOURCE)
-    assert (found["speed_basis"], found["size_basis"]) == ("measured", "typical")
+    result = estimate(client, model="light", output_format="png_sequence", source=SOURCE)
+    assert (result["speed_basis"], result["size_basis"]) == ("measured", "typical")
 
 
-def test_a_canvas_changes_the_size_and_not_the_work(client, past):
+def test_a_canvas_changes_the_estimated_size_but_not_the_work(client, past):
     canvas = {"canvas": {"width": 2000, "height": 500}}
-    found = estimate(client, model="light", output_format="gif", source=SOURCE, composition=canvas)
-    assert (found["work_seconds"], found["output_bytes"]) == (pytest.approx(WORK_SECONDS, abs=0.1), PIXELS * 2 * 0.05)
+    result = estimate(client, model="light", output_format="gif", source=SOURCE, composition=canvas)
+    assert (result["work_seconds"], result["output_bytes"]) == (pytest.approx(WORK_SECONDS, abs=0.1), PIXELS * 2 * 0.05)
 
 
-def test_says_whether_the_balance_suffices(client, harness, key):
+def test_an_estimate_says_whether_the_balance_suffices(client, harness, key):
     owner = harness.keys.authenticate(key).client_id
     harness.services.admin.grant(Operator("test"), client_id=owner, amount=59.99, start_charging=True)
-    found = estimate(client, source=SOURCE)
-    assert (found["credits"], found["charged"], found["affordable"]) == (60, True, False)
+    result = estimate(client, source=SOURCE)
+    assert (result["credits"], result["charged"], result["affordable"]) == (60, True, False)
     assert estimate(client, source={**SOURCE, "seconds": 59})["affordable"] is True
 
 
@@ -123,6 +128,6 @@ def test_a_bad_field_is_named(client, body, field):
     assert refusal(client, **body) == (400, [field])
 
 
-def test_a_model_that_is_not_here_is_refused_as_a_job_would_be(client, harness, monkeypatch):
+def test_an_estimate_for_an_unavailable_model_is_refused_like_a_job(client, harness, monkeypatch):
     monkeypatch.setattr(harness.offer, "error", ModelUnavailable("No engine."))
     assert client.post("/v1/estimate", json=VIDEO).json()["error"]["code"] == "model_unavailable"

@@ -1,10 +1,11 @@
-"""The event stream: everything once, in order, to the end, and nothing held for who left."""
+"""The event stream: every event once, in order, until the end, and slots released on disconnect."""
 
 import json
 import threading
 import time
 from contextlib import contextmanager
 
+import fastapi.routing
 import pytest
 import requests
 
@@ -18,9 +19,9 @@ VIDEO = "https://example.com/in.mp4"
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch):
-    monkeypatch.setattr(sse, "_LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(sse, "_HEARTBEAT_SECONDS", 0.2)
+def fast_polling(monkeypatch):
+    monkeypatch.setattr(sse, "_POLL_SECONDS", 0.05)
+    monkeypatch.setattr(fastapi.routing, "_PING_INTERVAL", 0.2)
 
 
 @pytest.fixture
@@ -58,28 +59,28 @@ def read(response):
 
 def test_a_stream_ends_when_the_server_stops(harness, serve, key, job):
     app = create_app(harness.services, HttpConfig())
-    with serve(app) as running, later(0.5, app.state.places.close):
-        told = list(read(open_stream(running, key, job)))
-    assert [event for event, _, _ in told if event in ("state", "end")] == ["state"]
+    with serve(app) as running, later(0.5, app.state.context.streams.close):
+        events = list(read(open_stream(running, key, job)))
+    assert [event for event, _, _ in events if event in ("state", "end")] == ["state"]
 
 
-def test_a_stream_outlives_a_database_that_is_away(server, key, job, harness, finish_job, monkeypatch):
+def test_a_stream_survives_a_database_outage(server, key, job, harness, finish_job, monkeypatch):
     real, until = harness.services.jobs.get, time.monotonic() + 1
 
-    def get(caller, job_id):
+    def get(principal, job_id):
         if time.monotonic() < until and threading.current_thread().name != "MainThread" and opened:
-            raise Unavailable("The database does not answer.")
-        return real(caller, job_id)
+            raise Unavailable("The database does not response.")
+        return real(principal, job_id)
 
     opened = []
     monkeypatch.setattr(harness.services.jobs, "get", get)
     with later(1.5, lambda: finish_job(job["id"])):
-        answer = open_stream(server, key, job)
+        response = open_stream(server, key, job)
         opened.append(True)
-        assert [event for event, _, _ in read(answer)][-1] == "end"
+        assert [event for event, _, _ in read(response)][-1] == "end"
 
 
-def test_a_job_is_told_from_the_start_to_the_end(server, key, job, harness, finish_job):
+def test_a_stream_reports_a_job_from_its_start_to_its_end(server, key, job, harness, finish_job):
     def work():
         time.sleep(0.3)
         running = harness.jobs.begin_attempt(job["id"], ticket=1, actor="worker")
@@ -97,14 +98,14 @@ def test_a_job_is_told_from_the_start_to_the_end(server, key, job, harness, fini
     assert numbers == sorted(set(numbers))
     states = [data["to_status"] for event, _, data in events if event == "state"]
     assert (states[0], states[-1]) == ("pending", "completed")
-    shares = [data["progress"] for event, _, data in events if event == "progress"]
-    assert shares == sorted(shares)
-    assert shares[-1] == 100
+    percentages = [data["progress"] for event, _, data in events if event == "progress"]
+    assert percentages == sorted(percentages)
+    assert percentages[-1] == 100
     last, _, end = events[-1]
     assert (last, end["status"], end["id"]) == ("end", "completed", job["id"])
 
 
-def test_pictures_of_what_is_made_are_told_with_links_that_work(server, key, job, harness, finish_job, tmp_path):
+def test_a_stream_reports_previews_with_working_links(server, key, job, harness, finish_job, tmp_path):
     seen = []
 
     def work():
@@ -124,13 +125,13 @@ def test_pictures_of_what_is_made_are_told_with_links_that_work(server, key, job
     events = list(read(open_stream(server, key, job)))
     worker.join()
     assert seen == [b"a picture"]
-    pictures = [data for event, _, data in events if event == "preview"]
-    assert [(p["id"], p["progress"]) for p in pictures] == [(job["id"], 40)]
-    assert "/files/previews/" in pictures[0]["preview_url"]
+    previews = [data for event, _, data in events if event == "preview"]
+    assert [(p["id"], p["progress"]) for p in previews] == [(job["id"], 40)]
+    assert "/files/previews/" in previews[0]["preview_url"]
     assert events[-1][2]["preview_url"] is None, "a job that has ended has its result"
 
 
-def test_a_poll_between_two_pictures_finds_nothing_new(client, job, harness):
+def test_a_poll_between_two_previews_is_not_modified(client, job, harness):
     running = harness.jobs.begin_attempt(job["id"], ticket=1, actor="worker")
     harness.jobs.set_progress(job["id"], attempt=running.attempt, progress=40, preview=f"previews/{job['id']}/1/0.webp")
     first = client.get(f"/v1/jobs/{job['id']}")
@@ -138,7 +139,7 @@ def test_a_poll_between_two_pictures_finds_nothing_new(client, job, harness):
     assert again.status_code == 304
 
 
-def test_a_client_that_comes_back_gets_what_it_missed(server, key, job, client):
+def test_a_reconnecting_client_gets_the_events_that_it_missed(server, key, job, client):
     client.post(f"/v1/jobs/{job['id']}/cancel")
     events = list(read(open_stream(server, key, job, **{"Last-Event-ID": "1"})))
     assert [number for event, number, _ in events if event == "state"] == ["2"]
@@ -146,15 +147,15 @@ def test_a_client_that_comes_back_gets_what_it_missed(server, key, job, client):
 
 
 @pytest.mark.parametrize("nonsense", ["", "x", "-1", "²"])
-def test_an_id_that_is_none_means_from_the_start(nonsense, server, key, job, client):
+def test_an_invalid_last_event_id_starts_the_stream_from_the_beginning(nonsense, server, key, job, client):
     client.post(f"/v1/jobs/{job['id']}/cancel")
     events = list(read(open_stream(server, key, job, **{"Last-Event-ID": nonsense.encode()})))
     assert [number for event, number, _ in events if event == "state"] == ["1", "2"]
 
 
-def test_silence_is_filled_with_comments(server, key, job, client):
+def test_an_idle_stream_sends_keep_alive_comments(server, key, job, client):
     with later(1.0, lambda: client.post(f"/v1/jobs/{job['id']}/cancel")):
-        assert ": still here" in open_stream(server, key, job).text
+        assert ": ping" in open_stream(server, key, job).text
 
 
 def test_a_deleted_job_ends_the_stream(server, key, job, client):
@@ -163,7 +164,7 @@ def test_a_deleted_job_ends_the_stream(server, key, job, client):
     assert events[-1] in ("deleted", "end")
 
 
-def test_streams_of_a_key_are_counted_and_given_back(server, key, job, client, make_client, new_key):
+def test_streams_of_a_key_are_limited_and_their_slots_released(server, key, job, client, make_client, new_key):
     first, second = (open_stream(server, key, job) for _ in range(2))
     refused = open_stream(server, key, job)
     assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limited")
@@ -182,27 +183,27 @@ def test_a_job_of_another_key_is_not_found(server, new_key, job):
     assert (response.status_code, response.json()["error"]["code"]) == (404, "not_found")
 
 
-def test_places_are_for_each_key():
-    places = StreamSlots(1)
-    leave = places.take("a")
-    places.take("b")
+def test_stream_slots_are_counted_per_key():
+    slots = StreamSlots(1)
+    release = slots.acquire("a")
+    slots.acquire("b")
     with pytest.raises(RateLimited):
-        places.take("a")
-    leave()
-    places.take("a")
+        slots.acquire("a")
+    release()
+    slots.acquire("a")
 
 
-def test_a_job_that_waits_is_told_its_place_whenever_that_changes(server, client, key, job, harness, finish_job):
+def test_a_stream_reports_each_change_of_the_queue_position(server, client, key, job, harness, finish_job):
     harness.clock.advance(seconds=1)
-    waits = client.post("/v1/jobs", json={"video_url": VIDEO}).json()
+    queued = client.post("/v1/jobs", json={"video_url": VIDEO}).json()
 
     def work():
         client.post(f"/v1/jobs/{job['id']}/cancel")
         time.sleep(0.3)
-        finish_job(waits["id"])
+        finish_job(queued["id"])
 
     with later(0.4, work):
-        told = list(read(open_stream(server, key, waits)))
-    first = waits["queue_position"]
-    assert [data["queue_position"] for event, _, data in told if event == "queue"] == [first, first - 1]
-    assert told[-1][2]["queue_position"] is None
+        events = list(read(open_stream(server, key, queued)))
+    first = queued["queue_position"]
+    assert [data["queue_position"] for event, _, data in events if event == "queue"] == [first, first - 1]
+    assert events[-1][2]["queue_position"] is None

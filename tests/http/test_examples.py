@@ -1,4 +1,4 @@
-"""The examples against a live server: they end, with a code that a script can act on, whatever goes wrong."""
+"""The examples against a live server: whatever happens, they end with a meaningful exit code."""
 
 import os
 import shutil
@@ -29,10 +29,10 @@ def example(request, harness, key, serve, tmp_path):
     with serve(create_app(harness.services, HttpConfig())) as server:
 
         def run(*arguments, **settings):
-            given = {"ALPHAREEL_URL": server.url, "ALPHAREEL_API_KEY": key, "ALPHAREEL_TIMEOUT": "30", **settings}
+            variables = {"ALPHAREEL_URL": server.url, "ALPHAREEL_API_KEY": key, "ALPHAREEL_TIMEOUT": "30", **settings}
             return subprocess.run(
                 [*COMMANDS[request.param], *arguments],
-                env={**os.environ, **given},
+                env={**os.environ, **variables},
                 cwd=tmp_path,
                 capture_output=True,
                 text=True,
@@ -93,7 +93,7 @@ def test_the_format_follows_from_the_suffix(
         (["in.mp4", "b.mp4", "c.mp4"], {}, "usage"),
     ],
 )
-def test_whatever_goes_wrong_is_told_and_ends_with_an_exit_code(example, tmp_path, arguments, settings, words):
+def test_every_failure_of_the_example_is_reported_with_an_exit_code(example, tmp_path, arguments, settings, words):
     (tmp_path / "text.mp4").write_text("no video " * 100)
     (tmp_path / "there.webm").write_text("of the caller's")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
@@ -104,7 +104,7 @@ def test_whatever_goes_wrong_is_told_and_ends_with_an_exit_code(example, tmp_pat
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
 
 
-def test_a_job_that_failed_ends_the_example(example, worker, client, tmp_path):
+def test_a_failed_job_ends_the_example(example, worker, client, tmp_path):
     worker(lambda job_id: client.post(f"/v1/jobs/{job_id}/cancel"))
     done = example("in.mp4", "out.webm")
     assert done.returncode == 1
@@ -112,14 +112,14 @@ def test_a_job_that_failed_ends_the_example(example, worker, client, tmp_path):
     assert not (tmp_path / "out.webm").exists()
 
 
-def test_a_job_that_is_not_done_in_time_ends_the_example(example, tmp_path):
+def test_a_job_that_times_out_ends_the_example(example, tmp_path):
     done = example("in.mp4", "out.webm", ALPHAREEL_TIMEOUT="2")
     assert done.returncode == 1
     assert "2 s" in done.stderr
     assert not (tmp_path / "out.webm").exists()
 
 
-def test_a_service_that_is_away_ends_the_example(tmp_path):
+def test_an_unreachable_service_ends_the_example(tmp_path):
     (tmp_path / "in.mp4").write_bytes(TINY_MP4)
     done = subprocess.run(
         [*COMMANDS["sh"], "in.mp4", "out.webm"],

@@ -1,4 +1,4 @@
-"""The job routes, as clients of the contract see them."""
+"""The job routes as clients of the API contract use them."""
 
 import re
 from datetime import datetime
@@ -6,7 +6,7 @@ from datetime import datetime
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from alphareel.http.schemas.jobs import Address
+from alphareel.http.schemas.jobs import Url
 
 VIDEO = "https://example.com/in.mp4"
 
@@ -16,9 +16,9 @@ def create(client, **fields):
 
 
 def test_create_answers_200_with_both_ids_and_the_job(client):
-    answer = client.post("/v1/jobs", json={"video_url": VIDEO, "model": "human", "metadata": {"order": 7}})
-    body = answer.json()
-    assert answer.status_code == 200
+    response = client.post("/v1/jobs", json={"video_url": VIDEO, "model": "human", "metadata": {"order": 7}})
+    body = response.json()
+    assert response.status_code == 200
     assert body["success"] is True
     assert body["id"] == body["job_id"]
     assert body["status"] == "processing"
@@ -37,7 +37,7 @@ def test_queued_job_shows_as_pending_only_when_the_operator_wants_it(make_client
 def test_status_filter_finds_a_queued_job_under_each_of_its_names(client):
     job = create(client)
     for status in ("pending", "processing", "created"):
-        assert [found["id"] for found in client.get(f"/v1/jobs?status={status}").json()["items"]] == [job["id"]]
+        assert [item["id"] for item in client.get(f"/v1/jobs?status={status}").json()["items"]] == [job["id"]]
     assert client.get("/v1/jobs?status=completed").json()["items"] == []
 
 
@@ -59,17 +59,17 @@ def test_composition_is_echoed_in_the_shape_in_which_it_is_sent(client):
     assert create(client, composition=sent)["composition"] == sent
 
 
-def test_ignored_prompt_is_said_in_warnings(client):
+def test_an_ignored_prompt_causes_a_warning(client):
     assert "pro" in create(client, text_prompt="dog", model="light")["warnings"][0]
 
 
 @pytest.mark.parametrize("kwargs", [{"json": {}}, {}, {"content": b""}, {"content": b"  \n"}])
 def test_start_takes_an_empty_object_and_no_body_at_all(client, kwargs):
     job = create(client, auto_start=False)
-    answer = client.post(f"/v1/jobs/{job['id']}/start", **kwargs)
-    assert answer.status_code == 200
-    assert answer.json()["id"] == answer.json()["job_id"] == job["id"]
-    assert answer.json()["status"] == "processing"
+    response = client.post(f"/v1/jobs/{job['id']}/start", **kwargs)
+    assert response.status_code == 200
+    assert response.json()["id"] == response.json()["job_id"] == job["id"]
+    assert response.json()["status"] == "processing"
 
 
 def test_start_overrides_the_stored_fields(client):
@@ -94,16 +94,16 @@ def test_start_overrides_metadata_and_video_too(client):
 )
 def test_start_refuses_a_bad_metadata_or_video(client, body, field):
     job = create(client, auto_start=False)
-    answer = client.post(f"/v1/jobs/{job['id']}/start", json=body)
-    assert answer.status_code == 400
-    assert [d["field"] for d in answer.json()["error"]["details"]] == [field]
+    response = client.post(f"/v1/jobs/{job['id']}/start", json=body)
+    assert response.status_code == 400
+    assert [d["field"] for d in response.json()["error"]["details"]] == [field]
 
 
 def test_start_of_a_completed_job_is_an_invalid_state(client, finish_job):
     job = create(client)
     finish_job(job["id"])
-    answer = client.post(f"/v1/jobs/{job['id']}/start")
-    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "invalid_state")
+    response = client.post(f"/v1/jobs/{job['id']}/start")
+    assert (response.status_code, response.json()["error"]["code"]) == (409, "invalid_state")
 
 
 def test_completed_job_carries_link_facts_and_engine(client, finish_job):
@@ -123,7 +123,7 @@ def test_completed_job_carries_link_facts_and_engine(client, finish_job):
     assert body["error"] is None
 
 
-def test_links_stand_under_the_public_url(make_client, finish_job):
+def test_links_start_with_the_public_url(make_client, finish_job):
     client = make_client(public_url="https://video.example.org/cut/")
     job = create(client)
     finish_job(job["id"])
@@ -148,9 +148,9 @@ def test_failed_job_can_be_started_again(client, harness):
 
 def test_job_of_another_key_is_not_found(client, make_client, new_key):
     job = create(client)
-    answer = make_client(secret=new_key()).get(f"/v1/jobs/{job['id']}")
-    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
-    assert answer.json()["error"]["message"].startswith("Job not found")
+    response = make_client(secret=new_key()).get(f"/v1/jobs/{job['id']}")
+    assert (response.status_code, response.json()["error"]["code"]) == (404, "not_found")
+    assert response.json()["error"]["message"].startswith("Job not found")
 
 
 def test_list_is_an_object_with_newest_first(client, harness):
@@ -174,11 +174,25 @@ def test_empty_status_filter_is_no_filter(client):
     "query", ["limit=0", "limit=101", "limit=x", "offset=-1", f"offset={10**30}", "status=cancelled"]
 )
 def test_bad_list_parameters_are_400_and_name_the_field(client, query):
-    answer = client.get(f"/v1/jobs?{query}")
-    assert answer.status_code == 400
-    error = answer.json()["error"]
+    response = client.get(f"/v1/jobs?{query}")
+    assert response.status_code == 400
+    error = response.json()["error"]
     assert error["code"] == "invalid_request"
     assert error["details"][0]["field"] == query.split("=")[0]
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("limit=0", "must be at least 1."),
+        ("limit=101", "must be at most 100."),
+        ("limit=x", "must be a whole number."),
+        ("status=cancelled", "must be one of created, pending, processing, completed, failed."),
+    ],
+)
+def test_bad_list_parameters_are_explained_in_plain_words(client, query, message):
+    (detail,) = client.get(f"/v1/jobs?{query}").json()["error"]["details"]
+    assert detail["message"] == message
 
 
 def test_history_lists_transitions(client):
@@ -191,20 +205,20 @@ def test_history_lists_transitions(client):
     assert datetime.fromisoformat(first["at"]).tzinfo is not None
 
 
-def test_poll_that_finds_nothing_new_costs_no_body(client):
+def test_a_poll_of_an_unchanged_job_has_no_body(client):
     job = create(client)
     first = client.get(f"/v1/jobs/{job['id']}")
     again = client.get(f"/v1/jobs/{job['id']}", headers={"If-None-Match": first.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
 
 
-def test_poll_after_progress_gets_the_new_job(client, harness):
+def test_a_poll_after_progress_returns_the_new_state(client, harness):
     job = create(client)
     running = harness.jobs.begin_attempt(job["id"], ticket=harness.jobs.job(job["id"]).ticket, actor="worker")
     tag = client.get(f"/v1/jobs/{job['id']}").headers["etag"]
     harness.jobs.set_progress(job["id"], attempt=running.attempt, progress=41.26)
-    answer = client.get(f"/v1/jobs/{job['id']}", headers={"If-None-Match": tag})
-    assert (answer.status_code, answer.json()["progress"]) == (200, 41.3)
+    response = client.get(f"/v1/jobs/{job['id']}", headers={"If-None-Match": tag})
+    assert (response.status_code, response.json()["progress"]) == (200, 41.3)
 
 
 def test_a_poll_learns_that_the_job_moved_up_in_the_queue(client, harness):
@@ -229,23 +243,23 @@ def test_completed_job_has_no_etag_because_its_link_is_always_fresh(client, fini
     assert "etag" not in client.get(f"/v1/jobs/{job['id']}").headers
 
 
-def test_cancel_answers_the_ended_job_each_time(client):
+def test_repeated_cancels_return_the_ended_job(client):
     job = create(client)
     for _ in range(2):
-        answer = client.post(f"/v1/jobs/{job['id']}/cancel")
-        body = answer.json()
-        assert (answer.status_code, body["success"]) == (200, True)
+        response = client.post(f"/v1/jobs/{job['id']}/cancel")
+        body = response.json()
+        assert (response.status_code, body["success"]) == (200, True)
         assert (body["status"], body["error"], body["error_code"]) == ("failed", "Cancelled", "cancelled")
 
 
 def test_cancel_of_a_completed_job_is_an_invalid_state(client, finish_job):
     job = create(client)
     finish_job(job["id"])
-    answer = client.post(f"/v1/jobs/{job['id']}/cancel")
-    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "invalid_state")
+    response = client.post(f"/v1/jobs/{job['id']}/cancel")
+    assert (response.status_code, response.json()["error"]["code"]) == (409, "invalid_state")
 
 
-def test_repeated_creation_of_a_deleted_job_tells_nothing_of_it_and_makes_no_other(client):
+def test_repeating_the_creation_of_a_deleted_job_reveals_nothing_and_creates_no_other(client):
     request = {"json": {"video_url": VIDEO, "metadata": {"name": "private"}}, "headers": {"Idempotency-Key": "one"}}
     job = client.post("/v1/jobs", **request).json()
     client.delete(f"/v1/jobs/{job['id']}")
@@ -259,34 +273,34 @@ def test_deleted_job_is_gone_with_its_result(client, finish_job):
     job = create(client)
     finish_job(job["id"])
     link = client.get(f"/v1/jobs/{job['id']}").json()["output_url"]
-    answer = client.delete(f"/v1/jobs/{job['id']}")
-    assert (answer.status_code, answer.json()["deleted"]) == (200, True)
+    response = client.delete(f"/v1/jobs/{job['id']}")
+    assert (response.status_code, response.json()["deleted"]) == (200, True)
     assert client.get(f"/v1/jobs/{job['id']}").status_code == 404
     assert client.get(link).status_code == 404
     assert client.delete(f"/v1/jobs/{job['id']}").status_code == 404
 
 
-def test_nonsense_is_refused_even_where_there_is_nothing_left_to_start(client):
+def test_an_invalid_start_body_is_refused_even_for_a_running_job(client):
     running = client.post("/v1/jobs", json={"video_url": "https://a.example/v.mp4"}).json()["id"]
-    answer = client.post(f"/v1/jobs/{running}/start", json={"composition": {"canvas": 7}})
-    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")
+    response = client.post(f"/v1/jobs/{running}/start", json={"composition": {"canvas": 7}})
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "invalid_request")
 
 
 @pytest.mark.parametrize("host", ["u*", "exämple.org", "-a.example", "a..example/../b c", "a.example."])
-def test_an_address_whose_host_cannot_be_is_refused_with_what_to_do(client, host):
-    answer = client.post("/v1/jobs", json={"video_url": f"https://{host}/v.mp4"})
-    assert answer.status_code == 400
-    assert "video_url" in answer.text
+def test_a_url_with_an_impossible_host_is_refused_with_a_hint(client, host):
+    response = client.post("/v1/jobs", json={"video_url": f"https://{host}/v.mp4"})
+    assert response.status_code == 400
+    assert "video_url" in response.text
 
 
 @pytest.mark.parametrize(
     "host", ["a.example", "192.0.2.7:8443", "[2001:db8::1]", "xn--exmple-cua.org", "under_score.example"]
 )
-def test_hosts_of_every_kind_are_taken(client, host):
+def test_urls_with_every_kind_of_host_are_accepted(client, host):
     assert client.post("/v1/jobs", json={"video_url": f"https://{host}/v.mp4"}).status_code == 200
 
 
-_ADDRESS = TypeAdapter(Address)
+_ADDRESS = TypeAdapter(Url)
 
 
 def documented(url: str) -> bool:
@@ -322,7 +336,7 @@ def documented(url: str) -> bool:
         ("a.example:", False),
     ],
 )
-def test_service_takes_the_hosts_that_its_document_allows(client, place, is_taken):
+def test_the_service_accepts_the_hosts_that_its_document_allows(client, place, is_taken):
     url = f"https://{place}/v.mp4"
-    answer = client.post("/v1/jobs", json={"video_url": url, "webhook_url": url, "auto_start": False})
-    assert (answer.status_code == 200, documented(url)) == (is_taken, is_taken)
+    response = client.post("/v1/jobs", json={"video_url": url, "webhook_url": url, "auto_start": False})
+    assert (response.status_code == 200, documented(url)) == (is_taken, is_taken)

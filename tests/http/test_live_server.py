@@ -1,4 +1,4 @@
-"""What only real sockets show: refusals while a body is still being sent, clients that leave, links under load."""
+"""Behavior that needs real sockets: refusals during a body, disconnects, slow clients, load."""
 
 import contextlib
 import ipaddress
@@ -16,7 +16,12 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from alphareel.http.app import create_app
 from alphareel.http.config import BodyTimeouts, HttpConfig
-from alphareel.http.connection_limits import ConnectionLimiter, drained, limit_connections, limit_request_head
+from alphareel.http.connection_limits import (
+    ConnectionLimiter,
+    limit_connections,
+    limit_request_head,
+    limit_slow_readers,
+)
 from alphareel.testing.fakes import TINY_MP4
 
 BIG = 16 * 1024 * 1024
@@ -24,7 +29,7 @@ BIG = 16 * 1024 * 1024
 
 @pytest.fixture(scope="module", params=["httptools", "h11"])
 def server(request, harness, serve):
-    config = HttpConfig(max_upload_bytes=9_000_000, patience=BodyTimeouts(idle_seconds=0.5), drain_seconds=1)
+    config = HttpConfig(max_upload_bytes=9_000_000, body_timeouts=BodyTimeouts(idle_seconds=0.5), drain_seconds=1)
     with serve(create_app(harness.services, config), request.param) as running:
         yield running
 
@@ -55,25 +60,25 @@ def zeros(size):
 
 
 def test_part_without_a_type_as_requests_sends_it(server, headers):
-    answer = requests.post(
+    response = requests.post(
         f"{server.url}/v1/uploads", headers=headers, files={"file": ("in.mp4", TINY_MP4)}, timeout=10
     )
-    assert answer.status_code == 200
-    assert answer.json()["filename"] == "in.mp4"
+    assert response.status_code == 200
+    assert response.json()["filename"] == "in.mp4"
 
 
 @pytest.mark.parametrize("key_header", [{}, {"X-Api-Key": "wrong"}])
 def test_client_that_sends_everything_first_still_sees_401(server, key_header):
     files = {"file": ("in.mp4", bytes(BIG))}
-    answer = requests.post(f"{server.url}/v1/uploads", headers=key_header, files=files, timeout=20)
-    assert answer.status_code == 401
-    assert answer.json()["error"]["code"] in ("missing_api_key", "invalid_api_key")
+    response = requests.post(f"{server.url}/v1/uploads", headers=key_header, files=files, timeout=20)
+    assert response.status_code == 401
+    assert response.json()["error"]["code"] in ("missing_api_key", "invalid_api_key")
 
 
 def test_file_too_large_by_its_length_sees_the_json(server, headers, harness):
     files = {"file": ("in.mp4", bytes(11_000_000))}
-    answer = requests.post(f"{server.url}/v1/uploads", headers=headers, files=files, timeout=20)
-    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "file_too_large")
+    response = requests.post(f"{server.url}/v1/uploads", headers=headers, files=files, timeout=20)
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "file_too_large")
     assert incoming(harness) == []
 
 
@@ -83,14 +88,14 @@ def test_file_too_large_in_chunks_sees_the_json(server, headers, harness):
         yield from zeros(BIG)
 
     form = {**headers, "Content-Type": "multipart/form-data; boundary=b"}
-    answer = requests.post(f"{server.url}/v1/uploads", headers=form, data=body(), timeout=20)
-    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "file_too_large")
+    response = requests.post(f"{server.url}/v1/uploads", headers=form, data=body(), timeout=20)
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "file_too_large")
     assert incoming(harness) == []
 
 
 def test_refused_json_body_of_any_size_sees_the_json(server, headers):
-    answer = requests.post(f"{server.url}/v1/jobs", headers=headers, data=b"{" + b" " * 1_900_000, timeout=10)
-    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")
+    response = requests.post(f"{server.url}/v1/jobs", headers=headers, data=b"{" + b" " * 1_900_000, timeout=10)
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "invalid_request")
 
 
 def test_refused_client_that_never_stops_sending_is_cut_off(server):
@@ -105,7 +110,7 @@ def test_refused_client_that_never_stops_sending_is_cut_off(server):
             send_for(10)
 
 
-def test_refused_client_that_sends_nothing_more_is_let_go(server):
+def test_a_refused_client_that_stops_sending_is_disconnected(server):
     with connected(server) as connection:
         connection.sendall(b"POST /v1/uploads HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\n\r\n" + bytes(100))
         began = time.monotonic()
@@ -116,41 +121,41 @@ def test_refused_client_that_sends_nothing_more_is_let_go(server):
 def test_connection_stays_open_after_small_refusals(server):
     with requests.Session() as session:
         for _ in range(3):
-            answer = session.post(f"{server.url}/v1/jobs", json={"video_url": "x"}, timeout=10)
-            assert answer.status_code == 401
-            assert answer.headers.get("connection", "keep-alive") != "close"
+            response = session.post(f"{server.url}/v1/jobs", json={"video_url": "x"}, timeout=10)
+            assert response.status_code == 401
+            assert response.headers.get("connection", "keep-alive") != "close"
 
 
-def test_client_that_asks_before_sending_never_sends(server):
+def test_a_client_that_expects_100_continue_never_sends_a_refused_body(server):
     with connected(server) as connection:
         connection.sendall(
             b"POST /v1/uploads HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\nExpect: 100-continue\r\n"
             b"Content-Type: multipart/form-data; boundary=b\r\n\r\n"
         )
-        answer = read_to_end(connection)
-    assert answer.startswith(b"HTTP/1.1 401")
-    assert b"missing_api_key" in answer
+        response = read_to_end(connection)
+    assert response.startswith(b"HTTP/1.1 401")
+    assert b"missing_api_key" in response
 
 
-def test_client_that_leaves_in_the_middle_leaves_nothing_behind(server, key, harness):
+def test_a_client_that_disconnects_during_an_upload_leaves_nothing_behind(server, key, harness):
     with connected(server) as connection:
         connection.sendall(upload_head(key, 900_000) + bytes(300_000))
         wait_until(lambda: incoming(harness))
     wait_until(lambda: not incoming(harness))
 
 
-def test_body_that_stands_still_is_given_up(server, key, harness):
+def test_a_stalled_body_times_out(server, key, harness):
     with connected(server) as connection:
         connection.sendall(upload_head(key, 60_000) + bytes(3000))
-        answer = read_answer(connection)
-    assert b" 400 " in answer
-    assert b"Nothing came for 0.5 seconds" in answer
+        response = read_response(connection)
+    assert b" 400 " in response
+    assert b"No data arrived for 0.5 seconds" in response
     wait_until(lambda: not incoming(harness))
 
 
-def test_body_that_trickles_is_given_up_although_it_never_stands_still(harness, serve, key):
-    patience = BodyTimeouts(idle_seconds=20, bytes_per_second=10_000, grace_seconds=0.3)
-    app = create_app(harness.services, HttpConfig(patience=patience))
+def test_a_trickling_body_times_out(harness, serve, key):
+    timeouts = BodyTimeouts(idle_seconds=20, bytes_per_second=10_000, grace_seconds=0.3)
+    app = create_app(harness.services, HttpConfig(body_timeouts=timeouts))
     with serve(app) as running, connected(running) as connection:
         connection.sendall(upload_head(key, 60_000))
         answered, sent = [], 0
@@ -158,30 +163,30 @@ def test_body_that_trickles_is_given_up_although_it_never_stands_still(harness, 
             connection.sendall(bytes(50))
             sent += 50
             answered, _, _ = select.select([connection], [], [], 0.05)
-        answer = read_answer(connection)
-    assert b" 400 " in answer
-    assert b"The body comes too slowly: " in answer
-    assert b"at least 10000 bytes a second" in answer
+        response = read_response(connection)
+    assert b" 400 " in response
+    assert b"The body arrives too slowly: " in response
+    assert b"at least 10000 bytes per second" in response
     wait_until(lambda: not incoming(harness))
 
 
 @pytest.mark.parametrize(
-    ("waited", "came", "over"),
+    ("waited", "received", "too_slow"),
     [(59, 0, False), (61, 0, True), (61, 16_000, True), (61, 17_000, False), (3600, 60_000_000, False)],
 )
-def test_patience_grows_with_what_has_come(waited, came, over):
-    assert BodyTimeouts().is_over(waited, came) is over
-    assert not BodyTimeouts(bytes_per_second=0).is_over(waited, came)
+def test_the_time_limit_grows_with_the_bytes_received(waited, received, too_slow):
+    assert BodyTimeouts().is_too_slow(waited, received) is too_slow
+    assert not BodyTimeouts(bytes_per_second=0).is_too_slow(waited, received)
 
 
-def test_json_body_that_stands_still_is_given_up(server, key):
+def test_a_stalled_json_body_times_out(server, key):
     with connected(server) as connection:
         head = f"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nX-Api-Key: {key}\r\nContent-Length: 100\r\n\r\n"
         connection.sendall(head.encode() + b"{")
-        assert b"Nothing came for 0.5 seconds" in read_answer(connection)
+        assert b"No data arrived for 0.5 seconds" in read_response(connection)
 
 
-def test_file_that_cannot_be_read_to_its_end_shows_as_broken_not_as_short(server, headers, harness, monkeypatch, logs):
+def test_an_unreadable_file_breaks_the_download_instead_of_truncating_it(server, headers, harness, monkeypatch, logs):
     uploaded = requests.post(
         f"{server.url}/v1/uploads", headers=headers, files={"file": ("a", TINY_MP4 + bytes(100_000))}, timeout=10
     ).json()
@@ -196,7 +201,7 @@ def test_file_that_cannot_be_read_to_its_end_shows_as_broken_not_as_short(server
     assert any("the disk is gone" in line.get("exception", "") for line in logs())
 
 
-def test_client_that_leaves_during_a_download_does_no_harm(server, headers, harness, tmp_path):
+def test_a_client_that_disconnects_during_a_download_does_no_harm(server, headers, harness, tmp_path):
     large = tmp_path / "large"
     large.write_bytes(TINY_MP4 + bytes(900_000))
     with large.open("rb") as file:
@@ -237,14 +242,14 @@ def upload_head(key, length):
     return head.encode() + form
 
 
-def read_answer(connection):
-    answer = b""
-    while b"\r\n\r\n" not in answer or not is_json(answer.partition(b"\r\n\r\n")[2]):
+def read_response(connection):
+    response = b""
+    while b"\r\n\r\n" not in response or not is_json(response.partition(b"\r\n\r\n")[2]):
         piece = connection.recv(65536)
         if not piece:
             break
-        answer += piece
-    return answer
+        response += piece
+    return response
 
 
 def is_json(text):
@@ -256,10 +261,10 @@ def is_json(text):
 
 
 def read_to_end(connection):
-    answer = b""
+    response = b""
     while piece := connection.recv(65536):
-        answer += piece
-    return answer
+        response += piece
+    return response
 
 
 @pytest.fixture(params=["httptools", "h11"])
@@ -272,21 +277,21 @@ def guarded(request, harness, serve):
 
 
 @pytest.mark.parametrize("beginning", [b"", b"GET /livez HTTP/1.1\r\nHost: x\r\nX-More: "])
-def test_connection_on_which_no_request_begins_is_closed(guarded, beginning):
+def test_an_idle_connection_is_closed(guarded, beginning):
     with connected(guarded) as connection:
         connection.sendall(beginning)
         assert connection.recv(1000) == b""
 
 
-def test_kept_connection_on_which_the_next_request_does_not_begin_is_closed(guarded):
+def test_an_idle_keep_alive_connection_is_closed(guarded):
     with connected(guarded) as connection:
         connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert read_answer(connection).startswith(b"HTTP/1.1 200 OK")
+        assert read_response(connection).startswith(b"HTTP/1.1 200 OK")
         connection.sendall(b"GET /livez HT")
         assert connection.recv(1000) == b""
 
 
-def test_endless_header_is_refused_before_it_fills_the_memory(guarded):
+def test_an_endless_header_is_refused_before_it_fills_memory(guarded):
     sent = 0
     with connected(guarded) as connection, contextlib.suppress(ConnectionError):
         connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nX-More: ")
@@ -298,7 +303,7 @@ def test_endless_header_is_refused_before_it_fills_the_memory(guarded):
 @pytest.mark.parametrize(
     "nonsense", [b"\x16\x03\x01 not http\r\n\r\n", b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 30_000]
 )
-def test_what_is_no_request_is_refused_in_the_one_error_shape(guarded, nonsense):
+def test_bytes_that_are_not_http_are_refused_in_the_error_shape(guarded, nonsense):
     with connected(guarded) as connection:
         connection.sendall(nonsense)
         head, _, body = read_to_end(connection).partition(b"\r\n\r\n")
@@ -316,10 +321,10 @@ def crowded(harness, serve):
 
 def ask_well(connection):
     connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
-    return read_answer(connection)
+    return read_response(connection)
 
 
-def test_one_address_has_so_many_connections_and_no_more_until_one_of_them_ends(crowded):
+def test_connections_beyond_the_limit_of_an_address_are_refused_until_one_closes(crowded):
     with connected(crowded) as first:
         assert ask_well(first).startswith(b"HTTP/1.1 200 OK")
         with connected(crowded) as second:
@@ -356,7 +361,7 @@ def test_connections_count_for_the_holder_of_an_address_and_not_for_a_proxy(peer
     assert ConnectionLimiter(0).holder(peer) is None
 
 
-def test_answer_that_takes_longer_than_a_head_may_is_not_cut_off(harness, serve, headers):
+def test_a_response_slower_than_the_head_timeout_is_not_cut_off(harness, serve, headers):
     app = create_app(harness.services, HttpConfig())
 
     @app.get("/slow")
@@ -366,12 +371,12 @@ def test_answer_that_takes_longer_than_a_head_may_is_not_cut_off(harness, serve,
 
     with serve(app, limit_request_head(seconds=0.1)) as running, connected(running) as connection:
         connection.sendall(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n\r\n")
-        assert read_answer(connection).endswith(b'{"success":true}')
+        assert read_response(connection).endswith(b'{"success":true}')
 
 
 @pytest.fixture(params=["httptools", "h11"])
-def impatient(request, harness, serve):
-    """Makes a server that waits for slow readers as long as ``patience`` says, with one answer of 12 MB."""
+def slow_reader_server(request, harness, serve):
+    """Makes a server that waits for slow readers as ``timeouts`` says, with one response of 12 MB."""
     protocol = {"httptools": HttpToolsProtocol, "h11": H11Protocol}[request.param]
     app = create_app(harness.services, HttpConfig())
 
@@ -379,11 +384,11 @@ def impatient(request, harness, serve):
     def big() -> StreamingResponse:
         return StreamingResponse(zeros(12_000_000))
 
-    return lambda patience: serve(app, limit_request_head(drained(protocol, patience=patience)))
+    return lambda timeouts: serve(app, limit_request_head(limit_slow_readers(protocol, timeouts=timeouts)))
 
 
 def is_cut(connection):
-    """Whether the server ends the answer early; ``connection`` reads what is left of it."""
+    """Whether the server ends the response early; ``connection`` reads what is left of it."""
     connection.settimeout(10)
     try:
         return not read_to_end(connection).endswith(b"0\r\n\r\n")
@@ -399,15 +404,15 @@ def slow_connection(running):
     return contextlib.closing(connection)
 
 
-def test_reader_that_takes_nothing_is_cut_off(impatient, logs):
-    with impatient(BodyTimeouts(idle_seconds=0.5)) as running, slow_connection(running) as connection:
+def test_a_stalled_reader_is_cut_off(slow_reader_server, logs):
+    with slow_reader_server(BodyTimeouts(idle_seconds=0.5)) as running, slow_connection(running) as connection:
         wait_until(lambda: any(line["event"] == "slow reader cut off" for line in logs()))
         assert is_cut(connection)
 
 
-def test_reader_that_trickles_is_cut_off_although_it_never_stands_still(impatient, logs):
-    patience = BodyTimeouts(idle_seconds=2, bytes_per_second=100_000_000, grace_seconds=0.5)
-    with impatient(patience) as running, slow_connection(running) as connection:
+def test_a_trickling_reader_is_cut_off(slow_reader_server, logs):
+    timeouts = BodyTimeouts(idle_seconds=2, bytes_per_second=100_000_000, grace_seconds=0.5)
+    with slow_reader_server(timeouts) as running, slow_connection(running) as connection:
         deadline = time.monotonic() + 20
         with contextlib.suppress(ConnectionError):
             while connection.recv(4096) and time.monotonic() < deadline:
@@ -416,21 +421,21 @@ def test_reader_that_trickles_is_cut_off_although_it_never_stands_still(impatien
         assert any(line["event"] == "slow reader cut off" for line in logs())
 
 
-def test_reader_that_pauses_and_then_goes_on_gets_everything(impatient):
+def test_a_reader_that_pauses_and_resumes_gets_everything(slow_reader_server):
     with (
-        impatient(BodyTimeouts(idle_seconds=10, bytes_per_second=1000)) as running,
+        slow_reader_server(BodyTimeouts(idle_seconds=10, bytes_per_second=1000)) as running,
         slow_connection(running) as connection,
     ):
         time.sleep(1)
         assert not is_cut(connection)
 
 
-def test_form_whose_other_fields_never_end_is_refused(server, headers):
+def test_a_form_with_endless_other_fields_is_refused(server, headers):
     def body():
         yield b'--b\r\nContent-Disposition: form-data; name="note"\r\n\r\n'
         yield from zeros(BIG)
 
     form = {**headers, "Content-Type": "multipart/form-data; boundary=b"}
-    answer = requests.post(f"{server.url}/v1/uploads", headers=form, data=body(), timeout=20)
-    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")
-    assert "the fields beside file have more than 1048576 bytes" in answer.json()["error"]["message"]
+    response = requests.post(f"{server.url}/v1/uploads", headers=form, data=body(), timeout=20)
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "invalid_request")
+    assert "the fields beside file have more than 1048576 bytes" in response.json()["error"]["message"]

@@ -1,4 +1,4 @@
-"""Metrics: who may read them, and that they count what happened."""
+"""The metrics route: access, and that it counts what happened."""
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -25,7 +25,7 @@ def open_client(make_client):
     return make_client(metrics_open=True)
 
 
-def test_metrics_ask_for_the_admin_token(make_client):
+def test_metrics_require_the_admin_token(make_client):
     client = make_client(admin_token=TOKEN)
     assert client.get("/metrics").json()["error"]["code"] == "missing_admin_token"
     assert client.get("/metrics", headers={"Authorization": "Bearer wrong"}).status_code == 401
@@ -33,7 +33,7 @@ def test_metrics_ask_for_the_admin_token(make_client):
         assert client.get("/metrics", headers=headers).status_code == 200
 
 
-def test_without_a_token_metrics_are_shut_unless_opened(make_client, open_client):
+def test_metrics_without_a_configured_token_are_closed_unless_opened(make_client, open_client):
     assert make_client().get("/metrics").status_code == 401
     assert open_client.get("/metrics").headers["content-type"].startswith("text/plain")
 
@@ -43,39 +43,39 @@ def test_requests_are_counted_by_route_and_never_by_id(open_client):
     for _ in range(3):
         open_client.get(f"/v1/jobs/{job['id']}")
     open_client.get("/no/such/path")
-    told = read(open_client)
+    samples = read(open_client)
     key = (("method", "GET"), ("route", "/v1/jobs/{job_id}"), ("status", "200"))
-    assert told["alphareel_http_requests_total", *key] == 3
-    assert ("alphareel_http_requests_total", ("method", "GET"), ("route", "none"), ("status", "404")) in told
+    assert samples["alphareel_http_requests_total", *key] == 3
+    assert ("alphareel_http_requests_total", ("method", "GET"), ("route", "none"), ("status", "404")) in samples
     assert job["id"] not in open_client.get("/metrics").text
 
 
-def test_jobs_queue_and_failures_are_those_of_the_database(open_client, harness, finish_job):
+def test_jobs_queue_and_failures_come_from_the_database(open_client, harness, finish_job):
     before = read(open_client)
     jobs = [open_client.post("/v1/jobs", json={"video_url": VIDEO}).json()["id"] for _ in range(3)]
     harness.clock.advance(seconds=30)
     finish_job(jobs[0])
     open_client.post(f"/v1/jobs/{jobs[1]}/cancel")
     open_client.delete(f"/v1/jobs/{jobs[1]}")
-    told = read(open_client)
+    samples = read(open_client)
 
-    def more(*name):
-        return told[name] - before.get(name, 0)
+    def increase(*name):
+        return samples[name] - before.get(name, 0)
 
-    assert more("alphareel_jobs", ("status", "completed")) == 1
-    assert more("alphareel_jobs", ("status", "pending")) == more("alphareel_queue_depth") == 1
-    assert more("alphareel_job_failures_total", ("code", "cancelled")) == 1
-    assert told["alphareel_queue_oldest_seconds",] >= 30
-    assert ("alphareel_job_wait_seconds", ("quantile", "0.5")) in told
-    assert told["alphareel_database_up",] == 1
+    assert increase("alphareel_jobs", ("status", "completed")) == 1
+    assert increase("alphareel_jobs", ("status", "pending")) == increase("alphareel_queue_depth") == 1
+    assert increase("alphareel_job_failures_total", ("code", "cancelled")) == 1
+    assert samples["alphareel_queue_oldest_seconds",] >= 30
+    assert ("alphareel_job_wait_seconds", ("quantile", "0.5")) in samples
+    assert samples["alphareel_database_up",] == 1
 
 
-def test_a_database_that_is_away_is_told_and_requests_are_still_counted(open_client, harness, monkeypatch):
-    def away(_store):
-        raise Unavailable("away")
+def test_requests_are_still_counted_while_the_database_is_unavailable(open_client, harness, monkeypatch):
+    def raise_unavailable(_store):
+        raise Unavailable("The database does not respond.")
 
     open_client.get("/livez")
-    monkeypatch.setattr(StatsStore, "collect", away)
-    told = read(open_client)
-    assert told["alphareel_database_up",] == 0
-    assert any(name[0] == "alphareel_http_requests_total" for name in told)
+    monkeypatch.setattr(StatsStore, "collect", raise_unavailable)
+    samples = read(open_client)
+    assert samples["alphareel_database_up",] == 0
+    assert any(name[0] == "alphareel_http_requests_total" for name in samples)

@@ -1,4 +1,4 @@
-"""GET /v1/models tells what serves each tier, what it cuts out, under which license, and what a clip may be."""
+"""GET /v1/models: engines, licenses and clip limits."""
 
 from types import SimpleNamespace
 
@@ -19,7 +19,7 @@ def models(client):
     return client.get("/v1/models").json()
 
 
-def test_each_tier_says_what_serves_it(models):
+def test_each_model_names_the_engine_that_serves_it(models):
     tiers = {item["model"]: item for item in models["items"]}
     assert list(tiers) == ["original", "light", "pro", "human"]
     original, pro = tiers["original"], tiers["pro"]
@@ -33,7 +33,7 @@ def test_engines_that_are_missing_say_why(models):
 
 
 @pytest.mark.parametrize("basis", ["measured", "typical"])
-def test_what_serves_a_model_and_how_fast_stands_beside_its_price_too(models, client, monkeypatch, basis):
+def test_pricing_also_shows_the_engine_and_speed_of_each_model(models, client, monkeypatch, basis):
     speeds = dict.fromkeys(TIERS, Speed(10 * 1920 * 1080, basis))
     monkeypatch.setattr(EstimateService, "speeds", lambda _: speeds)
     priced = client.get("/api/pricing").json()
@@ -44,5 +44,5 @@ def test_what_serves_a_model_and_how_fast_stands_beside_its_price_too(models, cl
     assert (pro["speed_basis"], pro["full_hd_fps"]) == (None, None), "nothing serves it here"
 
 
-def test_limits_of_clips_are_told(models):
+def test_the_models_route_reports_the_clip_limits(models):
     assert models["limits"] == {"bytes": 500 * 1024 * 1024, "side": 4096, "seconds": 14400.0}

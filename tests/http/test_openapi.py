@@ -1,4 +1,4 @@
-"""The document that the server publishes is kept, complete and true."""
+"""The OpenAPI document is stable, complete and correct."""
 
 import json
 import os
@@ -15,8 +15,8 @@ SNAPSHOT = Path(__file__).with_name("openapi.json")
 
 
 @pytest.fixture
-def document(nobody):
-    return nobody.get("/openapi.json").json()
+def document(anonymous_client):
+    return anonymous_client.get("/openapi.json").json()
 
 
 def operations(document):
@@ -35,7 +35,7 @@ def test_document_changes_only_on_purpose(document):
     assert json.loads(SNAPSHOT.read_text()) == document
 
 
-def test_every_reference_leads_somewhere(document):
+def test_every_reference_in_the_openapi_document_resolves(document):
     def references(value):
         if isinstance(value, dict):
             yield from [value["$ref"]] if "$ref" in value else []
@@ -50,10 +50,10 @@ def test_every_reference_leads_somewhere(document):
 
 def test_every_operation_declares_the_error_shape_and_a_success_with_a_schema(document):
     for path, _, operation in operations(document):
-        answers = operation["responses"]
-        assert answers["default"]["content"]["application/json"]["schema"]["$ref"].endswith("/Error"), path
-        assert answers["200"]["content"], path
-        assert "422" not in answers
+        responses = operation["responses"]
+        assert responses["default"]["content"]["application/json"]["schema"]["$ref"].endswith("/Error"), path
+        assert responses["200"]["content"], path
+        assert "422" not in responses
 
 
 def test_every_v1_operation_asks_for_the_key_and_says_what_happens_without(document):
@@ -78,13 +78,13 @@ def test_upload_is_documented_as_a_form_with_a_file(document):
     assert list(body["multipart/form-data"]["schema"]["properties"]) == ["file"]
 
 
-def test_documented_request_fields_are_those_that_the_parser_reads(client):
+def test_every_documented_request_field_is_parsed(client):
     """Each documented field, given nonsense, is refused; each documented choice is accepted."""
     for name in set(jobs.JobCreate.model_fields) - {"composition"}:
         kind = "image" if name == "bg_image_url" else "color"
         body = {"video_url": "https://a.example/v.mp4", "bg_type": kind, "bg_color": "red", name: {"nonsense": 1}}
-        answer = client.post("/v1/jobs", json=body)
-        assert answer.status_code == (200 if name == "metadata" else 400), name
+        response = client.post("/v1/jobs", json=body)
+        assert response.status_code == (200 if name == "metadata" else 400), name
     needs_alpha = {name for name in format_names() if format_named(name).alpha == "required"}
     for name, choices in (("model", options.TIERS), ("output_format", format_names())):
         for choice in choices:

@@ -1,4 +1,4 @@
-"""How many requests a minute: told on every answer, refused beyond it, counted for each key and kind apart."""
+"""Rate limits: reported in every response, enforced per key and kind."""
 
 import socket
 
@@ -21,54 +21,54 @@ VIDEO = {"video_url": "https://a.example/v.mp4"}
 
 @pytest.fixture
 def limited(make_client):
-    return make_client(rates=RateLimits(write=2, read=3))
+    return make_client(rate_limits=RateLimits(write=2, read=3))
 
 
-def test_every_answer_says_what_is_left(limited):
+def test_every_response_reports_the_remaining_budget(limited):
     first, second = limited.get("/v1/jobs"), limited.get("/v1/jobs/job_none")
     assert [first.headers[f"RateLimit-{n}"] for n in ("Limit", "Remaining")] == ["3", "2"]
     assert 1 <= int(first.headers["RateLimit-Reset"]) <= 60
     assert (second.status_code, second.headers["RateLimit-Remaining"]) == (404, "1")
 
 
-def test_beyond_it_a_request_is_refused_with_a_bounded_pause(limited):
-    answers = [limited.post("/v1/jobs", json=VIDEO) for _ in range(3)]
-    assert [a.status_code for a in answers] == [200, 200, 429]
-    refused = answers[-1]
+def test_a_request_beyond_the_rate_limit_is_refused_with_a_bounded_retry_after(limited):
+    responses = [limited.post("/v1/jobs", json=VIDEO) for _ in range(3)]
+    assert [a.status_code for a in responses] == [200, 200, 429]
+    refused = responses[-1]
     assert refused.json()["error"]["code"] == "rate_limited"
     assert 1 <= int(refused.headers["Retry-After"]) <= 16
     assert refused.headers["RateLimit-Remaining"] == "0"
     assert limited.get("/v1/jobs").json()["total"] == 2
 
 
-def test_looking_is_counted_apart(limited):
+def test_reads_and_writes_are_counted_separately(limited):
     for _ in range(3):
         limited.post("/v1/jobs", json=VIDEO)
     assert limited.get("/v1/jobs").status_code == 200
 
 
-def test_keys_are_counted_apart(limited, new_key):
+def test_requests_are_counted_per_key(limited, new_key):
     for _ in range(4):
         last = limited.get("/v1/jobs")
     assert last.status_code == 429
     assert limited.get("/v1/jobs", headers={"X-Api-Key": new_key()}).status_code == 200
 
 
-def test_a_key_may_have_limits_of_its_own(limited, harness, key):
+def test_a_key_can_have_its_own_rate_limits(limited, harness, key):
     own = harness.keys.authenticate(key).fingerprint
     harness.services.admin.set_limits(Operator("test"), own, {"read_per_minute": 50})
     assert limited.get("/v1/jobs").headers["RateLimit-Limit"] == "50"
     assert limited.post("/v1/jobs", json=VIDEO).headers["RateLimit-Limit"] == "2"
 
 
-def test_no_limit_is_told_by_nothing(make_client):
-    answer = make_client(rates=RateLimits(write=0, read=0)).get("/v1/jobs")
-    assert answer.status_code == 200
-    assert not [name for name in answer.headers if name.lower().startswith("ratelimit")]
+def test_without_a_limit_there_are_no_rate_limit_headers(make_client):
+    response = make_client(rate_limits=RateLimits(write=0, read=0)).get("/v1/jobs")
+    assert response.status_code == 200
+    assert not [name for name in response.headers if name.lower().startswith("ratelimit")]
 
 
 def test_an_upload_is_refused_before_its_body_is_read(harness, key, serve):
-    with serve(create_app(harness.services, HttpConfig(rates=RateLimits(write=1)))) as server:
+    with serve(create_app(harness.services, HttpConfig(rate_limits=RateLimits(write=1)))) as server:
         httpx2.post(f"{server.url}/v1/jobs", json=VIDEO, headers={"X-Api-Key": key})
         head = (
             f"POST /v1/uploads HTTP/1.1\r\nHost: a\r\nX-Api-Key: {key}\r\nContent-Length: 100000000\r\n"
@@ -76,23 +76,23 @@ def test_an_upload_is_refused_before_its_body_is_read(harness, key, serve):
         )
         with socket.create_connection(("127.0.0.1", server.port), timeout=10) as line:
             line.sendall(head.encode())
-            answer = line.recv(65536)
-    assert answer.startswith(b"HTTP/1.1 429")
+            response = line.recv(65536)
+    assert response.startswith(b"HTTP/1.1 429")
 
 
-def test_callers_without_a_key_are_counted_by_address(make_client):
-    nobody = make_client(secret=None, rates=RateLimits(write=1))
-    assert nobody.post("/api/process", json=VIDEO).status_code == 200
-    assert nobody.post("/api/process", json=VIDEO).status_code == 429
-    assert nobody.get("/api/pricing").status_code == 200
+def test_clients_without_a_key_are_counted_by_address(make_client):
+    anonymous_client = make_client(secret=None, rate_limits=RateLimits(write=1))
+    assert anonymous_client.post("/api/process", json=VIDEO).status_code == 200
+    assert anonymous_client.post("/api/process", json=VIDEO).status_code == 429
+    assert anonymous_client.get("/api/pricing").status_code == 200
 
 
-def test_an_unknown_key_is_not_counted(limited):
-    answers = {limited.get("/v1/jobs", headers={"X-Api-Key": "unknown"}).status_code for _ in range(5)}
-    assert answers == {401}
+def test_requests_with_an_unknown_key_are_not_counted_as_usage(limited):
+    responses = {limited.get("/v1/jobs", headers={"X-Api-Key": "unknown"}).status_code for _ in range(5)}
+    assert responses == {401}
 
 
-def test_a_store_that_cannot_be_used_is_named_at_the_start():
+def test_an_unusable_counter_store_is_reported_at_startup():
     with pytest.raises(InvalidRequest, match="ALPHAREEL_RATE_LIMIT_URL"):
         Limiter(RateLimits(storage_url="nonsense://host"))
 
@@ -104,8 +104,10 @@ def test_a_store_that_cannot_be_used_is_named_at_the_start():
         ("192.0.2.7", "::ffff:192.0.2.7", "192.0.2.8"),
     ],
 )
-def test_callers_without_a_key_cannot_get_around_a_limit_by_another_address_of_theirs(harness, one, same, other):
-    app = create_app(harness.services, HttpConfig(rates=RateLimits(write=1)))
+def test_clients_without_a_key_cannot_evade_a_limit_with_another_address_of_their_ipv6_network(
+    harness, one, same, other
+):
+    app = create_app(harness.services, HttpConfig(rate_limits=RateLimits(write=1)))
 
     def create(address):
         return TestClient(app, client=(address, 5000)).post("/api/process", json=VIDEO).status_code
@@ -139,7 +141,7 @@ def narrow(tmp_path):
     harness.close()
 
 
-def test_one_more_waiting_job_of_a_key_is_refused_with_a_pause(narrow):
+def test_a_job_beyond_the_queue_limit_of_its_key_is_refused_with_retry_after(narrow):
     assert narrow("one").status_code == 200
     refused = narrow("one", **{"Idempotency-Key": "again"})
     assert (refused.status_code, refused.json()["error"]["code"]) == (429, "too_many_jobs")
@@ -147,7 +149,7 @@ def test_one_more_waiting_job_of_a_key_is_refused_with_a_pause(narrow):
     assert narrow("one", **{"Idempotency-Key": "again"}).json()["error"]["code"] == "too_many_jobs"
 
 
-def test_a_full_queue_is_refused_with_a_pause(narrow):
+def test_a_full_queue_refuses_jobs_with_retry_after(narrow):
     for key in ("one", "two"):
         assert narrow(key).status_code == 200
     refused = narrow("three")

@@ -1,4 +1,4 @@
-"""One line a request, and what may never stand in it."""
+"""The request log: one line per request, without secrets."""
 
 from alphareel.testing.fakes import TINY_MP4
 
@@ -7,7 +7,7 @@ def lines(logs):
     return [entry for entry in logs() if entry["event"] == "request"]
 
 
-def test_one_line_tells_method_route_status_time_bytes_and_key(client, logs):
+def test_one_log_line_has_method_route_status_time_bytes_and_key(client, logs):
     client.get("/v1/jobs/job_9", headers={"X-Request-Id": "abc"})
     (line,) = lines(logs)
     assert (line["method"], line["path"], line["status"]) == ("GET", "/v1/jobs/job_9", 404)
@@ -26,23 +26,23 @@ def test_key_and_link_signature_are_never_logged(client, key, logs):
     assert key not in text
 
 
-def test_crash_is_logged_with_its_request_id_and_traceback(client, harness, monkeypatch, logs):
+def test_a_crash_is_logged_with_its_request_id_and_traceback(client, harness, monkeypatch, logs):
     monkeypatch.setattr(harness.services.jobs, "get", lambda *_: 1 / 0)
-    answer = client.get("/v1/jobs/job_1")
+    response = client.get("/v1/jobs/job_1")
     (entry,) = [entry for entry in logs() if entry["event"] == "request_crashed"]
-    assert entry["request_id"] == answer.headers["x-request-id"]
+    assert entry["request_id"] == response.headers["x-request-id"]
     assert "ZeroDivisionError" in entry["exception"]
     assert lines(logs)[0]["status"] == 500
 
 
-def test_lines_name_the_job_and_the_upload(client, logs):
+def test_log_lines_name_the_job_and_the_upload(client, logs):
     sent = client.post("/v1/uploads", files={"file": ("a.mp4", TINY_MP4)}).json()
-    made = client.post("/v1/jobs", json={"video_url": sent["video_url"]}).json()
-    client.post(f"/v1/jobs/{made['id']}/cancel")
+    created = client.post("/v1/jobs", json={"video_url": sent["video_url"]}).json()
+    client.post(f"/v1/jobs/{created['id']}/cancel")
     client.delete(f"/v1/uploads/{sent['video_id']}")
-    told = [(line.get("job_id"), line.get("video_id")) for line in lines(logs)]
-    video, job = sent["video_id"], made["id"]
-    assert told == [(None, video), (job, video), (job, video), (None, video)]
+    ids = [(line.get("job_id"), line.get("video_id")) for line in lines(logs)]
+    video, job = sent["video_id"], created["id"]
+    assert ids == [(None, video), (job, video), (job, video), (None, video)]
 
 
 def test_log_context_does_not_leak_into_the_next_request(client, logs):

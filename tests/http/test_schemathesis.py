@@ -1,6 +1,6 @@
-"""Whatever the OpenAPI document allows is accepted, whatever it forbids is refused, and every answer is as it says.
+"""Schemathesis: the service accepts what its OpenAPI document allows, refuses the rest, and responds as documented.
 
-ALPHAREEL_TEST_EXAMPLES=200 looks longer: so many examples for each operation and each chain of operations.
+ALPHAREEL_TEST_EXAMPLES=200 runs more examples for each operation and each chain of operations.
 """
 
 import os
@@ -22,17 +22,19 @@ PATIENCE = 3600
 
 
 @pytest.mark.timeout(PATIENCE)
-def test_the_service_does_what_its_document_says(harness, key, serve, tmp_path):
-    settings = HttpConfig(version="1", admin_token=TOKEN, rates=RateLimits(write=0, read=0), guesses_per_minute=0)
+def test_the_service_conforms_to_its_openapi_document(harness, key, serve, tmp_path):
+    settings = HttpConfig(
+        version="1", admin_token=TOKEN, rate_limits=RateLimits(write=0, read=0), auth_failures_per_minute=0
+    )
     environment = {**os.environ, "ALPHAREEL_API_KEY": key, "ALPHAREEL_ADMIN_TOKEN": TOKEN, "NO_COLOR": "1"}
     app = create_app(harness.services, settings)
-    app.openapi()  # making it takes a busy machine longer than schemathesis would wait
+    app.openapi()  # on a busy machine, building it takes longer than schemathesis waits
     with serve(app) as server:
         command = [Path(sys.executable).with_name("st"), "--config-file", ROOT / "tests/http/schemathesis.toml"]
         command += ["run", f"{server.url}/openapi.json", "--max-examples", EXAMPLES, "--no-color"]
         command += ["--seed", "1"] if os.environ.get("CI") else []
-        told = subprocess.run(
+        result = subprocess.run(
             command, check=False, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE
         )
     shutil.rmtree(ROOT / ".schemathesis", ignore_errors=True)
-    assert told.returncode == 0, told.stdout + told.stderr
+    assert result.returncode == 0, result.stdout + result.stderr

@@ -1,4 +1,4 @@
-"""One trace from the client's request over the queue to the stages of its job; nothing of it while traces are off."""
+"""One trace from the client's request to the stages of its job; none while tracing is off."""
 
 import json
 import sys
@@ -50,39 +50,39 @@ def work(harness, tmp_path, monkeypatch):
     return work
 
 
-def test_a_job_is_one_trace_from_the_client_to_the_stages(client, spans, work, harness):
-    made = client.post("/v1/jobs", json={"video_url": URL}, headers=FROM_CLIENT).json()
+def test_a_job_is_one_trace_from_the_client_to_its_stages(client, spans, work, harness):
+    job = client.post("/v1/jobs", json={"video_url": URL}, headers=FROM_CLIENT).json()
     harness.clock.advance(seconds=7)
-    work(made["id"], b"ok")
-    found = spans()
+    work(job["id"], b"ok")
+    by_name = spans()
     inner = {"queue", "obtain", "child", "read", "matte", "write", "publish"}
-    assert set(found) == {"POST /v1/jobs", "fetch", "attempt", *inner}
-    assert {f"{span.context.trace_id:032x}" for span in found.values()} == {TRACE}
-    above = {name: span.parent.span_id for name, span in found.items()}
-    assert above["POST /v1/jobs"] == int(SPAN, 16)
-    assert above["fetch"] == above["attempt"] == found["POST /v1/jobs"].context.span_id
-    assert {above[n] for n in ("queue", "obtain", "child", "publish")} == {found["attempt"].context.span_id}
-    assert {above[n] for n in ("read", "matte", "write")} == {found["child"].context.span_id}
-    assert (found["queue"].end_time - found["queue"].start_time) / 1e9 == pytest.approx(7)
-    assert (found["matte"].end_time - found["matte"].start_time) / 1e9 == pytest.approx(0.3)
-    assert found["attempt"].attributes["alphareel.job_id"] == made["id"]
-    assert found["POST /v1/jobs"].attributes["http.response.status_code"] == 200
+    assert set(by_name) == {"POST /v1/jobs", "fetch", "attempt", *inner}
+    assert {f"{span.context.trace_id:032x}" for span in by_name.values()} == {TRACE}
+    parents = {name: span.parent.span_id for name, span in by_name.items()}
+    assert parents["POST /v1/jobs"] == int(SPAN, 16)
+    assert parents["fetch"] == parents["attempt"] == by_name["POST /v1/jobs"].context.span_id
+    assert {parents[n] for n in ("queue", "obtain", "child", "publish")} == {by_name["attempt"].context.span_id}
+    assert {parents[n] for n in ("read", "matte", "write")} == {by_name["child"].context.span_id}
+    assert (by_name["queue"].end_time - by_name["queue"].start_time) / 1e9 == pytest.approx(7)
+    assert (by_name["matte"].end_time - by_name["matte"].start_time) / 1e9 == pytest.approx(0.3)
+    assert by_name["attempt"].attributes["alphareel.job_id"] == job["id"]
+    assert by_name["POST /v1/jobs"].attributes["http.response.status_code"] == 200
 
 
-def test_a_job_that_fails_is_a_span_that_failed_with_its_code(client, spans, work):
-    made = client.post("/v1/jobs", json={"video_url": URL}).json()
-    work(made["id"], b"refuse")
-    assert client.get(f"/v1/jobs/{made['id']}").json()["status"] == "failed"
+def test_a_failed_job_is_a_failed_span_with_its_error_code(client, spans, work):
+    job = client.post("/v1/jobs", json={"video_url": URL}).json()
+    work(job["id"], b"refuse")
+    assert client.get(f"/v1/jobs/{job['id']}").json()["status"] == "failed"
     attempt = spans()["attempt"]
     assert (attempt.status.status_code.name, attempt.attributes["error.type"]) == ("ERROR", "invalid_video")
 
 
 def test_no_address_is_in_a_span(client, spans, work):
-    made = client.post("/v1/jobs", json={"video_url": URL}).json()
-    work(made["id"], b"ok")
-    told = json.dumps([json.loads(span.to_json()) for span in spans().values()])
-    assert "X-Amz-Signature" not in told
-    assert "a.example" not in told
+    job = client.post("/v1/jobs", json={"video_url": URL}).json()
+    work(job["id"], b"ok")
+    exported = json.dumps([json.loads(span.to_json()) for span in spans().values()])
+    assert "X-Amz-Signature" not in exported
+    assert "a.example" not in exported
 
 
 def test_log_lines_name_the_trace(client, spans, logs):
@@ -91,12 +91,12 @@ def test_log_lines_name_the_trace(client, spans, logs):
 
 
 @pytest.mark.parametrize("sent", ["", "nonsense", f"00-{'0' * 32}-{SPAN}-01", "00-" + "f" * 500])
-def test_a_header_that_makes_no_sense_begins_a_trace_of_its_own(client, spans, sent):
+def test_an_invalid_traceparent_starts_a_new_trace(client, spans, sent):
     assert client.get("/v1/jobs", headers={"traceparent": sent}).status_code == 200
     assert spans()["GET /v1/jobs"].parent is None
 
 
-def test_machines_that_ask_whether_it_is_well_leave_no_spans(client, spans):
+def test_health_checks_are_not_traced(client, spans):
     for path in ("/livez", "/readyz", "/health", "/metrics"):
         client.get(path)
     assert spans() == {}
@@ -108,7 +108,7 @@ def test_without_configured_tracing_a_job_stores_no_trace_context(client, harnes
     assert not tracing_enabled()
 
 
-def test_traces_without_the_extra_say_what_to_install(monkeypatch):
+def test_tracing_without_the_extra_names_the_package_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     with pytest.raises(InvalidRequest, match="telemetry"):
         configure_tracing("test")
@@ -127,30 +127,30 @@ def deliver(harness):
     postman.stop()
 
 
-def test_a_webhook_is_a_span_in_the_trace_of_its_job_and_its_receiver_may_go_on_with_it(client, spans, harness):
+def test_a_webhook_is_a_span_in_the_trace_of_its_job_and_propagates_it_to_the_receiver(client, spans, harness):
     deliver(harness)  # the database is one for all tests
     harness.poster.sent.clear()
-    harness.poster.answers[:] = [500]
-    made = client.post("/v1/jobs", json={"video_url": URL, "webhook_url": HOOK}, headers=FROM_CLIENT).json()
-    harness.jobs.begin_attempt(made["id"], ticket=1, actor="w")
+    harness.poster.responses[:] = [500]
+    job = client.post("/v1/jobs", json={"video_url": URL, "webhook_url": HOOK}, headers=FROM_CLIENT).json()
+    harness.jobs.begin_attempt(job["id"], ticket=1, actor="w")
     deliver(harness)
-    found = spans()
-    webhook = found["webhook"]
+    by_name = spans()
+    webhook = by_name["webhook"]
     assert f"{webhook.context.trace_id:032x}" == TRACE
-    assert webhook.parent.span_id == found["POST /v1/jobs"].context.span_id
+    assert webhook.parent.span_id == by_name["POST /v1/jobs"].context.span_id
     assert webhook.attributes["alphareel.event"] == "job.started"
-    assert webhook.attributes["alphareel.job_id"] == made["id"]
+    assert webhook.attributes["alphareel.job_id"] == job["id"]
     assert webhook.attributes["http.response.status_code"] == 500
     assert (webhook.kind.name, webhook.status.status_code.name) == ("CLIENT", "ERROR")
     assert "hook.example" not in webhook.to_json()
     ((_, headers, _),) = harness.poster.sent
     assert headers["traceparent"] == f"00-{TRACE}-{webhook.context.span_id:016x}-01"
-    harness.poster.answers[:] = [200]
+    harness.poster.responses[:] = [200]
 
 
-def test_a_webhook_whose_receiver_accepts_it_is_a_span_without_fault(client, spans, harness):
-    harness.poster.answers[:] = [200]
-    made = client.post("/v1/jobs", json={"video_url": URL, "webhook_url": HOOK}).json()
-    harness.jobs.begin_attempt(made["id"], ticket=1, actor="w")
+def test_a_delivered_webhook_is_a_successful_span(client, spans, harness):
+    harness.poster.responses[:] = [200]
+    job = client.post("/v1/jobs", json={"video_url": URL, "webhook_url": HOOK}).json()
+    harness.jobs.begin_attempt(job["id"], ticket=1, actor="w")
     deliver(harness)
     assert spans()["webhook"].status.status_code.name == "UNSET"

@@ -1,4 +1,4 @@
-"""Uploads as the contract's clients send them, and as nobody should."""
+"""Uploads: forms as real clients send them, and malformed ones."""
 
 import pytest
 
@@ -28,9 +28,9 @@ def incoming(harness):
 
 
 def test_upload_answers_the_fields_of_the_contract(client):
-    answer = client.post("/v1/uploads", files={"file": ("input.mp4", TINY_MP4, "video/mp4")})
-    body = answer.json()
-    assert answer.status_code == 200
+    response = client.post("/v1/uploads", files={"file": ("input.mp4", TINY_MP4, "video/mp4")})
+    body = response.json()
+    assert response.status_code == 200
     assert (body["success"], body["filename"], body["size"]) == (True, "input.mp4", len(TINY_MP4))
     assert body["video_id"] in body["video_url"]
     assert body["video_url"].startswith("http://testserver/files/uploads/")
@@ -41,13 +41,13 @@ def test_declared_type_of_the_part_does_not_matter_when_it_is_vague_or_video(cli
     assert send(client, part(content_type=content_type) + END).status_code == 200
 
 
-def test_specific_type_that_is_no_video_is_refused(client):
+def test_a_specific_type_other_than_video_is_refused(client):
     error = send(client, part(content_type="text/html") + END).json()["error"]
     assert error["code"] == "invalid_file_type"
     assert error["message"].startswith("Invalid file type")
 
 
-def test_what_came_back_is_accepted_as_video_url_without_the_network(client):
+def test_the_url_of_an_upload_is_accepted_as_video_url_without_the_network(client):
     uploaded = client.post("/v1/uploads", files={"file": ("in.mp4", TINY_MP4)}).json()
     job = client.post("/v1/jobs", json={"video_url": uploaded["video_url"]})
     assert job.status_code == 200
@@ -58,7 +58,7 @@ def test_uploaded_video_can_be_fetched_again(client):
     assert client.get(uploaded["video_url"]).content == TINY_MP4
 
 
-def test_image_is_taken_for_a_background_and_answers_url_too(client):
+def test_an_image_upload_is_accepted_and_also_returns_url(client):
     uploaded = client.post("/v1/uploads", files={"file": ("bg.png", TINY_PNG, "image/png")}).json()
     assert uploaded["url"] == uploaded["video_url"]
     job = {"video_url": "https://a.example/v.mp4", "bg_type": "image", "bg_image_url": uploaded["url"]}
@@ -67,14 +67,14 @@ def test_image_is_taken_for_a_background_and_answers_url_too(client):
 
 def test_upload_of_another_key_cannot_be_used(client, make_client, new_key):
     uploaded = client.post("/v1/uploads", files={"file": ("in.mp4", TINY_MP4)}).json()
-    answer = make_client(secret=new_key()).post("/v1/jobs", json={"video_url": uploaded["video_url"]})
-    assert answer.status_code == 400
+    response = make_client(secret=new_key()).post("/v1/jobs", json={"video_url": uploaded["video_url"]})
+    assert response.status_code == 400
 
 
-def test_file_without_a_name_is_taken(client):
-    answer = send(client, part(disposition='form-data; name="file"') + END)
-    assert answer.status_code == 200
-    assert answer.json()["filename"]
+def test_a_file_without_a_name_is_accepted(client):
+    response = send(client, part(disposition='form-data; name="file"') + END)
+    assert response.status_code == 200
+    assert response.json()["filename"]
 
 
 @pytest.mark.parametrize(
@@ -121,33 +121,33 @@ def test_small_fields_beside_the_file_are_ignored(client):
     ],
 )  # fmt: skip
 def test_form_that_is_not_one_file_is_400_and_leaves_nothing_behind(client, harness, body):
-    answer = send(client, body)
-    assert answer.status_code == 400
-    assert answer.json()["error"]["code"] == "invalid_request"
-    assert "curl" in answer.json()["error"]["message"]
+    response = send(client, body)
+    assert response.status_code == 400
+    assert response.json()["error"]["code"] == "invalid_request"
+    assert "curl" in response.json()["error"]["message"]
     assert incoming(harness) == []
 
 
 @pytest.mark.parametrize(
     "content_type", [None, "application/json", "multipart/form-data", "multipart/mixed; boundary=a"]
 )
-def test_body_that_is_no_form_is_400(client, content_type):
+def test_a_body_that_is_not_a_form_is_400(client, content_type):
     headers = {"Content-Type": content_type} if content_type else {}
-    answer = send(client, part() + END, headers)
-    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")
+    response = send(client, part() + END, headers)
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "invalid_request")
 
 
 def test_file_that_is_no_video_is_invalid_file_type_and_leaves_nothing_behind(client, harness):
-    answer = client.post("/v1/uploads", files={"file": ("in.mp4", b"%PDF-1.4 no video")})
-    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_file_type")
+    response = client.post("/v1/uploads", files={"file": ("in.mp4", b"%PDF-1.4 no video")})
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "invalid_file_type")
     assert incoming(harness) == []
 
 
-def test_length_that_is_too_long_is_refused_before_anything_is_read(make_client):
+def test_a_content_length_beyond_the_limit_is_refused_before_the_body_is_read(make_client):
     client = make_client(max_upload_bytes=1000)
-    answer = send(client, b"x", {**FORM, "Content-Length": str(10**9)})
-    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "file_too_large")
-    assert answer.json()["error"]["message"].startswith("File too large")
+    response = send(client, b"x", {**FORM, "Content-Length": str(10**9)})
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "file_too_large")
+    assert response.json()["error"]["message"].startswith("File too large")
 
 
 def test_body_without_a_length_is_cut_at_the_limit(client, harness):
@@ -156,20 +156,20 @@ def test_body_without_a_length_is_cut_at_the_limit(client, harness):
         for _ in range(200):
             yield bytes(100_000)
 
-    answer = send(client, endless())
-    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "file_too_large")
+    response = send(client, endless())
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "file_too_large")
     assert incoming(harness) == []
 
 
 def test_file_in_tiny_pieces_arrives_whole(client, harness):
     content = TINY_MP4 + bytes(range(256)) * 4
     body = part(content) + END
-    answer = send(client, (body[n : n + 7] for n in range(0, len(body), 7)))
-    assert answer.json()["size"] == len(content)
-    assert client.get(answer.json()["video_url"]).content == content
+    response = send(client, (body[n : n + 7] for n in range(0, len(body), 7)))
+    assert response.json()["size"] == len(content)
+    assert client.get(response.json()["video_url"]).content == content
 
 
-def test_large_file_reaches_the_service_in_few_pieces(client, harness, monkeypatch):
+def test_a_large_file_is_written_in_few_chunks(client, harness, monkeypatch):
     pieces = []
     begin = harness.services.uploads.begin
 
@@ -187,12 +187,12 @@ def test_large_file_reaches_the_service_in_few_pieces(client, harness, monkeypat
     assert len(pieces) <= 4
 
 
-def test_upload_without_a_key_is_refused_before_the_form_is_looked_at(nobody):
-    answer = send(nobody, b"garbage")
-    assert (answer.status_code, answer.json()["error"]["code"]) == (401, "missing_api_key")
+def test_upload_without_a_key_is_refused_before_the_form_is_looked_at(anonymous_client):
+    response = send(anonymous_client, b"garbage")
+    assert (response.status_code, response.json()["error"]["code"]) == (401, "missing_api_key")
 
 
-def test_a_declared_length_beyond_the_quota_is_refused_before_anything_is_read(client, harness, key):
+def test_a_content_length_beyond_the_quota_is_refused_before_the_body_is_read(client, harness, key):
     harness.services.admin.set_limits(
         Operator("test"), harness.keys.authenticate(key).fingerprint, {"max_storage_bytes": 100}
     )
@@ -224,5 +224,5 @@ def test_the_same_file_under_another_name_is_fetched_by_its_own_link(client, har
     first, second = (client.post("/v1/uploads", files={"file": (n, TINY_MP4)}).json() for n in ("a.mp4", "b.mp4"))
     assert client.delete(f"/v1/uploads/{first['video_id']}").status_code == 200
     assert client.get(first["video_url"]).status_code == 404
-    found = client.get(second["video_url"])
-    assert (found.content, "b.mp4" in found.headers["Content-Disposition"]) == (TINY_MP4, True)
+    download = client.get(second["video_url"])
+    assert (download.content, "b.mp4" in download.headers["Content-Disposition"]) == (TINY_MP4, True)

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from alphareel.domain.errors import FetchFailed
-from alphareel.http.job_serializers import JobSerializer
+from alphareel.http.serializers import JobSerializer
 from alphareel.service.webhooks.dispatcher import DispatchLimits, WebhookDispatcher, WebhookSender
 from alphareel.service.webhooks.events import Attempt, Secrets
 
@@ -22,19 +22,19 @@ def no_others(harness):
     """The database is one for all tests: what others left is not for ours."""
     accepted = Attempt(harness.clock.now(), 200, None, 1)
     while due := harness.webhooks.due(limit=100):
-        for found in due:
-            if parcel := harness.webhooks.claim(found.id, lease=timedelta(hours=1)):
-                harness.webhooks.settle(found.id, tries=parcel.webhook.tries, attempt=accepted)
+        for delivery in due:
+            if claimed := harness.webhooks.claim(delivery.id, lease=timedelta(hours=1)):
+                harness.webhooks.settle(delivery.id, tries=claimed.webhook.tries, attempt=accepted)
     harness.poster.sent.clear()
-    harness.poster.answers[:] = [200]
+    harness.poster.responses[:] = [200]
 
 
 def deliver(harness):
-    views = JobSerializer("http://testserver", harness.services.files, show_pending=False)
+    serializer = JobSerializer("http://testserver", harness.services.files, show_pending=False)
     postman = WebhookDispatcher(
         harness.webhooks,
         WebhookSender(harness.poster, Secrets(("secret",)), harness.clock),
-        serialize_job=lambda job: views.job(job).model_dump(mode="json"),
+        serialize_job=lambda job: serializer.job(job).model_dump(mode="json"),
         limits=DispatchLimits(pause=0.02),
     )
     postman.start()
@@ -57,14 +57,14 @@ def test_receivers_get_the_job_as_the_api_shows_it(client, harness, finish_job):
     shown = client.get(f"/v1/jobs/{job['id']}").json()
     assert (started["event"], started["data"]["status"]) == ("job.started", "processing")
     assert completed["event"] == "job.completed"
-    told = completed["data"]
-    assert client.get(told.pop("output_url")).status_code == 200
+    payload = completed["data"]
+    assert client.get(payload.pop("output_url")).status_code == 200
     shown.pop("output_url")
-    assert told == {**shown, "webhook_events": {"job.started": "sent", "job.completed": "pending"}}
+    assert payload == {**shown, "webhook_events": {"job.started": "sent", "job.completed": "pending"}}
     assert shown["webhook_events"] == {"job.started": "sent", "job.completed": "sent"}
 
 
-def test_failed_job_is_told_with_its_error(client, harness):
+def test_a_failed_job_is_reported_with_its_error(client, harness):
     job = create(client, auto_start=False)
     client.post(f"/v1/jobs/{job['id']}/cancel")
     deliver(harness)
@@ -73,7 +73,7 @@ def test_failed_job_is_told_with_its_error(client, harness):
     assert json.loads(body)["data"]["error"] == "Cancelled"
 
 
-def test_receiver_named_at_the_start_is_told(client, harness):
+def test_a_receiver_named_at_the_start_gets_the_webhooks(client, harness):
     job = create(client, auto_start=False, webhook_url=None)
     client.post(f"/v1/jobs/{job['id']}/start", json={"webhook_url": "https://later.example.com/"})
     client.post(f"/v1/jobs/{job['id']}/cancel")
@@ -82,14 +82,17 @@ def test_receiver_named_at_the_start_is_told(client, harness):
 
 
 def test_log_shows_every_attempt(client, harness):
-    harness.poster.answers[:] = [FetchFailed("The receiver did not answer."), 200]
+    harness.poster.responses[:] = [FetchFailed("The receiver did not response."), 200]
     job = create(client, auto_start=False)
     client.post(f"/v1/jobs/{job['id']}/cancel")
     deliver(harness)
     (item,) = client.get(f"/v1/jobs/{job['id']}/webhooks").json()["items"]
     assert (item["event"], item["url"], item["status"]) == ("job.failed", HOOK, "pending")
     assert item["next_attempt_at"] > item["created_at"]
-    assert (item["attempts"][0]["status_code"], item["attempts"][0]["error"]) == (None, "The receiver did not answer.")
+    assert (item["attempts"][0]["status_code"], item["attempts"][0]["error"]) == (
+        None,
+        "The receiver did not response.",
+    )
     assert client.get(f"/v1/jobs/{job['id']}").json()["webhook_events"] == {"job.failed": "pending"}
 
 
@@ -98,8 +101,8 @@ def test_redelivery_goes_out_under_the_same_id(client, harness):
     client.post(f"/v1/jobs/{job['id']}/cancel")
     deliver(harness)
     (item,) = client.get(f"/v1/jobs/{job['id']}/webhooks").json()["items"]
-    answer = client.post(f"/v1/jobs/{job['id']}/webhooks/{item['id']}/redeliver")
-    assert (answer.status_code, answer.json()["status"]) == (200, "pending")
+    response = client.post(f"/v1/jobs/{job['id']}/webhooks/{item['id']}/redeliver")
+    assert (response.status_code, response.json()["status"]) == (200, "pending")
     deliver(harness)
     assert [headers["webhook-id"] for _, headers, _ in harness.poster.sent] == [item["id"]] * 2
 
@@ -108,50 +111,50 @@ def test_webhooks_of_another_key_are_not_found(client, make_client, new_key, har
     job = create(client, auto_start=False)
     client.post(f"/v1/jobs/{job['id']}/cancel")
     (item,) = client.get(f"/v1/jobs/{job['id']}/webhooks").json()["items"]
-    stranger = make_client(secret=new_key())
-    assert stranger.get(f"/v1/jobs/{job['id']}/webhooks").status_code == 404
-    assert stranger.post(f"/v1/jobs/{job['id']}/webhooks/{item['id']}/redeliver").status_code == 404
+    other_client = make_client(secret=new_key())
+    assert other_client.get(f"/v1/jobs/{job['id']}/webhooks").status_code == 404
+    assert other_client.post(f"/v1/jobs/{job['id']}/webhooks/{item['id']}/redeliver").status_code == 404
     assert client.post(f"/v1/jobs/{job['id']}/webhooks/whd_none/redeliver").status_code == 404
 
 
-def test_test_event_is_sent_at_once_and_its_outcome_told(client, harness):
-    answer = client.post("/v1/webhooks/test", json={"webhook_url": HOOK})
-    body = answer.json()
-    assert (answer.status_code, body["delivered"], body["attempt"]["status_code"]) == (200, True, 200)
+def test_a_test_event_is_sent_at_once_and_its_result_returned(client, harness):
+    response = client.post("/v1/webhooks/test", json={"webhook_url": HOOK})
+    body = response.json()
+    assert (response.status_code, body["delivered"], body["attempt"]["status_code"]) == (200, True, 200)
     ((url, headers, sent),) = harness.poster.sent
     assert (url, headers["X-Webhook-Event"], headers["webhook-id"]) == (HOOK, "webhook.test", body["id"])
     assert json.loads(sent)["data"]["id"] == "job_test"
     assert "X-Webhook-Signature" in headers
 
 
-def test_test_event_that_is_refused_says_so(client, harness):
-    harness.poster.answers[:] = [503]
+def test_a_refused_test_event_reports_why(client, harness):
+    harness.poster.responses[:] = [503]
     body = client.post("/v1/webhooks/test", json={"webhook_url": HOOK}).json()
     assert (body["delivered"], body["attempt"]["status_code"]) == (False, 503)
     assert "503" in body["attempt"]["error"]
 
 
 @pytest.mark.parametrize("url", [None, "", "ftp://example.com/", 7])
-def test_test_event_needs_an_address(client, url):
-    answer = client.post("/v1/webhooks/test", json={"webhook_url": url})
-    assert (answer.status_code, answer.json()["error"]["details"][0]["field"]) == (400, "webhook_url")
+def test_a_test_event_needs_a_url(client, url):
+    response = client.post("/v1/webhooks/test", json={"webhook_url": url})
+    assert (response.status_code, response.json()["error"]["details"][0]["field"]) == (400, "webhook_url")
 
 
-def test_a_client_whose_receiver_hangs_tests_one_webhook_at_a_time_and_keeps_nobody_from_it(
+def test_a_client_with_a_hanging_receiver_tests_one_webhook_at_a_time_and_blocks_no_other_client(
     client, make_client, new_key, harness, monkeypatch
 ):
-    asked, gate = threading.Event(), threading.Event()
+    requested, gate = threading.Event(), threading.Event()
 
     def post(url, headers, body):
         if "slow" in url:
-            asked.set()
+            requested.set()
             gate.wait(30)
         return 200
 
     monkeypatch.setattr(harness.poster, "post", post)
     slow = threading.Thread(target=client.post, args=("/v1/webhooks/test",), kwargs={"json": {"webhook_url": SLOW}})
     slow.start()
-    assert asked.wait(10)
+    assert requested.wait(10)
     assert client.post("/v1/webhooks/test", json={"webhook_url": HOOK}).status_code == 503
     other = make_client(secret=new_key())
     assert other.post("/v1/webhooks/test", json={"webhook_url": HOOK}).json()["delivered"]

@@ -84,6 +84,21 @@ def test_an_invalid_value_is_refused_and_its_field_named(body, field):
     assert field in [d.field for d in caught.value.details]
 
 
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"text_prompt": 5}, "must be a string, not a number."),
+        ({"preview_duration": "5"}, "must be a number, not a string."),
+        ({"background": {"type": None}}, "is required and must be one of transparent, color"),
+        ({"background": {"type": "pink"}}, "must be one of transparent, color"),
+    ],
+)
+def test_a_refusal_names_what_it_got_in_plain_words(body, message):
+    with pytest.raises(InvalidRequest) as caught:
+        parse_options(body)
+    assert caught.value.details[0].message.startswith(message)
+
+
 def test_all_invalid_fields_are_reported_at_once():
     with pytest.raises(InvalidRequest) as caught:
         parse_options({"model": "x", "output_format": "y", "bg_type": "z"})

@@ -7,7 +7,7 @@ import pytest
 import alphareel
 from alphareel import plugins
 from alphareel.domain.errors import InvalidRequest
-from alphareel.http.schemas.responses import Job
+from alphareel.http.schemas.jobs import Job
 from alphareel.media import format as formats
 from alphareel.media.format import format_for_suffix, format_named, format_names, parse_options
 from alphareel.service.billing.credits import parse_prices

@@ -1,4 +1,4 @@
-"""Fields of a JSON object, each read by a parser that says in words what it does not take."""
+"""Parsers for the fields of a JSON object; each raises InvalidRequest with a plain sentence."""
 
 import math
 import re
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class Fields:
-    """Reads fields of a JSON object and collects every problem instead of stopping at the first."""
+    """Reads fields of a JSON object and collects all problems. Null and absent are the same."""
 
     def __init__(self, values: Mapping[str, Any], prefix: str = "") -> None:
         self.values = values
@@ -46,14 +46,14 @@ def storable(value: str) -> str:
     return value if is_storable(value) else re.sub("[\0\ud800-\udfff]", "\ufffd", value)
 
 
-def text(longest: int) -> Callable[[Any], str]:
-    """A parser of strings of at most ``longest`` characters, none of them a control character."""
+def text(max_length: int) -> Callable[[Any], str]:
+    """A parser of strings of at most ``max_length`` characters without control characters."""
 
     def parse(value: Any) -> str:
         if not isinstance(value, str):
             raise InvalidRequest(f"must be a string, not {_kind(value)}.")
-        if len(value) > longest:
-            raise InvalidRequest(f"must have at most {longest} characters, not {len(value)}.")
+        if len(value) > max_length:
+            raise InvalidRequest(f"must have at most {max_length} characters; it has {len(value)}.")
         if any(ord(c) < 32 and c not in "\t\r\n" for c in value):
             raise InvalidRequest("must not contain control characters.")
         return value
@@ -79,16 +79,16 @@ def number(low: float, high: float) -> Callable[[Any], float]:
         is_number = isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
         if isinstance(value, bool) or not is_number:
             raise InvalidRequest(f"must be a number, not {_kind(value)}.")
-        if not low <= value <= high:  # comes before any conversion: whole numbers may be too long for a float
+        if not low <= value <= high:  # before float(): an int may be too large for it
             shown = max(-1e99, min(1e99, value))
-            raise InvalidRequest(f"must lie between {low:g} and {high:g}; got {shown:g}.")
+            raise InvalidRequest(f"must be between {low:g} and {high:g}; got {shown:g}.")
         return float(value)
 
     return parse
 
 
 def whole(low: int, high: int) -> Callable[[Any], int]:
-    """A parser of whole numbers; JSON has one kind of numbers, so 640.0 is whole."""
+    """A parser of whole numbers. JSON has one kind of number, so 640.0 is whole."""
     parse_number = number(low, high)
 
     def parse(value: Any) -> int:
@@ -101,19 +101,19 @@ def whole(low: int, high: int) -> Callable[[Any], int]:
 
 
 def boolean(value: Any) -> bool:
-    """The value, if it is true or false. Raises InvalidRequest."""
+    """The value if it is a boolean. Raises InvalidRequest."""
     if not isinstance(value, bool):
         raise InvalidRequest(f"must be true or false, not {_kind(value)}.")
     return value
 
 
 def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
-    return names.get(type(value), "this")
+    names = {dict: "an object", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
+    return "null" if value is None else names.get(type(value), "a list")
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
-    """The value, if it is a JSON object. Raises InvalidRequest."""
+    """The value if it is a JSON object. Raises InvalidRequest."""
     if not isinstance(value, Mapping):
         raise InvalidRequest(f"must be an object, not {_kind(value)}.")
     return value

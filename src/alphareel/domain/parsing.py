@@ -1,4 +1,4 @@
-"""A request's JSON as Options, checked once for all faces: HTTP, library, command."""
+"""Parses the JSON of options for the HTTP API, the library and the command alike."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, TypeVar, cast
@@ -22,41 +22,41 @@ _Fail: TypeAlias = Callable[[str, str], AlphareelError]
 
 _FLAT_COLORS = ("green", "white", "black", "blue")
 _IMPLIES = (("color", "color"), ("image", "image_url"), ("video", "video_url"), ("blur", "radius"))
-# there is no flat spelling for a clip behind the subject, so its field is called by the one that there is
+# A video background has no flat spelling, so errors name its nested field.
 _FLAT_NAMES = {"type": "bg_type", "color": "bg_color", "image_url": "bg_image_url", "video_url": "background.video_url"}
 _BACKGROUND_FIELDS = ("background", "bg_type", "bg_color", "bg_image_url")
 
 
 def parse_options(values: Mapping[str, Any], *, stored: Options | None = None, formats: tuple[str, ...]) -> Options:
-    """Options of a request body; unknown fields are ignored, ``stored`` fills what the body leaves out.
+    """Parse options; unknown fields are ignored, absent ones keep the value in ``stored``.
 
     ``formats``: names of the accepted output formats.
-    Any background field in ``values`` replaces the stored background whole; ``background`` wins over ``bg_*``.
+    Any background field in ``values`` replaces the whole stored background; ``background`` wins over ``bg_*``.
     Raises InvalidRequest with one detail for each bad field.
     """
-    old = stored or Options()
+    defaults = stored or Options()
     fields = Fields(values)
-    background = old.background
+    background = defaults.background
     if any(fields.has(name) for name in _BACKGROUND_FIELDS):
         background = _read_background(fields)
-    made = {
-        "model": fields.read("model", one_of(TIERS), old.model),
-        "output_format": fields.read("output_format", one_of(formats), old.output_format),
+    options = {
+        "model": fields.read("model", one_of(TIERS), defaults.model),
+        "output_format": fields.read("output_format", one_of(formats), defaults.output_format),
         "background": background,
-        "composition": fields.read("composition", _parse_composition, old.composition),
-        "text_prompt": fields.read("text_prompt", text(2000), old.text_prompt),
-        "preview_duration": fields.read("preview_duration", number(0.04, 86400), old.preview_duration),
-        "engine": fields.read("engine", text(64), old.engine),
-        "quality": fields.read("quality", one_of(QUALITIES), old.quality),
-        "poster_time": fields.read("poster_time", number(0, 86400), old.poster_time),
-        "key_color": fields.read("key_color", parse_color, old.key_color),
-        "plate": fields.read("plate", text(4096), old.plate),
-        "shadows": fields.read("shadows", boolean, old.shadows),
-        "grow": fields.read("grow", number(-50, 50), old.grow),
-        "feather": fields.read("feather", number(0, 50), old.feather),
+        "composition": fields.read("composition", _parse_composition, defaults.composition),
+        "text_prompt": fields.read("text_prompt", text(2000), defaults.text_prompt),
+        "preview_duration": fields.read("preview_duration", number(0.04, 86400), defaults.preview_duration),
+        "engine": fields.read("engine", text(64), defaults.engine),
+        "quality": fields.read("quality", one_of(QUALITIES), defaults.quality),
+        "poster_time": fields.read("poster_time", number(0, 86400), defaults.poster_time),
+        "key_color": fields.read("key_color", parse_color, defaults.key_color),
+        "plate": fields.read("plate", text(4096), defaults.plate),
+        "shadows": fields.read("shadows", boolean, defaults.shadows),
+        "grow": fields.read("grow", number(-50, 50), defaults.grow),
+        "feather": fields.read("feather", number(0, 50), defaults.feather),
     }
     fields.check()
-    return Options(**made)  # type: ignore[arg-type]
+    return Options(**options)  # type: ignore[arg-type]
 
 
 def _read_background(fields: Fields) -> Background:
@@ -70,7 +70,7 @@ def _first_flat(fields: Fields) -> str:
 
 
 def _flat(fields: Fields) -> Callable[[Any], Background]:
-    """The flat spelling (``bg_type`` and friends) as a background; a missing ``bg_type`` follows from the others."""
+    """Parses the flat spelling: ``bg_type`` with ``bg_color`` or ``bg_image_url``, which imply a missing type."""
 
     def parse(_: Any) -> Background:
         implied = "color" if fields.has("bg_color") else "image"
@@ -78,12 +78,12 @@ def _flat(fields: Fields) -> Callable[[Any], Background]:
         kind = "color" if kind == "custom" else kind
         if kind in _FLAT_COLORS:
             return Background("color", NAMED[str(kind)])
-        named = {
+        nested = {
             "type": kind,
             "color": fields.values.get("bg_color"),
             "image_url": fields.values.get("bg_image_url"),
         }
-        return _checked_background(named, names=_FLAT_NAMES)
+        return _checked_background(nested, names=_FLAT_NAMES)
 
     return parse
 
@@ -115,7 +115,9 @@ def _checked_background(values: Mapping[str, Any], *, names: Mapping[str, str]) 
     kind = values.get("type")
     if kind not in BACKGROUNDS:
         accepted = ", ".join((*BACKGROUNDS, *_FLAT_COLORS, "custom"))
-        raise fail("type", f"must be one of {accepted}; got {str(kind)[:60]!r}.")
+        actual = "is required and" if kind is None else ""
+        got = "" if kind is None else f"; got {str(kind)[:60]!r}"
+        raise fail("type", f"{actual} must be one of {accepted}{got}.".lstrip())
     if kind == "transparent":
         return Background()
     if kind == "color":
@@ -133,7 +135,7 @@ def _checked_background(values: Mapping[str, Any], *, names: Mapping[str, str]) 
 
 
 def _read(values: Mapping[str, Any], name: str, parse: Callable[[Any], T], fail: _Fail) -> T | None:
-    """The parsed field, None when it is left out."""
+    """The parsed field; None if it is absent."""
     if values.get(name) is None:
         return None
     try:
@@ -150,7 +152,7 @@ def _parse_composition(value: Any) -> Composition:
     side = whole(16, 4096)
     width = canvas.read("width", side, 0)
     height = canvas.read("height", side, 0)
-    made = Composition(
+    composition = Composition(
         width=width or None,
         height=height or None,
         anchor=foreground.read("anchor", one_of(ANCHORS), "center"),
@@ -161,4 +163,4 @@ def _parse_composition(value: Any) -> Composition:
     problems = [p for f in (outer, canvas, foreground, offset) for p in f.problems]
     if problems:
         raise InvalidRequest(problems[0].message, details=problems)
-    return made
+    return composition

@@ -1,10 +1,10 @@
-"""The ASGI application: which routes there are and what stands around them."""
+"""Builds the ASGI application: routes, middleware and error handlers."""
 
 from functools import partial
 
 from fastapi import APIRouter, Depends, FastAPI
 
-from alphareel.http import errors, idempotency
+from alphareel.http import errors, idempotency, sse
 from alphareel.http.auth import require_key
 from alphareel.http.auth_throttle import AuthFailureLimiter
 from alphareel.http.catalog import ListEngines
@@ -16,7 +16,7 @@ from alphareel.http.middleware.lingering_close import LingeringCloseMiddleware
 from alphareel.http.middleware.request_log import RequestLogMiddleware
 from alphareel.http.middleware.storable_text import StorableTextMiddleware
 from alphareel.http.openapi import document
-from alphareel.http.openapi import errors as error_answers
+from alphareel.http.openapi import errors as error_responses
 from alphareel.http.rate_limits import Limiter
 from alphareel.http.routes import (
     admin,
@@ -42,7 +42,7 @@ def create_app(services: Services, config: HttpConfig, *, list_engines: ListEngi
     app = FastAPI(
         title="alphareel",
         version=config.version,
-        docs_url=None,  # FastAPI's pages load scripts from a foreign host
+        docs_url=None,  # FastAPI's pages load scripts from another host
         redoc_url=None,
         redirect_slashes=False,  # a redirected POST becomes a GET in many clients
         generate_unique_id_function=lambda route: route.name,
@@ -51,8 +51,8 @@ def create_app(services: Services, config: HttpConfig, *, list_engines: ListEngi
         services=services,
         config=config,
         list_engines=list_engines,
-        rate_limiter=Limiter(config.rates),
-        auth_failures=AuthFailureLimiter(config.guesses_per_minute),
+        rate_limiter=Limiter(config.rate_limits),
+        auth_failures=AuthFailureLimiter(config.auth_failures_per_minute),
         metrics=Metrics(services.stats),
         upload_pool=UploadPool(),
         streams=StreamSlots(config.streams_per_key),
@@ -60,6 +60,7 @@ def create_app(services: Services, config: HttpConfig, *, list_engines: ListEngi
     app.openapi = partial(document, app)  # type: ignore[method-assign]
     errors.install(app)
     idempotency.install(app)
+    sse.install(app)
     app.include_router(_v1())
     app.include_router(admin.router)
     app.include_router(files.router)
@@ -69,14 +70,16 @@ def create_app(services: Services, config: HttpConfig, *, list_engines: ListEngi
         app.include_router(legacy.router)
     app.add_middleware(StorableTextMiddleware)
     app.add_middleware(HeadMiddleware, router=app.router)
-    app.add_middleware(RequestLogMiddleware, note_call=services.calls.record, measure=context.metrics.note)
+    app.add_middleware(
+        RequestLogMiddleware, record_call=services.calls.record, observe_request=context.metrics.observe_request
+    )
     app.add_middleware(LingeringCloseMiddleware, max_bytes=2 * config.max_upload_bytes, seconds=config.drain_seconds)
     return app
 
 
 def _v1() -> APIRouter:
-    refusals = error_answers(s401="No key, or none that is known")
-    router = APIRouter(prefix="/v1", dependencies=[Depends(require_key)], responses=refusals)
+    responses = error_responses(s401="No key, or an unknown one")
+    router = APIRouter(prefix="/v1", dependencies=[Depends(require_key)], responses=responses)
     for resource in (uploads, estimate, jobs, events, models, usage, webhooks):
         router.include_router(resource.router)
     return router

@@ -1,4 +1,4 @@
-"""What the wire needs to be told: a frozen value, filled by the composition root."""
+"""Settings of the HTTP layer, filled from ``server.settings``."""
 
 from dataclasses import dataclass, field
 
@@ -9,34 +9,35 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True)
 class BodyTimeouts:
-    """How slowly a body may come or be taken: no silence of ``idle_seconds``, and ``bytes_per_second`` on average.
+    """How slowly a client may send or receive a body.
 
-    0: any rate. The average counts from ``grace_seconds`` on. So a body of any size has an end.
+    ``idle_seconds``: longest time without any data. ``bytes_per_second``: minimum average rate, 0 for none; it
+    applies after ``grace_seconds``. Together they bound the time for a body of any size.
     """
 
     idle_seconds: float = 60.0
     bytes_per_second: int = 16 * 1024
     grace_seconds: float = 60.0
 
-    def is_over(self, waited: float, came: int) -> bool:
-        """After ``waited`` seconds, in which ``came`` bytes did."""
-        return self.bytes_per_second > 0 and waited > self.grace_seconds + came / self.bytes_per_second
+    def is_too_slow(self, waited: float, transferred: int) -> bool:
+        """Whether ``transferred`` bytes in ``waited`` seconds are below the minimum rate."""
+        return self.bytes_per_second > 0 and waited > self.grace_seconds + transferred / self.bytes_per_second
 
 
 @dataclass(frozen=True)
 class HttpConfig:
-    """Settings of the wire.
+    """Settings of the HTTP layer.
 
-    ``public_url``: how clients reach this server ('https://host/prefix'); None takes it from each request.
-    ``max_upload_bytes``: of the file itself. ``max_side``, ``max_seconds``: of a clip, to be shown.
-    ``legacy_routes``: serve ``/api/*``, which ask for no key unless ``legacy_needs_key``.
+    ``public_url``: how clients reach this server ('https://host/prefix'); None derives it from each request.
+    ``max_upload_bytes``: size limit of an uploaded file. ``max_side``, ``max_seconds``: clip limits, for display only.
+    ``legacy_routes``: serve ``/api/*``; these need no key unless ``legacy_needs_key``.
     ``show_pending``: report queued jobs as ``pending`` instead of ``processing``.
-    ``patience``: how slowly a body may come. ``drain_seconds``: how long the rest of a refused body is
-    read, so that its sender sees the answer. ``admin_token``: opens ``/v1/admin/*``; None shuts them.
-    ``rates``: how many requests a minute a caller may make. ``metrics_open``: /metrics asks for no token.
-    ``guesses_per_minute``: wrong keys and wrong admin tokens that one address may send; 0 for any number.
-    ``ready_with_worker``: /readyz asks for a worker that beats.
-    ``streams_per_key``: event streams that a key may have open in this process.
+    ``body_timeouts``: how slowly a request body may arrive. ``drain_seconds``: how long the rest of a refused body
+    is read so that the client sees the response. ``admin_token``: grants access to ``/v1/admin/*``; None disables it.
+    ``rate_limits``: requests per minute. ``metrics_open``: /metrics needs no token.
+    ``auth_failures_per_minute``: wrong keys and wrong admin tokens per address; 0 for no limit.
+    ``ready_with_worker``: /readyz requires a live worker.
+    ``streams_per_key``: concurrent event streams of one key in this process.
     """
 
     version: str = "0"
@@ -48,11 +49,11 @@ class HttpConfig:
     legacy_routes: bool = True
     legacy_needs_key: bool = False
     show_pending: bool = False
-    patience: BodyTimeouts = field(default_factory=BodyTimeouts)
+    body_timeouts: BodyTimeouts = field(default_factory=BodyTimeouts)
     drain_seconds: float = 60.0
     admin_token: str | None = field(default=None, repr=False)
-    rates: RateLimits = field(default_factory=RateLimits)
-    guesses_per_minute: int = 30
+    rate_limits: RateLimits = field(default_factory=RateLimits)
+    auth_failures_per_minute: int = 30
     metrics_open: bool = False
     ready_with_worker: bool = False
     streams_per_key: int = 10

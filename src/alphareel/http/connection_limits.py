@@ -1,7 +1,7 @@
-"""Connections that may not stand still or swell, before there is a request or after, nor be too many of one address.
+"""Extends uvicorn's HTTP protocols with limits: connections per address, request heads, slow readers.
 
-The HTTP server itself waits for ever for the end of a head, and one of its parsers keeps whatever is sent until then.
-Nothing of this asks for a key, so it must cost nothing.
+uvicorn waits indefinitely for the end of a request head, and one of its parsers buffers it without a bound. None of
+this needs a key, so unauthenticated clients must not be able to occupy connections or memory.
 """
 
 import asyncio
@@ -22,82 +22,83 @@ from alphareel.telemetry.logging import get_logger
 
 HEAD_SECONDS = 30.0
 HEAD_BYTES = 64 * 1024
-WRITE_BUFFER = 64 * 1024  # bytes of answers that wait for one client before sending waits too
-_LOOK = 5.0  # seconds between two looks at a client that is slow
+WRITE_BUFFER = 64 * 1024  # bytes buffered for one client before sending waits
+_CHECK_INTERVAL = 5.0  # seconds between checks of a slow reader
+_RETRY_AFTER = 5  # seconds
 _log = get_logger(__name__)
-_PAUSE = 5  # seconds
 
 
 @dataclass(frozen=True)
 class ConnectionLimiter:
-    """Who is connected to this process: ``most`` connections of one address, 0 for any number.
+    """Counts the open connections of this process by address.
 
-    Addresses in ``trusted`` are proxies, which connect for many and are not counted. For the event loop's thread only.
+    ``max_per_address``: 0 for no limit. ``trusted``: networks of proxies, whose connections are not counted because
+    they serve many clients. Only for the event loop's thread.
     """
 
-    most: int = 0
+    max_per_address: int = 0
     trusted: Sequence[Network] = ()
     _open: Counter[Network] = field(default_factory=Counter, init=False)
 
     def holder(self, peer: object) -> Network | None:
-        """Whom a connection from this socket address counts for; None for nobody."""
-        host = str(peer[0]) if isinstance(peer, tuple) and peer else ""  # else a Unix socket
+        """The network that a connection from this socket address counts for; None if it is not counted."""
+        host = str(peer[0]) if isinstance(peer, tuple) and peer else ""  # otherwise a Unix socket
         address = address_of(host)
-        if address is None or not self.most:
+        if address is None or not self.max_per_address:
             return None
         if any(address in network for network in self.trusted if network.version == address.version):
             return None
         return network_of(host)
 
     def admit(self, transport: asyncio.Transport) -> Callable[[], None] | None:
-        """What to call once when the connection ends; None for one too many, which was told so and closed."""
+        """A function to call once when the connection ends; None if the limit was reached and it was closed."""
         holder = self.holder(transport.get_extra_info("peername"))
         if holder is None:
             return lambda: None
-        if self._open[holder] >= self.most:
-            transport.write(_too_many(self.most))
+        if self._open[holder] >= self.max_per_address:
+            transport.write(_too_many_connections(self.max_per_address))
             transport.close()
             return None
         self._open[holder] += 1
-        return partial(self._leave, holder)
+        return partial(self._release, holder)
 
-    def _leave(self, holder: Network) -> None:
+    def _release(self, holder: Network) -> None:
         self._open[holder] -= 1
         if not self._open[holder]:
             del self._open[holder]
 
 
-def limit_connections(crowd: ConnectionLimiter, protocol: Any = AutoHTTPProtocol) -> type[asyncio.Protocol]:
-    """One of uvicorn's protocols whose connections are no more than ``crowd`` takes; those beyond are told so."""
+def limit_connections(limiter: ConnectionLimiter, protocol: Any = AutoHTTPProtocol) -> type[asyncio.Protocol]:
+    """A uvicorn protocol that refuses connections beyond what ``limiter`` admits."""
 
-    class Counted(protocol):  # type: ignore[misc]
-        _leave: Callable[[], None] | None = None
+    class ConnectionLimitedProtocol(protocol):  # type: ignore[misc]
+        _release: Callable[[], None] | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:
             super().connection_made(transport)
-            self._leave = crowd.admit(transport)
+            self._release = limiter.admit(transport)
 
         def connection_lost(self, exc: Exception | None) -> None:
-            if self._leave is not None:
-                self._leave()
+            if self._release is not None:
+                self._release()
             super().connection_lost(exc)
 
-    return Counted
+    return ConnectionLimitedProtocol
 
 
-def drained(protocol: Any = AutoHTTPProtocol, *, patience: BodyTimeouts) -> type[asyncio.Protocol]:
-    """One of uvicorn's protocols that cuts a client off which does not take what it asked for.
+def limit_slow_readers(protocol: Any = AutoHTTPProtocol, *, timeouts: BodyTimeouts) -> type[asyncio.Protocol]:
+    """A uvicorn protocol that disconnects clients which read responses too slowly.
 
-    Measured while the connection's buffer is full, when nobody but the client holds things up. Sending waits while it
-    is full, so a slow client costs no more memory than the buffer and one piece of the answer.
+    Only time with a full write buffer counts, when nothing but the client delays the response. Sending waits while
+    the buffer is full, so a slow client costs no more memory than the buffer and one chunk.
     """
 
-    class Drained(protocol):  # type: ignore[misc]
-        _check: asyncio.TimerHandle | None = None
-        _waited = 0.0  # seconds with a full buffer, until the last look
-        _taken = 0  # bytes that left the buffer in them
-        _looked = _moved = 0.0
-        _left = 0  # bytes in the buffer at the last look
+    class SlowReaderProtocol(protocol):  # type: ignore[misc]
+        _timer: asyncio.TimerHandle | None = None
+        _waited = 0.0  # seconds with a full buffer, until the last measurement
+        _read_bytes = 0  # bytes that left the buffer in that time
+        _measured_at = _progress_at = 0.0
+        _buffered = 0  # bytes in the buffer at the last measurement
 
         def connection_made(self, transport: asyncio.Transport) -> None:
             transport.set_write_buffer_limits(high=WRITE_BUFFER)
@@ -105,119 +106,121 @@ def drained(protocol: Any = AutoHTTPProtocol, *, patience: BodyTimeouts) -> type
 
         def pause_writing(self) -> None:
             super().pause_writing()
-            self._looked = self._moved = self.loop.time()
-            self._left = self.transport.get_write_buffer_size()
-            self._look_later()
+            self._measured_at = self._progress_at = self.loop.time()
+            self._buffered = self.transport.get_write_buffer_size()
+            self._schedule_check()
 
         def resume_writing(self) -> None:
             super().resume_writing()
-            self._look()
-            self._stop_looking()
+            self._measure()
+            self._cancel_check()
 
         def connection_lost(self, exc: Exception | None) -> None:
-            self._stop_looking()
+            self._cancel_check()
             super().connection_lost(exc)
 
-        def _look(self) -> None:
-            now, left = self.loop.time(), self.transport.get_write_buffer_size()
-            self._waited += now - self._looked
-            self._taken += max(0, self._left - left)
-            if left < self._left:
-                self._moved = now
-            self._looked, self._left = now, left
+        def _measure(self) -> None:
+            now, buffered = self.loop.time(), self.transport.get_write_buffer_size()
+            self._waited += now - self._measured_at
+            self._read_bytes += max(0, self._buffered - buffered)
+            if buffered < self._buffered:
+                self._progress_at = now
+            self._measured_at, self._buffered = now, buffered
 
-        def _look_later(self) -> None:
-            self._stop_looking()
-            self._check = self.loop.call_later(min(_LOOK, patience.idle_seconds / 2), self._judge)
+        def _schedule_check(self) -> None:
+            self._cancel_check()
+            self._timer = self.loop.call_later(min(_CHECK_INTERVAL, timeouts.idle_seconds / 2), self._check)
 
-        def _judge(self) -> None:
-            self._check = None
-            self._look()
-            if self._looked - self._moved >= patience.idle_seconds or patience.is_over(self._waited, self._taken):
-                _log.info("slow reader cut off", seconds=round(self._waited, 1), bytes=self._taken)
+        def _check(self) -> None:
+            self._timer = None
+            self._measure()
+            is_idle = self._measured_at - self._progress_at >= timeouts.idle_seconds
+            if is_idle or timeouts.is_too_slow(self._waited, self._read_bytes):
+                _log.info("slow reader cut off", seconds=round(self._waited, 1), bytes=self._read_bytes)
                 self.transport.abort()
             else:
-                self._look_later()
+                self._schedule_check()
 
-        def _stop_looking(self) -> None:
-            if self._check is not None:
-                self._check.cancel()
-                self._check = None
+        def _cancel_check(self) -> None:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
 
-    return Drained
+    return SlowReaderProtocol
 
 
 def limit_request_head(
     protocol: Any = AutoHTTPProtocol, *, seconds: float = HEAD_SECONDS, size: int = HEAD_BYTES
 ) -> type[asyncio.Protocol]:
-    """One of uvicorn's protocols whose requests begin within ``seconds``, with heads of about ``size`` bytes."""
+    """A uvicorn protocol whose request heads must arrive within ``seconds`` and have at most about ``size`` bytes."""
 
-    class Bounded(protocol):  # type: ignore[misc]
-        _late: asyncio.TimerHandle | None = None
-        _head = 0
+    class HeadLimitedProtocol(protocol):  # type: ignore[misc]
+        _timer: asyncio.TimerHandle | None = None
+        _head_bytes = 0
 
         def connection_made(self, transport: asyncio.Transport) -> None:
             super().connection_made(transport)
-            self._wait()
+            self._start_timer()
 
         def data_received(self, data: bytes) -> None:
-            before = self.cycle
-            if before is not None and before.more_body:
+            previous_cycle = self.cycle
+            if previous_cycle is not None and previous_cycle.more_body:
                 super().data_received(data)
                 return
-            self._wait()
-            self._head += len(data)
+            self._start_timer()
+            self._head_bytes += len(data)
             super().data_received(data)
-            if self.cycle is not before:
-                self._stop_waiting()
-            elif self._head > size and not self.transport.is_closing():
+            if self.cycle is not previous_cycle:
+                self._stop_timer()
+            elif self._head_bytes > size and not self.transport.is_closing():
                 self.send_400_response(f"The head of the request has more than {size} bytes.")
 
         def connection_lost(self, exc: Exception | None) -> None:
-            self._stop_waiting()
+            self._stop_timer()
             super().connection_lost(exc)
 
         def send_400_response(self, msg: str) -> None:
             if self.cycle is None or self.cycle.response_complete:
-                self.transport.write(_refusal(InvalidRequest(msg), "400 Bad Request"))
+                self.transport.write(_raw_response(InvalidRequest(msg), "400 Bad Request"))
             self.transport.close()
 
-        def _wait(self) -> None:
-            if self._late is None:
-                self._late = self.loop.call_later(seconds, self._give_up)
+        def _start_timer(self) -> None:
+            if self._timer is None:
+                self._timer = self.loop.call_later(seconds, self._time_out)
 
-        def _give_up(self) -> None:
-            self._late = None
+        def _time_out(self) -> None:
+            self._timer = None
             if self.cycle is None or self.cycle.response_complete:
                 self.transport.close()
-            else:  # bytes after a request, whose answer may take its time
-                self._wait()
+            else:  # the start of a next request while this one is still being answered
+                self._start_timer()
 
-        def _stop_waiting(self) -> None:
-            self._head = 0
-            if self._late is not None:
-                self._late.cancel()
-                self._late = None
+        def _stop_timer(self) -> None:
+            self._head_bytes = 0
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
 
-    return Bounded
-
-
-def _too_many(most: int) -> bytes:
-    refused = RateLimited(f"More than {most} connections from one address. Close one, or wait.", retry_after=_PAUSE)
-    return _refusal(refused, "429 Too Many Requests", f"Retry-After: {_PAUSE}")
+    return HeadLimitedProtocol
 
 
-def _refusal(error: AlphareelError, status: str, *more: str) -> bytes:
-    """An answer in the shape of all others, to what never became a request."""
-    made = f"req_{secrets.token_hex(12)}"
-    told = {"code": error.code, "message": error.message, "request_id": made}
-    body = json.dumps({"error": told}).encode()
+def _too_many_connections(limit: int) -> bytes:
+    error = RateLimited(
+        f"More than {limit} connections from one address. Close one, or wait.", retry_after=_RETRY_AFTER
+    )
+    return _raw_response(error, "429 Too Many Requests", f"Retry-After: {_RETRY_AFTER}")
+
+
+def _raw_response(error: AlphareelError, status: str, *headers: str) -> bytes:
+    """An error response in the usual shape for a connection that never became a request."""
+    request_id = f"req_{secrets.token_hex(12)}"
+    body = json.dumps({"error": {"code": error.code, "message": error.message, "request_id": request_id}}).encode()
     head = (
         f"HTTP/1.1 {status}",
-        *more,
+        *headers,
         "Content-Type: application/json",
         f"Content-Length: {len(body)}",
-        f"X-Request-Id: {made}",
+        f"X-Request-Id: {request_id}",
         "Connection: close",
     )
     return "\r\n".join(head).encode() + b"\r\n\r\n" + body

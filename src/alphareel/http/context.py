@@ -1,4 +1,4 @@
-"""What every request handler can reach."""
+"""The application context, available to every request handler."""
 
 from dataclasses import dataclass
 from typing import Annotated, cast
@@ -17,7 +17,7 @@ from alphareel.service.services import Services
 
 @dataclass
 class AppContext:
-    """One per application, kept as ``app.state.context``."""
+    """One per application, stored as ``app.state.context``."""
 
     services: Services
     config: HttpConfig

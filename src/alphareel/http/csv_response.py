@@ -1,4 +1,4 @@
-"""Rows as CSV, for spreadsheets and for those who bill."""
+"""Responses as CSV, for spreadsheets and billing systems."""
 
 import csv
 import io
@@ -10,10 +10,10 @@ from pydantic import BaseModel
 from alphareel.http.openapi import Responses
 
 OR_CSV: Responses = {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}}
-"""For a route that answers with either."""
+"""``responses`` of a route that returns JSON or CSV."""
 
 
-def csv_answer(row: type[BaseModel], items: Sequence[BaseModel]) -> Response:
+def csv_response(row: type[BaseModel], items: Sequence[BaseModel]) -> Response:
     """A table with one column for each field of ``row``."""
     text = io.StringIO()
     table = csv.DictWriter(text, list(row.model_fields))

@@ -1,7 +1,6 @@
-"""The only mapping from an error to a status, and the one shape in which every error leaves the server."""
+"""Maps every error to its HTTP status and renders all of them in the same JSON shape."""
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -12,6 +11,7 @@ from starlette.routing import Match
 
 from alphareel.domain import errors as e
 from alphareel.http.rate_limits import RateLimitExceeded
+from alphareel.http.validation_errors import invalid_request
 from alphareel.service.jobs.queue_limits import RETRY_SECONDS
 from alphareel.telemetry.logging import get_logger
 
@@ -59,7 +59,7 @@ STATUS: dict[type[e.AlphareelError], int] = {
     e.Timeout: 504,
 }
 
-# Their messages may speak of files and hosts of ours: the log gets them, the caller does not.
+# Their messages may name files and hosts of this server: they go to the log, not to the client.
 _CONFIDENTIAL = (
     e.InternalError,
     e.OutOfMemory,
@@ -68,32 +68,32 @@ _CONFIDENTIAL = (
     e.WorkerCrashed,
     e.StorageFailed,
 )
-# They come by the hundred while something is away, and where they were raised tells nothing.
+# Logged without a stack trace: hundreds occur during an outage, and where they were raised does not matter.
 _EXPECTED = (e.Unavailable, e.StorageFull)
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 def request_id(request: Request) -> str:
-    """The id that ``access.py`` gave this request."""
+    """The ID that RequestLogMiddleware gave this request."""
     return str(request.scope.get("state", {}).get("request_id", ""))
 
 
 def error_response(error: e.AlphareelError, *, request_id: str, status: int | None = None) -> JSONResponse:
-    """The answer to a request that failed with ``error``; ``status`` where HTTP has one of its own for it."""
+    """The response for ``error``; ``status`` replaces its usual status, for example 416 for a bad range."""
     body = _envelope(error, request_id)
     return JSONResponse(body, status_code=status or STATUS[type(error)], headers=_headers(error))
 
 
 def _envelope(error: e.AlphareelError, request_id: str) -> dict[str, Any]:
-    body: dict[str, Any] = {"code": error.code, "message": _public_text(error), "request_id": request_id}
+    body: dict[str, Any] = {"code": error.code, "message": _public_message(error), "request_id": request_id}
     if details := getattr(error, "details", ()):
         body["details"] = [{"field": d.field, "message": d.message} for d in details]
     return {"error": body}
 
 
-def _public_text(error: e.AlphareelError) -> str:
+def _public_message(error: e.AlphareelError) -> str:
     if isinstance(error, _CONFIDENTIAL):
-        return "The server failed to carry out the request. Try again; if it stays so, quote the request id."
+        return "The server failed to process the request. Try again; if it keeps failing, report the request ID."
     end = "" if error.message.endswith((".", "!", "?")) or not error.hint else "."
     return f"{error.message}{end} {error.hint}".rstrip()
 
@@ -103,12 +103,12 @@ def _headers(error: e.AlphareelError) -> dict[str, str]:
         return {"WWW-Authenticate": "ApiKey"}
     if isinstance(error, e.MissingAdminToken | e.InvalidAdminToken):
         return {"WWW-Authenticate": "AdminToken"}
-    pause = _pause(error)
-    return {} if pause is None else {"Retry-After": str(pause)}
+    seconds = _retry_after(error)
+    return {} if seconds is None else {"Retry-After": str(seconds)}
 
 
-def _pause(error: e.AlphareelError) -> int | None:
-    """Whole seconds after which the same request may succeed; None for errors that say nothing of it."""
+def _retry_after(error: e.AlphareelError) -> int | None:
+    """Whole seconds after which the same request may succeed; None for errors where waiting does not help."""
     if isinstance(error, e.RateLimited):
         return max(1, round(error.retry_after + 0.5))
     if isinstance(error, e.Unavailable | e.IdempotencyInProgress) and error.retry_after is not None:
@@ -119,17 +119,17 @@ def _pause(error: e.AlphareelError) -> int | None:
 
 
 def install(app: FastAPI) -> None:
-    """Give every exception that a route can raise the shape of the contract."""
-    app.add_exception_handler(e.AlphareelError, _refused)
-    app.add_exception_handler(RequestValidationError, _not_valid)
-    app.add_exception_handler(HTTPException, _not_routed)
+    """Render every exception that a route can raise as an error response."""
+    app.add_exception_handler(e.AlphareelError, _handle_error)
+    app.add_exception_handler(RequestValidationError, _handle_bad_parameter)
+    app.add_exception_handler(HTTPException, _handle_routing_error)
 
 
-async def _refused(request: Request, error: Exception) -> JSONResponse:
+async def _handle_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, e.AlphareelError)
     request.state.error_code = error.code
     if isinstance(error, RateLimitExceeded):
-        request.state.budget = error.budget
+        request.state.rate_limit = error.state
     if isinstance(error, _EXPECTED):
         log.warning("request_failed", code=error.code, error=str(error), cause=str(error.__cause__ or "")[:500])
     elif STATUS[type(error)] >= 500:
@@ -137,43 +137,37 @@ async def _refused(request: Request, error: Exception) -> JSONResponse:
     return error_response(error, request_id=request_id(request))
 
 
-async def _not_valid(request: Request, error: Exception) -> JSONResponse:
-    """Parameters of the path or the query that FastAPI refused: 400 here, never its own 422."""
+async def _handle_bad_parameter(request: Request, error: Exception) -> JSONResponse:
+    """Path, query or header parameters that FastAPI refused: 400 like every other bad field, not FastAPI's 422."""
     assert isinstance(error, RequestValidationError)
-    problems = [_problem(found) for found in error.errors()]
-    refused = e.InvalidRequest(f"{problems[0].field}: {problems[0].message}.", details=problems)
-    request.state.error_code = refused.code
-    return error_response(refused, request_id=request_id(request))
+    refusal = invalid_request(error.errors(), skip=1)
+    request.state.error_code = refusal.code
+    return error_response(refusal, request_id=request_id(request))
 
 
-def _problem(found: dict[str, Any]) -> e.FieldProblem:
-    location: Sequence[Any] = found["loc"]
-    return e.FieldProblem(".".join(str(part) for part in location[1:]), found["msg"])
-
-
-async def _not_routed(request: Request, error: Exception) -> JSONResponse:
-    """What the router itself refuses: no such path, or not with this method."""
+async def _handle_routing_error(request: Request, error: Exception) -> JSONResponse:
+    """No route has this path, or none takes this method."""
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
         return _wrong_method(request)
-    refused = e.NotFound(f"There is no {request.url.path} here.", hint="/openapi.json lists every path.")
-    return error_response(refused, request_id=request_id(request))
+    refusal = e.NotFound(f"There is no {request.url.path} here.", hint="/openapi.json lists every path.")
+    return error_response(refusal, request_id=request_id(request))
 
 
 def _wrong_method(request: Request) -> JSONResponse:
-    allowed = ", ".join(_allowed(request))
-    refused = e.MethodNotAllowed(f"{request.url.path} does not take {request.method}.", hint=f"It takes {allowed}.")
-    response = error_response(refused, request_id=request_id(request))
+    allowed = ", ".join(_allowed_methods(request))
+    refusal = e.MethodNotAllowed(f"{request.url.path} does not take {request.method}.", hint=f"It takes {allowed}.")
+    response = error_response(refusal, request_id=request_id(request))
     response.headers["Allow"] = allowed
     return response
 
 
-def _allowed(request: Request) -> list[str]:
-    """Methods of every route on this path: the router itself knows those of the first one only."""
+def _allowed_methods(request: Request) -> list[str]:
+    """Methods of all routes with this path; the router itself reports those of the first one only."""
     routes = request.app.router.routes
 
-    def takes(method: str) -> bool:
+    def accepts(method: str) -> bool:
         scope = {**request.scope, "method": method}
         return any(route.matches(scope)[0] is Match.FULL for route in routes)
 
-    return [method for method in _METHODS if takes(method) or (method == "HEAD" and takes("GET"))]
+    return [method for method in _METHODS if accepts(method) or (method == "HEAD" and accepts("GET"))]

@@ -1,4 +1,4 @@
-"""The header Idempotency-Key: what it names, and the answer to a request that was carried out before."""
+"""The Idempotency-Key header: executes a request once and replays its response to repetitions."""
 
 import json
 from collections.abc import Callable
@@ -12,39 +12,39 @@ from alphareel.http.request_body import JsonObject
 from alphareel.service.idempotency import HEADER, LONGEST, IdempotentRequest, ReplayedResponse, check_name, fingerprint
 from alphareel.service.jobs.models import Job
 
-REPLAYED = "Idempotency-Replayed"
+REPLAYED_HEADER = "Idempotency-Replayed"
 
-_ABOUT = (
-    "Any text of yours, at most 255 characters: the same request under the same key is carried out once in 24 hours."
-)
-_FORM: dict[str, JsonValue] = {"minLength": 1, "maxLength": LONGEST, "pattern": "^[!-~]([ -~]*[!-~])?$"}
-NameHeader = Annotated[str | None, Header(alias=HEADER, description=_ABOUT, json_schema_extra=_FORM)]
+_DESCRIPTION = "Any text of up to 255 characters. A request with the same key is executed once within 24 hours."
+_SCHEMA: dict[str, JsonValue] = {"minLength": 1, "maxLength": LONGEST, "pattern": "^[!-~]([ -~]*[!-~])?$"}
+IdempotencyKey = Annotated[str | None, Header(alias=HEADER, description=_DESCRIPTION, json_schema_extra=_SCHEMA)]
 
-Show = Callable[[Job], BaseModel]
-MakeOnce = Callable[[Show], IdempotentRequest | None]
+Render = Callable[[Job], BaseModel]
+MakeIdempotent = Callable[[Render], IdempotentRequest | None]
 
 
-def _once(request: Request, caller: KeyPrincipal, body: JsonObject, name: NameHeader = None) -> MakeOnce:
-    """Turns the way in which the route answers into the request as one that is carried out once."""
+def _idempotency(
+    request: Request, principal: KeyPrincipal, body: JsonObject, name: IdempotencyKey = None
+) -> MakeIdempotent:
+    """Builds the idempotent request from the route's response serializer; None without the header."""
 
-    def make(show: Show) -> IdempotentRequest | None:
-        if name is None or caller.key is None:
+    def make(render: Render) -> IdempotentRequest | None:
+        if name is None or principal.key is None:
             return None
-        what = f"{request.method} {request.url.path}"
-        told = fingerprint(what, json.dumps(body, sort_keys=True))
-        return IdempotentRequest(caller.key.id, check_name(name), told, lambda job: show(job).model_dump_json())
+        operation = f"{request.method} {request.url.path}"
+        digest = fingerprint(operation, json.dumps(body, sort_keys=True))
+        return IdempotentRequest(principal.key.id, check_name(name), digest, lambda job: render(job).model_dump_json())
 
     return make
 
 
-IdempotencyContext = Annotated[MakeOnce, Depends(_once)]
+IdempotencyContext = Annotated[MakeIdempotent, Depends(_idempotency)]
 
 
 def install(app: FastAPI) -> None:
-    """Answer a repeated request as the first one was answered."""
+    """Replay the stored response when a request is repeated."""
     app.add_exception_handler(ReplayedResponse, _replay)
 
 
-async def _replay(_request: Request, answered: Exception) -> Response:
-    assert isinstance(answered, ReplayedResponse)
-    return Response(answered.body, media_type="application/json", headers={REPLAYED: "true"})
+async def _replay(_request: Request, replayed: Exception) -> Response:
+    assert isinstance(replayed, ReplayedResponse)
+    return Response(replayed.body, media_type="application/json", headers={REPLAYED_HEADER: "true"})

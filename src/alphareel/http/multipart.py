@@ -1,4 +1,4 @@
-"""One file out of a multipart body, streamed into an upload session piece by piece; nothing is kept in memory.
+"""Streams one file out of a multipart body into an upload session; no whole body is held in memory.
 
 Starlette's ``UploadFile`` is not used: it spools the whole body to a temporary file before a route runs.
 """
@@ -17,158 +17,158 @@ from starlette.requests import ClientDisconnect
 
 from alphareel.domain.errors import FieldProblem, InvalidRequest
 from alphareel.http.config import BodyTimeouts
-from alphareel.http.request_body import pieces
+from alphareel.http.request_body import body_chunks
 from alphareel.http.thread_pools import UploadPool
 from alphareel.service.uploads.models import Upload
 from alphareel.service.uploads.service import UploadWriter
 
 FIELD = "file"
-_MOST_PARTS = 16
-_MOST_ASIDE = 1024 * 1024  # bytes of all the fields that nobody asked for
+MAX_PARTS = 16
+MAX_OTHER_FIELDS = 1024 * 1024  # bytes of all fields except the file
 _EXTENDED_NAME = re.compile(r"filename\*\s*=\s*([^;\s]+)", re.IGNORECASE)
-_SEND_SO = f"Send it as multipart/form-data with one part named {FIELD}, as in: curl -F {FIELD}=@clip.mp4"
+_FORM_HINT = f"Send it as multipart/form-data with one part named {FIELD}, as in: curl -F {FIELD}=@clip.mp4"
 
-OpenSession = Callable[[str, str | None], UploadWriter]
+OpenUpload = Callable[[str, str | None], UploadWriter]
 
 
 async def receive_file(
-    request: Request, open_session: OpenSession, *, patience: BodyTimeouts, pool: UploadPool
+    request: Request, open_upload: OpenUpload, *, timeouts: BodyTimeouts, pool: UploadPool
 ) -> Upload:
-    """Stream the part named ``file`` into ``open_session(filename, declared_type)``, have it examined and finish it.
+    """Stream the part named ``file`` into ``open_upload(filename, declared_type)``, probe the file and finish it.
 
-    No thread is held while the file waits for its examination. Other fields without a file name are ignored. When
-    anything goes wrong, the client leaving included, the session is aborted. Raises InvalidRequest and what the
-    session raises.
+    No thread is held while the file waits for its probe. Other fields without a file name are ignored. On any
+    failure, including a client that disconnects, the upload is aborted. Raises InvalidRequest and everything that
+    the upload raises.
     """
-    form = _Form(_boundary(request), open_session, pool)
+    form = _FormReader(_boundary(request), open_upload, pool)
     try:
         with pool.receiving():
-            async for piece in pieces(request, patience):
-                await form.feed(piece)
-            session = await form.end()
-        probe = await pool.run(session.start_probe)
+            async for chunk in body_chunks(request, timeouts):
+                await form.feed(chunk)
+            upload = await form.end()
+        probe = await pool.run(upload.start_probe)
         if probe is not None:
             await _wait_for(probe, request)
-        return await pool.run(session.finish)
+        return await pool.run(upload.finish)
     except BaseException:
         form.abort()
         raise
 
 
 async def _wait_for(probe: "Future[Any]", request: Request) -> None:
-    """Until it is done, however it ended. Raises ClientDisconnect, and cancels it, when the client leaves first."""
+    """Wait for the probe, whatever its outcome. If the client disconnects first, cancel it, raise ClientDisconnect."""
     done = asyncio.wrap_future(probe)
-    left = asyncio.ensure_future(_wait_until_left(request))
+    disconnected = asyncio.ensure_future(_wait_until_disconnected(request))
     try:
-        await asyncio.wait((done, left), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((done, disconnected), return_when=asyncio.FIRST_COMPLETED)
         if not done.done():
             raise ClientDisconnect
-        done.exception()  # told by finish()
+        done.exception()  # finish() reports it
     finally:
-        left.cancel()
+        disconnected.cancel()
         done.cancel()
 
 
-async def _wait_until_left(request: Request) -> None:
+async def _wait_until_disconnected(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
-class _Form:
-    """The push parser and the session that it feeds."""
+class _FormReader:
+    """Feeds the push parser, and the file's data to the upload."""
 
-    def __init__(self, boundary: str, open_session: OpenSession, pool: UploadPool) -> None:
-        # latin-1 decodes every header; file names become UTF-8 in file_name()
-        self._parser = PushMultipartParser(boundary, max_segment_count=_MOST_PARTS, header_charset="latin-1")
-        self._open_session = open_session
+    def __init__(self, boundary: str, open_upload: OpenUpload, pool: UploadPool) -> None:
+        # latin-1 decodes every header; file_name() turns file names into UTF-8.
+        self._parser = PushMultipartParser(boundary, max_segment_count=MAX_PARTS, header_charset="latin-1")
+        self._open_upload = open_upload
         self._pool = pool
-        self._session: UploadWriter | None = None
-        self._inside = False
-        self._aside = 0
-        self._waiting = bytearray()
+        self._upload: UploadWriter | None = None
+        self._in_file = False
+        self._other_bytes = 0
+        self._buffer = bytearray()
 
-    async def feed(self, piece: bytes) -> None:
-        for event in self._events(piece):
+    async def feed(self, chunk: bytes) -> None:
+        for event in self._events(chunk):
             if isinstance(event, MultipartSegment):
-                await self._begin(event)
-            elif event is not None and self._inside:
-                self._waiting += event
+                await self._begin_part(event)
+            elif event is not None and self._in_file:
+                self._buffer += event
             elif event is not None:
-                self._aside += len(event)
-        if self._aside > _MOST_ASIDE:
-            raise _not_multipart(f"the fields beside {FIELD} have more than {_MOST_ASIDE} bytes")
-        if len(self._waiting) >= self._pool.piece:
+                self._other_bytes += len(event)
+        if self._other_bytes > MAX_OTHER_FIELDS:
+            raise _unreadable_form(f"the fields beside {FIELD} have more than {MAX_OTHER_FIELDS} bytes")
+        if len(self._buffer) >= self._pool.buffer_size:
             await self._flush()
 
     async def end(self) -> UploadWriter:
-        """The session, which has all of the file. Raises InvalidRequest."""
+        """The upload, which now has the whole file. Raises InvalidRequest."""
         self._check_complete()
-        if self._session is None:
+        if self._upload is None:
             raise _bad_field(f"The form has no part named {FIELD}.")
         await self._flush()
-        return self._session
+        return self._upload
 
     def abort(self) -> None:
-        if self._session is not None:
-            self._session.abort()
+        if self._upload is not None:
+            self._upload.abort()
 
-    def _events(self, piece: bytes) -> Iterator[MultipartSegment | bytes | None]:
+    def _events(self, chunk: bytes) -> Iterator[MultipartSegment | bytes | None]:
         try:
-            yield from self._parser.parse(piece)
+            yield from self._parser.parse(chunk)
         except MultipartError as error:
-            raise _not_multipart(str(error)) from None
+            raise _unreadable_form(str(error)) from None
 
     def _check_complete(self) -> None:
         try:
             self._parser.close()
         except MultipartError:
-            raise _not_multipart("it ends before its last boundary") from None
+            raise _unreadable_form("it ends before its last boundary") from None
 
-    async def _begin(self, part: MultipartSegment) -> None:
-        self._inside = part.name == FIELD
-        if self._inside and self._session is not None:
+    async def _begin_part(self, part: MultipartSegment) -> None:
+        self._in_file = part.name == FIELD
+        if self._in_file and self._upload is not None:
             raise _bad_field(f"The form has more than one part named {FIELD}.")
-        if self._inside:
-            self._session = await self._pool.run(self._open_session, file_name(part), part.content_type)
+        if self._in_file:
+            self._upload = await self._pool.run(self._open_upload, file_name(part), part.content_type)
         elif part.filename is not None:
-            raise _bad_field(f"The file was sent as {_as_text(part.name or '')[:60]!r} instead of {FIELD!r}.")
+            raise _bad_field(f"The file was sent as {_as_utf8(part.name or '')[:60]!r} instead of {FIELD!r}.")
 
     async def _flush(self) -> None:
-        data, self._waiting = bytes(self._waiting), bytearray()
-        if self._session is not None and data:
-            await self._pool.run(self._session.write, data)
+        data, self._buffer = bytes(self._buffer), bytearray()
+        if self._upload is not None and data:
+            await self._pool.run(self._upload.write, data)
 
 
 def file_name(part: MultipartSegment) -> str:
-    """The part's file name as the client wrote it, folders and all; empty when there is none."""
+    """The part's file name as the client sent it, including folders; empty if there is none."""
     extended = _EXTENDED_NAME.search(part.header("Content-Disposition") or "")
-    return _decode_extended(extended.group(1)) if extended else _as_text(part.filename or "")
+    return _decode_extended(extended.group(1)) if extended else _as_utf8(part.filename or "")
 
 
 def _decode_extended(value: str) -> str:
-    """RFC 8187: charset'language'percent-encoded. UTF-8 is the one charset of it; ISO-8859-1 was of RFC 5987.
+    """Decode RFC 8187: charset'language'percent-encoded, in UTF-8 or, by the older RFC 5987, ISO-8859-1.
 
-    Python knows others under which decoding fails or does something else, so the client's word is not taken for one.
+    Other charsets are treated as UTF-8: some of Python's codecs fail or do something else entirely.
     """
     charset, _, encoded = decode_rfc2231(value)
     latin = (charset or "").lower() == "iso-8859-1"
     return unquote(encoded, encoding="iso-8859-1" if latin else "utf-8", errors="replace")
 
 
-def _as_text(header: str) -> str:
+def _as_utf8(header: str) -> str:
     return header.encode("latin-1", "replace").decode("utf-8", "replace")
 
 
 def _boundary(request: Request) -> str:
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     if kind != "multipart/form-data" or not options.get("boundary"):
-        raise InvalidRequest("The body is no form with a file.", hint=_SEND_SO)
+        raise InvalidRequest("The body is not a form with a file.", hint=_FORM_HINT)
     return str(options["boundary"])
 
 
-def _not_multipart(reason: str) -> InvalidRequest:
-    return InvalidRequest(f"The form cannot be read: {reason}.", hint=_SEND_SO)
+def _unreadable_form(reason: str) -> InvalidRequest:
+    return InvalidRequest(f"The form cannot be read: {reason}.", hint=_FORM_HINT)
 
 
 def _bad_field(message: str) -> InvalidRequest:
-    return InvalidRequest(message, hint=_SEND_SO, details=[FieldProblem(FIELD, "one part with one file is required")])
+    return InvalidRequest(message, hint=_FORM_HINT, details=[FieldProblem(FIELD, "one part with one file is required")])

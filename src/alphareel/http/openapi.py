@@ -1,4 +1,4 @@
-"""An OpenAPI document that tells the truth about bodies which routes read by themselves."""
+"""The OpenAPI document, and helpers that describe what FastAPI cannot see in a route's signature."""
 
 from typing import Any
 
@@ -8,21 +8,9 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from alphareel.http.multipart import FIELD
-from alphareel.http.schemas import admin, jobs, responses
+from alphareel.http.schemas.errors import Error
 
 _REF = "#/components/schemas/{model}"
-_READ_BY_HAND: tuple[type[BaseModel], ...] = (
-    jobs.JobCreate,
-    jobs.JobStart,
-    jobs.EstimateRequest,
-    jobs.WebhookTest,
-    admin.KeyCreate,
-    admin.KeyChoice,
-    admin.KeyRotate,
-    admin.KeyLimits,
-    admin.CreditGrant,
-    admin.CreditBalance,
-)
 _FILE_TYPES = (
     "video/mp4",
     "video/quicktime",
@@ -33,23 +21,26 @@ _FILE_TYPES = (
     "image/webp",
     "application/octet-stream",
 )
-_ABOUT = (
+_DESCRIPTION = (
     "Removes the background of videos. Send the key as `X-Api-Key`. Every success is a 200 with a JSON object; "
-    "every error has the shape `Error`. Every answer carries `X-Request-Id`."
+    "every error has the shape `Error`. Every response carries `X-Request-Id`."
 )
 
 Responses = dict[int | str, dict[str, Any]]
 
+_body_models: dict[str, type[BaseModel]] = {}
+
 
 def errors(**meanings: str) -> Responses:
-    """Error answers for a route or router, as ``s404='No such job'``; whatever else happens has the same shape."""
-    named = {int(status.removeprefix("s")): meaning for status, meaning in meanings.items()}
-    answers: Responses = {status: {"model": responses.Error, "description": text} for status, text in named.items()}
-    return {**answers, "default": {"model": responses.Error, "description": "Any other error"}}
+    """Error responses of a route or router, as ``s404='No such job'``; every other error has the same shape."""
+    by_status = {int(status.removeprefix("s")): meaning for status, meaning in meanings.items()}
+    responses: Responses = {status: {"model": Error, "description": text} for status, text in by_status.items()}
+    return {**responses, "default": {"model": Error, "description": "Any other error"}}
 
 
 def json_body(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
-    """``openapi_extra`` of a route that reads a JSON object by itself; the model stands in ``_READ_BY_HAND``."""
+    """``openapi_extra`` of a route whose dependencies read a JSON object; ``document`` includes the model."""
+    _body_models[model.__name__] = model
     schema = {"$ref": _REF.format(model=model.__name__)}
     return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
 
@@ -64,27 +55,28 @@ def file_body() -> dict[str, Any]:
 
 
 def links(*operations: str, **parameters: str) -> Responses:
-    """Operations that an answer leads to; each parameter's value stands where its JSON pointer says."""
-    values = {name: f"$response.body#/{place}" for name, place in parameters.items()}
+    """Operations that a response leads to; each parameter's value is at its JSON pointer in the body."""
+    values = {name: f"$response.body#/{pointer}" for name, pointer in parameters.items()}
     return {200: {"links": {name: {"operationId": name, "parameters": values} for name in operations}}}
 
 
 def document(app: FastAPI) -> dict[str, Any]:
-    """The document, made once."""
+    """The document, built on the first call."""
     if app.openapi_schema is None:
-        made = get_openapi(title=app.title, version=app.version, description=_ABOUT, routes=app.routes)
-        _, by_hand = models_json_schema([(model, "validation") for model in _READ_BY_HAND], ref_template=_REF)
-        parts = made.setdefault("components", {}).setdefault("schemas", {})
-        for name, schema in by_hand["$defs"].items():
-            parts.setdefault(name, schema)
-        _make_key_optional(made)
-        app.openapi_schema = made
+        schema = get_openapi(title=app.title, version=app.version, description=_DESCRIPTION, routes=app.routes)
+        models = [_body_models[name] for name in sorted(_body_models)]
+        _, definitions = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
+        components = schema.setdefault("components", {}).setdefault("schemas", {})
+        for name, definition in definitions["$defs"].items():
+            components.setdefault(name, definition)
+        _make_key_optional(schema)
+        app.openapi_schema = schema
     return app.openapi_schema
 
 
-def _make_key_optional(made: dict[str, Any]) -> None:
-    """A key is possible on the legacy routes, not needed."""
-    for path, operations in made["paths"].items():
+def _make_key_optional(schema: dict[str, Any]) -> None:
+    """The legacy routes accept a key but do not require one."""
+    for path, operations in schema["paths"].items():
         for operation in operations.values():
             if path.startswith("/api/") and "security" in operation:
                 operation["security"].append({})

@@ -1,14 +1,14 @@
-"""Which callers count as one where their address is all that is known of them."""
+"""Groups client addresses: limits count an IPv4 address alone and an IPv6 address with its /64 network."""
 
 import ipaddress
 
-_ONE_HOLDER = 64  # bits of an IPv6 address that say whose it is; the rest its holder may choose
+_IPV6_PREFIX = 64  # bits; the holder of a /64 chooses the rest freely
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def address_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The address, as IPv4 where it is one mapped into IPv6; None for what is no address, as of a Unix socket."""
+    """The address, as IPv4 if it is mapped into IPv6; None if there is none, as for a Unix socket."""
     try:
         parsed = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
@@ -17,11 +17,11 @@ def address_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | Non
 
 
 def network_of(host: str) -> Network | None:
-    """An IPv4 address alone, an IPv6 address with its /64; None for what is no address."""
+    """An IPv4 address as a /32, an IPv6 address with its /64; None if ``host`` is not an address."""
     parsed = address_of(host)
     if parsed is None:
         return None
-    return ipaddress.ip_network((parsed, _ONE_HOLDER if parsed.version == 6 else 32), strict=False)
+    return ipaddress.ip_network((parsed, _IPV6_PREFIX if parsed.version == 6 else 32), strict=False)
 
 
 def origin_of(host: str) -> str:

@@ -1,4 +1,4 @@
-"""How many requests a minute a caller may make: two budgets each, one for reading and one for everything else."""
+"""Limits requests per minute and key: one budget for reads, one for writes."""
 
 import math
 import threading
@@ -15,15 +15,15 @@ from alphareel.http.origins import origin_of
 from alphareel.service.api_keys.models import ApiKey
 from alphareel.telemetry.logging import get_logger
 
-_READING = ("GET", "HEAD", "OPTIONS")
-_LONGEST_PAUSE = 16.0  # seconds; clients of the contract wait no longer before they try again
-_PATIENCE = 1  # seconds for an answer of a store of counts that is elsewhere
-_UNCOUNTED = 5.0  # seconds before a store that was away is asked again: each question may cost all the patience
+_READ_METHODS = ("GET", "HEAD", "OPTIONS")
+_MAX_RETRY_AFTER = 16.0  # seconds; the contract's clients wait no longer before they retry
+_STORE_TIMEOUT = 1  # seconds for a remote counter store
+_OUTAGE_PAUSE = 5.0  # seconds before an unreachable store is tried again: each attempt may take the whole timeout
 
 
 @dataclass(frozen=True)
 class RateLimitState:
-    """What is left of a minute's requests. ``reset``: whole seconds until there is one more."""
+    """The budget after a request. ``reset``: whole seconds until one more request is allowed."""
 
     limit: int
     remaining: int
@@ -39,7 +39,10 @@ class RateLimitState:
 
 @dataclass(frozen=True)
 class RateLimits:
-    """Requests a minute; 0 for no limit. ``storage_url``: memory:// counts in this process, redis://... for many."""
+    """Requests per minute; 0 for no limit.
+
+    ``storage_url``: memory:// counts in this process, redis://... across processes.
+    """
 
     write: int = 60
     read: int = 600
@@ -47,72 +50,73 @@ class RateLimits:
 
 
 class Limiter:
-    """Counts requests in the last 60 seconds.
+    """Counts requests in a moving window of 60 seconds.
 
-    When the store of counts is away everybody may pass: limits share a service out, and one that refuses everybody
-    shares nothing out. Who may enter at all is not decided here.
+    Fails open when the counter store is unreachable. Authentication is unaffected.
     """
 
-    def __init__(self, rates: RateLimits) -> None:
-        self._rates = rates
-        self._window = MovingWindowRateLimiter(_open(rates.storage_url))
-        self._away_until = 0.0
+    def __init__(self, limits: RateLimits) -> None:
+        self._limits = limits
+        self._window = MovingWindowRateLimiter(_open(limits.storage_url))
+        self._unavailable_until = 0.0
         self._lock = threading.Lock()
 
     def hit_key(self, key: ApiKey, method: str) -> RateLimitState | None:
-        """Count a request of a key; None where there is no limit. Raises Exceeded."""
-        own = key.read_per_minute if method in _READING else key.write_per_minute
-        return self._spend(f"key:{key.id}", method, own)
+        """Count a request of a key; None if it has no limit. Raises RateLimitExceeded."""
+        key_limit = key.read_per_minute if method in _READ_METHODS else key.write_per_minute
+        return self._hit(f"key:{key.id}", method, key_limit)
 
     def hit_address(self, address: str, method: str) -> RateLimitState | None:
-        """Count a request of somebody without a key; an IPv6 address counts for its /64."""
-        return self._spend(f"address:{origin_of(address)}", method, None)
+        """Count a request without a key; an IPv6 address counts for its /64. Raises RateLimitExceeded."""
+        return self._hit(f"address:{origin_of(address)}", method, None)
 
-    def _spend(self, who: str, method: str, own: int | None) -> RateLimitState | None:
-        kind = "read" if method in _READING else "write"
-        most = own if own is not None else (self._rates.read if kind == "read" else self._rates.write)
-        if most == 0 or time.monotonic() < self._away_until:
+    def _hit(self, identity: str, method: str, key_limit: int | None) -> RateLimitState | None:
+        kind = "read" if method in _READ_METHODS else "write"
+        default = self._limits.read if kind == "read" else self._limits.write
+        limit = default if key_limit is None else key_limit
+        if limit == 0 or time.monotonic() < self._unavailable_until:
             return None
         try:
-            return self._count(RateLimitItemPerMinute(most), kind, who)
+            return self._count(RateLimitItemPerMinute(limit), kind, identity)
         except StorageError as error:
-            self._let_pass(error)
+            self._pause_counting(error)
             return None
 
-    def _let_pass(self, error: StorageError) -> None:
-        """Told once for all the requests that met it at the same time."""
+    def _pause_counting(self, error: StorageError) -> None:
+        """Logs once for all requests that fail at the same time."""
         with self._lock:
-            fresh = time.monotonic() >= self._away_until
-            self._away_until = time.monotonic() + _UNCOUNTED
-        if fresh:
+            is_first = time.monotonic() >= self._unavailable_until
+            self._unavailable_until = time.monotonic() + _OUTAGE_PAUSE
+        if is_first:
             get_logger(__name__).error("rate limits are not counted", error=str(error.storage_error))
 
-    def _count(self, item: RateLimitItemPerMinute, kind: str, who: str) -> RateLimitState:
-        fits = self._window.hit(item, kind, who)
-        found = self._window.get_window_stats(item, kind, who)
-        pause = max(0.0, found.reset_time - time.time())
-        budget = RateLimitState(item.amount, found.remaining, math.ceil(pause))
-        if not fits:
-            raise RateLimitExceeded(budget, min(_LONGEST_PAUSE, max(1.0, pause)))
-        return budget
+    def _count(self, item: RateLimitItemPerMinute, kind: str, identity: str) -> RateLimitState:
+        allowed = self._window.hit(item, kind, identity)
+        stats = self._window.get_window_stats(item, kind, identity)
+        wait = max(0.0, stats.reset_time - time.time())
+        state = RateLimitState(item.amount, stats.remaining, math.ceil(wait))
+        if not allowed:
+            raise RateLimitExceeded(state, min(_MAX_RETRY_AFTER, max(1.0, wait)))
+        return state
 
 
 class RateLimitExceeded(RateLimited):
-    """``budget`` is what the answer's headers tell."""
+    """``state`` becomes the RateLimit-* headers of the response."""
 
-    def __init__(self, budget: RateLimitState, pause: float) -> None:
+    def __init__(self, state: RateLimitState, retry_after: float) -> None:
         super().__init__(
-            f"More than {budget.limit} requests in a minute.",
+            f"More than {state.limit} requests in a minute.",
             hint="Wait as long as Retry-After says.",
-            retry_after=pause,
+            retry_after=retry_after,
         )
-        self.budget = budget
+        self.state = state
 
 
 def _open(url: str) -> MemoryStorage:
-    patience = {} if url.startswith("memory") else {"socket_timeout": _PATIENCE, "socket_connect_timeout": _PATIENCE}
+    timeouts = {"socket_timeout": _STORE_TIMEOUT, "socket_connect_timeout": _STORE_TIMEOUT}
+    options = {} if url.startswith("memory") else timeouts
     try:
-        return storage_from_string(url, wrap_exceptions=True, **patience)  # type: ignore[return-value]
+        return storage_from_string(url, wrap_exceptions=True, **options)  # type: ignore[return-value]
     except ConfigurationError as error:
         raise InvalidRequest(
             f"Rate limits cannot be counted at this address: {error}",

@@ -1,44 +1,50 @@
-"""Bodies in pieces that may not stand still or trickle, and JSON bodies: bounded, one object, of a known caller."""
+"""Reads request bodies in chunks with limits on size and speed, and JSON bodies as validated models."""
 
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
-from typing import Annotated, Any, NoReturn
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import anyio
 from fastapi import Depends, Request
+from pydantic import BaseModel, ValidationError
 
-from alphareel.domain.errors import InvalidRequest
+from alphareel.domain.errors import FieldProblem, InvalidRequest
 from alphareel.http.config import BodyTimeouts, HttpConfig
 from alphareel.http.context import ConfigOf
+from alphareel.http.validation_errors import invalid_request
 
-_DEEPEST = 32
-_AGAIN = "Send the request again."
+MAX_JSON_DEPTH = 32
+_RETRY_HINT = "Send the request again."
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
-async def pieces(request: Request, patience: BodyTimeouts) -> AsyncIterator[bytes]:
-    """The body as it comes; raises InvalidRequest when it comes too slowly, ClientDisconnect.
+async def body_chunks(request: Request, timeouts: BodyTimeouts) -> AsyncIterator[bytes]:
+    """The body in chunks as they arrive. Raises InvalidRequest when it arrives too slowly, ClientDisconnect.
 
-    Only the time that is spent waiting for the sender counts against it.
+    Only the time spent waiting for the client counts.
     """
     stream = aiter(request.stream())
-    waited, came = 0.0, 0
+    waited, received = 0.0, 0
     while True:
-        began = time.monotonic()
+        wait_started = time.monotonic()
         try:
-            with anyio.fail_after(patience.idle_seconds):
-                piece = await anext(stream)
+            with anyio.fail_after(timeouts.idle_seconds):
+                chunk = await anext(stream)
         except StopAsyncIteration:
             return
         except TimeoutError:
-            raise InvalidRequest(f"Nothing came for {patience.idle_seconds:g} seconds.", hint=_AGAIN) from None
-        waited += time.monotonic() - began
-        came += len(piece)
-        if patience.is_over(waited, came):
-            told = f"The body comes too slowly: {came} bytes in {waited:.0f} seconds."
-            raise InvalidRequest(told, hint=f"Send at least {patience.bytes_per_second} bytes a second.")
-        if piece:
-            yield piece
+            raise InvalidRequest(f"No data arrived for {timeouts.idle_seconds:g} seconds.", hint=_RETRY_HINT) from None
+        waited += time.monotonic() - wait_started
+        received += len(chunk)
+        if timeouts.is_too_slow(waited, received):
+            raise InvalidRequest(
+                f"The body arrives too slowly: {received} bytes in {waited:.0f} seconds.",
+                hint=f"Send at least {timeouts.bytes_per_second} bytes per second.",
+            )
+        if chunk:
+            yield chunk
 
 
 async def read_object(request: Request, config: ConfigOf) -> Mapping[str, Any]:
@@ -55,33 +61,51 @@ async def read_object(request: Request, config: ConfigOf) -> Mapping[str, Any]:
 JsonObject = Annotated[Mapping[str, Any], Depends(read_object)]
 
 
+def body_of(model: type[ModelT]) -> Callable[[Mapping[str, Any]], ModelT]:
+    """A dependency that validates the JSON body as ``model``. It raises InvalidRequest.
+
+    FastAPI's own body parameters are not used: FastAPI reads the body before it resolves dependencies, so
+    before it checks the key.
+    """
+
+    def validate(body: JsonObject) -> ModelT:
+        try:
+            return model.model_validate(body)
+        except ValidationError as error:
+            raise invalid_request(error.errors()) from None
+
+    return validate
+
+
 async def _read(request: Request, config: HttpConfig) -> bytes:
     body = bytearray()
-    longest = config.max_json_bytes
-    async for piece in pieces(request, config.patience):
-        body += piece
-        if len(body) > longest:
-            raise InvalidRequest(f"A JSON body may have {longest} bytes at most.", hint="Send files to /v1/uploads.")
+    max_bytes = config.max_json_bytes
+    async for chunk in body_chunks(request, config.body_timeouts):
+        body += chunk
+        if len(body) > max_bytes:
+            raise InvalidRequest(f"A JSON body may have at most {max_bytes} bytes.", hint="Send files to /v1/uploads.")
     return bytes(body)
 
 
 def _parse(raw: bytes) -> Any:
     try:
         value = json.loads(raw, parse_constant=_refuse_constant)
-        json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair passes the parser and nothing after it
+        json.dumps(value, ensure_ascii=False).encode()  # refuses lone surrogates, which the parser accepts
     except RecursionError:
         raise _too_deep() from None
     except ValueError as error:
         raise InvalidRequest(f"The body is not valid JSON: {_reason(error)}.") from None
-    if _is_deeper(value, _DEEPEST):
+    if _is_deeper(value, MAX_JSON_DEPTH):
         raise _too_deep()
-    if b"u0000" in raw and _has_nul(value):
-        raise InvalidRequest("The body must not contain NUL characters.", hint="Leave \\u0000 out.")
+    if b"u0000" in raw and isinstance(value, dict) and _has_nul(value):
+        names = [name.replace("\0", "") for name, child in value.items() if "\0" in name or _has_nul(child)]
+        details = [FieldProblem(name, "must not contain null characters (\\u0000).") for name in names]
+        raise InvalidRequest(f"{names[0]}: {details[0].message}", details=details)
     return value
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _reason(error: Exception) -> str:
@@ -93,20 +117,20 @@ def _reason(error: Exception) -> str:
 
 
 def _is_deeper(value: Any, levels: int) -> bool:
-    """Looks no deeper than it has to: there are bodies that the parser takes and a recursion over them does not."""
+    """Recurses at most ``levels`` deep: the parser accepts bodies that would exhaust the stack here."""
     if levels == 0:
         return True
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return any(_is_deeper(each, levels - 1) for each in inner)
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(_is_deeper(child, levels - 1) for child in children)
 
 
 def _has_nul(value: Any) -> bool:
     if isinstance(value, dict):
-        return any("\0" in name or _has_nul(inner) for name, inner in value.items())
+        return any("\0" in name or _has_nul(child) for name, child in value.items())
     if isinstance(value, list):
         return any(map(_has_nul, value))
     return isinstance(value, str) and "\0" in value
 
 
 def _too_deep() -> InvalidRequest:
-    return InvalidRequest(f"The body nests deeper than {_DEEPEST} levels.")
+    return InvalidRequest(f"The body nests deeper than {MAX_JSON_DEPTH} levels.")

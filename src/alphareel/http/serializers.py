@@ -1,31 +1,158 @@
-"""Jobs, uploads and audit rows as the contract shows them."""
+"""Jobs, uploads and audit log entries as the API presents them."""
 
-from typing import Any
+from typing import Any, Protocol
 
 from fastapi import Request
 
+from alphareel.domain import options
 from alphareel.http.config import HttpConfig
-from alphareel.http.job_serializers import JobSerializer
-from alphareel.http.schemas import responses
+from alphareel.http.schemas import jobs as schemas
+from alphareel.http.schemas.uploads import Upload as UploadSchema
 from alphareel.service.files import signed_urls
-from alphareel.service.jobs.models import Job, JobEvent, Status
+from alphareel.service.files.signed_urls import Link
+from alphareel.service.jobs.models import Billing, Job, JobEvent, Status
 from alphareel.service.services import Services
 from alphareel.service.uploads.models import Upload
 
+_EXPIRED = "expired: the files of this job were removed when their retention period ended."
+
+
+class Links(Protocol):
+    """Signs the links of a job."""
+
+    def output_link(self, job: Job) -> Link | None:
+        """A fresh link to the output; None while there is no output."""
+
+    def preview_link(self, job: Job) -> Link | None:
+        """A link to the newest preview; None unless the job is running and has one."""
+
+
+class JobSerializer:
+    """Serializes jobs for responses, webhooks and event streams.
+
+    ``base_url`` makes links absolute. ``show_pending`` reports queued jobs as pending instead of processing.
+    """
+
+    def __init__(self, base_url: str, links: Links, *, show_pending: bool) -> None:
+        self._base = base_url.rstrip("/")
+        self._links = links
+        self._show_pending = show_pending
+
+    def job(self, job: Job) -> schemas.Job:
+        link, preview = self._links.output_link(job), self._links.preview_link(job)
+        requested = job.options
+        return schemas.Job(
+            id=job.id,
+            job_id=job.id,
+            status=self.status(job.status),
+            progress=100.0 if job.status is Status.COMPLETED else min(99.9, max(0.0, round(job.progress, 1))),
+            queue_position=job.queue_position,
+            output_url=self.absolute(link) if link else None,
+            expires_at=link.expires_at if link else None,
+            preview_url=self.absolute(preview) if preview else None,
+            error=_error(job),
+            error_code=job.error_code,
+            model=requested.model,
+            output_format=requested.output_format,
+            bg_type=requested.background.type,
+            background=_background(requested.background),
+            composition=_composition(requested.composition),
+            quality=requested.quality,
+            poster_time=requested.poster_time,
+            text_prompt=requested.text_prompt,
+            preview_duration=requested.preview_duration,
+            video_url=job.video_url,
+            metadata=job.metadata,
+            webhook_url=job.webhook_url,
+            webhook_events=job.webhook_events,
+            billing_status=job.billing_status.value,
+            credits_used=job.credits / 100 if job.billing_status is Billing.CHARGED else 0,
+            credits_reserved=job.credits / 100 if job.billing_status is Billing.RESERVED else 0,
+            pricing_version=job.pricing_version,
+            duration_seconds=job.output.seconds if job.output else None,
+            created_at=job.created_at,
+            updated_at=job.updated_at,
+            started_at=job.started_at,
+            completed_at=job.completed_at,
+            output=_output(job),
+            engine=schemas.Engine.model_validate(job.engine) if job.engine else None,
+            warnings=[*job.warnings, *([_EXPIRED] if job.files_expired_at else [])],
+            retention_seconds=job.retention_seconds,
+            files_expire_at=job.files_expire_at,
+            attempts=job.attempt,
+            test=schemas.TestRun.model_validate(job.test) if job.test else None,
+        )
+
+    def status(self, status: Status) -> schemas.PublicStatus:
+        """A queued job shows as processing unless the operator wants ``pending`` seen."""
+        if status is Status.PENDING and not self._show_pending:
+            return "processing"
+        return status.value
+
+    def absolute(self, link: Link) -> str:
+        return self._base + link.url if link.url.startswith("/") else link.url
+
+
+def _error(job: Job) -> str | None:
+    """Never empty for a failed job: clients raise this text."""
+    return (job.error or "Processing failed") if job.status is Status.FAILED else None
+
+
+def _background(background: options.Background) -> schemas.Background:
+    """The color as hex, because small numbers of 0-255 would be read as shares when sent again."""
+    color = "#{:02X}{:02X}{:02X}".format(*background.color) if background.color else None
+    return schemas.Background(
+        type=background.type,
+        color=color,
+        image_url=background.image_url,
+        radius=background.radius,
+        video_url=background.video_url,
+    )
+
+
+def _composition(composition: options.Composition | None) -> schemas.Composition | None:
+    if composition is None:
+        return None
+    offset = schemas.Offset(x=composition.offset_x, y=composition.offset_y)
+    return schemas.Composition(
+        canvas=schemas.Canvas(width=composition.width, height=composition.height),
+        foreground=schemas.Foreground(anchor=composition.anchor, scale=composition.scale, offset=offset),
+    )
+
+
+def _output(job: Job) -> schemas.Output | None:
+    if job.output is None:
+        return None
+    facts = job.output
+    return schemas.Output(
+        format=facts.format,
+        mime=facts.mime,
+        size=facts.bytes,
+        sha256=facts.sha256,
+        width=facts.width,
+        height=facts.height,
+        frames=facts.frames,
+        seconds=facts.seconds,
+        has_alpha=facts.has_alpha,
+        alpha=facts.alpha,
+        has_audio=facts.has_audio,
+        frames_lost=facts.frames_lost,
+    )
+
 
 class Serializers:
-    """Shows values to one request: addresses become absolute on the host that the caller sees."""
+    """Serializers for one request: links become absolute on the host that the client used."""
 
     def __init__(self, request: Request, services: Services, config: HttpConfig) -> None:
-        base = config.public_url or str(request.base_url)
-        self._jobs = JobSerializer(base, services.files, show_pending=config.show_pending)
-        self._services = services
+        base_url = config.public_url or str(request.base_url)
+        self._jobs = JobSerializer(base_url, services.files, show_pending=config.show_pending)
+        self._files = services.files
         self._state = request.state
 
-    def upload(self, upload: Upload) -> responses.Upload:
-        self._state.video_id = upload.id
-        url = self._jobs.absolute(self._services.files.upload_link(upload))
-        return responses.Upload(
+    def upload(self, upload: Upload) -> UploadSchema:
+        self._state.video_id = upload.id  # for the request log
+        url = self._jobs.absolute(self._files.upload_link(upload))
+        return UploadSchema(
             video_id=upload.id,
             video_url=url,
             filename=upload.filename,
@@ -33,23 +160,22 @@ class Serializers:
             url=url if upload.kind == "image" else None,
         )
 
-    def job(self, job: Job) -> responses.Job:
+    def job(self, job: Job) -> schemas.Job:
         return self._jobs.job(job)
 
-    def accepted(self, job: Job, message: str) -> responses.AcceptedJob:
-        self._state.job_id = job.id  # for the record of calls
+    def accepted(self, job: Job, message: str) -> schemas.AcceptedJob:
+        self._state.job_id = job.id  # for the request log and the usage records
         self._state.video_id = signed_urls.upload_id(job.video_url)
-        return responses.AcceptedJob(message=message, **dict(self.job(job)))
+        return schemas.AcceptedJob(message=message, **dict(self.job(job)))
 
-    def status(self, status: Status) -> responses.ShownStatus:
+    def status(self, status: Status) -> schemas.PublicStatus:
         return self._jobs.status(status)
 
     def transition(self, event: JobEvent) -> dict[str, Any]:
-        """For a stream of events: the transition, and the state as it is shown."""
-        row = responses.Transition.model_validate(event).model_dump(mode="json")
+        """A transition for the event stream, with the status that a poll would report."""
+        row = schemas.Transition.model_validate(event).model_dump(mode="json")
         return {"id": event.job_id, "status": self.status(event.to_status), **row}
 
-    def history(self, job_id: str, events: tuple[JobEvent, ...]) -> responses.History:
-        return responses.History(
-            id=job_id, job_id=job_id, items=[responses.Transition.model_validate(e) for e in events]
-        )
+    def history(self, job_id: str, events: tuple[JobEvent, ...]) -> schemas.History:
+        items = [schemas.Transition.model_validate(event) for event in events]
+        return schemas.History(id=job_id, job_id=job_id, items=items)

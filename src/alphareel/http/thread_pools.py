@@ -1,4 +1,4 @@
-"""Threads that are counted apart from those that serve all routes, so that no kind of request can take them all."""
+"""A thread pool for uploads, so that they cannot occupy every thread that serves requests."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,34 +9,34 @@ from anyio import CapacityLimiter
 
 T = TypeVar("T")
 
-_UPLOADS = 8
-_BUFFERED = 64 * 1024 * 1024  # bytes that all uploads together hold in memory, before they are written
-_MOST, _LEAST = 4 * 1024 * 1024, 64 * 1024
+_MAX_THREADS = 8
+_TOTAL_BUFFER = 64 * 1024 * 1024  # bytes that all uploads together buffer in memory
+_MAX_BUFFER, _MIN_BUFFER = 4 * 1024 * 1024, 64 * 1024  # bytes for each upload
 
 
 class UploadPool:
-    """Disk and database work of uploads: some threads at a time, and memory shared out among those on their way.
+    """Runs disk and database work of uploads in a few threads, and shares buffer memory among them.
 
-    For the event loop's thread only.
+    Only for the event loop's thread.
     """
 
     def __init__(self) -> None:
-        self._limiter = CapacityLimiter(_UPLOADS)
-        self._receiving = 0
+        self._limiter = CapacityLimiter(_MAX_THREADS)
+        self._active_uploads = 0
 
     @contextmanager
     def receiving(self) -> Iterator[None]:
-        """One more upload is on its way."""
-        self._receiving += 1
+        """Counts one active upload."""
+        self._active_uploads += 1
         try:
             yield
         finally:
-            self._receiving -= 1
+            self._active_uploads -= 1
 
     @property
-    def piece(self) -> int:
-        """Bytes that an upload gathers before it writes them."""
-        return max(_LEAST, min(_MOST, _BUFFERED // max(1, self._receiving)))
+    def buffer_size(self) -> int:
+        """Bytes that an upload buffers before it writes them."""
+        return max(_MIN_BUFFER, min(_MAX_BUFFER, _TOTAL_BUFFER // max(1, self._active_uploads)))
 
-    async def run(self, work: Callable[..., T], *given: object) -> T:
-        return await anyio.to_thread.run_sync(work, *given, limiter=self._limiter)
+    async def run(self, function: Callable[..., T], *args: object) -> T:
+        return await anyio.to_thread.run_sync(function, *args, limiter=self._limiter)

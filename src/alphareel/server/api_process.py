@@ -17,7 +17,12 @@ from alphareel.domain.errors import AlphareelError, Unavailable
 from alphareel.http.app import create_app
 from alphareel.http.catalog import EngineStatus
 from alphareel.http.config import BodyTimeouts, HttpConfig
-from alphareel.http.connection_limits import ConnectionLimiter, drained, limit_connections, limit_request_head
+from alphareel.http.connection_limits import (
+    ConnectionLimiter,
+    limit_connections,
+    limit_request_head,
+    limit_slow_readers,
+)
 from alphareel.http.rate_limits import RateLimits
 from alphareel.matting import tiers
 from alphareel.matting.engine import ModelInfo
@@ -88,9 +93,9 @@ def build_app(place: installation.Installation, services: Services) -> FastAPI:
         admin_token=_admin_token(settings),
         metrics_open=settings.metrics_open,
         ready_with_worker=settings.workers > 0,
-        guesses_per_minute=settings.guesses_per_minute,
-        patience=BodyTimeouts(bytes_per_second=settings.min_body_rate),
-        rates=RateLimits(settings.write_per_minute, settings.read_per_minute, settings.rate_limit_url),
+        auth_failures_per_minute=settings.guesses_per_minute,
+        body_timeouts=BodyTimeouts(bytes_per_second=settings.min_body_rate),
+        rate_limits=RateLimits(settings.write_per_minute, settings.read_per_minute, settings.rate_limit_url),
     )
     return create_app(services, config, list_engines=lambda: _engine_statuses(settings))
 
@@ -143,9 +148,9 @@ def _config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http=limit_request_head(
-            drained(
+            limit_slow_readers(
                 limit_connections(ConnectionLimiter(settings.connections_per_address, settings.trusted_proxies)),
-                patience=BodyTimeouts(bytes_per_second=settings.min_read_rate),
+                timeouts=BodyTimeouts(bytes_per_second=settings.min_read_rate),
             )
         ),
         forwarded_allow_ips=[str(network) for network in settings.trusted_proxies],

@@ -20,7 +20,7 @@ from alphareel.db.webhooks import WebhookStore
 from alphareel.domain.clip import Limits
 from alphareel.domain.errors import AlphareelError, BadVideo, OutOfMemory, Timeout, Unavailable, WorkerCrashed
 from alphareel.domain.options import Options
-from alphareel.http.job_serializers import JobSerializer
+from alphareel.http.serializers import JobSerializer
 from alphareel.matting.tiers import parse_priorities
 from alphareel.queue.dbos_engine import DbosEngine, EngineRules
 from alphareel.server.installation import Installation, engine_url, sweep_work

@@ -1,4 +1,4 @@
-"""What a job would cost and take, asked before it is made."""
+"""Estimates of a job's cost and duration before it is created."""
 
 from fastapi import APIRouter
 
@@ -6,14 +6,15 @@ from alphareel.http.auth import KeyPrincipal
 from alphareel.http.context import ServicesOf
 from alphareel.http.openapi import errors, json_body
 from alphareel.http.request_body import JsonObject
-from alphareel.http.schemas import admin as schemas
-from alphareel.http.schemas.jobs import EstimateRequest
+from alphareel.http.schemas import estimate as schemas
 
 router = APIRouter(tags=["jobs"])
 
 
-@router.post("/estimate", openapi_extra=json_body(EstimateRequest), responses=errors(s400="A field cannot be accepted"))
-def estimate_job(caller: KeyPrincipal, body: JsonObject, services: ServicesOf) -> schemas.Estimate:
-    """Credits, seconds of work and size of the result of a job with this body; nothing is made or reserved."""
-    found, balance = services.estimates.estimate(caller, body)
-    return schemas.Estimate.of(found, balance)
+@router.post(
+    "/estimate", openapi_extra=json_body(schemas.EstimateRequest), responses=errors(s400="A field cannot be accepted")
+)
+def estimate_job(principal: KeyPrincipal, body: JsonObject, services: ServicesOf) -> schemas.Estimate:
+    """Credits, work seconds and result size of a job with this body; nothing is created or reserved."""
+    estimate, balance = services.estimates.estimate(principal, body)
+    return schemas.Estimate.of(estimate, balance)

@@ -1,4 +1,4 @@
-"""Signed links: results and uploads on their way out, whole or in part."""
+"""Signed links: delivers results and uploads, whole or in part."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -13,13 +13,13 @@ from alphareel.domain.errors import InvalidRequest
 from alphareel.http.context import ServicesOf
 from alphareel.http.errors import error_response, request_id
 from alphareel.http.openapi import errors
-from alphareel.http.ranges import Range, Unsatisfiable, parse_range
+from alphareel.http.ranges import Range, Unsatisfiable, matches_etag, parse_range
 from alphareel.service.files.downloads import FileDownload
 from alphareel.service.services import Services
 
 router = APIRouter(tags=["files"])
 
-_SLICE = 64 * 1024  # bytes written at once: what a slow reader leaves in the buffer of its connection
+_CHUNK = 64 * 1024  # bytes; bounds what a slow reader leaves in the write buffer of its connection
 
 _BYTES: dict[str, Any] = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
 
@@ -28,79 +28,79 @@ _BYTES: dict[str, Any] = {"content": {"application/octet-stream": {"schema": {"t
     "/files/{blob:path}",
     response_class=Response,
     responses={
-        **errors(s404="No such file, or the link is forged or expired", s416="The range lies outside of the file"),
+        **errors(s404="No such file, or the link is forged or expired", s416="The range is outside of the file"),
         200: {"description": "The file", **_BYTES},
-        206: {"description": "The range that was asked for", **_BYTES},
-        304: {"description": "Not changed since the answer with this ETag"},
+        206: {"description": "The requested range", **_BYTES},
+        304: {"description": "Unchanged since the response with this ETag"},
     },
 )
 @router.head("/files/{blob:path}", include_in_schema=False, response_class=Response)
 def get_file(blob: str, request: Request, services: ServicesOf) -> Response:
-    """A file by its signed link; the signature is the permission. Takes `Range`, `If-Range`, `If-None-Match`."""
-    delivery = services.files.open_download(blob, dict(request.query_params))
-    etag = f'"{delivery.etag}"'
-    known = request.headers.get("if-none-match", "")
-    if etag in known or known.strip() == "*":
-        return Response(status_code=304, headers=_headers(delivery, etag))
+    """A file by its signed link, which needs no key. Supports `Range`, `If-Range`, `If-None-Match`."""
+    download = services.files.open_download(blob, dict(request.query_params))
+    etag = f'"{download.etag}"'
+    if matches_etag(request.headers.get("if-none-match", ""), etag):
+        return Response(status_code=304, headers=_headers(download, etag))
     try:
-        part = _wanted(request, delivery.size, etag)
+        part = _requested_range(request, download.size, etag)
     except Unsatisfiable:
-        return _outside(request, delivery.size)
-    return _send(request, services, delivery, part)
+        return _range_not_satisfiable(request, download.size)
+    return _send(request, services, download, part)
 
 
-def _wanted(request: Request, size: int, etag: str) -> Range | None:
-    """Ranges mean something for GET alone (RFC 9110, 14.2)."""
+def _requested_range(request: Request, size: int, etag: str) -> Range | None:
+    """None for the whole file. Range applies only to GET (RFC 9110, 14.2)."""
     if request.method != "GET" or request.headers.get("if-range", etag) != etag:
         return None
     return parse_range(request.headers.get("range", ""), size)
 
 
-def _send(request: Request, services: Services, delivery: FileDownload, part: Range | None) -> Response:
-    headers = _headers(delivery, f'"{delivery.etag}"')
-    whole = Range(0, delivery.size)
-    wanted = part or whole
+def _send(request: Request, services: Services, download: FileDownload, part: Range | None) -> Response:
+    headers = _headers(download, f'"{download.etag}"')
+    whole = Range(0, download.size)
+    selected = part or whole
     if part:
-        headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{delivery.size}"
-    headers["Content-Length"] = str(wanted.length)
+        headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{download.size}"
+    headers["Content-Length"] = str(selected.length)
     status = 206 if part else 200
-    if request.method == "HEAD" or not wanted.length:
-        return Response(status_code=status, headers=headers, media_type=delivery.content_type)
-    content = _stream(delivery, wanted) if part else _stream_whole(delivery, wanted, services)
-    return StreamingResponse(content, status_code=status, headers=headers, media_type=delivery.content_type)
+    if request.method == "HEAD" or not selected.length:
+        return Response(status_code=status, headers=headers, media_type=download.content_type)
+    content = _stream(download, selected) if part else _stream_whole(download, selected, services)
+    return StreamingResponse(content, status_code=status, headers=headers, media_type=download.content_type)
 
 
-async def _stream_whole(delivery: FileDownload, whole: Range, services: Services) -> AsyncIterator[bytes]:
-    """Parts do not count as a delivery: players ask for the end of a file before its beginning."""
-    async for piece in _stream(delivery, whole):
-        yield piece
-    await run_in_threadpool(services.files.mark_downloaded, delivery.blob)
+async def _stream_whole(download: FileDownload, whole: Range, services: Services) -> AsyncIterator[bytes]:
+    """Only whole files count as downloaded: players request the end of a file before its beginning."""
+    async for chunk in _stream(download, whole):
+        yield chunk
+    await run_in_threadpool(services.files.mark_downloaded, download.blob)
 
 
-async def _stream(delivery: FileDownload, part: Range) -> AsyncIterator[bytes]:
-    pieces = delivery.read(part.start, part.length)
+async def _stream(download: FileDownload, part: Range) -> AsyncIterator[bytes]:
+    blocks = download.read(part.start, part.length)
     try:
-        async for piece in iterate_in_threadpool(pieces):
-            for at in range(0, len(piece), _SLICE):
-                yield piece[at : at + _SLICE]
+        async for block in iterate_in_threadpool(blocks):
+            for offset in range(0, len(block), _CHUNK):
+                yield block[offset : offset + _CHUNK]
     finally:
-        with contextlib.suppress(AttributeError):  # an iterator that is no generator holds nothing open
-            pieces.close()  # type: ignore[attr-defined]
+        with contextlib.suppress(AttributeError):  # only generators have close()
+            blocks.close()  # type: ignore[attr-defined]
 
 
-def _headers(delivery: FileDownload, etag: str) -> dict[str, str]:
-    plain = "".join(c if c.isascii() and c.isprintable() and c not in '"\\' else "_" for c in delivery.name)
+def _headers(download: FileDownload, etag: str) -> dict[str, str]:
+    ascii_name = "".join(c if c.isascii() and c.isprintable() and c not in '"\\' else "_" for c in download.name)
+    encoded_name = quote(download.name, safe="")
     return {
         "ETag": etag,
         "Accept-Ranges": "bytes",
         "Cache-Control": "private, max-age=3600",
-        "Content-Disposition": f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(delivery.name, safe='')}",
+        "Content-Disposition": f"attachment; filename=\"{ascii_name}\"; filename*=UTF-8''{encoded_name}",
         "X-Content-Type-Options": "nosniff",
     }
 
 
-def _outside(request: Request, size: int) -> Response:
-    error = InvalidRequest(f"The range lies outside of the file, which has {size} bytes.")
+def _range_not_satisfiable(request: Request, size: int) -> Response:
+    error = InvalidRequest(f"The range is outside of the file, which has {size} bytes.")
     response = error_response(error, request_id=request_id(request), status=416)
     response.headers["Content-Range"] = f"bytes */{size}"
     return response

@@ -1,46 +1,46 @@
-"""Whether the service is well, alive and ready; none of these asks for a key."""
+"""Health checks: health, liveness, readiness. None needs a key."""
 
 from fastapi import APIRouter
 
 from alphareel.domain.errors import StorageFull, Unavailable
 from alphareel.http.context import ConfigOf, ServicesOf
 from alphareel.http.openapi import errors
-from alphareel.http.schemas import responses
+from alphareel.http.schemas import health as schemas
 
 router = APIRouter(tags=["health"], responses=errors())
 
 
-async def get_health(services: ServicesOf, config: ConfigOf) -> responses.Health:
-    """For people and dashboards: 200 also when degraded; `checks` says what is missing."""
-    found = services.health.check()
-    checks = responses.HealthChecks(
+async def get_health(services: ServicesOf, config: ConfigOf) -> schemas.Health:
+    """For people and dashboards: 200 even when degraded; `checks` shows what is missing."""
+    status = services.health.check()
+    checks = schemas.HealthChecks(
         api=True,
-        database_configured=found.database,
-        worker_configured=found.worker,
-        storage_configured=found.storage,
-        runpod_configured=found.worker,
-        r2_configured=found.storage,
+        database_configured=status.database,
+        worker_configured=status.worker,
+        storage_configured=status.storage,
+        runpod_configured=status.worker,
+        r2_configured=status.storage,
     )
-    well = found.database and found.worker and found.storage and found.space
-    return responses.Health(status="healthy" if well else "degraded", version=config.version, checks=checks)
+    is_healthy = status.database and status.worker and status.storage and status.space
+    return schemas.Health(status="healthy" if is_healthy else "degraded", version=config.version, checks=checks)
 
 
-async def get_livez() -> responses.Alive:
-    """For a supervisor: the process answers."""
-    return responses.Alive(status="alive")
+async def get_livez() -> schemas.Liveness:
+    """For a supervisor: the process responds."""
+    return schemas.Liveness(status="alive")
 
 
-async def get_readyz(services: ServicesOf, config: ConfigOf) -> responses.Alive:
-    """For a load balancer: requests can be taken, and a worker is there for their jobs where one belongs here."""
-    found = services.health.check()
-    if not (found.database and found.storage):
-        missing = "database" if not found.database else "storage"
-        raise Unavailable(f"The {missing} does not answer.", hint="Try again in a moment.")
-    if not found.space:
+async def get_readyz(services: ServicesOf, config: ConfigOf) -> schemas.Liveness:
+    """For a load balancer: this server can take requests and, if it runs workers, process their jobs."""
+    status = services.health.check()
+    if not (status.database and status.storage):
+        missing = "database" if not status.database else "storage"
+        raise Unavailable(f"The {missing} does not respond.", hint="Try again in a moment.")
+    if not status.space:
         raise StorageFull("The disk of this server is almost full.", hint="Free space, or try again later.")
-    if config.ready_with_worker and not found.worker:
-        raise Unavailable("No worker shows a sign of life.", hint="It is started anew; try again in a moment.")
-    return responses.Alive(status="ready")
+    if config.ready_with_worker and not status.worker:
+        raise Unavailable("No worker is running.", hint="It restarts by itself; try again in a moment.")
+    return schemas.Liveness(status="ready")
 
 
 router.add_api_route("/health", get_health, methods=["GET"])

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus, for whoever has the admin token, or everybody where the operator opened them."""
+"""Prometheus metrics. They need the admin token unless ``metrics_open`` is set."""
 
 from typing import Annotated
 
@@ -12,22 +12,22 @@ from alphareel.http.openapi import errors
 router = APIRouter(tags=["health"])
 
 
-def _may_read(
+def _require_access(
     request: Request,
     config: ConfigOf,
     token: Annotated[str | None, Header(alias="X-Admin-Token")] = None,
     authorization: Annotated[str, Header()] = "",
 ) -> None:
-    """Prometheus sends a token as ``Authorization: Bearer``; both are the same here."""
+    """Accepts the token also as ``Authorization: Bearer``, as Prometheus sends it."""
     if not config.metrics_open:
-        kind, _, bearer = authorization.partition(" ")
-        require_admin(request, config, token or (bearer.strip() if kind.lower() == "bearer" else None))
+        scheme, _, bearer = authorization.partition(" ")
+        require_admin(request, config, token or (bearer.strip() if scheme.lower() == "bearer" else None))
 
 
 @router.get(
     "/metrics",
     response_class=Response,
-    dependencies=[Depends(_may_read)],
+    dependencies=[Depends(_require_access)],
     responses={
         **errors(s401="No admin token, or a wrong one"),
         200: {
@@ -37,5 +37,5 @@ def _may_read(
     },
 )
 def get_metrics(request: Request) -> Response:
-    """Requests of this process, and jobs, queue, failures, times and webhooks as the database knows them."""
+    """Requests of this process, and jobs, queue, failures, durations and webhooks from the database."""
     return Response(context_of(request).metrics.text(), media_type=CONTENT_TYPE)

@@ -1,21 +1,21 @@
-"""What serves each tier on this server."""
+"""The models and engines of this server."""
 
 from fastapi import APIRouter, Request
 
 from alphareel.http import catalog
 from alphareel.http.context import ConfigOf, ServicesOf, context_of
 from alphareel.http.openapi import errors
-from alphareel.http.schemas import responses
+from alphareel.http.schemas import models as schemas
 
 router = APIRouter(tags=["models"])
 
 
 @router.get("/models", responses=errors())
-def list_models(request: Request, services: ServicesOf, config: ConfigOf) -> responses.Models:
-    """The four tiers with the engine that serves each, every engine with its licenses, and what a clip may be."""
-    found = context_of(request).list_engines()
-    return responses.Models(
-        items=catalog.tiers(services.prices, found, services.estimates.speeds()),
-        engines=[catalog.engine(offer) for offer in found],
+def list_models(request: Request, services: ServicesOf, config: ConfigOf) -> schemas.Models:
+    """The four models with the engine that serves each, every engine with its licenses, and the limits on clips."""
+    engines = context_of(request).list_engines()
+    return schemas.Models(
+        items=catalog.tiers(services.prices, engines, services.estimates.speeds()),
+        engines=[catalog.engine(status) for status in engines],
         limits=catalog.limits(config),
     )

@@ -1,4 +1,4 @@
-"""Files on their way in."""
+"""Uploads: receive and delete files."""
 
 from typing import Annotated
 
@@ -8,11 +8,12 @@ from alphareel.domain.errors import FileTooLarge
 from alphareel.http.auth import KeyPrincipal
 from alphareel.http.config import MIB, HttpConfig
 from alphareel.http.context import ConfigOf, ServicesOf, context_of
-from alphareel.http.idempotency import NameHeader
+from alphareel.http.idempotency import IdempotencyKey
 from alphareel.http.middleware.lingering_close import declared_length
 from alphareel.http.multipart import receive_file
 from alphareel.http.openapi import errors, file_body, links
-from alphareel.http.schemas import responses
+from alphareel.http.schemas import uploads as schemas
+from alphareel.http.schemas.base import Deleted
 from alphareel.http.serializers import Serializers
 from alphareel.service.idempotency import check_name
 from alphareel.service.principal import Principal
@@ -26,42 +27,42 @@ _FORM_OVERHEAD = MIB  # boundaries, part headers and small fields around the fil
 
 
 async def check_length(request: Request, config: ConfigOf) -> None:
-    """Refuse a body that says itself that it is too long, before any of it is read."""
+    """Refuse a body whose Content-Length is too large, before any of it is read."""
     length = declared_length(request.headers)
     if length is not None and length > config.max_upload_bytes + _FORM_OVERHEAD:
         limit = f"The limit is {config.max_upload_bytes / MIB:g} MiB."
         raise FileTooLarge(f"File too large: {length} bytes.", hint=limit)
 
 
-def check_quota_for(request: Request, caller: Principal, services: Services) -> None:
-    """Refuse a body that says itself that it does not fit into what the caller may keep."""
+def check_quota_for(request: Request, principal: Principal, services: Services) -> None:
+    """Refuse a body whose Content-Length exceeds the storage quota of the principal."""
     declared = declared_length(request.headers) or 0
-    services.uploads.check_quota(caller, max(1, declared - _FORM_OVERHEAD))
+    services.uploads.check_quota(principal, max(1, declared - _FORM_OVERHEAD))
 
 
 ContentLengthChecked = Annotated[None, Depends(check_length)]
 
 
 async def receive(
-    request: Request, caller: Principal, services: Services, config: HttpConfig, *, name: str | None = None
-) -> responses.Upload:
-    """Stream the form's file into the service, under a ``name`` only once."""
+    request: Request, principal: Principal, services: Services, config: HttpConfig, *, name: str | None = None
+) -> schemas.Upload:
+    """Stream the form's file into the service. ``name``: the idempotency key."""
     pool = context_of(request).upload_pool
-    views = Serializers(request, services, config)
+    serializers = Serializers(request, services, config)
 
     def render(upload: Upload) -> str:
-        return views.upload(upload).model_dump_json()
+        return serializers.upload(upload).model_dump_json()
 
     def begin(filename: str, declared_type: str | None) -> UploadWriter:
         if name is None:
-            return services.uploads.begin(caller, filename=filename, declared_type=declared_type)
+            return services.uploads.begin(principal, filename=filename, declared_type=declared_type)
         return services.uploads.begin_idempotent(
-            caller, filename=filename, declared_type=declared_type, name=check_name(name), render=render
+            principal, filename=filename, declared_type=declared_type, name=check_name(name), render=render
         )
 
-    services.uploads.check_queue(caller)
-    await pool.run(check_quota_for, request, caller, services)
-    return views.upload(await receive_file(request, begin, patience=config.patience, pool=pool))
+    services.uploads.check_queue(principal)
+    await pool.run(check_quota_for, request, principal, services)
+    return serializers.upload(await receive_file(request, begin, timeouts=config.body_timeouts, pool=pool))
 
 
 @router.post(
@@ -71,20 +72,20 @@ async def receive(
 )
 async def upload_file(
     request: Request,
-    caller: KeyPrincipal,
+    principal: KeyPrincipal,
     _: ContentLengthChecked,
     services: ServicesOf,
     config: ConfigOf,
-    name: NameHeader = None,
-) -> responses.Upload:
+    name: IdempotencyKey = None,
+) -> schemas.Upload:
     """Upload a video (or an image for a background) as the form field `file`."""
-    return await receive(request, caller, services, config, name=name)
+    return await receive(request, principal, services, config, name=name)
 
 
 @router.delete(
     "/uploads/{upload_id}", responses=errors(s404="No such upload, or another key's", s409="In use by a job")
 )
-def delete_upload(upload_id: str, caller: KeyPrincipal, services: ServicesOf) -> responses.Deleted:
-    """Remove an upload; jobs that are done keep their results."""
-    services.uploads.delete(caller, upload_id)
-    return responses.Deleted(id=upload_id, message="Upload deleted")
+def delete_upload(upload_id: str, principal: KeyPrincipal, services: ServicesOf) -> Deleted:
+    """Delete an upload; completed jobs keep their results."""
+    services.uploads.delete(principal, upload_id)
+    return Deleted(id=upload_id, message="Upload deleted")

@@ -1,4 +1,4 @@
-"""Webhooks: what was told of a job and how it went, once more, and a test."""
+"""Webhooks: the delivery log of a job, redelivery, and a test."""
 
 from typing import Any
 
@@ -10,7 +10,6 @@ from alphareel.http.openapi import errors, json_body, links
 from alphareel.http.request_body import JsonObject
 from alphareel.http.routes.jobs import SerializersOf
 from alphareel.http.schemas import webhooks as schemas
-from alphareel.http.schemas.jobs import WebhookTest
 from alphareel.service.jobs.models import Job
 from alphareel.service.webhooks.events import State, Webhook
 
@@ -24,41 +23,41 @@ router = APIRouter(tags=["webhooks"])
         **links("redeliver_webhook", job_id="id", delivery_id="items/0/id"),
     },
 )
-def list_webhooks(job_id: str, caller: KeyPrincipal, services: ServicesOf) -> schemas.WebhookList:
+def list_webhooks(job_id: str, principal: KeyPrincipal, services: ServicesOf) -> schemas.WebhookList:
     """The job's webhooks in the order of their events, with every attempt."""
-    items = [schemas.Webhook(**_fields(webhook)) for webhook in services.webhooks.list(caller, job_id)]
+    items = [schemas.Webhook(**_fields(webhook)) for webhook in services.webhooks.list(principal, job_id)]
     return schemas.WebhookList(id=job_id, job_id=job_id, items=items)
 
 
 @router.post("/jobs/{job_id}/webhooks/{delivery_id}/redeliver", responses=errors(s404="No such job or webhook"))
 def redeliver_webhook(
-    job_id: str, delivery_id: str, caller: KeyPrincipal, services: ServicesOf
-) -> schemas.ResentWebhook:
-    """Send a webhook once more, now, under the same delivery id and with all attempts ahead."""
-    webhook = services.webhooks.redeliver(caller, job_id, delivery_id)
-    return schemas.ResentWebhook(message="Webhook queued", **_fields(webhook))
+    job_id: str, delivery_id: str, principal: KeyPrincipal, services: ServicesOf
+) -> schemas.RedeliveredWebhook:
+    """Send a webhook again now, under the same delivery id and with all its attempts."""
+    webhook = services.webhooks.redeliver(principal, job_id, delivery_id)
+    return schemas.RedeliveredWebhook(message="Webhook queued", **_fields(webhook))
 
 
 @router.post(
     "/webhooks/test",
-    openapi_extra=json_body(WebhookTest),
+    openapi_extra=json_body(schemas.WebhookTest),
     responses=errors(s400="No address", s503="Too many tests at once"),
 )
 def try_webhook(
-    caller: KeyPrincipal, body: JsonObject, services: ServicesOf, views: SerializersOf
+    principal: KeyPrincipal, body: JsonObject, services: ServicesOf, serializers: SerializersOf
 ) -> schemas.WebhookTestResponse:
-    """Send the event `webhook.test` with a made-up job to an address, once, and tell how it went."""
+    """Send the event `webhook.test` with a sample job to an address, once, and return the result."""
 
-    def present(job: Job) -> dict[str, Any]:
-        return views.job(job).model_dump(mode="json")
+    def serialize_job(job: Job) -> dict[str, Any]:
+        return serializers.job(job).model_dump(mode="json")
 
-    trial = services.webhooks.test(caller, body, serialize_job=present)
+    result = services.webhooks.test(principal, body, serialize_job=serialize_job)
     return schemas.WebhookTestResponse(
-        delivered=trial.attempt.error is None,
-        id=trial.id,
-        event=trial.event,
-        url=trial.url,
-        attempt=schemas.WebhookAttempt.model_validate(trial.attempt),
+        delivered=result.attempt.error is None,
+        id=result.id,
+        event=result.event,
+        url=result.url,
+        attempt=schemas.WebhookAttempt.model_validate(result.attempt),
     )
 
 

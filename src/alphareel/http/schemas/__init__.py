@@ -1,1 +1,1 @@
-"""Request and response bodies."""
+"""Request and response bodies, one module per subject; they make up the OpenAPI document."""

@@ -1,179 +1,318 @@
-"""The JSON bodies that the routes for jobs take, as OpenAPI shows them; ``jobs.requests`` parses what really comes.
+"""JSON of the job routes: request bodies first, then responses.
 
-A null is the same as a field left out, so every field that may be left out may be null.
+A null in a request means the same as an absent field, so every optional field may be null.
+``service/jobs/validation.py`` parses the request bodies of jobs; these models document them.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from alphareel.domain.clip import AlphaKind
 from alphareel.domain.color import NAMED
-from alphareel.domain.options import Anchor, Quality, Tier
-from alphareel.http.schemas.responses import OutputFormat
+from alphareel.domain.options import Anchor, BackgroundType, Quality, Tier
+from alphareel.http.schemas.base import Schema, Time
+from alphareel.service.jobs.capabilities import output_formats
 from alphareel.service.jobs.retention import MAX_RETENTION_SECONDS
 from alphareel.service.jobs.test_mode import MAX_SECONDS as MAX_TEST_SECONDS
 from alphareel.service.jobs.test_mode import ScenarioOutcome
 from alphareel.service.jobs.validation import HOST
 
 _PORT = "(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?"
-_ADDRESS = rf"https?://{HOST}{_PORT}([/?#][^\u0000-\u0020\u007f-\u00a0\s]*)?"
+_URL = rf"https?://{HOST}{_PORT}([/?#][^\u0000-\u0020\u007f-\u00a0\s]*)?"
 _HEX = "#?([0-9a-fA-F]{3}|[0-9a-fA-F]{6})"
 _TEXT = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f]*$"
 _NAMES = "|".join(NAMED)
 
-Address = Annotated[str, Field(max_length=4096, pattern=f"^{_ADDRESS}$")]
-MaybeAddress = Annotated[str, Field(max_length=4096, pattern=f"^({_ADDRESS})?$")]
-ColorText = Annotated[str, Field(pattern=f"^({_HEX}|{_NAMES})$", examples=["#09A246"])]
+Url = Annotated[str, Field(max_length=4096, pattern=f"^{_URL}$")]
+OptionalUrl = Annotated[str, Field(max_length=4096, pattern=f"^({_URL})?$")]
+ColorString = Annotated[str, Field(pattern=f"^({_HEX}|{_NAMES})$", examples=["#09A246"])]
 ColorNumbers = Annotated[
     list[Annotated[float, Field(ge=0, le=255)]],
     Field(min_length=3, max_length=3, examples=[[0.035, 0.635, 0.274]]),
 ]
 Side = Annotated[int, Field(ge=16, le=4096)]
 Shift = Annotated[float, Field(ge=-8192, le=8192)]
+OutputFormat = Annotated[str, Field(json_schema_extra={"enum": list(output_formats())})]
+PublicStatus = Literal["created", "pending", "processing", "completed", "failed"]
 
 
-class _Schema(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class FlatBackground(_Schema):
-    """Nothing, or one of the colors that have a type of their own."""
+class PresetBackground(Schema):
+    """Transparent, or one of the preset colors."""
 
     type: Literal["transparent", "green", "white", "black", "blue"]
 
 
-class ColorBackground(_Schema):
+class ColorBackground(Schema):
     type: Literal["color", "custom"] | None = "color"
-    color: ColorNumbers | ColorText = Field(
-        description="Hex, a name, or three numbers: all up to 1 are shares, any above is 0-255."
+    color: ColorNumbers | ColorString = Field(
+        description="Hex, a name, or three numbers: 0-1 if none exceeds 1, otherwise 0-255."
     )
 
 
-class ImageBackground(_Schema):
+class ImageBackground(Schema):
     type: Literal["image"] | None = "image"
-    image_url: Address
+    image_url: Url
 
 
-class BlurBackground(_Schema):
-    """The original, out of focus."""
+class BlurBackground(Schema):
+    """The original video, blurred."""
 
     type: Literal["blur"]
-    radius: float | None = Field(default=None, ge=1, le=500, description="In pixels; follows from the size.")
+    radius: float | None = Field(
+        default=None, ge=1, le=500, description="In pixels; by default it depends on the frame size."
+    )
 
 
-class VideoBackground(_Schema):
-    """Another clip, scaled to cover, at its own pace, from its start and repeated; silent, and not billed."""
+class VideoBackground(Schema):
+    """Another clip: scaled to cover the frame, at its own frame rate, looped, without its audio, not billed."""
 
     type: Literal["video"] | None = "video"
-    video_url: Address
+    video_url: Url
 
 
-WantedBackground = FlatBackground | ColorBackground | ImageBackground | BlurBackground | VideoBackground
-BackgroundText = Annotated[str, Field(pattern=f"^(transparent|blur|{_HEX}|{_NAMES})$")]
+BackgroundRequest = PresetBackground | ColorBackground | ImageBackground | BlurBackground | VideoBackground
+BackgroundString = Annotated[str, Field(pattern=f"^(transparent|blur|{_HEX}|{_NAMES})$")]
 
 
-class WantedCanvas(_Schema):
-    """In pixels; what is left out is the source's."""
+class CanvasRequest(Schema):
+    """Size in pixels; an absent side is that of the source."""
 
     width: Side | None = None
     height: Side | None = None
 
 
-class WantedOffset(_Schema):
+class OffsetRequest(Schema):
     x: Shift | None = Field(default=0, description="Pixels to the right of the anchor.")
     y: Shift | None = Field(default=0, description="Pixels below the anchor.")
 
 
-class WantedForeground(_Schema):
+class ForegroundRequest(Schema):
     anchor: Anchor | None = "center"
     scale: float | None = Field(default=1, ge=0.01, le=10, description="1 fits the source into the canvas.")
-    offset: WantedOffset | None = None
+    offset: OffsetRequest | None = None
 
 
-class WantedComposition(_Schema):
-    canvas: WantedCanvas | None = None
-    foreground: WantedForeground | None = None
+class CompositionRequest(Schema):
+    canvas: CanvasRequest | None = None
+    foreground: ForegroundRequest | None = None
 
 
-class WantedTest(_Schema):
+class TestRequest(Schema):
     outcome: ScenarioOutcome
-    seconds: float | None = Field(default=None, ge=0, le=MAX_TEST_SECONDS, description="Until the outcome.")
+    seconds: float | None = Field(default=None, ge=0, le=MAX_TEST_SECONDS, description="Seconds until the outcome.")
 
 
-class JobStart(_Schema):
+class JobStart(Schema):
     """Every field is optional and replaces the job's own; unknown fields are ignored.
 
     `mp4` and `prores_hq` need a background that is not transparent, `stacked_mp4`, `matte` and `hevc_mov`
     one that is.
     """
 
-    video_url: Address | None = Field(default=None, description="An upload's video_url, or any http(s) address.")
+    video_url: Url | None = Field(default=None, description="An upload's video_url, or any http(s) address.")
     metadata: dict[str, Any] | None = Field(
-        default=None, description="Yours; it comes back with the job. At most 16 KiB as JSON, no null characters."
+        default=None, description="Your own data, returned with the job. At most 16 KiB as JSON, no null characters."
     )
-    model: Tier | None = Field(default="original", description="Which tier of quality and speed makes the matte.")
+    model: Tier | None = Field(default="original", description="The quality and speed of the matte.")
     output_format: OutputFormat | None = "webm"
-    background: WantedBackground | BackgroundText | None = Field(
-        default=None, description="Wins over bg_type and its companions."
+    background: BackgroundRequest | BackgroundString | None = Field(
+        default=None, description="Takes precedence over bg_type, bg_color and bg_image_url."
     )
     bg_type: Literal["transparent", "green", "white", "black", "blue", "custom", "color", "image"] | None = Field(
         default=None, description="color and custom need bg_color, image needs bg_image_url."
     )
-    bg_color: ColorNumbers | ColorText | None = Field(
-        default=None, description="Hex, a name, or three numbers: all up to 1 are shares, any above is 0-255."
+    bg_color: ColorNumbers | ColorString | None = Field(
+        default=None, description="Hex, a name, or three numbers: 0-1 if none exceeds 1, otherwise 0-255."
     )
-    bg_image_url: Address | None = None
-    composition: WantedComposition | None = None
-    quality: Quality | None = Field(default="balanced", description="How large and how good: docs/formats.md.")
+    bg_image_url: Url | None = None
+    composition: CompositionRequest | None = None
+    quality: Quality | None = Field(default="balanced", description="File size against fidelity; see docs/formats.md.")
     poster_time: float | None = Field(
         default=None,
         ge=0,
         le=86400,
-        description="Seconds at which a poster or thumbnail is taken; else the best.",
+        description="Position of the poster or thumbnail in seconds; by default the best frame.",
     )
     text_prompt: str | None = Field(
-        default=None, max_length=2000, pattern=_TEXT, description="What to keep; used by the model pro."
+        default=None, max_length=2000, pattern=_TEXT, description="What to keep; only the model pro uses it."
     )
     preview_duration: float | None = Field(
-        default=None, ge=0.04, le=86400, description="Only so many seconds of the clip."
+        default=None, ge=0.04, le=86400, description="Process only this many seconds of the clip."
     )
-    webhook_url: MaybeAddress | None = Field(default=None, description="Empty is the same as null.")
-    test: ScenarioOutcome | WantedTest | None = Field(
-        default=None, description="Makes this a test job: it computes nothing, costs nothing and comes to this."
+    webhook_url: OptionalUrl | None = Field(default=None, description="Empty is the same as null.")
+    test: ScenarioOutcome | TestRequest | None = Field(
+        default=None,
+        description="Makes this a test job: it processes nothing, costs nothing and ends with this outcome.",
     )
     retention_seconds: int | None = Field(
         default=None,
         ge=0,
         le=MAX_RETENTION_SECONDS,
-        description="How long result and source stay after the end; 0 until they were fetched. No longer than the "
-        "server keeps files anyway.",
+        description="How long the result and the source are kept after the job ends; 0: until they are downloaded. "
+        "At most the server's own retention period.",
     )
 
 
 class JobCreate(JobStart):
     """Unknown fields are ignored. `mp4`, `prores_hq` need a background; `stacked_mp4`, `matte` a transparent one."""
 
-    video_url: Address = Field(description="An upload's video_url, or any http(s) address.")
-    auto_start: bool | None = Field(default=True, description="false makes a draft that waits for /start.")
+    video_url: Url = Field(description="An upload's video_url, or any http(s) address.")
+    auto_start: bool | None = Field(default=True, description="false creates a draft that waits for /start.")
 
 
-Fact = Annotated[float, Field(gt=0, le=1_000_000)]
+class Background(Schema):
+    type: BackgroundType = "transparent"
+    color: str | None = Field(default=None, examples=["#09A246"])
+    image_url: str | None = None
+    radius: float | None = Field(
+        default=None, ge=1, le=500, description="Of a blur, in pixels; by default it depends on the frame size."
+    )
+    video_url: str | None = None
 
 
-class SourceFacts(_Schema):
-    """What you know of a video that lies at an address; an upload's own facts win."""
-
-    seconds: Fact | None = None
-    width: Fact | None = None
-    height: Fact | None = None
-    frame_rate: Fact | None = None
+class Canvas(Schema):
+    width: int | None = Field(default=None, ge=16, le=4096, description="Pixels; the source's when left out.")
+    height: int | None = Field(default=None, ge=16, le=4096)
 
 
-class EstimateRequest(JobCreate):
-    """The body of a job, and what is known of its source. `mp4` and `prores_hq` need a background, as in a job."""
+class Offset(Schema):
+    x: float = Field(default=0, description="Pixels to the right of the anchor.")
+    y: float = Field(default=0, description="Pixels below the anchor.")
 
-    source: SourceFacts | None = None
+
+class Foreground(Schema):
+    anchor: Anchor = "center"
+    scale: float = Field(default=1, ge=0.01, le=10, description="1 fits the source into the canvas.")
+    offset: Offset = Offset()
 
 
-class WebhookTest(_Schema):
-    webhook_url: Address = Field(description="Where the event is sent, now and once.")
+class Composition(Schema):
+    canvas: Canvas = Canvas()
+    foreground: Foreground = Foreground()
+
+
+class Engine(Schema):
+    """The engine that made the matte, so that the result can be reproduced."""
+
+    name: str
+    version: str
+    weights_sha256: str | None
+    license: str
+
+
+class Output(Schema):
+    """The delivered file, verified after writing."""
+
+    format: str
+    mime: str
+    size: int = Field(description="Bytes.")
+    sha256: str
+    width: int
+    height: int
+    frames: int
+    seconds: float
+    has_alpha: bool
+    alpha: AlphaKind | None = Field(
+        description="straight: colors are not multiplied by alpha; white_is_opaque: a grayscale matte; null: unknown."
+    )
+    has_audio: bool
+    frames_lost: int = Field(description="Frames of the source that could not be decoded.")
+
+
+class TestRun(Schema):
+    """The outcome of a test job, and after how many seconds."""
+
+    outcome: ScenarioOutcome
+    seconds: float
+
+
+class Job(Schema):
+    id: str
+    job_id: str = Field(description="The same as id.")
+    status: PublicStatus
+    progress: float = Field(ge=0, le=100)
+    output_url: str | None = Field(description="Signed and temporary; every response has a fresh one.")
+    expires_at: Time | None = Field(description="When output_url expires.")
+    queue_position: int | None = Field(
+        ge=0, description="How many jobs start before it, 0 for the next one; an estimate, null unless it is queued."
+    )
+    preview_url: str | None = Field(
+        description="A small transparent WebP of the newest frame while the job is running."
+    )
+    error: str | None = Field(description="Why it failed.")
+    error_code: str | None
+    model: Tier
+    output_format: OutputFormat
+    bg_type: BackgroundType
+    background: Background
+    composition: Composition | None
+    quality: Quality
+    poster_time: float | None
+    text_prompt: str | None
+    preview_duration: float | None
+    video_url: str
+    metadata: Mapping[str, Any]
+    webhook_url: str | None
+    webhook_events: Mapping[str, str] = Field(description="For each event: pending, sent or failed.")
+    billing_status: Literal["not_billed", "reserved", "charged", "released"]
+    credits_used: float = Field(description="Credits charged; 0 until completed, and for clients who are not charged.")
+    credits_reserved: float
+    pricing_version: str | None = Field(description="The price list of the run, if it is charged.")
+    duration_seconds: float | None = Field(description="Duration of the output.")
+    created_at: Time
+    updated_at: Time
+    started_at: Time | None
+    completed_at: Time | None
+    output: Output | None
+    engine: Engine | None
+    warnings: list[str]
+    retention_seconds: int | None = Field(description="How long its files are kept after it ends; null: forever.")
+    files_expire_at: Time | None = Field(description="When the result and the source are deleted; null until it ends.")
+    attempts: int = Field(description="How many times a worker started it.")
+    test: TestRun | None = Field(description="Null for a real job.")
+
+
+class AcceptedJob(Job):
+    """The job after it was created, started or cancelled."""
+
+    success: Literal[True] = True
+    message: str
+
+
+class JobList(Schema):
+    success: Literal[True] = True
+    items: list[Job]
+    jobs: list[Job] = Field(description="The same as items.")
+    total: int
+    limit: int
+    offset: int
+    has_more: bool
+
+
+class Transition(Schema):
+    sequence: int
+    from_status: str | None
+    to_status: str
+    at: Time
+    actor: str
+    request_id: str | None
+    reason: str
+
+
+class History(Schema):
+    """Every transition of a job, oldest first."""
+
+    success: Literal[True] = True
+    id: str
+    job_id: str
+    items: list[Transition]
+
+
+class Process(Schema):
+    success: Literal[True] = True
+    id: str
+    job_id: str
+    status: PublicStatus
+    message: str

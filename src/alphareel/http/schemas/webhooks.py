@@ -1,27 +1,24 @@
-"""Webhooks on the wire: their log, and the test of a receiver. What receivers get is built in jobs/webhooks.py."""
+"""JSON of the webhook log and the webhook test. ``service/webhooks/events.py`` builds what receivers get."""
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from alphareel.http.schemas.responses import Time
-
-
-class _Schema(BaseModel):
-    model_config = ConfigDict(frozen=True, from_attributes=True)
+from alphareel.http.schemas.base import Schema, Time
+from alphareel.http.schemas.jobs import Url
 
 
-class WebhookAttempt(_Schema):
+class WebhookAttempt(Schema):
     at: Time
-    status_code: int | None = Field(description="Of the receiver's answer; null when there was none.")
-    error: str | None = Field(description="Why it does not count as delivered.")
+    status_code: int | None = Field(description="The receiver's response; null if there was none.")
+    error: str | None = Field(description="Why the delivery failed; null if it succeeded.")
     milliseconds: int
 
 
-class Webhook(_Schema):
-    """An event of a job on its way to its receiver."""
+class Webhook(Schema):
+    """An event of a job and its delivery."""
 
-    id: str = Field(description="The delivery id, the same in every attempt.")
+    id: str = Field(description="The delivery ID, the same in every attempt.")
     event: str
     url: str
     status: Literal["pending", "sent", "failed"]
@@ -31,22 +28,26 @@ class Webhook(_Schema):
     attempts: list[WebhookAttempt] = Field(description="Oldest first; the latest 30.")
 
 
-class WebhookList(_Schema):
+class WebhookList(Schema):
     success: Literal[True] = True
     id: str
     job_id: str
     items: list[Webhook]
 
 
-class ResentWebhook(Webhook):
+class RedeliveredWebhook(Webhook):
     success: Literal[True] = True
     message: str
 
 
-class WebhookTestResponse(_Schema):
+class WebhookTestResponse(Schema):
     success: Literal[True] = True
-    delivered: bool = Field(description="Whether the receiver answered with a 2xx in time.")
+    delivered: bool = Field(description="Whether the receiver responded with a 2xx status in time.")
     id: str
     event: str
     url: str
     attempt: WebhookAttempt
+
+
+class WebhookTest(Schema):
+    webhook_url: Url = Field(description="Where the test event is sent once.")
