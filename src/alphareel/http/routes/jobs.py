@@ -13,7 +13,7 @@ from alphareel.http.openapi import errors, json_body, links
 from alphareel.http.ranges import matches_etag
 from alphareel.http.request_body import JsonObject
 from alphareel.http.schemas import jobs
-from alphareel.http.schemas.base import Deleted
+from alphareel.http.schemas.fields import Deleted
 from alphareel.http.serializers import Serializers
 from alphareel.service.jobs.models import Job, Status
 

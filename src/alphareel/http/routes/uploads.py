@@ -13,7 +13,7 @@ from alphareel.http.middleware.lingering_close import declared_length
 from alphareel.http.multipart import receive_file
 from alphareel.http.openapi import errors, file_body, links
 from alphareel.http.schemas import uploads as schemas
-from alphareel.http.schemas.base import Deleted
+from alphareel.http.schemas.fields import Deleted
 from alphareel.http.serializers import Serializers
 from alphareel.service.idempotency import check_name
 from alphareel.service.principal import Principal

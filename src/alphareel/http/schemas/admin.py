@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints
 
-from alphareel.http.schemas.base import RequestBody, Schema, Time
+from alphareel.http.schemas.fields import RequestBody, Schema, Time
 from alphareel.http.schemas.usage import ModelUsageDay
 from alphareel.service.api_keys.admin import KEY_LIMITS, MAX_CLIENT_LENGTH, MAX_NOTE_LENGTH, PLAIN
 from alphareel.service.api_keys.models import ApiKey

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from alphareel.http.schemas.base import Schema
+from alphareel.http.schemas.fields import Schema
 
 
 class ErrorDetail(Schema):

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
-from alphareel.http.schemas.base import Schema
+from alphareel.http.schemas.fields import Schema
 from alphareel.http.schemas.jobs import JobCreate
 from alphareel.service.jobs.estimates import Estimate as JobEstimate
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from alphareel.http.schemas.base import Schema
+from alphareel.http.schemas.fields import Schema
 
 
 class HealthChecks(Schema):

@@ -12,7 +12,7 @@ from pydantic import Field
 from alphareel.domain.clip import AlphaKind
 from alphareel.domain.color import NAMED
 from alphareel.domain.options import Anchor, BackgroundType, Quality, Tier
-from alphareel.http.schemas.base import Schema, Time
+from alphareel.http.schemas.fields import Schema, Time
 from alphareel.service.jobs.capabilities import output_formats
 from alphareel.service.jobs.retention import MAX_RETENTION_SECONDS
 from alphareel.service.jobs.test_mode import MAX_SECONDS as MAX_TEST_SECONDS

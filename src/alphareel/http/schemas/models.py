@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from alphareel.domain.options import Tier
-from alphareel.http.schemas.base import Schema
+from alphareel.http.schemas.fields import Schema
 
 
 class ModelStatus(Schema):

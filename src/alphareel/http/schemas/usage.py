@@ -4,7 +4,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field
 
-from alphareel.http.schemas.base import Schema, Time
+from alphareel.http.schemas.fields import Schema, Time
 from alphareel.service.usage.service import UsageBucket
 
 
