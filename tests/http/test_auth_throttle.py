@@ -51,10 +51,10 @@ def test_client_addresses_are_logged_only_for_refused_requests(guarded, logs):
 
 
 def test_wrong_keys_are_counted_per_address_and_per_ipv6_network():
-    guesses = AuthFailureLimiter(1)
-    guesses.note("key", "192.0.2.1")
-    guesses.note("key", "192.0.2.2")
-    guesses.note("key", "2001:db8:0:1::1")
+    limiter = AuthFailureLimiter(1)
+    limiter.record_failure("key", "192.0.2.1")
+    limiter.record_failure("key", "192.0.2.2")
+    limiter.record_failure("key", "2001:db8:0:1::1")
     with pytest.raises(RateLimited):
-        guesses.note("key", "2001:db8:0:1:ffff::2")
-    guesses.note("key", "2001:db8:0:2::1")
+        limiter.record_failure("key", "2001:db8:0:1:ffff::2")
+    limiter.record_failure("key", "2001:db8:0:2::1")

@@ -69,7 +69,7 @@ def test_a_stream_survives_a_database_outage(server, key, job, harness, finish_j
 
     def get(principal, job_id):
         if time.monotonic() < until and threading.current_thread().name != "MainThread" and opened:
-            raise Unavailable("The database does not response.")
+            raise Unavailable("The database does not respond.")
         return real(principal, job_id)
 
     opened = []

@@ -130,7 +130,7 @@ def deliver(harness):
 def test_a_webhook_is_a_span_in_the_trace_of_its_job_and_propagates_it_to_the_receiver(client, spans, harness):
     deliver(harness)  # the database is one for all tests
     harness.poster.sent.clear()
-    harness.poster.responses[:] = [500]
+    harness.poster.answers[:] = [500]
     job = client.post("/v1/jobs", json={"video_url": URL, "webhook_url": HOOK}, headers=FROM_CLIENT).json()
     harness.jobs.begin_attempt(job["id"], ticket=1, actor="w")
     deliver(harness)
@@ -145,11 +145,11 @@ def test_a_webhook_is_a_span_in_the_trace_of_its_job_and_propagates_it_to_the_re
     assert "hook.example" not in webhook.to_json()
     ((_, headers, _),) = harness.poster.sent
     assert headers["traceparent"] == f"00-{TRACE}-{webhook.context.span_id:016x}-01"
-    harness.poster.responses[:] = [200]
+    harness.poster.answers[:] = [200]
 
 
 def test_a_delivered_webhook_is_a_successful_span(client, spans, harness):
-    harness.poster.responses[:] = [200]
+    harness.poster.answers[:] = [200]
     job = client.post("/v1/jobs", json={"video_url": URL, "webhook_url": HOOK}).json()
     harness.jobs.begin_attempt(job["id"], ticket=1, actor="w")
     deliver(harness)

@@ -18,31 +18,31 @@ SLOW = "https://slow.example.com/"
 
 
 @pytest.fixture(autouse=True)
-def no_others(harness):
-    """The database is one for all tests: what others left is not for ours."""
+def settle_other_webhooks(harness):
+    """All tests share one database: settle the webhooks that other tests left behind."""
     accepted = Attempt(harness.clock.now(), 200, None, 1)
     while due := harness.webhooks.due(limit=100):
         for delivery in due:
             if claimed := harness.webhooks.claim(delivery.id, lease=timedelta(hours=1)):
                 harness.webhooks.settle(delivery.id, tries=claimed.webhook.tries, attempt=accepted)
     harness.poster.sent.clear()
-    harness.poster.responses[:] = [200]
+    harness.poster.answers[:] = [200]
 
 
 def deliver(harness):
     serializer = JobSerializer("http://testserver", harness.services.files, show_pending=False)
-    postman = WebhookDispatcher(
+    dispatcher = WebhookDispatcher(
         harness.webhooks,
         WebhookSender(harness.poster, Secrets(("secret",)), harness.clock),
         serialize_job=lambda job: serializer.job(job).model_dump(mode="json"),
         limits=DispatchLimits(pause=0.02),
     )
-    postman.start()
+    dispatcher.start()
     deadline = time.monotonic() + 30
-    while harness.webhooks.due(limit=1) or postman._hosts:
+    while harness.webhooks.due(limit=1) or dispatcher._hosts:
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    postman.stop()
+    dispatcher.stop()
 
 
 def create(client, **fields):
@@ -82,7 +82,7 @@ def test_a_receiver_named_at_the_start_gets_the_webhooks(client, harness):
 
 
 def test_log_shows_every_attempt(client, harness):
-    harness.poster.responses[:] = [FetchFailed("The receiver did not response."), 200]
+    harness.poster.answers[:] = [FetchFailed("The receiver did not respond."), 200]
     job = create(client, auto_start=False)
     client.post(f"/v1/jobs/{job['id']}/cancel")
     deliver(harness)
@@ -91,7 +91,7 @@ def test_log_shows_every_attempt(client, harness):
     assert item["next_attempt_at"] > item["created_at"]
     assert (item["attempts"][0]["status_code"], item["attempts"][0]["error"]) == (
         None,
-        "The receiver did not response.",
+        "The receiver did not respond.",
     )
     assert client.get(f"/v1/jobs/{job['id']}").json()["webhook_events"] == {"job.failed": "pending"}
 
@@ -128,7 +128,7 @@ def test_a_test_event_is_sent_at_once_and_its_result_returned(client, harness):
 
 
 def test_a_refused_test_event_reports_why(client, harness):
-    harness.poster.responses[:] = [503]
+    harness.poster.answers[:] = [503]
     body = client.post("/v1/webhooks/test", json={"webhook_url": HOOK}).json()
     assert (body["delivered"], body["attempt"]["status_code"]) == (False, 503)
     assert "503" in body["attempt"]["error"]

@@ -22,11 +22,11 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._registry.register(_DatabaseCollector(stats))
         self._requests = Counter(
-            "alphareel_http_requests", "Answered requests.", ("method", "route", "status"), registry=self._registry
+            "alphareel_http_requests", "HTTP requests.", ("method", "route", "status"), registry=self._registry
         )
         self._seconds = Histogram(
             "alphareel_http_request_seconds",
-            "Time to the end of the answer.",
+            "Time until the response was complete.",
             ("method", "route"),
             buckets=_BUCKETS,
             registry=self._registry,
@@ -53,24 +53,24 @@ class _DatabaseCollector(Collector):
         try:
             stats = self._stats.collect()
         except Unavailable:
-            yield _gauge("alphareel_database_up", "Whether the database answered.", 0)
+            yield _gauge("alphareel_database_up", "Whether the database responded.", 0)
             return
-        yield _gauge("alphareel_database_up", "Whether the database answered.", 1)
+        yield _gauge("alphareel_database_up", "Whether the database responded.", 1)
         yield from _counts(stats)
         yield from _durations(stats)
 
 
 def _counts(stats: ServiceStats) -> Iterator[Metric]:
     yield _labeled("alphareel_jobs", "Jobs by status, deleted ones included.", "status", stats.jobs)
-    yield _gauge("alphareel_queue_depth", "Jobs that wait for a worker.", stats.jobs["pending"])
-    yield _gauge("alphareel_queue_oldest_seconds", "How long the longest waiting job waits.", stats.oldest_seconds)
-    yield _gauge("alphareel_workers", "Worker processes that beat.", stats.executors)
+    yield _gauge("alphareel_queue_depth", "Jobs waiting for a worker.", stats.jobs["pending"])
+    yield _gauge("alphareel_queue_oldest_seconds", "Time that the oldest queued job has waited.", stats.oldest_seconds)
+    yield _gauge("alphareel_workers", "Live worker processes.", stats.executors)
     yield _labeled("alphareel_webhooks", "Webhooks by state.", "state", stats.webhooks)
     yield _gauge(
-        "alphareel_credits_reserved", "Credits that waiting and running jobs hold.", stats.credits_reserved / 100
+        "alphareel_credits_reserved", "Credits reserved for waiting and running jobs.", stats.credits_reserved / 100
     )
     charged = stats.credits_charged / 100
-    yield CounterMetricFamily("alphareel_credits_charged", "Credits that completed jobs cost.", value=charged)
+    yield CounterMetricFamily("alphareel_credits_charged", "Credits charged for completed jobs.", value=charged)
     failures = CounterMetricFamily("alphareel_job_failures", "Failed runs by error code.", labels=["code"])
     for code, count in sorted(stats.failures.items()):
         failures.add_metric([code], count)

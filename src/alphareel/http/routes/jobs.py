@@ -121,7 +121,7 @@ def list_jobs(
 @router.get(
     "/jobs/{job_id}",
     response_model=jobs.Job,
-    responses={**_NOT_FOUND, 304: {"description": "Not changed since the answer with this ETag"}},
+    responses={**_NOT_FOUND, 304: {"description": "Unchanged since the response with this ETag"}},
 )
 def get_job(
     job_id: str, request: Request, principal: KeyPrincipal, services: ServicesOf, serializers: SerializersOf
