@@ -140,7 +140,8 @@ def main() -> None:
     draw_sheet(source, target, sheet, overwrite=True)
     console.print(f"result    {target}: {target.stat().st_size / 1e6:.2f} MB, {frames} frames", soft_wrap=True)
     console.print(f"alpha     {clear:.0%} of the pixels transparent, {solid:.0%} opaque: verified by decoding the file")
-    console.print(f"engine    {job['engine']['name']} {job['engine']['version']}")
+    served_by = job["engine"] or {"name": "unknown", "version": ""}
+    console.print(f"engine    {served_by['name']} {served_by['version']}")
     console.print(f"sheet     {sheet}", soft_wrap=True)
     console.print(f"done in   {time.monotonic() - began:.1f} s")
 

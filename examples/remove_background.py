@@ -1,7 +1,8 @@
 """Remove the background of one video with a running service: python remove_background.py in.mp4 out.webm.
 
 Needs the package alphareel-client. Reads ALPHAREEL_API_KEY, ALPHAREEL_URL (http://127.0.0.1:8080 when unset) and
-ALPHAREEL_TIMEOUT (seconds to wait for the job, 3600 when unset). The format follows from the target's suffix. The exit code is 0 when the target is there, whole.
+ALPHAREEL_TIMEOUT (seconds to wait for the job, 3600 when unset). The format follows from the target's suffix. The exit
+code is 0 when the target was written and verified.
 """
 
 import os

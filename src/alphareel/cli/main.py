@@ -195,11 +195,10 @@ def sheet(source: Path, result: Path, picture: Path, /, *, columns: int = 4, ove
 def doctor() -> None:
     """Check this installation: engines, formats, disk, limits; exit code 1 when something needed is missing."""
     from alphareel.cli.doctor import examine
-    from alphareel.server.settings import load_settings
 
     table = Table("check", "state", "detail")
     fine = True
-    for check in examine(load_settings()):
+    for check in examine():
         fine = fine and check.fine
         state = Text("fine", style="green") if check.fine else Text("problem", style="red")
         table.add_row(check.name, state, check.detail)
