@@ -26,7 +26,7 @@ from alphareel.cli.contact_sheet import draw_sheet
 from alphareel.domain.clip import Limits
 from alphareel.media.reader import open_reader
 from alphareel.testing import clips as testing
-from alphareel_client import Client, ClientError
+from alphareel_client import Client, ClientError, Job
 
 OUTPUT = Path("demo-output")
 console = Console(highlight=False, markup=False)
@@ -85,7 +85,7 @@ def make_clip(path: Path) -> str:
     return "chroma"
 
 
-def remove_background(client: Client, source: Path, engine: str | None) -> tuple[dict, Path]:
+def remove_background(client: Client, source: Path, engine: str | None) -> tuple[Job, Path]:
     """Upload, create, wait, download: what every integrator does."""
     with progress_bar() as bar:
         sending = bar.add_task("upload", total=source.stat().st_size)
@@ -102,7 +102,7 @@ def remove_background(client: Client, source: Path, engine: str | None) -> tuple
         cutting = bar.add_task("cut", total=100)
         job = client.wait_for_completion(job["id"], on_progress=lambda percent: bar.update(cutting, completed=percent))
     target = OUTPUT / f"{source.stem}-transparent.webm"
-    client.download(job, target)
+    client.download(job, target, overwrite=True)
     return job, target
 
 
@@ -140,7 +140,8 @@ def main() -> None:
     draw_sheet(source, target, sheet, overwrite=True)
     console.print(f"result    {target}: {target.stat().st_size / 1e6:.2f} MB, {frames} frames", soft_wrap=True)
     console.print(f"alpha     {clear:.0%} of the pixels transparent, {solid:.0%} opaque: verified by decoding the file")
-    console.print(f"engine    {job['engine']['name']} {job['engine']['version']}")
+    served_by = job["engine"] or {"name": "unknown", "version": ""}
+    console.print(f"engine    {served_by['name']} {served_by['version']}")
     console.print(f"sheet     {sheet}", soft_wrap=True)
     console.print(f"done in   {time.monotonic() - began:.1f} s")
 

@@ -18,7 +18,7 @@ from alphareel.domain.options import Background, Composition, Options, Output
 if TYPE_CHECKING:
     from alphareel.matting.tiers import EngineStatus
 
-__version__ = "0.1.0"
+    __version__: str
 
 __all__ = [
     "Background",
@@ -44,6 +44,20 @@ _Background = _Path | Sequence[float] | dict[str, Any] | None
 # a mapping's keys are paths, of either kind
 _Targets = Sequence[_Path] | Mapping[Any, Mapping[str, Any]]
 _OWN = frozenset({"output_format", "background", "composition", "quality", "poster_time"})
+
+
+if not TYPE_CHECKING:  # a type checker shall still report names that do not exist
+
+    def __getattr__(name: str) -> str:
+        """``__version__``, read from the installed metadata: pyproject.toml is the one place that states it."""
+        if name != "__version__":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("alphareel")
+        except PackageNotFoundError:  # a source tree that is not installed
+            return "0+unknown"
 
 
 class _CutOptions(TypedDict, total=False):

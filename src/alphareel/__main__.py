@@ -1,5 +1,41 @@
-"""``python -m alphareel``."""
+"""``python -m alphareel`` and the console script. The verbs are in ``alphareel.cli``."""
 
-from alphareel.cli.main import main
+import sys
 
-main()
+_SERVICE_PACKAGES = frozenset(
+    {"alembic", "anyio", "dbos", "fastapi", "limits", "multipart", "prometheus_client"}
+    | {"httpcore2", "pydantic", "pydantic_settings", "sqlalchemy", "starlette", "uvicorn"}
+)
+
+
+def main() -> None:
+    """Run the command. ``--version`` answers without loading it, because scripts ask for it often."""
+    if sys.argv[1:] == ["--version"]:
+        import alphareel  # noqa: PLC0415
+
+        print(alphareel.__version__)  # noqa: T201
+        return
+    from alphareel.cli.main import main as run_command  # noqa: PLC0415
+
+    try:
+        run_command()
+    except ImportError as error:
+        package = _missing_package(error)
+        if package not in _SERVICE_PACKAGES:
+            raise
+        sys.stderr.write(
+            f"alphareel: this command needs the service, and the package {package} is not installed. "
+            'Run: pip install "alphareel[service]"\n'
+        )
+        sys.exit(6)
+
+
+def _missing_package(error: BaseException | None) -> str | None:
+    """The package that could not be imported, looking through the errors that wrap it."""
+    while error is not None and not isinstance(error, ModuleNotFoundError):
+        error = error.__cause__
+    return None if error is None else (error.name or "").partition(".")[0]
+
+
+if __name__ == "__main__":
+    main()

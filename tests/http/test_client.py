@@ -3,7 +3,7 @@
 import pytest
 
 from alphareel.testing.fakes import TINY_MP4
-from alphareel_client import ApiError, Client, JobFailed, RemoveBGVideoClient
+from alphareel_client import ApiError, Client, JobFailed, RemoveBGVideoAdminClient, RemoveBGVideoClient
 
 
 @pytest.fixture
@@ -78,3 +78,65 @@ def test_dropin_refusals_are_api_errors(dropin):
     with pytest.raises(ApiError) as caught:
         dropin.create_job("https://a.example/v.mp4", bg_type="color", bg_color=[])
     assert caught.value.status_code == 400
+
+
+def test_job_is_followed_live_and_its_history_is_read(sdk, finish_job):
+    job = sdk.create_job("https://a.example/v.mp4")
+    finish_job(job["id"])
+    events = list(sdk.events(job["id"]))
+    assert events[-1]["event"] == "end"
+    assert events[-1]["data"]["status"] == "completed"
+    seen = [event for event in events if event["event"] == "state"]
+    assert [event["data"]["to_status"] for event in seen] == [i["to_status"] for i in sdk.history(job["id"])["items"]]
+    assert list(sdk.events(job["id"], last_event_id=seen[-1]["id"])) == []
+
+
+def test_models_prices_and_estimates_are_read(sdk):
+    assert "human" in [tier["model"] for tier in sdk.models()["items"]]
+    assert sdk.pricing()["model_pricing_credits_per_minute"]
+    assert sdk.estimate("https://a.example/v.mp4", source={"seconds": 60})["video_seconds"] == 60
+
+
+def test_webhooks_are_listed_resent_and_tested(sdk, finish_job):
+    job = sdk.create_job("https://a.example/v.mp4", webhook_url="https://hook.example.com/x")
+    finish_job(job["id"])
+    deliveries = sdk.webhooks.list(job["id"])["items"]
+    assert "job.completed" in [delivery["event"] for delivery in deliveries]
+    assert sdk.webhooks.redeliver(job["id"], deliveries[0]["id"])["id"] == deliveries[0]["id"]
+    assert sdk.webhooks.test("https://hook.example.com/x")["delivered"] in (True, False)
+
+
+TOKEN = "an operator's token for the tests"
+
+
+@pytest.fixture
+def operated(make_client):
+    """The address and the transport of a service that has an admin token."""
+    return {"base_url": "http://testserver", "transport": make_client(secret=None, admin_token=TOKEN)._transport}
+
+
+def test_admin_dropin_manages_keys_like_the_other_sdk(operated):
+    admin = RemoveBGVideoAdminClient(TOKEN, **operated)
+    made = admin.create_key("studio-sdk", "night")
+    fingerprint = made["key_fingerprint"]
+    assert made["api_key"].startswith("ar_live_")
+    assert "studio-sdk" in [key["client_id"] for key in admin.list_keys()["items"]]
+    assert admin.disable_key(fingerprint)["enabled"] is False
+    assert admin.enable_key(fingerprint)["enabled"] is True
+    assert admin.get_config()["success"] is True
+    with pytest.raises(ApiError) as caught:
+        RemoveBGVideoAdminClient("wrong", **operated).list_keys()
+    assert (caught.value.status_code, caught.value.code) == (401, "invalid_admin_token")
+
+
+def test_admin_client_rotates_limits_and_charges(operated, key):
+    admin = Client(key, **operated).admin(TOKEN)
+    made = admin.create_key("studio-charged", test=True)
+    rotated = admin.rotate_key(made["key_fingerprint"], grace_seconds=60)
+    assert rotated["api_key"] != made["api_key"]
+    assert admin.limit_key(rotated["key_fingerprint"], max_queued_jobs=3)["max_queued_jobs"] == 3
+    assert admin.set_credits("studio-charged", 10)["balance"] == 10
+    assert admin.grant_credits("studio-charged", 5)["balance"] == 15
+    assert admin.get_credits("studio-charged", limit=5)["items"]
+    assert "items" in admin.usage(days=1)
+    assert admin.list_events(limit=5)["items"]

@@ -1,14 +1,40 @@
 """The SDK against answers that a server may give on a bad day."""
 
+import base64
 import hashlib
+import hmac
 import json
+import time
+from datetime import UTC, datetime
 
 import httpx2
 import pytest
 
-from alphareel_client import ApiError, Client, DownloadFailed, JobFailed, RemoveBGVideoClient, RemoveBGVideoError
+from alphareel_client import (
+    AdminClient,
+    ApiError,
+    Client,
+    DownloadFailed,
+    InvalidSignature,
+    JobFailed,
+    RemoveBGVideoAdminClient,
+    RemoveBGVideoClient,
+    RemoveBGVideoError,
+    verify_webhook,
+)
 
 CONTENT = bytes(range(256)) * 40
+VARIABLES = [
+    f"{vendor}_{name}" for vendor in ("ALPHAREEL", "REMOVEBGVIDEO") for name in ("API_KEY", "ADMIN_TOKEN", "BASE_URL")
+]
+CLIENTS = [Client, RemoveBGVideoClient, AdminClient, RemoveBGVideoAdminClient]
+
+
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch):
+    """The environment of whoever runs the tests has no say in them."""
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +70,7 @@ def refusal(status, code="some_code", **headers):
 
 
 def job(status="completed", **fields):
-    facts = {"size": len(CONTENT), "sha256": hashlib.sha256(CONTENT).hexdigest()}
+    facts = {"mime": "video/webm", "size": len(CONTENT), "sha256": hashlib.sha256(CONTENT).hexdigest()}
     made = {"id": "job_1", "status": status, "progress": 50, "output_url": "http://files/x?sig=1", "output": facts}
     return {**made, "error": None, "error_code": None, **fields}
 
@@ -198,7 +224,7 @@ class Files:
     def __call__(self, request):
         if request.url.host == "api":
             self.links += 1
-            return answer(body=job(output_url=f"http://files/x?sig={self.links}", **self.fields))
+            return answer(body=job(**{"output_url": f"http://files/x?sig={self.links}", **self.fields}))
         self.keys.append(request.headers.get("x-api-key"))
         asked = request.headers.get("range")
         self.ranges.append(asked)
@@ -270,13 +296,14 @@ def test_damaged_download_leaves_nothing(tmp_path):
 def test_damaged_download_does_not_touch_what_was_there(tmp_path):
     (tmp_path / "out").write_bytes(b"old")
     with pytest.raises(DownloadFailed):
-        client_of(Files(CONTENT[:-1] + b"x")).download("job_1", tmp_path / "out")
+        client_of(Files(CONTENT[:-1] + b"x")).download("job_1", tmp_path / "out", overwrite=True)
     assert (tmp_path / "out").read_bytes() == b"old"
+    assert partials(tmp_path) == []
 
 
 def test_partial_file_that_is_too_long_is_begun_anew(tmp_path):
     files = Files(output=None)
-    (tmp_path / ".out.job1.part").write_bytes(bytes(99_999))
+    (tmp_path / "out.job1.part").write_bytes(bytes(99_999))
     client_of(files).download("job_1", tmp_path / "out")
     assert (tmp_path / "out").read_bytes() == CONTENT
 
@@ -284,7 +311,7 @@ def test_partial_file_that_is_too_long_is_begun_anew(tmp_path):
 def test_server_that_ignores_ranges_is_no_trouble(tmp_path):
     files = Files()
     mark = hashlib.sha256(CONTENT).hexdigest()[:24]
-    (tmp_path / f".out.{mark}.part").write_bytes(CONTENT[:100])
+    (tmp_path / f"out.{mark}.part").write_bytes(CONTENT[:100])
     files.__class__ = type("Whole", (Files,), {"__call__": lambda self, r: Files.__call__(self, without_range(r))})
     client_of(files).download("job_1", tmp_path / "out")
     assert (tmp_path / "out").read_bytes() == CONTENT
@@ -415,3 +442,244 @@ def test_an_estimate_is_asked_for_with_what_is_known_of_the_clip():
         "/prefix/v1/estimate",
         {"video_url": "http://v", "model": "human", "source": {"seconds": 60}},
     )
+
+
+@pytest.mark.parametrize("kind", CLIENTS)
+def test_no_client_has_a_default_address_on_another_host(kind):
+    assert kind("key").base_url == "http://127.0.0.1:8080"
+
+
+@pytest.mark.parametrize("kind", CLIENTS)
+def test_base_url_comes_from_the_argument_then_from_our_variable_then_from_the_other_sdk_s(kind, monkeypatch):
+    monkeypatch.setenv("REMOVEBGVIDEO_BASE_URL", "https://theirs.example/")
+    assert kind("key").base_url == "https://theirs.example"
+    monkeypatch.setenv("ALPHAREEL_BASE_URL", "https://ours.example")
+    assert kind("key").base_url == "https://ours.example"
+    assert kind("key", base_url="https://named.example/x/").base_url == "https://named.example/x"
+
+
+@pytest.mark.parametrize("url", ["api.example.com", "ftp://a.example", "https://", "/v1"])
+def test_base_url_that_is_no_http_url_is_refused(url):
+    with pytest.raises(ValueError, match="http or https URL"):
+        Client("key", base_url=url)
+
+
+@pytest.mark.parametrize(
+    ("kind", "header", "variables"),
+    [
+        (Client, "x-api-key", ("ALPHAREEL_API_KEY", "REMOVEBGVIDEO_API_KEY")),
+        (RemoveBGVideoClient, "x-api-key", ("ALPHAREEL_API_KEY", "REMOVEBGVIDEO_API_KEY")),
+        (AdminClient, "x-admin-token", ("ALPHAREEL_ADMIN_TOKEN", "REMOVEBGVIDEO_ADMIN_TOKEN")),
+        (RemoveBGVideoAdminClient, "x-admin-token", ("ALPHAREEL_ADMIN_TOKEN", "REMOVEBGVIDEO_ADMIN_TOKEN")),
+    ],
+)
+def test_secret_is_read_from_either_variable_and_sent_without_the_whitespace_around_it(
+    kind, header, variables, monkeypatch
+):
+    script = Script(answer(body={}))
+
+    def sent():
+        client = kind(base_url="http://api", transport=httpx2.MockTransport(script))
+        client.list_jobs() if hasattr(client, "list_jobs") else client.list_keys()
+        return script.requests[-1].headers[header]
+
+    with pytest.raises(ValueError, match="is required"):
+        kind()
+    monkeypatch.setenv(variables[1], "theirs\n")
+    assert sent() == "theirs"
+    monkeypatch.setenv(variables[0], " ours\r\n")
+    assert sent() == "ours"
+
+
+@pytest.mark.parametrize("kind", CLIENTS)
+@pytest.mark.parametrize("secret", ["secret\nsecret", "secret\x00", "secr\u00e9t", "secret\tx"])
+def test_secret_that_cannot_be_sent_is_refused_at_once_and_never_printed(kind, secret):
+    with pytest.raises(ValueError, match="control or non-ASCII character") as caught:
+        kind(secret)
+    assert "secr" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize("kind", CLIENTS)
+def test_neither_the_text_of_a_client_nor_that_of_its_errors_has_the_secret_or_a_password(kind):
+    transport = httpx2.MockTransport(Script(httpx2.ConnectError("nobody there")))
+    client = kind("the-secret", base_url="http://user:pass@api", transport=transport)
+    call = client.list_jobs if hasattr(client, "list_jobs") else client.list_keys
+    with pytest.raises(ApiError) as caught:
+        call()
+    inner = getattr(client, "_session", None) or client._admin._session
+    for text in (repr(client), repr(inner), str(caught.value), repr(caught.value)):
+        assert "the-secret" not in text
+        assert "pass" not in text
+
+
+def test_download_into_an_existing_folder_is_named_after_the_job_and_the_link(tmp_path):
+    files = Files(output_url="http://files/outputs/job_1/2/result.webm?sig=1")
+    (tmp_path / "folder").mkdir()
+    for path in (f"{tmp_path}/folder/", tmp_path / "folder"):
+        target = client_of(files).download("job_1", path, overwrite=True)
+        assert target == tmp_path / "folder" / "job_1.webm"
+        assert target.read_bytes() == CONTENT
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["job_1.webm"]
+
+
+def test_download_into_a_folder_never_leaves_it_whatever_the_service_calls_its_job(tmp_path):
+    files = Files(id="../../job", output_url="http://files/x/..%2f?sig=1")
+    assert client_of(files).download("job_1", tmp_path) == tmp_path / "job.webm"
+
+
+@pytest.mark.parametrize(
+    ("path", "error"),
+    [("none/", FileNotFoundError), ("none/out.webm", FileNotFoundError), ("file/", NotADirectoryError)],
+)
+def test_download_to_a_folder_that_is_not_there_is_refused_before_any_request(tmp_path, path, error):
+    (tmp_path / "file").write_bytes(b"x")
+    script = Script(answer(body=job()))
+    with pytest.raises(error, match="Create it first"):
+        client_of(script).download("job_1", f"{tmp_path}/{path}")
+    assert script.requests == []
+    assert [found.name for found in tmp_path.iterdir()] == ["file"]
+
+
+def test_download_does_not_replace_a_file_unless_asked_to(tmp_path):
+    target = tmp_path / "out"
+    target.write_bytes(b"old")
+    files = Files()
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        client_of(files).download("job_1", target)
+    assert (target.read_bytes(), files.links, partials(tmp_path)) == (b"old", 0, [])
+    client_of(files).download("job_1", target, overwrite=True)
+    assert target.read_bytes() == CONTENT
+
+
+def sse(*events, tail=b""):
+    """The bytes of an event stream; each event is (name, id, data)."""
+    blocks = [
+        f"{'' if number is None else f'id: {number}'}\nevent: {name}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n"
+        for name, number, data in events
+    ]
+    return (": heartbeat\n\n" + "".join(blocks)).encode() + tail
+
+
+def stream(*pieces, error=None):
+    def content():
+        yield from pieces
+        if error is not None:
+            raise error
+
+    return lambda _: httpx2.Response(200, headers={"Content-Type": "text/event-stream"}, content=content())
+
+
+def test_events_are_yielded_until_the_end_however_the_stream_is_cut_into_pieces():
+    text = sse(("state", 1, {"reason": "\u00fc\u2028x"}), ("progress", None, {"progress": 50}), ("end", None, job()))
+    script = Script(stream(*(text[n : n + 7] for n in range(0, len(text), 7))))
+    events = list(client_of(script).events("job_1"))
+    assert [(event["event"], event["id"]) for event in events] == [("state", "1"), ("progress", None), ("end", None)]
+    assert events[0]["data"] == {"reason": "\u00fc\u2028x"}
+    assert events[-1]["data"]["id"] == "job_1"
+    assert script.requests[0].url.path == "/prefix/v1/jobs/job_1/events"
+
+
+def test_events_go_on_after_a_lost_connection_without_a_gap_or_a_repeat(pauses):
+    script = Script(
+        stream(sse(("state", 1, {}), tail=b"id: 2\nevent: sta"), error=httpx2.ReadError("gone")),
+        httpx2.ConnectError("nobody there"),
+        refusal(503, **{"Retry-After": "3"}),
+        stream(sse(("state", 2, {}))),  # the server stopped in good order
+        stream(sse(("deleted", None, {"id": "job_1"}))),
+    )
+    events = list(client_of(script).events("job_1"))
+    assert [(event["event"], event["id"]) for event in events] == [("state", "1"), ("state", "2"), ("deleted", None)]
+    assert [request.headers.get("last-event-id") for request in script.requests] == [None, "1", "1", "1", "2"]
+    assert 3.0 in pauses
+
+
+def test_events_of_a_job_whose_end_is_known_are_none():
+    script = Script(httpx2.Response(204))
+    assert list(client_of(script).events("job_1", last_event_id="7")) == []
+    assert script.requests[0].headers["last-event-id"] == "7"
+
+
+def test_events_that_are_refused_or_never_come_raise_api_errors():
+    with pytest.raises(ApiError) as caught:
+        list(client_of(Script(refusal(404, "not_found"))).events("job_1"))
+    assert caught.value.code == "not_found"
+    script = Script(stream())
+    with pytest.raises(ApiError, match="ended before the job did"):
+        list(client_of(script, retries=2).events("job_1"))
+    assert len(script.requests) == 3
+
+
+SECRET = "whsec_" + "c2VjcmV0" * 4
+
+
+def signed(body, secret, *, at):
+    """The headers that the service sends (both schemes)."""
+    stamp = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    key = base64.b64decode(secret[6:]) if secret.startswith("whsec_") else secret.encode()
+    standard = hmac.new(key, f"whd_1.{int(at)}.".encode() + body, hashlib.sha256).digest()
+    return {
+        "X-Webhook-Timestamp": stamp,
+        "X-Webhook-Signature": "sha256="
+        + hmac.new(secret.encode(), stamp.encode() + b"." + body, "sha256").hexdigest(),
+        "Webhook-Id": "whd_1",
+        "Webhook-Timestamp": str(int(at)),
+        "Webhook-Signature": "v1," + base64.b64encode(standard).decode(),
+    }
+
+
+@pytest.mark.parametrize("secret", ["a signing secret", SECRET])
+@pytest.mark.parametrize("scheme", ["x-webhook", "webhook", ""])
+def test_webhook_with_either_signature_is_verified(secret, scheme):
+    body = b'{"event":"job.completed","event_id":"whd_1"}'
+    headers = {n: v for n, v in signed(body, secret, at=time.time()).items() if n.lower().startswith(scheme)}
+    assert verify_webhook(body, headers, ["an old one", secret])["event"] == "job.completed"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda body, headers: (body + b" ", headers), "no valid signature"),
+        (lambda body, _: (body, {}), "no valid signature"),
+        (lambda body, _: (body, signed(body, "another", at=time.time())), "no valid signature"),
+        (lambda body, _: (body, signed(body, SECRET, at=time.time() - 301)), "more than 300 s"),
+        (lambda body, _: (body, signed(body, SECRET, at=time.time() + 301)), "more than 300 s"),
+        (
+            lambda body, _: (body, {**signed(body, SECRET, at=1e9), "Webhook-Timestamp": str(int(time.time()))}),
+            "more than 300 s",
+        ),
+    ],
+    ids=["changed body", "no headers", "another secret", "old", "from the future", "old with a fresh unsigned time"],
+)
+def test_webhook_that_is_forged_or_replayed_is_refused(change, message):
+    body, headers = change(b'{"event":"job.failed"}', signed(b'{"event":"job.failed"}', SECRET, at=time.time()))
+    with pytest.raises(InvalidSignature, match=message):
+        verify_webhook(body, headers, SECRET)
+
+
+def test_admin_dropin_sends_what_the_other_sdk_sends():
+    script = Script(answer(body={"items": []}))
+    admin = RemoveBGVideoAdminClient("token", base_url="http://api/", transport=httpx2.MockTransport(script))
+    admin.get_config()
+    assert admin.list_keys() == {"items": []}
+    admin.create_key("acme")
+    admin.create_key("acme", "for tests")
+    admin.disable_key("fp_1")
+    admin.enable_key("fp_1")
+    assert [(r.method, r.url.path, json.loads(r.content or b"null")) for r in script.requests] == [
+        ("GET", "/v1/admin/config", None),
+        ("GET", "/v1/admin/keys", None),
+        ("POST", "/v1/admin/keys", {"client_id": "acme"}),
+        ("POST", "/v1/admin/keys", {"client_id": "acme", "note": "for tests"}),
+        ("POST", "/v1/admin/keys/disable", {"key_fingerprint": "fp_1"}),
+        ("POST", "/v1/admin/keys/enable", {"key_fingerprint": "fp_1"}),
+    ]
+    assert {r.headers["x-admin-token"] for r in script.requests} == {"token"}
+
+
+@pytest.mark.parametrize("call", [lambda c: c.admin("t").create_key("acme"), lambda c: c.webhooks.test("http://h")])
+def test_what_may_have_happened_and_cannot_be_repeated_is_sent_once(call):
+    script = Script(httpx2.ReadError("gone"))
+    with pytest.raises(ApiError):
+        call(client_of(script))
+    assert len(script.requests) == 1

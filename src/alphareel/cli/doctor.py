@@ -2,18 +2,19 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from alphareel import plugins
-from alphareel.db import migrate
-from alphareel.db.database import Database, normalized, open_engine
 from alphareel.domain.errors import AlphareelError
-from alphareel.domain.options import TIERS
+from alphareel.domain.options import TIERS, Tier
 from alphareel.matting import tiers
-from alphareel.server import installation, wiring
-from alphareel.server.settings import Settings
+from alphareel.paths import default_models_dir
+
+if TYPE_CHECKING:
+    from alphareel.server.settings import Settings
 
 _OPTIONAL_TIERS = ("pro",)
 _LITTLE_SPACE = 2 * 1024**3
@@ -26,24 +27,37 @@ class Check:
     detail: str
 
 
-def examine(settings: Settings) -> Iterator[Check]:
-    """One check after the other; none of them raises."""
-    yield from _engines(settings)
+def examine() -> Iterator[Check]:
+    """One check after the other; none of them raises. Raises InvalidRequest for invalid settings of the service."""
+    try:
+        from alphareel.server.settings import load_settings
+    except ModuleNotFoundError:
+        yield from _engines(default_models_dir(), tiers.DEFAULT_PRIORITIES)
+        yield from _formats()
+        yield Check("service", fine=True, detail='not installed, which is optional: pip install "alphareel[service]"')
+        return
+    yield from _service(load_settings())
+
+
+def _service(settings: "Settings") -> Iterator[Check]:
+    from alphareel.server import wiring
+
+    yield from _engines(settings.models_dir, tiers.parse_priorities(settings.tiers))
     yield from _formats()
     for name, look in (("data folder", _data_dir), ("database", _database), ("storage", _storage)):
         yield _looked(name, look, settings)
     yield Check("processors", fine=True, detail=f"{wiring.processors()} for {settings.workers} job(s) at a time")
 
 
-def _looked(name: str, look: Callable[[Settings], Check], settings: Settings) -> Check:
+def _looked(name: str, look: "Callable[[Settings], Check]", settings: "Settings") -> Check:
     try:
         return look(settings)
     except (AlphareelError, OSError) as error:
         return Check(name, fine=False, detail=str(error))
 
 
-def _engines(settings: Settings) -> Iterator[Check]:
-    offers = tiers.list_engines(settings.models_dir, tiers.parse_priorities(settings.tiers))
+def _engines(models_dir: Path, priorities: Mapping[Tier, tuple[str, ...]]) -> Iterator[Check]:
+    offers = tiers.list_engines(models_dir, priorities)
     for tier in TIERS:
         serving = next((offer.info.name for offer in offers if tier in offer.serving), None)
         missing = "nothing serves it" + (", which is optional" if tier in _OPTIONAL_TIERS else "")
@@ -62,7 +76,7 @@ def _formats() -> Iterator[Check]:
             )
 
 
-def _data_dir(settings: Settings) -> Check:
+def _data_dir(settings: "Settings") -> Check:
     existing = next(folder for folder in (settings.data_dir, *settings.data_dir.parents) if folder.exists())
     free = shutil.disk_usage(existing).free
     writable = os.access(existing, os.W_OK | os.X_OK)
@@ -72,7 +86,10 @@ def _data_dir(settings: Settings) -> Check:
     )
 
 
-def _database(settings: Settings) -> Check:
+def _database(settings: "Settings") -> Check:
+    from alphareel.db import migrate
+    from alphareel.db.database import Database, normalized, open_engine
+
     url = normalized(settings.database_url)
     backend = url.get_backend_name()
     if backend == "sqlite" and not Path(url.database or "").exists():
@@ -87,7 +104,9 @@ def _database(settings: Settings) -> Check:
     )
 
 
-def _storage(settings: Settings) -> Check:
+def _storage(settings: "Settings") -> Check:
+    from alphareel.server import installation
+
     scheme = settings.storage_url.partition(":")[0]
     if scheme == "file" and not settings.data_dir.exists():
         return Check("storage", fine=True, detail=f"{scheme}; made at the first start")

@@ -63,11 +63,10 @@ def sheet(source: Path, result: Path, picture: Path, /, *, columns: int = 4, ove
 def doctor() -> None:
     """Check engines, formats, disk and limits of this installation; exit code 1 if something required is missing."""
     from alphareel.cli.doctor import examine
-    from alphareel.server.settings import load_settings
 
     table = Table("check", "state", "detail")
     healthy = True
-    for check in examine(load_settings()):
+    for check in examine():
         healthy = healthy and check.fine
         state = Text("fine", style="green") if check.fine else Text("problem", style="red")
         table.add_row(check.name, state, check.detail)

@@ -21,8 +21,8 @@ from rich.progress import (
 from rich.table import Table
 
 import alphareel
+from alphareel.cli.settings import load_library_settings
 from alphareel.matting.weights import Weights, WeightsFile
-from alphareel.server.settings import load_settings
 from alphareel.weights.catalog import catalog, weights_named
 from alphareel.weights.installer import Installer, ProgressListener
 from alphareel.weights.store import FileStatus, ModelsFolder
@@ -84,7 +84,9 @@ def pull(*names: str, accept_license: bool = False, mirror: str | None = None, m
         _err.print(f"alphareel: say which: {', '.join(w.name for w in catalog())}", style="red")
         sys.exit(2)
     with _watching() as watcher:
-        supplier = Installer(_folder(models_dir), accept_license, mirror or load_settings().models_mirror, watcher)
+        supplier = Installer(
+            _folder(models_dir), accept_license, mirror or load_library_settings().models_mirror, watcher
+        )
         for weights in wanted:
             supplier.pull(weights)
 
@@ -149,7 +151,7 @@ def _named(names: tuple[str, ...]) -> list[Weights]:
 
 
 def _folder(given: Path | None) -> ModelsFolder:
-    return ModelsFolder((given or load_settings().models_dir).expanduser().absolute())
+    return ModelsFolder((given or load_library_settings().models_dir).expanduser().absolute())
 
 
 def _listing(folder: ModelsFolder) -> dict[str, object]:

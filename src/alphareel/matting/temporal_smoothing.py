@@ -1,6 +1,7 @@
 """Temporal smoothing: blends a matte with the one before it, warped along the optical flow, to reduce flicker.
 
-Works on small mattes, before ``refine``. Measurements and alternatives: docs/decisions/0009-temporal-smoothing.md and 0024.
+Works on small mattes, before ``refine``. Measurements and alternatives: docs/decisions/0009-temporal-smoothing.md and
+0024.
 """
 
 from typing import Any

@@ -31,7 +31,7 @@ _UNITS = {
     **{unit: 1000**n for n, unit in enumerate(("b", "kb", "mb", "gb", "tb"))},
     **{unit: 1024**n for n, unit in enumerate(("kib", "mib", "gib", "tib"), 1)},
 }
-_OF_CLIENTS = frozenset({"URL", "TIMEOUT"})  # variables that programs beside the service read
+_OF_CLIENTS = frozenset({"URL", "BASE_URL", "TIMEOUT"})  # variables that programs beside the service read
 
 
 def _networks(value: Any) -> Any:

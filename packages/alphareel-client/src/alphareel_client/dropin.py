@@ -1,6 +1,5 @@
 """RemoveBGVideo's Python SDK, method for method: programs written for it change the import and the base URL."""
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,28 +7,40 @@ from typing import Any
 
 import httpx2
 
+from alphareel_client.admin import AdminClient
+from alphareel_client.config import API_KEY_VARIABLES, resolve_base_url, resolve_secret, without_userinfo
 from alphareel_client.errors import ApiError
-from alphareel_client.wire import HttpSession, Request
-
-_KEY_VARIABLE = "REMOVEBGVIDEO_API_KEY"
+from alphareel_client.transport import HttpSession, Request, drop_none
 
 
 class RemoveBGVideoClient:
-    """The same names, arguments, defaults and exceptions; beyond them, reading calls outlast a passing failure."""
+    """The same names, arguments, defaults and exceptions, except for ``base_url``.
+
+    Calls that only read are also repeated after a passing failure.
+    """
 
     def __init__(
         self,
         api_key: str | None = None,
-        base_url: str = "https://api.removebgvideo.com",
+        base_url: str | None = None,
         timeout: float = 30,
         *,
         transport: httpx2.BaseTransport | None = None,
     ) -> None:
-        """``api_key`` None reads REMOVEBGVIDEO_API_KEY. Raises ValueError for no key."""
-        self.api_key = os.environ.get(_KEY_VARIABLE, "") if api_key is None else api_key
-        self.base_url = base_url.rstrip("/")
+        """``api_key`` None reads ALPHAREEL_API_KEY, then REMOVEBGVIDEO_API_KEY; whitespace around it is removed.
+
+        ``base_url`` None reads ALPHAREEL_BASE_URL, then REMOVEBGVIDEO_BASE_URL; without them it is
+        http://127.0.0.1:8080. Raises ValueError for a missing or malformed key.
+        """
+        self.api_key = resolve_secret(api_key, "api_key", API_KEY_VARIABLES)
+        self.base_url = resolve_base_url(base_url)
         self.timeout = timeout
-        self._wire = HttpSession(self.api_key, base_url=base_url, timeout=timeout, retries=3, transport=transport)
+        self._session = HttpSession(
+            ("X-Api-Key", self.api_key), base_url=self.base_url, timeout=timeout, retries=3, transport=transport
+        )
+
+    def __repr__(self) -> str:
+        return f"RemoveBGVideoClient(base_url={without_userinfo(self.base_url)!r})"
 
     def upload(self, file_path: str | Path) -> dict[str, Any]:
         """Upload a file. Raises FileNotFoundError, ApiError."""
@@ -37,7 +48,7 @@ class RemoveBGVideoClient:
         if not path.exists():
             raise FileNotFoundError(f"File not found: {path}")
         with path.open("rb") as file:
-            return self._wire.send(Request("POST", "/v1/uploads", options={"files": {"file": (path.name, file)}}))
+            return self._session.send(Request("POST", "/v1/uploads", options={"files": {"file": (path.name, file)}}))
 
     def create_job(  # noqa: PLR0917  # the order of the other SDK
         self,
@@ -59,9 +70,9 @@ class RemoveBGVideoClient:
             "output_format": output_format,
             "auto_start": auto_start,
             **_drop_empty(text_prompt=text_prompt, webhook_url=webhook_url),
-            **_present(bg_color=bg_color, metadata=metadata),
+            **drop_none({"bg_color": bg_color, "metadata": metadata}),
         }
-        return self._wire.send(Request("POST", "/v1/jobs", options={"json": body}))
+        return self._session.send(Request("POST", "/v1/jobs", options={"json": body}))
 
     def start_job(  # noqa: PLR0917
         self,
@@ -77,24 +88,24 @@ class RemoveBGVideoClient:
         named = _drop_empty(
             model=model, output_format=output_format, bg_type=bg_type, text_prompt=text_prompt, webhook_url=webhook_url
         )
-        body = {**named, **_present(bg_color=bg_color)}
-        return self._wire.send(Request("POST", f"/v1/jobs/{job_id}/start", options={"json": body}))
+        body = {**named, **drop_none({"bg_color": bg_color})}
+        return self._session.send(Request("POST", f"/v1/jobs/{job_id}/start", options={"json": body}))
 
     def get_job(self, job_id: str) -> dict[str, Any]:
         """The job as it is now. Raises ApiError."""
-        return self._read(f"/v1/jobs/{job_id}", {})
+        return self._session.get(f"/v1/jobs/{job_id}")
 
     def list_jobs(self, limit: int = 20, offset: int = 0, status: str | None = None) -> dict[str, Any]:
         """The key's jobs. Raises ApiError."""
-        return self._read("/v1/jobs", {"limit": limit, "offset": offset, **_drop_empty(status=status)})
+        return self._session.get("/v1/jobs", limit=limit, offset=offset, status=status or None)
 
     def usage_summary(self, days: int = 7) -> dict[str, Any]:
         """Totals of the last days. Raises ApiError."""
-        return self._read("/v1/usage/summary", {"days": days})
+        return self._session.get("/v1/usage/summary", days=days)
 
     def usage_events(self, limit: int = 20) -> dict[str, Any]:
         """The latest calls. Raises ApiError."""
-        return self._read("/v1/usage/events", {"limit": limit})
+        return self._session.get("/v1/usage/events", limit=limit)
 
     def wait_for_completion(
         self, job_id: str, interval_seconds: float = 2.0, timeout_seconds: float = 600
@@ -111,14 +122,50 @@ class RemoveBGVideoClient:
                 raise TimeoutError(f"Job {job_id} did not complete in {timeout_seconds}s")
             time.sleep(interval_seconds)
 
-    def _read(self, path: str, params: Mapping[str, Any]) -> dict[str, Any]:
-        return self._wire.send(Request("GET", path, repeatable=True, options={"params": params}))
+
+class RemoveBGVideoAdminClient:
+    """The key management of RemoveBGVideo's SDK; ``AdminClient`` can do more."""
+
+    def __init__(
+        self,
+        admin_token: str | None = None,
+        base_url: str | None = None,
+        timeout: float = 30,
+        *,
+        transport: httpx2.BaseTransport | None = None,
+    ) -> None:
+        """``admin_token`` None reads ALPHAREEL_ADMIN_TOKEN, then REMOVEBGVIDEO_ADMIN_TOKEN.
+
+        ``base_url`` as for ``RemoveBGVideoClient``. Raises ValueError for a missing or malformed token.
+        """
+        self._admin = AdminClient(admin_token, base_url=base_url, timeout=timeout, retries=3, transport=transport)
+        self.base_url = self._admin.base_url
+        self.timeout = timeout
+
+    def __repr__(self) -> str:
+        return f"RemoveBGVideoAdminClient(base_url={without_userinfo(self.base_url)!r})"
+
+    def get_config(self) -> dict[str, Any]:
+        """The settings of the service. Raises ApiError."""
+        return self._admin.get_config()
+
+    def list_keys(self) -> dict[str, Any]:
+        """Every key, in ``items``. Raises ApiError."""
+        return dict(self._admin.list_keys())
+
+    def create_key(self, client_id: str, note: str | None = None) -> dict[str, Any]:
+        """Create a key; ``api_key`` is shown this once. Raises ApiError."""
+        return dict(self._admin.create_key(client_id, note or None))
+
+    def disable_key(self, key_fingerprint: str) -> dict[str, Any]:
+        """Refuse a key from now on. Raises ApiError."""
+        return dict(self._admin.disable_key(key_fingerprint))
+
+    def enable_key(self, key_fingerprint: str) -> dict[str, Any]:
+        """Accept a disabled key again. Raises ApiError."""
+        return dict(self._admin.enable_key(key_fingerprint))
 
 
 def _drop_empty(**fields: str | None) -> dict[str, str]:
     """Empty strings count as absent, as in the other SDK."""
     return {name: value for name, value in fields.items() if value}
-
-
-def _present(**fields: Any) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if value is not None}

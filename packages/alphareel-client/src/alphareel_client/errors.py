@@ -1,9 +1,10 @@
-"""What can go wrong between a program and the service.
+"""Errors of the client. No message contains a key.
 
 ClientError                 also known as RemoveBGVideoError
-├── ApiError                the service refused or failed; status_code is None when it never answered
-│   └── JobFailed           a job that was waited for ended as failed
-└── DownloadFailed          the file that came is not the file that was promised
+├── ApiError                the service refused or failed; status_code is None when there was no response
+│   └── JobFailed           a job that was waited for has failed
+├── DownloadFailed          the downloaded file does not match the job's size or SHA-256
+└── InvalidSignature        a webhook was not signed with the secret, or it is too old
 """
 
 from collections.abc import Mapping, Sequence
@@ -48,7 +49,11 @@ class JobFailed(ApiError):
 
 
 class DownloadFailed(ClientError):
-    """Nothing is left at the target path."""
+    """The target was not written."""
+
+
+class InvalidSignature(ClientError):
+    """Do not trust the webhook: answer it with 400."""
 
 
 RemoveBGVideoError = ClientError

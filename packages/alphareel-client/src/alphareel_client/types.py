@@ -1,0 +1,212 @@
+"""The JSON of the service as typed dictionaries. A newer service may add fields."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, TypedDict
+
+Status = Literal["created", "pending", "processing", "completed", "failed"]
+
+
+class Upload(TypedDict):
+    success: bool
+    video_id: str
+    video_url: str
+    filename: str
+    size: int
+
+
+class Output(TypedDict):
+    format: str
+    mime: str
+    size: int
+    sha256: str
+    width: int
+    height: int
+    frames: int
+    seconds: float
+    has_alpha: bool
+    alpha: str | None
+    has_audio: bool
+    frames_lost: int
+
+
+class Job(TypedDict):
+    id: str
+    status: Status
+    progress: float
+    queue_position: int | None
+    output_url: str | None
+    expires_at: str | None
+    preview_url: str | None
+    error: str | None
+    error_code: str | None
+    model: str
+    output_format: str
+    bg_type: str
+    background: Mapping[str, Any]
+    composition: Mapping[str, Any] | None
+    quality: str
+    poster_time: float | None
+    text_prompt: str | None
+    preview_duration: float | None
+    video_url: str
+    metadata: Mapping[str, Any]
+    webhook_url: str | None
+    duration_seconds: float | None
+    created_at: str
+    updated_at: str
+    started_at: str | None
+    completed_at: str | None
+    output: Output | None
+    engine: Mapping[str, Any] | None
+    warnings: list[str]
+
+
+class JobPage(TypedDict):
+    items: list[Job]
+    total: int
+    limit: int
+    offset: int
+    has_more: bool
+
+
+EventName = Literal["state", "queue", "progress", "preview", "end", "deleted"]
+
+
+class Event(TypedDict):
+    """One event of a job's stream; ``id`` is None for events that a reconnect does not repeat."""
+
+    event: EventName
+    id: str | None
+    data: dict[str, Any]
+
+
+class Transition(TypedDict):
+    sequence: int
+    at: str
+    from_status: str | None
+    to_status: str
+    actor: str
+    reason: str
+    request_id: str | None
+
+
+class History(TypedDict):
+    id: str
+    job_id: str
+    items: list[Transition]
+
+
+class Estimate(TypedDict):
+    """``credits``, ``work_seconds`` and ``output_bytes`` are None when too little is known of the video."""
+
+    credits: float | None
+    charged: bool
+    affordable: bool | None
+    pricing_version: str
+    video_seconds: float | None
+    work_seconds: float | None
+    frames: int | None
+    output_bytes: int | None
+    size_basis: str
+    speed_basis: str
+    notes: list[str]
+
+
+class Models(TypedDict):
+    """``items``: the tiers, with the engine that serves each; ``engines``: every engine; ``limits`` of a video."""
+
+    items: list[dict[str, Any]]
+    engines: list[dict[str, Any]]
+    limits: dict[str, Any]
+
+
+class Pricing(TypedDict):
+    pricing_version: str
+    model_pricing_credits_per_minute: dict[str, float]
+    models: list[dict[str, Any]]
+    packages: list[dict[str, Any]]
+    price_per_second_cents: float
+    limits: dict[str, Any]
+
+
+class WebhookAttempt(TypedDict):
+    at: str
+    status_code: int | None
+    error: str | None
+    milliseconds: int
+
+
+class WebhookDelivery(TypedDict):
+    id: str
+    event: str
+    url: str
+    status: str
+    created_at: str
+    sent_at: str | None
+    next_attempt_at: str | None
+    attempts: list[WebhookAttempt]
+
+
+class WebhookList(TypedDict):
+    id: str
+    job_id: str
+    items: list[WebhookDelivery]
+
+
+class WebhookTest(TypedDict):
+    id: str
+    event: str
+    url: str
+    delivered: bool
+    attempt: WebhookAttempt
+
+
+class WebhookPayload(TypedDict):
+    """What a webhook's body contains; ``data`` is the job as it was at the event."""
+
+    event: str
+    event_id: str
+    timestamp: str
+    data: Job
+
+
+class ApiKey(TypedDict):
+    client_id: str
+    key_fingerprint: str
+    note: str
+    enabled: bool
+    test: bool
+    created_at: str
+    disabled_at: str | None
+    last_used_at: str | None
+    previous_until: str | None
+    total_calls: int
+    read_per_minute: int | None
+    write_per_minute: int | None
+    max_queued_jobs: int | None
+    max_running_jobs: int | None
+    max_storage_bytes: int | None
+    max_credits_per_month: int | None
+
+
+class NewApiKey(ApiKey):
+    """``api_key`` is the secret, which the service shows only once."""
+
+    api_key: str
+
+
+class ApiKeyList(TypedDict):
+    items: list[ApiKey]
+
+
+class Account(TypedDict):
+    """``balance`` None: the client is unlimited."""
+
+    client_id: str
+    balance: float | None
+    reserved: float
+    charged: float
+
+
+class Ledger(Account):
+    items: list[dict[str, Any]]
