@@ -11,7 +11,18 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from framing import Framing, Matrix, find_box, frame_person, frame_whole, is_cut, moved, onwards, wander
+from framing import (
+    Framing,
+    Matrix,
+    find_box,
+    frame_person,
+    frame_whole,
+    is_cut,
+    moved,
+    onwards,
+    touches_sides,
+    wander,
+)
 from pack import Image, Item, Pack
 from scenery import blended, folds, island, likeness, patches, plain
 from sources import Kind
@@ -45,8 +56,28 @@ class Mix:
     tumble: float = 0.15  # composites of whole bodies that lean, lie or stand on their head
     bend: float = 0.35  # composites whose limbs are bent anew
     kinds: tuple[float, float, float] = (0.42, 0.38, 0.20)  # bodies, other people, clip frames
+    thing: float = 0.0  # pictures of one subject that show no person
     figure: float = 0.25  # composites with somebody drawn
     moving_figure: float = 0.6  # composites of sequences with somebody drawn: only they move their limbs
+
+
+# For a network that cuts out whatever stands in front. A piece of something else in the shape of a subject is a subject.
+ANY_SUBJECT = Mix(
+    nobody=0.10,
+    composite=0.45,
+    real_clip=0.55,
+    decoy=0.0,
+    strip=0.3,
+    painted=0.15,
+    alike=0.35,
+    alike_kinds=(0.3, 0.4, 0.3),
+    tumble=0.1,
+    bend=0.2,
+    kinds=(0.40, 0.40, 0.20),
+    thing=0.62,
+    figure=0.2,
+    moving_figure=0.45,
+)
 
 
 class Augmenter:
@@ -81,9 +112,20 @@ class Augmenter:
                 return self.pack.items[numbers[self.rng.integers(len(numbers))]]
         raise LookupError(f"the pack holds none of {kinds}")
 
-    def _person(self) -> Item:
+    def _person(self, *, inside: bool = True) -> Item:
+        """Somebody or something; what is cut out (not `inside`) is no thing that the picture's sides cut off."""
+        if self._chance(self.mix.thing):
+            for _ in range(8):
+                item = self._pick(Kind.THING, Kind.PEOPLE, Kind.BODY)
+                if inside or not touches_sides(item.alpha):
+                    return item
         kind = Kind(self.rng.choice(3, p=self.mix.kinds))
         return self._pick(kind, Kind.BODY, Kind.PEOPLE)
+
+    def _framing(self, kind: Kind, *, inside: bool) -> Framing:
+        """How to show a picture of this kind; clips and figures show people only, unless there are things in the mix."""
+        person = kind in (Kind.BODY, Kind.PEOPLE) or (kind != Kind.THING and not self.mix.thing)
+        return Framing.draw(self.rng, inside=inside, person=person)
 
     def _lit(self, frames: Frames, strength: float = 1.0) -> Frames:
         light = Light.draw(self.rng, strength)
@@ -91,7 +133,8 @@ class Augmenter:
 
     def _moving(self, item: Item, size: Size, length: int, *, inside: bool, framing: Framing | None = None) -> Frames:
         """A picture seen by a camera that drifts; `inside`: with its own background, else only the person counts."""
-        matrix = frame_person(item, size, framing or Framing.draw(self.rng, inside=inside), self.rng)
+        framing = framing or self._framing(item.kind, inside=inside)
+        matrix = frame_person(item, size, framing, self.rng)
         if not inside and self._chance(self.mix.tumble) and not is_cut(item.alpha):
             matrix = moved(matrix, size, angle=float(self.rng.normal(0, 60)))
         frames = [warp(item, m, size, inside=inside) for m in wander(matrix, size, length, self.rng)]
@@ -109,13 +152,13 @@ class Augmenter:
     def _clip(self, size: Size, length: int) -> Frames:
         """Consecutive frames of a real clip under one framing."""
         items = self._consecutive(self.pack.clips, length)
-        matrix = frame_person(items[0], size, Framing.draw(self.rng, inside=True), self.rng)
+        matrix = frame_person(items[0], size, self._framing(Kind.CLIP, inside=True), self.rng)
         return self._lit([warp(item, matrix, size, inside=True) for item in items])
 
     def _figure(self, size: Size, length: int, framing: Framing | None) -> Frames:
         """Somebody drawn, who moves while the camera drifts."""
         items = self._consecutive(self.pack.figures, length)
-        matrix = frame_person(items[0], size, framing or Framing.draw(self.rng, inside=False), self.rng)
+        matrix = frame_person(items[0], size, framing or self._framing(Kind.FIGURE, inside=False), self.rng)
         if self._chance(self.mix.tumble):
             matrix = moved(matrix, size, angle=float(self.rng.normal(0, 60)))
         drift = wander(matrix, size, length, self.rng)
@@ -125,7 +168,7 @@ class Augmenter:
         """A person without the place: photographed, or drawn."""
         if self.pack.figures and self._chance(self.mix.figure if length == 1 else self.mix.moving_figure):
             return self._figure(size, length, framing)
-        return self._moving(self._person(), size, length, inside=False, framing=framing)
+        return self._moving(self._person(inside=False), size, length, inside=False, framing=framing)
 
     def _composite(self, size: Size, length: int) -> Frames:
         """One or two people before another background."""

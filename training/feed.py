@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from augment import Augmenter
+from augment import ANY_SUBJECT, Augmenter, Mix
 from pack import Pack
 from schedule import Settings, Stage, view_size
 
@@ -41,7 +41,7 @@ class Feed(IterableDataset[Batch]):
         seed = self.seed if worker is None else self.seed + 7919 * (worker.id + 1)
         cv2.setNumThreads(1)
         rng, pack = random.Random(seed), Pack(self.folder)
-        source = Augmenter(pack, seed)
+        source = Augmenter(pack, seed, ANY_SUBJECT if self.settings.any_subject else Mix())
         while True:
             for _ in range(REFRESH):
                 yield draw_batch(source, self.settings.stage(self.share.value), self.settings, rng)

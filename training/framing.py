@@ -38,9 +38,14 @@ class Framing:
     inside: bool
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, *, inside: bool) -> Framing:
-        """Head and shoulders as before a webcam, most of the body, small and far away, or the picture as it is."""
+    def draw(cls, rng: np.random.Generator, *, inside: bool, person: bool = True) -> Framing:
+        """Head and shoulders as before a webcam, most of the body, small and far away, or the picture as it is.
+
+        What is no `person` has no head to hang a view from.
+        """
         shares = (0.30, 0.40, 0.0, 0.30) if inside else (0.28, 0.42, 0.20, 0.10)
+        if not person:
+            shares = (0.0, 0.35, 0.0, 0.65) if inside else (0.0, 0.65, 0.25, 0.10)
         return cls(str(rng.choice(("webcam", "body", "small", "whole"), p=shares)), inside)
 
 
@@ -59,6 +64,12 @@ def is_cut(alpha: Image) -> bool:
     """Whether the lower edge of the picture cuts the person, or there is hardly one."""
     box = find_box(alpha)
     return box is None or box.cut
+
+
+def touches_sides(alpha: Image) -> bool:
+    """Whether another edge of the picture than the lower one cuts the subject off: it cannot stand in the open."""
+    edges = alpha[:2].ravel(), alpha[:, :2].ravel(), alpha[:, -2:].ravel()
+    return any((edge > 128).mean() > 0.03 for edge in edges)
 
 
 def frame_person(item: Item, size: Size, framing: Framing, rng: np.random.Generator) -> Matrix:

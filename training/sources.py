@@ -23,6 +23,7 @@ class Kind(IntEnum):
     GROUND = 6  # rock, grass, sand, snow and little else
     FIGURE = 7  # drawn people with exact alpha; around them is nothing that counts
     EMPTIED = 8  # a place out of which its people were taken
+    THING = 9  # an animal, a vehicle, a product: whatever stands in front that is no person
 
 
 @dataclass(frozen=True)

@@ -24,20 +24,22 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from check_subject import Material, check
 from feed import Batch, Feed, open_feed
 from losses import matting_loss, recognition_loss
 from model import Matte, Output
 from resume import learn_from_file
-from schedule import FIRST, SECOND, Settings, Stage, rate_factor
+from schedule import FIRST, SECOND, SUBJECT, Settings, Stage, rate_factor
 
 
 @dataclass(frozen=True)
 class Paths:
-    """Where pictures come from, where the run is kept, and the exported file that it goes on from, if it does."""
+    """Where pictures come from, where the run is kept, the exported file that it goes on from, and what checks it, if any."""
 
     pack: Path
     out: Path
     start: Path | None
+    material: Material | None = None
 
 
 class Run:
@@ -150,6 +152,11 @@ class Run:
         ]
 
 
+def facts(run: Run, loss: float) -> dict[str, float]:
+    """Where a run stands."""
+    return {"minutes": run.seconds / 60, "share": run.share, "step": run.step, "frames": run.frames, "loss": loss}
+
+
 def pictures(pack: Path, settings: Settings) -> Iterator[Tensor]:
     """Pictures (N, 3, H, W) in 0..1 as the first stage shows them."""
     stills = replace(settings, stages=(replace(settings.stages[0], sequences=0.0),))
@@ -183,7 +190,7 @@ class Log:
             return
         print(
             f"{time.strftime('%H:%M:%S')} share {run.share:.3f} side {run.stage.side} step {run.step}",
-            f"frames {run.frames} ({self._frames / took:.0f}/s) loss {np.mean(self._losses):.4f}",
+            f"frames {run.frames} ({self._frames / took:.1f}/s) loss {np.mean(self._losses):.4f}",
             f"rate {run.optimiser.param_groups[-1]['lr']:.1e}",
             flush=True,
         )
@@ -219,11 +226,13 @@ def train(number: int, settings: Settings, paths: Paths, machine: Machine) -> No
     share = Value("d", run.share)
     feed = Feed(paths.pack, settings, settings.seed + run.step + 104729 * number, share)
     batches = open_feed(feed, machine.workers, pin=machine.device.type == "cuda")
-    saved = clock = time.monotonic()
+    tell = time.process_time if settings.processor_time else time.monotonic
+    saved = checked = time.monotonic()
+    clock, loss = tell(), 0.0
     while run.share < 1:
         batch = next(batches)
-        now = time.monotonic()
-        run.seconds, clock = run.seconds + now - clock, now
+        now, used = time.monotonic(), tell()
+        run.seconds, clock = run.seconds + used - clock, used
         loss = run.learn(batch)
         share.value = run.share
         if number == 0:
@@ -232,8 +241,13 @@ def train(number: int, settings: Settings, paths: Paths, machine: Machine) -> No
             if now - saved > settings.save_every:
                 run.save()
                 saved = now
+            if paths.material and now - checked > settings.check_every:
+                check(run.average, paths.out, facts(run, loss), paths.material)
+                clock, checked = tell(), time.monotonic()
     if number == 0:
         run.save()
+        if paths.material:
+            check(run.average, paths.out, facts(run, loss), paths.material)
 
 
 def main() -> None:
@@ -245,15 +259,19 @@ def main() -> None:
     parser.add_argument("--crowd", type=int, default=Settings.crowd, help="times the frames per step, for a GPU")
     parser.add_argument("--workers", type=int, default=0, help="processes that draw samples; 0: the training itself")
     parser.add_argument("--processes", type=int, default=1, help="that learn together, one a core; with a GPU one")
+    parser.add_argument("--subject", action="store_true", help="whatever stands in front, by the schedule for that")
+    parser.add_argument("--check", type=Path, nargs=3, metavar="DIR", help="objects, data and empty scenes to check on")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "meeting").unlink(missing_ok=True)
-    settings = replace(SECOND if options.start else FIRST, crowd=options.crowd)
+    recipe = SUBJECT if options.subject else SECOND if options.start else FIRST
+    settings = replace(recipe, crowd=options.crowd)
     settings = replace(settings, minutes=options.minutes or settings.minutes)
     if options.processes > 1 and (options.workers or torch.cuda.is_available()):
         parser.error("several processes are for a CPU, and draw their samples themselves, to change stages together")
     machine = Machine.found(options.processes, options.workers)
-    paths = Paths(options.pack, options.out, options.start)
+    material = Material(*options.check) if options.check else None
+    paths = Paths(options.pack, options.out, options.start, material)
     torch.multiprocessing.spawn(train, (settings, paths, machine), nprocs=machine.processes)
 
 
