@@ -1,7 +1,7 @@
 """How good a state of the training is at whatever stands in front: a few seconds every few minutes.
 
-The masked sequences of `subject_sources.CHOOSE`, every one from an empty memory; some of the scored photos of people; and
-scenes in which there is nothing. The figures of `subject_sources.REPORT` are computed by evaluate_subject.py alone.
+The masked sequences of `subject_datasets.CHOOSE`, every one from an empty memory; some of the scored photos of
+people; and scenes in which there is nothing. What `subject_datasets.REPORT` gives is computed by evaluate_subject.py.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from torch import nn
 from encoder import coarsen
 from export import AREA, to_onnx
 from model import Matte
-from pack import Image
-from subject_sources import CHOOSE
+from shards import Image
+from subject_datasets import CHOOSE
 
 Alpha = NDArray[np.float32]
 FRAMES, PEOPLE = 24, 12  # first frames of a sequence, and photos, that are looked at
@@ -96,7 +96,9 @@ def figures(network: Network, material: Material) -> dict[str, float]:
     rows: dict[str, float] = {}
     for name in CHOOSE:
         network.reset()
-        rows[name] = float(np.mean([iou(network.frame(rgb), true) for rgb, true in masked(material.sequence(name), FRAMES)]))
+        rows[name] = float(
+            np.mean([iou(network.frame(rgb), true) for rgb, true in masked(material.sequence(name), FRAMES)])
+        )
     mean = float(np.mean(list(rows.values())))
     people = []
     for rgb, true in masked(material.data / "clips" / "ccp", PEOPLE):

@@ -26,11 +26,11 @@ from torch import Tensor, nn
 
 from encoder import coarsen
 from model import Matte
-from streamline import streamline
+from optimize_graph import optimize
 
 OPSET = 17
 VERSION = "2026.11.3"
-AREA = 2**17  # pixels of a thumbnail, 288x448: more shows more bystanders and costs more; see score.py
+AREA = 2**17  # pixels of a thumbnail, 288x448: more shows more bystanders and costs more; see evaluate.py
 TOLERANCE = 4e-3  # largest difference of an alpha between torch and onnxruntime: one level of 255
 SMALL = 2000  # arrays of fewer numbers keep their full precision: they weigh nothing
 
@@ -78,7 +78,7 @@ def to_onnx(matte: Matte, *, name: str = "builtin", version: str = VERSION, area
         dynamo=False,
     )
     graph = onnx.load_from_string(buffer.getvalue())
-    streamline(graph)
+    optimize(graph)
     shrink(graph.graph)
     describe(graph, name=name, version=version, area=area)
     onnx.checker.check_model(graph, full_check=True)
@@ -130,7 +130,7 @@ def widen_steps(
 def describe(graph: onnx.ModelProto, *, name: str, version: str, area: int) -> None:
     """Say in the file what it is and how it wants to be asked."""
     graph.producer_name, graph.producer_version, graph.doc_string = "alphareel", version, ""
-    facts = {"name": name, "version": version, "memory_stride": 16, "area": area, "licence": "Apache-2.0"}
+    facts = {"name": name, "version": version, "memory_stride": 16, "area": area, "license": "Apache-2.0"}
     onnx.helper.set_model_props(graph, {name: str(value) for name, value in facts.items()})
 
 

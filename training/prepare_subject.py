@@ -18,10 +18,10 @@ import cv2
 import numpy as np
 import torch
 
-from pack import Image, Item, ShardWriter
+from datasets import Kind, Photos
 from prepare import LONG_SIDE, SUFFIXES, frames, read, shrink, to_bytes
-from sources import Kind, Photos
-from subject_sources import (
+from shards import Image, Sample, ShardWriter
+from subject_datasets import (
     CUTOUTS,
     FETCHED,
     FOOTAGE,
@@ -37,7 +37,7 @@ from subject_sources import (
 from u2net import Alpha, U2Net
 
 AGREE = 0.8  # IoU of two looks at a picture below which neither is believed
-CALM = 0.75  # IoU of the labels of neighbouring frames below which one of them is wrong
+CALM = 0.75  # IoU of the labels of neighboring frames below which one of them is wrong
 LEAST, MOST = 0.01, 0.9  # parts of the frame that a subject covers
 SOFT = 0.12  # half-transparent pixels to sure ones: more are a guess
 STRIP = 90  # width in pixels of a strip beside the subject that is worth keeping as a background
@@ -99,7 +99,7 @@ def agreed(teacher: U2Net, pictures: list[Image]) -> list[Alpha | None]:
     return answers
 
 
-def strip(rgb: Image, alpha: Alpha) -> list[Item]:
+def strip(rgb: Image, alpha: Alpha) -> list[Sample]:
     """The wider side of the picture beside the subject, mirrored into a background; nothing if it is narrow."""
     busy = np.flatnonzero((alpha > 0.03).any(axis=0))
     left, right = busy[0] - 6, rgb.shape[1] - busy[-1] - 6
@@ -107,7 +107,7 @@ def strip(rgb: Image, alpha: Alpha) -> list[Item]:
         return []
     side = rgb[:, :left] if left >= right else rgb[:, -right:]
     tile = np.concatenate([side, side[:, ::-1]] * 3, axis=1)[:, : rgb.shape[0]]
-    return [Item(np.ascontiguousarray(tile), np.zeros((tile.shape[0], tile.shape[1]), np.uint8), Kind.STRIP)]
+    return [Sample(np.ascontiguousarray(tile), np.zeros((tile.shape[0], tile.shape[1]), np.uint8), Kind.STRIP)]
 
 
 def files(folder: Path, source: Photos) -> list[Path]:
@@ -116,17 +116,17 @@ def files(folder: Path, source: Photos) -> list[Path]:
     return found if len(found) <= source.limit else [found[i * len(found) // source.limit] for i in range(source.limit)]
 
 
-def taught(root: Path, source: Photos, teacher: U2Net) -> Iterator[Item]:
+def labeled_by_teacher(root: Path, source: Photos, teacher: U2Net) -> Iterator[Sample]:
     """Photos that the teacher labels, and strips beside people."""
     paths = files(root / source.folder, source)
     for n in range(0, len(paths), 4):
         pictures = [read(path) for path in paths[n : n + 4]]
         for rgb, alpha in zip(pictures, agreed(teacher, pictures), strict=True):
             if alpha is not None:
-                yield Item(rgb, to_bytes(alpha), source.kind)
+                yield Sample(rgb, to_bytes(alpha), source.kind)
 
 
-def masked(root: Path, source: Photos) -> Iterator[Item]:
+def masked(root: Path, source: Photos) -> Iterator[Sample]:
     """Photos with human masks; a street photo also gives the wall beside the person, and itself without the person."""
     for path in files(root / source.folder, source):
         mask = cv2.imread(str(root / str(source.masks) / f"{path.stem}.png"), cv2.IMREAD_GRAYSCALE)
@@ -134,49 +134,49 @@ def masked(root: Path, source: Photos) -> Iterator[Item]:
             continue
         rgb = read(path)
         alpha = from_mask(rgb, mask)
-        yield Item(rgb, to_bytes(alpha), source.kind)
+        yield Sample(rgb, to_bytes(alpha), source.kind)
         if source.kind == Kind.BODY:
             yield from strip(rgb, alpha)
 
 
-def sequence(folder: Path, number: int) -> Iterator[Item]:
+def sequence(folder: Path, number: int) -> Iterator[Sample]:
     """A masked sequence, every frame."""
     for path in sorted((folder / "rgb").iterdir()):
         rgb = read(path)
         mask = cv2.imread(str(folder / "mask" / f"{path.stem}.png"), cv2.IMREAD_GRAYSCALE)
-        yield Item(rgb, to_bytes(from_mask(rgb, mask)), Kind.CLIP, number)
+        yield Sample(rgb, to_bytes(from_mask(rgb, mask)), Kind.CLIP, number)
 
 
-def footage(root: Path, clip: Footage, number: int, teacher: U2Net) -> Iterator[Item]:
+def footage(root: Path, clip: Footage, number: int, teacher: U2Net) -> Iterator[Sample]:
     """Frames of a clip that the teacher labels; what it is sure of in one frame and not in the next is left out."""
     pictures = list(frames(root / clip.path, clip.step, clip.frames))
     labels = [label for n in range(0, len(pictures), 4) for label in agreed(teacher, pictures[n : n + 4])]
-    run: list[Item] = []
+    run: list[Sample] = []
     pairs = [(None, labels[0]), *pairwise(labels)]
     for rgb, (before, label) in zip(pictures, pairs, strict=True):
         if run and (label is None or before is None or iou(before, label) < CALM):
             yield from run if len(run) > 4 else ()
             run, number = [], number + 1
         if label is not None:
-            run.append(Item(rgb, to_bytes(label), Kind.CLIP, number))
+            run.append(Sample(rgb, to_bytes(label), Kind.CLIP, number))
     yield from run if len(run) > 4 else ()
 
 
-def cutouts(folder: Path, number: int) -> Iterator[Item]:
+def cutouts(folder: Path, number: int) -> Iterator[Sample]:
     """Things with their alpha; around them is nothing that counts."""
     for n, path in enumerate(sorted(folder.glob("*.png"))):
         image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         image = cv2.copyMakeBorder(shrink(image, LONG_SIDE), 8, 8, 8, 8, cv2.BORDER_CONSTANT, value=(0, 0, 0, 0))
         rgb = np.ascontiguousarray(image[..., 2::-1])
-        yield Item(rgb, np.ascontiguousarray(image[..., 3]), Kind.FIGURE, number + n)
+        yield Sample(rgb, np.ascontiguousarray(image[..., 3]), Kind.SYNTHETIC, number + n)
 
 
-def places(root: Path, source: Photos) -> Iterator[Item]:
+def places(root: Path, source: Photos) -> Iterator[Sample]:
     """Pictures in which nothing is in front, without those that are kept for the set of empty scenes."""
     for n, path in enumerate(files(root / source.folder, source)):
         if n % KEPT_EVERY:
             rgb = read(path)
-            yield Item(rgb, np.zeros(rgb.shape[:2], np.uint8), source.kind)
+            yield Sample(rgb, np.zeros(rgb.shape[:2], np.uint8), source.kind)
 
 
 def empty_scenes(roots: list[tuple[Path, Photos]], out: Path, most: int = 12) -> None:
@@ -192,7 +192,9 @@ def empty_scenes(roots: list[tuple[Path, Photos]], out: Path, most: int = 12) ->
                 cv2.imwrite(str(out / f"{path.stem}-{n}.jpg"), rgb[:, left : left + width, ::-1])
 
 
-def all_sources(objects: Path, data: Path, fetched: Path, teacher: U2Net) -> Iterator[tuple[str, Callable[[], Iterator[Item]]]]:
+def all_sources(
+    objects: Path, data: Path, fetched: Path, teacher: U2Net
+) -> Iterator[tuple[str, Callable[[], Iterator[Sample]]]]:
     """Names and makers of shards, the most useful for the least time first."""
     for n, name in enumerate(TEACH):
         yield f"davis-{name}", lambda name=name, n=n: sequence(objects / "clip+mask/davis16" / name, 100 + n)
@@ -206,31 +208,31 @@ def all_sources(objects: Path, data: Path, fetched: Path, teacher: U2Net) -> Ite
         if (fetched / source.folder).is_dir():
             yield f"place-{source.folder}", lambda source=source: places(fetched, source)
     for source in OBJECTS[:6]:
-        yield Path(source.folder).name, lambda source=source: taught(objects, source, teacher)
+        yield Path(source.folder).name, lambda source=source: labeled_by_teacher(objects, source, teacher)
     for n, clip in enumerate(FOOTAGE):
         yield f"clip-{Path(clip.path).stem}", lambda clip=clip, n=n: footage(objects, clip, 200 + 20 * n, teacher)
     for source in (PEOPLE[0], *OBJECTS[6:]):
         root = data if source.folder.startswith("train/") else objects
-        yield Path(source.folder).name, lambda source=source, root=root: taught(root, source, teacher)
+        yield Path(source.folder).name, lambda source=source, root=root: labeled_by_teacher(root, source, teacher)
     for source in PEOPLE[1:]:
-        yield Path(source.folder).name, lambda source=source: taught(data, source, teacher)
+        yield Path(source.folder).name, lambda source=source: labeled_by_teacher(data, source, teacher)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--objects", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--places", type=Path, default=Path("runs/places"))
+    parser.add_argument("--backgrounds", type=Path, default=Path("runs/backgrounds"))
     parser.add_argument("--teacher", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("runs/subject"))
     parser.add_argument("--empty", type=Path, default=Path("runs/empty"), help="for scenes without anything in front")
     options = parser.parse_args()
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    roots = [*((options.data, source) for source in PLACES), *((options.places, source) for source in FETCHED)]
+    roots = [*((options.data, source) for source in PLACES), *((options.backgrounds, source) for source in FETCHED)]
     empty_scenes(roots, options.empty)
     teacher, start = U2Net(options.teacher), time.monotonic()
-    for name, make in all_sources(options.objects, options.data, options.places, teacher):
+    for name, make in all_sources(options.objects, options.data, options.backgrounds, teacher):
         done = options.out / f"{name}.done"
         if done.exists():
             continue

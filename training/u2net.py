@@ -49,7 +49,7 @@ class U2Net:
     @torch.inference_mode()
     def _run(self, batch: Tensor) -> NDArray[np.float32]:
         values: dict[str, Tensor] = {**self._weights, self._input: batch}
-        left = {name: count for name, count in self._uses()}
+        left = dict(self._uses())
         for node in self._nodes:
             inputs = [values[name] for name in node.input if name]
             values[node.output[0]] = compute(node, inputs)

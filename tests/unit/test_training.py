@@ -12,7 +12,18 @@ import pytest
 
 TRAINING = Path(__file__).parents[2] / "training"
 BUILTIN = Path(__file__).parents[2] / "src" / "alphareel" / "matting" / "models" / "builtin.onnx"
-MODULES = ("augment", "body", "framing", "pack", "poses", "scenery", "schedule", "shipped", "sources", "wear")
+MODULES = (
+    "augment",
+    "backgrounds",
+    "body",
+    "crops",
+    "datasets",
+    "degradation",
+    "onnx_weights",
+    "poses",
+    "schedule",
+    "shards",
+)
 
 
 @pytest.fixture(scope="module")
@@ -29,37 +40,37 @@ def recipe():
                 del sys.modules[name]
 
 
-def somebody(recipe, kind, *, grey=200, clip=-1, size=(160, 96)):
-    """A grey block of a person in a picture of stripes."""
+def somebody(recipe, kind, *, gray=200, clip=-1, size=(160, 96)):
+    """A gray block of a person in a picture of stripes."""
     rgb = np.repeat(np.arange(size[1], dtype=np.uint8)[None, :, None], size[0], 0).repeat(3, 2).copy()
     alpha = np.zeros(size, np.uint8)
     alpha[20:140, 36:60] = 255
-    rgb[alpha > 0] = grey
-    return recipe["pack"].Item(rgb, alpha, kind, clip)
+    rgb[alpha > 0] = gray
+    return recipe["shards"].Sample(rgb, alpha, kind, clip)
 
 
 @pytest.fixture
 def pack(recipe, tmp_path):
-    kind = recipe["sources"].Kind
-    writer = recipe["pack"].ShardWriter(tmp_path)
+    kind = recipe["datasets"].Kind
+    writer = recipe["shards"].ShardWriter(tmp_path)
     writer.add([somebody(recipe, kind.BODY), somebody(recipe, kind.PEOPLE), somebody(recipe, kind.BACKGROUND)])
     writer.add([somebody(recipe, kind.CLIP, clip=3) for _ in range(4)])
     writer.flush()
-    figures = recipe["pack"].ShardWriter(tmp_path, stem="figures-")
-    figures.add([somebody(recipe, kind.FIGURE, grey=10 + n, clip=1000) for n in range(6)])
+    figures = recipe["shards"].ShardWriter(tmp_path, stem="figures-")
+    figures.add([somebody(recipe, kind.SYNTHETIC, gray=10 + n, clip=1000) for n in range(6)])
     figures.flush()
-    return recipe["pack"].Pack(tmp_path)
+    return recipe["shards"].ShardDataset(tmp_path)
 
 
 def test_shards_of_several_writers_lie_in_one_pack_and_drawn_clips_apart_from_filmed_ones(pack):
     assert len(pack.items) == 13
     assert [len(frames) for frames in pack.clips] == [4]
-    assert [len(frames) for frames in pack.figures] == [6]
+    assert [len(frames) for frames in pack.synthetic_clips] == [6]
 
 
 def test_a_figure_moves_frame_by_frame(recipe, pack):
     source = recipe["augment"].Augmenter(pack, seed=2)
-    items = source._consecutive(pack.figures, 4)
+    items = source._consecutive(pack.synthetic_clips, 4)
     tones = [int(item.rgb[80, 48, 0]) for item in items]
     assert {abs(b - a) for a, b in pairwise(tones)} == {1}
 
@@ -81,17 +92,17 @@ def test_samples_have_the_size_and_the_length_that_was_asked_for(recipe, pack, l
 
 
 def test_a_photo_without_its_people_keeps_the_rest_and_asks_for_nothing(recipe):
-    item = somebody(recipe, recipe["sources"].Kind.BODY)
-    empty = recipe["scenery"].emptied(item.rgb, item.alpha, np.random.default_rng(1))
+    item = somebody(recipe, recipe["datasets"].Kind.BODY)
+    empty = recipe["backgrounds"].remove_people(item.rgb, item.alpha, np.random.default_rng(1))
     assert not empty.alpha.any()
     assert np.abs(empty.rgb[:, :20].astype(int) - item.rgb[:, :20]).max() <= 1
     assert (empty.rgb[30:130, 38:58] < 110).all()  # nothing of the person's 200 is left, only stripes
 
 
 def test_what_stands_behind_a_person_touches_them_and_is_not_the_whole_place(recipe):
-    item = somebody(recipe, recipe["sources"].Kind.BODY)
+    item = somebody(recipe, recipe["datasets"].Kind.BODY)
     for seed in range(8):
-        here = recipe["scenery"].island(item.alpha, np.random.default_rng(seed))
+        here = recipe["backgrounds"].island(item.alpha, np.random.default_rng(seed))
         assert here.shape == item.alpha.shape
         assert here[item.alpha > 0].max() > 0.9
         assert 0.01 < here.mean() < 0.9
@@ -99,22 +110,22 @@ def test_what_stands_behind_a_person_touches_them_and_is_not_the_whole_place(rec
 
 def test_what_stands_behind_moves_with_the_place_and_not_with_the_view(recipe):
     right = [np.array([[1.0, 0, 4 * n], [0, 1, 0]]) for n in range(3)]
-    paths = recipe["framing"].onwards(right)
+    paths = recipe["crops"].onwards(right)
     assert np.allclose(paths[0], np.eye(2, 3))
     here = np.zeros((40, 60), np.float32)
     here[10:20, 10:20] = 1
-    dark, bright = ([np.full((40, 60, 3), grey, np.uint8)] * 3 for grey in (10, 200))
-    for n, picture in enumerate(recipe["scenery"].blended(dark, bright, here, paths)):
+    dark, bright = ([np.full((40, 60, 3), gray, np.uint8)] * 3 for gray in (10, 200))
+    for n, picture in enumerate(recipe["backgrounds"].blended(dark, bright, here, paths)):
         assert (picture[10:20, 10 + 4 * n : 20 + 4 * n] == 200).all()
         assert (picture[:, : 4 * n + 9] == 10).all()
 
 
-def test_a_place_takes_on_the_colours_of_the_person(recipe):
-    item = somebody(recipe, recipe["sources"].Kind.BODY, grey=180)
+def test_a_place_takes_on_the_colors_of_the_person(recipe):
+    item = somebody(recipe, recipe["datasets"].Kind.BODY, gray=180)
     place = np.random.default_rng(3).integers(0, 60, (160, 96, 3)).astype(np.uint8)
-    table = recipe["scenery"].likeness(place, item.rgb, item.alpha, np.random.default_rng(4))
+    table = recipe["backgrounds"].likeness(place, item.rgb, item.alpha, np.random.default_rng(4))
     assert np.abs(table[0][place[..., 0], 0].mean() - 180) < 3
-    assert recipe["scenery"].likeness(place, item.rgb, 0 * item.alpha, np.random.default_rng(4)) is None
+    assert recipe["backgrounds"].likeness(place, item.rgb, 0 * item.alpha, np.random.default_rng(4)) is None
 
 
 def test_bones_turn_and_never_stretch(recipe):
@@ -124,7 +135,7 @@ def test_bones_turn_and_never_stretch(recipe):
     heads, tails = rng.normal(0, 1, (2, len(names), 3))
     for manner in poses.MANNERS:
         first, last = poses.draw_pose(manner, rng), poses.draw_pose(manner, rng)
-        for turn in poses.turns(poses.mixed(first, last, 0.4), bones, heads, tails).values():
+        for turn in poses.joint_rotations(poses.mixed(first, last, 0.4), bones, heads, tails).values():
             assert np.allclose(turn @ turn.T, np.eye(3))
             assert np.linalg.det(turn) == pytest.approx(1)
 
@@ -156,7 +167,7 @@ def test_weights_come_back_from_steps_and_from_half_precision(recipe):
     steps = np.array([[1, -127], [64, 3]], np.int8)
     scale, half = np.array([[0.5], [2.0]], np.float32), np.array([0.25, -3], np.float16)
     held = {"matte.a.steps": steps, "matte.a.scale": scale, "onnx::Conv_8.half": half, "shape": np.array([3])}
-    found = dict(recipe["shipped"].widened(exported(held)))
+    found = dict(recipe["onnx_weights"].widened(exported(held)))
     assert set(found) == {"matte.a", "onnx::Conv_8"}
     assert found["matte.a"].tolist() == [[0.5, -63.5], [128, 6]]
     assert found["onnx::Conv_8"].tolist() == [0.25, -3]
@@ -173,7 +184,7 @@ def test_nameless_convolutions_come_in_the_order_of_their_use_and_whole(recipe):
         "onnx::Conv_98": np.zeros((4, 1, 3, 3), np.float32),
         "onnx::Conv_99": np.full(4, 9, np.float32),
     }
-    (look, nine), (mix, bias) = recipe["shipped"].folded(arrays)
+    (look, nine), (mix, bias) = recipe["onnx_weights"].folded(arrays)
     assert look.shape == (4, 1, 3, 3)
     assert nine.tolist() == [9] * 4
     assert mix.shape == (2, 17, 1, 1)
@@ -182,8 +193,8 @@ def test_nameless_convolutions_come_in_the_order_of_their_use_and_whole(recipe):
 
 
 def test_every_weight_of_the_shipped_file_can_be_learned_on_from(recipe):
-    arrays = dict(recipe["shipped"].widened(onnx.load(BUILTIN)))
-    pairs = list(recipe["shipped"].folded(arrays))
+    arrays = dict(recipe["onnx_weights"].widened(onnx.load(BUILTIN)))
+    pairs = list(recipe["onnx_weights"].folded(arrays))
     assert all(weight.ndim == 4 and bias.shape == weight.shape[:1] for weight, bias in pairs)
-    named = sum(values.size for name, values in arrays.items() if name.startswith(recipe["shipped"].PREFIX))
+    named = sum(values.size for name, values in arrays.items() if name.startswith(recipe["onnx_weights"].PREFIX))
     assert named + sum(weight.size for weight, _ in pairs) > 4_000_000

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sources import SCORED_PHOTOS, Kind, Photos
+from datasets import SCORED_PHOTOS, Kind, Photos
 
-TEACH = "bear boat dog-agility hike hockey mallard-fly motorbike rollerblade stroller".split()
-CHOOSE = "breakdance bus elephant libby lucia mallard-water soccerball surf".split()
-REPORT = "car-shadow flamingo rhino scooter-black soapbox swing tennis train".split()
+TEACH = ["bear", "boat", "dog-agility", "hike", "hockey", "mallard-fly", "motorbike", "rollerblade", "stroller"]
+CHOOSE = ["breakdance", "bus", "elephant", "libby", "lucia", "mallard-water", "soccerball", "surf"]
+REPORT = ["car-shadow", "flamingo", "rhino", "scooter-black", "soapbox", "swing", "tennis", "train"]
 
 
 @dataclass(frozen=True)
@@ -55,17 +55,23 @@ MASKED = (
     Photos("photo+mask/coco_tiny_coco/rgb", Kind.THING, masks="photo+mask/coco_tiny_coco/mask"),
     Photos("photo+mask/coco_coco128/rgb", Kind.THING, masks="photo+mask/coco_coco128/mask"),
 )
-MASKED_PEOPLE = Photos(
-    "train/ccp_labelled/rgb", Kind.BODY, masks="train/ccp_labelled/mask", without=SCORED_PHOTOS
-)
+MASKED_PEOPLE = Photos("train/ccp_labelled/rgb", Kind.BODY, masks="train/ccp_labelled/mask", without=SCORED_PHOTOS)
 
 CUTOUTS = "cutout/saleor_cutouts"
 
 FOOTAGE = (
-    *(Footage(f"clip/edgetam/{name}.mp4") for name in (
-        "05_landing_dog_soccer", "07_snowboarder", "11_polevault", "13_butterfly", "16_robotarm", "21_biker",
-        "22_dogskateboarder",
-    )),
+    *(
+        Footage(f"clip/edgetam/{name}.mp4")
+        for name in (
+            "05_landing_dog_soccer",
+            "07_snowboarder",
+            "11_polevault",
+            "13_butterfly",
+            "16_robotarm",
+            "21_biker",
+            "22_dogskateboarder",
+        )
+    ),
     *(Footage(f"clip/mdn_toys/{name}.mp4") for name in ("crystal", "elf", "frog", "monster", "pig", "rabbit")),
     Footage("clip/flutter_butterfly/Butterfly-209.mp4"),
     Footage("clip/mdn_css/video.webm"),
@@ -73,13 +79,36 @@ FOOTAGE = (
     Footage("clip/sleap_robot/small_robot.mp4"),
 )
 
-# Nothing in front there; some of the wallpapers show something, and are left out. Every fourth picture by name is kept for the set of empty scenes.
+# Nothing in front there; some of the wallpapers show something, and are left out. Every fourth picture by name is
+# kept for the set of empty scenes.
 WITH_SUBJECT = frozenset(
-    "Dragonfly_by_Bolly Fossa_by_Jasper_Roks Painting-Colors_by__herobrine7gamer Picture_0B_by_freespace "
-    "Picture_1A_by_freespace calla free_by_Peter_Nerlich goldfish greentock_by_Peter_Nerlich rhythm rollpaper "
-    "seeding_by_Clements_Engelhardt string symbolic-d symbolic-l the-mouse 2004default firstgeneration "
-    "friends_by_Aitzol_Berasategi Wine_by_Jakkub_Mede Martin_Adams Tj_Holowaychuk f1946f13_kait-herzog-8242 "
-    "licorice-d licorice-l".split()
+    (
+        "2004default",
+        "Dragonfly_by_Bolly",
+        "Fossa_by_Jasper_Roks",
+        "Martin_Adams",
+        "Painting-Colors_by__herobrine7gamer",
+        "Picture_0B_by_freespace",
+        "Picture_1A_by_freespace",
+        "Tj_Holowaychuk",
+        "Wine_by_Jakkub_Mede",
+        "calla",
+        "f1946f13_kait-herzog-8242",
+        "firstgeneration",
+        "free_by_Peter_Nerlich",
+        "friends_by_Aitzol_Berasategi",
+        "goldfish",
+        "greentock_by_Peter_Nerlich",
+        "licorice-d",
+        "licorice-l",
+        "rhythm",
+        "rollpaper",
+        "seeding_by_Clements_Engelhardt",
+        "string",
+        "symbolic-d",
+        "symbolic-l",
+        "the-mouse",
+    )
 )
 PLACES = (
     Photos("train/bg", Kind.BACKGROUND, without=WITH_SUBJECT | {"Ashim_DSilva"}),
