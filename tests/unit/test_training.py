@@ -1,5 +1,7 @@
 """The recipe of the builtin network: what it makes of pictures, people and poses."""
 
+import json
+import struct
 import sys
 from importlib import import_module
 from itertools import pairwise
@@ -19,10 +21,13 @@ MODULES = (
     "crops",
     "datasets",
     "degradation",
+    "gltf",
+    "labels",
     "onnx_weights",
     "poses",
     "schedule",
     "shards",
+    "subject_datasets",
 )
 
 
@@ -198,3 +203,102 @@ def test_every_weight_of_the_shipped_file_can_be_learned_on_from(recipe):
     assert all(weight.ndim == 4 and bias.shape == weight.shape[:1] for weight, bias in pairs)
     named = sum(values.size for name, values in arrays.items() if name.startswith(recipe["onnx_weights"].PREFIX))
     assert named + sum(weight.size for weight, _ in pairs) > 4_000_000
+
+
+def test_a_sequence_that_chooses_or_reports_never_teaches(recipe):
+    lists = [getattr(recipe["subject_datasets"], name) for name in ("TEACH", "CHOOSE", "REPORT")]
+    names = [name for part in lists for name in part]
+    assert len(set(names)) == len(names) == 25
+    scored = recipe["subject_datasets"].MASKED_PEOPLE.without
+    assert scored == recipe["datasets"].SCORED_PHOTOS
+
+
+def test_two_looks_at_a_picture_that_differ_make_no_label(recipe):
+    rgb = np.random.default_rng(5).integers(0, 256, (120, 160, 3)).astype(np.uint8)
+    found = np.zeros((120, 160), np.float32)
+    found[30:90, 50:110] = 1
+
+    def teacher(answers):
+        looks = iter(answers)
+        return lambda pictures: [np.asarray(next(looks), np.float32)[: p.shape[0], : p.shape[1]] for p in pictures]
+
+    labels = recipe["labels"]
+    part = labels.second_look(found)
+    same = np.ascontiguousarray(found[part][:, ::-1])
+    (label,) = labels.agreed(teacher([found, same]), [rgb])
+    assert label.shape == found.shape
+    assert np.abs(label - found).mean() < 0.02
+    assert labels.agreed(teacher([found, 1 - same]), [rgb]) == [None]
+
+
+def test_a_human_mask_becomes_soft_only_along_its_outline(recipe):
+    rgb = np.full((100, 100, 3), 30, np.uint8)
+    rgb[20:80, 20:80] = 220
+    mask = np.zeros((100, 100), np.uint8)
+    mask[20:80, 20:80] = 255
+    alpha = recipe["labels"].from_mask(rgb, mask)
+    assert (alpha[28:72, 28:72] == 1).all()
+    assert (alpha[:12] == 0).all()
+    assert np.abs(alpha - mask / 255).max() < 0.5
+
+
+def test_what_the_sides_of_a_picture_cut_off_is_not_pasted_elsewhere(recipe):
+    alpha = np.zeros((60, 80), np.uint8)
+    alpha[20:60, 20:60] = 255  # the lower edge cuts it: it may stand at the lower edge of another picture
+    assert not recipe["crops"].touches_sides(alpha)
+    alpha[20:60, :60] = 255
+    assert recipe["crops"].touches_sides(alpha)
+
+
+@pytest.mark.parametrize("length", [1, 5])
+def test_samples_of_any_subject_show_things_and_people(recipe, pack, tmp_path, length):
+    kind = recipe["datasets"].Kind
+    writer = recipe["shards"].ShardWriter(tmp_path, stem="things-")
+    writer.add([somebody(recipe, kind.THING, gray=90)])
+    writer.flush()
+    pack.refresh()
+    source = recipe["augment"].Augmenter(pack, seed=4, mix=recipe["augment"].ANY_SUBJECT)
+    shown = [source.sample((96, 128), length)[1] for _ in range(30)]
+    assert all(alpha.shape == (length, 96, 128) for alpha in shown)
+    assert np.mean([alpha.max() > 200 for alpha in shown]) > 0.6
+
+
+def glb(path, *, animated):
+    """A file with one triangle on a node, which an animation lifts by one in a second."""
+    parts = [
+        np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0]], np.float32),
+        np.array([0, 1, 2], np.uint16),
+        np.array([0, 1], np.float32),
+        np.array([[0, 0, 0], [0, 1, 0]], np.float32),
+    ]
+    views, blob = [], b""
+    for part in parts:
+        views.append({"buffer": 0, "byteOffset": len(blob), "byteLength": part.nbytes})
+        blob += part.tobytes() + b"\0" * (-part.nbytes % 4)
+    kinds = ((5126, "VEC3", 3), (5123, "SCALAR", 3), (5126, "SCALAR", 2), (5126, "VEC3", 2))
+    accessors = [
+        {"bufferView": n, "componentType": kind, "type": shape, "count": count, "max": [1.0]}
+        for n, (kind, shape, count) in enumerate(kinds)
+    ]
+    channel = {"sampler": 0, "target": {"node": 0, "path": "translation"}}
+    facts = {
+        "nodes": [{"mesh": 0, "scale": [2, 2, 2]}],
+        "meshes": [{"primitives": [{"attributes": {"POSITION": 0}, "indices": 1}]}],
+        "accessors": accessors,
+        "bufferViews": views,
+        "animations": [{"channels": [channel], "samplers": [{"input": 2, "output": 3}]}] if animated else [],
+    }
+    text = json.dumps(facts).encode()
+    text += b" " * (-len(text) % 4)
+    chunks = struct.pack("<II", len(text), 0x4E4F534A) + text + struct.pack("<II", len(blob), 0x004E4942) + blob
+    path.write_bytes(struct.pack("<III", 0x46546C67, 2, 12 + len(chunks)) + chunks)
+    return path
+
+
+def test_a_model_file_is_posed_by_its_nodes_and_its_animation(recipe, tmp_path):
+    model = recipe["gltf"].Model(glb(tmp_path / "one.glb", animated=True))
+    assert model.duration(0) == 1
+    (rest,), (lifted,) = model.at(None, 0), model.at(0, 0.5)
+    assert np.allclose(rest, [[0, 0, 0], [2, 0, 0], [0, 2, 0]])
+    assert np.allclose(lifted - rest, [0, 0.5, 0])
+    assert recipe["gltf"].Model(glb(tmp_path / "other.glb", animated=False)).animations == []
