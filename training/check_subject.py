@@ -28,7 +28,7 @@ from shards import Image
 from subject_datasets import CHOOSE
 
 Alpha = NDArray[np.float32]
-FRAMES, PEOPLE = 24, 12  # first frames of a sequence, and photos, that are looked at
+FRAMES, PEOPLE = 16, 12  # first frames of a sequence, and photos, that are looked at
 EMPTY = 40  # scenes without anything in front
 
 

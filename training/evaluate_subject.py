@@ -25,7 +25,7 @@ from shards import Image
 from subject_datasets import CHOOSE, REPORT
 from u2net import U2Net
 
-STRIDE = 5  # frames between those that the slow network looks at
+STRIDE = 10  # frames between those that the slow network looks at
 
 
 @dataclass
@@ -97,7 +97,7 @@ def all_clips(material: Material) -> Iterator[Clip]:
 
 
 def measure(clip: Clip, networks: dict[str, Recurrent | Slow]) -> dict[str, tuple[float, float]]:
-    """IoU and dtSSD of each network on a clip; every network is asked at the frames that all of them see."""
+    """IoU and dtSSD of each network on a clip, over the frames that it is asked at."""
     for network in networks.values():
         network.reset(clip)
     found: dict[str, list[float]] = {name: [] for name in networks}

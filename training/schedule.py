@@ -44,7 +44,7 @@ class Settings:
     seed: int = 5
     save_every: float = 120.0  # seconds
     log_every: float = 30.0
-    check_every: float = 600.0
+    check_every: float = 300.0  # seconds of the schedule
 
     def stage(self, share: float) -> Stage:
         """The stage at this share of the time."""
@@ -67,7 +67,7 @@ SUBJECT = Settings(
     processor_time=True,
     rate=2e-3,
     encoder_pace=0.1,
-    stages=(Stage(0, 224, 12, 0.2), Stage(0.25, 288, 10, 0.35), Stage(0.75, 352, 10, 0.45)),
+    stages=(Stage(0, 224, 12, 0.2), Stage(0.5, 288, 10, 0.35), Stage(0.85, 352, 10, 0.45)),
     any_subject=True,
     seed=7,
 )

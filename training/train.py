@@ -227,7 +227,7 @@ def train(number: int, settings: Settings, paths: Paths, machine: Machine) -> No
     feed = SampleDataset(paths.shards, settings, settings.seed + run.step + 104729 * number, share)
     batches = open_loader(feed, machine.workers, pin=machine.device.type == "cuda")
     tell = time.process_time if settings.processor_time else time.monotonic
-    saved = checked = time.monotonic()
+    saved, checked = time.monotonic(), run.seconds
     clock, loss = tell(), 0.0
     while run.share < 1:
         batch = next(batches)
@@ -241,9 +241,9 @@ def train(number: int, settings: Settings, paths: Paths, machine: Machine) -> No
             if now - saved > settings.save_every:
                 run.save()
                 saved = now
-            if paths.material and now - checked > settings.check_every:
+            if paths.material and run.seconds - checked > settings.check_every:
                 check(run.average, paths.out, facts(run, loss), paths.material)
-                clock, checked = tell(), time.monotonic()
+                clock, checked = tell(), run.seconds
     if number == 0:
         run.save()
         if paths.material:
@@ -272,7 +272,10 @@ def main() -> None:
     machine = Machine.found(options.processes, options.workers)
     material = Material(*options.check) if options.check else None
     paths = Paths(options.shards, options.out, options.start, material)
-    torch.multiprocessing.spawn(train, (settings, paths, machine), nprocs=machine.processes)
+    if machine.processes == 1:
+        train(0, settings, paths, machine)
+    else:
+        torch.multiprocessing.spawn(train, (settings, paths, machine), nprocs=machine.processes)
 
 
 if __name__ == "__main__":
