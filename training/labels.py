@@ -15,9 +15,9 @@ from shards import Image
 
 Alpha = NDArray[np.float32]
 Teacher = Callable[[list[Image]], list[Alpha]]
-AGREE = 0.8  # IoU of two looks at a picture below which neither is believed
+AGREE = 0.72  # IoU of two looks at a picture below which neither is believed
 LEAST, MOST = 0.01, 0.9  # parts of the frame that a subject covers
-SOFT = 0.12  # half-transparent pixels to sure ones: more are a guess
+SOFT = 0.2  # half-transparent pixels to sure ones: more are a guess
 
 
 def iou(one: Alpha, other: Alpha) -> float:

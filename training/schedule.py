@@ -67,7 +67,7 @@ SUBJECT = Settings(
     processor_time=True,
     rate=2e-3,
     encoder_pace=0.1,
-    stages=(Stage(0, 224, 12, 0.2), Stage(0.5, 288, 10, 0.35), Stage(0.85, 352, 10, 0.45)),
+    stages=(Stage(0, 160, 20, coarse=True), Stage(0.35, 224, 12, 0.25), Stage(0.75, 288, 10, 0.4)),
     any_subject=True,
     seed=7,
 )
