@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 import torch
 
+from backgrounds import remove_people
 from datasets import Kind, Photos
 from labels import LEAST, Alpha, agreed, from_mask, iou
 from prepare import LONG_SIDE, SUFFIXES, frames, read, shrink, to_bytes
@@ -38,6 +39,7 @@ from subject_datasets import (
 from u2net import U2Net
 
 CALM = 0.75  # IoU of the labels of neighboring frames below which one of them is wrong
+FILLED = 0.4  # part of a picture that may be taken out of it and filled
 STRIP = 90  # width in pixels of a strip beside the subject that is worth keeping as a background
 
 
@@ -50,6 +52,13 @@ def strip(rgb: Image, alpha: Alpha) -> list[Sample]:
     side = rgb[:, :left] if left >= right else rgb[:, -right:]
     tile = np.concatenate([side, side[:, ::-1]] * 3, axis=1)[:, : rgb.shape[0]]
     return [Sample(np.ascontiguousarray(tile), np.zeros((tile.shape[0], tile.shape[1]), np.uint8), Kind.STRIP)]
+
+
+def with_its_place(sample: Sample) -> Iterator[Sample]:
+    """A photo, and the place in it without its subject: of places with nothing in front there are few photos."""
+    yield sample
+    if (sample.alpha > 5).mean() < FILLED:
+        yield remove_people(sample.rgb, sample.alpha, np.random.default_rng(sample.rgb.size))
 
 
 def files(folder: Path, source: Photos) -> list[Path]:
@@ -65,7 +74,7 @@ def labeled_by_teacher(root: Path, source: Photos, teacher: U2Net) -> Iterator[S
         pictures = [read(path) for path in paths[n : n + 4]]
         for rgb, alpha in zip(pictures, agreed(teacher, pictures), strict=True):
             if alpha is not None:
-                yield Sample(rgb, to_bytes(alpha), source.kind)
+                yield from with_its_place(Sample(rgb, to_bytes(alpha), source.kind))
 
 
 def masked(root: Path, source: Photos) -> Iterator[Sample]:
@@ -76,7 +85,7 @@ def masked(root: Path, source: Photos) -> Iterator[Sample]:
             continue
         rgb = read(path)
         alpha = from_mask(rgb, mask)
-        yield Sample(rgb, to_bytes(alpha), source.kind)
+        yield from with_its_place(Sample(rgb, to_bytes(alpha), source.kind))
         if source.kind == Kind.BODY:
             yield from strip(rgb, alpha)
 

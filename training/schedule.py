@@ -67,7 +67,7 @@ SUBJECT = Settings(
     processor_time=True,
     rate=2e-3,
     encoder_pace=0.1,
-    stages=(Stage(0, 160, 20, coarse=True), Stage(0.35, 224, 12, 0.25), Stage(0.75, 288, 10, 0.4)),
+    stages=(Stage(0, 160, 20, coarse=True), Stage(0.2, 224, 12, 0.25), Stage(0.6, 288, 10, 0.4)),
     any_subject=True,
     seed=7,
 )
