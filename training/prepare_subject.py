@@ -158,13 +158,11 @@ def all_sources(
     for source in FETCHED:
         if (fetched / source.folder).is_dir():
             yield f"place-{source.folder}", lambda source=source: places(fetched, source)
-    for source in OBJECTS[:6]:
-        yield Path(source.folder).name, lambda source=source: labeled_by_teacher(objects, source, teacher)
-    for n, clip in enumerate(FOOTAGE):
-        yield f"clip-{Path(clip.path).stem}", lambda clip=clip, n=n: footage(objects, clip, 200 + 20 * n, teacher)
-    for source in (PEOPLE[0], *OBJECTS[6:]):
+    for source in (*OBJECTS, PEOPLE[0]):
         root = data if source.folder.startswith("train/") else objects
         yield Path(source.folder).name, lambda source=source, root=root: labeled_by_teacher(root, source, teacher)
+    for n, clip in enumerate(FOOTAGE):
+        yield f"clip-{Path(clip.path).stem}", lambda clip=clip, n=n: footage(objects, clip, 200 + 20 * n, teacher)
     for source in PEOPLE[1:]:
         yield Path(source.folder).name, lambda source=source: labeled_by_teacher(data, source, teacher)
 
