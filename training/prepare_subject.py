@@ -30,6 +30,7 @@ from subject_datasets import (
     KEPT_EVERY,
     MASKED,
     MASKED_PEOPLE,
+    NOT_EMPTY,
     OBJECTS,
     PEOPLE,
     PLACES,
@@ -136,6 +137,8 @@ def empty_scenes(roots: list[tuple[Path, Photos]], out: Path, most: int = 12) ->
     for root, source in roots:
         kept = files(root / source.folder, source)[::KEPT_EVERY]
         for path in kept[:: max(1, len(kept) // most)][:most]:
+            if path.stem in NOT_EMPTY:
+                continue
             rgb = read(path)
             wide = rgb.shape[1] >= 2 * rgb.shape[0] - 2
             for n in range(3 if wide else 1):

@@ -120,3 +120,4 @@ FETCHED = (
     Photos("ground", Kind.GROUND),
 )
 KEPT_EVERY = 4
+NOT_EMPTY = frozenset({"Morskie_Oko"})  # kept, but a fern stands in front
