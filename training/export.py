@@ -26,11 +26,11 @@ from torch import Tensor, nn
 
 from encoder import coarsen
 from model import Matte
-from streamline import streamline
+from optimize_graph import optimize
 
 OPSET = 17
 VERSION = "2026.11.3"
-AREA = 2**17  # pixels of a thumbnail, 288x448: more shows more bystanders and costs more; see score.py
+AREA = 2**17  # pixels of a thumbnail, 288x448: more shows more bystanders and costs more; see evaluate.py
 TOLERANCE = 4e-3  # largest difference of an alpha between torch and onnxruntime: one level of 255
 SMALL = 2000  # arrays of fewer numbers keep their full precision: they weigh nothing
 
@@ -61,7 +61,7 @@ def mean(values: list[Tensor]) -> Tensor:
     return torch.stack(values).mean(0) if values[0].is_floating_point() else values[-1]
 
 
-def to_onnx(matte: Matte, *, version: str = VERSION, area: int = AREA) -> onnx.ModelProto:
+def to_onnx(matte: Matte, *, name: str = "builtin", version: str = VERSION, area: int = AREA) -> onnx.ModelProto:
     """The network as an ONNX graph with its interface and its metadata."""
     rgb, buffer = torch.rand(1, 3, 192, 320), io.BytesIO()
     names = ("rgb", "memory", "alpha", "memory_out")
@@ -73,14 +73,14 @@ def to_onnx(matte: Matte, *, version: str = VERSION, area: int = AREA) -> onnx.M
         buffer,
         input_names=list(names[:2]),
         output_names=list(names[2:]),
-        dynamic_axes={name: {2: high, 3: wide} for name, (high, wide) in (sides | small).items()},
+        dynamic_axes={side: {2: high, 3: wide} for side, (high, wide) in (sides | small).items()},
         opset_version=OPSET,
         dynamo=False,
     )
     graph = onnx.load_from_string(buffer.getvalue())
-    streamline(graph)
+    optimize(graph)
     shrink(graph.graph)
-    describe(graph, version=version, area=area)
+    describe(graph, name=name, version=version, area=area)
     onnx.checker.check_model(graph, full_check=True)
     return graph
 
@@ -127,10 +127,10 @@ def widen_steps(
     ]
 
 
-def describe(graph: onnx.ModelProto, *, version: str, area: int) -> None:
+def describe(graph: onnx.ModelProto, *, name: str, version: str, area: int) -> None:
     """Say in the file what it is and how it wants to be asked."""
     graph.producer_name, graph.producer_version, graph.doc_string = "alphareel", version, ""
-    facts = {"name": "builtin", "version": version, "memory_stride": 16, "area": area, "licence": "Apache-2.0"}
+    facts = {"name": name, "version": version, "memory_stride": 16, "area": area, "license": "Apache-2.0"}
     onnx.helper.set_model_props(graph, {name: str(value) for name, value in facts.items()})
 
 

@@ -25,7 +25,7 @@ def recognition_loss(coarse: Tensor, true: Tensor) -> Tensor:
 
 
 def gradient_loss(alpha: Tensor, true: Tensor, scales: int = 3) -> Tensor:
-    """Differences of neighbouring pixels at several scales: edges in the right place and of the right softness."""
+    """Differences of neighboring pixels at several scales: edges in the right place and of the right softness."""
     loss, error = alpha.new_zeros(()), alpha - true
     for _ in range(scales):
         loss = loss + (error[..., 1:] - error[..., :-1]).abs().mean()

@@ -1,4 +1,4 @@
-"""Meshes that move with a body, and things to hold. Lengths are decimetres."""
+"""Meshes that move with a body, and things to hold. Lengths are decimeters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from body import Numbers, Points
-from poses import around
+from poses import rotation
 
 if TYPE_CHECKING:
     from shading import Paint
@@ -45,7 +45,7 @@ def joined(parts: list[tuple[Mesh, Paint]]) -> Mesh:
     )
 
 
-def thing(rng: np.random.Generator) -> tuple[Points, Numbers]:
+def handheld_object(rng: np.random.Generator) -> tuple[Points, Numbers]:
     """A stick, a board, a bag or a ball about the middle: points and triangles."""
     u, v = np.meshgrid(np.linspace(0, 2 * np.pi, 17)[:-1], np.linspace(-1, 1, 13))
     kind = rng.random()
@@ -65,7 +65,7 @@ def thing(rng: np.random.Generator) -> tuple[Points, Numbers]:
     i, j = (grid.ravel() for grid in np.mgrid[: rows - 1, :columns])
     right = (j + 1) % columns
     a, b, c, d = i * columns + j, i * columns + right, (i + 1) * columns + right, (i + 1) * columns + j
-    turn = around(rng.normal(0, 1, 3), rng.uniform(0, 180))
+    turn = rotation(rng.normal(0, 1, 3), rng.uniform(0, 180))
     return points.reshape(-1, 3) @ turn.T, np.concatenate([np.stack([a, b, c], 1), np.stack([a, c, d], 1)])
 
 

@@ -26,7 +26,7 @@ class Output(NamedTuple):
     memory: Tensor
 
 
-def centred(rgb: Tensor) -> Tensor:
+def centered(rgb: Tensor) -> Tensor:
     """0..1 as the encoder is used to it."""
     return rgb * (255 / 128) - 127 / 128
 
@@ -110,7 +110,7 @@ class Matte(nn.Module):
         mix = [*conv(16 + 12, 24), nn.ReLU(inplace=True), *conv(24, 24, 3, groups=24), nn.ReLU(inplace=True)]
         self.head = nn.Sequential(*mix, nn.Conv2d(24, 4, 1))
         self.coarse = nn.Conv2d(40, 1, 1)
-        self.apply(_initialise)
+        self.apply(_initialize)
         self.encoder = Encoder()
 
     def empty_memory(self, rgb: Tensor) -> Tensor:
@@ -119,7 +119,7 @@ class Matte(nn.Module):
 
     def forward(self, rgb: Tensor, memory: Tensor) -> Output:
         """One frame."""
-        x = centred(rgb)
+        x = centered(rgb)
         skips, deep = self._encode(x)
         deep, memory = self.memory(deep, memory)
         return Output(*self._decode(x, skips, deep), memory)
@@ -129,14 +129,14 @@ class Matte(nn.Module):
 
         Only the memory has to go step by step; everything else sees all frames at once.
         """
-        x = centred(rgb)
+        x = centered(rgb)
         skips, deep = self._encode(x)
         deep, memory = self._remember(deep, self.empty_memory(rgb[::length]), length)
         return Output(*self._decode(x, skips, deep), memory)
 
-    def recognise(self, rgb: Tensor) -> Tensor:
+    def recognize(self, rgb: Tensor) -> Tensor:
         """Alpha logits at 1/8 of single pictures, without the fine end of the decoder: two thirds of the time."""
-        skips, deep = self._encode(centred(rgb))
+        skips, deep = self._encode(centered(rgb))
         deep, _ = self.memory(deep, self.empty_memory(rgb))
         return self.coarse(self.up3(deep, skips[2]))
 
@@ -160,7 +160,7 @@ class Matte(nn.Module):
         return logits, self.coarse(y3)
 
 
-def _initialise(module: nn.Module) -> None:
+def _initialize(module: nn.Module) -> None:
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         if module.bias is not None:

@@ -64,7 +64,7 @@ def mixed(first: Pose, last: Pose, share: float) -> Pose:
     return {name: (1 - share) * first[name] + share * last[name] for name in first}
 
 
-def turns(pose: Pose, body: Body, heads: Points, tails: Points) -> dict[str, Points]:
+def joint_rotations(pose: Pose, body: Body, heads: Points, tails: Points) -> dict[str, Points]:
     """The matrices (3, 3) by which bones turn in a pose."""
     found = {
         "neck_01": about("x", pose["nod"] / 2) @ about("y", pose["look"] / 2),
@@ -79,8 +79,8 @@ def turns(pose: Pose, body: Body, heads: Points, tails: Points) -> dict[str, Poi
         raised = about("z", sign * get["raise"])
         found[f"clavicle_{side}"] = about("z", sign * max(0.0, get["raise"]) / 6)
         swung = about("y", -sign * get["swing"]) if get["raise"] > 0 else about("x", -get["swing"])
-        found[f"upperarm_{side}"] = swung @ raised @ around(along[0], sign * get["roll"])
-        found[f"lowerarm_{side}"] = around(np.cross(along[1], (0, 0, 1)), min(145.0, get["elbow"]))
+        found[f"upperarm_{side}"] = swung @ raised @ rotation(along[0], sign * get["roll"])
+        found[f"lowerarm_{side}"] = rotation(np.cross(along[1], (0, 0, 1)), min(145.0, get["elbow"]))
         found[f"hand_{side}"] = about("z", sign * get["wrist"])
         found[f"thigh_{side}"] = about("x", -get["hip"]) @ about("z", sign * get["apart"])
         found[f"calf_{side}"] = about("x", min(150.0, max(0.0, get["knee"])))
@@ -92,10 +92,10 @@ def turns(pose: Pose, body: Body, heads: Points, tails: Points) -> dict[str, Poi
 
 def about(axis: str, degrees: float) -> Points:
     """Turn about x, y or z."""
-    return around(np.eye(3)["xyz".index(axis)], degrees)
+    return rotation(np.eye(3)["xyz".index(axis)], degrees)
 
 
-def around(axis: Points, degrees: float) -> Points:
+def rotation(axis: Points, degrees: float) -> Points:
     """Turn about any axis (Rodrigues)."""
     x, y, z = axis / np.linalg.norm(axis)
     cross, angle = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]), np.deg2rad(degrees)

@@ -1,6 +1,6 @@
 """Label photos and clips with the teacher and pack them for training.
 
-    python prepare.py --data DIR --teacher rvm_mobilenetv3.onnx --out runs/pack
+    python prepare.py --data DIR --teacher rvm_mobilenetv3.onnx --out runs/shards
 
 Shards appear while it runs, so that training may start on the first of them.
 """
@@ -18,9 +18,9 @@ import av
 import cv2
 import numpy as np
 
-from pack import Image, Item, ShardWriter
-from scenery import emptied
-from sources import CLIPS, PHOTOS, Clip, Kind, Photos
+from backgrounds import remove_people
+from datasets import CLIPS, PHOTOS, Clip, Kind, Photos
+from shards import Image, Sample, ShardWriter
 from teacher import Alpha, RvmTeacher, Teacher
 
 LONG_SIDE = 512  # stored pictures are at most this long, in pixels
@@ -28,10 +28,10 @@ WARM_UP = 4  # first frames of a clip, in which the teacher still settles
 NOBODY = 0.002  # a photo in which the teacher covers less of the frame is a background
 AGREE = 0.75  # IoU of teacher and human mask below which one of the two is badly wrong
 STRIP = 90  # width in pixels of a strip beside the person that is worth keeping as a background
-EMPTY = {Kind.BACKGROUND, Kind.STRIP, Kind.EMPTIED}
+EMPTY = {Kind.BACKGROUND, Kind.STRIP, Kind.INPAINTED}
 SUFFIXES = {".jpg", ".jpeg", ".png"}
 
-Job = Callable[[], list[Item]]
+Job = Callable[[], list[Sample]]
 
 
 def shrink(image: Image, long_side: int = LONG_SIDE) -> Image:
@@ -50,9 +50,9 @@ def to_bytes(alpha: Alpha) -> Image:
     return (alpha * 255 + 0.5).astype(np.uint8)
 
 
-def empty(rgb: Image, kind: Kind) -> Item:
+def empty(rgb: Image, kind: Kind) -> Sample:
     """A picture in which nothing is to be kept."""
-    return Item(rgb, np.zeros(rgb.shape[:2], np.uint8), kind)
+    return Sample(rgb, np.zeros(rgb.shape[:2], np.uint8), kind)
 
 
 def blend(alpha: Alpha, mask: Alpha) -> Alpha:
@@ -63,7 +63,7 @@ def blend(alpha: Alpha, mask: Alpha) -> Alpha:
     return alpha * (1 - weight) + cv2.GaussianBlur(mask, (0, 0), 1.2) * weight
 
 
-def strip(rgb: Image, alpha: Alpha) -> list[Item]:
+def strip(rgb: Image, alpha: Alpha) -> list[Sample]:
     """The wider side of the picture beside the person, mirrored into a background; nothing if it is narrow."""
     busy = np.flatnonzero((alpha > 0.03).any(axis=0))
     if not busy.size:
@@ -76,19 +76,19 @@ def strip(rgb: Image, alpha: Alpha) -> list[Item]:
     return [empty(np.ascontiguousarray(tile), Kind.STRIP)]
 
 
-def photo(rgb: Image, alpha: Alpha, kind: Kind) -> list[Item]:
+def photo(rgb: Image, alpha: Alpha, kind: Kind) -> list[Sample]:
     """A photo of people, and the places that can be made of it."""
     label = to_bytes(alpha)
-    return [Item(rgb, label, kind), *strip(rgb, alpha), emptied(rgb, label, np.random.default_rng(rgb.size))]
+    return [Sample(rgb, label, kind), *strip(rgb, alpha), remove_people(rgb, label, np.random.default_rng(rgb.size))]
 
 
-def deserted(teacher: Teacher, rgb: Image) -> bool:
+def contains_no_person(teacher: Teacher, rgb: Image) -> bool:
     """Whether the teacher finds nobody: beside a person there often is a passer-by."""
     return bool((teacher.still(rgb) > 0.1).mean() < NOBODY)
 
 
-def labelled(teacher: Teacher, path: Path, mask_path: Path, kind: Kind) -> list[Item]:
-    """Photo with a human mask: the teacher's soft edge, the human's judgement."""
+def labeled(teacher: Teacher, path: Path, mask_path: Path, kind: Kind) -> list[Sample]:
+    """Photo with a human mask: the teacher's soft edge, the human's judgment."""
     rgb = read(path)
     mask = (cv2.imread(str(mask_path), cv2.IMREAD_GRAYSCALE) > 127).astype(np.float32)
     mask = cv2.resize(mask, rgb.shape[1::-1], interpolation=cv2.INTER_AREA)
@@ -98,7 +98,7 @@ def labelled(teacher: Teacher, path: Path, mask_path: Path, kind: Kind) -> list[
     return photo(rgb, blend(alpha, mask), kind)
 
 
-def unlabelled(teacher: Teacher, path: Path, source: Photos) -> list[Item]:
+def unlabeled(teacher: Teacher, path: Path, source: Photos) -> list[Sample]:
     """Photo with the teacher's alpha, if that looks sound: enough of the frame, and little of it half-transparent."""
     rgb = read(path)
     if source.kind in (Kind.HARD_NEGATIVE, Kind.BACKGROUND, Kind.GROUND):
@@ -122,14 +122,14 @@ def frames(path: Path, step: int, count: int) -> Iterator[Image]:
                 yield shrink(frame.to_ndarray(format="rgb24"))
 
 
-def clip_items(teacher: Teacher, path: Path, clip: Clip, number: int) -> list[Item]:
-    """Frames of a clip, labelled one after another."""
+def clip_items(teacher: Teacher, path: Path, clip: Clip, number: int) -> list[Sample]:
+    """Frames of a clip, labeled one after another."""
     pictures = frames(path, clip.step, clip.frames)
     if not clip.people:
         return [empty(rgb, Kind.BACKGROUND) for rgb in pictures]
     teacher.reset()
     number = number if clip.smooth else -1
-    items = [Item(rgb, to_bytes(teacher.frame(rgb)), Kind.CLIP, number) for rgb in pictures]
+    items = [Sample(rgb, to_bytes(teacher.frame(rgb)), Kind.CLIP, number) for rgb in pictures]
     return items[WARM_UP:]
 
 
@@ -141,9 +141,9 @@ def photo_jobs(data: Path, places: Path, teacher: Teacher) -> Iterator[Job]:
         paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.stem not in source.without)
         for path in paths[: source.limit]:
             if source.masks:
-                yield partial(labelled, teacher, path, data / source.masks / f"{path.stem}.png", source.kind)
+                yield partial(labeled, teacher, path, data / source.masks / f"{path.stem}.png", source.kind)
             else:
-                yield partial(unlabelled, teacher, path, source)
+                yield partial(unlabeled, teacher, path, source)
 
 
 def all_jobs(data: Path, places: Path, teacher: Teacher) -> list[Job]:
@@ -160,15 +160,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--teacher", type=Path, required=True)
-    parser.add_argument("--places", type=Path, default=Path("runs/places"), help="what places.py fetched, if it did")
-    parser.add_argument("--out", type=Path, default=Path("runs/pack"))
+    parser.add_argument(
+        "--backgrounds",
+        type=Path,
+        default=Path("runs/backgrounds"),
+        help="what download_backgrounds.py fetched, if it did",
+    )
+    parser.add_argument("--out", type=Path, default=Path("runs/shards"))
     options = parser.parse_args()
     cv2.setNumThreads(1)
     writer, counts, start = ShardWriter(options.out), Counter(), time.monotonic()
-    jobs = all_jobs(options.data, options.places, RvmTeacher(options.teacher))
+    jobs = all_jobs(options.data, options.backgrounds, RvmTeacher(options.teacher))
     guard = RvmTeacher(options.teacher, inner=288, passes=1)
     for done, job in enumerate(jobs, 1):
-        items = [item for item in job() if item.kind not in EMPTY or deserted(guard, item.rgb)]
+        items = [item for item in job() if item.kind not in EMPTY or contains_no_person(guard, item.rgb)]
         writer.add(items)
         counts.update(item.kind.name for item in items)
         if done % 100 == 0 or done == len(jobs):

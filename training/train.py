@@ -1,7 +1,7 @@
-"""Train the network on a pack, by the clock.
+"""Train the network on shards, by the clock.
 
-    python train.py --pack runs/pack --out runs/first
-    python train.py --pack runs/pack --out runs/second --start runs/first.onnx
+    python train.py --shards runs/shards --out runs/first
+    python train.py --shards runs/shards --out runs/second --start runs/first.onnx
 
 The second run goes on from what the first one exported, and lets the encoder learn too.
 The schedule follows the training time used, kept in the checkpoint: started again with the same arguments it
@@ -24,24 +24,26 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from feed import Batch, Feed, open_feed
+from check_subject import Material, check
+from dataset import Batch, SampleDataset, open_loader
+from finetune import learn_from_file
 from losses import matting_loss, recognition_loss
 from model import Matte, Output
-from resume import learn_from_file
-from schedule import FIRST, SECOND, Settings, Stage, rate_factor
+from schedule import FIRST, SECOND, SUBJECT, Settings, Stage, rate_factor
 
 
 @dataclass(frozen=True)
 class Paths:
-    """Where pictures come from, where the run is kept, and the exported file that it goes on from, if it does."""
+    """Where pictures come from, where the run is kept, the exported file that it goes on from, and what checks it."""
 
-    pack: Path
+    shards: Path
     out: Path
     start: Path | None
+    material: Material | None = None
 
 
 class Run:
-    """Model, averaged model, optimiser and clock of one run; can be written to a file and read back."""
+    """Model, averaged model, optimizer and clock of one run; can be written to a file and read back."""
 
     def __init__(self, settings: Settings, paths: Paths, device: torch.device, *, half: bool) -> None:
         """`half`: multiply in bfloat16."""
@@ -51,7 +53,7 @@ class Run:
         if settings.encoder_pace:
             self.model.encoder.thaw()
         self.average = copy.deepcopy(self.model).requires_grad_(False)
-        self.optimiser = torch.optim.AdamW(self._groups(), lr=settings.rate)
+        self.optimizer = torch.optim.AdamW(self._groups(), lr=settings.rate)
         self.seconds, self.step, self.frames = 0.0, 0, 0
 
     @property
@@ -68,18 +70,18 @@ class Run:
         rgb = batch.rgb.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float() / 255
         true = batch.alpha.to(self.device, non_blocking=True).unsqueeze(1).float() / 255
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
-            output = self.model.recognise(rgb) if batch.coarse else self.model.sequence(rgb, batch.length)
+            output = self.model.recognize(rgb) if batch.coarse else self.model.sequence(rgb, batch.length)
         if isinstance(output, Output):
             loss = matting_loss(in_full(output), true, batch.length)
         else:
             loss = recognition_loss(output.float(), true)
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self._agree()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
-        for group in self.optimiser.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = group["pace"] * self.settings.rate * rate_factor(self.share)
-        self.optimiser.step()
+        self.optimizer.step()
         self.step, self.frames = self.step + 1, self.frames + self.crew * len(batch.rgb)
         self._follow()
         return loss.item()
@@ -92,7 +94,7 @@ class Run:
 
     def save(self) -> None:
         """Write the whole state, and the averaged weights beside it."""
-        state = {name: getattr(self, name).state_dict() for name in ("model", "average", "optimiser")}
+        state = {name: getattr(self, name).state_dict() for name in ("model", "average", "optimizer")}
         state |= {name: getattr(self, name) for name in ("seconds", "step", "frames")}
         write(state, self.paths.out / "last.pt")
         write(self.average.state_dict(), self.paths.out / "ema.pt")
@@ -102,13 +104,13 @@ class Run:
         path = self.paths.out / "last.pt"
         if not path.exists():
             if self.paths.start:
-                learn_from_file(self.model, self.paths.start, pictures(self.paths.pack, self.settings))
+                learn_from_file(self.model, self.paths.start, pictures(self.paths.shards, self.settings))
             else:
                 self.model.encoder.learn_from_imagenet()
             self.average.load_state_dict(self.model.state_dict())
             return
         state = torch.load(path, map_location=self.device)
-        for name in ("model", "average", "optimiser"):
+        for name in ("model", "average", "optimizer"):
             getattr(self, name).load_state_dict(state[name])
         self.seconds, self.step, self.frames = state["seconds"], state["step"], state["frames"]
 
@@ -150,10 +152,15 @@ class Run:
         ]
 
 
-def pictures(pack: Path, settings: Settings) -> Iterator[Tensor]:
+def facts(run: Run, loss: float) -> dict[str, float]:
+    """Where a run stands."""
+    return {"minutes": run.seconds / 60, "share": run.share, "step": run.step, "frames": run.frames, "loss": loss}
+
+
+def pictures(shards: Path, settings: Settings) -> Iterator[Tensor]:
     """Pictures (N, 3, H, W) in 0..1 as the first stage shows them."""
     stills = replace(settings, stages=(replace(settings.stages[0], sequences=0.0),))
-    feed = Feed(pack, stills, settings.seed, Value("d", 0))
+    feed = SampleDataset(shards, stills, settings.seed, Value("d", 0))
     return (batch.rgb.permute(0, 3, 1, 2).float() / 255 for batch in feed)
 
 
@@ -183,8 +190,8 @@ class Log:
             return
         print(
             f"{time.strftime('%H:%M:%S')} share {run.share:.3f} side {run.stage.side} step {run.step}",
-            f"frames {run.frames} ({self._frames / took:.0f}/s) loss {np.mean(self._losses):.4f}",
-            f"rate {run.optimiser.param_groups[-1]['lr']:.1e}",
+            f"frames {run.frames} ({self._frames / took:.1f}/s) loss {np.mean(self._losses):.4f}",
+            f"rate {run.optimizer.param_groups[-1]['lr']:.1e}",
             flush=True,
         )
         self._losses, self._since, self._frames = [], time.monotonic(), 0
@@ -217,13 +224,15 @@ def train(number: int, settings: Settings, paths: Paths, machine: Machine) -> No
     run, log = Run(settings, paths, machine.device, half=machine.half), Log(settings.log_every)
     run.load()
     share = Value("d", run.share)
-    feed = Feed(paths.pack, settings, settings.seed + run.step + 104729 * number, share)
-    batches = open_feed(feed, machine.workers, pin=machine.device.type == "cuda")
-    saved = clock = time.monotonic()
+    feed = SampleDataset(paths.shards, settings, settings.seed + run.step + 104729 * number, share)
+    batches = open_loader(feed, machine.workers, pin=machine.device.type == "cuda")
+    tell = time.process_time if settings.processor_time else time.monotonic
+    saved, checked = time.monotonic(), run.seconds
+    clock, loss = tell(), 0.0
     while run.share < 1:
         batch = next(batches)
-        now = time.monotonic()
-        run.seconds, clock = run.seconds + now - clock, now
+        now, used = time.monotonic(), tell()
+        run.seconds, clock = run.seconds + used - clock, used
         loss = run.learn(batch)
         share.value = run.share
         if number == 0:
@@ -232,29 +241,41 @@ def train(number: int, settings: Settings, paths: Paths, machine: Machine) -> No
             if now - saved > settings.save_every:
                 run.save()
                 saved = now
+            if paths.material and run.seconds - checked > settings.check_every:
+                check(run.average, paths.out, facts(run, loss), paths.material)
+                clock, checked = tell(), run.seconds
     if number == 0:
         run.save()
+        if paths.material:
+            check(run.average, paths.out, facts(run, loss), paths.material)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pack", type=Path, default=Path("runs/pack"))
+    parser.add_argument("--shards", type=Path, default=Path("runs/shards"))
     parser.add_argument("--out", type=Path, default=Path("runs/first"))
     parser.add_argument("--start", type=Path, help="an exported file to go on from, by the schedule for that")
     parser.add_argument("--minutes", type=float, help="97 from chance, 80 from a file")
     parser.add_argument("--crowd", type=int, default=Settings.crowd, help="times the frames per step, for a GPU")
     parser.add_argument("--workers", type=int, default=0, help="processes that draw samples; 0: the training itself")
     parser.add_argument("--processes", type=int, default=1, help="that learn together, one a core; with a GPU one")
+    parser.add_argument("--subject", action="store_true", help="whatever stands in front, by the schedule for that")
+    parser.add_argument("--check", type=Path, nargs=3, metavar="DIR", help="objects, data and empty scenes to check on")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "meeting").unlink(missing_ok=True)
-    settings = replace(SECOND if options.start else FIRST, crowd=options.crowd)
+    recipe = SUBJECT if options.subject else SECOND if options.start else FIRST
+    settings = replace(recipe, crowd=options.crowd)
     settings = replace(settings, minutes=options.minutes or settings.minutes)
     if options.processes > 1 and (options.workers or torch.cuda.is_available()):
         parser.error("several processes are for a CPU, and draw their samples themselves, to change stages together")
     machine = Machine.found(options.processes, options.workers)
-    paths = Paths(options.pack, options.out, options.start)
-    torch.multiprocessing.spawn(train, (settings, paths, machine), nprocs=machine.processes)
+    material = Material(*options.check) if options.check else None
+    paths = Paths(options.shards, options.out, options.start, material)
+    if machine.processes == 1:
+        train(0, settings, paths, machine)
+    else:
+        torch.multiprocessing.spawn(train, (settings, paths, machine), nprocs=machine.processes)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """The recipe of the builtin network: what it makes of pictures, people and poses."""
 
+import json
+import struct
 import sys
 from importlib import import_module
 from itertools import pairwise
@@ -12,7 +14,21 @@ import pytest
 
 TRAINING = Path(__file__).parents[2] / "training"
 BUILTIN = Path(__file__).parents[2] / "src" / "alphareel" / "matting" / "models" / "builtin.onnx"
-MODULES = ("augment", "body", "framing", "pack", "poses", "scenery", "schedule", "shipped", "sources", "wear")
+MODULES = (
+    "augment",
+    "backgrounds",
+    "body",
+    "crops",
+    "datasets",
+    "degradation",
+    "gltf",
+    "labels",
+    "onnx_weights",
+    "poses",
+    "schedule",
+    "shards",
+    "subject_datasets",
+)
 
 
 @pytest.fixture(scope="module")
@@ -35,31 +51,31 @@ def somebody(recipe, kind, *, gray=200, clip=-1, size=(160, 96)):
     alpha = np.zeros(size, np.uint8)
     alpha[20:140, 36:60] = 255
     rgb[alpha > 0] = gray
-    return recipe["pack"].Item(rgb, alpha, kind, clip)
+    return recipe["shards"].Sample(rgb, alpha, kind, clip)
 
 
 @pytest.fixture
 def pack(recipe, tmp_path):
-    kind = recipe["sources"].Kind
-    writer = recipe["pack"].ShardWriter(tmp_path)
+    kind = recipe["datasets"].Kind
+    writer = recipe["shards"].ShardWriter(tmp_path)
     writer.add([somebody(recipe, kind.BODY), somebody(recipe, kind.PEOPLE), somebody(recipe, kind.BACKGROUND)])
     writer.add([somebody(recipe, kind.CLIP, clip=3) for _ in range(4)])
     writer.flush()
-    figures = recipe["pack"].ShardWriter(tmp_path, stem="figures-")
-    figures.add([somebody(recipe, kind.FIGURE, gray=10 + n, clip=1000) for n in range(6)])
+    figures = recipe["shards"].ShardWriter(tmp_path, stem="figures-")
+    figures.add([somebody(recipe, kind.SYNTHETIC, gray=10 + n, clip=1000) for n in range(6)])
     figures.flush()
-    return recipe["pack"].Pack(tmp_path)
+    return recipe["shards"].ShardDataset(tmp_path)
 
 
 def test_shards_of_several_writers_lie_in_one_pack_and_drawn_clips_apart_from_filmed_ones(pack):
     assert len(pack.items) == 13
     assert [len(frames) for frames in pack.clips] == [4]
-    assert [len(frames) for frames in pack.figures] == [6]
+    assert [len(frames) for frames in pack.synthetic_clips] == [6]
 
 
 def test_a_figure_moves_frame_by_frame(recipe, pack):
     source = recipe["augment"].Augmenter(pack, seed=2)
-    items = source._consecutive(pack.figures, 4)
+    items = source._consecutive(pack.synthetic_clips, 4)
     tones = [int(item.rgb[80, 48, 0]) for item in items]
     assert {abs(b - a) for a, b in pairwise(tones)} == {1}
 
@@ -81,17 +97,17 @@ def test_samples_have_the_size_and_the_length_that_was_asked_for(recipe, pack, l
 
 
 def test_a_photo_without_its_people_keeps_the_rest_and_asks_for_nothing(recipe):
-    item = somebody(recipe, recipe["sources"].Kind.BODY)
-    empty = recipe["scenery"].emptied(item.rgb, item.alpha, np.random.default_rng(1))
+    item = somebody(recipe, recipe["datasets"].Kind.BODY)
+    empty = recipe["backgrounds"].remove_people(item.rgb, item.alpha, np.random.default_rng(1))
     assert not empty.alpha.any()
     assert np.abs(empty.rgb[:, :20].astype(int) - item.rgb[:, :20]).max() <= 1
     assert (empty.rgb[30:130, 38:58] < 110).all()  # nothing of the person's 200 is left, only stripes
 
 
 def test_what_stands_behind_a_person_touches_them_and_is_not_the_whole_place(recipe):
-    item = somebody(recipe, recipe["sources"].Kind.BODY)
+    item = somebody(recipe, recipe["datasets"].Kind.BODY)
     for seed in range(8):
-        here = recipe["scenery"].island(item.alpha, np.random.default_rng(seed))
+        here = recipe["backgrounds"].island(item.alpha, np.random.default_rng(seed))
         assert here.shape == item.alpha.shape
         assert here[item.alpha > 0].max() > 0.9
         assert 0.01 < here.mean() < 0.9
@@ -99,22 +115,22 @@ def test_what_stands_behind_a_person_touches_them_and_is_not_the_whole_place(rec
 
 def test_what_stands_behind_moves_with_the_place_and_not_with_the_view(recipe):
     right = [np.array([[1.0, 0, 4 * n], [0, 1, 0]]) for n in range(3)]
-    paths = recipe["framing"].onwards(right)
+    paths = recipe["crops"].onwards(right)
     assert np.allclose(paths[0], np.eye(2, 3))
     here = np.zeros((40, 60), np.float32)
     here[10:20, 10:20] = 1
     dark, bright = ([np.full((40, 60, 3), gray, np.uint8)] * 3 for gray in (10, 200))
-    for n, picture in enumerate(recipe["scenery"].blended(dark, bright, here, paths)):
+    for n, picture in enumerate(recipe["backgrounds"].blended(dark, bright, here, paths)):
         assert (picture[10:20, 10 + 4 * n : 20 + 4 * n] == 200).all()
         assert (picture[:, : 4 * n + 9] == 10).all()
 
 
 def test_a_place_takes_on_the_colors_of_the_person(recipe):
-    item = somebody(recipe, recipe["sources"].Kind.BODY, gray=180)
+    item = somebody(recipe, recipe["datasets"].Kind.BODY, gray=180)
     place = np.random.default_rng(3).integers(0, 60, (160, 96, 3)).astype(np.uint8)
-    table = recipe["scenery"].likeness(place, item.rgb, item.alpha, np.random.default_rng(4))
+    table = recipe["backgrounds"].likeness(place, item.rgb, item.alpha, np.random.default_rng(4))
     assert np.abs(table[0][place[..., 0], 0].mean() - 180) < 3
-    assert recipe["scenery"].likeness(place, item.rgb, 0 * item.alpha, np.random.default_rng(4)) is None
+    assert recipe["backgrounds"].likeness(place, item.rgb, 0 * item.alpha, np.random.default_rng(4)) is None
 
 
 def test_bones_turn_and_never_stretch(recipe):
@@ -124,7 +140,7 @@ def test_bones_turn_and_never_stretch(recipe):
     heads, tails = rng.normal(0, 1, (2, len(names), 3))
     for manner in poses.MANNERS:
         first, last = poses.draw_pose(manner, rng), poses.draw_pose(manner, rng)
-        for turn in poses.turns(poses.mixed(first, last, 0.4), bones, heads, tails).values():
+        for turn in poses.joint_rotations(poses.mixed(first, last, 0.4), bones, heads, tails).values():
             assert np.allclose(turn @ turn.T, np.eye(3))
             assert np.linalg.det(turn) == pytest.approx(1)
 
@@ -156,7 +172,7 @@ def test_weights_come_back_from_steps_and_from_half_precision(recipe):
     steps = np.array([[1, -127], [64, 3]], np.int8)
     scale, half = np.array([[0.5], [2.0]], np.float32), np.array([0.25, -3], np.float16)
     held = {"matte.a.steps": steps, "matte.a.scale": scale, "onnx::Conv_8.half": half, "shape": np.array([3])}
-    found = dict(recipe["shipped"].widened(exported(held)))
+    found = dict(recipe["onnx_weights"].widened(exported(held)))
     assert set(found) == {"matte.a", "onnx::Conv_8"}
     assert found["matte.a"].tolist() == [[0.5, -63.5], [128, 6]]
     assert found["onnx::Conv_8"].tolist() == [0.25, -3]
@@ -173,7 +189,7 @@ def test_nameless_convolutions_come_in_the_order_of_their_use_and_whole(recipe):
         "onnx::Conv_98": np.zeros((4, 1, 3, 3), np.float32),
         "onnx::Conv_99": np.full(4, 9, np.float32),
     }
-    (look, nine), (mix, bias) = recipe["shipped"].folded(arrays)
+    (look, nine), (mix, bias) = recipe["onnx_weights"].folded(arrays)
     assert look.shape == (4, 1, 3, 3)
     assert nine.tolist() == [9] * 4
     assert mix.shape == (2, 17, 1, 1)
@@ -182,8 +198,107 @@ def test_nameless_convolutions_come_in_the_order_of_their_use_and_whole(recipe):
 
 
 def test_every_weight_of_the_shipped_file_can_be_learned_on_from(recipe):
-    arrays = dict(recipe["shipped"].widened(onnx.load(BUILTIN)))
-    pairs = list(recipe["shipped"].folded(arrays))
+    arrays = dict(recipe["onnx_weights"].widened(onnx.load(BUILTIN)))
+    pairs = list(recipe["onnx_weights"].folded(arrays))
     assert all(weight.ndim == 4 and bias.shape == weight.shape[:1] for weight, bias in pairs)
-    named = sum(values.size for name, values in arrays.items() if name.startswith(recipe["shipped"].PREFIX))
+    named = sum(values.size for name, values in arrays.items() if name.startswith(recipe["onnx_weights"].PREFIX))
     assert named + sum(weight.size for weight, _ in pairs) > 4_000_000
+
+
+def test_a_sequence_that_chooses_or_reports_never_teaches(recipe):
+    lists = [getattr(recipe["subject_datasets"], name) for name in ("TEACH", "CHOOSE", "REPORT")]
+    names = [name for part in lists for name in part]
+    assert len(set(names)) == len(names) == 25
+    scored = recipe["subject_datasets"].MASKED_PEOPLE.without
+    assert scored == recipe["datasets"].SCORED_PHOTOS
+
+
+def test_two_looks_at_a_picture_that_differ_make_no_label(recipe):
+    rgb = np.random.default_rng(5).integers(0, 256, (120, 160, 3)).astype(np.uint8)
+    found = np.zeros((120, 160), np.float32)
+    found[30:90, 50:110] = 1
+
+    def teacher(answers):
+        looks = iter(answers)
+        return lambda pictures: [np.asarray(next(looks), np.float32)[: p.shape[0], : p.shape[1]] for p in pictures]
+
+    labels = recipe["labels"]
+    part = labels.second_look(found)
+    same = np.ascontiguousarray(found[part][:, ::-1])
+    (label,) = labels.agreed(teacher([found, same]), [rgb])
+    assert label.shape == found.shape
+    assert np.abs(label - found).mean() < 0.02
+    assert labels.agreed(teacher([found, 1 - same]), [rgb]) == [None]
+
+
+def test_a_human_mask_becomes_soft_only_along_its_outline(recipe):
+    rgb = np.full((100, 100, 3), 30, np.uint8)
+    rgb[20:80, 20:80] = 220
+    mask = np.zeros((100, 100), np.uint8)
+    mask[20:80, 20:80] = 255
+    alpha = recipe["labels"].from_mask(rgb, mask)
+    assert (alpha[28:72, 28:72] == 1).all()
+    assert (alpha[:12] == 0).all()
+    assert np.abs(alpha - mask / 255).max() < 0.5
+
+
+def test_what_the_sides_of_a_picture_cut_off_is_not_pasted_elsewhere(recipe):
+    alpha = np.zeros((60, 80), np.uint8)
+    alpha[20:60, 20:60] = 255  # the lower edge cuts it: it may stand at the lower edge of another picture
+    assert not recipe["crops"].touches_sides(alpha)
+    alpha[20:60, :60] = 255
+    assert recipe["crops"].touches_sides(alpha)
+
+
+@pytest.mark.parametrize("length", [1, 5])
+def test_samples_of_any_subject_show_things_and_people(recipe, pack, tmp_path, length):
+    kind = recipe["datasets"].Kind
+    writer = recipe["shards"].ShardWriter(tmp_path, stem="things-")
+    writer.add([somebody(recipe, kind.THING, gray=90)])
+    writer.flush()
+    pack.refresh()
+    source = recipe["augment"].Augmenter(pack, seed=4, mix=recipe["augment"].ANY_SUBJECT)
+    shown = [source.sample((96, 128), length)[1] for _ in range(30)]
+    assert all(alpha.shape == (length, 96, 128) for alpha in shown)
+    assert np.mean([alpha.max() > 200 for alpha in shown]) > 0.6
+
+
+def glb(path, *, animated):
+    """A file with one triangle on a node, which an animation lifts by one in a second."""
+    parts = [
+        np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0]], np.float32),
+        np.array([0, 1, 2], np.uint16),
+        np.array([0, 1], np.float32),
+        np.array([[0, 0, 0], [0, 1, 0]], np.float32),
+    ]
+    views, blob = [], b""
+    for part in parts:
+        views.append({"buffer": 0, "byteOffset": len(blob), "byteLength": part.nbytes})
+        blob += part.tobytes() + b"\0" * (-part.nbytes % 4)
+    kinds = ((5126, "VEC3", 3), (5123, "SCALAR", 3), (5126, "SCALAR", 2), (5126, "VEC3", 2))
+    accessors = [
+        {"bufferView": n, "componentType": kind, "type": shape, "count": count, "max": [1.0]}
+        for n, (kind, shape, count) in enumerate(kinds)
+    ]
+    channel = {"sampler": 0, "target": {"node": 0, "path": "translation"}}
+    facts = {
+        "nodes": [{"mesh": 0, "scale": [2, 2, 2]}],
+        "meshes": [{"primitives": [{"attributes": {"POSITION": 0}, "indices": 1}]}],
+        "accessors": accessors,
+        "bufferViews": views,
+        "animations": [{"channels": [channel], "samplers": [{"input": 2, "output": 3}]}] if animated else [],
+    }
+    text = json.dumps(facts).encode()
+    text += b" " * (-len(text) % 4)
+    chunks = struct.pack("<II", len(text), 0x4E4F534A) + text + struct.pack("<II", len(blob), 0x004E4942) + blob
+    path.write_bytes(struct.pack("<III", 0x46546C67, 2, 12 + len(chunks)) + chunks)
+    return path
+
+
+def test_a_model_file_is_posed_by_its_nodes_and_its_animation(recipe, tmp_path):
+    model = recipe["gltf"].Model(glb(tmp_path / "one.glb", animated=True))
+    assert model.duration(0) == 1
+    (rest,), (lifted,) = model.at(None, 0), model.at(0, 0.5)
+    assert np.allclose(rest, [[0, 0, 0], [2, 0, 0], [0, 2, 0]])
+    assert np.allclose(lifted - rest, [0, 0.5, 0])
+    assert recipe["gltf"].Model(glb(tmp_path / "other.glb", animated=False)).animations == []

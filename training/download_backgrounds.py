@@ -1,9 +1,9 @@
 """Fetch pictures without people from packages of Debian, so that a network sees more of the world than streets.
 
-    python places.py --out runs/places
+    python download_backgrounds.py --out runs/backgrounds
 
 Needs `apt-get`, `dpkg-deb`, 2 GB of traffic and 5 GB of disk while it runs; what stays are `<out>/photos` and
-`<out>/ground`, some 100 MB of JPEG files for `prepare.py --places`.
+`<out>/ground`, some 100 MB of JPEG files for `prepare.py --backgrounds`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from PIL import Image
 LONG_SIDE = 1024
 LEAST = 256  # pixels; smaller pictures are icons
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
-MAPS = ("_norm.", "_spec.", "_normal.", "_specular.", "_ao.")  # what a renderer reads beside a texture's colours
+MAPS = ("_norm.", "_spec.", "_normal.", "_specular.", "_ao.")  # what a renderer reads beside a texture's colors
 
 # Photos and drawings (CC BY 4.0, CC BY-SA 3.0 and 4.0, CC0), and textures of ground, rock and snow (CC BY-SA 3.0).
 WALLPAPERS = ("lomiri-wallpapers-16.04", "lomiri-wallpapers-20.04", "ukui-wallpapers", "gnome-backgrounds")
@@ -70,7 +70,7 @@ def keep(name: str, file: Path | BinaryIO, out: Path) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("runs/places"))
+    parser.add_argument("--out", type=Path, default=Path("runs/backgrounds"))
     options = parser.parse_args()
     photos, ground = options.out / "photos", options.out / "ground"
     for folder in (photos, ground):

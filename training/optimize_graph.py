@@ -1,6 +1,6 @@
 """Says a network's graph in fewer steps: the same numbers up to rounding, at less cost for the runtime.
 
-    python streamline.py ../src/alphareel/matting/models/builtin.onnx
+    python optimize_graph.py ../src/alphareel/matting/models/builtin.onnx
 
 Two things the exporter spells out keep ONNX Runtime from its own layout of the data: padding before a convolution,
 and the picture's pixels put beside each other as channels. Both are convolutions that know more.
@@ -21,7 +21,7 @@ from onnx import helper, numpy_helper
 _UNSHUFFLE = ("Squeeze", "Reshape", "Transpose", "Reshape", "Reshape", "Unsqueeze")
 
 
-def streamline(model: onnx.ModelProto) -> None:
+def optimize(model: onnx.ModelProto) -> None:
     """Rewrite the graph in place; without effect on one that was rewritten before."""
     fold_pads(model)
     see_in_pairs(model.graph)
@@ -118,7 +118,7 @@ def main() -> None:
     path = parser.parse_args().path
     model = onnx.load(path)
     before = len(model.graph.node)
-    streamline(model)
+    optimize(model)
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString())
     print(f"{path}: {len(model.graph.node)} nodes, {before} before")

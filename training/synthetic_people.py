@@ -1,10 +1,10 @@
 """People who never lived, in motion, with exact alpha: little on or much, in any pose, under any light.
 
-    python figures.py --pack runs/pack
+    python synthetic_people.py --shards runs/shards
 
 Street photos show people who stand upright and are dressed; these bend, kick, sit and turn over, half of them with
-bare arms, legs or bodies, a third with something in a hand. Each clip is `FRAMES` frames of one figure; its colours are
-carried past its outline. Some of their clothes are cut from those of the pack's photos.
+bare arms, legs or bodies, a third with something in a hand. Each clip is `FRAMES` frames of one figure; its colors are
+carried past its outline. Some of their clothes are cut from those of the shards' photos.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import cv2
 import numpy as np
 
 from body import Body, Points
-from mesh import joined, normals, thing
+from clothing import Fabrics, Outfit, Regions
+from datasets import Kind
+from mesh import handheld_object, joined, normals
 from noise import Noise
-from pack import Image, Item, Pack, ShardWriter
-from poses import MANNERS, SHARES, draw_pose, mixed, turns
-from raster import draw
-from shading import FINE, Light, Scene, develop, look_at
-from sources import Kind
-from wardrobe import Outfit, Regions, Wardrobe
+from poses import MANNERS, SHARES, draw_pose, joint_rotations, mixed
+from rasterizer import draw
+from shading import FINE, Light, Scene, look_at, tone_map
+from shards import Image, Sample, ShardDataset, ShardWriter
 
 FRAMES = 6
 SIDE = 448  # long side of a stored picture
@@ -32,17 +32,17 @@ MARGIN = 10  # pixels around the figure
 FIRST_CLIP = 1000  # numbers of clips from here on are figures
 
 
-class Figure:
+class SyntheticPerson:
     """Somebody with a shape, clothes, hair, and perhaps a thing in one hand."""
 
-    def __init__(self, body: Body, regions: Regions, wardrobe: Wardrobe, rng: np.random.Generator) -> None:
+    def __init__(self, body: Body, regions: Regions, fabrics: Fabrics, rng: np.random.Generator) -> None:
         self.body, self.noise = body, Noise(rng)
         self.sex = str(rng.choice(("male", "female")))
         self.points = body.shaped(self.sex, rng)
         self.heads, self.tails = body.heads(self.points), body.tails(self.points)
-        self.mesh = joined(Outfit(body, regions, wardrobe, self.noise).draw(self.sex, rng))
-        self.held = thing(rng) if rng.random() < 0.3 else None
-        self.held_paint = wardrobe.cloth(rng)
+        self.mesh = joined(Outfit(body, regions, fabrics, self.noise).draw(self.sex, rng))
+        self.held = handheld_object(rng) if rng.random() < 0.3 else None
+        self.held_paint = fabrics.cloth(rng)
         self.hand = str(rng.choice(("hand_l", "hand_r")))
         self.manner = str(rng.choice(MANNERS, p=SHARES))
         self.first, self.last = draw_pose(self.manner, rng), draw_pose(self.manner, rng)
@@ -50,12 +50,14 @@ class Figure:
     def at(self, share: float) -> tuple[Points, Points]:
         """Points of the mesh on the way from the first pose to the last, and the map (3, 4) of the hand that holds."""
         pose = mixed(self.first, self.last, share)
-        lifted, maps = self.body.posed(self.points, self.heads, turns(pose, self.body, self.heads, self.tails))
+        lifted, maps = self.body.posed(
+            self.points, self.heads, joint_rotations(pose, self.body, self.heads, self.tails)
+        )
         base = lifted[self.mesh.source]
         return base + self.mesh.away[:, None] * normals(base, self.mesh.triangles), maps[self.body.number[self.hand]]
 
 
-def scene_of(figure: Figure, share: float) -> Scene:
+def scene_of(figure: SyntheticPerson, share: float) -> Scene:
     """The figure on the way between its poses, with what it holds."""
     points, hand = figure.at(share)
     mesh, paints = figure.mesh, figure.mesh.paints
@@ -71,17 +73,17 @@ def scene_of(figure: Figure, share: float) -> Scene:
     return Scene(points, place, normals(points, triangles), triangles, stuff, paints, figure.noise)
 
 
-def film(figure: Figure, rng: np.random.Generator, frames: int = FRAMES) -> list[tuple[Image, Image]]:
+def film(figure: SyntheticPerson, rng: np.random.Generator, frames: int = FRAMES) -> list[tuple[Image, Image]]:
     """Pictures and alphas of a figure in motion before an eye at rest."""
     light, start, pace = Light.draw(rng), rng.uniform(0, 0.6), abs(rng.normal(0, 0.06))
     scenes = [scene_of(figure, start + pace * n) for n in range(frames)]
     every = np.concatenate([scene.points for scene in scenes])
-    centre = (every.min(0) + every.max(0)) / 2
+    center = (every.min(0) + every.max(0)) / 2
     turn, rise = rng.uniform(0, 2 * np.pi) if rng.random() < 0.4 else rng.normal(0, 0.7), rng.normal(0, 0.25)
     aside = np.array([np.sin(turn) * np.cos(rise), np.sin(rise), np.cos(turn) * np.cos(rise)])
-    eye = centre + rng.uniform(22, 60) * aside
+    eye = center + rng.uniform(22, 60) * aside
     roll = float(rng.normal(0, 4)) if rng.random() < 0.8 else float(rng.uniform(-180, 180))
-    views = [look_at(scene.points, eye, centre, roll) for scene in scenes]
+    views = [look_at(scene.points, eye, center, roll) for scene in scenes]
     flat = [view[:, :2] / view[:, 2:] for view in views]
     low, high = np.min([f.min(0) for f in flat], 0), np.max([f.max(0) for f in flat], 0)
     zoom = FINE * (SIDE - 2 * MARGIN) / (high - low).max()
@@ -89,35 +91,35 @@ def film(figure: Figure, rng: np.random.Generator, frames: int = FRAMES) -> list
     light, pictures = light.exposed(rng.uniform(0.75, 1.25)), []
     for scene, view, points in zip(scenes, views, flat, strict=True):
         corners = np.column_stack([(points - low) * zoom + MARGIN * FINE, view[:, 2]])
-        pictures.append(develop(*draw(corners, scene.triangles, (height, width))[:2], scene, light, eye))
+        pictures.append(tone_map(*draw(corners, scene.triangles, (height, width))[:2], scene, light, eye))
     return pictures
 
 
 class Studio:
     """What every figure is made of; one a process."""
 
-    def __init__(self, pack: Path) -> None:
-        self.body, self.wardrobe = Body(), Wardrobe(Pack(pack))
+    def __init__(self, shards: Path) -> None:
+        self.body, self.fabrics = Body(), Fabrics(ShardDataset(shards))
         self.regions = Regions(self.body)
 
-    def clip(self, number: int) -> list[Item]:
-        """The clip of that number: the same each time, over the same pack."""
+    def clip(self, number: int) -> list[Sample]:
+        """The clip of that number: the same each time, over the same shards."""
         rng = np.random.default_rng((41, number))
-        figure = Figure(self.body, self.regions, self.wardrobe, rng)
-        return [Item(rgb, alpha, Kind.FIGURE, FIRST_CLIP + number) for rgb, alpha in film(figure, rng)]
+        figure = SyntheticPerson(self.body, self.regions, self.fabrics, rng)
+        return [Sample(rgb, alpha, Kind.SYNTHETIC, FIRST_CLIP + number) for rgb, alpha in film(figure, rng)]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--pack", type=Path, default=Path("runs/pack"), help="whose clothes are worn, and where clips go"
+        "--shards", type=Path, default=Path("runs/shards"), help="whose clothes are worn, and where clips go"
     )
     parser.add_argument("--clips", type=int, default=1472)
     parser.add_argument("--first", type=int, default=0, help="number of the first one: several processes may share")
     options = parser.parse_args()
     cv2.setNumThreads(1)
-    studio, start = Studio(options.pack), time.monotonic()
-    writer = ShardWriter(options.pack, stem=f"figures-{options.first}-")
+    studio, start = Studio(options.shards), time.monotonic()
+    writer = ShardWriter(options.shards, stem=f"synthetic-{options.first}-")
     for done in range(1, options.clips + 1):
         writer.add(studio.clip(options.first + done - 1))
         if done % 50 == 0 or done == options.clips:

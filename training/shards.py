@@ -1,8 +1,8 @@
-"""Shards of labelled pictures on disk: flat bytes that training maps into memory.
+"""Shards of labeled pictures on disk: flat bytes that training maps into memory.
 
 A shard is three files: `NAME.rgb` and `NAME.alpha` (uint8, one picture after another, each in its own size)
 and `NAME.npy`, an int64 table with one row per picture: offset in pixels, height, width, kind, clip.
-`clip` numbers the clip a frame belongs to; -1 stands for a picture without neighbours.
+`clip` numbers the clip a frame belongs to; -1 stands for a picture without neighbors.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sources import Kind
+from datasets import Kind
 
 Image = NDArray[np.uint8]
 
 
-class Item(NamedTuple):
-    """A labelled picture: rgb (H, W, 3) uint8, alpha (H, W) uint8, what it shows, and its clip (or -1)."""
+class Sample(NamedTuple):
+    """A labeled picture: rgb (H, W, 3) uint8, alpha (H, W) uint8, what it shows, and its clip (or -1)."""
 
     rgb: Image
     alpha: Image
@@ -34,7 +34,7 @@ class ShardWriter:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._size, self._stem, self._items, self.shards = folder, size, stem, [], 0
 
-    def add(self, items: list[Item]) -> None:
+    def add(self, items: list[Sample]) -> None:
         self._items += items
         if len(self._items) >= self._size:
             self.flush()
@@ -58,7 +58,7 @@ class ShardWriter:
         self.shards, self._items = self.shards + 1, []
 
 
-class Pack:
+class ShardDataset:
     """All shards of a folder; `refresh` picks up those written since."""
 
     def __init__(self, folder: Path) -> None:
@@ -78,12 +78,12 @@ class Pack:
         for i, item in enumerate(self.items):
             if item.clip >= 0:
                 clips.setdefault(item.clip, []).append(i)
-        self.clips = [frames for frames in clips.values() if self.items[frames[0]].kind != Kind.FIGURE]
-        self.figures = [frames for frames in clips.values() if self.items[frames[0]].kind == Kind.FIGURE]
+        self.clips = [frames for frames in clips.values() if self.items[frames[0]].kind != Kind.SYNTHETIC]
+        self.synthetic_clips = [frames for frames in clips.values() if self.items[frames[0]].kind == Kind.SYNTHETIC]
         return bool(fresh)
 
     @staticmethod
-    def _item(row: NDArray[np.int64], rgb: Image, alpha: Image) -> Item:
+    def _item(row: NDArray[np.int64], rgb: Image, alpha: Image) -> Sample:
         start, h, w, kind, clip = map(int, row)
         end = start + h * w
-        return Item(rgb[3 * start : 3 * end].reshape(h, w, 3), alpha[start:end].reshape(h, w), Kind(kind), clip)
+        return Sample(rgb[3 * start : 3 * end].reshape(h, w, 3), alpha[start:end].reshape(h, w), Kind(kind), clip)

@@ -8,40 +8,40 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pack import Image
+from shards import Image
 
 
 @dataclass(frozen=True)
 class Light:
-    """A tone table per channel (256, 3) uint8, and the share of colour that stays."""
+    """A tone table per channel (256, 3) uint8, and the share of color that stays."""
 
     tables: NDArray[np.uint8]
-    colour: float
+    color: float
 
     @classmethod
     def draw(cls, rng: np.random.Generator, strength: float = 1.0) -> Light:
-        """Random gamma, gain, lift, colour temperature and saturation; now and then a dark room or grey film."""
+        """Random gamma, gain, lift, color temperature and saturation; now and then a dark room or gray film."""
         x = np.arange(256, dtype=np.float32) / 255
         gamma, gain = np.exp(rng.normal(0, 0.22 * strength)), rng.normal(1, 0.12 * strength)
         if rng.random() < 0.08 * strength:
             gain *= rng.uniform(0.25, 0.6)
         balance = rng.normal(1, 0.06 * strength, 3)
         curve = [x**gamma * gain * channel + rng.normal(0, 0.03) for channel in balance]
-        colour = 1.0 if rng.random() < 0.6 else float(rng.uniform(0, 1.4)) * (rng.random() < 0.85)
-        return cls((np.clip(np.stack(curve, -1), 0, 1) * 255).astype(np.uint8), colour)
+        color = 1.0 if rng.random() < 0.6 else float(rng.uniform(0, 1.4)) * (rng.random() < 0.85)
+        return cls((np.clip(np.stack(curve, -1), 0, 1) * 255).astype(np.uint8), color)
 
 
 def tone(rgb: Image, light: Light) -> Image:
     """The picture under that light."""
     rgb = cv2.LUT(np.ascontiguousarray(rgb), light.tables[None])
-    if light.colour == 1.0:
+    if light.color == 1.0:
         return rgb
-    grey = cv2.cvtColor(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    return cv2.addWeighted(rgb, light.colour, grey, 1 - light.colour, 0)
+    gray = cv2.cvtColor(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    return cv2.addWeighted(rgb, light.color, gray, 1 - light.color, 0)
 
 
 @dataclass(frozen=True)
-class Wear:
+class Degradation:
     """One way of losing detail for a whole sequence: blur kernel, smaller size, JPEG quality, noise."""
 
     kernel: NDArray[np.float32] | None = None
@@ -50,7 +50,7 @@ class Wear:
     noise: float = 0.0
 
     @classmethod
-    def draw(cls, rng: np.random.Generator) -> Wear:
+    def draw(cls, rng: np.random.Generator) -> Degradation:
         """Random wear; about four in ten pictures stay as they are."""
         which = rng.random()
         kernel = _soft(rng) if which < 0.12 else _motion(rng) if which < 0.22 else None

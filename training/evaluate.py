@@ -1,6 +1,6 @@
-"""Score exported networks beside others, frame by frame, on the material that sources.py keeps out of training.
+"""Score exported networks beside others, frame by frame, on the material that datasets.py keeps out of training.
 
-    PYTHONPATH=. .venv/bin/python training/score.py --data DIR --models DIR [--builtin FILE ...] [--areas N ...]
+    PYTHONPATH=. .venv/bin/python training/evaluate.py --data DIR --models DIR [--builtin FILE ...] [--areas N ...]
 
 Runs in the project's own environment. Everybody gets the picture reduced as they like it, and is enlarged
 bilinearly: the networks are compared, not the product's refinement. One markdown table comes out; ms is the median
@@ -30,8 +30,8 @@ import numpy as np
 from benchmarks import metrics
 
 from alphareel.matting.model_input import fit_size
+from datasets import HELD_OUT
 from prepare import shrink
-from sources import HELD_OUT
 from teacher import Alpha, Image, RvmTeacher, Teacher, open_session
 
 Sequence = Iterable[tuple[Image, Alpha]]
@@ -182,11 +182,11 @@ def garden(clips: Path) -> Iterator[tuple[Image, Alpha]]:
         far = abs((n + len(paths) - 1) % (2 * len(paths) - 2) - (len(paths) - 1))
         behind = 1 - true[..., None]
         front = np.maximum(green - behind * GREEN, 0)
-        place = covering(cv2.imread(str(paths[far]))[..., ::-1], true.shape)
+        place = center_crop(cv2.imread(str(paths[far]))[..., ::-1], true.shape)
         yield np.clip(front + behind * place, 0, 255).astype(np.uint8), true
 
 
-def covering(picture: Image, size: tuple[int, int]) -> Image:
+def center_crop(picture: Image, size: tuple[int, int]) -> Image:
     """The middle of a picture, as large as fits the size (height, width)."""
     scale = max(size[0] / picture.shape[0], size[1] / picture.shape[1])
     large = cv2.resize(picture, None, fx=scale, fy=scale)
@@ -194,7 +194,7 @@ def covering(picture: Image, size: tuple[int, int]) -> Image:
     return large[top : top + size[0], left : left + size[1]]
 
 
-def taught(path: Path, teacher: Teacher) -> Iterator[tuple[Image, Alpha]]:
+def labeled_by_teacher(path: Path, teacher: Teacher) -> Iterator[tuple[Image, Alpha]]:
     """The first frames of a clip with the teacher's answers."""
     teacher.reset()
     for picture in islice(decoded(path, "rgb24"), WEBCAM_FRAMES):
@@ -212,7 +212,7 @@ def score(rows: dict[str, Row], data: Path, judge: Teacher) -> None:
     for name in ("breakdance", "scooter-black"):
         score_clip("davis", photos(clips / "davis" / name), every)
     for path in HELD_OUT:
-        score_clip("webcams", taught(data / path, judge), judged)
+        score_clip("webcams", labeled_by_teacher(data / path, judge), judged)
 
 
 def table(rows: dict[str, Row]) -> str:

@@ -1,8 +1,9 @@
 """Going on from an exported file, without the checkpoint it was written from.
 
 Exporting folded the batch norms into their convolutions. Here they come apart again: each norm takes the mean and the
-spread that its convolution has over pictures of the pack, and a scale and a bias that undo both. So the network answers
-as the file does, in training as in use. What the file does not have, the answer at 1/8 for the loss, starts at zero.
+spread that its convolution has over pictures of the shards, and a scale and a bias that undo both. So the network
+answers as the file does, in training as in use. What the file does not have, the answer at 1/8 for the loss, starts
+at zero.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from model import Matte
-from shipped import PREFIX, folded, widened
+from onnx_weights import PREFIX, folded, widened
 
 
 def learn_from_file(matte: Matte, path: Path, batches: Iterator[Tensor], count: int = 60) -> None:

@@ -1,4 +1,4 @@
-"""What people have on, skin, hair, clothes and shoes: meshes that lie on the body, and their colours."""
+"""What people have on, skin, hair, clothes and shoes: meshes that lie on the body, and their colors."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from body import Body, Numbers, Points
+from datasets import Kind
 from mesh import Mesh
 from noise import Noise
-from pack import Image, Pack
 from poses import FINGERS
 from shading import Paint
-from sources import Kind
+from shards import Image, ShardDataset
 
 ARM, LEG = ("upperarm", "lowerarm", "hand"), ("thigh", "calf", "foot")
 THIN = 0.03  # dm that cloth lies off the skin at least
@@ -84,26 +84,26 @@ class Regions:
         return (self.names == "head") & (crown | chin)
 
 
-class Wardrobe:
-    """Colours and patterns, some of them cut from photos of clothed people."""
+class Fabrics:
+    """Colors and patterns, some of them cut from photos of clothed people."""
 
-    def __init__(self, pack: Pack | None) -> None:
-        self._pack = pack
+    def __init__(self, shards: ShardDataset | None) -> None:
+        self._shards = shards
 
     def cloth(self, rng: np.random.Generator) -> Paint:
         """Some fabric."""
-        colour = rng.uniform(0.02, 0.9, 3) if rng.random() < 0.5 else np.full(3, rng.uniform(0.01, 0.9))
+        color = rng.uniform(0.02, 0.9, 3) if rng.random() < 0.5 else np.full(3, rng.uniform(0.01, 0.9))
         kind = rng.random()
         pattern = self._cut(rng) if kind < 0.45 else stripes(rng) if kind < 0.6 else None
         return Paint(
-            colour, pattern, rng.uniform(0.05, 0.3), rng.uniform(0.6, 2.5), rng.uniform(0.1, 0.7), rng.uniform(0, 0.25)
+            color, pattern, rng.uniform(0.05, 0.3), rng.uniform(0.6, 2.5), rng.uniform(0.1, 0.7), rng.uniform(0, 0.25)
         )
 
     def _cut(self, rng: np.random.Generator) -> Image | None:
         """A piece from the middle of somebody's clothes."""
-        if self._pack is None or not self._pack.kinds[Kind.BODY]:
+        if self._shards is None or not self._shards.kinds[Kind.BODY]:
             return None
-        item = self._pack.items[rng.choice(self._pack.kinds[Kind.BODY])]
+        item = self._shards.items[rng.choice(self._shards.kinds[Kind.BODY])]
         inside = cv2.erode((item.alpha > 250).astype(np.uint8), np.ones((25, 25), np.uint8))
         ys, xs = np.nonzero(inside)
         if not len(ys):
@@ -117,8 +117,8 @@ class Wardrobe:
 
 def stripes(rng: np.random.Generator) -> Image:
     """Stripes or a chequered pattern."""
-    colours = rng.integers(0, 256, (3, 3))
-    across = np.repeat(colours[rng.integers(0, 3, 8)], 4, 0)
+    colors = rng.integers(0, 256, (3, 3))
+    across = np.repeat(colors[rng.integers(0, 3, 8)], 4, 0)
     picture = np.broadcast_to(across[:, None], (32, 32, 3)).astype(np.float32)
     if rng.random() < 0.5:
         picture = (picture + picture.transpose(1, 0, 2)) / 2
@@ -128,8 +128,8 @@ def stripes(rng: np.random.Generator) -> Image:
 class Outfit:
     """What one person has on, part by part, from the skin outwards."""
 
-    def __init__(self, body: Body, regions: Regions, wardrobe: Wardrobe, noise: Noise) -> None:
-        self._body, self._regions, self._wardrobe, self._noise = body, regions, wardrobe, noise
+    def __init__(self, body: Body, regions: Regions, fabrics: Fabrics, noise: Noise) -> None:
+        self._body, self._regions, self._wardrobe, self._noise = body, regions, fabrics, noise
         self._everything = body.quads("body")[0]
 
     def draw(self, sex: str, rng: np.random.Generator) -> list[tuple[Mesh, Paint]]:
@@ -163,10 +163,10 @@ class Outfit:
         hem = rng.uniform(-0.8, 3.0) if bare < 0.6 else rng.uniform(-1.2, 1.0)
         return self._worn(self._regions.top(hem, sleeve, rng.uniform(4.4, 5.8)), rng.uniform(0.05, 0.35), rng)
 
-    def _hair(self, colour: Points, rng: np.random.Generator) -> list[tuple[Mesh, Paint]]:
+    def _hair(self, color: Points, rng: np.random.Generator) -> list[tuple[Mesh, Paint]]:
         if rng.random() < 0.08:
             return []
-        paint = Paint(colour, None, 0.45, rng.uniform(3, 6), 0.9, 0.12)
+        paint = Paint(color, None, 0.45, rng.uniform(3, 6), 0.9, 0.12)
         beard = bool(rng.random() < 0.15)
         scalp = self._regions.scalp(rng.uniform(1.2, 2.6), beard=beard)
         cap = self._part(self._everything, scalp, rng.uniform(0.05, 0.45))

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pack import Image, Item
+from shards import Image, Sample
 
 Matrix = NDArray[np.float64]
 Size = tuple[int, int]
@@ -38,9 +38,14 @@ class Framing:
     inside: bool
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, *, inside: bool) -> Framing:
-        """Head and shoulders as before a webcam, most of the body, small and far away, or the picture as it is."""
+    def draw(cls, rng: np.random.Generator, *, inside: bool, person: bool = True) -> Framing:
+        """Head and shoulders as before a webcam, most of the body, small and far away, or the picture as it is.
+
+        What is no `person` has no head to hang a view from.
+        """
         shares = (0.30, 0.40, 0.0, 0.30) if inside else (0.28, 0.42, 0.20, 0.10)
+        if not person:
+            shares = (0.0, 0.35, 0.0, 0.65) if inside else (0.0, 0.65, 0.25, 0.10)
         return cls(str(rng.choice(("webcam", "body", "small", "whole"), p=shares)), inside)
 
 
@@ -61,20 +66,26 @@ def is_cut(alpha: Image) -> bool:
     return box is None or box.cut
 
 
-def frame_person(item: Item, size: Size, framing: Framing, rng: np.random.Generator) -> Matrix:
+def touches_sides(alpha: Image) -> bool:
+    """Whether another edge of the picture than the lower one cuts the subject off: it cannot stand in the open."""
+    edges = alpha[:2].ravel(), alpha[:, :2].ravel(), alpha[:, -2:].ravel()
+    return any((edge > 128).mean() > 0.03 for edge in edges)
+
+
+def frame_person(item: Sample, size: Size, framing: Framing, rng: np.random.Generator) -> Matrix:
     """A view of the person in the picture."""
     box = find_box(item.alpha)
     if box is None or framing.style == "whole":
         return frame_whole(item, size, rng, tight=False)
     aspect = size[1] / size[0]
-    centre, height = _view(box, aspect, framing, rng)
+    center, height = _view(box, aspect, framing, rng)
     height = max(height, SMALLEST)
     if box.cut and not framing.inside:  # nobody ends in mid-air
         lowest = box.bottom - height / 2
-        centre[1] = lowest if framing.style == "small" else min(centre[1], lowest)
+        center[1] = lowest if framing.style == "small" else min(center[1], lowest)
     if framing.inside:
-        centre, height = _keep_inside(centre, height, aspect, item.alpha.shape)
-    return _matrix(centre, height, size, rng)
+        center, height = _keep_inside(center, height, aspect, item.alpha.shape)
+    return _matrix(center, height, size, rng)
 
 
 def _view(box: Box, aspect: float, framing: Framing, rng: np.random.Generator) -> tuple[NDArray[np.float64], float]:
@@ -95,34 +106,34 @@ def _view(box: Box, aspect: float, framing: Framing, rng: np.random.Generator) -
 
 
 def _keep_inside(
-    centre: NDArray[np.float64], height: float, aspect: float, shape: tuple[int, ...]
+    center: NDArray[np.float64], height: float, aspect: float, shape: tuple[int, ...]
 ) -> tuple[NDArray[np.float64], float]:
     """Move the view into the picture, and shrink it where it is much larger."""
     limits = np.array(shape[1::-1], np.float64)
     height = min(height, 1.15 * limits[1], 1.3 * limits[0] / aspect)
     half = np.minimum(np.array([height * aspect, height]), limits) / 2
-    return np.clip(centre, half, limits - half), height
+    return np.clip(center, half, limits - half), height
 
 
-def frame_whole(item: Item, size: Size, rng: np.random.Generator, *, tight: bool = True) -> Matrix:
+def frame_whole(item: Sample, size: Size, rng: np.random.Generator, *, tight: bool = True) -> Matrix:
     """A random part of the picture (`tight`), or about all of it."""
     h, w = item.alpha.shape
     aspect = size[1] / size[0]
     fit = min(h, w / aspect) if tight else max(h, w / aspect)
     height = fit * (rng.uniform(0.5, 1.0) if tight else rng.uniform(0.75, 1.05))
     room = np.maximum(np.array([w - height * aspect, h - height]), 0)
-    centre = np.array([w, h]) / 2 + rng.uniform(-0.5, 0.5, 2) * room
-    return _matrix(centre, height, size, rng)
+    center = np.array([w, h]) / 2 + rng.uniform(-0.5, 0.5, 2) * room
+    return _matrix(center, height, size, rng)
 
 
-def _matrix(centre: NDArray[np.float64], height: float, size: Size, rng: np.random.Generator) -> Matrix:
-    """Map the view of this centre and height to `size`, slightly stretched, turned, and mirrored half of the time."""
+def _matrix(center: NDArray[np.float64], height: float, size: Size, rng: np.random.Generator) -> Matrix:
+    """Map the view of this center and height to `size`, slightly stretched, turned, and mirrored half of the time."""
     scale, stretch = size[0] / height, np.exp(rng.uniform(-0.15, 0.15))
     turn = np.deg2rad(rng.normal(0, 5)) if rng.random() < 0.5 else 0.0
     flip = -1.0 if rng.random() < 0.5 else 1.0
     c, s = np.cos(turn), np.sin(turn)
     linear = scale * np.array([[c * stretch * flip, -s], [s * stretch * flip, c]])
-    shift = np.array(size[::-1]) / 2 - linear @ centre
+    shift = np.array(size[::-1]) / 2 - linear @ center
     return np.column_stack([linear, shift])
 
 

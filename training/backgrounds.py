@@ -1,4 +1,4 @@
-"""Places without people: photos whose people were taken out, folds and grain that nobody photographed, plain colours.
+"""Places without people: photos whose people were taken out, folds and grain that nobody photographed, plain colors.
 
 Images are RGB uint8 (H, W, 3), sizes (height, width).
 """
@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from framing import Matrix, Size, find_box
-from pack import Image, Item
-from sources import Kind
+from crops import Matrix, Size, find_box
+from datasets import Kind
+from shards import Image, Sample
 
 
-def emptied(rgb: Image, alpha: Image, rng: np.random.Generator) -> Item:
+def remove_people(rgb: Image, alpha: Image, rng: np.random.Generator) -> Sample:
     """The place in a photo of people: what is beside them stands where they were, or what is around runs together."""
     gone = cv2.dilate((alpha > 5).astype(np.uint8), np.ones((13, 13), np.uint8))
     aside = int(rgb.shape[1] * rng.uniform(0.25, 0.75))
@@ -24,33 +24,33 @@ def emptied(rgb: Image, alpha: Image, rng: np.random.Generator) -> Item:
     filled += cover * (other - filled)
     kept = cv2.GaussianBlur(1 - gone.astype(np.float32), (0, 0), 1.5)[..., None]
     place = np.clip(filled + kept * (rgb - filled), 0, 255).astype(np.uint8)
-    return Item(place, np.zeros_like(alpha), Kind.EMPTIED)
+    return Sample(place, np.zeros_like(alpha), Kind.INPAINTED)
 
 
 def run_together(rgb: Image, gone: Image) -> NDArray[np.float32]:
-    """Colours of the rest of the picture where something is gone: of the nearest scale at which there are any."""
+    """Colors of the rest of the picture where something is gone: of the nearest scale at which there are any."""
     known = (1 - gone).astype(np.float32)
     filled = np.zeros(rgb.shape, np.float32)
     lack = np.ones_like(known)
     for n in range(2, 9):
         size = tuple(max(1, side >> n) for side in rgb.shape[1::-1])
         share = cv2.resize(known, size, interpolation=cv2.INTER_AREA)
-        colours = cv2.resize(rgb * known[..., None], size, interpolation=cv2.INTER_AREA) / (share[..., None] + 1e-4)
+        colors = cv2.resize(rgb * known[..., None], size, interpolation=cv2.INTER_AREA) / (share[..., None] + 1e-4)
         weight = lack * np.clip(3 * cv2.resize(share, rgb.shape[1::-1]), 0, 1)
-        filled += weight[..., None] * cv2.resize(colours, rgb.shape[1::-1])
+        filled += weight[..., None] * cv2.resize(colors, rgb.shape[1::-1])
         lack -= weight
     return filled + lack[..., None] * rgb.mean((0, 1), dtype=np.float32)
 
 
 def plain(size: Size, rng: np.random.Generator) -> Image:
-    """One colour, or a ramp between two."""
+    """One color, or a ramp between two."""
     first, last = rng.integers(0, 256, (2, 3)) if rng.random() < 0.5 else [rng.integers(0, 256, 3)] * 2
     ramp = np.linspace(0, 1, size[1], dtype=np.float32)[None, :, None]
     return np.ascontiguousarray(np.broadcast_to(first * (1 - ramp) + last * ramp, (*size, 3)).astype(np.uint8))
 
 
-def folds(size: Size, rng: np.random.Generator) -> Item:
-    """A picture of nothing: noise of all sizes, bent by noise, in a few colours. Like rock, cloth, smoke or foliage."""
+def folds(size: Size, rng: np.random.Generator) -> Sample:
+    """A picture of nothing: noise of all sizes, bent by noise, in a few colors. Like rock, cloth, smoke or foliage."""
     h, w = size
     bend = octaves(size, rng, 0.45) * rng.uniform(0, 0.5) * h
     turn = rng.uniform(0, np.pi)
@@ -61,10 +61,10 @@ def folds(size: Size, rng: np.random.Generator) -> Item:
     if rng.random() < 0.5:  # layers, as in sandstone and wood
         height = np.abs(np.mod(height * rng.uniform(0.7, 3), 2) - 1)
     shade = (height - height.min()) / (np.ptp(height) + 1e-3)
-    colours = np.clip(rng.normal(rng.uniform(40, 215, 3), 45, (5, 3)), 0, 255)
-    place = np.linspace(0, 1, len(colours))
-    rgb = np.stack([np.interp(shade, place, channel) for channel in colours.T], axis=-1)
-    return Item(rgb.astype(np.uint8), np.zeros(size, np.uint8), Kind.BACKGROUND)
+    colors = np.clip(rng.normal(rng.uniform(40, 215, 3), 45, (5, 3)), 0, 255)
+    place = np.linspace(0, 1, len(colors))
+    rgb = np.stack([np.interp(shade, place, channel) for channel in colors.T], axis=-1)
+    return Sample(rgb.astype(np.uint8), np.zeros(size, np.uint8), Kind.BACKGROUND)
 
 
 def octaves(size: Size, rng: np.random.Generator, roughness: float) -> NDArray[np.float32]:
@@ -78,7 +78,7 @@ def octaves(size: Size, rng: np.random.Generator, roughness: float) -> NDArray[n
 
 
 def likeness(place: Image, rgb: Image, alpha: Image, rng: np.random.Generator) -> Image | None:
-    """The table (1, 256, 3) that gives a place the colours of a band across the person; None if that is too small.
+    """The table (1, 256, 3) that gives a place the colors of a band across the person; None if that is too small.
 
     Mean and spread of each channel for itself: Reinhard et al., *Color Transfer between Images* (2001), in RGB.
     """

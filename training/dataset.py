@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from augment import Augmenter
-from pack import Pack
+from augment import ANY_SUBJECT, Augmenter, Mix
 from schedule import Settings, Stage, view_size
+from shards import ShardDataset
 
 REFRESH = 500  # batches after which new shards are looked for
 
@@ -30,7 +30,7 @@ class Batch(NamedTuple):
     coarse: bool
 
 
-class Feed(IterableDataset[Batch]):
+class SampleDataset(IterableDataset[Batch]):
     """Endless batches of the stage that `share`, the part of the time used up, has reached."""
 
     def __init__(self, folder: Path, settings: Settings, seed: int, share: Synchronized[float]) -> None:
@@ -40,15 +40,15 @@ class Feed(IterableDataset[Batch]):
         worker = get_worker_info()
         seed = self.seed if worker is None else self.seed + 7919 * (worker.id + 1)
         cv2.setNumThreads(1)
-        rng, pack = random.Random(seed), Pack(self.folder)
-        source = Augmenter(pack, seed)
+        rng, shards = random.Random(seed), ShardDataset(self.folder)
+        source = Augmenter(shards, seed, ANY_SUBJECT if self.settings.any_subject else Mix())
         while True:
             for _ in range(REFRESH):
                 yield draw_batch(source, self.settings.stage(self.share.value), self.settings, rng)
-            pack.refresh()
+            shards.refresh()
 
 
-def open_feed(feed: Feed, workers: int, *, pin: bool) -> Iterator[Batch]:
+def open_loader(feed: SampleDataset, workers: int, *, pin: bool) -> Iterator[Batch]:
     """Batches from `workers` processes, or from this one if 0; pinned for a GPU."""
     return iter(DataLoader(feed, batch_size=None, num_workers=workers, pin_memory=pin))
 

@@ -17,12 +17,12 @@ FLOAT = onnx.TensorProto.FLOAT
 
 
 @pytest.fixture(scope="module")
-def streamline() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("streamline", ROOT / "training/streamline.py")
+def optimize_graph() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("optimize_graph", ROOT / "training/optimize_graph.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["streamline"] = module
+    sys.modules["optimize_graph"] = module
     spec.loader.exec_module(module)
     return module
 
@@ -76,17 +76,17 @@ def answer(model: onnx.ModelProto) -> np.ndarray:
     return made
 
 
-def test_a_streamlined_network_answers_as_before_in_fewer_steps(streamline):
+def test_an_optimized_network_answers_as_before_in_fewer_steps(optimize_graph):
     model = spelled_out()
     before = answer(model)
-    streamline.streamline(model)
+    optimize_graph.optimize(model)
     onnx.checker.check_model(model, full_check=True)
     assert [node.op_type for node in model.graph.node] == ["Conv", "Conv", "Conv", "Add", "Identity"]
     np.testing.assert_allclose(answer(model), before, atol=1e-5)
 
 
-def test_the_shipped_network_has_nothing_left_to_streamline(streamline):
+def test_the_shipped_network_has_nothing_left_to_optimize(optimize_graph):
     model = onnx.load(SHIPPED)
-    streamline.streamline(model)
+    optimize_graph.optimize(model)
     assert model.SerializeToString() == SHIPPED.read_bytes()
     assert "Pad" not in {node.op_type for node in model.graph.node}

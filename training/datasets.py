@@ -1,7 +1,7 @@
 """Which pictures and clips train the network: folders, their kind, and how many of each.
 
-Only material whose licence clearly covers it is listed (grades A and A- of the manifests, and the
-clothing-co-parsing photos). What score.py measures on stays out: the clips in `HELD_OUT`, the photos in
+Only material whose license clearly covers it is listed (grades A and A- of the manifests, and the
+clothing-co-parsing photos). What evaluate.py measures on stays out: the clips in `HELD_OUT`, the photos in
 `SCORED_PHOTOS`, and the background of the composite.
 """
 
@@ -21,8 +21,9 @@ class Kind(IntEnum):
     BACKGROUND = 4  # a place or things, nobody there
     STRIP = 5  # wall or street beside a person, mirrored: plentiful, and all alike
     GROUND = 6  # rock, grass, sand, snow and little else
-    FIGURE = 7  # drawn people with exact alpha; around them is nothing that counts
-    EMPTIED = 8  # a place out of which its people were taken
+    SYNTHETIC = 7  # drawn people with exact alpha; around them is nothing that counts
+    INPAINTED = 8  # a place out of which its people were taken
+    THING = 9  # an animal, a vehicle, a product: whatever stands in front that is no person
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Photos:
 class Clip:
     """A clip, relative to the data directory: every `step`-th frame, `frames` of them.
 
-    Without `people` every frame is a background; `smooth` tells whether neighbours are close enough in time
+    Without `people` every frame is a background; `smooth` tells whether neighbors are close enough in time
     to train the memory.
     """
 
