@@ -34,7 +34,7 @@ from alphareel.service.api_keys.models import AuditContext
 from alphareel.service.billing.credits import Quote
 from alphareel.service.idempotency import IdempotentRequest, ReplayedResponse
 from alphareel.service.jobs.deletion import DeletionService
-from alphareel.service.jobs.models import TERMINAL, TRANSITIONS, Billing, Job, Output, Status
+from alphareel.service.jobs.models import TERMINAL, TRANSITIONS, Billing, Job, Output, Status, Step
 from alphareel.service.jobs.queue_limits import QueueLimits
 from alphareel.service.ports import NewJob
 from alphareel.service.worker.reconciler import Reconciler, ReconcilerConfig
@@ -65,7 +65,7 @@ class TransactionalEngine(RecordingEngine):
         super().__init__()
         self._database = database
 
-    def enqueue(self, connection: Any, job_id: str, ticket: int) -> None:
+    def enqueue(self, connection: Any, job_id: str, ticket: int, step: Step = Step.RUN) -> None:
         connection.exec_driver_sql("INSERT INTO queue VALUES (?, ?)", (job_id, ticket))
 
     def tickets(self) -> list[tuple[str, int]]:
