@@ -16,7 +16,7 @@ from alphareel.service.jobs.models import Job, Output, Status
 from alphareel.service.principal import Principal
 from alphareel.service.uploads import source_urls
 from alphareel.service.uploads.models import Upload
-from alphareel.service.uploads.quotas import Quotas
+from alphareel.service.uploads.storage_quotas import Quotas
 from alphareel.testing.fakes import TINY_MP4, ServiceHarness, open_harness
 
 SIZE = 100

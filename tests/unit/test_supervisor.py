@@ -9,7 +9,7 @@ import pytest
 
 from alphareel.domain.errors import Unavailable
 from alphareel.server import supervisor as module
-from alphareel.server.supervisor import HeartbeatPipe
+from alphareel.server.supervisor import HeartbeatReader
 from alphareel.service.health import HealthMonitor
 from alphareel.service.worker.models import Executor
 
@@ -35,7 +35,7 @@ def pipe() -> Iterator[tuple[int, int]]:
         os.close(descriptor)
 
 
-def look_on(pulse: HeartbeatPipe, time: Any, seconds: float, *, beating: int | None = None) -> bool:
+def look_on(pulse: HeartbeatReader, time: Any, seconds: float, *, beating: int | None = None) -> bool:
     """Whether it ever hung, looked at as often as the supervisor does."""
     hung = False
     for _ in range(round(seconds * 5)):
@@ -47,27 +47,27 @@ def look_on(pulse: HeartbeatPipe, time: Any, seconds: float, *, beating: int | N
 
 
 def test_a_worker_that_falls_silent_hangs(time: Any, pipe: tuple[int, int]) -> None:
-    pulse = HeartbeatPipe(pipe[0], 15)
+    pulse = HeartbeatReader(pipe[0], 15)
     assert not look_on(pulse, time, 60, beating=pipe[1])
     assert not look_on(pulse, time, 14)
     assert look_on(pulse, time, 2)
 
 
 def test_a_worker_that_is_busy_and_beats_late_does_not_hang(time: Any, pipe: tuple[int, int]) -> None:
-    pulse = HeartbeatPipe(pipe[0], 15)
+    pulse = HeartbeatReader(pipe[0], 15)
     for _ in range(10):
         os.write(pipe[1], b".")
         assert not look_on(pulse, time, 12)
 
 
 def test_a_worker_that_loads_its_modules_has_more_time(time: Any, pipe: tuple[int, int]) -> None:
-    pulse = HeartbeatPipe(pipe[0], 15)
+    pulse = HeartbeatReader(pipe[0], 15)
     assert not look_on(pulse, time, 110)
     assert look_on(pulse, time, 20)
 
 
 def test_time_in_which_the_machine_slept_counts_against_nobody(time: Any, pipe: tuple[int, int]) -> None:
-    pulse = HeartbeatPipe(pipe[0], 15)
+    pulse = HeartbeatReader(pipe[0], 15)
     assert not look_on(pulse, time, 10, beating=pipe[1])
     time.now += 8 * 3600
     assert not pulse.is_overdue()
@@ -75,7 +75,7 @@ def test_time_in_which_the_machine_slept_counts_against_nobody(time: Any, pipe: 
 
 
 def test_an_overloaded_supervisor_judges_more_slowly(time: Any, pipe: tuple[int, int]) -> None:
-    pulse = HeartbeatPipe(pipe[0], 15)
+    pulse = HeartbeatReader(pipe[0], 15)
     look_on(pulse, time, 1, beating=pipe[1])
     for _ in range(10):
         time.now += 60

@@ -15,7 +15,7 @@ import pytest
 from alphareel.domain import errors
 from alphareel.domain.clip import Limits
 from alphareel.domain.options import Options
-from alphareel.server.wiring import IsolatedFetchInspection, IsolatedInspection
+from alphareel.server.container import IsolatedFetchInspection, IsolatedInspection
 from alphareel.service.worker import child_process
 from alphareel.service.worker.child_process import ResourceLimits
 from alphareel.service.worker.messages import ChildRequest, InspectTask, RunTask

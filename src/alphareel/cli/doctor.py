@@ -40,13 +40,13 @@ def examine() -> Iterator[Check]:
 
 
 def _service(settings: "Settings") -> Iterator[Check]:
-    from alphareel.server import wiring
+    from alphareel.server import container
 
     yield from _engines(settings.models_dir, tiers.parse_priorities(settings.tiers))
     yield from _formats()
     for name, look in (("data folder", _data_dir), ("database", _database), ("storage", _storage)):
         yield _looked(name, look, settings)
-    yield Check("processors", fine=True, detail=f"{wiring.processors()} for {settings.workers} job(s) at a time")
+    yield Check("processors", fine=True, detail=f"{container.processors()} for {settings.workers} job(s) at a time")
 
 
 def _looked(name: str, look: "Callable[[Settings], Check]", settings: "Settings") -> Check:

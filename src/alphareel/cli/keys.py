@@ -10,7 +10,7 @@ import cyclopts
 from rich.console import Console
 from rich.table import Column, Table
 
-from alphareel.server import installation, wiring
+from alphareel.server import container, installation
 from alphareel.server.settings import load_settings
 from alphareel.service.api_keys.admin import AdminService, Operator
 from alphareel.service.api_keys.service import NewKey
@@ -166,7 +166,7 @@ def _admin_service() -> Iterator[tuple[AdminService, Operator]]:
     settings = load_settings()
     configure_logging("warning")
     with installation.open_installation(settings) as place:
-        yield wiring.build_admin_service(place), Operator(f"command:{getpass.getuser()}")
+        yield container.build_admin_service(place), Operator(f"command:{getpass.getuser()}")
 
 
 def _show_secret(made: NewKey) -> None:

@@ -118,7 +118,7 @@ class Availability:
 
 
 @dataclass
-class _Ticket:
+class _QueueEntry:
     called: threading.Event
     granted: bool = False
 
@@ -132,7 +132,7 @@ class WriteQueue:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting = deque[_Ticket]()
+        self._waiting = deque[_QueueEntry]()
         self._busy = False
 
     @contextmanager
@@ -156,7 +156,7 @@ class WriteQueue:
             if not self._busy:
                 self._busy = True
                 return True
-            ticket = _Ticket(threading.Event())
+            ticket = _QueueEntry(threading.Event())
             self._waiting.append(ticket)
         ticket.called.wait(seconds)
         with self._lock:

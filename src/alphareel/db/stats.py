@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alphareel.db.database import Database
 from alphareel.db.tables import executors, job_events, jobs, webhooks
 from alphareel.service.jobs.models import Billing, Status
-from alphareel.service.jobs.pace import CompletedRun, Work
+from alphareel.service.jobs.throughput import CompletedRun, Work
 from alphareel.service.ports import Clock
 from alphareel.service.stats import WINDOW, CompletedJob, ServiceStats
 

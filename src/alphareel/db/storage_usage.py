@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alphareel.db.database import Database
 from alphareel.db.locks import advisory_lock
 from alphareel.db.tables import jobs, keys, uploads
-from alphareel.service.uploads.quotas import Quotas, StoredBytes, check_quota, check_storage_quotas
+from alphareel.service.uploads.storage_quotas import Quotas, StoredBytes, check_quota, check_storage_quotas
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class StorageUsage:
             upload_bytes, output_bytes = (int(c.execute(query).scalar_one()) for query in queries)
             return StoredBytes(upload_bytes, output_bytes, self._quota(c, key_id) or None)
 
-    def room(self, key_id: str | None, wanted: int) -> int | None:
+    def remaining(self, key_id: str | None, wanted: int) -> int | None:
         """Bytes that this key may still add, None if unlimited.
 
         Raises StorageQuotaExceeded, StorageFull if ``wanted`` more bytes do not fit.

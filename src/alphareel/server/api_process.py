@@ -26,7 +26,7 @@ from alphareel.http.connection_limits import (
 from alphareel.http.rate_limits import RateLimits
 from alphareel.matting import tiers
 from alphareel.matting.engine import ModelInfo
-from alphareel.server import installation, wiring
+from alphareel.server import container, installation
 from alphareel.server.settings import Settings, as_environment, traces_are_wanted, unknown_variables
 from alphareel.server.supervisor import Supervisor, load_installation_id, lock_data_dir
 from alphareel.service.services import Services
@@ -57,9 +57,9 @@ def serve(settings: Settings) -> int:
             hang_seconds=settings.hang_seconds,
             deregister=lambda executor_id: _deregister_executor(place, executor_id),
         )
-        services = wiring.build_services(place)
-        usage_flusher = wiring.build_usage_flusher(place, services, supervisor.current_executor)
-        renewal = wiring.build_renewal(services)
+        services = container.build_services(place)
+        usage_flusher = container.build_usage_flusher(place, services, supervisor.current_executor)
+        renewal = container.build_renewal(services)
         usage_flusher.start()
         services.health.start()
         renewal.start()
@@ -185,7 +185,7 @@ def _warn_of_unknown_settings() -> None:
 
 
 def _show_first_key(place: installation.Installation) -> None:
-    made = wiring.admit_keys(place)
+    made = container.admit_keys(place)
     if made is not None:
         _say(f"Your API key, shown this once: {made.secret}")
 

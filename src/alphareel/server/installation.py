@@ -25,8 +25,8 @@ from alphareel.queue.dbos_engine import DbosQueue, prepare
 from alphareel.server.settings import Settings
 from alphareel.service.jobs.queue_limits import QueueLimits
 from alphareel.service.ports import Blobs
-from alphareel.service.uploads.quotas import Quotas
 from alphareel.service.uploads.resolver import UploadResolver
+from alphareel.service.uploads.storage_quotas import Quotas
 from alphareel.telemetry.logging import hide_secret
 
 

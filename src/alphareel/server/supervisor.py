@@ -150,7 +150,7 @@ class Supervisor:
         finally:
             os.close(write_end)
         try:
-            return self._watch(process, HeartbeatPipe(read_end, self._hang_seconds))
+            return self._watch(process, HeartbeatReader(read_end, self._hang_seconds))
         finally:
             os.close(read_end)
 
@@ -172,7 +172,7 @@ class Supervisor:
             pass_fds=(self._lock, pulse),
         )
 
-    def _watch(self, process: subprocess.Popen[bytes], pulse: "HeartbeatPipe") -> int:
+    def _watch(self, process: subprocess.Popen[bytes], pulse: "HeartbeatReader") -> int:
         with process:
             deadline: float | None = None
             while process.poll() is None:
@@ -191,7 +191,7 @@ class Supervisor:
         return process.returncode
 
 
-class HeartbeatPipe:
+class HeartbeatReader:
     """Heartbeats of one worker process: bytes in a pipe, independent of the database.
 
     Silence is summed over polls, and each poll counts for at most MAX_POLL_GAP: time in which this process itself did

@@ -8,7 +8,7 @@ import threading
 from typing import Any
 
 from alphareel.domain.errors import AlphareelError
-from alphareel.server import installation, wiring
+from alphareel.server import container, installation
 from alphareel.server.settings import Settings, load_settings, traces_are_wanted
 from alphareel.service.worker.parent_watch import exit_with_parent, pulse_into
 from alphareel.telemetry.logging import configure_logging, get_logger
@@ -23,14 +23,14 @@ def run_worker(settings: Settings, *, executor_id: str, home: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     with installation.open_installation(settings) as place:
-        worker = wiring.build_worker(place, executor_id)
-        engine = wiring.build_engine(place, executor_id, worker)
-        heartbeat, reconciler = wiring.build_heartbeat_and_reconciler(
+        worker = container.build_worker(place, executor_id)
+        engine = container.build_engine(place, executor_id, worker)
+        heartbeat, reconciler = container.build_heartbeat_and_reconciler(
             place, executor_id, engine, on_evicted=_exit_evicted
         )
         place.executors.add_executor(executor_id, home=home)  # before the engine can claim a job under this ID
-        dispatcher, sweeper = wiring.build_webhook_dispatcher(place), wiring.build_sweeper(place)
-        scenarios = wiring.build_scenario_runner(place)
+        dispatcher, sweeper = container.build_webhook_dispatcher(place), container.build_sweeper(place)
+        scenarios = container.build_scenario_runner(place)
         engine.launch()
         heartbeat.start()
         reconciler.start()

@@ -40,9 +40,9 @@ from alphareel.service.ports import Fetched, JobBody
 from alphareel.service.services import Services
 from alphareel.service.stats import StatsService
 from alphareel.service.uploads.models import MediaInfo
-from alphareel.service.uploads.quotas import Quotas
 from alphareel.service.uploads.resolver import UploadResolver
 from alphareel.service.uploads.service import UploadConfig, UploadService
+from alphareel.service.uploads.storage_quotas import Quotas
 from alphareel.service.usage.service import CallLog, UsageService
 from alphareel.service.webhooks.dispatcher import WebhookSender
 from alphareel.service.webhooks.events import Secrets
@@ -172,7 +172,7 @@ class RecordingEngine:
 
 
 @dataclass
-class Refusing:
+class FakeCapabilities:
     """An Offer that accepts everything, with these warnings, until ``error`` is set."""
 
     error: Exception | None = None
@@ -255,7 +255,7 @@ class ServiceHarness:
     engine: RecordingEngine
     blobs: MemoryBlobs
     clock: SettableClock
-    offer: Refusing
+    offer: FakeCapabilities
     database: Database
     sources: UploadResolver
     webhooks: WebhookStore
@@ -283,7 +283,7 @@ def open_harness(
     """Services on SQLite in ``folder`` (or another database), with fakes for everything else; close it at the end."""
     database = Database(open_engine(database_url or f"sqlite:///{folder / 'test.db'}"))
     migrate.upgrade(database)
-    clock, engine, blobs, capabilities = SettableClock(), RecordingEngine(), MemoryBlobs(), Refusing()
+    clock, engine, blobs, capabilities = SettableClock(), RecordingEngine(), MemoryBlobs(), FakeCapabilities()
     storage = StorageUsage(database, quotas or Quotas())
     store = JobStore(database, enqueue=engine.enqueue, clock=clock, limits=limits, storage=storage)
     uploads = UploadStore(database, clock=clock, storage=storage)

@@ -87,7 +87,7 @@ class Client:
         source = Path(path)
         kind = mimetypes.guess_type(source.name)[0] or "application/octet-stream"
         with source.open("rb") as file:
-            counted = _Counted(file, source.stat().st_size, on_progress)
+            counted = _CountingReader(file, source.stat().st_size, on_progress)
             options = {"files": {"file": (source.name, counted, kind)}, "timeout": _UPLOAD_TIMEOUT}
             return cast(Upload, self._session.send(Request("POST", "/v1/uploads", options=options)))
 
@@ -231,7 +231,7 @@ class Client:
         )
 
 
-class _Counted:
+class _CountingReader:
     """A file that reports how much of it was read."""
 
     def __init__(self, file: Any, total: int, on_progress: OnBytes | None) -> None:

@@ -11,7 +11,7 @@ from alphareel.http.context import ServicesOf
 from alphareel.http.csv_response import OR_CSV, csv_response
 from alphareel.http.openapi import errors
 from alphareel.http.schemas import usage as schemas
-from alphareel.service.uploads.quotas import StoredBytes
+from alphareel.service.uploads.storage_quotas import StoredBytes
 from alphareel.service.usage.service import MAX_DAYS, MAX_EVENTS, CallEvent, Summary, UsageBucket
 
 router = APIRouter(prefix="/usage", tags=["usage"])

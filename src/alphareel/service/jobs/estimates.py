@@ -7,7 +7,7 @@ from statistics import median
 from alphareel.domain.options import Options, Tier
 from alphareel.media.format import format_named
 from alphareel.service.billing.credits import PriceList, billed_seconds, cost
-from alphareel.service.jobs.pace import FULL_HD, Basis, CompletedRun, Work, fit
+from alphareel.service.jobs.throughput import FULL_HD, Basis, CompletedRun, Work, fit
 
 MAX_RUNS = 200
 """Number of recent completed jobs that estimates are based on."""

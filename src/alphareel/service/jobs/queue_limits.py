@@ -23,7 +23,7 @@ class QueueLimits:
     #: take turns however many jobs one of them has.
     ahead: int = 0
 
-    def room(self, *, admitted: int, standing: int) -> int | None:
+    def free_slots(self, *, admitted: int, standing: int) -> int | None:
         """How many more jobs of a key may be admitted; None for no limit.
 
         ``admitted``: admitted jobs of the key, of which ``standing`` have not started.

@@ -37,7 +37,7 @@ _FAILURES: dict[str, tuple[str, str]] = {
     "failure": ("internal_error", "Processing failed, as this test asked for."),
     "timeout": ("timeout", "The job took too long, as this test asked for."),
 }
-_ACTOR = "rehearsal"
+_ACTOR = "test"
 _RUNNING_PERCENT = 99.0  # percent; 100 means delivered
 _MAX_CACHED_RESULTS = 16
 SAMPLE = Path(__file__).parent / "data" / "sample.mp4"

@@ -60,7 +60,7 @@ class GuardedFetcher:
 
     def fetch(self, url: str, target: Path, *, max_bytes: int, tick: Tick = lambda: None) -> Fetched:
         deadline = time.monotonic() + self.rules.total_seconds
-        backend = GuardedBackend(self.rules.allowed, deadline, _Pace(self.rules, tick))
+        backend = GuardedBackend(self.rules.allowed, deadline, _RateCheck(self.rules, tick))
         trust = httpx2.create_ssl_context()
         with (
             translate_errors(deadline),
@@ -103,8 +103,8 @@ def _headers(url: httpx2.URL) -> list[tuple[bytes, bytes]]:
     ]
 
 
-class _Pace:
-    """A HeartbeatPipe that asks whether the file is still wanted, and ends a source that sends too slowly.
+class _RateCheck:
+    """A HeartbeatReader that asks whether the file is still wanted, and ends a source that sends too slowly.
 
     Only the time that is spent waiting for the source counts against it.
     """

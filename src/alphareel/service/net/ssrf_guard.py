@@ -19,7 +19,7 @@ Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 T = TypeVar("T")
 
-HeartbeatPipe = Callable[[int, float], None]
+HeartbeatReader = Callable[[int, float], None]
 """Called at least twice a second while a connection is waited for: bytes that came and seconds that it took.
 
 It may raise to end the connection.
@@ -75,7 +75,7 @@ class GuardedBackend(httpcore2.NetworkBackend):
 
     allowed: Sequence[Network]
     deadline: float
-    pulse: HeartbeatPipe = no_pulse
+    pulse: HeartbeatReader = no_pulse
 
     def connect_tcp(
         self,
@@ -99,7 +99,7 @@ class GuardedBackend(httpcore2.NetworkBackend):
             )
             try:
                 stream = _connection(connect, left, self.pulse)
-                return _EndingStream(stream, self.deadline, self.pulse)
+                return _DeadlineStream(stream, self.deadline, self.pulse)
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
                 failure = error
         raise failure
@@ -118,7 +118,7 @@ class GuardedBackend(httpcore2.NetworkBackend):
         return is_public(address) and (port in _WEB_PORTS or port >= _LOWEST_FREE_PORT)
 
 
-def _resolve_within(host: str, port: int, seconds: float, pulse: HeartbeatPipe) -> list[Address]:
+def _resolve_within(host: str, port: int, seconds: float, pulse: HeartbeatReader) -> list[Address]:
     """The system's resolver can neither be bounded nor interrupted, so a thread asks it that may stay behind.
 
     How many stay behind is bounded by who waits here, and by the resolver's own patience of about a minute.
@@ -128,7 +128,7 @@ def _resolve_within(host: str, port: int, seconds: float, pulse: HeartbeatPipe) 
 
 
 def _connection(
-    connect: Callable[[], httpcore2.NetworkStream], seconds: float, pulse: HeartbeatPipe
+    connect: Callable[[], httpcore2.NetworkStream], seconds: float, pulse: HeartbeatReader
 ) -> httpcore2.NetworkStream:
     """What ``connect`` makes, in a thread that may stay behind; a connection that nobody waits for is closed."""
     made = _apart(connect)
@@ -157,7 +157,7 @@ def _apart(call: Callable[[], T]) -> "Future[T]":
     return answer
 
 
-def _await(answer: "Future[T]", seconds: float, pulse: HeartbeatPipe, late: Exception) -> T:
+def _await(answer: "Future[T]", seconds: float, pulse: HeartbeatReader, late: Exception) -> T:
     """Raises ``late`` after so many seconds, and what ``pulse`` raises."""
     until = time.monotonic() + seconds
     while True:
@@ -180,12 +180,12 @@ def _resolve(host: str, port: int) -> Iterator[Address]:
 
 
 @dataclass(frozen=True)
-class _EndingStream(httpcore2.NetworkStream):
+class _DeadlineStream(httpcore2.NetworkStream):
     """A connection that ends at the deadline even for a sender who dribbles byte after byte."""
 
     stream: httpcore2.NetworkStream
     deadline: float
-    pulse: HeartbeatPipe
+    pulse: HeartbeatReader
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         left = _left(self.deadline, timeout, httpcore2.ReadTimeout)
@@ -214,7 +214,7 @@ class _EndingStream(httpcore2.NetworkStream):
     ) -> httpcore2.NetworkStream:
         left = _left(self.deadline, timeout, httpcore2.ConnectTimeout)
         secured = _connection(partial(self.stream.start_tls, ssl_context, server_hostname, left), left, self.pulse)
-        return _EndingStream(secured, self.deadline, self.pulse)
+        return _DeadlineStream(secured, self.deadline, self.pulse)
 
     def get_extra_info(self, info: str) -> Any:
         return self.stream.get_extra_info(info)

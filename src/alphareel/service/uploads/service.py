@@ -190,7 +190,7 @@ class UploadService:
         """Bytes that this key may add, None for any number. Raises StorageQuotaExceeded, StorageFull."""
         if not self.has_space(size):
             raise no_space()
-        return self._storage.room(key_id, size)
+        return self._storage.remaining(key_id, size)
 
     def has_space(self, size: int = 0) -> bool:
         """Whether enough space stays free after so many bytes. Raises StorageFailed."""

@@ -13,7 +13,7 @@ from alphareel.domain.errors import FieldProblem, InvalidRequest
 from alphareel.service.periodic import PeriodicTask
 from alphareel.service.ports import Clock
 from alphareel.service.principal import Principal
-from alphareel.service.uploads.quotas import StoredBytes
+from alphareel.service.uploads.storage_quotas import StoredBytes
 from alphareel.telemetry.logging import get_logger
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import pytest
 from alphareel.domain.options import Options
 from alphareel.service.billing.credits import parse_prices
 from alphareel.service.jobs.estimates import SourceFacts, estimate, speed
-from alphareel.service.jobs.pace import FULL_HD, CompletedRun, Work, fit
+from alphareel.service.jobs.throughput import FULL_HD, CompletedRun, Work, fit
 
 PRICES = parse_prices("original=60,light=45,pro=180,human=45", "1")
 SIZES = {"small": (320, 240), "hd": (1280, 720), "full": (1920, 1080)}

@@ -50,7 +50,7 @@ class CompletedRun:
 
 
 @dataclass(frozen=True)
-class Pace:
+class Throughput:
     """``start``: seconds before the first frame; ``rate``: seconds for each unit of ``Work.amount``."""
 
     start: float
@@ -65,13 +65,13 @@ class Pace:
 
 
 @dataclass(frozen=True)
-class _Class:
+class _RunGroup:
     amount: float
     seconds: float
     weight: float
 
 
-def fit(runs: Sequence[CompletedRun], typical: float, *, near: int | None) -> Pace:
+def fit(runs: Sequence[CompletedRun], typical: float, *, near: int | None) -> Throughput:
     """The pace by which the times of these runs are wrong by the smallest factors.
 
     Runs with frames about as large as ``near`` (pixels) count most. The sum of the logarithms of the factors is
@@ -80,37 +80,37 @@ def fit(runs: Sequence[CompletedRun], typical: float, *, near: int | None) -> Pa
     1920x1080, which hold where the runs say nothing: short ones do not tell how long a frame takes.
     """
     usual = typical / Work(1, FULL_HD).amount
-    classes = _classes(runs, near)
-    if not classes:
-        return Pace(_START_SECONDS, usual, "typical")
-    start, rate = min(_candidates(classes, usual), key=lambda found: _error(found, classes, usual))
-    tells = any(rate * c.amount >= start for c in classes)
-    return Pace(start, rate, "measured" if tells else "typical")
+    groups = _group_runs(runs, near)
+    if not groups:
+        return Throughput(_START_SECONDS, usual, "typical")
+    start, rate = min(_candidates(groups, usual), key=lambda found: _error(found, groups, usual))
+    tells = any(rate * c.amount >= start for c in groups)
+    return Throughput(start, rate, "measured" if tells else "typical")
 
 
-def _candidates(classes: Sequence[_Class], typical: float) -> Iterator[tuple[float, float]]:
+def _candidates(groups: Sequence[_RunGroup], typical: float) -> Iterator[tuple[float, float]]:
     """Start and rate for each pair of demands: to fit a class, to have the typical start, to have the typical rate.
 
     A sum of absolute values is smallest where as many of them are zero as there are unknowns. Beside them machines
     that do everything faster or slower by one factor.
     """
     yield _START_SECONDS, typical
-    for one in classes:
+    for one in groups:
         factor = one.seconds / (_START_SECONDS + typical * one.amount)
         yield _START_SECONDS * factor, typical * factor
         if one.seconds > _START_SECONDS:
             yield _START_SECONDS, (one.seconds - _START_SECONDS) / one.amount
         if one.seconds > typical * one.amount:
             yield one.seconds - typical * one.amount, typical
-    for one, other in combinations(classes, 2):
+    for one, other in combinations(groups, 2):
         rate = (other.seconds - one.seconds) / (other.amount - one.amount) if other.amount != one.amount else 0.0
         if rate > 0 and one.seconds > rate * one.amount:
             yield one.seconds - rate * one.amount, rate
 
 
-def _error(found: tuple[float, float], classes: Sequence[_Class], typical: float) -> float:
+def _error(found: tuple[float, float], groups: Sequence[_RunGroup], typical: float) -> float:
     start, rate = found
-    off = sum(c.weight * abs(math.log(c.seconds / (start + rate * c.amount))) for c in classes)
+    off = sum(c.weight * abs(math.log(c.seconds / (start + rate * c.amount))) for c in groups)
     return off + _DOUBT * (abs(math.log(start / _START_SECONDS)) + abs(math.log(rate / typical)))
 
 
@@ -118,14 +118,14 @@ def _is_far(pixels: int, near: int | None) -> bool:
     return near is not None and not 1 / _NEAR <= pixels / near <= _NEAR
 
 
-def _classes(runs: Sequence[CompletedRun], near: int | None) -> list[_Class]:
+def _group_runs(runs: Sequence[CompletedRun], near: int | None) -> list[_RunGroup]:
     sorted_out = defaultdict[tuple[int, bool], list[tuple[float, float]]](list)
     for run in runs:
         if run.work is not None and run.work.frames > 0:
             place = math.floor(math.log(run.work.amount, _CLASS))
             sorted_out[place, _is_far(run.work.pixels, near)].append((run.work.amount, max(0.1, run.seconds)))
     return [
-        _Class(
+        _RunGroup(
             median(amount for amount, _ in members),
             median(seconds for _, seconds in members),
             min(_MOST_WEIGHT, math.sqrt(len(members))) * (_FAR_WEIGHT if is_far else 1.0),
