@@ -64,14 +64,14 @@ class Mix:
 # For any subject. A piece of something else in the shape of a subject is a subject, so there are no decoys.
 ANY_SUBJECT = Mix(
     nobody=0.12,
-    composite=0.45,
+    composite=0.5,
     real_clip=0.55,
     decoy=0.0,
     strip=0.3,
     inpainted=0.5,
-    painted=0.15,
-    alike=0.35,
-    alike_kinds=(0.3, 0.4, 0.3),
+    painted=0.22,
+    alike=0.5,
+    alike_kinds=(0.25, 0.35, 0.4),
     tumble=0.1,
     bend=0.2,
     kinds=(0.40, 0.40, 0.20),
