@@ -65,7 +65,9 @@ class TransactionalEngine(RecordingEngine):
         super().__init__()
         self._database = database
 
-    def enqueue(self, connection: Any, job_id: str, ticket: int, step: Step = Step.RUN) -> None:
+    def enqueue(
+        self, connection: Any, job_id: str, ticket: int, step: Step = Step.RUN, key_id: str | None = None
+    ) -> None:
         connection.exec_driver_sql("INSERT INTO queue VALUES (?, ?)", (job_id, ticket))
 
     def tickets(self) -> list[tuple[str, int]]:

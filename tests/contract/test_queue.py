@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from alphareel.db.records import ApiKeyStore
 
 from alphareel.db import migrate
+from alphareel.db.api_keys import ApiKeyStore
 from alphareel.db.database import Database, open_engine
 from alphareel.db.jobs import JobStore
 from alphareel.db.workers import ExecutorStore

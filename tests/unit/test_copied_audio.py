@@ -126,4 +126,4 @@ def test_sound_whose_header_tells_neither_rate_nor_channels_costs_the_sound_and_
     options = replace(OPAQUE, output_format="mov")
     result = list(alphareel.run(clip, tmp_path / "out.mov", options))[-1].results[0]
     assert not result.has_audio
-    assert any("sound of the video is damaged" in warning for warning in result.warnings)
+    assert any("audio of the video is damaged" in warning for warning in result.warnings)

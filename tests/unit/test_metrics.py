@@ -35,7 +35,7 @@ def test_mad_and_mse_are_means_in_thousandths():
 
 @pytest.mark.parametrize("measure", [metrics.mad, metrics.mse, metrics.grad, metrics.iou, metrics.boundary_f])
 def test_maps_of_different_sizes_are_refused(measure):
-    with pytest.raises(ValueError, match="one size"):
+    with pytest.raises(ValueError, match="same size"):
         measure(level(1), level(1, height=1))
 
 
@@ -102,8 +102,8 @@ def test_boundary_is_zero_where_the_outlines_never_meet():
 def test_flow_follows_a_picture_that_shifts():
     flow = metrics.flow_between(texture(shift=0), texture(shift=3))
     inner = (slice(15, 45), slice(15, 60))
-    moved = flow.where[..., 0] - np.arange(80)
-    assert flow.trusted[inner].mean() > 0.9
+    moved = flow.source[..., 0] - np.arange(80)
+    assert flow.reliable[inner].mean() > 0.9
     assert np.median(moved[inner]) == pytest.approx(-3, abs=0.3)
 
 
@@ -120,5 +120,5 @@ def test_flicker_measures_a_matte_that_pulses_on_a_still_picture():
 
 def test_flicker_is_not_a_number_where_no_flow_can_be_trusted():
     flow = metrics.flow_between(texture(), texture())
-    nowhere = flow._replace(trusted=np.zeros_like(flow.trusted))
+    nowhere = flow._replace(reliable=np.zeros_like(flow.reliable))
     assert math.isnan(metrics.flicker(level(1), level(1), nowhere))

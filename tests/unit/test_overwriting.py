@@ -4,7 +4,6 @@ import errno
 import os
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -13,9 +12,10 @@ import alphareel
 from alphareel.cli.contact_sheet import draw_sheet
 from alphareel.domain.clip import Limits
 from alphareel.domain.errors import InvalidRequest, StorageFailed, TargetExists
-from alphareel.domain.options import Options, to_json
+from alphareel.domain.options import Options
 from alphareel.media.atomic_file import AtomicFile
 from alphareel.service.worker import child_main
+from alphareel.service.worker.messages import RunTask
 from alphareel.testing.clips import make_clip
 
 
@@ -255,14 +255,7 @@ def test_a_dangling_link_does_not_count_as_an_existing_file(clip, tmp_path):
 
 def test_a_job_overwrites_the_leftovers_of_an_earlier_attempt(clip, tmp_path):
     (tmp_path / "job.webm").write_bytes(b"half of a result")
-    order = {
-        "pipeline": "alphareel.pipeline.run",
-        "source": str(clip),
-        "target": str(tmp_path / "job.webm"),
-        "options": to_json(Options(engine="chroma", key_color=(0, 255, 0))),
-        "limits": asdict(Limits()),
-        "models_dir": None,
-        "threads": 1,
-    }
-    *_, last = child_main._TASKS["run"](order)
-    assert last["result"]["frames"] == 4
+    options = Options(engine="chroma", key_color=(0, 255, 0))
+    task = RunTask(clip, tmp_path / "job.webm", options, Limits(), threads=1)
+    *_, last = child_main._perform(task)
+    assert last.result.frames == 4

@@ -11,11 +11,11 @@ from alphareel.http.schemas.jobs import Job
 from alphareel.media import format as formats
 from alphareel.media.format import format_for_suffix, format_named, format_names, parse_options
 from alphareel.service.billing.credits import parse_prices
+from alphareel.service.files.blob_keys import result_name
 from alphareel.service.files.downloads import FileDownload
 from alphareel.service.files.signed_urls import FileGrant
 from alphareel.service.jobs.capabilities import output_formats
 from alphareel.service.jobs.estimates import SourceFacts, estimate
-from alphareel.service.worker.runner import result_name
 from alphareel.testing.clips import make_clip
 from alphareel.testing.fakes import MemoryBlobs
 

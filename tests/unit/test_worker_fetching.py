@@ -198,6 +198,6 @@ def test_a_job_that_is_run_again_after_an_earlier_run_is_fetched_again(harness, 
     make_worker(CannedFetcher({URL: SourceMissing("Status 404.")})).fetch(handed_over.id, handed_over.ticket)
     assert harness.jobs.job(handed_over.id).status is Status.FAILED
     again = harness.services.jobs.start(SOMEBODY, handed_over.id, {})
-    assert make_worker().execute(again.id, again.ticket) == {"kind": "gone"}
+    assert make_worker().execute(again.id, again.ticket) == AttemptDropped()
     make_worker().fetch(again.id, again.ticket + 1)
     assert kept(harness, again) == [f"fetched/{again.id}/2/source"]
