@@ -209,7 +209,8 @@ def build_engine(place: Installation, executor_id: str, worker: Worker) -> DbosE
 
 def build_upkeep(place: Installation, executor_id: str, engine: DbosEngine, *, die: Callable[[], None]) -> Upkeep:
     """What that process does beside its jobs."""
-    stuck = 2700.0  # a worker shows no life while it gets two files from the store and publishes a big result
+    # A worker shows no life while it fetches two files, at worst, and while it publishes a big result.
+    stuck = 2 * place.settings.fetch_seconds + 900.0
     return Upkeep(
         executor_id,
         jobs=place.jobs,

@@ -8,7 +8,7 @@ from pathlib import Path
 from alphareel import observe
 from alphareel.domain.clip import EngineFacts
 from alphareel.installation import SystemClock
-from alphareel.jobs.job import Output, Step
+from alphareel.jobs.job import Output
 from alphareel.jobs.upkeep import Upkeep, UpkeepRules
 from alphareel.jobstore.database import Database, open_engine
 from alphareel.jobstore.executors import ExecutorTable
@@ -30,7 +30,7 @@ class Sleeper:
 
     def execute(self, job_id, ticket):
         if (found := self.jobs.job(job_id)) and found.metadata.get("far") is not None and found.ticket == 1:
-            self.jobs.requeue(job_id, ticket=1, actor="test", reason="far", step=Step.FETCH)
+            self.jobs.queue_fetch(job_id, ticket=1, actor="test")
             return {"kind": "gone"}
         job = self.jobs.begin_attempt(job_id, ticket=ticket, actor="test")
         if job is None:
@@ -61,7 +61,7 @@ class Sleeper:
         self.note("fetch", job_id, job.tries)
         if job.tries == 1:
             time.sleep(job.metadata["far"])
-        self.jobs.requeue(job_id, ticket=ticket, actor="test", reason="fetched", step=Step.RUN_FETCHED)
+        self.jobs.queue_fetched(job_id, ticket=ticket, actor="test")
 
     def help(self, job_id, ticket, mark, number):
         self.note("help", job_id, mark, number)

@@ -21,6 +21,7 @@ from alphareel.jobstore import migrate
 from alphareel.jobstore.database import Database, open_engine
 from alphareel.jobstore.executors import ExecutorTable
 from alphareel.jobstore.jobs import Jobs
+from alphareel.jobstore.records import Keys
 from alphareel.queue.dbos_engine import DbosQueue, prepare
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
@@ -69,10 +70,10 @@ def start_worker(url: str, log: Path, database: Database) -> Iterator[StartWorke
         worker.communicate()
 
 
-def submit(jobs: Jobs, **metadata: Any) -> Job:
+def submit(jobs: Jobs, *, key_id: str | None = None, **metadata: Any) -> Job:
     new = NewJob(
         id=f"job_{uuid.uuid4().hex}",
-        key_id=None,
+        key_id=key_id,
         video_url="https://example.com/a.mp4",
         options=Options(),
         webhook_url=None,
@@ -234,6 +235,20 @@ def test_a_worker_that_is_killed_while_it_fetches_loses_nothing(
     wait_for(jobs, [job])
     assert [line[2] for line in lines(log, "fetch", job)] == ["1", "2"]
     assert len(lines(log, "execute", job)) == 1
+
+
+def test_slow_sources_of_one_key_leave_places_for_those_of_another(
+    jobs: Jobs, database: Database, start_worker: StartWorker, log: Path
+) -> None:
+    keys = Keys(database, clock=SystemClock())
+    for name in ("slow", "quick"):
+        keys.add_key(key_id=name, secret_sha256=name, fingerprint=name, client_id=name, note="")
+    stalled = [submit(jobs, key_id="slow", far=100) for _ in range(10)]
+    start_worker()
+    wait_for(jobs, stalled, Status.PROCESSING)
+    other = submit(jobs, key_id="quick", far=0)
+    wait_for(jobs, [other])
+    assert sum(bool(lines(log, "fetch", job)) for job in stalled) == 4
 
 
 def test_a_job_whose_files_are_there_goes_before_those_that_were_not_begun(

@@ -112,3 +112,16 @@ def best_shift(before, after, *, most):
     one, other = np.nan_to_num(before), np.nan_to_num(after)
     middle = slice(RATE // 4, RATE // 2)
     return max(range(-most, most + 1), key=lambda n: float(np.dot(np.roll(other, -n)[middle], one[middle])))
+
+
+def test_sound_whose_header_tells_neither_rate_nor_channels_costs_the_sound_and_not_the_picture(tmp_path):
+    """A single byte of a Matroska header does that, and no muxer takes such a track."""
+    clip = tmp_path / "in.mkv"
+    make_clip(clip, frames=8, width=64, height=48, background="green", audio=True)
+    data = clip.read_bytes()
+    assert data.count(b"\xe1\x91\x9f\x81\x01") == 1
+    clip.write_bytes(data.replace(b"\xe1\x91\x9f\x81\x01", b"\xe1\xff\x9f\x81\x01"))
+    options = replace(OPAQUE, output_format="mov")
+    result = list(alphareel.run(clip, tmp_path / "out.mov", options))[-1].results[0]
+    assert not result.has_audio
+    assert any("sound of the video is damaged" in warning for warning in result.warnings)

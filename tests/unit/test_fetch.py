@@ -144,6 +144,10 @@ HOSTILE = [
     "http://",
     "http:///nowhere",
     "//127.0.0.1/",
+    "http://127.0.0.1:99999/",
+    "http://127.0.0.1:0/",
+    "http://" + 64 * "a" + ".example.com/",
+    "http://a..example.com/",
     "http://[::1",
 ]
 
@@ -179,7 +183,16 @@ def test_an_address_is_public_only_with_what_it_carries(address: str, *, public:
     assert is_public(ipaddress.ip_address(address)) is public
 
 
-@pytest.mark.parametrize("target", ["http://127.0.0.2:{port}/secret", "http://[::1]:{port}/", "file:///etc/passwd"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        "http://127.0.0.2:{port}/secret",
+        "http://[::1]:{port}/",
+        "file:///etc/passwd",
+        "http://127.0.0.1:99999/",
+        f"http://{64 * 'a'}.example.com/",
+    ],
+)
 def test_a_redirect_is_checked_like_the_first_address(
     target: str, server: ThreadingHTTPServer, base: str, tmp_path: Path
 ) -> None:

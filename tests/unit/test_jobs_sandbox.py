@@ -18,7 +18,7 @@ from alphareel.domain.options import Options, to_json
 from alphareel.jobs import sandbox
 from alphareel.jobs.sandbox import Confinement
 from alphareel.testing.clips import make_clip
-from alphareel.wiring import IdentifyApart
+from alphareel.wiring import ExamineApart, IdentifyApart
 
 HERE = Path(__file__).parent
 
@@ -274,6 +274,32 @@ def test_a_child_that_takes_too_long_is_judged_by_what_it_computed(
     if sys.platform == "linux":
         assert ended.value.computed is not None
         assert least <= ended.value.computed <= most
+
+
+def test_a_fetched_file_that_keeps_its_examination_busy_is_refused_and_all_else_is_left_to_its_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "source").write_text("no video at all")
+    ExamineApart(Limits())(tmp_path / "source", lambda: None)
+
+    def endless(*_: Any, **__: Any) -> Any:
+        raise sandbox.LimitReached("Too long.")
+
+    monkeypatch.setattr(sandbox, "run", endless)
+    with pytest.raises(errors.BadVideo, match="could not be examined"):
+        ExamineApart(Limits())(tmp_path / "source", lambda: None)
+
+
+def test_the_examination_of_a_file_that_nobody_wants_ends_at_once(tmp_path: Path) -> None:
+    class Unwanted(Exception): ...
+
+    def tick() -> None:
+        raise Unwanted
+
+    clip = make_clip(tmp_path / "a.mp4", width=64, height=48, frames=5)
+    with pytest.raises(Unwanted):
+        ExamineApart(Limits())(clip.path, tick)
+    assert children() == []
 
 
 def children() -> list[str]:

@@ -5,6 +5,7 @@ import os
 import sys
 import threading
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,11 @@ from alphareel.arguments import value_for
 from alphareel.domain.clip import Limits
 from alphareel.domain.errors import AlphareelError, BadVideo, InvalidRequest, StorageFailed, VerificationFailed
 from alphareel.domain.options import Background, Composition, Options, Output
+from alphareel.frame import Frame
 from alphareel.media import read
 from alphareel.media.part import Part
 from alphareel.media.read import open_reader
-from alphareel.media.write import format_named
+from alphareel.media.write import Target, format_named
 from alphareel.testing.clips import make_clip
 
 THREE = {"a.webm": {}, "b.mov": {}, "over.mp4": {"background": "white"}}
@@ -323,3 +325,26 @@ def test_a_result_says_how_its_alpha_is_meant(clip, tmp_path):
     }
     kinds = [result.alpha for result in cut(clip, targets)]
     assert kinds == ["straight", "white_is_opaque", "white_is_opaque", "none", "none"]
+
+
+@pytest.mark.parametrize(("form", "seconds"), [("gif", 700), ("webp", 17_000)])
+def test_a_frame_that_lasts_longer_than_the_format_can_say_is_refused_before_the_work(
+    form, seconds, tmp_path, monkeypatch
+):
+    clip = make_clip(tmp_path / "in.mp4", width=32, height=32, frames=3, rate=Fraction(1, seconds)).path
+    monkeypatch.setattr(pipeline, "mattes", None)  # nothing is matted
+    output = Output(tmp_path / f"out.{form}", Options(output_format=form, engine="chroma"))
+    with pytest.raises(InvalidRequest, match=f"lasts {seconds} seconds"):
+        list(pipeline.run(clip, [output], limits=Limits(max_seconds=0)))
+    assert names(tmp_path) == ["in.mp4"]
+
+
+def test_a_single_frame_among_short_ones_that_lasts_too_long_is_refused(clip, tmp_path):
+    facts = replace(open_reader(clip.path, Limits()).clip, time_base=Fraction(1, 1000))
+    sink = format_named("gif").open(Target(tmp_path / "out.gif", facts, 32, 32, has_alpha=False))
+    flat, chroma = np.zeros((32, 32), np.uint8), np.full((16, 16), 128, np.uint8)
+    sink.write(Frame(flat, chroma, chroma, 0, 40, 0), None)
+    with pytest.raises(InvalidRequest, match="lasts 656 seconds"):
+        sink.write(Frame(flat, chroma, chroma, 656_000, 40, 1), None)
+    sink.abort()
+    assert names(tmp_path) == ["in.mp4"]

@@ -177,6 +177,21 @@ def test_errors_of_reading_are_told_apart(error, ours, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "error",
+    [
+        av.error.PermissionError(errno.EPERM, "Operation not permitted"),  # WMV: a packet whose fields contradict
+        av.error.FileNotFoundError(errno.ENOENT, "No such file"),
+    ],
+)
+def test_what_a_demuxer_says_of_a_file_that_can_be_opened_is_about_its_content(error, tmp_path):
+    clip = tmp_path / "clip.wmv"
+    clip.write_bytes(b"damaged")
+    with pytest.raises(BadVideo) as caught, reading(clip):
+        raise error
+    assert type(caught.value) is BadVideo
+
+
+@pytest.mark.parametrize(
     ("error", "ours"),
     [
         (av.error.OSError(errno.ENOSPC, "No space left"), StorageFailed),

@@ -13,7 +13,7 @@ from pathlib import Path
 from alphareel import observe, traces
 from alphareel.domain.errors import AlphareelError, InternalError, Unavailable, WorkerCrashed
 from alphareel.jobs.inputs import SOURCE, Inputs
-from alphareel.jobs.job import TERMINAL, Job, Status, Step
+from alphareel.jobs.job import TERMINAL, Job
 from alphareel.jobs.leftovers import Leftovers, workspace
 from alphareel.jobs.ports import Fetcher, JobStore
 from alphareel.jobs.reporter import Overtaken, Stopping, Watch, park
@@ -69,8 +69,7 @@ class Fetching:
         job = self._jobs.job(job_id)
         if job is None or job.status in TERMINAL or job.ticket != ticket or not self._is_incomplete(job):
             return False
-        reason = "its files are fetched first"
-        return self._jobs.requeue(job_id, ticket=ticket, actor=self._name, reason=reason, step=Step.FETCH)
+        return self._jobs.queue_fetch(job_id, ticket=ticket, actor=self._name)
 
     def fetch(self, job_id: str, ticket: int) -> None:
         """Fetch what is missing and queue the job to be run, or fail it. Raises Unavailable only."""
@@ -141,8 +140,7 @@ class Fetching:
         return None
 
     def _hand_on(self, job: Job) -> None:
-        reason = "its files were fetched"
-        if not self._jobs.requeue(job.id, ticket=job.ticket, actor=self._name, reason=reason, step=Step.RUN_FETCHED):
+        if not self._jobs.queue_fetched(job.id, ticket=job.ticket, actor=self._name):
             raise Overtaken
 
     def _fetch_missing(self, job: Job) -> None:
@@ -170,7 +168,7 @@ class Fetching:
         while not self._winding_down.wait(_LOOK_SECONDS):
             with contextlib.suppress(Unavailable):
                 found = self._jobs.job(job.id)
-                if found is None or found.status is not Status.PENDING or found.ticket != job.ticket + 1:
+                if found is None or found.status in TERMINAL or found.attempt != job.attempt:
                     return
 
 

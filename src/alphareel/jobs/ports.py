@@ -160,8 +160,14 @@ class JobStore(Protocol):
         ``ticket``: only while the job holds this one.
         """
 
+    def queue_fetch(self, job_id: str, *, ticket: int, actor: str) -> bool:
+        """Pending or processing with this ticket -> processing, and hand it to the engine to fetch its files."""
+
     def begin_fetch(self, job_id: str, *, ticket: int, actor: str) -> Job | None:
-        """Count a try at fetching its files; None unless it is pending or processing with this ticket."""
+        """Count a try at fetching its files; None unless it is processing with this ticket."""
+
+    def queue_fetched(self, job_id: str, *, ticket: int, actor: str) -> bool:
+        """Its files are in the store: hand it to the engine to be run, with no tries counted so far."""
 
     def leave_fetch(self, job_id: str, *, ticket: int) -> None:
         """A worker that stops in good order leaves this fetch, which then does not count as a try."""
@@ -188,11 +194,8 @@ class JobStore(Protocol):
         Every move of a job does so for its key; this finds what raised limits left outside.
         """
 
-    def requeue(self, job_id: str, *, ticket: int, actor: str, reason: str, step: Step = Step.RUN) -> bool:
-        """Hand a pending or processing job that holds this ticket to the engine once more, with the next ticket.
-
-        With Step.FETCH and Step.RUN_FETCHED it keeps its place in the line; the latter forgets its tries.
-        """
+    def requeue(self, job_id: str, *, ticket: int, actor: str, reason: str) -> bool:
+        """Hand a pending or processing job that holds this ticket to the engine once more, with the next ticket."""
 
     def is_ready(self) -> bool:
         """The database answers and its schema is current."""
@@ -293,8 +296,10 @@ class Helpers(Protocol):
 class JobEngine(Protocol):
     """Durable execution: what was enqueued with a transaction that committed will run, at least once."""
 
-    def enqueue(self, connection: Any, job_id: str, ticket: int, step: Step = Step.RUN) -> None:
-        """Enqueue inside the caller's open transaction."""
+    def enqueue(
+        self, connection: Any, job_id: str, ticket: int, step: Step = Step.RUN, key_id: str | None = None
+    ) -> None:
+        """Enqueue inside the caller's open transaction. ``key_id``: whose fetch it is; no key takes all places."""
 
     def launch(self) -> None:
         """Begin to execute queued jobs in this process."""

@@ -12,7 +12,7 @@ from alphareel.jobs.job import Status, Step
 from alphareel.jobstore.locks import hold
 from alphareel.jobstore.tables import jobs, keys
 
-Enqueue = Callable[[sa.Connection, str, int, Step], None]
+Enqueue = Callable[[sa.Connection, str, int, Step, str | None], None]
 
 _IS_REAL = jobs.c.test.is_(None)  # test jobs need no worker, so they count nowhere here
 _WAITS = (jobs.c.status == Status.PENDING, jobs.c.admitted_at.is_(None), _IS_REAL)
@@ -69,7 +69,7 @@ class Admissions:
         found = c.execute(chosen).all()
         for job in found:
             c.execute(sa.update(jobs).where(jobs.c.id == job.id).values(admitted_at=now))
-            self.enqueue(c, job.id, job.ticket, Step.RUN)
+            self.enqueue(c, job.id, job.ticket, Step.RUN, key_id)
         return len(found)
 
 

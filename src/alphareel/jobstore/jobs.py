@@ -218,21 +218,33 @@ class Jobs:
         )
         return self._job_after(job_id, move) is not None
 
-    def begin_fetch(self, job_id: str, *, ticket: int, actor: str) -> Job | None:
+    def queue_fetch(self, job_id: str, *, ticket: int, actor: str) -> bool:
         now = self._clock.now()
-        with self._database.write() as c:
-            change = sa.update(jobs).where(*_held(job_id, ticket)).values(tries=jobs.c.tries + 1, progress_at=now)
-            row = c.execute(change.returning(jobs)).one_or_none()
-            if row is None:
-                return None
-            move = Move(to=Status(row.status), actor=actor, reason="fetch began")
-            record(c, job_id, move.to, move, now=now)
-        self._announce(job_id, move)
-        return rows.job(row)
+        values = {
+            "ticket": ticket + 1,
+            "started_at": sa.func.coalesce(jobs.c.started_at, sa.literal(now, jobs.c.started_at.type)),
+            "progress_at": now,
+        }
+        reason, held = "its files are fetched first", (jobs.c.ticket == ticket,)
+        move = Move(to=Status.PROCESSING, actor=actor, reason=reason, values=values, where=held)
+        return self._job_after(job_id, move, step=Step.FETCH) is not None
+
+    def begin_fetch(self, job_id: str, *, ticket: int, actor: str) -> Job | None:
+        values = {"tries": jobs.c.tries + 1, "progress_at": self._clock.now()}
+        held = (jobs.c.ticket == ticket, jobs.c.status == Status.PROCESSING)
+        move = Move(to=Status.PROCESSING, actor=actor, reason="fetch began", values=values, where=held)
+        return self._job_after(job_id, move)
+
+    def queue_fetched(self, job_id: str, *, ticket: int, actor: str) -> bool:
+        values = {"ticket": ticket + 1, "tries": 0, "progress_at": self._clock.now()}
+        held = (jobs.c.ticket == ticket, jobs.c.status == Status.PROCESSING)
+        move = Move(to=Status.PROCESSING, actor=actor, reason="its files were fetched", values=values, where=held)
+        return self._job_after(job_id, move, step=Step.RUN_FETCHED) is not None
 
     def leave_fetch(self, job_id: str, *, ticket: int) -> None:
+        held = (jobs.c.id == job_id, jobs.c.ticket == ticket, jobs.c.status == Status.PROCESSING, jobs.c.tries > 0)
         with self._database.write() as c:
-            c.execute(sa.update(jobs).where(*_held(job_id, ticket), jobs.c.tries > 0).values(tries=jobs.c.tries - 1))
+            c.execute(sa.update(jobs).where(*held).values(tries=jobs.c.tries - 1))
 
     def reserve_credits(self, job_id: str, *, attempt: int, seconds: float | None, most: float | None) -> bool:
         current = (jobs.c.id == job_id, jobs.c.attempt == attempt, jobs.c.status == Status.PROCESSING)
@@ -261,29 +273,26 @@ class Jobs:
         with self._database.write() as c:
             return self._admissions.admit(c, key_id, now=self._clock.now())
 
-    def requeue(self, job_id: str, *, ticket: int, actor: str, reason: str, step: Step = Step.RUN) -> bool:
+    def requeue(self, job_id: str, *, ticket: int, actor: str, reason: str) -> bool:
         now = self._clock.now()
-        values: dict[str, Any] = {"ticket": ticket + 1, "progress_at": now}
-        if step is Step.RUN:
-            values |= {"updated_at": now, "admitted_at": now}
-        if step is Step.RUN_FETCHED:
-            values |= {"tries": 0}
-        change = sa.update(jobs).where(*_held(job_id, ticket)).values(values)
+        held = (jobs.c.id == job_id, jobs.c.ticket == ticket, jobs.c.status.in_(_RUNNABLE))
+        values = {"ticket": ticket + 1, "progress_at": now, "updated_at": now, "admitted_at": now}
+        change = sa.update(jobs).where(*held).values(values)
         with self._database.write() as c:
             row = c.execute(change.returning(jobs)).one_or_none()
             if row is None:
                 return False
             move = Move(to=Status(row.status), actor=actor, reason=reason)
             record(c, job_id, move.to, move, now=now)
-            self._enqueue(c, job_id, row.ticket, step)
+            self._enqueue(c, job_id, row.ticket, Step.RUN, row.key_id)
         self._announce(job_id, move)
         return True
 
     def is_ready(self) -> bool:
         return is_current(self._database)
 
-    def _job_after(self, job_id: str, move: Move, *, adds: int = 0) -> Job | None:
-        """``adds``: bytes of a result that the move delivers, if they fit."""
+    def _job_after(self, job_id: str, move: Move, *, adds: int = 0, step: Step | None = None) -> Job | None:
+        """``adds``: bytes of a result that the move delivers, if they fit. ``step``: what is enqueued with it."""
         with self._database.write() as c:
             if adds:
                 hold_storage(c)
@@ -294,6 +303,8 @@ class Jobs:
                 row = note_expiry(c, row)
                 note_webhook(c, row, now=row.updated_at)
                 self._admissions.admit(c, row.key_id, now=row.updated_at)
+                if step is not None:
+                    self._enqueue(c, job_id, row.ticket, step, row.key_id)
         if row is None:
             return None
         self._announce(job_id, move)
@@ -309,10 +320,6 @@ class Jobs:
         return tuple(
             replace(rows.job(row), webhook_events=told[row.id], queue_position=places.get(row.id)) for row in found
         )
-
-
-def _held(job_id: str, ticket: int) -> tuple[sa.ColumnElement[bool], ...]:
-    return (jobs.c.id == job_id, jobs.c.ticket == ticket, jobs.c.status.in_(_RUNNABLE))
 
 
 def _fresh_run() -> dict[str, Any]:

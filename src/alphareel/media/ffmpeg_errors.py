@@ -49,9 +49,11 @@ def writing(path: Path) -> Iterator[None]:
 def read_error(error: Exception, path: Path) -> AlphareelError:
     """Ours for an error met while reading; never loses the narrowest true class."""
     name = path.name
-    if isinstance(error, FileNotFoundError):
+    # demuxers use the system's errors for content too: what can be opened was not refused by the system
+    of_system = not isinstance(error, av.error.FFmpegError) or not _can_be_opened(path)
+    if isinstance(error, FileNotFoundError) and of_system:
         return NotFound(f"There is no file {name}.", hint="Check the path.")
-    if isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError):
+    if isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError) and of_system:
         return StorageFailed(f"{name} cannot be opened: {_reason(error)}.", hint="Check the path and its permissions.")
     if isinstance(error, MemoryError):
         return OutOfMemory(f"Decoding {name} needs more memory than there is.", hint="Use a smaller picture size.")
@@ -60,6 +62,14 @@ def read_error(error: Exception, path: Path) -> AlphareelError:
     if isinstance(error, OSError) and not isinstance(error, av.error.FFmpegError):
         return StorageFailed(f"{name} cannot be read: {_reason(error)}.", hint="Try again.")
     return BadVideo(f"{name} is damaged or no video: {_reason(error)}.", hint=EXPORT_AGAIN)
+
+
+def _can_be_opened(path: Path) -> bool:
+    try:
+        with path.open("rb"):
+            return True
+    except OSError:
+        return False
 
 
 def write_error(error: Exception, path: Path) -> AlphareelError:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import av.error
 
+from alphareel.domain.errors import InvalidRequest
 from alphareel.frame import Frame, Plane
 from alphareel.media.ffmpeg_errors import writing
 from alphareel.media.part import Part
@@ -47,6 +48,7 @@ class Proof:
 
     ``inspect``: tells what the finished file holds. ``loose_frames``: by how many frames its length may be told
     differently. ``shortest``: seconds that a frame lasts at least; those that come sooner are dropped.
+    ``longest``: seconds that a frame can last at most in this format, None for any number.
     ``alpha_error``: mean levels of 255 by which alpha may be off. ``one_bit_alpha``: alpha is kept as all or nothing.
     ``storeys``: pictures that stand above each other in each frame.
     """
@@ -54,6 +56,7 @@ class Proof:
     inspect: Callable[[Path, tuple[Fraction, ...]], Found]
     loose_frames: int = 0
     shortest: Fraction = Fraction(0)
+    longest: Fraction | None = None
     alpha_error: float = LOSSY
     one_bit_alpha: bool = False
     storeys: int = 1
@@ -69,6 +72,9 @@ class ResultFile:
         self._frames = 0
         self._end = 0
         self._last = Fraction(0)
+        clip = target.clip
+        if clip.frames and target.seconds is None and target.moment is None:
+            self._check_length(Fraction(clip.seconds) / clip.frames)  # one of them lasts as long as the mean
         self._part = Part(target.path, overwrite=target.overwrite)
         try:
             with writing(target.path):
@@ -94,6 +100,9 @@ class ResultFile:
         if self._frames and frame.pts * base - self._last < shortest:
             self._end = max(self._end, frame.pts + length)
             return
+        if self._frames:
+            self._check_length(frame.pts * base - self._last)
+        self._check_length(length * base)
         self._last = frame.pts * base
         duration = max(length, ceil(shortest / base))
         self._end = frame.pts + duration
@@ -101,6 +110,14 @@ class ResultFile:
             self._encoding.add(frame, alpha, duration)
         self._samples.offer(self._frames, self._last, alpha)
         self._frames += 1
+
+    def _check_length(self, seconds: Fraction) -> None:
+        longest = self._proof.longest
+        if longest is not None and seconds > longest:
+            raise InvalidRequest(
+                f"A frame of the video lasts {float(seconds):.0f} seconds; this format can hold {float(longest):.0f}.",
+                hint="Choose another output format, or shorten the still part of the video.",
+            )
 
     def finish(self) -> Expectation:
         target, proof = self._target, self._proof

@@ -17,7 +17,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 
 from alphareel.domain.clip import Limits
-from alphareel.domain.errors import AlphareelError
+from alphareel.domain.errors import AlphareelError, BadVideo
 from alphareel.media.probe import audio_streams
 from alphareel.media.source import opened, packets
 
@@ -149,6 +149,8 @@ class Sound:
         self.warnings = (f"The sound of the video is damaged and was kept only in part: {reason.rstrip('.')}.",)
 
     def _copied(self, source: InputContainer, stream: AudioStream, to: OutputContainer) -> "Iterator[av.Packet[Any]]":
+        if not stream.codec_context.sample_rate or not stream.codec_context.channels:
+            raise BadVideo("Its header tells neither its rate nor its channels.")  # and no muxer takes it
         offset = round(self._start / _tick(stream))
         out: AudioStream | None = None
         last = None

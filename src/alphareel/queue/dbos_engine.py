@@ -63,7 +63,14 @@ class DbosQueue:
             system_database_engine=engine, serializer=DBOSPortableJSONSerializer(), application_name=_NAME, lazy=True
         )
 
-    def enqueue(self, connection: sa.Connection, job_id: str, ticket: int, step: Step = Step.RUN) -> None:
+    def enqueue(
+        self,
+        connection: sa.Connection,
+        job_id: str,
+        ticket: int,
+        step: Step = Step.RUN,
+        key_id: str | None = None,
+    ) -> None:
         options: EnqueueOptions = {
             "workflow_name": _FETCH_WORKFLOW if step is Step.FETCH else _WORKFLOW,
             "queue_name": _FETCH_QUEUE if step is Step.FETCH else _QUEUE,
@@ -72,6 +79,8 @@ class DbosQueue:
         }
         if step is Step.RUN:
             options["priority"] = _AFTER_FETCHED
+        if step is Step.FETCH:
+            options["queue_partition_key"] = f"key {key_id}"
         self._client.enqueue_in_transaction(connection, options, job_id, ticket)
 
     def offer(self, job_id: str, ticket: int, mark: str, numbers: Sequence[int]) -> None:
@@ -134,6 +143,7 @@ class DbosEngine(DbosQueue):
         DBOS.register_queue(
             _FETCH_QUEUE,
             worker_concurrency=self._rules.fetches,
+            partition_worker_concurrency=max(1, self._rules.fetches // 2),  # one key's sources may all be slow
             polling_interval_sec=self._rules.polling_seconds,
             on_conflict="always_update",
         )

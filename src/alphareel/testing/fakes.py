@@ -131,7 +131,14 @@ class RecordingEngine:
     holders: dict[tuple[str, int], str] = field(default_factory=dict)
     running: bool = False
 
-    def enqueue(self, connection: Any, job_id: str, ticket: int, step: Step = Step.RUN) -> None:  # noqa: ARG002
+    def enqueue(
+        self,
+        connection: Any,  # noqa: ARG002
+        job_id: str,
+        ticket: int,
+        step: Step = Step.RUN,
+        key_id: str | None = None,  # noqa: ARG002
+    ) -> None:
         self.queued.append((job_id, ticket))
         self.steps[(job_id, ticket)] = step
 

@@ -18,6 +18,7 @@ from alphareel.media.write import Format, Sink, Target
 
 # Browsers slow down frames that last one hundredth of a second; a page is served with fewer, just above fifteen.
 _SHORTEST = Fraction(2, 100)
+_LONGEST = Fraction(0xFFFF, 100)
 _SHORTEST_ON_PAGES = Fraction(6, 100)
 
 
@@ -64,7 +65,7 @@ _RECIPE = Recipe(
     container_options={"loop": "0"},
     threads=1,
     time_base=Fraction(1, 100),
-    proof=Proof(inspect_video, loose_frames=1, shortest=_SHORTEST, one_bit_alpha=True),
+    proof=Proof(inspect_video, loose_frames=1, shortest=_SHORTEST, longest=_LONGEST, one_bit_alpha=True),
 )
 
 

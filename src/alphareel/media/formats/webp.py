@@ -26,6 +26,7 @@ _MOST_BYTES = 0xFFFFFFFE
 _ALPHA_FLAG, _ANIMATION_FLAG = 0x10, 0x02
 _DO_NOT_BLEND = 0x02  # each frame replaces the one before
 _SHORTEST, _LONGEST_MS = Fraction(1, 1000), 0xFFFFFF
+_LONGEST = Fraction(_LONGEST_MS, 1000)
 _FRAME_HEAD = 16  # bytes before a frame's own chunks
 _QUALITY: Mapping[Quality, int] = {"web": 60, "balanced": 75, "master": 92}
 
@@ -158,7 +159,7 @@ def _alpha_at(file: BinaryIO, head: bytes, entries: list[_Entry], moment: Fracti
 
 
 def _open(target: Target) -> Sink:
-    return ResultFile(target, _Animation, Proof(_inspect, shortest=_SHORTEST, alpha_error=0.0))
+    return ResultFile(target, _Animation, Proof(_inspect, shortest=_SHORTEST, longest=_LONGEST, alpha_error=0.0))
 
 
 FORMAT = Format(name="webp", suffix=".webp", mime="image/webp", alpha=True, audio=False, open=_open, sides={"web": 720})
