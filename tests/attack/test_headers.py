@@ -17,7 +17,7 @@ from alphareel.testing.service import ServiceProcess
 
 from .hostile import Answer, ask, request, upload
 
-pytestmark = pytest.mark.timeout(110)
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(110)]
 
 KEY, ADMIN = "a key of the tests", "a token for operators"
 AT_ONCE = 16

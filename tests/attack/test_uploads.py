@@ -21,7 +21,7 @@ from alphareel.testing.service import ServiceProcess, wait_for
 
 from .hostile import Answer, ask, empty_frames, request, upload
 
-pytestmark = pytest.mark.timeout(110)
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(110)]
 
 KEY, ADMIN = "a key of the attacker", "a token for operators"
 SLOWEST = float(os.environ.get("ALPHAREEL_TEST_SLOWEST_P99", "1.0"))  # seconds; 0.25 on a machine that is not shared
