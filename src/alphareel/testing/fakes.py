@@ -280,8 +280,7 @@ def open_desk(
     executors = ExecutorTable(database, clock=clock)
     secret = keystore.set_setting_once("link_secret", "a secret of the tests")
     sources = Sources(uploads, secret)
-    table, poster = WebhookTable(database, clock=clock), RecordingPoster()
-    keys = Keys(keystore)
+    table, poster, keys = WebhookTable(database, clock=clock), RecordingPoster(), Keys(keystore)
     rules = UploadRules(folder / "incoming", max_bytes, min_free_bytes)
     office = _office(database, keystore, stock, clock)
     service = Service(
