@@ -337,18 +337,18 @@ def test_n8n_local_upload_flow_hands_the_upload_s_address_on(sdk, clip):
 def test_n8n_webhook_flow_receives_the_event_the_job_and_its_link(sdk, harness):
     job = sdk.create_job("https://cdn.example.com/input.mp4", webhook_url="https://n8n.example.com/webhook/done")
     sdk.wait_for_completion(job["id"])
-    views = JobSerializer(sdk.base_url, harness.services, show_pending=False)
+    views = JobSerializer(sdk.base_url, harness.services.files, show_pending=False)
     sender = WebhookSender(harness.poster, Secrets(("a signing secret",)), harness.clock)
-    postman = WebhookDispatcher(
+    dispatcher = WebhookDispatcher(
         harness.webhooks,
         sender,
         serialize_job=lambda job: views.job(job).model_dump(mode="json"),
         limits=DispatchLimits(pause=0.05),
     )
-    postman.start()
+    dispatcher.start()
     while len(posts := [json.loads(b) for u, _, b in harness.poster.sent if u.endswith("/webhook/done")]) < 2:
         time.sleep(0.02)
-    postman.stop()
+    dispatcher.stop()
     assert [(p["event"], p["data"]["id"], p["data"]["status"]) for p in posts] == [
         ("job.started", job["id"], "processing"),
         ("job.completed", job["id"], "completed"),

@@ -48,5 +48,5 @@ def test_a_database_that_is_away_is_named_without_its_password(tmp_path: Path) -
     pytest.importorskip("psycopg")
     failed = start(tmp_path, DATABASE_URL="postgresql://me:s3cr3t-word@127.0.0.1:1/reels?connect_timeout=5")
     assert failed.returncode == 6
-    assert "The database 127.0.0.1:1, reels does not answer." in failed.stderr
+    assert "The database 127.0.0.1:1, reels cannot be used: connection failed" in failed.stderr
     assert "s3cr3t-word" not in failed.stdout + failed.stderr

@@ -135,9 +135,9 @@ def _migrate(settings: Settings) -> None:
         if not isinstance(cause, SQLAlchemyError):
             raise
         told = str(getattr(cause, "orig", cause)).partition("\n")[0]
-        address = normalized(settings.database_url).render_as_string(hide_password=True)
         raise Unavailable(
-            f"The database {address} cannot be used: {told}.", hint="Check that it runs, and ALPHAREEL_DATABASE_URL."
+            f"The database {_address(settings)} cannot be used: {told}.",
+            hint="Check that it runs, and ALPHAREEL_DATABASE_URL.",
         ) from error
     finally:
         database.close()
