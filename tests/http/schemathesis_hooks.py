@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from alphareel.http.errors import STATUS
 
+_NULL = r"(?s).*: must not contain null characters"
+
 # A JSON schema cannot express these; docs/api.md describes them. All else that the schema allows must be accepted.
 REASONS = {
     "invalid_request": (
@@ -16,7 +18,7 @@ REASONS = {
         r"bg_image_url: is required for an? image background",
         r"retention_seconds: must be a whole number of seconds between 0 and",  # the server's own setting is the most
         r"metadata: must have at most \d+ bytes as JSON",
-        r"(?s).*: must not contain null characters",  # also in fields that are otherwise ignored
+        _NULL,  # also in fields that are otherwise ignored; the request must have one
         r"video_url: ",  # an address of our own files that is forged, expired, or another key's
     ),
     "job_not_completed": (r"Job not completed",),  # the contract wants 400 here
@@ -51,6 +53,8 @@ def a_request_that_the_schema_allows_is_refused_for_a_known_reason_only(_ctx, re
     error = response.json()["error"]
     known = REASONS.get(error["code"], ())
     assert any(re.match(reason, error["message"]) for reason in known), error
+    if re.match(_NULL, error["message"]):
+        assert "\\x00" in repr((case.body, case.path_parameters, case.query)), error
 
 
 _NAMED_BY_HTTP = {416: (400,)}  # a range outside of a file is an invalid request with a status of its own

@@ -2,6 +2,7 @@
 
 import pytest
 
+from alphareel.db.stats import RunHistory
 from alphareel.domain.clip import EngineFacts
 from alphareel.domain.errors import ModelUnavailable
 from alphareel.service.api_keys.admin import Operator
@@ -49,7 +50,10 @@ def past(client, harness):
     harness.jobs.complete(job["id"], attempt=1, output=output, engine=facts, warnings=(), actor="worker")
 
 
-def test_an_estimate_for_a_described_video_is_complete_and_creates_nothing(client):
+def test_an_estimate_for_a_described_video_is_complete_and_creates_nothing(client, monkeypatch):
+    monkeypatch.setattr(
+        RunHistory, "latest_runs", lambda *_, **__: []
+    )  # other tests of the service finish jobs at once
     result = estimate(client, model="human", output_format="mp4", bg_type="green", source=SOURCE)
     assert (result["credits"], result["pricing_version"], result["video_seconds"], result["frames"]) == (
         45,
@@ -57,7 +61,7 @@ def test_an_estimate_for_a_described_video_is_complete_and_creates_nothing(clien
         60,
         1200,
     )
-    assert result["work_seconds"] > 0  # other tests of the shared service finish jobs in no time
+    assert result["work_seconds"] > 2
     assert result["output_bytes"] > 0
     assert (result["charged"], result["affordable"], result["notes"]) == (False, True, [])
     assert client.get("/v1/jobs").json()["total"] == 0
