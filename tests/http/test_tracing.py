@@ -116,15 +116,15 @@ def test_tracing_without_the_extra_names_the_package_to_install(monkeypatch):
 
 def deliver(harness):
     sender = WebhookSender(harness.poster, Secrets(("secret",)), harness.clock)
-    postman = WebhookDispatcher(
+    dispatcher = WebhookDispatcher(
         harness.webhooks, sender, serialize_job=lambda job: {"id": job.id}, limits=DispatchLimits(pause=0.02)
     )
-    postman.start()
+    dispatcher.start()
     deadline = time.monotonic() + 30
     while harness.webhooks.due(limit=1):
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    postman.stop()
+    dispatcher.stop()
 
 
 def test_a_webhook_is_a_span_in_the_trace_of_its_job_and_propagates_it_to_the_receiver(client, spans, harness):

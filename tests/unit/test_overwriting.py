@@ -177,7 +177,7 @@ def unpublished_file(target, data, **options):
     return file
 
 
-def test_publishing_accepts_its_own_link_when_nfs_repeats_the_request(tmp_path, monkeypatch):
+def test_publishing_accepts_its_own_link_when_nfs_retries_the_request(tmp_path, monkeypatch):
     link = os.link
 
     def twice(*arguments):

@@ -35,51 +35,51 @@ def pipe() -> Iterator[tuple[int, int]]:
         os.close(descriptor)
 
 
-def look_on(pulse: HeartbeatReader, time: Any, seconds: float, *, beating: int | None = None) -> bool:
-    """Whether it ever hung, looked at as often as the supervisor does."""
+def becomes_overdue(reader: HeartbeatReader, time: Any, seconds: float, *, beating: int | None = None) -> bool:
+    """Whether the worker counts as hung at any time, checked as often as the supervisor does."""
     hung = False
     for _ in range(round(seconds * 5)):
         time.now += 0.2
         if beating is not None:
             os.write(beating, b".")
-        hung = pulse.is_overdue() or hung
+        hung = reader.is_overdue() or hung
     return hung
 
 
 def test_a_worker_that_falls_silent_hangs(time: Any, pipe: tuple[int, int]) -> None:
-    pulse = HeartbeatReader(pipe[0], 15)
-    assert not look_on(pulse, time, 60, beating=pipe[1])
-    assert not look_on(pulse, time, 14)
-    assert look_on(pulse, time, 2)
+    reader = HeartbeatReader(pipe[0], 15)
+    assert not becomes_overdue(reader, time, 60, beating=pipe[1])
+    assert not becomes_overdue(reader, time, 14)
+    assert becomes_overdue(reader, time, 2)
 
 
 def test_a_worker_that_is_busy_and_beats_late_does_not_hang(time: Any, pipe: tuple[int, int]) -> None:
-    pulse = HeartbeatReader(pipe[0], 15)
+    reader = HeartbeatReader(pipe[0], 15)
     for _ in range(10):
         os.write(pipe[1], b".")
-        assert not look_on(pulse, time, 12)
+        assert not becomes_overdue(reader, time, 12)
 
 
 def test_a_worker_that_loads_its_modules_has_more_time(time: Any, pipe: tuple[int, int]) -> None:
-    pulse = HeartbeatReader(pipe[0], 15)
-    assert not look_on(pulse, time, 110)
-    assert look_on(pulse, time, 20)
+    reader = HeartbeatReader(pipe[0], 15)
+    assert not becomes_overdue(reader, time, 110)
+    assert becomes_overdue(reader, time, 20)
 
 
 def test_time_in_which_the_machine_slept_counts_against_nobody(time: Any, pipe: tuple[int, int]) -> None:
-    pulse = HeartbeatReader(pipe[0], 15)
-    assert not look_on(pulse, time, 10, beating=pipe[1])
+    reader = HeartbeatReader(pipe[0], 15)
+    assert not becomes_overdue(reader, time, 10, beating=pipe[1])
     time.now += 8 * 3600
-    assert not pulse.is_overdue()
-    assert not look_on(pulse, time, 10)
+    assert not reader.is_overdue()
+    assert not becomes_overdue(reader, time, 10)
 
 
 def test_an_overloaded_supervisor_judges_more_slowly(time: Any, pipe: tuple[int, int]) -> None:
-    pulse = HeartbeatReader(pipe[0], 15)
-    look_on(pulse, time, 1, beating=pipe[1])
+    reader = HeartbeatReader(pipe[0], 15)
+    becomes_overdue(reader, time, 1, beating=pipe[1])
     for _ in range(10):
         time.now += 60
-        assert not pulse.is_overdue()
+        assert not reader.is_overdue()
 
 
 class Counters:

@@ -29,11 +29,11 @@ def harness(tmp_path: Path) -> Iterator[ServiceHarness]:
 
 
 @pytest.fixture
-def postman(harness: ServiceHarness) -> WebhookDispatcher:
-    return make_postman(harness, harness.poster)
+def dispatcher(harness: ServiceHarness) -> WebhookDispatcher:
+    return make_dispatcher(harness, harness.poster)
 
 
-def make_postman(harness: ServiceHarness, poster: Poster) -> WebhookDispatcher:
+def make_dispatcher(harness: ServiceHarness, poster: Poster) -> WebhookDispatcher:
     sender = WebhookSender(poster, Secrets(("secret",)), harness.clock)
     return WebhookDispatcher(
         harness.webhooks,
@@ -49,19 +49,19 @@ def submit(harness: ServiceHarness, url: str = "https://hook.example.com/", call
     return job
 
 
-def carry(postman: WebhookDispatcher) -> None:
+def deliver_all(dispatcher: WebhookDispatcher) -> None:
     """Until nothing more is due."""
-    postman.start()
+    dispatcher.start()
     deadline = time.monotonic() + 30
-    while postman._webhooks.due(limit=1) or postman._hosts:
+    while dispatcher._webhooks.due(limit=1) or dispatcher._hosts:
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    postman.stop()
+    dispatcher.stop()
 
 
-def test_an_event_arrives_signed_and_named(harness: ServiceHarness, postman: WebhookDispatcher) -> None:
+def test_an_event_arrives_signed_and_named(harness: ServiceHarness, dispatcher: WebhookDispatcher) -> None:
     job = submit(harness)
-    carry(postman)
+    deliver_all(dispatcher)
     ((url, headers, body),) = harness.poster.sent
     (webhook,) = harness.webhooks.webhooks(job.id)
     assert (url, headers["X-Webhook-Event"]) == ("https://hook.example.com/", "job.started")
@@ -72,11 +72,11 @@ def test_an_event_arrives_signed_and_named(harness: ServiceHarness, postman: Web
     assert (webhook.state, webhook.attempts[0].status_code) == (State.SENT, 200)
 
 
-def test_events_of_a_job_arrive_in_order_and_at_once(harness: ServiceHarness, postman: WebhookDispatcher) -> None:
+def test_events_of_a_job_arrive_in_order_and_at_once(harness: ServiceHarness, dispatcher: WebhookDispatcher) -> None:
     for _ in range(5):
         job = submit(harness)
         harness.services.jobs.cancel(ANYBODY, job.id)
-    carry(postman)
+    deliver_all(dispatcher)
     events: dict[str, list[str]] = {}
     for _, _, body in harness.poster.sent:
         told = json.loads(body)
@@ -88,9 +88,9 @@ def test_events_of_a_job_arrive_in_order_and_at_once(harness: ServiceHarness, po
 def test_a_try_that_fails_is_made_again_with_a_new_signature(answer: Any, harness: ServiceHarness) -> None:
     harness.poster.answers = [answer, 200]
     job = submit(harness)
-    carry(make_postman(harness, harness.poster))
+    deliver_all(make_dispatcher(harness, harness.poster))
     harness.clock.advance(seconds=6)
-    carry(make_postman(harness, harness.poster))
+    deliver_all(make_dispatcher(harness, harness.poster))
     first, second = harness.poster.sent
     assert first[1]["X-Webhook-Delivery-Id"] == second[1]["X-Webhook-Delivery-Id"]
     assert first[1]["X-Webhook-Timestamp"] != second[1]["X-Webhook-Timestamp"]
@@ -100,11 +100,11 @@ def test_a_try_that_fails_is_made_again_with_a_new_signature(answer: Any, harnes
 
 
 def test_an_address_that_must_not_be_reached_is_given_up_and_said_so(
-    harness: ServiceHarness, postman: WebhookDispatcher
+    harness: ServiceHarness, dispatcher: WebhookDispatcher
 ) -> None:
     harness.poster.answers = [FetchRefused("hook is not an address that this server connects to.")]
     job = submit(harness)
-    carry(postman)
+    deliver_all(dispatcher)
     (webhook,) = harness.webhooks.webhooks(job.id)
     assert (webhook.state, len(webhook.attempts)) == (State.FAILED, 1)
     assert "connects" in str(webhook.attempts[0].error)
@@ -146,13 +146,13 @@ def test_receivers_of_one_client_that_hang_keep_no_other_client_waiting(harness:
         submit(harness, f"https://slow{number}.example.com/", caller=greedy[number % 3])
     submit(harness, "https://quick.example.com/", caller=make_key(harness, "modest", "modest"))
     poster = Hanging()
-    postman = make_postman(harness, poster)
-    postman.start()
+    dispatcher = make_dispatcher(harness, poster)
+    dispatcher.start()
     wait_for(lambda: poster.ended)
     assert poster.ended == ["https://quick.example.com/"]
     assert len(poster.begun) == 1 + DispatchLimits().per_client
     poster.gate.set()
-    postman.stop()
+    dispatcher.stop()
 
 
 def test_a_host_that_hangs_for_one_client_still_takes_what_another_sends(harness: ServiceHarness) -> None:
@@ -161,23 +161,23 @@ def test_a_host_that_hangs_for_one_client_still_takes_what_another_sends(harness
         submit(harness, "https://shared.example.com/slow", caller=first)
     submit(harness, "https://shared.example.com/quick", caller=second)
     poster = Hanging()
-    postman = make_postman(harness, poster)
-    postman.start()
+    dispatcher = make_dispatcher(harness, poster)
+    dispatcher.start()
     wait_for(lambda: poster.ended)
     assert poster.ended == ["https://shared.example.com/quick"]
     poster.gate.set()
-    postman.stop()
+    dispatcher.stop()
 
 
 def test_a_client_gets_its_places_back_when_its_receivers_answered(harness: ServiceHarness) -> None:
     for number in range(9):
         submit(harness, f"https://host{number}.example.com/")
-    carry(make_postman(harness, harness.poster))
+    deliver_all(make_dispatcher(harness, harness.poster))
     assert len(harness.poster.sent) == 9
 
 
 def test_a_database_that_is_away_ends_nothing(
-    harness: ServiceHarness, postman: WebhookDispatcher, monkeypatch: pytest.MonkeyPatch
+    harness: ServiceHarness, dispatcher: WebhookDispatcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(**_: Any) -> Any:
         raise Unavailable("away")
@@ -185,13 +185,13 @@ def test_a_database_that_is_away_ends_nothing(
     submit(harness)
     with monkeypatch.context() as patch:
         patch.setattr(harness.webhooks, "due", away)
-        postman.start()
+        dispatcher.start()
         time.sleep(0.2)
     deadline = time.monotonic() + 30
     while not harness.poster.sent:
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    postman.stop()
+    dispatcher.stop()
     assert len(harness.poster.sent) == 1
 
 
@@ -203,6 +203,8 @@ def test_a_fault_in_one_webhook_spares_the_others(harness: ServiceHarness) -> No
 
     broken, fine = submit(harness), submit(harness)
     sender = WebhookSender(harness.poster, Secrets(()), harness.clock)
-    carry(WebhookDispatcher(harness.webhooks, sender, serialize_job=serialize_job, limits=DispatchLimits(pause=0.02)))
+    deliver_all(
+        WebhookDispatcher(harness.webhooks, sender, serialize_job=serialize_job, limits=DispatchLimits(pause=0.02))
+    )
     assert [json.loads(body)["data"]["id"] for _, _, body in harness.poster.sent] == [fine.id]
     assert harness.webhooks.webhooks(broken.id)[0].state is State.SENDING  # and due again when its lease is over

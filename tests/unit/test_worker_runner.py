@@ -30,7 +30,7 @@ URL = "https://example.com/a.mp4"
 SOMEBODY = Principal(None, "req_1")
 
 
-class Hand(Worker):
+class InlineWorker(Worker):
     """A worker and the engine that would call it."""
 
     engine: RecordingEngine
@@ -54,14 +54,14 @@ def fetcher() -> CannedFetcher:
 
 
 @pytest.fixture
-def worker(harness: ServiceHarness, fetcher: CannedFetcher, tmp_path: Path) -> Hand:
+def worker(harness: ServiceHarness, fetcher: CannedFetcher, tmp_path: Path) -> InlineWorker:
     return make_worker(harness, fetcher, tmp_path)
 
 
-def make_worker(harness: ServiceHarness, fetcher: CannedFetcher, folder: Path, **other: Any) -> Hand:
+def make_worker(harness: ServiceHarness, fetcher: CannedFetcher, folder: Path, **other: Any) -> InlineWorker:
     given = {"resource_limits": ResourceLimits(wall_seconds=60), "retry_seconds": 0.01, **other}
     config = WorkerConfig(workspace=folder / "work", limits=Limits(), **{"pipeline": "fake_pipeline", **given})
-    worker = Hand("w1", jobs=harness.jobs, blobs=harness.blobs, uploads=harness.sources, fetcher=fetcher, config=config)
+    worker = InlineWorker("w1", jobs=harness.jobs, blobs=harness.blobs, uploads=harness.sources, fetcher=fetcher, config=config)
     worker.engine = harness.engine
     worker.drain()  # a fetch that is done returns, for the next step to be called
     return worker
@@ -77,7 +77,7 @@ def upload(harness: ServiceHarness, data: bytes, name: str = "a.mp4") -> str:
     return harness.services.files.upload_link(session.finish()).url
 
 
-def work(worker: Hand, job: Job) -> AttemptResult:
+def work(worker: InlineWorker, job: Job) -> AttemptResult:
     """Run what is queued for the job, until it ends or somebody else has it."""
     outcome: AttemptResult = AttemptDropped()
     while True:
@@ -90,7 +90,7 @@ def work(worker: Hand, job: Job) -> AttemptResult:
             return outcome
 
 
-def work_once(worker: Hand, job: Job) -> AttemptResult:
+def work_once(worker: InlineWorker, job: Job) -> AttemptResult:
     """Run what is queued under the job's ticket."""
     if worker.engine.steps[(job.id, job.ticket)] is Step.FETCH:
         worker.fetch(job.id, job.ticket)
@@ -100,7 +100,7 @@ def work_once(worker: Hand, job: Job) -> AttemptResult:
     return outcome
 
 
-def fetched(worker: Hand, job: Job) -> Job:
+def fetched(worker: InlineWorker, job: Job) -> Job:
     """The job when its files are there and it is queued to be run."""
     while worker.engine.steps[(job.id, job.ticket)] is not Step.RUN_FETCHED:
         work_once(worker, job)
@@ -116,7 +116,7 @@ def now(harness: ServiceHarness, job: Job) -> Job:
     return found
 
 
-def test_a_job_becomes_a_delivered_file(harness: ServiceHarness, worker: Hand, tmp_path: Path) -> None:
+def test_a_job_becomes_a_delivered_file(harness: ServiceHarness, worker: InlineWorker, tmp_path: Path) -> None:
     job = submit(harness)
     work(worker, job)
     done = now(harness, job)
@@ -192,7 +192,7 @@ def test_the_folder_of_an_attempt_bears_the_name_of_its_owner(
 
 
 def test_pictures_are_there_while_the_job_runs_and_no_longer(
-    harness: ServiceHarness, worker: Hand, fetcher: CannedFetcher, monkeypatch: pytest.MonkeyPatch
+    harness: ServiceHarness, worker: InlineWorker, fetcher: CannedFetcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fetcher.answers[URL] = b"picture preview-0.webp preview-1.webp"
     seen: dict[str, bytes] = {}
@@ -213,7 +213,7 @@ def test_pictures_are_there_while_the_job_runs_and_no_longer(
 
 
 def test_a_store_that_takes_no_pictures_costs_no_job(
-    harness: ServiceHarness, worker: Hand, fetcher: CannedFetcher, monkeypatch: pytest.MonkeyPatch
+    harness: ServiceHarness, worker: InlineWorker, fetcher: CannedFetcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fetcher.answers[URL] = b"picture preview-0.webp"
     real = harness.blobs.put_file
@@ -230,7 +230,7 @@ def test_a_store_that_takes_no_pictures_costs_no_job(
 
 
 def test_pictures_of_an_attempt_that_died_go_with_the_next(
-    harness: ServiceHarness, worker: Hand, fetcher: CannedFetcher
+    harness: ServiceHarness, worker: InlineWorker, fetcher: CannedFetcher
 ) -> None:
     job = submit(harness)
     harness.jobs.begin_attempt(job.id, ticket=job.ticket, actor="dead")
@@ -257,7 +257,7 @@ def refuse_to_delete(harness: ServiceHarness, monkeypatch: pytest.MonkeyPatch, r
 
 
 def test_a_deleted_job_leaves_neither_result_nor_pictures_of_a_worker_that_died(
-    harness: ServiceHarness, worker: Hand
+    harness: ServiceHarness, worker: InlineWorker
 ) -> None:
     job = submit(harness)
     harness.services.jobs.delete(SOMEBODY, job.id)
@@ -267,7 +267,7 @@ def test_a_deleted_job_leaves_neither_result_nor_pictures_of_a_worker_that_died(
 
 
 def test_a_store_that_fails_while_a_deleted_job_is_cleared_up_ends_neither_that_nor_the_worker(
-    harness: ServiceHarness, worker: Hand, monkeypatch: pytest.MonkeyPatch
+    harness: ServiceHarness, worker: InlineWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job, next_job = submit(harness), submit(harness)
     harness.services.jobs.delete(SOMEBODY, job.id)
@@ -280,7 +280,7 @@ def test_a_store_that_fails_while_a_deleted_job_is_cleared_up_ends_neither_that_
 
 
 def test_a_store_that_cannot_remove_what_a_lost_attempt_made_costs_no_delivery(
-    harness: ServiceHarness, worker: Hand, monkeypatch: pytest.MonkeyPatch
+    harness: ServiceHarness, worker: InlineWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = submit(harness)
     harness.jobs.begin_attempt(job.id, ticket=job.ticket, actor="dead")
@@ -292,7 +292,7 @@ def test_a_store_that_cannot_remove_what_a_lost_attempt_made_costs_no_delivery(
 
 
 def test_our_own_upload_is_read_without_the_network(
-    harness: ServiceHarness, worker: Hand, fetcher: CannedFetcher
+    harness: ServiceHarness, worker: InlineWorker, fetcher: CannedFetcher
 ) -> None:
     fetcher.answers.clear()
     job = submit(harness, video_url=upload(harness, TINY_MP4))
@@ -302,7 +302,7 @@ def test_our_own_upload_is_read_without_the_network(
 
 
 def test_a_background_picture_is_at_hand_for_the_pipeline(
-    harness: ServiceHarness, worker: Hand, fetcher: CannedFetcher
+    harness: ServiceHarness, worker: InlineWorker, fetcher: CannedFetcher
 ) -> None:
     fetcher.answers[URL] = b"background"
     job = submit(harness, background={"type": "image", "image_url": upload(harness, TINY_PNG, "b.png")})
@@ -315,7 +315,7 @@ def test_a_background_picture_is_at_hand_for_the_pipeline(
 
 
 def test_a_background_clip_is_fetched_beside_the_source(
-    harness: ServiceHarness, worker: Hand, fetcher: CannedFetcher
+    harness: ServiceHarness, worker: InlineWorker, fetcher: CannedFetcher
 ) -> None:
     fetcher.answers = {URL: b"background", "https://example.com/b.mp4": b"a clip from afar"}
     job = submit(harness, background={"type": "video", "video_url": "https://example.com/b.mp4"})
@@ -326,7 +326,7 @@ def test_a_background_clip_is_fetched_beside_the_source(
     assert done.options.background.video_url == "https://example.com/b.mp4"
 
 
-def test_a_background_clip_may_be_an_upload(harness: ServiceHarness, worker: Hand, fetcher: CannedFetcher) -> None:
+def test_a_background_clip_may_be_an_upload(harness: ServiceHarness, worker: InlineWorker, fetcher: CannedFetcher) -> None:
     fetcher.answers = {URL: b"background"}
     job = submit(harness, background={"type": "video", "video_url": upload(harness, TINY_MP4)})
     work(worker, job)
@@ -336,7 +336,7 @@ def test_a_background_clip_may_be_an_upload(harness: ServiceHarness, worker: Han
 
 
 def test_a_background_clip_that_may_not_be_fetched_fails_the_job(
-    harness: ServiceHarness, worker: Hand, fetcher: CannedFetcher, tmp_path: Path
+    harness: ServiceHarness, worker: InlineWorker, fetcher: CannedFetcher, tmp_path: Path
 ) -> None:
     fetcher.answers = {URL: b"background", "http://10.0.0.1/b.mp4": FetchRefused("No.")}
     job = submit(harness, background={"type": "video", "video_url": "http://10.0.0.1/b.mp4"})
@@ -350,7 +350,7 @@ def test_a_background_clip_that_may_not_be_fetched_fails_the_job(
     [("refuse", "invalid_video", 1), ("stumble", "storage_failed", 3), ("segfault", "worker_crashed", 3)],
 )
 def test_a_failure_is_told_and_tried_again_only_when_it_may_pass(
-    words: str, code: str, tries: int, harness: ServiceHarness, worker: Hand, fetcher: CannedFetcher
+    words: str, code: str, tries: int, harness: ServiceHarness, worker: InlineWorker, fetcher: CannedFetcher
 ) -> None:
     fetcher.answers[URL] = words.encode()
     job = submit(harness)
@@ -362,7 +362,7 @@ def test_a_failure_is_told_and_tried_again_only_when_it_may_pass(
 
 
 def test_a_killed_job_process_sends_its_job_back_to_the_queue(
-    harness: ServiceHarness, worker: Hand, fetcher: CannedFetcher, tmp_path: Path
+    harness: ServiceHarness, worker: InlineWorker, fetcher: CannedFetcher, tmp_path: Path
 ) -> None:
     fetcher.answers[URL] = f"killed_at_first {tmp_path / 'marker'}".encode()
     job = fetched(worker, submit(harness))
@@ -375,7 +375,7 @@ def test_a_killed_job_process_sends_its_job_back_to_the_queue(
 
 
 def test_a_job_whose_process_is_killed_each_time_is_given_up_and_not_for_lack_of_memory(
-    harness: ServiceHarness, worker: Hand, fetcher: CannedFetcher
+    harness: ServiceHarness, worker: InlineWorker, fetcher: CannedFetcher
 ) -> None:
     fetcher.answers[URL] = b"killed"
     job = submit(harness)
@@ -399,7 +399,7 @@ def test_a_job_that_makes_no_progress_lets_others_go_first_and_fails_the_second_
 
 
 def test_a_job_that_had_too_little_memory_is_tried_once_more_with_a_smaller_footprint(
-    harness: ServiceHarness, worker: Hand, fetcher: CannedFetcher
+    harness: ServiceHarness, worker: InlineWorker, fetcher: CannedFetcher
 ) -> None:
     fetcher.answers[URL] = b"greedy"
     job = submit(harness)
@@ -411,7 +411,7 @@ def test_a_job_that_had_too_little_memory_is_tried_once_more_with_a_smaller_foot
 
 
 def test_a_job_for_which_the_smaller_footprint_is_too_large_fails_for_lack_of_memory(
-    harness: ServiceHarness, worker: Hand, fetcher: CannedFetcher
+    harness: ServiceHarness, worker: InlineWorker, fetcher: CannedFetcher
 ) -> None:
     fetcher.answers[URL] = b"native_hoard"
     job = submit(harness)
@@ -430,7 +430,7 @@ def test_a_job_for_which_the_smaller_footprint_is_too_large_fails_for_lack_of_me
     ],
 )
 def test_a_source_that_cannot_be_fetched_fails_the_job(
-    error: Exception, code: str, tries: int, harness: ServiceHarness, worker: Hand, fetcher: CannedFetcher
+    error: Exception, code: str, tries: int, harness: ServiceHarness, worker: InlineWorker, fetcher: CannedFetcher
 ) -> None:
     fetcher.answers[URL] = error
     job = submit(harness)
@@ -440,7 +440,7 @@ def test_a_source_that_cannot_be_fetched_fails_the_job(
     assert fetcher.asked == [URL] * tries
 
 
-def test_a_full_disk_fails_the_job_and_not_the_worker(harness: ServiceHarness, worker: Hand) -> None:
+def test_a_full_disk_fails_the_job_and_not_the_worker(harness: ServiceHarness, worker: InlineWorker) -> None:
     job, other = submit(harness), submit(harness)
     harness.blobs.broken = True
     work(worker, job)
@@ -451,7 +451,7 @@ def test_a_full_disk_fails_the_job_and_not_the_worker(harness: ServiceHarness, w
 
 
 def test_a_failed_job_that_is_started_again_succeeds(
-    harness: ServiceHarness, worker: Hand, fetcher: CannedFetcher
+    harness: ServiceHarness, worker: InlineWorker, fetcher: CannedFetcher
 ) -> None:
     fetcher.answers[URL] = b"refuse"
     job = submit(harness)
@@ -463,7 +463,7 @@ def test_a_failed_job_that_is_started_again_succeeds(
     assert (done.status, done.run, done.attempt, done.error) == (Status.COMPLETED, 2, 2, None)
 
 
-def test_progress_is_told_and_never_steps_back(harness: ServiceHarness, worker: Hand, fetcher: CannedFetcher) -> None:
+def test_progress_is_told_and_never_steps_back(harness: ServiceHarness, worker: InlineWorker, fetcher: CannedFetcher) -> None:
     fetcher.answers[URL] = b"slow 4"
     job = submit(harness)
     seen: list[float] = []
@@ -477,8 +477,8 @@ def test_progress_is_told_and_never_steps_back(harness: ServiceHarness, worker: 
     assert len({p for p in seen if 0 < p < 100}) >= 2
 
 
-def test_a_worker_that_was_overtaken_kills_its_child_and_delivers_nothing(
-    harness: ServiceHarness, worker: Hand, fetcher: CannedFetcher
+def test_a_worker_whose_ticket_was_superseded_kills_its_child_and_delivers_nothing(
+    harness: ServiceHarness, worker: InlineWorker, fetcher: CannedFetcher
 ) -> None:
     fetcher.answers[URL] = b"slow 60"
     job = submit(harness)
@@ -493,7 +493,7 @@ def test_a_worker_that_was_overtaken_kills_its_child_and_delivers_nothing(
     assert list(harness.blobs.blobs) == [f"fetched/{job.id}/1/source"]
 
 
-def test_a_settlement_that_is_repeated_spares_the_delivered_file(harness: ServiceHarness, worker: Hand) -> None:
+def test_a_settlement_that_is_repeated_spares_the_delivered_file(harness: ServiceHarness, worker: InlineWorker) -> None:
     job = submit(harness)
     outcome = work(worker, job)
     worker.settle(job.id, job.ticket, outcome)
@@ -516,7 +516,7 @@ def test_a_late_result_never_replaces_the_delivered_one(
     assert list(harness.blobs.blobs) == [done.output.blob]
 
 
-def test_a_ticket_that_is_out_of_date_does_nothing(harness: ServiceHarness, worker: Hand) -> None:
+def test_a_ticket_that_is_out_of_date_does_nothing(harness: ServiceHarness, worker: InlineWorker) -> None:
     job = submit(harness)
     harness.jobs.requeue(job.id, ticket=1, actor="reconciler", reason="lost")
     assert work_once(worker, job) == AttemptDropped()
@@ -524,7 +524,7 @@ def test_a_ticket_that_is_out_of_date_does_nothing(harness: ServiceHarness, work
 
 
 def test_what_a_dead_worker_published_of_a_deleted_job_is_removed(
-    harness: ServiceHarness, worker: Hand, tmp_path: Path
+    harness: ServiceHarness, worker: InlineWorker, tmp_path: Path
 ) -> None:
     job = submit(harness)
     harness.jobs.begin_attempt(job.id, ticket=1, actor="dead")
@@ -551,7 +551,7 @@ def test_a_job_that_outlives_no_worker_is_given_up(
 
 
 def test_a_worker_that_stops_hands_its_job_back_untried(
-    harness: ServiceHarness, worker: Hand, fetcher: CannedFetcher, tmp_path: Path
+    harness: ServiceHarness, worker: InlineWorker, fetcher: CannedFetcher, tmp_path: Path
 ) -> None:
     fetcher.answers[URL] = b"slow 60"
     job = submit(harness)
@@ -566,7 +566,7 @@ def test_a_worker_that_stops_hands_its_job_back_untried(
 
 
 def test_a_database_that_is_away_for_a_while_does_not_cost_the_work(
-    harness: ServiceHarness, worker: Hand, fetcher: CannedFetcher, monkeypatch: pytest.MonkeyPatch
+    harness: ServiceHarness, worker: InlineWorker, fetcher: CannedFetcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(*_: Any, **__: Any) -> bool:
         raise Unavailable("away")
@@ -587,7 +587,7 @@ def wait_until(holds: Any, seconds: float = 30) -> None:
 
 @pytest.mark.parametrize("words", ["slow 60", "hang"])
 def test_a_cancelled_job_stops_computing_within_two_seconds(
-    words: str, harness: ServiceHarness, worker: Hand, fetcher: CannedFetcher
+    words: str, harness: ServiceHarness, worker: InlineWorker, fetcher: CannedFetcher
 ) -> None:
     fetcher.answers[URL] = words.encode()
     job = submit(harness)
