@@ -1,16 +1,15 @@
 """``AdminClient``: keys, limits, credits and the audit log, for operators."""
 
-from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, cast
 
 import httpx2
 
-from alphareel_client.config import ADMIN_TOKEN_VARIABLES, resolve_base_url, resolve_secret, without_userinfo
-from alphareel_client.transport import HttpSession, drop_none
+from alphareel_client.config import ADMIN_TOKEN_VARIABLES, resolve_base_url, resolve_secret
+from alphareel_client.transport import HttpClient, HttpSession, drop_none
 from alphareel_client.types import Account, ApiKey, ApiKeyList, Ledger, NewApiKey
 
 
-class AdminClient:
+class AdminClient(HttpClient):
     """A client of ``/v1/admin``. Close it, or use it in a ``with`` statement.
 
     Parameters
@@ -45,20 +44,6 @@ class AdminClient:
         self._session = HttpSession(
             ("X-Admin-Token", token), base_url=self.base_url, timeout=timeout, retries=retries, transport=transport
         )
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(base_url={without_userinfo(self.base_url)!r})"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._session.http.close()
 
     def get_config(self) -> dict[str, Any]:
         """The version and the settings of the service, without its secrets. Raises ApiError."""

@@ -4,17 +4,16 @@ import mimetypes
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, cast
 
 import httpx2
 
 from alphareel_client.admin import AdminClient
-from alphareel_client.config import API_KEY_VARIABLES, resolve_base_url, resolve_secret, without_userinfo
+from alphareel_client.config import API_KEY_VARIABLES, resolve_base_url, resolve_secret
 from alphareel_client.download import fetch
 from alphareel_client.errors import JobFailed
 from alphareel_client.events import stream_events
-from alphareel_client.transport import HttpSession, Request, drop_none, idempotent_request
+from alphareel_client.transport import HttpClient, HttpSession, Request, drop_none, idempotent_request
 from alphareel_client.types import Estimate, Event, History, Job, JobPage, Models, Pricing, Upload
 from alphareel_client.webhooks import Webhooks
 
@@ -26,7 +25,7 @@ _MAX_PAUSE = 10.0
 _UPLOAD_TIMEOUT = httpx2.Timeout(60.0, read=180.0)  # the server probes the file after the last byte
 
 
-class Client:
+class Client(HttpClient):
     """A client of one service with one key. Close it, or use it in a ``with`` statement.
 
     Parameters
@@ -66,21 +65,6 @@ class Client:
             ("X-Api-Key", key), base_url=self.base_url, timeout=timeout, retries=retries, transport=transport
         )
         self.webhooks = Webhooks(self._session)
-
-    def __repr__(self) -> str:
-        return f"Client(base_url={without_userinfo(self.base_url)!r})"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._session.http.close()
 
     def upload(self, path: str | Path, *, on_progress: OnBytes | None = None) -> Upload:
         """Stream a file from disk; ``on_progress(sent, total)`` counts its bytes. Raises ApiError, OSError."""

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import httpx2
 
@@ -100,6 +101,28 @@ class HttpSession:
         except httpx2.TransportError as error:
             raise unreachable(error, url) from error
         return read_response(response)
+
+
+class HttpClient:
+    """A client that owns a session, and closes it at the end of a ``with`` statement."""
+
+    base_url: str
+    _session: HttpSession
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(base_url={without_userinfo(self.base_url)!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.http.close()
 
 
 def drop_none(fields: Mapping[str, Any]) -> dict[str, Any]:
