@@ -61,7 +61,9 @@ def worker(harness: ServiceHarness, fetcher: CannedFetcher, tmp_path: Path) -> I
 def make_worker(harness: ServiceHarness, fetcher: CannedFetcher, folder: Path, **other: Any) -> InlineWorker:
     given = {"resource_limits": ResourceLimits(wall_seconds=60), "retry_seconds": 0.01, **other}
     config = WorkerConfig(workspace=folder / "work", limits=Limits(), **{"pipeline": "fake_pipeline", **given})
-    worker = InlineWorker("w1", jobs=harness.jobs, blobs=harness.blobs, uploads=harness.sources, fetcher=fetcher, config=config)
+    worker = InlineWorker(
+        "w1", jobs=harness.jobs, blobs=harness.blobs, uploads=harness.sources, fetcher=fetcher, config=config
+    )
     worker.engine = harness.engine
     worker.drain()  # a fetch that is done returns, for the next step to be called
     return worker
@@ -326,7 +328,9 @@ def test_a_background_clip_is_fetched_beside_the_source(
     assert done.options.background.video_url == "https://example.com/b.mp4"
 
 
-def test_a_background_clip_may_be_an_upload(harness: ServiceHarness, worker: InlineWorker, fetcher: CannedFetcher) -> None:
+def test_a_background_clip_may_be_an_upload(
+    harness: ServiceHarness, worker: InlineWorker, fetcher: CannedFetcher
+) -> None:
     fetcher.answers = {URL: b"background"}
     job = submit(harness, background={"type": "video", "video_url": upload(harness, TINY_MP4)})
     work(worker, job)
@@ -463,7 +467,9 @@ def test_a_failed_job_that_is_started_again_succeeds(
     assert (done.status, done.run, done.attempt, done.error) == (Status.COMPLETED, 2, 2, None)
 
 
-def test_progress_is_told_and_never_steps_back(harness: ServiceHarness, worker: InlineWorker, fetcher: CannedFetcher) -> None:
+def test_progress_is_told_and_never_steps_back(
+    harness: ServiceHarness, worker: InlineWorker, fetcher: CannedFetcher
+) -> None:
     fetcher.answers[URL] = b"slow 4"
     job = submit(harness)
     seen: list[float] = []

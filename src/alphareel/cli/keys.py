@@ -10,7 +10,8 @@ import cyclopts
 from rich.console import Console
 from rich.table import Column, Table
 
-from alphareel.server import container, installation
+from alphareel.server import container
+from alphareel.server.installation import open_installation
 from alphareel.server.settings import load_settings
 from alphareel.service.api_keys.admin import AdminService, Operator
 from alphareel.service.api_keys.service import NewKey
@@ -165,8 +166,8 @@ def balance(client: str, /, *, to: float | None = None, unlimited: bool = False)
 def _admin_service() -> Iterator[tuple[AdminService, Operator]]:
     settings = load_settings()
     configure_logging("warning")
-    with installation.open_installation(settings) as place:
-        yield container.build_admin_service(place), Operator(f"command:{getpass.getuser()}")
+    with open_installation(settings) as installation:
+        yield container.build_admin_service(installation), Operator(f"command:{getpass.getuser()}")
 
 
 def _show_secret(made: NewKey) -> None:

@@ -26,7 +26,15 @@ from alphareel.http.connection_limits import (
 from alphareel.http.rate_limits import RateLimits
 from alphareel.matting import tiers
 from alphareel.matting.engine import ModelInfo
-from alphareel.server import container, installation
+from alphareel.server import container
+from alphareel.server.installation import (
+    Installation,
+    limits_of_requests,
+    make_private_folder,
+    open_installation,
+    sweep,
+    sweep_work,
+)
 from alphareel.server.settings import Settings, as_environment, traces_are_wanted, unknown_variables
 from alphareel.server.supervisor import Supervisor, load_installation_id, lock_data_dir
 from alphareel.service.services import Services
@@ -42,29 +50,31 @@ def serve(settings: Settings) -> int:
     if traces_are_wanted():
         configure_tracing("alphareel-api")
     _warn_of_unknown_settings()
-    installation.make_private_folder(settings.data_dir)
-    with lock_data_dir(settings.data_dir) as lock, _open(settings) as place:
+    make_private_folder(settings.data_dir)
+    with lock_data_dir(settings.data_dir) as lock, _open(settings) as installation:
         home = load_installation_id(settings.data_dir)
-        place.executors.remove_home(home)  # we hold the lock, so these executors are dead; release their jobs at once
-        installation.sweep(place)
+        installation.executors.remove_home(
+            home
+        )  # we hold the lock, so these executors are dead; release their jobs at once
+        sweep(installation)
         listener = _listen(settings)
-        _show_first_key(place)  # after binding: a start that fails on the port must not consume the only display
+        _show_first_key(installation)  # after binding: a start that fails on the port must not consume the only display
         supervisor = Supervisor(
             as_environment(settings),
             home=home,
             lock=lock,
             stop_seconds=settings.stop_seconds,
             hang_seconds=settings.hang_seconds,
-            deregister=lambda executor_id: _deregister_executor(place, executor_id),
+            deregister=lambda executor_id: _deregister_executor(installation, executor_id),
         )
-        services = container.build_services(place)
-        usage_flusher = container.build_usage_flusher(place, services, supervisor.current_executor)
+        services = container.build_services(installation)
+        usage_flusher = container.build_usage_flusher(installation, services, supervisor.current_executor)
         renewal = container.build_renewal(services)
         usage_flusher.start()
         services.health.start()
         renewal.start()
         try:
-            app = build_app(place, services)
+            app = build_app(installation, services)
             server = _Server(app, _config(app, settings), supervisor)
             return _run(server, supervisor, listener, run_worker_process=settings.workers > 0)
         finally:
@@ -74,13 +84,13 @@ def serve(settings: Settings) -> int:
             shutdown_tracing()
 
 
-def _open(settings: Settings) -> AbstractContextManager[installation.Installation]:
-    return installation.open_installation(settings, installation.limits_of_requests(settings))
+def _open(settings: Settings) -> AbstractContextManager[Installation]:
+    return open_installation(settings, limits_of_requests(settings))
 
 
-def build_app(place: installation.Installation, services: Services) -> FastAPI:
+def build_app(installation: Installation, services: Services) -> FastAPI:
     """The HTTP application for these services."""
-    settings = place.settings
+    settings = installation.settings
     config = HttpConfig(
         version=alphareel.__version__,
         public_url=settings.public_url,
@@ -184,8 +194,8 @@ def _warn_of_unknown_settings() -> None:
         get_logger(__name__).warning("unknown setting is ignored", variable=name, hint=hint)
 
 
-def _show_first_key(place: installation.Installation) -> None:
-    made = container.admit_keys(place)
+def _show_first_key(installation: Installation) -> None:
+    made = container.admit_keys(installation)
     if made is not None:
         _say(f"Your API key, shown this once: {made.secret}")
 
@@ -208,9 +218,9 @@ def _spoken(listener: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _deregister_executor(place: installation.Installation, executor_id: str) -> None:
-    installation.sweep_work(place.settings.data_dir, lambda: None)
+def _deregister_executor(installation: Installation, executor_id: str) -> None:
+    sweep_work(installation.settings.data_dir, lambda: None)
     try:
-        place.executors.remove_executor(executor_id)
+        installation.executors.remove_executor(executor_id)
     except AlphareelError:  # whoever reaps will find that it beats no more
         get_logger(__name__).warning("executor could not be removed", executor=executor_id)

@@ -1,4 +1,4 @@
-"""The composition root: puts the adapters of an installation behind the ports, for both processes. Wire: serving.py."""
+"""The composition root: builds the services of the API process and of the worker process from an installation."""
 
 import math
 import os
@@ -68,33 +68,33 @@ _SWEEP_SECONDS = 60.0
 _CALLS_KEPT = timedelta(days=91)  # a day more than usage looks back
 
 
-def build_services(place: Installation) -> Services:
+def build_services(installation: Installation) -> Services:
     """Everything that the HTTP layer may call."""
-    settings, database, clock = place.settings, place.database, place.clock
-    deletion = DeletionService(place.jobs, _deletion_store(place), place.blobs)
-    retention = _retention_store(place)
+    settings, database, clock = installation.settings, installation.database, installation.clock
+    deletion = DeletionService(installation.jobs, _deletion_store(installation), installation.blobs)
+    retention = _retention_store(installation)
     idempotency = IdempotencyStore(database, clock=clock)
     prices = parse_prices(settings.credits_per_minute, settings.pricing_version)
     capabilities = Capabilities(settings.models_dir, parse_priorities(settings.tiers))
-    api_keys = ApiKeyService(place.keys)
+    api_keys = ApiKeyService(installation.keys)
     calls = CallStore(database)
     jobs = JobService(
-        place.jobs,
+        installation.jobs,
         deletion=deletion,
         api_keys=api_keys,
-        uploads=place.sources,
+        uploads=installation.sources,
         capabilities=capabilities,
         prices=prices,
         idempotency=idempotency,
         policy=JobPolicy(_retention_seconds(settings), settings.show_pending, settings.share_jobs_within_client),
     )
     uploads = UploadService(
-        place.uploads,
-        place.blobs,
-        storage=place.stock,
+        installation.uploads,
+        installation.blobs,
+        storage=installation.storage_usage,
         deletion=deletion,
         idempotency=idempotency,
-        inspect_media=IsolatedInspection(place.limits, settings.probe_seconds),
+        inspect_media=IsolatedInspection(installation.limits, settings.probe_seconds),
         config=UploadConfig(settings.data_dir / "incoming", settings.max_upload_bytes, settings.min_free_bytes),
         clock=clock,
         probes=ProbeQueue(
@@ -105,19 +105,23 @@ def build_services(place: Installation) -> Services:
             )
         ),
     )
-    health = HealthMonitor(jobs=place.jobs, executors=place.executors, blobs=place.blobs, has_space=uploads.has_space)
+    health = HealthMonitor(
+        jobs=installation.jobs, executors=installation.executors, blobs=installation.blobs, has_space=uploads.has_space
+    )
     return Services(
         jobs=jobs,
         estimates=EstimateService(
-            prices, RunHistory(database), place.sources, capabilities, AccountStore(database, clock=clock)
+            prices, RunHistory(database), installation.sources, capabilities, AccountStore(database, clock=clock)
         ),
         uploads=uploads,
-        files=FileService(_url_signer(place), place.blobs, place.sources, place.jobs, retention, clock),
-        webhooks=WebhookService(_webhook_table(place), _sender(place), jobs=jobs, clock=clock),
-        usage=UsageService(calls, place.stock, clock=clock),
+        files=FileService(
+            _url_signer(installation), installation.blobs, installation.sources, installation.jobs, retention, clock
+        ),
+        webhooks=WebhookService(_webhook_table(installation), _sender(installation), jobs=jobs, clock=clock),
+        usage=UsageService(calls, installation.storage_usage, clock=clock),
         calls=CallLog(calls, clock=clock),
         api_keys=api_keys,
-        admin=build_admin_service(place),
+        admin=build_admin_service(installation),
         prices=prices,
         health=health,
         stats=StatsService(StatsStore(database, clock=clock), health),
@@ -126,17 +130,17 @@ def build_services(place: Installation) -> Services:
 
 
 def build_usage_flusher(
-    place: Installation, services: Services, current_executor: Callable[[], str | None]
+    installation: Installation, services: Services, current_executor: Callable[[], str | None]
 ) -> UsageFlusher:
     """Background writes of the API process. ``current_executor``: ID of the executor that runs now."""
 
     def sweep_calls() -> None:
-        CallStore(place.database).sweep_calls(before=place.clock.now() - _CALLS_KEPT)
+        CallStore(installation.database).sweep_calls(before=installation.clock.now() - _CALLS_KEPT)
 
     sweeps = {
         "sweep_calls": sweep_calls,
         "sweep_idempotency_keys": services.idempotency.sweep_idempotency_keys,
-        "sweep_work": lambda: sweep_work(place.settings.data_dir, current_executor),
+        "sweep_work": lambda: sweep_work(installation.settings.data_dir, current_executor),
     }
     return UsageFlusher(services.calls.flush, sweeps)
 
@@ -146,113 +150,117 @@ def build_renewal(services: Services) -> PeriodicTask:
     return PeriodicTask("renew idempotency leases", services.idempotency.renew, seconds=RENEWED.total_seconds())
 
 
-def _url_signer(place: Installation) -> UrlSigner:
-    return UrlSigner(place.sources.link_secret, timedelta(seconds=place.settings.link_seconds), place.clock)
+def _url_signer(installation: Installation) -> UrlSigner:
+    return UrlSigner(
+        installation.sources.link_secret, timedelta(seconds=installation.settings.link_seconds), installation.clock
+    )
 
 
-def build_admin_service(place: Installation) -> AdminService:
+def build_admin_service(installation: Installation) -> AdminService:
     """What operators do, for HTTP and for the command."""
-    ring = ApiKeyAdminStore(place.database, clock=place.clock)
-    accounts = AccountStore(place.database, clock=place.clock)
-    return AdminService(place.keys, ring, accounts=accounts, clock=place.clock, config=shown(place.settings))
+    key_admin = ApiKeyAdminStore(installation.database, clock=installation.clock)
+    accounts = AccountStore(installation.database, clock=installation.clock)
+    return AdminService(
+        installation.keys, key_admin, accounts=accounts, clock=installation.clock, config=shown(installation.settings)
+    )
 
 
-def build_worker(place: Installation, executor_id: str) -> Worker:
+def build_worker(installation: Installation, executor_id: str) -> Worker:
     """What runs jobs in the worker process of this name."""
-    given = place.settings
+    settings = installation.settings
     config = WorkerConfig(
-        workspace=given.data_dir / "work",
-        limits=place.limits,
+        workspace=settings.data_dir / "work",
+        limits=installation.limits,
         resource_limits=ResourceLimits(
-            memory_bytes=given.job_memory_bytes,
-            cpu_seconds=given.job_cpu_seconds,
-            wall_seconds=given.job_wall_seconds,
-            progress_seconds=given.job_progress_seconds,
+            memory_bytes=settings.job_memory_bytes,
+            cpu_seconds=settings.job_cpu_seconds,
+            wall_seconds=settings.job_wall_seconds,
+            progress_seconds=settings.job_progress_seconds,
         ),
-        models_dir=given.models_dir,
-        engines=parse_priorities(given.tiers),
-        threads=given.job_threads or max(1, processors() // given.workers),
+        models_dir=settings.models_dir,
+        engines=parse_priorities(settings.tiers),
+        threads=settings.job_threads or max(1, processors() // settings.workers),
         max_deaths=_MAX_DEATHS,
-        chunk_seconds=given.chunk_seconds,
+        chunk_seconds=settings.chunk_seconds,
         owner=executor_id,
     )
     return Worker(
         f"worker:{executor_id}",
-        jobs=place.jobs,
-        blobs=place.blobs,
-        uploads=place.sources,
+        jobs=installation.jobs,
+        blobs=installation.blobs,
+        uploads=installation.sources,
         fetcher=GuardedFetcher(
             FetchRules(
-                allowed=given.fetch_allow_cidrs,
-                total_seconds=given.fetch_seconds,
-                min_rate=given.min_fetch_rate,
+                allowed=settings.fetch_allow_cidrs,
+                total_seconds=settings.fetch_seconds,
+                min_rate=settings.min_fetch_rate,
             )
         ),
         config=config,
-        chunk_queue=place.queue,
-        inspect_fetched=IsolatedFetchInspection(place.limits),
+        chunk_queue=installation.queue,
+        inspect_fetched=IsolatedFetchInspection(installation.limits),
     )
 
 
-def build_engine(place: Installation, executor_id: str, worker: Worker) -> DbosEngine:
+def build_engine(installation: Installation, executor_id: str, worker: Worker) -> DbosEngine:
     """The engine of the worker process of this name; one a process."""
     rules = EngineRules(
-        engine_url(place.settings),
-        concurrency=place.settings.workers,
-        fetches=place.settings.fetch_concurrency,
-        database_engine=place.database.open_queue_engine(),
+        engine_url(installation.settings),
+        concurrency=installation.settings.workers,
+        fetches=installation.settings.fetch_concurrency,
+        database_engine=installation.database.open_queue_engine(),
     )
-    return DbosEngine(place.database.engine, executor_id=executor_id, body=worker, rules=rules)
+    return DbosEngine(installation.database.engine, executor_id=executor_id, body=worker, rules=rules)
 
 
 def build_heartbeat_and_reconciler(
-    place: Installation, executor_id: str, engine: DbosEngine, *, on_evicted: Callable[[], None]
+    installation: Installation, executor_id: str, engine: DbosEngine, *, on_evicted: Callable[[], None]
 ) -> tuple[Heartbeat, Reconciler]:
     """Background tasks of that process."""
     stuck = 2700.0  # a worker shows no sign of life while it downloads two files and uploads a big result
     reconciler = Reconciler(
         executor_id,
-        jobs=place.jobs,
-        executors=place.executors,
+        jobs=installation.jobs,
+        executors=installation.executors,
         engine=engine,
-        clock=place.clock,
+        clock=installation.clock,
         config=ReconcilerConfig(stuck=stuck, max_deaths=_MAX_DEATHS),
     )
-    heartbeat = Heartbeat(executor_id, place.executors, on_evicted=on_evicted, on_outage=reconciler.reset)
+    heartbeat = Heartbeat(executor_id, installation.executors, on_evicted=on_evicted, on_outage=reconciler.reset)
     return heartbeat, reconciler
 
 
-def build_webhook_dispatcher(place: Installation) -> WebhookDispatcher:
+def build_webhook_dispatcher(installation: Installation) -> WebhookDispatcher:
     """What carries webhooks in a worker process; links in them stand under the public address."""
-    given = place.settings
-    views = JobSerializer(_public_address(given), _url_signer(place), show_pending=given.show_pending)
+    settings = installation.settings
+    serializer = JobSerializer(_public_address(settings), _url_signer(installation), show_pending=settings.show_pending)
     return WebhookDispatcher(
-        _webhook_table(place),
-        _sender(place),
-        serialize_job=lambda job: views.job(job).model_dump(mode="json"),
+        _webhook_table(installation),
+        _sender(installation),
+        serialize_job=lambda job: serializer.job(job).model_dump(mode="json"),
         limits=DispatchLimits(),
     )
 
 
-def build_scenario_runner(place: Installation) -> PeriodicTask:
+def build_scenario_runner(installation: Installation) -> PeriodicTask:
     """What plays test jobs, in a worker process."""
-    resource_limits = ResourceLimits(memory_bytes=place.settings.job_memory_bytes, wall_seconds=60.0)
+    resource_limits = ResourceLimits(memory_bytes=installation.settings.job_memory_bytes, wall_seconds=60.0)
 
     def make(source: Path, target: Path, options: Options) -> RunResult:
-        return child_process.run(RunTask(source, target, options, place.limits, threads=1), resource_limits)
+        return child_process.run(RunTask(source, target, options, installation.limits, threads=1), resource_limits)
 
-    runner = ScenarioRunner(jobs=place.jobs, blobs=place.blobs, make=make, clock=place.clock)
+    runner = ScenarioRunner(jobs=installation.jobs, blobs=installation.blobs, make=make, clock=installation.clock)
     return PeriodicTask("test-jobs", runner.run_due, seconds=1.0)
 
 
-def build_sweeper(place: Installation) -> PeriodicTask:
+def build_sweeper(installation: Installation) -> PeriodicTask:
     """What removes files whose time is over, and those that no record speaks of, in a worker process."""
-    removal = DeletionService(place.jobs, _deletion_store(place), place.blobs)
+    removal = DeletionService(installation.jobs, _deletion_store(installation), installation.blobs)
     retention = RetentionSweeper(
-        _retention_store(place), removal.empty, _retention_seconds(place.settings), place.clock
+        _retention_store(installation), removal.empty, _retention_seconds(installation.settings), installation.clock
     )
-    age = timedelta(seconds=place.settings.orphan_seconds)
-    orphans = OrphanSweep(OrphanStore(place.database), place.blobs, age=age, clock=place.clock)
+    age = timedelta(seconds=installation.settings.orphan_seconds)
+    orphans = OrphanSweep(OrphanStore(installation.database), installation.blobs, age=age, clock=installation.clock)
 
     def sweep() -> None:
         retention.sweep()
@@ -262,28 +270,28 @@ def build_sweeper(place: Installation) -> PeriodicTask:
     return PeriodicTask("retention", sweep, seconds=_SWEEP_SECONDS)
 
 
-def _deletion_store(place: Installation) -> DeletionStore:
-    return DeletionStore(place.database, clock=place.clock)
+def _deletion_store(installation: Installation) -> DeletionStore:
+    return DeletionStore(installation.database, clock=installation.clock)
 
 
-def _retention_store(place: Installation) -> RetentionStore:
-    return RetentionStore(place.database, clock=place.clock)
+def _retention_store(installation: Installation) -> RetentionStore:
+    return RetentionStore(installation.database, clock=installation.clock)
 
 
 def _retention_seconds(settings: Settings) -> int | None:
     return None if settings.retention_seconds == FOREVER else settings.retention_seconds
 
 
-def _sender(place: Installation) -> WebhookSender:
-    given = place.settings
-    signing = [s.get_secret_value() for s in (given.webhook_secret, given.webhook_secret_old) if s is not None]
+def _sender(installation: Installation) -> WebhookSender:
+    settings = installation.settings
+    signing = [s.get_secret_value() for s in (settings.webhook_secret, settings.webhook_secret_old) if s is not None]
     for secret in signing:
         hide_secret(secret)
-    return WebhookSender(GuardedPoster(given.fetch_allow_cidrs), Secrets(tuple(signing)), place.clock)
+    return WebhookSender(GuardedPoster(settings.fetch_allow_cidrs), Secrets(tuple(signing)), installation.clock)
 
 
-def _webhook_table(place: Installation) -> WebhookStore:
-    return WebhookStore(place.database, clock=place.clock)
+def _webhook_table(installation: Installation) -> WebhookStore:
+    return WebhookStore(installation.database, clock=installation.clock)
 
 
 def _public_address(settings: Settings) -> str:
@@ -293,14 +301,14 @@ def _public_address(settings: Settings) -> str:
     return settings.public_url or f"http://{spoken}:{settings.port}"
 
 
-def admit_keys(place: Installation) -> NewKey | None:
+def admit_keys(installation: Installation) -> NewKey | None:
     """Let the key of the settings in; without one, the first key of a new installation, which is to be shown."""
-    keys = ApiKeyService(place.keys)
-    given = place.settings.api_key
-    if given is None:
+    keys = ApiKeyService(installation.keys)
+    api_key = installation.settings.api_key
+    if api_key is None:
         return keys.make_first()
-    hide_secret(given.get_secret_value())
-    keys.admit(given.get_secret_value())
+    hide_secret(api_key.get_secret_value())
+    keys.admit(api_key.get_secret_value())
     return None
 
 

@@ -46,7 +46,7 @@ class Installation:
     queue: DbosQueue
     jobs: JobStore
     uploads: UploadStore
-    stock: StorageUsage
+    storage_usage: StorageUsage
     keys: ApiKeyStore
     executors: ExecutorStore
     blobs: Blobs
@@ -55,8 +55,8 @@ class Installation:
 
     @property
     def limits(self) -> Limits:
-        given = self.settings
-        return Limits(max_bytes=given.max_upload_bytes, max_side=given.max_side, max_seconds=given.max_seconds)
+        settings = self.settings
+        return Limits(max_bytes=settings.max_upload_bytes, max_side=settings.max_side, max_seconds=settings.max_seconds)
 
 
 def limits_of_requests(settings: Settings) -> DatabaseLimits:
@@ -83,17 +83,19 @@ def open_installation(settings: Settings, limits: DatabaseLimits | None = None) 
         clock = SystemClock()
         queue = DbosQueue(database.engine)
         keys = ApiKeyStore(database, clock=clock)
-        stock = StorageUsage(database, Quotas(settings.max_storage_per_key, settings.max_storage))
-        uploads = UploadStore(database, clock=clock, storage=stock)
+        storage_usage = StorageUsage(database, Quotas(settings.max_storage_per_key, settings.max_storage))
+        uploads = UploadStore(database, clock=clock, storage=storage_usage)
         secret = keys.set_setting_once("link_secret", secrets.token_hex(32))
         hide_secret(secret)
         yield Installation(
             settings=settings,
             database=database,
             queue=queue,
-            jobs=JobStore(database, enqueue=queue.enqueue, clock=clock, limits=_queue_limits(settings), storage=stock),
+            jobs=JobStore(
+                database, enqueue=queue.enqueue, clock=clock, limits=_queue_limits(settings), storage=storage_usage
+            ),
             uploads=uploads,
-            stock=stock,
+            storage_usage=storage_usage,
             keys=keys,
             executors=ExecutorStore(database, clock=clock),
             blobs=open_blobs(settings.storage_url),
@@ -166,11 +168,11 @@ def _queue_limits(settings: Settings) -> QueueLimits:
     )
 
 
-def sweep(place: Installation) -> None:
+def sweep(installation: Installation) -> None:
     """Remove what processes that died left behind. The caller holds the lock of the data folder."""
-    place.blobs.sweep()
+    installation.blobs.sweep()
     for name in ("incoming", "work"):
-        shutil.rmtree(place.settings.data_dir / name, ignore_errors=True)
+        shutil.rmtree(installation.settings.data_dir / name, ignore_errors=True)
 
 
 def sweep_work(data_dir: Path, current_executor: Callable[[], str | None]) -> None:

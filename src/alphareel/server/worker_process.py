@@ -8,7 +8,8 @@ import threading
 from typing import Any
 
 from alphareel.domain.errors import AlphareelError
-from alphareel.server import container, installation
+from alphareel.server import container
+from alphareel.server.installation import open_installation
 from alphareel.server.settings import Settings, load_settings, traces_are_wanted
 from alphareel.service.worker.parent_watch import exit_with_parent, pulse_into
 from alphareel.telemetry.logging import configure_logging, get_logger
@@ -22,15 +23,15 @@ def run_worker(settings: Settings, *, executor_id: str, home: str) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    with installation.open_installation(settings) as place:
-        worker = container.build_worker(place, executor_id)
-        engine = container.build_engine(place, executor_id, worker)
+    with open_installation(settings) as installation:
+        worker = container.build_worker(installation, executor_id)
+        engine = container.build_engine(installation, executor_id, worker)
         heartbeat, reconciler = container.build_heartbeat_and_reconciler(
-            place, executor_id, engine, on_evicted=_exit_evicted
+            installation, executor_id, engine, on_evicted=_exit_evicted
         )
-        place.executors.add_executor(executor_id, home=home)  # before the engine can claim a job under this ID
-        dispatcher, sweeper = container.build_webhook_dispatcher(place), container.build_sweeper(place)
-        scenarios = container.build_scenario_runner(place)
+        installation.executors.add_executor(executor_id, home=home)  # before the engine can claim a job under this ID
+        dispatcher, sweeper = container.build_webhook_dispatcher(installation), container.build_sweeper(installation)
+        scenarios = container.build_scenario_runner(installation)
         engine.launch()
         heartbeat.start()
         reconciler.start()
@@ -49,7 +50,7 @@ def run_worker(settings: Settings, *, executor_id: str, home: str) -> None:
         scenarios.stop()
         reconciler.stop()
         heartbeat.stop()
-        place.executors.remove_executor(executor_id)
+        installation.executors.remove_executor(executor_id)
         get_logger(__name__).info("worker stopped", executor=executor_id)
     shutdown_tracing()
     _exit(0)
