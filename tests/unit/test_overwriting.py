@@ -15,7 +15,7 @@ from alphareel.domain.errors import InvalidRequest, StorageFailed, TargetExists
 from alphareel.domain.options import Options
 from alphareel.media.atomic_file import AtomicFile
 from alphareel.service.worker import child_main
-from alphareel.service.worker.messages import RunTask
+from alphareel.service.worker.messages import ChildRequest, RunTask
 from alphareel.testing.clips import make_clip
 
 
@@ -257,5 +257,6 @@ def test_a_job_overwrites_the_leftovers_of_an_earlier_attempt(clip, tmp_path):
     (tmp_path / "job.webm").write_bytes(b"half of a result")
     options = Options(engine="chroma", key_color=(0, 255, 0))
     task = RunTask(clip, tmp_path / "job.webm", options, Limits(), threads=1)
-    *_, last = child_main._perform(task)
+    request = ChildRequest.from_json(ChildRequest(task, 0, 0, 0, os.getpid()).to_json())  # as the worker sends it
+    *_, last = child_main._perform(request.task)
     assert last.result.frames == 4

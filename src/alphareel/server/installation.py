@@ -106,18 +106,6 @@ def open_installation(settings: Settings, limits: DatabaseLimits | None = None) 
         database.close()
 
 
-@contextmanager
-def _naming_the_database(settings: Settings) -> Iterator[None]:
-    """An operator is told which database is away; requests, later, are not."""
-    try:
-        yield
-    except Unavailable as error:
-        raise Unavailable(
-            f"The database {_address(settings)} does not answer.",
-            hint="Start it, or correct ALPHAREEL_DATABASE_URL.",
-        ) from error
-
-
 def _address(settings: Settings) -> str:
     """Where the database is, without the login."""
     url = normalized(settings.database_url)
