@@ -12,13 +12,16 @@ from contextlib import ExitStack
 from typing import Any, Self
 
 import pytest
+import sqlalchemy as sa
 import uvicorn
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from alphareel.db.tables import accounts
 from alphareel.domain.clip import EngineFacts
 from alphareel.http.app import create_app
 from alphareel.http.config import HttpConfig
+from alphareel.service.api_keys.admin import Operator
 from alphareel.service.api_keys.service import digest
 from alphareel.service.jobs.models import Output
 from alphareel.telemetry.logging import configure_logging
@@ -49,6 +52,16 @@ def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceHarness
     opened = open_harness(tmp_path_factory.mktemp("harness"), max_bytes=9_000_000)
     yield opened
     opened.close()
+
+
+@pytest.fixture(autouse=True)
+def end_credits(harness: ServiceHarness) -> Iterator[None]:
+    """Ends all balances after a test: jobs without a key are refused while any client has one."""
+    yield
+    with harness.database.read() as connection:
+        client_ids = connection.scalars(sa.select(accounts.c.client_id).where(accounts.c.balance.is_not(None))).all()
+    for client_id in client_ids:
+        harness.services.admin.set_balance(Operator("test"), client_id=client_id, balance=None)
 
 
 class Served:

@@ -35,28 +35,6 @@ def video(client, harness, monkeypatch):
     return {"video_url": client.post("/v1/uploads", files={"file": ("a.mp4", TINY_MP4)}).json()["video_url"]}
 
 
-@pytest.fixture(autouse=True)
-def end_credits(harness, studio):
-    """The service is shared with other tests, and jobs without a key are refused while any client has a balance."""
-    yield
-    if balance(harness, studio) is not None:
-        harness.services.admin.set_balance(OPERATOR, client_id=studio, balance=None)
-
-
-@pytest.fixture
-def new_client(harness):
-    """Makes a client with a key; its balance goes at the end."""
-    client_ids = []
-
-    def make(client_id):
-        harness.services.admin.create_key(OPERATOR, client_id=client_id)
-        client_ids.append(client_id)
-
-    yield make
-    for client_id in client_ids:
-        harness.services.admin.set_balance(OPERATOR, client_id=client_id, balance=None)
-
-
 def balance(harness, studio):
     return harness.services.admin.account(studio).balance
 
@@ -137,8 +115,8 @@ def test_a_failed_job_releases_its_credits(client, harness, studio, video):
     assert balance(harness, studio) == 1000
 
 
-def test_operators_can_grant_take_and_see_credits(admin, new_client):
-    new_client("bank-1")
+def test_operators_can_grant_take_and_see_credits(admin, harness):
+    harness.services.admin.create_key(OPERATOR, client_id="bank-1")
     first = {"client_id": "bank-1", "credits": 12.5, "start_charging": True}
     account = admin.post("/v1/admin/credits/grant", json=first).json()
     assert (account["balance"], account["reserved"], account["charged"]) == (12.5, 0, 0)
@@ -183,8 +161,8 @@ def test_a_client_id_without_a_key_cannot_be_granted_credits(admin, path, body):
     assert (response.status_code, response.json()["error"]["code"]) == (404, "not_found")
 
 
-def test_no_more_credits_can_be_taken_than_the_balance(admin, new_client):
-    new_client("bank-2")
+def test_no_more_credits_can_be_taken_than_the_balance(admin, harness):
+    harness.services.admin.create_key(OPERATOR, client_id="bank-2")
     admin.post("/v1/admin/credits/set", json={"client_id": "bank-2", "balance": 0})
     response = admin.post("/v1/admin/credits/grant", json={"client_id": "bank-2", "credits": -1})
     assert (response.status_code, response.json()["error"]["code"]) == (409, "invalid_state")

@@ -82,8 +82,6 @@ def environment(harness, key, client, serve, finish_job, tmp_path):
         }
         stopped.set()
         worker.join()
-    for account in ("studio-7", harness.keys.authenticate(key).client_id):  # jobs without a key are refused otherwise
-        harness.services.admin.set_balance(Operator("test"), client_id=account, balance=None)
 
 
 def run(command, environment, folder):

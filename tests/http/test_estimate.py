@@ -30,14 +30,6 @@ def refusal(client, **body):
     return response.status_code, [d["field"] for d in response.json()["error"]["details"]]
 
 
-@pytest.fixture(autouse=True)
-def end_credits(harness, key):
-    """The service is shared with other tests, and jobs without a key are refused while any client has a balance."""
-    yield
-    owner = harness.keys.authenticate(key).client_id
-    harness.services.admin.set_balance(Operator("test"), client_id=owner, balance=None)
-
-
 @pytest.fixture
 def past(client, harness):
     """A job of the model ``light`` that took 12 seconds for 100 million pixels and made 5 million bytes of GIF."""
