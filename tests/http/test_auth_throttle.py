@@ -21,7 +21,7 @@ def test_after_too_many_wrong_keys_further_ones_are_rate_limited(guarded):
     assert statuses(guarded, "/v1/jobs", {"X-Api-Key": "wrong"}, 5) == [401, 401, 401, 429, 429]
     refused = guarded.get("/v1/jobs", headers={"X-Api-Key": "another"})
     assert refused.json()["error"]["code"] == "rate_limited"
-    assert 1 <= int(refused.headers["Retry-After"]) <= 17
+    assert 1 <= int(refused.headers["Retry-After"]) <= 20
 
 
 def test_a_valid_key_passes_despite_many_wrong_ones_from_its_address(guarded):

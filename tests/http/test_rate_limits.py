@@ -1,6 +1,7 @@
 """Rate limits: reported in every response, enforced per key and kind."""
 
 import socket
+from functools import partial
 
 import httpx2
 import pytest
@@ -10,11 +11,17 @@ from alphareel.domain.errors import InvalidRequest
 from alphareel.http.app import create_app
 from alphareel.http.config import HttpConfig
 from alphareel.http.origins import origin_of
-from alphareel.http.rate_limits import Limiter, RateLimits
+from alphareel.http.rate_limits import JOB_READS, Limiter, RateLimits
+from alphareel.http.token_bucket import MemoryBuckets
 from alphareel.service.api_keys.admin import Operator
 from alphareel.service.api_keys.service import digest
 from alphareel.service.jobs.queue_limits import QueueLimits
 from alphareel.testing.fakes import open_harness
+
+
+class Clock:
+    now = 1000.0
+
 
 VIDEO = {"video_url": "https://a.example/v.mp4"}
 
@@ -31,14 +38,86 @@ def test_every_response_reports_the_remaining_budget(limited):
     assert (second.status_code, second.headers["RateLimit-Remaining"]) == (404, "1")
 
 
-def test_a_request_beyond_the_rate_limit_is_refused_with_a_bounded_retry_after(limited):
+def test_a_request_beyond_the_rate_limit_is_refused_until_the_next_token(limited):
     responses = [limited.post("/v1/jobs", json=VIDEO) for _ in range(3)]
     assert [a.status_code for a in responses] == [200, 200, 429]
     refused = responses[-1]
     assert refused.json()["error"]["code"] == "rate_limited"
-    assert 1 <= int(refused.headers["Retry-After"]) <= 16
+    assert 29 <= int(refused.headers["Retry-After"]) <= 30  # two a minute are one every 30 seconds
+    assert refused.headers["RateLimit-Reset"] == refused.headers["Retry-After"]
     assert refused.headers["RateLimit-Remaining"] == "0"
     assert limited.get("/v1/jobs").json()["total"] == 2
+
+
+def test_after_a_burst_a_request_passes_as_soon_as_retry_after_says(make_client, monkeypatch):
+    """The vendor documents a pause of 1-2 s before the first retry; 60 writes a minute are one each second."""
+    clock = Clock()
+    monkeypatch.setattr("alphareel.http.rate_limits.MemoryBuckets", partial(MemoryBuckets, now=lambda: clock.now))
+    client = make_client(rate_limits=RateLimits(write=60))
+    statuses = [client.post("/v1/webhooks/test", json={}).status_code for _ in range(61)]
+    assert statuses == [400] * 60 + [429]
+    for _ in range(3):
+        clock.now += int(client.post("/v1/webhooks/test", json={}).headers["Retry-After"])
+        assert [client.post("/v1/webhooks/test", json={}).status_code for _ in range(2)] == [400, 429]
+
+
+def test_waiting_for_unfinished_jobs_does_not_use_up_the_reads_of_the_key(limited, finish_job):
+    job_ids = [limited.post("/v1/jobs", json=VIDEO).json()["id"] for _ in range(2)]
+    polls = [limited.get(f"/v1/jobs/{job_id}") for _ in range(5) for job_id in job_ids]
+    assert {poll.status_code for poll in polls} == {200}
+    assert (polls[-1].headers["RateLimit-Limit"], polls[-1].headers["RateLimit-Remaining"]) == (str(JOB_READS), "55")
+    finish_job(job_ids[0])
+    assert limited.get(f"/v1/jobs/{job_ids[0]}").headers["RateLimit-Remaining"] == "2"
+    assert [limited.get("/v1/jobs").status_code for _ in range(3)] == [200, 200, 429]
+    assert limited.get(f"/v1/jobs/{job_ids[1]}").status_code == 200
+
+
+def test_too_many_reads_of_an_unfinished_job_count_for_the_key(limited):
+    job_id = limited.post("/v1/jobs", json=VIDEO).json()["id"]
+    statuses = [limited.get(f"/v1/jobs/{job_id}").status_code for _ in range(JOB_READS + 4)]
+    assert statuses == [200] * (JOB_READS + 3) + [429]
+
+
+def test_reads_of_jobs_that_nobody_waits_for_count_for_the_key(limited, new_key):
+    draft = limited.post("/v1/jobs", json={**VIDEO, "auto_start": False}).json()["id"]
+    others = limited.post("/v1/jobs", json=VIDEO, headers={"X-Api-Key": new_key()}).json()["id"]
+    responses = [limited.get(f"/v1/jobs/{job_id}") for job_id in (draft, others, "job_none")]
+    assert [a.headers["RateLimit-Remaining"] for a in responses] == ["2", "1", "0"]
+
+
+def test_waiting_without_a_key_does_not_use_up_the_reads_of_the_address(make_client):
+    client = make_client(secret=None, rate_limits=RateLimits(write=1, read=1))
+    job_id = client.post("/api/process", json=VIDEO).json()["id"]
+    assert {client.get(f"/api/status/{job_id}").status_code for _ in range(5)} == {200}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "remaining"),
+    [
+        ("GET", "/v1/jobs", 401, "3"),
+        ("POST", "/v1/jobs", 401, "2"),
+        ("GET", "/nowhere", 404, "3"),
+        ("PUT", "/v1/jobs", 405, "2"),
+        ("GET", "/health", 200, "3"),
+        ("GET", "/api/pricing", 200, "3"),
+        ("GET", "/files/none", 404, "3"),
+        ("GET", "/v1/admin/keys", 401, "3"),
+        ("GET", "/v1/%00", 404, "3"),
+    ],
+)
+def test_a_response_that_is_not_counted_reports_the_budget_of_the_address(make_client, method, path, status, remaining):
+    client = make_client(secret=None, rate_limits=RateLimits(write=2, read=3))
+    responses = [client.request(method, path) for _ in range(2)]
+    assert [a.status_code for a in responses] == [status] * 2
+    assert [a.headers["RateLimit-Remaining"] for a in responses] == [remaining] * 2
+    assert responses[0].headers["RateLimit-Reset"] == "0"
+
+
+def test_responses_of_the_api_must_not_be_stored_by_caches(limited):
+    paths = ("/v1/jobs", "/v1/jobs/job_none", "/v1/models", "/v1/admin/keys", "/api/status/job_none")
+    assert {limited.get(path).headers["Cache-Control"] for path in paths} == {"no-store"}
+    assert limited.get("/api/pricing").headers["Cache-Control"] == "public, max-age=300"
+    assert "Cache-Control" not in limited.get("/health").headers
 
 
 def test_reads_and_writes_are_counted_separately(limited):

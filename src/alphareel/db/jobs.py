@@ -142,6 +142,14 @@ class JobStore:
             row = c.execute(sa.select(jobs).where(jobs.c.id == job_id, jobs.c.deleted_at.is_(None))).one_or_none()
             return self._to_jobs(c, [row])[0] if row is not None else None
 
+    def is_unfinished(self, job_id: str, *, key_ids: tuple[str, ...] | None = None) -> bool:
+        """Whether the job is pending or processing; with ``key_ids``, only for a job of these keys."""
+        where = [jobs.c.id == job_id, jobs.c.status.in_(_UNFINISHED), jobs.c.deleted_at.is_(None)]
+        if key_ids is not None:
+            where.append(jobs.c.key_id.in_(key_ids))
+        with self._database.read() as c:
+            return c.execute(sa.select(sa.literal(1)).select_from(jobs).where(*where)).first() is not None
+
     def jobs(
         self,
         key_id: str | None,

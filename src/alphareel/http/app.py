@@ -71,7 +71,10 @@ def create_app(services: Services, config: HttpConfig, *, list_engines: ListEngi
     app.add_middleware(StorableTextMiddleware)
     app.add_middleware(HeadMiddleware, router=app.router)
     app.add_middleware(
-        RequestLogMiddleware, record_call=services.calls.record, observe_request=context.metrics.observe_request
+        RequestLogMiddleware,
+        record_call=services.calls.record,
+        observe_request=context.metrics.observe_request,
+        peek_rate_limit=context.rate_limiter.peek_address,
     )
     app.add_middleware(LingeringCloseMiddleware, max_bytes=2 * config.max_upload_bytes, seconds=config.drain_seconds)
     return app

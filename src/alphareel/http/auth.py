@@ -21,8 +21,10 @@ from alphareel.http.config import HttpConfig
 from alphareel.http.context import ConfigOf, ServicesOf, context_of
 from alphareel.http.errors import request_id
 from alphareel.http.origins import origin_of
+from alphareel.http.rate_limits import READ_METHODS
 from alphareel.service.api_keys.admin import Operator
 from alphareel.service.principal import Principal
+from alphareel.service.services import Services
 
 _KEY_HEADER = APIKeyHeader(name="X-Api-Key", scheme_name="ApiKey", auto_error=False)
 _ADMIN_HEADER = APIKeyHeader(name="X-Admin-Token", scheme_name="AdminToken", auto_error=False)
@@ -48,8 +50,11 @@ def require_key(request: Request, services: ServicesOf, secret: _Secret) -> Prin
         raise
     request.state.key = key.fingerprint
     request.state.key_id = key.id
-    request.state.rate_limit = context_of(request).rate_limiter.hit_key(key, request.method)
-    return Principal(key=key, request_id=request_id(request))
+    principal = Principal(key=key, request_id=request_id(request))
+    request.state.rate_limit = context_of(request).rate_limiter.hit_key(
+        key, request.method, unfinished_job=_unfinished_job(request, principal, services)
+    )
+    return principal
 
 
 def allow_no_key(request: Request, services: ServicesOf, config: ConfigOf, secret: _Secret) -> Principal:
@@ -63,8 +68,19 @@ def allow_no_key(request: Request, services: ServicesOf, config: ConfigOf, secre
             "Requests under this host name need a key.",
             hint="Send it as X-Api-Key, or set ALPHAREEL_PUBLIC_URL to the name that clients use.",
         )
-    request.state.rate_limit = context_of(request).rate_limiter.hit_address(_address(request), request.method)
-    return Principal(key=None, request_id=request_id(request), address=origin_of(_address(request)))
+    principal = Principal(key=None, request_id=request_id(request), address=origin_of(_address(request)))
+    request.state.rate_limit = context_of(request).rate_limiter.hit_address(
+        _address(request), request.method, unfinished_job=_unfinished_job(request, principal, services)
+    )
+    return principal
+
+
+def _unfinished_job(request: Request, principal: Principal, services: Services) -> str | None:
+    """The ID of the job that the request reads, if the principal waits for it; such reads have their own budget."""
+    job_id = request.path_params.get("job_id")
+    if job_id is None or request.method not in READ_METHODS:
+        return None
+    return job_id if services.jobs.is_unfinished(principal, job_id) else None
 
 
 def require_admin(

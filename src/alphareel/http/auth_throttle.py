@@ -3,40 +3,40 @@
 Counted in process memory, so that an outage of the database or of Redis cannot disable it.
 """
 
-import time
-
-from limits import RateLimitItemPerMinute
-from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
-
 from alphareel.domain.errors import RateLimited
 from alphareel.http.origins import origin_of
-
-_MAX_RETRY_AFTER = 16.0  # seconds
+from alphareel.http.token_bucket import BucketState, MemoryBuckets
 
 
 class AuthFailureLimiter:
     """``max_per_minute``: failures per minute and address; 0 for no limit."""
 
     def __init__(self, max_per_minute: int) -> None:
-        self._item = RateLimitItemPerMinute(max_per_minute) if max_per_minute else None
-        self._window = MovingWindowRateLimiter(MemoryStorage())
+        self._limit = max_per_minute
+        self._buckets = MemoryBuckets()
 
     def check(self, kind: str, address: str) -> None:
         """Call before comparing a secret. Raises RateLimited after too many failures of this kind."""
-        if self._item is not None and not self._window.test(self._item, kind, origin_of(address)):
-            raise self._rate_limited(kind, address)
+        if self._limit:
+            bucket = self._buckets.peek(_bucket(kind, address), self._limit)
+            if not bucket.remaining:
+                raise _rate_limited(kind, bucket)
 
     def record_failure(self, kind: str, address: str) -> None:
         """Count one failure. Raises RateLimited beyond the limit."""
-        if self._item is not None and not self._window.hit(self._item, kind, origin_of(address)):
-            raise self._rate_limited(kind, address)
+        if self._limit:
+            allowed, bucket = self._buckets.take(_bucket(kind, address), self._limit)
+            if not allowed:
+                raise _rate_limited(kind, bucket)
 
-    def _rate_limited(self, kind: str, address: str) -> RateLimited:
-        assert self._item is not None
-        reset = self._window.get_window_stats(self._item, kind, origin_of(address)).reset_time
-        return RateLimited(
-            f"Too many wrong {kind}s came from this address.",
-            hint="Wait as long as Retry-After says, then send the right one.",
-            retry_after=min(_MAX_RETRY_AFTER, max(1.0, reset - time.time())),
-        )
+
+def _bucket(kind: str, address: str) -> str:
+    return f"{kind}:{origin_of(address)}"
+
+
+def _rate_limited(kind: str, bucket: BucketState) -> RateLimited:
+    return RateLimited(
+        f"Too many wrong {kind}s came from this address.",
+        hint="Wait as long as Retry-After says, then send the right one.",
+        retry_after=bucket.seconds_to_next,
+    )

@@ -110,7 +110,7 @@ def _headers(error: e.AlphareelError) -> dict[str, str]:
 def _retry_after(error: e.AlphareelError) -> int | None:
     """Whole seconds after which the same request may succeed; None for errors where waiting does not help."""
     if isinstance(error, e.RateLimited):
-        return max(1, round(error.retry_after + 0.5))
+        return max(1, math.ceil(error.retry_after))
     if isinstance(error, e.Unavailable | e.IdempotencyInProgress) and error.retry_after is not None:
         return max(1, math.ceil(error.retry_after))
     if isinstance(error, e.QueueFull | e.StorageFull):

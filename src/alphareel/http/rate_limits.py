@@ -1,33 +1,34 @@
-"""Limits requests per minute and key: one budget for reads, one for writes."""
+"""Limits requests per key in two token buckets, one for reads and one for writes."""
 
 import math
 import threading
 import time
 from dataclasses import dataclass
 
-from limits import RateLimitItemPerMinute
-from limits.errors import ConfigurationError, StorageError
-from limits.storage import MemoryStorage, storage_from_string
-from limits.strategies import MovingWindowRateLimiter
-
-from alphareel.domain.errors import InvalidRequest, RateLimited
+from alphareel.domain.errors import InvalidRequest, RateLimited, Unavailable
 from alphareel.http.origins import origin_of
+from alphareel.http.token_bucket import Buckets, BucketState, MemoryBuckets, RedisBuckets
 from alphareel.service.api_keys.models import ApiKey
 from alphareel.telemetry.logging import get_logger
 
-_READ_METHODS = ("GET", "HEAD", "OPTIONS")
-_MAX_RETRY_AFTER = 16.0  # seconds; the contract's clients wait no longer before they retry
-_STORE_TIMEOUT = 1  # seconds for a remote counter store
+READ_METHODS = ("GET", "HEAD", "OPTIONS")
+JOB_READS = 60
+"""Reads per minute of each unfinished job, beside those of its key: twice what a client needs that polls every 2 s."""
+
 _OUTAGE_PAUSE = 5.0  # seconds before an unreachable store is tried again: each attempt may take the whole timeout
 
 
 @dataclass(frozen=True)
 class RateLimitState:
-    """The budget after a request. ``reset``: whole seconds until one more request is allowed."""
+    """The budget after a request. ``reset``: whole seconds until one more request is allowed than now."""
 
     limit: int
     remaining: int
     reset: int
+
+    @classmethod
+    def of(cls, bucket: BucketState) -> "RateLimitState":
+        return cls(bucket.limit, bucket.remaining, math.ceil(bucket.seconds_to_next))
 
     def headers(self) -> dict[str, str]:
         return {
@@ -50,54 +51,69 @@ class RateLimits:
 
 
 class Limiter:
-    """Counts requests in a moving window of 60 seconds.
+    """A bucket holds the requests of a minute and refills steadily, so after a burst a request fits every so often.
 
     Fails open when the counter store is unreachable. Authentication is unaffected.
     """
 
-    def __init__(self, limits: RateLimits) -> None:
+    def __init__(self, limits: RateLimits, *, buckets: Buckets | None = None) -> None:
         self._limits = limits
-        self._window = MovingWindowRateLimiter(_open(limits.storage_url))
+        self._buckets = buckets or _open(limits.storage_url)
         self._unavailable_until = 0.0
         self._lock = threading.Lock()
 
-    def hit_key(self, key: ApiKey, method: str) -> RateLimitState | None:
-        """Count a request of a key; None if it has no limit. Raises RateLimitExceeded."""
-        key_limit = key.read_per_minute if method in _READ_METHODS else key.write_per_minute
-        return self._hit(f"key:{key.id}", method, key_limit)
+    def hit_key(self, key: ApiKey, method: str, *, unfinished_job: str | None = None) -> RateLimitState | None:
+        """Count a request of a key; None if it has no limit. Raises RateLimitExceeded.
 
-    def hit_address(self, address: str, method: str) -> RateLimitState | None:
+        ``unfinished_job``: the ID of the caller's job that the request reads, which has a budget of its own.
+        """
+        key_limit = key.read_per_minute if method in READ_METHODS else key.write_per_minute
+        return self._hit(f"key:{key.id}", method, key_limit, unfinished_job)
+
+    def hit_address(self, address: str, method: str, *, unfinished_job: str | None = None) -> RateLimitState | None:
         """Count a request without a key; an IPv6 address counts for its /64. Raises RateLimitExceeded."""
-        return self._hit(f"address:{origin_of(address)}", method, None)
+        return self._hit(f"address:{origin_of(address)}", method, None, unfinished_job)
 
-    def _hit(self, identity: str, method: str, key_limit: int | None) -> RateLimitState | None:
-        kind = "read" if method in _READ_METHODS else "write"
-        default = self._limits.read if kind == "read" else self._limits.write
-        limit = default if key_limit is None else key_limit
-        if limit == 0 or time.monotonic() < self._unavailable_until:
+    def peek_address(self, address: str, method: str) -> RateLimitState | None:
+        """The budget of an address, without counting; None if it has no limit. Never waits for a remote store."""
+        limit = self._default(method)
+        if limit == 0 or self._is_unavailable():
+            return None
+        return RateLimitState.of(self._buckets.peek(_bucket(f"address:{origin_of(address)}", method), limit))
+
+    def _hit(
+        self, identity: str, method: str, key_limit: int | None, unfinished_job: str | None
+    ) -> RateLimitState | None:
+        limit = self._default(method) if key_limit is None else key_limit
+        if limit == 0 or self._is_unavailable():
             return None
         try:
-            return self._count(RateLimitItemPerMinute(limit), kind, identity)
-        except StorageError as error:
+            if unfinished_job is not None:
+                allowed, bucket = self._buckets.take(f"job:{unfinished_job}", JOB_READS)
+                if allowed:
+                    return RateLimitState.of(bucket)
+            allowed, bucket = self._buckets.take(_bucket(identity, method), limit)
+        except Unavailable as error:
             self._pause_counting(error)
             return None
+        state = RateLimitState.of(bucket)
+        if not allowed:
+            raise RateLimitExceeded(state, bucket.seconds_to_next)
+        return state
 
-    def _pause_counting(self, error: StorageError) -> None:
+    def _default(self, method: str) -> int:
+        return self._limits.read if method in READ_METHODS else self._limits.write
+
+    def _is_unavailable(self) -> bool:
+        return time.monotonic() < self._unavailable_until
+
+    def _pause_counting(self, error: Exception) -> None:
         """Logs once for all requests that fail at the same time."""
         with self._lock:
-            is_first = time.monotonic() >= self._unavailable_until
+            is_first = not self._is_unavailable()
             self._unavailable_until = time.monotonic() + _OUTAGE_PAUSE
         if is_first:
-            get_logger(__name__).error("rate limits are not counted", error=str(error.storage_error))
-
-    def _count(self, item: RateLimitItemPerMinute, kind: str, identity: str) -> RateLimitState:
-        allowed = self._window.hit(item, kind, identity)
-        stats = self._window.get_window_stats(item, kind, identity)
-        wait = max(0.0, stats.reset_time - time.time())
-        state = RateLimitState(item.amount, stats.remaining, math.ceil(wait))
-        if not allowed:
-            raise RateLimitExceeded(state, min(_MAX_RETRY_AFTER, max(1.0, wait)))
-        return state
+            get_logger(__name__).error("rate limits are not counted", error=str(error))
 
 
 class RateLimitExceeded(RateLimited):
@@ -112,12 +128,16 @@ class RateLimitExceeded(RateLimited):
         self.state = state
 
 
-def _open(url: str) -> MemoryStorage:
-    timeouts = {"socket_timeout": _STORE_TIMEOUT, "socket_connect_timeout": _STORE_TIMEOUT}
-    options = {} if url.startswith("memory") else timeouts
+def _bucket(identity: str, method: str) -> str:
+    return f"{'read' if method in READ_METHODS else 'write'}:{identity}"
+
+
+def _open(url: str) -> Buckets:
+    if url.startswith("memory://"):
+        return MemoryBuckets()
     try:
-        return storage_from_string(url, wrap_exceptions=True, **options)  # type: ignore[return-value]
-    except ConfigurationError as error:
+        return RedisBuckets(url)
+    except (ImportError, ValueError) as error:
         raise InvalidRequest(
             f"Rate limits cannot be counted at this address: {error}",
             hint="Set ALPHAREEL_RATE_LIMIT_URL to memory://, or redis://host with pip install 'alphareel[redis]'.",

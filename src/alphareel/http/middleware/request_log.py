@@ -1,4 +1,4 @@
-"""Assigns a request ID, logs and traces the request, turns unhandled exceptions into a 500."""
+"""Assigns a request ID, logs and traces the request, completes the headers of responses, turns crashes into a 500."""
 
 import asyncio
 import re
@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from alphareel.domain.errors import InternalError
 from alphareel.http.errors import error_response
+from alphareel.http.rate_limits import RateLimitState
 from alphareel.telemetry.logging import get_logger, log_context
 from alphareel.telemetry.tracing import current_trace_id, set_span_error, span_attributes, start_span
 
@@ -23,17 +24,22 @@ log = get_logger(__name__)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _CLIENT_CLOSED_REQUEST = 499
 _UNTRACED_PATHS = frozenset(("/health", "/livez", "/readyz", "/metrics"))
+_PRIVATE_PATHS = ("/v1/", "/api/")
 _REFUSED_STATUSES = (401, 429)
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 
 RecordCall = Callable[..., None]
 """Called with the key's ID and the facts of the call: see ``CallLog.record``."""
 
+PeekRateLimit = Callable[[str, str], RateLimitState | None]
+"""The budget of an address for requests of a method, without counting one."""
+
 
 class RequestLogMiddleware:
     """ASGI middleware. Binds ``request_id`` into the log context and puts it into ``scope['state']``.
 
     ``record_call`` receives every request whose key is known, ``observe_request`` every request.
+    ``peek_rate_limit`` gives the RateLimit-* headers of requests that are not counted.
     """
 
     def __init__(
@@ -42,16 +48,18 @@ class RequestLogMiddleware:
         *,
         record_call: RecordCall = lambda _key_id, **_facts: None,
         observe_request: Callable[..., None] = lambda **_facts: None,
+        peek_rate_limit: PeekRateLimit = lambda _address, _method: None,
     ) -> None:
         self.app = app
         self.record_call = record_call
         self.observe_request = observe_request
+        self.peek_rate_limit = peek_rate_limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        record = _RequestRecord(scope, send)
+        record = _RequestRecord(scope, send, self.peek_rate_limit)
         with (
             record.span() as span,
             log_context(request_id=record.request_id, trace_id=current_trace_id()),
@@ -82,25 +90,40 @@ class RequestLogMiddleware:
 class _RequestRecord:
     """One request and its response."""
 
-    def __init__(self, scope: Scope, send: Send) -> None:
+    def __init__(self, scope: Scope, send: Send, peek_rate_limit: PeekRateLimit) -> None:
         client_id = Headers(scope=scope).get("x-request-id", "")
         self.request_id = client_id if _REQUEST_ID.fullmatch(client_id) else f"req_{secrets.token_hex(12)}"
         self.scope: Scope = {**scope, "state": {**scope.get("state", {}), "request_id": self.request_id}}
         self.status: int | None = None
         self._bytes = 0
         self._send = send
+        self._peek_rate_limit = peek_rate_limit
         self._started = time.perf_counter()
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = MutableHeaders(scope=message)
-            headers["X-Request-Id"] = self.request_id
-            if (rate_limit := self.scope["state"].get("rate_limit")) is not None:
-                headers.update(rate_limit.headers())
+            self._complete(MutableHeaders(scope=message))
         elif message["type"] == "http.response.body":
             self._bytes += len(message.get("body", b""))
         await self._send(message)
+
+    def _complete(self, headers: MutableHeaders) -> None:
+        """Add what every response carries. Answers of the API change and may contain secrets and signed links."""
+        headers["X-Request-Id"] = self.request_id
+        if (rate_limit := self._rate_limit()) is not None:
+            headers.update(rate_limit.headers())
+        if self.scope["path"].startswith(_PRIVATE_PATHS):
+            headers.setdefault("Cache-Control", "no-store")
+
+    def _rate_limit(self) -> RateLimitState | None:
+        """The state after counting this request; if it is not counted, what its address has left."""
+        state = self.scope["state"]
+        if "rate_limit" in state:
+            counted: RateLimitState | None = state["rate_limit"]
+            return counted
+        client = self.scope.get("client")
+        return self._peek_rate_limit(client[0] if client else "", self.scope["method"])
 
     def span(self) -> AbstractContextManager[Span | None]:
         """A span, as a child of the client's if it sent one; health checks and metrics have none."""

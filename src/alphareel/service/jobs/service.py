@@ -139,6 +139,12 @@ class JobService:
             raise NotFound("Job not found", hint="Check the id, and that the key is the one that made the job.")
         return job
 
+    def is_unfinished(self, principal: Principal, job_id: str) -> bool:
+        """Whether this is a queued or running job that the principal may see."""
+        if principal.key is None:
+            return self._store.is_unfinished(job_id)
+        return self._store.is_unfinished(job_id, key_ids=(principal.key.id, *self._sibling_keys(principal)))
+
     def list(self, principal: Principal, *, limit: int, offset: int, status: str | None) -> Page:
         """The principal's jobs, newest first; ``limit`` 1-100. Raises InvalidRequest."""
         validation.check_page(limit, offset)

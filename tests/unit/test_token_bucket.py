@@ -1,0 +1,89 @@
+"""Token buckets: a burst, then one token at a time. Redis and this process count alike."""
+
+import os
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from alphareel.http.token_bucket import BucketState, MemoryBuckets, RedisBuckets
+
+
+class Clock:
+    now = 50.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture(params=["memory", "redis"])
+def buckets(request):
+    if request.param == "memory":
+        return MemoryBuckets()
+    url = os.environ.get("ALPHAREEL_TEST_REDIS_URL")
+    if url is None:
+        pytest.skip("ALPHAREEL_TEST_REDIS_URL names no Redis server")
+    return RedisBuckets(url)
+
+
+def test_a_full_bucket_gives_its_limit_at_once_and_then_one_token_at_a_time(clock):
+    buckets = MemoryBuckets(now=clock)
+    assert [buckets.take("a", 60)[0] for _ in range(61)] == [True] * 60 + [False]
+    for _ in range(100):
+        clock.now += 1
+        assert [buckets.take("a", 60)[0] for _ in range(2)] == [True, False]
+    clock.now += 60
+    assert [buckets.take("a", 60)[0] for _ in range(61)] == [True] * 60 + [False]
+
+
+@pytest.mark.parametrize("limit", [1, 7, 60, 600, 7001])
+def test_waiting_as_long_as_told_is_always_enough(clock, limit):
+    buckets = MemoryBuckets(now=clock)
+    for _ in range(limit):
+        assert buckets.take("a", limit)[0]
+    for _ in range(20):
+        allowed, state = buckets.take("a", limit)
+        assert (allowed, state.remaining) == (False, 0)
+        clock.now += state.seconds_to_next
+        assert buckets.take("a", limit)[0]
+
+
+def test_a_bucket_reports_what_is_left_and_when_there_is_more(clock):
+    buckets = MemoryBuckets(now=clock)
+    assert (buckets.peek("a", 6).remaining, buckets.peek("a", 6).seconds_to_next) == (6, 0)
+    _, state = buckets.take("a", 6)
+    assert (state.remaining, state.seconds_to_next) == (5, pytest.approx(10))
+    clock.now += 4
+    assert buckets.peek("a", 6) == BucketState(6, pytest.approx(6))
+
+
+def test_a_lower_limit_applies_at_once(clock):
+    buckets = MemoryBuckets(now=clock)
+    for _ in range(30):
+        buckets.take("a", 60)
+    assert buckets.peek("a", 2).remaining == 1
+
+
+def test_buckets_are_forgotten_when_they_are_full_again(clock):
+    buckets = MemoryBuckets(now=clock)
+    for number in range(1000):
+        buckets.take(str(number), 60)
+    clock.now += 61
+    buckets.take("a", 60)
+    assert len(buckets._full_at) == 1
+
+
+def test_concurrent_requests_share_one_bucket(buckets):
+    name = uuid.uuid4().hex
+    with ThreadPoolExecutor(16) as pool:
+        taken = list(pool.map(lambda _: buckets.take(name, 20)[0], range(50)))
+    assert taken.count(True) in (20, 21)  # one token more if the test takes three seconds
+    state = buckets.peek(name, 20)
+    assert state.remaining == 0
+    assert 0 < state.seconds_to_next <= 3
+    assert buckets.peek("another", 20).remaining == 20
