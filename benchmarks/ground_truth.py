@@ -1,13 +1,15 @@
 """Ground truth: clips with known mattes, from a folder, and one that is generated.
 
 Each GroundTruth reads frames as the pipeline's reader does, with a model input of the size that the engine needs.
-The folder may contain, each part optional:
+The folders may contain, each part optional:
 
     ccp/rgb/*.jpg, ccp/mask/*.png        photos of people, masks made by hand
     davis/NAME/rgb/*.jpg, mask/*.png     sequences with masks made by hand
     composite/*_rgb.mp4, *_alpha.mkv     a keyed dancer before a moving photo, exact alpha
     greenscreen/axe_dancer_puregreen.mp4 the same dancer on a green screen
     video/person_queue_static_camera.mp4 a room whose first frame is empty, into which he is composited
+    OBJECTS/clip+mask/davis16/NAME/...   more sequences: people, animals, vehicles, things
+    EMPTY/*.jpg                          rooms, streets and textures with nothing in front
 """
 
 import tempfile
@@ -31,7 +33,7 @@ from alphareel.testing.clips import make_clip
 from alphareel.testing.frames import frame_of
 from benchmarks import small_subject
 
-Subject = Literal["people", "screen"]
+Subject = Literal["people", "anything", "nothing", "screen"]
 Alpha = NDArray[np.float32]
 Size = tuple[int, int]
 
@@ -39,6 +41,16 @@ WARMUP_FRAMES = 4
 # Sequences of people. The others show a dog and a car, which the engines for people do not cut out. The masks have one
 # subject: spectators behind the dancer count as errors, the scooter of the rider belongs to the subject.
 _DAVIS_PEOPLE = ("breakdance", "scooter-black")
+# Sequences of any subject, people among them. The first chose between states of the training of the engine subject, the
+# second are for figures alone (training/subject_datasets.py). What taught it is in neither.
+_ANY_SUBJECT = {
+    "any subject, chose": (
+        "breakdance", "bus", "elephant", "libby", "lucia", "mallard-water", "soccerball", "surf",
+    ),
+    "any subject, held out": (
+        "car-shadow", "flamingo", "rhino", "scooter-black", "soapbox", "swing", "tennis", "train",
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,8 +71,10 @@ class GroundTruth:
     alphas: Callable[[], Iterator[Alpha]]
 
 
-def find(folder: Path, stack: ExitStack) -> tuple[list[GroundTruth], list[str]]:
-    """All ground truth in the folder and the generated clip, and one sentence for each missing part."""
+def find(
+    folder: Path, stack: ExitStack, *, objects: Path | None = None, empty: Path | None = None
+) -> tuple[list[GroundTruth], list[str]]:
+    """All ground truth in the folders and the generated clip, and one sentence for each missing part."""
     ground_truths, reasons = [_generated(Path(stack.enter_context(tempfile.TemporaryDirectory())))], []
     parts = {
         "ccp": _photos(folder / "ccp"),
@@ -73,6 +87,18 @@ def find(folder: Path, stack: ExitStack) -> tuple[list[GroundTruth], list[str]]:
         ground_truths.extend(part)
         if not part:
             reasons.append(f"{name}: skipped, {folder / name} is missing or incomplete.")
+    if objects is not None:
+        for group, names in _ANY_SUBJECT.items():
+            sequences = [t for name in names for t in _any_subject(folder, objects, name, group)]
+            ground_truths.extend(sequences)
+            if len(sequences) < len(names):
+                missing = ", ".join(sorted({*names} - {t.name for t in sequences}))
+                reasons.append(f"{group}: without {missing}, which {objects / 'clip+mask' / 'davis16'} lacks.")
+    if empty is not None:
+        scenes = [_empty_scene(path) for path in sorted(empty.glob("*.jpg"))]
+        ground_truths.extend(scenes)
+        if not scenes:
+            reasons.append(f"empty scenes: skipped, no pictures in {empty}.")
     return ground_truths, reasons
 
 
@@ -92,9 +118,20 @@ def _photos(folder: Path) -> list[GroundTruth]:
     return ground_truths
 
 
-def _sequence(folder: Path) -> list[GroundTruth]:
+def _sequence(folder: Path, group: str = "davis people", subject: Subject = "people") -> list[GroundTruth]:
     photos, masks = sorted((folder / "rgb").glob("*.jpg")), sorted((folder / "mask").glob("*.png"))
-    return [_pictures("davis people", folder.name, photos, masks)] if photos else []
+    return [_pictures(group, folder.name, photos, masks, subject=subject)] if photos else []
+
+
+def _any_subject(folder: Path, objects: Path, name: str, group: str) -> list[GroundTruth]:
+    """A sequence from one of the two places where it may be."""
+    return _sequence(folder / "davis" / name, group, "anything") or _sequence(
+        objects / "clip+mask" / "davis16" / name, group, "anything"
+    )
+
+
+def _empty_scene(photo: Path) -> GroundTruth:
+    return _pictures("empty scenes", photo.stem, [photo] * WARMUP_FRAMES, None, still=True, subject="nothing")
 
 
 def _composite(folder: Path) -> list[GroundTruth]:
@@ -146,7 +183,16 @@ def _share(levels: NDArray[np.uint8]) -> Alpha:
     return np.asarray(levels.astype(np.float32) / 255, np.float32)
 
 
-def _pictures(group: str, name: str, photos: list[Path], masks: list[Path], *, still: bool = False) -> GroundTruth:
+def _pictures(
+    group: str,
+    name: str,
+    photos: list[Path],
+    masks: list[Path] | None,
+    *,
+    still: bool = False,
+    subject: Subject = "people",
+) -> GroundTruth:
+    """Photos with their masks; without masks there is nothing in front."""
     height, width = _even(_read(photos[0])).shape[:2]
 
     def frames(model_input_size: Size | None) -> Iterator[Frame]:
@@ -154,11 +200,13 @@ def _pictures(group: str, name: str, photos: list[Path], masks: list[Path], *, s
             yield frame_of(_even(_read(photo)), model_input_size, index=index)
 
     def alphas() -> Iterator[Alpha]:
-        for mask in masks:
+        for mask in masks or ():
             yield np.asarray(_even(_read(mask))[..., 0] > 127, np.float32)
+        for _ in photos if masks is None else ():
+            yield np.zeros((height, width), np.float32)
 
     clip = _clip(width, height)
-    return GroundTruth(group, name, "people", exact=False, still=still, clip=clip, frames=frames, alphas=alphas)
+    return GroundTruth(group, name, subject, exact=False, still=still, clip=clip, frames=frames, alphas=alphas)
 
 
 def _read(path: Path) -> NDArray[np.uint8]:

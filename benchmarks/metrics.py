@@ -67,6 +67,12 @@ def iou(predicted: Alpha, true: Alpha, threshold: float = 0.5) -> float:
     return np.count_nonzero(subject & true_subject) / union if union else 1.0
 
 
+def taken(predicted: Alpha, true: Alpha, threshold: float = 0.5) -> float:
+    """Background pixels above ``threshold`` in percent of the frame: what an engine keeps although nothing is there."""
+    _same_shape(predicted, true)
+    return 100 * float(((predicted > threshold) & (true <= threshold)).mean())
+
+
 def boundary_f(predicted: Alpha, true: Alpha, threshold: float = 0.5) -> float:
     """F measure of the outlines at ``threshold``: the share of each within 0.8 % of the diagonal of the other.
 

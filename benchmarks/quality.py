@@ -1,11 +1,14 @@
 """Quality of every available engine on all available ground truth, as a table and a JSON file.
 
-    ./dev bench quality [--data DIR] [--models-dir DIR] [--frames N] [--engine NAME ...] [--sheets DIR] [--second-look]
+    ./dev bench quality [--data DIR] [--objects DIR] [--empty DIR] [--models-dir DIR] [--frames N] [--engine NAME ...]
+                        [--group NAME ...] [--clips] [--sheets DIR] [--second-look]
 
-Engines run as in the pipeline: full-size frames with a model input in, full-size alpha out. A peer, MediaPipe's selfie
-segmentation, is included if its file is in the models folder, as it is and with temporal smoothing. Keyers are scored
-on screens only, engines for people on people only. Figures are means over frames, then over clips. Masks made by hand
-have no soft edges, so MAD and Grad against them measure shapes, not hair. dtSSD and flicker need consecutive frames.
+Engines run as in the pipeline: full-size frames with a model input in, full-size alpha out. Peers (MediaPipe's selfie
+segmentation, U2-NetP, U2-Net) are included if their files are in the models folder (see ``peers_networks.py``), selfie
+also with temporal smoothing. Keyers are scored on screens only; engines for people also on groups with other subjects,
+where they show what is missing. Figures are means over frames, then over clips; ``--clips`` prints each clip, and the
+file of figures has them always. Masks made by hand have no soft edges, so MAD and Grad against them measure shapes,
+not hair. dtSSD and flicker need consecutive frames. taken: background pixels that are kept, in percent of the frame.
 ms: CPU time of one thread per frame for network, refinement and color decontamination, without the first frame.
 """
 
@@ -13,7 +16,7 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
@@ -34,12 +37,13 @@ from alphareel.imaging.color import yuv_to_rgb
 from alphareel.imaging.frame import Frame, Matte, Plane
 from alphareel.matting import tiers
 from alphareel.matting.engine import Engine, MattingSession, ModelInfo, RequiresScene
-from benchmarks import ground_truth, metrics, peers_selfie
+from benchmarks import ground_truth, metrics, peers_networks
 from benchmarks.engine import RESULTS, machine
 from benchmarks.ground_truth import GroundTruth
 from benchmarks.second_look import SecondLook
 
-CLIPS = Path(__file__).resolve().parents[2] / "shared" / "data" / "clips"
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+CLIPS = DATA / "clips"
 FLOW_WIDTH = 320  # width at which flicker is measured: full-size flow would cost more than all mattes
 SHEET_HEIGHT = 360
 SHEET_BACKGROUND = (40, 90, 200)
@@ -68,15 +72,19 @@ class Score:
     iou: float
     boundary_f: float
     flicker: float
+    taken: float
     ms: float
 
 
 @dataclass(frozen=True)
 class Row:
+    """``each``: the figures of every clip of the group by its name, of which ``score`` is the mean."""
+
     group: str
     engine: str
     clips: int
     score: Score
+    each: Mapping[str, Score]
 
 
 def candidates(models_dir: Path | None, names: Sequence[str]) -> tuple[list[Candidate], list[str]]:
@@ -92,15 +100,16 @@ def candidates(models_dir: Path | None, names: Sequence[str]) -> tuple[list[Cand
             reasons.append(f"{name}: skipped, {error.message}")
             continue
         available.append(Candidate(name, engine, _is_keyer(status.info), _megabytes(engine)))
-    if not names or peers_selfie.NAME in names:
-        peer = peers_selfie.load(models_dir, threads=1)
-        if peer is None:
-            reasons.append(f"{peers_selfie.NAME}: skipped, no {peers_selfie.FILE} in the models folder.")
-        else:
-            megabytes = _megabytes(peer)
-            available.append(Candidate(peers_selfie.NAME, peer, screens=False, megabytes=megabytes))
-            smoothed = replace(peer, smooth=True)
-            available.append(Candidate(f"{peers_selfie.NAME} steadied", smoothed, screens=False, megabytes=megabytes))
+    peers = [peer for peer in peers_networks.PEERS if not names or peer.name in names]
+    for engine_or_reason in peers_networks.load(models_dir, peers, threads=1):
+        if isinstance(engine_or_reason, str):
+            reasons.append(engine_or_reason)
+            continue
+        name, megabytes = engine_or_reason.peer.name, _megabytes(engine_or_reason)
+        available.append(Candidate(name, engine_or_reason, screens=False, megabytes=megabytes))
+        if name == "selfie":
+            smoothed = replace(engine_or_reason, smooth=True)
+            available.append(Candidate(f"{name} steadied", smoothed, screens=False, megabytes=megabytes))
     return available, reasons
 
 
@@ -157,7 +166,7 @@ def score(candidate: Candidate, truth: GroundTruth, *, frames: int) -> Score:
         if truth.still and index < frame_count:
             continue
         alpha = np.asarray(matte.alpha / np.float32(255), np.float32)
-        for name in ("mad", "mse", "grad", "iou", "boundary_f"):
+        for name in ("mad", "mse", "grad", "iou", "boundary_f", "taken"):
             sums[name].append(getattr(metrics, name)(alpha, true))
         picture, small = _for_flow(frame, truth.clip, alpha)
         if previous is not None:
@@ -196,18 +205,18 @@ def compare(
             if candidate.screens != (clips[0].subject == "screen"):
                 continue
             try:
-                scores = [score(candidate, truth, frames=frames) for truth in clips]
+                scores = {truth.name: score(candidate, truth, frames=frames) for truth in clips}
             except AlphareelError as error:
                 if refused is None:
                     raise
                 refused.append(f"{candidate.name}: not scored on {group}, {error.message}")
                 continue
-            means = {f.name: _mean(getattr(s, f.name) for s in scores) for f in fields(Score)}
-            yield Row(group, candidate.name, len(clips), Score(**means))
+            means = {f.name: _mean(getattr(s, f.name) for s in scores.values()) for f in fields(Score)}
+            yield Row(group, candidate.name, len(clips), Score(**means), scores)
 
 
-def table(rows: Sequence[Row], all_candidates: Sequence[Candidate]) -> Table:
-    heads = ("truth", "engine", "MAD", "MSE", "Grad", "dtSSD", "IoU", "boundary F", "flicker", "ms", "MB")
+def table(rows: Sequence[Row], all_candidates: Sequence[Candidate], *, clips: bool = False) -> Table:
+    heads = ("truth", "engine", "MAD", "MSE", "Grad", "dtSSD", "IoU", "boundary F", "flicker", "taken %", "ms", "MB")
     output = Table(
         title="MAD, MSE, flicker x 1000, dtSSD x 100, Grad / 1000; lower is better, but for IoU and boundary F"
     )
@@ -215,13 +224,17 @@ def table(rows: Sequence[Row], all_candidates: Sequence[Candidate]) -> Table:
         output.add_column(head, justify="left" if head in ("truth", "engine") else "right")
     megabytes = {c.name: c.megabytes for c in all_candidates}
     for row, after in zip(rows, [*rows[1:], None], strict=True):
-        s = row.score
-        figures = [(s.mad, 1), (s.mse, 1), (s.grad, 2), (s.dtssd, 2), (s.iou, 3), (s.boundary_f, 3), (s.flicker, 1)]
-        cells = [_cell(value, digits) for value, digits in (*figures, (s.ms, 0), (megabytes[row.engine], 1))]
-        output.add_row(
-            f"{row.group} ({row.clips})", row.engine, *cells, end_section=after is None or after.group != row.group
-        )
+        lines = [(f"{row.group} ({row.clips})", row.score), *((f"  {n}", s) for n, s in row.each.items() if clips)]
+        for name, score_ in lines:
+            output.add_row(name, row.engine, *_cells(score_), _cell(megabytes[row.engine], 1))
+        if after is None or after.group != row.group:
+            output.add_section()
     return output
+
+
+def _cells(s: Score) -> list[str]:
+    figures = [(s.mad, 1), (s.mse, 1), (s.grad, 2), (s.dtssd, 2), (s.iou, 3), (s.boundary_f, 3), (s.flicker, 1)]
+    return [_cell(value, digits) for value, digits in (*figures, (s.taken, 2), (s.ms, 0))]
 
 
 def _cell(value: float, digits: int) -> str:
@@ -294,7 +307,11 @@ def save(rows: Sequence[Row], all_candidates: Sequence[Candidate], skipped: Sequ
         "frames": frames,
         "engines": engines,
         "skipped": list(skipped),
-        "rows": [{"truth": r.group, "engine": r.engine, "clips": r.clips, **_plain(r.score)} for r in rows],
+        "rows": [
+            {"truth": r.group, "engine": r.engine, "clips": r.clips, **_plain(r.score)}
+            | {"each": {name: _plain(each) for name, each in r.each.items()}}
+            for r in rows
+        ],
     }
     path = RESULTS / f"quality-{now:%Y%m%d-%H%M%S}.json"
     path.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n")
@@ -308,6 +325,10 @@ def _plain(score: Score) -> dict[str, float | None]:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=CLIPS, help=f"folder with ground truth (else {CLIPS})")
+    parser.add_argument("--objects", type=Path, default=DATA / "objects", help="folder of masked sequences of things")
+    parser.add_argument("--empty", type=Path, default=CLIPS / "empty", help="folder of pictures without a subject")
+    parser.add_argument("--group", action="append", default=[], help="only this group of clips; repeatable")
+    parser.add_argument("--clips", action="store_true", help="also print the figures of each clip")
     parser.add_argument("--models-dir", type=Path, help="folder with installed weights and those of peers")
     parser.add_argument("--frames", type=int, default=60, help="frames of each clip, from its start")
     parser.add_argument("--engine", action="append", default=[], help="only this engine; repeatable")
@@ -318,13 +339,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parsed = parser.parse_args(arguments)
     console = Console(width=130, markup=False)
     with ExitStack() as stack:
-        ground_truths, absent = ground_truth.find(parsed.data, stack)
+        ground_truths, absent = ground_truth.find(parsed.data, stack, objects=parsed.objects, empty=parsed.empty)
+        ground_truths = [t for t in ground_truths if not parsed.group or t.group in parsed.group]
         all_candidates, unable = candidates(parsed.models_dir, parsed.engine)
         if parsed.second_look:
             all_candidates += [with_second_look(c) for c in all_candidates if not c.screens]
         skipped = [*absent, *unable]
         rows = list(compare(all_candidates, ground_truths, frames=parsed.frames, refused=skipped))
-        console.print(table(rows, all_candidates))
+        console.print(table(rows, all_candidates, clips=parsed.clips))
         for reason in skipped:
             console.print(reason)
         console.print(f"saved to {save(rows, all_candidates, skipped, frames=parsed.frames)}")

@@ -3,6 +3,7 @@
 import json
 import math
 from contextlib import ExitStack
+from dataclasses import replace
 from fractions import Fraction
 
 import cv2
@@ -106,6 +107,14 @@ def test_clips_of_one_group_are_averaged():
     assert [(r.group, r.clips) for r in rows] == [("made", 2), ("other", 1)]
 
 
+def test_each_clip_of_a_group_has_figures_of_its_own():
+    (row,) = compare([candidate(TrueMatteEngine(late=2))], [replace(true_clip(), name=n) for n in "ab"], frames=4)
+    assert list(row.each) == ["a", "b"]
+    assert row.score.iou == pytest.approx((row.each["a"].iou + row.each["b"].iou) / 2)
+    lines = quality.table([row], [candidate(TrueMatteEngine())], clips=True)
+    assert list(lines.columns[0].cells) == ["made (2)", "  a", "  b"]
+
+
 def test_a_keyer_is_not_scored_on_clips_of_people():
     keyer = Candidate("keyer", TrueMatteEngine(), screens=True, megabytes=0)
     assert list(compare([keyer], [true_clip()], frames=2)) == []
@@ -133,6 +142,27 @@ def test_photos_and_sequences_are_found_with_their_masks(tmp_path):
     assert alpha.min() == 1
     assert photo.still
     assert len(more) == ground_truth.WARMUP_FRAMES - 1
+
+
+def test_sequences_of_any_subject_and_empty_scenes_are_found(tmp_path):
+    for part in ("rgb", "mask"):
+        folder = tmp_path / "objects" / "clip+mask" / "davis16" / "bus" / part
+        folder.mkdir(parents=True)
+        cv2.imwrite(str(folder / ("1.jpg" if part == "rgb" else "1.png")), np.full((50, 40), 200, np.uint8))
+    cv2.imwrite(str(tmp_path / "street.jpg"), np.full((HEIGHT, WIDTH), 90, np.uint8))
+    with ExitStack() as stack:
+        ground_truths, reasons = ground_truth.find(tmp_path, stack, objects=tmp_path / "objects", empty=tmp_path)
+    bus, street = (next(t for t in ground_truths if t.name == name) for name in ("bus", "street"))
+    assert (bus.group, bus.subject) == ("any subject, chose", "anything")
+    assert (street.group, street.still, next(street.alphas()).max()) == ("empty scenes", True, 0)
+    assert any(reason.startswith("any subject, chose: without breakdance, elephant") for reason in reasons)
+    row = score_engine(candidate(TrueMatteEngine()), replace(street, still=False, frames=true_clip().frames), frames=1)
+    assert row.taken > 5, "the engine finds something where nothing is"
+
+
+def test_peers_without_their_files_are_reported(tmp_path):
+    candidates, reasons = quality.candidates(tmp_path, ["u2netp"])
+    assert (candidates, reasons) == ([], ["u2netp: skipped, no u2netp.onnx in the models folder."])
 
 
 def test_the_command_prints_a_table_and_saves_figures_and_sheets(tmp_path, monkeypatch, capsys):

@@ -16,6 +16,7 @@ import alphareel
 from alphareel.cli import cut as cut_command
 from alphareel.cli.contact_sheet import draw_sheet
 from alphareel.cli.signals import Interrupted, interruptible
+from alphareel.matting.models import subject
 from alphareel.testing.clips import make_clip
 
 
@@ -134,7 +135,20 @@ def test_a_format_may_name_a_file_whose_suffix_says_nothing_else(command, clip, 
         assert (code, err) == (0, "")
 
 
-def test_a_stand_in_for_the_default_model_is_no_warning_to_who_asked_for_none(command, clip, tmp_path):
+@pytest.fixture
+def people_only(monkeypatch, tmp_path):
+    """An installation that lacks the bundled network for any subject."""
+    monkeypatch.setattr(subject, "_PATH", tmp_path / "absent.onnx")
+
+
+@pytest.mark.parametrize(("model", "engine"), [((), "subject"), (("--model", "human"), "builtin")])
+def test_each_model_is_served_by_the_bundled_network_for_its_subject(command, clip, tmp_path, model, engine):
+    code, out, err = command("cut", clip, tmp_path / "out.webm", *model)
+    assert (code, err) == (0, "")
+    assert f"engine {engine}" in out
+
+
+def test_a_stand_in_for_the_default_model_is_no_warning_to_who_asked_for_none(people_only, command, clip, tmp_path):
     code, out, err = command("cut", clip, tmp_path / "out.webm")
     assert (code, err) == (0, "")
     assert "engine builtin" in out
@@ -142,7 +156,7 @@ def test_a_stand_in_for_the_default_model_is_no_warning_to_who_asked_for_none(co
     assert err.startswith("warning: The model original is served by builtin")
 
 
-def test_on_a_terminal_the_stand_in_for_the_default_model_is_a_note(command, clip, tmp_path, monkeypatch):
+def test_on_a_terminal_the_stand_in_for_the_default_model_is_a_note(people_only, command, clip, tmp_path, monkeypatch):
     monkeypatch.setattr(cut_command, "_progress_bar", lambda _: nullcontext())
     terminal = Console(force_terminal=True, record=True, file=io.StringIO(), highlight=False, markup=False)
     monkeypatch.setattr(cut_command, "stderr", terminal)

@@ -9,16 +9,21 @@ import pytest
 from alphareel.domain.errors import InvalidRequest, ModelUnavailable, WeightsInvalid
 from alphareel.domain.options import Options
 from alphareel.matting import tiers
-from alphareel.matting.models import builtin
+from alphareel.matting.models import builtin, subject
 from alphareel.matting.people import means_people
 from alphareel.testing.networks import make_birefnet, make_builtin, make_modnet, make_rvm
 
 
 @pytest.fixture
 def bundled(tmp_path, monkeypatch):
-    path = make_builtin(tmp_path / "builtin.onnx")
-    monkeypatch.setattr(builtin, "_PATH", path)
-    return path
+    for module in (builtin, subject):
+        monkeypatch.setattr(module, "_PATH", make_builtin(tmp_path / f"{module.INFO.name}.onnx"))
+
+
+@pytest.fixture
+def people_only(bundled, tmp_path, monkeypatch):
+    """An installation that lacks the bundled network for any subject."""
+    monkeypatch.setattr(subject, "_PATH", tmp_path / "absent.onnx")
 
 
 @pytest.fixture
@@ -28,20 +33,27 @@ def folder(tmp_path):
     return models_dir
 
 
-@pytest.mark.parametrize("tier", ["original", "light", "human"])
-def test_the_bundled_network_serves_the_tiers_when_none_is_installed(tier, bundled, folder):
+@pytest.mark.parametrize(("tier", "name"), [("original", "subject"), ("light", "subject"), ("human", "builtin")])
+def test_a_bundled_network_for_its_subject_serves_each_tier_without_a_warning(tier, name, bundled, folder):
+    selected = tiers.choose(Options(model=tier), folder)
+    assert selected.engine.facts.name == name == tiers.serving(tier, folder)
+    assert selected.warnings == ()
+
+
+@pytest.mark.parametrize(("tier", "name"), [("original", "subject"), ("light", "subject"), ("human", "rvm")])
+def test_an_installed_network_takes_precedence_for_the_same_subject(tier, name, bundled, folder):
+    make_rvm(folder / "rvm_mobilenetv3_fp32.onnx")
+    assert tiers.choose(Options(model=tier), folder).engine.facts.name == name == tiers.serving(tier, folder)
+
+
+@pytest.mark.parametrize("tier", ["original", "light"])
+def test_an_engine_for_people_stands_in_for_any_subject_with_a_warning(tier, people_only, folder):
     selected = tiers.choose(Options(model=tier), folder)
     assert selected.engine.facts.name == "builtin" == tiers.serving(tier, folder)
-    assert bool(selected.warnings) == (tier == "original"), "which promises more than people"
+    assert len(selected.warnings) == 1
 
 
-@pytest.mark.parametrize("tier", ["original", "light", "human"])
-def test_an_installed_network_takes_precedence_over_the_bundled_one(tier, bundled, folder):
-    make_rvm(folder / "rvm_mobilenetv3_fp32.onnx")
-    assert tiers.choose(Options(model=tier), folder).engine.facts.name == "rvm" == tiers.serving(tier, folder)
-
-
-def test_a_fallback_for_another_kind_of_subject_is_a_warning(bundled, folder):
+def test_a_fallback_for_another_kind_of_subject_is_a_warning(people_only, folder):
     [warning] = tiers.choose(Options(model="original"), folder).warnings
     assert warning.startswith("The model original is served by builtin (cuts out people) because birefnet")
     make_birefnet(folder / "BiRefNet-general-epoch_244.onnx")
@@ -69,12 +81,12 @@ def test_priorities_with_unknown_engines_or_tiers_are_refused(text):
 
 
 def test_an_engine_is_selected_without_a_models_folder(bundled):
-    assert tiers.choose(Options(), None).engine.facts.name == "builtin"
+    assert tiers.choose(Options(), None).engine.facts.name == "subject"
 
 
 def test_an_engine_with_a_damaged_weights_file_is_skipped_with_a_warning(bundled, folder):
     (folder / "rvm_mobilenetv3_fp32.onnx").write_bytes(b"damaged" * 1000)
-    selected = tiers.choose(Options(), folder)
+    selected = tiers.choose(Options(model="human"), folder)
     assert selected.engine.facts.name == "builtin"
     assert "rvm was skipped" in selected.warnings[0]
 
@@ -168,7 +180,8 @@ def test_every_engine_of_a_tier_exists():
 
 
 def test_an_installation_without_the_bundled_network_says_so(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(builtin, "_PATH", tmp_path / "absent.onnx")
+    for module in (builtin, subject):
+        monkeypatch.setattr(module, "_PATH", tmp_path / "absent.onnx")
     assert tiers.serving("human", folder) is None
     with pytest.raises(ModelUnavailable, match="lacks the bundled network"):
         tiers.choose(Options(), folder)

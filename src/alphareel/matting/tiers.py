@@ -18,11 +18,11 @@ ENTRY_POINT_GROUP = "alphareel.models"
 Priorities: TypeAlias = Mapping[Tier, tuple[str, ...]]
 """Engines by tier in order of preference. The first one that can run serves the tier."""
 
-# Best first. Networks the user installed take precedence over the bundled one. "original" promises any subject,
-# "human" and "light" promise speed. docs/models/ says what each engine is good for.
+# Best first. "original" and "light" promise any subject, "light" and "human" promise speed. Networks that the user
+# installed take precedence over a bundled one for the same subject. docs/models/ says what each engine is good for.
 DEFAULT_PRIORITIES: Priorities = {
-    "original": ("birefnet", "birefnet_lite", "rvm_resnet50", "rvm", "modnet", "builtin"),
-    "light": ("rvm", "builtin"),
+    "original": ("birefnet", "birefnet_lite", "subject", "rvm_resnet50", "rvm", "modnet", "builtin"),
+    "light": ("subject", "rvm", "builtin"),
     "human": ("rvm_resnet50", "rvm", "modnet", "birefnet_portrait", "builtin"),
     "pro": ("prompted",),
 }

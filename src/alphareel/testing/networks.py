@@ -90,7 +90,7 @@ _PADDING = {"padding": "." * 1024}
 
 
 def make_builtin(path: Path, metadata: Mapping[str, str] | None = None) -> Path:
-    """Write a network with the interface of builtin (``models/builtin.py``, ``load_file``) and this metadata."""
+    """Write a network with the interface of builtin and subject (``recurrent_model.py``) and this metadata."""
     facts = {"version": "tiny", "memory_stride": "16", "area": "16384"} if metadata is None else metadata
     return _save(_BUILTIN, path, facts)
 

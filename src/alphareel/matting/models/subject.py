@@ -1,0 +1,31 @@
+"""The bundled network for any subject: small, recurrent. Card: docs/models/subject.md."""
+
+from pathlib import Path
+
+from alphareel.matting.engine import Engine, ModelInfo
+from alphareel.matting.recurrent_model import bundled_reason, load_recurrent_model
+from alphareel.matting.runtime import Runtime
+
+INFO = ModelInfo(
+    name="subject",
+    version="1",
+    subject="anything",
+    summary="The bundled network for whatever is in front: people, animals, vehicles, products. Fast, recurrent.",
+    code_license="Apache-2.0",
+    weights_license="Apache-2.0",
+    weights="subject.onnx",
+    temporal=True,
+    warmup_frames=30,
+)
+
+_PATH = Path(__file__).with_name("subject.onnx")
+
+
+def available(models_dir: Path | None) -> str | None:  # noqa: ARG001 - the contract of model files
+    """See ``matting.engine``."""
+    return bundled_reason(_PATH)
+
+
+def load(runtime: Runtime) -> Engine:
+    """See ``matting.engine``."""
+    return load_recurrent_model(INFO, runtime, _PATH)
