@@ -28,6 +28,12 @@ def test_each_model_names_the_engine_that_serves_it(models):
     assert (pro["available"], pro["engine"], pro["license"], pro["text_prompt"]) == (False, None, None, True)
 
 
+def test_every_engine_tells_what_its_weights_were_trained_on(models):
+    told = {e["name"]: e["pedigree"] for e in models["engines"]}
+    assert "Robust Video Matting" in told["builtin"]
+    assert "research" in told["birefnet"]
+
+
 def test_engines_that_are_missing_say_why(models):
     assert {e["name"]: e["missing"] for e in models["engines"]} == {"birefnet": "No such file.", "builtin": None}
 

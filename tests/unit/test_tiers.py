@@ -170,6 +170,7 @@ def test_the_offer_names_every_engine_once_with_its_licenses(bundled, folder):
     offers = tiers.list_engines(folder)
     assert [o.info.name for o in offers] == list(tiers.names())
     assert all(o.info.code_license and o.info.weights_license for o in offers)
+    assert all(bool(o.info.pedigree) == (o.info.weights is not None) for o in offers)
     missing = next(o for o in offers if o.info.name == "rvm")
     assert not missing.available
     assert "models folder" in missing.reason

@@ -164,6 +164,7 @@ def _listing(folder: ModelsFolder) -> dict[str, object]:
                 "serves": list(offer.serving),
                 "code_license": offer.info.code_license,
                 "weights_license": offer.info.weights_license,
+                "pedigree": offer.info.pedigree,
                 "missing": offer.reason,
             }
             for offer in alphareel.models(models_dir=folder.path)

@@ -37,6 +37,8 @@ class EngineSpec(Protocol):
     def code_license(self) -> str: ...
     @property
     def weights_license(self) -> str: ...
+    @property
+    def pedigree(self) -> str | None: ...
 
 
 class EngineStatus(Protocol):
@@ -88,6 +90,7 @@ def engine(status: EngineStatus) -> schemas.EngineStatus:
         summary=info.summary,
         code_license=info.code_license,
         weights_license=info.weights_license,
+        pedigree=info.pedigree,
         serves=list(status.serves),
         missing=status.missing,
     )

@@ -36,6 +36,8 @@ class ModelInfo:
     warmup_frames: int | None = None
     """Frames after which a session no longer depends on the frames before them, so that a clip can be processed in
     chunks. None when the start of a clip influences all of it."""
+    pedigree: str | None = None
+    """What its weights were trained on, and what is not known about it; None when it has no weights."""
     prompted: bool = False
     """Whether it cuts out what ``text_prompt`` names."""
 

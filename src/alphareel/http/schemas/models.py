@@ -35,6 +35,7 @@ class EngineStatus(Schema):
     summary: str
     code_license: str
     weights_license: str
+    pedigree: str | None = Field(description="What its weights were trained on, as far as known; null without weights.")
     serves: list[str] = Field(description="The models that it would serve on this server.")
     missing: str | None = Field(description="Why it cannot run on this server; null if it can.")
 

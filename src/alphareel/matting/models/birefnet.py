@@ -14,6 +14,7 @@ INFO = ModelInfo(
     summary="BiRefNet: any foreground in fine detail, frame by frame with temporal smoothing. Slow without a GPU.",
     code_license="MIT",
     weights_license="MIT",
+    pedigree="Its authors' training data: DIS5K and other public datasets, most of them published for research.",
     weights="BiRefNet-general-epoch*.onnx",
     temporal=True,
     warmup_frames=12,

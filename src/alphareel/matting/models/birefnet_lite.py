@@ -14,6 +14,7 @@ INFO = ModelInfo(
     summary="BiRefNet on a small backbone: the foreground of any image, at about half the cost of the large one.",
     code_license="MIT",
     weights_license="MIT",
+    pedigree="Its authors' training data: DIS5K and other public datasets, most of them published for research.",
     weights="BiRefNet-general-bb_swin_v1_tiny*.onnx",
     temporal=True,
     warmup_frames=12,

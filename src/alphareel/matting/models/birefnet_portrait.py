@@ -14,6 +14,7 @@ INFO = ModelInfo(
     summary="BiRefNet for portraits: people and hair, frame by frame with temporal smoothing. Slow without a GPU.",
     code_license="MIT",
     weights_license="MIT",
+    pedigree="Its authors' training data: P3M-10k, a public set of portraits.",
     weights="BiRefNet-portrait*.onnx",
     temporal=True,
     warmup_frames=12,

@@ -13,6 +13,10 @@ INFO = ModelInfo(
     summary="The bundled network: fast, recurrent.",
     code_license="Apache-2.0",
     weights_license="Apache-2.0",
+    pedigree=(
+        "Labels: masks made by hand, drawn people, mostly predictions of Robust Video Matting (GPL-3.0). "
+        "Encoder: EfficientNet-Lite0 (Apache-2.0)."
+    ),
     weights="builtin.onnx",
     temporal=True,
     warmup_frames=30,

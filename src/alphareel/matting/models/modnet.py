@@ -14,6 +14,7 @@ INFO = ModelInfo(
     summary="MODNet: portraits with fine hair, frame by frame with temporal smoothing. Code and weights: Apache-2.0.",
     code_license="Apache-2.0",
     weights_license="Apache-2.0",
+    pedigree="Its authors' training data is partly under research licenses.",
     weights="modnet*.onnx",
     temporal=True,
     warmup_frames=12,

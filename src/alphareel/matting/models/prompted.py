@@ -22,6 +22,7 @@ INFO = ModelInfo(
     summary="Finds what text_prompt names (Grounding DINO) and tracks it (SAM 2.1). Requires the pro extra.",
     code_license="Apache-2.0",
     weights_license="Apache-2.0",
+    pedigree="Its authors' training data: for Grounding DINO also captions whose terms were not published.",
     weights="grounding-dino-tiny, sam2.1-hiera-tiny",
     temporal=True,
     prompted=True,

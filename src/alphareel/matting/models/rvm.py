@@ -23,6 +23,7 @@ INFO = ModelInfo(
     summary="Robust Video Matting, from a file you download: better edges than builtin at several times the cost.",
     code_license="GPL-3.0",
     weights_license="not stated by the author",
+    pedigree="Its authors' training data: VideoMatte240K, Distinctions-646 and others, partly under research licenses.",
     weights="rvm_mobilenetv3*.onnx",
     temporal=True,
     warmup_frames=30,

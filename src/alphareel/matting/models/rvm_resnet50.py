@@ -14,6 +14,7 @@ INFO = ModelInfo(
     summary="Robust Video Matting on a large backbone, from a file you download. Slow without a GPU.",
     code_license=rvm.INFO.code_license,
     weights_license=rvm.INFO.weights_license,
+    pedigree="Its authors' training data: VideoMatte240K, Distinctions-646 and others, partly under research licenses.",
     weights="rvm_resnet50*.onnx",
     temporal=True,
     warmup_frames=30,

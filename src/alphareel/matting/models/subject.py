@@ -13,6 +13,10 @@ INFO = ModelInfo(
     summary="The bundled network for whatever is in front: people, animals, vehicles, products. Fast, recurrent.",
     code_license="Apache-2.0",
     weights_license="Apache-2.0",
+    pedigree=(
+        "Labels: masks made by hand, drawn things, predictions of U2-Net (Apache-2.0). Started from builtin, which "
+        "learned from predictions of Robust Video Matting (GPL-3.0). Encoder: EfficientNet-Lite0 (Apache-2.0)."
+    ),
     weights="subject.onnx",
     temporal=True,
     warmup_frames=30,
