@@ -96,6 +96,18 @@ def serve() -> None:
     sys.exit(run_service(load_settings()))
 
 
+@app.command
+def studio() -> None:
+    """Print a link that opens the web studio of this machine's service signed in. It works once, within 15 minutes."""
+    from alphareel.server.container import build_sign_in_codes, studio_link
+    from alphareel.server.installation import open_installation
+    from alphareel.server.settings import load_settings
+
+    settings = load_settings()
+    with open_installation(settings) as installation:
+        stdout.print(studio_link(settings, build_sign_in_codes(installation)), soft_wrap=True)
+
+
 def main() -> None:
     """Entry point of the console script: errors become one line on standard error and an exit code."""
     try:

@@ -28,6 +28,7 @@ from alphareel.http.routes import (
     legacy,
     metrics,
     models,
+    studio,
     uploads,
     usage,
     webhooks,
@@ -35,10 +36,20 @@ from alphareel.http.routes import (
 from alphareel.http.sse import StreamSlots
 from alphareel.http.thread_pools import UploadPool
 from alphareel.service.services import Services
+from alphareel.service.studio import SignInCodes
 
 
-def create_app(services: Services, config: HttpConfig, *, list_engines: ListEngines = tuple) -> FastAPI:
-    """The HTTP API over ``services``. Every path under /v1 requires a key, because its router does."""
+def create_app(
+    services: Services,
+    config: HttpConfig,
+    *,
+    list_engines: ListEngines = tuple,
+    sign_in_codes: SignInCodes | None = None,
+) -> FastAPI:
+    """The HTTP API over ``services``. Every path under /v1 requires a key, because its router does.
+
+    ``sign_in_codes``: of the studio; None if it has none.
+    """
     app = FastAPI(
         title="alphareel",
         version=config.version,
@@ -56,6 +67,7 @@ def create_app(services: Services, config: HttpConfig, *, list_engines: ListEngi
         metrics=Metrics(services.stats),
         upload_pool=UploadPool(),
         streams=StreamSlots(config.streams_per_key),
+        sign_in_codes=sign_in_codes,
     )
     app.openapi = partial(document, app)  # type: ignore[method-assign]
     errors.install(app)
@@ -66,6 +78,8 @@ def create_app(services: Services, config: HttpConfig, *, list_engines: ListEngi
     app.include_router(files.router)
     app.include_router(health.router)
     app.include_router(metrics.router)
+    if config.studio:
+        app.include_router(studio.router)
     if config.legacy_routes:
         app.include_router(legacy.router)
     app.add_middleware(StorableTextMiddleware)

@@ -33,7 +33,8 @@ _LOCAL_SUFFIXES = (".localhost", ".local", ".lan", ".internal", ".home.arpa")
 """Suffixes that nobody can register on the public Internet, so no outsider can point such a name at this server."""
 
 
-def _address(request: Request) -> str:
+def client_address(request: Request) -> str:
+    """The address of the client; of the nearest untrusted proxy behind trusted ones."""
     return request.client.host if request.client else ""
 
 
@@ -46,7 +47,7 @@ def require_key(request: Request, services: ServicesOf, secret: _Secret) -> Prin
         key = services.api_keys.authenticate(secret)
     except InvalidApiKey:
         # A valid key always passes: clients behind one proxy share their address.
-        context_of(request).auth_failures.record_failure("key", _address(request))
+        context_of(request).auth_failures.record_failure("key", client_address(request))
         raise
     request.state.key = key.fingerprint
     request.state.key_id = key.id
@@ -68,9 +69,9 @@ def allow_no_key(request: Request, services: ServicesOf, config: ConfigOf, secre
             "Requests under this host name need a key.",
             hint="Send it as X-Api-Key, or set ALPHAREEL_PUBLIC_URL to the name that clients use.",
         )
-    principal = Principal(key=None, request_id=request_id(request), address=origin_of(_address(request)))
+    principal = Principal(key=None, request_id=request_id(request), address=origin_of(client_address(request)))
     request.state.rate_limit = context_of(request).rate_limiter.hit_address(
-        _address(request), request.method, unfinished_job=_unfinished_job(request, principal, services)
+        client_address(request), request.method, unfinished_job=_unfinished_job(request, principal, services)
     )
     return principal
 
@@ -92,9 +93,9 @@ def require_admin(
     """
     if not token:
         raise MissingAdminToken("The request has no admin token.", hint="Send it in the header X-Admin-Token.")
-    context_of(request).auth_failures.check("admin token", _address(request))
+    context_of(request).auth_failures.check("admin token", client_address(request))
     if config.admin_token is None or not hmac.compare_digest(_digest(token), _digest(config.admin_token)):
-        context_of(request).auth_failures.record_failure("admin token", _address(request))
+        context_of(request).auth_failures.record_failure("admin token", client_address(request))
         raise InvalidAdminToken("Invalid admin token", hint="Send the value of ALPHAREEL_ADMIN_TOKEN of this server.")
     return Operator("admin", request_id(request))
 
@@ -124,7 +125,7 @@ def _is_dns_rebinding_risk(request: Request, config: HttpConfig) -> bool:
     host = _host(request)
     if "." not in host or host.endswith(_LOCAL_SUFFIXES) or host == urlsplit(config.public_url or "").hostname:
         return False
-    return not _is_ip_address(host) and not _is_public(_address(request))
+    return not _is_ip_address(host) and not _is_public(client_address(request))
 
 
 def _host(request: Request) -> str:

@@ -30,6 +30,7 @@ class HttpConfig:
 
     ``public_url``: how clients reach this server ('https://host/prefix'); None derives it from each request.
     ``max_upload_bytes``: size limit of an uploaded file. ``max_side``, ``max_seconds``: clip limits, for display only.
+    ``studio``: serve the web pages at ``/``.
     ``legacy_routes``: serve ``/api/*``; these need no key unless ``legacy_needs_key``.
     ``show_pending``: report queued jobs as ``pending`` instead of ``processing``.
     ``body_timeouts``: how slowly a request body may arrive. ``drain_seconds``: how long the rest of a refused body
@@ -46,6 +47,7 @@ class HttpConfig:
     max_side: int = 4096
     max_seconds: float = 4 * 3600.0
     max_json_bytes: int = MIB
+    studio: bool = True
     legacy_routes: bool = True
     legacy_needs_key: bool = False
     show_pending: bool = False

@@ -13,6 +13,7 @@ from alphareel.http.rate_limits import Limiter
 from alphareel.http.sse import StreamSlots
 from alphareel.http.thread_pools import UploadPool
 from alphareel.service.services import Services
+from alphareel.service.studio import SignInCodes
 
 
 @dataclass
@@ -27,6 +28,7 @@ class AppContext:
     metrics: Metrics
     upload_pool: UploadPool
     streams: StreamSlots
+    sign_in_codes: SignInCodes | None
 
 
 def context_of(request: Request) -> AppContext:

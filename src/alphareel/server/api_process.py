@@ -38,6 +38,7 @@ from alphareel.server.installation import (
 from alphareel.server.settings import Settings, as_environment, traces_are_wanted, unknown_variables
 from alphareel.server.supervisor import Supervisor, load_installation_id, lock_data_dir
 from alphareel.service.services import Services
+from alphareel.service.studio import SignInCodes
 from alphareel.telemetry.logging import configure_logging, get_logger, hide_secret
 from alphareel.telemetry.tracing import configure_tracing, shutdown_tracing
 
@@ -58,7 +59,9 @@ def serve(settings: Settings) -> int:
         )  # we hold the lock, so these executors are dead; release their jobs at once
         sweep(installation)
         listener = _listen(settings)
-        _show_first_key(installation)  # after binding: a start that fails on the port must not consume the only display
+        first_key = _show_first_key(
+            installation
+        )  # after binding: a start that fails on the port must not consume the only display
         supervisor = Supervisor(
             as_environment(settings),
             home=home,
@@ -74,8 +77,13 @@ def serve(settings: Settings) -> int:
         services.health.start()
         renewal.start()
         try:
-            app = build_app(installation, services)
+            sign_in_codes = container.build_sign_in_codes(installation, first_key) if settings.studio else None
+            app = build_app(installation, services, sign_in_codes)
             server = _Server(app, _config(app, settings), supervisor)
+            if sign_in_codes is not None and sys.stdout.isatty():
+                _say(
+                    f"Open the studio: {container.studio_link(settings, sign_in_codes)} (works once, within 15 minutes)"
+                )
             return _run(server, supervisor, listener, run_worker_process=settings.workers > 0)
         finally:
             services.health.stop()
@@ -88,8 +96,8 @@ def _open(settings: Settings) -> AbstractContextManager[Installation]:
     return open_installation(settings, limits_of_requests(settings))
 
 
-def build_app(installation: Installation, services: Services) -> FastAPI:
-    """The HTTP application for these services."""
+def build_app(installation: Installation, services: Services, sign_in_codes: SignInCodes | None = None) -> FastAPI:
+    """The HTTP application for these services. ``sign_in_codes``: of the studio."""
     settings = installation.settings
     config = HttpConfig(
         version=alphareel.__version__,
@@ -97,6 +105,7 @@ def build_app(installation: Installation, services: Services) -> FastAPI:
         max_upload_bytes=settings.max_upload_bytes,
         max_side=settings.max_side,
         max_seconds=settings.max_seconds,
+        studio=settings.studio,
         legacy_routes=settings.legacy_routes,
         legacy_needs_key=settings.legacy_needs_key,
         show_pending=settings.show_pending,
@@ -107,7 +116,7 @@ def build_app(installation: Installation, services: Services) -> FastAPI:
         body_timeouts=BodyTimeouts(bytes_per_second=settings.min_body_rate),
         rate_limits=RateLimits(settings.write_per_minute, settings.read_per_minute, settings.rate_limit_url),
     )
-    return create_app(services, config, list_engines=lambda: _engine_statuses(settings))
+    return create_app(services, config, list_engines=lambda: _engine_statuses(settings), sign_in_codes=sign_in_codes)
 
 
 def _admin_token(settings: Settings) -> str | None:
@@ -194,10 +203,13 @@ def _warn_of_unknown_settings() -> None:
         get_logger(__name__).warning("unknown setting is ignored", variable=name, hint=hint)
 
 
-def _show_first_key(installation: Installation) -> None:
+def _show_first_key(installation: Installation) -> str | None:
+    """Its secret; None if this start made none."""
     made = container.admit_keys(installation)
-    if made is not None:
-        _say(f"Your API key, shown this once: {made.secret}")
+    if made is None:
+        return None
+    _say(f"Your API key, shown this once: {made.secret}")
+    return made.secret
 
 
 def _announce(url: str) -> None:

@@ -44,6 +44,7 @@ from alphareel.service.net.post import GuardedPoster
 from alphareel.service.periodic import PeriodicTask
 from alphareel.service.services import Services
 from alphareel.service.stats import StatsService
+from alphareel.service.studio import SignInCodes
 from alphareel.service.uploads.models import MediaInfo
 from alphareel.service.uploads.probe_queue import ProbeLimits, ProbeQueue
 from alphareel.service.uploads.service import UploadConfig, UploadService
@@ -310,6 +311,22 @@ def admit_keys(installation: Installation) -> NewKey | None:
     hide_secret(api_key.get_secret_value())
     keys.admit(api_key.get_secret_value())
     return None
+
+
+def build_sign_in_codes(installation: Installation, first_key: str | None = None) -> SignInCodes:
+    """Codes that open the studio with the key of the settings, else with ``first_key``, else with a key of its own."""
+    configured = installation.settings.api_key
+    return SignInCodes(
+        installation.keys,
+        installation.clock,
+        secret=_url_signer(installation).secret,
+        api_key=configured.get_secret_value() if configured is not None else first_key,
+    )
+
+
+def studio_link(settings: Settings, codes: SignInCodes) -> str:
+    """A new link that opens the studio signed in. Browsers send nothing behind the ``#``, so no log has the code."""
+    return f"{_public_address(settings).rstrip('/')}/#code={codes.make()}"
 
 
 @dataclass(frozen=True)

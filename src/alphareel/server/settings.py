@@ -257,6 +257,7 @@ class Settings(BaseSettings):
         description=("Storage of request counts: memory:// per process, or redis://host/0 shared by all processes."),
     )
     link_seconds: int = Field(24 * 3600, ge=60, description="Lifetime of signed URLs of results and uploads.")
+    studio: bool = Field(True, description="Serve the studio, the web pages at /.")
     legacy_routes: bool = Field(True, description="Serve the legacy /api/* routes.")
     legacy_needs_key: bool = Field(
         False, description=("Require an API key on the /api/* routes that create or show jobs.")

@@ -1,0 +1,145 @@
+// The public HTTP API, as every other client uses it. The key stays in this tab's session storage and in headers.
+const root = new URL("./", document.baseURI);
+
+export class ApiError extends Error {
+  constructor(status, error, retryAfter) {
+    super(error.message);
+    this.status = status;
+    this.code = error.code;
+    this.requestId = error.request_id;
+    this.details = error.details ?? [];
+    this.retryAfter = retryAfter;
+  }
+}
+
+const secret = (name) => ({
+  get: () => sessionStorage.getItem(`alphareel.${name}`) ?? "",
+  set: (value) => (value ? sessionStorage.setItem(`alphareel.${name}`, value) : sessionStorage.removeItem(`alphareel.${name}`)),
+});
+export const apiKey = secret("api_key");
+export const adminToken = secret("admin_token");
+
+/** Absolute address of a path of this server, also behind a path prefix. */
+export const address = (path) => new URL(path.replace(/^\//, ""), root).href;
+
+/** A signed link of this server as an address of this page's origin, which the page's security policy allows. */
+export function local(link) {
+  if (!link) return null;
+  const { pathname, search } = new URL(link, root);
+  const files = pathname.indexOf("/files/");
+  return files < 0 ? link : address(pathname.slice(files) + search);
+}
+
+function headers(path, more = {}) {
+  const credentials = path.startsWith("/v1/admin") ? { "X-Admin-Token": adminToken.get() } : { "X-Api-Key": apiKey.get() };
+  return { ...credentials, ...more };
+}
+
+async function failure(response) {
+  const body = await response.json().catch(() => null);
+  const error = body?.error ?? { code: "unreadable_response", message: `The server answered ${response.status} without a readable error.` };
+  return new ApiError(response.status, error, Number(response.headers.get("Retry-After")) || null);
+}
+
+async function send(method, path, body, signal) {
+  const json = body === undefined ? {} : { "Content-Type": "application/json" };
+  try {
+    return await fetch(address(path), {
+      method, signal, headers: headers(path, json), body: body === undefined ? undefined : JSON.stringify(body),
+    });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ApiError(0, { code: "connection_lost", message: "The server cannot be reached. Check that it runs, then try again." });
+  }
+}
+
+const pause = (seconds) => new Promise((done) => setTimeout(done, seconds * 1000));
+
+/** Call the API; the JSON of the response. GET requests that hit the rate limit are repeated when the server allows it. */
+export async function call(method, path, body, signal) {
+  for (let attempt = 0; ; attempt += 1) {
+    const response = await send(method, path, body, signal);
+    if (response.ok) return response.status === 204 ? null : response.json();
+    const error = await failure(response);
+    if (method !== "GET" || error.status !== 429 || attempt === 3) throw error;
+    await pause(Math.min(error.retryAfter ?? 2, 16));
+  }
+}
+export const get = (path, signal) => call("GET", path, undefined, signal);
+export const post = (path, body = {}) => call("POST", path, body);
+export const remove = (path) => call("DELETE", path);
+
+/** Upload a file. `onProgress` gets the share that was sent, 0 to 1. Abort with `signal`. */
+export function upload(file, onProgress, signal) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest(); // fetch cannot report upload progress
+    request.open("POST", address("/v1/uploads"));
+    request.setRequestHeader("X-Api-Key", apiKey.get());
+    request.upload.onprogress = (event) => event.lengthComputable && onProgress(event.loaded / event.total);
+    request.onload = () => {
+      let body = null;
+      try { body = JSON.parse(request.responseText); } catch { /* reported below */ }
+      if (request.status === 200 && body) resolve(body);
+      else reject(new ApiError(request.status, body?.error ?? { code: "unreadable_response", message: "The upload failed without a readable error." }));
+    };
+    request.onerror = () => reject(new ApiError(0, { code: "connection_lost", message: "The connection was lost during the upload. Try again." }));
+    request.onabort = () => reject(new DOMException("aborted", "AbortError"));
+    signal?.addEventListener("abort", () => request.abort());
+    const form = new FormData();
+    form.append("file", file, file.name);
+    request.send(form);
+  });
+}
+
+/** Follow a job by its event stream, which reconnects, until it ends. `onEvent(name, data)`. Resolves to the final job. */
+export async function follow(jobId, onEvent, signal) {
+  let lastId = null;
+  while (!signal.aborted) {
+    try {
+      for await (const event of events(`/v1/jobs/${jobId}/events`, lastId, signal)) {
+        lastId = event.id ?? lastId;
+        onEvent(event.name, event.data);
+        if (event.name === "end" || event.name === "deleted") return get(`/v1/jobs/${jobId}`, signal);
+      }
+      const job = await get(`/v1/jobs/${jobId}`, signal);
+      if (["completed", "failed", "created"].includes(job.status)) return job;
+    } catch (error) {
+      if (signal.aborted || error.status === 401 || error.status === 404) throw error;
+    }
+    await pause(1);
+  }
+  throw new DOMException("aborted", "AbortError");
+}
+
+async function* events(path, lastId, signal) {
+  const resume = lastId === null ? {} : { "Last-Event-ID": lastId };
+  const response = await fetch(address(path), { headers: headers(path, resume), signal }); // EventSource cannot send a key
+  if (!response.ok) throw await failure(response);
+  if (response.status === 204) return;
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let buffer = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    buffer += value.replaceAll("\r\n", "\n");
+    let end;
+    while ((end = buffer.indexOf("\n\n")) >= 0) {
+      const event = parse(buffer.slice(0, end));
+      buffer = buffer.slice(end + 2);
+      if (event.data !== undefined) yield event;
+    }
+  }
+}
+
+function parse(block) {
+  const event = { name: "message" };
+  const data = [];
+  for (const line of block.split("\n")) {
+    const [, field, value] = /^([a-z]*): ?(.*)$/.exec(line) ?? [];
+    if (field === "event") event.name = value;
+    if (field === "id") event.id = value;
+    if (field === "data") data.push(value);
+  }
+  if (data.length) event.data = JSON.parse(data.join("\n"));
+  return event;
+}

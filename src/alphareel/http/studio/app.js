@@ -1,0 +1,105 @@
+// The frame around every page: navigation, sign-in, theme, routes.
+import { ApiError, address, apiKey, get } from "./api.js";
+import { Failure, html, useEffect, useState } from "./ui.js";
+import { render } from "./vendor/htm-preact.js";
+
+const PAGES = [["#/", "Try"], ["#/jobs", "Jobs"], ["#/compose", "Compose"], ["#/operate", "Operate"], ["#/reference", "API"]];
+const navigate = (hash) => { location.hash = hash; };
+// Each page is loaded when it is first opened, so that the first page stays small.
+const load = {
+  try: () => import("./try.js").then((module) => module.TryPage),
+  jobs: () => import("./jobs.js").then((module) => module.JobsPage),
+  job: () => import("./jobs.js").then((module) => module.JobPage),
+  compose: () => import("./compose.js").then((module) => module.ComposePage),
+  operate: () => import("./operate.js").then((module) => module.OperatePage),
+  reference: () => import("./reference.js").then((module) => module.ReferencePage),
+};
+
+function route(hash) {
+  if (!hash && location.pathname.endsWith("/docs")) return { page: "reference" };
+  const [, page = "", id] = hash.split("/");
+  if (page === "jobs" && id) return { page: "job", id };
+  return { page: page in load ? page : "try" };
+}
+
+function App() {
+  const [hash, setHash] = useState(location.hash);
+  const [signedIn, setSignedIn] = useState(Boolean(apiKey.get()));
+  const [Page, setPage] = useState(null);
+  const { page, id } = route(hash);
+  useEffect(() => {
+    const change = () => { setHash(location.hash); window.scrollTo(0, 0); };
+    addEventListener("hashchange", change);
+    return () => removeEventListener("hashchange", change);
+  }, []);
+  useEffect(() => {
+    let current = true;
+    load[page]().then((component) => current && setPage(() => component));
+    return () => { current = false; };
+  }, [page]);
+  const needsKey = page !== "operate" && page !== "reference";
+  return html`
+    <a class="skip" href="#main" onClick=${(event) => { event.preventDefault(); document.getElementById("main").focus(); }}>Skip to the content</a>
+    <header class="bar">
+      <a class="brand" href="#/"><img src="studio/icon.svg" alt="" />alphareel</a>
+      <nav aria-label="Pages">${PAGES.map(([href, title]) => html`<a href=${href} aria-current=${isCurrent(href, hash) ? "page" : undefined}>${title}</a>`)}</nav>
+      <${Theme} />
+      ${signedIn && html`<button type="button" class="small quiet" onClick=${() => { apiKey.set(""); setSignedIn(false); }}>Sign out</button>`}
+    </header>
+    <main id="main" tabindex="-1">
+      ${needsKey && !signedIn ? html`<${SignIn} onDone=${() => setSignedIn(true)} />`
+        : Page && html`<${Page} key=${page + (id ?? "")} id=${id} navigate=${navigate} />`}
+    </main>`;
+}
+
+const isCurrent = (href, hash) => {
+  const { page } = route(hash);
+  return href === `#/${{ try: "", job: "jobs" }[page] ?? page}`;
+};
+
+function SignIn({ onDone }) {
+  const [key, setKey] = useState("");
+  const [error, setError] = useState(null);
+  const submit = async (event) => {
+    event.preventDefault();
+    apiKey.set(key.trim());
+    try { await get("/v1/jobs?limit=1"); onDone(); } catch (failure) { apiKey.set(""); setError(failure); }
+  };
+  return html`<h1>Sign in</h1><p class="lead">The studio is a client of this server's HTTP API. It needs an API key, like every client.</p>
+    <form class="card" style=${{ maxWidth: "460px" }} onSubmit=${submit}>
+      <${Failure} error=${error ?? startError} />
+      <div class="field"><label for="key">API key</label><input id="key" type="password" autocomplete="off" required value=${key} onInput=${(event) => setKey(event.target.value)} />
+        <span class="hint">The server showed it at its first start. Another one: <code>alphareel keys create</code>. It stays in this tab.</span></div>
+      <button class="primary">Sign in</button>
+    </form>`;
+}
+
+function Theme() {
+  const [theme, setTheme] = useState(document.documentElement.dataset.theme);
+  const toggle = () => {
+    const next = theme === "dark" ? "light" : "dark";
+    document.documentElement.dataset.theme = next;
+    localStorage.setItem("alphareel.theme", next);
+    setTheme(next);
+  };
+  return html`<button type="button" class="small quiet" onClick=${toggle}>${theme === "dark" ? "Light" : "Dark"}</button>`;
+}
+
+let startError = null;
+
+/** A one-time link has its code behind the #, which browsers do not send. Exchange it for a key, and forget it. */
+async function useCode() {
+  const code = /^#code=([\w-]+)$/.exec(location.hash)?.[1];
+  if (!code) return;
+  history.replaceState(null, "", location.pathname);
+  try {
+    const response = await fetch(address("/studio/sign-in"), { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ code }) });
+    const body = await response.json();
+    if (response.ok) apiKey.set(body.api_key);
+    else startError = new ApiError(response.status, body.error);
+  } catch { startError = new ApiError(0, { code: "connection_lost", message: "The server cannot be reached. Reload this page." }); }
+}
+
+document.documentElement.dataset.theme = localStorage.getItem("alphareel.theme") ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
+await useCode();
+render(html`<${App} />`, document.getElementById("app"));

@@ -1,0 +1,154 @@
+// The jobs of the key: a list, and one job with its progress, result, history and webhooks.
+import { address, follow, get, local, post, remove } from "./api.js";
+import { recall } from "./recent.js";
+import { jobSamples } from "./samples.js";
+import { Badge, bytes, duration, Failure, html, number, Samples, useEffect, useLoad, useState, when } from "./ui.js";
+import { fileOf, Viewer } from "./viewer.js";
+
+const PAGE = 20;
+const STATES = ["", "processing", "completed", "failed"];
+const ENDED = new Set(["completed", "failed"]);
+
+export function JobsPage() {
+  const [status, setStatus] = useState("");
+  const [offset, setOffset] = useState(0);
+  const [page, error, reload] = useLoad((signal) => get(`/v1/jobs?limit=${PAGE}&offset=${offset}&status=${status}`, signal), [status, offset]);
+  const waiting = page?.items.some((job) => !ENDED.has(job.status));
+  useEffect(() => {
+    if (!waiting) return undefined;
+    const timer = setTimeout(reload, 4000);
+    return () => clearTimeout(timer);
+  }, [page]);
+  return html`
+    <div class="row"><h1 class="grow">Jobs</h1>
+      <label class="row" style=${{ margin: 0 }}>Status <select style=${{ width: "auto" }} value=${status} onChange=${(event) => { setStatus(event.target.value); setOffset(0); }}>
+        ${STATES.map((state) => html`<option value=${state}>${state || "all"}</option>`)}</select></label>
+    </div>
+    <p class="lead">The jobs of your API key, newest first.</p>
+    <${Failure} error=${error} />
+    ${!page && !error && html`<p class="hint">Loading…</p>`}
+    ${page?.total === 0 && html`<div class="card"><p>No jobs yet.</p><a class="button primary" href="#/">Remove the background of a video</a></div>`}
+    ${page?.total > 0 && html`<div class="card scroll"><table>
+      <thead><tr><th>Job</th><th>Status</th><th>Model</th><th>Format</th><th class="num">Length</th><th class="num">Size</th><th>Created</th></tr></thead>
+      <tbody>${page.items.map((job) => html`<tr key=${job.id}>
+        <td><a href=${`#/jobs/${job.id}`} class="mono">${job.id.slice(0, 16)}…</a></td>
+        <td><${Badge} state=${job.status}>${job.status === "processing" ? `${Math.round(job.progress)} %` : job.error_code ?? job.status}<//></td>
+        <td>${job.model}</td><td>${job.output_format}</td><td class="num">${duration(job.duration_seconds)}</td><td class="num">${bytes(job.output?.size)}</td><td>${when(job.created_at)}</td>
+      </tr>`)}</tbody></table></div>
+      <div class="row"><button type="button" disabled=${offset === 0} onClick=${() => setOffset(offset - PAGE)}>Newer</button>
+        <button type="button" disabled=${!page.has_more} onClick=${() => setOffset(offset + PAGE)}>Older</button>
+        <span class="hint">${offset + 1}–${offset + page.items.length} of ${page.total}</span></div>`}`;
+}
+
+export function JobPage({ id, navigate }) {
+  const [job, setJob] = useState(null);
+  const [preview, setPreview] = useState(null);
+  const [error, setError] = useState(null);
+  const [round, setRound] = useState(0);
+  const facts = recall(id);
+
+  useEffect(() => {
+    const stop = new AbortController();
+    setJob(null);
+    setError(null);
+    setPreview(null);
+    const update = (changes) => setJob((old) => old && { ...old, ...changes });
+    const onEvent = (name, data) => {
+      if (name === "state") get(`/v1/jobs/${id}`, stop.signal).then(setJob, () => {});
+      if (name === "progress") update({ status: "processing", progress: data.progress, queue_position: null });
+      if (name === "queue") update({ queue_position: data.queue_position });
+      if (name === "preview") setPreview(local(data.preview_url));
+    };
+    const watch = async () => {
+      const first = await get(`/v1/jobs/${id}`, stop.signal);
+      setJob(first);
+      if (first.status === "processing" || first.status === "pending") setJob(await follow(id, onEvent, stop.signal));
+    };
+    watch().catch((failure) => stop.signal.aborted || setError(failure));
+    return () => stop.abort();
+  }, [id, round]);
+
+  const act = async (action) => {
+    try {
+      await action();
+      setRound((count) => count + 1);
+    } catch (failure) { setError(failure); }
+  };
+  const discard = async () => {
+    if (!confirm("Delete this job and its files?")) return;
+    try { await remove(`/v1/jobs/${id}`); navigate("#/jobs"); } catch (failure) { setError(failure); }
+  };
+  if (!job) return html`<h1>Job</h1><${Failure} error=${error} />${!error && html`<p class="hint">Loading…</p>`}`;
+  const file = fileOf(job);
+  return html`
+    <div class="row"><h1 class="grow">${facts?.filename ?? "Job"} <${Badge} state=${job.status} /></h1>
+      ${!ENDED.has(job.status) && html`<button type="button" onClick=${() => act(() => post(`/v1/jobs/${id}/cancel`))}>Cancel</button>`}
+      ${(job.status === "failed" || job.status === "created") && html`<button type="button" onClick=${() => act(() => post(`/v1/jobs/${id}/start`))}>${job.status === "failed" ? "Start again" : "Start"}</button>`}
+      <button type="button" class="danger" onClick=${discard}>Delete</button>
+    </div>
+    <p class="lead mono">${job.id}</p>
+    <${Failure} error=${error} />
+    ${job.warnings.map((warning) => html`<div class="note warn">${warning}</div>`)}
+    <div class="grid two">
+      <div>
+        ${!ENDED.has(job.status) && html`<${Progress} job=${job} preview=${preview} />`}
+        ${job.status === "failed" && html`<div class="note bad" role="alert">${job.error}</div>`}
+        ${job.status === "completed" && html`<div class="card">
+          ${file ? html`<${Viewer} key=${file.url} file=${file} original=${facts?.preview ?? local(job.video_url)} />`
+            : html`<p>${job.output_url ? `Browsers cannot show ${job.output_format} files. Download it.` : "The files of this job have expired."}</p>`}
+          ${job.output_url && html`<div class="row" style=${{ marginTop: "14px" }}><a class="button primary" href=${local(job.output_url)} download>Download ${job.output_format} (${bytes(job.output?.size)})</a></div>`}
+        </div>`}
+        ${facts && html`<div class="card"><h2>The same by code</h2><${Samples} samples=${jobSamples(address("").replace(/\/$/, ""), facts.filename, facts.fields)} /></div>`}
+      </div>
+      <div>
+        <div class="card"><h2>Details</h2><${Details} job=${job} /></div>
+        <div class="card"><h2>History</h2><${History} job=${job} /></div>
+        ${job.webhook_url && html`<div class="card"><h2>Webhooks</h2><${Webhooks} id=${id} /></div>`}
+      </div>
+    </div>`;
+}
+
+function Progress({ job, preview }) {
+  const waits = (job.queue_position ?? null) !== null;
+  const text = job.status === "created" ? "A draft: start it when you are ready."
+    : waits ? (job.queue_position ? `Waiting: ${job.queue_position} ${job.queue_position === 1 ? "job starts" : "jobs start"} before this one.` : "Waiting: this job starts next.")
+      : `${Math.round(job.progress)} %`;
+  return html`<div class="card" aria-live="polite">
+    <div class="preview checkerboard">${preview ? html`<img src=${preview} alt="Newest frame without its background" />` : html`<span class="badge">The first frame appears here</span>`}</div>
+    <p>${text}</p>
+    <progress value=${waits ? undefined : job.progress} max="100" aria-label="Progress of the job"></progress>
+  </div>`;
+}
+
+function Details({ job }) {
+  const { output, engine } = job;
+  return html`<dl>
+    <dt>Model</dt><dd>${job.model}${job.text_prompt ? `: ${job.text_prompt}` : ""}</dd>
+    ${engine && html`<dt>Engine</dt><dd>${engine.name} ${engine.version}</dd><dt>License</dt><dd>${engine.license}</dd>
+      ${engine.weights_sha256 && html`<dt>Weights</dt><dd class="mono" title=${engine.weights_sha256}>${engine.weights_sha256.slice(0, 12)}</dd>`}`}
+    <dt>Format</dt><dd>${job.output_format}, ${job.quality}</dd>
+    <dt>Background</dt><dd>${job.bg_type}</dd>
+    ${output && html`<dt>Result</dt><dd>${output.width}×${output.height}, ${output.frames} frames, ${duration(job.duration_seconds)}, ${bytes(output.size)}</dd>
+      <dt>SHA-256</dt><dd class="mono" title=${output.sha256}>${output.sha256?.slice(0, 12)}</dd>`}
+    <dt>Credits</dt><dd>${job.billing_status === "not_billed" ? "not billed" : `${number(job.credits_used || job.credits_reserved)} ${job.billing_status}`}</dd>
+    <dt>Attempts</dt><dd>${job.attempts}</dd>
+    ${job.files_expire_at && html`<dt>Files until</dt><dd>${when(job.files_expire_at)}</dd>`}
+  </dl>`;
+}
+
+function History({ job }) {
+  const [history, error] = useLoad((signal) => get(`/v1/jobs/${job.id}/history`, signal), [job.id, job.status, job.attempts]);
+  return html`<${Failure} error=${error} /><ol class="timeline">
+    ${(history?.items ?? []).map((entry) => html`<li><strong>${entry.to_status}</strong>${entry.reason ? ` · ${entry.reason}` : ""}<div class="hint">${when(entry.at)} · ${entry.actor}</div></li>`)}
+  </ol>`;
+}
+
+function Webhooks({ id }) {
+  const [log, error, reload] = useLoad((signal) => get(`/v1/jobs/${id}/webhooks`, signal), [id]);
+  const [failure, setFailure] = useState(null);
+  const redeliver = (delivery) => post(`/v1/jobs/${id}/webhooks/${delivery}/redeliver`).then(reload, setFailure);
+  return html`<${Failure} error=${error ?? failure} />
+    ${(log?.items ?? []).map((delivery) => html`<div class="row"><span class="grow">${delivery.event} <${Badge} state=${delivery.status} /></span>
+      <button type="button" class="small" onClick=${() => redeliver(delivery.id)}>Send again</button></div>
+      ${(delivery.attempts ?? []).map((attempt) => html`<div class="hint">${when(attempt.at)}: ${attempt.status_code ?? attempt.error}</div>`)}`)}`;
+}

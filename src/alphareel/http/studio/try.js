@@ -1,0 +1,206 @@
+// Choose a video and options, upload, and start the job.
+import { get, post, upload } from "./api.js";
+import { remember } from "./recent.js";
+import { bytes, duration, Failure, html, number, useEffect, useLoad, useRef, useState } from "./ui.js";
+
+const SUBJECTS = [
+  ["human", "People"],
+  ["original", "Anything"],
+  ["pro", "By words"],
+];
+const BACKGROUNDS = [
+  ["transparent", "Transparent"],
+  ["color", "Color"],
+  ["image", "Image"],
+  ["blur", "Blur"],
+];
+const TRANSPARENT_FORMATS = [
+  ["webm", "WebM (VP9 with alpha), for the web"],
+  ["mov", "MOV (ProRes 4444), for editing"],
+  ["png_sequence", "PNG frames in a ZIP"],
+  ["webp", "Animated WebP"],
+  ["gif", "GIF"],
+  ["apng", "Animated PNG"],
+  ["ffv1", "MKV (FFV1), lossless"],
+  ["stacked_mp4", "MP4, color above alpha"],
+  ["matte", "MP4, alpha as gray"],
+  ["hevc_mov", "MOV (HEVC with alpha), for Apple devices"],
+];
+const OPAQUE_FORMATS = [
+  ["mp4", "MP4 (H.264)"],
+  ["prores_hq", "MOV (ProRes 422 HQ)"],
+  ["webm", "WebM (VP9)"],
+  ["gif", "GIF"],
+];
+
+export function TryPage({ navigate }) {
+  const [source, setSource] = useState(null);
+  return html`
+    <h1>Remove the background of a video</h1>
+    <p class="lead">It runs on this server. Nothing is sent anywhere else.</p>
+    ${source ? html`<${Options} source=${source} onClear=${() => setSource(null)} navigate=${navigate} />` : html`<${Picker} onPick=${setSource} />`}`;
+}
+
+function Picker({ onPick }) {
+  const [over, setOver] = useState(false);
+  const [url, setUrl] = useState("");
+  const [recording, setRecording] = useState(false);
+  const take = (files) => files?.[0] && onPick({ file: files[0], name: files[0].name });
+  const drop = (event) => { event.preventDefault(); setOver(false); take(event.dataTransfer.files); };
+  if (recording) return html`<${Recorder} onDone=${(file) => { setRecording(false); if (file) onPick({ file, name: file.name }); }} />`;
+  return html`
+    <div class=${`drop ${over ? "over" : ""}`} onDragOver=${(event) => { event.preventDefault(); setOver(true); }} onDragLeave=${() => setOver(false)} onDrop=${drop}>
+      <h2>Drop a video here</h2>
+      <p class="hint">MP4, MOV, WebM, MKV, AVI, GIF and more</p>
+      <div class="row" style=${{ justifyContent: "center" }}>
+        <label class="button primary">Choose a file<input class="visually-hidden" id="file" type="file" accept="video/*,image/gif,image/webp" onChange=${(event) => take(event.target.files)} /></label>
+        ${navigator.mediaDevices?.getUserMedia && html`<button type="button" onClick=${() => setRecording(true)}>Record with the camera</button>`}
+      </div>
+    </div>
+    <form class="card" style=${{ marginTop: "16px" }} onSubmit=${(event) => { event.preventDefault(); onPick({ url, name: null }); }}>
+      <label for="url">Or take a video from an address</label>
+      <div class="row"><input class="grow" style=${{ width: "auto" }} id="url" type="url" required pattern="https?://.+" placeholder="https://example.com/clip.mp4" value=${url} onInput=${(event) => setUrl(event.target.value)} />
+        <button>Continue</button></div>
+    </form>`;
+}
+
+function Recorder({ onDone }) {
+  const view = useRef(null), recorder = useRef(null), stream = useRef(null);
+  const [state, setState] = useState("starting");
+  const [error, setError] = useState(null);
+  useEffect(() => {
+    let gone = false;
+    navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 1280 } }, audio: true }).then((opened) => {
+      if (gone) { opened.getTracks().forEach((track) => track.stop()); return; }
+      stream.current = opened;
+      view.current.srcObject = opened;
+      setState("ready");
+    }, () => setError({ message: "The camera cannot be used. Allow it for this page, or choose a file." }));
+    return () => { gone = true; stream.current?.getTracks().forEach((track) => track.stop()); };
+  }, []);
+  const start = () => {
+    const chunks = [];
+    const made = recorder.current = new MediaRecorder(stream.current);
+    made.ondataavailable = (event) => chunks.push(event.data);
+    made.onstop = () => onDone(new File(chunks, "recording.webm", { type: "video/webm" }));
+    made.start();
+    setState("recording");
+  };
+  return html`<div class="card">
+    <h2>Record with the camera</h2>
+    <${Failure} error=${error} />
+    <div class="stage"><video ref=${view} autoplay muted playsinline aria-label="Camera"></video></div>
+    <div class="controls">
+      ${state === "recording"
+        ? html`<button type="button" class="primary" onClick=${() => recorder.current.stop()}>Stop and use it</button>`
+        : html`<button type="button" class="primary" disabled=${state !== "ready"} onClick=${start}>Start recording</button>`}
+      <button type="button" onClick=${() => onDone(null)}>Cancel</button>
+    </div>
+  </div>`;
+}
+
+function Options({ source, onClear, navigate }) {
+  const [models, modelsError] = useLoad((signal) => get("/v1/models", signal));
+  const [form, setForm] = useState({ model: "original", prompt: "", background: "transparent", color: "#09a246", format: "webm", quality: "balanced", seconds: "" });
+  const [image, setImage] = useState(null);
+  const [busy, setBusy] = useState(null);
+  const [error, setError] = useState(null);
+  const [preview] = useState(() => (source.file ? URL.createObjectURL(source.file) : null));
+  const [facts, setFacts] = useState(null);
+  const stop = useRef(null);
+  const kept = useRef(false);
+  useEffect(() => () => { stop.current?.abort(); if (preview && !kept.current) URL.revokeObjectURL(preview); }, []);
+  const set = (changes) => setForm((old) => ({ ...old, ...changes }));
+  const byName = Object.fromEntries((models?.items ?? []).map((item) => [item.model, item]));
+  const formats = form.background === "transparent" ? TRANSPARENT_FORMATS : OPAQUE_FORMATS;
+  const chosen = byName[form.model];
+
+  const start = async (event) => {
+    event.preventDefault();
+    stop.current = new AbortController();
+    setError(null);
+    try {
+      let videoUrl = source.url;
+      if (source.file) {
+        setBusy({ what: `Uploading ${source.name}`, share: 0 });
+        videoUrl = (await upload(source.file, (share) => setBusy({ what: `Uploading ${source.name}`, share }), stop.current.signal)).video_url;
+      }
+      let imageUrl = null;
+      if (form.background === "image") {
+        setBusy({ what: "Uploading the background", share: null });
+        imageUrl = (await upload(image, () => {}, stop.current.signal)).video_url;
+      }
+      setBusy({ what: "Starting the job", share: null });
+      const fields = jobFields(form, videoUrl, imageUrl);
+      const job = await post("/v1/jobs", fields);
+      kept.current = true;
+      remember(job.id, { preview, filename: source.file ? source.name : null, fields });
+      navigate(`#/jobs/${job.id}`);
+    } catch (failure) {
+      if (failure.name !== "AbortError") setError(failure);
+      setBusy(null);
+    }
+  };
+
+  return html`<form class="grid two" onSubmit=${start}>
+    <div class="card">
+      ${preview
+        ? html`<div class="stage"><video src=${preview} controls muted playsinline preload="metadata" aria-label=${source.name}
+            onLoadedMetadata=${(event) => setFacts({ width: event.target.videoWidth, height: event.target.videoHeight, seconds: event.target.duration })}></video></div>
+          <p class="hint" style=${{ marginTop: "8px" }}>${source.name} · ${bytes(source.file.size)}${facts?.width ? ` · ${facts.width}×${facts.height} · ${duration(facts.seconds)}` : ""}</p>`
+        : html`<p><span class="label">Video</span><span class="mono">${source.url}</span></p>`}
+      <button type="button" class="small" onClick=${onClear} disabled=${busy}>Choose another video</button>
+    </div>
+    <div class="card">
+      <${Failure} error=${error ?? modelsError} />
+      <fieldset><legend>What stays</legend><div class="choices">
+        ${SUBJECTS.map(([model, title]) => html`<label><input type="radio" name="model" value=${model} checked=${form.model === model} onChange=${() => set({ model })} />${title}</label>`)}
+      </div>
+      ${chosen && html`<p class="hint" style=${{ marginTop: "6px" }}>${describe(chosen)}</p>`}
+      </fieldset>
+      ${form.model === "pro" && html`<div class="field"><label for="prompt">Keep</label>
+        <input id="prompt" required maxlength="500" placeholder="the dancer, the red umbrella" value=${form.prompt} onInput=${(event) => set({ prompt: event.target.value })} />
+        <span class="hint">Short noun phrases, separated by commas.</span></div>`}
+      <fieldset><legend>Background</legend><div class="choices">
+        ${BACKGROUNDS.map(([background, title]) => html`<label><input type="radio" name="background" value=${background} checked=${form.background === background}
+          onChange=${() => set({ background, format: background === "transparent" ? "webm" : "mp4" })} />${title}</label>`)}
+      </div></fieldset>
+      ${form.background === "color" && html`<div class="field"><label for="color">Color</label><input id="color" type="color" value=${form.color} onInput=${(event) => set({ color: event.target.value })} /></div>`}
+      ${form.background === "image" && html`<div class="field"><label for="image">Image</label><input id="image" type="file" required accept="image/png,image/jpeg,image/webp" onChange=${(event) => setImage(event.target.files[0])} /></div>`}
+      <div class="field"><label for="format">Format</label>
+        <select id="format" value=${form.format} onChange=${(event) => set({ format: event.target.value })}>
+          ${formats.map(([format, title]) => html`<option value=${format} selected=${format === form.format}>${title}</option>`)}
+        </select></div>
+      <details class="field"><summary>More options</summary>
+        <div class="field"><label for="quality">Quality</label>
+          <select id="quality" value=${form.quality} onChange=${(event) => set({ quality: event.target.value })}>
+            <option value="web">web: small files</option><option value="balanced" selected=${form.quality === "balanced"}>balanced</option><option value="master">master: for further editing</option>
+          </select></div>
+        <div class="field"><label for="seconds">Only the first seconds</label><input id="seconds" type="number" min="0.1" step="any" value=${form.seconds} onInput=${(event) => set({ seconds: event.target.value })} /></div>
+      </details>
+      ${busy
+        ? html`<div aria-live="polite"><p>${busy.what}${busy.share === null ? "…" : ` ${Math.round(busy.share * 100)} %`}</p>
+            <progress value=${busy.share ?? undefined} max="1" aria-label=${busy.what}></progress>
+            <button type="button" class="small" style=${{ marginTop: "10px" }} onClick=${() => stop.current.abort()}>Cancel</button></div>`
+        : html`<button class="primary" style=${{ width: "100%" }}>Remove the background</button>`}
+    </div>
+  </form>`;
+}
+
+function describe(model) {
+  if (!model.available) return "The engine of this model is not installed here. Words that mean people still work.";
+  const speed = model.full_hd_fps ? `, about ${number(model.full_hd_fps)} frames of 1080p a second` : "";
+  return `Engine ${model.engine}: cuts out ${model.subject}${speed}.`;
+}
+
+/** The body of POST /v1/jobs. Defaults are left out, so that the samples stay short. */
+export function jobFields(form, videoUrl, imageUrl) {
+  const fields = { video_url: videoUrl, model: form.model, output_format: form.format };
+  if (form.model === "pro") fields.text_prompt = form.prompt;
+  if (form.background === "color") fields.background = { type: "color", color: form.color };
+  if (form.background === "image") fields.background = { type: "image", image_url: imageUrl };
+  if (form.background === "blur") fields.background = { type: "blur" };
+  if (form.quality !== "balanced") fields.quality = form.quality;
+  if (form.seconds) fields.preview_duration = Number(form.seconds);
+  return fields;
+}

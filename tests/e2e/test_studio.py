@@ -1,0 +1,237 @@
+"""The studio in a real browser, over a real service: what people do in it, and whether everyone can."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from alphareel.testing.clips import make_clip
+from alphareel.testing.service import ServiceProcess
+from alphareel_client import Client
+
+playwright_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+axe_module = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--force-color-profile=srgb"]  # fmt: skip
+KEY, TOKEN = "studio-key-" + "k" * 32, "studio-admin-token-" + "t" * 16
+SLOW = 60_000  # milliseconds after which a page that shows nothing has failed
+FIRST_PAGE_BYTES = 150_000
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory):
+    settings = {"API_KEY": KEY, "ADMIN_TOKEN": TOKEN, "WRITE_PER_MINUTE": 600}
+    with ServiceProcess(tmp_path_factory.mktemp("studio") / "data", **settings) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser():
+    program = os.environ.get("ALPHAREEL_TEST_BROWSER") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    if program is None:
+        pytest.skip(
+            "no Chromium is installed (Debian: apt-get install chromium), or name one in ALPHAREEL_TEST_BROWSER"
+        )
+    with playwright_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser, service):
+    """A signed-in page. At its end no script may have failed and nothing may have been fetched from elsewhere."""
+    context = browser.new_context(viewport={"width": 1200, "height": 900}, base_url=service.base)
+    opened = context.new_page()
+    opened.set_default_timeout(SLOW)
+    problems, hosts = [], set()
+    opened.on(
+        "console",
+        lambda message: (
+            problems.append(f"{message.text} {message.location['url']}") if message.type == "error" else None
+        ),
+    )
+    opened.on("pageerror", lambda error: problems.append(str(error)))
+    opened.on(
+        "request", lambda request: hosts.add(request.url.split("/")[2]) if request.url.startswith("http") else None
+    )
+    opened.add_init_script(f"sessionStorage.setItem('alphareel.api_key', '{KEY}')")
+    opened.goto("/")
+    yield opened
+    context.close()
+    # A preview is deleted when its job ends, perhaps while the page asks for it.
+    assert [text for text in problems if "/files/previews/" not in text] == []
+    assert hosts == {service.base.split("/")[2]}
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    return make_clip(tmp_path_factory.mktemp("clip") / "dancer.mp4", frames=20, width=320, height=240, rate=20)
+
+
+def keep(page, name):
+    """Leave a screenshot where a person asked for it, to be looked at."""
+    if folder := os.environ.get("ALPHAREEL_TEST_PICTURES"):
+        page.screenshot(path=Path(folder) / f"studio_{name}.png")
+
+
+def check_accessibility(page):
+    found = axe_module.Axe().run(page).response["violations"]
+    serious = [(v["id"], v["nodes"][0]["html"][:200]) for v in found if v["impact"] in ("serious", "critical")]
+    assert serious == []
+
+
+def remove_background(page, clip):
+    """From the first page to a result that plays; returns the job's ID."""
+    page.goto("/#/")
+    page.set_input_files("#file", clip.path)
+    page.check("input[name=model][value=human]")
+    page.click("text=Remove the background >> nth=-1")
+    page.wait_for_url("**/#/jobs/*")
+    page.wait_for_selector(".viewer")
+    page.wait_for_function("document.querySelector('.stage video').readyState >= 2")
+    return page.url.rpartition("/")[2]
+
+
+def test_a_dropped_video_becomes_a_result_to_look_at(page, clip):
+    job = remove_background(page, clip)
+    check_accessibility(page)
+    page.click("text=Pause")
+    before = page.evaluate("document.querySelector('.stage video').currentTime")
+    page.click("[aria-label='One frame forward']")
+    page.wait_for_function(f"Math.abs(document.querySelector('.stage video').currentTime - {before}) > 0.01")
+    page.click("text=Alpha only")
+    page.wait_for_selector("canvas.alpha")
+    page.click("[aria-label='Over black']")
+    page.click("text=2:1")
+    keep(page, "result")
+    assert page.inner_text("pre").startswith("export ALPHAREEL_BASE_URL=")
+    with page.expect_download() as download:
+        page.click("text=Download webm")
+    assert Path(download.value.path()).stat().st_size > 500
+    page.goto("/#/jobs")
+    page.click(f"a[href='#/jobs/{job}']")
+    page.wait_for_selector("text=completed")
+
+
+def test_the_python_sample_of_a_job_does_the_same(page, clip, service, tmp_path):
+    remove_background(page, clip)
+    page.click("role=tab[name=Python]")
+    sample = page.inner_text("pre")
+    shutil.copy(clip.path, tmp_path / "dancer.mp4")
+    environment = os.environ | {"ALPHAREEL_BASE_URL": service.base, "ALPHAREEL_API_KEY": KEY}
+    subprocess.run([sys.executable, "-c", sample], cwd=tmp_path, env=environment, check=True, timeout=SLOW / 1000)
+    assert (tmp_path / "dancer-transparent.webm").stat().st_size > 500
+
+
+def test_the_composed_preview_is_what_the_server_renders(page, service, tmp_path):
+    green = make_clip(tmp_path / "green.mp4", frames=20, width=320, height=240, rate=20, background="green")
+    client = Client(KEY, base_url=service.base)
+    job = client.create_job(client.upload(green.path)["video_url"], engine="chroma")
+    client.wait_for_completion(job["id"])
+    page.goto("/#/compose")
+    page.click("text=As JSON")
+    placed = '{"canvas": {"width": 640, "height": 480}, "foreground": {"anchor": "bottom-right", "scale": 0.6, "offset": {"x": -41, "y": -23}}}'
+    page.fill("#composition", placed)
+    page.wait_for_function("document.querySelector('.canvas-stage video').readyState >= 2")
+    page.eval_on_selector(".canvas-stage video", "video => { video.pause(); video.currentTime = 0.525; }")
+    page.wait_for_timeout(300)
+    shown = np.frombuffer(page.locator(".canvas-stage").screenshot(), np.uint8)
+    shown = cv2.cvtColor(cv2.imdecode(shown, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)[2:-2, 2:-2]
+    check_accessibility(page)
+    keep(page, "compose")
+    page.click("text=Render")
+    page.wait_for_url("**/#/jobs/*")
+    with page.expect_download() as download:
+        page.click("text=Download mp4")
+    rendered = frame_of(Path(download.value.path()), 10)
+    assert rendered.shape == (480, 640, 3)
+    shown = cv2.resize(shown, (640, 480), interpolation=cv2.INTER_AREA)
+    assert np.abs(shown.astype(int) - rendered).mean() < 5
+    assert np.abs(np.roll(shown, 40, axis=1).astype(int) - rendered).mean() > 5, (
+        "the picture has too little in it to tell"
+    )
+
+
+def frame_of(path, index):
+    """(H, W, 3) RGB of one frame of an opaque video."""
+    with av.open(path) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    return frames[index]
+
+
+def test_an_operator_makes_a_key_and_reads_the_settings(page):
+    page.goto("/#/operate")
+    page.fill("#token", TOKEN)
+    page.click("text=Continue")
+    page.fill("#client", "studio-test")
+    page.click("text=Create a key")
+    page.wait_for_selector("code:has-text('ar_live_')")
+    check_accessibility(page)
+    for tab in ("Usage", "Credits", "Engines", "Health", "Audit log"):
+        page.click(f"role=tab[name='{tab}']")
+        page.wait_for_timeout(100)
+        check_accessibility(page)
+    page.click("role=tab[name=Settings]")
+    page.wait_for_selector("text=ALPHAREEL_DATA_DIR")
+    assert TOKEN not in page.content()
+    assert "token" not in page.url
+
+
+def test_the_reference_sends_real_requests(page):
+    page.goto("/docs")
+    page.fill("#search", "/v1/models")
+    page.click("summary:has-text('/v1/models')")
+    page.click("text=Send")
+    page.wait_for_selector("pre:has-text('\"engines\"')")
+    check_accessibility(page)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_page_fits_a_phone(page, scheme):
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": 390, "height": 800})
+    for name in ("", "jobs", "compose", "operate", "reference"):
+        page.goto(f"/#/{name}")
+        page.reload()
+        page.wait_for_selector("h1")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        check_accessibility(page)
+
+
+def test_a_sign_in_link_works_once(browser, service):
+    context = browser.new_context(base_url=service.base)
+    page = context.new_page()
+    environment = os.environ | {"ALPHAREEL_DATA_DIR": str(service.data_dir), "ALPHAREEL_PUBLIC_URL": service.base}
+    command = [Path(sys.executable).with_name("alphareel"), "studio"]
+    link = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.strip()
+    assert link.startswith(f"{service.base}/#code=")
+    for expected in ("Drop a video here", "was used before"):
+        page.goto("about:blank")
+        page.evaluate("() => {}")
+        page.goto(link)
+        page.wait_for_selector(f"text={expected}", timeout=SLOW)
+        assert "code" not in page.url
+        page.evaluate("sessionStorage.clear()")
+    context.close()
+
+
+def test_the_first_page_is_small_and_soon_there(browser, service):
+    context = browser.new_context(base_url=service.base)
+    page = context.new_page()
+    sizes = []
+    page.on("requestfinished", lambda request: sizes.append(request.sizes()["responseBodySize"]))
+    page.goto("/")
+    page.wait_for_selector("h1", timeout=SLOW)
+    assert 0 < sum(sizes) <= FIRST_PAGE_BYTES
+    context.close()
