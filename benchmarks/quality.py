@@ -1,7 +1,7 @@
 """Quality of every available engine on all available ground truth, as a table and a JSON file.
 
     ./dev bench quality [--data DIR] [--objects DIR] [--empty DIR] [--models-dir DIR] [--frames N] [--engine NAME ...]
-                        [--group NAME ...] [--clips] [--sheets DIR] [--second-look]
+                        [--group NAME ...] [--clips] [--sheets DIR] [--second-look] [--smoothing live|offline]
 
 Engines run as in the pipeline: full-size frames with a model input in, full-size alpha out. Peers (MediaPipe's selfie
 segmentation, U2-NetP, U2-Net) are included if their files are in the models folder (see ``peers_networks.py``), selfie
@@ -32,11 +32,11 @@ from rich.table import Table
 
 from alphareel.domain.clip import Clip
 from alphareel.domain.errors import AlphareelError
-from alphareel.domain.options import Options
+from alphareel.domain.options import SMOOTHINGS, Options, Smoothing
 from alphareel.imaging.color import yuv_to_rgb
 from alphareel.imaging.frame import Frame, Matte, Plane
 from alphareel.matting import tiers
-from alphareel.matting.engine import Engine, MattingSession, ModelInfo, RequiresScene
+from alphareel.matting.engine import Engine, LookAheadSession, MattingSession, ModelInfo, RequiresScene
 from benchmarks import ground_truth, metrics, peers_networks
 from benchmarks.engine import RESULTS, machine
 from benchmarks.ground_truth import GroundTruth
@@ -59,6 +59,7 @@ class Candidate:
     engine: Engine
     screens: bool
     megabytes: float
+    smoothing: Smoothing = "live"
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ class _Scene:
 
 def start_session(candidate: Candidate, truth: GroundTruth) -> MattingSession:
     """Start a session that is ready for the first frame. Raises AlphareelError when the engine rejects the clip."""
-    session = candidate.engine.start(truth.clip, Options())
+    session = candidate.engine.start(truth.clip, Options(smoothing=candidate.smoothing))
     if isinstance(session, RequiresScene):
         session.prepare(_Scene(truth))
     return session
@@ -156,11 +157,9 @@ def score(candidate: Candidate, truth: GroundTruth, *, frames: int) -> Score:
     sums: dict[str, list[float]] = {f.name: [] for f in fields(Score)}
     previous: tuple[metrics.Alpha, metrics.Alpha, Picture, metrics.Alpha] | None = None
     frame_count = ground_truth.WARMUP_FRAMES if truth.still else frames
-    pairs = zip(islice(truth.frames(session.model_input_size), frame_count), truth.alphas(), strict=False)
-    for index, (frame, true) in enumerate(pairs, 1):
-        began = time.process_time()
-        matte = session.step([frame])[0]
-        elapsed_ms = 1e3 * (time.process_time() - began)
+    mattes = timed_mattes(session, islice(truth.frames(session.model_input_size), frame_count))
+    for index, ((matte, elapsed_ms), true) in enumerate(zip(mattes, truth.alphas(), strict=False), 1):
+        frame = matte.frame
         if index > 1:
             sums["ms"].append(elapsed_ms)  # the first frame of a shot may cost more
         if truth.still and index < frame_count:
@@ -174,6 +173,21 @@ def score(candidate: Candidate, truth: GroundTruth, *, frames: int) -> Score:
             sums["flicker"].append(metrics.flicker(small, previous[3], metrics.flow_between(picture, previous[2])))
         previous = (alpha, true, picture, small)
     return Score(**{name: _mean(values) for name, values in sums.items()})
+
+
+def timed_mattes(session: MattingSession, frames: Iterable[Frame]) -> Iterator[tuple[Matte, float]]:
+    """The matte of each frame, and the CPU time for it in ms. A session that looks ahead has a mean time."""
+    if isinstance(session, LookAheadSession) and session.look_ahead:
+        held = list(frames)
+        began = time.process_time()
+        mattes = [finish() for finish in session.infer_all(held)]
+        mean = 1e3 * (time.process_time() - began) / len(held)
+        yield from ((matte, mean) for matte in mattes)
+        return
+    for frame in frames:
+        began = time.process_time()
+        matte = session.step([frame])[0]
+        yield matte, 1e3 * (time.process_time() - began)
 
 
 def _for_flow(frame: Frame, clip: Clip, alpha: metrics.Alpha) -> tuple[Picture, metrics.Alpha]:
@@ -305,6 +319,7 @@ def save(rows: Sequence[Row], all_candidates: Sequence[Candidate], skipped: Sequ
         "at": now.isoformat(timespec="seconds"),
         "machine": machine(),
         "frames": frames,
+        "smoothing": sorted({c.smoothing for c in all_candidates}),
         "engines": engines,
         "skipped": list(skipped),
         "rows": [
@@ -336,6 +351,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--second-look", action="store_true", help="also score each engine with a second pass over a crop"
     )
+    parser.add_argument("--smoothing", choices=SMOOTHINGS, default="live", help="how mattes are smoothed over time")
     parsed = parser.parse_args(arguments)
     console = Console(width=130, markup=False)
     with ExitStack() as stack:
@@ -344,6 +360,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         all_candidates, unable = candidates(parsed.models_dir, parsed.engine)
         if parsed.second_look:
             all_candidates += [with_second_look(c) for c in all_candidates if not c.screens]
+        all_candidates = [replace(candidate, smoothing=parsed.smoothing) for candidate in all_candidates]
         skipped = [*absent, *unable]
         rows = list(compare(all_candidates, ground_truths, frames=parsed.frames, refused=skipped))
         console.print(table(rows, all_candidates, clips=parsed.clips))

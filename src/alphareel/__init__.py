@@ -76,6 +76,7 @@ class _CutOptions(TypedDict, total=False):
     composition: dict[str, Any] | None
     quality: str
     poster_time: float | None
+    smoothing: str
     preview_duration: float | None
     limits: Limits | None
     models_dir: _Path | None
@@ -110,6 +111,7 @@ def cut(
     composition: dict[str, Any] | None = None,
     quality: str = "balanced",
     poster_time: float | None = None,
+    smoothing: str = "offline",
     preview_duration: float | None = None,
     limits: Limits | None = None,
     models_dir: _Path | None = None,
@@ -125,6 +127,7 @@ def cut(
     "plate.png"}``). ``engine`` overrides what serves ``model``. ``plate``: a picture of the empty scene, for a
     camera at rest; ``engine="plate"`` alone finds one. ``quality``: "web", "balanced" or "master". ``shadows`` keeps
     them (engines chroma, plate); ``grow`` moves the outline out by pixels (in, where negative), ``feather`` softens it.
+    ``smoothing``: "offline" (blends each matte with those before and after it) or "live" (only before).
 
     ``targets``: several files instead of one ``target``, from one matte and one decode; the results come in the same
     order. A mapping gives each what it has for itself (format, background, composition, quality, poster_time):
@@ -147,6 +150,7 @@ def cut(
         "composition": composition,
         "quality": quality,
         "poster_time": poster_time,
+        "smoothing": smoothing,
         "preview_duration": preview_duration,
     }
     means: dict[str, Any] = {"limits": limits, "models_dir": models_dir, "threads": threads, "overwrite": overwrite}

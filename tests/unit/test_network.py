@@ -43,14 +43,14 @@ def levels(session, shown):
 
 @pytest.mark.parametrize(("smooth", "lowest", "highest"), [(False, 95, 110), (True, 0, 60)])
 def test_temporal_smoothing_reduces_flicker(smooth, lowest, highest):
-    session = NetworkSession(CLIP, FlickeringNetwork(), model_input_size=SIZE, smooth=smooth)
+    session = NetworkSession(CLIP, FlickeringNetwork(), model_input_size=SIZE, smoothing="live" if smooth else None)
     alphas = levels(session, frames(8))
     assert lowest <= max(abs(a - b) for a, b in pairwise(alphas)) <= highest
 
 
 def test_a_cut_resets_the_network_and_the_smoother():
     network = FlickeringNetwork()
-    session = NetworkSession(CLIP, network, model_input_size=SIZE, smooth=True)
+    session = NetworkSession(CLIP, network, model_input_size=SIZE, smoothing="live")
     alphas = levels(session, [*frames(4), *frames(1, level=210)])
     assert network.shots == 2
     assert alphas[-1] == pytest.approx(0.8 * 255, abs=1.5)

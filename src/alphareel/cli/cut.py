@@ -51,6 +51,9 @@ _Feather = Annotated[float, cyclopts.Parameter(help="Soften the edge of the matt
 _PosterTime = Annotated[
     float | None, cyclopts.Parameter(help="Time of the poster frame in seconds; default: the best frame.")
 ]
+_Smoothing = Annotated[
+    str, cyclopts.Parameter(help="offline (default: looks at frames before and after) or live (only before).")
+]
 Overwrite = Annotated[bool, cyclopts.Parameter(help="Replace existing files instead of refusing.", negative=())]
 _Format = Annotated[PerTarget, _per_target("Output format, if the suffix does not imply it.")]
 
@@ -71,6 +74,7 @@ def cut(
     grow: _Grow = 0.0,
     feather: _Feather = 0.0,
     poster_time: _PosterTime = None,
+    smoothing: _Smoothing = "offline",
     prompt: _Prompt = None,
     preview: _Preview = None,
     models_dir: _ModelsDir = None,
@@ -107,6 +111,7 @@ def cut(
             feather=feather,
             text_prompt=prompt,
             poster_time=poster_time,
+            smoothing=smoothing,
             preview_duration=preview,
             models_dir=models_dir,
             threads=threads,

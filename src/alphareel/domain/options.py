@@ -12,6 +12,7 @@ from alphareel.domain.color import Rgb
 
 Tier: TypeAlias = Literal["original", "light", "pro", "human"]
 Quality: TypeAlias = Literal["web", "balanced", "master"]
+Smoothing: TypeAlias = Literal["offline", "live"]
 BackgroundType: TypeAlias = Literal["transparent", "color", "image", "blur", "video"]
 Anchor: TypeAlias = Literal[
     "top-left", "top-center", "top-right",
@@ -21,6 +22,7 @@ Anchor: TypeAlias = Literal[
 
 TIERS: tuple[Tier, ...] = get_args(Tier)
 QUALITIES: tuple[Quality, ...] = get_args(Quality)
+SMOOTHINGS: tuple[Smoothing, ...] = get_args(Smoothing)
 BACKGROUNDS: tuple[BackgroundType, ...] = get_args(BackgroundType)
 ANCHORS: tuple[Anchor, ...] = get_args(Anchor)
 
@@ -66,7 +68,8 @@ class Options:
     ``shadows``: keep the subject's shadows (engines chroma and plate). ``grow``: moves the outline of the matte outward
     by so many pixels of the clip, inward if negative. ``feather``: pixels by which to soften it.
     ``preview_duration``: seconds of the clip to process, None for all. ``quality``: see docs/formats.md.
-    ``poster_time``: seconds at which poster and thumbnail are taken, None for the best frame.
+    ``poster_time``: seconds at which poster and thumbnail are taken, None for the best frame. ``smoothing``: "offline"
+    blends each matte with those before and after it, "live" only with those before it.
     """
 
     model: Tier = "original"
@@ -83,6 +86,7 @@ class Options:
     grow: float = 0.0
     feather: float = 0.0
     poster_time: float | None = None
+    smoothing: Smoothing = "offline"
 
     @property
     def matting_options(self) -> "Options":

@@ -59,6 +59,7 @@ class JobSerializer:
             composition=_composition(requested.composition),
             quality=requested.quality,
             poster_time=requested.poster_time,
+            smoothing=requested.smoothing,
             text_prompt=requested.text_prompt,
             preview_duration=requested.preview_duration,
             video_url=job.video_url,

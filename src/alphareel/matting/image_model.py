@@ -49,12 +49,14 @@ class ImageModelEngine:
     path: Path
     preprocessing: Preprocessing
 
-    def start(self, clip: Clip, options: Options) -> MattingSession:  # noqa: ARG002
+    def start(self, clip: Clip, options: Options) -> MattingSession:
         """Start a session with temporal smoothing, since the network has no temporal state."""
         session = self.runtime.open(self.path)
         fixed = _fixed_size(session)
         size = fixed or size_for(clip, area=self.preprocessing.area, multiple=self.preprocessing.multiple)
-        return NetworkSession(clip, _ImageModel(session, self.preprocessing), model_input_size=size, smooth=True)
+        return NetworkSession(
+            clip, _ImageModel(session, self.preprocessing), model_input_size=size, smoothing=options.smoothing
+        )
 
 
 class _ImageModel:

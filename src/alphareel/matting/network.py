@@ -1,13 +1,16 @@
 """The steps that all network engines share, from model input to a full-size matte with clean edges."""
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Protocol
 
 import numpy as np
 
 from alphareel.domain.clip import Clip
+from alphareel.domain.options import Smoothing
 from alphareel.imaging.frame import Frame, Matte
+from alphareel.matting import offline_smoothing
 from alphareel.matting.cuts import CutDetector
 from alphareel.matting.edges import decontaminate_edges
 from alphareel.matting.model_input import model_input_of, to_rgb
@@ -29,18 +32,28 @@ class Network(Protocol):
 class NetworkSession:
     """A session for a network that sees model inputs of ``model_input_size`` (width, height).
 
-    ``smooth``: smooth the mattes over time, for a network with no or too little temporal state.
+    ``smoothing``: how to smooth the mattes over time, for a network with no or too little temporal state. ``step`` and
+    ``infer`` return each matte at once, so they smooth "live".
     """
 
     def __init__(
-        self, clip: Clip, network: Network, *, model_input_size: tuple[int, int], smooth: bool = False
+        self,
+        clip: Clip,
+        network: Network,
+        *,
+        model_input_size: tuple[int, int],
+        smoothing: Smoothing | None = None,
     ) -> None:
         self._network = network
         self._model_input_size = model_input_size
         self._matrix, self._full_range = clip.color.resolved_matrix(clip.height), clip.color.full_range
         self._cuts = CutDetector()
         self._is_new = True
-        self._smoother = TemporalSmoother() if smooth else None
+        self._smoother = TemporalSmoother() if smoothing else None
+        waiting = offline_smoothing.frames_ahead(
+            clip.width * clip.height * 3 // 2, model_input_size[0] * model_input_size[1]
+        )
+        self._waiting = waiting if smoothing == "offline" else 0
 
     @property
     def model_input_size(self) -> tuple[int, int]:
@@ -53,22 +66,48 @@ class NetworkSession:
     def finish(self) -> None:
         """A clip without a subject is not an error."""
 
+    @property
+    def look_ahead(self) -> int:
+        return self._waiting
+
     def infer(self, frame: Frame) -> Callable[[], Matte]:
         """Run the network; the returned function brings its alpha to full size."""
-        model_input = model_input_of(frame, self._model_input_size)
-        rgb = to_rgb(model_input, matrix=self._matrix, full_range=self._full_range)
-        if self._cuts.is_cut(model_input) or self._is_new:
-            self._reset(rgb)
-        alpha = np.asarray(np.clip(self._network.predict(rgb), 0, 1), np.float32)
+        alpha, is_first = self._predict(frame)
         if self._smoother is not None:
-            alpha = self._smoother.smooth(alpha, model_input)
+            if is_first:
+                self._smoother.reset()
+            alpha = self._smoother.smooth(alpha, model_input_of(frame, self._model_input_size))
         return partial(_to_full_size, alpha, frame)
 
-    def _reset(self, rgb: Array) -> None:
-        self._network.reset(rgb)
-        self._is_new = False
-        if self._smoother is not None:
-            self._smoother.reset()
+    def infer_all(self, frames: Iterable[Frame]) -> Iterator[Callable[[], Matte]]:
+        """Like ``infer`` for each frame; with offline smoothing it runs some frames ahead of what it yields."""
+        if not self._waiting:
+            yield from map(self.infer, frames)
+            return
+        smoother = offline_smoothing.OfflineSmoother(self._waiting)
+        waiting: deque[Frame] = deque()
+        smoothed: deque[Array] = deque()
+        for frame in frames:
+            alpha, is_first = self._predict(frame)
+            if is_first:
+                smoothed.extend(smoother.flush())
+            waiting.append(frame)
+            smoothed.extend(smoother.add(alpha, model_input_of(frame, self._model_input_size)))
+            while smoothed and len(waiting) >= self._waiting:  # one for each frame, so that refinement never waits
+                yield partial(_to_full_size, smoothed.popleft(), waiting.popleft())
+        smoothed.extend(smoother.flush())
+        while smoothed:
+            yield partial(_to_full_size, smoothed.popleft(), waiting.popleft())
+
+    def _predict(self, frame: Frame) -> tuple[Array, bool]:
+        """The network's alpha float32 (h, w) in 0..1, and whether the frame is the first of a shot."""
+        model_input = model_input_of(frame, self._model_input_size)
+        rgb = to_rgb(model_input, matrix=self._matrix, full_range=self._full_range)
+        is_first = self._cuts.is_cut(model_input) or self._is_new
+        if is_first:
+            self._network.reset(rgb)
+            self._is_new = False
+        return np.asarray(np.clip(self._network.predict(rgb), 0, 1), np.float32), is_first
 
 
 def _to_full_size(alpha: Array, frame: Frame) -> Matte:

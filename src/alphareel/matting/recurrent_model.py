@@ -60,12 +60,12 @@ class RecurrentModelEngine:
     stride: int
     channels: int
 
-    def start(self, clip: Clip, options: Options) -> MattingSession:  # noqa: ARG002
+    def start(self, clip: Clip, options: Options) -> MattingSession:
         """Start a session with temporal smoothing: the recurrent state alone leaves too much flicker."""
         width, height = size_for(clip, area=self.area, multiple=_MULTIPLE)
         shape = (1, self.channels, height // self.stride, width // self.stride)
         network = _RecurrentModel(self.runtime.open(self.path), shape)
-        return NetworkSession(clip, network, model_input_size=(width, height), smooth=True)
+        return NetworkSession(clip, network, model_input_size=(width, height), smoothing=options.smoothing)
 
 
 class _RecurrentModel:

@@ -66,13 +66,18 @@ class Reader:
         self._running = self._frames(thumbnail, seconds)
         return self._running
 
-    def chunk(self, chunk: Chunk, thumbnail: _Size | None = None, *, lead: int = 0) -> Generator[Frame, None, None]:
-        """Frames of one chunk, preceded by up to ``lead`` frames from before it. Otherwise like ``frames``."""
+    def chunk(
+        self, chunk: Chunk, thumbnail: _Size | None = None, *, lead: int = 0, tail: int = 0
+    ) -> Generator[Frame, None, None]:
+        """Frames of one chunk, preceded by up to ``lead`` frames from before it and followed by ``tail`` after it.
+
+        Otherwise like ``frames``.
+        """
         self.close()
-        self._running = self._chunk(chunk, thumbnail, lead)
+        self._running = self._chunk(chunk, thumbnail, lead, tail)
         return self._running
 
-    def _chunk(self, chunk: Chunk, thumbnail: _Size | None, lead: int) -> Generator[Frame, None, None]:
+    def _chunk(self, chunk: Chunk, thumbnail: _Size | None, lead: int, tail: int) -> Generator[Frame, None, None]:
         self.frames_lost = 0
         base = self.clip.time_base
         start_tick = max(0, chunk.start - round(lead / self.clip.rate / base))
@@ -86,12 +91,14 @@ class Reader:
         ):
             for decoded in deinterlace(frames):
                 pts, duration = timestamps.assign(decoded)
-                if chunk.end is not None and pts >= chunk.end:
+                is_after = chunk.end is not None and pts >= chunk.end
+                if is_after and not tail:
                     break
                 if pts < start_tick:
                     continue
                 self._check(index, pts, decoded)
-                index += pts >= chunk.start
+                tail -= is_after
+                index += pts >= chunk.start and not is_after
                 yield _frame(converter, decoded, thumbnail, pts=pts, duration=duration, index=index)
         if chunk.end is None:
             check_seconds(float(timestamps.end * base), self._limits)

@@ -20,7 +20,7 @@ from alphareel.imaging.compositor import Compositor, make_compositor
 from alphareel.imaging.frame import Frame, Matte
 from alphareel.matting import tiers
 from alphareel.matting.choke_feather import choke_and_feather
-from alphareel.matting.engine import Engine, MattingSession, RequiresScene, TwoPhaseSession
+from alphareel.matting.engine import Engine, LookAheadSession, MattingSession, RequiresScene, TwoPhaseSession
 from alphareel.media.atomic_file import refuse_existing
 from alphareel.media.format import Format, check_format, check_suffix, format_named
 from alphareel.media.image_reader import read_image
@@ -55,12 +55,15 @@ def run(
     audio and starts at zero. Raises BadVideo when the first frame of the chunk is missing. ``overwrite``: replace
     existing files; otherwise raises TargetExists, before any work and again before publishing. ``paid_seconds``: how
     much of the source may be processed for the reserved credits; raises InsufficientCredits when it is longer.
-    ``frames_ahead``: number of frames that each stage may buffer for the next; fewer take less memory.
+    ``frames_ahead``: number of frames that each stage may buffer for the next; fewer take less memory. With one, mattes
+    are smoothed "live", because offline smoothing keeps frames in memory.
 
     Raises InvalidRequest, BadVideo, ModelUnavailable, StorageFailed, VerificationFailed and other ``domain.errors``.
     """
     check_outputs(source, outputs, overwrite=overwrite)
     options, limits = outputs[0].options.matting_options, limits or Limits()
+    if frames_ahead == 1:
+        options = replace(options, smoothing="live")
     with ExitStack() as stack:
         reader = stack.enter_context(open_reader(source, limits))
         selected = tiers.choose(options, models_dir, threads, engine_priority=engine_priority)
@@ -70,7 +73,9 @@ def run(
             frames = reader.frames(thumbnail=session.model_input_size, seconds=options.preview_duration)
         else:
             start_tick, clip = chunk.start, replace(reader.clip, audio=None)
-            frames = reader.chunk(chunk, session.model_input_size, lead=selected.warmup_frames or 0)
+            frames = reader.chunk(
+                chunk, session.model_input_size, lead=selected.warmup_frames or 0, tail=_look_ahead(session)
+            )
         pending_outputs = [open_output(output, source, clip, limits, stack, overwrite=overwrite) for output in outputs]
         paid_frames = _paid_frames(frames, clip, paid_seconds)
         reading = stack.enter_context(Prefetcher(paid_frames, name="read", depth=frames_ahead))
@@ -85,6 +90,8 @@ def run(
         for matte in matting:
             if matte.frame.pts < start_tick:  # a warm-up frame
                 continue
+            if chunk is not None and chunk.end is not None and matte.frame.pts >= chunk.end:
+                continue  # a frame that the last mattes depended on
             if chunk is not None and not tracker.done and matte.frame.pts > start_tick:
                 raise _missing_first_frame()  # joining needs a frame at tick zero of every chunk
             for writer in writers:
@@ -206,8 +213,17 @@ def mattes(session: MattingSession, frames: Iterable[Frame], options: Options) -
     session.finish()
 
 
+def _look_ahead(session: MattingSession) -> int:
+    return session.look_ahead if isinstance(session, LookAheadSession) else 0
+
+
 def _engine_mattes(session: MattingSession, frames: Iterable[Frame]) -> Generator[Matte, None, None]:
     """A matte for each frame. The two phases of a TwoPhaseSession overlap."""
+    if isinstance(session, LookAheadSession):
+        with Prefetcher((finish for finish in session.infer_all(frames)), name="infer", depth=1) as inferred:
+            for finish in inferred:
+                yield finish()
+        return
     if not isinstance(session, TwoPhaseSession):
         for frame in frames:
             yield from session.step([frame])

@@ -46,6 +46,7 @@ class Job(TypedDict):
     composition: Mapping[str, Any] | None
     quality: str
     poster_time: float | None
+    smoothing: str
     text_prompt: str | None
     preview_duration: float | None
     video_url: str

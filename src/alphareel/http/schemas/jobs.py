@@ -11,7 +11,7 @@ from pydantic import Field
 
 from alphareel.domain.clip import AlphaKind
 from alphareel.domain.color import NAMED
-from alphareel.domain.options import Anchor, BackgroundType, Quality, Tier
+from alphareel.domain.options import Anchor, BackgroundType, Quality, Smoothing, Tier
 from alphareel.http.schemas.fields import Schema, Time
 from alphareel.service.jobs.capabilities import output_formats
 from alphareel.service.jobs.retention import MAX_RETENTION_SECONDS
@@ -135,6 +135,9 @@ class JobStart(Schema):
         le=86400,
         description="Position of the poster or thumbnail in seconds; by default the best frame.",
     )
+    smoothing: Smoothing | None = Field(
+        default="offline", description="offline: blends each matte with those before and after it; live: only before."
+    )
     text_prompt: str | None = Field(
         default=None, max_length=2000, pattern=_TEXT, description="What to keep; only the model pro uses it."
     )
@@ -250,6 +253,7 @@ class Job(Schema):
     composition: Composition | None
     quality: Quality
     poster_time: float | None
+    smoothing: Smoothing
     text_prompt: str | None
     preview_duration: float | None
     video_url: str

@@ -1,0 +1,154 @@
+"""Offline smoothing: blends each matte with those before and after it along the motion, a few frames late.
+
+Works on small mattes, before ``refine``, in bounded memory. Measurements: docs/decisions/0039-offline-smoothing.md.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+from alphareel.imaging.frame import Plane
+from alphareel.matting.runtime import Array
+
+# Weight of a neighbor, one frame away, that matches exactly. Two frames away it counts squared, and so on.
+_WEIGHT = 0.85
+# Share of the mean of log-odds in the result, in which certain frames outvote uncertain ones. The rest is the mean.
+_LOGIT_SHARE = 0.4
+_MAX_LOGIT = 4.0
+# Difference of a pixel from its warped neighbor (levels of Y, U and V added, mean of 5x5) with weight 1/e.
+_FALLOFF = 20.0
+_WINDOW = (5, 5)
+# Flow, and how well it matches, is computed at about this many pixels.
+_FLOW_AREA = 256 * 256
+_MIN_SIDE = 32
+MAX_FRAMES = 16  # that wait for later ones; half of them are then finished at once
+_MIN_FRAMES = 4
+_MEMORY = 192 * 2**20  # bytes that waiting frames may take, if that is enough for the fewest
+_STATE_BYTES = 32  # per pixel of a waiting small matte
+_NOTHING: Any = None  # OpenCV asks for None where its type stubs want an array
+
+
+def frames_ahead(frame_bytes: int, matte_pixels: int) -> int:
+    """How many frames may wait, given the bytes of a full-size frame and the pixels of a small matte."""
+    fitting = _MEMORY // (frame_bytes + _STATE_BYTES * matte_pixels)
+    return int(max(_MIN_FRAMES, min(MAX_FRAMES, fitting)))
+
+
+@dataclass(frozen=True)
+class _Link:
+    """From one frame to its neighbor: for each pixel where it is there (x, y) and the weight of what is there."""
+
+    source: Array
+    weight: Array
+
+
+@dataclass
+class _Waiting:
+    """A frame: alpha (h, w), what the past adds up to (h, w, 3), and the link to the next frame once that is known."""
+
+    alpha: Array
+    own: Array
+    past: Array
+    model_input: Plane
+    following: _Link | None = None
+
+
+class OfflineSmoother:
+    """Smooths the mattes of one clip, in order. At most ``frames`` of them wait for later ones.
+
+    A pixel becomes the weighted mean over the frames around it, at the positions to which the optical flow (Kroeger et
+    al., ECCV 2016) leads. The weights fall with the distance in time and with the difference of the pictures, so that
+    pixels which appear, are hidden or move too fast for the flow keep the network's alpha.
+    """
+
+    def __init__(self, frames: int = MAX_FRAMES) -> None:
+        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        self._frames = frames
+        self._waiting: list[_Waiting] = []
+
+    def add(self, alpha: Array, model_input: Plane) -> list[Array]:
+        """Add alpha float32 (h, w) in 0..1 of the next frame, whose ``model_input`` is uint8 Y, U, V (3, h, w).
+
+        Returns the smoothed mattes of the oldest frames that wait, often none.
+        """
+        own = _terms(alpha)
+        newest = _Waiting(alpha, own, own, model_input)
+        if self._waiting:
+            previous = self._waiting[-1]
+            back, previous.following = self._link(model_input, previous.model_input)
+            newest.past = own + back.weight[..., None] * _warp(previous.past, back.source)
+        self._waiting.append(newest)
+        return self._finish(self._frames // 2) if len(self._waiting) >= self._frames else []
+
+    def flush(self) -> list[Array]:
+        """The smoothed mattes of all frames that wait. The next frame starts a new shot."""
+        return self._finish(len(self._waiting))
+
+    def _finish(self, count: int) -> list[Array]:
+        mattes: list[Array] = []
+        future: Array | None = None
+        for index in range(len(self._waiting) - 1, -1, -1):
+            frame = self._waiting[index]
+            if future is None or frame.following is None:
+                future = frame.own
+            else:
+                link = frame.following
+                future = frame.own + link.weight[..., None] * _warp(future, link.source)
+            if index < count:
+                mattes.append(_mean(frame.past + future - frame.own))
+        del self._waiting[:count]
+        return mattes[::-1]
+
+    def _link(self, now: Plane, before: Plane) -> tuple[_Link, _Link]:
+        """From a frame back to the one before, and from that to this one."""
+        height, width = now.shape[1:]
+        shrink = min(1.0, (_FLOW_AREA / (width * height)) ** 0.5)
+        size = (max(_MIN_SIDE, round(width * shrink)), max(_MIN_SIDE, round(height * shrink)))
+        small = [np.dstack([_resize(p, size) for p in planes]) for planes in (now, before)]
+        luma = [np.ascontiguousarray(picture[..., 0]) for picture in small]
+        back = np.asarray(self._flow.calc(luma[0], luma[1], _NOTHING), np.float32)
+        forth = np.asarray(self._flow.calc(luma[1], luma[0], _NOTHING), np.float32)
+        return _make_link(small[0], small[1], back, (width, height)), _make_link(
+            small[1], small[0], forth, (width, height)
+        )
+
+
+def _make_link(picture: Plane, other: Plane, flow: Array, size: tuple[int, int]) -> _Link:
+    source = flow + _grid((flow.shape[1], flow.shape[0]))
+    warped = cv2.remap(other, source, _NOTHING, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    difference = cv2.transform(cv2.absdiff(picture, warped), np.ones((1, 3), np.float32)).astype(np.float32)
+    weight = np.float32(_WEIGHT) * np.exp(-np.square(cv2.blur(difference, _WINDOW) / _FALLOFF))
+    scale = np.array([size[0] / flow.shape[1], size[1] / flow.shape[0]], np.float32)
+    full = cv2.resize(flow * scale, size) + _grid(size)
+    return _Link(np.asarray(full, np.float32), np.asarray(cv2.resize(weight, size), np.float32))
+
+
+def _grid(size: tuple[int, int]) -> Array:
+    return np.dstack(np.meshgrid(np.arange(size[0], dtype=np.float32), np.arange(size[1], dtype=np.float32)))
+
+
+def _resize(plane: Plane, size: tuple[int, int]) -> Plane:
+    return np.asarray(cv2.resize(plane, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _terms(alpha: Array) -> Array:
+    """Alpha, its log-odds and a count of one, float32 (h, w, 3): what is added up."""
+    bounded = np.clip(alpha, 1e-6, 1 - 1e-6)
+    logit = np.clip(np.log(bounded / (1 - bounded)), -_MAX_LOGIT, _MAX_LOGIT)
+    return np.dstack([alpha, logit, np.ones_like(alpha)]).astype(np.float32)
+
+
+def _mean(total: Array) -> Array:
+    count = total[..., 2]
+    certain = 1 / (1 + np.exp(np.float32(-_MAX_LOGIT)))
+    voted = (1 / (1 + np.exp(-total[..., 1] / count)) - (1 - certain)) / (2 * certain - 1)
+    mixed = (1 - _LOGIT_SHARE) * total[..., 0] / count + _LOGIT_SHARE * voted
+    return np.asarray(np.clip(mixed, 0, 1), np.float32)
+
+
+def _warp(values: Array, source: Array) -> Array:
+    return np.asarray(
+        cv2.remap(values, source, _NOTHING, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32
+    )
