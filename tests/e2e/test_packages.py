@@ -29,7 +29,7 @@ def uv():
 
 @pytest.fixture(scope="module")
 def wheels(uv, tmp_path_factory):
-    """The wheels of both distributions, by name."""
+    """The wheels of all distributions, by name."""
     folder = tmp_path_factory.mktemp("wheels")
     command = [uv, "build", "--all-packages", "--wheel", "--quiet", "--out-dir", folder]
     built = subprocess.run(
@@ -122,6 +122,15 @@ def test_the_wheels_have_their_files_and_their_facts(wheels):
         assert {f"Programming Language :: Python :: 3.{minor}" for minor in range(11, 15)} <= set(
             facts.get_all("Classifier")
         )
+
+
+def test_the_wheel_of_the_pixel_loops_fits_every_python_of_the_platform(wheels):
+    with zipfile.ZipFile(wheels["alphareel_kernels"]) as archive:
+        names = archive.namelist()
+    assert "alphareel_kernels/py.typed" in names
+    assert wheels["alphareel_kernels"].name.split("-")[2:4] == ["py3", "none"]
+    if shutil.which("cc"):
+        assert any(name.startswith("alphareel_kernels/kernels") and name.endswith(".so") for name in names)
 
 
 def test_what_touches_the_inside_of_a_package_has_an_upper_bound():

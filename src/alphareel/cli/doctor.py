@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from alphareel import plugins
 from alphareel.domain.errors import AlphareelError
 from alphareel.domain.options import TIERS, Tier
-from alphareel.matting import tiers
+from alphareel.matting import kernels, tiers
 from alphareel.paths import default_models_dir
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def examine() -> Iterator[Check]:
     except ModuleNotFoundError:
         yield from _engines(default_models_dir(), tiers.DEFAULT_PRIORITIES)
         yield from _formats()
+        yield _kernels()
         yield Check("service", fine=True, detail='not installed, which is optional: pip install "alphareel[service]"')
         return
     yield from _service(load_settings())
@@ -44,6 +45,7 @@ def _service(settings: "Settings") -> Iterator[Check]:
 
     yield from _engines(settings.models_dir, tiers.parse_priorities(settings.tiers))
     yield from _formats()
+    yield _kernels()
     for name, look in (("data folder", _data_dir), ("database", _database), ("storage", _storage)):
         yield _looked(name, look, settings)
     yield Check("processors", fine=True, detail=f"{container.processors()} for {settings.workers} job(s) at a time")
@@ -74,6 +76,12 @@ def _formats() -> Iterator[Check]:
             yield Check(
                 f"format {name}", fine=True, detail=f"{missing}; it is optional" if missing else "can be written"
             )
+
+
+def _kernels() -> Check:
+    compiled = kernels.library() is not None
+    detail = "compiled" if compiled else 'NumPy, which is slower: pip install "alphareel[fast]"'
+    return Check("pixel loops", fine=True, detail=detail)
 
 
 def _data_dir(settings: "Settings") -> Check:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alphareel.imaging.frame import Frame, Plane
+from alphareel.matting import kernels
 
 Array = NDArray[np.float32]
 
@@ -31,9 +32,29 @@ def decontaminate_edges(frame: Frame, alpha: Plane) -> Frame:
     """
     if frame.thumbnail is None:
         return frame
+    planes = _decontaminate(frame, alpha) if kernels.library() is None else _decontaminate_compiled(frame, alpha)
+    return frame if planes is None else replace(frame, y=planes[0], u=planes[1], v=planes[2], buffer_owner=None)
+
+
+def _decontaminate_compiled(frame: Frame, alpha: Plane) -> tuple[Plane, Plane, Plane] | None:
+    assert frame.thumbnail is not None
+    half = kernels.halve(alpha, _SOFT)
+    if half is None:
+        return None
+    planes, small = _shrink(frame.thumbnail, half)
+    foreground = kernels.spread(planes, (small >= _SOFT[1]).astype(np.uint8), _WINDOWS, float(_OWN_WEIGHT))
+    background = kernels.spread(planes, (small <= _SOFT[0]).astype(np.uint8), _WINDOWS, float(_OWN_WEIGHT))
+    y = kernels.unmix(frame.y, alpha, foreground[0], background[0], _SOFT)
+    u = kernels.unmix(frame.u, half, foreground[1], background[1], _SOFT)
+    return y, u, kernels.unmix(frame.v, half, foreground[2], background[2], _SOFT)
+
+
+def _decontaminate(frame: Frame, alpha: Plane) -> tuple[Plane, Plane, Plane] | None:
+    """What ``_decontaminate_compiled`` computes, within two levels: here positions are rounded to 1/32 pixel."""
+    assert frame.thumbnail is not None
     soft = _soft_positions(alpha)
     if soft.x.size == 0:
-        return frame
+        return None
     half_size = (frame.u.shape[1], frame.u.shape[0])
     half = np.asarray(cv2.resize(alpha, half_size, interpolation=cv2.INTER_AREA), np.uint8)
     foreground, background = _estimate_sides(frame.thumbnail, half)
@@ -43,7 +64,7 @@ def decontaminate_edges(frame: Frame, alpha: Plane) -> Frame:
         _unmix(plane, matte, positions, np.dstack([foreground[i], background[i]]))
         for i, (plane, matte, positions) in enumerate(planes)
     )
-    return replace(frame, y=y, u=u, v=v, buffer_owner=None)
+    return y, u, v
 
 
 class _Positions(NamedTuple):
@@ -69,12 +90,18 @@ def _estimate_sides(model_input: Plane, half: Plane) -> tuple[list[Array], list[
     They are spread from opaque and transparent pixels. Where none is in reach, a side takes the image's own color,
     which leaves the pixel unchanged.
     """
-    size = (max(1, model_input.shape[2] // 2), max(1, model_input.shape[1] // 2))
-    small = cv2.resize(half, size, interpolation=cv2.INTER_AREA)
-    planes = [cv2.resize(p, size, interpolation=cv2.INTER_AREA).astype(np.float32) for p in model_input]
+    shrunk, small = _shrink(model_input, half)
+    planes = list(shrunk.astype(np.float32))
     foreground = _spread(planes, (small >= _SOFT[1]).astype(np.float32))
     background = _spread(planes, (small <= _SOFT[0]).astype(np.float32))
     return foreground, background
+
+
+def _shrink(model_input: Plane, half: Plane) -> tuple[Plane, Plane]:
+    """Planes and alpha at half the model input's size."""
+    size = (max(1, model_input.shape[2] // 2), max(1, model_input.shape[1] // 2))
+    planes = [cv2.resize(p, size, interpolation=cv2.INTER_AREA) for p in model_input]
+    return np.asarray(np.stack(planes), np.uint8), np.asarray(cv2.resize(half, size, interpolation=cv2.INTER_AREA))
 
 
 def _spread(planes: list[Array], known: Array) -> list[Array]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alphareel.imaging.frame import Frame, Plane
+from alphareel.matting import kernels
 
 Array: TypeAlias = NDArray[np.float32]
 
@@ -53,9 +54,19 @@ def refine(small: Array, frame: Frame) -> Plane:
     certain = (small <= _CERTAIN) | (small >= 1 - _CERTAIN)
     small = np.where(certain, np.round(small), small).astype(np.float32)
     enlarges = min(frame.height / small.shape[0], frame.width / small.shape[1]) >= MIN_SCALE
-    upsampled = _resize(small, frame, cv2.INTER_LINEAR if enlarges else cv2.INTER_AREA)
+    if not enlarges:
+        return _resize(small, frame, cv2.INTER_AREA)
+    if kernels.library() is not None:
+        return kernels.refine(small, certain, frame, eps=_EPS)
+    return _refine(small, certain, frame)
+
+
+def _refine(small: Array, certain: NDArray[np.bool_], frame: Frame) -> Plane:
+    """What ``kernels.refine`` computes within one level, in strips."""
+    assert frame.thumbnail is not None
+    upsampled = _resize(small, frame, cv2.INTER_LINEAR)
     soft = _soft_mask(small, certain)
-    if not enlarges or not soft.any():
+    if not soft.any():
         return upsampled
     for down, across in _windows(soft, frame):
         window = small[down.small, across.small]

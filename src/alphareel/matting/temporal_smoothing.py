@@ -4,12 +4,14 @@ Works on small mattes, before ``refine``. Measurements and alternatives: docs/de
 0024.
 """
 
+from functools import cache
 from typing import Any
 
 import cv2
 import numpy as np
 
 from alphareel.imaging.frame import Plane
+from alphareel.matting import kernels
 from alphareel.matting.runtime import Array
 
 # Weight of the warped matte where it matches the frame exactly.
@@ -51,8 +53,11 @@ class TemporalSmoother:
 
     def _blend(self, alpha: Array, frame: Plane, previous: Plane, previous_alpha: Array) -> Array:
         source = self._find_source(frame[0], previous[0])
+        warped = _warp(previous_alpha, source)
+        if kernels.library() is not None:
+            warped_frame = np.stack([_warp(plane, source) for plane in previous])
+            return kernels.blend(frame, warped_frame, alpha, warped, _weights())
         weight = MAX_WEIGHT * _match(frame, previous, source)
-        warped = cv2.remap(previous_alpha, source, _NOTHING, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         return np.asarray(alpha + weight * (warped - alpha), np.float32)
 
     def _find_source(self, luma: Plane, previous: Plane) -> Array:
@@ -61,13 +66,28 @@ class TemporalSmoother:
         shrink = min(1.0, (_FLOW_AREA / (width * height)) ** 0.5)
         size = (max(MIN_SIDE, round(width * shrink)), max(MIN_SIDE, round(height * shrink)))
         small = [cv2.resize(p, size, interpolation=cv2.INTER_AREA) for p in (luma, previous)]
-        flow = cv2.resize(self._flow.calc(small[0], small[1], _NOTHING), (width, height))
+        flow = np.asarray(self._flow.calc(small[0], small[1], _NOTHING), np.float32)
+        if kernels.library() is not None:
+            return kernels.find_source(flow, (width, height))
+        flow = np.asarray(cv2.resize(flow, (width, height)), np.float32)
         flow *= np.array([width / size[0], height / size[1]], np.float32)
         return np.asarray(flow + np.dstack(np.meshgrid(np.arange(width), np.arange(height))), np.float32)
 
 
+def _warp(plane: Any, source: Array) -> Any:
+    return cv2.remap(plane, source, _NOTHING, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+@cache
+def _weights() -> Array:
+    """The weight of the previous matte for each sum of differences in a window of three planes."""
+    pixels = _WINDOW[0] * _WINDOW[1]
+    differences = np.arange(3 * 255 * pixels + 1, dtype=np.float32) / pixels
+    return np.asarray(MAX_WEIGHT * np.exp(-np.square(differences / _FALLOFF)), np.float32)
+
+
 def _match(frame: Plane, previous: Plane, source: Array) -> Array:
     """How well the warped previous frame matches this one, 0..1, float32 (h, w)."""
-    warped = cv2.remap(np.dstack(list(previous)), source, _NOTHING, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    warped = _warp(np.dstack(list(previous)), source)
     difference = cv2.absdiff(np.dstack(list(frame)), warped).astype(np.float32).sum(axis=2)
     return np.asarray(np.exp(-np.square(cv2.blur(difference, _WINDOW) / _FALLOFF)), np.float32)

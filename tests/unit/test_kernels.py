@@ -1,0 +1,91 @@
+"""The compiled pixel loops compute what NumPy and OpenCV compute beside them."""
+
+import cv2
+import numpy as np
+import pytest
+
+from alphareel.matting import edges, kernels, refine, temporal_smoothing
+from alphareel.matting.model_input import fit_size
+from alphareel.testing.frames import frame_of
+
+pytestmark = pytest.mark.skipif(
+    kernels.library() is None, reason="alphareel-kernels is not installed, or has no library"
+)
+
+SIZES = [(2, 2), (16, 16), (34, 722), (270, 480), (642, 362), (4096, 64), (1920, 1080)]
+
+
+@pytest.fixture
+def numpy_only(monkeypatch):
+    """A function that runs another without the compiled loops."""
+
+    def call(function, *arguments):
+        with monkeypatch.context() as patch:
+            patch.setattr(kernels, "library", lambda: None)
+            return function(*arguments)
+
+    return call
+
+
+def blobs(size, seed, cells=(9, 12)):
+    """A matte with opaque, transparent and soft areas, float32 (h, w)."""
+    coarse = np.random.default_rng(seed).normal(0.5, 1.2, cells).astype(np.float32)
+    return np.clip(cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC), 0, 1).astype(np.float32)
+
+
+def scene(width, height, seed=3):
+    size = fit_size(width, height, area=128 * 128, multiple=16)
+    coarse = np.random.default_rng(seed).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    picture = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    return blobs(size, seed), frame_of(picture, size)
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_the_compiled_refinement_differs_by_one_level_at_most(numpy_only, width, height):
+    small, frame = scene(width, height)
+    expected = numpy_only(refine.refine, small, frame).astype(int)
+    assert np.abs(refine.refine(small, frame) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("level", [0.0, 0.3, 1.0])
+def test_a_uniform_matte_is_refined_the_same(numpy_only, level):
+    small, frame = scene(640, 360)
+    small[:] = level
+    expected = numpy_only(refine.refine, small, frame).astype(int)
+    assert np.abs(refine.refine(small, frame) - expected).max() <= 1
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_compiled_color_decontamination_differs_by_two_levels_at_most(numpy_only, width, height):
+    _, frame = scene(width, height)
+    alpha = np.rint(blobs((width, height), 5) * 255).astype(np.uint8)
+    expected, clean = (call(edges.decontaminate_edges, frame, alpha) for call in (numpy_only, lambda f, *a: f(*a)))
+    for a, b in zip((expected.y, expected.u, expected.v), (clean.y, clean.u, clean.v), strict=True):
+        difference = np.abs(a.astype(int) - b)
+        assert difference.max() <= 2
+        assert difference.mean() < 0.03
+
+
+def test_padded_planes_are_decontaminated_like_compact_ones():
+    _, frame = scene(640, 360)
+    alpha = np.rint(blobs((640, 360), 5) * 255).astype(np.uint8)
+    wide = [np.pad(p, ((0, 0), (0, 24))) for p in (frame.y, frame.u, frame.v, alpha)]
+    y, u, v, padded = (w[:, :-24] for w in wide)
+    strided = edges.decontaminate_edges(type(frame)(y, u, v, 0, thumbnail=frame.thumbnail), padded)
+    compact = edges.decontaminate_edges(frame, alpha)
+    assert np.array_equal(strided.y, compact.y)
+    assert np.array_equal(strided.u, compact.u)
+
+
+@pytest.mark.parametrize(("width", "height"), [(2, 2), (16, 96), (320, 192), (640, 32)])
+def test_compiled_smoothing_differs_by_rounding_only(numpy_only, width, height):
+    steps = [(blobs((width, height), n), blobs((width + 8, height), 50, (9, 40))[:, n : n + width]) for n in range(4)]
+    inputs = [(alpha, np.stack([np.rint(picture * 255).astype(np.uint8)] * 3)) for alpha, picture in steps]
+
+    def smoothed():
+        smoother = temporal_smoothing.TemporalSmoother()
+        return [smoother.smooth(*step) for step in inputs]
+
+    for a, b in zip(numpy_only(smoothed), smoothed(), strict=True):
+        assert np.abs(a - b).mean() < 1e-3
+        assert np.abs(a - b).max() < 0.05
