@@ -12,6 +12,7 @@ from alphareel.domain.options import Background
 from alphareel.service.api_keys.admin import Operator
 from alphareel.service.api_keys.models import ApiKey
 from alphareel.service.api_keys.service import NewKey, digest
+from alphareel.service.files.signed_urls import FileGrant, sign
 from alphareel.service.jobs.models import Job, Status
 from alphareel.service.jobs.service import make_job_id
 from alphareel.service.principal import Principal
@@ -171,15 +172,47 @@ class TestSources:
             found = harness.sources.find(source_urls.source(job.video_url), key_id=job.key_id)
             assert found is not None
 
-    def test_an_upload_of_another_key_does_not_exist(
+    def test_an_upload_of_another_key_does_not_exist_without_its_signed_link(
+        self, harness: ServiceHarness, caller: Principal, stranger: Principal
+    ) -> None:
+        path = upload(harness, caller).partition("?")[0]
+        for principal in (stranger, ANYBODY):
+            for url in (path, f"{path}?exp=9999999999&name=a&sig=b"):
+                with pytest.raises(errors.InvalidRequest, match="no such upload"):
+                    harness.services.jobs.create(principal, {"video_url": url})
+
+    def test_a_signed_link_to_an_upload_is_accepted_with_any_key_until_it_expires(
+        self, harness: ServiceHarness, caller: Principal, stranger: Principal
+    ) -> None:
+        link = f"https://anywhere.example.com{upload(harness, caller)}"
+        for principal in (stranger, ANYBODY):
+            job = harness.services.jobs.create(principal, {"video_url": link})
+            assert (job.video_url, job.status) == (link, Status.PENDING)
+        harness.clock.advance(seconds=3600)
+        with pytest.raises(errors.InvalidRequest, match="video_url: this link has expired"):
+            harness.services.jobs.create(stranger, {"video_url": link})
+        assert harness.services.jobs.create(caller, {"video_url": link}).status is Status.PENDING
+
+    def test_a_signed_link_to_a_removed_upload_is_refused(
         self, harness: ServiceHarness, caller: Principal, stranger: Principal
     ) -> None:
         link = upload(harness, caller)
-        for url in (link, f"https://anywhere.example.com{link}"):
-            with pytest.raises(errors.InvalidRequest, match="no such upload"):
-                harness.services.jobs.create(stranger, {"video_url": url})
+        harness.services.uploads.delete(caller, link.partition("/uploads/")[2][:36])
         with pytest.raises(errors.InvalidRequest, match="no such upload"):
-            harness.services.jobs.create(ANYBODY, {"video_url": link})
+            harness.services.jobs.create(stranger, {"video_url": link})
+
+    def test_a_signed_link_to_a_result_is_accepted_and_one_to_anything_else_is_not(
+        self, harness: ServiceHarness, caller: Principal
+    ) -> None:
+        expires = int(harness.clock.now().timestamp()) + 60
+        links = {
+            folder: sign(FileGrant(f"{folder}/job_1/1/result.webm", "a.webm", expires), harness.sources.link_secret)
+            for folder in ("outputs", "previews", "chunks", "fetched")
+        }
+        assert harness.services.jobs.create(caller, {"video_url": links.pop("outputs")}).status is Status.PENDING
+        for link in links.values():
+            with pytest.raises(errors.InvalidRequest, match="no such upload"):
+                harness.services.jobs.create(caller, {"video_url": link})
 
     def test_an_upload_without_a_key_is_open_to_all(self, harness: ServiceHarness, caller: Principal) -> None:
         assert harness.services.jobs.create(caller, {"video_url": upload(harness, ANYBODY)}).status is Status.PENDING
@@ -206,7 +239,7 @@ class TestSources:
     def test_an_upload_of_another_key_is_no_background(
         self, harness: ServiceHarness, caller: Principal, stranger: Principal
     ) -> None:
-        behind = {"type": "video", "video_url": upload(harness, caller)}
+        behind = {"type": "video", "video_url": upload(harness, caller).partition("?")[0]}
         with pytest.raises(errors.InvalidRequest, match=r"background\.video_url: there is no such upload"):
             harness.services.jobs.create(stranger, {**VIDEO, "background": behind})
 

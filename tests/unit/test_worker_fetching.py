@@ -6,14 +6,17 @@ import time
 import pytest
 
 from alphareel.domain.clip import Limits
-from alphareel.domain.errors import BadVideo, FetchFailed
+from alphareel.domain.errors import BadVideo, FetchFailed, FileTooLarge
+from alphareel.service.files.signed_urls import FileGrant, sign
 from alphareel.service.jobs.attempts import AttemptDropped
 from alphareel.service.jobs.models import Status, Step
 from alphareel.service.jobs.queue_limits import QueueLimits
 from alphareel.service.net.download import SourceMissing
 from alphareel.service.ports import Fetched
 from alphareel.service.principal import Principal
+from alphareel.service.uploads import source_urls
 from alphareel.service.worker.child_process import ResourceLimits
+from alphareel.service.worker.inputs import Inputs
 from alphareel.service.worker.runner import Worker, WorkerConfig
 from alphareel.testing.fakes import CannedFetcher, open_harness
 
@@ -78,6 +81,39 @@ def test_what_was_fetched_is_in_the_store_before_the_job_is_queued_to_run(harnes
     assert harness.engine.steps[(job.id, job.ticket)] is Step.RUN_FETCHED
     assert [harness.blobs.blobs[blob] for blob in kept(harness, job)] == [b"from afar"]
     assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_the_result_of_another_job_is_copied_from_the_store(harness, make_worker):
+    blob = "outputs/job_1/1/result.webm"
+    harness.blobs.blobs[blob] = b"a result"
+    link = sign(FileGrant(blob, "a.webm", int(harness.clock.now().timestamp()) + 60), harness.sources.link_secret)
+    job = harness.services.jobs.create(SOMEBODY, {"video_url": f"https://cut.example.com{link}"})
+    harness.clock.advance(seconds=3600)  # a link that was valid at the creation is enough
+    fetcher = CannedFetcher({})
+    make_worker(fetcher).execute(job.id, job.ticket)
+    make_worker(fetcher).fetch(job.id, harness.jobs.job(job.id).ticket)
+    assert [harness.blobs.blobs[copy] for copy in kept(harness, job)] == [b"a result"]
+    assert fetcher.asked == []
+
+
+def test_a_linked_file_that_was_removed_meanwhile_fails_the_job(harness, make_worker):
+    expires = int(harness.clock.now().timestamp()) + 60
+    link = sign(FileGrant("outputs/job_1/1/result.webm", "a.webm", expires), harness.sources.link_secret)
+    job = harness.services.jobs.create(SOMEBODY, {"video_url": link})
+    make_worker().execute(job.id, job.ticket)
+    make_worker().fetch(job.id, harness.jobs.job(job.id).ticket)
+    failed = harness.jobs.job(job.id)
+    assert (failed.status, failed.error_code) == (Status.FAILED, "not_found")
+    assert "removed" in failed.error
+
+
+def test_a_linked_file_above_the_size_limit_fails_the_job(harness, make_worker, tmp_path):
+    harness.blobs.blobs["outputs/job_1/1/result.webm"] = bytes(100)
+    expires = int(harness.clock.now().timestamp()) + 60
+    link = sign(FileGrant("outputs/job_1/1/result.webm", "a.webm", expires), harness.sources.link_secret)
+    inputs = Inputs(harness.blobs, harness.sources)
+    with pytest.raises(FileTooLarge, match="99 allowed"):
+        inputs.copy_linked(source_urls.source(link), tmp_path / "copy", max_bytes=99, tick=lambda: None)
 
 
 def test_a_worker_that_dies_while_it_fetches_loses_nothing(harness, handed_over, make_worker):

@@ -99,7 +99,7 @@ def open_installation(settings: Settings, limits: DatabaseLimits | None = None) 
             keys=keys,
             executors=ExecutorStore(database, clock=clock),
             blobs=open_blobs(settings.storage_url),
-            sources=UploadResolver(uploads, secret),
+            sources=UploadResolver(uploads, secret, clock),
             clock=clock,
         )
     finally:

@@ -290,7 +290,7 @@ def open_harness(
     keystore = ApiKeyStore(database, clock=clock)
     executors = ExecutorStore(database, clock=clock)
     secret = keystore.set_setting_once("link_secret", "a secret of the tests")
-    resolver = UploadResolver(uploads, secret)
+    resolver = UploadResolver(uploads, secret, clock)
     webhooks, poster = WebhookStore(database, clock=clock), RecordingPoster()
     api_keys = ApiKeyService(keystore)
     accounts = AccountStore(database, clock=clock)

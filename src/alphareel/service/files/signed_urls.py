@@ -98,14 +98,14 @@ def upload_id(url: str) -> str | None:
     return match.group(1) if match else None
 
 
-def is_signed_by_us(url: str, secret: str) -> bool:
-    """Whether this installation signed the URL, whatever its host and expired or not."""
+def grant_of(url: str, secret: str) -> FileGrant | None:
+    """The grant of a URL that this installation signed, whatever its host, expired or not; None for any other."""
     parts = urlsplit(url)
     blob = unquote(parts.path).rpartition(PREFIX)[2]
     query = dict(pair.split("=", 1) for pair in parts.query.split("&") if "=" in pair)
     plain = {name: unquote(value.replace("+", " ")) for name, value in query.items()}
     grant = _parse_grant(blob, plain)
-    return grant is not None and _has_valid_signature(grant, plain, secret)
+    return grant if grant is not None and _has_valid_signature(grant, plain, secret) else None
 
 
 def _parse_grant(blob: str, query: Mapping[str, str]) -> FileGrant | None:

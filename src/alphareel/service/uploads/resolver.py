@@ -1,4 +1,4 @@
-"""Which stored upload a URL in a request refers to."""
+"""Which stored file a URL in a request refers to: an upload, or what a signed link of this installation grants."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from alphareel.domain.errors import FieldProblem, InvalidRequest, NotFound
 from alphareel.domain.options import Options
-from alphareel.service.files import signed_urls
+from alphareel.service.files import blob_keys, signed_urls
+from alphareel.service.files.signed_urls import FileGrant
+from alphareel.service.ports import Clock
 from alphareel.service.uploads import source_urls
 from alphareel.service.uploads.models import Upload
 from alphareel.service.uploads.source_urls import SourceUrl
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class JobUploads:
-    """Uploads that a job refers to; None for external URLs, and for no background."""
+    """Uploads that a job refers to; None for files that are fetched or copied, and for no background."""
 
     source: Upload | None
     background: Upload | None
@@ -30,26 +32,36 @@ class JobUploads:
 
 @dataclass(frozen=True)
 class UploadResolver:
-    """Finds the uploads that URLs refer to, by their path; all other URLs are on the network."""
+    """Finds the files that URLs refer to: uploads by their path, others by their signature.
+
+    All other URLs are on the network.
+    """
 
     store: UploadStore
     link_secret: str
+    clock: Clock
 
     def find(self, url: SourceUrl, *, key_id: str | None) -> Upload | None:
-        """The upload that a URL refers to; None for a URL on the network.
+        """The upload of this key, or made without a key, that a URL refers to; None for every other URL.
 
-        A key may use its own uploads and those made without a key. Raises InvalidRequest for a link of this server
-        to anything else, and for a file of the wrong kind.
+        Raises InvalidRequest for a file of the wrong kind, and for a link that is neither such an upload's nor a
+        signed one.
         """
-        upload_id = signed_urls.upload_id(url.url)
-        upload = self.store.upload(upload_id) if upload_id is not None else None
+        upload = self._upload(url.url)
         if upload is not None and upload.key_id in (None, key_id):
-            if upload.kind != url.kind:
-                raise _refused(url.field, f"the upload is of kind {upload.kind}, but must be of kind {url.kind}.")
+            _check_kind(upload, url)
             return upload
-        if url.url.startswith(signed_urls.PREFIX) or signed_urls.is_signed_by_us(url.url, self.link_secret):
+        if self._grant(url.url) is None and url.url.startswith(signed_urls.PREFIX):
             raise _refused(url.field, "there is no such upload.", hint="Upload the file first, with the same key.")
         return None
+
+    def linked_blob(self, url: str) -> str | None:
+        """The blob that a signed link of this installation grants, expired or not: a result, or an upload of any key.
+
+        None for any other URL. Raises NotFound when the upload was deleted.
+        """
+        grant = self._grant(url)
+        return None if grant is None else self.blob_of(grant.blob)
 
     def blob_of(self, path: str) -> str:
         """The blob behind the path of a link, which may name an upload. Raises NotFound."""
@@ -62,12 +74,42 @@ class UploadResolver:
         return upload.blob
 
     def of_job(self, video_url: str, options: Options, *, key_id: str | None) -> JobUploads:
-        """The uploads that a job's URLs refer to. Raises InvalidRequest for uploads the key may not use."""
+        """The uploads that a job's URLs refer to.
+
+        A signed link is accepted with any key while it is valid: who has it may read the file. Raises InvalidRequest
+        for uploads that the key may not use.
+        """
         background = source_urls.background(options)
         return JobUploads(
-            source=self.find(source_urls.source(video_url), key_id=key_id),
-            background=None if background is None else self.find(background, key_id=key_id),
+            source=self._checked(source_urls.source(video_url), key_id=key_id),
+            background=None if background is None else self._checked(background, key_id=key_id),
         )
+
+    def _checked(self, url: SourceUrl, *, key_id: str | None) -> Upload | None:
+        own = self.find(url, key_id=key_id)
+        grant = self._grant(url.url)
+        if own is not None or grant is None:
+            return own
+        upload = self._upload(url.url)
+        if upload is not None:
+            _check_kind(upload, url)
+        elif not grant.blob.startswith(f"{blob_keys.OUTPUTS}/"):
+            raise _refused(url.field, "there is no such upload.", hint="Upload the file first.")
+        if grant.expires <= self.clock.now().timestamp():
+            raise _refused(url.field, "this link has expired.", hint="Ask for the job again, or upload the file again.")
+        return None
+
+    def _upload(self, url: str) -> Upload | None:
+        upload_id = signed_urls.upload_id(url)
+        return self.store.upload(upload_id) if upload_id is not None else None
+
+    def _grant(self, url: str) -> FileGrant | None:
+        return signed_urls.grant_of(url, self.link_secret)
+
+
+def _check_kind(upload: Upload, url: SourceUrl) -> None:
+    if upload.kind != url.kind:
+        raise _refused(url.field, f"the upload is of kind {upload.kind}, but must be of kind {url.kind}.")
 
 
 def _refused(field: str, message: str, *, hint: str = "") -> InvalidRequest:

@@ -160,7 +160,9 @@ class InputFetcher:
             self._config.workspace / f"{self._config.owner}.{job.id}.fetch.{uuid.uuid4().hex[:8]}".removeprefix(".")
         ) as folder:
             for name, url in self._inputs.missing(job).items():
-                path = self._fetcher.fetch(url.url, folder / name, max_bytes=self._config.max_bytes, tick=tick).path
+                path, max_bytes = folder / name, self._config.max_bytes
+                if not self._inputs.copy_linked(url, path, max_bytes=max_bytes, tick=tick):
+                    path = self._fetcher.fetch(url.url, path, max_bytes=max_bytes, tick=tick).path
                 if name == SOURCE:
                     self._inspect_fetched(path, tick)
                 self._inputs.store(job, name, path)

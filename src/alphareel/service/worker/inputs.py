@@ -1,10 +1,10 @@
-"""The input files of a job, as blobs: uploads, and copies of files that were fetched from URLs."""
+"""The input files of a job, as blobs: uploads, and copies of what was fetched from URLs or is behind signed links."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from alphareel.domain.errors import NotFound, StorageFailed
+from alphareel.domain.errors import FileTooLarge, NotFound, StorageFailed
 from alphareel.service.files import blob_keys
 from alphareel.service.jobs.models import Job
 from alphareel.service.ports import Blobs
@@ -31,6 +31,33 @@ class Inputs:
         """The blob of an input file, which may not exist yet. Raises InvalidRequest for an upload it may not use."""
         upload = self.uploads.find(url, key_id=job.key_id)
         return blob_keys.fetched_key(job.id, job.run, name) if upload is None else upload.blob
+
+    def copy_linked(self, url: SourceUrl, target: Path, *, max_bytes: int, tick: Callable[[], None]) -> bool:
+        """Copy the file that a signed link of this installation grants; False for any other URL.
+
+        A copy, so that whoever owns the file may delete it while the job runs. ``tick`` is called repeatedly and may
+        raise to abort. Raises NotFound, FileTooLarge, StorageFailed.
+        """
+        blob = self.uploads.linked_blob(url.url)
+        if blob is None:
+            return False
+        try:
+            size = self.blobs.size(blob)
+        except NotFound:
+            raise NotFound(f"{url.field}: the file was removed.", hint="Use a link to a file that exists.") from None
+        if size > max_bytes:
+            raise FileTooLarge(
+                f"File too large: {url.field} has {size:,} bytes, more than the {max_bytes:,} allowed.",
+                hint="Use a shorter or smaller video.",
+            )
+        try:
+            with target.open("wb") as file:
+                for piece in self.blobs.read(blob, 0, size):
+                    tick()
+                    file.write(piece)
+        except OSError as error:
+            raise StorageFailed(f"The file could not be copied: {error.strerror or error}.") from error
+        return True
 
     def store(self, job: Job, name: str, path: Path) -> None:
         """Store the file that was fetched to ``path``, which may be moved, unless another fetch was faster."""
