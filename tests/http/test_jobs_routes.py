@@ -59,6 +59,38 @@ def test_composition_is_echoed_in_the_shape_in_which_it_is_sent(client):
     assert create(client, composition=sent)["composition"] == sent
 
 
+def test_what_the_command_can_choose_can_be_chosen_here(client):
+    chosen = {"engine": "chroma", "key_color": [0, 177, 64], "shadows": True, "grow": -1.5, "feather": 2}
+    job = client.post("/v1/jobs", json={"video_url": VIDEO, **chosen, "auto_start": False}).json()
+    shown = {"requested_engine": "chroma", "key_color": "#00B140", "shadows": True, "grow": -1.5, "feather": 2}
+    assert {name: job[name] for name in shown} == shown
+    assert (job["engine"], job["warnings"]) == (None, [])
+    again = client.post(f"/v1/jobs/{job['id']}/start", json={"key_color": "#00ff00", "grow": 0}).json()
+    assert (again["key_color"], again["grow"], again["feather"]) == ("#00FF00", 0, 2)
+
+
+def test_options_of_one_engine_are_warned_about_with_another(client):
+    job = client.post("/v1/jobs", json={"video_url": VIDEO, "key_color": "green", "shadows": True}).json()
+    assert [warning.partition(" ")[0] for warning in job["warnings"]] == ["key_color", "shadows"]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"engine": 7}, "engine"),
+        ({"key_color": "no"}, "key_color"),
+        ({"shadows": "yes"}, "shadows"),
+        ({"grow": 51}, "grow"),
+        ({"feather": -1}, "feather"),
+        ({"plate": "/etc/passwd"}, "plate"),
+        ({"plate": "https://a.example/empty.png"}, "plate"),
+    ],
+)
+def test_bad_options_of_the_matte_are_refused(client, body, field):
+    response = client.post("/v1/jobs", json={"video_url": VIDEO, **body})
+    assert (response.status_code, response.json()["error"]["details"][0]["field"]) == (400, field)
+
+
 def test_an_ignored_prompt_causes_a_warning(client):
     assert "pro" in create(client, text_prompt="dog", model="light")["warnings"][0]
 

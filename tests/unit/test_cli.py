@@ -47,6 +47,27 @@ def test_a_background_may_be_a_color_or_an_image_file(command, clip, tmp_path):
         assert "opaque" in out
 
 
+@pytest.mark.parametrize("source", ["inline", "file"])
+def test_a_composition_is_json_or_a_file_with_json(command, clip, tmp_path, source):
+    value = json.dumps({"canvas": {"width": 64, "height": 200}, "foreground": {"anchor": "bottom-center"}})
+    if source == "file":
+        (tmp_path / "place.json").write_text(value)
+        value = tmp_path / "place.json"
+    target = tmp_path / "out.webm"
+    code, out, err = command("cut", clip, target, "--engine", "chroma", "--composition", value)
+    assert (code, err) == (0, "")
+    assert "64x200" in out
+
+
+def test_a_composition_may_be_for_one_target(command, clip, tmp_path):
+    wide, tall = tmp_path / "wide.webm", tmp_path / "tall.webm"
+    place = f'{tall}={{"canvas": {{"width": 64, "height": 200}}}}'
+    code, out, err = command("cut", clip, wide, tall, "--engine", "chroma", "--composition", place)
+    assert (code, err) == (0, "")
+    assert "128x96" in out.splitlines()[0]
+    assert "64x200" in out.splitlines()[1]
+
+
 def test_probe_prints_json_that_a_script_can_read(command, clip):
     code, out, _ = command("probe", clip, "--json")
     facts = json.loads(out)
@@ -95,6 +116,14 @@ def test_formats_lists_what_can_be_written(command):
         ),
         (["cut", "{clip}", "{out}.webm", "--key-color", "#00ff00"], 2, "--engine chroma"),
         (["cut", "{clip}", "{out}.mp4", "--background", "missing.png"], 3, "no background file missing.png"),
+        (["cut", "{clip}", "{out}.webm", "--composition", "missing.json"], 3, "no composition file missing.json"),
+        (["cut", "{clip}", "{out}.webm", "--composition", "{{"], 2, "The composition is not valid JSON"),
+        (["cut", "{clip}", "{out}.webm", "--composition", "{text}"], 2, "{text} is not valid JSON"),
+        (
+            ["cut", "{clip}", "{out}.webm", "--composition", '{{"canvas": {{"width": 2}}}}'],
+            2,
+            "composition.canvas.width",
+        ),
         (["cut", "{clip}", "{out}.mp4", "--background", "{nowhere}/plate"], 3, "no background file {nowhere}/plate"),
     ],
 )

@@ -34,6 +34,9 @@ _Background = Annotated[
     PerTarget, _per_target('A color ("#09A246"), an image or video file, or "blur"; default: transparent.')
 ]
 _Quality = Annotated[PerTarget, _per_target("web (small), balanced (default) or master (for editing).")]
+_Composition = Annotated[
+    PerTarget, _per_target("Canvas and position of the picture: JSON as in the HTTP API, or a file with it.")
+]
 _Engine = Annotated[
     str | None, cyclopts.Parameter(help='Engine to use instead of the model\'s ("alphareel models" lists them).')
 ]
@@ -57,6 +60,8 @@ _Smoothing = Annotated[
 Overwrite = Annotated[bool, cyclopts.Parameter(help="Replace existing files instead of refusing.", negative=())]
 _Format = Annotated[PerTarget, _per_target("Output format, if the suffix does not imply it.")]
 
+_COMPOSITION = '{"canvas": {"width": 1080, "height": 1920}, "foreground": {"anchor": "bottom-center", "scale": 1}}'
+
 
 def cut(
     source: _Source,
@@ -68,6 +73,7 @@ def cut(
     background: _Background = None,
     format: _Format = None,  # noqa: A002 - the flag is called --format
     quality: _Quality = None,
+    composition: _Composition = None,
     key_color: _KeyColor = None,
     plate: _Plate = None,
     shadows: _Shadows = False,
@@ -97,7 +103,7 @@ def cut(
     """
     check_source(source)
     check_options(engine=engine, key_color=key_color)
-    values = {"background": background, "output_format": format, "quality": quality}
+    values = {"background": background, "output_format": format, "quality": quality, "composition": composition}
     with interruptible(), _progress_bar(source.name) as show:
         results = alphareel.cut(
             source,
@@ -156,7 +162,10 @@ def plan_targets(
     planned: dict[Path, dict[str, Any]] = {}
     for path in paths:
         own = {name: value_for(path, paths, given or ()) for name, given in values.items()}
-        planned[_in_folder(source, path, own["output_format"])] = own
+        planned[_in_folder(source, path, own["output_format"])] = {
+            **own,
+            "composition": None if own["composition"] is None else read_composition(own["composition"]),
+        }
     for path in planned:
         _check_folder(path)
     _check_footage(source, list(planned), overwrite=overwrite)
@@ -176,6 +185,26 @@ def value_for(path: Path, paths: Sequence[Path], values: Iterable[str]) -> str |
         elif named and Path(name) == path:
             chosen = (True, rest)
     return chosen[1]
+
+
+def read_composition(value: str) -> Mapping[str, Any]:
+    """The JSON object in ``value``, or in the file that it names. Raises InvalidRequest, NotFound."""
+    path = Path(value)
+    is_inline = value.lstrip().startswith("{")
+    try:
+        parsed = json.loads(value if is_inline else path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise errors.NotFound(
+            f"There is no composition file {path}.", hint=f"Check the path, or write the JSON itself: {_COMPOSITION}"
+        ) from None
+    except OSError as error:
+        raise errors.InvalidRequest(f"The composition file {path} cannot be read: {error.strerror}.") from None
+    except ValueError as error:
+        where = "The composition" if is_inline else f"The composition file {path}"
+        raise errors.InvalidRequest(f"{where} is not valid JSON: {error}.", hint=f"Write {_COMPOSITION}") from None
+    if not isinstance(parsed, dict):
+        raise errors.InvalidRequest("The composition is not a JSON object.", hint=f"Write {_COMPOSITION}")
+    return parsed
 
 
 def _in_folder(source: Path, path: Path, format_name: str | None) -> Path:

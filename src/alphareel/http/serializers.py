@@ -5,6 +5,7 @@ from typing import Any, Protocol
 from fastapi import Request
 
 from alphareel.domain import options
+from alphareel.domain.color import Rgb
 from alphareel.http.config import HttpConfig
 from alphareel.http.schemas import jobs as schemas
 from alphareel.http.schemas.uploads import Upload as UploadSchema
@@ -62,6 +63,11 @@ class JobSerializer:
             smoothing=requested.smoothing,
             text_prompt=requested.text_prompt,
             preview_duration=requested.preview_duration,
+            requested_engine=requested.engine,
+            key_color=_hex(requested.key_color),
+            shadows=requested.shadows,
+            grow=requested.grow,
+            feather=requested.feather,
             video_url=job.video_url,
             metadata=job.metadata,
             webhook_url=job.webhook_url,
@@ -100,15 +106,18 @@ def _error(job: Job) -> str | None:
 
 
 def _background(background: options.Background) -> schemas.Background:
-    """The color as hex, because small numbers of 0-255 would be read as shares when sent again."""
-    color = "#{:02X}{:02X}{:02X}".format(*background.color) if background.color else None
     return schemas.Background(
         type=background.type,
-        color=color,
+        color=_hex(background.color),
         image_url=background.image_url,
         radius=background.radius,
         video_url=background.video_url,
     )
+
+
+def _hex(color: Rgb | None) -> str | None:
+    """As text, because small numbers of 0-255 would be read as shares when sent again."""
+    return "#{:02X}{:02X}{:02X}".format(*color) if color else None
 
 
 def _composition(composition: options.Composition | None) -> schemas.Composition | None:

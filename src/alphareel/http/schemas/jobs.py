@@ -13,7 +13,7 @@ from alphareel.domain.clip import AlphaKind
 from alphareel.domain.color import NAMED
 from alphareel.domain.options import Anchor, BackgroundType, Quality, Smoothing, Tier
 from alphareel.http.schemas.fields import Schema, Time
-from alphareel.service.jobs.capabilities import output_formats
+from alphareel.service.jobs.capabilities import engine_names, output_formats
 from alphareel.service.jobs.retention import MAX_RETENTION_SECONDS
 from alphareel.service.jobs.test_mode import MAX_SECONDS as MAX_TEST_SECONDS
 from alphareel.service.jobs.test_mode import ScenarioOutcome
@@ -35,6 +35,7 @@ ColorNumbers = Annotated[
 Side = Annotated[int, Field(ge=16, le=4096)]
 Shift = Annotated[float, Field(ge=-8192, le=8192)]
 OutputFormat = Annotated[str, Field(json_schema_extra={"enum": list(output_formats())})]
+EngineName = Annotated[str, Field(json_schema_extra={"enum": list(engine_names())})]
 PublicStatus = Literal["created", "pending", "processing", "completed", "failed"]
 
 
@@ -144,6 +145,17 @@ class JobStart(Schema):
     preview_duration: float | None = Field(
         default=None, ge=0.04, le=86400, description="Process only this many seconds of the clip."
     )
+    engine: EngineName | None = Field(
+        default=None, description="Use this engine instead of the model's; the price stays that of the model."
+    )
+    key_color: ColorNumbers | ColorString | None = Field(
+        default=None, description="The screen's color, for the engine chroma; by default it is detected."
+    )
+    shadows: bool | None = Field(default=False, description="Keep the subject's shadows (engines chroma and plate).")
+    grow: float | None = Field(
+        default=0, ge=-50, le=50, description="Move the outline outward by so many pixels; negative: inward."
+    )
+    feather: float | None = Field(default=0, ge=0, le=50, description="Soften the outline by so many pixels.")
     webhook_url: OptionalUrl | None = Field(default=None, description="Empty is the same as null.")
     test: ScenarioOutcome | TestRequest | None = Field(
         default=None,
@@ -256,6 +268,11 @@ class Job(Schema):
     smoothing: Smoothing
     text_prompt: str | None
     preview_duration: float | None
+    requested_engine: str | None = Field(description="The engine that the job asked for; `engine` is what served it.")
+    key_color: str | None = Field(examples=["#00B140"])
+    shadows: bool
+    grow: float
+    feather: float
     video_url: str
     metadata: Mapping[str, Any]
     webhook_url: str | None

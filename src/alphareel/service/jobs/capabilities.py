@@ -32,3 +32,8 @@ class Capabilities:
 def output_formats() -> tuple[str, ...]:
     """Names of the output formats, sorted."""
     return format_names()
+
+
+def engine_names() -> tuple[str, ...]:
+    """Names of all engines, whether they can run here or not."""
+    return tiers.names()
