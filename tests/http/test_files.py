@@ -26,6 +26,21 @@ def test_a_signed_link_needs_no_key(anonymous_client, link):
     assert response.headers["x-content-type-options"] == "nosniff"
 
 
+def test_pages_of_other_sites_may_use_a_file_and_nothing_else(anonymous_client, link):
+    origin = {"Origin": "https://shop.example"}
+    asked = {**origin, "Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "range"}
+    preflight = anonymous_client.options(link, headers=asked)
+    assert preflight.headers["access-control-allow-origin"] == "*"
+    assert "Range" in preflight.headers["access-control-allow-headers"]
+    for header in ({}, {"Range": "bytes=0-9"}, {"Range": "bytes=99999-"}, {"If-None-Match": "*"}):
+        response = anonymous_client.get(link, headers={**origin, **header})
+        assert response.headers["access-control-allow-origin"] == "*"
+        assert "Content-Range" in response.headers["access-control-expose-headers"]
+    for path in ("/v1/jobs", "/health", "/api/pricing"):
+        assert "access-control-allow-origin" not in anonymous_client.get(path, headers=origin).headers
+        assert anonymous_client.options(path, headers=asked).status_code == 405
+
+
 @pytest.mark.parametrize(
     ("header", "start", "stop"),
     [("bytes=0-99", 0, 100), ("bytes=100-", 100, 5120), ("bytes=-20", 5100, 5120), ("bytes=5000-99999", 5000, 5120)],

@@ -21,6 +21,14 @@ router = APIRouter(tags=["files"])
 
 _CHUNK = 64 * 1024  # bytes; bounds what a slow reader leaves in the write buffer of its connection
 
+# A page of any site may use a file whose signed link it has: to draw it on a canvas, or as a WebGL texture. No
+# credentials are involved: the link itself grants access.
+_CROSS_ORIGIN = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Expose-Headers": "Accept-Ranges, Content-Length, Content-Range, Content-Disposition, ETag",
+    "Cross-Origin-Resource-Policy": "cross-origin",
+}
+
 _BYTES: dict[str, Any] = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
 
 
@@ -46,6 +54,17 @@ def get_file(blob: str, request: Request, services: ServicesOf) -> Response:
     except Unsatisfiable:
         return _range_not_satisfiable(request, download.size)
     return _send(request, services, download, part)
+
+
+@router.options("/files/{blob:path}", include_in_schema=False)  # noqa: FAST003  # all paths alike
+def preflight_file() -> Response:
+    """Lets pages of any site send conditional requests and ranges. Whether a link is valid, only GET tells."""
+    allowed = {
+        "Access-Control-Allow-Methods": "GET, HEAD",
+        "Access-Control-Allow-Headers": "Range, If-Range, If-None-Match, If-Modified-Since",
+        "Access-Control-Max-Age": "86400",
+    }
+    return Response(headers={**_CROSS_ORIGIN, **allowed}, status_code=204)
 
 
 def _requested_range(request: Request, size: int, etag: str) -> Range | None:
@@ -93,6 +112,7 @@ def _headers(download: FileDownload, etag: str) -> dict[str, str]:
     return {
         "ETag": etag,
         "Accept-Ranges": "bytes",
+        **_CROSS_ORIGIN,
         "Cache-Control": "private, max-age=3600",
         "Content-Disposition": f"attachment; filename=\"{ascii_name}\"; filename*=UTF-8''{encoded_name}",
         "X-Content-Type-Options": "nosniff",
@@ -102,5 +122,6 @@ def _headers(download: FileDownload, etag: str) -> dict[str, str]:
 def _range_not_satisfiable(request: Request, size: int) -> Response:
     error = InvalidRequest(f"The range is outside of the file, which has {size} bytes.")
     response = error_response(error, request_id=request_id(request), status=416)
+    response.headers.update(_CROSS_ORIGIN)
     response.headers["Content-Range"] = f"bytes */{size}"
     return response
