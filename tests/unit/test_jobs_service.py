@@ -154,6 +154,35 @@ class TestCreating:
         job = harness.services.jobs.create(caller, {**VIDEO, "text_prompt": "a cat"})
         assert "text_prompt" in job.warnings[0]
 
+    @pytest.mark.parametrize(
+        ("host", "refused"),
+        [
+            ("127.0.0.1:5678", True),
+            ("localhost:5678", True),
+            ("10.1.2.3", True),
+            ("[::1]:9000", True),
+            ("169.254.169.254", True),
+            ("93.184.215.14", False),
+            ("93.184.215.14:25", True),
+            ("n8n.internal", False),  # only a look-up tells
+        ],
+    )
+    def test_warns_of_urls_whose_address_is_known_to_be_refused(
+        self, harness: ServiceHarness, caller: Principal, host: str, *, refused: bool
+    ) -> None:
+        job = harness.services.jobs.create(
+            caller, {"video_url": f"http://{host}/in.mp4", "webhook_url": f"http://{host}/hook"}
+        )
+        assert [warning.partition(":")[0] for warning in job.warnings] == ["video_url", "webhook_url"] * refused
+        assert all("ALPHAREEL_FETCH_ALLOW_CIDRS" in warning for warning in job.warnings)
+
+    def test_does_not_warn_of_its_own_links_on_a_private_address(
+        self, harness: ServiceHarness, caller: Principal, stranger: Principal
+    ) -> None:
+        link = f"http://127.0.0.1:8080{upload(harness, caller)}"
+        for principal in (caller, stranger):
+            assert harness.services.jobs.create(principal, {"video_url": link}).warnings == ()
+
     def test_makes_ids_that_cannot_be_guessed(self) -> None:
         assert len({make_job_id() for _ in range(1000)}) == 1000
         assert len(make_job_id()) == len("job_") + 40

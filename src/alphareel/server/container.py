@@ -87,7 +87,12 @@ def build_services(installation: Installation) -> Services:
         capabilities=capabilities,
         prices=prices,
         idempotency=idempotency,
-        policy=JobPolicy(_retention_seconds(settings), settings.show_pending, settings.share_jobs_within_client),
+        policy=JobPolicy(
+            _retention_seconds(settings),
+            settings.show_pending,
+            settings.share_jobs_within_client,
+            settings.fetch_allow_cidrs,
+        ),
     )
     uploads = UploadService(
         installation.uploads,

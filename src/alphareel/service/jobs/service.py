@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from alphareel.domain.errors import InvalidState, JobNotCompleted, ModelUnavailable, NotFound
 from alphareel.domain.options import Options
@@ -16,6 +17,7 @@ from alphareel.service.jobs import validation
 from alphareel.service.jobs.deletion import DeletionService
 from alphareel.service.jobs.models import Job, JobEvent, Status
 from alphareel.service.jobs.test_mode import Scenario, scenario_for_test_key, scenario_to_json
+from alphareel.service.net.ssrf_guard import REFUSED_HINT, Network, is_refused
 from alphareel.service.ports import JobCapabilities, NewJob, Page
 from alphareel.service.principal import Principal
 from alphareel.service.uploads.resolver import JobUploads, UploadResolver
@@ -30,12 +32,13 @@ class JobPolicy:
     """``retention_seconds``: how long files stay unless the job says otherwise, None for forever.
 
     ``show_pending``: queued jobs are reported as pending. ``share_within_client``: keys of one client see each
-    other's jobs.
+    other's jobs. ``allowed_networks``: private networks that URLs may point to.
     """
 
     retention_seconds: int | None = None
     show_pending: bool = False
     share_within_client: bool = False
+    allowed_networks: tuple[Network, ...] = ()
 
 
 class JobService:
@@ -86,7 +89,7 @@ class JobService:
             webhook_url=request.webhook_url,
             metadata=request.metadata,
             request_id=principal.request_id,
-            warnings=self._warnings(request.options, runs=start and scenario is None),
+            warnings=self._warnings(request, uploads, runs=start and scenario is None),
             uploads=uploads.ids,
             quote=None if scenario else self._quote(request.options, uploads),
             retention_seconds=request.retention_seconds,
@@ -122,7 +125,7 @@ class JobService:
             options=request.options,
             webhook_url=request.webhook_url,
             metadata=request.metadata,
-            warnings=self._warnings(request.options, runs=scenario is None),
+            warnings=self._warnings(request, uploads, runs=scenario is None),
             uploads=uploads.ids,
             quote=None if scenario else self._quote(request.options, uploads),
             retention_seconds=request.retention_seconds,
@@ -207,18 +210,32 @@ class JobService:
             raise insufficient()
         return scenario
 
-    def _warnings(self, options: Options, *, runs: bool) -> tuple[str, ...]:
-        """Warnings about these options on this server.
+    def _warnings(
+        self, request: validation.CreateJob | validation.Start, uploads: JobUploads, *, runs: bool
+    ) -> tuple[str, ...]:
+        """Warnings about what is requested on this server.
 
         Drafts and test jobs (``runs`` false) need no engine: a missing one is only a warning. Raises ModelUnavailable
         for other jobs, InvalidRequest.
         """
+        warnings = (*request.options.warnings(), *self._refused_urls(request.webhook_url, uploads))
         try:
-            return (*options.warnings(), *self._capabilities.check(options))
+            return (*warnings, *self._capabilities.check(request.options))
         except ModelUnavailable as error:
             if runs:
                 raise
-            return (*options.warnings(), str(error))
+            return (*warnings, str(error))
+
+    def _refused_urls(self, webhook_url: str | None, uploads: JobUploads) -> tuple[str, ...]:
+        """A warning for each URL whose address is known to be refused, before anything connects to it."""
+        urls = [(url.field, url.url) for url in uploads.fetched]
+        if webhook_url is not None:
+            urls.append(("webhook_url", webhook_url))
+        return tuple(
+            f"{field}: this server does not connect to {urlsplit(url).hostname}. {REFUSED_HINT}"
+            for field, url in urls
+            if is_refused(url, self._policy.allowed_networks)
+        )
 
     def _quote(self, options: Options, uploads: JobUploads) -> Quote:
         """The price of the source; a background is free."""

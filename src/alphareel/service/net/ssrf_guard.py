@@ -10,6 +10,7 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
+from urllib.parse import urlsplit
 
 import httpcore2
 
@@ -32,6 +33,8 @@ def no_pulse(count: int, seconds: float) -> None:
 
 _SLICE_SECONDS = 0.5
 _WEB_PORTS = (80, 443)
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+REFUSED_HINT = "Use a public http or https address, or have the operator allow it with ALPHAREEL_FETCH_ALLOW_CIDRS."
 _LOWEST_FREE_PORT = 1024  # below it live mail, name and file services, which are not for a fetcher to talk to
 
 # Not for us to reach although the registries call some of them global: protocol assignments, 6to4 relays, a
@@ -52,6 +55,25 @@ def is_public(address: Address) -> bool:
             return False
     refused = address.is_multicast or address.is_reserved or address.is_unspecified or not address.is_global
     return not refused and not _in_any(address, _NEVER)
+
+
+def is_refused(url: str, allowed: Sequence[Network]) -> bool:
+    """Whether a URL names an address that is never connected to; False for names, which only a look-up decides."""
+    parts = urlsplit(url)
+    host = (parts.hostname or "").rstrip(".")
+    if host == "localhost" or host.endswith(".localhost"):
+        host = "127.0.0.1"
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return not _may_reach(address, parts.port or _DEFAULT_PORTS.get(parts.scheme, 443), allowed)
+
+
+def _may_reach(address: Address, port: int, allowed: Sequence[Network]) -> bool:
+    if _in_any(address, allowed):
+        return True
+    return is_public(address) and (port in _WEB_PORTS or port >= _LOWEST_FREE_PORT)
 
 
 def _carried(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
@@ -106,16 +128,9 @@ class GuardedBackend(httpcore2.NetworkBackend):
 
     def _checked(self, host: str, port: int, *, seconds: float) -> list[Address]:
         found = list(dict.fromkeys(_resolve_within(host, port, seconds, self.pulse)))
-        if not all(self._may_reach(address, port) for address in found):
-            raise FetchRefused(
-                f"{host} is not an address that this server connects to.", hint="Use a public http or https address."
-            )
+        if not all(_may_reach(address, port, self.allowed) for address in found):
+            raise FetchRefused(f"{host} is not an address that this server connects to.", hint=REFUSED_HINT)
         return found
-
-    def _may_reach(self, address: Address, port: int) -> bool:
-        if _in_any(address, self.allowed):
-            return True
-        return is_public(address) and (port in _WEB_PORTS or port >= _LOWEST_FREE_PORT)
 
 
 def _resolve_within(host: str, port: int, seconds: float, pulse: HeartbeatReader) -> list[Address]:

@@ -20,10 +20,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class JobUploads:
-    """Uploads that a job refers to; None for files that are fetched or copied, and for no background."""
+    """Uploads that a job refers to; None for files that are fetched or copied, and for no background.
+
+    ``fetched``: the URLs that are on the network.
+    """
 
     source: Upload | None
     background: Upload | None
+    fetched: tuple[SourceUrl, ...] = ()
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -79,10 +83,12 @@ class UploadResolver:
         A signed link is accepted with any key while it is valid: who has it may read the file. Raises InvalidRequest
         for uploads that the key may not use.
         """
-        background = source_urls.background(options)
+        source, background = source_urls.source(video_url), source_urls.background(options)
+        own = {url: self._checked(url, key_id=key_id) for url in (source, background) if url is not None}
         return JobUploads(
-            source=self._checked(source_urls.source(video_url), key_id=key_id),
-            background=None if background is None else self._checked(background, key_id=key_id),
+            source=own[source],
+            background=None if background is None else own[background],
+            fetched=tuple(url for url, upload in own.items() if upload is None and self._grant(url.url) is None),
         )
 
     def _checked(self, url: SourceUrl, *, key_id: str | None) -> Upload | None:
