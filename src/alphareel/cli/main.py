@@ -5,6 +5,7 @@ weights; 5 storage; 6 service; 7 download; 130 interrupted (143 by SIGTERM, 129 
 """
 
 import errno
+import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -106,6 +107,29 @@ def studio() -> None:
     settings = load_settings()
     with open_installation(settings) as installation:
         stdout.print(studio_link(settings, build_sign_in_codes(installation)), soft_wrap=True)
+
+
+@app.command
+def mcp(*, http: bool = False, host: str = "127.0.0.1", port: int = 8090) -> None:
+    """Offer the service to assistants as tools of the Model Context Protocol, over standard input and output.
+
+    Base URL and key of the service: ALPHAREEL_BASE_URL and ALPHAREEL_API_KEY.
+
+    Parameters
+    ----------
+    http
+        Serve streamable HTTP at /mcp instead. Such callers reach no files of this machine.
+    host
+        Address to listen on with --http. Whoever reaches it uses your key.
+    port
+        Port to listen on with --http.
+    """
+    if any(importlib.util.find_spec(name) is None for name in ("mcp", "alphareel_client")):
+        raise errors.Unavailable(
+            "The packages of the MCP server are not installed.", hint='Run: pip install "alphareel-client[mcp]".'
+        )
+    options = ["--http", "--host", host, "--port", str(port)] if http else []
+    os.execv(sys.executable, [sys.executable, "-m", "alphareel_client.mcp_server", *options])  # noqa: S606  # fixed words
 
 
 def main() -> None:

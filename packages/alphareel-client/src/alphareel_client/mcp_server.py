@@ -1,0 +1,172 @@
+"""The service as tools of the Model Context Protocol: ``python -m alphareel_client.mcp_server``, or ``alphareel mcp``.
+
+A client of the HTTP API like any other: base URL and key come from ``ALPHAREEL_BASE_URL`` and ``ALPHAREEL_API_KEY``.
+Needs ``pip install "alphareel-client[mcp]"``.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, ParamSpec
+
+from mcp.server import MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp_types import ToolAnnotations
+from pydantic import Field
+
+from alphareel_client.client import Client
+from alphareel_client.errors import ClientError, JobFailed
+
+P = ParamSpec("P")
+
+DEFAULT_PORT = 8090
+_MAX_WAIT = 600  # seconds; clients of the protocol give up on slow tools
+_INSTRUCTIONS = (
+    "Removes the background of videos on the user's own server. Usual order: list_models, estimate, remove_background, "
+    "then get_job until its status is completed or failed, then download_result. Models: 'human' for people, "
+    "'original' and 'light' for anything in front, 'pro' with text_prompt for what the words name."
+)
+_READS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
+_CREATES = ToolAnnotations(read_only_hint=False, destructive_hint=False, open_world_hint=False)
+_ENDS = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=False)
+
+Video = Annotated[str, Field(description="A video: an http(s) URL, a video_url of this server, or a path of a file.")]
+Model = Annotated[str, Field(description="original, light, human or pro.")]
+OutputFormat = Annotated[str, Field(description="webm, mov, mp4, gif, webp, png_sequence ...; see docs/formats.md.")]
+JobId = Annotated[str, Field(description="The job's id, job_...")]
+Fields = Annotated[
+    dict[str, Any] | None,
+    Field(description="More fields of POST /v1/jobs: background, composition, quality, preview_duration, engine ..."),
+]
+Wait = Annotated[float, Field(ge=0, le=_MAX_WAIT, description="Seconds to wait for the job to end; 0 returns at once.")]
+
+
+def make_server(client: Client, *, local_files: bool) -> MCPServer:
+    """The MCP server over ``client``.
+
+    ``local_files``: tools may read videos and write results on this machine. Only for callers who could do so
+    themselves, as over standard input and output; never for callers on a network.
+    """
+    server = MCPServer(name="alphareel", title="alphareel", instructions=_INSTRUCTIONS)
+
+    def url_of(video: str) -> str:
+        if video.startswith(("http://", "https://")):
+            return video
+        if not local_files:
+            raise ToolError("video: must be an http or https URL: this server reads no files for callers on a network.")
+        path = Path(video).expanduser()
+        if not path.is_file():
+            raise ToolError(f"video: there is no file {path}.")
+        return str(client.upload(path)["video_url"])
+
+    @server.tool(annotations=_READS)
+    @_told
+    def list_models() -> dict[str, Any]:
+        """The models, the engine that serves each, all engines with their licenses, and the largest video."""
+        return dict(client.models())
+
+    @server.tool(annotations=_READS)
+    @_told
+    def estimate(
+        video: Video, model: Model = "original", output_format: OutputFormat = "webm", fields: Fields = None
+    ) -> dict[str, Any]:
+        """Credits, seconds of work and size of a job, without creating it. A file is uploaded to be measured."""
+        options = {"model": model, "output_format": output_format, **(fields or {})}
+        return dict(client.estimate(url_of(video), **options))
+
+    @server.tool(annotations=_CREATES)
+    @_told
+    def remove_background(
+        video: Video,
+        model: Model = "original",
+        output_format: OutputFormat = "webm",
+        text_prompt: Annotated[str | None, Field(description="What to keep, for the model pro.")] = None,
+        *,
+        fields: Fields = None,
+        wait_seconds: Wait = 0,
+    ) -> dict[str, Any]:
+        """Start a job that removes the background of a video; the job. May cost credits: see estimate."""
+        options = {"model": model, "output_format": output_format, "text_prompt": text_prompt, **(fields or {})}
+        job = client.create_job(url_of(video), **options)
+        return _waited(client, job["id"], wait_seconds)
+
+    @server.tool(annotations=_READS)
+    @_told
+    def get_job(job_id: JobId, wait_seconds: Wait = 0) -> dict[str, Any]:
+        """A job: status, progress, and when completed its output_url, a signed link that expires."""
+        return _waited(client, job_id, wait_seconds)
+
+    @server.tool(annotations=_READS)
+    @_told
+    def list_jobs(
+        limit: Annotated[int, Field(ge=1, le=100)] = 20,
+        status: Annotated[str | None, Field(description="processing, completed or failed; null for all.")] = None,
+    ) -> dict[str, Any]:
+        """The newest jobs of this API key."""
+        return dict(client.list_jobs(limit=limit, status=status))
+
+    @server.tool(annotations=_ENDS)
+    @_told
+    def cancel_job(job_id: JobId) -> dict[str, Any]:
+        """Stop a job. One that has already ended stays as it is."""
+        return dict(client.cancel_job(job_id))
+
+    if local_files:
+
+        @server.tool(annotations=_CREATES)
+        @_told
+        def download_result(
+            job_id: JobId, target: Annotated[str, Field(description="The file to write; must not exist.")]
+        ) -> dict[str, Any]:
+            """Write the result of a completed job to a file on this machine."""
+            path = client.download(client.get_job(job_id), Path(target).expanduser())
+            return {"path": str(path), "size": Path(path).stat().st_size}
+
+    return server
+
+
+def _waited(client: Client, job_id: str, seconds: float) -> dict[str, Any]:
+    if seconds:
+        try:
+            return dict(client.wait_for_completion(job_id, timeout=seconds))
+        except (TimeoutError, JobFailed):
+            pass  # the job says how it stands
+    return dict(client.get_job(job_id))
+
+
+def _told(tool: Callable[P, dict[str, Any]]) -> Callable[P, dict[str, Any]]:
+    """Errors of the API and of files become the tool's error text, which the model can act on."""
+
+    @wraps(tool)
+    def call(*args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
+        try:
+            return tool(*args, **kwargs)
+        except (ClientError, OSError, ValueError) as error:
+            raise ToolError(str(error)) from error
+
+    return call
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Serve over standard input and output, or with ``--http`` over streamable HTTP on this machine."""
+    parser = argparse.ArgumentParser(prog="alphareel mcp", description=main.__doc__)
+    parser.add_argument(
+        "--http", action="store_true", help="serve streamable HTTP at /mcp instead of standard input and output"
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; anyone who reaches it uses your key")
+    parser.add_argument("--port", type=int, default=DEFAULT_PORT)
+    chosen = parser.parse_args(arguments)
+    try:
+        client = Client()
+    except ValueError as error:
+        sys.exit(f"alphareel mcp: {error}")
+    if chosen.http:
+        make_server(client, local_files=False).run("streamable-http", host=chosen.host, port=chosen.port)
+    else:
+        make_server(client, local_files=True).run("stdio")
+
+
+if __name__ == "__main__":
+    main()
