@@ -4,7 +4,7 @@ import sys
 
 _SERVICE_PACKAGES = frozenset(
     {"alembic", "anyio", "dbos", "fastapi", "limits", "multipart", "prometheus_client"}
-    | {"httpcore2", "pydantic", "pydantic_settings", "sqlalchemy", "starlette", "uvicorn"}
+    | {"httpcore2", "pydantic", "sqlalchemy", "starlette", "uvicorn"}
 )
 
 

@@ -9,10 +9,11 @@ from alphareel.db.database import Database, open_engine
 from alphareel.db.jobs import JobStore
 from alphareel.db.workers import ExecutorStore
 from alphareel.domain.clip import EngineFacts
-from alphareel.queue.dbos_engine import DbosEngine, DbosQueue, EngineRules
+from alphareel.queue.dbos_engine import DbosEngine, DbosQueue
 from alphareel.server.installation import SystemClock
 from alphareel.service.jobs.attempts import AttemptCompleted, AttemptDropped
 from alphareel.service.jobs.models import Output
+from alphareel.service.settings import FetchSettings, WorkerSettings
 from alphareel.service.worker.heartbeat import Heartbeat
 from alphareel.service.worker.reconciler import Reconciler, ReconcilerConfig
 from alphareel.telemetry.logging import configure_logging
@@ -77,10 +78,15 @@ def main(url, executor_id, log, concurrency):
     clock = SystemClock()
     jobs = JobStore(database, enqueue=DbosQueue(database.engine).enqueue, clock=clock)
     executors = ExecutorStore(database, clock=clock)
-    rules = EngineRules(
-        database.engine.url.render_as_string(hide_password=False), concurrency=int(concurrency), polling_seconds=0.1
+    engine = DbosEngine(
+        database.engine,
+        executor_id=executor_id,
+        body=Sleeper(jobs, Path(log)),
+        worker=WorkerSettings(jobs=int(concurrency)),
+        fetch=FetchSettings(),
+        database_url=database.engine.url.render_as_string(hide_password=False),
+        polling_seconds=0.1,
     )
-    engine = DbosEngine(database.engine, executor_id=executor_id, body=Sleeper(jobs, Path(log)), rules=rules)
     executors.add_executor(executor_id, home="")
     engine.launch()
     reconciler = Reconciler(

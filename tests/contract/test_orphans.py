@@ -83,7 +83,7 @@ def test_an_upload_that_is_deleted_before_the_transaction_is_refused(harness: Se
 
 
 def test_uploads_keep_the_reserved_disk_space_free(url: str, tmp_path: Path) -> None:
-    harness = open_harness(tmp_path, database_url=url, min_free_bytes=1000)
+    harness = open_harness(tmp_path, database_url=url, storage={"min_free_bytes": 1000})
     try:
         upload(harness)
         assert harness.services.health.check().space

@@ -9,10 +9,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from alphareel.http.app import create_app
-from alphareel.http.config import HttpConfig
 from alphareel.service.api_keys.service import digest
 from alphareel.service.principal import Principal
-from alphareel.testing.fakes import ServiceHarness, open_harness
+from alphareel.testing.fakes import ServiceHarness, make_settings, open_harness
 
 ADMIN = "token of the tests"
 SECRET = f"ar_live_{uuid.uuid4().hex}"
@@ -30,7 +29,7 @@ def harness(url: str, tmp_path: Path) -> Iterator[ServiceHarness]:
 
 @pytest.fixture
 def client(harness: ServiceHarness) -> Iterator[TestClient]:
-    app = create_app(harness.services, HttpConfig(version="1", admin_token=ADMIN))
+    app = create_app(harness.services, make_settings(access={"admin_token": ADMIN}))
     headers = {"X-Api-Key": SECRET, "X-Admin-Token": ADMIN}
     with TestClient(app, headers=headers, raise_server_exceptions=False) as client:
         yield client

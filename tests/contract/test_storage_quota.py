@@ -16,7 +16,6 @@ from alphareel.service.jobs.models import Job, Output, Status
 from alphareel.service.principal import Principal
 from alphareel.service.uploads import source_urls
 from alphareel.service.uploads.models import Upload
-from alphareel.service.uploads.storage_quotas import Quotas
 from alphareel.testing.fakes import TINY_MP4, ServiceHarness, open_harness
 
 SIZE = 100
@@ -29,7 +28,7 @@ def open_with_quotas(url: str, tmp_path: Path) -> Iterator[OpenHarness]:
     opened: list[ServiceHarness] = []
 
     def make(**quotas: int) -> ServiceHarness:
-        harness = open_harness(tmp_path, database_url=url, quotas=Quotas(**quotas))
+        harness = open_harness(tmp_path, database_url=url, storage=quotas)
         for name in "ab":
             harness.keystore.add_key(key_id=name, secret_sha256=name, fingerprint=name, client_id=name, note="")
         opened.append(harness)
@@ -76,7 +75,7 @@ def total(harness: ServiceHarness, key: str) -> int:
 
 class TestQuota:
     def test_a_quota_counts_uploads_and_outputs_of_a_key(self, open_with_quotas: OpenHarness) -> None:
-        harness = open_with_quotas(per_key=1000)
+        harness = open_with_quotas(max_bytes_per_key=1000)
         upload(harness, "a", "one")
         run(harness, "a", size=250)
         stored = harness.services.usage.summary(caller(harness, "a"), days=1).stored
@@ -84,7 +83,7 @@ class TestQuota:
         assert total(harness, "b") == 0
 
     def test_a_file_that_exceeds_the_quota_is_refused_while_it_arrives(self, open_with_quotas: OpenHarness) -> None:
-        harness = open_with_quotas(per_key=SIZE + 50)
+        harness = open_with_quotas(max_bytes_per_key=SIZE + 50)
         upload(harness, "a", "one")
         session = harness.services.uploads.begin(caller(harness, "a"), filename="a.mp4", declared_type=None)
         session.write(bytes(50))
@@ -94,7 +93,7 @@ class TestQuota:
         assert upload(harness, "b", "one").size == SIZE
 
     def test_a_key_with_a_full_quota_can_neither_upload_nor_start_jobs(self, open_with_quotas: OpenHarness) -> None:
-        harness = open_with_quotas(per_key=SIZE)
+        harness = open_with_quotas(max_bytes_per_key=SIZE)
         upload(harness, "a", "one")
         principal = caller(harness, "a")
         with pytest.raises(StorageQuotaExceeded):
@@ -106,7 +105,7 @@ class TestQuota:
             harness.services.jobs.create(principal, {"video_url": "https://example.com/v.mp4"})
 
     def test_a_quota_of_its_own_replaces_the_default_and_0_is_unlimited(self, open_with_quotas: OpenHarness) -> None:
-        harness = open_with_quotas(per_key=SIZE)
+        harness = open_with_quotas(max_bytes_per_key=SIZE)
         admin = ApiKeyAdminStore(harness.database, clock=harness.clock)
         admin.set_limits("a", {"max_storage_bytes": 2 * SIZE}, act=AuditContext("test", "keys.limits", None))
         admin.set_limits("b", {"max_storage_bytes": 0}, act=AuditContext("test", "keys.limits", None))
@@ -118,13 +117,13 @@ class TestQuota:
             upload(harness, "b", word)
 
     def test_a_full_installation_is_refused_with_storage_full(self, open_with_quotas: OpenHarness) -> None:
-        harness = open_with_quotas(in_all=SIZE)
+        harness = open_with_quotas(max_bytes=SIZE)
         upload(harness, "a", "one")
         with pytest.raises(StorageFull):
             upload(harness, "b", "two")
 
     def test_an_output_that_exceeds_the_quota_does_not_complete_the_job(self, open_with_quotas: OpenHarness) -> None:
-        harness = open_with_quotas(per_key=SIZE)
+        harness = open_with_quotas(max_bytes_per_key=SIZE)
         with pytest.raises(StorageQuotaExceeded):
             run(harness, "a", size=SIZE + 1)
         (job,) = harness.jobs.unfinished()
@@ -132,7 +131,7 @@ class TestQuota:
         assert total(harness, "a") == 0
 
     def test_deleted_and_expired_files_free_quota(self, open_with_quotas: OpenHarness) -> None:
-        harness = open_with_quotas(per_key=2 * SIZE)
+        harness = open_with_quotas(max_bytes_per_key=2 * SIZE)
         made = upload(harness, "a", "one")
         job = run(harness, "a")
         harness.services.uploads.delete(caller(harness, "a"), made.id)
@@ -146,7 +145,7 @@ class TestQuota:
     def test_a_quota_is_exact_under_concurrency(
         self, open_with_quotas: OpenHarness, at_once: Callable[..., list[Any]]
     ) -> None:
-        harness = open_with_quotas(per_key=3 * SIZE)
+        harness = open_with_quotas(max_bytes_per_key=3 * SIZE)
         outcomes = at_once([lambda n=n: upload(harness, "a", f"file {n}") for n in range(12)])
         assert sum(isinstance(o, Upload) for o in outcomes) == 3
         assert sum(isinstance(o, StorageQuotaExceeded) for o in outcomes) == 9
@@ -164,11 +163,11 @@ class TestDeduplication:
         assert total(harness, "a") == SIZE
 
     def test_an_upload_of_the_same_bytes_needs_room_only_while_it_arrives(self, open_with_quotas: OpenHarness) -> None:
-        harness = open_with_quotas(per_key=SIZE + 50)
+        harness = open_with_quotas(max_bytes_per_key=SIZE + 50)
         upload(harness, "a", "one")
         with pytest.raises(StorageQuotaExceeded):
             upload(harness, "a", "one")
-        harness = open_with_quotas(per_key=2 * SIZE)
+        harness = open_with_quotas(max_bytes_per_key=2 * SIZE)
         for _ in range(5):
             upload(harness, "a", "one")
 

@@ -20,14 +20,14 @@ import uvicorn
 
 from alphareel.domain.clip import EngineFacts
 from alphareel.http.app import create_app
-from alphareel.http.config import HttpConfig
 from alphareel.http.serializers import JobSerializer
 from alphareel.service.api_keys.service import digest
 from alphareel.service.jobs.models import Output
-from alphareel.service.webhooks.dispatcher import DispatchLimits, WebhookDispatcher, WebhookSender
+from alphareel.service.settings import WebhookSettings
+from alphareel.service.webhooks.dispatcher import WebhookDispatcher, WebhookSender
 from alphareel.service.webhooks.events import Secrets
 from alphareel.testing.clips import make_clip
-from alphareel.testing.fakes import TINY_MP4, open_harness
+from alphareel.testing.fakes import TINY_MP4, make_settings, open_harness
 from alphareel.testing.service import ServiceProcess, wait_for
 
 pytestmark = pytest.mark.e2e
@@ -56,7 +56,7 @@ def served(tmp_path_factory):
     folder = tmp_path_factory.mktemp("place")
     harness = open_harness(folder)
     harness.keys._store.add_key(key_id="sdk", secret_sha256=digest(KEY), fingerprint="fp_sdk", client_id="sdk", note="")
-    app = create_app(harness.services, HttpConfig(max_upload_bytes=1_000_000))
+    app = create_app(harness.services, make_settings(limits={"max_upload_bytes": 1_000_000}))
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="off"))
     stopped = threading.Event()
 
@@ -343,7 +343,7 @@ def test_n8n_webhook_flow_receives_the_event_the_job_and_its_link(sdk, harness):
         harness.webhooks,
         sender,
         serialize_job=lambda job: views.job(job).model_dump(mode="json"),
-        limits=DispatchLimits(pause=0.05),
+        settings=WebhookSettings(poll_seconds=0.05),
     )
     dispatcher.start()
     while len(posts := [json.loads(b) for u, _, b in harness.poster.sent if u.endswith("/webhook/done")]) < 2:

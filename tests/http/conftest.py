@@ -20,12 +20,11 @@ from starlette.testclient import TestClient
 from alphareel.db.tables import accounts
 from alphareel.domain.clip import EngineFacts
 from alphareel.http.app import create_app
-from alphareel.http.config import HttpConfig
 from alphareel.service.api_keys.admin import Operator
 from alphareel.service.api_keys.service import digest
 from alphareel.service.jobs.models import Output
 from alphareel.telemetry.logging import configure_logging
-from alphareel.testing.fakes import ServiceHarness, open_harness
+from alphareel.testing.fakes import ServiceHarness, make_settings, open_harness
 
 RESULT = bytes(range(256)) * 20
 RESULT_SHA256 = hashlib.sha256(RESULT).hexdigest()
@@ -49,7 +48,7 @@ def logs() -> Iterator[Callable[[], list[dict[str, Any]]]]:
 @pytest.fixture(scope="session")
 def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceHarness]:
     """One service for all tests; every test has keys of its own, so that none sees another's jobs."""
-    opened = open_harness(tmp_path_factory.mktemp("harness"), max_bytes=9_000_000)
+    opened = open_harness(tmp_path_factory.mktemp("harness"), limits={"max_upload_bytes": 9_000_000})
     yield opened
     opened.close()
 
@@ -114,7 +113,7 @@ def make_client(harness: ServiceHarness, key: str) -> Iterator[MakeClient]:
     opened = ExitStack()  # entered, a client keeps one event loop instead of making one for each request
 
     def make(*, secret: str | None = key, **settings: Any) -> TestClient:
-        app = create_app(harness.services, HttpConfig(version="1.2.3", **settings))
+        app = create_app(harness.services, make_settings(**settings), version="1.2.3")
         headers = {"X-Api-Key": secret} if secret else {}
         return opened.enter_context(TestClient(app, headers=headers, raise_server_exceptions=False))
 

@@ -7,7 +7,7 @@ TOKEN = "a token for operators"
 
 @pytest.fixture
 def admin(make_client):
-    client = make_client(secret=None, admin_token=TOKEN)
+    client = make_client(secret=None, access={"admin_token": TOKEN})
     client.headers["X-Admin-Token"] = TOKEN
     return client
 
@@ -37,13 +37,13 @@ def status_with(client, secret):
     ],
 )
 def test_admin_routes_require_the_token(make_client, path, configured, sent, code):
-    client = make_client(admin_token=configured)
+    client = make_client(access={"admin_token": configured})
     response = client.get(f"/v1/admin/{path}", headers={} if sent is None else {"X-Admin-Token": sent})
     assert (response.status_code, response.json()["error"]["code"]) == (401, code)
 
 
 def test_an_api_key_is_no_admin_token(make_client, key):
-    client = make_client(admin_token=TOKEN)
+    client = make_client(access={"admin_token": TOKEN})
     assert client.post("/v1/admin/keys", json={"client_id": "x"}, headers={"X-Admin-Token": key}).status_code == 401
 
 

@@ -10,7 +10,7 @@ TOKEN = "a token for operators"
 
 @pytest.fixture
 def guarded(make_client):
-    return make_client(auth_failures_per_minute=3, admin_token=TOKEN)
+    return make_client(rate_limits={"auth_failures": 3}, access={"admin_token": TOKEN})
 
 
 def statuses(client, path, headers, times):

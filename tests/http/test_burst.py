@@ -8,8 +8,7 @@ import httpx2
 import pytest
 
 from alphareel.http.app import create_app
-from alphareel.http.config import HttpConfig
-from alphareel.http.rate_limits import RateLimits
+from alphareel.testing.fakes import make_settings
 
 VIDEO = {"video_url": "https://a.example/v.mp4"}
 NOWHERE = "redis://127.0.0.1:1/0"
@@ -32,7 +31,7 @@ def assert_exactly(responses, passed):
 
 
 def test_exactly_the_limit_of_a_burst_passes_and_polling_continues(harness, key, serve):
-    with serve(create_app(harness.services, HttpConfig(rate_limits=RateLimits(write=20)))) as server:
+    with serve(create_app(harness.services, make_settings(rate_limits={"write": 20}))) as server:
         responses = burst([server.url], key, 50)
         job = next(a.json()["id"] for a in responses if a.status_code == 200)
         polls = [httpx2.get(f"{server.url}/v1/jobs/{job}", headers={"X-Api-Key": key}) for _ in range(30)]
@@ -49,14 +48,14 @@ def redis_url():
 
 
 def test_two_servers_count_together_in_redis(harness, key, serve, redis_url):
-    settings = HttpConfig(rate_limits=RateLimits(write=20, storage_url=redis_url))
+    settings = make_settings(rate_limits={"write": 20, "storage_url": redis_url})
     with serve(create_app(harness.services, settings)) as one, serve(create_app(harness.services, settings)) as other:
         responses = burst([one.url, other.url], key, 50)
     assert_exactly(responses, 20)
 
 
 def test_while_redis_is_unavailable_requests_pass_and_it_is_logged_once(make_client, logs):
-    client = make_client(rate_limits=RateLimits(write=1, storage_url=NOWHERE))
+    client = make_client(rate_limits={"write": 1, "storage_url": NOWHERE})
     responses = [client.post("/v1/jobs", json=VIDEO) for _ in range(4)]
     assert [a.status_code for a in responses] == [200] * 4
     assert "RateLimit-Limit" not in responses[-1].headers
@@ -64,5 +63,5 @@ def test_while_redis_is_unavailable_requests_pass_and_it_is_logged_once(make_cli
 
 
 def test_a_wrong_key_is_counted_even_while_redis_is_unavailable(make_client):
-    client = make_client(secret="wrong", auth_failures_per_minute=1, rate_limits=RateLimits(storage_url=NOWHERE))
+    client = make_client(secret="wrong", rate_limits={"auth_failures": 1, "storage_url": NOWHERE})
     assert [client.get("/v1/jobs").status_code for _ in range(2)] == [401, 429]

@@ -112,7 +112,10 @@ TOKEN = "an operator's token for the tests"
 @pytest.fixture
 def operated(make_client):
     """The address and the transport of a service that has an admin token."""
-    return {"base_url": "http://testserver", "transport": make_client(secret=None, admin_token=TOKEN)._transport}
+    return {
+        "base_url": "http://testserver",
+        "transport": make_client(secret=None, access={"admin_token": TOKEN})._transport,
+    }
 
 
 def test_admin_dropin_manages_keys_like_the_other_sdk(operated):

@@ -15,7 +15,7 @@ ELSEWHERE = {"video_url": "https://a.example/v.mp4"}
 
 @pytest.fixture
 def admin(make_client):
-    client = make_client(secret=None, admin_token=TOKEN)
+    client = make_client(secret=None, access={"admin_token": TOKEN})
     client.headers["X-Admin-Token"] = TOKEN
     return client
 

@@ -19,7 +19,7 @@ VIDEO = {"video_url": "https://a.example/v.mp4", "webhook_url": "https://a.examp
 @pytest.fixture
 def samples(make_client, harness, new_key):
     """Name -> labels of everything that /metrics tells once a job has failed and another was completed."""
-    client = make_client(metrics_open=True)
+    client = make_client(access={"metrics_open": True})
     ids = [client.post("/v1/jobs", json=VIDEO).json()["id"] for _ in range(2)]
     running = [harness.jobs.begin_attempt(i, ticket=1, actor="worker") for i in ids]
     stages = {"read": 1.0, "matte": 2.0, "write": 1.5}

@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 
 from alphareel.http.app import create_app
-from alphareel.http.config import HttpConfig
 from alphareel.http.errors import STATUS
 from alphareel.service.api_keys.admin import Operator
-from alphareel.testing.fakes import TINY_MP4
+from alphareel.testing.fakes import TINY_MP4, make_settings
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "api.md").read_text()
@@ -63,7 +62,7 @@ def environment(harness, key, client, serve, finish_job, tmp_path):
 
     admin_token = "a token for operators"
     spare = harness.services.admin.create_key(Operator("test"), client_id="spare")
-    with serve(create_app(harness.services, HttpConfig(admin_token=admin_token))) as server:
+    with serve(create_app(harness.services, make_settings(access={"admin_token": admin_token}))) as server:
         worker = threading.Thread(target=work)
         worker.start()
         shown = client.get(f"/v1/jobs/{done}").json()

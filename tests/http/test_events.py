@@ -12,8 +12,8 @@ import requests
 from alphareel.domain.errors import RateLimited, Unavailable
 from alphareel.http import sse
 from alphareel.http.app import create_app
-from alphareel.http.config import HttpConfig
 from alphareel.http.sse import StreamSlots
+from alphareel.testing.fakes import make_settings
 
 VIDEO = "https://example.com/in.mp4"
 
@@ -26,7 +26,7 @@ def fast_polling(monkeypatch):
 
 @pytest.fixture
 def server(harness, serve):
-    with serve(create_app(harness.services, HttpConfig(streams_per_key=2))) as running:
+    with serve(create_app(harness.services, make_settings(http={"streams_per_key": 2}))) as running:
         yield running
 
 
@@ -58,7 +58,7 @@ def read(response):
 
 
 def test_a_stream_ends_when_the_server_stops(harness, serve, key, job):
-    app = create_app(harness.services, HttpConfig())
+    app = create_app(harness.services, make_settings())
     with serve(app) as running, later(0.5, app.state.context.streams.close):
         events = list(read(open_stream(running, key, job)))
     assert [event for event, _, _ in events if event in ("state", "end")] == ["state"]

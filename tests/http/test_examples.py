@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from alphareel.http.app import create_app
-from alphareel.http.config import HttpConfig
-from alphareel.testing.fakes import TINY_MP4
+from alphareel.testing.fakes import TINY_MP4, make_settings
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 COMMANDS = {
@@ -26,7 +25,7 @@ def example(request, harness, key, serve, tmp_path):
     if request.param == "sh" and shutil.which("curl") is None:
         pytest.skip("curl is not installed")
     (tmp_path / "in.mp4").write_bytes(TINY_MP4)
-    with serve(create_app(harness.services, HttpConfig())) as server:
+    with serve(create_app(harness.services, make_settings())) as server:
 
         def run(*arguments, **settings):
             variables = {"ALPHAREEL_URL": server.url, "ALPHAREEL_API_KEY": key, "ALPHAREEL_TIMEOUT": "30", **settings}

@@ -31,7 +31,7 @@ def test_draft_shows_as_created(client):
 
 
 def test_queued_job_shows_as_pending_only_when_the_operator_wants_it(make_client):
-    assert create(make_client(show_pending=True))["status"] == "pending"
+    assert create(make_client(jobs={"show_pending": True}))["status"] == "pending"
 
 
 def test_status_filter_finds_a_queued_job_under_each_of_its_names(client):
@@ -156,7 +156,7 @@ def test_completed_job_carries_link_facts_and_engine(client, finish_job):
 
 
 def test_links_start_with_the_public_url(make_client, finish_job):
-    client = make_client(public_url="https://video.example.org/cut/")
+    client = make_client(http={"public_url": "https://video.example.org/cut/"})
     job = create(client)
     finish_job(job["id"])
     url = client.get(f"/v1/jobs/{job['id']}").json()["output_url"]

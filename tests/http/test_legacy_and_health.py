@@ -4,9 +4,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from alphareel.http.app import create_app
-from alphareel.http.config import HttpConfig
 from alphareel.service.health import Health, HealthMonitor
-from alphareel.testing.fakes import TINY_MP4
+from alphareel.testing.fakes import TINY_MP4, make_settings
 
 VIDEO = {"video_url": "https://a.example/v.mp4"}
 
@@ -62,14 +61,16 @@ def test_key_that_is_sent_must_own_the_job(anonymous_client, client, make_client
 
 
 def test_a_setting_disables_the_legacy_routes(make_client):
-    client = make_client(legacy_routes=False)
+    client = make_client(http={"legacy_routes": False})
     for method, path in (("POST", "/api/process"), ("GET", "/api/pricing"), ("POST", "/api/upload")):
         assert client.request(method, path).json()["error"]["code"] == "not_found"
 
 
 def test_a_setting_makes_the_legacy_routes_require_a_key(make_client, key):
-    assert process(make_client(secret=None, legacy_needs_key=True)).json()["error"]["code"] == "missing_api_key"
-    assert process(make_client(secret=key, legacy_needs_key=True)).status_code == 200
+    assert (
+        process(make_client(secret=None, http={"legacy_needs_key": True})).json()["error"]["code"] == "missing_api_key"
+    )
+    assert process(make_client(secret=key, http={"legacy_needs_key": True})).status_code == 200
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null"])
@@ -82,7 +83,7 @@ def test_a_cross_origin_page_cannot_use_the_open_routes(anonymous_client, origin
 @pytest.mark.parametrize("client_address", ["127.0.0.1", "192.168.1.5", "::1"])
 def test_a_page_that_rebinds_dns_cannot_use_the_open_routes(harness, client_address):
     def ask(host, address=client_address, **settings):
-        app = create_app(harness.services, HttpConfig(**settings))
+        app = create_app(harness.services, make_settings(**settings))
         with TestClient(app, client=(address, 5000)) as visitor:
             return visitor.post("/api/process", json=VIDEO, headers={"Host": host}).status_code
 
@@ -90,7 +91,7 @@ def test_a_page_that_rebinds_dns_cannot_use_the_open_routes(harness, client_addr
     assert ask("evil.example.") == 401
     for host in ("localhost:8080", "127.0.0.1:8080", "[::1]:8080", "192.168.1.9", "studio", "studio.local:8080"):
         assert ask(host) == 200
-    assert ask("cut.example.com", public_url="https://cut.example.com") == 200
+    assert ask("cut.example.com", http={"public_url": "https://cut.example.com"}) == 200
     assert ask("cut.example.com", address="203.0.114.7") == 200
 
 
@@ -126,7 +127,7 @@ def test_readiness_needs_database_and_storage_but_no_worker(anonymous_client, ha
 
 
 def test_readiness_needs_a_live_worker_if_the_service_runs_workers(make_client, harness, monkeypatch):
-    anonymous_client = make_client(secret=None, ready_with_worker=True)
+    anonymous_client = make_client(secret=None, worker={"jobs": 1})
     monkeypatch.setattr(HealthMonitor, "check", lambda _: Health(True, True, True))
     assert anonymous_client.get("/readyz").json() == {"status": "ready"}
     monkeypatch.setattr(HealthMonitor, "check", lambda _: Health(True, True, False))

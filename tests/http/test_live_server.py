@@ -15,21 +15,21 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from alphareel.http.app import create_app
-from alphareel.http.config import BodyTimeouts, HttpConfig
+from alphareel.http.body_timeouts import BodyTimeouts
 from alphareel.http.connection_limits import (
     ConnectionLimiter,
     limit_connections,
     limit_request_head,
     limit_slow_readers,
 )
-from alphareel.testing.fakes import TINY_MP4
+from alphareel.testing.fakes import TINY_MP4, make_settings
 
 BIG = 16 * 1024 * 1024
 
 
 @pytest.fixture(scope="module", params=["httptools", "h11"])
 def server(request, harness, serve):
-    config = HttpConfig(max_upload_bytes=9_000_000, body_timeouts=BodyTimeouts(idle_seconds=0.5), drain_seconds=1)
+    config = make_settings(limits={"max_upload_bytes": 9_000_000}, http={"idle_seconds": 0.5, "drain_seconds": 1})
     with serve(create_app(harness.services, config), request.param) as running:
         yield running
 
@@ -44,7 +44,7 @@ def connected(server):
 
 
 def incoming(harness):
-    return list(harness.services.uploads._config.incoming.glob("*"))
+    return list(harness.services.uploads._settings.incoming.glob("*"))
 
 
 def wait_until(condition):
@@ -154,8 +154,8 @@ def test_a_stalled_body_times_out(server, key, harness):
 
 
 def test_a_trickling_body_times_out(harness, serve, key):
-    timeouts = BodyTimeouts(idle_seconds=20, bytes_per_second=10_000, grace_seconds=0.3)
-    app = create_app(harness.services, HttpConfig(body_timeouts=timeouts))
+    slow = {"idle_seconds": 20, "min_body_rate": 10_000, "grace_seconds": 0.3}
+    app = create_app(harness.services, make_settings(http=slow))
     with serve(app) as running, connected(running) as connection:
         connection.sendall(upload_head(key, 60_000))
         answered, sent = [], 0
@@ -271,7 +271,7 @@ def read_to_end(connection):
 def guarded(request, harness, serve):
     protocol = {"httptools": HttpToolsProtocol, "h11": H11Protocol}[request.param]
     with serve(
-        create_app(harness.services, HttpConfig()), limit_request_head(protocol, seconds=0.2, size=20_000)
+        create_app(harness.services, make_settings()), limit_request_head(protocol, seconds=0.2, size=20_000)
     ) as running:
         yield running
 
@@ -314,7 +314,7 @@ def test_bytes_that_are_not_http_are_refused_in_the_error_shape(guarded, nonsens
 @pytest.fixture
 def crowded(harness, serve):
     with serve(
-        create_app(harness.services, HttpConfig()), limit_request_head(limit_connections(ConnectionLimiter(2)))
+        create_app(harness.services, make_settings()), limit_request_head(limit_connections(ConnectionLimiter(2)))
     ) as running:
         yield running
 
@@ -362,7 +362,7 @@ def test_connections_count_for_the_holder_of_an_address_and_not_for_a_proxy(peer
 
 
 def test_a_response_slower_than_the_head_timeout_is_not_cut_off(harness, serve, headers):
-    app = create_app(harness.services, HttpConfig())
+    app = create_app(harness.services, make_settings())
 
     @app.get("/slow")
     def slow() -> dict[str, bool]:
@@ -378,7 +378,7 @@ def test_a_response_slower_than_the_head_timeout_is_not_cut_off(harness, serve, 
 def slow_reader_server(request, harness, serve):
     """Makes a server that waits for slow readers as ``timeouts`` says, with one response of 12 MB."""
     protocol = {"httptools": HttpToolsProtocol, "h11": H11Protocol}[request.param]
-    app = create_app(harness.services, HttpConfig())
+    app = create_app(harness.services, make_settings())
 
     @app.get("/big")
     def big() -> StreamingResponse:

@@ -22,11 +22,11 @@ def read(client):
 
 @pytest.fixture
 def open_client(make_client):
-    return make_client(metrics_open=True)
+    return make_client(access={"metrics_open": True})
 
 
 def test_metrics_require_the_admin_token(make_client):
-    client = make_client(admin_token=TOKEN)
+    client = make_client(access={"admin_token": TOKEN})
     assert client.get("/metrics").json()["error"]["code"] == "missing_admin_token"
     assert client.get("/metrics", headers={"Authorization": "Bearer wrong"}).status_code == 401
     for headers in ({"Authorization": f"Bearer {TOKEN}"}, {"X-Admin-Token": TOKEN}):

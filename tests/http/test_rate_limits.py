@@ -9,14 +9,14 @@ from starlette.testclient import TestClient
 
 from alphareel.domain.errors import InvalidRequest
 from alphareel.http.app import create_app
-from alphareel.http.config import HttpConfig
 from alphareel.http.origins import origin_of
-from alphareel.http.rate_limits import JOB_READS, Limiter, RateLimits
+from alphareel.http.rate_limits import JOB_READS, Limiter
 from alphareel.http.token_bucket import MemoryBuckets
 from alphareel.service.api_keys.admin import Operator
 from alphareel.service.api_keys.service import digest
 from alphareel.service.jobs.queue_limits import QueueLimits
-from alphareel.testing.fakes import open_harness
+from alphareel.service.settings import RateLimitSettings
+from alphareel.testing.fakes import make_settings, open_harness
 
 
 class Clock:
@@ -28,7 +28,7 @@ VIDEO = {"video_url": "https://a.example/v.mp4"}
 
 @pytest.fixture
 def limited(make_client):
-    return make_client(rate_limits=RateLimits(write=2, read=3))
+    return make_client(rate_limits={"write": 2, "read": 3})
 
 
 def test_every_response_reports_the_remaining_budget(limited):
@@ -53,7 +53,7 @@ def test_after_a_burst_a_request_passes_as_soon_as_retry_after_says(make_client,
     """The vendor documents a pause of 1-2 s before the first retry; 60 writes a minute are one each second."""
     clock = Clock()
     monkeypatch.setattr("alphareel.http.rate_limits.MemoryBuckets", partial(MemoryBuckets, now=lambda: clock.now))
-    client = make_client(rate_limits=RateLimits(write=60))
+    client = make_client(rate_limits={"write": 60})
     statuses = [client.post("/v1/webhooks/test", json={}).status_code for _ in range(61)]
     assert statuses == [400] * 60 + [429]
     for _ in range(3):
@@ -86,7 +86,7 @@ def test_reads_of_jobs_that_nobody_waits_for_count_for_the_key(limited, new_key)
 
 
 def test_waiting_without_a_key_does_not_use_up_the_reads_of_the_address(make_client):
-    client = make_client(secret=None, rate_limits=RateLimits(write=1, read=1))
+    client = make_client(secret=None, rate_limits={"write": 1, "read": 1})
     job_id = client.post("/api/process", json=VIDEO).json()["id"]
     assert {client.get(f"/api/status/{job_id}").status_code for _ in range(5)} == {200}
 
@@ -106,7 +106,7 @@ def test_waiting_without_a_key_does_not_use_up_the_reads_of_the_address(make_cli
     ],
 )
 def test_a_response_that_is_not_counted_reports_the_budget_of_the_address(make_client, method, path, status, remaining):
-    client = make_client(secret=None, rate_limits=RateLimits(write=2, read=3))
+    client = make_client(secret=None, rate_limits={"write": 2, "read": 3})
     responses = [client.request(method, path) for _ in range(2)]
     assert [a.status_code for a in responses] == [status] * 2
     assert [a.headers["RateLimit-Remaining"] for a in responses] == [remaining] * 2
@@ -141,13 +141,13 @@ def test_a_key_can_have_its_own_rate_limits(limited, harness, key):
 
 
 def test_without_a_limit_there_are_no_rate_limit_headers(make_client):
-    response = make_client(rate_limits=RateLimits(write=0, read=0)).get("/v1/jobs")
+    response = make_client(rate_limits={"write": 0, "read": 0}).get("/v1/jobs")
     assert response.status_code == 200
     assert not [name for name in response.headers if name.lower().startswith("ratelimit")]
 
 
 def test_an_upload_is_refused_before_its_body_is_read(harness, key, serve):
-    with serve(create_app(harness.services, HttpConfig(rate_limits=RateLimits(write=1)))) as server:
+    with serve(create_app(harness.services, make_settings(rate_limits={"write": 1}))) as server:
         httpx2.post(f"{server.url}/v1/jobs", json=VIDEO, headers={"X-Api-Key": key})
         head = (
             f"POST /v1/uploads HTTP/1.1\r\nHost: a\r\nX-Api-Key: {key}\r\nContent-Length: 100000000\r\n"
@@ -160,7 +160,7 @@ def test_an_upload_is_refused_before_its_body_is_read(harness, key, serve):
 
 
 def test_clients_without_a_key_are_counted_by_address(make_client):
-    anonymous_client = make_client(secret=None, rate_limits=RateLimits(write=1))
+    anonymous_client = make_client(secret=None, rate_limits={"write": 1})
     assert anonymous_client.post("/api/process", json=VIDEO).status_code == 200
     assert anonymous_client.post("/api/process", json=VIDEO).status_code == 429
     assert anonymous_client.get("/api/pricing").status_code == 200
@@ -173,7 +173,7 @@ def test_requests_with_an_unknown_key_are_not_counted_as_usage(limited):
 
 def test_an_unusable_counter_store_is_reported_at_startup():
     with pytest.raises(InvalidRequest, match="ALPHAREEL_RATE_LIMIT_URL"):
-        Limiter(RateLimits(storage_url="nonsense://host"))
+        Limiter(RateLimitSettings.model_construct(storage_url="nonsense://host"))
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_an_unusable_counter_store_is_reported_at_startup():
 def test_clients_without_a_key_cannot_evade_a_limit_with_another_address_of_their_ipv6_network(
     harness, one, same, other
 ):
-    app = create_app(harness.services, HttpConfig(rate_limits=RateLimits(write=1)))
+    app = create_app(harness.services, make_settings(rate_limits={"write": 1}))
 
     def create(address):
         return TestClient(app, client=(address, 5000)).post("/api/process", json=VIDEO).status_code
@@ -212,10 +212,10 @@ def test_every_limit_counts_an_address_under_one_name(address, origin):
 @pytest.fixture
 def narrow(tmp_path):
     """A service that lets one job of a key wait, and two in all."""
-    harness = open_harness(tmp_path, limits=QueueLimits(queued=1, queued_in_all=2))
+    harness = open_harness(tmp_path, queue_limits=QueueLimits(queued=1, queued_in_all=2))
     for name in ("one", "two", "three"):
         harness.keystore.add_key(key_id=name, secret_sha256=digest(name), fingerprint=name, client_id=name, note="")
-    client = TestClient(create_app(harness.services, HttpConfig()))
+    client = TestClient(create_app(harness.services, make_settings()))
     yield lambda key, **more: client.post("/v1/jobs", json=VIDEO, headers={"X-Api-Key": key, **more})
     harness.close()
 

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from alphareel.http.app import create_app
-from alphareel.http.config import HttpConfig
-from alphareel.http.rate_limits import RateLimits
+from alphareel.testing.fakes import make_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = os.environ.get("ALPHAREEL_TEST_EXAMPLES", "4")
@@ -23,9 +22,7 @@ PATIENCE = 3600
 
 @pytest.mark.timeout(PATIENCE)
 def test_the_service_conforms_to_its_openapi_document(harness, key, serve, tmp_path):
-    settings = HttpConfig(
-        version="1", admin_token=TOKEN, rate_limits=RateLimits(write=0, read=0), auth_failures_per_minute=0
-    )
+    settings = make_settings(access={"admin_token": TOKEN}, rate_limits={"write": 0, "read": 0, "auth_failures": 0})
     environment = {**os.environ, "ALPHAREEL_API_KEY": key, "ALPHAREEL_ADMIN_TOKEN": TOKEN, "NO_COLOR": "1"}
     app = create_app(harness.services, settings)
     app.openapi()  # on a busy machine, building it takes longer than schemathesis waits

@@ -73,7 +73,7 @@ def test_vendored_files_are_what_the_registry_published():
 
 
 def test_a_setting_takes_the_studio_away(make_client):
-    client = make_client(studio=False)
+    client = make_client(http={"studio": False})
     assert client.get("/").status_code == 404
     assert client.get("/studio/app.js").status_code == 404
     assert client.post("/studio/sign-in", json={"code": "x"}).status_code == 404
@@ -128,7 +128,7 @@ def test_a_server_without_codes_says_how_to_sign_in(client):
 
 
 def test_guessing_codes_is_slowed_down(make_client, harness):
-    client = make_client(auth_failures_per_minute=3)
+    client = make_client(rate_limits={"auth_failures": 3})
     client.app.state.context.sign_in_codes = sign_in_codes(harness)
     statuses = [client.post("/studio/sign-in", json={"code": "AAAA"}).status_code for _ in range(5)]
     assert statuses[-1] == 429

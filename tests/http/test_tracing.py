@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from alphareel.domain.clip import Limits
 from alphareel.domain.errors import InvalidRequest
-from alphareel.service.webhooks.dispatcher import DispatchLimits, WebhookDispatcher, WebhookSender
+from alphareel.service.settings import WebhookSettings
+from alphareel.service.webhooks.dispatcher import WebhookDispatcher, WebhookSender
 from alphareel.service.webhooks.events import Secrets
-from alphareel.service.worker.child_process import ResourceLimits
-from alphareel.service.worker.runner import Worker, WorkerConfig
+from alphareel.service.worker.runner import Worker
 from alphareel.telemetry.tracing import configure_tracing, shutdown_tracing, tracing_enabled
-from alphareel.testing.fakes import CannedFetcher, work_off
+from alphareel.testing.fakes import CannedFetcher, make_settings, work_off
 
 sdk = pytest.importorskip("opentelemetry.sdk.trace.export.in_memory_span_exporter", reason="the extra telemetry")
 
@@ -39,11 +38,12 @@ def work(harness, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "unit"))
 
     def work(job_id, words):
-        config = WorkerConfig(
-            tmp_path, Limits(), ResourceLimits(wall_seconds=60), pipeline="fake_pipeline", max_tries=1
+        settings = make_settings(
+            storage={"data_dir": tmp_path},
+            worker={"wall_seconds": 60, "pipeline": "fake_pipeline", "max_tries": 1, "chunk_seconds": 0},
         )
         stores = {"jobs": harness.jobs, "blobs": harness.blobs, "uploads": harness.sources}
-        worker = Worker("w", **stores, fetcher=CannedFetcher({URL: words}), config=config)
+        worker = Worker("w", **stores, fetcher=CannedFetcher({URL: words}), settings=settings)
         worker.drain()
         work_off(harness, worker, job_id)
 
@@ -117,7 +117,7 @@ def test_tracing_without_the_extra_names_the_package_to_install(monkeypatch):
 def deliver(harness):
     sender = WebhookSender(harness.poster, Secrets(("secret",)), harness.clock)
     dispatcher = WebhookDispatcher(
-        harness.webhooks, sender, serialize_job=lambda job: {"id": job.id}, limits=DispatchLimits(pause=0.02)
+        harness.webhooks, sender, serialize_job=lambda job: {"id": job.id}, settings=WebhookSettings(poll_seconds=0.02)
     )
     dispatcher.start()
     deadline = time.monotonic() + 30

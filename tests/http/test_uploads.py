@@ -24,7 +24,7 @@ def send(client, body, headers=FORM, path="/v1/uploads"):
 
 
 def incoming(harness):
-    return list(harness.services.uploads._config.incoming.glob("*"))
+    return list(harness.services.uploads._settings.incoming.glob("*"))
 
 
 def test_upload_answers_the_fields_of_the_contract(client):
@@ -144,7 +144,7 @@ def test_file_that_is_no_video_is_invalid_file_type_and_leaves_nothing_behind(cl
 
 
 def test_a_content_length_beyond_the_limit_is_refused_before_the_body_is_read(make_client):
-    client = make_client(max_upload_bytes=1000)
+    client = make_client(limits={"max_upload_bytes": 1000})
     response = send(client, b"x", {**FORM, "Content-Length": str(10**9)})
     assert (response.status_code, response.json()["error"]["code"]) == (400, "file_too_large")
     assert response.json()["error"]["message"].startswith("File too large")

@@ -126,7 +126,7 @@ def test_a_usage_summary_is_available_as_csv(client):
 def test_operators_see_the_usage_of_each_key(make_client, harness):
     operator = Operator("test")
     keys = [harness.services.admin.create_key(operator, client_id=name) for name in ("use-a", "use-a", "use-b")]
-    server = make_client(admin_token="a token for operators")
+    server = make_client(access={"admin_token": "a token for operators"})
     for key, models in zip(keys, (("light",), ("light", "pro"), ("human",)), strict=True):
         for model in models:
             body = {"video_url": "https://a.example/v.mp4", "model": model}

@@ -9,7 +9,8 @@ import pytest
 
 from alphareel.domain.errors import FetchFailed
 from alphareel.http.serializers import JobSerializer
-from alphareel.service.webhooks.dispatcher import DispatchLimits, WebhookDispatcher, WebhookSender
+from alphareel.service.settings import WebhookSettings
+from alphareel.service.webhooks.dispatcher import WebhookDispatcher, WebhookSender
 from alphareel.service.webhooks.events import Attempt, Secrets
 
 VIDEO = "https://example.com/in.mp4"
@@ -35,7 +36,7 @@ def deliver(harness):
         harness.webhooks,
         WebhookSender(harness.poster, Secrets(("secret",)), harness.clock),
         serialize_job=lambda job: serializer.job(job).model_dump(mode="json"),
-        limits=DispatchLimits(pause=0.02),
+        settings=WebhookSettings(poll_seconds=0.02),
     )
     dispatcher.start()
     deadline = time.monotonic() + 30

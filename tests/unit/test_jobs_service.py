@@ -382,7 +382,9 @@ class TestListing:
         self, harness: ServiceHarness, caller: Principal, tmp_path: Path
     ) -> None:
         (tmp_path / "other").mkdir()
-        plain = open_harness(tmp_path / "other", database_url=f"sqlite:///{tmp_path / 'test.db'}", show_pending=True)
+        plain = open_harness(
+            tmp_path / "other", database_url=f"sqlite:///{tmp_path / 'test.db'}", jobs={"show_pending": True}
+        )
         assert plain.services.jobs.list(caller, limit=10, offset=0, status="processing").total == 1
         plain.close()
 
@@ -463,7 +465,7 @@ class TestAClientWithTwoKeys:
         opened = []
 
         def make(*, share: bool) -> tuple[ServiceHarness, Principal, Principal, Principal]:
-            harness = open_harness(tmp_path, share_within_client=share)
+            harness = open_harness(tmp_path, jobs={"share_within_client": share})
             opened.append(harness)
             made = [harness.services.admin.create_key(Operator("t"), client_id=client) for client in ("a", "a", "b")]
             one, two, other = (Principal(harness.services.api_keys.authenticate(key.secret), "r") for key in made)

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from alphareel.domain.errors import FetchFailed, FetchRefused, FileTooLarge
-from alphareel.service.net.download import FetchRules, GuardedFetcher, SourceMissing, SourceTooSlow
+from alphareel.service.net.download import GuardedFetcher, SourceMissing, SourceTooSlow
 from alphareel.service.net.ssrf_guard import is_public
+from alphareel.service.settings import FetchSettings
 
 HERE = [ipaddress.ip_network("127.0.0.1/32")]
-FRIENDLY = GuardedFetcher(FetchRules(allowed=HERE))
+FRIENDLY = GuardedFetcher(FetchSettings(allow_cidrs=HERE))
 BODY = bytes(range(256)) * 1000
 
 
@@ -271,7 +272,7 @@ def test_a_refusal_is_retried_only_when_it_may_pass(status: int, *, retryable: b
 
 
 def test_a_sender_who_dribbles_is_cut_off(base: str, tmp_path: Path) -> None:
-    hurried = GuardedFetcher(FetchRules(allowed=HERE, total_seconds=0.4))
+    hurried = GuardedFetcher(FetchSettings(allow_cidrs=HERE, seconds=0.4))
     begun = time.monotonic()
     with pytest.raises(FetchFailed, match="in time"):
         hurried.fetch(f"{base}/drip", tmp_path / "in", max_bytes=10**6)
@@ -314,7 +315,7 @@ def test_address_with_ipv6_in_brackets_is_reached_where_it_is_allowed(tmp_path):
         pytest.skip("this machine has no IPv6")
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     url = f"http://[::1]:{server.server_address[1]}/clip.mp4"
-    allowed = GuardedFetcher(FetchRules(allowed=[ipaddress.ip_network("::1/128")]))
+    allowed = GuardedFetcher(FetchSettings(allow_cidrs=[ipaddress.ip_network("::1/128")]))
     try:
         assert allowed.fetch(url, tmp_path / "clip", max_bytes=len(BODY)).path.read_bytes() == BODY
         with pytest.raises(FetchRefused):
@@ -327,7 +328,7 @@ def test_address_with_ipv6_in_brackets_is_reached_where_it_is_allowed(tmp_path):
 @pytest.mark.parametrize("path", ["/drip", "/tired"])
 def test_a_source_that_sends_too_slowly_is_given_up_for_good(path: str, base: str, tmp_path: Path) -> None:
     """Also one that was quick at first: the last seconds count."""
-    demanding = GuardedFetcher(FetchRules(allowed=HERE, min_rate=1000, rate_seconds=1.5))
+    demanding = GuardedFetcher(FetchSettings(allow_cidrs=HERE, min_rate=1000, rate_seconds=1.5))
     begun = time.monotonic()
     with pytest.raises(SourceTooSlow, match="too slowly") as failure:
         demanding.fetch(base + path, tmp_path / "in", max_bytes=10**6)
@@ -336,18 +337,18 @@ def test_a_source_that_sends_too_slowly_is_given_up_for_good(path: str, base: st
 
 
 def test_a_source_may_be_as_slow_as_it_likes_where_no_rate_is_set(base: str, tmp_path: Path) -> None:
-    patient = GuardedFetcher(FetchRules(allowed=HERE, min_rate=0, rate_seconds=0.5))
+    patient = GuardedFetcher(FetchSettings(allow_cidrs=HERE, min_rate=0, rate_seconds=0.5))
     assert patient.fetch(f"{base}/drip", tmp_path / "in", max_bytes=10**6).bytes == 100
 
 
 def test_a_reader_that_is_slow_itself_is_not_the_source_s_fault(base: str, tmp_path: Path) -> None:
-    demanding = GuardedFetcher(FetchRules(allowed=HERE, min_rate=10**6, rate_seconds=0.2))
+    demanding = GuardedFetcher(FetchSettings(allow_cidrs=HERE, min_rate=10**6, rate_seconds=0.2))
     fetched = demanding.fetch(f"{base}/a.mp4", tmp_path / "in", max_bytes=10**6, tick=lambda: time.sleep(0.05))
     assert fetched.bytes == len(BODY)
 
 
 def test_a_fetch_past_its_time_is_not_tried_again(base: str, tmp_path: Path) -> None:
-    hurried = GuardedFetcher(FetchRules(allowed=HERE, total_seconds=0.4))
+    hurried = GuardedFetcher(FetchSettings(allow_cidrs=HERE, seconds=0.4))
     with pytest.raises(FetchFailed, match="in time") as failure:
         hurried.fetch(f"{base}/drip", tmp_path / "in", max_bytes=10**6)
     assert not failure.value.retryable

@@ -14,29 +14,29 @@ DOCS = Path(__file__).parents[2] / "docs" / "settings.md"
 
 def test_defaults_need_nothing(tmp_path: Path) -> None:
     settings = load_settings()
-    assert settings.data_dir == tmp_path / "home/.local/share/alphareel"
-    assert settings.database_url == f"sqlite:///{settings.data_dir}/alphareel.db"
-    assert settings.storage_url == f"file://{settings.data_dir}/objects"
-    assert (settings.host, settings.port, settings.workers) == ("127.0.0.1", 8080, 1)
-    assert not settings.data_dir.exists(), "reading settings makes nothing"
+    assert settings.storage.data_dir == tmp_path / "home/.local/share/alphareel"
+    assert settings.database.url == f"sqlite:///{settings.storage.data_dir}/alphareel.db"
+    assert settings.storage.url == f"file://{settings.storage.data_dir}/objects"
+    assert (settings.http.host, settings.http.port, settings.worker.jobs) == ("127.0.0.1", 8080, 1)
+    assert not settings.storage.data_dir.exists(), "reading settings makes nothing"
 
 
 def test_the_data_folder_moves_what_lies_in_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ALPHAREEL_DATA_DIR", str(tmp_path / "a b"))
-    assert load_settings().database_url == f"sqlite:///{tmp_path}/a b/alphareel.db"
-    assert load_settings().storage_url == f"file://{tmp_path}/a%20b/objects"
+    assert load_settings().database.url == f"sqlite:///{tmp_path}/a b/alphareel.db"
+    assert load_settings().storage.url == f"file://{tmp_path}/a%20b/objects"
 
 
 def test_an_empty_variable_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("PORT", "API_KEY", "DATABASE_URL", "DATA_DIR", "FETCH_ALLOW_CIDRS"):
         monkeypatch.setenv(f"ALPHAREEL_{name}", "")
-    assert load_settings().port == 8080
-    assert load_settings().api_key is None
+    assert load_settings().http.port == 8080
+    assert load_settings().access.api_key is None
 
 
 def test_networks_are_a_list_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALPHAREEL_FETCH_ALLOW_CIDRS", "10.0.0.0/8, fd00::/8")
-    assert load_settings().fetch_allow_cidrs == (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fd00::/8"))
+    assert load_settings().fetch.allow_cidrs == (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fd00::/8"))
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_what_is_shown_to_operators_holds_no_secret(monkeypatch: pytest.MonkeyPa
 
 def test_an_order_of_engines_is_checked_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALPHAREEL_TIERS", "human=rvm,builtin")
-    assert load_settings().tiers == "human=rvm,builtin"
+    assert load_settings().models.tiers == "human=rvm,builtin"
     monkeypatch.setenv("ALPHAREEL_TIERS", "human=nonsense")
     with pytest.raises(InvalidRequest, match="ALPHAREEL_TIERS"):
         load_settings()
@@ -130,11 +130,11 @@ def test_a_size_may_have_a_unit(text: str, size: int, monkeypatch: pytest.Monkey
         monkeypatch.setenv(f"ALPHAREEL_{name}", text)
     got = load_settings()
     assert {
-        got.max_upload_bytes,
-        got.max_storage,
-        got.max_storage_per_key,
-        got.job_memory_bytes,
-        got.min_body_rate,
+        got.limits.max_upload_bytes,
+        got.storage.max_bytes,
+        got.storage.max_bytes_per_key,
+        got.worker.memory_bytes,
+        got.http.min_body_rate,
     } == {size}
 
 
@@ -162,7 +162,7 @@ def test_a_bad_size_or_network_is_told_in_words(
 
 def test_a_single_address_is_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALPHAREEL_TRUSTED_PROXIES", "10.0.0.7,::1")
-    assert [str(network) for network in load_settings().trusted_proxies] == ["10.0.0.7/32", "::1/128"]
+    assert [str(network) for network in load_settings().http.trusted_proxies] == ["10.0.0.7/32", "::1/128"]
 
 
 def test_a_variable_that_is_no_setting_is_found_with_the_nearest_one() -> None:

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from alphareel.domain.errors import QueueFull, TooManyUploads
-from alphareel.service.uploads.probe_queue import ProbeLimits, ProbeQueue, Uploader
+from alphareel.service.settings import ProbeSettings
+from alphareel.service.uploads.probe_queue import ProbeQueue, Uploader
 
-RULES = ProbeLimits(at_once=3, waiting=6, waiting_per_caller=4)
+RULES = ProbeSettings(processes=3, queue=6, queue_per_caller=4)
 STRANGER, OTHER_STRANGER = Uploader(None, "192.0.2.1"), Uploader(None, "192.0.2.2")
 KEY, OTHER_KEY = Uploader("a"), Uploader("b")
 
@@ -141,7 +142,7 @@ def test_those_who_are_refused_together_are_told_to_come_back_one_after_the_othe
 
 def test_pauses_follow_what_probes_really_take() -> None:
     clock = [0.0]
-    queue = ProbeQueue(ProbeLimits(at_once=1, waiting=6, waiting_per_caller=1), now=lambda: clock[0])
+    queue = ProbeQueue(ProbeSettings(processes=1, queue=6, queue_per_caller=1), now=lambda: clock[0])
 
     def slow() -> None:
         clock[0] += 5

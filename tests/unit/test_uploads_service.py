@@ -20,7 +20,7 @@ ANYBODY = Principal(None, "req_0")
 
 @pytest.fixture
 def harness(tmp_path: Path) -> Iterator[ServiceHarness]:
-    harness = open_harness(tmp_path, max_bytes=1000)
+    harness = open_harness(tmp_path, limits={"max_upload_bytes": 1000})
     yield harness
     harness.close()
 

@@ -14,7 +14,8 @@ import pytest
 from alphareel.domain.errors import FetchFailed, FetchRefused, Unavailable
 from alphareel.service.jobs.models import Job
 from alphareel.service.principal import Principal
-from alphareel.service.webhooks.dispatcher import DispatchLimits, WebhookDispatcher, WebhookSender
+from alphareel.service.settings import WebhookSettings
+from alphareel.service.webhooks.dispatcher import WebhookDispatcher, WebhookSender
 from alphareel.service.webhooks.events import Poster, Secrets, State
 from alphareel.testing.fakes import ServiceHarness, open_harness
 
@@ -39,7 +40,7 @@ def make_dispatcher(harness: ServiceHarness, poster: Poster) -> WebhookDispatche
         harness.webhooks,
         sender,
         serialize_job=lambda job: {"id": job.id, "status": job.status},
-        limits=DispatchLimits(pause=0.02),
+        settings=WebhookSettings(poll_seconds=0.02),
     )
 
 
@@ -150,7 +151,7 @@ def test_receivers_of_one_client_that_hang_keep_no_other_client_waiting(harness:
     dispatcher.start()
     wait_for(lambda: poster.ended)
     assert poster.ended == ["https://quick.example.com/"]
-    assert len(poster.begun) == 1 + DispatchLimits().per_client
+    assert len(poster.begun) == 1 + WebhookSettings().max_sending_per_client
     poster.gate.set()
     dispatcher.stop()
 
@@ -204,7 +205,9 @@ def test_a_fault_in_one_webhook_spares_the_others(harness: ServiceHarness) -> No
     broken, fine = submit(harness), submit(harness)
     sender = WebhookSender(harness.poster, Secrets(()), harness.clock)
     deliver_all(
-        WebhookDispatcher(harness.webhooks, sender, serialize_job=serialize_job, limits=DispatchLimits(pause=0.02))
+        WebhookDispatcher(
+            harness.webhooks, sender, serialize_job=serialize_job, settings=WebhookSettings(poll_seconds=0.02)
+        )
     )
     assert [json.loads(body)["data"]["id"] for _, _, body in harness.poster.sent] == [fine.id]
     assert harness.webhooks.webhooks(broken.id)[0].state is State.SENDING  # and due again when its lease is over

@@ -5,19 +5,18 @@ from pathlib import Path
 import av
 import pytest
 
-from alphareel.domain.clip import Chunk, EngineFacts, Limits
+from alphareel.domain.clip import Chunk, EngineFacts
 from alphareel.domain.errors import BadVideo, StorageFailed
 from alphareel.service.files import blob_keys
 from alphareel.service.jobs.models import Status
 from alphareel.service.principal import Principal
 from alphareel.service.worker import child_process
-from alphareel.service.worker.child_process import ResourceLimits
 from alphareel.service.worker.chunks import distributed
 from alphareel.service.worker.messages import Plan, RunTask
 from alphareel.service.worker.progress import AttemptSuperseded, WorkerStopping
-from alphareel.service.worker.runner import Worker, WorkerConfig
+from alphareel.service.worker.runner import Worker
 from alphareel.testing.clips import make_clip
-from alphareel.testing.fakes import CannedFetcher, open_harness
+from alphareel.testing.fakes import CannedFetcher, make_settings, open_harness
 from alphareel.testing.networks import make_rvm
 
 SOMEBODY = Principal(None, "req_1")
@@ -55,17 +54,13 @@ def harness(tmp_path):
 @pytest.fixture
 def worker(harness, chunk_queue, tmp_path):
     make_rvm(tmp_path / "rvm_mobilenetv3_fp32.onnx")
-    config = WorkerConfig(
-        workspace=tmp_path / "work",
-        limits=Limits(),
-        resource_limits=ResourceLimits(wall_seconds=60),
-        models_dir=tmp_path,
-        engines={"standard": ("rvm",)},
-        chunk_seconds=0.5,
-        retry_seconds=0.01,
+    settings = make_settings(
+        storage={"data_dir": tmp_path},
+        models={"dir": tmp_path},
+        worker={"wall_seconds": 60, "chunk_seconds": 0.5, "retry_seconds": 0.01},
     )
     fetcher = CannedFetcher({})
-    return Worker("w", jobs=harness.jobs, blobs=harness.blobs, uploads=harness.sources, fetcher=fetcher, config=config,
+    return Worker("w", jobs=harness.jobs, blobs=harness.blobs, uploads=harness.sources, fetcher=fetcher, settings=settings,
                   chunk_queue=chunk_queue)  # fmt: skip
 
 

@@ -20,9 +20,9 @@ from alphareel.service.worker import child_process
 from alphareel.service.worker import runner as workers
 from alphareel.service.worker.child_process import ResourceLimits
 from alphareel.service.worker.messages import InspectTask
-from alphareel.service.worker.runner import Worker, WorkerConfig
+from alphareel.service.worker.runner import Worker
 from alphareel.testing.clips import make_clip, make_lasting, make_understated
-from alphareel.testing.fakes import TINY_MP4, CannedFetcher, ServiceHarness, open_harness, work_off
+from alphareel.testing.fakes import TINY_MP4, CannedFetcher, ServiceHarness, make_settings, open_harness, work_off
 
 URL = "https://example.com/a.mp4"
 Submit = Callable[..., Job]
@@ -49,14 +49,11 @@ def worker(harness: ServiceHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(workers.child_process, "run", run)
     fetcher = CannedFetcher({URL: b"ok from afar"})
-    config = WorkerConfig(
-        workspace=tmp_path / "work",
-        limits=Limits(),
-        pipeline="fake_pipeline",
-        resource_limits=ResourceLimits(wall_seconds=60),
+    settings = make_settings(
+        storage={"data_dir": tmp_path}, worker={"wall_seconds": 60, "pipeline": "fake_pipeline", "chunk_seconds": 0}
     )
     worker = Worker(
-        "w1", jobs=harness.jobs, blobs=harness.blobs, uploads=harness.sources, fetcher=fetcher, config=config
+        "w1", jobs=harness.jobs, blobs=harness.blobs, uploads=harness.sources, fetcher=fetcher, settings=settings
     )
     worker.drain()
     return worker
@@ -151,9 +148,9 @@ class TestOfARealRun:
         harness.services.uploads._inspect_media = partial(inspect_media, limits=Limits())
 
         def submit(clip: Path, **body: Any) -> Job:
-            config = WorkerConfig(tmp_path / "work", Limits(), ResourceLimits(wall_seconds=60))
+            settings = make_settings(storage={"data_dir": tmp_path}, worker={"wall_seconds": 60, "chunk_seconds": 0})
             deps = {"blobs": harness.blobs, "uploads": harness.sources, "fetcher": CannedFetcher({})}
-            worker = Worker("w1", jobs=harness.jobs, config=config, **deps)
+            worker = Worker("w1", jobs=harness.jobs, settings=settings, **deps)
             caller = Principal(harness.keys.authenticate("s"), "r")
             session = harness.services.uploads.begin(caller, filename=clip.name, declared_type=None)
             session.write(clip.read_bytes())

@@ -5,7 +5,6 @@ import time
 
 import pytest
 
-from alphareel.domain.clip import Limits
 from alphareel.domain.errors import BadVideo, FetchFailed, FileTooLarge
 from alphareel.service.files.signed_urls import FileGrant, sign
 from alphareel.service.jobs.attempts import AttemptDropped
@@ -15,10 +14,9 @@ from alphareel.service.net.download import SourceMissing
 from alphareel.service.ports import Fetched
 from alphareel.service.principal import Principal
 from alphareel.service.uploads import source_urls
-from alphareel.service.worker.child_process import ResourceLimits
 from alphareel.service.worker.inputs import Inputs
-from alphareel.service.worker.runner import Worker, WorkerConfig
-from alphareel.testing.fakes import CannedFetcher, open_harness
+from alphareel.service.worker.runner import Worker
+from alphareel.testing.fakes import CannedFetcher, make_settings, open_harness
 
 URL = "https://example.com/a.mp4"
 SOMEBODY = Principal(None, "req_1")
@@ -48,9 +46,9 @@ def harness(tmp_path):
 def make_worker(harness, tmp_path):
     def make(fetcher=None, **other):
         fetcher = fetcher or CannedFetcher({URL: b"from afar"})
-        config = WorkerConfig(tmp_path / "work", Limits(), ResourceLimits(), retry_seconds=0.01)
+        settings = make_settings(storage={"data_dir": tmp_path}, worker={"retry_seconds": 0.01, "chunk_seconds": 0})
         stores = {"jobs": harness.jobs, "blobs": harness.blobs, "uploads": harness.sources}
-        worker = Worker("w", **stores, fetcher=fetcher, config=config, **other)
+        worker = Worker("w", **stores, fetcher=fetcher, settings=settings, **other)
         worker.drain()
         return worker
 
@@ -222,7 +220,7 @@ def test_a_fetched_file_that_is_gone_is_fetched_again(harness, handed_over, make
 
 def test_a_job_that_is_fetched_lets_the_next_one_of_its_key_into_the_line(tmp_path):
     """Keys take turns, so a key has as many jobs in line as a worker process runs: a fetch must not count as one."""
-    harness = open_harness(tmp_path, limits=QueueLimits(ahead=1))
+    harness = open_harness(tmp_path, queue_limits=QueueLimits(ahead=1))
     first, second = (harness.services.jobs.create(SOMEBODY, {"video_url": URL}) for _ in range(2))
     assert harness.engine.queued == [(first.id, 1)]
     harness.jobs.queue_fetch(first.id, ticket=1, actor="w")

@@ -13,7 +13,6 @@ from typing import Any
 import av
 import pytest
 
-from alphareel.domain.clip import Limits
 from alphareel.domain.errors import FetchFailed, FetchRefused, NotFound, StorageFailed, Unavailable
 from alphareel.server.installation import sweep_work
 from alphareel.service.jobs.attempts import AttemptDropped, AttemptResult
@@ -21,10 +20,18 @@ from alphareel.service.jobs.models import TERMINAL, Job, Status, Step
 from alphareel.service.net.download import SourceMissing, SourceTooSlow
 from alphareel.service.principal import Principal
 from alphareel.service.worker.child_process import ResourceLimits
-from alphareel.service.worker.runner import Worker, WorkerConfig
+from alphareel.service.worker.runner import Worker
 from alphareel.telemetry.logging import configure_logging
 from alphareel.testing.clips import make_clip
-from alphareel.testing.fakes import TINY_MP4, TINY_PNG, CannedFetcher, RecordingEngine, ServiceHarness, open_harness
+from alphareel.testing.fakes import (
+    TINY_MP4,
+    TINY_PNG,
+    CannedFetcher,
+    RecordingEngine,
+    ServiceHarness,
+    make_settings,
+    open_harness,
+)
 
 URL = "https://example.com/a.mp4"
 SOMEBODY = Principal(None, "req_1")
@@ -58,11 +65,19 @@ def worker(harness: ServiceHarness, fetcher: CannedFetcher, tmp_path: Path) -> I
     return make_worker(harness, fetcher, tmp_path)
 
 
-def make_worker(harness: ServiceHarness, fetcher: CannedFetcher, folder: Path, **other: Any) -> InlineWorker:
-    given = {"resource_limits": ResourceLimits(wall_seconds=60), "retry_seconds": 0.01, **other}
-    config = WorkerConfig(workspace=folder / "work", limits=Limits(), **{"pipeline": "fake_pipeline", **given})
+def make_worker(
+    harness: ServiceHarness, fetcher: CannedFetcher, folder: Path, *, owner: str = "", **given: Any
+) -> InlineWorker:
+    defaults = {"wall_seconds": 60, "retry_seconds": 0.01, "chunk_seconds": 0, "pipeline": "fake_pipeline"}
+    settings = make_settings(storage={"data_dir": folder}, worker={**defaults, **given})
     worker = InlineWorker(
-        "w1", jobs=harness.jobs, blobs=harness.blobs, uploads=harness.sources, fetcher=fetcher, config=config
+        "w1",
+        jobs=harness.jobs,
+        blobs=harness.blobs,
+        uploads=harness.sources,
+        fetcher=fetcher,
+        settings=settings,
+        owner=owner,
     )
     worker.engine = harness.engine
     worker.drain()  # a fetch that is done returns, for the next step to be called
@@ -392,7 +407,8 @@ def test_a_job_that_makes_no_progress_lets_others_go_first_and_fails_the_second_
     harness: ServiceHarness, fetcher: CannedFetcher, tmp_path: Path
 ) -> None:
     fetcher.answers[URL] = b"hang"
-    worker = make_worker(harness, fetcher, tmp_path, resource_limits=ResourceLimits(progress_seconds=1.5))
+    worker = make_worker(harness, fetcher, tmp_path)
+    worker._resource_limits = ResourceLimits(progress_seconds=1.5)
     job = fetched(worker, submit(harness))
     assert work_once(worker, job) == AttemptDropped()
     assert harness.engine.queued[-1] == (job.id, job.ticket + 1)

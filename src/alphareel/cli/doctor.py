@@ -11,10 +11,11 @@ from alphareel import plugins
 from alphareel.domain.errors import AlphareelError
 from alphareel.domain.options import TIERS, Tier
 from alphareel.matting import kernels, tiers
+from alphareel.matting.runtime import cores
 from alphareel.paths import default_models_dir
 
 if TYPE_CHECKING:
-    from alphareel.server.settings import Settings
+    from alphareel.service.settings import Settings
 
 _OPTIONAL_TIERS = ("pro",)
 _LITTLE_SPACE = 2 * 1024**3
@@ -41,14 +42,13 @@ def examine() -> Iterator[Check]:
 
 
 def _service(settings: "Settings") -> Iterator[Check]:
-    from alphareel.server import container
 
-    yield from _engines(settings.models_dir, tiers.parse_priorities(settings.tiers))
+    yield from _engines(settings.models.dir, settings.models.priorities)
     yield from _formats()
     yield _kernels()
     for name, look in (("data folder", _data_dir), ("database", _database), ("storage", _storage)):
         yield _looked(name, look, settings)
-    yield Check("processors", fine=True, detail=f"{container.processors()} for {settings.workers} job(s) at a time")
+    yield Check("processors", fine=True, detail=f"{cores()} for {settings.worker.jobs} job(s) at a time")
 
 
 def _looked(name: str, look: "Callable[[Settings], Check]", settings: "Settings") -> Check:
@@ -85,7 +85,8 @@ def _kernels() -> Check:
 
 
 def _data_dir(settings: "Settings") -> Check:
-    existing = next(folder for folder in (settings.data_dir, *settings.data_dir.parents) if folder.exists())
+    data_dir = settings.storage.data_dir
+    existing = next(folder for folder in (data_dir, *data_dir.parents) if folder.exists())
     free = shutil.disk_usage(existing).free
     writable = os.access(existing, os.W_OK | os.X_OK)
     state = "writable" if writable else f"{existing} is not writable"
@@ -98,11 +99,11 @@ def _database(settings: "Settings") -> Check:
     from alphareel.db import migrate
     from alphareel.db.database import Database, normalized, open_engine
 
-    url = normalized(settings.database_url)
+    url = normalized(settings.database.url)
     backend = url.get_backend_name()
     if backend == "sqlite" and not Path(url.database or "").exists():
         return Check("database", fine=True, detail="SQLite; made at the first start")
-    database = Database(open_engine(settings.database_url))
+    database = Database(open_engine(settings.database.url))
     try:
         current = migrate.is_current(database)
     finally:
@@ -115,8 +116,8 @@ def _database(settings: "Settings") -> Check:
 def _storage(settings: "Settings") -> Check:
     from alphareel.server import installation
 
-    scheme = settings.storage_url.partition(":")[0]
-    if scheme == "file" and not settings.data_dir.exists():
+    scheme = settings.storage.url.partition(":")[0]
+    if scheme == "file" and not settings.storage.data_dir.exists():
         return Check("storage", fine=True, detail=f"{scheme}; made at the first start")
-    fine = installation.open_blobs(settings.storage_url).is_ready()
+    fine = installation.open_blobs(settings.storage.url).is_ready()
     return Check("storage", fine=fine, detail=f"{scheme}, {'can be written' if fine else 'cannot be written'}")

@@ -20,4 +20,4 @@ def load_library_settings() -> LibrarySettings:
     except ModuleNotFoundError:  # alphareel without the extra "service"
         return LibrarySettings(default_models_dir(), os.environ.get("ALPHAREEL_MODELS_MIRROR") or None)
     settings = load_settings()
-    return LibrarySettings(settings.models_dir, settings.models_mirror)
+    return LibrarySettings(settings.models.dir, settings.models.mirror)

@@ -8,7 +8,8 @@ import sqlalchemy as sa
 from alphareel.db.database import Database
 from alphareel.db.locks import advisory_lock
 from alphareel.db.tables import jobs, keys, uploads
-from alphareel.service.uploads.storage_quotas import Quotas, StoredBytes, check_quota, check_storage_quotas
+from alphareel.service.settings import StorageSettings
+from alphareel.service.uploads.storage_quotas import StoredBytes, check_quota, check_storage_quotas
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class StorageUsage:
     """How many bytes a key, and everybody, stores. Every answer is one consistent view of the database."""
 
     database: Database
-    quotas: Quotas = field(default_factory=Quotas)
+    settings: StorageSettings = field(default_factory=StorageSettings)
 
     def stored(self, key_id: str | None) -> StoredBytes:
         """Bytes that a key stores now, and its quota."""
@@ -39,15 +40,15 @@ class StorageUsage:
         if quota := self._quota(c, key_id):
             used = _sum(c, _is_of(uploads.c.key_id, key_id), _is_of(jobs.c.key_id, key_id))
             free.append(check_quota(used=used, most=quota, wanted=wanted))
-        if self.quotas.in_all:
+        if self.settings.max_bytes:
             free.append(
-                check_storage_quotas(used=_sum(c, sa.true(), sa.true()), most=self.quotas.in_all, wanted=wanted)
+                check_storage_quotas(used=_sum(c, sa.true(), sa.true()), most=self.settings.max_bytes, wanted=wanted)
             )
         return min(free) if free else None
 
     def _quota(self, c: sa.Connection, key_id: str | None) -> int:
         own = c.execute(sa.select(keys.c.max_storage_bytes).where(keys.c.id == key_id)).scalar_one_or_none()
-        return self.quotas.per_key if own is None else int(own)
+        return self.settings.max_bytes_per_key if own is None else int(own)
 
 
 def lock_storage(c: sa.Connection) -> None:

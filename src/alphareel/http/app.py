@@ -8,7 +8,6 @@ from alphareel.http import errors, idempotency, sse
 from alphareel.http.auth import require_key
 from alphareel.http.auth_throttle import AuthFailureLimiter
 from alphareel.http.catalog import ListEngines
-from alphareel.http.config import HttpConfig
 from alphareel.http.context import AppContext
 from alphareel.http.metrics import Metrics
 from alphareel.http.middleware.head import HeadMiddleware
@@ -36,15 +35,17 @@ from alphareel.http.routes import (
 from alphareel.http.sse import StreamSlots
 from alphareel.http.thread_pools import UploadPool
 from alphareel.service.services import Services
+from alphareel.service.settings import Settings
 from alphareel.service.studio import SignInCodes
 
 
 def create_app(
     services: Services,
-    config: HttpConfig,
+    settings: Settings,
     *,
     list_engines: ListEngines = tuple,
     sign_in_codes: SignInCodes | None = None,
+    version: str = "0",
 ) -> FastAPI:
     """The HTTP API over ``services``. Every path under /v1 requires a key, because its router does.
 
@@ -52,7 +53,7 @@ def create_app(
     """
     app = FastAPI(
         title="alphareel",
-        version=config.version,
+        version=version,
         docs_url=None,  # FastAPI's pages load scripts from another host
         redoc_url=None,
         redirect_slashes=False,  # a redirected POST becomes a GET in many clients
@@ -60,13 +61,13 @@ def create_app(
     )
     context = app.state.context = AppContext(
         services=services,
-        config=config,
+        settings=settings,
         list_engines=list_engines,
-        rate_limiter=Limiter(config.rate_limits),
-        auth_failures=AuthFailureLimiter(config.auth_failures_per_minute),
+        rate_limiter=Limiter(settings.rate_limits),
+        auth_failures=AuthFailureLimiter(settings.rate_limits.auth_failures),
         metrics=Metrics(services.stats),
         upload_pool=UploadPool(),
-        streams=StreamSlots(config.streams_per_key),
+        streams=StreamSlots(settings.http.streams_per_key),
         sign_in_codes=sign_in_codes,
     )
     app.openapi = partial(document, app)  # type: ignore[method-assign]
@@ -78,9 +79,9 @@ def create_app(
     app.include_router(files.router)
     app.include_router(health.router)
     app.include_router(metrics.router)
-    if config.studio:
+    if settings.http.studio:
         app.include_router(studio.router)
-    if config.legacy_routes:
+    if settings.http.legacy_routes:
         app.include_router(legacy.router)
     app.add_middleware(StorableTextMiddleware)
     app.add_middleware(HeadMiddleware, router=app.router)
@@ -90,7 +91,11 @@ def create_app(
         observe_request=context.metrics.observe_request,
         peek_rate_limit=context.rate_limiter.peek_address,
     )
-    app.add_middleware(LingeringCloseMiddleware, max_bytes=2 * config.max_upload_bytes, seconds=config.drain_seconds)
+    app.add_middleware(
+        LingeringCloseMiddleware,
+        max_bytes=2 * settings.limits.max_upload_bytes,
+        seconds=settings.http.drain_seconds,
+    )
     return app
 
 

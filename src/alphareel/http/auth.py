@@ -17,14 +17,14 @@ from alphareel.domain.errors import (
     MissingAdminToken,
     MissingApiKey,
 )
-from alphareel.http.config import HttpConfig
-from alphareel.http.context import ConfigOf, ServicesOf, context_of
+from alphareel.http.context import ServicesOf, SettingsOf, context_of
 from alphareel.http.errors import request_id
 from alphareel.http.origins import origin_of
 from alphareel.http.rate_limits import READ_METHODS
 from alphareel.service.api_keys.admin import Operator
 from alphareel.service.principal import Principal
 from alphareel.service.services import Services
+from alphareel.service.settings import Settings
 
 _KEY_HEADER = APIKeyHeader(name="X-Api-Key", scheme_name="ApiKey", auto_error=False)
 _ADMIN_HEADER = APIKeyHeader(name="X-Admin-Token", scheme_name="AdminToken", auto_error=False)
@@ -58,13 +58,13 @@ def require_key(request: Request, services: ServicesOf, secret: _Secret) -> Prin
     return principal
 
 
-def allow_no_key(request: Request, services: ServicesOf, config: ConfigOf, secret: _Secret) -> Principal:
+def allow_no_key(request: Request, services: ServicesOf, settings: SettingsOf, secret: _Secret) -> Principal:
     """The principal of a legacy route: by key if one is sent or required, otherwise anonymous."""
-    if secret or config.legacy_needs_key:
+    if secret or settings.http.legacy_needs_key:
         return require_key(request, services, secret)
     if _is_cross_origin(request):
         raise MissingApiKey("Requests from pages of another site need a key.", hint="Send it as X-Api-Key.")
-    if _is_dns_rebinding_risk(request, config):
+    if _is_dns_rebinding_risk(request, settings):
         raise MissingApiKey(
             "Requests under this host name need a key.",
             hint="Send it as X-Api-Key, or set ALPHAREEL_PUBLIC_URL to the name that clients use.",
@@ -85,7 +85,7 @@ def _unfinished_job(request: Request, principal: Principal, services: Services) 
 
 
 def require_admin(
-    request: Request, config: ConfigOf, token: Annotated[str | None, Security(_ADMIN_HEADER)]
+    request: Request, settings: SettingsOf, token: Annotated[str | None, Security(_ADMIN_HEADER)]
 ) -> Operator:
     """Authenticate the operator. Raises MissingAdminToken, InvalidAdminToken (also when no token is configured).
 
@@ -94,7 +94,8 @@ def require_admin(
     if not token:
         raise MissingAdminToken("The request has no admin token.", hint="Send it in the header X-Admin-Token.")
     context_of(request).auth_failures.check("admin token", client_address(request))
-    if config.admin_token is None or not hmac.compare_digest(_digest(token), _digest(config.admin_token)):
+    expected = settings.access.admin_token
+    if expected is None or not hmac.compare_digest(_digest(token), _digest(expected.get_secret_value())):
         context_of(request).auth_failures.record_failure("admin token", client_address(request))
         raise InvalidAdminToken("Invalid admin token", hint="Send the value of ALPHAREEL_ADMIN_TOKEN of this server.")
     return Operator("admin", request_id(request))
@@ -116,14 +117,14 @@ def _is_cross_origin(request: Request) -> bool:
         return True
 
 
-def _is_dns_rebinding_risk(request: Request, config: HttpConfig) -> bool:
+def _is_dns_rebinding_risk(request: Request, settings: Settings) -> bool:
     """Whether a client on a private network uses a host name that an outsider could have pointed at this server.
 
     The browser would treat a page under such a name as same-origin. Trusted are IP addresses, names that cannot be
     registered, and the host of ``public_url``. Clients with public addresses can reach this server anyway.
     """
     host = _host(request)
-    if "." not in host or host.endswith(_LOCAL_SUFFIXES) or host == urlsplit(config.public_url or "").hostname:
+    if "." not in host or host.endswith(_LOCAL_SUFFIXES) or host == urlsplit(settings.http.public_url or "").hostname:
         return False
     return not _is_ip_address(host) and not _is_public(client_address(request))
 

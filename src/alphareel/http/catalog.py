@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from alphareel.domain.options import TIERS, Tier
-from alphareel.http.config import HttpConfig
 from alphareel.http.schemas import models as schemas
 from alphareel.service.billing.credits import PriceList
 from alphareel.service.jobs.estimates import Speed
+from alphareel.service.settings import LimitSettings
 
 _PACKAGES = [
     schemas.Package(id=name.lower(), name=name, credits=0, price_cents=0) for name in ("Starter", "Pro", "Business")
@@ -56,7 +56,7 @@ ListEngines = Callable[[], Sequence[EngineStatus]]
 
 
 def pricing(
-    prices: PriceList, engines: Sequence[EngineStatus], speeds: Mapping[Tier, Speed], config: HttpConfig
+    prices: PriceList, engines: Sequence[EngineStatus], speeds: Mapping[Tier, Speed], clip_limits: LimitSettings
 ) -> schemas.Pricing:
     """The price list. The contract names three packages but not their content, so they are listed as free."""
     return schemas.Pricing(
@@ -65,7 +65,7 @@ def pricing(
         packages=_PACKAGES,
         pricing_version=prices.version,
         models=tiers(prices, engines, speeds),
-        limits=limits(config),
+        limits=limits(clip_limits),
     )
 
 
@@ -76,8 +76,10 @@ def tiers(
     return [_tier(tier, engines, prices, speeds[tier]) for tier in TIERS]
 
 
-def limits(config: HttpConfig) -> schemas.ClipLimits:
-    return schemas.ClipLimits(bytes=config.max_upload_bytes, side=config.max_side, seconds=config.max_seconds)
+def limits(clip_limits: LimitSettings) -> schemas.ClipLimits:
+    return schemas.ClipLimits(
+        bytes=clip_limits.max_upload_bytes, side=clip_limits.max_side, seconds=clip_limits.max_seconds
+    )
 
 
 def engine(status: EngineStatus) -> schemas.EngineStatus:

@@ -16,7 +16,7 @@ from typing import Any
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from alphareel.domain.errors import AlphareelError, InvalidRequest, RateLimited
-from alphareel.http.config import BodyTimeouts
+from alphareel.http.body_timeouts import BodyTimeouts
 from alphareel.http.origins import Network, address_of, network_of
 from alphareel.telemetry.logging import get_logger
 

@@ -7,12 +7,12 @@ from fastapi import Depends, Request
 
 from alphareel.http.auth_throttle import AuthFailureLimiter
 from alphareel.http.catalog import ListEngines
-from alphareel.http.config import HttpConfig
 from alphareel.http.metrics import Metrics
 from alphareel.http.rate_limits import Limiter
 from alphareel.http.sse import StreamSlots
 from alphareel.http.thread_pools import UploadPool
 from alphareel.service.services import Services
+from alphareel.service.settings import Settings
 from alphareel.service.studio import SignInCodes
 
 
@@ -21,7 +21,7 @@ class AppContext:
     """One per application, stored as ``app.state.context``."""
 
     services: Services
-    config: HttpConfig
+    settings: Settings
     list_engines: ListEngines
     rate_limiter: Limiter
     auth_failures: AuthFailureLimiter
@@ -39,9 +39,9 @@ async def _services(request: Request) -> Services:
     return context_of(request).services
 
 
-async def _config(request: Request) -> HttpConfig:
-    return context_of(request).config
+async def _settings(request: Request) -> Settings:
+    return context_of(request).settings
 
 
 ServicesOf = Annotated[Services, Depends(_services)]
-ConfigOf = Annotated[HttpConfig, Depends(_config)]
+SettingsOf = Annotated[Settings, Depends(_settings)]

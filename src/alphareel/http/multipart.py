@@ -16,7 +16,7 @@ from multipart import MultipartError, MultipartSegment, PushMultipartParser, par
 from starlette.requests import ClientDisconnect
 
 from alphareel.domain.errors import FieldProblem, InvalidRequest
-from alphareel.http.config import BodyTimeouts
+from alphareel.http.body_timeouts import BodyTimeouts
 from alphareel.http.request_body import body_chunks
 from alphareel.http.thread_pools import UploadPool
 from alphareel.service.uploads.models import Upload

@@ -9,6 +9,7 @@ from alphareel.domain.errors import InvalidRequest, RateLimited, Unavailable
 from alphareel.http.origins import origin_of
 from alphareel.http.token_bucket import Buckets, BucketState, MemoryBuckets, RedisBuckets
 from alphareel.service.api_keys.models import ApiKey
+from alphareel.service.settings import RateLimitSettings
 from alphareel.telemetry.logging import get_logger
 
 READ_METHODS = ("GET", "HEAD", "OPTIONS")
@@ -38,25 +39,13 @@ class RateLimitState:
         }
 
 
-@dataclass(frozen=True)
-class RateLimits:
-    """Requests per minute; 0 for no limit.
-
-    ``storage_url``: memory:// counts in this process, redis://... across processes.
-    """
-
-    write: int = 60
-    read: int = 600
-    storage_url: str = "memory://"
-
-
 class Limiter:
     """A bucket holds the requests of a minute and refills steadily, so after a burst a request fits every so often.
 
     Fails open when the counter store is unreachable. Authentication is unaffected.
     """
 
-    def __init__(self, limits: RateLimits, *, buckets: Buckets | None = None) -> None:
+    def __init__(self, limits: RateLimitSettings, *, buckets: Buckets | None = None) -> None:
         self._limits = limits
         self._buckets = buckets or _open(limits.storage_url)
         self._unavailable_until = 0.0

@@ -10,9 +10,10 @@ from fastapi import Depends, Request
 from pydantic import BaseModel, ValidationError
 
 from alphareel.domain.errors import FieldProblem, InvalidRequest
-from alphareel.http.config import BodyTimeouts, HttpConfig
-from alphareel.http.context import ConfigOf
+from alphareel.http.body_timeouts import BodyTimeouts
+from alphareel.http.context import SettingsOf
 from alphareel.http.validation_errors import invalid_request
+from alphareel.service.settings import HttpSettings
 
 MAX_JSON_DEPTH = 32
 _RETRY_HINT = "Send the request again."
@@ -47,9 +48,9 @@ async def body_chunks(request: Request, timeouts: BodyTimeouts) -> AsyncIterator
             yield chunk
 
 
-async def read_object(request: Request, config: ConfigOf) -> Mapping[str, Any]:
+async def read_object(request: Request, settings: SettingsOf) -> Mapping[str, Any]:
     """The body as a JSON object; an absent body is an empty one, whatever its Content-Type. Raises InvalidRequest."""
-    raw = await _read(request, config)
+    raw = await _read(request, settings.http)
     if not raw.strip():
         return {}
     value = _parse(raw)
@@ -77,10 +78,10 @@ def body_of(model: type[ModelT]) -> Callable[[Mapping[str, Any]], ModelT]:
     return validate
 
 
-async def _read(request: Request, config: HttpConfig) -> bytes:
+async def _read(request: Request, settings: HttpSettings) -> bytes:
     body = bytearray()
-    max_bytes = config.max_json_bytes
-    async for chunk in body_chunks(request, config.body_timeouts):
+    max_bytes = settings.max_json_bytes
+    async for chunk in body_chunks(request, BodyTimeouts.of_requests(settings)):
         body += chunk
         if len(body) > max_bytes:
             raise InvalidRequest(f"A JSON body may have at most {max_bytes} bytes.", hint="Send files to /v1/uploads.")

@@ -6,13 +6,13 @@ from fastapi import Request
 
 from alphareel.domain import options
 from alphareel.domain.color import Rgb
-from alphareel.http.config import HttpConfig
 from alphareel.http.schemas import jobs as schemas
 from alphareel.http.schemas.uploads import Upload as UploadSchema
 from alphareel.service.files import signed_urls
 from alphareel.service.files.signed_urls import Link
 from alphareel.service.jobs.models import Billing, Job, JobEvent, Status
 from alphareel.service.services import Services
+from alphareel.service.settings import Settings
 from alphareel.service.uploads.models import Upload
 
 _EXPIRED = "expired: the files of this job were removed when their retention period ended."
@@ -153,9 +153,9 @@ def _output(job: Job) -> schemas.Output | None:
 class Serializers:
     """Serializers for one request: links become absolute on the host that the client used."""
 
-    def __init__(self, request: Request, services: Services, config: HttpConfig) -> None:
-        base_url = config.public_url or str(request.base_url)
-        self._jobs = JobSerializer(base_url, services.files, show_pending=config.show_pending)
+    def __init__(self, request: Request, services: Services, settings: Settings) -> None:
+        base_url = settings.http.public_url or str(request.base_url)
+        self._jobs = JobSerializer(base_url, services.files, show_pending=settings.jobs.show_pending)
         self._files = services.files
         self._state = request.state
 

@@ -7,7 +7,6 @@ This is the only module that knows DBOS. DBOS does not detect dead processes in 
 import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -19,6 +18,7 @@ from alphareel.domain.errors import Unavailable
 from alphareel.service.jobs.attempts import attempt_result_from_json
 from alphareel.service.jobs.models import Step
 from alphareel.service.ports import JobBody
+from alphareel.service.settings import FetchSettings, WorkerSettings
 
 _APP_NAME = "alphareel"
 _QUEUE = "jobs"
@@ -33,22 +33,6 @@ _MAX_RECOVERIES = 100  # far above the worker's own limit, which fails the job w
 _UNFINISHED = ("ENQUEUED", "DELAYED", "PENDING")
 _ENDED = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 _BATCH = 500
-
-
-@dataclass(frozen=True)
-class EngineRules:
-    """Settings of the engine.
-
-    ``database_url``: the database of our tables. ``concurrency``: jobs that one process runs at a time. ``fetches``:
-    jobs whose files it fetches at the same time. ``polling_seconds``: between two looks at a queue.
-    ``database_engine``: SQLAlchemy engine to use instead of one that DBOS creates from the URL.
-    """
-
-    database_url: str
-    concurrency: int = 1
-    fetches: int = 8
-    polling_seconds: float = 1.0
-    database_engine: sa.Engine | None = None
 
 
 def prepare(database_url: str) -> None:
@@ -118,14 +102,31 @@ class DbosQueue:
 
 
 class DbosEngine(DbosQueue):
-    """The whole engine, at most one in a process. ``executor_id`` must be new for every start of a process."""
+    """The whole engine, at most one in a process. ``executor_id`` must be new for every start of a process.
 
-    def __init__(self, engine: sa.Engine, *, executor_id: str, body: JobBody, rules: EngineRules) -> None:
+    ``database_url``: the database of our tables. ``database_engine``: SQLAlchemy engine to use instead of one that
+    DBOS creates from the URL. ``polling_seconds``: between two looks at a queue.
+    """
+
+    def __init__(
+        self,
+        engine: sa.Engine,
+        *,
+        executor_id: str,
+        body: JobBody,
+        worker: WorkerSettings,
+        fetch: FetchSettings,
+        database_url: str,
+        database_engine: sa.Engine | None = None,
+        polling_seconds: float = 1.0,
+    ) -> None:
         super().__init__(engine)
-        self._rules = rules
+        self._worker = worker
+        self._fetch = fetch
+        self._polling_seconds = polling_seconds
         config: DBOSConfig = {
             "name": _APP_NAME,
-            "system_database_url": rules.database_url,
+            "system_database_url": database_url,
             "executor_id": executor_id,
             "application_version": _STEPS_VERSION,
             "serializer": DBOSPortableJSONSerializer(),
@@ -133,8 +134,8 @@ class DbosEngine(DbosQueue):
             "log_level": "WARNING",
             "run_migrations": False,
         }
-        if rules.database_engine is not None:
-            config["system_database_engine"] = rules.database_engine
+        if database_engine is not None:
+            config["system_database_engine"] = database_engine
         DBOS(config=config)
         _register(body)
 
@@ -142,15 +143,15 @@ class DbosEngine(DbosQueue):
         DBOS.launch()
         DBOS.register_queue(
             _QUEUE,
-            worker_concurrency=self._rules.concurrency,
-            polling_interval_sec=self._rules.polling_seconds,
+            worker_concurrency=self._worker.jobs,
+            polling_interval_sec=self._polling_seconds,
             on_conflict="always_update",
         )
         DBOS.register_queue(
             _FETCH_QUEUE,
-            worker_concurrency=self._rules.fetches,
-            partition_worker_concurrency=max(1, self._rules.fetches // 2),  # one key's sources may all be slow
-            polling_interval_sec=self._rules.polling_seconds,
+            worker_concurrency=self._fetch.concurrency,
+            partition_worker_concurrency=max(1, self._fetch.concurrency // 2),  # one key's sources may all be slow
+            polling_interval_sec=self._polling_seconds,
             on_conflict="always_update",
         )
 

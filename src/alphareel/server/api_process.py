@@ -15,15 +15,14 @@ from fastapi import FastAPI
 import alphareel
 from alphareel.domain.errors import AlphareelError, Unavailable
 from alphareel.http.app import create_app
+from alphareel.http.body_timeouts import BodyTimeouts
 from alphareel.http.catalog import EngineStatus
-from alphareel.http.config import BodyTimeouts, HttpConfig
 from alphareel.http.connection_limits import (
     ConnectionLimiter,
     limit_connections,
     limit_request_head,
     limit_slow_readers,
 )
-from alphareel.http.rate_limits import RateLimits
 from alphareel.matting import tiers
 from alphareel.matting.engine import ModelInfo
 from alphareel.server import container
@@ -35,9 +34,10 @@ from alphareel.server.installation import (
     sweep,
     sweep_work,
 )
-from alphareel.server.settings import Settings, as_environment, traces_are_wanted, unknown_variables
+from alphareel.server.settings import as_environment, traces_are_wanted, unknown_variables
 from alphareel.server.supervisor import Supervisor, load_installation_id, lock_data_dir
 from alphareel.service.services import Services
+from alphareel.service.settings import HttpSettings, ModelSettings, Settings
 from alphareel.service.studio import SignInCodes
 from alphareel.telemetry.logging import configure_logging, get_logger, hide_secret
 from alphareel.telemetry.tracing import configure_tracing, shutdown_tracing
@@ -47,18 +47,18 @@ DRAIN_SECONDS = 10  # seconds that running requests may take after a stop was re
 
 def serve(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT; the exit code. Raises Unavailable when the folder or the port is taken."""
-    configure_logging(settings.log_level)
+    configure_logging(settings.log.level)
     if traces_are_wanted():
         configure_tracing("alphareel-api")
     _warn_of_unknown_settings()
-    make_private_folder(settings.data_dir)
-    with lock_data_dir(settings.data_dir) as lock, _open(settings) as installation:
-        home = load_installation_id(settings.data_dir)
+    make_private_folder(settings.storage.data_dir)
+    with lock_data_dir(settings.storage.data_dir) as lock, _open(settings) as installation:
+        home = load_installation_id(settings.storage.data_dir)
         installation.executors.remove_home(
             home
         )  # we hold the lock, so these executors are dead; release their jobs at once
         sweep(installation)
-        listener = _listen(settings)
+        listener = _listen(settings.http)
         first_key = _show_first_key(
             installation
         )  # after binding: a start that fails on the port must not consume the only display
@@ -66,8 +66,8 @@ def serve(settings: Settings) -> int:
             as_environment(settings),
             home=home,
             lock=lock,
-            stop_seconds=settings.stop_seconds,
-            hang_seconds=settings.hang_seconds,
+            stop_seconds=settings.worker.stop_seconds,
+            hang_seconds=settings.worker.hang_seconds,
             deregister=lambda executor_id: _deregister_executor(installation, executor_id),
         )
         services = container.build_services(installation)
@@ -77,14 +77,14 @@ def serve(settings: Settings) -> int:
         services.health.start()
         renewal.start()
         try:
-            sign_in_codes = container.build_sign_in_codes(installation, first_key) if settings.studio else None
+            sign_in_codes = container.build_sign_in_codes(installation, first_key) if settings.http.studio else None
             app = build_app(installation, services, sign_in_codes)
-            server = _Server(app, _config(app, settings), supervisor)
+            server = _Server(app, _config(app, settings.http), supervisor)
             if sign_in_codes is not None and sys.stdout.isatty():
                 _say(
                     f"Open the studio: {container.studio_link(settings, sign_in_codes)} (works once, within 15 minutes)"
                 )
-            return _run(server, supervisor, listener, run_worker_process=settings.workers > 0)
+            return _run(server, supervisor, listener, run_worker_process=settings.worker.jobs > 0)
         finally:
             services.health.stop()
             renewal.stop()
@@ -93,37 +93,21 @@ def serve(settings: Settings) -> int:
 
 
 def _open(settings: Settings) -> AbstractContextManager[Installation]:
-    return open_installation(settings, limits_of_requests(settings))
+    return open_installation(settings, limits_of_requests(settings.database))
 
 
 def build_app(installation: Installation, services: Services, sign_in_codes: SignInCodes | None = None) -> FastAPI:
     """The HTTP application for these services. ``sign_in_codes``: of the studio."""
     settings = installation.settings
-    config = HttpConfig(
+    if settings.access.admin_token is not None:
+        hide_secret(settings.access.admin_token.get_secret_value())
+    return create_app(
+        services,
+        settings,
         version=alphareel.__version__,
-        public_url=settings.public_url,
-        max_upload_bytes=settings.max_upload_bytes,
-        max_side=settings.max_side,
-        max_seconds=settings.max_seconds,
-        studio=settings.studio,
-        legacy_routes=settings.legacy_routes,
-        legacy_needs_key=settings.legacy_needs_key,
-        show_pending=settings.show_pending,
-        admin_token=_admin_token(settings),
-        metrics_open=settings.metrics_open,
-        ready_with_worker=settings.workers > 0,
-        auth_failures_per_minute=settings.guesses_per_minute,
-        body_timeouts=BodyTimeouts(bytes_per_second=settings.min_body_rate),
-        rate_limits=RateLimits(settings.write_per_minute, settings.read_per_minute, settings.rate_limit_url),
+        list_engines=lambda: _engine_statuses(settings.models),
+        sign_in_codes=sign_in_codes,
     )
-    return create_app(services, config, list_engines=lambda: _engine_statuses(settings), sign_in_codes=sign_in_codes)
-
-
-def _admin_token(settings: Settings) -> str | None:
-    if settings.admin_token is None:
-        return None
-    hide_secret(settings.admin_token.get_secret_value())
-    return settings.admin_token.get_secret_value()
 
 
 def _run(server: "_Server", supervisor: Supervisor, listener: socket.socket, *, run_worker_process: bool) -> int:
@@ -163,16 +147,16 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def _config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+def _config(app: FastAPI, http: HttpSettings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http=limit_request_head(
             limit_slow_readers(
-                limit_connections(ConnectionLimiter(settings.connections_per_address, settings.trusted_proxies)),
-                timeouts=BodyTimeouts(bytes_per_second=settings.min_read_rate),
+                limit_connections(ConnectionLimiter(http.connections_per_address, http.trusted_proxies)),
+                timeouts=BodyTimeouts.of_responses(http),
             )
         ),
-        forwarded_allow_ips=[str(network) for network in settings.trusted_proxies],
+        forwarded_allow_ips=[str(network) for network in http.trusted_proxies],
         ws="none",
         log_config=None,
         access_log=False,  # the wire logs requests itself, with their ids
@@ -181,18 +165,18 @@ def _config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     )
 
 
-def _engine_statuses(settings: Settings) -> Sequence[EngineStatus]:
-    offers = tiers.list_engines(settings.models_dir, tiers.parse_priorities(settings.tiers))
+def _engine_statuses(settings: ModelSettings) -> Sequence[EngineStatus]:
+    offers = tiers.list_engines(settings.dir, settings.priorities)
     return [EngineSummary(o.info, o.serving, o.reason) for o in offers]
 
 
-def _listen(settings: Settings) -> socket.socket:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+def _listen(http: HttpSettings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in http.host else socket.AF_INET
     try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+        return socket.create_server((http.host, http.port), family=family, backlog=2048)
     except OSError as error:
         raise Unavailable(
-            f"The address {settings.host} port {settings.port} cannot be listened on: {error.strerror}.",
+            f"The address {http.host} port {http.port} cannot be listened on: {error.strerror}.",
             hint="Set ALPHAREEL_HOST or ALPHAREEL_PORT.",
         ) from error
 
@@ -231,7 +215,7 @@ def _spoken(listener: socket.socket) -> str:
 
 
 def _deregister_executor(installation: Installation, executor_id: str) -> None:
-    sweep_work(installation.settings.data_dir, lambda: None)
+    sweep_work(installation.settings.storage, lambda: None)
     try:
         installation.executors.remove_executor(executor_id)
     except AlphareelError:  # whoever reaps will find that it beats no more

@@ -1,7 +1,6 @@
 """The composition root: builds the services of the API process and of the worker process from an installation."""
 
 import math
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,13 +20,12 @@ from alphareel.domain.clip import Limits
 from alphareel.domain.errors import AlphareelError, BadVideo, OutOfMemory, Timeout, Unavailable, WorkerCrashed
 from alphareel.domain.options import Options
 from alphareel.http.serializers import JobSerializer
-from alphareel.matting.tiers import parse_priorities
-from alphareel.queue.dbos_engine import DbosEngine, EngineRules
+from alphareel.matting.runtime import cores
+from alphareel.queue.dbos_engine import DbosEngine
 from alphareel.server.installation import Installation, engine_url, sweep_work
-from alphareel.server.settings import Settings, shown
+from alphareel.server.settings import shown
 from alphareel.service.api_keys.admin import AdminService
 from alphareel.service.api_keys.service import ApiKeyService, NewKey
-from alphareel.service.billing.credits import parse_prices
 from alphareel.service.files.orphans import OrphanSweep
 from alphareel.service.files.service import FileService
 from alphareel.service.files.signed_urls import UrlSigner
@@ -36,20 +34,21 @@ from alphareel.service.idempotency import RENEWED
 from alphareel.service.jobs.capabilities import Capabilities
 from alphareel.service.jobs.deletion import DeletionService
 from alphareel.service.jobs.estimate_service import EstimateService
-from alphareel.service.jobs.retention import FOREVER, RetentionSweeper
-from alphareel.service.jobs.service import JobPolicy, JobService
+from alphareel.service.jobs.retention import RetentionSweeper
+from alphareel.service.jobs.service import JobService
 from alphareel.service.jobs.test_mode import ScenarioRunner
-from alphareel.service.net.download import FetchRules, GuardedFetcher
+from alphareel.service.net.download import GuardedFetcher
 from alphareel.service.net.post import GuardedPoster
 from alphareel.service.periodic import PeriodicTask
 from alphareel.service.services import Services
+from alphareel.service.settings import HttpSettings, Settings
 from alphareel.service.stats import StatsService
 from alphareel.service.studio import SignInCodes
 from alphareel.service.uploads.models import MediaInfo
-from alphareel.service.uploads.probe_queue import ProbeLimits, ProbeQueue
-from alphareel.service.uploads.service import UploadConfig, UploadService
+from alphareel.service.uploads.probe_queue import ProbeQueue
+from alphareel.service.uploads.service import UploadService
 from alphareel.service.usage.service import CallLog, UsageFlusher, UsageService
-from alphareel.service.webhooks.dispatcher import DispatchLimits, WebhookDispatcher, WebhookSender
+from alphareel.service.webhooks.dispatcher import WebhookDispatcher, WebhookSender
 from alphareel.service.webhooks.events import Secrets
 from alphareel.service.webhooks.service import WebhookService
 from alphareel.service.worker import child_process
@@ -57,7 +56,7 @@ from alphareel.service.worker.child_process import ResourceLimits
 from alphareel.service.worker.heartbeat import Heartbeat
 from alphareel.service.worker.messages import InspectTask, RunResult, RunTask
 from alphareel.service.worker.reconciler import Reconciler, ReconcilerConfig
-from alphareel.service.worker.runner import Worker, WorkerConfig
+from alphareel.service.worker.runner import Worker
 from alphareel.telemetry.logging import get_logger, hide_secret
 
 _PROBE_MEMORY = 4 * 1024**3
@@ -75,8 +74,8 @@ def build_services(installation: Installation) -> Services:
     deletion = DeletionService(installation.jobs, _deletion_store(installation), installation.blobs)
     retention = _retention_store(installation)
     idempotency = IdempotencyStore(database, clock=clock)
-    prices = parse_prices(settings.credits_per_minute, settings.pricing_version)
-    capabilities = Capabilities(settings.models_dir, parse_priorities(settings.tiers))
+    prices = settings.billing.prices
+    capabilities = Capabilities(settings.models.dir, settings.models.priorities)
     api_keys = ApiKeyService(installation.keys)
     calls = CallStore(database)
     jobs = JobService(
@@ -87,12 +86,9 @@ def build_services(installation: Installation) -> Services:
         capabilities=capabilities,
         prices=prices,
         idempotency=idempotency,
-        policy=JobPolicy(
-            _retention_seconds(settings),
-            settings.show_pending,
-            settings.share_jobs_within_client,
-            settings.fetch_allow_cidrs,
-        ),
+        settings=settings.jobs,
+        retention=settings.retention,
+        fetch=settings.fetch,
     )
     uploads = UploadService(
         installation.uploads,
@@ -100,16 +96,11 @@ def build_services(installation: Installation) -> Services:
         storage=installation.storage_usage,
         deletion=deletion,
         idempotency=idempotency,
-        inspect_media=IsolatedInspection(installation.limits, settings.probe_seconds),
-        config=UploadConfig(settings.data_dir / "incoming", settings.max_upload_bytes, settings.min_free_bytes),
+        inspect_media=IsolatedInspection(settings.limits.clip, settings.probes.seconds),
+        settings=settings.storage,
+        limits=settings.limits,
         clock=clock,
-        probes=ProbeQueue(
-            ProbeLimits(
-                settings.probe_processes or min(8, max(3, processors() + 1)),
-                settings.probe_queue,
-                settings.probe_queue_per_caller,
-            )
-        ),
+        probes=ProbeQueue(settings.probes),
     )
     health = HealthMonitor(
         jobs=installation.jobs, executors=installation.executors, blobs=installation.blobs, has_space=uploads.has_space
@@ -146,7 +137,7 @@ def build_usage_flusher(
     sweeps = {
         "sweep_calls": sweep_calls,
         "sweep_idempotency_keys": services.idempotency.sweep_idempotency_keys,
-        "sweep_work": lambda: sweep_work(installation.settings.data_dir, current_executor),
+        "sweep_work": lambda: sweep_work(installation.settings.storage, current_executor),
     }
     return UsageFlusher(services.calls.flush, sweeps)
 
@@ -157,9 +148,8 @@ def build_renewal(services: Services) -> PeriodicTask:
 
 
 def _url_signer(installation: Installation) -> UrlSigner:
-    return UrlSigner(
-        installation.sources.link_secret, timedelta(seconds=installation.settings.link_seconds), installation.clock
-    )
+    lifetime = timedelta(seconds=installation.settings.retention.link_seconds)
+    return UrlSigner(installation.sources.link_secret, lifetime, installation.clock)
 
 
 def build_admin_service(installation: Installation) -> AdminService:
@@ -174,49 +164,30 @@ def build_admin_service(installation: Installation) -> AdminService:
 def build_worker(installation: Installation, executor_id: str) -> Worker:
     """What runs jobs in the worker process of this name."""
     settings = installation.settings
-    config = WorkerConfig(
-        workspace=settings.data_dir / "work",
-        limits=installation.limits,
-        resource_limits=ResourceLimits(
-            memory_bytes=settings.job_memory_bytes,
-            cpu_seconds=settings.job_cpu_seconds,
-            wall_seconds=settings.job_wall_seconds,
-            progress_seconds=settings.job_progress_seconds,
-        ),
-        models_dir=settings.models_dir,
-        engines=parse_priorities(settings.tiers),
-        threads=settings.job_threads or max(1, processors() // settings.workers),
-        max_deaths=_MAX_DEATHS,
-        chunk_seconds=settings.chunk_seconds,
-        owner=executor_id,
-    )
     return Worker(
         f"worker:{executor_id}",
         jobs=installation.jobs,
         blobs=installation.blobs,
         uploads=installation.sources,
-        fetcher=GuardedFetcher(
-            FetchRules(
-                allowed=settings.fetch_allow_cidrs,
-                total_seconds=settings.fetch_seconds,
-                min_rate=settings.min_fetch_rate,
-            )
-        ),
-        config=config,
+        fetcher=GuardedFetcher(settings.fetch),
+        settings=settings,
+        owner=executor_id,
         chunk_queue=installation.queue,
-        inspect_fetched=IsolatedFetchInspection(installation.limits),
+        inspect_fetched=IsolatedFetchInspection(settings.limits.clip),
     )
 
 
 def build_engine(installation: Installation, executor_id: str, worker: Worker) -> DbosEngine:
     """The engine of the worker process of this name; one a process."""
-    rules = EngineRules(
-        engine_url(installation.settings),
-        concurrency=installation.settings.workers,
-        fetches=installation.settings.fetch_concurrency,
+    return DbosEngine(
+        installation.database.engine,
+        executor_id=executor_id,
+        body=worker,
+        worker=installation.settings.worker,
+        fetch=installation.settings.fetch,
+        database_url=engine_url(installation.settings.database),
         database_engine=installation.database.open_queue_engine(),
     )
-    return DbosEngine(installation.database.engine, executor_id=executor_id, body=worker, rules=rules)
 
 
 def build_heartbeat_and_reconciler(
@@ -230,7 +201,7 @@ def build_heartbeat_and_reconciler(
         executors=installation.executors,
         engine=engine,
         clock=installation.clock,
-        config=ReconcilerConfig(stuck=stuck, max_deaths=_MAX_DEATHS),
+        config=ReconcilerConfig(stuck=stuck, max_deaths=installation.settings.worker.max_deaths),
     )
     heartbeat = Heartbeat(executor_id, installation.executors, on_evicted=on_evicted, on_outage=reconciler.reset)
     return heartbeat, reconciler
@@ -239,21 +210,24 @@ def build_heartbeat_and_reconciler(
 def build_webhook_dispatcher(installation: Installation) -> WebhookDispatcher:
     """What carries webhooks in a worker process; links in them stand under the public address."""
     settings = installation.settings
-    serializer = JobSerializer(_public_address(settings), _url_signer(installation), show_pending=settings.show_pending)
+    serializer = JobSerializer(
+        _public_address(settings.http), _url_signer(installation), show_pending=settings.jobs.show_pending
+    )
     return WebhookDispatcher(
         _webhook_table(installation),
         _sender(installation),
         serialize_job=lambda job: serializer.job(job).model_dump(mode="json"),
-        limits=DispatchLimits(),
+        settings=settings.webhooks,
     )
 
 
 def build_scenario_runner(installation: Installation) -> PeriodicTask:
     """What plays test jobs, in a worker process."""
-    resource_limits = ResourceLimits(memory_bytes=installation.settings.job_memory_bytes, wall_seconds=60.0)
+    limits = installation.settings.limits.clip
+    resource_limits = ResourceLimits(memory_bytes=installation.settings.worker.memory_bytes, wall_seconds=60.0)
 
     def make(source: Path, target: Path, options: Options) -> RunResult:
-        return child_process.run(RunTask(source, target, options, installation.limits, threads=1), resource_limits)
+        return child_process.run(RunTask(source, target, options, limits, threads=1), resource_limits)
 
     runner = ScenarioRunner(jobs=installation.jobs, blobs=installation.blobs, make=make, clock=installation.clock)
     return PeriodicTask("test-jobs", runner.run_due, seconds=1.0)
@@ -263,9 +237,9 @@ def build_sweeper(installation: Installation) -> PeriodicTask:
     """What removes files whose time is over, and those that no record speaks of, in a worker process."""
     removal = DeletionService(installation.jobs, _deletion_store(installation), installation.blobs)
     retention = RetentionSweeper(
-        _retention_store(installation), removal.empty, _retention_seconds(installation.settings), installation.clock
+        _retention_store(installation), removal.empty, installation.settings.retention.default, installation.clock
     )
-    age = timedelta(seconds=installation.settings.orphan_seconds)
+    age = timedelta(seconds=installation.settings.retention.orphan_seconds)
     orphans = OrphanSweep(OrphanStore(installation.database), installation.blobs, age=age, clock=installation.clock)
 
     def sweep() -> None:
@@ -284,33 +258,29 @@ def _retention_store(installation: Installation) -> RetentionStore:
     return RetentionStore(installation.database, clock=installation.clock)
 
 
-def _retention_seconds(settings: Settings) -> int | None:
-    return None if settings.retention_seconds == FOREVER else settings.retention_seconds
-
-
 def _sender(installation: Installation) -> WebhookSender:
     settings = installation.settings
-    signing = [s.get_secret_value() for s in (settings.webhook_secret, settings.webhook_secret_old) if s is not None]
+    signing = [s.get_secret_value() for s in (settings.webhooks.secret, settings.webhooks.old_secret) if s is not None]
     for secret in signing:
         hide_secret(secret)
-    return WebhookSender(GuardedPoster(settings.fetch_allow_cidrs), Secrets(tuple(signing)), installation.clock)
+    return WebhookSender(GuardedPoster(settings.fetch.allow_cidrs), Secrets(tuple(signing)), installation.clock)
 
 
 def _webhook_table(installation: Installation) -> WebhookStore:
     return WebhookStore(installation.database, clock=installation.clock)
 
 
-def _public_address(settings: Settings) -> str:
+def _public_address(http: HttpSettings) -> str:
     """Where no public address is set there is no request to take it from: the service's own."""
-    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104  # compared, not bound
+    host = "127.0.0.1" if http.host in ("0.0.0.0", "::") else http.host  # noqa: S104  # compared, not bound
     spoken = f"[{host}]" if ":" in host else host
-    return settings.public_url or f"http://{spoken}:{settings.port}"
+    return http.public_url or f"http://{spoken}:{http.port}"
 
 
 def admit_keys(installation: Installation) -> NewKey | None:
     """Let the key of the settings in; without one, the first key of a new installation, which is to be shown."""
     keys = ApiKeyService(installation.keys)
-    api_key = installation.settings.api_key
+    api_key = installation.settings.access.api_key
     if api_key is None:
         return keys.make_first()
     hide_secret(api_key.get_secret_value())
@@ -320,7 +290,7 @@ def admit_keys(installation: Installation) -> NewKey | None:
 
 def build_sign_in_codes(installation: Installation, first_key: str | None = None) -> SignInCodes:
     """Codes that open the studio with the key of the settings, else with ``first_key``, else with a key of its own."""
-    configured = installation.settings.api_key
+    configured = installation.settings.access.api_key
     return SignInCodes(
         installation.keys,
         installation.clock,
@@ -331,7 +301,7 @@ def build_sign_in_codes(installation: Installation, first_key: str | None = None
 
 def studio_link(settings: Settings, codes: SignInCodes) -> str:
     """A new link that opens the studio signed in. Browsers send nothing behind the ``#``, so no log has the code."""
-    return f"{_public_address(settings).rstrip('/')}/#code={codes.make()}"
+    return f"{_public_address(settings.http).rstrip('/')}/#code={codes.make()}"
 
 
 @dataclass(frozen=True)
@@ -403,9 +373,4 @@ class IsolatedFetchInspection:
             _examining_fetched.release()
 
 
-def processors() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-_examining_fetched = threading.BoundedSemaphore(max(2, processors()))
+_examining_fetched = threading.BoundedSemaphore(max(2, cores()))

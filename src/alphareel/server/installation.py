@@ -19,14 +19,12 @@ from alphareel.db.jobs import JobStore
 from alphareel.db.storage_usage import StorageUsage
 from alphareel.db.uploads import UploadStore
 from alphareel.db.workers import ExecutorStore
-from alphareel.domain.clip import Limits
 from alphareel.domain.errors import InvalidRequest, StorageFailed, Unavailable
 from alphareel.queue.dbos_engine import DbosQueue, prepare
-from alphareel.server.settings import Settings
 from alphareel.service.jobs.queue_limits import QueueLimits
 from alphareel.service.ports import Blobs
+from alphareel.service.settings import DatabaseSettings, Settings, StorageSettings
 from alphareel.service.uploads.resolver import UploadResolver
-from alphareel.service.uploads.storage_quotas import Quotas
 from alphareel.telemetry.logging import hide_secret
 
 
@@ -53,20 +51,15 @@ class Installation:
     sources: UploadResolver
     clock: SystemClock
 
-    @property
-    def limits(self) -> Limits:
-        settings = self.settings
-        return Limits(max_bytes=settings.max_upload_bytes, max_side=settings.max_side, max_seconds=settings.max_seconds)
 
-
-def limits_of_requests(settings: Settings) -> DatabaseLimits:
+def limits_of_requests(settings: DatabaseSettings) -> DatabaseLimits:
     """How long whoever answers requests waits for the database."""
     return DatabaseLimits(
-        connect=settings.database_connect_seconds,
-        statement=settings.database_statement_seconds,
-        lock=settings.database_lock_seconds,
-        pool=settings.database_pool_seconds,
-        hang=settings.database_hang_seconds,
+        connect=settings.connect_seconds,
+        statement=settings.statement_seconds,
+        lock=settings.lock_seconds,
+        pool=settings.pool_seconds,
+        hang=settings.hang_seconds,
     )
 
 
@@ -76,14 +69,14 @@ def open_installation(settings: Settings, limits: DatabaseLimits | None = None) 
 
     ``limits``: of the database; None for those of a process in which nobody waits for an answer.
     """
-    make_private_folder(settings.data_dir)
-    _migrate(settings)
-    database = open_database(settings.database_url, limits or DatabaseLimits())
+    make_private_folder(settings.storage.data_dir)
+    _migrate(settings.database)
+    database = open_database(settings.database.url, limits or DatabaseLimits())
     try:
         clock = SystemClock()
         queue = DbosQueue(database.engine)
         keys = ApiKeyStore(database, clock=clock)
-        storage_usage = StorageUsage(database, Quotas(settings.max_storage_per_key, settings.max_storage))
+        storage_usage = StorageUsage(database, settings.storage)
         uploads = UploadStore(database, clock=clock, storage=storage_usage)
         secret = keys.set_setting_once("link_secret", secrets.token_hex(32))
         hide_secret(secret)
@@ -98,7 +91,7 @@ def open_installation(settings: Settings, limits: DatabaseLimits | None = None) 
             storage_usage=storage_usage,
             keys=keys,
             executors=ExecutorStore(database, clock=clock),
-            blobs=open_blobs(settings.storage_url),
+            blobs=open_blobs(settings.storage.url),
             sources=UploadResolver(uploads, secret, clock),
             clock=clock,
         )
@@ -106,17 +99,17 @@ def open_installation(settings: Settings, limits: DatabaseLimits | None = None) 
         database.close()
 
 
-def _address(settings: Settings) -> str:
+def _address(settings: DatabaseSettings) -> str:
     """Where the database is, without the login."""
-    url = normalized(settings.database_url)
+    url = normalized(settings.url)
     if url.get_backend_name() == "sqlite":
         return str(url.database)
     host = url.host or url.query.get("host") or "of this machine"
     return f"{host}{f':{url.port}' if url.port else ''}, {url.database}"
 
 
-def _migrate(settings: Settings) -> None:
-    database = open_database(settings.database_url, WITHOUT_LIMITS)
+def _migrate(settings: DatabaseSettings) -> None:
+    database = open_database(settings.url, WITHOUT_LIMITS)
     try:
         migrate.upgrade(database)
         prepare(engine_url(settings))
@@ -149,32 +142,32 @@ def open_blobs(url: str) -> Blobs:
 
 def _queue_limits(settings: Settings) -> QueueLimits:
     return QueueLimits(
-        running=settings.max_running_per_key,
-        queued=settings.max_queued_per_key,
-        queued_in_all=settings.max_queued,
-        ahead=max(1, settings.workers),  # what one process can take at once, so that a key alone keeps it busy
+        running=settings.queue.max_running_per_key,
+        queued=settings.queue.max_queued_per_key,
+        queued_in_all=settings.queue.max_queued,
+        ahead=max(1, settings.worker.jobs),  # what one process can take at once, so that a key alone keeps it busy
     )
 
 
 def sweep(installation: Installation) -> None:
     """Remove what processes that died left behind. The caller holds the lock of the data folder."""
     installation.blobs.sweep()
-    for name in ("incoming", "work"):
-        shutil.rmtree(installation.settings.data_dir / name, ignore_errors=True)
+    for folder in (installation.settings.storage.incoming, installation.settings.storage.work):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def sweep_work(data_dir: Path, current_executor: Callable[[], str | None]) -> None:
+def sweep_work(storage: StorageSettings, current_executor: Callable[[], str | None]) -> None:
     """Remove work folders of dead workers; ``current_executor``: the only one of this data folder that may be alive."""
-    folders = list((data_dir / "work").glob("*"))
+    folders = list(storage.work.glob("*"))
     owner = current_executor()  # asked after the look: what a later executor makes is not among the folders
     for folder in folders:
         if owner is None or not folder.name.startswith(f"{owner}."):
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def engine_url(settings: Settings) -> str:
+def engine_url(settings: DatabaseSettings) -> str:
     """The database's address as the queue's engine wants it, password and all."""
-    return normalized(settings.database_url).render_as_string(hide_password=False)
+    return normalized(settings.url).render_as_string(hide_password=False)
 
 
 def make_private_folder(path: Path) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 from alphareel.domain.errors import AlphareelError
 from alphareel.server import container
 from alphareel.server.installation import open_installation
-from alphareel.server.settings import Settings, load_settings, traces_are_wanted
+from alphareel.server.settings import load_settings, traces_are_wanted
+from alphareel.service.settings import Settings
 from alphareel.service.worker.parent_watch import exit_with_parent, pulse_into
 from alphareel.telemetry.logging import configure_logging, get_logger
 from alphareel.telemetry.tracing import configure_tracing, shutdown_tracing
@@ -43,7 +44,7 @@ def run_worker(settings: Settings, *, executor_id: str, home: str) -> None:
         reconciler.drain()
         dispatcher.drain()
         worker.drain()
-        engine.stop(grace_seconds=settings.stop_seconds)
+        engine.stop(grace_seconds=settings.worker.stop_seconds)
         worker.abandon()
         dispatcher.stop()
         sweeper.stop()
@@ -79,7 +80,7 @@ def main(arguments: list[str] | None = None) -> Any:
     if options.pulse is not None:
         pulse_into(options.pulse)
     settings = load_settings()
-    configure_logging(settings.log_level)
+    configure_logging(settings.log.level)
     if traces_are_wanted():
         configure_tracing("alphareel-worker")
     try:

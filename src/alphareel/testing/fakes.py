@@ -27,7 +27,6 @@ from alphareel.domain.errors import InvalidFileType, NotFound, StorageFailed
 from alphareel.domain.options import Options
 from alphareel.service.api_keys.admin import AdminService
 from alphareel.service.api_keys.service import ApiKeyService
-from alphareel.service.billing.credits import parse_prices
 from alphareel.service.files.service import FileService
 from alphareel.service.files.signed_urls import UrlSigner
 from alphareel.service.health import HealthMonitor
@@ -35,14 +34,15 @@ from alphareel.service.jobs.deletion import DeletionService
 from alphareel.service.jobs.estimate_service import EstimateService
 from alphareel.service.jobs.models import TERMINAL, Step
 from alphareel.service.jobs.queue_limits import QueueLimits
-from alphareel.service.jobs.service import JobPolicy, JobService
+from alphareel.service.jobs.service import JobService
 from alphareel.service.ports import Fetched, JobBody
 from alphareel.service.services import Services
+from alphareel.service.settings import Settings
 from alphareel.service.stats import StatsService
 from alphareel.service.uploads.models import MediaInfo
+from alphareel.service.uploads.probe_queue import ProbeQueue
 from alphareel.service.uploads.resolver import UploadResolver
-from alphareel.service.uploads.service import UploadConfig, UploadService
-from alphareel.service.uploads.storage_quotas import Quotas
+from alphareel.service.uploads.service import UploadService
 from alphareel.service.usage.service import CallLog, UsageService
 from alphareel.service.webhooks.dispatcher import WebhookSender
 from alphareel.service.webhooks.events import Secrets
@@ -269,23 +269,35 @@ class ServiceHarness:
         self.database.close()
 
 
+def make_settings(**groups: Mapping[str, Any]) -> Settings:
+    """Settings without a worker; each argument names fields of a group: ``make_settings(rate_limits={"write": 1})``."""
+    return Settings.model_validate({"worker": {"jobs": 0}, **groups})
+
+
 def open_harness(
     folder: Path,
     *,
     database_url: str | None = None,
-    show_pending: bool = False,
-    max_bytes: int = 1_000_000,
-    limits: QueueLimits | None = None,
-    quotas: Quotas | None = None,
-    share_within_client: bool = False,
-    min_free_bytes: int = 0,
+    queue_limits: QueueLimits | None = None,
+    **groups: Mapping[str, Any],
 ) -> ServiceHarness:
-    """Services on SQLite in ``folder`` (or another database), with fakes for everything else; close it at the end."""
+    """Services on SQLite in ``folder`` (or another database), with fakes for everything else; close it at the end.
+
+    ``groups`` as in ``make_settings``. Uploads may have a million bytes unless ``limits`` say otherwise.
+    """
+    settings = make_settings(
+        **{
+            **groups,
+            "storage": {"data_dir": folder, "min_free_bytes": 0, **groups.get("storage", {})},
+            "limits": {"max_upload_bytes": 1_000_000, **groups.get("limits", {})},
+            "probes": {"processes": 3},
+        }
+    )
     database = Database(open_engine(database_url or f"sqlite:///{folder / 'test.db'}"))
     migrate.upgrade(database)
     clock, engine, blobs, capabilities = SettableClock(), RecordingEngine(), MemoryBlobs(), FakeCapabilities()
-    storage = StorageUsage(database, quotas or Quotas())
-    store = JobStore(database, enqueue=engine.enqueue, clock=clock, limits=limits, storage=storage)
+    storage = StorageUsage(database, settings.storage)
+    store = JobStore(database, enqueue=engine.enqueue, clock=clock, limits=queue_limits, storage=storage)
     uploads = UploadStore(database, clock=clock, storage=storage)
     keystore = ApiKeyStore(database, clock=clock)
     executors = ExecutorStore(database, clock=clock)
@@ -296,7 +308,7 @@ def open_harness(
     accounts = AccountStore(database, clock=clock)
     idempotency = IdempotencyStore(database, clock=clock)
     deletion = DeletionService(store, DeletionStore(database, clock=clock), blobs)
-    prices = parse_prices("original=60,light=45,pro=180,human=45", "1")
+    prices = settings.billing.prices
     calls = CallStore(database)
     jobs = JobService(
         store,
@@ -306,7 +318,9 @@ def open_harness(
         capabilities=capabilities,
         prices=prices,
         idempotency=idempotency,
-        policy=JobPolicy(7 * 24 * 3600, show_pending, share_within_client),
+        settings=settings.jobs,
+        retention=settings.retention,
+        fetch=settings.fetch,
     )
     upload_service = UploadService(
         uploads,
@@ -315,8 +329,10 @@ def open_harness(
         deletion=deletion,
         idempotency=idempotency,
         inspect_media=identify_by_magic,
-        config=UploadConfig(folder / "incoming", max_bytes, min_free_bytes),
+        settings=settings.storage,
+        limits=settings.limits,
         clock=clock,
+        probes=ProbeQueue(settings.probes),
     )
     health = HealthMonitor(jobs=store, executors=executors, blobs=blobs, has_space=upload_service.has_space)
     services = Services(

@@ -2,11 +2,11 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from alphareel.http.auth import Admin, require_admin
-from alphareel.http.context import ConfigOf, ServicesOf
+from alphareel.http.context import ServicesOf
 from alphareel.http.csv_response import OR_CSV, csv_response
 from alphareel.http.openapi import errors, json_body
 from alphareel.http.request_body import body_of
@@ -35,9 +35,9 @@ CreditBalanceBody = Annotated[schemas.CreditBalance, Depends(body_of(schemas.Cre
 
 
 @router.get("/config")
-def get_config(services: ServicesOf, config: ConfigOf) -> schemas.AdminConfig:
+def get_config(request: Request, services: ServicesOf) -> schemas.AdminConfig:
     """The settings of this server, without secrets."""
-    return schemas.AdminConfig(version=config.version, settings=services.admin.config)
+    return schemas.AdminConfig(version=request.app.version, settings=services.admin.config)
 
 
 @router.get("/keys")

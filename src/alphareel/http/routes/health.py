@@ -1,16 +1,16 @@
 """Health checks: health, liveness, readiness. None needs a key."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
 from alphareel.domain.errors import StorageFull, Unavailable
-from alphareel.http.context import ConfigOf, ServicesOf
+from alphareel.http.context import ServicesOf, SettingsOf
 from alphareel.http.openapi import errors
 from alphareel.http.schemas import health as schemas
 
 router = APIRouter(tags=["health"], responses=errors())
 
 
-async def get_health(services: ServicesOf, config: ConfigOf) -> schemas.Health:
+async def get_health(request: Request, services: ServicesOf) -> schemas.Health:
     """For people and dashboards: 200 even when degraded; `checks` shows what is missing."""
     status = services.health.check()
     checks = schemas.HealthChecks(
@@ -22,7 +22,7 @@ async def get_health(services: ServicesOf, config: ConfigOf) -> schemas.Health:
         r2_configured=status.storage,
     )
     is_healthy = status.database and status.worker and status.storage and status.space
-    return schemas.Health(status="healthy" if is_healthy else "degraded", version=config.version, checks=checks)
+    return schemas.Health(status="healthy" if is_healthy else "degraded", version=request.app.version, checks=checks)
 
 
 async def get_livez() -> schemas.Liveness:
@@ -30,7 +30,7 @@ async def get_livez() -> schemas.Liveness:
     return schemas.Liveness(status="alive")
 
 
-async def get_readyz(services: ServicesOf, config: ConfigOf) -> schemas.Liveness:
+async def get_readyz(services: ServicesOf, settings: SettingsOf) -> schemas.Liveness:
     """For a load balancer: this server can take requests and, if it runs workers, process their jobs."""
     status = services.health.check()
     if not (status.database and status.storage):
@@ -38,7 +38,7 @@ async def get_readyz(services: ServicesOf, config: ConfigOf) -> schemas.Liveness
         raise Unavailable(f"The {missing} does not respond.", hint="Try again in a moment.")
     if not status.space:
         raise StorageFull("The disk of this server is almost full.", hint="Free space, or try again later.")
-    if config.ready_with_worker and not status.worker:
+    if settings.worker.jobs and not status.worker:
         raise Unavailable("No worker is running.", hint="It restarts by itself; try again in a moment.")
     return schemas.Liveness(status="ready")
 

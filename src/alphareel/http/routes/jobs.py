@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from alphareel.http.auth import KeyPrincipal
-from alphareel.http.context import ConfigOf, ServicesOf
+from alphareel.http.context import ServicesOf, SettingsOf
 from alphareel.http.idempotency import IdempotencyContext
 from alphareel.http.openapi import errors, json_body, links
 from alphareel.http.ranges import matches_etag
@@ -33,8 +33,8 @@ _JOB_LINKS = links(
 _NOT_FOUND = errors(s404="No such job, or another key's")
 
 
-def _serializers(request: Request, services: ServicesOf, config: ConfigOf) -> Serializers:
-    return Serializers(request, services, config)
+def _serializers(request: Request, services: ServicesOf, settings: SettingsOf) -> Serializers:
+    return Serializers(request, services, settings)
 
 
 SerializersOf = Annotated[Serializers, Depends(_serializers)]

@@ -5,7 +5,7 @@ from fastapi import APIRouter, Request, Response
 from alphareel.domain.errors import JobNotCompleted
 from alphareel.http import catalog
 from alphareel.http.auth import LegacyPrincipal
-from alphareel.http.context import ConfigOf, ServicesOf, context_of
+from alphareel.http.context import ServicesOf, SettingsOf, context_of
 from alphareel.http.openapi import errors, file_body, json_body
 from alphareel.http.request_body import JsonObject
 from alphareel.http.routes.jobs import SerializersOf
@@ -22,10 +22,10 @@ _PRICING_CACHE_CONTROL = "public, max-age=300"
     "/upload", openapi_extra=file_body(), responses=errors(s400="No video, too large, or no form", s401=_UNAUTHORIZED)
 )
 async def legacy_upload(
-    request: Request, principal: LegacyPrincipal, _: ContentLengthChecked, services: ServicesOf, config: ConfigOf
+    request: Request, principal: LegacyPrincipal, _: ContentLengthChecked, services: ServicesOf, settings: SettingsOf
 ) -> uploads.Upload:
     """The same as `POST /v1/uploads`."""
-    return await receive(request, principal, services, config)
+    return await receive(request, principal, services, settings)
 
 
 @router.post(
@@ -63,8 +63,8 @@ def legacy_download(
 
 
 @router.get("/pricing", responses=errors())
-def get_pricing(request: Request, response: Response, services: ServicesOf, config: ConfigOf) -> models.Pricing:
+def get_pricing(request: Request, response: Response, services: ServicesOf, settings: SettingsOf) -> models.Pricing:
     """Credits per minute of video by model, the engine of each model, and the limits on clips."""
     response.headers["Cache-Control"] = _PRICING_CACHE_CONTROL
     engines = context_of(request).list_engines()
-    return catalog.pricing(services.prices, engines, services.estimates.speeds(), config)
+    return catalog.pricing(services.prices, engines, services.estimates.speeds(), settings.limits)

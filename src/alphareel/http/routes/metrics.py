@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header, Request, Response
 
 from alphareel.http.auth import require_admin
-from alphareel.http.context import ConfigOf, context_of
+from alphareel.http.context import SettingsOf, context_of
 from alphareel.http.metrics import CONTENT_TYPE
 from alphareel.http.openapi import errors
 
@@ -14,14 +14,14 @@ router = APIRouter(tags=["health"])
 
 def _require_access(
     request: Request,
-    config: ConfigOf,
+    settings: SettingsOf,
     token: Annotated[str | None, Header(alias="X-Admin-Token")] = None,
     authorization: Annotated[str, Header()] = "",
 ) -> None:
     """Accepts the token also as ``Authorization: Bearer``, as Prometheus sends it."""
-    if not config.metrics_open:
+    if not settings.access.metrics_open:
         scheme, _, bearer = authorization.partition(" ")
-        require_admin(request, config, token or (bearer.strip() if scheme.lower() == "bearer" else None))
+        require_admin(request, settings, token or (bearer.strip() if scheme.lower() == "bearer" else None))
 
 
 @router.get(

@@ -6,8 +6,8 @@ from fastapi import APIRouter, Depends, Request
 
 from alphareel.domain.errors import FileTooLarge
 from alphareel.http.auth import KeyPrincipal
-from alphareel.http.config import MIB, HttpConfig
-from alphareel.http.context import ConfigOf, ServicesOf, context_of
+from alphareel.http.body_timeouts import BodyTimeouts
+from alphareel.http.context import ServicesOf, SettingsOf, context_of
 from alphareel.http.idempotency import IdempotencyKey
 from alphareel.http.middleware.lingering_close import declared_length
 from alphareel.http.multipart import receive_file
@@ -18,6 +18,7 @@ from alphareel.http.serializers import Serializers
 from alphareel.service.idempotency import check_name
 from alphareel.service.principal import Principal
 from alphareel.service.services import Services
+from alphareel.service.settings import MIB, Settings
 from alphareel.service.uploads.models import Upload
 from alphareel.service.uploads.service import UploadWriter
 
@@ -26,11 +27,11 @@ router = APIRouter(tags=["uploads"])
 _FORM_OVERHEAD = MIB  # boundaries, part headers and small fields around the file
 
 
-async def check_length(request: Request, config: ConfigOf) -> None:
+async def check_length(request: Request, settings: SettingsOf) -> None:
     """Refuse a body whose Content-Length is too large, before any of it is read."""
     length = declared_length(request.headers)
-    if length is not None and length > config.max_upload_bytes + _FORM_OVERHEAD:
-        limit = f"The limit is {config.max_upload_bytes / MIB:g} MiB."
+    if length is not None and length > settings.limits.max_upload_bytes + _FORM_OVERHEAD:
+        limit = f"The limit is {settings.limits.max_upload_bytes / MIB:g} MiB."
         raise FileTooLarge(f"File too large: {length} bytes.", hint=limit)
 
 
@@ -44,11 +45,11 @@ ContentLengthChecked = Annotated[None, Depends(check_length)]
 
 
 async def receive(
-    request: Request, principal: Principal, services: Services, config: HttpConfig, *, name: str | None = None
+    request: Request, principal: Principal, services: Services, settings: Settings, *, name: str | None = None
 ) -> schemas.Upload:
     """Stream the form's file into the service. ``name``: the idempotency key."""
     pool = context_of(request).upload_pool
-    serializers = Serializers(request, services, config)
+    serializers = Serializers(request, services, settings)
 
     def render(upload: Upload) -> str:
         return serializers.upload(upload).model_dump_json()
@@ -62,7 +63,8 @@ async def receive(
 
     services.uploads.check_queue(principal)
     await pool.run(check_quota_for, request, principal, services)
-    return serializers.upload(await receive_file(request, begin, timeouts=config.body_timeouts, pool=pool))
+    timeouts = BodyTimeouts.of_requests(settings.http)
+    return serializers.upload(await receive_file(request, begin, timeouts=timeouts, pool=pool))
 
 
 @router.post(
@@ -75,11 +77,11 @@ async def upload_file(
     principal: KeyPrincipal,
     _: ContentLengthChecked,
     services: ServicesOf,
-    config: ConfigOf,
+    settings: SettingsOf,
     name: IdempotencyKey = None,
 ) -> schemas.Upload:
     """Upload a video (or an image for a background) as the form field `file`."""
-    return await receive(request, principal, services, config, name=name)
+    return await receive(request, principal, services, settings, name=name)
 
 
 @router.delete(

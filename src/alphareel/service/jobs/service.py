@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -17,28 +16,15 @@ from alphareel.service.jobs import validation
 from alphareel.service.jobs.deletion import DeletionService
 from alphareel.service.jobs.models import Job, JobEvent, Status
 from alphareel.service.jobs.test_mode import Scenario, scenario_for_test_key, scenario_to_json
-from alphareel.service.net.ssrf_guard import REFUSED_HINT, Network, is_refused
+from alphareel.service.net.ssrf_guard import REFUSED_HINT, is_refused
 from alphareel.service.ports import JobCapabilities, NewJob, Page
 from alphareel.service.principal import Principal
+from alphareel.service.settings import FetchSettings, JobSettings, RetentionSettings
 from alphareel.service.uploads.resolver import JobUploads, UploadResolver
 
 if TYPE_CHECKING:
     from alphareel.db.idempotency import IdempotencyStore
     from alphareel.db.jobs import JobStore
-
-
-@dataclass(frozen=True)
-class JobPolicy:
-    """``retention_seconds``: how long files stay unless the job says otherwise, None for forever.
-
-    ``show_pending``: queued jobs are reported as pending. ``share_within_client``: keys of one client see each
-    other's jobs. ``allowed_networks``: private networks that URLs may point to.
-    """
-
-    retention_seconds: int | None = None
-    show_pending: bool = False
-    share_within_client: bool = False
-    allowed_networks: tuple[Network, ...] = ()
 
 
 class JobService:
@@ -52,7 +38,9 @@ class JobService:
         capabilities: JobCapabilities,
         prices: PriceList,
         idempotency: IdempotencyStore,
-        policy: JobPolicy,
+        settings: JobSettings,
+        retention: RetentionSettings,
+        fetch: FetchSettings,
     ) -> None:
         self._store = store
         self._deletion = deletion
@@ -61,7 +49,9 @@ class JobService:
         self._capabilities = capabilities
         self._prices = prices
         self._idempotency = idempotency
-        self._policy = policy
+        self._settings = settings
+        self._retention = retention
+        self._fetch = fetch
 
     def create(
         self,
@@ -77,7 +67,7 @@ class JobService:
         IdempotencyConflict.
         """
         self._check_replay(once)
-        request = validation.parse_creation(body, retention_seconds=self._policy.retention_seconds)
+        request = validation.parse_creation(body, retention_seconds=self._retention.default)
         uploads = self._uploads.of_job(request.video_url, request.options, key_id=principal.key_id)
         start = request.auto_start if auto_start is None else auto_start
         scenario = self._scenario(principal, request.test, request.metadata, start=start)
@@ -106,7 +96,7 @@ class JobService:
         """
         self._check_replay(once)
         job = self.get(principal, job_id)
-        request = validation.parse_start(body, job, retention_seconds=self._policy.retention_seconds)
+        request = validation.parse_start(body, job, retention_seconds=self._retention.default)
         if _is_startable(job):
             started = self._start(principal, job, request, once)
             job = started or self.get(principal, job_id)  # None: another request moved it meanwhile
@@ -154,7 +144,7 @@ class JobService:
         return self._store.jobs(
             principal.key_id,
             others=self._sibling_keys(principal),
-            statuses=validation.parse_statuses(status, show_pending=self._policy.show_pending),
+            statuses=validation.parse_statuses(status, show_pending=self._settings.show_pending),
             limit=limit,
             offset=offset,
         )
@@ -192,7 +182,7 @@ class JobService:
 
     def _sibling_keys(self, principal: Principal) -> tuple[str, ...]:
         """Keys of the same client whose jobs the principal also sees; none unless the operator shares them."""
-        if principal.key is None or not self._policy.share_within_client:
+        if principal.key is None or not self._settings.share_within_client:
             return ()
         return self._api_keys.of_client(principal.key.client_id)
 
@@ -234,7 +224,7 @@ class JobService:
         return tuple(
             f"{field}: this server does not connect to {urlsplit(url).hostname}. {REFUSED_HINT}"
             for field, url in urls
-            if is_refused(url, self._policy.allowed_networks)
+            if is_refused(url, self._fetch.allow_cidrs)
         )
 
     def _quote(self, options: Options, uploads: JobUploads) -> Quote:

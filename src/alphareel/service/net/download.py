@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +12,9 @@ import httpcore2
 import httpx2
 
 from alphareel.domain.errors import FetchFailed, FetchRefused, FileTooLarge, StorageFailed
-from alphareel.service.net.ssrf_guard import GuardedBackend, Network
+from alphareel.service.net.ssrf_guard import GuardedBackend
 from alphareel.service.ports import Fetched
+from alphareel.service.settings import FetchSettings
 from alphareel.service.uploads.service import plain_name
 
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -37,30 +38,14 @@ class SourceTooSlow(FetchFailed):
 
 
 @dataclass(frozen=True)
-class FetchRules:
-    """``allowed``: networks that may be reached although they are private. Times in seconds.
-
-    ``min_rate``: bytes a second that must come on average within any ``rate_seconds`` of waiting; 0 for any rate.
-    """
-
-    allowed: Sequence[Network] = ()
-    connect_seconds: float = 10.0
-    idle_seconds: float = 30.0
-    total_seconds: float = 900.0
-    max_redirects: int = 5
-    min_rate: int = 16 * 1024
-    rate_seconds: float = 60.0
-
-
-@dataclass(frozen=True)
 class GuardedFetcher:
     """Fetcher over httpcore2; it takes no proxy and no credentials from the environment."""
 
-    rules: FetchRules = field(default_factory=FetchRules)
+    settings: FetchSettings = field(default_factory=FetchSettings)
 
     def fetch(self, url: str, target: Path, *, max_bytes: int, tick: Tick = lambda: None) -> Fetched:
-        deadline = time.monotonic() + self.rules.total_seconds
-        backend = GuardedBackend(self.rules.allowed, deadline, _RateCheck(self.rules, tick))
+        deadline = time.monotonic() + self.settings.seconds
+        backend = GuardedBackend(self.settings.allow_cidrs, deadline, _RateCheck(self.settings, tick))
         trust = httpx2.create_ssl_context()
         with (
             translate_errors(deadline),
@@ -69,17 +54,17 @@ class GuardedFetcher:
             return self._follow(pool, httpx2.URL(url), target, max_bytes)
 
     def _follow(self, pool: httpcore2.ConnectionPool, url: httpx2.URL, target: Path, max_bytes: int) -> Fetched:
-        for _ in range(self.rules.max_redirects + 1):
+        for _ in range(self.settings.max_redirects + 1):
             check_form(url)
             with pool.stream("GET", str(url), headers=_headers(url), extensions=self._patience()) as response:
                 if response.status not in _REDIRECTS:
                     return _save(response, url, target, max_bytes)
                 url = url.join(_header(response, b"location"))
-        raise FetchRefused(f"The address redirects more than {self.rules.max_redirects} times.")
+        raise FetchRefused(f"The address redirects more than {self.settings.max_redirects} times.")
 
     def _patience(self) -> dict[str, dict[str, float]]:
-        idle = self.rules.idle_seconds
-        return {"timeout": {"connect": self.rules.connect_seconds, "read": idle, "write": idle, "pool": idle}}
+        idle = self.settings.idle_seconds
+        return {"timeout": {"connect": self.settings.connect_seconds, "read": idle, "write": idle, "pool": idle}}
 
 
 def check_form(url: httpx2.URL) -> None:
@@ -109,8 +94,8 @@ class _RateCheck:
     Only the time that is spent waiting for the source counts against it.
     """
 
-    def __init__(self, rules: FetchRules, tick: Tick) -> None:
-        self._rules = rules
+    def __init__(self, settings: FetchSettings, tick: Tick) -> None:
+        self._settings = settings
         self._tick = tick
         self._waited = 0.0
         self._came = 0
@@ -123,15 +108,15 @@ class _RateCheck:
         self._came += count
         if self._waited - self._marks[-1][0] >= 1.0:
             self._marks.append((self._waited, self._came))
-        window = self._rules.rate_seconds
+        window = self._settings.rate_seconds
         while len(self._marks) > 1 and self._waited - self._marks[1][0] >= window:
             self._marks.popleft()
         since, before = self._marks[0]
         span, came = self._waited - since, self._came - before
-        if span >= window and came < self._rules.min_rate * span:
+        if span >= window and came < self._settings.min_rate * span:
             raise SourceTooSlow(
                 f"The address sends too slowly: {came} bytes in {span:.0f} seconds.",
-                hint=f"Use one that sends at least {self._rules.min_rate} bytes a second, or upload the file.",
+                hint=f"Use one that sends at least {self._settings.min_rate} bytes a second, or upload the file.",
             )
 
 

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from alphareel.domain.errors import QueueFull, TooManyUploads
+from alphareel.service.settings import ProbeSettings
 
 T = TypeVar("T")
 
@@ -24,22 +25,6 @@ _MARGIN = 1.5  # of promised over expected waiting time
 _MAX_PAUSE_SECONDS = 600.0
 _EVERYBODY = ""
 _MAX_PROMISES = 10_000
-
-
-@dataclass(frozen=True)
-class ProbeLimits:
-    """``at_once``: probes that run at the same time. ``waiting``: queued probes; ``waiting_per_caller``: of one caller.
-
-    One caller, and all callers without a key together, use one slot less than there are, so that others find one.
-    """
-
-    at_once: int = 3
-    waiting: int = 128
-    waiting_per_caller: int = 32
-
-    @property
-    def share(self) -> int:
-        return max(1, self.at_once - 1)
 
 
 @dataclass(frozen=True)
@@ -64,10 +49,10 @@ class _Probe:
 class ProbeQueue:
     """Thread-safe. ``submit`` never blocks; canceling a future before its turn frees its slot in the queue."""
 
-    def __init__(self, limits: ProbeLimits | None = None, *, now: Callable[[], float] = time.monotonic) -> None:
-        self._limits = limits or ProbeLimits()
+    def __init__(self, settings: ProbeSettings | None = None, *, now: Callable[[], float] = time.monotonic) -> None:
+        self._settings = settings or ProbeSettings()
         self._now = now
-        self._threads = ThreadPoolExecutor(self._limits.at_once, thread_name_prefix="probe")
+        self._threads = ThreadPoolExecutor(self._settings.slots, thread_name_prefix="probe")
         self._lock = threading.RLock()  # a future that is cancelled calls back on the thread that cancels it
         self._waiting: OrderedDict[str, deque[_Probe]] = OrderedDict()  # the caller whose turn is next comes first
         self._running: Counter[Uploader] = Counter()
@@ -90,21 +75,21 @@ class ProbeQueue:
         return probe.future
 
     def _check(self, uploader: Uploader) -> None:
-        limits = self._limits
-        if len(self._waiting.get(uploader.name, ())) >= limits.waiting_per_caller:
+        settings = self._settings
+        if len(self._waiting.get(uploader.name, ())) >= settings.queue_per_caller:
             others = sum(1 for name in self._waiting if name != uploader.name)
-            slots = min(limits.share, max(1.0, limits.at_once / (1 + others)))
+            slots = min(settings.slots_per_caller, max(1.0, settings.slots / (1 + others)))
             whose = "address" if uploader.key_id is None else "key"
             raise TooManyUploads(
-                f"As many uploads of this {whose} wait to be examined as may wait ({limits.waiting_per_caller}).",
+                f"As many uploads of this {whose} wait to be examined as may wait ({settings.queue_per_caller}).",
                 hint=_HINT,
                 retry_after=self._promise(uploader.name, slots),
             )
-        if sum(map(len, self._waiting.values())) >= limits.waiting:
+        if sum(map(len, self._waiting.values())) >= settings.queue:
             raise QueueFull(
                 "As many uploads wait to be examined as this server takes.",
                 hint=_HINT,
-                retry_after=self._promise(_EVERYBODY, limits.at_once),
+                retry_after=self._promise(_EVERYBODY, settings.slots),
             )
 
     def _promise(self, name: str, slots: float) -> float:
@@ -123,7 +108,7 @@ class ProbeQueue:
 
     def _start_next(self) -> None:
         """Fill the free slots. The caller holds the lock."""
-        while sum(self._running.values()) < self._limits.at_once and (probe := self._take_next()) is not None:
+        while sum(self._running.values()) < self._settings.slots and (probe := self._take_next()) is not None:
             self._running[probe.uploader] += 1
             self._threads.submit(self._run, probe)
 
@@ -139,7 +124,7 @@ class ProbeQueue:
 
     def _may_run(self, uploader: Uploader) -> bool:
         without_key = sum(count for each, count in self._running.items() if each.key_id is None)
-        share = self._limits.share
+        share = self._settings.slots_per_caller
         return self._running[uploader] < share and (uploader.key_id is not None or without_key < share)
 
     def _run(self, probe: _Probe) -> None:

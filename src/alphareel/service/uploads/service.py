@@ -10,7 +10,7 @@ import threading
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Protocol
@@ -28,6 +28,7 @@ from alphareel.service.idempotency import Reservation, answer_to, fingerprint
 from alphareel.service.jobs.deletion import DeletionService
 from alphareel.service.ports import Blobs, Clock
 from alphareel.service.principal import Principal
+from alphareel.service.settings import LimitSettings, StorageSettings
 from alphareel.service.uploads.models import MediaInfo, Upload
 from alphareel.service.uploads.probe_queue import ProbeQueue, Uploader
 
@@ -47,15 +48,6 @@ InspectMedia = Callable[[Path], MediaInfo]
 """Raises InvalidFileType or BadVideo. The file may be hostile, so this must use a child process."""
 
 
-@dataclass(frozen=True)
-class UploadConfig:
-    """``min_free_bytes`` stay free on every disk that uploads are written to."""
-
-    incoming: Path
-    max_bytes: int
-    min_free_bytes: int = 0
-
-
 class UploadService:
     def __init__(
         self,
@@ -66,7 +58,8 @@ class UploadService:
         deletion: DeletionService,
         idempotency: IdempotencyStore,
         inspect_media: InspectMedia,
-        config: UploadConfig,
+        settings: StorageSettings,
+        limits: LimitSettings,
         clock: Clock,
         probes: ProbeQueue | None = None,
     ) -> None:
@@ -76,7 +69,8 @@ class UploadService:
         self._idempotency = idempotency
         self._blobs = blobs
         self._inspect_media = inspect_media
-        self._config = config
+        self._settings = settings
+        self._limits = limits
         self._clock = clock
         self._probes = probes or ProbeQueue()
 
@@ -95,7 +89,14 @@ class UploadService:
                 f"Invalid file type {declared[:60]!r}.", hint="Send a video (mp4, mov, webm, avi) or an image."
             )
         room = self.remaining_bytes(principal.key_id, 1)
-        return UploadSession(self, _uploader(principal), filename=plain_name(filename), config=self._config, room=room)
+        return UploadSession(
+            self,
+            _uploader(principal),
+            filename=plain_name(filename),
+            folder=self._settings.incoming,
+            max_bytes=self._limits.max_upload_bytes,
+            room=room,
+        )
 
     def begin_idempotent(
         self,
@@ -194,11 +195,11 @@ class UploadService:
 
     def has_space(self, size: int = 0) -> bool:
         """Whether enough space stays free after so many bytes. Raises StorageFailed."""
-        min_free = self._config.min_free_bytes
+        min_free = self._settings.min_free_bytes
         if not min_free:
             return True
         stored = self._blobs.free()
-        return min(_free(self._config.incoming), _free_of(stored)) - size >= min_free
+        return min(_free(self._settings.incoming), _free_of(stored)) - size >= min_free
 
 
 class UploadWriter(Protocol):
@@ -228,21 +229,28 @@ class UploadSession:
     """An upload in progress. Its temporary file is removed unless ``finish`` returns."""
 
     def __init__(
-        self, service: UploadService, uploader: Uploader, *, filename: str, config: UploadConfig, room: int | None
+        self,
+        service: UploadService,
+        uploader: Uploader,
+        *,
+        filename: str,
+        folder: Path,
+        max_bytes: int,
+        room: int | None,
     ) -> None:
         self.uploader = uploader
         self.filename = filename
         self.size = 0
-        self.path = config.incoming / uuid.uuid4().hex
+        self.path = folder / uuid.uuid4().hex
         self._service = service
-        self._max_bytes = config.max_bytes
+        self._max_bytes = max_bytes
         self._room = room
         self._hash = hashlib.sha256()
         self._copy: Upload | None = None
         self._probe: Future[MediaInfo] | None = None
         self._lock = threading.Lock()
         try:
-            config.incoming.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("xb")
         except OSError as error:
             raise _disk_failed(error) from error

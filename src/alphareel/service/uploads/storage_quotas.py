@@ -6,14 +6,6 @@ from alphareel.domain.errors import StorageFull, StorageQuotaExceeded
 
 
 @dataclass(frozen=True)
-class Quotas:
-    """Bytes; 0 for no limit. A key may have its own quota instead of ``per_key``."""
-
-    per_key: int = 0
-    in_all: int = 0
-
-
-@dataclass(frozen=True)
 class StoredBytes:
     """Bytes that a key stores; ``most`` is its quota, None for no limit."""
 

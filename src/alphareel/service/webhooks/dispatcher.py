@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from alphareel.domain.errors import FetchFailed, FetchRefused, Unavailable
 from alphareel.service.ports import Clock
+from alphareel.service.settings import WebhookSettings
 from alphareel.service.webhooks.events import (
     Attempt,
     ClaimedDelivery,
@@ -64,37 +65,22 @@ class WebhookSender:
         return status, None if 200 <= status < 300 else f"The receiver answered with status {status}.", False
 
 
-@dataclass(frozen=True)
-class DispatchLimits:
-    """``at_once``: webhooks on their way at a time, ``per_client`` of one client's and ``per_host`` to one host.
-
-    A client gets less than a host takes, and a host less than there is: whoever's receivers hang, there is a way for
-    others, to the same host too. Seconds; ``lease`` outlasts what the poster may take.
-    """
-
-    at_once: int = 16
-    per_client: int = 2
-    per_host: int = 4
-    pause: float = 1.0
-    lease: float = 30.0
-
-
 class WebhookDispatcher:
     """A thread of every worker process; any number may share the store."""
 
     def __init__(
-        self, webhooks: WebhookStore, sender: WebhookSender, *, serialize_job: SerializeJob, limits: DispatchLimits
+        self, webhooks: WebhookStore, sender: WebhookSender, *, serialize_job: SerializeJob, settings: WebhookSettings
     ) -> None:
         self._webhooks = webhooks
         self._sender = sender
         self._serialize_job = serialize_job
-        self._limits = limits
+        self._settings = settings
         self._hosts = Counter[str]()
         self._clients = Counter[str]()
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._wake_up = threading.Event()
-        self._workers = ThreadPoolExecutor(limits.at_once, thread_name_prefix="webhook")
+        self._workers = ThreadPoolExecutor(settings.max_sending, thread_name_prefix="webhook")
         self._thread = threading.Thread(target=self._run, name="webhook-dispatcher", daemon=True)
 
     def start(self) -> None:
@@ -113,19 +99,23 @@ class WebhookDispatcher:
 
     def dispatch_due(self) -> int:
         """Start the due deliveries that the limits allow; returns how many. Raises Unavailable."""
-        limits = self._limits
+        settings = self._settings
         with self._lock:
-            free = limits.at_once - self._hosts.total()
-            hosts = {host for host, count in self._hosts.items() if count >= limits.per_host}
-            clients = {client for client, count in self._clients.items() if count >= limits.per_client}
+            free = settings.max_sending - self._hosts.total()
+            hosts = {host for host, count in self._hosts.items() if count >= settings.max_sending_per_host}
+            clients = {client for client, count in self._clients.items() if count >= settings.max_sending_per_client}
         due = self._webhooks.due(limit=free, hosts=hosts, clients=clients) if free > 0 else ()
         return sum(self._start_delivery(delivery) for delivery in due if self._is_allowed(delivery))
 
     def _is_allowed(self, due: DueDelivery) -> bool:
-        return self._hosts[due.host] < self._limits.per_host and self._clients[due.client] < self._limits.per_client
+        settings = self._settings
+        return (
+            self._hosts[due.host] < settings.max_sending_per_host
+            and self._clients[due.client] < settings.max_sending_per_client
+        )
 
     def _start_delivery(self, due: DueDelivery) -> bool:
-        claimed = self._webhooks.claim(due.id, lease=timedelta(seconds=self._limits.lease))
+        claimed = self._webhooks.claim(due.id, lease=timedelta(seconds=self._settings.lease_seconds))
         if claimed is None:
             return False
         with self._lock:
@@ -178,7 +168,7 @@ class WebhookDispatcher:
                 get_logger(__name__).warning("webhooks wait for the database")
             except Exception:  # noqa: BLE001  # without this thread nobody would send webhooks
                 get_logger(__name__).exception("webhooks failed")
-            self._wake_up.wait(self._limits.pause)
+            self._wake_up.wait(self._settings.poll_seconds)
 
 
 def _log(webhook_id: str, event: str, attempt: Attempt) -> None:

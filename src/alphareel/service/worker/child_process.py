@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast, overload
+from typing import Any, Self, cast, overload
 
 from alphareel.domain.clip import Progress
 from alphareel.domain.errors import AlphareelError, OutOfMemory, Timeout, WorkerCrashed, by_code
+from alphareel.service.settings import WorkerSettings
 from alphareel.service.uploads.models import MediaInfo
 from alphareel.service.worker.memory_watch import MemoryWatch
 from alphareel.service.worker.messages import (
@@ -76,6 +77,11 @@ class ResourceLimits:
     open_files: int = 512
     #: How much of ``wall_seconds`` other children of the same job have used.
     spent_seconds: float = 0.0
+
+    @classmethod
+    def of_jobs(cls, worker: WorkerSettings) -> Self:
+        """Limits of the children that run jobs."""
+        return cls(worker.memory_bytes, worker.cpu_seconds, worker.wall_seconds, worker.progress_seconds)
 
 
 @overload

@@ -9,13 +9,13 @@ import contextlib
 import threading
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alphareel.domain.errors import AlphareelError, InternalError, Unavailable, WorkerCrashed
 from alphareel.service.jobs.models import TERMINAL, Job
 from alphareel.service.ports import Fetcher
+from alphareel.service.settings import Settings
 from alphareel.service.worker.cleanup import JobCleanup, workspace
 from alphareel.service.worker.inputs import SOURCE, Inputs
 from alphareel.service.worker.progress import AttemptSuperseded, CancellationCheck, WorkerStopping, block_until_exit
@@ -34,20 +34,8 @@ Calls its second argument at least twice a second; that may raise to end the ins
 """
 
 
-@dataclass(frozen=True)
-class InputFetcherConfig:
-    """``workspace``, ``owner``, ``max_tries`` and ``max_deaths`` as in WorkerConfig."""
-
-    workspace: Path
-    owner: str
-    max_bytes: int
-    max_tries: int
-    max_deaths: int
-    retry_seconds: float
-
-
 class InputFetcher:
-    """``stopping`` is set when the worker stops: unfinished fetches are left to other workers."""
+    """``owner`` as in Worker. ``stopping`` is set when the worker stops; other workers then do unfinished fetches."""
 
     def __init__(
         self,
@@ -57,7 +45,8 @@ class InputFetcher:
         inputs: Inputs,
         fetcher: Fetcher,
         inspect_fetched: InspectFetched,
-        config: InputFetcherConfig,
+        settings: Settings,
+        owner: str,
         stopping: threading.Event,
     ) -> None:
         self._name = name
@@ -66,7 +55,8 @@ class InputFetcher:
         self._cleanup = JobCleanup(jobs, inputs.blobs)
         self._fetcher = fetcher
         self._inspect_fetched = inspect_fetched
-        self._config = config
+        self._settings = settings
+        self._owner = owner
         self._stopping = stopping
         self._draining = threading.Event()
         self._running: dict[str, Job] = {}
@@ -92,11 +82,11 @@ class InputFetcher:
                 if error is None:
                     self._wait_for_start(job)
                     return
-                if not error.retryable or job.tries >= self._config.max_tries:
+                if not error.retryable or job.tries >= self._settings.worker.max_tries:
                     self._fail(job, error)
                     return
                 get_logger(__name__).warning("fetch failed", error=str(error))
-                self._stopping.wait(self._config.retry_seconds * 2 ** (job.tries - 1))
+                self._stopping.wait(self._settings.worker.retry_seconds * 2 ** (job.tries - 1))
 
     def drain(self) -> None:
         """From now on, finished fetches do not wait for their jobs to start."""
@@ -125,9 +115,9 @@ class InputFetcher:
         """The error; None when the job is queued to be run, or another worker has it."""
         self._running[job.id] = job
         try:
-            if job.tries > self._config.max_deaths:
+            if job.tries > self._settings.worker.max_deaths:
                 return WorkerCrashed(
-                    f"Its worker died {self._config.max_deaths} times while it fetched the job's files."
+                    f"Its worker died {self._settings.worker.max_deaths} times while it fetched the job's files."
                 )
             self._fetch_missing(job)
             self._queue_run(job)
@@ -157,10 +147,10 @@ class InputFetcher:
             check(None)
 
         with workspace(
-            self._config.workspace / f"{self._config.owner}.{job.id}.fetch.{uuid.uuid4().hex[:8]}".removeprefix(".")
+            self._settings.storage.work / f"{self._owner}.{job.id}.fetch.{uuid.uuid4().hex[:8]}".removeprefix(".")
         ) as folder:
             for name, url in self._inputs.missing(job).items():
-                path, max_bytes = folder / name, self._config.max_bytes
+                path, max_bytes = folder / name, self._settings.limits.max_upload_bytes
                 if not self._inputs.copy_linked(url, path, max_bytes=max_bytes, tick=tick):
                     path = self._fetcher.fetch(url.url, path, max_bytes=max_bytes, tick=tick).path
                 if name == SOURCE:

@@ -8,15 +8,14 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alphareel import __version__
-from alphareel.domain.clip import Limits
 from alphareel.domain.errors import (
     AlphareelError,
     InternalError,
@@ -28,12 +27,13 @@ from alphareel.domain.errors import (
     Unavailable,
     WorkerCrashed,
 )
-from alphareel.domain.options import Options, Tier
+from alphareel.domain.options import Options
 from alphareel.service.billing.credits import billed_seconds, paid_seconds
 from alphareel.service.files import blob_keys, signed_urls
 from alphareel.service.jobs.attempts import AttemptCompleted, AttemptDropped, AttemptFailed, AttemptResult
 from alphareel.service.jobs.models import Billing, Job, Output, Status
 from alphareel.service.ports import Blobs, ChunkQueue, Fetcher
+from alphareel.service.settings import Settings
 from alphareel.service.uploads import source_urls
 from alphareel.service.uploads.resolver import UploadResolver
 from alphareel.service.uploads.source_urls import SourceUrl
@@ -41,7 +41,7 @@ from alphareel.service.worker import child_process, chunks
 from alphareel.service.worker.child_process import ResourceLimits
 from alphareel.service.worker.chunks import ChunkStore, make_chunk, make_chunks
 from alphareel.service.worker.cleanup import JobCleanup, workspace
-from alphareel.service.worker.fetching import InputFetcher, InputFetcherConfig, InspectFetched, skip_inspection
+from alphareel.service.worker.fetching import InputFetcher, InspectFetched, skip_inspection
 from alphareel.service.worker.inputs import BACKGROUND, SOURCE, Inputs
 from alphareel.service.worker.messages import InspectTask, JoinTask, Plan, RunResult, RunTask, SplitTask
 from alphareel.service.worker.previews import attempt_previews
@@ -61,40 +61,11 @@ if TYPE_CHECKING:
 _MAX_STALLS = 2  # the machine may have been too busy once; after that it is the file's fault
 
 
-@dataclass(frozen=True)
-class WorkerConfig:
-    """How a worker runs jobs."""
-
-    #: Folder for the files of running attempts, each in a folder whose name begins with ``owner``.
-    workspace: Path
-    limits: Limits
-    #: For each child process.
-    resource_limits: ResourceLimits
-    models_dir: Path | None = None
-    #: Engines to try, in order, for each tier.
-    engines: Mapping[Tier, Sequence[str]] = field(default_factory=dict)
-    threads: int | None = None
-    #: Tries before a retryable failure is final, counted from the last chunk that was finished.
-    max_tries: int = 3
-    #: Tries before a job whose worker or process dies each time is given up, counted likewise.
-    max_deaths: int = 6
-    #: Length of the chunks of long clips; 0 for no chunks.
-    chunk_seconds: float = 0.0
-    #: Wait before the second try; it doubles with each further one.
-    retry_seconds: float = 2.0
-    #: The module whose ``run`` makes results.
-    pipeline: str = "alphareel.pipeline.run"
-    owner: str = ""
-
-    @property
-    def input_fetcher(self) -> InputFetcherConfig:
-        return InputFetcherConfig(
-            self.workspace, self.owner, self.limits.max_bytes, self.max_tries, self.max_deaths, self.retry_seconds
-        )
-
-
 class Worker:
-    """Implements JobBody. ``name`` is the actor in the audit log."""
+    """Implements JobBody.
+
+    ``name`` is the actor in the audit log; names of work folders begin with ``owner``.
+    """
 
     def __init__(
         self,
@@ -104,7 +75,8 @@ class Worker:
         blobs: Blobs,
         uploads: UploadResolver,
         fetcher: Fetcher,
-        config: WorkerConfig,
+        settings: Settings,
+        owner: str = "",
         chunk_queue: ChunkQueue | None = None,
         inspect_fetched: InspectFetched = skip_inspection,
     ) -> None:
@@ -113,7 +85,9 @@ class Worker:
         self._blobs = blobs
         self._inputs = Inputs(blobs, uploads)
         self._cleanup = JobCleanup(jobs, blobs)
-        self._config = config
+        self._settings = settings
+        self._resource_limits = ResourceLimits.of_jobs(settings.worker)
+        self._owner = owner
         self._chunk_queue = chunk_queue
         self._stopping = threading.Event()
         self._input_fetcher = InputFetcher(
@@ -122,7 +96,8 @@ class Worker:
             inputs=self._inputs,
             fetcher=fetcher,
             inspect_fetched=inspect_fetched,
-            config=config.input_fetcher,
+            settings=settings,
+            owner=owner,
             stopping=self._stopping,
         )
         self._running: dict[str, Job] = {}
@@ -150,14 +125,14 @@ class Worker:
                     return AttemptDropped()
                 if outcome.error_code == OutOfMemory.code and not save_memory:
                     save_memory = True
-                elif outcome.stalled or not outcome.retryable or tries >= self._config.max_tries:
+                elif outcome.stalled or not outcome.retryable or tries >= self._settings.worker.max_tries:
                     return outcome
                 get_logger(__name__).warning("attempt failed", attempt=job.attempt, error=outcome.error)
-                self._stopping.wait(self._config.retry_seconds * 2 ** (tries - 1))
+                self._stopping.wait(self._settings.worker.retry_seconds * 2 ** (tries - 1))
 
     def _reason_to_requeue(self, outcome: AttemptFailed, tries: int) -> str | None:
         """Why other jobs run before the next try; None where the next try, if any, follows at once."""
-        if outcome.was_killed and tries < self._config.max_deaths:
+        if outcome.was_killed and tries < self._settings.worker.max_deaths:
             return "its process was killed"
         return "it made no progress" if outcome.stalled and tries < _MAX_STALLS else None
 
@@ -264,10 +239,9 @@ class Worker:
 
     def _make_result(self, job: Job, *, save_memory: bool) -> AttemptCompleted:
         """``save_memory``: use one thread and few frames, because the attempt before ran out of memory."""
-        if job.tries > self._config.max_deaths:
-            raise WorkerCrashed(
-                f"Its worker died {self._config.max_deaths} times while it processed this job without any progress."
-            )
+        max_deaths = self._settings.worker.max_deaths
+        if job.tries > max_deaths:
+            raise WorkerCrashed(f"Its worker died {max_deaths} times while it processed this job without any progress.")
         with ExitStack() as opened:
             folder = opened.enter_context(self._workspace(f"{job.id}.{job.attempt}"))
             previews = opened.enter_context(attempt_previews(self._blobs, job, folder / "previews"))
@@ -283,11 +257,11 @@ class Worker:
                 return self._publish(job, task.target, run)
 
     def _run_or_split(self, job: Job, task: RunTask, reporter: ProgressReporter) -> RunResult:
-        if not self._config.chunk_seconds:
+        if not self._settings.worker.chunk_seconds:
             return self._run(task, reporter)
         with self._child_span() as record:
-            split = SplitTask(task, self._config.chunk_seconds)
-            outcome = child_process.run(split, self._config.resource_limits, tick=reporter)
+            split = SplitTask(task, self._settings.worker.chunk_seconds)
+            outcome = child_process.run(split, self._resource_limits, tick=reporter)
             if isinstance(outcome, RunResult):
                 record(outcome)
         return self._make_chunks(job, task, outcome, reporter) if isinstance(outcome, Plan) else outcome
@@ -297,7 +271,7 @@ class Worker:
 
         Falls back to a single pass when a chunk cannot be decoded: the whole clip may still have enough good frames.
         """
-        began, limits = time.monotonic(), self._config.resource_limits
+        began, limits = time.monotonic(), self._resource_limits
 
         def run(part: RunTask | JoinTask, tick: child_process.Tick) -> RunResult:
             """All children of a job share its time."""
@@ -317,7 +291,7 @@ class Worker:
         self, task: RunTask | JoinTask, tick: child_process.Tick, limits: ResourceLimits | None = None
     ) -> RunResult:
         with self._child_span() as record:
-            run = child_process.run(task, limits or self._config.resource_limits, tick=tick)
+            run = child_process.run(task, limits or self._resource_limits, tick=tick)
             record(run)
             return run
 
@@ -336,7 +310,7 @@ class Worker:
             yield record
 
     def _workspace(self, name: str) -> AbstractContextManager[Path]:
-        return workspace(self._config.workspace / f"{self._config.owner}.{name}".removeprefix("."))
+        return workspace(self._settings.storage.work / f"{self._owner}.{name}".removeprefix("."))
 
     def _source(self, job: Job, opened: ExitStack) -> Path:
         return self._local_input(job, SOURCE, source_urls.source(job.video_url), opened)
@@ -365,10 +339,10 @@ class Worker:
         """
         if job.price is None or job.billing_status is not Billing.NOT_BILLED:
             return job
-        task = InspectTask(source, self._config.limits)
-        length = child_process.run(task, self._config.resource_limits, tick=reporter).seconds
+        task = InspectTask(source, self._settings.limits.clip)
+        length = child_process.run(task, self._resource_limits, tick=reporter).seconds
         seconds = billed_seconds(job.options, length)
-        max_seconds = billed_seconds(job.options, self._config.limits.max_seconds or None)
+        max_seconds = billed_seconds(job.options, self._settings.limits.max_seconds or None)
         if not self._jobs.reserve_credits(job.id, attempt=job.attempt, seconds=seconds, most=max_seconds):
             raise AttemptSuperseded
         current = self._jobs.job(job.id)
@@ -377,18 +351,18 @@ class Worker:
         return replace(job, billing_status=current.billing_status, credits=current.credits)
 
     def _task(self, job: Job, source: Path, options: Options, folder: Path, *, previews: Path | None) -> RunTask:
-        engines = self._config.engines.get(options.model)
+        engines = self._settings.models.priorities.get(options.model)
         return RunTask(
             source=source,
             target=folder / blob_keys.result_name(options.output_format),
             options=options,
-            limits=self._config.limits,
-            models_dir=self._config.models_dir,
+            limits=self._settings.limits.clip,
+            models_dir=self._settings.models.dir,
             engines=None if engines is None else tuple(engines),
-            threads=self._config.threads,
+            threads=self._settings.worker.threads_per_job,
             previews=previews,
             paid_seconds=paid_seconds(job),
-            pipeline=self._config.pipeline,
+            pipeline=self._settings.worker.pipeline,
         )
 
     def _publish(self, job: Job, target: Path, run: RunResult) -> AttemptCompleted:
