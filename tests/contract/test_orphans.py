@@ -34,9 +34,19 @@ def upload(harness: ServiceHarness) -> str:
 def test_only_blobs_without_a_row_are_deleted_and_only_after_a_day_of_grace(harness: ServiceHarness) -> None:
     upload(harness)
     job = harness.services.jobs.create(ANONYMOUS, {"video_url": "https://a.example/v.mp4"})
-    known = {*harness.blobs.blobs, f"outputs/{job.id}/1/result.webm", f"chunks/{job.id}/mark/0.webm"}
+    known = {
+        *harness.blobs.blobs,
+        f"outputs/{job.id}/1/result.webm",
+        f"chunks/{job.id}/mark/0.webm",
+        f"fetched/{job.id}/1/source",
+    }
     foreign = {"notes/of/the/operator.txt", "README"}
-    orphans = {"uploads/gone.mp4", "outputs/job_gone/1/result.webm", "previews/job_gone/1/0.webp"}
+    orphans = {
+        "uploads/gone.mp4",
+        "outputs/job_gone/1/result.webm",
+        "previews/job_gone/1/0.webp",
+        "fetched/job_gone/1/source",
+    }
     for key in known | foreign | orphans:
         harness.blobs.blobs[key] = b"bytes"
         harness.blobs.written[key] = harness.clock.now() - timedelta(days=2)

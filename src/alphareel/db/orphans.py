@@ -11,8 +11,6 @@ from alphareel.db.storage_usage import lock_storage
 from alphareel.db.tables import jobs, pending_deletions, uploads
 from alphareel.service.files import blob_keys
 
-_JOB_FOLDERS = (blob_keys.OUTPUTS, blob_keys.PREVIEWS, blob_keys.CHUNKS)
-
 
 class OrphanStore:
     """Finds orphaned blobs and schedules their deletion."""
@@ -37,7 +35,7 @@ def _unknown(c: sa.Connection, blobs: Sequence[str]) -> list[str]:
     """Blobs with keys of our layout that belong to no upload and no job, and are not scheduled for deletion yet."""
     keys = {blob: key for blob in blobs if (key := blob_keys.parse(blob)) is not None}
     sent = [blob for blob, key in keys.items() if key.folder == blob_keys.UPLOADS]
-    made = {blob: key.owner for blob, key in keys.items() if key.folder in _JOB_FOLDERS}
+    made = {blob: key.owner for blob, key in keys.items() if key.folder in blob_keys.JOB_FOLDERS}
     noted = set(
         c.execute(sa.select(pending_deletions.c.blob).where(pending_deletions.c.blob.in_(sent + list(made)))).scalars()
     )

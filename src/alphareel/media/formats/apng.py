@@ -21,6 +21,7 @@ from alphareel.media.encoder_input import RgbConverter
 from alphareel.media.ffmpeg_errors import translating_read_errors
 from alphareel.media.format import Format
 from alphareel.media.output_file import Target, VerificationProfile
+from alphareel.media.pending_frame import PendingFrame
 from alphareel.media.png import SIGNATURE, chunk, png_encoder, read_chunks
 from alphareel.media.verify import Inspection
 
@@ -120,7 +121,7 @@ class _ApngEncoder:
         self._to_rgb = RgbConverter(target.clip.color)
         self._encode_png = png_encoder()
         self._frames = self._numbers = 0
-        self._pending: tuple[int, bytes] | None = None
+        self._pending = PendingFrame(target.clip.time_base)
         self._file = path.open("wb")
 
     def encode(self, frame: Frame, alpha: Plane | None, duration: int) -> None:  # noqa: ARG002 - the next frame shows it
@@ -128,7 +129,7 @@ class _ApngEncoder:
         if not self._frames:
             self._file.write(SIGNATURE + chunk(b"IHDR", png[b"IHDR"]) + _actl(0))
         self._flush(frame.pts)
-        self._pending = (frame.pts, png[b"IDAT"])
+        self._pending.put(frame.pts, png[b"IDAT"])
         self._frames += 1
 
     def finish(self, end: int) -> None:
@@ -143,20 +144,16 @@ class _ApngEncoder:
 
     def _flush(self, until: int) -> None:
         """Write the pending frame, which lasts until tick ``until``."""
-        if self._pending is None:
+        if (pending := self._pending.take(until)) is None:
             return
-        pts, data = self._pending
-        base = self._target.clip.time_base
-        # rounds both end instead of the length, so that errors do not accumulate
-        length = round(until * base * _MILLISECONDS) - round(pts * base * _MILLISECONDS)
+        milliseconds, data = pending
         size = (self._target.width, self._target.height)
-        control = (self._next_number(), *size, 0, 0, *_delay(max(1, length)), _DISPOSE_NONE, _BLEND_SOURCE)
+        control = (self._next_number(), *size, 0, 0, *_delay(milliseconds), _DISPOSE_NONE, _BLEND_SOURCE)
         self._file.write(chunk(b"fcTL", struct.pack(_CONTROL, *control)))
         first = control[0] == 0
         self._file.write(
             chunk(b"IDAT", data) if first else chunk(b"fdAT", struct.pack(">I", self._next_number()) + data)
         )
-        self._pending = None
 
     def _next_number(self) -> int:
         self._numbers += 1

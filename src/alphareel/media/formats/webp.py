@@ -22,6 +22,7 @@ from alphareel.imaging.frame import Frame, Plane
 from alphareel.media.ffmpeg_errors import translating_read_errors
 from alphareel.media.format import Format
 from alphareel.media.output_file import Target, VerificationProfile
+from alphareel.media.pending_frame import PendingFrame
 from alphareel.media.verify import Inspection
 from alphareel.media.webp_encoder import WebpEncoder
 
@@ -130,14 +131,14 @@ class _AnimationEncoder:
     def __init__(self, target: Target, path: Path) -> None:
         self._target = target
         self._encode_webp = WebpEncoder(target, quality=_QUALITY[target.quality])
-        self._pending: tuple[int, bytes] | None = None
+        self._pending = PendingFrame(target.clip.time_base)
         self._file = path.open("wb")
         self._write(_file_header(target))
 
     def encode(self, frame: Frame, alpha: Plane | None, duration: int) -> None:  # noqa: ARG002 - the next frame shows it
         chunks = _picture_chunks(self._encode_webp(frame, alpha))
         self._flush(frame.pts)
-        self._pending = (frame.pts, chunks)
+        self._pending.put(frame.pts, chunks)
 
     def finish(self, end: int) -> None:
         self._flush(end)
@@ -151,17 +152,12 @@ class _AnimationEncoder:
 
     def _flush(self, until: int) -> None:
         """Write the pending frame, which lasts until tick ``until``."""
-        if self._pending is None:
+        if (pending := self._pending.take(until)) is None:
             return
-        pts, chunks = self._pending
-        base = self._target.clip.time_base
-        # rounds both ends instead of the length, so that errors do not accumulate
-        length = round(until * base * 1000) - round(pts * base * 1000)
-        header = (
-            bytes(6) + _size(self._target.width, self._target.height) + _uint24(min(max(1, length), _MAX_MILLISECONDS))
-        )
+        milliseconds, chunks = pending
+        size = _size(self._target.width, self._target.height)
+        header = bytes(6) + size + _uint24(min(milliseconds, _MAX_MILLISECONDS))
         self._write(_chunk(b"ANMF", header + bytes([_DO_NOT_BLEND]) + chunks))
-        self._pending = None
 
     def _write(self, data: bytes) -> None:
         if self._file.tell() + len(data) > _MAX_BYTES:

@@ -13,7 +13,7 @@ PREVIEWS = "previews"
 CHUNKS = "chunks"
 FETCHED = "fetched"
 UPLOADS = "uploads"
-_JOB_FOLDERS = (OUTPUTS, PREVIEWS, CHUNKS, FETCHED)
+JOB_FOLDERS = (OUTPUTS, PREVIEWS, CHUNKS, FETCHED)
 
 UPLOAD_KEY = re.compile(UPLOADS + r"/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.[a-z0-9]{2,5}")
 """The key of an upload; its group is the upload's ID."""
@@ -41,7 +41,7 @@ class BlobKey(NamedTuple):
 def parse(key: str) -> BlobKey | None:
     """None for a key of any other form."""
     folder, *rest = key.split("/")
-    if folder in _JOB_FOLDERS and len(rest) > 1:
+    if folder in JOB_FOLDERS and len(rest) > 1:
         return BlobKey(folder, rest[0])
     if folder == UPLOADS and len(rest) == 1:
         return BlobKey(folder, rest[0])
@@ -75,7 +75,7 @@ def fetched_key(job_id: str, run: int, name: str) -> str:
 
 def job_prefixes(job_id: str) -> tuple[str, ...]:
     """Prefixes of everything that is stored for a job, except its uploads."""
-    return tuple(f"{folder}/{job_id}/" for folder in _JOB_FOLDERS)
+    return tuple(f"{folder}/{job_id}/" for folder in JOB_FOLDERS)
 
 
 def temporary_prefixes(job_id: str) -> tuple[str, ...]:
