@@ -170,3 +170,43 @@ def test_config_shows_settings(admin):
 
 def test_the_content_type_of_a_get_without_a_body_is_ignored(admin):
     assert admin.get("/v1/admin/keys", headers={"Content-Type": "application/json"}).status_code == 200
+
+
+@pytest.fixture
+def foreign_job(client, created_key):
+    """A job of another client, with a webhook."""
+    body = {"video_url": "https://a.example/v.mp4?token=hidden", "webhook_url": "https://hook.example/x"}
+    return client.post("/v1/jobs", json=body, headers={"X-Api-Key": created_key["api_key"]}).json()["id"]
+
+
+def test_an_operator_sees_the_jobs_of_all_keys_without_what_callers_sent(admin, foreign_job, created_key):
+    listing = admin.get("/v1/admin/jobs", params={"client_id": "studio-7", "status": "pending"})
+    found = next(item for item in listing.json()["items"] if item["id"] == foreign_job)
+    assert (found["client_id"], found["status"]) == ("studio-7", "pending")
+    assert found["key_fingerprint"] == created_key["key_fingerprint"]
+    assert "hidden" not in listing.text
+    assert "output_url" not in listing.text
+    assert admin.get("/v1/admin/jobs", params={"client_id": "nobody"}).json()["total"] == 0
+    assert admin.get("/v1/admin/jobs?limit=101").status_code == 400
+
+
+def test_an_operator_inspects_and_cancels_a_job(admin, foreign_job, finish_job):
+    assert [entry["to_status"] for entry in admin.get(f"/v1/admin/jobs/{foreign_job}").json()["history"]] == ["pending"]
+    cancelled = admin.post(f"/v1/admin/jobs/{foreign_job}/cancel").json()
+    assert (cancelled["status"], cancelled["error_code"]) == ("failed", "cancelled")
+    assert cancelled["history"][-1]["actor"] == "operator:admin"
+    (delivery,) = cancelled["webhooks"]
+    again = admin.post(f"/v1/admin/jobs/{foreign_job}/webhooks/{delivery['id']}/redeliver")
+    assert again.json()["webhooks"][0]["status"] == "pending"
+
+
+@pytest.mark.parametrize(
+    "method_and_path", ["GET jobs/job_x", "POST jobs/job_x/cancel", "POST jobs/job_x/webhooks/w/redeliver"]
+)
+def test_an_unknown_job_of_an_operator_is_not_found(admin, method_and_path):
+    method, path = method_and_path.split()
+    assert admin.request(method, f"/v1/admin/{path}").status_code == 404
+
+
+def test_an_api_key_does_not_open_the_jobs_of_all_keys(client, key):
+    assert client.get("/v1/admin/jobs", headers={"X-Api-Key": key}).status_code == 401

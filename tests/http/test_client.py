@@ -3,7 +3,7 @@
 import pytest
 
 from alphareel.testing.fakes import TINY_MP4
-from alphareel_client import ApiError, Client, JobFailed, RemoveBGVideoAdminClient, RemoveBGVideoClient
+from alphareel_client import AdminClient, ApiError, Client, JobFailed, RemoveBGVideoAdminClient, RemoveBGVideoClient
 
 
 @pytest.fixture
@@ -21,6 +21,15 @@ def sdk(client, key):
 @pytest.fixture
 def dropin(client, key):
     return RemoveBGVideoClient(key, base_url="http://testserver", transport=client._transport)
+
+
+def test_the_admin_client_lists_inspects_and_cancels_jobs_of_all_keys(make_client, sdk):
+    token = "t" * 20
+    admin = AdminClient(token, base_url="http://testserver", transport=make_client(access={"admin_token": token})._transport)
+    job = sdk.create_job("https://a.example/v.mp4")
+    assert job["id"] in [item["id"] for item in admin.list_jobs(status="pending")["items"]]
+    assert admin.cancel_job(job["id"])["error_code"] == "cancelled"
+    assert admin.get_job(job["id"])["history"][-1]["to_status"] == "failed"
 
 
 def test_the_client_processes_a_file_into_a_file(sdk, source, finish_job, tmp_path):

@@ -163,8 +163,25 @@ class JobStore:
 
         ``statuses``: None for any status.
         """
-        where = [jobs.c.key_id.in_((key_id, *others)) if key_id is not None else jobs.c.key_id.is_(None)]
-        where.append(jobs.c.deleted_at.is_(None))
+        owned = jobs.c.key_id.in_((key_id, *others)) if key_id is not None else jobs.c.key_id.is_(None)
+        return self._page([owned], statuses=statuses, limit=limit, offset=offset)
+
+    def jobs_of_all_keys(
+        self, *, key_ids: tuple[str, ...] | None, statuses: tuple[Status, ...] | None, limit: int, offset: int
+    ) -> Page:
+        """A page of all jobs, or of those of ``key_ids``, newest first, with the total count."""
+        where = [] if key_ids is None else [jobs.c.key_id.in_(key_ids)]
+        return self._page(where, statuses=statuses, limit=limit, offset=offset)
+
+    def _page(
+        self,
+        conditions: Sequence[sa.ColumnElement[bool]],
+        *,
+        statuses: tuple[Status, ...] | None,
+        limit: int,
+        offset: int,
+    ) -> Page:
+        where = [*conditions, jobs.c.deleted_at.is_(None)]
         if statuses is not None:
             where.append(jobs.c.status.in_(statuses))
         newest = sa.select(jobs).where(*where).order_by(jobs.c.created_at.desc(), jobs.c.id.desc())

@@ -123,6 +123,7 @@ jobs = sa.Table(
     sa.Column("queued_at", UtcTime),
     sa.Column("admitted_at", UtcTime),  # null while a pending job waits because of its key's limits
     sa.Column("deleted_at", UtcTime),  # the row stays for the audit, without what the caller wrote
+    sa.Index(f"ix_{PREFIX}jobs_created_at", "created_at", "id"),
     sa.Index(f"ix_{PREFIX}jobs_key_id_created_at", "key_id", "created_at", "id"),
     sa.Index(f"ix_{PREFIX}jobs_status_completed_at", "status", "completed_at"),
     sa.Index(f"ix_{PREFIX}jobs_key_id_stored_bytes", "key_id", "stored_bytes"),

@@ -10,12 +10,14 @@ from alphareel.service.api_keys.models import ApiKey
 class Principal:
     """The authenticated API key, or None on the legacy routes that need no key; and the request ID.
 
-    ``address``: where a caller without a key comes from, as counted for limits.
+    ``address``: where a caller without a key comes from, as counted for limits. ``operator``: the name of an operator,
+    who may see every job.
     """
 
     key: ApiKey | None
     request_id: str
     address: str = ""
+    operator: str | None = None
 
     @property
     def key_id(self) -> str | None:
@@ -24,6 +26,8 @@ class Principal:
     @property
     def actor(self) -> str:
         """The name in the audit log."""
+        if self.operator is not None:
+            return f"operator:{self.operator}"
         return f"key:{self.key.id}" if self.key is not None else "anonymous"
 
     def require_key(self) -> ApiKey:

@@ -104,6 +104,20 @@ class AdminClient(HttpClient):
         body = {"client_id": client_id, "balance": balance}
         return cast(Account, self._session.post("/v1/admin/credits/set", body))
 
+    def list_jobs(
+        self, *, status: str | None = None, client_id: str | None = None, limit: int = 20, offset: int = 0
+    ) -> dict[str, Any]:
+        """Jobs of all keys, newest first, in ``items``; ``limit`` 1-100. Raises ApiError."""
+        return self._session.get("/v1/admin/jobs", status=status, client_id=client_id, limit=limit, offset=offset)
+
+    def get_job(self, job_id: str) -> dict[str, Any]:
+        """A job of any key, with its ``history`` and ``webhooks``. Raises ApiError."""
+        return self._session.get(f"/v1/admin/jobs/{job_id}")
+
+    def cancel_job(self, job_id: str) -> dict[str, Any]:
+        """Stop a job of any key; one that has already ended stays as it is. Raises ApiError."""
+        return self._session.post(f"/v1/admin/jobs/{job_id}/cancel", repeatable=True)
+
     def list_events(self, *, limit: int | None = None) -> dict[str, Any]:
         """The audit log: what operators did, newest first. Raises ApiError."""
         return self._session.get("/v1/admin/events", limit=limit)

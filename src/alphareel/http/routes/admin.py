@@ -10,8 +10,13 @@ from alphareel.http.context import ServicesOf
 from alphareel.http.csv_response import OR_CSV, csv_response
 from alphareel.http.openapi import errors, json_body
 from alphareel.http.request_body import body_of
+from alphareel.http.routes.jobs import MAX_OFFSET, StatusFilter
+from alphareel.http.routes.webhooks import webhook_fields
 from alphareel.http.schemas import admin as schemas
-from alphareel.service.api_keys.admin import KEY_LIMITS, MAX_EVENTS
+from alphareel.http.schemas.jobs import Transition
+from alphareel.http.schemas.webhooks import Webhook
+from alphareel.service.api_keys.admin import KEY_LIMITS, MAX_EVENTS, Operator
+from alphareel.service.principal import Principal
 from alphareel.service.usage.service import MAX_DAYS
 
 router = APIRouter(
@@ -24,6 +29,7 @@ router = APIRouter(
 _BAD_FIELD = "A field cannot be accepted"
 _BAD_PARAMETER = errors(s400="A parameter cannot be accepted")
 _NO_CLIENT = "No key has this client_id"
+_NO_JOB = errors(s404="No such job")
 _NO_KEY = errors(s400=_BAD_FIELD, s404="No key with this fingerprint")
 
 KeyCreateBody = Annotated[schemas.KeyCreate, Depends(body_of(schemas.KeyCreate))]
@@ -136,6 +142,58 @@ def get_key_usage(
     if format == "csv":
         return csv_response(schemas.KeyUsageDay, items)
     return JSONResponse(schemas.KeyUsage(days=days, items=items).model_dump(mode="json"))
+
+
+@router.get("/jobs", responses=_BAD_PARAMETER)
+def list_all_jobs(
+    services: ServicesOf,
+    *,
+    status: StatusFilter = None,
+    client_id: Annotated[str | None, Query(min_length=1, max_length=200)] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    offset: Annotated[int, Query(ge=0, le=MAX_OFFSET)] = 0,
+) -> schemas.OperatorJobList:
+    """Jobs of all keys, newest first, without what callers sent and without links to files."""
+    page = services.jobs.list_of_all_keys(client_id=client_id, status=status, limit=limit, offset=offset)
+    owners = {key.id: key for key in services.admin.list_keys()}
+    items = [schemas.OperatorJob.of(job, owners.get(job.key_id or "")) for job in page.items]
+    return schemas.OperatorJobList(
+        items=items, total=page.total, limit=limit, offset=offset, has_more=offset + len(items) < page.total
+    )
+
+
+@router.get("/jobs/{job_id}", responses=_NO_JOB)
+def inspect_job(job_id: str, operator: Admin, services: ServicesOf) -> schemas.OperatorJobDetail:
+    """One job of any key: every transition and every webhook delivery."""
+    principal = _as_principal(operator)
+    job = services.jobs.get(principal, job_id)
+    owner = next((key for key in services.admin.list_keys() if key.id == job.key_id), None)
+    return schemas.OperatorJobDetail.of(
+        job,
+        owner,
+        history=[Transition.model_validate(event) for event in services.jobs.events(principal, job_id)],
+        webhooks=[Webhook(**webhook_fields(webhook)) for webhook in services.webhooks.list(principal, job_id)],
+    )
+
+
+@router.post("/jobs/{job_id}/cancel", responses={**_NO_JOB, **errors(s409="Already completed")})
+def cancel_any_job(job_id: str, operator: Admin, services: ServicesOf) -> schemas.OperatorJobDetail:
+    """Cancel a job of any key. Repeating this changes nothing."""
+    services.jobs.cancel(_as_principal(operator), job_id)
+    return inspect_job(job_id, operator, services)
+
+
+@router.post("/jobs/{job_id}/webhooks/{delivery_id}/redeliver", responses=_NO_JOB)
+def redeliver_any_webhook(
+    job_id: str, delivery_id: str, operator: Admin, services: ServicesOf
+) -> schemas.OperatorJobDetail:
+    """Send a webhook of any job again now."""
+    services.webhooks.redeliver(_as_principal(operator), job_id, delivery_id)
+    return inspect_job(job_id, operator, services)
+
+
+def _as_principal(operator: Operator) -> Principal:
+    return Principal(key=None, request_id=operator.request_id or "", operator=operator.name)
 
 
 @router.get("/events", responses=_BAD_PARAMETER)

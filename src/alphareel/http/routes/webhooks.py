@@ -25,7 +25,7 @@ router = APIRouter(tags=["webhooks"])
 )
 def list_webhooks(job_id: str, principal: KeyPrincipal, services: ServicesOf) -> schemas.WebhookList:
     """The job's webhooks in the order of their events, with every attempt."""
-    items = [schemas.Webhook(**_fields(webhook)) for webhook in services.webhooks.list(principal, job_id)]
+    items = [schemas.Webhook(**webhook_fields(webhook)) for webhook in services.webhooks.list(principal, job_id)]
     return schemas.WebhookList(id=job_id, job_id=job_id, items=items)
 
 
@@ -35,7 +35,7 @@ def redeliver_webhook(
 ) -> schemas.RedeliveredWebhook:
     """Send a webhook again now, under the same delivery id and with all its attempts."""
     webhook = services.webhooks.redeliver(principal, job_id, delivery_id)
-    return schemas.RedeliveredWebhook(message="Webhook queued", **_fields(webhook))
+    return schemas.RedeliveredWebhook(message="Webhook queued", **webhook_fields(webhook))
 
 
 @router.post(
@@ -61,7 +61,7 @@ def try_webhook(
     )
 
 
-def _fields(webhook: Webhook) -> dict[str, Any]:
+def webhook_fields(webhook: Webhook) -> dict[str, Any]:
     is_open = webhook.state in (State.PENDING, State.SENDING)
     return {
         "id": webhook.id,

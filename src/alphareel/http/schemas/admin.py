@@ -6,12 +6,15 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, StringConstraints
 
 from alphareel.http.schemas.fields import RequestBody, Schema, Time
+from alphareel.http.schemas.jobs import Transition
 from alphareel.http.schemas.usage import ModelUsageDay
+from alphareel.http.schemas.webhooks import Webhook
 from alphareel.service.api_keys.admin import KEY_LIMITS, MAX_CLIENT_LENGTH, MAX_NOTE_LENGTH, PLAIN
 from alphareel.service.api_keys.models import ApiKey
 from alphareel.service.api_keys.service import NewKey
 from alphareel.service.billing.credits import MAX_CREDITS, LedgerEntry
 from alphareel.service.billing.credits import Account as ClientAccount
+from alphareel.service.jobs.models import Job, Status
 
 DEFAULT_GRACE_SECONDS = 24 * 3600
 
@@ -216,3 +219,69 @@ class KeyUsage(Schema):
     success: Literal[True] = True
     days: int
     items: list[KeyUsageDay] = Field(description="One per UTC day, key and model with jobs.")
+
+
+class OperatorJob(Schema):
+    """A job as operators see it: without what the caller sent, and without links to files."""
+
+    id: str
+    client_id: str | None = Field(description="Null for a job without a key.")
+    key_fingerprint: str | None
+    status: Literal["created", "pending", "processing", "completed", "failed"]
+    progress: float = Field(ge=0, le=100)
+    model: str
+    output_format: str
+    engine: str | None = Field(description="Name and version of what computed the matte.")
+    error: str | None
+    error_code: str | None
+    warnings: list[str]
+    attempts: int
+    duration_seconds: float | None
+    output_bytes: int | None
+    credits: float = Field(description="Reserved or charged: see billing_status.")
+    billing_status: str
+    created_at: Time
+    started_at: Time | None
+    completed_at: Time | None
+    webhook_events: dict[str, str]
+
+    @classmethod
+    def of(cls, job: Job, owner: ApiKey | None, **more: Any) -> Self:
+        return cls(
+            id=job.id,
+            client_id=owner.client_id if owner else None,
+            key_fingerprint=owner.fingerprint if owner else None,
+            status=job.status.value,
+            progress=100.0 if job.status is Status.COMPLETED else min(99.9, max(0.0, round(job.progress, 1))),
+            model=job.options.model,
+            output_format=job.options.output_format,
+            engine=f"{job.engine.name} {job.engine.version}" if job.engine else None,
+            error=job.error,
+            error_code=job.error_code,
+            warnings=list(job.warnings),
+            attempts=job.attempt,
+            duration_seconds=job.output.seconds if job.output else None,
+            output_bytes=job.output.bytes if job.output else None,
+            credits=job.credits / 100,
+            billing_status=job.billing_status.value,
+            created_at=job.created_at,
+            started_at=job.started_at,
+            completed_at=job.completed_at,
+            webhook_events=dict(job.webhook_events),
+            **more,
+        )
+
+
+class OperatorJobList(Schema):
+    success: Literal[True] = True
+    items: list[OperatorJob]
+    total: int
+    limit: int
+    offset: int
+    has_more: bool
+
+
+class OperatorJobDetail(OperatorJob):
+    success: Literal[True] = True
+    history: list[Transition] = Field(description="Every transition, oldest first.")
+    webhooks: list[Webhook] = Field(description="In the order of their events, with every attempt.")

@@ -2,14 +2,14 @@
 import { adminToken, apiKey, get, post } from "./api.js";
 import { Badge, bytes, CopyButton, Failure, html, number, Tabs, useLoad, useState, when } from "./ui.js";
 
-const TABS = { keys: "Keys", usage: "Usage", credits: "Credits", webhooks: "Webhooks", engines: "Engines", health: "Health", settings: "Settings", audit: "Audit log" };
+const TABS = { jobs: "Jobs", keys: "Keys", usage: "Usage", credits: "Credits", webhooks: "Webhooks", engines: "Engines", health: "Health", settings: "Settings", audit: "Audit log" };
 const LIMITS = { write_per_minute: "Writes a minute", read_per_minute: "Reads a minute", max_running_jobs: "Running jobs", max_queued_jobs: "Queued jobs", max_storage_bytes: "Stored bytes", max_credits_per_month: "Credits a month" };
 
 export function OperatePage() {
   const [signedIn, setSignedIn] = useState(Boolean(adminToken.get()));
-  const [tab, setTab] = useState("keys");
+  const [tab, setTab] = useState("jobs");
   if (!signedIn) return html`<${TokenForm} onDone=${() => setSignedIn(true)} />`;
-  const Panel = { keys: Keys, usage: Usage, credits: Credits, webhooks: WebhookTester, engines: Engines, health: Health, settings: Settings, audit: Audit }[tab];
+  const Panel = { jobs: Jobs, keys: Keys, usage: Usage, credits: Credits, webhooks: WebhookTester, engines: Engines, health: Health, settings: Settings, audit: Audit }[tab];
   return html`
     <div class="row"><h1 class="grow">Operate</h1><button type="button" onClick=${() => { adminToken.set(""); setSignedIn(false); }}>Forget the admin token</button></div>
     <p class="lead">What this server does, and who may use it.</p>
@@ -29,6 +29,45 @@ function TokenForm({ onDone }) {
       <div class="field"><label for="token">Admin token</label><input id="token" type="password" autocomplete="off" required value=${token} onInput=${(event) => setToken(event.target.value)} />
       <span class="hint">The value of ALPHAREEL_ADMIN_TOKEN. It stays in this tab.</span></div>
       <button class="primary">Continue</button></form>`;
+}
+
+const JOB_PAGE = 20;
+
+function Jobs() {
+  const [query, setQuery] = useState({ status: "", client: "", offset: 0 });
+  const [open, setOpen] = useState(null);
+  const parameters = new URLSearchParams({ limit: JOB_PAGE, offset: query.offset, status: query.status, ...(query.client ? { client_id: query.client } : {}) });
+  const [page, error, reload] = useLoad((signal) => get(`/v1/admin/jobs?${parameters}`, signal), [query]);
+  const set = (changes) => setQuery({ ...query, offset: 0, ...changes });
+  return html`<${Failure} error=${error} />
+    <form class="card row bottom" onSubmit=${(event) => { event.preventDefault(); set({ client: event.target.elements.client.value.trim() }); }}>
+      <div><label for="job-status">Status</label><select id="job-status" value=${query.status} onChange=${(event) => set({ status: event.target.value })}>${["", "created", "processing", "completed", "failed"].map((state) => html`<option value=${state}>${state || "all"}</option>`)}</select></div>
+      <div class="grow"><label for="job-client">Client</label><input id="job-client" name="client" placeholder="all" /></div>
+      <button>Filter</button><button type="button" onClick=${reload}>Refresh</button></form>
+    <div class="card scroll"><table><thead><tr><th>Job</th><th>Client</th><th>Status</th><th>Model</th><th>Engine</th><th>Format</th><th class="num">Attempts</th><th class="num">Credits</th><th>Created</th></tr></thead>
+      <tbody>${(page?.items ?? []).map((job) => html`<tr key=${job.id}><td><button type="button" class="small mono" aria-expanded=${open === job.id ? "true" : "false"} onClick=${() => setOpen(open === job.id ? null : job.id)}>${job.id.slice(0, 12)}…</button></td>
+        <td>${job.client_id ?? "no key"}</td><td><${Badge} state=${job.status}>${job.status === "processing" ? `${Math.round(job.progress)} %` : job.error_code ?? job.status}<//></td><td>${job.model}</td><td>${job.engine ?? "–"}</td><td>${job.output_format}</td>
+        <td class="num">${job.attempts}</td><td class="num">${number(job.credits)}</td><td>${when(job.created_at)}</td></tr>
+        ${open === job.id && html`<tr key=${`${job.id}+`}><td colspan="9"><${JobDetail} id=${job.id} onChange=${reload} /></td></tr>`}`)}</tbody></table>
+      ${page?.total === 0 && html`<p class="hint">No jobs.</p>`}</div>
+    ${page?.total > 0 && html`<div class="row"><button type="button" disabled=${query.offset === 0} onClick=${() => set({ offset: query.offset - JOB_PAGE })}>Newer</button><button type="button" disabled=${!page.has_more} onClick=${() => set({ offset: query.offset + JOB_PAGE })}>Older</button>
+      <span class="hint">${query.offset + 1}–${query.offset + page.items.length} of ${page.total}</span></div>`}`;
+}
+
+function JobDetail({ id, onChange }) {
+  const [loaded, error] = useLoad((signal) => get(`/v1/admin/jobs/${id}`, signal), [id]);
+  const [changed, setChanged] = useState(null);
+  const [failure, setFailure] = useState(null);
+  const job = changed ?? loaded;
+  const act = (path) => post(`/v1/admin/jobs/${id}/${path}`).then((answer) => { setChanged(answer); onChange(); }, setFailure);
+  if (!job) return html`<${Failure} error=${error} />`;
+  const ended = job.status === "completed" || job.status === "failed";
+  return html`<${Failure} error=${failure} /><p class="mono">${job.id} · key ${job.key_fingerprint ?? "none"}</p>
+    ${job.error && html`<div class="note bad">${job.error}</div>`}${job.warnings.map((warning) => html`<div class="note warn">${warning}</div>`)}
+    <ol class="timeline">${job.history.map((entry) => html`<li><strong>${entry.to_status}</strong> · ${entry.reason}<div class="hint">${when(entry.at)} · ${entry.actor} · ${entry.request_id ?? ""}</div></li>`)}</ol>
+    ${job.webhooks.map((webhook) => html`<div class="row"><span class="grow">${webhook.event} <${Badge} state=${webhook.status} /> <span class="hint">${webhook.attempts.map((attempt) => attempt.status_code ?? attempt.error).join(", ")}</span></span>
+      <button type="button" class="small" onClick=${() => act(`webhooks/${webhook.id}/redeliver`)}>Send again</button></div>`)}
+    ${!ended && html`<button type="button" class="small danger" onClick=${() => act("cancel")}>Cancel the job</button>`}`;
 }
 
 function Keys() {

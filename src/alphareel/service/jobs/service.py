@@ -149,6 +149,16 @@ class JobService:
             offset=offset,
         )
 
+    def list_of_all_keys(self, *, client_id: str | None, status: str | None, limit: int, offset: int) -> Page:
+        """Jobs of every key, or of one client's keys, newest first, for operators. Raises InvalidRequest."""
+        validation.check_page(limit, offset)
+        return self._store.jobs_of_all_keys(
+            key_ids=None if client_id is None else self._api_keys.of_client(client_id),
+            statuses=validation.parse_statuses(status, show_pending=True),
+            limit=limit,
+            offset=offset,
+        )
+
     def events(self, principal: Principal, job_id: str) -> tuple[JobEvent, ...]:
         """The job's audit log, oldest first. Raises NotFound."""
         return self._store.events(self.get(principal, job_id).id)

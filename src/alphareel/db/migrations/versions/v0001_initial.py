@@ -133,6 +133,7 @@ def _create_jobs() -> None:
         sa.ForeignKeyConstraint(["key_id"], ["ar_keys.id"], name="fk_ar_jobs_key_id"),
         sa.PrimaryKeyConstraint("id", name="pk_ar_jobs"),
     )
+    op.create_index("ix_ar_jobs_created_at", "ar_jobs", ["created_at", "id"])
     op.create_index("ix_ar_jobs_files_expire_at", "ar_jobs", ["files_expire_at"])
     op.create_index("ix_ar_jobs_key_id_created_at", "ar_jobs", ["key_id", "created_at", "id"])
     op.create_index("ix_ar_jobs_key_id_status", "ar_jobs", ["key_id", "status", "queued_at"])
