@@ -51,6 +51,26 @@ def test_background_is_echoed_so_that_it_can_be_sent_again(client):
     assert create(client, background=background)["background"] == background
 
 
+@pytest.mark.parametrize(
+    ("sent", "color"),
+    [
+        ({"bg_type": "green"}, "#09A246"),
+        ({"bg_type": "white"}, "#FFFFFF"),
+        ({"bg_type": "custom", "bg_color": "#010203"}, "#010203"),
+        ({"bg_type": "color", "bg_color": "#010203"}, "#010203"),
+        ({"bg_type": "transparent"}, None),
+        ({"bg_type": "image", "bg_image_url": "https://a.example/b.png"}, None),
+        ({"background": {"type": "black"}, "bg_type": "white"}, "#000000"),
+    ],
+)
+def test_the_type_of_the_background_is_echoed_as_it_was_sent(client, sent, color):
+    job = create(client, auto_start=False, **sent)
+    assert job["bg_type"] == sent.get("background", {}).get("type", sent["bg_type"])
+    assert job["background"]["color"] == color
+    assert job["background"]["type"] == ("color" if color else sent["bg_type"])
+    assert client.get(f"/v1/jobs/{job['id']}").json()["bg_type"] == job["bg_type"]
+
+
 def test_composition_is_echoed_in_the_shape_in_which_it_is_sent(client):
     sent = {
         "canvas": {"width": 1920, "height": 1080},

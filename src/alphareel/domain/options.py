@@ -33,7 +33,8 @@ class Background:
 
     ``color``: RGB, 0 to 255. ``image_url``: a URL; a path in the library. ``video_url``: likewise; the video starts
     with the source and is looped. ``radius``: standard deviation of a ``blur`` of the original, in output pixels;
-    None derives it from the output size.
+    None derives it from the output size. ``requested_type``: the caller's word for the type, such as green or custom,
+    if it is another one.
     """
 
     type: BackgroundType = "transparent"
@@ -41,6 +42,7 @@ class Background:
     image_url: str | None = None
     radius: float | None = None
     video_url: str | None = None
+    requested_type: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

@@ -77,9 +77,8 @@ def _flat(fields: Fields) -> Callable[[Any], Background]:
     def parse(_: Any) -> Background:
         implied = "color" if fields.has("bg_color") else "image"
         kind = fields.values["bg_type"] if fields.has("bg_type") else implied
-        kind = "color" if kind == "custom" else kind
         if kind in _FLAT_COLORS:
-            return Background("color", NAMED[str(kind)])
+            return _preset(str(kind))
         nested = {
             "type": kind,
             "color": fields.values.get("bg_color"),
@@ -98,10 +97,12 @@ def _parse_background(value: Any) -> Background:
     if values.get("type") is None:
         values["type"] = next((kind for kind, name in _IMPLIES if values.get(name) is not None), None)
     if values["type"] in _FLAT_COLORS:
-        return Background("color", NAMED[values["type"]])
-    if values["type"] == "custom":
-        values["type"] = "color"
+        return _preset(values["type"])
     return _checked_background(values, names=names)
+
+
+def _preset(name: str) -> Background:
+    return Background("color", NAMED[name], requested_type=name)
 
 
 def _parse_background_text(value: str) -> Background:
@@ -114,7 +115,9 @@ def _checked_background(values: Mapping[str, Any], *, names: Mapping[str, str]) 
     def fail(name: str, message: str) -> AlphareelError:
         return InvalidRequest(message, details=[FieldProblem(names.get(name, name), message)])
 
-    kind = values.get("type")
+    kind, requested_type = values.get("type"), None
+    if kind == "custom":
+        kind, requested_type = "color", "custom"
     if kind not in BACKGROUNDS:
         accepted = ", ".join((*BACKGROUNDS, *_FLAT_COLORS, "custom"))
         actual = "is required and" if kind is None else ""
@@ -126,7 +129,7 @@ def _checked_background(values: Mapping[str, Any], *, names: Mapping[str, str]) 
         color = _read(values, "color", parse_color, fail)
         if color is None:
             raise fail("color", "is required for a color background.")
-        return Background("color", color)
+        return Background("color", color, requested_type=requested_type)
     if kind == "blur":
         return Background("blur", radius=_read(values, "radius", number(1, 500), fail))
     url = f"{kind}_url"

@@ -55,7 +55,7 @@ class JobSerializer:
             error_code=job.error_code,
             model=requested.model,
             output_format=requested.output_format,
-            bg_type=requested.background.type,
+            bg_type=requested.background.requested_type or requested.background.type,
             background=_background(requested.background),
             composition=_composition(requested.composition),
             quality=requested.quality,

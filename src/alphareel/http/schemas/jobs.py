@@ -5,7 +5,7 @@ A null in a request means the same as an absent field, so every optional field m
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
@@ -260,7 +260,10 @@ class Job(Schema):
     error_code: str | None
     model: Tier
     output_format: OutputFormat
-    bg_type: BackgroundType
+    bg_type: str = Field(
+        description="The type as it was requested, such as green or custom; background.type is color for these.",
+        json_schema_extra={"enum": [*get_args(BackgroundType), "green", "white", "black", "blue", "custom"]},
+    )
     background: Background
     composition: Composition | None
     quality: Quality
