@@ -38,7 +38,9 @@ def assert_envelope(response):
     assert response.headers["content-type"] == "application/json"
     body = response.json()
     assert set(body) == {"error"}
-    assert {"code", "message", "request_id"} <= set(body["error"]) <= {"code", "message", "request_id", "details"}
+    assert (
+        {"code", "message", "request_id"} <= set(body["error"]) <= {"code", "message", "request_id", "details", "hint"}
+    )
     assert all(isinstance(body["error"][name], str) and body["error"][name] for name in ("code", "message"))
     assert body["error"]["request_id"] == response.headers["x-request-id"]
 
@@ -78,7 +80,8 @@ def test_wrong_key_is_refused_with_the_documented_message(make_client):
     response = make_client(secret="wrong").get("/v1/jobs")
     assert response.status_code == 401
     assert response.json()["error"]["code"] == "invalid_api_key"
-    assert response.json()["error"]["message"].startswith("Invalid API key. ")
+    assert response.json()["error"]["message"] == "Invalid API key"
+    assert response.json()["error"]["hint"] == "Send a key of this server that is enabled."
 
 
 def test_key_is_checked_before_the_body(make_client):
@@ -161,6 +164,12 @@ def test_own_500s_keep_their_details_in_the_log(client, crash):
     response = client.post("/v1/jobs", json={"video_url": "https://a.example/x.mp4"})
     assert (response.status_code, response.json()["error"]["code"]) == (503, "storage_failed")
     assert "/var/lib" not in response.text
+
+
+def test_the_phrases_of_the_contract_stand_alone(client, crash):
+    crash(domain_errors.InsufficientCredits("Not enough credits to process this video", hint="Buy some."))
+    error = client.post("/v1/jobs", json={"video_url": "https://a.example/x.mp4"}).json()["error"]
+    assert (error["message"], error["hint"]) == ("Not enough credits to process this video", "Buy some.")
 
 
 def test_message_is_what_was_wrong_and_what_to_do(client, crash):

@@ -202,7 +202,8 @@ def test_job_of_another_key_is_not_found(client, make_client, new_key):
     job = create(client)
     response = make_client(secret=new_key()).get(f"/v1/jobs/{job['id']}")
     assert (response.status_code, response.json()["error"]["code"]) == (404, "not_found")
-    assert response.json()["error"]["message"].startswith("Job not found")
+    assert response.json()["error"]["message"] == "Job not found"
+    assert "id" in response.json()["error"]["hint"]
 
 
 def test_list_is_an_object_with_newest_first(client, harness):

@@ -32,3 +32,9 @@ def test_an_error_is_rebuilt_from_its_code(kind):
 
 def test_an_unknown_error_code_becomes_an_internal_error():
     assert type(errors.by_code("from_the_future", "x")) is errors.InternalError
+
+
+def test_a_message_and_its_hint_are_two_sentences():
+    assert str(errors.InvalidState("No. Never.", hint="Stop.")) == "No. Never. Stop."
+    assert str(errors.NotFound("Job not found", hint="Check the id.")) == "Job not found. Check the id."
+    assert str(errors.NotFound("Job not found")) == "Job not found"

@@ -70,7 +70,8 @@ class AlphareelError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        return f"{self.message} {self.hint}".rstrip()
+        end = "." if self.hint and not self.message.endswith((".", "!", "?")) else ""
+        return f"{self.message}{end} {self.hint}".rstrip()
 
 
 class InvalidRequest(AlphareelError):

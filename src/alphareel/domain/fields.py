@@ -66,7 +66,8 @@ def one_of(allowed: tuple[T, ...]) -> Callable[[Any], T]:
 
     def parse(value: Any) -> T:
         if value not in allowed:
-            raise InvalidRequest(f"must be one of {', '.join(map(str, allowed))}; got {str(value)[:60]!r}.")
+            got = repr(value[:60]) if isinstance(value, str) else _kind(value)
+            raise InvalidRequest(f"must be one of {', '.join(map(str, allowed))}; got {got}.")
         return cast(T, value)
 
     return parse

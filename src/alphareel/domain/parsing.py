@@ -120,9 +120,10 @@ def _checked_background(values: Mapping[str, Any], *, names: Mapping[str, str]) 
         kind, requested_type = "color", "custom"
     if kind not in BACKGROUNDS:
         accepted = ", ".join((*BACKGROUNDS, *_FLAT_COLORS, "custom"))
-        actual = "is required and" if kind is None else ""
-        got = "" if kind is None else f"; got {str(kind)[:60]!r}"
-        raise fail("type", f"{actual} must be one of {accepted}{got}.".lstrip())
+        if kind is None:
+            raise fail("type", f"is required and must be one of {accepted}.")
+        got = repr(kind[:60]) if isinstance(kind, str) else "something else"
+        raise fail("type", f"must be one of {accepted}; got {got}.")
     if kind == "transparent":
         return Background()
     if kind == "color":

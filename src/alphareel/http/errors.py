@@ -68,6 +68,10 @@ _CONFIDENTIAL = (
     e.WorkerCrashed,
     e.StorageFailed,
 )
+# The contract's own words for these errors. Clients compare them, so what to do is in ``hint`` instead.
+_PHRASES = frozenset(
+    ("Invalid API key", "Job not found", "Job not completed", "Not enough credits to process this video")
+)
 # Logged without a stack trace: hundreds occur during an outage, and where they were raised does not matter.
 _EXPECTED = (e.Unavailable, e.StorageFull)
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -86,6 +90,8 @@ def error_response(error: e.AlphareelError, *, request_id: str, status: int | No
 
 def _envelope(error: e.AlphareelError, request_id: str) -> dict[str, Any]:
     body: dict[str, Any] = {"code": error.code, "message": _public_message(error), "request_id": request_id}
+    if error.message in _PHRASES:
+        body["hint"] = error.hint
     if details := getattr(error, "details", ()):
         body["details"] = [{"field": d.field, "message": d.message} for d in details]
     return {"error": body}
@@ -94,8 +100,7 @@ def _envelope(error: e.AlphareelError, request_id: str) -> dict[str, Any]:
 def _public_message(error: e.AlphareelError) -> str:
     if isinstance(error, _CONFIDENTIAL):
         return "The server failed to process the request. Try again; if it keeps failing, report the request ID."
-    end = "" if error.message.endswith((".", "!", "?")) or not error.hint else "."
-    return f"{error.message}{end} {error.hint}".rstrip()
+    return error.message if error.message in _PHRASES else str(error)
 
 
 def _headers(error: e.AlphareelError) -> dict[str, str]:

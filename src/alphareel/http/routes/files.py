@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
 from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 from starlette.responses import StreamingResponse
 
@@ -64,7 +65,7 @@ def preflight_file() -> Response:
         "Access-Control-Allow-Headers": "Range, If-Range, If-None-Match, If-Modified-Since",
         "Access-Control-Max-Age": "86400",
     }
-    return Response(headers={**_CROSS_ORIGIN, **allowed}, status_code=204)
+    return JSONResponse({"success": True}, headers={**_CROSS_ORIGIN, **allowed})
 
 
 def _requested_range(request: Request, size: int, etag: str) -> Range | None:

@@ -58,7 +58,7 @@ def legacy_download(
     """A fresh link to the output as JSON, not the file itself."""
     job = serializers.job(services.jobs.completed(principal, job_id))
     if job.output_url is None:  # the output was deleted after completed() returned
-        raise JobNotCompleted("Job not completed.", hint="Ask again when its status is completed.")
+        raise JobNotCompleted("Job not completed", hint="Ask again when its status is completed.")
     return files.Download(download_url=job.output_url, output_url=job.output_url, output_format=job.output_format)
 
 
