@@ -85,7 +85,7 @@ def test_an_upload_that_is_deleted_before_the_transaction_is_refused(harness: Se
     upload_row = harness.uploads.upload(upload_id)
     assert upload_row is not None
     link = harness.services.files.upload_link(upload_row).url
-    harness.sources.store.upload = lambda _: upload_row  # type: ignore[method-assign]  # as read before the deletion
+    harness.resolver.store.upload = lambda _: upload_row  # type: ignore[method-assign]  # as read before the deletion
     DeletionStore(harness.database, clock=harness.clock).remove_upload(upload_id)
     with pytest.raises(InvalidRequest, match="deleted"):
         harness.services.jobs.create(ANONYMOUS, {"video_url": link})

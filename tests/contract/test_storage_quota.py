@@ -180,8 +180,8 @@ class TestDeduplication:
         first, second = upload(harness, "a", "one"), upload(harness, "a", "one")
         harness.services.uploads.delete(caller(harness, "a"), first.id)
         assert harness.blobs.blobs == {second.blob: content("one")}
-        assert harness.sources.find(source_urls.source(link(harness, second)), key_id="a") == second
-        assert harness.sources.blob_of(link(harness, second).partition("?")[0].removeprefix("/files/")) == second.blob
+        assert harness.resolver.find(source_urls.source(link(harness, second)), key_id="a") == second
+        assert harness.resolver.blob_of(link(harness, second).partition("?")[0].removeprefix("/files/")) == second.blob
         harness.services.uploads.delete(caller(harness, "a"), second.id)
         assert harness.blobs.blobs == {}
 

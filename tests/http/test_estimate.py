@@ -125,5 +125,5 @@ def test_a_bad_field_is_named(client, body, field):
 
 
 def test_an_estimate_for_an_unavailable_model_is_refused_like_a_job(client, harness, monkeypatch):
-    monkeypatch.setattr(harness.offer, "error", ModelUnavailable("No engine."))
+    monkeypatch.setattr(harness.capabilities, "error", ModelUnavailable("No engine."))
     assert client.post("/v1/estimate", json=VIDEO).json()["error"]["code"] == "model_unavailable"

@@ -42,7 +42,7 @@ def work(harness, tmp_path, monkeypatch):
             storage={"data_dir": tmp_path},
             worker={"wall_seconds": 60, "pipeline": "fake_pipeline", "max_tries": 1, "chunk_seconds": 0},
         )
-        stores = {"jobs": harness.jobs, "blobs": harness.blobs, "uploads": harness.sources}
+        stores = {"jobs": harness.jobs, "blobs": harness.blobs, "uploads": harness.resolver}
         worker = Worker("w", **stores, fetcher=CannedFetcher({URL: words}), settings=settings)
         worker.drain()
         work_off(harness, worker, job_id)

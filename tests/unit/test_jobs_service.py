@@ -126,7 +126,7 @@ class TestCreating:
                 harness.services.jobs.create(caller, {**VIDEO, "metadata": bad})
 
     def test_says_when_nothing_here_can_serve_it(self, harness: ServiceHarness, caller: Principal) -> None:
-        harness.offer.error = errors.ModelUnavailable("No engine.")
+        harness.capabilities.error = errors.ModelUnavailable("No engine.")
         with pytest.raises(errors.ModelUnavailable):
             harness.services.jobs.create(caller, {**VIDEO, "model": "pro"})
         assert harness.services.jobs.list(caller, limit=10, offset=0, status=None).total == 0
@@ -134,7 +134,7 @@ class TestCreating:
     def test_takes_drafts_and_tests_that_nothing_here_can_serve_and_warns(
         self, harness: ServiceHarness, caller: Principal
     ) -> None:
-        harness.offer.error = errors.ModelUnavailable("No engine.", hint="Install one.")
+        harness.capabilities.error = errors.ModelUnavailable("No engine.", hint="Install one.")
         draft = harness.services.jobs.create(caller, {**VIDEO, "model": "pro", "auto_start": False})
         assert draft.warnings == ("No engine. Install one.",)
         assert (
@@ -146,7 +146,7 @@ class TestCreating:
         assert harness.services.jobs.start(caller, draft.id, {"test": "success"}).status is Status.PENDING
 
     def test_warns_of_the_engine_that_stands_in(self, harness: ServiceHarness, caller: Principal) -> None:
-        harness.offer.warnings = ("Another engine serves.",)
+        harness.capabilities.warnings = ("Another engine serves.",)
         job = harness.services.jobs.create(caller, {**VIDEO, "auto_start": False})
         assert job.warnings == harness.services.jobs.start(caller, job.id, {}).warnings == ("Another engine serves.",)
 
@@ -198,7 +198,7 @@ class TestSources:
         path = upload(harness, caller).partition("?")[0]
         for url in (f"https://cdn.example.com/prefix{path}", f"http://127.0.0.1:8080{path}", path):
             job = harness.services.jobs.create(caller, {"video_url": url})
-            found = harness.sources.find(source_urls.source(job.video_url), key_id=job.key_id)
+            found = harness.resolver.find(source_urls.source(job.video_url), key_id=job.key_id)
             assert found is not None
 
     def test_an_upload_of_another_key_does_not_exist_without_its_signed_link(
@@ -235,7 +235,7 @@ class TestSources:
     ) -> None:
         expires = int(harness.clock.now().timestamp()) + 60
         links = {
-            folder: sign(FileGrant(f"{folder}/job_1/1/result.webm", "a.webm", expires), harness.sources.link_secret)
+            folder: sign(FileGrant(f"{folder}/job_1/1/result.webm", "a.webm", expires), harness.resolver.link_secret)
             for folder in ("outputs", "previews", "chunks", "fetched")
         }
         assert harness.services.jobs.create(caller, {"video_url": links.pop("outputs")}).status is Status.PENDING

@@ -186,7 +186,7 @@ def test_a_link_expires(harness: ServiceHarness) -> None:
 
 def test_a_link_to_what_is_gone_is_not_found(harness: ServiceHarness) -> None:
     blob, query = followed(
-        signed_urls.sign(signed_urls.FileGrant("uploads/gone.mp4", "a", 2_000_000_000), harness.sources.link_secret)
+        signed_urls.sign(signed_urls.FileGrant("uploads/gone.mp4", "a", 2_000_000_000), harness.resolver.link_secret)
     )
     with pytest.raises(errors.NotFound):
         harness.services.files.open_download(blob, query)

@@ -60,7 +60,7 @@ def worker(harness, chunk_queue, tmp_path):
         worker={"wall_seconds": 60, "chunk_seconds": 0.5, "retry_seconds": 0.01},
     )
     fetcher = CannedFetcher({})
-    return Worker("w", jobs=harness.jobs, blobs=harness.blobs, uploads=harness.sources, fetcher=fetcher, settings=settings,
+    return Worker("w", jobs=harness.jobs, blobs=harness.blobs, uploads=harness.resolver, fetcher=fetcher, settings=settings,
                   chunk_queue=chunk_queue)  # fmt: skip
 
 

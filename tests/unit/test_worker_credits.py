@@ -53,7 +53,7 @@ def worker(harness: ServiceHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         storage={"data_dir": tmp_path}, worker={"wall_seconds": 60, "pipeline": "fake_pipeline", "chunk_seconds": 0}
     )
     worker = Worker(
-        "w1", jobs=harness.jobs, blobs=harness.blobs, uploads=harness.sources, fetcher=fetcher, settings=settings
+        "w1", jobs=harness.jobs, blobs=harness.blobs, uploads=harness.resolver, fetcher=fetcher, settings=settings
     )
     worker.drain()
     return worker
@@ -149,7 +149,7 @@ class TestOfARealRun:
 
         def submit(clip: Path, **body: Any) -> Job:
             settings = make_settings(storage={"data_dir": tmp_path}, worker={"wall_seconds": 60, "chunk_seconds": 0})
-            deps = {"blobs": harness.blobs, "uploads": harness.sources, "fetcher": CannedFetcher({})}
+            deps = {"blobs": harness.blobs, "uploads": harness.resolver, "fetcher": CannedFetcher({})}
             worker = Worker("w1", jobs=harness.jobs, settings=settings, **deps)
             caller = Principal(harness.keys.authenticate("s"), "r")
             session = harness.services.uploads.begin(caller, filename=clip.name, declared_type=None)

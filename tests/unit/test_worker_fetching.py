@@ -47,7 +47,7 @@ def make_worker(harness, tmp_path):
     def make(fetcher=None, **other):
         fetcher = fetcher or CannedFetcher({URL: b"from afar"})
         settings = make_settings(storage={"data_dir": tmp_path}, worker={"retry_seconds": 0.01, "chunk_seconds": 0})
-        stores = {"jobs": harness.jobs, "blobs": harness.blobs, "uploads": harness.sources}
+        stores = {"jobs": harness.jobs, "blobs": harness.blobs, "uploads": harness.resolver}
         worker = Worker("w", **stores, fetcher=fetcher, settings=settings, **other)
         worker.drain()
         return worker
@@ -84,7 +84,7 @@ def test_what_was_fetched_is_in_the_store_before_the_job_is_queued_to_run(harnes
 def test_the_result_of_another_job_is_copied_from_the_store(harness, make_worker):
     blob = "outputs/job_1/1/result.webm"
     harness.blobs.blobs[blob] = b"a result"
-    link = sign(FileGrant(blob, "a.webm", int(harness.clock.now().timestamp()) + 60), harness.sources.link_secret)
+    link = sign(FileGrant(blob, "a.webm", int(harness.clock.now().timestamp()) + 60), harness.resolver.link_secret)
     job = harness.services.jobs.create(SOMEBODY, {"video_url": f"https://cut.example.com{link}"})
     harness.clock.advance(seconds=3600)  # a link that was valid at the creation is enough
     fetcher = CannedFetcher({})
@@ -96,7 +96,7 @@ def test_the_result_of_another_job_is_copied_from_the_store(harness, make_worker
 
 def test_a_linked_file_that_was_removed_meanwhile_fails_the_job(harness, make_worker):
     expires = int(harness.clock.now().timestamp()) + 60
-    link = sign(FileGrant("outputs/job_1/1/result.webm", "a.webm", expires), harness.sources.link_secret)
+    link = sign(FileGrant("outputs/job_1/1/result.webm", "a.webm", expires), harness.resolver.link_secret)
     job = harness.services.jobs.create(SOMEBODY, {"video_url": link})
     make_worker().execute(job.id, job.ticket)
     make_worker().fetch(job.id, harness.jobs.job(job.id).ticket)
@@ -108,8 +108,8 @@ def test_a_linked_file_that_was_removed_meanwhile_fails_the_job(harness, make_wo
 def test_a_linked_file_above_the_size_limit_fails_the_job(harness, make_worker, tmp_path):
     harness.blobs.blobs["outputs/job_1/1/result.webm"] = bytes(100)
     expires = int(harness.clock.now().timestamp()) + 60
-    link = sign(FileGrant("outputs/job_1/1/result.webm", "a.webm", expires), harness.sources.link_secret)
-    inputs = Inputs(harness.blobs, harness.sources)
+    link = sign(FileGrant("outputs/job_1/1/result.webm", "a.webm", expires), harness.resolver.link_secret)
+    inputs = Inputs(harness.blobs, harness.resolver)
     with pytest.raises(FileTooLarge, match="99 allowed"):
         inputs.copy_linked(source_urls.source(link), tmp_path / "copy", max_bytes=99, tick=lambda: None)
 

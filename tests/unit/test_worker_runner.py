@@ -74,7 +74,7 @@ def make_worker(
         "w1",
         jobs=harness.jobs,
         blobs=harness.blobs,
-        uploads=harness.sources,
+        uploads=harness.resolver,
         fetcher=fetcher,
         settings=settings,
         owner=owner,
@@ -172,7 +172,7 @@ def test_a_database_that_goes_away_is_no_failure_of_the_job(
 ) -> None:
     job = submit(harness)
     with monkeypatch.context() as meanwhile:
-        meanwhile.setattr(harness.sources.store, "upload", _raise_away)
+        meanwhile.setattr(harness.resolver.store, "upload", _raise_away)
         meanwhile.setattr("alphareel.service.uploads.resolver.UploadResolver.find", _raise_away)
         with pytest.raises(Unavailable):
             worker.execute(job.id, job.ticket)

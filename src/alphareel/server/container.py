@@ -63,7 +63,6 @@ _PROBE_MEMORY = 4 * 1024**3
 _OWN_WORK = 0.25  # of the time that a probe may take: one that computed less was kept waiting by this machine
 _EXPORT_AGAIN = "Check that it plays, or export it again as MP4 (H.264)."
 _EXAMINE_FETCHED = ResourceLimits(memory_bytes=4 * 1024**3, cpu_seconds=60, wall_seconds=120.0)
-_MAX_DEATHS = 6
 _SWEEP_SECONDS = 60.0
 _CALLS_KEPT = timedelta(days=91)  # a day more than usage looks back
 
@@ -75,14 +74,15 @@ def build_services(installation: Installation) -> Services:
     retention = _retention_store(installation)
     idempotency = IdempotencyStore(database, clock=clock)
     prices = settings.billing.prices
-    capabilities = Capabilities(settings.models.dir, settings.models.priorities)
+    overrides = installation.overrides
+    capabilities = overrides.capabilities or Capabilities(settings.models.dir, settings.models.priorities)
     api_keys = ApiKeyService(installation.keys)
     calls = CallStore(database)
     jobs = JobService(
         installation.jobs,
         deletion=deletion,
         api_keys=api_keys,
-        uploads=installation.sources,
+        uploads=installation.resolver,
         capabilities=capabilities,
         prices=prices,
         idempotency=idempotency,
@@ -96,7 +96,7 @@ def build_services(installation: Installation) -> Services:
         storage=installation.storage_usage,
         deletion=deletion,
         idempotency=idempotency,
-        inspect_media=IsolatedInspection(settings.limits.clip, settings.probes.seconds),
+        inspect_media=overrides.inspect_media or IsolatedInspection(settings.limits.clip, settings.probes.seconds),
         settings=settings.storage,
         limits=settings.limits,
         clock=clock,
@@ -108,11 +108,11 @@ def build_services(installation: Installation) -> Services:
     return Services(
         jobs=jobs,
         estimates=EstimateService(
-            prices, RunHistory(database), installation.sources, capabilities, AccountStore(database, clock=clock)
+            prices, RunHistory(database), installation.resolver, capabilities, AccountStore(database, clock=clock)
         ),
         uploads=uploads,
         files=FileService(
-            _url_signer(installation), installation.blobs, installation.sources, installation.jobs, retention, clock
+            _url_signer(installation), installation.blobs, installation.resolver, installation.jobs, retention, clock
         ),
         webhooks=WebhookService(_webhook_table(installation), _sender(installation), jobs=jobs, clock=clock),
         usage=UsageService(calls, installation.storage_usage, clock=clock),
@@ -149,7 +149,7 @@ def build_renewal(services: Services) -> PeriodicTask:
 
 def _url_signer(installation: Installation) -> UrlSigner:
     lifetime = timedelta(seconds=installation.settings.retention.link_seconds)
-    return UrlSigner(installation.sources.link_secret, lifetime, installation.clock)
+    return UrlSigner(installation.resolver.link_secret, lifetime, installation.clock)
 
 
 def build_admin_service(installation: Installation) -> AdminService:
@@ -168,7 +168,7 @@ def build_worker(installation: Installation, executor_id: str) -> Worker:
         f"worker:{executor_id}",
         jobs=installation.jobs,
         blobs=installation.blobs,
-        uploads=installation.sources,
+        uploads=installation.resolver,
         fetcher=GuardedFetcher(settings.fetch),
         settings=settings,
         owner=executor_id,
@@ -263,7 +263,8 @@ def _sender(installation: Installation) -> WebhookSender:
     signing = [s.get_secret_value() for s in (settings.webhooks.secret, settings.webhooks.old_secret) if s is not None]
     for secret in signing:
         hide_secret(secret)
-    return WebhookSender(GuardedPoster(settings.fetch.allow_cidrs), Secrets(tuple(signing)), installation.clock)
+    poster = installation.overrides.poster or GuardedPoster(settings.fetch.allow_cidrs)
+    return WebhookSender(poster, Secrets(tuple(signing)), installation.clock)
 
 
 def _webhook_table(installation: Installation) -> WebhookStore:

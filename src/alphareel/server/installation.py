@@ -16,15 +16,18 @@ from alphareel.db.api_keys import ApiKeyStore
 from alphareel.db.availability import WITHOUT_LIMITS, DatabaseLimits
 from alphareel.db.database import Database, normalized, open_database
 from alphareel.db.jobs import JobStore
+from alphareel.db.queue import Enqueue
 from alphareel.db.storage_usage import StorageUsage
 from alphareel.db.uploads import UploadStore
 from alphareel.db.workers import ExecutorStore
 from alphareel.domain.errors import InvalidRequest, StorageFailed, Unavailable
 from alphareel.queue.dbos_engine import DbosQueue, prepare
 from alphareel.service.jobs.queue_limits import QueueLimits
-from alphareel.service.ports import Blobs
+from alphareel.service.ports import Blobs, Clock, JobCapabilities
 from alphareel.service.settings import DatabaseSettings, Settings, StorageSettings
 from alphareel.service.uploads.resolver import UploadResolver
+from alphareel.service.uploads.service import InspectMedia
+from alphareel.service.webhooks.events import Poster
 from alphareel.telemetry.logging import hide_secret
 
 
@@ -33,6 +36,19 @@ class SystemClock:
 
     def now(self) -> datetime:
         return datetime.now(UTC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overrides:
+    """Parts that tests replace; None for the real one."""
+
+    clock: Clock | None = None
+    blobs: Blobs | None = None
+    enqueue: Enqueue | None = None
+    queue_limits: QueueLimits | None = None
+    capabilities: JobCapabilities | None = None
+    poster: Poster | None = None
+    inspect_media: InspectMedia | None = None
 
 
 @dataclass(frozen=True)
@@ -48,8 +64,9 @@ class Installation:
     keys: ApiKeyStore
     executors: ExecutorStore
     blobs: Blobs
-    sources: UploadResolver
-    clock: SystemClock
+    resolver: UploadResolver
+    clock: Clock
+    overrides: Overrides
 
 
 def limits_of_requests(settings: DatabaseSettings) -> DatabaseLimits:
@@ -73,30 +90,41 @@ def open_installation(settings: Settings, limits: DatabaseLimits | None = None) 
     _migrate(settings.database)
     database = open_database(settings.database.url, limits or DatabaseLimits())
     try:
-        clock = SystemClock()
-        queue = DbosQueue(database.engine)
-        keys = ApiKeyStore(database, clock=clock)
-        storage_usage = StorageUsage(database, settings.storage)
-        uploads = UploadStore(database, clock=clock, storage=storage_usage)
-        secret = keys.set_setting_once("link_secret", secrets.token_hex(32))
-        hide_secret(secret)
-        yield Installation(
-            settings=settings,
-            database=database,
-            queue=queue,
-            jobs=JobStore(
-                database, enqueue=queue.enqueue, clock=clock, limits=_queue_limits(settings), storage=storage_usage
-            ),
-            uploads=uploads,
-            storage_usage=storage_usage,
-            keys=keys,
-            executors=ExecutorStore(database, clock=clock),
-            blobs=open_blobs(settings.storage.url),
-            sources=UploadResolver(uploads, secret, clock),
-            clock=clock,
-        )
+        yield assemble(settings, database)
     finally:
         database.close()
+
+
+def assemble(settings: Settings, database: Database, overrides: Overrides | None = None) -> Installation:
+    """The installation on an open database with the present schema."""
+    overrides = overrides or Overrides()
+    clock = overrides.clock or SystemClock()
+    queue = DbosQueue(database.engine)
+    keys = ApiKeyStore(database, clock=clock)
+    storage_usage = StorageUsage(database, settings.storage)
+    uploads = UploadStore(database, clock=clock, storage=storage_usage)
+    secret = keys.set_setting_once("link_secret", secrets.token_hex(32))
+    hide_secret(secret)
+    return Installation(
+        settings=settings,
+        database=database,
+        queue=queue,
+        jobs=JobStore(
+            database,
+            enqueue=overrides.enqueue or queue.enqueue,
+            clock=clock,
+            limits=overrides.queue_limits or _queue_limits(settings),
+            storage=storage_usage,
+        ),
+        uploads=uploads,
+        storage_usage=storage_usage,
+        keys=keys,
+        executors=ExecutorStore(database, clock=clock),
+        blobs=overrides.blobs or open_blobs(settings.storage.url),
+        resolver=UploadResolver(uploads, secret, clock),
+        clock=clock,
+        overrides=overrides,
+    )
 
 
 def _address(settings: DatabaseSettings) -> str:

@@ -10,43 +10,24 @@ from pathlib import Path
 from typing import Any
 
 from alphareel.db import migrate
-from alphareel.db.api_keys import ApiKeyAdminStore, ApiKeyStore
-from alphareel.db.billing import AccountStore
+from alphareel.db.api_keys import ApiKeyStore
 from alphareel.db.database import Database, open_engine
-from alphareel.db.deletion import DeletionStore
-from alphareel.db.idempotency import IdempotencyStore
 from alphareel.db.jobs import JobStore
-from alphareel.db.retention import RetentionStore
-from alphareel.db.stats import RunHistory, StatsStore
-from alphareel.db.storage_usage import StorageUsage
 from alphareel.db.uploads import UploadStore
-from alphareel.db.usage import CallStore
 from alphareel.db.webhooks import WebhookStore
 from alphareel.db.workers import ExecutorStore
 from alphareel.domain.errors import InvalidFileType, NotFound, StorageFailed
 from alphareel.domain.options import Options
-from alphareel.service.api_keys.admin import AdminService
+from alphareel.server import container
+from alphareel.server.installation import Overrides, assemble
 from alphareel.service.api_keys.service import ApiKeyService
-from alphareel.service.files.service import FileService
-from alphareel.service.files.signed_urls import UrlSigner
-from alphareel.service.health import HealthMonitor
-from alphareel.service.jobs.deletion import DeletionService
-from alphareel.service.jobs.estimate_service import EstimateService
 from alphareel.service.jobs.models import TERMINAL, Step
 from alphareel.service.jobs.queue_limits import QueueLimits
-from alphareel.service.jobs.service import JobService
 from alphareel.service.ports import Fetched, JobBody
 from alphareel.service.services import Services
 from alphareel.service.settings import Settings
-from alphareel.service.stats import StatsService
 from alphareel.service.uploads.models import MediaInfo
-from alphareel.service.uploads.probe_queue import ProbeQueue
 from alphareel.service.uploads.resolver import UploadResolver
-from alphareel.service.uploads.service import UploadService
-from alphareel.service.usage.service import CallLog, UsageService
-from alphareel.service.webhooks.dispatcher import WebhookSender
-from alphareel.service.webhooks.events import Secrets
-from alphareel.service.webhooks.service import WebhookService
 
 
 @dataclass
@@ -173,7 +154,7 @@ class RecordingEngine:
 
 @dataclass
 class FakeCapabilities:
-    """An Offer that accepts everything, with these warnings, until ``error`` is set."""
+    """JobCapabilities that accept everything, with these warnings, until ``error`` is set."""
 
     error: Exception | None = None
     warnings: tuple[str, ...] = ()
@@ -255,9 +236,9 @@ class ServiceHarness:
     engine: RecordingEngine
     blobs: MemoryBlobs
     clock: SettableClock
-    offer: FakeCapabilities
+    capabilities: FakeCapabilities
     database: Database
-    sources: UploadResolver
+    resolver: UploadResolver
     webhooks: WebhookStore
     poster: RecordingPoster
 
@@ -291,92 +272,37 @@ def open_harness(
             "storage": {"data_dir": folder, "min_free_bytes": 0, **groups.get("storage", {})},
             "limits": {"max_upload_bytes": 1_000_000, **groups.get("limits", {})},
             "probes": {"processes": 3},
+            "retention": {"link_seconds": 3600, **groups.get("retention", {})},
+            "webhooks": {"secret": "a signing secret"},
+            "database": {"url": database_url or f"sqlite:///{folder / 'test.db'}"},
         }
     )
-    database = Database(open_engine(database_url or f"sqlite:///{folder / 'test.db'}"))
+    database = Database(open_engine(settings.database.url))
     migrate.upgrade(database)
-    clock, engine, blobs, capabilities = SettableClock(), RecordingEngine(), MemoryBlobs(), FakeCapabilities()
-    storage = StorageUsage(database, settings.storage)
-    store = JobStore(database, enqueue=engine.enqueue, clock=clock, limits=queue_limits, storage=storage)
-    uploads = UploadStore(database, clock=clock, storage=storage)
-    keystore = ApiKeyStore(database, clock=clock)
-    executors = ExecutorStore(database, clock=clock)
-    secret = keystore.set_setting_once("link_secret", "a secret of the tests")
-    resolver = UploadResolver(uploads, secret, clock)
-    webhooks, poster = WebhookStore(database, clock=clock), RecordingPoster()
-    api_keys = ApiKeyService(keystore)
-    accounts = AccountStore(database, clock=clock)
-    idempotency = IdempotencyStore(database, clock=clock)
-    deletion = DeletionService(store, DeletionStore(database, clock=clock), blobs)
-    prices = settings.billing.prices
-    calls = CallStore(database)
-    jobs = JobService(
-        store,
-        deletion=deletion,
-        api_keys=api_keys,
-        uploads=resolver,
-        capabilities=capabilities,
-        prices=prices,
-        idempotency=idempotency,
-        settings=settings.jobs,
-        retention=settings.retention,
-        fetch=settings.fetch,
-    )
-    upload_service = UploadService(
-        uploads,
-        blobs,
-        storage=storage,
-        deletion=deletion,
-        idempotency=idempotency,
-        inspect_media=identify_by_magic,
-        settings=settings.storage,
-        limits=settings.limits,
+    engine, blobs, clock = RecordingEngine(), MemoryBlobs(), SettableClock()
+    capabilities, poster = FakeCapabilities(), RecordingPoster()
+    overrides = Overrides(
         clock=clock,
-        probes=ProbeQueue(settings.probes),
+        blobs=blobs,
+        enqueue=engine.enqueue,
+        queue_limits=queue_limits or QueueLimits(),
+        capabilities=capabilities,
+        poster=poster,
+        inspect_media=identify_by_magic,
     )
-    health = HealthMonitor(jobs=store, executors=executors, blobs=blobs, has_space=upload_service.has_space)
-    services = Services(
-        jobs=jobs,
-        estimates=EstimateService(prices, RunHistory(database), resolver, capabilities, accounts),
-        uploads=upload_service,
-        files=FileService(
-            UrlSigner(secret, timedelta(hours=1), clock),
-            blobs,
-            resolver,
-            store,
-            RetentionStore(database, clock=clock),
-            clock,
-        ),
-        webhooks=WebhookService(
-            webhooks, WebhookSender(poster, Secrets(("a signing secret",)), clock), jobs=jobs, clock=clock
-        ),
-        usage=UsageService(calls, storage, clock=clock),
-        calls=CallLog(calls, clock=clock),
-        api_keys=api_keys,
-        admin=AdminService(
-            keystore,
-            ApiKeyAdminStore(database, clock=clock),
-            accounts=accounts,
-            clock=clock,
-            config={"port": "8080"},
-        ),
-        prices=prices,
-        health=health,
-        stats=StatsService(StatsStore(database, clock=clock), health),
-        idempotency=idempotency,
-    )
+    installation = assemble(settings, database, overrides)
     return ServiceHarness(
-        services=services,
-        jobs=store,
-        keystore=keystore,
-        uploads=uploads,
-        executors=executors,
+        services=container.build_services(installation),
+        jobs=installation.jobs,
+        keystore=installation.keys,
+        uploads=installation.uploads,
+        executors=installation.executors,
         engine=engine,
         blobs=blobs,
         clock=clock,
-        offer=capabilities,
+        capabilities=capabilities,
         database=database,
-        sources=resolver,
-        webhooks=webhooks,
+        resolver=installation.resolver,
+        webhooks=WebhookStore(database, clock=clock),
         poster=poster,
     )
