@@ -33,6 +33,7 @@ __all__ = [
     "__version__",
     "cut",
     "errors",
+    "export",
     "formats",
     "models",
     "probe",
@@ -158,6 +159,46 @@ def cut(
     return results if target is None else results[0]
 
 
+def export(
+    matte: _Path,
+    source: _Path,
+    target: _Path | None = None,
+    *,
+    targets: _Targets = (),
+    background: _Background = None,
+    output_format: str | None = None,
+    composition: dict[str, Any] | None = None,
+    quality: str = "balanced",
+    poster_time: float | None = None,
+    limits: Limits | None = None,
+    models_dir: _Path | None = None,
+    threads: int | None = None,
+    overwrite: bool = False,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Result | tuple[Result, ...]:
+    """Write further outputs of a matte that was kept, without a network: at the speed of the encoder.
+
+    ``matte``: a file of the format lossless_matte, which ``cut`` writes beside other targets. ``source``: the video
+    that it was made of. All else is as for ``cut``. Raises BadVideo when the two do not belong together.
+    """
+    from alphareel.media.matte_facts import read_matte_facts
+
+    kept = read_matte_facts(Path(matte)).options
+    shared = {
+        "output_format": output_format,
+        "background": background,
+        "composition": composition,
+        "quality": quality,
+        "poster_time": poster_time,
+        "plate": None,
+        "preview_duration": kept.preview_duration,
+    }
+    outputs = _outputs(target, targets, shared)
+    means: dict[str, Any] = {"limits": limits, "models_dir": models_dir, "threads": threads, "overwrite": overwrite}
+    results = _follow(run(source, outputs, matte=matte, **means), on_progress)
+    return results if target is None else results[0]
+
+
 def _follow(
     steps: Generator[Progress, None, None], on_progress: Callable[[Progress], None] | None
 ) -> tuple[Result, ...]:
@@ -183,13 +224,15 @@ def run(
     models_dir: _Path | None = None,
     threads: int | None = None,
     previews: _Path | None = None,
+    matte: _Path | None = None,
     overwrite: bool = False,
 ) -> Generator[Progress, None, None]:
     """Like ``cut`` with parsed options, as a generator of Progress; closing it cancels and leaves nothing behind.
 
     Several outputs of one matte bring options of their own; ``options`` are those of a single ``target``.
     ``previews``: a folder that gets a small transparent WebP of the newest frame now and then (``Progress.preview``);
-    they stay there. ``overwrite``: as for ``cut``.
+    they stay there. ``matte``: a lossless matte of ``source`` to use instead of an engine. ``overwrite``: as for
+    ``cut``.
     """
     from alphareel.pipeline.run import run as run_pipeline
 
@@ -203,6 +246,7 @@ def run(
         models_dir=folder,
         threads=threads,
         previews=pictures,
+        matte=None if matte is None else Path(matte),
         overwrite=overwrite,
     )
 

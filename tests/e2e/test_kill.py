@@ -106,6 +106,23 @@ def test_a_killed_worker_costs_time_and_nothing_else(serve: Callable[..., Runnin
     assert_delivered_once(service, job_id, done, attempt=2)
 
 
+def test_an_export_survives_the_death_of_everything(serve: Callable[..., Running], clip: Path) -> None:
+    service = serve()
+    requested = {"video_url": service.upload(clip), "outputs": [{"format": "webm"}, {"format": "gif"}]}
+    job_id = str(service.call("POST", "/v1/jobs", json=requested)["id"])
+    before = service.wait_for_end(job_id)["outputs"]
+    export_id = service.call("POST", f"/v1/jobs/{job_id}/exports", json={"format": "mov"})["id"]
+    child = service.freeze()
+    assert_gone([child, *service.kill()])
+    service = serve()
+    done = service.wait_for_end(export_id)
+    assert (done["status"], done["attempts"]) == ("completed", 2)
+    outputs = service.job(job_id)["outputs"]
+    assert [output["format"] for output in outputs] == ["webm", "gif", "mov"]
+    assert [output["sha256"] for output in outputs[:2]] == [output["sha256"] for output in before]
+    assert {output["frames"] for output in outputs} == {250}
+
+
 def test_a_long_clip_goes_on_with_the_chunk_that_is_missing(serve: Callable[..., Running], tmp_path: Path) -> None:
     options = {"g": "25", "sc_threshold": "0"}
     clip = make_clip(tmp_path / "long.mp4", width=320, height=240, frames=150, audio=True, options=options).path

@@ -25,7 +25,9 @@ def dropin(client, key):
 
 def test_the_admin_client_lists_inspects_and_cancels_jobs_of_all_keys(make_client, sdk):
     token = "t" * 20
-    admin = AdminClient(token, base_url="http://testserver", transport=make_client(access={"admin_token": token})._transport)
+    admin = AdminClient(
+        token, base_url="http://testserver", transport=make_client(access={"admin_token": token})._transport
+    )
     job = sdk.create_job("https://a.example/v.mp4")
     assert job["id"] in [item["id"] for item in admin.list_jobs(status="pending")["items"]]
     assert admin.cancel_job(job["id"])["error_code"] == "cancelled"

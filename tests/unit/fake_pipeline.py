@@ -20,8 +20,15 @@ def run(
     if words[0] == "greedy":
         words = ["ok", "small"] if (threads, frames_ahead) == (1, 1) else ["native_hoard"]
     if words[0] == "picture":
-        return picture(outputs[0].path, previews, *words[1:])
-    return BEHAVIOURS[words[0]](outputs[0].path, outputs[0].options, *words[1:])
+        return _with_others(picture(outputs[0].path, previews, *words[1:]), outputs)
+    return _with_others(BEHAVIOURS[words[0]](outputs[0].path, outputs[0].options, *words[1:]), outputs)
+
+
+def _with_others(steps, outputs):
+    """The behavior makes the first output; every other one is made like it."""
+    for step in steps:
+        others = [_result(output.path, b"other", name=output.options.output_format) for output in outputs[1:]]
+        yield replace(step, results=(*step.results, *others)) if step.results else step
 
 
 def _progress(share, result=None):
@@ -38,10 +45,10 @@ def _progress(share, result=None):
     )
 
 
-def _result(target, data, warnings=()):
+def _result(target, data, warnings=(), name="webm"):
     target.write_bytes(data)
     return Result(
-        path=str(target), format="webm", mime="video/webm", bytes=len(data), sha256=hashlib.sha256(data).hexdigest(),
+        path=str(target), format=name, mime="video/webm", bytes=len(data), sha256=hashlib.sha256(data).hexdigest(),
         frames=10, seconds=0.4, width=64, height=48, has_alpha=True, has_audio=False,
         engine=EngineFacts("fake", "1"), warnings=warnings,
     )  # fmt: skip

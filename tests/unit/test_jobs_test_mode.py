@@ -8,7 +8,7 @@ import pytest
 
 from alphareel.domain.clip import EngineFacts, Limits, Result
 from alphareel.domain.errors import InsufficientCredits, InvalidRequest
-from alphareel.domain.options import Options
+from alphareel.domain.options import Options, Output
 from alphareel.service.api_keys.admin import Operator
 from alphareel.service.jobs.models import Billing, Job, Status
 from alphareel.service.jobs.test_mode import SCENARIO_OUTCOMES, ScenarioRunner, parse_scenario
@@ -40,22 +40,21 @@ def runner(harness: ServiceHarness, made: list[Options]) -> ScenarioRunner:
         assert source.stat().st_size > 0
         made.append(options)
         target.write_bytes(b"result")
-        return RunResult(
-            Result(
-                path=str(target),
-                format=options.output_format,
-                mime="video/webm",
-                bytes=6,
-                sha256="ab",
-                frames=25,
-                seconds=1.0,
-                width=160,
-                height=96,
-                has_alpha=True,
-                has_audio=True,
-                engine=EngineFacts("chroma", "1"),
-            )
+        result = Result(
+            path=str(target),
+            format=options.output_format,
+            mime="video/webm",
+            bytes=6,
+            sha256="ab",
+            frames=25,
+            seconds=1.0,
+            width=160,
+            height=96,
+            has_alpha=True,
+            has_audio=True,
+            engine=EngineFacts("chroma", "1"),
         )
+        return RunResult((result,))
 
     return ScenarioRunner(jobs=harness.jobs, blobs=harness.blobs, make=make, clock=harness.clock)
 
@@ -212,7 +211,7 @@ def test_every_outcome_may_be_named_alone() -> None:
 )
 def test_the_sample_is_really_cut(harness: ServiceHarness, wanted: dict[str, Any]) -> None:
     def make(source: Path, target: Path, options: Options) -> RunResult:
-        task = RunTask(source, target, options, Limits(), threads=1)
+        task = RunTask(source, (Output(target, options),), Limits(), threads=1)
         return child_process.run(task, ResourceLimits(wall_seconds=100))
 
     caller = client(harness)

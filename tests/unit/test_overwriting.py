@@ -12,7 +12,7 @@ import alphareel
 from alphareel.cli.contact_sheet import draw_sheet
 from alphareel.domain.clip import Limits
 from alphareel.domain.errors import InvalidRequest, StorageFailed, TargetExists
-from alphareel.domain.options import Options
+from alphareel.domain.options import Options, Output
 from alphareel.media.atomic_file import AtomicFile
 from alphareel.service.worker import child_main
 from alphareel.service.worker.messages import ChildRequest, RunTask
@@ -256,7 +256,7 @@ def test_a_dangling_link_does_not_count_as_an_existing_file(clip, tmp_path):
 def test_a_job_overwrites_the_leftovers_of_an_earlier_attempt(clip, tmp_path):
     (tmp_path / "job.webm").write_bytes(b"half of a result")
     options = Options(engine="chroma", key_color=(0, 255, 0))
-    task = RunTask(clip, tmp_path / "job.webm", options, Limits(), threads=1)
+    task = RunTask(clip, (Output(tmp_path / "job.webm", options),), Limits(), threads=1)
     request = ChildRequest.from_json(ChildRequest(task, 0, 0, 0, os.getpid()).to_json())  # as the worker sends it
     *_, last = child_main._perform(request.task)
-    assert last.result.frames == 4
+    assert last.results[0].frames == 4

@@ -1,13 +1,14 @@
 """A job that is made in chunks resumes with the missing ones, whatever interrupted it."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from alphareel.domain.clip import Chunk, EngineFacts, Limits, Progress, Result
 from alphareel.domain.errors import InternalError, StorageFailed, WorkerCrashed
-from alphareel.domain.options import Options
-from alphareel.service.worker.chunks import ChunkStore, make_chunk, make_chunks
+from alphareel.domain.options import Options, Output
+from alphareel.service.worker.chunks import ChunkStore, chunk_suffixes, make_chunk, make_chunks
 from alphareel.service.worker.messages import JoinTask, Plan, RunResult, RunTask
 from alphareel.testing.fakes import MemoryBlobs
 
@@ -33,18 +34,19 @@ class FakeChildren:
 
     def __call__(self, task, tick):
         if isinstance(task, JoinTask):
-            self.joined.append([chunk.path.read_text() for chunk in task.chunks])
+            self.joined.append([chunk.files[0][0].read_text() for chunk in task.chunks])
             assert tuple(chunk.chunk for chunk in task.chunks) == CHUNKS
             assert task.engine == ENGINE
-            return RunResult(_result(task.target, sum(chunk.frames for chunk in task.chunks)))
+            return RunResult((_result(task.outputs[0].path, sum(chunk.files[0][1] for chunk in task.chunks)),))
         start = task.chunk.start
         tick(Progress(done=5, total=10, share=0.5, seconds=1.0, fps=5.0, remaining_seconds=None))
         tick(None)
         if start == self.dies_at:
             raise WorkerCrashed("It died.")
         self.made.append(start)
-        task.target.write_text(f"from {start}")
-        return RunResult(_result(task.target, task.chunk.frames), {"matte": 1.0})
+        for output in task.outputs:
+            output.path.write_text(f"from {start}")
+        return RunResult(tuple(_result(o.path, task.chunk.frames) for o in task.outputs), {"matte": 1.0})
 
 
 @pytest.fixture
@@ -54,7 +56,7 @@ def task(tmp_path):
 
 def task_in(folder):
     (folder / "previews").mkdir(parents=True)
-    return RunTask(folder / "in.mp4", folder / "result.webm", Options(), Limits(), previews=folder / "previews")
+    return RunTask(folder / "in.mp4", (Output(folder / "result.webm"),), Limits(), previews=folder / "previews")
 
 
 @pytest.fixture
@@ -64,7 +66,7 @@ def blobs():
 
 @pytest.fixture
 def chunk_store(blobs):
-    return ChunkStore(blobs, "job_1", "a" * 64, suffix=".webm")
+    return ChunkStore(blobs, "job_1", "a" * 64, suffixes=(".webm",))
 
 
 def no_tick(progress):
@@ -76,7 +78,7 @@ def test_chunks_are_made_in_order_and_joined(task, chunk_store):
     result = make_chunks(task, PLAN, chunk_store, run=children, tick=lambda p: shares.append(p and p.share))
     assert children.made == [0, 10, 20]
     assert children.joined == [["from 0", "from 10", "from 20"]]
-    assert (result.result.frames, result.result.engine, result.stages) == (40, ENGINE, {"matte": 3.0})
+    assert (result.results[0].frames, result.results[0].engine, result.stages) == (40, ENGINE, {"matte": 3.0})
     assert shares == [0.125, None, 0.375, None, 0.75, None]
 
 
@@ -87,7 +89,7 @@ def test_chunks_that_are_stored_are_not_made_again(task, chunk_store, blobs, tmp
         make_chunks(task, PLAN, chunk_store, run=children, tick=no_tick)
     moved = task_in(tmp_path / "elsewhere")
     children.dies_at = None
-    make_chunks(moved, PLAN, ChunkStore(blobs, "job_1", "a" * 64, suffix=".webm"), run=children, tick=no_tick)
+    make_chunks(moved, PLAN, ChunkStore(blobs, "job_1", "a" * 64, suffixes=(".webm",)), run=children, tick=no_tick)
     assert children.made == [0, 10, 20]
     assert children.joined == [["from 0", "from 10", "from 20"]]
 
@@ -96,7 +98,7 @@ def test_chunks_of_another_plan_are_not_used(task, chunk_store, blobs, tmp_path)
     children = FakeChildren()
     make_chunks(task, PLAN, chunk_store, run=children, tick=no_tick)
     again = task_in(tmp_path / "b")
-    make_chunks(again, PLAN, ChunkStore(blobs, "job_1", "b" * 64, suffix=".webm"), run=children, tick=no_tick)
+    make_chunks(again, PLAN, ChunkStore(blobs, "job_1", "b" * 64, suffixes=(".webm",)), run=children, tick=no_tick)
     assert children.made == [0, 10, 20, 0, 10, 20]
 
 
@@ -105,7 +107,7 @@ def test_a_chunk_counts_only_once_its_facts_are_stored(task, chunk_store, blobs)
     children.dies_at = 10
     with pytest.raises(WorkerCrashed):
         make_chunks(task, PLAN, chunk_store, run=children, tick=no_tick)
-    assert sorted(blobs.blobs) == [f"chunks/job_1/{'a' * 16}/0.json", f"chunks/job_1/{'a' * 16}/0.webm"]
+    assert sorted(blobs.blobs) == [f"chunks/job_1/{'a' * 16}/0.0.webm", f"chunks/job_1/{'a' * 16}/0.json"]
     del blobs.blobs[f"chunks/job_1/{'a' * 16}/0.json"]
     assert chunk_store.facts(0) is None
 
@@ -114,7 +116,7 @@ def test_a_chunk_that_vanished_is_a_retryable_failure(task, chunk_store, blobs):
     class Vanishing(FakeChildren):
         def __call__(self, task, tick):
             result = super().__call__(task, tick)
-            blobs.blobs.pop(f"chunks/job_1/{'a' * 16}/0.webm", None)
+            blobs.blobs.pop(f"chunks/job_1/{'a' * 16}/0.0.webm", None)
             return result
 
     with pytest.raises(StorageFailed) as caught:
@@ -126,7 +128,7 @@ def test_a_chunk_that_another_worker_made_meanwhile_is_used(task, chunk_store, t
     class Helped(FakeChildren):
         def __call__(self, task, tick):
             if isinstance(task, RunTask) and task.chunk == CHUNKS[0]:
-                theirs = replace(task, target=tmp_path / "theirs.webm")
+                theirs = replace(task, outputs=(Output(tmp_path / "theirs.webm"),))
                 make_chunk(theirs, PLAN, 2, chunk_store, run=helper, tick=tick)
             return super().__call__(task, tick)
 
@@ -153,7 +155,7 @@ def test_other_workers_find_the_plan_in_the_store(chunk_store, tmp_path):
 def test_a_chunk_whose_file_is_gone_is_made_again(task, chunk_store, blobs, tmp_path):
     children = FakeChildren()
     make_chunks(task, PLAN, chunk_store, run=children, tick=no_tick)
-    del blobs.blobs[f"chunks/job_1/{'a' * 16}/1.webm"]
+    del blobs.blobs[f"chunks/job_1/{'a' * 16}/1.0.webm"]
     make_chunks(task_in(tmp_path / "b"), PLAN, chunk_store, run=children, tick=no_tick)
     assert children.made == [0, 10, 20, 10]
 
@@ -161,11 +163,32 @@ def test_a_chunk_whose_file_is_gone_is_made_again(task, chunk_store, blobs, tmp_
 def test_of_two_copies_of_a_chunk_the_first_is_kept(task, chunk_store, blobs, tmp_path):
     class Slow(FakeChildren):
         def __call__(self, task, tick):
-            fast = replace(task, target=tmp_path / "fast.webm")
+            fast = replace(task, outputs=(Output(tmp_path / "fast.webm"),))
             make_chunk(fast, PLAN, 1, chunk_store, run=FakeChildren(), tick=tick)
             result = super().__call__(task, tick)
-            task.target.write_text("slow")
+            task.outputs[0].path.write_text("slow")
             return result
 
     make_chunk(task, PLAN, 1, chunk_store, run=Slow(), tick=no_tick)
-    assert blobs.blobs[f"chunks/job_1/{'a' * 16}/1.webm"] == b"from 10"
+    assert blobs.blobs[f"chunks/job_1/{'a' * 16}/1.0.webm"] == b"from 10"
+
+
+def test_outputs_that_cannot_be_joined_are_made_of_the_joined_matte(tmp_path, blobs):
+    class Children(FakeChildren):
+        def __call__(self, task, tick):
+            if isinstance(task, RunTask) and task.chunk is None:
+                self.rest = [o.path.name for o in task.outputs], task.matte.name
+                return RunResult(tuple(_result(o.path, 40) for o in task.outputs))
+            if isinstance(task, JoinTask):
+                return RunResult(tuple(_result(o.path, 40) for o in task.outputs))
+            return super().__call__(task, tick)
+
+    names = {"a.gif": "gif", "b.webm": "webm", "m.mkv": "lossless_matte"}
+    outputs = tuple(Output(tmp_path / path, Options(output_format=name)) for path, name in names.items())
+    store = ChunkStore(blobs, "job_1", "a" * 64, suffixes=chunk_suffixes(outputs))
+    children = Children()
+    task = RunTask(tmp_path / "in.mp4", outputs, Limits())
+    result = make_chunks(task, PLAN, store, run=children, tick=no_tick)
+    assert children.rest == (["a.gif"], "m.mkv")
+    assert [Path(r.path).name for r in result.results] == list(names)
+    assert sum(key.endswith((".webm", ".mkv")) for key in blobs.blobs) == 2 * len(CHUNKS)

@@ -535,7 +535,8 @@ def test_a_late_result_never_replaces_the_delivered_one(
     done = now(harness, job)
     assert done.output is not None
     assert done.output.blob == f"outputs/{job.id}/2/result.webm"
-    assert list(harness.blobs.blobs) == [done.output.blob]
+    matte = f"mattes/{job.id}/2/kept-lossless_matte.mkv"
+    assert list(harness.blobs.blobs) == [f"fetched/{job.id}/1/source", done.output.blob, matte]
 
 
 def test_a_ticket_that_is_out_of_date_does_nothing(harness: ServiceHarness, worker: InlineWorker) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from alphareel.domain import errors
 from alphareel.domain.clip import Limits
-from alphareel.domain.options import Options
+from alphareel.domain.options import Output
 from alphareel.server.container import IsolatedFetchInspection, IsolatedInspection
 from alphareel.service.worker import child_process
 from alphareel.service.worker.child_process import ResourceLimits
@@ -35,7 +35,7 @@ def task(tmp_path: Path) -> Callable[[str], RunTask]:
         source = tmp_path / "source"
         source.write_text(words)
         target = tmp_path / "result.webm"
-        return RunTask(source, target, Options(), Limits(100, 100, 1.0, 5), threads=1, pipeline="fake_pipeline")
+        return RunTask(source, (Output(target),), Limits(100, 100, 1.0, 5), threads=1, pipeline="fake_pipeline")
 
     return make
 
@@ -44,8 +44,8 @@ def test_a_result_comes_back_with_its_progress(task: Callable[[str], RunTask], t
     heard: list[Any] = []
     result = child_process.run(task("ok so"), ResourceLimits(), tick=heard.append)
     assert (tmp_path / "result.webm").read_bytes() == b"made so"
-    assert result.result.sha256
-    assert result.result.engine.name == "fake"
+    assert result.results[0].sha256
+    assert result.results[0].engine.name == "fake"
     assert result.stages == {"read": 0.1, "matte": 0.3, "write": 0.2}
     assert [p.share for p in heard if p is not None][-1] == 1.0
 

@@ -19,8 +19,8 @@ from alphareel.domain.clip import Progress, Result
 PerTarget = list[str] | None
 """A value for all targets, or "TARGET=value" for one."""
 
-_ModelsDir = Annotated[Path | None, cyclopts.Parameter(env_var="ALPHAREEL_MODELS_DIR")]
-_ResultsAsJson = Annotated[bool, cyclopts.Parameter(name="--json", help="Print the results as a JSON list.")]
+ModelsDir = Annotated[Path | None, cyclopts.Parameter(env_var="ALPHAREEL_MODELS_DIR")]
+ResultsAsJson = Annotated[bool, cyclopts.Parameter(name="--json", help="Print the results as a JSON list.")]
 
 
 def _per_target(help_text: str) -> cyclopts.Parameter:
@@ -30,10 +30,10 @@ def _per_target(help_text: str) -> cyclopts.Parameter:
 _Source = Annotated[Path, cyclopts.Parameter(help="The video to read.")]
 _Target = Annotated[Path, cyclopts.Parameter(help="The file to write, or with --format an existing folder.")]
 _Others = Annotated[Path, cyclopts.Parameter(help="More files to write.")]
-_Background = Annotated[
+Background = Annotated[
     PerTarget, _per_target('A color ("#09A246"), an image or video file, or "blur"; default: transparent.')
 ]
-_Quality = Annotated[PerTarget, _per_target("web (small), balanced (default) or master (for editing).")]
+Quality = Annotated[PerTarget, _per_target("web (small), balanced (default) or master (for editing).")]
 _Composition = Annotated[
     PerTarget, _per_target("Canvas and position of the picture: JSON as in the HTTP API, or a file with it.")
 ]
@@ -42,7 +42,7 @@ _Engine = Annotated[
 ]
 _Prompt = Annotated[str | None, cyclopts.Parameter(help="What to keep, in words; for the model pro.")]
 _Preview = Annotated[float | None, cyclopts.Parameter(help="Process only the first N seconds.")]
-_Threads = Annotated[int | None, cyclopts.Parameter(help="Threads for the network; default: all cores.")]
+Threads = Annotated[int | None, cyclopts.Parameter(help="Threads for the network; default: all cores.")]
 _KeyColor = Annotated[str | None, cyclopts.Parameter(help="Screen color for the engine chroma; detected by default.")]
 _Plate = Annotated[
     Path | None,
@@ -51,14 +51,14 @@ _Plate = Annotated[
 _Shadows = Annotated[bool, cyclopts.Parameter(help="Keep shadows (engines chroma and plate).", negative=())]
 _Grow = Annotated[float, cyclopts.Parameter(help="Grow the matte by N pixels; negative shrinks it.")]
 _Feather = Annotated[float, cyclopts.Parameter(help="Soften the edge of the matte by N pixels.")]
-_PosterTime = Annotated[
+PosterTime = Annotated[
     float | None, cyclopts.Parameter(help="Time of the poster frame in seconds; default: the best frame.")
 ]
 _Smoothing = Annotated[
     str, cyclopts.Parameter(help="offline (default: looks at frames before and after) or live (only before).")
 ]
 Overwrite = Annotated[bool, cyclopts.Parameter(help="Replace existing files instead of refusing.", negative=())]
-_Format = Annotated[PerTarget, _per_target("Output format, if the suffix does not imply it.")]
+Format = Annotated[PerTarget, _per_target("Output format, if the suffix does not imply it.")]
 
 _COMPOSITION = '{"canvas": {"width": 1080, "height": 1920}, "foreground": {"anchor": "bottom-center", "scale": 1}}'
 
@@ -70,23 +70,23 @@ def cut(
     *others: _Others,
     model: str | None = None,
     engine: _Engine = None,
-    background: _Background = None,
-    format: _Format = None,  # noqa: A002 - the flag is called --format
-    quality: _Quality = None,
+    background: Background = None,
+    format: Format = None,  # noqa: A002 - the flag is called --format
+    quality: Quality = None,
     composition: _Composition = None,
     key_color: _KeyColor = None,
     plate: _Plate = None,
     shadows: _Shadows = False,
     grow: _Grow = 0.0,
     feather: _Feather = 0.0,
-    poster_time: _PosterTime = None,
+    poster_time: PosterTime = None,
     smoothing: _Smoothing = "offline",
     prompt: _Prompt = None,
     preview: _Preview = None,
-    models_dir: _ModelsDir = None,
-    threads: _Threads = None,
+    models_dir: ModelsDir = None,
+    threads: Threads = None,
     overwrite: Overwrite = False,
-    as_json: _ResultsAsJson = False,
+    as_json: ResultsAsJson = False,
 ) -> None:
     """Remove the background of SOURCE and write TARGET; the format follows from TARGET's suffix.
 
@@ -104,7 +104,7 @@ def cut(
     check_source(source)
     check_options(engine=engine, key_color=key_color)
     values = {"background": background, "output_format": format, "quality": quality, "composition": composition}
-    with interruptible(), _progress_bar(source.name) as show:
+    with interruptible(), progress_bar(source.name) as show:
         results = alphareel.cut(
             source,
             targets=plan_targets(source, (target, *others), values, overwrite=overwrite),
@@ -124,7 +124,7 @@ def cut(
             overwrite=overwrite,
             on_progress=show,
         )
-    _print_results(results, as_json=as_json, model=model)
+    print_results(results, as_json=as_json, model=model)
 
 
 def check_source(source: Path, verb: str = "cut") -> None:
@@ -264,7 +264,7 @@ def _loop(pattern: str) -> str:
 
 
 @contextmanager
-def _progress_bar(name: str) -> Generator[Any, None, None]:
+def progress_bar(name: str) -> Generator[Any, None, None]:
     """Yield a progress callback that draws a bar with fps and remaining time; None unless on a terminal."""
     if not stderr.is_terminal:
         yield None
@@ -287,7 +287,7 @@ def _progress_bar(name: str) -> Generator[Any, None, None]:
         yield show
 
 
-def _print_results(results: Sequence[Result], *, as_json: bool, model: str | None) -> None:
+def print_results(results: Sequence[Result], *, as_json: bool, model: str | None) -> None:
     """Print one line per result, and warnings on standard error.
 
     A stand-in for the default model's engine is a warning only if the model was requested; otherwise it is a note, and

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 import alphareel
-from alphareel.cli import cut, probe
+from alphareel.cli import cut, export, probe
 from alphareel.cli.console import stderr, stdout
 from alphareel.cli.cut import Overwrite, check_source
 from alphareel.cli.signals import Interrupted
@@ -45,6 +45,7 @@ _EXIT_CODES = (
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 app.command(cut.cut)
+app.command(export.export)
 app.command(probe.probe)
 app.command(probe.formats)
 

@@ -98,15 +98,17 @@ def link_uploads(c: sa.Connection, job_id: str, upload_ids: tuple[str, ...]) -> 
 
 
 def release_files(c: sa.Connection, row: sa.Row[Any]) -> tuple[str, ...]:
-    """Release a job's files: return its output and preview prefixes, and blobs of uploads that no other job uses.
+    """Release a job's files: return the prefixes of what it made and fetched, and blobs of uploads no other job uses.
 
-    There is one prefix for each attempt. A failed job may be started again, and a late deletion must not hit the
+    There is one prefix for each attempt or run. A failed job may be started again, and a late deletion must not hit the
     output of a later attempt.
     """
     attempts = range(1, row.attempt + 1)
     outputs = (blob_keys.output_prefix(row.id, attempt) for attempt in attempts)
+    mattes = (blob_keys.matte_prefix(row.id, attempt) for attempt in attempts)
     previews = (blob_keys.preview_prefix(row.id, attempt) for attempt in attempts)
-    return (*outputs, *previews, *_release_uploads(c, row))
+    fetched = (blob_keys.fetched_prefix(row.id, run) for run in range(1, row.run + 1))
+    return (*outputs, *mattes, *previews, *fetched, *_release_uploads(c, row))
 
 
 def _release_uploads(c: sa.Connection, row: sa.Row[Any]) -> tuple[str, ...]:
@@ -162,6 +164,12 @@ def _tombstone(row: sa.Row[Any], *, now: datetime) -> dict[str, Any]:
         "webhook_url": None,
         "metadata": {},
         "output": None,
+        "more_options": None,
+        "more_outputs": None,
+        "matte": None,
+        "task": None,
+        "report": None,
+        "downloaded": None,
         "stored_bytes": 0,
         "error": None,
         "warnings": [],

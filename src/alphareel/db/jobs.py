@@ -19,11 +19,12 @@ from alphareel.db.tables import job_events, jobs
 from alphareel.db.transitions import Transition, append_event, apply_transition, log_transition
 from alphareel.db.webhooks import add_webhook, events_by_job
 from alphareel.domain.clip import EngineFacts
+from alphareel.domain.errors import NotFound
 from alphareel.domain.fields import storable
 from alphareel.domain.options import Options, to_json
 from alphareel.service.billing.credits import Quote
 from alphareel.service.idempotency import IdempotentRequest
-from alphareel.service.jobs.models import Billing, Job, JobEvent, Output, Status, Step
+from alphareel.service.jobs.models import Billing, Job, JobEvent, Kind, Output, Status, Step, StoredMatte
 from alphareel.service.jobs.queue_limits import QueueLimits
 from alphareel.service.ports import Clock, NewJob, Page
 from alphareel.telemetry.tracing import current_traceparent
@@ -63,25 +64,40 @@ class JobStore:
         Raises InsufficientCredits, TooManyJobs, QueueFull, StorageQuotaExceeded, StorageFull; for a known ``once``
         ReplayedResponse, IdempotencyConflict, IdempotencyInProgress.
         """
+        return self.add_jobs([new], start=start, actor=actor, once=once)[0]
+
+    def add_jobs(
+        self, new: Sequence[NewJob], *, start: bool, actor: str, once: IdempotentRequest | None = None
+    ) -> tuple[Job, ...]:
+        """Insert several jobs, all or none; ``once`` stores the response for the first one. Raises like ``add_job``."""
         now = self._clock.now()
-        status = Status.PENDING if start else Status.CREATED
+        reason = "started" if start else "created"
         with self._database.write() as c:
             idempotency.reserve_key(c, once, now=now)
-            if start:
-                self._storage.check(c, new.key_id, 1)
-            row = c.execute(sa.insert(jobs).values(_new_row(new, status, now=now)).returning(jobs)).one()
-            transition = Transition(
-                to=status, actor=actor, request_id=new.request_id, reason="started" if start else "created"
-            )
-            append_event(c, new.id, None, transition, now=now)
-            link_uploads(c, new.id, new.uploads)
-            if start:
-                row = row if new.quote is None else billing.reserve(c, row, new.quote, now=now)
-                self._admission.join(c, row, now=now)
-            job = self._to_jobs(c, [row])[0]
-            idempotency.store_response(c, once, job)
-        self._after_commit(new.id, transition)
-        return job
+            rows = [self._insert(c, each, start=start, reason=reason, actor=actor, now=now) for each in new]
+            added = self._to_jobs(c, rows)
+            idempotency.store_response(c, once, added[0])
+        for job in added:
+            to = Transition(to=job.status, actor=actor, request_id=job.request_id, reason=reason)
+            self._after_commit(job.id, to)
+        return added
+
+    def _insert(
+        self, c: sa.Connection, new: NewJob, *, start: bool, reason: str, actor: str, now: datetime
+    ) -> sa.Row[Any]:
+        status = Status.PENDING if start else Status.CREATED
+        if new.parent_id is not None:
+            _lock_parent(c, new.parent_id)
+        if start:
+            self._storage.check(c, new.key_id, 1)
+        row = c.execute(sa.insert(jobs).values(_new_row(new, status, now=now)).returning(jobs)).one()
+        transition = Transition(to=status, actor=actor, request_id=new.request_id, reason=reason)
+        append_event(c, new.id, None, transition, now=now)
+        link_uploads(c, new.id, new.uploads)
+        if start:
+            row = row if new.quote is None else billing.reserve(c, row, new.quote, now=now)
+            self._admission.join(c, row, now=now)
+        return row
 
     def start_job(
         self,
@@ -90,6 +106,8 @@ class JobStore:
         options: Options,
         webhook_url: str | None,
         warnings: tuple[str, ...],
+        more_options: tuple[Options, ...] = (),
+        keep_matte: bool = False,
         video_url: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         uploads: tuple[str, ...] = (),
@@ -110,6 +128,8 @@ class JobStore:
             "queued_at": now,
             "traceparent": current_traceparent(),
             "options": to_json(options),
+            "more_options": _options_to_json(more_options),
+            "keep_matte": keep_matte,
             "webhook_url": webhook_url,
             "warnings": list(warnings),
             "retention_seconds": retention_seconds,
@@ -164,7 +184,7 @@ class JobStore:
         ``statuses``: None for any status.
         """
         owned = jobs.c.key_id.in_((key_id, *others)) if key_id is not None else jobs.c.key_id.is_(None)
-        return self._page([owned], statuses=statuses, limit=limit, offset=offset)
+        return self._page([owned, jobs.c.kind == Kind.JOB], statuses=statuses, limit=limit, offset=offset)
 
     def jobs_of_all_keys(
         self, *, key_ids: tuple[str, ...] | None, statuses: tuple[Status, ...] | None, limit: int, offset: int
@@ -189,6 +209,20 @@ class JobStore:
             total = c.execute(sa.select(sa.func.count()).select_from(jobs).where(*where)).scalar_one()
             rows = c.execute(newest.limit(limit).offset(offset)).all()
             return Page(self._to_jobs(c, rows), total)
+
+    def exports(self, job_id: str) -> tuple[Job, ...]:
+        """The exports of a job, oldest first."""
+        where = (jobs.c.parent_id == job_id, jobs.c.kind == Kind.EXPORT, jobs.c.deleted_at.is_(None))
+        with self._database.read() as c:
+            rows = c.execute(sa.select(jobs).where(*where).order_by(jobs.c.created_at, jobs.c.id)).all()
+            return self._to_jobs(c, rows)
+
+    def of_batch(self, batch_id: str) -> tuple[Job, ...]:
+        """The jobs of a batch, in the order in which they were requested."""
+        where = (jobs.c.batch_id == batch_id, jobs.c.deleted_at.is_(None))
+        with self._database.read() as c:
+            rows = c.execute(sa.select(jobs).where(*where)).all()
+            return tuple(sorted(self._to_jobs(c, rows), key=lambda job: (job.task or {}).get("number", 0)))
 
     def events(self, job_id: str) -> tuple[JobEvent, ...]:
         """The audit log of a job, oldest first."""
@@ -242,18 +276,26 @@ class JobStore:
         *,
         attempt: int,
         output: Output,
-        engine: EngineFacts,
+        engine: EngineFacts | None,
         warnings: tuple[str, ...],
         actor: str,
+        more_outputs: tuple[Output, ...] = (),
+        matte: StoredMatte | None = None,
+        report: Mapping[str, Any] | None = None,
     ) -> bool:
         """Set the job to completed; False if this attempt is not the current one.
 
-        Raises StorageQuotaExceeded, StorageFull when the output does not fit; then the job is unchanged.
+        Raises StorageQuotaExceeded, StorageFull when its files do not fit; then the job is unchanged.
         """
+        stored_bytes = sum(made.bytes for made in (output, *more_outputs))
+        stored_bytes += 0 if matte is None else matte.bytes + matte.source_bytes
         values = {
             "output": asdict(output),
-            "stored_bytes": output.bytes,
-            "engine": asdict(engine),
+            "more_outputs": [asdict(made) for made in more_outputs] or None,
+            "matte": None if matte is None else asdict(matte),
+            "report": report,
+            "stored_bytes": stored_bytes,
+            "engine": None if engine is None else asdict(engine),
             "warnings": list(warnings),
             "progress": 100.0,
             "completed_at": self._clock.now(),
@@ -261,7 +303,7 @@ class JobStore:
         transition = Transition(
             to=Status.COMPLETED, actor=actor, reason="completed", values=values, where=(jobs.c.attempt == attempt,)
         )
-        return self._apply_transition(job_id, transition, output_bytes=output.bytes) is not None
+        return self._apply_transition(job_id, transition, output_bytes=stored_bytes) is not None
 
     def fail(
         self, job_id: str, *, attempt: int | None, error: str, error_code: str, actor: str, ticket: int | None = None
@@ -413,14 +455,43 @@ class JobStore:
     def _to_jobs(self, c: sa.Connection, rows: Sequence[sa.Row[Any]]) -> tuple[Job, ...]:
         """Jobs with the state of their webhooks and their positions in the queue, which other rows hold."""
         events, positions = events_by_job(c, [row.id for row in rows]), self._positions.positions(c, rows)
+        exports = _completed_exports(c, [row.id for row in rows if row.status == Status.COMPLETED])
         return tuple(
-            replace(mapping.job_from_row(row), webhook_events=events[row.id], queue_position=positions.get(row.id))
+            replace(
+                mapping.job_from_row(row),
+                webhook_events=events[row.id],
+                queue_position=positions.get(row.id),
+                exports=tuple(exports.get(row.id, ())),
+            )
             for row in rows
         )
 
 
+def _lock_parent(c: sa.Connection, job_id: str) -> None:
+    """Lock the job of a new export until the commit, so that it is deleted before or after. Raises NotFound."""
+    living = (jobs.c.id == job_id, jobs.c.deleted_at.is_(None), jobs.c.files_expired_at.is_(None))
+    if c.execute(sa.select(jobs.c.id).where(*living).with_for_update()).first() is None:
+        raise NotFound("Job not found", hint="It was deleted, or its files have expired.")
+
+
+def _completed_exports(c: sa.Connection, job_ids: Sequence[str]) -> dict[str, list[Job]]:
+    """The completed exports of these jobs, oldest first."""
+    found: dict[str, list[Job]] = {}
+    if not job_ids:
+        return found
+    made = (jobs.c.parent_id.in_(job_ids), jobs.c.kind == Kind.EXPORT, jobs.c.status == Status.COMPLETED)
+    living = (jobs.c.deleted_at.is_(None), jobs.c.files_expired_at.is_(None))
+    for row in c.execute(sa.select(jobs).where(*made, *living).order_by(jobs.c.completed_at, jobs.c.id)):
+        found.setdefault(row.parent_id, []).append(mapping.job_from_row(row))
+    return found
+
+
 def _holds_ticket(job_id: str, ticket: int) -> tuple[sa.ColumnElement[bool], ...]:
     return (jobs.c.id == job_id, jobs.c.ticket == ticket, jobs.c.status.in_(_UNFINISHED))
+
+
+def _options_to_json(options: Sequence[Options]) -> list[dict[str, Any]] | None:
+    return [to_json(each) for each in options] or None
 
 
 def _new_run_values() -> dict[str, Any]:
@@ -438,6 +509,10 @@ def _new_run_values() -> dict[str, Any]:
         "files_expired_at",
         "admitted_at",
         "preview",
+        "more_outputs",
+        "matte",
+        "report",
+        "downloaded",
     )
     return {"progress": 0.0, "billing_status": Billing.NOT_BILLED, "credits": 0, "tries": 0, **dict.fromkeys(cleared)}
 
@@ -448,7 +523,13 @@ def _new_row(new: NewJob, status: Status, *, now: datetime) -> dict[str, Any]:
         "id": new.id,
         "key_id": new.key_id,
         "status": status,
+        "kind": new.kind,
+        "parent_id": new.parent_id,
+        "batch_id": new.batch_id,
+        "task": new.task,
         "options": to_json(new.options),
+        "more_options": _options_to_json(new.more_options),
+        "keep_matte": new.keep_matte,
         "video_url": new.video_url,
         "webhook_url": new.webhook_url,
         "metadata": new.metadata,

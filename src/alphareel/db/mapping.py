@@ -11,11 +11,11 @@ from alphareel.db.tables import UtcTime, jobs
 from alphareel.domain.clip import EngineFacts
 from alphareel.domain.options import from_json
 from alphareel.service.api_keys.models import AdminEvent, ApiKey
-from alphareel.service.jobs.models import Billing, Job, JobEvent, Output, Status
+from alphareel.service.jobs.models import Billing, Job, JobEvent, Kind, Output, Status, StoredMatte
 from alphareel.service.uploads.models import Upload
 from alphareel.service.worker.models import Executor
 
-_INTERNAL_COLUMNS = ("deleted_at", "queued_at", "admitted_at", "stored_bytes")
+_INTERNAL_COLUMNS = ("deleted_at", "queued_at", "admitted_at", "stored_bytes", "downloaded")
 
 
 def job_from_row(row: sa.Row[Any]) -> Job:
@@ -28,6 +28,10 @@ def _job_from_values(values: dict[str, Any]) -> Job:
     values["output"] = Output(**values["output"]) if values["output"] else None
     values["engine"] = EngineFacts(**values["engine"]) if values["engine"] else None
     values["warnings"] = tuple(values["warnings"])
+    values["more_options"] = tuple(map(from_json, values.get("more_options") or ()))
+    values["more_outputs"] = tuple(Output(**stored) for stored in values.get("more_outputs") or ())
+    values["matte"] = StoredMatte(**values["matte"]) if values.get("matte") else None
+    values["kind"] = Kind(values.get("kind", Kind.JOB))
     for name in _INTERNAL_COLUMNS:
         values.pop(name, None)
     values["billing_status"] = Billing(values.get("billing_status", Billing.NOT_BILLED))

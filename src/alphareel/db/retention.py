@@ -9,7 +9,7 @@ from alphareel.db.database import Database
 from alphareel.db.deletion import delete_upload_row, release_files, schedule_deletion
 from alphareel.db.storage_usage import lock_storage
 from alphareel.db.tables import job_uploads, jobs, uploads
-from alphareel.service.jobs.models import TERMINAL, Status
+from alphareel.service.jobs.models import TERMINAL, Kind, Status
 from alphareel.service.jobs.retention import expiry
 from alphareel.service.ports import Clock
 
@@ -53,11 +53,20 @@ class RetentionStore:
                 schedule_deletion(c, delete_upload_row(c, row), at=self._clock.now())
         return len(rows)
 
-    def expire_after_download(self, job_id: str, *, until: datetime) -> None:
-        """Let the files of a job with a retention of 0 expire at ``until`` at the latest."""
+    def expire_after_download(self, job_id: str, blob: str, *, until: datetime) -> None:
+        """Record the download of an output of a job with a retention of 0.
+
+        Once all outputs were downloaded, its files expire at ``until`` at the latest.
+        """
         where = (jobs.c.id == job_id, jobs.c.retention_seconds == 0, jobs.c.files_expire_at > until)
         with self._database.write() as c:
-            c.execute(sa.update(jobs).where(*where).values(files_expire_at=until))
+            row = c.execute(sa.select(jobs).where(*where).with_for_update()).one_or_none()
+            if row is None or row.output is None:
+                return
+            missing = {stored["blob"] for stored in (row.output, *(row.more_outputs or ()))}
+            downloaded = sorted({*(row.downloaded or ()), blob} & missing)
+            values = {"downloaded": downloaded} if missing - set(downloaded) else {"files_expire_at": until}
+            c.execute(sa.update(jobs).where(jobs.c.id == job_id).values(values))
 
 
 def set_expiry(c: sa.Connection, row: sa.Row[Any]) -> sa.Row[Any]:
@@ -65,6 +74,9 @@ def set_expiry(c: sa.Connection, row: sa.Row[Any]) -> sa.Row[Any]:
     if row.status not in TERMINAL:
         return row
     expires_at = expiry(row.retention_seconds, ended=row.completed_at)
+    if row.kind == Kind.EXPORT:  # an export is kept as long as its job
+        parent = sa.select(jobs.c.files_expire_at).where(jobs.c.id == row.parent_id)
+        expires_at = c.execute(parent).scalar_one_or_none()
     return c.execute(
         sa.update(jobs).where(jobs.c.id == row.id).values(files_expire_at=expires_at).returning(jobs)
     ).one()

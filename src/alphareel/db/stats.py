@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from alphareel.db.database import Database
 from alphareel.db.tables import executors, job_events, jobs, webhooks
-from alphareel.service.jobs.models import Billing, Status
+from alphareel.service.jobs.models import Billing, Kind, Status
 from alphareel.service.jobs.throughput import CompletedRun, Work
 from alphareel.service.ports import Clock
 from alphareel.service.stats import WINDOW, CompletedJob, ServiceStats
@@ -47,7 +47,8 @@ class RunHistory:
 
     def latest_runs(self, *, limit: int) -> tuple[CompletedRun, ...]:
         """The latest completed runs, newest first. Raises Unavailable."""
-        ended = (jobs.c.status == Status.COMPLETED, jobs.c.test.is_(None), jobs.c.started_at.is_not(None))
+        own = (jobs.c.kind == Kind.JOB, jobs.c.test.is_(None), jobs.c.started_at.is_not(None))
+        ended = (jobs.c.status == Status.COMPLETED, *own)
         latest = (
             sa.select(jobs).where(*ended, jobs.c.deleted_at.is_(None)).order_by(jobs.c.completed_at.desc()).limit(limit)
         )

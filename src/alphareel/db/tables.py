@@ -123,6 +123,17 @@ jobs = sa.Table(
     sa.Column("queued_at", UtcTime),
     sa.Column("admitted_at", UtcTime),  # null while a pending job waits because of its key's limits
     sa.Column("deleted_at", UtcTime),  # the row stays for the audit, without what the caller wrote
+    sa.Column("kind", sa.String(16), nullable=False, server_default="job"),
+    sa.Column("parent_id", sa.String(64), index=True),  # of an export: its job
+    sa.Column("batch_id", sa.String(64), index=True),
+    sa.Column("more_options", sa.JSON(none_as_null=True)),  # of the outputs after the first one
+    sa.Column("more_outputs", sa.JSON(none_as_null=True)),
+    sa.Column("keep_matte", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("matte", sa.JSON(none_as_null=True)),
+    sa.Column("revision", sa.Integer, nullable=False, server_default="1"),
+    sa.Column("task", sa.JSON(none_as_null=True)),
+    sa.Column("report", sa.JSON(none_as_null=True)),
+    sa.Column("downloaded", sa.JSON(none_as_null=True)),  # blobs of the outputs that were downloaded as a whole
     sa.Index(f"ix_{PREFIX}jobs_created_at", "created_at", "id"),
     sa.Index(f"ix_{PREFIX}jobs_key_id_created_at", "key_id", "created_at", "id"),
     sa.Index(f"ix_{PREFIX}jobs_status_completed_at", "status", "completed_at"),

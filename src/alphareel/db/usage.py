@@ -12,7 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from alphareel.db.database import Database
 from alphareel.db.tables import call_hours, calls, jobs, keys
-from alphareel.service.jobs.models import Billing, Status
+from alphareel.service.jobs.models import Billing, Kind, Status
 from alphareel.service.usage.service import ApiCall, CallEvent, KeyUsageBucket, UnstorableCall, UsageBucket
 
 _MAX_CALLS = 1_000_000
@@ -88,9 +88,9 @@ def _usage_query(c: sa.Connection, which: sa.ColumnElement[bool], *, since: date
         sa.select(
             day,
             model,
-            sa.func.count().label("jobs"),
-            _count_where(jobs.c.status == Status.COMPLETED).label("completed"),
-            _count_where(jobs.c.status == Status.FAILED).label("failed"),
+            _count_where(jobs.c.kind == Kind.JOB).label("jobs"),
+            _count_where((jobs.c.kind == Kind.JOB) & (jobs.c.status == Status.COMPLETED)).label("completed"),
+            _count_where((jobs.c.kind == Kind.JOB) & (jobs.c.status == Status.FAILED)).label("failed"),
             _sum_where(jobs.c.billing_status == Billing.CHARGED, jobs.c.credits).label("credits"),
         )
         .select_from(jobs)

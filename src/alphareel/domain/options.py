@@ -20,6 +20,10 @@ Anchor: TypeAlias = Literal[
     "bottom-left", "bottom-center", "bottom-right",
 ]  # fmt: skip
 
+LOSSLESS_MATTE = "lossless_matte"
+"""The format of the matte that is kept for further outputs."""
+MAX_OUTPUTS = 8
+
 TIERS: tuple[Tier, ...] = get_args(Tier)
 QUALITIES: tuple[Quality, ...] = get_args(Quality)
 SMOOTHINGS: tuple[Smoothing, ...] = get_args(Smoothing)

@@ -9,6 +9,7 @@ from alphareel.domain.fields import Fields, boolean, mapping, number, one_of, te
 from alphareel.domain.options import (
     ANCHORS,
     BACKGROUNDS,
+    MAX_OUTPUTS,
     QUALITIES,
     SMOOTHINGS,
     TIERS,
@@ -25,6 +26,8 @@ _FLAT_COLORS = ("green", "white", "black", "blue")
 _IMPLIES = (("color", "color"), ("image", "image_url"), ("video", "video_url"), ("blur", "radius"))
 # A video background has no flat spelling, so errors name its nested field.
 _FLAT_NAMES = {"type": "bg_type", "color": "bg_color", "image_url": "bg_image_url", "video_url": "background.video_url"}
+OUTPUT_FIELDS = ("quality", "background", "composition", "poster_time")
+"""What an output may have for itself, beside its format."""
 _BACKGROUND_FIELDS = ("background", "bg_type", "bg_color", "bg_image_url")
 
 
@@ -59,6 +62,50 @@ def parse_options(values: Mapping[str, Any], *, stored: Options | None = None, f
     }
     fields.check()
     return Options(**options)  # type: ignore[arg-type]
+
+
+def parse_outputs(value: Any, shared: Options, *, formats: tuple[str, ...]) -> tuple[Options, ...]:
+    """Parse a list of outputs: the options of each, which are ``shared`` but for what it says itself.
+
+    Raises InvalidRequest for an empty list, more than MAX_OUTPUTS, a format that is named twice, and bad fields.
+    """
+    if not isinstance(value, list) or not 1 <= len(value) <= MAX_OUTPUTS:
+        got = f"; got {len(value)}" if isinstance(value, list) else ""
+        raise _bad_output("outputs", f"must be a list of 1 to {MAX_OUTPUTS} outputs{got}.")
+    parsed = [_parse_output(item, f"outputs.{n}.", shared, formats) for n, item in enumerate(value)]
+    names = [options.output_format for options in parsed]
+    for n, name in enumerate(names):
+        if name in names[:n]:
+            raise _bad_output(f"outputs.{n}.format", f"{name} is named twice; each output needs its own format.")
+    return tuple(parsed)
+
+
+def parse_output(values: Mapping[str, Any], shared: Options, *, formats: tuple[str, ...]) -> Options:
+    """Parse one output: ``format``, and its own quality, background, composition and poster_time.
+
+    Raises InvalidRequest with one detail for each bad field.
+    """
+    return _parse_output(values, "", shared, formats)
+
+
+def _parse_output(value: Any, prefix: str, shared: Options, formats: tuple[str, ...]) -> Options:
+    if not isinstance(value, Mapping):
+        raise _bad_output(prefix.rstrip("."), "must be an object with a format.")
+    if value.get("format") is None:
+        raise _bad_output(f"{prefix}format", "is required.")
+    own = {name: value[name] for name in OUTPUT_FIELDS if value.get(name) is not None}
+    try:
+        return parse_options({**own, "output_format": value["format"]}, stored=shared, formats=formats)
+    except InvalidRequest as error:
+        names = [detail.field.replace("output_format", "format") for detail in error.details]
+        details = [
+            FieldProblem(prefix + name, detail.message) for name, detail in zip(names, error.details, strict=True)
+        ]
+        raise InvalidRequest(f"{details[0].field}: {details[0].message}", details=details) from None
+
+
+def _bad_output(field: str, message: str) -> InvalidRequest:
+    return InvalidRequest(f"{field}: {message}", details=[FieldProblem(field, message)])
 
 
 def _read_background(fields: Fields) -> Background:

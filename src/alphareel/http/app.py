@@ -21,6 +21,7 @@ from alphareel.http.routes import (
     admin,
     estimate,
     events,
+    exports,
     files,
     health,
     jobs,
@@ -102,6 +103,6 @@ def create_app(
 def _v1() -> APIRouter:
     responses = error_responses(s401="No key, or an unknown one")
     router = APIRouter(prefix="/v1", dependencies=[Depends(require_key)], responses=responses)
-    for resource in (uploads, estimate, jobs, events, models, usage, webhooks):
+    for resource in (uploads, estimate, jobs, exports, events, models, usage, webhooks):
         router.include_router(resource.router)
     return router

@@ -10,7 +10,7 @@ from alphareel.http.schemas import jobs as schemas
 from alphareel.http.schemas.uploads import Upload as UploadSchema
 from alphareel.service.files import signed_urls
 from alphareel.service.files.signed_urls import Link
-from alphareel.service.jobs.models import Billing, Job, JobEvent, Status
+from alphareel.service.jobs.models import Billing, Job, JobEvent, Output, Status
 from alphareel.service.services import Services
 from alphareel.service.settings import Settings
 from alphareel.service.uploads.models import Upload
@@ -23,6 +23,9 @@ class Links(Protocol):
 
     def output_link(self, job: Job) -> Link | None:
         """A fresh link to the output; None while there is no output."""
+
+    def named_link(self, job: Job, blob: str, name: str) -> Link | None:
+        """A fresh link to one of several outputs; None once the files were removed."""
 
     def preview_link(self, job: Job) -> Link | None:
         """A link to the newest preview; None unless the job is running and has one."""
@@ -82,12 +85,63 @@ class JobSerializer:
             started_at=job.started_at,
             completed_at=job.completed_at,
             output=_output(job),
+            outputs=self.outputs(job),
+            requested_outputs=[_requested_output(each) for each in job.requested],
+            keep_matte=job.keep_matte,
+            matte=_matte(job),
+            revision=job.revision,
             engine=schemas.Engine.model_validate(job.engine) if job.engine else None,
             warnings=[*job.warnings, *([_EXPIRED] if job.files_expired_at else [])],
             retention_seconds=job.retention_seconds,
             files_expire_at=job.files_expire_at,
             attempts=job.attempt,
             test=schemas.TestRun.model_validate(job.test) if job.test else None,
+        )
+
+    def outputs(self, job: Job) -> list[schemas.NamedOutput]:
+        """All files of a job: the outputs of its run, then those of its exports."""
+        files: dict[str, tuple[Output, options.Options]] = {}
+        made = list(zip(job.outputs, job.requested, strict=False))
+        made += [(export.output, export.options) for export in job.exports if export.output is not None]
+        for output, requested in made:
+            number, name = 1, output.format
+            while name in files:
+                number, name = number + 1, f"{output.format}-{number + 1}"
+            files[name] = (output, requested)
+        return [self._named_output(job, name, *file) for name, file in files.items()]
+
+    def _named_output(self, job: Job, name: str, output: Output, requested: options.Options) -> schemas.NamedOutput:
+        is_first = output is job.output
+        link = self._links.output_link(job) if is_first else self._links.named_link(job, output.blob, name)
+        return schemas.NamedOutput(
+            name=name,
+            url=self.absolute(link) if link else None,
+            bytes=output.bytes,
+            quality=requested.quality,
+            background=_background(requested.background),
+            **_output_facts(output),
+        )
+
+    def export(self, export: Job) -> schemas.Export:
+        """An export as a resource of its job."""
+        link = self._links.output_link(export)
+        return schemas.Export(
+            id=export.id,
+            job_id=export.parent_id or export.id,
+            status=self.status(export.status),
+            progress=100.0 if export.status is Status.COMPLETED else min(99.9, max(0.0, round(export.progress, 1))),
+            revision=(export.task or {}).get("revision", 1),
+            **_requested_output(export.options).model_dump(),
+            output_url=self.absolute(link) if link else None,
+            expires_at=link.expires_at if link else None,
+            output=_output(export),
+            error=_error(export),
+            error_code=export.error_code,
+            billing_status=export.billing_status.value,
+            credits_used=export.credits / 100 if export.billing_status is Billing.CHARGED else 0,
+            credits_reserved=export.credits / 100 if export.billing_status is Billing.RESERVED else 0,
+            created_at=export.created_at,
+            completed_at=export.completed_at,
         )
 
     def status(self, status: Status) -> schemas.PublicStatus:
@@ -131,23 +185,29 @@ def _composition(composition: options.Composition | None) -> schemas.Composition
 
 
 def _output(job: Job) -> schemas.Output | None:
-    if job.output is None:
-        return None
-    facts = job.output
-    return schemas.Output(
-        format=facts.format,
-        mime=facts.mime,
-        size=facts.bytes,
-        sha256=facts.sha256,
-        width=facts.width,
-        height=facts.height,
-        frames=facts.frames,
-        seconds=facts.seconds,
-        has_alpha=facts.has_alpha,
-        alpha=facts.alpha,
-        has_audio=facts.has_audio,
-        frames_lost=facts.frames_lost,
+    return None if job.output is None else schemas.Output(size=job.output.bytes, **_output_facts(job.output))
+
+
+def _output_facts(output: Output) -> dict[str, Any]:
+    """What the JSON of every output has, beside its size."""
+    names = "format mime sha256 width height frames seconds has_alpha alpha has_audio frames_lost"
+    return {name: getattr(output, name) for name in names.split()}
+
+
+def _requested_output(requested: options.Options) -> schemas.RequestedOutput:
+    return schemas.RequestedOutput(
+        format=requested.output_format,
+        quality=requested.quality,
+        background=_background(requested.background),
+        composition=_composition(requested.composition),
+        poster_time=requested.poster_time,
     )
+
+
+def _matte(job: Job) -> schemas.Matte | None:
+    if job.matte is None or job.files_expired_at is not None:
+        return None
+    return schemas.Matte(bytes=job.matte.bytes, sha256=job.matte.sha256, frames=job.matte.frames)
 
 
 class Serializers:
@@ -177,6 +237,13 @@ class Serializers:
         self._state.job_id = job.id  # for the request log and the usage records
         self._state.video_id = signed_urls.upload_id(job.video_url)
         return schemas.AcceptedJob(message=message, **dict(self.job(job)))
+
+    def export(self, export: Job) -> schemas.Export:
+        return self._jobs.export(export)
+
+    def accepted_export(self, export: Job) -> schemas.AcceptedExport:
+        self._state.job_id = export.parent_id  # for the request log and the usage records
+        return schemas.AcceptedExport(message="Export created", **dict(self.export(export)))
 
     def status(self, status: Status) -> schemas.PublicStatus:
         return self._jobs.status(status)

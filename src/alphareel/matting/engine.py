@@ -11,7 +11,7 @@ A model file, in ``matting/models`` or registered in the entry point group ``alp
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from alphareel.domain.clip import Clip, EngineFacts
 from alphareel.domain.options import Options
@@ -40,6 +40,9 @@ class ModelInfo:
     """What its weights were trained on, and what is not known about it; None when it has no weights."""
     prompted: bool = False
     """Whether it cuts out what ``text_prompt`` names."""
+    changes_colors: Literal["never", "with shadows", "always"] = "never"
+    """When its mattes have colors that do not follow from the frame and its alpha. Outputs that are made from a kept
+    matte then need the engine again. Decontaminating edges does not count."""
 
 
 class MattingSession(Protocol):

@@ -40,6 +40,11 @@ class SelectedEngine:
         """See ``ModelInfo.warmup_frames``."""
         return cast("int | None", load_module(self.engine.facts.name).INFO.warmup_frames)
 
+    def changes_colors(self, options: Options) -> bool:
+        """Whether the colors of its mattes do not follow from frame and alpha; see ``ModelInfo.changes_colors``."""
+        changes = load_module(self.engine.facts.name).INFO.changes_colors
+        return bool(changes == "always" or (changes == "with shadows" and options.shadows))
+
 
 @dataclass(frozen=True)
 class EngineStatus:

@@ -16,6 +16,8 @@ from alphareel.domain.clip import AlphaKind
 from alphareel.domain.errors import FieldProblem, InvalidRequest
 from alphareel.domain.options import Options, Quality
 from alphareel.domain.parsing import parse_options as parse_fields
+from alphareel.domain.parsing import parse_output as parse_item
+from alphareel.domain.parsing import parse_outputs as parse_list
 from alphareel.media.join import Join
 from alphareel.media.output_file import EncoderFactory, OutputFile, Target
 from alphareel.media.poster_file import PosterFile
@@ -135,6 +137,34 @@ def parse_options(values: Mapping[str, Any], *, stored: Options | None = None) -
     options = parse_fields(values, stored=stored, formats=format_names())
     check_format(options)
     return options
+
+
+def parse_shared(values: Mapping[str, Any], stored: Options) -> Options:
+    """Like ``parse_options``, without checking the format: for what several outputs have in common."""
+    return parse_fields(values, stored=stored, formats=format_names())
+
+
+def parse_outputs(value: Any, shared: Options) -> tuple[Options, ...]:
+    """Like ``domain.parsing.parse_outputs``, checked like ``parse_options``."""
+    parsed = parse_list(value, shared, formats=format_names())
+    for number, options in enumerate(parsed):
+        _check_output(options, f"outputs.{number}.")
+    return parsed
+
+
+def parse_output(values: Mapping[str, Any], shared: Options) -> Options:
+    """Like ``domain.parsing.parse_output``, checked like ``parse_options``."""
+    options = parse_item(values, shared, formats=format_names())
+    _check_output(options, "")
+    return options
+
+
+def _check_output(options: Options, prefix: str) -> None:
+    try:
+        check_format(options)
+    except InvalidRequest as error:
+        details = [FieldProblem(f"{prefix}format", detail.message) for detail in error.details]
+        raise InvalidRequest(error.message, hint=error.hint, details=details) from None
 
 
 def check_format(options: Options) -> None:

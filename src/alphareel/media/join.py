@@ -1,6 +1,6 @@
 """Concatenates chunks of an output without encoding again: copies their packets and adds the source's audio."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -19,6 +19,7 @@ from alphareel.domain.errors import InternalError
 from alphareel.media.atomic_file import AtomicFile
 from alphareel.media.chunks import PacketIndex
 from alphareel.media.ffmpeg_errors import translating_read_errors, translating_write_errors
+from alphareel.media.matte_facts import matte_tags
 from alphareel.media.output_file import Target, expected_output
 from alphareel.media.result_tag import RESULT_METADATA
 from alphareel.media.source import open_container, packets, video_stream
@@ -126,7 +127,7 @@ class _Muxer:
         """Copy the packets of a chunk, and the audio up to its end."""
         with open_container(file.path, UNLIMITED) as container, translating_read_errors(file.path):
             source = video_stream(container, file.path)
-            stream = self._stream or self._add_stream(source)
+            stream = self._stream or self._add_stream(source, matte_tags(container.metadata))
             if source.codec_context.extradata != stream.codec_context.extradata:
                 raise InternalError("The chunks of the output do not belong together.", hint="Start the job again.")
             for packet in packets(container, source):
@@ -150,7 +151,8 @@ class _Muxer:
             self._audio.close()
         self._container.close()
 
-    def _add_stream(self, source: VideoStream) -> VideoStream:
+    def _add_stream(self, source: VideoStream, tags: Mapping[str, str]) -> VideoStream:
+        self._container.metadata.update(tags)
         stream = self._container.add_stream_from_template(source)
         stream.time_base = self._profile.time_base or self._base
         context = stream.codec_context

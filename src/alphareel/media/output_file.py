@@ -1,8 +1,8 @@
 """An output file while it is written: a temporary file beside its target, published once it is verified."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
@@ -35,7 +35,8 @@ class Target:
     ``clip``: facts of the source (time base, rate, color). ``width``, ``height``: size of the output frames, even.
     ``source``: the file whose audio to include; None for none. ``seconds``: the audio ends here at the latest; None
     for the whole clip. ``moment``: seconds of the frame that a still format keeps; None for the best frame.
-    ``overwrite``: replace an existing file at ``path``; otherwise ``OutputFile.publish`` keeps it.
+    ``overwrite``: replace an existing file at ``path``; otherwise ``OutputFile.publish`` keeps it. ``metadata``:
+    tags of the container, in formats that have them.
     """
 
     path: Path
@@ -48,6 +49,7 @@ class Target:
     quality: Quality = "balanced"
     moment: float | None = None
     overwrite: bool = False
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

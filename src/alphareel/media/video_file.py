@@ -104,7 +104,7 @@ class VideoEncoder:
         self._container: OutputContainer = av.open(
             str(path.absolute()), "w", format=profile.container, container_options=dict(profile.container_options)
         )
-        self._container.metadata.update(RESULT_METADATA)
+        self._container.metadata.update({**RESULT_METADATA, **target.metadata})
         try:
             self._stream = self._add_video(self._container)
             if self.audio:

@@ -3,9 +3,10 @@
 ``run`` is a generator of Progress. Closing it cancels the run and removes its files.
 """
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
@@ -15,18 +16,20 @@ import numpy as np
 from alphareel.domain.budget import check_paid
 from alphareel.domain.clip import Chunk, Clip, EngineFacts, Limits, Progress, Result
 from alphareel.domain.errors import BadVideo, InvalidRequest
-from alphareel.domain.options import Composition, Options, Output
+from alphareel.domain.options import LOSSLESS_MATTE, Composition, Options, Output
 from alphareel.imaging.compositor import Compositor, make_compositor
 from alphareel.imaging.frame import Frame, Matte
 from alphareel.matting import tiers
 from alphareel.matting.choke_feather import choke_and_feather
 from alphareel.matting.engine import Engine, LookAheadSession, MattingSession, RequiresScene, TwoPhaseSession
+from alphareel.matting.tiers import SelectedEngine
 from alphareel.media.atomic_file import refuse_existing
 from alphareel.media.format import Format, check_format, check_suffix, format_named
 from alphareel.media.image_reader import read_image
 from alphareel.media.output_file import OutputFile, Target
 from alphareel.media.reader import Reader, open_reader
 from alphareel.media.verify import Verified, verify
+from alphareel.pipeline.kept_matte import KeptMatte, matte_facts, open_matte
 from alphareel.pipeline.previews import PreviewWriter
 from alphareel.pipeline.progress import ProgressTracker
 from alphareel.pipeline.scene import ClipScene
@@ -43,6 +46,7 @@ def run(
     threads: int | None = None,
     previews: Path | None = None,
     chunk: Chunk | None = None,
+    matte: Path | None = None,
     overwrite: bool = False,
     paid_seconds: float | None = None,
     frames_ahead: int = 4,
@@ -52,7 +56,8 @@ def run(
     No output appears under its name until all of them are complete, verified and flushed to disk. ``engine_priority``:
     engines to try instead of those of the tier. ``previews``: a folder for small images of the newest frame; each
     Progress names the latest. ``chunk``: process only this part of the clip, for ``chunks.join``. The result has no
-    audio and starts at zero. Raises BadVideo when the first frame of the chunk is missing. ``overwrite``: replace
+    audio and starts at zero. Raises BadVideo when the first frame of the chunk is missing. ``matte``: a lossless matte
+    of ``source``, whose alphas are used as they are instead of an engine's. ``overwrite``: replace
     existing files; otherwise raises TargetExists, before any work and again before publishing. ``paid_seconds``: how
     much of the source may be processed for the reserved credits; raises InsufficientCredits when it is longer.
     ``frames_ahead``: number of frames that each stage may buffer for the next; fewer take less memory. With one, mattes
@@ -66,8 +71,14 @@ def run(
         options = replace(options, smoothing="live")
     with ExitStack() as stack:
         reader = stack.enter_context(open_reader(source, limits))
-        selected = tiers.choose(options, models_dir, threads, engine_priority=engine_priority)
+        selected: SelectedEngine | KeptMatte
+        if matte is None:
+            selected = tiers.choose(options, models_dir, threads, engine_priority=engine_priority)
+        else:
+            first = Fraction(0) if chunk is None else chunk.start * reader.clip.time_base
+            selected = open_matte(matte, reader.clip, models_dir, threads, stack, start=first)
         session = start_session(selected.engine, source, reader.clip, options, limits)
+        tags = _matte_tags(selected, session, options)
         if chunk is None:
             start_tick, clip = 0, reader.clip
             frames = reader.frames(thumbnail=session.model_input_size, seconds=options.preview_duration)
@@ -76,10 +87,13 @@ def run(
             frames = reader.chunk(
                 chunk, session.model_input_size, lead=selected.warmup_frames or 0, tail=_look_ahead(session)
             )
-        pending_outputs = [open_output(output, source, clip, limits, stack, overwrite=overwrite) for output in outputs]
+        pending_outputs = [
+            open_output(output, source, clip, limits, stack, tags=tags, overwrite=overwrite) for output in outputs
+        ]
         paid_frames = _paid_frames(frames, clip, paid_seconds)
         reading = stack.enter_context(Prefetcher(paid_frames, name="read", depth=frames_ahead))
-        matting = stack.enter_context(Prefetcher(mattes(session, reading, options), name="matte", depth=frames_ahead))
+        source_mattes = mattes(session, reading, options) if matte is None else engine_mattes(session, reading)
+        matting = stack.enter_context(Prefetcher(source_mattes, name="matte", depth=frames_ahead))
         start_writer = partial(BackgroundConsumer[Matte, Verified], name="write", depth=min(2, frames_ahead))
         writers = [
             stack.enter_context(start_writer(partial(pending.write, start_tick=start_tick)))
@@ -87,18 +101,18 @@ def run(
         ]
         tracker = ProgressTracker(reader.clip, options.preview_duration, chunk)
         preview_writer = PreviewWriter(previews, reader.clip, single=chunk is not None) if previews else None
-        for matte in matting:
-            if matte.frame.pts < start_tick:  # a warm-up frame
+        for made in matting:
+            if made.frame.pts < start_tick:  # a warm-up frame
                 continue
-            if chunk is not None and chunk.end is not None and matte.frame.pts >= chunk.end:
+            if chunk is not None and chunk.end is not None and made.frame.pts >= chunk.end:
                 continue  # a frame that the last mattes depended on
-            if chunk is not None and not tracker.done and matte.frame.pts > start_tick:
+            if chunk is not None and not tracker.done and made.frame.pts > start_tick:
                 raise _missing_first_frame()  # joining needs a frame at tick zero of every chunk
             for writer in writers:
-                writer.put(matte)
-            if tracker.count(matte.frame):
+                writer.put(made)
+            if tracker.count(made.frame):
                 progress = tracker.report(reading, matting, writers)
-                yield preview_writer.update(progress, matte) if preview_writer else progress
+                yield preview_writer.update(progress, made) if preview_writer else progress
         if not tracker.done:
             raise BadVideo("No frame of the video could be decoded.", hint="Play it to check it, or export it again.")
         check_paid(tracker.source_seconds, paid_seconds)
@@ -204,33 +218,32 @@ def mattes(session: MattingSession, frames: Iterable[Frame], options: Options) -
 
     Where the source has alpha of its own, both are multiplied.
     """
-    with closing(_engine_mattes(session, frames)) as engine_mattes:
-        for matte in engine_mattes:
+    with closing(engine_mattes(session, frames)) as made:
+        for matte in made:
             if options.grow or options.feather:
                 alpha = choke_and_feather(matte.alpha, grow=options.grow, feather=options.feather)
                 matte = replace(matte, alpha=alpha)  # noqa: PLW2901
             yield matte if matte.frame.alpha is None else _multiply_source_alpha(matte)
-    session.finish()
 
 
 def _look_ahead(session: MattingSession) -> int:
     return session.look_ahead if isinstance(session, LookAheadSession) else 0
 
 
-def _engine_mattes(session: MattingSession, frames: Iterable[Frame]) -> Generator[Matte, None, None]:
-    """A matte for each frame. The two phases of a TwoPhaseSession overlap."""
+def engine_mattes(session: MattingSession, frames: Iterable[Frame]) -> Generator[Matte, None, None]:
+    """A matte for each frame, as the session makes it. The two phases of a TwoPhaseSession overlap."""
     if isinstance(session, LookAheadSession):
         with Prefetcher((finish for finish in session.infer_all(frames)), name="infer", depth=1) as inferred:
             for finish in inferred:
                 yield finish()
-        return
-    if not isinstance(session, TwoPhaseSession):
+    elif not isinstance(session, TwoPhaseSession):
         for frame in frames:
             yield from session.step([frame])
-        return
-    with Prefetcher((session.infer(frame) for frame in frames), name="infer", depth=1) as inferred:
-        for finish in inferred:
-            yield finish()
+    else:
+        with Prefetcher((session.infer(frame) for frame in frames), name="infer", depth=1) as inferred:
+            for finish in inferred:
+                yield finish()
+    session.finish()
 
 
 @dataclass(frozen=True)
@@ -294,13 +307,33 @@ def result_of(
     )
 
 
+def _matte_tags(selected: "SelectedEngine | KeptMatte", session: MattingSession, options: Options) -> dict[str, str]:
+    """The tags of a lossless matte. One that is made from another has the facts of the first."""
+    if isinstance(selected, KeptMatte):
+        return selected.facts.to_tags()
+    return matte_facts(options, selected, session).to_tags()
+
+
 def open_output(
-    output: Output, source: Path, clip: Clip, limits: Limits, stack: ExitStack, *, overwrite: bool = False
+    output: Output,
+    source: Path,
+    clip: Clip,
+    limits: Limits,
+    stack: ExitStack,
+    *,
+    tags: Mapping[str, str],
+    overwrite: bool = False,
 ) -> PendingOutput:
-    """Open an output for writing. ``stack`` closes it, and deletes the file unless it was published."""
+    """Open an output for writing. ``stack`` closes it, and deletes the file unless it was published.
+
+    ``tags``: of the container, if it is a lossless matte.
+    """
     output_format = format_named(output.options.output_format)
     compose = open_compositor(output.options, clip, limits, output_format, stack)
-    output_file = output_format.open(plan_target(source, output, clip, compose, overwrite=overwrite))
+    target = plan_target(source, output, clip, compose, overwrite=overwrite)
+    if output_format.name == LOSSLESS_MATTE:
+        target = replace(target, metadata=tags)
+    output_file = output_format.open(target)
     stack.callback(output_file.abort)
     return PendingOutput(output, output_format, compose, output_file)
 

@@ -18,7 +18,7 @@ from alphareel.db.usage import CallStore
 from alphareel.db.webhooks import WebhookStore
 from alphareel.domain.clip import Limits
 from alphareel.domain.errors import AlphareelError, BadVideo, OutOfMemory, Timeout, Unavailable, WorkerCrashed
-from alphareel.domain.options import Options
+from alphareel.domain.options import Options, Output
 from alphareel.http.serializers import JobSerializer
 from alphareel.matting.runtime import cores
 from alphareel.queue.dbos_engine import DbosEngine
@@ -26,6 +26,7 @@ from alphareel.server.installation import Installation, engine_url, sweep_work
 from alphareel.server.settings import shown
 from alphareel.service.api_keys.admin import AdminService
 from alphareel.service.api_keys.service import ApiKeyService, NewKey
+from alphareel.service.exports.service import ExportService
 from alphareel.service.files.orphans import OrphanSweep
 from alphareel.service.files.service import FileService
 from alphareel.service.files.signed_urls import UrlSigner
@@ -107,6 +108,7 @@ def build_services(installation: Installation) -> Services:
     )
     return Services(
         jobs=jobs,
+        exports=ExportService(jobs, installation.jobs, installation.resolver, capabilities, prices, idempotency),
         estimates=EstimateService(
             prices, RunHistory(database), installation.resolver, capabilities, AccountStore(database, clock=clock)
         ),
@@ -227,7 +229,7 @@ def build_scenario_runner(installation: Installation) -> PeriodicTask:
     resource_limits = ResourceLimits(memory_bytes=installation.settings.worker.memory_bytes, wall_seconds=60.0)
 
     def make(source: Path, target: Path, options: Options) -> RunResult:
-        return child_process.run(RunTask(source, target, options, limits, threads=1), resource_limits)
+        return child_process.run(RunTask(source, (Output(target, options),), limits, threads=1), resource_limits)
 
     runner = ScenarioRunner(jobs=installation.jobs, blobs=installation.blobs, make=make, clock=installation.clock)
     return PeriodicTask("test-jobs", runner.run_due, seconds=1.0)

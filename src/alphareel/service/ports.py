@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from alphareel.domain.options import Options
 from alphareel.service.billing.credits import Quote
 from alphareel.service.jobs.attempts import AttemptResult
-from alphareel.service.jobs.models import Job, Step
+from alphareel.service.jobs.models import Job, Kind, Step
 
 
 class Blobs(Protocol):
@@ -61,6 +61,12 @@ class NewJob:
     quote: Quote | None = None
     retention_seconds: int | None = None
     test: Mapping[str, Any] | None = None
+    more_options: tuple[Options, ...] = ()
+    keep_matte: bool = False
+    kind: Kind = Kind.JOB
+    parent_id: str | None = None
+    batch_id: str | None = None
+    task: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -152,11 +158,14 @@ class Fetcher(Protocol):
 class JobCapabilities(Protocol):
     """What this installation can process; checked before a job is accepted."""
 
-    def check(self, options: Options) -> tuple[str, ...]:
-        """Warnings about a substitute engine and the options that it ignores.
+    def check(self, requested: Sequence[Options]) -> tuple[str, ...]:
+        """Warnings about a substitute engine and the options that it ignores; ``requested``: of all outputs.
 
         Raises ModelUnavailable, InvalidRequest when no engine or format here supports the options.
         """
+
+    def check_format(self, name: str) -> None:
+        """Raises InvalidRequest for a format that is not installed here."""
 
 
 class Clock(Protocol):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from alphareel.service.api_keys.admin import AdminService
 from alphareel.service.api_keys.service import ApiKeyService
 from alphareel.service.billing.credits import PriceList
+from alphareel.service.exports.service import ExportService
 from alphareel.service.files.service import FileService
 from alphareel.service.health import HealthMonitor
 from alphareel.service.jobs.estimate_service import EstimateService
@@ -26,6 +27,7 @@ class Services:
     """One instance per process. Stateless apart from ``calls``, so any number of processes may serve at once."""
 
     jobs: JobService
+    exports: ExportService
     estimates: EstimateService
     uploads: UploadService
     files: FileService

@@ -648,6 +648,11 @@ class BillingSettings(SettingsGroup):
         validation_alias="CREDITS_PER_MINUTE",
         description="Credits per minute of video for clients with a balance, by model.",
     )
+    export_credits_per_minute: str = Field(
+        default="0",
+        validation_alias="EXPORT_CREDITS_PER_MINUTE",
+        description="Credits per minute of video for an export of a kept matte, for clients with a balance.",
+    )
     pricing_version: str = Field(
         default="1",
         min_length=1,
@@ -658,12 +663,18 @@ class BillingSettings(SettingsGroup):
 
     @property
     def prices(self) -> PriceList:
-        return parse_prices(self.credits_per_minute, self.pricing_version)
+        return parse_prices(self.credits_per_minute, self.pricing_version, self.export_credits_per_minute)
 
     @field_validator("credits_per_minute")
     @classmethod
     def _is_price_list(cls, value: str) -> str:
         parse_prices(value, "")
+        return value
+
+    @field_validator("export_credits_per_minute")
+    @classmethod
+    def _is_price(cls, value: str) -> str:
+        parse_prices("original=0,light=0,pro=0,human=0", "", value)
         return value
 
 

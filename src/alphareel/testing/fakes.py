@@ -159,10 +159,13 @@ class FakeCapabilities:
     error: Exception | None = None
     warnings: tuple[str, ...] = ()
 
-    def check(self, options: Options) -> tuple[str, ...]:  # noqa: ARG002
+    def check(self, requested: Sequence[Options]) -> tuple[str, ...]:  # noqa: ARG002
         if self.error is not None:
             raise self.error
         return self.warnings
+
+    def check_format(self, name: str) -> None:
+        """Accepts every format."""
 
 
 @dataclass

@@ -14,7 +14,7 @@ from alphareel_client.download import fetch
 from alphareel_client.errors import JobFailed
 from alphareel_client.events import stream_events
 from alphareel_client.transport import HttpClient, HttpSession, Request, drop_none, idempotent_request
-from alphareel_client.types import Estimate, Event, History, Job, JobPage, Models, Pricing, Upload
+from alphareel_client.types import Estimate, Event, Export, ExportList, History, Job, JobPage, Models, Pricing, Upload
 from alphareel_client.webhooks import Webhooks
 
 OnBytes = Callable[[int, int], None]
@@ -78,8 +78,8 @@ class Client(HttpClient):
     def create_job(self, video_url: str, **fields: Any) -> Job:
         """Create a job, and start it unless ``auto_start=False``.
 
-        ``fields``: model, output_format, background, bg_type, bg_color, bg_image_url, composition, text_prompt,
-        preview_duration, webhook_url, metadata, auto_start. Raises ApiError.
+        ``fields``: model, output_format, outputs, keep_matte, background, bg_type, bg_color, bg_image_url, composition,
+        text_prompt, preview_duration, webhook_url, metadata, auto_start. Raises ApiError.
         """
         body = {"video_url": video_url, **drop_none(fields)}
         return cast(Job, self._session.send(idempotent_request("POST", "/v1/jobs", body)))
@@ -96,6 +96,19 @@ class Client(HttpClient):
     def start_job(self, job_id: str, **fields: Any) -> Job:
         """Start a draft or a failed job; ``fields`` of ``create_job`` replace the job's. Raises ApiError."""
         return cast(Job, self._session.send(idempotent_request("POST", f"/v1/jobs/{job_id}/start", drop_none(fields))))
+
+    def export(self, job_id: str, format: str, **fields: Any) -> Export:  # noqa: A002 - the API's word
+        """Make a further file of a completed job's kept matte, without a network.
+
+        ``fields``: quality, background, composition, poster_time. Wait for it and download it like a job, by its
+        ``id``; then it is also among the job's ``outputs``. Raises ApiError.
+        """
+        body = {"format": format, **drop_none(fields)}
+        return cast(Export, self._session.send(idempotent_request("POST", f"/v1/jobs/{job_id}/exports", body)))
+
+    def list_exports(self, job_id: str) -> ExportList:
+        """The exports of a job, oldest first. Raises ApiError."""
+        return cast(ExportList, self._session.get(f"/v1/jobs/{job_id}/exports"))
 
     def get_job(self, job_id: str) -> Job:
         """The job as it is now. Raises ApiError."""

@@ -29,6 +29,38 @@ class Output(TypedDict):
     frames_lost: int
 
 
+class NamedOutput(TypedDict):
+    """One of a job's files; ``url`` is None once they expired."""
+
+    name: str
+    format: str
+    url: str | None
+    bytes: int
+    sha256: str
+    frames: int
+    has_alpha: bool
+
+
+class Export(TypedDict):
+    """A further output of a job, made of its kept matte."""
+
+    id: str
+    job_id: str
+    status: Status
+    progress: float
+    revision: int
+    format: str
+    output_url: str | None
+    output: Output | None
+    error: str | None
+    error_code: str | None
+
+
+class ExportList(TypedDict):
+    job_id: str
+    items: list[Export]
+
+
 class Job(TypedDict):
     id: str
     status: Status
@@ -58,6 +90,8 @@ class Job(TypedDict):
     started_at: str | None
     completed_at: str | None
     output: Output | None
+    outputs: list[NamedOutput]
+    revision: int
     engine: Mapping[str, Any] | None
     warnings: list[str]
 

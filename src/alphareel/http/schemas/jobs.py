@@ -11,7 +11,7 @@ from pydantic import Field
 
 from alphareel.domain.clip import AlphaKind
 from alphareel.domain.color import NAMED
-from alphareel.domain.options import Anchor, BackgroundType, Quality, Smoothing, Tier
+from alphareel.domain.options import MAX_OUTPUTS, Anchor, BackgroundType, Quality, Smoothing, Tier
 from alphareel.http.schemas.fields import Schema, Time
 from alphareel.service.jobs.capabilities import engine_names, output_formats
 from alphareel.service.jobs.retention import MAX_RETENTION_SECONDS
@@ -105,6 +105,16 @@ class TestRequest(Schema):
     seconds: float | None = Field(default=None, ge=0, le=MAX_TEST_SECONDS, description="Seconds until the outcome.")
 
 
+class OutputRequest(Schema):
+    """One of several outputs. What it leaves out is as the job has it."""
+
+    format: OutputFormat
+    quality: Quality | None = None
+    background: BackgroundRequest | BackgroundString | None = None
+    composition: CompositionRequest | None = None
+    poster_time: float | None = Field(default=None, ge=0, le=86400)
+
+
 class JobStart(Schema):
     """Every field is optional and replaces the job's own; unknown fields are ignored.
 
@@ -118,6 +128,13 @@ class JobStart(Schema):
     )
     model: Tier | None = Field(default="original", description="The quality and speed of the matte.")
     output_format: OutputFormat | None = "webm"
+    outputs: Annotated[list[OutputRequest], Field(min_length=1, max_length=MAX_OUTPUTS)] | None = Field(
+        default=None,
+        description="Several files of one matte, each format once; takes precedence over output_format.",
+    )
+    keep_matte: bool | None = Field(
+        default=True, description="Keep the matte as long as the outputs, so that exports need no network."
+    )
     background: BackgroundRequest | BackgroundString | None = Field(
         default=None, description="Takes precedence over bg_type, bg_color and bg_image_url."
     )
@@ -236,6 +253,43 @@ class Output(Schema):
     frames_lost: int = Field(description="Frames of the source that could not be decoded.")
 
 
+class NamedOutput(Schema):
+    """One of a job's files, verified after writing."""
+
+    name: str = Field(description="The format; with a number where the job has several files of it.")
+    format: str
+    url: str | None = Field(description="Signed and temporary; null once the files expired.")
+    bytes: int
+    sha256: str
+    frames: int
+    has_alpha: bool
+    mime: str
+    width: int
+    height: int
+    seconds: float
+    alpha: AlphaKind | None
+    has_audio: bool
+    frames_lost: int
+    quality: Quality
+    background: Background
+
+
+class RequestedOutput(Schema):
+    format: str
+    quality: Quality
+    background: Background
+    composition: Composition | None
+    poster_time: float | None
+
+
+class Matte(Schema):
+    """The lossless matte that is kept with the job."""
+
+    bytes: int
+    sha256: str
+    frames: int
+
+
 class TestRun(Schema):
     """The outcome of a test job, and after how many seconds."""
 
@@ -290,6 +344,11 @@ class Job(Schema):
     started_at: Time | None
     completed_at: Time | None
     output: Output | None
+    outputs: list[NamedOutput] = Field(description="All files: of the run, then of the exports. Empty until completed.")
+    requested_outputs: list[RequestedOutput]
+    keep_matte: bool
+    matte: Matte | None = Field(description="Null until completed, and where it was not kept.")
+    revision: int = Field(description="Counts how often the outputs were made anew.")
     engine: Engine | None
     warnings: list[str]
     retention_seconds: int | None = Field(description="How long its files are kept after it ends; null: forever.")
@@ -313,6 +372,37 @@ class JobList(Schema):
     limit: int
     offset: int
     has_more: bool
+
+
+class Export(RequestedOutput):
+    """A further output of a completed job, made of its matte."""
+
+    id: str
+    job_id: str = Field(description="The job that it belongs to.")
+    status: PublicStatus
+    progress: float = Field(ge=0, le=100)
+    revision: int = Field(description="The revision of the job's matte that it is made of.")
+    output_url: str | None
+    expires_at: Time | None
+    output: Output | None
+    error: str | None
+    error_code: str | None
+    billing_status: Literal["not_billed", "reserved", "charged", "released"]
+    credits_used: float
+    credits_reserved: float
+    created_at: Time
+    completed_at: Time | None
+
+
+class AcceptedExport(Export):
+    success: Literal[True] = True
+    message: str
+
+
+class ExportList(Schema):
+    success: Literal[True] = True
+    job_id: str
+    items: list[Export]
 
 
 class Transition(Schema):

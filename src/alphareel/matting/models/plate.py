@@ -32,6 +32,7 @@ INFO = ModelInfo(
     code_license="Apache-2.0",
     weights_license="none needed",
     temporal=True,
+    changes_colors="with shadows",
 )
 
 _AREA = 512 * 288

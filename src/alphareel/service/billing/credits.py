@@ -28,10 +28,11 @@ class Quote:
 
 @dataclass(frozen=True)
 class PriceList:
-    """Hundredths of a credit per minute of video, by tier, and the name of this list."""
+    """Hundredths of a credit per minute of video, by tier and for exports, and the name of this list."""
 
     per_minute: Mapping[Tier, int]
     version: str
+    export_per_minute: int = 0
 
     def quote(self, options: Options, seconds: float | None) -> Quote:
         """The price of a run over a source of this length; None while the length is unknown."""
@@ -106,13 +107,16 @@ def processed_seconds(output: Mapping[str, Any]) -> float:
     return float(output["seconds"] if seconds is None else seconds)
 
 
-def parse_prices(text: str, version: str) -> PriceList:
-    """Credits a minute as 'original=60,light=45,...'; every tier once. Raises ValueError with what is wrong."""
+def parse_prices(text: str, version: str, export: str = "0") -> PriceList:
+    """Credits a minute as 'original=60,light=45,...'; every tier once. ``export``: those of an export.
+
+    Raises ValueError with what is wrong.
+    """
     pairs = [part.partition("=") for part in text.split(",") if part.strip()]
     named = {name.strip(): value for name, _, value in pairs}
     if set(named) != set(TIERS) or len(pairs) != len(TIERS):
         raise ValueError(f"must name {', '.join(TIERS)} once each, as in original=60,light=45,pro=180,human=45")
-    return PriceList({tier: _hundredths(named[tier]) for tier in TIERS}, version)
+    return PriceList({tier: _hundredths(named[tier]) for tier in TIERS}, version, _hundredths(export))
 
 
 def insufficient() -> InsufficientCredits:

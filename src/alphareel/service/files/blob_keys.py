@@ -1,7 +1,8 @@
 """Keys of blobs, built and parsed here and nowhere else.
 
 ``uploads/<upload>.<extension>`` and, for each job, ``outputs/<job>/<attempt>/<name>``,
-``previews/<job>/<attempt>/<name>``, ``chunks/<job>/<plan hash>/<name>`` and ``fetched/<job>/<run>/<name>``.
+``mattes/<job>/<attempt>/<name>``, ``previews/<job>/<attempt>/<name>``, ``chunks/<job>/<plan hash>/<name>`` and
+``fetched/<job>/<run>/<name>``.
 A prefix ends in a slash.
 """
 
@@ -9,11 +10,12 @@ import re
 from typing import NamedTuple
 
 OUTPUTS = "outputs"
+MATTES = "mattes"
 PREVIEWS = "previews"
 CHUNKS = "chunks"
 FETCHED = "fetched"
 UPLOADS = "uploads"
-JOB_FOLDERS = (OUTPUTS, PREVIEWS, CHUNKS, FETCHED)
+JOB_FOLDERS = (OUTPUTS, MATTES, PREVIEWS, CHUNKS, FETCHED)
 
 UPLOAD_KEY = re.compile(UPLOADS + r"/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.[a-z0-9]{2,5}")
 """The key of an upload; its group is the upload's ID."""
@@ -28,6 +30,7 @@ _EXTENSIONS = {
     "hevc_mov": "mov",
     "poster": "png",
     "thumbnail": "webp",
+    "lossless_matte": "mkv",
 }
 
 
@@ -58,6 +61,11 @@ def output_prefix(job_id: str, attempt: int) -> str:
     return f"{OUTPUTS}/{job_id}/{attempt}/"
 
 
+def matte_prefix(job_id: str, attempt: int) -> str:
+    """Prefix of the matte that an attempt keeps."""
+    return f"{MATTES}/{job_id}/{attempt}/"
+
+
 def preview_prefix(job_id: str, attempt: int) -> str:
     """Prefix of the previews of a running attempt."""
     return f"{PREVIEWS}/{job_id}/{attempt}/"
@@ -68,9 +76,14 @@ def chunk_prefix(job_id: str, plan_hash: str) -> str:
     return f"{CHUNKS}/{job_id}/{plan_hash[:_PLAN_HASH_DIGITS]}/"
 
 
+def fetched_prefix(job_id: str, run: int) -> str:
+    """Prefix of the files that were downloaded for a run of the job."""
+    return f"{FETCHED}/{job_id}/{run}/"
+
+
 def fetched_key(job_id: str, run: int, name: str) -> str:
     """Key of a file that was downloaded for a run of the job."""
-    return f"{FETCHED}/{job_id}/{run}/{name}"
+    return f"{fetched_prefix(job_id, run)}{name}"
 
 
 def job_prefixes(job_id: str) -> tuple[str, ...]:
@@ -78,11 +91,20 @@ def job_prefixes(job_id: str) -> tuple[str, ...]:
     return tuple(f"{folder}/{job_id}/" for folder in JOB_FOLDERS)
 
 
-def temporary_prefixes(job_id: str) -> tuple[str, ...]:
-    """Prefixes of what a job needs only until it ends: its chunks and the files that were downloaded for it."""
-    return f"{CHUNKS}/{job_id}/", f"{FETCHED}/{job_id}/"
+def temporary_prefixes(job_id: str, *, keep_fetched: bool = False) -> tuple[str, ...]:
+    """Prefixes of what a job needs only until it ends: its chunks, and the files that were downloaded for it.
+
+    ``keep_fetched``: its source is needed as long as its matte.
+    """
+    chunks = f"{CHUNKS}/{job_id}/"
+    return (chunks,) if keep_fetched else (chunks, f"{FETCHED}/{job_id}/")
 
 
 def result_name(output_format: str) -> str:
-    """File name of a result, the last part of its key."""
+    """File name of the first output, the last part of its key."""
     return f"result.{_EXTENSIONS.get(output_format, output_format)}"
+
+
+def output_name(output_format: str) -> str:
+    """File name of every further output: formats may share an extension."""
+    return f"{output_format}.{_EXTENSIONS.get(output_format, output_format)}"

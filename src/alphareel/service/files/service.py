@@ -33,6 +33,10 @@ class FileService:
         """A fresh link; None while there is no output."""
         return self.signer.output_link(job)
 
+    def named_link(self, job: Job, blob: str, name: str) -> Link | None:
+        """A fresh link to one of several outputs; None once the files were removed."""
+        return self.signer.named_link(job, blob, name)
+
     def preview_link(self, job: Job) -> Link | None:
         """A link to the newest preview of a running job; None while there is none."""
         return self.signer.preview_link(job)
@@ -50,4 +54,4 @@ class FileService:
         key = blob_keys.parse(blob)
         job = self.jobs.job(key.owner) if key is not None and key.folder == blob_keys.OUTPUTS else None
         if job is not None and job.retention_seconds == 0:
-            self.retention.expire_after_download(job.id, until=self.clock.now() + DOWNLOADED_GRACE)
+            self.retention.expire_after_download(job.id, blob, until=self.clock.now() + DOWNLOADED_GRACE)

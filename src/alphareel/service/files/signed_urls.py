@@ -51,6 +51,12 @@ class UrlSigner:
             return None
         return self._link(job.output.blob, job.id + PurePosixPath(job.output.blob).suffix, job.files_expire_at)
 
+    def named_link(self, job: Job, blob: str, name: str) -> Link | None:
+        """A new link to one of several outputs of a job, or of its exports; None once the files were removed."""
+        if job.files_expired_at is not None:
+            return None
+        return self._link(blob, f"{job.id}-{name}{PurePosixPath(blob).suffix}", job.files_expire_at)
+
     def preview_link(self, job: Job) -> Link | None:
         """A link to the newest preview of a running job. It stays the same for minutes, so that polls see no change."""
         if job.preview is None or job.status is not Status.PROCESSING:

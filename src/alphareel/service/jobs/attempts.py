@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
 from alphareel.domain.clip import EngineFacts
-from alphareel.service.jobs.models import Output
+from alphareel.service.jobs.models import Output, StoredMatte
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,11 @@ class AttemptCompleted:
 
     attempt: int
     output: Output
-    engine: EngineFacts
+    engine: EngineFacts | None
     warnings: tuple[str, ...]
+    more_outputs: tuple[Output, ...] = ()
+    matte: StoredMatte | None = None
+    report: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": "done", **asdict(self)}
@@ -56,9 +59,13 @@ def attempt_result_from_json(values: Mapping[str, Any]) -> AttemptResult:
         return AttemptDropped()
     if values["kind"] == "failed":
         return AttemptFailed(**facts)
+    engine, matte = facts["engine"], facts.get("matte")
     return AttemptCompleted(
         facts["attempt"],
         Output(**facts["output"]),
-        EngineFacts(**facts["engine"]),
+        None if engine is None else EngineFacts(**engine),
         tuple(facts["warnings"]),
+        tuple(Output(**output) for output in facts.get("more_outputs", ())),
+        None if matte is None else StoredMatte(**matte),
+        facts.get("report"),
     )

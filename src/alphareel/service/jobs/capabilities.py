@@ -1,5 +1,6 @@
 """Checks options against the installed engines and formats. Loads no network and no codec."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,11 +17,12 @@ class Capabilities:
     models_dir: Path | None
     orders: tiers.Priorities = field(default_factory=lambda: tiers.DEFAULT_PRIORITIES)
 
-    def check(self, options: Options) -> tuple[str, ...]:
-        self._check_format(options.output_format)
-        return tiers.expected_warnings(options, self.models_dir, self.orders)
+    def check(self, requested: Sequence[Options]) -> tuple[str, ...]:
+        for options in requested:
+            self.check_format(options.output_format)
+        return tiers.expected_warnings(requested[0], self.models_dir, self.orders)
 
-    def _check_format(self, name: str) -> None:
+    def check_format(self, name: str) -> None:
         installed = format_names()
         if name not in installed:
             raise InvalidRequest(

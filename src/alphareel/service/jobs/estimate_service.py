@@ -35,8 +35,8 @@ class EstimateService:
         Raises InvalidRequest, ModelUnavailable.
         """
         request, facts = validation.parse_estimate(body)
-        self.capabilities.check(request.options)
-        uploads = self.uploads.of_job(request.video_url, request.options, key_id=principal.key_id)
+        self.capabilities.check(request.requested)
+        uploads = self.uploads.of_job(request.video_url, request.requested, key_id=principal.key_id)
         if (upload := uploads.source) is not None:
             facts = SourceFacts(upload.seconds, upload.width, upload.height, upload.rate)
         runs = self.history.latest_runs(limit=MAX_RUNS)

@@ -38,6 +38,14 @@ TRANSITIONS: Mapping[Status, frozenset[Status]] = {
 }
 
 
+class Kind(StrEnum):
+    """What a row of the table of jobs is. All kinds share the queue, the states, the limits and the billing."""
+
+    JOB = "job"
+    EXPORT = "export"  # a further output of a completed job, made of its matte
+    PROOF = "proof"  # sample frames of a clip with every engine
+
+
 class Billing(StrEnum):
     """State of the credits of a job's current run."""
 
@@ -87,6 +95,20 @@ class Output:
         """The output for a result of the pipeline that is stored as ``blob``."""
         names = {f.name for f in fields(cls)} & {f.name for f in fields(result)}
         return cls(**{name: getattr(result, name) for name in names}, blob=blob, stages=stages)
+
+
+@dataclass(frozen=True)
+class StoredMatte:
+    """The lossless matte that is kept for further outputs, and the video that it belongs to."""
+
+    blob: str
+    bytes: int
+    sha256: str
+    frames: int
+    #: Blob of the source: an upload, or the copy that was fetched for the job.
+    source: str
+    #: Bytes of a fetched source, which are kept for the matte's sake; 0 for an upload.
+    source_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -149,6 +171,34 @@ class Job:
     preview: str | None = None
     #: Estimated number of jobs that start before it; None unless it is queued.
     queue_position: int | None = None
+    #: Options of the outputs after the first one.
+    more_options: tuple[Options, ...] = ()
+    #: The outputs after the first one, in the order of their options.
+    more_outputs: tuple[Output, ...] = ()
+    keep_matte: bool = False
+    matte: StoredMatte | None = None
+    #: Counts how often its outputs were made anew.
+    revision: int = 1
+    kind: Kind = Kind.JOB
+    #: The job that an export belongs to.
+    parent_id: str | None = None
+    #: What other kinds than jobs have to do, beside the options.
+    task: Mapping[str, Any] | None = None
+    #: What they found, beside the output.
+    report: Mapping[str, Any] | None = None
+    batch_id: str | None = None
+    #: Its completed exports, oldest first.
+    exports: "tuple[Job, ...]" = ()
+
+    @property
+    def requested(self) -> tuple[Options, ...]:
+        """Options of all outputs."""
+        return (self.options, *self.more_options)
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """All outputs of its run; none until it is completed."""
+        return () if self.output is None else (self.output, *self.more_outputs)
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ class JobService:
         """
         self._check_replay(once)
         request = validation.parse_creation(body, retention_seconds=self._retention.default)
-        uploads = self._uploads.of_job(request.video_url, request.options, key_id=principal.key_id)
+        uploads = self._uploads.of_job(request.video_url, request.requested, key_id=principal.key_id)
         start = request.auto_start if auto_start is None else auto_start
         scenario = self._scenario(principal, request.test, request.metadata, start=start)
         job = NewJob(
@@ -80,6 +80,8 @@ class JobService:
             metadata=request.metadata,
             request_id=principal.request_id,
             warnings=self._warnings(request, uploads, runs=start and scenario is None),
+            more_options=request.more_options,
+            keep_matte=request.keep_matte,
             uploads=uploads.ids,
             quote=None if scenario else self._quote(request.options, uploads),
             retention_seconds=request.retention_seconds,
@@ -107,7 +109,7 @@ class JobService:
     def _start(
         self, principal: Principal, job: Job, request: validation.Start, once: IdempotentRequest | None
     ) -> Job | None:
-        uploads = self._uploads.of_job(request.video_url, request.options, key_id=principal.key_id)
+        uploads = self._uploads.of_job(request.video_url, request.requested, key_id=principal.key_id)
         scenario = self._scenario(principal, request.test, request.metadata, start=True)
         return self._store.start_job(
             job.id,
@@ -116,6 +118,8 @@ class JobService:
             webhook_url=request.webhook_url,
             metadata=request.metadata,
             warnings=self._warnings(request, uploads, runs=scenario is None),
+            more_options=request.more_options,
+            keep_matte=request.keep_matte,
             uploads=uploads.ids,
             quote=None if scenario else self._quote(request.options, uploads),
             retention_seconds=request.retention_seconds,
@@ -220,7 +224,7 @@ class JobService:
         """
         warnings = (*request.options.warnings(), *self._refused_urls(request.webhook_url, uploads))
         try:
-            return (*warnings, *self._capabilities.check(request.options))
+            return (*warnings, *self._capabilities.check(request.requested))
         except ModelUnavailable as error:
             if runs:
                 raise

@@ -6,7 +6,7 @@ queued; a thread of each worker process advances them by the clock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -107,27 +107,31 @@ class ScenarioRunner:
 
     def _succeed(self, job: Job) -> None:
         try:
-            self._deliver(job, *self._result(job.options))
+            self._deliver(job, [self._result(options) for options in job.requested])
         except Unavailable:
             raise
         except AlphareelError as error:
             self._fail(job, str(error), error.code)
 
-    def _deliver(self, job: Job, data: bytes, run: RunResult) -> None:
-        suffix = Path(run.result.path).suffix
+    def _deliver(self, job: Job, made: Sequence[tuple[bytes, RunResult]]) -> None:
         prefix = blob_keys.output_prefix(job.id, job.attempt)
-        blob = f"{prefix}result{suffix}"
+        outputs = []
         with TemporaryDirectory() as folder:
-            path = Path(folder) / f"result{suffix}"
-            path.write_bytes(data)
-            self._blobs.put_file(blob, path)
+            for number, (data, run) in enumerate(made):
+                result = run.results[0]
+                name = blob_keys.output_name(result.format) if number else f"result{Path(result.path).suffix}"
+                path = Path(folder) / name
+                path.write_bytes(data)
+                self._blobs.put_file(f"{prefix}{name}", path)
+                outputs.append(Output.of(result, blob=f"{prefix}{name}", stages=run.stages))
         warnings = (*job.warnings, "test: this result was made of a sample, not of the video.")
         try:
             won = self._jobs.complete(
                 job.id,
                 attempt=job.attempt,
-                output=Output.of(run.result, blob=blob, stages=run.stages),
-                engine=run.result.engine,
+                output=outputs[0],
+                more_outputs=tuple(outputs[1:]),
+                engine=made[0][1].results[0].engine,
                 warnings=warnings,
                 actor=_ACTOR,
             )

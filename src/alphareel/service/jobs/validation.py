@@ -3,15 +3,15 @@
 import functools
 import json
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from alphareel.domain.errors import FieldProblem, InvalidRequest
 from alphareel.domain.fields import text
 from alphareel.domain.options import Options
-from alphareel.media.format import parse_options
+from alphareel.media.format import parse_options, parse_output, parse_outputs, parse_shared
 from alphareel.service.jobs.estimates import SourceFacts
 from alphareel.service.jobs.models import Job, Status
 from alphareel.service.jobs.retention import MAX_RETENTION_SECONDS
@@ -41,6 +41,13 @@ class CreateJob:
     auto_start: bool
     retention_seconds: int | None
     test: Scenario | None = None
+    more_options: tuple[Options, ...] = ()
+    keep_matte: bool = True
+
+    @property
+    def requested(self) -> tuple[Options, ...]:
+        """Options of all outputs."""
+        return (self.options, *self.more_options)
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,13 @@ class Start:
     metadata: dict[str, Any]
     retention_seconds: int | None
     test: Scenario | None = None
+    more_options: tuple[Options, ...] = ()
+    keep_matte: bool = True
+
+    @property
+    def requested(self) -> tuple[Options, ...]:
+        """Options of all outputs."""
+        return (self.options, *self.more_options)
 
 
 def parse_creation(body: Mapping[str, Any], *, retention_seconds: int | None = None) -> CreateJob:
@@ -65,9 +79,12 @@ def parse_creation(body: Mapping[str, Any], *, retention_seconds: int | None = N
 
 
 def _read_creation(form: "_Form", retention_seconds: int | None) -> CreateJob:
+    options, *more_options = form.outputs(())
     return CreateJob(
         video_url=form.read("video_url", _source_url, "", required=True),
-        options=form.options(None),
+        options=options,
+        more_options=tuple(more_options),
+        keep_matte=form.read("keep_matte", _boolean, default=True),
         webhook_url=form.read("webhook_url", _http_url, None),
         metadata=form.read("metadata", _metadata, dict[str, Any]()),
         auto_start=form.read("auto_start", _boolean, default=True),
@@ -79,9 +96,12 @@ def _read_creation(form: "_Form", retention_seconds: int | None) -> CreateJob:
 def parse_start(body: Mapping[str, Any], job: Job, *, retention_seconds: int | None = None) -> Start:
     """Parse the body of POST /v1/jobs/{id}/start; absent fields keep the job's values. Raises InvalidRequest."""
     form = _Form(body)
+    options, *more_options = form.outputs(job.requested)
     request = Start(
         video_url=form.read("video_url", _source_url, job.video_url),
-        options=form.options(job.options),
+        options=options,
+        more_options=tuple(more_options),
+        keep_matte=form.read("keep_matte", _boolean, job.keep_matte),
         webhook_url=form.read("webhook_url", _http_url, job.webhook_url),
         metadata=form.read("metadata", _metadata, dict(job.metadata)),
         retention_seconds=form.read("retention_seconds", _retention(retention_seconds), job.retention_seconds),
@@ -98,6 +118,14 @@ def parse_estimate(body: Mapping[str, Any], *, retention_seconds: int | None = N
     request = _read_creation(form, retention_seconds)
     form.check()
     return request, facts
+
+
+def parse_export(body: Mapping[str, Any], job: Job) -> Options:
+    """Parse the body of POST /v1/jobs/{id}/exports: an output like those of ``outputs``. Raises InvalidRequest."""
+    form = _Form(body)
+    options = form.export(job.options)
+    form.check()
+    return options
 
 
 def parse_receiver(body: Mapping[str, Any]) -> str:
@@ -149,20 +177,55 @@ class _Form:
             return default
         return self._collect(name, lambda: parse(value), default)
 
+    def outputs(self, stored: Sequence[Options]) -> tuple[Options, ...]:
+        """Options of all outputs: those in ``outputs``, or one by the fields of the body itself.
+
+        A body that names neither ``outputs`` nor a format changes the other fields of the stored outputs.
+        """
+        if self._body.get("outputs") is not None:
+            return self._listed_outputs(stored[0] if stored else None)
+        if len(stored) > 1 and self._body.get("output_format") is None:
+            return tuple(self.options(options) for options in stored)
+        return (self.options(stored[0] if stored else None),)
+
+    def _listed_outputs(self, stored: Options | None) -> tuple[Options, ...]:
+        own = {name: value for name, value in self._body.items() if name != "output_format"}
+        base = stored or Options()
+        shared = self._collect("", lambda: parse_shared(own, replace(base, output_format="webm")), base)
+        none: tuple[Options, ...] = (shared,)
+        listed = self._collect("outputs", lambda: parse_outputs(self._body["outputs"], shared), none)
+        for number, options in enumerate(listed):
+            self._check_urls(options, f"outputs.{number}.")
+        self._check_plate(shared)
+        return listed
+
+    def export(self, job_options: Options) -> Options:
+        """The output that the body describes, of the matte that ``job_options`` made."""
+        shared = replace(job_options.matting_options, quality="balanced")
+        parsed = self._collect("", lambda: parse_output(self._body, shared), shared)
+        self._check_urls(parsed, "")
+        return parsed
+
+    def _check_urls(self, options: Options, prefix: str) -> None:
+        for name in ("image_url", "video_url"):
+            url = getattr(options.background, name)
+            if url is not None:
+                self._collect(f"{prefix}background.{name}", functools.partial(_source_url, url), "")
+
     def options(self, stored: Options | None) -> Options:
         parsed = self._collect("", lambda: parse_options(self._body, stored=stored), stored or Options())
-        for name in ("image_url", "video_url"):
-            url = getattr(parsed.background, name)
-            if url is not None:
-                self._collect(f"background.{name}", functools.partial(_source_url, url), "")
-        if parsed.plate is not None:
+        self._check_urls(parsed, "")
+        self._check_plate(parsed)
+        return parsed
+
+    def _check_plate(self, options: Options) -> None:
+        if options.plate is not None:
             self._problems.append(
                 FieldProblem(
                     "plate",
                     "is only for the library and the command. Leave it out: the engine finds a plate in the clip.",
                 )
             )
-        return parsed
 
     def check(self) -> None:
         if self._problems:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,18 +21,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class JobUploads:
-    """Uploads that a job refers to; None for files that are fetched or copied, and for no background.
+    """Uploads that a job refers to; ``source`` is None when it is fetched or copied.
 
     ``fetched``: the URLs that are on the network.
     """
 
     source: Upload | None
-    background: Upload | None
+    backgrounds: tuple[Upload, ...]
     fetched: tuple[SourceUrl, ...] = ()
 
     @property
     def ids(self) -> tuple[str, ...]:
-        return tuple(upload.id for upload in (self.source, self.background) if upload is not None)
+        return tuple(upload.id for upload in (self.source, *self.backgrounds) if upload is not None)
 
 
 @dataclass(frozen=True)
@@ -77,19 +78,29 @@ class UploadResolver:
             raise NotFound("This file was removed.", hint="Upload it again.")
         return upload.blob
 
-    def of_job(self, video_url: str, options: Options, *, key_id: str | None) -> JobUploads:
-        """The uploads that a job's URLs refer to.
+    def of_job(self, video_url: str, requested: Sequence[Options], *, key_id: str | None) -> JobUploads:
+        """The uploads that a job's URLs refer to; ``requested``: options of all its outputs.
 
         A signed link is accepted with any key while it is valid: who has it may read the file. Raises InvalidRequest
         for uploads that the key may not use.
         """
-        source, background = source_urls.source(video_url), source_urls.background(options)
-        own = {url: self._checked(url, key_id=key_id) for url in (source, background) if url is not None}
+        source, backgrounds = source_urls.source(video_url), source_urls.backgrounds(requested)
+        own = {url: self._checked(url, key_id=key_id) for url in (source, *backgrounds)}
         return JobUploads(
             source=own[source],
-            background=None if background is None else own[background],
+            backgrounds=tuple(upload for url in backgrounds if (upload := own[url]) is not None),
             fetched=tuple(url for url, upload in own.items() if upload is None and self._grant(url.url) is None),
         )
+
+    def of_export(self, video_url: str, options: Options, *, key_id: str | None) -> tuple[str, ...]:
+        """IDs of the uploads that an export needs: its background, and the source of its job, which was checked before.
+
+        Raises InvalidRequest for a background that the key may not use.
+        """
+        source = self._upload(video_url)
+        background = source_urls.background(options)
+        own = (source, None if background is None else self._checked(background, key_id=key_id))
+        return tuple(upload.id for upload in own if upload is not None)
 
     def _checked(self, url: SourceUrl, *, key_id: str | None) -> Upload | None:
         own = self.find(url, key_id=key_id)

@@ -1,5 +1,6 @@
 """The URLs in a job: its source, and its background."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,6 +28,12 @@ def background(options: Options) -> SourceUrl | None:
     if background.video_url is not None:
         return SourceUrl(background.video_url, "video", "background.video_url")
     return None
+
+
+def backgrounds(requested: Iterable[Options]) -> tuple[SourceUrl, ...]:
+    """The distinct URLs of the backgrounds of several outputs."""
+    urls = (background(options) for options in requested)
+    return tuple(dict.fromkeys(url for url in urls if url is not None))
 
 
 def with_local_background(options: Options, path: Path) -> Options:

@@ -15,7 +15,6 @@ from dataclasses import replace
 from typing import Any, TextIO
 
 from alphareel.domain.errors import AlphareelError, InternalError, OutOfMemory
-from alphareel.domain.options import Output
 from alphareel.service.worker.messages import (
     ChildEvent,
     ChildRequest,
@@ -77,11 +76,13 @@ def _run(task: RunTask) -> Iterator[ChildEvent]:
     optional: dict[str, Any] = {}
     if task.chunk is not None:
         optional["chunk"] = task.chunk
+    if task.matte is not None:
+        optional["matte"] = task.matte
     if task.save_memory:
         optional["frames_ahead"] = 1
     run = pipeline.run(
         task.source,
-        [Output(task.target, task.options)],
+        task.outputs,
         **_engine_kwargs(task),
         limits=task.limits,
         previews=task.previews,
@@ -93,7 +94,7 @@ def _run(task: RunTask) -> Iterator[ChildEvent]:
         for progress in run:
             yield replace(progress, results=())
             if progress.results:
-                yield RunResult(progress.results[0], progress.stages)
+                yield RunResult(progress.results, progress.stages)
 
 
 def _plan(task: SplitTask) -> Plan | None:
@@ -102,8 +103,9 @@ def _plan(task: SplitTask) -> Plan | None:
     run = task.run
     plan = chunks.plan(
         run.source,
-        Output(run.target, run.options),
+        run.outputs,
         seconds=task.seconds,
+        matte=run.matte,
         limits=run.limits,
         paid_seconds=run.paid_seconds,
         **_engine_kwargs(run),
@@ -114,9 +116,8 @@ def _plan(task: SplitTask) -> Plan | None:
 def _join(task: JoinTask) -> RunResult:
     from alphareel.pipeline import chunks
 
-    made = [chunks.ChunkResult(c.path, c.chunk, c.frames, c.frames_lost, c.warnings) for c in task.chunks]
-    output = Output(task.target, task.options)
-    return RunResult(chunks.join(task.source, output, made, task.engine, limits=task.limits, overwrite=True))
+    made = [chunks.ChunkResult(c.files, c.chunk, c.frames_lost, c.warnings) for c in task.chunks]
+    return RunResult(chunks.join(task.source, task.outputs, made, task.engine, limits=task.limits, overwrite=True))
 
 
 def _engine_kwargs(task: RunTask) -> dict[str, Any]:

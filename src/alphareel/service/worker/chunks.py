@@ -1,7 +1,7 @@
 """Makes a long job chunk by chunk, each in a child process and kept in the store, so that any worker can resume."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,6 +17,8 @@ from alphareel.domain.errors import (
     Unavailable,
     VerificationFailed,
 )
+from alphareel.domain.options import LOSSLESS_MATTE, Output
+from alphareel.media.format import format_named
 from alphareel.service.files import blob_keys
 from alphareel.service.jobs.models import Job
 from alphareel.service.ports import Blobs, ChunkQueue
@@ -26,6 +28,7 @@ from alphareel.service.worker.progress import WorkerStopping
 from alphareel.telemetry.logging import get_logger
 
 _PLAN = "plan.json"
+_CHUNKS_SHARE = 0.85  # of the progress, where some outputs are made after the chunks
 
 FALL_BACK_TO_SINGLE_PASS = (BadVideo, VerificationFailed, InternalError)
 """Errors of chunks where a single pass may succeed: damage at the edge of a chunk does not matter inside a clip."""
@@ -36,9 +39,9 @@ RunChild = Callable[[RunTask | JoinTask, Tick], RunResult]
 
 @dataclass(frozen=True)
 class ChunkFacts:
-    """What is stored beside a finished chunk."""
+    """What is stored beside a finished chunk. ``frames``: in the file of each output."""
 
-    frames: int
+    frames: tuple[int, ...]
     frames_lost: int
     warnings: tuple[str, ...]
     engine: EngineFacts
@@ -47,29 +50,43 @@ class ChunkFacts:
 
     @classmethod
     def of(cls, run: RunResult) -> "ChunkFacts":
-        result = run.result
-        return cls(result.frames, result.frames_lost, result.warnings, result.engine, run.stages)
+        first = run.results[0]
+        frames = tuple(result.frames for result in run.results)
+        warnings = dict.fromkeys(warning for result in run.results for warning in result.warnings)
+        return cls(frames, first.frames_lost, tuple(warnings), first.engine, run.stages)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "ChunkFacts":
         return cls(
-            **{**values, "warnings": tuple(values["warnings"]), "engine": EngineFacts(**values["engine"])},
+            **{
+                **values,
+                "frames": tuple(values["frames"]),
+                "warnings": tuple(values["warnings"]),
+                "engine": EngineFacts(**values["engine"]),
+            },
         )
 
 
 class ChunkStore:
     """The finished chunks of one plan, and the plan. A chunk is finished once its facts are stored.
 
-    ``on_stored`` is called after each chunk that is put into the store.
+    ``suffixes``: of the file of each output that is made in chunks. ``on_stored`` is called after each chunk that is
+    put into the store.
     """
 
     def __init__(
-        self, blobs: Blobs, job_id: str, plan_hash: str, *, suffix: str, on_stored: Callable[[], None] = lambda: None
+        self,
+        blobs: Blobs,
+        job_id: str,
+        plan_hash: str,
+        *,
+        suffixes: Sequence[str],
+        on_stored: Callable[[], None] = lambda: None,
     ) -> None:
         self._blobs = blobs
         self._on_stored = on_stored
         self._prefix = blob_keys.chunk_prefix(job_id, plan_hash)
-        self._suffix = suffix
+        self._suffixes = suffixes
 
     def plan(self) -> Plan | None:
         """None when the job no longer exists."""
@@ -81,29 +98,31 @@ class ChunkStore:
         self._write(_PLAN, plan.to_json(), folder)
 
     def facts(self, number: int) -> ChunkFacts | None:
-        """None while the chunk is not finished, and when its file is gone."""
+        """None while the chunk is not finished, and when one of its files is gone."""
         try:
-            self._blobs.size(self._file_key(number))
+            for key in self._file_keys(number):
+                self._blobs.size(key)
         except NotFound:
             return None
         values = self._read(f"{number}.json")
         return None if values is None else ChunkFacts.from_json(values)
 
-    def put(self, number: int, path: Path, facts: ChunkFacts) -> None:
-        """Store the chunk at ``path``, which may be moved."""
-        self._blobs.put_file(self._file_key(number), path)
-        self._write(f"{number}.json", asdict(facts), path.parent)
+    def put(self, number: int, paths: Sequence[Path], facts: ChunkFacts) -> None:
+        """Store the chunk's files, one for each output, which may be moved."""
+        for key, path in zip(self._file_keys(number), paths, strict=True):
+            self._blobs.put_file(key, path)
+        self._write(f"{number}.json", asdict(facts), paths[0].parent)
         self._on_stored()
 
-    def local(self, number: int, opened: ExitStack) -> Path:
-        """The chunk as a local file, as long as ``opened`` is open. Raises StorageFailed when it is gone."""
+    def local(self, number: int, opened: ExitStack) -> tuple[Path, ...]:
+        """The chunk's files as local ones, as long as ``opened`` is open. Raises StorageFailed when one is gone."""
         try:
-            return opened.enter_context(self._blobs.local(self._file_key(number)))
+            return tuple(opened.enter_context(self._blobs.local(key)) for key in self._file_keys(number))
         except NotFound as error:
             raise _chunk_gone() from error
 
-    def _file_key(self, number: int) -> str:
-        return f"{self._prefix}{number}{self._suffix}"
+    def _file_keys(self, number: int) -> list[str]:
+        return [f"{self._prefix}{number}.{n}{suffix}" for n, suffix in enumerate(self._suffixes)]
 
     def _read(self, name: str) -> dict[str, Any] | None:
         key = f"{self._prefix}{name}"
@@ -147,10 +166,12 @@ def distributed(queue: ChunkQueue | None, job: Job, plan: Plan) -> Iterator[None
 
 
 def make_chunks(task: RunTask, plan: Plan, store: ChunkStore, *, run: RunChild, tick: Tick) -> RunResult:
-    """Make the chunks that are not in the store yet, and join all of them at the task's target.
+    """Make the chunks that are not in the store yet, and join all of them to the task's outputs.
 
-    Raises what ``run`` and the store raise.
+    Outputs that cannot be joined are made of the joined matte. Raises what ``run`` and the store raise.
     """
+    joined, rest = _divide(task.outputs)
+    width = _CHUNKS_SHARE if rest else 1.0
     total, done = sum(chunk.frames for chunk in plan.chunks), 0
     for number, chunk in enumerate(plan.chunks):
         if store.facts(number) is None:
@@ -158,21 +179,37 @@ def make_chunks(task: RunTask, plan: Plan, store: ChunkStore, *, run: RunChild, 
             if task.previews is not None:
                 previews = task.previews / str(number)
                 previews.mkdir()
-            scaled = _scaled(tick, done / total, chunk.frames / total)
+            scaled = _scaled(tick, width * done / total, width * chunk.frames / total)
             make_chunk(replace(task, previews=previews), plan, number, store, run=run, tick=scaled)
         done += chunk.frames
-    return _join(task, plan, store, run=run, tick=tick)
+    result = _join(replace(task, outputs=joined), plan, store, run=run, tick=tick)
+    return _make_rest(task, joined, rest, result, run=run, tick=_scaled(tick, width, 1 - width)) if rest else result
 
 
 def make_chunk(task: RunTask, plan: Plan, number: int, store: ChunkStore, *, run: RunChild, tick: Tick) -> None:
     """Make one chunk and store it. Raises InternalError when another engine than the plan's made it."""
-    target = task.target.with_name(f"chunk-{number}{task.target.suffix}")
-    facts = ChunkFacts.of(run(replace(task, target=target, chunk=plan.chunks[number]), tick))
+    joined, _ = _divide(task.outputs)
+    outputs = tuple(
+        replace(output, path=output.path.with_name(f"chunk-{number}.{n}{output.path.suffix}"))
+        for n, output in enumerate(joined)
+    )
+    facts = ChunkFacts.of(run(replace(task, outputs=outputs, chunk=plan.chunks[number]), tick))
     if facts.engine != plan.engine:
         raise InternalError("Another engine is used here than the one that the job began with.")
-    if store.facts(number) is None:  # else another worker was faster, and its file may be in use
-        store.put(number, target, facts)
+    if store.facts(number) is None:  # else another worker was faster, and its files may be in use
+        store.put(number, [output.path for output in outputs], facts)
     get_logger(__name__).info("chunk made", chunk=number, chunks=len(plan.chunks))
+
+
+def chunk_suffixes(outputs: Sequence[Output]) -> tuple[str, ...]:
+    """Suffixes of the files of each chunk."""
+    return tuple(output.path.suffix for output in _divide(outputs)[0])
+
+
+def _divide(outputs: Sequence[Output]) -> tuple[tuple[Output, ...], tuple[Output, ...]]:
+    """The outputs that are made in chunks, and those that are made of the joined matte."""
+    joined = tuple(output for output in outputs if format_named(output.options.output_format).join is not None)
+    return joined, tuple(output for output in outputs if output not in joined)
 
 
 def _join(task: RunTask, plan: Plan, store: ChunkStore, *, run: RunChild, tick: Tick) -> RunResult:
@@ -184,10 +221,26 @@ def _join(task: RunTask, plan: Plan, store: ChunkStore, *, run: RunChild, tick: 
                 raise _chunk_gone()
             for stage, seconds in facts.stages.items():
                 stages[stage] = stages.get(stage, 0.0) + seconds
-            path = store.local(number, opened)
-            finished.append(FinishedChunk(path, chunk, facts.frames, facts.frames_lost, facts.warnings))
-        join = JoinTask(task.source, task.target, task.options, task.limits, tuple(finished), plan.engine)
+            files = tuple(zip(store.local(number, opened), facts.frames, strict=True))
+            finished.append(FinishedChunk(files, chunk, facts.frames_lost, facts.warnings))
+        join = JoinTask(task.source, task.outputs, task.limits, tuple(finished), plan.engine)
         return replace(run(join, tick), stages=stages)
+
+
+def _make_rest(
+    task: RunTask,
+    joined: Sequence[Output],
+    rest: tuple[Output, ...],
+    result: RunResult,
+    *,
+    run: RunChild,
+    tick: Tick,
+) -> RunResult:
+    """The results of all outputs, in the task's order, after making ``rest`` of the matte among those joined."""
+    matte = next((o.path for o in joined if o.options.output_format == LOSSLESS_MATTE), task.matte)
+    made = run(replace(task, outputs=rest, matte=matte, chunk=None, previews=None), tick)
+    by_path = dict(zip([output.path for output in (*joined, *rest)], (*result.results, *made.results), strict=True))
+    return replace(result, results=tuple(by_path[output.path] for output in task.outputs))
 
 
 def _chunk_gone() -> StorageFailed:

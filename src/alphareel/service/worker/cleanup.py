@@ -32,7 +32,10 @@ class JobCleanup:
         job = self.jobs.job(job_id)
         if job is not None and job.status not in TERMINAL:
             return
-        prefixes = blob_keys.job_prefixes(job_id) if job is None else blob_keys.temporary_prefixes(job_id)
+        if job is None:
+            prefixes = blob_keys.job_prefixes(job_id)
+        else:
+            prefixes = blob_keys.temporary_prefixes(job_id, keep_fetched=job.matte is not None)
         for prefix in prefixes:
             self.delete_prefix(prefix)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from alphareel.domain.errors import FileTooLarge, NotFound, StorageFailed
 from alphareel.service.files import blob_keys
-from alphareel.service.jobs.models import Job
+from alphareel.service.jobs.models import Job, Kind
 from alphareel.service.ports import Blobs
 from alphareel.service.uploads import source_urls
 from alphareel.service.uploads.resolver import UploadResolver
@@ -25,10 +25,16 @@ class Inputs:
 
     def missing(self, job: Job) -> Mapping[str, SourceUrl]:
         """Files that must be fetched before the job can run, by name. Raises InvalidRequest, StorageFailed."""
-        return {name: url for name, url in _source_urls(job).items() if not self._is_stored(self.blob(job, name, url))}
+        return {
+            name: url
+            for name, url in _source_urls(job).items()
+            if not self._is_stored(self.blob(job, name, url), job.id)
+        }
 
     def blob(self, job: Job, name: str, url: SourceUrl) -> str:
         """The blob of an input file, which may not exist yet. Raises InvalidRequest for an upload it may not use."""
+        if name == SOURCE and job.kind is Kind.EXPORT and job.task is not None:
+            return str(job.task["source"])
         upload = self.uploads.find(url, key_id=job.key_id)
         return blob_keys.fetched_key(job.id, job.run, name) if upload is None else upload.blob
 
@@ -62,16 +68,16 @@ class Inputs:
     def store(self, job: Job, name: str, path: Path) -> None:
         """Store the file that was fetched to ``path``, which may be moved, unless another fetch was faster."""
         blob = blob_keys.fetched_key(job.id, job.run, name)
-        if self._is_stored(blob):  # it may be in use
+        if self._is_stored(blob, job.id):  # it may be in use
             return
         self.blobs.put_file(blob, path)
-        if not self._is_stored(blob):
+        if not self._is_stored(blob, job.id):
             raise StorageFailed("The fetched file is gone from the store.")
 
-    def _is_stored(self, blob: str) -> bool:
-        """Always true for an upload: fetching cannot bring back one that was removed."""
+    def _is_stored(self, blob: str, job_id: str) -> bool:
+        """Always true for an upload and for another job's file: fetching cannot bring back one that was removed."""
         key = blob_keys.parse(blob)
-        if key is None or key.folder != blob_keys.FETCHED:
+        if key is None or key.folder != blob_keys.FETCHED or key.owner != job_id:
             return True
         try:
             self.blobs.size(blob)
@@ -80,6 +86,12 @@ class Inputs:
         return True
 
 
+def background_names(job: Job) -> Mapping[SourceUrl, str]:
+    """The names of the files of the backgrounds of a job's outputs, by URL."""
+    urls = source_urls.backgrounds(job.requested)
+    return {url: BACKGROUND if number == 0 else f"{BACKGROUND}-{number}" for number, url in enumerate(urls)}
+
+
 def _source_urls(job: Job) -> Mapping[str, SourceUrl]:
-    urls = {SOURCE: source_urls.source(job.video_url), BACKGROUND: source_urls.background(job.options)}
-    return {name: url for name, url in urls.items() if url is not None}
+    backgrounds = {name: url for url, name in background_names(job).items()}
+    return {SOURCE: source_urls.source(job.video_url), **backgrounds}

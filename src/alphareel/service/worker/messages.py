@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from alphareel import __version__
 from alphareel.domain.clip import Chunk, EngineFacts, Limits, Progress, Result
 from alphareel.domain.errors import AlphareelError
-from alphareel.domain.options import Options, from_json, to_json
+from alphareel.domain.options import Output, from_json, to_json
 from alphareel.service.uploads.models import MediaInfo
 
 
@@ -22,11 +22,10 @@ class InvalidMessage(Exception):
 
 @dataclass(frozen=True)
 class RunTask:
-    """Make the result at ``target``, or only one chunk of it."""
+    """Make the outputs, or only one chunk of them."""
 
     source: Path
-    target: Path
-    options: Options
+    outputs: tuple[Output, ...]
     limits: Limits
     models_dir: Path | None = None
     #: Names of the engines to try, in order; None for the default order.
@@ -35,6 +34,8 @@ class RunTask:
     #: Folder for previews; None for no previews.
     previews: Path | None = None
     chunk: Chunk | None = None
+    #: A lossless matte of the source that is used instead of an engine.
+    matte: Path | None = None
     #: How much of the source may be processed; None for all of it.
     paid_seconds: float | None = None
     #: Keep as few frames in memory as possible.
@@ -53,22 +54,20 @@ class SplitTask:
 
 @dataclass(frozen=True)
 class FinishedChunk:
-    """A chunk of the result, as a file at ``path``."""
+    """A chunk of the outputs: for each, in order, its file and how many frames that holds."""
 
-    path: Path
+    files: tuple[tuple[Path, int], ...]
     chunk: Chunk
-    frames: int
     frames_lost: int
     warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class JoinTask:
-    """Join all chunks, in order, into the result at ``target``."""
+    """Join all chunks, in order, into the outputs."""
 
     source: Path
-    target: Path
-    options: Options
+    outputs: tuple[Output, ...]
     limits: Limits
     chunks: tuple[FinishedChunk, ...]
     engine: EngineFacts
@@ -106,9 +105,12 @@ class ChildRequest:
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a RunTask or a JoinTask wrote. ``stages``: seconds of work in each stage of the pipeline."""
+    """What a RunTask or a JoinTask wrote, in the order of its outputs.
 
-    result: Result
+    ``stages``: seconds of work in each stage of the pipeline.
+    """
+
+    results: tuple[Result, ...]
     stages: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -195,7 +197,7 @@ _EVENT_PARSERS: dict[str, Callable[[dict[str, Any]], ChildEvent]] = {
             "results": (),
         }
     ),
-    "result": lambda v: RunResult(_result(v["result"]), _stages(v["stages"])),
+    "result": lambda v: RunResult(tuple(map(_result, v["results"])), _stages(v["stages"])),
     "plan": Plan.from_json,
     "media": lambda v: MediaInfo(**v),
     "error": lambda v: ErrorEvent(**v),
@@ -210,6 +212,10 @@ def _text(path: Path | None) -> str | None:
     return None if path is None else str(path)
 
 
+def _outputs_to_json(outputs: tuple[Output, ...]) -> list[dict[str, Any]]:
+    return [{"path": str(output.path), "options": to_json(output.options)} for output in outputs]
+
+
 def _task_to_json(task: ChildTask) -> dict[str, Any]:
     match task:
         case RunTask():
@@ -217,8 +223,8 @@ def _task_to_json(task: ChildTask) -> dict[str, Any]:
                 **asdict(task),
                 "type": "run",
                 "source": str(task.source),
-                "target": str(task.target),
-                "options": to_json(task.options),
+                "outputs": _outputs_to_json(task.outputs),
+                "matte": _text(task.matte),
                 "models_dir": _text(task.models_dir),
                 "previews": _text(task.previews),
             }
@@ -229,9 +235,11 @@ def _task_to_json(task: ChildTask) -> dict[str, Any]:
                 **asdict(task),
                 "type": "join",
                 "source": str(task.source),
-                "target": str(task.target),
-                "options": to_json(task.options),
-                "chunks": [{**asdict(chunk), "path": str(chunk.path)} for chunk in task.chunks],
+                "outputs": _outputs_to_json(task.outputs),
+                "chunks": [
+                    {**asdict(chunk), "files": [(str(path), frames) for path, frames in chunk.files]}
+                    for chunk in task.chunks
+                ],
             }
         case InspectTask():
             return {"type": "inspect", "source": str(task.source), "limits": asdict(task.limits)}
@@ -246,10 +254,15 @@ def _task_from_json(values: dict[str, Any]) -> ChildTask:
     common: dict[str, Any] = {"source": Path(values["source"]), "limits": Limits(**values["limits"])}
     if kind == "inspect":
         return InspectTask(**common)
-    common |= {"target": Path(values["target"]), "options": from_json(values["options"])}
+    common |= {"outputs": tuple(Output(Path(o["path"]), from_json(o["options"])) for o in values["outputs"])}
     if kind == "join":
         chunks = tuple(
-            FinishedChunk(Path(c["path"]), Chunk(**c["chunk"]), c["frames"], c["frames_lost"], tuple(c["warnings"]))
+            FinishedChunk(
+                tuple((Path(path), frames) for path, frames in c["files"]),
+                Chunk(**c["chunk"]),
+                c["frames_lost"],
+                tuple(c["warnings"]),
+            )
             for c in values["chunks"]
         )
         return JoinTask(**common, chunks=chunks, engine=EngineFacts(**values["engine"]))
@@ -259,6 +272,7 @@ def _task_from_json(values: dict[str, Any]) -> ChildTask:
             **values,
             **common,
             "models_dir": _path(values["models_dir"]),
+            "matte": _path(values["matte"]),
             "engines": None if values["engines"] is None else tuple(values["engines"]),
             "previews": _path(values["previews"]),
             "chunk": None if values["chunk"] is None else Chunk(**values["chunk"]),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alphareel import __version__
+from alphareel.domain import options as domain
+from alphareel.domain.clip import Result
 from alphareel.domain.errors import (
     AlphareelError,
     InternalError,
@@ -27,22 +29,22 @@ from alphareel.domain.errors import (
     Unavailable,
     WorkerCrashed,
 )
-from alphareel.domain.options import Options
+from alphareel.domain.options import LOSSLESS_MATTE, Options
 from alphareel.service.billing.credits import billed_seconds, paid_seconds
 from alphareel.service.files import blob_keys, signed_urls
 from alphareel.service.jobs.attempts import AttemptCompleted, AttemptDropped, AttemptFailed, AttemptResult
-from alphareel.service.jobs.models import Billing, Job, Output, Status
+from alphareel.service.jobs.models import Billing, Job, Kind, Output, Status, StoredMatte
 from alphareel.service.ports import Blobs, ChunkQueue, Fetcher
 from alphareel.service.settings import Settings
 from alphareel.service.uploads import source_urls
 from alphareel.service.uploads.resolver import UploadResolver
 from alphareel.service.uploads.source_urls import SourceUrl
-from alphareel.service.worker import child_process, chunks
+from alphareel.service.worker import child_process, chunks, inputs
 from alphareel.service.worker.child_process import ResourceLimits
 from alphareel.service.worker.chunks import ChunkStore, make_chunk, make_chunks
 from alphareel.service.worker.cleanup import JobCleanup, workspace
 from alphareel.service.worker.fetching import InputFetcher, InspectFetched, skip_inspection
-from alphareel.service.worker.inputs import BACKGROUND, SOURCE, Inputs
+from alphareel.service.worker.inputs import SOURCE, Inputs
 from alphareel.service.worker.messages import InspectTask, JoinTask, Plan, RunResult, RunTask, SplitTask
 from alphareel.service.worker.previews import attempt_previews
 from alphareel.service.worker.progress import (
@@ -58,6 +60,7 @@ from alphareel.telemetry.tracing import record_span, set_span_error, span_attrib
 if TYPE_CHECKING:
     from alphareel.db.jobs import JobStore
 
+_NO_ROOM_FOR_MATTE = "The matte was not kept: there is no storage left for it. Further outputs need a new job."
 _MAX_STALLS = 2  # the machine may have been too busy once; after that it is the file's fault
 
 
@@ -182,7 +185,7 @@ class Worker:
         with ExitStack() as opened:
             folder = opened.enter_context(self._workspace(f"{job.id}.{job.attempt}.{number}"))
             check = CancellationCheck(self._jobs, job, self._stopping)
-            task = self._task(job, self._source(job, opened), self._options(job, opened), folder, previews=None)
+            task = self._task(job, self._source(job, opened), opened, folder, previews=None)
             make_chunk(task, plan, number, store, run=self._run, tick=check)
 
     def _chunk_store(self, job: Job, plan_hash: str) -> ChunkStore:
@@ -192,8 +195,8 @@ class Worker:
             with contextlib.suppress(Unavailable):
                 self._jobs.reset_tries(job.id, ticket=job.ticket)
 
-        suffix = Path(blob_keys.result_name(job.options.output_format)).suffix
-        return ChunkStore(self._blobs, job.id, plan_hash, suffix=suffix, on_stored=reset_tries)
+        suffixes = chunks.chunk_suffixes(_outputs(job, job.requested, Path()))
+        return ChunkStore(self._blobs, job.id, plan_hash, suffixes=suffixes, on_stored=reset_tries)
 
     def drain(self) -> None:
         """Prepare for the engine to stop: finished work waits for nothing any more."""
@@ -249,12 +252,12 @@ class Worker:
             with start_span("obtain"):
                 source = self._source(job, opened)
             job = self._reserve_credits(job, source, reporter)
-            task = self._task(job, source, self._options(job, opened), folder, previews=previews.folder)
+            task = self._task(job, source, opened, folder, previews=previews.folder)
             if save_memory:
                 task = replace(task, threads=1, save_memory=True)
             run = self._run_or_split(job, task, reporter)
             with start_span("publish"):
-                return self._publish(job, task.target, run)
+                return self._publish(job, task, run)
 
     def _run_or_split(self, job: Job, task: RunTask, reporter: ProgressReporter) -> RunResult:
         if not self._settings.worker.chunk_seconds:
@@ -279,7 +282,7 @@ class Worker:
 
         store = self._chunk_store(job, plan.plan_hash)
         if self._chunk_queue is not None:
-            store.put_plan(plan, task.target.parent)
+            store.put_plan(plan, task.outputs[0].path.parent)
         try:
             with chunks.distributed(self._chunk_queue, job, plan):
                 return make_chunks(task, plan, store, run=run, tick=reporter)
@@ -303,7 +306,9 @@ class Worker:
 
             def record(run: RunResult) -> None:
                 if run.stages:
-                    span.set_attributes(span_attributes(frames=run.result.frames, engine=run.result.engine.name))
+                    span.set_attributes(
+                        span_attributes(frames=run.results[0].frames, engine=run.results[0].engine.name)
+                    )
                     for stage, seconds in run.stages.items():
                         record_span(stage, began=began, seconds=seconds)
 
@@ -315,13 +320,14 @@ class Worker:
     def _source(self, job: Job, opened: ExitStack) -> Path:
         return self._local_input(job, SOURCE, source_urls.source(job.video_url), opened)
 
-    def _options(self, job: Job, opened: ExitStack) -> Options:
-        """The job's options, with the background as a local file."""
-        background = source_urls.background(job.options)
-        if background is None:
-            return job.options
-        path = self._local_input(job, BACKGROUND, background, opened)
-        return source_urls.with_local_background(job.options, path)
+    def _options(self, job: Job, opened: ExitStack) -> list[Options]:
+        """The options of each output, with the background as a local file."""
+        paths = {url: self._local_input(job, name, url, opened) for url, name in inputs.background_names(job).items()}
+        urls = map(source_urls.background, job.requested)
+        return [
+            options if url is None else source_urls.with_local_background(options, paths[url])
+            for options, url in zip(job.requested, urls, strict=True)
+        ]
 
     def _local_input(self, job: Job, name: str, url: SourceUrl, opened: ExitStack) -> Path:
         """One of the job's input files as a local file, as long as ``opened`` is open."""
@@ -350,29 +356,61 @@ class Worker:
             raise AttemptSuperseded
         return replace(job, billing_status=current.billing_status, credits=current.credits)
 
-    def _task(self, job: Job, source: Path, options: Options, folder: Path, *, previews: Path | None) -> RunTask:
-        engines = self._settings.models.priorities.get(options.model)
+    def _task(self, job: Job, source: Path, opened: ExitStack, folder: Path, *, previews: Path | None) -> RunTask:
+        engines = self._settings.models.priorities.get(job.options.model)
         return RunTask(
             source=source,
-            target=folder / blob_keys.result_name(options.output_format),
-            options=options,
+            outputs=_outputs(job, self._options(job, opened), folder),
             limits=self._settings.limits.clip,
             models_dir=self._settings.models.dir,
             engines=None if engines is None else tuple(engines),
             threads=self._settings.worker.threads_per_job,
             previews=previews,
+            matte=self._matte(job, opened),
             paid_seconds=paid_seconds(job),
             pipeline=self._settings.worker.pipeline,
         )
 
-    def _publish(self, job: Job, target: Path, run: RunResult) -> AttemptCompleted:
-        key = f"{blob_keys.output_prefix(job.id, job.attempt)}{target.name}"
-        self._blobs.put_file(key, target)
+    def _matte(self, job: Job, opened: ExitStack) -> Path | None:
+        """The matte that an export is made of, as a local file; None for other jobs."""
+        if job.kind is not Kind.EXPORT or job.task is None:
+            return None
+        return opened.enter_context(self._blobs.local(str(job.task["matte"])))
+
+    def _publish(self, job: Job, task: RunTask, run: RunResult) -> AttemptCompleted:
+        count = len(job.requested)
+        prefix = blob_keys.output_prefix(job.id, job.attempt)
+        stored = [self._store(prefix, output.path) for output in task.outputs[:count]]
+        first, *more = (
+            Output.of(result, blob=blob, stages=run.stages)
+            for result, blob in zip(run.results[:count], stored, strict=True)
+        )
+        warnings = (warning for result in run.results for warning in result.warnings)
         return AttemptCompleted(
             attempt=job.attempt,
-            output=Output.of(run.result, blob=key, stages=run.stages),
-            engine=run.result.engine,
-            warnings=tuple(dict.fromkeys((*job.warnings, *run.result.warnings))),
+            output=first,
+            engine=run.results[0].engine,
+            warnings=tuple(dict.fromkeys((*job.warnings, *warnings))),
+            more_outputs=tuple(more),
+            matte=self._store_matte(job, task.outputs[count], run.results[count]) if task.outputs[count:] else None,
+        )
+
+    def _store(self, prefix: str, path: Path) -> str:
+        key = f"{prefix}{path.name}"
+        self._blobs.put_file(key, path)
+        return key
+
+    def _store_matte(self, job: Job, output: domain.Output, result: Result) -> StoredMatte:
+        source = self._inputs.blob(job, SOURCE, source_urls.source(job.video_url))
+        key = blob_keys.parse(source)
+        is_fetched = key is not None and key.folder == blob_keys.FETCHED
+        return StoredMatte(
+            blob=self._store(blob_keys.matte_prefix(job.id, job.attempt), output.path),
+            bytes=result.bytes,
+            sha256=result.sha256,
+            frames=result.frames,
+            source=source,
+            source_bytes=self._blobs.size(source) if is_fetched else 0,
         )
 
     def _complete(self, job_id: str, outcome: AttemptCompleted) -> None:
@@ -385,6 +423,7 @@ class Worker:
             losers = range(outcome.attempt, outcome.attempt + 1)
         for loser in losers:
             self._cleanup.delete_prefix(blob_keys.output_prefix(job_id, loser))
+            self._cleanup.delete_prefix(blob_keys.matte_prefix(job_id, loser))
 
     def _try_to_complete(self, job_id: str, outcome: AttemptCompleted) -> bool:
         try:
@@ -392,13 +431,32 @@ class Worker:
                 job_id,
                 attempt=outcome.attempt,
                 output=outcome.output,
+                more_outputs=outcome.more_outputs,
+                matte=outcome.matte,
+                report=outcome.report,
                 engine=outcome.engine,
                 warnings=outcome.warnings,
                 actor=self._name,
             )
         except (StorageQuotaExceeded, StorageFull) as error:
+            if outcome.matte is not None:  # the client asked for the outputs first of all
+                self._cleanup.delete_prefix(blob_keys.matte_prefix(job_id, outcome.attempt))
+                return self._try_to_complete(
+                    job_id, replace(outcome, matte=None, warnings=(*outcome.warnings, _NO_ROOM_FOR_MATTE))
+                )
             self._jobs.fail(job_id, attempt=outcome.attempt, error=str(error), error_code=error.code, actor=self._name)
             return False
+
+
+def _outputs(job: Job, requested: Sequence[Options], folder: Path) -> tuple[domain.Output, ...]:
+    """The files that a run of the job writes into ``folder``: its outputs in order, then the matte if it is kept."""
+    names = [blob_keys.result_name(requested[0].output_format)]
+    names += [blob_keys.output_name(options.output_format) for options in requested[1:]]
+    outputs = [domain.Output(folder / name, options) for name, options in zip(names, requested, strict=True)]
+    if job.keep_matte and job.kind is Kind.JOB:
+        options = replace(requested[0].matting_options, output_format=LOSSLESS_MATTE)
+        outputs.append(domain.Output(folder / f"kept-{blob_keys.output_name(LOSSLESS_MATTE)}", options))
+    return tuple(outputs)
 
 
 def _log_fields(job: Job) -> dict[str, str | None]:

@@ -1,0 +1,160 @@
+"""Mattes from a lossless matte instead of a network: what further outputs of a finished run are made of."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+from alphareel.domain.clip import Chunk, Clip, EngineFacts
+from alphareel.domain.errors import AlphareelError, BadVideo
+from alphareel.domain.options import Options
+from alphareel.imaging.frame import Frame, Matte, Plane
+from alphareel.matting import tiers
+from alphareel.matting.edges import decontaminate_edges
+from alphareel.matting.engine import Engine, MattingSession, RequiresScene
+from alphareel.matting.tiers import SelectedEngine
+from alphareel.media.matte_facts import MatteFacts, read_matte_facts
+from alphareel.media.reader import Reader, open_reader
+from alphareel.media.verify import UNLIMITED
+
+_TIMESTAMP_ERROR = Fraction(2, 1000)  # seconds; Matroska rounds to milliseconds
+
+
+def matte_facts(options: Options, engine: SelectedEngine, session: MattingSession) -> MatteFacts:
+    """The facts that a run writes into its lossless matte."""
+    kept = replace(options.matting_options, plate=None, text_prompt=None)
+    changes_colors = engine.changes_colors(options)
+    return MatteFacts(engine.engine.facts, session.model_input_size, kept, changes_colors)
+
+
+@dataclass(frozen=True)
+class KeptMatte:
+    """Takes the place of a SelectedEngine. ``warmup_frames``: None when the clip has to be processed in one go."""
+
+    engine: Engine
+    facts: MatteFacts
+    warnings: tuple[str, ...]
+    warmup_frames: int | None
+
+
+def open_matte(
+    path: Path, source: Clip, models_dir: Path | None, threads: int | None, stack: ExitStack, *, start: Fraction
+) -> KeptMatte:
+    """The matte ``path`` of the clip ``source``, read from ``start`` (seconds) on. ``stack`` closes it.
+
+    Raises BadVideo when it is no lossless matte, or not one of this clip.
+    """
+    facts = read_matte_facts(path)
+    reader = stack.enter_context(open_reader(path, UNLIMITED))
+    if (reader.clip.width, reader.clip.height) != (source.width, source.height):
+        raise _foreign(f"it has {reader.clip.width}x{reader.clip.height} pixels")
+    colors, warnings = _color_engine(facts, models_dir, threads)
+    engine = _MatteEngine(facts, MatteReader(reader, start, source.rate), colors)
+    return KeptMatte(engine, facts, warnings, None if colors else 0)
+
+
+def _color_engine(
+    facts: MatteFacts, models_dir: Path | None, threads: int | None
+) -> tuple[Engine | None, tuple[str, ...]]:
+    """The engine that changed colors, to change them again; with a warning instead where it cannot run."""
+    if not facts.changes_colors:
+        return None, ()
+    options = replace(facts.options, engine=facts.engine.name)
+    try:
+        return tiers.choose(options, models_dir, threads).engine, ()
+    except AlphareelError as error:
+        return None, (f"The colors that {facts.engine.name} corrected are as filmed: {error.message}",)
+
+
+class MatteReader:
+    """The alphas of a matte by time. Moments must not decrease."""
+
+    def __init__(self, reader: Reader, start: Fraction, rate: Fraction) -> None:
+        clip = reader.clip
+        self._base = clip.time_base
+        self._tolerance = max(_TIMESTAMP_ERROR, 1 / (2 * rate))
+        tick = max(0, int((start - _TIMESTAMP_ERROR) / clip.time_base))
+        frames = reader.chunk(Chunk(tick, None, 0)) if tick else reader.frames()
+        self._frames: Iterator[Frame] = frames
+        self._current: Frame | None = None
+        self._next: Frame | None = next(self._frames, None)
+
+    def alpha_at(self, moment: Fraction) -> Plane:
+        """Alpha (H, W) of the frame shown at ``moment`` (seconds). Raises BadVideo when there is none."""
+        while self._next is not None and (
+            self._current is None or self._distance(self._next, moment) <= self._distance(self._current, moment)
+        ):
+            self._current, self._next = self._next, next(self._frames, None)
+        if self._current is None or self._distance(self._current, moment) > self._tolerance:
+            raise _foreign(f"it has no frame at {float(moment):.3f} s")
+        return self._current.y
+
+    def _distance(self, frame: Frame, moment: Fraction) -> Fraction:
+        return abs(frame.pts * self._base - moment)
+
+
+@dataclass(frozen=True)
+class _MatteEngine:
+    kept: MatteFacts
+    reader: MatteReader
+    colors: Engine | None
+
+    @property
+    def facts(self) -> EngineFacts:
+        return self.kept.engine
+
+    def start(self, clip: Clip, options: Options) -> MattingSession:  # noqa: ARG002 - the matte has its own
+        if self.colors is not None:
+            session = self.colors.start(clip, replace(self.kept.options, engine=self.facts.name))
+            return _ColorSession(self.reader, clip.time_base, session)
+        return _KeptSession(self.reader, clip.time_base, self.kept.model_input_size)
+
+
+class _KeptSession:
+    """Alphas of the matte, with the colors that ``decontaminate_edges`` derives from them."""
+
+    def __init__(self, reader: MatteReader, time_base: Fraction, model_input_size: tuple[int, int] | None) -> None:
+        self._reader = reader
+        self._time_base = time_base
+        self._model_input_size = model_input_size
+
+    @property
+    def model_input_size(self) -> tuple[int, int] | None:
+        return self._model_input_size
+
+    def step(self, frames: Sequence[Frame]) -> Sequence[Matte]:
+        return [self.infer(frame)() for frame in frames]
+
+    def infer(self, frame: Frame) -> Callable[[], Matte]:
+        alpha = self._reader.alpha_at(frame.pts * self._time_base)
+        return lambda: Matte(decontaminate_edges(frame, alpha), alpha)
+
+    def finish(self) -> None:
+        """Frames of the matte that are left belong to no frame of the source that could be decoded."""
+
+
+class _ColorSession:
+    """Alphas of the matte, with the colors of the engine that made it."""
+
+    def __init__(self, reader: MatteReader, time_base: Fraction, colors: MattingSession) -> None:
+        self._reader = reader
+        self._time_base = time_base
+        self._colors = colors
+        self.model_input_size = colors.model_input_size
+        if isinstance(colors, RequiresScene):
+            self.prepare = colors.prepare
+
+    def step(self, frames: Sequence[Frame]) -> Sequence[Matte]:
+        mattes = (matte for frame in frames for matte in self._colors.step([frame]))
+        return [replace(matte, alpha=self._reader.alpha_at(matte.frame.pts * self._time_base)) for matte in mattes]
+
+    def finish(self) -> None:
+        """The subject was found when the matte was made."""
+
+
+def _foreign(what: str) -> BadVideo:
+    return BadVideo(
+        f"The matte does not belong to this video: {what}.",
+        hint="Name the video from which the matte was made, unchanged.",
+    )

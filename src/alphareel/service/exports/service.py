@@ -1,0 +1,124 @@
+"""Requests further outputs of a completed job. They run like jobs, without a network, and are listed with the job."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from alphareel.domain.errors import InvalidState, NotFound
+from alphareel.domain.options import Options
+from alphareel.service.billing.credits import PriceList, Quote, billed_seconds, processed_seconds
+from alphareel.service.idempotency import IdempotentRequest
+from alphareel.service.jobs import validation
+from alphareel.service.jobs.models import Job, Kind, Status, StoredMatte
+from alphareel.service.jobs.service import JobService, make_job_id
+from alphareel.service.jobs.test_mode import Scenario, scenario_to_json
+from alphareel.service.ports import JobCapabilities, NewJob
+from alphareel.service.principal import Principal
+from alphareel.service.uploads.resolver import UploadResolver
+
+if TYPE_CHECKING:
+    from alphareel.db.idempotency import IdempotencyStore
+    from alphareel.db.jobs import JobStore
+
+_TEST_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class ExportService:
+    """An export is a row of the table of jobs whose ``parent_id`` is the job."""
+
+    jobs: JobService
+    store: JobStore
+    uploads: UploadResolver
+    capabilities: JobCapabilities
+    prices: PriceList
+    idempotency: IdempotencyStore
+
+    def create(
+        self, principal: Principal, job_id: str, body: Mapping[str, Any], *, once: IdempotentRequest | None = None
+    ) -> Job:
+        """Queue an output of the job's matte; an equal one that has not failed is returned instead.
+
+        Raises NotFound, InvalidState for a job without a kept matte, InvalidRequest, InsufficientCredits,
+        StorageQuotaExceeded; for a repeated ``once`` ReplayedResponse or IdempotencyConflict.
+        """
+        if once is not None:
+            self.idempotency.lookup(once)
+        job = self.jobs.get(principal, job_id)
+        check_exportable(job)
+        options = validation.parse_export(body, job)
+        self.capabilities.check_format(options.output_format)
+        existing = self._equal(job, options)
+        return existing or self._queue(principal, job, options, quote=self._quote(job), once=once)
+
+    def ensure(self, principal: Principal, job: Job, options: Options) -> Job:
+        """The export with these options, queued free of charge unless there is one."""
+        return self._equal(job, options) or self._queue(principal, job, options, quote=None, once=None)
+
+    def list(self, principal: Principal, job_id: str) -> tuple[Job, ...]:
+        """The job's exports, oldest first. Raises NotFound."""
+        return self.store.exports(self.jobs.get(principal, job_id).id)
+
+    def get(self, principal: Principal, job_id: str, export_id: str) -> Job:
+        """One of the job's exports. Raises NotFound."""
+        for export in self.list(principal, job_id):
+            if export.id == export_id:
+                return export
+        raise NotFound("Export not found", hint="Check the id; GET /v1/jobs/{id}/exports lists the job's exports.")
+
+    def _equal(self, job: Job, options: Options) -> Job | None:
+        """An export that was made, or is being made, of the current matte with the same options."""
+        for export in self.store.exports(job.id):
+            is_current = (export.task or {}).get("revision") == job.revision
+            if export.options == options and is_current and export.status is not Status.FAILED:
+                return export
+        return None
+
+    def _queue(
+        self, principal: Principal, job: Job, options: Options, *, quote: Quote | None, once: IdempotentRequest | None
+    ) -> Job:
+        uploads = self.uploads.of_export(job.video_url, options, key_id=principal.key_id)
+        matte: StoredMatte | None = job.matte
+        new = NewJob(
+            id=make_job_id(),
+            key_id=principal.key_id,
+            video_url=job.video_url,
+            options=options,
+            webhook_url=None,
+            metadata={},
+            request_id=principal.request_id,
+            warnings=(),
+            uploads=uploads,
+            quote=quote if job.test is None else None,
+            retention_seconds=job.retention_seconds,
+            test=scenario_to_json(Scenario("success", _TEST_SECONDS)) if job.test is not None else None,
+            kind=Kind.EXPORT,
+            parent_id=job.id,
+            task={"revision": job.revision, **({} if matte is None else {"matte": matte.blob, "source": matte.source})},
+        )
+        return self.store.add_job(new, start=True, actor=principal.actor, once=once)
+
+    def _quote(self, job: Job) -> Quote | None:
+        """None where exports are free."""
+        if not self.prices.export_per_minute or job.output is None:
+            return None
+        seconds = job.output.source_seconds or processed_seconds({"seconds": job.output.seconds})
+        return Quote(self.prices.export_per_minute, self.prices.version, billed_seconds(job.options, seconds))
+
+
+def check_exportable(job: Job) -> None:
+    """Raise unless the job is completed and its matte was kept: NotFound once its files expired, else InvalidState."""
+    if job.kind is not Kind.JOB:
+        raise InvalidState("This is no job with a matte of its own.", hint="Export the job that it was made of.")
+    if job.files_expired_at is not None:
+        raise NotFound("The matte has expired and was removed.", hint="Create a new job.")
+    if job.status is Status.FAILED:
+        raise InvalidState("The job failed, so there is no matte to export.", hint="Start the job again first.")
+    if job.status is not Status.COMPLETED:
+        raise InvalidState("The job is not completed.", hint="Export it when its status is completed.")
+    if job.matte is None and job.test is None:
+        raise InvalidState(
+            "The matte of this job was not kept.", hint="Create a new job, without keep_matte set to false."
+        )

@@ -1,0 +1,198 @@
+"""Several outputs of one job, and further ones of its matte: who may ask for them, and what becomes of them."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alphareel.domain import errors
+from alphareel.domain.clip import EngineFacts
+from alphareel.service.api_keys.admin import Operator
+from alphareel.service.billing.credits import parse_prices
+from alphareel.service.exports.service import ExportService
+from alphareel.service.jobs.models import Billing, Job, Kind, Output, Status, StoredMatte
+from alphareel.service.principal import Principal
+from alphareel.testing.fakes import TINY_MP4, ServiceHarness, open_harness
+
+OPERATOR = Operator("tests", "req_0")
+
+
+@pytest.fixture
+def harness(tmp_path: Path) -> Iterator[ServiceHarness]:
+    harness = open_harness(tmp_path)
+    yield harness
+    harness.close()
+
+
+@pytest.fixture
+def caller(harness: ServiceHarness) -> Principal:
+    made = harness.services.admin.create_key(OPERATOR, client_id="acme")
+    return Principal(made.key, "req_1")
+
+
+def submit(harness: ServiceHarness, caller: Principal, **fields: Any) -> Job:
+    session = harness.services.uploads.begin(caller, filename="a.mp4", declared_type=None)
+    session.write(TINY_MP4)
+    url = harness.services.files.upload_link(session.finish()).url
+    return harness.services.jobs.create(caller, {"video_url": url, **fields})
+
+
+def finish(harness: ServiceHarness, job: Job, folder: Path, *, matte: bool = True) -> Job:
+    """What a worker does: it stores the outputs, and the matte if that is kept."""
+    begun = harness.jobs.begin_attempt(job.id, ticket=job.ticket, actor="w")
+    assert begun is not None
+    outputs = []
+    for number, options in enumerate(job.requested):
+        blob = f"outputs/{job.id}/{begun.attempt}/{number}.webm"
+        put(harness, blob, folder)
+        name = options.output_format
+        outputs.append(Output(blob, name, "video/webm", 4, "ab" * 32, 64, 48, 10, 0.4, True, False, source_seconds=30))
+    kept = None
+    if matte and job.kind is Kind.JOB:
+        blob = f"mattes/{job.id}/{begun.attempt}/m.mkv"
+        put(harness, blob, folder)
+        kept = StoredMatte(blob, 4, "cd" * 32, 10, "uploads/source.mp4")
+    facts = EngineFacts("builtin", "1", None, "Apache-2.0")
+    assert harness.jobs.complete(
+        job.id, attempt=begun.attempt, output=outputs[0], more_outputs=tuple(outputs[1:]), matte=kept, engine=facts,
+        warnings=(), actor="w",
+    )  # fmt: skip
+    found = harness.jobs.job(job.id)
+    assert found is not None
+    return found
+
+
+def put(harness: ServiceHarness, blob: str, folder: Path) -> None:
+    (folder / "made").write_bytes(b"made")
+    harness.blobs.put_file(blob, folder / "made")
+
+
+TWO = [{"format": "webm"}, {"format": "mp4", "background": "white"}]
+
+
+def test_outputs_take_what_they_leave_out_from_the_job(harness: ServiceHarness, caller: Principal) -> None:
+    job = submit(harness, caller, quality="web", model="human", outputs=[*TWO, {"format": "mov", "quality": "master"}])
+    assert [o.output_format for o in job.requested] == ["webm", "mp4", "mov"]
+    assert [o.quality for o in job.requested] == ["web", "web", "master"]
+    assert {o.model for o in job.requested} == {"human"}
+
+
+@pytest.mark.parametrize(
+    ("outputs", "field"),
+    [
+        ([{"format": "webm"}, {"format": "webm", "quality": "web"}], "outputs.1.format"),
+        ([{"format": name} for name in ("webm", "mov", "gif", "webp", "apng", "ffv1", "matte", "poster", "mp4")], "outputs"),
+        ([], "outputs"),
+        ("webm", "outputs"),
+        (["webm"], "outputs.0"),
+        ([{"quality": "web"}], "outputs.0.format"),
+        ([{"format": "webm"}, {"format": "mp4"}], "outputs.1.format"),
+        ([{"format": "webm", "background": {"type": "image", "image_url": "ftp://a/b"}}], "outputs.0.background.image_url"),
+    ],
+)  # fmt: skip
+def test_bad_outputs_are_named(harness: ServiceHarness, caller: Principal, outputs: Any, field: str) -> None:
+    with pytest.raises(errors.InvalidRequest) as caught:
+        submit(harness, caller, outputs=outputs)
+    assert [detail.field for detail in caught.value.details] == [field]
+
+
+def test_a_start_changes_the_outputs(harness: ServiceHarness, caller: Principal) -> None:
+    def started(**fields: Any) -> list[tuple[str, str]]:
+        draft = submit(harness, caller, outputs=TWO, auto_start=False)
+        job = harness.services.jobs.start(caller, draft.id, fields)
+        return [(o.output_format, o.quality) for o in job.requested]
+
+    assert started(quality="web") == [("webm", "web"), ("mp4", "web")]
+    assert started(output_format="mov") == [("mov", "balanced")]
+    assert started(outputs=[{"format": "gif"}]) == [("gif", "balanced")]
+
+
+def test_an_export_is_made_once_and_listed_with_its_job(
+    harness: ServiceHarness, caller: Principal, tmp_path: Path
+) -> None:
+    job = finish(harness, submit(harness, caller, outputs=TWO), tmp_path)
+    export = harness.services.exports.create(caller, job.id, {"format": "mov"})
+    assert (export.kind, export.parent_id, export.task) == (
+        Kind.EXPORT,
+        job.id,
+        {"revision": 1, "matte": f"mattes/{job.id}/1/m.mkv", "source": "uploads/source.mp4"},
+    )
+    assert harness.services.exports.create(caller, job.id, {"format": "mov"}).id == export.id
+    assert harness.services.exports.create(caller, job.id, {"format": "mov", "quality": "web"}).id != export.id
+    finish(harness, export, tmp_path)
+    current = harness.services.jobs.get(caller, job.id)
+    assert [made.id for made in current.exports] == [export.id]
+    assert harness.services.exports.get(caller, job.id, export.id).files_expire_at == job.files_expire_at
+    assert harness.services.jobs.list(caller, limit=9, offset=0, status=None).total == 1
+
+
+def test_a_job_without_a_matte_is_not_exported(harness: ServiceHarness, caller: Principal, tmp_path: Path) -> None:
+    def refused(job_id: str, by: Principal = caller) -> str:
+        with pytest.raises((errors.NotFound, errors.InvalidState)) as caught:
+            harness.services.exports.create(by, job_id, {"format": "mov"})
+        return str(caught.value)
+
+    job = submit(harness, caller, keep_matte=False)
+    assert not job.keep_matte
+    assert "not completed" in refused(job.id)
+    assert "was not kept" in refused(finish(harness, job, tmp_path, matte=False).id)
+    failed = submit(harness, caller)
+    harness.services.jobs.cancel(caller, failed.id)
+    assert "failed" in refused(failed.id)
+    good = finish(harness, submit(harness, caller), tmp_path)
+    stranger = Principal(harness.services.admin.create_key(OPERATOR, client_id="other").key, "req_2")
+    assert "not found" in refused(good.id, stranger)
+    export = harness.services.exports.create(caller, good.id, {"format": "mov"})
+    assert "of its own" in refused(finish(harness, export, tmp_path).id)
+    harness.services.jobs.delete(caller, good.id)
+    assert "not found" in refused(good.id)
+    assert harness.jobs.job(export.id) is None
+    assert not any(export.id in blob or good.id in blob for blob in harness.blobs.blobs)
+
+
+def test_an_export_costs_what_the_operator_asks_for_it(
+    harness: ServiceHarness, caller: Principal, tmp_path: Path
+) -> None:
+    harness.services.admin.set_balance(OPERATOR, client_id="acme", balance=100.0)
+    job = finish(harness, submit(harness, caller), tmp_path)
+    priced = replace(harness.services.exports, prices=parse_prices("original=60,light=45,pro=180,human=45", "1", "6"))
+    free = harness.services.exports.create(caller, job.id, {"format": "gif"})
+    assert (free.billing_status, free.credits) == (Billing.NOT_BILLED, 0)
+    export = priced.create(caller, job.id, {"format": "mov"})
+    assert (export.billing_status, export.credits) == (Billing.RESERVED, 300)
+    assert (finish(harness, export, tmp_path).billing_status) is Billing.CHARGED
+    harness.services.admin.set_balance(OPERATOR, client_id="acme", balance=1.0)
+    with pytest.raises(errors.InsufficientCredits):
+        priced.create(caller, job.id, {"format": "webp"})
+    assert isinstance(priced, ExportService)
+    assert len(priced.list(caller, job.id)) == 2
+
+
+def test_files_that_are_not_kept_stay_until_all_were_downloaded(
+    harness: ServiceHarness, caller: Principal, tmp_path: Path
+) -> None:
+    job = finish(harness, submit(harness, caller, outputs=TWO, retention_seconds=0), tmp_path)
+    first, second = (output.blob for output in job.outputs)
+    harness.services.files.mark_downloaded(first)
+    harness.services.files.mark_downloaded(first)
+    assert harness.services.jobs.get(caller, job.id).files_expire_at == job.files_expire_at
+    harness.services.files.mark_downloaded(second)
+    expires = harness.services.jobs.get(caller, job.id).files_expire_at
+    assert expires is not None
+    assert job.files_expire_at is not None
+    assert expires < job.files_expire_at
+
+
+def test_the_matte_counts_as_stored(harness: ServiceHarness, caller: Principal, tmp_path: Path) -> None:
+    finish(harness, submit(harness, caller, outputs=TWO), tmp_path)
+    stored = harness.services.usage.summary(caller, days=1).stored
+    assert stored.outputs == 12
+
+
+def test_a_test_job_is_exported_as_a_test(harness: ServiceHarness, caller: Principal, tmp_path: Path) -> None:
+    job = finish(harness, submit(harness, caller, test="success"), tmp_path, matte=False)
+    export = harness.services.exports.create(caller, job.id, {"format": "mov"})
+    assert export.test == {"outcome": "success", "seconds": 1.0}
+    assert export.status is Status.PENDING
