@@ -37,22 +37,24 @@ class Service:
     url: str
     api_key: str
     log: Path
+    environment: dict[str, str]
 
 
 @contextmanager
 def running_service(folder: Path) -> Iterator[Service]:
     """`alphareel serve` on a free loopback port, with its data and its log under ``folder``."""
-    service = Service(f"http://127.0.0.1:{free_port()}", secrets.token_urlsafe(32), folder / "service.log")
+    port, api_key = free_port(), secrets.token_urlsafe(32)
     environment = {
         **os.environ,
         "ALPHAREEL_DATA_DIR": str(folder / "data"),
         "ALPHAREEL_HOST": "127.0.0.1",
-        "ALPHAREEL_PORT": service.url.rpartition(":")[2],
-        "ALPHAREEL_API_KEY": service.api_key,
+        "ALPHAREEL_PORT": str(port),
+        "ALPHAREEL_API_KEY": api_key,
     }
+    service = Service(f"http://127.0.0.1:{port}", api_key, folder / "service.log", environment)
     command = [sys.executable, "-m", "alphareel", "serve"]
     with service.log.open("wb") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, env=service.environment, stdout=log, stderr=subprocess.STDOUT)
         try:
             wait_until_ready(service, process)
             yield service
@@ -135,6 +137,14 @@ def main() -> None:
     with running_service(OUTPUT) as service:
         console.print(f"service   {service.url} (log: {service.log})", soft_wrap=True)
         job, target = remove_background(Client(service.api_key, base_url=service.url), source, engine)
+        report(source, target, job)
+        console.print(f"done in   {time.monotonic() - began:.1f} s")
+        if sys.stdin.isatty() and sys.stdout.isatty():
+            show_studio(service)
+
+
+def report(source: Path, target: Path, job: Job) -> None:
+    """What came out, from the file itself, and a contact sheet of it."""
     frames, clear, solid = alpha_share(target)
     sheet = OUTPUT / f"{source.stem}-sheet.png"
     draw_sheet(source, target, sheet, overwrite=True)
@@ -143,7 +153,15 @@ def main() -> None:
     served_by = job["engine"] or {"name": "unknown", "version": ""}
     console.print(f"engine    {served_by['name']} {served_by['version']}")
     console.print(f"sheet     {sheet}", soft_wrap=True)
-    console.print(f"done in   {time.monotonic() - began:.1f} s")
+
+
+def show_studio(service: Service) -> None:
+    """Keep the service until the person at the terminal has looked at the result in the browser."""
+    command = [sys.executable, "-m", "alphareel", "studio"]
+    link = subprocess.run(command, env=service.environment, check=True, capture_output=True, text=True).stdout.strip()
+    console.print(f"studio    {link}", soft_wrap=True)
+    with contextlib.suppress(KeyboardInterrupt, EOFError):
+        input("          Open it in a browser; press Enter to stop the service. ")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,15 @@ from alphareel.cli.main import app
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *ROOT.glob("training/*.md"), *ROOT.glob("packages/*/*.md")])
+PAGES = sorted(
+    [
+        *ROOT.glob("*.md"),
+        ROOT / "llms.txt",
+        *DOCS.rglob("*.md"),
+        *ROOT.glob("training/*.md"),
+        *ROOT.glob("packages/*/*.md"),
+    ]
+)
 CLI = (DOCS / "cli.md").read_text()
 
 
