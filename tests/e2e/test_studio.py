@@ -128,6 +128,9 @@ def test_a_dropped_video_becomes_a_result_to_look_at(page, clip):
     with page.expect_download() as download:
         page.click("text=Download webm")
     assert Path(download.value.path()).stat().st_size > 500
+    page.select_option("#more", "mov")
+    page.click("text=Make it")
+    page.wait_for_selector("a[href*='.mov']")
     page.goto("/#/jobs")
     page.click(f"a[href='#/jobs/{job}']")
     page.wait_for_selector("text=completed")

@@ -1,5 +1,6 @@
 // The jobs of the key: a list, and one job with its progress, result, history and webhooks.
 import { address, follow, get, local, post, remove } from "./api.js";
+import { FORMATS, OPAQUE } from "./formats.js";
 import { recall } from "./recent.js";
 import { jobSamples } from "./samples.js";
 import { Badge, bytes, duration, Failure, html, number, Samples, useEffect, useLoad, useState, when } from "./ui.js";
@@ -97,7 +98,8 @@ export function JobPage({ id, navigate }) {
           ${file ? html`<${Viewer} key=${file.url} file=${file} original=${facts?.preview ?? local(job.video_url)} />`
             : html`<p>${job.output_url ? `Browsers cannot show ${job.output_format} files. Download it.` : "The files of this job have expired."}</p>`}
           ${job.output_url && html`<div class="row" style=${{ marginTop: "14px" }}><a class="button primary" href=${local(job.output_url)} download>Download ${job.output_format} (${bytes(job.output?.size)})</a></div>`}
-        </div>`}
+        </div>
+        ${job.output_url && html`<${Outputs} job=${job} onMade=${() => get(`/v1/jobs/${id}`).then(setJob, setError)} />`}`}
         ${facts && html`<div class="card"><h2>The same by code</h2><${Samples} samples=${jobSamples(address("").replace(/\/$/, ""), facts.filename, facts.fields)} /></div>`}
       </div>
       <div>
@@ -106,6 +108,41 @@ export function JobPage({ id, navigate }) {
         ${job.webhook_url && html`<div class="card"><h2>Webhooks</h2><${Webhooks} id=${id} /></div>`}
       </div>
     </div>`;
+}
+
+/** Every file of the job, and further formats made of the kept matte. */
+function Outputs({ job, onMade }) {
+  const [format, setFormat] = useState("");
+  const [background, setBackground] = useState("#09a246");
+  const [making, setMaking] = useState(null);
+  const [error, setError] = useState(null);
+  const others = (job.outputs ?? []).slice(1);
+  const offered = FORMATS.filter(([name]) => !(job.outputs ?? []).some((output) => output.format === name && !OPAQUE.has(name)));
+  const make = async (event) => {
+    event.preventDefault();
+    setError(null);
+    const body = OPAQUE.has(format) ? { format, background: { type: "color", color: background } } : { format, background: { type: "transparent" } };
+    try {
+      let made = await post(`/v1/jobs/${job.id}/exports`, body);
+      setMaking(made);
+      while (!ENDED.has(made.status)) {
+        await new Promise((done) => setTimeout(done, 700));
+        made = await get(`/v1/jobs/${job.id}/exports/${made.id}`);
+        setMaking(made);
+      }
+      if (made.status === "failed") setError({ message: made.error });
+      onMade();
+    } catch (failure) { setError(failure); }
+    setMaking(null);
+  };
+  return html`<div class="card"><h2>More formats</h2><p class="hint">Made of the matte that was kept with this job: no network runs, so it takes as long as the encoder.</p>
+    <${Failure} error=${error} />
+    ${others.map((output) => html`<div class="row" key=${output.name} style=${{ marginBottom: "8px" }}><span class="grow">${output.name} <span class="hint">${bytes(output.bytes)}, ${output.frames} frames${output.has_alpha ? ", transparent" : ""}</span></span><a class="button small" href=${local(output.url)} download>Download</a></div>`)}
+    ${making ? html`<div aria-live="polite"><p>Making ${making.format}…</p><progress aria-label=${`Making ${making.format}`}></progress></div>`
+      : html`<form class="row bottom" onSubmit=${make}><div class="grow"><label for="more">Format</label><select id="more" required value=${format} onChange=${(event) => setFormat(event.target.value)}><option value="">Choose…</option>${offered.map(([name, title]) => html`<option value=${name}>${title}</option>`)}</select></div>
+        ${OPAQUE.has(format) && html`<div><label for="over">Over</label><input id="over" type="color" value=${background} onInput=${(event) => setBackground(event.target.value)} /></div>`}
+        <button>Make it</button></form>`}
+  </div>`;
 }
 
 function Progress({ job, preview }) {

@@ -1,5 +1,6 @@
 // Choose a video and options, upload, and start the job.
 import { get, post, upload } from "./api.js";
+import { OPAQUE_FORMATS, TRANSPARENT_FORMATS } from "./formats.js";
 import { remember } from "./recent.js";
 import { bytes, duration, Failure, html, number, useEffect, useLoad, useRef, useState } from "./ui.js";
 
@@ -14,25 +15,6 @@ const BACKGROUNDS = [
   ["image", "Image"],
   ["blur", "Blur"],
 ];
-const TRANSPARENT_FORMATS = [
-  ["webm", "WebM (VP9 with alpha), for the web"],
-  ["mov", "MOV (ProRes 4444), for editing"],
-  ["png_sequence", "PNG frames in a ZIP"],
-  ["webp", "Animated WebP"],
-  ["gif", "GIF"],
-  ["apng", "Animated PNG"],
-  ["ffv1", "MKV (FFV1), lossless"],
-  ["stacked_mp4", "MP4, color above alpha"],
-  ["matte", "MP4, alpha as gray"],
-  ["hevc_mov", "MOV (HEVC with alpha), for Apple devices"],
-];
-const OPAQUE_FORMATS = [
-  ["mp4", "MP4 (H.264)"],
-  ["prores_hq", "MOV (ProRes 422 HQ)"],
-  ["webm", "WebM (VP9)"],
-  ["gif", "GIF"],
-];
-
 export function TryPage({ navigate }) {
   const [source, setSource] = useState(null);
   return html`
