@@ -16,7 +16,7 @@ from alphareel.service.net.download import GuardedFetcher, SourceMissing, Source
 from alphareel.service.net.ssrf_guard import is_public
 from alphareel.service.settings import FetchSettings
 
-HERE = [ipaddress.ip_network("127.0.0.1/32")]
+HERE = (ipaddress.ip_network("127.0.0.1/32"),)
 FRIENDLY = GuardedFetcher(FetchSettings(allow_cidrs=HERE))
 BODY = bytes(range(256)) * 1000
 
@@ -315,7 +315,7 @@ def test_address_with_ipv6_in_brackets_is_reached_where_it_is_allowed(tmp_path):
         pytest.skip("this machine has no IPv6")
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     url = f"http://[::1]:{server.server_address[1]}/clip.mp4"
-    allowed = GuardedFetcher(FetchSettings(allow_cidrs=[ipaddress.ip_network("::1/128")]))
+    allowed = GuardedFetcher(FetchSettings(allow_cidrs=(ipaddress.ip_network("::1/128"),)))
     try:
         assert allowed.fetch(url, tmp_path / "clip", max_bytes=len(BODY)).path.read_bytes() == BODY
         with pytest.raises(FetchRefused):

@@ -19,6 +19,7 @@ from alphareel.service.jobs.attempts import AttemptDropped, AttemptResult
 from alphareel.service.jobs.models import TERMINAL, Job, Status, Step
 from alphareel.service.net.download import SourceMissing, SourceTooSlow
 from alphareel.service.principal import Principal
+from alphareel.service.settings import StorageSettings
 from alphareel.service.worker.child_process import ResourceLimits
 from alphareel.service.worker.runner import Worker
 from alphareel.telemetry.logging import configure_logging
@@ -202,9 +203,9 @@ def test_the_folder_of_an_attempt_bears_the_name_of_its_owner(
     job = submit(harness)
     work(worker, job)
     assert f"host-1.{job.id}.1" in seen
-    sweep_work(tmp_path, lambda: "host-1")
+    sweep_work(StorageSettings(data_dir=tmp_path), lambda: "host-1")
     assert names() == ["host-1.job_2.1"]
-    sweep_work(tmp_path, lambda: None)
+    sweep_work(StorageSettings(data_dir=tmp_path), lambda: None)
     assert names() == []
 
 
