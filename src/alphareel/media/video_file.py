@@ -11,18 +11,21 @@ from typing import Protocol, cast
 import av
 import av.error
 from av.container import OutputContainer
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from alphareel.domain.clip import Color
 from alphareel.domain.options import Quality
 from alphareel.imaging.frame import Frame, Plane
+from alphareel.media.alpha_encoder import AlphaEncoder, add_track
 from alphareel.media.audio import AudioProfile, AudioTracks
 from alphareel.media.encoder_input import flat_planes, to_av_frame
 from alphareel.media.output_file import EncoderFactory, Target, VerificationProfile
 from alphareel.media.result_tag import RESULT_METADATA
 from alphareel.media.verify import inspect_video
 
-LIMITED, FULL = 1, 2  # color ranges in FFmpeg's numbers
+UNSPECIFIED_RANGE, LIMITED, FULL = 0, 1, 2  # color ranges in FFmpeg's numbers
+UNSPECIFIED = 2  # matrix
 MAX_AUDIO_TAIL = 1  # seconds that audio may continue after the last frame
 
 VIDEO_VERIFICATION = VerificationProfile(inspect_video, frame_tolerance=1)
@@ -49,6 +52,7 @@ class EncoderProfile:
 
     ``tag``: the codec's FourCC where players expect another than FFmpeg's default. ``quality_options``: options that
     override ``options`` for a quality. ``time_base``: the only one that the container has; None to use the clip's.
+    ``splits_alpha``: alpha is a stream of the same codec (VP9), which is encoded in a thread of its own.
     """
 
     container: str
@@ -61,6 +65,7 @@ class EncoderProfile:
     audio: AudioProfile | None = None
     threads: int = 2
     time_base: Fraction | None = None
+    splits_alpha: bool = False
     verification: VerificationProfile = VIDEO_VERIFICATION
 
 
@@ -106,6 +111,7 @@ class VideoEncoder:
         )
         self._container.metadata.update({**RESULT_METADATA, **target.metadata})
         try:
+            self._alpha_encoder: AlphaEncoder | None = None
             self._stream = self._add_video(self._container)
             if self.audio:
                 self.audio.attach(self._container)
@@ -118,21 +124,25 @@ class VideoEncoder:
         picture = self._converter.convert(frame, alpha)
         picture.pts, picture.duration, picture.time_base = frame.pts, duration, self._target.clip.time_base
         set_color_tags(picture, self._converter.color)
-        self._mux(self._stream.encode(picture))
+        self._mux((self._alpha_encoder or self._stream).encode(picture))
         if self.audio:
             self.audio.advance(self._container, (frame.pts + duration) * self._target.clip.time_base)
 
     def finish(self, end: int) -> None:
-        packets = self._stream.encode(None)
+        packets = (self._alpha_encoder or self._stream).encode(None)
         if packets:
             extend_last_packet(packets[-1], end * self._target.clip.time_base, delay=self._delay)
         self._mux(packets)
+        if self._alpha_encoder:
+            self._alpha_encoder.close()
         if self.audio:
             self.audio.advance(self._container, end * self._target.clip.time_base + MAX_AUDIO_TAIL)
             self.audio.close()
         self._container.close()
 
     def abort(self) -> None:
+        if self._alpha_encoder:
+            self._alpha_encoder.close()
         if self.audio:
             self.audio.close()
         # closing writes the trailer, which fails again where writing failed
@@ -142,15 +152,33 @@ class VideoEncoder:
         for packet in packets:
             if self._delay is None:
                 self._delay = -(packet.dts or 0)
+            packet.stream = self._stream
             self._container.mux(packet)
 
     def _add_video(self, container: OutputContainer) -> VideoStream:
+        codec, has_alpha = self._profile.codec, self._converter.pixel_format.startswith("yuva")
+        if not (self._profile.splits_alpha and has_alpha):
+            stream = cast(VideoStream, container.add_stream(codec, self._target.clip.rate, options=self._options()))
+            self._configure(stream.codec_context, self._converter.pixel_format)
+            return stream
+        stream = add_track(container, codec)
+        contexts = [cast(VideoCodecContext, av.CodecContext.create(codec, "w")) for _ in range(2)]
+        for context in contexts:
+            context.options = self._options()
+            self._configure(context, "yuv420p")
+        contexts[1].color_range, contexts[1].colorspace = UNSPECIFIED_RANGE, UNSPECIFIED  # alpha has no color
+        self._configure(stream.codec_context, self._converter.pixel_format)
+        self._alpha_encoder = AlphaEncoder(*contexts)
+        return stream
+
+    def _options(self) -> dict[str, str]:
+        return {**self._profile.options, **self._profile.quality_options.get(self._target.quality, {})}
+
+    def _configure(self, context: VideoCodecContext, pixel_format: str) -> None:
         profile, target, color = self._profile, self._target, self._converter.color
-        options = {**profile.options, **profile.quality_options.get(target.quality, {})}
-        stream = cast(VideoStream, container.add_stream(profile.codec, target.clip.rate, options=options))
-        context = stream.codec_context
         context.width, context.height = target.width, target.height * profile.verification.stacked_rows
-        context.pix_fmt = self._converter.pixel_format
+        context.pix_fmt = pixel_format
+        context.framerate = target.clip.rate
         context.time_base = profile.time_base or target.clip.time_base
         context.sample_aspect_ratio = Fraction(1)
         context.color_range = FULL if color.full_range else LIMITED
@@ -160,7 +188,6 @@ class VideoEncoder:
             context.codec_tag = profile.tag
         context.thread_count = profile.threads
         context.flags |= av.codec.context.Flags.frame_duration  # without it the last frame's duration is lost
-        return stream
 
 
 def open_audio(target: Target, profile: EncoderProfile) -> AudioTracks | None:

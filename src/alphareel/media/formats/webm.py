@@ -12,6 +12,7 @@ _PROFILE = EncoderProfile(
     container="webm",
     codec="libvpx-vp9",
     converter=planar,
+    splits_alpha=True,
     options={
         "deadline": "realtime",
         "cpu-used": "8",
