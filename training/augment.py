@@ -100,8 +100,8 @@ class Augmenter:
         else:
             frames = self._lit(self._moving(self._person(), size, length, inside=True))
         degradation = Degradation.draw(self.rng)
-        rgb = np.stack([degradation(picture) for picture, _ in frames])
-        return rgb, np.stack([alpha for _, alpha in frames])
+        rgb = np.stack([degradation(picture) for picture, _ in frames])  # type: ignore[assignment]
+        return rgb, np.stack([alpha for _, alpha in frames])  # type: ignore[return-value]
 
     def _chance(self, share: float) -> bool:
         return bool(self.rng.random() < share)

@@ -19,7 +19,7 @@ def remove_people(rgb: Image, alpha: Image, rng: np.random.Generator) -> Sample:
     gone = cv2.dilate((alpha > 5).astype(np.uint8), np.ones((13, 13), np.uint8))
     aside = int(rgb.shape[1] * rng.uniform(0.25, 0.75))
     other, taken = np.roll(rgb, aside, axis=1), np.roll(gone, aside, axis=1)
-    cover = cv2.GaussianBlur((gone & (1 - taken)).astype(np.float32), (0, 0), 2)[..., None]
+    cover = cv2.GaussianBlur((gone & (1 - taken)).astype(np.float32), (0, 0), 2)[..., None]  # type: ignore[operator]
     filled = run_together(rgb, gone)
     filled += cover * (other - filled)
     kept = cv2.GaussianBlur(1 - gone.astype(np.float32), (0, 0), 1.5)[..., None]
@@ -57,7 +57,7 @@ def folds(size: Size, rng: np.random.Generator) -> Sample:
     y, x = np.mgrid[:h, :w].astype(np.float32)
     x, y = x + bend * np.float32(np.cos(turn)), y + bend * np.float32(np.sin(turn))
     height = octaves(size, rng, rng.uniform(0.3, 0.65))
-    height = cv2.remap(height, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    height = cv2.remap(height, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)  # type: ignore[assignment]
     if rng.random() < 0.5:  # layers, as in sandstone and wood
         height = np.abs(np.mod(height * rng.uniform(0.7, 3), 2) - 1)
     shade = (height - height.min()) / (np.ptp(height) + 1e-3)
@@ -108,7 +108,7 @@ def patches(size: Size, rng: np.random.Generator) -> NDArray[np.float32]:
     """Shapes like those of clouds and rocks, 1 within and 0 without."""
     height = octaves(size, rng, rng.uniform(0.3, 0.5))
     shapes = (height > np.quantile(height, rng.uniform(0.35, 0.75))).astype(np.float32)
-    return cv2.GaussianBlur(shapes, (0, 0), float(rng.uniform(0.5, 3)))
+    return cv2.GaussianBlur(shapes, (0, 0), float(rng.uniform(0.5, 3)))  # type: ignore[return-value]
 
 
 def island(alpha: Image, rng: np.random.Generator) -> NDArray[np.float32]:

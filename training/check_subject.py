@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -27,7 +28,7 @@ from model import Matte
 from shards import Image
 from subject_datasets import CHOOSE
 
-Alpha = NDArray[np.float32]
+Alpha = NDArray[Any]  # of float32; the stubs of OpenCV lose the type
 FRAMES, PEOPLE = 16, 12  # first frames of a sequence, and photos, that are looked at
 EMPTY = 40  # scenes without anything in front
 

@@ -121,7 +121,7 @@ def stripes(rng: np.random.Generator) -> Image:
     across = np.repeat(colors[rng.integers(0, 3, 8)], 4, 0)
     picture = np.broadcast_to(across[:, None], (32, 32, 3)).astype(np.float32)
     if rng.random() < 0.5:
-        picture = (picture + picture.transpose(1, 0, 2)) / 2
+        picture = (picture + picture.transpose(1, 0, 2)) / 2  # type: ignore[assignment]
     return np.ascontiguousarray(picture.transpose(1, 0, 2) if rng.random() < 0.5 else picture).astype(np.uint8)
 
 

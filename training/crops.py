@@ -142,7 +142,7 @@ def moved(
 ) -> Matrix:
     """The map followed by a turn (degrees), a zoom about the middle of the view, and a shift (x, y) in pixels."""
     turn = cv2.getRotationMatrix2D((size[1] / 2, size[0] / 2), angle, zoom)
-    turn[:, 2] += 0 if shift is None else shift
+    turn[:, 2] += 0 if shift is None else shift  # type: ignore[arg-type]
     return turn[:, :2] @ matrix + np.column_stack([np.zeros((2, 2)), turn[:, 2]])
 
 

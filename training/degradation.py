@@ -70,7 +70,7 @@ class Degradation:
             coded = cv2.imencode(".jpg", rgb, [cv2.IMWRITE_JPEG_QUALITY, self.quality])[1]
             rgb = cv2.imdecode(coded, cv2.IMREAD_COLOR)
         if self.noise:
-            grain = cv2.randn(np.empty(rgb.shape, np.int16), 0, self.noise)
+            grain = cv2.randn(np.empty(rgb.shape, np.int16), 0, self.noise)  # type: ignore[call-overload]
             rgb = np.clip(rgb + grain, 0, 255).astype(np.uint8)
         return rgb
 

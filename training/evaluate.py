@@ -243,7 +243,7 @@ def main() -> None:
     rvm, selfie = (options.models / f"{n}.onnx" for n in ("rvm_mobilenetv3", "mediapipe_selfie_segmentation"))
     networks = {f"{f.stem} {area or ''}": Builtin(f, area) for f in options.builtin for area in options.areas}
     if not options.alone:
-        networks |= {"MediaPipe selfie": Selfie(selfie), "RVM": RvmTeacher(rvm, inner=512, passes=4)}
+        networks |= {"MediaPipe selfie": Selfie(selfie), "RVM": RvmTeacher(rvm, inner=512, passes=4)}  # type: ignore[dict-item]
     rows = {title: Row(network) for title, network in networks.items()}
     score(rows, options.data, RvmTeacher(rvm, inner=512, passes=4))
     print(table(rows))

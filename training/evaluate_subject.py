@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -92,7 +93,7 @@ def all_clips(material: Material) -> Iterator[Clip]:
     for group, names in (("choose", CHOOSE), ("report", REPORT)):
         for name in names:
             folder = material.sequence(name)
-            yield Clip(name, group, lambda folder=folder: masked(folder))
+            yield Clip(name, group, partial(masked, folder))
     yield Clip("composite", "people", lambda: composite(material.data / "clips" / "composite"))
 
 
@@ -159,7 +160,7 @@ def table(material: Material, networks: dict[str, Recurrent | Slow], wanted: set
 
 def on_checks(rgb: Image, alpha: Alpha) -> Image:
     """The picture over a green that shows what is left out."""
-    shown = rgb * alpha[..., None] + np.float32((60, 170, 90)) * (1 - alpha[..., None])
+    shown = rgb * alpha[..., None] + np.array((60, 170, 90), np.float32) * (1 - alpha[..., None])
     return shown.astype(np.uint8)
 
 

@@ -105,7 +105,7 @@ class Model:
         raw = np.frombuffer(self._binary, np.uint8, (count - 1) * stride + kind.itemsize * width, start)
         rows = np.lib.stride_tricks.as_strided(raw, (count, kind.itemsize * width), (stride, 1))
         values = np.ascontiguousarray(rows).view(kind).astype(np.float64)
-        return values / np.iinfo(kind).max if accessor.get("normalized") else values
+        return values / np.iinfo(kind).max if accessor.get("normalized") else values  # type: ignore[type-var]
 
     def _channels(self, animation: int, time: float) -> dict[int, dict[str, Floats]]:
         """Of each node that moves what replaces its own translation, rotation and scale."""

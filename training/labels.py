@@ -6,6 +6,7 @@ Pictures are RGB uint8 (H, W, 3), alphas float32 (H, W) in 0..1.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from shards import Image
 
-Alpha = NDArray[np.float32]
+Alpha = NDArray[Any]  # of float32; the stubs of OpenCV lose the type
 Teacher = Callable[[list[Image]], list[Alpha]]
 AGREE = 0.72  # IoU of two looks at a picture below which neither is believed
 LEAST, MOST = 0.01, 0.9  # parts of the frame that a subject covers

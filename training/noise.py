@@ -21,7 +21,7 @@ class Noise:
 
     def octaves(self, at: Points, count: int = 3) -> NDArray[np.float32]:
         """Noise of several sizes, each half as large as the one before and weaker."""
-        return sum(self(at * 2.0**n + 7 * n) * np.float32(0.55**n) for n in range(count))
+        return sum(self(at * 2.0**n + 7 * n) * np.float32(0.55**n) for n in range(count))  # type: ignore[return-value]
 
 
 @numba.njit(cache=True)

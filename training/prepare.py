@@ -91,7 +91,7 @@ def labeled(teacher: Teacher, path: Path, mask_path: Path, kind: Kind) -> list[S
     """Photo with a human mask: the teacher's soft edge, the human's judgment."""
     rgb = read(path)
     mask = (cv2.imread(str(mask_path), cv2.IMREAD_GRAYSCALE) > 127).astype(np.float32)
-    mask = cv2.resize(mask, rgb.shape[1::-1], interpolation=cv2.INTER_AREA)
+    mask = cv2.resize(mask, rgb.shape[1::-1], interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
     alpha = teacher.still(rgb)
     if np.minimum(mask, alpha).sum() < AGREE * np.maximum(mask, alpha).sum():
         return []

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -151,23 +152,23 @@ def all_sources(
 ) -> Iterator[tuple[str, Callable[[], Iterator[Sample]]]]:
     """Names and makers of shards, the most useful for the least time first."""
     for n, name in enumerate(TEACH):
-        yield f"davis-{name}", lambda name=name, n=n: sequence(objects / "clip+mask/davis16" / name, 100 + n)
+        yield f"davis-{name}", partial(sequence, objects / "clip+mask/davis16" / name, 100 + n)
     for source in MASKED:
-        yield Path(source.folder).parent.name, lambda source=source: masked(objects, source)
+        yield Path(source.folder).parent.name, partial(masked, objects, source)
     yield "ccp", lambda: masked(data, MASKED_PEOPLE)
     yield "cutouts", lambda: cutouts(objects / CUTOUTS, 2000)
     for source in PLACES:
-        yield f"place-{Path(source.folder).name}", lambda source=source: places(data, source)
+        yield f"place-{Path(source.folder).name}", partial(places, data, source)
     for source in FETCHED:
         if (fetched / source.folder).is_dir():
-            yield f"place-{source.folder}", lambda source=source: places(fetched, source)
+            yield f"place-{source.folder}", partial(places, fetched, source)
     for source in (*OBJECTS, PEOPLE[0]):
         root = data if source.folder.startswith("train/") else objects
-        yield Path(source.folder).name, lambda source=source, root=root: labeled_by_teacher(root, source, teacher)
+        yield Path(source.folder).name, partial(labeled_by_teacher, root, source, teacher)
     for n, clip in enumerate(FOOTAGE):
-        yield f"clip-{Path(clip.path).stem}", lambda clip=clip, n=n: footage(objects, clip, 200 + 20 * n, teacher)
+        yield f"clip-{Path(clip.path).stem}", partial(footage, objects, clip, 200 + 20 * n, teacher)
     for source in PEOPLE[1:]:
-        yield Path(source.folder).name, lambda source=source: labeled_by_teacher(data, source, teacher)
+        yield Path(source.folder).name, partial(labeled_by_teacher, data, source, teacher)
 
 
 def main() -> None:

@@ -8,14 +8,14 @@ and `NAME.npy`, an int64 table with one row per picture: offset in pixels, heigh
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datasets import Kind
 
-Image = NDArray[np.uint8]
+Image = NDArray[Any]  # of uint8; the stubs of OpenCV lose the type
 
 
 class Sample(NamedTuple):

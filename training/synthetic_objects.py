@@ -109,7 +109,7 @@ def film(thing: Object, rng: np.random.Generator, frames: int = FRAMES) -> list[
     light, pictures = light.exposed(rng.uniform(0.75, 1.25)), []
     for scene, view, points in zip(scenes, views, flat, strict=True):
         corners = np.column_stack([(points - low) * zoom + MARGIN * FINE, view[:, 2]])
-        pictures.append(tone_map(*draw(corners, scene.triangles, (height, width))[:2], scene, light, eye))
+        pictures.append(tone_map(*draw(corners, scene.triangles, (height, width))[:2], scene, light, eye))  # type: ignore[call-arg]
     return pictures
 
 

@@ -6,14 +6,14 @@ Anything with the same three methods can take its place, so the recipe is not ti
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-Image = NDArray[np.uint8]
-Alpha = NDArray[np.float32]
+Image = NDArray[Any]  # of uint8; the stubs of OpenCV lose the type
+Alpha = NDArray[Any]  # of float32; the stubs of OpenCV lose the type
 
 
 class Teacher(Protocol):
@@ -43,7 +43,7 @@ class RvmTeacher:
 
     def frame(self, rgb: Image) -> Alpha:
         feed = {f"r{i}i": state for i, state in enumerate(self._states, 1)}
-        feed["src"] = rgb.transpose(2, 0, 1)[None].astype(np.float32) / 255
+        feed["src"] = rgb.transpose(2, 0, 1)[None].astype(np.float32) / 255  # type: ignore[assignment]
         feed["downsample_ratio"] = np.array([min(self._inner / max(rgb.shape[:2]), 1)], np.float32)
         alpha, *self._states = self._session.run(["pha", "r1o", "r2o", "r3o", "r4o"], feed)
         return alpha[0, 0]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,8 +19,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-Image = NDArray[np.uint8]
-Alpha = NDArray[np.float32]
+Image = NDArray[Any]  # of uint8; the stubs of OpenCV lose the type
+Alpha = NDArray[Any]  # of float32; the stubs of OpenCV lose the type
 SIDE = 320  # pixels of the square that it sees
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -69,7 +70,7 @@ class U2Net:
 def prepare(picture: Image) -> NDArray[np.float32]:
     """The picture as U2-Net learned it: divided by its brightest value, then standardized."""
     small = cv2.resize(picture, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
-    small = (small / max(float(small.max()), 1.0) - np.float32(MEAN)) / np.float32(DEVIATION)
+    small = (small / max(float(small.max()), 1.0) - np.array(MEAN, np.float32)) / np.array(DEVIATION, np.float32)  # type: ignore[assignment]
     return small.transpose(2, 0, 1)
 
 

@@ -135,7 +135,7 @@ def targets(service: ServiceProcess, video: Path) -> dict[str, Target]:
         ).json()
     link = urlsplit(uploaded["video_url"])
     job_body = {"video_url": "https://example.com/a.mp4", "auto_start": False}
-    job = requests.post(f"{service.base}/v1/jobs", headers=key_header, json=job_body, timeout=20).json()["id"]
+    job = requests.post(f"{service.base}/v1/jobs", headers=key_header, json=job_body, timeout=20).json()["id"]  # type: ignore[arg-type]
     assert requests.post(f"{service.base}/v1/jobs/{job}/cancel", headers=key_header, timeout=20).status_code == 200
     body = json.dumps(job_body).encode()
     as_json = {"Content-Type": "application/json"}

@@ -114,7 +114,7 @@ def shown_zip(path):
 def shown_animation(path):
     with Image.open(path) as animation:
         seconds = 0.0
-        for n in range(animation.n_frames):
+        for n in range(animation.n_frames):  # type: ignore[attr-defined]
             animation.seek(n)
             picture = np.asarray(animation.convert("RGBA"))
             length = animation.info["duration"] / 1000
@@ -245,7 +245,7 @@ def test_colors_are_not_multiplied_by_alpha(tmp_path, name):
         planes = [np.full((height // n, width // n), level, np.uint8) for n, level in ((1, y), (2, u), (2, v))]
         clip = dataclasses.replace(reader.clip, color=color)
         output = form.open(Target(path.with_suffix(form.suffix), clip, width, height, has_alpha=True))
-        output.write(Frame(*planes, pts=0, duration=1), np.full((height, width), 128, np.uint8))
+        output.write(Frame(*planes, pts=0, duration=1), np.full((height, width), 128, np.uint8))  # type: ignore[arg-type, misc]
         finish(output)
     frame = shown(path.with_suffix(form.suffix), name)[0]
     assert np.abs(frame.alpha.astype(int) - 128).max() <= 2

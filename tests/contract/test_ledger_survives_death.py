@@ -101,7 +101,13 @@ class BillingHarness:
         self.deletion_store = DeletionStore(self.database, clock=clock)
         self.deletion = DeletionService(self.jobs, self.deletion_store, MemoryBlobs())
         config = ReconcilerConfig(max_deaths=3)
-        facts = {"jobs": self.jobs, "executors": None, "engine": self.engine, "clock": clock, "config": config}
+        facts: dict[str, Any] = {
+            "jobs": self.jobs,
+            "executors": None,
+            "engine": self.engine,
+            "clock": clock,
+            "config": config,
+        }
         self.reconciler = Reconciler("reconciler", **facts)
         self._clock = clock
 
@@ -150,7 +156,7 @@ class BillingHarness:
     def start(self, job_id: str, *, seconds: float | None) -> Job | None:
         quote = Quote(PRICE, "1", seconds)
         fields = {"webhook_url": None, "warnings": (), "actor": "test", "request_id": None}
-        return self.jobs.start_job(job_id, options=Options(), quote=quote, **fields)
+        return self.jobs.start_job(job_id, options=Options(), quote=quote, **fields)  # type: ignore[arg-type]
 
     def begin(self, job_id: str, ticket: int) -> Job | None:
         return self.jobs.begin_attempt(job_id, ticket=ticket, actor="worker")
@@ -339,7 +345,7 @@ class ServiceRun(RuleBasedStateMachine):
         self._each_run_is_paid_once()
         [balance] = [row.balance for row in self.billing.rows(sa.select(accounts.c.balance))]
         sums_by_kind = self.billing.rows(sa.select(ledger.c.kind, sa.func.sum(ledger.c.amount)).group_by(ledger.c.kind))
-        sums = defaultdict(int, dict(sums_by_kind))
+        sums = defaultdict(int, dict(sums_by_kind))  # type: ignore[arg-type]
         assert balance >= 0
         assert sum(sums.values()) == balance
         assert sums["grant"] + sums["set"] == balance + self._reserved() + self._charged()

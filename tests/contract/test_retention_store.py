@@ -61,7 +61,7 @@ def test_a_download_shortens_only_a_retention_of_0(harness: ServiceHarness, rete
     soon = harness.clock.now() + timedelta(minutes=2)
     kept, temporary = finish(harness, 600), finish(harness, 0)
     for job in (kept, temporary):
-        retention.expire_after_download(job.id, until=soon)
+        retention.expire_after_download(job.id, f"outputs/{job.id}/1/r.webm", until=soon)
     rows = {job.id: harness.jobs.job(job.id) for job in (kept, temporary)}
     assert [job is not None and job.files_expire_at == soon for job in rows.values()] == [False, True]
 

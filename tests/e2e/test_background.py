@@ -80,7 +80,7 @@ def corners(url: str) -> list[str]:
     """What shows in the upper left corner of each frame."""
     data = requests.get(url, timeout=30).content
     with av.open(io.BytesIO(data)) as container:
-        pixels = [frame.to_ndarray(format="rgb24")[2:10, 2:10].mean(axis=(0, 1)) for frame in container.decode(video=0)]
+        pixels = [frame.to_ndarray(format="rgb24")[2:10, 2:10].mean(axis=(0, 1)) for frame in container.decode(video=0)]  # type: ignore[union-attr]
     return ["red" if red > 150 > blue else "blue" if blue > 150 > red else "else" for red, _, blue in pixels]
 
 

@@ -53,7 +53,7 @@ def source(tmp_path):
     handler = type("Handler", (Source,), {"clip": clip.read_bytes()})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-    handler.base = f"http://127.0.0.1:{server.server_port}"
+    handler.base = f"http://127.0.0.1:{server.server_port}"  # type: ignore[attr-defined]
     yield handler
     server.shutdown()
     server.server_close()

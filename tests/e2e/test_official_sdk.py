@@ -321,7 +321,7 @@ def test_n8n_auto_start_flow_sends_a_background_object(sdk):
         "background": {"type": "transparent"},
         "auto_start": True,
     }
-    job = read(requests.post(f"{sdk.base_url}/v1/jobs", headers=sdk.typed, json=body, timeout=30))
+    job = read(requests.post(f"{sdk.base_url}/v1/jobs", headers=sdk.typed, json=body, timeout=30))  # type: ignore[arg-type]
     assert sdk.wait_for_completion(job["id"])["bg_type"] == "transparent"
 
 

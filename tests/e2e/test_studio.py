@@ -159,7 +159,7 @@ def test_the_composed_preview_is_what_the_server_renders(page, service, tmp_path
     page.eval_on_selector(".canvas-stage video", "video => { video.pause(); video.currentTime = 0.525; }")
     page.wait_for_timeout(300)
     shown = np.frombuffer(page.locator(".canvas-stage").screenshot(), np.uint8)
-    shown = cv2.cvtColor(cv2.imdecode(shown, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)[2:-2, 2:-2]
+    shown = cv2.cvtColor(cv2.imdecode(shown, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)[2:-2, 2:-2]  # type: ignore[assignment]
     check_accessibility(page)
     keep(page, "compose")
     page.click("text=Render")
@@ -168,7 +168,7 @@ def test_the_composed_preview_is_what_the_server_renders(page, service, tmp_path
         page.click("text=Download mp4")
     rendered = frame_of(Path(download.value.path()), 10)
     assert rendered.shape == (480, 640, 3)
-    shown = cv2.resize(shown, (640, 480), interpolation=cv2.INTER_AREA)
+    shown = cv2.resize(shown, (640, 480), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
     assert np.abs(shown.astype(int) - rendered).mean() < 5
     assert np.abs(np.roll(shown, 40, axis=1).astype(int) - rendered).mean() > 5, (
         "the picture has too little in it to tell"
@@ -229,7 +229,7 @@ def test_a_sign_in_link_works_once(browser, service):
     page = context.new_page()
     environment = os.environ | {"ALPHAREEL_DATA_DIR": str(service.data_dir), "ALPHAREEL_PUBLIC_URL": service.base}
     command = [Path(sys.executable).with_name("alphareel"), "studio"]
-    link = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.strip()
+    link = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.strip()  # type: ignore[arg-type]
     assert link.startswith(f"{service.base}/#code=")
     for expected in ("Drop a video here", "was used before"):
         page.goto("about:blank")

@@ -45,7 +45,7 @@ def receiver() -> Iterator[ThreadingHTTPServer]:
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
-    handler.gate.set()
+    handler.gate.set()  # type: ignore[attr-defined]
     server.shutdown()
     server.server_close()
 

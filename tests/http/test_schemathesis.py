@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,11 +28,21 @@ def test_the_service_conforms_to_its_openapi_document(harness, key, serve, tmp_p
     app = create_app(harness.services, settings)
     app.openapi()  # on a busy machine, building it takes longer than schemathesis waits
     with serve(app) as server:
-        command = [Path(sys.executable).with_name("st"), "--config-file", ROOT / "tests/http/schemathesis.toml"]
+        command: list[Any] = [
+            Path(sys.executable).with_name("st"),
+            "--config-file",
+            ROOT / "tests/http/schemathesis.toml",
+        ]
         command += ["run", f"{server.url}/openapi.json", "--max-examples", EXAMPLES, "--no-color"]
         command += ["--seed", "1"] if os.environ.get("CI") else []
         result = subprocess.run(
-            command, check=False, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE
+            command,
+            check=False,
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
         )
     shutil.rmtree(ROOT / ".schemathesis", ignore_errors=True)
     assert result.returncode == 0, result.stdout + result.stderr

@@ -17,7 +17,7 @@ def command(monkeypatch, capsys):
         try:
             main.main()
         except SystemExit as leaving:
-            code = leaving.code or 0
+            code = leaving.code or 0  # type: ignore[assignment]
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 

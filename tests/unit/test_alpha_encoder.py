@@ -32,7 +32,7 @@ def encoded(path, *, splits_alpha):
     profile = replace(webm._PROFILE, splits_alpha=splits_alpha)
     encoder = VideoEncoder(Target(path, CLIP, WIDTH, HEIGHT, has_alpha=True), path, profile=profile)
     for index in range(FRAMES):
-        encoder.encode(*moving(index), 1)
+        encoder.encode(*moving(index), 1)  # type: ignore[call-arg]
     encoder.finish(FRAMES)
     encoder.abort()
     with av.open(str(path)) as container:
@@ -62,5 +62,5 @@ def test_a_failure_while_alpha_is_encoded_is_raised(tmp_path, monkeypatch):
 
     monkeypatch.setattr(encoder._alpha_encoder, "_alpha", Full())
     with pytest.raises(av.error.MemoryError):
-        encoder.encode(*moving(0), 1)
+        encoder.encode(*moving(0), 1)  # type: ignore[call-arg]
     encoder.abort()

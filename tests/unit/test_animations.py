@@ -63,7 +63,7 @@ KINDS = {
 
 @pytest.mark.parametrize("name", KINDS)
 def test_every_frame_of_an_animation_is_a_complete_canvas_with_alpha(tmp_path, pictures, name):
-    clip, frames, lost = read(save(tmp_path / name, pictures, **KINDS[name]))
+    clip, frames, lost = read(save(tmp_path / name, pictures, **KINDS[name]))  # type: ignore[arg-type]
     assert_holds(frames, pictures)
     assert clip.has_alpha
     assert lost == 0

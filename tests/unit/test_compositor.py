@@ -77,7 +77,7 @@ def test_blending_stays_within_one_level_of_exact_arithmetic():
     rng = np.random.default_rng(3)
     f, b = (tuple(rng.integers(0, 256, s, np.uint8) for s in ((32, 32), (16, 16), (16, 16))) for _ in range(2))
     alpha = rng.integers(0, 256, (32, 32), np.uint8)
-    y, _, _ = blend(f, alpha, b)
+    y, _, _ = blend(f, alpha, b)  # type: ignore[arg-type]
     exact = f[0] * (alpha / 255) + b[0] * (1 - alpha / 255)
     assert np.abs(y - exact).max() <= 1.01
 

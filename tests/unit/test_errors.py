@@ -11,7 +11,7 @@ def every_error(kind=errors.AlphareelError):
         yield from every_error(child)
 
 
-@pytest.mark.parametrize("kind", sorted(set(every_error()), key=lambda k: k.__name__))
+@pytest.mark.parametrize("kind", sorted(set(every_error()), key=lambda k: k.__name__))  # type: ignore[attr-defined]
 def test_the_docstring_of_errors_lists_every_error_and_its_code(kind):
     line = next(line for line in (errors.__doc__ or "").splitlines() if f" {kind.__name__} " in line)
     assert kind.code in line
@@ -23,7 +23,7 @@ def test_error_codes_are_unique():
     assert len(codes) == len(set(codes))
 
 
-@pytest.mark.parametrize("kind", sorted(set(every_error()), key=lambda k: k.__name__))
+@pytest.mark.parametrize("kind", sorted(set(every_error()), key=lambda k: k.__name__))  # type: ignore[attr-defined]
 def test_an_error_is_rebuilt_from_its_code(kind):
     again = errors.by_code(kind.code, "What was wrong.", hint="What to do.")
     assert type(again) is kind

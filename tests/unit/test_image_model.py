@@ -138,4 +138,4 @@ def test_the_number_of_threads_does_not_change_the_matte(tmp_path):
     for threads in (1, 2):
         session = modnet.load(Runtime(tmp_path, threads=threads)).start(CLIP, Options())
         mattes.append(session.step([frame_of(picture, session.model_input_size)])[0].alpha)
-    np.testing.assert_array_equal(*mattes)
+    np.testing.assert_array_equal(*mattes)  # type: ignore[arg-type]

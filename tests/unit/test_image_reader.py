@@ -43,14 +43,14 @@ def saved(path, rgb, **options):
 
 @pytest.mark.parametrize("name", SAVES)
 def test_the_header_of_a_picture_gives_its_size(tmp_path, name):
-    path = saved(tmp_path / name, picture(70, 48), **SAVES[name])
+    path = saved(tmp_path / name, picture(70, 48), **SAVES[name])  # type: ignore[arg-type]
     assert image_size(path.read_bytes()) == (70, 48)
 
 
 @pytest.mark.parametrize("name", SAVES)
 def test_every_picture_format_is_read_as_planes(tmp_path, name):
     rgb = picture()
-    frame = read_image(saved(tmp_path / name, rgb, **SAVES[name]), LIMITS)
+    frame = read_image(saved(tmp_path / name, rgb, **SAVES[name]), LIMITS)  # type: ignore[arg-type]
     assert (frame.width, frame.height) == (64, 48)
     if name != "grey.png":
         matrix, offset = rgb_to_yuv(1, full_range=False)

@@ -42,19 +42,19 @@ def test_an_export_equals_what_the_engine_made(tmp_path, options):
     alphareel.cut(clip, targets={tmp_path / name: fields for name, fields in own.items()}, **options)
     matte = tmp_path / "a.mkv"
     results = alphareel.export(matte, clip, targets={tmp_path / "b.webm": {}, tmp_path / "b.mp4": over})
-    assert [(r.frames, r.has_audio, r.engine.name) for r in results] == [(12, True, options["engine"])] * 2
+    assert [(r.frames, r.has_audio, r.engine.name) for r in results] == [(12, True, options["engine"])] * 2  # type: ignore[union-attr]
     for suffix in ("webm", "mp4"):
         assert is_equal(pictures(tmp_path / f"a.{suffix}"), pictures(tmp_path / f"b.{suffix}"))
     copy = alphareel.export(matte, clip, tmp_path / "c.mkv", output_format="lossless_matte")
     assert is_equal(alphas(matte), alphas(tmp_path / "c.mkv"))
     assert read_matte_facts(tmp_path / "c.mkv") == read_matte_facts(matte)
-    assert copy.engine.name == options["engine"]
+    assert copy.engine.name == options["engine"]  # type: ignore[union-attr]
 
 
 def test_a_preview_is_exported_to_its_end(tmp_path):
     clip = make_clip(tmp_path / "in.mp4", frames=12).path
     alphareel.cut(clip, tmp_path / "a.mkv", output_format="lossless_matte", engine="builtin", preview_duration=0.2)
-    assert alphareel.export(tmp_path / "a.mkv", clip, tmp_path / "b.webm").frames == len(alphas(tmp_path / "a.mkv"))
+    assert alphareel.export(tmp_path / "a.mkv", clip, tmp_path / "b.webm").frames == len(alphas(tmp_path / "a.mkv"))  # type: ignore[union-attr]
 
 
 def test_a_matte_belongs_to_one_video(tmp_path):

@@ -37,7 +37,7 @@ def scene(width, height, seed=3):
     size = fit_size(width, height, area=128 * 128, multiple=16)
     coarse = np.random.default_rng(seed).integers(0, 256, (24, 32, 3), dtype=np.uint8)
     picture = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
-    return blobs(size, seed), frame_of(picture, size)
+    return blobs(size, seed), frame_of(picture, size)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("width", "height"), SIZES)

@@ -1,6 +1,7 @@
 """Posting to receivers that behave and to receivers that do not, on loopback that the test allows by address."""
 
 import ipaddress
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -160,7 +161,7 @@ def test_a_name_that_is_never_resolved_costs_no_more_than_the_time_of_the_exchan
     receiver: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     never = threading.Event()
-    monkeypatch.setattr(ssrf_guard.socket, "getaddrinfo", lambda *_, **__: never.wait(30))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: never.wait(30))
     began = time.monotonic()
     with pytest.raises(FetchFailed, match="within 1 seconds"):
         post(receiver, "/", host="hook.example.com")
@@ -192,9 +193,9 @@ def test_a_name_that_cannot_be_resolved_is_told_as_such(
     receiver: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unknown(*_: Any, **__: Any) -> Any:
-        raise ssrf_guard.socket.gaierror("Name or service not known")
+        raise socket.gaierror("Name or service not known")
 
-    monkeypatch.setattr(ssrf_guard.socket, "getaddrinfo", unknown)
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
     with pytest.raises(FetchFailed, match="cannot be resolved"):
         post(receiver, "/", host="hook.example.com")
 

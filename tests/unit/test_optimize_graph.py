@@ -64,7 +64,7 @@ def spelled_out() -> onnx.ModelProto:
             helper.make_tensor_value_info("alpha", FLOAT, [1, 2, 32, 48]),
             helper.make_tensor_value_info("memory_out", FLOAT, [1, 2, "h", "w"]),
         ],
-        [numpy_helper.from_array(array, name) for name, array in arrays.items()],
+        [numpy_helper.from_array(array, name) for name, array in arrays.items()],  # type: ignore[arg-type]
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 

@@ -88,7 +88,7 @@ def test_an_av_frame_is_made_of_planes_with_any_memory_layout(kind):
     chroma = noise((16, 24))
     frame = to_av_frame((plane, chroma, chroma), plane)
     assert frame.format.name == "yuva420p"
-    rows = np.frombuffer(frame.planes[0], np.uint8).reshape(32, -1)[:, :48]
+    rows = np.frombuffer(frame.planes[0], np.uint8).reshape(32, -1)[:, :48]  # type: ignore[call-overload]
     assert np.array_equal(rows, plane)
     assert plane.flags.writeable == (kind not in ("read-only", "bytes"))
 

@@ -20,7 +20,7 @@ from alphareel.domain.options import Background, Composition, Options, Output
 from alphareel.imaging.frame import Frame
 from alphareel.media import reader
 from alphareel.media.atomic_file import AtomicFile
-from alphareel.media.format import Target, format_named
+from alphareel.media.format import Target, format_named  # type: ignore[attr-defined]
 from alphareel.media.reader import open_reader
 from alphareel.pipeline import run
 from alphareel.testing.clips import make_clip
@@ -111,7 +111,7 @@ def test_a_file_is_the_same_whether_it_is_made_alone_or_with_others(clip, tmp_pa
 
 def test_the_clip_is_decoded_and_its_matte_is_made_once(clip, monkeypatch):
     counts = {"opened": 0, "mattes": 0}
-    open_reader, mattes = run.open_reader, run.mattes
+    open_reader, mattes = run.open_reader, run.mattes  # type: ignore[attr-defined]
 
     def opening(*arguments):
         counts["opened"] += 1
@@ -139,7 +139,7 @@ def test_progress_reports_the_frames_written_to_each_output(clip):
 
 def test_no_output_is_published_if_one_fails_verification(clip, tmp_path, monkeypatch):
     (tmp_path / "a.webm").write_bytes(b"yesterday's result")
-    verify = run.verify
+    verify = run.verify  # type: ignore[attr-defined]
 
     def doubt(path, expectation):
         if ".mp4" in path.name:
@@ -239,7 +239,7 @@ def test_outputs_that_need_different_mattes_are_refused(clip, tmp_path):
 
 def test_a_target_and_targets_together_are_refused(clip, tmp_path):
     with pytest.raises(InvalidRequest, match="There is a target"):
-        alphareel.cut(clip.path, tmp_path / "a.webm", targets=[tmp_path / "b.webm"])
+        alphareel.cut(clip.path, tmp_path / "a.webm", targets=[tmp_path / "b.webm"])  # type: ignore[call-overload]
 
 
 def test_a_background_does_not_change_the_matte_and_an_engine_does():

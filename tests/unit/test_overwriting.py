@@ -259,4 +259,4 @@ def test_a_job_overwrites_the_leftovers_of_an_earlier_attempt(clip, tmp_path):
     task = RunTask(clip, (Output(tmp_path / "job.webm", options),), Limits(), threads=1)
     request = ChildRequest.from_json(ChildRequest(task, 0, 0, 0, os.getpid()).to_json())  # as the worker sends it
     *_, last = child_main._perform(request.task)
-    assert last.results[0].frames == 4
+    assert last.results[0].frames == 4  # type: ignore[union-attr]

@@ -51,7 +51,7 @@ class FakeScene:
 
 def prepared(scene):
     session = plate.load(Runtime()).start(CLIP, Options())
-    session.prepare(scene)
+    session.prepare(scene)  # type: ignore[attr-defined]
     return session
 
 
@@ -106,13 +106,13 @@ def test_a_shadow_is_not_part_of_the_matte():
 
 
 def test_small_camera_shake_is_compensated(session):
-    moves = [np.float32([[1, 0, dx], [0, 1, dy]]) for dx, dy in ((1.5, 0), (-1, 1), (0, -2))]
+    moves = [np.float32([[1, 0, dx], [0, 1, dy]]) for dx, dy in ((1.5, 0), (-1, 1), (0, -2))]  # type: ignore[arg-type]
     shaken = [
-        cv2.warpAffine(scene(body(), seed=n), move, (WIDTH, HEIGHT), borderMode=cv2.BORDER_REPLICATE)
+        cv2.warpAffine(scene(body(), seed=n), move, (WIDTH, HEIGHT), borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
         for n, move in enumerate(moves)
     ]
     for alpha, move in zip(alphas_of(session, *shaken), moves, strict=True):
-        assert overlap(alpha, cv2.warpAffine(body(), move, (WIDTH, HEIGHT))) > 0.85
+        assert overlap(alpha, cv2.warpAffine(body(), move, (WIDTH, HEIGHT))) > 0.85  # type: ignore[call-overload]
 
 
 def test_a_moving_camera_is_an_error_that_names_the_frame(session):
@@ -172,7 +172,7 @@ def test_two_frames_are_too_few_to_find_a_plate():
 def test_a_found_plate_has_the_noise_of_the_clip():
     stack = [frame_of(scene(seed=n), (320, 180)).thumbnail for n in range(20)]
     found_plate = find_plate(stack)
-    exact = frame_of(ROOM, (320, 180)).thumbnail
+    exact = frame_of(ROOM, (320, 180)).thumbnail  # type: ignore[arg-type]
     assert np.abs(found_plate.levels - exact).mean() < 1
     assert 1 < found_plate.noise[0] < 4
 

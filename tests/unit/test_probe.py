@@ -96,7 +96,7 @@ def test_containers_and_codecs_have_their_common_names(tmp_path, name, settings,
     truth = make_clip(tmp_path / name, **settings)
     clip = probe(truth.path, LIMITS)
     assert (clip.container, clip.codec) == (container, codec)
-    assert (clip.width, clip.height, clip.rate) == (128, 96, 25)
+    assert (clip.width, clip.height, clip.rate) == (128, 96, 25)  # type: ignore[comparison-overlap]
     assert clip.seconds == pytest.approx(float(truth.seconds), abs=0.05)
     assert clip.frames == pytest.approx(truth.frames, abs=1)
     assert clip.bytes == truth.path.stat().st_size

@@ -209,7 +209,7 @@ def test_deinterlacing_shows_the_first_field(tmp_path, order):
     for n, picture in enumerate(moments):
         picture[:, 4 + 7 * n : 12 + 7 * n] = 220
     order_is = av.filter.Graph()
-    source = order_is.add_buffer(width=128, height=96, format="yuv420p", time_base=Fraction(1, 25))
+    source = order_is.add_buffer(width=128, height=96, format="yuv420p", time_base=Fraction(1, 25))  # type: ignore[arg-type]
     order_is.link_nodes(source, order_is.add("setfield", order), order_is.add("buffersink")).configure()
     path = tmp_path / "a.mkv"
     with av.open(str(path), "w") as container:

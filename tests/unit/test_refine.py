@@ -89,11 +89,11 @@ def test_the_height_of_the_strips_does_not_change_the_matte(monkeypatch, shape):
     coarse = random.random((12, 9), dtype=np.float32)
     small = np.clip(cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC), 0, 1)
     picture = cv2.resize(random.integers(0, 256, (60, 40, 3), dtype=np.uint8), shape, interpolation=cv2.INTER_CUBIC)
-    frame = frame_of(picture, size)
+    frame = frame_of(picture, size)  # type: ignore[arg-type]
     mattes = []
     for rows in (16, 48, 10_000):
         monkeypatch.setattr("alphareel.matting.refine._STRIP_ROWS", rows)
-        mattes.append(refine(small, frame).astype(int))
+        mattes.append(refine(small, frame).astype(int))  # type: ignore[arg-type]
     assert max(np.abs(mattes[0] - mattes[2]).max(), np.abs(mattes[1] - mattes[2]).max()) <= 1
 
 

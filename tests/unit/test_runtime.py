@@ -79,10 +79,10 @@ def test_an_idle_session_is_evicted_and_a_recently_used_one_is_not():
     class Thing:
         pass
 
-    used = cache.get("used", Thing)
-    idle = weakref.ref(cache.get("idle", Thing))
+    used = cache.get("used", Thing)  # type: ignore[arg-type]
+    idle = weakref.ref(cache.get("idle", Thing))  # type: ignore[arg-type]
     now[0] = 11
-    assert cache.get("used", Thing) is used
+    assert cache.get("used", Thing) is used  # type: ignore[arg-type]
     assert cache.evict_idle() == 1
     gc.collect()
     assert idle() is None
@@ -105,7 +105,7 @@ def test_the_output_does_not_depend_on_the_number_of_threads(network):
         "memory": np.zeros((1, 4, 4, 6), np.float32),
     }
     results = [Runtime(threads=n).open(network).run(("alpha",), inputs)[0] for n in (1, 2)]
-    assert np.array_equal(*results)
+    assert np.array_equal(*results)  # type: ignore[arg-type]
 
 
 def test_a_file_that_is_not_a_network_is_invalid_weights(tmp_path):

@@ -26,7 +26,7 @@ def image_with_shadow(floor=GREEN):
     image = np.empty((HEIGHT, WIDTH, 3), np.float32)
     image[:] = floor
     image[100:150, 160:230] *= 0.6
-    image = cv2.GaussianBlur(image, (7, 7), 0)
+    image = cv2.GaussianBlur(image, (7, 7), 0)  # type: ignore[assignment]
     image[40:150, 110:160] = (170, 40, 40)
     return image.astype(np.uint8)
 

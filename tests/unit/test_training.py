@@ -273,8 +273,8 @@ def glb(path, *, animated):
     ]
     views, blob = [], b""
     for part in parts:
-        views.append({"buffer": 0, "byteOffset": len(blob), "byteLength": part.nbytes})
-        blob += part.tobytes() + b"\0" * (-part.nbytes % 4)
+        views.append({"buffer": 0, "byteOffset": len(blob), "byteLength": part.nbytes})  # type: ignore[attr-defined]
+        blob += part.tobytes() + b"\0" * (-part.nbytes % 4)  # type: ignore[attr-defined]
     kinds = ((5126, "VEC3", 3), (5123, "SCALAR", 3), (5126, "SCALAR", 2), (5126, "VEC3", 2))
     accessors = [
         {"bufferView": n, "componentType": kind, "type": shape, "count": count, "max": [1.0]}

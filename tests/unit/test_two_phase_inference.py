@@ -93,5 +93,5 @@ def test_the_builtin_network_gives_the_same_mattes_in_two_phases(tmp_path):
             frames = reader.frames(thumbnail=session.model_input_size)
             results = mattes(session, frames, options) if two_phase else (m for f in frames for m in session.step([f]))
             alphas.append([matte.alpha for matte in results])
-    np.testing.assert_array_equal(*alphas)
+    np.testing.assert_array_equal(*alphas)  # type: ignore[arg-type]
     assert len(alphas[0]) == 4

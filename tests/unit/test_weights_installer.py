@@ -188,7 +188,7 @@ def test_an_unwritable_models_folder_is_a_storage_error(server, tmp_path):
     (tmp_path / "models").write_text("a file")
     with pytest.raises(Exception, match="cannot be written") as caught:
         installer(ModelsFolder(tmp_path / "models")).pull(weights(server))
-    assert caught.value.code == "storage_failed"
+    assert caught.value.code == "storage_failed"  # type: ignore[attr-defined]
 
 
 def test_the_catalog_is_consistent():

@@ -157,7 +157,7 @@ def test_workers_that_die_after_a_chunk_each_do_not_end_the_job(harness, worker,
             made.append("died")
             raise child_process.Killed("It was killed.")
         if isinstance(task, RunTask) and task.chunk is not None:
-            made.append(task.chunk.start)
+            made.append(task.chunk.start)  # type: ignore[arg-type]
         return real(task, *args, **kwargs)
 
     monkeypatch.setattr(child_process, "run", dies_after_each_chunk)

@@ -17,7 +17,6 @@ from alphareel.service.principal import Principal
 from alphareel.service.uploads.inspect import inspect_media
 from alphareel.service.uploads.models import MediaInfo
 from alphareel.service.worker import child_process
-from alphareel.service.worker import runner as workers
 from alphareel.service.worker.child_process import ResourceLimits
 from alphareel.service.worker.messages import InspectTask
 from alphareel.service.worker.runner import Worker
@@ -47,7 +46,7 @@ def worker(harness: ServiceHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPa
             return MediaInfo("video", "video/mp4", "mp4", seconds=20.0)
         return real(task, *args, **kwargs)
 
-    monkeypatch.setattr(workers.child_process, "run", run)
+    monkeypatch.setattr(child_process, "run", run)
     fetcher = CannedFetcher({URL: b"ok from afar"})
     settings = make_settings(
         storage={"data_dir": tmp_path}, worker={"wall_seconds": 60, "pipeline": "fake_pipeline", "chunk_seconds": 0}
@@ -149,7 +148,7 @@ class TestOfARealRun:
 
         def submit(clip: Path, **body: Any) -> Job:
             settings = make_settings(storage={"data_dir": tmp_path}, worker={"wall_seconds": 60, "chunk_seconds": 0})
-            deps = {"blobs": harness.blobs, "uploads": harness.resolver, "fetcher": CannedFetcher({})}
+            deps: dict[str, Any] = {"blobs": harness.blobs, "uploads": harness.resolver, "fetcher": CannedFetcher({})}
             worker = Worker("w1", jobs=harness.jobs, settings=settings, **deps)
             caller = Principal(harness.keys.authenticate("s"), "r")
             session = harness.services.uploads.begin(caller, filename=clip.name, declared_type=None)

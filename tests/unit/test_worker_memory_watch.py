@@ -1,5 +1,6 @@
 """What counts as evidence that a process was killed for lack of memory, on made-up /proc and /sys."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from alphareel.service.worker.memory_watch import MemoryWatch
 
 PID = 4711
 MIB = 1024 * 1024
-PAGE = memory_watch.os.sysconf("SC_PAGE_SIZE")
+PAGE = os.sysconf("SC_PAGE_SIZE")
 
 V2 = ("0::/jobs/a", "sys/fs/cgroup/jobs/a/memory.events", "sys/fs/cgroup/jobs/memory.max")
 V1 = (

@@ -78,7 +78,7 @@ def test_a_sharp_frame_is_preferred_to_a_blurred_a_dark_and_a_cut_off_one(clip):
         frame = dataclasses.replace(frame, y=frame.y.copy())
     alpha = clip.alpha(0)
     best = poster_score(frame, alpha)
-    assert poster_score(dataclasses.replace(frame, y=cv2.GaussianBlur(frame.y, (0, 0), 3)), alpha) < best
+    assert poster_score(dataclasses.replace(frame, y=cv2.GaussianBlur(frame.y, (0, 0), 3)), alpha) < best  # type: ignore[arg-type]
     assert poster_score(dataclasses.replace(frame, y=frame.y // 6 + 14), alpha) < best
     assert poster_score(frame, np.full_like(alpha, 255)) < best
     assert poster_score(frame, np.zeros_like(alpha)) == 0
@@ -119,7 +119,7 @@ def test_video_poster_and_thumbnail_come_from_one_run(clip, tmp_path):
         tmp_path / "thumb.webp": {"output_format": "thumbnail"},
         tmp_path / "over.png": {"background": "white"},
     }
-    video, poster, thumbnail, opaque = alphareel.cut(clip.path, targets=targets, engine="chroma")
+    video, poster, thumbnail, opaque = alphareel.cut(clip.path, targets=targets, engine="chroma")  # type: ignore[arg-type]
     assert (video.frames, poster.frames, thumbnail.frames) == (20, 1, 1)
     assert (poster.alpha, thumbnail.alpha, opaque.alpha) == ("straight", "straight", "none")
     assert pixels(tmp_path / "poster.png")[0, 0, 3] == 0
@@ -138,5 +138,5 @@ def test_only_one_frame_is_held(clip):
         sink = format_named("poster").open(target)
         for frame in reader.frames():
             sink.write(frame, clip.alpha(frame.index))
-            assert sink._best[0] is frame
+            assert sink._best[0] is frame  # type: ignore[attr-defined]
     sink.abort()

@@ -158,7 +158,7 @@ def test_lines_of_the_log_name_the_job_its_request_and_its_upload(
         link = upload(harness, b"\0\0\0\x18ftypisom fail")
         job = harness.services.jobs.create(replace(SOMEBODY, request_id="req_of_the_client"), {"video_url": link})
         stream.truncate(0)
-        work(worker, job)
+        work(worker, job)  # type: ignore[arg-type]
     finally:
         root.handlers[:], root.level = before
     lines = [json.loads(line.strip("\0")) for line in stream.getvalue().splitlines()]
@@ -178,7 +178,7 @@ def test_a_database_that_goes_away_is_no_failure_of_the_job(
         with pytest.raises(Unavailable):
             worker.execute(job.id, job.ticket)
     assert now(harness, job).status is Status.PROCESSING
-    work(worker, job)
+    work(worker, job)  # type: ignore[arg-type]
     assert now(harness, job).status is Status.COMPLETED
 
 
@@ -632,7 +632,7 @@ def test_a_clip_whose_damage_swallows_a_chunk_is_made_in_one_go(
     clip = tmp_path / "in.mp4"
     make_clip(clip, frames=60, options={"g": "10", "bf": "0", "sc_threshold": "0"})
     fetcher.answers[URL] = without_second_third(clip)
-    rules = {"pipeline": "alphareel.pipeline.run", "chunk_seconds": 0.8}
+    rules: dict[str, Any] = {"pipeline": "alphareel.pipeline.run", "chunk_seconds": 0.8}
     job = submit(harness)
     work(make_worker(harness, fetcher, tmp_path, **rules), job)
     done = now(harness, job)

@@ -120,7 +120,7 @@ def test_a_child_without_progress_is_stopped(words: str, task: Callable[[str], R
 
 
 def test_noise_on_standard_error_neither_blocks_nor_fills_memory(task: Callable[[str], RunTask]) -> None:
-    assert child_process.run(task("noise"), ResourceLimits(wall_seconds=30)).result.bytes == len(b"made noisily")
+    assert child_process.run(task("noise"), ResourceLimits(wall_seconds=30)).results[0].bytes == len(b"made noisily")
 
 
 def test_whoever_listens_can_end_the_child_at_once(task: Callable[[str], RunTask]) -> None:

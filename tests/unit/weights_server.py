@@ -25,7 +25,7 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self):
-        weights = self.server.weights
+        weights = self.server.weights  # type: ignore[attr-defined]
         weights.requests.append((self.path, self.headers.get("Range")))
         failure = weights.script.pop(0) if weights.script else ""
         self.close_connection = True
@@ -66,12 +66,12 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def weights_server(**fields):
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server.weights = WeightsServer(**fields)
-    server.weights.url = f"http://127.0.0.1:{server.server_address[1]}"
+    server.weights = WeightsServer(**fields)  # type: ignore[attr-defined]
+    server.weights.url = f"http://127.0.0.1:{server.server_address[1]}"  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
-        yield server.weights
+        yield server.weights  # type: ignore[attr-defined]
     finally:
         server.shutdown()
         server.server_close()
