@@ -17,6 +17,7 @@ from alphareel.domain.options import Background, Composition, Options, Output
 
 if TYPE_CHECKING:
     from alphareel.matting.tiers import EngineStatus
+    from alphareel.pipeline.proof import Proof
 
     __version__: str
 
@@ -37,6 +38,7 @@ __all__ = [
     "formats",
     "models",
     "probe",
+    "prove",
     "run",
 ]
 
@@ -256,6 +258,53 @@ def probe(source: _Path, *, limits: Limits | None = None) -> Clip:
     from alphareel.media.probe import probe as media_probe
 
     return media_probe(Path(source), limits or Limits())
+
+
+def prove(
+    source: _Path,
+    picture: _Path,
+    *,
+    engines: Sequence[str] | None = None,
+    text_prompt: str | None = None,
+    limits: Limits | None = None,
+    models_dir: _Path | None = None,
+    threads: int | None = None,
+    overwrite: bool = False,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> "Proof":
+    """Cut out six frames of ``source`` with every engine that can run here, or with ``engines``, side by side.
+
+    Writes the sheet ``picture`` (PNG). The proof says how long each engine took, and which failed and why. Raises
+    BadVideo, InvalidRequest for an unknown engine, ModelUnavailable when none can run, TargetExists.
+    """
+    from alphareel.matting import tiers
+    from alphareel.media.atomic_file import refuse_existing
+    from alphareel.pipeline import proof
+
+    folder, target = _models_dir(models_dir), Path(picture)
+    if target.suffix.lower() != ".png":
+        raise errors.InvalidRequest(f"The sheet is a PNG, and {picture} is named otherwise.", hint="Name a .png file.")
+    if not overwrite:
+        refuse_existing(target)
+    for name in engines or ():
+        tiers.load_module(name)
+    present = [s.info.name for s in models(models_dir=folder) if s.available and (text_prompt or not s.info.prompted)]
+    steps = proof.prove(
+        Path(source),
+        target,
+        list(engines or present),
+        options=Options(text_prompt=text_prompt),
+        limits=limits,
+        models_dir=folder,
+        threads=threads,
+        overwrite=overwrite,
+    )
+    for step in steps:
+        if isinstance(step, proof.Proof):
+            return step
+        if on_progress is not None:
+            on_progress(step)
+    raise errors.InternalError("The proof has no end.")
 
 
 def models(*, models_dir: _Path | None = None) -> "tuple[EngineStatus, ...]":

@@ -72,6 +72,7 @@ def test_a_deleted_job_is_not_found_anywhere(jobs: JobStore, deletion: DeletionS
     add_job(jobs, "job_1")
     assert deletion.remove_job("job_1", actor="key:k1") == (
         "outputs/job_1/",
+        "mattes/job_1/",
         "previews/job_1/",
         "chunks/job_1/",
         "fetched/job_1/",
@@ -119,6 +120,7 @@ def test_an_upload_is_deleted_with_the_last_job_that_uses_it(
     add_job(jobs, "job_2", "u1")
     assert deletion.remove_job("job_1", actor="test") == (
         "outputs/job_1/",
+        "mattes/job_1/",
         "previews/job_1/",
         "chunks/job_1/",
         "fetched/job_1/",
@@ -126,6 +128,7 @@ def test_an_upload_is_deleted_with_the_last_job_that_uses_it(
     assert uploads.upload("u1") is not None
     assert deletion.remove_job("job_2", actor="test") == (
         "outputs/job_2/",
+        "mattes/job_2/",
         "previews/job_2/",
         "chunks/job_2/",
         "fetched/job_2/",
@@ -139,6 +142,7 @@ def test_an_upload_of_another_key_stays(jobs: JobStore, deletion: DeletionStore,
     add_job(jobs, "job_1", "u1")
     assert deletion.remove_job("job_1", actor="test") == (
         "outputs/job_1/",
+        "mattes/job_1/",
         "previews/job_1/",
         "chunks/job_1/",
         "fetched/job_1/",
@@ -185,6 +189,7 @@ def test_blobs_stay_listed_until_they_are_deleted(
     deletion.remove_job("job_1", actor="test")
     assert set(deletion.pending_deletions(limit=9)) == {
         "outputs/job_1/",
+        "mattes/job_1/",
         "previews/job_1/",
         "chunks/job_1/",
         "fetched/job_1/",
@@ -193,6 +198,7 @@ def test_blobs_stay_listed_until_they_are_deleted(
     deletion.clear_pending_deletions("uploads/u1.mp4")
     assert set(deletion.pending_deletions(limit=9)) == {
         "outputs/job_1/",
+        "mattes/job_1/",
         "previews/job_1/",
         "chunks/job_1/",
         "fetched/job_1/",

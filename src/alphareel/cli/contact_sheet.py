@@ -12,17 +12,13 @@ from alphareel.domain.clip import Clip, Limits
 from alphareel.domain.errors import BadVideo, InvalidRequest
 from alphareel.imaging.color import yuv_to_rgb
 from alphareel.imaging.frame import Frame, Plane
+from alphareel.imaging.sheet import labeled, over_checkers, png, stacked
 from alphareel.media.atomic_file import AtomicFile, refuse_existing
 from alphareel.media.ffmpeg_errors import translating_write_errors
 from alphareel.media.probe import probe
 from alphareel.media.reader import open_reader
 
 _CELL_WIDTH = 320
-_GAP = 6
-_SQUARE = 10
-_STRIP = 20
-_PAPER = (24, 24, 24)
-_INK = (220, 220, 220)
 _ANY_LENGTH = Limits(max_bytes=0, max_seconds=0, max_frames=0)
 
 
@@ -48,12 +44,12 @@ def draw_sheet(source: Path, result: Path, picture: Path, *, columns: int = 4, o
     if not before or not after:
         raise BadVideo("There is no frame to draw.", hint="Check that both files are videos.")
     rows = [
-        [_labeled(c.rgb, f"source {c.seconds:.2f} s") for c in before],
-        [_labeled(_over_checkers(c), f"result {c.seconds:.2f} s") for c in after],
-        [_labeled(np.dstack([c.alpha] * 3), "alpha") for c in after],
+        [labeled(c.rgb, f"source {c.seconds:.2f} s") for c in before],
+        [labeled(over_checkers(c.rgb, c.alpha), f"result {c.seconds:.2f} s") for c in after],
+        [labeled(np.dstack([c.alpha] * 3), "alpha") for c in after],
     ]
-    sheet = _stacked([_stacked(row, axis=1) for row in rows], axis=0)
-    data = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1].tobytes()
+    sheet = stacked([stacked(row, axis=1) for row in rows], axis=0)
+    data = png(sheet)
     part = AtomicFile(picture, overwrite=overwrite)
     try:
         with translating_write_errors(picture):
@@ -97,32 +93,3 @@ def _cell(frame: Frame, clip: Clip, seconds: float) -> _Cell:
     opaque = np.full(rgb.shape[:2], 255, np.uint8)
     alpha = opaque if frame.alpha is None else cv2.resize(frame.alpha, size, interpolation=cv2.INTER_AREA)
     return _Cell(np.asarray(rgb, np.uint8), np.asarray(alpha, np.uint8), seconds)
-
-
-def _over_checkers(cell: _Cell) -> NDArray[np.uint8]:
-    height, width = cell.alpha.shape
-    rows, columns = np.mgrid[0:height, 0:width] // _SQUARE
-    board = np.where((rows + columns) % 2, 200, 150).astype(np.float32)[..., None]
-    share = cell.alpha.astype(np.float32)[..., None] / 255
-    return (cell.rgb * share + board * (1 - share)).astype(np.uint8)
-
-
-def _labeled(picture: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
-    """The picture under a strip of paper that carries the text."""
-    strip = np.full((_STRIP, picture.shape[1], 3), _PAPER, np.uint8)
-    cv2.putText(strip, text, (4, _STRIP - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.45, _INK, 1, cv2.LINE_AA)
-    return np.concatenate([strip, picture])
-
-
-def _stacked(pictures: list[NDArray[np.uint8]], *, axis: int) -> NDArray[np.uint8]:
-    """Pictures side by side (axis 1) or below each other (axis 0), a gap between, padded to one size."""
-    across = 1 - axis
-    extent = max(p.shape[across] for p in pictures)
-    pieces: list[NDArray[np.uint8]] = []
-    for picture in pictures:
-        shape = [extent, extent, 3]
-        shape[axis] = picture.shape[axis] + _GAP
-        piece = np.full(shape, _PAPER, np.uint8)
-        piece[: picture.shape[0], : picture.shape[1]] = picture
-        pieces.append(piece)
-    return np.concatenate(pieces, axis=axis)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import cyclopts
 
@@ -23,9 +23,11 @@ from alphareel.cli.cut import (
     print_results,
     progress_bar,
 )
-from alphareel.cli.service_client import ServiceClient, open_service
 from alphareel.cli.signals import interruptible
 from alphareel.domain import errors
+
+if TYPE_CHECKING:
+    from alphareel.cli.service_client import ServiceClient
 
 _JOB = re.compile(r"job_[0-9a-f]{40}")
 
@@ -86,6 +88,8 @@ def _export_job(
     job_id: str, targets: Sequence[Path], values: dict[str, Any], *, poster_time: float | None, overwrite: bool
 ) -> None:
     """Let the server export, then download each file."""
+    from alphareel.cli.service_client import open_service
+
     if not targets:
         raise errors.InvalidRequest("There is no target.", hint=f"alphareel export {job_id} result.mov")
     planned = plan_targets(Path(job_id), targets, values, overwrite=overwrite)
@@ -99,7 +103,7 @@ def _export_job(
             stdout.print(f"{path}", soft_wrap=True)
 
 
-def _uploaded(service: ServiceClient, background: str | None) -> Any:
+def _uploaded(service: "ServiceClient", background: str | None) -> Any:
     """The background as the server knows it: a file is uploaded first."""
     if background is None or not Path(background).is_file():
         return background

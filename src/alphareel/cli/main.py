@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 import alphareel
-from alphareel.cli import cut, export, probe
+from alphareel.cli import cut, export, probe, proof
 from alphareel.cli.console import stderr, stdout
 from alphareel.cli.cut import Overwrite, check_source
 from alphareel.cli.signals import Interrupted
@@ -46,6 +46,7 @@ _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 app.command(cut.cut)
 app.command(export.export)
+app.command(proof.proof)
 app.command(probe.probe)
 app.command(probe.formats)
 

@@ -1,6 +1,6 @@
 """The table of jobs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
@@ -67,15 +67,25 @@ class JobStore:
         return self.add_jobs([new], start=start, actor=actor, once=once)[0]
 
     def add_jobs(
-        self, new: Sequence[NewJob], *, start: bool, actor: str, once: IdempotentRequest | None = None
+        self,
+        new: Sequence[NewJob],
+        *,
+        start: bool,
+        actor: str,
+        once: IdempotentRequest | None = None,
+        on_added: Callable[[tuple[Job, ...]], None] = lambda _: None,
     ) -> tuple[Job, ...]:
-        """Insert several jobs, all or none; ``once`` stores the response for the first one. Raises like ``add_job``."""
+        """Insert several jobs, all or none.
+
+        ``once`` stores the response for the first one; ``on_added`` gets all of them before. Raises like ``add_job``.
+        """
         now = self._clock.now()
         reason = "started" if start else "created"
         with self._database.write() as c:
             idempotency.reserve_key(c, once, now=now)
             rows = [self._insert(c, each, start=start, reason=reason, actor=actor, now=now) for each in new]
             added = self._to_jobs(c, rows)
+            on_added(added)
             idempotency.store_response(c, once, added[0])
         for job in added:
             to = Transition(to=job.status, actor=actor, request_id=job.request_id, reason=reason)

@@ -19,6 +19,8 @@ from alphareel.http.openapi import errors as error_responses
 from alphareel.http.rate_limits import Limiter
 from alphareel.http.routes import (
     admin,
+    batches,
+    embed,
     estimate,
     events,
     exports,
@@ -28,6 +30,7 @@ from alphareel.http.routes import (
     legacy,
     metrics,
     models,
+    proofs,
     studio,
     uploads,
     usage,
@@ -78,6 +81,7 @@ def create_app(
     app.include_router(_v1())
     app.include_router(admin.router)
     app.include_router(files.router)
+    app.include_router(embed.player_router)
     app.include_router(health.router)
     app.include_router(metrics.router)
     if settings.http.studio:
@@ -103,6 +107,6 @@ def create_app(
 def _v1() -> APIRouter:
     responses = error_responses(s401="No key, or an unknown one")
     router = APIRouter(prefix="/v1", dependencies=[Depends(require_key)], responses=responses)
-    for resource in (uploads, estimate, jobs, exports, events, models, usage, webhooks):
+    for resource in (uploads, estimate, jobs, batches, proofs, exports, embed, events, models, usage, webhooks):
         router.include_router(resource.router)
     return router

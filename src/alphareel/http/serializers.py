@@ -215,6 +215,7 @@ class Serializers:
 
     def __init__(self, request: Request, services: Services, settings: Settings) -> None:
         base_url = settings.http.public_url or str(request.base_url)
+        self._base_url = base_url
         self._jobs = JobSerializer(base_url, services.files, show_pending=settings.jobs.show_pending)
         self._files = services.files
         self._state = request.state
@@ -237,6 +238,13 @@ class Serializers:
         self._state.job_id = job.id  # for the request log and the usage records
         self._state.video_id = signed_urls.upload_id(job.video_url)
         return schemas.AcceptedJob(message=message, **dict(self.job(job)))
+
+    def absolute(self, link: Link) -> str:
+        return self._jobs.absolute(link)
+
+    def absolute_path(self, path: str) -> str:
+        """A path of this server as an address."""
+        return self._base_url.rstrip("/") + path
 
     def export(self, export: Job) -> schemas.Export:
         return self._jobs.export(export)

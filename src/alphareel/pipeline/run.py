@@ -78,7 +78,7 @@ def run(
             first = Fraction(0) if chunk is None else chunk.start * reader.clip.time_base
             selected = open_matte(matte, reader.clip, models_dir, threads, stack, start=first)
         session = start_session(selected.engine, source, reader.clip, options, limits)
-        tags = _matte_tags(selected, session, options)
+        tags = _matte_tags(outputs, selected, session, options)
         if chunk is None:
             start_tick, clip = 0, reader.clip
             frames = reader.frames(thumbnail=session.model_input_size, seconds=options.preview_duration)
@@ -307,8 +307,12 @@ def result_of(
     )
 
 
-def _matte_tags(selected: "SelectedEngine | KeptMatte", session: MattingSession, options: Options) -> dict[str, str]:
-    """The tags of a lossless matte. One that is made from another has the facts of the first."""
+def _matte_tags(
+    outputs: Sequence[Output], selected: SelectedEngine | KeptMatte, session: MattingSession, options: Options
+) -> dict[str, str]:
+    """The tags of the lossless matte among the outputs. One that is made from another has the facts of the first."""
+    if not any(output.options.output_format == LOSSLESS_MATTE for output in outputs):
+        return {}
     if isinstance(selected, KeptMatte):
         return selected.facts.to_tags()
     return matte_facts(options, selected, session).to_tags()

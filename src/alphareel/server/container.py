@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from alphareel.db.api_keys import ApiKeyAdminStore
@@ -21,11 +22,14 @@ from alphareel.domain.errors import AlphareelError, BadVideo, OutOfMemory, Timeo
 from alphareel.domain.options import Options, Output
 from alphareel.http.serializers import JobSerializer
 from alphareel.matting.runtime import cores
+from alphareel.matting.tiers import list_engines
 from alphareel.queue.dbos_engine import DbosEngine
 from alphareel.server.installation import Installation, engine_url, sweep_work
 from alphareel.server.settings import shown
 from alphareel.service.api_keys.admin import AdminService
 from alphareel.service.api_keys.service import ApiKeyService, NewKey
+from alphareel.service.batches.service import BatchService
+from alphareel.service.exports.embed import EmbedService
 from alphareel.service.exports.service import ExportService
 from alphareel.service.files.orphans import OrphanSweep
 from alphareel.service.files.service import FileService
@@ -41,6 +45,7 @@ from alphareel.service.jobs.test_mode import ScenarioRunner
 from alphareel.service.net.download import GuardedFetcher
 from alphareel.service.net.post import GuardedPoster
 from alphareel.service.periodic import PeriodicTask
+from alphareel.service.proofs.service import ProofService
 from alphareel.service.services import Services
 from alphareel.service.settings import HttpSettings, Settings
 from alphareel.service.stats import StatsService
@@ -106,9 +111,21 @@ def build_services(installation: Installation) -> Services:
     health = HealthMonitor(
         jobs=installation.jobs, executors=installation.executors, blobs=installation.blobs, has_space=uploads.has_space
     )
+    exports = ExportService(jobs, installation.jobs, installation.resolver, capabilities, prices, idempotency)
     return Services(
         jobs=jobs,
-        exports=ExportService(jobs, installation.jobs, installation.resolver, capabilities, prices, idempotency),
+        exports=exports,
+        embeds=EmbedService(exports),
+        batches=BatchService(jobs, installation.jobs, idempotency),
+        proofs=ProofService(
+            jobs,
+            installation.jobs,
+            installation.resolver,
+            partial(list_engines, settings.models.dir, settings.models.priorities),
+            prices,
+            idempotency,
+            settings.retention,
+        ),
         estimates=EstimateService(
             prices, RunHistory(database), installation.resolver, capabilities, AccountStore(database, clock=clock)
         ),

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 from alphareel.service.api_keys.admin import AdminService
 from alphareel.service.api_keys.service import ApiKeyService
+from alphareel.service.batches.service import BatchService
 from alphareel.service.billing.credits import PriceList
+from alphareel.service.exports.embed import EmbedService
 from alphareel.service.exports.service import ExportService
 from alphareel.service.files.service import FileService
 from alphareel.service.health import HealthMonitor
 from alphareel.service.jobs.estimate_service import EstimateService
 from alphareel.service.jobs.service import JobService
+from alphareel.service.proofs.service import ProofService
 from alphareel.service.stats import StatsService
 from alphareel.service.uploads.service import UploadService
 from alphareel.service.usage.service import CallLog, UsageService
@@ -28,6 +31,9 @@ class Services:
 
     jobs: JobService
     exports: ExportService
+    embeds: EmbedService
+    batches: BatchService
+    proofs: ProofService
     estimates: EstimateService
     uploads: UploadService
     files: FileService

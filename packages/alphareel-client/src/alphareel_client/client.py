@@ -2,7 +2,7 @@
 
 import mimetypes
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -105,6 +105,32 @@ class Client(HttpClient):
         """
         body = {"format": format, **drop_none(fields)}
         return cast(Export, self._session.send(idempotent_request("POST", f"/v1/jobs/{job_id}/exports", body)))
+
+    def embed(self, job_id: str) -> dict[str, Any]:
+        """Files, poster and HTML that show a job on a web page in every browser. Raises ApiError.
+
+        Ask again until ``ready``: missing files are exported meanwhile.
+        """
+        return self._session.get(f"/v1/jobs/{job_id}/embed")
+
+    def create_batch(self, **fields: Any) -> dict[str, Any]:
+        """Create several jobs, all or none: ``items`` or ``video_urls``, and fields of all jobs. Raises ApiError."""
+        return self._session.send(idempotent_request("POST", "/v1/batches", drop_none(fields)))
+
+    def get_batch(self, batch_id: str) -> dict[str, Any]:
+        """The jobs of a batch as they are now. Raises ApiError."""
+        return self._session.get(f"/v1/batches/{batch_id}")
+
+    def create_proof(
+        self, video_url: str, *, engines: Sequence[str] | None = None, text_prompt: str | None = None
+    ) -> dict[str, Any]:
+        """Cut out six frames with every engine, or with these; free of charge. Raises ApiError."""
+        body = {"video_url": video_url, "engines": engines, "text_prompt": text_prompt}
+        return self._session.send(idempotent_request("POST", "/v1/proofs", drop_none(body)))
+
+    def get_proof(self, proof_id: str) -> dict[str, Any]:
+        """A proof as it is now. Raises ApiError."""
+        return self._session.get(f"/v1/proofs/{proof_id}")
 
     def list_exports(self, job_id: str) -> ExportList:
         """The exports of a job, oldest first. Raises ApiError."""

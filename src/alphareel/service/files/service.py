@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from alphareel.service.files import blob_keys, signed_urls
@@ -36,6 +37,14 @@ class FileService:
     def named_link(self, job: Job, blob: str, name: str) -> Link | None:
         """A fresh link to one of several outputs; None once the files were removed."""
         return self.signer.named_link(job, blob, name)
+
+    def embed_link(self, job: Job, blob: str, name: str) -> Link:
+        """A link for a web page, which lives as long as the file."""
+        return self.signer.embed_link(job, blob, name)
+
+    def embed_expiry(self, job: Job) -> datetime:
+        """When the links of a web page expire."""
+        return self.signer.embed_expiry(job)
 
     def preview_link(self, job: Job) -> Link | None:
         """A link to the newest preview of a running job; None while there is none."""

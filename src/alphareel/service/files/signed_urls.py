@@ -16,6 +16,7 @@ from alphareel.service.ports import Clock
 from alphareel.service.uploads.models import Upload
 
 PREFIX = "/files/"
+_EMBED_PERIOD = timedelta(days=3652)
 _PREVIEW_PERIOD = timedelta(minutes=10)
 _UPLOAD = re.compile(rf"(?:^|/)files/{blob_keys.UPLOAD_KEY.pattern}$")
 
@@ -57,6 +58,15 @@ class UrlSigner:
             return None
         return self._link(blob, f"{job.id}-{name}{PurePosixPath(blob).suffix}", job.files_expire_at)
 
+    def embed_link(self, job: Job, blob: str, name: str) -> Link:
+        """A link for a page: it lives as long as the file."""
+        return self._granted(blob, f"{job.id}-{name}{PurePosixPath(blob).suffix}", self.embed_expiry(job))
+
+    def embed_expiry(self, job: Job) -> datetime:
+        """When links of a page expire: with the job's files, or after ten years."""
+        until = job.files_expire_at or self.clock.now() + _EMBED_PERIOD
+        return until.replace(microsecond=0)
+
     def preview_link(self, job: Job) -> Link | None:
         """A link to the newest preview of a running job. It stays the same for minutes, so that polls see no change."""
         if job.preview is None or job.status is not Status.PROCESSING:
@@ -75,6 +85,9 @@ class UrlSigner:
         expires = (self.clock.now() + later).replace(microsecond=0) + self.lifetime
         if until is not None:
             expires = min(expires, until.replace(microsecond=0))
+        return self._granted(blob, name, expires)
+
+    def _granted(self, blob: str, name: str, expires: datetime) -> Link:
         return Link(sign(FileGrant(blob, name, int(expires.timestamp())), self.secret), expires)
 
 

@@ -67,6 +67,13 @@ class JobService:
         IdempotencyConflict.
         """
         self._check_replay(once)
+        job, start = self.prepare(principal, body, auto_start=auto_start)
+        return self._store.add_job(job, start=start, actor=principal.actor, once=once)
+
+    def prepare(
+        self, principal: Principal, body: Mapping[str, Any], *, auto_start: bool | None = None
+    ) -> tuple[NewJob, bool]:
+        """The job that the body describes, checked and not stored, and whether to start it. Raises like ``create``."""
         request = validation.parse_creation(body, retention_seconds=self._retention.default)
         uploads = self._uploads.of_job(request.video_url, request.requested, key_id=principal.key_id)
         start = request.auto_start if auto_start is None else auto_start
@@ -87,7 +94,7 @@ class JobService:
             retention_seconds=request.retention_seconds,
             test=scenario_to_json(scenario),
         )
-        return self._store.add_job(job, start=start, actor=principal.actor, once=once)
+        return job, start
 
     def start(
         self, principal: Principal, job_id: str, body: Mapping[str, Any], *, once: IdempotentRequest | None = None

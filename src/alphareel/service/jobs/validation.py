@@ -128,6 +128,15 @@ def parse_export(body: Mapping[str, Any], job: Job) -> Options:
     return options
 
 
+def parse_proof(body: Mapping[str, Any]) -> tuple[str, str | None]:
+    """The video URL and the prompt in the body of POST /v1/proofs. Raises InvalidRequest."""
+    form = _Form(body)
+    video_url = form.read("video_url", _source_url, "", required=True)
+    text_prompt = form.read("text_prompt", text(2000), None)
+    form.check()
+    return video_url, text_prompt
+
+
 def parse_receiver(body: Mapping[str, Any]) -> str:
     """The URL in the body of POST /v1/webhooks/test. Raises InvalidRequest."""
     form = _Form(body)

@@ -11,7 +11,7 @@ import resource
 import sys
 import traceback
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, TextIO
 
 from alphareel.domain.errors import AlphareelError, InternalError, OutOfMemory
@@ -23,6 +23,8 @@ from alphareel.service.worker.messages import (
     InspectTask,
     JoinTask,
     Plan,
+    ProofResult,
+    ProofTask,
     RunResult,
     RunTask,
     SplitTask,
@@ -69,6 +71,8 @@ def _perform(task: ChildTask) -> Iterator[ChildEvent]:
             yield from _run(task)
         case JoinTask():
             yield _join(task)
+        case ProofTask():
+            yield from _prove(task)
 
 
 def _run(task: RunTask) -> Iterator[ChildEvent]:
@@ -118,6 +122,24 @@ def _join(task: JoinTask) -> RunResult:
 
     made = [chunks.ChunkResult(c.files, c.chunk, c.frames_lost, c.warnings) for c in task.chunks]
     return RunResult(chunks.join(task.source, task.outputs, made, task.engine, limits=task.limits, overwrite=True))
+
+
+def _prove(task: ProofTask) -> Iterator[ChildEvent]:
+    from alphareel.pipeline import proof
+
+    steps = proof.prove(
+        task.source,
+        task.target,
+        task.engines,
+        options=task.options,
+        limits=task.limits,
+        models_dir=task.models_dir,
+        threads=task.threads,
+        overwrite=True,
+    )
+    with contextlib.closing(steps):
+        for step in steps:
+            yield ProofResult(asdict(step)) if isinstance(step, proof.Proof) else step
 
 
 def _engine_kwargs(task: RunTask) -> dict[str, Any]:

@@ -28,6 +28,8 @@ from alphareel.service.worker.messages import (
     InvalidMessage,
     JoinTask,
     Plan,
+    ProofResult,
+    ProofTask,
     RunResult,
     RunTask,
     SplitTask,
@@ -89,8 +91,12 @@ def run(task: InspectTask, limits: ResourceLimits, *, tick: Tick = ...) -> Media
 @overload
 def run(task: RunTask | JoinTask, limits: ResourceLimits, *, tick: Tick = ...) -> RunResult: ...
 @overload
+def run(task: ProofTask, limits: ResourceLimits, *, tick: Tick = ...) -> ProofResult: ...
+@overload
 def run(task: SplitTask, limits: ResourceLimits, *, tick: Tick = ...) -> Plan | RunResult: ...
-def run(task: ChildTask, limits: ResourceLimits, *, tick: Tick = lambda _: None) -> MediaInfo | RunResult | Plan:
+def run(
+    task: ChildTask, limits: ResourceLimits, *, tick: Tick = lambda _: None
+) -> MediaInfo | RunResult | ProofResult | Plan:
     """Run the task and return its result.
 
     Raises the error that the child reports, Timeout, OutOfMemory, Killed or WorkerCrashed. The child and all its
@@ -242,7 +248,7 @@ def _invalid_message() -> WorkerCrashed:
     return WorkerCrashed("The processing subprocess sent an invalid message.", hint="Start the job again.")
 
 
-def _result(task: ChildTask, outcome: ChildEvent) -> MediaInfo | RunResult | Plan:
+def _result(task: ChildTask, outcome: ChildEvent) -> MediaInfo | RunResult | ProofResult | Plan:
     match task, outcome:
         case _, ErrorEvent():
             raise by_code(outcome.code, outcome.message, hint=outcome.hint)
@@ -251,6 +257,8 @@ def _result(task: ChildTask, outcome: ChildEvent) -> MediaInfo | RunResult | Pla
         case RunTask() | JoinTask() | SplitTask(), RunResult():
             return outcome
         case SplitTask(), Plan():
+            return outcome
+        case ProofTask(), ProofResult():
             return outcome
     raise _invalid_message()
 

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from alphareel import __version__
 from alphareel.domain.clip import Chunk, EngineFacts, Limits, Progress, Result
 from alphareel.domain.errors import AlphareelError
-from alphareel.domain.options import Output, from_json, to_json
+from alphareel.domain.options import Options, Output, from_json, to_json
 from alphareel.service.uploads.models import MediaInfo
 
 
@@ -81,7 +81,20 @@ class InspectTask:
     limits: Limits
 
 
-ChildTask: TypeAlias = RunTask | SplitTask | JoinTask | InspectTask
+@dataclass(frozen=True)
+class ProofTask:
+    """Write the sheet of a proof, a PNG, to ``target``."""
+
+    source: Path
+    target: Path
+    options: Options
+    limits: Limits
+    engines: tuple[str, ...]
+    models_dir: Path | None = None
+    threads: int | None = None
+
+
+ChildTask: TypeAlias = RunTask | SplitTask | JoinTask | InspectTask | ProofTask
 
 
 @dataclass(frozen=True)
@@ -112,6 +125,13 @@ class RunResult:
 
     results: tuple[Result, ...]
     stages: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ProofResult:
+    """What a ProofTask wrote: fields of ``pipeline.proof.Proof``."""
+
+    report: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -152,7 +172,7 @@ class ErrorEvent:
         return cls(error.code, error.message, error.hint)
 
 
-ChildEvent: TypeAlias = Progress | RunResult | Plan | MediaInfo | ErrorEvent
+ChildEvent: TypeAlias = Progress | RunResult | ProofResult | Plan | MediaInfo | ErrorEvent
 """Progress comes any number of times, then exactly one of the others."""
 
 
@@ -183,6 +203,7 @@ def _stages(values: Mapping[str, Any]) -> dict[str, float]:
 _EVENT_NAMES: dict[type, str] = {
     Progress: "progress",
     RunResult: "result",
+    ProofResult: "proof",
     Plan: "plan",
     MediaInfo: "media",
     ErrorEvent: "error",
@@ -199,6 +220,7 @@ _EVENT_PARSERS: dict[str, Callable[[dict[str, Any]], ChildEvent]] = {
     ),
     "result": lambda v: RunResult(tuple(map(_result, v["results"])), _stages(v["stages"])),
     "plan": Plan.from_json,
+    "proof": lambda v: ProofResult(dict(v["report"])),
     "media": lambda v: MediaInfo(**v),
     "error": lambda v: ErrorEvent(**v),
 }
@@ -241,6 +263,15 @@ def _task_to_json(task: ChildTask) -> dict[str, Any]:
                     for chunk in task.chunks
                 ],
             }
+        case ProofTask():
+            return {
+                **asdict(task),
+                "type": "proof",
+                "source": str(task.source),
+                "target": str(task.target),
+                "options": to_json(task.options),
+                "models_dir": _text(task.models_dir),
+            }
         case InspectTask():
             return {"type": "inspect", "source": str(task.source), "limits": asdict(task.limits)}
 
@@ -254,6 +285,17 @@ def _task_from_json(values: dict[str, Any]) -> ChildTask:
     common: dict[str, Any] = {"source": Path(values["source"]), "limits": Limits(**values["limits"])}
     if kind == "inspect":
         return InspectTask(**common)
+    if kind == "proof":
+        return ProofTask(
+            **{
+                **values,
+                **common,
+                "target": Path(values["target"]),
+                "options": from_json(values["options"]),
+                "engines": tuple(values["engines"]),
+                "models_dir": _path(values["models_dir"]),
+            }
+        )
     common |= {"outputs": tuple(Output(Path(o["path"]), from_json(o["options"])) for o in values["outputs"])}
     if kind == "join":
         chunks = tuple(

@@ -45,7 +45,7 @@ from alphareel.service.worker.chunks import ChunkStore, make_chunk, make_chunks
 from alphareel.service.worker.cleanup import JobCleanup, workspace
 from alphareel.service.worker.fetching import InputFetcher, InspectFetched, skip_inspection
 from alphareel.service.worker.inputs import SOURCE, Inputs
-from alphareel.service.worker.messages import InspectTask, JoinTask, Plan, RunResult, RunTask, SplitTask
+from alphareel.service.worker.messages import InspectTask, JoinTask, Plan, ProofTask, RunResult, RunTask, SplitTask
 from alphareel.service.worker.previews import attempt_previews
 from alphareel.service.worker.progress import (
     AttemptSuperseded,
@@ -251,6 +251,8 @@ class Worker:
             reporter = ProgressReporter(self._jobs, job, self._stopping, previews)
             with start_span("obtain"):
                 source = self._source(job, opened)
+            if job.kind is Kind.PROOF:
+                return self._prove(job, source, folder, reporter)
             job = self._reserve_credits(job, source, reporter)
             task = self._task(job, source, opened, folder, previews=previews.folder)
             if save_memory:
@@ -258,6 +260,33 @@ class Worker:
             run = self._run_or_split(job, task, reporter)
             with start_span("publish"):
                 return self._publish(job, task, run)
+
+    def _prove(self, job: Job, source: Path, folder: Path, reporter: ProgressReporter) -> AttemptCompleted:
+        """Make the sheet of a proof, and report what each engine took."""
+        task = ProofTask(
+            source=source,
+            target=folder / "sheet.png",
+            options=job.options,
+            limits=self._settings.limits.clip,
+            engines=tuple((job.task or {}).get("engines", ())),
+            models_dir=self._settings.models.dir,
+            threads=self._settings.worker.threads_per_job,
+        )
+        report = child_process.run(task, self._resource_limits, tick=reporter).report
+        sheet = Output(
+            blob=self._store(blob_keys.output_prefix(job.id, job.attempt), task.target),
+            format="poster",
+            mime="image/png",
+            bytes=report["bytes"],
+            sha256=report["sha256"],
+            width=report["width"],
+            height=report["height"],
+            frames=1,
+            seconds=0.0,
+            has_alpha=False,
+            has_audio=False,
+        )
+        return AttemptCompleted(job.attempt, sheet, None, job.warnings, report=report)
 
     def _run_or_split(self, job: Job, task: RunTask, reporter: ProgressReporter) -> RunResult:
         if not self._settings.worker.chunk_seconds:

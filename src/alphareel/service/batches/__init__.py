@@ -1,0 +1,1 @@
+"""Batches: several jobs in one request."""

@@ -1,0 +1,76 @@
+"""The files of a job that show it on a web page with its transparency, in every browser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from alphareel.domain.errors import AlphareelError
+from alphareel.domain.options import Options
+from alphareel.media.format import format_named
+from alphareel.service.exports.service import ExportService, check_exportable
+from alphareel.service.jobs.models import Job, Output, Status
+from alphareel.service.principal import Principal
+
+WEBM, HEVC, STACKED, POSTER = "webm", "hevc_mov", "stacked_mp4", "poster"
+
+
+@dataclass(frozen=True)
+class MissingFile:
+    """A file that is not there. ``export``: what makes it; None when nothing does, for this ``reason``."""
+
+    format: str
+    export: Job | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Embed:
+    """``files``: those that are there, by format."""
+
+    job: Job
+    files: dict[str, Output]
+    missing: tuple[MissingFile, ...]
+
+
+@dataclass(frozen=True)
+class EmbedService:
+    exports: ExportService
+
+    def embed(self, principal: Principal, job_id: str) -> Embed:
+        """The files of a completed job; what is missing is exported, unless exports cost something.
+
+        Raises NotFound, JobNotCompleted.
+        """
+        job = self.exports.jobs.completed(principal, job_id)
+        files = {output.format: output for output, options in _files(job) if _is_transparent(options)}
+        wanted = [WEBM, *_for_safari(), POSTER]
+        missing = [self._missing(principal, job, name) for name in wanted if name not in files]
+        return Embed(job, {name: files[name] for name in wanted if name in files}, tuple(missing))
+
+    def _missing(self, principal: Principal, job: Job, name: str) -> MissingFile:
+        options = replace(job.options.matting_options, output_format=name, quality=job.options.quality)
+        try:
+            check_exportable(job)
+            if self.exports.prices.export_per_minute:
+                return MissingFile(name, None, "Exports have a price here: request it with POST /v1/jobs/{id}/exports.")
+            export = self.exports.ensure(principal, job, options)
+        except AlphareelError as error:
+            return MissingFile(name, None, str(error))
+        return MissingFile(name, export, "It is being made.")
+
+
+def _files(job: Job) -> Iterator[tuple[Output, Options]]:
+    yield from zip(job.outputs, job.requested, strict=False)
+    for export in job.exports:
+        if export.output is not None and export.status is Status.COMPLETED:
+            yield export.output, export.options
+
+
+def _is_transparent(options: Options) -> bool:
+    return options.background.type == "transparent"
+
+
+def _for_safari() -> tuple[str, ...]:
+    """HEVC with alpha where it can be written, and always the video that a shader puts together."""
+    return (HEVC, STACKED) if format_named(HEVC).missing() is None else (STACKED,)

@@ -1,0 +1,66 @@
+"""Several jobs in one request are created all or none."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alphareel.domain import errors
+from alphareel.service.api_keys.admin import Operator
+from alphareel.service.principal import Principal
+from alphareel.testing.fakes import ServiceHarness, open_harness
+
+OPERATOR = Operator("tests", "req_0")
+URL = "https://example.com/a.mp4"
+
+
+@pytest.fixture
+def harness(tmp_path: Path) -> Iterator[ServiceHarness]:
+    harness = open_harness(tmp_path)
+    yield harness
+    harness.close()
+
+
+@pytest.fixture
+def caller(harness: ServiceHarness) -> Principal:
+    return Principal(harness.services.admin.create_key(OPERATOR, client_id="acme").key, "req_1")
+
+
+def test_items_take_the_fields_of_the_batch(harness: ServiceHarness, caller: Principal) -> None:
+    body = {"model": "light", "items": [{"video_url": URL}, {"video_url": URL + "?2", "model": "human"}]}
+    batch = harness.services.batches.create(caller, body)
+    assert [(job.options.model, job.video_url) for job in batch.jobs] == [("light", URL), ("human", URL + "?2")]
+    again = harness.services.batches.get(caller, batch.id)
+    assert [job.id for job in again.jobs] == [job.id for job in batch.jobs]
+    assert harness.services.jobs.list(caller, limit=9, offset=0, status=None).total == 2
+    stranger = Principal(harness.services.admin.create_key(OPERATOR, client_id="other").key, "req_2")
+    with pytest.raises(errors.NotFound):
+        harness.services.batches.get(stranger, batch.id)
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "items"),
+        ({"items": []}, "items"),
+        ({"video_urls": [URL] * 101}, "video_urls"),
+        ({"items": [{"video_url": URL}, "x"]}, "items.1"),
+        ({"items": [{"video_url": URL}, {"model": "light"}]}, "items.1.video_url"),
+        ({"video_urls": [URL, "ftp://a/b"]}, "items.1.video_url"),
+    ],
+)
+def test_a_bad_item_is_named_and_no_job_exists(
+    harness: ServiceHarness, caller: Principal, body: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(errors.InvalidRequest) as caught:
+        harness.services.batches.create(caller, body)
+    assert [detail.field for detail in caught.value.details] == [field]
+    assert harness.services.jobs.list(caller, limit=9, offset=0, status=None).total == 0
+
+
+def test_a_batch_that_is_too_expensive_reserves_nothing(harness: ServiceHarness, caller: Principal) -> None:
+    harness.services.admin.set_balance(OPERATOR, client_id="acme", balance=0)
+    with pytest.raises(errors.InsufficientCredits):
+        harness.services.batches.create(caller, {"video_urls": [URL, URL]})
+    assert harness.services.jobs.list(caller, limit=9, offset=0, status=None).total == 0
