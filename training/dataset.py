@@ -57,6 +57,6 @@ def draw_batch(source: Augmenter, stage: Stage, settings: Settings, rng: random.
     """As many samples of one size as the stage asks for."""
     length = settings.length if rng.random() < stage.sequences else 1
     size = view_size(stage.side, rng.choice(settings.aspects))
-    samples = [source.sample(size, length) for _ in range(max(1, settings.crowd * stage.batch // length))]
+    samples = [source.sample(size, length) for _ in range(max(1, settings.batch_factor * stage.batch // length))]
     rgb, alpha = (torch.from_numpy(np.concatenate(frames)) for frames in zip(*samples, strict=True))
     return Batch(rgb, alpha, length, stage.coarse)

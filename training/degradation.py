@@ -51,7 +51,7 @@ class Degradation:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Degradation:
-        """Random wear; about four in ten pictures stay as they are."""
+        """Random degradation; about four in ten pictures stay as they are."""
         which = rng.random()
         kernel = _soft(rng) if which < 0.12 else _motion(rng) if which < 0.22 else None
         scale = float(rng.uniform(0.4, 0.9)) if 0.22 <= which < 0.34 else 1.0

@@ -22,7 +22,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that shapes a run; `crowd` multiplies the frames per step, for a GPU."""
+    """Everything that shapes a run; `batch_factor` multiplies the frames per step, for a GPU."""
 
     minutes: float = 97.0
     processor_time: bool = False  # minutes of the processor, not of the clock on the wall
@@ -32,7 +32,7 @@ class Settings:
     average: float = 0.998
     clip: float = 1.0
     length: int = 5
-    crowd: int = 1
+    batch_factor: int = 1
     aspects: tuple[float, ...] = (1.0, 4 / 3, 3 / 2, 16 / 9, 16 / 9, 3 / 4, 9 / 16)
     stages: tuple[Stage, ...] = (
         Stage(0, 160, 16, coarse=True),

@@ -3,7 +3,7 @@
     python synthetic_people.py --shards runs/shards
 
 Street photos show people who stand upright and are dressed; these bend, kick, sit and turn over, half of them with
-bare arms, legs or bodies, a third with something in a hand. Each clip is `FRAMES` frames of one figure; its colors are
+bare arms, legs or bodies, a third with something in a hand. Each clip is `FRAMES` frames of one person; its colors are
 carried past its outline. Some of their clothes are cut from those of the shards' photos.
 """
 
@@ -28,7 +28,7 @@ from shards import Image, Sample, ShardDataset, ShardWriter
 
 FRAMES = 6
 SIDE = 448  # long side of a stored picture
-MARGIN = 10  # pixels around the figure
+MARGIN = 10  # pixels around the person
 FIRST_CLIP = 1000  # numbers of clips from here on are figures
 
 
@@ -57,26 +57,26 @@ class SyntheticPerson:
         return base + self.mesh.away[:, None] * normals(base, self.mesh.triangles), maps[self.body.number[self.hand]]
 
 
-def scene_of(figure: SyntheticPerson, share: float) -> Scene:
-    """The figure on the way between its poses, with what it holds."""
-    points, hand = figure.at(share)
-    mesh, paints = figure.mesh, figure.mesh.paints
+def scene_of(person: SyntheticPerson, share: float) -> Scene:
+    """The person on the way between its poses, with what it holds."""
+    points, hand = person.at(share)
+    mesh, paints = person.mesh, person.mesh.paints
     place, triangles, stuff = mesh.place, mesh.triangles, mesh.stuff
-    if figure.held is not None:
-        shape, faces = figure.held
-        grip = figure.tails[figure.body.number[figure.hand]]
+    if person.held is not None:
+        shape, faces = person.held
+        grip = person.tails[person.body.number[person.hand]]
         held = (shape + grip) @ hand[:, :3].T + hand[:, 3]
         triangles = np.concatenate([triangles, faces + len(points)])
         stuff = np.concatenate([stuff, np.full(len(faces), len(paints))])
         points, place = np.concatenate([points, held]), np.concatenate([place, shape])
-        paints = [*paints, figure.held_paint]
-    return Scene(points, place, normals(points, triangles), triangles, stuff, paints, figure.noise)
+        paints = [*paints, person.held_paint]
+    return Scene(points, place, normals(points, triangles), triangles, stuff, paints, person.noise)
 
 
-def film(figure: SyntheticPerson, rng: np.random.Generator, frames: int = FRAMES) -> list[tuple[Image, Image]]:
-    """Pictures and alphas of a figure in motion before an eye at rest."""
+def film(person: SyntheticPerson, rng: np.random.Generator, frames: int = FRAMES) -> list[tuple[Image, Image]]:
+    """Pictures and alphas of a person in motion before an eye at rest."""
     light, start, pace = Light.draw(rng), rng.uniform(0, 0.6), abs(rng.normal(0, 0.06))
-    scenes = [scene_of(figure, start + pace * n) for n in range(frames)]
+    scenes = [scene_of(person, start + pace * n) for n in range(frames)]
     every = np.concatenate([scene.points for scene in scenes])
     center = (every.min(0) + every.max(0)) / 2
     turn, rise = rng.uniform(0, 2 * np.pi) if rng.random() < 0.4 else rng.normal(0, 0.7), rng.normal(0, 0.25)
@@ -96,7 +96,7 @@ def film(figure: SyntheticPerson, rng: np.random.Generator, frames: int = FRAMES
 
 
 class Studio:
-    """What every figure is made of; one a process."""
+    """What every person is made of; one a process."""
 
     def __init__(self, shards: Path) -> None:
         self.body, self.fabrics = Body(), Fabrics(ShardDataset(shards))
@@ -105,8 +105,8 @@ class Studio:
     def clip(self, number: int) -> list[Sample]:
         """The clip of that number: the same each time, over the same shards."""
         rng = np.random.default_rng((41, number))
-        figure = SyntheticPerson(self.body, self.regions, self.fabrics, rng)
-        return [Sample(rgb, alpha, Kind.SYNTHETIC, FIRST_CLIP + number) for rgb, alpha in film(figure, rng)]
+        person = SyntheticPerson(self.body, self.regions, self.fabrics, rng)
+        return [Sample(rgb, alpha, Kind.SYNTHETIC, FIRST_CLIP + number) for rgb, alpha in film(person, rng)]
 
 
 def main() -> None:

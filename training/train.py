@@ -256,7 +256,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/first"))
     parser.add_argument("--start", type=Path, help="an exported file to go on from, by the schedule for that")
     parser.add_argument("--minutes", type=float, help="97 from chance, 80 from a file")
-    parser.add_argument("--crowd", type=int, default=Settings.crowd, help="times the frames per step, for a GPU")
+    parser.add_argument("--batch-factor", type=int, default=Settings.batch_factor, help="times the frames per step, for a GPU")
     parser.add_argument("--workers", type=int, default=0, help="processes that draw samples; 0: the training itself")
     parser.add_argument("--processes", type=int, default=1, help="that learn together, one a core; with a GPU one")
     parser.add_argument("--subject", action="store_true", help="whatever stands in front, by the schedule for that")
@@ -265,7 +265,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "meeting").unlink(missing_ok=True)
     recipe = SUBJECT if options.subject else SECOND if options.start else FIRST
-    settings = replace(recipe, crowd=options.crowd)
+    settings = replace(recipe, batch_factor=options.batch_factor)
     settings = replace(settings, minutes=options.minutes or settings.minutes)
     if options.processes > 1 and (options.workers or torch.cuda.is_available()):
         parser.error("several processes are for a CPU, and draw their samples themselves, to change stages together")

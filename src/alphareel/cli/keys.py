@@ -1,4 +1,4 @@
-"""``alphareel keys``: the operator's desk at the machine itself, over the same use cases as /v1/admin."""
+"""``alphareel keys``: operators manage API keys on the machine itself, with the services of /v1/admin."""
 
 import getpass
 import sys

@@ -35,7 +35,7 @@ class StorageUsage:
             return self.check(c, key_id, wanted)
 
     def check(self, c: sa.Connection, key_id: str | None, wanted: int) -> int | None:
-        """``room`` inside a transaction. It is exact if the transaction called ``lock_storage`` first."""
+        """``remaining`` inside a transaction. It is exact if the transaction called ``lock_storage`` first."""
         free = []
         if quota := self._quota(c, key_id):
             used = _sum(c, _is_of(uploads.c.key_id, key_id), _is_of(jobs.c.key_id, key_id))

@@ -88,14 +88,14 @@ class UploadService:
             raise InvalidFileType(
                 f"Invalid file type {declared[:60]!r}.", hint="Send a video (mp4, mov, webm, avi) or an image."
             )
-        room = self.remaining_bytes(principal.key_id, 1)
+        remaining = self.remaining_bytes(principal.key_id, 1)
         return UploadSession(
             self,
             _uploader(principal),
             filename=plain_name(filename),
             folder=self._settings.incoming,
             max_bytes=self._limits.max_upload_bytes,
-            room=room,
+            remaining=remaining,
         )
 
     def begin_idempotent(
@@ -236,7 +236,7 @@ class UploadSession:
         filename: str,
         folder: Path,
         max_bytes: int,
-        room: int | None,
+        remaining: int | None,
     ) -> None:
         self.uploader = uploader
         self.filename = filename
@@ -244,7 +244,7 @@ class UploadSession:
         self.path = folder / uuid.uuid4().hex
         self._service = service
         self._max_bytes = max_bytes
-        self._room = room
+        self._remaining = remaining
         self._hash = hashlib.sha256()
         self._copy: Upload | None = None
         self._probe: Future[MediaInfo] | None = None
@@ -265,8 +265,8 @@ class UploadSession:
                 f"File too large: more than {self._max_bytes} bytes.",
                 hint="Cut or compress the video, or send its URL.",
             )
-        if self._room is not None and self.size + len(data) > self._room:
-            self._room = self._service.remaining_bytes(
+        if self._remaining is not None and self.size + len(data) > self._remaining:
+            self._remaining = self._service.remaining_bytes(
                 self.uploader.key_id, self.size + len(data)
             )  # the quota may have changed by now
         try:
