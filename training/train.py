@@ -256,7 +256,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/first"))
     parser.add_argument("--start", type=Path, help="an exported file to go on from, by the schedule for that")
     parser.add_argument("--minutes", type=float, help="97 from chance, 80 from a file")
-    parser.add_argument("--batch-factor", type=int, default=Settings.batch_factor, help="times the frames per step, for a GPU")
+    parser.add_argument(
+        "--batch-factor", type=int, default=Settings.batch_factor, help="times the frames per step, for a GPU"
+    )
     parser.add_argument("--workers", type=int, default=0, help="processes that draw samples; 0: the training itself")
     parser.add_argument("--processes", type=int, default=1, help="that learn together, one a core; with a GPU one")
     parser.add_argument("--subject", action="store_true", help="whatever stands in front, by the schedule for that")
