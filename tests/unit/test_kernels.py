@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from alphareel.matting import edges, kernels, refine, temporal_smoothing
+from alphareel.matting import edges, kernels, offline_smoothing, refine, temporal_smoothing
 from alphareel.matting.model_input import fit_size
 from alphareel.testing.frames import frame_of
 
@@ -77,15 +77,28 @@ def test_padded_planes_are_decontaminated_like_compact_ones():
     assert np.array_equal(strided.u, compact.u)
 
 
+def shots(width, height, count=4):
+    """Alpha and model inputs of consecutive frames that move."""
+    steps = [
+        (blobs((width, height), n), blobs((width + 8, height), 50, (9, 40))[:, n : n + width]) for n in range(count)
+    ]
+    return [(alpha, np.stack([np.rint(picture * 255).astype(np.uint8)] * 3)) for alpha, picture in steps]
+
+
+def live(steps):
+    smoother = temporal_smoothing.TemporalSmoother()
+    return [smoother.smooth(*step) for step in steps]
+
+
+def offline(steps):
+    smoother = offline_smoothing.OfflineSmoother(4)
+    return [matte for step in steps for matte in smoother.add(*step)] + smoother.flush()
+
+
+@pytest.mark.parametrize("smooth", [live, offline])
 @pytest.mark.parametrize(("width", "height"), [(2, 2), (16, 96), (320, 192), (640, 32)])
-def test_compiled_smoothing_differs_by_rounding_only(numpy_only, width, height):
-    steps = [(blobs((width, height), n), blobs((width + 8, height), 50, (9, 40))[:, n : n + width]) for n in range(4)]
-    inputs = [(alpha, np.stack([np.rint(picture * 255).astype(np.uint8)] * 3)) for alpha, picture in steps]
-
-    def smoothed():
-        smoother = temporal_smoothing.TemporalSmoother()
-        return [smoother.smooth(*step) for step in inputs]
-
-    for a, b in zip(numpy_only(smoothed), smoothed(), strict=True):
+def test_compiled_smoothing_differs_by_rounding_only(numpy_only, smooth, width, height):
+    steps = shots(width, height)
+    for a, b in zip(numpy_only(smooth, steps), smooth(steps), strict=True):
         assert np.abs(a - b).mean() < 1e-3
         assert np.abs(a - b).max() < 0.05

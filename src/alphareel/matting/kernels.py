@@ -75,12 +75,28 @@ def find_source(flow: Array, size: tuple[int, int]) -> Array:
     return source
 
 
-def blend(frame: Plane, warped_frame: Plane, alpha: Array, warped_alpha: Array, weights: Array) -> Array:
-    """Alpha blended with ``warped_alpha``. ``weights``: by the sum of differences over 3 planes and 5x5 pixels."""
-    blended = np.empty(alpha.shape, np.float32)
-    arrays = (np.ascontiguousarray(a) for a in (frame, warped_frame, alpha, warped_alpha, weights))
-    _call("blend", *arrays, alpha.shape[1], alpha.shape[0], blended)
-    return blended
+def match(picture: Plane, other: Plane, weights: Array) -> Array:
+    """A weight float32 (h, w) for each pixel, by how well two pictures uint8 (3, h, w) match around it.
+
+    ``weights``: by the sum of differences over 3 planes and 5x5 pixels; see ``match_weights``.
+    """
+    matched = np.empty(picture.shape[1:], np.float32)
+    _call("match", np.ascontiguousarray(picture), np.ascontiguousarray(other), weights, *matched.shape[::-1], matched)
+    return matched
+
+
+@cache
+def match_weights(largest: float, falloff: float) -> Array:
+    """``largest`` times exp(-(d / falloff)^2) for every sum that ``match`` meets, where d is the mean difference."""
+    differences = np.arange(3 * 255 * 25 + 1, dtype=np.float32) / 25
+    return np.asarray(largest * np.exp(-np.square(differences / falloff)), np.float32)
+
+
+def accumulate(own: Array, weight: Array, warped: Array) -> Array:
+    """``own + weight * warped``, float32 (h, w, 3), with a weight for each pixel."""
+    total = np.empty(own.shape, np.float32)
+    _call("accumulate", own, weight, warped, weight.size, total)
+    return total
 
 
 def _function(name: str) -> Any:

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from alphareel.imaging.frame import Plane
+from alphareel.matting import kernels
 from alphareel.matting.runtime import Array
 
 # Weight of a neighbor, one frame away, that matches exactly. Two frames away it counts squared, and so on.
@@ -46,12 +47,15 @@ class _Link:
 
 @dataclass
 class _Waiting:
-    """A frame: alpha (h, w), what the past adds up to (h, w, 3), and the link to the next frame once that is known."""
+    """A frame: alpha (h, w), what the past adds up to (h, w, 3), and the link to the next frame once that is known.
+
+    ``picture``: its model input at the size of the flow, (3, h, w).
+    """
 
     alpha: Array
     own: Array
     past: Array
-    model_input: Plane
+    picture: Plane
     following: _Link | None = None
 
 
@@ -74,11 +78,12 @@ class OfflineSmoother:
         Returns the smoothed mattes of the oldest frames that wait, often none.
         """
         own = _terms(alpha)
-        newest = _Waiting(alpha, own, own, model_input)
+        newest = _Waiting(alpha, own, own, _shrink(model_input))
         if self._waiting:
             previous = self._waiting[-1]
-            back, previous.following = self._link(model_input, previous.model_input)
-            newest.past = own + back.weight[..., None] * _warp(previous.past, back.source)
+            size = (alpha.shape[1], alpha.shape[0])
+            back, previous.following = self._link(newest.picture, previous.picture, size)
+            newest.past = _accumulate(own, back, previous.past)
         self._waiting.append(newest)
         return self._finish(self._frames // 2) if len(self._waiting) >= self._frames else []
 
@@ -94,43 +99,52 @@ class OfflineSmoother:
             if future is None or frame.following is None:
                 future = frame.own
             else:
-                link = frame.following
-                future = frame.own + link.weight[..., None] * _warp(future, link.source)
+                future = _accumulate(frame.own, frame.following, future)
             if index < count:
                 mattes.append(_mean(frame.past + future - frame.own))
         del self._waiting[:count]
         return mattes[::-1]
 
-    def _link(self, now: Plane, before: Plane) -> tuple[_Link, _Link]:
-        """From a frame back to the one before, and from that to this one."""
-        height, width = now.shape[1:]
-        shrink = min(1.0, (_FLOW_AREA / (width * height)) ** 0.5)
-        size = (max(_MIN_SIDE, round(width * shrink)), max(_MIN_SIDE, round(height * shrink)))
-        small = [np.dstack([_resize(p, size) for p in planes]) for planes in (now, before)]
-        luma = [np.ascontiguousarray(picture[..., 0]) for picture in small]
-        back = np.asarray(self._flow.calc(luma[0], luma[1], _NOTHING), np.float32)
-        forth = np.asarray(self._flow.calc(luma[1], luma[0], _NOTHING), np.float32)
-        return _make_link(small[0], small[1], back, (width, height)), _make_link(
-            small[1], small[0], forth, (width, height)
-        )
+    def _link(self, now: Plane, before: Plane, size: tuple[int, int]) -> tuple[_Link, _Link]:
+        """From a frame back to the one before, and from that to this one, for mattes of ``size`` (width, height)."""
+        back = np.asarray(self._flow.calc(now[0], before[0], _NOTHING), np.float32)
+        forth = np.asarray(self._flow.calc(before[0], now[0], _NOTHING), np.float32)
+        return _make_link(now, before, back, size), _make_link(before, now, forth, size)
+
+
+def _shrink(model_input: Plane) -> Plane:
+    """The model input at the size of the flow."""
+    height, width = model_input.shape[1:]
+    shrink = min(1.0, (_FLOW_AREA / (width * height)) ** 0.5)
+    size = (max(_MIN_SIDE, round(width * shrink)), max(_MIN_SIDE, round(height * shrink)))
+    return np.stack([np.asarray(cv2.resize(p, size, interpolation=cv2.INTER_AREA), np.uint8) for p in model_input])
 
 
 def _make_link(picture: Plane, other: Plane, flow: Array, size: tuple[int, int]) -> _Link:
-    source = flow + _grid((flow.shape[1], flow.shape[0]))
-    warped = cv2.remap(other, source, _NOTHING, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    difference = cv2.transform(cv2.absdiff(picture, warped), np.ones((1, 3), np.float32)).astype(np.float32)
+    if kernels.library() is not None:
+        flow_source = kernels.find_source(flow, (flow.shape[1], flow.shape[0]))
+        warped = np.stack([_remap(plane, flow_source) for plane in other])
+        weight = kernels.match(picture, warped, kernels.match_weights(_WEIGHT, _FALLOFF))
+        return _Link(kernels.find_source(flow, size), np.asarray(cv2.resize(weight, size), np.float32))
+    warped = _remap(np.dstack(list(other)), flow + _grid((flow.shape[1], flow.shape[0])))
+    absolute = cv2.absdiff(np.dstack(list(picture)), warped).astype(np.float32)
+    difference = cv2.transform(absolute, np.ones((1, 3), np.float32))
     weight = np.float32(_WEIGHT) * np.exp(-np.square(cv2.blur(difference, _WINDOW) / _FALLOFF))
     scale = np.array([size[0] / flow.shape[1], size[1] / flow.shape[0]], np.float32)
     full = cv2.resize(flow * scale, size) + _grid(size)
     return _Link(np.asarray(full, np.float32), np.asarray(cv2.resize(weight, size), np.float32))
 
 
+def _accumulate(own: Array, link: _Link, neighbor: Array) -> Array:
+    """``own`` and what ``neighbor`` adds to it along the link, (h, w, 3)."""
+    warped = np.asarray(_remap(neighbor, link.source), np.float32)
+    if kernels.library() is not None:
+        return kernels.accumulate(own, link.weight, warped)
+    return np.asarray(own + link.weight[..., None] * warped, np.float32)
+
+
 def _grid(size: tuple[int, int]) -> Array:
     return np.dstack(np.meshgrid(np.arange(size[0], dtype=np.float32), np.arange(size[1], dtype=np.float32)))
-
-
-def _resize(plane: Plane, size: tuple[int, int]) -> Plane:
-    return np.asarray(cv2.resize(plane, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _terms(alpha: Array) -> Array:
@@ -148,7 +162,5 @@ def _mean(total: Array) -> Array:
     return np.asarray(np.clip(mixed, 0, 1), np.float32)
 
 
-def _warp(values: Array, source: Array) -> Array:
-    return np.asarray(
-        cv2.remap(values, source, _NOTHING, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32
-    )
+def _remap(values: Any, source: Array) -> Any:
+    return cv2.remap(values, source, _NOTHING, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

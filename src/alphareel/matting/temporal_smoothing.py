@@ -4,7 +4,6 @@ Works on small mattes, before ``refine``. Measurements and alternatives: docs/de
 0024.
 """
 
-from functools import cache
 from typing import Any
 
 import cv2
@@ -56,8 +55,9 @@ class TemporalSmoother:
         warped = _warp(previous_alpha, source)
         if kernels.library() is not None:
             warped_frame = np.stack([_warp(plane, source) for plane in previous])
-            return kernels.blend(frame, warped_frame, alpha, warped, _weights())
-        weight = MAX_WEIGHT * _match(frame, previous, source)
+            weight = kernels.match(frame, warped_frame, kernels.match_weights(MAX_WEIGHT, _FALLOFF))
+        else:
+            weight = MAX_WEIGHT * _match(frame, previous, source)
         return np.asarray(alpha + weight * (warped - alpha), np.float32)
 
     def _find_source(self, luma: Plane, previous: Plane) -> Array:
@@ -76,14 +76,6 @@ class TemporalSmoother:
 
 def _warp(plane: Any, source: Array) -> Any:
     return cv2.remap(plane, source, _NOTHING, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-
-
-@cache
-def _weights() -> Array:
-    """The weight of the previous matte for each sum of differences in a window of three planes."""
-    pixels = _WINDOW[0] * _WINDOW[1]
-    differences = np.arange(3 * 255 * pixels + 1, dtype=np.float32) / pixels
-    return np.asarray(MAX_WEIGHT * np.exp(-np.square(differences / _FALLOFF)), np.float32)
 
 
 def _match(frame: Plane, previous: Plane, source: Array) -> Array:

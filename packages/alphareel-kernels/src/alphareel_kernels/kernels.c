@@ -716,22 +716,19 @@ static void difference_row(const uint8_t *restrict a, const uint8_t *restrict b,
 }
 
 CLONES
-static void blend_row(const int32_t *restrict columns, const float *restrict weights, const float *restrict alpha,
-                      const float *restrict warped, int width, float *restrict out)
+static void weight_row(const int32_t *restrict columns, const float *restrict weights, int width, float *restrict out)
 {
-    for (int x = 0; x < width; x++) { /* columns has two pixels of margin on each side */
-        int sum = columns[x] + columns[x + 1] + columns[x + 2] + columns[x + 3] + columns[x + 4];
-        out[x] = alpha[x] + weights[sum] * (warped[x] - alpha[x]);
-    }
+    for (int x = 0; x < width; x++) /* columns has two pixels of margin on each side */
+        out[x] = weights[columns[x] + columns[x + 1] + columns[x + 2] + columns[x + 3] + columns[x + 4]];
 }
 
-/* Blend alpha with the previous matte, warped to this frame, by how well the frames match in 5x5 pixels.
+/* A weight for each pixel, by how well two pictures match in the 5x5 pixels around it.
  *
- * ``frame``, ``warped_frame``: Y, U, V (3, height, width). ``weights``: the weight of the previous matte for each sum of
- * differences over 3 planes and 25 pixels, 19,126 values.
+ * ``picture``, ``other``: Y, U, V (3, height, width). ``weights``: by the sum of differences over 3 planes and 25
+ * pixels, 19,126 values.
  */
-EXPORT int alphareel_blend(const uint8_t *frame, const uint8_t *warped_frame, const float *alpha,
-                           const float *warped_alpha, const float *weights, int width, int height, float *out)
+EXPORT int alphareel_match(const uint8_t *picture, const uint8_t *other, const float *weights, int width, int height,
+                           float *out)
 {
     size_t area = (size_t)width * height;
     int32_t *columns = calloc((size_t)width + 4, sizeof(int32_t));
@@ -742,20 +739,30 @@ EXPORT int alphareel_blend(const uint8_t *frame, const uint8_t *warped_frame, co
         for (int dy = y ? 2 : -2; dy <= 2; dy++)
             for (int k = 0; k < 3; k++) {
                 size_t at = k * area + (size_t)mirrored(y + dy, height) * width;
-                difference_row(frame + at, warped_frame + at, width, 1, sums);
+                difference_row(picture + at, other + at, width, 1, sums);
             }
         if (y)
             for (int k = 0; k < 3; k++) {
                 size_t at = k * area + (size_t)mirrored(y - 3, height) * width;
-                difference_row(frame + at, warped_frame + at, width, -1, sums);
+                difference_row(picture + at, other + at, width, -1, sums);
             }
         for (int n = 1; n <= 2; n++) {
             sums[-n] = sums[mirrored(-n, width)];
             sums[width - 1 + n] = sums[mirrored(width - 1 + n, width)];
         }
-        size_t at = (size_t)y * width;
-        blend_row(columns, weights, alpha + at, warped_alpha + at, width, out + at);
+        weight_row(columns, weights, width, out + (size_t)y * width);
     }
     free(columns);
+    return 0;
+}
+
+/* own + weight * warped, for three values of each pixel. */
+CLONES
+EXPORT int alphareel_accumulate(const float *restrict own, const float *restrict weight, const float *restrict warped,
+                                int count, float *restrict out)
+{
+    for (int x = 0; x < count; x++)
+        for (int k = 0; k < 3; k++)
+            out[3 * x + k] = own[3 * x + k] + weight[x] * warped[3 * x + k];
     return 0;
 }
