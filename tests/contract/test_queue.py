@@ -107,6 +107,18 @@ def test_jobs_run_once_each(jobs: JobStore, start_worker: StartWorker, log: Path
         assert [line[3] for line in lines(log, "settle", job)] == ["True"]
 
 
+def test_a_worker_keeps_its_own_number_of_slots_whoever_started_later(
+    jobs: JobStore, start_worker: StartWorker, log: Path
+) -> None:
+    start_worker(concurrency=1)
+    other = start_worker(concurrency=8)
+    other.kill()
+    other.wait()
+    wait_for(jobs, [submit(jobs, seconds=0.3) for _ in range(3)])
+    steps = [line.split()[0] for line in log.read_text().splitlines()]
+    assert steps == ["execute", "settle"] * 3
+
+
 def test_a_job_whose_transaction_was_rolled_back_never_runs(
     jobs: JobStore, database: Database, start_worker: StartWorker, log: Path
 ) -> None:

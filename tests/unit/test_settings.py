@@ -172,11 +172,11 @@ def test_a_variable_that_is_no_setting_is_found_with_the_nearest_one() -> None:
         "ALPHAREEL_URL": "x",
         "ALPHAREEL_WORKER": "1",
         "ALPHAREEL_MAX_UPLOAD_BYTE": "1",
-        "ALPHAREEL_QQQ": "1",
+        "ALPHAREEL_ZZZ": "1",
         "PATH": "x",
     }
     assert unknown_variables(environment) == {
         "ALPHAREEL_WORKER": "ALPHAREEL_WORKERS",
         "ALPHAREEL_MAX_UPLOAD_BYTE": "ALPHAREEL_MAX_UPLOAD_BYTES",
-        "ALPHAREEL_QQQ": None,
+        "ALPHAREEL_ZZZ": None,
     }

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -51,6 +52,15 @@ def test_a_worker_that_falls_silent_hangs(time: Any, pipe: tuple[int, int]) -> N
     assert not becomes_overdue(reader, time, 60, beating=pipe[1])
     assert not becomes_overdue(reader, time, 14)
     assert becomes_overdue(reader, time, 2)
+
+
+def test_each_heartbeat_touches_a_file_for_health_checks(time: Any, pipe: tuple[int, int], tmp_path: Path) -> None:
+    file = tmp_path / "heartbeat"
+    reader = HeartbeatReader(pipe[0], 15, file)
+    becomes_overdue(reader, time, 1)
+    assert not file.exists()
+    becomes_overdue(reader, time, 1, beating=pipe[1])
+    assert file.exists()
 
 
 def test_a_worker_that_is_busy_and_beats_late_does_not_hang(time: Any, pipe: tuple[int, int]) -> None:

@@ -1,6 +1,7 @@
 """``alphareel keys``: operators manage API keys on the machine itself, with the services of /v1/admin."""
 
 import getpass
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -167,7 +168,14 @@ def _admin_service() -> Iterator[tuple[AdminService, Operator]]:
     settings = load_settings()
     configure_logging("warning")
     with open_installation(settings) as installation:
-        yield container.build_admin_service(installation), Operator(f"command:{getpass.getuser()}")
+        yield container.build_admin_service(installation), Operator(f"command:{_user()}")
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run as a number that is no user
+        return str(os.getuid())
 
 
 def _show_secret(made: NewKey) -> None:

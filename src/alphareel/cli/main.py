@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 import alphareel
-from alphareel.cli import cut, export, probe, proof
+from alphareel.cli import cut, export, probe, proof, serve, transfer
 from alphareel.cli.console import stderr, stdout
 from alphareel.cli.cut import Overwrite, check_source
 from alphareel.cli.signals import Interrupted
@@ -63,17 +63,30 @@ def sheet(source: Path, result: Path, picture: Path, /, *, columns: int = 4, ove
 
 
 @app.command
-def doctor() -> None:
-    """Check engines, formats, disk and limits of this installation; exit code 1 if something required is missing."""
+def doctor(*, bundle: Path | None = None) -> None:
+    """Check engines, formats, disk and limits of this installation; exit code 1 if something required is missing.
+
+    Parameters
+    ----------
+    bundle
+        Also write a ZIP file for a bug report: checks, settings, packages and failures, without secrets.
+    """
     from alphareel.cli.doctor import examine
 
     table = Table("check", "state", "detail")
     healthy = True
-    for check in examine():
+    checks = list(examine())
+    if bundle is not None:
+        from alphareel.cli.bundle import write_bundle
+
+        write_bundle(bundle, checks)
+    for check in checks:
         healthy = healthy and check.fine
         state = Text("fine", style="green") if check.fine else Text("problem", style="red")
         table.add_row(check.name, state, check.detail)
     stdout.print(table)
+    if bundle is not None:
+        stdout.print(f"{bundle} written. Look at it before you send it to anybody.", soft_wrap=True)
     if not healthy:
         sys.exit(1)
 
@@ -90,13 +103,12 @@ app.command(
 )
 
 
-@app.command
-def serve() -> None:
-    """Run the service in the foreground: HTTP API and embedded workers. Settings: ALPHAREEL_* (docs/settings.md)."""
-    from alphareel.server.api_process import serve as run_service
-    from alphareel.server.settings import load_settings
-
-    sys.exit(run_service(load_settings()))
+for _process in (serve.serve, serve.api, serve.worker, serve.health):
+    app.command(_process)
+app.command(transfer.migrate)
+app.command(transfer.move)
+app.command(transfer.backup)
+app.command(transfer.restore)
 
 
 @app.command

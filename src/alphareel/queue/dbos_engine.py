@@ -5,24 +5,24 @@ This is the only module that knows DBOS. DBOS does not detect dead processes in 
 """
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
 import sqlalchemy as sa
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, EnqueueOptions
+from dbos._sys_db import SystemDatabase
 
 from alphareel.domain.errors import Unavailable
 from alphareel.service.jobs.attempts import attempt_result_from_json
-from alphareel.service.jobs.models import Step
+from alphareel.service.jobs.models import QUEUES, Step
 from alphareel.service.ports import JobBody
 from alphareel.service.settings import FetchSettings, WorkerSettings
 
 _APP_NAME = "alphareel"
-_QUEUE = "jobs"
-_FETCH_QUEUE = "fetches"
+_QUEUE, _FETCH_QUEUE = QUEUES
 _WORKFLOW = "run_job"
 _FETCH_WORKFLOW = "fetch_job"
 _CHUNK_WORKFLOW = "make_chunk"
@@ -137,6 +137,8 @@ class DbosEngine(DbosQueue):
         if database_engine is not None:
             config["system_database_engine"] = database_engine
         DBOS(config=config)
+        DBOS.listen_queues(worker.queues)
+        _limit_this_process({_QUEUE: worker.jobs, _FETCH_QUEUE: fetch.concurrency})
         _register(body)
 
     def launch(self) -> None:
@@ -189,6 +191,26 @@ class DbosEngine(DbosQueue):
         if ended:
             DBOS.delete_workflows([workflow.workflow_id for workflow in ended])
         return len(ended)
+
+
+def _limit_this_process(concurrency: Mapping[str, int]) -> None:
+    """Keep this process to its own concurrency.
+
+    DBOS stores the limits of a queue in the database and reads them before each look at it, so that the process which
+    started last would set them for all machines.
+    """
+    read = SystemDatabase.get_queue
+
+    @wraps(read)
+    def get_queue(self: SystemDatabase, name: str, **options: Any) -> Any:
+        queue = read(self, name, **options)
+        if queue is not None and name in concurrency:
+            queue._worker_concurrency = concurrency[name]  # noqa: SLF001  # its setter would write to the database
+            if queue._partition_worker_concurrency is not None:  # noqa: SLF001
+                queue._partition_worker_concurrency = max(1, concurrency[name] // 2)  # noqa: SLF001
+        return queue
+
+    SystemDatabase.get_queue = get_queue  # type: ignore[method-assign]
 
 
 def workflow_id(job_id: str, ticket: int) -> str:

@@ -13,7 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 
 import alphareel
-from alphareel.domain.errors import AlphareelError, Unavailable
+from alphareel.domain.errors import Unavailable
 from alphareel.http.app import create_app
 from alphareel.http.body_timeouts import BodyTimeouts
 from alphareel.http.catalog import EngineStatus
@@ -28,11 +28,11 @@ from alphareel.matting.engine import ModelInfo
 from alphareel.server import container
 from alphareel.server.installation import (
     Installation,
+    deregister_executor,
     limits_of_requests,
     make_private_folder,
     open_installation,
     sweep,
-    sweep_work,
 )
 from alphareel.server.settings import as_environment, traces_are_wanted, unknown_variables
 from alphareel.server.supervisor import Supervisor, load_installation_id, lock_data_dir
@@ -68,7 +68,8 @@ def serve(settings: Settings) -> int:
             lock=lock,
             stop_seconds=settings.worker.stop_seconds,
             hang_seconds=settings.worker.hang_seconds,
-            deregister=lambda executor_id: _deregister_executor(installation, executor_id),
+            deregister=lambda executor_id: deregister_executor(installation, executor_id),
+            heartbeat_file=settings.storage.heartbeat,
         )
         services = container.build_services(installation)
         usage_flusher = container.build_usage_flusher(installation, services, supervisor.current_executor)
@@ -212,11 +213,3 @@ def _say(line: str) -> None:
 def _spoken(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _deregister_executor(installation: Installation, executor_id: str) -> None:
-    sweep_work(installation.settings.storage, lambda: None)
-    try:
-        installation.executors.remove_executor(executor_id)
-    except AlphareelError:  # whoever reaps will find that it beats no more
-        get_logger(__name__).warning("executor could not be removed", executor=executor_id)

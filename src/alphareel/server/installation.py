@@ -18,9 +18,10 @@ from alphareel.db.database import Database, normalized, open_database
 from alphareel.db.jobs import JobStore
 from alphareel.db.queue import Enqueue
 from alphareel.db.storage_usage import StorageUsage
+from alphareel.db.transfer import moved_to
 from alphareel.db.uploads import UploadStore
 from alphareel.db.workers import ExecutorStore
-from alphareel.domain.errors import InvalidRequest, StorageFailed, Unavailable
+from alphareel.domain.errors import AlphareelError, InvalidRequest, StorageFailed, Unavailable
 from alphareel.queue.dbos_engine import DbosQueue, prepare
 from alphareel.service.jobs.queue_limits import QueueLimits
 from alphareel.service.ports import Blobs, Clock, JobCapabilities
@@ -28,7 +29,7 @@ from alphareel.service.settings import DatabaseSettings, Settings, StorageSettin
 from alphareel.service.uploads.resolver import UploadResolver
 from alphareel.service.uploads.service import InspectMedia
 from alphareel.service.webhooks.events import Poster
-from alphareel.telemetry.logging import hide_secret
+from alphareel.telemetry.logging import get_logger, hide_secret
 
 
 class SystemClock:
@@ -90,6 +91,7 @@ def open_installation(settings: Settings, limits: DatabaseLimits | None = None) 
     _migrate(settings.database)
     database = open_database(settings.database.url, limits or DatabaseLimits())
     try:
+        _check_was_not_moved(database)
         yield assemble(settings, database)
     finally:
         database.close()
@@ -125,6 +127,13 @@ def assemble(settings: Settings, database: Database, overrides: Overrides | None
         clock=clock,
         overrides=overrides,
     )
+
+
+def _check_was_not_moved(database: Database) -> None:
+    if (new := moved_to(database)) is not None:
+        raise Unavailable(
+            f"This installation was moved to {new}.", hint="Set ALPHAREEL_DATABASE_URL to the new database."
+        )
 
 
 def _address(settings: DatabaseSettings) -> str:
@@ -179,9 +188,20 @@ def _queue_limits(settings: Settings) -> QueueLimits:
 
 def sweep(installation: Installation) -> None:
     """Remove what processes that died left behind. The caller holds the lock of the data folder."""
-    installation.blobs.sweep()
-    for folder in (installation.settings.storage.incoming, installation.settings.storage.work):
+    storage = installation.settings.storage
+    if storage.url.startswith(storage.data_dir.as_uri() + "/"):  # else other processes may be writing to it
+        installation.blobs.sweep()
+    for folder in (storage.incoming, storage.work):
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def deregister_executor(installation: Installation, executor_id: str) -> None:
+    """Remove the record and the files of a worker process that exited, so that its jobs return to the queue at once."""
+    sweep_work(installation.settings.storage, lambda: None)
+    try:
+        installation.executors.remove_executor(executor_id)
+    except AlphareelError:  # the reconciler will find that its heartbeat stands still
+        get_logger(__name__).warning("executor could not be removed", executor=executor_id)
 
 
 def sweep_work(storage: StorageSettings, current_executor: Callable[[], str | None]) -> None:

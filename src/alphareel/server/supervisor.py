@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from alphareel.domain.errors import StorageFailed, Unavailable
@@ -85,7 +85,7 @@ class Supervisor:
     """A thread that restarts the worker process when it exits and kills it when it hangs.
 
     ``hang_seconds``: maximum time between heartbeats. ``deregister`` is called with the executor ID of a process that
-    exited.
+    exited. ``heartbeat_file``: touched at each heartbeat, for ``alphareel health``.
     """
 
     def __init__(
@@ -97,6 +97,7 @@ class Supervisor:
         stop_seconds: float,
         hang_seconds: float,
         deregister: Callable[[str], None],
+        heartbeat_file: Path | None = None,
     ) -> None:
         self._environment = {**os.environ, **environment}
         self._home = home
@@ -104,6 +105,7 @@ class Supervisor:
         self._stop_seconds = stop_seconds
         self._hang_seconds = hang_seconds
         self._deregister_executor = deregister
+        self._heartbeat_file = heartbeat_file
         self._stopping = threading.Event()
         self._executor_id: str | None = None
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
@@ -150,7 +152,7 @@ class Supervisor:
         finally:
             os.close(write_end)
         try:
-            return self._watch(process, HeartbeatReader(read_end, self._hang_seconds))
+            return self._watch(process, HeartbeatReader(read_end, self._hang_seconds, self._heartbeat_file))
         finally:
             os.close(read_end)
 
@@ -198,10 +200,11 @@ class HeartbeatReader:
     not run (suspend, overload) says nothing about the worker.
     """
 
-    def __init__(self, descriptor: int, timeout: float) -> None:
+    def __init__(self, descriptor: int, timeout: float, file: Path | None = None) -> None:
         os.set_blocking(descriptor, False)
         self._descriptor = descriptor
         self._timeout = timeout
+        self._file = file
         self._started = False
         self._silence = 0.0
         self._polled_at = time.monotonic()
@@ -213,6 +216,9 @@ class HeartbeatReader:
         self._polled_at = now
         if self._read():
             self._started, self._silence = True, 0.0
+            if self._file is not None:
+                with suppress(OSError):  # a full disk does not end the worker
+                    self._file.touch()
         return self._silence > (self._timeout if self._started else max(self._timeout, STARTUP_TIMEOUT))
 
     def _read(self) -> bool:

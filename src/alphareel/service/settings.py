@@ -27,6 +27,7 @@ from alphareel.matting.runtime import cores
 from alphareel.matting.tiers import Priorities, parse_priorities
 from alphareel.paths import default_data_dir, default_models_dir
 from alphareel.service.billing.credits import PriceList, parse_prices
+from alphareel.service.jobs.models import QUEUES
 from alphareel.service.jobs.retention import FOREVER, MAX_RETENTION_SECONDS
 from alphareel.service.webhooks.events import standard_key
 
@@ -70,6 +71,16 @@ def _is_text(value: Any) -> TypeGuard[str]:
     return isinstance(value, str)
 
 
+def _queues(value: Any) -> Any:
+    if not _is_text(value):
+        return value
+    names = tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
+    if not names or not set(names) <= set(QUEUES):
+        raise ValueError(f"must be one or more of {', '.join(QUEUES)}, separated by commas; got {value[:40]!r}")
+    return names
+
+
+Queues = Annotated[tuple[str, ...], BeforeValidator(_queues)]
 Networks = Annotated[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...], BeforeValidator(_networks)]
 Size = Annotated[int, BeforeValidator(_size)]
 
@@ -122,6 +133,11 @@ class StorageSettings(SettingsGroup):
     def incoming(self) -> Path:
         """Folder of uploads that are being received."""
         return self.data_dir / "incoming"
+
+    @property
+    def heartbeat(self) -> Path:
+        """File that the supervisor touches at each heartbeat of its worker process."""
+        return self.data_dir / "heartbeat"
 
     @property
     def work(self) -> Path:
@@ -476,6 +492,11 @@ class WorkerSettings(SettingsGroup):
         le=64,
         validation_alias="WORKERS",
         description="Concurrent jobs of the worker process; 0 runs the API without a worker.",
+    )
+    queues: Queues = Field(
+        default=QUEUES,
+        validation_alias="QUEUES",
+        description="Comma-separated queues that the worker process takes from: jobs, fetches (video URLs).",
     )
     threads: int = Field(
         default=0,

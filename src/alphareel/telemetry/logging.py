@@ -88,6 +88,11 @@ def redact(_logger: Any, _method: str, event: Event) -> Event:
     return event
 
 
+def redacted(value: Any) -> Any:
+    """A copy without secrets: mappings and lists are searched, too."""
+    return _redact_value(value)
+
+
 def _to_record(_logger: Any, _method: str, event: Event) -> tuple[tuple[str], dict[str, Any]]:
     """Arguments for the standard library's logger.
 

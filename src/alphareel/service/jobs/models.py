@@ -28,6 +28,10 @@ class Step(StrEnum):
     RUN_FETCHED = "run_fetched"  # run it before jobs that wait for their first turn
 
 
+QUEUES = ("jobs", "fetches")
+"""The queues that workers take from: jobs (and their chunks) to run, and jobs whose files must be fetched first."""
+
+
 # from -> to. Pending may fail (cancelled while queued); failed may be started again; completed is final.
 TRANSITIONS: Mapping[Status, frozenset[Status]] = {
     Status.CREATED: frozenset({Status.PENDING, Status.FAILED}),

@@ -1,0 +1,110 @@
+"""Copies all our tables from one database to another, which may be of the other kind."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+
+from alphareel.db.database import Database
+from alphareel.db.tables import executors, jobs, keys, metadata, pending_deletions, settings, uploads
+from alphareel.domain.errors import InvalidState, StorageFailed
+
+MOVED_TO = "moved_to"
+_BATCH = 1000
+
+
+def copy_tables(source: Database, target: Database) -> dict[str, int]:
+    """Copy every row but those of worker processes in one transaction; returns the rows of each table.
+
+    What is copied is one snapshot, while others may write to the source. The target must have our schema and no keys
+    and no jobs. Raises InvalidState, StorageFailed when the target has not as many rows at the end; Unavailable.
+    """
+    copied: dict[str, int] = {}
+    with _snapshot(source) as reading, target.write(unlimited=True) as writing:
+        _check_is_empty(writing)
+        writing.execute(sa.delete(settings))
+        for table in metadata.sorted_tables:
+            if table is executors:
+                continue
+            copied[table.name] = _copy_table(reading, writing, table)
+            _continue_numbers(writing, table)
+        writing.execute(sa.delete(settings).where(settings.c.name == MOVED_TO))
+    return copied
+
+
+def stored_blobs(database: Database) -> tuple[set[str], set[str]]:
+    """Keys of the blobs that the rows refer to, as (uploads and outputs, folders ``<kind>/<job>/`` of open jobs)."""
+    with database.read() as c:
+        blobs = set(c.execute(sa.select(uploads.c.blob)).scalars())
+        outputs = sa.select(jobs.c.output).where(jobs.c.output.is_not(None), jobs.c.files_expired_at.is_(None))
+        blobs |= {output["blob"] for output in c.execute(outputs).scalars() if output}
+        blobs -= set(c.execute(sa.select(pending_deletions.c.blob)).scalars())
+        running = c.execute(sa.select(jobs.c.id).where(jobs.c.status.in_(("pending", "processing")))).scalars()
+        return blobs, set(running)
+
+
+def mark_moved(database: Database, to: str) -> None:
+    """Keep services from starting with this database, and tell them where the installation is now."""
+    with database.write() as c:
+        c.execute(sa.delete(settings).where(settings.c.name == MOVED_TO))
+        c.execute(sa.insert(settings).values(name=MOVED_TO, value=to))
+
+
+def moved_to(database: Database) -> str | None:
+    """Where this installation was moved; None when it was not."""
+    with database.read() as c:
+        return c.execute(sa.select(settings.c.value).where(settings.c.name == MOVED_TO)).scalar_one_or_none()
+
+
+def count_executors(database: Database) -> int:
+    """Worker processes on record, dead ones included."""
+    with database.read() as c:
+        return int(c.execute(sa.select(sa.func.count()).select_from(executors)).scalar_one())
+
+
+@contextmanager
+def _snapshot(database: Database) -> Iterator[sa.Connection]:
+    """One snapshot for all statements, on both databases."""
+    if database.engine.dialect.name == "sqlite":
+        with database.read() as connection:
+            yield connection
+        return
+    with database.engine.connect() as plain:
+        connection = plain.execution_options(isolation_level="REPEATABLE READ")
+        with connection.begin():
+            connection.exec_driver_sql("SET TRANSACTION READ ONLY")
+            connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+            yield connection
+
+
+def _check_is_empty(c: sa.Connection) -> None:
+    for table in (keys, jobs):
+        if c.execute(sa.select(sa.literal(1)).select_from(table).limit(1)).first() is not None:
+            raise InvalidState(
+                "The target database is in use: it has keys or jobs.",
+                hint="Name an empty database, or delete the target's data first.",
+            )
+
+
+def _copy_table(reading: sa.Connection, writing: sa.Connection, table: sa.Table) -> int:
+    count = 0
+    rows = reading.execute(sa.select(table).order_by(*table.primary_key.columns).execution_options(stream_results=True))
+    for batch in rows.mappings().partitions(_BATCH):
+        writing.execute(sa.insert(table), [dict(row) for row in batch])
+        count += len(batch)
+    stored = writing.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
+    if stored != count:
+        raise StorageFailed(f"{table.name} has {stored} rows in the target, and {count} were copied.")
+    return count
+
+
+def _continue_numbers(c: sa.Connection, table: sa.Table) -> None:
+    """PostgreSQL numbers new rows by a sequence, which rows that bring their number do not move."""
+    numbered: Any = table.autoincrement_column
+    if c.dialect.name != "postgresql" or numbered is None:
+        return
+    c.exec_driver_sql(
+        f"SELECT setval(pg_get_serial_sequence('{table.name}', '{numbered.name}'), max({numbered.name})) "  # noqa: S608
+        f"FROM {table.name} HAVING max({numbered.name}) IS NOT NULL"
+    )
