@@ -28,17 +28,25 @@ def uv():
 
 
 @pytest.fixture(scope="module")
-def wheels(uv, tmp_path_factory):
-    """The wheels of all distributions, by name."""
-    folder = tmp_path_factory.mktemp("wheels")
-    command = [uv, "build", "--all-packages", "--wheel", "--quiet", "--out-dir", folder]
+def distributions(uv, tmp_path_factory):
+    """Folder with a wheel and a source distribution of each: those of a release, or built here."""
+    if given := os.environ.get("ALPHAREEL_TEST_DISTRIBUTIONS"):
+        return ROOT / given
+    folder = tmp_path_factory.mktemp("distributions")
+    command = [uv, "build", "--all-packages", "--quiet", "--out-dir", folder]
     built = subprocess.run(
         command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=60, check=False
     )
     if built.returncode != 0 and "uv_build" in built.stderr:
         pytest.skip("the build backend is not available offline")
     assert built.returncode == 0, built.stderr
-    return {path.name.split("-")[0]: path for path in folder.glob("*.whl")}
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheels(distributions):
+    """The wheels of all distributions, by name."""
+    return {path.name.split("-")[0]: path for path in distributions.glob("*.whl")}
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +139,15 @@ def test_the_wheel_of_the_pixel_loops_fits_every_python_of_the_platform(wheels):
     assert wheels["alphareel_kernels"].name.split("-")[2:4] == ["py3", "none"]
     if shutil.which("cc"):
         assert any(name.startswith("alphareel_kernels/kernels") and name.endswith(".so") for name in names)
+
+
+def test_the_source_distributions_make_the_same_wheels(uv, distributions, wheels, tmp_path):
+    pure = [wheel for wheel in wheels.values() if wheel.name.endswith("-any.whl")]
+    assert len(pure) >= 2
+    for wheel in pure:
+        (source,) = distributions.glob(f"{'-'.join(wheel.name.split('-')[:2])}.tar.gz")
+        assert run(uv, "build", "--wheel", "--quiet", "--out-dir", tmp_path, source).returncode == 0
+        assert (tmp_path / wheel.name).read_bytes() == wheel.read_bytes(), f"{wheel.name} cannot be reproduced"
 
 
 def test_what_touches_the_inside_of_a_package_has_an_upper_bound():
