@@ -16,7 +16,7 @@ from alphareel.domain.errors import AlphareelError
 from alphareel.telemetry.logging import redacted
 
 if TYPE_CHECKING:
-    from alphareel.server.settings import Settings
+    from alphareel.service.settings import Settings
 
 
 def write_bundle(path: Path, checks: Iterable[Check]) -> None:
@@ -88,10 +88,10 @@ def _recorded(settings: "Settings") -> Mapping[str, Any]:
     from alphareel.db.stats import StatsStore, latest_failures
     from alphareel.server.installation import SystemClock
 
-    url = normalized(settings.database_url)
+    url = normalized(settings.database.url)
     if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
         return {"database": "not made yet"}
-    database = Database(open_engine(settings.database_url))
+    database = Database(open_engine(settings.database.url))
     try:
         stats = StatsStore(database, clock=SystemClock()).collect()
         return {
