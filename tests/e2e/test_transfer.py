@@ -2,22 +2,26 @@
 
 import contextlib
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import requests
 from moto.server import ThreadedMotoServer
 
+from alphareel.domain.errors import InvalidState, Unavailable
+from alphareel.server import transfer
+from alphareel.server.installation import open_installation
+from alphareel.service.settings import DatabaseSettings, Settings, StorageSettings
 from alphareel.testing.clips import make_clip
 from alphareel.testing.servers import MissingServer, postgres_server
 from alphareel.testing.service import ServiceProcess, wait_for
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(500)]
 
 KEY = {"X-Api-Key": "a key of the tests"}
 ADMIN = {"X-Admin-Token": "a token of the tests"}
@@ -42,9 +46,10 @@ def database(tmp_path: Path) -> Iterator[str]:
     """PostgreSQL where it is installed, else a second SQLite file."""
     with contextlib.ExitStack() as running:
         try:
-            yield running.enter_context(postgres_server(tmp_path / "server")).url()
+            url = running.enter_context(postgres_server(tmp_path / "server")).url()
         except MissingServer:
-            yield f"sqlite:///{tmp_path / 'new.db'}"
+            url = f"sqlite:///{tmp_path / 'new.db'}"
+        yield url
 
 
 def call(base: str, method: str, path: str, **more: Any) -> Any:
@@ -53,22 +58,28 @@ def call(base: str, method: str, path: str, **more: Any) -> Any:
     return answer.json()
 
 
-def run(data: Path, *words: str, **settings: str) -> "subprocess.CompletedProcess[str]":
-    given = {f"ALPHAREEL_{name}": value for name, value in {**SETTINGS, "DATA_DIR": str(data), **settings}.items()}
-    return subprocess.run(
-        [Path(sys.executable).with_name("alphareel"), *words],
-        env=os.environ | given, capture_output=True, text=True, timeout=200, check=False,
-    )  # fmt: skip
+def ended(service: ServiceProcess, job: str) -> Any:
+    found = call(service.base, "GET", f"/v1/jobs/{job}")
+    return found if found["status"] in ("completed", "failed") else None
+
+
+def settings_of(data: Path) -> Settings:
+    return Settings(storage=StorageSettings(data_dir=data))
+
+
+def unfinished(settings: Settings) -> set[str]:
+    with open_installation(settings) as installation:
+        return {job.id for job in installation.jobs.unfinished()}
 
 
 def test_jobs_in_flight_move_from_sqlite_and_a_disk_to_postgresql_and_a_bucket(
     database: str, bucket: str, tmp_path: Path
 ) -> None:
-    clip = make_clip(tmp_path / "in.mp4", width=320, height=240, frames=100, background="green").path
-    old, new = tmp_path / "old" / "data", tmp_path / "new" / "data"
+    clip = make_clip(tmp_path / "in.mp4", width=320, height=240, frames=60, background="green").path
+    old, new, copy = tmp_path / "old" / "data", tmp_path / "new" / "data", tmp_path / "copy"
     for folder in (old, new):
         folder.parent.mkdir()
-    with ServiceProcess(old, **SETTINGS) as service:
+    with ServiceProcess(old, HANG_SECONDS=300, **SETTINGS) as service:
         call(service.base, "POST", "/v1/admin/credits/set", json={"client_id": "default", "balance": 1000})
         with clip.open("rb") as file:
             link = call(service.base, "POST", "/v1/uploads", files={"file": file})["video_url"]
@@ -76,21 +87,28 @@ def test_jobs_in_flight_move_from_sqlite_and_a_disk_to_postgresql_and_a_bucket(
         draft = call(service.base, "POST", "/v1/jobs", json={**order, "auto_start": False})["id"]
         ids = [call(service.base, "POST", "/v1/jobs", json=order)["id"]]
         first = wait_for(lambda: ended(service, ids[0]))
-        refused = run(old, "move", "--database", database)
-        assert "Another alphareel service uses the data folder" in refused.stderr
-        copied = run(old, "move", "--storage", bucket, "--files-only")
-        assert copied.returncode == 0, copied.stderr
-        ids += [call(service.base, "POST", "/v1/jobs", json=order)["id"] for _ in range(3)]
-    backup = run(old, "backup", str(tmp_path / "backup"))
-    assert backup.returncode == 0, backup.stderr
-    moved = run(old, "move", "--database", database, "--storage", bucket)
+        with pytest.raises(Unavailable, match="uses the data folder"):
+            transfer.move(settings_of(old), database_url=database, storage_url=None)
+        assert transfer.copy_files(settings_of(old), storage_url=bucket).blobs == 2
+        ids.append(call(service.base, "POST", "/v1/jobs", json=order)["id"])
+        wait_for(lambda: call(service.base, "GET", f"/v1/jobs/{ids[-1]}")["started_at"], pause=0.02)
+        for process in psutil.Process(service.process.pid).children(recursive=True):
+            process.suspend()
+        ids += [call(service.base, "POST", "/v1/jobs", json=order)["id"] for _ in range(2)]
+    waiting = unfinished(settings_of(old))
+    assert waiting, "the one that began, or the next one; the last one waits for its turn"
+    assert transfer.back_up(settings_of(old), copy).missing == ()
+    moved = subprocess.run(
+        [Path(sys.executable).with_name("alphareel"), "move", "--database", database, "--storage", bucket],
+        env=os.environ | {"ALPHAREEL_DATA_DIR": str(old)}, capture_output=True, text=True, timeout=200, check=False,
+    )  # fmt: skip
     assert moved.returncode == 0, moved.stderr
-    # One of the three may have ended before the service was killed.
-    assert re.search("[23] unfinished jobs queued again", moved.stdout), moved.stdout
+    assert f"{len(waiting)} unfinished jobs queued again" in moved.stdout
     assert "missing" not in moved.stderr
-    again = run(old, "serve", PORT="0")
-    assert (again.returncode, "was moved to" in again.stderr) == (6, True)
-    assert run(old, "move", "--database", database).returncode != 0, "the target is in use"
+    with pytest.raises(Unavailable, match="was moved to"), open_installation(settings_of(old)):
+        pass
+    with pytest.raises(InvalidState, match="in use"):
+        transfer.move(settings_of(old), database_url=database, storage_url=None)
     with ServiceProcess(new, DATABASE_URL=database, STORAGE_URL=bucket, **SETTINGS) as service:
         done = [wait_for(lambda job=job: ended(service, job)) for job in ids]
         assert [job["status"] for job in done] == ["completed"] * 4
@@ -100,20 +118,16 @@ def test_jobs_in_flight_move_from_sqlite_and_a_disk_to_postgresql_and_a_bucket(
         path = first["output_url"].partition("/files/")[2]
         assert requests.get(f"{service.base}/files/{path}", timeout=60).status_code == 200, "old links stay valid"
         assert call(service.base, "GET", f"/v1/jobs/{draft}")["status"] == "created"
-        reasons = [item["reason"] for item in call(service.base, "GET", f"/v1/jobs/{ids[-1]}/history")["items"]]
+        moved_job = next(iter(waiting))
+        reasons = [item["reason"] for item in call(service.base, "GET", f"/v1/jobs/{moved_job}/history")["items"]]
         assert "moved to another database" in reasons
         account = call(service.base, "GET", "/v1/admin/credits?client_id=default")
         assert account["balance"] == pytest.approx(1000 - sum(job["credits_used"] for job in done))
-    restored = tmp_path / "restored" / "data"
-    restored.parent.mkdir()
-    done_again = run(restored, "restore", str(tmp_path / "backup"))
-    assert done_again.returncode == 0, done_again.stderr
-    assert run(restored, "restore", str(tmp_path / "backup")).returncode == 1, "it is not empty any more"
-    with ServiceProcess(restored, **SETTINGS) as service:
-        statuses = [wait_for(lambda job=job: ended(service, job))["status"] for job in ids]
-        assert statuses == ["completed"] * 4
-
-
-def ended(service: ServiceProcess, job: str) -> Any:
-    found = call(service.base, "GET", f"/v1/jobs/{job}")
-    return found if found["status"] in ("completed", "failed") else None
+    restored = Settings(
+        storage=StorageSettings(data_dir=tmp_path / "restored"),
+        database=DatabaseSettings(url=f"sqlite:///{tmp_path}/restored/alphareel.db"),
+    )
+    assert transfer.restore(restored, copy).missing == ()
+    assert unfinished(restored) == waiting
+    with pytest.raises(InvalidState, match="in use"):
+        transfer.restore(restored, copy)

@@ -1,0 +1,485 @@
+"""Chaos: kill, stop and starve the processes of a service while jobs run, then check that nothing was lost.
+
+    ./dev chaos [--seconds 180] [--database sqlite|postgresql] [--seed N]
+
+Starts `alphareel api` and two `alphareel worker` on one database and one storage. While jobs are submitted, a random
+fault strikes every second or so: kill -9 of an API, a worker, its supervisor or a job's child process; SIGSTOP for
+seconds; a database that is locked (SQLite) or restarted (PostgreSQL); a disk that is full, where a small disk can be
+mounted. Then everything is started once more, and must hold:
+
+- every accepted job ended, exactly once, and was completed unless its process was killed six times in a row;
+- every output decodes to the right number of frames, with alpha;
+- the balance is the start minus what the completed jobs cost, and nothing stays reserved;
+- every webhook was delivered;
+- after a sweep, the storage has exactly the upload and the outputs.
+
+The clocks of the machine are not changed: that would change them for everybody.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import psutil  # type: ignore[import-untyped]
+
+import alphareel
+from alphareel.db.orphans import OrphanStore
+from alphareel.server.installation import SystemClock, open_installation
+from alphareel.service.files.orphans import OrphanSweep
+from alphareel.service.settings import DatabaseSettings, Settings, StorageSettings
+from alphareel.testing.clips import make_clip
+from alphareel.testing.servers import PostgresServer, free_port, postgres_server
+from alphareel.testing.service import wait_for
+
+KEY, TOKEN = "a key of the chaos", "a token of the chaos"
+BALANCE = 100_000.0
+FRAMES = 12
+ENDED = ("completed", "failed")
+CHILD = "alphareel.service.worker.child_main"
+WORKER = "alphareel.server.worker_process"
+DISK_BYTES = 192 * 1024**2
+
+
+class Receiver:
+    """Takes webhooks; every third one is refused, so that deliveries are repeated."""
+
+    def __init__(self) -> None:
+        self.events: Counter[tuple[str, str]] = Counter()
+        self._answers = 0
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                self.send_response(200 if receiver.take(body) else 503)
+                self.end_headers()
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/hook"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def take(self, body: dict[str, Any]) -> bool:
+        self._answers += 1
+        if self._answers % 3 == 0:
+            return False
+        job = body.get("data", body).get("job", body.get("data", body))
+        self.events[job["id"], str(body.get("event", body.get("type")))] += 1
+        return True
+
+
+@dataclass
+class Cluster:
+    """One API and two workers. Those that a fault ended are started again by ``keep_alive``."""
+
+    folder: Path
+    database_url: str
+    storage: Path
+    port: int = field(default_factory=free_port)
+    processes: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
+
+    NAMES = ("api", "worker-1", "worker-2")
+
+    @property
+    def base(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self, name: str) -> None:
+        settings = {
+            "DATA_DIR": str(self.folder / name),
+            "DATABASE_URL": self.database_url,
+            "STORAGE_URL": self.storage.as_uri(),
+            "PORT": str(self.port),
+            "API_KEY": KEY,
+            "ADMIN_TOKEN": TOKEN,
+            "WEBHOOK_SECRET": "a secret of the chaos",
+            "FETCH_ALLOW_CIDRS": "127.0.0.0/8",
+            "WRITE_PER_MINUTE": "0",
+            "READ_PER_MINUTE": "0",
+            "JOB_THREADS": "1",
+            "MIN_FREE_BYTES": "0",
+            "HANG_SECONDS": "8",
+            "STOP_SECONDS": "2",
+        }
+        environment = os.environ | {f"ALPHAREEL_{key}": value for key, value in settings.items()}
+        (self.folder / name).mkdir(exist_ok=True)
+        command = [str(Path(sys.executable).with_name("alphareel")), name.partition("-")[0]]
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+
+    def keep_alive(self) -> None:
+        for name in self.NAMES:
+            process = self.processes.get(name)
+            if process is None or process.poll() is not None:
+                self.start(name)
+
+    def family(self, module: str = "") -> list[psutil.Process]:
+        """Descendants of our processes whose command names the module."""
+        found = []
+        for process in self.processes.values():
+            with contextlib.suppress(psutil.Error):
+                found += [c for c in psutil.Process(process.pid).children(recursive=True) if module in command_of(c)]
+        return found
+
+    def stop(self) -> None:
+        for process in self.processes.values():
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGCONT)
+            process.terminate()
+        for process in self.processes.values():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(30)
+            process.kill()
+            process.wait()
+
+
+def command_of(process: psutil.Process) -> str:
+    with contextlib.suppress(psutil.Error):
+        return " ".join(process.cmdline())
+    return ""
+
+
+@dataclass
+class Faults:
+    """What can happen. ``seen`` counts what did."""
+
+    cluster: Cluster
+    random: random.Random
+    server: PostgresServer | None
+    small_disk: bool
+    seen: Counter[str] = field(default_factory=Counter)
+
+    def strike(self) -> None:
+        kinds: dict[str, tuple[int, Callable[[], bool]]] = {
+            "kill -9 of a child process": (6, lambda: self._signal(CHILD, signal.SIGKILL)),
+            "kill -9 of a worker process": (5, lambda: self._signal(WORKER, signal.SIGKILL)),
+            "kill -9 of a supervisor": (2, lambda: self._kill("worker-1", "worker-2")),
+            "kill -9 of the API": (3, lambda: self._kill("api")),
+            "SIGSTOP of a child process": (2, lambda: self._pause(CHILD, 3.0)),
+            "SIGSTOP of a worker process": (1, lambda: self._pause(WORKER, 12.0)),
+            "database away": (2, self._database_away),
+            "disk full": (1 if self.small_disk else 0, self._disk_full),
+        }
+        name = self.random.choices(list(kinds), [weight for weight, _ in kinds.values()])[0]
+        if kinds[name][1]():
+            self.seen[name] += 1
+
+    def _signal(self, module: str, number: int) -> bool:
+        found = self.cluster.family(module)
+        if not found:
+            return False
+        with contextlib.suppress(psutil.Error):
+            self.random.choice(found).send_signal(number)
+        return True
+
+    def _kill(self, *names: str) -> bool:
+        process = self.cluster.processes[self.random.choice(names)]
+        process.kill()
+        process.wait()
+        return True
+
+    def _pause(self, module: str, seconds: float) -> bool:
+        found = self.cluster.family(module)
+        if not found:
+            return False
+        victim = self.random.choice(found)
+
+        def resume() -> None:
+            with contextlib.suppress(psutil.Error):
+                victim.resume()
+
+        with contextlib.suppress(psutil.Error):
+            victim.suspend()
+        threading.Timer(seconds, resume).start()
+        return True
+
+    def _database_away(self) -> bool:
+        if self.server is not None:
+            self.server.stop()
+            time.sleep(2)
+            self.server.start()
+            return True
+        path = self.cluster.database_url.removeprefix("sqlite:///")
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None, timeout=5)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                return False
+            time.sleep(3)
+            connection.execute("ROLLBACK")
+        return True
+
+    def _disk_full(self) -> bool:
+        ballast = self.cluster.storage.parent / "ballast"
+        with contextlib.suppress(OSError), ballast.open("wb") as file:
+            while True:
+                file.write(bytes(1024**2))
+                file.flush()
+        time.sleep(3)
+        ballast.unlink()
+        return True
+
+
+@dataclass(frozen=True)
+class Report:
+    """``violations`` is empty when every promise was kept."""
+
+    accepted: int
+    completed: int
+    failed: dict[str, int]
+    attempts: int
+    faults: dict[str, int]
+    webhooks: int
+    seconds: float
+    recovery_seconds: float
+    violations: list[str]
+
+
+class Client:
+    """Repeats each request under one idempotency key until it is answered, as a careful integrator does."""
+
+    def __init__(self, base: str) -> None:
+        self._client = httpx2.Client(base_url=base, timeout=20, headers={"X-Api-Key": KEY, "X-Admin-Token": TOKEN})
+
+    def call(self, method: str, path: str, *, seconds: float = 120, **more: Any) -> Any:
+        headers = {"Idempotency-Key": str(uuid.uuid4())} if method == "POST" else {}
+        deadline = time.monotonic() + seconds
+        while True:
+            with contextlib.suppress(httpx2.HTTPError):
+                answer = self._client.request(method, path, headers=headers, **more)
+                if answer.status_code == httpx2.codes.OK:
+                    return answer.json()
+                if answer.status_code < 500 and answer.status_code not in (409, 429):
+                    raise RuntimeError(f"{method} {path}: {answer.status_code} {answer.text}")
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{method} {path} was not answered")
+            time.sleep(0.3)
+
+    def content(self, url: str) -> bytes:
+        return bytes(self._client.get(url).raise_for_status().content)
+
+    def close(self) -> None:
+        self._client.close()
+
+
+def run(folder: Path, *, seconds: float, database: str, seed: int, jobs_per_second: float = 1.5) -> Report:
+    """One run; ``folder`` must be empty. Raises MissingServer without a PostgreSQL to start."""
+    with contextlib.ExitStack() as opened:
+        server = opened.enter_context(postgres_server(folder / "server")) if database == "postgresql" else None
+        url = server.url() if server else f"sqlite:///{folder / 'chaos.db'}"
+        small_disk = opened.enter_context(mounted(folder / "disk"))
+        storage = folder / "disk" / "objects"
+        cluster = Cluster(folder, url, storage)
+        opened.callback(cluster.stop)
+        receiver = Receiver()
+        opened.callback(receiver.server.shutdown)
+        cluster.keep_alive()
+        client = Client(cluster.base)
+        opened.callback(client.close)
+        client.call("POST", "/v1/admin/credits/set", json={"client_id": "default", "balance": BALANCE})
+        clip = make_clip(folder / "in.mp4", width=160, height=120, frames=FRAMES, background="green").path
+        sent = client.call("POST", "/v1/uploads", files={"file": (clip.name, clip.read_bytes(), "video/mp4")})
+        faults = Faults(cluster, random.Random(seed), server, small_disk)
+        accepted, began = storm(client, cluster, faults, receiver, sent["video_url"], seconds, jobs_per_second)
+        over = time.monotonic()
+        for process in cluster.family():
+            with contextlib.suppress(psutil.Error):
+                process.resume()
+        cluster.keep_alive()
+        settle(client, accepted, cluster)
+        return check(folder, client, cluster, receiver, accepted, faults, over - began, time.monotonic() - over)
+
+
+@contextlib.contextmanager
+def mounted(folder: Path) -> Iterator[bool]:
+    """A disk of its own, small enough to be filled; False where it cannot be mounted."""
+    folder.mkdir(parents=True)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)]
+    with contextlib.suppress(OSError):
+        if os.getuid() == 0 and subprocess.run(mount, capture_output=True, check=False).returncode == 0:
+            try:
+                yield True
+            finally:
+                subprocess.run(["umount", "-l", str(folder)], capture_output=True, check=False)
+            return
+    yield False
+
+
+def storm(  # noqa: PLR0917
+    client: Client, cluster: Cluster, faults: Faults, receiver: Receiver, video_url: str, seconds: float, rate: float
+) -> tuple[list[str], float]:
+    """Submit jobs and strike for so many seconds; the jobs that were accepted, and when it began."""
+    accepted: list[str] = []
+    stopping = threading.Event()
+    order = {"video_url": video_url, "engine": "chroma", "webhook_url": receiver.url}
+
+    def submit() -> None:
+        while not stopping.wait(1 / rate):
+            accepted.append(client.call("POST", "/v1/jobs", json=order)["id"])
+
+    thread = threading.Thread(target=submit)
+    began = time.monotonic()
+    thread.start()
+    while time.monotonic() - began < seconds:
+        time.sleep(faults.random.uniform(0.3, 1.5))
+        faults.strike()
+        cluster.keep_alive()
+    stopping.set()
+    while thread.is_alive():  # its last request needs an API
+        cluster.keep_alive()
+        thread.join(1)
+    return accepted, began
+
+
+def settle(client: Client, accepted: list[str], cluster: Cluster) -> None:
+    """Wait until every job ended."""
+    remaining = set(accepted)
+
+    def over() -> bool:
+        cluster.keep_alive()
+        for job in list(remaining):
+            if client.call("GET", f"/v1/jobs/{job}")["status"] in ENDED:
+                remaining.discard(job)
+        return not remaining
+
+    wait_for(over, seconds=600, pause=1)
+
+
+def check(  # noqa: PLR0917
+    folder: Path,
+    client: Client,
+    cluster: Cluster,
+    receiver: Receiver,
+    accepted: list[str],
+    faults: Faults,
+    seconds: float,
+    recovery: float,
+) -> Report:
+    """Compare everything with what was promised."""
+    violations: list[str] = []
+    jobs = {job: client.call("GET", f"/v1/jobs/{job}") for job in accepted}
+    attempts = 0
+    for job in accepted:
+        moves = client.call("GET", f"/v1/jobs/{job}/history")["items"]
+        attempts += sum(move["reason"] == "attempt began" for move in moves)
+        ends = [move["to_status"] for move in moves if move["to_status"] in ENDED]
+        if len(ends) != 1:
+            violations.append(f"{job} ended {len(ends)} times")
+    for job, found in jobs.items():
+        if found["status"] == "completed":
+            violations += [f"{job}: {fault}" for fault in faults_of_output(client, found, folder)]
+        elif found["error_code"] not in ("worker_crashed", "storage_failed", "storage_full"):
+            violations.append(f"{job} failed: {found['error_code']} {found['error']}")
+    violations += faults_of_ledger(client, list(jobs.values()))
+    with contextlib.suppress(TimeoutError):
+        wait_for(lambda: all(delivered(receiver, job) for job in accepted), seconds=240, pause=1)
+    violations += [f"{job}: its webhook was not delivered" for job in accepted if not delivered(receiver, job)]
+    cluster.stop()
+    violations += orphans(folder, cluster, jobs)
+    failed = Counter(found["error_code"] for found in jobs.values() if found["status"] == "failed")
+    return Report(
+        accepted=len(accepted),
+        completed=sum(found["status"] == "completed" for found in jobs.values()),
+        failed=dict(failed),
+        attempts=attempts,
+        faults=dict(faults.seen),
+        webhooks=sum(receiver.events.values()),
+        seconds=round(seconds, 1),
+        recovery_seconds=round(recovery, 1),
+        violations=violations,
+    )
+
+
+def faults_of_output(client: Client, job: dict[str, Any], folder: Path) -> list[str]:
+    path = folder / "result.webm"
+    path.write_bytes(client.content(job["output_url"]))
+    facts = alphareel.probe(path)
+    wrong = [] if facts.has_alpha else ["has no alpha"]
+    if job["output"]["frames"] != FRAMES or job["output"]["bytes"] != path.stat().st_size:
+        wrong.append(f"has {job['output']['frames']} frames, {path.stat().st_size} bytes")
+    return wrong
+
+
+def faults_of_ledger(client: Client, jobs: list[dict[str, Any]]) -> list[str]:
+    account = client.call("GET", "/v1/admin/credits", params={"client_id": "default"})
+    expected = BALANCE - sum(job["credits_used"] for job in jobs)
+    wrong = []
+    if abs(account["balance"] - expected) > 1e-6 or account["reserved"]:
+        wrong.append(f"balance {account['balance']}, reserved {account['reserved']}; expected {expected} and 0")
+    wrong += [f"{j['id']} failed and was charged" for j in jobs if j["status"] == "failed" and j["credits_used"]]
+    wrong += [f"{j['id']} was not charged" for j in jobs if j["status"] == "completed" and not j["credits_used"]]
+    return wrong
+
+
+def delivered(receiver: Receiver, job: str) -> bool:
+    return any(name == job for name, _ in receiver.events)
+
+
+def orphans(folder: Path, cluster: Cluster, jobs: dict[str, dict[str, Any]]) -> list[str]:
+    """Files that no record needs, after one sweep of everything, as a worker does once a day."""
+    settings = Settings(
+        storage=StorageSettings(data_dir=folder / "sweep", url=cluster.storage.as_uri()),
+        database=DatabaseSettings(url=cluster.database_url),
+    )
+    with open_installation(settings) as installation:
+        records, clock = OrphanStore(installation.database), SystemClock()
+        installation.blobs.sweep()
+        OrphanSweep(records, installation.blobs, age=timedelta(seconds=1e-6), clock=clock).sweep()
+        doomed = pending_deletions(installation.database)
+        stored = list(installation.blobs.older(clock.now() + timedelta(days=1)))
+    outputs = {f"outputs/{job}" for job, found in jobs.items() if found["status"] == "completed"}
+    kept = [key for key in stored if not any(key == name or key.startswith(name) for name in doomed)]
+    extra = [key for key in kept if not key.startswith("uploads/") and key.rsplit("/", 2)[0] not in outputs]
+    twice = [
+        name for name, count in Counter(k.rsplit("/", 2)[0] for k in kept).items() if "outputs" in name and count > 1
+    ]
+    return [f"orphan {key}" for key in extra] + [f"{name} has two outputs" for name in twice]
+
+
+def pending_deletions(database: Any) -> list[str]:
+    import sqlalchemy as sa  # noqa: PLC0415
+
+    from alphareel.db.tables import pending_deletions as table  # noqa: PLC0415
+
+    with database.read() as c:
+        return list(c.execute(sa.select(table.c.blob)).scalars())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="./dev chaos")
+    parser.add_argument("--seconds", type=float, default=180)
+    parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--rate", type=float, default=1.5, help="jobs submitted per second")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="alphareel-chaos-", ignore_cleanup_errors=True) as folder:
+        report = run(
+            Path(folder), seconds=options.seconds, database=options.database, seed=options.seed,
+            jobs_per_second=options.rate,
+        )  # fmt: skip
+    print(json.dumps(report.__dict__, indent=2))
+    sys.exit(1 if report.violations else 0)
+
+
+if __name__ == "__main__":
+    main()
