@@ -34,14 +34,14 @@ def copy_tables(source: Database, target: Database) -> dict[str, int]:
 
 
 def stored_blobs(database: Database) -> tuple[set[str], set[str]]:
-    """Keys of the blobs that the rows refer to, as (uploads and outputs, folders ``<kind>/<job>/`` of open jobs)."""
+    """Keys of the uploads and outputs that rows refer to, and ids of the jobs whose other files are worth keeping."""
     with database.read() as c:
         blobs = set(c.execute(sa.select(uploads.c.blob)).scalars())
-        outputs = sa.select(jobs.c.output).where(jobs.c.output.is_not(None), jobs.c.files_expired_at.is_(None))
-        blobs |= {output["blob"] for output in c.execute(outputs).scalars() if output}
+        kept = (jobs.c.files_expired_at.is_(None), jobs.c.deleted_at.is_(None))
+        found = c.execute(sa.select(jobs.c.id, jobs.c.output).where(*kept)).all()
+        blobs |= {row.output["blob"] for row in found if row.output}
         blobs -= set(c.execute(sa.select(pending_deletions.c.blob)).scalars())
-        running = c.execute(sa.select(jobs.c.id).where(jobs.c.status.in_(("pending", "processing")))).scalars()
-        return blobs, set(running)
+        return blobs, {row.id for row in found}
 
 
 def mark_moved(database: Database, to: str) -> None:

@@ -72,11 +72,11 @@ def back_up(settings: Settings, folder: Path) -> Transferred:
         path.unlink(missing_ok=True)
     with _opened(settings.database.url) as source, _opened(f"sqlite:///{fresh.absolute()}", make=True) as copy:
         rows = transfer.copy_tables(source, copy)
-        kept, running = transfer.stored_blobs(copy)
+        kept, owners = transfer.stored_blobs(copy)
 
     def is_wanted(key: str) -> bool:
         parsed = blob_keys.parse(key)
-        return key in kept or (parsed is not None and parsed.owner in running)
+        return key in kept or (parsed is not None and parsed.owner in owners)
 
     storage = open_blobs((folder.absolute() / _OBJECTS).as_uri())
     files = copy_blobs(open_blobs(settings.storage.url), storage, folder=folder / "transfer", wanted=is_wanted)
