@@ -89,7 +89,7 @@ def test_jobs_in_flight_move_from_sqlite_and_a_disk_to_postgresql_and_a_bucket(
         first = wait_for(lambda: ended(service, ids[0]))
         with pytest.raises(Unavailable, match="uses the data folder"):
             transfer.move(settings_of(old), database_url=database, storage_url=None)
-        assert transfer.copy_files(settings_of(old), storage_url=bucket).blobs == 2
+        assert transfer.copy_files(settings_of(old), storage_url=bucket).blobs >= 2
         ids.append(call(service.base, "POST", "/v1/jobs", json=order)["id"])
         wait_for(lambda: call(service.base, "GET", f"/v1/jobs/{ids[-1]}")["started_at"], pause=0.02)
         for process in psutil.Process(service.process.pid).children(recursive=True):
