@@ -38,7 +38,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 import alphareel
 from alphareel.db.orphans import OrphanStore

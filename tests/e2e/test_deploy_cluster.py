@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
         for name in OURS:
             cluster.start(name)
         for name in OURS:
-            wait_for(lambda name=name: cluster.healthy(name), pause=2)
+            wait_for(partial(cluster.healthy, name), pause=2)
         yield cluster
 
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,7 @@ def test_jobs_in_flight_move_from_sqlite_and_a_disk_to_postgresql_and_a_bucket(
     with pytest.raises(InvalidState, match="in use"):
         transfer.move(settings_of(old), database_url=database, storage_url=None)
     with ServiceProcess(new, DATABASE_URL=database, STORAGE_URL=bucket, **SETTINGS) as service:
-        done = [wait_for(lambda job=job: ended(service, job)) for job in ids]
+        done = [wait_for(partial(ended, service, job)) for job in ids]
         assert [job["status"] for job in done] == ["completed"] * 4
         assert done[0]["completed_at"] == first["completed_at"]
         for job in done:
