@@ -39,6 +39,8 @@ def _message(error: Mapping[str, Any]) -> str:
     context = {name: _plain(value) for name, value in error.get("ctx", {}).items()}
     if error["type"] == "literal_error":
         return f"must be one of {', '.join(_CHOICE.findall(str(context['expected'])))}."
+    if error["type"] == "refused":
+        return str(context["reason"])
     template = _MESSAGES.get(error["type"])
     return template.format(**context) if template else "is not valid."
 

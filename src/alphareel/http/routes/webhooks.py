@@ -1,13 +1,13 @@
 """Webhooks: the delivery log of a job, redelivery, and a test."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 
 from alphareel.http.auth import KeyPrincipal
 from alphareel.http.context import ServicesOf
 from alphareel.http.openapi import errors, json_body, links
-from alphareel.http.request_body import JsonObject
+from alphareel.http.request_body import body_of
 from alphareel.http.routes.jobs import SerializersOf
 from alphareel.http.schemas import webhooks as schemas
 from alphareel.service.jobs.models import Job
@@ -44,14 +44,17 @@ def redeliver_webhook(
     responses=errors(s400="No address", s503="Too many tests at once"),
 )
 def try_webhook(
-    principal: KeyPrincipal, body: JsonObject, services: ServicesOf, serializers: SerializersOf
+    principal: KeyPrincipal,
+    body: Annotated[schemas.WebhookTest, Depends(body_of(schemas.WebhookTest))],
+    services: ServicesOf,
+    serializers: SerializersOf,
 ) -> schemas.WebhookTestResponse:
     """Send the event `webhook.test` with a sample job to an address, once, and return the result."""
 
     def serialize_job(job: Job) -> dict[str, Any]:
         return serializers.job(job).model_dump(mode="json")
 
-    result = services.webhooks.test(principal, body, serialize_job=serialize_job)
+    result = services.webhooks.test(principal, body.webhook_url, serialize_job=serialize_job)
     return schemas.WebhookTestResponse(
         delivered=result.attempt.error is None,
         id=result.id,

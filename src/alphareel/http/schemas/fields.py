@@ -1,10 +1,13 @@
 """What all schemas share."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, PlainSerializer, model_validator
+from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator, model_validator
+from pydantic_core import PydanticCustomError
+
+from alphareel.domain.errors import InvalidRequest
 
 
 def _rfc3339(time: datetime) -> str:
@@ -31,6 +34,21 @@ class RequestBody(BaseModel):
             name: int(value) if isinstance(value, float) and value.is_integer() else value
             for name, value in values.items()
         }
+
+
+def parsed_by(parse: Callable[[Any], Any], documented_as: Any) -> PlainValidator:
+    """A field of a request that ``parse`` reads and that the OpenAPI document describes as another type.
+
+    ``parse`` raises InvalidRequest; its message is that of the field.
+    """
+
+    def validate(value: Any) -> Any:
+        try:
+            return parse(value)
+        except InvalidRequest as error:
+            raise PydanticCustomError("refused", "{reason}", {"reason": str(error)}) from None
+
+    return PlainValidator(validate, json_schema_input_type=documented_as)
 
 
 class Deleted(Schema):

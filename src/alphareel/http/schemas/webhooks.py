@@ -1,11 +1,12 @@
 """JSON of the webhook log and the webhook test. ``service/webhooks/events.py`` builds what receivers get."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from alphareel.http.schemas.fields import Schema, Time
+from alphareel.http.schemas.fields import RequestBody, Schema, Time, parsed_by
 from alphareel.http.schemas.jobs import Url
+from alphareel.service.jobs.validation import parse_receiver
 
 
 class WebhookAttempt(Schema):
@@ -49,5 +50,7 @@ class WebhookTestResponse(Schema):
     attempt: WebhookAttempt
 
 
-class WebhookTest(Schema):
-    webhook_url: Url = Field(description="Where the test event is sent once.")
+class WebhookTest(RequestBody):
+    webhook_url: Annotated[str, parsed_by(parse_receiver, Url)] = Field(
+        description="Where the test event is sent once."
+    )

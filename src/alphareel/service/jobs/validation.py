@@ -137,12 +137,11 @@ def parse_proof(body: Mapping[str, Any]) -> tuple[str, str | None]:
     return video_url, text_prompt
 
 
-def parse_receiver(body: Mapping[str, Any]) -> str:
-    """The URL in the body of POST /v1/webhooks/test. Raises InvalidRequest."""
-    form = _Form(body)
-    url = form.read("webhook_url", _http_url, "", required=True)
-    form.check()
-    return url
+def parse_receiver(value: Any) -> str:
+    """The URL that a test event is sent to. Raises InvalidRequest."""
+    if value is None or value == "":
+        raise InvalidRequest("is required.")
+    return _http_url(value)
 
 
 def parse_statuses(status: str | None, *, show_pending: bool) -> tuple[Status, ...] | None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from alphareel.domain.errors import NotFound, Unavailable
 from alphareel.domain.options import Options
-from alphareel.service.jobs import validation
 from alphareel.service.jobs.models import Job, Status
 from alphareel.service.jobs.service import JobService
 from alphareel.service.ports import Clock
@@ -55,9 +54,8 @@ class WebhookService:
             raise NotFound("Webhook not found", hint="GET /v1/jobs/{job_id}/webhooks lists those of the job.")
         return webhook
 
-    def test(self, principal: Principal, body: Mapping[str, Any], *, serialize_job: SerializeJob) -> WebhookTestResult:
-        """Send a sample event and wait for the response. Raises InvalidRequest, Unavailable."""
-        url = validation.parse_receiver(body)
+    def test(self, principal: Principal, url: str, *, serialize_job: SerializeJob) -> WebhookTestResult:
+        """Send a sample event to ``url`` and wait for the response. Raises Unavailable."""
         with self._test_slot(principal.require_key().client_id):
             webhook_id = make_webhook_id()
             data = serialize_job(_sample_job(url, now=self._clock.now()))
