@@ -34,6 +34,10 @@ def test_every_engine_tells_what_its_weights_were_trained_on(models):
     assert "research" in told["birefnet"]
 
 
+def test_the_formats_that_can_be_written_here_are_listed(models):
+    assert {"webm", "mov", "mp4", "gif", "png_sequence"} <= set(models["formats"])
+
+
 def test_engines_that_are_missing_say_why(models):
     assert {e["name"]: e["missing"] for e in models["engines"]} == {"birefnet": "No such file.", "builtin": None}
 

@@ -7,9 +7,10 @@ import pytest
 import alphareel
 from alphareel.domain.errors import FormatUnavailable, InvalidRequest
 from alphareel.domain.options import Background, Options
-from alphareel.media.format import check_format
+from alphareel.media.format import check_format, format_named
 from alphareel.media.formats import hevc_mov
 from alphareel.media.video_file import PlanarConverter
+from alphareel.service.jobs import capabilities
 from alphareel.testing.clips import make_clip
 
 
@@ -66,3 +67,11 @@ def test_an_hevc_encoder_that_keeps_alpha_is_used(tmp_path, monkeypatch):
 def test_hevc_with_alpha_refuses_a_background():
     with pytest.raises(InvalidRequest):
         check_format(Options(output_format="hevc_mov", background=Background("color", (0, 0, 0))))
+
+
+def test_a_job_in_a_format_that_cannot_be_written_here_is_refused_at_its_creation(monkeypatch):
+    form = format_named("hevc_mov")
+    monkeypatch.setattr(capabilities, "format_named", lambda _: replace(form, missing=lambda: "no encoder"))
+    with pytest.raises(FormatUnavailable, match=r"hevc_mov cannot be written here: no encoder\. GET /v1/models"):
+        capabilities.Capabilities(None).check([Options(output_format="hevc_mov", engine="chroma")])
+    assert capabilities.writable_formats() == ()

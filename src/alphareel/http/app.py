@@ -86,6 +86,7 @@ def create_app(
     app.include_router(metrics.router)
     if settings.http.studio:
         app.include_router(studio.router)
+    app.include_router(legacy.lasting)
     if settings.http.legacy_routes:
         app.include_router(legacy.router)
     app.add_middleware(StorableTextMiddleware)

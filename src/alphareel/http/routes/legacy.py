@@ -2,7 +2,6 @@
 
 from fastapi import APIRouter, Request, Response
 
-from alphareel.domain.errors import JobNotCompleted
 from alphareel.http import catalog
 from alphareel.http.auth import LegacyPrincipal
 from alphareel.http.context import ServicesOf, SettingsOf, context_of
@@ -11,8 +10,11 @@ from alphareel.http.request_body import JsonObject
 from alphareel.http.routes.jobs import SerializersOf
 from alphareel.http.routes.uploads import ContentLengthChecked, receive
 from alphareel.http.schemas import files, jobs, models, uploads
+from alphareel.service.jobs.service import result_expired
 
 router = APIRouter(prefix="/api", tags=["legacy"], responses=errors())
+lasting = APIRouter(prefix="/api", tags=["legacy"], responses=errors())
+"""Routes that have no form under /v1, so they stay when the legacy routes are off. Then /download needs a key."""
 
 _UNAUTHORIZED = "This server requires a key, or the key is unknown"
 _PRICING_CACHE_CONTROL = "public, max-age=300"
@@ -49,7 +51,7 @@ def legacy_status(
     return serializers.job(services.jobs.get(principal, job_id))
 
 
-@router.get(
+@lasting.get(
     "/download/{job_id}", responses=errors(s400="The job is not completed", s401=_UNAUTHORIZED, s404="No such job")
 )
 def legacy_download(
@@ -57,12 +59,12 @@ def legacy_download(
 ) -> files.Download:
     """A fresh link to the output as JSON, not the file itself."""
     job = serializers.job(services.jobs.completed(principal, job_id))
-    if job.output_url is None:  # the output was deleted after completed() returned
-        raise JobNotCompleted("Job not completed", hint="Ask again when its status is completed.")
+    if job.output_url is None:  # its retention period is over; it may not be deleted yet
+        raise result_expired()
     return files.Download(download_url=job.output_url, output_url=job.output_url, output_format=job.output_format)
 
 
-@router.get("/pricing", responses=errors())
+@lasting.get("/pricing", responses=errors())
 def get_pricing(request: Request, response: Response, services: ServicesOf, settings: SettingsOf) -> models.Pricing:
     """Credits per minute of video by model, the engine of each model, and the limits on clips."""
     response.headers["Cache-Control"] = _PRICING_CACHE_CONTROL

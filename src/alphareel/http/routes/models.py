@@ -6,6 +6,7 @@ from alphareel.http import catalog
 from alphareel.http.context import ServicesOf, SettingsOf, context_of
 from alphareel.http.openapi import errors
 from alphareel.http.schemas import models as schemas
+from alphareel.service.jobs.capabilities import writable_formats
 
 router = APIRouter(tags=["models"])
 
@@ -17,5 +18,6 @@ def list_models(request: Request, services: ServicesOf, settings: SettingsOf) ->
     return schemas.Models(
         items=catalog.tiers(services.prices, engines, services.estimates.speeds()),
         engines=[catalog.engine(status) for status in engines],
+        formats=list(writable_formats()),
         limits=catalog.limits(settings.limits),
     )

@@ -52,6 +52,7 @@ class Models(Schema):
     success: Literal[True] = True
     items: list[ModelStatus]
     engines: list[EngineStatus]
+    formats: list[str] = Field(description="The output formats that this server can write.")
     limits: ClipLimits
 
 

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from alphareel.domain.errors import FieldProblem, InvalidRequest
+from alphareel.domain.errors import FieldProblem, FormatUnavailable, InvalidRequest
 from alphareel.domain.options import Options
 from alphareel.matting import tiers
-from alphareel.media.format import format_names
+from alphareel.media.format import format_named, format_names
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,16 @@ class Capabilities:
                 f"This server does not write {name}.",
                 details=[FieldProblem("output_format", f"must be one of {', '.join(installed)}.")],
             )
+        reason = format_named(name).missing()
+        if reason is not None:
+            raise FormatUnavailable(
+                f"{name} cannot be written here: {reason}.", hint="GET /v1/models lists the formats that can."
+            )
+
+
+def writable_formats() -> tuple[str, ...]:
+    """Names of the output formats that can be written here, sorted."""
+    return tuple(name for name in format_names() if format_named(name).missing() is None)
 
 
 def output_formats() -> tuple[str, ...]:

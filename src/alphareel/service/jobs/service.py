@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from alphareel.domain.errors import InvalidState, JobNotCompleted, ModelUnavailable, NotFound
+from alphareel.domain.errors import FormatUnavailable, InvalidState, JobNotCompleted, ModelUnavailable, NotFound
 from alphareel.domain.options import Options
 from alphareel.service.api_keys.service import ApiKeyService
 from alphareel.service.billing.credits import PriceList, Quote, insufficient
@@ -178,7 +178,7 @@ class JobService:
         """The job, if its output can be downloaded. Raises JobNotCompleted, NotFound."""
         job = self.get(principal, job_id)
         if job.files_expired_at is not None:
-            raise NotFound("The result has expired and was removed.", hint="Create a new job.")
+            raise result_expired()
         if job.output is None:
             raise JobNotCompleted("Job not completed", hint="Ask again when its status is completed.")
         return job
@@ -226,13 +226,13 @@ class JobService:
     ) -> tuple[str, ...]:
         """Warnings about what is requested on this server.
 
-        Drafts and test jobs (``runs`` false) need no engine: a missing one is only a warning. Raises ModelUnavailable
-        for other jobs, InvalidRequest.
+        Drafts and test jobs (``runs`` false) need no engine and no encoder: a missing one is only a warning. Raises
+        ModelUnavailable and FormatUnavailable for other jobs, InvalidRequest.
         """
         warnings = (*request.options.warnings(), *self._refused_urls(request.webhook_url, uploads))
         try:
             return (*warnings, *self._capabilities.check(request.requested))
-        except ModelUnavailable as error:
+        except (FormatUnavailable, ModelUnavailable) as error:
             if runs:
                 raise
             return (*warnings, str(error))
@@ -251,6 +251,10 @@ class JobService:
     def _quote(self, options: Options, uploads: JobUploads) -> Quote:
         """The price of the source; a background is free."""
         return self._prices.quote(options, uploads.source.seconds if uploads.source else None)
+
+
+def result_expired() -> NotFound:
+    return NotFound("The result has expired and was removed.", hint="Create a new job.")
 
 
 def make_job_id() -> str:
