@@ -62,8 +62,18 @@ def test_key_that_is_sent_must_own_the_job(anonymous_client, client, make_client
 
 def test_a_setting_disables_the_legacy_routes(make_client):
     client = make_client(http={"legacy_routes": False})
-    for method, path in (("POST", "/api/process"), ("GET", "/api/pricing"), ("POST", "/api/upload")):
+    for method, path in (("POST", "/api/process"), ("GET", "/api/status/job_1"), ("POST", "/api/upload")):
         assert client.request(method, path).json()["error"]["code"] == "not_found"
+
+
+def test_routes_without_a_v1_form_stay_when_the_legacy_routes_are_off(make_client, finish_job):
+    client = make_client(http={"legacy_routes": False})
+    job_id = client.post("/v1/jobs", json=VIDEO).json()["id"]
+    finish_job(job_id)
+    assert client.get(f"/api/download/{job_id}").json()["download_url"]
+    nobody = make_client(secret=None, http={"legacy_routes": False})
+    assert nobody.get("/api/pricing").status_code == 200
+    assert nobody.get(f"/api/download/{job_id}").json()["error"]["code"] == "missing_api_key"
 
 
 def test_a_setting_makes_the_legacy_routes_require_a_key(make_client, key):

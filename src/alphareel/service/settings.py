@@ -254,7 +254,9 @@ class HttpSettings(SettingsGroup):
     )
     studio: bool = Field(default=True, validation_alias="STUDIO", description="Serve the studio, the web pages at /.")
     legacy_routes: bool = Field(
-        default=True, validation_alias="LEGACY_ROUTES", description="Serve the legacy /api/* routes."
+        default=True,
+        validation_alias="LEGACY_ROUTES",
+        description="Serve the legacy /api/* routes. Off: only /api/pricing, and /api/download with a key, remain.",
     )
     legacy_needs_key: bool = Field(
         default=False,
