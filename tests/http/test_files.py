@@ -151,3 +151,18 @@ def test_a_result_with_retention_zero_is_deleted_after_one_complete_download(cli
 )
 def test_if_none_match_compares_whole_etags(header, matches):
     assert matches_etag(header, '"ab"') is matches
+
+
+def test_from_the_expiry_of_its_files_on_a_job_has_no_link(client, harness, finish_job):
+    """The files are deleted a little later, but no link to them works any more."""
+    job_id = client.post("/v1/jobs", json={"video_url": "https://a.example/v.mp4", "retention_seconds": 60}).json()[
+        "id"
+    ]
+    finish_job(job_id)
+    harness.clock.advance(seconds=59)
+    assert client.get(f"/v1/jobs/{job_id}").json()["output_url"]
+    harness.clock.advance(seconds=1)
+    job = client.get(f"/v1/jobs/{job_id}").json()
+    assert (job["status"], job["output_url"], job["expires_at"]) == ("completed", None, None)
+    assert job["warnings"][-1].startswith("expired")
+    assert client.get(f"/api/download/{job_id}").json()["error"]["code"] == "not_found"

@@ -44,6 +44,7 @@ class JobSerializer:
 
     def job(self, job: Job) -> schemas.Job:
         link, preview = self._links.output_link(job), self._links.preview_link(job)
+        has_expired = job.files_expired_at is not None or (job.output is not None and link is None)
         requested = job.options
         return schemas.Job(
             id=job.id,
@@ -79,7 +80,7 @@ class JobSerializer:
             credits_used=job.credits / 100 if job.billing_status is Billing.CHARGED else 0,
             credits_reserved=job.credits / 100 if job.billing_status is Billing.RESERVED else 0,
             pricing_version=job.pricing_version,
-            duration_seconds=job.output.seconds if job.output else None,
+            duration_seconds=round(job.output.seconds, 3) if job.output else None,
             created_at=job.created_at,
             updated_at=job.updated_at,
             started_at=job.started_at,
@@ -91,7 +92,7 @@ class JobSerializer:
             matte=_matte(job),
             revision=job.revision,
             engine=schemas.Engine.model_validate(job.engine) if job.engine else None,
-            warnings=[*job.warnings, *([_EXPIRED] if job.files_expired_at else [])],
+            warnings=[*job.warnings, *([_EXPIRED] if has_expired else [])],
             retention_seconds=job.retention_seconds,
             files_expire_at=job.files_expire_at,
             attempts=job.attempt,
@@ -190,8 +191,8 @@ def _output(job: Job) -> schemas.Output | None:
 
 def _output_facts(output: Output) -> dict[str, Any]:
     """What the JSON of every output has, beside its size."""
-    names = "format mime sha256 width height frames seconds has_alpha alpha has_audio frames_lost"
-    return {name: getattr(output, name) for name in names.split()}
+    names = "format mime sha256 width height frames has_alpha alpha has_audio frames_lost"
+    return {"seconds": round(output.seconds, 3), **{name: getattr(output, name) for name in names.split()}}
 
 
 def _requested_output(requested: options.Options) -> schemas.RequestedOutput:

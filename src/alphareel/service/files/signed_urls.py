@@ -47,8 +47,9 @@ class UrlSigner:
     clock: Clock
 
     def output_link(self, job: Job) -> Link | None:
-        """A new link that expires with the file at the latest; None while there is no file, and once it was removed."""
-        if job.output is None or job.files_expired_at is not None:
+        """A new link that expires with the file at the latest; None while there is no file, and from its expiry on."""
+        has_expired = job.files_expire_at is not None and job.files_expire_at <= self.clock.now()
+        if job.output is None or job.files_expired_at is not None or has_expired:
             return None
         return self._link(job.output.blob, job.id + PurePosixPath(job.output.blob).suffix, job.files_expire_at)
 
