@@ -242,3 +242,10 @@ def test_a_key_color_without_the_engine_chroma_is_a_warning():
     warnings = Options(key_color=(0, 255, 0)).warnings()
     assert warnings == ("key_color is only used by the engine chroma.",)
     assert not Options(key_color=(0, 255, 0), engine="chroma").warnings()
+
+
+def test_an_odd_canvas_is_warned_about():
+    assert Options(composition=Composition(width=321, height=240)).warnings() == (
+        "The sides of the canvas are even, so width 321 becomes 320.",
+    )
+    assert Options(composition=Composition(width=320)).warnings() == ()

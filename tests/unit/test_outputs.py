@@ -349,3 +349,12 @@ def test_a_single_frame_among_short_ones_that_lasts_too_long_is_refused(clip, tm
         sink.write(Frame(flat, chroma, chroma, 656_000, 40, 1), None)
     sink.abort()
     assert names(tmp_path) == ["in.mp4"]
+
+
+def test_audio_that_a_format_cannot_hold_is_warned_about(tmp_path):
+    clip = tmp_path / "in.mp4"
+    make_clip(clip, frames=3, background="green", audio=True)
+    targets = {tmp_path / "out.gif": {}, tmp_path / "out.webm": {}, tmp_path / "out.png": {"output_format": "poster"}}
+    gif, webm, poster = alphareel.cut(clip, targets=targets, engine="chroma")
+    assert gif.warnings == ("gif holds no audio, so that of the video was dropped.",)
+    assert webm.warnings == poster.warnings == ()

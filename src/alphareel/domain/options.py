@@ -64,6 +64,11 @@ class Composition:
     offset_x: float = 0.0
     offset_y: float = 0.0
 
+    def odd_sides(self) -> str:
+        """How the odd sides are rounded, in words; empty if there are none. The compositor works in 4:2:0."""
+        sides = {"width": self.width, "height": self.height}
+        return ", ".join(f"{name} {side} becomes {side - 1}" for name, side in sides.items() if side and side % 2)
+
 
 @dataclass(frozen=True)
 class Options:
@@ -110,6 +115,8 @@ class Options:
             messages.append(f"plate is only used by the engine plate; {self.engine} ignored it.")
         if self.key_color and self.engine != "chroma":
             messages.append("key_color is only used by the engine chroma.")
+        if self.composition is not None and (odd := self.composition.odd_sides()):
+            messages.append(f"The sides of the canvas are even, so {odd}.")
         if self.shadows and self.plate is None and self.engine not in ("chroma", "plate"):
             messages.append("shadows is only used by the engines chroma and plate.")
         return tuple(messages)

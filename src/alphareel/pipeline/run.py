@@ -254,6 +254,7 @@ class PendingOutput:
     output_format: Format
     compose: Compositor
     output_file: OutputFile
+    clip: Clip
 
     def write(self, mattes: Iterator[Matte], *, start_tick: int = 0) -> Verified:
         """Write every matte, then reopen and verify the file and flush it to disk.
@@ -271,8 +272,16 @@ class PendingOutput:
         self, verified: Verified, engine: EngineFacts, amount_read: AmountRead, warnings: tuple[str, ...]
     ) -> Result:
         """The Result of the published file."""
-        all_warnings = (*self.output.options.warnings(), *warnings, *self.output_file.warnings)
+        lost = lost_audio(self.output_format, self.clip)
+        all_warnings = (*self.output.options.warnings(), *warnings, *lost, *self.output_file.warnings)
         return result_of(self.output, self.output_format, verified, engine, amount_read, warnings=all_warnings)
+
+
+def lost_audio(output_format: Format, clip: Clip) -> tuple[str, ...]:
+    """A warning if the clip has audio that the format cannot hold. Nobody expects audio of a still."""
+    if clip.audio is None or output_format.audio or output_format.still:
+        return ()
+    return (f"{output_format.name} holds no audio, so that of the video was dropped.",)
 
 
 def result_of(
@@ -339,7 +348,7 @@ def open_output(
         target = replace(target, metadata=tags)
     output_file = output_format.open(target)
     stack.callback(output_file.abort)
-    return PendingOutput(output, output_format, compose, output_file)
+    return PendingOutput(output, output_format, compose, output_file, clip)
 
 
 def open_compositor(
