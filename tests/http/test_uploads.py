@@ -65,10 +65,12 @@ def test_an_image_upload_is_accepted_and_also_returns_url(client):
     assert client.post("/v1/jobs", json=job).status_code == 200
 
 
-def test_upload_of_another_key_cannot_be_used(client, make_client, new_key):
+def test_upload_of_another_key_can_be_used_only_by_its_signed_link(client, make_client, new_key):
     uploaded = client.post("/v1/uploads", files={"file": ("in.mp4", TINY_MP4)}).json()
-    response = make_client(secret=new_key()).post("/v1/jobs", json={"video_url": uploaded["video_url"]})
-    assert response.status_code == 400
+    other = make_client(secret=new_key())
+    path = uploaded["video_url"].removeprefix("http://testserver").partition("?")[0]
+    assert other.post("/v1/jobs", json={"video_url": path}).status_code == 400
+    assert other.post("/v1/jobs", json={"video_url": uploaded["video_url"]}).status_code == 200
 
 
 def test_a_file_without_a_name_is_accepted(client):
@@ -88,10 +90,21 @@ def test_a_file_without_a_name_is_accepted(client):
         ("form-data; name=\"file\"; filename*=UTF-8''..%2F..%2Fx.mp4", "x.mp4"),
         ('form-data; name="file"; filename="naïve.mp4"', "naïve.mp4"),
         ("form-data; name=file; filename=plain.mp4", "plain.mp4"),
+        ('form-data; name="file"; filename="a%22b.mp4"', 'a"b.mp4'),
+        ('form-data; name="file"; filename="a\\"b.mp4"', 'a"b.mp4'),
+        ('form-data; name="file"; filename="a"b.mp4"', 'a"b.mp4'),
+        ('form-data; filename="a"b"c.mp4"; name="file"', 'a"b"c.mp4'),
+        ('form-data; filename=""; name="file"', "upload.mp4"),
     ],
 )
 def test_file_names_are_decoded_and_lose_their_folders(client, disposition, shown):
     assert send(client, part(disposition=disposition) + END).json()["filename"] == shown
+
+
+def test_a_file_without_a_name_does_not_get_that_of_an_earlier_one(client):
+    client.post("/v1/uploads", files={"file": ("secret-plan.mp4", TINY_MP4)})
+    response = send(client, part(disposition='form-data; name="file"') + END)
+    assert response.json()["filename"] == "upload.mp4"
 
 
 def test_small_fields_beside_the_file_are_ignored(client):

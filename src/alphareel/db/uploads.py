@@ -1,6 +1,7 @@
 """Records of uploaded files."""
 
 from dataclasses import replace
+from pathlib import PurePosixPath
 
 import sqlalchemy as sa
 
@@ -52,7 +53,8 @@ class UploadStore:
             if same is None:
                 return None
             copy = replace(same, id=upload.id, created_at=upload.created_at)
-            return _insert(c, replace(copy, filename=upload.filename or same.filename))
+            extension = PurePosixPath(same.blob).suffix  # what an upload without a name is called everywhere
+            return _insert(c, replace(copy, filename=upload.filename or f"upload{extension}"))
 
     def upload(self, upload_id: str) -> Upload | None:
         """The upload; None if there is none."""

@@ -26,6 +26,8 @@ FIELD = "file"
 MAX_PARTS = 16
 MAX_OTHER_FIELDS = 1024 * 1024  # bytes of all fields except the file
 _EXTENDED_NAME = re.compile(r"filename\*\s*=\s*([^;\s]+)", re.IGNORECASE)
+# A name that some clients quote without escaping the quotes in it. Browsers write %22 (HTML, multipart/form-data).
+_UNESCAPED_NAME = re.compile(r'filename="([^"\\]*"[^;]*)"\s*(?:;|$)', re.IGNORECASE)
 _FORM_HINT = f"Send it as multipart/form-data with one part named {FIELD}, as in: curl -F {FIELD}=@clip.mp4"
 
 OpenUpload = Callable[[str, str | None], UploadWriter]
@@ -142,7 +144,11 @@ class _FormReader:
 def file_name(part: MultipartSegment) -> str:
     """The part's file name as the client sent it, including folders; empty if there is none."""
     extended = _EXTENDED_NAME.search(part.header("Content-Disposition") or "")
-    return _decode_extended(extended.group(1)) if extended else _as_utf8(part.filename or "")
+    if extended:
+        return _decode_extended(extended.group(1))
+    unescaped = _UNESCAPED_NAME.search(part.header("Content-Disposition") or "")
+    name = unescaped.group(1) if unescaped else part.filename or ""
+    return _as_utf8(name.replace("%22", '"'))
 
 
 def _decode_extended(value: str) -> str:
