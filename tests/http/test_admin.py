@@ -116,6 +116,12 @@ def test_limits_of_a_key_can_be_set_and_reset(admin, created_key):
     assert (back["write_per_minute"], back["max_running_jobs"]) == (None, 2)
 
 
+def test_a_body_without_any_known_limit_is_refused(admin, created_key):
+    selector = {"key_fingerprint": created_key["key_fingerprint"]}
+    response = admin.post("/v1/admin/keys/limits", json={**selector, "read_per_minut": 5})
+    assert (response.status_code, "read_per_minute" in response.text) == (400, True)
+
+
 @pytest.mark.parametrize("verb", ["disable", "enable", "rotate", "limits"])
 def test_an_unknown_fingerprint_is_not_found(admin, verb):
     response = admin.post(f"/v1/admin/keys/{verb}", json={"key_fingerprint": "fp_none"})

@@ -111,6 +111,7 @@ def test_what_is_shown_to_operators_holds_no_secret(monkeypatch: pytest.MonkeyPa
     told = shown(load_settings())
     assert (told["admin_token"], told["api_key"]) == ("set", "unset")
     assert told["database_url"] == "postgresql://host/name"
+    assert (told["port"], told["metrics_open"]) == (8080, False)
 
 
 def test_an_order_of_engines_is_checked_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,7 +57,7 @@ def as_environment(settings: Settings) -> dict[str, str]:
     return {PREFIX + alias: _written(value) for alias, value in _values(settings) if value is not None}
 
 
-def shown(settings: Settings) -> dict[str, str]:
+def shown(settings: Settings) -> dict[str, str | float | bool]:
     """Every setting as it may be shown to an operator: without secrets and without logins in addresses."""
     return {alias.lower(): _harmless(value) for alias, value in _values(settings)}
 
@@ -109,7 +109,10 @@ def _default(alias: str, field: FieldInfo) -> str:
     return _SPOKEN_DEFAULTS.get(alias) or ("unset" if value in (None, (), "") else f"`{_written(value)}`")
 
 
-def _harmless(value: Any) -> str:
+def _harmless(value: Any) -> str | float | bool:
+    """Numbers and switches as they are, all else as text."""
+    if isinstance(value, int | float):
+        return value
     if value is None or isinstance(value, SecretStr):
         return "unset" if value is None else "set"
     return re.sub(r"(?<=://)[^/@\s]*@", "", _written(value))

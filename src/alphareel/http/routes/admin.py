@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 
+from alphareel.domain.errors import InvalidRequest
 from alphareel.http.auth import Admin, require_admin
 from alphareel.http.context import ServicesOf
 from alphareel.http.csv_response import OR_CSV, csv_response
@@ -82,6 +83,9 @@ def rotate_key(operator: Admin, body: KeyRotateBody, services: ServicesOf) -> sc
 def limit_key(operator: Admin, body: KeyLimitsBody, services: ServicesOf) -> schemas.UpdatedKey:
     """Set limits of this key alone. Absent fields stay unchanged; `null` restores the server's default."""
     limits = {name: getattr(body, name) for name in KEY_LIMITS if name in body.model_fields_set}
+    if not limits:
+        services.admin.find_key(body.key_fingerprint)
+        raise InvalidRequest("The body names no limit.", hint=f"Name at least one of {', '.join(KEY_LIMITS)}.")
     return schemas.UpdatedKey.of(services.admin.set_limits(operator, body.key_fingerprint, limits))
 
 

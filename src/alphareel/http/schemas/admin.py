@@ -136,7 +136,9 @@ class KeyList(Schema):
 class AdminConfig(Schema):
     success: Literal[True] = True
     version: str
-    settings: Mapping[str, str] = Field(description="See docs/settings.md; secrets appear as set or unset.")
+    settings: Mapping[str, bool | float | str] = Field(
+        description="See docs/settings.md. Secrets appear as set or unset; numbers and switches are no strings."
+    )
 
 
 class AdminEvent(Schema):
