@@ -38,6 +38,13 @@ def test_after_too_many_wrong_admin_tokens_the_right_one_must_wait_too(guarded):
     assert guarded.get("/v1/jobs").status_code == 200
 
 
+def test_spaces_around_a_key_or_token_are_not_part_of_it(guarded, key):
+    for around in (" {} ", "\t{}", "{}  "):
+        assert statuses(guarded, "/v1/jobs", {"X-Api-Key": around.format(key)}, 1) == [200]
+        assert statuses(guarded, "/v1/admin/keys", {"X-Admin-Token": around.format(TOKEN)}, 1) == [200]
+    assert guarded.get("/v1/jobs", headers={"X-Api-Key": "  "}).json()["error"]["code"] == "missing_api_key"
+
+
 def test_a_missing_key_is_not_counted_as_a_failure(guarded):
     assert statuses(guarded, "/v1/jobs", {"X-Api-Key": ""}, 6) == [401] * 6
 

@@ -44,7 +44,7 @@ _Secret = Annotated[str | None, Security(_KEY_HEADER)]
 def require_key(request: Request, services: ServicesOf, secret: _Secret) -> Principal:
     """Authenticate by API key and count the request. Raises MissingApiKey, InvalidApiKey, RateLimited."""
     try:
-        key = services.api_keys.authenticate(secret)
+        key = services.api_keys.authenticate(_field_value(secret))
     except InvalidApiKey:
         # A valid key always passes: clients behind one proxy share their address.
         context_of(request).auth_failures.record_failure("key", client_address(request))
@@ -60,7 +60,7 @@ def require_key(request: Request, services: ServicesOf, secret: _Secret) -> Prin
 
 def allow_no_key(request: Request, services: ServicesOf, settings: SettingsOf, secret: _Secret) -> Principal:
     """The principal of a legacy route: by key if one is sent or required, otherwise anonymous."""
-    if secret or settings.http.legacy_needs_key:
+    if secret or settings.http.legacy_needs_key or not settings.http.legacy_routes:
         return require_key(request, services, secret)
     if _is_cross_origin(request):
         raise MissingApiKey("Requests from pages of another site need a key.", hint="Send it as X-Api-Key.")
@@ -91,6 +91,7 @@ def require_admin(
 
     Raises RateLimited before comparing if the address sent too many wrong tokens: operators may choose weak ones.
     """
+    token = _field_value(token)
     if not token:
         raise MissingAdminToken("The request has no admin token.", hint="Send it in the header X-Admin-Token.")
     context_of(request).auth_failures.check("admin token", client_address(request))
@@ -99,6 +100,11 @@ def require_admin(
         context_of(request).auth_failures.record_failure("admin token", client_address(request))
         raise InvalidAdminToken("Invalid admin token", hint="Send the value of ALPHAREEL_ADMIN_TOKEN of this server.")
     return Operator("admin", request_id(request))
+
+
+def _field_value(header: str | None) -> str | None:
+    """Without the spaces and tabs around it, which are not part of a field's value (RFC 9110, 5.5)."""
+    return header if header is None else header.strip(" \t")
 
 
 def _digest(token: str) -> bytes:

@@ -306,7 +306,9 @@ def _http_url(value: Any) -> str:
     if parts.username is not None or parts.password is not None:
         raise InvalidRequest("must not contain a user name or password.")
     if not _HOST_AND_PORT.fullmatch(parts.netloc):
-        raise InvalidRequest("has an invalid host or port. Write international names in their ASCII form (xn--...).")
+        raise InvalidRequest(
+            "has an invalid host or port. Write names of other alphabets in ASCII (xn--...), IPv6 in hexadecimal."
+        )
     if any(c.isspace() for c in url):
         raise InvalidRequest("must not contain spaces.")
     return url
