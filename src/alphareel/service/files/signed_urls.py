@@ -48,14 +48,13 @@ class UrlSigner:
 
     def output_link(self, job: Job) -> Link | None:
         """A new link that expires with the file at the latest; None while there is no file, and from its expiry on."""
-        has_expired = job.files_expire_at is not None and job.files_expire_at <= self.clock.now()
-        if job.output is None or job.files_expired_at is not None or has_expired:
+        if job.output is None or self._has_expired(job):
             return None
         return self._link(job.output.blob, job.id + PurePosixPath(job.output.blob).suffix, job.files_expire_at)
 
     def named_link(self, job: Job, blob: str, name: str) -> Link | None:
-        """A new link to one of several outputs of a job, or of its exports; None once the files were removed."""
-        if job.files_expired_at is not None:
+        """A new link to one of several outputs of a job, or of its exports; None from the expiry of its files on."""
+        if self._has_expired(job):
             return None
         return self._link(blob, f"{job.id}-{name}{PurePosixPath(blob).suffix}", job.files_expire_at)
 
@@ -81,6 +80,11 @@ class UrlSigner:
     def upload_link(self, upload: Upload) -> Link:
         """The link names the upload, not its blob, which several uploads may share."""
         return self._link(blob_keys.upload_key(upload.id, PurePosixPath(upload.blob).suffix[1:]), upload.filename)
+
+    def _has_expired(self, job: Job) -> bool:
+        """Also before the files are removed, which happens some time after their expiry."""
+        is_due = job.files_expire_at is not None and job.files_expire_at <= self.clock.now()
+        return is_due or job.files_expired_at is not None
 
     def _link(self, blob: str, name: str, until: datetime | None = None, *, later: timedelta = timedelta()) -> Link:
         expires = (self.clock.now() + later).replace(microsecond=0) + self.lifetime
