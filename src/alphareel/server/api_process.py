@@ -112,9 +112,9 @@ def build_app(installation: Installation, services: Services, sign_in_codes: Sig
 
 
 def _run(server: "_Server", supervisor: Supervisor, listener: socket.socket, *, run_worker_process: bool) -> int:
-    # uvicorn raises the signal it stopped for once more at its end; by then stopping is under way.
+    # For a signal before uvicorn installs its own handlers. At its end it raises the signal it stopped for once more.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: supervisor.ask_to_stop())
+        signal.signal(number, server.handle_exit)
     if run_worker_process:
         supervisor.start()
     try:
