@@ -16,6 +16,7 @@ from alphareel.domain.clip import Clip, EngineFacts, Limits, Progress, Result
 from alphareel.domain.options import Background, Composition, Options, Output
 
 if TYPE_CHECKING:
+    from alphareel.domain.corrections import Correction
     from alphareel.matting.tiers import EngineStatus
     from alphareel.pipeline.proof import Proof
 
@@ -32,6 +33,8 @@ __all__ = [
     "Progress",
     "Result",
     "__version__",
+    "analyze",
+    "correct",
     "cut",
     "errors",
     "export",
@@ -176,12 +179,14 @@ def export(
     models_dir: _Path | None = None,
     threads: int | None = None,
     overwrite: bool = False,
+    corrections: Sequence[Mapping[str, Any]] = (),
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Result | tuple[Result, ...]:
     """Write further outputs of a matte that was kept, without a network: at the speed of the encoder.
 
     ``matte``: a file of the format lossless_matte, which ``cut`` writes beside other targets. ``source``: the video
-    that it was made of. All else is as for ``cut``. Raises BadVideo when the two do not belong together.
+    that it was made of. ``corrections``: see ``correct``. All else is as for ``cut``. Raises BadVideo when the two do
+    not belong together.
     """
     from alphareel.media.matte_facts import read_matte_facts
 
@@ -197,8 +202,62 @@ def export(
     }
     outputs = _outputs(target, targets, shared)
     means: dict[str, Any] = {"limits": limits, "models_dir": models_dir, "threads": threads, "overwrite": overwrite}
-    results = _follow(run(source, outputs, matte=matte, **means), on_progress)
+    parsed = [_correction(each) for each in corrections]
+    results = _follow(run(source, outputs, matte=matte, corrections=parsed, **means), on_progress)
     return results if target is None else results[0]
+
+
+def correct(
+    matte: _Path,
+    source: _Path,
+    corrections: Sequence[Mapping[str, Any]],
+    target: _Path | None = None,
+    *,
+    targets: _Targets = (),
+    **wishes: Any,
+) -> Result | tuple[Result, ...]:
+    """Correct a matte that was kept, and write outputs of it; ``wishes`` are those of ``export``.
+
+    ``corrections``: objects as in the HTTP API, with a path ``mask`` in place of ``mask_url``: ``{"time": 1.0,
+    "points": [{"x": 320, "y": 300, "label": "keep"}]}``. Each spreads from its frame until a cut, the next corrected
+    frame, or until the picture no longer agrees. The same corrections of the same matte give the same result; a target
+    of the format lossless_matte is the corrected matte. Raises InvalidRequest for a place outside the clip.
+    """
+    return export(matte, source, target, targets=targets, corrections=corrections, **wishes)
+
+
+def analyze(
+    matte: _Path,
+    source: _Path,
+    folder: _Path,
+    *,
+    limits: Limits | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> dict[str, Any]:
+    """Report on a matte that was kept: uncertainty, flicker and coverage over time, its worst moments, its subjects.
+
+    Writes the pictures that the report names into ``folder``. Its measures need no ground truth: see
+    docs/decisions/0043-corrections.md.
+    """
+    from alphareel.pipeline.analysis import analyze as analyze_matte
+
+    steps = analyze_matte(Path(source), Path(matte), Path(folder), limits=limits)
+    while True:
+        try:
+            progress = next(steps)
+        except StopIteration as end:
+            return dict(end.value)
+        if on_progress is not None:
+            on_progress(progress)
+
+
+def _correction(values: Mapping[str, Any]) -> "Correction":
+    from alphareel.domain.corrections import parse_correction
+
+    correction = parse_correction(values, mask_field="mask")
+    if correction.mask is not None and not Path(correction.mask).is_file():
+        raise errors.NotFound(f"There is no file {correction.mask}.", hint="Check the path of the mask.")
+    return correction
 
 
 def _follow(
@@ -227,6 +286,7 @@ def run(
     threads: int | None = None,
     previews: _Path | None = None,
     matte: _Path | None = None,
+    corrections: "Sequence[Correction]" = (),
     overwrite: bool = False,
 ) -> Generator[Progress, None, None]:
     """Like ``cut`` with parsed options, as a generator of Progress; closing it cancels and leaves nothing behind.
@@ -249,6 +309,7 @@ def run(
         threads=threads,
         previews=pictures,
         matte=None if matte is None else Path(matte),
+        corrections=corrections,
         overwrite=overwrite,
     )
 

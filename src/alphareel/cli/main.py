@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 import alphareel
-from alphareel.cli import cut, export, probe, proof, serve, transfer
+from alphareel.cli import corrections, cut, export, probe, proof, serve, transfer
 from alphareel.cli.console import stderr, stdout
 from alphareel.cli.cut import Overwrite, check_source
 from alphareel.cli.signals import Interrupted
@@ -47,6 +47,8 @@ _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 app.command(cut.cut)
 app.command(export.export)
 app.command(proof.proof)
+app.command(corrections.correct)
+app.command(corrections.report)
 app.command(probe.probe)
 app.command(probe.formats)
 

@@ -222,7 +222,13 @@ class JobStore:
 
     def exports(self, job_id: str) -> tuple[Job, ...]:
         """The exports of a job, oldest first."""
-        where = (jobs.c.parent_id == job_id, jobs.c.kind == Kind.EXPORT, jobs.c.deleted_at.is_(None))
+        return self.children(job_id, Kind.EXPORT)
+
+    def children(self, job_id: str, kind: Kind | None = None) -> tuple[Job, ...]:
+        """The rows that belong to a job, oldest first; ``kind``: None for all."""
+        where = [jobs.c.parent_id == job_id, jobs.c.deleted_at.is_(None)]
+        if kind is not None:
+            where.append(jobs.c.kind == kind)
         with self._database.read() as c:
             rows = c.execute(sa.select(jobs).where(*where).order_by(jobs.c.created_at, jobs.c.id)).all()
             return self._to_jobs(c, rows)
@@ -313,7 +319,8 @@ class JobStore:
         transition = Transition(
             to=Status.COMPLETED, actor=actor, reason="completed", values=values, where=(jobs.c.attempt == attempt,)
         )
-        return self._apply_transition(job_id, transition, output_bytes=stored_bytes) is not None
+        revised = {name: values[name] for name in ("output", "more_outputs", "matte")}
+        return self._apply_transition(job_id, transition, output_bytes=stored_bytes, revised=revised) is not None
 
     def fail(
         self, job_id: str, *, attempt: int | None, error: str, error_code: str, actor: str, ticket: int | None = None
@@ -434,9 +441,17 @@ class JobStore:
         return is_current(self._database)
 
     def _apply_transition(
-        self, job_id: str, transition: Transition, *, output_bytes: int = 0, step: Step | None = None
+        self,
+        job_id: str,
+        transition: Transition,
+        *,
+        output_bytes: int = 0,
+        step: Step | None = None,
+        revised: Mapping[str, Any] | None = None,
     ) -> Job | None:
         """``output_bytes``: size of the output that the transition adds. ``step``: what to enqueue with it.
+
+        ``revised``: files that become those of the job that a correction belongs to.
 
         Raises StorageQuotaExceeded, StorageFull.
         """
@@ -447,6 +462,8 @@ class JobStore:
             if row is not None:
                 if output_bytes:
                     self._storage.check(c, row.key_id, 0)
+                if revised is not None and row.kind == Kind.CORRECTION:
+                    _revise(c, row, revised)
                 row = set_expiry(c, row)
                 add_webhook(c, row, now=row.updated_at)
                 self._admission.admit(c, row.key_id, now=row.updated_at)
@@ -482,6 +499,17 @@ def _lock_parent(c: sa.Connection, job_id: str) -> None:
     living = (jobs.c.id == job_id, jobs.c.deleted_at.is_(None), jobs.c.files_expired_at.is_(None))
     if c.execute(sa.select(jobs.c.id).where(*living).with_for_update()).first() is None:
         raise NotFound("Job not found", hint="It was deleted, or its files have expired.")
+
+
+def _revise(c: sa.Connection, row: sa.Row[Any], files: Mapping[str, Any]) -> None:
+    """Give a job the files of its correction, in the transaction that completes the correction.
+
+    Both happen or neither does, so a crash leaves the former revision whole. Does nothing for a deleted job.
+    """
+    living = (jobs.c.id == row.parent_id, jobs.c.deleted_at.is_(None), jobs.c.files_expired_at.is_(None))
+    current = (*living, jobs.c.revision == row.task["revision"])
+    values = {**files, "revision": jobs.c.revision + 1, "updated_at": row.updated_at}
+    c.execute(sa.update(jobs).where(*current).values(values))
 
 
 def _completed_exports(c: sa.Connection, job_ids: Sequence[str]) -> dict[str, list[Job]]:

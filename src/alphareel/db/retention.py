@@ -74,7 +74,7 @@ def set_expiry(c: sa.Connection, row: sa.Row[Any]) -> sa.Row[Any]:
     if row.status not in TERMINAL:
         return row
     expires_at = expiry(row.retention_seconds, ended=row.completed_at)
-    if row.kind == Kind.EXPORT:  # an export is kept as long as its job
+    if row.kind in (Kind.EXPORT, Kind.CORRECTION):  # they are kept as long as their job
         parent = sa.select(jobs.c.files_expire_at).where(jobs.c.id == row.parent_id)
         expires_at = c.execute(parent).scalar_one_or_none()
     return c.execute(

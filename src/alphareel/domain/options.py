@@ -80,7 +80,8 @@ class Options:
     by so many pixels of the clip, inward if negative. ``feather``: pixels by which to soften it.
     ``preview_duration``: seconds of the clip to process, None for all. ``quality``: see docs/formats.md.
     ``poster_time``: seconds at which poster and thumbnail are taken, None for the best frame. ``smoothing``: "offline"
-    blends each matte with those before and after it, "live" only with those before it.
+    blends each matte with those before and after it, "live" only with those before it. ``keep``, ``drop``: IDs of
+    subjects that an analysis found; all others go, or these.
     """
 
     model: Tier = "original"
@@ -98,6 +99,8 @@ class Options:
     feather: float = 0.0
     poster_time: float | None = None
     smoothing: Smoothing = "offline"
+    keep: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
 
     @property
     def matting_options(self) -> "Options":
@@ -146,4 +149,6 @@ def from_json(values: Mapping[str, Any]) -> Options:
         fields["composition"] = Composition(**fields["composition"])
     if fields.get("key_color") is not None:
         fields["key_color"] = tuple(fields["key_color"])
+    for name in ("keep", "drop"):
+        fields[name] = tuple(fields.get(name) or ())
     return Options(**fields)

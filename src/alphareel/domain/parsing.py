@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, TypeVar, cast
 
 from alphareel.domain.color import NAMED, parse_color
+from alphareel.domain.corrections import subject_ids
 from alphareel.domain.errors import AlphareelError, FieldProblem, InvalidRequest
 from alphareel.domain.fields import Fields, boolean, mapping, number, one_of, text, whole
 from alphareel.domain.options import (
@@ -54,6 +55,8 @@ def parse_options(values: Mapping[str, Any], *, stored: Options | None = None, f
         "quality": fields.read("quality", one_of(QUALITIES), defaults.quality),
         "poster_time": fields.read("poster_time", number(0, 86400), defaults.poster_time),
         "smoothing": fields.read("smoothing", one_of(SMOOTHINGS), defaults.smoothing),
+        "keep": fields.read("keep", subject_ids, defaults.keep),
+        "drop": fields.read("drop", subject_ids, defaults.drop),
         "key_color": fields.read("key_color", parse_color, defaults.key_color),
         "plate": fields.read("plate", text(4096), defaults.plate),
         "shadows": fields.read("shadows", boolean, defaults.shadows),

@@ -19,7 +19,9 @@ from alphareel.http.openapi import errors as error_responses
 from alphareel.http.rate_limits import Limiter
 from alphareel.http.routes import (
     admin,
+    analyses,
     batches,
+    corrections,
     embed,
     estimate,
     events,
@@ -108,6 +110,20 @@ def create_app(
 def _v1() -> APIRouter:
     responses = error_responses(s401="No key, or an unknown one")
     router = APIRouter(prefix="/v1", dependencies=[Depends(require_key)], responses=responses)
-    for resource in (uploads, estimate, jobs, batches, proofs, exports, embed, events, models, usage, webhooks):
+    for resource in (
+        uploads,
+        estimate,
+        jobs,
+        batches,
+        proofs,
+        exports,
+        embed,
+        corrections,
+        analyses,
+        events,
+        models,
+        usage,
+        webhooks,
+    ):
         router.include_router(resource.router)
     return router

@@ -6,8 +6,10 @@ from fastapi import Request
 
 from alphareel.domain import options
 from alphareel.domain.color import Rgb
+from alphareel.http.schemas import corrections
 from alphareel.http.schemas import jobs as schemas
 from alphareel.http.schemas.uploads import Upload as UploadSchema
+from alphareel.service.corrections.service import correction_of, row_number, undone_number
 from alphareel.service.files import signed_urls
 from alphareel.service.files.signed_urls import Link
 from alphareel.service.jobs.models import Billing, Job, JobEvent, Output, Status
@@ -145,6 +147,87 @@ class JobSerializer:
             completed_at=export.completed_at,
         )
 
+    def correction(self, row: Job, *, undone: bool) -> corrections.Correction:
+        """A correction, or the undoing of one, as a resource of its job."""
+        given = correction_of(row)
+        is_completed = row.status is Status.COMPLETED
+        return corrections.Correction(
+            id=row.id,
+            job_id=row.parent_id or row.id,
+            number=row_number(row),
+            status=self.status(row.status),
+            progress=_percent(row),
+            revision=(row.task or {}).get("revision", 1) + 1 if is_completed else None,
+            time=given.time,
+            frame=given.frame,
+            points=[corrections.CorrectionPoint(x=p.x, y=p.y, label=p.label) for p in given.points],
+            box=None if given.box is None else list(given.box),
+            mask_url=given.mask,
+            keep=list(given.keep),
+            drop=list(given.drop),
+            undone=undone,
+            undoes=undone_number(row),
+            error=_error(row),
+            error_code=row.error_code,
+            created_at=row.created_at,
+            completed_at=row.completed_at,
+        )
+
+    def correction_list(self, job: Job, rows: tuple[Job, ...]) -> corrections.CorrectionList:
+        completed = [row for row in rows if row.status is Status.COMPLETED]
+        undone = {undone_number(row) for row in completed}
+        items = [self.correction(row, undone=row_number(row) in undone and row_number(row) is not None) for row in rows]
+        return corrections.CorrectionList(job_id=job.id, revision=job.revision, items=items)
+
+    def quality(self, job: Job, analysis: Job) -> corrections.QualityReport:
+        report = (analysis.report or {}).get("quality", {})
+        return corrections.QualityReport(
+            **self._analysis(job, analysis),
+            summary=report.get("summary", {}),
+            strip=corrections.QualityStrip(**report.get("strip", {})),
+            worst=[
+                corrections.WorstMoment(
+                    thumbnail_url=self._picture(analysis, each["thumbnail"]),
+                    **{name: value for name, value in each.items() if name != "thumbnail"},
+                )
+                for each in report.get("worst", ())
+            ],
+            suggestions=report.get("suggestions", []),
+            picture_url=self._picture(analysis, report.get("picture")),
+        )
+
+    def subjects(self, job: Job, analysis: Job) -> corrections.Subjects:
+        report = analysis.report or {}
+        return corrections.Subjects(
+            **self._analysis(job, analysis),
+            sampled=bool(report.get("sampled", analysis.task is not None and analysis.task.get("of") == "draft")),
+            subjects=[
+                corrections.Subject(
+                    thumbnail_url=self._picture(analysis, each["thumbnail"]),
+                    **{name: value for name, value in each.items() if name != "thumbnail"},
+                )
+                for each in report.get("subjects", ())
+            ],
+        )
+
+    def _analysis(self, job: Job, analysis: Job) -> dict[str, Any]:
+        return {
+            "job_id": job.id,
+            "status": self.status(analysis.status),
+            "progress": _percent(analysis),
+            "revision": (analysis.task or {}).get("revision", 1),
+            "error": _error(analysis),
+            "error_code": analysis.error_code,
+        }
+
+    def _picture(self, analysis: Job, name: str | None) -> str | None:
+        """A link to one of the pictures of an analysis."""
+        prefix = (analysis.report or {}).get("prefix")
+        if name is None or prefix is None:
+            return None
+        link = self._links.named_link(analysis, f"{prefix}{name}", name.partition(".")[0])
+        return self.absolute(link) if link else None
+
     def status(self, status: Status) -> schemas.PublicStatus:
         """A queued job shows as processing unless the operator wants ``pending`` seen."""
         if status is Status.PENDING and not self._show_pending:
@@ -153,6 +236,10 @@ class JobSerializer:
 
     def absolute(self, link: Link) -> str:
         return self._base + link.url if link.url.startswith("/") else link.url
+
+
+def _percent(row: Job) -> float:
+    return 100.0 if row.status is Status.COMPLETED else min(99.9, max(0.0, round(row.progress, 1)))
 
 
 def _error(job: Job) -> str | None:
@@ -253,6 +340,19 @@ class Serializers:
     def accepted_export(self, export: Job) -> schemas.AcceptedExport:
         self._state.job_id = export.parent_id  # for the request log and the usage records
         return schemas.AcceptedExport(message="Export created", **dict(self.export(export)))
+
+    def accepted_correction(self, row: Job, message: str = "Correction created") -> corrections.AcceptedCorrection:
+        self._state.job_id = row.parent_id  # for the request log and the usage records
+        return corrections.AcceptedCorrection(message=message, **dict(self._jobs.correction(row, undone=False)))
+
+    def correction_list(self, job: Job, rows: tuple[Job, ...]) -> corrections.CorrectionList:
+        return self._jobs.correction_list(job, rows)
+
+    def quality(self, job: Job, analysis: Job) -> corrections.QualityReport:
+        return self._jobs.quality(job, analysis)
+
+    def subjects(self, job: Job, analysis: Job) -> corrections.Subjects:
+        return self._jobs.subjects(job, analysis)
 
     def status(self, status: Status) -> schemas.PublicStatus:
         return self._jobs.status(status)

@@ -73,7 +73,7 @@ def plan(
     """
     limits, options = limits or Limits(), outputs[0].options
     joinable = [output for output in outputs if format_named(output.options.output_format).join is not None]
-    if not joinable or options.preview_duration is not None:
+    if not joinable or options.preview_duration is not None or options.keep or options.drop:
         return None
     keeps_matte = matte is not None or any(o.options.output_format == LOSSLESS_MATTE for o in outputs)
     if len(joinable) < len(outputs) and not keeps_matte:

@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import TypeAlias
 
 from alphareel.domain.clip import Chunk, Clip, EngineFacts
 from alphareel.domain.errors import AlphareelError, BadVideo
@@ -17,6 +18,9 @@ from alphareel.matting.tiers import SelectedEngine
 from alphareel.media.matte_facts import MatteFacts, read_matte_facts
 from alphareel.media.reader import Reader, open_reader
 from alphareel.media.verify import UNLIMITED
+
+EditAlpha: TypeAlias = Callable[[Frame, Plane], Plane]
+"""Corrects the alpha of a frame. Called for frames in order."""
 
 _TIMESTAMP_ERROR = Fraction(2, 1000)  # seconds; Matroska rounds to milliseconds
 
@@ -39,9 +43,18 @@ class KeptMatte:
 
 
 def open_matte(
-    path: Path, source: Clip, models_dir: Path | None, threads: int | None, stack: ExitStack, *, start: Fraction
+    path: Path,
+    source: Clip,
+    models_dir: Path | None,
+    threads: int | None,
+    stack: ExitStack,
+    *,
+    start: Fraction,
+    edit: EditAlpha | None = None,
 ) -> KeptMatte:
     """The matte ``path`` of the clip ``source``, read from ``start`` (seconds) on. ``stack`` closes it.
+
+    ``edit``: returns the corrected alpha of a frame.
 
     Raises BadVideo when it is no lossless matte, or not one of this clip.
     """
@@ -50,7 +63,7 @@ def open_matte(
     if (reader.clip.width, reader.clip.height) != (source.width, source.height):
         raise _foreign(f"it has {reader.clip.width}x{reader.clip.height} pixels")
     colors, warnings = _color_engine(facts, models_dir, threads)
-    engine = _MatteEngine(facts, MatteReader(reader, start, source.rate), colors)
+    engine = _MatteEngine(facts, MatteReader(reader, start, source.rate, edit), colors)
     return KeptMatte(engine, facts, warnings, None if colors else 0)
 
 
@@ -70,7 +83,8 @@ def _color_engine(
 class MatteReader:
     """The alphas of a matte by time. Moments must not decrease."""
 
-    def __init__(self, reader: Reader, start: Fraction, rate: Fraction) -> None:
+    def __init__(self, reader: Reader, start: Fraction, rate: Fraction, edit: EditAlpha | None = None) -> None:
+        self._edit = edit
         clip = reader.clip
         self._base = clip.time_base
         self._tolerance = max(_TIMESTAMP_ERROR, 1 / (2 * rate))
@@ -79,6 +93,11 @@ class MatteReader:
         self._frames: Iterator[Frame] = frames
         self._current: Frame | None = None
         self._next: Frame | None = next(self._frames, None)
+
+    def alpha_of(self, frame: Frame, base: Fraction) -> Plane:
+        """Alpha (H, W), corrected, of a frame whose timestamps have the time base ``base``."""
+        alpha = self.alpha_at(frame.pts * base)
+        return alpha if self._edit is None else self._edit(frame, alpha)
 
     def alpha_at(self, moment: Fraction) -> Plane:
         """Alpha (H, W) of the frame shown at ``moment`` (seconds). Raises BadVideo when there is none."""
@@ -127,7 +146,7 @@ class _KeptSession:
         return [self.infer(frame)() for frame in frames]
 
     def infer(self, frame: Frame) -> Callable[[], Matte]:
-        alpha = self._reader.alpha_at(frame.pts * self._time_base)
+        alpha = self._reader.alpha_of(frame, self._time_base)
         return lambda: Matte(decontaminate_edges(frame, alpha), alpha)
 
     def finish(self) -> None:
@@ -147,7 +166,7 @@ class _ColorSession:
 
     def step(self, frames: Sequence[Frame]) -> Sequence[Matte]:
         mattes = (matte for frame in frames for matte in self._colors.step([frame]))
-        return [replace(matte, alpha=self._reader.alpha_at(matte.frame.pts * self._time_base)) for matte in mattes]
+        return [replace(matte, alpha=self._reader.alpha_of(matte.frame, self._time_base)) for matte in mattes]
 
     def finish(self) -> None:
         """The subject was found when the matte was made."""

@@ -15,6 +15,7 @@ import numpy as np
 
 from alphareel.domain.budget import check_paid
 from alphareel.domain.clip import Chunk, Clip, EngineFacts, Limits, Progress, Result
+from alphareel.domain.corrections import Correction
 from alphareel.domain.errors import BadVideo, InvalidRequest
 from alphareel.domain.options import LOSSLESS_MATTE, Composition, Options, Output
 from alphareel.imaging.compositor import Compositor, make_compositor
@@ -29,6 +30,7 @@ from alphareel.media.image_reader import read_image
 from alphareel.media.output_file import OutputFile, Target
 from alphareel.media.reader import Reader, open_reader
 from alphareel.media.verify import Verified, verify
+from alphareel.pipeline.corrections import SubjectSelection, plan_edits
 from alphareel.pipeline.kept_matte import KeptMatte, matte_facts, open_matte
 from alphareel.pipeline.previews import PreviewWriter
 from alphareel.pipeline.progress import ProgressTracker
@@ -36,7 +38,7 @@ from alphareel.pipeline.scene import ClipScene
 from alphareel.pipeline.threads import BackgroundConsumer, Prefetcher
 
 
-def run(
+def run(  # noqa: PLR0915 - one loop, from start to end
     source: Path,
     outputs: Sequence[Output],
     *,
@@ -47,6 +49,7 @@ def run(
     previews: Path | None = None,
     chunk: Chunk | None = None,
     matte: Path | None = None,
+    corrections: Sequence[Correction] = (),
     overwrite: bool = False,
     paid_seconds: float | None = None,
     frames_ahead: int = 4,
@@ -57,11 +60,11 @@ def run(
     engines to try instead of those of the tier. ``previews``: a folder for small images of the newest frame; each
     Progress names the latest. ``chunk``: process only this part of the clip, for ``chunks.join``. The result has no
     audio and starts at zero. Raises BadVideo when the first frame of the chunk is missing. ``matte``: a lossless matte
-    of ``source``, whose alphas are used as they are instead of an engine's. ``overwrite``: replace
-    existing files; otherwise raises TargetExists, before any work and again before publishing. ``paid_seconds``: how
-    much of the source may be processed for the reserved credits; raises InsufficientCredits when it is longer.
-    ``frames_ahead``: number of frames that each stage may buffer for the next; fewer take less memory. With one, mattes
-    are smoothed "live", because offline smoothing keeps frames in memory.
+    of ``source``, whose alphas are used as they are instead of an engine's. ``corrections``: of that matte.
+    ``overwrite``: replace existing files; otherwise raises TargetExists, before any work and again before publishing.
+    ``paid_seconds``: how much of the source may be processed for the reserved credits; raises InsufficientCredits when
+    it is longer. ``frames_ahead``: number of frames that each stage may buffer for the next; fewer take less memory.
+    With one, mattes are smoothed "live", because offline smoothing keeps frames in memory.
 
     Raises InvalidRequest, BadVideo, ModelUnavailable, StorageFailed, VerificationFailed and other ``domain.errors``.
     """
@@ -76,7 +79,8 @@ def run(
             selected = tiers.choose(options, models_dir, threads, engine_priority=engine_priority)
         else:
             first = Fraction(0) if chunk is None else chunk.start * reader.clip.time_base
-            selected = open_matte(matte, reader.clip, models_dir, threads, stack, start=first)
+            edit = plan_edits(source, matte, corrections, limits, seconds=options.preview_duration).apply
+            selected = open_matte(matte, reader.clip, models_dir, threads, stack, start=first, edit=edit)
         session = start_session(selected.engine, source, reader.clip, options, limits)
         tags = _matte_tags(outputs, selected, session, options)
         if chunk is None:
@@ -214,12 +218,16 @@ def start_session(engine: Engine, source: Path, clip: Clip, options: Options, li
 
 
 def mattes(session: MattingSession, frames: Iterable[Frame], options: Options) -> Generator[Matte, None, None]:
-    """A matte for each frame, with ``options.grow`` and ``options.feather`` applied.
+    """A matte for each frame, with ``options.keep``, ``drop``, ``grow`` and ``feather`` applied.
 
     Where the source has alpha of its own, both are multiplied.
     """
+    selects = bool(options.keep or options.drop)
+    selection = SubjectSelection(keep=options.keep, drop=options.drop) if selects else None
     with closing(engine_mattes(session, frames)) as made:
         for matte in made:
+            if selection is not None:
+                matte = replace(matte, alpha=selection.apply(matte.frame, matte.alpha))  # noqa: PLW2901
             if options.grow or options.feather:
                 alpha = choke_and_feather(matte.alpha, grow=options.grow, feather=options.feather)
                 matte = replace(matte, alpha=alpha)  # noqa: PLW2901

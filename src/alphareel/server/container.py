@@ -26,9 +26,11 @@ from alphareel.matting.tiers import list_engines
 from alphareel.queue.dbos_engine import DbosEngine
 from alphareel.server.installation import Installation, engine_url, sweep_work
 from alphareel.server.settings import shown
+from alphareel.service.analyses.service import AnalysisService
 from alphareel.service.api_keys.admin import AdminService
 from alphareel.service.api_keys.service import ApiKeyService, NewKey
 from alphareel.service.batches.service import BatchService
+from alphareel.service.corrections.service import CorrectionService
 from alphareel.service.exports.embed import EmbedService
 from alphareel.service.exports.service import ExportService
 from alphareel.service.files.orphans import OrphanSweep
@@ -126,6 +128,8 @@ def build_services(installation: Installation) -> Services:
             idempotency,
             settings.retention,
         ),
+        corrections=CorrectionService(jobs, installation.jobs, installation.resolver, idempotency, installation.blobs),
+        analyses=AnalysisService(jobs, installation.jobs, installation.resolver),
         estimates=EstimateService(
             prices, RunHistory(database), installation.resolver, capabilities, AccountStore(database, clock=clock)
         ),

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from alphareel.service.analyses.service import AnalysisService
 from alphareel.service.api_keys.admin import AdminService
 from alphareel.service.api_keys.service import ApiKeyService
 from alphareel.service.batches.service import BatchService
 from alphareel.service.billing.credits import PriceList
+from alphareel.service.corrections.service import CorrectionService
 from alphareel.service.exports.embed import EmbedService
 from alphareel.service.exports.service import ExportService
 from alphareel.service.files.service import FileService
@@ -34,6 +36,8 @@ class Services:
     embeds: EmbedService
     batches: BatchService
     proofs: ProofService
+    corrections: CorrectionService
+    analyses: AnalysisService
     estimates: EstimateService
     uploads: UploadService
     files: FileService

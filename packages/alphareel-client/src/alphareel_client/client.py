@@ -14,7 +14,22 @@ from alphareel_client.download import fetch
 from alphareel_client.errors import JobFailed
 from alphareel_client.events import stream_events
 from alphareel_client.transport import HttpClient, HttpSession, Request, drop_none, idempotent_request
-from alphareel_client.types import Estimate, Event, Export, ExportList, History, Job, JobPage, Models, Pricing, Upload
+from alphareel_client.types import (
+    Correction,
+    CorrectionList,
+    Estimate,
+    Event,
+    Export,
+    ExportList,
+    History,
+    Job,
+    JobPage,
+    Models,
+    Pricing,
+    QualityReport,
+    Subjects,
+    Upload,
+)
 from alphareel_client.webhooks import Webhooks
 
 OnBytes = Callable[[int, int], None]
@@ -135,6 +150,31 @@ class Client(HttpClient):
     def list_exports(self, job_id: str) -> ExportList:
         """The exports of a job, oldest first. Raises ApiError."""
         return cast(ExportList, self._session.get(f"/v1/jobs/{job_id}/exports"))
+
+    def correct(self, job_id: str, **fields: Any) -> Correction:
+        """Correct one frame of a completed job; its outputs are made anew as the next revision.
+
+        ``fields``: time or frame, with points, box or mask_url; or keep or drop with IDs of subjects. Poll
+        ``list_corrections`` until its status is completed. Raises ApiError.
+        """
+        request = idempotent_request("POST", f"/v1/jobs/{job_id}/corrections", drop_none(fields))
+        return cast(Correction, self._session.send(request))
+
+    def list_corrections(self, job_id: str) -> CorrectionList:
+        """The corrections of a job and what undid them, oldest first. Raises ApiError."""
+        return cast(CorrectionList, self._session.get(f"/v1/jobs/{job_id}/corrections"))
+
+    def undo_correction(self, job_id: str, number: int) -> Correction:
+        """Make the outputs anew without a correction. Raises ApiError."""
+        return cast(Correction, self._session.send(Request("DELETE", f"/v1/jobs/{job_id}/corrections/{number}")))
+
+    def get_quality(self, job_id: str) -> QualityReport:
+        """The quality of a job's matte over time; repeat until its status is completed. Raises ApiError."""
+        return cast(QualityReport, self._session.get(f"/v1/jobs/{job_id}/quality"))
+
+    def get_subjects(self, job_id: str) -> Subjects:
+        """The subjects in a job's matte, or in a draft; repeat until the status is completed. Raises ApiError."""
+        return cast(Subjects, self._session.get(f"/v1/jobs/{job_id}/subjects"))
 
     def get_job(self, job_id: str) -> Job:
         """The job as it is now. Raises ApiError."""

@@ -61,6 +61,50 @@ class ExportList(TypedDict):
     items: list[Export]
 
 
+class Correction(TypedDict):
+    """A correction of a job's matte, or the undoing of one."""
+
+    id: str
+    job_id: str
+    number: int | None
+    status: Status
+    progress: float
+    revision: int | None
+    undone: bool
+    undoes: int | None
+    error: str | None
+    error_code: str | None
+
+
+class CorrectionList(TypedDict):
+    job_id: str
+    revision: int
+    items: list[Correction]
+
+
+class QualityReport(TypedDict):
+    """How certain and steady a matte is, over time."""
+
+    job_id: str
+    status: Status
+    revision: int
+    summary: Mapping[str, float]
+    strip: Mapping[str, list[float]]
+    worst: list[Mapping[str, Any]]
+    suggestions: list[Mapping[str, Any]]
+    picture_url: str | None
+
+
+class Subjects(TypedDict):
+    """The subjects that a matte keeps."""
+
+    job_id: str
+    status: Status
+    revision: int
+    sampled: bool
+    subjects: list[Mapping[str, Any]]
+
+
 class Job(TypedDict):
     id: str
     status: Status

@@ -156,6 +156,10 @@ class JobStart(Schema):
     smoothing: Smoothing | None = Field(
         default="offline", description="offline: blends each matte with those before and after it; live: only before."
     )
+    keep: list[str] | None = Field(
+        default=None, max_length=64, description="Subjects to keep, by the IDs that the draft's subjects have."
+    )
+    drop: list[str] | None = Field(default=None, max_length=64, description="Subjects to remove, likewise.")
     text_prompt: str | None = Field(
         default=None, max_length=2000, pattern=_TEXT, description="What to keep; only the model pro uses it."
     )

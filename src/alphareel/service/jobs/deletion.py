@@ -41,8 +41,8 @@ class DeletionService:
             if current.status not in TERMINAL:
                 self._jobs.fail(job.id, attempt=None, error="Cancelled", error_code=Cancelled.code, actor=actor)
         self._delete(blobs)
-        for export in self._jobs.exports(job.id):  # after the job, of which no other can be made now
-            self.delete_job(export, actor=actor)
+        for child in self._jobs.children(job.id):  # after the job, of which no other can be made now
+            self.delete_job(child, actor=actor)
 
     def delete_upload(self, upload_id: str) -> None:
         """Raises InvalidState while a queued or running job uses it."""

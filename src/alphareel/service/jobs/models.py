@@ -47,6 +47,8 @@ class Kind(StrEnum):
 
     JOB = "job"
     EXPORT = "export"  # a further output of a completed job, made of its matte
+    CORRECTION = "correction"  # the outputs of a completed job, made anew of its corrected matte
+    ANALYSIS = "analysis"  # the quality of a matte, and its subjects
     PROOF = "proof"  # sample frames of a clip with every engine
 
 

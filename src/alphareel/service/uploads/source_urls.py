@@ -30,6 +30,11 @@ def background(options: Options) -> SourceUrl | None:
     return None
 
 
+def mask(url: str) -> SourceUrl:
+    """The painted mask of a correction."""
+    return SourceUrl(url, "image", "mask_url")
+
+
 def backgrounds(requested: Iterable[Options]) -> tuple[SourceUrl, ...]:
     """The distinct URLs of the backgrounds of several outputs."""
     urls = (background(options) for options in requested)

@@ -14,8 +14,11 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import Any, TextIO
 
+from alphareel.domain.corrections import correction_from_json
 from alphareel.domain.errors import AlphareelError, InternalError, OutOfMemory
 from alphareel.service.worker.messages import (
+    Analysis,
+    AnalyzeTask,
     ChildEvent,
     ChildRequest,
     ChildTask,
@@ -73,6 +76,8 @@ def _perform(task: ChildTask) -> Iterator[ChildEvent]:
             yield _join(task)
         case ProofTask():
             yield from _prove(task)
+        case AnalyzeTask():
+            yield from _analyze(task)
 
 
 def _run(task: RunTask) -> Iterator[ChildEvent]:
@@ -82,6 +87,8 @@ def _run(task: RunTask) -> Iterator[ChildEvent]:
         optional["chunk"] = task.chunk
     if task.matte is not None:
         optional["matte"] = task.matte
+    if task.corrections:
+        optional["corrections"] = [correction_from_json(each) for each in task.corrections]
     if task.save_memory:
         optional["frames_ahead"] = 1
     run = pipeline.run(
@@ -99,6 +106,22 @@ def _run(task: RunTask) -> Iterator[ChildEvent]:
             yield replace(progress, results=())
             if progress.results:
                 yield RunResult(progress.results, progress.stages)
+
+
+def _analyze(task: AnalyzeTask) -> Iterator[ChildEvent]:
+    from alphareel.pipeline.analysis import analyze
+
+    report = yield from analyze(
+        task.source,
+        task.matte,
+        task.folder,
+        options=task.options,
+        limits=task.limits,
+        models_dir=task.models_dir,
+        engine_priority=task.engines,
+        threads=task.threads,
+    )
+    yield Analysis(report)
 
 
 def _plan(task: SplitTask) -> Plan | None:

@@ -20,6 +20,8 @@ from alphareel.service.settings import WorkerSettings
 from alphareel.service.uploads.models import MediaInfo
 from alphareel.service.worker.memory_watch import MemoryWatch
 from alphareel.service.worker.messages import (
+    Analysis,
+    AnalyzeTask,
     ChildEvent,
     ChildRequest,
     ChildTask,
@@ -93,10 +95,12 @@ def run(task: RunTask | JoinTask, limits: ResourceLimits, *, tick: Tick = ...) -
 @overload
 def run(task: ProofTask, limits: ResourceLimits, *, tick: Tick = ...) -> ProofResult: ...
 @overload
+def run(task: AnalyzeTask, limits: ResourceLimits, *, tick: Tick = ...) -> Analysis: ...
+@overload
 def run(task: SplitTask, limits: ResourceLimits, *, tick: Tick = ...) -> Plan | RunResult: ...
 def run(
     task: ChildTask, limits: ResourceLimits, *, tick: Tick = lambda _: None
-) -> MediaInfo | RunResult | ProofResult | Plan:
+) -> MediaInfo | RunResult | ProofResult | Plan | Analysis:
     """Run the task and return its result.
 
     Raises the error that the child reports, Timeout, OutOfMemory, Killed or WorkerCrashed. The child and all its
@@ -248,7 +252,7 @@ def _invalid_message() -> WorkerCrashed:
     return WorkerCrashed("The processing subprocess sent an invalid message.", hint="Start the job again.")
 
 
-def _result(task: ChildTask, outcome: ChildEvent) -> MediaInfo | RunResult | ProofResult | Plan:
+def _result(task: ChildTask, outcome: ChildEvent) -> MediaInfo | RunResult | ProofResult | Plan | Analysis:
     match task, outcome:
         case _, ErrorEvent():
             raise by_code(outcome.code, outcome.message, hint=outcome.hint)
@@ -259,6 +263,8 @@ def _result(task: ChildTask, outcome: ChildEvent) -> MediaInfo | RunResult | Pro
         case SplitTask(), Plan():
             return outcome
         case ProofTask(), ProofResult():
+            return outcome
+        case AnalyzeTask(), Analysis():
             return outcome
     raise _invalid_message()
 

@@ -14,6 +14,7 @@ from alphareel.service.uploads.source_urls import SourceUrl
 
 SOURCE = "source"
 BACKGROUND = "background"
+MASK = "mask"
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,8 @@ class Inputs:
 
     def blob(self, job: Job, name: str, url: SourceUrl) -> str:
         """The blob of an input file, which may not exist yet. Raises InvalidRequest for an upload it may not use."""
-        if name == SOURCE and job.kind is Kind.EXPORT and job.task is not None:
-            return str(job.task["source"])
+        if name == SOURCE and job.kind is not Kind.JOB and "source" in (job.task or {}):
+            return str((job.task or {})["source"])
         upload = self.uploads.find(url, key_id=job.key_id)
         return blob_keys.fetched_key(job.id, job.run, name) if upload is None else upload.blob
 
@@ -92,6 +93,12 @@ def background_names(job: Job) -> Mapping[SourceUrl, str]:
     return {url: BACKGROUND if number == 0 else f"{BACKGROUND}-{number}" for number, url in enumerate(urls)}
 
 
+def mask_names(job: Job) -> Mapping[SourceUrl, str]:
+    """The names of the files of the masks of a job's corrections, by URL."""
+    masks = [str(each["mask"]) for each in (job.task or {}).get("corrections", ()) if "mask" in each]
+    return {source_urls.mask(url): f"{MASK}-{number}" for number, url in enumerate(dict.fromkeys(masks))}
+
+
 def _source_urls(job: Job) -> Mapping[str, SourceUrl]:
-    backgrounds = {name: url for url, name in background_names(job).items()}
-    return {SOURCE: source_urls.source(job.video_url), **backgrounds}
+    others = {name: url for url, name in {**background_names(job), **mask_names(job)}.items()}
+    return {SOURCE: source_urls.source(job.video_url), **others}

@@ -36,6 +36,8 @@ class RunTask:
     chunk: Chunk | None = None
     #: A lossless matte of the source that is used instead of an engine.
     matte: Path | None = None
+    #: Corrections of that matte, in their JSON form, with local paths of masks.
+    corrections: tuple[Mapping[str, Any], ...] = ()
     #: How much of the source may be processed; None for all of it.
     paid_seconds: float | None = None
     #: Keep as few frames in memory as possible.
@@ -94,7 +96,22 @@ class ProofTask:
     threads: int | None = None
 
 
-ChildTask: TypeAlias = RunTask | SplitTask | JoinTask | InspectTask | ProofTask
+@dataclass(frozen=True)
+class AnalyzeTask:
+    """Analyze the matte of a source, or sample mattes of the engine where there is none; pictures go to ``folder``."""
+
+    source: Path
+    matte: Path | None
+    folder: Path
+    options: Options
+    limits: Limits
+    models_dir: Path | None = None
+    #: As in RunTask.
+    engines: tuple[str, ...] | None = None
+    threads: int | None = None
+
+
+ChildTask: TypeAlias = RunTask | SplitTask | JoinTask | InspectTask | ProofTask | AnalyzeTask
 
 
 @dataclass(frozen=True)
@@ -160,6 +177,13 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Analysis:
+    """What an AnalyzeTask found, as JSON; it names the pictures in its folder."""
+
+    report: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class ErrorEvent:
     """The task failed with this error."""
 
@@ -172,7 +196,7 @@ class ErrorEvent:
         return cls(error.code, error.message, error.hint)
 
 
-ChildEvent: TypeAlias = Progress | RunResult | ProofResult | Plan | MediaInfo | ErrorEvent
+ChildEvent: TypeAlias = Progress | RunResult | ProofResult | Plan | MediaInfo | Analysis | ErrorEvent
 """Progress comes any number of times, then exactly one of the others."""
 
 
@@ -206,6 +230,7 @@ _EVENT_NAMES: dict[type, str] = {
     ProofResult: "proof",
     Plan: "plan",
     MediaInfo: "media",
+    Analysis: "analysis",
     ErrorEvent: "error",
 }
 _EVENT_PARSERS: dict[str, Callable[[dict[str, Any]], ChildEvent]] = {
@@ -222,6 +247,7 @@ _EVENT_PARSERS: dict[str, Callable[[dict[str, Any]], ChildEvent]] = {
     "plan": Plan.from_json,
     "proof": lambda v: ProofResult(dict(v["report"])),
     "media": lambda v: MediaInfo(**v),
+    "analysis": lambda v: Analysis(dict(v["report"])),
     "error": lambda v: ErrorEvent(**v),
 }
 
@@ -272,6 +298,16 @@ def _task_to_json(task: ChildTask) -> dict[str, Any]:
                 "options": to_json(task.options),
                 "models_dir": _text(task.models_dir),
             }
+        case AnalyzeTask():
+            return {
+                **asdict(task),
+                "type": "analyze",
+                "source": str(task.source),
+                "matte": _text(task.matte),
+                "folder": str(task.folder),
+                "options": to_json(task.options),
+                "models_dir": _text(task.models_dir),
+            }
         case InspectTask():
             return {"type": "inspect", "source": str(task.source), "limits": asdict(task.limits)}
 
@@ -296,6 +332,16 @@ def _task_from_json(values: dict[str, Any]) -> ChildTask:
                 "models_dir": _path(values["models_dir"]),
             }
         )
+    if kind == "analyze":
+        return AnalyzeTask(
+            **common,
+            matte=_path(values["matte"]),
+            folder=Path(values["folder"]),
+            options=from_json(values["options"]),
+            models_dir=_path(values["models_dir"]),
+            engines=None if values["engines"] is None else tuple(values["engines"]),
+            threads=values["threads"],
+        )
     common |= {"outputs": tuple(Output(Path(o["path"]), from_json(o["options"])) for o in values["outputs"])}
     if kind == "join":
         chunks = tuple(
@@ -315,6 +361,7 @@ def _task_from_json(values: dict[str, Any]) -> ChildTask:
             **common,
             "models_dir": _path(values["models_dir"]),
             "matte": _path(values["matte"]),
+            "corrections": tuple(values["corrections"]),
             "engines": None if values["engines"] is None else tuple(values["engines"]),
             "previews": _path(values["previews"]),
             "chunk": None if values["chunk"] is None else Chunk(**values["chunk"]),

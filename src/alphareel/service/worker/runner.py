@@ -8,12 +8,12 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from alphareel import __version__
 from alphareel.domain import options as domain
@@ -30,6 +30,7 @@ from alphareel.domain.errors import (
     WorkerCrashed,
 )
 from alphareel.domain.options import LOSSLESS_MATTE, Options
+from alphareel.paths import file_sha256
 from alphareel.service.billing.credits import billed_seconds, paid_seconds
 from alphareel.service.files import blob_keys, signed_urls
 from alphareel.service.jobs.attempts import AttemptCompleted, AttemptDropped, AttemptFailed, AttemptResult
@@ -45,7 +46,16 @@ from alphareel.service.worker.chunks import ChunkStore, make_chunk, make_chunks
 from alphareel.service.worker.cleanup import JobCleanup, workspace
 from alphareel.service.worker.fetching import InputFetcher, InspectFetched, skip_inspection
 from alphareel.service.worker.inputs import SOURCE, Inputs
-from alphareel.service.worker.messages import InspectTask, JoinTask, Plan, ProofTask, RunResult, RunTask, SplitTask
+from alphareel.service.worker.messages import (
+    AnalyzeTask,
+    InspectTask,
+    JoinTask,
+    Plan,
+    ProofTask,
+    RunResult,
+    RunTask,
+    SplitTask,
+)
 from alphareel.service.worker.previews import attempt_previews
 from alphareel.service.worker.progress import (
     AttemptSuperseded,
@@ -253,6 +263,8 @@ class Worker:
                 source = self._source(job, opened)
             if job.kind is Kind.PROOF:
                 return self._prove(job, source, folder, reporter)
+            if job.kind is Kind.ANALYSIS:
+                return self._analyze(job, source, opened, folder, reporter)
             job = self._reserve_credits(job, source, reporter)
             task = self._task(job, source, opened, folder, previews=previews.folder)
             if save_memory:
@@ -289,7 +301,7 @@ class Worker:
         return AttemptCompleted(job.attempt, sheet, None, job.warnings, report=report)
 
     def _run_or_split(self, job: Job, task: RunTask, reporter: ProgressReporter) -> RunResult:
-        if not self._settings.worker.chunk_seconds:
+        if not self._settings.worker.chunk_seconds or task.corrections:
             return self._run(task, reporter)
         with self._child_span() as record:
             split = SplitTask(task, self._settings.worker.chunk_seconds)
@@ -396,15 +408,60 @@ class Worker:
             threads=self._settings.worker.threads_per_job,
             previews=previews,
             matte=self._matte(job, opened),
+            corrections=self._corrections(job, opened),
             paid_seconds=paid_seconds(job),
             pipeline=self._settings.worker.pipeline,
         )
 
     def _matte(self, job: Job, opened: ExitStack) -> Path | None:
-        """The matte that an export is made of, as a local file; None for other jobs."""
-        if job.kind is not Kind.EXPORT or job.task is None:
-            return None
-        return opened.enter_context(self._blobs.local(str(job.task["matte"])))
+        """The matte that an export or a correction is made of, as a local file; None for other jobs."""
+        key = (job.task or {}).get("matte")
+        return None if key is None else opened.enter_context(self._blobs.local(str(key)))
+
+    def _corrections(self, job: Job, opened: ExitStack) -> tuple[Mapping[str, Any], ...]:
+        """The corrections of the matte, with their masks as local files."""
+        paths = {url.url: self._local_input(job, name, url, opened) for url, name in inputs.mask_names(job).items()}
+        given = (job.task or {}).get("corrections", ())
+        ready = ({name: value for name, value in each.items() if name != "number"} for each in given)
+        return tuple(each if "mask" not in each else {**each, "mask": str(paths[each["mask"]])} for each in ready)
+
+    def _analyze(
+        self, job: Job, source: Path, opened: ExitStack, folder: Path, reporter: ProgressReporter
+    ) -> AttemptCompleted:
+        """Analyze the matte of a job and store the report's pictures; the strip over time is the output."""
+        engines = self._settings.models.priorities.get(job.options.model)
+        task = AnalyzeTask(
+            source=source,
+            matte=self._matte(job, opened),
+            folder=folder / "analysis",
+            options=job.options,
+            limits=self._settings.limits.clip,
+            models_dir=self._settings.models.dir,
+            engines=None if engines is None else tuple(engines),
+            threads=self._settings.worker.threads_per_job,
+        )
+        report = child_process.run(task, self._resource_limits, tick=reporter).report
+        prefix = blob_keys.output_prefix(job.id, job.attempt)
+        strip = task.folder / str(report["quality"]["picture"])
+        size, sha256 = strip.stat().st_size, file_sha256(strip)
+        for path in sorted(task.folder.iterdir()):
+            self._store(prefix, path)
+        output = Output(
+            blob=f"{prefix}{strip.name}",
+            format="png",
+            mime="image/png",
+            width=0,
+            height=0,
+            frames=1,
+            seconds=0.0,
+            has_alpha=False,
+            has_audio=False,
+            bytes=size,
+            sha256=sha256,
+        )
+        return AttemptCompleted(
+            attempt=job.attempt, output=output, engine=None, warnings=(), report={**report, "prefix": prefix}
+        )
 
     def _publish(self, job: Job, task: RunTask, run: RunResult) -> AttemptCompleted:
         count = len(job.requested)
@@ -432,7 +489,7 @@ class Worker:
     def _store_matte(self, job: Job, output: domain.Output, result: Result) -> StoredMatte:
         source = self._inputs.blob(job, SOURCE, source_urls.source(job.video_url))
         key = blob_keys.parse(source)
-        is_fetched = key is not None and key.folder == blob_keys.FETCHED
+        is_fetched = key is not None and key.folder == blob_keys.FETCHED and key.owner == job.id
         return StoredMatte(
             blob=self._store(blob_keys.matte_prefix(job.id, job.attempt), output.path),
             bytes=result.bytes,
@@ -482,7 +539,7 @@ def _outputs(job: Job, requested: Sequence[Options], folder: Path) -> tuple[doma
     names = [blob_keys.result_name(requested[0].output_format)]
     names += [blob_keys.output_name(options.output_format) for options in requested[1:]]
     outputs = [domain.Output(folder / name, options) for name, options in zip(names, requested, strict=True)]
-    if job.keep_matte and job.kind is Kind.JOB:
+    if job.keep_matte and job.kind in (Kind.JOB, Kind.CORRECTION):
         options = replace(requested[0].matting_options, output_format=LOSSLESS_MATTE)
         outputs.append(domain.Output(folder / f"kept-{blob_keys.output_name(LOSSLESS_MATTE)}", options))
     return tuple(outputs)

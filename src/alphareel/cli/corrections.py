@@ -1,0 +1,140 @@
+"""``alphareel correct`` and ``alphareel report``: what is wrong in a kept matte, and how to make it right."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import cyclopts
+
+import alphareel
+from alphareel.cli.console import stdout
+from alphareel.cli.cut import (
+    Background,
+    Format,
+    Overwrite,
+    Quality,
+    ResultsAsJson,
+    check_source,
+    plan_targets,
+    print_results,
+    progress_bar,
+)
+from alphareel.cli.signals import interruptible
+from alphareel.domain import errors
+
+_Matte = Annotated[Path, cyclopts.Parameter(help='A matte that cut kept: "--format matte.mkv=lossless_matte".')]
+_Source = Annotated[Path, cyclopts.Parameter(help="The video that the matte was made of.")]
+_Targets = Annotated[Path, cyclopts.Parameter(help="The files to write anew.")]
+_Clicks = Annotated[list[str] | None, cyclopts.Parameter(help='A click "X,Y" in pixels; repeatable.', negative=())]
+_Ids = Annotated[list[str] | None, cyclopts.Parameter(help="The ID of a subject in the report.", negative=())]
+
+
+def correct(
+    matte: _Matte,
+    source: _Source,
+    /,
+    *targets: _Targets,
+    time: float | None = None,
+    frame: int | None = None,
+    keep: _Clicks = None,
+    remove: _Clicks = None,
+    box: str | None = None,
+    mask: Path | None = None,
+    keep_subject: _Ids = None,
+    drop_subject: _Ids = None,
+    corrections: Path | None = None,
+    background: Background = None,
+    format: Format = None,  # noqa: A002 - the flag is called --format
+    quality: Quality = None,
+    overwrite: Overwrite = False,
+    as_json: ResultsAsJson = False,
+) -> None:
+    """Correct one frame of MATTE and write TARGETS anew; the correction spreads along the motion.
+
+    A target with --format TARGET=lossless_matte is the corrected matte, for further corrections.
+
+    Parameters
+    ----------
+    time
+        The moment to correct, in seconds.
+    frame
+        The number of the frame to correct, from 0.
+    box
+        "X,Y,W,H" in pixels: bounds what clicks may change; alone it encloses what to keep.
+    mask
+        A PNG of the frame's size: white is kept, black removed, transparent left as it is; without transparency it
+        replaces the alpha.
+    corrections
+        A JSON file with a list of corrections, as the HTTP API takes them, in place of the options.
+    """
+    for video in (matte, source):
+        check_source(video, "correct")
+    given: list[dict[str, Any]] = (
+        _given(corrections)
+        if corrections is not None
+        else [
+            {
+                "time": time,
+                "frame": frame,
+                "points": [*_points(keep, "keep"), *_points(remove, "remove")],
+                "box": None if box is None else _numbers(box, 4, "--box"),
+                "mask": None if mask is None else str(mask),
+                "keep": keep_subject,
+                "drop": drop_subject,
+            }
+        ]
+    )
+    values = {"background": background, "output_format": format, "quality": quality}
+    with interruptible(), progress_bar(source.name) as show:
+        results = alphareel.correct(
+            matte,
+            source,
+            given,
+            targets=plan_targets(source, targets, values, overwrite=overwrite),
+            overwrite=overwrite,
+            on_progress=show,
+        )
+    assert isinstance(results, tuple)
+    print_results(results, as_json=as_json, model=None)
+
+
+def report(matte: _Matte, source: _Source, folder: Path, /) -> None:
+    """Write a report on MATTE into FOLDER: report.json, quality.png, thumbnails of worst moments and subjects."""
+    for video in (matte, source):
+        check_source(video, "report")
+    with interruptible(), progress_bar(source.name) as show:
+        found = alphareel.analyze(matte, source, folder, on_progress=show)
+    (folder / "report.json").write_text(json.dumps(found, indent=2) + "\n")
+    for moment in found["quality"]["worst"]:
+        stdout.print(f"{moment['time']:8.2f} s  estimated error {moment['error']:.4f}  {moment['thumbnail']}")
+    for suggestion in found["quality"]["suggestions"]:
+        stdout.print(suggestion["message"], soft_wrap=True)
+    stdout.print(f"{folder / 'report.json'}", soft_wrap=True)
+
+
+def _given(path: Path) -> list[dict[str, Any]]:
+    try:
+        values = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise errors.InvalidRequest(
+            f"{path} cannot be read as JSON: {error}.", hint="Write a list of objects."
+        ) from None
+    if not isinstance(values, list):
+        raise errors.InvalidRequest(f"{path} is no list.", hint="Write a list of objects.")
+    return values
+
+
+def _points(clicks: Sequence[str] | None, label: str) -> list[dict[str, Any]]:
+    pairs = (_numbers(click, 2, f"--{label}") for click in clicks or ())
+    return [{"x": x, "y": y, "label": label} for x, y in pairs]
+
+
+def _numbers(value: str, count: int, option: str) -> list[float]:
+    try:
+        numbers = [float(part) for part in value.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != count:
+        raise errors.InvalidRequest(f"{option} takes {count} numbers with commas between them, not {value!r}.")
+    return numbers

@@ -1,0 +1,133 @@
+"""JSON of the routes of corrections and analyses."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from alphareel.domain.corrections import MAX_POINTS, MAX_SUBJECTS, Label
+from alphareel.http.schemas.fields import Schema, Time
+from alphareel.http.schemas.jobs import PublicStatus, Url
+
+Coordinate = Annotated[float, Field(ge=0, le=65536, description="Pixels of the video's frame.")]
+SubjectIds = Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=MAX_SUBJECTS)]
+
+
+class CorrectionPoint(Schema):
+    x: Coordinate
+    y: Coordinate
+    label: Label | None = "keep"
+
+
+class CorrectionRequest(Schema):
+    """One of points, box, mask_url, keep and drop; the first three with time or frame."""
+
+    time: float | None = Field(default=None, ge=0, le=86400, description="Seconds; the frame shown then is corrected.")
+    frame: int | None = Field(default=None, ge=0, description="The frame's number, from 0, in place of time.")
+    points: Annotated[list[CorrectionPoint], Field(max_length=MAX_POINTS)] | None = Field(
+        default=None, description="What to keep and what to remove."
+    )
+    box: Annotated[list[Coordinate], Field(min_length=4, max_length=4)] | None = Field(
+        default=None,
+        description="x, y, width, height. With points it bounds what may change; alone it encloses what to keep.",
+    )
+    mask_url: Url | None = Field(
+        default=None,
+        description="A PNG of the frame's size. With transparency: white is kept, black removed, the rest left as it "
+        "is. Without: it replaces the frame's alpha.",
+    )
+    keep: SubjectIds | None = Field(default=None, description="Only these subjects stay, in the whole clip.")
+    drop: SubjectIds | None = Field(default=None, description="These subjects go, in the whole clip.")
+    subject: str | None = Field(default=None, max_length=64, description="The same as drop with this ID.")
+
+
+class Correction(Schema):
+    """A correction of a job's matte, and the state of the revision that it makes."""
+
+    id: str
+    job_id: str
+    number: int | None = Field(description="Counts the job's corrections from 1; null for the undoing of one.")
+    status: PublicStatus
+    progress: float = Field(ge=0, le=100)
+    revision: int | None = Field(description="The job's revision that it made; null until it is completed.")
+    time: float | None
+    frame: int | None
+    points: list[CorrectionPoint]
+    box: list[float] | None
+    mask_url: str | None
+    keep: list[str]
+    drop: list[str]
+    undone: bool = Field(description="It does not apply any more.")
+    undoes: int | None = Field(description="The number of the correction that this undid.")
+    error: str | None
+    error_code: str | None
+    created_at: Time
+    completed_at: Time | None
+
+
+class AcceptedCorrection(Correction):
+    success: Literal[True] = True
+    message: str
+
+
+class CorrectionList(Schema):
+    success: Literal[True] = True
+    job_id: str
+    revision: int
+    items: list[Correction]
+
+
+class SubjectBox(Schema):
+    time: float = Field(description="Seconds.")
+    box: list[float] = Field(description="x, y, width, height as shares of the picture.")
+
+
+class Subject(Schema):
+    id: str
+    share: float = Field(ge=0, le=1, description="Of the picture that it covers, mean while it is there.")
+    present: list[list[float]] = Field(description="From when to when it is there, in seconds.")
+    boxes: list[SubjectBox]
+    sure: bool = Field(description="false: it may have been confused with another one, such as after they crossed.")
+    thumbnail_url: str | None
+
+
+class _Analysis(Schema):
+    success: Literal[True] = True
+    job_id: str
+    status: PublicStatus = Field(description="Of the analysis; repeat the request until it is completed or failed.")
+    progress: float = Field(ge=0, le=100)
+    revision: int = Field(description="The job's revision that was analyzed.")
+    error: str | None
+    error_code: str | None
+
+
+class Subjects(_Analysis):
+    sampled: bool = Field(description="Found in sample frames, because the job has no matte yet.")
+    subjects: list[Subject]
+
+
+class WorstMoment(Schema):
+    time: float
+    frame: int
+    error: float
+    uncertainty: float
+    flicker: float
+    coverage: float
+    thumbnail_url: str | None
+
+
+class QualityStrip(Schema):
+    """Values over time, at most 600 of each. `time`: seconds; all others 0 to 1."""
+
+    time: list[float] = Field(default_factory=list)
+    uncertainty: list[float] = Field(default_factory=list)
+    flicker: list[float] = Field(default_factory=list)
+    coverage: list[float] = Field(default_factory=list)
+    error: list[float] = Field(default_factory=list)
+
+
+class QualityReport(_Analysis):
+    summary: dict[str, float] = Field(description="Means of the strip.")
+    strip: QualityStrip
+    worst: list[WorstMoment]
+    suggestions: list[dict[str, Any]] = Field(description="What to try: action, message and what they refer to.")
+    picture_url: str | None = Field(description="The strip as a PNG.")

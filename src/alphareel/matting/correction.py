@@ -1,0 +1,276 @@
+"""Corrections of a matte: on one frame from clicks, a box or a painted mask, and spread along the motion.
+
+All pictures are small: uint8 Y, U, V (h, w, 3); alphas are float32 (h, w) in 0..1. Measurements:
+docs/decisions/0043-corrections.md.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from alphareel.imaging.frame import Frame, Plane
+from alphareel.matting.cuts import CutDetector
+from alphareel.matting.refine import refine
+from alphareel.matting.runtime import Array
+
+AREA = 320 * 180  # about this many pixels have the small pictures
+MAX_FRAMES = 300  # to which a correction spreads in each direction
+_KEEP, _REMOVE = 1.0, 0.0
+_FLOOD_STEPS = (14, 10, 7, 5, 3, 2)  # levels by which neighbors of one region may differ, tried in this order
+_MAX_REGION = 0.15  # share of the picture that one click may change
+_REACH = 7  # pixels around a region in which its outline is sought
+# A correction of more than this share of the subject is one of its shape: the subject is then segmented anew in every
+# frame. A smaller one is moved along the flow as it is.
+_SHAPE = 0.12
+_AGREED = 0.4  # share of the first difference from the engine's matte at which no correction is needed any more
+_MAX_GROWTH = 3.0  # of the subject's area, in either direction, before it counts as lost
+# The difference between the two should not grow unless the engine's matte is unsteady itself. If it grows by more than
+# this, the segmented subject drifts and is given up.
+_SLACK = 0.15
+_FALLOFF = 24.0
+_MIN_TRUST = 0.1  # below, the picture no longer agrees
+_BAND = np.ones((5, 5), np.uint8)
+_CROSS = np.ones((3, 3), np.uint8)
+_NOTHING: Any = None  # OpenCV asks for None where its type stubs want an array
+
+
+@dataclass(frozen=True)
+class Click:
+    """A position in small pixels, and whether the thing there is kept."""
+
+    x: float
+    y: float
+    keep: bool
+
+
+@dataclass(frozen=True)
+class FramePatch:
+    """The corrected alpha of one frame, uint8 (h, w), and where it applies, 0 to 255 (h, w).
+
+    ``exact``: the alpha of the frame's full size (H, W), where the user gave it; None elsewhere.
+    """
+
+    alpha: Plane
+    weight: Plane
+    exact: Plane | None = None
+
+    def apply(self, frame: Frame, alpha: Plane) -> Plane:
+        """The frame's alpha uint8 (H, W) with the patch."""
+        if self.exact is not None:
+            return self.exact
+        if not self.weight.any():
+            return alpha
+        height, width = self.alpha.shape
+        planes = (frame.y, frame.u, frame.v)
+        small = [cv2.resize(p, (width, height), interpolation=cv2.INTER_AREA) for p in planes]
+        guide = Frame(*planes, frame.pts, thumbnail=np.asarray(np.stack(small), np.uint8))
+        refined = refine(np.asarray(self.alpha / np.float32(255), np.float32), guide)
+        weight = cv2.resize(self.weight, (frame.width, frame.height), interpolation=cv2.INTER_LINEAR)
+        share = weight.astype(np.float32) / 255
+        return np.asarray(alpha + (refined - alpha.astype(np.float32)) * share + 0.5, np.uint8)
+
+
+@dataclass(frozen=True)
+class SmallFrame:
+    """A frame of the clip as corrections see it. ``pts``: ticks."""
+
+    pts: int
+    picture: Plane
+    alpha: Array
+
+
+def correct_by_clicks(
+    picture: Plane, alpha: Array, clicks: Sequence[Click], box: tuple[float, float, float, float] | None
+) -> Array:
+    """The alpha with the thing at each click kept or removed. ``box``: x, y, width, height that bound the change.
+
+    The region of similar colors that a click lies in (flood fill) says roughly what is meant. GrabCut (Rother et al.,
+    SIGGRAPH 2004) finds its outline, with the colors of both sides; all other pixels keep their side.
+    """
+    allowed = _inside(box, alpha.shape)
+    labels = np.where(alpha > 0.5, cv2.GC_FGD, cv2.GC_BGD).astype(np.uint8)
+    seeds = np.zeros(alpha.shape, np.uint8)
+    for click in clicks:
+        region = _region(picture, click, clicks, allowed)
+        reach = np.ones((2 * _REACH + 1, 2 * _REACH + 1), np.uint8)
+        near = np.asarray(cv2.dilate(region, reach), np.uint8) & allowed
+        probable = np.where(alpha > 0.5, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+        labels = np.where((near > 0) & (seeds == 0), probable, labels)
+        labels[region > 0] = cv2.GC_PR_FGD if click.keep else cv2.GC_PR_BGD
+        seeds |= region
+    for click in clicks:
+        _disc(labels, click, int(cv2.GC_FGD if click.keep else cv2.GC_BGD))
+    return _merge(alpha, _grab_cut(picture, labels))
+
+
+def correct_by_box(picture: Plane, alpha: Array, box: tuple[float, float, float, float]) -> Array:
+    """The alpha with the thing that the box encloses kept (GrabCut, with the box's surroundings as background)."""
+    inside = _inside(box, alpha.shape)
+    labels = np.where(inside > 0, cv2.GC_PR_FGD, cv2.GC_BGD).astype(np.uint8)
+    kept = np.maximum(_grab_cut(picture, labels), np.where(alpha > 0.5, 1.0, 0.0).astype(np.float32))
+    return _merge(alpha, np.asarray(kept, np.float32))
+
+
+def correct_by_brush(alpha: Array, keep: Array, remove: Array) -> Array:
+    """The alpha, one where ``keep`` (h, w) in 0..1 is painted and zero where ``remove`` is."""
+    return np.asarray(np.clip(alpha * (1 - keep) * (1 - remove) + keep, 0, 1), np.float32)
+
+
+def spread(start: SmallFrame, corrected: Array, following: Iterable[SmallFrame]) -> Iterator[tuple[int, FramePatch]]:
+    """Patches of the frames after ``start`` (in either direction), until a cut or until the picture no longer agrees.
+
+    ``corrected``: the corrected alpha of ``start``. Yields (pts, patch).
+    """
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    touched: Any = cv2.dilate((np.abs(corrected - start.alpha) > 0.1).astype(np.float32), np.ones((9, 9), np.uint8))
+    if not touched.any():
+        return
+    initial = _disagreement(start.alpha, corrected)
+    by_shape, smallest, unsteadiness, trust = initial > _SHAPE, initial, 0.0, np.ones_like(corrected)
+    before, current, cuts = start, corrected, CutDetector()
+    cuts.is_cut(start.picture.transpose(2, 0, 1))
+    for frame in following:
+        if cuts.is_cut(frame.picture.transpose(2, 0, 1)):
+            return
+        source = _source(flow, frame.picture, before.picture)
+        match = _match(frame.picture, before.picture, source)
+        moved = _warp(current, source)
+        unsteadiness = max(unsteadiness, _disagreement(frame.alpha, _warp(before.alpha, source)))
+        if by_shape:
+            current = _segment(frame.picture, moved)
+            difference = _disagreement(frame.alpha, current)
+            area = float(current.sum()) / max(1.0, float(corrected.sum()))
+            if difference < _AGREED * initial or not 1 / _MAX_GROWTH < area < _MAX_GROWTH:
+                return
+            smallest = min(smallest, difference)
+            excess = difference - 3 * smallest - unsteadiness - _SLACK
+            weight = np.full_like(current, np.clip(1 - excess / _SLACK, 0, 1))
+        else:
+            touched = cv2.dilate(_warp(touched, source), _CROSS)
+            trust = np.minimum(1, _warp(trust, source)) * np.sqrt(match)
+            current = moved
+            weight = np.minimum(touched, trust)
+        if float(weight.max()) < _MIN_TRUST:
+            return
+        result = frame.alpha + (current - frame.alpha) * weight
+        if not by_shape:
+            current = np.asarray(result, np.float32)
+        yield frame.pts, make_patch(frame.alpha, np.asarray(result, np.float32))
+        before = frame
+
+
+def make_patch(alpha: Array, corrected: Array, exact: Plane | None = None) -> FramePatch:
+    """The patch that turns ``alpha`` into ``corrected``."""
+    changed = cv2.dilate((np.abs(corrected - alpha) > 1 / 64).astype(np.float32), _BAND)
+    weight = cv2.blur(changed, (3, 3)) * 255
+    return FramePatch(_levels(corrected), np.asarray(weight + 0.5, np.uint8), exact)
+
+
+def _disagreement(alpha: Array, other: Array) -> float:
+    """Sum of the difference, without a band along the outline of ``other``, as a share of the area of ``other``."""
+    inside = (other > 0.5).astype(np.uint8)
+    band = cv2.dilate(inside, _BAND) != cv2.erode(inside, _BAND)
+    return float(np.abs(alpha - other)[~band].sum()) / max(20, int(inside.sum()))
+
+
+def _segment(picture: Plane, prior: Array) -> Array:
+    """The subject of ``prior`` in this picture: its inside and the far outside stay, GrabCut decides between."""
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (13, 13))
+    labels = np.where(prior > 0.5, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+    labels[cv2.erode((prior > 0.9).astype(np.uint8), disc) > 0] = cv2.GC_FGD
+    labels[cv2.dilate((prior > 0.1).astype(np.uint8), disc) == 0] = cv2.GC_BGD
+    found = _grab_cut(picture, labels)
+    return np.asarray(cv2.GaussianBlur(found, (0, 0), 1.0), np.float32)
+
+
+def _grab_cut(picture: Plane, labels: Plane) -> Array:
+    """One where the foreground is. Without both sides, the labels themselves."""
+    sides = np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD))
+    if sides.sum() < 5 or (~sides).sum() < 5 or not np.isin(labels, (cv2.GC_PR_FGD, cv2.GC_PR_BGD)).any():
+        return sides.astype(np.float32)
+    cv2.setRNGSeed(0)  # the same clicks give the same matte
+    result = labels.copy()
+    models = np.zeros((1, 65)), np.zeros((1, 65))
+    try:
+        cv2.grabCut(np.ascontiguousarray(picture), result, _NOTHING, *models, 2, cv2.GC_INIT_WITH_MASK)
+    except cv2.error:  # too few pixels for its color models
+        return sides.astype(np.float32)
+    return np.isin(result, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.float32)
+
+
+def _merge(alpha: Array, found: Array) -> Array:
+    """``found`` where it was sought and differs from the side of ``alpha``; its outline is softened."""
+    soft = cv2.GaussianBlur(found, (0, 0), 0.8)
+    changed = (found > 0.5) != (alpha > 0.5)
+    near = cv2.dilate(changed.astype(np.uint8), _CROSS) > 0
+    return np.asarray(
+        np.where(near, np.where(changed, found * 0.5 + soft * 0.5, np.maximum(alpha * (found > 0.5), soft)), alpha),
+        np.float32,
+    )
+
+
+def _region(picture: Plane, click: Click, clicks: Sequence[Click], allowed: Plane) -> Plane:
+    """1 in the region of similar colors around a click that holds no click of the other kind."""
+    height, width = allowed.shape
+    smooth = cv2.GaussianBlur(picture, (3, 3), 0)
+    seed = (min(width - 1, max(0, int(click.x))), min(height - 1, max(0, int(click.y))))
+    others = [c for c in clicks if c.keep != click.keep]
+    region = np.zeros((height, width), np.uint8)
+    for step in _FLOOD_STEPS:
+        mask = np.zeros((height + 2, width + 2), np.uint8)
+        mask[1:-1, 1:-1] = allowed == 0
+        flags = 4 | cv2.FLOODFILL_MASK_ONLY | cv2.FLOODFILL_FIXED_RANGE | (2 << 8)
+        cv2.floodFill(smooth.copy(), mask, seed, (0, 0, 0), (3 * step,) * 3, (3 * step,) * 3, flags)
+        region = (mask[1:-1, 1:-1] == 2).astype(np.uint8)
+        crossed = any(region[min(height - 1, int(c.y)), min(width - 1, int(c.x))] for c in others)
+        if region.mean() <= _MAX_REGION and not crossed:
+            break
+    closed = np.asarray(cv2.morphologyEx(region, cv2.MORPH_CLOSE, _BAND), np.uint8)
+    return np.asarray((closed & allowed) | _dot(seed, region.shape), np.uint8)
+
+
+def _dot(seed: tuple[int, int], shape: tuple[int, ...]) -> Plane:
+    dot = np.zeros(shape, np.uint8)
+    cv2.circle(dot, seed, 3, 1, -1)
+    return dot
+
+
+def _disc(labels: Plane, click: Click, value: int) -> None:
+    cv2.circle(labels, (int(click.x), int(click.y)), 2, value, -1)
+
+
+def _inside(box: tuple[float, float, float, float] | None, shape: tuple[int, ...]) -> Plane:
+    if box is None:
+        return np.ones(shape, np.uint8)
+    x, y, width, height = box
+    inside = np.zeros(shape, np.uint8)
+    inside[int(y) : int(np.ceil(y + height)), int(x) : int(np.ceil(x + width))] = 1
+    return inside
+
+
+def _source(flow: Any, picture: Plane, before: Plane) -> Array:
+    """The position of each pixel in the picture before: x and y, float32 (h, w, 2)."""
+    now, then = (np.ascontiguousarray(p[..., 0]) for p in (picture, before))
+    height, width = now.shape
+    grid = np.dstack(np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)))
+    return np.asarray(flow.calc(now, then, _NOTHING) + grid, np.float32)
+
+
+def _match(picture: Plane, before: Plane, source: Array) -> Array:
+    warped = cv2.remap(before, source, _NOTHING, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    difference = cv2.absdiff(picture, warped).astype(np.float32).sum(axis=2)
+    return np.asarray(np.exp(-np.square(cv2.blur(difference, (5, 5)) / _FALLOFF)), np.float32)
+
+
+def _warp(values: Array, source: Array) -> Array:
+    return np.asarray(
+        cv2.remap(values, source, _NOTHING, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32
+    )
+
+
+def _levels(alpha: NDArray[np.float32]) -> Plane:
+    return np.asarray(np.clip(alpha, 0, 1) * 255 + 0.5, np.uint8)

@@ -1,0 +1,268 @@
+"""Applies corrections to a lossless matte: finds what they change, before a run writes the outputs anew."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from alphareel.domain.clip import Chunk, Clip, Limits
+from alphareel.domain.corrections import Correction
+from alphareel.domain.errors import FieldProblem, InvalidRequest
+from alphareel.imaging.frame import Frame, Plane
+from alphareel.matting import correction as matting
+from alphareel.matting import subject_identifier
+from alphareel.matting.correction import Click, FramePatch, SmallFrame
+from alphareel.matting.model_input import fit_size
+from alphareel.matting.runtime import Array
+from alphareel.matting.subject_identifier import SubjectIdentifier
+from alphareel.media.brush import Brush, read_brush
+from alphareel.media.reader import Reader, open_reader
+from alphareel.pipeline.kept_matte import MatteReader
+
+SUBJECT_PREFIX = "s"
+
+
+@dataclass
+class MatteEdits:
+    """What corrections change, by the frame's timestamp in ticks, and which subjects are dropped."""
+
+    patches: dict[int, FramePatch] = field(default_factory=dict)
+    selections: tuple["SubjectSelection", ...] = ()
+
+    def apply(self, frame: Frame, alpha: Plane) -> Plane:
+        """The corrected alpha. Frames must come in order."""
+        selected = [selection.mask(frame, alpha) for selection in self.selections]
+        patch = self.patches.get(frame.pts)
+        corrected = alpha if patch is None else patch.apply(frame, alpha)
+        for mask in selected:
+            corrected = np.asarray(cv2.multiply(corrected, mask, scale=1 / 255), np.uint8)
+        return corrected
+
+
+class SubjectSelection:
+    """Keeps or drops subjects of a matte by their IDs."""
+
+    def __init__(self, *, keep: Sequence[str], drop: Sequence[str]) -> None:
+        self._keep = {number for number in map(subject_number, keep) if number}
+        self._drop = {number for number in map(subject_number, drop) if number}
+        self._keeps = bool(keep)
+        self._identifier = SubjectIdentifier()
+
+    def apply(self, frame: Frame, alpha: Plane) -> Plane:
+        """The alpha without the subjects that go."""
+        return np.asarray(cv2.multiply(alpha, self.mask(frame, alpha), scale=1 / 255), np.uint8)
+
+    def mask(self, frame: Frame, alpha: Plane) -> Plane:
+        """255 where the matte stays, 0 around subjects that are dropped, uint8 (H, W)."""
+        picture, small = small_views(frame, alpha, area=subject_identifier.AREA)
+        labels = self._identifier.add(picture, small)
+        if self._keeps:
+            dropped = (labels > 0) & ~np.isin(labels, list(self._keep))
+        else:
+            dropped = np.isin(labels, list(self._drop))
+        if not dropped.any():
+            return np.full(alpha.shape, 255, np.uint8)
+        kept = (labels > 0) & ~dropped
+        nearer_dropped = _distance(dropped) < _distance(kept)
+        size = (alpha.shape[1], alpha.shape[0])
+        return np.asarray(cv2.resize(np.where(nearer_dropped, 0, 255).astype(np.uint8), size), np.uint8)
+
+
+def subject_id(number: int) -> str:
+    return f"{SUBJECT_PREFIX}{number}"
+
+
+def subject_number(identifier: str) -> int | None:
+    """The number in a subject's ID; None for other texts."""
+    digits = identifier.removeprefix(SUBJECT_PREFIX)
+    return int(digits) if identifier.startswith(SUBJECT_PREFIX) and digits.isascii() and digits.isdigit() else None
+
+
+def plan_edits(
+    source: Path,
+    matte: Path,
+    corrections: Sequence[Correction],
+    limits: Limits,
+    *,
+    seconds: float | None = None,
+) -> MatteEdits:
+    """What the corrections change, in their order. ``seconds``: the matte ends there; None for the clip's end.
+
+    Each spreads from its frame until a cut, the next corrected frame, or until the picture no longer agrees. Raises
+    InvalidRequest for a frame outside the clip, a point outside the frame or a mask of another size.
+    """
+    edits = MatteEdits(
+        selections=tuple(SubjectSelection(keep=c.keep, drop=c.drop) for c in corrections if c.selects_subjects)
+    )
+    pointed = [c for c in corrections if not c.selects_subjects]
+    if not pointed:
+        return edits
+    with open_reader(source, limits) as reader:
+        clip = reader.clip
+        ticks = _ticks(reader, pointed, seconds)
+    corrected_ticks = sorted(set(ticks))
+    for tick in corrected_ticks:
+        own = [c for c, t in zip(pointed, ticks, strict=True) if t == tick]
+        position = corrected_ticks.index(tick)
+        lower = corrected_ticks[position - 1] if position else None
+        upper = corrected_ticks[position + 1] if position + 1 < len(corrected_ticks) else None
+        window = _Window(source, matte, clip, limits, seconds=seconds, lower=lower, upper=upper)
+        for pts, patch in _correct(window, tick, own):
+            edits.patches.setdefault(pts, patch)
+    return edits
+
+
+@dataclass(frozen=True)
+class _Window:
+    """The part of a clip that a correction may reach. ``lower``, ``upper``: ticks of the corrected frames around it."""
+
+    source: Path
+    matte: Path
+    clip: Clip
+    limits: Limits
+    seconds: float | None
+    lower: int | None
+    upper: int | None
+
+    @property
+    def reach(self) -> int:
+        """Ticks to which a correction spreads at most."""
+        return round(matting.MAX_FRAMES / self.clip.rate / self.clip.time_base)
+
+    def frames(self, tick: int) -> Iterator[tuple[Frame, Plane]]:
+        """Frames and alphas from the reach before ``tick`` on."""
+        start = max(0, tick - self.reach, 0 if self.lower is None else self.lower + 1)
+        with ExitStack() as stack:
+            reader = stack.enter_context(open_reader(self.source, self.limits))
+            mattes = stack.enter_context(open_reader(self.matte, Limits(0, 0, 0, 0)))
+            chunk = Chunk(start, min(tick + self.reach, self.upper or tick + self.reach), 0)
+            alphas: MatteReader | None = None
+            frames = stack.enter_context(closing(reader.chunk(chunk)))
+            for frame in frames:
+                moment = frame.pts * self.clip.time_base
+                if self.seconds is not None and float(moment) >= self.seconds:
+                    return
+                if alphas is None:
+                    alphas = MatteReader(mattes, moment, self.clip.rate)
+                yield frame, alphas.alpha_at(moment)
+
+
+def _correct(window: _Window, tick: int, corrections: Sequence[Correction]) -> Iterator[tuple[int, FramePatch]]:
+    """Patches of the corrected frame and of those to which its corrections spread."""
+    earlier: list[SmallFrame] = []
+    frames = window.frames(tick)
+    with closing(frames):  # type: ignore[type-var]
+        for frame, alpha in frames:
+            picture, small = small_views(frame, alpha)
+            current = SmallFrame(frame.pts, picture, small)
+            if frame.pts < tick:
+                earlier.append(current)
+                continue
+            corrected, exact = _on_frame(current, alpha, corrections, window.limits)
+            yield frame.pts, matting.make_patch(small, corrected, exact)
+            yield from matting.spread(current, corrected, reversed(earlier))
+            later = (SmallFrame(f.pts, *small_views(f, a)) for f, a in frames)
+            yield from matting.spread(current, corrected, later)
+            return
+
+
+def _on_frame(
+    frame: SmallFrame, alpha: Plane, corrections: Sequence[Correction], limits: Limits
+) -> tuple[Array, Plane | None]:
+    """The corrected small alpha, and the full-size one where a mask gives it exactly."""
+    corrected, exact = frame.alpha, None
+    height, width = frame.alpha.shape
+    scale = (width / alpha.shape[1], height / alpha.shape[0])
+    for correction in corrections:
+        if correction.mask is not None:
+            brush = read_brush(Path(correction.mask), limits)
+            _check_brush(brush, alpha)
+            exact = brush.apply(alpha if exact is None else exact)
+            corrected = _small(exact, (width, height))
+            continue
+        _check_points(correction, alpha)
+        box = None if correction.box is None else _scaled_box(correction.box, scale)
+        clicks = [Click(p.x * scale[0], p.y * scale[1], p.label == "keep") for p in correction.points]
+        if clicks:
+            corrected = matting.correct_by_clicks(frame.picture, corrected, clicks, box)
+        elif box is not None:
+            corrected = matting.correct_by_box(frame.picture, corrected, box)
+        exact = None
+    return corrected, exact
+
+
+def _check_brush(brush: Brush, alpha: Plane) -> None:
+    if brush.shape != alpha.shape:
+        (height, width), (own_height, own_width) = alpha.shape, brush.shape
+        raise _refused("mask_url", f"the mask has {own_width}x{own_height} pixels, the video {width}x{height}.")
+
+
+def _check_points(correction: Correction, alpha: Plane) -> None:
+    height, width = alpha.shape
+    for index, point in enumerate(correction.points):
+        if point.x >= width or point.y >= height:
+            raise _refused(f"points[{index}]", f"lies outside the video of {width}x{height} pixels.")
+    if correction.box is not None and (correction.box[0] >= width or correction.box[1] >= height):
+        raise _refused("box", f"lies outside the video of {width}x{height} pixels.")
+
+
+def _scaled_box(
+    box: tuple[float, float, float, float], scale: tuple[float, float]
+) -> tuple[float, float, float, float]:
+    x, y, width, height = box
+    return x * scale[0], y * scale[1], width * scale[0], height * scale[1]
+
+
+def _ticks(reader: Reader, corrections: Sequence[Correction], seconds: float | None) -> list[int]:
+    """The timestamp of the frame that each correction names. Raises InvalidRequest when the clip has none."""
+    base = reader.clip.time_base
+    found: dict[int, int] = {}
+    last: tuple[int, int] | None = None
+    for count, frame in enumerate(reader.frames(seconds=seconds)):
+        for number, correction in enumerate(corrections):
+            named = correction.frame == count
+            if correction.time is not None:
+                named = frame.pts * base <= Fraction(correction.time).limit_denominator(10**6) + Fraction(1, 10**4)
+            if named:
+                found[number] = frame.pts
+        last = (frame.pts, frame.duration)
+        if last[0] * base > max((c.time or 0 for c in corrections), default=0) and all(
+            c.time is not None or n in found for n, c in enumerate(corrections)
+        ):
+            break
+    for number, correction in enumerate(corrections):
+        end = 0 if last is None else (last[0] + max(last[1], 1)) * base
+        if number not in found or (correction.time is not None and last is not None and correction.time > end):
+            name = "frame" if correction.frame is not None else "time"
+            raise _refused(name, f"the clip ends at {float(end):.2f} s.")
+    return [found[number] for number in range(len(corrections))]
+
+
+def small_views(frame: Frame, alpha: Plane, *, area: int = matting.AREA) -> tuple[Plane, Array]:
+    """The picture as uint8 Y, U, V (h, w, 3) of about ``area`` pixels, and alpha float32 (h, w) in 0..1."""
+    size = fit_size(frame.width, frame.height, area=area, multiple=4)
+    planes = [cv2.resize(p, size, interpolation=cv2.INTER_AREA) for p in (frame.y, frame.u, frame.v)]
+    return np.dstack(planes), _small(alpha, size)
+
+
+def _small(alpha: Plane, size: tuple[int, int]) -> Array:
+    return np.asarray(cv2.resize(alpha, size, interpolation=cv2.INTER_AREA), np.float32) / np.float32(255)
+
+
+def _distance(mask: "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]") -> Array:
+    if not mask.any():
+        return np.full(mask.shape, np.inf, np.float32)
+    return np.asarray(cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 3), np.float32)
+
+
+def _refused(name: str, message: str) -> InvalidRequest:
+    return InvalidRequest(f"{name}: {message}", details=[FieldProblem(name, message)])
+
+
+def with_local_masks(corrections: Sequence[Correction], paths: dict[str, Path]) -> tuple[Correction, ...]:
+    """The corrections with local paths in place of the URLs of masks."""
+    return tuple(c if c.mask is None else replace(c, mask=str(paths[c.mask])) for c in corrections)

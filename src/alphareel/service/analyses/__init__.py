@@ -1,0 +1,1 @@
+"""Analyses of mattes: quality over time, and the subjects."""

@@ -1,0 +1,92 @@
+"""Analyzes the matte of a job when a client first asks for its quality or its subjects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from alphareel.domain.errors import InvalidState, NotFound
+from alphareel.service.jobs.models import Job, Kind, Status
+from alphareel.service.jobs.service import JobService, make_job_id
+from alphareel.service.jobs.test_mode import Scenario, scenario_to_json
+from alphareel.service.ports import NewJob
+from alphareel.service.principal import Principal
+from alphareel.service.uploads.resolver import UploadResolver
+
+if TYPE_CHECKING:
+    from alphareel.db.jobs import JobStore
+
+_TEST_SECONDS = 1.0
+DRAFT = "draft"
+
+
+@dataclass(frozen=True)
+class AnalysisService:
+    """An analysis is a row of the table of jobs whose ``parent_id`` is the job. There is one for each matte."""
+
+    jobs: JobService
+    store: JobStore
+    uploads: UploadResolver
+
+    def quality(self, principal: Principal, job_id: str) -> tuple[Job, Job]:
+        """The job, and the analysis of its newest matte, queued if there is none. Raises NotFound, InvalidState."""
+        job = self.jobs.get(principal, job_id)
+        _check_matte(job)
+        return job, self._ensure(principal, job, self._newest_matte(job))
+
+    def subjects(self, principal: Principal, job_id: str) -> tuple[Job, Job]:
+        """The job, and the analysis of its first matte, or of sample frames while it has none.
+
+        Of the first one, so that subjects keep their IDs when some of them are dropped. Raises NotFound, InvalidState.
+        """
+        job = self.jobs.get(principal, job_id)
+        if job.status in (Status.CREATED, Status.PENDING, Status.PROCESSING):
+            return job, self._ensure(principal, job, DRAFT)
+        _check_matte(job)
+        corrections = self.store.children(job.id, Kind.CORRECTION)
+        first = (corrections[0].task or {}).get("matte") if corrections else None
+        return job, self._ensure(principal, job, str(first or self._newest_matte(job)))
+
+    def _newest_matte(self, job: Job) -> str:
+        return "test" if job.matte is None else job.matte.blob
+
+    def _ensure(self, principal: Principal, job: Job, matte: str) -> Job:
+        for analysis in self.store.children(job.id, Kind.ANALYSIS):
+            if (analysis.task or {}).get("of") == matte:
+                return analysis
+        task: dict[str, Any] = {"of": matte, "revision": job.revision}
+        if matte != DRAFT and job.matte is not None:
+            task |= {"matte": matte, "source": job.matte.source}
+        new = NewJob(
+            id=make_job_id(),
+            key_id=job.key_id,
+            video_url=job.video_url,
+            options=job.options,
+            webhook_url=None,
+            metadata={},
+            request_id=principal.request_id,
+            warnings=(),
+            uploads=self.uploads.of_job(job.video_url, (job.options,), key_id=job.key_id).ids,
+            quote=None,
+            retention_seconds=job.retention_seconds,
+            test=scenario_to_json(Scenario("success", _TEST_SECONDS)) if job.test is not None else None,
+            kind=Kind.ANALYSIS,
+            parent_id=job.id,
+            task=task,
+        )
+        return self.store.add_job(new, start=True, actor=principal.actor)
+
+
+def _check_matte(job: Job) -> None:
+    if job.kind is not Kind.JOB:
+        raise InvalidState("This is no job with a matte of its own.", hint="Ask for the job that it was made of.")
+    if job.files_expired_at is not None:
+        raise NotFound("The matte has expired and was removed.", hint="Create a new job.")
+    if job.status is Status.FAILED:
+        raise InvalidState("The job failed, so there is no matte to look at.", hint="Start the job again first.")
+    if job.status is not Status.COMPLETED:
+        raise InvalidState("The job is not completed.", hint="Ask again when its status is completed.")
+    if job.matte is None and job.test is None:
+        raise InvalidState(
+            "The matte of this job was not kept.", hint="Create a new job, without keep_matte set to false."
+        )

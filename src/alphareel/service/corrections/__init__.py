@@ -1,0 +1,1 @@
+"""Corrections of the matte of a completed job."""

@@ -1,0 +1,165 @@
+"""Corrections and analyses of jobs: who may ask for them, and what a crash, a failure and undoing leave."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from tests.unit.test_exports import OPERATOR, finish, submit
+
+from alphareel.domain import errors
+from alphareel.service.jobs.models import Billing, Job, Kind, Output, Status, StoredMatte
+from alphareel.service.principal import Principal
+from alphareel.testing.fakes import ServiceHarness, open_harness
+
+CLICK = {"time": 0.2, "points": [{"x": 3, "y": 4, "label": "remove"}]}
+
+
+@pytest.fixture
+def harness(tmp_path: Path) -> Iterator[ServiceHarness]:
+    harness = open_harness(tmp_path)
+    yield harness
+    harness.close()
+
+
+@pytest.fixture
+def caller(harness: ServiceHarness) -> Principal:
+    return Principal(harness.services.admin.create_key(OPERATOR, client_id="acme").key, "req_1")
+
+
+@pytest.fixture
+def job(harness: ServiceHarness, caller: Principal, tmp_path: Path) -> Job:
+    return finish(harness, submit(harness, caller), tmp_path)
+
+
+def complete(harness: ServiceHarness, row: Job) -> None:
+    """What a worker does with a correction: it stores the outputs and the corrected matte."""
+    begun = harness.jobs.begin_attempt(row.id, ticket=row.ticket, actor="w")
+    assert begun is not None
+    output = Output(f"outputs/{row.id}/1/result.webm", "webm", "video/webm", 4, "ef" * 32, 64, 48, 10, 0.4, True, False)
+    matte = StoredMatte(f"mattes/{row.id}/1/m.mkv", 4, "ab" * 32, 10, "uploads/source.mp4")
+    assert harness.jobs.complete(
+        row.id, attempt=begun.attempt, output=output, engine=None, warnings=(), actor="w", matte=matte
+    )
+
+
+def current(harness: ServiceHarness, job: Job) -> Job:
+    found = harness.jobs.job(job.id)
+    assert found is not None
+    return found
+
+
+def test_a_correction_becomes_the_next_revision_of_its_job(
+    harness: ServiceHarness, caller: Principal, job: Job
+) -> None:
+    row = harness.services.corrections.create(caller, job.id, CLICK)
+    assert (row.kind, row.status, row.billing_status) == (Kind.CORRECTION, Status.PENDING, Billing.NOT_BILLED)
+    assert current(harness, job) == replace(job, exports=current(harness, job).exports)  # until it is completed
+    complete(harness, row)
+    revised = current(harness, job)
+    assert (revised.status, revised.revision) == (Status.COMPLETED, 2)
+    assert revised.output is not None
+    assert revised.output.sha256 == "ef" * 32
+    assert revised.matte is not None
+    assert revised.matte.sha256 == "ab" * 32
+
+
+def test_undoing_makes_a_revision_of_the_first_matte(harness: ServiceHarness, caller: Principal, job: Job) -> None:
+    service = harness.services.corrections
+    complete(harness, service.create(caller, job.id, CLICK))
+    complete(harness, service.create(caller, job.id, {**CLICK, "time": 0.3}))
+    undoing = service.undo(caller, job.id, 1)
+    assert job.matte is not None
+    assert undoing.task is not None
+    assert undoing.task["matte"] == job.matte.blob
+    assert [each["number"] for each in undoing.task["corrections"]] == [2]
+    complete(harness, undoing)
+    assert current(harness, job).revision == 4
+    with pytest.raises(errors.NotFound):
+        service.undo(caller, job.id, 1)
+
+
+def test_a_failed_correction_leaves_the_former_revision_whole(
+    harness: ServiceHarness, caller: Principal, job: Job
+) -> None:
+    service = harness.services.corrections
+    row = service.create(caller, job.id, CLICK)
+    with pytest.raises(errors.InvalidState, match="in progress"):
+        service.create(caller, job.id, CLICK)
+    assert harness.jobs.fail(row.id, attempt=None, error="broken", error_code="internal_error", actor="w")
+    assert current(harness, job).revision == 1
+    assert current(harness, job).output == job.output
+    assert service.create(caller, job.id, CLICK).task["corrections"][0]["number"] == 2  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"time": 77, "points": [{"x": 1, "y": 1}]},
+        {"frame": 10, "points": [{"x": 1, "y": 1}]},
+        {"time": 0.1},
+        {"points": [{"x": 1, "y": 1}]},
+        {"keep": ["s1"], "drop": ["s2"]},
+    ],
+)
+def test_a_bad_correction_is_refused(
+    harness: ServiceHarness, caller: Principal, job: Job, body: dict[str, Any]
+) -> None:
+    with pytest.raises(errors.InvalidRequest):
+        harness.services.corrections.create(caller, job.id, body)
+    assert harness.jobs.children(job.id) == ()
+
+
+def test_a_mask_must_be_a_png(harness: ServiceHarness, caller: Principal, job: Job) -> None:
+    data = cv2.imencode(".png", np.zeros((48, 64), np.uint8))[1].tobytes()
+    session = harness.services.uploads.begin(caller, filename="mask.png", declared_type=None)
+    session.write(data)
+    url = harness.services.files.upload_link(session.finish()).url
+    row = harness.services.corrections.create(caller, job.id, {"frame": 1, "mask_url": url})
+    assert row.task is not None
+    assert row.task["corrections"][0]["mask"] == url
+    assert harness.jobs.fail(row.id, attempt=None, error="broken", error_code="internal_error", actor="w")
+    with pytest.raises(errors.InvalidRequest, match="kind"):
+        harness.services.corrections.create(caller, job.id, {"frame": 1, "mask_url": job.video_url})
+
+
+def test_only_completed_jobs_of_the_caller_are_corrected_or_analyzed(
+    harness: ServiceHarness, caller: Principal, job: Job
+) -> None:
+    other = Principal(harness.services.admin.create_key(OPERATOR, client_id="other").key, "req_2")
+    for call in (harness.services.analyses.quality, harness.services.analyses.subjects):
+        with pytest.raises(errors.NotFound):
+            call(other, job.id)
+    with pytest.raises(errors.NotFound):
+        harness.services.corrections.create(other, job.id, CLICK)
+    queued = submit(harness, caller)
+    with pytest.raises(errors.InvalidState):
+        harness.services.corrections.create(caller, queued.id, CLICK)
+    with pytest.raises(errors.InvalidState):
+        harness.services.analyses.quality(caller, queued.id)
+    harness.services.jobs.cancel(caller, queued.id)
+    with pytest.raises(errors.InvalidState):
+        harness.services.analyses.subjects(caller, queued.id)
+
+
+def test_one_matte_is_analyzed_once_and_subjects_keep_the_first(
+    harness: ServiceHarness, caller: Principal, job: Job
+) -> None:
+    analyses = harness.services.analyses
+    first = analyses.quality(caller, job.id)[1]
+    assert analyses.subjects(caller, job.id)[1].id == analyses.quality(caller, job.id)[1].id == first.id
+    complete(harness, harness.services.corrections.create(caller, job.id, CLICK))
+    assert analyses.subjects(caller, job.id)[1].id == first.id
+    assert analyses.quality(caller, job.id)[1].id != first.id
+
+
+def test_the_files_of_corrections_go_with_their_job(harness: ServiceHarness, caller: Principal, job: Job) -> None:
+    complete(harness, harness.services.corrections.create(caller, job.id, CLICK))
+    harness.services.analyses.quality(caller, job.id)
+    harness.services.jobs.delete(caller, job.id)
+    assert harness.jobs.children(job.id) == ()
+    with pytest.raises(errors.NotFound):
+        harness.services.corrections.list(caller, job.id)
