@@ -29,7 +29,7 @@ def test_each_model_names_the_engine_that_serves_it(models):
 
 
 def test_every_engine_tells_what_its_weights_were_trained_on(models):
-    told = {e["name"]: e["pedigree"] for e in models["engines"]}
+    told = {e["name"]: e["training_data"] for e in models["engines"]}
     assert "Robust Video Matting" in told["builtin"]
     assert "research" in told["birefnet"]
 

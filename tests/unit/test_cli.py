@@ -186,7 +186,7 @@ def test_a_stand_in_for_the_default_model_is_no_warning_to_who_asked_for_none(pe
 
 
 def test_on_a_terminal_the_stand_in_for_the_default_model_is_a_note(people_only, command, clip, tmp_path, monkeypatch):
-    monkeypatch.setattr(cut_command, "_progress_bar", lambda _: nullcontext())
+    monkeypatch.setattr(cut_command, "progress_bar", lambda _: nullcontext())
     terminal = Console(force_terminal=True, record=True, file=io.StringIO(), highlight=False, markup=False)
     monkeypatch.setattr(cut_command, "stderr", terminal)
     code, _, _ = command("cut", clip, tmp_path / "out.webm")

@@ -170,7 +170,7 @@ def test_the_offer_names_every_engine_once_with_its_licenses(bundled, folder):
     offers = tiers.list_engines(folder)
     assert [o.info.name for o in offers] == list(tiers.names())
     assert all(o.info.code_license and o.info.weights_license for o in offers)
-    assert all(bool(o.info.pedigree) == (o.info.weights is not None) for o in offers)
+    assert all(bool(o.info.training_data) == (o.info.weights is not None) for o in offers)
     missing = next(o for o in offers if o.info.name == "rvm")
     assert not missing.available
     assert "models folder" in missing.reason
@@ -200,3 +200,23 @@ def test_listing_what_is_on_offer_loads_no_runtime():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_only_permissive_refuses_engines_by_their_published_licenses(tmp_path, monkeypatch):
+    def reasons():
+        return {offer.info.name: offer.reason or "" for offer in tiers.list_engines(tmp_path)}
+
+    assert not any("ONLY_PERMISSIVE" in reason for reason in reasons().values())
+    monkeypatch.setenv("ALPHAREEL_ONLY_PERMISSIVE", "true")
+    refused = {name for name, reason in reasons().items() if "ONLY_PERMISSIVE" in reason}
+    assert refused == {"rvm", "rvm_resnet50"}
+    with pytest.raises(ModelUnavailable, match="not under permissive licenses"):
+        tiers.choose(Options(engine="rvm"), tmp_path)
+    with pytest.raises(ModelUnavailable, match="not under permissive licenses"):
+        tiers.expected_warnings(Options(engine="rvm"), tmp_path)
+    facts = tiers.choose(Options(engine="chroma"), tmp_path).engine.facts
+    assert (facts.license, facts.code_license, facts.author_statement) == (
+        "none needed",
+        "Apache-2.0",
+        "Our own code; nothing is trained.",
+    )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -11,6 +12,7 @@ from typing import Annotated, Any
 import cyclopts
 
 import alphareel
+from alphareel.cli import folders
 from alphareel.cli.console import stderr, stdout
 from alphareel.cli.signals import interruptible
 from alphareel.domain import errors
@@ -90,6 +92,9 @@ def cut(
 ) -> None:
     """Remove the background of SOURCE and write TARGET; the format follows from TARGET's suffix.
 
+    For many videos, SOURCE is a folder or a quoted pattern and TARGET a folder: alphareel cut clips/ out/
+    Videos that have a result there are skipped without --overwrite, so an interrupted call goes on where it stopped.
+
     OTHERS are more files to write, never more sources. All targets come from one matte; either all of them appear or
     none. Prefix a value with a target's name and "=" to apply it to that target only: alphareel cut talk.mp4
     talk.webm over.mp4 --background over.mp4=white
@@ -101,30 +106,95 @@ def cut(
     models_dir
         Folder with model weights. Default: models in the data folder.
     """
-    check_source(source)
     check_options(engine=engine, key_color=key_color)
+    wanted: dict[str, Any] = {
+        "model": model or "original",
+        "engine": engine,
+        "key_color": key_color,
+        "plate": plate,
+        "shadows": shadows,
+        "grow": grow,
+        "feather": feather,
+        "text_prompt": prompt,
+        "poster_time": poster_time,
+        "smoothing": smoothing,
+        "preview_duration": preview,
+        "models_dir": models_dir,
+        "threads": threads,
+        "overwrite": overwrite,
+    }
     values = {"background": background, "output_format": format, "quality": quality, "composition": composition}
+    if not others and folders.is_many(source) and (target.is_dir() or not target.suffix):
+        _cut_folder(source, target, values, wanted, overwrite=overwrite)
+        return
+    check_source(source)
     with interruptible(), progress_bar(source.name) as show:
-        results = alphareel.cut(
-            source,
-            targets=plan_targets(source, (target, *others), values, overwrite=overwrite),
-            model=model or "original",
-            engine=engine,
-            key_color=key_color,
-            plate=plate,
-            shadows=shadows,
-            grow=grow,
-            feather=feather,
-            text_prompt=prompt,
-            poster_time=poster_time,
-            smoothing=smoothing,
-            preview_duration=preview,
-            models_dir=models_dir,
-            threads=threads,
-            overwrite=overwrite,
-            on_progress=show,
-        )
+        targets = plan_targets(source, (target, *others), values, overwrite=overwrite)
+        results = alphareel.cut(source, targets=targets, on_progress=show, **wanted)
     print_results(results, as_json=as_json, model=model)
+
+
+def _cut_folder(
+    source: Path, target: Path, values: Mapping[str, PerTarget], wanted: Mapping[str, Any], *, overwrite: bool
+) -> None:
+    """Cut every video of a folder or pattern into the folder ``target``; exit code 1 if any failed."""
+    suffix, cut_one = folder_job(values, wanted)
+    planned = folders.plan(folders.find_videos(source, target), target, suffix)
+    target.mkdir(parents=True, exist_ok=True)
+    with interruptible():
+        summary = folders.cut_all(planned, cut_one, overwrite=overwrite)
+    folders.report(summary)
+    if summary.failed:
+        sys.exit(1)
+
+
+def folder_job(values: Mapping[str, PerTarget], wanted: Mapping[str, Any]) -> tuple[str, folders.CutOne]:
+    """The suffix of the files, and the function that cuts one video. Raises InvalidRequest."""
+    from alphareel.media.format import format_named
+
+    shared = {name: value_for(Path(), (), given or ()) for name, given in values.items()}
+    name = str(shared["output_format"] or "webm")
+
+    def cut_one(video: Path, path: Path, show: Any) -> Sequence[Result]:
+        own = {**shared, "output_format": name}
+        return alphareel.cut(video, targets={path: own}, on_progress=show, **wanted)
+
+    return format_named(name).suffix, cut_one
+
+
+def watch(
+    source: Annotated[Path, cyclopts.Parameter(help="The folder in which videos appear.")],
+    target: Annotated[Path, cyclopts.Parameter(help="The folder for the results; it is created.")],
+    /,
+    *,
+    model: str | None = None,
+    engine: _Engine = None,
+    background: Background = None,
+    format: Format = None,  # noqa: A002 - the flag is called --format
+    quality: Quality = None,
+    seconds: Annotated[float, cyclopts.Parameter(help="Seconds between two looks at the folder.")] = 2.0,
+    models_dir: ModelsDir = None,
+    threads: Threads = None,
+) -> None:
+    """Cut every video that is put into the folder SOURCE, and those that are there, into the folder TARGET.
+
+    A video is cut once it has not changed for two seconds and has no result yet. Ends with Ctrl-C.
+
+    Parameters
+    ----------
+    model
+        Model: original (default), light, human or pro.
+    models_dir
+        Folder with model weights. Default: models in the data folder.
+    """
+    if not source.is_dir():
+        raise errors.NotFound(f"There is no folder {source}.", hint="Check the path.")
+    values = {"background": background, "output_format": format, "quality": quality}
+    wanted = {"model": model or "original", "engine": engine, "models_dir": models_dir, "threads": threads}
+    suffix, cut_one = folder_job(values, wanted)
+    target.mkdir(parents=True, exist_ok=True)
+    with interruptible():
+        folders.watch_forever(source, target, suffix, cut_one, seconds=seconds)
 
 
 def check_source(source: Path, verb: str = "cut") -> None:

@@ -45,6 +45,7 @@ _EXIT_CODES = (
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 app.command(cut.cut)
+app.command(cut.watch)
 app.command(export.export)
 app.command(proof.proof)
 app.command(corrections.correct)

@@ -164,7 +164,9 @@ def _listing(folder: ModelsFolder) -> dict[str, object]:
                 "serves": list(offer.serving),
                 "code_license": offer.info.code_license,
                 "weights_license": offer.info.weights_license,
-                "pedigree": offer.info.pedigree,
+                "training_data": offer.info.training_data,
+                "author_statement": offer.info.author_statement,
+                "permissive": offer.info.permissive,
                 "missing": offer.reason,
             }
             for offer in alphareel.models(models_dir=folder.path)

@@ -89,12 +89,19 @@ class Chunk:
 
 @dataclass(frozen=True)
 class EngineFacts:
-    """The engine that made a matte, in enough detail to reproduce the result."""
+    """The engine that made a matte, in enough detail to reproduce the result, and the terms that it comes under.
+
+    ``license``: of the weights. ``training_data``: what they were trained on, as far as known. ``author_statement``:
+    what the authors say about using them.
+    """
 
     name: str
     version: str
     weights_sha256: str | None = None
     license: str = ""
+    code_license: str = ""
+    training_data: str | None = None
+    author_statement: str | None = None
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,11 @@ class EngineSpec(Protocol):
     @property
     def weights_license(self) -> str: ...
     @property
-    def pedigree(self) -> str | None: ...
+    def training_data(self) -> str | None: ...
+    @property
+    def author_statement(self) -> str | None: ...
+    @property
+    def permissive(self) -> bool: ...
 
 
 class EngineStatus(Protocol):
@@ -92,7 +96,9 @@ def engine(status: EngineStatus) -> schemas.EngineStatus:
         summary=info.summary,
         code_license=info.code_license,
         weights_license=info.weights_license,
-        pedigree=info.pedigree,
+        training_data=info.training_data,
+        author_statement=info.author_statement,
+        permissive=info.permissive,
         serves=list(status.serves),
         missing=status.missing,
     )

@@ -17,6 +17,8 @@ from alphareel.domain.clip import Clip, EngineFacts
 from alphareel.domain.options import Options
 from alphareel.imaging.frame import Frame, Matte, Plane
 
+_PERMISSIVE = frozenset({"Apache-2.0", "MIT", "BSD-2-Clause", "BSD-3-Clause", "ISC", "CC0-1.0", "none needed"})
+
 
 @dataclass(frozen=True)
 class ModelInfo:
@@ -36,13 +38,32 @@ class ModelInfo:
     warmup_frames: int | None = None
     """Frames after which a session no longer depends on the frames before them, so that a clip can be processed in
     chunks. None when the start of a clip influences all of it."""
-    pedigree: str | None = None
+    training_data: str | None = None
     """What its weights were trained on, and what is not known about it; None when it has no weights."""
+    author_statement: str | None = None
+    """What the authors say themselves about using it, quoted or in one sentence, with where; None when unknown."""
     prompted: bool = False
     """Whether it cuts out what ``text_prompt`` names."""
     changes_colors: Literal["never", "with shadows", "always"] = "never"
     """When its mattes have colors that do not follow from the frame and its alpha. Outputs that are made from a kept
     matte then need the engine again. Decontaminating edges does not count."""
+
+    @property
+    def permissive(self) -> bool:
+        """Whether the licenses of code and weights, as published, permit any use. Says nothing of training data."""
+        return {self.code_license, self.weights_license} <= _PERMISSIVE
+
+    def facts(self, weights_sha256: str | None, *, version: str | None = None) -> EngineFacts:
+        """The facts of the loaded engine. ``version``: of its weights, where they state one."""
+        return EngineFacts(
+            name=self.name,
+            version=version or self.version,
+            weights_sha256=weights_sha256,
+            license=self.weights_license,
+            code_license=self.code_license,
+            training_data=self.training_data,
+            author_statement=self.author_statement,
+        )
 
 
 class MattingSession(Protocol):

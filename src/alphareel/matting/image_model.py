@@ -38,7 +38,7 @@ def load_image_model(
     path, sha256 = require_weights(weights, runtime.models_dir)
     session = runtime.open(path)
     _check(session)
-    facts = EngineFacts(info.name, info.version, sha256, info.weights_license)
+    facts = info.facts(sha256)
     return ImageModelEngine(facts, runtime, path, preprocessing)
 
 

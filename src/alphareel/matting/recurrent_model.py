@@ -38,7 +38,7 @@ def load_recurrent_model(info: ModelInfo, runtime: Runtime, path: Path) -> "Recu
     channels = session.inputs["memory"][1]
     if channels is None:
         raise WeightsInvalid(f"{path.name} does not declare its memory channels.", hint="Export it again.")
-    facts = EngineFacts(info.name, session.metadata.get("version", info.version), sha256_of(path), info.weights_license)
+    facts = info.facts(sha256_of(path), version=session.metadata.get("version"))
     return RecurrentModelEngine(
         facts,
         runtime,

@@ -1,5 +1,6 @@
 """Selects the engine for each tier (``original``, ``light``, ``human``, ``pro``) and reports which engines can run."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from alphareel.matting.runtime import Device, Runtime, limit_opencv_threads
 
 PACKAGE = "alphareel.matting.models"
 ENTRY_POINT_GROUP = "alphareel.models"
+ONLY_PERMISSIVE = "ALPHAREEL_ONLY_PERMISSIVE"
 
 Priorities: TypeAlias = Mapping[Tier, tuple[str, ...]]
 """Engines by tier in order of preference. The first one that can run serves the tier."""
@@ -119,13 +121,13 @@ def choose(
     runtime = Runtime(models_dir, threads, device)
     requested = "plate" if options.engine is None and options.plate is not None else options.engine
     if requested is not None:
-        return SelectedEngine(load_module(requested).load(runtime), _ignored_prompt_warning(options, requested))
+        return SelectedEngine(_load(requested, runtime), _ignored_prompt_warning(options, requested))
     reasons: list[str] = []
     warnings: list[str] = []
     priority = tuple(engine_priority or DEFAULT_PRIORITIES[options.model])
     for name in _candidates(options, priority):
         try:
-            engine = load_module(name).load(runtime)
+            engine = _load(name, runtime)
             return SelectedEngine(engine, (*warnings, *_selection_warnings(options, name, priority, models_dir)))
         except ModelUnavailable as error:
             reasons.append(error.message)
@@ -231,7 +233,32 @@ def _served_tiers(models_dir: Path | None) -> tuple[str, ...]:
     return tuple(tier for tier in TIERS if any(tier in e.serving for e in engines))
 
 
+def only_permissive() -> bool:
+    """Whether ALPHAREEL_ONLY_PERMISSIVE refuses engines whose licenses do not permit any use."""
+    return os.environ.get(ONLY_PERMISSIVE, "").strip().lower() in ("1", "true", "yes", "on")
+
+
+def _refusal(info: ModelInfo) -> str | None:
+    """Why the engine may not run here, whether it could or not; None if it may."""
+    if info.permissive or not only_permissive():
+        return None
+    return (
+        f"{info.name} is not under permissive licenses (code: {info.code_license}; weights: {info.weights_license}), "
+        f"and {ONLY_PERMISSIVE} is set."
+    )
+
+
+def _load(name: str, runtime: Runtime) -> Engine:
+    """Load an engine. Raises ModelUnavailable, WeightsInvalid."""
+    module = load_module(name)
+    if (refusal := _refusal(module.INFO)) is not None:
+        raise ModelUnavailable(refusal, hint="Choose another engine; alphareel models lists their licenses.")
+    return cast(Engine, module.load(runtime))
+
+
 def _unavailable_reason(module: Any, models_dir: Path | None) -> str | None:
+    if (refusal := _refusal(module.INFO)) is not None:
+        return refusal
     try:
         return cast("str | None", module.available(models_dir))
     except WeightsInvalid as error:

@@ -431,6 +431,15 @@ class ModelSettings(SettingsGroup):
         ),
     )
 
+    only_permissive: bool = Field(
+        default=False,
+        validation_alias="ONLY_PERMISSIVE",
+        description=(
+            "Refuse engines whose code or weights are not under a permissive license; for the service, the command and "
+            "the library."
+        ),
+    )
+
     @property
     def priorities(self) -> Priorities:
         return parse_priorities(self.tiers)

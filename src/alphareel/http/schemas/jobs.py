@@ -235,7 +235,10 @@ class Engine(Schema):
     name: str
     version: str
     weights_sha256: str | None
-    license: str
+    license: str = Field(description="Of the weights.")
+    code_license: str = ""
+    training_data: str | None = Field(default=None, description="What the weights were trained on, as far as known.")
+    author_statement: str | None = Field(default=None, description="What the authors say about using it.")
 
 
 class Output(Schema):

@@ -35,7 +35,11 @@ class EngineStatus(Schema):
     summary: str
     code_license: str
     weights_license: str
-    pedigree: str | None = Field(description="What its weights were trained on, as far as known; null without weights.")
+    training_data: str | None = Field(
+        description="What its weights were trained on, as far as known; null without weights."
+    )
+    author_statement: str | None = Field(description="What the authors say about using it; null when unknown.")
+    permissive: bool = Field(description="Whether the licenses of code and weights, as published, permit any use.")
     serves: list[str] = Field(description="The models that it would serve on this server.")
     missing: str | None = Field(description="Why it cannot run on this server; null if it can.")
 

@@ -14,7 +14,11 @@ INFO = ModelInfo(
     summary="BiRefNet: any foreground in fine detail, frame by frame with temporal smoothing. Slow without a GPU.",
     code_license="MIT",
     weights_license="MIT",
-    pedigree="Its authors' training data: DIS5K and other public datasets, most of them published for research.",
+    author_statement=(
+        'Issue 316 (29 July 2026): "All the codes and weights are under the MIT license." Issue 306 (6 June '
+        "2026): DIS5K is under a strict license, and several other datasets have the same problem."
+    ),
+    training_data="Its authors' training data: DIS5K and other public datasets, most of them published for research.",
     weights="BiRefNet-general-epoch*.onnx",
     temporal=True,
     warmup_frames=12,

@@ -14,7 +14,11 @@ INFO = ModelInfo(
     summary="BiRefNet on a small backbone: the foreground of any image, at about half the cost of the large one.",
     code_license="MIT",
     weights_license="MIT",
-    pedigree="Its authors' training data: DIS5K and other public datasets, most of them published for research.",
+    author_statement=(
+        'Issue 316 (29 July 2026): "All the codes and weights are under the MIT license." Issue 306 (6 June '
+        "2026): DIS5K is under a strict license, and several other datasets have the same problem."
+    ),
+    training_data="Its authors' training data: DIS5K and other public datasets, most of them published for research.",
     weights="BiRefNet-general-bb_swin_v1_tiny*.onnx",
     temporal=True,
     warmup_frames=12,

@@ -13,7 +13,11 @@ INFO = ModelInfo(
     summary="The bundled network: fast, recurrent.",
     code_license="Apache-2.0",
     weights_license="Apache-2.0",
-    pedigree=(
+    author_statement=(
+        "We made it and may give it: code and weights are Apache-2.0. Whether labels from a GPL network bind "
+        "the weights is undecided."
+    ),
+    training_data=(
         "Labels: masks made by hand, drawn people, mostly predictions of Robust Video Matting (GPL-3.0). "
         "Encoder: EfficientNet-Lite0 (Apache-2.0)."
     ),

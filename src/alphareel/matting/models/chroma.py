@@ -31,6 +31,7 @@ INFO = ModelInfo(
     summary="A chroma keyer: finds the screen's color, tracks its shading, removes spill. Needs no weights.",
     code_license="Apache-2.0",
     weights_license="none needed",
+    author_statement="Our own code; nothing is trained.",
     temporal=True,
     changes_colors="always",
 )
@@ -69,7 +70,7 @@ def available(models_dir: Path | None) -> str | None:  # noqa: ARG001
 
 def load(runtime: Runtime) -> Engine:  # noqa: ARG001
     """See ``matting.engine``."""
-    return ChromaEngine(EngineFacts(INFO.name, INFO.version, None, INFO.weights_license))
+    return ChromaEngine(INFO.facts(None))
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ INFO = ModelInfo(
     summary="Compares frames with an image of the empty scene, given or found in the clip. For a locked-off camera.",
     code_license="Apache-2.0",
     weights_license="none needed",
+    author_statement="Our own code; nothing is trained.",
     temporal=True,
     changes_colors="with shadows",
 )
@@ -50,7 +51,7 @@ def available(models_dir: Path | None) -> str | None:  # noqa: ARG001
 
 def load(runtime: Runtime) -> Engine:  # noqa: ARG001
     """See ``matting.engine``."""
-    return PlateEngine(EngineFacts(INFO.name, INFO.version, None, INFO.weights_license))
+    return PlateEngine(INFO.facts(None))
 
 
 @dataclass(frozen=True)

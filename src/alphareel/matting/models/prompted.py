@@ -22,7 +22,8 @@ INFO = ModelInfo(
     summary="Finds what text_prompt names (Grounding DINO) and tracks it (SAM 2.1). Requires the pro extra.",
     code_license="Apache-2.0",
     weights_license="Apache-2.0",
-    pedigree="Its authors' training data: for Grounding DINO also captions whose terms were not published.",
+    author_statement="Both repositories put code and checkpoints under Apache-2.0.",
+    training_data="Its authors' training data: for Grounding DINO also captions whose terms were not published.",
     weights="grounding-dino-tiny, sam2.1-hiera-tiny",
     temporal=True,
     prompted=True,
@@ -82,7 +83,7 @@ def load(runtime: Runtime) -> Engine:
             f"The engine {INFO.name} needs {len(missing)} files that are not in the models folder: {missing[0]} ...",
             hint=f"Download them with: alphareel models pull {INFO.name}.",
         )
-    facts = EngineFacts(INFO.name, INFO.version, _hash(runtime.models_dir), INFO.weights_license)
+    facts = INFO.facts(_hash(runtime.models_dir))
     set_threads(threads_for(runtime))
     return PromptedEngine(facts, load_grounding(runtime.models_dir / _DINO), load_sam(runtime.models_dir / _SAM))
 

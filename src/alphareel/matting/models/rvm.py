@@ -23,7 +23,13 @@ INFO = ModelInfo(
     summary="Robust Video Matting, from a file you download: better edges than builtin at several times the cost.",
     code_license="GPL-3.0",
     weights_license="not stated by the author",
-    pedigree="Its authors' training data: VideoMatte240K, Distinctions-646 and others, partly under research licenses.",
+    author_statement=(
+        "None: issues 191, 281 and 289 ask whether the weights are under GPL-3.0 and may be used commercially, "
+        "and have no answer."
+    ),
+    training_data=(
+        "Its authors' training data: VideoMatte240K, Distinctions-646 and others, partly under research licenses."
+    ),
     weights="rvm_mobilenetv3*.onnx",
     temporal=True,
     warmup_frames=30,
@@ -70,7 +76,7 @@ def load_network(info: ModelInfo, weights: Weights, runtime: Runtime) -> Engine:
     path, sha256 = require_weights(weights, runtime.models_dir)
     inputs = ("src", "downsample_ratio", *(f"{s}i" for s in _STATES))
     runtime.open(path).expect(inputs=inputs, outputs=("pha", *(f"{s}o" for s in _STATES)))
-    return RvmEngine(EngineFacts(info.name, info.version, sha256, info.weights_license), runtime, path)
+    return RvmEngine(info.facts(sha256), runtime, path)
 
 
 @dataclass(frozen=True)

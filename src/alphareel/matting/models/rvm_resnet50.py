@@ -14,7 +14,13 @@ INFO = ModelInfo(
     summary="Robust Video Matting on a large backbone, from a file you download. Slow without a GPU.",
     code_license=rvm.INFO.code_license,
     weights_license=rvm.INFO.weights_license,
-    pedigree="Its authors' training data: VideoMatte240K, Distinctions-646 and others, partly under research licenses.",
+    author_statement=(
+        "None: issues 191, 281 and 289 ask whether the weights are under GPL-3.0 and may be used commercially, "
+        "and have no answer."
+    ),
+    training_data=(
+        "Its authors' training data: VideoMatte240K, Distinctions-646 and others, partly under research licenses."
+    ),
     weights="rvm_resnet50*.onnx",
     temporal=True,
     warmup_frames=30,

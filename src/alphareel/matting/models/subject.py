@@ -13,7 +13,11 @@ INFO = ModelInfo(
     summary="The bundled network for whatever is in front: people, animals, vehicles, products. Fast, recurrent.",
     code_license="Apache-2.0",
     weights_license="Apache-2.0",
-    pedigree=(
+    author_statement=(
+        "We made it and may give it: code and weights are Apache-2.0. Whether labels from a GPL network bind "
+        "the weights is undecided."
+    ),
+    training_data=(
         "Labels: masks made by hand, drawn things, predictions of U2-Net (Apache-2.0). Started from builtin, which "
         "learned from predictions of Robust Video Matting (GPL-3.0). Encoder: EfficientNet-Lite0 (Apache-2.0)."
     ),

@@ -47,6 +47,8 @@ _HIDDEN_VARIABLES = re.compile(
     r"^ALPHAREEL_|^OTEL_|SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|ACCESS_KEY", re.IGNORECASE
 )
 
+_SHOWN_VARIABLES = frozenset({"ALPHAREEL_ONLY_PERMISSIVE"})  # rules that the child has to keep as well
+
 Tick = Callable[[Progress | None], None]
 """Called at least twice a second with the newest progress, or None when there is none; raising ends the child."""
 
@@ -127,7 +129,11 @@ def run(
 
 @contextmanager
 def _child() -> Iterator[subprocess.Popen[bytes]]:
-    environment = {name: value for name, value in os.environ.items() if not _HIDDEN_VARIABLES.search(name)}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name in _SHOWN_VARIABLES or not _HIDDEN_VARIABLES.search(name)
+    }
     process = subprocess.Popen(
         [sys.executable, "-m", "alphareel.service.worker.child_main"],
         stdin=subprocess.PIPE,

@@ -1,0 +1,74 @@
+"""The command over many videos: what it finds, skips, survives and says."""
+
+import os
+
+import pytest
+
+from alphareel.cli import folders
+from alphareel.domain import errors
+from alphareel.testing.clips import make_clip
+
+
+@pytest.fixture
+def clips(tmp_path):
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    for name in ("a.mp4", "b.mov"):
+        make_clip(folder / name, frames=4, background="green")
+    (folder / "broken.mp4").write_bytes(b"no video")
+    (folder / "notes.txt").write_text("not a video")
+    return folder
+
+
+def test_a_folder_is_cut_and_failures_come_at_the_end(command, clips, tmp_path):
+    out = tmp_path / "out"
+    code, told, err = command("cut", clips, out, "--engine", "chroma")
+    assert code == 1
+    assert sorted(p.name for p in out.iterdir()) == ["a.webm", "b.webm"]
+    assert told.split() == [str(out / "a.webm"), str(out / "b.webm")]
+    assert "2 written, 1 failed" in err
+    assert "broken.mp4" in err
+    (clips / "broken.mp4").unlink()
+    before = (out / "a.webm").stat().st_mtime_ns
+    code, told, err = command("cut", clips, out, "--engine", "chroma")
+    assert (code, told) == (0, "")
+    assert "0 written, 2 were there already, 0 failed" in err
+    assert (out / "a.webm").stat().st_mtime_ns == before
+
+
+def test_a_pattern_selects_videos_and_a_format_names_them(command, clips, tmp_path):
+    out = tmp_path / "out"
+    assert command("cut", clips / "*.mov", out, "--engine", "chroma", "--format", "gif")[0] == 0
+    assert [p.name for p in out.iterdir()] == ["b.gif"]
+    code, _, err = command("cut", clips / "*.avi", out)
+    assert (code, "No file matches" in err) == (3, True)
+
+
+def test_two_videos_of_one_name_are_refused(clips, tmp_path):
+    (clips / "a.mov").write_bytes(b"")
+    with pytest.raises(errors.InvalidRequest, match="would both become"):
+        folders.plan(folders.find_videos(clips, tmp_path), tmp_path, ".webm")
+
+
+def test_results_do_not_go_among_the_sources(clips):
+    with pytest.raises(errors.InvalidRequest, match="among the sources"):
+        folders.find_videos(clips, clips)
+
+
+def test_a_watched_folder_is_cut_once_files_have_settled(clips, tmp_path):
+    made = []
+
+    def cut_one(video, target, show):
+        made.append(video.name)
+        if video.name == "broken.mp4":
+            raise errors.BadVideo("No.")
+        target.write_bytes(b"done")
+        return ()
+
+    for video in clips.iterdir():
+        os.utime(video, (1, 1))
+    (clips / "fresh.mp4").write_bytes(b"still written")
+    out = tmp_path / "out"
+    out.mkdir()
+    folders.watch_forever(clips, out, ".webm", cut_one, seconds=0, passes=3)
+    assert made == ["a.mp4", "b.mov", "broken.mp4"]
