@@ -14,13 +14,14 @@ import pytest
 import alphareel
 from alphareel.cli import main
 from alphareel.cli.cut import value_for
-from alphareel.domain.clip import Limits
+from alphareel.domain.clip import Clip, Limits
 from alphareel.domain.errors import AlphareelError, BadVideo, InvalidRequest, StorageFailed, VerificationFailed
 from alphareel.domain.options import Background, Composition, Options, Output
 from alphareel.imaging.frame import Frame
 from alphareel.media import reader
 from alphareel.media.atomic_file import AtomicFile
 from alphareel.media.format import Target, format_named  # type: ignore[attr-defined]
+from alphareel.media.probe import _is_cropped
 from alphareel.media.reader import open_reader
 from alphareel.pipeline import run
 from alphareel.testing.clips import make_clip
@@ -358,3 +359,13 @@ def test_audio_that_a_format_cannot_hold_is_warned_about(tmp_path):
     gif, webm, poster = alphareel.cut(clip, targets=targets, engine="chroma")
     assert gif.warnings == ("gif holds no audio, so that of the video was dropped.",)
     assert webm.warnings == poster.warnings == ()
+
+
+def test_an_odd_row_that_is_cropped_is_warned_about(tmp_path):
+    clip = replace(Clip(64, 48, Fraction(1, 25), Fraction(25), 1.0, 25, "", "", ""), cropped=True)
+    assert run.losses(format_named("png_sequence"), clip) == (
+        "The sides of the video are odd, so it was cropped to 64x48.",
+    )
+    assert run.losses(format_named("png_sequence"), replace(clip, cropped=False)) == ()
+    assert _is_cropped(65, 48, Fraction(1))
+    assert not _is_cropped(65, 48, Fraction(4, 3))  # scaled to square pixels

@@ -38,7 +38,8 @@ class Clip:
     pixels. ``rotation`` (degrees clockwise) and ``sample_aspect`` (pixel width divided by height) describe the stored
     picture. ``time_base``: seconds per tick; timestamps count ticks from zero. ``frames``: an estimate, 0 when unknown.
     ``seconds``: 0 when unknown. ``start``: seconds on the source's clock at which the first frame is shown; video and
-    audio timestamps are relative to it. ``audio``: the default track, one of ``audio_tracks``.
+    audio timestamps are relative to it. ``audio``: the default track, one of ``audio_tracks``. ``cropped``: an odd row
+    or column of the stored picture is missing.
     """
 
     width: int
@@ -60,6 +61,7 @@ class Clip:
     audio_tracks: int = 0
     bytes: int = 0
     start: Fraction = Fraction(0)
+    cropped: bool = False
 
 
 @dataclass(frozen=True)

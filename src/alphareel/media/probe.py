@@ -104,6 +104,7 @@ def _inspect_webp(path: Path, limits: Limits) -> tuple[Clip, Layout]:
         pixel_format="bgra" if animation.has_alpha else "bgr24",
         color=SDR,
         has_alpha=animation.has_alpha,
+        cropped=_is_cropped(animation.width, animation.height, Fraction(1)),
         bytes=path.stat().st_size,
     )
     return clip, Layout(size=size, orientation=Orientation(), frames=frames, color=SDR)
@@ -155,6 +156,7 @@ def _clip(path: Path, container: InputContainer, stream: VideoStream, frame: av.
         container=_container_name(path, container),
         pixel_format=frame.format.name,
         rotation=layout.orientation.degrees,
+        cropped=_is_cropped(frame.width, frame.height, _sample_aspect(stream)),
         sample_aspect=_sample_aspect(stream),
         color=layout.color,
         hdr=is_hdr(frame),
@@ -231,6 +233,11 @@ def _square_pixel_size(width: int, height: int, aspect: Fraction) -> tuple[int, 
     if aspect > 1:
         return round(width * aspect) & ~1, height & ~1
     return width & ~1, round(height / aspect) & ~1
+
+
+def _is_cropped(width: int, height: int, aspect: Fraction) -> bool:
+    """Whether a stored row or column is lost. A side that is scaled to square pixels loses none."""
+    return bool((width % 2 and aspect <= 1) or (height % 2 and aspect >= 1))
 
 
 def _audio(container: InputContainer) -> AudioFacts | None:

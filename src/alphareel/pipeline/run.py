@@ -280,16 +280,19 @@ class PendingOutput:
         self, verified: Verified, engine: EngineFacts, amount_read: AmountRead, warnings: tuple[str, ...]
     ) -> Result:
         """The Result of the published file."""
-        lost = lost_audio(self.output_format, self.clip)
+        lost = losses(self.output_format, self.clip)
         all_warnings = (*self.output.options.warnings(), *warnings, *lost, *self.output_file.warnings)
         return result_of(self.output, self.output_format, verified, engine, amount_read, warnings=all_warnings)
 
 
-def lost_audio(output_format: Format, clip: Clip) -> tuple[str, ...]:
-    """A warning if the clip has audio that the format cannot hold. Nobody expects audio of a still."""
-    if clip.audio is None or output_format.audio or output_format.still:
-        return ()
-    return (f"{output_format.name} holds no audio, so that of the video was dropped.",)
+def losses(output_format: Format, clip: Clip) -> tuple[str, ...]:
+    """Warnings about what of the source is in no output of this format. Nobody expects audio of a still."""
+    warnings = []
+    if clip.audio is not None and not output_format.audio and not output_format.still:
+        warnings.append(f"{output_format.name} holds no audio, so that of the video was dropped.")
+    if clip.cropped:
+        warnings.append(f"The sides of the video are odd, so it was cropped to {clip.width}x{clip.height}.")
+    return tuple(warnings)
 
 
 def result_of(
