@@ -4,8 +4,11 @@ import cv2
 import numpy as np
 import pytest
 
-from alphareel.matting import edges, kernels, offline_smoothing, refine, temporal_smoothing
+from alphareel.domain.clip import Color
+from alphareel.imaging import kernels
+from alphareel.matting import edges, offline_smoothing, refine, temporal_smoothing
 from alphareel.matting.model_input import fit_size
+from alphareel.media.encoder_input import flat_planes
 from alphareel.testing.frames import frame_of
 
 pytestmark = pytest.mark.skipif(
@@ -75,6 +78,15 @@ def test_padded_planes_are_decontaminated_like_compact_ones():
     compact = edges.decontaminate_edges(frame, alpha)
     assert np.array_equal(strided.y, compact.y)
     assert np.array_equal(strided.u, compact.u)
+
+
+@pytest.mark.parametrize(("width", "height"), [(2, 2), (34, 722), (642, 362), (1920, 1080)])
+def test_hidden_areas_are_filled_the_same(numpy_only, width, height):
+    _, frame = scene(width, height)
+    alpha = np.rint(blobs((width, height), 7) * 255).astype(np.uint8)
+    color = Color(matrix=1, primaries=1, transfer=1)
+    for a, b in zip(numpy_only(flat_planes, frame, alpha, color), flat_planes(frame, alpha, color), strict=True):
+        assert np.array_equal(a, b)
 
 
 def shots(width, height, count=4):

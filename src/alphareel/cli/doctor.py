@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from alphareel import plugins
 from alphareel.domain.errors import AlphareelError
 from alphareel.domain.options import TIERS, Tier
-from alphareel.matting import kernels, tiers
+from alphareel.imaging import kernels
+from alphareel.matting import tiers
 from alphareel.matting.runtime import cores
 from alphareel.paths import default_models_dir
 

@@ -9,8 +9,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from alphareel.imaging import kernels
 from alphareel.imaging.frame import Plane
-from alphareel.matting import kernels
 from alphareel.matting.runtime import Array
 
 # Weight of a neighbor, one frame away, that matches exactly. Two frames away it counts squared, and so on.

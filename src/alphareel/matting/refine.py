@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from alphareel.imaging import kernels
 from alphareel.imaging.frame import Frame, Plane
-from alphareel.matting import kernels
 
 Array: TypeAlias = NDArray[np.float32]
 

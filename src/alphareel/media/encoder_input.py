@@ -7,6 +7,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from alphareel.domain.clip import Color
+from alphareel.imaging import kernels
 from alphareel.imaging.frame import Frame, Plane
 
 Pixels = NDArray[np.uint8]
@@ -76,6 +77,8 @@ def _visible_cells(alpha: Plane) -> Plane:
 
 
 def _fill_hidden(plane: Plane, visible: Plane, value: int) -> Plane:
+    if kernels.library() is not None:
+        return kernels.fill_hidden(plane, visible, value)
     height, width = plane.shape
     mask = cv2.resize(visible, (width, height), interpolation=cv2.INTER_NEAREST)
     filled = np.full((height, width), value, np.uint8)

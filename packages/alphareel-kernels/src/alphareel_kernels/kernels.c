@@ -1,6 +1,6 @@
 /* The pixel loops of alphareel: refinement of a small matte, and the removal of the old background's color.
  *
- * Plain C without Python: alphareel/matting/kernels.py calls it through ctypes, which releases the GIL. Every function
+ * Plain C without Python: alphareel/imaging/kernels.py calls it through ctypes, which releases the GIL. Every function
  * computes what the NumPy code beside its caller computes, within one level, and touches only pixels that are soft.
  * Planes are 8-bit with a stride in bytes. Functions return 0, or -1 when memory is short.
  */
@@ -764,5 +764,31 @@ EXPORT int alphareel_accumulate(const float *restrict own, const float *restrict
     for (int x = 0; x < count; x++)
         for (int k = 0; k < 3; k++)
             out[3 * x + k] = own[3 * x + k] + weight[x] * warped[3 * x + k];
+    return 0;
+}
+
+/* --------------------------------------------------------------------------------------------------- hidden areas */
+
+/* A copy of the plane with ``value`` where its cell is zero. See media/encoder_input.py. Cells are those of OpenCV's
+ * nearest neighbor: pixel x lies in cell x * cells_width / width.
+ */
+EXPORT int alphareel_fill(const uint8_t *plane, int stride, int width, int height, const uint8_t *cells,
+                          int cells_width, int cells_height, int value, uint8_t *out)
+{
+    for (int y = 0; y < height; y++) {
+        const uint8_t *row = cells + (size_t)((int64_t)y * cells_height / height) * cells_width;
+        uint8_t *to = out + (size_t)y * width;
+        int start = 0;
+        for (int c = 0; c < cells_width; c++) {
+            if (c + 1 < cells_width && !row[c] == !row[c + 1])
+                continue;
+            int stop = (int)(((int64_t)(c + 1) * width + cells_width - 1) / cells_width);
+            if (row[c])
+                memcpy(to + start, plane + (size_t)y * stride + start, stop - start);
+            else
+                memset(to + start, value, stop - start);
+            start = stop;
+        }
+    }
     return 0;
 }

@@ -1,7 +1,7 @@
 """The compiled pixel loops of ``alphareel-kernels``, through ctypes, which releases the GIL during a call.
 
-Without that package, ``refine``, ``edges`` and ``temporal_smoothing`` compute the same with NumPy and OpenCV. Why the
-loops are in C: docs/decisions/0033-kernels.md.
+Without that package the callers compute the same with NumPy and OpenCV. Why the loops are in C:
+docs/decisions/0033-kernels.md.
 """
 
 import ctypes
@@ -97,6 +97,13 @@ def accumulate(own: Array, weight: Array, warped: Array) -> Array:
     total = np.empty(own.shape, np.float32)
     _call("accumulate", own, weight, warped, weight.size, total)
     return total
+
+
+def fill_hidden(plane: Plane, cells: Plane, value: int) -> Plane:
+    """A copy of the plane with ``value`` where its cell, of a grid over the whole plane, is zero."""
+    filled = np.empty(plane.shape, np.uint8)
+    _call("fill", *_strided(plane), *plane.shape[::-1], np.ascontiguousarray(cells), *cells.shape[::-1], value, filled)
+    return filled
 
 
 def _function(name: str) -> Any:
