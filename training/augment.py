@@ -75,7 +75,7 @@ ANY_SUBJECT = Mix(
     tumble=0.1,
     bend=0.2,
     kinds=(0.40, 0.40, 0.20),
-    thing=0.62,
+    thing=0.5,
     synthetic=0.2,
     moving_synthetic=0.45,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Settings:
     processor_time: bool = False  # minutes of the processor, not of the clock on the wall
     rate: float = 3e-3
     encoder_pace: float = 0.0  # times the rate, for the encoder; 0 leaves it as it is
+    encoder_rests: float = 0.0  # share of the time after which the encoder learns too
     decay: float = 0.02
     average: float = 0.998
     clip: float = 1.0
@@ -60,16 +61,23 @@ SECOND = Settings(
     stages=(Stage(0, 256, 10, 0.3), Stage(0.3, 320, 10, 0.45), Stage(0.8, 352, 10, 0.5)),
     seed=6,
 )
-# Whatever stands in front, going on from a file that knows people. The clock is that of the processor: beside other
-# work little is learned in a minute.
-SUBJECT = Settings(
+# Whatever stands in front, from a decoder of chance. The clock is that of the processor: beside other work little is
+# learned in a minute.
+SUBJECT_FIRST = Settings(
     minutes=120.0,
     processor_time=True,
-    rate=2e-3,
     encoder_pace=0.1,
-    stages=(Stage(0, 160, 20, coarse=True), Stage(0.2, 224, 12, 0.25), Stage(0.6, 288, 10, 0.4)),
+    encoder_rests=0.25,
+    stages=(Stage(0, 160, 20, coarse=True), Stage(0.2, 208, 12, 0.2), Stage(0.6, 288, 10, 0.4)),
     any_subject=True,
     seed=7,
+)
+# The same, going on from a file that knows people.
+SUBJECT = replace(
+    SUBJECT_FIRST,
+    rate=2e-3,
+    encoder_rests=0.0,
+    stages=(Stage(0, 160, 20, coarse=True), Stage(0.2, 224, 12, 0.25), Stage(0.6, 288, 10, 0.4)),
 )
 
 

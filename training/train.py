@@ -29,7 +29,7 @@ from dataset import Batch, SampleDataset, open_loader
 from finetune import learn_from_file
 from losses import matting_loss, recognition_loss
 from model import Matte, Output
-from schedule import FIRST, SECOND, SUBJECT, Settings, Stage, rate_factor
+from schedule import FIRST, SECOND, SUBJECT, SUBJECT_FIRST, Settings, Stage, rate_factor
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,7 @@ class Run:
 
     def learn(self, batch: Batch) -> float:
         """One step; returns the loss."""
+        self._wake_encoder()
         rgb = batch.rgb.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float() / 255
         true = batch.alpha.to(self.device, non_blocking=True).unsqueeze(1).float() / 255
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
@@ -113,6 +114,12 @@ class Run:
         for name in ("model", "average", "optimizer"):
             getattr(self, name).load_state_dict(state[name])
         self.seconds, self.step, self.frames = state["seconds"], state["step"], state["frames"]
+
+    def _wake_encoder(self) -> None:
+        """Let the encoder learn from its share of the time on: what is built on it settles first."""
+        awake = self.share >= self.settings.encoder_rests
+        for parameter in self.optimizer.param_groups[0]["params"]:
+            parameter.requires_grad_(requires_grad=awake)
 
     def _agree(self) -> None:
         """Processes that learn together take the mean of their gradients, and of the time that they used."""
@@ -266,7 +273,8 @@ def main() -> None:
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "meeting").unlink(missing_ok=True)
-    recipe = SUBJECT if options.subject else SECOND if options.start else FIRST
+    first, going_on = (SUBJECT_FIRST, SUBJECT) if options.subject else (FIRST, SECOND)
+    recipe = going_on if options.start else first
     settings = replace(recipe, batch_factor=options.batch_factor)
     settings = replace(settings, minutes=options.minutes or settings.minutes)
     if options.processes > 1 and (options.workers or torch.cuda.is_available()):

@@ -204,7 +204,12 @@ def test_every_bundled_engine_can_be_measured_in_every_stage(tmp_path, engine, s
 
 
 # Minimum IoU on real footage. Raise it when an engine improves; never lower it.
-MIN_IOU = {("ccp photos", "builtin"): 0.94, ("composite", "builtin"): 0.77, ("screen, real", "chroma"): 0.95}
+MIN_IOU = {
+    ("ccp photos", "builtin"): 0.94,
+    ("composite", "builtin"): 0.77,
+    ("davis people", "subject"): 0.5,  # a break dancer before a crowd, a rider with his scooter
+    ("screen, real", "chroma"): 0.95,
+}
 
 
 @pytest.mark.parametrize(("group", "engine"), MIN_IOU)

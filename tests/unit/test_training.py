@@ -153,12 +153,12 @@ def test_an_arm_is_raised_on_both_sides_and_a_knee_bends_backwards(recipe):
     assert (poses.about("x", 90) @ (0, -1, 0))[2] == pytest.approx(-1)
 
 
-@pytest.mark.parametrize("run", ["FIRST", "SECOND"])
+@pytest.mark.parametrize("run", ["FIRST", "SECOND", "SUBJECT_FIRST", "SUBJECT"])
 def test_every_share_of_the_time_has_a_stage(recipe, run):
     settings = getattr(recipe["schedule"], run)
     sides = [settings.stage(share).side for share in np.linspace(0, 1, 50)]
     assert sides == sorted(sides)
-    assert settings.stage(0).coarse == (run == "FIRST")
+    assert settings.stage(0).coarse == (run != "SECOND")
     assert not settings.stage(1).coarse
 
 
