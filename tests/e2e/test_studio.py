@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 import pytest
 
+from alphareel.domain.clip import Limits
+from alphareel.media.reader import open_reader
 from alphareel.testing.clips import make_clip
 from alphareel.testing.service import ServiceProcess
 from alphareel_client import Client
@@ -173,6 +175,40 @@ def test_the_composed_preview_is_what_the_server_renders(page, service, tmp_path
     assert np.abs(np.roll(shown, 40, axis=1).astype(int) - rendered).mean() > 5, (
         "the picture has too little in it to tell"
     )
+
+
+def test_a_brushed_correction_makes_a_new_revision_that_can_be_undone(page, service, tmp_path):
+    with Client(KEY, base_url=service.base) as client:
+        green = make_clip(tmp_path / "green.mp4", frames=12, width=320, height=240, rate=12, background="green")
+        job = client.create_job(client.upload(green.path)["video_url"], engine="chroma")
+        client.wait_for_completion(job["id"])
+        page.goto(f"/#/jobs/{job['id']}")
+        page.click("text=Fix the matte")
+        wait_until(page, "[...document.querySelectorAll('.stage video')].every(video => video.readyState >= 2)")
+        page.click("text=Brush: remove")
+        area = page.locator("canvas.marks").bounding_box()
+        left, middle, right = area["x"], area["y"] + area["height"] * 0.8, area["x"] + area["width"]
+        page.mouse.move(left + 1, middle)
+        page.mouse.down()
+        page.mouse.move((left + right) / 2, middle, steps=4)
+        page.mouse.move(right - 1, middle, steps=4)
+        page.mouse.up()
+        keep(page, "fix")
+        page.click("text=Correct from this frame")
+        page.wait_for_selector("text=revision 2")
+        check_accessibility(page)
+        before, after = green.alpha(0)[192], alpha_of(client, job["id"], tmp_path / "fixed.webm")[192]
+        assert before.max() == 255, "the subject is under the brush"
+        assert after.max() < 16
+        page.click("role=button[name=Undo]")
+        page.wait_for_selector("text=revision 3")
+        assert alpha_of(client, job["id"], tmp_path / "undone.webm")[192].max() > 240
+
+
+def alpha_of(client, job_id, target):
+    """(H, W) alpha of the first frame of a job's result."""
+    with open_reader(client.download(job_id, target), Limits()) as reader:
+        return next(iter(reader.frames(thumbnail=None))).alpha
 
 
 def frame_of(path, index):

@@ -10,6 +10,7 @@ const load = {
   try: () => import("./try.js").then((module) => module.TryPage),
   jobs: () => import("./jobs.js").then((module) => module.JobsPage),
   job: () => import("./jobs.js").then((module) => module.JobPage),
+  fix: () => import("./fix.js").then((module) => module.FixPage),
   compose: () => import("./compose.js").then((module) => module.ComposePage),
   operate: () => import("./operate.js").then((module) => module.OperatePage),
   reference: () => import("./reference.js").then((module) => module.ReferencePage),
@@ -17,7 +18,8 @@ const load = {
 
 function route(hash) {
   if (!hash && location.pathname.endsWith("/docs")) return { page: "reference" };
-  const [, page = "", id] = hash.split("/");
+  const [, page = "", id, action] = hash.split("/");
+  if (page === "jobs" && id && action === "fix") return { page: "fix", id };
   if (page === "jobs" && id) return { page: "job", id };
   return { page: page in load ? page : "try" };
 }
@@ -54,7 +56,7 @@ function App() {
 
 const isCurrent = (href, hash) => {
   const { page } = route(hash);
-  return href === `#/${{ try: "", job: "jobs" }[page] ?? page}`;
+  return href === `#/${{ try: "", job: "jobs", fix: "jobs" }[page] ?? page}`;
 };
 
 function SignIn({ onDone }) {

@@ -97,7 +97,7 @@ export function JobPage({ id, navigate }) {
         ${job.status === "completed" && html`<div class="card">
           ${file ? html`<${Viewer} key=${file.url} file=${file} original=${facts?.preview ?? local(job.video_url)} />`
             : html`<p>${job.output_url ? `Browsers cannot show ${job.output_format} files. Download it.` : "The files of this job have expired."}</p>`}
-          ${job.output_url && html`<div class="row" style=${{ marginTop: "14px" }}><a class="button primary" href=${local(job.output_url)} download>Download ${job.output_format} (${bytes(job.output?.size)})</a></div>`}
+          ${job.output_url && html`<div class="row" style=${{ marginTop: "14px" }}><a class="button primary" href=${local(job.output_url)} download>Download ${job.output_format} (${bytes(job.output?.size)})</a>${file && html`<a class="button" href=${`#/jobs/${id}/fix`}>Fix the matte</a>`}</div>`}
         </div>
         ${job.output_url && html`<${Outputs} job=${job} onMade=${() => get(`/v1/jobs/${id}`).then(setJob, setError)} />`}`}
         ${facts && html`<div class="card"><h2>The same by code</h2><${Samples} samples=${jobSamples(address("").replace(/\/$/, ""), facts.filename, facts.fields)} /></div>`}
