@@ -3,7 +3,7 @@ import { address, follow, get, local, post, remove } from "./api.js";
 import { FORMATS, OPAQUE } from "./formats.js";
 import { recall } from "./recent.js";
 import { jobSamples } from "./samples.js";
-import { Badge, bytes, duration, Failure, html, number, Samples, useEffect, useLoad, useState, when } from "./ui.js";
+import { Badge, bytes, CopyButton, duration, Failure, html, number, Samples, useEffect, useLoad, useState, when } from "./ui.js";
 import { fileOf, Viewer } from "./viewer.js";
 
 const PAGE = 20;
@@ -100,6 +100,7 @@ export function JobPage({ id, navigate }) {
           ${job.output_url && html`<div class="row" style=${{ marginTop: "14px" }}><a class="button primary" href=${local(job.output_url)} download>Download ${job.output_format} (${bytes(job.output?.size)})</a>${file && html`<a class="button" href=${`#/jobs/${id}/fix`}>Fix the matte</a>`}</div>`}
         </div>
         ${job.output_url && html`<${Outputs} job=${job} onMade=${() => get(`/v1/jobs/${id}`).then(setJob, setError)} />`}`}
+        ${file?.format === "webm" && job.output?.has_alpha && html`<${Embed} id=${id} />`}
         ${facts && html`<div class="card"><h2>The same by code</h2><${Samples} samples=${jobSamples(address("").replace(/\/$/, ""), facts.filename, facts.fields)} /></div>`}
       </div>
       <div>
@@ -142,6 +143,27 @@ function Outputs({ job, onMade }) {
       : html`<form class="row bottom" onSubmit=${make}><div class="grow"><label for="more">Format</label><select id="more" required value=${format} onChange=${(event) => setFormat(event.target.value)}><option value="">Choose…</option>${offered.map(([name, title]) => html`<option value=${name}>${title}</option>`)}</select></div>
         ${OPAQUE.has(format) && html`<div><label for="over">Over</label><input id="over" type="color" value=${background} onInput=${(event) => setBackground(event.target.value)} /></div>`}
         <button>Make it</button></form>`}
+  </div>`;
+}
+
+/** The HTML that shows the job on a web page in every browser. */
+function Embed({ id }) {
+  const [embed, setEmbed] = useState(null);
+  const [error, setError] = useState(null);
+  const make = async () => {
+    try {
+      for (;;) {
+        const answer = await get(`/v1/jobs/${id}/embed`);
+        setEmbed(answer);
+        if (answer.ready || answer.missing.every((file) => file.export_id === null)) return;
+        await new Promise((done) => setTimeout(done, 1000));
+      }
+    } catch (failure) { setError(failure); }
+  };
+  return html`<div class="card"><h2>On a web page</h2><${Failure} error=${error} />
+    ${!embed && html`<p class="hint">HTML that shows the result with its transparency in every browser.</p><button type="button" onClick=${make}>Get the HTML</button>`}
+    ${embed && html`<div class="row end"><${CopyButton} text=${embed.html} /></div><pre tabindex="0" aria-label="HTML">${embed.html}</pre>
+      ${embed.missing.map((file) => html`<p class="hint">${file.format}: ${file.export_id ? "being made…" : file.reason}</p>`)}<p class="hint">The links work until ${when(embed.expires_at)}.</p>`}
   </div>`;
 }
 

@@ -1,5 +1,5 @@
 // Choose a video and options, upload, and start the job.
-import { get, post, upload } from "./api.js";
+import { get, local, post, upload } from "./api.js";
 import { OPAQUE_FORMATS, TRANSPARENT_FORMATS } from "./formats.js";
 import { remember } from "./recent.js";
 import { bytes, duration, Failure, html, number, useEffect, useLoad, useRef, useState } from "./ui.js";
@@ -91,22 +91,46 @@ function Options({ source, onClear, navigate }) {
   const [facts, setFacts] = useState(null);
   const stop = useRef(null);
   const kept = useRef(false);
+  const uploaded = useRef(null); // address of the file, so that it is sent once
+  const [proof, setProof] = useState(null);
   useEffect(() => () => { stop.current?.abort(); if (preview && !kept.current) URL.revokeObjectURL(preview); }, []);
   const set = (changes) => setForm((old) => ({ ...old, ...changes }));
   const byName = Object.fromEntries((models?.items ?? []).map((item) => [item.model, item]));
   const formats = form.background === "transparent" ? TRANSPARENT_FORMATS : OPAQUE_FORMATS;
   const chosen = byName[form.model];
 
+  const sent = async () => {
+    if (!source.file) return source.url;
+    if (!uploaded.current) {
+      const onProgress = (share) => setBusy({ what: `Uploading ${source.name}`, share });
+      onProgress(0);
+      uploaded.current = (await upload(source.file, onProgress, stop.current.signal)).video_url;
+    }
+    return uploaded.current;
+  };
+
+  const compare = async () => {
+    stop.current = new AbortController();
+    setError(null);
+    try {
+      let made = await post("/v1/proofs", { video_url: await sent(), ...(form.prompt ? { text_prompt: form.prompt } : {}) });
+      while (made.status !== "completed" && made.status !== "failed") {
+        setBusy({ what: "Cutting out six frames with every engine", share: made.progress / 100 });
+        await new Promise((done) => setTimeout(done, 800));
+        made = await get(`/v1/proofs/${made.id}`, stop.current.signal);
+      }
+      if (made.status === "failed") setError({ message: made.error });
+      else setProof(made);
+    } catch (failure) { if (failure.name !== "AbortError") setError(failure); }
+    setBusy(null);
+  };
+
   const start = async (event) => {
     event.preventDefault();
     stop.current = new AbortController();
     setError(null);
     try {
-      let videoUrl = source.url;
-      if (source.file) {
-        setBusy({ what: `Uploading ${source.name}`, share: 0 });
-        videoUrl = (await upload(source.file, (share) => setBusy({ what: `Uploading ${source.name}`, share }), stop.current.signal)).video_url;
-      }
+      const videoUrl = await sent();
       let imageUrl = null;
       if (form.background === "image") {
         setBusy({ what: "Uploading the background", share: null });
@@ -164,8 +188,13 @@ function Options({ source, onClear, navigate }) {
         ? html`<div aria-live="polite"><p>${busy.what}${busy.share === null ? "…" : ` ${Math.round(busy.share * 100)} %`}</p>
             <progress value=${busy.share ?? undefined} max="1" aria-label=${busy.what}></progress>
             <button type="button" class="small" style=${{ marginTop: "10px" }} onClick=${() => stop.current.abort()}>Cancel</button></div>`
-        : html`<button class="primary" style=${{ width: "100%" }}>Remove the background</button>`}
+        : html`<button class="primary" style=${{ width: "100%" }}>Remove the background</button>
+          <button type="button" style=${{ width: "100%", marginTop: "8px" }} onClick=${compare}>Compare engines on six frames</button>`}
     </div>
+    ${proof && html`<div class="card scroll" style=${{ gridColumn: "1 / -1" }}><h2>The same six frames with every engine</h2>
+      <img class="sheet" src=${local(proof.sheet_url)} width=${proof.width} height=${proof.height} alt=${`Source frames, then ${proof.engines.map((engine) => engine.name).join(", ")}`} />
+      <table><thead><tr><th>Engine</th><th class="num">Seconds for the clip</th><th class="num">Credits</th><th>License</th></tr></thead><tbody>
+        ${proof.engines.map((engine) => html`<tr><td>${engine.name}</td>${engine.error ? html`<td>${engine.error}</td>` : html`<td class="num">${number(engine.seconds)}</td>`}<td class="num">${number(engine.credits)}</td><td>${engine.engine?.license ?? ""}</td></tr>`)}</tbody></table></div>`}
   </form>`;
 }
 
