@@ -62,6 +62,23 @@ def test_a_file_becomes_a_result_on_disk(local, source, finish_job, tmp_path):
     assert [item["id"] for item in call(local, "list_jobs")["items"]] == [job["id"]]
 
 
+def test_a_completed_job_is_exported_corrected_and_examined(local, source, finish_job):
+    job = call(local, "remove_background", video=str(source))["id"]
+    for tool, arguments in [
+        ("export_job", {"output_format": "mov"}),
+        ("correct_job", {"time": 0.5, "points": [{"x": 3, "y": 3, "label": "remove"}]}),
+        ("get_quality", {}),
+    ]:
+        answer = call(local, tool, job_id=job, wait_seconds=0, **arguments)
+        assert "complete" in str(answer).lower(), "the job has no result yet"
+
+
+def test_engines_are_compared(local, source):
+    assert (
+        call(local, "compare_engines", video=str(source), engines=["builtin"], wait_seconds=0)["status"] == "processing"
+    )
+
+
 def test_an_estimate_creates_nothing(local):
     assert (
         call(local, "estimate", video="https://a.example/v.mp4", model="light", fields={"source": {"seconds": 60}})[
@@ -99,7 +116,7 @@ def test_callers_on_a_network_reach_no_files(sdk, source):
 def test_tools_that_change_nothing_say_so(local):
     tools = names(local)
     assert {name for name, tool in tools.items() if tool.annotations.read_only_hint} == {
-        "list_models", "estimate", "get_job", "list_jobs"
+        "list_models", "estimate", "get_job", "get_quality", "list_jobs"
     }  # fmt: skip
     assert all(tool.description for tool in tools.values())
 

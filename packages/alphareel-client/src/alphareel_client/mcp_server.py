@@ -6,6 +6,7 @@ Needs ``pip install "alphareel-client[mcp]"``.
 
 import argparse
 import sys
+import time as time_module  # a tool has a parameter of this name
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -22,6 +23,7 @@ from alphareel_client.errors import ClientError, JobFailed
 P = ParamSpec("P")
 
 DEFAULT_PORT = 8090
+_POLL_SECONDS = 0.5
 _MAX_WAIT = 600  # seconds; clients of the protocol give up on slow tools
 _INSTRUCTIONS = (
     "Removes the background of videos on the user's own server. Usual order: list_models, estimate, remove_background, "
@@ -98,6 +100,59 @@ def make_server(client: Client, *, local_files: bool) -> MCPServer:
         """A job: status, progress, and when completed its output_url, a signed link that expires."""
         return _waited(client, job_id, wait_seconds)
 
+    @server.tool(annotations=_CREATES)
+    @_told
+    def compare_engines(
+        video: Video,
+        engines: Annotated[list[str] | None, Field(description="Names of engines; null for all that run here.")] = None,
+        wait_seconds: Wait = 60,
+    ) -> dict[str, Any]:
+        """Cut out six frames with several engines, free of charge: sheet_url is a picture of all of them."""
+        proof = client.create_proof(url_of(video), engines=engines)
+        return _polled(lambda: client.get_proof(proof["id"]), wait_seconds)
+
+    @server.tool(annotations=_CREATES)
+    @_told
+    def export_job(
+        job_id: JobId,
+        output_format: OutputFormat,
+        fields: Annotated[dict[str, Any] | None, Field(description="quality, background, composition ...")] = None,
+        wait_seconds: Wait = 60,
+    ) -> dict[str, Any]:
+        """Make a further file of a completed job from its kept matte, without a network; then it is in its outputs."""
+        made = client.export(job_id, output_format, **(fields or {}))
+        return _polled(
+            lambda: next(dict(item) for item in client.list_exports(job_id)["items"] if item["id"] == made["id"]),
+            wait_seconds,
+        )
+
+    @server.tool(annotations=_READS)
+    @_told
+    def get_quality(job_id: JobId, wait_seconds: Wait = 60) -> dict[str, Any]:
+        """Where a completed job's matte is doubtful: its worst moments and what to try."""
+        report = _polled(lambda: dict(client.get_quality(job_id)), wait_seconds)
+        return {name: value for name, value in report.items() if name != "strip"}
+
+    @server.tool(annotations=_CREATES)
+    @_told
+    def correct_job(
+        job_id: JobId,
+        time: Annotated[float, Field(ge=0, description="Seconds of the frame that is wrong.")],
+        points: Annotated[
+            list[dict[str, Any]] | None,
+            Field(description='Clicks in pixels of the frame: {"x": 320, "y": 300, "label": "keep" or "remove"}.'),
+        ] = None,
+        box: Annotated[list[float] | None, Field(description="x, y, width, height of what to keep.")] = None,
+        *,
+        wait_seconds: Wait = 60,
+    ) -> dict[str, Any]:
+        """Correct one frame of a completed job; the correction follows the motion. Makes a new revision."""
+        made = client.correct(job_id, time=time, points=points, box=box)
+        return _polled(
+            lambda: next(dict(item) for item in client.list_corrections(job_id)["items"] if item["id"] == made["id"]),
+            wait_seconds,
+        )
+
     @server.tool(annotations=_READS)
     @_told
     def list_jobs(
@@ -134,6 +189,16 @@ def _waited(client: Client, job_id: str, seconds: float) -> dict[str, Any]:
         except (TimeoutError, JobFailed):
             pass  # the job says how it stands
     return dict(client.get_job(job_id))
+
+
+def _polled(find: Callable[[], dict[str, Any]], seconds: float) -> dict[str, Any]:
+    """What ``find`` returns, as soon as its status is completed or failed, or after ``seconds``."""
+    until = time_module.monotonic() + seconds
+    found = find()
+    while found["status"] not in ("completed", "failed") and time_module.monotonic() < until:
+        time_module.sleep(_POLL_SECONDS)
+        found = find()
+    return found
 
 
 def _told(tool: Callable[P, dict[str, Any]]) -> Callable[P, dict[str, Any]]:
