@@ -2,6 +2,7 @@
 
 import sys
 from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio
 import pytest
@@ -64,11 +65,12 @@ def test_a_file_becomes_a_result_on_disk(local, source, finish_job, tmp_path):
 
 def test_a_completed_job_is_exported_corrected_and_examined(local, source, finish_job):
     job = call(local, "remove_background", video=str(source))["id"]
-    for tool, arguments in [
+    steps: list[tuple[str, dict[str, Any]]] = [
         ("export_job", {"output_format": "mov"}),
         ("correct_job", {"time": 0.5, "points": [{"x": 3, "y": 3, "label": "remove"}]}),
         ("get_quality", {}),
-    ]:
+    ]
+    for tool, arguments in steps:
         answer = call(local, tool, job_id=job, wait_seconds=0, **arguments)
         assert "complete" in str(answer).lower(), "the job has no result yet"
 

@@ -38,7 +38,9 @@ def test_a_subject_that_returns_is_the_same():
     identifier = SubjectIdentifier()
     picture, alpha = crossing(0)
     identifier.add(picture, alpha)
-    empty = np.dstack([WALL, np.full_like(WALL, 125), np.full_like(WALL, 128)])
+    empty: np.ndarray[tuple[int, ...], np.dtype[np.uint8]] = np.dstack(
+        [WALL, np.full_like(WALL, 125), np.full_like(WALL, 128)]
+    )
     for _ in range(3):
         assert not identifier.add(empty, np.zeros_like(alpha)).any()
     identifier.add(picture, alpha)

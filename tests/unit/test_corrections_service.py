@@ -92,7 +92,7 @@ def test_a_failed_correction_leaves_the_former_revision_whole(
     assert harness.jobs.fail(row.id, attempt=None, error="broken", error_code="internal_error", actor="w")
     assert current(harness, job).revision == 1
     assert current(harness, job).output == job.output
-    assert service.create(caller, job.id, CLICK).task["corrections"][0]["number"] == 2  # type: ignore[index]
+    assert service.create(caller, job.id, CLICK).task["corrections"][0]["number"] == 2
 
 
 @pytest.mark.parametrize(
