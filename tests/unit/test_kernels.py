@@ -114,3 +114,8 @@ def test_compiled_smoothing_differs_by_rounding_only(numpy_only, smooth, width, 
     for a, b in zip(numpy_only(smooth, steps), smooth(steps), strict=True):
         assert np.abs(a - b).mean() < 1e-3
         assert np.abs(a - b).max() < 0.05
+
+
+def test_a_library_of_another_version_is_not_used(monkeypatch):
+    monkeypatch.setattr(kernels, "_VERSION", 0)
+    assert kernels.library.__wrapped__() is None

@@ -17,16 +17,19 @@ from alphareel.imaging.frame import Frame, Plane
 
 Array = NDArray[np.float32]
 
+_VERSION = 1  # of the functions in kernels.c
+
 
 @cache
 def library() -> Any:
-    """The C library, None where it is not installed."""
+    """The C library, None where it is not installed or is of another version than this module."""
     try:
         import alphareel_kernels  # noqa: PLC0415 - an optional package
     except ModuleNotFoundError:
         return None
     path = alphareel_kernels.library_path()
-    return None if path is None else ctypes.CDLL(str(path))
+    loaded = None if path is None else ctypes.CDLL(str(path))
+    return loaded if hasattr(loaded, "alphareel_version") and loaded.alphareel_version() == _VERSION else None
 
 
 def refine(small: Array, certain: NDArray[np.bool_], frame: Frame, *, eps: float) -> Plane:

@@ -28,6 +28,9 @@
 #define TERMS 6         /* aY, lowest, highest at full width; aU, aV, b at half width */
 #define PRODUCTS 13
 
+/* Raised with every change of a function's arguments. alphareel uses no library of another version. */
+EXPORT int alphareel_version(void) { return 1; }
+
 INLINE int clamped(int value, int count) { return value < 0 ? 0 : value >= count ? count - 1 : value; }
 INLINE float smaller(float a, float b) { return a < b ? a : b; }
 INLINE float larger(float a, float b) { return a > b ? a : b; }
