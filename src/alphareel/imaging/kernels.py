@@ -28,7 +28,9 @@ def library() -> Any:
     except ModuleNotFoundError:
         return None
     path = alphareel_kernels.library_path()
-    loaded = None if path is None else ctypes.CDLL(str(path))
+    if path is None:
+        return None
+    loaded = ctypes.CDLL(str(path))
     return loaded if hasattr(loaded, "alphareel_version") and loaded.alphareel_version() == _VERSION else None
 
 
