@@ -63,7 +63,8 @@ def analyze(
     """
     limits, options = limits or Limits(), options or Options()
     if matte is not None:
-        options = replace(options, engine=read_matte_facts(matte).engine.name)
+        facts = read_matte_facts(matte)
+        options = replace(options, engine=facts.engine.name, preview_duration=facts.options.preview_duration)
     folder.mkdir(parents=True, exist_ok=True)
     meter, identifier = QualityMeter(), SubjectIdentifier()
     moments: list[_Moment] = []
