@@ -29,6 +29,7 @@ STRIP = "quality.png"
 WORST = 10
 _MAX_POINTS = 600  # of a series in the report
 _SAMPLES = 48  # frames of a clip without a matte that are analyzed
+_MIN_FRAMES = 8  # in which a subject is seen, to be reported
 _THUMBNAIL = 160  # longer side
 _STRIP_SIZE = (960, 180)
 _BACKGROUND = np.array([40, 90, 200], np.float32)
@@ -275,7 +276,7 @@ def _subject_report(
 ) -> list[dict[str, Any]]:
     report = []
     for subject in subjects:
-        if len(subject.boxes) < min(3, len(moments)) or subject.number not in faces:
+        if len(subject.boxes) < min(_MIN_FRAMES, max(1, len(moments) // 4)) or subject.number not in faces:
             continue
         name = f"subject-{subject.number}.png"
         (folder / name).write_bytes(encode_small(faces[subject.number][1]))
