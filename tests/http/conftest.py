@@ -22,7 +22,7 @@ from alphareel.domain.clip import EngineFacts
 from alphareel.http.app import create_app
 from alphareel.service.api_keys.admin import Operator
 from alphareel.service.api_keys.service import digest
-from alphareel.service.jobs.models import Output
+from alphareel.service.jobs.models import Output, StoredMatte
 from alphareel.telemetry.logging import configure_logging
 from alphareel.testing.fakes import ServiceHarness, make_settings, open_harness
 
@@ -31,7 +31,7 @@ RESULT_SHA256 = hashlib.sha256(RESULT).hexdigest()
 
 NewKey = Callable[[], str]
 MakeClient = Callable[..., TestClient]
-FinishJob = Callable[[str], None]
+FinishJob = Callable[..., None]
 
 
 @pytest.fixture(autouse=True)
@@ -134,9 +134,9 @@ def anonymous_client(make_client: MakeClient) -> TestClient:
 
 @pytest.fixture
 def finish_job(harness: ServiceHarness, tmp_path) -> FinishJob:
-    """Does what a worker does when it delivers."""
+    """Does what a worker does when it delivers; with ``matte``, it keeps one with the job."""
 
-    def finish(job_id: str) -> None:
+    def finish(job_id: str, *, matte: bool = False) -> None:
         job = harness.jobs.job(job_id)
         running = harness.jobs.begin_attempt(job_id, ticket=job.ticket, actor="worker")
         blob = f"outputs/{job_id}/{running.attempt}/result.webm"
@@ -144,9 +144,19 @@ def finish_job(harness: ServiceHarness, tmp_path) -> FinishJob:
         result_path.write_bytes(RESULT)
         harness.blobs.put_file(blob, result_path)
         output = Output(blob, "webm", "video/webm", len(RESULT), RESULT_SHA256, 640, 360, 60, 2.0, True, False)
+        kept = None
+        if matte:
+            kept = StoredMatte(f"mattes/{job_id}/{running.attempt}/m.mkv", 4, "c" * 64, 60, "uploads/source.mp4")
+            harness.blobs.put_file(kept.blob, result_path)
         facts = EngineFacts("builtin", "1", "2" * 64, "Apache-2.0")
         assert harness.jobs.complete(
-            job_id, attempt=running.attempt, output=output, engine=facts, warnings=job.warnings, actor="worker"
+            job_id,
+            attempt=running.attempt,
+            output=output,
+            engine=facts,
+            warnings=job.warnings,
+            actor="worker",
+            matte=kept,
         )
 
     return finish

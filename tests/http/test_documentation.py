@@ -52,7 +52,7 @@ def environment(harness, key, client, serve, finish_job, tmp_path):
     done = client.post("/v1/jobs", json={"video_url": VIDEO}).json()["id"]
     draft = client.post("/v1/jobs", json={"video_url": VIDEO, "auto_start": False}).json()["id"]
     unwanted = client.post("/v1/jobs", json={"video_url": VIDEO, "auto_start": False}).json()["id"]
-    finish_job(done)
+    finish_job(done, matte=True)
     stopped = threading.Event()
 
     def work():
