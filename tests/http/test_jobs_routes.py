@@ -1,6 +1,8 @@
 """The job routes as clients of the API contract use them."""
 
 import re
+import threading
+import time
 from datetime import datetime
 
 import pytest
@@ -272,6 +274,40 @@ def test_a_poll_after_progress_returns_the_new_state(client, harness):
     harness.jobs.set_progress(job["id"], attempt=running.attempt, progress=41.26)
     response = client.get(f"/v1/jobs/{job['id']}", headers={"If-None-Match": tag})
     assert (response.status_code, response.json()["progress"]) == (200, 41.3)
+
+
+def test_a_waiting_poll_is_answered_once_the_job_ends(client, finish_job):
+    job = create(client)
+    timer = threading.Timer(0.5, finish_job, [job["id"]])
+    timer.start()
+    began = time.monotonic()
+    response = client.get(f"/v1/jobs/{job['id']}", params={"wait": 20})
+    timer.join()
+    assert (response.status_code, response.json()["status"]) == (200, "completed")
+    assert time.monotonic() - began < 15
+    assert client.get(f"/v1/jobs/{job['id']}", params={"wait": 20}).json()["status"] == "completed", "at once"
+
+
+def test_a_waiting_poll_of_an_unchanged_job_ends_after_the_time_that_it_asked_for(client):
+    job = create(client)
+    tag = client.get(f"/v1/jobs/{job['id']}").headers["etag"]
+    began = time.monotonic()
+    response = client.get(f"/v1/jobs/{job['id']}", params={"wait": 0.3}, headers={"If-None-Match": tag})
+    assert (response.status_code, response.content) == (304, b"")
+    assert time.monotonic() - began >= 0.3
+    assert client.get(f"/v1/jobs/{job['id']}", params={"wait": 61}).status_code == 400
+    assert client.get("/v1/jobs/job_unknown", params={"wait": 20}).status_code == 404
+
+
+def test_a_waiting_poll_with_a_tag_is_answered_by_progress(client, harness):
+    job = create(client)
+    running = harness.jobs.begin_attempt(job["id"], ticket=harness.jobs.job(job["id"]).ticket, actor="worker")
+    tag = client.get(f"/v1/jobs/{job['id']}").headers["etag"]
+    timer = threading.Timer(0.3, lambda: harness.jobs.set_progress(job["id"], attempt=running.attempt, progress=50))
+    timer.start()
+    response = client.get(f"/v1/jobs/{job['id']}", params={"wait": 20}, headers={"If-None-Match": tag})
+    timer.join()
+    assert (response.status_code, response.json()["progress"]) == (200, 50)
 
 
 def test_a_poll_learns_that_the_job_moved_up_in_the_queue(client, harness):

@@ -2,9 +2,15 @@
 
 import contextlib
 import ctypes
+import errno
 import hashlib
 import os
+import resource
+import socket
+import subprocess
 import sys
+import tempfile
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -146,9 +152,8 @@ def killed(target, options):
     time.sleep(60)
 
 
-def killed_at_first(target, options, marker):
-    if not Path(marker).exists():
-        Path(marker).touch()
+def killed_at_first(target, options):
+    if target.parent.name.endswith(".1"):  # the first attempt
         yield from killed(target, options)
     yield _progress(1.0, _result(target, b"made at last"))
 
@@ -163,6 +168,73 @@ def babble(target, options):
 def noise(target, options):
     sys.stderr.write("x" * 10_000_000)
     yield _progress(1.0, _result(target, b"made noisily"))
+
+
+def attack(target, options, *paths):
+    """Try what a hostile file might; the result names what worked."""
+    outside, others, source = paths[:3]
+    attempts = {
+        "socket": lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM),
+        "local socket": lambda: socket.socket(socket.AF_UNIX),
+        "fork": _fork,
+        "shell": lambda: os.execv("/bin/sh", ["/bin/sh", "-c", "exit 3"]),
+        "subprocess": lambda: subprocess.run(["/bin/true"], check=True),
+        "passwd": lambda: Path("/etc/passwd").read_text(),
+        "environment of the parent": lambda: Path(f"/proc/{os.getppid()}/environ").read_bytes(),
+        "memory of the parent": lambda: Path(f"/proc/{os.getppid()}/maps").read_bytes(),
+        "another job's file": lambda: Path(others).read_bytes(),
+        "list of jobs": lambda: list(target.parent.parent.iterdir()),
+        "write outside": lambda: Path(outside).write_text("x"),
+        "change of an input": lambda: os.close(os.open(source, os.O_WRONLY | os.O_APPEND)),
+        "mode of an input": lambda: Path(source).chmod(0o777),
+        "link to an input": lambda: (target.parent / "link").symlink_to(source),
+        "signal to the parent": lambda: os.kill(os.getppid(), 0),
+        "trace of the parent": lambda: _call("ptrace", 2, os.getppid(), 0, 0),
+        "mount": lambda: _call("umount2", b"/no such mount", 0),
+        "limits of the parent": lambda: resource.prlimit(os.getppid(), resource.RLIMIT_NOFILE),
+    }
+    for name in paths[3:]:
+        del attempts[name]
+    worked = []
+
+    def try_all():
+        for name, attempt in attempts.items():
+            with contextlib.suppress(OSError):
+                attempt()
+                worked.append(name)
+
+    for where in (threading.Thread(target=try_all), None):  # a thread is confined as well
+        if where is None:
+            try_all()
+        else:
+            where.start()
+            where.join()
+    yield _progress(1.0, _result(target, "\n".join(worked).encode()))
+
+
+def _fork():
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+
+def _call(name, *arguments):
+    """A call that fails anyway: EPERM says that it was refused, everything else that it was looked at."""
+    if getattr(ctypes.CDLL(None, use_errno=True), name)(*arguments) != 0 and ctypes.get_errno() == errno.EPERM:
+        raise PermissionError(name)
+
+
+def leave_traces(target, options):
+    """What a job may leave for the next one, and what it finds of the one before."""
+    found = [name for name in ("TRACE", "TMPDIR") if "trace" in os.environ.get(name, "")]
+    found += [name for name in map(str, Path(tempfile.gettempdir()).iterdir()) if "/trace" in name]
+    found += ["module"] if hasattr(os, "trace") else []
+    found += [f"descriptor {n}" for n in range(5, 64) if Path(f"/proc/self/fd/{n}").exists()]
+    os.environ["TRACE"] = "trace"
+    setattr(os, "trace", bytearray(b"frame" * 1000))  # noqa: B010
+    (target.parent / "trace").write_text("a frame")
+    yield _progress(1.0, _result(target, "\n".join([str(os.getpid()), *found]).encode()))
 
 
 BEHAVIOURS = {name: value for name, value in globals().items() if callable(value)}

@@ -257,6 +257,6 @@ def test_a_job_overwrites_the_leftovers_of_an_earlier_attempt(clip, tmp_path):
     (tmp_path / "job.webm").write_bytes(b"half of a result")
     options = Options(engine="chroma", key_color=(0, 255, 0))
     task = RunTask(clip, (Output(tmp_path / "job.webm", options),), Limits(), threads=1)
-    request = ChildRequest.from_json(ChildRequest(task, 0, 0, 0, os.getpid()).to_json())  # as the worker sends it
+    request = ChildRequest.from_json(ChildRequest(task, 0, 0, 0).to_json())  # as the worker sends it
     *_, last = child_main._perform(request.task)
     assert last.results[0].frames == 4  # type: ignore[union-attr]

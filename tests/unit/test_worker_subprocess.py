@@ -160,7 +160,7 @@ task = ChildRequest.from_json(sys.argv[1]).task
 print("begun", flush=True)
 child_process.run(task, child_process.ResourceLimits(), tick=lambda p: print("tick", flush=True) if p else None)
 """
-    request = ChildRequest(task("hang"), memory_bytes=0, cpu_seconds=0, open_files=0, parent_pid=0).to_json()
+    request = ChildRequest(task("hang"), memory_bytes=0, cpu_seconds=0, open_files=0).to_json()
     parent = subprocess.Popen([sys.executable, "-c", program, request], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     with parent:
@@ -201,7 +201,7 @@ def test_a_file_beyond_a_limit_is_refused_by_that_limit_s_own_error(
 def test_a_file_that_breaks_whoever_examines_it_is_a_bad_file(
     error: type[errors.AlphareelError], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_: Any) -> Any:
+    def broken(*_: Any, **__: Any) -> Any:
         raise error("It broke.")
 
     monkeypatch.setattr(child_process, "run", broken)
@@ -216,7 +216,7 @@ def test_a_file_that_breaks_whoever_examines_it_is_a_bad_file(
 def test_a_file_that_takes_too_long_is_a_bad_file_unless_the_machine_kept_its_probe_waiting(
     computed: float | None, error: type[errors.AlphareelError], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def slow(*_: Any) -> Any:
+    def slow(*_: Any, **__: Any) -> Any:
         reached = child_process.BudgetExceeded("Over.")
         reached.computed = computed
         raise reached

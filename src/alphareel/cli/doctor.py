@@ -49,7 +49,16 @@ def _service(settings: "Settings") -> Iterator[Check]:
     yield _kernels()
     for name, look in (("data folder", _data_dir), ("database", _database), ("storage", _storage)):
         yield _looked(name, look, settings)
+    yield _confinement(settings)
     yield Check("processors", fine=True, detail=f"{cores()} for {settings.worker.jobs} job(s) at a time")
+
+
+def _confinement(settings: "Settings") -> Check:
+    from alphareel.service.worker import confinement
+
+    if not settings.worker.confined:
+        return Check("confinement", fine=True, detail="off, by ALPHAREEL_CONFINE_JOBS")
+    return Check("confinement", fine=True, detail=f"job processes: {confinement.available().describe()}")
 
 
 def _looked(name: str, look: "Callable[[Settings], Check]", settings: "Settings") -> Check:

@@ -12,6 +12,7 @@ from sqlalchemy import exc, pool
 
 from alphareel.db import postgres
 from alphareel.db.availability import Availability, DatabaseLimits, WriteQueue, no_answer
+from alphareel.db.notifications import LocalNotifications, Notifications, PostgresNotifications, take_pending
 from alphareel.domain.errors import Unavailable
 
 _READ_ONLY = "alphareel_read_only"
@@ -89,6 +90,8 @@ class Database:
     def __init__(self, engine: sa.Engine, limits: DatabaseLimits = _DEFAULT_LIMITS) -> None:
         self.engine = engine
         self.limits = limits
+        #: Receives the topics of ``notify`` on SQLite after each commit. PostgreSQL sends them itself.
+        self.send_notification: Callable[[str], None] = lambda _topic: None
         self._is_sqlite = engine.dialect.name == "sqlite"
         self._writers = WriteQueue()
         if self._is_sqlite:
@@ -110,10 +113,16 @@ class Database:
         """
         self._check_up()
         turn = self._writers.turn(self.limits.lock) if self._is_sqlite else nullcontext()
+        topics: list[str] = []
         with turn, self._translate_errors():
             self.availability.check()
             with self.engine.begin() as connection, self._statement_timeout(connection, unlimited=unlimited):
-                yield connection
+                try:
+                    yield connection
+                finally:
+                    topics = take_pending(connection)
+        for topic in topics:
+            self.send_notification(topic)
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
@@ -130,6 +139,15 @@ class Database:
             if self._is_sqlite
             else self._open_postgres(reconnect=_QUEUE_RECONNECT_SECONDS, pool_size=20, max_overflow=10)
         )
+
+    def open_notifications(self, folder: Path) -> Notifications:
+        """Notifications between all processes that use this database; on SQLite they meet in ``folder``."""
+        if not self._is_sqlite:
+            url = self.engine.url
+            return PostgresNotifications(lambda: postgres.open_connection(url, self.limits, self.availability))
+        local = LocalNotifications(folder)
+        self.send_notification = local.send
+        return local
 
     def close(self) -> None:
         self.availability.stop()

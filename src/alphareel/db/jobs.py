@@ -11,6 +11,7 @@ from alphareel.db import billing, idempotency, mapping
 from alphareel.db.database import Database
 from alphareel.db.deletion import link_uploads
 from alphareel.db.migrate import is_current
+from alphareel.db.notifications import notify, progress_topic
 from alphareel.db.queue import Enqueue, QueueAdmission, keys_with_waiting_jobs
 from alphareel.db.queue_position import QueuePositionCache
 from alphareel.db.retention import set_expiry
@@ -172,14 +173,6 @@ class JobStore:
             row = c.execute(sa.select(jobs).where(jobs.c.id == job_id, jobs.c.deleted_at.is_(None))).one_or_none()
             return self._to_jobs(c, [row])[0] if row is not None else None
 
-    def is_unfinished(self, job_id: str, *, key_ids: tuple[str, ...] | None = None) -> bool:
-        """Whether the job is pending or processing; with ``key_ids``, only for a job of these keys."""
-        where = [jobs.c.id == job_id, jobs.c.status.in_(_UNFINISHED), jobs.c.deleted_at.is_(None)]
-        if key_ids is not None:
-            where.append(jobs.c.key_id.in_(key_ids))
-        with self._database.read() as c:
-            return c.execute(sa.select(sa.literal(1)).select_from(jobs).where(*where)).first() is not None
-
     def jobs(
         self,
         key_id: str | None,
@@ -278,6 +271,7 @@ class JobStore:
             .values(progress=highest, progress_at=now, updated_at=now, preview=preview or jobs.c.preview)
         )
         with self._database.write() as c:
+            notify(c, progress_topic(job_id))
             return c.execute(change).rowcount == 1
 
     def reset_tries(self, job_id: str, *, ticket: int) -> None:

@@ -113,6 +113,12 @@ class Probe:
             connection.close()
 
 
+def open_connection(url: sa.URL, limits: DatabaseLimits, availability: Availability) -> Connection:
+    """A connection outside of any pool, whose statements time out."""
+    args, options = url.get_dialect()().create_connect_args(url)
+    return _connect(args, options, limits, ResponseTimeout(_client_timeout(limits.statement), availability))
+
+
 def _connect(args: Any, options: Any, limits: DatabaseLimits, answer_timeout: ResponseTimeout) -> Connection:
     timeouts = {"connect_timeout": max(2, round(limits.connect)), **options}  # psycopg waits at least two seconds
     connection: Connection = Connection.connect(*args, **timeouts)

@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from alphareel.db import billing
+from alphareel.db.notifications import job_topic, notify
 from alphareel.db.tables import job_events, jobs
 from alphareel.service.billing.credits import Quote
 from alphareel.service.jobs.models import Status, sources
@@ -79,6 +80,7 @@ def append_event(
         "reason": transition.reason,
     }
     c.execute(sa.insert(job_events).values(values))
+    notify(c, job_topic(job_id))
 
 
 def log_transition(job_id: str, transition: Transition) -> None:

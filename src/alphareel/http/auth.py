@@ -22,6 +22,7 @@ from alphareel.http.errors import request_id
 from alphareel.http.origins import origin_of
 from alphareel.http.rate_limits import READ_METHODS
 from alphareel.service.api_keys.admin import Operator
+from alphareel.service.jobs.models import UNFINISHED
 from alphareel.service.principal import Principal
 from alphareel.service.services import Services
 from alphareel.service.settings import Settings
@@ -81,7 +82,8 @@ def _unfinished_job(request: Request, principal: Principal, services: Services) 
     job_id = request.path_params.get("job_id")
     if job_id is None or request.method not in READ_METHODS:
         return None
-    return job_id if services.jobs.is_unfinished(principal, job_id) else None
+    job = request.state.job = services.jobs.find(principal, job_id)  # for the route, which need not read it again
+    return job_id if job is not None and job.status in UNFINISHED else None
 
 
 def require_admin(

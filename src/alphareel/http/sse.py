@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-import anyio
 from fastapi import FastAPI, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
@@ -13,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from alphareel.domain.errors import NotFound, RateLimited, Unavailable
 from alphareel.http.serializers import Serializers
 from alphareel.service.jobs.models import TERMINAL, Job, JobEvent
+from alphareel.service.jobs.watch import JobChange
 from alphareel.service.principal import Principal
 from alphareel.service.services import Services
 
@@ -101,7 +101,13 @@ class JobStream:
         return job.status in TERMINAL and not new
 
     async def __aiter__(self) -> AsyncIterator[ServerSentEvent]:
+        with self._services.watch.watching(self._job_id) as change:
+            async for event in self._until_end(change):
+                yield event
+
+    async def _until_end(self, change: JobChange) -> AsyncIterator[ServerSentEvent]:
         while not self._is_closed():
+            change.clear()
             try:
                 job, new = await run_in_threadpool(self._poll)
                 events = self._changes(job, new)
@@ -109,14 +115,14 @@ class JobStream:
                 yield ServerSentEvent(event="deleted", data={"id": self._job_id})
                 return
             except Unavailable:  # retry at the next poll
-                await anyio.sleep(_POLL_SECONDS)
+                await change.wait(_POLL_SECONDS)
                 continue
             for event in events:
                 yield event
             if job.status in TERMINAL:
                 yield ServerSentEvent(event="end", data=self._serializers.job(job).model_dump(mode="json"))
                 return
-            await anyio.sleep(_POLL_SECONDS)
+            await change.wait(_POLL_SECONDS)
 
     def _poll(self) -> tuple[Job, list[JobEvent]]:
         job = self._services.jobs.get(self._principal, self._job_id)

@@ -5,6 +5,7 @@ This is the only module that knows DBOS. DBOS does not detect dead processes in 
 """
 
 import logging
+import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -13,6 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, EnqueueOptions
+from dbos._queue import queue_worker_thread
 from dbos._sys_db import SystemDatabase
 
 from alphareel.domain.errors import Unavailable
@@ -33,6 +35,8 @@ _MAX_RECOVERIES = 100  # far above the worker's own limit, which fails the job w
 _UNFINISHED = ("ENQUEUED", "DELAYED", "PENDING")
 _ENDED = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 _BATCH = 500
+_SLOT_SECONDS = (0.02, 0.1)  # after which the slot of a workflow that ended is free; polling finds what is slower
+_STOP_SECONDS = 10.0
 
 
 def prepare(database_url: str) -> None:
@@ -124,6 +128,8 @@ class DbosEngine(DbosQueue):
         self._worker = worker
         self._fetch = fetch
         self._polling_seconds = polling_seconds
+        self._pauses = [_Pause(), _Pause()]
+        self._threads: list[threading.Thread] = []
         config: DBOSConfig = {
             "name": _APP_NAME,
             "system_database_url": database_url,
@@ -136,28 +142,53 @@ class DbosEngine(DbosQueue):
         }
         if database_engine is not None:
             config["system_database_engine"] = database_engine
-        DBOS(config=config)
-        DBOS.listen_queues(worker.queues)
+        self._dbos = DBOS(config=config)
         _limit_this_process({_QUEUE: worker.jobs, _FETCH_QUEUE: fetch.concurrency})
-        _register(body)
+        _register(body, on_end=self._wake_after_end)
 
-    def launch(self) -> None:
+    def launch(self, on_ready: Callable[[], None] = lambda: None) -> None:
+        DBOS.listen_queues([])  # threads of ours do that, which can be woken
         DBOS.launch()
-        DBOS.register_queue(
+        jobs = DBOS.register_queue(
             _QUEUE,
             worker_concurrency=self._worker.jobs,
             polling_interval_sec=self._polling_seconds,
             on_conflict="always_update",
         )
-        DBOS.register_queue(
+        fetches = DBOS.register_queue(
             _FETCH_QUEUE,
             worker_concurrency=self._fetch.concurrency,
             partition_worker_concurrency=max(1, self._fetch.concurrency // 2),  # one key's sources may all be slow
             polling_interval_sec=self._polling_seconds,
             on_conflict="always_update",
         )
+        on_ready()
+        for queue, pause in zip((jobs, fetches), self._pauses, strict=True):
+            if queue.name not in self._worker.queues:
+                continue
+            thread = threading.Thread(
+                target=queue_worker_thread, args=(pause, self._dbos, queue), name=f"queue-{queue.name}", daemon=True
+            )
+            thread.start()
+            self._threads.append(thread)
+
+    def wake(self) -> None:
+        """Look at the queues now instead of at the next poll."""
+        for pause in self._pauses:
+            pause.wake()
+
+    def _wake_after_end(self) -> None:
+        """A workflow is about to end, and frees its slot a moment later."""
+        for seconds in _SLOT_SECONDS:
+            timer = threading.Timer(seconds, self.wake)
+            timer.daemon = True
+            timer.start()
 
     def stop(self, *, grace_seconds: float) -> None:
+        for pause in self._pauses:
+            pause.set()
+        for thread in self._threads:
+            thread.join(_STOP_SECONDS)
         DBOS.destroy(workflow_completion_timeout_sec=round(grace_seconds))
 
     def recover(self, living: Callable[[], Collection[str]]) -> int:
@@ -213,6 +244,26 @@ def _limit_this_process(concurrency: Mapping[str, int]) -> None:
     SystemDatabase.get_queue = get_queue  # type: ignore[method-assign]
 
 
+class _Pause(threading.Event):
+    """The stop event of a thread that polls a queue, whose ``wait`` also returns, with False, when it is woken."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._wake_up = threading.Event()
+
+    def set(self) -> None:
+        super().set()
+        self._wake_up.set()
+
+    def wake(self) -> None:
+        self._wake_up.set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self._wake_up.wait(timeout)
+        self._wake_up.clear()
+        return self.is_set()
+
+
 def workflow_id(job_id: str, ticket: int) -> str:
     return f"{job_id}.{ticket}"
 
@@ -229,7 +280,7 @@ def _translate_errors() -> Iterator[None]:
         raise Unavailable("The queue does not answer.") from error
 
 
-def _register(body: JobBody) -> None:
+def _register(body: JobBody, *, on_end: Callable[[], None]) -> None:
     """Register the workflows. Their arguments are ids. DBOS records each step, so a settled job never runs again."""
     # Steps raise only while the database is down; 12 attempts with doubled pauses wait for more than an hour.
     retried = partial(DBOS.step, retries_allowed=True, max_attempts=12, interval_seconds=1.0, backoff_rate=2.0)
@@ -249,6 +300,7 @@ def _register(body: JobBody) -> None:
     @DBOS.workflow(name=_FETCH_WORKFLOW, max_recovery_attempts=_MAX_RECOVERIES)
     def fetch_job(job_id: str, ticket: int) -> None:
         fetch(job_id, ticket)
+        on_end()
 
     @DBOS.step(name="help")
     def make_one_chunk(job_id: str, ticket: int, plan_hash: str, number: int) -> None:
@@ -261,3 +313,4 @@ def _register(body: JobBody) -> None:
     @DBOS.workflow(name=_WORKFLOW, max_recovery_attempts=_MAX_RECOVERIES)
     def run_job(job_id: str, ticket: int) -> Any:
         settle(job_id, ticket, execute(job_id, ticket))
+        on_end()

@@ -5,7 +5,7 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from types import FrameType
 
@@ -39,6 +39,7 @@ from alphareel.server.supervisor import Supervisor, load_installation_id, lock_d
 from alphareel.service.services import Services
 from alphareel.service.settings import HttpSettings, ModelSettings, Settings
 from alphareel.service.studio import SignInCodes
+from alphareel.service.worker.confinement import hide_process
 from alphareel.telemetry.logging import configure_logging, get_logger, hide_secret
 from alphareel.telemetry.tracing import configure_tracing, shutdown_tracing
 
@@ -52,8 +53,35 @@ def serve(settings: Settings) -> int:
         configure_tracing("alphareel-api")
     _warn_of_unknown_settings()
     make_private_folder(settings.storage.data_dir)
-    with lock_data_dir(settings.storage.data_dir) as lock, _open(settings) as installation:
+    hide_process()
+    with ExitStack() as stack:
+        lock = stack.enter_context(lock_data_dir(settings.storage.data_dir))
         home = load_installation_id(settings.storage.data_dir)
+        children = container.build_probe_children(settings)
+        stack.callback(children.stop)
+        children.start()
+        opened: list[Installation] = []  # empty while the service starts, when no worker has begun
+
+        def deregister(executor_id: str) -> None:
+            for each in opened:
+                deregister_executor(each, executor_id)
+
+        supervisor = Supervisor(
+            as_environment(settings),
+            home=home,
+            lock=lock,
+            stop_seconds=settings.worker.stop_seconds,
+            hang_seconds=settings.worker.hang_seconds,
+            deregister=deregister,
+            heartbeat_file=settings.storage.heartbeat,
+            connect_template=children.connect,
+        )
+        stack.callback(supervisor.stop)
+        if settings.worker.jobs > 0:
+            supervisor.start()  # its worker loads its modules while this process goes on
+        installation = stack.enter_context(_open(settings))
+        stack.callback(supervisor.stop)  # before the installation is closed
+        opened.append(installation)
         installation.executors.remove_home(
             home
         )  # we hold the lock, so these executors are dead; release their jobs at once
@@ -62,18 +90,11 @@ def serve(settings: Settings) -> int:
         first_key = _show_first_key(
             installation
         )  # after binding: a start that fails on the port must not consume the only display
-        supervisor = Supervisor(
-            as_environment(settings),
-            home=home,
-            lock=lock,
-            stop_seconds=settings.worker.stop_seconds,
-            hang_seconds=settings.worker.hang_seconds,
-            deregister=lambda executor_id: deregister_executor(installation, executor_id),
-            heartbeat_file=settings.storage.heartbeat,
-        )
-        services = container.build_services(installation)
+        supervisor.release()
+        services = container.build_services(installation, children)
         usage_flusher = container.build_usage_flusher(installation, services, supervisor.current_executor)
         renewal = container.build_renewal(services)
+        installation.notifications.start()
         usage_flusher.start()
         services.health.start()
         renewal.start()
@@ -85,7 +106,7 @@ def serve(settings: Settings) -> int:
                 _say(
                     f"Open the studio: {container.studio_link(settings, sign_in_codes)} (works once, within 15 minutes)"
                 )
-            return _run(server, supervisor, listener, run_worker_process=settings.worker.jobs > 0)
+            return _run(server, supervisor, listener)
         finally:
             services.health.stop()
             renewal.stop()
@@ -111,12 +132,10 @@ def build_app(installation: Installation, services: Services, sign_in_codes: Sig
     )
 
 
-def _run(server: "_Server", supervisor: Supervisor, listener: socket.socket, *, run_worker_process: bool) -> int:
+def _run(server: "_Server", supervisor: Supervisor, listener: socket.socket) -> int:
     # For a signal before uvicorn installs its own handlers. At its end it raises the signal it stopped for once more.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, server.handle_exit)
-    if run_worker_process:
-        supervisor.start()
     try:
         _announce(f"http://{_spoken(listener)}")
         server.run(sockets=[listener])

@@ -1,6 +1,7 @@
 """The composition root: builds the services of the API process and of the worker process from an installation."""
 
 import math
+import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ from alphareel.service.jobs.estimate_service import EstimateService
 from alphareel.service.jobs.retention import RetentionSweeper
 from alphareel.service.jobs.service import JobService
 from alphareel.service.jobs.test_mode import ScenarioRunner
+from alphareel.service.jobs.watch import JobWatch
 from alphareel.service.net.download import GuardedFetcher
 from alphareel.service.net.post import GuardedPoster
 from alphareel.service.periodic import PeriodicTask
@@ -60,11 +62,12 @@ from alphareel.service.webhooks.dispatcher import WebhookDispatcher, WebhookSend
 from alphareel.service.webhooks.events import Secrets
 from alphareel.service.webhooks.service import WebhookService
 from alphareel.service.worker import child_process
-from alphareel.service.worker.child_process import ResourceLimits
+from alphareel.service.worker.child_process import SPAWNED, Children, ResourceLimits
 from alphareel.service.worker.heartbeat import Heartbeat
-from alphareel.service.worker.messages import InspectTask, RunResult, RunTask
+from alphareel.service.worker.messages import InspectTask, Preload, RunResult, RunTask
 from alphareel.service.worker.reconciler import Reconciler, ReconcilerConfig
 from alphareel.service.worker.runner import Worker
+from alphareel.service.worker.spares import SpareConfig, Spares
 from alphareel.telemetry.logging import get_logger, hide_secret
 
 _PROBE_MEMORY = 4 * 1024**3
@@ -75,8 +78,8 @@ _SWEEP_SECONDS = 60.0
 _CALLS_KEPT = timedelta(days=91)  # a day more than usage looks back
 
 
-def build_services(installation: Installation) -> Services:
-    """Everything that the HTTP layer may call."""
+def build_services(installation: Installation, children: Children = SPAWNED) -> Services:
+    """Everything that the HTTP layer may call. ``children`` inspect uploads."""
     settings, database, clock = installation.settings, installation.database, installation.clock
     deletion = DeletionService(installation.jobs, _deletion_store(installation), installation.blobs)
     retention = _retention_store(installation)
@@ -104,12 +107,15 @@ def build_services(installation: Installation) -> Services:
         storage=installation.storage_usage,
         deletion=deletion,
         idempotency=idempotency,
-        inspect_media=overrides.inspect_media or IsolatedInspection(settings.limits.clip, settings.probes.seconds),
+        inspect_media=overrides.inspect_media
+        or IsolatedInspection(settings.limits.clip, settings.probes.seconds, children),
         settings=settings.storage,
         limits=settings.limits,
         clock=clock,
         probes=ProbeQueue(settings.probes),
     )
+    watch = JobWatch()
+    installation.notifications.subscribe(watch.notify)
     health = HealthMonitor(
         jobs=installation.jobs, executors=installation.executors, blobs=installation.blobs, has_space=uploads.has_space
     )
@@ -146,6 +152,7 @@ def build_services(installation: Installation) -> Services:
         health=health,
         stats=StatsService(StatsStore(database, clock=clock), health),
         idempotency=idempotency,
+        watch=watch,
     )
 
 
@@ -184,7 +191,31 @@ def build_admin_service(installation: Installation) -> AdminService:
     )
 
 
-def build_worker(installation: Installation, executor_id: str) -> Worker:
+def build_spares(settings: Settings, executor_id: str, connection: socket.socket | None = None) -> Spares:
+    """Child processes for the jobs of the worker process of this name; needs no database.
+
+    ``connection``: to the template process of the process that started this one.
+    """
+    worker, models = settings.worker, settings.models
+    preload = Preload("light", None, models.dir, models.priorities.get("light"), worker.threads_per_job)
+    config = SpareConfig(
+        folder=settings.storage.work,
+        owner=executor_id,
+        count=worker.jobs if worker.spare_idle_seconds else 0,
+        idle_seconds=worker.spare_idle_seconds or math.inf,
+        max_bytes=worker.spare_max_bytes,
+        confined=worker.confined,
+        preload=preload,
+    )
+    return Spares(config, connection=connection)
+
+
+def build_probe_children(settings: Settings) -> Spares:
+    """Child processes of the API process, which inspect uploads; workers beside it share their template."""
+    return Spares(SpareConfig(settings.storage.work, count=0, idle_seconds=math.inf, confined=settings.worker.confined))
+
+
+def build_worker(installation: Installation, executor_id: str, children: Children = SPAWNED) -> Worker:
     """What runs jobs in the worker process of this name."""
     settings = installation.settings
     return Worker(
@@ -196,7 +227,8 @@ def build_worker(installation: Installation, executor_id: str) -> Worker:
         settings=settings,
         owner=executor_id,
         chunk_queue=installation.queue,
-        inspect_fetched=IsolatedFetchInspection(settings.limits.clip),
+        inspect_fetched=IsolatedFetchInspection(settings.limits.clip, children),
+        children=children,
     )
 
 
@@ -244,13 +276,14 @@ def build_webhook_dispatcher(installation: Installation) -> WebhookDispatcher:
     )
 
 
-def build_scenario_runner(installation: Installation) -> PeriodicTask:
+def build_scenario_runner(installation: Installation, children: Children = SPAWNED) -> PeriodicTask:
     """What plays test jobs, in a worker process."""
     limits = installation.settings.limits.clip
     resource_limits = ResourceLimits(memory_bytes=installation.settings.worker.memory_bytes, wall_seconds=60.0)
 
     def make(source: Path, target: Path, options: Options) -> RunResult:
-        return child_process.run(RunTask(source, (Output(target, options),), limits, threads=1), resource_limits)
+        task = RunTask(source, (Output(target, options),), limits, threads=1)
+        return child_process.run(task, resource_limits, children=children)
 
     runner = ScenarioRunner(jobs=installation.jobs, blobs=installation.blobs, make=make, clock=installation.clock)
     return PeriodicTask("test-jobs", runner.run_due, seconds=1.0)
@@ -338,6 +371,7 @@ class IsolatedInspection:
 
     limits: Limits
     seconds: float = 5.0
+    children: Children = SPAWNED
 
     def __call__(self, path: Path) -> MediaInfo:
         task = InspectTask(path, self.limits)
@@ -345,7 +379,7 @@ class IsolatedInspection:
             _PROBE_MEMORY, cpu_seconds=math.ceil(4 * self.seconds), wall_seconds=self.seconds
         )
         try:
-            return _run_again_if_killed(task, resource_limits)
+            return _run_again_if_killed(task, resource_limits, self.children)
         except child_process.BudgetExceeded as error:
             if error.computed is not None and error.computed < _OWN_WORK * self.seconds:
                 raise Unavailable(
@@ -357,10 +391,10 @@ class IsolatedInspection:
             raise BadVideo("The file cannot be examined.", hint=_EXPORT_AGAIN) from error
 
 
-def _run_again_if_killed(task: InspectTask, resource_limits: ResourceLimits) -> MediaInfo:
+def _run_again_if_killed(task: InspectTask, resource_limits: ResourceLimits, children: Children) -> MediaInfo:
     for _ in range(2):
         try:
-            return child_process.run(task, resource_limits)
+            return child_process.run(task, resource_limits, children=children)
         except child_process.Killed as error:
             killed = error
         except OSError as error:
@@ -379,13 +413,14 @@ class IsolatedFetchInspection:
     """
 
     limits: Limits
+    children: Children = SPAWNED
 
     def __call__(self, path: Path, tick: Callable[[], None]) -> None:
         task = InspectTask(path, self.limits)
         while not _examining_fetched.acquire(timeout=0.5):
             tick()
         try:
-            child_process.run(task, _EXAMINE_FETCHED, tick=lambda _: tick())
+            child_process.run(task, _EXAMINE_FETCHED, tick=lambda _: tick(), children=self.children)
         except Timeout as error:
             raise BadVideo(
                 f"The file could not be examined within {_EXAMINE_FETCHED.wall_seconds:g} seconds.",

@@ -1,5 +1,7 @@
 """An installation: what lies under the data folder and behind the URLs of the settings, opened for one process."""
 
+import contextlib
+import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
@@ -8,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from alphareel import plugins
@@ -16,6 +19,7 @@ from alphareel.db.api_keys import ApiKeyStore
 from alphareel.db.availability import WITHOUT_LIMITS, DatabaseLimits
 from alphareel.db.database import Database, normalized, open_database
 from alphareel.db.jobs import JobStore
+from alphareel.db.notifications import QUEUE, Notifications, notify
 from alphareel.db.queue import Enqueue
 from alphareel.db.storage_usage import StorageUsage
 from alphareel.db.transfer import moved_to
@@ -23,6 +27,7 @@ from alphareel.db.uploads import UploadStore
 from alphareel.db.workers import ExecutorStore
 from alphareel.domain.errors import AlphareelError, InvalidRequest, StorageFailed, Unavailable
 from alphareel.queue.dbos_engine import DbosQueue, prepare
+from alphareel.service.jobs.models import Step
 from alphareel.service.jobs.queue_limits import QueueLimits
 from alphareel.service.ports import Blobs, Clock, JobCapabilities
 from alphareel.service.settings import DatabaseSettings, Settings, StorageSettings
@@ -68,6 +73,7 @@ class Installation:
     resolver: UploadResolver
     clock: Clock
     overrides: Overrides
+    notifications: Notifications
 
 
 def limits_of_requests(settings: DatabaseSettings) -> DatabaseLimits:
@@ -90,14 +96,22 @@ def open_installation(settings: Settings, limits: DatabaseLimits | None = None) 
     make_private_folder(settings.storage.data_dir)
     _migrate(settings.database)
     database = open_database(settings.database.url, limits or DatabaseLimits())
+    notifications = database.open_notifications(settings.storage.data_dir / "notify")
     try:
         _check_was_not_moved(database)
-        yield assemble(settings, database)
+        yield assemble(settings, database, notifications=notifications)
     finally:
+        notifications.stop()
         database.close()
 
 
-def assemble(settings: Settings, database: Database, overrides: Overrides | None = None) -> Installation:
+def assemble(
+    settings: Settings,
+    database: Database,
+    overrides: Overrides | None = None,
+    *,
+    notifications: Notifications | None = None,
+) -> Installation:
     """The installation on an open database with the present schema."""
     overrides = overrides or Overrides()
     clock = overrides.clock or SystemClock()
@@ -113,7 +127,7 @@ def assemble(settings: Settings, database: Database, overrides: Overrides | None
         queue=queue,
         jobs=JobStore(
             database,
-            enqueue=overrides.enqueue or queue.enqueue,
+            enqueue=_waking(overrides.enqueue or queue.enqueue),
             clock=clock,
             limits=overrides.queue_limits or _queue_limits(settings),
             storage=storage_usage,
@@ -126,6 +140,7 @@ def assemble(settings: Settings, database: Database, overrides: Overrides | None
         resolver=UploadResolver(uploads, secret, clock),
         clock=clock,
         overrides=overrides,
+        notifications=notifications or _own_notifications(database),
     )
 
 
@@ -134,6 +149,23 @@ def _check_was_not_moved(database: Database) -> None:
         raise Unavailable(
             f"This installation was moved to {new}.", hint="Set ALPHAREEL_DATABASE_URL to the new database."
         )
+
+
+def _own_notifications(database: Database) -> Notifications:
+    """Of a process that shares its database with no other."""
+    notifications = Notifications()
+    database.send_notification = notifications.send
+    return notifications
+
+
+def _waking(enqueue: Enqueue) -> Enqueue:
+    """``enqueue``, which also wakes the workers."""
+
+    def enqueue_and_wake(c: sa.Connection, job_id: str, ticket: int, step: Step, key_id: str | None) -> None:
+        enqueue(c, job_id, ticket, step, key_id)
+        notify(c, QUEUE)
+
+    return enqueue_and_wake
 
 
 def _address(settings: DatabaseSettings) -> str:
@@ -219,9 +251,18 @@ def engine_url(settings: DatabaseSettings) -> str:
 
 
 def make_private_folder(path: Path) -> None:
-    """The folder holds the link secret and people's videos, so it is for its owner alone."""
+    """The folder holds the link secret and people's videos, so it is for its owner alone, also if it existed before.
+
+    From now on this process makes all files for their owner alone.
+    """
+    os.umask(0o077)
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with contextlib.suppress(PermissionError):  # it belongs to another user, who decides
+            path.chmod(0o700)
+            for file in path.iterdir():
+                if not file.is_symlink():
+                    file.chmod(0o700 if file.is_dir() else 0o600)
     except OSError as error:
         raise StorageFailed(
             f"The data folder {path} cannot be made: {error.strerror}.", hint="Set ALPHAREEL_DATA_DIR."

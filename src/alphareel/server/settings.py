@@ -40,6 +40,16 @@ def load_settings() -> Settings:
         raise InvalidRequest(f"{problems}.", hint="docs/settings.md describes every setting.") from None
 
 
+def settings_from(variables: Mapping[str, str]) -> Settings:
+    """Settings from these variables, as ``as_environment`` writes them, without a trace in the environment."""
+    os.environ.update(variables)
+    try:
+        return load_settings()
+    finally:
+        for name in variables:
+            del os.environ[name]
+
+
 def unknown_variables(environment: Mapping[str, str]) -> dict[str, str | None]:
     """Variables that look like settings and are none, each with the setting whose name is nearest to it."""
     known = [PREFIX + alias for _, group in _groups() for alias in _aliases(group)]

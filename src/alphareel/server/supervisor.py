@@ -1,6 +1,8 @@
 """Supervises the worker process, and locks the data folder so that it has one owner."""
 
+import contextlib
 import fcntl
+import json
 import os
 import signal
 import socket
@@ -14,8 +16,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from alphareel.domain.errors import StorageFailed, Unavailable
+from alphareel.service.worker.child_process import SHOWN_VARIABLES
 from alphareel.telemetry.logging import get_logger
 
+SETTING_PREFIX = "ALPHAREEL_"
 LOCK_TIMEOUT = 5.0  # after a kill, the old worker needs a moment to exit and release the lock
 MIN_RESTART_DELAY = 1.0
 MAX_RESTART_DELAY = 30.0
@@ -84,13 +88,17 @@ def new_executor_id() -> str:
 class Supervisor:
     """A thread that restarts the worker process when it exits and kills it when it hangs.
 
-    ``hang_seconds``: maximum time between heartbeats. ``deregister`` is called with the executor ID of a process that
-    exited. ``heartbeat_file``: touched at each heartbeat, for ``alphareel health``.
+    ``settings``: variables that the worker gets through a pipe, because the environment of a process can be read by
+    others of its user. ``hang_seconds``: maximum time between heartbeats. ``deregister`` is called with the executor ID
+    of a process that exited. ``heartbeat_file``: touched at each heartbeat, for ``alphareel health``.
+    ``connect_template`` returns a socket to a template process for each worker.
+
+    A worker that was started loads its modules and waits until ``release`` is called.
     """
 
     def __init__(
         self,
-        environment: Mapping[str, str],
+        settings: Mapping[str, str],
         *,
         home: str,
         lock: int,
@@ -98,8 +106,17 @@ class Supervisor:
         hang_seconds: float,
         deregister: Callable[[str], None],
         heartbeat_file: Path | None = None,
+        connect_template: Callable[[], socket.socket | None] = lambda: None,
     ) -> None:
-        self._environment = {**os.environ, **environment}
+        self._settings = json.dumps(dict(settings))
+        given = {**os.environ, **settings}
+        self._environment = {
+            name: value
+            for name, value in given.items()
+            if name in SHOWN_VARIABLES or not name.startswith(SETTING_PREFIX)
+        }
+        self._connect_template = connect_template
+        self._released = threading.Event()
         self._home = home
         self._lock = lock
         self._stop_seconds = stop_seconds
@@ -112,6 +129,10 @@ class Supervisor:
 
     def start(self) -> None:
         self._thread.start()
+
+    def release(self) -> None:
+        """The data folder is prepared: workers may begin."""
+        self._released.set()
 
     def current_executor(self) -> str | None:
         """ID of the running executor; None if none is running."""
@@ -157,6 +178,7 @@ class Supervisor:
             os.close(read_end)
 
     def _start(self, executor_id: str, pulse: int) -> subprocess.Popen[bytes]:
+        template = self._connect_template()
         arguments = [
             "--executor",
             executor_id,
@@ -167,12 +189,26 @@ class Supervisor:
             "--pulse",
             str(pulse),
         ]
-        return subprocess.Popen(
-            [sys.executable, "-m", "alphareel.server.worker_process", *arguments],
+        inherited = [self._lock, pulse]
+        if template is not None:
+            arguments += ["--template", str(template.fileno())]
+            inherited.append(template.fileno())
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "alphareel.server.worker_process", *arguments],
             stdin=subprocess.PIPE,  # kept open; EOF tells the worker that this process died
             env=self._environment,
-            pass_fds=(self._lock, pulse),
+            pass_fds=inherited,
         )
+        if template is not None:
+            template.close()
+        while not self._released.wait(POLL_INTERVAL):
+            if self._stopping.is_set() or process.poll() is not None:
+                return process
+        with contextlib.suppress(BrokenPipeError):  # its exit code says why
+            assert process.stdin is not None
+            process.stdin.write(self._settings.encode() + b"\n")
+            process.stdin.flush()
+        return process
 
     def _watch(self, process: subprocess.Popen[bytes], pulse: "HeartbeatReader") -> int:
         with process:

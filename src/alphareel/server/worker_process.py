@@ -1,39 +1,54 @@
 """The worker process: job engine, heartbeat, reconciler, webhook dispatcher and sweepers, from start to shutdown."""
 
 import argparse
+import json
 import os
 import signal
+import socket
 import sys
 import threading
 from typing import Any
 
+from alphareel.db.notifications import JOB, QUEUE
 from alphareel.domain.errors import AlphareelError
 from alphareel.server import container
 from alphareel.server.installation import open_installation
-from alphareel.server.settings import load_settings, traces_are_wanted
+from alphareel.server.settings import settings_from, traces_are_wanted
 from alphareel.service.settings import Settings
-from alphareel.service.worker.parent_watch import exit_with_parent, pulse_into
+from alphareel.service.worker.confinement import hide_process
+from alphareel.service.worker.parent_watch import bind_to_parent, pulse_into, watch_input
 from alphareel.telemetry.logging import configure_logging, get_logger
 from alphareel.telemetry.tracing import configure_tracing, shutdown_tracing
 
 EXIT_EVICTED = 75  # another executor took over its jobs; the supervisor starts a new worker
 
 
-def run_worker(settings: Settings, *, executor_id: str, home: str) -> None:
+def run_worker(settings: Settings, *, executor_id: str, home: str, template: socket.socket | None = None) -> None:
     """Run jobs until SIGTERM or SIGINT. Does not return: abandoned job threads must not continue."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    spares = container.build_spares(settings, executor_id, template)
+    spares.start()
     with open_installation(settings) as installation:
-        worker = container.build_worker(installation, executor_id)
+        worker = container.build_worker(installation, executor_id, spares)
         engine = container.build_engine(installation, executor_id, worker)
         heartbeat, reconciler = container.build_heartbeat_and_reconciler(
             installation, executor_id, engine, on_evicted=_exit_evicted
         )
-        installation.executors.add_executor(executor_id, home=home)  # before the engine can claim a job under this ID
         dispatcher, sweeper = container.build_webhook_dispatcher(installation), container.build_sweeper(installation)
-        scenarios = container.build_scenario_runner(installation)
-        engine.launch()
+        scenarios = container.build_scenario_runner(installation, spares)
+        # On record before the engine can claim a job under this ID, and not sooner: then it counts as a worker.
+        engine.launch(lambda: installation.executors.add_executor(executor_id, home=home))
+
+        def wake(topic: str) -> None:
+            if topic == QUEUE:
+                engine.wake()
+            elif topic.startswith(JOB):
+                dispatcher.wake()
+
+        installation.notifications.subscribe(wake)
+        installation.notifications.start()
         heartbeat.start()
         reconciler.start()
         dispatcher.start()
@@ -51,6 +66,7 @@ def run_worker(settings: Settings, *, executor_id: str, home: str) -> None:
         scenarios.stop()
         reconciler.stop()
         heartbeat.stop()
+        spares.stop()
         installation.executors.remove_executor(executor_id)
         get_logger(__name__).info("worker stopped", executor=executor_id)
     shutdown_tracing()
@@ -69,25 +85,39 @@ def _exit(code: int) -> None:
 
 
 def main(arguments: list[str] | None = None) -> Any:
-    """Entry point of the process that the supervisor starts. Settings come from the environment."""
+    """Entry point of the process that the supervisor starts. Settings come as the first line of standard input."""
     parser = argparse.ArgumentParser(prog="python -m alphareel.server.worker_process")
     parser.add_argument("--executor", required=True)
     parser.add_argument("--home", default="")
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--pulse", type=int)
+    parser.add_argument("--template", type=int)
     options = parser.parse_args(arguments)
-    exit_with_parent(options.parent)
+    hide_process()
+    bind_to_parent(options.parent)
     if options.pulse is not None:
         pulse_into(options.pulse)
-    settings = load_settings()
+    settings = settings_from(json.loads(_first_line()))
+    watch_input()
+    template = None if options.template is None else socket.socket(fileno=options.template)
     configure_logging(settings.log.level)
     if traces_are_wanted():
         configure_tracing("alphareel-worker")
     try:
-        run_worker(settings, executor_id=options.executor, home=options.home)
+        run_worker(settings, executor_id=options.executor, home=options.home, template=template)
     except AlphareelError as error:
         get_logger(__name__).error("worker cannot start", error=str(error))
         _exit(1)
+
+
+def _first_line() -> bytes:
+    """Of standard input, from which nothing else is read."""
+    line = b""
+    while not line.endswith(b"\n") and (data := os.read(0, 65536)):
+        line += data
+    if not line:  # the parent ended before the worker was to begin
+        _exit(0)
+    return line
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from alphareel.server.settings import as_environment
 from alphareel.server.supervisor import Supervisor, load_installation_id, lock_data_dir
 from alphareel.service.periodic import PeriodicTask
 from alphareel.service.settings import Settings
+from alphareel.service.worker.confinement import hide_process
 from alphareel.telemetry.logging import configure_logging, get_logger
 
 _SWEEP_SECONDS = 3600.0
@@ -23,6 +24,7 @@ def work(settings: Settings) -> int:
     """Process jobs until SIGTERM or SIGINT; the exit code. Raises Unavailable when the data folder is taken."""
     configure_logging(settings.log.level)
     make_private_folder(settings.storage.data_dir)
+    hide_process()
     stopping = threading.Event()
     with lock_data_dir(settings.storage.data_dir) as lock, open_installation(settings) as installation:
         home = load_installation_id(settings.storage.data_dir)
@@ -43,6 +45,7 @@ def work(settings: Settings) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stopping.set())
         supervisor.start()
+        supervisor.release()
         sweeper.start()
         get_logger(__name__).info("working", queues=settings.worker.queues, slots=settings.worker.jobs)
         try:

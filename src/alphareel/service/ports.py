@@ -115,8 +115,8 @@ class JobEngine(Protocol):
     ) -> None:
         """Enqueue inside the caller's open transaction. ``key_id``: whose fetch it is; no key takes all places."""
 
-    def launch(self) -> None:
-        """Start to execute queued jobs in this process."""
+    def launch(self, on_ready: Callable[[], None] = lambda: None) -> None:
+        """Start to execute queued jobs in this process; ``on_ready`` is called before the first one."""
 
     def stop(self, *, grace_seconds: float) -> None:
         """Start no other job, and wait for running ones at most for ``grace_seconds``."""

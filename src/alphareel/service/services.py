@@ -17,6 +17,7 @@ from alphareel.service.files.service import FileService
 from alphareel.service.health import HealthMonitor
 from alphareel.service.jobs.estimate_service import EstimateService
 from alphareel.service.jobs.service import JobService
+from alphareel.service.jobs.watch import JobWatch
 from alphareel.service.proofs.service import ProofService
 from alphareel.service.stats import StatsService
 from alphareel.service.uploads.service import UploadService
@@ -50,3 +51,4 @@ class Services:
     health: HealthMonitor
     stats: StatsService
     idempotency: IdempotencyStore
+    watch: JobWatch

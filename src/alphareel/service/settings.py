@@ -561,6 +561,29 @@ class WorkerSettings(SettingsGroup):
         validation_alias="HANG_SECONDS",
         description="Time without a heartbeat after which the worker process is killed and restarted.",
     )
+    confined: bool = Field(
+        default=True,
+        validation_alias="CONFINE_JOBS",
+        description=(
+            "Let the kernel confine job processes, as far as it can: no sockets, no programs, no files but the job's. "
+            "`alphareel doctor` shows what is in force."
+        ),
+    )
+    spare_idle_seconds: float = Field(
+        default=1800.0,
+        ge=0,
+        validation_alias="SPARE_IDLE_SECONDS",
+        description=(
+            "How long job processes that were started ahead wait for a job; then they end, and the next job "
+            "begins more slowly. 0 starts none ahead."
+        ),
+    )
+    spare_max_bytes: Size = Field(
+        default=1 * GIB,
+        ge=0,
+        validation_alias="SPARE_MAX_BYTES",
+        description="Memory that a waiting job process may hold; 0 for no limit.",
+    )
     #: Tries before a retryable failure is final, counted from the last chunk that was finished.
     max_tries: int = 3
     #: Tries before a job whose worker or process dies each time is given up, counted likewise.

@@ -132,7 +132,8 @@ class RecordingEngine:
         self.queued.append((job_id, ticket))
         self.steps[(job_id, ticket)] = step
 
-    def launch(self) -> None:
+    def launch(self, on_ready: Callable[[], None] = lambda: None) -> None:
+        on_ready()
         self.running = True
 
     def stop(self, *, grace_seconds: float) -> None:  # noqa: ARG002

@@ -1,13 +1,14 @@
 """Jobs: create, start, read, list, cancel, delete."""
 
 import hashlib
+import time
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from fastapi.responses import JSONResponse
+from starlette.concurrency import run_in_threadpool
 
 from alphareel.http.auth import KeyPrincipal
-from alphareel.http.context import ServicesOf, SettingsOf
+from alphareel.http.context import ServicesOf, SettingsOf, context_of
 from alphareel.http.idempotency import IdempotencyContext
 from alphareel.http.openapi import errors, json_body, links
 from alphareel.http.ranges import matches_etag
@@ -15,11 +16,15 @@ from alphareel.http.request_body import JsonObject
 from alphareel.http.schemas import jobs
 from alphareel.http.schemas.fields import Deleted
 from alphareel.http.serializers import Serializers
-from alphareel.service.jobs.models import Job, Status
+from alphareel.service.jobs.models import UNFINISHED, Job, Status
+from alphareel.service.jobs.service import not_found
+from alphareel.service.principal import Principal
+from alphareel.service.services import Services
 
 router = APIRouter(tags=["jobs"])
 
 MAX_OFFSET = 10_000_000
+_LOOK_SECONDS = 1.0  # between two looks at a job while a request waits for it
 _JOB_LINKS = links(
     "get_job",
     "start_job",
@@ -33,11 +38,14 @@ _JOB_LINKS = links(
 _NOT_FOUND = errors(s404="No such job, or another key's")
 
 
-def _serializers(request: Request, services: ServicesOf, settings: SettingsOf) -> Serializers:
+async def _serializers(request: Request, services: ServicesOf, settings: SettingsOf) -> Serializers:
     return Serializers(request, services, settings)
 
 
 SerializersOf = Annotated[Serializers, Depends(_serializers)]
+Wait = Annotated[
+    float, Query(ge=0, le=60, description="Seconds to wait for a change of an unfinished job; 0 answers at once.")
+]
 StatusFilter = Annotated[
     Literal["created", "pending", "processing", "completed", "failed", ""] | None,
     Query(description="Empty: all of them."),
@@ -123,11 +131,47 @@ def list_jobs(
     response_model=jobs.Job,
     responses={**_NOT_FOUND, 304: {"description": "Unchanged since the response with this ETag"}},
 )
-def get_job(
-    job_id: str, request: Request, principal: KeyPrincipal, services: ServicesOf, serializers: SerializersOf
+async def get_job(
+    job_id: str,  # noqa: ARG001  # the authentication read this job
+    request: Request,
+    principal: KeyPrincipal,
+    services: ServicesOf,
+    serializers: SerializersOf,
+    *,
+    wait: Wait = 0.0,
 ) -> Response:
-    """The job as it is now; with `If-None-Match` an unchanged job is a 304 without a body."""
-    return _with_etag(request, serializers.job(services.jobs.get(principal, job_id)))
+    """The job as it is now; with `If-None-Match` an unchanged job is a 304 without a body.
+
+    With `wait`, an unfinished job is returned once its status changes, or it changes at all with `If-None-Match`.
+    """
+    job: Job | None = request.state.job  # what the authentication read
+    if job is None:
+        raise not_found()
+    if wait and job.status in UNFINISHED:
+        release = context_of(request).streams.acquire(principal.require_key().id)
+        try:
+            job = await _wait_for_change(request, principal, services, serializers, job, seconds=wait)
+        finally:
+            release()
+    return _with_etag(request, serializers.job(job))
+
+
+async def _wait_for_change(
+    request: Request, principal: Principal, services: Services, serializers: Serializers, job: Job, *, seconds: float
+) -> Job:
+    tag, status = request.headers.get("if-none-match", ""), serializers.status(job.status)
+    deadline = time.monotonic() + seconds
+    with services.watch.watching(job.id) as change:
+        while True:
+            change.clear()
+            job = await run_in_threadpool(services.jobs.get, principal, job.id)
+            is_changed = serializers.status(job.status) != status
+            if tag and not is_changed:
+                is_changed = not matches_etag(tag, _etag(_body(serializers.job(job))))
+            left = deadline - time.monotonic()
+            if is_changed or left <= 0 or context_of(request).streams.closed or await request.is_disconnected():
+                return job
+            await change.wait(min(left, _LOOK_SECONDS))
 
 
 @router.get("/jobs/{job_id}/history", responses=_NOT_FOUND)
@@ -138,10 +182,19 @@ def get_history(job_id: str, principal: KeyPrincipal, services: ServicesOf, seri
 
 def _with_etag(request: Request, job: jobs.Job) -> Response:
     """No ETag once the job has a link: clients must get a fresh one before the old one expires."""
-    response = JSONResponse(job.model_dump(mode="json"))
+    body = _body(job)
+    response = Response(body, media_type="application/json")
     if job.output_url is None:
-        tag = f'"{hashlib.sha256(bytes(response.body)).hexdigest()[:32]}"'
+        tag = _etag(body)
         response.headers["ETag"] = tag
         if matches_etag(request.headers.get("if-none-match", ""), tag):
             return Response(status_code=304, headers={"ETag": tag})
     return response
+
+
+def _body(job: jobs.Job) -> bytes:
+    return job.__pydantic_serializer__.to_json(job)
+
+
+def _etag(body: bytes) -> str:
+    return f'"{hashlib.sha256(body).hexdigest()[:32]}"'

@@ -62,6 +62,7 @@ class Billing(StrEnum):
 
 
 TERMINAL = frozenset({Status.COMPLETED, Status.FAILED})
+UNFINISHED = frozenset({Status.PENDING, Status.PROCESSING})
 
 
 def sources(target: Status) -> tuple[Status, ...]:

@@ -136,18 +136,17 @@ class JobService:
             once=once,
         )
 
+    def find(self, principal: Principal, job_id: str) -> Job | None:
+        """A job the principal may see; None if there is none."""
+        job = self._store.job(job_id)
+        return job if job is not None and self._may_see(principal, job) else None
+
     def get(self, principal: Principal, job_id: str) -> Job:
         """A job the principal may see; without a key the ID alone grants access. Raises NotFound."""
-        job = self._store.job(job_id)
-        if job is None or not self._may_see(principal, job):
-            raise NotFound("Job not found", hint="Check the id, and that the key is the one that made the job.")
+        job = self.find(principal, job_id)
+        if job is None:
+            raise not_found()
         return job
-
-    def is_unfinished(self, principal: Principal, job_id: str) -> bool:
-        """Whether this is a queued or running job that the principal may see."""
-        if principal.key is None:
-            return self._store.is_unfinished(job_id)
-        return self._store.is_unfinished(job_id, key_ids=(principal.key.id, *self._sibling_keys(principal)))
 
     def list(self, principal: Principal, *, limit: int, offset: int, status: str | None) -> Page:
         """The principal's jobs, newest first; ``limit`` 1-100. Raises InvalidRequest."""
@@ -255,6 +254,11 @@ class JobService:
 
 def result_expired() -> NotFound:
     return NotFound("The result has expired and was removed.", hint="Create a new job.")
+
+
+def not_found() -> NotFound:
+    """The error for a job that does not exist, or that the principal may not see."""
+    return NotFound("Job not found", hint="Check the id, and that the key is the one that made the job.")
 
 
 def make_job_id() -> str:

@@ -86,6 +86,10 @@ class WebhookDispatcher:
     def start(self) -> None:
         self._thread.start()
 
+    def wake(self) -> None:
+        """Look for due deliveries now."""
+        self._wake_up.set()
+
     def drain(self) -> None:
         """Start no other delivery, and do not wait for running ones."""
         self._stopping.set()

@@ -1,48 +1,82 @@
 """The child process that opens hostile files and runs networks: one request on stdin, events on stdout, then it ends.
 
-It dies with its parent, and limits its own resources before it imports anything that reads media. Started by
-``child_process``.
+It dies with its parent, confines itself before it gets its request, and limits its resources before it opens a file.
+Started by ``child_process``, or forked from the template process.
 """
 
 import contextlib
 import importlib
+import math
 import os
 import resource
+import select
 import sys
+import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from typing import Any, TextIO
 
 from alphareel.domain.corrections import correction_from_json
 from alphareel.domain.errors import AlphareelError, InternalError, OutOfMemory
+from alphareel.service.worker.confinement import Confinement, confine
 from alphareel.service.worker.messages import (
+    Accepted,
     Analysis,
     AnalyzeTask,
     ChildEvent,
     ChildRequest,
+    ChildSetup,
     ChildTask,
     ErrorEvent,
     InspectTask,
     JoinTask,
     Plan,
+    Preload,
     ProofResult,
     ProofTask,
+    Ready,
     RunResult,
     RunTask,
     SplitTask,
     event_to_json,
+    task_folder,
 )
-from alphareel.service.worker.parent_watch import exit_with_parent
+from alphareel.service.worker.parent_watch import bind_to_parent, watch_input
 
+_REFRESH_SECONDS = 100.0
 _MEMORY_WORDS = ("bad_alloc", "cannot allocate memory", "failed to allocate memory", "insufficient memory")
 
 
 def main() -> int:
-    """Perform the request on stdin. The exit code is 0 whenever an event reports the outcome."""
-    out = _take_stdout()
-    request = ChildRequest.from_json(sys.stdin.buffer.readline())
-    exit_with_parent(request.parent_pid)
+    """The program of a child process that was started, not forked from the template."""
+    return serve(_take_stdout())
+
+
+def serve(out: TextIO, *, on_task: Callable[[], None] = lambda: None) -> int:
+    """Read the setup and the request from stdin, and perform it. The exit code is 0 if an event reports the outcome.
+
+    ``on_task`` is called when the request is there.
+    """
+    lines = _Lines()
+    setup = ChildSetup.from_json(lines.read())
+    if setup.parent_pid:
+        bind_to_parent(setup.parent_pid)
+    confinement = confine(reads=setup.reads, writes=setup.writes) if setup.confined else Confinement()
+    _write(out, Ready(confinement.no_new_privileges, confinement.seccomp, confinement.landlock))
+    if setup.preload is not None:
+        _preload(setup.preload)
+        while not lines.wait(_REFRESH_SECONDS):
+            _preload(setup.preload)  # sessions that nobody asks for are dropped
+    line = lines.read()
+    if not line:
+        return 0  # nobody needs this process any more
+    request = ChildRequest.from_json(line)
+    if (folder := task_folder(request.task)) is not None:
+        os.environ["TMPDIR"] = str(folder)  # other folders for temporary files cannot be written
+    on_task()
+    _write(out, Accepted())
+    watch_input()
     _limit_resources(request)
     try:
         for event in _perform(request.task):
@@ -55,6 +89,37 @@ def main() -> int:
         traceback.print_exc()
         _write(out, ErrorEvent.of(_translate(error)))
     return 0
+
+
+class _Lines:
+    """Lines of standard input, which a child may also wait for without reading them."""
+
+    def __init__(self) -> None:
+        self._data = b""
+
+    def wait(self, seconds: float) -> bool:
+        return bool(self._data or select.select([0], [], [], seconds)[0])
+
+    def read(self) -> bytes:
+        """The next line; what is left at the end of input."""
+        while b"\n" not in self._data and (data := os.read(0, 65536)):
+            self._data += data
+        line, _, self._data = self._data.partition(b"\n")
+        return line
+
+
+def _preload(preload: Preload) -> None:
+    """Load an engine that the request is likely to need. Problems are left to the request."""
+    from alphareel.domain.options import Options
+    from alphareel.matting import tiers
+
+    with contextlib.suppress(Exception):
+        tiers.choose(
+            Options(model=preload.model, engine=preload.engine),
+            preload.models_dir,
+            preload.threads,
+            engine_priority=preload.engines,
+        )
 
 
 def _perform(task: ChildTask) -> Iterator[ChildEvent]:
@@ -197,9 +262,9 @@ def _limit_resources(request: ChildRequest) -> None:
     if request.memory_bytes:
         _set_limit(resource.RLIMIT_AS, request.memory_bytes)
     if request.cpu_seconds:
-        _set_limit(
-            resource.RLIMIT_CPU, request.cpu_seconds, slack=5
-        )  # the soft limit sends SIGXCPU, which has a reason
+        used = math.ceil(time.process_time())  # before the task, by imports and the engine that was loaded
+        # the soft limit sends SIGXCPU, which has a reason
+        _set_limit(resource.RLIMIT_CPU, used + request.cpu_seconds, slack=5)
     if request.open_files:
         _set_limit(resource.RLIMIT_NOFILE, request.open_files)
 
@@ -213,4 +278,6 @@ def _set_limit(name: int, soft: int, *, slack: int = 0) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stderr.flush()
+    os._exit(code)  # everything is written, and taking libraries apart takes time

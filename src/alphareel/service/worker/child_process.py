@@ -9,21 +9,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, cast, overload
+from typing import Any, Protocol, Self, cast, overload
 
 from alphareel.domain.clip import Progress
 from alphareel.domain.errors import AlphareelError, OutOfMemory, Timeout, WorkerCrashed, by_code
 from alphareel.service.settings import WorkerSettings
 from alphareel.service.uploads.models import MediaInfo
+from alphareel.service.worker.cleanup import workspace
 from alphareel.service.worker.memory_watch import MemoryWatch
 from alphareel.service.worker.messages import (
+    Accepted,
     Analysis,
     AnalyzeTask,
     ChildEvent,
     ChildRequest,
+    ChildSetup,
     ChildTask,
     ErrorEvent,
     InspectTask,
@@ -32,10 +35,13 @@ from alphareel.service.worker.messages import (
     Plan,
     ProofResult,
     ProofTask,
+    Ready,
     RunResult,
     RunTask,
     SplitTask,
     event_from_json,
+    task_folder,
+    task_inputs,
 )
 from alphareel.telemetry.logging import get_logger
 
@@ -47,7 +53,7 @@ _HIDDEN_VARIABLES = re.compile(
     r"^ALPHAREEL_|^OTEL_|SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|ACCESS_KEY", re.IGNORECASE
 )
 
-_SHOWN_VARIABLES = frozenset({"ALPHAREEL_ONLY_PERMISSIVE"})  # rules that the child has to keep as well
+SHOWN_VARIABLES = frozenset({"ALPHAREEL_ONLY_PERMISSIVE"})  # rules that the child has to keep as well
 
 Tick = Callable[[Progress | None], None]
 """Called at least twice a second with the newest progress, or None when there is none; raising ends the child."""
@@ -90,69 +96,167 @@ class ResourceLimits:
         return cls(worker.memory_bytes, worker.cpu_seconds, worker.wall_seconds, worker.progress_seconds)
 
 
+class ChildProcess(Protocol):
+    """A process whose pipes are open: ``subprocess.Popen``, or one that the template process forked."""
+
+    pid: int
+    stdin: Any
+    stdout: Any
+    stderr: Any
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+
+@dataclass(frozen=True)
+class StartedChild:
+    """A child that has its setup, and the task with the paths that it can open.
+
+    ``is_spare``: it waited for a task, and may have died meanwhile.
+    """
+
+    process: ChildProcess
+    task: ChildTask
+    is_spare: bool = False
+
+
+class Children(Protocol):
+    """Where child processes come from."""
+
+    def workspace(self, folder: Path) -> AbstractContextManager[Path]:
+        """A new folder for the files of a job, gone at the end of the context."""
+
+    def child(self, task: ChildTask) -> AbstractContextManager[StartedChild]:
+        """A child for this task, killed and gone at the end of the context."""
+
+    def note_confinement(self, ready: Ready) -> None:
+        """What the kernel enforces on a child."""
+
+
+class SpawnedChildren:
+    """Starts a new interpreter for each child, the slow way."""
+
+    def __init__(self, *, confined: bool = True) -> None:
+        self._confined = confined
+
+    def workspace(self, folder: Path) -> AbstractContextManager[Path]:
+        return workspace(folder)
+
+    @contextmanager
+    def child(self, task: ChildTask) -> Iterator[StartedChild]:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "alphareel.service.worker.child_main"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            env=child_environment(),
+        )
+        try:
+            send_line(process, self.setup(task).to_json())
+            yield StartedChild(cast(ChildProcess, process), task)
+        finally:
+            close_child(process)
+
+    def setup(self, task: ChildTask) -> ChildSetup:
+        """What a child for this task is told first."""
+        folder = task_folder(task)
+        reads = [path.resolve() for path in task_inputs(task)]
+        if (models_dir := _models_dir(task)) is not None:
+            reads += model_folders(models_dir)
+        return ChildSetup(tuple(reads), () if folder is None else (folder,), os.getpid(), self._confined)
+
+    def note_confinement(self, ready: Ready) -> None:
+        """Nobody needs to know."""
+
+
+SPAWNED = SpawnedChildren()
+
+
 @overload
-def run(task: InspectTask, limits: ResourceLimits, *, tick: Tick = ...) -> MediaInfo: ...
+def run(task: InspectTask, limits: ResourceLimits, *, tick: Tick = ..., children: Children = ...) -> MediaInfo: ...
 @overload
-def run(task: RunTask | JoinTask, limits: ResourceLimits, *, tick: Tick = ...) -> RunResult: ...
-@overload
-def run(task: ProofTask, limits: ResourceLimits, *, tick: Tick = ...) -> ProofResult: ...
-@overload
-def run(task: AnalyzeTask, limits: ResourceLimits, *, tick: Tick = ...) -> Analysis: ...
-@overload
-def run(task: SplitTask, limits: ResourceLimits, *, tick: Tick = ...) -> Plan | RunResult: ...
 def run(
-    task: ChildTask, limits: ResourceLimits, *, tick: Tick = lambda _: None
+    task: RunTask | JoinTask, limits: ResourceLimits, *, tick: Tick = ..., children: Children = ...
+) -> RunResult: ...
+@overload
+def run(task: ProofTask, limits: ResourceLimits, *, tick: Tick = ..., children: Children = ...) -> ProofResult: ...
+@overload
+def run(task: AnalyzeTask, limits: ResourceLimits, *, tick: Tick = ..., children: Children = ...) -> Analysis: ...
+@overload
+def run(task: SplitTask, limits: ResourceLimits, *, tick: Tick = ..., children: Children = ...) -> Plan | RunResult: ...
+def run(
+    task: ChildTask, limits: ResourceLimits, *, tick: Tick = lambda _: None, children: Children = SPAWNED
 ) -> MediaInfo | RunResult | ProofResult | Plan | Analysis:
     """Run the task and return its result.
 
     Raises the error that the child reports, Timeout, OutOfMemory, Killed or WorkerCrashed. The child and all its
     threads are gone when this returns or raises.
     """
-    request = ChildRequest(
-        task,
-        memory_bytes=limits.memory_bytes,
-        cpu_seconds=limits.cpu_seconds,
-        open_files=limits.open_files,
-        parent_pid=os.getpid(),
-    )
-    with _child() as process:
-        _send(process, request)
-        output, memory = _ChildOutput(process, limits), MemoryWatch(process.pid)
-        for progress in output:
-            memory.sample()
-            tick(progress)
-        code = _exit_code(process)
-    if output.outcome is not None and code == 0:
-        return _result(task, output.outcome)
-    raise _exit_error(code, output.stderr_tail, ran_out=memory.ran_out())
+    while True:
+        with children.child(task) as started:
+            process = started.process
+            request = ChildRequest(started.task, limits.memory_bytes, limits.cpu_seconds, limits.open_files)
+            send_line(process, request.to_json())
+            output, memory = _ChildOutput(process, limits), MemoryWatch(process.pid)
+            for progress in output:
+                memory.sample()
+                tick(progress)
+            code = _exit_code(process)
+        if output.ready is not None:
+            children.note_confinement(output.ready)
+        if output.outcome is not None and code == 0:
+            return _result(task, output.outcome)
+        if started.is_spare and not output.is_accepted:
+            get_logger(__name__).warning("spare child process died before it took its task", exit_code=code)
+            continue
+        raise _exit_error(code, output.stderr_tail, ran_out=memory.ran_out())
 
 
-@contextmanager
-def _child() -> Iterator[subprocess.Popen[bytes]]:
-    environment = {
+def child_environment() -> dict[str, str]:
+    """The environment of children: without secrets, and without what starts threads before they are confined."""
+    kept = {
         name: value
         for name, value in os.environ.items()
-        if name in _SHOWN_VARIABLES or not _HIDDEN_VARIABLES.search(name)
+        if name in SHOWN_VARIABLES or not _HIDDEN_VARIABLES.search(name)
     }
-    process = subprocess.Popen(
-        [sys.executable, "-m", "alphareel.service.worker.child_main"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-        env=environment,
-    )
-    try:
-        with process:  # closes the pipes
-            try:
-                yield process
-            finally:
-                _kill(process)
-    finally:
-        process.wait()
+    return {**kept, "OPENBLAS_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
 
 
-def _exit_code(process: subprocess.Popen[bytes]) -> int:
+def send_line(process: ChildProcess | subprocess.Popen[bytes], line: str) -> None:
+    stdin = cast(Any, process.stdin)
+    with contextlib.suppress(BrokenPipeError):  # it died at once; its exit code says why
+        stdin.write(line.encode() + b"\n")
+        stdin.flush()  # and stays open: end of input tells the child that this process died
+
+
+def close_child(process: ChildProcess | subprocess.Popen[bytes]) -> None:
+    """Kill the child and its process group, wait for its end, close its pipes."""
+    if isinstance(process, subprocess.Popen):
+        with process, contextlib.suppress(ProcessLookupError, PermissionError):  # the former closes the pipes
+            os.killpg(process.pid, signal.SIGKILL)
+    else:
+        cast(Any, process).close()
+
+
+def model_folders(models_dir: Path) -> tuple[Path, ...]:
+    """The folder with the weights, and what its links lead to."""
+    with contextlib.suppress(OSError):
+        return (models_dir, *(path.resolve() for path in models_dir.iterdir() if path.is_symlink()))
+    return (models_dir,)
+
+
+def _models_dir(task: ChildTask) -> Path | None:
+    match task:
+        case SplitTask():
+            return task.run.models_dir
+        case RunTask() | ProofTask() | AnalyzeTask():
+            return task.models_dir
+    return None
+
+
+def _exit_code(process: ChildProcess) -> int:
     """Wait for a child that closed its output. Raises WorkerCrashed when it does not exit."""
     try:
         return process.wait(_EXIT_SECONDS)
@@ -160,26 +264,16 @@ def _exit_code(process: subprocess.Popen[bytes]) -> int:
         raise WorkerCrashed("The processing subprocess did not exit.", hint="Start the job again.") from None
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-
-
-def _send(process: subprocess.Popen[bytes], request: ChildRequest) -> None:
-    stdin = cast(Any, process.stdin)
-    with contextlib.suppress(BrokenPipeError):  # it died at once; its exit code says why
-        stdin.write(request.to_json().encode() + b"\n")
-        stdin.flush()  # and stays open: end of input tells the child that this process died
-
-
 class _ChildOutput:
     """Iterates over the child's progress until its output ends, with None for each tick without progress."""
 
-    def __init__(self, process: subprocess.Popen[bytes], limits: ResourceLimits) -> None:
+    def __init__(self, process: ChildProcess, limits: ResourceLimits) -> None:
+        self.ready: Ready | None = None
+        self.is_accepted = False
         self.outcome: ChildEvent | None = None
         self._pid = process.pid
-        self._out = cast(Any, process.stdout).fileno()
-        self._err = cast(Any, process.stderr).fileno()
+        self._out = process.stdout.fileno()
+        self._err = process.stderr.fileno()
         self._limits = limits
         self._started_at = self._progress_at = time.monotonic()
         self._partial_line = b""
@@ -217,6 +311,10 @@ class _ChildOutput:
             if isinstance(event, Progress):
                 newest = event
                 self._note_position(event)
+            elif isinstance(event, Ready):
+                self.ready = event
+            elif isinstance(event, Accepted):
+                self.is_accepted = True
             else:
                 self.outcome = event
         return newest

@@ -1,18 +1,18 @@
-"""Messages between a worker and its child process: one ``ChildRequest`` in, ``ChildEvent`` lines out, all JSON.
+"""Messages between a worker and its child process, lines of JSON: ``ChildSetup`` and ``ChildRequest`` in, events out.
 
 Both sides use this module, so it must not import a codec or an inference runtime: the child confines itself first.
 """
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from alphareel import __version__
 from alphareel.domain.clip import Chunk, EngineFacts, Limits, Progress, Result
 from alphareel.domain.errors import AlphareelError
-from alphareel.domain.options import Options, Output, from_json, to_json
+from alphareel.domain.options import Options, Output, Tier, from_json, to_json
 from alphareel.service.uploads.models import MediaInfo
 
 
@@ -115,14 +115,60 @@ ChildTask: TypeAlias = RunTask | SplitTask | JoinTask | InspectTask | ProofTask 
 
 
 @dataclass(frozen=True)
+class Preload:
+    """The engine that a child loads before it gets its task: the one that these options and settings select."""
+
+    model: Tier
+    engine: str | None = None
+    models_dir: Path | None = None
+    engines: tuple[str, ...] | None = None
+    threads: int | None = None
+
+    @classmethod
+    def of(cls, task: RunTask) -> "Preload":
+        options = task.outputs[0].options
+        return cls(options.model, options.engine, task.models_dir, task.engines, task.threads)
+
+
+@dataclass(frozen=True)
+class ChildSetup:
+    """What a child is told before it gets its request.
+
+    ``reads``, ``writes``: its files, besides libraries; a folder stands for everything in it. ``parent_pid``: the
+    process with which it ends; 0 for the template process that it is forked from.
+    """
+
+    reads: tuple[Path, ...] = ()
+    writes: tuple[Path, ...] = ()
+    parent_pid: int = 0
+    confined: bool = True
+    preload: Preload | None = None
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), default=str)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "ChildSetup":
+        values = json.loads(text)
+        preload = values["preload"]
+        if preload is not None:
+            engines = preload["engines"]
+            preload |= {
+                "models_dir": _path(preload["models_dir"]),
+                "engines": None if engines is None else tuple(engines),
+            }
+        paths = {name: tuple(map(Path, values[name])) for name in ("reads", "writes")}
+        return cls(**{**values, **paths, "preload": preload and Preload(**preload)})
+
+
+@dataclass(frozen=True)
 class ChildRequest:
-    """The task, what the child may use (0 for no limit), and the process with which it has to end."""
+    """The task, and what the child may use (0 for no limit)."""
 
     task: ChildTask
     memory_bytes: int
     cpu_seconds: int
     open_files: int
-    parent_pid: int
 
     def to_json(self) -> str:
         return json.dumps({**asdict(self), "task": _task_to_json(self.task)})
@@ -196,8 +242,22 @@ class ErrorEvent:
         return cls(error.code, error.message, error.hint)
 
 
-ChildEvent: TypeAlias = Progress | RunResult | ProofResult | Plan | MediaInfo | Analysis | ErrorEvent
-"""Progress comes any number of times, then exactly one of the others."""
+@dataclass(frozen=True)
+class Ready:
+    """The child is set up. What the kernel enforces on it, as in ``Confinement``."""
+
+    no_new_privileges: bool
+    seccomp: bool
+    landlock: int
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """The child has read its request, and opens its files from now on."""
+
+
+ChildEvent: TypeAlias = Ready | Accepted | Progress | RunResult | ProofResult | Plan | MediaInfo | Analysis | ErrorEvent
+"""Ready and Accepted come once, Progress any number of times, then exactly one of the others."""
 
 
 def event_to_json(event: ChildEvent) -> str:
@@ -225,6 +285,8 @@ def _stages(values: Mapping[str, Any]) -> dict[str, float]:
 
 
 _EVENT_NAMES: dict[type, str] = {
+    Ready: "ready",
+    Accepted: "accepted",
     Progress: "progress",
     RunResult: "result",
     ProofResult: "proof",
@@ -234,6 +296,8 @@ _EVENT_NAMES: dict[type, str] = {
     ErrorEvent: "error",
 }
 _EVENT_PARSERS: dict[str, Callable[[dict[str, Any]], ChildEvent]] = {
+    "ready": lambda v: Ready(bool(v["no_new_privileges"]), bool(v["seccomp"]), int(v["landlock"])),
+    "accepted": lambda _: Accepted(),
     "progress": lambda v: Progress(
         **{
             **v,
@@ -367,3 +431,65 @@ def _task_from_json(values: dict[str, Any]) -> ChildTask:
             "chunk": None if values["chunk"] is None else Chunk(**values["chunk"]),
         }
     )
+
+
+def task_folder(task: ChildTask) -> Path | None:
+    """The workspace of the task, which it writes to; None for an inspection."""
+    match task:
+        case SplitTask():
+            return task_folder(task.run)
+        case RunTask() | JoinTask():
+            return task.outputs[0].path.parent
+        case ProofTask():
+            return task.target.parent
+        case AnalyzeTask():
+            return task.folder.parent
+        case InspectTask():
+            return None
+
+
+def task_inputs(task: ChildTask) -> tuple[Path, ...]:
+    """The files that the task reads, besides weights."""
+    match task:
+        case SplitTask():
+            return task_inputs(task.run)
+        case InspectTask():
+            return (task.source,)
+        case JoinTask():
+            return (task.source, *(path for chunk in task.chunks for path, _ in chunk.files))
+        case RunTask():
+            matte = () if task.matte is None else (task.matte,)
+            masks = (Path(str(each["mask"])) for each in task.corrections if "mask" in each)
+            return (task.source, *matte, *masks, *(path for output in task.outputs for path in _paths(output.options)))
+        case ProofTask():
+            return (task.source, *_paths(task.options))
+        case AnalyzeTask():
+            matte = () if task.matte is None else (task.matte,)
+            return (task.source, *matte, *_paths(task.options))
+
+
+def with_inputs(task: RunTask, paths: Mapping[Path, Path]) -> RunTask:
+    """The task with other paths of its files."""
+
+    def moved(path: str | None) -> str | None:
+        return None if path is None else str(paths[Path(path)])
+
+    def with_files(output: Output) -> Output:
+        options = output.options
+        behind = options.background
+        background = replace(behind, image_url=moved(behind.image_url), video_url=moved(behind.video_url))
+        return replace(output, options=replace(options, background=background, plate=moved(options.plate)))
+
+    matte = None if task.matte is None else paths[task.matte]
+    outputs = tuple(map(with_files, task.outputs))
+    corrections = tuple(
+        {**each, "mask": str(paths[Path(str(each["mask"]))])} if "mask" in each else each for each in task.corrections
+    )
+    return replace(task, source=paths[task.source], matte=matte, outputs=outputs, corrections=corrections)
+
+
+def _paths(options: Options) -> Iterator[Path]:
+    background = options.background
+    for path in (background.image_url, background.video_url, options.plate):
+        if path is not None:
+            yield Path(path)

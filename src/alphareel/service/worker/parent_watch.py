@@ -18,10 +18,20 @@ def exit_with_parent(parent: int) -> None:
     Standard input must be a pipe that the parent holds open and writes no more to. The kernel's signal comes
     already when the parent's thread that started this process ends, so that thread has to stay.
     """
+    bind_to_parent(parent)
+    watch_input()
+
+
+def bind_to_parent(parent: int) -> None:
+    """The kernel's half of ``exit_with_parent``, which needs no thread."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def watch_input() -> None:
+    """The other half: end this process at the end of its standard input."""
     threading.Thread(target=_await_end_of_input, name="parent-watch", daemon=True).start()
 
 

@@ -68,6 +68,7 @@ class ProgressReporter:
         self._share = 0.0
         self._preview: str | None = None
         self._has_news = False
+        self._is_first = True
         self._reported_at = self._checked_at = time.monotonic()
 
     def __call__(self, progress: Progress | None) -> None:
@@ -78,8 +79,10 @@ class ProgressReporter:
             self._share, self._has_news = progress.share, True
             self._preview = progress.preview
         now = time.monotonic()
-        if now - self._checked_at < _CHECK_SECONDS:
+        is_first = self._is_first and self._has_news  # people wait for it
+        if now - self._checked_at < _CHECK_SECONDS and not is_first:
             return
+        self._is_first = self._is_first and not is_first
         self._checked_at = now
         try:
             is_due = self._has_news or now - self._reported_at >= _MAX_SILENCE_SECONDS

@@ -41,9 +41,9 @@ from alphareel.service.uploads import source_urls
 from alphareel.service.uploads.resolver import UploadResolver
 from alphareel.service.uploads.source_urls import SourceUrl
 from alphareel.service.worker import child_process, chunks, inputs
-from alphareel.service.worker.child_process import ResourceLimits
+from alphareel.service.worker.child_process import SPAWNED, Children, ResourceLimits
 from alphareel.service.worker.chunks import ChunkStore, make_chunk, make_chunks
-from alphareel.service.worker.cleanup import JobCleanup, workspace
+from alphareel.service.worker.cleanup import JobCleanup
 from alphareel.service.worker.fetching import InputFetcher, InspectFetched, skip_inspection
 from alphareel.service.worker.inputs import SOURCE, Inputs
 from alphareel.service.worker.messages import (
@@ -92,8 +92,10 @@ class Worker:
         owner: str = "",
         chunk_queue: ChunkQueue | None = None,
         inspect_fetched: InspectFetched = skip_inspection,
+        children: Children = SPAWNED,
     ) -> None:
         self._name = name
+        self._children = children
         self._jobs = jobs
         self._blobs = blobs
         self._inputs = Inputs(blobs, uploads)
@@ -284,7 +286,7 @@ class Worker:
             models_dir=self._settings.models.dir,
             threads=self._settings.worker.threads_per_job,
         )
-        report = child_process.run(task, self._resource_limits, tick=reporter).report
+        report = child_process.run(task, self._resource_limits, tick=reporter, children=self._children).report
         sheet = Output(
             blob=self._store(blob_keys.output_prefix(job.id, job.attempt), task.target),
             format="poster",
@@ -305,7 +307,7 @@ class Worker:
             return self._run(task, reporter)
         with self._child_span() as record:
             split = SplitTask(task, self._settings.worker.chunk_seconds)
-            outcome = child_process.run(split, self._resource_limits, tick=reporter)
+            outcome = child_process.run(split, self._resource_limits, tick=reporter, children=self._children)
             if isinstance(outcome, RunResult):
                 record(outcome)
         return self._make_chunks(job, task, outcome, reporter) if isinstance(outcome, Plan) else outcome
@@ -335,7 +337,7 @@ class Worker:
         self, task: RunTask | JoinTask, tick: child_process.Tick, limits: ResourceLimits | None = None
     ) -> RunResult:
         with self._child_span() as record:
-            run = child_process.run(task, limits or self._resource_limits, tick=tick)
+            run = child_process.run(task, limits or self._resource_limits, tick=tick, children=self._children)
             record(run)
             return run
 
@@ -356,7 +358,7 @@ class Worker:
             yield record
 
     def _workspace(self, name: str) -> AbstractContextManager[Path]:
-        return workspace(self._settings.storage.work / f"{self._owner}.{name}".removeprefix("."))
+        return self._children.workspace(self._settings.storage.work / f"{self._owner}.{name}".removeprefix("."))
 
     def _source(self, job: Job, opened: ExitStack) -> Path:
         return self._local_input(job, SOURCE, source_urls.source(job.video_url), opened)
@@ -387,7 +389,7 @@ class Worker:
         if job.price is None or job.billing_status is not Billing.NOT_BILLED:
             return job
         task = InspectTask(source, self._settings.limits.clip)
-        length = child_process.run(task, self._resource_limits, tick=reporter).seconds
+        length = child_process.run(task, self._resource_limits, tick=reporter, children=self._children).seconds
         seconds = billed_seconds(job.options, length)
         max_seconds = billed_seconds(job.options, self._settings.limits.max_seconds or None)
         if not self._jobs.reserve_credits(job.id, attempt=job.attempt, seconds=seconds, most=max_seconds):
@@ -440,7 +442,7 @@ class Worker:
             engines=None if engines is None else tuple(engines),
             threads=self._settings.worker.threads_per_job,
         )
-        report = child_process.run(task, self._resource_limits, tick=reporter).report
+        report = child_process.run(task, self._resource_limits, tick=reporter, children=self._children).report
         prefix = blob_keys.output_prefix(job.id, job.attempt)
         strip = task.folder / str(report["quality"]["picture"])
         size, sha256 = strip.stat().st_size, file_sha256(strip)

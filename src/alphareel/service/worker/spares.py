@@ -1,0 +1,381 @@
+"""Spare child processes: started ahead, confined and with an engine loaded, each for one job, then replaced.
+
+A spare is confined to a workspace of its own before it loads anything. A job gets that folder, under the job's name,
+and the process with it; its input files are linked into a second folder, which the spare may only read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import shutil
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from alphareel.service.worker.child_process import (
+    SpawnedChildren,
+    StartedChild,
+    child_environment,
+    close_child,
+    model_folders,
+    send_line,
+)
+from alphareel.service.worker.confinement import Confinement
+from alphareel.service.worker.messages import (
+    ChildSetup,
+    ChildTask,
+    Preload,
+    Ready,
+    RunTask,
+    SplitTask,
+    event_from_json,
+    task_folder,
+    task_inputs,
+    with_inputs,
+)
+from alphareel.service.worker.template_process import ForkedChild, TemplateGone, TemplateProcess
+from alphareel.telemetry.logging import get_logger
+
+_LOOK_SECONDS = 1.0
+_MAX_DEATHS = 3  # of spares in a row, after which they pause
+_PAUSE_SECONDS = 60.0
+_COPIED_BYTES = 64 * 1024 * 1024  # of inputs on another file system, which cannot be linked
+
+
+@dataclass(frozen=True)
+class SpareConfig:
+    """``count``: spares to keep. ``folder``, ``owner``: where their workspaces are, and how their names begin.
+
+    ``idle_seconds``: how long spares wait for a job; then they and the template end until the next job. ``max_bytes``:
+    memory that an idle spare may hold for itself. ``preload``: what the first ones load; later ones load what the last
+    job used.
+    """
+
+    folder: Path
+    owner: str = ""
+    count: int = 1
+    idle_seconds: float = 1800.0
+    max_bytes: int = 0
+    confined: bool = True
+    preload: Preload | None = None
+
+
+@dataclass
+class _Spare:
+    child: ForkedChild
+    workspace: Path
+    inputs: Path
+    preload: Preload | None
+    weights: Mapping[str, tuple[int, int]]
+    ready: Ready | None = None
+    is_dead: bool = False
+
+
+class Spares:
+    """Children for jobs: a spare for the first child of a job, others forked when they are needed.
+
+    Where there is no template process, children are started the slow way. Thread-safe.
+    """
+
+    def __init__(self, config: SpareConfig, *, connection: socket.socket | None = None) -> None:
+        self._config = config
+        self._preload = config.preload
+        self._template = TemplateProcess(child_environment(), connection=connection)
+        self._spawned = SpawnedChildren(confined=config.confined)
+        self._waiting: list[_Spare] = []
+        self._reserved: dict[Path, _Spare] = {}
+        self._lock = threading.Lock()
+        self._wake_up = threading.Event()
+        self._stopping = threading.Event()
+        self._asleep = False
+        self._used_at = time.monotonic()
+        self._deaths = 0
+        self._paused_until = 0.0
+        self._told: Confinement | None = None
+        self._is_shared = connection is not None
+        self._looked = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="spares", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the spares and the template."""
+        self._stopping.set()
+        self._wake_up.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    @property
+    def template_pid(self) -> int | None:
+        return self._template.pid
+
+    def pids(self) -> list[int]:
+        """Processes of the spares that wait."""
+        with self._lock:
+            return [spare.child.pid for spare in self._waiting]
+
+    def is_ready(self) -> bool:
+        """Whether a job could begin at once."""
+        with self._lock:
+            return any(spare.ready is not None for spare in self._waiting)
+
+    def wait_until_ready(self, seconds: float) -> bool:
+        """Wait until the first spare is ready, or nothing more is to be expected."""
+        deadline = time.monotonic() + seconds
+        while self._config.count and not self.is_ready() and time.monotonic() < deadline:
+            if self._stopping.is_set() or self._deaths or time.monotonic() < self._paused_until:
+                return False
+            time.sleep(0.02)
+        return self.is_ready()
+
+    def connect(self) -> socket.socket | None:
+        """A connection to the template for another process of ours; None without a template."""
+        self._looked.wait(_LOOK_SECONDS)
+        with contextlib.suppress(TemplateGone, OSError):
+            return self._template.connect()
+        return None
+
+    @contextmanager
+    def workspace(self, folder: Path) -> Iterator[Path]:
+        """A new folder of this name, with a spare if there is one; both are gone at the end."""
+        spare = self._take()
+        try:
+            if spare is not None:
+                try:
+                    spare.workspace.rename(folder)
+                    self._reserved[folder] = spare
+                except OSError:  # an earlier attempt left it
+                    self._discard(spare)
+            folder.mkdir(parents=True, exist_ok=True)
+            yield folder
+        finally:
+            if (unused := self._reserved.pop(folder, None)) is not None:
+                self._discard(unused)
+            shutil.rmtree(folder, ignore_errors=True)
+
+    @contextmanager
+    def child(self, task: ChildTask) -> Iterator[StartedChild]:
+        """A process for this task."""
+        spare = self._reserved.pop(task_folder(task) or Path(), None)
+        if spare is not None and isinstance(task, RunTask | SplitTask):
+            self._remember(task)
+            try:
+                linked = _link_inputs(task, spare.inputs)
+                if linked is not None and spare.child.poll() is None:
+                    yield StartedChild(spare.child, linked, is_spare=True)
+                    return
+            finally:
+                self._discard(spare)
+        with self._fresh(task) as started:
+            yield started
+
+    @contextmanager
+    def _fresh(self, task: ChildTask) -> Iterator[StartedChild]:
+        try:
+            child = self._template.fork()
+        except TemplateGone:
+            with self._spawned.child(task) as started:
+                yield started
+            return
+        try:
+            setup = replace(self._spawned.setup(task), parent_pid=0)
+            send_line(child, setup.to_json())
+            yield StartedChild(child, task)
+        finally:
+            child.close()
+
+    def note_confinement(self, ready: Ready) -> None:
+        """Log once what the kernel enforces on children."""
+        confinement = Confinement(ready.no_new_privileges, ready.seccomp, ready.landlock)
+        if confinement == self._told:
+            return
+        self._told = confinement
+        log = get_logger(__name__)
+        tell = log.info if confinement.is_complete else log.warning
+        tell("job processes are confined", complete=confinement.is_complete, by=confinement.describe())
+
+    def _take(self) -> _Spare | None:
+        """A spare that lives, is confined to its workspace already, and holds the weights that are there now."""
+        now = time.monotonic()
+        with self._lock:
+            self._used_at, self._asleep = now, False
+            candidates = [spare for spare in self._waiting if spare.ready is not None]
+            self._wake_up.set()
+            for spare in candidates:
+                self._waiting.remove(spare)
+                if spare.child.poll() is None and spare.weights == _weights(spare.preload):
+                    return spare
+                self._discard(spare)
+        return None
+
+    def _remember(self, task: RunTask | SplitTask) -> None:
+        """The next job is likely to need the same engine."""
+        self._preload = Preload.of(task.run if isinstance(task, SplitTask) else task)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._wake_up.clear()
+            try:
+                self._keep()
+            except TemplateGone:
+                get_logger(__name__).warning("template process is gone")
+            except Exception:  # noqa: BLE001  # without this thread every job would begin the slow way
+                get_logger(__name__).exception("spares failed")
+            self._looked.set()
+            self._watch()
+        with self._lock:
+            waiting, self._waiting = self._waiting, []
+        for spare in waiting:
+            self._discard(spare)
+        self._template.stop()
+
+    def _keep(self) -> None:
+        """Drop spares that are dead, outdated or too large, and start missing ones."""
+        now, config = time.monotonic(), self._config
+        if not self._asleep and now - self._used_at > config.idle_seconds:
+            self._fall_asleep()
+        if self._asleep:
+            return
+        with contextlib.suppress(TemplateGone):
+            self._template.start()
+        if not self._template.is_alive or now < self._paused_until:
+            return
+        with self._lock:
+            bad = [spare for spare in self._waiting if self._is_bad(spare)]
+            for spare in bad:
+                self._waiting.remove(spare)
+            missing = config.count - len(self._waiting)
+        for spare in bad:
+            self._discard(spare)
+        if self._deaths >= _MAX_DEATHS:
+            get_logger(__name__).error("spare child processes die; jobs begin without them", pause=_PAUSE_SECONDS)
+            self._deaths, self._paused_until = 0, now + _PAUSE_SECONDS
+            return
+        for _ in range(missing):
+            spare = self._start_spare()
+            with self._lock:
+                self._waiting.append(spare)
+
+    def _is_bad(self, spare: _Spare) -> bool:
+        if spare.is_dead or spare.child.poll() is not None:
+            self._deaths += 1
+            get_logger(__name__).warning("spare child process died", pid=spare.child.pid, exit_code=spare.child.poll())
+            return True
+        if spare.weights != _weights(spare.preload):
+            return True
+        held = private_bytes(spare.child.pid)
+        if self._config.max_bytes and held > self._config.max_bytes:
+            get_logger(__name__).warning("spare child process is too large", bytes=held, preload=str(spare.preload))
+            self._preload = None
+            return True
+        return False
+
+    def _fall_asleep(self) -> None:
+        with self._lock:
+            waiting, self._waiting, self._asleep = self._waiting, [], True
+        for spare in waiting:
+            self._discard(spare)
+        if not self._is_shared:
+            self._template.stop()
+        get_logger(__name__).info("spare child processes ended", idle_seconds=self._config.idle_seconds)
+
+    def _start_spare(self) -> _Spare:
+        config, name = self._config, uuid.uuid4().hex[:12]
+        workspace = config.folder / f"{config.owner}.spare.{name}".removeprefix(".")
+        inputs = workspace.with_name(f"{workspace.name}.inputs")
+        preload = self._preload
+        spare = _Spare(self._template.fork(), workspace, inputs, preload, _weights(preload))
+        try:
+            for folder in (workspace, inputs):
+                folder.mkdir(parents=True)
+            models = () if preload is None or preload.models_dir is None else model_folders(preload.models_dir)
+            reads = (*models, inputs)
+            setup = ChildSetup(reads, (workspace,), confined=config.confined, preload=preload)
+            send_line(spare.child, setup.to_json())
+        except OSError:
+            self._discard(spare)
+            raise
+        return spare
+
+    def _watch(self) -> None:
+        """Wait until somebody takes a spare, one dies, or a second has passed; note the ones that become ready."""
+        deadline = time.monotonic() + _LOOK_SECONDS
+        with self._lock:
+            waiting = {spare.child.stdout.fileno(): spare for spare in self._waiting if spare.ready is None}
+        while not self._wake_up.wait(0.01 if waiting else max(0.0, deadline - time.monotonic())):
+            if time.monotonic() > deadline:
+                return
+            with selectors.DefaultSelector() as selector, self._lock:
+                for descriptor, spare in list(waiting.items()):
+                    if spare in self._waiting:
+                        selector.register(descriptor, selectors.EVENT_READ)
+                    else:
+                        del waiting[descriptor]
+                for key, _ in selector.select(0):
+                    self._note_ready(waiting.pop(key.fd))
+
+    def _note_ready(self, spare: _Spare) -> None:
+        """Read its first event. The caller holds the lock, so nobody takes it meanwhile."""
+        try:
+            event = event_from_json(os.read(spare.child.stdout.fileno(), 4096).partition(b"\n")[0])
+        except Exception:  # noqa: BLE001  # end of file, or nonsense: it died
+            spare.is_dead = True
+            return
+        if isinstance(event, Ready):
+            spare.ready, self._deaths = event, 0
+            self.note_confinement(event)
+            get_logger(__name__).debug(
+                "spare child process ready", pid=spare.child.pid, bytes=private_bytes(spare.child.pid)
+            )
+
+    def _discard(self, spare: _Spare) -> None:
+        close_child(spare.child)
+        for folder in (spare.workspace, spare.inputs):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def private_bytes(pid: int) -> int:
+    """Memory that a process does not share with others; 0 where the system does not say."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith(("Private_Dirty:", "Private_Clean:")))
+
+
+def _weights(preload: Preload | None) -> dict[str, tuple[int, int]]:
+    """Size and time of each file of the models folder: a spare with other weights is of no use."""
+    found: dict[str, tuple[int, int]] = {}
+    if preload is not None and preload.models_dir is not None:
+        for path in sorted(preload.models_dir.glob("*")):
+            with contextlib.suppress(OSError):
+                status = path.stat()
+                found[path.name] = (status.st_size, status.st_mtime_ns)
+    return found
+
+
+def _link_inputs(task: RunTask | SplitTask, folder: Path) -> RunTask | SplitTask | None:
+    """The task with its files in this folder, as links or, across file systems, as copies of small files."""
+    paths: dict[Path, Path] = {}
+    try:
+        for number, path in enumerate(dict.fromkeys(task_inputs(task))):
+            paths[path] = folder / f"{number}{path.suffix}"
+            try:
+                os.link(path.resolve(), paths[path])
+            except OSError:
+                if path.stat().st_size > _COPIED_BYTES:
+                    return None
+                shutil.copyfile(path, paths[path])
+    except OSError:
+        return None  # the child that is started instead reports it
+    if isinstance(task, SplitTask):
+        return replace(task, run=with_inputs(task.run, paths))
+    return with_inputs(task, paths)

@@ -1,0 +1,191 @@
+"""Spare child processes: used once, replaced, and never in the way of a job."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from alphareel.domain.clip import Limits
+from alphareel.domain.options import Output
+from alphareel.service.worker import child_process
+from alphareel.service.worker.child_process import ResourceLimits
+from alphareel.service.worker.messages import Preload, RunTask
+from alphareel.service.worker.spares import SpareConfig, Spares
+from alphareel.testing.service import wait_for
+
+HERE = Path(__file__).parent
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the template process forks, which needs Linux")
+
+
+@pytest.fixture(autouse=True)
+def import_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(HERE))
+
+
+@pytest.fixture
+def open_spares(tmp_path: Path, import_path: None) -> Iterator[Callable[..., Spares]]:
+    with contextlib.ExitStack() as stack:
+
+        def start(**settings: object) -> Spares:
+            spares = Spares(SpareConfig(tmp_path / "work", "me", **settings))  # type: ignore[arg-type]
+            stack.callback(spares.stop)
+            spares.start()
+            assert spares.wait_until_ready(60)
+            return spares
+
+        yield start
+
+
+@pytest.fixture
+def spares(open_spares: Callable[..., Spares]) -> Spares:
+    return open_spares()
+
+
+def run_job(
+    spares: Spares, tmp_path: Path, words: str = "leave_traces", at_start: Callable[[], object] = lambda: None
+) -> list[str]:
+    """The lines of the result of a job."""
+    source = tmp_path / "source.mp4"
+    source.write_text(words)
+    with spares.workspace(tmp_path / "work" / "me.job_1.1") as folder:
+        at_start()
+        task = RunTask(source, (Output(folder / "result.webm"),), Limits(), threads=1, pipeline="fake_pipeline")
+        child_process.run(task, ResourceLimits(16 << 30, wall_seconds=60), children=spares)
+        return (folder / "result.webm").read_text().split("\n")
+
+
+def test_each_spare_serves_one_job_and_finds_nothing_of_the_one_before(spares: Spares, tmp_path: Path) -> None:
+    used = []
+    for _ in range(3):
+        assert spares.wait_until_ready(30)
+        waiting = spares.pids()
+        pid, *traces = run_job(spares, tmp_path)
+        assert int(pid) in waiting
+        assert traces == []
+        used.append(pid)
+    assert len({*used}) == 3
+    assert not psutil.pid_exists(int(used[0]))
+    assert not (tmp_path / "work" / "me.job_1.1").exists()
+    spares.stop()
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_a_spare_that_dies_while_it_waits_is_replaced(spares: Spares, tmp_path: Path) -> None:
+    (dead,) = spares.pids()
+    os.kill(dead, signal.SIGKILL)
+    wait_for(lambda: spares.is_ready() and dead not in spares.pids(), 30)
+    pid, *_ = run_job(spares, tmp_path)
+    assert int(pid) != dead
+
+
+def test_a_spare_that_dies_as_it_is_handed_over_costs_no_try(spares: Spares, tmp_path: Path) -> None:
+    (dead,) = spares.pids()
+    pid, *_ = run_job(spares, tmp_path, at_start=lambda: os.kill(dead, signal.SIGKILL))
+    assert int(pid) != dead
+
+
+def test_a_spare_that_dies_unseen_costs_no_try(spares: Spares, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (dead,) = spares.pids()
+    real = child_process.send_line
+
+    def send(process: child_process.ChildProcess, line: str) -> None:
+        if process.pid == dead:
+            os.kill(dead, signal.SIGKILL)
+        real(process, line)
+
+    monkeypatch.setattr(child_process, "send_line", send)
+    pid, *_ = run_job(spares, tmp_path)
+    assert int(pid) != dead
+
+
+def test_a_job_that_kills_its_process_is_told_of_as_ever(spares: Spares, tmp_path: Path) -> None:
+    with pytest.raises(child_process.Killed):
+        run_job(spares, tmp_path, "killed")
+    pid, *_ = run_job(spares, tmp_path)
+    assert pid
+
+
+def test_a_spare_with_weights_that_changed_serves_no_job(open_spares: Callable[..., Spares], tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    models.mkdir()
+    (models / "rvm.onnx").write_bytes(b"old")
+    spares = open_spares(preload=Preload("light", models_dir=models, threads=1))
+    waiting = spares.pids()
+    (models / "rvm.onnx").write_bytes(b"newer")
+    pid, *_ = run_job(spares, tmp_path)
+    assert int(pid) not in waiting
+
+
+def test_idle_spares_and_their_template_end_and_come_back(open_spares: Callable[..., Spares], tmp_path: Path) -> None:
+    spares = open_spares(idle_seconds=0.5)
+    template = spares.template_pid
+    wait_for(lambda: not spares.pids() and spares.template_pid is None, 30)
+    assert template is not None
+    wait_for(lambda: not psutil.pid_exists(template), 10)
+    assert len(run_job(spares, tmp_path)) == 1
+    wait_for(lambda: spares.template_pid is not None, 30)
+
+
+def test_a_template_that_is_killed_takes_no_job_with_it_for_good(spares: Spares, tmp_path: Path) -> None:
+    template, waiting = spares.template_pid, spares.pids()
+    assert template is not None
+    os.kill(template, signal.SIGKILL)
+    wait_for(lambda: not any(map(psutil.pid_exists, waiting)), 10)
+    pid, *_ = run_job(spares, tmp_path)
+    assert int(pid) not in waiting
+    wait_for(lambda: spares.is_ready() and spares.template_pid not in (None, template), 60)
+
+
+def test_a_spare_that_holds_too_much_memory_goes_and_the_next_loads_less(
+    open_spares: Callable[..., Spares], tmp_path: Path
+) -> None:
+    spares = open_spares(max_bytes=20_000_000, preload=Preload("light", "builtin", threads=1))
+    large = spares.pids()
+    wait_for(lambda: spares.is_ready() and spares.pids() != large, 30)
+    time.sleep(1.5)
+    assert spares.is_ready()
+
+
+def test_everything_dies_with_the_worker(tmp_path: Path) -> None:
+    program = """
+import sys, time
+from pathlib import Path
+from alphareel.service.worker.spares import SpareConfig, Spares
+spares = Spares(SpareConfig(Path(sys.argv[1]), count=2))
+spares.start()
+spares.wait_until_ready(60)
+print("ready", flush=True)
+time.sleep(600)
+"""
+    parent = subprocess.Popen([sys.executable, "-c", program, tmp_path], stdout=subprocess.PIPE, text=True)
+    with parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "ready\n"
+        family = psutil.Process(parent.pid).children(recursive=True)
+        assert len(family) >= 2
+        parent.kill()
+    _, alive = psutil.wait_procs(family, timeout=5)
+    assert alive == []
+
+
+def test_another_process_may_use_the_template_and_its_children_end_with_it(spares: Spares, tmp_path: Path) -> None:
+    connection = spares.connect()
+    assert connection is not None
+    guest = Spares(SpareConfig(tmp_path / "guest", count=1), connection=connection)
+    guest.start()
+    assert guest.wait_until_ready(30)
+    assert guest.template_pid is None
+    children = [psutil.Process(pid) for pid in guest.pids()]
+    assert {child.ppid() for child in children} == {spares.template_pid}
+    guest.stop()
+    _, alive = psutil.wait_procs(children, timeout=5)
+    assert alive == []
+    assert spares.is_ready()
