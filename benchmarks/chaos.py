@@ -415,7 +415,7 @@ def faults_of_output(client: Client, job: dict[str, Any], folder: Path) -> list[
     path.write_bytes(client.content(job["output_url"]))
     facts = alphareel.probe(path)
     wrong = [] if facts.has_alpha else ["has no alpha"]
-    if job["output"]["frames"] != FRAMES or job["output"]["bytes"] != path.stat().st_size:
+    if job["output"]["frames"] != FRAMES or job["output"]["size"] != path.stat().st_size:
         wrong.append(f"has {job['output']['frames']} frames, {path.stat().st_size} bytes")
     return wrong
 
@@ -447,13 +447,16 @@ def orphans(folder: Path, cluster: Cluster, jobs: dict[str, dict[str, Any]]) -> 
         OrphanSweep(records, installation.blobs, age=timedelta(seconds=1e-6), clock=clock).sweep()
         doomed = pending_deletions(installation.database)
         stored = list(installation.blobs.older(clock.now() + timedelta(days=1)))
-    outputs = {f"outputs/{job}" for job, found in jobs.items() if found["status"] == "completed"}
-    kept = [key for key in stored if not any(key == name or key.startswith(name) for name in doomed)]
-    extra = [key for key in kept if not key.startswith("uploads/") and key.rsplit("/", 2)[0] not in outputs]
-    twice = [
-        name for name, count in Counter(k.rsplit("/", 2)[0] for k in kept).items() if "outputs" in name and count > 1
+    completed = {job for job, found in jobs.items() if found["status"] == "completed"}
+    kept = [key.split("/") for key in stored if not any(key == name or key.startswith(name) for name in doomed)]
+    extra = [
+        "/".join(parts)
+        for parts in kept
+        if parts[0] != "uploads" and not (parts[0] in ("outputs", "mattes") and parts[1] in completed)
     ]
-    return [f"orphan {key}" for key in extra] + [f"{name} has two outputs" for name in twice]
+    counts = Counter((parts[0], parts[1]) for parts in kept if parts[0] != "uploads")
+    twice = [f"{job} has {count} files in {kind}" for (kind, job), count in counts.items() if count > 1]
+    return [f"orphan {key}" for key in extra] + twice
 
 
 def pending_deletions(database: Any) -> list[str]:

@@ -185,6 +185,18 @@ def test_links_start_with_the_public_url(make_client, finish_job):
     assert url.startswith("https://video.example.org/cut/files/outputs/")
 
 
+def test_links_start_with_the_cdn_whose_copy_ends_with_the_link(make_client, finish_job):
+    client = make_client(http={"public_url": "https://video.example.org", "cdn_url": "https://cdn.example.org/reel/"})
+    job = create(client)
+    finish_job(job["id"])
+    url = client.get(f"/v1/jobs/{job['id']}").json()["output_url"]
+    assert url.startswith("https://cdn.example.org/reel/files/outputs/")
+    cache = client.head(url.removeprefix("https://cdn.example.org/reel")).headers["cache-control"]
+    assert re.fullmatch(r"public, max-age=\d+", cache)
+    assert int(cache.rpartition("=")[2]) <= 3600
+    assert "private" in make_client().head(url.removeprefix("https://cdn.example.org/reel")).headers["cache-control"]
+
+
 def test_failed_job_has_a_plain_string_as_error(client, harness):
     job = create(client)
     harness.jobs.fail(job["id"], attempt=None, error="Cancelled", error_code="cancelled", actor="test")

@@ -304,7 +304,9 @@ class Serializers:
     def __init__(self, request: Request, services: Services, settings: Settings) -> None:
         base_url = settings.http.public_url or str(request.base_url)
         self._base_url = base_url
-        self._jobs = JobSerializer(base_url, services.files, show_pending=settings.jobs.show_pending)
+        self._jobs = JobSerializer(
+            settings.http.cdn_url or base_url, services.files, show_pending=settings.jobs.show_pending
+        )
         self._files = services.files
         self._state = request.state
 

@@ -266,7 +266,9 @@ def build_webhook_dispatcher(installation: Installation) -> WebhookDispatcher:
     """What carries webhooks in a worker process; links in them stand under the public address."""
     settings = installation.settings
     serializer = JobSerializer(
-        _public_address(settings.http), _url_signer(installation), show_pending=settings.jobs.show_pending
+        settings.http.cdn_url or _public_address(settings.http),
+        _url_signer(installation),
+        show_pending=settings.jobs.show_pending,
     )
     return WebhookDispatcher(
         _webhook_table(installation),

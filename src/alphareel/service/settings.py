@@ -221,6 +221,11 @@ class HttpSettings(SettingsGroup):
         validation_alias="PUBLIC_URL",
         description="Public base URL of the service (https://host/prefix). Unset: derived from each request.",
     )
+    cdn_url: str | None = Field(
+        default=None,
+        validation_alias="CDN_URL",
+        description="Base URL of a CDN that fetches /files/ from this service; links of files start with it.",
+    )
     trusted_proxies: Networks = Field(
         default=_LOOPBACK,
         validation_alias="TRUSTED_PROXIES",
@@ -273,7 +278,7 @@ class HttpSettings(SettingsGroup):
     #: Concurrent event streams of one key in this process.
     streams_per_key: int = 10
 
-    @field_validator("public_url")
+    @field_validator("public_url", "cdn_url")
     @classmethod
     def _is_http_url(cls, value: str | None) -> str | None:
         if value is None:

@@ -1,6 +1,7 @@
 """Signed links: delivers results and uploads, whole or in part."""
 
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote
@@ -11,7 +12,7 @@ from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 from starlette.responses import StreamingResponse
 
 from alphareel.domain.errors import InvalidRequest
-from alphareel.http.context import ServicesOf
+from alphareel.http.context import ServicesOf, context_of
 from alphareel.http.errors import error_response, request_id
 from alphareel.http.openapi import errors
 from alphareel.http.ranges import Range, Unsatisfiable, matches_etag, parse_range
@@ -20,6 +21,7 @@ from alphareel.service.services import Services
 
 router = APIRouter(tags=["files"])
 
+_CACHE_SECONDS = 3600
 _CHUNK = 64 * 1024  # bytes; bounds what a slow reader leaves in the write buffer of its connection
 
 # A page of any site may use a file whose signed link it has: to draw it on a canvas, or as a WebGL texture. No
@@ -49,7 +51,7 @@ def get_file(blob: str, request: Request, services: ServicesOf) -> Response:
     download = services.files.open_download(blob, dict(request.query_params))
     etag = f'"{download.etag}"'
     if matches_etag(request.headers.get("if-none-match", ""), etag):
-        return Response(status_code=304, headers=_headers(download, etag))
+        return Response(status_code=304, headers=_headers(request, download, etag))
     try:
         part = _requested_range(request, download.size, etag)
     except Unsatisfiable:
@@ -76,7 +78,7 @@ def _requested_range(request: Request, size: int, etag: str) -> Range | None:
 
 
 def _send(request: Request, services: Services, download: FileDownload, part: Range | None) -> Response:
-    headers = _headers(download, f'"{download.etag}"')
+    headers = _headers(request, download, f'"{download.etag}"')
     whole = Range(0, download.size)
     selected = part or whole
     if part:
@@ -107,14 +109,22 @@ async def _stream(download: FileDownload, part: Range) -> AsyncIterator[bytes]:
             blocks.close()  # type: ignore[attr-defined]
 
 
-def _headers(download: FileDownload, etag: str) -> dict[str, str]:
+def _cache_control(request: Request) -> str:
+    """A CDN may keep the file as well, but not for longer than its link is valid."""
+    if context_of(request).settings.http.cdn_url is None:
+        return f"private, max-age={_CACHE_SECONDS}"
+    left = int(request.query_params["exp"]) - int(time.time())
+    return f"public, max-age={max(0, min(_CACHE_SECONDS, left))}"
+
+
+def _headers(request: Request, download: FileDownload, etag: str) -> dict[str, str]:
     ascii_name = "".join(c if c.isascii() and c.isprintable() and c not in '"\\' else "_" for c in download.name)
     encoded_name = quote(download.name, safe="")
     return {
         "ETag": etag,
         "Accept-Ranges": "bytes",
         **_CROSS_ORIGIN,
-        "Cache-Control": "private, max-age=3600",
+        "Cache-Control": _cache_control(request),
         "Content-Disposition": f"attachment; filename=\"{ascii_name}\"; filename*=UTF-8''{encoded_name}",
         "X-Content-Type-Options": "nosniff",
     }
