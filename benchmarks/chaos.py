@@ -46,7 +46,7 @@ from alphareel.server.installation import SystemClock, open_installation
 from alphareel.service.files.orphans import OrphanSweep
 from alphareel.service.settings import DatabaseSettings, Settings, StorageSettings
 from alphareel.testing.clips import make_clip
-from alphareel.testing.servers import PostgresServer, free_port, postgres_server
+from alphareel.testing.servers import PostgresServer, answers, free_port, postgres_server
 from alphareel.testing.service import wait_for
 
 KEY, TOKEN = "a key of the chaos", "a token of the chaos"
@@ -193,6 +193,8 @@ class Faults:
         return True
 
     def _kill(self, *names: str) -> bool:
+        if "api" in names and not answers(self.cluster.port):
+            return False  # it has not come back from the last time
         process = self.cluster.processes[self.random.choice(names)]
         process.kill()
         process.wait()
@@ -261,7 +263,7 @@ class Client:
     def __init__(self, base: str) -> None:
         self._client = httpx2.Client(base_url=base, timeout=20, headers={"X-Api-Key": KEY, "X-Admin-Token": TOKEN})
 
-    def call(self, method: str, path: str, *, seconds: float = 120, **more: Any) -> Any:
+    def call(self, method: str, path: str, *, seconds: float = 600, **more: Any) -> Any:
         headers = {"Idempotency-Key": str(uuid.uuid4())} if method == "POST" else {}
         deadline = time.monotonic() + seconds
         while True:

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-
 from benchmarks import chaos
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
