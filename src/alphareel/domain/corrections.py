@@ -1,5 +1,6 @@
 """Corrections of a finished matte: what a user points out in one frame, and its JSON form."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias, get_args
@@ -11,6 +12,7 @@ Label: TypeAlias = Literal["keep", "remove"]
 LABELS: tuple[Label, ...] = get_args(Label)
 MAX_POINTS = 100
 MAX_SUBJECTS = 64
+SUBJECT_ID = "[A-Za-z0-9_-]{1,64}"
 _MAX_SIDE = 65_536
 _MAX_SECONDS = 86_400
 _MAX_FRAME = 100_000_000
@@ -108,11 +110,17 @@ def subject_ids(value: Any) -> tuple[str, ...]:
     """A parser of lists of subject IDs."""
     if not isinstance(value, list) or len(value) > MAX_SUBJECTS:
         raise InvalidRequest(f"must be a list of at most {MAX_SUBJECTS} subject IDs.")
-    return tuple(dict.fromkeys(text(64)(each) for each in value))
+    return tuple(dict.fromkeys(_subject_id(each) for each in value))
 
 
 def _one_id(value: Any) -> tuple[str, ...]:
-    return (text(64)(value),)
+    return (_subject_id(value),)
+
+
+def _subject_id(value: Any) -> str:
+    if not isinstance(value, str) or re.fullmatch(SUBJECT_ID, value) is None:
+        raise InvalidRequest("must be IDs of subjects: letters, digits, - and _.")
+    return value
 
 
 def _refused(field: str, message: str) -> InvalidRequest:

@@ -4,12 +4,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from alphareel.domain.corrections import MAX_POINTS, MAX_SUBJECTS, Label
+from alphareel.domain.corrections import MAX_POINTS, SUBJECT_ID, Label
 from alphareel.http.schemas.fields import Schema, Time
-from alphareel.http.schemas.jobs import PublicStatus, Url
+from alphareel.http.schemas.jobs import PublicStatus, SubjectIds, Url
 
 Coordinate = Annotated[float, Field(ge=0, le=65536, description="Pixels of the video's frame.")]
-SubjectIds = Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=MAX_SUBJECTS)]
 
 
 class CorrectionPoint(Schema):
@@ -37,7 +36,7 @@ class CorrectionRequest(Schema):
     )
     keep: SubjectIds | None = Field(default=None, description="Only these subjects stay, in the whole clip.")
     drop: SubjectIds | None = Field(default=None, description="These subjects go, in the whole clip.")
-    subject: str | None = Field(default=None, max_length=64, description="The same as drop with this ID.")
+    subject: str | None = Field(default=None, pattern=f"^{SUBJECT_ID}$", description="The same as drop with this ID.")
 
 
 class Correction(Schema):

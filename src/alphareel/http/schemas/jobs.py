@@ -11,6 +11,7 @@ from pydantic import Field
 
 from alphareel.domain.clip import AlphaKind
 from alphareel.domain.color import NAMED
+from alphareel.domain.corrections import MAX_SUBJECTS, SUBJECT_ID
 from alphareel.domain.options import MAX_OUTPUTS, Anchor, BackgroundType, Quality, Smoothing, Tier
 from alphareel.http.schemas.fields import Schema, Time
 from alphareel.service.jobs.capabilities import engine_names, output_formats
@@ -36,6 +37,9 @@ Side = Annotated[int, Field(ge=16, le=4096)]
 Shift = Annotated[float, Field(ge=-8192, le=8192)]
 OutputFormat = Annotated[str, Field(json_schema_extra={"enum": list(output_formats())})]
 EngineName = Annotated[str, Field(json_schema_extra={"enum": list(engine_names())})]
+SubjectIds = Annotated[
+    list[Annotated[str, Field(pattern=f"^{SUBJECT_ID}$")]], Field(max_length=MAX_SUBJECTS, examples=[["s1"]])
+]
 PublicStatus = Literal["created", "pending", "processing", "completed", "failed"]
 
 
@@ -156,10 +160,10 @@ class JobStart(Schema):
     smoothing: Smoothing | None = Field(
         default="offline", description="offline: blends each matte with those before and after it; live: only before."
     )
-    keep: list[str] | None = Field(
-        default=None, max_length=64, description="Subjects to keep, by the IDs that the draft's subjects have."
+    keep: SubjectIds | None = Field(
+        default=None, description="Subjects to keep, by the IDs that the draft's subjects have."
     )
-    drop: list[str] | None = Field(default=None, max_length=64, description="Subjects to remove, likewise.")
+    drop: SubjectIds | None = Field(default=None, description="Subjects to remove, likewise.")
     text_prompt: str | None = Field(
         default=None, max_length=2000, pattern=_TEXT, description="What to keep; only the model pro uses it."
     )
