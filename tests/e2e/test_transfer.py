@@ -93,9 +93,13 @@ def test_jobs_in_flight_move_from_sqlite_and_a_disk_to_postgresql_and_a_bucket(
         assert transfer.copy_files(settings_of(old), storage_url=bucket).blobs >= 2
         ids.append(call(service.base, "POST", "/v1/jobs", json=order)["id"])
         wait_for(lambda: call(service.base, "GET", f"/v1/jobs/{ids[-1]}")["started_at"], pause=0.02)
-        for process in psutil.Process(service.process.pid).children(recursive=True):
+        halted = psutil.Process(service.process.pid).children(recursive=True)
+        for process in halted:
             process.suspend()
         ids += [call(service.base, "POST", "/v1/jobs", json=order)["id"] for _ in range(2)]
+    for process in halted:  # one that was halted while it started cannot see that its parent is gone
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
     waiting = unfinished(settings_of(old))
     assert waiting, "the one that began, or the next one; the last one waits for its turn"
     assert transfer.back_up(settings_of(old), copy).missing == ()
