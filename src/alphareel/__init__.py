@@ -237,7 +237,7 @@ def analyze(
     """Report on a matte that was kept: uncertainty, flicker and coverage over time, its worst moments, its subjects.
 
     Writes the pictures that the report names into ``folder``. Its measures need no ground truth: see
-    docs/decisions/0043-corrections.md.
+    docs/decisions/0030-corrections.md.
     """
     from alphareel.pipeline.analysis import analyze as analyze_matte
 

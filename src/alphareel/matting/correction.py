@@ -1,7 +1,7 @@
 """Corrections of a matte: on one frame from clicks, a box or a painted mask, and spread along the motion.
 
 All pictures are small: uint8 Y, U, V (h, w, 3); alphas are float32 (h, w) in 0..1. Measurements:
-docs/decisions/0043-corrections.md.
+docs/decisions/0030-corrections.md.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
