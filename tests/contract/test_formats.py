@@ -34,11 +34,13 @@ CONTRACT = (
 ALPHA_ERRORS = {
     "webm": 2.0, "mov": 0.5, "png_sequence": 0.0, "webp": 0.0, "gif": 8.0,
     "apng": 0.0, "stacked_mp4": 2.0, "matte": 2.0, "ffv1": 0.0,
+    "lossless_matte": 0.0,
 }  # fmt: skip
 PRORES = ("mov", "prores_hq")
 ALL_FORMATS = [name for name in format_names() if not format_named(name).still and not format_named(name).missing()]
 WITH_ALPHA = [name for name in ALL_FORMATS if format_named(name).supports_alpha]
-SELECTED_BY_NAME = {"stacked_mp4": "mp4", "matte": "mp4", "prores_hq": "mov"}
+ALPHA_ONLY = ("matte", "lossless_matte")
+SELECTED_BY_NAME = {"stacked_mp4": "mp4", "matte": "mp4", "prores_hq": "mov", "lossless_matte": "ffv1"}
 WITH_AUDIO = [name for name in ALL_FORMATS if format_named(name).audio]
 
 
@@ -86,7 +88,7 @@ class Shown:
 
 def shown(path, name=None):
     """The frames of an output, read with Pillow (pictures) or FFmpeg (videos)."""
-    if name in ("stacked_mp4", "matte"):
+    if name == "stacked_mp4" or name in ALPHA_ONLY:
         return [unstacked(frame, name) for frame in shown_video(path)]
     if path.suffix == ".zip":
         return list(shown_zip(path))
@@ -97,7 +99,7 @@ def shown(path, name=None):
 
 def unstacked(frame, name):
     """A frame that stores alpha as gray in its lower half, or everywhere, with that alpha applied."""
-    if name == "matte":
+    if name in ALPHA_ONLY:
         return dataclasses.replace(frame, alpha=frame.rgb[..., 1])
     half = len(frame.rgb) // 2
     return dataclasses.replace(frame, rgb=frame.rgb[:half], alpha=frame.rgb[half:, :, 1])
@@ -211,7 +213,7 @@ def test_alpha_is_kept_within_the_error_of_the_codec(tmp_path, name):
         assert frame.alpha[clear].mean() < 0.5
 
 
-@pytest.mark.parametrize("name", [name for name in ALL_FORMATS if name != "matte"])
+@pytest.mark.parametrize("name", [name for name in ALL_FORMATS if name not in ALPHA_ONLY])
 @pytest.mark.parametrize("color", [Color(1, 1, 1), Color(6, 6, 6), Color(1, 1, 1, full_range=True), Color(9, 9, 14)],
                          ids=["709", "601", "full", "2020"])  # fmt: skip
 def test_visible_colors_are_kept(tmp_path, name, color):

@@ -23,7 +23,7 @@ from alphareel.service.jobs.validation import HOST
 _PORT = "(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?"
 _URL = rf"https?://{HOST}{_PORT}([/?#][^\u0000-\u0020\u007f-\u00a0\s]*)?"
 _HEX = "#?([0-9a-fA-F]{3}|[0-9a-fA-F]{6})"
-_TEXT = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f]*$"
+PLAIN_TEXT = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f]*$"
 _NAMES = "|".join(NAMED)
 
 Url = Annotated[str, Field(max_length=4096, pattern=f"^{_URL}$")]
@@ -36,7 +36,7 @@ ColorNumbers = Annotated[
 Side = Annotated[int, Field(ge=16, le=4096)]
 Shift = Annotated[float, Field(ge=-8192, le=8192)]
 OutputFormat = Annotated[str, Field(json_schema_extra={"enum": list(output_formats())})]
-EngineName = Annotated[str, Field(json_schema_extra={"enum": list(engine_names())})]
+EngineName = Annotated[str, Field(max_length=64, json_schema_extra={"examples": list(engine_names())})]
 SubjectIds = Annotated[
     list[Annotated[str, Field(pattern=f"^{SUBJECT_ID}$")]], Field(max_length=MAX_SUBJECTS, examples=[["s1"]])
 ]
@@ -165,7 +165,7 @@ class JobStart(Schema):
     )
     drop: SubjectIds | None = Field(default=None, description="Subjects to remove, likewise.")
     text_prompt: str | None = Field(
-        default=None, max_length=2000, pattern=_TEXT, description="What to keep; only the model pro uses it."
+        default=None, max_length=2000, pattern=PLAIN_TEXT, description="What to keep; only the model pro uses it."
     )
     preview_duration: float | None = Field(
         default=None, ge=0.04, le=86400, description="Process only this many seconds of the clip."
