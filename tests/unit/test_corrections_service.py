@@ -163,3 +163,32 @@ def test_the_files_of_corrections_go_with_their_job(harness: ServiceHarness, cal
     assert harness.jobs.children(job.id) == ()
     with pytest.raises(errors.NotFound):
         harness.services.corrections.list(caller, job.id)
+
+
+def test_rows_of_a_job_are_not_started_by_themselves(harness: ServiceHarness, caller: Principal, job: Job) -> None:
+    harness.services.admin.set_balance(OPERATOR, client_id="acme", balance=100.0)
+    rows = [
+        harness.services.corrections.create(caller, job.id, CLICK),
+        harness.services.exports.create(caller, job.id, {"format": "mov"}),
+        harness.services.analyses.quality(caller, job.id)[1],
+    ]
+    for row in rows:
+        assert harness.jobs.fail(row.id, attempt=None, error="broken", error_code="internal_error", actor="w")
+        with pytest.raises(errors.InvalidState, match="by itself"):
+            harness.services.jobs.start(caller, row.id, {})
+        assert current(harness, row).status is Status.FAILED
+
+
+def test_a_correction_whose_files_are_the_jobs_is_not_deleted(
+    harness: ServiceHarness, caller: Principal, job: Job
+) -> None:
+    row = harness.services.corrections.create(caller, job.id, CLICK)
+    complete(harness, row)
+    revised = current(harness, job)
+    assert revised.output is not None
+    harness.blobs.blobs[revised.output.blob] = b"made"
+    with pytest.raises(errors.InvalidState, match="correction"):
+        harness.services.jobs.delete(caller, row.id)
+    assert revised.output.blob in harness.blobs.blobs
+    harness.services.jobs.delete(caller, job.id)
+    assert revised.output.blob not in harness.blobs.blobs

@@ -102,7 +102,7 @@ def cancel_job(
     return serializers.accepted(services.jobs.cancel(principal, job_id), "Job cancelled")
 
 
-@router.delete("/jobs/{job_id}", responses=_NOT_FOUND)
+@router.delete("/jobs/{job_id}", responses={**_NOT_FOUND, **errors(s409="A correction: its job may use its files")})
 def delete_job(job_id: str, principal: KeyPrincipal, services: ServicesOf) -> Deleted:
     """Delete a job, its result and, unless another job uses it, its upload; a running job is cancelled first."""
     services.jobs.delete(principal, job_id)

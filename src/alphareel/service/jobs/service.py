@@ -14,7 +14,7 @@ from alphareel.service.billing.credits import PriceList, Quote, insufficient
 from alphareel.service.idempotency import IdempotentRequest
 from alphareel.service.jobs import validation
 from alphareel.service.jobs.deletion import DeletionService
-from alphareel.service.jobs.models import Job, JobEvent, Status
+from alphareel.service.jobs.models import Job, JobEvent, Kind, Status
 from alphareel.service.jobs.test_mode import Scenario, scenario_for_test_key, scenario_to_json
 from alphareel.service.net.ssrf_guard import REFUSED_HINT, is_refused
 from alphareel.service.ports import JobCapabilities, NewJob, Page
@@ -101,10 +101,12 @@ class JobService:
     ) -> Job:
         """Queue a draft or a failed job; a queued or running job is returned unchanged.
 
-        Raises InvalidState for a completed job, and everything ``create`` raises.
+        Raises InvalidState for a completed job and for what belongs to another job, and everything ``create`` raises.
         """
         self._check_replay(once)
         job = self.get(principal, job_id)
+        if job.kind is not Kind.JOB:
+            raise InvalidState("This cannot be started by itself.", hint="Request it again where it was requested.")
         request = validation.parse_start(body, job, retention_seconds=self._retention.default)
         if _is_startable(job):
             started = self._start(principal, job, request, once)
@@ -188,8 +190,14 @@ class JobService:
         return self.get(principal, job_id)
 
     def delete(self, principal: Principal, job_id: str) -> None:
-        """Cancel the job if it runs, and remove its files and everything the caller sent. Raises NotFound."""
-        self._deletion.delete_job(self.get(principal, job_id), actor=principal.actor)
+        """Cancel the job if it runs, and remove its files and everything the caller sent.
+
+        Raises NotFound, InvalidState for a correction: its files may be those of its job.
+        """
+        job = self.get(principal, job_id)
+        if job.kind is Kind.CORRECTION:
+            raise InvalidState("The job's files may be of this correction.", hint="Undo it, or delete the job.")
+        self._deletion.delete_job(job, actor=principal.actor)
 
     def _check_replay(self, once: IdempotentRequest | None) -> None:
         if once is not None:
