@@ -13,9 +13,16 @@ from typing import Any
 import av
 import pytest
 
-from alphareel.domain.errors import FetchFailed, FetchRefused, NotFound, StorageFailed, Unavailable
+from alphareel.domain.errors import (
+    FetchFailed,
+    FetchRefused,
+    NotFound,
+    StorageFailed,
+    StorageQuotaExceeded,
+    Unavailable,
+)
 from alphareel.server.installation import sweep_work
-from alphareel.service.jobs.attempts import AttemptDropped, AttemptResult
+from alphareel.service.jobs.attempts import AttemptCompleted, AttemptDropped, AttemptResult
 from alphareel.service.jobs.models import TERMINAL, Job, Status, Step
 from alphareel.service.net.download import SourceMissing, SourceTooSlow
 from alphareel.service.principal import Principal
@@ -538,6 +545,42 @@ def test_a_late_result_never_replaces_the_delivered_one(
     assert done.output.blob == f"outputs/{job.id}/2/result.webm"
     matte = f"mattes/{job.id}/2/kept-lossless_matte.mkv"
     assert list(harness.blobs.blobs) == [f"fetched/{job.id}/1/source", done.output.blob, matte]
+
+
+def test_a_correction_whose_matte_does_not_fit_fails_and_leaves_the_matte_of_its_job(
+    harness: ServiceHarness, worker: InlineWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def complete_if_it_fits(job_id: str, **values: Any) -> bool:
+        if values["matte"] is not None:
+            raise StorageQuotaExceeded("There is no room.")
+        return complete(job_id, **values)
+
+    job = submit(harness)
+    work(worker, job)
+    first = now(harness, job)
+    assert first.output is not None
+    assert first.matte is not None
+    row = harness.services.corrections.create(SOMEBODY, job.id, {"frame": 0, "points": [{"x": 1, "y": 1}]})
+    begun = harness.jobs.begin_attempt(row.id, ticket=row.ticket, actor="w1")
+    assert begun is not None
+    complete = harness.jobs.complete
+    monkeypatch.setattr(harness.jobs, "complete", complete_if_it_fits)
+    matte = f"mattes/{row.id}/1/m.mkv"
+    harness.blobs.blobs[matte] = b"made"
+    worker.settle(
+        row.id,
+        row.ticket,
+        AttemptCompleted(
+            attempt=begun.attempt,
+            output=replace(first.output, blob=f"outputs/{row.id}/1/result.webm"),
+            engine=None,
+            warnings=(),
+            matte=replace(first.matte, blob=matte),
+        ),
+    )
+    assert (now(harness, row).status, now(harness, row).error_code) == (Status.FAILED, StorageQuotaExceeded.code)
+    assert (now(harness, job).matte, now(harness, job).output) == (first.matte, first.output)
+    assert matte not in harness.blobs.blobs
 
 
 def test_a_ticket_that_is_out_of_date_does_nothing(harness: ServiceHarness, worker: InlineWorker) -> None:

@@ -527,13 +527,18 @@ class Worker:
                 actor=self._name,
             )
         except (StorageQuotaExceeded, StorageFull) as error:
-            if outcome.matte is not None:  # the client asked for the outputs first of all
+            if outcome.matte is not None and self._is_own_job(job_id):  # the client asked for the outputs first of all
                 self._cleanup.delete_prefix(blob_keys.matte_prefix(job_id, outcome.attempt))
                 return self._try_to_complete(
                     job_id, replace(outcome, matte=None, warnings=(*outcome.warnings, _NO_ROOM_FOR_MATTE))
                 )
             self._jobs.fail(job_id, attempt=outcome.attempt, error=str(error), error_code=error.code, actor=self._name)
             return False
+
+    def _is_own_job(self, job_id: str) -> bool:
+        """Whether it is no correction, which without its matte would leave its job none to correct or to undo."""
+        job = self._jobs.job(job_id)
+        return job is not None and job.kind is Kind.JOB
 
 
 def _outputs(job: Job, requested: Sequence[Options], folder: Path) -> tuple[domain.Output, ...]:
