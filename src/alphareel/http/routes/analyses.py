@@ -1,9 +1,11 @@
 """What can be seen in a job's matte: its quality over time, and its subjects."""
 
+import asyncio
 import time
 from collections.abc import Callable
 
 from fastapi import APIRouter
+from starlette.concurrency import run_in_threadpool
 
 from alphareel.http.auth import KeyPrincipal
 from alphareel.http.context import ServicesOf
@@ -20,34 +22,37 @@ _POLL_SECONDS = 0.25
 
 
 @router.get("/jobs/{job_id}/quality", responses=_RESPONSES)
-def get_quality(
+async def get_quality(
     job_id: str, principal: KeyPrincipal, services: ServicesOf, serializers: SerializersOf
 ) -> schemas.QualityReport:
     """How certain and steady the matte is, over time, with its worst moments and what to try.
 
     The first request starts the analysis; repeat it until the status is completed.
     """
-    job, analysis = _wait(lambda: services.analyses.quality(principal, job_id))
+    job, analysis = await _wait(lambda: services.analyses.quality(principal, job_id))
     return serializers.quality(job, analysis)
 
 
 @router.get("/jobs/{job_id}/subjects", responses=_RESPONSES)
-def get_subjects(
+async def get_subjects(
     job_id: str, principal: KeyPrincipal, services: ServicesOf, serializers: SerializersOf
 ) -> schemas.Subjects:
     """The subjects that the matte keeps, followed over the clip; of a draft, those in sample frames.
 
     The first request starts the analysis; repeat it until the status is completed.
     """
-    job, analysis = _wait(lambda: services.analyses.subjects(principal, job_id))
+    job, analysis = await _wait(lambda: services.analyses.subjects(principal, job_id))
     return serializers.subjects(job, analysis)
 
 
-def _wait(find: Callable[[], tuple[Job, Job]]) -> tuple[Job, Job]:
-    """The job and its analysis, as soon as that has ended, or after a few seconds."""
+async def _wait(find: Callable[[], tuple[Job, Job]]) -> tuple[Job, Job]:
+    """The job and its analysis, as soon as that has ended, or after a few seconds.
+
+    No request thread is held meanwhile, so that waiting clients do not stop the others.
+    """
     until = time.monotonic() + _WAIT_SECONDS
-    job, analysis = find()
+    job, analysis = await run_in_threadpool(find)
     while analysis.status not in TERMINAL and time.monotonic() < until:
-        time.sleep(_POLL_SECONDS)
-        job, analysis = find()
+        await asyncio.sleep(_POLL_SECONDS)
+        job, analysis = await run_in_threadpool(find)
     return job, analysis

@@ -1,0 +1,33 @@
+"""Analyses over HTTP: clients that wait for one leave the request threads to others."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import anyio.to_thread
+import pytest
+from starlette.testclient import TestClient
+from tests.http.conftest import FinishJob
+
+from alphareel.http.routes import analyses
+
+
+def test_clients_that_wait_for_an_analysis_hold_no_request_thread(
+    client: TestClient, finish_job: FinishJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = client.post("/v1/jobs", json={"video_url": "https://example.com/a.mp4"}).json()["id"]
+    finish_job(job_id, matte=True)
+
+    def leave_two_threads() -> None:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = 2
+
+    assert client.portal is not None
+    client.portal.call(leave_two_threads)
+    monkeypatch.setattr(analyses, "_WAIT_SECONDS", 3.0)
+    with ThreadPoolExecutor() as clients:
+        paths = [f"/v1/jobs/{job_id}/{name}" for name in ("quality", "subjects", "quality")]
+        waiting = [clients.submit(client.get, path) for path in paths]
+        time.sleep(0.3)
+        begun = time.monotonic()
+        assert client.get(f"/v1/jobs/{job_id}").status_code == 200
+        assert time.monotonic() - begun < 2
+        assert [future.result().status_code for future in waiting] == [200] * 3
