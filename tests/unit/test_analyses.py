@@ -2,10 +2,13 @@
 
 import cv2
 import numpy as np
+import pytest
 
 import alphareel
+from alphareel.imaging.frame import Frame
 from alphareel.matting.quality import QualityMeter
 from alphareel.matting.subject_identifier import SubjectIdentifier
+from alphareel.pipeline import analysis
 from alphareel.testing.clips import make_clip
 
 WIDTH, HEIGHT = 192, 108
@@ -73,3 +76,16 @@ def test_the_report_of_a_clip_names_its_worst_moments_and_subjects(tmp_path):
     names += [subject["thumbnail"] for subject in report["subjects"]]
     for name in names:
         assert cv2.imread(str(tmp_path / "report" / name)) is not None
+
+
+@pytest.mark.parametrize("counted", [0, 30, 3_000])
+def test_a_wrong_count_of_frames_does_not_decide_how_many_are_analyzed(counted: int) -> None:
+    plane = np.zeros((2, 2), np.uint8)
+    frames = (Frame(plane, plane, plane, pts=pts) for pts in range(20_000))
+    taken = [frame.index for frame in analysis._sampled(frames, counted)]
+    assert 96 <= len(taken) <= 500
+    assert taken[0] == 0
+    assert taken[-1] > 19_000
+    assert len(list(analysis._sampled(iter([Frame(plane, plane, plane, pts=0)] * 20), counted))) == (
+        20 if counted < 96 else 1
+    )

@@ -145,6 +145,13 @@ def test_only_completed_jobs_of_the_caller_are_corrected_or_analyzed(
         harness.services.analyses.subjects(caller, queued.id)
 
 
+def test_only_jobs_have_subjects(harness: ServiceHarness, caller: Principal, job: Job) -> None:
+    row = harness.services.corrections.create(caller, job.id, CLICK)
+    with pytest.raises(errors.InvalidState, match="no job with a matte"):
+        harness.services.analyses.subjects(caller, row.id)
+    assert harness.jobs.children(row.id) == ()
+
+
 def test_one_matte_is_analyzed_once_and_subjects_keep_the_first(
     harness: ServiceHarness, caller: Principal, job: Job
 ) -> None:

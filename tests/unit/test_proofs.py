@@ -46,6 +46,12 @@ def test_a_proof_asks_every_engine_that_is_here(harness: ServiceHarness, caller:
         assert [detail.field for detail in caught.value.details] == [field]
 
 
+def test_a_test_key_gets_no_proof(harness: ServiceHarness) -> None:
+    caller = Principal(harness.services.admin.create_key(OPERATOR, client_id="acme", test=True).key, "req_1")
+    with pytest.raises(errors.InvalidRequest, match="test keys"):
+        harness.services.proofs.create(caller, {"video_url": URL})
+
+
 def test_a_proof_shows_what_works_and_says_what_does_not(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "in.mp4", frames=24).path
     picture = tmp_path / "proof.png"

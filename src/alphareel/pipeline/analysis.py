@@ -122,17 +122,24 @@ def _engine_pairs(
     """Frames spread over the clip with an engine's mattes."""
     selected = tiers.choose(options.matting_options, models_dir, threads, engine_priority=engine_priority)
     session = start_session(selected.engine, source, clip, replace(options.matting_options, smoothing="live"), limits)
-    step = max(1, (clip.frames or _SAMPLES) // _SAMPLES)
-
-    def sampled(frames: Iterator[Frame]) -> Generator[Frame, None, None]:
-        for index, frame in enumerate(frames):
-            if index % step == 0:
-                yield replace(frame, index=index)
-
     with open_reader(source, limits) as reader:
         frames = reader.frames(thumbnail=session.model_input_size, seconds=options.preview_duration)
-        for matte in engine_mattes(session, sampled(frames)):
+        for matte in engine_mattes(session, _sampled(frames, clip.frames)):
             yield matte.frame.index, matte.frame, matte.alpha
+
+
+def _sampled(frames: Iterator[Frame], expected: int) -> Generator[Frame, None, None]:
+    """About 48 frames spread over ``expected`` ones; of more, as many again each time that the clip is twice as long.
+
+    The header's count may be missing or wrong, and must not decide how much is analyzed free of charge.
+    """
+    step, taken = max(1, expected // _SAMPLES), 0
+    for index, frame in enumerate(frames):
+        if taken >= 2 * _SAMPLES:
+            step, taken = 2 * step, _SAMPLES
+        if index % step == 0:
+            taken += 1
+            yield replace(frame, index=index)
 
 
 def _keep_worst(worst: list[_Moment], moment: _Moment, frame: Frame, alpha: Plane, clip: Clip) -> None:

@@ -40,6 +40,7 @@ class AnalysisService:
         Of the first one, so that subjects keep their IDs when some of them are dropped. Raises NotFound, InvalidState.
         """
         job = self.jobs.get(principal, job_id)
+        _check_kind(job)
         if job.status in (Status.CREATED, Status.PENDING, Status.PROCESSING):
             return job, self._ensure(principal, job, DRAFT)
         _check_matte(job)
@@ -77,9 +78,13 @@ class AnalysisService:
         return self.store.add_job(new, start=True, actor=principal.actor)
 
 
-def _check_matte(job: Job) -> None:
+def _check_kind(job: Job) -> None:
     if job.kind is not Kind.JOB:
         raise InvalidState("This is no job with a matte of its own.", hint="Ask for the job that it was made of.")
+
+
+def _check_matte(job: Job) -> None:
+    _check_kind(job)
     if job.files_expired_at is not None:
         raise NotFound("The matte has expired and was removed.", hint="Create a new job.")
     if job.status is Status.FAILED:

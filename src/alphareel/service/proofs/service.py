@@ -42,10 +42,15 @@ class ProofService:
     def create(self, principal: Principal, body: Mapping[str, Any], *, once: IdempotentRequest | None = None) -> Job:
         """Queue a proof of ``video_url`` with ``engines``, or with all that can run here.
 
-        Raises InvalidRequest; for a repeated ``once`` ReplayedResponse or IdempotencyConflict.
+        Raises InvalidRequest, also for a test key, whose jobs process nothing; for a repeated ``once``
+        ReplayedResponse or IdempotencyConflict.
         """
         if once is not None:
             self.idempotency.lookup(once)
+        if principal.key is not None and principal.key.test:
+            raise InvalidRequest(
+                "Proofs are not available to test keys, which process nothing.", hint="Use a key that is not for tests."
+            )
         video_url, text_prompt = validation.parse_proof(body)
         engines = self._engines(body.get("engines"), prompted=text_prompt is not None)
         uploads = self.uploads.of_job(video_url, (), key_id=principal.key_id)
