@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from tests.unit.test_exports import OPERATOR, finish, submit
 
+from alphareel.db.deletion import DeletionStore
 from alphareel.domain import errors
+from alphareel.service.jobs.deletion import DeletionService
 from alphareel.service.jobs.models import Billing, Job, Kind, Output, Status, StoredMatte
 from alphareel.service.principal import Principal
 from alphareel.testing.fakes import ServiceHarness, open_harness
@@ -199,3 +201,19 @@ def test_a_correction_whose_files_are_the_jobs_is_not_deleted(
     assert revised.output.blob in harness.blobs.blobs
     harness.services.jobs.delete(caller, job.id)
     assert revised.output.blob not in harness.blobs.blobs
+
+
+def test_an_interrupted_deletion_is_finished_by_the_next_sweep(
+    harness: ServiceHarness, caller: Principal, job: Job
+) -> None:
+    complete(harness, harness.services.corrections.create(caller, job.id, CLICK))
+    running = harness.services.analyses.quality(caller, job.id)[1]
+    assert harness.jobs.begin_attempt(running.id, ticket=running.ticket, actor="w")
+    deletions = DeletionStore(harness.database, clock=harness.clock)
+    assert deletions.forsaken(limit=9) == ()
+    assert deletions.remove_job(job.id, actor="t") is not None  # and the process dies here
+    assert len(harness.jobs.children(job.id)) == len(deletions.forsaken(limit=9)) == 2
+    DeletionService(harness.jobs, deletions, harness.blobs).empty()
+    assert harness.jobs.children(job.id) == ()
+    assert deletions.forsaken(limit=9) == ()
+    assert harness.blobs.blobs == {}

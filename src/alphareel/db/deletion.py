@@ -53,6 +53,14 @@ class DeletionStore:
         log_transition(job_id, transition)
         return blobs
 
+    def forsaken(self, *, limit: int) -> tuple[str, ...]:
+        """IDs of rows that outlived the job they belong to, because its deletion was interrupted."""
+        parent = jobs.alias()
+        left = (jobs.c.deleted_at.is_(None), parent.c.deleted_at.is_not(None))
+        found = sa.select(jobs.c.id).join(parent, parent.c.id == jobs.c.parent_id).where(*left)
+        with self._database.read() as c:
+            return tuple(c.execute(found.order_by(jobs.c.id).limit(limit)).scalars())
+
     def remove_upload(self, upload_id: str) -> tuple[str, ...] | None:
         """Delete an upload's row and return the blobs to delete (none if there is no such upload).
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from alphareel.db.jobs import JobStore
 
 _BATCH = 100
+_ACTOR = "retention"  # of deletions that a sweep finishes
 
 
 class DeletionService:
@@ -52,7 +53,10 @@ class DeletionService:
         self._delete(blobs)
 
     def empty(self) -> None:
-        """Delete the blobs that are scheduled for deletion. Raises Unavailable."""
+        """Finish interrupted deletions: those of jobs, and of the blobs that are scheduled. Raises Unavailable."""
+        for job_id in self._deletions.forsaken(limit=_BATCH):
+            if (job := self._jobs.job(job_id)) is not None:
+                self.delete_job(job, actor=_ACTOR)
         self._delete(self._deletions.pending_deletions(limit=_BATCH))
 
     def _delete(self, blobs: tuple[str, ...]) -> None:
