@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +202,16 @@ def test_a_correction_whose_files_are_the_jobs_is_not_deleted(
     assert revised.output.blob in harness.blobs.blobs
     harness.services.jobs.delete(caller, job.id)
     assert revised.output.blob not in harness.blobs.blobs
+
+
+def test_an_analysis_is_kept_as_long_as_its_job(harness: ServiceHarness, caller: Principal, tmp_path: Path) -> None:
+    draft = submit(harness, caller, retention_seconds=600)
+    early = finish(harness, harness.services.analyses.subjects(caller, draft.id)[1], tmp_path)
+    assert early.files_expire_at == harness.clock.now() + timedelta(seconds=600)
+    done = finish(harness, draft, tmp_path)
+    harness.clock.advance(seconds=300)
+    late = finish(harness, harness.services.analyses.quality(caller, done.id)[1], tmp_path)
+    assert late.files_expire_at == done.files_expire_at == harness.clock.now() + timedelta(seconds=300)
 
 
 def test_an_interrupted_deletion_is_finished_by_the_next_sweep(

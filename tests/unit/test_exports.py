@@ -196,3 +196,15 @@ def test_a_test_job_is_exported_as_a_test(harness: ServiceHarness, caller: Princ
     export = harness.services.exports.create(caller, job.id, {"format": "mov"})
     assert export.test == {"outcome": "success", "seconds": 1.0}
     assert export.status is Status.PENDING
+
+
+def test_an_export_holds_no_upload_of_another_key(harness: ServiceHarness, caller: Principal, tmp_path: Path) -> None:
+    other = Principal(harness.services.admin.create_key(OPERATOR, client_id="other").key, "req_2")
+    session = harness.services.uploads.begin(other, filename="a.mp4", declared_type=None)
+    session.write(TINY_MP4)
+    uploaded = session.finish()
+    link = harness.services.files.upload_link(uploaded).url
+    job = finish(harness, harness.services.jobs.create(caller, {"video_url": link}), tmp_path)
+    assert harness.services.exports.create(caller, job.id, {"format": "mov"}).status is Status.PENDING
+    harness.services.uploads.delete(other, uploaded.id)
+    assert harness.uploads.upload(uploaded.id) is None

@@ -74,9 +74,10 @@ def set_expiry(c: sa.Connection, row: sa.Row[Any]) -> sa.Row[Any]:
     if row.status not in TERMINAL:
         return row
     expires_at = expiry(row.retention_seconds, ended=row.completed_at)
-    if row.kind in (Kind.EXPORT, Kind.CORRECTION):  # they are kept as long as their job
-        parent = sa.select(jobs.c.files_expire_at).where(jobs.c.id == row.parent_id)
-        expires_at = c.execute(parent).scalar_one_or_none()
+    if row.kind in (Kind.EXPORT, Kind.CORRECTION, Kind.ANALYSIS):  # they are kept as long as their job
+        ended = (jobs.c.id == row.parent_id, jobs.c.status.in_(TERMINAL))  # an analysis may end before its job
+        parent = c.execute(sa.select(jobs.c.files_expire_at).where(*ended)).one_or_none()
+        expires_at = expires_at if parent is None else parent.files_expire_at
     return c.execute(
         sa.update(jobs).where(jobs.c.id == row.id).values(files_expire_at=expires_at).returning(jobs)
     ).one()

@@ -95,9 +95,11 @@ class UploadResolver:
     def of_export(self, video_url: str, options: Options, *, key_id: str | None) -> tuple[str, ...]:
         """IDs of the uploads that an export needs: its background, and the source of its job, which was checked before.
 
-        Raises InvalidRequest for a background that the key may not use.
+        A source of another key, given by its signed link, was copied for the job, so its upload is not needed. Raises
+        InvalidRequest for a background that the key may not use.
         """
-        source = self._upload(video_url)
+        upload = self._upload(video_url)
+        source = upload if upload is not None and upload.key_id in (None, key_id) else None
         background = source_urls.background(options)
         own = (source, None if background is None else self._checked(background, key_id=key_id))
         return tuple(upload.id for upload in own if upload is not None)
