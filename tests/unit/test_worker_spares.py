@@ -1,23 +1,28 @@
 """Spare child processes: used once, replaced, and never in the way of a job."""
 
 import contextlib
+import errno
 import os
+import selectors
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import psutil
 import pytest
 
-from alphareel.domain.clip import Limits
+from alphareel.domain.clip import EngineFacts, Limits
 from alphareel.domain.options import Output
-from alphareel.service.worker import child_process
+from alphareel.service.worker import child_process, template_main
 from alphareel.service.worker.child_process import ResourceLimits
-from alphareel.service.worker.messages import Preload, RunTask
+from alphareel.service.worker.messages import InspectTask, JoinTask, Preload, RunTask
 from alphareel.service.worker.spares import SpareConfig, Spares
+from alphareel.service.worker.template_process import ForkedChild, TemplateGone, TemplateProcess
 from alphareel.testing.service import wait_for
 
 HERE = Path(__file__).parent
@@ -132,6 +137,105 @@ def test_idle_spares_and_their_template_end_and_come_back(open_spares: Callable[
     wait_for(lambda: not psutil.pid_exists(template), 10)
     assert len(run_job(spares, tmp_path)) == 1
     wait_for(lambda: spares.template_pid is not None, 30)
+
+
+def test_a_job_longer_than_the_idle_time_keeps_its_template(open_spares: Callable[..., Spares], tmp_path: Path) -> None:
+    spares = open_spares(idle_seconds=0.5)
+    template = spares.template_pid
+    with spares.workspace(tmp_path / "work" / "me.job_1.1") as folder:
+        task = RunTask(tmp_path / "source.mp4", (Output(folder / "result.webm"),), Limits(), threads=1)
+        (tmp_path / "source.mp4").touch()
+        with spares.child(task) as job:
+            time.sleep(2.1)
+            assert job.process.poll() is None
+            assert spares.template_pid == template
+    with spares.child(InspectTask(tmp_path / "source.mp4", Limits())) as probe:
+        time.sleep(2.1)
+        assert probe.process.poll() is None
+    wait_for(lambda: spares.template_pid is None, 30)
+
+
+def test_a_spare_serves_no_task_but_its_own_kind_and_leaves_nothing(spares: Spares, tmp_path: Path) -> None:
+    (waiting,) = spares.pids()
+    with spares.workspace(tmp_path / "work" / "me.job_1.1") as folder:
+        task = JoinTask(
+            tmp_path / "a.mp4", (Output(folder / "result.webm"),), Limits(), (), EngineFacts("builtin", "1")
+        )
+        with spares.child(task) as started:
+            assert started.process.pid != waiting
+            assert not started.is_spare
+    assert not psutil.pid_exists(waiting)
+    spares.stop()
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_a_child_without_a_process_group_ends_with_its_connection() -> None:
+    ours, theirs = socket.socketpair()
+    first, other = socket.socketpair()
+    template = template_main.Template(first)
+    child = subprocess.Popen(["sleep", "60"])  # in our group, as a child before setsid is
+    template._children[child.pid] = theirs
+    template._selector.register(theirs, selectors.EVENT_READ)
+    with ours, first, other:
+        assert template._drop(theirs)
+    assert not psutil.pid_exists(child.pid)
+    child.wait()
+
+
+def test_a_forked_child_without_a_process_group_can_be_killed() -> None:
+    child = subprocess.Popen(["sleep", "60"])
+    pipes = [os.open(os.devnull, mode) for mode in (os.O_WRONLY, os.O_RDONLY, os.O_RDONLY)]
+    exit_code: Future[int] = Future()
+    forked = ForkedChild(child.pid, exit_code, TemplateProcess({}), (pipes[0], pipes[1], pipes[2]))
+    forked.kill()
+    assert child.wait(10) == -signal.SIGKILL
+    exit_code.set_result(-signal.SIGKILL)
+    forked.close()
+
+
+def test_a_fork_that_fails_costs_later_ones_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    template = TemplateProcess(child_process.child_environment())
+    with pytest.raises(TemplateGone):
+        template.fork()
+    template.start()
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(template, "_send", raise_gone)
+            with pytest.raises(TemplateGone):
+                template.fork()
+        child = template.fork()
+        template.stop()
+        template.start()
+        assert child.wait(10) < 0
+        again = template.fork()
+        assert again.poll() is None
+        assert template.pid is not None
+        again.close()
+        child.close()
+    finally:
+        template.stop()
+
+
+def test_pipes_that_cannot_all_be_opened_leave_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[int] = []
+    real = os.pipe
+
+    def pipe() -> tuple[int, int]:
+        if len(opened) == 4:
+            raise OSError(errno.EMFILE, "too many")
+        opened.extend(pair := real())
+        return pair
+
+    monkeypatch.setattr(os, "pipe", pipe)
+    with pytest.raises(OSError, match="too many"):
+        TemplateProcess({}).fork()
+    for descriptor in opened:
+        with pytest.raises(OSError, match="Bad file"):
+            os.fstat(descriptor)
+
+
+def raise_gone(*_: object) -> None:
+    raise TemplateGone
 
 
 def test_a_template_that_is_killed_takes_no_job_with_it_for_good(spares: Spares, tmp_path: Path) -> None:

@@ -96,6 +96,7 @@ class Spares:
         self._stopping = threading.Event()
         self._asleep = False
         self._used_at = time.monotonic()
+        self._busy = 0  # workspaces and children in use
         self._deaths = 0
         self._paused_until = 0.0
         self._told: Confinement | None = None
@@ -146,36 +147,51 @@ class Spares:
     @contextmanager
     def workspace(self, folder: Path) -> Iterator[Path]:
         """A new folder of this name, with a spare if there is one; both are gone at the end."""
-        spare = self._take()
-        try:
-            if spare is not None:
-                try:
-                    spare.workspace.rename(folder)
-                    self._reserved[folder] = spare
-                except OSError:  # an earlier attempt left it
-                    self._discard(spare)
-            folder.mkdir(parents=True, exist_ok=True)
-            yield folder
-        finally:
-            if (unused := self._reserved.pop(folder, None)) is not None:
-                self._discard(unused)
-            shutil.rmtree(folder, ignore_errors=True)
+        with self._use():
+            spare = self._take()
+            try:
+                if spare is not None:
+                    try:
+                        spare.workspace.rename(folder)
+                        self._reserved[folder] = spare
+                    except OSError:  # an earlier attempt left it
+                        self._discard(spare)
+                folder.mkdir(parents=True, exist_ok=True)
+                yield folder
+            finally:
+                if (unused := self._reserved.pop(folder, None)) is not None:
+                    self._discard(unused)
+                shutil.rmtree(folder, ignore_errors=True)
 
     @contextmanager
     def child(self, task: ChildTask) -> Iterator[StartedChild]:
         """A process for this task."""
-        spare = self._reserved.pop(task_folder(task) or Path(), None)
-        if spare is not None and isinstance(task, RunTask | SplitTask):
-            self._remember(task)
-            try:
-                linked = _link_inputs(task, spare.inputs)
-                if linked is not None and spare.child.poll() is None:
-                    yield StartedChild(spare.child, linked, is_spare=True)
-                    return
-            finally:
-                self._discard(spare)
-        with self._fresh(task) as started:
-            yield started
+        with self._use():
+            spare = self._reserved.pop(task_folder(task) or Path(), None)
+            if spare is not None:
+                try:
+                    if isinstance(task, RunTask | SplitTask):
+                        self._remember(task)
+                        linked = _link_inputs(task, spare.inputs)
+                        if linked is not None and spare.child.poll() is None:
+                            yield StartedChild(spare.child, linked, is_spare=True)
+                            return
+                finally:
+                    self._discard(spare)
+            with self._fresh(task) as started:
+                yield started
+
+    @contextmanager
+    def _use(self) -> Iterator[None]:
+        """Keep the template meanwhile: its children end with it."""
+        with self._lock:
+            self._busy += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._busy -= 1
+                self._used_at = time.monotonic()
 
     @contextmanager
     def _fresh(self, task: ChildTask) -> Iterator[StartedChild]:
@@ -240,7 +256,7 @@ class Spares:
     def _keep(self) -> None:
         """Drop spares that are dead, outdated or too large, and start missing ones."""
         now, config = time.monotonic(), self._config
-        if not self._asleep and now - self._used_at > config.idle_seconds:
+        if not self._asleep and self._is_idle():
             self._fall_asleep()
         if self._asleep:
             return
@@ -278,13 +294,23 @@ class Spares:
             return True
         return False
 
+    def _is_idle(self) -> bool:
+        return not self._busy and time.monotonic() - self._used_at > self._config.idle_seconds
+
     def _fall_asleep(self) -> None:
+        """End the spares and the template, unless somebody uses them now."""
         with self._lock:
-            waiting, self._waiting, self._asleep = self._waiting, [], True
+            if not self._is_idle():
+                return
+            waiting, self._waiting = self._waiting, []
         for spare in waiting:
             self._discard(spare)
-        if not self._is_shared:
-            self._template.stop()
+        with self._lock:
+            if not self._is_idle():
+                return
+            self._asleep = True
+            if not self._is_shared:
+                self._template.stop()
         get_logger(__name__).info("spare child processes ended", idle_seconds=self._config.idle_seconds)
 
     def _start_spare(self) -> _Spare:

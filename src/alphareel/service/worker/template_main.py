@@ -119,7 +119,9 @@ class Template:
         connection.close()
         for pid, owner in list(self._children.items()):
             if owner is connection:
-                os.killpg(pid, signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # it has no group before it has called setsid
+                    os.killpg(pid, signal.SIGKILL)
                 self._reap(pid)
         return connection is not self._first
 

@@ -21,6 +21,9 @@ _FORK_SECONDS = 20.0  # the template may still import
 _TEMPLATE_GONE = -signal.SIGKILL  # what the kernel does to its children
 
 
+_Answer = Future[tuple[int, Future[int]]]  # PID and exit code
+
+
 class TemplateGone(Exception):
     """There is no template process, or it does not answer: start a child the slow way."""
 
@@ -52,8 +55,9 @@ class ForkedChild:
     def kill(self) -> None:
         """Kill it and its process group. Nobody else has its PID before ``close``."""
         if not self._exit_code.done():
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, signal.SIGKILL)
+            for kill in (os.kill, os.killpg):  # it has no group before it has called setsid
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    kill(self.pid, signal.SIGKILL)
 
     def close(self) -> None:
         """Kill it, wait for its end and forget it."""
@@ -77,8 +81,9 @@ class TemplateProcess:
         self._given = connection
         self._socket: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._reader: threading.Thread | None = None
         self._exit_codes: dict[int, Future[int]] = {}
-        self._answers: list[Future[int]] = []
+        self._answers: list[_Answer] = []
         self._lock = threading.RLock()
         self._sending = threading.Lock()
 
@@ -92,7 +97,9 @@ class TemplateProcess:
         return None if self._process is None else self._process.pid
 
     def start(self) -> None:
-        """Start it, or use the given connection; nothing if it runs. Call this from a thread that stays."""
+        """Start it, or use the given connection; nothing if it runs. Always call this from one thread that stays."""
+        if self._socket is None and self._reader is not None:
+            self._reader.join()  # it clears what belongs to the template before
         with self._lock:
             if self._socket is not None:
                 return
@@ -100,7 +107,8 @@ class TemplateProcess:
                 raise TemplateGone
             given, self._given = self._given, None
             self._socket = given or self._spawn()
-            threading.Thread(target=self._read, args=(self._socket,), name="template", daemon=True).start()
+            self._reader = threading.Thread(target=self._read, args=(self._socket,), name="template", daemon=True)
+            self._reader.start()
 
     def connect(self) -> socket.socket:
         """A socket that another process of ours can use as its ``connection``."""
@@ -111,27 +119,41 @@ class TemplateProcess:
 
     def fork(self) -> ForkedChild:
         """A new child process, which waits for its setup."""
-        answer: Future[int] = Future()
-        pipes = [os.pipe() for _ in range(3)]
+        pipes = _open_pipes()
         theirs = [pipes[0][0], pipes[1][1], pipes[2][1]]
         ours = [pipes[0][1], pipes[1][0], pipes[2][0]]
         try:
-            with self._sending:  # answers come in the order of requests
-                with self._lock:
-                    self._answers.append(answer)
-                self._send({"do": "fork"}, theirs)
-            pid = answer.result(_FORK_SECONDS)
-        except (TemplateGone, FutureTimeout):
-            answer.cancel()
+            answer = self._ask(theirs)
+            try:
+                pid, exit_code = answer.result(_FORK_SECONDS)
+            except FutureTimeout:
+                if answer.cancel():
+                    raise TemplateGone from None
+                pid, exit_code = answer.result()  # it came just now
+        except TemplateGone:
             for descriptor in ours:
                 os.close(descriptor)
-            raise TemplateGone from None
+            raise
         finally:
             for descriptor in theirs:
                 os.close(descriptor)
-        with self._lock:
-            exit_code = self._exit_codes[pid]
         return ForkedChild(pid, exit_code, self, (ours[0], ours[1], ours[2]))
+
+    def _ask(self, descriptors: list[int]) -> _Answer:
+        """Ask for a child. Nothing waits for an answer that cannot come: the next one would be taken for it."""
+        answer: _Answer = Future()
+        with self._sending:  # answers come in the order of requests
+            with self._lock:
+                if self._socket is None:
+                    raise TemplateGone
+                self._answers.append(answer)
+            try:
+                self._send({"do": "fork"}, descriptors)
+            except TemplateGone:
+                with self._lock, contextlib.suppress(ValueError):
+                    self._answers.remove(answer)
+                raise
+        return answer
 
     def forget(self, pid: int) -> None:
         with self._lock:
@@ -186,10 +208,11 @@ class TemplateProcess:
         with self._lock:
             answer = self._answers.pop(0)
             is_wanted = answer.set_running_or_notify_cancel()
+            new_exit_code: Future[int] = Future()
             if is_wanted and "forked" in message:
-                self._exit_codes[message["forked"]] = Future()
+                self._exit_codes[message["forked"]] = new_exit_code
         if is_wanted and "forked" in message:
-            answer.set_result(message["forked"])
+            answer.set_result((message["forked"], new_exit_code))
         elif is_wanted:
             answer.set_exception(TemplateGone(message["failed"]))
 
@@ -211,3 +234,16 @@ class TemplateProcess:
         if process is not None:
             process.kill()
             process.wait()
+
+
+def _open_pipes() -> list[tuple[int, int]]:
+    """For standard input, output and error. Raises OSError, and leaves none open then."""
+    pipes: list[tuple[int, int]] = []
+    try:
+        for _ in range(3):
+            pipes.append(os.pipe())  # noqa: PERF401  # those that were opened must be known
+    except OSError:
+        for descriptor in (end for pipe in pipes for end in pipe):
+            os.close(descriptor)
+        raise
+    return pipes
