@@ -228,3 +228,21 @@ def test_an_interrupted_deletion_is_finished_by_the_next_sweep(
     assert harness.jobs.children(job.id) == ()
     assert deletions.forsaken(limit=9) == ()
     assert harness.blobs.blobs == {}
+
+
+@pytest.mark.parametrize("url", ["http://[", "mask.png", "ftp://example.com/a.png", "http://a:b@example.com/a.png"])
+def test_a_mask_that_is_no_url_is_refused(harness: ServiceHarness, caller: Principal, job: Job, url: str) -> None:
+    with pytest.raises(errors.InvalidRequest) as caught:
+        harness.services.corrections.create(caller, job.id, {"frame": 0, "mask_url": url})
+    assert [detail.field for detail in caught.value.details] == ["mask_url"]
+    assert harness.jobs.children(job.id) == ()
+
+
+def test_an_expired_link_of_another_key_is_no_mask(harness: ServiceHarness, caller: Principal, job: Job) -> None:
+    other = Principal(harness.services.admin.create_key(OPERATOR, client_id="other").key, "req_2")
+    session = harness.services.uploads.begin(other, filename="mask.png", declared_type=None)
+    session.write(cv2.imencode(".png", np.zeros((48, 64), np.uint8))[1].tobytes())
+    made = session.finish()
+    past = replace(harness.services.files.signer, lifetime=timedelta(seconds=-1))
+    with pytest.raises(errors.InvalidRequest, match="expired"):
+        harness.services.corrections.create(caller, job.id, {"frame": 0, "mask_url": past.upload_link(made).url})

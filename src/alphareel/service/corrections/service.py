@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from alphareel.domain.corrections import Correction, correction_from_json, correction_to_json, parse_correction
 from alphareel.domain.errors import FieldProblem, InvalidRequest, InvalidState, NotFound
 from alphareel.service.exports.service import check_exportable
 from alphareel.service.idempotency import IdempotentRequest
+from alphareel.service.jobs import validation
 from alphareel.service.jobs.models import TERMINAL, Job, Kind, Status
 from alphareel.service.jobs.service import JobService, make_job_id
 from alphareel.service.jobs.test_mode import Scenario, scenario_to_json
@@ -55,6 +56,8 @@ class CorrectionService:
             self.idempotency.lookup(once)
         job = self._correctable(principal, job_id)
         correction = parse_correction(body)
+        if correction.mask is not None:
+            correction = replace(correction, mask=validation.parse_mask_url(correction.mask))
         self._check_place(job, correction)
         rows = self._settled_rows(job)
         if len(rows) >= MAX_CORRECTIONS:
@@ -105,7 +108,7 @@ class CorrectionService:
         if size is not None:
             _check_inside(correction, size)
         if correction.mask is not None:
-            mask = self.uploads.find(source_urls.mask(correction.mask), key_id=job.key_id)
+            mask = self.uploads.of_mask(correction.mask, key_id=job.key_id)
             if mask is not None:
                 _check_mask(mask, self._png_size(mask), size)
 

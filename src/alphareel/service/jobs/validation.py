@@ -137,6 +137,14 @@ def parse_proof(body: Mapping[str, Any]) -> tuple[str, str | None]:
     return video_url, text_prompt
 
 
+def parse_mask_url(url: str) -> str:
+    """The URL of the mask of a correction. Raises InvalidRequest."""
+    form = _Form({"mask_url": url})
+    parsed = form.read("mask_url", _source_url, "")
+    form.check()
+    return parsed
+
+
 def parse_receiver(value: Any) -> str:
     """The URL that a test event is sent to. Raises InvalidRequest."""
     if value is None or value == "":

@@ -104,6 +104,10 @@ class UploadResolver:
         own = (source, None if background is None else self._checked(background, key_id=key_id))
         return tuple(upload.id for upload in own if upload is not None)
 
+    def of_mask(self, mask_url: str, *, key_id: str | None) -> Upload | None:
+        """The upload that a new mask refers to; None when it is fetched or copied. Raises InvalidRequest."""
+        return self._checked(source_urls.mask(mask_url), key_id=key_id)
+
     def _checked(self, url: SourceUrl, *, key_id: str | None) -> Upload | None:
         own = self.find(url, key_id=key_id)
         grant = self._grant(url.url)
