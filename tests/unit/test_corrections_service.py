@@ -166,6 +166,17 @@ def test_one_matte_is_analyzed_once_and_subjects_keep_the_first(
     assert analyses.quality(caller, job.id)[1].id != first.id
 
 
+def test_a_failed_analysis_is_made_again_twice(harness: ServiceHarness, caller: Principal, job: Job) -> None:
+    made = []
+    for _ in range(5):
+        row = harness.services.analyses.quality(caller, job.id)[1]
+        made.append(row.id)
+        harness.jobs.fail(row.id, attempt=None, error="broken", error_code="internal_error", actor="w")
+    assert len(set(made)) == len(harness.jobs.children(job.id)) == 3
+    assert made[3] == made[4]
+    assert made[3] in made[:3]
+
+
 def test_the_files_of_corrections_go_with_their_job(harness: ServiceHarness, caller: Principal, job: Job) -> None:
     complete(harness, harness.services.corrections.create(caller, job.id, CLICK))
     harness.services.analyses.quality(caller, job.id)

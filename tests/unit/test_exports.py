@@ -208,3 +208,36 @@ def test_an_export_holds_no_upload_of_another_key(harness: ServiceHarness, calle
     assert harness.services.exports.create(caller, job.id, {"format": "mov"}).status is Status.PENDING
     harness.services.uploads.delete(other, uploaded.id)
     assert harness.uploads.upload(uploaded.id) is None
+
+
+def test_a_page_asks_once_for_a_file_that_cannot_be_made(
+    harness: ServiceHarness, caller: Principal, tmp_path: Path
+) -> None:
+    job = finish(harness, submit(harness, caller), tmp_path)
+    asked = harness.services.embeds.embed(caller, job.id).missing
+    for file in asked:
+        assert file.export is not None
+        harness.jobs.fail(file.export.id, attempt=None, error="It broke.", error_code="internal_error", actor="w")
+    again = harness.services.embeds.embed(caller, job.id).missing
+    assert [file.format for file in again] == [file.format for file in asked]
+    assert {(file.export, file.reason) for file in again} == {
+        (None, "It broke. Request it again with POST /v1/jobs/{id}/exports.")
+    }
+    assert len(harness.jobs.exports(job.id)) == len(asked)
+    retried = harness.services.exports.create(caller, job.id, {"format": "poster"})
+    assert [file.export and file.export.id for file in harness.services.embeds.embed(caller, job.id).missing][-1] == (
+        retried.id
+    )
+
+
+def test_the_exports_of_a_job_are_limited(
+    harness: ServiceHarness, caller: Principal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("alphareel.service.exports.service.MAX_EXPORTS", 2)
+    job = finish(harness, submit(harness, caller), tmp_path)
+    made = [harness.services.exports.create(caller, job.id, {"format": name}) for name in ("mov", "gif")]
+    with pytest.raises(errors.InvalidState, match="2 exports"):
+        harness.services.exports.create(caller, job.id, {"format": "webp"})
+    assert harness.services.exports.create(caller, job.id, {"format": "gif"}).id == made[1].id
+    harness.services.jobs.delete(caller, made[0].id)
+    assert harness.services.exports.create(caller, job.id, {"format": "webp"}).status is Status.PENDING

@@ -17,12 +17,16 @@ if TYPE_CHECKING:
     from alphareel.db.jobs import JobStore
 
 _TEST_SECONDS = 1.0
+_MAX_TRIES = 3
 DRAFT = "draft"
 
 
 @dataclass(frozen=True)
 class AnalysisService:
-    """An analysis is a row of the table of jobs whose ``parent_id`` is the job. There is one for each matte."""
+    """An analysis is a row of the table of jobs whose ``parent_id`` is the job. There is one for each matte.
+
+    One that failed is made again when a client asks next, up to three times in all.
+    """
 
     jobs: JobService
     store: JobStore
@@ -52,9 +56,11 @@ class AnalysisService:
         return "test" if job.matte is None else job.matte.blob
 
     def _ensure(self, principal: Principal, job: Job, matte: str) -> Job:
-        for analysis in self.store.children(job.id, Kind.ANALYSIS):
-            if (analysis.task or {}).get("of") == matte:
-                return analysis
+        rows = self.store.children(job.id, Kind.ANALYSIS)
+        made = [analysis for analysis in rows if (analysis.task or {}).get("of") == matte]
+        good = [analysis for analysis in made if analysis.status is not Status.FAILED]
+        if good or len(made) >= _MAX_TRIES:
+            return (good or made)[0]
         task: dict[str, Any] = {"of": matte, "revision": job.revision}
         if matte != DRAFT and job.matte is not None:
             task |= {"matte": matte, "source": job.matte.source}

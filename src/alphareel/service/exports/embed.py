@@ -38,7 +38,7 @@ class EmbedService:
     exports: ExportService
 
     def embed(self, principal: Principal, job_id: str) -> Embed:
-        """The files of a completed job; what is missing is exported, unless exports cost something.
+        """The files of a completed job; what is missing is exported once, unless exports cost something.
 
         Raises NotFound, JobNotCompleted.
         """
@@ -57,6 +57,9 @@ class EmbedService:
             export = self.exports.ensure(principal, job, options)
         except AlphareelError as error:
             return MissingFile(name, None, str(error))
+        if export.status is Status.FAILED:
+            failure = (export.error or "It failed").rstrip(".")
+            return MissingFile(name, None, f"{failure}. Request it again with POST /v1/jobs/{{id}}/exports.")
         return MissingFile(name, export, "It is being made.")
 
 

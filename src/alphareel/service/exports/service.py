@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from alphareel.db.jobs import JobStore
 
 _TEST_SECONDS = 1.0
+MAX_EXPORTS = 100  # of one revision of a job
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ class ExportService:
     ) -> Job:
         """Queue an output of the job's matte; an equal one that has not failed is returned instead.
 
-        Raises NotFound, InvalidState for a job without a kept matte, InvalidRequest, InsufficientCredits,
-        StorageQuotaExceeded; for a repeated ``once`` ReplayedResponse or IdempotencyConflict.
+        Raises NotFound, InvalidState for a job without a kept matte or with too many exports, InvalidRequest,
+        InsufficientCredits, StorageQuotaExceeded; for a repeated ``once`` ReplayedResponse or IdempotencyConflict.
         """
         if once is not None:
             self.idempotency.lookup(once)
@@ -54,8 +55,12 @@ class ExportService:
         return existing or self._queue(principal, job, options, quote=self._quote(job), once=once)
 
     def ensure(self, principal: Principal, job: Job, options: Options) -> Job:
-        """The export with these options, queued free of charge unless there is one."""
-        return self._equal(job, options) or self._queue(principal, job, options, quote=None, once=None)
+        """The export with these options, queued free of charge unless there is one, which may have failed.
+
+        Raises like ``create``.
+        """
+        found = self._equal(job, options) or self._equal(job, options, failed=True)
+        return found or self._queue(principal, job, options, quote=None, once=None)
 
     def list(self, principal: Principal, job_id: str) -> tuple[Job, ...]:
         """The job's exports, oldest first. Raises NotFound."""
@@ -68,17 +73,22 @@ class ExportService:
                 return export
         raise NotFound("Export not found", hint="Check the id; GET /v1/jobs/{id}/exports lists the job's exports.")
 
-    def _equal(self, job: Job, options: Options) -> Job | None:
-        """An export that was made, or is being made, of the current matte with the same options."""
-        for export in self.store.exports(job.id):
-            is_current = (export.task or {}).get("revision") == job.revision
-            if export.options == options and is_current and export.status is not Status.FAILED:
+    def _equal(self, job: Job, options: Options, *, failed: bool = False) -> Job | None:
+        """An export of the current matte with the same options: one that was made or is being made, or ``failed``."""
+        for export in self._current(job):
+            if export.options == options and (export.status is Status.FAILED) is failed:
                 return export
         return None
+
+    def _current(self, job: Job) -> tuple[Job, ...]:
+        """The exports of the job's current revision."""
+        return tuple(export for export in self.store.exports(job.id) if is_current(export, job))
 
     def _queue(
         self, principal: Principal, job: Job, options: Options, *, quote: Quote | None, once: IdempotentRequest | None
     ) -> Job:
+        if len(self._current(job)) >= MAX_EXPORTS:
+            raise InvalidState(f"The job has {MAX_EXPORTS} exports.", hint="Delete one of them, or create a new job.")
         uploads = self.uploads.of_export(job.video_url, options, key_id=principal.key_id)
         matte: StoredMatte | None = job.matte
         new = NewJob(
@@ -106,6 +116,11 @@ class ExportService:
             return None
         seconds = job.output.source_seconds or processed_seconds({"seconds": job.output.seconds})
         return Quote(self.prices.export_per_minute, self.prices.version, billed_seconds(job.options, seconds))
+
+
+def is_current(export: Job, job: Job) -> bool:
+    """Whether the export was made of the job's current revision, or is being made of it."""
+    return (export.task or {}).get("revision") == job.revision
 
 
 def check_exportable(job: Job) -> None:
