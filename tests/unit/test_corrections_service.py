@@ -257,3 +257,21 @@ def test_an_expired_link_of_another_key_is_no_mask(harness: ServiceHarness, call
     past = replace(harness.services.files.signer, lifetime=timedelta(seconds=-1))
     with pytest.raises(errors.InvalidRequest, match="expired"):
         harness.services.corrections.create(caller, job.id, {"frame": 0, "mask_url": past.upload_link(made).url})
+
+
+def test_a_page_shows_the_current_revision(
+    harness: ServiceHarness, caller: Principal, job: Job, tmp_path: Path
+) -> None:
+    embeds, exports = harness.services.embeds, harness.services.exports
+    former = finish(harness, exports.create(caller, job.id, {"format": "poster"}), tmp_path)
+    other = finish(harness, exports.create(caller, job.id, {"format": "webm", "quality": "web"}), tmp_path)
+    page = embeds.embed(caller, job.id)
+    assert (page.files["poster"], page.files["webm"]) == (former.output, job.output)
+    assert other.output != job.output
+    complete(harness, harness.services.corrections.create(caller, job.id, CLICK))
+    page = embeds.embed(caller, job.id)
+    assert set(page.files) == {"webm"}
+    assert page.files["webm"] == current(harness, job).output
+    (again,) = (file.export for file in page.missing if file.format == "poster")
+    assert again is not None
+    assert finish(harness, again, tmp_path).output == embeds.embed(caller, job.id).files["poster"]

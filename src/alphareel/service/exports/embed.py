@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from alphareel.domain.errors import AlphareelError
 from alphareel.domain.options import Options
 from alphareel.media.format import format_named
-from alphareel.service.exports.service import ExportService, check_exportable
+from alphareel.service.exports.service import ExportService, check_exportable, is_current
 from alphareel.service.jobs.models import Job, Output, Status
 from alphareel.service.principal import Principal
 
@@ -64,10 +64,11 @@ class EmbedService:
 
 
 def _files(job: Job) -> Iterator[tuple[Output, Options]]:
-    yield from zip(job.outputs, job.requested, strict=False)
+    """The files of the job's current revision: its exports first, then its own, which take precedence."""
     for export in job.exports:
-        if export.output is not None and export.status is Status.COMPLETED:
+        if export.output is not None and export.status is Status.COMPLETED and is_current(export, job):
             yield export.output, export.options
+    yield from zip(job.outputs, job.requested, strict=False)
 
 
 def _is_transparent(options: Options) -> bool:
