@@ -14,6 +14,7 @@ from alphareel.db import postgres
 from alphareel.db.availability import Availability, DatabaseLimits, WriteQueue, no_answer
 from alphareel.db.notifications import LocalNotifications, Notifications, PostgresNotifications, take_pending
 from alphareel.domain.errors import Unavailable
+from alphareel.telemetry.logging import get_logger
 
 _READ_ONLY = "alphareel_read_only"
 _WAL_SECONDS = 30.0
@@ -122,7 +123,10 @@ class Database:
                 finally:
                     topics = take_pending(connection)
         for topic in topics:
-            self.send_notification(topic)
+            try:
+                self.send_notification(topic)
+            except Exception:  # noqa: BLE001  # it has committed, and a notification is only a hint
+                get_logger(__name__).exception("notification failed", topic=topic)
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:

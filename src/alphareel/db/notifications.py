@@ -95,6 +95,7 @@ class LocalNotifications(Notifications):
         self._receiver: socket.socket | None = None
         self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._sender.setblocking(False)
+        self._listing = threading.Lock()  # threads that list through one descriptor share its position
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         # The address of a socket has about 100 bytes; through the descriptor of its folder any folder is reachable.
         self._descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -102,7 +103,12 @@ class LocalNotifications(Notifications):
     def send(self, topic: str) -> None:
         super().send(topic)
         data = topic.encode()
-        for name in os.listdir(self._descriptor):  # noqa: PTH208  # through the descriptor
+        try:
+            with self._listing:
+                names = os.listdir(self._descriptor)  # noqa: PTH208  # through the descriptor
+        except OSError:  # such as no free descriptor; the others look by themselves
+            return
+        for name in names:
             if name == self._name:
                 continue
             try:
