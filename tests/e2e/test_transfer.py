@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -136,3 +138,20 @@ def test_jobs_in_flight_move_from_sqlite_and_a_disk_to_postgresql_and_a_bucket(
     assert unfinished(restored) == waiting
     with pytest.raises(InvalidState, match="in use"):
         transfer.restore(restored, copy)
+
+
+def test_a_backup_replaces_one_whose_restore_was_killed(tmp_path: Path) -> None:
+    settings, killed = settings_of(tmp_path / "data"), tmp_path / "killed"
+    transfer.migrate_database(settings)
+    transfer.back_up(settings, tmp_path / "copy")
+    killed.mkdir()
+    with contextlib.closing(sqlite3.connect(tmp_path / "copy" / "alphareel.db", isolation_level=None)) as restoring:
+        restoring.execute("PRAGMA journal_mode=WAL")
+        restoring.execute("CREATE TABLE of_the_old_backup (x)")
+        for path in (tmp_path / "copy").glob("alphareel.db*"):
+            shutil.copy(path, killed)
+    assert (killed / "alphareel.db-wal").stat().st_size
+    transfer.back_up(settings, killed)
+    with contextlib.closing(sqlite3.connect(killed / "alphareel.db")) as copy:
+        assert copy.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert not copy.execute("SELECT * FROM sqlite_master WHERE name = 'of_the_old_backup'").fetchall()

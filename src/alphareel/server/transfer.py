@@ -81,6 +81,8 @@ def back_up(settings: Settings, folder: Path) -> Transferred:
     storage = open_blobs((folder.absolute() / _OBJECTS).as_uri())
     files = copy_blobs(open_blobs(settings.storage.url), storage, folder=folder / "transfer", wanted=is_wanted)
     missing = tuple(missing_blobs(storage, kept))
+    for end in ("-wal", "-shm"):  # left by a restore that was killed: SQLite would replay them onto the new copy
+        (folder / f"{_DATABASE}{end}").unlink(missing_ok=True)
     fresh.replace(folder / _DATABASE)  # the last step, so that a broken backup does not replace a good one
     return Transferred(files, sum(rows.values()), missing=missing)
 
