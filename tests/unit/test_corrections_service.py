@@ -275,3 +275,15 @@ def test_a_page_shows_the_current_revision(
     (again,) = (file.export for file in page.missing if file.format == "poster")
     assert again is not None
     assert finish(harness, again, tmp_path).output == embeds.embed(caller, job.id).files["poster"]
+
+
+def test_of_two_corrections_at_once_one_is_refused(
+    harness: ServiceHarness, caller: Principal, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = harness.services.corrections
+    service.create(caller, job.id, CLICK)
+    with monkeypatch.context() as patch:
+        patch.setattr(harness.jobs, "children", lambda *_: ())  # what the other request read before
+        with pytest.raises(errors.InvalidState, match="in progress"):
+            service.create(caller, job.id, CLICK)
+    assert len(harness.jobs.children(job.id)) == 1

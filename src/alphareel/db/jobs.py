@@ -99,6 +99,8 @@ class JobStore:
         status = Status.PENDING if start else Status.CREATED
         if new.parent_id is not None:
             _lock_parent(c, new.parent_id)
+            if new.guard is not None:
+                new.guard(_siblings(c, new))
         if start:
             self._storage.check(c, new.key_id, 1)
         row = c.execute(sa.insert(jobs).values(_new_row(new, status, now=now)).returning(jobs)).one()
@@ -493,6 +495,13 @@ def _lock_parent(c: sa.Connection, job_id: str) -> None:
     living = (jobs.c.id == job_id, jobs.c.deleted_at.is_(None), jobs.c.files_expired_at.is_(None))
     if c.execute(sa.select(jobs.c.id).where(*living).with_for_update()).first() is None:
         raise NotFound("Job not found", hint="It was deleted, or its files have expired.")
+
+
+def _siblings(c: sa.Connection, new: NewJob) -> tuple[Job, ...]:
+    """The rows of the same kind and parent, oldest first."""
+    where = (jobs.c.parent_id == new.parent_id, jobs.c.kind == new.kind, jobs.c.deleted_at.is_(None))
+    ordered = sa.select(jobs).where(*where).order_by(jobs.c.created_at, jobs.c.id)
+    return tuple(map(mapping.job_from_row, c.execute(ordered)))
 
 
 def _revise(c: sa.Connection, row: sa.Row[Any], files: Mapping[str, Any]) -> None:

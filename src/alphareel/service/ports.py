@@ -49,6 +49,8 @@ class Blobs(Protocol):
 
 @dataclass(frozen=True)
 class NewJob:
+    """``guard`` gets the parent's rows of the same kind in the inserting transaction, and raises to refuse the row."""
+
     id: str
     key_id: str | None
     video_url: str
@@ -67,6 +69,7 @@ class NewJob:
     parent_id: str | None = None
     batch_id: str | None = None
     task: Mapping[str, Any] | None = None
+    guard: Callable[[tuple[Job, ...]], None] | None = None
 
 
 @dataclass(frozen=True)

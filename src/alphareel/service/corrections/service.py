@@ -90,9 +90,7 @@ class CorrectionService:
     def _settled_rows(self, job: Job) -> tuple[Job, ...]:
         rows = self.store.children(job.id, Kind.CORRECTION)
         if any(row.status not in TERMINAL for row in rows):
-            raise InvalidState(
-                "Another correction of this job is in progress.", hint="Wait until its status is completed."
-            )
+            raise _in_progress()
         return rows
 
     def _check_place(self, job: Job, correction: Correction) -> None:
@@ -134,6 +132,11 @@ class CorrectionService:
         found = (self.uploads.find(url, key_id=job.key_id) for url in masks)
         base = (rows[0].task or {}).get("matte") if rows else None
         matte = {} if job.matte is None else {"matte": base or job.matte.blob, "source": job.matte.source}
+
+        def check_unchanged(now: tuple[Job, ...]) -> None:
+            if {row.id for row in now} != {row.id for row in rows}:
+                raise _in_progress()
+
         new = NewJob(
             id=make_job_id(),
             key_id=job.key_id,
@@ -152,8 +155,13 @@ class CorrectionService:
             kind=Kind.CORRECTION,
             parent_id=job.id,
             task={**own, "corrections": [dict(each) for each in active], "revision": job.revision, **matte},
+            guard=check_unchanged,
         )
         return self.store.add_job(new, start=True, actor=principal.actor, once=once)
+
+
+def _in_progress() -> InvalidState:
+    return InvalidState("Another correction of this job is in progress.", hint="Wait until its status is completed.")
 
 
 def row_number(row: Job) -> int | None:
