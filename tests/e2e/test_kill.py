@@ -96,6 +96,14 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_clip(tmp_path_factory.mktemp("clip") / "in.mp4", width=320, height=240, frames=250).path
 
 
+def left_behind(folder):
+    """Work folders but those of the spare processes that wait; a spare of a dead worker counts."""
+    executors = [
+        path.name.partition(".")[0] for path in sorted(folder.glob("*"), key=lambda path: path.stat().st_mtime)
+    ]
+    return [path for path in folder.glob("*") if not path.name.startswith(f"{executors[-1]}.spare.")]
+
+
 def test_a_killed_worker_costs_time_and_nothing_else(serve: Callable[..., Running], clip: Path) -> None:
     service = serve()
     job_id = service.submit(service.upload(clip))
@@ -149,7 +157,7 @@ def test_an_idle_worker_helps_with_a_long_clip(serve: Callable[..., Running], tm
     assert made != sorted(made), "nobody came from the other end"
     assert_delivered_once(service, job_id, done, attempt=1)
     assert (done["output"]["frames"], done["output"]["has_audio"]) == (200, True)
-    wait_for(lambda: list((tmp_path / "data/work").glob("*")) == [])
+    wait_for(lambda: left_behind(tmp_path / "data/work") == [])
 
 
 def made_chunks(service: Running) -> list[str]:
@@ -171,7 +179,7 @@ def test_a_killed_service_goes_on_where_it_was(serve: Callable[..., Running], cl
     for job_id, attempt in ((running, 2), (waiting, 1)):
         assert_delivered_once(service, job_id, service.wait_for_end(job_id), attempt=attempt)
     assert sorted((tmp_path / "data/incoming").glob("*")) == []
-    assert sorted((tmp_path / "data/work").glob("*")) == []
+    assert left_behind(tmp_path / "data/work") == []
 
 
 def test_a_service_that_is_asked_to_stop_hands_its_job_on(serve: Callable[..., Running], clip: Path) -> None:

@@ -113,7 +113,10 @@ def test_the_client_brings_one_package_and_its_dependencies(uv, install, wheels)
     brought = installed(uv, folder)
     assert "alphareel" not in brought
     assert not brought & (SERVICE_ONLY | {"av", "numpy", "opencv-python-headless", "onnxruntime"})
-    assert metadata(wheels["alphareel_client"]).get_all("Requires-Dist") == ["httpx2>=2.16,<3"]
+    assert metadata(wheels["alphareel_client"]).get_all("Requires-Dist") == [
+        "httpx2>=2.16,<3",
+        "mcp>=2.3,<3 ; extra == 'mcp'",
+    ]
 
 
 def test_the_wheels_have_their_files_and_their_facts(wheels):

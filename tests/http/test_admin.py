@@ -172,7 +172,8 @@ def test_every_admin_action_is_audited_with_its_request_id(admin, created_key):
 
 def test_config_shows_settings_without_secrets(admin):
     settings = admin.get("/v1/admin/config").json()["settings"]
-    assert (settings["port"], settings["api_key"], settings["webhook_secret"]) == ("8080", "unset", "set")
+    assert (settings["port"], settings["api_key"], settings["webhook_secret"]) == (8080, "unset", "set")
+    assert isinstance(settings["port"], int)
 
 
 def test_the_content_type_of_a_get_without_a_body_is_ignored(admin):

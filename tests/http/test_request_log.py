@@ -27,8 +27,8 @@ def test_key_and_link_signature_are_never_logged(client, key, logs):
 
 
 def test_a_crash_is_logged_with_its_request_id_and_traceback(client, harness, monkeypatch, logs):
-    monkeypatch.setattr(harness.services.jobs, "get", lambda *_: 1 / 0)
-    response = client.get("/v1/jobs/job_1")
+    monkeypatch.setattr(harness.services.jobs, "list", lambda *_, **__: 1 / 0)
+    response = client.get("/v1/jobs")
     (entry,) = [entry for entry in logs() if entry["event"] == "request_crashed"]
     assert entry["request_id"] == response.headers["x-request-id"]
     assert "ZeroDivisionError" in entry["exception"]

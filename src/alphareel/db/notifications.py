@@ -137,6 +137,8 @@ class LocalNotifications(Notifications):
                 os.unlink(self._name, dir_fd=self._descriptor)
             with contextlib.suppress(OSError):
                 self._receiver.shutdown(socket.SHUT_RD)  # wakes the thread
+        self._sender.close()
+        os.close(self._descriptor)
 
     def _receive(self, receiver: socket.socket) -> None:
         with receiver:

@@ -136,7 +136,7 @@ class KeyList(Schema):
 class AdminConfig(Schema):
     success: Literal[True] = True
     version: str
-    settings: Mapping[str, bool | float | str] = Field(
+    settings: Mapping[str, bool | int | float | str] = Field(
         description="See docs/settings.md. Secrets appear as set or unset; numbers and switches are no strings."
     )
 

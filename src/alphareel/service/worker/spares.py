@@ -393,7 +393,8 @@ def _link_inputs(task: RunTask | SplitTask, folder: Path) -> RunTask | SplitTask
     paths: dict[Path, Path] = {}
     try:
         for number, path in enumerate(dict.fromkeys(task_inputs(task))):
-            paths[path] = folder / f"{number}{path.suffix}"
+            paths[path] = folder / str(number) / path.name  # errors name the file
+            paths[path].parent.mkdir()
             try:
                 os.link(path.resolve(), paths[path])
             except OSError:
