@@ -120,8 +120,11 @@ class Database:
             with self.engine.begin() as connection, self._statement_timeout(connection, unlimited=unlimited):
                 try:
                     yield connection
-                finally:
-                    topics = take_pending(connection)
+                except BaseException:
+                    if not connection.invalidated:
+                        take_pending(connection)  # they would be sent by the next transaction of this connection
+                    raise
+                topics = take_pending(connection)
         for topic in topics:
             try:
                 self.send_notification(topic)
