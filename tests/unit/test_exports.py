@@ -170,6 +170,34 @@ def test_an_export_costs_what_the_operator_asks_for_it(
     assert len(priced.list(caller, job.id)) == 2
 
 
+def test_of_two_equal_exports_at_once_one_is_made_and_charged(
+    harness: ServiceHarness, caller: Principal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness.services.admin.set_balance(OPERATOR, client_id="acme", balance=100.0)
+    job = finish(harness, submit(harness, caller), tmp_path)
+    priced = replace(harness.services.exports, prices=parse_prices("original=60,light=45,pro=180,human=45", "1", "6"))
+    before = harness.services.admin.account("acme").reserved
+    first = priced.create(caller, job.id, {"format": "mov"})
+    with monkeypatch.context() as patch:
+        patch.setattr(harness.jobs, "exports", lambda *_: ())  # what the other request read before
+        second = priced.create(caller, job.id, {"format": "mov"})
+    assert second.id == first.id
+    assert len(priced.list(caller, job.id)) == 1
+    assert harness.services.admin.account("acme").reserved - before == first.credits
+
+
+def test_of_two_analyses_at_once_one_is_made(
+    harness: ServiceHarness, caller: Principal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = finish(harness, submit(harness, caller), tmp_path)
+    _, first = harness.services.analyses.quality(caller, job.id)
+    with monkeypatch.context() as patch:
+        patch.setattr(harness.jobs, "children", lambda *_: ())  # what the other request read before
+        _, second = harness.services.analyses.quality(caller, job.id)
+    assert second.id == first.id
+    assert len(harness.jobs.children(job.id, Kind.ANALYSIS)) == 1
+
+
 def test_files_that_are_not_kept_stay_until_all_were_downloaded(
     harness: ServiceHarness, caller: Principal, tmp_path: Path
 ) -> None:

@@ -72,6 +72,14 @@ class NewJob:
     guard: Callable[[tuple[Job, ...]], None] | None = None
 
 
+class JobExists(Exception):
+    """Raised by a ``guard``: another request has just inserted an equal row, ``job``."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(job.id)
+        self.job = job
+
+
 @dataclass(frozen=True)
 class Page:
     items: tuple[Job, ...]

@@ -9,7 +9,7 @@ from alphareel.domain.errors import InvalidState, NotFound
 from alphareel.service.jobs.models import Job, Kind, Status
 from alphareel.service.jobs.service import JobService, make_job_id
 from alphareel.service.jobs.test_mode import Scenario, scenario_to_json
-from alphareel.service.ports import NewJob
+from alphareel.service.ports import JobExists, NewJob
 from alphareel.service.principal import Principal
 from alphareel.service.uploads.resolver import UploadResolver
 
@@ -56,11 +56,12 @@ class AnalysisService:
         return "test" if job.matte is None else job.matte.blob
 
     def _ensure(self, principal: Principal, job: Job, matte: str) -> Job:
-        rows = self.store.children(job.id, Kind.ANALYSIS)
-        made = [analysis for analysis in rows if (analysis.task or {}).get("of") == matte]
-        good = [analysis for analysis in made if analysis.status is not Status.FAILED]
-        if good or len(made) >= _MAX_TRIES:
-            return (good or made)[0]
+        def check_siblings(rows: tuple[Job, ...]) -> None:
+            made = [analysis for analysis in rows if (analysis.task or {}).get("of") == matte]
+            good = [analysis for analysis in made if analysis.status is not Status.FAILED]
+            if good or len(made) >= _MAX_TRIES:
+                raise JobExists((good or made)[0])
+
         task: dict[str, Any] = {"of": matte, "revision": job.revision}
         if matte != DRAFT and job.matte is not None:
             task |= {"matte": matte, "source": job.matte.source}
@@ -80,8 +81,15 @@ class AnalysisService:
             kind=Kind.ANALYSIS,
             parent_id=job.id,
             task=task,
+            guard=check_siblings,
         )
-        return self.store.add_job(new, start=True, actor=principal.actor)
+        try:
+            check_siblings(
+                self.store.children(job.id, Kind.ANALYSIS)
+            )  # most requests find one, and need no transaction
+            return self.store.add_job(new, start=True, actor=principal.actor)
+        except JobExists as equal:
+            return equal.job
 
 
 def _check_kind(job: Job) -> None:

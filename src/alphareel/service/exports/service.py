@@ -14,7 +14,7 @@ from alphareel.service.jobs import validation
 from alphareel.service.jobs.models import Job, Kind, Status, StoredMatte
 from alphareel.service.jobs.service import JobService, make_job_id
 from alphareel.service.jobs.test_mode import Scenario, scenario_to_json
-from alphareel.service.ports import JobCapabilities, NewJob
+from alphareel.service.ports import JobCapabilities, JobExists, NewJob
 from alphareel.service.principal import Principal
 from alphareel.service.uploads.resolver import UploadResolver
 
@@ -87,8 +87,15 @@ class ExportService:
     def _queue(
         self, principal: Principal, job: Job, options: Options, *, quote: Quote | None, once: IdempotentRequest | None
     ) -> Job:
-        if len(self._current(job)) >= MAX_EXPORTS:
-            raise InvalidState(f"The job has {MAX_EXPORTS} exports.", hint="Delete one of them, or create a new job.")
+        def check_siblings(exports: tuple[Job, ...]) -> None:
+            current = [export for export in exports if is_current(export, job)]
+            for export in current:
+                if export.options == options and export.status is not Status.FAILED:
+                    raise JobExists(export)
+            if len(current) >= MAX_EXPORTS:
+                hint = "Delete one of them, or create a new job."
+                raise InvalidState(f"The job has {MAX_EXPORTS} exports.", hint=hint)
+
         uploads = self.uploads.of_export(job.video_url, options, key_id=principal.key_id)
         matte: StoredMatte | None = job.matte
         new = NewJob(
@@ -107,8 +114,12 @@ class ExportService:
             kind=Kind.EXPORT,
             parent_id=job.id,
             task={"revision": job.revision, **({} if matte is None else {"matte": matte.blob, "source": matte.source})},
+            guard=check_siblings,
         )
-        return self.store.add_job(new, start=True, actor=principal.actor, once=once)
+        try:
+            return self.store.add_job(new, start=True, actor=principal.actor, once=once)
+        except JobExists as equal:
+            return equal.job
 
     def _quote(self, job: Job) -> Quote | None:
         """None where exports are free."""
