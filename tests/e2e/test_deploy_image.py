@@ -101,6 +101,8 @@ def image() -> Iterator[Image]:
     (root / "opt").mkdir(parents=True)
     stages = read_stages()
     build_tree(stages["build"], source, root, uv)
+    # uv keeps the modes that files have in its cache.
+    subprocess.run(["chmod", "-R", "a+rX", root], check=True)
     data = root / "data"
     data.mkdir(mode=0o700)
     if os.getuid() == 0:
@@ -121,8 +123,7 @@ def image() -> Iterator[Image]:
 
 
 def make_writable(folder: Path, mode: str) -> None:
-    """Folders alone: the files may be links into uv's cache."""
-    subprocess.run(["find", folder, "-type", "d", "-exec", "chmod", mode, "{}", "+"], check=True)
+    subprocess.run(["chmod", "-R", mode, folder], check=True)
 
 
 def interpreter() -> str:
@@ -143,7 +144,10 @@ def interpreter() -> str:
 
 
 def build_tree(stage: Stage, source: Path, root: Path, uv: str) -> None:
-    """COPY and RUN, in order; absolute paths lead into ``root``. Bytecode is left out, to save time."""
+    """COPY and RUN, in order; absolute paths lead into ``root``. Bytecode is left out, to save time.
+
+    As in a build of an image, every user may read the tree, whatever the umask of the tests is.
+    """
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith(("ALPHAREEL_", "PYTHON", "VIRTUAL"))
     }
@@ -152,7 +156,7 @@ def build_tree(stage: Stage, source: Path, root: Path, uv: str) -> None:
         **environment_of(stage),
         "UV_SYSTEM_CERTS": "1",
         "UV_COMPILE_BYTECODE": "0",
-        "UV_LINK_MODE": "hardlink",
+        "UV_LINK_MODE": "copy",
     }
     environment |= {"UV_PROJECT_ENVIRONMENT": f"{root}/opt/alphareel", "UV_PYTHON": interpreter()}
     source.mkdir()
@@ -167,8 +171,9 @@ def build_tree(stage: Stage, source: Path, root: Path, uv: str) -> None:
         elif name == "RUN":
             command = re.sub(r"\buv\b(?= (sync|pip))", uv, value)
             done = subprocess.run(
-                ["sh", "-ec", command], cwd=source, env=environment, capture_output=True, text=True, check=False
-            )
+                ["sh", "-ec", command], cwd=source, env=environment, umask=0o022, capture_output=True, text=True,
+                check=False,
+            )  # fmt: skip
             if done.returncode != 0 and re.search("dns error|error sending request|offline", done.stderr):
                 pytest.skip(f"the packages cannot be downloaded here: {done.stderr[-300:]}")
             assert done.returncode == 0, f"RUN {value}\n{done.stderr}"
