@@ -79,6 +79,10 @@ class Receiver:
         self.url = f"http://127.0.0.1:{self.server.server_port}/hook"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
     def take(self, body: dict[str, Any]) -> bool:
         self._answers += 1
         if self._answers % 3 == 0:
@@ -294,7 +298,7 @@ def run(folder: Path, *, seconds: float, database: str, seed: int, jobs_per_seco
         cluster = Cluster(folder, url, storage)
         opened.callback(cluster.stop)
         receiver = Receiver()
-        opened.callback(receiver.server.shutdown)
+        opened.callback(receiver.close)
         cluster.keep_alive()
         client = Client(cluster.base)
         opened.callback(client.close)
