@@ -31,3 +31,16 @@ def test_clients_that_wait_for_an_analysis_hold_no_request_thread(
         assert client.get(f"/v1/jobs/{job_id}").status_code == 200
         assert time.monotonic() - begun < 2
         assert [future.result().status_code for future in waiting] == [200] * 3
+
+
+def test_layers_are_made_of_the_subjects_of_a_completed_job(client: TestClient, finish_job: FinishJob) -> None:
+    job_id = client.post("/v1/jobs", json={"video_url": "https://example.com/a.mp4"}).json()["id"]
+    path = f"/v1/jobs/{job_id}/layers"
+    assert client.get(path).json()["error"]["code"] == "invalid_state"
+    finish_job(job_id, matte=True)
+    layers = client.get(path).json()
+    assert (layers["job_id"], layers["ready"], layers["items"]) == (job_id, False, [])
+    assert client.get(path, params={"format": "txt"}).json()["error"]["code"] == "invalid_request"
+    assert client.get("/v1/jobs/unknown/layers").status_code == 404
+    export = client.post(f"/v1/jobs/{job_id}/exports", json={"format": "mov", "keep": ["s1"]}).json()
+    assert (export["keep"], export["drop"]) == (["s1"], [])

@@ -39,7 +39,9 @@ def submit(harness: ServiceHarness, caller: Principal, **fields: Any) -> Job:
     return harness.services.jobs.create(caller, {"video_url": url, **fields})
 
 
-def finish(harness: ServiceHarness, job: Job, folder: Path, *, matte: bool = True) -> Job:
+def finish(
+    harness: ServiceHarness, job: Job, folder: Path, *, matte: bool = True, report: dict[str, Any] | None = None
+) -> Job:
     """What a worker does: it stores the outputs, and the matte if that is kept."""
     begun = harness.jobs.begin_attempt(job.id, ticket=job.ticket, actor="w")
     assert begun is not None
@@ -50,14 +52,14 @@ def finish(harness: ServiceHarness, job: Job, folder: Path, *, matte: bool = Tru
         name = options.output_format
         outputs.append(Output(blob, name, "video/webm", 4, "ab" * 32, 64, 48, 10, 0.4, True, False, source_seconds=30))
     kept = None
-    if matte and job.kind is Kind.JOB:
+    if matte and job.kind in (Kind.JOB, Kind.CORRECTION):
         blob = f"mattes/{job.id}/{begun.attempt}/m.mkv"
         put(harness, blob, folder)
         kept = StoredMatte(blob, 4, "cd" * 32, 10, "uploads/source.mp4")
     facts = EngineFacts("builtin", "1", None, "Apache-2.0")
     assert harness.jobs.complete(
         job.id, attempt=begun.attempt, output=outputs[0], more_outputs=tuple(outputs[1:]), matte=kept, engine=facts,
-        warnings=(), actor="w",
+        warnings=(), actor="w", report=report,
     )  # fmt: skip
     found = harness.jobs.job(job.id)
     assert found is not None
@@ -269,3 +271,47 @@ def test_the_exports_of_a_job_are_limited(
     assert harness.services.exports.create(caller, job.id, {"format": "gif"}).id == made[1].id
     harness.services.jobs.delete(caller, made[0].id)
     assert harness.services.exports.create(caller, job.id, {"format": "webp"}).status is Status.PENDING
+
+
+def test_an_export_of_some_subjects_is_made_of_the_first_matte(
+    harness: ServiceHarness, caller: Principal, tmp_path: Path
+) -> None:
+    services = harness.services
+    job = finish(harness, submit(harness, caller), tmp_path)
+    click = {"frame": 3, "points": [{"x": 5, "y": 5, "label": "keep"}]}
+    correction = services.corrections.create(caller, job.id, click)
+    finish(harness, correction, tmp_path)
+    revised = services.jobs.get(caller, job.id)
+    assert revised.matte is not None
+    assert (revised.revision, revised.matte == job.matte) == (2, False)
+    layer = services.exports.create(caller, job.id, {"format": "webm", "keep": ["s1"]})
+    assert job.matte is not None
+    task = layer.task or {}
+    assert (task["revision"], task["matte"]) == (2, job.matte.blob)
+    assert [sorted(each) for each in task["corrections"]] == [["frame", "number", "points"], ["keep"]]
+    whole = services.exports.create(caller, job.id, {"format": "webm"})
+    assert (whole.task or {}) == {"revision": 2, "matte": revised.matte.blob, "source": job.matte.source}
+    assert services.exports.create(caller, job.id, {"format": "webm", "keep": ["s1"]}).id == layer.id
+    with pytest.raises(errors.InvalidRequest, match="keep"):
+        services.exports.create(caller, job.id, {"format": "webm", "keep": ["s1"], "drop": ["s2"]})
+    with pytest.raises(errors.InvalidRequest, match="IDs of subjects"):
+        services.exports.create(caller, job.id, {"format": "webm", "keep": ["no/id"]})
+
+
+def test_a_layer_is_exported_for_each_subject(harness: ServiceHarness, caller: Principal, tmp_path: Path) -> None:
+    services = harness.services
+    job = finish(harness, submit(harness, caller), tmp_path)
+    analysis, layers = services.layers.layers(caller, job.id, {"format": "mov"})
+    assert (analysis.status, layers) == (Status.PENDING, ())
+    finish(harness, analysis, tmp_path, report={"subjects": [{"id": "s1"}, {"id": "s2"}]})
+    analysis, layers = services.layers.layers(caller, job.id, {"format": "mov"})
+    assert [(layer.subject, layer.export.options.keep, layer.export.options.output_format) for layer in layers] == [
+        ("s1", ("s1",), "mov"),
+        ("s2", ("s2",), "mov"),
+    ]
+    assert services.layers.layers(caller, job.id, {"format": "mov"}) == (analysis, layers)
+    finish(harness, layers[0].export, tmp_path)
+    embed = services.embeds.embed(caller, job.id)
+    assert [output.blob for output in embed.files.values()] == [job.output and job.output.blob]
+    with pytest.raises(errors.InvalidRequest, match="format"):
+        services.layers.layers(caller, job.id, {"format": "txt"})

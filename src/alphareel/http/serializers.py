@@ -10,6 +10,7 @@ from alphareel.http.schemas import corrections
 from alphareel.http.schemas import jobs as schemas
 from alphareel.http.schemas.uploads import Upload as UploadSchema
 from alphareel.service.corrections.service import correction_of, row_number, undone_number
+from alphareel.service.exports.layers import Layer
 from alphareel.service.files import signed_urls
 from alphareel.service.files.signed_urls import Link
 from alphareel.service.jobs.models import Billing, Job, JobEvent, Output, Status
@@ -122,6 +123,8 @@ class JobSerializer:
             bytes=output.bytes,
             quality=requested.quality,
             background=_background(requested.background),
+            keep=list(requested.keep),
+            drop=list(requested.drop),
             **_output_facts(output),
         )
 
@@ -134,6 +137,8 @@ class JobSerializer:
             status=self.status(export.status),
             progress=100.0 if export.status is Status.COMPLETED else min(99.9, max(0.0, round(export.progress, 1))),
             revision=(export.task or {}).get("revision", 1),
+            keep=list(export.options.keep),
+            drop=list(export.options.drop),
             **_requested_output(export.options).model_dump(),
             output_url=self.absolute(link) if link else None,
             expires_at=link.expires_at if link else None,
@@ -338,6 +343,16 @@ class Serializers:
 
     def export(self, export: Job) -> schemas.Export:
         return self._jobs.export(export)
+
+    def layers(self, job_id: str, analysis: Job, layers: tuple[Layer, ...]) -> schemas.Layers:
+        statuses = {analysis.status, *(layer.export.status for layer in layers)}
+        return schemas.Layers(
+            job_id=job_id,
+            status=self.status(analysis.status),
+            ready=statuses == {Status.COMPLETED},
+            error=_error(analysis),
+            items=[schemas.Layer(subject=layer.subject, export=self.export(layer.export)) for layer in layers],
+        )
 
     def accepted_export(self, export: Job) -> schemas.AcceptedExport:
         self._state.job_id = export.parent_id  # for the request log and the usage records

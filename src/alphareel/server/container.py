@@ -33,6 +33,7 @@ from alphareel.service.api_keys.service import ApiKeyService, NewKey
 from alphareel.service.batches.service import BatchService
 from alphareel.service.corrections.service import CorrectionService
 from alphareel.service.exports.embed import EmbedService
+from alphareel.service.exports.layers import LayerService
 from alphareel.service.exports.service import ExportService
 from alphareel.service.files.orphans import OrphanSweep
 from alphareel.service.files.service import FileService
@@ -120,10 +121,12 @@ def build_services(installation: Installation, children: Children = SPAWNED) -> 
         jobs=installation.jobs, executors=installation.executors, blobs=installation.blobs, has_space=uploads.has_space
     )
     exports = ExportService(jobs, installation.jobs, installation.resolver, capabilities, prices, idempotency)
+    analyses = AnalysisService(jobs, installation.jobs, installation.resolver)
     return Services(
         jobs=jobs,
         exports=exports,
         embeds=EmbedService(exports),
+        layers=LayerService(exports, analyses),
         batches=BatchService(jobs, installation.jobs, idempotency),
         proofs=ProofService(
             jobs,
@@ -135,7 +138,7 @@ def build_services(installation: Installation, children: Children = SPAWNED) -> 
             settings.retention,
         ),
         corrections=CorrectionService(jobs, installation.jobs, installation.resolver, idempotency, installation.blobs),
-        analyses=AnalysisService(jobs, installation.jobs, installation.resolver),
+        analyses=analyses,
         estimates=EstimateService(
             prices, RunHistory(database), installation.resolver, capabilities, AccountStore(database, clock=clock)
         ),

@@ -12,6 +12,7 @@ from alphareel.service.batches.service import BatchService
 from alphareel.service.billing.credits import PriceList
 from alphareel.service.corrections.service import CorrectionService
 from alphareel.service.exports.embed import EmbedService
+from alphareel.service.exports.layers import LayerService
 from alphareel.service.exports.service import ExportService
 from alphareel.service.files.service import FileService
 from alphareel.service.health import HealthMonitor
@@ -35,6 +36,7 @@ class Services:
     jobs: JobService
     exports: ExportService
     embeds: EmbedService
+    layers: LayerService
     batches: BatchService
     proofs: ProofService
     corrections: CorrectionService

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import quote
 
 import httpx2
 
@@ -115,8 +116,8 @@ class Client(HttpClient):
     def export(self, job_id: str, format: str, **fields: Any) -> Export:  # noqa: A002 - the API's word
         """Make a further file of a completed job's kept matte, without a network.
 
-        ``fields``: quality, background, composition, poster_time. Wait for it and download it like a job, by its
-        ``id``; then it is also among the job's ``outputs``. Raises ApiError.
+        ``fields``: quality, background, composition, poster_time, keep, drop. Wait for it and download it like a job,
+        by its ``id``; then it is also among the job's ``outputs``. Raises ApiError.
         """
         body = {"format": format, **drop_none(fields)}
         return cast(Export, self._session.send(idempotent_request("POST", f"/v1/jobs/{job_id}/exports", body)))
@@ -127,6 +128,13 @@ class Client(HttpClient):
         Ask again until ``ready``: missing files are exported meanwhile.
         """
         return self._session.get(f"/v1/jobs/{job_id}/embed")
+
+    def get_layers(self, job_id: str, *, format: str = "webm") -> dict[str, Any]:  # noqa: A002 - the API's word
+        """A file for each subject of a completed job: ``items`` with ``subject`` and ``export``. Raises ApiError.
+
+        Ask again until ``ready``: the subjects are found and their files exported meanwhile.
+        """
+        return self._session.get(f"/v1/jobs/{job_id}/layers?format={quote(format, safe='')}")
 
     def create_batch(self, **fields: Any) -> dict[str, Any]:
         """Create several jobs, all or none: ``items`` or ``video_urls``, and fields of all jobs. Raises ApiError."""

@@ -1,6 +1,8 @@
 """Exports: further outputs of a completed job, made of the matte that was kept with it."""
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Query
 
 from alphareel.http.auth import KeyPrincipal
 from alphareel.http.context import ServicesOf
@@ -17,7 +19,7 @@ _NOT_FOUND = errors(s404="No such job or export, or another key's")
 
 @router.post(
     "/jobs/{job_id}/exports",
-    openapi_extra=json_body(schemas.OutputRequest),
+    openapi_extra=json_body(schemas.ExportRequest),
     responses={
         **errors(
             s400="A field cannot be accepted",
@@ -56,3 +58,26 @@ def get_export(
 ) -> schemas.Export:
     """One export of a job."""
     return serializers.export(services.exports.get(principal, job_id, export_id))
+
+
+@router.get(
+    "/jobs/{job_id}/layers",
+    responses=errors(
+        s400="A parameter cannot be accepted",
+        s404="No such job, or another key's",
+        s409="The job is not completed, its matte was not kept, or exports have a price",
+    ),
+)
+def get_layers(
+    job_id: str,
+    principal: KeyPrincipal,
+    services: ServicesOf,
+    serializers: SerializersOf,
+    output_format: Annotated[schemas.OutputFormat, Query(alias="format")] = "webm",
+) -> schemas.Layers:
+    """A file for each subject of a completed job.
+
+    The first request starts the analysis that finds the subjects, and exports them; repeat it until it is ready.
+    """
+    analysis, layers = services.layers.layers(principal, job_id, {"format": output_format})
+    return serializers.layers(job_id, analysis, layers)

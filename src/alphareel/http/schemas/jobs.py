@@ -119,6 +119,13 @@ class OutputRequest(Schema):
     poster_time: float | None = Field(default=None, ge=0, le=86400)
 
 
+class ExportRequest(OutputRequest):
+    """A further output of a completed job. What it leaves out is as the job has it."""
+
+    keep: SubjectIds | None = Field(default=None, description="Only these subjects are in the file.")
+    drop: SubjectIds | None = Field(default=None, description="These subjects are not in the file.")
+
+
 class JobStart(Schema):
     """Every field is optional and replaces the job's own; unknown fields are ignored.
 
@@ -283,6 +290,8 @@ class NamedOutput(Schema):
     frames_lost: int
     quality: Quality
     background: Background
+    keep: list[str] = Field(description="IDs of the subjects in the file; empty for all.")
+    drop: list[str] = Field(description="IDs of the subjects that are not in the file.")
 
 
 class RequestedOutput(Schema):
@@ -393,6 +402,8 @@ class Export(RequestedOutput):
     status: PublicStatus
     progress: float = Field(ge=0, le=100)
     revision: int = Field(description="The revision of the job's matte that it is made of.")
+    keep: list[str] = Field(description="IDs of the subjects in the file; empty for all.")
+    drop: list[str] = Field(description="IDs of the subjects that are not in the file.")
     output_url: str | None
     expires_at: Time | None
     output: Output | None
@@ -408,6 +419,22 @@ class Export(RequestedOutput):
 class AcceptedExport(Export):
     success: Literal[True] = True
     message: str
+
+
+class Layer(Schema):
+    """The file of one subject."""
+
+    subject: str = Field(description="The subject's ID.")
+    export: Export
+
+
+class Layers(Schema):
+    success: Literal[True] = True
+    job_id: str
+    status: PublicStatus = Field(description="Of the analysis that finds the subjects.")
+    ready: bool = Field(description="Whether every file is there. Ask again while it is false and nothing failed.")
+    error: str | None = Field(description="Why the analysis failed.")
+    items: list[Layer]
 
 
 class ExportList(Schema):

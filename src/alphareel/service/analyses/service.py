@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from alphareel.domain.errors import InvalidState, NotFound
+from alphareel.service.corrections.revisions import first_matte
 from alphareel.service.jobs.models import Job, Kind, Status
 from alphareel.service.jobs.service import JobService, make_job_id
 from alphareel.service.jobs.test_mode import Scenario, scenario_to_json
@@ -48,9 +49,8 @@ class AnalysisService:
         if job.status in (Status.CREATED, Status.PENDING, Status.PROCESSING):
             return job, self._ensure(principal, job, DRAFT)
         _check_matte(job)
-        corrections = self.store.children(job.id, Kind.CORRECTION)
-        first = (corrections[0].task or {}).get("matte") if corrections else None
-        return job, self._ensure(principal, job, str(first or self._newest_matte(job)))
+        first = first_matte(job, self.store.children(job.id, Kind.CORRECTION))
+        return job, self._ensure(principal, job, first or self._newest_matte(job))
 
     def _newest_matte(self, job: Job) -> str:
         return "test" if job.matte is None else job.matte.blob

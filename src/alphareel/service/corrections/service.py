@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from alphareel.domain.corrections import Correction, correction_from_json, correction_to_json, parse_correction
 from alphareel.domain.errors import FieldProblem, InvalidRequest, InvalidState, NotFound
+from alphareel.service.corrections.revisions import active_corrections, first_matte
 from alphareel.service.exports.service import check_exportable
 from alphareel.service.idempotency import IdempotentRequest
 from alphareel.service.jobs import validation
-from alphareel.service.jobs.models import TERMINAL, Job, Kind, Status
+from alphareel.service.jobs.models import TERMINAL, Job, Kind
 from alphareel.service.jobs.service import JobService, make_job_id
 from alphareel.service.jobs.test_mode import Scenario, scenario_to_json
 from alphareel.service.ports import Blobs, NewJob
@@ -64,14 +65,14 @@ class CorrectionService:
             raise InvalidState(f"The job has had {MAX_CORRECTIONS} corrections.", hint="Create a new job.")
         number = 1 + max((row_number(row) or 0 for row in rows), default=0)
         own = correction_to_json(correction)
-        active = [*_active(rows), {"number": number, **own}]
+        active = [*active_corrections(rows), {"number": number, **own}]
         return self._queue(principal, job, rows, own={"number": number, "correction": own}, active=active, once=once)
 
     def undo(self, principal: Principal, job_id: str, number: int) -> Job:
         """Queue the revision without correction ``number``; the row of the undoing. Raises NotFound, InvalidState."""
         job = self._correctable(principal, job_id)
         rows = self._settled_rows(job)
-        active = _active(rows)
+        active = active_corrections(rows)
         if not any(each["number"] == number for each in active):
             raise NotFound("There is no such correction.", hint="GET /v1/jobs/{id}/corrections lists those that apply.")
         remaining = [each for each in active if each["number"] != number]
@@ -127,11 +128,9 @@ class CorrectionService:
         active: Sequence[Mapping[str, Any]],
         once: IdempotentRequest | None,
     ) -> Job:
-        masks = [source_urls.mask(str(each["mask"])) for each in active if "mask" in each]
         uploads = self.uploads.of_job(job.video_url, job.requested, key_id=job.key_id)
-        found = (self.uploads.find(url, key_id=job.key_id) for url in masks)
-        base = (rows[0].task or {}).get("matte") if rows else None
-        matte = {} if job.matte is None else {"matte": base or job.matte.blob, "source": job.matte.source}
+        masks = self.uploads.of_masks(active, key_id=job.key_id)
+        matte = {} if job.matte is None else {"matte": first_matte(job, rows), "source": job.matte.source}
 
         def check_unchanged(now: tuple[Job, ...]) -> None:
             if {row.id for row in now} != {row.id for row in rows}:
@@ -148,7 +147,7 @@ class CorrectionService:
             metadata={},
             request_id=principal.request_id,
             warnings=(),
-            uploads=(*uploads.ids, *(upload.id for upload in found if upload is not None)),
+            uploads=(*uploads.ids, *masks),
             quote=None,
             retention_seconds=job.retention_seconds,
             test=scenario_to_json(Scenario("success", _TEST_SECONDS)) if job.test is not None else None,
@@ -178,12 +177,6 @@ def undone_number(row: Job) -> int | None:
 
 def correction_of(row: Job) -> Correction:
     return correction_from_json((row.task or {}).get("correction", {}))
-
-
-def _active(rows: Sequence[Job]) -> list[Mapping[str, Any]]:
-    """The corrections that apply now: those of the newest revision."""
-    made = [row.task for row in rows if row.status is Status.COMPLETED and row.task is not None]
-    return list(max(made, key=lambda task: int(task["revision"]))["corrections"]) if made else []
 
 
 def _check_inside(correction: Correction, size: tuple[int, int]) -> None:

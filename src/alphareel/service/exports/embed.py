@@ -43,7 +43,7 @@ class EmbedService:
         Raises NotFound, JobNotCompleted.
         """
         job = self.exports.jobs.completed(principal, job_id)
-        files = {output.format: output for output, options in _files(job) if _is_transparent(options)}
+        files = {output.format: output for output, options in _files(job) if _shows_all(options, job)}
         wanted = [WEBM, *_for_safari(), POSTER]
         missing = [self._missing(principal, job, name) for name in wanted if name not in files]
         return Embed(job, {name: files[name] for name in wanted if name in files}, tuple(missing))
@@ -71,8 +71,10 @@ def _files(job: Job) -> Iterator[tuple[Output, Options]]:
     yield from zip(job.outputs, job.requested, strict=False)
 
 
-def _is_transparent(options: Options) -> bool:
-    return options.background.type == "transparent"
+def _shows_all(options: Options, job: Job) -> bool:
+    """Whether a file is transparent, and no layer of one subject."""
+    own = (options.keep, options.drop) == (job.options.keep, job.options.drop)
+    return own and options.background.type == "transparent"
 
 
 def _for_safari() -> tuple[str, ...]:

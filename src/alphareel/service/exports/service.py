@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from alphareel.domain.corrections import Correction, correction_to_json
 from alphareel.domain.errors import InvalidState, NotFound
 from alphareel.domain.options import Options
 from alphareel.service.billing.credits import PriceList, Quote, billed_seconds, processed_seconds
+from alphareel.service.corrections.revisions import active_corrections, first_matte
 from alphareel.service.idempotency import IdempotentRequest
 from alphareel.service.jobs import validation
-from alphareel.service.jobs.models import Job, Kind, Status, StoredMatte
+from alphareel.service.jobs.models import Job, Kind, Status
 from alphareel.service.jobs.service import JobService, make_job_id
 from alphareel.service.jobs.test_mode import Scenario, scenario_to_json
 from alphareel.service.ports import JobCapabilities, JobExists, NewJob
@@ -97,7 +99,8 @@ class ExportService:
                 raise InvalidState(f"The job has {MAX_EXPORTS} exports.", hint=hint)
 
         uploads = self.uploads.of_export(job.video_url, options, key_id=principal.key_id)
-        matte: StoredMatte | None = job.matte
+        task = self._task(job, options)
+        masks = self.uploads.of_masks(task.get("corrections", ()), key_id=job.key_id)
         new = NewJob(
             id=make_job_id(),
             key_id=principal.key_id,
@@ -107,19 +110,34 @@ class ExportService:
             metadata={},
             request_id=principal.request_id,
             warnings=(),
-            uploads=uploads,
+            uploads=(*uploads, *masks),
             quote=quote if job.test is None else None,
             retention_seconds=job.retention_seconds,
             test=scenario_to_json(Scenario("success", _TEST_SECONDS)) if job.test is not None else None,
             kind=Kind.EXPORT,
             parent_id=job.id,
-            task={"revision": job.revision, **({} if matte is None else {"matte": matte.blob, "source": matte.source})},
+            task=task,
             guard=check_siblings,
         )
         try:
             return self.store.add_job(new, start=True, actor=principal.actor, once=once)
         except JobExists as equal:
             return equal.job
+
+    def _task(self, job: Job, options: Options) -> dict[str, Any]:
+        """What the export is made of: the current matte, or for a choice of subjects the first one and its corrections.
+
+        Subjects have their IDs in the first matte.
+        """
+        task: dict[str, Any] = {"revision": job.revision}
+        if job.matte is None:
+            return task
+        task["source"] = job.matte.source
+        if (options.keep, options.drop) == (job.options.keep, job.options.drop):
+            return task | {"matte": job.matte.blob}
+        rows = self.store.children(job.id, Kind.CORRECTION)
+        selection = correction_to_json(Correction(keep=options.keep, drop=options.drop))
+        return task | {"matte": first_matte(job, rows), "corrections": [*active_corrections(rows), selection]}
 
     def _quote(self, job: Job) -> Quote | None:
         """None where exports are free."""

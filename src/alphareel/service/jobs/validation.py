@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from alphareel.domain.corrections import subject_ids
 from alphareel.domain.errors import FieldProblem, InvalidRequest
 from alphareel.domain.fields import text
 from alphareel.domain.options import Options
@@ -220,7 +221,11 @@ class _Form:
         shared = replace(job_options.matting_options, quality="balanced")
         parsed = self._collect("", lambda: parse_output(self._body, shared), shared)
         self._check_urls(parsed, "")
-        return parsed
+        none: tuple[str, ...] = ()
+        keep, drop = self.read("keep", subject_ids, none), self.read("drop", subject_ids, none)
+        if keep and drop:
+            self._problems.append(FieldProblem("drop", "cannot be combined with keep."))
+        return replace(parsed, keep=keep, drop=drop) if keep or drop else parsed
 
     def _check_urls(self, options: Options, prefix: str) -> None:
         for name in ("image_url", "video_url"):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from alphareel.domain.errors import FieldProblem, InvalidRequest, NotFound
 from alphareel.domain.options import Options
@@ -107,6 +107,12 @@ class UploadResolver:
     def of_mask(self, mask_url: str, *, key_id: str | None) -> Upload | None:
         """The upload that a new mask refers to; None when it is fetched or copied. Raises InvalidRequest."""
         return self._checked(source_urls.mask(mask_url), key_id=key_id)
+
+    def of_masks(self, corrections: Iterable[Mapping[str, Any]], *, key_id: str | None) -> tuple[str, ...]:
+        """IDs of the uploads among the masks of corrections in their JSON form, which were checked before."""
+        urls = (source_urls.mask(str(each["mask"])) for each in corrections if "mask" in each)
+        found = (self.find(url, key_id=key_id) for url in urls)
+        return tuple(upload.id for upload in found if upload is not None)
 
     def _checked(self, url: SourceUrl, *, key_id: str | None) -> Upload | None:
         own = self.find(url, key_id=key_id)
