@@ -239,6 +239,23 @@ def test_an_operator_makes_a_key_and_reads_the_settings(page):
     assert "token" not in page.url
 
 
+def test_the_guides_lead_to_each_other(page):
+    page.click("nav >> text=Guides")
+    page.wait_for_selector("article h1 >> text=Quickstart")
+    check_accessibility(page)
+    keep(page, "guides")
+    page.click("nav[aria-label=Guides] >> text=Errors")
+    page.wait_for_selector("article h1 >> text=Errors")
+    page.goto("/#/guides/errors/codes")
+    page.wait_for_selector("article h2[id='errors/codes']")
+    wait_until(page, "scrollY > 0")
+    page.goto("/#/guides/webhooks")
+    page.click("article a[href='#/reference'] >> nth=0")
+    page.wait_for_selector("h1 >> text=API reference")
+    page.goto("/#/guides/nothing")
+    page.wait_for_selector("text=There is no guide of this name.")
+
+
 def test_the_reference_sends_real_requests(page):
     page.goto("/docs")
     page.fill("#search", "/v1/models")
@@ -252,7 +269,7 @@ def test_the_reference_sends_real_requests(page):
 def test_every_page_fits_a_phone(page, scheme):
     page.emulate_media(color_scheme=scheme)
     page.set_viewport_size({"width": 390, "height": 800})
-    for name in ("", "jobs", "compose", "operate", "reference"):
+    for name in ("", "jobs", "compose", "operate", "guides", "reference"):
         page.goto(f"/#/{name}")
         page.reload()
         page.wait_for_selector("h1")

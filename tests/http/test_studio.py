@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from alphareel.db.api_keys import ApiKeyStore
+from alphareel.http import guides
 from alphareel.service.studio import LIFETIME, SignInCodes
 
 FOLDER = files("alphareel.http") / "studio"
@@ -138,3 +139,26 @@ def test_guessing_codes_is_slowed_down(make_client, harness):
     client.app.state.context.sign_in_codes = sign_in_codes(harness)
     statuses = [client.post("/studio/sign-in", json={"code": "AAAA"}).status_code for _ in range(5)]
     assert statuses[-1] == 429
+
+
+@pytest.mark.parametrize("name", [guide.name for guide in guides.list_guides()])
+def test_every_guide_is_a_page_whose_links_lead_somewhere(client, name):
+    page = client.get(f"/studio/guides/{name}")
+    assert page.status_code == 200
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert page.text.count("<h1 ") == 1
+    assert not re.search(r"<script|\son\w+=|style=", page.text), "what the policy forbids"
+    for link in re.findall(r'href="([^"]+)"', page.text):
+        if link.startswith("#/guides/"):
+            _, _, linked, *anchor = link.split("/")
+            target = client.get(f"/studio/guides/{linked}").text
+            assert not anchor or f'id="{linked}/{anchor[0]}"' in target, link
+        else:
+            assert link == "#/reference" or link.startswith("https://"), link
+
+
+def test_the_guides_are_listed_with_their_titles(client):
+    listed = client.get("/studio/guides").json()["guides"]
+    assert {"name": "quickstart", "title": "Quickstart", "group": "Start"} in listed
+    assert client.get("/studio/guides/nothing").status_code == 404
+    assert client.get("/studio/guides/quickstart.md").status_code == 404

@@ -2,7 +2,7 @@
 
 import gzip
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Annotated
@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from alphareel.domain.errors import InvalidApiKey, NotFound
+from alphareel.http import guides
 from alphareel.http.auth import client_address
 from alphareel.http.context import context_of
 from alphareel.http.ranges import matches_etag
@@ -63,6 +64,18 @@ def get_docs(request: Request) -> Response:
     return _respond(request, _INDEX)
 
 
+@router.get("/studio/guides")
+def list_guides() -> JSONResponse:
+    """The names and titles of the guides."""
+    return JSONResponse({"guides": [asdict(guide) for guide in guides.list_guides()]}, headers=_HEADERS)
+
+
+@router.get("/studio/guides/{name}")
+def get_guide(name: str, request: Request) -> Response:
+    """A guide as HTML, to be put into the studio's page."""
+    return _send(request, _guide(name) if name in {guide.name for guide in guides.list_guides()} else None)
+
+
 @router.get("/studio/{name:path}")
 def get_asset(name: str, request: Request) -> Response:
     """A script, style or picture of the studio."""
@@ -83,7 +96,10 @@ def sign_in(request: Request, body: SignInBody) -> JSONResponse:
 
 
 def _respond(request: Request, name: str) -> Response:
-    asset = _assets().get(name)
+    return _send(request, _assets().get(name))
+
+
+def _send(request: Request, asset: _StudioFile | None) -> Response:
     if asset is None:
         raise NotFound("There is no such page.", hint="The studio is at /.")
     headers = {**_HEADERS, "ETag": f"W/{asset.etag}"}
@@ -101,6 +117,12 @@ def _assets() -> dict[str, _StudioFile]:
     found = {entry.name: entry.read_bytes() for entry in folder.iterdir() if entry.is_file()}
     found |= {f"vendor/{entry.name}": entry.read_bytes() for entry in (folder / "vendor").iterdir()}
     return {name: _asset(name, content) for name, content in found.items() if name.rpartition(".")[2] in _TYPES}
+
+
+@cache
+def _guide(name: str) -> _StudioFile | None:
+    page = guides.render(name)
+    return None if page is None else _asset(f"{name}.html", page.encode())
 
 
 def _asset(name: str, content: bytes) -> _StudioFile:

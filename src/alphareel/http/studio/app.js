@@ -3,7 +3,7 @@ import { ApiError, address, apiKey, get } from "./api.js";
 import { Failure, html, useEffect, useState } from "./ui.js";
 import { render } from "./vendor/htm-preact.js";
 
-const PAGES = [["#/", "Try"], ["#/jobs", "Jobs"], ["#/compose", "Compose"], ["#/operate", "Operate"], ["#/reference", "API"]];
+const PAGES = [["#/", "Try"], ["#/jobs", "Jobs"], ["#/compose", "Compose"], ["#/operate", "Operate"], ["#/guides", "Guides"], ["#/reference", "API"]];
 const navigate = (hash) => { location.hash = hash; };
 // Each page is loaded when it is first opened, so that the first page stays small.
 const load = {
@@ -13,6 +13,7 @@ const load = {
   fix: () => import("./fix.js").then((module) => module.FixPage),
   compose: () => import("./compose.js").then((module) => module.ComposePage),
   operate: () => import("./operate.js").then((module) => module.OperatePage),
+  guides: () => import("./guides.js").then((module) => module.GuidesPage),
   reference: () => import("./reference.js").then((module) => module.ReferencePage),
 };
 
@@ -20,6 +21,7 @@ function route(hash) {
   if (!hash && location.pathname.endsWith("/docs")) return { page: "reference" };
   const [, page = "", id, action] = hash.split("/");
   if (page === "jobs" && id && action === "fix") return { page: "fix", id };
+  if (page === "guides") return { page, id, anchor: action };
   if (page === "jobs" && id) return { page: "job", id };
   return { page: page in load ? page : "try" };
 }
@@ -28,7 +30,7 @@ function App() {
   const [hash, setHash] = useState(location.hash);
   const [signedIn, setSignedIn] = useState(Boolean(apiKey.get()));
   const [Page, setPage] = useState(null);
-  const { page, id } = route(hash);
+  const { page, id, anchor } = route(hash);
   useEffect(() => {
     const change = () => { setHash(location.hash); window.scrollTo(0, 0); };
     addEventListener("hashchange", change);
@@ -39,7 +41,7 @@ function App() {
     load[page]().then((component) => current && setPage(() => component));
     return () => { current = false; };
   }, [page]);
-  const needsKey = page !== "operate" && page !== "reference";
+  const needsKey = !["operate", "reference", "guides"].includes(page);
   return html`
     <a class="skip" href="#main" onClick=${(event) => { event.preventDefault(); document.getElementById("main").focus(); }}>Skip to the content</a>
     <header class="bar">
@@ -50,7 +52,7 @@ function App() {
     </header>
     <main id="main" tabindex="-1">
       ${needsKey && !signedIn ? html`<${SignIn} onDone=${() => setSignedIn(true)} />`
-        : Page && html`<${Page} key=${page + (id ?? "")} id=${id} navigate=${navigate} />`}
+        : Page && html`<${Page} key=${page === "guides" ? page : page + (id ?? "")} id=${id} anchor=${anchor} navigate=${navigate} />`}
     </main>`;
 }
 
