@@ -15,7 +15,7 @@ from alphareel.storage._keys import no_blob, parts_of
 
 _READ_SIZE = 128 * 1024  # bytes in memory for each download
 _INCOMING = ".incoming"
-_MAX_TRIES = 5
+_MAX_TRIES = 20  # of a rename whose folder others remove meanwhile
 
 
 def open_blobs(url: str) -> "LocalBlobs":
@@ -107,7 +107,7 @@ class LocalBlobs:
             try:
                 _make_folder(target.parent, root=self._root)
                 staged.replace(target)
-            except FileNotFoundError:
+            except (FileNotFoundError, FileExistsError):  # the latter by mkdir, for a folder that is gone again
                 if tries_left == 0 or not staged.exists():
                     raise
             else:
