@@ -87,32 +87,48 @@ class _FormReader:
         self._upload: UploadWriter | None = None
         self._in_file = False
         self._other_bytes = 0
-        self._buffer = bytearray()
+        self._chunks: list[bytes] = []  # of the file, not written yet
+        self._buffered = 0  # bytes in them
+        self._writing: asyncio.Task[None] | None = None
 
     async def feed(self, chunk: bytes) -> None:
         for event in self._events(chunk):
             if isinstance(event, MultipartSegment):
                 await self._begin_part(event)
             elif event is not None and self._in_file:
-                self._buffer += event
+                self._chunks.append(event)
+                self._buffered += len(event)
             elif event is not None:
                 self._other_bytes += len(event)
         if self._other_bytes > MAX_OTHER_FIELDS:
             raise _unreadable_form(f"the fields beside {FIELD} have more than {MAX_OTHER_FIELDS} bytes")
-        if len(self._buffer) >= self._pool.buffer_size:
+        if self._buffered >= self._pool.buffer_size:
             await self._flush()
 
     async def end(self) -> UploadWriter:
         """The upload, which now has the whole file. Raises InvalidRequest."""
+        await self._written()
         self._check_complete()
         if self._upload is None:
             raise _bad_field(f"The form has no part named {FIELD}.")
         await self._flush()
+        await self._written()
         return self._upload
 
     def abort(self) -> None:
-        if self._upload is not None:
+        """Discard the upload, as soon as no thread writes to it any more."""
+        if self._upload is None:
+            return
+        if self._writing is None or self._writing.done():
             self._upload.abort()
+        else:
+            self._writing.add_done_callback(self._abort_after)
+
+    def _abort_after(self, writing: "asyncio.Task[None]") -> None:
+        if not writing.cancelled():
+            writing.exception()  # of a request that has ended
+        assert self._upload is not None
+        self._upload.abort()
 
     def _events(self, chunk: bytes) -> Iterator[MultipartSegment | bytes | None]:
         try:
@@ -136,9 +152,22 @@ class _FormReader:
             raise _bad_field(f"The file was sent as {_as_utf8(part.name or '')[:60]!r} instead of {FIELD!r}.")
 
     async def _flush(self) -> None:
-        data, self._buffer = bytes(self._buffer), bytearray()
-        if self._upload is not None and data:
-            await self._pool.run(self._upload.write, data)
+        """Write what is buffered in a thread, while more is received. Raises what the write before raised."""
+        await self._written()
+        chunks, self._chunks, self._buffered = self._chunks, [], 0
+        if self._upload is not None and chunks:
+            self._writing = asyncio.create_task(self._pool.run(_write, self._upload, chunks))
+
+    async def _written(self) -> None:
+        """Wait until nothing is being written. Raises what the write raised."""
+        writing = self._writing
+        if writing is not None:
+            await asyncio.shield(writing)  # of a request that is cancelled, too, the thread goes on
+            self._writing = None
+
+
+def _write(upload: UploadWriter, chunks: list[bytes]) -> None:
+    upload.write(b"".join(chunks))
 
 
 def file_name(part: MultipartSegment) -> str:

@@ -1,11 +1,10 @@
 """Reads request bodies in chunks with limits on size and speed, and JSON bodies as validated models."""
 
+import asyncio
 import json
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Annotated, Any, NoReturn, TypeVar
 
-import anyio
 from fastapi import Depends, Request
 from pydantic import BaseModel, ValidationError
 
@@ -27,25 +26,30 @@ async def body_chunks(request: Request, timeouts: BodyTimeouts) -> AsyncIterator
     Only the time spent waiting for the client counts.
     """
     stream = aiter(request.stream())
+    loop = asyncio.get_running_loop()
     waited, received = 0.0, 0
-    while True:
-        wait_started = time.monotonic()
-        try:
-            with anyio.fail_after(timeouts.idle_seconds):
-                chunk = await anext(stream)
-        except StopAsyncIteration:
-            return
-        except TimeoutError:
-            raise InvalidRequest(f"No data arrived for {timeouts.idle_seconds:g} seconds.", hint=_RETRY_HINT) from None
-        waited += time.monotonic() - wait_started
-        received += len(chunk)
-        if timeouts.is_too_slow(waited, received):
-            raise InvalidRequest(
-                f"The body arrives too slowly: {received} bytes in {waited:.0f} seconds.",
-                hint=f"Send at least {timeouts.bytes_per_second} bytes per second.",
-            )
-        if chunk:
-            yield chunk
+    try:
+        # One timeout for all chunks, running while a chunk is awaited: a new one for each chunk is slow.
+        async with asyncio.timeout(None) as idle:
+            while True:
+                wait_started = loop.time()
+                idle.reschedule(wait_started + timeouts.idle_seconds)
+                try:
+                    chunk = await anext(stream)
+                except StopAsyncIteration:
+                    return
+                idle.reschedule(None)
+                waited += loop.time() - wait_started
+                received += len(chunk)
+                if timeouts.is_too_slow(waited, received):
+                    raise InvalidRequest(
+                        f"The body arrives too slowly: {received} bytes in {waited:.0f} seconds.",
+                        hint=f"Send at least {timeouts.bytes_per_second} bytes per second.",
+                    )
+                if chunk:
+                    yield chunk
+    except TimeoutError:
+        raise InvalidRequest(f"No data arrived for {timeouts.idle_seconds:g} seconds.", hint=_RETRY_HINT) from None
 
 
 async def read_object(request: Request, settings: SettingsOf) -> Mapping[str, Any]:

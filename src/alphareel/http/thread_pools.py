@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 _MAX_THREADS = 8
 _TOTAL_BUFFER = 64 * 1024 * 1024  # bytes that all uploads together buffer in memory
-_MAX_BUFFER, _MIN_BUFFER = 4 * 1024 * 1024, 64 * 1024  # bytes for each upload
+_MAX_BUFFER, _MIN_BUFFER = 1024 * 1024, 64 * 1024  # bytes for each upload
 
 
 class UploadPool:
@@ -35,8 +35,8 @@ class UploadPool:
 
     @property
     def buffer_size(self) -> int:
-        """Bytes that an upload buffers before it writes them."""
-        return max(_MIN_BUFFER, min(_MAX_BUFFER, _TOTAL_BUFFER // max(1, self._active_uploads)))
+        """Bytes that an upload buffers before it writes them. As much again is being written meanwhile."""
+        return max(_MIN_BUFFER, min(_MAX_BUFFER, _TOTAL_BUFFER // 2 // max(1, self._active_uploads)))
 
     async def run(self, function: Callable[..., T], *args: object) -> T:
         return await anyio.to_thread.run_sync(function, *args, limiter=self._limiter)
