@@ -13,6 +13,12 @@ from alphareel.db.tables import admin_events, keys, settings
 from alphareel.service.api_keys.models import AdminEvent, ApiKey, AuditContext
 from alphareel.service.ports import Clock
 
+# Built once, because every request runs it.
+_BY_SECRET = sa.select(keys).where(
+    (keys.c.secret_sha256 == sa.bindparam("secret_sha256"))
+    | ((keys.c.previous_sha256 == sa.bindparam("secret_sha256")) & (keys.c.previous_until > sa.bindparam("now")))
+)
+
 
 class ApiKeyStore:
     """API keys with the SHA-256 of their secrets, and settings that are shared by the whole installation."""
@@ -47,9 +53,8 @@ class ApiKeyStore:
 
     def key_by_secret(self, secret_sha256: str) -> ApiKey | None:
         """The key with this secret, or whose secret it was before a rotation that still accepts it."""
-        rotated = sa.and_(keys.c.previous_sha256 == secret_sha256, keys.c.previous_until > self._clock.now())
         with self._database.read() as c:
-            row = c.execute(sa.select(keys).where((keys.c.secret_sha256 == secret_sha256) | rotated)).first()
+            row = c.execute(_BY_SECRET, {"secret_sha256": secret_sha256, "now": self._clock.now()}).first()
         return mapping.api_key_from_row(row) if row is not None else None
 
     def keys(self) -> tuple[ApiKey, ...]:

@@ -77,8 +77,11 @@ def _enter_wal(connection: sqlite3.Connection) -> None:
 def _begin_sqlite(connection: sa.Connection) -> None:
     # A transaction that reads first and writes later cannot upgrade its lock while another one writes: it fails at
     # once, without waiting. So a transaction that may write takes the write lock at its start.
-    read_only = connection.get_execution_options().get(_READ_ONLY, False)
-    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+    if not connection.get_execution_options().get(_READ_ONLY, False):
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        return
+    driver: Any = connection.connection.driver_connection
+    driver.execute("BEGIN")  # takes no lock, so it cannot fail; a third of the time of a read through SQLAlchemy
 
 
 class Database:

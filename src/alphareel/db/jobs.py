@@ -31,6 +31,8 @@ from alphareel.service.ports import Clock, NewJob, Page
 from alphareel.telemetry.tracing import current_traceparent
 
 _UNFINISHED = (Status.PENDING, Status.PROCESSING)
+# Built once, because clients that poll run it all the time.
+_BY_ID = sa.select(jobs).where(jobs.c.id == sa.bindparam("job_id"), jobs.c.deleted_at.is_(None))
 
 
 class JobStore:
@@ -172,7 +174,7 @@ class JobStore:
     def job(self, job_id: str) -> Job | None:
         """The job; None if it does not exist or was deleted."""
         with self._database.read() as c:
-            row = c.execute(sa.select(jobs).where(jobs.c.id == job_id, jobs.c.deleted_at.is_(None))).one_or_none()
+            row = c.execute(_BY_ID, {"job_id": job_id}).one_or_none()
             return self._to_jobs(c, [row])[0] if row is not None else None
 
     def jobs(

@@ -74,9 +74,18 @@ def _ranks(c: sa.Connection, rows: Sequence[sa.Row[Any]]) -> Mapping[str, int]:
     """For each waiting job: how many jobs of its own key wait ahead of it."""
     if not rows:
         return {}
-    number = sa.func.row_number().over(partition_by=jobs.c.key_id, order_by=(jobs.c.queued_at, jobs.c.id))
     keys = {row.key_id for row in rows}
-    same_keys = sa.or_(jobs.c.key_id.in_(keys - {None}), jobs.c.key_id.is_(None) if None in keys else sa.false())
+    values = {"keys": list(keys - {None}), "anonymous": None in keys, "ids": [row.id for row in rows]}
+    return {row.id: row.number - 1 for row in c.execute(_RANKS, values)}
+
+
+def _make_ranks() -> sa.Select[Any]:
+    """The number of each waiting job of the ``ids`` among those of its key; built once, because many clients poll."""
+    number = sa.func.row_number().over(partition_by=jobs.c.key_id, order_by=(jobs.c.queued_at, jobs.c.id))
+    anonymous = sa.and_(jobs.c.key_id.is_(None), sa.bindparam("anonymous", type_=sa.Boolean))
+    same_keys = sa.or_(jobs.c.key_id.in_(sa.bindparam("keys", expanding=True)), anonymous)
     ranked = sa.select(jobs.c.id, number.label("number")).where(*_WAITING, same_keys).subquery()
-    ranks = sa.select(ranked).where(ranked.c.id.in_([row.id for row in rows]))
-    return {row.id: row.number - 1 for row in c.execute(ranks)}
+    return sa.select(ranked).where(ranked.c.id.in_(sa.bindparam("ids", expanding=True)))
+
+
+_RANKS = _make_ranks()

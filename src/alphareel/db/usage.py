@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import datetime
 from typing import Any, cast
 
@@ -32,7 +31,7 @@ class CallStore:
         """
         try:
             with self._database.write() as c:
-                c.execute(sa.insert(calls), [asdict(call) for call in batch])
+                c.execute(sa.insert(calls), [vars(call) for call in batch])
                 _count_by_hour(c, batch)
                 _count_by_key(c, batch)
         except _VALUE_ERRORS as error:

@@ -5,7 +5,9 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, TextIO
 
 import structlog
@@ -21,6 +23,7 @@ SECRET_PATTERNS = (
 NOISY_LOGGERS = ("alembic", "dbos", "httpcore2", "httpx2")
 REDACTED = "[hidden]"
 _literal_secrets: set[str] = set()
+_context: ContextVar[Mapping[str, str]] = ContextVar("alphareel_log_context", default=MappingProxyType({}))
 
 Event = MutableMapping[str, Any]
 
@@ -32,7 +35,7 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
     """
     logger: structlog.stdlib.BoundLogger = structlog.wrap_logger(
         logging.getLogger(name),
-        processors=[structlog.contextvars.merge_contextvars, structlog.stdlib.filter_by_level, _to_record],
+        processors=[_add_context, structlog.stdlib.filter_by_level, _to_record],
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
@@ -44,7 +47,7 @@ def configure_logging(level: str, *, stream: TextIO | None = None) -> None:
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[structlog.contextvars.merge_contextvars, structlog.stdlib.ExtraAdder(), _unpack_fields],
+            foreign_pre_chain=[_add_context, structlog.stdlib.ExtraAdder(), _unpack_fields],
             processors=[
                 structlog.stdlib.add_log_level,
                 structlog.stdlib.add_logger_name,
@@ -67,13 +70,16 @@ def configure_logging(level: str, *, stream: TextIO | None = None) -> None:
 @contextmanager
 def log_context(**fields: str | None) -> Iterator[None]:
     """Add fields such as ``request_id`` and ``job_id`` to every line logged in this block. Drops None."""
-    with structlog.contextvars.bound_contextvars(**{k: v for k, v in fields.items() if v is not None}):
+    token = _context.set({**_context.get(), **{name: value for name, value in fields.items() if value is not None}})
+    try:
         yield
+    finally:
+        _context.reset(token)
 
 
 def current_context(name: str) -> str | None:
     """The value of a ``log_context`` field, if set."""
-    return structlog.contextvars.get_contextvars().get(name)
+    return _context.get().get(name)
 
 
 def hide_secret(secret: str) -> None:
@@ -92,6 +98,11 @@ def redact(_logger: Any, _method: str, event: Event) -> Event:
 def redacted(value: Any) -> Any:
     """A copy without secrets: mappings and lists are searched, too."""
     return _redact_value(value)
+
+
+def _add_context(_logger: Any, _method: str, event: Event) -> Event:
+    """One variable for all fields: structlog's own processor looks at every variable of the context for each line."""
+    return {**_context.get(), **event}
 
 
 def _to_record(_logger: Any, _method: str, event: Event) -> tuple[tuple[str], dict[str, Any]]:
