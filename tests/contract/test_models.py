@@ -13,7 +13,7 @@ import pytest
 from alphareel.domain.clip import Clip, Color
 from alphareel.domain.errors import AlphareelError
 from alphareel.domain.options import Options
-from alphareel.matting import tiers, torch_runtime
+from alphareel.matting import priorities, tiers, torch_runtime
 from alphareel.matting.engine import RequiresScene
 from alphareel.matting.runtime import Runtime
 from alphareel.testing.clips import GREEN
@@ -21,7 +21,7 @@ from alphareel.testing.frames import frame_of
 from alphareel.testing.networks import make_birefnet, make_modnet, make_rvm
 from alphareel.testing.prompted_networks import make_prompted
 
-NAMES = tiers.names()
+NAMES = priorities.names()
 CARDS = Path(__file__).resolve().parents[2] / "docs" / "models"
 # Tiny networks with the interface of the real weights, by file name.
 TINY_NETWORKS = {

@@ -8,7 +8,7 @@ import pytest
 
 from alphareel.domain.errors import InvalidRequest, ModelUnavailable, WeightsInvalid
 from alphareel.domain.options import Options
-from alphareel.matting import tiers
+from alphareel.matting import priorities, tiers
 from alphareel.matting.models import builtin, subject
 from alphareel.matting.people import means_people
 from alphareel.testing.networks import make_birefnet, make_builtin, make_modnet, make_rvm
@@ -62,22 +62,20 @@ def test_a_fallback_for_another_kind_of_subject_is_a_warning(people_only, folder
 
 def test_custom_priorities_apply_and_every_fallback_from_them_is_a_warning(bundled, folder):
     make_modnet(folder / "modnet.onnx")
-    priorities = tiers.parse_priorities("human = builtin, modnet; light=modnet")
-    assert priorities["human"] == ("builtin", "modnet")
-    assert priorities["original"] == tiers.DEFAULT_PRIORITIES["original"]
-    assert [tiers.serving(tier, folder, priorities) for tier in ("human", "light")] == ["builtin", "modnet"]
-    assert (
-        tiers.choose(Options(model="light"), folder, engine_priority=priorities["light"]).engine.facts.name == "modnet"
-    )
+    parsed = priorities.parse_priorities("human = builtin, modnet; light=modnet")
+    assert parsed["human"] == ("builtin", "modnet")
+    assert parsed["original"] == priorities.DEFAULT_PRIORITIES["original"]
+    assert [tiers.serving(tier, folder, parsed) for tier in ("human", "light")] == ["builtin", "modnet"]
+    assert tiers.choose(Options(model="light"), folder, engine_priority=parsed["light"]).engine.facts.name == "modnet"
     [warning] = tiers.choose(Options(model="human"), folder, engine_priority=("rvm", "builtin")).warnings
     assert "rvm" in warning
-    assert tiers.parse_priorities("") == tiers.DEFAULT_PRIORITIES
+    assert priorities.parse_priorities("") == priorities.DEFAULT_PRIORITIES
 
 
 @pytest.mark.parametrize("text", ["humans=rvm", "human=", "human=nonsense", "human", "human=rvm;;x"])
 def test_priorities_with_unknown_engines_or_tiers_are_refused(text):
     with pytest.raises(InvalidRequest, match="not a tier and its engines"):
-        tiers.parse_priorities(text)
+        priorities.parse_priorities(text)
 
 
 def test_an_engine_is_selected_without_a_models_folder(bundled):
@@ -139,10 +137,10 @@ def test_a_prompt_means_something_other_than_people(prompt):
 
 def test_an_engine_that_ignores_the_prompt_warns(bundled, folder):
     options = Options(model="pro", text_prompt="dog")
-    priorities = tiers.parse_priorities("pro=builtin")
+    parsed = priorities.parse_priorities("pro=builtin")
     expected = ("text_prompt is ignored: the engine builtin cuts out people, whatever the text says.",)
-    assert tiers.choose(options, folder, engine_priority=priorities["pro"]).warnings == expected
-    assert tiers.expected_warnings(options, folder, priorities) == expected
+    assert tiers.choose(options, folder, engine_priority=parsed["pro"]).warnings == expected
+    assert tiers.expected_warnings(options, folder, parsed) == expected
     named = replace(options, engine="builtin")
     assert tiers.choose(named, folder).warnings == tiers.expected_warnings(named, folder) == expected
 
@@ -168,7 +166,7 @@ def test_an_unknown_engine_is_refused_with_the_names_of_all_engines(name, bundle
 
 def test_the_offer_names_every_engine_once_with_its_licenses(bundled, folder):
     offers = tiers.list_engines(folder)
-    assert [o.info.name for o in offers] == list(tiers.names())
+    assert [o.info.name for o in offers] == list(priorities.names())
     assert all(o.info.code_license and o.info.weights_license for o in offers)
     assert all(bool(o.info.training_data) == (o.info.weights is not None) for o in offers)
     missing = next(o for o in offers if o.info.name == "rvm")
@@ -177,7 +175,7 @@ def test_the_offer_names_every_engine_once_with_its_licenses(bundled, folder):
 
 
 def test_every_engine_of_a_tier_exists():
-    assert {name for names in tiers.DEFAULT_PRIORITIES.values() for name in names} <= set(tiers.names())
+    assert {name for names in priorities.DEFAULT_PRIORITIES.values() for name in names} <= set(priorities.names())
 
 
 def test_an_installation_without_the_bundled_network_says_so(folder, tmp_path, monkeypatch):

@@ -363,9 +363,9 @@ def print_results(results: Sequence[Result], *, as_json: bool, model: str | None
     A stand-in for the default model's engine is a warning only if the model was requested; otherwise it is a note, and
     only on a terminal.
     """
-    from alphareel.matting import tiers
+    from alphareel.matting import priorities, tiers
 
-    priority = tiers.DEFAULT_PRIORITIES["original"]
+    priority = priorities.DEFAULT_PRIORITIES["original"]
     expected = tiers.fallback_warning("original", results[0].engine.name, priority) if model is None else ()
     for warning in dict.fromkeys(warning for result in results for warning in result.warnings):
         if warning not in expected:

@@ -11,8 +11,8 @@ from alphareel import plugins
 from alphareel.domain.errors import AlphareelError
 from alphareel.domain.options import TIERS, Tier
 from alphareel.imaging import kernels
-from alphareel.matting import tiers
-from alphareel.matting.runtime import cores
+from alphareel.machine import cores
+from alphareel.matting import priorities, tiers
 from alphareel.paths import default_models_dir
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def examine() -> Iterator[Check]:
     try:
         from alphareel.server.settings import load_settings
     except ModuleNotFoundError:
-        yield from _engines(default_models_dir(), tiers.DEFAULT_PRIORITIES)
+        yield from _engines(default_models_dir(), priorities.DEFAULT_PRIORITIES)
         yield from _formats()
         yield _kernels()
         yield Check("service", fine=True, detail='not installed, which is optional: pip install "alphareel[service]"')

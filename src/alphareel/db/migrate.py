@@ -1,13 +1,9 @@
 """Migrations of our own tables. DBOS migrates its tables itself (see ``queue/dbos_engine.py``)."""
 
 from functools import cache
+from importlib.resources import files
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
 from sqlalchemy import exc
 
 from alphareel.db.database import Database
@@ -24,10 +20,20 @@ def upgrade(database: Database) -> None:
     Raises Unavailable when another version of alphareel created or migrated the database and this version has no
     migration from its schema.
     """
+    if _is_newest(database):
+        return
+    # Importing Alembic takes a second, which only a start that migrates has to spend.
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+    from alembic.migration import MigrationContext  # noqa: PLC0415
+    from alembic.util import CommandError  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", "alphareel.db:migrations")
+    config.set_main_option("path_separator", "os")
     with database.write() as connection:  # SQLite: BEGIN IMMEDIATE is the lock
         if connection.dialect.name == "postgresql":
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
-        config = _config()
         config.attributes["connection"] = connection
         try:
             command.upgrade(config, "head")
@@ -44,21 +50,26 @@ def upgrade(database: Database) -> None:
 
 def is_current(database: Database) -> bool:
     """Whether the tables can be written and have the schema of this version."""
-    version = sa.table(VERSION_TABLE, sa.column("version_num"))
     try:
         with database.write() as connection:  # a database that can only be read is not good enough
-            return connection.execute(sa.select(version.c.version_num)).scalar_one_or_none() == _newest_revision()
+            return _revision(connection) == newest_revision()
     except exc.ProgrammingError:  # the table does not exist yet
         return False
 
 
 @cache
-def _newest_revision() -> str | None:
-    return ScriptDirectory.from_config(_config()).get_current_head()
+def newest_revision() -> str:
+    """The revision of this version's schema: the highest of the migrations, whose files begin with it."""
+    names = (entry.name for entry in (files("alphareel.db.migrations") / "versions").iterdir())
+    return max(name.partition("_")[0] for name in names if name.startswith("v"))
 
 
-def _config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", "alphareel.db:migrations")
-    config.set_main_option("path_separator", "os")
-    return config
+def _is_newest(database: Database) -> bool:
+    with database.read() as connection:
+        return sa.inspect(connection).has_table(VERSION_TABLE) and _revision(connection) == newest_revision()
+
+
+def _revision(connection: sa.Connection) -> str | None:
+    version = sa.table(VERSION_TABLE, sa.column("version_num"))
+    revision: str | None = connection.execute(sa.select(version.c.version_num)).scalar_one_or_none()
+    return revision

@@ -126,13 +126,21 @@ def add_webhook(c: sa.Connection, row: sa.Row[Any], *, now: datetime) -> None:
     c.execute(sa.insert(webhooks).values(values))
 
 
+# Built once, because clients that poll run it all the time.
+_EVENTS = (
+    sa.select(webhooks.c.job_id, webhooks.c.event, webhooks.c.state)
+    .where(webhooks.c.job_id.in_(sa.bindparam("job_ids", expanding=True)))
+    .order_by(webhooks.c.number)
+)
+
+
 def events_by_job(
     c: sa.Connection, job_ids: Sequence[str], *where: sa.ColumnElement[bool]
 ) -> Mapping[str, dict[str, str]]:
     """For each job: the state (pending, sent or failed) of the newest delivery of each event."""
     events: dict[str, dict[str, str]] = {job_id: {} for job_id in job_ids}
-    columns = sa.select(webhooks.c.job_id, webhooks.c.event, webhooks.c.state)
-    for row in c.execute(columns.where(webhooks.c.job_id.in_(job_ids), *where).order_by(webhooks.c.number)):
+    query = _EVENTS.where(*where) if where else _EVENTS
+    for row in c.execute(query, {"job_ids": list(job_ids)}):
         events[row.job_id][row.event] = State.PENDING.value if row.state in _OPEN else row.state
     return events
 

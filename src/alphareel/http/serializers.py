@@ -1,8 +1,6 @@
 """Jobs, uploads and audit log entries as the API presents them."""
 
-from typing import Any, Protocol
-
-from fastapi import Request
+from typing import TYPE_CHECKING, Any, Protocol
 
 from alphareel.domain import options
 from alphareel.domain.color import Rgb
@@ -17,6 +15,9 @@ from alphareel.service.jobs.models import Billing, Job, JobEvent, Output, Status
 from alphareel.service.services import Services
 from alphareel.service.settings import Settings
 from alphareel.service.uploads.models import Upload
+
+if TYPE_CHECKING:
+    from fastapi import Request  # not for the worker, which serializes jobs for webhooks
 
 _EXPIRED = "expired: the files of this job were removed when their retention period ended."
 
@@ -306,7 +307,7 @@ def _matte(job: Job) -> schemas.Matte | None:
 class Serializers:
     """Serializers for one request: links become absolute on the host that the client used."""
 
-    def __init__(self, request: Request, services: Services, settings: Settings) -> None:
+    def __init__(self, request: "Request", services: Services, settings: Settings) -> None:
         base_url = settings.http.public_url or str(request.base_url)
         self._base_url = base_url
         self._jobs = JobSerializer(

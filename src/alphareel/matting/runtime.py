@@ -3,7 +3,6 @@
 The only module that imports ONNX Runtime, and only when the first network is opened.
 """
 
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alphareel.domain.errors import InternalError, InvalidRequest, ModelUnavailable, OutOfMemory, WeightsInvalid
+from alphareel.machine import cores
 from alphareel.matting.weights import sha256_of
 
 Device: TypeAlias = Literal["cpu", "cuda", "coreml", "directml"]
@@ -159,13 +159,6 @@ class OnnxSessionCache:
 
 
 _SESSIONS = OnnxSessionCache()
-
-
-def cores() -> int:
-    """The number of CPU cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def limit_opencv_threads() -> None:

@@ -1,33 +1,20 @@
 """Selects the engine for each tier (``original``, ``light``, ``human``, ``pro``) and reports which engines can run."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 from alphareel import plugins
 from alphareel.domain.errors import FieldProblem, InvalidRequest, ModelUnavailable, WeightsInvalid
 from alphareel.domain.options import TIERS, Options, Tier
 from alphareel.matting.engine import Engine, ModelInfo
 from alphareel.matting.people import means_people
+from alphareel.matting.priorities import DEFAULT_PRIORITIES, ENTRY_POINT_GROUP, PACKAGE, Priorities, names
 from alphareel.matting.runtime import Device, Runtime, limit_opencv_threads
 
-PACKAGE = "alphareel.matting.models"
-ENTRY_POINT_GROUP = "alphareel.models"
 ONLY_PERMISSIVE = "ALPHAREEL_ONLY_PERMISSIVE"
-
-Priorities: TypeAlias = Mapping[Tier, tuple[str, ...]]
-"""Engines by tier in order of preference. The first one that can run serves the tier."""
-
-# Best first. "original" and "light" promise any subject, "light" and "human" promise speed. Networks that the user
-# installed take precedence over a bundled one for the same subject. docs/models/ says what each engine is good for.
-DEFAULT_PRIORITIES: Priorities = {
-    "original": ("birefnet", "birefnet_lite", "subject", "rvm_resnet50", "rvm", "modnet", "builtin"),
-    "light": ("subject", "rvm", "builtin"),
-    "human": ("rvm_resnet50", "rvm", "modnet", "birefnet_portrait", "builtin"),
-    "pro": ("prompted",),
-}
 
 
 @dataclass(frozen=True)
@@ -65,11 +52,6 @@ class EngineStatus:
         return self.reason is None
 
 
-def names() -> tuple[str, ...]:
-    """Names of all engines, including those of other distributions."""
-    return tuple(plugins.discover(PACKAGE, ENTRY_POINT_GROUP))
-
-
 def load_module(name: str) -> Any:
     """Import the model file ``name``. Raises InvalidRequest when there is none."""
     loaders = plugins.discover(PACKAGE, ENTRY_POINT_GROUP)
@@ -78,24 +60,6 @@ def load_module(name: str) -> Any:
         message = f"There is no engine {name[:60]!r}; there are {known}."
         raise InvalidRequest(message, details=[FieldProblem("engine", f"must be one of {known}.")])
     return loaders[name]()
-
-
-def parse_priorities(text: str) -> Priorities:
-    """Parse a setting such as ``original=birefnet,rvm;human=rvm``. Tiers it omits keep their defaults.
-
-    Raises InvalidRequest for an unknown tier or engine.
-    """
-    priorities = dict(DEFAULT_PRIORITIES)
-    for part in filter(None, (p.strip() for p in text.split(";"))):
-        tier, _, listed = part.partition("=")
-        engines = tuple(name.strip() for name in listed.split(",") if name.strip())
-        unknown = [name for name in engines if name not in names()]
-        if tier.strip() not in TIERS or unknown or not engines:
-            raise InvalidRequest(
-                f"{part[:100]!r} is not a tier and its engines.", hint=f"Engines are {', '.join(names())}."
-            )
-        priorities[cast(Tier, tier.strip())] = engines
-    return priorities
 
 
 def choose(

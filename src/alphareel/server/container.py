@@ -22,7 +22,7 @@ from alphareel.domain.clip import Limits
 from alphareel.domain.errors import AlphareelError, BadVideo, OutOfMemory, Timeout, Unavailable, WorkerCrashed
 from alphareel.domain.options import Options, Output
 from alphareel.http.serializers import JobSerializer
-from alphareel.matting.runtime import cores
+from alphareel.machine import cores
 from alphareel.matting.tiers import list_engines
 from alphareel.queue.dbos_engine import DbosEngine
 from alphareel.server.installation import Installation, engine_url, sweep_work
@@ -211,11 +211,6 @@ def build_spares(settings: Settings, executor_id: str, connection: socket.socket
         preload=preload,
     )
     return Spares(config, connection=connection)
-
-
-def build_probe_children(settings: Settings) -> Spares:
-    """Child processes of the API process, which inspect uploads; workers beside it share their template."""
-    return Spares(SpareConfig(settings.storage.work, count=0, idle_seconds=math.inf, confined=settings.worker.confined))
 
 
 def build_worker(installation: Installation, executor_id: str, children: Children = SPAWNED) -> Worker:

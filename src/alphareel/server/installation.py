@@ -1,14 +1,11 @@
 """An installation: what lies under the data folder and behind the URLs of the settings, opened for one process."""
 
-import contextlib
-import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
@@ -25,8 +22,9 @@ from alphareel.db.storage_usage import StorageUsage
 from alphareel.db.transfer import moved_to
 from alphareel.db.uploads import UploadStore
 from alphareel.db.workers import ExecutorStore
-from alphareel.domain.errors import AlphareelError, InvalidRequest, StorageFailed, Unavailable
+from alphareel.domain.errors import AlphareelError, InvalidRequest, Unavailable
 from alphareel.queue.dbos_engine import DbosQueue, prepare
+from alphareel.server.data_folder import make_private_folder
 from alphareel.service.jobs.models import Step
 from alphareel.service.jobs.queue_limits import QueueLimits
 from alphareel.service.ports import Blobs, Clock, JobCapabilities
@@ -248,22 +246,3 @@ def sweep_work(storage: StorageSettings, current_executor: Callable[[], str | No
 def engine_url(settings: DatabaseSettings) -> str:
     """The database's address as the queue's engine wants it, password and all."""
     return normalized(settings.url).render_as_string(hide_password=False)
-
-
-def make_private_folder(path: Path) -> None:
-    """The folder holds the link secret and people's videos, so it is for its owner alone, also if it existed before.
-
-    From now on this process makes all files for their owner alone.
-    """
-    os.umask(0o077)
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with contextlib.suppress(PermissionError):  # it belongs to another user, who decides
-            path.chmod(0o700)
-            for file in path.iterdir():
-                if not file.is_symlink():
-                    file.chmod(0o700 if file.is_dir() else 0o600)
-    except OSError as error:
-        raise StorageFailed(
-            f"The data folder {path} cannot be made: {error.strerror}.", hint="Set ALPHAREEL_DATA_DIR."
-        ) from error

@@ -1,7 +1,6 @@
-"""Supervises the worker process, and locks the data folder so that it has one owner."""
+"""Supervises the worker process: starts it, watches its heartbeat, and replaces it."""
 
 import contextlib
-import fcntl
 import json
 import os
 import signal
@@ -11,16 +10,14 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
-from alphareel.domain.errors import StorageFailed, Unavailable
 from alphareel.service.worker.child_process import SHOWN_VARIABLES
 from alphareel.telemetry.logging import get_logger
 
 SETTING_PREFIX = "ALPHAREEL_"
-LOCK_TIMEOUT = 5.0  # after a kill, the old worker needs a moment to exit and release the lock
 MIN_RESTART_DELAY = 1.0
 MAX_RESTART_DELAY = 30.0
 STABLE_AFTER = 60.0
@@ -28,56 +25,6 @@ KILL_AFTER = 10.0  # seconds after the worker's own grace period
 POLL_INTERVAL = 0.2
 MAX_POLL_GAP = 1.0
 STARTUP_TIMEOUT = 120.0  # before its first heartbeat a worker imports its modules, possibly from a slow disk
-
-
-@contextmanager
-def lock_data_dir(data_dir: Path) -> Iterator[int]:
-    """Hold the lock of a data folder. Yields its descriptor, which the worker process inherits.
-
-    The lock is released only when every process that holds the descriptor has exited, so the owner knows that no
-    executor of this folder is alive. Raises Unavailable if another service holds the lock; StorageFailed.
-    """
-    try:
-        descriptor = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise StorageFailed(
-            f"The data folder {data_dir} cannot be written: {error.strerror}.",
-            hint="Check its owner and that its disk is not mounted read-only, or set ALPHAREEL_DATA_DIR.",
-        ) from error
-    try:
-        _lock(descriptor, data_dir)
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _lock(descriptor: int, data_dir: Path) -> None:
-    deadline = time.monotonic() + LOCK_TIMEOUT
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise Unavailable(
-                    f"Another alphareel service uses the data folder {data_dir}.",
-                    hint="Stop it, or set ALPHAREEL_DATA_DIR to another folder.",
-                ) from None
-            time.sleep(0.1)
-        else:
-            return
-
-
-def load_installation_id(data_dir: Path) -> str:
-    """A persistent ID for the data folder, independent of the host or container that mounts it."""
-    path = data_dir / "home"
-    if not path.exists():
-        fresh = path.with_suffix(".new")
-        with fresh.open("w") as file:
-            file.write(uuid.uuid4().hex)
-            file.flush()
-            os.fsync(file.fileno())  # an empty file after a power failure would give several folders the same ID
-        fresh.replace(path)
-    return path.read_text().strip()
 
 
 def new_executor_id() -> str:

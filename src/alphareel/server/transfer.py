@@ -12,8 +12,8 @@ from alphareel.db.jobs import JobStore
 from alphareel.db.workers import ExecutorStore
 from alphareel.domain.errors import InvalidState, NotFound
 from alphareel.queue.dbos_engine import DbosQueue, prepare
-from alphareel.server.installation import SystemClock, make_private_folder, open_blobs
-from alphareel.server.supervisor import load_installation_id, lock_data_dir
+from alphareel.server.data_folder import load_installation_id, lock_data_dir, make_private_folder
+from alphareel.server.installation import SystemClock, open_blobs
 from alphareel.service.files import blob_keys
 from alphareel.service.files.transfer import Copied, copy_blobs, missing_blobs
 from alphareel.service.settings import Settings

@@ -3,15 +3,15 @@
 import signal
 import threading
 
+from alphareel.server.data_folder import load_installation_id, lock_data_dir, make_private_folder
 from alphareel.server.installation import (
     deregister_executor,
-    make_private_folder,
     open_installation,
     sweep,
     sweep_work,
 )
 from alphareel.server.settings import as_environment
-from alphareel.server.supervisor import Supervisor, load_installation_id, lock_data_dir
+from alphareel.server.supervisor import Supervisor
 from alphareel.service.periodic import PeriodicTask
 from alphareel.service.settings import Settings
 from alphareel.service.worker.confinement import hide_process

@@ -23,8 +23,8 @@ from pydantic import (
 from alphareel import plugins
 from alphareel.domain.clip import Limits
 from alphareel.domain.errors import InvalidRequest
-from alphareel.matting.runtime import cores
-from alphareel.matting.tiers import Priorities, parse_priorities
+from alphareel.machine import cores
+from alphareel.matting.priorities import Priorities, parse_priorities
 from alphareel.paths import default_data_dir, default_models_dir
 from alphareel.service.billing.credits import PriceList, parse_prices
 from alphareel.service.jobs.models import QUEUES

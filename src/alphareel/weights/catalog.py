@@ -1,13 +1,13 @@
 """The weights that can be downloaded, as the model files declare them. Makes no network requests."""
 
 from alphareel.domain.errors import InvalidRequest
-from alphareel.matting import tiers
+from alphareel.matting import priorities, tiers
 from alphareel.matting.weights import Weights
 
 
 def catalog() -> tuple[Weights, ...]:
     """The downloadable weights of all engines, sorted by name."""
-    declared = (getattr(tiers.load_module(name), "WEIGHTS", None) for name in tiers.names())
+    declared = (getattr(tiers.load_module(name), "WEIGHTS", None) for name in priorities.names())
     return tuple(w for w in declared if isinstance(w, Weights) and w.files)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from alphareel.domain.errors import FieldProblem, FormatUnavailable, InvalidRequest
 from alphareel.domain.options import Options
-from alphareel.matting import tiers
+from alphareel.matting import priorities, tiers
 from alphareel.media.format import format_named, format_names
 
 
@@ -15,7 +15,7 @@ class Capabilities:
     """JobCapabilities of the installed engines, with the weights in ``models_dir``."""
 
     models_dir: Path | None
-    orders: tiers.Priorities = field(default_factory=lambda: tiers.DEFAULT_PRIORITIES)
+    orders: priorities.Priorities = field(default_factory=lambda: priorities.DEFAULT_PRIORITIES)
 
     def check(self, requested: Sequence[Options]) -> tuple[str, ...]:
         for options in requested:
@@ -48,4 +48,4 @@ def output_formats() -> tuple[str, ...]:
 
 def engine_names() -> tuple[str, ...]:
     """Names of all engines, whether they can run here or not."""
-    return tiers.names()
+    return priorities.names()
