@@ -1,6 +1,10 @@
 """The operator routes: access, the life cycle of keys, and the audit log."""
 
 import pytest
+import sqlalchemy as sa
+
+from alphareel.db.tables import keys
+from alphareel.service.api_keys.service import fingerprint as make_fingerprint
 
 TOKEN = "a token for operators"
 
@@ -78,6 +82,31 @@ def test_a_disabled_key_is_invalid_at_once_and_works_again_when_enabled(admin, c
     enabled = admin.post("/v1/admin/keys/enable", json=selector).json()
     assert (enabled["enabled"], enabled["disabled_at"]) == (True, None)
     assert status_with(admin, created_key["api_key"]) == 200
+
+
+def test_a_deleted_key_is_gone_for_good_and_its_jobs_stay_with_its_client(admin, created_key, harness):
+    fingerprint, secret = created_key["key_fingerprint"], created_key["api_key"]
+    order = {"video_url": "https://example.com/a.mp4"}
+    job = admin.post("/v1/jobs", json=order, headers={"X-Api-Key": secret}).json()["id"]
+    deleted = admin.delete(f"/v1/admin/keys/{fingerprint}")
+    assert (deleted.status_code, deleted.json()["id"]) == (200, fingerprint)
+    assert status_with(admin, secret) == 401
+    assert fingerprint not in admin.get("/v1/admin/keys").text
+    assert harness.jobs.job(job) is not None
+    assert admin.get("/v1/admin/events").json()["items"][0]["action"] == "keys.delete"
+    body = {"key_fingerprint": fingerprint}
+    assert admin.delete(f"/v1/admin/keys/{fingerprint}").status_code == 404
+    for verb in ("enable", "rotate", "disable"):
+        assert admin.post(f"/v1/admin/keys/{verb}", json=body).status_code == 404, verb
+    with harness.database.read() as connection:
+        row = connection.execute(sa.select(keys).where(keys.c.fingerprint == fingerprint)).one()
+    assert (row.secret_sha256, row.previous_sha256, row.note) == (f"deleted {row.id}", None, "")
+
+
+def test_the_key_of_the_settings_is_not_deleted(admin, harness):
+    harness.keys.admit("a secret of the settings")
+    refused = admin.delete(f"/v1/admin/keys/{make_fingerprint('a secret of the settings')}")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "invalid_state")
 
 
 def test_disabling_a_key_twice_keeps_the_first_time(admin, created_key, harness):

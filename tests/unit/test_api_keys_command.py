@@ -27,7 +27,7 @@ def owner(secret: str) -> str:
         return ApiKeyService(place.keys).authenticate(secret).fingerprint
 
 
-def test_a_key_is_made_shut_opened_and_rotated(run: Run) -> None:
+def test_a_key_is_created_disabled_enabled_rotated_and_deleted(run: Run) -> None:
     secret = run("create", "studio-7", "--note", "night").strip()
     fingerprint = owner(secret)
     run("disable", fingerprint)
@@ -35,9 +35,14 @@ def test_a_key_is_made_shut_opened_and_rotated(run: Run) -> None:
         owner(secret)
     run("enable", fingerprint)
     fresh = run("rotate", fingerprint, "--grace-seconds", "0").strip()
-    assert owner(fresh) != fingerprint
+    renewed = owner(fresh)
+    assert renewed != fingerprint
     with pytest.raises(InvalidApiKey):
         owner(secret)
+    assert run("delete", renewed) == f"{renewed} is deleted\n"
+    with pytest.raises(InvalidApiKey):
+        owner(fresh)
+    assert renewed not in run("list")
 
 
 def test_the_list_names_keys_and_shows_no_secret(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from alphareel.telemetry.logging import configure_logging
 
 app = cyclopts.App(
     name="keys",
-    help="Make, list, shut, open, limit and rotate API keys of this installation, and give their clients credits.",
+    help="Create, list, disable, enable, delete, limit and rotate API keys of this installation, and grant credits.",
 )
 Limit = int | Literal["default"]
 _DAY = 24 * 3600
@@ -30,7 +30,7 @@ _FINGERPRINT = 19  # letters, which have to be copied whole
 
 @app.command
 def create(client: str, /, *, note: str = "", test: bool = False) -> None:
-    """Make a key for CLIENT and print its secret, which is shown this once.
+    """Create a key for CLIENT and print its secret, which is shown this once.
 
     Parameters
     ----------
@@ -45,32 +45,40 @@ def create(client: str, /, *, note: str = "", test: bool = False) -> None:
 
 @app.command(name="list")
 def list_keys() -> None:
-    """List every key: whose it is, whether it is open, and its use."""
+    """List every key: whose it is, whether it is enabled, and its use."""
     table = Table(
         Column("fingerprint", no_wrap=True, min_width=_FINGERPRINT), "client", "state", "calls", "last used", "note"
     )
     with _admin_service() as (admin, _):
         for key in admin.list_keys():
             used = key.last_used_at.isoformat(timespec="seconds") if key.last_used_at else "never"
-            state = "open" if key.enabled else "shut"
+            state = "enabled" if key.enabled else "disabled"
             table.add_row(key.fingerprint, key.client_id, state, str(key.calls), used, key.note)
     Console(highlight=False, markup=False).print(table)
 
 
 @app.command
 def disable(fingerprint: str, /) -> None:
-    """Shut a key at once; jobs that it started go on."""
+    """Disable a key at once; its jobs continue."""
     with _admin_service() as (admin, operator):
         admin.set_enabled(operator, fingerprint, enabled=False)
-    _say(f"{fingerprint} is shut")
+    _say(f"{fingerprint} is disabled")
 
 
 @app.command
 def enable(fingerprint: str, /) -> None:
-    """Open a key that was shut."""
+    """Enable a disabled key."""
     with _admin_service() as (admin, operator):
         admin.set_enabled(operator, fingerprint, enabled=True)
-    _say(f"{fingerprint} is open")
+    _say(f"{fingerprint} is enabled")
+
+
+@app.command
+def delete(fingerprint: str, /) -> None:
+    """Delete a key for good; its jobs continue."""
+    with _admin_service() as (admin, operator):
+        admin.delete_key(operator, fingerprint)
+    _say(f"{fingerprint} is deleted")
 
 
 @app.command

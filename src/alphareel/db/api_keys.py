@@ -58,11 +58,15 @@ class ApiKeyStore:
         return mapping.api_key_from_row(row) if row is not None else None
 
     def keys(self) -> tuple[ApiKey, ...]:
-        """All keys, oldest first."""
+        """All keys that were not deleted, oldest first."""
+        living = sa.select(keys).where(keys.c.deleted_at.is_(None)).order_by(keys.c.created_at, keys.c.id)
         with self._database.read() as c:
-            return tuple(
-                map(mapping.api_key_from_row, c.execute(sa.select(keys).order_by(keys.c.created_at, keys.c.id)))
-            )
+            return tuple(map(mapping.api_key_from_row, c.execute(living)))
+
+    def has_keys(self) -> bool:
+        """Whether there was ever a key."""
+        with self._database.read() as c:
+            return c.execute(sa.select(keys.c.id).limit(1)).first() is not None
 
     def key_ids(self, client_id: str) -> tuple[str, ...]:
         """The ids of all keys of a client."""
@@ -113,6 +117,20 @@ class ApiKeyAdminStore:
         disabled_at = sa.null() if enabled else sa.func.coalesce(keys.c.disabled_at, now)
         return self._change(fingerprint, {"enabled": enabled, "disabled_at": disabled_at}, act)
 
+    def delete(self, fingerprint: str, *, act: AuditContext) -> ApiKey | None:
+        """Erase the secret and the note of a key for good and return it; None if there is no such key."""
+        now = sa.literal(self._clock.now(), keys.c.deleted_at.type)
+        values = {
+            "secret_sha256": "deleted " + keys.c.id,  # no digest, but another one for each key
+            "previous_sha256": None,
+            "previous_until": None,
+            "note": "",
+            "enabled": False,
+            "disabled_at": sa.func.coalesce(keys.c.disabled_at, now),
+            "deleted_at": now,
+        }
+        return self._change(fingerprint, values, act)
+
     def set_limits(self, fingerprint: str, limits: Mapping[str, int | None], *, act: AuditContext) -> ApiKey | None:
         """Change the limits named (fields of ApiKey) and return the key; None if there is no such key."""
         return self._change(fingerprint, limits, act, detail=limits)
@@ -142,7 +160,8 @@ class ApiKeyAdminStore:
     def _change(
         self, fingerprint: str, values: Mapping[str, Any], act: AuditContext, *, detail: Mapping[str, Any] | None = None
     ) -> ApiKey | None:
-        change = sa.update(keys).where(keys.c.fingerprint == fingerprint).values(values)
+        living = (keys.c.fingerprint == fingerprint, keys.c.deleted_at.is_(None))
+        change = sa.update(keys).where(*living).values(values)
         with self._database.write() as c:
             row = c.execute(change.returning(keys)).one_or_none()
             if row is None:

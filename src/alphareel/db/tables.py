@@ -58,6 +58,7 @@ keys = sa.Table(
     sa.Column("max_storage_bytes", sa.BigInteger),
     sa.Column("max_credits_per_month", sa.BigInteger),
     sa.Column("test", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("deleted_at", UtcTime),
     sa.Index(f"uq_{PREFIX}keys_previous_sha256", "previous_sha256", unique=True),
 )
 

@@ -1,11 +1,12 @@
 """``AdminClient``: keys, limits, credits and the audit log, for operators."""
 
 from typing import Any, cast
+from urllib.parse import quote
 
 import httpx2
 
 from alphareel_client.config import ADMIN_TOKEN_VARIABLES, resolve_base_url, resolve_secret
-from alphareel_client.transport import HttpClient, HttpSession, drop_none
+from alphareel_client.transport import HttpClient, HttpSession, Request, drop_none
 from alphareel_client.types import Account, ApiKey, ApiKeyList, Ledger, NewApiKey
 
 
@@ -68,6 +69,10 @@ class AdminClient(HttpClient):
     def enable_key(self, key_fingerprint: str) -> ApiKey:
         """Accept a disabled key again. Raises ApiError."""
         return self._change_key("enable", key_fingerprint)
+
+    def delete_key(self, key_fingerprint: str) -> None:
+        """Delete a key for good; its running jobs continue. Raises ApiError."""
+        self._session.send(Request("DELETE", f"/v1/admin/keys/{quote(key_fingerprint, safe='')}"))
 
     def rotate_key(self, key_fingerprint: str, *, grace_seconds: int | None = None) -> NewApiKey:
         """Give a key a new secret and fingerprint; the old secret works for ``grace_seconds`` more. Raises ApiError."""

@@ -14,6 +14,7 @@ from alphareel.http.request_body import body_of
 from alphareel.http.routes.jobs import MAX_OFFSET, StatusFilter
 from alphareel.http.routes.webhooks import webhook_fields
 from alphareel.http.schemas import admin as schemas
+from alphareel.http.schemas.fields import Deleted
 from alphareel.http.schemas.jobs import Transition
 from alphareel.http.schemas.webhooks import Webhook
 from alphareel.service.api_keys.admin import KEY_LIMITS, MAX_EVENTS, Operator
@@ -70,6 +71,14 @@ def disable_key(operator: Admin, body: KeySelectorBody, services: ServicesOf) ->
 def enable_key(operator: Admin, body: KeySelectorBody, services: ServicesOf) -> schemas.UpdatedKey:
     """Enable a disabled key."""
     return schemas.UpdatedKey.of(services.admin.set_enabled(operator, body.key_fingerprint, enabled=True))
+
+
+@router.delete(
+    "/keys/{key_fingerprint}", responses=errors(s404="No key with this fingerprint", s409="ALPHAREEL_API_KEY names it")
+)
+def delete_key(operator: Admin, key_fingerprint: str, services: ServicesOf) -> Deleted:
+    """Delete a key for good. Its secret is erased; its jobs continue, and the audit log keeps its fingerprint."""
+    return Deleted(id=services.admin.delete_key(operator, key_fingerprint).fingerprint, message="Key deleted")
 
 
 @router.post("/keys/rotate", openapi_extra=json_body(schemas.KeyRotate), responses=_NO_KEY)

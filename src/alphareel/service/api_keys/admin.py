@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from alphareel.domain.errors import FieldProblem, InvalidRequest, NotFound
+from alphareel.domain.errors import FieldProblem, InvalidRequest, InvalidState, NotFound
 from alphareel.service.api_keys.models import AdminEvent, ApiKey, AuditContext
-from alphareel.service.api_keys.service import NewKey, digest, fingerprint, make_secret
+from alphareel.service.api_keys.service import FROM_SETTINGS, NewKey, digest, fingerprint, make_secret
 from alphareel.service.billing.credits import MAX_CREDITS, Account, LedgerEntry
 from alphareel.service.ports import Clock
 
@@ -103,6 +103,13 @@ class AdminService:
         """Disable a key at once, or enable it again. Raises NotFound."""
         act = operator.act("keys.enable" if enabled else "keys.disable")
         return _known(self._key_admin.set_enabled(key_fingerprint, enabled=enabled, act=act))
+
+    def delete_key(self, operator: Operator, key_fingerprint: str) -> ApiKey:
+        """Delete a key for good: its secret is erased, and its jobs continue. Raises NotFound, InvalidState."""
+        if self.find_key(key_fingerprint).id == FROM_SETTINGS:
+            hint = "Change or remove the setting; until then, disable the key."
+            raise InvalidState("ALPHAREEL_API_KEY names this key, so the next start would make it again.", hint=hint)
+        return _known(self._key_admin.delete(key_fingerprint, act=operator.act("keys.delete")))
 
     def set_limits(self, operator: Operator, key_fingerprint: str, limits: Mapping[str, int | None]) -> ApiKey:
         """Change the key's own limits, named as in KEY_LIMITS: None means the service's limit, 0 no limit.

@@ -31,6 +31,8 @@ class ApiKey:
     max_credits_per_month: int | None = None
     #: All jobs of a test key are test jobs.
     test: bool = False
+    #: A deleted key has no secret, and is listed no more. Its jobs and the audit log refer to it.
+    deleted_at: datetime | None = None
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 _SECRET_LETTERS = 43  # 62 ** 43 > 2 ** 256
-_FROM_SETTINGS = "settings"
+FROM_SETTINGS = "settings"
+"""ID of the key that ALPHAREEL_API_KEY names."""
 _FIRST = "first"
 _MAX_SECRET_LENGTH = 1000
 
@@ -58,13 +59,13 @@ class ApiKeyService:
         """Accept the secret from the settings. Its key keeps its jobs when the secret changes."""
         facts = {"secret_sha256": digest(secret), "fingerprint": fingerprint(secret)}
         known = self._store.key_by_secret(facts["secret_sha256"])
-        if known is not None or self._store.replace_secret(_FROM_SETTINGS, **facts):
+        if known is not None or self._store.replace_secret(FROM_SETTINGS, **facts):
             return
-        self._store.add_key(key_id=_FROM_SETTINGS, client_id="default", note="from ALPHAREEL_API_KEY", **facts)
+        self._store.add_key(key_id=FROM_SETTINGS, client_id="default", note="from ALPHAREEL_API_KEY", **facts)
 
     def make_first(self) -> NewKey | None:
         """Create the first key of an installation; None when there is a key, or another process creates it."""
-        if self._store.keys():
+        if self._store.has_keys():
             return None
         secret = make_secret(uuid.uuid4().hex[:12])
         facts = {"secret_sha256": digest(secret), "fingerprint": fingerprint(secret)}
