@@ -192,6 +192,22 @@ def test_a_gap_between_frames_and_a_long_last_frame_are_kept(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ALL_FORMATS)
+def test_irregular_frames_last_as_long_in_every_format(tmp_path, name):
+    truth = make_clip(tmp_path / "in.mp4", frames=25)
+    lengths = [Fraction((3, 2, 6, 1, 4)[n % 5], 60) for n in range(25)]
+    reader, output, _ = begin(truth, name)
+    base = reader.clip.time_base
+    with reader:
+        for frame in reader.frames():
+            start = round(sum(lengths[: frame.index], Fraction(0)) / base)
+            alpha = matte_of(truth, frame) if format_named(name).supports_alpha else None
+            output.write(dataclasses.replace(frame, pts=start, duration=round(lengths[frame.index] / base)), alpha)
+        verified = finish(output)
+    resolution = 0.01 if name == "gif" else 0.001
+    assert verified.seconds == pytest.approx(float(sum(lengths)), abs=resolution / 2 + 0.0006)
+
+
+@pytest.mark.parametrize("name", ALL_FORMATS)
 @pytest.mark.parametrize("rate", [120, 240, 1000])
 def test_frame_rates_above_a_formats_time_resolution_do_not_fail_it(tmp_path, name, rate):
     truth = make_clip(tmp_path / "in.mp4", frames=49, rate=rate)

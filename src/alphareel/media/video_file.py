@@ -105,6 +105,8 @@ class VideoEncoder:
         self._target = target
         self._profile = profile
         self._converter = profile.converter(target)
+        # The newest packet, which is written once it is known not to be the last one.
+        self._held: av.Packet[VideoStream] | None = None
         self._delay: int | None = None  # ticks by which the first packet is decoded before it is shown
         self._container: OutputContainer = av.open(
             str(path.absolute()), "w", format=profile.container, container_options=dict(profile.container_options)
@@ -129,10 +131,10 @@ class VideoEncoder:
             self.audio.advance(self._container, (frame.pts + duration) * self._target.clip.time_base)
 
     def finish(self, end: int) -> None:
-        packets = (self._alpha_encoder or self._stream).encode(None)
-        if packets:
-            extend_last_packet(packets[-1], end * self._target.clip.time_base, delay=self._delay)
-        self._mux(packets)
+        self._mux((self._alpha_encoder or self._stream).encode(None))
+        if self._held is not None:
+            extend_last_packet(self._held, end * self._target.clip.time_base, delay=self._delay)
+            self._container.mux(self._held)
         if self._alpha_encoder:
             self._alpha_encoder.close()
         if self.audio:
@@ -153,7 +155,9 @@ class VideoEncoder:
             if self._delay is None:
                 self._delay = -(packet.dts or 0)
             packet.stream = self._stream
-            self._container.mux(packet)
+            if self._held is not None:
+                self._container.mux(self._held)
+            self._held = packet
 
     def _add_video(self, container: OutputContainer) -> VideoStream:
         codec, has_alpha = self._profile.codec, self._converter.pixel_format.startswith("yuva")
