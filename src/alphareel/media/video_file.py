@@ -216,8 +216,7 @@ def extend_last_packet(packet: "av.Packet[VideoStream]", moment: Fraction, *, de
     if packet.pts is None or packet.dts is None:
         return
     end = round(moment / Fraction(packet.time_base))
-    rest = min(end - (delay or 0) - packet.dts, end - packet.pts)
-    packet.duration = max(packet.duration or 0, rest)
+    packet.duration = max(packet.duration or 0, end - (delay or 0) - packet.dts)
 
 
 def set_color_tags(picture: av.VideoFrame, color: Color) -> None:
