@@ -90,7 +90,7 @@ def test_proxies_accept_a_little_more_than_the_service() -> None:
     assert MAX_UPLOAD * 1.02 < int(nginx) * 1024**2 < MAX_UPLOAD * 1.5
 
 
-def test_nginx_passes_bodies_and_events_on_and_repeats_no_post() -> None:
+def test_nginx_passes_bodies_and_events_on_and_retries_no_post() -> None:
     text = (DEPLOY / "nginx.conf").read_text()
     assert "proxy_buffering off;" in text
     assert "proxy_request_buffering off;" in text

@@ -1,7 +1,5 @@
 """Several jobs in one request are created all or none."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,22 +7,10 @@ import pytest
 from alphareel.domain import errors
 from alphareel.service.api_keys.admin import Operator
 from alphareel.service.principal import Principal
-from alphareel.testing.fakes import ServiceHarness, open_harness
+from alphareel.testing.fakes import ServiceHarness
 
 OPERATOR = Operator("tests", "req_0")
 URL = "https://example.com/a.mp4"
-
-
-@pytest.fixture
-def harness(tmp_path: Path) -> Iterator[ServiceHarness]:
-    harness = open_harness(tmp_path)
-    yield harness
-    harness.close()
-
-
-@pytest.fixture
-def caller(harness: ServiceHarness) -> Principal:
-    return Principal(harness.services.admin.create_key(OPERATOR, client_id="acme").key, "req_1")
 
 
 def test_items_take_the_fields_of_the_batch(harness: ServiceHarness, caller: Principal) -> None:

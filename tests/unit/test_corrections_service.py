@@ -1,6 +1,5 @@
 """Corrections and analyses of jobs: who may ask for them, and what a crash, a failure and undoing leave."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -16,21 +15,9 @@ from alphareel.domain import errors
 from alphareel.service.jobs.deletion import DeletionService
 from alphareel.service.jobs.models import Billing, Job, Kind, Output, Status, StoredMatte
 from alphareel.service.principal import Principal
-from alphareel.testing.fakes import ServiceHarness, open_harness
+from alphareel.testing.fakes import ServiceHarness
 
 CLICK = {"time": 0.2, "points": [{"x": 3, "y": 4, "label": "remove"}]}
-
-
-@pytest.fixture
-def harness(tmp_path: Path) -> Iterator[ServiceHarness]:
-    harness = open_harness(tmp_path)
-    yield harness
-    harness.close()
-
-
-@pytest.fixture
-def caller(harness: ServiceHarness) -> Principal:
-    return Principal(harness.services.admin.create_key(OPERATOR, client_id="acme").key, "req_1")
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """A proof asks every engine, says what each takes, and costs nothing."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -12,22 +11,10 @@ from alphareel.service.api_keys.admin import Operator
 from alphareel.service.jobs.models import Billing, Kind
 from alphareel.service.principal import Principal
 from alphareel.testing.clips import make_clip
-from alphareel.testing.fakes import ServiceHarness, open_harness
+from alphareel.testing.fakes import ServiceHarness
 
 OPERATOR = Operator("tests", "req_0")
 URL = "https://example.com/a.mp4"
-
-
-@pytest.fixture
-def harness(tmp_path: Path) -> Iterator[ServiceHarness]:
-    harness = open_harness(tmp_path)
-    yield harness
-    harness.close()
-
-
-@pytest.fixture
-def caller(harness: ServiceHarness) -> Principal:
-    return Principal(harness.services.admin.create_key(OPERATOR, client_id="acme").key, "req_1")
 
 
 def test_a_proof_asks_every_engine_that_is_here(harness: ServiceHarness, caller: Principal) -> None:

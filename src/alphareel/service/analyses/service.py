@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from alphareel.domain.errors import InvalidState, NotFound
-from alphareel.service.corrections.revisions import first_matte
+from alphareel.service.corrections.revisions import check_job, check_matte, first_matte
 from alphareel.service.jobs.models import Job, Kind, Status
 from alphareel.service.jobs.service import JobService, make_job_id
 from alphareel.service.jobs.test_mode import Scenario, scenario_to_json
@@ -36,7 +35,7 @@ class AnalysisService:
     def quality(self, principal: Principal, job_id: str) -> tuple[Job, Job]:
         """The job, and the analysis of its newest matte, queued if there is none. Raises NotFound, InvalidState."""
         job = self.jobs.get(principal, job_id)
-        _check_matte(job)
+        check_matte(job)
         return job, self._ensure(principal, job, self._newest_matte(job))
 
     def subjects(self, principal: Principal, job_id: str) -> tuple[Job, Job]:
@@ -45,10 +44,10 @@ class AnalysisService:
         Of the first one, so that subjects keep their IDs when some of them are dropped. Raises NotFound, InvalidState.
         """
         job = self.jobs.get(principal, job_id)
-        _check_kind(job)
+        check_job(job)
         if job.status in (Status.CREATED, Status.PENDING, Status.PROCESSING):
             return job, self._ensure(principal, job, DRAFT)
-        _check_matte(job)
+        check_matte(job)
         first = first_matte(job, self.store.children(job.id, Kind.CORRECTION))
         return job, self._ensure(principal, job, first or self._newest_matte(job))
 
@@ -90,22 +89,3 @@ class AnalysisService:
             return self.store.add_job(new, start=True, actor=principal.actor)
         except JobExists as equal:
             return equal.job
-
-
-def _check_kind(job: Job) -> None:
-    if job.kind is not Kind.JOB:
-        raise InvalidState("This is no job with a matte of its own.", hint="Ask for the job that it was made of.")
-
-
-def _check_matte(job: Job) -> None:
-    _check_kind(job)
-    if job.files_expired_at is not None:
-        raise NotFound("The matte has expired and was removed.", hint="Create a new job.")
-    if job.status is Status.FAILED:
-        raise InvalidState("The job failed, so there is no matte to look at.", hint="Start the job again first.")
-    if job.status is not Status.COMPLETED:
-        raise InvalidState("The job is not completed.", hint="Ask again when its status is completed.")
-    if job.matte is None and job.test is None:
-        raise InvalidState(
-            "The matte of this job was not kept.", hint="Create a new job, without keep_matte set to false."
-        )

@@ -1,9 +1,10 @@
-"""What a revision of a job is made of: its first matte, and the corrections that apply, in order."""
+"""What a revision of a job is made of: its first matte and the corrections that apply; and whether there is one."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from alphareel.service.jobs.models import Job, Status
+from alphareel.domain.errors import InvalidState, NotFound
+from alphareel.service.jobs.models import Job, Kind, Status
 
 
 def first_matte(job: Job, corrections: Sequence[Job]) -> str | None:
@@ -16,3 +17,24 @@ def active_corrections(corrections: Sequence[Job]) -> list[Mapping[str, Any]]:
     """The corrections that apply now, those of the newest revision: JSON of ``domain.corrections`` with a number."""
     made = [row.task for row in corrections if row.status is Status.COMPLETED and row.task is not None]
     return list(max(made, key=lambda task: int(task["revision"]))["corrections"]) if made else []
+
+
+def check_job(job: Job) -> None:
+    """Raise InvalidState for a row that belongs to a job, such as an export."""
+    if job.kind is not Kind.JOB:
+        raise InvalidState("This is no job with a matte of its own.", hint="Name the job that it was made of.")
+
+
+def check_matte(job: Job) -> None:
+    """Raise unless the job is completed and its matte was kept: NotFound once its files expired, else InvalidState."""
+    check_job(job)
+    if job.files_expired_at is not None:
+        raise NotFound("The matte has expired and was removed.", hint="Create a new job.")
+    if job.status is Status.FAILED:
+        raise InvalidState("The job failed, so there is no matte.", hint="Start the job again first.")
+    if job.status is not Status.COMPLETED:
+        raise InvalidState("The job is not completed.", hint="Try again when its status is completed.")
+    if job.matte is None and job.test is None:
+        raise InvalidState(
+            "The matte of this job was not kept.", hint="Create a new job, without keep_matte set to false."
+        )

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from alphareel.domain.corrections import Correction, correction_from_json, correction_to_json, parse_correction
 from alphareel.domain.errors import FieldProblem, InvalidRequest, InvalidState, NotFound
-from alphareel.service.corrections.revisions import active_corrections, first_matte
-from alphareel.service.exports.service import check_exportable
+from alphareel.service.corrections.revisions import active_corrections, check_matte, first_matte
 from alphareel.service.idempotency import IdempotentRequest
 from alphareel.service.jobs import validation
 from alphareel.service.jobs.models import TERMINAL, Job, Kind
@@ -85,7 +84,7 @@ class CorrectionService:
 
     def _correctable(self, principal: Principal, job_id: str) -> Job:
         job = self.jobs.get(principal, job_id)
-        check_exportable(job)
+        check_matte(job)
         return job
 
     def _settled_rows(self, job: Job) -> tuple[Job, ...]:

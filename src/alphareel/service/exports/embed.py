@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from alphareel.domain.errors import AlphareelError
 from alphareel.domain.options import Options
 from alphareel.media.format import format_named
-from alphareel.service.exports.service import ExportService, check_exportable, is_current
+from alphareel.service.corrections.revisions import check_matte
+from alphareel.service.exports.service import ExportService, is_current
 from alphareel.service.jobs.models import Job, Output, Status
 from alphareel.service.principal import Principal
 
@@ -51,7 +52,7 @@ class EmbedService:
     def _missing(self, principal: Principal, job: Job, name: str) -> MissingFile:
         options = replace(job.options.matting_options, output_format=name, quality=job.options.quality)
         try:
-            check_exportable(job)
+            check_matte(job)
             if self.exports.prices.export_per_minute:
                 return MissingFile(name, None, "Exports have a price here: request it with POST /v1/jobs/{id}/exports.")
             export = self.exports.ensure(principal, job, options)

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from alphareel.domain.errors import InvalidState
-from alphareel.service.exports.service import ExportService, check_exportable
+from alphareel.service.corrections.revisions import check_matte
+from alphareel.service.exports.service import ExportService
 from alphareel.service.jobs import validation
 from alphareel.service.jobs.models import Job, Status
 from alphareel.service.principal import Principal
@@ -38,7 +39,7 @@ class LayerService:
         completed.
         """
         job = self.exports.jobs.get(principal, job_id)
-        check_exportable(job)
+        check_matte(job)
         options = validation.parse_export(output, job)
         self.exports.capabilities.check_format(options.output_format)
         if self.exports.prices.export_per_minute:

@@ -10,7 +10,7 @@ from alphareel.domain.corrections import Correction, correction_to_json
 from alphareel.domain.errors import InvalidState, NotFound
 from alphareel.domain.options import Options
 from alphareel.service.billing.credits import PriceList, Quote, billed_seconds, processed_seconds
-from alphareel.service.corrections.revisions import active_corrections, first_matte
+from alphareel.service.corrections.revisions import active_corrections, check_matte, first_matte
 from alphareel.service.idempotency import IdempotentRequest
 from alphareel.service.jobs import validation
 from alphareel.service.jobs.models import Job, Kind, Status
@@ -50,7 +50,7 @@ class ExportService:
         if once is not None:
             self.idempotency.lookup(once)
         job = self.jobs.get(principal, job_id)
-        check_exportable(job)
+        check_matte(job)
         options = validation.parse_export(body, job)
         self.capabilities.check_format(options.output_format)
         existing = self._equal(job, options)
@@ -150,19 +150,3 @@ class ExportService:
 def is_current(export: Job, job: Job) -> bool:
     """Whether the export was made of the job's current revision, or is being made of it."""
     return (export.task or {}).get("revision") == job.revision
-
-
-def check_exportable(job: Job) -> None:
-    """Raise unless the job is completed and its matte was kept: NotFound once its files expired, else InvalidState."""
-    if job.kind is not Kind.JOB:
-        raise InvalidState("This is no job with a matte of its own.", hint="Export the job that it was made of.")
-    if job.files_expired_at is not None:
-        raise NotFound("The matte has expired and was removed.", hint="Create a new job.")
-    if job.status is Status.FAILED:
-        raise InvalidState("The job failed, so there is no matte to export.", hint="Start the job again first.")
-    if job.status is not Status.COMPLETED:
-        raise InvalidState("The job is not completed.", hint="Export it when its status is completed.")
-    if job.matte is None and job.test is None:
-        raise InvalidState(
-            "The matte of this job was not kept.", hint="Create a new job, without keep_matte set to false."
-        )
