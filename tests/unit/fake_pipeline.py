@@ -27,7 +27,7 @@ def run(
         words = ["ok", "small"] if (threads, frames_ahead) == (1, 1) else ["native_hoard"]
     if words[0] == "picture":
         return _with_others(picture(outputs[0].path, previews, *words[1:]), outputs)
-    return _with_others(BEHAVIOURS[words[0]](outputs[0].path, outputs[0].options, *words[1:]), outputs)
+    return _with_others(BEHAVIORS[words[0]](outputs[0].path, outputs[0].options, *words[1:]), outputs)
 
 
 def _with_others(steps, outputs):
@@ -237,4 +237,4 @@ def leave_traces(target, options):
     yield _progress(1.0, _result(target, "\n".join([str(os.getpid()), *found]).encode()))
 
 
-BEHAVIOURS = {name: value for name, value in globals().items() if callable(value)}
+BEHAVIORS = {name: value for name, value in globals().items() if callable(value)}
