@@ -15,7 +15,7 @@ from alphareel.domain import errors
 from alphareel.service.jobs.deletion import DeletionService
 from alphareel.service.jobs.models import Billing, Job, Kind, Output, Status, StoredMatte
 from alphareel.service.principal import Principal
-from alphareel.testing.fakes import ServiceHarness
+from alphareel.testing.fakes import TINY_MP4, ServiceHarness
 
 CLICK = {"time": 0.2, "points": [{"x": 3, "y": 4, "label": "remove"}]}
 
@@ -274,3 +274,17 @@ def test_of_two_corrections_at_once_one_is_refused(
         with pytest.raises(errors.InvalidState, match="in progress"):
             service.create(caller, job.id, CLICK)
     assert len(harness.jobs.children(job.id)) == 1
+
+
+def test_a_source_whose_link_has_expired_was_copied_and_needs_no_link(
+    harness: ServiceHarness, caller: Principal, tmp_path: Path
+) -> None:
+    other = Principal(harness.services.admin.create_key(OPERATOR, client_id="other").key, "req_2")
+    session = harness.services.uploads.begin(other, filename="a.mp4", declared_type=None)
+    session.write(TINY_MP4)
+    soon = replace(harness.services.files.signer, lifetime=timedelta(seconds=60))
+    job = harness.services.jobs.create(caller, {"video_url": soon.upload_link(session.finish()).url})
+    finish(harness, job, tmp_path)
+    harness.clock.advance(seconds=120)
+    assert harness.services.analyses.quality(caller, job.id)[1].status is Status.PENDING
+    assert harness.services.corrections.create(caller, job.id, CLICK).status is Status.PENDING

@@ -51,6 +51,11 @@ class AnalysisService:
         first = first_matte(job, self.store.children(job.id, Kind.CORRECTION))
         return job, self._ensure(principal, job, first or self._newest_matte(job))
 
+    def _uploads(self, job: Job, matte: str) -> tuple[str, ...]:
+        if matte == DRAFT:
+            return self.uploads.of_job(job.video_url, (job.options,), key_id=job.key_id).ids
+        return self.uploads.of_matte(job.video_url, (), key_id=job.key_id)
+
     def _newest_matte(self, job: Job) -> str:
         return "test" if job.matte is None else job.matte.blob
 
@@ -73,7 +78,7 @@ class AnalysisService:
             metadata={},
             request_id=principal.request_id,
             warnings=(),
-            uploads=self.uploads.of_job(job.video_url, (job.options,), key_id=job.key_id).ids,
+            uploads=self._uploads(job, matte),
             quote=None,
             retention_seconds=job.retention_seconds,
             test=scenario_to_json(Scenario("success", _TEST_SECONDS)) if job.test is not None else None,

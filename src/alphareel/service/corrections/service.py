@@ -127,7 +127,7 @@ class CorrectionService:
         active: Sequence[Mapping[str, Any]],
         once: IdempotentRequest | None,
     ) -> Job:
-        uploads = self.uploads.of_job(job.video_url, job.requested, key_id=job.key_id)
+        uploads = self.uploads.of_matte(job.video_url, job.requested, key_id=job.key_id)
         masks = self.uploads.of_masks(active, key_id=job.key_id)
         matte = {} if job.matte is None else {"matte": first_matte(job, rows), "source": job.matte.source}
 
@@ -146,7 +146,7 @@ class CorrectionService:
             metadata={},
             request_id=principal.request_id,
             warnings=(),
-            uploads=(*uploads.ids, *masks),
+            uploads=(*uploads, *masks),
             quote=None,
             retention_seconds=job.retention_seconds,
             test=scenario_to_json(Scenario("success", _TEST_SECONDS)) if job.test is not None else None,

@@ -98,7 +98,7 @@ class ExportService:
                 hint = "Delete one of them, or create a new job."
                 raise InvalidState(f"The job has {MAX_EXPORTS} exports.", hint=hint)
 
-        uploads = self.uploads.of_export(job.video_url, options, key_id=principal.key_id)
+        uploads = self.uploads.of_matte(job.video_url, (options,), key_id=principal.key_id)
         task = self._task(job, options)
         masks = self.uploads.of_masks(task.get("corrections", ()), key_id=job.key_id)
         new = NewJob(

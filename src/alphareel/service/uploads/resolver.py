@@ -92,17 +92,17 @@ class UploadResolver:
             fetched=tuple(url for url, upload in own.items() if upload is None and self._grant(url.url) is None),
         )
 
-    def of_export(self, video_url: str, options: Options, *, key_id: str | None) -> tuple[str, ...]:
-        """IDs of the uploads that an export needs: its background, and the source of its job, which was checked before.
+    def of_matte(self, video_url: str, requested: Sequence[Options], *, key_id: str | None) -> tuple[str, ...]:
+        """IDs of the uploads that outputs of a kept matte need: their backgrounds, and the source of its job.
 
-        A source of another key, given by its signed link, was copied for the job, so its upload is not needed. Raises
-        InvalidRequest for a background that the key may not use.
+        The source was checked before. One of another key, given by its signed link, was copied for the job, so its
+        upload is not needed, and the link may have expired. Raises InvalidRequest for a background that the key may not
+        use.
         """
         upload = self._upload(video_url)
         source = upload if upload is not None and upload.key_id in (None, key_id) else None
-        background = source_urls.background(options)
-        own = (source, None if background is None else self._checked(background, key_id=key_id))
-        return tuple(upload.id for upload in own if upload is not None)
+        backgrounds = (self._checked(url, key_id=key_id) for url in source_urls.backgrounds(requested))
+        return tuple(upload.id for upload in (source, *backgrounds) if upload is not None)
 
     def of_mask(self, mask_url: str, *, key_id: str | None) -> Upload | None:
         """The upload that a new mask refers to; None when it is fetched or copied. Raises InvalidRequest."""
