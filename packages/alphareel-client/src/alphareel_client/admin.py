@@ -1,12 +1,11 @@
 """``AdminClient``: keys, limits, credits and the audit log, for operators."""
 
 from typing import Any, cast
-from urllib.parse import quote
 
 import httpx2
 
 from alphareel_client.config import ADMIN_TOKEN_VARIABLES, resolve_base_url, resolve_secret
-from alphareel_client.transport import HttpClient, HttpSession, Request, drop_none
+from alphareel_client.transport import HttpClient, HttpSession, drop_none
 from alphareel_client.types import Account, ApiKey, ApiKeyList, Ledger, NewApiKey
 
 
@@ -72,7 +71,7 @@ class AdminClient(HttpClient):
 
     def delete_key(self, key_fingerprint: str) -> None:
         """Delete a key for good; its running jobs continue. Raises ApiError."""
-        self._session.send(Request("DELETE", f"/v1/admin/keys/{quote(key_fingerprint, safe='')}"))
+        self._change_key("delete", key_fingerprint)
 
     def rotate_key(self, key_fingerprint: str, *, grace_seconds: int | None = None) -> NewApiKey:
         """Give a key a new secret and fingerprint; the old secret works for ``grace_seconds`` more. Raises ApiError."""

@@ -73,12 +73,14 @@ def enable_key(operator: Admin, body: KeySelectorBody, services: ServicesOf) -> 
     return schemas.UpdatedKey.of(services.admin.set_enabled(operator, body.key_fingerprint, enabled=True))
 
 
-@router.delete(
-    "/keys/{key_fingerprint}", responses=errors(s404="No key with this fingerprint", s409="ALPHAREEL_API_KEY names it")
+@router.post(
+    "/keys/delete",
+    openapi_extra=json_body(schemas.KeySelector),
+    responses={**_NO_KEY, **errors(s409="ALPHAREEL_API_KEY names the key")},
 )
-def delete_key(operator: Admin, key_fingerprint: str, services: ServicesOf) -> Deleted:
+def delete_key(operator: Admin, body: KeySelectorBody, services: ServicesOf) -> Deleted:
     """Delete a key for good. Its secret is erased; its jobs continue, and the audit log keeps its fingerprint."""
-    return Deleted(id=services.admin.delete_key(operator, key_fingerprint).fingerprint, message="Key deleted")
+    return Deleted(id=services.admin.delete_key(operator, body.key_fingerprint).fingerprint, message="Key deleted")
 
 
 @router.post("/keys/rotate", openapi_extra=json_body(schemas.KeyRotate), responses=_NO_KEY)

@@ -1,5 +1,5 @@
 // For operators: keys, usage, credits, webhooks, engines, health, settings, audit log. Needs the admin token.
-import { adminToken, apiKey, get, post, remove } from "./api.js";
+import { adminToken, apiKey, get, post } from "./api.js";
 import { Badge, bytes, CopyButton, Failure, html, number, Tabs, useLoad, useState, when } from "./ui.js";
 
 const TABS = { jobs: "Jobs", keys: "Keys", usage: "Usage", credits: "Credits", webhooks: "Webhooks", engines: "Engines", health: "Health", settings: "Settings", audit: "Audit log" };
@@ -96,7 +96,7 @@ function KeyRow({ item, act }) {
       <td><div class="row"><button type="button" class="small" aria-expanded=${editing ? "true" : "false"} onClick=${() => setEditing(!editing)}>Limits</button>
         <button type="button" class="small" onClick=${() => act(post("/v1/admin/keys/rotate", selector))}>Rotate</button>
         <button type="button" class="small" onClick=${() => act(post(`/v1/admin/keys/${item.enabled ? "disable" : "enable"}`, selector))}>${item.enabled ? "Disable" : "Enable"}</button>
-        <button type="button" class="small" onClick=${() => confirm(`Delete the key ${item.key_fingerprint} of ${item.client_id} for good?`) && act(remove(`/v1/admin/keys/${item.key_fingerprint}`))}>Delete</button></div></td></tr>
+        <button type="button" class="small" onClick=${() => confirm(`Delete the key ${item.key_fingerprint} of ${item.client_id} for good?`) && act(post("/v1/admin/keys/delete", selector))}>Delete</button></div></td></tr>
     ${editing && html`<tr><td colspan="7"><${LimitsForm} item=${item} act=${act} /></td></tr>`}`;
 }
 
