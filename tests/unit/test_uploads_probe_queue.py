@@ -1,6 +1,7 @@
 """Probes of uploads: bounded, in turns, and refusals whose pause is true."""
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any
@@ -155,3 +156,22 @@ def test_pauses_follow_what_probes_really_take() -> None:
     assert 5 <= refused.value.retry_after <= 10
     end(blocked)
     end(waiting)
+
+
+def test_no_more_are_called_back_at_once_than_may_wait() -> None:
+    """However fast probes are: pauses are whole seconds."""
+    clock = [0.0]
+    queue = ProbeQueue(RULES, now=lambda: clock[0])
+    for _ in range(60):
+        queue.submit(KEY, lambda: None).result(timeout=10)  # takes no time by this clock
+    turns = [Orientation(queue, KEY) for _ in range(2 + 4)]
+    pauses: list[float] = []
+    for _ in range(30):
+        with pytest.raises(TooManyUploads) as refused:
+            queue.check(KEY)
+        assert refused.value.retry_after is not None
+        pauses.append(refused.value.retry_after)
+    assert pauses == sorted(pauses)
+    assert max(Counter(pauses).values()) <= RULES.queue_per_caller
+    for turn in turns:
+        end(turn)

@@ -83,17 +83,20 @@ class ProbeQueue:
             raise TooManyUploads(
                 f"As many uploads of this {whose} wait to be examined as may wait ({settings.queue_per_caller}).",
                 hint=_HINT,
-                retry_after=self._promise(uploader.name, slots),
+                retry_after=self._promise(uploader.name, slots, settings.queue_per_caller),
             )
         if sum(map(len, self._waiting.values())) >= settings.queue:
             raise QueueFull(
                 "As many uploads wait to be examined as this server takes.",
                 hint=_HINT,
-                retry_after=self._promise(_EVERYBODY, settings.slots),
+                retry_after=self._promise(_EVERYBODY, settings.slots, settings.queue),
             )
 
-    def _promise(self, name: str, slots: float) -> float:
-        """Seconds until a slot is free for this caller, after all who were promised one before."""
+    def _promise(self, name: str, slots: float, places: int) -> float:
+        """Seconds until a slot is free for this caller, after all who were promised one before.
+
+        They come back in whole seconds, so no more are called for one second than there are ``places`` to wait.
+        """
         now = self._now()
         for known in list(self._promised):
             promises = self._promised[known]
@@ -102,7 +105,8 @@ class ProbeQueue:
             if not promises:
                 del self._promised[known]
         mine = self._promised.setdefault(name, deque(maxlen=_MAX_PROMISES))
-        pause = min(_MAX_PAUSE_SECONDS, math.ceil(_MARGIN * (len(mine) + 1) * self._usual_seconds / slots))
+        each = max(self._usual_seconds / slots, 1 / max(1, places))
+        pause = min(_MAX_PAUSE_SECONDS, math.ceil(_MARGIN * (len(mine) + 1) * each))
         mine.append(max(now + pause, mine[-1] if mine else 0.0))
         return float(pause)
 
