@@ -287,18 +287,69 @@ def test_an_export_of_some_subjects_is_made_of_the_first_matte(
 def test_a_layer_is_exported_for_each_subject(harness: ServiceHarness, caller: Principal, tmp_path: Path) -> None:
     services = harness.services
     job = finish(harness, submit(harness, caller), tmp_path)
-    analysis, layers = services.layers.layers(caller, job.id, {"format": "mov"})
+    analysis, layers = services.layers.layers(caller, job.id, output_format="mov")
     assert (analysis.status, layers) == (Status.PENDING, ())
     finish(harness, analysis, tmp_path, report={"subjects": [{"id": "s1"}, {"id": "s2"}]})
-    analysis, layers = services.layers.layers(caller, job.id, {"format": "mov"})
+    analysis, layers = services.layers.layers(caller, job.id, output_format="mov")
     assert [(layer.subject, layer.export.options.keep, layer.export.options.output_format) for layer in layers] == [
         ("s1", ("s1",), "mov"),
         ("s2", ("s2",), "mov"),
     ]
-    again = services.layers.layers(caller, job.id, {"format": "mov"})[1]
+    again = services.layers.layers(caller, job.id, output_format="mov")[1]
     assert [layer.export.id for layer in again] == [layer.export.id for layer in layers]
     finish(harness, layers[0].export, tmp_path)
     embed = services.embeds.embed(caller, job.id)
     assert [output.blob for output in embed.files.values()] == [job.output and job.output.blob]
     with pytest.raises(errors.InvalidRequest, match="format"):
-        services.layers.layers(caller, job.id, {"format": "txt"})
+        services.layers.layers(caller, job.id, output_format="txt")
+
+
+def test_a_job_with_layers_makes_them_by_itself(harness: ServiceHarness, caller: Principal, tmp_path: Path) -> None:
+    services = harness.services
+    green = {"output_format": "mp4", "background": "#00ff00", "layers": True}
+    job = finish(harness, submit(harness, caller, **green), tmp_path)
+    assert job.layers
+    for _ in range(2):  # the second time as after a crash
+        services.layers.follow(job)
+    (analysis,) = harness.jobs.children(job.id, Kind.ANALYSIS)
+    services.layers.follow(analysis)  # not completed yet
+    assert not services.exports.list(caller, job.id)
+    analysis = finish(harness, analysis, tmp_path, report={"subjects": [{"id": "s1"}, {"id": "s2"}]})
+    for _ in range(2):
+        services.layers.follow(analysis)
+    exports = services.exports.list(caller, job.id)
+    assert [(export.options.keep, export.options.output_format, export.key_id) for export in exports] == [
+        (("s1",), "mp4", caller.key_id),
+        (("s2",), "mp4", caller.key_id),
+    ]
+    assert exports[0].options.background == job.options.background
+    assert [layer.export.id for layer in services.layers.layers(caller, job.id)[1]] == [e.id for e in exports]
+    services.layers.follow(finish(harness, exports[0], tmp_path))  # an export needs nothing next
+    assert len(services.exports.list(caller, job.id)) == 2
+
+
+def test_layers_that_cannot_be_requested_wait_for_a_client(
+    harness: ServiceHarness, caller: Principal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = finish(harness, submit(harness, caller, layers=True), tmp_path)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise errors.StorageFull("No room.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(harness.jobs), "add_job", refuse)
+        harness.services.layers.follow(job)
+    assert not harness.jobs.children(job.id)
+    harness.services.layers.layers(caller, job.id)
+    assert harness.jobs.children(job.id, Kind.ANALYSIS)
+
+
+def test_layers_need_the_matte_and_free_exports(harness: ServiceHarness, caller: Principal) -> None:
+    with pytest.raises(errors.InvalidRequest, match="layers: needs the matte"):
+        submit(harness, caller, layers=True, keep_matte=False)
+    with pytest.raises(errors.InvalidRequest, match="layers: must be true or false"):
+        submit(harness, caller, layers="yes")
+    draft = submit(harness, caller, layers=True, auto_start=False)
+    assert harness.services.jobs.start(caller, draft.id, {}).layers
+    other = submit(harness, caller, layers=True, auto_start=False)
+    assert not harness.services.jobs.start(caller, other.id, {"layers": False}).layers

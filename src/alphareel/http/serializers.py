@@ -93,6 +93,7 @@ class JobSerializer:
             outputs=self.outputs(job),
             requested_outputs=[_requested_output(each) for each in job.requested],
             keep_matte=job.keep_matte,
+            layers=job.layers,
             matte=_matte(job),
             revision=job.revision,
             engine=schemas.Engine.model_validate(job.engine) if job.engine else None,

@@ -50,6 +50,7 @@ from alphareel.service.jobs.watch import JobWatch
 from alphareel.service.net.download import GuardedFetcher
 from alphareel.service.net.post import GuardedPoster
 from alphareel.service.periodic import PeriodicTask
+from alphareel.service.ports import JobCapabilities
 from alphareel.service.proofs.service import ProofService
 from alphareel.service.services import Services
 from alphareel.service.settings import HttpSettings, Settings
@@ -87,21 +88,11 @@ def build_services(installation: Installation, children: Children = SPAWNED) -> 
     idempotency = IdempotencyStore(database, clock=clock)
     prices = settings.billing.prices
     overrides = installation.overrides
-    capabilities = overrides.capabilities or Capabilities(settings.models.dir, settings.models.priorities)
+    capabilities = _capabilities(installation)
     api_keys = ApiKeyService(installation.keys)
     calls = CallStore(database)
-    jobs = JobService(
-        installation.jobs,
-        deletion=deletion,
-        api_keys=api_keys,
-        uploads=installation.resolver,
-        capabilities=capabilities,
-        prices=prices,
-        idempotency=idempotency,
-        settings=settings.jobs,
-        retention=settings.retention,
-        fetch=settings.fetch,
-    )
+    jobs = _job_service(installation)
+    layers = _layer_service(installation, jobs)
     uploads = UploadService(
         installation.uploads,
         installation.blobs,
@@ -120,13 +111,11 @@ def build_services(installation: Installation, children: Children = SPAWNED) -> 
     health = HealthMonitor(
         jobs=installation.jobs, executors=installation.executors, blobs=installation.blobs, has_space=uploads.has_space
     )
-    exports = ExportService(jobs, installation.jobs, installation.resolver, capabilities, prices, idempotency)
-    analyses = AnalysisService(jobs, installation.jobs, installation.resolver)
     return Services(
         jobs=jobs,
-        exports=exports,
-        embeds=EmbedService(exports),
-        layers=LayerService(exports, analyses),
+        exports=layers.exports,
+        embeds=EmbedService(layers.exports),
+        layers=layers,
         batches=BatchService(jobs, installation.jobs, idempotency),
         proofs=ProofService(
             jobs,
@@ -138,7 +127,7 @@ def build_services(installation: Installation, children: Children = SPAWNED) -> 
             settings.retention,
         ),
         corrections=CorrectionService(jobs, installation.jobs, installation.resolver, idempotency, installation.blobs),
-        analyses=analyses,
+        analyses=layers.analyses,
         estimates=EstimateService(
             prices, RunHistory(database), installation.resolver, capabilities, AccountStore(database, clock=clock)
         ),
@@ -157,6 +146,35 @@ def build_services(installation: Installation, children: Children = SPAWNED) -> 
         idempotency=idempotency,
         watch=watch,
     )
+
+
+def _capabilities(installation: Installation) -> JobCapabilities:
+    models = installation.settings.models
+    return installation.overrides.capabilities or Capabilities(models.dir, models.priorities)
+
+
+def _job_service(installation: Installation) -> JobService:
+    settings = installation.settings
+    return JobService(
+        installation.jobs,
+        deletion=DeletionService(installation.jobs, _deletion_store(installation), installation.blobs),
+        api_keys=ApiKeyService(installation.keys),
+        uploads=installation.resolver,
+        capabilities=_capabilities(installation),
+        prices=settings.billing.prices,
+        idempotency=IdempotencyStore(installation.database, clock=installation.clock),
+        settings=settings.jobs,
+        retention=settings.retention,
+        fetch=settings.fetch,
+    )
+
+
+def _layer_service(installation: Installation, jobs: JobService) -> LayerService:
+    """Exports, analyses, and the layers that are made of both."""
+    idempotency = IdempotencyStore(installation.database, clock=installation.clock)
+    prices, capabilities = installation.settings.billing.prices, _capabilities(installation)
+    exports = ExportService(jobs, installation.jobs, installation.resolver, capabilities, prices, idempotency)
+    return LayerService(exports, AnalysisService(jobs, installation.jobs, installation.resolver))
 
 
 def build_usage_flusher(
@@ -227,6 +245,7 @@ def build_worker(installation: Installation, executor_id: str, children: Childre
         chunk_queue=installation.queue,
         inspect_fetched=IsolatedFetchInspection(settings.limits.clip, children),
         children=children,
+        on_completed=_layer_service(installation, _job_service(installation)).follow,
     )
 
 
@@ -285,7 +304,13 @@ def build_scenario_runner(installation: Installation, children: Children = SPAWN
         task = RunTask(source, (Output(target, options),), limits, threads=1)
         return child_process.run(task, resource_limits, children=children)
 
-    runner = ScenarioRunner(jobs=installation.jobs, blobs=installation.blobs, make=make, clock=installation.clock)
+    runner = ScenarioRunner(
+        jobs=installation.jobs,
+        blobs=installation.blobs,
+        make=make,
+        clock=installation.clock,
+        on_completed=_layer_service(installation, _job_service(installation)).follow,
+    )
     return PeriodicTask("test-jobs", runner.run_due, seconds=1.0)
 
 

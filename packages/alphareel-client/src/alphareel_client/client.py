@@ -94,8 +94,8 @@ class Client(HttpClient):
     def create_job(self, video_url: str, **fields: Any) -> Job:
         """Create a job, and start it unless ``auto_start=False``.
 
-        ``fields``: model, output_format, outputs, keep_matte, background, bg_type, bg_color, bg_image_url, composition,
-        text_prompt, preview_duration, webhook_url, metadata, auto_start. Raises ApiError.
+        ``fields``: model, output_format, outputs, keep_matte, layers, background, bg_type, bg_color, bg_image_url,
+        composition, text_prompt, preview_duration, webhook_url, metadata, auto_start. Raises ApiError.
         """
         body = {"video_url": video_url, **drop_none(fields)}
         return cast(Job, self._session.send(idempotent_request("POST", "/v1/jobs", body)))
@@ -129,12 +129,14 @@ class Client(HttpClient):
         """
         return self._session.get(f"/v1/jobs/{job_id}/embed")
 
-    def get_layers(self, job_id: str, *, format: str = "webm") -> dict[str, Any]:  # noqa: A002 - the API's word
+    def get_layers(self, job_id: str, *, format: str | None = None) -> dict[str, Any]:  # noqa: A002 - the API's word
         """A file for each subject of a completed job: ``items`` with ``subject`` and ``export``. Raises ApiError.
 
-        Ask again until ``ready``: the subjects are found and their files exported meanwhile.
+        ``format``: None for files like the job's first output. Ask again until ``ready``: the subjects are found and
+        their files exported meanwhile.
         """
-        return self._session.get(f"/v1/jobs/{job_id}/layers?format={quote(format, safe='')}")
+        query = "" if format is None else f"?format={quote(format, safe='')}"
+        return self._session.get(f"/v1/jobs/{job_id}/layers{query}")
 
     def create_batch(self, **fields: Any) -> dict[str, Any]:
         """Create several jobs, all or none: ``items`` or ``video_urls``, and fields of all jobs. Raises ApiError."""

@@ -73,11 +73,14 @@ def get_layers(
     principal: KeyPrincipal,
     services: ServicesOf,
     serializers: SerializersOf,
-    output_format: Annotated[schemas.OutputFormat, Query(alias="format")] = "webm",
+    output_format: Annotated[
+        schemas.OutputFormat | None, Query(alias="format", description="By default files like the job's first output.")
+    ] = None,
 ) -> schemas.Layers:
     """A file for each subject of a completed job.
 
-    The first request starts the analysis that finds the subjects, and exports them; repeat it until it is ready.
+    The first request starts the analysis that finds the subjects, and exports them; repeat it until it is ready. A job
+    with `layers` started both when it completed.
     """
-    analysis, layers = services.layers.layers(principal, job_id, {"format": output_format})
+    analysis, layers = services.layers.layers(principal, job_id, output_format=output_format)
     return serializers.layers(job_id, analysis, layers)

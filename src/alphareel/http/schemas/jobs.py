@@ -146,6 +146,9 @@ class JobStart(Schema):
     keep_matte: bool | None = Field(
         default=True, description="Keep the matte as long as the outputs, so that exports need no network."
     )
+    layers: bool | None = Field(
+        default=False, description="Give each subject a file of its own, listed by GET /v1/jobs/{id}/layers."
+    )
     background: BackgroundRequest | BackgroundString | None = Field(
         default=None, description="Takes precedence over bg_type, bg_color and bg_image_url."
     )
@@ -367,6 +370,7 @@ class Job(Schema):
     outputs: list[NamedOutput] = Field(description="All files: of the run, then of the exports. Empty until completed.")
     requested_outputs: list[RequestedOutput]
     keep_matte: bool
+    layers: bool = Field(description="Whether each subject gets a file of its own.")
     matte: Matte | None = Field(description="Null until completed, and where it was not kept.")
     revision: int = Field(description="Counts how often the outputs were made anew.")
     engine: Engine | None

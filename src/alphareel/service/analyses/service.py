@@ -36,7 +36,7 @@ class AnalysisService:
         """The job, and the analysis of its newest matte, queued if there is none. Raises NotFound, InvalidState."""
         job = self.jobs.get(principal, job_id)
         check_matte(job)
-        return job, self._ensure(principal, job, self._newest_matte(job))
+        return job, self._ensure(job, self._newest_matte(job), actor=principal.actor, request_id=principal.request_id)
 
     def subjects(self, principal: Principal, job_id: str) -> tuple[Job, Job]:
         """The job, and the analysis of its first matte, or of sample frames while it has none.
@@ -44,12 +44,16 @@ class AnalysisService:
         Of the first one, so that subjects keep their IDs when some of them are dropped. Raises NotFound, InvalidState.
         """
         job = self.jobs.get(principal, job_id)
+        return job, self.subjects_of(job, actor=principal.actor, request_id=principal.request_id)
+
+    def subjects_of(self, job: Job, *, actor: str, request_id: str | None) -> Job:
+        """Like ``subjects``, requested by ``actor``, who may see the job."""
         check_job(job)
         if job.status in (Status.CREATED, Status.PENDING, Status.PROCESSING):
-            return job, self._ensure(principal, job, DRAFT)
+            return self._ensure(job, DRAFT, actor=actor, request_id=request_id)
         check_matte(job)
         first = first_matte(job, self.store.children(job.id, Kind.CORRECTION))
-        return job, self._ensure(principal, job, first or self._newest_matte(job))
+        return self._ensure(job, first or self._newest_matte(job), actor=actor, request_id=request_id)
 
     def _uploads(self, job: Job, matte: str) -> tuple[str, ...]:
         if matte == DRAFT:
@@ -59,7 +63,7 @@ class AnalysisService:
     def _newest_matte(self, job: Job) -> str:
         return "test" if job.matte is None else job.matte.blob
 
-    def _ensure(self, principal: Principal, job: Job, matte: str) -> Job:
+    def _ensure(self, job: Job, matte: str, *, actor: str, request_id: str | None) -> Job:
         def check_siblings(rows: tuple[Job, ...]) -> None:
             made = [analysis for analysis in rows if (analysis.task or {}).get("of") == matte]
             good = [analysis for analysis in made if analysis.status is not Status.FAILED]
@@ -76,7 +80,7 @@ class AnalysisService:
             options=job.options,
             webhook_url=None,
             metadata={},
-            request_id=principal.request_id,
+            request_id=request_id,
             warnings=(),
             uploads=self._uploads(job, matte),
             quote=None,
@@ -91,6 +95,6 @@ class AnalysisService:
             check_siblings(
                 self.store.children(job.id, Kind.ANALYSIS)
             )  # most requests find one, and need no transaction
-            return self.store.add_job(new, start=True, actor=principal.actor)
+            return self.store.add_job(new, start=True, actor=actor)
         except JobExists as equal:
             return equal.job

@@ -55,7 +55,9 @@ class EmbedService:
             check_matte(job)
             if self.exports.prices.export_per_minute:
                 return MissingFile(name, None, "Exports have a price here: request it with POST /v1/jobs/{id}/exports.")
-            export = self.exports.ensure(principal, job, options)
+            export = self.exports.ensure(
+                job, options, key_id=principal.key_id, actor=principal.actor, request_id=principal.request_id
+            )
         except AlphareelError as error:
             return MissingFile(name, None, str(error))
         if export.status is Status.FAILED:

@@ -54,15 +54,23 @@ class ExportService:
         options = validation.parse_export(body, job)
         self.capabilities.check_format(options.output_format)
         existing = self._equal(job, options)
-        return existing or self._queue(principal, job, options, quote=self._quote(job), once=once)
+        return existing or self._queue(
+            job,
+            options,
+            key_id=principal.key_id,
+            actor=principal.actor,
+            request_id=principal.request_id,
+            quote=self._quote(job),
+            once=once,
+        )
 
-    def ensure(self, principal: Principal, job: Job, options: Options) -> Job:
+    def ensure(self, job: Job, options: Options, *, key_id: str | None, actor: str, request_id: str | None) -> Job:
         """The export with these options, queued free of charge unless there is one, which may have failed.
 
-        Raises like ``create``.
+        It belongs to ``key_id``. Raises like ``create``.
         """
         found = self._equal(job, options) or self._equal(job, options, failed=True)
-        return found or self._queue(principal, job, options, quote=None, once=None)
+        return found or self._queue(job, options, key_id=key_id, actor=actor, request_id=request_id, quote=None)
 
     def list(self, principal: Principal, job_id: str) -> tuple[Job, ...]:
         """The job's exports, oldest first. Raises NotFound."""
@@ -87,7 +95,15 @@ class ExportService:
         return tuple(export for export in self.store.exports(job.id) if is_current(export, job))
 
     def _queue(
-        self, principal: Principal, job: Job, options: Options, *, quote: Quote | None, once: IdempotentRequest | None
+        self,
+        job: Job,
+        options: Options,
+        *,
+        key_id: str | None,
+        actor: str,
+        request_id: str | None,
+        quote: Quote | None,
+        once: IdempotentRequest | None = None,
     ) -> Job:
         def check_siblings(exports: tuple[Job, ...]) -> None:
             current = [export for export in exports if is_current(export, job)]
@@ -98,17 +114,17 @@ class ExportService:
                 hint = "Delete one of them, or create a new job."
                 raise InvalidState(f"The job has {MAX_EXPORTS} exports.", hint=hint)
 
-        uploads = self.uploads.of_matte(job.video_url, (options,), key_id=principal.key_id)
+        uploads = self.uploads.of_matte(job.video_url, (options,), key_id=key_id)
         task = self._task(job, options)
         masks = self.uploads.of_masks(task.get("corrections", ()), key_id=job.key_id)
         new = NewJob(
             id=make_job_id(),
-            key_id=principal.key_id,
+            key_id=key_id,
             video_url=job.video_url,
             options=options,
             webhook_url=None,
             metadata={},
-            request_id=principal.request_id,
+            request_id=request_id,
             warnings=(),
             uploads=(*uploads, *masks),
             quote=quote if job.test is None else None,
@@ -120,7 +136,7 @@ class ExportService:
             guard=check_siblings,
         )
         try:
-            return self.store.add_job(new, start=True, actor=principal.actor, once=once)
+            return self.store.add_job(new, start=True, actor=actor, once=once)
         except JobExists as equal:
             return equal.job
 

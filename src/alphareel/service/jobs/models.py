@@ -189,7 +189,7 @@ class Job:
     kind: Kind = Kind.JOB
     #: The job that an export belongs to.
     parent_id: str | None = None
-    #: What other kinds than jobs have to do, beside the options.
+    #: What it has to do, beside the options.
     task: Mapping[str, Any] | None = None
     #: What they found, beside the output.
     report: Mapping[str, Any] | None = None
@@ -201,6 +201,11 @@ class Job:
     def requested(self) -> tuple[Options, ...]:
         """Options of all outputs."""
         return (self.options, *self.more_options)
+
+    @property
+    def layers(self) -> bool:
+        """Whether each subject gets a file of its own once the job is completed."""
+        return self.kind is Kind.JOB and bool((self.task or {}).get("layers"))
 
     @property
     def outputs(self) -> tuple[Output, ...]:

@@ -7,7 +7,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from alphareel.domain.errors import FormatUnavailable, InvalidState, JobNotCompleted, ModelUnavailable, NotFound
+from alphareel.domain.errors import (
+    FieldProblem,
+    FormatUnavailable,
+    InvalidRequest,
+    InvalidState,
+    JobNotCompleted,
+    ModelUnavailable,
+    NotFound,
+)
 from alphareel.domain.options import Options
 from alphareel.service.api_keys.service import ApiKeyService
 from alphareel.service.billing.credits import PriceList, Quote, insufficient
@@ -75,6 +83,7 @@ class JobService:
     ) -> tuple[NewJob, bool]:
         """The job that the body describes, checked and not stored, and whether to start it. Raises like ``create``."""
         request = validation.parse_creation(body, retention_seconds=self._retention.default)
+        self._check_layers(request)
         uploads = self._uploads.of_job(request.video_url, request.requested, key_id=principal.key_id)
         start = request.auto_start if auto_start is None else auto_start
         scenario = self._scenario(principal, request.test, request.metadata, start=start)
@@ -89,6 +98,7 @@ class JobService:
             warnings=self._warnings(request, uploads, runs=start and scenario is None),
             more_options=request.more_options,
             keep_matte=request.keep_matte,
+            task=_task(request),
             uploads=uploads.ids,
             quote=None if scenario else self._quote(request.options, uploads),
             retention_seconds=request.retention_seconds,
@@ -108,6 +118,7 @@ class JobService:
         if job.kind is not Kind.JOB:
             raise InvalidState("This cannot be started by itself.", hint="Request it again where it was requested.")
         request = validation.parse_start(body, job, retention_seconds=self._retention.default)
+        self._check_layers(request)
         if _is_startable(job):
             started = self._start(principal, job, request, once)
             job = started or self.get(principal, job_id)  # None: another request moved it meanwhile
@@ -129,6 +140,7 @@ class JobService:
             warnings=self._warnings(request, uploads, runs=scenario is None),
             more_options=request.more_options,
             keep_matte=request.keep_matte,
+            task=_task(request),
             uploads=uploads.ids,
             quote=None if scenario else self._quote(request.options, uploads),
             retention_seconds=request.retention_seconds,
@@ -214,6 +226,12 @@ class JobService:
             return ()
         return self._api_keys.of_client(principal.key.client_id)
 
+    def _check_layers(self, request: validation.CreateJob | validation.Start) -> None:
+        """Raises InvalidRequest for layers where exports, which make them, have a price."""
+        if request.layers and self._prices.export_per_minute:
+            message = "is for services where exports are free. Export each subject with keep instead."
+            raise InvalidRequest(f"layers: {message}", details=[FieldProblem("layers", message)])
+
     def _scenario(
         self, principal: Principal, requested: Scenario | None, metadata: Mapping[str, Any], *, start: bool
     ) -> Scenario | None:
@@ -272,6 +290,10 @@ def not_found() -> NotFound:
 def make_job_id() -> str:
     """``job_`` and 160 random bits: on the routes without a key the ID alone grants access."""
     return "job_" + secrets.token_hex(20)
+
+
+def _task(request: validation.CreateJob | validation.Start) -> dict[str, Any] | None:
+    return {"layers": True} if request.layers else None
 
 
 def _is_startable(job: Job) -> bool:

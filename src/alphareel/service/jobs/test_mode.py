@@ -77,11 +77,20 @@ def scenario_for_test_key(metadata: Mapping[str, Any]) -> Scenario:
 class ScenarioRunner:
     """Advances the unfinished test jobs."""
 
-    def __init__(self, *, jobs: JobStore, blobs: Blobs, make: MakeResult, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        jobs: JobStore,
+        blobs: Blobs,
+        make: MakeResult,
+        clock: Clock,
+        on_completed: Callable[[Job], None] = lambda _: None,
+    ) -> None:
         self._jobs = jobs
         self._blobs = blobs
         self._make = make
         self._clock = clock
+        self._on_completed = on_completed
         self._results: dict[str, tuple[bytes, RunResult]] = {}
 
     def run_due(self) -> None:
@@ -140,6 +149,8 @@ class ScenarioRunner:
             raise
         if not won:
             self._blobs.delete_prefix(prefix)
+        elif (completed := self._jobs.job(job.id)) is not None:
+            self._on_completed(completed)
 
     def _result(self, options: Options) -> tuple[bytes, RunResult]:
         """The result for the sample, cached by options."""

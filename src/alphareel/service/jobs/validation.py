@@ -44,6 +44,7 @@ class CreateJob:
     test: Scenario | None = None
     more_options: tuple[Options, ...] = ()
     keep_matte: bool = True
+    layers: bool = False
 
     @property
     def requested(self) -> tuple[Options, ...]:
@@ -61,6 +62,7 @@ class Start:
     test: Scenario | None = None
     more_options: tuple[Options, ...] = ()
     keep_matte: bool = True
+    layers: bool = False
 
     @property
     def requested(self) -> tuple[Options, ...]:
@@ -85,7 +87,8 @@ def _read_creation(form: "_Form", retention_seconds: int | None) -> CreateJob:
         video_url=form.read("video_url", _source_url, "", required=True),
         options=options,
         more_options=tuple(more_options),
-        keep_matte=form.read("keep_matte", _boolean, default=True),
+        keep_matte=(keep_matte := form.read("keep_matte", _boolean, default=True)),
+        layers=form.layers(keep_matte=keep_matte, default=False),
         webhook_url=form.read("webhook_url", _http_url, None),
         metadata=form.read("metadata", _metadata, dict[str, Any]()),
         auto_start=form.read("auto_start", _boolean, default=True),
@@ -102,7 +105,8 @@ def parse_start(body: Mapping[str, Any], job: Job, *, retention_seconds: int | N
         video_url=form.read("video_url", _source_url, job.video_url),
         options=options,
         more_options=tuple(more_options),
-        keep_matte=form.read("keep_matte", _boolean, job.keep_matte),
+        keep_matte=(keep_matte := form.read("keep_matte", _boolean, job.keep_matte)),
+        layers=form.layers(keep_matte=keep_matte, default=job.layers),
         webhook_url=form.read("webhook_url", _http_url, job.webhook_url),
         metadata=form.read("metadata", _metadata, dict(job.metadata)),
         retention_seconds=form.read("retention_seconds", _retention(retention_seconds), job.retention_seconds),
@@ -226,6 +230,14 @@ class _Form:
         if keep and drop:
             self._problems.append(FieldProblem("drop", "cannot be combined with keep."))
         return replace(parsed, keep=keep, drop=drop) if keep or drop else parsed
+
+    def layers(self, *, keep_matte: bool, default: bool) -> bool:
+        """Whether each subject gets a file of its own."""
+        layers = self.read("layers", _boolean, default)
+        if layers and not keep_matte:
+            message = "needs the matte, which the job does not keep. Leave keep_matte out."
+            self._problems.append(FieldProblem("layers", message))
+        return layers
 
     def _check_urls(self, options: Options, prefix: str) -> None:
         for name in ("image_url", "video_url"):

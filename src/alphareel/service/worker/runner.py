@@ -77,7 +77,8 @@ _MAX_STALLS = 2  # the machine may have been too busy once; after that it is the
 class Worker:
     """Implements JobBody.
 
-    ``name`` is the actor in the audit log; names of work folders begin with ``owner``.
+    ``name`` is the actor in the audit log; names of work folders begin with ``owner``. ``on_completed`` gets each job
+    that has completed, more than once after a crash.
     """
 
     def __init__(
@@ -93,8 +94,10 @@ class Worker:
         chunk_queue: ChunkQueue | None = None,
         inspect_fetched: InspectFetched = skip_inspection,
         children: Children = SPAWNED,
+        on_completed: Callable[[Job], None] = lambda _: None,
     ) -> None:
         self._name = name
+        self._on_completed = on_completed
         self._children = children
         self._jobs = jobs
         self._blobs = blobs
@@ -161,6 +164,8 @@ class Worker:
             match outcome:
                 case AttemptCompleted():
                     self._complete(job_id, outcome)
+                    if (job := self._jobs.job(job_id)) is not None and job.status is Status.COMPLETED:
+                        self._on_completed(job)
                 case AttemptFailed(attempt=attempt, error=error, error_code=code):
                     self._jobs.fail(job_id, attempt=attempt, error=error, error_code=code, actor=self._name)
             self._cleanup.remove_leftovers(job_id)
