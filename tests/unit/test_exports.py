@@ -317,7 +317,7 @@ def test_a_job_with_layers_makes_them_by_itself(harness: ServiceHarness, caller:
     analysis = finish(harness, analysis, tmp_path, report={"subjects": [{"id": "s1"}, {"id": "s2"}]})
     for _ in range(2):
         services.layers.follow(analysis)
-    exports = services.exports.list(caller, job.id)
+    exports = sorted(services.exports.list(caller, job.id), key=lambda export: export.options.keep)
     assert [(export.options.keep, export.options.output_format, export.key_id) for export in exports] == [
         (("s1",), "mp4", caller.key_id),
         (("s2",), "mp4", caller.key_id),
