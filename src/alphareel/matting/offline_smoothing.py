@@ -39,20 +39,22 @@ def frames_ahead(frame_bytes: int, matte_pixels: int) -> int:
 
 @dataclass(frozen=True)
 class _Link:
-    """From one frame to its neighbor: for each pixel where it is there (x, y) and the weight of what is there."""
+    """From one frame to its neighbor, at the size of the flow, which is smaller than the matte.
 
-    source: Array
+    ``flow``: for each pixel how far it is from there (x, y). ``weight``: of what is there.
+    """
+
+    flow: Array
     weight: Array
 
 
 @dataclass
 class _Waiting:
-    """A frame: alpha (h, w), what the past adds up to (h, w, 3), and the link to the next frame once that is known.
+    """A frame: its terms and what the past adds up to, (h, w, 3), and the link to the next one once that is known.
 
     ``picture``: its model input at the size of the flow, (3, h, w).
     """
 
-    alpha: Array
     own: Array
     past: Array
     picture: Plane
@@ -78,11 +80,10 @@ class OfflineSmoother:
         Returns the smoothed mattes of the oldest frames that wait, often none.
         """
         own = _terms(alpha)
-        newest = _Waiting(alpha, own, own, _shrink(model_input))
+        newest = _Waiting(own, own, _shrink(model_input))
         if self._waiting:
             previous = self._waiting[-1]
-            size = (alpha.shape[1], alpha.shape[0])
-            back, previous.following = self._link(newest.picture, previous.picture, size)
+            back, previous.following = self._link(newest.picture, previous.picture)
             newest.past = _accumulate(own, back, previous.past)
         self._waiting.append(newest)
         return self._finish(self._frames // 2) if len(self._waiting) >= self._frames else []
@@ -105,11 +106,11 @@ class OfflineSmoother:
         del self._waiting[:count]
         return mattes[::-1]
 
-    def _link(self, now: Plane, before: Plane, size: tuple[int, int]) -> tuple[_Link, _Link]:
-        """From a frame back to the one before, and from that to this one, for mattes of ``size`` (width, height)."""
+    def _link(self, now: Plane, before: Plane) -> tuple[_Link, _Link]:
+        """From a frame back to the one before, and from that to this one."""
         back = np.asarray(self._flow.calc(now[0], before[0], _NOTHING), np.float32)
         forth = np.asarray(self._flow.calc(before[0], now[0], _NOTHING), np.float32)
-        return _make_link(now, before, back, size), _make_link(before, now, forth, size)
+        return _make_link(now, before, back), _make_link(before, now, forth)
 
 
 def _shrink(model_input: Plane) -> Plane:
@@ -120,27 +121,33 @@ def _shrink(model_input: Plane) -> Plane:
     return np.stack([np.asarray(cv2.resize(p, size, interpolation=cv2.INTER_AREA), np.uint8) for p in model_input])
 
 
-def _make_link(picture: Plane, other: Plane, flow: Array, size: tuple[int, int]) -> _Link:
+def _make_link(picture: Plane, other: Plane, flow: Array) -> _Link:
     if kernels.library() is not None:
         flow_source = kernels.find_source(flow, (flow.shape[1], flow.shape[0]))
         warped = np.stack([_remap(plane, flow_source) for plane in other])
-        weight = kernels.match(picture, warped, kernels.match_weights(_WEIGHT, _FALLOFF))
-        return _Link(kernels.find_source(flow, size), np.asarray(cv2.resize(weight, size), np.float32))
+        return _Link(flow, kernels.match(picture, warped, kernels.match_weights(_WEIGHT, _FALLOFF)))
     warped = _remap(np.dstack(list(other)), flow + _grid((flow.shape[1], flow.shape[0])))
     absolute = cv2.absdiff(np.dstack(list(picture)), warped).astype(np.float32)
     difference = cv2.transform(absolute, np.ones((1, 3), np.float32))
-    weight = np.float32(_WEIGHT) * np.exp(-np.square(cv2.blur(difference, _WINDOW) / _FALLOFF))
+    return _Link(flow, np.float32(_WEIGHT) * np.exp(-np.square(cv2.blur(difference, _WINDOW) / _FALLOFF)))
+
+
+def _find_source(flow: Array, size: tuple[int, int]) -> Array:
+    """The position of each pixel in the neighbor, x and y float32 (h, w, 2), for mattes of ``size`` (width, height)."""
+    if kernels.library() is not None:
+        return kernels.find_source(flow, size)
     scale = np.array([size[0] / flow.shape[1], size[1] / flow.shape[0]], np.float32)
-    full = cv2.resize(flow * scale, size) + _grid(size)
-    return _Link(np.asarray(full, np.float32), np.asarray(cv2.resize(weight, size), np.float32))
+    return np.asarray(cv2.resize(flow * scale, size) + _grid(size), np.float32)
 
 
 def _accumulate(own: Array, link: _Link, neighbor: Array) -> Array:
     """``own`` and what ``neighbor`` adds to it along the link, (h, w, 3)."""
-    warped = np.asarray(_remap(neighbor, link.source), np.float32)
+    size = (own.shape[1], own.shape[0])
+    weight = np.asarray(cv2.resize(link.weight, size), np.float32)
+    warped = np.asarray(_remap(neighbor, _find_source(link.flow, size)), np.float32)
     if kernels.library() is not None:
-        return kernels.accumulate(own, link.weight, warped)
-    return np.asarray(own + link.weight[..., None] * warped, np.float32)
+        return kernels.accumulate(own, weight, warped)
+    return np.asarray(own + weight[..., None] * warped, np.float32)
 
 
 def _grid(size: tuple[int, int]) -> Array:

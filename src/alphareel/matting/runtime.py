@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from alphareel import memory
 from alphareel.domain.errors import InternalError, InvalidRequest, ModelUnavailable, OutOfMemory, WeightsInvalid
 from alphareel.machine import cores
 from alphareel.matting.weights import sha256_of
@@ -39,6 +40,7 @@ class OnnxSession:
     def __init__(self, path: Path, *, threads: int, device: Device) -> None:
         self.path = path
         self._session = _create_session(path, threads=threads, device=device)
+        memory.trim()  # optimizing the graph took more than the network keeps
         self.inputs: Mapping[str, Shape] = {i.name: _shape(i.shape) for i in self._session.get_inputs()}
         self.outputs: Mapping[str, Shape] = {o.name: _shape(o.shape) for o in self._session.get_outputs()}
         self._other_types = tuple(i.name for i in self._session.get_inputs() if i.type != "tensor(float)")
@@ -203,6 +205,8 @@ def _session_options(ort: Any, threads: int) -> Any:
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    # Planning all tensors of a run in one block takes more memory than the arena without a plan, and no less time.
+    options.enable_mem_pattern = False
     options.log_severity_level = 3  # errors are raised as exceptions
     # Threads that spin between frames take a core away from the encoder.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from alphareel import plugins
+from alphareel import memory, plugins
 from alphareel.domain.errors import FieldProblem, InvalidRequest, ModelUnavailable, WeightsInvalid
 from alphareel.domain.options import TIERS, Options, Tier
 from alphareel.matting.engine import Engine, ModelInfo
@@ -82,6 +82,7 @@ def choose(
     weights of an engine selected by name are damaged.
     """
     limit_opencv_threads()
+    memory.limit_arenas()
     runtime = Runtime(models_dir, threads, device)
     requested = "plate" if options.engine is None and options.plate is not None else options.engine
     if requested is not None:

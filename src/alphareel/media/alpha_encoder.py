@@ -15,10 +15,13 @@ from av.packet import PacketSideData, packet_sidedata_type_from_literal
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
+from alphareel import memory
 from alphareel.media.encoder_input import to_av_frame
 from alphareel.media.frame_converter import view
 
 _ALPHA_ID = (1).to_bytes(8, "big")  # Matroska's BlockAddID of an alpha plane
+# libvpx sets 16 bytes to zero for each token that a macroblock might have, and a frame uses few of them.
+_MACROBLOCK, _TOKENS, _TOKEN_BYTES = 16, 3 * 16 * 16 + 4, 16
 
 
 def add_track(container: OutputContainer, codec: str) -> VideoStream:
@@ -29,9 +32,14 @@ def add_track(container: OutputContainer, codec: str) -> VideoStream:
 
 
 class AlphaEncoder:
-    """Encodes yuva420p pictures with two contexts of one codec, both for yuv420p, and joins their packets."""
+    """Encodes yuva420p pictures with two contexts of one codec, both for yuv420p, and joins their packets.
+
+    It opens the contexts, which must be configured.
+    """
 
     def __init__(self, color: VideoCodecContext, alpha: VideoCodecContext) -> None:
+        for context in (color, alpha):
+            memory.release_zeros(context.open, token_bytes(color.width, color.height))
         self._color = color
         self._alpha = alpha
         self._gray = np.full((color.height // 2, color.width // 2), 128, np.uint8)
@@ -48,7 +56,7 @@ class AlphaEncoder:
         return _join(packets, alpha_packets)
 
     def close(self) -> None:
-        """Stop the thread. May be called twice."""
+        """Stop the thread."""
         self._thread.shutdown()
 
     def _split(self, picture: av.VideoFrame) -> tuple[av.VideoFrame, av.VideoFrame]:
@@ -57,6 +65,12 @@ class AlphaEncoder:
         for frame in frames:
             frame.pts, frame.duration, frame.time_base = picture.pts, picture.duration, picture.time_base
         return frames
+
+
+def token_bytes(width: int, height: int) -> int:
+    """Bytes that libvpx's VP9 encoder sets aside for the tokens of a frame: 96 MiB at 1080p."""
+    macroblocks = -(-width // _MACROBLOCK) * -(-height // _MACROBLOCK)
+    return macroblocks * _TOKENS * _TOKEN_BYTES
 
 
 def _join(packets: Sequence[Any], alpha_packets: Sequence[Any]) -> list[Any]:

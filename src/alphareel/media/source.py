@@ -16,6 +16,7 @@ from av.video.stream import VideoStream
 
 from alphareel.domain.clip import Limits
 from alphareel.domain.errors import FileTooLarge, InvalidFileType, NotFound
+from alphareel.machine import cores
 from alphareel.media.ffmpeg_errors import EXPORT_AGAIN, translating_read_errors
 from alphareel.media.signature import HEAD_BYTES, is_animated, sniff
 from alphareel.media.webp_reader import WebpDecoder, is_webp, read_animation
@@ -26,6 +27,7 @@ _OPTIONS = {
     "protocol_whitelist": "file",
 }
 _SUPPORTED_HINT = "Use a video: MP4, MOV, WebM, MKV or AVI."
+_MAX_THREADS = 4  # of a decoder
 _MAX_SIDE = 16384  # pixels, where the caller sets no limit
 # FFmpeg's own VP8 and VP9 decoders drop the alpha that WebM stores as side data. Those of libvpx keep it.
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
@@ -157,6 +159,7 @@ class Decoder:
                 VideoCodecContext, av.CodecContext.create(_ALPHA_DECODERS[stream.codec_context.codec.name], "r")
             )
         stream.codec_context.thread_type = av.codec.context.ThreadType.AUTO
+        stream.codec_context.thread_count = min(_MAX_THREADS, cores())  # each holds frames of its own
         # a damaged frame is better than none; HEVC would otherwise stop at the first damage
         stream.codec_context.flags |= av.codec.context.Flags.output_corrupt
         return stream.codec_context

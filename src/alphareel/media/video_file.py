@@ -135,20 +135,23 @@ class VideoEncoder:
         if self._held is not None:
             extend_last_packet(self._held, end * self._target.clip.time_base, delay=self._delay)
             self._container.mux(self._held)
-        if self._alpha_encoder:
-            self._alpha_encoder.close()
+        self._close_alpha_encoder()
         if self.audio:
             self.audio.advance(self._container, end * self._target.clip.time_base + MAX_AUDIO_TAIL)
             self.audio.close()
         self._container.close()
 
     def abort(self) -> None:
-        if self._alpha_encoder:
-            self._alpha_encoder.close()
+        self._close_alpha_encoder()
         if self.audio:
             self.audio.close()
         # closing writes the trailer, which fails again where writing failed
         self._container.close()
+
+    def _close_alpha_encoder(self) -> None:
+        if self._alpha_encoder:
+            self._alpha_encoder.close()
+            self._alpha_encoder = None  # with its memory, before the file is verified
 
     def _mux(self, packets: "list[av.Packet[VideoStream]]") -> None:
         for packet in packets:

@@ -37,6 +37,8 @@ from alphareel.pipeline.progress import ProgressTracker
 from alphareel.pipeline.scene import ClipScene
 from alphareel.pipeline.threads import BackgroundConsumer, Prefetcher
 
+_QUEUE_BYTES = 8 * 2**20  # of mattes that a stage may buffer for the next
+
 
 def run(  # noqa: PLR0915 - one loop, from start to end
     source: Path,
@@ -63,8 +65,8 @@ def run(  # noqa: PLR0915 - one loop, from start to end
     of ``source``, whose alphas are used as they are instead of an engine's. ``corrections``: of that matte.
     ``overwrite``: replace existing files; otherwise raises TargetExists, before any work and again before publishing.
     ``paid_seconds``: how much of the source may be processed for the reserved credits; raises InsufficientCredits when
-    it is longer. ``frames_ahead``: number of frames that each stage may buffer for the next; fewer take less memory.
-    With one, mattes are smoothed "live", because offline smoothing keeps frames in memory.
+    it is longer. ``frames_ahead``: number of frames that each stage may buffer for the next, if they are small enough;
+    see ``queue_depth``. With one, mattes are smoothed "live", because offline smoothing keeps frames in memory.
 
     Raises InvalidRequest, BadVideo, ModelUnavailable, StorageFailed, VerificationFailed and other ``domain.errors``.
     """
@@ -95,10 +97,11 @@ def run(  # noqa: PLR0915 - one loop, from start to end
             open_output(output, source, clip, limits, stack, tags=tags, overwrite=overwrite) for output in outputs
         ]
         paid_frames = _paid_frames(frames, clip, paid_seconds)
-        reading = stack.enter_context(Prefetcher(paid_frames, name="read", depth=frames_ahead))
+        depth = queue_depth(reader.clip, frames_ahead)
+        reading = stack.enter_context(Prefetcher(paid_frames, name="read", depth=depth))
         source_mattes = mattes(session, reading, options) if matte is None else engine_mattes(session, reading)
-        matting = stack.enter_context(Prefetcher(source_mattes, name="matte", depth=frames_ahead))
-        start_writer = partial(BackgroundConsumer[Matte, Verified], name="write", depth=min(2, frames_ahead))
+        matting = stack.enter_context(Prefetcher(source_mattes, name="matte", depth=depth))
+        start_writer = partial(BackgroundConsumer[Matte, Verified], name="write", depth=min(2, depth))
         writers = [
             stack.enter_context(start_writer(partial(pending.write, start_tick=start_tick)))
             for pending in pending_outputs
@@ -131,6 +134,12 @@ def run(  # noqa: PLR0915 - one loop, from start to end
         )
         progress = tracker.report(reading, matting, writers)
         yield replace(progress, share=1.0, remaining_seconds=0.0, results=results)
+
+
+def queue_depth(clip: Clip, frames_ahead: int) -> int:
+    """How many mattes of the clip a stage may buffer: ``frames_ahead``, fewer where they take over 8 MiB, at least 1."""
+    matte_bytes = clip.width * clip.height * 5 // 2  # planes and alpha
+    return max(1, min(frames_ahead, _QUEUE_BYTES // matte_bytes))
 
 
 def publish(pending_outputs: Sequence["PendingOutput"], *, overwrite: bool) -> None:
@@ -272,6 +281,7 @@ class PendingOutput:
         for matte in mattes:
             frame, alpha = self.compose(matte)
             self.output_file.write(replace(frame, pts=frame.pts - start_tick), alpha)
+            del matte, frame, alpha  # their memory, while the next one is awaited
         verified = verify(self.output_file.path, self.output_file.finish())
         self.output_file.fsync()
         return verified

@@ -50,6 +50,7 @@ class Prefetcher(Generic[T]):
             if item is _END:
                 break
             yield item  # type: ignore[misc]
+            del item  # its memory, while the next one is awaited
         if self._error is not None:
             raise self._error
 
@@ -70,6 +71,7 @@ class Prefetcher(Generic[T]):
             if item is _END:
                 return
             self._put(item)
+            del item
 
     def _put(self, item: object) -> None:
         while not self._stopped.is_set():
@@ -160,6 +162,7 @@ class BackgroundConsumer(Generic[T, R]):
             if item is _END:
                 return
             yield item  # type: ignore[misc]
+            del item
             self.consumed += 1
 
     def _wait(self) -> object:
