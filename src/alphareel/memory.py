@@ -57,8 +57,11 @@ def release_zeros(allocate: Callable[[], object], size: int) -> bool:
     with _allocating:
         before = _mappings()
         allocate()
-        new = _without(_mappings(), before)
-        found = [chunk for chunk in _chunks(library, new) if 0 <= chunk[1] - chunk[0] - size <= 2 * _PAGE]
+        after = _mappings()
+        if before is None or after is None:
+            return False
+        chunks = _chunks(library, _without(after, before))
+        found = [(first, end) for first, end in chunks if 0 <= end - first - size <= 2 * _PAGE]
         return len(found) == 1 and _release(library, *found[0])
 
 
@@ -76,12 +79,12 @@ def _glibc() -> Any:
     return library
 
 
-def _mappings() -> list[_Range]:
-    """Private memory that can be written and belongs to no file, in order. Empty where the system does not tell."""
+def _mappings() -> list[_Range] | None:
+    """Private memory that can be written and belongs to no file, in order. None where the system does not tell."""
     try:
         lines = [line.split() for line in _MAPS.read_text().splitlines()]
     except OSError:
-        return []
+        return None
     spans = (fields[0].partition("-") for fields in lines if fields[1] == "rw-p" and len(fields) == 5)
     return [(int(first, 16), int(end, 16)) for first, _, end in spans]
 
@@ -97,7 +100,10 @@ def _without(ranges: Iterable[_Range], others: Iterable[_Range]) -> list[_Range]
 
 def _chunks(library: Any, ranges: Iterable[_Range]) -> Iterator[_Range]:
     """Large blocks, for each of which the C library made a mapping. Their first 16 bytes are a header."""
-    reading, writing = os.pipe()
+    try:
+        reading, writing = os.pipe()
+    except OSError:  # too many open files
+        return
     try:
         for start, end in ranges:
             first = start
@@ -119,5 +125,5 @@ def _chunks(library: Any, ranges: Iterable[_Range]) -> Iterator[_Range]:
 def _release(library: Any, first: int, end: int) -> bool:
     """Return all pages but the one with the header, if they hold only zeros."""
     first += _PAGE
-    pages = np.frombuffer((ctypes.c_char * (end - first)).from_address(first), np.uint64)
+    pages = np.frombuffer(memoryview((ctypes.c_char * (end - first)).from_address(first)), np.uint64)
     return not pages.any() and library.madvise(first, end - first, _MADV_DONTNEED) == 0

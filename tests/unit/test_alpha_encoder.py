@@ -7,7 +7,9 @@ import av
 import numpy as np
 import pytest
 
+from alphareel import memory
 from alphareel.domain.clip import Clip, Color
+from alphareel.media.alpha_encoder import AlphaEncoder
 from alphareel.media.formats import webm
 from alphareel.media.output_file import Target
 from alphareel.media.video_file import VideoEncoder
@@ -64,3 +66,17 @@ def test_a_failure_while_alpha_is_encoded_is_raised(tmp_path, monkeypatch):
     with pytest.raises(av.error.MemoryError):
         encoder.encode(*moving(0), 1)  # type: ignore[call-arg]
     encoder.abort()
+
+
+@pytest.mark.skipif(memory._glibc() is None, reason="only with glibc")
+@pytest.mark.parametrize("size", [(1280, 720), (1080, 1920), (1922, 1078), (3840, 2160)])
+def test_memory_that_the_encoders_set_aside_and_hardly_use_is_released(monkeypatch, size):
+    """Fails when libvpx changes the size of that memory: ``token_bytes`` then has to follow."""
+    released, release = [], memory.release_zeros
+    monkeypatch.setattr(memory, "release_zeros", lambda *call: released.append(release(*call)))
+    contexts = [av.CodecContext.create("libvpx-vp9", "w") for _ in range(2)]
+    for context in contexts:
+        context.width, context.height = size
+        context.pix_fmt, context.time_base = "yuv420p", Fraction(1, 25)
+    AlphaEncoder(*contexts).close()
+    assert released == [True, True]

@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+import time
 from fractions import Fraction
 
 import cv2
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 import alphareel
-from alphareel.domain.clip import Limits
+from alphareel.domain.clip import Clip, Color, Limits
 from alphareel.domain.errors import AlphareelError, BadVideo, InsufficientCredits, InvalidRequest, VerificationFailed
 from alphareel.domain.options import Background, Composition, Options, Output
 from alphareel.media.format import format_named, format_names
@@ -220,3 +221,50 @@ def test_a_run_stops_at_a_last_frame_that_lasts_longer_than_is_paid_for(tmp_path
     source = make_lasting(tmp_path / "in.mp4", seconds=60)
     with pytest.raises(InsufficientCredits):
         list(run.run(source, [Output(tmp_path / "out.webm", CHROMA)], paid_seconds=0.04))
+
+
+@pytest.mark.parametrize(
+    ("size", "wanted", "depth"),
+    [((640, 360), 4, 4), ((1280, 720), 4, 3), ((1920, 1080), 4, 1), ((3840, 2160), 4, 1), ((640, 360), 1, 1)],
+)
+def test_stages_buffer_fewer_frames_where_they_are_large(size, wanted, depth):
+    width, height = size
+    clip = Clip(
+        width=width, height=height, time_base=Fraction(1, 25), rate=Fraction(25), seconds=1, frames=25, codec="h264",
+        container="mp4", pixel_format="yuv420p", color=Color(matrix=1, primaries=1, transfer=1),
+    )  # fmt: skip
+    assert run.queue_depth(clip, wanted) == depth
+    assert depth == 1 or depth * width * height * 5 // 2 <= 8 * 2**20
+
+
+def test_the_bytes_of_waiting_frames_bound_how_far_reading_runs_ahead(clip, tmp_path, monkeypatch):
+    """While a writer stands still, reading stops after the few frames that fit."""
+    truth = make_clip(tmp_path / "long.mp4", frames=30, background="green")
+    monkeypatch.setattr(run, "_QUEUE_BYTES", 1)
+    read, stands, goes = [], threading.Event(), threading.Event()
+    original = run._paid_frames
+
+    def counted(*arguments):
+        for frame in original(*arguments):
+            read.append(frame.index)
+            yield frame
+
+    def write(self, mattes, *, start_tick=0):
+        next(mattes)
+        stands.set()
+        goes.wait(20)
+        return original_write(self, mattes, start_tick=start_tick)
+
+    original_write = run.PendingOutput.write
+    monkeypatch.setattr(run, "_paid_frames", counted)
+    monkeypatch.setattr(run.PendingOutput, "write", write)
+    steps = run.run(truth.path, [Output(tmp_path / "out.webm", CHROMA)])
+    taker = threading.Thread(target=lambda: [None for _ in steps], daemon=True)
+    taker.start()
+    assert stands.wait(20)
+    time.sleep(1)
+    ahead = len(read)
+    goes.set()
+    taker.join(60)
+    assert ahead <= 8
+    assert len(read) == 30

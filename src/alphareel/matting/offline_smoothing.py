@@ -50,15 +50,17 @@ class _Link:
 
 @dataclass
 class _Waiting:
-    """A frame: its terms and what the past adds up to, (h, w, 3), and the link to the next one once that is known.
+    """A frame: alpha and its log-odds (h, w), what the past adds up to (h, w, 3), and the link to the next frame."""
 
-    ``picture``: its model input at the size of the flow, (3, h, w).
-    """
-
-    own: Array
+    alpha: Array
+    logit: Array
     past: Array
-    picture: Plane
     following: _Link | None = None
+
+    @property
+    def own(self) -> Array:
+        """Alpha, its log-odds and a count of one, (h, w, 3): what is added up. Made when asked for, to save memory."""
+        return np.asarray(cv2.merge([self.alpha, self.logit, np.ones_like(self.alpha)]), np.float32)
 
 
 class OfflineSmoother:
@@ -73,18 +75,21 @@ class OfflineSmoother:
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
         self._frames = frames
         self._waiting: list[_Waiting] = []
+        self._picture: Plane | None = None  # the newest model input at the size of the flow, (3, h, w)
 
     def add(self, alpha: Array, model_input: Plane) -> list[Array]:
         """Add alpha float32 (h, w) in 0..1 of the next frame, whose ``model_input`` is uint8 Y, U, V (3, h, w).
 
         Returns the smoothed mattes of the oldest frames that wait, often none.
         """
-        own = _terms(alpha)
-        newest = _Waiting(own, own, _shrink(model_input))
-        if self._waiting:
+        newest = _Waiting(alpha, _log_odds(alpha), alpha)
+        newest.past = newest.own
+        picture = _shrink(model_input)
+        if self._waiting and self._picture is not None:
             previous = self._waiting[-1]
-            back, previous.following = self._link(newest.picture, previous.picture)
-            newest.past = _accumulate(own, back, previous.past)
+            back, previous.following = self._link(picture, self._picture)
+            newest.past = _accumulate(newest.past, back, previous.past)
+        self._picture = picture
         self._waiting.append(newest)
         return self._finish(self._frames // 2) if len(self._waiting) >= self._frames else []
 
@@ -97,12 +102,10 @@ class OfflineSmoother:
         future: Array | None = None
         for index in range(len(self._waiting) - 1, -1, -1):
             frame = self._waiting[index]
-            if future is None or frame.following is None:
-                future = frame.own
-            else:
-                future = _accumulate(frame.own, frame.following, future)
+            own = frame.own
+            future = own if future is None or frame.following is None else _accumulate(own, frame.following, future)
             if index < count:
-                mattes.append(_mean(frame.past + future - frame.own))
+                mattes.append(_mean(frame.past + future - own))
         del self._waiting[:count]
         return mattes[::-1]
 
@@ -154,11 +157,9 @@ def _grid(size: tuple[int, int]) -> Array:
     return np.dstack(np.meshgrid(np.arange(size[0], dtype=np.float32), np.arange(size[1], dtype=np.float32)))
 
 
-def _terms(alpha: Array) -> Array:
-    """Alpha, its log-odds and a count of one, float32 (h, w, 3): what is added up."""
+def _log_odds(alpha: Array) -> Array:
     bounded = np.clip(alpha, 1e-6, 1 - 1e-6)
-    logit = np.clip(np.log(bounded / (1 - bounded)), -_MAX_LOGIT, _MAX_LOGIT)
-    return np.dstack([alpha, logit, np.ones_like(alpha)]).astype(np.float32)
+    return np.asarray(np.clip(np.log(bounded / (1 - bounded)), -_MAX_LOGIT, _MAX_LOGIT), np.float32)
 
 
 def _mean(total: Array) -> Array:

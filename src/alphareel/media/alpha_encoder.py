@@ -20,8 +20,10 @@ from alphareel.media.encoder_input import to_av_frame
 from alphareel.media.frame_converter import view
 
 _ALPHA_ID = (1).to_bytes(8, "big")  # Matroska's BlockAddID of an alpha plane
-# libvpx sets 16 bytes to zero for each token that a macroblock might have, and a frame uses few of them.
-_MACROBLOCK, _TOKENS, _TOKEN_BYTES = 16, 3 * 16 * 16 + 4, 16
+# libvpx sets 16 bytes to zero for each token that a frame might have, and most frames use few of them.
+_TOKEN_BYTES = 16
+_SUPERBLOCK = 64  # pixels: frames are whole superblocks for libvpx, which have 4x4 macroblocks
+_SUPERBLOCK_TOKENS = 4 * 4 * (3 * 16 * 16 + 4)
 
 
 def add_track(container: OutputContainer, codec: str) -> VideoStream:
@@ -69,8 +71,8 @@ class AlphaEncoder:
 
 def token_bytes(width: int, height: int) -> int:
     """Bytes that libvpx's VP9 encoder sets aside for the tokens of a frame: 96 MiB at 1080p."""
-    macroblocks = -(-width // _MACROBLOCK) * -(-height // _MACROBLOCK)
-    return macroblocks * _TOKENS * _TOKEN_BYTES
+    superblocks = -(-width // _SUPERBLOCK) * -(-height // _SUPERBLOCK)
+    return superblocks * _SUPERBLOCK_TOKENS * _TOKEN_BYTES
 
 
 def _join(packets: Sequence[Any], alpha_packets: Sequence[Any]) -> list[Any]:

@@ -137,7 +137,7 @@ def run(  # noqa: PLR0915 - one loop, from start to end
 
 
 def queue_depth(clip: Clip, frames_ahead: int) -> int:
-    """How many mattes of the clip a stage may buffer: ``frames_ahead``, fewer where they take over 8 MiB, at least 1."""
+    """How many mattes of the clip a stage may buffer: ``frames_ahead``, but at most 8 MiB of them, and at least one."""
     matte_bytes = clip.width * clip.height * 5 // 2  # planes and alpha
     return max(1, min(frames_ahead, _QUEUE_BYTES // matte_bytes))
 
