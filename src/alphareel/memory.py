@@ -17,7 +17,7 @@ import numpy as np
 _Range: TypeAlias = tuple[int, int]  # addresses: the first, and the one after the last
 
 _M_ARENA_MAX = -8  # of mallopt
-_ARENAS = 2
+_ARENAS = 1
 _MADV_DONTNEED = 4
 _IS_MAPPED, _FLAGS = 2, 7  # bits of a chunk's size
 _PAGE = mmap.PAGESIZE
@@ -27,7 +27,7 @@ _allocating = threading.Lock()
 
 
 def limit_arenas() -> None:
-    """Let all threads of this process allocate from two heaps, unless ``MALLOC_ARENA_MAX`` says otherwise.
+    """Let all threads of this process allocate from one heap, unless ``MALLOC_ARENA_MAX`` says otherwise.
 
     By default most threads have a heap of their own, which keeps the largest amount that this thread ever needed.
     """

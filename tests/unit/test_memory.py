@@ -143,4 +143,4 @@ def test_the_number_of_heaps_is_limited_unless_the_environment_says_otherwise(mo
     memory.limit_arenas()
     monkeypatch.setenv("MALLOC_ARENA_MAX", "7")
     memory.limit_arenas()
-    assert calls == [(-8, 2)]
+    assert calls == [(-8, 1)]
