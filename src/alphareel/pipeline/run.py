@@ -296,9 +296,13 @@ class PendingOutput:
 
 
 def losses(output_format: Format, clip: Clip) -> tuple[str, ...]:
-    """Warnings about what of the source is in no output of this format. Nobody expects audio of a still."""
+    """Warnings about what of the source is in no output of this format.
+
+    Nobody expects audio of a still, nor of a kept matte: files that are made of it take the audio of the source.
+    """
     warnings = []
-    if clip.audio is not None and not output_format.audio and not output_format.still:
+    is_silent = output_format.still or output_format.name == LOSSLESS_MATTE
+    if clip.audio is not None and not output_format.audio and not is_silent:
         warnings.append(f"{output_format.name} holds no audio, so that of the video was dropped.")
     if clip.cropped:
         warnings.append(f"The sides of the video are odd, so it was cropped to {clip.width}x{clip.height}.")
