@@ -44,6 +44,22 @@ def test_a_pattern_selects_videos_and_a_format_names_them(command, clips, tmp_pa
     assert (code, "No file matches" in err) == (3, True)
 
 
+def test_recordings_of_the_same_names_are_never_overwritten(command, clips, tmp_path):
+    out = tmp_path / "second camera"
+    out.mkdir()
+    recording = make_clip(out / "b.mov", frames=3).path
+    before = recording.read_bytes()
+    arguments = ("cut", clips / "*.mov", out, "--engine", "chroma", "--format", "mov")
+    for more in ((), ("--overwrite",)):
+        command(*arguments, *more)
+        assert recording.read_bytes() == before
+    code, _, err = command(*arguments, "--overwrite")
+    assert (code, "alphareel did not write" in err) == (1, True)
+    recording.unlink()
+    for more in ((), ("--overwrite",)):
+        assert command(*arguments, *more)[0] == 0  # a result of our own may be replaced
+
+
 def test_two_videos_of_one_name_are_refused(clips, tmp_path):
     (clips / "a.mov").write_bytes(b"")
     with pytest.raises(errors.InvalidRequest, match="would both become"):

@@ -156,6 +156,7 @@ def folder_job(values: Mapping[str, PerTarget], wanted: Mapping[str, Any]) -> tu
     name = str(shared["output_format"] or "webm")
 
     def cut_one(video: Path, path: Path, show: Any) -> Sequence[Result]:
+        _check_recording(video, path)
         own = {**shared, "output_format": name}
         return alphareel.cut(video, targets={path: own}, on_progress=show, **wanted)
 
@@ -206,12 +207,12 @@ def check_source(source: Path, verb: str = "cut") -> None:
             f"{address} is a URL, and the command reads files.", hint=f"Download it first: curl -fLO '{address}'"
         )
     if source.is_dir():
-        raise errors.InvalidRequest(f"{source} is a folder, and {verb} takes one video.", hint=_loop(f"{source}/*.mp4"))
+        raise errors.InvalidRequest(f"{source} is a folder, and {verb} takes one video.", hint=_many(str(source)))
     if source.exists():
         return
     if set("*?[") & set(str(source)):
         raise errors.NotFound(
-            f"There is no file {source}, and {verb} takes one video, not a pattern.", hint=_loop(str(source))
+            f"There is no file {source}, and {verb} takes one video, not a pattern.", hint=_many(str(source))
         )
     raise errors.NotFound(f"There is no file {source}.", hint="Check the path.")
 
@@ -309,28 +310,37 @@ def _check_footage(source: Path, paths: Sequence[Path], *, overwrite: bool) -> N
     """
     from alphareel.media.result_tag import is_foreign_video
 
+    pattern = str(source.with_name(f"*{source.suffix}"))
     existing = [path for path in paths if path.is_file() and not path.samefile(source)]
     is_list = len(paths) > 1 and len(existing) == len(paths)
     for path in existing:
         if (is_list or path.suffix.lower() == source.suffix.lower()) and is_foreign_video(path):
             means = (
-                f" To replace {path} nevertheless, delete it first."
+                f". To replace {path} nevertheless, delete it first."
                 if overwrite
                 else " (--overwrite does not change this.)"
             )
             raise errors.TargetExists(
                 f"{path} is an existing video that alphareel did not write, so it is not overwritten: cut takes one "
                 f"source, {source}, and every file after it is written.",
-                hint=_loop(f"*{source.suffix}") + means,
+                hint=f"{_many(pattern)}{means}",
             )
 
 
-def _loop(pattern: str) -> str:
-    """A shell loop for several videos."""
-    return (
-        "For several videos, run it once for each: "
-        f'for video in {pattern}; do alphareel cut "$video" "${{video%.*}}-cut.webm"; done'
-    )
+def _check_recording(video: Path, path: Path) -> None:
+    """Refuse to replace a video of the same kind that alphareel did not write: cameras name their files alike."""
+    from alphareel.media.result_tag import is_foreign_video
+
+    if path.suffix.lower() == video.suffix.lower() and path.is_file() and is_foreign_video(path):
+        raise errors.TargetExists(
+            f"{path} is an existing video that alphareel did not write, so it is not overwritten.",
+            hint="Name another folder for the results, or delete it first.",
+        )
+
+
+def _many(source: str) -> str:
+    """How to cut several videos with one command."""
+    return f"For several videos, name a folder for the results: alphareel cut '{source}' cut/"
 
 
 @contextmanager

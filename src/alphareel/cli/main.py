@@ -97,7 +97,7 @@ def doctor(*, bundle: Path | None = None) -> None:
 app.command(
     "alphareel.cli.keys:app",
     name="keys",
-    help="Create, list, disable, enable, limit and rotate API keys; grant credits.",
+    help="Create, list, disable, enable, delete, limit and rotate API keys; grant credits.",
 )
 app.command(
     "alphareel.cli.models:app",
