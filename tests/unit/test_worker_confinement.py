@@ -126,3 +126,12 @@ def interpreter(code: bytes, architecture: int) -> Callable[[int, int], int]:
 def test_calls_of_the_other_instruction_set_of_a_processor_are_refused() -> None:
     decide = interpreter(seccomp.program("x86_64", pid=1), 0xC000003E)
     assert decide(0x40000000 | 41, 0) == 0x50000 | errno.EPERM
+
+
+@pytest.mark.parametrize(("user", "warnings"), [(0, 1), (10001, 0)])
+def test_a_service_that_runs_as_root_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, user: int, warnings: int
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: user)
+    confinement.warn_of_root()
+    assert caplog.text.count("running as root") == warnings

@@ -12,7 +12,7 @@ from alphareel.server.data_folder import load_installation_id, lock_data_dir, ma
 from alphareel.server.settings import as_environment, traces_are_wanted, unknown_variables
 from alphareel.server.supervisor import Supervisor
 from alphareel.service.settings import Settings
-from alphareel.service.worker.confinement import hide_process
+from alphareel.service.worker.confinement import hide_process, warn_of_root
 from alphareel.service.worker.spares import SpareConfig, Spares
 from alphareel.telemetry.logging import configure_logging, get_logger
 from alphareel.telemetry.tracing import configure_tracing
@@ -28,6 +28,7 @@ def serve(settings: Settings) -> int:
     hide_process()
     with ExitStack() as stack:
         lock = stack.enter_context(lock_data_dir(settings.storage.data_dir))
+        warn_of_root()
         home = load_installation_id(settings.storage.data_dir)
         children = _probe_children(settings)
         stack.callback(children.stop)

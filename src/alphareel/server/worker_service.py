@@ -14,7 +14,7 @@ from alphareel.server.settings import as_environment
 from alphareel.server.supervisor import Supervisor
 from alphareel.service.periodic import PeriodicTask
 from alphareel.service.settings import Settings
-from alphareel.service.worker.confinement import hide_process
+from alphareel.service.worker.confinement import hide_process, warn_of_root
 from alphareel.telemetry.logging import configure_logging, get_logger
 
 _SWEEP_SECONDS = 3600.0
@@ -27,6 +27,7 @@ def work(settings: Settings) -> int:
     hide_process()
     stopping = threading.Event()
     with lock_data_dir(settings.storage.data_dir) as lock, open_installation(settings) as installation:
+        warn_of_root()
         home = load_installation_id(settings.storage.data_dir)
         installation.executors.remove_home(home)  # we hold the lock, so these executors are dead
         sweep(installation)

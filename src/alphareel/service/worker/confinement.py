@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alphareel.service.worker import landlock, seccomp
+from alphareel.telemetry.logging import get_logger
 
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_SET_DUMPABLE = 4
@@ -83,6 +84,12 @@ def hide_process() -> None:
     """Make the memory, the environment and the descriptors of this process unreadable for others of its user."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def warn_of_root() -> None:
+    """Log a warning where this process runs as root: what escapes from a job process could then do anything."""
+    if os.geteuid() == 0:
+        get_logger(__name__).warning("running as root", hint="Run the service as a user of its own.")
 
 
 def _libraries() -> Iterator[Path]:
