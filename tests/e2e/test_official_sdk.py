@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
@@ -434,6 +435,17 @@ class TestOnAFreshInstallation:
         told = wait_for(lambda: [p for p in Elsewhere.received if p["event"] == "job.completed"])
         assert [(p["data"]["id"], p["data"]["status"]) for p in told] == [(done["id"], "completed")]
         assert told[0]["data"]["output_url"]
+
+    def test_thirty_jobs_are_waited_for_at_once(self, fresh):
+        """More polls than a key may read in a minute; the SDK ends a wait at the first 429."""
+        sdk, _, elsewhere = fresh
+        body = {"video_urls": [f"{elsewhere}/input.mp4"] * 30, "test": {"outcome": "success", "seconds": 10}}
+        batch = read(requests.post(f"{sdk.base_url}/v1/batches", headers=sdk.typed, data=json.dumps(body), timeout=30))
+        with ThreadPoolExecutor(30) as pool:
+            waits = [
+                pool.submit(sdk.wait_for_completion, job["id"], interval=0.25, timeout=90) for job in batch["jobs"]
+            ]
+        assert [wait.result()["status"] for wait in waits] == ["completed"] * 30
 
     def test_n8n_daily_report(self, fresh, completed):
         sdk, clip, _ = fresh

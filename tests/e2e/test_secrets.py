@@ -1,10 +1,12 @@
 """A whole flow in which every secret plays: none of them is in anything that the service and its workers print."""
 
+import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import requests
 
@@ -40,6 +42,15 @@ class Running(ServiceProcess):
         """Everything that it and its children wrote."""
         return self.said() + self.log()
 
+    def environments_of_children(self) -> str:
+        """What others of the same user can read of the worker and its job processes."""
+        environments = []
+        for child in psutil.Process(self.process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):  # also one that has ended
+                environments.append(child.environ())
+        assert any("PATH" in environment for environment in environments)
+        return str(environments)
+
     def call(self, method: str, path: str, *, status: int = 200, **request: Any) -> Any:
         headers = {"X-Api-Key": SECRETS["API_KEY"], **request.pop("headers", {})}
         answer = requests.request(method, self.base + path, headers=headers, timeout=30, **request)
@@ -73,6 +84,7 @@ def test_no_secret_is_in_the_output_of_a_whole_flow(service: Running, tmp_path: 
     lost = wait_for_end(service, service.call("POST", "/v1/jobs", json={"video_url": away})["id"])
     assert lost["error_code"] == "fetch_failed"
     wait_for(lambda: service.call("GET", f"/v1/jobs/{done['id']}/webhooks")["items"][-1]["attempts"])
+    assert [secret for secret in SECRETS.values() if secret in service.environments_of_children()] == []
     service.process.terminate()
     service.wait()
     told = service.text()

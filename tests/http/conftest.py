@@ -134,16 +134,16 @@ def anonymous_client(make_client: MakeClient) -> TestClient:
 
 @pytest.fixture
 def finish_job(harness: ServiceHarness, tmp_path) -> FinishJob:
-    """Does what a worker does when it delivers; with ``matte``, it keeps one with the job."""
+    """Does what a worker does when it delivers ``seconds`` of video; with ``matte``, it keeps one with the job."""
 
-    def finish(job_id: str, *, matte: bool = False) -> None:
+    def finish(job_id: str, *, matte: bool = False, seconds: float = 2.0) -> None:
         job = harness.jobs.job(job_id)
         running = harness.jobs.begin_attempt(job_id, ticket=job.ticket, actor="worker")
         blob = f"outputs/{job_id}/{running.attempt}/result.webm"
         result_path = tmp_path / "result_path-by-worker"
         result_path.write_bytes(RESULT)
         harness.blobs.put_file(blob, result_path)
-        output = Output(blob, "webm", "video/webm", len(RESULT), RESULT_SHA256, 640, 360, 60, 2.0, True, False)
+        output = Output(blob, "webm", "video/webm", len(RESULT), RESULT_SHA256, 640, 360, 60, seconds, True, False)
         kept = None
         if matte:
             kept = StoredMatte(f"mattes/{job_id}/{running.attempt}/m.mkv", 4, "c" * 64, 60, "uploads/source.mp4")

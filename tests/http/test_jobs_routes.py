@@ -179,6 +179,13 @@ def test_completed_job_carries_link_facts_and_engine(client, finish_job):
     assert body["error"] is None
 
 
+def test_durations_are_rounded_to_milliseconds(client, finish_job):
+    job = create(client)
+    finish_job(job["id"], seconds=1.9556428571428572)
+    body = client.get(f"/v1/jobs/{job['id']}").json()
+    assert (body["duration_seconds"], body["output"]["seconds"]) == (1.956, 1.956)
+
+
 def test_links_start_with_the_public_url(make_client, finish_job):
     client = make_client(http={"public_url": "https://video.example.org/cut/"})
     job = create(client)
