@@ -294,6 +294,54 @@ def test_a_sign_in_link_works_once(browser, service):
     context.close()
 
 
+def test_a_page_does_not_grow_in_an_hour_of_updates(page, service):
+    """Streams of five minutes at an event a second, as fast as the page reads them, with a preview every two seconds."""
+    with Client(KEY, base_url=service.base) as client:
+        job = client.create_job("https://example.com/a.mp4", auto_start=False)
+    running = {**job, "status": "processing", "progress": 0.0}
+    streams = 0
+
+    def answer(route):
+        nonlocal streams
+        if not route.request.url.endswith("/events"):
+            route.fulfill(json=running)
+            return
+        streams += 1
+        lines = []
+        for second in range(300):
+            lines.append(f'id: {streams}-{second}\nevent: progress\ndata: {{"progress": {second % 100}}}\n\n')
+            if second % 2 == 0:
+                url = f"/studio/icon.svg?{streams}-{second}"
+                lines.append(f'event: preview\ndata: {{"preview_url": "{service.base}{url}"}}\n\n')
+        route.fulfill(body="".join(lines), content_type="text/event-stream")
+
+    def measure():
+        tools.send("HeapProfiler.collectGarbage")
+        found = {each["name"]: each["value"] for each in tools.send("Performance.getMetrics")["metrics"]}
+        return found["JSHeapUsedSize"], found["Nodes"], found["JSEventListeners"]
+
+    tools = page.context.new_cdp_session(page)
+    tools.send("Performance.enable")
+    page.clock.install()  # the pauses between streams take no time
+    page.route(f"**/v1/jobs/{job['id']}", answer)
+    page.route(f"**/v1/jobs/{job['id']}/events", answer)
+    page.goto(f"/#/jobs/{job['id']}")
+
+    def play(until):
+        while streams < until:
+            page.clock.run_for(1000)
+            page.wait_for_timeout(20)
+
+    play(4)  # the first ones fill caches
+    before = measure()
+    play(4 + 12)
+    heap, nodes, listeners = (now - then for now, then in zip(measure(), before, strict=True))
+    print(f"an hour: {heap / 1000:.0f} kB of heap, {nodes} nodes, {listeners} listeners")
+    assert heap < 1_000_000
+    assert nodes < 100
+    assert listeners < 20
+
+
 def test_the_first_page_is_small_and_soon_there(browser, service):
     context = browser.new_context(base_url=service.base)
     page = context.new_page()
