@@ -230,7 +230,7 @@ class TestCrashes:
     ) -> None:
         harness = open_with_quotas()
 
-        def crash(_: Upload) -> Upload:
+        def crash(_: Upload, **_options: object) -> Upload:
             raise KeyboardInterrupt
 
         monkeypatch.setattr(harness.uploads, "add_upload", crash)
@@ -248,7 +248,7 @@ class TestCrashes:
     ) -> None:
         harness = open_with_quotas()
 
-        def away(_: Upload) -> Upload:
+        def away(_: Upload, **_options: object) -> Upload:
             raise Unavailable("away")
 
         monkeypatch.setattr(harness.uploads, "add_upload", away)

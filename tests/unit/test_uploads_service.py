@@ -99,7 +99,7 @@ def test_a_full_disk_leaves_nothing(harness: ServiceHarness, tmp_path: Path) -> 
 def test_an_upload_that_cannot_be_recorded_is_not_kept(
     harness: ServiceHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(_: object) -> None:
+    def away(_: object, **_options: object) -> None:
         raise errors.Unavailable("away")
 
     monkeypatch.setattr(harness.uploads, "add_upload", away)

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from alphareel.db.database import Database
 from alphareel.db.locks import advisory_lock
-from alphareel.db.tables import jobs, keys, uploads
+from alphareel.db.tables import jobs, keys, tus_uploads, uploads
 from alphareel.service.settings import StorageSettings
 from alphareel.service.uploads.storage_quotas import StoredBytes, check_quota, check_storage_quotas
 
@@ -22,9 +22,13 @@ class StorageUsage:
     def stored(self, key_id: str | None) -> StoredBytes:
         """Bytes that a key stores now, and its quota."""
         with self.database.read() as c:
-            queries = _uploads(_is_of(uploads.c.key_id, key_id)), _outputs(_is_of(jobs.c.key_id, key_id))
-            upload_bytes, output_bytes = (int(c.execute(query).scalar_one()) for query in queries)
-            return StoredBytes(upload_bytes, output_bytes, self._quota(c, key_id) or None)
+            queries = (
+                _uploads(_is_of(uploads.c.key_id, key_id)),
+                _received(_is_of(tus_uploads.c.key_id, key_id)),
+                _outputs(_is_of(jobs.c.key_id, key_id)),
+            )
+            upload_bytes, received_bytes, output_bytes = (int(c.execute(query).scalar_one()) for query in queries)
+            return StoredBytes(upload_bytes + received_bytes, output_bytes, self._quota(c, key_id) or None)
 
     def remaining(self, key_id: str | None, wanted: int) -> int | None:
         """Bytes that this key may still add, None if unlimited.
@@ -38,12 +42,16 @@ class StorageUsage:
         """``remaining`` inside a transaction. It is exact if the transaction called ``lock_storage`` first."""
         free = []
         if quota := self._quota(c, key_id):
-            used = _sum(c, _is_of(uploads.c.key_id, key_id), _is_of(jobs.c.key_id, key_id))
+            used = _sum(
+                c,
+                _is_of(uploads.c.key_id, key_id),
+                _is_of(tus_uploads.c.key_id, key_id),
+                _is_of(jobs.c.key_id, key_id),
+            )
             free.append(check_quota(used=used, most=quota, wanted=wanted))
         if self.settings.max_bytes:
-            free.append(
-                check_storage_quotas(used=_sum(c, sa.true(), sa.true()), most=self.settings.max_bytes, wanted=wanted)
-            )
+            used = _sum(c, sa.true(), sa.true(), sa.true())
+            free.append(check_storage_quotas(used=used, most=self.settings.max_bytes, wanted=wanted))
         return min(free) if free else None
 
     def _quota(self, c: sa.Connection, key_id: str | None) -> int:
@@ -56,13 +64,25 @@ def lock_storage(c: sa.Connection) -> None:
     advisory_lock(c, "storage")
 
 
-def _sum(c: sa.Connection, of_uploads: sa.ColumnElement[bool], of_jobs: sa.ColumnElement[bool]) -> int:
-    return sum(int(c.execute(query).scalar_one()) for query in (_uploads(of_uploads), _outputs(of_jobs)))
+def _sum(
+    c: sa.Connection,
+    of_uploads: sa.ColumnElement[bool],
+    of_tus: sa.ColumnElement[bool],
+    of_jobs: sa.ColumnElement[bool],
+) -> int:
+    queries = (_uploads(of_uploads), _received(of_tus), _outputs(of_jobs))
+    return sum(int(c.execute(query).scalar_one()) for query in queries)
 
 
 def _uploads(which: sa.ColumnElement[bool]) -> sa.Select[Any]:
     files = sa.select(uploads.c.blob, uploads.c.size).where(which).distinct().subquery()
     return sa.select(sa.func.coalesce(sa.func.sum(files.c.size), 0))
+
+
+def _received(which: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    """Bytes of files that are being received in parts."""
+    unfinished = (tus_uploads.c.upload_id.is_(None), tus_uploads.c.error_code.is_(None))
+    return sa.select(sa.func.coalesce(sa.func.sum(tus_uploads.c.offset), 0)).where(which, *unfinished)
 
 
 def _outputs(which: sa.ColumnElement[bool]) -> sa.Select[Any]:

@@ -80,6 +80,35 @@ uploads = sa.Table(
     sa.Column("rate", sa.Float),
 )
 
+tus_uploads = sa.Table(
+    PREFIX + "tus_uploads",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("key_id", sa.String(64), sa.ForeignKey(keys.c.id), nullable=False, index=True),
+    sa.Column("filename", sa.Text, nullable=False),
+    sa.Column("content_type", sa.String(100), nullable=False),
+    sa.Column("metadata", sa.Text, nullable=False),
+    sa.Column("length", sa.BigInteger, nullable=False),
+    sa.Column("offset", sa.BigInteger, nullable=False),
+    sa.Column("parts", sa.Integer, nullable=False),
+    sa.Column("created_at", UtcTime, nullable=False),
+    sa.Column("expires_at", UtcTime, nullable=False, index=True),
+    sa.Column("generation", sa.Integer, nullable=False),
+    sa.Column("locked_until", UtcTime),
+    sa.Column("upload_id", sa.String(64)),  # what it became
+    sa.Column("error", sa.Text),
+    sa.Column("error_code", sa.String(64)),
+)
+
+tus_parts = sa.Table(
+    PREFIX + "tus_parts",
+    metadata,
+    sa.Column("tus_id", sa.String(64), sa.ForeignKey(tus_uploads.c.id), primary_key=True),
+    sa.Column("start", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("blob", sa.Text, nullable=False),
+)
+
 _IN_QUEUE = sa.text("status = 'pending' AND test IS NULL")
 
 jobs = sa.Table(

@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from alphareel.db.database import Database
-from alphareel.db.tables import executors, jobs, keys, metadata, pending_deletions, settings, uploads
+from alphareel.db.tables import executors, jobs, keys, metadata, pending_deletions, settings, tus_uploads, uploads
 from alphareel.domain.errors import InvalidState, StorageFailed
 
 MOVED_TO = "moved_to"
@@ -34,14 +34,14 @@ def copy_tables(source: Database, target: Database) -> dict[str, int]:
 
 
 def stored_blobs(database: Database) -> tuple[set[str], set[str]]:
-    """Keys of the uploads and outputs that rows refer to, and ids of the jobs whose other files are worth keeping."""
+    """Keys of the uploads and outputs that rows refer to, and IDs of jobs and tus uploads with other files to keep."""
     with database.read() as c:
         blobs = set(c.execute(sa.select(uploads.c.blob)).scalars())
         kept = (jobs.c.files_expired_at.is_(None), jobs.c.deleted_at.is_(None))
         found = c.execute(sa.select(jobs.c.id, jobs.c.output).where(*kept)).all()
         blobs |= {row.output["blob"] for row in found if row.output}
         blobs -= set(c.execute(sa.select(pending_deletions.c.blob)).scalars())
-        return blobs, {row.id for row in found}
+        return blobs, {row.id for row in found} | set(c.execute(sa.select(tus_uploads.c.id)).scalars())
 
 
 def mark_moved(database: Database, to: str) -> None:

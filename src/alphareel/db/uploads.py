@@ -10,8 +10,10 @@ from alphareel.db.database import Database
 from alphareel.db.deletion import schedule_deletion
 from alphareel.db.storage_usage import StorageUsage, lock_storage
 from alphareel.db.tables import pending_deletions, uploads
+from alphareel.db.tus import finish_tus
 from alphareel.domain.errors import StorageFailed
 from alphareel.service.ports import Clock
+from alphareel.service.tus.models import TusUpload
 from alphareel.service.uploads.models import Upload
 from alphareel.service.uploads.service import MAX_WRITE_TIME
 
@@ -32,26 +34,34 @@ class UploadStore:
         with self._database.write() as c:
             schedule_deletion(c, (blob,), at=self._clock.now() + MAX_WRITE_TIME)
 
-    def add_upload(self, upload: Upload) -> Upload:
+    def add_upload(self, upload: Upload, *, tus: TusUpload | None = None) -> Upload:
         """Record an upload, and return it as recorded: with the blob of an earlier upload if its content is the same.
 
-        Raises StorageQuotaExceeded, StorageFull; StorageFailed if its blob was not expected, or too long ago.
+        ``tus``: received it, and is finished in the same transaction. Raises StorageQuotaExceeded, StorageFull;
+        StorageFailed if its blob was not expected, or too long ago; for ``tus`` also NotFound, UploadLocked.
         """
         with self._database.write() as c:
             lock_storage(c)
+            if tus is not None:
+                finish_tus(c, tus, upload.id, now=self._clock.now())
             if (same := _find_same_content(c, upload)) is not None:
                 return _insert(c, replace(upload, blob=same.blob))
             self._storage.check(c, upload.key_id, upload.size)
             _confirm_blob(c, upload.blob)
             return _insert(c, upload)
 
-    def add_copy(self, upload: Upload) -> Upload | None:
-        """Record an upload whose content this key has uploaded before, with what is known of it; None if it has not."""
+    def add_copy(self, upload: Upload, *, tus: TusUpload | None = None) -> Upload | None:
+        """Record an upload whose content this key has uploaded before, with what is known of it; None if it has not.
+
+        ``tus``: as for ``add_upload``.
+        """
         with self._database.write() as c:
             lock_storage(c)
             same = _find_same_content(c, upload)
             if same is None:
                 return None
+            if tus is not None:
+                finish_tus(c, tus, upload.id, now=self._clock.now())
             copy = replace(same, id=upload.id, created_at=upload.created_at)
             extension = PurePosixPath(same.blob).suffix  # what an upload without a name is called everywhere
             return _insert(c, replace(copy, filename=upload.filename or f"upload{extension}"))

@@ -26,6 +26,11 @@ The tree (code, retryable where marked *):
     ├── StorageFull             * storage_full           the service's storage is used up
     ├── NotFound                  not_found
     ├── InvalidState              invalid_state
+    ├── OffsetMismatch            offset_mismatch        an upload does not continue there
+    ├── ChecksumMismatch        * checksum_mismatch      the bytes were damaged on their way
+    ├── UploadLocked            * upload_locked          another request appends to the upload
+    ├── VersionUnsupported        version_unsupported    of the tus protocol
+    ├── MediaTypeUnsupported      media_type_unsupported
     ├── JobNotCompleted           job_not_completed
     ├── MissingApiKey             missing_api_key
     ├── InvalidApiKey             invalid_api_key
@@ -178,6 +183,34 @@ class NotFound(AlphareelError):
 
 class InvalidState(AlphareelError):
     code = "invalid_state"
+
+
+class OffsetMismatch(AlphareelError):
+    code = "offset_mismatch"
+
+
+class ChecksumMismatch(AlphareelError):
+    code = "checksum_mismatch"
+    retryable = True
+
+
+class UploadLocked(AlphareelError):
+    """``retry_after``: seconds until the lock expires, unless its holder renews it."""
+
+    code = "upload_locked"
+    retryable = True
+
+    def __init__(self, message: str, *, hint: str = "", retry_after: float = 1.0) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
+
+
+class VersionUnsupported(AlphareelError):
+    code = "version_unsupported"
+
+
+class MediaTypeUnsupported(AlphareelError):
+    code = "media_type_unsupported"
 
 
 class JobNotCompleted(AlphareelError):

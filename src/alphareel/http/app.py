@@ -14,6 +14,7 @@ from alphareel.http.middleware.head import HeadMiddleware
 from alphareel.http.middleware.lingering_close import LingeringCloseMiddleware
 from alphareel.http.middleware.request_log import RequestLogMiddleware
 from alphareel.http.middleware.storable_text import StorableTextMiddleware
+from alphareel.http.middleware.tus import TusMiddleware
 from alphareel.http.openapi import document
 from alphareel.http.openapi import errors as error_responses
 from alphareel.http.rate_limits import Limiter
@@ -34,6 +35,7 @@ from alphareel.http.routes import (
     models,
     proofs,
     studio,
+    tus,
     uploads,
     usage,
     webhooks,
@@ -80,6 +82,7 @@ def create_app(
     errors.install(app)
     idempotency.install(app)
     sse.install(app)
+    app.include_router(tus.options_router)
     app.include_router(_v1())
     app.include_router(admin.router)
     app.include_router(files.router)
@@ -93,6 +96,7 @@ def create_app(
         app.include_router(legacy.router)
     app.add_middleware(StorableTextMiddleware)
     app.add_middleware(HeadMiddleware, router=app.router)
+    app.add_middleware(TusMiddleware)
     app.add_middleware(
         RequestLogMiddleware,
         record_call=services.calls.record,
@@ -111,6 +115,7 @@ def _v1() -> APIRouter:
     responses = error_responses(s401="No key, or an unknown one")
     router = APIRouter(prefix="/v1", dependencies=[Depends(require_key)], responses=responses)
     for resource in (
+        tus,
         uploads,
         estimate,
         jobs,

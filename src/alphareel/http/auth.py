@@ -54,7 +54,10 @@ def require_key(request: Request, services: ServicesOf, secret: _Secret) -> Prin
     request.state.key_id = key.id
     principal = Principal(key=key, request_id=request_id(request))
     request.state.rate_limit = context_of(request).rate_limiter.hit_key(
-        key, request.method, unfinished_job=_unfinished_job(request, principal, services)
+        key,
+        request.method,
+        unfinished_job=_unfinished_job(request, principal, services),
+        tus_upload=_tus_upload(request, principal, services),
     )
     return principal
 
@@ -84,6 +87,12 @@ def _unfinished_job(request: Request, principal: Principal, services: Services) 
         return None
     job = request.state.job = services.jobs.find(principal, job_id)  # for the route, which need not read it again
     return job_id if job is not None and job.status in UNFINISHED else None
+
+
+def _tus_upload(request: Request, principal: Principal, services: Services) -> str | None:
+    """The ID of the principal's resumable upload that the request is about; such requests have their own budget."""
+    tus_id = request.path_params.get("tus_id")
+    return tus_id if tus_id is not None and services.tus.find(principal, tus_id) is not None else None
 
 
 def require_admin(

@@ -41,11 +41,16 @@ STATUS: dict[type[e.AlphareelError], int] = {
     e.TargetExists: 409,
     e.Cancelled: 409,
     e.IdempotencyInProgress: 409,
+    e.OffsetMismatch: 409,
+    e.VersionUnsupported: 412,
+    e.MediaTypeUnsupported: 415,
     e.IdempotencyConflict: 422,
+    e.UploadLocked: 423,
     e.RateLimited: 429,
     RateLimitExceeded: 429,
     e.TooManyJobs: 429,
     e.TooManyUploads: 429,
+    e.ChecksumMismatch: 460,  # of the tus protocol
     e.InternalError: 500,
     e.OutOfMemory: 500,
     e.VerificationFailed: 500,
@@ -116,7 +121,7 @@ def _retry_after(error: e.AlphareelError) -> int | None:
     """Whole seconds after which the same request may succeed; None for errors where waiting does not help."""
     if isinstance(error, e.RateLimited):
         return max(1, math.ceil(error.retry_after))
-    if isinstance(error, e.Unavailable | e.IdempotencyInProgress) and error.retry_after is not None:
+    if isinstance(error, e.Unavailable | e.IdempotencyInProgress | e.UploadLocked) and error.retry_after is not None:
         return max(1, math.ceil(error.retry_after))
     if isinstance(error, e.QueueFull | e.StorageFull):
         return round(RETRY_SECONDS)

@@ -16,6 +16,9 @@ READ_METHODS = ("GET", "HEAD", "OPTIONS")
 JOB_READS = 60
 """Reads per minute of each unfinished job, beside those of its key: twice what a client needs that polls every 2 s."""
 
+TUS_REQUESTS = 600
+"""Requests per minute of each resumable upload, beside those of its key: clients send large files in many."""
+
 _OUTAGE_PAUSE = 5.0  # seconds before an unreachable store is tried again: each attempt may take the whole timeout
 
 
@@ -51,17 +54,21 @@ class Limiter:
         self._unavailable_until = 0.0
         self._lock = threading.Lock()
 
-    def hit_key(self, key: ApiKey, method: str, *, unfinished_job: str | None = None) -> RateLimitState | None:
+    def hit_key(
+        self, key: ApiKey, method: str, *, unfinished_job: str | None = None, tus_upload: str | None = None
+    ) -> RateLimitState | None:
         """Count a request of a key; None if it has no limit. Raises RateLimitExceeded.
 
-        ``unfinished_job``: the ID of the caller's job that the request reads, which has a budget of its own.
+        ``unfinished_job``, ``tus_upload``: the ID of the caller's job that the request reads, or of the upload that it
+        is about, which have budgets of their own.
         """
         key_limit = key.read_per_minute if method in READ_METHODS else key.write_per_minute
-        return self._hit(f"key:{key.id}", method, key_limit, unfinished_job)
+        own = (f"tus:{tus_upload}", TUS_REQUESTS) if tus_upload is not None else _job_budget(unfinished_job)
+        return self._hit(f"key:{key.id}", method, key_limit, own)
 
     def hit_address(self, address: str, method: str, *, unfinished_job: str | None = None) -> RateLimitState | None:
         """Count a request without a key; an IPv6 address counts for its /64. Raises RateLimitExceeded."""
-        return self._hit(f"address:{origin_of(address)}", method, None, unfinished_job)
+        return self._hit(f"address:{origin_of(address)}", method, None, _job_budget(unfinished_job))
 
     def peek_address(self, address: str, method: str) -> RateLimitState | None:
         """The budget of an address, without counting; None if it has no limit. Never waits for a remote store."""
@@ -71,14 +78,14 @@ class Limiter:
         return RateLimitState.of(self._buckets.peek(_bucket(f"address:{origin_of(address)}", method), limit))
 
     def _hit(
-        self, identity: str, method: str, key_limit: int | None, unfinished_job: str | None
+        self, identity: str, method: str, key_limit: int | None, own: tuple[str, int] | None
     ) -> RateLimitState | None:
         limit = self._default(method) if key_limit is None else key_limit
         if limit == 0 or self._is_unavailable():
             return None
         try:
-            if unfinished_job is not None:
-                allowed, bucket = self._buckets.take(f"job:{unfinished_job}", JOB_READS)
+            if own is not None:
+                allowed, bucket = self._buckets.take(*own)
                 if allowed:
                     return RateLimitState.of(bucket)
             allowed, bucket = self._buckets.take(_bucket(identity, method), limit)
@@ -115,6 +122,10 @@ class RateLimitExceeded(RateLimited):
             retry_after=retry_after,
         )
         self.state = state
+
+
+def _job_budget(unfinished_job: str | None) -> tuple[str, int] | None:
+    return None if unfinished_job is None else (f"job:{unfinished_job}", JOB_READS)
 
 
 def _bucket(identity: str, method: str) -> str:

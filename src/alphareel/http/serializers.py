@@ -6,6 +6,7 @@ from alphareel.domain import options
 from alphareel.domain.color import Rgb
 from alphareel.http.schemas import corrections
 from alphareel.http.schemas import jobs as schemas
+from alphareel.http.schemas import tus as tus_schemas
 from alphareel.http.schemas.uploads import Upload as UploadSchema
 from alphareel.service.corrections.service import correction_of, row_number, undone_number
 from alphareel.service.exports.layers import Layer
@@ -14,6 +15,7 @@ from alphareel.service.files.signed_urls import Link
 from alphareel.service.jobs.models import Billing, Job, JobEvent, Output, Status
 from alphareel.service.services import Services
 from alphareel.service.settings import Settings
+from alphareel.service.tus.models import TusUpload
 from alphareel.service.uploads.models import Upload
 
 if TYPE_CHECKING:
@@ -326,6 +328,18 @@ class Serializers:
             filename=upload.filename,
             size=upload.size,
             url=url if upload.kind == "image" else None,
+        )
+
+    def tus(self, tus: TusUpload) -> tus_schemas.TusUpload:
+        return tus_schemas.TusUpload(
+            id=tus.id,
+            status="completed" if tus.result is not None else "failed" if tus.error_code is not None else "receiving",
+            offset=tus.offset,
+            length=tus.length,
+            expires_at=tus.expires_at,
+            upload=self.upload(tus.result) if tus.result is not None else None,
+            error=tus.error,
+            error_code=tus.error_code,
         )
 
     def job(self, job: Job) -> schemas.Job:

@@ -16,6 +16,7 @@ from alphareel.db.idempotency import IdempotencyStore
 from alphareel.db.orphans import OrphanStore
 from alphareel.db.retention import RetentionStore
 from alphareel.db.stats import RunHistory, StatsStore
+from alphareel.db.tus import TusStore
 from alphareel.db.usage import CallStore
 from alphareel.db.webhooks import WebhookStore
 from alphareel.domain.clip import Limits
@@ -56,6 +57,7 @@ from alphareel.service.services import Services
 from alphareel.service.settings import HttpSettings, Settings
 from alphareel.service.stats import StatsService
 from alphareel.service.studio import SignInCodes
+from alphareel.service.tus.service import TusService
 from alphareel.service.uploads.models import MediaInfo
 from alphareel.service.uploads.probe_queue import ProbeQueue
 from alphareel.service.uploads.service import UploadService
@@ -77,6 +79,7 @@ _OWN_WORK = 0.25  # of the time that a probe may take: one that computed less wa
 _EXPORT_AGAIN = "Check that it plays, or export it again as MP4 (H.264)."
 _EXAMINE_FETCHED = ResourceLimits(memory_bytes=4 * 1024**3, cpu_seconds=60, wall_seconds=120.0)
 _SWEEP_SECONDS = 60.0
+_SWEEP_BATCH = 100
 _CALLS_KEPT = timedelta(days=91)  # a day more than usage looks back
 
 
@@ -132,6 +135,17 @@ def build_services(installation: Installation, children: Children = SPAWNED) -> 
             prices, RunHistory(database), installation.resolver, capabilities, AccountStore(database, clock=clock)
         ),
         uploads=uploads,
+        tus=TusService(
+            _tus_store(installation),
+            uploads,
+            installation.uploads,
+            installation.blobs,
+            deletion,
+            settings=settings.tus,
+            limits=settings.limits,
+            incoming=settings.storage.incoming,
+            clock=clock,
+        ),
         files=FileService(
             _url_signer(installation), installation.blobs, installation.resolver, installation.jobs, retention, clock
         ),
@@ -323,12 +337,20 @@ def build_sweeper(installation: Installation) -> PeriodicTask:
     age = timedelta(seconds=installation.settings.retention.orphan_seconds)
     orphans = OrphanSweep(OrphanStore(installation.database), installation.blobs, age=age, clock=installation.clock)
 
+    tus = _tus_store(installation)
+
     def sweep() -> None:
+        while tus.expire(limit=_SWEEP_BATCH) == _SWEEP_BATCH:
+            pass
         retention.sweep()
         if age:
             orphans.sweep_when_due()
 
     return PeriodicTask("retention", sweep, seconds=_SWEEP_SECONDS)
+
+
+def _tus_store(installation: Installation) -> TusStore:
+    return TusStore(installation.database, clock=installation.clock, storage=installation.storage_usage)
 
 
 def _deletion_store(installation: Installation) -> DeletionStore:

@@ -21,6 +21,7 @@ from alphareel.service.jobs.service import JobService
 from alphareel.service.jobs.watch import JobWatch
 from alphareel.service.proofs.service import ProofService
 from alphareel.service.stats import StatsService
+from alphareel.service.tus.service import TusService
 from alphareel.service.uploads.service import UploadService
 from alphareel.service.usage.service import CallLog, UsageService
 from alphareel.service.webhooks.service import WebhookService
@@ -43,6 +44,7 @@ class Services:
     analyses: AnalysisService
     estimates: EstimateService
     uploads: UploadService
+    tus: TusService
     files: FileService
     webhooks: WebhookService
     usage: UsageService

@@ -378,6 +378,29 @@ class LimitSettings(SettingsGroup):
         return Limits(max_bytes=self.max_upload_bytes, max_side=self.max_side, max_seconds=self.max_seconds)
 
 
+class TusSettings(SettingsGroup):
+    """Resumable uploads."""
+
+    expire_seconds: float = Field(
+        default=24 * 3600.0,
+        ge=60,
+        validation_alias="TUS_EXPIRE_SECONDS",
+        description="Time after its last part when an unfinished resumable upload is deleted.",
+    )
+    uploads_per_key: int = Field(
+        default=100,
+        ge=1,
+        validation_alias="TUS_UPLOADS_PER_KEY",
+        description="Unfinished resumable uploads per key; further ones are refused.",
+    )
+    #: Bytes after which what was received is stored, and the offset moves on; more for a large file.
+    part_bytes: int = 8 * MIB
+    #: Parts of one upload; each request makes at least one.
+    max_parts: int = 10_000
+    #: How long a request that appends keeps the upload locked after it received something.
+    lock_seconds: float = 6.0
+
+
 class ProbeSettings(SettingsGroup):
     """Inspection of uploads."""
 
@@ -763,6 +786,7 @@ class Settings(BaseModel):
     access: AccessSettings = AccessSettings()
     rate_limits: RateLimitSettings = RateLimitSettings()
     limits: LimitSettings = LimitSettings()
+    tus: TusSettings = TusSettings()
     probes: ProbeSettings = ProbeSettings()
     jobs: JobSettings = JobSettings()
     queue: QueueSettings = QueueSettings()

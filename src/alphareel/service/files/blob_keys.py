@@ -2,7 +2,7 @@
 
 ``uploads/<upload>.<extension>`` and, for each job, ``outputs/<job>/<attempt>/<name>``,
 ``mattes/<job>/<attempt>/<name>``, ``previews/<job>/<attempt>/<name>``, ``chunks/<job>/<plan hash>/<name>`` and
-``fetched/<job>/<run>/<name>``.
+``fetched/<job>/<run>/<name>``. ``parts/<tus upload>/<offset>.<generation>``: of a file that is being received.
 A prefix ends in a slash.
 """
 
@@ -15,6 +15,7 @@ PREVIEWS = "previews"
 CHUNKS = "chunks"
 FETCHED = "fetched"
 UPLOADS = "uploads"
+PARTS = "parts"
 JOB_FOLDERS = (OUTPUTS, MATTES, PREVIEWS, CHUNKS, FETCHED)
 
 UPLOAD_KEY = re.compile(UPLOADS + r"/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.[a-z0-9]{2,5}")
@@ -35,7 +36,7 @@ _EXTENSIONS = {
 
 
 class BlobKey(NamedTuple):
-    """A parsed key. ``owner``: the ID of the job, or the file name of the upload."""
+    """A parsed key. ``owner``: the ID of the job or the tus upload, or the file name of the upload."""
 
     folder: str
     owner: str
@@ -44,7 +45,7 @@ class BlobKey(NamedTuple):
 def parse(key: str) -> BlobKey | None:
     """None for a key of any other form."""
     folder, *rest = key.split("/")
-    if folder in JOB_FOLDERS and len(rest) > 1:
+    if folder in (*JOB_FOLDERS, PARTS) and len(rest) > 1:
         return BlobKey(folder, rest[0])
     if folder == UPLOADS and len(rest) == 1:
         return BlobKey(folder, rest[0])
@@ -54,6 +55,16 @@ def parse(key: str) -> BlobKey | None:
 def upload_key(upload_id: str, extension: str) -> str:
     """``extension`` has no dot."""
     return f"{UPLOADS}/{upload_id}.{extension}"
+
+
+def part_prefix(tus_id: str) -> str:
+    """Prefix of the parts of a file that is being received."""
+    return f"{PARTS}/{tus_id}/"
+
+
+def part_key(tus_id: str, offset: int, generation: int) -> str:
+    """Key of the part at ``offset``; two requests never write the same one, because their generations differ."""
+    return f"{part_prefix(tus_id)}{offset}.{generation}"
 
 
 def output_prefix(job_id: str, attempt: int) -> str:

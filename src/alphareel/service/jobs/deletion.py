@@ -41,7 +41,7 @@ class DeletionService:
                 return  # another request deleted it
             if current.status not in TERMINAL:
                 self._jobs.fail(job.id, attempt=None, error="Cancelled", error_code=Cancelled.code, actor=actor)
-        self._delete(blobs)
+        self.delete_blobs(blobs)
         for child in self._jobs.children(job.id):  # after the job, of which no other can be made now
             self.delete_job(child, actor=actor)
 
@@ -50,16 +50,17 @@ class DeletionService:
         blobs = self._deletions.remove_upload(upload_id)
         if blobs is None:
             raise InvalidState("A job that is not done uses this upload.", hint="Cancel the job, or wait for its end.")
-        self._delete(blobs)
+        self.delete_blobs(blobs)
 
     def empty(self) -> None:
         """Finish interrupted deletions: those of jobs, and of the blobs that are scheduled. Raises Unavailable."""
         for job_id in self._deletions.forsaken(limit=_BATCH):
             if (job := self._jobs.job(job_id)) is not None:
                 self.delete_job(job, actor=_ACTOR)
-        self._delete(self._deletions.pending_deletions(limit=_BATCH))
+        self.delete_blobs(self._deletions.pending_deletions(limit=_BATCH))
 
-    def _delete(self, blobs: tuple[str, ...]) -> None:
+    def delete_blobs(self, blobs: tuple[str, ...]) -> None:
+        """Delete blobs and prefixes that are scheduled for deletion."""
         for blob in blobs:
             try:
                 if blob.endswith("/"):

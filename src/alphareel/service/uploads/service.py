@@ -29,6 +29,7 @@ from alphareel.service.jobs.deletion import DeletionService
 from alphareel.service.ports import Blobs, Clock
 from alphareel.service.principal import Principal
 from alphareel.service.settings import LimitSettings, StorageSettings
+from alphareel.service.tus.models import TusUpload
 from alphareel.service.uploads.models import MediaInfo, Upload
 from alphareel.service.uploads.probe_queue import ProbeQueue, Uploader
 
@@ -83,11 +84,7 @@ class UploadService:
 
         Raises StorageQuotaExceeded, StorageFull when there is no room for anything.
         """
-        declared = (declared_type or "").partition(";")[0].strip().lower()
-        if declared not in _NEUTRAL_TYPES and not declared.startswith(_MEDIA_TYPES):
-            raise InvalidFileType(
-                f"Invalid file type {declared[:60]!r}.", hint="Send a video (mp4, mov, webm, avi) or an image."
-            )
+        check_declared_type(declared_type)
         remaining = self.remaining_bytes(principal.key_id, 1)
         return UploadSession(
             self,
@@ -96,6 +93,18 @@ class UploadService:
             folder=self._settings.incoming,
             max_bytes=self._limits.max_upload_bytes,
             remaining=remaining,
+        )
+
+    def resume(self, tus: TusUpload) -> UploadSession:
+        """Put together a file that arrived in parts, whose bytes are accounted for; ``finish`` finishes ``tus`` too."""
+        return UploadSession(
+            self,
+            Uploader(tus.key_id),
+            filename=tus.filename,
+            folder=self._settings.incoming,
+            max_bytes=self._limits.max_upload_bytes,
+            remaining=None,
+            tus=tus,
         )
 
     def begin_idempotent(
@@ -128,7 +137,7 @@ class UploadService:
 
     def find_copy(self, session: UploadSession) -> Upload | None:
         """Record an upload of a file that is stored already; None when it is not."""
-        return self._store.add_copy(self._describe(session))
+        return self._store.add_copy(self._describe(session), tus=session.tus)
 
     def probe(self, session: UploadSession) -> Future[MediaInfo]:
         """Queue the inspection of the received file. Raises TooManyUploads, QueueFull."""
@@ -137,7 +146,7 @@ class UploadService:
 
     def store(self, session: UploadSession, info: MediaInfo) -> Upload:
         """Store the received file durably and record it."""
-        return self._store_new(self._describe(session), info, session.path)
+        return self._store_new(self._describe(session), info, session.path, session.tus)
 
     def _describe(self, session: UploadSession) -> Upload:
         return Upload(
@@ -152,7 +161,7 @@ class UploadService:
             created_at=self._clock.now(),
         )
 
-    def _store_new(self, upload: Upload, info: MediaInfo, path: Path) -> Upload:
+    def _store_new(self, upload: Upload, info: MediaInfo, path: Path, tus: TusUpload | None) -> Upload:
         identified = replace(
             upload,
             filename=upload.filename or f"upload.{info.extension}",
@@ -167,7 +176,7 @@ class UploadService:
         self._store.expect_blob(identified.blob)
         self._blobs.put_file(identified.blob, path)
         try:
-            recorded = self._store.add_upload(identified)
+            recorded = self._store.add_upload(identified, tus=tus)
         except AlphareelError:
             self._blobs.delete(identified.blob)
             raise
@@ -237,7 +246,9 @@ class UploadSession:
         folder: Path,
         max_bytes: int,
         remaining: int | None,
+        tus: TusUpload | None = None,
     ) -> None:
+        self.tus = tus
         self.uploader = uploader
         self.filename = filename
         self.size = 0
@@ -253,7 +264,7 @@ class UploadSession:
             folder.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("xb")
         except OSError as error:
-            raise _disk_failed(error) from error
+            raise disk_failed(error) from error
 
     @property
     def sha256(self) -> str:
@@ -272,7 +283,7 @@ class UploadSession:
         try:
             self._file.write(data)
         except OSError as error:
-            raise _disk_failed(error) from error
+            raise disk_failed(error) from error
         self._hash.update(data)
         self.size += len(data)
 
@@ -280,7 +291,7 @@ class UploadSession:
         try:
             self._file.close()
         except OSError as error:
-            raise _disk_failed(error) from error
+            raise disk_failed(error) from error
         if self.size == 0:
             raise InvalidFileType("Invalid file type: the file is empty.", hint="Send a video or an image.")
         self._copy = self._service.find_copy(self)
@@ -297,7 +308,7 @@ class UploadSession:
             assert self._probe is not None
             return self._service.store(self, self._probe.result())
         except OSError as error:
-            raise _disk_failed(error) from error
+            raise disk_failed(error) from error
         finally:
             self.abort()
 
@@ -349,6 +360,16 @@ class IdempotentUpload:
             self._store.release(self._reservation)
 
 
+def check_declared_type(declared_type: str | None) -> str:
+    """The type without parameters. Raises InvalidFileType when it is neither vague nor that of a video or an image."""
+    declared = (declared_type or "").partition(";")[0].strip().lower()
+    if declared not in _NEUTRAL_TYPES and not declared.startswith(_MEDIA_TYPES):
+        raise InvalidFileType(
+            f"Invalid file type {declared[:60]!r}.", hint="Send a video (mp4, mov, webm, avi) or an image."
+        )
+    return declared
+
+
 def plain_name(filename: str) -> str:
     """The file name without folders and control characters, of bounded length; may be empty."""
     name = PurePath(filename.replace("\\", "/")).name
@@ -369,14 +390,15 @@ def _free(folder: Path) -> float:
     try:
         return shutil.disk_usage(folder).free
     except OSError as error:
-        raise _disk_failed(error) from error
+        raise disk_failed(error) from error
 
 
 def _free_of(stored: int | None) -> float:
     return float("inf") if stored is None else stored
 
 
-def _disk_failed(error: OSError) -> StorageFailed | StorageFull:
+def disk_failed(error: OSError) -> StorageFailed | StorageFull:
+    """The error for a disk that could not be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return no_space()
     return StorageFailed(
