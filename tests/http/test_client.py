@@ -155,3 +155,25 @@ def test_admin_client_rotates_limits_and_charges(operated, key):
     assert admin.get_credits("studio-charged", limit=5)["items"]
     assert "items" in admin.usage(days=1)
     assert admin.list_events(limit=5)["items"]
+
+
+def test_a_resumable_upload_becomes_what_a_form_becomes(sdk, source):
+    sent = []
+    uploaded = sdk.upload(source, resumable=True, on_progress=lambda done, total: sent.append((done, total)))
+    assert set(uploaded) == set(sdk.upload(source))
+    assert (uploaded["filename"], uploaded["size"], sent) == ("in.mp4", len(TINY_MP4), [(len(TINY_MP4),) * 2])
+    assert sdk.create_job(uploaded["video_url"], auto_start=False)["status"] == "created"
+
+
+def test_large_files_are_resumable_by_themselves(sdk, source, monkeypatch):
+    monkeypatch.setattr("alphareel_client.client.RESUMABLE_BYTES", 10)
+    monkeypatch.setattr(sdk._session, "send", None)  # the form's
+    assert sdk.upload(source)["filename"] == "in.mp4"
+
+
+def test_a_resumable_upload_that_is_no_video_says_why(sdk, tmp_path):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"no video")
+    with pytest.raises(ApiError) as caught:
+        sdk.upload(path, resumable=True)
+    assert (caught.value.status_code, caught.value.code) == (400, "invalid_file_type")

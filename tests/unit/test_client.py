@@ -683,3 +683,72 @@ def test_what_may_have_happened_and_cannot_be_repeated_is_sent_once(call):
     with pytest.raises(ApiError):
         call(client_of(script))
     assert len(script.requests) == 1
+
+
+class TusServer:
+    """Takes ``step`` bytes of each PATCH, then plays the next fault."""
+
+    def __init__(self, content, *faults, step=3):
+        self.content, self.faults, self.step = content, list(faults), step
+        self.received = b""
+        self.offsets = []
+
+    def __call__(self, request):
+        if request.method == "POST":
+            assert request.headers["upload-length"] == str(len(self.content))
+            return httpx2.Response(201, headers={"Location": "http://elsewhere/v1/uploads/tus/t1"})
+        assert str(request.url) == "http://api/prefix/v1/uploads/tus/t1"
+        if request.method == "PATCH":
+            self.offsets.append(int(request.headers["upload-offset"]))
+            body = request.read()
+            fault = self.faults.pop(0) if self.faults else None
+            if fault is None:
+                self.received += body
+                return httpx2.Response(204)
+            self.received += body[: self.step]
+            if isinstance(fault, Exception):
+                raise fault
+            return fault
+        ended = self.received == self.content
+        upload = {"video_id": "v", "video_url": "u"} if ended else None
+        status = "completed" if ended else "receiving"
+        return answer(body={"status": status, "offset": len(self.received), "upload": upload})
+
+
+@pytest.fixture
+def film(tmp_path):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"0123456789" * 5)
+    return path
+
+
+def test_a_resumable_upload_goes_on_where_it_stopped(film, pauses):
+    faults = [httpx2.ReadError("cut"), refusal(423, "upload_locked", **{"Retry-After": "6"}), refusal(503)] * 4
+    server = TusServer(film.read_bytes(), *faults)
+    assert client_of(server, retries=2).upload(film, resumable=True)["video_id"] == "v"
+    assert server.offsets == list(range(0, 37, 3))
+    assert server.received == film.read_bytes()
+    assert 6 in pauses
+
+
+def test_a_resumable_upload_without_progress_gives_up(film):
+    server = TusServer(film.read_bytes(), *[refusal(503)] * 50, step=0)
+    with pytest.raises(ApiError) as caught:
+        client_of(server, retries=3).upload(film, resumable=True)
+    assert (caught.value.status_code, len(server.offsets)) == (503, 4)
+
+
+def test_a_refused_part_is_not_sent_again(film):
+    server = TusServer(film.read_bytes(), refusal(400, "storage_quota_exceeded"))
+    with pytest.raises(ApiError, match="It is so"):
+        client_of(server).upload(film, resumable=True)
+    assert server.offsets == [0]
+
+
+def test_an_older_service_gets_a_form_unless_the_caller_insists(film, monkeypatch):
+    monkeypatch.setattr("alphareel_client.client.RESUMABLE_BYTES", 10)
+    script = Script(refusal(405), answer(body={"video_url": "u"}))
+    assert client_of(script).upload(film) == {"video_url": "u"}
+    assert [request.url.path for request in script.requests] == ["/prefix/v1/uploads/tus", "/prefix/v1/uploads"]
+    with pytest.raises(ApiError):
+        client_of(Script(refusal(405))).upload(film, resumable=True)

@@ -168,6 +168,7 @@ def _update(c: sa.Connection, tus_id: str, values: dict[str, Any]) -> sa.Row[Any
 
 
 def _remove(c: sa.Connection, tus_id: str, *, at: datetime) -> tuple[str, ...]:
+    _locked_row(c, tus_id)  # so that no part is added meanwhile
     prefixes = _drop_parts(c, tus_id, at=at)
     c.execute(sa.delete(tus_uploads).where(tus_uploads.c.id == tus_id))
     return prefixes

@@ -12,9 +12,10 @@ import httpx2
 from alphareel_client.admin import AdminClient
 from alphareel_client.config import API_KEY_VARIABLES, resolve_base_url, resolve_secret
 from alphareel_client.download import fetch
-from alphareel_client.errors import JobFailed
+from alphareel_client.errors import ApiError, JobFailed
 from alphareel_client.events import stream_events
 from alphareel_client.transport import HttpClient, HttpSession, Request, drop_none, idempotent_request
+from alphareel_client.tus import RESUMABLE_BYTES, send_resumable
 from alphareel_client.types import (
     Correction,
     CorrectionList,
@@ -37,6 +38,7 @@ OnBytes = Callable[[int, int], None]
 OnProgress = Callable[[float], None]
 
 _FIRST_PAUSE = 1.0
+_UNKNOWN_ROUTE = (404, 405)  # an older service
 _MAX_PAUSE = 10.0
 _UPLOAD_TIMEOUT = httpx2.Timeout(60.0, read=180.0)  # the server probes the file after the last byte
 
@@ -82,10 +84,26 @@ class Client(HttpClient):
         )
         self.webhooks = Webhooks(self._session)
 
-    def upload(self, path: str | Path, *, on_progress: OnBytes | None = None) -> Upload:
-        """Stream a file from disk; ``on_progress(sent, total)`` counts its bytes. Raises ApiError, OSError."""
+    def upload(self, path: str | Path, *, resumable: bool | None = None, on_progress: OnBytes | None = None) -> Upload:
+        """Stream a file from disk. Raises ApiError, OSError.
+
+        Parameters
+        ----------
+        resumable
+            Go on where a broken connection stopped it. None: if the file has 64 MiB or more, and the service can.
+        on_progress
+            Called with the bytes sent so far and in all; the former fall back when a connection breaks.
+        """
         source = Path(path)
         kind = mimetypes.guess_type(source.name)[0] or "application/octet-stream"
+        if resumable or (resumable is None and source.stat().st_size >= RESUMABLE_BYTES):
+            try:
+                return send_resumable(
+                    self._session, source, content_type=kind, retries=self._retries, on_progress=on_progress
+                )
+            except ApiError as error:
+                if resumable or error.status_code not in _UNKNOWN_ROUTE:
+                    raise
         with source.open("rb") as file:
             counted = _CountingReader(file, source.stat().st_size, on_progress)
             options = {"files": {"file": (source.name, counted, kind)}, "timeout": _UPLOAD_TIMEOUT}

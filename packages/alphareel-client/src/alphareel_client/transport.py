@@ -62,14 +62,18 @@ class HttpSession:
 
     def send(self, request: Request) -> dict[str, Any]:
         """The JSON object of the response. Raises ApiError, also when the server cannot be reached."""
+        return read_response(self.exchange(request))
+
+    def exchange(self, request: Request) -> httpx2.Response:
+        """A successful response, after retries. Raises ApiError, also when the server cannot be reached."""
         for attempt in range(self._retries):
             try:
-                return self._send_once(request)
+                return self.exchange_once(request)
             except ApiError as error:
                 if not _may_repeat(request, error):
                     raise
                 time.sleep(pause(attempt, error.retry_after))
-        return self._send_once(request)
+        return self.exchange_once(request)
 
     def get(self, path: str, **params: Any) -> dict[str, Any]:
         """GET with the parameters that are not None. Raises ApiError."""
@@ -92,7 +96,8 @@ class HttpSession:
         except httpx2.TransportError as error:
             raise unreachable(error, url) from error
 
-    def _send_once(self, request: Request) -> dict[str, Any]:
+    def exchange_once(self, request: Request) -> httpx2.Response:
+        """``exchange`` without retries."""
         url = self._base_url + request.path
         options = dict(request.options)
         headers = {**self._headers, **options.pop("headers", {})}
@@ -100,7 +105,9 @@ class HttpSession:
             response = self.http.request(request.method, url, headers=headers, **options)
         except httpx2.TransportError as error:
             raise unreachable(error, url) from error
-        return read_response(response)
+        if response.status_code >= 400:
+            read_response(response)
+        return response
 
 
 class HttpClient:
