@@ -196,14 +196,14 @@ def test_tuspy_gets_a_file_through_a_proxy_that_cuts_connections(
     from tusclient.exceptions import TusCommunicationError  # noqa: PLC0415  # skipped without it
 
     copy = unlike_others(film, tmp_path)
-    with FaultyProxy(int(urlsplit(service.base).port or 0), seed=3) as proxy:
+    with FaultyProxy(int(urlsplit(service.base).port or 0), seed=3) as proxy, copy.open("rb") as file:
         tus = tusclient.TusClient(f"{proxy.base}/v1/uploads/tus", headers={"X-Api-Key": KEY})
         uploader = None
         for _ in range(60):
             try:
                 if uploader is None:
                     name = {"filename": "film.mp4"}
-                    uploader = tus.uploader(str(copy), chunk_size=5 * MIB, metadata=name, upload_checksum=True)
+                    uploader = tus.uploader(file_stream=file, chunk_size=5 * MIB, metadata=name, upload_checksum=True)
                 else:
                     uploader.offset = uploader.get_offset()
                 uploader.upload()

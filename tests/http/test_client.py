@@ -167,8 +167,12 @@ def test_a_resumable_upload_becomes_what_a_form_becomes(sdk, source):
 
 def test_large_files_are_resumable_by_themselves(sdk, source, monkeypatch):
     monkeypatch.setattr("alphareel_client.client.RESUMABLE_BYTES", 10)
-    monkeypatch.setattr(sdk._session, "send", None)  # the form's
+    paths = []
+    exchange = sdk._session.exchange_once
+    monkeypatch.setattr(sdk._session, "exchange_once", lambda asked: (paths.append(asked.path), exchange(asked))[1])
     assert sdk.upload(source)["filename"] == "in.mp4"
+    assert paths[0] == "/v1/uploads/tus"
+    assert "/v1/uploads" not in paths
 
 
 def test_a_resumable_upload_that_is_no_video_says_why(sdk, tmp_path):
