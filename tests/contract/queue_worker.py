@@ -66,6 +66,9 @@ class Sleeper:
             time.sleep(job.metadata["far"])
         self.jobs.queue_fetched(job_id, ticket=ticket, actor="test")
 
+    def deliver(self, job_id, ticket):
+        raise AssertionError
+
     def make_chunk(self, job_id, ticket, plan_hash, number):
         self.note("help", job_id, plan_hash, number)
 

@@ -178,6 +178,8 @@ def _tombstone(row: sa.Row[Any], *, now: datetime) -> dict[str, Any]:
         "task": None,
         "report": None,
         "downloaded": None,
+        "targets": None,
+        "undelivered": None,
         "stored_bytes": 0,
         "error": None,
         "warnings": [],

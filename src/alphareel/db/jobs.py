@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from alphareel.db import billing, idempotency, mapping
 from alphareel.db.database import Database
-from alphareel.db.deletion import link_uploads
+from alphareel.db.deletion import link_uploads, schedule_deletion
 from alphareel.db.migrate import is_current
 from alphareel.db.notifications import notify, progress_topic
 from alphareel.db.queue import Enqueue, QueueAdmission, keys_with_waiting_jobs
@@ -24,8 +24,11 @@ from alphareel.domain.errors import NotFound
 from alphareel.domain.fields import storable
 from alphareel.domain.options import Options, to_json
 from alphareel.service.billing.credits import Quote
+from alphareel.service.files import blob_keys
 from alphareel.service.idempotency import IdempotentRequest
-from alphareel.service.jobs.models import Billing, Job, JobEvent, Kind, Output, Status, Step, StoredMatte
+from alphareel.service.jobs.attempts import AttemptCompleted
+from alphareel.service.jobs.models import TERMINAL, Billing, Job, JobEvent, Kind, Output, Status, Step, StoredMatte
+from alphareel.service.jobs.output_targets import Targets, erased_targets, targets_to_json
 from alphareel.service.jobs.queue_limits import QueueLimits
 from alphareel.service.ports import Clock, NewJob, Page
 from alphareel.telemetry.tracing import current_traceparent
@@ -133,6 +136,7 @@ class JobStore:
         request_id: str | None,
         quote: Quote | None = None,
         once: IdempotentRequest | None = None,
+        targets: Targets = (),
     ) -> Job | None:
         """Set a created or failed job to pending, with these options and uploads, and enqueue it as ``add_job`` does.
 
@@ -147,6 +151,7 @@ class JobStore:
             "more_options": _options_to_json(more_options),
             "keep_matte": keep_matte,
             "task": task,
+            "targets": targets_to_json(targets),
             "webhook_url": webhook_url,
             "warnings": list(warnings),
             "retention_seconds": retention_seconds,
@@ -298,16 +303,20 @@ class JobStore:
         more_outputs: tuple[Output, ...] = (),
         matte: StoredMatte | None = None,
         report: Mapping[str, Any] | None = None,
+        delivered: bool = False,
     ) -> bool:
         """Set the job to completed; False if this attempt is not the current one.
 
-        Raises StorageQuotaExceeded, StorageFull when its files do not fit; then the job is unchanged.
+        A job with targets is not completed but enqueued for its delivery, until it is ``delivered``. Raises
+        StorageQuotaExceeded, StorageFull when its files do not fit; then the job is unchanged.
         """
-        stored_bytes = sum(made.bytes for made in (output, *more_outputs))
-        stored_bytes += 0 if matte is None else matte.bytes + matte.source_bytes
+        made = AttemptCompleted(attempt, output, engine, warnings, more_outputs, matte, report)
+        if not delivered and self._has_targets(job_id):
+            return self._begin_deliveries(job_id, made, actor=actor)
+        stored_bytes = _stored_bytes(made)
         values = {
             "output": asdict(output),
-            "more_outputs": [asdict(made) for made in more_outputs] or None,
+            "more_outputs": [asdict(each) for each in more_outputs] or None,
             "matte": None if matte is None else asdict(matte),
             "report": report,
             "stored_bytes": stored_bytes,
@@ -316,11 +325,58 @@ class JobStore:
             "progress": 100.0,
             "completed_at": self._clock.now(),
         }
-        transition = Transition(
-            to=Status.COMPLETED, actor=actor, reason="completed", values=values, where=(jobs.c.attempt == attempt,)
-        )
+        # Files that are being delivered were counted, and fit, when that began.
+        where = (jobs.c.attempt == attempt, jobs.c.undelivered.is_not(None) if delivered else sa.true())
+        output_bytes = 0 if delivered else stored_bytes
+        transition = Transition(to=Status.COMPLETED, actor=actor, reason="completed", values=values, where=where)
         revised = {name: values[name] for name in ("output", "more_outputs", "matte")}
-        return self._apply_transition(job_id, transition, output_bytes=stored_bytes, revised=revised) is not None
+        return self._apply_transition(job_id, transition, output_bytes=output_bytes, revised=revised) is not None
+
+    def _has_targets(self, job_id: str) -> bool:
+        with self._database.read() as c:
+            targets = c.execute(sa.select(jobs.c.targets).where(jobs.c.id == job_id)).scalar_one_or_none()
+        return bool(targets)
+
+    def _begin_deliveries(self, job_id: str, made: AttemptCompleted, *, actor: str) -> bool:
+        """Keep the result with the job, and enqueue its delivery; False if that was done before."""
+        values = {
+            "undelivered": made.to_json(),
+            "stored_bytes": _stored_bytes(made),
+            "ticket": jobs.c.ticket + 1,
+            "tries": 0,
+            "progress_at": self._clock.now(),
+            "preview": None,
+        }
+        current = (jobs.c.attempt == made.attempt, jobs.c.status == Status.PROCESSING, jobs.c.undelivered.is_(None))
+        reason = "its outputs are delivered next"
+        transition = Transition(to=Status.PROCESSING, actor=actor, reason=reason, values=values, where=current)
+        stored_bytes = _stored_bytes(made)
+        return self._apply_transition(job_id, transition, output_bytes=stored_bytes, step=Step.DELIVER) is not None
+
+    def queue_delivery(self, job_id: str, *, ticket: int, actor: str) -> bool:
+        """Enqueue the delivery of a job's outputs once more; False for a job that has none to deliver."""
+        values = {"ticket": ticket + 1, "progress_at": self._clock.now()}
+        reason = "its outputs are still to be delivered"
+        transition = Transition(
+            to=Status.PROCESSING, actor=actor, reason=reason, values=values, where=_delivers(ticket)
+        )
+        return self._apply_transition(job_id, transition, step=Step.DELIVER) is not None
+
+    def begin_delivery(self, job_id: str, *, ticket: int, actor: str) -> Job | None:
+        """Count a try to deliver the job's outputs; None unless it has this ticket and outputs to deliver."""
+        values = {"tries": jobs.c.tries + 1, "progress_at": self._clock.now()}
+        transition = Transition(
+            to=Status.PROCESSING, actor=actor, reason="delivery began", values=values, where=_delivers(ticket)
+        )
+        return self._apply_transition(job_id, transition)
+
+    def set_undelivered(self, job_id: str, *, ticket: int, undelivered: AttemptCompleted) -> bool:
+        """Record what came of an output; False unless the job still has this ticket and outputs to deliver."""
+        now = self._clock.now()
+        values = {"undelivered": undelivered.to_json(), "tries": 1, "progress_at": now, "updated_at": now}
+        with self._database.write() as c:
+            change = sa.update(jobs).where(jobs.c.id == job_id, *_delivers(ticket)).values(values)
+            return c.execute(change).rowcount == 1
 
     def fail(
         self, job_id: str, *, attempt: int | None, error: str, error_code: str, actor: str, ticket: int | None = None
@@ -399,13 +455,14 @@ class JobStore:
     def unfinished(self) -> tuple[Job, ...]:
         """Pending and processing jobs that the queue engine has, for the reconciler."""
         with self._database.read() as c:
-            where = (jobs.c.status.in_(_UNFINISHED), jobs.c.admitted_at.is_not(None), jobs.c.test.is_(None))
+            real = sa.and_(jobs.c.admitted_at.is_not(None), jobs.c.test.is_(None))
+            where = (jobs.c.status.in_(_UNFINISHED), sa.or_(real, jobs.c.undelivered.is_not(None)))
             return tuple(map(mapping.job_from_row, c.execute(sa.select(jobs).where(*where))))
 
     def test_jobs(self) -> tuple[Job, ...]:
-        """Pending and processing test jobs, which the queue engine never gets."""
+        """Pending and processing test jobs, which the queue engine gets for their delivery only."""
         with self._database.read() as c:
-            where = (jobs.c.status.in_(_UNFINISHED), jobs.c.test.is_not(None))
+            where = (jobs.c.status.in_(_UNFINISHED), jobs.c.test.is_not(None), jobs.c.undelivered.is_(None))
             return tuple(map(mapping.job_from_row, c.execute(sa.select(jobs).where(*where))))
 
     def admit_waiting(self) -> int:
@@ -464,7 +521,7 @@ class JobStore:
                     self._storage.check(c, row.key_id, 0)
                 if revised is not None and row.kind == Kind.CORRECTION:
                     _revise(c, row, revised)
-                row = set_expiry(c, row)
+                row = _end_delivery(c, set_expiry(c, row))
                 add_webhook(c, row, now=row.updated_at)
                 self._admission.admit(c, row.key_id, now=row.updated_at)
                 if step is not None:
@@ -492,6 +549,27 @@ class JobStore:
             )
             for row in rows
         )
+
+
+def _stored_bytes(made: AttemptCompleted) -> int:
+    kept = 0 if made.matte is None else made.matte.bytes + made.matte.source_bytes
+    return kept + sum(output.bytes for output in (made.output, *made.more_outputs))
+
+
+def _delivers(ticket: int) -> tuple[sa.ColumnElement[bool], ...]:
+    return (jobs.c.ticket == ticket, jobs.c.status == Status.PROCESSING, jobs.c.undelivered.is_not(None))
+
+
+def _end_delivery(c: sa.Connection, row: sa.Row[Any]) -> sa.Row[Any]:
+    """Erase the secrets of a job that ended; what it made and could not deliver any more goes too."""
+    if row.status not in TERMINAL or (row.targets is None and row.undelivered is None):
+        return row
+    values: dict[str, Any] = {"targets": erased_targets(row.targets), "undelivered": None}
+    if row.status == Status.FAILED and row.undelivered is not None:
+        values["stored_bytes"] = 0
+        prefixes = (blob_keys.output_prefix(row.id, row.attempt), blob_keys.matte_prefix(row.id, row.attempt))
+        schedule_deletion(c, prefixes, at=row.updated_at)
+    return c.execute(sa.update(jobs).where(jobs.c.id == row.id).values(values).returning(jobs)).one()
 
 
 def _lock_parent(c: sa.Connection, job_id: str) -> None:
@@ -558,6 +636,7 @@ def _new_run_values() -> dict[str, Any]:
         "matte",
         "report",
         "downloaded",
+        "undelivered",
     )
     return {"progress": 0.0, "billing_status": Billing.NOT_BILLED, "credits": 0, "tries": 0, **dict.fromkeys(cleared)}
 
@@ -587,6 +666,7 @@ def _new_row(new: NewJob, status: Status, *, now: datetime) -> dict[str, Any]:
         "warnings": list(new.warnings),
         "retention_seconds": new.retention_seconds,
         "test": new.test,
+        "targets": targets_to_json(new.targets),
         "request_id": new.request_id,
         "traceparent": current_traceparent(),
     }

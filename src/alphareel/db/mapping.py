@@ -12,6 +12,7 @@ from alphareel.domain.clip import EngineFacts
 from alphareel.domain.options import from_json
 from alphareel.service.api_keys.models import AdminEvent, ApiKey
 from alphareel.service.jobs.models import Billing, Job, JobEvent, Kind, Output, Status, StoredMatte
+from alphareel.service.jobs.output_targets import erased_targets, targets_from_json
 from alphareel.service.uploads.models import Upload
 from alphareel.service.worker.models import Executor
 
@@ -31,6 +32,7 @@ def _job_from_values(values: dict[str, Any]) -> Job:
     values["more_options"] = tuple(map(from_json, values.get("more_options") or ()))
     values["more_outputs"] = tuple(Output(**stored) for stored in values.get("more_outputs") or ())
     values["matte"] = StoredMatte(**values["matte"]) if values.get("matte") else None
+    values["targets"] = targets_from_json(values.get("targets"))
     values["kind"] = Kind(values.get("kind", Kind.JOB))
     for name in _INTERNAL_COLUMNS:
         values.pop(name, None)
@@ -39,11 +41,12 @@ def _job_from_values(values: dict[str, Any]) -> Job:
 
 
 def snapshot(row: sa.Row[Any]) -> dict[str, Any]:
-    """A job's row as JSON, so that a webhook can report the job later as it is now."""
-    return {
+    """A job's row as JSON, without secrets, so that a webhook can report the job later as it is now."""
+    values = {
         name: value.isoformat() if isinstance(value, datetime) else value
         for name, value in row._mapping.items()  # noqa: SLF001
     }
+    return values | {"targets": erased_targets(row.targets), "undelivered": None}
 
 
 def job_from_snapshot(stored: Mapping[str, Any], *, webhook_events: Mapping[str, str]) -> Job:

@@ -164,6 +164,8 @@ jobs = sa.Table(
     sa.Column("task", sa.JSON(none_as_null=True)),
     sa.Column("report", sa.JSON(none_as_null=True)),
     sa.Column("downloaded", sa.JSON(none_as_null=True)),  # blobs of the outputs that were downloaded as a whole
+    sa.Column("targets", sa.JSON(none_as_null=True)),  # with secrets until the job ends
+    sa.Column("undelivered", sa.JSON(none_as_null=True)),  # the result while its outputs are sent to the targets
     sa.Index(f"ix_{PREFIX}jobs_created_at", "created_at", "id"),
     sa.Index(f"ix_{PREFIX}jobs_key_id_created_at", "key_id", "created_at", "id"),
     sa.Index(f"ix_{PREFIX}jobs_status_completed_at", "status", "completed_at"),

@@ -13,6 +13,7 @@ from alphareel.service.exports.layers import Layer
 from alphareel.service.files import signed_urls
 from alphareel.service.files.signed_urls import Link
 from alphareel.service.jobs.models import Billing, Job, JobEvent, Output, Status
+from alphareel.service.jobs.output_targets import OutputTarget
 from alphareel.service.services import Services
 from alphareel.service.settings import Settings
 from alphareel.service.tus.models import TusUpload
@@ -93,7 +94,10 @@ class JobSerializer:
             completed_at=job.completed_at,
             output=_output(job),
             outputs=self.outputs(job),
-            requested_outputs=[_requested_output(each) for each in job.requested],
+            requested_outputs=[
+                _requested_output(each, job.targets[number] if job.targets else None)
+                for number, each in enumerate(job.requested)
+            ],
             keep_matte=job.keep_matte,
             layers=job.layers,
             matte=_matte(job),
@@ -129,6 +133,7 @@ class JobSerializer:
             background=_background(requested.background),
             keep=list(requested.keep),
             drop=list(requested.drop),
+            delivery=_delivery(output),
             **_output_facts(output),
         )
 
@@ -143,7 +148,8 @@ class JobSerializer:
             revision=(export.task or {}).get("revision", 1),
             keep=list(export.options.keep),
             drop=list(export.options.drop),
-            **_requested_output(export.options).model_dump(),
+            **_requested_output(export.options, export.targets[0] if export.targets else None).model_dump(),
+            delivery=_delivery(export.output),
             output_url=self.absolute(link) if link else None,
             expires_at=link.expires_at if link else None,
             output=_output(export),
@@ -291,13 +297,20 @@ def _output_facts(output: Output) -> dict[str, Any]:
     return {"seconds": round(output.seconds, 3), **{name: getattr(output, name) for name in names.split()}}
 
 
-def _requested_output(requested: options.Options) -> schemas.RequestedOutput:
+def _delivery(output: Output | None) -> schemas.Delivery | None:
+    if output is None or output.delivery is None:
+        return None
+    return schemas.Delivery.model_validate(output.delivery)
+
+
+def _requested_output(requested: options.Options, target: OutputTarget | None) -> schemas.RequestedOutput:
     return schemas.RequestedOutput(
         format=requested.output_format,
         quality=requested.quality,
         background=_background(requested.background),
         composition=_composition(requested.composition),
         poster_time=requested.poster_time,
+        output_target_url=None if target is None else target.address,
     )
 
 

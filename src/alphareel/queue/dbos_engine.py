@@ -25,8 +25,12 @@ from alphareel.service.settings import FetchSettings, WorkerSettings
 
 _APP_NAME = "alphareel"
 _QUEUE, _FETCH_QUEUE = QUEUES
+_DELIVERY_QUEUE = "deliveries"  # whoever fetches also delivers; of its own, so that no delivery waits for a fetch
 _WORKFLOW = "run_job"
 _FETCH_WORKFLOW = "fetch_job"
+_DELIVERY_WORKFLOW = "deliver_job"
+_WORKFLOWS = {Step.FETCH: _FETCH_WORKFLOW, Step.DELIVER: _DELIVERY_WORKFLOW}
+_STEP_QUEUES = {Step.FETCH: _FETCH_QUEUE, Step.DELIVER: _DELIVERY_QUEUE}
 _CHUNK_WORKFLOW = "make_chunk"
 _RUN_PRIORITY = 1  # lower is earlier, and no priority comes first: a job whose files were fetched has waited already
 _CHUNK_PRIORITY = 1000  # after all jobs
@@ -66,14 +70,14 @@ class DbosQueue:
         key_id: str | None = None,
     ) -> None:
         options: EnqueueOptions = {
-            "workflow_name": _FETCH_WORKFLOW if step is Step.FETCH else _WORKFLOW,
-            "queue_name": _FETCH_QUEUE if step is Step.FETCH else _QUEUE,
+            "workflow_name": _WORKFLOWS.get(step, _WORKFLOW),
+            "queue_name": _STEP_QUEUES.get(step, _QUEUE),
             "workflow_id": workflow_id(job_id, ticket),
             "app_version": _STEPS_VERSION,
         }
         if step is Step.RUN:
             options["priority"] = _RUN_PRIORITY
-        if step is Step.FETCH:
+        if step in _STEP_QUEUES:
             options["queue_partition_key"] = f"key {key_id}"
         self._client.enqueue_in_transaction(connection, options, job_id, ticket)
 
@@ -128,7 +132,7 @@ class DbosEngine(DbosQueue):
         self._worker = worker
         self._fetch = fetch
         self._polling_seconds = polling_seconds
-        self._pauses = [_Pause(), _Pause()]
+        self._pauses = [_Pause(), _Pause(), _Pause()]
         self._threads: list[threading.Thread] = []
         config: DBOSConfig = {
             "name": _APP_NAME,
@@ -143,7 +147,7 @@ class DbosEngine(DbosQueue):
         if database_engine is not None:
             config["system_database_engine"] = database_engine
         self._dbos = DBOS(config=config)
-        _limit_this_process({_QUEUE: worker.jobs, _FETCH_QUEUE: fetch.concurrency})
+        _limit_this_process({_QUEUE: worker.jobs, _FETCH_QUEUE: fetch.concurrency, _DELIVERY_QUEUE: fetch.concurrency})
         _register(body, on_end=self._wake_after_end)
 
     def launch(self, on_ready: Callable[[], None] = lambda: None) -> None:
@@ -155,16 +159,19 @@ class DbosEngine(DbosQueue):
             polling_interval_sec=self._polling_seconds,
             on_conflict="always_update",
         )
-        fetches = DBOS.register_queue(
-            _FETCH_QUEUE,
-            worker_concurrency=self._fetch.concurrency,
-            partition_worker_concurrency=max(1, self._fetch.concurrency // 2),  # one key's sources may all be slow
-            polling_interval_sec=self._polling_seconds,
-            on_conflict="always_update",
-        )
+        url_queues = [
+            DBOS.register_queue(
+                name,
+                worker_concurrency=self._fetch.concurrency,
+                partition_worker_concurrency=max(1, self._fetch.concurrency // 2),  # one key's hosts may all be slow
+                polling_interval_sec=self._polling_seconds,
+                on_conflict="always_update",
+            )
+            for name in (_FETCH_QUEUE, _DELIVERY_QUEUE)
+        ]
         on_ready()
-        for queue, pause in zip((jobs, fetches), self._pauses, strict=True):
-            if queue.name not in self._worker.queues:
+        for queue, pause in zip((jobs, *url_queues), self._pauses, strict=True):
+            if (_QUEUE if queue.name == _QUEUE else _FETCH_QUEUE) not in self._worker.queues:
                 continue
             thread = threading.Thread(
                 target=queue_worker_thread, args=(pause, self._dbos, queue), name=f"queue-{queue.name}", daemon=True
@@ -296,6 +303,15 @@ def _register(body: JobBody, *, on_end: Callable[[], None]) -> None:
     @retried(name="fetch")
     def fetch(job_id: str, ticket: int) -> None:
         body.fetch(job_id, ticket)
+
+    @retried(name="deliver")
+    def deliver(job_id: str, ticket: int) -> None:
+        body.deliver(job_id, ticket)
+
+    @DBOS.workflow(name=_DELIVERY_WORKFLOW, max_recovery_attempts=_MAX_RECOVERIES)
+    def deliver_job(job_id: str, ticket: int) -> None:
+        deliver(job_id, ticket)
+        on_end()
 
     @DBOS.workflow(name=_FETCH_WORKFLOW, max_recovery_attempts=_MAX_RECOVERIES)
     def fetch_job(job_id: str, ticket: int) -> None:

@@ -1,8 +1,8 @@
 """Interfaces that the services need and other packages implement: ``storage``, ``queue``, and fakes for tests."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,6 +11,7 @@ from alphareel.domain.options import Options
 from alphareel.service.billing.credits import Quote
 from alphareel.service.jobs.attempts import AttemptResult
 from alphareel.service.jobs.models import Job, Kind, Step
+from alphareel.service.jobs.output_targets import Targets
 
 
 class Blobs(Protocol):
@@ -69,6 +70,7 @@ class NewJob:
     parent_id: str | None = None
     batch_id: str | None = None
     task: Mapping[str, Any] | None = None
+    targets: Targets = field(default=(), repr=False)
     guard: Callable[[tuple[Job, ...]], None] | None = None
 
 
@@ -97,6 +99,9 @@ class JobBody(Protocol):
 
     def fetch(self, job_id: str, ticket: int) -> None:
         """Fetch the job's files and enqueue it to be run. Raises Unavailable only."""
+
+    def deliver(self, job_id: str, ticket: int) -> None:
+        """Send the job's outputs to their targets and complete it. Raises Unavailable only."""
 
     def make_chunk(self, job_id: str, ticket: int, plan_hash: str, number: int) -> None:
         """Make a chunk of a job that another worker runs, if it is still needed. Raises nothing."""
@@ -163,6 +168,26 @@ class Fetcher(Protocol):
         """Download to ``target``; ``tick`` is called repeatedly and may raise to abort.
 
         Raises FetchRefused, FetchFailed, FileTooLarge, StorageFailed.
+        """
+
+
+class FileSender(Protocol):
+    """Sends files, guarded against SSRF as downloads are. It follows no redirect."""
+
+    def send(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        pieces: Iterable[bytes],
+        *,
+        size: int,
+        seconds: float,
+        tick: Callable[[], None] = lambda: None,
+    ) -> int:
+        """PUT ``size`` bytes and return the status of the response; ``seconds``: for the whole exchange.
+
+        ``tick`` is called repeatedly and may raise to abort. Raises FetchRefused, FetchFailed, and what ``pieces``
+        raise.
         """
 
 

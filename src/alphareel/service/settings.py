@@ -535,7 +535,9 @@ class WorkerSettings(SettingsGroup):
     queues: Queues = Field(
         default=QUEUES,
         validation_alias="QUEUES",
-        description="Comma-separated queues that the worker process takes from: jobs, fetches (video URLs).",
+        description=(
+            "Comma-separated queues that the worker process takes from: jobs, fetches (files from and to URLs)."
+        ),
     )
     threads: int = Field(
         default=0,
@@ -632,7 +634,7 @@ class FetchSettings(SettingsGroup):
     allow_cidrs: Networks = Field(
         default=(),
         validation_alias="FETCH_ALLOW_CIDRS",
-        description="Comma-separated private networks that video, image and webhook URLs may point to.",
+        description="Comma-separated private networks that video, image, webhook and output_target URLs may point to.",
     )
     seconds: float = Field(
         default=900.0, gt=0, validation_alias="FETCH_SECONDS", description="Time limit for fetching one URL."
@@ -655,6 +657,27 @@ class FetchSettings(SettingsGroup):
     #: ``min_rate`` applies within any such time of waiting.
     rate_seconds: float = 60.0
     max_redirects: int = 5
+
+
+class DeliverySettings(SettingsGroup):
+    """Sending outputs."""
+
+    seconds: float = Field(
+        default=1800.0,
+        gt=0,
+        validation_alias="DELIVERY_SECONDS",
+        description="Time limit for sending one output to its output_target, with all tries.",
+    )
+    tries: int = Field(
+        default=6,
+        ge=1,
+        le=20,
+        validation_alias="DELIVERY_TRIES",
+        description="How often an output is sent until its receiver takes it.",
+    )
+    #: Before the second try; it doubles from one to the next.
+    retry_seconds: float = 2.0
+    max_retry_seconds: float = 60.0
 
 
 class WebhookSettings(SettingsGroup):
@@ -792,6 +815,7 @@ class Settings(BaseModel):
     queue: QueueSettings = QueueSettings()
     worker: WorkerSettings = WorkerSettings()
     fetch: FetchSettings = FetchSettings()
+    delivery: DeliverySettings = DeliverySettings()
     webhooks: WebhookSettings = WebhookSettings()
     retention: RetentionSettings = RetentionSettings()
     billing: BillingSettings = BillingSettings()

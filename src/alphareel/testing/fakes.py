@@ -208,6 +208,8 @@ def work_off(harness: "ServiceHarness", body: JobBody, job_id: str) -> None:
         done.add(job.ticket)
         if harness.engine.steps[(job_id, job.ticket)] is Step.FETCH:
             body.fetch(job_id, job.ticket)
+        elif harness.engine.steps[(job_id, job.ticket)] is Step.DELIVER:
+            body.deliver(job_id, job.ticket)
         else:
             body.settle(job_id, job.ticket, body.execute(job_id, job.ticket))
 

@@ -112,8 +112,8 @@ class Client(HttpClient):
     def create_job(self, video_url: str, **fields: Any) -> Job:
         """Create a job, and start it unless ``auto_start=False``.
 
-        ``fields``: model, output_format, outputs, keep_matte, layers, background, bg_type, bg_color, bg_image_url,
-        composition, text_prompt, preview_duration, webhook_url, metadata, auto_start. Raises ApiError.
+        ``fields``: model, output_format, outputs, output_target, keep_matte, layers, background, bg_type, bg_color,
+        bg_image_url, composition, text_prompt, preview_duration, webhook_url, metadata, auto_start. Raises ApiError.
         """
         body = {"video_url": video_url, **drop_none(fields)}
         return cast(Job, self._session.send(idempotent_request("POST", "/v1/jobs", body)))

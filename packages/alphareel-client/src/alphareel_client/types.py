@@ -1,7 +1,7 @@
 """The JSON of the service as typed dictionaries. A newer service may add fields."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 Status = Literal["created", "pending", "processing", "completed", "failed"]
 
@@ -29,6 +29,24 @@ class Output(TypedDict):
     frames_lost: int
 
 
+class OutputTarget(TypedDict):
+    """Where a finished file is sent with a PUT, usually a presigned URL; ``output_target`` of a job or an output."""
+
+    url: str
+    headers: NotRequired[Mapping[str, str]]
+
+
+class OutputDelivery(TypedDict):
+    """What came of sending a file to its target; ``status`` is delivered or failed."""
+
+    url: str
+    status: str
+    attempts: int
+    at: str
+    status_code: int | None
+    error: str | None
+
+
 class NamedOutput(TypedDict):
     """One of a job's files; ``url`` is None once they expired."""
 
@@ -39,6 +57,7 @@ class NamedOutput(TypedDict):
     sha256: str
     frames: int
     has_alpha: bool
+    delivery: OutputDelivery | None
 
 
 class Export(TypedDict):
@@ -52,6 +71,7 @@ class Export(TypedDict):
     format: str
     output_url: str | None
     output: Output | None
+    delivery: OutputDelivery | None
     error: str | None
     error_code: str | None
 

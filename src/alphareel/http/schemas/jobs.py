@@ -15,6 +15,7 @@ from alphareel.domain.corrections import MAX_SUBJECTS, SUBJECT_ID
 from alphareel.domain.options import MAX_OUTPUTS, Anchor, BackgroundType, Quality, Smoothing, Tier
 from alphareel.http.schemas.fields import Schema, Time
 from alphareel.service.jobs.capabilities import engine_names, output_formats
+from alphareel.service.jobs.output_targets import MAX_HEADER_NAME, MAX_HEADER_VALUE, MAX_HEADERS
 from alphareel.service.jobs.retention import MAX_RETENTION_SECONDS
 from alphareel.service.jobs.test_mode import MAX_SECONDS as MAX_TEST_SECONDS
 from alphareel.service.jobs.test_mode import ScenarioOutcome
@@ -109,6 +110,24 @@ class TestRequest(Schema):
     seconds: float | None = Field(default=None, ge=0, le=MAX_TEST_SECONDS, description="Seconds until the outcome.")
 
 
+class OutputTargetRequest(Schema):
+    """Where the finished file is sent, with a PUT: usually a presigned URL of your bucket."""
+
+    url: Url = Field(description="Without a user name. Its query is secret: no response shows it.")
+    headers: (
+        Annotated[
+            dict[
+                Annotated[str, Field(pattern=rf"^[!#$%&'*+.^_`|~0-9A-Za-z-]{{1,{MAX_HEADER_NAME}}}$")],
+                Annotated[str, Field(pattern=rf"^([!-~]([ -~]{{0,{MAX_HEADER_VALUE - 2}}}[!-~])?)?$")],
+            ],
+            Field(max_length=MAX_HEADERS, examples=[{"x-ms-blob-type": "BlockBlob"}]),
+        ]
+        | None
+    ) = Field(
+        default=None, description="Headers to send; none that belongs to the connection. Their values are secret."
+    )
+
+
 class OutputRequest(Schema):
     """One of several outputs. What it leaves out is as the job has it."""
 
@@ -117,6 +136,7 @@ class OutputRequest(Schema):
     background: BackgroundRequest | BackgroundString | None = None
     composition: CompositionRequest | None = None
     poster_time: float | None = Field(default=None, ge=0, le=86400)
+    output_target: OutputTargetRequest | None = Field(default=None, description="Send the finished file there.")
 
 
 class ExportRequest(OutputRequest):
@@ -142,6 +162,10 @@ class JobStart(Schema):
     outputs: Annotated[list[OutputRequest], Field(min_length=1, max_length=MAX_OUTPUTS)] | None = Field(
         default=None,
         description="Several files of one matte, each format once; takes precedence over output_format.",
+    )
+    output_target: OutputTargetRequest | None = Field(
+        default=None,
+        description="Send the finished file there before the job is completed. With `outputs`, each has its own.",
     )
     keep_matte: bool | None = Field(
         default=True, description="Keep the matte as long as the outputs, so that exports need no network."
@@ -274,6 +298,17 @@ class Output(Schema):
     frames_lost: int = Field(description="Frames of the source that could not be decoded.")
 
 
+class Delivery(Schema):
+    """What came of sending a file to its output_target."""
+
+    url: str = Field(description="The target's, without its query.")
+    status: Literal["delivered", "failed"]
+    attempts: int = Field(description="How many requests were sent.")
+    at: Time
+    status_code: int | None = Field(description="Of the last response; null without one.")
+    error: str | None = Field(description="Why it failed.")
+
+
 class NamedOutput(Schema):
     """One of a job's files, verified after writing."""
 
@@ -295,6 +330,7 @@ class NamedOutput(Schema):
     background: Background
     keep: list[str] = Field(description="IDs of the subjects in the file; empty for all.")
     drop: list[str] = Field(description="IDs of the subjects that are not in the file.")
+    delivery: Delivery | None = Field(description="Null where no output_target was given.")
 
 
 class RequestedOutput(Schema):
@@ -303,6 +339,9 @@ class RequestedOutput(Schema):
     background: Background
     composition: Composition | None
     poster_time: float | None
+    output_target_url: str | None = Field(
+        description="Where it is sent: the address without its query, which is secret."
+    )
 
 
 class Matte(Schema):
@@ -411,6 +450,7 @@ class Export(RequestedOutput):
     output_url: str | None
     expires_at: Time | None
     output: Output | None
+    delivery: Delivery | None = Field(description="Null where no output_target was given, and until it is completed.")
     error: str | None
     error_code: str | None
     billing_status: Literal["not_billed", "reserved", "charged", "released"]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from alphareel.domain.errors import FieldProblem, InvalidRequest, NotFound
 from alphareel.service.idempotency import IdempotentRequest
 from alphareel.service.jobs.models import Job
+from alphareel.service.jobs.output_targets import FIELD
 from alphareel.service.jobs.service import JobService
 from alphareel.service.ports import NewJob
 from alphareel.service.principal import Principal
@@ -50,6 +51,7 @@ class BatchService:
         if once is not None:
             self.idempotency.lookup(once)
         items = _items(body)
+        _check_shared_targets(body, len(items))
         shared = {name: value for name, value in body.items() if name not in ("items", "video_urls", "auto_start")}
         batch_id = "batch_" + secrets.token_hex(20)
         new = [
@@ -97,6 +99,14 @@ def _items(body: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
         if not isinstance(item, Mapping):
             raise _bad(f"items.{number}", "must be an object with a video_url.")
     return given
+
+
+def _check_shared_targets(body: Mapping[str, Any], count: int) -> None:
+    """Raises InvalidRequest when several jobs would send their files to the same address."""
+    listed = body.get("outputs")
+    given = [body, *(listed if isinstance(listed, list) else ())]
+    if count > 1 and any(isinstance(each, Mapping) and each.get(FIELD) is not None for each in given):
+        raise _bad(FIELD, "is the address of one file. Give each of items its own.")
 
 
 def _bad(field: str, message: str) -> InvalidRequest:

@@ -14,6 +14,7 @@ from alphareel.service.corrections.revisions import active_corrections, check_ma
 from alphareel.service.idempotency import IdempotentRequest
 from alphareel.service.jobs import validation
 from alphareel.service.jobs.models import Job, Kind, Status
+from alphareel.service.jobs.output_targets import Targets, parse_targets
 from alphareel.service.jobs.service import JobService, make_job_id
 from alphareel.service.jobs.test_mode import Scenario, scenario_to_json
 from alphareel.service.ports import JobCapabilities, JobExists, NewJob
@@ -44,6 +45,8 @@ class ExportService:
     ) -> Job:
         """Queue an output of the job's matte; an equal one that has not failed is returned instead.
 
+        One with an ``output_target`` is always made, because it is sent.
+
         Raises NotFound, InvalidState for a job without a kept matte or with too many exports, InvalidRequest,
         InsufficientCredits, StorageQuotaExceeded; for a repeated ``once`` ReplayedResponse or IdempotencyConflict.
         """
@@ -51,9 +54,10 @@ class ExportService:
             self.idempotency.lookup(once)
         job = self.jobs.get(principal, job_id)
         check_matte(job)
-        options = validation.parse_export(body, job)
+        options, targets = validation.parse_export(body, job), parse_targets(body, 1)
+        self.jobs.check_targets(targets)
         self.capabilities.check_format(options.output_format)
-        existing = self._equal(job, options)
+        existing = None if targets else self._equal(job, options)
         return existing or self._queue(
             job,
             options,
@@ -62,6 +66,7 @@ class ExportService:
             request_id=principal.request_id,
             quote=self._quote(job),
             once=once,
+            targets=targets,
         )
 
     def ensure(self, job: Job, options: Options, *, key_id: str | None, actor: str, request_id: str | None) -> Job:
@@ -104,10 +109,11 @@ class ExportService:
         request_id: str | None,
         quote: Quote | None,
         once: IdempotentRequest | None = None,
+        targets: Targets = (),
     ) -> Job:
         def check_siblings(exports: tuple[Job, ...]) -> None:
             current = [export for export in exports if is_current(export, job)]
-            for export in current:
+            for export in () if targets else current:
                 if export.options == options and export.status is not Status.FAILED:
                     raise JobExists(export)
             if len(current) >= MAX_EXPORTS:
@@ -133,6 +139,7 @@ class ExportService:
             kind=Kind.EXPORT,
             parent_id=job.id,
             task=task,
+            targets=targets,
             guard=check_siblings,
         )
         try:

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from alphareel.domain.clip import AlphaKind, EngineFacts, Result
 from alphareel.domain.options import Options
+from alphareel.service.jobs.output_targets import Targets
 
 
 class Status(StrEnum):
@@ -25,11 +26,12 @@ class Step(StrEnum):
 
     RUN = "run"
     FETCH = "fetch"  # fetch its input files into the store first
+    DELIVER = "deliver"  # send its outputs to their targets
     RUN_FETCHED = "run_fetched"  # run it before jobs that wait for their first turn
 
 
 QUEUES = ("jobs", "fetches")
-"""The queues that workers take from: jobs (and their chunks) to run, and jobs whose files must be fetched first."""
+"""The queues that workers take from: jobs (and their chunks) to run, and files that come from or go to URLs."""
 
 
 # from -> to. Pending may fail (cancelled while queued); failed may be started again; completed is final.
@@ -96,6 +98,8 @@ class Output:
     source_frames: int | None = None
     #: Pixels of one frame of the source.
     source_pixels: int | None = None
+    #: An OutputDelivery in its JSON form; None where the client gave no target.
+    delivery: Mapping[str, Any] | None = None
 
     @classmethod
     def of(cls, result: Result, *, blob: str, stages: Mapping[str, float]) -> Self:
@@ -194,6 +198,10 @@ class Job:
     #: What they found, beside the output.
     report: Mapping[str, Any] | None = None
     batch_id: str | None = None
+    #: Where its outputs are sent; without secrets once it has ended.
+    targets: Targets = field(default=(), repr=False)
+    #: An AttemptCompleted in its JSON form, whose outputs are being sent; None at any other time.
+    undelivered: Mapping[str, Any] | None = field(default=None, repr=False)
     #: Its completed exports, oldest first.
     exports: "tuple[Job, ...]" = ()
 

@@ -23,6 +23,7 @@ from alphareel.service.idempotency import IdempotentRequest
 from alphareel.service.jobs import validation
 from alphareel.service.jobs.deletion import DeletionService
 from alphareel.service.jobs.models import Job, JobEvent, Kind, Status
+from alphareel.service.jobs.output_targets import FIELD, Targets
 from alphareel.service.jobs.test_mode import Scenario, scenario_for_test_key, scenario_to_json
 from alphareel.service.net.ssrf_guard import REFUSED_HINT, is_refused
 from alphareel.service.ports import JobCapabilities, NewJob, Page
@@ -33,6 +34,12 @@ from alphareel.service.uploads.resolver import JobUploads, UploadResolver
 if TYPE_CHECKING:
     from alphareel.db.idempotency import IdempotencyStore
     from alphareel.db.jobs import JobStore
+
+
+_ERASED = (
+    "output_target: what granted access was erased when the job ended, so this run is not delivered. "
+    "Start a job with output_target to have it delivered."
+)
 
 
 class JobService:
@@ -84,6 +91,7 @@ class JobService:
         """The job that the body describes, checked and not stored, and whether to start it. Raises like ``create``."""
         request = validation.parse_creation(body, retention_seconds=self._retention.default)
         self._check_layers(request)
+        self.check_targets(request.targets)
         uploads = self._uploads.of_job(request.video_url, request.requested, key_id=principal.key_id)
         start = request.auto_start if auto_start is None else auto_start
         scenario = self._scenario(principal, request.test, request.metadata, start=start)
@@ -103,6 +111,7 @@ class JobService:
             quote=None if scenario else self._quote(request.options, uploads),
             retention_seconds=request.retention_seconds,
             test=scenario_to_json(scenario),
+            targets=request.targets,
         )
         return job, start
 
@@ -129,6 +138,7 @@ class JobService:
     def _start(
         self, principal: Principal, job: Job, request: validation.Start, once: IdempotentRequest | None
     ) -> Job | None:
+        self.check_targets(request.targets)
         uploads = self._uploads.of_job(request.video_url, request.requested, key_id=principal.key_id)
         scenario = self._scenario(principal, request.test, request.metadata, start=True)
         return self._store.start_job(
@@ -137,7 +147,10 @@ class JobService:
             options=request.options,
             webhook_url=request.webhook_url,
             metadata=request.metadata,
-            warnings=self._warnings(request, uploads, runs=scenario is None),
+            warnings=(
+                *self._warnings(request, uploads, runs=scenario is None),
+                *((_ERASED,) if any(job.targets) and not request.targets else ()),
+            ),
             more_options=request.more_options,
             keep_matte=request.keep_matte,
             task=_task(request),
@@ -145,6 +158,7 @@ class JobService:
             quote=None if scenario else self._quote(request.options, uploads),
             retention_seconds=request.retention_seconds,
             test=scenario_to_json(scenario),
+            targets=request.targets,
             actor=principal.actor,
             request_id=principal.request_id,
             once=once,
@@ -272,6 +286,15 @@ class JobService:
             for field, url in urls
             if is_refused(url, self._fetch.allow_cidrs)
         )
+
+    def check_targets(self, targets: Targets) -> None:
+        """Raises InvalidRequest for an address that this server never sends to."""
+        for number, target in enumerate(targets):
+            if target is not None and is_refused(target.url, self._fetch.allow_cidrs):
+                name = f"{FIELD}.url" if len(targets) == 1 else f"outputs.{number}.{FIELD}.url"
+                told = f"this server does not connect to {urlsplit(target.url).hostname}."
+                details = [FieldProblem(name, told)]
+                raise InvalidRequest(f"{name}: {told}", hint=REFUSED_HINT, details=details)
 
     def _quote(self, options: Options, uploads: JobUploads) -> Quote:
         """The price of the source; a background is free."""

@@ -4,7 +4,7 @@ import functools
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -15,6 +15,7 @@ from alphareel.domain.options import Options
 from alphareel.media.format import parse_options, parse_output, parse_outputs, parse_shared
 from alphareel.service.jobs.estimates import SourceFacts
 from alphareel.service.jobs.models import Job, Status
+from alphareel.service.jobs.output_targets import Targets, parse_changed_targets
 from alphareel.service.jobs.retention import MAX_RETENTION_SECONDS
 from alphareel.service.jobs.test_mode import Scenario, parse_scenario
 
@@ -45,6 +46,7 @@ class CreateJob:
     more_options: tuple[Options, ...] = ()
     keep_matte: bool = True
     layers: bool = False
+    targets: Targets = field(default=(), repr=False)
 
     @property
     def requested(self) -> tuple[Options, ...]:
@@ -63,6 +65,7 @@ class Start:
     more_options: tuple[Options, ...] = ()
     keep_matte: bool = True
     layers: bool = False
+    targets: Targets = field(default=(), repr=False)
 
     @property
     def requested(self) -> tuple[Options, ...]:
@@ -94,6 +97,7 @@ def _read_creation(form: "_Form", retention_seconds: int | None) -> CreateJob:
         auto_start=form.read("auto_start", _boolean, default=True),
         retention_seconds=form.read("retention_seconds", _retention(retention_seconds), retention_seconds),
         test=form.read("test", parse_scenario, None),
+        targets=form.targets(1 + len(more_options)),
     )
 
 
@@ -111,6 +115,7 @@ def parse_start(body: Mapping[str, Any], job: Job, *, retention_seconds: int | N
         metadata=form.read("metadata", _metadata, dict(job.metadata)),
         retention_seconds=form.read("retention_seconds", _retention(retention_seconds), job.retention_seconds),
         test=form.read("test", parse_scenario, None if job.test is None else Scenario(**job.test)),
+        targets=form.targets(1 + len(more_options), job.targets),
     )
     form.check()
     return request
@@ -208,6 +213,10 @@ class _Form:
         if len(stored) > 1 and self._body.get("output_format") is None:
             return tuple(self.options(options) for options in stored)
         return (self.options(stored[0] if stored else None),)
+
+    def targets(self, count: int, stored: Targets = ()) -> Targets:
+        """Where the outputs are sent; ``stored``: the targets of a job that is started."""
+        return self._collect("", lambda: parse_changed_targets(self._body, count, stored), ())
 
     def _listed_outputs(self, stored: Options | None) -> tuple[Options, ...]:
         own = {name: value for name, value in self._body.items() if name != "output_format"}

@@ -35,7 +35,8 @@ from alphareel.service.billing.credits import billed_seconds, paid_seconds
 from alphareel.service.files import blob_keys, signed_urls
 from alphareel.service.jobs.attempts import AttemptCompleted, AttemptDropped, AttemptFailed, AttemptResult
 from alphareel.service.jobs.models import Billing, Job, Kind, Output, Status, StoredMatte
-from alphareel.service.ports import Blobs, ChunkQueue, Fetcher
+from alphareel.service.net.put import GuardedSender
+from alphareel.service.ports import Blobs, ChunkQueue, Fetcher, FileSender
 from alphareel.service.settings import Settings
 from alphareel.service.uploads import source_urls
 from alphareel.service.uploads.resolver import UploadResolver
@@ -44,6 +45,7 @@ from alphareel.service.worker import child_process, chunks, inputs
 from alphareel.service.worker.child_process import SPAWNED, Children, ResourceLimits
 from alphareel.service.worker.chunks import ChunkStore, make_chunk, make_chunks
 from alphareel.service.worker.cleanup import JobCleanup
+from alphareel.service.worker.delivering import OutputDeliverer
 from alphareel.service.worker.fetching import InputFetcher, InspectFetched, skip_inspection
 from alphareel.service.worker.inputs import SOURCE, Inputs
 from alphareel.service.worker.messages import (
@@ -95,6 +97,7 @@ class Worker:
         inspect_fetched: InspectFetched = skip_inspection,
         children: Children = SPAWNED,
         on_completed: Callable[[Job], None] = lambda _: None,
+        sender: FileSender | None = None,
     ) -> None:
         self._name = name
         self._on_completed = on_completed
@@ -118,6 +121,15 @@ class Worker:
             owner=owner,
             stopping=self._stopping,
         )
+        self._deliverer = OutputDeliverer(
+            name,
+            jobs=jobs,
+            blobs=blobs,
+            sender=sender or GuardedSender(settings.fetch),
+            settings=settings.delivery,
+            worker=settings.worker,
+            stopping=self._stopping,
+        )
         self._running: dict[str, Job] = {}
 
     def execute(self, job_id: str, ticket: int) -> AttemptResult:
@@ -126,6 +138,8 @@ class Worker:
             while True:
                 if self._stopping.is_set():
                     block_until_exit()
+                if self._deliverer.move_to_delivery_queue(job_id, ticket):
+                    return AttemptDropped()
                 if self._input_fetcher.move_to_fetch_queue(job_id, ticket):
                     return AttemptDropped()
                 job = self._jobs.begin_attempt(job_id, ticket=ticket, actor=self._name)
@@ -172,6 +186,9 @@ class Worker:
 
     def fetch(self, job_id: str, ticket: int) -> None:
         self._input_fetcher.fetch(job_id, ticket)
+
+    def deliver(self, job_id: str, ticket: int) -> None:
+        self._deliverer.deliver(job_id, ticket)
 
     def make_chunk(self, job_id: str, ticket: int, plan_hash: str, number: int) -> None:
         try:
@@ -222,6 +239,7 @@ class Worker:
     def abandon(self) -> None:
         self._stopping.set()
         self._input_fetcher.abandon()
+        self._deliverer.abandon()
         for job in list(self._running.values()):
             with contextlib.suppress(Unavailable):
                 self._jobs.release_attempt(job.id, attempt=job.attempt, actor=self._name, reason="the worker stopped")
@@ -510,7 +528,7 @@ class Worker:
         """Make this attempt's file the job's output unless another attempt won; remove the files of the losers."""
         won = self._try_to_complete(job_id, outcome)
         stored = None if won else self._jobs.job(job_id)
-        if won or (stored is not None and stored.output == outcome.output):  # the latter: an earlier call won
+        if won or (stored is not None and _has_result(stored, outcome)):  # the latter: an earlier call won
             losers = range(1, outcome.attempt)
         else:
             losers = range(outcome.attempt, outcome.attempt + 1)
@@ -544,6 +562,14 @@ class Worker:
         """Whether it is no correction, which without its matte would leave its job none to correct or to undo."""
         job = self._jobs.job(job_id)
         return job is not None and job.kind is Kind.JOB
+
+
+def _has_result(job: Job, outcome: AttemptCompleted) -> bool:
+    """Whether the job's output, or the one that is being delivered, is that of this attempt."""
+    blobs = {None if job.output is None else job.output.blob}
+    if job.undelivered is not None:
+        blobs.add(job.undelivered["output"]["blob"])
+    return outcome.output.blob in blobs
 
 
 def _outputs(job: Job, requested: Sequence[Options], folder: Path) -> tuple[domain.Output, ...]:
