@@ -1,6 +1,7 @@
 """Blobs in an S3 bucket, against a local S3 server."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,16 @@ class TestBucketBlobs(BlobsConformance):
         self._put(blobs, "uploads/a.mp4", b"b" * 30, tmp_path)
         with pytest.raises(StorageFailed):
             next(pieces)
+
+    def test_a_client_can_put_a_blob_by_its_signed_url(self, blobs: BucketBlobs) -> None:
+        keys = ["parts/a/1", "parts/a/2"]
+        urls = blobs.sign_puts(keys, timedelta(minutes=5))
+        assert urls is not None
+        etags = [requests.put(url, data=b"part" * (n + 1), timeout=20).headers["ETag"] for n, url in enumerate(urls)]
+        arrived = blobs.parts("parts/a/")
+        assert [(part.key, part.bytes, part.etag) for part in arrived] == [
+            ("parts/a/1", 4, etags[0]), ("parts/a/2", 8, etags[1]),
+        ]  # fmt: skip
 
     def test_many_readers_buffer_less_each(self, blobs: BucketBlobs, tmp_path: Path) -> None:
         size = 3_000_000

@@ -70,3 +70,27 @@ def test_one_machine_takes_a_job_and_another_does_it(bucket: str, tmp_path: Path
         assert (part.status_code, part.content) == (206, result.content[4:10])
         requests.delete(f"{front.base}/v1/jobs/{job}", headers=KEY, timeout=60)
         wait_for(lambda: not keys(bucket))
+
+
+def test_parts_go_straight_to_the_bucket(bucket: str, tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.mp4", frames=5, background="green").path
+    data = clip.read_bytes()
+    settings = {"API_KEY": KEY["X-Api-Key"], "STORAGE_URL": "s3://footage/ours"}
+    with ServiceProcess(tmp_path / "data", **settings) as service:
+        address = f"{service.base}/v1/uploads/multipart"
+        order: dict[str, Any] = {"filename": "in.mp4", "bytes": len(data)}
+        begun = requests.post(address, headers=KEY, json=order, timeout=60).json()
+        assert all(part["url"].startswith(f"{bucket}/footage/ours/parts/") for part in begun["parts"])
+        receipts = []
+        for part in begun["parts"]:
+            piece = data[(part["number"] - 1) * begun["part_size"] :][: part["bytes"]]
+            answer = requests.put(part["url"], data=piece, timeout=60)
+            assert answer.status_code == 200, answer.text
+            receipts.append({"number": part["number"], "etag": answer.headers["ETag"]})
+        made = requests.post(begun["complete_url"], headers=KEY, json={"parts": receipts}, timeout=60)
+        assert made.status_code == 200, made.text
+        wait_for(lambda: [key.split("/")[1] for key in keys(bucket)] == ["uploads"], seconds=90)
+        job = {"video_url": made.json()["video_url"], "engine": "chroma"}
+        job_id = requests.post(f"{service.base}/v1/jobs", headers=KEY, json=job, timeout=60).json()["id"]
+        wait_for(lambda: look(service.base, job_id)["status"] in ("completed", "failed"))
+        assert look(service.base, job_id)["status"] == "completed"

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alphareel.db.database import Database
 from alphareel.db.deletion import schedule_deletion
 from alphareel.db.storage_usage import lock_storage
-from alphareel.db.tables import jobs, pending_deletions, tus_uploads, uploads
+from alphareel.db.tables import jobs, multipart_uploads, pending_deletions, tus_uploads, uploads
 from alphareel.service.files import blob_keys
 
 
@@ -32,21 +32,24 @@ class OrphanStore:
 
 
 def _unknown(c: sa.Connection, blobs: Sequence[str]) -> list[str]:
-    """Blobs with keys of our layout that belong to no record, and are not scheduled for deletion yet."""
+    """Blobs with keys of our layout that belong to nothing, and are not scheduled for deletion yet."""
     keys = {blob: key for blob in blobs if (key := blob_keys.parse(blob)) is not None}
     sent = [blob for blob, key in keys.items() if key.folder == blob_keys.UPLOADS]
     made = {blob: key.owner for blob, key in keys.items() if key.folder in blob_keys.JOB_FOLDERS}
-    received = {blob: key.owner for blob, key in keys.items() if key.folder == blob_keys.PARTS}
-    all_blobs = [*sent, *made, *received]
-    noted = set(c.execute(sa.select(pending_deletions.c.blob).where(pending_deletions.c.blob.in_(all_blobs))).scalars())
-    receiving = set(
-        c.execute(sa.select(tus_uploads.c.id).where(tus_uploads.c.id.in_(set(received.values())))).scalars()
+    parts = {blob: key.owner for blob, key in keys.items() if key.folder == blob_keys.PARTS}
+    noted = set(
+        c.execute(
+            sa.select(pending_deletions.c.blob).where(pending_deletions.c.blob.in_([*sent, *made, *parts]))
+        ).scalars()
     )
     kept = set(c.execute(sa.select(uploads.c.blob).where(uploads.c.blob.in_(sent))).scalars())
     ours = sa.select(jobs.c.id).where(jobs.c.id.in_(set(made.values())), jobs.c.deleted_at.is_(None))
     living = set(c.execute(ours).scalars())
+    begun = sa.select(multipart_uploads.c.id).where(multipart_uploads.c.id.in_(set(parts.values())))
+    living |= set(c.execute(begun).scalars())
+    receiving = sa.select(tus_uploads.c.id).where(tus_uploads.c.id.in_(set(parts.values())))
+    living |= set(c.execute(receiving).scalars())
     return [
         *(blob for blob in sent if blob not in kept | noted),
-        *(blob for blob, job_id in made.items() if job_id not in living and blob not in noted),
-        *(blob for blob, tus_id in received.items() if tus_id not in receiving and blob not in noted),
+        *(blob for blob, owner in (made | parts).items() if owner not in living and blob not in noted),
     ]

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from alphareel.db.database import Database
 from alphareel.db.locks import advisory_lock
-from alphareel.db.tables import jobs, keys, tus_uploads, uploads
+from alphareel.db.tables import jobs, keys, multipart_uploads, tus_uploads, uploads
 from alphareel.service.settings import StorageSettings
 from alphareel.service.uploads.storage_quotas import StoredBytes, check_quota, check_storage_quotas
 
@@ -25,10 +25,11 @@ class StorageUsage:
             queries = (
                 _uploads(_is_of(uploads.c.key_id, key_id)),
                 _received(_is_of(tus_uploads.c.key_id, key_id)),
+                _reserved(_is_of(multipart_uploads.c.key_id, key_id)),
                 _outputs(_is_of(jobs.c.key_id, key_id)),
             )
-            upload_bytes, received_bytes, output_bytes = (int(c.execute(query).scalar_one()) for query in queries)
-            return StoredBytes(upload_bytes + received_bytes, output_bytes, self._quota(c, key_id) or None)
+            *upload_bytes, output_bytes = (int(c.execute(query).scalar_one()) for query in queries)
+            return StoredBytes(sum(upload_bytes), output_bytes, self._quota(c, key_id) or None)
 
     def remaining(self, key_id: str | None, wanted: int) -> int | None:
         """Bytes that this key may still add, None if unlimited.
@@ -46,11 +47,12 @@ class StorageUsage:
                 c,
                 _is_of(uploads.c.key_id, key_id),
                 _is_of(tus_uploads.c.key_id, key_id),
+                _is_of(multipart_uploads.c.key_id, key_id),
                 _is_of(jobs.c.key_id, key_id),
             )
             free.append(check_quota(used=used, most=quota, wanted=wanted))
         if self.settings.max_bytes:
-            used = _sum(c, sa.true(), sa.true(), sa.true())
+            used = _sum(c, sa.true(), sa.true(), sa.true(), sa.true())
             free.append(check_storage_quotas(used=used, most=self.settings.max_bytes, wanted=wanted))
         return min(free) if free else None
 
@@ -68,9 +70,10 @@ def _sum(
     c: sa.Connection,
     of_uploads: sa.ColumnElement[bool],
     of_tus: sa.ColumnElement[bool],
+    of_multipart: sa.ColumnElement[bool],
     of_jobs: sa.ColumnElement[bool],
 ) -> int:
-    queries = (_uploads(of_uploads), _received(of_tus), _outputs(of_jobs))
+    queries = (_uploads(of_uploads), _received(of_tus), _reserved(of_multipart), _outputs(of_jobs))
     return sum(int(c.execute(query).scalar_one()) for query in queries)
 
 
@@ -87,6 +90,12 @@ def _received(which: sa.ColumnElement[bool]) -> sa.Select[Any]:
 
 def _outputs(which: sa.ColumnElement[bool]) -> sa.Select[Any]:
     return sa.select(sa.func.coalesce(sa.func.sum(jobs.c.stored_bytes), 0)).where(which, jobs.c.stored_bytes > 0)
+
+
+def _reserved(which: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    """Bytes that multipart uploads have declared and that are no upload yet."""
+    unfinished = multipart_uploads.c.state.in_(("open", "completing"))
+    return sa.select(sa.func.coalesce(sa.func.sum(multipart_uploads.c.bytes), 0)).where(which, unfinished)
 
 
 def _is_of(column: sa.Column[Any], key_id: str | None) -> sa.ColumnElement[bool]:

@@ -109,6 +109,22 @@ tus_parts = sa.Table(
     sa.Column("blob", sa.Text, nullable=False),
 )
 
+multipart_uploads = sa.Table(
+    PREFIX + "multipart_uploads",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("key_id", sa.String(64), sa.ForeignKey(keys.c.id), nullable=False),
+    sa.Column("filename", sa.Text, nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    sa.Column("part_bytes", sa.BigInteger, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("created_at", UtcTime, nullable=False),
+    sa.Column("expires_at", UtcTime, nullable=False, index=True),
+    sa.Column("lease_until", UtcTime),  # of a completion that runs
+    sa.Column("upload_id", sa.String(64)),  # of the upload that was made of it
+    sa.Index(f"ix_{PREFIX}multipart_uploads_key_id_state", "key_id", "state"),
+)
+
 _IN_QUEUE = sa.text("status = 'pending' AND test IS NULL")
 
 jobs = sa.Table(

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from alphareel.db import mapping
 from alphareel.db.database import Database
 from alphareel.db.deletion import schedule_deletion
+from alphareel.db.multipart_uploads import finish_multipart
 from alphareel.db.storage_usage import StorageUsage, lock_storage
 from alphareel.db.tables import pending_deletions, uploads
 from alphareel.db.tus import finish_tus
@@ -34,26 +35,32 @@ class UploadStore:
         with self._database.write() as c:
             schedule_deletion(c, (blob,), at=self._clock.now() + MAX_WRITE_TIME)
 
-    def add_upload(self, upload: Upload, *, tus: TusUpload | None = None) -> Upload:
+    def add_upload(
+        self, upload: Upload, *, tus: TusUpload | None = None, multipart_id: str | None = None
+    ) -> Upload:
         """Record an upload, and return it as recorded: with the blob of an earlier upload if its content is the same.
 
-        ``tus``: received it, and is finished in the same transaction. Raises StorageQuotaExceeded, StorageFull;
-        StorageFailed if its blob was not expected, or too long ago; for ``tus`` also NotFound, UploadLocked.
+        ``tus``: received it, and is finished in the same transaction. ``multipart_id``: the multipart upload that
+        reserved its bytes, likewise. Raises StorageQuotaExceeded, StorageFull; StorageFailed if its blob was not
+        expected, or too long ago; for ``tus`` also NotFound, UploadLocked.
         """
         with self._database.write() as c:
             lock_storage(c)
             if tus is not None:
                 finish_tus(c, tus, upload.id, now=self._clock.now())
+            self._finish_multipart(c, multipart_id, upload)
             if (same := _find_same_content(c, upload)) is not None:
                 return _insert(c, replace(upload, blob=same.blob))
             self._storage.check(c, upload.key_id, upload.size)
             _confirm_blob(c, upload.blob)
             return _insert(c, upload)
 
-    def add_copy(self, upload: Upload, *, tus: TusUpload | None = None) -> Upload | None:
+    def add_copy(
+        self, upload: Upload, *, tus: TusUpload | None = None, multipart_id: str | None = None
+    ) -> Upload | None:
         """Record an upload whose content this key has uploaded before, with what is known of it; None if it has not.
 
-        ``tus``: as for ``add_upload``.
+        ``tus``, ``multipart_id``: as for ``add_upload``.
         """
         with self._database.write() as c:
             lock_storage(c)
@@ -62,9 +69,14 @@ class UploadStore:
                 return None
             if tus is not None:
                 finish_tus(c, tus, upload.id, now=self._clock.now())
+            self._finish_multipart(c, multipart_id, upload)
             copy = replace(same, id=upload.id, created_at=upload.created_at)
             extension = PurePosixPath(same.blob).suffix  # what an upload without a name is called everywhere
             return _insert(c, replace(copy, filename=upload.filename or f"upload{extension}"))
+
+    def _finish_multipart(self, c: sa.Connection, multipart_id: str | None, upload: Upload) -> None:
+        if multipart_id is not None:
+            finish_multipart(c, multipart_id, upload.id, now=self._clock.now())
 
     def upload(self, upload_id: str) -> Upload | None:
         """The upload; None if there is none."""

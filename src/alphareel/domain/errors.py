@@ -6,6 +6,7 @@ The tree (code, retryable where marked *):
     ├── InvalidRequest            invalid_request        the request is invalid
     │   ├── InvalidFileType       invalid_file_type
     │   ├── FileTooLarge          file_too_large
+    │   ├── MultipartUnavailable  multipart_unavailable  the storage takes no parts from clients
     │   └── TargetExists          target_exists          the file to write already exists
     ├── BadVideo                  invalid_video          the video cannot be decoded
     │   ├── ResolutionTooLarge    resolution_too_large
@@ -95,6 +96,12 @@ class InvalidFileType(InvalidRequest):
 
 class FileTooLarge(InvalidRequest):
     code = "file_too_large"
+
+
+class MultipartUnavailable(InvalidRequest):
+    """The storage takes no parts of a file from clients."""
+
+    code = "multipart_unavailable"
 
 
 class TargetExists(InvalidRequest):

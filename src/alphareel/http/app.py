@@ -33,6 +33,7 @@ from alphareel.http.routes import (
     legacy,
     metrics,
     models,
+    multipart_uploads,
     proofs,
     studio,
     tus,
@@ -116,6 +117,7 @@ def _v1() -> APIRouter:
     router = APIRouter(prefix="/v1", dependencies=[Depends(require_key)], responses=responses)
     for resource in (
         tus,
+        multipart_uploads,
         uploads,
         estimate,
         jobs,

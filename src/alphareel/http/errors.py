@@ -21,6 +21,7 @@ STATUS: dict[type[e.AlphareelError], int] = {
     e.InvalidRequest: 400,
     e.InvalidFileType: 400,
     e.FileTooLarge: 400,
+    e.MultipartUnavailable: 400,
     e.BadVideo: 400,
     e.ResolutionTooLarge: 400,
     e.DurationTooLong: 400,

@@ -48,13 +48,26 @@ async def receive_file(
             async for chunk in body_chunks(request, timeouts):
                 await form.feed(chunk)
             upload = await form.end()
-        probe = await pool.run(upload.start_probe)
-        if probe is not None:
-            await _wait_for(probe, request)
-        return await pool.run(upload.finish)
+        return await _finish(request, upload, pool)
     except BaseException:
         form.abort()
         raise
+
+
+async def finish_upload(request: Request, upload: UploadWriter, pool: UploadPool) -> Upload:
+    """Probe a file that was received and finish it, as ``receive_file`` does. Aborts it on any failure."""
+    try:
+        return await _finish(request, upload, pool)
+    except BaseException:
+        upload.abort()
+        raise
+
+
+async def _finish(request: Request, upload: UploadWriter, pool: UploadPool) -> Upload:
+    probe = await pool.run(upload.start_probe)
+    if probe is not None:
+        await _wait_for(probe, request)
+    return await pool.run(upload.finish)
 
 
 async def _wait_for(probe: "Future[Any]", request: Request) -> None:

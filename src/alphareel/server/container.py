@@ -13,6 +13,7 @@ from alphareel.db.api_keys import ApiKeyAdminStore
 from alphareel.db.billing import AccountStore
 from alphareel.db.deletion import DeletionStore
 from alphareel.db.idempotency import IdempotencyStore
+from alphareel.db.multipart_uploads import MultipartStore
 from alphareel.db.orphans import OrphanStore
 from alphareel.db.retention import RetentionStore
 from alphareel.db.stats import RunHistory, StatsStore
@@ -59,8 +60,9 @@ from alphareel.service.stats import StatsService
 from alphareel.service.studio import SignInCodes
 from alphareel.service.tus.service import TusService
 from alphareel.service.uploads.models import MediaInfo
+from alphareel.service.uploads.multipart import MultipartService, MultipartSweep
 from alphareel.service.uploads.probe_queue import ProbeQueue
-from alphareel.service.uploads.service import UploadService
+from alphareel.service.uploads.service import InspectMedia, UploadService
 from alphareel.service.usage.service import CallLog, UsageFlusher, UsageService
 from alphareel.service.webhooks.dispatcher import WebhookDispatcher, WebhookSender
 from alphareel.service.webhooks.events import Secrets
@@ -96,19 +98,11 @@ def build_services(installation: Installation, children: Children = SPAWNED) -> 
     calls = CallStore(database)
     jobs = _job_service(installation)
     layers = _layer_service(installation, jobs)
-    uploads = UploadService(
-        installation.uploads,
-        installation.blobs,
-        storage=installation.storage_usage,
-        deletion=deletion,
-        idempotency=idempotency,
-        inspect_media=overrides.inspect_media
-        or IsolatedInspection(settings.limits.clip, settings.probes.seconds, children),
-        settings=settings.storage,
-        limits=settings.limits,
-        clock=clock,
-        probes=ProbeQueue(settings.probes),
+    uploads = _uploads(
+        installation,
+        overrides.inspect_media or IsolatedInspection(settings.limits.clip, settings.probes.seconds, children),
     )
+    multipart_uploads = _multipart_uploads(installation, uploads)
     watch = JobWatch()
     installation.notifications.subscribe(watch.notify)
     health = HealthMonitor(
@@ -146,6 +140,7 @@ def build_services(installation: Installation, children: Children = SPAWNED) -> 
             incoming=settings.storage.incoming,
             clock=clock,
         ),
+        multipart_uploads=multipart_uploads,
         files=FileService(
             _url_signer(installation), installation.blobs, installation.resolver, installation.jobs, retention, clock
         ),
@@ -189,6 +184,28 @@ def _layer_service(installation: Installation, jobs: JobService) -> LayerService
     prices, capabilities = installation.settings.billing.prices, _capabilities(installation)
     exports = ExportService(jobs, installation.jobs, installation.resolver, capabilities, prices, idempotency)
     return LayerService(exports, AnalysisService(jobs, installation.jobs, installation.resolver))
+
+
+def _uploads(installation: Installation, inspect_media: InspectMedia) -> UploadService:
+    settings, clock = installation.settings, installation.clock
+    return UploadService(
+        installation.uploads,
+        installation.blobs,
+        storage=installation.storage_usage,
+        deletion=DeletionService(installation.jobs, _deletion_store(installation), installation.blobs),
+        idempotency=IdempotencyStore(installation.database, clock=clock),
+        inspect_media=inspect_media,
+        settings=settings.storage,
+        limits=settings.limits,
+        clock=clock,
+        probes=ProbeQueue(settings.probes),
+    )
+
+
+def _multipart_uploads(installation: Installation, uploads: UploadService) -> MultipartService:
+    store = MultipartStore(installation.database, clock=installation.clock, storage=installation.storage_usage)
+    settings = installation.settings
+    return MultipartService(store, uploads, installation.blobs, installation.clock, settings.multipart, settings.limits)
 
 
 def build_usage_flusher(
@@ -338,11 +355,16 @@ def build_sweeper(installation: Installation) -> PeriodicTask:
     orphans = OrphanSweep(OrphanStore(installation.database), installation.blobs, age=age, clock=installation.clock)
 
     tus = _tus_store(installation)
+    multipart_sweep = MultipartSweep(
+        MultipartStore(installation.database, clock=installation.clock, storage=installation.storage_usage),
+        installation.blobs,
+    )
 
     def sweep() -> None:
         while tus.expire(limit=_SWEEP_BATCH) == _SWEEP_BATCH:
             pass
         retention.sweep()
+        multipart_sweep.sweep()
         if age:
             orphans.sweep_when_due()
 

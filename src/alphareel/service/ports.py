@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -46,6 +46,21 @@ class Blobs(Protocol):
 
     def is_ready(self) -> bool:
         """Whether the store can be reached and written."""
+
+    def sign_puts(self, keys: Sequence[str], lifetime: timedelta) -> tuple[str, ...] | None:
+        """URLs with which a client may put these blobs for so long; None where the store has no such thing."""
+
+    def parts(self, prefix: str) -> tuple["StoredPart", ...]:
+        """What lies under a prefix that ends in a slash; none where ``sign_puts`` returns None."""
+
+
+@dataclass(frozen=True)
+class StoredPart:
+    """A blob that a client put. ``etag`` as the store answered it."""
+
+    key: str
+    bytes: int
+    etag: str
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from alphareel.service.jobs.watch import JobWatch
 from alphareel.service.proofs.service import ProofService
 from alphareel.service.stats import StatsService
 from alphareel.service.tus.service import TusService
+from alphareel.service.uploads.multipart import MultipartService
 from alphareel.service.uploads.service import UploadService
 from alphareel.service.usage.service import CallLog, UsageService
 from alphareel.service.webhooks.service import WebhookService
@@ -45,6 +46,7 @@ class Services:
     estimates: EstimateService
     uploads: UploadService
     tus: TusService
+    multipart_uploads: MultipartService
     files: FileService
     webhooks: WebhookService
     usage: UsageService

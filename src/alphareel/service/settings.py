@@ -438,6 +438,24 @@ class ProbeSettings(SettingsGroup):
         return max(1, self.slots - 1)
 
 
+class MultipartSettings(SettingsGroup):
+    """Multipart uploads."""
+
+    seconds: int = Field(
+        default=6 * 3600,
+        ge=60,
+        le=7 * 24 * 3600,
+        validation_alias="MULTIPART_SECONDS",
+        description="How long a client may send the parts of a multipart upload, and complete it.",
+    )
+    max_per_key: int = Field(
+        default=32,
+        ge=1,
+        validation_alias="MULTIPART_PER_KEY",
+        description="Multipart uploads of a key that are not complete; further ones are refused for the moment.",
+    )
+
+
 class ModelSettings(SettingsGroup):
     """Models."""
 
@@ -811,6 +829,7 @@ class Settings(BaseModel):
     limits: LimitSettings = LimitSettings()
     tus: TusSettings = TusSettings()
     probes: ProbeSettings = ProbeSettings()
+    multipart: MultipartSettings = MultipartSettings()
     jobs: JobSettings = JobSettings()
     queue: QueueSettings = QueueSettings()
     worker: WorkerSettings = WorkerSettings()

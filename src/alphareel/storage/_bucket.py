@@ -6,7 +6,7 @@ Credentials, region and endpoint come from the store's usual environment variabl
 
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,6 +17,7 @@ from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import ObjectStore, from_url
 
 from alphareel.domain.errors import InvalidRequest, StorageFailed
+from alphareel.service.ports import StoredPart
 from alphareel.storage._keys import no_blob, parts_of
 
 if TYPE_CHECKING:  # these exist for type checkers only
@@ -106,6 +107,18 @@ class BucketBlobs:
 
     def free(self) -> int | None:
         return None
+
+    def sign_puts(self, keys: Sequence[str], lifetime: timedelta) -> tuple[str, ...] | None:
+        with _translate_errors():
+            return tuple(obstore.sign(self._store, "PUT", [_checked(key) for key in keys], lifetime))  # type: ignore[call-overload]
+
+    def parts(self, prefix: str) -> tuple[StoredPart, ...]:
+        with _translate_errors():
+            return tuple(
+                StoredPart(blob["path"], blob["size"], blob["e_tag"] or "")
+                for page in obstore.list(self._store, prefix, chunk_size=_BATCH)
+                for blob in page
+            )
 
     def is_ready(self) -> bool:
         try:

@@ -4,13 +4,14 @@ import contextlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from alphareel.domain.errors import InvalidRequest, StorageFailed
+from alphareel.service.ports import StoredPart
 from alphareel.storage._keys import no_blob, parts_of
 
 _READ_SIZE = 128 * 1024  # bytes in memory for each download
@@ -97,6 +98,12 @@ class LocalBlobs:
     def free(self) -> int | None:
         with _translate_errors():
             return shutil.disk_usage(self._root).free
+
+    def sign_puts(self, keys: Sequence[str], lifetime: timedelta) -> tuple[str, ...] | None:  # noqa: ARG002
+        return None
+
+    def parts(self, prefix: str) -> tuple[StoredPart, ...]:  # noqa: ARG002
+        return ()
 
     def is_ready(self) -> bool:
         return os.access(self._root, os.W_OK | os.X_OK)

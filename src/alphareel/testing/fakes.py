@@ -1,5 +1,6 @@
 """Stand-ins for the ports, and a whole service on a folder: quick, in one process, as strict as the real adapters."""
 
+import hashlib
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -23,7 +24,7 @@ from alphareel.server.installation import Overrides, assemble
 from alphareel.service.api_keys.service import ApiKeyService
 from alphareel.service.jobs.models import TERMINAL, Step
 from alphareel.service.jobs.queue_limits import QueueLimits
-from alphareel.service.ports import Fetched, JobBody
+from alphareel.service.ports import Fetched, JobBody, StoredPart
 from alphareel.service.services import Services
 from alphareel.service.settings import Settings
 from alphareel.service.uploads.models import MediaInfo
@@ -51,6 +52,7 @@ class MemoryBlobs:
         self.blobs: dict[str, bytes] = {}
         self.written: dict[str, datetime] = {}
         self.broken = False
+        self.signs = False
         self.left: int | None = None
 
     def put_file(self, key: str, path: Path) -> None:
@@ -95,6 +97,19 @@ class MemoryBlobs:
 
     def free(self) -> int | None:
         return self.left
+
+    def sign_puts(self, keys: Sequence[str], lifetime: timedelta) -> tuple[str, ...] | None:
+        """Only with ``signs``."""
+        if not self.signs:
+            return None
+        return tuple(f"https://bucket.example.com/{key}?sig={lifetime.total_seconds():g}" for key in keys)
+
+    def parts(self, prefix: str) -> tuple[StoredPart, ...]:
+        return tuple(
+            StoredPart(key, len(data), f'"{hashlib.md5(data, usedforsecurity=False).hexdigest()}"')
+            for key, data in self.blobs.items()
+            if key.startswith(prefix)
+        )
 
     def is_ready(self) -> bool:
         return not self.broken

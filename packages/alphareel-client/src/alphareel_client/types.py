@@ -14,6 +14,26 @@ class Upload(TypedDict):
     size: int
 
 
+class PartTarget(TypedDict):
+    """Where a part of a multipart upload is sent with a PUT."""
+
+    number: int
+    bytes: int
+    url: str
+
+
+class MultipartUpload(TypedDict):
+    """A file whose ``parts`` go straight to the bucket; ``complete_url`` takes their ETags."""
+
+    upload_id: str
+    filename: str
+    bytes: int
+    part_size: int
+    parts: list[PartTarget]
+    complete_url: str
+    expires_at: str
+
+
 class Output(TypedDict):
     format: str
     mime: str

@@ -1,8 +1,8 @@
 """Keys of blobs, built and parsed here and nowhere else.
 
-``uploads/<upload>.<extension>`` and, for each job, ``outputs/<job>/<attempt>/<name>``,
-``mattes/<job>/<attempt>/<name>``, ``previews/<job>/<attempt>/<name>``, ``chunks/<job>/<plan hash>/<name>`` and
-``fetched/<job>/<run>/<name>``. ``parts/<tus upload>/<offset>.<generation>``: of a file that is being received.
+``uploads/<upload>.<extension>``; for each job ``outputs/<job>/<attempt>/<name>``, ``mattes/<job>/<attempt>/<name>``,
+``previews/<job>/<attempt>/<name>``, ``chunks/<job>/<plan hash>/<name>`` and ``fetched/<job>/<run>/<name>``; for files
+that arrive in parts ``parts/<multipart upload>/<number>`` and ``parts/<tus upload>/<offset>.<generation>``.
 A prefix ends in a slash.
 """
 
@@ -36,7 +36,7 @@ _EXTENSIONS = {
 
 
 class BlobKey(NamedTuple):
-    """A parsed key. ``owner``: the ID of the job or the tus upload, or the file name of the upload."""
+    """A parsed key. ``owner``: the ID of the job or of the tus or multipart upload, or the file name of the upload."""
 
     folder: str
     owner: str
@@ -57,12 +57,16 @@ def upload_key(upload_id: str, extension: str) -> str:
     return f"{UPLOADS}/{upload_id}.{extension}"
 
 
-def part_prefix(tus_id: str) -> str:
-    """Prefix of the parts of a file that is being received."""
-    return f"{PARTS}/{tus_id}/"
+def part_prefix(owner_id: str) -> str:
+    """Prefix of the parts of a multipart upload, or of a tus upload that is being received."""
+    return f"{PARTS}/{owner_id}/"
 
 
-def part_key(tus_id: str, offset: int, generation: int) -> str:
+def part_key(multipart_id: str, number: int) -> str:
+    return f"{part_prefix(multipart_id)}{number}"
+
+
+def tus_part_key(tus_id: str, offset: int, generation: int) -> str:
     """Key of the part at ``offset``; two requests never write the same one, because their generations differ."""
     return f"{part_prefix(tus_id)}{offset}.{generation}"
 

@@ -178,7 +178,7 @@ class TusService:
     def store_part(self, tus: TusUpload, path: Path, size: int) -> TusUpload:
         """Store the next ``size`` bytes of the file durably; returns the upload with its new offset."""
         self._uploads.remaining_bytes(tus.key_id, size)
-        blob = blob_keys.part_key(tus.id, tus.offset, tus.generation)
+        blob = blob_keys.tus_part_key(tus.id, tus.offset, tus.generation)
         self._blobs.put_file(blob, path)
         expires_at = self._clock.now() + timedelta(seconds=self._settings.expire_seconds)
         return self._store.add_part(

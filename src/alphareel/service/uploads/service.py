@@ -107,6 +107,22 @@ class UploadService:
             tus=tus,
         )
 
+    def begin_reserved(self, principal: Principal, *, filename: str, multipart_id: str) -> UploadSession:
+        """Start to receive a file whose bytes a multipart upload has reserved."""
+        return UploadSession(
+            self,
+            _uploader(principal),
+            filename=filename,
+            folder=self._settings.incoming,
+            max_bytes=self._limits.max_upload_bytes,
+            remaining=None,
+            multipart_id=multipart_id,
+        )
+
+    def find(self, upload_id: str) -> Upload | None:
+        """The upload of any key; None if there is none."""
+        return self._store.upload(upload_id)
+
     def begin_idempotent(
         self,
         principal: Principal,
@@ -137,7 +153,7 @@ class UploadService:
 
     def find_copy(self, session: UploadSession) -> Upload | None:
         """Record an upload of a file that is stored already; None when it is not."""
-        return self._store.add_copy(self._describe(session), tus=session.tus)
+        return self._store.add_copy(self._describe(session), tus=session.tus, multipart_id=session.multipart_id)
 
     def probe(self, session: UploadSession) -> Future[MediaInfo]:
         """Queue the inspection of the received file. Raises TooManyUploads, QueueFull."""
@@ -146,7 +162,7 @@ class UploadService:
 
     def store(self, session: UploadSession, info: MediaInfo) -> Upload:
         """Store the received file durably and record it."""
-        return self._store_new(self._describe(session), info, session.path, session.tus)
+        return self._store_new(session, info)
 
     def _describe(self, session: UploadSession) -> Upload:
         return Upload(
@@ -161,7 +177,8 @@ class UploadService:
             created_at=self._clock.now(),
         )
 
-    def _store_new(self, upload: Upload, info: MediaInfo, path: Path, tus: TusUpload | None) -> Upload:
+    def _store_new(self, session: UploadSession, info: MediaInfo) -> Upload:
+        upload = self._describe(session)
         identified = replace(
             upload,
             filename=upload.filename or f"upload.{info.extension}",
@@ -174,9 +191,9 @@ class UploadService:
             blob=blob_keys.upload_key(upload.id, info.extension),
         )
         self._store.expect_blob(identified.blob)
-        self._blobs.put_file(identified.blob, path)
+        self._blobs.put_file(identified.blob, session.path)
         try:
-            recorded = self._store.add_upload(identified, tus=tus)
+            recorded = self._store.add_upload(identified, tus=session.tus, multipart_id=session.multipart_id)
         except AlphareelError:
             self._blobs.delete(identified.blob)
             raise
@@ -247,9 +264,11 @@ class UploadSession:
         max_bytes: int,
         remaining: int | None,
         tus: TusUpload | None = None,
+        multipart_id: str | None = None,
     ) -> None:
         self.tus = tus
         self.uploader = uploader
+        self.multipart_id = multipart_id
         self.filename = filename
         self.size = 0
         self.path = folder / uuid.uuid4().hex
