@@ -9,6 +9,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from alphareel.http.schemas.jobs import Url
+from alphareel.testing.fakes import TINY_MP4
 
 VIDEO = "https://example.com/in.mp4"
 
@@ -204,6 +205,26 @@ def test_links_start_with_the_cdn_whose_copy_ends_with_the_link(make_client, fin
     assert re.fullmatch(r"public, max-age=\d+", cache)
     assert int(cache.rpartition("=")[2]) <= 3600
     assert "private" in make_client().head(url.removeprefix("https://cdn.example.org/reel")).headers["cache-control"]
+
+
+def test_links_of_uploads_exports_and_embeds_start_with_the_cdn_and_nothing_else_does(make_client, finish_job):
+    cdn = "https://cdn.example.org"
+    client = make_client(http={"public_url": "https://video.example.org", "cdn_url": cdn})
+    upload = client.post("/v1/uploads", files={"file": ("a.mp4", TINY_MP4)}).json()
+    assert upload["video_url"].startswith(f"{cdn}/files/uploads/")
+    assert client.get(upload["video_url"].removeprefix(cdn)).content == TINY_MP4
+    job = create(client, video_url=upload["video_url"])
+    finish_job(job["id"], matte=True)
+    shown = client.get(f"/v1/jobs/{job['id']}").json()
+    assert all(output["url"].startswith(f"{cdn}/files/") for output in shown["outputs"])
+    embed = client.get(f"/v1/jobs/{job['id']}/embed").json()
+    assert embed["player"].startswith("https://video.example.org/")
+
+
+def test_an_error_of_a_link_is_cached_by_nobody(make_client):
+    client = make_client(http={"cdn_url": "https://cdn.example.org"})
+    answer = client.get("/files/outputs/job_1/1/result.webm?exp=1&sig=2")
+    assert (answer.status_code, answer.headers["cache-control"]) == (404, "no-store")
 
 
 def test_failed_job_has_a_plain_string_as_error(client, harness):

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from http import HTTPStatus
 from typing import Any
 
 from opentelemetry.trace import Span
@@ -110,11 +111,14 @@ class _RequestRecord:
         await self._send(message)
 
     def _complete(self, headers: MutableHeaders) -> None:
-        """Add what every response carries. Answers of the API change and may contain secrets and signed links."""
+        """Add what every response carries.
+
+        Answers of the API change and may contain secrets and signed links, and no CDN may keep an error.
+        """
         headers["X-Request-Id"] = self.request_id
         if (rate_limit := self._rate_limit()) is not None:
             headers.update(rate_limit.headers())
-        if self.scope["path"].startswith(_PRIVATE_PATHS):
+        if self.scope["path"].startswith(_PRIVATE_PATHS) or self.status >= HTTPStatus.BAD_REQUEST:
             headers.setdefault("Cache-Control", "no-store")
 
     def _rate_limit(self) -> RateLimitState | None:
