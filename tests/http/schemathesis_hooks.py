@@ -15,6 +15,9 @@ REASONS = {
         r"(output_format|outputs\.\d+\.format): (mp4|prores_hq) carries no alpha",  # they need a background
         r"(output_format|outputs\.\d+\.format): needs a transparent background",
         r"outputs\.\d+\.format: \w+ is named twice",
+        r"(items\.\d+: )?output_target: is (for a job with one output|the address of one file)",  # with outputs, items
+        r"(items\.\d+: )?(outputs\.\d+\.)?output_target\.headers\.\S+: is (set by the service|there twice)",
+        r"(items\.\d+: )?(outputs\.\d+\.)?output_target\.url: this server does not connect to",  # private networks
         r"items: is required: a list of jobs, or video_urls",  # one of two fields
         r"bg_color: is required for a color background",  # by bg_type
         r"bg_image_url: is required for an? image background",
@@ -24,6 +27,8 @@ REASONS = {
         _NULL,  # also in fields that are otherwise ignored; the request must have one
         r"video_url: ",  # an address of our own files that is forged, expired, or another key's
     ),
+    "file_too_large": (r"File too large: \d+ bytes\. The limit is",),  # of a multipart upload; the server's own setting
+    "multipart_unavailable": (r"This server stores files on a disk",),
     "job_not_completed": (r"Job not completed",),  # the contract wants 400 here
     "idempotency_conflict": (r"This Idempotency-Key was used for another request",),
 }

@@ -52,7 +52,9 @@ def test_every_error_has_a_status(error):
 
 def test_every_path_and_method_answers_200_or_the_envelope(make_client, key):
     """No key, a wrong key, a good one; no body, garbage, a list: never HTML, never an empty or strange error."""
-    clients = [make_client(secret=secret, rate_limits={"auth_failures": 0}) for secret in (None, "wrong", key)]
+    clients = [
+        make_client(secret=secret, rate_limits={"auth_failures": 0, "write": 0}) for secret in (None, "wrong", key)
+    ]
     bodies = (b"", b"\xff{not json", b"[1,2]", b"null")
     for client in clients:
         for path in [*paths(client), "/", "/nowhere", "/v1/nowhere", "/v1/jobs/"]:

@@ -71,10 +71,18 @@ def test_missing_parts_are_listed_until_it_is_aborted(client, bucket):
 
 
 @pytest.mark.parametrize(
-    "body", [{}, {"bytes": 0}, {"bytes": "1"}, {"bytes": True}, {"bytes": 1, "filename": 7}, {"bytes": 2**60}]
+    "body",
+    [{}, {"bytes": [1]}, {"bytes": 0}, {"bytes": "1"}, {"bytes": True}, {"bytes": 1, "filename": 7}, {"bytes": 2**60}],
 )
 def test_a_bad_request_is_refused(client, bucket, body):
     answer = client.post("/v1/uploads/multipart", json=body)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")
+
+
+@pytest.mark.parametrize("parts", [None, [], [7], [None], [[None]], [{"number": 1}], [{"number": 0, "etag": "a"}]])
+def test_bad_receipts_are_refused(client, bucket, parts):
+    begun = begin(client).json()
+    answer = client.post(begun["complete_url"], json={"parts": parts})
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")
 
 

@@ -174,10 +174,15 @@ def _wrong_method(request: Request) -> JSONResponse:
 
 
 def _allowed_methods(request: Request) -> list[str]:
-    """Methods of all routes with this path; the router itself reports those of the first one only."""
-    routes = request.app.router.routes
+    """Methods of all routes with this path; the router itself reports those of the first one only.
+
+    Where a documented route has exactly this path, those with a parameter in its place do not count.
+    """
+    routes, path = request.app.router.routes, request.app.openapi()["paths"].get(request.scope["path"])
 
     def accepts(method: str) -> bool:
+        if path is not None:
+            return method.lower() in path
         scope = {**request.scope, "method": method}
         return any(route.matches(scope)[0] is Match.FULL for route in routes)
 

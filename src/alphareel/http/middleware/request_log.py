@@ -118,7 +118,7 @@ class _RequestRecord:
         headers["X-Request-Id"] = self.request_id
         if (rate_limit := self._rate_limit()) is not None:
             headers.update(rate_limit.headers())
-        if self.scope["path"].startswith(_PRIVATE_PATHS) or self.status >= HTTPStatus.BAD_REQUEST:
+        if self.scope["path"].startswith(_PRIVATE_PATHS) or (self.status or 0) >= HTTPStatus.BAD_REQUEST:
             headers.setdefault("Cache-Control", "no-store")
 
     def _rate_limit(self) -> RateLimitState | None:

@@ -28,8 +28,10 @@ class RequestBody(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _convert_whole_numbers(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+    def _convert_whole_numbers(cls, values: Any) -> Any:
         """JSON has one kind of number, so 1.0 is a whole number."""
+        if not isinstance(values, Mapping):
+            return values  # of a model in a model; refused with its place
         return {
             name: int(value) if isinstance(value, float) and value.is_integer() else value
             for name, value in values.items()

@@ -28,6 +28,7 @@ PLAIN_TEXT = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f]*$"
 _NAMES = "|".join(NAMED)
 
 Url = Annotated[str, Field(max_length=4096, pattern=f"^{_URL}$")]
+TargetUrl = Annotated[str, Field(max_length=4096, pattern=rf"^https?://{HOST}{_PORT}([/?#][!-~]*)?$")]
 OptionalUrl = Annotated[str, Field(max_length=4096, pattern=f"^({_URL})?$")]
 ColorString = Annotated[str, Field(pattern=f"^({_HEX}|{_NAMES})$", examples=["#09A246"])]
 ColorNumbers = Annotated[
@@ -113,7 +114,7 @@ class TestRequest(Schema):
 class OutputTargetRequest(Schema):
     """Where the finished file is sent, with a PUT: usually a presigned URL of your bucket."""
 
-    url: Url = Field(description="Without a user name. Its query is secret: no response shows it.")
+    url: TargetUrl = Field(description="Without a user name. Its query is secret: no response shows it.")
     headers: (
         Annotated[
             dict[
