@@ -35,9 +35,7 @@ class UploadStore:
         with self._database.write() as c:
             schedule_deletion(c, (blob,), at=self._clock.now() + MAX_WRITE_TIME)
 
-    def add_upload(
-        self, upload: Upload, *, tus: TusUpload | None = None, multipart_id: str | None = None
-    ) -> Upload:
+    def add_upload(self, upload: Upload, *, tus: TusUpload | None = None, multipart_id: str | None = None) -> Upload:
         """Record an upload, and return it as recorded: with the blob of an earlier upload if its content is the same.
 
         ``tus``: received it, and is finished in the same transaction. ``multipart_id``: the multipart upload that

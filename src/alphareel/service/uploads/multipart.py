@@ -1,7 +1,7 @@
 """Multipart uploads: clients send the parts of a file straight to the bucket, and the service makes an upload of them.
 
 Each part is an object of its own under ``parts/<id>/``, which is deleted when the upload is complete, aborted or
-expired (docs/decisions/0044-multipart-uploads.md).
+expired (docs/decisions/0046-multipart-uploads.md).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Sends the finished outputs of a job to the targets that the client gave, before the job is completed.
 
-This step has its own queue and uses no slot of a running job (docs/decisions/0043-output-targets.md).
+This step has its own queue and uses no slot of a running job (docs/decisions/0045-output-targets.md).
 """
 
 from __future__ import annotations
