@@ -163,10 +163,10 @@ def _log_odds(alpha: Array) -> Array:
 
 
 def _mean(total: Array) -> Array:
-    count = total[..., 2]
+    alpha, logit, count = cv2.split(total)
     certain = 1 / (1 + np.exp(np.float32(-_MAX_LOGIT)))
-    voted = (1 / (1 + np.exp(-total[..., 1] / count)) - (1 - certain)) / (2 * certain - 1)
-    mixed = (1 - _LOGIT_SHARE) * total[..., 0] / count + _LOGIT_SHARE * voted
+    voted = (1 / (1 + np.exp(-logit / count)) - (1 - certain)) / (2 * certain - 1)
+    mixed = (1 - _LOGIT_SHARE) * alpha / count + _LOGIT_SHARE * voted
     return np.asarray(np.clip(mixed, 0, 1), np.float32)
 
 
