@@ -44,14 +44,16 @@ def example(request, harness, key, serve, tmp_path):
 
 @pytest.fixture
 def worker(harness):
-    """Does something with every unfinished job, in a thread."""
+    """Does something with every unfinished job of this test, in a thread."""
     stopped, threads = threading.Event(), []
+    others = {job.id for job in harness.jobs.unfinished()}
 
     def start(act):
         def work():
             while not stopped.wait(0.05):
                 for job in harness.jobs.unfinished():
-                    act(job.id)
+                    if job.id not in others:
+                        act(job.id)
 
         threads.append(threading.Thread(target=work))
         threads[0].start()
