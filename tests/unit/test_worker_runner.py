@@ -27,6 +27,9 @@ from alphareel.service.jobs.models import TERMINAL, Job, Status, Step
 from alphareel.service.net.download import SourceMissing, SourceTooSlow
 from alphareel.service.principal import Principal
 from alphareel.service.settings import StorageSettings
+from alphareel.service.uploads.models import Upload
+from alphareel.service.uploads.resolver import UploadResolver
+from alphareel.service.uploads.source_urls import SourceUrl
 from alphareel.service.worker.child_process import ResourceLimits
 from alphareel.service.worker.runner import Worker
 from alphareel.telemetry.logging import configure_logging
@@ -643,6 +646,30 @@ def test_a_database_that_is_away_for_a_while_does_not_cost_the_work(
     job = submit(harness)
     work(worker, job)
     assert now(harness, job).status is Status.COMPLETED
+
+
+def test_a_database_that_goes_away_during_the_run_does_not_cost_it(
+    harness: ServiceHarness, worker: InlineWorker, fetcher: CannedFetcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began = threading.Event()
+    find = UploadResolver.find
+
+    def away(*_: Any, **__: Any) -> Any:
+        began.set()
+        raise Unavailable("away")
+
+    def find_before(self: UploadResolver, url: SourceUrl, *, key_id: str | None) -> Upload | None:
+        return away() if began.is_set() else find(self, url, key_id=key_id)
+
+    fetcher.answers[URL] = b"slow 2.5"
+    job = fetched(worker, submit(harness))
+    monkeypatch.setattr(harness.jobs, "set_progress", away)
+    monkeypatch.setattr(UploadResolver, "find", find_before)
+    outcome = worker.execute(job.id, job.ticket)
+    assert began.is_set()
+    worker.settle(job.id, job.ticket, outcome)
+    done = now(harness, job)
+    assert (done.status, done.attempt, done.matte is None) == (Status.COMPLETED, 1, False)
 
 
 def wait_until(holds: Any, seconds: float = 30) -> None:

@@ -294,9 +294,11 @@ class Worker:
             task = self._task(job, source, opened, folder, previews=previews.folder)
             if save_memory:
                 task = replace(task, threads=1, save_memory=True)
+            # Before the run: a database that is away at its end must not cost it.
+            source_blob = self._inputs.blob(job, SOURCE, source_urls.source(job.video_url))
             run = self._run_or_split(job, task, reporter)
             with start_span("publish"):
-                return self._publish(job, task, run)
+                return self._publish(job, task, run, source_blob)
 
     def _prove(self, job: Job, source: Path, folder: Path, reporter: ProgressReporter) -> AttemptCompleted:
         """Make the sheet of a proof, and report what each engine took."""
@@ -488,8 +490,10 @@ class Worker:
             attempt=job.attempt, output=output, engine=None, warnings=(), report={**report, "prefix": prefix}
         )
 
-    def _publish(self, job: Job, task: RunTask, run: RunResult) -> AttemptCompleted:
+    def _publish(self, job: Job, task: RunTask, run: RunResult, source_blob: str) -> AttemptCompleted:
+        """Store the files of the run. Asks the database for nothing."""
         count = len(job.requested)
+        kept = task.outputs[count:]
         prefix = blob_keys.output_prefix(job.id, job.attempt)
         stored = [self._store(prefix, output.path) for output in task.outputs[:count]]
         first, *more = (
@@ -503,7 +507,7 @@ class Worker:
             engine=run.results[0].engine,
             warnings=tuple(dict.fromkeys((*job.warnings, *warnings))),
             more_outputs=tuple(more),
-            matte=self._store_matte(job, task.outputs[count], run.results[count]) if task.outputs[count:] else None,
+            matte=self._store_matte(job, kept[0], run.results[count], source_blob) if kept else None,
         )
 
     def _store(self, prefix: str, path: Path) -> str:
@@ -511,8 +515,7 @@ class Worker:
         self._blobs.put_file(key, path)
         return key
 
-    def _store_matte(self, job: Job, output: domain.Output, result: Result) -> StoredMatte:
-        source = self._inputs.blob(job, SOURCE, source_urls.source(job.video_url))
+    def _store_matte(self, job: Job, output: domain.Output, result: Result, source: str) -> StoredMatte:
         key = blob_keys.parse(source)
         is_fetched = key is not None and key.folder == blob_keys.FETCHED and key.owner == job.id
         return StoredMatte(
