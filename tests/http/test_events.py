@@ -49,21 +49,24 @@ def later(seconds, call):
 
 
 def read(response):
-    """(event, id, data) of each event until the stream ends, and the comments."""
-    for block in response.text.split("\n\n"):
-        lines = [line.partition(": ") for line in block.splitlines() if not line.startswith(":")]
-        fields = {name: value for name, _, value in lines}
-        if fields:
+    """(event, id, data) of each event as it arrives, until the stream ends."""
+    fields = {}
+    for line in response.iter_lines(decode_unicode=True):
+        if line and not line.startswith(":"):
+            name, _, value = line.partition(": ")
+            fields[name] = value
+        if not line and fields:
             yield fields["event"], fields.get("id"), json.loads(fields["data"])
+            fields = {}
 
 
 def test_a_stream_ends_when_the_server_stops(harness, serve, key, job):
     app = create_app(harness.services, make_settings())
     with serve(app) as running:
-        lines = open_stream(running, key, job).iter_lines(decode_unicode=True)
-        assert next(line for line in lines if line.startswith("event:")) == "event: state"
+        events = read(open_stream(running, key, job))
+        assert next(events)[0] == "state"
         app.state.context.streams.close()
-        assert not [line for line in lines if line in ("event: state", "event: end")]
+        assert not [event for event, _, _ in events if event in ("state", "end")]
 
 
 def test_a_stream_survives_a_database_outage(server, key, job, harness, finish_job, monkeypatch):
@@ -204,8 +207,10 @@ def test_a_stream_reports_each_change_of_the_queue_position(server, client, key,
         time.sleep(0.3)
         finish_job(queued["id"])
 
-    with later(0.4, work):
-        events = list(read(open_stream(server, key, queued)))
+    stream = read(open_stream(server, key, queued))
+    events = [next(event for event in stream if event[0] == "queue")]
+    with later(0, work):
+        events += stream
     first = queued["queue_position"]
     assert [data["queue_position"] for event, _, data in events if event == "queue"] == [first, first - 1]
     assert events[-1][2]["queue_position"] is None
