@@ -38,6 +38,8 @@ _EXIT_CODES = (
     (errors.WeightsInvalid, 4),
     (errors.StorageFailed, 5),
     (errors.Unavailable, 6),
+    (errors.InvalidRunnerToken, 6),
+    (errors.MissingRunnerToken, 6),
     (errors.FetchFailed, 7),
     (errors.FetchRefused, 7),
 )
@@ -99,6 +101,7 @@ app.command(
     name="keys",
     help="Create, list, disable, enable, delete, limit and rotate API keys; grant credits.",
 )
+app.command("alphareel.cli.runners:app", name="runners", help="Create, list and revoke runners.")
 app.command(
     "alphareel.cli.models:app",
     name="models",

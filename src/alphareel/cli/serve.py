@@ -30,8 +30,17 @@ def api() -> None:
     sys.exit(run_service(load_settings()))
 
 
-def worker(*, queues: str | None = None, slots: int | None = None) -> None:
+def worker(
+    *,
+    queues: str | None = None,
+    slots: int | None = None,
+    join: str | None = None,
+    token: str | None = None,
+    engines: str | None = None,
+) -> None:
     """Run a worker without the HTTP API: it takes jobs from the queues of the database.
+
+    With --join it needs no database and no storage: it takes tasks from a server over HTTPS.
 
     Parameters
     ----------
@@ -39,6 +48,13 @@ def worker(*, queues: str | None = None, slots: int | None = None) -> None:
         Comma-separated queues to take from: jobs, fetches. Default: ALPHAREEL_QUEUES.
     slots
         Jobs at a time. Default: ALPHAREEL_WORKERS.
+    join
+        Base URL of the server to help, as https://cut.example.com.
+    token
+        With --join: the token from `alphareel runners create`. Better in ALPHAREEL_RUNNER_TOKEN, which no list of
+        processes shows.
+    engines
+        With --join: comma-separated engines to run. Default: all that can run here.
     """
     from alphareel.server.settings import load_settings
     from alphareel.server.worker_service import work
@@ -48,7 +64,18 @@ def worker(*, queues: str | None = None, slots: int | None = None) -> None:
     settings = load_settings()
     if settings.worker.jobs < 1:
         raise InvalidRequest("A worker needs at least one slot.", hint="Set --slots or ALPHAREEL_WORKERS.")
+    if join is not None:
+        from alphareel.server.runner_process import join_server
+
+        given_token = token or os.environ.get("ALPHAREEL_RUNNER_TOKEN", "")
+        sys.exit(join_server(join, given_token, settings, engines=_names(engines)))
+    if token is not None or engines is not None:
+        raise InvalidRequest("--token and --engines belong to --join.", hint="Name the server: --join https://HOST.")
     sys.exit(work(settings))
+
+
+def _names(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def health(*, worker: bool = False, live: bool = False, seconds: float = 5.0) -> None:

@@ -338,3 +338,43 @@ admin_events = sa.Table(
     sa.Column("detail", sa.JSON, nullable=False),
     sa.Column("request_id", sa.String(200)),
 )
+
+runners = sa.Table(
+    PREFIX + "runners",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("name", sa.String(200), nullable=False),
+    sa.Column("secret_sha256", sa.String(64), nullable=False, unique=True),
+    sa.Column("created_at", UtcTime, nullable=False),
+    sa.Column("revoked_at", UtcTime),
+    sa.Column("last_seen_at", UtcTime),
+    sa.Column("slots", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("engines", sa.JSON, nullable=False),
+    sa.Column("version", sa.String(64), nullable=False, server_default=""),
+)
+
+# A row lives as long as a worker process waits for the task. Whoever holds ``lease`` may end it; ``beat`` counts
+# renewals, and the worker process takes the lease back once it stands still.
+runner_tasks = sa.Table(
+    PREFIX + "runner_tasks",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("executor_id", sa.String(200), nullable=False, index=True),
+    sa.Column("job_id", sa.String(64), nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("engine", sa.String(64), nullable=False),
+    sa.Column("version", sa.String(64), nullable=False),
+    sa.Column("created_at", UtcTime, nullable=False),
+    sa.Column("request", sa.JSON, nullable=False),
+    sa.Column("inputs", sa.JSON, nullable=False),  # blob by file name
+    sa.Column("outputs", sa.JSON, nullable=False),  # file names
+    sa.Column("refused", sa.JSON, nullable=False),  # runners that failed at it
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("runner_id", sa.String(64), sa.ForeignKey(runners.c.id)),
+    sa.Column("lease", sa.String(64)),
+    sa.Column("beat", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("progress", sa.JSON(none_as_null=True)),
+    sa.Column("files", sa.JSON, nullable=False),  # what was uploaded under this lease, by file name
+    sa.Column("outcome", sa.JSON(none_as_null=True)),
+    sa.Index(f"ix_{PREFIX}runner_tasks_state", "state", "created_at"),
+)

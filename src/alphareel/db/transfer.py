@@ -7,7 +7,17 @@ from typing import Any
 import sqlalchemy as sa
 
 from alphareel.db.database import Database
-from alphareel.db.tables import executors, jobs, keys, metadata, pending_deletions, settings, tus_uploads, uploads
+from alphareel.db.tables import (
+    executors,
+    jobs,
+    keys,
+    metadata,
+    pending_deletions,
+    runner_tasks,
+    settings,
+    tus_uploads,
+    uploads,
+)
 from alphareel.domain.errors import InvalidState, StorageFailed
 
 MOVED_TO = "moved_to"
@@ -15,7 +25,7 @@ _BATCH = 1000
 
 
 def copy_tables(source: Database, target: Database) -> dict[str, int]:
-    """Copy every row but those of worker processes in one transaction; returns the rows of each table.
+    """Copy every row but those of running worker processes in one transaction; returns the rows of each table.
 
     What is copied is one snapshot, while others may write to the source. The target must have our schema and no keys
     and no jobs. Raises InvalidState, StorageFailed when the target has not as many rows at the end; Unavailable.
@@ -25,7 +35,7 @@ def copy_tables(source: Database, target: Database) -> dict[str, int]:
         _check_is_empty(writing)
         writing.execute(sa.delete(settings))
         for table in metadata.sorted_tables:
-            if table is executors:
+            if table in (executors, runner_tasks):
                 continue
             copied[table.name] = _copy_table(reading, writing, table)
             _continue_numbers(writing, table)

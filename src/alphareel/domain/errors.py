@@ -37,6 +37,8 @@ The tree (code, retryable where marked *):
     ├── InvalidApiKey             invalid_api_key
     ├── MissingAdminToken         missing_admin_token
     ├── InvalidAdminToken         invalid_admin_token
+    ├── MissingRunnerToken        missing_runner_token
+    ├── InvalidRunnerToken        invalid_runner_token
     ├── MethodNotAllowed          method_not_allowed
     ├── InsufficientCredits       insufficient_credits
     ├── RateLimited             * rate_limited
@@ -238,6 +240,14 @@ class MissingAdminToken(AlphareelError):
 
 class InvalidAdminToken(AlphareelError):
     code = "invalid_admin_token"
+
+
+class MissingRunnerToken(AlphareelError):
+    code = "missing_runner_token"
+
+
+class InvalidRunnerToken(AlphareelError):
+    code = "invalid_runner_token"
 
 
 class MethodNotAllowed(AlphareelError):

@@ -35,6 +35,7 @@ from alphareel.http.routes import (
     models,
     multipart_uploads,
     proofs,
+    runners,
     studio,
     tus,
     uploads,
@@ -86,6 +87,8 @@ def create_app(
     app.include_router(tus.options_router)
     app.include_router(_v1())
     app.include_router(admin.router)
+    app.include_router(runners.admin_router)
+    app.include_router(runners.router)
     app.include_router(files.router)
     app.include_router(embed.player_router)
     app.include_router(health.router)

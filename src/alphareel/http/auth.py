@@ -14,6 +14,7 @@ from alphareel.domain.errors import (
     InvalidAdminToken,
     InvalidApiKey,
     InvalidRequest,
+    InvalidRunnerToken,
     MissingAdminToken,
     MissingApiKey,
 )
@@ -24,10 +25,12 @@ from alphareel.http.rate_limits import READ_METHODS
 from alphareel.service.api_keys.admin import Operator
 from alphareel.service.jobs.models import UNFINISHED
 from alphareel.service.principal import Principal
+from alphareel.service.runners.models import Runner
 from alphareel.service.services import Services
 from alphareel.service.settings import Settings
 
 _KEY_HEADER = APIKeyHeader(name="X-Api-Key", scheme_name="ApiKey", auto_error=False)
+_RUNNER_HEADER = APIKeyHeader(name="X-Runner-Token", scheme_name="RunnerToken", auto_error=False)
 _ADMIN_HEADER = APIKeyHeader(name="X-Admin-Token", scheme_name="AdminToken", auto_error=False)
 
 _LOCAL_SUFFIXES = (".localhost", ".local", ".lan", ".internal", ".home.arpa")
@@ -113,6 +116,19 @@ def require_admin(
     return Operator("admin", request_id(request))
 
 
+def require_runner(
+    request: Request, services: ServicesOf, token: Annotated[str | None, Security(_RUNNER_HEADER)]
+) -> Runner:
+    """Authenticate a runner and count the request. Raises MissingRunnerToken, InvalidRunnerToken, RateLimited."""
+    try:
+        runner = services.runners.authenticate(_field_value(token))
+    except InvalidRunnerToken:
+        context_of(request).auth_failures.record_failure("runner token", client_address(request))
+        raise
+    request.state.rate_limit = context_of(request).rate_limiter.hit_runner(runner.id, request.method)
+    return runner
+
+
 def _field_value(header: str | None) -> str | None:
     """Without the spaces and tabs around it, which are not part of a field's value (RFC 9110, 5.5)."""
     return header if header is None else header.strip(" \t")
@@ -170,3 +186,4 @@ def _is_public(address: str) -> bool:
 KeyPrincipal = Annotated[Principal, Depends(require_key)]
 LegacyPrincipal = Annotated[Principal, Depends(allow_no_key)]
 Admin = Annotated[Operator, Depends(require_admin)]
+RunnerOf = Annotated[Runner, Depends(require_runner)]

@@ -35,6 +35,8 @@ STATUS: dict[type[e.AlphareelError], int] = {
     e.InvalidApiKey: 401,
     e.MissingAdminToken: 401,
     e.InvalidAdminToken: 401,
+    e.MissingRunnerToken: 401,
+    e.InvalidRunnerToken: 401,
     e.InsufficientCredits: 402,
     e.NotFound: 404,
     e.MethodNotAllowed: 405,
@@ -114,6 +116,8 @@ def _headers(error: e.AlphareelError) -> dict[str, str]:
         return {"WWW-Authenticate": "ApiKey"}
     if isinstance(error, e.MissingAdminToken | e.InvalidAdminToken):
         return {"WWW-Authenticate": "AdminToken"}
+    if isinstance(error, e.MissingRunnerToken | e.InvalidRunnerToken):
+        return {"WWW-Authenticate": "RunnerToken"}
     seconds = _retry_after(error)
     return {} if seconds is None else {"Retry-After": str(seconds)}
 

@@ -18,6 +18,8 @@ JOB_READS = 60
 
 TUS_REQUESTS = 600
 """Requests per minute of each resumable upload, beside those of its key: clients send large files in many."""
+RUNNER_REQUESTS = 1200
+"""Requests per minute of each runner: a renewal every 5 s in each of 64 slots, and files."""
 
 _OUTAGE_PAUSE = 5.0  # seconds before an unreachable store is tried again: each attempt may take the whole timeout
 
@@ -69,6 +71,10 @@ class Limiter:
     def hit_address(self, address: str, method: str, *, unfinished_job: str | None = None) -> RateLimitState | None:
         """Count a request without a key; an IPv6 address counts for its /64. Raises RateLimitExceeded."""
         return self._hit(f"address:{origin_of(address)}", method, None, _job_budget(unfinished_job))
+
+    def hit_runner(self, runner_id: str, method: str) -> RateLimitState | None:
+        """Count a request of a runner. Raises RateLimitExceeded."""
+        return self._hit(f"runner:{runner_id}", method, RUNNER_REQUESTS, None)
 
     def peek_address(self, address: str, method: str) -> RateLimitState | None:
         """The budget of an address, without counting; None if it has no limit. Never waits for a remote store."""

@@ -120,6 +120,23 @@ def expected_warnings(
     raise _model_unavailable(options, reasons, models_dir)
 
 
+def expected_engine(options: Options, models_dir: Path | None, engine_priority: Sequence[str] | None = None) -> str:
+    """Name of the engine that ``choose`` will select, without loading it. Raises ModelUnavailable, InvalidRequest."""
+    requested = "plate" if options.engine is None and options.plate is not None else options.engine
+    candidates = (
+        _candidates(options, tuple(engine_priority or DEFAULT_PRIORITIES[options.model]))
+        if requested is None
+        else (requested,)
+    )
+    reasons = []
+    for name in candidates:
+        reason = _unavailable_reason(load_module(name), models_dir)
+        if reason is None:
+            return name
+        reasons.append(reason)
+    raise _model_unavailable(options, reasons, models_dir)
+
+
 def _candidates(options: Options, priority: Sequence[str]) -> tuple[str, ...]:
     """The engines to try in order. A prompt that means people can also be served by the engines of the tier human."""
     is_prompted = any(load_module(name).INFO.prompted for name in priority)

@@ -132,6 +132,15 @@ class OutputFile:
         """The temporary path, until ``publish``."""
         return self._file.path
 
+    def expect(self, *, frames: int, seconds: float, has_audio: bool) -> ExpectedOutput:
+        """What ``verify`` should find in a file of this target that was made elsewhere; no samples of its alpha."""
+        profile = self._encoder.verification
+        return expected_output(self._target, profile, frames=frames, seconds=seconds, has_audio=has_audio, samples=())
+
+    @property
+    def verification(self) -> VerificationProfile:
+        return self._encoder.verification
+
     @property
     def warnings(self) -> tuple[str, ...]:
         """What could not be included, such as damaged audio. Complete after ``finish``."""

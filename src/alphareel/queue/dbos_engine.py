@@ -113,7 +113,8 @@ class DbosEngine(DbosQueue):
     """The whole engine, at most one in a process. ``executor_id`` must be new for every start of a process.
 
     ``database_url``: the database of our tables. ``database_engine``: SQLAlchemy engine to use instead of one that
-    DBOS creates from the URL. ``polling_seconds``: between two looks at a queue.
+    DBOS creates from the URL. ``polling_seconds``: between two looks at a queue. ``more_slots``: how many jobs it may
+    run beside those of its own slots; asked before each look.
     """
 
     def __init__(
@@ -127,6 +128,7 @@ class DbosEngine(DbosQueue):
         database_url: str,
         database_engine: sa.Engine | None = None,
         polling_seconds: float = 1.0,
+        more_slots: Callable[[], int] = lambda: 0,
     ) -> None:
         super().__init__(engine)
         self._worker = worker
@@ -147,7 +149,12 @@ class DbosEngine(DbosQueue):
         if database_engine is not None:
             config["system_database_engine"] = database_engine
         self._dbos = DBOS(config=config)
-        _limit_this_process({_QUEUE: worker.jobs, _FETCH_QUEUE: fetch.concurrency, _DELIVERY_QUEUE: fetch.concurrency})
+        limits = {
+            _QUEUE: lambda: worker.jobs + more_slots(),
+            _FETCH_QUEUE: lambda: fetch.concurrency,
+            _DELIVERY_QUEUE: lambda: fetch.concurrency,
+        }
+        _limit_this_process(limits)
         _register(body, on_end=self._wake_after_end)
 
     def launch(self, on_ready: Callable[[], None] = lambda: None) -> None:
@@ -231,7 +238,7 @@ class DbosEngine(DbosQueue):
         return len(ended)
 
 
-def _limit_this_process(concurrency: Mapping[str, int]) -> None:
+def _limit_this_process(concurrency: Mapping[str, Callable[[], int]]) -> None:
     """Keep this process to its own concurrency.
 
     DBOS stores the limits of a queue in the database and reads them before each look at it, so that the process which
@@ -243,9 +250,10 @@ def _limit_this_process(concurrency: Mapping[str, int]) -> None:
     def get_queue(self: SystemDatabase, name: str, **options: Any) -> Any:
         queue = read(self, name, **options)
         if queue is not None and name in concurrency:
-            queue._worker_concurrency = concurrency[name]  # noqa: SLF001  # its setter would write to the database
+            limit = concurrency[name]()
+            queue._worker_concurrency = limit  # noqa: SLF001  # its setter would write to the database
             if queue._partition_worker_concurrency is not None:  # noqa: SLF001
-                queue._partition_worker_concurrency = max(1, concurrency[name] // 2)  # noqa: SLF001
+                queue._partition_worker_concurrency = max(1, limit // 2)  # noqa: SLF001
         return queue
 
     SystemDatabase.get_queue = get_queue  # type: ignore[method-assign]

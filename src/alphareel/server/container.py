@@ -16,6 +16,7 @@ from alphareel.db.idempotency import IdempotencyStore
 from alphareel.db.multipart_uploads import MultipartStore
 from alphareel.db.orphans import OrphanStore
 from alphareel.db.retention import RetentionStore
+from alphareel.db.runners import RunnerStore
 from alphareel.db.stats import RunHistory, StatsStore
 from alphareel.db.tus import TusStore
 from alphareel.db.usage import CallStore
@@ -54,6 +55,8 @@ from alphareel.service.net.post import GuardedPoster
 from alphareel.service.periodic import PeriodicTask
 from alphareel.service.ports import JobCapabilities
 from alphareel.service.proofs.service import ProofService
+from alphareel.service.runners.admin import RunnerAdmin
+from alphareel.service.runners.service import RunnerService
 from alphareel.service.services import Services
 from alphareel.service.settings import HttpSettings, Settings
 from alphareel.service.stats import StatsService
@@ -72,6 +75,7 @@ from alphareel.service.worker.child_process import SPAWNED, Children, ResourceLi
 from alphareel.service.worker.heartbeat import Heartbeat
 from alphareel.service.worker.messages import InspectTask, Preload, RunResult, RunTask
 from alphareel.service.worker.reconciler import Reconciler, ReconcilerConfig
+from alphareel.service.worker.remote import RemoteTasks
 from alphareel.service.worker.runner import Worker
 from alphareel.service.worker.spares import SpareConfig, Spares
 from alphareel.telemetry.logging import get_logger, hide_secret
@@ -149,6 +153,8 @@ def build_services(installation: Installation, children: Children = SPAWNED) -> 
         calls=CallLog(calls, clock=clock),
         api_keys=api_keys,
         admin=build_admin_service(installation),
+        runners=RunnerService(_runner_store(installation), installation.blobs, settings.storage),
+        runner_admin=build_runner_admin(installation),
         prices=prices,
         health=health,
         stats=StatsService(StatsStore(database, clock=clock), health),
@@ -243,6 +249,27 @@ def build_admin_service(installation: Installation) -> AdminService:
     )
 
 
+def build_runner_admin(installation: Installation) -> RunnerAdmin:
+    """What operators do with runners, for HTTP and for the command."""
+    return RunnerAdmin(_runner_store(installation), installation.clock)
+
+
+def _runner_store(installation: Installation) -> RunnerStore:
+    return RunnerStore(installation.database, clock=installation.clock)
+
+
+def build_remote_tasks(installation: Installation, executor_id: str, children: Children = SPAWNED) -> RemoteTasks:
+    """Where the tasks of the worker process of this name run."""
+    return RemoteTasks(
+        executor_id,
+        _runner_store(installation),
+        installation.blobs,
+        worker=installation.settings.worker,
+        children=children,
+        clock=installation.clock,
+    )
+
+
 def build_spares(settings: Settings, executor_id: str, connection: socket.socket | None = None) -> Spares:
     """Child processes for the jobs of the worker process of this name; needs no database.
 
@@ -262,7 +289,9 @@ def build_spares(settings: Settings, executor_id: str, connection: socket.socket
     return Spares(config, connection=connection)
 
 
-def build_worker(installation: Installation, executor_id: str, children: Children = SPAWNED) -> Worker:
+def build_worker(
+    installation: Installation, executor_id: str, children: Children = SPAWNED, remote: RemoteTasks | None = None
+) -> Worker:
     """What runs jobs in the worker process of this name."""
     settings = installation.settings
     return Worker(
@@ -277,10 +306,13 @@ def build_worker(installation: Installation, executor_id: str, children: Childre
         inspect_fetched=IsolatedFetchInspection(settings.limits.clip, children),
         children=children,
         on_completed=_layer_service(installation, _job_service(installation)).follow,
+        remote=remote,
     )
 
 
-def build_engine(installation: Installation, executor_id: str, worker: Worker) -> DbosEngine:
+def build_engine(
+    installation: Installation, executor_id: str, worker: Worker, more_slots: Callable[[], int] = lambda: 0
+) -> DbosEngine:
     """The engine of the worker process of this name; one a process."""
     return DbosEngine(
         installation.database.engine,
@@ -290,6 +322,7 @@ def build_engine(installation: Installation, executor_id: str, worker: Worker) -
         fetch=installation.settings.fetch,
         database_url=engine_url(installation.settings.database),
         database_engine=installation.database.open_queue_engine(),
+        more_slots=more_slots,
     )
 
 

@@ -31,8 +31,9 @@ def run_worker(settings: Settings, *, executor_id: str, home: str, template: soc
     spares = container.build_spares(settings, executor_id, template)
     spares.start()
     with open_installation(settings) as installation:
-        worker = container.build_worker(installation, executor_id, spares)
-        engine = container.build_engine(installation, executor_id, worker)
+        remote = container.build_remote_tasks(installation, executor_id, spares)
+        worker = container.build_worker(installation, executor_id, spares, remote)
+        engine = container.build_engine(installation, executor_id, worker, remote.more_slots)
         heartbeat, reconciler = container.build_heartbeat_and_reconciler(
             installation, executor_id, engine, on_evicted=_exit_evicted
         )

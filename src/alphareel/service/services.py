@@ -20,6 +20,8 @@ from alphareel.service.jobs.estimate_service import EstimateService
 from alphareel.service.jobs.service import JobService
 from alphareel.service.jobs.watch import JobWatch
 from alphareel.service.proofs.service import ProofService
+from alphareel.service.runners.admin import RunnerAdmin
+from alphareel.service.runners.service import RunnerService
 from alphareel.service.stats import StatsService
 from alphareel.service.tus.service import TusService
 from alphareel.service.uploads.multipart import MultipartService
@@ -53,6 +55,8 @@ class Services:
     calls: CallLog
     api_keys: ApiKeyService
     admin: AdminService
+    runners: RunnerService
+    runner_admin: RunnerAdmin
     prices: PriceList
     health: HealthMonitor
     stats: StatsService

@@ -550,6 +550,21 @@ class WorkerSettings(SettingsGroup):
         validation_alias="WORKERS",
         description="Concurrent jobs of the worker process; 0 runs the API without a worker.",
     )
+    runner_slots: int = Field(
+        default=16,
+        ge=0,
+        le=1024,
+        validation_alias="RUNNER_SLOTS",
+        description="Concurrent jobs of the worker process on joined runners, in addition to its own; 0 for none.",
+    )
+    runners_only: bool = Field(
+        default=False,
+        validation_alias="RUNNERS_ONLY",
+        description=(
+            "Run the engines of jobs on joined runners alone: jobs wait for one. Only what failed there three times "
+            "runs here, and what is made of a kept matte."
+        ),
+    )
     queues: Queues = Field(
         default=QUEUES,
         validation_alias="QUEUES",

@@ -53,10 +53,10 @@ def get_file(blob: str, request: Request, services: ServicesOf) -> Response:
     if matches_etag(request.headers.get("if-none-match", ""), etag):
         return Response(status_code=304, headers=_headers(request, download, etag))
     try:
-        part = _requested_range(request, download.size, etag)
+        part = requested_range(request, download.size, etag)
     except Unsatisfiable:
-        return _range_not_satisfiable(request, download.size)
-    return _send(request, services, download, part)
+        return range_not_satisfiable(request, download.size)
+    return send_download(request, download, part, services)
 
 
 @router.options("/files/{blob:path}", include_in_schema=False)  # noqa: FAST003  # all paths alike
@@ -70,14 +70,17 @@ def preflight_file() -> Response:
     return JSONResponse({"success": True}, headers={**_CROSS_ORIGIN, **allowed})
 
 
-def _requested_range(request: Request, size: int, etag: str) -> Range | None:
+def requested_range(request: Request, size: int, etag: str) -> Range | None:
     """None for the whole file. Range applies only to GET (RFC 9110, 14.2)."""
     if request.method != "GET" or request.headers.get("if-range", etag) != etag:
         return None
     return parse_range(request.headers.get("range", ""), size)
 
 
-def _send(request: Request, services: Services, download: FileDownload, part: Range | None) -> Response:
+def send_download(
+    request: Request, download: FileDownload, part: Range | None, services: Services | None = None
+) -> Response:
+    """The response with a file or a part of it. ``services``: of the link, if a whole file counts as downloaded."""
     headers = _headers(request, download, f'"{download.etag}"')
     whole = Range(0, download.size)
     selected = part or whole
@@ -87,7 +90,7 @@ def _send(request: Request, services: Services, download: FileDownload, part: Ra
     status = 206 if part else 200
     if request.method == "HEAD" or not selected.length:
         return Response(status_code=status, headers=headers, media_type=download.content_type)
-    content = _stream(download, selected) if part else _stream_whole(download, selected, services)
+    content = _stream(download, selected) if part or not services else _stream_whole(download, selected, services)
     return StreamingResponse(content, status_code=status, headers=headers, media_type=download.content_type)
 
 
@@ -111,7 +114,7 @@ async def _stream(download: FileDownload, part: Range) -> AsyncIterator[bytes]:
 
 def _cache_control(request: Request) -> str:
     """A CDN may keep the file as well, but not for longer than its link is valid."""
-    if context_of(request).settings.http.cdn_url is None:
+    if context_of(request).settings.http.cdn_url is None or "exp" not in request.query_params:
         return f"private, max-age={_CACHE_SECONDS}"
     left = int(request.query_params["exp"]) - int(time.time())
     return f"public, max-age={max(0, min(_CACHE_SECONDS, left))}"
@@ -130,7 +133,7 @@ def _headers(request: Request, download: FileDownload, etag: str) -> dict[str, s
     }
 
 
-def _range_not_satisfiable(request: Request, size: int) -> Response:
+def range_not_satisfiable(request: Request, size: int) -> Response:
     error = InvalidRequest(f"The range is outside of the file, which has {size} bytes.")
     response = error_response(error, request_id=request_id(request), status=416)
     response.headers.update(_CROSS_ORIGIN)

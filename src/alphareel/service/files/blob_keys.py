@@ -1,8 +1,9 @@
 """Keys of blobs, built and parsed here and nowhere else.
 
 ``uploads/<upload>.<extension>``; for each job ``outputs/<job>/<attempt>/<name>``, ``mattes/<job>/<attempt>/<name>``,
-``previews/<job>/<attempt>/<name>``, ``chunks/<job>/<plan hash>/<name>`` and ``fetched/<job>/<run>/<name>``; for files
-that arrive in parts ``parts/<multipart upload>/<number>`` and ``parts/<tus upload>/<offset>.<generation>``.
+``previews/<job>/<attempt>/<name>``, ``chunks/<job>/<plan hash>/<name>``, ``fetched/<job>/<run>/<name>`` and
+``returned/<job>/<task>/<lease>/<name>``; for files that arrive in parts ``parts/<multipart upload>/<number>`` and
+``parts/<tus upload>/<offset>.<generation>``.
 A prefix ends in a slash.
 """
 
@@ -14,9 +15,10 @@ MATTES = "mattes"
 PREVIEWS = "previews"
 CHUNKS = "chunks"
 FETCHED = "fetched"
+RETURNED = "returned"
 UPLOADS = "uploads"
 PARTS = "parts"
-JOB_FOLDERS = (OUTPUTS, MATTES, PREVIEWS, CHUNKS, FETCHED)
+JOB_FOLDERS = (OUTPUTS, MATTES, PREVIEWS, CHUNKS, FETCHED, RETURNED)
 
 UPLOAD_KEY = re.compile(UPLOADS + r"/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.[a-z0-9]{2,5}")
 """The key of an upload; its group is the upload's ID."""
@@ -101,18 +103,23 @@ def fetched_key(job_id: str, run: int, name: str) -> str:
     return f"{fetched_prefix(job_id, run)}{name}"
 
 
+def returned_prefix(job_id: str, task_id: str) -> str:
+    """Prefix of the files that a runner made, until they are verified."""
+    return f"{RETURNED}/{job_id}/{task_id}/"
+
+
 def job_prefixes(job_id: str) -> tuple[str, ...]:
     """Prefixes of everything that is stored for a job, except its uploads."""
     return tuple(f"{folder}/{job_id}/" for folder in JOB_FOLDERS)
 
 
 def temporary_prefixes(job_id: str, *, keep_fetched: bool = False) -> tuple[str, ...]:
-    """Prefixes of what a job needs only until it ends: its chunks, and the files that were downloaded for it.
+    """Prefixes of what a job needs only until it ends: its chunks, what runners made, and what was downloaded for it.
 
     ``keep_fetched``: its source is needed as long as its matte.
     """
-    chunks = f"{CHUNKS}/{job_id}/"
-    return (chunks,) if keep_fetched else (chunks, f"{FETCHED}/{job_id}/")
+    made = (f"{CHUNKS}/{job_id}/", f"{RETURNED}/{job_id}/")
+    return made if keep_fetched else (*made, f"{FETCHED}/{job_id}/")
 
 
 def result_name(output_format: str) -> str:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from typing import Any, TextIO
 
+from alphareel.domain.clip import EngineFacts
 from alphareel.domain.corrections import correction_from_json
 from alphareel.domain.errors import AlphareelError, InternalError, OutOfMemory
 from alphareel.service.worker.confinement import Confinement, confine
@@ -39,6 +40,7 @@ from alphareel.service.worker.messages import (
     RunResult,
     RunTask,
     SplitTask,
+    VerifyTask,
     event_to_json,
     task_folder,
 )
@@ -131,7 +133,9 @@ def _perform(task: ChildTask) -> Iterator[ChildEvent]:
             yield inspect_media(task.source, task.limits)
         case SplitTask():
             plan = _plan(task)
-            if plan is None:
+            if plan is None and task.only_plan:
+                yield Plan((), "", EngineFacts("", ""))
+            elif plan is None:
                 yield from _run(task.run)
             else:
                 yield plan
@@ -143,6 +147,8 @@ def _perform(task: ChildTask) -> Iterator[ChildEvent]:
             yield from _prove(task)
         case AnalyzeTask():
             yield from _analyze(task)
+        case VerifyTask():
+            yield _verify(task)
 
 
 def _run(task: RunTask) -> Iterator[ChildEvent]:
@@ -187,6 +193,22 @@ def _analyze(task: AnalyzeTask) -> Iterator[ChildEvent]:
         threads=task.threads,
     )
     yield Analysis(report)
+
+
+def _verify(task: VerifyTask) -> RunResult:
+    from alphareel.pipeline import returned
+
+    run = task.run
+    results = returned.verify_returned(
+        run.source,
+        run.outputs,
+        task.told.results,
+        engine=task.engine or (run.engines or ("",))[0],
+        limits=run.limits,
+        chunk=run.chunk,
+        paid_seconds=run.paid_seconds,
+    )
+    return RunResult(results, task.told.stages)
 
 
 def _plan(task: SplitTask) -> Plan | None:

@@ -39,6 +39,7 @@ from alphareel.service.worker.messages import (
     RunResult,
     RunTask,
     SplitTask,
+    VerifyTask,
     event_from_json,
     task_folder,
     task_inputs,
@@ -178,7 +179,7 @@ SPAWNED = SpawnedChildren()
 def run(task: InspectTask, limits: ResourceLimits, *, tick: Tick = ..., children: Children = ...) -> MediaInfo: ...
 @overload
 def run(
-    task: RunTask | JoinTask, limits: ResourceLimits, *, tick: Tick = ..., children: Children = ...
+    task: RunTask | JoinTask | VerifyTask, limits: ResourceLimits, *, tick: Tick = ..., children: Children = ...
 ) -> RunResult: ...
 @overload
 def run(task: ProofTask, limits: ResourceLimits, *, tick: Tick = ..., children: Children = ...) -> ProofResult: ...
@@ -362,7 +363,7 @@ def _result(task: ChildTask, outcome: ChildEvent) -> MediaInfo | RunResult | Pro
             raise by_code(outcome.code, outcome.message, hint=outcome.hint)
         case InspectTask(), MediaInfo():
             return outcome
-        case RunTask() | JoinTask() | SplitTask(), RunResult():
+        case RunTask() | JoinTask() | SplitTask() | VerifyTask(), RunResult():
             return outcome
         case SplitTask(), Plan():
             return outcome

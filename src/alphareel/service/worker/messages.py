@@ -48,10 +48,14 @@ class RunTask:
 
 @dataclass(frozen=True)
 class SplitTask:
-    """Divide the clip of ``run`` into chunks of about ``seconds``; make the whole result where that is no use."""
+    """Divide the clip of ``run`` into chunks of about ``seconds``; make the whole result where that is no use.
+
+    ``only_plan``: make nothing, and answer with a plan without chunks instead.
+    """
 
     run: RunTask
     seconds: float
+    only_plan: bool = False
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,19 @@ class AnalyzeTask:
     threads: int | None = None
 
 
-ChildTask: TypeAlias = RunTask | SplitTask | JoinTask | InspectTask | ProofTask | AnalyzeTask
+@dataclass(frozen=True)
+class VerifyTask:
+    """Verify what a runner made of ``run``: its files, which are at the paths of the outputs, and what it told of them.
+
+    ``engine``: what must have made them, when that is known exactly; otherwise the first of ``run.engines``.
+    """
+
+    run: RunTask
+    told: "RunResult"
+    engine: EngineFacts | None = None
+
+
+ChildTask: TypeAlias = RunTask | SplitTask | JoinTask | InspectTask | ProofTask | AnalyzeTask | VerifyTask
 
 
 @dataclass(frozen=True)
@@ -268,10 +284,39 @@ def event_to_json(event: ChildEvent) -> str:
 def event_from_json(line: bytes) -> ChildEvent:
     """Raises InvalidMessage: the child may run hostile bytes, so nothing in its messages is trusted."""
     try:
-        values = json.loads(line)
-        return _EVENT_PARSERS[values.pop("event")](values)
+        return event_from_values(json.loads(line))
+    except (ValueError, RecursionError) as error:
+        raise InvalidMessage(type(error).__name__) from error
+
+
+def event_from_values(values: Mapping[str, Any]) -> ChildEvent:
+    """Like ``event_from_json``, for JSON that was read already."""
+    try:
+        fields = dict(values)
+        return _EVENT_PARSERS[fields.pop("event")](fields)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise InvalidMessage(type(error).__name__) from error
+
+
+def event_to_values(event: ChildEvent) -> dict[str, Any]:
+    """The event as JSON that is not written yet."""
+    return dict(json.loads(event_to_json(event)))
+
+
+def run_task_to_values(task: RunTask) -> dict[str, Any]:
+    """The task as JSON that is not written yet."""
+    return dict(json.loads(json.dumps(_task_to_json(task))))
+
+
+def run_task_from_values(values: Mapping[str, Any]) -> RunTask:
+    """Raises InvalidMessage."""
+    try:
+        task = _task_from_json(dict(values))
+    except (ValueError, TypeError, KeyError, AttributeError, AssertionError) as error:
+        raise InvalidMessage(type(error).__name__) from error
+    if not isinstance(task, RunTask):
+        raise InvalidMessage(type(task).__name__)
+    return task
 
 
 def _result(values: Mapping[str, Any]) -> Result:
@@ -328,7 +373,7 @@ def _outputs_to_json(outputs: tuple[Output, ...]) -> list[dict[str, Any]]:
     return [{"path": str(output.path), "options": to_json(output.options)} for output in outputs]
 
 
-def _task_to_json(task: ChildTask) -> dict[str, Any]:
+def _task_to_json(task: ChildTask) -> dict[str, Any]:  # noqa: PLR0911 - one for each kind
     match task:
         case RunTask():
             return {
@@ -341,7 +386,19 @@ def _task_to_json(task: ChildTask) -> dict[str, Any]:
                 "previews": _text(task.previews),
             }
         case SplitTask():
-            return {"type": "split", "run": _task_to_json(task.run), "seconds": task.seconds}
+            return {
+                "type": "split",
+                "run": _task_to_json(task.run),
+                "seconds": task.seconds,
+                "only_plan": task.only_plan,
+            }
+        case VerifyTask():
+            return {
+                "type": "verify",
+                "run": _task_to_json(task.run),
+                "told": event_to_json(task.told),
+                "engine": None if task.engine is None else asdict(task.engine),
+            }
         case JoinTask():
             return {
                 **asdict(task),
@@ -376,12 +433,17 @@ def _task_to_json(task: ChildTask) -> dict[str, Any]:
             return {"type": "inspect", "source": str(task.source), "limits": asdict(task.limits)}
 
 
-def _task_from_json(values: dict[str, Any]) -> ChildTask:
+def _task_from_json(values: dict[str, Any]) -> ChildTask:  # noqa: PLR0911 - one for each kind
     kind = values.pop("type")
     if kind == "split":
         run = _task_from_json(values["run"])
         assert isinstance(run, RunTask)
-        return SplitTask(run, values["seconds"])
+        return SplitTask(run, values["seconds"], values["only_plan"])
+    if kind == "verify":
+        made, told = _task_from_json(values["run"]), event_from_json(values["told"].encode())
+        assert isinstance(made, RunTask)
+        assert isinstance(told, RunResult)
+        return VerifyTask(made, told, None if values["engine"] is None else EngineFacts(**values["engine"]))
     common: dict[str, Any] = {"source": Path(values["source"]), "limits": Limits(**values["limits"])}
     if kind == "inspect":
         return InspectTask(**common)
@@ -436,7 +498,7 @@ def _task_from_json(values: dict[str, Any]) -> ChildTask:
 def task_folder(task: ChildTask) -> Path | None:
     """The workspace of the task, which it writes to; None for an inspection."""
     match task:
-        case SplitTask():
+        case SplitTask() | VerifyTask():
             return task_folder(task.run)
         case RunTask() | JoinTask():
             return task.outputs[0].path.parent
@@ -451,7 +513,7 @@ def task_folder(task: ChildTask) -> Path | None:
 def task_inputs(task: ChildTask) -> tuple[Path, ...]:
     """The files that the task reads, besides weights."""
     match task:
-        case SplitTask():
+        case SplitTask() | VerifyTask():
             return task_inputs(task.run)
         case InspectTask():
             return (task.source,)

@@ -9,7 +9,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from alphareel import __version__
 from alphareel.domain import options as domain
-from alphareel.domain.clip import Result
+from alphareel.domain.clip import EngineFacts, Result
 from alphareel.domain.errors import (
     AlphareelError,
     InternalError,
@@ -66,6 +66,7 @@ from alphareel.service.worker.progress import (
     WorkerStopping,
     block_until_exit,
 )
+from alphareel.service.worker.remote import OpenedBlobs, RemoteTasks
 from alphareel.telemetry.logging import get_logger, log_context
 from alphareel.telemetry.tracing import record_span, set_span_error, span_attributes, start_span
 
@@ -98,10 +99,12 @@ class Worker:
         children: Children = SPAWNED,
         on_completed: Callable[[Job], None] = lambda _: None,
         sender: FileSender | None = None,
+        remote: RemoteTasks | None = None,
     ) -> None:
         self._name = name
         self._on_completed = on_completed
         self._children = children
+        self._remote = remote
         self._jobs = jobs
         self._blobs = blobs
         self._inputs = Inputs(blobs, uploads)
@@ -216,11 +219,15 @@ class Worker:
         plan = store.plan()
         if plan is None or plan.version != __version__ or store.facts(number) is not None:
             return
-        with ExitStack() as opened:
+        with OpenedBlobs(self._blobs) as opened:
             folder = opened.enter_context(self._workspace(f"{job.id}.{job.attempt}.{number}"))
             check = CancellationCheck(self._jobs, job, self._stopping)
             task = self._task(job, self._source(job, opened), opened, folder, previews=None)
-            make_chunk(task, plan, number, store, run=self._run, tick=check)
+
+            def run(part: RunTask | JoinTask, tick: child_process.Tick) -> RunResult:
+                return self._run(job, part, opened, tick, engine=plan.engine)
+
+            make_chunk(task, plan, number, store, run=run, tick=check)
 
     def _chunk_store(self, job: Job, plan_hash: str) -> ChunkStore:
         """Each finished chunk is progress: only deaths after it count against the job."""
@@ -280,7 +287,7 @@ class Worker:
         max_deaths = self._settings.worker.max_deaths
         if job.tries > max_deaths:
             raise WorkerCrashed(f"Its worker died {max_deaths} times while it processed this job without any progress.")
-        with ExitStack() as opened:
+        with OpenedBlobs(self._blobs) as opened:
             folder = opened.enter_context(self._workspace(f"{job.id}.{job.attempt}"))
             previews = opened.enter_context(attempt_previews(self._blobs, job, folder / "previews"))
             reporter = ProgressReporter(self._jobs, job, self._stopping, previews)
@@ -296,7 +303,7 @@ class Worker:
                 task = replace(task, threads=1, save_memory=True)
             # Before the run: a database that is away at its end must not cost it.
             source_blob = self._inputs.blob(job, SOURCE, source_urls.source(job.video_url))
-            run = self._run_or_split(job, task, reporter)
+            run = self._run_or_split(job, task, opened, reporter)
             with start_span("publish"):
                 return self._publish(job, task, run, source_blob)
 
@@ -311,7 +318,8 @@ class Worker:
             models_dir=self._settings.models.dir,
             threads=self._settings.worker.threads_per_job,
         )
-        report = child_process.run(task, self._resource_limits, tick=reporter, children=self._children).report
+        with self._slot(reporter):
+            report = child_process.run(task, self._resource_limits, tick=reporter, children=self._children).report
         sheet = Output(
             blob=self._store(blob_keys.output_prefix(job.id, job.attempt), task.target),
             format="poster",
@@ -327,17 +335,24 @@ class Worker:
         )
         return AttemptCompleted(job.attempt, sheet, None, job.warnings, report=report)
 
-    def _run_or_split(self, job: Job, task: RunTask, reporter: ProgressReporter) -> RunResult:
+    def _run_or_split(self, job: Job, task: RunTask, opened: OpenedBlobs, reporter: ProgressReporter) -> RunResult:
         if not self._settings.worker.chunk_seconds or task.corrections:
-            return self._run(task, reporter)
-        with self._child_span() as record:
-            split = SplitTask(task, self._settings.worker.chunk_seconds)
+            return self._run(job, task, opened, reporter)
+        only_plan = self._remote is not None and self._remote.are_wanted(task)
+        with self._child_span() as record, nullcontext() if only_plan else self._slot(reporter):
+            split = SplitTask(task, self._settings.worker.chunk_seconds, only_plan)
             outcome = child_process.run(split, self._resource_limits, tick=reporter, children=self._children)
             if isinstance(outcome, RunResult):
                 record(outcome)
-        return self._make_chunks(job, task, outcome, reporter) if isinstance(outcome, Plan) else outcome
+        if isinstance(outcome, RunResult):
+            return outcome
+        if not outcome.chunks:
+            return self._run(job, task, opened, reporter)
+        return self._make_chunks(job, task, outcome, opened, reporter)
 
-    def _make_chunks(self, job: Job, task: RunTask, plan: Plan, reporter: ProgressReporter) -> RunResult:
+    def _make_chunks(
+        self, job: Job, task: RunTask, plan: Plan, opened: OpenedBlobs, reporter: ProgressReporter
+    ) -> RunResult:
         """Make the result of a long clip, reusing chunks that earlier attempts or other workers made.
 
         Falls back to a single pass when a chunk cannot be decoded: the whole clip may still have enough good frames.
@@ -346,7 +361,9 @@ class Worker:
 
         def run(part: RunTask | JoinTask, tick: child_process.Tick) -> RunResult:
             """All children of a job share its time."""
-            return self._run(part, tick, replace(limits, spent_seconds=time.monotonic() - began))
+            left = replace(limits, spent_seconds=time.monotonic() - began)
+            engine = plan.engine if isinstance(part, RunTask) and part.chunk is not None else None
+            return self._run(job, part, opened, tick, left, engine=engine)
 
         store = self._chunk_store(job, plan.plan_hash)
         if self._chunk_queue is not None:
@@ -359,12 +376,32 @@ class Worker:
             return run(task, reporter)
 
     def _run(
-        self, task: RunTask | JoinTask, tick: child_process.Tick, limits: ResourceLimits | None = None
+        self,
+        job: Job,
+        task: RunTask | JoinTask,
+        opened: OpenedBlobs,
+        tick: child_process.Tick,
+        limits: ResourceLimits | None = None,
+        *,
+        engine: EngineFacts | None = None,
     ) -> RunResult:
+        """Run the task here or on a runner. ``engine``: what must make it, where that is known."""
+        allowed = limits or self._resource_limits
+
+        def run_here(task: RunTask | JoinTask) -> RunResult:
+            return child_process.run(task, allowed, tick=tick, children=self._children)
+
         with self._child_span() as record:
-            run = child_process.run(task, limits or self._resource_limits, tick=tick, children=self._children)
+            if self._remote is None or isinstance(task, JoinTask):
+                run = run_here(task)
+            else:
+                run = self._remote.run(job, task, opened.keys, allowed, tick, run_here=run_here, engine=engine)
             record(run)
             return run
+
+    def _slot(self, tick: child_process.Tick) -> AbstractContextManager[None]:
+        """What this machine may do at a time; without runners the engine sees to that."""
+        return nullcontext() if self._remote is None else self._remote.slot(tick)
 
     @contextmanager
     def _child_span(self) -> Iterator[Callable[[RunResult], None]]:
@@ -385,10 +422,10 @@ class Worker:
     def _workspace(self, name: str) -> AbstractContextManager[Path]:
         return self._children.workspace(self._settings.storage.work / f"{self._owner}.{name}".removeprefix("."))
 
-    def _source(self, job: Job, opened: ExitStack) -> Path:
+    def _source(self, job: Job, opened: OpenedBlobs) -> Path:
         return self._local_input(job, SOURCE, source_urls.source(job.video_url), opened)
 
-    def _options(self, job: Job, opened: ExitStack) -> list[Options]:
+    def _options(self, job: Job, opened: OpenedBlobs) -> list[Options]:
         """The options of each output, with the background as a local file."""
         paths = {url: self._local_input(job, name, url, opened) for url, name in inputs.background_names(job).items()}
         urls = map(source_urls.background, job.requested)
@@ -397,10 +434,10 @@ class Worker:
             for options, url in zip(job.requested, urls, strict=True)
         ]
 
-    def _local_input(self, job: Job, name: str, url: SourceUrl, opened: ExitStack) -> Path:
+    def _local_input(self, job: Job, name: str, url: SourceUrl, opened: OpenedBlobs) -> Path:
         """One of the job's input files as a local file, as long as ``opened`` is open."""
         try:
-            return opened.enter_context(self._blobs.local(self._inputs.blob(job, name, url)))
+            return opened.open(self._inputs.blob(job, name, url))
         except NotFound as error:
             if self._inputs.missing(job):
                 raise StorageFailed("A file that was fetched for the job is gone from the store.") from error
@@ -424,7 +461,7 @@ class Worker:
             raise AttemptSuperseded
         return replace(job, billing_status=current.billing_status, credits=current.credits)
 
-    def _task(self, job: Job, source: Path, opened: ExitStack, folder: Path, *, previews: Path | None) -> RunTask:
+    def _task(self, job: Job, source: Path, opened: OpenedBlobs, folder: Path, *, previews: Path | None) -> RunTask:
         engines = self._settings.models.priorities.get(job.options.model)
         return RunTask(
             source=source,
@@ -440,12 +477,12 @@ class Worker:
             pipeline=self._settings.worker.pipeline,
         )
 
-    def _matte(self, job: Job, opened: ExitStack) -> Path | None:
+    def _matte(self, job: Job, opened: OpenedBlobs) -> Path | None:
         """The matte that an export or a correction is made of, as a local file; None for other jobs."""
         key = (job.task or {}).get("matte")
-        return None if key is None else opened.enter_context(self._blobs.local(str(key)))
+        return None if key is None else opened.open(str(key))
 
-    def _corrections(self, job: Job, opened: ExitStack) -> tuple[Mapping[str, Any], ...]:
+    def _corrections(self, job: Job, opened: OpenedBlobs) -> tuple[Mapping[str, Any], ...]:
         """The corrections of the matte, with their masks as local files."""
         paths = {url.url: self._local_input(job, name, url, opened) for url, name in inputs.mask_names(job).items()}
         given = (job.task or {}).get("corrections", ())
@@ -453,7 +490,7 @@ class Worker:
         return tuple(each if "mask" not in each else {**each, "mask": str(paths[each["mask"]])} for each in ready)
 
     def _analyze(
-        self, job: Job, source: Path, opened: ExitStack, folder: Path, reporter: ProgressReporter
+        self, job: Job, source: Path, opened: OpenedBlobs, folder: Path, reporter: ProgressReporter
     ) -> AttemptCompleted:
         """Analyze the matte of a job and store the report's pictures; the strip over time is the output."""
         engines = self._settings.models.priorities.get(job.options.model)
@@ -467,7 +504,8 @@ class Worker:
             engines=None if engines is None else tuple(engines),
             threads=self._settings.worker.threads_per_job,
         )
-        report = child_process.run(task, self._resource_limits, tick=reporter, children=self._children).report
+        with self._slot(reporter):
+            report = child_process.run(task, self._resource_limits, tick=reporter, children=self._children).report
         prefix = blob_keys.output_prefix(job.id, job.attempt)
         strip = task.folder / str(report["quality"]["picture"])
         size, sha256 = strip.stat().st_size, file_sha256(strip)

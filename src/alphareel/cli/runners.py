@@ -1,0 +1,66 @@
+"""``alphareel runners``: operators manage runners on the machine itself, as over /v1/admin/runners."""
+
+import getpass
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import cyclopts
+from rich.console import Console
+from rich.table import Table
+
+from alphareel.server import container
+from alphareel.server.installation import open_installation
+from alphareel.server.settings import load_settings
+from alphareel.service.api_keys.admin import Operator
+from alphareel.service.runners.admin import RunnerAdmin
+from alphareel.telemetry.logging import configure_logging
+
+app = cyclopts.App(
+    name="runners", help="Create, list and revoke runners: machines that help with a token, over HTTPS alone."
+)
+
+
+@app.command
+def create(name: str, /) -> None:
+    """Create a runner NAME and print its token, which is shown this once."""
+    with _runner_admin() as (admin, operator):
+        made = admin.create(operator, name=name)
+    print(f"{made.runner.id}, {made.runner.name}; its token is shown this once:", file=sys.stderr)  # noqa: T201
+    print(made.token)  # noqa: T201 - this is the output
+
+
+@app.command(name="list")
+def list_runners() -> None:
+    """List every runner: whether it is revoked, when it was last seen, and what it told of itself."""
+    table = Table("id", "name", "state", "last seen", "slots", "engines")
+    with _runner_admin() as (admin, _):
+        for runner in admin.list_runners():
+            seen = runner.last_seen_at.isoformat(timespec="seconds") if runner.last_seen_at else "never"
+            state = "revoked" if runner.revoked_at else "valid"
+            table.add_row(runner.id, runner.name, state, seen, str(runner.slots), ", ".join(runner.engines))
+    Console(highlight=False, markup=False).print(table)
+
+
+@app.command
+def revoke(runner_id: str, /) -> None:
+    """End the token and the leases of a runner at once; its tasks run elsewhere."""
+    with _runner_admin() as (admin, operator):
+        admin.revoke(operator, runner_id)
+    print(f"{runner_id} is revoked")  # noqa: T201 - this is the output
+
+
+@contextmanager
+def _runner_admin() -> Iterator[tuple[RunnerAdmin, Operator]]:
+    settings = load_settings()
+    configure_logging("warning")
+    with open_installation(settings) as installation:
+        yield container.build_runner_admin(installation), Operator(f"command:{_user()}")
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run as a number that is no user
+        return str(os.getuid())

@@ -1,0 +1,222 @@
+"""Runners, and the tasks that worker processes lease to them."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import sqlalchemy as sa
+
+from alphareel.db.api_keys import record_admin_event
+from alphareel.db.database import Database
+from alphareel.db.tables import executors, runner_tasks, runners
+from alphareel.service.api_keys.models import AuditContext
+from alphareel.service.ports import Clock
+from alphareel.service.runners.models import LIVE, ReturnedFile, Runner, RunnerTask, TaskState
+
+_LOOKED_AT = 50  # waiting tasks that one look considers, the oldest first
+
+
+class RunnerStore:
+    """Runners with the SHA-256 of their tokens, and leases. A task belongs to the executor that waits for it."""
+
+    def __init__(self, database: Database, *, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    def add_runner(self, runner: Runner, *, secret_sha256: str, act: AuditContext) -> Runner:
+        values = {
+            "id": runner.id,
+            "name": runner.name,
+            "secret_sha256": secret_sha256,
+            "created_at": runner.created_at,
+            "engines": [],
+        }
+        with self._database.write() as c:
+            row = c.execute(sa.insert(runners).values(values).returning(runners)).one()
+            record_admin_event(c, act, subject=runner.id, detail={"name": runner.name}, clock=self._clock)
+        return _runner(row)
+
+    def revoke(self, runner_id: str, *, act: AuditContext) -> Runner | None:
+        """End the token and all leases of a runner; None if there is no such runner."""
+        now = sa.literal(self._clock.now(), runners.c.revoked_at.type)
+        values = {"revoked_at": sa.func.coalesce(runners.c.revoked_at, now), "slots": 0}
+        with self._database.write() as c:
+            change = sa.update(runners).where(runners.c.id == runner_id).values(values).returning(runners)
+            row = c.execute(change).one_or_none()
+            if row is None:
+                return None
+            leased = (runner_tasks.c.runner_id == runner_id, runner_tasks.c.state == TaskState.LEASED)
+            c.execute(sa.update(runner_tasks).where(*leased).values(_FREE))
+            record_admin_event(c, act, subject=runner_id, detail={"name": row.name}, clock=self._clock)
+        return _runner(row)
+
+    def runners(self) -> tuple[Runner, ...]:
+        """All runners, revoked ones included, oldest first."""
+        with self._database.read() as c:
+            return tuple(map(_runner, c.execute(sa.select(runners).order_by(runners.c.created_at, runners.c.id))))
+
+    def runner_by_secret(self, secret_sha256: str) -> Runner | None:
+        with self._database.read() as c:
+            row = c.execute(sa.select(runners).where(runners.c.secret_sha256 == secret_sha256)).one_or_none()
+        return None if row is None else _runner(row)
+
+    def note_runner(self, runner_id: str, *, slots: int, engines: Sequence[str], version: str) -> None:
+        """Record what a runner told of itself, and that it was seen."""
+        values = {"slots": slots, "engines": list(engines), "version": version, "last_seen_at": self._clock.now()}
+        living = (runners.c.id == runner_id, runners.c.revoked_at.is_(None))
+        with self._database.write() as c:
+            c.execute(sa.update(runners).where(*living).values(values))
+
+    def living(self, version: str) -> tuple[Runner, ...]:
+        """Runners of this version that were seen a moment ago and have slots."""
+        where = (
+            runners.c.revoked_at.is_(None),
+            runners.c.slots > 0,
+            runners.c.version == version,
+            runners.c.last_seen_at > self._clock.now() - LIVE,
+        )
+        with self._database.read() as c:
+            return tuple(map(_runner, c.execute(sa.select(runners).where(*where))))
+
+    def open_tasks(self) -> Mapping[str, int]:
+        """How many tasks wait or are leased, by the executor that waits for them."""
+        is_open = runner_tasks.c.state != TaskState.ENDED
+        counted = sa.select(runner_tasks.c.executor_id, sa.func.count()).where(is_open, _HAS_EXECUTOR)
+        with self._database.read() as c:
+            return {row[0]: int(row[1]) for row in c.execute(counted.group_by(runner_tasks.c.executor_id))}
+
+    def add_task(self, task: RunnerTask) -> None:
+        """Let a runner do it. Removes what dead executors waited for."""
+        values = {**asdict(task), "outputs": list(task.outputs), "refused": list(task.refused), "files": {}}
+        with self._database.write() as c:
+            c.execute(sa.delete(runner_tasks).where(~_HAS_EXECUTOR))
+            c.execute(sa.insert(runner_tasks).values(values))
+
+    def task(self, task_id: str) -> RunnerTask | None:
+        with self._database.read() as c:
+            row = c.execute(sa.select(runner_tasks).where(runner_tasks.c.id == task_id)).one_or_none()
+        return None if row is None else _task(row)
+
+    def remove_task(self, task_id: str, *, only_waiting: bool = False) -> bool:
+        """Whoever holds its lease hears that the task is not wanted any more."""
+        where = [runner_tasks.c.id == task_id]
+        if only_waiting:
+            where.append(runner_tasks.c.state == TaskState.WAITING)
+        with self._database.write() as c:
+            return c.execute(sa.delete(runner_tasks).where(*where)).rowcount == 1
+
+    def take_back(self, task_id: str, *, lease: str, beat: int) -> bool:
+        """Remove a task whose lease was not renewed since ``beat``."""
+        same = (*_held(task_id, lease), runner_tasks.c.beat == beat)
+        with self._database.write() as c:
+            return c.execute(sa.delete(runner_tasks).where(*same)).rowcount == 1
+
+    def lease(self, runner: Runner, *, engines: Sequence[str], version: str, slots: int) -> RunnerTask | None:
+        """Lease the oldest waiting task that this runner can do; None when there is none, or no slot is free."""
+        if not self._waits(engines, version):  # a read, because idle runners ask all the time
+            return None
+        with self._database.write() as c:
+            living = (runners.c.id == runner.id, runners.c.revoked_at.is_(None))
+            if c.execute(sa.select(runners.c.id).where(*living).with_for_update()).first() is None:
+                return None
+            held = (runner_tasks.c.runner_id == runner.id, runner_tasks.c.state == TaskState.LEASED)
+            if c.execute(sa.select(sa.func.count()).select_from(runner_tasks).where(*held)).scalar_one() >= slots:
+                return None
+            for row in c.execute(_waiting(engines, version)).all():
+                if runner.id in row.refused:
+                    continue
+                values = {"state": TaskState.LEASED, "runner_id": runner.id, "lease": uuid.uuid4().hex}
+                free = (runner_tasks.c.id == row.id, runner_tasks.c.state == TaskState.WAITING)
+                change = sa.update(runner_tasks).where(*free).values({**_FREE, **values})
+                if (taken := c.execute(change.returning(runner_tasks)).one_or_none()) is not None:
+                    return _task(taken)
+        return None
+
+    def renew(self, runner_id: str, task_id: str, *, lease: str, progress: Mapping[str, Any] | None) -> bool:
+        """Keep the lease; False when the runner does not hold it or nobody waits for the task any more."""
+        values: dict[str, Any] = {"beat": runner_tasks.c.beat + 1}
+        if progress is not None:
+            values["progress"] = dict(progress)
+        held = (*_held(task_id, lease), runner_tasks.c.runner_id == runner_id, _HAS_EXECUTOR)
+        seen = sa.update(runners).where(runners.c.id == runner_id, runners.c.revoked_at.is_(None))
+        with self._database.write() as c:
+            c.execute(seen.values(last_seen_at=self._clock.now()))
+            return c.execute(sa.update(runner_tasks).where(*held).values(values)).rowcount == 1
+
+    def leased_task(self, runner_id: str, task_id: str, *, lease: str) -> RunnerTask | None:
+        """The task that the runner holds by this lease; None when it does not."""
+        task = self.task(task_id)
+        if task is None or (task.state, task.runner_id, task.lease) != (TaskState.LEASED, runner_id, lease):
+            return None
+        return task
+
+    def add_file(self, runner_id: str, task_id: str, *, lease: str, name: str, file: ReturnedFile) -> bool:
+        """Record an uploaded file, which counts as a renewal; False when the runner does not hold the lease."""
+        held = (*_held(task_id, lease), runner_tasks.c.runner_id == runner_id)
+        with self._database.write() as c:
+            row = c.execute(sa.select(runner_tasks.c.files).where(*held).with_for_update()).one_or_none()
+            if row is None:
+                return False
+            values = {"files": {**row.files, name: asdict(file)}, "beat": runner_tasks.c.beat + 1}
+            c.execute(sa.update(runner_tasks).where(*held).values(values))
+        return True
+
+    def end_task(self, runner_id: str, task_id: str, *, lease: str, outcome: Mapping[str, Any]) -> bool:
+        """Record how the task ended; False when the runner does not hold the lease."""
+        held = (*_held(task_id, lease), runner_tasks.c.runner_id == runner_id)
+        values = {"state": TaskState.ENDED, "outcome": dict(outcome), "beat": runner_tasks.c.beat + 1}
+        with self._database.write() as c:
+            return c.execute(sa.update(runner_tasks).where(*held).values(values)).rowcount == 1
+
+    def release(self, runner_id: str, task_id: str, *, lease: str) -> bool:
+        """Let another runner do the task; False when the runner does not hold the lease."""
+        held = (*_held(task_id, lease), runner_tasks.c.runner_id == runner_id)
+        with self._database.write() as c:
+            return c.execute(sa.update(runner_tasks).where(*held).values(_FREE)).rowcount == 1
+
+    def _waits(self, engines: Sequence[str], version: str) -> bool:
+        with self._database.read() as c:
+            return c.execute(_waiting(engines, version)).first() is not None
+
+
+_HAS_EXECUTOR = sa.exists().where(executors.c.id == runner_tasks.c.executor_id)
+_FREE: dict[str, Any] = {
+    "state": TaskState.WAITING,
+    "runner_id": None,
+    "lease": None,
+    "beat": 0,
+    "progress": None,
+    "files": {},
+}
+
+
+def _waiting(engines: Sequence[str], version: str) -> sa.Select[Any]:
+    return (
+        sa.select(runner_tasks.c.id, runner_tasks.c.refused)
+        .where(
+            runner_tasks.c.state == TaskState.WAITING,
+            runner_tasks.c.engine.in_(list(engines)),
+            runner_tasks.c.version == version,
+            _HAS_EXECUTOR,
+        )
+        .order_by(runner_tasks.c.created_at, runner_tasks.c.id)
+        .limit(_LOOKED_AT)
+    )
+
+
+def _held(task_id: str, lease: str) -> tuple[sa.ColumnElement[bool], ...]:
+    return (runner_tasks.c.id == task_id, runner_tasks.c.state == TaskState.LEASED, runner_tasks.c.lease == lease)
+
+
+def _runner(row: sa.Row[Any]) -> Runner:
+    values = dict(row._mapping)  # noqa: SLF001
+    del values["secret_sha256"]
+    return Runner(**{**values, "engines": tuple(values["engines"])})
+
+
+def _task(row: sa.Row[Any]) -> RunnerTask:
+    values = dict(row._mapping)  # noqa: SLF001
+    files = {name: ReturnedFile(**stored) for name, stored in values["files"].items()}
+    lists = {name: tuple(values[name]) for name in ("outputs", "refused")}
+    return RunnerTask(**{**values, **lists, "files": files, "state": TaskState(values["state"])})
