@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from alphareel.http.app import create_app
+from alphareel.service.api_keys.admin import Operator
 from alphareel.testing.fakes import make_settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,7 +25,14 @@ PATIENCE = 3600
 @pytest.mark.timeout(PATIENCE)
 def test_the_service_conforms_to_its_openapi_document(harness, key, serve, tmp_path):
     settings = make_settings(access={"admin_token": TOKEN}, rate_limits={"write": 0, "read": 0, "auth_failures": 0})
-    environment = {**os.environ, "ALPHAREEL_API_KEY": key, "ALPHAREEL_ADMIN_TOKEN": TOKEN, "NO_COLOR": "1"}
+    runner = harness.services.runner_admin.create(Operator("test"), name="schemathesis")
+    environment = {
+        **os.environ,
+        "ALPHAREEL_API_KEY": key,
+        "ALPHAREEL_ADMIN_TOKEN": TOKEN,
+        "ALPHAREEL_RUNNER_TOKEN": runner.token,
+        "NO_COLOR": "1",
+    }
     app = create_app(harness.services, settings)
     app.openapi()  # on a busy machine, building it takes longer than schemathesis waits
     with serve(app) as server:
