@@ -59,7 +59,8 @@ def test_every_operation_declares_the_error_shape_and_a_success_with_a_schema(do
 def test_every_v1_operation_asks_for_the_key_and_says_what_happens_without(document):
     for path, _, operation in operations(document):
         if path.startswith("/v1"):
-            scheme = "AdminToken" if path.startswith("/v1/admin") else "ApiKey"
+            schemes = {"/v1/admin": "AdminToken", "/v1/runners": "RunnerToken"}
+            scheme = next((scheme for prefix, scheme in schemes.items() if path.startswith(prefix)), "ApiKey")
             assert operation["security"] == [{scheme: []}], path
             assert "401" in operation["responses"]
 

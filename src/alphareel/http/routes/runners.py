@@ -90,10 +90,12 @@ async def lease_task(
 
 
 @router.post("/tasks/{task_id}/progress", openapi_extra=json_body(schemas.TaskProgress), responses=_BAD_FIELD)
-def report_task_progress(task_id: str, runner: RunnerOf, body: ProgressBody, services: ServicesOf) -> schemas.Renewed:
+def report_task_progress(
+    task_id: str, runner: RunnerOf, body: ProgressBody, services: ServicesOf
+) -> schemas.LeaseState:
     """Renew the lease, and tell how far the task is. The response says whether it is still wanted."""
     is_held = services.runners.renew(runner, task_id, lease=body.lease, progress=body.progress())
-    return schemas.Renewed(cancel=not is_held)
+    return schemas.LeaseState(cancel=not is_held)
 
 
 @router.get(
@@ -143,23 +145,23 @@ async def put_task_output(
     openapi_extra=json_body(schemas.TaskCompletion),
     responses={**_BAD_FIELD, **_NOT_HELD},
 )
-def complete_task(task_id: str, runner: RunnerOf, body: CompletionBody, services: ServicesOf) -> schemas.Done:
+def complete_task(task_id: str, runner: RunnerOf, body: CompletionBody, services: ServicesOf) -> schemas.TaskAccepted:
     """End a leased task with its result, once its files are returned, or with its error. The server verifies them."""
     services.runners.complete(runner, task_id, lease=body.lease, event=body.event)
-    return schemas.Done()
+    return schemas.TaskAccepted()
 
 
 @router.post(
     "/tasks/{task_id}/release", openapi_extra=json_body(schemas.TaskRelease), responses={**_BAD_FIELD, **_NOT_HELD}
 )
-def release_task(task_id: str, runner: RunnerOf, body: ReleaseBody, services: ServicesOf) -> schemas.Done:
+def release_task(task_id: str, runner: RunnerOf, body: ReleaseBody, services: ServicesOf) -> schemas.TaskAccepted:
     """Give a leased task back: it runs elsewhere."""
     services.runners.release(runner, task_id, lease=body.lease)
-    return schemas.Done()
+    return schemas.TaskAccepted()
 
 
-def _described(task: RunnerTask, runners: RunnerService) -> schemas.LeasedTask:
-    return schemas.LeasedTask(
+def _described(task: RunnerTask, runners: RunnerService) -> schemas.TaskLease:
+    return schemas.TaskLease(
         id=task.id,
         lease=task.lease or "",
         lease_seconds=LEASE_SECONDS,

@@ -69,7 +69,7 @@ class RunnerFile(Schema):
     bytes: int
 
 
-class LeasedTask(Schema):
+class TaskLease(Schema):
     id: str
     lease: str = Field(description="Names this lease in all further requests.")
     lease_seconds: float = Field(description="The lease ends so long after its last renewal.")
@@ -81,7 +81,7 @@ class LeasedTask(Schema):
 
 class LeaseResponse(Schema):
     success: Literal[True] = True
-    task: LeasedTask | None = Field(description="Null while none waits that this runner can do.")
+    task: TaskLease | None = Field(description="Null while none waits that this runner can do.")
 
 
 class TaskProgress(RequestBody):
@@ -102,7 +102,7 @@ class TaskProgress(RequestBody):
         return {**fields, "remaining_seconds": None, "stages": {}, "written": []}
 
 
-class Renewed(Schema):
+class LeaseState(Schema):
     success: Literal[True] = True
     cancel: bool = Field(description="Nobody waits for the task any more: stop it.")
 
@@ -122,5 +122,5 @@ class TaskRelease(RequestBody):
     lease: Lease
 
 
-class Done(Schema):
+class TaskAccepted(Schema):
     success: Literal[True] = True

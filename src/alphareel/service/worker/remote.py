@@ -53,7 +53,7 @@ _VERIFY_MEMORY = 4 * 1024**3
 RunHere = Callable[[RunTask], RunResult]
 
 
-class OpenedBlobs(ExitStack):
+class LocalBlobs(ExitStack):
     """Local files of blobs, and which blob each is."""
 
     def __init__(self, blobs: Blobs) -> None:

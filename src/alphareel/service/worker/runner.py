@@ -66,7 +66,7 @@ from alphareel.service.worker.progress import (
     WorkerStopping,
     block_until_exit,
 )
-from alphareel.service.worker.remote import OpenedBlobs, RemoteTasks
+from alphareel.service.worker.remote import LocalBlobs, RemoteTasks
 from alphareel.telemetry.logging import get_logger, log_context
 from alphareel.telemetry.tracing import record_span, set_span_error, span_attributes, start_span
 
@@ -219,7 +219,7 @@ class Worker:
         plan = store.plan()
         if plan is None or plan.version != __version__ or store.facts(number) is not None:
             return
-        with OpenedBlobs(self._blobs) as opened:
+        with LocalBlobs(self._blobs) as opened:
             folder = opened.enter_context(self._workspace(f"{job.id}.{job.attempt}.{number}"))
             check = CancellationCheck(self._jobs, job, self._stopping)
             task = self._task(job, self._source(job, opened), opened, folder, previews=None)
@@ -287,7 +287,7 @@ class Worker:
         max_deaths = self._settings.worker.max_deaths
         if job.tries > max_deaths:
             raise WorkerCrashed(f"Its worker died {max_deaths} times while it processed this job without any progress.")
-        with OpenedBlobs(self._blobs) as opened:
+        with LocalBlobs(self._blobs) as opened:
             folder = opened.enter_context(self._workspace(f"{job.id}.{job.attempt}"))
             previews = opened.enter_context(attempt_previews(self._blobs, job, folder / "previews"))
             reporter = ProgressReporter(self._jobs, job, self._stopping, previews)
@@ -335,7 +335,7 @@ class Worker:
         )
         return AttemptCompleted(job.attempt, sheet, None, job.warnings, report=report)
 
-    def _run_or_split(self, job: Job, task: RunTask, opened: OpenedBlobs, reporter: ProgressReporter) -> RunResult:
+    def _run_or_split(self, job: Job, task: RunTask, opened: LocalBlobs, reporter: ProgressReporter) -> RunResult:
         if not self._settings.worker.chunk_seconds or task.corrections:
             return self._run(job, task, opened, reporter)
         only_plan = self._remote is not None and self._remote.are_wanted(task)
@@ -351,7 +351,7 @@ class Worker:
         return self._make_chunks(job, task, outcome, opened, reporter)
 
     def _make_chunks(
-        self, job: Job, task: RunTask, plan: Plan, opened: OpenedBlobs, reporter: ProgressReporter
+        self, job: Job, task: RunTask, plan: Plan, opened: LocalBlobs, reporter: ProgressReporter
     ) -> RunResult:
         """Make the result of a long clip, reusing chunks that earlier attempts or other workers made.
 
@@ -379,7 +379,7 @@ class Worker:
         self,
         job: Job,
         task: RunTask | JoinTask,
-        opened: OpenedBlobs,
+        opened: LocalBlobs,
         tick: child_process.Tick,
         limits: ResourceLimits | None = None,
         *,
@@ -422,10 +422,10 @@ class Worker:
     def _workspace(self, name: str) -> AbstractContextManager[Path]:
         return self._children.workspace(self._settings.storage.work / f"{self._owner}.{name}".removeprefix("."))
 
-    def _source(self, job: Job, opened: OpenedBlobs) -> Path:
+    def _source(self, job: Job, opened: LocalBlobs) -> Path:
         return self._local_input(job, SOURCE, source_urls.source(job.video_url), opened)
 
-    def _options(self, job: Job, opened: OpenedBlobs) -> list[Options]:
+    def _options(self, job: Job, opened: LocalBlobs) -> list[Options]:
         """The options of each output, with the background as a local file."""
         paths = {url: self._local_input(job, name, url, opened) for url, name in inputs.background_names(job).items()}
         urls = map(source_urls.background, job.requested)
@@ -434,7 +434,7 @@ class Worker:
             for options, url in zip(job.requested, urls, strict=True)
         ]
 
-    def _local_input(self, job: Job, name: str, url: SourceUrl, opened: OpenedBlobs) -> Path:
+    def _local_input(self, job: Job, name: str, url: SourceUrl, opened: LocalBlobs) -> Path:
         """One of the job's input files as a local file, as long as ``opened`` is open."""
         try:
             return opened.open(self._inputs.blob(job, name, url))
@@ -461,7 +461,7 @@ class Worker:
             raise AttemptSuperseded
         return replace(job, billing_status=current.billing_status, credits=current.credits)
 
-    def _task(self, job: Job, source: Path, opened: OpenedBlobs, folder: Path, *, previews: Path | None) -> RunTask:
+    def _task(self, job: Job, source: Path, opened: LocalBlobs, folder: Path, *, previews: Path | None) -> RunTask:
         engines = self._settings.models.priorities.get(job.options.model)
         return RunTask(
             source=source,
@@ -477,12 +477,12 @@ class Worker:
             pipeline=self._settings.worker.pipeline,
         )
 
-    def _matte(self, job: Job, opened: OpenedBlobs) -> Path | None:
+    def _matte(self, job: Job, opened: LocalBlobs) -> Path | None:
         """The matte that an export or a correction is made of, as a local file; None for other jobs."""
         key = (job.task or {}).get("matte")
         return None if key is None else opened.open(str(key))
 
-    def _corrections(self, job: Job, opened: OpenedBlobs) -> tuple[Mapping[str, Any], ...]:
+    def _corrections(self, job: Job, opened: LocalBlobs) -> tuple[Mapping[str, Any], ...]:
         """The corrections of the matte, with their masks as local files."""
         paths = {url.url: self._local_input(job, name, url, opened) for url, name in inputs.mask_names(job).items()}
         given = (job.task or {}).get("corrections", ())
@@ -490,7 +490,7 @@ class Worker:
         return tuple(each if "mask" not in each else {**each, "mask": str(paths[each["mask"]])} for each in ready)
 
     def _analyze(
-        self, job: Job, source: Path, opened: OpenedBlobs, folder: Path, reporter: ProgressReporter
+        self, job: Job, source: Path, opened: LocalBlobs, folder: Path, reporter: ProgressReporter
     ) -> AttemptCompleted:
         """Analyze the matte of a job and store the report's pictures; the strip over time is the output."""
         engines = self._settings.models.priorities.get(job.options.model)
