@@ -37,7 +37,7 @@ class Running(ServiceProcess):
     def submit(self, clip: Path, **body: Any) -> str:
         with clip.open("rb") as file:
             link = self.call("POST", "/v1/uploads", files={"file": file})["video_url"]
-        return str(self.call("POST", "/v1/jobs", json={"video_url": link, "model": "light", **body})["id"])
+        return str(self.call("POST", "/v1/jobs", json={"video_url": link, "model": "human", **body})["id"])
 
     def job(self, job_id: str) -> Any:
         return self.call("GET", f"/v1/jobs/{job_id}")
@@ -225,7 +225,7 @@ def test_a_wrong_result_is_refused_and_made_again(start, clip) -> None:
     lies = 0
     with contextlib.suppress(StopIteration):
         while service.job(job_id)["status"] not in ("completed", "failed"):
-            body = {"version": __version__, "slots": 1, "engines": ["builtin", "rvm", "chroma"]}
+            body: dict[str, Any] = {"version": __version__, "slots": 1, "engines": ["builtin"]}
             task = session.post(
                 f"{service.base}/v1/runners/lease", json=body, headers={"Prefer": "wait=2"}, timeout=60
             ).json()["task"]
@@ -263,6 +263,6 @@ def _lie(session: requests.Session, base: str, task: Any, clip: Path) -> None:
                 "warnings": [],
             }
         )
-    event = {"event": "result", "results": results, "stages": {}}
+    event: dict[str, Any] = {"event": "result", "results": results, "stages": {}}
     answer = session.post(f"{where}/complete", json={"lease": task["lease"], "event": event}, timeout=60)
     assert answer.status_code == 200, answer.text

@@ -6,6 +6,7 @@ import threading
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -191,7 +192,7 @@ def test_a_renewed_lease_is_kept(stage):
     runner = stage.runner()
     result = stage.start()
     task = stage.lease(runner)
-    progress = {"done": 1, "total": 20, "share": 0.1, "seconds": 1.0, "fps": 1.0}
+    progress: dict[str, Any] = {"done": 1, "total": 20, "share": 0.1, "seconds": 1.0, "fps": 1.0}
     progress |= {"remaining_seconds": None, "stages": {}, "written": []}
     for _ in range(10):
         time.sleep(0.15)
@@ -212,11 +213,36 @@ def test_an_error_of_a_runner_is_checked_here(stage):
 
 def test_three_failures_are_enough(harness, tmp_path, clip):
     stage = Stage(harness, tmp_path, clip, runners_only=True)
+    runners = [stage.runner(f"r{number}") for number in range(4)]
     result = stage.start()
-    for number in range(3):
-        runner = stage.runner(f"r{number}")
+    for runner in runners[:3]:
         stage.fail(runner, stage.lease(runner), "worker_crashed")
     assert result() == RunResult(())
+    assert len(stage.here) == 1
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_what_all_runners_failed_at_runs_here(harness, tmp_path, clip, number):
+    """Also where engines run on runners alone: nobody else is there to wait for."""
+    stage = Stage(harness, tmp_path, clip, runners_only=True)
+    runners = [stage.runner(f"r{n}") for n in range(number)]
+    result = stage.start()
+    for _ in runners:
+        task = None
+        while task is None:
+            for runner in runners:
+                task = task or stage.service.lease(runner, slots=1, engines=("builtin",))
+            time.sleep(0.01)
+        holder = next(runner for runner in runners if runner.id == task.runner_id)
+        stage.fail(holder, task)
+    assert result() == RunResult(())
+    assert len(stage.here) == 1
+
+
+def test_what_no_runner_can_do_runs_here(harness, tmp_path, clip):
+    stage = Stage(harness, tmp_path, clip, runners_only=True)
+    stage.runner(engines=("rvm",))
+    assert stage.run() == RunResult(())
     assert len(stage.here) == 1
 
 

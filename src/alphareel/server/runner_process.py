@@ -59,7 +59,7 @@ _TIMEOUT = httpx2.Timeout(30.0, read=60.0)
 _MAX_PAUSE = 30.0
 _TRIES = 5  # of a file; each continues or repeats the one before
 _BLOCK = 1024 * 1024
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}(\.[A-Za-z0-9]{1,10})?")
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")  # no folder, and not hidden
 _LOCAL_SUFFIXES = (".localhost", ".local", ".lan", ".internal", ".home.arpa")
 _STATUS_NOT_FOUND, _STATUS_PARTIAL = 404, 206
 

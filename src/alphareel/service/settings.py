@@ -561,8 +561,8 @@ class WorkerSettings(SettingsGroup):
         default=False,
         validation_alias="RUNNERS_ONLY",
         description=(
-            "Run the engines of jobs on joined runners alone: jobs wait for one. Only what failed there three times "
-            "runs here, and what is made of a kept matte."
+            "Run the engines of jobs on joined runners alone: jobs wait until one joins. Only what the joined ones "
+            "cannot do or failed at runs here, and what is made of a kept matte."
         ),
     )
     queues: Queues = Field(

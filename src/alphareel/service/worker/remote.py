@@ -12,7 +12,7 @@ import hashlib
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -72,12 +72,14 @@ class LocalBlobs(ExitStack):
 class RemoteTimes:
     """Times in seconds. ``poll``: between two looks at a task. ``lease``: how long it may go without renewal.
 
-    ``preference``: how long a task waits for a runner while a slot is free here.
+    ``preference``: how long a task waits for a runner while a slot is free here. ``look``: between two looks at which
+    runners there are, while a task may run on them alone.
     """
 
     poll: float = 0.5
     lease: float = LEASE_SECONDS
     preference: float = 2.0
+    look: float = 5.0
 
 
 class RunnerFailed(Exception):
@@ -161,7 +163,7 @@ class RemoteTasks:
         refused: list[str] = []
         for _ in range(_MAX_FAILURES):
             name = self._engine_for(task, engine) if self.are_wanted(task) else None
-            if name is None or not (self._worker.runners_only or self._has_runner(name, refused)):
+            if name is None or not (self._has_runner(name, refused) or self._must_wait(name, refused)):
                 break
             row = self._add(job, task, keys, name, refused)
             if row is None:
@@ -217,7 +219,8 @@ class RemoteTasks:
     def _wait(self, row: RunnerTask, limits: ResourceLimits, tick: Tick) -> RunnerTask | None:
         """The task once its runner has ended it; None once a slot of this machine is held instead."""
         watch = _LeaseWatch(self._times, limits)
-        added_at, told = time.monotonic(), False
+        added_at = looked_at = time.monotonic()
+        told, must_wait = False, self._must_wait(row.engine, row.refused)
         while True:
             try:
                 current = self._store.task(row.id)
@@ -232,8 +235,10 @@ class RemoteTasks:
                 return current
             if current.state is TaskState.WAITING:
                 watch.reset()
-                waited = time.monotonic() - added_at
-                if not self._worker.runners_only and waited > self._times.preference and self._take_slot(row):
+                now = time.monotonic()
+                if must_wait and now - looked_at > self._times.look:
+                    must_wait, looked_at = self._must_wait(row.engine, row.refused), now
+                if not must_wait and now - added_at > self._times.preference and self._take_slot(row):
                     return None
             elif watch.is_silent(current):
                 if self._store.take_back(row.id, lease=current.lease or "", beat=current.beat):
@@ -327,7 +332,18 @@ class RemoteTasks:
             return tiers.expected_engine(task.outputs[0].options, task.models_dir, task.engines)
         return None
 
-    def _has_runner(self, engine: str, refused: list[str]) -> bool:
+    def _must_wait(self, engine: str, refused: Sequence[str]) -> bool:
+        """Whether the task may run on runners alone: unless they are there and cannot do it, or failed at it."""
+        if not self._worker.runners_only:
+            return False
+        with suppress(Unavailable):
+            living = self._store.living(__version__)
+            return any(engine in runner.engines and runner.id not in refused for runner in living) or not (
+                living or refused
+            )
+        return True
+
+    def _has_runner(self, engine: str, refused: Sequence[str]) -> bool:
         with suppress(Unavailable):
             living = self._store.living(__version__)
             return any(engine in runner.engines and runner.id not in refused for runner in living)
