@@ -22,6 +22,7 @@ from alphareel.domain.errors import (
     VerificationFailed,
 )
 from alphareel.domain.options import Background, Options, Output
+from alphareel.pipeline import chunks
 from alphareel.pipeline.returned import verify_returned
 from alphareel.pipeline.run import run
 from alphareel.server.runner_process import _checked_address, _engines
@@ -386,6 +387,24 @@ def test_honest_results_are_what_a_run_said(clip, made):
     for mine, theirs in zip(verified, results, strict=True):
         assert asdict(mine) | {"source_seconds": None} == asdict(theirs) | {"source_seconds": None}
         assert mine.source_seconds == pytest.approx(theirs.source_seconds, abs=0.1)
+
+
+def test_an_honest_chunk_is_accepted_and_another_one_is_not(tmp_path):
+    options = {"g": "25", "sc_threshold": "0"}
+    clip = make_clip(tmp_path / "long.mp4", width=64, height=48, frames=150, audio=True, options=options).path
+    outputs = [Output(tmp_path / "chunk-2.0.webm", Options(engine="builtin", output_format="webm"))]
+    plan = chunks.plan(clip, outputs, seconds=2.0, limits=Limits())
+    *_, last = run(clip, outputs, chunk=plan.chunks[1])
+    (verified,) = verify_returned(
+        clip, outputs, last.results, engine=plan.engine, limits=Limits(), chunk=plan.chunks[1]
+    )
+    assert verified.frames == last.results[0].frames
+    with pytest.raises(VerificationFailed):
+        verify_returned(
+            clip, outputs, last.results, engine=replace(plan.engine, version="0"), limits=Limits(), chunk=plan.chunks[1]
+        )
+    with pytest.raises(VerificationFailed, match="of the source"):
+        verify_returned(clip, outputs, last.results, engine=plan.engine, limits=Limits())
 
 
 @pytest.mark.parametrize("number", range(4))
