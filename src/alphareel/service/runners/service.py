@@ -103,6 +103,7 @@ class RunnerService:
 
     def complete(self, runner: Runner, task_id: str, *, lease: str, event: Mapping[str, Any]) -> None:
         """End the task with the last event of its child process. Raises InvalidRequest, NotFound."""
+        self._leased(runner, task_id, lease)
         if not isinstance(_event(event), RunResult | ErrorEvent):
             raise _bad_event()
         if not self._store.end_task(runner.id, task_id, lease=lease, outcome=event):
