@@ -35,7 +35,7 @@ def spans():
 @pytest.fixture
 def work(harness, tmp_path, monkeypatch):
     """Does the job of this id as a worker process does, over a source of these words."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "unit"))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "integration"))
 
     def work(job_id, words):
         settings = make_settings(
