@@ -27,6 +27,17 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "-
 KEY, TOKEN = "studio-key-" + "k" * 32, "studio-admin-token-" + "t" * 16
 SLOW = 60_000  # milliseconds after which a page that shows nothing has failed
 FIRST_PAGE_BYTES = 150_000
+# Of the first body of bytes 5 MiB arrive, and the page is told that its connection broke.
+BREAK_A_CONNECTION = """
+const send = XMLHttpRequest.prototype.send;
+let broken = false;
+XMLHttpRequest.prototype.send = function (body) {
+  if (broken || !(body instanceof Blob)) return send.call(this, body);
+  broken = true;
+  this.onload = this.onerror;
+  return send.call(this, body.slice(0, 5 * 2 ** 20));
+};
+"""
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
@@ -146,6 +157,22 @@ def test_the_python_sample_of_a_job_does_the_same(page, clip, service, tmp_path)
     environment = os.environ | {"ALPHAREEL_BASE_URL": service.base, "ALPHAREEL_API_KEY": KEY}
     subprocess.run([sys.executable, "-c", sample], cwd=tmp_path, env=environment, check=True, timeout=SLOW / 1000)
     assert (tmp_path / "dancer-transparent.webm").stat().st_size > 500
+
+
+def test_a_large_upload_goes_on_after_a_broken_connection(page, clip, tmp_path):
+    large = tmp_path / "large film.mp4"
+    padding = 20 * 2**20
+    large.write_bytes(clip.path.read_bytes() + (8 + padding).to_bytes(4, "big") + b"free" + bytes(padding))
+    page.add_init_script(BREAK_A_CONNECTION)
+    page.reload()
+    offsets = []
+    page.on("request", lambda r: offsets.append(r.headers["upload-offset"]) if r.method == "PATCH" else None)
+    page.set_input_files("#file", large)
+    page.check("input[name=model][value=human]")
+    page.click("text=Remove the background >> nth=-1")
+    page.wait_for_url("**/#/jobs/*")
+    assert offsets == ["0", str(5 * 2**20)]
+    page.wait_for_selector("h1:has-text('large film.mp4')")
 
 
 def test_the_composed_preview_is_what_the_server_renders(page, service, tmp_path):

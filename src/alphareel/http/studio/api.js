@@ -69,25 +69,69 @@ export const get = (path, signal) => call("GET", path, undefined, signal);
 export const post = (path, body = {}) => call("POST", path, body);
 export const remove = (path) => call("DELETE", path);
 
+const RESUMABLE = 16 * 2 ** 20; // bytes from which a file is sent in a way that survives a broken connection
+const MAX_FAILURES = 10; // in a row, without a byte that arrived
+const TUS = { "Tus-Resumable": "1.0.0" };
+
 /** Upload a file. `onProgress` gets the share that was sent, 0 to 1. Abort with `signal`. */
 export function upload(file, onProgress, signal) {
+  if (file.size >= RESUMABLE) return resumableUpload(file, onProgress, signal);
+  const form = new FormData();
+  form.append("file", file, file.name);
+  return transmit("POST", "/v1/uploads", form, {}, onProgress, signal);
+}
+
+/** By the tus protocol: asks how much arrived and goes on there. */
+async function resumableUpload(file, onProgress, signal) {
+  const path = await beginUpload(file, signal);
+  let offset = 0;
+  for (let failures = 0; ; ) {
+    try {
+      const fields = { ...TUS, "Upload-Offset": String(offset), "Content-Type": "application/offset+octet-stream" };
+      await transmit("PATCH", path, file.slice(offset), fields, (share) => onProgress((offset + share * (file.size - offset)) / file.size), signal);
+    } catch (error) {
+      if (signal?.aborted) fetch(address(path), { method: "DELETE", headers: headers(path, TUS) }).catch(() => {});
+      const passes = error.status === 0 || error.status >= 500 || [409, 423, 429].includes(error.status);
+      if (!passes || failures === MAX_FAILURES) throw error;
+      await pause(error.retryAfter ?? Math.min(2 ** failures, 16));
+      failures += 1;
+    }
+    const state = await get(path, signal).catch((error) => { if (error.status === 0) return { offset }; throw error; });
+    if (state.status === "failed") throw new ApiError(400, { code: state.error_code, message: state.error });
+    if (state.status === "completed") return state.upload;
+    if (state.offset > offset) failures = 0;
+    offset = state.offset;
+  }
+}
+
+async function beginUpload(file, signal) {
+  const encode = (text) => btoa(String.fromCharCode(...new TextEncoder().encode(text)));
+  const metadata = [`filename ${encode(file.name)}`, ...(file.type ? [`filetype ${encode(file.type)}`] : [])].join();
+  const fields = { ...TUS, "Upload-Length": String(file.size), "Upload-Metadata": metadata };
+  const response = await fetch(address("/v1/uploads/tus"), { method: "POST", signal, headers: headers("", fields) }).catch((error) => { throw error.name === "AbortError" ? error : connectionLost(); });
+  if (!response.ok) throw await failure(response);
+  return `/v1/uploads/tus/${response.headers.get("Location").split("/").pop()}`;
+}
+
+const connectionLost = () => new ApiError(0, { code: "connection_lost", message: "The connection was lost during the upload. Try again." });
+
+/** Send a body and report how much of it was sent, which fetch cannot. The JSON of the response, null if it has none. */
+function transmit(method, path, body, fields, onProgress, signal) {
   return new Promise((resolve, reject) => {
-    const request = new XMLHttpRequest(); // fetch cannot report upload progress
-    request.open("POST", address("/v1/uploads"));
-    request.setRequestHeader("X-Api-Key", apiKey.get());
+    const request = new XMLHttpRequest();
+    request.open(method, address(path));
+    for (const [name, value] of Object.entries(headers(path, fields))) request.setRequestHeader(name, value);
     request.upload.onprogress = (event) => event.lengthComputable && onProgress(event.loaded / event.total);
     request.onload = () => {
-      let body = null;
-      try { body = JSON.parse(request.responseText); } catch { /* reported below */ }
-      if (request.status === 200 && body) resolve(body);
-      else reject(new ApiError(request.status, body?.error ?? { code: "unreadable_response", message: "The upload failed without a readable error." }));
+      let parsed = null;
+      try { parsed = JSON.parse(request.responseText); } catch { /* reported below */ }
+      if (request.status === 204 || (request.status === 200 && parsed)) resolve(parsed);
+      else reject(new ApiError(request.status, parsed?.error ?? { code: "unreadable_response", message: "The upload failed without a readable error." }, Number(request.getResponseHeader("Retry-After")) || null));
     };
-    request.onerror = () => reject(new ApiError(0, { code: "connection_lost", message: "The connection was lost during the upload. Try again." }));
+    request.onerror = () => reject(connectionLost());
     request.onabort = () => reject(new DOMException("aborted", "AbortError"));
     signal?.addEventListener("abort", () => request.abort());
-    const form = new FormData();
-    form.append("file", file, file.name);
-    request.send(form);
+    request.send(body);
   });
 }
 
