@@ -47,6 +47,22 @@ def test_a_background_may_be_a_color_or_an_image_file(command, clip, tmp_path):
         assert "opaque" in out
 
 
+def test_cut_reports_on_the_matte_if_asked(command, clip, tmp_path):
+    report = tmp_path / "report"
+    options = ("--engine", "chroma", "--report", report)
+    code, out, _ = command("cut", clip, tmp_path / "out.mp4", "--background", "white", *options)
+    assert code == 0
+    assert "opaque" in out
+    assert str(report / "report.json") in out
+    found = json.loads((report / "report.json").read_text())
+    assert found["quality"]["worst"]
+    assert (report / "quality.png").is_file()
+    code, out, _ = command("cut", clip, tmp_path / "out.webm", "--json", *options)
+    assert (code, [result["format"] for result in json.loads(out)]) == (0, ["webm"])
+    code, _, err = command("cut", tmp_path, tmp_path / "many", "--report", report)
+    assert (code, "--report is about one video" in err) == (2, True)
+
+
 @pytest.mark.parametrize("source", ["inline", "file"])
 def test_a_composition_is_json_or_a_file_with_json(command, clip, tmp_path, source):
     value = json.dumps({"canvas": {"width": 64, "height": 200}, "foreground": {"anchor": "bottom-center"}})

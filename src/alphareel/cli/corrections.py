@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import cyclopts
 
 import alphareel
-from alphareel.cli.console import stdout
 from alphareel.cli.cut import (
     Background,
     Format,
@@ -19,6 +18,7 @@ from alphareel.cli.cut import (
     plan_targets,
     print_results,
     progress_bar,
+    write_report,
 )
 from alphareel.cli.signals import interruptible
 from alphareel.domain import errors
@@ -105,12 +105,7 @@ def report(matte: _Matte, source: _Source, folder: Path, /) -> None:
         check_source(video, "report")
     with interruptible(), progress_bar(source.name) as show:
         found = alphareel.analyze(matte, source, folder, on_progress=show)
-    (folder / "report.json").write_text(json.dumps(found, indent=2) + "\n")
-    for moment in found["quality"]["worst"]:
-        stdout.print(f"{moment['time']:8.2f} s  estimated error {moment['error']:.4f}  {moment['thumbnail']}")
-    for suggestion in found["quality"]["suggestions"]:
-        stdout.print(suggestion["message"], soft_wrap=True)
-    stdout.print(f"{folder / 'report.json'}", soft_wrap=True)
+    write_report(found, folder)
 
 
 def _given(path: Path) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import cyclopts
@@ -17,6 +18,7 @@ from alphareel.cli.console import stderr, stdout
 from alphareel.cli.signals import interruptible
 from alphareel.domain import errors
 from alphareel.domain.clip import Progress, Result
+from alphareel.domain.options import LOSSLESS_MATTE
 
 PerTarget = list[str] | None
 """A value for all targets, or "TARGET=value" for one."""
@@ -62,6 +64,11 @@ _Smoothing = Annotated[
 Overwrite = Annotated[bool, cyclopts.Parameter(help="Replace existing files instead of refusing.", negative=())]
 Format = Annotated[PerTarget, _per_target("Output format, if the suffix does not imply it.")]
 
+_Report = Annotated[
+    Path | None,
+    cyclopts.Parameter(help="Folder for a report on the matte: its worst moments, the subjects, what to try."),
+]
+
 _COMPOSITION = '{"canvas": {"width": 1080, "height": 1920}, "foreground": {"anchor": "bottom-center", "scale": 1}}'
 
 
@@ -87,6 +94,7 @@ def cut(
     preview: _Preview = None,
     models_dir: ModelsDir = None,
     threads: Threads = None,
+    report: _Report = None,
     overwrite: Overwrite = False,
     as_json: ResultsAsJson = False,
 ) -> None:
@@ -125,13 +133,20 @@ def cut(
     }
     values = {"background": background, "output_format": format, "quality": quality, "composition": composition}
     if not others and folders.is_many(source) and (target.is_dir() or not target.suffix):
+        if report is not None:
+            raise errors.InvalidRequest("--report is about one video.", hint="Cut this video by itself.")
         _cut_folder(source, target, values, wanted, overwrite=overwrite)
         return
     check_source(source)
-    with interruptible(), progress_bar(source.name) as show:
+    with interruptible(), progress_bar(source.name) as show, TemporaryDirectory() as folder:
         targets = plan_targets(source, (target, *others), values, overwrite=overwrite)
-        results = alphareel.cut(source, targets=targets, on_progress=show, **wanted)
+        matte = Path(folder) / "matte.mkv"
+        kept = {} if report is None else {matte: {"output_format": LOSSLESS_MATTE}}
+        results = alphareel.cut(source, targets={**targets, **kept}, on_progress=show, **wanted)[: len(targets)]
+        found = None if report is None else alphareel.analyze(matte, source, report, on_progress=show)
     print_results(results, as_json=as_json, model=model)
+    if report is not None and found is not None:
+        write_report(found, report, silent=as_json)
 
 
 def _cut_folder(
@@ -387,6 +402,19 @@ def print_results(results: Sequence[Result], *, as_json: bool, model: str | None
         return
     for result in results:
         stdout.print(_summary(result), soft_wrap=True)
+
+
+def write_report(found: Mapping[str, Any], folder: Path, *, silent: bool = False) -> None:
+    """Write what ``alphareel.analyze`` found to report.json in ``folder``, and print the essence unless ``silent``."""
+    path = folder / "report.json"
+    path.write_text(json.dumps(found, indent=2) + "\n")
+    if silent:
+        return
+    for moment in found["quality"]["worst"]:
+        stdout.print(f"{moment['time']:8.2f} s  estimated error {moment['error']:.4f}  {moment['thumbnail']}")
+    for suggestion in found["quality"]["suggestions"]:
+        stdout.print(suggestion["message"], soft_wrap=True)
+    stdout.print(f"{path}", soft_wrap=True)
 
 
 def _summary(result: Result) -> str:
