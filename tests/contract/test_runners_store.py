@@ -190,3 +190,14 @@ def test_a_waiting_task_is_removed_only_while_it_waits(store, runner):
     assert store.task("t1") is None
     store.add_task(replace(task(), id="t2"))
     assert store.remove_task("t2", only_waiting=True)
+
+
+def test_leases_of_a_dead_worker_take_no_slot(store, runner, database, clock):
+    executors = ExecutorStore(database, clock=clock)
+    executors.add_executor("other", home="")
+    store.add_task(task("t1"))
+    assert lease(store, runner).id == "t1"
+    store.add_task(task("t2", executor_id="other"))
+    assert lease(store, runner) is None
+    executors.remove_executor("worker")
+    assert lease(store, runner).id == "t2"

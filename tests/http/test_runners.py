@@ -197,6 +197,12 @@ def test_a_task_that_was_given_back_is_leased_again(runner, waiting):
     assert again["lease"] != lease
 
 
+def test_a_task_whose_input_is_gone_is_not_given_out(runner, waiting, harness):
+    del harness.blobs.blobs["uploads/x.mp4"]
+    assert leased(runner) is None
+    assert waiting.task("task_1") is None
+
+
 def test_a_lease_may_wait_for_a_task(runner):
     answer = runner.post("/v1/runners/lease", json=BODY, headers={"Prefer": "wait=1"})
     assert answer.json()["task"] is None

@@ -50,3 +50,13 @@ def test_a_batch_that_is_too_expensive_reserves_nothing(harness: ServiceHarness,
     with pytest.raises(errors.InsufficientCredits):
         harness.services.batches.create(caller, {"video_urls": [URL, URL]})
     assert harness.services.jobs.list(caller, limit=9, offset=0, status=None).total == 0
+
+
+def test_a_restarted_job_keeps_its_place_and_its_options(harness: ServiceHarness, caller: Principal) -> None:
+    urls = [f"https://example.com/{name}.mp4" for name in "abc"]
+    batch = harness.services.batches.create(caller, {"video_urls": urls, "layers": True})
+    assert all(job.layers for job in batch.jobs)
+    last = batch.jobs[2]
+    harness.services.jobs.cancel(caller, last.id)
+    assert harness.services.jobs.start(caller, last.id, {}).layers
+    assert [job.id for job in harness.jobs.of_batch(batch.id)] == [job.id for job in batch.jobs]

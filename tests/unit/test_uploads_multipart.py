@@ -268,6 +268,32 @@ def test_what_expires_is_swept_with_late_parts(harness: ServiceHarness, caller: 
     assert (parts(harness), used(harness, caller)) == ([], 0)
 
 
+def test_what_arrives_after_the_end_is_swept(harness: ServiceHarness, caller: Principal) -> None:
+    aborted = begin(harness, caller)
+    harness.services.multipart_uploads.abort(caller, aborted.id)
+    completed = begin(harness, caller)
+    complete(harness, caller, completed, send(harness, completed))
+    sweep(harness)
+    for made in (aborted, completed):
+        send(harness, made)
+    assert parts(harness)
+    sweep(harness)
+    assert not parts(harness)
+
+
+def test_a_key_cannot_begin_without_end(harness: ServiceHarness, caller: Principal) -> None:
+    def begin_and_abort() -> None:
+        harness.services.multipart_uploads.abort(caller, begin(harness, caller).id)
+
+    most = harness.services.multipart_uploads.settings.max_per_key
+    for _ in range(10 * most):
+        begin_and_abort()
+    with pytest.raises(errors.TooManyUploads):
+        begin_and_abort()
+    harness.clock.advance(days=1)
+    begin_and_abort()
+
+
 def test_who_sends_more_than_was_declared_is_aborted(harness: ServiceHarness, caller: Principal) -> None:
     made = begin(harness, caller)
     harness.blobs.blobs[f"parts/{made.id}/1"] = bytes(len(FILE) + 1)

@@ -3,17 +3,20 @@
 import json
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from alphareel.db.billing import AccountStore
 from alphareel.db.tables import jobs as job_rows
 from alphareel.domain.clip import EngineFacts
 from alphareel.domain.errors import FetchFailed, FetchRefused, StorageFailed, Unavailable
+from alphareel.service.api_keys.models import AuditContext
 from alphareel.service.jobs.attempts import AttemptCompleted, AttemptDropped
-from alphareel.service.jobs.models import Job, Output, Status, Step
+from alphareel.service.jobs.models import Billing, Job, Output, Status, Step
 from alphareel.service.net.put import ReceiverTooSlow
 from alphareel.service.principal import Principal
 from alphareel.service.worker.runner import Worker
@@ -52,7 +55,14 @@ class HangingSender:
             time.sleep(0.02)
 
 
-def make_worker(harness: ServiceHarness, folder: Path, sender: Any, **delivery: Any) -> Worker:
+def make_worker(
+    harness: ServiceHarness,
+    folder: Path,
+    sender: Any,
+    *,
+    on_completed: Callable[[Job], None] = lambda _: None,
+    **delivery: Any,
+) -> Worker:
     settings = make_settings(storage={"data_dir": folder}, delivery={"retry_seconds": 0.01, **delivery})
     worker = Worker(
         "w",
@@ -62,6 +72,7 @@ def make_worker(harness: ServiceHarness, folder: Path, sender: Any, **delivery: 
         fetcher=CannedFetcher({}),
         settings=settings,
         sender=sender,
+        on_completed=on_completed,
     )
     worker.drain()
     return worker
@@ -304,3 +315,58 @@ def test_an_older_delivery_cannot_end_a_job_that_another_has(
     make_worker(harness, tmp_path, sender).deliver(made.id, made.ticket)
     assert sender.got == []
     assert now(harness, made).status is Status.PROCESSING
+
+
+def test_a_client_who_cancels_while_the_receiver_has_the_body_pays(
+    harness: ServiceHarness, caller: Principal, tmp_path: Path
+) -> None:
+    accounts = AccountStore(harness.database, clock=harness.clock)
+    accounts.set_balance("acme", 100_000, act=AuditContext("admin", "req_1", "1.2.3.4"))
+    job = create(harness, caller, output_target={"url": URL})
+    done = result(harness, job, tmp_path)
+    harness.jobs.reserve_credits(job.id, attempt=done.attempt, seconds=60.0, most=None)
+
+    class Receiver(CannedSender):
+        def send(self, *arguments, **options):
+            super().send(*arguments, **options)
+            harness.services.jobs.cancel(caller, job.id)
+            return 200
+
+    worker = make_worker(harness, tmp_path, Receiver())
+    worker.settle(job.id, job.ticket, done)
+    worker.deliver(job.id, now(harness, job).ticket)
+    ended = now(harness, job)
+    assert (ended.status, ended.billing_status) == (Status.FAILED, Billing.CHARGED)
+    assert ended.credits > 0
+    assert accounts.account("acme").balance == 100_000 - ended.credits
+
+
+def test_layers_follow_a_job_whose_outputs_were_sent(
+    harness: ServiceHarness, caller: Principal, tmp_path: Path
+) -> None:
+    job = create(harness, caller, output_target={"url": URL}, layers=True)
+    followed: list[Status] = []
+    worker = make_worker(harness, tmp_path, CannedSender(), on_completed=lambda each: followed.append(each.status))
+    worker.settle(job.id, job.ticket, result(harness, job, tmp_path))
+    assert followed == []
+    ticket = now(harness, job).ticket
+    for _ in range(2):  # the second time as after a crash
+        worker.deliver(job.id, ticket)
+    assert followed == [Status.COMPLETED] * 2
+
+
+def test_a_database_that_is_away_costs_a_delivery_no_try(
+    harness: ServiceHarness, made: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = make_worker(harness, tmp_path, CannedSender())
+    with monkeypatch.context() as patch:
+        patch.setattr(type(harness.jobs), "set_undelivered", raising_unavailable)
+        for _ in range(10):
+            with pytest.raises(Unavailable):
+                worker.deliver(made.id, made.ticket)
+    worker.deliver(made.id, made.ticket)
+    assert delivery(now(harness, made))["status"] == "delivered"
+
+
+def raising_unavailable(*_: object, **__: object) -> None:
+    raise Unavailable("away")

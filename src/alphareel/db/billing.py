@@ -4,6 +4,7 @@ The functions run in the transaction of a job's transition. Each kind of ledger 
 """
 
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -165,12 +166,17 @@ def reserve_late(
         _reserve(c, row, client_id, budget.limit(max_price), now=now)
 
 
-def settle(c: sa.Connection, row: sa.Row[Any], *, now: datetime) -> sa.Row[Any]:
-    """Charge a completed run for what was processed, at most the reservation, and return the rest."""
+def settle(
+    c: sa.Connection, row: sa.Row[Any], *, now: datetime, output: Mapping[str, Any] | None = None
+) -> sa.Row[Any]:
+    """Charge a run for what was processed, at most the reservation, and return the rest.
+
+    ``output``: what it made, if the row does not have it.
+    """
     if row.price is None or row.billing_status not in (Billing.NOT_BILLED, Billing.RESERVED):
         return row
     client_id, _ = _account_of(c, row.key_id)
-    charge = settled(processed_seconds(row.output), row.price, reserved=row.credits)
+    charge = settled(processed_seconds(output or row.output), row.price, reserved=row.credits)
     _change_balance(c, row, client_id, "settle", row.credits - charge, now=now)
     return _update(c, row, {"billing_status": Billing.CHARGED, "credits": charge})
 

@@ -12,7 +12,7 @@ from alphareel.db.tables import multipart_uploads
 from alphareel.domain.errors import StorageFailed
 from alphareel.service.files import blob_keys
 from alphareel.service.ports import Clock
-from alphareel.service.uploads.multipart import MultipartState, MultipartUpload
+from alphareel.service.uploads.multipart import MAX_BEGUN, MultipartState, MultipartUpload
 
 _UNFINISHED = (MultipartState.OPEN, MultipartState.COMPLETING)
 
@@ -26,15 +26,17 @@ class MultipartStore:
         self._storage = storage
 
     def add(self, multipart: MultipartUpload, *, most: int) -> bool:
-        """Record it and reserve its bytes; False if its key has ``most`` unfinished ones.
+        """Record it and reserve its bytes; False if its key has ``most`` unfinished ones, or ten times as many in all.
 
         Raises StorageQuotaExceeded, StorageFull.
         """
-        mine = (multipart_uploads.c.key_id == multipart.key_id, multipart_uploads.c.state.in_(_UNFINISHED))
+        is_unfinished = sa.case((multipart_uploads.c.state.in_(_UNFINISHED), 1), else_=0)
+        counts = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(is_unfinished), 0))
+        mine = (multipart_uploads.c.key_id == multipart.key_id, multipart_uploads.c.expires_at > self._clock.now())
         with self._database.write() as c:
             lock_storage(c)
-            unfinished = sa.select(sa.func.count()).select_from(multipart_uploads).where(*mine)
-            if c.execute(unfinished).scalar_one() >= most:
+            begun, unfinished = c.execute(counts.select_from(multipart_uploads).where(*mine)).one()
+            if unfinished >= most or begun >= MAX_BEGUN * most:
                 return False
             self._storage.check(c, multipart.key_id, multipart.bytes)
             values = {column.name: getattr(multipart, column.name) for column in multipart_uploads.c}
@@ -46,12 +48,11 @@ class MultipartStore:
             row = c.execute(sa.select(multipart_uploads).where(multipart_uploads.c.id == multipart_id)).one_or_none()
         return None if row is None else _multipart(row)
 
-    def open(self, *, limit: int) -> tuple[MultipartUpload, ...]:
-        """Open ones, newest first."""
-        where = multipart_uploads.c.state == MultipartState.OPEN
-        newest = sa.select(multipart_uploads).where(where).order_by(multipart_uploads.c.created_at.desc()).limit(limit)
+    def page(self, *, after: str, limit: int) -> tuple[MultipartUpload, ...]:
+        """Those with an ID above ``after``, in the order of their IDs."""
+        query = sa.select(multipart_uploads).where(multipart_uploads.c.id > after).order_by(multipart_uploads.c.id)
         with self._database.read() as c:
-            return tuple(map(_multipart, c.execute(newest)))
+            return tuple(map(_multipart, c.execute(query.limit(limit))))
 
     def claim(self, multipart_id: str, *, lease: timedelta) -> bool:
         """Claim it for a completion; False if it is not open and no completion of it has died."""

@@ -120,7 +120,7 @@ class RunnerStore:
             living = (runners.c.id == runner.id, runners.c.revoked_at.is_(None))
             if c.execute(sa.select(runners.c.id).where(*living).with_for_update()).first() is None:
                 return None
-            held = (runner_tasks.c.runner_id == runner.id, runner_tasks.c.state == TaskState.LEASED)
+            held = (runner_tasks.c.runner_id == runner.id, runner_tasks.c.state == TaskState.LEASED, _HAS_EXECUTOR)
             if c.execute(sa.select(sa.func.count()).select_from(runner_tasks).where(*held)).scalar_one() >= slots:
                 return None
             for row in c.execute(_waiting(engines, version)).all():

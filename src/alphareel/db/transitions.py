@@ -61,7 +61,11 @@ def _update_credits(c: sa.Connection, row: sa.Row[Any], transition: Transition, 
         return billing.reserve(c, row, transition.quote, now=now)
     if transition.to is Status.COMPLETED:
         return billing.settle(c, row, now=now)
-    return billing.release(c, row, now=now) if transition.to is Status.FAILED else row
+    if transition.to is not Status.FAILED:
+        return row
+    if row.undelivered is not None:  # all is made, and receivers may have it
+        return billing.settle(c, row, now=now, output=row.undelivered["output"])
+    return billing.release(c, row, now=now)
 
 
 def append_event(

@@ -30,6 +30,7 @@ from alphareel.domain.errors import (
     FetchFailed,
     InternalError,
     InvalidRequest,
+    InvalidRunnerToken,
     InvalidState,
     MissingRunnerToken,
     Unavailable,
@@ -62,6 +63,7 @@ _BLOCK = 1024 * 1024
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")  # no folder, and not hidden
 _LOCAL_SUFFIXES = (".localhost", ".local", ".lan", ".internal", ".home.arpa")
 _STATUS_NOT_FOUND, _STATUS_PARTIAL = 404, 206
+_REFUSALS = (MissingRunnerToken, InvalidRunnerToken, InvalidState, InvalidRequest)  # of this runner as a whole
 
 
 class _Cancelled(Exception):
@@ -196,9 +198,10 @@ class _Runner:
                 self.stopping.wait(pause)
                 pause = min(_MAX_PAUSE, 2 * pause)
                 continue
+            except _REFUSALS:
+                raise
             except AlphareelError as error:
-                if not error.retryable:
-                    raise
+                get_logger(__name__).warning("no task", error=str(error), pause=pause)
                 self.stopping.wait(pause)
                 continue
             if answer["task"] is not None:

@@ -8,7 +8,7 @@ import anyio
 from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from alphareel.domain.errors import InvalidRequest
+from alphareel.domain.errors import InvalidRequest, NotFound, StorageFailed
 from alphareel.http.auth import Admin, RunnerOf, require_admin, require_runner
 from alphareel.http.body_timeouts import BodyTimeouts
 from alphareel.http.context import ServicesOf, SettingsOf, context_of
@@ -82,7 +82,11 @@ async def lease_task(
     while body.slots and not await request.is_disconnected():
         task = await run_in_threadpool(services.runners.lease, runner, slots=body.slots, engines=body.engines)
         if task is not None:
-            return schemas.LeaseResponse(task=await run_in_threadpool(_described, task, services.runners))
+            try:
+                return schemas.LeaseResponse(task=await run_in_threadpool(_described, task, services.runners))
+            except (NotFound, StorageFailed):  # its job was deleted, or ended with its worker
+                await run_in_threadpool(services.runners.drop, task)
+                continue
         if time.monotonic() + _LOOK_SECONDS > deadline:
             break
         await anyio.sleep(_LOOK_SECONDS)

@@ -82,7 +82,7 @@ class BatchService:
             prefix = f"items.{number}"
             details = [FieldProblem(f"{prefix}.{each.field}".rstrip("."), each.message) for each in error.details]
             raise InvalidRequest(f"{prefix}: {error.message}", hint=error.hint, details=details) from None
-        return replace(job, batch_id=batch_id, task={"number": number})
+        return replace(job, batch_id=batch_id, task={**(job.task or {}), "number": number})
 
 
 def _items(body: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:

@@ -153,7 +153,7 @@ class JobService:
             ),
             more_options=request.more_options,
             keep_matte=request.keep_matte,
-            task=_task(request),
+            task=_task(request, job.task),
             uploads=uploads.ids,
             quote=None if scenario else self._quote(request.options, uploads),
             retention_seconds=request.retention_seconds,
@@ -315,8 +315,12 @@ def make_job_id() -> str:
     return "job_" + secrets.token_hex(20)
 
 
-def _task(request: validation.CreateJob | validation.Start) -> dict[str, Any] | None:
-    return {"layers": True} if request.layers else None
+def _task(
+    request: validation.CreateJob | validation.Start, stored: Mapping[str, Any] | None = None
+) -> dict[str, Any] | None:
+    """What the job has to do, beside what it was ``stored`` with, such as its number in a batch."""
+    task = {name: value for name, value in (stored or {}).items() if name != "layers"}
+    return task | {"layers": True} if request.layers else task or None
 
 
 def _is_startable(job: Job) -> bool:

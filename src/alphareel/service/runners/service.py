@@ -109,6 +109,10 @@ class RunnerService:
         if not self._store.end_task(runner.id, task_id, lease=lease, outcome=event):
             raise _not_leased()
 
+    def drop(self, task: RunnerTask) -> None:
+        """Take a task away whose inputs cannot be read: it ends, or runs elsewhere."""
+        self._store.remove_task(task.id)
+
     def release(self, runner: Runner, task_id: str, *, lease: str) -> None:
         """Give the task back, as a runner does that stops. Raises NotFound."""
         if not self._store.release(runner.id, task_id, lease=lease):

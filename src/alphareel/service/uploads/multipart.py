@@ -40,6 +40,7 @@ MIN_PART_BYTES = 16 * MIB
 COMPLETION_LEASE = timedelta(minutes=20)
 """After it, a completion whose server died can be repeated."""
 LATE_PARTS = timedelta(hours=1)
+MAX_BEGUN = 10  # times the unfinished ones: URLs of those that ended are still valid
 """How long a part that was begun before the expiry may still arrive."""
 _BATCH = 100
 
@@ -130,8 +131,9 @@ class MultipartService:
         targets = self._sign(multipart)
         if not self.store.add(multipart, most=self.settings.max_per_key):
             raise TooManyUploads(
-                f"This key has {self.settings.max_per_key} multipart uploads that are not complete.",
-                hint="Complete or abort one of them.",
+                f"This key has {self.settings.max_per_key} multipart uploads that are not complete, or has begun "
+                f"{MAX_BEGUN * self.settings.max_per_key} within the time that their URLs are valid.",
+                hint="Complete or abort one of them, or wait.",
                 retry_after=60.0,
             )
         return multipart, targets
@@ -227,7 +229,9 @@ class MultipartService:
 
     def _receive(self, principal: Principal, multipart: MultipartUpload) -> UploadSession:
         """Copy the parts, in order, into a file of this machine."""
-        session = self.uploads.begin_reserved(principal, filename=multipart.filename, multipart_id=multipart.id)
+        session = self.uploads.begin_reserved(
+            principal, filename=multipart.filename, size=multipart.bytes, multipart_id=multipart.id
+        )
         try:
             for piece in self._pieces(multipart):
                 session.write(piece)
@@ -255,14 +259,26 @@ class MultipartSweep:
     blobs: Blobs
 
     def sweep(self) -> None:
-        """End those that expired, and those with more bytes than declared. Raises Unavailable, StorageFailed."""
+        """End those that expired, and those with more bytes than declared. Raises Unavailable, StorageFailed.
+
+        Signed URLs outlive the end of an upload, so what arrives after it is deleted, too.
+        """
         while self.store.expire(late=LATE_PARTS, limit=_BATCH) == _BATCH:
             pass
-        for multipart in self.store.open(limit=_BATCH):
-            arrived = self.blobs.parts(blob_keys.part_prefix(multipart.id))
-            if sum(part.bytes for part in arrived) > multipart.bytes:
-                get_logger(__name__).warning("multipart upload aborted: more bytes than declared", id=multipart.id)
-                self.store.abort(multipart.id)
+        after = ""
+        while page := self.store.page(after=after, limit=_BATCH):
+            for multipart in page:
+                self._check(multipart)
+            after = page[-1].id
+
+    def _check(self, multipart: MultipartUpload) -> None:
+        prefix = blob_keys.part_prefix(multipart.id)
+        arrived = sum(part.bytes for part in self.blobs.parts(prefix))
+        if multipart.state in (MultipartState.ABORTED, MultipartState.COMPLETED):
+            if arrived:
+                self.blobs.delete_prefix(prefix)
+        elif arrived > multipart.bytes and self.store.abort(multipart.id):
+            get_logger(__name__).warning("multipart upload aborted: more bytes than declared", id=multipart.id)
 
 
 def _check_receipts(multipart: MultipartUpload, receipts: Sequence[PartReceipt]) -> None:

@@ -96,7 +96,11 @@ class UploadService:
         )
 
     def resume(self, tus: TusUpload) -> UploadSession:
-        """Put together a file that arrived in parts, whose bytes are accounted for; ``finish`` finishes ``tus`` too."""
+        """Put together a file that arrived in parts, whose bytes are accounted for; ``finish`` finishes ``tus`` too.
+
+        Raises StorageFull.
+        """
+        self._check_space(tus.length)
         return UploadSession(
             self,
             Uploader(tus.key_id),
@@ -107,8 +111,9 @@ class UploadService:
             tus=tus,
         )
 
-    def begin_reserved(self, principal: Principal, *, filename: str, multipart_id: str) -> UploadSession:
-        """Start to receive a file whose bytes a multipart upload has reserved."""
+    def begin_reserved(self, principal: Principal, *, filename: str, size: int, multipart_id: str) -> UploadSession:
+        """Start to receive a file of ``size`` bytes, which a multipart upload has reserved. Raises StorageFull."""
+        self._check_space(size)
         return UploadSession(
             self,
             _uploader(principal),
@@ -215,9 +220,12 @@ class UploadService:
 
     def remaining_bytes(self, key_id: str | None, size: int) -> int | None:
         """Bytes that this key may add, None for any number. Raises StorageQuotaExceeded, StorageFull."""
+        self._check_space(size)
+        return self._storage.remaining(key_id, size)
+
+    def _check_space(self, size: int) -> None:
         if not self.has_space(size):
             raise no_space()
-        return self._storage.remaining(key_id, size)
 
     def has_space(self, size: int = 0) -> bool:
         """Whether enough space stays free after so many bytes. Raises StorageFailed."""

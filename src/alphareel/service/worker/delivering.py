@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from alphareel.domain.errors import AlphareelError, NotFound, Unavailable
 from alphareel.service.jobs.attempts import AttemptCompleted, attempt_result_from_json
-from alphareel.service.jobs.models import Job, Output
+from alphareel.service.jobs.models import Job, Output, Status
 from alphareel.service.jobs.output_targets import OutputDelivery, OutputTarget
 from alphareel.service.ports import Blobs, FileSender
 from alphareel.service.settings import DeliverySettings, WorkerSettings
@@ -44,7 +44,10 @@ class _Response:
 
 
 class OutputDeliverer:
-    """``stopping`` is set when the worker stops; other workers then do unfinished deliveries."""
+    """``stopping`` is set when the worker stops; other workers then do unfinished deliveries.
+
+    ``on_completed`` gets each job that has completed, more than once after a crash.
+    """
 
     def __init__(
         self,
@@ -56,8 +59,10 @@ class OutputDeliverer:
         settings: DeliverySettings,
         worker: WorkerSettings,
         stopping: threading.Event,
+        on_completed: Callable[[Job], None] = lambda _: None,
     ) -> None:
         self._name = name
+        self._on_completed = on_completed
         self._jobs = jobs
         self._blobs = blobs
         self._cleanup = JobCleanup(jobs, blobs)
@@ -80,19 +85,23 @@ class OutputDeliverer:
             if self._stopping.is_set():
                 block_until_exit()
             job = self._jobs.begin_delivery(job_id, ticket=ticket, actor=self._name)
-            if job is None or job.undelivered is None:  # it has ended
-                self._cleanup.remove_leftovers(job_id)
-                return
-            self._running[job_id] = job
-            try:
-                self._deliver(job)
-            except AttemptSuperseded:
-                pass
-            except WorkerStopping:
-                block_until_exit()
-            finally:
-                del self._running[job_id]
+            if job is not None and job.undelivered is not None:  # it has not ended
+                self._running[job_id] = job
+                try:
+                    self._deliver(job)
+                except AttemptSuperseded:
+                    pass
+                except WorkerStopping:
+                    block_until_exit()
+                except Unavailable:  # the database's fault: it costs no try
+                    with contextlib.suppress(Unavailable):
+                        self._jobs.leave_fetch(job_id, ticket=ticket)
+                    raise
+                finally:
+                    del self._running[job_id]
             self._cleanup.remove_leftovers(job_id)
+            if (ended := self._jobs.job(job_id)) is not None and ended.status is Status.COMPLETED:
+                self._on_completed(ended)
 
     def abandon(self) -> None:
         """Release the running deliveries, which then do not count as tries."""

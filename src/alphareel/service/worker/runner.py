@@ -132,6 +132,7 @@ class Worker:
             settings=settings.delivery,
             worker=settings.worker,
             stopping=self._stopping,
+            on_completed=on_completed,
         )
         self._running: dict[str, Job] = {}
 
