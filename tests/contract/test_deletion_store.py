@@ -76,6 +76,7 @@ def test_a_deleted_job_is_not_found_anywhere(jobs: JobStore, deletion: DeletionS
         "previews/job_1/",
         "chunks/job_1/",
         "fetched/job_1/",
+        "returned/job_1/",
     )
     assert jobs.job("job_1") is None
     assert jobs.jobs("k1", statuses=None, limit=9, offset=0).total == 0
@@ -124,6 +125,7 @@ def test_an_upload_is_deleted_with_the_last_job_that_uses_it(
         "previews/job_1/",
         "chunks/job_1/",
         "fetched/job_1/",
+        "returned/job_1/",
     )
     assert uploads.upload("u1") is not None
     assert deletion.remove_job("job_2", actor="test") == (
@@ -132,6 +134,7 @@ def test_an_upload_is_deleted_with_the_last_job_that_uses_it(
         "previews/job_2/",
         "chunks/job_2/",
         "fetched/job_2/",
+        "returned/job_2/",
         "uploads/u1.mp4",
     )
     assert uploads.upload("u1") is None
@@ -146,6 +149,7 @@ def test_an_upload_of_another_key_stays(jobs: JobStore, deletion: DeletionStore,
         "previews/job_1/",
         "chunks/job_1/",
         "fetched/job_1/",
+        "returned/job_1/",
     )
     assert uploads.upload("u1") is not None
 
@@ -193,6 +197,7 @@ def test_blobs_stay_listed_until_they_are_deleted(
         "previews/job_1/",
         "chunks/job_1/",
         "fetched/job_1/",
+        "returned/job_1/",
         "uploads/u1.mp4",
     }
     deletion.clear_pending_deletions("uploads/u1.mp4")
@@ -202,6 +207,7 @@ def test_blobs_stay_listed_until_they_are_deleted(
         "previews/job_1/",
         "chunks/job_1/",
         "fetched/job_1/",
+        "returned/job_1/",
     }
 
 

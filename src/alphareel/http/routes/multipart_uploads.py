@@ -65,14 +65,14 @@ def get_multipart_upload(
 
 @router.post(
     "/{multipart_id}/complete",
-    openapi_extra=json_body(schemas.MultipartComplete),
+    openapi_extra=json_body(schemas.MultipartCompletion),
     responses={**errors(s400="A part is missing or differs, or the file is no video"), **_NOT_FOUND},
 )
 async def complete_multipart_upload(
     multipart_id: str,
     request: Request,
     principal: KeyPrincipal,
-    body: Annotated[schemas.MultipartComplete, Depends(body_of(schemas.MultipartComplete))],
+    body: Annotated[schemas.MultipartCompletion, Depends(body_of(schemas.MultipartCompletion))],
     *,
     services: ServicesOf,
     settings: SettingsOf,

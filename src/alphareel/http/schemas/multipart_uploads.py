@@ -21,7 +21,7 @@ class PartReceipt(RequestBody):
     etag: str = Field(min_length=1, max_length=200, description="The ETag that the bucket answered to the part.")
 
 
-class MultipartComplete(RequestBody):
+class MultipartCompletion(RequestBody):
     parts: Annotated[list[PartReceipt], Field(min_length=1, max_length=MAX_PARTS)]
 
 
