@@ -64,9 +64,12 @@ def test_after_a_burst_a_request_passes_as_soon_as_retry_after_says(make_client,
 
 def test_waiting_for_unfinished_jobs_does_not_use_up_the_reads_of_the_key(limited, finish_job):
     job_ids = [limited.post("/v1/jobs", json=VIDEO).json()["id"] for _ in range(2)]
+    began = time.monotonic()
     polls = [limited.get(f"/v1/jobs/{job_id}") for _ in range(5) for job_id in job_ids]
+    refilled = time.monotonic() - began  # at most: a read a second
     assert {poll.status_code for poll in polls} == {200}
-    assert (polls[-1].headers["RateLimit-Limit"], polls[-1].headers["RateLimit-Remaining"]) == (str(JOB_READS), "55")
+    assert polls[-1].headers["RateLimit-Limit"] == str(JOB_READS)
+    assert JOB_READS - 5 <= int(polls[-1].headers["RateLimit-Remaining"]) <= JOB_READS - 5 + refilled
     finish_job(job_ids[0])
     assert limited.get(f"/v1/jobs/{job_ids[0]}").headers["RateLimit-Remaining"] == "2"
     assert [limited.get("/v1/jobs").status_code for _ in range(3)] == [200, 200, 429]
