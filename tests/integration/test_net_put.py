@@ -38,6 +38,8 @@ class Receiver(BaseHTTPRequestHandler):
                 self.rfile.read(1000)
                 time.sleep(0.1)
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        if len(body) < int(self.headers["Content-Length"]):  # the sender gave up
+            return
         type(self).got.append((self.path, dict(self.headers), body))
         self.send_response(302 if route == "redirect" else 200)
         if route == "redirect":
