@@ -16,6 +16,7 @@ from alphareel.service.api_keys.models import ApiKey
 from alphareel.service.api_keys.service import digest
 from alphareel.service.jobs.deletion import DeletionService
 from alphareel.service.principal import Principal
+from alphareel.service.tus import service
 from alphareel.service.tus.models import TusUpload
 from alphareel.service.tus.protocol import parse_checksum, parse_metadata
 from alphareel.service.tus.service import TusWriter
@@ -309,3 +310,19 @@ def test_metadata_is_decoded() -> None:
 def test_a_checksum_that_cannot_be_is_refused(value: str) -> None:
     with pytest.raises(errors.InvalidRequest):
         parse_checksum(value)
+
+
+def test_a_body_that_fills_the_disk_is_refused_before_it_is_full(
+    harness: ServiceHarness, owner: Principal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tus = create(harness, owner)
+    checksum = parse_checksum("sha256 " + base64.b64encode(bytes(32)).decode())
+    writer = harness.services.tus.append(owner, tus.id, offset=0, size=None, checksum=checksum)
+    assert writer is not None
+    monkeypatch.setattr(service, "_CHECKED_BYTES", 100)
+    writer.write(FILE[:200])
+    monkeypatch.setattr(harness.services.uploads, "has_space", lambda _size=0: False)
+    with pytest.raises(errors.StorageFull):
+        writer.write(FILE[200:400])
+    writer.close()
+    assert harness.services.tus.get(owner, tus.id).offset == 0

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from alphareel.db.uploads import UploadStore
 
 _COPY_BYTES = 1024 * 1024
+_CHECKED_BYTES = 64 * 1024 * 1024  # between two looks at the free space
 _MAX_PARTS_IN_MIND = 1000  # of a large file: its parts grow, so that there are never many more than these
 
 
@@ -165,6 +166,9 @@ class TusService:
             hint="Send as many bytes as were announced.",
         )
 
+    def check_space(self) -> None:
+        self._uploads.check_space(0)
+
     def renew(self, tus: TusUpload) -> None:
         self._store.renew(tus, seconds=self.lock_seconds)
 
@@ -239,6 +243,7 @@ class TusWriter:
         self._path = folder / uuid.uuid4().hex
         self._file: BinaryIO | None = None
         self._size = 0  # bytes in the file, which are not stored yet
+        self._checked = 0  # of these, when the free space was looked at: a body with a checksum is stored as a whole
         self._session: UploadSession | None = None
         self._active = time.monotonic()
         self._lock = threading.Lock()
@@ -249,9 +254,12 @@ class TusWriter:
         return self.tus.offset + self._size == self.tus.length
 
     def write(self, data: bytes) -> None:
-        """Append. Raises FileTooLarge beyond the announced length, and what storing a part raises."""
+        """Append. Raises FileTooLarge beyond the announced length, StorageFull, and what storing a part raises."""
         if self.tus.offset + self._size + len(data) > self.tus.length:
             raise self._service.too_long(self.tus)
+        if self._size - self._checked >= _CHECKED_BYTES:
+            self._service.check_space()
+            self._checked = self._size
         try:
             if self._file is None:
                 self._folder.mkdir(parents=True, exist_ok=True)
@@ -326,7 +334,7 @@ class TusWriter:
             self.tus = self._service.store_part(self.tus, self._path, self._size)
         finally:
             self._path.unlink(missing_ok=True)
-            self._file, self._size = None, 0
+            self._file, self._size, self._checked = None, 0, 0
 
     def _close_file(self) -> None:
         if self._file is None:

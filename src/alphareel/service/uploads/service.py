@@ -100,7 +100,7 @@ class UploadService:
 
         Raises StorageFull.
         """
-        self._check_space(tus.length)
+        self.check_space(tus.length)
         return UploadSession(
             self,
             Uploader(tus.key_id),
@@ -113,7 +113,7 @@ class UploadService:
 
     def begin_reserved(self, principal: Principal, *, filename: str, size: int, multipart_id: str) -> UploadSession:
         """Start to receive a file of ``size`` bytes, which a multipart upload has reserved. Raises StorageFull."""
-        self._check_space(size)
+        self.check_space(size)
         return UploadSession(
             self,
             _uploader(principal),
@@ -220,10 +220,11 @@ class UploadService:
 
     def remaining_bytes(self, key_id: str | None, size: int) -> int | None:
         """Bytes that this key may add, None for any number. Raises StorageQuotaExceeded, StorageFull."""
-        self._check_space(size)
+        self.check_space(size)
         return self._storage.remaining(key_id, size)
 
-    def _check_space(self, size: int) -> None:
+    def check_space(self, size: int) -> None:
+        """Raises StorageFull unless enough space stays free after so many bytes."""
         if not self.has_space(size):
             raise no_space()
 
