@@ -235,7 +235,9 @@ def test_killing_workers_loses_no_job_and_completes_each_once(
 
 def test_a_fetch_does_not_use_the_concurrency_of_jobs(jobs: JobStore, start_worker: StartWorker, log: Path) -> None:
     start_worker(concurrency=1)
-    far, near = submit(jobs, far=100), submit(jobs)
+    far = submit(jobs, far=100)
+    wait_for_fetch(log, far)
+    near = submit(jobs)
     wait_for(jobs, [near])
     assert [line[2] for line in lines(log, "fetch", far)] == ["1"]
     assert lines(log, "execute", far) == []
@@ -246,10 +248,7 @@ def test_a_worker_that_is_killed_while_it_fetches_loses_nothing(
 ) -> None:
     victim = start_worker()
     job = submit(jobs, far=100)
-    deadline = time.monotonic() + 60
-    while not lines(log, "fetch", job):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for_fetch(log, job)
     start_worker()
     os.kill(victim.pid, signal.SIGKILL)
     wait_for(jobs, [job])
@@ -307,6 +306,13 @@ def test_withdrawn_chunks_are_not_made(
     last = submit(jobs)
     wait_for(jobs, [last])
     assert log.read_text().count("help") == 1
+
+
+def wait_for_fetch(log: Path, job: Job, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not lines(log, "fetch", job):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def wait_for_help(log: Path, count: int, seconds: float = 60) -> list[list[str]]:
