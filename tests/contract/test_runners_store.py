@@ -124,9 +124,19 @@ def test_a_task_that_was_given_back_is_as_new(store, runner, other):
     store.renew(runner.id, "t1", lease=held.lease, progress={"share": 0.5})
     store.add_file(runner.id, "t1", lease=held.lease, name="a", file=ReturnedFile("b", 1, "c"))
     assert store.release(runner.id, "t1", lease=held.lease)
-    assert store.task("t1") == task()
+    assert store.task("t1") == task(released=(runner.id,))
     again = lease(store, other)
     assert again.lease != held.lease
+
+
+def test_who_gave_a_task_back_three_times_does_not_get_it_again(store, runner, other):
+    store.add_task(task())
+    for _ in range(3):
+        held = lease(store, runner)
+        assert store.release(runner.id, "t1", lease=held.lease)
+    assert lease(store, runner) is None
+    assert store.task("t1").refused == (runner.id,)
+    assert lease(store, other).id == "t1"
 
 
 def test_who_failed_at_a_task_does_not_get_it_again(store, runner, other):

@@ -240,6 +240,32 @@ def test_what_all_runners_failed_at_runs_here(harness, tmp_path, clip, number):
     assert len(stage.here) == 1
 
 
+def test_what_the_only_runner_gives_back_again_and_again_runs_here(harness, tmp_path, clip):
+    stage = Stage(harness, tmp_path, clip, runners_only=True)
+    runner = stage.runner()
+    result = stage.start()
+    for _ in range(3):
+        task = stage.lease(runner)
+        stage.service.release(runner, task.id, lease=task.lease)
+    assert result() == RunResult(())
+    assert len(stage.here) == 1
+
+
+def test_a_verification_waits_for_a_slot(stage, made):
+    outputs, results = made
+    runner = stage.runner()
+    result = stage.start()
+    task = stage.lease(runner)
+    stage.send(runner, task, "result.webm", outputs[0].path.read_bytes())
+    with stage.remote.slot(stage.tick):
+        stage.finish(runner, task, [results[0]])
+        before = stage.ticks
+        while stage.ticks < before + 5:  # it looks for a slot, and holds none
+            time.sleep(0.02)
+        assert stage.store.task(task.id) is not None
+    assert result().results[0].sha256 == results[0].sha256
+
+
 def test_what_no_runner_can_do_runs_here(harness, tmp_path, clip):
     stage = Stage(harness, tmp_path, clip, runners_only=True)
     stage.runner(engines=("rvm",))

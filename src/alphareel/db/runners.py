@@ -12,7 +12,7 @@ from alphareel.db.database import Database
 from alphareel.db.tables import executors, runner_tasks, runners
 from alphareel.service.api_keys.models import AuditContext
 from alphareel.service.ports import Clock
-from alphareel.service.runners.models import LIVE, ReturnedFile, Runner, RunnerTask, TaskState
+from alphareel.service.runners.models import LIVE, MAX_RELEASES, ReturnedFile, Runner, RunnerTask, TaskState
 
 _LOOKED_AT = 50  # waiting tasks that one look considers, the oldest first
 
@@ -88,7 +88,7 @@ class RunnerStore:
 
     def add_task(self, task: RunnerTask) -> None:
         """Let a runner do it. Removes what dead executors waited for."""
-        values = {**asdict(task), "outputs": list(task.outputs), "refused": list(task.refused), "files": {}}
+        values = {**asdict(task), **{name: list(getattr(task, name)) for name in _LISTS}, "files": {}}
         with self._database.write() as c:
             c.execute(sa.delete(runner_tasks).where(~_HAS_EXECUTOR))
             c.execute(sa.insert(runner_tasks).values(values))
@@ -170,10 +170,21 @@ class RunnerStore:
             return c.execute(sa.update(runner_tasks).where(*held).values(values)).rowcount == 1
 
     def release(self, runner_id: str, task_id: str, *, lease: str) -> bool:
-        """Let another runner do the task; False when the runner does not hold the lease."""
+        """Let another runner do the task; False when the runner does not hold the lease.
+
+        A runner that gave the task back MAX_RELEASES times is refused.
+        """
         held = (*_held(task_id, lease), runner_tasks.c.runner_id == runner_id)
+        columns = (runner_tasks.c.refused, runner_tasks.c.released)
         with self._database.write() as c:
-            return c.execute(sa.update(runner_tasks).where(*held).values(_FREE)).rowcount == 1
+            row = c.execute(sa.select(*columns).where(*held).with_for_update()).one_or_none()
+            if row is None:
+                return False
+            values = {"released": [*row.released, runner_id]}
+            if values["released"].count(runner_id) >= MAX_RELEASES:
+                values["refused"] = [*row.refused, runner_id]
+            c.execute(sa.update(runner_tasks).where(*held).values({**_FREE, **values}))
+        return True
 
     def _waits(self, engines: Sequence[str], version: str) -> bool:
         with self._database.read() as c:
@@ -181,6 +192,7 @@ class RunnerStore:
 
 
 _HAS_EXECUTOR = sa.exists().where(executors.c.id == runner_tasks.c.executor_id)
+_LISTS = ("outputs", "refused", "released")
 _FREE: dict[str, Any] = {
     "state": TaskState.WAITING,
     "runner_id": None,
@@ -218,5 +230,5 @@ def _runner(row: sa.Row[Any]) -> Runner:
 def _task(row: sa.Row[Any]) -> RunnerTask:
     values = dict(row._mapping)  # noqa: SLF001
     files = {name: ReturnedFile(**stored) for name, stored in values["files"].items()}
-    lists = {name: tuple(values[name]) for name in ("outputs", "refused")}
+    lists = {name: tuple(values[name]) for name in _LISTS}
     return RunnerTask(**{**values, **lists, "files": files, "state": TaskState(values["state"])})

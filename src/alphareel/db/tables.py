@@ -369,6 +369,7 @@ runner_tasks = sa.Table(
     sa.Column("inputs", sa.JSON, nullable=False),  # blob by file name
     sa.Column("outputs", sa.JSON, nullable=False),  # file names
     sa.Column("refused", sa.JSON, nullable=False),  # runners that failed at it
+    sa.Column("released", sa.JSON, nullable=False),  # runners that gave it back, once for each time
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("runner_id", sa.String(64), sa.ForeignKey(runners.c.id)),
     sa.Column("lease", sa.String(64)),

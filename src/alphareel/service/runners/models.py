@@ -13,6 +13,8 @@ LEASE_SECONDS = 30.0
 RENEW_SECONDS = 5.0
 """How often a runner renews."""
 MAX_SLOTS = 64
+MAX_RELEASES = 3
+"""A runner that gave a task back so often does not get it again."""
 
 
 class TaskState(StrEnum):
@@ -57,8 +59,8 @@ class RunnerTask:
     """A RunTask that a worker process lets a runner do.
 
     ``request``: the RunTask as JSON, with file names in place of paths. ``inputs``: its files, as blobs by name.
-    ``outputs``: names of the files to return. ``refused``: runners that failed at it. ``outcome``: the last event of
-    the child process, as JSON; nothing in it is trusted.
+    ``outputs``: names of the files to return. ``refused``: runners that failed at it. ``released``: runners that gave
+    it back, once for each time. ``outcome``: the last event of the child process, as JSON; nothing in it is trusted.
     """
 
     id: str
@@ -72,6 +74,7 @@ class RunnerTask:
     inputs: Mapping[str, str]
     outputs: tuple[str, ...]
     refused: tuple[str, ...] = ()
+    released: tuple[str, ...] = ()
     state: TaskState = TaskState.WAITING
     runner_id: str | None = None
     lease: str | None = None

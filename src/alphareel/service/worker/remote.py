@@ -237,7 +237,7 @@ class RemoteTasks:
                 watch.reset()
                 now = time.monotonic()
                 if must_wait and now - looked_at > self._times.look:
-                    must_wait, looked_at = self._must_wait(row.engine, row.refused), now
+                    must_wait, looked_at = self._must_wait(row.engine, current.refused), now
                 if not must_wait and now - added_at > self._times.preference and self._take_slot(row):
                     return None
             elif watch.is_silent(current):
@@ -286,7 +286,8 @@ class RemoteTasks:
         """Verify in a confined child: the files may be hostile. Raises VerificationFailed and the like."""
         check = VerifyTask(replace(task, engines=(ended.engine,), previews=None), told, engine)
         limits = ResourceLimits(_VERIFY_MEMORY, wall_seconds=_VERIFY_SECONDS)
-        return child_process.run(check, limits, tick=lambda _: tick(None), children=self._children)
+        with self.slot(tick):
+            return child_process.run(check, limits, tick=lambda _: tick(None), children=self._children)
 
     def _add(
         self, job: Job, task: RunTask, keys: Mapping[Path, str], engine: str, refused: list[str]

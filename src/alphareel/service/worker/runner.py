@@ -394,7 +394,8 @@ class Worker:
 
         with self._child_span() as record:
             if self._remote is None or isinstance(task, JoinTask):
-                run = run_here(task)
+                with self._slot(tick):
+                    run = run_here(task)
             else:
                 run = self._remote.run(job, task, opened.keys, allowed, tick, run_here=run_here, engine=engine)
             record(run)

@@ -39,6 +39,7 @@ def upgrade() -> None:
         sa.Column("inputs", sa.JSON, nullable=False),
         sa.Column("outputs", sa.JSON, nullable=False),
         sa.Column("refused", sa.JSON, nullable=False),
+        sa.Column("released", sa.JSON, nullable=False),
         sa.Column("state", sa.String(16), nullable=False),
         sa.Column("runner_id", sa.String(64)),
         sa.Column("lease", sa.String(64)),
