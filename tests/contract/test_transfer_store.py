@@ -10,7 +10,18 @@ import sqlalchemy as sa
 
 from alphareel.db import migrate, transfer
 from alphareel.db.database import Database, open_engine
-from alphareel.db.tables import UtcTime, admin_events, executors, metadata, runner_tasks, settings
+from alphareel.db.tables import (
+    UtcTime,
+    admin_events,
+    executors,
+    jobs,
+    metadata,
+    multipart_uploads,
+    runner_tasks,
+    settings,
+    tus_parts,
+    uploads,
+)
 from alphareel.domain.errors import InvalidState
 
 OF_WORKERS = (executors, runner_tasks)
@@ -80,6 +91,25 @@ def test_a_target_in_use_is_refused_and_keeps_its_rows(database: Database, other
         transfer.copy_tables(other, database)
     with database.read() as c:
         assert c.execute(sa.select(sa.func.count()).select_from(settings)).scalar_one() == 1
+
+
+def test_a_backup_needs_what_rows_refer_to_and_the_parts_of_unfinished_uploads(other: Database) -> None:
+    rows = fill(other)
+    file = {"blob": "outputs/one/1/result.webm"}
+    more = [{"blob": "outputs/one/1/mov.mov"}]
+    sent = {"output": {"blob": "outputs/one/2/result.webm"}, "more_outputs": [{"blob": "outputs/one/2/mov.mov"}]}
+    values = {"output": file, "more_outputs": more, "matte": {"blob": "mattes/one/1/m.mkv"}, "undelivered": sent}
+    states = ("open", "completing", "completed", "aborted")
+    begun = [{**rows[multipart_uploads.name], "id": state, "state": state} for state in states]
+    with other.write() as c:
+        c.execute(sa.update(jobs).values(**values, files_expired_at=None, deleted_at=None))
+        c.execute(sa.update(uploads).values(blob="uploads/a.mp4"))
+        c.execute(sa.update(tus_parts).values(blob="parts/t/0.1"))
+        c.execute(sa.insert(multipart_uploads).values(begun))
+    blobs, owners = transfer.stored_blobs(other)
+    outputs = {f"outputs/one/{n}/{name}" for n in (1, 2) for name in ("result.webm", "mov.mov")}
+    assert blobs == {"uploads/a.mp4", "parts/t/0.1", "mattes/one/1/m.mkv", *outputs}
+    assert owners == {"one", "open", "completing"}
 
 
 def test_the_source_knows_where_it_was_moved_and_the_target_does_not(database: Database, other: Database) -> None:

@@ -1,6 +1,6 @@
 """Copies all our tables from one database to another, which may be of the other kind."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,13 +12,16 @@ from alphareel.db.tables import (
     jobs,
     keys,
     metadata,
+    multipart_uploads,
     pending_deletions,
     runner_tasks,
     settings,
+    tus_parts,
     tus_uploads,
     uploads,
 )
 from alphareel.domain.errors import InvalidState, StorageFailed
+from alphareel.service.uploads.multipart import MultipartState
 
 MOVED_TO = "moved_to"
 _BATCH = 1000
@@ -44,14 +47,25 @@ def copy_tables(source: Database, target: Database) -> dict[str, int]:
 
 
 def stored_blobs(database: Database) -> tuple[set[str], set[str]]:
-    """Keys of the uploads and outputs that rows refer to, and IDs of jobs and tus uploads with other files to keep."""
+    """Keys of the files that rows refer to, and IDs of jobs and unfinished uploads with other files to keep."""
+    columns = (jobs.c.id, jobs.c.output, jobs.c.more_outputs, jobs.c.matte, jobs.c.undelivered)
+    kept = (jobs.c.files_expired_at.is_(None), jobs.c.deleted_at.is_(None))
+    unfinished = multipart_uploads.c.state.in_([MultipartState.OPEN, MultipartState.COMPLETING])
     with database.read() as c:
         blobs = set(c.execute(sa.select(uploads.c.blob)).scalars())
-        kept = (jobs.c.files_expired_at.is_(None), jobs.c.deleted_at.is_(None))
-        found = c.execute(sa.select(jobs.c.id, jobs.c.output).where(*kept)).all()
-        blobs |= {row.output["blob"] for row in found if row.output}
+        blobs |= set(c.execute(sa.select(tus_parts.c.blob)).scalars())
+        found = [dict(row) for row in c.execute(sa.select(*columns).where(*kept)).mappings()]
+        for row in found:
+            blobs |= _blobs_of_result(row) | _blobs_of_result(row["undelivered"] or {})
         blobs -= set(c.execute(sa.select(pending_deletions.c.blob)).scalars())
-        return blobs, {row.id for row in found} | set(c.execute(sa.select(tus_uploads.c.id)).scalars())
+        owners = {row["id"] for row in found} | set(c.execute(sa.select(tus_uploads.c.id)).scalars())
+        return blobs, owners | set(c.execute(sa.select(multipart_uploads.c.id).where(unfinished)).scalars())
+
+
+def _blobs_of_result(values: Mapping[str, Any]) -> set[str]:
+    """``values``: a row of ``jobs``, or a result that is being delivered."""
+    files = (values.get("output"), values.get("matte"), *(values.get("more_outputs") or ()))
+    return {file["blob"] for file in files if file}
 
 
 def mark_moved(database: Database, to: str) -> None:
