@@ -10,6 +10,7 @@ from moto.server import ThreadedMotoServer
 
 from alphareel.testing.clips import make_clip
 from alphareel.testing.service import ServiceProcess, wait_for
+from alphareel_client import Client
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
@@ -89,6 +90,8 @@ def test_parts_go_straight_to_the_bucket(bucket: str, tmp_path: Path) -> None:
             receipts.append({"number": part["number"], "etag": answer.headers["ETag"]})
         made = requests.post(begun["complete_url"], headers=KEY, json={"parts": receipts}, timeout=60)
         assert made.status_code == 200, made.text
+        with Client(KEY["X-Api-Key"], base_url=service.base) as client:
+            assert client.upload(clip, multipart=True)["size"] == len(data)
         wait_for(lambda: [key.split("/")[1] for key in keys(bucket)] == ["uploads"], seconds=90)
         job = {"video_url": made.json()["video_url"], "engine": "chroma"}
         job_id = requests.post(f"{service.base}/v1/jobs", headers=KEY, json=job, timeout=60).json()["id"]

@@ -193,9 +193,9 @@ def test_two_completions_at_once_make_one_upload(harness: ServiceHarness, caller
     receipts = send(harness, made)
     received = harness.services.multipart_uploads.begin_completion(caller, made.id, receipts)
     assert not isinstance(received, Upload)
-    with pytest.raises(errors.InvalidState, match="being completed"):
+    with pytest.raises(errors.UploadLocked, match="being completed"):
         complete(harness, caller, made, receipts)
-    with pytest.raises(errors.InvalidState):
+    with pytest.raises(errors.UploadLocked):
         harness.services.multipart_uploads.abort(caller, made.id)
     received.finish()
 

@@ -14,6 +14,7 @@ from alphareel_client.config import API_KEY_VARIABLES, resolve_base_url, resolve
 from alphareel_client.download import fetch
 from alphareel_client.errors import ApiError, JobFailed
 from alphareel_client.events import stream_events
+from alphareel_client.multipart import send_multipart
 from alphareel_client.transport import HttpClient, HttpSession, Request, drop_none, idempotent_request
 from alphareel_client.tus import RESUMABLE_BYTES, send_resumable
 from alphareel_client.types import (
@@ -84,17 +85,32 @@ class Client(HttpClient):
         )
         self.webhooks = Webhooks(self._session)
 
-    def upload(self, path: str | Path, *, resumable: bool | None = None, on_progress: OnBytes | None = None) -> Upload:
+    def upload(
+        self,
+        path: str | Path,
+        *,
+        resumable: bool | None = None,
+        multipart: bool = False,
+        on_progress: OnBytes | None = None,
+    ) -> Upload:
         """Stream a file from disk. Raises ApiError, OSError.
 
         Parameters
         ----------
         resumable
             Go on where a broken connection stopped it. None: if the file has 64 MiB or more, and the service can.
+        multipart
+            Send parts straight to the service's bucket, four at a time. A service that stores files on a disk refuses
+            it with ``multipart_unavailable``.
         on_progress
-            Called with the bytes sent so far and in all; the former fall back when a connection breaks.
+            Called with the bytes sent so far and in all; the former fall back when a connection breaks. With
+            ``multipart`` it is called in other threads, one at a time.
         """
         source = Path(path)
+        if multipart:
+            if resumable:
+                raise ValueError("resumable and multipart are two ways to send a file: choose one")
+            return send_multipart(self._session, source, retries=self._retries, on_progress=on_progress)
         kind = mimetypes.guess_type(source.name)[0] or "application/octet-stream"
         if resumable or (resumable is None and source.stat().st_size >= RESUMABLE_BYTES):
             try:

@@ -19,7 +19,9 @@ from alphareel.service.uploads.models import Upload
 
 router = APIRouter(prefix="/uploads/multipart", tags=["uploads"])
 
-_NOT_FOUND = errors(s404="No such multipart upload, or another key's", s409="It is not open any more")
+_NOT_FOUND = errors(
+    s404="No such multipart upload, or another key's", s409="It is not open any more", s423="It is being completed"
+)
 
 
 def _shown(

@@ -23,6 +23,7 @@ from alphareel.domain.errors import (
     NotFound,
     StorageFailed,
     TooManyUploads,
+    UploadLocked,
 )
 from alphareel.service.files import blob_keys
 from alphareel.service.ports import Blobs, Clock, StoredPart
@@ -40,9 +41,10 @@ MIN_PART_BYTES = 16 * MIB
 COMPLETION_LEASE = timedelta(minutes=20)
 """After it, a completion whose server died can be repeated."""
 LATE_PARTS = timedelta(hours=1)
-MAX_BEGUN = 10  # times the unfinished ones: URLs of those that ended are still valid
 """How long a part that was begun before the expiry may still arrive."""
+MAX_BEGUN = 10  # times the unfinished ones: URLs of those that ended are still valid
 _BATCH = 100
+_COMPLETING_SECONDS = 2.0  # after which to ask again for an upload that is being completed
 
 
 class MultipartState(StrEnum):
@@ -150,7 +152,10 @@ class MultipartService:
         return tuple(PartTarget(number, multipart.size_of(number), url) for number, url in enumerate(urls, start=1))
 
     def get(self, principal: Principal, multipart_id: str) -> tuple[MultipartUpload, tuple[PartTarget, ...]]:
-        """An open multipart upload, with fresh URLs of the parts that did not arrive. Raises NotFound, InvalidState."""
+        """An open multipart upload, with fresh URLs of the parts that did not arrive.
+
+        Raises NotFound, InvalidState, UploadLocked while it is being completed.
+        """
         multipart = self._find(principal, multipart_id)
         if multipart.state is not MultipartState.OPEN:
             raise _not_open(multipart)
@@ -164,8 +169,9 @@ class MultipartService:
     ) -> Upload | UploadSession:
         """The file as it was received, to be inspected and stored; the upload if that was done before.
 
-        The caller must call ``reopen`` when that fails. Raises NotFound; InvalidState for one that was aborted, and
-        while another request completes it; InvalidRequest when parts are missing or differ from what the client sent.
+        The caller must call ``reopen`` when that fails. Raises NotFound; InvalidState for one that was aborted;
+        UploadLocked while another request completes it; InvalidRequest when parts are missing or differ from what the
+        client sent.
         """
         multipart = self._find(principal, multipart_id)
         if multipart.state is MultipartState.COMPLETED:
@@ -186,7 +192,7 @@ class MultipartService:
         self.store.reopen(multipart_id)
 
     def abort(self, principal: Principal, multipart_id: str) -> None:
-        """Delete the parts; idempotent. Raises NotFound, InvalidState while it is being completed or after that."""
+        """Delete the parts; idempotent. Raises NotFound, InvalidState once it is completed, UploadLocked before."""
         multipart = self._find(principal, multipart_id)
         if multipart.state is not MultipartState.ABORTED and not self.store.abort(multipart.id):
             raise _not_open(self._find(principal, multipart_id))
@@ -297,9 +303,14 @@ def _plain_etag(etag: str) -> str:
     return etag.strip().removeprefix("W/").strip('"').lower()
 
 
-def _not_open(multipart: MultipartUpload) -> InvalidState:
+def _not_open(multipart: MultipartUpload) -> InvalidState | UploadLocked:
+    if multipart.state is MultipartState.COMPLETING:
+        return UploadLocked(
+            "The multipart upload is being completed.",
+            hint="Repeat the request after Retry-After seconds.",
+            retry_after=_COMPLETING_SECONDS,
+        )
     told = {
-        MultipartState.COMPLETING: ("The multipart upload is being completed.", "Wait for that request's answer."),
         MultipartState.COMPLETED: ("The multipart upload is complete.", "Use its upload, or delete that."),
     }.get(multipart.state, ("The multipart upload was aborted.", "Begin a new one."))
     return InvalidState(told[0], hint=told[1])
