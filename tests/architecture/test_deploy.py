@@ -38,7 +38,7 @@ def tool(name: str) -> str:
 
 def accepts(command: list[Any], **environment: str) -> None:
     done = subprocess.run(
-        command, env=os.environ | environment, cwd=DEPLOY, capture_output=True, text=True, timeout=60, check=False
+        command, env=os.environ | environment, cwd=DEPLOY, capture_output=True, text=True, timeout=200, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,7 @@ class AttackedService(ServiceProcess):
         return None
 
     def worker(self) -> psutil.Process:
-        return wait_for(lambda: self.find("alphareel.server.worker_process"), 60)
+        return wait_for(lambda: self.find("alphareel.server.worker_process"))
 
     def ask(self, method: str, path: str, **more: Any) -> requests.Response:
         headers = {"X-Api-Key": KEY, "X-Admin-Token": ADMIN}
@@ -66,7 +65,7 @@ class AttackedService(ServiceProcess):
     def job(self, job_id: str) -> Any:
         return self.call("GET", f"/v1/jobs/{job_id}")
 
-    def wait_for_end(self, job_id: str, seconds: float = 100) -> Any:
+    def wait_for_end(self, job_id: str, seconds: float = 200) -> Any:
         wait_for(lambda: self.job(job_id)["status"] in ("completed", "failed"), seconds)
         return self.job(job_id)
 
@@ -75,8 +74,8 @@ class AttackedService(ServiceProcess):
 
     def halt_while_writing(self) -> psutil.Process:
         """Halt the child process that runs a job while it writes the result."""
-        wait_for(lambda: any((self.data_dir / "work").rglob("*.part")), 60, pause=0.01)
-        child = wait_for(lambda: self.find("alphareel.service.worker.child_main"), 10, pause=0.01)
+        wait_for(lambda: any((self.data_dir / "work").rglob("*.part")), pause=0.01)
+        child = wait_for(lambda: self.find("alphareel.service.worker.child_main"), pause=0.01)
         child.suspend()
         return child
 
@@ -88,7 +87,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., AttackedService]]:
     def start(folder: str = "data", **settings: str) -> AttackedService:
         started.append(AttackedService(tmp_path / folder, **settings))
         victim = started[-1].wait_until_it_listens()
-        wait_for(victim.is_ready, 60)
+        wait_for(victim.is_ready)
         return victim
 
     yield start
@@ -100,15 +99,3 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., AttackedService]]:
 @pytest.fixture(scope="session")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_clip(tmp_path_factory.mktemp("clip") / "in.mp4", width=320, height=240, frames=50).path
-
-
-@pytest.fixture
-def took() -> Callable[[Callable[[], Any]], float]:
-    """Seconds that a call takes."""
-
-    def measure(call: Callable[[], Any]) -> float:
-        started_at = time.monotonic()
-        call()
-        return time.monotonic() - started_at
-
-    return measure

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import struct
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +25,6 @@ class Response:
     status: int
     headers: dict[str, str]
     body: bytes
-    seconds: float
 
     @property
     def json(self) -> Any:
@@ -51,7 +49,6 @@ def request(method: str, path: str, body: bytes = b"", **headers: str) -> bytes:
 
 async def ask(port: int, raw: bytes) -> Response:
     """Send these bytes on a connection of their own and read the answer."""
-    began = time.monotonic()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(raw)
@@ -65,7 +62,7 @@ async def ask(port: int, raw: bytes) -> Response:
             body = await reader.readuntil(b"0\r\n\r\n")
     finally:
         writer.close()
-    return Response(status, headers, body, time.monotonic() - began)
+    return Response(status, headers, body)
 
 
 def _parse(head: bytes) -> tuple[int, dict[str, str]]:

@@ -17,7 +17,7 @@ from alphareel.testing.service import ServiceProcess
 
 from .hostile import Response, ask, request, upload
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(110)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 KEY, ADMIN = "a key of the tests", "a token for operators"
 MAX_CONCURRENT = 16
@@ -135,8 +135,8 @@ def targets(service: ServiceProcess, video: Path) -> dict[str, Target]:
         ).json()
     link = urlsplit(uploaded["video_url"])
     job_body = {"video_url": "https://example.com/a.mp4", "auto_start": False}
-    job = requests.post(f"{service.base}/v1/jobs", headers=key_header, json=job_body, timeout=20).json()["id"]  # type: ignore[arg-type]
-    assert requests.post(f"{service.base}/v1/jobs/{job}/cancel", headers=key_header, timeout=20).status_code == 200
+    job = requests.post(f"{service.base}/v1/jobs", headers=key_header, json=job_body, timeout=60).json()["id"]  # type: ignore[arg-type]
+    assert requests.post(f"{service.base}/v1/jobs/{job}/cancel", headers=key_header, timeout=60).status_code == 200
     body = json.dumps(job_body).encode()
     as_json = {"Content-Type": "application/json"}
     form = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n\r\n--b--\r\n'
@@ -158,14 +158,14 @@ def targets(service: ServiceProcess, video: Path) -> dict[str, Target]:
     }
 
 
-def send_all(port: int, raws: dict[str, bytes]) -> dict[str, Response | None]:
-    """The responses by name; None without a response, as to an incomplete request."""
+def send_all(port: int, raws: dict[str, bytes], *, patience: float = 100) -> dict[str, Response | None]:
+    """The responses by name; None without a response in ``patience`` seconds, as to an incomplete request."""
     slots = asyncio.Semaphore(MAX_CONCURRENT)
 
     async def send(raw: bytes) -> Response | None:
         async with slots:
             try:
-                return await asyncio.wait_for(ask(port, raw), 5)
+                return await asyncio.wait_for(ask(port, raw), patience)
             except (TimeoutError, asyncio.IncompleteReadError, ConnectionError):
                 return None
 
@@ -209,7 +209,9 @@ def test_no_length_of_a_body_breaks_a_route(port: int) -> None:
         for name in ("Content-Length", "Transfer-Encoding")
         for value in values
     }
-    responses = [(what, response) for what, response in send_all(port, raws).items() if response is not None]
+    responses = [
+        (what, response) for what, response in send_all(port, raws, patience=5).items() if response is not None
+    ]
     assert [(what, response) for what, response in responses if not is_proper_response(response)] == []
 
 

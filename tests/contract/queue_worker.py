@@ -75,7 +75,7 @@ class Sleeper:
     def abandon(self): ...
 
 
-def main(url, executor_id, log, concurrency):
+def main(url, executor_id, log, concurrency, dead):
     configure_logging("warning")
     database = Database(open_engine(url))
     clock = SystemClock()
@@ -98,7 +98,7 @@ def main(url, executor_id, log, concurrency):
         executors=executors,
         engine=engine,
         clock=clock,
-        config=ReconcilerConfig(dead=2.0, reconcile=1.0, stuck=600, max_deaths=6),
+        config=ReconcilerConfig(dead=float(dead), reconcile=1.0, stuck=600, max_deaths=6),
     )
     heartbeat = Heartbeat(
         executor_id,

@@ -27,8 +27,8 @@ def endpoint() -> Iterator[str]:
 @pytest.fixture
 def bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """The URL of an empty bucket, with the variables that lead to it."""
-    requests.post(f"{endpoint}/moto-api/reset", timeout=20)
-    requests.put(f"{endpoint}/footage", timeout=20)
+    requests.post(f"{endpoint}/moto-api/reset", timeout=60)
+    requests.put(f"{endpoint}/footage", timeout=60)
     variables = {
         "AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1",
         "AWS_ENDPOINT_URL": endpoint,
@@ -69,7 +69,7 @@ class TestBucketBlobs(BlobsConformance):
         keys = ["parts/a/1", "parts/a/2"]
         urls = blobs.sign_puts(keys, timedelta(minutes=5))
         assert urls is not None
-        etags = [requests.put(url, data=b"part" * (n + 1), timeout=20).headers["ETag"] for n, url in enumerate(urls)]
+        etags = [requests.put(url, data=b"part" * (n + 1), timeout=60).headers["ETag"] for n, url in enumerate(urls)]
         arrived = blobs.parts("parts/a/")
         assert [(part.key, part.bytes, part.etag) for part in arrived] == [
             ("parts/a/1", 4, etags[0]), ("parts/a/2", 8, etags[1]),

@@ -16,7 +16,7 @@ import requests
 from alphareel.testing.clips import make_clip
 from alphareel.testing.service import ServiceProcess, wait_for
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 KEY = {"X-Api-Key": "a key of the tests"}
 
@@ -59,18 +59,18 @@ def two_colored(path: Path) -> None:
 
 def upload(base: str, path: Path) -> str:
     with path.open("rb") as file:
-        answer = requests.post(f"{base}/v1/uploads", headers=KEY, files={"file": file}, timeout=30)
+        answer = requests.post(f"{base}/v1/uploads", headers=KEY, files={"file": file}, timeout=60)
     assert answer.ok, answer.text
     return str(answer.json()["video_url"])
 
 
 def run(base: str, **body: Any) -> dict[str, Any]:
     wishes = {"output_format": "mp4", "engine": "chroma", **body}
-    job = requests.post(f"{base}/v1/jobs", headers=KEY, json=wishes, timeout=30).json()
+    job = requests.post(f"{base}/v1/jobs", headers=KEY, json=wishes, timeout=60).json()
     assert "id" in job, job
 
     def ended() -> Any:
-        now = requests.get(f"{base}/v1/jobs/{job['id']}", headers=KEY, timeout=30).json()
+        now = requests.get(f"{base}/v1/jobs/{job['id']}", headers=KEY, timeout=60).json()
         return now if now["status"] in ("completed", "failed") else None
 
     return wait_for(ended)
@@ -78,7 +78,7 @@ def run(base: str, **body: Any) -> dict[str, Any]:
 
 def corners(url: str) -> list[str]:
     """What shows in the upper left corner of each frame."""
-    data = requests.get(url, timeout=30).content
+    data = requests.get(url, timeout=60).content
     with av.open(io.BytesIO(data)) as container:
         pixels = [frame.to_ndarray(format="rgb24")[2:10, 2:10].mean(axis=(0, 1)) for frame in container.decode(video=0)]  # type: ignore[union-attr]
     return ["red" if red > 150 > blue else "blue" if blue > 150 > red else "else" for red, _, blue in pixels]
@@ -95,7 +95,7 @@ def test_a_clip_behind_the_subject_is_repeated(tmp_path, elsewhere, service, by)
     assert job["status"] == "completed", job["error"]
     assert job["background"]["video_url"] == behind
     assert corners(job["output_url"]) == (["red"] * 5 + ["blue"] * 5) * 2 + ["red"] * 4
-    assert requests.delete(f"{base}/v1/jobs/{job['id']}", headers=KEY, timeout=30).status_code == 200
+    assert requests.delete(f"{base}/v1/jobs/{job['id']}", headers=KEY, timeout=60).status_code == 200
     wait_for(lambda: not [path for path in data.rglob("*.mp4") if path.is_file()])
 
 

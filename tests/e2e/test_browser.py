@@ -41,9 +41,9 @@ os.dup2(int(sys.argv[2]), 4)
 os.execvp(sys.argv[3], sys.argv[3:])
 """
 WIDTH, HEIGHT, FRAMES, RATE = 256, 192, 6, 2
-SLOW = 30  # seconds after which a browser that does not answer has failed
+SLOW = 100  # seconds after which a browser that does not answer has failed
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 
 class Browser:
@@ -64,7 +64,7 @@ class Browser:
         os.close(theirs_out)
         self._answers = os.fdopen(self._in, "rb")
         self._numbers = itertools.count(1)
-        self._watchdog = threading.Timer(100, self.process.kill)
+        self._watchdog = threading.Timer(1500, self.process.kill)
         self._watchdog.daemon = True
         self._watchdog.start()
         self._session = None
@@ -159,7 +159,7 @@ def site(tmp_path):
         time.sleep(0.01)
     yield Site(folder, f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}")
     server.should_exit = True
-    thread.join(timeout=10)
+    thread.join(timeout=100)
 
 
 @pytest.fixture
@@ -273,9 +273,11 @@ def test_an_embed_is_transparent_in_every_browser(browser, site, truth, vendor):
         assert browser.run("document.querySelectorAll('canvas').length") == (1 if vendor.startswith("Apple") else 0)
         for index in (4, 1):
             seek(browser, (index + 0.5) / RATE)
-            time.sleep(0.1)
-            picture = browser.photograph()
-            errors = errors_of(picture, truth)
+            end, errors = time.monotonic() + SLOW, [np.inf]
+            while errors.index(min(errors)) != index and time.monotonic() < end:  # a canvas is drawn a moment later
+                time.sleep(0.1)
+                picture = browser.photograph()
+                errors = errors_of(picture, truth)
             assert errors.index(min(errors)) == index
             assert errors[index] < 2.5
         keep(picture, f"embed_{vendor[:5]}")

@@ -12,7 +12,7 @@ from alphareel.testing.clips import make_clip
 from alphareel.testing.service import ServiceProcess, wait_for
 from alphareel_client import Client
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 KEY = {"X-Api-Key": "a key of the tests"}
 
@@ -23,7 +23,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server.start()
     host, port = server.get_host_and_port()
     endpoint = f"http://{host}:{port}"
-    requests.put(f"{endpoint}/footage", timeout=20)
+    requests.put(f"{endpoint}/footage", timeout=60)
     credentials = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1"}
     for name, value in {**credentials, "AWS_ENDPOINT_URL": endpoint}.items():
         monkeypatch.setenv(name, value)
@@ -32,7 +32,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def keys(bucket: str) -> list[str]:
-    listing = requests.get(f"{bucket}/footage?list-type=2", timeout=20).text
+    listing = requests.get(f"{bucket}/footage?list-type=2", timeout=60).text
     return [part.partition("<")[0] for part in listing.split("<Key>")[1:]]
 
 

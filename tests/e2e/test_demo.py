@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.e2e
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_the_demo_turns_a_made_clip_into_a_verified_transparent_webm_and_a_sheet(tmp_path):
     done = subprocess.run(
         [sys.executable, str(ROOT / "examples" / "demo.py")],
@@ -20,7 +20,7 @@ def test_the_demo_turns_a_made_clip_into_a_verified_transparent_webm_and_a_sheet
         env={**os.environ, "COLUMNS": "200"},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=570,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -134,7 +134,7 @@ def object_store(folder: Path) -> Iterator[int]:
         server = ThreadedMotoServer("127.0.0.1", 0)
         server.start()
         port = server.get_host_and_port()[1]
-        requests.put(f"http://127.0.0.1:{port}/alphareel", timeout=20)
+        requests.put(f"http://127.0.0.1:{port}/alphareel", timeout=60)
         yield port
         server.stop()
     else:

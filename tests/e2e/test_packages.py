@@ -60,7 +60,7 @@ def install(uv, wheels, tmp_path_factory):
             [uv, "venv", "--quiet", "--python", sys.executable, folder],
             [uv, "pip", "install", "--quiet", "--python", folder / "bin" / "python", requirement],
         ):
-            done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60, check=False)
+            done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=200, check=False)
             if done.returncode != 0:
                 pytest.skip(f"the packages cannot be downloaded here: {done.stderr[-300:]}")
         return folder / "bin"
@@ -74,7 +74,7 @@ def environment():
 
 
 def run(*command):
-    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=200, check=False)
 
 
 def installed(uv, folder):

@@ -141,7 +141,7 @@ def test_a_server_without_slots_leaves_a_job_to_a_runner(start, join, clip) -> N
     assert runner.token not in service.log() + runner.log()
     assert not (runner.folder / "data/alphareel.db").exists()
     runner.process.send_signal(signal.SIGTERM)
-    assert runner.process.wait(timeout=30) == 0, runner.log()[-3000:]
+    assert runner.process.wait(timeout=100) == 0, runner.log()[-3000:]
     assert service.call("GET", "/v1/admin/runners")["items"][0]["slots"] == 0
 
 
@@ -206,7 +206,7 @@ def test_a_revoked_token_ends_the_runner_and_its_lease(start, join, clip) -> Non
     job_id = service.submit(clip)
     runner.wait_until_it_writes()
     service.call("POST", f"/v1/admin/runners/{runner.id}/revoke")
-    assert runner.process.wait(timeout=60) == 6
+    assert runner.process.wait(timeout=100) == 6
     assert "Invalid runner token" in runner.log()
     assert "Traceback" not in runner.log()
     answer = requests.post(f"{service.base}/v1/runners/lease", headers={"X-Runner-Token": runner.token}, timeout=60)

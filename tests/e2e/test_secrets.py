@@ -13,7 +13,7 @@ import requests
 from alphareel.testing.clips import make_clip
 from alphareel.testing.service import ServiceProcess, wait_for
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 SECRETS = {
     "API_KEY": "a-key-of-the-settings-3141",
@@ -53,7 +53,7 @@ class Running(ServiceProcess):
 
     def call(self, method: str, path: str, *, status: int = 200, **request: Any) -> Any:
         headers = {"X-Api-Key": SECRETS["API_KEY"], **request.pop("headers", {})}
-        answer = requests.request(method, self.base + path, headers=headers, timeout=30, **request)
+        answer = requests.request(method, self.base + path, headers=headers, timeout=60, **request)
         assert answer.status_code == status, answer.text
         return answer.json()
 
@@ -79,7 +79,7 @@ def test_no_secret_is_in_the_output_of_a_whole_flow(service: Running, tmp_path: 
     asked = {"video_url": upload["video_url"], "webhook_url": hook, "output_format": "gif", "bg_type": "green"}
     done = wait_for_end(service, service.call("POST", "/v1/jobs", json=asked)["id"])
     assert done["status"] == "completed", done["error"]
-    assert requests.get(done["output_url"], timeout=30).status_code == 200
+    assert requests.get(done["output_url"], timeout=60).status_code == 200
     away = f"http://127.0.0.1:1/v.mp4?X-Amz-Signature={IN_ADDRESSES[0]}"
     lost = wait_for_end(service, service.call("POST", "/v1/jobs", json={"video_url": away})["id"])
     assert lost["error_code"] == "fetch_failed"

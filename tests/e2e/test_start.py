@@ -10,7 +10,7 @@ import pytest
 
 from alphareel.testing.service import ServiceProcess
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 
 def start(folder: Path, **settings: str) -> "subprocess.CompletedProcess[str]":
@@ -21,7 +21,7 @@ def start(folder: Path, **settings: str) -> "subprocess.CompletedProcess[str]":
         env=os.environ | {f"ALPHAREEL_{name}": value for name, value in given.items()},
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=200,
         check=False,
     )
 

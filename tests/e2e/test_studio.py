@@ -38,8 +38,14 @@ XMLHttpRequest.prototype.send = function (body) {
   return send.call(this, body.slice(0, 5 * 2 ** 20));
 };
 """
+# Shows the frame at 0.525 seconds of a paused video.
+SEEK = """video => new Promise(done => {
+  video.pause();
+  video.addEventListener("seeked", () => requestAnimationFrame(() => requestAnimationFrame(() => done(true))), {once: true});
+  video.currentTime = 0.525;
+})"""
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +191,7 @@ def test_the_composed_preview_is_what_the_server_renders(page, service, tmp_path
     placed = '{"canvas": {"width": 640, "height": 480}, "foreground": {"anchor": "bottom-right", "scale": 0.6, "offset": {"x": -41, "y": -23}}}'
     page.fill("#composition", placed)
     wait_until(page, "document.querySelector('.canvas-stage video').readyState >= 2")
-    page.eval_on_selector(".canvas-stage video", "video => { video.pause(); video.currentTime = 0.525; }")
+    page.eval_on_selector(".canvas-stage video", SEEK)
     page.wait_for_timeout(300)
     shown = np.frombuffer(page.locator(".canvas-stage").screenshot(), np.uint8)
     shown = cv2.cvtColor(cv2.imdecode(shown, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)[2:-2, 2:-2]  # type: ignore[assignment]

@@ -37,14 +37,14 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def create(base: str, film: Path) -> str:
     response = requests.post(
-        f"{base}/v1/uploads/tus", headers={**HEADERS, "Upload-Length": str(film.stat().st_size)}, timeout=10
+        f"{base}/v1/uploads/tus", headers={**HEADERS, "Upload-Length": str(film.stat().st_size)}, timeout=60
     )
     assert response.status_code == 201, response.text
     return urlsplit(response.headers["Location"]).path
 
 
 def offset_of(address: str) -> int:
-    response = requests.head(address, headers=HEADERS, timeout=10)
+    response = requests.head(address, headers=HEADERS, timeout=60)
     assert response.status_code == 200
     return int(response.headers["Upload-Offset"])
 
@@ -62,13 +62,13 @@ def send(address: str, film: Path, offset: int, pause: float = 0.0) -> requests.
 
 
 def assert_is_stored(address: str, film: Path) -> None:
-    state = requests.get(address, headers=HEADERS, timeout=10).json()
+    state = requests.get(address, headers=HEADERS, timeout=60).json()
     assert state["status"] == "completed", state
     base = address.partition("/v1/")[0]
     stored = requests.get(base + state["upload"]["video_url"].partition(urlsplit(base).netloc)[2], timeout=60)
     assert stored.content == film.read_bytes()
     job = {"video_url": state["upload"]["video_url"], "auto_start": False}
-    assert requests.post(f"{base}/v1/jobs", headers=HEADERS, json=job, timeout=20).status_code == 200
+    assert requests.post(f"{base}/v1/jobs", headers=HEADERS, json=job, timeout=60).status_code == 200
 
 
 def stored_bytes(data_dir: Path, path: str) -> int:
@@ -96,6 +96,7 @@ def test_a_service_that_is_killed_at_any_moment_loses_no_stored_byte(film: Path,
 
             sender = threading.Thread(target=send_until_it_dies)
             sender.start()
+            wait_for(lambda: stored_bytes(tmp_path / "data", path) > offset or not sender.is_alive())  # noqa: B023
             time.sleep(moments.uniform(0.3, 1.3))
             service.process.kill()
             sender.join()
@@ -110,7 +111,7 @@ def test_a_service_that_is_killed_at_any_moment_loses_no_stored_byte(film: Path,
             assert response.status_code in (204, 423), response.text  # 423: the lock of the killed one
             return False
 
-        wait_for(finished, seconds=60, pause=1)
+        wait_for(finished, pause=1)
         assert_is_stored(address, film)
         assert stored_bytes(tmp_path / "data", path) == 0
 
@@ -129,15 +130,15 @@ class FaultyProxy:
     def __enter__(self) -> Self:
         self._thread.start()
         opened = asyncio.run_coroutine_threadsafe(asyncio.start_server(self._serve, "127.0.0.1", 0), self._loop)
-        self._server = opened.result(10)
+        self._server = opened.result(100)
         self.base = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
         return self
 
     def __exit__(self, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._server.close)
-        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(100)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(100)
         self._loop.close()
 
     async def _end(self) -> None:

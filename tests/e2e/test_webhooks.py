@@ -14,7 +14,7 @@ from standardwebhooks import Webhook
 
 from alphareel.testing.service import ServiceProcess, wait_for
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 KEY = "a key of the tests"
 SECRET = "whsec_YSBzZWNyZXQgb2YgdGhlIHRlc3Rz"
@@ -58,7 +58,7 @@ def service(tmp_path: Path) -> Iterator[tuple[str, int]]:
 
 
 def call(base: str, method: str, path: str, **body: Any) -> Any:
-    answer = requests.request(method, base + path, headers={"X-Api-Key": KEY}, json=body, timeout=30)
+    answer = requests.request(method, base + path, headers={"X-Api-Key": KEY}, json=body, timeout=60)
     assert answer.status_code == 200, answer.text
     return answer.json()
 

@@ -40,7 +40,7 @@ def test_the_client_processes_a_file_into_a_file(sdk, source, finish_job, tmp_pa
     job = sdk.create_job(uploaded["video_url"], model="human", background={"type": "color", "color": "#fff"})
     assert job["status"] == "processing"
     finish_job(job["id"])
-    done = sdk.wait_for_completion(job["id"], timeout=5)
+    done = sdk.wait_for_completion(job["id"], timeout=60)
     path = sdk.download(done, tmp_path / "out.webm")
     assert path.stat().st_size == done["output"]["size"]
 

@@ -87,7 +87,9 @@ def environment(harness, key, client, serve, finish_job, tmp_path):
 
 
 def run(command, environment, folder):
-    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        command, env=environment, cwd=folder, capture_output=True, text=True, timeout=200, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -28,14 +28,14 @@ def example(request, harness, key, serve, tmp_path):
     with serve(create_app(harness.services, make_settings())) as server:
 
         def run(*arguments, **settings):
-            variables = {"ALPHAREEL_URL": server.url, "ALPHAREEL_API_KEY": key, "ALPHAREEL_TIMEOUT": "30", **settings}
+            variables = {"ALPHAREEL_URL": server.url, "ALPHAREEL_API_KEY": key, "ALPHAREEL_TIMEOUT": "150", **settings}
             return subprocess.run(
                 [*COMMANDS[request.param], *arguments],
                 env={**os.environ, **variables},
                 cwd=tmp_path,
                 capture_output=True,
                 text=True,
-                timeout=60,
+                timeout=200,
                 check=False,
             )
 
@@ -128,7 +128,7 @@ def test_an_unreachable_service_ends_the_example(tmp_path):
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=False,
     )
     assert done.returncode == 1

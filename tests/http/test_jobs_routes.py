@@ -323,10 +323,10 @@ def test_a_waiting_poll_is_answered_once_the_job_ends(client, finish_job):
     timer = threading.Timer(0.5, finish_job, [job["id"]])
     timer.start()
     began = time.monotonic()
-    response = client.get(f"/v1/jobs/{job['id']}", params={"wait": 20})
+    response = client.get(f"/v1/jobs/{job['id']}", params={"wait": 60})
     timer.join()
     assert (response.status_code, response.json()["status"]) == (200, "completed")
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 50, "not only when the wait was over"
     assert client.get(f"/v1/jobs/{job['id']}", params={"wait": 20}).json()["status"] == "completed", "at once"
 
 

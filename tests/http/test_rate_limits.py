@@ -1,7 +1,6 @@
 """Rate limits: reported in every response, enforced per key and kind."""
 
 import socket
-import time
 from functools import partial
 
 import httpx2
@@ -28,7 +27,15 @@ VIDEO = {"video_url": "https://a.example/v.mp4"}
 
 
 @pytest.fixture
-def limited(make_client):
+def clock(monkeypatch):
+    """The time of the counters. It stands still, so that no slow request finds a token more."""
+    clock = Clock()
+    monkeypatch.setattr("alphareel.http.rate_limits.MemoryBuckets", partial(MemoryBuckets, now=lambda: clock.now))
+    return clock
+
+
+@pytest.fixture
+def limited(make_client, clock):
     return make_client(rate_limits={"write": 2, "read": 3})
 
 
@@ -44,16 +51,14 @@ def test_a_request_beyond_the_rate_limit_is_refused_until_the_next_token(limited
     assert [a.status_code for a in responses] == [200, 200, 429]
     refused = responses[-1]
     assert refused.json()["error"]["code"] == "rate_limited"
-    assert 29 <= int(refused.headers["Retry-After"]) <= 30  # two a minute are one every 30 seconds
+    assert refused.headers["Retry-After"] == "30"  # two a minute are one every 30 seconds
     assert refused.headers["RateLimit-Reset"] == refused.headers["Retry-After"]
     assert refused.headers["RateLimit-Remaining"] == "0"
     assert limited.get("/v1/jobs").json()["total"] == 2
 
 
-def test_after_a_burst_a_request_passes_as_soon_as_retry_after_says(make_client, monkeypatch):
+def test_after_a_burst_a_request_passes_as_soon_as_retry_after_says(make_client, clock):
     """The vendor documents a pause of 1-2 s before the first retry; 60 writes a minute are one each second."""
-    clock = Clock()
-    monkeypatch.setattr("alphareel.http.rate_limits.MemoryBuckets", partial(MemoryBuckets, now=lambda: clock.now))
     client = make_client(rate_limits={"write": 60})
     statuses = [client.post("/v1/webhooks/test", json={}).status_code for _ in range(61)]
     assert statuses == [400] * 60 + [429]
@@ -64,12 +69,10 @@ def test_after_a_burst_a_request_passes_as_soon_as_retry_after_says(make_client,
 
 def test_waiting_for_unfinished_jobs_does_not_use_up_the_reads_of_the_key(limited, finish_job):
     job_ids = [limited.post("/v1/jobs", json=VIDEO).json()["id"] for _ in range(2)]
-    began = time.monotonic()
     polls = [limited.get(f"/v1/jobs/{job_id}") for _ in range(5) for job_id in job_ids]
-    refilled = time.monotonic() - began  # at most: a read a second
     assert {poll.status_code for poll in polls} == {200}
     assert polls[-1].headers["RateLimit-Limit"] == str(JOB_READS)
-    assert JOB_READS - 5 <= int(polls[-1].headers["RateLimit-Remaining"]) <= JOB_READS - 5 + refilled
+    assert polls[-1].headers["RateLimit-Remaining"] == str(JOB_READS - 5)
     finish_job(job_ids[0])
     assert limited.get(f"/v1/jobs/{job_ids[0]}").headers["RateLimit-Remaining"] == "2"
     assert [limited.get("/v1/jobs").status_code for _ in range(3)] == [200, 200, 429]
@@ -78,12 +81,11 @@ def test_waiting_for_unfinished_jobs_does_not_use_up_the_reads_of_the_key(limite
 
 def test_too_many_reads_of_an_unfinished_job_count_for_the_key(limited):
     job_id = limited.post("/v1/jobs", json=VIDEO).json()["id"]
-    began, answered = time.monotonic(), 0
+    answered = 0
     while limited.get(f"/v1/jobs/{job_id}").status_code == 200:
         answered += 1
         assert answered < 3 * JOB_READS
-    refilled = 2 * (time.monotonic() - began)  # at most: a read a second of the job, and three a minute of the key
-    assert JOB_READS + 3 <= answered <= JOB_READS + 3 + refilled
+    assert answered == JOB_READS + 3
 
 
 def test_reads_of_jobs_that_nobody_waits_for_count_for_the_key(limited, new_key):
@@ -161,7 +163,7 @@ def test_an_upload_is_refused_before_its_body_is_read(harness, key, serve):
             f"POST /v1/uploads HTTP/1.1\r\nHost: a\r\nX-Api-Key: {key}\r\nContent-Length: 100000000\r\n"
             "Content-Type: multipart/form-data; boundary=b\r\nExpect: 100-continue\r\n\r\n"
         )
-        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as line:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=60) as line:
             line.sendall(head.encode())
             response = line.recv(65536)
     assert response.startswith(b"HTTP/1.1 429")

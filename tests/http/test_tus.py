@@ -286,7 +286,7 @@ def test_the_requests_of_an_upload_have_a_budget_of_their_own(make_client):
 
 def open_patch(port, key, path, offset, length):
     """A PATCH whose head is sent; the caller sends the body."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.putrequest("PATCH", path)
     for name, value in {**PATCH, "X-Api-Key": key, "Upload-Offset": str(offset), "Content-Length": str(length)}.items():
         connection.putheader(name, value)
@@ -295,7 +295,7 @@ def open_patch(port, key, path, offset, length):
 
 
 def wait_until(done):
-    for _ in range(400):
+    for _ in range(2400):
         if done():
             return
         threading.Event().wait(0.025)

@@ -58,13 +58,13 @@ def made(clip, tmp_path_factory):
 class Stage:
     """A worker's RemoteTasks, a job, and the service that runners reach."""
 
-    def __init__(self, harness, folder: Path, clip: Path, **worker) -> None:
+    def __init__(self, harness, folder: Path, clip: Path, *, lease: float = 100, **worker) -> None:
         self.harness, self.clip = harness, clip
         self.store = RunnerStore(harness.database, clock=harness.clock)
         harness.executors.add_executor("worker", home="")
         harness.blobs.blobs["uploads/a.mp4"] = clip.read_bytes()
         settings = make_settings(worker={"jobs": 1, **worker}).worker
-        times = RemoteTimes(poll=0.02, lease=0.5, preference=0.1)
+        times = RemoteTimes(poll=0.02, lease=lease, preference=100)  # until hasten()
         self.remote = RemoteTasks(
             "worker", self.store, harness.blobs, worker=settings, children=SPAWNED, clock=harness.clock, times=times
         )
@@ -73,6 +73,10 @@ class Stage:
         self.folder.mkdir()
         self.here: list[RunTask] = []
         self.ticks = 0
+
+    def hasten(self):
+        """From now on a task waits for no runner where a slot is free here."""
+        self.remote._times = replace(self.remote._times, preference=0.1)
 
     def runner(self, name="gpu", *, slots=1, engines=("builtin",)):
         made = self.harness.services.runner_admin.create(OPERATOR, name=name)
@@ -110,10 +114,11 @@ class Stage:
         return result
 
     def lease(self, runner):
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while (task := self.service.lease(runner, slots=1, engines=("builtin", "rvm"))) is None:
             assert time.monotonic() < deadline
             time.sleep(0.01)
+        self.hasten()
         return task
 
     def send(self, runner, task, name, data):
@@ -174,12 +179,14 @@ def test_a_free_runner_gets_the_task_and_nothing_of_this_machine(stage, made):
 
 def test_a_task_waits_no_longer_for_a_runner_than_for_a_slot_here(stage):
     runner = stage.runner()
+    stage.hasten()
     assert stage.run() == RunResult(())
     assert len(stage.here) == 1
     assert stage.service.lease(runner, slots=1, engines=("builtin",)) is None
 
 
-def test_a_lease_that_is_not_renewed_is_taken_back_and_blamed_on_nobody(stage):
+def test_a_lease_that_is_not_renewed_is_taken_back_and_blamed_on_nobody(harness, tmp_path, clip):
+    stage = Stage(harness, tmp_path, clip, lease=0.5)
     runner = stage.runner()
     result = stage.start()
     task = stage.lease(runner)
@@ -189,14 +196,15 @@ def test_a_lease_that_is_not_renewed_is_taken_back_and_blamed_on_nobody(stage):
         stage.fail(runner, task)
 
 
-def test_a_renewed_lease_is_kept(stage):
+def test_a_renewed_lease_is_kept(harness, tmp_path, clip):
+    stage = Stage(harness, tmp_path, clip, lease=3)
     runner = stage.runner()
     result = stage.start()
     task = stage.lease(runner)
     progress: dict[str, Any] = {"done": 1, "total": 20, "share": 0.1, "seconds": 1.0, "fps": 1.0}
     progress |= {"remaining_seconds": None, "stages": {}, "written": []}
-    for _ in range(10):
-        time.sleep(0.15)
+    for _ in range(20):
+        time.sleep(0.2)
         assert stage.service.renew(runner, task.id, lease=task.lease, progress=progress)
     assert stage.here == []
     stage.fail(runner, task)
@@ -356,6 +364,7 @@ def test_the_slots_of_runners_are_shared_with_what_is_open(stage, monkeypatch):
     result = stage.start()
     time.sleep(0.05)
     assert stage.remote.more_slots() == 3
+    stage.hasten()
     result()
 
 

@@ -141,9 +141,9 @@ def test_a_fetch_of_a_cancelled_job_ends_at_once_and_leaves_nothing(harness, han
     fetcher = SlowFetcher()
     thread = threading.Thread(target=make_worker(fetcher).fetch, args=(handed_over.id, handed_over.ticket))
     thread.start()
-    assert fetcher.began.wait(10)
+    assert fetcher.began.wait(100)
     harness.services.jobs.cancel(SOMEBODY, handed_over.id)
-    thread.join(timeout=5)
+    thread.join(timeout=100)
     assert not thread.is_alive()
     assert harness.jobs.job(handed_over.id).error_code == "cancelled"
     assert list((tmp_path / "work").iterdir()) == []
@@ -153,7 +153,7 @@ def test_a_worker_that_stops_leaves_its_fetch_untried(harness, handed_over, make
     fetcher = SlowFetcher()
     worker = make_worker(fetcher)
     threading.Thread(target=worker.fetch, args=(handed_over.id, handed_over.ticket), daemon=True).start()
-    assert fetcher.began.wait(10)
+    assert fetcher.began.wait(100)
     assert harness.jobs.job(handed_over.id).tries == 1
     worker.abandon()
     assert harness.jobs.job(handed_over.id).tries == 0
@@ -167,7 +167,7 @@ def test_a_fetch_keeps_its_place_until_the_job_starts(harness, handed_over, make
     thread.join(timeout=1.5)
     assert thread.is_alive()
     assert harness.jobs.begin_attempt(handed_over.id, ticket=handed_over.ticket + 1, actor="w") is not None
-    thread.join(timeout=5)
+    thread.join(timeout=100)
     assert not thread.is_alive()
 
 

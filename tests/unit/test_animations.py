@@ -237,4 +237,4 @@ def test_twenty_thousand_empty_webp_frames_that_clear_a_big_canvas_are_refused_q
     began = time.monotonic()
     with pytest.raises(BadVideo, match=r"No frame of a\.webp can be decoded"):
         probe(tmp_path / "a.webp", Limits())
-    assert time.monotonic() - began < 5, "clearing 64 MB for each of them takes half a minute"
+    assert time.monotonic() - began < 20, "clearing 64 MB for each of them takes half a minute"

@@ -252,7 +252,7 @@ def test_the_bytes_of_waiting_frames_bound_how_far_reading_runs_ahead(clip, tmp_
     def write(self, mattes, *, start_tick=0):
         next(mattes)
         stands.set()
-        goes.wait(20)
+        goes.wait(100)
         return original_write(self, mattes, start_tick=start_tick)
 
     original_write = run.PendingOutput.write
@@ -261,10 +261,10 @@ def test_the_bytes_of_waiting_frames_bound_how_far_reading_runs_ahead(clip, tmp_
     steps = run.run(truth.path, [Output(tmp_path / "out.webm", CHROMA)])
     taker = threading.Thread(target=lambda: [None for _ in steps], daemon=True)
     taker.start()
-    assert stands.wait(20)
+    assert stands.wait(100)
     time.sleep(1)
     ahead = len(read)
     goes.set()
-    taker.join(60)
+    taker.join(100)
     assert ahead <= 8
     assert len(read) == 30

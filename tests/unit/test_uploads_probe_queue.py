@@ -26,12 +26,17 @@ class Orientation:
 
     def _work(self) -> str:
         self.begun.set()
-        assert self.may_end.wait(20)
+        assert self.may_end.wait(200)
         return "done"
 
     @property
     def runs(self) -> bool:
-        return self.begun.wait(0.05)
+        """Waits as long as it takes: ``waits`` asks for the opposite."""
+        return self.begun.wait(100)
+
+    @property
+    def waits(self) -> bool:
+        return not self.begun.wait(0.05)
 
 
 Submit = Callable[..., Orientation]
@@ -57,37 +62,39 @@ def submit(queue: ProbeQueue) -> Iterator[Submit]:
 
 def end(turn: Orientation) -> None:
     turn.may_end.set()
-    assert turn.future.result(timeout=10) == "done"
+    assert turn.future.result(timeout=100) == "done"
 
 
 def test_a_result_and_an_error_come_back_to_whoever_waits(queue: ProbeQueue) -> None:
-    assert queue.submit(KEY, lambda: 7).result(timeout=10) == 7
+    assert queue.submit(KEY, lambda: 7).result(timeout=100) == 7
     with pytest.raises(ZeroDivisionError):
-        queue.submit(KEY, lambda: 1 // 0).result(timeout=10)
+        queue.submit(KEY, lambda: 1 // 0).result(timeout=100)
 
 
 @pytest.mark.parametrize("first", [STRANGER, KEY])
 def test_one_caller_leaves_a_slot_to_others(first: Uploader, submit: Submit) -> None:
     mine = [submit(first) for _ in range(4)]
-    assert [turn.runs for turn in mine] == [True, True, False, False]
+    assert all(turn.runs for turn in mine[:2])
+    assert all(turn.waits for turn in mine[2:])
     assert submit(OTHER_KEY).runs
 
 
 def test_all_strangers_together_leave_a_slot_to_keys(submit: Submit) -> None:
     strangers = [submit(who) for who in (STRANGER, OTHER_STRANGER, STRANGER, OTHER_STRANGER)]
-    assert [turn.runs for turn in strangers] == [True, True, False, False]
+    assert all(turn.runs for turn in strangers[:2])
+    assert all(turn.waits for turn in strangers[2:])
     assert submit(KEY).runs
 
 
 def test_callers_take_turns(submit: Submit) -> None:
     running = [submit(KEY), submit(KEY), submit(OTHER_KEY)]
     waiting = [submit(who) for who in (KEY, KEY, KEY, OTHER_KEY)]
-    assert [turn.runs for turn in running] == [True] * 3
+    assert all(turn.runs for turn in running)
     end(running[0])
     assert waiting[0].runs
     end(running[1])
     assert waiting[3].runs, "the other caller's, although two others came before"
-    assert [turn.runs for turn in waiting] == [True, False, False, True]
+    assert all(turn.waits for turn in waiting[1:3])
 
 
 def test_a_caller_whose_place_in_the_queue_is_full_is_refused_and_others_are_not(
@@ -134,7 +141,7 @@ def test_those_who_are_refused_together_are_told_to_come_back_one_after_the_othe
     assert pauses == sorted(pauses)
     assert pauses[-1] > pauses[0]
     for turn in turns:
-        assert turn.begun.wait(10)
+        assert turn.begun.wait(100)
         clock[0] += 0.5  # two at a time, a second each
         end(turn)
     clock[0] = pauses[0]
@@ -149,7 +156,7 @@ def test_pauses_follow_what_probes_really_take() -> None:
         clock[0] += 5
 
     for _ in range(30):
-        queue.submit(KEY, slow).result(timeout=10)
+        queue.submit(KEY, slow).result(timeout=100)
     blocked, waiting = Orientation(queue, KEY), Orientation(queue, KEY)
     with pytest.raises(TooManyUploads) as refused:
         queue.check(KEY)
@@ -163,7 +170,7 @@ def test_no_more_are_called_back_at_once_than_may_wait() -> None:
     clock = [0.0]
     queue = ProbeQueue(RULES, now=lambda: clock[0])
     for _ in range(60):
-        queue.submit(KEY, lambda: None).result(timeout=10)  # takes no time by this clock
+        queue.submit(KEY, lambda: None).result(timeout=100)  # takes no time by this clock
     turns = [Orientation(queue, KEY) for _ in range(2 + 4)]
     pauses: list[float] = []
     for _ in range(30):

@@ -131,10 +131,10 @@ def test_concurrent_pulls_download_a_file_once(server, folder):
             target=lambda: installed.extend(installer(folder, listener=WaitListener()).pull(weights(server)))
         )
         second.start()
-        assert waited.wait(20)
+        assert waited.wait(100)
         installer(folder)._download(file)
         folder.install(file, origin="here", accepted=False, weights=weights(server))
-    second.join(20)
+    second.join(100)
     assert installed == [folder.path / "net.onnx"]
     assert len(server.requests) == 1
 

