@@ -88,3 +88,17 @@ def test_a_watched_folder_is_cut_once_files_have_settled(clips, tmp_path):
     out.mkdir()
     folders.watch_forever(clips, out, ".webm", cut_one, seconds=0, passes=3)
     assert made == ["a.mp4", "b.mov", "broken.mp4"]
+
+
+def test_a_target_with_a_slash_at_its_end_becomes_a_folder(command, clips, tmp_path):
+    (source,) = [path for path in clips.iterdir() if path.name == "a.mp4"]
+    code, _, _ = command("cut", source, f"{tmp_path}/new/", "--engine", "chroma", "--format", "webm")
+    assert code == 0
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.webm"]
+
+
+@pytest.mark.parametrize("target", ["file", "file/"])
+def test_a_folder_for_results_that_is_a_file_is_refused_in_one_line(command, clips, tmp_path, target):
+    (tmp_path / "file").touch()
+    code, _, said = command("cut", clips, f"{tmp_path}/{target}", "--engine", "chroma")
+    assert (code, "it is a file" in said) == (5, True)

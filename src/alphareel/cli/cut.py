@@ -31,9 +31,29 @@ def _per_target(help_text: str) -> cyclopts.Parameter:
     return cyclopts.Parameter(help=help_text, negative=())
 
 
+def _target_path(_type: Any, tokens: Sequence[Any]) -> Path:
+    """The path of a target. One with a slash at its end is a folder, which is made: a Path does not keep the slash."""
+    (token,) = tokens
+    path = Path(token.value)
+    if token.value.endswith(("/", os.sep)):
+        make_folder(path)
+    return path
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder for results. Raises StorageFailed."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = "it is a file" if isinstance(error, FileExistsError) else (error.strerror or str(error)).lower()
+        raise errors.StorageFailed(f"{path} cannot be made a folder: {reason}.", hint="Name another folder.") from error
+
+
 _Source = Annotated[Path, cyclopts.Parameter(help="The video to read.")]
-_Target = Annotated[Path, cyclopts.Parameter(help="The file to write, or with --format an existing folder.")]
-_Others = Annotated[Path, cyclopts.Parameter(help="More files to write.")]
+_Target = Annotated[
+    Path, cyclopts.Parameter(help="The file to write, or with --format a folder.", converter=_target_path)
+]
+_Others = Annotated[Path, cyclopts.Parameter(help="More files to write.", converter=_target_path)]
 Background = Annotated[
     PerTarget, _per_target('A color ("#09A246"), an image or video file, or "blur"; default: transparent.')
 ]
@@ -155,7 +175,7 @@ def _cut_folder(
     """Cut every video of a folder or pattern into the folder ``target``; exit code 1 if any failed."""
     suffix, cut_one = folder_job(values, wanted)
     planned = folders.plan(folders.find_videos(source, target), target, suffix)
-    target.mkdir(parents=True, exist_ok=True)
+    make_folder(target)
     with interruptible():
         summary = folders.cut_all(planned, cut_one, overwrite=overwrite)
     folders.report(summary)
@@ -208,7 +228,7 @@ def watch(
     values = {"background": background, "output_format": format, "quality": quality}
     wanted = {"model": model or "original", "engine": engine, "models_dir": models_dir, "threads": threads}
     suffix, cut_one = folder_job(values, wanted)
-    target.mkdir(parents=True, exist_ok=True)
+    make_folder(target)
     with interruptible():
         folders.watch_forever(source, target, suffix, cut_one, seconds=seconds)
 
@@ -248,10 +268,10 @@ def plan_targets(
     planned: dict[Path, dict[str, Any]] = {}
     for path in paths:
         own = {name: value_for(path, paths, given or ()) for name, given in values.items()}
-        planned[_in_folder(source, path, own["output_format"])] = {
-            **own,
-            "composition": None if own["composition"] is None else read_composition(own["composition"]),
+        composed = {
+            name: read_composition(text) for name, text in own.items() if name == "composition" and text is not None
         }
+        planned[_in_folder(source, path, own["output_format"])] = {**own, **composed}
     for path in planned:
         _check_folder(path)
     _check_footage(source, list(planned), overwrite=overwrite)
