@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import statistics
 import struct
 import time
 from collections import Counter
@@ -72,7 +73,7 @@ def make_unique(content: bytes) -> bytes:
 class Bystander:
     """Another client: sends requests one after the other, and counts the uploads that were probed during each.
 
-    A request that waits for its turn among the uploads would see all of them end, however fast the machine is.
+    Requests that take their turn among the uploads would see about one end each, however fast the machine is.
     """
 
     def __init__(self, port: int, key: str) -> None:
@@ -155,12 +156,13 @@ def test_a_flood_of_uploads_does_not_slow_down_other_clients(
     responses = asyncio.run(flood(port, bystander, watch, raws))
 
     by_status = Counter(response.status for response in responses)
+    waited = [*itertools.chain.from_iterable(bystander.waited.values())]
     growth = (watch.memory - watch.before) / 1e6
     shown = " ".join(f"{name} {max(seconds) * 1000:.0f}" for name, seconds in bystander.seconds.items())
     print(f"\n{kind}, {'with' if keyed else 'without'} a key: {dict(by_status)}; slowest answers in ms: {shown}")
-    print(f"memory +{growth:.0f} MB, {watch.processes} processes at most; probed meanwhile: {bystander.waited}")
-    assert min(map(len, bystander.waited.values())) >= 1
-    assert max(map(max, bystander.waited.values())) <= QUEUE / 2, bystander.waited
+    print(f"memory +{growth:.0f} MB, {watch.processes} processes at most; {bystander.probed} probed: {waited}")
+    assert len(waited) > bystander.probed, "the bystander gets more than its turn among the uploads"
+    assert statistics.median(waited) <= 1, "most of its requests wait for none of them"
     assert growth < 100
     assert watch.processes <= 8
     assert set(by_status) <= {200 if content is good_file else 400, 429, 503}
