@@ -14,7 +14,7 @@ import pytest
 from alphareel.domain import errors
 from alphareel.domain.clip import Limits
 from alphareel.domain.options import Output
-from alphareel.server.container import IsolatedFetchInspection, IsolatedInspection
+from alphareel.server.inspection import IsolatedFetchInspection, IsolatedInspection
 from alphareel.service.worker import child_process
 from alphareel.service.worker.child_process import ResourceLimits
 from alphareel.service.worker.messages import ChildRequest, InspectTask, RunTask

@@ -3,6 +3,7 @@
 ``run`` is a generator of Progress. Closing it cancels the run and removes its files.
 """
 
+import math
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -40,7 +41,7 @@ from alphareel.pipeline.threads import BackgroundConsumer, Prefetcher
 _QUEUE_BYTES = 8 * 2**20  # of mattes that a stage may buffer for the next
 
 
-def run(  # noqa: PLR0915 - one loop, from start to end
+def run(
     source: Path,
     outputs: Sequence[Output],
     *,
@@ -85,14 +86,9 @@ def run(  # noqa: PLR0915 - one loop, from start to end
             selected = open_matte(matte, reader.clip, models_dir, threads, stack, start=first, edit=edit)
         session = start_session(selected.engine, source, reader.clip, options, limits)
         tags = _matte_tags(outputs, selected, session, options)
-        if chunk is None:
-            start_tick, clip = 0, reader.clip
-            frames = reader.frames(thumbnail=session.model_input_size, seconds=options.preview_duration)
-        else:
-            start_tick, clip = chunk.start, replace(reader.clip, audio=None)
-            frames = reader.chunk(
-                chunk, session.model_input_size, lead=selected.warmup_frames or 0, tail=_look_ahead(session)
-            )
+        start_tick, end_tick = _ticks(chunk)
+        clip = reader.clip if chunk is None else replace(reader.clip, audio=None)
+        frames = _frames(reader, session, options, chunk, warmup_frames=selected.warmup_frames or 0)
         pending_outputs = [
             open_output(output, source, clip, limits, stack, tags=tags, overwrite=overwrite) for output in outputs
         ]
@@ -101,18 +97,14 @@ def run(  # noqa: PLR0915 - one loop, from start to end
         reading = stack.enter_context(Prefetcher(paid_frames, name="read", depth=depth))
         source_mattes = mattes(session, reading, options) if matte is None else engine_mattes(session, reading)
         matting = stack.enter_context(Prefetcher(source_mattes, name="matte", depth=depth))
-        start_writer = partial(BackgroundConsumer[Matte, Verified], name="write", depth=min(2, depth))
         writers = [
-            stack.enter_context(start_writer(partial(pending.write, start_tick=start_tick)))
-            for pending in pending_outputs
+            stack.enter_context(pending.start_writer(start_tick, depth=min(2, depth))) for pending in pending_outputs
         ]
         tracker = ProgressTracker(reader.clip, options.preview_duration, chunk)
         preview_writer = PreviewWriter(previews, reader.clip, single=chunk is not None) if previews else None
         for made in matting:
-            if made.frame.pts < start_tick:  # a warm-up frame
-                continue
-            if chunk is not None and chunk.end is not None and made.frame.pts >= chunk.end:
-                continue  # a frame that the last mattes depended on
+            if made.frame.pts < start_tick or made.frame.pts >= end_tick:
+                continue  # a frame that the first or the last mattes depend on
             if chunk is not None and not tracker.done and made.frame.pts > start_tick:
                 raise _missing_first_frame()  # joining needs a frame at tick zero of every chunk
             for writer in writers:
@@ -164,6 +156,22 @@ class AmountRead:
 def _amount_read(tracker: ProgressTracker, reader: Reader) -> AmountRead:
     pixels = reader.clip.width * reader.clip.height
     return AmountRead(tracker.source_seconds, tracker.done, pixels, reader.frames_lost)
+
+
+def _ticks(chunk: Chunk | None) -> tuple[int, float]:
+    """From which tick to which one the outputs go."""
+    if chunk is None:
+        return 0, math.inf
+    return chunk.start, math.inf if chunk.end is None else chunk.end
+
+
+def _frames(
+    reader: Reader, session: MattingSession, options: Options, chunk: Chunk | None, *, warmup_frames: int
+) -> Generator[Frame, None, None]:
+    """The frames that the session needs: those of the clip, or of the chunk with those that its mattes depend on."""
+    if chunk is None:
+        return reader.frames(thumbnail=session.model_input_size, seconds=options.preview_duration)
+    return reader.chunk(chunk, session.model_input_size, lead=warmup_frames, tail=_look_ahead(session))
 
 
 def _paid_frames(
@@ -272,6 +280,10 @@ class PendingOutput:
     compose: Compositor
     output_file: OutputFile
     clip: Clip
+
+    def start_writer(self, start_tick: int, *, depth: int) -> BackgroundConsumer[Matte, Verified]:
+        """A thread that writes the mattes that are put into it; ``depth``: how many may wait."""
+        return BackgroundConsumer(partial(self.write, start_tick=start_tick), name="write", depth=depth)
 
     def write(self, mattes: Iterator[Matte], *, start_tick: int = 0) -> Verified:
         """Write every matte, then reopen and verify the file and flush it to disk.

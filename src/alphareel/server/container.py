@@ -2,9 +2,7 @@
 
 import math
 import socket
-import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -21,13 +19,11 @@ from alphareel.db.stats import RunHistory, StatsStore
 from alphareel.db.tus import TusStore
 from alphareel.db.usage import CallStore
 from alphareel.db.webhooks import WebhookStore
-from alphareel.domain.clip import Limits
-from alphareel.domain.errors import AlphareelError, BadVideo, OutOfMemory, Timeout, Unavailable, WorkerCrashed
 from alphareel.domain.options import Options, Output
 from alphareel.http.serializers import JobSerializer
-from alphareel.machine import cores
 from alphareel.matting.tiers import list_engines
 from alphareel.queue.dbos_engine import DbosEngine
+from alphareel.server.inspection import IsolatedFetchInspection, IsolatedInspection
 from alphareel.server.installation import Installation, engine_url, sweep_work
 from alphareel.server.settings import shown
 from alphareel.service.analyses.service import AnalysisService
@@ -62,7 +58,6 @@ from alphareel.service.settings import HttpSettings, Settings
 from alphareel.service.stats import StatsService
 from alphareel.service.studio import SignInCodes
 from alphareel.service.tus.service import TusService
-from alphareel.service.uploads.models import MediaInfo
 from alphareel.service.uploads.multipart import MultipartService, MultipartSweep
 from alphareel.service.uploads.probe_queue import ProbeQueue
 from alphareel.service.uploads.service import InspectMedia, UploadService
@@ -73,17 +68,13 @@ from alphareel.service.webhooks.service import WebhookService
 from alphareel.service.worker import child_process
 from alphareel.service.worker.child_process import SPAWNED, Children, ResourceLimits
 from alphareel.service.worker.heartbeat import Heartbeat
-from alphareel.service.worker.messages import InspectTask, Preload, RunResult, RunTask
+from alphareel.service.worker.messages import Preload, RunResult, RunTask
 from alphareel.service.worker.reconciler import Reconciler, ReconcilerConfig
 from alphareel.service.worker.remote import RemoteTasks
 from alphareel.service.worker.runner import Worker
 from alphareel.service.worker.spares import SpareConfig, Spares
-from alphareel.telemetry.logging import get_logger, hide_secret
+from alphareel.telemetry.logging import hide_secret
 
-_PROBE_MEMORY = 4 * 1024**3
-_OWN_WORK = 0.25  # of the time that a probe may take: one that computed less was kept waiting by this machine
-_EXPORT_AGAIN = "Check that it plays, or export it again as MP4 (H.264)."
-_EXAMINE_FETCHED = ResourceLimits(memory_bytes=4 * 1024**3, cpu_seconds=60, wall_seconds=120.0)
 _SWEEP_SECONDS = 60.0
 _SWEEP_BATCH = 100
 _CALLS_KEPT = timedelta(days=91)  # a day more than usage looks back
@@ -92,7 +83,6 @@ _CALLS_KEPT = timedelta(days=91)  # a day more than usage looks back
 def build_services(installation: Installation, children: Children = SPAWNED) -> Services:
     """Everything that the HTTP layer may call. ``children`` inspect uploads."""
     settings, database, clock = installation.settings, installation.database, installation.clock
-    deletion = DeletionService(installation.jobs, _deletion_store(installation), installation.blobs)
     retention = _retention_store(installation)
     idempotency = IdempotencyStore(database, clock=clock)
     prices = settings.billing.prices
@@ -106,7 +96,6 @@ def build_services(installation: Installation, children: Children = SPAWNED) -> 
         installation,
         overrides.inspect_media or IsolatedInspection(settings.limits.clip, settings.probes.seconds, children),
     )
-    multipart_uploads = _multipart_uploads(installation, uploads)
     watch = JobWatch()
     installation.notifications.subscribe(watch.notify)
     health = HealthMonitor(
@@ -118,33 +107,15 @@ def build_services(installation: Installation, children: Children = SPAWNED) -> 
         embeds=EmbedService(layers.exports),
         layers=layers,
         batches=BatchService(jobs, installation.jobs, idempotency),
-        proofs=ProofService(
-            jobs,
-            installation.jobs,
-            installation.resolver,
-            partial(list_engines, settings.models.dir, settings.models.priorities),
-            prices,
-            idempotency,
-            settings.retention,
-        ),
+        proofs=_proofs(installation, jobs, idempotency),
         corrections=CorrectionService(jobs, installation.jobs, installation.resolver, idempotency, installation.blobs),
         analyses=layers.analyses,
         estimates=EstimateService(
             prices, RunHistory(database), installation.resolver, capabilities, AccountStore(database, clock=clock)
         ),
         uploads=uploads,
-        tus=TusService(
-            _tus_store(installation),
-            uploads,
-            installation.uploads,
-            installation.blobs,
-            deletion,
-            settings=settings.tus,
-            limits=settings.limits,
-            incoming=settings.storage.incoming,
-            clock=clock,
-        ),
-        multipart_uploads=multipart_uploads,
+        tus=_tus(installation, uploads),
+        multipart_uploads=_multipart_uploads(installation, uploads),
         files=FileService(
             _url_signer(installation), installation.blobs, installation.resolver, installation.jobs, retention, clock
         ),
@@ -205,6 +176,34 @@ def _uploads(installation: Installation, inspect_media: InspectMedia) -> UploadS
         limits=settings.limits,
         clock=clock,
         probes=ProbeQueue(settings.probes),
+    )
+
+
+def _proofs(installation: Installation, jobs: JobService, idempotency: IdempotencyStore) -> ProofService:
+    settings = installation.settings
+    return ProofService(
+        jobs,
+        installation.jobs,
+        installation.resolver,
+        partial(list_engines, settings.models.dir, settings.models.priorities),
+        settings.billing.prices,
+        idempotency,
+        settings.retention,
+    )
+
+
+def _tus(installation: Installation, uploads: UploadService) -> TusService:
+    settings = installation.settings
+    return TusService(
+        _tus_store(installation),
+        uploads,
+        installation.uploads,
+        installation.blobs,
+        DeletionService(installation.jobs, _deletion_store(installation), installation.blobs),
+        settings=settings.tus,
+        limits=settings.limits,
+        incoming=settings.storage.incoming,
+        clock=installation.clock,
     )
 
 
@@ -461,77 +460,3 @@ def build_sign_in_codes(installation: Installation, first_key: str | None = None
 def studio_link(settings: Settings, codes: SignInCodes) -> str:
     """A new link that opens the studio signed in. Browsers send nothing behind the ``#``, so no log has the code."""
     return f"{_public_address(settings.http).rstrip('/')}/#code={codes.make()}"
-
-
-@dataclass(frozen=True)
-class IsolatedInspection:
-    """Identifies a file in a child process of its own; a file that breaks the process, or keeps it busy, is a bad one.
-
-    A process that computed little in its ``seconds`` was kept waiting by this machine, and one that was killed from
-    outside says nothing of the file: it gets a second process, and Unavailable when that is killed too.
-    """
-
-    limits: Limits
-    seconds: float = 5.0
-    children: Children = SPAWNED
-
-    def __call__(self, path: Path) -> MediaInfo:
-        task = InspectTask(path, self.limits)
-        resource_limits = ResourceLimits(
-            _PROBE_MEMORY, cpu_seconds=math.ceil(4 * self.seconds), wall_seconds=self.seconds
-        )
-        try:
-            return _run_again_if_killed(task, resource_limits, self.children)
-        except child_process.BudgetExceeded as error:
-            if error.computed is not None and error.computed < _OWN_WORK * self.seconds:
-                raise Unavailable(
-                    "The server is too busy to examine the file.", hint="Send it again.", retry_after=self.seconds
-                ) from error
-            told = f"The file cannot be examined within {self.seconds:g} seconds."
-            raise BadVideo(told, hint=_EXPORT_AGAIN) from error
-        except (OutOfMemory, Timeout, WorkerCrashed) as error:
-            raise BadVideo("The file cannot be examined.", hint=_EXPORT_AGAIN) from error
-
-
-def _run_again_if_killed(task: InspectTask, resource_limits: ResourceLimits, children: Children) -> MediaInfo:
-    for _ in range(2):
-        try:
-            return child_process.run(task, resource_limits, children=children)
-        except child_process.Killed as error:
-            killed = error
-        except OSError as error:
-            raise Unavailable(
-                "The server cannot start a process to examine the file.", hint="Send it again."
-            ) from error
-    raise Unavailable("The server was kept from examining the file.", hint="Send it again.") from killed
-
-
-@dataclass(frozen=True)
-class IsolatedFetchInspection:
-    """Examines a fetched file as uploads are, though with more patience, because nobody waits for an answer.
-
-    Only a file that keeps the examiner busy is refused, before it keeps a job busy; everything else is for the job to
-    judge.
-    """
-
-    limits: Limits
-    children: Children = SPAWNED
-
-    def __call__(self, path: Path, tick: Callable[[], None]) -> None:
-        task = InspectTask(path, self.limits)
-        while not _examining_fetched.acquire(timeout=0.5):
-            tick()
-        try:
-            child_process.run(task, _EXAMINE_FETCHED, tick=lambda _: tick(), children=self.children)
-        except Timeout as error:
-            raise BadVideo(
-                f"The file could not be examined within {_EXAMINE_FETCHED.wall_seconds:g} seconds.",
-                hint="Check that it plays, or export it again as MP4 (H.264).",
-            ) from error
-        except AlphareelError as error:
-            get_logger(__name__).info("fetched file left to its job", error=str(error))
-        finally:
-            _examining_fetched.release()
-
-
-_examining_fetched = threading.BoundedSemaphore(max(2, cores()))
