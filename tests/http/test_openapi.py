@@ -8,8 +8,9 @@ from typing import get_args
 import pytest
 
 from alphareel.domain import options
-from alphareel.http.schemas import jobs
 from alphareel.media.format import format_named, format_names
+from alphareel.service.jobs.option_fields import FlatType
+from alphareel.service.jobs.requests import JobCreate
 
 SNAPSHOT = Path(__file__).with_name("openapi.json")
 
@@ -81,7 +82,7 @@ def test_upload_is_documented_as_a_form_with_a_file(document):
 
 def test_every_documented_request_field_is_parsed(client):
     """Each documented field, given nonsense, is refused; each documented choice is accepted."""
-    for name in set(jobs.JobCreate.model_fields) - {"composition"}:
+    for name in set(JobCreate.model_fields) - {"composition"}:
         kind = "image" if name == "bg_image_url" else "color"
         body = {"video_url": "https://a.example/v.mp4", "bg_type": kind, "bg_color": "red", name: {"nonsense": 1}}
         response = client.post("/v1/jobs", json=body)
@@ -95,7 +96,7 @@ def test_every_documented_request_field_is_parsed(client):
 
 
 def test_documented_background_types_are_accepted(client):
-    for choice in get_args(get_args(jobs.JobStart.model_fields["bg_type"].annotation)[0]):
+    for choice in get_args(FlatType):
         body = {
             "video_url": "https://a.example/v.mp4",
             "bg_type": choice,

@@ -74,6 +74,13 @@ class TestCreating:
             is Status.PENDING
         )
 
+    def test_names_a_bad_field_of_several_outputs_once(self, harness: ServiceHarness, caller: Principal) -> None:
+        outputs = [{"format": "webm"}, {"format": "mov"}]
+        draft = harness.services.jobs.create(caller, {**VIDEO, "auto_start": False, "outputs": outputs})
+        with pytest.raises(errors.InvalidRequest) as caught:
+            harness.services.jobs.start(caller, draft.id, {"grow": 99})
+        assert [detail.field for detail in caught.value.details] == ["grow"]
+
     def test_names_every_bad_field_at_once(self, harness: ServiceHarness, caller: Principal) -> None:
         body = {
             "video_url": "ftp://example.com/a",

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from alphareel.domain.color import parse_color
 from alphareel.domain.errors import InvalidRequest
 from alphareel.domain.options import Background, Composition, Options, from_json, to_json
+from alphareel.domain.parsing import OPTION_PARSERS
 from alphareel.media.format import parse_options
-from alphareel.service.jobs.validation import parse_creation
+from alphareel.service.jobs.option_fields import OptionFields
+from alphareel.service.jobs.requests import parse_creation
 
 GREEN = Background("color", (9, 162, 70))
 
@@ -249,3 +251,16 @@ def test_an_odd_canvas_is_warned_about():
         "The sides of the canvas are even, so width 321 becomes 320.",
     )
     assert Options(composition=Composition(width=320)).warnings() == ()
+
+
+@pytest.mark.parametrize("name", [name for name, parse in OPTION_PARSERS.items() if "minimum" in parse.schema])
+def test_the_schema_of_a_number_states_the_limits_that_its_parser_keeps(name):
+    parse = OPTION_PARSERS[name]
+    for limit, beyond in ((parse.schema["minimum"], -0.01), (parse.schema["maximum"], 0.01)):
+        assert parse(limit) == limit
+        with pytest.raises(InvalidRequest):
+            parse(limit + beyond)
+
+
+def test_every_option_of_the_parser_is_a_documented_field_of_a_job():
+    assert set(OPTION_PARSERS) - {"plate"} < set(OptionFields.model_fields)

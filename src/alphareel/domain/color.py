@@ -25,6 +25,9 @@ NAMED: dict[str, Rgb] = {
     "grey": (128, 128, 128),
 }
 
+COLOR_TEXT = "#?([0-9a-fA-F]{3}|[0-9a-fA-F]{6})|" + "|".join(NAMED)
+"""Pattern of colors as text. ``parse_color`` also takes capital letters and spaces around them."""
+
 _EXPECTED = "Write a hex color (#RRGGBB), a name (green, white, ...), or three numbers, all 0-1 or all 0-255."
 
 

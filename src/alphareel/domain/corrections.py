@@ -6,16 +6,17 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 from alphareel.domain.errors import FieldProblem, InvalidRequest
-from alphareel.domain.fields import Fields, mapping, number, one_of, text, whole
+from alphareel.domain.fields import Fields, Parser, mapping, number, one_of, text, whole
 
 Label: TypeAlias = Literal["keep", "remove"]
 LABELS: tuple[Label, ...] = get_args(Label)
 MAX_POINTS = 100
 MAX_SUBJECTS = 64
 SUBJECT_ID = "[A-Za-z0-9_-]{1,64}"
-_MAX_SIDE = 65_536
-_MAX_SECONDS = 86_400
-_MAX_FRAME = 100_000_000
+COORDINATE = number(0, 65_536)
+TIME = number(0, 86_400)
+FRAME = whole(0, 100_000_000)
+LABEL = one_of(LABELS)
 
 
 @dataclass(frozen=True)
@@ -55,13 +56,13 @@ def parse_correction(values: Mapping[str, Any], *, mask_field: str = "mask_url")
     """Parse a correction; unknown fields are ignored. Raises InvalidRequest with one detail for each bad field."""
     fields = Fields(values)
     correction = Correction(
-        time=fields.read("time", number(0, _MAX_SECONDS), None),
-        frame=fields.read("frame", whole(0, _MAX_FRAME), None),
+        time=fields.read("time", TIME, None),
+        frame=fields.read("frame", FRAME, None),
         points=fields.read("points", _points, ()),
         box=fields.read("box", _box, None),
         mask=fields.read(mask_field, text(4096), None) or None,
-        keep=fields.read("keep", subject_ids, ()),
-        drop=fields.read("drop", subject_ids, ()) or fields.read("subject", _one_id, ()),
+        keep=fields.read("keep", SUBJECT_IDS, ()),
+        drop=fields.read("drop", SUBJECT_IDS, ()) or fields.read("subject", ONE_SUBJECT, ()),
     )
     fields.check()
     _check(correction, mask_field)
@@ -90,8 +91,8 @@ def _points(value: Any) -> tuple[Point, ...]:
         for name in ("x", "y"):
             if not fields.has(name):
                 fields.problems.append(FieldProblem(f"points[{index}].{name}", "is required."))
-        x, y = (fields.read(name, number(0, _MAX_SIDE), 0.0) for name in ("x", "y"))
-        label: Label = fields.read("label", one_of(LABELS), "keep")
+        x, y = (fields.read(name, COORDINATE, 0.0) for name in ("x", "y"))
+        label: Label = fields.read("label", LABEL, "keep")
         fields.check()
         points.append(Point(x, y, label))
     return tuple(points)
@@ -100,14 +101,13 @@ def _points(value: Any) -> tuple[Point, ...]:
 def _box(value: Any) -> tuple[float, float, float, float]:
     if not isinstance(value, list) or len(value) != 4:
         raise InvalidRequest("must be a list of x, y, width and height.")
-    x, y, width, height = (number(0, _MAX_SIDE)(each) for each in value)
+    x, y, width, height = (COORDINATE(each) for each in value)
     if width < 1 or height < 1:
         raise InvalidRequest("must be at least one pixel wide and high.")
     return x, y, width, height
 
 
-def subject_ids(value: Any) -> tuple[str, ...]:
-    """A parser of lists of subject IDs."""
+def _subject_ids(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or len(value) > MAX_SUBJECTS:
         raise InvalidRequest(f"must be a list of at most {MAX_SUBJECTS} subject IDs.")
     return tuple(dict.fromkeys(_subject_id(each) for each in value))
@@ -121,6 +121,13 @@ def _subject_id(value: Any) -> str:
     if not isinstance(value, str) or re.fullmatch(SUBJECT_ID, value) is None:
         raise InvalidRequest("must be IDs of subjects: letters, digits, - and _.")
     return value
+
+
+_ID_SCHEMA = {"type": "string", "pattern": f"^{SUBJECT_ID}$"}
+ONE_SUBJECT = Parser(_one_id, _ID_SCHEMA)
+SUBJECT_IDS = Parser(
+    _subject_ids, {"type": "array", "items": _ID_SCHEMA, "maxItems": MAX_SUBJECTS, "examples": [["s1"]]}
+)
 
 
 def _refused(field: str, message: str) -> InvalidRequest:

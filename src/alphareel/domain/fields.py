@@ -3,11 +3,29 @@
 import math
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, cast
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, cast
 
 from alphareel.domain.errors import FieldProblem, InvalidRequest
 
 T = TypeVar("T")
+
+PLAIN_TEXT = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f]*$"
+"""Pattern of text without control characters."""
+
+
+@dataclass(frozen=True)
+class Parser(Generic[T]):
+    """Turns the JSON value of a field into what it means. Raises InvalidRequest.
+
+    ``schema``: the values that it accepts, as JSON Schema; the OpenAPI document is made of it.
+    """
+
+    parse: Callable[[Any], T]
+    schema: Mapping[str, Any]
+
+    def __call__(self, value: Any) -> T:
+        return self.parse(value)
 
 
 class Fields:
@@ -46,7 +64,7 @@ def storable(value: str) -> str:
     return value if is_storable(value) else re.sub("[\0\ud800-\udfff]", "\ufffd", value)
 
 
-def text(max_length: int) -> Callable[[Any], str]:
+def text(max_length: int) -> Parser[str]:
     """A parser of strings of at most ``max_length`` characters without control characters."""
 
     def parse(value: Any) -> str:
@@ -58,11 +76,11 @@ def text(max_length: int) -> Callable[[Any], str]:
             raise InvalidRequest("must not contain control characters.")
         return value
 
-    return parse
+    return Parser(parse, {"type": "string", "maxLength": max_length, "pattern": PLAIN_TEXT})
 
 
-def one_of(allowed: tuple[T, ...]) -> Callable[[Any], T]:
-    """A parser of the ``allowed`` values."""
+def one_of(allowed: tuple[T, ...]) -> Parser[T]:
+    """A parser of the ``allowed`` strings."""
 
     def parse(value: Any) -> T:
         if value not in allowed:
@@ -70,10 +88,10 @@ def one_of(allowed: tuple[T, ...]) -> Callable[[Any], T]:
             raise InvalidRequest(f"must be one of {', '.join(map(str, allowed))}; got {got}.")
         return cast(T, value)
 
-    return parse
+    return Parser(parse, {"type": "string", "enum": list(allowed)})
 
 
-def number(low: float, high: float) -> Callable[[Any], float]:
+def number(low: float, high: float) -> Parser[float]:
     """A parser of numbers from ``low`` to ``high``, both included."""
 
     def parse(value: Any) -> float:
@@ -85,10 +103,10 @@ def number(low: float, high: float) -> Callable[[Any], float]:
             raise InvalidRequest(f"must be between {low:g} and {high:g}; got {shown:g}.")
         return float(value)
 
-    return parse
+    return Parser(parse, {"type": "number", "minimum": low, "maximum": high})
 
 
-def whole(low: int, high: int) -> Callable[[Any], int]:
+def whole(low: int, high: int) -> Parser[int]:
     """A parser of whole numbers. JSON has one kind of number, so 640.0 is whole."""
     parse_number = number(low, high)
 
@@ -98,14 +116,16 @@ def whole(low: int, high: int) -> Callable[[Any], int]:
             raise InvalidRequest(f"must be a whole number; got {parsed:g}.")
         return int(parsed)
 
-    return parse
+    return Parser(parse, {"type": "integer", "minimum": low, "maximum": high})
 
 
-def boolean(value: Any) -> bool:
-    """The value if it is a boolean. Raises InvalidRequest."""
+def _boolean(value: Any) -> bool:
     if not isinstance(value, bool):
         raise InvalidRequest(f"must be true or false, not {_kind(value)}.")
     return value
+
+
+BOOLEAN = Parser(_boolean, {"type": "boolean"})
 
 
 def _kind(value: Any) -> str:

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, TypeVar, cast
 
-from alphareel.domain.color import NAMED, parse_color
-from alphareel.domain.corrections import subject_ids
+from alphareel.domain.color import COLOR_TEXT, NAMED, parse_color
+from alphareel.domain.corrections import SUBJECT_IDS
 from alphareel.domain.errors import AlphareelError, FieldProblem, InvalidRequest
-from alphareel.domain.fields import Fields, boolean, mapping, number, one_of, text, whole
+from alphareel.domain.fields import BOOLEAN, Fields, Parser, mapping, number, one_of, text, whole
 from alphareel.domain.options import (
     ANCHORS,
     BACKGROUNDS,
@@ -23,12 +23,49 @@ from alphareel.domain.options import (
 T = TypeVar("T")
 _Fail: TypeAlias = Callable[[str, str], AlphareelError]
 
-_FLAT_COLORS = ("green", "white", "black", "blue")
+FLAT_COLORS = ("green", "white", "black", "blue")
 _IMPLIES = (("color", "color"), ("image", "image_url"), ("video", "video_url"), ("blur", "radius"))
 # A video background has no flat spelling, so errors name its nested field.
 _FLAT_NAMES = {"type": "bg_type", "color": "bg_color", "image_url": "bg_image_url", "video_url": "background.video_url"}
 OUTPUT_FIELDS = ("quality", "background", "composition", "poster_time")
 """What an output may have for itself, beside its format."""
+COLOR = Parser(
+    parse_color,
+    {
+        "anyOf": [
+            {
+                "type": "array",
+                "items": {"type": "number", "minimum": 0, "maximum": 255},
+                "minItems": 3,
+                "maxItems": 3,
+                "examples": [[0.035, 0.635, 0.274]],
+            },
+            {"type": "string", "pattern": f"^({COLOR_TEXT})$", "examples": ["#09A246"]},
+        ]
+    },
+)
+RADIUS = number(1, 500)
+SIDE = whole(16, 4096)
+SHIFT = number(-8192, 8192)
+SCALE = number(0.01, 10)
+ANCHOR = one_of(ANCHORS)
+MODEL = one_of(TIERS)
+OPTION_PARSERS: Mapping[str, Parser[Any]] = {
+    "text_prompt": text(2000),
+    "preview_duration": number(0.04, 86400),
+    "engine": text(64),
+    "quality": one_of(QUALITIES),
+    "poster_time": number(0, 86400),
+    "smoothing": one_of(SMOOTHINGS),
+    "keep": SUBJECT_IDS,
+    "drop": SUBJECT_IDS,
+    "key_color": COLOR,
+    "plate": text(4096),
+    "shadows": BOOLEAN,
+    "grow": number(-50, 50),
+    "feather": number(0, 50),
+}
+"""The options whose value stands in a field of the same name and depends on no other field."""
 _BACKGROUND_FIELDS = ("background", "bg_type", "bg_color", "bg_image_url")
 
 
@@ -44,27 +81,15 @@ def parse_options(values: Mapping[str, Any], *, stored: Options | None = None, f
     background = defaults.background
     if any(fields.has(name) for name in _BACKGROUND_FIELDS):
         background = _read_background(fields)
-    options = {
-        "model": fields.read("model", one_of(TIERS), defaults.model),
+    options: dict[str, Any] = {
+        "model": fields.read("model", MODEL, defaults.model),
         "output_format": fields.read("output_format", one_of(formats), defaults.output_format),
         "background": background,
         "composition": fields.read("composition", _parse_composition, defaults.composition),
-        "text_prompt": fields.read("text_prompt", text(2000), defaults.text_prompt),
-        "preview_duration": fields.read("preview_duration", number(0.04, 86400), defaults.preview_duration),
-        "engine": fields.read("engine", text(64), defaults.engine),
-        "quality": fields.read("quality", one_of(QUALITIES), defaults.quality),
-        "poster_time": fields.read("poster_time", number(0, 86400), defaults.poster_time),
-        "smoothing": fields.read("smoothing", one_of(SMOOTHINGS), defaults.smoothing),
-        "keep": fields.read("keep", subject_ids, defaults.keep),
-        "drop": fields.read("drop", subject_ids, defaults.drop),
-        "key_color": fields.read("key_color", parse_color, defaults.key_color),
-        "plate": fields.read("plate", text(4096), defaults.plate),
-        "shadows": fields.read("shadows", boolean, defaults.shadows),
-        "grow": fields.read("grow", number(-50, 50), defaults.grow),
-        "feather": fields.read("feather", number(0, 50), defaults.feather),
+        **{name: fields.read(name, parse, getattr(defaults, name)) for name, parse in OPTION_PARSERS.items()},
     }
     fields.check()
-    return Options(**options)  # type: ignore[arg-type]
+    return Options(**options)
 
 
 def parse_outputs(value: Any, shared: Options, *, formats: tuple[str, ...]) -> tuple[Options, ...]:
@@ -127,7 +152,7 @@ def _flat(fields: Fields) -> Callable[[Any], Background]:
     def parse(_: Any) -> Background:
         implied = "color" if fields.has("bg_color") else "image"
         kind = fields.values["bg_type"] if fields.has("bg_type") else implied
-        if kind in _FLAT_COLORS:
+        if kind in FLAT_COLORS:
             return _preset(str(kind))
         nested = {
             "type": kind,
@@ -146,7 +171,7 @@ def _parse_background(value: Any) -> Background:
     values = dict(mapping(value))
     if values.get("type") is None:
         values["type"] = next((kind for kind, name in _IMPLIES if values.get(name) is not None), None)
-    if values["type"] in _FLAT_COLORS:
+    if values["type"] in FLAT_COLORS:
         return _preset(values["type"])
     return _checked_background(values, names=names)
 
@@ -169,7 +194,7 @@ def _checked_background(values: Mapping[str, Any], *, names: Mapping[str, str]) 
     if kind == "custom":
         kind, requested_type = "color", "custom"
     if kind not in BACKGROUNDS:
-        accepted = ", ".join((*BACKGROUNDS, *_FLAT_COLORS, "custom"))
+        accepted = ", ".join((*BACKGROUNDS, *FLAT_COLORS, "custom"))
         if kind is None:
             raise fail("type", f"is required and must be one of {accepted}.")
         got = repr(kind[:60]) if isinstance(kind, str) else "something else"
@@ -177,12 +202,12 @@ def _checked_background(values: Mapping[str, Any], *, names: Mapping[str, str]) 
     if kind == "transparent":
         return Background()
     if kind == "color":
-        color = _read(values, "color", parse_color, fail)
+        color = _read(values, "color", COLOR, fail)
         if color is None:
             raise fail("color", "is required for a color background.")
         return Background("color", color, requested_type=requested_type)
     if kind == "blur":
-        return Background("blur", radius=_read(values, "radius", number(1, 500), fail))
+        return Background("blur", radius=_read(values, "radius", RADIUS, fail))
     url = f"{kind}_url"
     address = _read(values, url, text(4096), fail)
     if not address:
@@ -205,16 +230,15 @@ def _parse_composition(value: Any) -> Composition:
     canvas = Fields(outer.read("canvas", mapping, {}), "composition.canvas.")
     foreground = Fields(outer.read("foreground", mapping, {}), "composition.foreground.")
     offset = Fields(foreground.read("offset", mapping, {}), "composition.foreground.offset.")
-    side = whole(16, 4096)
-    width = canvas.read("width", side, 0)
-    height = canvas.read("height", side, 0)
+    width = canvas.read("width", SIDE, 0)
+    height = canvas.read("height", SIDE, 0)
     composition = Composition(
         width=width or None,
         height=height or None,
-        anchor=foreground.read("anchor", one_of(ANCHORS), "center"),
-        scale=foreground.read("scale", number(0.01, 10), 1.0),
-        offset_x=offset.read("x", number(-8192, 8192), 0.0),
-        offset_y=offset.read("y", number(-8192, 8192), 0.0),
+        anchor=foreground.read("anchor", ANCHOR, "center"),
+        scale=foreground.read("scale", SCALE, 1.0),
+        offset_x=offset.read("x", SHIFT, 0.0),
+        offset_y=offset.read("y", SHIFT, 0.0),
     )
     problems = [p for f in (outer, canvas, foreground, offset) for p in f.problems]
     if problems:

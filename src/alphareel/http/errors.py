@@ -11,8 +11,8 @@ from starlette.routing import Match
 
 from alphareel.domain import errors as e
 from alphareel.http.rate_limits import RateLimitExceeded
-from alphareel.http.validation_errors import invalid_request
 from alphareel.service.jobs.queue_limits import RETRY_SECONDS
+from alphareel.service.requests import invalid_request
 from alphareel.telemetry.logging import get_logger
 
 log = get_logger(__name__)

@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Annotated, Any, NoReturn, TypeVar
 
 from fastapi import Depends, Request
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from alphareel.domain.errors import FieldProblem, InvalidRequest
 from alphareel.http.body_timeouts import BodyTimeouts
 from alphareel.http.context import SettingsOf
-from alphareel.http.validation_errors import invalid_request
+from alphareel.service.requests import validated
 from alphareel.service.settings import HttpSettings
 
 MAX_JSON_DEPTH = 32
@@ -74,10 +74,7 @@ def body_of(model: type[ModelT]) -> Callable[[Mapping[str, Any]], ModelT]:
     """
 
     def validate(body: JsonObject) -> ModelT:
-        try:
-            return model.model_validate(body)
-        except ValidationError as error:
-            raise invalid_request(error.errors()) from None
+        return validated(model, body)
 
     return validate
 

@@ -11,6 +11,8 @@ from alphareel.http.openapi import errors, json_body, links
 from alphareel.http.request_body import JsonObject
 from alphareel.http.routes.jobs import SerializersOf
 from alphareel.http.schemas import jobs as schemas
+from alphareel.service.jobs.option_fields import OutputFormat
+from alphareel.service.jobs.requests import ExportRequest
 
 router = APIRouter(tags=["exports"])
 
@@ -19,7 +21,7 @@ _NOT_FOUND = errors(s404="No such job or export, or another key's")
 
 @router.post(
     "/jobs/{job_id}/exports",
-    openapi_extra=json_body(schemas.ExportRequest),
+    openapi_extra=json_body(ExportRequest),
     responses={
         **errors(
             s400="A field cannot be accepted",
@@ -74,7 +76,7 @@ def get_layers(
     services: ServicesOf,
     serializers: SerializersOf,
     output_format: Annotated[
-        schemas.OutputFormat | None, Query(alias="format", description="By default files like the job's first output.")
+        OutputFormat | None, Query(alias="format", description="By default files like the job's first output.")
     ] = None,
 ) -> schemas.Layers:
     """A file for each subject of a completed job.

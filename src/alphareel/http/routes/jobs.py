@@ -17,6 +17,7 @@ from alphareel.http.schemas import jobs
 from alphareel.http.schemas.fields import Deleted
 from alphareel.http.serializers import Serializers
 from alphareel.service.jobs.models import UNFINISHED, Job, Status
+from alphareel.service.jobs.requests import JobCreate, JobStart
 from alphareel.service.jobs.service import not_found
 from alphareel.service.principal import Principal
 from alphareel.service.services import Services
@@ -54,7 +55,7 @@ StatusFilter = Annotated[
 
 @router.post(
     "/jobs",
-    openapi_extra=json_body(jobs.JobCreate),
+    openapi_extra=json_body(JobCreate),
     responses={**errors(s400="A field cannot be accepted"), **_JOB_LINKS},
 )
 def create_job(
@@ -74,7 +75,7 @@ def create_job(
 
 @router.post(
     "/jobs/{job_id}/start",
-    openapi_extra=json_body(jobs.JobStart, required=False),
+    openapi_extra=json_body(JobStart, required=False),
     responses=errors(s400="A field cannot be accepted", s404="No such job, or another key's", s409="Already completed"),
 )
 def start_job(

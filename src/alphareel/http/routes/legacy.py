@@ -10,6 +10,7 @@ from alphareel.http.request_body import JsonObject
 from alphareel.http.routes.jobs import SerializersOf
 from alphareel.http.routes.uploads import ContentLengthChecked, receive
 from alphareel.http.schemas import files, jobs, models, uploads
+from alphareel.service.jobs.requests import JobCreate
 from alphareel.service.jobs.service import result_expired
 
 router = APIRouter(prefix="/api", tags=["legacy"], responses=errors())
@@ -32,7 +33,7 @@ async def legacy_upload(
 
 @router.post(
     "/process",
-    openapi_extra=json_body(jobs.JobCreate),
+    openapi_extra=json_body(JobCreate),
     responses=errors(s400="A field cannot be accepted", s401=_UNAUTHORIZED),
 )
 def legacy_process(

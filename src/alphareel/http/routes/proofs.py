@@ -13,6 +13,7 @@ from alphareel.http.routes.jobs import SerializersOf
 from alphareel.http.schemas import proofs as schemas
 from alphareel.http.serializers import Serializers
 from alphareel.service.jobs.models import Job
+from alphareel.service.proofs.requests import ProofCreate
 from alphareel.service.proofs.service import ProofService
 
 router = APIRouter(tags=["jobs"])
@@ -20,7 +21,7 @@ router = APIRouter(tags=["jobs"])
 
 @router.post(
     "/proofs",
-    openapi_extra=json_body(schemas.ProofCreate),
+    openapi_extra=json_body(ProofCreate),
     responses={**errors(s400="A field cannot be accepted"), **links("get_proof", proof_id="id")},
 )
 def create_proof(

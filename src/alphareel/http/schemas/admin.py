@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints
 
-from alphareel.http.schemas.fields import RequestBody, Schema, Time
+from alphareel.http.schemas.fields import Schema, Time
 from alphareel.http.schemas.jobs import Transition
 from alphareel.http.schemas.usage import ModelUsageDay
 from alphareel.http.schemas.webhooks import Webhook
@@ -15,6 +15,7 @@ from alphareel.service.api_keys.service import NewKey
 from alphareel.service.billing.credits import MAX_CREDITS, LedgerEntry
 from alphareel.service.billing.credits import Account as ClientAccount
 from alphareel.service.jobs.models import Job, Status
+from alphareel.service.requests import RequestBody
 
 DEFAULT_GRACE_SECONDS = 24 * 3600
 

@@ -5,8 +5,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from alphareel.http.schemas.fields import Schema
-from alphareel.http.schemas.jobs import Job, JobStart, Url
+from alphareel.http.schemas.jobs import Job
 from alphareel.service.batches.service import MAX_JOBS
+from alphareel.service.jobs.option_fields import Url
+from alphareel.service.jobs.requests import JobStart
 
 
 class BatchItem(JobStart):

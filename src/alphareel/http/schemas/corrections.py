@@ -4,25 +4,31 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from alphareel.domain.corrections import MAX_POINTS, SUBJECT_ID, Label
+from alphareel.domain.corrections import COORDINATE, FRAME, LABEL, MAX_POINTS, ONE_SUBJECT, TIME, Label
 from alphareel.http.schemas.fields import Schema, Time
-from alphareel.http.schemas.jobs import PublicStatus, SubjectIds, Url
+from alphareel.http.schemas.jobs import PublicStatus
+from alphareel.service.jobs.option_fields import SubjectIds, Url
+from alphareel.service.requests import documented_by
 
-Coordinate = Annotated[float, Field(ge=0, le=65536, description="Pixels of the video's frame.")]
+Coordinate = Annotated[Any, documented_by(COORDINATE), Field(description="Pixels of the video's frame.")]
 
 
-class CorrectionPoint(Schema):
+class PointRequest(Schema):
     x: Coordinate
     y: Coordinate
-    label: Label | None = "keep"
+    label: Annotated[Any, documented_by(LABEL)] | None = "keep"
 
 
 class CorrectionRequest(Schema):
     """One of points, box, mask_url, keep and drop; the first three with time or frame."""
 
-    time: float | None = Field(default=None, ge=0, le=86400, description="Seconds; the frame shown then is corrected.")
-    frame: int | None = Field(default=None, ge=0, description="The frame's number, from 0, in place of time.")
-    points: Annotated[list[CorrectionPoint], Field(max_length=MAX_POINTS)] | None = Field(
+    time: Annotated[Any, documented_by(TIME)] | None = Field(
+        default=None, description="Seconds; the frame shown then is corrected."
+    )
+    frame: Annotated[Any, documented_by(FRAME)] | None = Field(
+        default=None, description="The frame's number, from 0, in place of time."
+    )
+    points: Annotated[list[PointRequest], Field(max_length=MAX_POINTS)] | None = Field(
         default=None, description="What to keep and what to remove."
     )
     box: Annotated[list[Coordinate], Field(min_length=4, max_length=4)] | None = Field(
@@ -36,7 +42,15 @@ class CorrectionRequest(Schema):
     )
     keep: SubjectIds | None = Field(default=None, description="Only these subjects stay, in the whole clip.")
     drop: SubjectIds | None = Field(default=None, description="These subjects go, in the whole clip.")
-    subject: str | None = Field(default=None, pattern=f"^{SUBJECT_ID}$", description="The same as drop with this ID.")
+    subject: Annotated[Any, documented_by(ONE_SUBJECT)] | None = Field(
+        default=None, description="The same as drop with this ID."
+    )
+
+
+class CorrectionPoint(Schema):
+    x: float = Field(description="Pixels of the video's frame.")
+    y: float
+    label: Label
 
 
 class Correction(Schema):

@@ -1,29 +1,11 @@
 """JSON of cost and time estimates."""
 
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field
 
 from alphareel.http.schemas.fields import Schema
-from alphareel.http.schemas.jobs import JobCreate
 from alphareel.service.jobs.estimates import Estimate as JobEstimate
-
-Fact = Annotated[float, Field(gt=0, le=1_000_000)]
-
-
-class SourceFacts(Schema):
-    """What you know about a video at a URL. For an upload, the server uses its own data instead."""
-
-    seconds: Fact | None = None
-    width: Fact | None = None
-    height: Fact | None = None
-    frame_rate: Fact | None = None
-
-
-class EstimateRequest(JobCreate):
-    """The body of a job, and what is known about its source. `mp4` and `prores_hq` need a background, as in a job."""
-
-    source: SourceFacts | None = None
 
 
 class Estimate(Schema):

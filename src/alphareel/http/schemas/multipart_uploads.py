@@ -4,8 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from alphareel.http.schemas.fields import RequestBody, Schema, Time
-from alphareel.http.schemas.jobs import PLAIN_TEXT
+from alphareel.domain.fields import PLAIN_TEXT
+from alphareel.http.schemas.fields import Schema, Time
+from alphareel.service.requests import RequestBody
 from alphareel.service.uploads.multipart import MAX_PARTS
 
 

@@ -1,28 +1,10 @@
 """JSON of the proof routes."""
 
-from typing import Annotated
-
 from pydantic import Field
 
 from alphareel.domain.options import Tier
 from alphareel.http.schemas.fields import Schema, Time
-from alphareel.http.schemas.jobs import PLAIN_TEXT, Engine, PublicStatus, Url
-from alphareel.service.jobs.capabilities import engine_names
-from alphareel.service.proofs.service import MAX_ENGINES
-
-KnownEngine = Annotated[str, Field(json_schema_extra={"enum": list(engine_names())})]
-
-
-class ProofCreate(Schema):
-    """Six frames of a clip with several engines."""
-
-    video_url: Url
-    engines: Annotated[list[KnownEngine], Field(min_length=1, max_length=MAX_ENGINES)] | None = Field(
-        default=None, description="By default every engine that can run here."
-    )
-    text_prompt: str | None = Field(
-        default=None, max_length=2000, pattern=PLAIN_TEXT, description="For engines that take a prompt."
-    )
+from alphareel.http.schemas.jobs import Engine, PublicStatus
 
 
 class EngineProof(Schema):

@@ -5,8 +5,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
-from alphareel.http.schemas.fields import RequestBody, Schema, Time
+from alphareel.http.schemas.fields import Schema, Time
 from alphareel.service.api_keys.admin import PLAIN
+from alphareel.service.requests import RequestBody
 from alphareel.service.runners import models
 from alphareel.service.runners.admin import MAX_NAME_LENGTH
 

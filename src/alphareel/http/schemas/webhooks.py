@@ -4,9 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from alphareel.http.schemas.fields import RequestBody, Schema, Time, parsed_by
-from alphareel.http.schemas.jobs import Url
-from alphareel.service.jobs.validation import parse_receiver
+from alphareel.http.schemas.fields import Schema, Time
+from alphareel.service.requests import RequestBody, parsed_by
+from alphareel.service.urls import RECEIVER_URL
 
 
 class WebhookAttempt(Schema):
@@ -51,6 +51,4 @@ class WebhookTestResponse(Schema):
 
 
 class WebhookTest(RequestBody):
-    webhook_url: Annotated[str, parsed_by(parse_receiver, Url)] = Field(
-        description="Where the test event is sent once."
-    )
+    webhook_url: Annotated[str, parsed_by(RECEIVER_URL)] = Field(description="Where the test event is sent once.")

@@ -10,7 +10,7 @@ from alphareel.domain.corrections import Correction, correction_from_json, corre
 from alphareel.domain.errors import FieldProblem, InvalidRequest, InvalidState, NotFound
 from alphareel.service.corrections.revisions import active_corrections, check_matte, first_matte
 from alphareel.service.idempotency import IdempotentRequest
-from alphareel.service.jobs import validation
+from alphareel.service.jobs import requests
 from alphareel.service.jobs.models import TERMINAL, Job, Kind
 from alphareel.service.jobs.service import JobService, make_job_id
 from alphareel.service.jobs.test_mode import Scenario, scenario_to_json
@@ -57,7 +57,7 @@ class CorrectionService:
         job = self._correctable(principal, job_id)
         correction = parse_correction(body)
         if correction.mask is not None:
-            correction = replace(correction, mask=validation.parse_mask_url(correction.mask))
+            correction = replace(correction, mask=requests.parse_mask_url(correction.mask))
         self._check_place(job, correction)
         rows = self._settled_rows(job)
         if len(rows) >= MAX_CORRECTIONS:

@@ -9,7 +9,7 @@ from alphareel.domain.errors import AlphareelError, InvalidState, Unavailable
 from alphareel.domain.options import Options
 from alphareel.service.corrections.revisions import check_matte
 from alphareel.service.exports.service import ExportService
-from alphareel.service.jobs import validation
+from alphareel.service.jobs import requests
 from alphareel.service.jobs.models import Job, Kind, Status
 from alphareel.service.principal import Principal
 from alphareel.telemetry.logging import get_logger
@@ -46,7 +46,7 @@ class LayerService:
         check_matte(job)
         options = job.options
         if output_format is not None:
-            options = validation.parse_export({"format": output_format}, job)
+            options = requests.parse_export({"format": output_format}, job)
         self.exports.capabilities.check_format(options.output_format)
         if self.exports.prices.export_per_minute:
             hint = "Export each subject with POST /v1/jobs/{id}/exports and keep."

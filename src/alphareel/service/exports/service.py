@@ -12,7 +12,7 @@ from alphareel.domain.options import Options
 from alphareel.service.billing.credits import PriceList, Quote, billed_seconds, processed_seconds
 from alphareel.service.corrections.revisions import active_corrections, check_matte, first_matte
 from alphareel.service.idempotency import IdempotentRequest
-from alphareel.service.jobs import validation
+from alphareel.service.jobs import requests
 from alphareel.service.jobs.models import Job, Kind, Status
 from alphareel.service.jobs.output_targets import Targets, parse_targets
 from alphareel.service.jobs.service import JobService, make_job_id
@@ -54,7 +54,7 @@ class ExportService:
             self.idempotency.lookup(once)
         job = self.jobs.get(principal, job_id)
         check_matte(job)
-        options, targets = validation.parse_export(body, job), parse_targets(body, 1)
+        options, targets = requests.parse_export(body, job), parse_targets(body, 1)
         self.jobs.check_targets(targets)
         self.capabilities.check_format(options.output_format)
         existing = None if targets else self._equal(job, options)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from alphareel.domain.options import TIERS, Tier
 from alphareel.service.billing.credits import PriceList
-from alphareel.service.jobs import validation
+from alphareel.service.jobs import requests
 from alphareel.service.jobs.estimates import MAX_RUNS, Estimate, SourceFacts, Speed, estimate, speed
 from alphareel.service.ports import JobCapabilities
 from alphareel.service.principal import Principal
@@ -34,7 +34,7 @@ class EstimateService:
 
         Raises InvalidRequest, ModelUnavailable.
         """
-        request, facts = validation.parse_estimate(body)
+        request, facts = requests.parse_estimate(body)
         self.capabilities.check(request.requested)
         uploads = self.uploads.of_job(request.video_url, request.requested, key_id=principal.key_id)
         if (upload := uploads.source) is not None:

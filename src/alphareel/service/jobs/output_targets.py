@@ -12,15 +12,16 @@ from typing import Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
 from alphareel.domain.errors import FieldProblem, InvalidRequest
+from alphareel.service.urls import HOST_AND_PORT, HTTP_ORIGIN, MAX_URL_LENGTH
 
 FIELD = "output_target"
-MAX_URL_LENGTH = 4096
+TARGET_URL = rf"{HTTP_ORIGIN}([/?#][!-~]*)?"
+"""Pattern of the URL of an output target."""
 MAX_HEADERS = 20
 MAX_HEADER_NAME = 100
 MAX_HEADER_VALUE = 2048
-_HOST_AND_PORT = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\])(:[1-9][0-9]{0,4})?")
-_HEADER_NAME = re.compile(rf"[!#$%&'*+.^_`|~0-9A-Za-z-]{{1,{MAX_HEADER_NAME}}}")
-_HEADER_VALUE = re.compile(rf"[\x21-\x7e]([\x20-\x7e]{{0,{MAX_HEADER_VALUE - 2}}}[\x21-\x7e])?|")
+HEADER_NAME = rf"[!#$%&'*+.^_`|~0-9A-Za-z-]{{1,{MAX_HEADER_NAME}}}"
+HEADER_VALUE = rf"([!-~]([ -~]{{0,{MAX_HEADER_VALUE - 2}}}[!-~])?)?"
 _REFUSED_HEADERS = frozenset(
     (
         "connection",
@@ -150,7 +151,7 @@ def _parse_url(value: Any, name: str) -> str:
         raise _refused(name, "must be an http or https URL.")
     if "@" in parts.netloc:
         raise _refused(name, "must not contain a user name or password. Send an Authorization header instead.")
-    if not _HOST_AND_PORT.fullmatch(parts.netloc):
+    if not HOST_AND_PORT.fullmatch(parts.netloc):
         raise _refused(name, "has an invalid host or port.")
     return value
 
@@ -166,13 +167,13 @@ def _parse_headers(value: Any, target: str) -> dict[str, str]:
     seen: set[str] = set()
     for name, text in value.items():
         lower = name.lower()
-        if not _HEADER_NAME.fullmatch(name):
+        if not re.fullmatch(HEADER_NAME, name):
             raise _refused(prefix, "has a name that no header may have.")
         if lower in _REFUSED_HEADERS:
             raise _refused(f"{prefix}.{name}", "is set by the service, or belongs to the connection. Leave it out.")
         if lower in seen:
             raise _refused(f"{prefix}.{name}", "is there twice.")
-        if not isinstance(text, str) or not _HEADER_VALUE.fullmatch(text):
+        if not isinstance(text, str) or not re.fullmatch(HEADER_VALUE, text):
             limit = f"must be at most {MAX_HEADER_VALUE} printable ASCII characters, with no space at either end."
             raise _refused(f"{prefix}.{name}", limit)
         seen.add(lower)

@@ -20,10 +20,11 @@ from alphareel.domain.options import Options
 from alphareel.service.api_keys.service import ApiKeyService
 from alphareel.service.billing.credits import PriceList, Quote, insufficient
 from alphareel.service.idempotency import IdempotentRequest
-from alphareel.service.jobs import validation
+from alphareel.service.jobs import list_filters, requests
 from alphareel.service.jobs.deletion import DeletionService
 from alphareel.service.jobs.models import Job, JobEvent, Kind, Status
 from alphareel.service.jobs.output_targets import FIELD, Targets
+from alphareel.service.jobs.requests import JobRequest
 from alphareel.service.jobs.test_mode import Scenario, scenario_for_test_key, scenario_to_json
 from alphareel.service.net.ssrf_guard import REFUSED_HINT, is_refused
 from alphareel.service.ports import JobCapabilities, NewJob, Page
@@ -89,7 +90,7 @@ class JobService:
         self, principal: Principal, body: Mapping[str, Any], *, auto_start: bool | None = None
     ) -> tuple[NewJob, bool]:
         """The job that the body describes, checked and not stored, and whether to start it. Raises like ``create``."""
-        request = validation.parse_creation(body, retention_seconds=self._retention.default)
+        request = requests.parse_creation(body, retention_seconds=self._retention.default)
         self._check_layers(request)
         self.check_targets(request.targets)
         uploads = self._uploads.of_job(request.video_url, request.requested, key_id=principal.key_id)
@@ -126,7 +127,7 @@ class JobService:
         job = self.get(principal, job_id)
         if job.kind is not Kind.JOB:
             raise InvalidState("This cannot be started by itself.", hint="Request it again where it was requested.")
-        request = validation.parse_start(body, job, retention_seconds=self._retention.default)
+        request = requests.parse_start(body, job, retention_seconds=self._retention.default)
         self._check_layers(request)
         if _is_startable(job):
             started = self._start(principal, job, request, once)
@@ -135,9 +136,7 @@ class JobService:
             raise InvalidState("The job is completed and cannot be started again.", hint="Create a new job.")
         return job
 
-    def _start(
-        self, principal: Principal, job: Job, request: validation.Start, once: IdempotentRequest | None
-    ) -> Job | None:
+    def _start(self, principal: Principal, job: Job, request: JobRequest, once: IdempotentRequest | None) -> Job | None:
         self.check_targets(request.targets)
         uploads = self._uploads.of_job(request.video_url, request.requested, key_id=principal.key_id)
         scenario = self._scenario(principal, request.test, request.metadata, start=True)
@@ -178,21 +177,21 @@ class JobService:
 
     def list(self, principal: Principal, *, limit: int, offset: int, status: str | None) -> Page:
         """The principal's jobs, newest first; ``limit`` 1-100. Raises InvalidRequest."""
-        validation.check_page(limit, offset)
+        list_filters.check_page(limit, offset)
         return self._store.jobs(
             principal.key_id,
             others=self._sibling_keys(principal),
-            statuses=validation.parse_statuses(status, show_pending=self._settings.show_pending),
+            statuses=list_filters.parse_statuses(status, show_pending=self._settings.show_pending),
             limit=limit,
             offset=offset,
         )
 
     def list_of_all_keys(self, *, client_id: str | None, status: str | None, limit: int, offset: int) -> Page:
         """Jobs of every key, or of one client's keys, newest first, for operators. Raises InvalidRequest."""
-        validation.check_page(limit, offset)
+        list_filters.check_page(limit, offset)
         return self._store.jobs_of_all_keys(
             key_ids=None if client_id is None else self._api_keys.of_client(client_id),
-            statuses=validation.parse_statuses(status, show_pending=True),
+            statuses=list_filters.parse_statuses(status, show_pending=True),
             limit=limit,
             offset=offset,
         )
@@ -240,7 +239,7 @@ class JobService:
             return ()
         return self._api_keys.of_client(principal.key.client_id)
 
-    def _check_layers(self, request: validation.CreateJob | validation.Start) -> None:
+    def _check_layers(self, request: JobRequest) -> None:
         """Raises InvalidRequest for layers where exports, which make them, have a price."""
         if request.layers and self._prices.export_per_minute:
             message = "is for services where exports are free. Export each subject with keep instead."
@@ -260,9 +259,7 @@ class JobService:
             raise insufficient()
         return scenario
 
-    def _warnings(
-        self, request: validation.CreateJob | validation.Start, uploads: JobUploads, *, runs: bool
-    ) -> tuple[str, ...]:
+    def _warnings(self, request: JobRequest, uploads: JobUploads, *, runs: bool) -> tuple[str, ...]:
         """Warnings about what is requested on this server.
 
         Drafts and test jobs (``runs`` false) need no engine and no encoder: a missing one is only a warning. Raises
@@ -315,9 +312,7 @@ def make_job_id() -> str:
     return "job_" + secrets.token_hex(20)
 
 
-def _task(
-    request: validation.CreateJob | validation.Start, stored: Mapping[str, Any] | None = None
-) -> dict[str, Any] | None:
+def _task(request: JobRequest, stored: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
     """What the job has to do, beside what it was ``stored`` with, such as its number in a batch."""
     task = {name: value for name, value in (stored or {}).items() if name != "layers"}
     return task | {"layers": True} if request.layers else task or None

@@ -12,19 +12,18 @@ from alphareel.domain.options import TIERS, Options, Tier
 from alphareel.matting.tiers import EngineStatus
 from alphareel.service.billing.credits import PriceList, cost
 from alphareel.service.idempotency import IdempotentRequest
-from alphareel.service.jobs import validation
 from alphareel.service.jobs.models import Job, Kind
 from alphareel.service.jobs.service import JobService
 from alphareel.service.ports import NewJob
 from alphareel.service.principal import Principal
+from alphareel.service.proofs.requests import MAX_ENGINES, ProofCreate
+from alphareel.service.requests import validated
 from alphareel.service.settings import RetentionSettings
 from alphareel.service.uploads.resolver import UploadResolver
 
 if TYPE_CHECKING:
     from alphareel.db.idempotency import IdempotencyStore
     from alphareel.db.jobs import JobStore
-
-MAX_ENGINES = 16
 
 
 @dataclass(frozen=True)
@@ -51,14 +50,14 @@ class ProofService:
             raise InvalidRequest(
                 "Proofs are not available to test keys, which process nothing.", hint="Use a key that is not for tests."
             )
-        video_url, text_prompt = validation.parse_proof(body)
-        engines = self._engines(body.get("engines"), prompted=text_prompt is not None)
-        uploads = self.uploads.of_job(video_url, (), key_id=principal.key_id)
+        request = validated(ProofCreate, body)
+        engines = self._engines(request.engines, prompted=request.text_prompt is not None)
+        uploads = self.uploads.of_job(request.video_url, (), key_id=principal.key_id)
         new = NewJob(
             id="proof_" + secrets.token_hex(20),
             key_id=principal.key_id,
-            video_url=video_url,
-            options=Options(text_prompt=text_prompt),
+            video_url=request.video_url,
+            options=Options(text_prompt=request.text_prompt),
             webhook_url=None,
             metadata={},
             request_id=principal.request_id,
