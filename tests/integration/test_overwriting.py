@@ -15,7 +15,8 @@ from alphareel.domain.errors import InvalidRequest, StorageFailed, TargetExists
 from alphareel.domain.options import Options, Output
 from alphareel.media.atomic_file import AtomicFile
 from alphareel.service.worker import child_main
-from alphareel.service.worker.messages import ChildRequest, RunTask
+from alphareel.service.worker.messages import ChildRequest
+from alphareel.service.worker.tasks import RunTask
 from alphareel.testing.clips import make_clip
 
 

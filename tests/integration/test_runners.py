@@ -29,8 +29,9 @@ from alphareel.server.runner_process import _checked_address, _engines
 from alphareel.service.api_keys.admin import Operator
 from alphareel.service.worker import remote
 from alphareel.service.worker.child_process import SPAWNED, ResourceLimits
-from alphareel.service.worker.messages import RunResult, RunTask, event_to_values, run_task_from_values
+from alphareel.service.worker.events import RunResult, event_to_values
 from alphareel.service.worker.remote import RemoteTasks, RemoteTimes
+from alphareel.service.worker.tasks import RunTask, run_task_from_values
 from alphareel.testing.clips import make_clip
 from alphareel.testing.fakes import make_settings
 

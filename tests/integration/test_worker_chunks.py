@@ -12,9 +12,10 @@ from alphareel.service.jobs.models import Status
 from alphareel.service.principal import Principal
 from alphareel.service.worker import child_process
 from alphareel.service.worker.chunks import distributed
-from alphareel.service.worker.messages import Plan, RunTask
+from alphareel.service.worker.events import Plan
 from alphareel.service.worker.progress import AttemptSuperseded, WorkerStopping
 from alphareel.service.worker.runner import Worker
+from alphareel.service.worker.tasks import RunTask
 from alphareel.testing.clips import make_clip
 from alphareel.testing.fakes import CannedFetcher, make_settings, open_harness
 from alphareel.testing.networks import make_rvm

@@ -12,8 +12,8 @@ from alphareel.domain.clip import Limits
 from alphareel.domain.options import Output
 from alphareel.service.worker import child_process, confinement, seccomp
 from alphareel.service.worker.child_process import SPAWNED, Children, ResourceLimits
-from alphareel.service.worker.messages import RunTask
 from alphareel.service.worker.spares import SpareConfig, Spares
+from alphareel.service.worker.tasks import RunTask
 
 HERE = Path(__file__).parent
 ALLOWED = 0x7FFF0000

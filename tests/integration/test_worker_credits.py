@@ -18,8 +18,8 @@ from alphareel.service.uploads.inspect import inspect_media
 from alphareel.service.uploads.models import MediaInfo
 from alphareel.service.worker import child_process
 from alphareel.service.worker.child_process import ResourceLimits
-from alphareel.service.worker.messages import InspectTask
 from alphareel.service.worker.runner import Worker
+from alphareel.service.worker.tasks import InspectTask
 from alphareel.testing.clips import make_clip, make_lasting, make_understated
 from alphareel.testing.fakes import TINY_MP4, CannedFetcher, ServiceHarness, make_settings, open_harness, work_off
 

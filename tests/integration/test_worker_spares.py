@@ -20,8 +20,9 @@ from alphareel.domain.clip import EngineFacts, Limits
 from alphareel.domain.options import Output
 from alphareel.service.worker import child_process, template_main
 from alphareel.service.worker.child_process import ResourceLimits
-from alphareel.service.worker.messages import InspectTask, JoinTask, Preload, RunTask
+from alphareel.service.worker.messages import Preload
 from alphareel.service.worker.spares import SpareConfig, Spares
+from alphareel.service.worker.tasks import InspectTask, JoinTask, RunTask
 from alphareel.service.worker.template_process import ForkedChild, TemplateGone, TemplateProcess
 from alphareel.testing.service import wait_for
 

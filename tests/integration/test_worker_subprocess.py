@@ -17,7 +17,8 @@ from alphareel.domain.options import Output
 from alphareel.server.inspection import IsolatedFetchInspection, IsolatedInspection
 from alphareel.service.worker import child_process
 from alphareel.service.worker.child_process import ResourceLimits
-from alphareel.service.worker.messages import ChildRequest, InspectTask, RunTask
+from alphareel.service.worker.messages import ChildRequest
+from alphareel.service.worker.tasks import InspectTask, RunTask
 from alphareel.testing.clips import make_clip
 
 HERE = Path(__file__).parent

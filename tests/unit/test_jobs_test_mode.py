@@ -15,7 +15,8 @@ from alphareel.service.jobs.test_mode import SCENARIO_OUTCOMES, ScenarioRunner, 
 from alphareel.service.principal import Principal
 from alphareel.service.worker import child_process
 from alphareel.service.worker.child_process import ResourceLimits
-from alphareel.service.worker.messages import RunResult, RunTask
+from alphareel.service.worker.events import RunResult
+from alphareel.service.worker.tasks import RunTask
 from alphareel.testing.fakes import ServiceHarness, open_harness
 
 URL = "https://example.com/v.mp4"

@@ -9,7 +9,8 @@ from alphareel.domain.clip import Chunk, EngineFacts, Limits, Progress, Result
 from alphareel.domain.errors import InternalError, StorageFailed, WorkerCrashed
 from alphareel.domain.options import Options, Output
 from alphareel.service.worker.chunks import ChunkStore, chunk_suffixes, make_chunk, make_chunks
-from alphareel.service.worker.messages import JoinTask, Plan, RunResult, RunTask
+from alphareel.service.worker.events import Plan, RunResult
+from alphareel.service.worker.tasks import JoinTask, RunTask
 from alphareel.testing.fakes import MemoryBlobs
 
 CHUNKS = (Chunk(0, 10, 10), Chunk(10, 20, 10), Chunk(20, None, 20))

@@ -67,12 +67,14 @@ from alphareel.service.webhooks.events import Secrets
 from alphareel.service.webhooks.service import WebhookService
 from alphareel.service.worker import child_process
 from alphareel.service.worker.child_process import SPAWNED, Children, ResourceLimits
+from alphareel.service.worker.events import RunResult
 from alphareel.service.worker.heartbeat import Heartbeat
-from alphareel.service.worker.messages import Preload, RunResult, RunTask
+from alphareel.service.worker.messages import Preload
 from alphareel.service.worker.reconciler import Reconciler, ReconcilerConfig
 from alphareel.service.worker.remote import RemoteTasks
 from alphareel.service.worker.runner import Worker
 from alphareel.service.worker.spares import SpareConfig, Spares
+from alphareel.service.worker.tasks import RunTask
 from alphareel.telemetry.logging import hide_secret
 
 _SWEEP_SECONDS = 60.0

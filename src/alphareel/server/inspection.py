@@ -12,7 +12,7 @@ from alphareel.machine import cores
 from alphareel.service.uploads.models import MediaInfo
 from alphareel.service.worker import child_process
 from alphareel.service.worker.child_process import SPAWNED, Children, ResourceLimits
-from alphareel.service.worker.messages import InspectTask
+from alphareel.service.worker.tasks import InspectTask
 from alphareel.telemetry.logging import get_logger
 
 _PROBE_MEMORY = 4 * 1024**3

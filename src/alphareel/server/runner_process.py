@@ -42,17 +42,10 @@ from alphareel.service.settings import Settings
 from alphareel.service.worker import child_process
 from alphareel.service.worker.child_process import Children, ResourceLimits
 from alphareel.service.worker.confinement import hide_process
-from alphareel.service.worker.messages import (
-    ErrorEvent,
-    InvalidMessage,
-    Preload,
-    RunTask,
-    event_to_values,
-    run_task_from_values,
-    task_inputs,
-    with_inputs,
-)
+from alphareel.service.worker.events import ErrorEvent, InvalidMessage, event_to_values
+from alphareel.service.worker.messages import Preload
 from alphareel.service.worker.spares import SpareConfig, Spares
+from alphareel.service.worker.tasks import RunTask, run_task_from_values, task_inputs, with_inputs
 from alphareel.telemetry.logging import configure_logging, get_logger, hide_secret
 
 _WAIT_SECONDS = 20

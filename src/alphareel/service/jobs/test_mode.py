@@ -21,7 +21,7 @@ from alphareel.telemetry.logging import log_context
 
 if TYPE_CHECKING:
     from alphareel.db.jobs import JobStore
-    from alphareel.service.worker.messages import RunResult
+    from alphareel.service.worker.events import RunResult
 
 ScenarioOutcome = Literal["success", "failure", "timeout", "insufficient_credits", "slow"]
 SCENARIO_OUTCOMES: tuple[ScenarioOutcome, ...] = get_args(ScenarioOutcome)

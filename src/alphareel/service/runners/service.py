@@ -26,7 +26,7 @@ from alphareel.service.files import blob_keys
 from alphareel.service.ports import Blobs
 from alphareel.service.runners.models import ReturnedFile, Runner, RunnerTask
 from alphareel.service.settings import GIB, StorageSettings
-from alphareel.service.worker.messages import ErrorEvent, InvalidMessage, RunResult, event_from_values
+from alphareel.service.worker.events import ErrorEvent, InvalidMessage, RunResult, event_from_values
 
 if TYPE_CHECKING:
     from alphareel.db.runners import RunnerStore

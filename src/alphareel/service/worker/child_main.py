@@ -21,30 +21,30 @@ from alphareel.domain.clip import EngineFacts
 from alphareel.domain.corrections import correction_from_json
 from alphareel.domain.errors import AlphareelError, InternalError, OutOfMemory
 from alphareel.service.worker.confinement import Confinement, confine
-from alphareel.service.worker.messages import (
+from alphareel.service.worker.events import (
     Accepted,
     Analysis,
-    AnalyzeTask,
     ChildEvent,
-    ChildRequest,
-    ChildSetup,
-    ChildTask,
     ErrorEvent,
-    InspectTask,
-    JoinTask,
     Plan,
-    Preload,
     ProofResult,
-    ProofTask,
     Ready,
     RunResult,
+    event_to_json,
+)
+from alphareel.service.worker.messages import ChildRequest, ChildSetup, Preload
+from alphareel.service.worker.parent_watch import bind_to_parent, watch_input
+from alphareel.service.worker.tasks import (
+    AnalyzeTask,
+    ChildTask,
+    InspectTask,
+    JoinTask,
+    ProofTask,
     RunTask,
     SplitTask,
     VerifyTask,
-    event_to_json,
     task_folder,
 )
-from alphareel.service.worker.parent_watch import bind_to_parent, watch_input
 
 _REFRESH_SECONDS = 100.0
 _MEMORY_WORDS = ("bad_alloc", "cannot allocate memory", "failed to allocate memory", "insufficient memory")

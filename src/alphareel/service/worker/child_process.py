@@ -19,28 +19,29 @@ from alphareel.domain.errors import AlphareelError, OutOfMemory, Timeout, Worker
 from alphareel.service.settings import WorkerSettings
 from alphareel.service.uploads.models import MediaInfo
 from alphareel.service.worker.cleanup import workspace
-from alphareel.service.worker.memory_watch import MemoryWatch
-from alphareel.service.worker.messages import (
+from alphareel.service.worker.events import (
     Accepted,
     Analysis,
-    AnalyzeTask,
     ChildEvent,
-    ChildRequest,
-    ChildSetup,
-    ChildTask,
     ErrorEvent,
-    InspectTask,
     InvalidMessage,
-    JoinTask,
     Plan,
     ProofResult,
-    ProofTask,
     Ready,
     RunResult,
+    event_from_json,
+)
+from alphareel.service.worker.memory_watch import MemoryWatch
+from alphareel.service.worker.messages import ChildRequest, ChildSetup
+from alphareel.service.worker.tasks import (
+    AnalyzeTask,
+    ChildTask,
+    InspectTask,
+    JoinTask,
+    ProofTask,
     RunTask,
     SplitTask,
     VerifyTask,
-    event_from_json,
     task_folder,
     task_inputs,
 )

@@ -23,8 +23,9 @@ from alphareel.service.files import blob_keys
 from alphareel.service.jobs.models import Job
 from alphareel.service.ports import Blobs, ChunkQueue
 from alphareel.service.worker.child_process import Tick
-from alphareel.service.worker.messages import FinishedChunk, JoinTask, Plan, RunResult, RunTask
+from alphareel.service.worker.events import Plan, RunResult
 from alphareel.service.worker.progress import WorkerStopping
+from alphareel.service.worker.tasks import FinishedChunk, JoinTask, RunTask
 from alphareel.telemetry.logging import get_logger
 
 _PLAN = "plan.json"

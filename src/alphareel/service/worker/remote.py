@@ -29,17 +29,8 @@ from alphareel.service.runners.models import LEASE_SECONDS, RunnerTask, TaskStat
 from alphareel.service.settings import WorkerSettings
 from alphareel.service.worker import child_process
 from alphareel.service.worker.child_process import Children, ResourceLimits, Tick
-from alphareel.service.worker.messages import (
-    ErrorEvent,
-    InvalidMessage,
-    RunResult,
-    RunTask,
-    VerifyTask,
-    event_from_values,
-    run_task_to_values,
-    task_inputs,
-    with_inputs,
-)
+from alphareel.service.worker.events import ErrorEvent, InvalidMessage, RunResult, event_from_values
+from alphareel.service.worker.tasks import RunTask, VerifyTask, run_task_to_values, task_inputs, with_inputs
 from alphareel.telemetry.logging import get_logger
 
 if TYPE_CHECKING:

@@ -8,56 +8,40 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from alphareel import __version__
-from alphareel.domain import options as domain
-from alphareel.domain.clip import EngineFacts, Result
+from alphareel.domain.clip import EngineFacts
 from alphareel.domain.errors import (
     AlphareelError,
     InternalError,
-    NotFound,
     OutOfMemory,
-    StorageFailed,
-    StorageFull,
-    StorageQuotaExceeded,
     Unavailable,
     WorkerCrashed,
 )
-from alphareel.domain.options import LOSSLESS_MATTE, Options
-from alphareel.paths import file_sha256
-from alphareel.service.billing.credits import billed_seconds, paid_seconds
-from alphareel.service.files import blob_keys, signed_urls
+from alphareel.service.billing.credits import billed_seconds
+from alphareel.service.files import signed_urls
 from alphareel.service.jobs.attempts import AttemptCompleted, AttemptDropped, AttemptFailed, AttemptResult
-from alphareel.service.jobs.models import Billing, Job, Kind, Output, Status, StoredMatte
+from alphareel.service.jobs.models import Billing, Job, Kind, Status
 from alphareel.service.net.put import GuardedSender
 from alphareel.service.ports import Blobs, ChunkQueue, Fetcher, FileSender
 from alphareel.service.settings import Settings
 from alphareel.service.uploads import source_urls
 from alphareel.service.uploads.resolver import UploadResolver
-from alphareel.service.uploads.source_urls import SourceUrl
-from alphareel.service.worker import child_process, chunks, inputs
+from alphareel.service.worker import child_process, chunks
 from alphareel.service.worker.child_process import SPAWNED, Children, ResourceLimits
 from alphareel.service.worker.chunks import ChunkStore, make_chunk, make_chunks
 from alphareel.service.worker.cleanup import JobCleanup
 from alphareel.service.worker.delivering import OutputDeliverer
+from alphareel.service.worker.events import Plan, RunResult
 from alphareel.service.worker.fetching import InputFetcher, InspectFetched, skip_inspection
 from alphareel.service.worker.inputs import SOURCE, Inputs
-from alphareel.service.worker.messages import (
-    AnalyzeTask,
-    InspectTask,
-    JoinTask,
-    Plan,
-    ProofTask,
-    RunResult,
-    RunTask,
-    SplitTask,
-)
+from alphareel.service.worker.job_tasks import JobTasks, requested_outputs
 from alphareel.service.worker.previews import attempt_previews
 from alphareel.service.worker.progress import (
     AttemptSuperseded,
@@ -66,14 +50,15 @@ from alphareel.service.worker.progress import (
     WorkerStopping,
     block_until_exit,
 )
+from alphareel.service.worker.publisher import ResultPublisher
 from alphareel.service.worker.remote import LocalBlobs, RemoteTasks
+from alphareel.service.worker.tasks import JoinTask, RunTask, SplitTask
 from alphareel.telemetry.logging import get_logger, log_context
 from alphareel.telemetry.tracing import record_span, set_span_error, span_attributes, start_span
 
 if TYPE_CHECKING:
     from alphareel.db.jobs import JobStore
 
-_NO_ROOM_FOR_MATTE = "The matte was not kept: there is no storage left for it. Further outputs need a new job."
 _MAX_STALLS = 2  # the machine may have been too busy once; after that it is the file's fault
 
 
@@ -109,6 +94,8 @@ class Worker:
         self._blobs = blobs
         self._inputs = Inputs(blobs, uploads)
         self._cleanup = JobCleanup(jobs, blobs)
+        self._tasks = JobTasks(self._inputs, settings)
+        self._publisher = ResultPublisher(name, jobs=jobs, blobs=blobs, cleanup=self._cleanup)
         self._settings = settings
         self._resource_limits = ResourceLimits.of_jobs(settings.worker)
         self._owner = owner
@@ -181,7 +168,7 @@ class Worker:
         with self._job_log_context(job_id):
             match outcome:
                 case AttemptCompleted():
-                    self._complete(job_id, outcome)
+                    self._publisher.complete(job_id, outcome)
                     if (job := self._jobs.job(job_id)) is not None and job.status is Status.COMPLETED:
                         self._on_completed(job)
                 case AttemptFailed(attempt=attempt, error=error, error_code=code):
@@ -223,7 +210,7 @@ class Worker:
         with LocalBlobs(self._blobs) as opened:
             folder = opened.enter_context(self._workspace(f"{job.id}.{job.attempt}.{number}"))
             check = CancellationCheck(self._jobs, job, self._stopping)
-            task = self._task(job, self._source(job, opened), opened, folder, previews=None)
+            task = self._tasks.run_task(job, self._tasks.source(job, opened), opened, folder, previews=None)
 
             def run(part: RunTask | JoinTask, tick: child_process.Tick) -> RunResult:
                 return self._run(job, part, opened, tick, engine=plan.engine)
@@ -237,7 +224,7 @@ class Worker:
             with contextlib.suppress(Unavailable):
                 self._jobs.reset_tries(job.id, ticket=job.ticket)
 
-        suffixes = chunks.chunk_suffixes(_outputs(job, job.requested, Path()))
+        suffixes = chunks.chunk_suffixes(requested_outputs(job, job.requested, Path()))
         return ChunkStore(self._blobs, job.id, plan_hash, suffixes=suffixes, on_stored=reset_tries)
 
     def drain(self) -> None:
@@ -293,48 +280,34 @@ class Worker:
             previews = opened.enter_context(attempt_previews(self._blobs, job, folder / "previews"))
             reporter = ProgressReporter(self._jobs, job, self._stopping, previews)
             with start_span("obtain"):
-                source = self._source(job, opened)
+                source = self._tasks.source(job, opened)
             if job.kind is Kind.PROOF:
                 return self._prove(job, source, folder, reporter)
             if job.kind is Kind.ANALYSIS:
                 return self._analyze(job, source, opened, folder, reporter)
             job = self._reserve_credits(job, source, reporter)
-            task = self._task(job, source, opened, folder, previews=previews.folder)
+            task = self._tasks.run_task(job, source, opened, folder, previews=previews.folder)
             if save_memory:
                 task = replace(task, threads=1, save_memory=True)
             # Before the run: a database that is away at its end must not cost it.
             source_blob = self._inputs.blob(job, SOURCE, source_urls.source(job.video_url))
             run = self._run_or_split(job, task, opened, reporter)
             with start_span("publish"):
-                return self._publish(job, task, run, source_blob)
+                return self._publisher.store_run(job, task, run, source_blob)
 
     def _prove(self, job: Job, source: Path, folder: Path, reporter: ProgressReporter) -> AttemptCompleted:
-        """Make the sheet of a proof, and report what each engine took."""
-        task = ProofTask(
-            source=source,
-            target=folder / "sheet.png",
-            options=job.options,
-            limits=self._settings.limits.clip,
-            engines=tuple((job.task or {}).get("engines", ())),
-            models_dir=self._settings.models.dir,
-            threads=self._settings.worker.threads_per_job,
-        )
+        task = self._tasks.proof_task(job, source, folder)
         with self._slot(reporter):
-            report = child_process.run(task, self._resource_limits, tick=reporter, children=self._children).report
-        sheet = Output(
-            blob=self._store(blob_keys.output_prefix(job.id, job.attempt), task.target),
-            format="poster",
-            mime="image/png",
-            bytes=report["bytes"],
-            sha256=report["sha256"],
-            width=report["width"],
-            height=report["height"],
-            frames=1,
-            seconds=0.0,
-            has_alpha=False,
-            has_audio=False,
-        )
-        return AttemptCompleted(job.attempt, sheet, None, job.warnings, report=report)
+            proof = child_process.run(task, self._resource_limits, tick=reporter, children=self._children)
+        return self._publisher.store_proof(job, task, proof)
+
+    def _analyze(
+        self, job: Job, source: Path, opened: LocalBlobs, folder: Path, reporter: ProgressReporter
+    ) -> AttemptCompleted:
+        task = self._tasks.analyze_task(job, source, opened, folder)
+        with self._slot(reporter):
+            analysis = child_process.run(task, self._resource_limits, tick=reporter, children=self._children)
+        return self._publisher.store_analysis(job, task, analysis)
 
     def _run_or_split(self, job: Job, task: RunTask, opened: LocalBlobs, reporter: ProgressReporter) -> RunResult:
         if not self._settings.worker.chunk_seconds or task.corrections:
@@ -424,27 +397,6 @@ class Worker:
     def _workspace(self, name: str) -> AbstractContextManager[Path]:
         return self._children.workspace(self._settings.storage.work / f"{self._owner}.{name}".removeprefix("."))
 
-    def _source(self, job: Job, opened: LocalBlobs) -> Path:
-        return self._local_input(job, SOURCE, source_urls.source(job.video_url), opened)
-
-    def _options(self, job: Job, opened: LocalBlobs) -> list[Options]:
-        """The options of each output, with the background as a local file."""
-        paths = {url: self._local_input(job, name, url, opened) for url, name in inputs.background_names(job).items()}
-        urls = map(source_urls.background, job.requested)
-        return [
-            options if url is None else source_urls.with_local_background(options, paths[url])
-            for options, url in zip(job.requested, urls, strict=True)
-        ]
-
-    def _local_input(self, job: Job, name: str, url: SourceUrl, opened: LocalBlobs) -> Path:
-        """One of the job's input files as a local file, as long as ``opened`` is open."""
-        try:
-            return opened.open(self._inputs.blob(job, name, url))
-        except NotFound as error:
-            if self._inputs.missing(job):
-                raise StorageFailed("A file that was fetched for the job is gone from the store.") from error
-            raise
-
     def _reserve_credits(self, job: Job, source: Path, reporter: ProgressReporter) -> Job:
         """Reserve credits when the length of the clip was unknown at the start; returns the job as it is then.
 
@@ -452,8 +404,9 @@ class Worker:
         """
         if job.price is None or job.billing_status is not Billing.NOT_BILLED:
             return job
-        task = InspectTask(source, self._settings.limits.clip)
-        length = child_process.run(task, self._resource_limits, tick=reporter, children=self._children).seconds
+        length = child_process.run(
+            self._tasks.inspect_task(source), self._resource_limits, tick=reporter, children=self._children
+        ).seconds
         seconds = billed_seconds(job.options, length)
         max_seconds = billed_seconds(job.options, self._settings.limits.max_seconds or None)
         if not self._jobs.reserve_credits(job.id, attempt=job.attempt, seconds=seconds, most=max_seconds):
@@ -462,168 +415,6 @@ class Worker:
         if current is None:
             raise AttemptSuperseded
         return replace(job, billing_status=current.billing_status, credits=current.credits)
-
-    def _task(self, job: Job, source: Path, opened: LocalBlobs, folder: Path, *, previews: Path | None) -> RunTask:
-        engines = self._settings.models.priorities.get(job.options.model)
-        return RunTask(
-            source=source,
-            outputs=_outputs(job, self._options(job, opened), folder),
-            limits=self._settings.limits.clip,
-            models_dir=self._settings.models.dir,
-            engines=None if engines is None else tuple(engines),
-            threads=self._settings.worker.threads_per_job,
-            previews=previews,
-            matte=self._matte(job, opened),
-            corrections=self._corrections(job, opened),
-            paid_seconds=paid_seconds(job),
-            pipeline=self._settings.worker.pipeline,
-        )
-
-    def _matte(self, job: Job, opened: LocalBlobs) -> Path | None:
-        """The matte that an export or a correction is made of, as a local file; None for other jobs."""
-        key = (job.task or {}).get("matte")
-        return None if key is None else opened.open(str(key))
-
-    def _corrections(self, job: Job, opened: LocalBlobs) -> tuple[Mapping[str, Any], ...]:
-        """The corrections of the matte, with their masks as local files."""
-        paths = {url.url: self._local_input(job, name, url, opened) for url, name in inputs.mask_names(job).items()}
-        given = (job.task or {}).get("corrections", ())
-        ready = ({name: value for name, value in each.items() if name != "number"} for each in given)
-        return tuple(each if "mask" not in each else {**each, "mask": str(paths[each["mask"]])} for each in ready)
-
-    def _analyze(
-        self, job: Job, source: Path, opened: LocalBlobs, folder: Path, reporter: ProgressReporter
-    ) -> AttemptCompleted:
-        """Analyze the matte of a job and store the report's pictures; the strip over time is the output."""
-        engines = self._settings.models.priorities.get(job.options.model)
-        task = AnalyzeTask(
-            source=source,
-            matte=self._matte(job, opened),
-            folder=folder / "analysis",
-            options=job.options,
-            limits=self._settings.limits.clip,
-            models_dir=self._settings.models.dir,
-            engines=None if engines is None else tuple(engines),
-            threads=self._settings.worker.threads_per_job,
-        )
-        with self._slot(reporter):
-            report = child_process.run(task, self._resource_limits, tick=reporter, children=self._children).report
-        prefix = blob_keys.output_prefix(job.id, job.attempt)
-        strip = task.folder / str(report["quality"]["picture"])
-        size, sha256 = strip.stat().st_size, file_sha256(strip)
-        for path in sorted(task.folder.iterdir()):
-            self._store(prefix, path)
-        output = Output(
-            blob=f"{prefix}{strip.name}",
-            format="png",
-            mime="image/png",
-            width=0,
-            height=0,
-            frames=1,
-            seconds=0.0,
-            has_alpha=False,
-            has_audio=False,
-            bytes=size,
-            sha256=sha256,
-        )
-        return AttemptCompleted(
-            attempt=job.attempt, output=output, engine=None, warnings=(), report={**report, "prefix": prefix}
-        )
-
-    def _publish(self, job: Job, task: RunTask, run: RunResult, source_blob: str) -> AttemptCompleted:
-        """Store the files of the run. Asks the database for nothing."""
-        count = len(job.requested)
-        kept = task.outputs[count:]
-        prefix = blob_keys.output_prefix(job.id, job.attempt)
-        stored = [self._store(prefix, output.path) for output in task.outputs[:count]]
-        first, *more = (
-            Output.of(result, blob=blob, stages=run.stages)
-            for result, blob in zip(run.results[:count], stored, strict=True)
-        )
-        warnings = (warning for result in run.results for warning in result.warnings)
-        return AttemptCompleted(
-            attempt=job.attempt,
-            output=first,
-            engine=run.results[0].engine,
-            warnings=tuple(dict.fromkeys((*job.warnings, *warnings))),
-            more_outputs=tuple(more),
-            matte=self._store_matte(job, kept[0], run.results[count], source_blob) if kept else None,
-        )
-
-    def _store(self, prefix: str, path: Path) -> str:
-        key = f"{prefix}{path.name}"
-        self._blobs.put_file(key, path)
-        return key
-
-    def _store_matte(self, job: Job, output: domain.Output, result: Result, source: str) -> StoredMatte:
-        key = blob_keys.parse(source)
-        is_fetched = key is not None and key.folder == blob_keys.FETCHED and key.owner == job.id
-        return StoredMatte(
-            blob=self._store(blob_keys.matte_prefix(job.id, job.attempt), output.path),
-            bytes=result.bytes,
-            sha256=result.sha256,
-            frames=result.frames,
-            source=source,
-            source_bytes=self._blobs.size(source) if is_fetched else 0,
-        )
-
-    def _complete(self, job_id: str, outcome: AttemptCompleted) -> None:
-        """Make this attempt's file the job's output unless another attempt won; remove the files of the losers."""
-        won = self._try_to_complete(job_id, outcome)
-        stored = None if won else self._jobs.job(job_id)
-        if won or (stored is not None and _has_result(stored, outcome)):  # the latter: an earlier call won
-            losers = range(1, outcome.attempt)
-        else:
-            losers = range(outcome.attempt, outcome.attempt + 1)
-        for loser in losers:
-            self._cleanup.delete_prefix(blob_keys.output_prefix(job_id, loser))
-            self._cleanup.delete_prefix(blob_keys.matte_prefix(job_id, loser))
-
-    def _try_to_complete(self, job_id: str, outcome: AttemptCompleted) -> bool:
-        try:
-            return self._jobs.complete(
-                job_id,
-                attempt=outcome.attempt,
-                output=outcome.output,
-                more_outputs=outcome.more_outputs,
-                matte=outcome.matte,
-                report=outcome.report,
-                engine=outcome.engine,
-                warnings=outcome.warnings,
-                actor=self._name,
-            )
-        except (StorageQuotaExceeded, StorageFull) as error:
-            if outcome.matte is not None and self._is_own_job(job_id):  # the client asked for the outputs first of all
-                self._cleanup.delete_prefix(blob_keys.matte_prefix(job_id, outcome.attempt))
-                return self._try_to_complete(
-                    job_id, replace(outcome, matte=None, warnings=(*outcome.warnings, _NO_ROOM_FOR_MATTE))
-                )
-            self._jobs.fail(job_id, attempt=outcome.attempt, error=str(error), error_code=error.code, actor=self._name)
-            return False
-
-    def _is_own_job(self, job_id: str) -> bool:
-        """Whether it is no correction, which without its matte would leave its job none to correct or to undo."""
-        job = self._jobs.job(job_id)
-        return job is not None and job.kind is Kind.JOB
-
-
-def _has_result(job: Job, outcome: AttemptCompleted) -> bool:
-    """Whether the job's output, or the one that is being delivered, is that of this attempt."""
-    blobs = {None if job.output is None else job.output.blob}
-    if job.undelivered is not None:
-        blobs.add(job.undelivered["output"]["blob"])
-    return outcome.output.blob in blobs
-
-
-def _outputs(job: Job, requested: Sequence[Options], folder: Path) -> tuple[domain.Output, ...]:
-    """The files that a run of the job writes into ``folder``: its outputs in order, then the matte if it is kept."""
-    names = [blob_keys.result_name(requested[0].output_format)]
-    names += [blob_keys.output_name(options.output_format) for options in requested[1:]]
-    outputs = [domain.Output(folder / name, options) for name, options in zip(names, requested, strict=True)]
-    if job.keep_matte and job.kind in (Kind.JOB, Kind.CORRECTION):
-        options = replace(requested[0].matting_options, output_format=LOSSLESS_MATTE)
-        outputs.append(domain.Output(folder / f"kept-{blob_keys.output_name(LOSSLESS_MATTE)}", options))
-    return tuple(outputs)
 
 
 def _log_fields(job: Job) -> dict[str, str | None]:

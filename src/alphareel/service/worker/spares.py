@@ -28,18 +28,9 @@ from alphareel.service.worker.child_process import (
     send_line,
 )
 from alphareel.service.worker.confinement import Confinement
-from alphareel.service.worker.messages import (
-    ChildSetup,
-    ChildTask,
-    Preload,
-    Ready,
-    RunTask,
-    SplitTask,
-    event_from_json,
-    task_folder,
-    task_inputs,
-    with_inputs,
-)
+from alphareel.service.worker.events import Ready, event_from_json
+from alphareel.service.worker.messages import ChildSetup, Preload
+from alphareel.service.worker.tasks import ChildTask, RunTask, SplitTask, task_folder, task_inputs, with_inputs
 from alphareel.service.worker.template_process import ForkedChild, TemplateGone, TemplateProcess
 from alphareel.telemetry.logging import get_logger
 
