@@ -7,9 +7,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from alphareel.db import billing, idempotency, mapping
+from alphareel.db import billing, children, idempotency, mapping, output_targets
 from alphareel.db.database import Database
-from alphareel.db.deletion import link_uploads, schedule_deletion
+from alphareel.db.deletion import link_uploads
 from alphareel.db.migrate import is_current
 from alphareel.db.notifications import notify, progress_topic
 from alphareel.db.queue import Enqueue, QueueAdmission, keys_with_waiting_jobs
@@ -20,15 +20,13 @@ from alphareel.db.tables import job_events, jobs
 from alphareel.db.transitions import Transition, append_event, apply_transition, log_transition
 from alphareel.db.webhooks import add_webhook, events_by_job
 from alphareel.domain.clip import EngineFacts
-from alphareel.domain.errors import NotFound
 from alphareel.domain.fields import storable
 from alphareel.domain.options import Options, to_json
 from alphareel.service.billing.credits import Quote
-from alphareel.service.files import blob_keys
 from alphareel.service.idempotency import IdempotentRequest
 from alphareel.service.jobs.attempts import AttemptCompleted
-from alphareel.service.jobs.models import TERMINAL, Billing, Job, JobEvent, Kind, Output, Status, Step, StoredMatte
-from alphareel.service.jobs.output_targets import Targets, erased_targets, targets_to_json
+from alphareel.service.jobs.models import Job, JobEvent, Kind, Output, Status, Step, StoredMatte
+from alphareel.service.jobs.output_targets import Targets, targets_to_json
 from alphareel.service.jobs.queue_limits import QueueLimits
 from alphareel.service.ports import Clock, NewJob, Page
 from alphareel.telemetry.tracing import current_traceparent
@@ -103,12 +101,12 @@ class JobStore:
     ) -> sa.Row[Any]:
         status = Status.PENDING if start else Status.CREATED
         if new.parent_id is not None:
-            _lock_parent(c, new.parent_id)
+            children.lock_parent(c, new.parent_id)
             if new.guard is not None:
-                new.guard(_siblings(c, new))
+                new.guard(children.siblings(c, new))
         if start:
             self._storage.check(c, new.key_id, 1)
-        row = c.execute(sa.insert(jobs).values(_new_row(new, status, now=now)).returning(jobs)).one()
+        row = c.execute(sa.insert(jobs).values(mapping.new_row(new, status, now=now)).returning(jobs)).one()
         transition = Transition(to=status, actor=actor, request_id=new.request_id, reason=reason)
         append_event(c, new.id, None, transition, now=now)
         link_uploads(c, new.id, new.uploads)
@@ -144,11 +142,11 @@ class JobStore:
         Raises the same errors as ``add_job``.
         """
         now = self._clock.now()
-        values = _new_run_values() | {
+        values = mapping.new_run_values() | {
             "queued_at": now,
             "traceparent": current_traceparent(),
             "options": to_json(options),
-            "more_options": _options_to_json(more_options),
+            "more_options": mapping.options_to_json(more_options),
             "keep_matte": keep_matte,
             "task": task,
             "targets": targets_to_json(targets),
@@ -313,13 +311,12 @@ class JobStore:
         made = AttemptCompleted(attempt, output, engine, warnings, more_outputs, matte, report)
         if not delivered and self._has_targets(job_id):
             return self._begin_deliveries(job_id, made, actor=actor)
-        stored_bytes = _stored_bytes(made)
         values = {
             "output": asdict(output),
             "more_outputs": [asdict(each) for each in more_outputs] or None,
             "matte": None if matte is None else asdict(matte),
             "report": report,
-            "stored_bytes": stored_bytes,
+            "stored_bytes": made.stored_bytes,
             "engine": None if engine is None else asdict(engine),
             "warnings": list(warnings),
             "progress": 100.0,
@@ -327,7 +324,7 @@ class JobStore:
         }
         # Files that are being delivered were counted, and fit, when that began.
         where = (jobs.c.attempt == attempt, jobs.c.undelivered.is_not(None) if delivered else sa.true())
-        output_bytes = 0 if delivered else stored_bytes
+        output_bytes = 0 if delivered else made.stored_bytes
         transition = Transition(to=Status.COMPLETED, actor=actor, reason="completed", values=values, where=where)
         revised = {name: values[name] for name in ("output", "more_outputs", "matte")}
         return self._apply_transition(job_id, transition, output_bytes=output_bytes, revised=revised) is not None
@@ -341,7 +338,7 @@ class JobStore:
         """Keep the result with the job, and enqueue its delivery; False if that was done before."""
         values = {
             "undelivered": made.to_json(),
-            "stored_bytes": _stored_bytes(made),
+            "stored_bytes": made.stored_bytes,
             "ticket": jobs.c.ticket + 1,
             "tries": 0,
             "progress_at": self._clock.now(),
@@ -350,15 +347,15 @@ class JobStore:
         current = (jobs.c.attempt == made.attempt, jobs.c.status == Status.PROCESSING, jobs.c.undelivered.is_(None))
         reason = "its outputs are delivered next"
         transition = Transition(to=Status.PROCESSING, actor=actor, reason=reason, values=values, where=current)
-        stored_bytes = _stored_bytes(made)
-        return self._apply_transition(job_id, transition, output_bytes=stored_bytes, step=Step.DELIVER) is not None
+        applied = self._apply_transition(job_id, transition, output_bytes=made.stored_bytes, step=Step.DELIVER)
+        return applied is not None
 
     def queue_delivery(self, job_id: str, *, ticket: int, actor: str) -> bool:
         """Enqueue the delivery of a job's outputs once more; False for a job that has none to deliver."""
         values = {"ticket": ticket + 1, "progress_at": self._clock.now()}
         reason = "its outputs are still to be delivered"
         transition = Transition(
-            to=Status.PROCESSING, actor=actor, reason=reason, values=values, where=_delivers(ticket)
+            to=Status.PROCESSING, actor=actor, reason=reason, values=values, where=output_targets.delivers(ticket)
         )
         return self._apply_transition(job_id, transition, step=Step.DELIVER) is not None
 
@@ -366,7 +363,11 @@ class JobStore:
         """Count a try to deliver the job's outputs; None unless it has this ticket and outputs to deliver."""
         values = {"tries": jobs.c.tries + 1, "progress_at": self._clock.now()}
         transition = Transition(
-            to=Status.PROCESSING, actor=actor, reason="delivery began", values=values, where=_delivers(ticket)
+            to=Status.PROCESSING,
+            actor=actor,
+            reason="delivery began",
+            values=values,
+            where=output_targets.delivers(ticket),
         )
         return self._apply_transition(job_id, transition)
 
@@ -375,7 +376,7 @@ class JobStore:
         now = self._clock.now()
         values = {"undelivered": undelivered.to_json(), "tries": 1, "progress_at": now, "updated_at": now}
         with self._database.write() as c:
-            change = sa.update(jobs).where(jobs.c.id == job_id, *_delivers(ticket)).values(values)
+            change = sa.update(jobs).where(jobs.c.id == job_id, *output_targets.delivers(ticket)).values(values)
             return c.execute(change).rowcount == 1
 
     def fail(
@@ -520,8 +521,8 @@ class JobStore:
                 if output_bytes:
                     self._storage.check(c, row.key_id, 0)
                 if revised is not None and row.kind == Kind.CORRECTION:
-                    _revise(c, row, revised)
-                row = _end_delivery(c, set_expiry(c, row))
+                    children.revise(c, row, revised)
+                row = output_targets.end_delivery(c, set_expiry(c, row))
                 add_webhook(c, row, now=row.updated_at)
                 self._admission.admit(c, row.key_id, now=row.updated_at)
                 if step is not None:
@@ -539,7 +540,7 @@ class JobStore:
     def _to_jobs(self, c: sa.Connection, rows: Sequence[sa.Row[Any]]) -> tuple[Job, ...]:
         """Jobs with the state of their webhooks and their positions in the queue, which other rows hold."""
         events, positions = events_by_job(c, [row.id for row in rows]), self._positions.positions(c, rows)
-        exports = _completed_exports(c, [row.id for row in rows if row.status == Status.COMPLETED])
+        exports = children.completed_exports(c, [row.id for row in rows if row.status == Status.COMPLETED])
         return tuple(
             replace(
                 mapping.job_from_row(row),
@@ -551,122 +552,5 @@ class JobStore:
         )
 
 
-def _stored_bytes(made: AttemptCompleted) -> int:
-    kept = 0 if made.matte is None else made.matte.bytes + made.matte.source_bytes
-    return kept + sum(output.bytes for output in (made.output, *made.more_outputs))
-
-
-def _delivers(ticket: int) -> tuple[sa.ColumnElement[bool], ...]:
-    return (jobs.c.ticket == ticket, jobs.c.status == Status.PROCESSING, jobs.c.undelivered.is_not(None))
-
-
-def _end_delivery(c: sa.Connection, row: sa.Row[Any]) -> sa.Row[Any]:
-    """Erase the secrets of a job that ended; what it made and could not deliver any more goes too."""
-    if row.status not in TERMINAL or (row.targets is None and row.undelivered is None):
-        return row
-    values: dict[str, Any] = {"targets": erased_targets(row.targets), "undelivered": None}
-    if row.status == Status.FAILED and row.undelivered is not None:
-        values["stored_bytes"] = 0
-        prefixes = (blob_keys.output_prefix(row.id, row.attempt), blob_keys.matte_prefix(row.id, row.attempt))
-        schedule_deletion(c, prefixes, at=row.updated_at)
-    return c.execute(sa.update(jobs).where(jobs.c.id == row.id).values(values).returning(jobs)).one()
-
-
-def _lock_parent(c: sa.Connection, job_id: str) -> None:
-    """Lock the job of a new export until the commit, so that it is deleted before or after. Raises NotFound."""
-    living = (jobs.c.id == job_id, jobs.c.deleted_at.is_(None), jobs.c.files_expired_at.is_(None))
-    if c.execute(sa.select(jobs.c.id).where(*living).with_for_update()).first() is None:
-        raise NotFound("Job not found", hint="It was deleted, or its files have expired.")
-
-
-def _siblings(c: sa.Connection, new: NewJob) -> tuple[Job, ...]:
-    """The rows of the same kind and parent, oldest first."""
-    where = (jobs.c.parent_id == new.parent_id, jobs.c.kind == new.kind, jobs.c.deleted_at.is_(None))
-    ordered = sa.select(jobs).where(*where).order_by(jobs.c.created_at, jobs.c.id)
-    return tuple(map(mapping.job_from_row, c.execute(ordered)))
-
-
-def _revise(c: sa.Connection, row: sa.Row[Any], files: Mapping[str, Any]) -> None:
-    """Give a job the files of its correction, in the transaction that completes the correction.
-
-    Both happen or neither does, so a crash leaves the former revision whole. Does nothing for a deleted job.
-    """
-    living = (jobs.c.id == row.parent_id, jobs.c.deleted_at.is_(None), jobs.c.files_expired_at.is_(None))
-    current = (*living, jobs.c.revision == row.task["revision"])
-    values = {**files, "revision": jobs.c.revision + 1, "updated_at": row.updated_at}
-    c.execute(sa.update(jobs).where(*current).values(values))
-
-
-def _completed_exports(c: sa.Connection, job_ids: Sequence[str]) -> dict[str, list[Job]]:
-    """The completed exports of these jobs, oldest first."""
-    found: dict[str, list[Job]] = {}
-    if not job_ids:
-        return found
-    made = (jobs.c.parent_id.in_(job_ids), jobs.c.kind == Kind.EXPORT, jobs.c.status == Status.COMPLETED)
-    living = (jobs.c.deleted_at.is_(None), jobs.c.files_expired_at.is_(None))
-    for row in c.execute(sa.select(jobs).where(*made, *living).order_by(jobs.c.completed_at, jobs.c.id)):
-        found.setdefault(row.parent_id, []).append(mapping.job_from_row(row))
-    return found
-
-
 def _holds_ticket(job_id: str, ticket: int) -> tuple[sa.ColumnElement[bool], ...]:
     return (jobs.c.id == job_id, jobs.c.ticket == ticket, jobs.c.status.in_(_UNFINISHED))
-
-
-def _options_to_json(options: Sequence[Options]) -> list[dict[str, Any]] | None:
-    return [to_json(each) for each in options] or None
-
-
-def _new_run_values() -> dict[str, Any]:
-    cleared = (
-        "started_at",
-        "completed_at",
-        "progress_at",
-        "output",
-        "engine",
-        "error",
-        "error_code",
-        "price",
-        "pricing_version",
-        "files_expire_at",
-        "files_expired_at",
-        "admitted_at",
-        "preview",
-        "more_outputs",
-        "matte",
-        "report",
-        "downloaded",
-        "undelivered",
-    )
-    return {"progress": 0.0, "billing_status": Billing.NOT_BILLED, "credits": 0, "tries": 0, **dict.fromkeys(cleared)}
-
-
-def _new_row(new: NewJob, status: Status, *, now: datetime) -> dict[str, Any]:
-    started = 1 if status is Status.PENDING else 0
-    return _new_run_values() | {
-        "id": new.id,
-        "key_id": new.key_id,
-        "status": status,
-        "kind": new.kind,
-        "parent_id": new.parent_id,
-        "batch_id": new.batch_id,
-        "task": new.task,
-        "options": to_json(new.options),
-        "more_options": _options_to_json(new.more_options),
-        "keep_matte": new.keep_matte,
-        "video_url": new.video_url,
-        "webhook_url": new.webhook_url,
-        "metadata": new.metadata,
-        "queued_at": now if started else None,
-        "run": started,
-        "ticket": started,
-        "attempt": 0,
-        "created_at": now,
-        "updated_at": now,
-        "warnings": list(new.warnings),
-        "retention_seconds": new.retention_seconds,
-        "test": new.test,
-        "targets": targets_to_json(new.targets),
-        "request_id": new.request_id,
-        "traceparent": current_traceparent(),
-    }

@@ -1,6 +1,6 @@
 """Conversion between rows and the service's models."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
@@ -9,12 +9,14 @@ import sqlalchemy as sa
 
 from alphareel.db.tables import UtcTime, jobs
 from alphareel.domain.clip import EngineFacts
-from alphareel.domain.options import from_json
+from alphareel.domain.options import Options, from_json, to_json
 from alphareel.service.api_keys.models import AdminEvent, ApiKey
 from alphareel.service.jobs.models import Billing, Job, JobEvent, Kind, Output, Status, StoredMatte
-from alphareel.service.jobs.output_targets import erased_targets, targets_from_json
+from alphareel.service.jobs.output_targets import erased_targets, targets_from_json, targets_to_json
+from alphareel.service.ports import NewJob
 from alphareel.service.uploads.models import Upload
 from alphareel.service.worker.models import Executor
+from alphareel.telemetry.tracing import current_traceparent
 
 _INTERNAL_COLUMNS = ("deleted_at", "queued_at", "admitted_at", "stored_bytes", "downloaded")
 
@@ -86,3 +88,65 @@ def admin_event_from_row(row: sa.Row[Any]) -> AdminEvent:
 
 def executor_from_row(row: sa.Row[Any]) -> Executor:
     return Executor(**row._mapping)  # noqa: SLF001
+
+
+def options_to_json(options: Sequence[Options]) -> list[dict[str, Any]] | None:
+    """As stored; None for no options."""
+    return [to_json(each) for each in options] or None
+
+
+def new_run_values() -> dict[str, Any]:
+    """The columns of a job that has not begun to run."""
+    cleared = (
+        "started_at",
+        "completed_at",
+        "progress_at",
+        "output",
+        "engine",
+        "error",
+        "error_code",
+        "price",
+        "pricing_version",
+        "files_expire_at",
+        "files_expired_at",
+        "admitted_at",
+        "preview",
+        "more_outputs",
+        "matte",
+        "report",
+        "downloaded",
+        "undelivered",
+    )
+    return {"progress": 0.0, "billing_status": Billing.NOT_BILLED, "credits": 0, "tries": 0, **dict.fromkeys(cleared)}
+
+
+def new_row(new: NewJob, status: Status, *, now: datetime) -> dict[str, Any]:
+    """The columns of a new job."""
+    started = 1 if status is Status.PENDING else 0
+    return new_run_values() | {
+        "id": new.id,
+        "key_id": new.key_id,
+        "status": status,
+        "kind": new.kind,
+        "parent_id": new.parent_id,
+        "batch_id": new.batch_id,
+        "task": new.task,
+        "options": to_json(new.options),
+        "more_options": options_to_json(new.more_options),
+        "keep_matte": new.keep_matte,
+        "video_url": new.video_url,
+        "webhook_url": new.webhook_url,
+        "metadata": new.metadata,
+        "queued_at": now if started else None,
+        "run": started,
+        "ticket": started,
+        "attempt": 0,
+        "created_at": now,
+        "updated_at": now,
+        "warnings": list(new.warnings),
+        "retention_seconds": new.retention_seconds,
+        "test": new.test,
+        "targets": targets_to_json(new.targets),
+        "request_id": new.request_id,
+        "traceparent": current_traceparent(),
+    }

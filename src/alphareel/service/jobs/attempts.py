@@ -31,6 +31,12 @@ class AttemptCompleted:
     def to_json(self) -> dict[str, Any]:
         return {"kind": "done", **asdict(self)}
 
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of the files that are kept with the job."""
+        kept = 0 if self.matte is None else self.matte.bytes + self.matte.source_bytes
+        return kept + sum(output.bytes for output in (self.output, *self.more_outputs))
+
 
 @dataclass(frozen=True)
 class AttemptFailed:
