@@ -14,6 +14,7 @@ from rich.console import Console
 
 import alphareel
 from alphareel.cli import cut as cut_command
+from alphareel.cli import results as results_output
 from alphareel.cli.contact_sheet import draw_sheet
 from alphareel.cli.signals import Interrupted, interruptible
 from alphareel.matting.models import subject
@@ -205,7 +206,7 @@ def test_a_stand_in_for_the_default_model_is_no_warning_to_who_asked_for_none(pe
 def test_on_a_terminal_the_stand_in_for_the_default_model_is_a_note(people_only, command, clip, tmp_path, monkeypatch):
     monkeypatch.setattr(cut_command, "progress_bar", lambda _: nullcontext())
     terminal = Console(force_terminal=True, record=True, file=io.StringIO(), highlight=False, markup=False)
-    monkeypatch.setattr(cut_command, "stderr", terminal)
+    monkeypatch.setattr(results_output, "stderr", terminal)
     code, _, _ = command("cut", clip, tmp_path / "out.webm")
     assert code == 0
     assert "note: The model original is served by builtin" in terminal.export_text()

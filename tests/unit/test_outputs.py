@@ -13,7 +13,7 @@ import pytest
 
 import alphareel
 from alphareel.cli import main
-from alphareel.cli.cut import value_for
+from alphareel.cli.targets import value_for
 from alphareel.domain.clip import Clip, Limits
 from alphareel.domain.errors import AlphareelError, BadVideo, InvalidRequest, StorageFailed, VerificationFailed
 from alphareel.domain.options import Background, Composition, Options, Output

@@ -13,8 +13,7 @@ from alphareel.domain.errors import BadVideo, InvalidRequest
 from alphareel.imaging.color import yuv_to_rgb
 from alphareel.imaging.frame import Frame, Plane
 from alphareel.imaging.sheet import labeled, over_checkers, png, stacked
-from alphareel.media.atomic_file import AtomicFile, refuse_existing
-from alphareel.media.ffmpeg_errors import translating_write_errors
+from alphareel.media.atomic_file import refuse_existing, write_file
 from alphareel.media.probe import probe
 from alphareel.media.reader import open_reader
 
@@ -49,14 +48,7 @@ def draw_sheet(source: Path, result: Path, picture: Path, *, columns: int = 4, o
         [labeled(np.dstack([c.alpha] * 3), "alpha") for c in after],
     ]
     sheet = stacked([stacked(row, axis=1) for row in rows], axis=0)
-    data = png(sheet)
-    part = AtomicFile(picture, overwrite=overwrite)
-    try:
-        with translating_write_errors(picture):
-            part.path.write_bytes(data)
-        part.publish()
-    finally:
-        part.discard()
+    write_file(picture, png(sheet), overwrite=overwrite)
 
 
 def _check_picture(picture: Path, videos: Sequence[Path], *, overwrite: bool) -> None:

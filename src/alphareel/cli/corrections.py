@@ -8,19 +8,10 @@ from typing import Annotated, Any
 import cyclopts
 
 import alphareel
-from alphareel.cli.cut import (
-    Background,
-    Format,
-    Overwrite,
-    Quality,
-    ResultsAsJson,
-    check_source,
-    plan_targets,
-    print_results,
-    progress_bar,
-    write_report,
-)
+from alphareel.cli.cut import Background, Format, Overwrite, Quality, ResultsAsJson
+from alphareel.cli.results import print_results, progress_bar, write_report
 from alphareel.cli.signals import interruptible
+from alphareel.cli.targets import check_source, plan_targets
 from alphareel.domain import errors
 
 _Matte = Annotated[Path, cyclopts.Parameter(help='A matte that cut kept: "--format matte.mkv=lossless_matte".')]

@@ -1,11 +1,8 @@
-"""``alphareel cut``: the command over ``alphareel.cut``, and its protection of existing files."""
+"""``alphareel cut``: the command and ``alphareel watch``: the commands over ``alphareel.cut``."""
 
-import json
 import os
 import sys
-from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -14,14 +11,12 @@ import cyclopts
 
 import alphareel
 from alphareel.cli import folders
-from alphareel.cli.console import stderr, stdout
+from alphareel.cli.results import print_results, progress_bar, write_report
 from alphareel.cli.signals import interruptible
+from alphareel.cli.targets import PerTarget, check_options, check_source, plan_targets, value_for
 from alphareel.domain import errors
-from alphareel.domain.clip import Progress, Result
+from alphareel.domain.clip import Result
 from alphareel.domain.options import LOSSLESS_MATTE
-
-PerTarget = list[str] | None
-"""A value for all targets, or "TARGET=value" for one."""
 
 ModelsDir = Annotated[Path | None, cyclopts.Parameter(env_var="ALPHAREEL_MODELS_DIR")]
 ResultsAsJson = Annotated[bool, cyclopts.Parameter(name="--json", help="Print the results as a JSON list.")]
@@ -88,8 +83,6 @@ _Report = Annotated[
     Path | None,
     cyclopts.Parameter(help="Folder for a report on the matte: its worst moments, the subjects, what to try."),
 ]
-
-_COMPOSITION = '{"canvas": {"width": 1080, "height": 1920}, "foreground": {"anchor": "bottom-center", "scale": 1}}'
 
 
 def cut(
@@ -233,135 +226,6 @@ def watch(
         folders.watch_forever(source, target, suffix, cut_one, seconds=seconds)
 
 
-def check_source(source: Path, verb: str = "cut") -> None:
-    """Refuse anything but a single existing file: a URL, a folder, an unexpanded pattern, a wrong path."""
-    scheme, _, rest = str(source).partition(":/")
-    if scheme.lower() in ("http", "https"):
-        address = f"{scheme}://{rest.lstrip('/')}"
-        raise errors.InvalidRequest(
-            f"{address} is a URL, and the command reads files.", hint=f"Download it first: curl -fLO '{address}'"
-        )
-    if source.is_dir():
-        raise errors.InvalidRequest(f"{source} is a folder, and {verb} takes one video.", hint=_many(str(source)))
-    if source.exists():
-        return
-    if set("*?[") & set(str(source)):
-        raise errors.NotFound(
-            f"There is no file {source}, and {verb} takes one video, not a pattern.", hint=_many(str(source))
-        )
-    raise errors.NotFound(f"There is no file {source}.", hint="Check the path.")
-
-
-def check_options(*, engine: str | None, key_color: str | None) -> None:
-    """Refuse options that would be ignored."""
-    if key_color is not None and engine != "chroma":
-        raise errors.InvalidRequest(
-            "--key-color is the screen's color for the engine chroma, and another engine would ignore it.",
-            hint="Add --engine chroma.",
-        )
-
-
-def plan_targets(
-    source: Path, paths: Sequence[Path], values: Mapping[str, PerTarget], *, overwrite: bool
-) -> dict[Path, dict[str, Any]]:
-    """The options of each target. Raises InvalidRequest; TargetExists for a target that may be footage."""
-    planned: dict[Path, dict[str, Any]] = {}
-    for path in paths:
-        own = {name: value_for(path, paths, given or ()) for name, given in values.items()}
-        composed = {
-            name: read_composition(text) for name, text in own.items() if name == "composition" and text is not None
-        }
-        planned[_in_folder(source, path, own["output_format"])] = {**own, **composed}
-    for path in planned:
-        _check_folder(path)
-    _check_footage(source, list(planned), overwrite=overwrite)
-    if len(planned) < len(paths):
-        raise errors.InvalidRequest("Two targets are the same file.", hint="Give each a name of its own.")
-    return planned
-
-
-def value_for(path: Path, paths: Sequence[Path], values: Iterable[str]) -> str | None:
-    """The last value that applies to this target; one that names the target wins."""
-    chosen: tuple[bool, str | None] = (False, None)
-    for value in values:
-        name, separator, rest = value.partition("=")
-        named = bool(separator) and Path(name) in paths
-        if not named and not chosen[0]:
-            chosen = (False, value)
-        elif named and Path(name) == path:
-            chosen = (True, rest)
-    return chosen[1]
-
-
-def read_composition(value: str) -> Mapping[str, Any]:
-    """The JSON object in ``value``, or in the file that it names. Raises InvalidRequest, NotFound."""
-    path = Path(value)
-    is_inline = value.lstrip().startswith("{")
-    try:
-        parsed = json.loads(value if is_inline else path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise errors.NotFound(
-            f"There is no composition file {path}.", hint=f"Check the path, or write the JSON itself: {_COMPOSITION}"
-        ) from None
-    except OSError as error:
-        raise errors.InvalidRequest(f"The composition file {path} cannot be read: {error.strerror}.") from None
-    except ValueError as error:
-        where = "The composition" if is_inline else f"The composition file {path}"
-        raise errors.InvalidRequest(f"{where} is not valid JSON: {error}.", hint=f"Write {_COMPOSITION}") from None
-    if not isinstance(parsed, dict):
-        raise errors.InvalidRequest("The composition is not a JSON object.", hint=f"Write {_COMPOSITION}")
-    return parsed
-
-
-def _in_folder(source: Path, path: Path, format_name: str | None) -> Path:
-    """Resolve a folder target to a file: the source's name with the suffix of the format."""
-    from alphareel.media.format import format_named
-
-    if not path.is_dir():
-        return path
-    if format_name is None:
-        raise errors.InvalidRequest(
-            f"The target {path} is a folder.",
-            hint=f"Name a file in it, such as {path / source.stem}.webm, or say --format webm.",
-        )
-    return path / f"{source.stem}{format_named(format_name).suffix}"
-
-
-def _check_folder(path: Path) -> None:
-    folder = path.resolve().parent
-    if not folder.is_dir():
-        raise errors.StorageFailed(
-            f"{path} cannot be written: no such file or directory.", hint=f"Make {folder} first."
-        )
-    if not os.access(folder, os.W_OK):
-        raise errors.StorageFailed(f"{path} cannot be written: permission denied.", hint="Choose another folder.")
-
-
-def _check_footage(source: Path, paths: Sequence[Path], *, overwrite: bool) -> None:
-    """Refuse targets that look like more sources: a shell that expands ``*.mov`` turns them into targets.
-
-    That is an existing video that alphareel did not write, if it has the source's suffix or if all of several targets
-    exist. ``overwrite`` does not change this.
-    """
-    from alphareel.media.result_tag import is_foreign_video
-
-    pattern = str(source.with_name(f"*{source.suffix}"))
-    existing = [path for path in paths if path.is_file() and not path.samefile(source)]
-    is_list = len(paths) > 1 and len(existing) == len(paths)
-    for path in existing:
-        if (is_list or path.suffix.lower() == source.suffix.lower()) and is_foreign_video(path):
-            means = (
-                f". To replace {path} nevertheless, delete it first."
-                if overwrite
-                else " (--overwrite does not change this.)"
-            )
-            raise errors.TargetExists(
-                f"{path} is an existing video that alphareel did not write, so it is not overwritten: cut takes one "
-                f"source, {source}, and every file after it is written.",
-                hint=f"{_many(pattern)}{means}",
-            )
-
-
 def _check_recording(video: Path, path: Path) -> None:
     """Refuse to replace a video of the same kind that alphareel did not write: cameras name their files alike."""
     from alphareel.media.result_tag import is_foreign_video
@@ -371,78 +235,3 @@ def _check_recording(video: Path, path: Path) -> None:
             f"{path} is an existing video that alphareel did not write, so it is not overwritten.",
             hint="Name another folder for the results, or delete it first.",
         )
-
-
-def _many(source: str) -> str:
-    """How to cut several videos with one command."""
-    return f"For several videos, name a folder for the results: alphareel cut '{source}' cut/"
-
-
-@contextmanager
-def progress_bar(name: str) -> Generator[Any, None, None]:
-    """Yield a progress callback that draws a bar with fps and remaining time; None unless on a terminal."""
-    if not stderr.is_terminal:
-        yield None
-        return
-    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}% {task.fields[fps]:5.1f} fps"),
-        TimeRemainingColumn(),
-    )
-    with Bar(*columns, console=stderr, transient=True) as bar:
-        task = bar.add_task(name, total=1.0, fps=0.0)
-
-        def show(progress: Progress) -> None:
-            bar.update(task, completed=progress.share, fps=progress.fps)
-
-        yield show
-
-
-def print_results(results: Sequence[Result], *, as_json: bool, model: str | None) -> None:
-    """Print one line per result, and warnings on standard error.
-
-    A stand-in for the default model's engine is a warning only if the model was requested; otherwise it is a note, and
-    only on a terminal.
-    """
-    from alphareel.matting import priorities, tiers
-
-    priority = priorities.DEFAULT_PRIORITIES["original"]
-    expected = tiers.fallback_warning("original", results[0].engine.name, priority) if model is None else ()
-    for warning in dict.fromkeys(warning for result in results for warning in result.warnings):
-        if warning not in expected:
-            stderr.print(f"warning: {warning}", style="yellow")
-        elif stderr.is_terminal:
-            stderr.print(f'note: {warning} See "alphareel models".', soft_wrap=True)
-    if as_json:
-        print(json.dumps([asdict(result) for result in results], indent=2))  # noqa: T201 - this is the output
-        return
-    for result in results:
-        stdout.print(_summary(result), soft_wrap=True)
-
-
-def write_report(found: Mapping[str, Any], folder: Path, *, silent: bool = False) -> None:
-    """Write what ``alphareel.analyze`` found to report.json in ``folder``, and print the essence unless ``silent``."""
-    path = folder / "report.json"
-    path.write_text(json.dumps(found, indent=2) + "\n")
-    if silent:
-        return
-    for moment in found["quality"]["worst"]:
-        stdout.print(f"{moment['time']:8.2f} s  estimated error {moment['error']:.4f}  {moment['thumbnail']}")
-    for suggestion in found["quality"]["suggestions"]:
-        stdout.print(suggestion["message"], soft_wrap=True)
-    stdout.print(f"{path}", soft_wrap=True)
-
-
-def _summary(result: Result) -> str:
-    size = f"{result.bytes / 1e6:.1f} MB" if result.bytes >= 1e5 else f"{result.bytes / 1e3:.1f} kB"
-    alpha = "transparent" if result.has_alpha else "opaque"
-    engine = f"{result.engine.name} {result.engine.version}"
-    lost = f", {result.frames_lost} damaged frames lost" if result.frames_lost else ""
-    return (
-        f"{result.path}: {result.format}, {result.width}x{result.height}, {result.frames} frames{lost}, "
-        f"{result.seconds:.2f} s, {size}, {alpha}, engine {engine}"
-    )

@@ -9,21 +9,10 @@ import cyclopts
 
 import alphareel
 from alphareel.cli.console import stdout
-from alphareel.cli.cut import (
-    Background,
-    Format,
-    ModelsDir,
-    Overwrite,
-    PosterTime,
-    Quality,
-    ResultsAsJson,
-    Threads,
-    check_source,
-    plan_targets,
-    print_results,
-    progress_bar,
-)
+from alphareel.cli.cut import Background, Format, ModelsDir, Overwrite, PosterTime, Quality, ResultsAsJson, Threads
+from alphareel.cli.results import print_results, progress_bar
 from alphareel.cli.signals import interruptible
+from alphareel.cli.targets import check_source, plan_targets
 from alphareel.domain import errors
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from alphareel.cli.console import stderr, stdout
+from alphareel.cli.results import open_bar
 from alphareel.domain import errors
 from alphareel.domain.clip import Progress, Result
 
@@ -162,14 +163,5 @@ def _bars(total: int) -> Iterator[_Bars]:
     if not stderr.is_terminal:
         yield _Bars(None, total)
         return
-    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}% {task.fields[fps]:5.1f} fps"),
-        TimeRemainingColumn(),
-    )
-    with Bar(*columns, console=stderr, transient=True) as bar:
+    with open_bar() as bar:
         yield _Bars(bar, total)

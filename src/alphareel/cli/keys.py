@@ -1,7 +1,5 @@
 """``alphareel keys``: operators manage API keys on the machine itself, with the services of /v1/admin."""
 
-import getpass
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,13 +9,11 @@ import cyclopts
 from rich.console import Console
 from rich.table import Column, Table
 
+from alphareel.cli.operator import open_as_operator
 from alphareel.server import container
-from alphareel.server.installation import open_installation
-from alphareel.server.settings import load_settings
 from alphareel.service.api_keys.admin import AdminService, Operator
 from alphareel.service.api_keys.service import NewKey
 from alphareel.service.billing.credits import Account
-from alphareel.telemetry.logging import configure_logging
 
 app = cyclopts.App(
     name="keys",
@@ -173,17 +169,8 @@ def balance(client: str, /, *, to: float | None = None, unlimited: bool = False)
 
 @contextmanager
 def _admin_service() -> Iterator[tuple[AdminService, Operator]]:
-    settings = load_settings()
-    configure_logging("warning")
-    with open_installation(settings) as installation:
-        yield container.build_admin_service(installation), Operator(f"command:{_user()}")
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container may run as a number that is no user
-        return str(os.getuid())
+    with open_as_operator() as (installation, operator):
+        yield container.build_admin_service(installation), operator
 
 
 def _show_secret(made: NewKey) -> None:

@@ -18,8 +18,9 @@ from rich.text import Text
 import alphareel
 from alphareel.cli import corrections, cut, export, probe, proof, serve, transfer
 from alphareel.cli.console import stderr, stdout
-from alphareel.cli.cut import Overwrite, check_source
+from alphareel.cli.cut import Overwrite
 from alphareel.cli.signals import Interrupted
+from alphareel.cli.targets import check_source
 from alphareel.domain import errors
 
 app = cyclopts.App(

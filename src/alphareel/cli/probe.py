@@ -11,7 +11,7 @@ from rich.table import Table
 
 import alphareel
 from alphareel.cli.console import stdout
-from alphareel.cli.cut import check_source
+from alphareel.cli.targets import check_source
 
 _AsJson = Annotated[bool, cyclopts.Parameter(name="--json")]
 

@@ -10,8 +10,10 @@ from rich.table import Table
 
 import alphareel
 from alphareel.cli.console import stdout
-from alphareel.cli.cut import ModelsDir, Overwrite, ResultsAsJson, Threads, check_source, progress_bar
+from alphareel.cli.cut import ModelsDir, Overwrite, ResultsAsJson, Threads
+from alphareel.cli.results import progress_bar
 from alphareel.cli.signals import interruptible
+from alphareel.cli.targets import check_source
 
 _Engines = Annotated[
     list[str] | None, cyclopts.Parameter(name="--engine", help="An engine to try; default: all here.", negative=())

@@ -1,7 +1,5 @@
 """``alphareel runners``: operators manage runners on the machine itself, as over /v1/admin/runners."""
 
-import getpass
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,12 +8,10 @@ import cyclopts
 from rich.console import Console
 from rich.table import Table
 
+from alphareel.cli.operator import open_as_operator
 from alphareel.server import container
-from alphareel.server.installation import open_installation
-from alphareel.server.settings import load_settings
 from alphareel.service.api_keys.admin import Operator
 from alphareel.service.runners.admin import RunnerAdmin
-from alphareel.telemetry.logging import configure_logging
 
 app = cyclopts.App(
     name="runners", help="Create, list and revoke runners: machines that help with a token, over HTTPS alone."
@@ -53,14 +49,5 @@ def revoke(runner_id: str, /) -> None:
 
 @contextmanager
 def _runner_admin() -> Iterator[tuple[RunnerAdmin, Operator]]:
-    settings = load_settings()
-    configure_logging("warning")
-    with open_installation(settings) as installation:
-        yield container.build_runner_admin(installation), Operator(f"command:{_user()}")
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container may run as a number that is no user
-        return str(os.getuid())
+    with open_as_operator() as (installation, operator):
+        yield container.build_runner_admin(installation), operator

@@ -45,7 +45,7 @@ from alphareel.http.routes import (
 from alphareel.http.sse import StreamSlots
 from alphareel.http.thread_pools import UploadPool
 from alphareel.service.services import Services
-from alphareel.service.settings import Settings
+from alphareel.service.settings import HttpSettings, Settings
 from alphareel.service.studio import SignInCodes
 
 
@@ -84,6 +84,12 @@ def create_app(
     errors.install(app)
     idempotency.install(app)
     sse.install(app)
+    _include_routers(app, settings.http)
+    _add_middleware(app, context)
+    return app
+
+
+def _include_routers(app: FastAPI, settings: HttpSettings) -> None:
     app.include_router(tus.options_router)
     app.include_router(_v1())
     app.include_router(admin.router)
@@ -93,26 +99,29 @@ def create_app(
     app.include_router(embed.player_router)
     app.include_router(health.router)
     app.include_router(metrics.router)
-    if settings.http.studio:
+    if settings.studio:
         app.include_router(studio.router)
     app.include_router(legacy.lasting)
-    if settings.http.legacy_routes:
+    if settings.legacy_routes:
         app.include_router(legacy.router)
+
+
+def _add_middleware(app: FastAPI, context: AppContext) -> None:
+    """The last one added is the outermost."""
     app.add_middleware(StorableTextMiddleware)
     app.add_middleware(HeadMiddleware, router=app.router)
     app.add_middleware(TusMiddleware)
     app.add_middleware(
         RequestLogMiddleware,
-        record_call=services.calls.record,
+        record_call=context.services.calls.record,
         observe_request=context.metrics.observe_request,
         peek_rate_limit=context.rate_limiter.peek_address,
     )
     app.add_middleware(
         LingeringCloseMiddleware,
-        max_bytes=2 * settings.limits.max_upload_bytes,
-        seconds=settings.http.drain_seconds,
+        max_bytes=2 * context.settings.limits.max_upload_bytes,
+        seconds=context.settings.http.drain_seconds,
     )
-    return app
 
 
 def _v1() -> APIRouter:

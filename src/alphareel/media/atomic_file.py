@@ -53,6 +53,17 @@ class AtomicFile:
             self.path.unlink(missing_ok=True)
 
 
+def write_file(target: Path, data: bytes, *, overwrite: bool) -> None:
+    """Write all of ``data`` to ``target``, or nothing. Raises TargetExists, StorageFailed."""
+    part = AtomicFile(target, overwrite=overwrite)
+    try:
+        with translating_write_errors(target):
+            part.path.write_bytes(data)
+        part.publish()
+    finally:
+        part.discard()
+
+
 def refuse_existing(target: Path) -> None:
     """Raise TargetExists when ``target`` exists."""
     if target.exists():

@@ -18,8 +18,7 @@ from alphareel.imaging.frame import Frame, Matte
 from alphareel.imaging.sheet import Picture, blank, labeled, over_checkers, png, stacked
 from alphareel.matting import tiers
 from alphareel.matting.engine import Engine, MattingSession, RequiresScene
-from alphareel.media.atomic_file import AtomicFile
-from alphareel.media.ffmpeg_errors import translating_write_errors
+from alphareel.media.atomic_file import write_file
 from alphareel.media.reader import Reader, open_reader
 from alphareel.paths import file_sha256
 from alphareel.pipeline.run import start_session
@@ -96,7 +95,7 @@ def prove(
             proofs.append(proof)
             rows.append(_row([labeled(cell, _label(proof) if n == 0 else "") for n, cell in enumerate(cells)]))
     sheet = stacked(rows, axis=0)
-    _write(target, png(sheet), overwrite=overwrite)
+    write_file(target, png(sheet), overwrite=overwrite)
     yield Proof(
         path=str(target),
         bytes=target.stat().st_size,
@@ -195,16 +194,6 @@ def _progress(done: int, total: int, began: float) -> Progress:
         fps=0.0,
         remaining_seconds=None,
     )
-
-
-def _write(target: Path, data: bytes, *, overwrite: bool) -> None:
-    part = AtomicFile(target, overwrite=overwrite)
-    try:
-        with translating_write_errors(target):
-            part.path.write_bytes(data)
-        part.publish()
-    finally:
-        part.discard()
 
 
 def _no_frame(moment: float) -> BadVideo:

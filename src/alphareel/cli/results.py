@@ -1,0 +1,89 @@
+"""What commands print: progress, results and reports."""
+
+import json
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alphareel.cli.console import stderr, stdout
+from alphareel.domain.clip import Progress, Result
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+
+
+def open_bar() -> "Bar":
+    """A bar for tasks with a field ``fps``: their share, frames per second and remaining time."""
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}% {task.fields[fps]:5.1f} fps"),
+        TimeRemainingColumn(),
+    )
+    return Bar(*columns, console=stderr, transient=True)
+
+
+@contextmanager
+def progress_bar(name: str) -> Generator[Any, None, None]:
+    """Yield a progress callback that draws a bar with fps and remaining time; None unless on a terminal."""
+    if not stderr.is_terminal:
+        yield None
+        return
+    with open_bar() as bar:
+        task = bar.add_task(name, total=1.0, fps=0.0)
+
+        def show(progress: Progress) -> None:
+            bar.update(task, completed=progress.share, fps=progress.fps)
+
+        yield show
+
+
+def print_results(results: Sequence[Result], *, as_json: bool, model: str | None) -> None:
+    """Print one line per result, and warnings on standard error.
+
+    A stand-in for the default model's engine is a warning only if the model was requested; otherwise it is a note, and
+    only on a terminal.
+    """
+    from alphareel.matting import priorities, tiers
+
+    priority = priorities.DEFAULT_PRIORITIES["original"]
+    expected = tiers.fallback_warning("original", results[0].engine.name, priority) if model is None else ()
+    for warning in dict.fromkeys(warning for result in results for warning in result.warnings):
+        if warning not in expected:
+            stderr.print(f"warning: {warning}", style="yellow")
+        elif stderr.is_terminal:
+            stderr.print(f'note: {warning} See "alphareel models".', soft_wrap=True)
+    if as_json:
+        print(json.dumps([asdict(result) for result in results], indent=2))  # noqa: T201 - this is the output
+        return
+    for result in results:
+        stdout.print(_summary(result), soft_wrap=True)
+
+
+def write_report(found: Mapping[str, Any], folder: Path, *, silent: bool = False) -> None:
+    """Write what ``alphareel.analyze`` found to report.json in ``folder``, and print the essence unless ``silent``."""
+    path = folder / "report.json"
+    path.write_text(json.dumps(found, indent=2) + "\n")
+    if silent:
+        return
+    for moment in found["quality"]["worst"]:
+        stdout.print(f"{moment['time']:8.2f} s  estimated error {moment['error']:.4f}  {moment['thumbnail']}")
+    for suggestion in found["quality"]["suggestions"]:
+        stdout.print(suggestion["message"], soft_wrap=True)
+    stdout.print(f"{path}", soft_wrap=True)
+
+
+def _summary(result: Result) -> str:
+    size = f"{result.bytes / 1e6:.1f} MB" if result.bytes >= 1e5 else f"{result.bytes / 1e3:.1f} kB"
+    alpha = "transparent" if result.has_alpha else "opaque"
+    engine = f"{result.engine.name} {result.engine.version}"
+    lost = f", {result.frames_lost} damaged frames lost" if result.frames_lost else ""
+    return (
+        f"{result.path}: {result.format}, {result.width}x{result.height}, {result.frames} frames{lost}, "
+        f"{result.seconds:.2f} s, {size}, {alpha}, engine {engine}"
+    )
