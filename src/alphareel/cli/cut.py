@@ -1,4 +1,4 @@
-"""``alphareel cut``: the command and ``alphareel watch``: the commands over ``alphareel.cut``."""
+"""``alphareel cut`` and ``alphareel watch``: the commands over ``alphareel.cut``."""
 
 import os
 import sys

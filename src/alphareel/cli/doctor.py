@@ -1,4 +1,4 @@
-"""What ``alphareel doctor`` looks at: can this installation do its work, and if not, why. It changes nothing."""
+"""The checks of ``alphareel doctor``: whether this installation can work, and if not, why. They change nothing."""
 
 import os
 import shutil

@@ -24,7 +24,7 @@ CutOne = Callable[[Path, Path, Callable[[Progress], None] | None], Sequence[Resu
 
 @dataclass
 class Summary:
-    """What became of the videos of a folder. ``failed``: the error of each."""
+    """The outcome of each video of a folder. ``failed``: the error of each."""
 
     written: list[Path] = field(default_factory=list)
     skipped: list[Path] = field(default_factory=list)

@@ -98,7 +98,7 @@ def limit(
     write
         Requests a minute that change something.
     read
-        Requests a minute that only look.
+        Requests a minute that only read.
     running
         Jobs that run at a time; the rest of them wait.
     queued
@@ -126,12 +126,12 @@ def limit(
 
 @app.command
 def rotate(fingerprint: str, /, *, grace_seconds: int = _DAY) -> None:
-    """Give a key a new secret and print it; the old one stays good for a while, jobs and counts for ever.
+    """Give a key a new secret and print it; the old one stays valid for a while; jobs and counts stay with the key.
 
     Parameters
     ----------
     grace_seconds
-        How long the old secret stays good; 0 ends it at once.
+        How long the old secret stays valid; 0 ends it at once.
     """
     with _admin_service() as (admin, operator):
         _show_secret(admin.rotate(operator, fingerprint, grace_seconds=grace_seconds))

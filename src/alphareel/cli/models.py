@@ -39,7 +39,7 @@ _Folder = Annotated[Path | None, cyclopts.Parameter(name="--models-dir")]
 def list_models(
     *, models_dir: _Folder = None, as_json: Annotated[bool, cyclopts.Parameter(name="--json")] = False
 ) -> None:
-    """List the engines (what they cut out, licenses, which serve which tier here) and the weights to be had.
+    """List the engines (what they cut out, licenses, which serve which tier here) and the weights to install.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ def verify(*names: str, models_dir: _Folder = None) -> None:
 
 @app.command
 def remove(*names: str, forget_hash: bool = False, models_dir: _Folder = None) -> None:
-    """Delete the weights of these engines, and what was fetched of them by halves.
+    """Delete the weights of these engines, and partial downloads of them.
 
     Parameters
     ----------

@@ -29,7 +29,7 @@ def create(name: str, /) -> None:
 
 @app.command(name="list")
 def list_runners() -> None:
-    """List every runner: whether it is revoked, when it was last seen, and what it told of itself."""
+    """List every runner: whether it is revoked, when it was last seen, its slots and its engines."""
     table = Table("id", "name", "state", "last seen", "slots", "engines")
     with _runner_admin() as (admin, _):
         for runner in admin.list_runners():

@@ -1,4 +1,4 @@
-"""Signals that end the command become an exception, so that a run takes its unfinished files away before it stops."""
+"""Signals that end the command become an exception, so that a run deletes its unfinished files before it stops."""
 
 import signal
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ class Interrupted(KeyboardInterrupt):
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Raise Interrupted at the first such signal and pass over further ones, which would interrupt the tidying up.
+    """Raise Interrupted at the first such signal and pass over further ones, which would interrupt the cleanup.
 
     For the main thread. A signal that is ignored already (``nohup``) stays so.
     """

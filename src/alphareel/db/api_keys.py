@@ -69,7 +69,6 @@ class ApiKeyStore:
             return c.execute(sa.select(keys.c.id).limit(1)).first() is not None
 
     def key_ids(self, client_id: str) -> tuple[str, ...]:
-        """The ids of all keys of a client."""
         with self._database.read() as c:
             return tuple(c.execute(sa.select(keys.c.id).where(keys.c.client_id == client_id)).scalars())
 
@@ -95,7 +94,6 @@ class ApiKeyAdminStore:
         self._clock = clock
 
     def make_key(self, key: ApiKey, *, secret_sha256: str, act: AuditContext) -> ApiKey:
-        """Add a key."""
         values = {
             "id": key.id,
             "secret_sha256": secret_sha256,

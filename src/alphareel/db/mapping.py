@@ -121,7 +121,6 @@ def new_run_values() -> dict[str, Any]:
 
 
 def new_row(new: NewJob, status: Status, *, now: datetime) -> dict[str, Any]:
-    """The columns of a new job."""
     started = 1 if status is Status.PENDING else 0
     return new_run_values() | {
         "id": new.id,

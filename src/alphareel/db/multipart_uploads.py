@@ -49,13 +49,13 @@ class MultipartStore:
         return None if row is None else _multipart(row)
 
     def page(self, *, after: str, limit: int) -> tuple[MultipartUpload, ...]:
-        """Those with an ID above ``after``, in the order of their IDs."""
+        """Those with an ID above ``after``, by ID."""
         query = sa.select(multipart_uploads).where(multipart_uploads.c.id > after).order_by(multipart_uploads.c.id)
         with self._database.read() as c:
             return tuple(map(_multipart, c.execute(query.limit(limit))))
 
     def claim(self, multipart_id: str, *, lease: timedelta) -> bool:
-        """Claim it for a completion; False if it is not open and no completion of it has died."""
+        """Claim it for a completion; False if it is not open, unless the request that claimed it has died."""
         now = self._clock.now()
         died = sa.and_(multipart_uploads.c.state == MultipartState.COMPLETING, multipart_uploads.c.lease_until <= now)
         free = sa.or_(multipart_uploads.c.state == MultipartState.OPEN, died)
@@ -68,7 +68,7 @@ class MultipartStore:
         self._change(multipart_id, completing, {"state": MultipartState.OPEN, "lease_until": None})
 
     def abort(self, multipart_id: str) -> bool:
-        """Free its bytes and have its parts deleted; False unless it is open, or was claimed by who died."""
+        """Free its bytes and have its parts deleted; False unless it is open or its completion has died."""
         now = self._clock.now()
         died = sa.and_(multipart_uploads.c.state == MultipartState.COMPLETING, multipart_uploads.c.lease_until <= now)
         where = (multipart_uploads.c.id == multipart_id, sa.or_(multipart_uploads.c.state == MultipartState.OPEN, died))

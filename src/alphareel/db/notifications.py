@@ -1,7 +1,7 @@
-"""Wakes whoever waits for a change, in this and in other processes: a hint that is sent when a transaction commits.
+"""Notifications of changes to threads that wait, in this and in other processes, sent when a transaction commits.
 
-On PostgreSQL it travels by NOTIFY, between the processes of one data folder on SQLite by datagrams. A hint may get
-lost, so whoever waits also looks by itself now and then.
+Sent by NOTIFY on PostgreSQL, and on SQLite by datagrams between the processes of one data folder. A notification may
+get lost, so those who wait also poll.
 """
 
 import contextlib
@@ -35,12 +35,10 @@ Callback = Callable[[str], None]
 
 
 def job_topic(job_id: str) -> str:
-    """The topic of transitions of a job."""
     return JOB + job_id
 
 
 def progress_topic(job_id: str) -> str:
-    """The topic of progress of a job."""
     return PROGRESS + job_id
 
 

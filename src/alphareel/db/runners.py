@@ -62,7 +62,7 @@ class RunnerStore:
         return None if row is None else _runner(row)
 
     def note_runner(self, runner_id: str, *, slots: int, engines: Sequence[str], version: str) -> None:
-        """Record what a runner told of itself, and that it was seen."""
+        """Record what a runner reported about itself, and when."""
         values = {"slots": slots, "engines": list(engines), "version": version, "last_seen_at": self._clock.now()}
         living = (runners.c.id == runner_id, runners.c.revoked_at.is_(None))
         with self._database.write() as c:
@@ -99,7 +99,7 @@ class RunnerStore:
         return None if row is None else _task(row)
 
     def remove_task(self, task_id: str, *, only_waiting: bool = False) -> bool:
-        """Whoever holds its lease hears that the task is not wanted any more."""
+        """Remove the task. Its runner learns at its next renewal that it is not wanted any more."""
         where = [runner_tasks.c.id == task_id]
         if only_waiting:
             where.append(runner_tasks.c.state == TaskState.WAITING)

@@ -32,7 +32,6 @@ class ExecutorStore:
             return c.execute(change).rowcount == 1
 
     def executors(self) -> tuple[Executor, ...]:
-        """All registered executors."""
         with self._database.read() as c:
             return tuple(map(mapping.executor_from_row, c.execute(sa.select(executors))))
 

@@ -134,7 +134,7 @@ class Output:
 
 
 def to_json(options: Options) -> dict[str, Any]:
-    """The JSON form of options."""
+    """As stored with a job."""
     return asdict(options)
 
 

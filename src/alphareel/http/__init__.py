@@ -1,1 +1,1 @@
-"""The wire: FastAPI routes over the use cases of ``jobs``; no storage, codec or engine is known here."""
+"""The HTTP API: FastAPI routes over the services. Imports no storage, database, codec or engine."""

@@ -65,11 +65,9 @@ class Compositor:
 
 
 class VideoSource(Protocol):
-    """A background video."""
-
     @property
     def clip(self) -> Clip:
-        """Its facts."""
+        """Facts of the video, as upright as its frames."""
 
     def frames(self) -> Iterator[Frame]:
         """Its frames from the start. May be called repeatedly."""

@@ -18,7 +18,7 @@ _INK = (220, 220, 220)
 
 
 def over_checkers(rgb: Picture, alpha: Plane) -> Picture:
-    """The picture over a checkerboard."""
+    """``rgb`` (H, W, 3) over gray squares of two shades; ``alpha`` is straight."""
     height, width = alpha.shape
     rows, columns = np.mgrid[0:height, 0:width] // _SQUARE
     board = np.where((rows + columns) % 2, 200, 150).astype(np.float32)[..., None]
@@ -53,5 +53,5 @@ def stacked(pictures: Sequence[Picture], *, axis: int) -> Picture:
 
 
 def png(picture: Picture) -> bytes:
-    """The picture as a PNG file."""
+    """The bytes of a PNG file of ``picture`` (H, W, 3), RGB."""
     return bytes(cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes())

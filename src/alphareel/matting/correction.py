@@ -115,11 +115,6 @@ def correct_by_box(picture: Plane, alpha: Array, box: tuple[float, float, float,
     return _merge(alpha, np.asarray(kept, np.float32))
 
 
-def correct_by_brush(alpha: Array, keep: Array, remove: Array) -> Array:
-    """The alpha, one where ``keep`` (h, w) in 0..1 is painted and zero where ``remove`` is."""
-    return np.asarray(np.clip(alpha * (1 - keep) * (1 - remove) + keep, 0, 1), np.float32)
-
-
 def spread(start: SmallFrame, corrected: Array, following: Iterable[SmallFrame]) -> Iterator[tuple[int, FramePatch]]:
     """Patches of the frames after ``start`` (in either direction), until a cut or until the picture no longer agrees.
 
@@ -164,7 +159,7 @@ def spread(start: SmallFrame, corrected: Array, following: Iterable[SmallFrame])
 
 
 def make_patch(alpha: Array, corrected: Array, exact: Plane | None = None) -> FramePatch:
-    """The patch that turns ``alpha`` into ``corrected``."""
+    """The patch that turns ``alpha`` into ``corrected``; both (h, w), 0 to 1. It changes only what differs."""
     changed = cv2.dilate((np.abs(corrected - alpha) > 1 / 64).astype(np.float32), _BAND)
     weight = cv2.blur(changed, (3, 3)) * 255
     return FramePatch(_levels(corrected), np.asarray(weight + 0.5, np.uint8), exact)

@@ -75,7 +75,6 @@ class _Positions(NamedTuple):
 
 
 def _soft_positions(alpha: Plane) -> _Positions:
-    """The positions at which alpha is soft."""
     soft = cv2.inRange(alpha, _SOFT[0] + 1, _SOFT[1] - 1)
     left, top, width, height = cv2.boundingRect(soft)
     if not width:

@@ -132,4 +132,4 @@ class Engine(Protocol):
         """Name, version and weights hash, for the job record and the manifest."""
 
     def start(self, clip: Clip, options: Options) -> MattingSession:
-        """Start a session for one clip."""
+        """A session that gets the frames of this clip, in order, and no others."""

@@ -68,7 +68,7 @@ class _ImageModel:
         self._logits = preprocessing.logits
 
     def reset(self, rgb: Array) -> None:
-        """Nothing to reset."""
+        """Does nothing: the model keeps no state between frames."""
 
     def predict(self, rgb: Array) -> Array:
         network_input = np.asarray((rgb * self._scale + self._shift)[None], np.float32)

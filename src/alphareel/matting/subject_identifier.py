@@ -37,7 +37,6 @@ class Subject:
     look: Array
     boxes: dict[int, tuple[float, float, float, float]] = field(default_factory=dict)
     shares: float = 0.0
-    best_frame: int = 0
     best_share: float = 0.0
     unsure: bool = False
 
@@ -148,8 +147,7 @@ class SubjectIdentifier:
             share = float(inside.mean())
             subject.boxes[self._index] = (x / width, y / height, w / width, h / height)
             subject.shares += share
-            if share > subject.best_share:
-                subject.best_share, subject.best_frame = share, self._index
+            subject.best_share = max(subject.best_share, share)
             if subject.number not in self._merged:
                 subject.look = np.asarray(0.9 * subject.look + 0.1 * _look(picture, inside), np.float32)
 

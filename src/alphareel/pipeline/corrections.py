@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
@@ -261,8 +261,3 @@ def _distance(mask: "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]") -> Array:
 
 def _refused(name: str, message: str) -> InvalidRequest:
     return InvalidRequest(f"{name}: {message}", details=[FieldProblem(name, message)])
-
-
-def with_local_masks(corrections: Sequence[Correction], paths: dict[str, Path]) -> tuple[Correction, ...]:
-    """The corrections with local paths in place of the URLs of masks."""
-    return tuple(c if c.mask is None else replace(c, mask=str(paths[c.mask])) for c in corrections)

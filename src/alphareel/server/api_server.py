@@ -200,14 +200,14 @@ def _show_first_key(installation: Installation) -> str | None:
 
 
 def _announce(url: str) -> None:
-    """To a person at the terminal in words, to everybody else as a line of the log."""
+    """A sentence on a terminal, else a line of the log."""
     if sys.stdout.isatty():
         _say(f"alphareel listens on {url}")
     get_logger(__name__).info("listening", url=url)
 
 
 def _say(line: str) -> None:
-    """Tell the person at the console; never through the logs, which are kept."""
+    """Print on the terminal, not to the logs: logs are kept."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 

@@ -345,7 +345,7 @@ def build_heartbeat_and_reconciler(
 
 
 def build_webhook_dispatcher(installation: Installation) -> WebhookDispatcher:
-    """What carries webhooks in a worker process; links in them stand under the public address."""
+    """Sends webhooks in a worker process; their links begin with the public address."""
     settings = installation.settings
     serializer = JobSerializer(
         settings.http.cdn_url or _public_address(settings.http),
@@ -361,7 +361,7 @@ def build_webhook_dispatcher(installation: Installation) -> WebhookDispatcher:
 
 
 def build_scenario_runner(installation: Installation, children: Children = SPAWNED) -> PeriodicTask:
-    """What plays test jobs, in a worker process."""
+    """Advances test jobs in a worker process."""
     limits = installation.settings.limits.clip
     resource_limits = ResourceLimits(memory_bytes=installation.settings.worker.memory_bytes, wall_seconds=60.0)
 
@@ -380,7 +380,7 @@ def build_scenario_runner(installation: Installation, children: Children = SPAWN
 
 
 def build_sweeper(installation: Installation) -> PeriodicTask:
-    """What removes files whose time is over, and those that no record speaks of, in a worker process."""
+    """Removes expired files, and files without a record, in a worker process."""
     removal = DeletionService(installation.jobs, _deletion_store(installation), installation.blobs)
     retention = RetentionSweeper(
         _retention_store(installation), removal.empty, installation.settings.retention.default, installation.clock
@@ -431,14 +431,14 @@ def _webhook_table(installation: Installation) -> WebhookStore:
 
 
 def _public_address(http: HttpSettings) -> str:
-    """Where no public address is set there is no request to take it from: the service's own."""
+    """The public address; the address of the service itself where none is set."""
     host = "127.0.0.1" if http.host in ("0.0.0.0", "::") else http.host  # noqa: S104  # compared, not bound
     spoken = f"[{host}]" if ":" in host else host
     return http.public_url or f"http://{spoken}:{http.port}"
 
 
 def admit_keys(installation: Installation) -> NewKey | None:
-    """Let the key of the settings in; without one, the first key of a new installation, which is to be shown."""
+    """Accept the key of the settings. Without one, make and return the first key of a new installation, to be shown."""
     keys = ApiKeyService(installation.keys)
     api_key = installation.settings.access.api_key
     if api_key is None:

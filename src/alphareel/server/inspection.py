@@ -1,4 +1,4 @@
-"""Examines files of strangers in child processes, so that no process of the service decodes them."""
+"""Examines files of clients in child processes: no process of the service decodes untrusted bytes."""
 
 import math
 import threading
@@ -24,10 +24,10 @@ _examining_fetched = threading.BoundedSemaphore(max(2, cores()))
 
 @dataclass(frozen=True)
 class IsolatedInspection:
-    """Identifies a file in a child process of its own; a file that breaks the process, or keeps it busy, is a bad one.
+    """Identifies a file in a child process of its own. Raises BadVideo, also if the process breaks or takes too long.
 
-    A process that computed little in its ``seconds`` was kept waiting by this machine, and one that was killed from
-    outside says nothing of the file: it gets a second process, and Unavailable when that is killed too.
+    Raises Unavailable where that is not the file's fault: the process had little CPU time in its ``seconds``, or it
+    and a second one were killed from outside.
     """
 
     limits: Limits
@@ -46,8 +46,8 @@ class IsolatedInspection:
                 raise Unavailable(
                     "The server is too busy to examine the file.", hint="Send it again.", retry_after=self.seconds
                 ) from error
-            told = f"The file cannot be examined within {self.seconds:g} seconds."
-            raise BadVideo(told, hint=_EXPORT_AGAIN) from error
+            message = f"The file cannot be examined within {self.seconds:g} seconds."
+            raise BadVideo(message, hint=_EXPORT_AGAIN) from error
         except (OutOfMemory, Timeout, WorkerCrashed) as error:
             raise BadVideo("The file cannot be examined.", hint=_EXPORT_AGAIN) from error
 
@@ -67,10 +67,10 @@ def _run_again_if_killed(task: InspectTask, resource_limits: ResourceLimits, chi
 
 @dataclass(frozen=True)
 class IsolatedFetchInspection:
-    """Examines a fetched file as uploads are, though with more patience, because nobody waits for an answer.
+    """Examines a fetched file, with longer limits than for an upload, because no request waits for it.
 
-    Only a file that keeps the examiner busy is refused, before it keeps a job busy; everything else is for the job to
-    judge.
+    Only a file that exceeds them is refused, before it occupies a job. All other errors are left to the job, which
+    reports them.
     """
 
     limits: Limits

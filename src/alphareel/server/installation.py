@@ -36,8 +36,6 @@ from alphareel.telemetry.logging import get_logger, hide_secret
 
 
 class SystemClock:
-    """The Clock of the machine."""
-
     def now(self) -> datetime:
         return datetime.now(UTC)
 
@@ -75,7 +73,7 @@ class Installation:
 
 
 def limits_of_requests(settings: DatabaseSettings) -> DatabaseLimits:
-    """How long whoever answers requests waits for the database."""
+    """Timeouts of a process that answers requests: shorter than those of workers."""
     return DatabaseLimits(
         connect=settings.connect_seconds,
         statement=settings.statement_seconds,
@@ -89,7 +87,7 @@ def limits_of_requests(settings: DatabaseSettings) -> DatabaseLimits:
 def open_installation(settings: Settings, limits: DatabaseLimits | None = None) -> Iterator[Installation]:
     """Open, and bring to the present schema, what the settings name; many processes may do so at once.
 
-    ``limits``: of the database; None for those of a process in which nobody waits for an answer.
+    ``limits``: timeouts of the database; None for those of a worker.
     """
     make_private_folder(settings.storage.data_dir)
     _migrate(settings.database)

@@ -151,7 +151,7 @@ class _Runner:
     stopping: threading.Event
 
     def run(self) -> int:
-        """Work in every slot until told to stop. Raises what makes going on useless."""
+        """Run tasks in every slot until this process stops. Raises an error that refuses this runner as a whole."""
         slots = self.settings.worker.jobs
         get_logger(__name__).info("joining", slots=slots, engines=self.engines)
         failures: list[AlphareelError] = []

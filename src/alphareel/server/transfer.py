@@ -24,7 +24,7 @@ _OBJECTS = "objects"
 
 @dataclass(frozen=True)
 class Transferred:
-    """``rows`` of our tables, ``requeued`` unfinished jobs, ``missing`` blobs that rows refer to and nobody has."""
+    """``rows`` of our tables, ``requeued`` unfinished jobs, ``missing`` blobs that rows refer to and no storage has."""
 
     files: Copied
     rows: int = 0

@@ -27,8 +27,6 @@ _LATE_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Health:
-    """What works."""
-
     database: bool
     storage: bool
     #: At least one worker process sends heartbeats.

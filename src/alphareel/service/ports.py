@@ -36,7 +36,7 @@ class Blobs(Protocol):
         """Delete every blob under the prefix, which must end in a slash."""
 
     def sweep(self) -> None:
-        """Delete the remains of interrupted writes; call it only while nobody writes."""
+        """Delete the remains of interrupted writes; call it only while nothing is written."""
 
     def older(self, than: datetime) -> Iterator[str]:
         """Keys of all blobs that were written before ``than``."""
@@ -144,7 +144,7 @@ class JobEngine(Protocol):
     def enqueue(
         self, connection: Any, job_id: str, ticket: int, step: Step = Step.RUN, key_id: str | None = None
     ) -> None:
-        """Enqueue inside the caller's open transaction. ``key_id``: whose fetch it is; no key takes all places."""
+        """Enqueue inside the caller's open transaction. ``key_id``: whose fetch it is; no key takes all slots."""
 
     def launch(self, on_ready: Callable[[], None] = lambda: None) -> None:
         """Start to execute queued jobs in this process; ``on_ready`` is called before the first one."""

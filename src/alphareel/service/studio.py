@@ -1,4 +1,4 @@
-"""One-time links that open the studio with an API key, so that nobody has to paste one."""
+"""One-time links that open the studio with an API key, instead of pasting it."""
 
 from __future__ import annotations
 

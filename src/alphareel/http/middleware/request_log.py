@@ -90,8 +90,6 @@ class RequestLogMiddleware:
 
 
 class _RequestRecord:
-    """One request and its response."""
-
     def __init__(self, scope: Scope, send: Send, peek_rate_limit: PeekRateLimit) -> None:
         client_id = Headers(scope=scope).get("x-request-id", "")
         self.request_id = client_id if _REQUEST_ID.fullmatch(client_id) else f"req_{_ids.getrandbits(96):024x}"

@@ -1,4 +1,4 @@
-"""Embeds: the right file of a job for each browser, and the player that stands in where WebM has no alpha."""
+"""Embeds: the right file of a job for each browser, and a player for browsers that show WebM without alpha."""
 
 from functools import cache
 from html import escape

@@ -61,7 +61,7 @@ def get_file(blob: str, request: Request, services: ServicesOf) -> Response:
 
 @router.options("/files/{blob:path}", include_in_schema=False)  # noqa: FAST003  # all paths alike
 def preflight_file() -> Response:
-    """Lets pages of any site send conditional requests and ranges. Whether a link is valid, only GET tells."""
+    """Lets pages of any site send conditional requests and ranges. Only GET says whether a link is valid."""
     allowed = {
         "Access-Control-Allow-Methods": "GET, HEAD",
         "Access-Control-Allow-Headers": "Range, If-Range, If-None-Match, If-Modified-Since",

@@ -1,1 +1,4 @@
-"""Request and response bodies, one module per subject; they make up the OpenAPI document."""
+"""Request and response bodies, one module per subject; FastAPI makes the OpenAPI document of them.
+
+Bodies of jobs, estimates, exports and proofs are in ``service/<subject>/requests.py``.
+"""

@@ -1,1 +1,1 @@
-"""Jobs: models, validation, limits, estimates, retention, deletion."""
+"""Jobs: models, request bodies, limits, estimates, retention, deletion."""

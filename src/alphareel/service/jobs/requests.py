@@ -1,6 +1,6 @@
 """Bodies of requests for jobs, estimates and exports: their models, and what they ask for.
 
-A body changes what is stored: fields that are absent keep their value, of the job or of a new one.
+A field that is absent or null keeps its value: that of the job that is started, or the default of a new one.
 """
 
 import functools
@@ -33,7 +33,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class JobRequest:
-    """What a body asks for, with what it leaves out as it was. ``options``: of the first output."""
+    """A job as a body describes it; absent fields have the stored or default value.
+
+    ``options``: of the first output.
+    """
 
     video_url: str = ""
     options: Options = field(default_factory=Options)
@@ -224,7 +227,7 @@ def parse_mask_url(url: str) -> str:
 
 
 class _Problems:
-    """Collects the problems of a body, so that a client is told all of them at once."""
+    """Collects the problems of a body, so that one response names all of them."""
 
     def __init__(self) -> None:
         self._found: list[FieldProblem] = []
@@ -259,7 +262,7 @@ def _read(
     stored_options: Sequence[Options],
     longest_retention: int | None,
 ) -> tuple[JobRequest, BodyT]:
-    """What the body asks for, and its fields. ``stored``: what is true where it says nothing."""
+    """The job that the body describes, and the fields of the body. ``stored``: the values of fields that are absent."""
     problems = _Problems()
     options, *more_options = _requested(body, stored_options, problems)
     fields = problems.collect(lambda: validated(model, body, longest_retention), None)

@@ -1,4 +1,4 @@
-"""How long a worker takes for a video, fitted to the jobs that it has done: time to start, and time for each frame."""
+"""How long a worker takes for a video: time to start, and time for each frame, fitted to completed jobs."""
 
 import math
 from collections import defaultdict
@@ -24,7 +24,7 @@ _DOUBT = 0.2  # weight of the typical figures, against 1 for a run
 
 @dataclass(frozen=True)
 class Work:
-    """Frames to look at, with so many pixels each."""
+    """``pixels``: of each frame."""
 
     frames: int
     pixels: int
@@ -38,7 +38,7 @@ class Work:
 class CompletedRun:
     """A job that was completed: seconds that a worker had it, bytes and pixels that it made.
 
-    ``work``: None where it is not known what was looked at.
+    ``work``: None where frames and size of the source are unknown.
     """
 
     model: str
@@ -72,12 +72,11 @@ class _RunGroup:
 
 
 def fit(runs: Sequence[CompletedRun], typical: float, *, near: int | None) -> Throughput:
-    """The pace by which the times of these runs are wrong by the smallest factors.
+    """Fit start and rate to these runs: the sum of ``abs(log(expected / measured))`` is minimal.
 
-    Runs with frames about as large as ``near`` (pixels) count most. The sum of the logarithms of the factors is
-    minimal, as a median has it, so that single runs which were held up move nothing; and each order of magnitude of
-    work counts about once, so that a hundred short runs do not drown a long one. ``typical``: seconds for a frame of
-    1920x1080, which hold where the runs say nothing: short ones do not tell how long a frame takes.
+    Like a median, that ignores single runs that were held up. Runs with frames about as large as ``near`` (pixels)
+    count most. Each order of magnitude of work counts about once, so that many short runs do not outweigh a long one.
+    ``typical``: seconds for a frame of 1920x1080, a weak prior: short runs alone do not determine the rate.
     """
     usual = typical / Work(1, FULL_HD).amount
     groups = _group_runs(runs, near)
@@ -89,10 +88,10 @@ def fit(runs: Sequence[CompletedRun], typical: float, *, near: int | None) -> Th
 
 
 def _candidates(groups: Sequence[_RunGroup], typical: float) -> Iterator[tuple[float, float]]:
-    """Start and rate for each pair of demands: to fit a class, to have the typical start, to have the typical rate.
+    """(start, rate) of each line through two groups, or through one group with the typical start or rate.
 
-    A sum of absolute values is smallest where as many of them are zero as there are unknowns. Beside them machines
-    that do everything faster or slower by one factor.
+    A sum of absolute values of two unknowns is smallest on such a line. Also the typical line scaled to each group, for
+    machines that are faster or slower at everything.
     """
     yield _START_SECONDS, typical
     for one in groups:

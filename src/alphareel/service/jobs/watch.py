@@ -1,4 +1,4 @@
-"""Lets requests wait for changes of a job without looking at the database all the time."""
+"""Lets requests wait for changes of a job without polling the database all the time."""
 
 import asyncio
 import contextlib

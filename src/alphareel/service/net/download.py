@@ -1,4 +1,4 @@
-"""Outbound downloads that cannot be turned against the network they run in; bounded in size, time and redirects."""
+"""Outbound downloads that reach no private network; bounded in size, time and redirects."""
 
 import time
 from collections import deque
@@ -26,13 +26,13 @@ Tick = Callable[[], None]
 
 
 class SourceMissing(FetchFailed):
-    """The other side answered, and the answer was no: asking again will not help."""
+    """The server refused the request; another one would be refused too."""
 
     retryable = False
 
 
 class SourceTooSlow(FetchFailed):
-    """The other side sends, but would take for ever: another try would take as long."""
+    """The server sends too slowly; another try would take as long."""
 
     retryable = False
 
@@ -56,13 +56,13 @@ class GuardedFetcher:
     def _follow(self, pool: httpcore2.ConnectionPool, url: httpx2.URL, target: Path, max_bytes: int) -> Fetched:
         for _ in range(self.settings.max_redirects + 1):
             check_form(url)
-            with pool.stream("GET", str(url), headers=_headers(url), extensions=self._patience()) as response:
+            with pool.stream("GET", str(url), headers=_headers(url), extensions=self._timeouts()) as response:
                 if response.status not in _REDIRECTS:
                     return _save(response, url, target, max_bytes)
                 url = url.join(_header(response, b"location"))
         raise FetchRefused(f"The address redirects more than {self.settings.max_redirects} times.")
 
-    def _patience(self) -> dict[str, dict[str, float]]:
+    def _timeouts(self) -> dict[str, dict[str, float]]:
         idle = self.settings.idle_seconds
         return {"timeout": {"connect": self.settings.connect_seconds, "read": idle, "write": idle, "pool": idle}}
 

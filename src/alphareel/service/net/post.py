@@ -1,4 +1,4 @@
-"""Outbound POST requests that cannot be turned against the network they run in. No redirect is followed."""
+"""Outbound POST requests that reach no private network. No redirect is followed."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -39,17 +39,17 @@ class GuardedPoster:
         backend = GuardedBackend(self.allowed, time.monotonic() + self.seconds)
         full = [(b"Host", url.netloc), (b"Content-Length", b"%d" % len(body))]
         full += [(name.encode("ascii"), value.encode("ascii")) for name, value in headers.items()]
-        patience = dict.fromkeys(("connect", "read", "write", "pool"), self.seconds)
+        timeouts = dict.fromkeys(("connect", "read", "write", "pool"), self.seconds)
         with (
             httpcore2.ConnectionPool(ssl_context=_trust(), network_backend=backend, max_connections=1) as pool,
-            pool.stream("POST", str(url), headers=full, content=body, extensions={"timeout": patience}) as response,
+            pool.stream("POST", str(url), headers=full, content=body, extensions={"timeout": timeouts}) as response,
         ):
-            _hear_out(response)
+            _read_rest(response)
             return response.status
 
 
-def _hear_out(response: httpcore2.Response) -> None:
-    """Let the receiver finish a short answer; the status is all that counts, so what follows it may fail."""
+def _read_rest(response: httpcore2.Response) -> None:
+    """Read the rest of a short response. Only the status counts, so errors are ignored."""
     size = 0
     with suppress(httpcore2.TimeoutException, httpcore2.NetworkError, httpcore2.ProtocolError):
         for piece in response.iter_stream():

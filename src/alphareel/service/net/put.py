@@ -1,4 +1,4 @@
-"""Outbound PUT requests that cannot be turned against the network they run in. No redirect is followed."""
+"""Outbound PUT requests that reach no private network. No redirect is followed."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -65,12 +65,12 @@ class GuardedSender:
         full = [(b"Host", url.netloc)]
         full += [(name.encode("ascii"), value.encode("ascii")) for name, value in headers.items()]
         idle = self.settings.idle_seconds
-        patience = {"connect": self.settings.connect_seconds, "read": idle, "write": idle, "pool": idle}
+        timeouts = {"connect": self.settings.connect_seconds, "read": idle, "write": idle, "pool": idle}
         with (
             httpcore2.ConnectionPool(ssl_context=_trust(), network_backend=backend, max_connections=1) as pool,
-            pool.stream("PUT", str(url), headers=full, content=pieces, extensions={"timeout": patience}) as response,
+            pool.stream("PUT", str(url), headers=full, content=pieces, extensions={"timeout": timeouts}) as response,
         ):
-            _hear_out(response)
+            _read_rest(response)
             return response.status
 
 
@@ -82,8 +82,8 @@ def _small(pieces: Iterable[bytes], tick: Tick) -> Iterator[bytes]:
             tick()
 
 
-def _hear_out(response: httpcore2.Response) -> None:
-    """Read a short answer to its end: a store reports some failures in it, by breaking it off.
+def _read_rest(response: httpcore2.Response) -> None:
+    """Read a short response to its end: stores report some failures by breaking it off.
 
     Raises what reading raises.
     """

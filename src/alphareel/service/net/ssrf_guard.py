@@ -1,4 +1,4 @@
-"""Which network addresses this service connects to, and connections that reach no other and do not last for ever."""
+"""Which network addresses this service connects to, and connections that reach no other and have a deadline."""
 
 import ipaddress
 import socket
@@ -28,7 +28,7 @@ It may raise to end the connection.
 
 
 def no_pulse(count: int, seconds: float) -> None:
-    """For exchanges that nobody ends from outside."""
+    """A pulse that never ends the exchange."""
 
 
 _SLICE_SECONDS = 0.5
@@ -134,9 +134,9 @@ class GuardedBackend(httpcore2.NetworkBackend):
 
 
 def _resolve_within(host: str, port: int, seconds: float, pulse: HeartbeatReader) -> list[Address]:
-    """The system's resolver can neither be bounded nor interrupted, so a thread asks it that may stay behind.
+    """Resolve in a thread that may outlive this call: the system's resolver takes no timeout and cannot be interrupted.
 
-    How many stay behind is bounded by who waits here, and by the resolver's own patience of about a minute.
+    Such threads are bounded by the number of callers, and by the resolver's own timeout of about a minute.
     """
     late = httpcore2.ConnectTimeout(f"{host} was not resolved within {seconds:g} seconds")
     return _await(_apart(lambda: list(_resolve(host, port))), seconds, pulse, late)
@@ -145,7 +145,7 @@ def _resolve_within(host: str, port: int, seconds: float, pulse: HeartbeatReader
 def _connection(
     connect: Callable[[], httpcore2.NetworkStream], seconds: float, pulse: HeartbeatReader
 ) -> httpcore2.NetworkStream:
-    """What ``connect`` makes, in a thread that may stay behind; a connection that nobody waits for is closed."""
+    """Connect in a thread that may outlive this call; a connection that comes too late is closed."""
     made = _apart(connect)
     try:
         return _await(made, seconds + _SLICE_SECONDS, pulse, httpcore2.ConnectTimeout("the connection takes too long"))
@@ -196,7 +196,7 @@ def _resolve(host: str, port: int) -> Iterator[Address]:
 
 @dataclass(frozen=True)
 class _DeadlineStream(httpcore2.NetworkStream):
-    """A connection that ends at the deadline even for a sender who dribbles byte after byte."""
+    """A connection that ends at the deadline even if the sender keeps sending single bytes."""
 
     stream: httpcore2.NetworkStream
     deadline: float

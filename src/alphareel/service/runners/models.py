@@ -25,7 +25,7 @@ class TaskState(StrEnum):
 
 @dataclass(frozen=True)
 class Runner:
-    """A runner without its token, of which only the SHA-256 is stored. ``slots``, ``engines``: as it last told."""
+    """A runner without its token, of which only the SHA-256 is stored. ``slots``, ``engines``: as it last reported."""
 
     id: str
     name: str

@@ -1,7 +1,7 @@
 """Resumable uploads: parts are stored as blobs, so any API process can take the next one, and a killed one loses none.
 
 The last part is not recorded before the whole file is: so the offset equals the length only once the file is an
-upload, and whoever sends the last part again makes a failed attempt good.
+upload, and sending the last part again repairs a failed attempt.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ class TusService:
     # What follows is for the writer.
 
     def too_long(self, tus: TusUpload) -> FileTooLarge:
-        """For a body that goes on after the end of the file."""
+        """The error for a body that is longer than the rest of the file."""
         return FileTooLarge(
             f"File too large: the body goes beyond the Upload-Length of {tus.length} bytes.",
             hint="Send as many bytes as were announced.",
@@ -173,7 +173,7 @@ class TusService:
         self._store.renew(tus, seconds=self.lock_seconds)
 
     def release(self, tus: TusUpload) -> None:
-        """Let the next request in. Raises nothing: a lock that stays expires."""
+        """Release the lock. Raises nothing: a lock that stays expires."""
         try:
             self._store.unlock(tus)
         except AlphareelError as error:
@@ -318,7 +318,7 @@ class TusWriter:
                 self._service.renew(self.tus)
 
     def close(self) -> None:
-        """Remove temporary files, and let the next request in. Raises nothing; safe to repeat."""
+        """Remove temporary files and release the lock. Raises nothing; safe to repeat."""
         with self._lock:
             if self._session is not None:
                 self._session.abort()

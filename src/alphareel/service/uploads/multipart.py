@@ -259,7 +259,7 @@ class MultipartService:
 
 @dataclass(frozen=True)
 class MultipartSweep:
-    """Ends what nobody completes."""
+    """Ends multipart uploads that were not completed in time."""
 
     store: MultipartStore
     blobs: Blobs

@@ -21,7 +21,7 @@ def source(video_url: str) -> SourceUrl:
 
 
 def background(options: Options) -> SourceUrl | None:
-    """The URL of the background; None without one."""
+    """The URL of the image or video behind the subject; None where neither is."""
     background = options.background
     if background.image_url is not None:
         return SourceUrl(background.image_url, "image", "background.image_url")

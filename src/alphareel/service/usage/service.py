@@ -64,7 +64,7 @@ class UsageBucket:
 
 @dataclass(frozen=True)
 class KeyUsageBucket:
-    """A UsageBucket of one key."""
+    """How much one key did in a period, as in UsageBucket."""
 
     client_id: str
     fingerprint: str

@@ -1,6 +1,6 @@
 """The child process that opens hostile files and runs networks: one request on stdin, events on stdout, then it ends.
 
-It dies with its parent, confines itself before it gets its request, and limits its resources before it opens a file.
+It ends with its parent, confines itself before it gets its request, and limits its resources before it opens a file.
 Started by ``child_process``, or forked from the template process.
 """
 

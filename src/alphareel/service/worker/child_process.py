@@ -137,7 +137,7 @@ class Children(Protocol):
 
 
 class SpawnedChildren:
-    """Starts a new interpreter for each child, the slow way."""
+    """Starts a new interpreter for each child, which takes about a second."""
 
     def __init__(self, *, confined: bool = True) -> None:
         self._confined = confined
@@ -162,7 +162,7 @@ class SpawnedChildren:
             close_child(process)
 
     def setup(self, task: ChildTask) -> ChildSetup:
-        """What a child for this task is told first."""
+        """What a child for this task gets first."""
         folder = task_folder(task)
         reads = [path.resolve() for path in task_inputs(task)]
         if (models_dir := _models_dir(task)) is not None:
@@ -170,7 +170,7 @@ class SpawnedChildren:
         return ChildSetup(tuple(reads), () if folder is None else (folder,), os.getpid(), self._confined)
 
     def note_confinement(self, ready: Ready) -> None:
-        """Nobody needs to know."""
+        """Does nothing: only spares report it."""
 
 
 SPAWNED = SpawnedChildren()

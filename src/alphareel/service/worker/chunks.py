@@ -203,7 +203,7 @@ def make_chunk(task: RunTask, plan: Plan, number: int, store: ChunkStore, *, run
 
 
 def chunk_suffixes(outputs: Sequence[Output]) -> tuple[str, ...]:
-    """Suffixes of the files of each chunk."""
+    """Suffixes of the files of each chunk, such as ".webm": of the outputs that can be joined."""
     return tuple(output.path.suffix for output in _divide(outputs)[0])
 
 

@@ -1,4 +1,4 @@
-"""Confines a child process before it sees a byte of a video: what the kernel offers, applied once, never loosened.
+"""Confines a child process before it reads a byte of a video. Applied once, and cannot be undone.
 
 docs/operate.md says what it protects. On other systems than Linux, and where the kernel lacks a part, the rest of it
 is in force, and ``Confinement`` says which.

@@ -200,7 +200,7 @@ class OutputDeliverer:
 
 
 class _LivenessCheck:
-    """Ends a delivery that nobody needs any more, and shows that it is alive."""
+    """Ends a delivery whose job has changed, and records that it is alive."""
 
     def __init__(self, jobs: JobStore, job: Job, stopping: threading.Event) -> None:
         self._jobs = jobs

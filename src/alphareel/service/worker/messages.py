@@ -1,4 +1,4 @@
-"""What a worker tells its child process: ``ChildSetup``, then ``ChildRequest``, a line of JSON each.
+"""What a worker sends to its child process: ``ChildSetup``, then ``ChildRequest``, a line of JSON each.
 
 Both sides use this module, so it must not import a codec or an inference runtime: the child confines itself first.
 """
@@ -29,7 +29,7 @@ class Preload:
 
 @dataclass(frozen=True)
 class ChildSetup:
-    """What a child is told before it gets its request.
+    """What a child process gets before its request.
 
     ``reads``, ``writes``: its files, besides libraries; a folder stands for everything in it. ``parent_pid``: the
     process with which it ends; 0 for the template process that it is forked from.

@@ -12,18 +12,12 @@ PULSE_SECONDS = 1.0
 _PR_SET_PDEATHSIG = 1
 
 
-def exit_with_parent(parent: int) -> None:
-    """End this process when process ``parent`` ends: by the kernel's signal on Linux, by end of input elsewhere too.
-
-    Standard input must be a pipe that the parent holds open and writes no more to. The kernel's signal comes
-    already when the parent's thread that started this process ends, so that thread has to stay.
-    """
-    bind_to_parent(parent)
-    watch_input()
-
-
 def bind_to_parent(parent: int) -> None:
-    """The kernel's half of ``exit_with_parent``, which needs no thread."""
+    """On Linux, let the kernel kill this process when process ``parent`` ends. Ends it at once if that has happened.
+
+    The kernel's signal comes already when the parent's thread that started this process ends, so that thread has to
+    stay.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
@@ -31,7 +25,7 @@ def bind_to_parent(parent: int) -> None:
 
 
 def watch_input() -> None:
-    """The other half: end this process at the end of its standard input."""
+    """End this process at the end of its standard input: a pipe that the parent holds open and writes no more to."""
     threading.Thread(target=_await_end_of_input, name="parent-watch", daemon=True).start()
 
 

@@ -20,7 +20,7 @@ _RUNNING_PERCENT = 99.0  # 100 means delivered
 
 
 class AttemptSuperseded(Exception):
-    """Another attempt has the job now, or nobody needs it any more."""
+    """Another attempt has the job now, or the job has ended."""
 
 
 class WorkerStopping(Exception):

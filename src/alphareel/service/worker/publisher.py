@@ -34,7 +34,7 @@ class ResultPublisher:
         self._cleanup = cleanup
 
     def store_run(self, job: Job, task: RunTask, run: RunResult, source_blob: str) -> AttemptCompleted:
-        """Store the files of the run. Asks the database for nothing."""
+        """Store the files of the run. Does not use the database."""
         count = len(job.requested)
         kept = task.outputs[count:]
         prefix = blob_keys.output_prefix(job.id, job.attempt)
@@ -54,7 +54,7 @@ class ResultPublisher:
         )
 
     def store_proof(self, job: Job, task: ProofTask, proof: ProofResult) -> AttemptCompleted:
-        """Store the sheet of a proof."""
+        """Store the sheet; what each engine took becomes the report."""
         blob = self._store(blob_keys.output_prefix(job.id, job.attempt), task.target)
         report = proof.report
         sheet = Output(

@@ -99,7 +99,7 @@ class Reconciler:
         self._engine.forget(before=self._clock.now() - self._config.history)
 
     def reset(self) -> None:
-        """Start over after an outage of the database: nobody could send a sign of life meanwhile."""
+        """Start over after an outage of the database, in which no executor could send a heartbeat."""
         self._heartbeats.reset()
         self._signs_of_life = {}
 
@@ -113,7 +113,7 @@ class Reconciler:
         return self._heartbeats.silent(longer_than=self._config.dead, now=now)
 
     def _stuck(self, unfinished: Iterable[Job]) -> set[str]:
-        """Running jobs whose last sign of life has not changed for too long, by the monotonic clock."""
+        """Running jobs without progress for too long, by the monotonic clock."""
         now = time.monotonic()
         signs = {job.id: (job.attempt, job.progress_at) for job in unfinished if job.status is Status.PROCESSING}
         seen = self._signs_of_life

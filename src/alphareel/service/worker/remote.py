@@ -1,7 +1,7 @@
 """Runs the tasks of a worker process on joined runners, or in its own slots.
 
-A runner gets the task as a row: the settings, names of its inputs and outputs. What it returns lies in the store until
-the verification in a child process here. Nothing that a runner does, or fails to do, ends a job: after three failures
+A runner gets the task as a row: the settings, names of its inputs and outputs. What it returns is kept in the store
+until a child process here has verified it. Nothing that a runner does, or fails to do, ends a job: after three failures
 the task runs here.
 """
 
@@ -74,7 +74,7 @@ class RemoteTimes:
 
 
 class RunnerFailed(Exception):
-    """The runner did not do the task; ``runner_id``: the one that shall not get it again."""
+    """The runner did not do the task; ``runner_id``: the one that must not get it again."""
 
     def __init__(self, reason: str, runner_id: str | None = None) -> None:
         super().__init__(reason)
@@ -311,7 +311,7 @@ class RemoteTasks:
         return row
 
     def _remove(self, row: RunnerTask) -> None:
-        """The runner hears at its next renewal that nobody wants the task. What stays ends with this process."""
+        """Remove the task; its runner learns that at its next renewal. A row that stays goes when this process ends."""
         with suppress(Unavailable):
             self._store.remove_task(row.id)
         with suppress(StorageFailed):  # removed with the job's other temporary files
@@ -383,7 +383,7 @@ class _LeaseWatch:
         return None
 
     def news(self) -> Progress | None:
-        """Progress that was not told yet."""
+        """Progress that was not reported yet."""
         news, self._news = self._news, None
         return news
 

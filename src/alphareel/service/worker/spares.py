@@ -72,7 +72,7 @@ class _Spare:
 class Spares:
     """Children for jobs: a spare for the first child of a job, others forked when they are needed.
 
-    Where there is no template process, children are started the slow way. Thread-safe.
+    Where there is no template process, each child starts a new interpreter. Thread-safe.
     """
 
     def __init__(self, config: SpareConfig, *, connection: socket.socket | None = None) -> None:
@@ -248,7 +248,7 @@ class Spares:
         """Drop spares that are dead, outdated or too large, and start missing ones."""
         now, config = time.monotonic(), self._config
         if not self._asleep and self._is_idle():
-            self._fall_asleep()
+            self._stop_when_idle()
         if self._asleep:
             return
         with contextlib.suppress(TemplateGone):
@@ -288,8 +288,8 @@ class Spares:
     def _is_idle(self) -> bool:
         return not self._busy and time.monotonic() - self._used_at > self._config.idle_seconds
 
-    def _fall_asleep(self) -> None:
-        """End the spares and the template, unless somebody uses them now."""
+    def _stop_when_idle(self) -> None:
+        """End the spares and the template, unless they are in use."""
         with self._lock:
             if not self._is_idle():
                 return
@@ -323,7 +323,7 @@ class Spares:
         return spare
 
     def _watch(self) -> None:
-        """Wait until somebody takes a spare, one dies, or a second has passed; note the ones that become ready."""
+        """Wait until a spare is taken, dies or becomes ready, at most for a second."""
         deadline = time.monotonic() + _LOOK_SECONDS
         with self._lock:
             waiting = {spare.child.stdout.fileno(): spare for spare in self._waiting if spare.ready is None}
@@ -340,7 +340,7 @@ class Spares:
                     self._note_ready(waiting.pop(key.fd))
 
     def _note_ready(self, spare: _Spare) -> None:
-        """Read its first event. The caller holds the lock, so nobody takes it meanwhile."""
+        """Read its first event. The caller holds the lock, so it is not taken meanwhile."""
         try:
             event = event_from_json(os.read(spare.child.stdout.fileno(), 4096).partition(b"\n")[0])
         except Exception:  # noqa: BLE001  # end of file, or nonsense: it died

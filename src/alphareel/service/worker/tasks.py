@@ -111,7 +111,7 @@ class AnalyzeTask:
 
 @dataclass(frozen=True)
 class VerifyTask:
-    """Verify what a runner made of ``run``: its files, which are at the paths of the outputs, and what it told of them.
+    """Verify what a runner made of ``run``: its files, at the paths of the outputs, and what it reported about them.
 
     ``engine``: what must have made them, when that is known exactly; otherwise the first of ``run.engines``.
     """
