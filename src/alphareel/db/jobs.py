@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from alphareel.db import billing, children, idempotency, mapping, output_targets
+from alphareel.db import billing, exports, idempotency, mapping, output_targets
 from alphareel.db.database import Database
 from alphareel.db.deletion import link_uploads
 from alphareel.db.migrate import is_current
@@ -101,9 +101,9 @@ class JobStore:
     ) -> sa.Row[Any]:
         status = Status.PENDING if start else Status.CREATED
         if new.parent_id is not None:
-            children.lock_parent(c, new.parent_id)
+            exports.lock_parent(c, new.parent_id)
             if new.guard is not None:
-                new.guard(children.siblings(c, new))
+                new.guard(exports.siblings(c, new))
         if start:
             self._storage.check(c, new.key_id, 1)
         row = c.execute(sa.insert(jobs).values(mapping.new_row(new, status, now=now)).returning(jobs)).one()
@@ -521,7 +521,7 @@ class JobStore:
                 if output_bytes:
                     self._storage.check(c, row.key_id, 0)
                 if revised is not None and row.kind == Kind.CORRECTION:
-                    children.revise(c, row, revised)
+                    exports.revise(c, row, revised)
                 row = output_targets.end_delivery(c, set_expiry(c, row))
                 add_webhook(c, row, now=row.updated_at)
                 self._admission.admit(c, row.key_id, now=row.updated_at)
@@ -540,13 +540,13 @@ class JobStore:
     def _to_jobs(self, c: sa.Connection, rows: Sequence[sa.Row[Any]]) -> tuple[Job, ...]:
         """Jobs with the state of their webhooks and their positions in the queue, which other rows hold."""
         events, positions = events_by_job(c, [row.id for row in rows]), self._positions.positions(c, rows)
-        exports = children.completed_exports(c, [row.id for row in rows if row.status == Status.COMPLETED])
+        made = exports.completed_exports(c, [row.id for row in rows if row.status == Status.COMPLETED])
         return tuple(
             replace(
                 mapping.job_from_row(row),
                 webhook_events=events[row.id],
                 queue_position=positions.get(row.id),
-                exports=tuple(exports.get(row.id, ())),
+                exports=tuple(made.get(row.id, ())),
             )
             for row in rows
         )
