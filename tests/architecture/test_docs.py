@@ -1,5 +1,6 @@
 """The pages: every link leads somewhere, every page is in the index, and docs/cli.md has every command and option."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,3 +96,12 @@ def test_every_command_and_option_is_on_the_page(command: str, node: cyclopts.Ap
     named = [option for option in options if option.startswith("--") and not option.startswith("--no-")]
     assert command in CLI
     assert [option for option in named if option not in CLI] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_block_of_json_or_python_can_be_read(page: Path) -> None:
+    for kind, block in re.findall(r"^```(json|python)\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL):
+        if kind == "json":
+            json.loads(block)
+        else:
+            compile(block, name(page), "exec")
