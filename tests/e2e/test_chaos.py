@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from benchmarks import chaos
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
 
 def test_a_service_keeps_its_promises_while_its_processes_are_killed(tmp_path: Path) -> None:
