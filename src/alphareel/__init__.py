@@ -344,7 +344,7 @@ def prove(
 
     folder, target = _models_dir(models_dir), Path(picture)
     if target.suffix.lower() != ".png":
-        raise errors.InvalidRequest(f"The sheet is a PNG, and {picture} is named otherwise.", hint="Name a .png file.")
+        raise errors.InvalidRequest(f"The sheet is a PNG, and {picture} has another suffix.", hint="Name a .png file.")
     if not overwrite:
         refuse_existing(target)
     for name in engines or ():
@@ -392,7 +392,7 @@ def _outputs(target: _Path | None, targets: _Targets, shared: Mapping[str, Any])
     """Each target with the options of all of them and its own."""
     if target is not None:
         if targets:
-            raise errors.InvalidRequest("There is a target and there are targets.", hint="Name all of them in targets.")
+            raise errors.InvalidRequest("Both target and targets are given.", hint="Name all of them in targets.")
         targets = [target]
     own = targets if isinstance(targets, Mapping) else {path: {} for path in targets}
     return [Output(Path(path), _options(path, own[path], shared)) for path in targets]

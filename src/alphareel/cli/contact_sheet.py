@@ -53,9 +53,9 @@ def draw_sheet(source: Path, result: Path, picture: Path, *, columns: int = 4, o
 
 def _check_picture(picture: Path, videos: Sequence[Path], *, overwrite: bool) -> None:
     if picture.suffix.lower() != ".png":
-        raise InvalidRequest(f"The contact sheet is a PNG, and {picture} is named otherwise.", hint="Name a .png file.")
+        raise InvalidRequest(f"The contact sheet is a PNG, and {picture} has another suffix.", hint="Name a .png file.")
     if picture.exists() and not picture.is_file():
-        raise InvalidRequest(f"{picture} is no ordinary file.", hint="Name a .png file.")
+        raise InvalidRequest(f"{picture} is not a regular file.", hint="Name a .png file.")
     if any(picture.exists() and path.exists() and picture.samefile(path) for path in videos):
         raise InvalidRequest(f"The contact sheet {picture} is one of the videos.", hint="Name another file.")
     if not overwrite:

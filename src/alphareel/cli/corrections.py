@@ -107,7 +107,7 @@ def _given(path: Path) -> list[dict[str, Any]]:
             f"{path} cannot be read as JSON: {error}.", hint="Write a list of objects."
         ) from None
     if not isinstance(values, list):
-        raise errors.InvalidRequest(f"{path} is no list.", hint="Write a list of objects.")
+        raise errors.InvalidRequest(f"{path} does not hold a JSON list.", hint="Write a list of objects.")
     return values
 
 

@@ -87,7 +87,7 @@ def _checked(response: httpx2.Response) -> dict[str, Any]:
         error = answer["error"]
         code, message = str(error["code"]), str(error["message"])
     except (ValueError, KeyError, TypeError):
-        raise errors.Unavailable(f"{response.url} is no alphareel service.", hint=f"Check {_BASE_URL}.") from None
+        raise errors.Unavailable(f"{response.url} is not an alphareel service.", hint=f"Check {_BASE_URL}.") from None
     raise errors.by_code(code, message)
 
 

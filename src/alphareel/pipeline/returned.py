@@ -28,7 +28,7 @@ _MOMENTS = 4  # of an output, at which its alpha is decoded
 def verify_returned(
     source: Path,
     outputs: Sequence[Output],
-    told: Sequence[Result],
+    reported: Sequence[Result],
     *,
     engine: EngineFacts | str,
     limits: Limits,
@@ -37,23 +37,23 @@ def verify_returned(
 ) -> tuple[Result, ...]:
     """The results of these files, which are at the paths of the outputs, from what is in them.
 
-    ``told``: what the other machine said. Only what nobody can see in the files is taken from it: the engine, if it is
+    ``reported``: by the other machine. Only facts that the files do not show are taken from it: the engine, if it is
     ``engine`` (its facts, or a name), lost frames and warnings. Raises VerificationFailed when anything differs.
     """
-    if len(told) != len(outputs):
-        raise _refused(f"there are {len(told)} results instead of {len(outputs)}")
+    if len(reported) != len(outputs):
+        raise _refused(f"there are {len(reported)} results instead of {len(outputs)}")
     with open_reader(source, limits) as reader:
         clip = reader.clip if chunk is None else replace(reader.clip, audio=None)
     whole = inspect_video(source, ())
     results = []
-    for output, said in zip(outputs, told, strict=True):
-        _check_engine(said.engine, engine)
+    for output, claimed in zip(outputs, reported, strict=True):
+        _check_engine(claimed.engine, engine)
         expected = _expected_length(output, clip, whole, chunk)
         if chunk is not None:  # a run of a chunk counts from the start of the clip, and joining counts anew
-            said = replace(said, source_seconds=None)  # noqa: PLW2901
-        _check_source(said, expected[0], clip)
+            claimed = replace(claimed, source_seconds=None)  # noqa: PLW2901
+        _check_source(claimed, expected[0], clip)
         results.append(
-            _verify_output(source, output, clip, limits, said=said, expected=expected, paid_seconds=paid_seconds)
+            _verify_output(source, output, clip, limits, claimed=claimed, expected=expected, paid_seconds=paid_seconds)
         )
     return tuple(results)
 
@@ -64,7 +64,7 @@ def _verify_output(
     clip: Clip,
     limits: Limits,
     *,
-    said: Result,
+    claimed: Result,
     expected: tuple[float, float],
     paid_seconds: float | None,
 ) -> Result:
@@ -75,27 +75,27 @@ def _verify_output(
         pending = open_output(replace(output, path=scratch), source, clip, limits, stack, tags={}, overwrite=True)
         is_still = pending.output_format.still
         profile = pending.output_file.verification
-        if not is_still and not profile.min_frame_duration and not _is_near(said.frames, frames, slack=2):
-            raise _refused(f"it holds {said.frames} frames, and its source {frames:.0f}")
-        if not is_still and not _is_near(said.seconds, seconds, slack=_SECONDS):
-            raise _refused(f"it lasts {said.seconds:.3f} s, and its source {seconds:.3f} s")
+        if not is_still and not profile.min_frame_duration and not _is_near(claimed.frames, frames, slack=2):
+            raise _refused(f"it holds {claimed.frames} frames, and its source {frames:.0f}")
+        if not is_still and not _is_near(claimed.seconds, seconds, slack=_SECONDS):
+            raise _refused(f"it lasts {claimed.seconds:.3f} s, and its source {seconds:.3f} s")
         has_audio = clip.audio is not None and pending.output_format.audio
-        expectation = pending.output_file.expect(frames=said.frames, seconds=said.seconds, has_audio=has_audio)
+        expectation = pending.output_file.expect(frames=claimed.frames, seconds=claimed.seconds, has_audio=has_audio)
         verified = verify(output.path, expectation)
-        if said.sha256 != verified.sha256:
+        if claimed.sha256 != verified.sha256:
             raise _refused("it is not the file that was announced")
         if verified.has_alpha:
             _check_alpha(output.path, profile, verified, pending)
     amount = AmountRead(
-        seconds=min(seconds, said.source_seconds or seconds),
-        frames=min(said.source_frames or said.frames, round(frames) + 2),
+        seconds=min(seconds, claimed.source_seconds or seconds),
+        frames=min(claimed.source_frames or claimed.frames, round(frames) + 2),
         pixels=clip.width * clip.height,
-        frames_lost=max(0, min(said.frames_lost, round(frames))),
+        frames_lost=max(0, min(claimed.frames_lost, round(frames))),
     )
-    warnings = tuple(_plain(text) for text in said.warnings[:_MAX_WARNINGS])
+    warnings = tuple(_plain(text) for text in claimed.warnings[:_MAX_WARNINGS])
     if paid_seconds is not None and amount.seconds > paid_seconds + _SECONDS:
         raise _refused(f"{amount.seconds:.1f} s were processed and {paid_seconds:.1f} s were paid")
-    return result_of(output, pending.output_format, verified, said.engine, amount, warnings=warnings)
+    return result_of(output, pending.output_format, verified, claimed.engine, amount, warnings=warnings)
 
 
 def _check_alpha(path: Path, profile: VerificationProfile, verified: Verified, pending: PendingOutput) -> None:
@@ -119,24 +119,24 @@ def _expected_length(output: Output, clip: Clip, whole: Inspection, chunk: Chunk
     return seconds, frames
 
 
-def _check_source(said: Result, seconds: float, clip: Clip) -> None:
-    if said.source_seconds is not None and not _is_near(said.source_seconds, seconds, slack=_SECONDS):
-        raise _refused(f"{said.source_seconds:.3f} s of the source were processed, and it lasts {seconds:.3f} s")
-    if said.source_pixels is not None and said.source_pixels != clip.width * clip.height:
+def _check_source(claimed: Result, seconds: float, clip: Clip) -> None:
+    if claimed.source_seconds is not None and not _is_near(claimed.source_seconds, seconds, slack=_SECONDS):
+        raise _refused(f"{claimed.source_seconds:.3f} s of the source were processed, and it lasts {seconds:.3f} s")
+    if claimed.source_pixels is not None and claimed.source_pixels != clip.width * clip.height:
         raise _refused("it was made of another source")
 
 
-def _check_engine(said: EngineFacts, engine: EngineFacts | str) -> None:
+def _check_engine(claimed: EngineFacts, engine: EngineFacts | str) -> None:
     if isinstance(engine, EngineFacts):
-        if said != engine:
-            raise _refused(f"{said.name} {said.version} made it, with other weights than {engine.name}'s here")
+        if claimed != engine:
+            raise _refused(f"{claimed.name} {claimed.version} made it, with other weights than {engine.name}'s here")
         return
-    if said.name != engine:
-        raise _refused(f"the engine {said.name[:60]} made it instead of {engine}")
+    if claimed.name != engine:
+        raise _refused(f"the engine {claimed.name[:60]} made it instead of {engine}")
     module = tiers.load_module(engine)
     weights = getattr(module, "WEIGHTS", None)
-    is_known = weights is None or not weights.sha256 or said.weights_sha256 in weights.sha256
-    if not is_known or said != module.INFO.facts(said.weights_sha256, version=said.version):
+    is_known = weights is None or not weights.sha256 or claimed.weights_sha256 in weights.sha256
+    if not is_known or claimed != module.INFO.facts(claimed.weights_sha256, version=claimed.version):
         raise _refused(f"another version of the engine {engine} made it")
 
 

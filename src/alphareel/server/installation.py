@@ -182,9 +182,9 @@ def _migrate(settings: DatabaseSettings) -> None:
         cause = error if isinstance(error, SQLAlchemyError) else error.__cause__
         if not isinstance(cause, SQLAlchemyError):
             raise
-        told = str(getattr(cause, "orig", cause)).partition("\n")[0]
+        reason = str(getattr(cause, "orig", cause)).partition("\n")[0]
         raise Unavailable(
-            f"The database {_address(settings)} cannot be used: {told}.",
+            f"The database {_address(settings)} cannot be used: {reason}.",
             hint="Check that it runs, and ALPHAREEL_DATABASE_URL.",
         ) from error
     finally:

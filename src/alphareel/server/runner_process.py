@@ -357,10 +357,10 @@ class _Lease:
                 return
 
     def _renew(self) -> None:
-        renewed_at, told = time.monotonic(), None
-        while not self._ended.wait(1.0 if told is None else self._renew_seconds) and not self._is_lost:
+        renewed_at, sent = time.monotonic(), None
+        while not self._ended.wait(1.0 if sent is None else self._renew_seconds) and not self._is_lost:
             progress = self._progress
-            told = progress
+            sent = progress
             body: dict[str, Any] = {"lease": self._lease}
             if progress is not None:
                 share = min(1.0, max(0.0, progress.share))
@@ -397,7 +397,7 @@ def _checked(response: httpx2.Response) -> dict[str, Any]:
         with contextlib.suppress(ValueError):
             if isinstance(values := response.json(), dict):
                 return values
-        raise Unavailable("The server's answer is no JSON object.", hint="Check the address after --join.")
+        raise Unavailable("The server's response is not a JSON object.", hint="Check the address after --join.")
     with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
         error = response.json()["error"]
         raise by_code(str(error["code"]), str(error["message"]), hint=str(error.get("hint", "")))

@@ -38,7 +38,7 @@ def load_settings() -> Settings:
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        problems = "; ".join(f"{PREFIX}{e['loc'][1]} {_told(e['msg'])}" for e in error.errors())
+        problems = "; ".join(f"{PREFIX}{e['loc'][1]} {_plain(e['msg'])}" for e in error.errors())
         raise InvalidRequest(f"{problems}.", hint="docs/settings.md describes every setting.") from None
 
 
@@ -142,6 +142,6 @@ def _written(value: Any) -> str:
     return str(value)
 
 
-def _told(message: str) -> str:
+def _plain(message: str) -> str:
     plain = message.removeprefix("Value error, ")
     return plain[0].lower() + plain[1:]

@@ -33,7 +33,7 @@ from alphareel.service.uploads.resolver import UploadResolver
 
 @dataclass
 class SettableClock:
-    """Stands still until it is told to move."""
+    """Stands still until ``advance`` moves it."""
 
     time: datetime = datetime(2026, 4, 20, 10, tzinfo=UTC)
 

@@ -60,7 +60,7 @@ class ServiceProcess:
         return self
 
     def said(self) -> str:
-        """What it told the person at the console."""
+        """What it printed on the console."""
         return self._said.read_text()
 
     def log(self) -> str:

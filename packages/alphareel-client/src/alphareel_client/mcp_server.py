@@ -64,13 +64,13 @@ def make_server(client: Client, *, local_files: bool) -> MCPServer:
         return str(client.upload(path)["video_url"])
 
     @server.tool(annotations=_READS)
-    @_told
+    @_with_tool_errors
     def list_models() -> dict[str, Any]:
         """The models, the engine that serves each, all engines with their licenses, and the largest video."""
         return dict(client.models())
 
     @server.tool(annotations=_READS)
-    @_told
+    @_with_tool_errors
     def estimate(
         video: Video, model: Model = "original", output_format: OutputFormat = "webm", fields: Fields = None
     ) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def make_server(client: Client, *, local_files: bool) -> MCPServer:
         return dict(client.estimate(url_of(video), **options))
 
     @server.tool(annotations=_CREATES)
-    @_told
+    @_with_tool_errors
     def remove_background(
         video: Video,
         model: Model = "original",
@@ -95,13 +95,13 @@ def make_server(client: Client, *, local_files: bool) -> MCPServer:
         return _waited(client, job["id"], wait_seconds)
 
     @server.tool(annotations=_READS)
-    @_told
+    @_with_tool_errors
     def get_job(job_id: JobId, wait_seconds: Wait = 0) -> dict[str, Any]:
         """A job: status, progress, and when completed its output_url, a signed link that expires."""
         return _waited(client, job_id, wait_seconds)
 
     @server.tool(annotations=_CREATES)
-    @_told
+    @_with_tool_errors
     def compare_engines(
         video: Video,
         engines: Annotated[list[str] | None, Field(description="Names of engines; null for all that run here.")] = None,
@@ -112,7 +112,7 @@ def make_server(client: Client, *, local_files: bool) -> MCPServer:
         return _polled(lambda: client.get_proof(proof["id"]), wait_seconds)
 
     @server.tool(annotations=_CREATES)
-    @_told
+    @_with_tool_errors
     def export_job(
         job_id: JobId,
         output_format: OutputFormat,
@@ -127,14 +127,14 @@ def make_server(client: Client, *, local_files: bool) -> MCPServer:
         )
 
     @server.tool(annotations=_READS)
-    @_told
+    @_with_tool_errors
     def get_quality(job_id: JobId, wait_seconds: Wait = 60) -> dict[str, Any]:
         """Where a completed job's matte is doubtful: its worst moments and what to try."""
         report = _polled(lambda: dict(client.get_quality(job_id)), wait_seconds)
         return {name: value for name, value in report.items() if name != "strip"}
 
     @server.tool(annotations=_CREATES)
-    @_told
+    @_with_tool_errors
     def correct_job(
         job_id: JobId,
         time: Annotated[float, Field(ge=0, description="Seconds of the frame that is wrong.")],
@@ -154,7 +154,7 @@ def make_server(client: Client, *, local_files: bool) -> MCPServer:
         )
 
     @server.tool(annotations=_READS)
-    @_told
+    @_with_tool_errors
     def list_jobs(
         limit: Annotated[int, Field(ge=1, le=100)] = 20,
         status: Annotated[str | None, Field(description="processing, completed or failed; null for all.")] = None,
@@ -163,7 +163,7 @@ def make_server(client: Client, *, local_files: bool) -> MCPServer:
         return dict(client.list_jobs(limit=limit, status=status))
 
     @server.tool(annotations=_ENDS)
-    @_told
+    @_with_tool_errors
     def cancel_job(job_id: JobId) -> dict[str, Any]:
         """Stop a job. One that has already ended stays as it is."""
         return dict(client.cancel_job(job_id))
@@ -171,7 +171,7 @@ def make_server(client: Client, *, local_files: bool) -> MCPServer:
     if local_files:
 
         @server.tool(annotations=_CREATES)
-        @_told
+        @_with_tool_errors
         def download_result(
             job_id: JobId, target: Annotated[str, Field(description="The file to write; must not exist.")]
         ) -> dict[str, Any]:
@@ -201,7 +201,7 @@ def _polled(find: Callable[[], dict[str, Any]], seconds: float) -> dict[str, Any
     return found
 
 
-def _told(tool: Callable[P, dict[str, Any]]) -> Callable[P, dict[str, Any]]:
+def _with_tool_errors(tool: Callable[P, dict[str, Any]]) -> Callable[P, dict[str, Any]]:
     """Errors of the API and of files become the tool's error text, which the model can act on."""
 
     @wraps(tool)

@@ -241,8 +241,10 @@ def _headers(tus: TusUpload, serializers: Serializers) -> dict[str, str]:
 
 def _check_version(request: Request) -> None:
     if (version := request.headers.get("tus-resumable")) != VERSION:
-        told = "The request has no Tus-Resumable." if version is None else f"Tus-Resumable {version[:20]!r} is unknown."
-        raise VersionUnsupported(told, hint=f"Send Tus-Resumable: {VERSION}.")
+        message = (
+            "The request has no Tus-Resumable." if version is None else f"Tus-Resumable {version[:20]!r} is unknown."
+        )
+        raise VersionUnsupported(message, hint=f"Send Tus-Resumable: {VERSION}.")
 
 
 def _check_content_type(request: Request) -> None:

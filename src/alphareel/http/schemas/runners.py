@@ -32,9 +32,9 @@ class Runner(Schema):
     created_at: Time
     revoked_at: Time | None
     last_seen_at: Time | None
-    slots: int = Field(description="Tasks that it takes at a time, as it last told.")
-    engines: list[str] = Field(description="What it can run, as it last told.")
-    version: str = Field(description="Its version of alphareel, as it last told.")
+    slots: int = Field(description="Tasks that it takes at a time, as it last reported.")
+    engines: list[str] = Field(description="What it can run, as it last reported.")
+    version: str = Field(description="Its version of alphareel, as it last reported.")
 
     @classmethod
     def of(cls, runner: models.Runner, **more: Any) -> Self:

@@ -289,9 +289,9 @@ class JobService:
         for number, target in enumerate(targets):
             if target is not None and is_refused(target.url, self._fetch.allow_cidrs):
                 name = f"{FIELD}.url" if len(targets) == 1 else f"outputs.{number}.{FIELD}.url"
-                told = f"this server does not connect to {urlsplit(target.url).hostname}."
-                details = [FieldProblem(name, told)]
-                raise InvalidRequest(f"{name}: {told}", hint=REFUSED_HINT, details=details)
+                message = f"this server does not connect to {urlsplit(target.url).hostname}."
+                details = [FieldProblem(name, message)]
+                raise InvalidRequest(f"{name}: {message}", hint=REFUSED_HINT, details=details)
 
     def _quote(self, options: Options, uploads: JobUploads) -> Quote:
         """The price of the source; a background is free."""

@@ -169,8 +169,8 @@ def translate_errors(deadline: float) -> Iterator[None]:
         yield
     except httpcore2.TimeoutException as error:
         if time.monotonic() >= deadline:
-            raise SourceTooSlow("The other side did not send the whole file in time.") from error
-        raise FetchFailed("The other side did not send the file in time.") from error
+            raise SourceTooSlow("The server did not send the whole file in time.") from error
+        raise FetchFailed("The server did not send the file in time.") from error
     except (httpcore2.NetworkError, httpcore2.ProtocolError) as error:
         raise FetchFailed(f"The address cannot be fetched: {str(error) or type(error).__name__}.") from error
     except (httpcore2.UnsupportedProtocol, httpx2.InvalidURL) as error:

@@ -202,13 +202,13 @@ def _verify(task: VerifyTask) -> RunResult:
     results = returned.verify_returned(
         run.source,
         run.outputs,
-        task.told.results,
+        task.reported.results,
         engine=task.engine or (run.engines or ("",))[0],
         limits=run.limits,
         chunk=run.chunk,
         paid_seconds=run.paid_seconds,
     )
-    return RunResult(results, task.told.stages)
+    return RunResult(results, task.reported.stages)
 
 
 def _plan(task: SplitTask) -> Plan | None:

@@ -211,7 +211,7 @@ class RemoteTasks:
         """The task once its runner has ended it; None once a slot of this machine is held instead."""
         watch = _LeaseWatch(self._times, limits)
         added_at = looked_at = time.monotonic()
-        told, must_wait = False, self._must_wait(row.engine, row.refused)
+        is_logged, must_wait = False, self._must_wait(row.engine, row.refused)
         while True:
             try:
                 current = self._store.task(row.id)
@@ -236,8 +236,8 @@ class RemoteTasks:
                     raise RunnerFailed("its lease was not renewed")
             elif (problem := watch.problem()) is not None:
                 raise RunnerFailed(problem, current.runner_id)
-            elif not told:
-                told = True
+            elif not is_logged:
+                is_logged = True
                 get_logger(__name__).info("runner has the task", task=row.id, runner=current.runner_id)
             tick(watch.news())
             time.sleep(self._times.poll)
@@ -272,10 +272,10 @@ class RemoteTasks:
                 raise StorageFailed("A file of a runner changed in the store.")
 
     def _verify(
-        self, ended: RunnerTask, task: RunTask, told: RunResult, tick: Tick, engine: EngineFacts | None
+        self, ended: RunnerTask, task: RunTask, reported: RunResult, tick: Tick, engine: EngineFacts | None
     ) -> RunResult:
         """Verify in a confined child: the files may be hostile. Raises VerificationFailed and the like."""
-        check = VerifyTask(replace(task, engines=(ended.engine,), previews=None), told, engine)
+        check = VerifyTask(replace(task, engines=(ended.engine,), previews=None), reported, engine)
         limits = ResourceLimits(_VERIFY_MEMORY, wall_seconds=_VERIFY_SECONDS)
         with self.slot(tick):
             return child_process.run(check, limits, tick=lambda _: tick(None), children=self._children)

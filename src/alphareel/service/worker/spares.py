@@ -90,7 +90,7 @@ class Spares:
         self._busy = 0  # workspaces and children in use
         self._deaths = 0
         self._paused_until = 0.0
-        self._told: Confinement | None = None
+        self._logged: Confinement | None = None
         self._is_shared = connection is not None
         self._looked = threading.Event()
         self._thread = threading.Thread(target=self._run, name="spares", daemon=True)
@@ -202,9 +202,9 @@ class Spares:
     def note_confinement(self, ready: Ready) -> None:
         """Log once what the kernel enforces on children."""
         confinement = Confinement(ready.no_new_privileges, ready.seccomp, ready.landlock)
-        if confinement == self._told:
+        if confinement == self._logged:
             return
-        self._told = confinement
+        self._logged = confinement
         log = get_logger(__name__)
         tell = log.info if confinement.is_complete else log.warning
         tell("job processes are confined", complete=confinement.is_complete, by=confinement.describe())

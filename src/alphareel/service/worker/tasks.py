@@ -117,7 +117,7 @@ class VerifyTask:
     """
 
     run: RunTask
-    told: RunResult
+    reported: RunResult
     engine: EngineFacts | None = None
 
 
@@ -229,7 +229,7 @@ def task_to_json(task: ChildTask) -> dict[str, Any]:  # noqa: PLR0911 - one for 
             return {
                 "type": "verify",
                 "run": task_to_json(task.run),
-                "told": event_to_json(task.told),
+                "reported": event_to_json(task.reported),
                 "engine": None if task.engine is None else asdict(task.engine),
             }
         case JoinTask():
@@ -273,10 +273,10 @@ def task_from_json(values: dict[str, Any]) -> ChildTask:  # noqa: PLR0911 - one 
         assert isinstance(run, RunTask)
         return SplitTask(run, values["seconds"], values["only_plan"])
     if kind == "verify":
-        made, told = task_from_json(values["run"]), event_from_json(values["told"].encode())
+        made, reported = task_from_json(values["run"]), event_from_json(values["reported"].encode())
         assert isinstance(made, RunTask)
-        assert isinstance(told, RunResult)
-        return VerifyTask(made, told, None if values["engine"] is None else EngineFacts(**values["engine"]))
+        assert isinstance(reported, RunResult)
+        return VerifyTask(made, reported, None if values["engine"] is None else EngineFacts(**values["engine"]))
     common: dict[str, Any] = {"source": Path(values["source"]), "limits": Limits(**values["limits"])}
     if kind == "inspect":
         return InspectTask(**common)
