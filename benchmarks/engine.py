@@ -1,12 +1,15 @@
 """Speed and memory of the pipeline and of each stage, compared with upper bounds.
 
-    ./dev bench engine [--models-dir DIR] [--engines NAME ...] [--clip FILE] [--frames N] [--rounds N]
+    ./dev bench engine [--models-dir DIR] [--engines NAME ...] [--clip FILE] [--frames N] [--rounds N] [--device NAME]
 
 Each figure is measured in a process of its own. "alone" runs one stage on precomputed input. "whole" runs the pipeline
 from its first frame to the verified file; the start-up before it is a separate column. The bounds are the frames per
 second of the slowest stage alone, and those of all stages' CPU time spread over all cores. CPU ms are user + system
 time of all threads. "others" is the number of cores used by other processes meanwhile: elapsed times are valid only if
 it is near zero. Clips are generated in each size, unless one is given.
+
+With --device cuda (or coreml, directml) the network runs there, and a line for each engine says how far its mattes are
+from those of the CPU: a check for those who have such a device.
 """
 
 import argparse
@@ -21,9 +24,12 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import cv2
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -32,6 +38,7 @@ from alphareel.domain.options import Options, Output
 from alphareel.imaging.compositor import make_compositor
 from alphareel.imaging.frame import Matte
 from alphareel.matting import tiers
+from alphareel.matting.runtime import Device
 from alphareel.media.format import format_named, parse_options
 from alphareel.media.image_reader import read_image
 from alphareel.media.reader import open_reader
@@ -54,6 +61,7 @@ class Measurement:
     output_format: str
     frames: int
     models_dir: str | None
+    device: Device = "cpu"
 
     @property
     def options(self) -> Options:
@@ -110,7 +118,7 @@ def _busy_seconds() -> float | None:
 def read_alone(spec: Measurement, _: Path) -> Callable[[], int]:
     def work() -> int:
         with open_reader(Path(spec.clip), Limits()) as reader:
-            selected = tiers.choose(spec.options, models_dir=spec.folder)
+            selected = tiers.choose(spec.options, models_dir=spec.folder, device=spec.device)
             size = selected.engine.start(reader.clip, spec.options).model_input_size
             return sum(1 for _ in reader.frames(thumbnail=size))
 
@@ -119,13 +127,38 @@ def read_alone(spec: Measurement, _: Path) -> Callable[[], int]:
 
 def frames_and_session(spec: Measurement) -> tuple[Any, list[Any], Any]:
     """The clip, a few of its frames, and a new session of the engine."""
-    selected = tiers.choose(spec.options, models_dir=spec.folder)
+    selected = tiers.choose(spec.options, models_dir=spec.folder, device=spec.device)
     with open_reader(Path(spec.clip), Limits()) as reader:
         session = start_session(selected.engine, Path(spec.clip), reader.clip, spec.options, Limits())
         frames = [
             f for f, _ in zip(reader.frames(thumbnail=session.model_input_size), range(BUFFERED_FRAMES), strict=False)
         ]
         return reader.clip, frames, session
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far the mattes of two devices are apart. ``mean``, ``largest``: difference in 0..1. ``iou``: of both answers."""
+
+    mean: float
+    largest: float
+    iou: float
+
+    def __str__(self) -> str:
+        return (
+            f"differs from the CPU by {self.mean:.1e} (largest {self.largest:.3f}), IoU of both answers {self.iou:.4f}"
+        )
+
+
+def agreement(spec: Measurement) -> Agreement:
+    """Compare the first mattes of the device with those of the CPU. Raises ModelUnavailable if it is not there."""
+    alphas = [
+        np.stack([m.alpha for f in frames for m in session.step([f])])
+        for _, frames, session in map(frames_and_session, (replace(spec, device="cpu"), spec))
+    ]
+    difference = cv2.absdiff(*alphas) / 255
+    inside, either = (np.count_nonzero(op(alphas[0] > 127, alphas[1] > 127)) for op in (np.logical_and, np.logical_or))
+    return Agreement(float(difference.mean()), float(difference.max()), inside / either if either else 1.0)
 
 
 def matte_alone(spec: Measurement, _: Path) -> Callable[[], int]:
@@ -165,7 +198,7 @@ def write_alone(spec: Measurement, target: Path) -> Callable[[], int]:
 
 
 def whole(spec: Measurement, target: Path) -> Callable[[], int]:
-    progress = run(Path(spec.clip), [Output(target, spec.options)], models_dir=spec.folder)
+    progress = run(Path(spec.clip), [Output(target, spec.options)], models_dir=spec.folder, device=spec.device)
     first = next(progress).done
 
     def work() -> int:
@@ -190,7 +223,7 @@ def in_a_process(spec: Measurement, rounds: int) -> Figure:
 def rows(clips: Mapping[str, Path], arguments: argparse.Namespace, engines: Iterable[str]) -> Iterable[dict[str, Any]]:
     for name, clip in clips.items():
         for engine in engines:
-            spec = Measurement(str(clip), engine, "", "webm", arguments.frames, arguments.models_dir)
+            spec = Measurement(str(clip), engine, "", "webm", arguments.frames, arguments.models_dir, arguments.device)
             figures = {stage: in_a_process(replace(spec, stage=stage), arguments.rounds) for stage in STAGES}
             yield row(name, engine, figures)
 
@@ -256,6 +289,7 @@ def main() -> None:
     parser.add_argument("--clip", type=Path, help="a clip with at least --frames frames")
     parser.add_argument("--frames", type=int, default=120)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--device", choices=get_args(Device), default="cpu", help="which runs the network")
     parser.add_argument("--measurement", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measurement:
@@ -265,6 +299,10 @@ def main() -> None:
     ready = arguments.engines or [status.info.name for status in tiers.list_engines(folder) if status.available]
     with tempfile.TemporaryDirectory() as clip_folder:
         clips = {"given": arguments.clip} if arguments.clip else generate_clips(Path(clip_folder), arguments.frames)
+        if arguments.device != "cpu":
+            for name, engine in product(clips, ready):
+                spec = Measurement(str(clips[name]), engine, "", "webm", 0, arguments.models_dir, arguments.device)
+                print(f"{name}, {engine}: {agreement(spec)}")
         results = list(rows(clips, arguments, ready))
     Console(width=170).print(table(results))
     RESULTS.mkdir(exist_ok=True)

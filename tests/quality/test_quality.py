@@ -16,8 +16,9 @@ from benchmarks.quality import Candidate, compare
 from benchmarks.quality import score as score_engine
 
 from alphareel.domain.clip import Clip, Color, EngineFacts
-from alphareel.domain.errors import BadVideo
+from alphareel.domain.errors import BadVideo, ModelUnavailable
 from alphareel.imaging.frame import Matte
+from alphareel.matting import runtime
 from alphareel.testing.clips import make_clip
 from alphareel.testing.frames import frame_of
 
@@ -201,6 +202,46 @@ def test_every_bundled_engine_can_be_measured_in_every_stage(tmp_path, engine, s
     figure = engine_bench.measure(measurement)
     assert figure.frames == (23 if stage == "whole" else 24), "the whole run is timed from its second frame on"
     assert figure.cpu_ms > 0
+
+
+class StubOnnxRuntime:
+    """ONNX Runtime as on a machine with CUDA, whose provider is the CPU's."""
+
+    def __init__(self):
+        import onnxruntime
+
+        self.real, self.providers = onnxruntime, []
+
+    def __getattr__(self, name):
+        return getattr(self.real, name)
+
+    def get_available_providers(self):
+        return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+    def InferenceSession(self, path, options, providers):  # noqa: N802
+        self.providers.append(providers)
+        return self.real.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def test_the_engines_can_be_measured_on_another_device(tmp_path, monkeypatch):
+    stub = StubOnnxRuntime()
+    monkeypatch.setattr(runtime, "_onnxruntime", lambda: stub)
+    monkeypatch.setattr(runtime, "_SESSIONS", runtime.OnnxSessionCache())
+    monkeypatch.setattr(engine_bench, "BUFFERED_FRAMES", 3)
+    make_clip(tmp_path / "in.mp4", frames=4, background="green")
+    measurement = engine_bench.Measurement(str(tmp_path / "in.mp4"), "builtin", "whole", "webm", 4, None, "cuda")
+    assert engine_bench.measure(measurement).frames == 3
+    assert stub.providers == [["CUDAExecutionProvider"]]
+    agreement = engine_bench.agreement(measurement)
+    assert (agreement.mean, agreement.iou) == (0, 1)
+    assert ["CPUExecutionProvider"] in stub.providers
+
+
+def test_a_device_that_is_not_there_cannot_be_measured(tmp_path):
+    make_clip(tmp_path / "in.mp4", frames=4, background="green")
+    measurement = engine_bench.Measurement(str(tmp_path / "in.mp4"), "builtin", "matte", "webm", 4, None, "coreml")
+    with pytest.raises(ModelUnavailable, match="does not support coreml"):
+        engine_bench.measure(measurement)
 
 
 # Minimum IoU on real footage. Raise it when an engine improves; never lower it.

@@ -102,12 +102,20 @@ def live(steps):
     return [smoother.smooth(*step) for step in steps]
 
 
-def offline(steps):
+def offline(steps, skip=None):
     smoother = offline_smoothing.OfflineSmoother(4)
-    return [matte for step in steps for matte in smoother.add(*step)] + smoother.flush()
+    out = []
+    for n, (alpha, picture) in enumerate(steps):
+        smoother.look(picture)
+        out += smoother.add(None if n == skip else alpha)
+    return out + smoother.flush()
 
 
-@pytest.mark.parametrize("smooth", [live, offline])
+def offline_without_one_matte(steps):
+    return offline(steps, skip=2)
+
+
+@pytest.mark.parametrize("smooth", [live, offline, offline_without_one_matte])
 @pytest.mark.parametrize(("width", "height"), [(2, 2), (16, 96), (320, 192), (640, 32)])
 def test_compiled_smoothing_differs_by_rounding_only(numpy_only, smooth, width, height):
     steps = shots(width, height)

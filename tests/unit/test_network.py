@@ -54,3 +54,14 @@ def test_a_cut_resets_the_network_and_the_smoother():
     alphas = levels(session, [*frames(4), *frames(1, level=210)])
     assert network.shots == 2
     assert alphas[-1] == pytest.approx(0.8 * 255, abs=1.5)
+
+
+def test_offline_smoothing_skips_frames_that_follow_from_those_beside_them():
+    network = FlickeringNetwork()
+    session = NetworkSession(CLIP, network, model_input_size=SIZE, smoothing="offline")
+    shown = [*frames(9), *frames(2, level=210)]
+    mattes = [finish() for finish in session.infer_all(shown)]
+    assert [m.frame.index for m in mattes] == [f.index for f in shown]
+    assert network.count == 3 + 1
+    assert network.shots == 2
+    assert max(abs(a - b) for a, b in pairwise(float(m.alpha.mean()) for m in mattes[:9])) < 60

@@ -17,7 +17,7 @@ from alphareel.imaging.frame import Frame, Plane
 
 Array = NDArray[np.float32]
 
-_VERSION = 1  # of the functions in kernels.c
+_VERSION = 2  # of the functions in kernels.c
 
 
 @cache
@@ -97,11 +97,25 @@ def match_weights(largest: float, falloff: float) -> Array:
     return np.asarray(largest * np.exp(-np.square(differences / falloff)), np.float32)
 
 
-def accumulate(own: Array, weight: Array, warped: Array) -> Array:
-    """``own + weight * warped``, float32 (h, w, 3), with a weight for each pixel."""
-    total = np.empty(own.shape, np.float32)
-    _call("accumulate", own, weight, warped, weight.size, total)
+def accumulate(
+    alpha: Array, logit: Array, count: float, flow: Array, weight: Array, least: float, neighbor: Array
+) -> Array:
+    """What ``matting.offline_smoothing`` adds up for a frame and its neighbor, float32 (h, w, 3)."""
+    total = np.empty((*alpha.shape, 3), np.float32)
+    _call("accumulate", np.ascontiguousarray(alpha), np.ascontiguousarray(logit), ctypes.c_float(count),
+          np.ascontiguousarray(flow), weight, ctypes.c_float(least), flow.shape[1], flow.shape[0],
+          np.ascontiguousarray(neighbor), alpha.shape[1], alpha.shape[0], total)  # fmt: skip
     return total
+
+
+def settle(
+    past: Array, future: Array, alpha: Array, logit: Array, count: float, *, share: float, certain: float
+) -> Array:
+    """The matte float32 (h, w) of two sums, of which both count the frame itself ``count`` times."""
+    matte = np.empty(alpha.shape, np.float32)
+    _call("settle", past, future, np.ascontiguousarray(alpha), np.ascontiguousarray(logit), ctypes.c_float(count),
+          ctypes.c_float(share), ctypes.c_float(certain), matte.size, matte)  # fmt: skip
+    return matte
 
 
 def fill_hidden(plane: Plane, cells: Plane, value: int) -> Plane:

@@ -9,7 +9,7 @@ import numpy as np
 
 from alphareel.domain.clip import Clip
 from alphareel.domain.options import Smoothing
-from alphareel.imaging.frame import Frame, Matte
+from alphareel.imaging.frame import Frame, Matte, Plane
 from alphareel.matting import offline_smoothing
 from alphareel.matting.cuts import CutDetector
 from alphareel.matting.edges import decontaminate_edges
@@ -72,15 +72,20 @@ class NetworkSession:
 
     def infer(self, frame: Frame) -> Callable[[], Matte]:
         """Run the network; the returned function brings its alpha to full size."""
-        alpha, is_first = self._predict(frame)
+        model_input = model_input_of(frame, self._model_input_size)
+        is_first = self._is_first(model_input)
+        alpha = self._predict(model_input, is_first=is_first)
         if self._smoother is not None:
             if is_first:
                 self._smoother.reset()
-            alpha = self._smoother.smooth(alpha, model_input_of(frame, self._model_input_size))
+            alpha = self._smoother.smooth(alpha, model_input)
         return partial(_to_full_size, alpha, frame)
 
     def infer_all(self, frames: Iterable[Frame]) -> Iterator[Callable[[], Matte]]:
-        """Like ``infer`` for each frame; with offline smoothing it runs some frames ahead of what it yields."""
+        """Like ``infer`` for each frame; with offline smoothing it runs some frames ahead of what it yields.
+
+        Offline, the network skips frames whose mattes follow from those beside them.
+        """
         if not self._waiting:
             yield from map(self.infer, frames)
             return
@@ -88,26 +93,31 @@ class NetworkSession:
         waiting: deque[Frame] = deque()
         smoothed: deque[Array] = deque()
         for frame in frames:
-            alpha, is_first = self._predict(frame)
+            model_input = model_input_of(frame, self._model_input_size)
+            is_first = self._is_first(model_input)
             if is_first:
                 smoothed.extend(smoother.flush())
             waiting.append(frame)
-            smoothed.extend(smoother.add(alpha, model_input_of(frame, self._model_input_size)))
+            alpha = self._predict(model_input, is_first=is_first) if smoother.look(model_input) else None
+            smoothed.extend(smoother.add(alpha))
             while smoothed and len(waiting) >= self._waiting:  # one for each frame, so that refinement never waits
                 yield partial(_to_full_size, smoothed.popleft(), waiting.popleft())
         smoothed.extend(smoother.flush())
         while smoothed:
             yield partial(_to_full_size, smoothed.popleft(), waiting.popleft())
 
-    def _predict(self, frame: Frame) -> tuple[Array, bool]:
-        """The network's alpha float32 (h, w) in 0..1, and whether the frame is the first of a shot."""
-        model_input = model_input_of(frame, self._model_input_size)
-        rgb = to_rgb(model_input, matrix=self._matrix, full_range=self._full_range)
+    def _is_first(self, model_input: Plane) -> bool:
+        """Whether the frame is the first of a shot."""
         is_first = self._cuts.is_cut(model_input) or self._is_new
+        self._is_new = False
+        return is_first
+
+    def _predict(self, model_input: Plane, *, is_first: bool) -> Array:
+        """The network's alpha float32 (h, w) in 0..1."""
+        rgb = to_rgb(model_input, matrix=self._matrix, full_range=self._full_range)
         if is_first:
             self._network.reset(rgb)
-            self._is_new = False
-        return np.asarray(np.clip(self._network.predict(rgb), 0, 1), np.float32), is_first
+        return np.asarray(np.clip(self._network.predict(rgb), 0, 1), np.float32)
 
 
 def _to_full_size(alpha: Array, frame: Frame) -> Matte:

@@ -26,6 +26,7 @@ from alphareel.media.verify import inspect_video
 
 UNSPECIFIED_RANGE, LIMITED, FULL = 0, 1, 2  # color ranges in FFmpeg's numbers
 UNSPECIFIED = 2  # matrix
+_LARGE = 1920 * 1088  # pixels
 MAX_AUDIO_TAIL = 1  # seconds that audio may continue after the last frame
 
 VIDEO_VERIFICATION = VerificationProfile(inspect_video, frame_tolerance=1)
@@ -51,7 +52,8 @@ class EncoderProfile:
     """How FFmpeg encodes a format: its names and options, and the converter for a target.
 
     ``tag``: the codec's FourCC where players expect another than FFmpeg's default. ``quality_options``: options that
-    override ``options`` for a quality. ``time_base``: the only one that the container has; None to use the clip's.
+    override ``options`` for a quality. ``large_options``, ``large_threads``: replace ``options`` and ``threads`` for
+    pictures of more than 1920x1088 pixels, where set. ``time_base``: the only one that the container has; None to use the clip's.
     ``splits_alpha``: alpha is a stream of the same codec (VP9), which is encoded in a thread of its own.
     """
 
@@ -64,6 +66,8 @@ class EncoderProfile:
     container_options: Mapping[str, str] = field(default_factory=dict)
     audio: AudioProfile | None = None
     threads: int = 2
+    large_options: Mapping[str, str] = field(default_factory=dict)
+    large_threads: int | None = None
     time_base: Fraction | None = None
     splits_alpha: bool = False
     verification: VerificationProfile = VIDEO_VERIFICATION
@@ -179,7 +183,12 @@ class VideoEncoder:
         return stream
 
     def _options(self) -> dict[str, str]:
-        return {**self._profile.options, **self._profile.quality_options.get(self._target.quality, {})}
+        large = self._profile.large_options if self._is_large else {}
+        return {**self._profile.options, **large, **self._profile.quality_options.get(self._target.quality, {})}
+
+    @property
+    def _is_large(self) -> bool:
+        return self._target.width * self._target.height > _LARGE
 
     def _configure(self, context: VideoCodecContext, pixel_format: str) -> None:
         profile, target, color = self._profile, self._target, self._converter.color
@@ -193,7 +202,7 @@ class VideoEncoder:
         context.color_trc = color.transfer
         if profile.tag:
             context.codec_tag = profile.tag
-        context.thread_count = profile.threads
+        context.thread_count = (self._is_large and profile.large_threads) or profile.threads
         context.flags |= av.codec.context.Flags.frame_duration  # without it the last frame's duration is lost
 
 

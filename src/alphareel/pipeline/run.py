@@ -24,6 +24,7 @@ from alphareel.imaging.frame import Frame, Matte
 from alphareel.matting import tiers
 from alphareel.matting.choke_feather import choke_and_feather
 from alphareel.matting.engine import Engine, LookAheadSession, MattingSession, RequiresScene, TwoPhaseSession
+from alphareel.matting.runtime import Device
 from alphareel.matting.tiers import SelectedEngine
 from alphareel.media.atomic_file import refuse_existing
 from alphareel.media.format import Format, check_format, check_suffix, format_named
@@ -56,6 +57,7 @@ def run(
     overwrite: bool = False,
     paid_seconds: float | None = None,
     frames_ahead: int = 4,
+    device: Device = "cpu",
 ) -> Generator[Progress, None, None]:
     """Remove the background of ``source`` and write ``outputs`` from one matte. The last Progress has the results.
 
@@ -68,6 +70,7 @@ def run(
     ``paid_seconds``: how much of the source may be processed for the reserved credits; raises InsufficientCredits when
     it is longer. ``frames_ahead``: number of frames that each stage may buffer for the next, if they are small enough;
     see ``queue_depth``. With one, mattes are smoothed "live", because offline smoothing keeps frames in memory.
+    ``device``: which runs the network; ModelUnavailable if it is not there.
 
     Raises InvalidRequest, BadVideo, ModelUnavailable, StorageFailed, VerificationFailed and other ``domain.errors``.
     """
@@ -79,7 +82,7 @@ def run(
         reader = stack.enter_context(open_reader(source, limits))
         selected: SelectedEngine | KeptMatte
         if matte is None:
-            selected = tiers.choose(options, models_dir, threads, engine_priority=engine_priority)
+            selected = tiers.choose(options, models_dir, threads, device, engine_priority=engine_priority)
         else:
             first = Fraction(0) if chunk is None else chunk.start * reader.clip.time_base
             edit = plan_edits(source, matte, corrections, limits, seconds=options.preview_duration).apply

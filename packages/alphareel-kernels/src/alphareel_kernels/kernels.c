@@ -29,7 +29,7 @@
 #define PRODUCTS 13
 
 /* Raised with every change of a function's arguments. alphareel uses no library of another version. */
-EXPORT int alphareel_version(void) { return 1; }
+EXPORT int alphareel_version(void) { return 2; }
 
 INLINE int clamped(int value, int count) { return value < 0 ? 0 : value >= count ? count - 1 : value; }
 INLINE float smaller(float a, float b) { return a < b ? a : b; }
@@ -759,14 +759,146 @@ EXPORT int alphareel_match(const uint8_t *picture, const uint8_t *other, const f
     return 0;
 }
 
-/* own + weight * warped, for three values of each pixel. */
+/* A row of flow and weights between two rows, each plane apart. */
 CLONES
-EXPORT int alphareel_accumulate(const float *restrict own, const float *restrict weight, const float *restrict warped,
-                                int count, float *restrict out)
+static void link_row(const float *restrict top, const float *restrict bottom, const float *restrict top_weight,
+                     const float *restrict bottom_weight, float share, int width, float *restrict x,
+                     float *restrict y, float *restrict weight)
 {
-    for (int x = 0; x < count; x++)
-        for (int k = 0; k < 3; k++)
-            out[3 * x + k] = own[3 * x + k] + weight[x] * warped[3 * x + k];
+    for (int n = 0; n < width; n++) {
+        x[n] = top[2 * n] + share * (bottom[2 * n] - top[2 * n]);
+        y[n] = top[2 * n + 1] + share * (bottom[2 * n + 1] - top[2 * n + 1]);
+        weight[n] = top_weight[n] + share * (bottom_weight[n] - top_weight[n]);
+    }
+}
+
+/* Where the pixels of a row are in the neighbor: offset of the first of four pixels, shares of the others. */
+CLONES
+static void target_row(const float *restrict x, const float *restrict y, float scale_x, float scale_y, int row,
+                       int width, int height, int32_t *restrict offset, float *restrict across, float *restrict down)
+{
+    for (int n = 0; n < width; n++) {
+        float at_x = smaller(larger((float)n + scale_x * x[n], 0.0f), (float)(width - 1));
+        float at_y = smaller(larger((float)row + scale_y * y[n], 0.0f), (float)(height - 1));
+        int left = (int)at_x, top = (int)at_y;
+        left = left > width - 2 ? width - 2 : left;
+        top = top > height - 2 ? height - 2 : top;
+        across[n] = at_x - (float)left;
+        down[n] = at_y - (float)top;
+        offset[n] = 3 * (top * width + left);
+    }
+}
+
+#if defined(__GNUC__)
+typedef float Quad __attribute__((vector_size(16)));
+
+INLINE Quad quad(const float *from)
+{
+    Quad value;
+    memcpy(&value, from, sizeof value);
+    return value;
+}
+#endif
+
+/* own + weight * neighbor, for alpha, log-odds and count of each pixel of a row. ``safe``: floats of the neighbor. */
+static void gather_row(const float *restrict alpha, const float *restrict logit, float count,
+                       const float *restrict weight, const int32_t *restrict offset, const float *restrict across,
+                       const float *restrict down, const float *restrict neighbor, int64_t safe, int width,
+                       float *restrict out)
+{
+    int under = 3 * width;
+    for (int x = 0; x < width; x++) {
+        const float *p = neighbor + offset[x];
+        float a = across[x], d = down[x], w = weight[x], own[3] = {count * alpha[x], count * logit[x], count};
+#if defined(__GNUC__)
+        if (offset[x] + under + 3 + 4 <= safe) { /* the last of four pixels may be followed by one more float */
+            Quad upper = quad(p), lower = quad(p + under);
+            upper += a * (quad(p + 3) - upper);
+            lower += a * (quad(p + under + 3) - lower);
+            upper += d * (lower - upper);
+            for (int k = 0; k < 3; k++)
+                out[3 * x + k] = own[k] + w * upper[k];
+            continue;
+        }
+#endif
+        for (int k = 0; k < 3; k++) {
+            float upper = p[k] + a * (p[k + 3] - p[k]), lower = p[under + k] + a * (p[under + k + 3] - p[under + k]);
+            out[3 * x + k] = own[k] + w * (upper + d * (lower - upper));
+        }
+    }
+}
+
+/* Alpha, log-odds and count of each pixel, and what a neighbor adds to them along a flow. See
+ * matting/offline_smoothing.py.
+ *
+ * ``alpha``, ``logit``: (height, width), each counting ``count`` times. ``flow`` (flow_height, flow_width, 2), in its own
+ * pixels, and ``link`` (flow_height, flow_width) of the neighbor, which weighs at least ``least``. ``neighbor``, ``out``:
+ * (height, width, 3). Both sides are at least 2.
+ */
+EXPORT int alphareel_accumulate(const float *alpha, const float *logit, float count, const float *flow,
+                                const float *link, float least, int flow_width, int flow_height,
+                                const float *neighbor, int width, int height, float *out)
+{
+    Positions at = {0};
+    void *memory = positions_memory(width, &at);
+    float *rows = malloc(((size_t)3 * flow_width + (size_t)6 * width) * sizeof(float));
+    int result = -1;
+    if (!memory || !rows)
+        goto end;
+    float *flow_x = rows, *flow_y = rows + flow_width, *flow_weight = rows + 2 * (size_t)flow_width;
+    float *x = rows + 3 * (size_t)flow_width, *y = x + width, *weight = y + width, *across = weight + width;
+    float *down = across + width;
+    int32_t *offset = (int32_t *)(down + width);
+    positions(flow_width, width, at.first, at.next, at.weight);
+    for (int row = 0; row < height; row++) {
+        float share;
+        int top = position(row, flow_height, height, &share), bottom = clamped(top + 1, flow_height);
+        link_row(flow + (size_t)top * flow_width * 2, flow + (size_t)bottom * flow_width * 2,
+                 link + (size_t)top * flow_width, link + (size_t)bottom * flow_width, share, flow_width, flow_x, flow_y,
+                 flow_weight);
+        expand_row(flow_x, at.first, at.next, at.weight, 0, width, x);
+        expand_row(flow_y, at.first, at.next, at.weight, 0, width, y);
+        expand_row(flow_weight, at.first, at.next, at.weight, 0, width, weight);
+        if (least > 0)
+            for (int n = 0; n < width; n++)
+                weight[n] = larger(weight[n], least);
+        target_row(x, y, (float)width / flow_width, (float)height / flow_height, row, width, height, offset, across, down);
+        size_t first = (size_t)row * width;
+        gather_row(alpha + first, logit + first, count, weight, offset, across, down, neighbor,
+                   (int64_t)3 * width * height, width, out + 3 * first);
+    }
+    result = 0;
+end:
+    free(memory);
+    free(rows);
+    return result;
+}
+
+/* e to the power of x, within 3e-7 of it, for -80 < x < 80. */
+INLINE float exponential(float x)
+{
+    float t = x * 1.44269504f;
+    int32_t whole = (int32_t)(t + (t < 0 ? -0.5f : 0.5f)), bits = (whole + 127) << 23;
+    float f = (t - (float)whole) * 0.69314718f, scale;
+    memcpy(&scale, &bits, sizeof scale);
+    float power = 1.0f + f * (1.0f + f * (0.5f + f * (1.0f / 6 + f * (1.0f / 24 + f * (1.0f / 120 + f * (1.0f / 720))))));
+    return power * scale;
+}
+
+/* The matte of what the past and the future add up to, which both count the frame itself: the mean of alpha, mixed with
+ * the mean of log-odds by ``share``. ``certain``: alpha of the largest log-odds, which becomes 0. */
+CLONES
+EXPORT int alphareel_settle(const float *restrict past, const float *restrict future, const float *restrict alpha,
+                            const float *restrict logit, float count, float share, float certain, int area,
+                            float *restrict out)
+{
+    for (int x = 0; x < area; x++) {
+        float total = 1.0f / (past[3 * x + 2] + future[3 * x + 2] - count);
+        float mean = (past[3 * x] + future[3 * x] - count * alpha[x]) * total;
+        float odds = (past[3 * x + 1] + future[3 * x + 1] - count * logit[x]) * total;
+        float voted = (1.0f / (1.0f + exponential(-odds)) - certain) / (1.0f - 2.0f * certain);
+        out[x] = smaller(larger((1.0f - share) * mean + share * voted, 0.0f), 1.0f);
+    }
     return 0;
 }
 
