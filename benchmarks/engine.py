@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from itertools import product
+from itertools import cycle, islice, product
 from pathlib import Path
 from typing import Any, get_args
 
@@ -42,7 +42,7 @@ from alphareel.matting.runtime import Device
 from alphareel.media.format import format_named, parse_options
 from alphareel.media.image_reader import read_image
 from alphareel.media.reader import open_reader
-from alphareel.pipeline.run import plan_target, run, start_session
+from alphareel.pipeline.run import engine_mattes, plan_target, run, start_session
 from alphareel.testing.clips import make_clip
 
 SIZES = {"720p": (1280, 720), "1080p": (1920, 1080)}
@@ -138,7 +138,7 @@ def frames_and_session(spec: Measurement) -> tuple[Any, list[Any], Any]:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far the mattes of two devices are apart. ``mean``, ``largest``: difference in 0..1. ``iou``: of both answers."""
+    """How far the mattes of two devices are apart. ``mean``, ``largest``: difference in 0..1. ``iou``: of both."""
 
     mean: float
     largest: float
@@ -162,13 +162,12 @@ def agreement(spec: Measurement) -> Agreement:
 
 
 def matte_alone(spec: Measurement, _: Path) -> Callable[[], int]:
+    """The network and what follows it, as in the pipeline: with its look-ahead, and its two phases in two threads."""
     _clip, frames, session = frames_and_session(spec)
-    session.step(frames[:1])
+    there_and_back = cycle([*frames, *frames[-2:0:-1]])  # without a jump that would look like a cut
 
     def work() -> int:
-        for n in range(spec.frames):
-            session.step([frames[n % len(frames)]])
-        return spec.frames
+        return sum(1 for _ in engine_mattes(session, islice(there_and_back, spec.frames)))
 
     return work
 

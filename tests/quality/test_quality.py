@@ -207,10 +207,8 @@ def test_every_bundled_engine_can_be_measured_in_every_stage(tmp_path, engine, s
 class StubOnnxRuntime:
     """ONNX Runtime as on a machine with CUDA, whose provider is the CPU's."""
 
-    def __init__(self):
-        import onnxruntime
-
-        self.real, self.providers = onnxruntime, []
+    def __init__(self, real):
+        self.real, self.providers = real, []
 
     def __getattr__(self, name):
         return getattr(self.real, name)
@@ -218,13 +216,13 @@ class StubOnnxRuntime:
     def get_available_providers(self):
         return ["CUDAExecutionProvider", "CPUExecutionProvider"]
 
-    def InferenceSession(self, path, options, providers):  # noqa: N802
+    def InferenceSession(self, path, options, providers):
         self.providers.append(providers)
         return self.real.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 def test_the_engines_can_be_measured_on_another_device(tmp_path, monkeypatch):
-    stub = StubOnnxRuntime()
+    stub = StubOnnxRuntime(pytest.importorskip("onnxruntime"))
     monkeypatch.setattr(runtime, "_onnxruntime", lambda: stub)
     monkeypatch.setattr(runtime, "_SESSIONS", runtime.OnnxSessionCache())
     monkeypatch.setattr(engine_bench, "BUFFERED_FRAMES", 3)

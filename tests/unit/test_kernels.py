@@ -80,7 +80,7 @@ def test_padded_planes_are_decontaminated_like_compact_ones():
     assert np.array_equal(strided.u, compact.u)
 
 
-@pytest.mark.parametrize(("width", "height"), [(2, 2), (34, 722), (642, 362), (1920, 1080)])
+@pytest.mark.parametrize(("width", "height"), [(2, 2), (8, 8), (16, 72), (34, 722), (642, 362), (1920, 1080)])
 def test_hidden_areas_are_filled_the_same(numpy_only, width, height):
     _, frame = scene(width, height)
     alpha = np.rint(blobs((width, height), 7) * 255).astype(np.uint8)

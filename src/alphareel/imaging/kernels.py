@@ -98,7 +98,7 @@ def match_weights(largest: float, falloff: float) -> Array:
 
 
 def accumulate(
-    alpha: Array, logit: Array, count: float, flow: Array, weight: Array, least: float, neighbor: Array
+    alpha: Array, logit: Array, neighbor: Array, *, count: float, flow: Array, weight: Array, least: float
 ) -> Array:
     """What ``matting.offline_smoothing`` adds up for a frame and its neighbor, float32 (h, w, 3)."""
     total = np.empty((*alpha.shape, 3), np.float32)
@@ -116,6 +116,14 @@ def settle(
     _call("settle", past, future, np.ascontiguousarray(alpha), np.ascontiguousarray(logit), ctypes.c_float(count),
           ctypes.c_float(share), ctypes.c_float(certain), matte.size, matte)  # fmt: skip
     return matte
+
+
+def visible_cells(alpha: Plane) -> Plane:
+    """A mask of 8x8 cells: 255 where the cell or a neighboring one has a pixel above zero. Sides are multiples of 8."""
+    height, width = alpha.shape
+    cells = np.empty((height // 8, width // 8), np.uint8)
+    _call("cells", *_strided(alpha), width, height, cells)
+    return cells
 
 
 def fill_hidden(plane: Plane, cells: Plane, value: int) -> Plane:

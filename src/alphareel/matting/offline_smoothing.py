@@ -141,8 +141,10 @@ class OfflineSmoother:
         future: Array | None = None
         for index in range(len(self._waiting) - 1, -1, -1):
             frame = self._waiting[index]
-            ends = future is None or frame.following is None
-            future = frame.own if ends else _accumulate(frame, frame.following, future)
+            if future is None or frame.following is None:
+                future = frame.own
+            else:
+                future = _accumulate(frame, frame.following, future)
             if index < count:
                 mattes.append(_settle(frame, future))
         del self._waiting[:count]
@@ -190,7 +192,9 @@ def _accumulate(frame: _Waiting, link: _Link, neighbor: Array) -> Array:
     """What the frame itself counts and what ``neighbor`` adds to it along the link, (h, w, 3)."""
     least = 0.0 if frame.count else _LEAST
     if kernels.library() is not None:
-        return kernels.accumulate(frame.alpha, frame.logit, frame.count, link.flow, link.weight, least, neighbor)
+        return kernels.accumulate(
+            frame.alpha, frame.logit, neighbor, count=frame.count, flow=link.flow, weight=link.weight, least=least
+        )
     size = (frame.alpha.shape[1], frame.alpha.shape[0])
     weight = np.maximum(cv2.resize(link.weight, size), np.float32(least))
     warped = np.asarray(_remap(neighbor, _find_source(link.flow, size)), np.float32)

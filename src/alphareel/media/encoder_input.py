@@ -69,6 +69,8 @@ def flatten(planes: _Planes, alpha: Plane, *, color: tuple[int, int, int]) -> _P
 def _visible_cells(alpha: Plane) -> Plane:
     """A mask of 8x8 cells: 255 where the cell or a neighboring one has a pixel that is not fully transparent."""
     height, width = alpha.shape
+    if kernels.library() is not None and width % _CELL == 0 and height % _CELL == 0:
+        return kernels.visible_cells(alpha)
     visible = cv2.threshold(alpha, 0, 255, cv2.THRESH_BINARY)[1]
     # the mean of a cell with one visible pixel is 255/64: never rounded to zero
     cells = cv2.resize(visible, (-(-width // _CELL), -(-height // _CELL)), interpolation=cv2.INTER_AREA)

@@ -53,8 +53,8 @@ class EncoderProfile:
 
     ``tag``: the codec's FourCC where players expect another than FFmpeg's default. ``quality_options``: options that
     override ``options`` for a quality. ``large_options``, ``large_threads``: replace ``options`` and ``threads`` for
-    pictures of more than 1920x1088 pixels, where set. ``time_base``: the only one that the container has; None to use the clip's.
-    ``splits_alpha``: alpha is a stream of the same codec (VP9), which is encoded in a thread of its own.
+    pictures of more than 1920x1088 pixels, where set. ``time_base``: the only one that the container has; None to use
+    the clip's. ``splits_alpha``: alpha is a stream of the same codec (VP9), which is encoded in a thread of its own.
     """
 
     container: str

@@ -16,6 +16,12 @@
 #else
 #define CLONES
 #endif
+/* For loops that also gain from AVX-512, which only newer compilers can pick at run time. */
+#if defined(__x86_64__) && defined(__GLIBC__) && !defined(__clang__) && __GNUC__ >= 12
+#define WIDE_CLONES __attribute__((target_clones("arch=x86-64-v4", "avx2", "default")))
+#else
+#define WIDE_CLONES CLONES
+#endif
 #if defined(_WIN32)
 #define EXPORT __declspec(dllexport)
 #else
@@ -535,7 +541,7 @@ EXPORT int alphareel_halve(const uint8_t *restrict alpha, int stride, int width,
  *
  * ``planes``: Y, U, V (3, height, width). ``known``: 0 or 1. ``spread``: float (3, height, width).
  */
-CLONES
+WIDE_CLONES
 EXPORT int alphareel_spread(const uint8_t *planes, const uint8_t *known, int width, int height, const int *sides,
                             const float *weights, int windows, float own_weight, float *spread)
 {
@@ -887,7 +893,7 @@ INLINE float exponential(float x)
 
 /* The matte of what the past and the future add up to, which both count the frame itself: the mean of alpha, mixed with
  * the mean of log-odds by ``share``. ``certain``: alpha of the largest log-odds, which becomes 0. */
-CLONES
+WIDE_CLONES
 EXPORT int alphareel_settle(const float *restrict past, const float *restrict future, const float *restrict alpha,
                             const float *restrict logit, float count, float share, float certain, int area,
                             float *restrict out)
@@ -903,6 +909,37 @@ EXPORT int alphareel_settle(const float *restrict past, const float *restrict fu
 }
 
 /* --------------------------------------------------------------------------------------------------- hidden areas */
+
+/* Sets the cells of a row that have a pixel above zero. */
+CLONES
+static void cell_row(const uint8_t *restrict row, int count, uint8_t *restrict cells)
+{
+    for (int c = 0; c < count; c++) {
+        uint64_t pixels;
+        memcpy(&pixels, row + 8 * c, sizeof pixels);
+        cells[c] |= pixels ? 255 : 0;
+    }
+}
+
+/* 255 for each cell of 8x8 pixels that has a pixel above zero itself or in one of its eight neighbors, else 0. See
+ * media/encoder_input.py. ``width`` and ``height`` are multiples of 8.
+ */
+EXPORT int alphareel_cells(const uint8_t *alpha, int stride, int width, int height, uint8_t *out)
+{
+    int across = width / 8, down = height / 8;
+    uint8_t *seen = calloc((size_t)across * (down + 3) + 2, 1); /* a row above and below, and one to dilate in */
+    if (!seen)
+        return -1;
+    for (int y = 0; y < height; y++)
+        cell_row(alpha + (size_t)y * stride, across, seen + (size_t)(y / 8 + 1) * across);
+    for (int y = 0; y < down; y++) {
+        const uint8_t *above = seen + (size_t)y * across;
+        dilate_row(above, above + across, above + 2 * across, across, seen + (size_t)across * (down + 2),
+                   out + (size_t)y * across);
+    }
+    free(seen);
+    return 0;
+}
 
 /* A copy of the plane with ``value`` where its cell is zero. See media/encoder_input.py. Cells are those of OpenCV's
  * nearest neighbor: pixel x lies in cell x * cells_width / width.
