@@ -22,23 +22,26 @@ from alphareel.http.connection_limits import (
     limit_request_head,
     limit_slow_readers,
 )
+from alphareel.http.large_bodies import pass_large_bodies
 from alphareel.testing.fakes import TINY_MP4, make_settings
 
 BIG = 16 * 1024 * 1024
 
 
-@pytest.fixture(scope="module", params=["httptools", "h11"])
+@pytest.fixture(scope="module", params=["httptools", "h11", "large bodies"])
 def server(request, harness, serve):
+    protocol = pass_large_bodies(HttpToolsProtocol) if request.param == "large bodies" else request.param
     config = make_settings(limits={"max_upload_bytes": 9_000_000}, http={"drain_seconds": 60})
-    with serve(create_app(harness.services, config), request.param) as running:
+    with serve(create_app(harness.services, config), protocol) as running:
         yield running
 
 
-@pytest.fixture(scope="module", params=["httptools", "h11"])
+@pytest.fixture(scope="module", params=["httptools", "h11", "large bodies"])
 def hasty_server(request, harness, serve):
     """A server with so little patience that a busy machine may cut off any client."""
+    protocol = pass_large_bodies(HttpToolsProtocol) if request.param == "large bodies" else request.param
     config = make_settings(http={"idle_seconds": 0.5, "drain_seconds": 1})
-    with serve(create_app(harness.services, config), request.param) as running:
+    with serve(create_app(harness.services, config), protocol) as running:
         yield running
 
 

@@ -1,6 +1,8 @@
 """Uploads on their way in and links on their way out."""
 
+import errno
 import hashlib
+import random
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -11,6 +13,8 @@ import pytest
 from alphareel.domain import errors
 from alphareel.service.files import signed_urls
 from alphareel.service.principal import Principal
+from alphareel.service.uploads import service
+from alphareel.service.uploads.early_writeback import begin_writeback
 from alphareel.service.uploads.models import MediaInfo
 from alphareel.service.uploads.service import plain_name
 from alphareel.testing.fakes import TINY_MP4, ServiceHarness, SettableClock, open_harness
@@ -219,3 +223,42 @@ def test_a_refusal_names_the_file_as_its_sender_does(harness: ServiceHarness, mo
         session.write(b"words")
         with pytest.raises(errors.InvalidFileType, match=f"^{told} is no video file"):
             session.finish()
+
+
+def test_pieces_of_every_size_are_hashed_and_written_in_their_order(tmp_path: Path) -> None:
+    harness = open_harness(tmp_path, limits={"max_upload_bytes": 100_000_000})
+    pieces = random.Random(5)
+    session = harness.services.uploads.begin(ANYBODY, filename="a.mp4", declared_type=None)
+    sent = [TINY_MP4]
+    session.write(TINY_MP4)
+    for _ in range(40):
+        batch = [pieces.randbytes(pieces.choice((0, 1, 5_000, 700_000))) for _ in range(pieces.randrange(4))]
+        session.write(*batch)
+        sent += batch
+    upload = session.finish()
+    assert upload.sha256 == hashlib.sha256(b"".join(sent)).hexdigest()
+    assert harness.blobs.blobs == {upload.blob: b"".join(sent)}
+    harness.close()
+
+
+def test_a_file_whose_sync_fails_is_not_recorded(
+    harness: ServiceHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(service, "_sync", fail)
+    harness.services.uploads.stores_files = True
+    session = harness.services.uploads.begin(ANYBODY, filename="a.mp4", declared_type=None)
+    session.write(TINY_MP4)
+    with pytest.raises(errors.StorageFull):
+        session.finish()
+    assert harness.blobs.blobs == {}
+    assert left_behind(tmp_path) == []
+
+
+def test_a_hint_to_the_disk_is_never_an_error(tmp_path: Path) -> None:
+    with (tmp_path / "a").open("wb") as file:
+        file.write(bytes(100_000))
+        begin_writeback(file.fileno(), 0, 100_000)
+    begin_writeback(999_999, 0, 10)

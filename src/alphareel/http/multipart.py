@@ -180,7 +180,7 @@ class _FormReader:
 
 
 def _write(upload: UploadWriter, chunks: list[bytes]) -> None:
-    upload.write(b"".join(chunks))
+    upload.write(*chunks)
 
 
 def file_name(part: MultipartSegment) -> str:

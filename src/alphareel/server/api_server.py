@@ -27,6 +27,7 @@ from alphareel.http.connection_limits import (
     limit_request_head,
     limit_slow_readers,
 )
+from alphareel.http.large_bodies import pass_large_bodies
 from alphareel.matting import tiers
 from alphareel.matting.engine import ModelInfo
 from alphareel.server import container
@@ -161,7 +162,9 @@ def _config(app: FastAPI, http: HttpSettings) -> uvicorn.Config:
         app,
         http=limit_request_head(
             limit_slow_readers(
-                limit_connections(ConnectionLimiter(http.connections_per_address, http.trusted_proxies)),
+                limit_connections(
+                    ConnectionLimiter(http.connections_per_address, http.trusted_proxies), pass_large_bodies()
+                ),
                 timeouts=BodyTimeouts.of_responses(http),
             )
         ),

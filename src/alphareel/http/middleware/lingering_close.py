@@ -12,7 +12,7 @@ import anyio
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_LENGTH = re.compile(r"[0-9]{1,18}")
+LENGTH = re.compile(r"[0-9]{1,18}")
 SMALL_BODY = 64 * 1024  # bytes; uvicorn discards this much by itself and keeps the connection open
 
 
@@ -68,7 +68,7 @@ class _RequestBody:
 def declared_length(headers: Headers) -> int | None:
     """Content-Length in bytes; None if it is absent or not a plausible number."""
     length = headers.get("content-length", "")
-    return int(length) if _LENGTH.fullmatch(length) else None
+    return int(length) if LENGTH.fullmatch(length) else None
 
 
 def _has_large_body(scope: Scope) -> bool:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import os
 import shutil
 import threading
 import uuid
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path, PurePath
@@ -30,6 +31,7 @@ from alphareel.service.ports import Blobs, Clock
 from alphareel.service.principal import Principal
 from alphareel.service.settings import LimitSettings, StorageSettings
 from alphareel.service.tus.models import TusUpload
+from alphareel.service.uploads.early_writeback import begin_writeback
 from alphareel.service.uploads.models import MediaInfo, Upload
 from alphareel.service.uploads.probe_queue import ProbeQueue, Uploader
 
@@ -41,9 +43,16 @@ if TYPE_CHECKING:
 _NEUTRAL_TYPES = ("", "application/octet-stream", "binary/octet-stream", "application/x-www-form-urlencoded")
 _MEDIA_TYPES = ("video/", "image/", "application/mp4", "application/x-matroska", "application/vnd.rn-realmedia")
 _MAX_NAME_LENGTH = 255
+_WRITEBACK_BYTES = 8 * 1024 * 1024  # written between two requests to the disk
 MAX_WRITE_TIME = timedelta(hours=1)
 """A blob that is expected but not recorded within this time is deleted: its writer must have died."""
 
+
+_helpers = ThreadPoolExecutor(max_workers=max(4, os.cpu_count() or 1), thread_name_prefix="upload")
+"""Hash what was received while it is written and more arrives, and sync files while they are inspected.
+
+An upload has at most one task in it.
+"""
 
 InspectMedia = Callable[[Path], MediaInfo]
 """Raises InvalidFileType or BadVideo. The file may be hostile, so this must use a child process."""
@@ -74,6 +83,8 @@ class UploadService:
         self._limits = limits
         self._clock = clock
         self._probes = probes or ProbeQueue()
+        #: Whether files are kept on a disk, which is to write them while more arrives.
+        self.stores_files = settings.url.startswith("file:")
 
     def check_queue(self, principal: Principal) -> None:
         """Raises TooManyUploads, QueueFull where the upload could not be inspected soon."""
@@ -240,7 +251,7 @@ class UploadService:
 class UploadWriter(Protocol):
     """Receives one upload; leaves nothing behind unless ``finish`` returned."""
 
-    def write(self, data: bytes) -> None:
+    def write(self, *pieces: bytes) -> None:
         """Append. Raises FileTooLarge, StorageQuotaExceeded, StorageFull past a limit, StorageFailed on a full disk."""
 
     def start_probe(self) -> Future[Any] | None:
@@ -285,6 +296,9 @@ class UploadSession:
         self._max_bytes = max_bytes
         self._remaining = remaining
         self._hash = hashlib.sha256()
+        self._hashing: Future[None] | None = None
+        self._syncing: Future[None] | None = None
+        self._writeback_at = 0  # bytes that the disk was asked to write
         self._copy: Upload | None = None
         self._probe: Future[MediaInfo] | None = None
         self._lock = threading.Lock()
@@ -296,24 +310,41 @@ class UploadSession:
 
     @property
     def sha256(self) -> str:
+        self._hashed()
         return self._hash.hexdigest()
 
-    def write(self, data: bytes) -> None:
-        if self.size + len(data) > self._max_bytes:
+    def write(self, *pieces: bytes) -> None:
+        size = self.size + sum(map(len, pieces))
+        if size > self._max_bytes:
             raise FileTooLarge(
                 f"File too large: more than {self._max_bytes} bytes.",
                 hint="Cut or compress the video, or send its URL.",
             )
-        if self._remaining is not None and self.size + len(data) > self._remaining:
+        if self._remaining is not None and size > self._remaining:
             self._remaining = self._service.remaining_bytes(
-                self.uploader.key_id, self.size + len(data)
+                self.uploader.key_id, size
             )  # the quota may have changed by now
+        self._hashed()
+        self._hashing = _helpers.submit(self._update_hash, pieces)
         try:
-            self._file.write(data)
+            for piece in pieces:
+                self._file.write(piece)
+            if self._service.stores_files and size - self._writeback_at >= _WRITEBACK_BYTES:
+                begin_writeback(self._file.fileno(), self._writeback_at, size - self._writeback_at)
+                self._writeback_at = size
         except OSError as error:
             raise disk_failed(error) from error
-        self._hash.update(data)
-        self.size += len(data)
+        self.size = size
+
+    def _update_hash(self, pieces: tuple[bytes, ...]) -> None:
+        for piece in pieces:
+            self._hash.update(piece)
+
+    def _hashed(self) -> None:
+        """Wait until all that was written is hashed."""
+        if self._hashing is not None:
+            self._hashing.result()
+            self._hashing = None
 
     def start_probe(self) -> Future[MediaInfo] | None:
         try:
@@ -325,6 +356,8 @@ class UploadSession:
         self._copy = self._service.find_copy(self)
         if self._copy is None:
             self._probe = self._service.probe(self)
+            if self._service.stores_files:
+                self._syncing = _helpers.submit(_sync, self.path)
         return self._probe
 
     def finish(self) -> Upload:
@@ -334,7 +367,10 @@ class UploadSession:
             if self._copy is not None:
                 return self._copy
             assert self._probe is not None
-            return self._service.store(self, self._probe.result())
+            info = self._probe.result()
+            if self._syncing is not None:
+                self._syncing.result()
+            return self._service.store(self, info)
         except OSError as error:
             raise disk_failed(error) from error
         finally:
@@ -365,8 +401,8 @@ class IdempotentUpload:
         self._reservation = reservation
         self._render = render
 
-    def write(self, data: bytes) -> None:
-        self._session.write(data)
+    def write(self, *pieces: bytes) -> None:
+        self._session.write(*pieces)
 
     def start_probe(self) -> Future[Any] | None:
         """None also when the key already has a response, because then there is nothing to inspect."""
@@ -432,6 +468,15 @@ def disk_failed(error: OSError) -> StorageFailed | StorageFull:
     return StorageFailed(
         f"The upload could not be stored: {error.strerror or error}.", hint="Free space on the server's disk."
     )
+
+
+def _sync(path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):  # it was refused meanwhile
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _uploader(principal: Principal) -> Uploader:
