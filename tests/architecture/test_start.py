@@ -16,6 +16,7 @@ from alphareel.db.migrate import newest_revision
         # It starts the worker, so that both load the rest at the same time.
         ("alphareel.server.api_process", {"cv2", "numpy", "sqlalchemy", "fastapi", "dbos"}),
         ("alphareel.server.worker_process", {"fastapi", "starlette", "alembic", "onnxruntime"}),
+        ("alphareel.server.request_supervisor", {"fastapi", "starlette", "uvicorn", "alembic", "onnxruntime"}),
         ("alphareel.server.api_server", {"alembic", "markdown_it", "onnxruntime"}),
     ],
 )

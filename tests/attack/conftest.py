@@ -38,7 +38,7 @@ class AttackedService(ServiceProcess):
         return wait_for(lambda: self.find("alphareel.server.worker_process"))
 
     def ask(self, method: str, path: str, **more: Any) -> requests.Response:
-        headers = {"X-Api-Key": KEY, "X-Admin-Token": ADMIN}
+        headers = {"X-Api-Key": KEY, "X-Admin-Token": ADMIN, **more.pop("headers", {})}
         return requests.request(method, self.base + path, headers=headers, timeout=60, **more)
 
     def call(self, method: str, path: str, **more: Any) -> Any:

@@ -1,12 +1,15 @@
 """Token buckets: a burst, then one token at a time. Redis and this process count alike."""
 
 import os
+import subprocess
+import sys
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from alphareel.http.token_bucket import BucketState, MemoryBuckets, RedisBuckets
+from alphareel.http.token_bucket import BucketState, MemoryBuckets, RedisBuckets, SharedBuckets
 
 
 class Clock:
@@ -21,10 +24,12 @@ def clock():
     return Clock()
 
 
-@pytest.fixture(params=["memory", "redis"])
-def buckets(request):
+@pytest.fixture(params=["memory", "shared", "redis"])
+def buckets(request, tmp_path):
     if request.param == "memory":
         return MemoryBuckets()
+    if request.param == "shared":
+        return SharedBuckets(tmp_path / "buckets")
     url = os.environ.get("ALPHAREEL_TEST_REDIS_URL")
     if url is None:
         pytest.skip("ALPHAREEL_TEST_REDIS_URL names no Redis server")
@@ -87,3 +92,37 @@ def test_concurrent_requests_share_one_bucket(buckets):
     assert state.remaining == 0
     assert 0 < state.seconds_to_next <= 3
     assert buckets.peek("another", 20).remaining == 20
+
+
+_TAKE_MANY = """
+import sys
+from pathlib import Path
+from alphareel.http.token_bucket import SharedBuckets
+buckets = SharedBuckets(Path(sys.argv[1]))
+print(sum(buckets.take(f"bucket {number % 5}", 200)[0] for number in range(2000)))
+"""
+
+
+def test_processes_share_one_budget(tmp_path):
+    command = [sys.executable, "-c", _TAKE_MANY, str(tmp_path / "buckets")]
+    began = time.monotonic()
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    allowed = sum(int(process.communicate()[0]) for process in running)
+    refilled = 5 * (time.monotonic() - began) * 200 / 60
+    assert 5 * 200 <= allowed <= 5 * 200 + refilled + 5
+
+
+def test_a_bucket_outlives_the_process_that_used_it(tmp_path):
+    subprocess.run([sys.executable, "-c", _TAKE_MANY, str(tmp_path / "buckets")], check=True, capture_output=True)
+    state = SharedBuckets(tmp_path / "buckets").peek("bucket 0", 200)
+    assert state.remaining < 200
+
+
+def test_more_names_than_slots_forget_only_what_is_full_soonest(tmp_path):
+    buckets = SharedBuckets(tmp_path / "buckets")
+    while buckets.take("kept", 10)[0]:
+        pass
+    for number in range(100_000):
+        buckets.take(f"address {number}", 1000)
+    assert buckets.peek("kept", 10).seconds_to_full > 30, "60, less what the test took"
+    assert (tmp_path / "buckets").stat().st_size == 1024 * 1024

@@ -44,6 +44,7 @@ from alphareel.http.routes import (
 )
 from alphareel.http.sse import StreamSlots
 from alphareel.http.thread_pools import UploadPool
+from alphareel.http.token_bucket import SharedBuckets
 from alphareel.service.services import Services
 from alphareel.service.settings import HttpSettings, Settings
 from alphareel.service.studio import SignInCodes
@@ -59,8 +60,11 @@ def create_app(
 ) -> FastAPI:
     """The HTTP API over ``services``. Every path under /v1 requires a key, because its router does.
 
-    ``sign_in_codes``: of the studio; None if it has none.
+    ``sign_in_codes``: of the studio; None if it has none. Request processes count requests together, in files of the
+    folder ``settings.storage.shared``.
     """
+    shared = settings.storage.shared if settings.storage.process else None
+    buckets = None if shared is None else SharedBuckets(shared / "buckets")
     app = FastAPI(
         title="alphareel",
         version=version,
@@ -73,9 +77,9 @@ def create_app(
         services=services,
         settings=settings,
         list_engines=list_engines,
-        rate_limiter=Limiter(settings.rate_limits),
-        auth_failures=AuthFailureLimiter(settings.rate_limits.auth_failures),
-        metrics=Metrics(services.stats),
+        rate_limiter=Limiter(settings.rate_limits, shared=buckets),
+        auth_failures=AuthFailureLimiter(settings.rate_limits.auth_failures, buckets=buckets),
+        metrics=Metrics(services.stats, shared=shared),
         upload_pool=UploadPool(),
         streams=StreamSlots(settings.http.streams_per_key),
         sign_in_codes=sign_in_codes,

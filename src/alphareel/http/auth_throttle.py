@@ -1,19 +1,20 @@
 """Limits how many wrong API keys and admin tokens one address may send.
 
-Counted in process memory, so that an outage of the database or of Redis cannot disable it.
+Counted in the memory of this process, or of all on this machine, so that an outage of the database or of Redis cannot
+disable it.
 """
 
 from alphareel.domain.errors import RateLimited
 from alphareel.http.origins import origin_of
-from alphareel.http.token_bucket import BucketState, MemoryBuckets
+from alphareel.http.token_bucket import Buckets, BucketState, MemoryBuckets
 
 
 class AuthFailureLimiter:
     """``max_per_minute``: failures per minute and address; 0 for no limit."""
 
-    def __init__(self, max_per_minute: int) -> None:
+    def __init__(self, max_per_minute: int, *, buckets: Buckets | None = None) -> None:
         self._limit = max_per_minute
-        self._buckets = MemoryBuckets()
+        self._buckets = buckets or MemoryBuckets()
 
     def check(self, kind: str, address: str) -> None:
         """Call before comparing a secret. Raises RateLimited after too many failures of this kind."""

@@ -1,9 +1,12 @@
-"""Prometheus metrics: requests of this process, and database statistics at the time of the scrape."""
+"""Prometheus metrics: requests, and database statistics at the time of the scrape."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest, values
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from alphareel.domain.errors import Unavailable
@@ -16,11 +19,18 @@ _QUANTILES = (0.5, 0.95)
 
 
 class Metrics:
-    """One registry per application. While the database is away only request metrics are reported."""
+    """One registry per application. While the database is away only request metrics are reported.
 
-    def __init__(self, stats: StatsService) -> None:
+    ``shared``: folder in which request processes count together (``share_counts``); None for this process alone.
+    """
+
+    def __init__(self, stats: StatsService, *, shared: Path | None = None) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_DatabaseCollector(stats))
+        self._shown = self._registry
+        if shared is not None:
+            self._shown = CollectorRegistry()
+            MultiProcessCollector(self._shown, str(shared))  # type: ignore[no-untyped-call]
+        self._shown.register(_DatabaseCollector(stats))
         self._requests = Counter(
             "alphareel_http_requests", "HTTP requests.", ("method", "route", "status"), registry=self._registry
         )
@@ -39,7 +49,17 @@ class Metrics:
 
     def text(self) -> bytes:
         """All metrics in the Prometheus text format."""
-        return generate_latest(self._registry)
+        return generate_latest(self._shown)
+
+
+def share_counts(folder: Path, process: str) -> None:
+    """Count requests in files of this folder; call before the first Metrics of the process.
+
+    The files are those of the process name, so that one that was replaced goes on where the other ended.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)  # prometheus_client takes it from here alone
+    values.ValueClass = values.MultiProcessValue(lambda: process)  # type: ignore[no-untyped-call]
 
 
 class _DatabaseCollector(Collector):

@@ -50,9 +50,10 @@ class Limiter:
     Fails open when the counter store is unreachable. Authentication is unaffected.
     """
 
-    def __init__(self, limits: RateLimitSettings, *, buckets: Buckets | None = None) -> None:
+    def __init__(self, limits: RateLimitSettings, *, shared: Buckets | None = None) -> None:
+        """``shared``: of the processes of this machine; unused where the settings name a store."""
         self._limits = limits
-        self._buckets = buckets or _open(limits.storage_url)
+        self._buckets = _open(limits.storage_url, shared)
         self._unavailable_until = 0.0
         self._lock = threading.Lock()
 
@@ -138,9 +139,9 @@ def _bucket(identity: str, method: str) -> str:
     return f"{'read' if method in READ_METHODS else 'write'}:{identity}"
 
 
-def _open(url: str) -> Buckets:
+def _open(url: str, shared: Buckets | None) -> Buckets:
     if url.startswith("memory://"):
-        return MemoryBuckets()
+        return shared or MemoryBuckets()
     try:
         return RedisBuckets(url)
     except (ImportError, ValueError) as error:

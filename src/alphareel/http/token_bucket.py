@@ -1,13 +1,20 @@
-"""Token buckets that refill within a minute, in this process or in Redis.
+"""Token buckets that refill within a minute: in this process, in a file of several processes, or in Redis.
 
 The generic cell rate algorithm (ITU-T I.371, annex A): a bucket is one number, the time at which it is full again.
 That time is at most a minute ahead, whatever the limit, so a changed limit applies at once.
 """
 
+import fcntl
+import hashlib
+import mmap
+import os
+import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from alphareel.domain.errors import Unavailable
@@ -98,6 +105,63 @@ class MemoryBuckets:
             self._full_at = {each: at for each, at in self._full_at.items() if at > now}
             self._sweep_at = now + WINDOW
         self._full_at[name] = full_at
+
+
+class SharedBuckets:
+    """Counts in a file that several processes of this machine map into their memory, and that no restart survives.
+
+    A bucket is a slot of 16 bytes: a hash of its name, and the time at which it is full again. A name has one of 8
+    slots; when none is free, the bucket that is full soonest is forgotten. The kernel's record locks keep
+    processes apart and end with a process that dies.
+    """
+
+    _SETS, _WAYS = 8192, 8
+    _SLOT = struct.Struct("=8sd")
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.Lock()
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        size = self._SETS * self._WAYS * self._SLOT.size
+        os.ftruncate(self._descriptor, size)
+        self._memory = mmap.mmap(self._descriptor, size)
+
+    def take(self, name: str, limit: int) -> tuple[bool, BucketState]:
+        token = WINDOW / limit
+        with self._bucket(name) as (place, found):
+            now = time.monotonic()  # of the machine: the same in all processes
+            full_at = min(max(found, now), now + WINDOW)
+            allowed = full_at + token - now <= WINDOW + token * _TOLERANCE
+            if allowed:
+                full_at += token
+                self._SLOT.pack_into(self._memory, place, _hash_of(name), full_at)
+        return allowed, BucketState(limit, full_at - now)
+
+    def peek(self, name: str, limit: int) -> BucketState:
+        with self._bucket(name) as (_, full_at):
+            return BucketState(limit, min(WINDOW, max(0.0, full_at - time.monotonic())))
+
+    @contextmanager
+    def _bucket(self, name: str) -> Iterator[tuple[int, float]]:
+        """The place of a bucket, or the one to use for it, and when it is full again; locked meanwhile."""
+        key = _hash_of(name)
+        width = self._WAYS * self._SLOT.size
+        start = int.from_bytes(key[:4]) % self._SETS * width
+        with self._lock:
+            fcntl.lockf(self._descriptor, fcntl.LOCK_EX, width, start)
+            try:
+                places = range(start, start + width, self._SLOT.size)
+                slots = [(place, *self._SLOT.unpack_from(self._memory, place)) for place in places]
+                place, owner, full_at = next(
+                    (slot for slot in slots if slot[1] == key), min(slots, key=lambda slot: slot[2])
+                )
+                yield place, full_at if owner == key else 0.0
+            finally:
+                fcntl.lockf(self._descriptor, fcntl.LOCK_UN, width, start)
+
+
+def _hash_of(name: str) -> bytes:
+    return hashlib.blake2b(name.encode(), digest_size=8).digest()
 
 
 class RedisBuckets:

@@ -52,6 +52,10 @@ def serve(settings: Settings) -> int:
         stack.callback(supervisor.stop)
         if settings.worker.jobs > 0:
             supervisor.start()
+        if settings.http.processes > 1:
+            from alphareel.server import request_supervisor  # noqa: PLC0415
+
+            return request_supervisor.run(settings, supervisor, children, home=home, lock=lock, on_open=opened.append)
         from alphareel.server import api_server  # noqa: PLC0415
 
         return api_server.run(settings, supervisor, children, home=home, on_open=opened.append)

@@ -2,7 +2,7 @@
 
 import math
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -215,20 +215,25 @@ def _multipart_uploads(installation: Installation, uploads: UploadService) -> Mu
     return MultipartService(store, uploads, installation.blobs, installation.clock, settings.multipart, settings.limits)
 
 
-def build_usage_flusher(
-    installation: Installation, services: Services, current_executor: Callable[[], str | None]
-) -> UsageFlusher:
-    """Background writes of the API process. ``current_executor``: ID of the executor that runs now."""
+def build_usage_flusher(services: Services, sweeps: Mapping[str, Callable[[], None]]) -> UsageFlusher:
+    """Background writes of a process that answers requests."""
+    return UsageFlusher(services.calls.flush, sweeps)
+
+
+def build_sweeps(
+    installation: Installation, current_executor: Callable[[], str | None]
+) -> dict[str, Callable[[], None]]:
+    """What one process of the data folder does every hour. ``current_executor``: ID of the executor that runs now."""
+    idempotency = IdempotencyStore(installation.database, clock=installation.clock)
 
     def sweep_calls() -> None:
         CallStore(installation.database).sweep_calls(before=installation.clock.now() - _CALLS_KEPT)
 
-    sweeps = {
+    return {
         "sweep_calls": sweep_calls,
-        "sweep_idempotency_keys": services.idempotency.sweep_idempotency_keys,
+        "sweep_idempotency_keys": idempotency.sweep_idempotency_keys,
         "sweep_work": lambda: sweep_work(installation.settings.storage, current_executor),
     }
-    return UsageFlusher(services.calls.flush, sweeps)
 
 
 def build_renewal(services: Services) -> PeriodicTask:

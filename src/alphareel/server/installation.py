@@ -219,7 +219,7 @@ def sweep(installation: Installation) -> None:
     storage = installation.settings.storage
     if storage.url.startswith(storage.data_dir.as_uri() + "/"):  # else other processes may be writing to it
         installation.blobs.sweep()
-    for folder in (storage.incoming, storage.work):
+    for folder in (storage.incoming, storage.work, storage.shared):
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -1,4 +1,4 @@
-"""Supervises the worker process: starts it, watches its heartbeat, and replaces it."""
+"""Supervises a worker process or request process: starts it, watches its heartbeat, and replaces it."""
 
 import contextlib
 import json
@@ -13,11 +13,13 @@ import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 
 from alphareel.service.worker.child_process import SHOWN_VARIABLES
 from alphareel.telemetry.logging import get_logger
 
 SETTING_PREFIX = "ALPHAREEL_"
+WORKER_MODULE = "alphareel.server.worker_process"
 MIN_RESTART_DELAY = 1.0
 MAX_RESTART_DELAY = 30.0
 STABLE_AFTER = 60.0
@@ -40,7 +42,10 @@ class Supervisor:
     of a process that exited. ``heartbeat_file``: touched at each heartbeat, for ``alphareel health``.
     ``connect_template`` returns a socket to a template process for each worker.
 
-    A worker that was started loads its modules and waits until ``release`` is called.
+    ``module``: what the process runs. ``kind``: what the log calls it. ``inherited``: descriptors for it, by the option
+    that names them.
+
+    A process that was started loads its modules and waits until ``release`` is called.
     """
 
     def __init__(
@@ -54,7 +59,13 @@ class Supervisor:
         deregister: Callable[[str], None],
         heartbeat_file: Path | None = None,
         connect_template: Callable[[], socket.socket | None] = lambda: None,
+        module: str = WORKER_MODULE,
+        kind: str = "worker",
+        inherited: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
+        self._module = module
+        self._kind = kind
+        self._inherited = dict(inherited)
         self._settings = json.dumps(dict(settings))
         given = {**os.environ, **settings}
         self._environment = {
@@ -64,6 +75,8 @@ class Supervisor:
         }
         self._connect_template = connect_template
         self._released = threading.Event()
+        #: Set at the first sign of life of a process.
+        self.begun = threading.Event()
         self._home = home
         self._lock = lock
         self._stop_seconds = stop_seconds
@@ -109,7 +122,7 @@ class Supervisor:
                 return
             stable = time.monotonic() - started > STABLE_AFTER
             pause = MIN_RESTART_DELAY if stable else min(pause * 2, MAX_RESTART_DELAY)
-            get_logger(__name__).error("worker ended", exit_code=code, executor=executor_id, restart_in=pause)
+            get_logger(__name__).error(f"{self._kind} ended", exit_code=code, executor=executor_id, restart_in=pause)
             self._stopping.wait(pause)
 
     def _run_one(self, executor_id: str) -> int:
@@ -136,12 +149,14 @@ class Supervisor:
             "--pulse",
             str(pulse),
         ]
-        inherited = [self._lock, pulse]
+        inherited = [self._lock, pulse, *self._inherited.values()]
+        for option, descriptor in self._inherited.items():
+            arguments += [option, str(descriptor)]
         if template is not None:
             arguments += ["--template", str(template.fileno())]
             inherited.append(template.fileno())
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "alphareel.server.worker_process", *arguments],
+            [sys.executable, "-P", "-m", self._module, *arguments],
             stdin=subprocess.PIPE,  # kept open; EOF tells the worker that this process died
             env=self._environment,
             pass_fds=inherited,
@@ -165,8 +180,11 @@ class Supervisor:
                     process.send_signal(signal.SIGTERM)
                     deadline = time.monotonic() + self._stop_seconds + KILL_AFTER
                 late = deadline is not None and time.monotonic() > deadline
-                if (overdue := pulse.is_overdue()) or late:
-                    get_logger(__name__).error("worker killed", overdue=overdue, pid=process.pid)
+                overdue = pulse.is_overdue()
+                if pulse.has_begun:
+                    self.begun.set()
+                if overdue or late:
+                    get_logger(__name__).error(f"{self._kind} killed", overdue=overdue, pid=process.pid)
                     process.kill()
                     process.wait()
                 elif deadline is None:
@@ -188,7 +206,7 @@ class HeartbeatReader:
         self._descriptor = descriptor
         self._timeout = timeout
         self._file = file
-        self._started = False
+        self.has_begun = False
         self._silence = 0.0
         self._polled_at = time.monotonic()
 
@@ -198,11 +216,11 @@ class HeartbeatReader:
         self._silence += min(now - self._polled_at, MAX_POLL_GAP)
         self._polled_at = now
         if self._read():
-            self._started, self._silence = True, 0.0
+            self.has_begun, self._silence = True, 0.0
             if self._file is not None:
                 with suppress(OSError):  # a full disk does not end the worker
                     self._file.touch()
-        return self._silence > (self._timeout if self._started else max(self._timeout, STARTUP_TIMEOUT))
+        return self._silence > (self._timeout if self.has_begun else max(self._timeout, STARTUP_TIMEOUT))
 
     def _read(self) -> bool:
         try:

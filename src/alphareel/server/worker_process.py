@@ -16,7 +16,7 @@ from alphareel.server.installation import open_installation
 from alphareel.server.settings import settings_from, traces_are_wanted
 from alphareel.service.settings import Settings
 from alphareel.service.worker.confinement import hide_process
-from alphareel.service.worker.parent_watch import bind_to_parent, pulse_into, watch_input
+from alphareel.service.worker.parent_watch import bind_to_parent, first_line, pulse_into, watch_input
 from alphareel.telemetry.logging import configure_logging, get_logger
 from alphareel.telemetry.tracing import configure_tracing, shutdown_tracing
 
@@ -98,7 +98,7 @@ def main(arguments: list[str] | None = None) -> Any:
     bind_to_parent(options.parent)
     if options.pulse is not None:
         pulse_into(options.pulse)
-    settings = settings_from(json.loads(_first_line()))
+    settings = settings_from(json.loads(first_line()))
     watch_input()
     template = None if options.template is None else socket.socket(fileno=options.template)
     configure_logging(settings.log.level)
@@ -109,16 +109,6 @@ def main(arguments: list[str] | None = None) -> Any:
     except AlphareelError as error:
         get_logger(__name__).error("worker cannot start", error=str(error))
         _exit(1)
-
-
-def _first_line() -> bytes:
-    """Of standard input, from which nothing else is read."""
-    line = b""
-    while not line.endswith(b"\n") and (data := os.read(0, 65536)):
-        line += data
-    if not line:  # the parent ended before the worker was to begin
-        _exit(0)
-    return line
 
 
 if __name__ == "__main__":

@@ -129,10 +129,18 @@ class StorageSettings(SettingsGroup):
         ),
     )
 
+    process: str = ""
+    """Name of this request process; empty where one process answers all requests."""
+
     @property
     def incoming(self) -> Path:
-        """Folder of uploads that are being received."""
-        return self.data_dir / "incoming"
+        """Folder of uploads that this process is receiving."""
+        return self.data_dir / "incoming" / self.process
+
+    @property
+    def shared(self) -> Path:
+        """Folder of what request processes count together; empty after a start."""
+        return self.data_dir / "shared"
 
     @property
     def heartbeat(self) -> Path:
@@ -215,6 +223,13 @@ class HttpSettings(SettingsGroup):
     )
     port: int = Field(
         default=8080, ge=0, le=65535, validation_alias="PORT", description="Port to listen on; 0 picks a free one."
+    )
+    processes: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        validation_alias="API_PROCESSES",
+        description="Processes that answer requests. More than one: each is replaced when it dies or hangs.",
     )
     public_url: str | None = Field(
         default=None,

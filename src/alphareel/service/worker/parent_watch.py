@@ -29,6 +29,16 @@ def watch_input() -> None:
     threading.Thread(target=_await_end_of_input, name="parent-watch", daemon=True).start()
 
 
+def first_line() -> bytes:
+    """Of standard input, from which nothing else is read. Ends this process when the parent ended before it wrote."""
+    line = b""
+    while not line.endswith(b"\n") and (data := os.read(0, 65536)):
+        line += data
+    if not line:
+        os._exit(0)
+    return line
+
+
 def pulse_into(descriptor: int) -> None:
     """Write a byte every second for as long as this process can run threads; its reader sees when it hangs."""
     os.set_blocking(descriptor, False)  # a reader that stopped must not stop us
