@@ -68,6 +68,30 @@ def run_job(
         return (folder / "result.webm").read_text().split("\n")
 
 
+def test_a_job_that_runs_alone_gets_the_threads_of_all(open_spares: Callable[..., Spares], tmp_path: Path) -> None:
+    spares = open_spares(lone_threads=4, preload=Preload("light", "chroma", threads=1))
+    source = tmp_path / "source.mp4"
+    source.write_text("words")
+
+    def threads_of(name: str, *, save_memory: bool = False) -> int | None:
+        assert spares.wait_until_ready(60)
+        with spares.workspace(tmp_path / "work" / name) as folder:
+            output = Output(folder / "result.webm")
+            task = RunTask(source, (output,), Limits(), threads=1, save_memory=save_memory)
+            with spares.child(task) as started:
+                assert started.is_spare
+                assert isinstance(started.task, RunTask)
+                assert spares.wait_until_ready(60), "the next one, loaded while this one runs"
+                return started.task.threads
+
+    assert threads_of("me.job_1.1") == 4
+    assert threads_of("me.job_2.1") == 1, "it was loaded while another ran"
+    assert threads_of("me.job_3.1", save_memory=True) == 1
+    before = spares.pids()
+    wait_for(lambda: spares.pids() not in ([], before), 60)
+    assert threads_of("me.job_4.1") == 4
+
+
 def test_each_spare_serves_one_job_and_finds_nothing_of_the_one_before(spares: Spares, tmp_path: Path) -> None:
     used = []
     for _ in range(3):

@@ -21,6 +21,7 @@ from alphareel.db.usage import CallStore
 from alphareel.db.webhooks import WebhookStore
 from alphareel.domain.options import Options, Output
 from alphareel.http.serializers import JobSerializer
+from alphareel.machine import cores
 from alphareel.matting.tiers import list_engines
 from alphareel.queue.dbos_engine import DbosEngine
 from alphareel.server.inspection import IsolatedFetchInspection, IsolatedInspection
@@ -289,6 +290,7 @@ def build_spares(settings: Settings, executor_id: str, connection: socket.socket
         count=worker.jobs if worker.spare_idle_seconds else 0,
         idle_seconds=worker.spare_idle_seconds or math.inf,
         max_bytes=worker.spare_max_bytes,
+        lone_threads=0 if worker.threads else cores(),
         confined=worker.confined,
         preload=preload,
     )

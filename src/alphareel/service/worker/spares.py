@@ -37,6 +37,7 @@ from alphareel.telemetry.logging import get_logger
 _LOOK_SECONDS = 1.0
 _MAX_DEATHS = 3  # of spares in a row, after which they pause
 _PAUSE_SECONDS = 60.0
+_LONE_SECONDS = 0.5  # without a job, until spares are replaced by those for a lone one
 _COPIED_BYTES = 64 * 1024 * 1024  # of inputs on another file system, which cannot be linked
 
 
@@ -54,6 +55,8 @@ class SpareConfig:
     count: int = 1
     idle_seconds: float = 1800.0
     max_bytes: int = 0
+    #: Threads of a spare that was started while nothing ran: its job is likely to be alone. 0 for those of the job.
+    lone_threads: int = 0
     confined: bool = True
     preload: Preload | None = None
 
@@ -163,7 +166,7 @@ class Spares:
                 try:
                     if isinstance(task, RunTask | SplitTask):
                         self._remember(task)
-                        linked = _link_inputs(task, spare.inputs)
+                        linked = _link_inputs(self._with_threads(task, spare.preload), spare.inputs)
                         if linked is not None and spare.child.poll() is None:
                             yield StartedChild(spare.child, linked, is_spare=True)
                             return
@@ -215,6 +218,8 @@ class Spares:
         with self._lock:
             self._used_at, self._asleep = now, False
             candidates = [spare for spare in self._waiting if spare.ready is not None]
+            # The job that takes it is in use by now: alone it gets the most threads, else the fewest.
+            candidates.sort(key=_threads, reverse=self._busy == 1)
             self._wake_up.set()
             for spare in candidates:
                 self._waiting.remove(spare)
@@ -222,6 +227,14 @@ class Spares:
                     return spare
                 self._discard(spare)
         return None
+
+    def _with_threads(self, task: RunTask | SplitTask, loaded: Preload | None) -> RunTask | SplitTask:
+        """The task with as many threads as its engine was loaded for, unless it is to get by with fewer."""
+        run = task.run if isinstance(task, SplitTask) else task
+        if not self._config.lone_threads or run.save_memory or loaded is None:
+            return task
+        run = replace(run, threads=loaded.threads)
+        return replace(task, run=run) if isinstance(task, SplitTask) else run
 
     def _remember(self, task: RunTask | SplitTask) -> None:
         """The next job is likely to need the same engine."""
@@ -256,7 +269,7 @@ class Spares:
         if not self._template.is_alive or now < self._paused_until:
             return
         with self._lock:
-            bad = [spare for spare in self._waiting if self._is_bad(spare)]
+            bad = [spare for spare in self._waiting if self._is_bad(spare)] or self._outdated()
             for spare in bad:
                 self._waiting.remove(spare)
             missing = config.count - len(self._waiting)
@@ -285,8 +298,26 @@ class Spares:
             return True
         return False
 
+    def _outdated(self) -> list[_Spare]:
+        """One spare that would load something else now, while nothing runs and another one is ready."""
+        if not self._is_alone(_LONE_SECONDS):
+            return []
+        outdated = [spare for spare in self._waiting if spare.preload != self._next_preload()]
+        others = [spare for spare in self._waiting if spare not in outdated[:1]]
+        return outdated[:1] if not others or any(spare.ready for spare in others) else []
+
     def _is_idle(self) -> bool:
-        return not self._busy and time.monotonic() - self._used_at > self._config.idle_seconds
+        return self._is_alone(self._config.idle_seconds)
+
+    def _is_alone(self, seconds: float) -> bool:
+        """Whether nothing has run for so long."""
+        return not self._busy and time.monotonic() - self._used_at > seconds
+
+    def _next_preload(self) -> Preload | None:
+        """What a spare that starts now is to load."""
+        if self._preload is None or not self._config.lone_threads or self._busy:
+            return self._preload
+        return replace(self._preload, threads=max(self._preload.threads or 0, self._config.lone_threads))
 
     def _stop_when_idle(self) -> None:
         """End the spares and the template, unless they are in use."""
@@ -308,7 +339,7 @@ class Spares:
         config, name = self._config, uuid.uuid4().hex[:12]
         workspace = config.folder / f"{config.owner}.spare.{name}".removeprefix(".")
         inputs = workspace.with_name(f"{workspace.name}.inputs")
-        preload = self._preload
+        preload = self._next_preload()
         spare = _Spare(self._template.fork(), workspace, inputs, preload, _weights(preload))
         try:
             for folder in (workspace, inputs):
@@ -357,6 +388,10 @@ class Spares:
         close_child(spare.child)
         for folder in (spare.workspace, spare.inputs):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _threads(spare: _Spare) -> int:
+    return 0 if spare.preload is None else spare.preload.threads or 0
 
 
 def private_bytes(pid: int) -> int:
