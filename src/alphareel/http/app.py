@@ -48,6 +48,7 @@ from alphareel.http.token_bucket import SharedBuckets
 from alphareel.service.services import Services
 from alphareel.service.settings import HttpSettings, Settings
 from alphareel.service.studio import SignInCodes
+from alphareel.service.worker.spare_usage import read_usage
 
 
 def create_app(
@@ -79,7 +80,7 @@ def create_app(
         list_engines=list_engines,
         rate_limiter=Limiter(settings.rate_limits, shared=buckets),
         auth_failures=AuthFailureLimiter(settings.rate_limits.auth_failures, buckets=buckets),
-        metrics=Metrics(services.stats, shared=shared),
+        metrics=Metrics(services.stats, shared=shared, spares=partial(read_usage, settings.storage.spares)),
         upload_pool=UploadPool(),
         streams=StreamSlots(settings.http.streams_per_key),
         sign_in_codes=sign_in_codes,

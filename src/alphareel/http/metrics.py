@@ -1,7 +1,7 @@
 """Prometheus metrics: requests, and database statistics at the time of the scrape."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest, values
@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 
 from alphareel.domain.errors import Unavailable
 from alphareel.service.stats import CompletedJob, ServiceStats, StatsService
+from alphareel.service.worker.spare_usage import SpareUsage
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -24,13 +25,20 @@ class Metrics:
     ``shared``: folder in which request processes count together (``share_counts``); None for this process alone.
     """
 
-    def __init__(self, stats: StatsService, *, shared: Path | None = None) -> None:
+    def __init__(
+        self,
+        stats: StatsService,
+        *,
+        shared: Path | None = None,
+        spares: Callable[[], SpareUsage | None] = lambda: None,
+    ) -> None:
         self._registry = CollectorRegistry()
         self._shown = self._registry
         if shared is not None:
             self._shown = CollectorRegistry()
             MultiProcessCollector(self._shown, str(shared))  # type: ignore[no-untyped-call]
         self._shown.register(_DatabaseCollector(stats))
+        self._shown.register(_SpareCollector(spares))
         self._requests = Counter(
             "alphareel_http_requests", "HTTP requests.", ("method", "route", "status"), registry=self._registry
         )
@@ -78,6 +86,16 @@ class _DatabaseCollector(Collector):
         yield _gauge("alphareel_database_up", "Whether the database responded.", 1)
         yield from _counts(stats)
         yield from _durations(stats)
+
+
+class _SpareCollector(Collector):
+    def __init__(self, usage: Callable[[], SpareUsage | None]) -> None:
+        self._usage = usage
+
+    def collect(self) -> Iterator[Metric]:
+        if (usage := self._usage()) is not None:
+            yield _gauge("alphareel_spares", "Child processes that wait for a job.", usage.count)
+            yield _gauge("alphareel_spare_memory_bytes", "Memory that they hold for themselves.", usage.memory_bytes)
 
 
 def _counts(stats: ServiceStats) -> Iterator[Metric]:

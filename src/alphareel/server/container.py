@@ -74,6 +74,7 @@ from alphareel.service.worker.messages import Preload
 from alphareel.service.worker.reconciler import Reconciler, ReconcilerConfig
 from alphareel.service.worker.remote import RemoteTasks
 from alphareel.service.worker.runner import Worker
+from alphareel.service.worker.spare_usage import SECONDS, write_usage
 from alphareel.service.worker.spares import SpareConfig, Spares
 from alphareel.service.worker.tasks import RunTask
 from alphareel.telemetry.logging import hide_secret
@@ -295,6 +296,12 @@ def build_spares(settings: Settings, executor_id: str, connection: socket.socket
         preload=preload,
     )
     return Spares(config, connection=connection)
+
+
+def build_spare_usage(settings: Settings, spares: Spares) -> PeriodicTask:
+    """Says how much memory the spares hold, in a worker process."""
+    path = settings.storage.spares
+    return PeriodicTask("spare usage", lambda: write_usage(path, spares.usage()), seconds=SECONDS)
 
 
 def build_worker(

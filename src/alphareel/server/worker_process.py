@@ -39,6 +39,7 @@ def run_worker(settings: Settings, *, executor_id: str, home: str, template: soc
         )
         dispatcher, sweeper = container.build_webhook_dispatcher(installation), container.build_sweeper(installation)
         scenarios = container.build_scenario_runner(installation, spares)
+        usage = container.build_spare_usage(settings, spares)
         # On record before the engine can claim a job under this ID, and not sooner: then it counts as a worker.
         engine.launch(lambda: installation.executors.add_executor(executor_id, home=home))
 
@@ -55,6 +56,7 @@ def run_worker(settings: Settings, *, executor_id: str, home: str, template: soc
         dispatcher.start()
         sweeper.start()
         scenarios.start()
+        usage.start()
         get_logger(__name__).info("worker ready", executor=executor_id)
         stop.wait()
         reconciler.drain()
@@ -65,6 +67,7 @@ def run_worker(settings: Settings, *, executor_id: str, home: str, template: soc
         dispatcher.stop()
         sweeper.stop()
         scenarios.stop()
+        usage.stop()
         reconciler.stop()
         heartbeat.stop()
         spares.stop()

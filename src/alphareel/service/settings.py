@@ -148,6 +148,11 @@ class StorageSettings(SettingsGroup):
         return self.data_dir / "heartbeat"
 
     @property
+    def spares(self) -> Path:
+        """File in which its worker process says how much memory its spares hold."""
+        return self.data_dir / "spares"
+
+    @property
     def work(self) -> Path:
         """Folder of the files of running attempts."""
         return self.data_dir / "work"

@@ -30,6 +30,7 @@ from alphareel.service.worker.child_process import (
 from alphareel.service.worker.confinement import Confinement
 from alphareel.service.worker.events import Ready, event_from_json
 from alphareel.service.worker.messages import ChildSetup, Preload
+from alphareel.service.worker.spare_usage import SpareUsage
 from alphareel.service.worker.tasks import ChildTask, RunTask, SplitTask, task_folder, task_inputs, with_inputs
 from alphareel.service.worker.template_process import ForkedChild, TemplateGone, TemplateProcess
 from alphareel.telemetry.logging import get_logger
@@ -116,6 +117,11 @@ class Spares:
         """Processes of the spares that wait."""
         with self._lock:
             return [spare.child.pid for spare in self._waiting]
+
+    def usage(self) -> SpareUsage:
+        """How many spares wait, and the memory that they hold for themselves."""
+        pids = self.pids()
+        return SpareUsage(len(pids), sum(map(private_bytes, pids)))
 
     def is_ready(self) -> bool:
         """Whether a job could begin at once."""
