@@ -10,7 +10,10 @@ import alphareel
 from alphareel.domain import errors
 from alphareel.domain.clip import Limits
 from alphareel.domain.corrections import correction_from_json, correction_to_json, parse_correction
-from alphareel.matting.correction import Click, SmallFrame, correct_by_box, correct_by_clicks, spread
+from alphareel.matting.correction import Click, SmallFrame, correct_by_box, correct_by_clicks
+from alphareel.matting.features import load_features
+from alphareel.matting.runtime import Runtime
+from alphareel.matting.spread import find_hardness, harden, spread
 from alphareel.media.reader import open_reader
 from alphareel.testing.clips import make_clip
 
@@ -30,6 +33,16 @@ def scene(index, *, ball=True):
         cv2.circle(alpha, center, 14, 1.0, -1)
     noise = np.random.default_rng(index).integers(0, 5, picture.shape, np.uint8)
     return cv2.add(picture, noise), alpha
+
+
+@pytest.fixture(scope="module")
+def extract():
+    return load_features(Runtime(threads=1), matrix=1, full_range=False).extract
+
+
+def patched(frame, patch):
+    share = patch.weight.astype(np.float32) / 255
+    return frame.alpha + (patch.alpha / np.float32(255) - frame.alpha) * share
 
 
 def frames(count, *, ball=True):
@@ -59,27 +72,66 @@ def test_a_box_keeps_what_it_encloses():
     assert error(corrected, 0) < 0.3 * error(frame.alpha, 0)
 
 
-def test_a_correction_spreads_along_the_motion_and_raises_no_error():
+def test_a_correction_spreads_along_the_motion_and_raises_no_error(extract):
     clip = frames(20)
     corrected = correct_by_clicks(clip[4].picture, clip[4].alpha, [Click(72, 60, keep=True)], None)
-    patches = dict(spread(clip[4], corrected, clip[5:])) | dict(spread(clip[4], corrected, clip[3::-1]))
+    patches = dict(spread(clip[4], corrected, clip[5:], extract))
+    patches |= dict(spread(clip[4], corrected, clip[3::-1], extract))
     assert set(patches) == set(range(20)) - {4}
     for index, patch in patches.items():
-        share = patch.weight.astype(np.float32) / 255
-        result = clip[index].alpha + (patch.alpha / np.float32(255) - clip[index].alpha) * share
-        assert error(result, index) < 0.5 * error(clip[index].alpha, index)
+        assert error(patched(clip[index], patch), index) < 0.5 * error(clip[index].alpha, index)
 
 
-def test_a_correction_ends_where_its_subject_disappears():
+def test_a_correction_ends_where_its_subject_disappears(extract):
     clip = frames(6) + [SmallFrame(6 + n, scene(6 + n, ball=False)[0], scene(6 + n, ball=False)[1]) for n in range(6)]
     corrected = correct_by_clicks(clip[0].picture, clip[0].alpha, [Click(64, 60, keep=True)], None)
-    patches = dict(spread(clip[0], corrected, clip[1:]))
+    patches = dict(spread(clip[0], corrected, clip[1:], extract))
     assert 3 in patches
     for index in range(7, 12):
         if index in patches:
-            share = patches[index].weight / np.float32(255)
-            result = clip[index].alpha + (patches[index].alpha / np.float32(255) - clip[index].alpha) * share
-            assert float(np.abs(result - clip[index].alpha).mean()) < 0.01
+            assert float(np.abs(patched(clip[index], patches[index]) - clip[index].alpha).mean()) < 0.01
+
+
+def test_a_mask_of_one_frame_raises_no_error_where_the_engine_is_right(extract):
+    wrong = SmallFrame(0, scene(0)[0], np.zeros((HEIGHT, WIDTH), np.float32))
+    right = [SmallFrame(n, *scene(n)) for n in range(1, 10)]
+    for pts, patch in spread(wrong, scene(0)[1], right, extract):
+        assert error(patched(right[pts - 1], patch), pts) < 0.005
+
+
+def test_a_small_correction_leaves_what_is_far_from_it(extract):
+    clip = frames(8)
+    far = [SmallFrame(f.pts, f.picture, f.alpha.copy()) for f in clip]
+    for frame in far:
+        frame.alpha[4:14, 130:150] = 0.8  # a mistake of the engine that nobody corrected
+    corrected = far[0].alpha.copy()
+    corrected[30:38, 26:34] = 0
+    patches = dict(spread(far[0], corrected, far[1:], extract))
+    assert patches
+    assert all(not patch.weight[:20, 120:].any() for patch in patches.values())
+
+
+def test_a_correction_ends_at_a_cut(extract):
+    clip = frames(6)
+    other = [SmallFrame(n, 255 - clip[n].picture, clip[n].alpha) for n in (4, 5)]
+    corrected = correct_by_clicks(clip[0].picture, clip[0].alpha, [Click(64, 60, keep=True)], None)
+    assert set(dict(spread(clip[0], corrected, [*clip[1:4], *other], extract))) == {1, 2, 3}
+
+
+def test_only_a_mask_says_how_hard_outlines_are():
+    soft = cv2.GaussianBlur(scene(0)[1], (0, 0), 3)
+    assert find_hardness(soft, scene(0)[1]) > 2
+    assert find_hardness(soft, soft) == 1
+    picture = scene(0)[0]
+    assert find_hardness(soft, correct_by_clicks(picture, soft, [Click(64, 60, keep=False)], None)) == 1
+    assert (harden(soft, 1) == soft).all()
+
+
+def test_features_have_cells_of_four_pixels_and_are_the_same_again(extract):
+    picture = scene(0)[0]
+    features = extract(picture)
+    assert features.shape[:2] == (HEIGHT // 4, WIDTH // 4)
+    assert (features == extract(picture)).all()
 
 
 def test_the_same_clicks_give_the_same_matte():

@@ -1,10 +1,10 @@
-"""Corrections of a matte: on one frame from clicks, a box or a painted mask, and spread along the motion.
+"""Corrections of a matte on one frame, from clicks, a box or a painted mask. ``spread`` carries them to other frames.
 
 All pictures are small: uint8 Y, U, V (h, w, 3); alphas are float32 (h, w) in 0..1. Measurements:
 docs/decisions/0030-corrections.md.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,26 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alphareel.imaging.frame import Frame, Plane
-from alphareel.matting.cuts import CutDetector
 from alphareel.matting.refine import refine
 from alphareel.matting.runtime import Array
 
 AREA = 320 * 180  # about this many pixels have the small pictures
-MAX_FRAMES = 300  # to which a correction spreads in each direction
 _KEEP, _REMOVE = 1.0, 0.0
 _FLOOD_STEPS = (14, 10, 7, 5, 3, 2)  # levels by which neighbors of one region may differ, tried in this order
 _MAX_REGION = 0.15  # share of the picture that one click may change
 _REACH = 7  # pixels around a region in which its outline is sought
-# A correction of more than this share of the subject is one of its shape: the subject is then segmented anew in every
-# frame. A smaller one is moved along the flow as it is.
-_SHAPE = 0.12
-_AGREED = 0.4  # share of the first difference from the engine's matte at which no correction is needed any more
-_MAX_GROWTH = 3.0  # of the subject's area, in either direction, before it counts as lost
-# The difference between the two should not grow unless the engine's matte is unsteady itself. If it grows by more than
-# this, the segmented subject drifts and is given up.
-_SLACK = 0.15
-_FALLOFF = 24.0
-_MIN_TRUST = 0.1  # below, the picture no longer agrees
 _BAND = np.ones((5, 5), np.uint8)
 _CROSS = np.ones((3, 3), np.uint8)
 _NOTHING: Any = None  # OpenCV asks for None where its type stubs want an array
@@ -115,71 +103,11 @@ def correct_by_box(picture: Plane, alpha: Array, box: tuple[float, float, float,
     return _merge(alpha, np.asarray(kept, np.float32))
 
 
-def spread(start: SmallFrame, corrected: Array, following: Iterable[SmallFrame]) -> Iterator[tuple[int, FramePatch]]:
-    """Patches of the frames after ``start`` (in either direction), until a cut or until the picture no longer agrees.
-
-    ``corrected``: the corrected alpha of ``start``. Yields (pts, patch).
-    """
-    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    touched: Any = cv2.dilate((np.abs(corrected - start.alpha) > 0.1).astype(np.float32), np.ones((9, 9), np.uint8))
-    if not touched.any():
-        return
-    initial = _disagreement(start.alpha, corrected)
-    by_shape, smallest, unsteadiness, trust = initial > _SHAPE, initial, 0.0, np.ones_like(corrected)
-    before, current, cuts = start, corrected, CutDetector()
-    cuts.is_cut(start.picture.transpose(2, 0, 1))
-    for frame in following:
-        if cuts.is_cut(frame.picture.transpose(2, 0, 1)):
-            return
-        source = _source(flow, frame.picture, before.picture)
-        match = _match(frame.picture, before.picture, source)
-        moved = _warp(current, source)
-        unsteadiness = max(unsteadiness, _disagreement(frame.alpha, _warp(before.alpha, source)))
-        if by_shape:
-            current = _segment(frame.picture, moved)
-            difference = _disagreement(frame.alpha, current)
-            area = float(current.sum()) / max(1.0, float(corrected.sum()))
-            if difference < _AGREED * initial or not 1 / _MAX_GROWTH < area < _MAX_GROWTH:
-                return
-            smallest = min(smallest, difference)
-            excess = difference - 3 * smallest - unsteadiness - _SLACK
-            weight = np.full_like(current, np.clip(1 - excess / _SLACK, 0, 1))
-        else:
-            touched = cv2.dilate(_warp(touched, source), _CROSS)
-            trust = np.minimum(1, _warp(trust, source)) * np.sqrt(match)
-            current = moved
-            weight = np.minimum(touched, trust)
-        if float(weight.max()) < _MIN_TRUST:
-            return
-        result = frame.alpha + (current - frame.alpha) * weight
-        if not by_shape:
-            current = np.asarray(result, np.float32)
-        yield frame.pts, make_patch(frame.alpha, np.asarray(result, np.float32))
-        before = frame
-
-
 def make_patch(alpha: Array, corrected: Array, exact: Plane | None = None) -> FramePatch:
     """The patch that turns ``alpha`` into ``corrected``; both (h, w), 0 to 1. It changes only what differs."""
     changed = cv2.dilate((np.abs(corrected - alpha) > 1 / 64).astype(np.float32), _BAND)
     weight = cv2.blur(changed, (3, 3)) * 255
     return FramePatch(_levels(corrected), np.asarray(weight + 0.5, np.uint8), exact)
-
-
-def _disagreement(alpha: Array, other: Array) -> float:
-    """Sum of the difference, without a band along the outline of ``other``, as a share of the area of ``other``."""
-    inside = (other > 0.5).astype(np.uint8)
-    band = cv2.dilate(inside, _BAND) != cv2.erode(inside, _BAND)
-    return float(np.abs(alpha - other)[~band].sum()) / max(20, int(inside.sum()))
-
-
-def _segment(picture: Plane, prior: Array) -> Array:
-    """The subject of ``prior`` in this picture: its inside and the far outside stay, GrabCut decides between."""
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (13, 13))
-    labels = np.where(prior > 0.5, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
-    labels[cv2.erode((prior > 0.9).astype(np.uint8), disc) > 0] = cv2.GC_FGD
-    labels[cv2.dilate((prior > 0.1).astype(np.uint8), disc) == 0] = cv2.GC_BGD
-    found = _grab_cut(picture, labels)
-    return np.asarray(cv2.GaussianBlur(found, (0, 0), 1.0), np.float32)
 
 
 def _grab_cut(picture: Plane, labels: Plane) -> Array:
@@ -245,26 +173,6 @@ def _inside(box: tuple[float, float, float, float] | None, shape: tuple[int, ...
     inside = np.zeros(shape, np.uint8)
     inside[int(y) : int(np.ceil(y + height)), int(x) : int(np.ceil(x + width))] = 1
     return inside
-
-
-def _source(flow: Any, picture: Plane, before: Plane) -> Array:
-    """The position of each pixel in the picture before: x and y, float32 (h, w, 2)."""
-    now, then = (np.ascontiguousarray(p[..., 0]) for p in (picture, before))
-    height, width = now.shape
-    grid = np.dstack(np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)))
-    return np.asarray(flow.calc(now, then, _NOTHING) + grid, np.float32)
-
-
-def _match(picture: Plane, before: Plane, source: Array) -> Array:
-    warped = cv2.remap(before, source, _NOTHING, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    difference = cv2.absdiff(picture, warped).astype(np.float32).sum(axis=2)
-    return np.asarray(np.exp(-np.square(cv2.blur(difference, (5, 5)) / _FALLOFF)), np.float32)
-
-
-def _warp(values: Array, source: Array) -> Array:
-    return np.asarray(
-        cv2.remap(values, source, _NOTHING, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32
-    )
 
 
 def _levels(alpha: NDArray[np.float32]) -> Plane:

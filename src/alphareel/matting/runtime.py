@@ -37,9 +37,9 @@ _IDLE_SECONDS = 300.0
 class OnnxSession:
     """A loaded network, which any number of threads may use. Opened by ``Runtime.open``."""
 
-    def __init__(self, path: Path, *, threads: int, device: Device) -> None:
+    def __init__(self, path: Path, *, threads: int, device: Device, outputs: Sequence[str] = ()) -> None:
         self.path = path
-        self._session = _create_session(path, threads=threads, device=device)
+        self._session = _create_session(path, threads=threads, device=device, outputs=outputs)
         memory.trim()  # optimizing the graph took more than the network keeps
         self.inputs: Mapping[str, Shape] = {i.name: _shape(i.shape) for i in self._session.get_inputs()}
         self.outputs: Mapping[str, Shape] = {o.name: _shape(o.shape) for o in self._session.get_outputs()}
@@ -90,14 +90,14 @@ class Runtime:
         if self.threads is not None and self.threads < 1:
             raise InvalidRequest(f"{self.threads} threads cannot run a network.", hint="Use 1 or more.")
 
-    def open(self, path: Path) -> OnnxSession:
+    def open(self, path: Path, *, outputs: Sequence[str] = ()) -> OnnxSession:
         """A session for this file, from the cache if it was used recently.
 
-        Raises WeightsInvalid when the file is not a network, ModelUnavailable when the device is missing.
+        ``outputs``: names of further values inside the network that can be asked for. Raises WeightsInvalid when the file is not a network, ModelUnavailable when the device is missing.
         """
         threads = threads_for(self)
-        key = (sha256_of(path), threads, self.device)
-        return _SESSIONS.get(key, lambda: OnnxSession(path, threads=threads, device=self.device))
+        key = (sha256_of(path), threads, self.device, tuple(outputs))
+        return _SESSIONS.get(key, lambda: OnnxSession(path, threads=threads, device=self.device, outputs=outputs))
 
 
 def threads_for(runtime: Runtime) -> int:
@@ -184,7 +184,7 @@ def _onnxruntime() -> Any:
     return onnxruntime
 
 
-def _create_session(path: Path, *, threads: int, device: Device) -> Any:
+def _create_session(path: Path, *, threads: int, device: Device, outputs: Sequence[str]) -> Any:
     ort = _onnxruntime()
     if device not in devices():
         raise ModelUnavailable(
@@ -192,11 +192,31 @@ def _create_session(path: Path, *, threads: int, device: Device) -> Any:
             hint="Install the build of onnxruntime for this device, or choose another device.",
         )
     try:
-        return ort.InferenceSession(str(path), _session_options(ort, threads), providers=[_PROVIDERS[device]])
+        network: str | bytes = _with_outputs(path.read_bytes(), outputs) if outputs else str(path)
+        return ort.InferenceSession(network, _session_options(ort, threads), providers=[_PROVIDERS[device]])
     except Exception as error:
         raise WeightsInvalid(
             f"{path.name} cannot be loaded: {str(error)[:300]}", hint="Download the file again."
         ) from error
+
+
+def _with_outputs(network: bytes, names: Sequence[str]) -> bytes:
+    """The network with further outputs.
+
+    Messages of Protocol Buffers that follow each other are merged. So it is enough to append a model (field 7: graph)
+    whose graph has these outputs (field 12) with their names (field 1).
+    """
+    graph = b"".join(_message(12, _message(1, name.encode())) for name in names)
+    return network + _message(7, graph)
+
+
+def _message(field: int, content: bytes) -> bytes:
+    return _varint(field << 3 | 2) + _varint(len(content)) + content
+
+
+def _varint(value: int) -> bytes:
+    low = value & 0x7F
+    return bytes([low]) if value < 0x80 else bytes([low | 0x80]) + _varint(value >> 7)
 
 
 def _session_options(ort: Any, threads: int) -> Any:

@@ -14,10 +14,12 @@ from alphareel.domain.corrections import Correction
 from alphareel.domain.errors import FieldProblem, InvalidRequest
 from alphareel.imaging.frame import Frame, Plane
 from alphareel.matting import correction as matting
+from alphareel.matting import spread as spreading
 from alphareel.matting import subject_identifier
 from alphareel.matting.correction import Click, FramePatch, SmallFrame
+from alphareel.matting.features import FeatureExtractor, load_features
 from alphareel.matting.model_input import fit_size
-from alphareel.matting.runtime import Array
+from alphareel.matting.runtime import Array, Runtime
 from alphareel.matting.subject_identifier import SubjectIdentifier
 from alphareel.media.brush import Brush, read_brush
 from alphareel.media.reader import Reader, open_reader
@@ -89,10 +91,11 @@ def plan_edits(
     limits: Limits,
     *,
     seconds: float | None = None,
+    threads: int | None = None,
 ) -> MatteEdits:
     """What the corrections change, in their order. ``seconds``: the matte ends there; None for the clip's end.
 
-    Each spreads from its frame until a cut, the next corrected frame, or until the picture no longer agrees. Raises
+    Each spreads from its frame until a cut, the next corrected frame, or until the engine is right again. Raises
     InvalidRequest for a frame outside the clip, a point outside the frame or a mask of another size.
     """
     edits = MatteEdits(
@@ -104,6 +107,8 @@ def plan_edits(
     with open_reader(source, limits) as reader:
         clip = reader.clip
         ticks = _ticks(reader, pointed, seconds)
+    matrix, full_range = clip.color.resolved_matrix(clip.height), clip.color.full_range
+    features = load_features(Runtime(threads=threads), matrix=matrix, full_range=full_range)
     corrected_ticks = sorted(set(ticks))
     for tick in corrected_ticks:
         own = [c for c, t in zip(pointed, ticks, strict=True) if t == tick]
@@ -111,7 +116,7 @@ def plan_edits(
         lower = corrected_ticks[position - 1] if position else None
         upper = corrected_ticks[position + 1] if position + 1 < len(corrected_ticks) else None
         window = _Window(source, matte, clip, limits, seconds=seconds, lower=lower, upper=upper)
-        for pts, patch in _correct(window, tick, own):
+        for pts, patch in _correct(window, tick, own, features):
             edits.patches.setdefault(pts, patch)
     return edits
 
@@ -131,7 +136,7 @@ class _Window:
     @property
     def reach(self) -> int:
         """Ticks to which a correction spreads at most."""
-        return round(matting.MAX_FRAMES / self.clip.rate / self.clip.time_base)
+        return round(spreading.MAX_FRAMES / self.clip.rate / self.clip.time_base)
 
     def frames(self, tick: int) -> Iterator[tuple[Frame, Plane]]:
         """Frames and alphas from the reach before ``tick`` on."""
@@ -151,7 +156,9 @@ class _Window:
                 yield frame, alphas.alpha_at(moment)
 
 
-def _correct(window: _Window, tick: int, corrections: Sequence[Correction]) -> Iterator[tuple[int, FramePatch]]:
+def _correct(
+    window: _Window, tick: int, corrections: Sequence[Correction], features: FeatureExtractor
+) -> Iterator[tuple[int, FramePatch]]:
     """Patches of the corrected frame and of those to which its corrections spread."""
     earlier: list[SmallFrame] = []
     frames = window.frames(tick)
@@ -164,9 +171,9 @@ def _correct(window: _Window, tick: int, corrections: Sequence[Correction]) -> I
                 continue
             corrected, exact = _on_frame(current, alpha, corrections, window.limits)
             yield frame.pts, matting.make_patch(small, corrected, exact)
-            yield from matting.spread(current, corrected, reversed(earlier))
+            yield from spreading.spread(current, corrected, reversed(earlier), features.extract)
             later = (SmallFrame(f.pts, *small_views(f, a)) for f, a in frames)
-            yield from matting.spread(current, corrected, later)
+            yield from spreading.spread(current, corrected, later, features.extract)
             return
 
 

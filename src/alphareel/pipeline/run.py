@@ -85,7 +85,9 @@ def run(
             selected = tiers.choose(options, models_dir, threads, device, engine_priority=engine_priority)
         else:
             first = Fraction(0) if chunk is None else chunk.start * reader.clip.time_base
-            edit = plan_edits(source, matte, corrections, limits, seconds=options.preview_duration).apply
+            edit = plan_edits(
+                source, matte, corrections, limits, seconds=options.preview_duration, threads=threads
+            ).apply
             selected = open_matte(matte, reader.clip, models_dir, threads, stack, start=first, edit=edit)
         session = start_session(selected.engine, source, reader.clip, options, limits)
         tags = _matte_tags(outputs, selected, session, options)
