@@ -78,9 +78,9 @@ def find(
     ground_truths, reasons = [_generated(Path(stack.enter_context(tempfile.TemporaryDirectory())))], []
     parts = {
         "ccp": _photos(folder / "ccp"),
-        "davis": [t for name in _DAVIS_PEOPLE for t in _sequence(folder / "davis" / name)],
-        "composite": _composite(folder),
-        "far": _far(folder),
+        "davis": [t for name in _DAVIS_PEOPLE for t in sequence(folder / "davis" / name)],
+        "composite": composite(folder),
+        "far": far(folder),
         "greenscreen": _screen(folder),
     }
     for name, part in parts.items():
@@ -118,14 +118,14 @@ def _photos(folder: Path) -> list[GroundTruth]:
     return ground_truths
 
 
-def _sequence(folder: Path, group: str = "davis people", subject: Subject = "people") -> list[GroundTruth]:
+def sequence(folder: Path, group: str = "davis people", subject: Subject = "people") -> list[GroundTruth]:
     photos, masks = sorted((folder / "rgb").glob("*.jpg")), sorted((folder / "mask").glob("*.png"))
     return [_pictures(group, folder.name, photos, masks, subject=subject)] if photos else []
 
 
 def _any_subject(folder: Path, objects: Path, name: str, group: str) -> list[GroundTruth]:
     """A sequence from one of the two places where it may be."""
-    return _sequence(folder / "davis" / name, group, "anything") or _sequence(
+    return sequence(folder / "davis" / name, group, "anything") or sequence(
         objects / "clip+mask" / "davis16" / name, group, "anything"
     )
 
@@ -134,7 +134,7 @@ def _empty_scene(photo: Path) -> GroundTruth:
     return _pictures("empty scenes", photo.stem, [photo] * WARMUP_FRAMES, None, still=True, subject="nothing")
 
 
-def _composite(folder: Path) -> list[GroundTruth]:
+def composite(folder: Path) -> list[GroundTruth]:
     ground_truths = []
     for path in sorted((folder / "composite").glob("*_rgb.mp4")):
         mattes = path.with_name(path.name.replace("_rgb.mp4", "_alpha.mkv"))
@@ -142,7 +142,7 @@ def _composite(folder: Path) -> list[GroundTruth]:
     return ground_truths
 
 
-def _far(folder: Path) -> list[GroundTruth]:
+def far(folder: Path) -> list[GroundTruth]:
     if small_subject.sources(folder) is None:
         return []
     clip = _clip(*small_subject.SIZE)

@@ -128,10 +128,10 @@ def test_only_a_mask_says_how_hard_outlines_are():
 
 
 def test_features_have_cells_of_four_pixels_and_are_the_same_again(extract):
-    picture = scene(0)[0]
-    features = extract(picture)
+    frame = frames(1)[0]
+    features = extract(frame)
     assert features.shape[:2] == (HEIGHT // 4, WIDTH // 4)
-    assert (features == extract(picture)).all()
+    assert (features == extract(frame)).all()
 
 
 def test_the_same_clicks_give_the_same_matte():

@@ -64,11 +64,15 @@ class FramePatch:
 
 @dataclass(frozen=True)
 class SmallFrame:
-    """A frame of the clip as corrections see it. ``pts``: ticks."""
+    """A frame of the clip as corrections see it. ``pts``: ticks.
+
+    ``detail``: the picture at about twice the size, uint8 Y (2h, 2w) and U, V (h, w), or None.
+    """
 
     pts: int
     picture: Plane
     alpha: Array
+    detail: tuple[Plane, Plane, Plane] | None = None
 
 
 def correct_by_clicks(

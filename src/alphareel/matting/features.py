@@ -1,4 +1,4 @@
-"""Features of pictures, for telling the parts of a clip apart: what the bundled network for any subject sees in them."""
+"""Features of pictures: what the bundled network for any subject sees in them, and their colors."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -7,7 +7,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from alphareel.imaging.frame import Plane
+from alphareel.imaging.frame import Frame, Plane
+from alphareel.matting.correction import SmallFrame
 from alphareel.matting.model_input import to_rgb
 from alphareel.matting.models import subject
 from alphareel.matting.runtime import Array, OnnxSession, Runtime
@@ -26,17 +27,19 @@ _MEMORY_STRIDE = 16
 
 @dataclass(frozen=True)
 class FeatureExtractor:
-    """Finds the features of small pictures. ``matrix``, ``full_range``: how their Y, U, V turn into R, G, B."""
+    """Finds the features of small frames. ``matrix``, ``full_range``: how their Y, U, V turn into R, G, B."""
 
     session: OnnxSession
     matrix: int
     full_range: bool
 
-    def extract(self, picture: Plane) -> Array:
-        """Features float32 (rows, columns, channels) of a picture, uint8 Y, U, V (h, w, 3). Cells are 4 pixels wide."""
-        height, width = (max(_MULTIPLE, round(_SCALE * s / _MULTIPLE) * _MULTIPLE) for s in picture.shape[:2])
+    def extract(self, frame: SmallFrame) -> Array:
+        """Features float32 (rows, columns, channels) of a frame. A cell is four pixels of its picture wide."""
+        picture = frame.picture
+        width, height = input_size(picture)
+        detail = tuple(cv2.split(picture)) if frame.detail is None else frame.detail
         enlarge = partial(cv2.resize, dsize=(width, height), interpolation=cv2.INTER_CUBIC)
-        model_input = np.stack([np.asarray(enlarge(plane), np.uint8) for plane in cv2.split(picture)])
+        model_input = np.stack([np.asarray(enlarge(plane), np.uint8) for plane in detail])
         rgb = to_rgb(model_input, matrix=self.matrix, full_range=self.full_range)
         channels = self.session.inputs["memory"][1]
         memory = np.zeros((1, channels or 1, height // _MEMORY_STRIDE, width // _MEMORY_STRIDE), np.float32)
@@ -44,6 +47,21 @@ class FeatureExtractor:
         size = (layers[0].shape[2], layers[0].shape[1])
         planes: list[Any] = [cv2.resize(plane, size) for layer in layers for plane in layer]
         return np.stack([*planes, *_colors(picture, size)], axis=-1).astype(np.float32)
+
+
+def input_size(picture: Plane) -> tuple[int, int]:
+    """The size (width, height) of the network's input for small pictures of this size."""
+    height, width = (max(_MULTIPLE, round(_SCALE * side / _MULTIPLE) * _MULTIPLE) for side in picture.shape[:2])
+    return width, height
+
+
+def detail_of(frame: Frame, picture: Plane) -> tuple[Plane, Plane, Plane]:
+    """The frame at the size of the network's input, chroma at half of it. ``picture``: the small one."""
+    width, height = input_size(picture)
+    sizes = ((width, height), (width // 2, height // 2), (width // 2, height // 2))
+    planes = zip((frame.y, frame.u, frame.v), sizes, strict=True)
+    y, u, v = (np.asarray(cv2.resize(p, s, interpolation=cv2.INTER_AREA), np.uint8) for p, s in planes)
+    return y, u, v
 
 
 def load_features(runtime: Runtime, *, matrix: int, full_range: bool) -> FeatureExtractor:
@@ -54,7 +72,7 @@ def load_features(runtime: Runtime, *, matrix: int, full_range: bool) -> Feature
 def _colors(picture: Plane, size: tuple[int, int]) -> list[Array]:
     """The mean color of each cell, its squares and its products."""
     y, u, v = (
-        np.asarray(cv2.resize(plane, size, interpolation=cv2.INTER_AREA), np.float32) / 64 - 2
+        np.asarray(cv2.resize(plane, size, interpolation=cv2.INTER_AREA), np.float32) / np.float32(64) - np.float32(2)
         for plane in cv2.split(picture)
     )
-    return [y, u, v, y * y, u * u, v * v, y * u, y * v, u * v]
+    return [np.asarray(plane, np.float32) for plane in (y, u, v, y * y, u * u, v * v, y * u, y * v, u * v)]

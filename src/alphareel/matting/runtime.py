@@ -93,7 +93,8 @@ class Runtime:
     def open(self, path: Path, *, outputs: Sequence[str] = ()) -> OnnxSession:
         """A session for this file, from the cache if it was used recently.
 
-        ``outputs``: names of further values inside the network that can be asked for. Raises WeightsInvalid when the file is not a network, ModelUnavailable when the device is missing.
+        ``outputs``: names of further values inside the network that can be asked for. Raises WeightsInvalid when the
+        file is not a network or has no such values, ModelUnavailable when the device is missing.
         """
         threads = threads_for(self)
         key = (sha256_of(path), threads, self.device, tuple(outputs))

@@ -1,8 +1,10 @@
 """Spreads a correction from its frame to the frames around it.
 
-Two witnesses say what belongs to the subject in the next frame: the optical flow, which carries the former result there,
-and an appearance model, which has learned from the corrected frame. Together with the engine's own matte they give a
-probability for each pixel. Where it contradicts the engine the matte is corrected; everywhere else it stays as it is.
+Three witnesses say what belongs to the subject in the next frame: the optical flow, which carries the former result
+there, an appearance model, which has learned from the corrected frame, and the colors on both sides of the outline.
+Together with the engine's own matte they give a probability for each pixel. Where it contradicts the engine more than
+the engine is sure, the matte is corrected; everywhere else it stays as it is, unless the corrected frame has harder
+outlines.
 
 All pictures are small: uint8 Y, U, V (h, w, 3); alphas are float32 (h, w) in 0..1. Measurements:
 docs/decisions/0048-spreading.md.
@@ -20,23 +22,28 @@ from alphareel.matting.correction import FramePatch, SmallFrame, make_patch
 from alphareel.matting.cuts import CutDetector
 from alphareel.matting.runtime import Array
 
-# Features float32 (rows, columns, channels) of a picture. See ``matting.features``.
-Extract: TypeAlias = Callable[[Plane], Array]
+# Features float32 (rows, columns, channels) of a frame. See ``matting.features``.
+Extract: TypeAlias = Callable[[SmallFrame], Array]
 
-MAX_FRAMES = 300  # to which a correction spreads in each direction
-# Of the evidence (see ``_weigh``), in its order. Fitted by ``python -m benchmarks.corrections --fit``.
-_WEIGHTS = (1.99, 1.18, 0.26, -0.23, 0.42, -0.28, 1.2, 0.82, 0.89, 0.81, -0.15, 0.13, -0.31)
+MAX_FRAMES = 200  # to which a correction spreads in each direction
+# Of the evidence (see ``_weigh``), in its order. Fitted by ``python -m benchmarks.corrections --fit``, then chosen.
+WEIGHTS = (1.99, 1.18, 0.26, -0.23, 0.42, -0.28, 1.2, 0.82, 0.89, 0.81, -0.15, 0.13, -0.31, 0.45, 0.2)
 _SECOND = 24  # frames after which the appearance counts most
 _HARDNESSES = (1.5, 2, 3, 4, 6, 10)  # factors of the contrast of an outline, tried in this order
 _MIN_HARDNESS = 1.5  # of a corrected outline
 _RIDGE = 0.003
 _NOVELTY = 0.1  # share of a frame in what the appearance model learns after the corrected frame
 _LEARN_EVERY = 2  # frames
-_SMALL = 0.12  # share of the subject: a correction of less than that changes nothing far from what it touched
+# A correction of less than this share of the subject changes nothing far from what it touched, unless it touched most
+# of the outline, as a painted mask of the whole subject does.
+_SMALL = 0.12
+_WHOLE = 0.6
 _REACH = 13  # pixels around that which it may change
 _AGREED = 12  # frames without anything to correct, after which the engine is right again
 _MIN_CHANGE = 0.002  # of the subject
 _FALLOFF = 24.0
+_WINDOW = (21, 21)
+_NOISE = 40.0  # variance of a color, in levels squared, that says nothing
 _NOTHING: Any = None  # OpenCV asks for None where its type stubs want an array
 
 
@@ -48,13 +55,13 @@ def spread(
     ``corrected``: the corrected alpha of ``start``. Yields (pts, patch).
     """
     for evidence in gather(start, corrected, following, extract):
-        result = evidence.judge(_WEIGHTS)
+        result = evidence.judge(WEIGHTS)
         yield evidence.pts, make_patch(evidence.alpha, result)
 
 
 @dataclass
 class Evidence:
-    """What speaks for and against each pixel of a frame. ``signs``: float32 (h, w, 13), about -1 to 1 each.
+    """What speaks for and against each pixel of a frame. ``signs``: float32 (h, w, 15), about -1 to 1 each.
 
     ``alpha``: the engine's. ``judge`` must be called before the next one is asked for, because that builds on it.
     """
@@ -69,11 +76,13 @@ class Evidence:
 
     def judge(self, weights: tuple[float, ...]) -> Array:
         """The corrected alpha of the frame."""
-        vote = self.signs @ np.asarray(weights, np.float32)
+        vote = _multiply(self.signs.reshape(-1, len(weights)), np.array(weights, np.float32)).reshape(self.alpha.shape)
         probability = np.asarray(1 / (1 + np.exp(-vote)), np.float32)
-        contradicted = (np.abs(probability - self.alpha) > 0.5) & (self.allowed > 0.5)
-        hard, own = harden(probability, max(self.hardness, _MIN_HARDNESS)), harden(self.alpha, self.hardness)
-        self.result = np.where(contradicted, hard, np.where(self.allowed > 0.5, own, self.alpha)).astype(np.float32)
+        both = (probability + self.alpha) / 2
+        contradicted = (np.abs(probability - self.alpha) > 0.5) | ((both > 0.5) != (self.alpha > 0.5))
+        own = harden(both, self.hardness) if self.hardness > 1 else self.alpha
+        result = np.where(contradicted, harden(probability, max(self.hardness, _MIN_HARDNESS)), own)
+        self.result = np.asarray(np.where(self.allowed > 0.5, result, self.alpha), np.float32)
         self.certainty = np.asarray(np.square(2 * probability - 1), np.float32)
         return self.result
 
@@ -86,22 +95,29 @@ def gather(
     if not changed.any():
         return
     motion = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    appearance = _Appearance(extract(start.picture), corrected)
+    appearance = _Appearance(extract(start), corrected)
     initial, hardness = disagreement(start.alpha, corrected), find_hardness(start.alpha, corrected)
-    touched = np.ones_like(corrected) if initial > _SMALL else _widen(changed, _REACH)
+    is_small = initial < _SMALL and not _covers(changed, corrected)
+    touched = _widen(changed, _REACH) if is_small else np.ones_like(corrected)
     before, current, cuts, quiet = start, corrected, CutDetector(), 0
     cuts.is_cut(start.picture.transpose(2, 0, 1))
     for count, frame in enumerate(following, 1):
         if cuts.is_cut(frame.picture.transpose(2, 0, 1)):
             return
-        features = extract(frame.picture)
+        features = extract(frame)
         link = _link(motion, frame.picture, before.picture)
         moved = _warp(current, link.source)
-        touched = touched if initial > _SMALL else _widen(_warp(touched, link.source), 3)
+        touched = _widen(_warp(touched, link.source), 3) if is_small else touched
         signs = _weigh(
-            appearance.vote(features, moved.shape), link, moved, frame.alpha, _warp(before.alpha, link.source),
-            wrong=min(1.0, initial), count=count,
-        )  # fmt: skip
+            link,
+            moved,
+            frame.alpha,
+            _warp(before.alpha, link.source),
+            appearance=appearance.vote(features, moved.shape),
+            color=_color_vote(frame.picture, before.picture, current, link),
+            wrong=min(1.0, initial),
+            count=count,
+        )
         evidence = Evidence(frame.pts, frame.alpha, signs, touched, hardness, frame.alpha, np.ones_like(moved))
         yield evidence
         current, before = evidence.result, frame
@@ -114,9 +130,9 @@ def gather(
 
 @dataclass(frozen=True)
 class _Link:
-    """Where each pixel was in the frame before: x and y, float32 (h, w, 2). How well the pictures match there, and
+    """From a frame to the one before. ``source``: where each pixel was, x and y, float32 (h, w, 2).
 
-    whether the flow back leads to the same place, both 0..1.
+    ``match``: how well the pictures match there; ``consistent``: whether the flow back leads to the same place. 0..1.
     """
 
     source: Array
@@ -135,7 +151,7 @@ class _Appearance:
 
     def vote(self, features: Array, shape: tuple[int, ...]) -> Array:
         """About 1 in the subject and -1 outside, float32 of this shape (h, w)."""
-        votes = (self._normalized(features) @ self._weights).reshape(features.shape[:2])
+        votes = _multiply(self._normalized(features), self._weights).reshape(features.shape[:2])
         size = (shape[1], shape[0])
         return np.asarray(cv2.resize(votes.astype(np.float32), size, interpolation=cv2.INTER_CUBIC), np.float32)
 
@@ -160,18 +176,28 @@ class _Appearance:
         weight = np.where(inside > 0.5, 0.5 / share, 0.5 / (1 - share)) * certain / len(inside)
         known = self._normalized(features)
         weighted = known * weight[:, None].astype(np.float32)
-        return np.asarray(weighted.T @ np.concatenate([known, 2 * inside[:, None] - 1], axis=1), np.float32)
+        right = np.concatenate([known, 2 * inside[:, None] - 1], axis=1)
+        return np.asarray(cv2.gemm(weighted, right, 1, _NOTHING, 0, flags=cv2.GEMM_1_T), np.float32)
 
     def _solve(self) -> Array:
         sums = 0.5 * self._first + 0.5 * self._newer
         left = sums[:, :-1] + _RIDGE * np.eye(len(sums), dtype=np.float32)
-        return np.asarray(np.linalg.solve(left, sums[:, -1]), np.float32)
+        right = np.ascontiguousarray(sums[:, -1:])
+        return np.asarray(cv2.solve(left, right, flags=cv2.DECOMP_CHOLESKY)[1], np.float32).ravel()
 
 
 def _weigh(
-    appearance: Array, link: _Link, moved: Array, alpha: Array, alpha_before: Array, *, wrong: float, count: int
+    link: _Link,
+    moved: Array,
+    alpha: Array,
+    alpha_before: Array,
+    *,
+    appearance: Array,
+    color: Array,
+    wrong: float,
+    count: int,
 ) -> Array:
-    """The evidence for each pixel, float32 (h, w, 13).
+    """The evidence for each pixel, float32 (h, w, 15).
 
     ``moved``: the result of the frame before, ``alpha_before``: the engine's matte there, both moved along the flow.
     ``wrong``: how wrong the engine was in the corrected frame, 0..1. ``count``: frames since then.
@@ -197,8 +223,29 @@ def _weigh(
         engine * was_right * (1 - link.match),
         np.maximum(appearance, 0) * np.maximum(-depth, 0),
         np.ones_like(moved),
+        color,
+        color * (1 - np.abs(engine)),
     )
     return np.stack(signs, axis=-1).astype(np.float32)
+
+
+def _color_vote(picture: Plane, before: Plane, result: Array, link: _Link) -> Array:
+    """Whether a pixel has the colors inside (1) or outside (-1) of the outline nearby, float32 (h, w).
+
+    The colors are those of windows of the frame before, weighted by its ``result``. Zero where one side is too small.
+    """
+    colors = before.astype(np.float32)
+    distances, shares = [], []
+    for side in (result, 1 - result):
+        share = cv2.blur(side, _WINDOW)
+        mean = cv2.blur(colors * side[..., None], _WINDOW) / (share[..., None] + 1e-3)
+        square = cv2.blur(np.square(colors) * side[..., None], _WINDOW) / (share[..., None] + 1e-3)
+        variance = np.maximum(square - np.square(mean), 0) + _NOISE
+        mean, variance = _warp(np.asarray(mean), link.source), _warp(np.asarray(variance), link.source)
+        distances.append((np.square(picture - mean) / variance + np.log(variance)).sum(axis=2))
+        shares.append(_warp(np.asarray(share), link.source))
+    vote = np.clip((distances[1] - distances[0]) / 6, -1, 1)
+    return np.asarray(np.where(np.minimum(*shares) > 0.05, vote, 0), np.float32)
 
 
 def harden(alpha: Array, hardness: float) -> Array:
@@ -225,6 +272,18 @@ def disagreement(alpha: Array, other: Array) -> float:
     square = np.ones((5, 5), np.uint8)
     band = cv2.dilate(inside, square) != cv2.erode(inside, square)
     return float(np.abs(alpha - other)[~band].sum()) / max(20, int(inside.sum()))
+
+
+def _covers(changed: Array, corrected: Array) -> bool:
+    """Whether the change touches most of the outline."""
+    inside = (corrected > 0.5).astype(np.uint8)
+    outline = cv2.dilate(inside, np.ones((3, 3), np.uint8)) != inside
+    return bool(outline.any()) and float(_widen(changed, 3)[outline].mean()) > _WHOLE
+
+
+def _multiply(rows: Array, weights: Array) -> Array:
+    """The weighted sum of each row. By OpenCV, because threads of BLAS spin while they wait, here and below."""
+    return np.asarray(cv2.gemm(rows, weights[:, None], 1, _NOTHING, 0), np.float32)
 
 
 def _link(motion: Any, picture: Plane, before: Plane) -> _Link:

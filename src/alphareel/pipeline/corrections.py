@@ -17,7 +17,7 @@ from alphareel.matting import correction as matting
 from alphareel.matting import spread as spreading
 from alphareel.matting import subject_identifier
 from alphareel.matting.correction import Click, FramePatch, SmallFrame
-from alphareel.matting.features import FeatureExtractor, load_features
+from alphareel.matting.features import FeatureExtractor, detail_of, load_features
 from alphareel.matting.model_input import fit_size
 from alphareel.matting.runtime import Array, Runtime
 from alphareel.matting.subject_identifier import SubjectIdentifier
@@ -164,15 +164,14 @@ def _correct(
     frames = window.frames(tick)
     with closing(frames):  # type: ignore[type-var]
         for frame, alpha in frames:
-            picture, small = small_views(frame, alpha)
-            current = SmallFrame(frame.pts, picture, small)
+            current = small_frame(frame, alpha)
             if frame.pts < tick:
                 earlier.append(current)
                 continue
             corrected, exact = _on_frame(current, alpha, corrections, window.limits)
-            yield frame.pts, matting.make_patch(small, corrected, exact)
+            yield frame.pts, matting.make_patch(current.alpha, corrected, exact)
             yield from spreading.spread(current, corrected, reversed(earlier), features.extract)
-            later = (SmallFrame(f.pts, *small_views(f, a)) for f, a in frames)
+            later = (small_frame(f, a) for f, a in frames)
             yield from spreading.spread(current, corrected, later, features.extract)
             return
 
@@ -247,6 +246,12 @@ def _ticks(reader: Reader, corrections: Sequence[Correction], seconds: float | N
             name = "frame" if correction.frame is not None else "time"
             raise _refused(name, f"the clip ends at {float(end):.2f} s.")
     return [found[number] for number in range(len(corrections))]
+
+
+def small_frame(frame: Frame, alpha: Plane) -> SmallFrame:
+    """A frame of the clip and its alpha, uint8 (H, W), as corrections see them."""
+    picture, small = small_views(frame, alpha)
+    return SmallFrame(frame.pts, picture, small, detail_of(frame, picture))
 
 
 def small_views(frame: Frame, alpha: Plane, *, area: int = matting.AREA) -> tuple[Plane, Array]:
