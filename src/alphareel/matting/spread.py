@@ -28,7 +28,8 @@ Extract: TypeAlias = Callable[[SmallFrame], Array]
 MAX_FRAMES = 200  # to which a correction spreads in each direction
 # Of the evidence (see ``_weigh``), in its order. Fitted by ``python -m benchmarks.corrections --fit``, then chosen.
 WEIGHTS = (1.99, 1.18, 0.26, -0.23, 0.42, -0.28, 1.2, 0.82, 0.89, 0.81, -0.15, 0.13, -0.31, 0.45, 0.2)
-_SECOND = 24  # frames after which the appearance counts most
+_SECOND = 24  # frames. The appearance counts most then, and the engine more and more from then on
+_CAUTION = 1.5  # how much more the engine is believed two seconds after the correction
 _HARDNESSES = (1.5, 2, 3, 4, 6, 10)  # factors of the contrast of an outline, tried in this order
 _MIN_HARDNESS = 1.5  # of a corrected outline
 _RIDGE = 0.003
@@ -63,7 +64,8 @@ def spread(
 class Evidence:
     """What speaks for and against each pixel of a frame. ``signs``: float32 (h, w, 15), about -1 to 1 each.
 
-    ``alpha``: the engine's. ``judge`` must be called before the next one is asked for, because that builds on it.
+    ``alpha``: the engine's. ``caution``: how much more than its evidence counts for it. ``judge`` must be called before
+    the next one is asked for, because that builds on it.
     """
 
     pts: int
@@ -71,12 +73,14 @@ class Evidence:
     signs: Array
     allowed: Array
     hardness: float
+    caution: float
     result: Array
     certainty: Array
 
     def judge(self, weights: tuple[float, ...]) -> Array:
         """The corrected alpha of the frame."""
         vote = _multiply(self.signs.reshape(-1, len(weights)), np.array(weights, np.float32)).reshape(self.alpha.shape)
+        vote += self.caution * (2 * self.alpha - 1)
         probability = np.asarray(1 / (1 + np.exp(-vote)), np.float32)
         both = (probability + self.alpha) / 2
         contradicted = (np.abs(probability - self.alpha) > 0.5) | ((both > 0.5) != (self.alpha > 0.5))
@@ -118,7 +122,8 @@ def gather(
             wrong=min(1.0, initial),
             count=count,
         )
-        evidence = Evidence(frame.pts, frame.alpha, signs, touched, hardness, frame.alpha, np.ones_like(moved))
+        caution = _CAUTION * min(1.0, max(0, count - _SECOND) / _SECOND)
+        evidence = Evidence(frame.pts, frame.alpha, signs, touched, hardness, caution, frame.alpha, np.ones_like(moved))
         yield evidence
         current, before = evidence.result, frame
         if count % _LEARN_EVERY == 0:
