@@ -26,8 +26,8 @@ from alphareel.matting.runtime import Array
 Extract: TypeAlias = Callable[[SmallFrame], Array]
 
 MAX_FRAMES = 200  # to which a correction spreads in each direction
-# Of the evidence (see ``_weigh``), in its order. Fitted by ``python -m benchmarks.corrections --fit``, then chosen.
-WEIGHTS = (1.99, 1.18, 0.26, -0.23, 0.42, -0.28, 1.2, 0.82, 0.89, 0.81, -0.15, 0.13, -0.31, 0.45, 0.2)
+# Of the evidence (see ``_weigh``), in its order. Fitted by ``python -m benchmarks.corrections --fit``.
+WEIGHTS = (1.47, 0.92, 0.14, -0.14, 0.55, -0.07, 1.0, 1.02, 0.99, 0.57, -0.09, 0.06, -0.68, 0.47, 0.08)
 _SECOND = 24  # frames. The appearance counts most then, and the engine more and more from then on
 _CAUTION = 1.5  # how much more the engine is believed two seconds after the correction
 _HARDNESSES = (1.5, 2, 3, 4, 6, 10)  # factors of the contrast of an outline, tried in this order
@@ -82,7 +82,7 @@ class Evidence:
         vote = _multiply(self.signs.reshape(-1, len(weights)), np.array(weights, np.float32)).reshape(self.alpha.shape)
         vote += self.caution * (2 * self.alpha - 1)
         probability = np.asarray(1 / (1 + np.exp(-vote)), np.float32)
-        both = (probability + self.alpha) / 2
+        both = np.asarray((probability + self.alpha) / 2, np.float32)
         contradicted = (np.abs(probability - self.alpha) > 0.5) | ((both > 0.5) != (self.alpha > 0.5))
         own = harden(both, self.hardness) if self.hardness > 1 else self.alpha
         result = np.where(contradicted, harden(probability, max(self.hardness, _MIN_HARDNESS)), own)
