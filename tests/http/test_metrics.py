@@ -1,10 +1,13 @@
 """The metrics route: access, and that it counts what happened."""
 
+import os
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from alphareel.db.stats import StatsStore
 from alphareel.domain.errors import Unavailable
+from alphareel.service.worker.spare_usage import SpareUsage, write_usage
 
 VIDEO = "https://example.com/in.mp4"
 TOKEN = "a token for operators"
@@ -79,3 +82,16 @@ def test_requests_are_still_counted_while_the_database_is_unavailable(open_clien
     samples = read(open_client)
     assert samples["alphareel_database_up",] == 0
     assert any(name[0] == "alphareel_http_requests_total" for name in samples)
+
+
+def test_the_memory_of_spares_is_shown_while_a_worker_tells_it(open_client):
+    path = open_client.app.state.context.settings.storage.spares
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_usage(path, SpareUsage(2, 50_000_000))
+    shown = read(open_client)
+    assert shown[("alphareel_spares",)] == 2
+    assert shown[("alphareel_spare_memory_bytes",)] == 50_000_000
+    os.utime(path, (0, 0))
+    assert ("alphareel_spares",) not in read(open_client), "its worker is gone"
+    path.write_text("nonsense")
+    assert ("alphareel_spares",) not in read(open_client)
