@@ -40,7 +40,7 @@ def work(harness, tmp_path, monkeypatch):
     def work(job_id, words):
         settings = make_settings(
             storage={"data_dir": tmp_path},
-            worker={"wall_seconds": 60, "pipeline": "fake_pipeline", "max_tries": 1, "chunk_seconds": 0},
+            worker={"wall_seconds": 600, "pipeline": "fake_pipeline", "max_tries": 1, "chunk_seconds": 0},
         )
         stores = {"jobs": harness.jobs, "blobs": harness.blobs, "uploads": harness.resolver}
         worker = Worker("w", **stores, fetcher=CannedFetcher({URL: words}), settings=settings)

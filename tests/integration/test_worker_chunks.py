@@ -58,7 +58,7 @@ def worker(harness, chunk_queue, tmp_path):
     settings = make_settings(
         storage={"data_dir": tmp_path},
         models={"dir": tmp_path},
-        worker={"wall_seconds": 60, "chunk_seconds": 0.5, "retry_seconds": 0.01},
+        worker={"wall_seconds": 600, "chunk_seconds": 0.5, "retry_seconds": 0.01},
     )
     fetcher = CannedFetcher({})
     return Worker("w", jobs=harness.jobs, blobs=harness.blobs, uploads=harness.resolver, fetcher=fetcher, settings=settings,

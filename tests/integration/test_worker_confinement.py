@@ -50,7 +50,7 @@ def attack(children: Children, tmp_path: Path, *spared: str) -> list[str]:
         source.write_text(f"attack {tmp_path / 'outside'} {tmp_path / 'link'} {source} {' '.join(spared)}")
         (tmp_path / "link").symlink_to(others)
         task = RunTask(source, (Output(folder / "result.webm"),), Limits(), threads=1, pipeline="fake_pipeline")
-        child_process.run(task, ResourceLimits(wall_seconds=60), children=children)
+        child_process.run(task, ResourceLimits(wall_seconds=600), children=children)
         return (folder / "result.webm").read_text().split("\n")
 
 

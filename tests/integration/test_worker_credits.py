@@ -49,7 +49,7 @@ def worker(harness: ServiceHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(child_process, "run", run)
     fetcher = CannedFetcher({URL: b"ok from afar"})
     settings = make_settings(
-        storage={"data_dir": tmp_path}, worker={"wall_seconds": 60, "pipeline": "fake_pipeline", "chunk_seconds": 0}
+        storage={"data_dir": tmp_path}, worker={"wall_seconds": 600, "pipeline": "fake_pipeline", "chunk_seconds": 0}
     )
     worker = Worker(
         "w1", jobs=harness.jobs, blobs=harness.blobs, uploads=harness.resolver, fetcher=fetcher, settings=settings
@@ -121,7 +121,7 @@ def test_of_an_unlimited_client_are_not_asked_for(harness: ServiceHarness, worke
 def test_a_file_tells_its_length_when_it_is_identified(tmp_path: Path) -> None:
     clip = tmp_path / "a.mp4"
     make_clip(clip, frames=50)
-    info = child_process.run(InspectTask(clip, Limits()), ResourceLimits(wall_seconds=60))
+    info = child_process.run(InspectTask(clip, Limits()), ResourceLimits(wall_seconds=600))
     assert info.seconds == pytest.approx(2, abs=0.1)
 
 
@@ -147,7 +147,7 @@ class TestOfARealRun:
         harness.services.uploads._inspect_media = partial(inspect_media, limits=Limits())
 
         def submit(clip: Path, **body: Any) -> Job:
-            settings = make_settings(storage={"data_dir": tmp_path}, worker={"wall_seconds": 60, "chunk_seconds": 0})
+            settings = make_settings(storage={"data_dir": tmp_path}, worker={"wall_seconds": 600, "chunk_seconds": 0})
             deps: dict[str, Any] = {"blobs": harness.blobs, "uploads": harness.resolver, "fetcher": CannedFetcher({})}
             worker = Worker("w1", jobs=harness.jobs, settings=settings, **deps)
             caller = Principal(harness.keys.authenticate("s"), "r")

@@ -79,7 +79,7 @@ def worker(harness: ServiceHarness, fetcher: CannedFetcher, tmp_path: Path) -> I
 def make_worker(
     harness: ServiceHarness, fetcher: CannedFetcher, folder: Path, *, owner: str = "", **given: Any
 ) -> InlineWorker:
-    defaults = {"wall_seconds": 60, "retry_seconds": 0.01, "chunk_seconds": 0, "pipeline": "fake_pipeline"}
+    defaults = {"wall_seconds": 600, "retry_seconds": 0.01, "chunk_seconds": 0, "pipeline": "fake_pipeline"}
     settings = make_settings(storage={"data_dir": folder}, worker={**defaults, **given})
     worker = InlineWorker(
         "w1",

@@ -213,7 +213,7 @@ def test_every_outcome_may_be_named_alone() -> None:
 def test_the_sample_is_really_cut(harness: ServiceHarness, wanted: dict[str, Any]) -> None:
     def make(source: Path, target: Path, options: Options) -> RunResult:
         task = RunTask(source, (Output(target, options),), Limits(), threads=1)
-        return child_process.run(task, ResourceLimits(wall_seconds=100))
+        return child_process.run(task, ResourceLimits(wall_seconds=600))
 
     caller = client(harness)
     job = harness.services.jobs.create(caller, {"video_url": URL, "test": "success", **wanted})
