@@ -1,6 +1,7 @@
 """Conventions that no linter checks: what an import may load, the public API, names of modules."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -108,3 +109,15 @@ def test_a_schema_module_has_the_name_of_its_route():
 )
 def test_tests_of_a_service_subject_have_its_name(package):
     assert list((ROOT / "tests").rglob(f"test_{package.removesuffix('s')}*.py"))
+
+
+def test_no_assertion_of_a_test_needs_a_quick_machine():
+    """A bound of less than twenty seconds is no detector of hangs: a busy machine fails it."""
+    timed = re.compile(r"assert (?:time\.)?(?:monotonic|perf_counter|time)\(\) - \w+ <=? ([\d.]+)")
+    found = [
+        f"{path.relative_to(ROOT)}: {match.group()}"
+        for path in (ROOT / "tests").rglob("*.py")
+        for match in timed.finditer(path.read_text())
+        if float(match.group(1)) < 20
+    ]
+    assert found == []

@@ -33,6 +33,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess
     limits = {
         "WRITE_PER_MINUTE": 0,  # otherwise the rate limit would stop most of the flood
         "READ_PER_MINUTE": 0,
+        "PROBE_SECONDS": 5,
         "PROBE_QUEUE_PER_CALLER": QUEUE,  # bounds how long a test takes on a busy machine
     }
     with ServiceProcess(

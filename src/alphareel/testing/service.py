@@ -19,14 +19,16 @@ _LISTENING = re.compile(r'"url": "(http://[^"]+)", "event": "listening"')
 class ServiceProcess:
     """``alphareel serve`` on a free port, with ``data_dir`` for its data and a log beside that folder.
 
-    ``settings`` are those of the service without their prefix; what is empty is left out. As a context it is there
+    ``settings`` are those of the service without their prefix; what is empty is left out. A file may be inspected for a
+    minute unless they say otherwise, so that a busy machine refuses none. As a context it is there
     when it listens, and is killed at the end. ``base``: its address, known from then on.
     """
 
     base: str
 
     def __init__(self, data_dir: Path, **settings: object) -> None:
-        given = {"DATA_DIR": str(data_dir), "PORT": "0", **{name: str(value) for name, value in settings.items()}}
+        patient = {"DATA_DIR": str(data_dir), "PORT": "0", "PROBE_SECONDS": "60"}
+        given = {**patient, **{name: str(value) for name, value in settings.items()}}
         self.data_dir = data_dir
         self._log = data_dir.parent / "log"
         self._log_before = len(self.log())
