@@ -17,7 +17,7 @@ from alphareel.testing.service import ServiceProcess
 
 from .hostile import Response, ask, request, upload
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 KEY, ADMIN = "a key of the tests", "a token for operators"
 MAX_CONCURRENT = 16

@@ -20,7 +20,7 @@ from alphareel.testing.service import wait_for
 
 from .conftest import AttackedService
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 VIDEO = {"video_url": "https://a.example/v.mp4", "auto_start": False}
 CLIENTS = 51

@@ -11,7 +11,7 @@ from alphareel.testing.service import wait_for
 
 from .conftest import AttackedService
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 
 def test_a_halted_worker_is_told_at_once_and_replaced_with_its_job(

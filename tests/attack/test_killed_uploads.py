@@ -13,7 +13,7 @@ from alphareel.testing.service import ServiceProcess, wait_for
 
 from .hostile import upload
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 KEY = "a key of the tests"
 HEADERS = {"X-Api-Key": KEY, "Idempotency-Key": "order-7"}

@@ -13,7 +13,7 @@ from alphareel.testing.service import ServiceProcess, wait_for
 
 from .conftest import KEY, AttackedService
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 
 def test_open_event_streams_end_at_a_stop_without_a_traceback(serve: Callable[..., AttackedService]) -> None:

@@ -20,7 +20,7 @@ from alphareel.testing.service import ServiceProcess, wait_for
 
 from .hostile import Response, ask, empty_frames, request, upload
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 KEY, ADMIN = "a key of the attacker", "a token for operators"
 REFUSED = (429, 503)

@@ -43,7 +43,7 @@ os.execvp(sys.argv[3], sys.argv[3:])
 WIDTH, HEIGHT, FRAMES, RATE = 256, 192, 6, 2
 SLOW = 100  # seconds after which a browser that does not answer has failed
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 
 class Browser:

@@ -12,7 +12,7 @@ from alphareel.testing.clips import make_clip
 from alphareel.testing.service import ServiceProcess, wait_for
 from alphareel_client import Client
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 KEY = {"X-Api-Key": "a key of the tests"}
 
@@ -92,7 +92,7 @@ def test_parts_go_straight_to_the_bucket(bucket: str, tmp_path: Path) -> None:
         assert made.status_code == 200, made.text
         with Client(KEY["X-Api-Key"], base_url=service.base) as client:
             assert client.upload(clip, multipart=True)["size"] == len(data)
-        wait_for(lambda: [key.split("/")[1] for key in keys(bucket)] == ["uploads"], seconds=90)
+        wait_for(lambda: [key.split("/")[1] for key in keys(bucket)] == ["uploads"])
         job = {"video_url": made.json()["video_url"], "engine": "chroma"}
         job_id = requests.post(f"{service.base}/v1/jobs", headers=KEY, json=job, timeout=60).json()["id"]
         wait_for(lambda: look(service.base, job_id)["status"] in ("completed", "failed"))

@@ -18,7 +18,7 @@ from alphareel.matting import tiers
 from alphareel.testing.clips import make_clip
 from alphareel.testing.service import ServiceProcess, wait_for
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 KEY = "a key of the tests"
 MODELS = os.environ.get("ALPHAREEL_TEST_MODELS_DIR")
@@ -67,7 +67,7 @@ class Running(ServiceProcess):
         return child
 
     def wait_for_end(self, job_id: str) -> Any:
-        wait_for(lambda: self.job(job_id)["status"] in ("completed", "failed"), seconds=200)
+        wait_for(lambda: self.job(job_id)["status"] in ("completed", "failed"))
         return self.job(job_id)
 
     def history(self, job_id: str) -> list[tuple[str, str]]:

@@ -411,7 +411,7 @@ def completed(fresh):
     return wait
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 class TestOnAFreshInstallation:
     """The five n8n flows, and the examples of the SDKs and of the documentation, with real work."""
 

@@ -19,7 +19,7 @@ from alphareel import __version__
 from alphareel.testing.clips import make_clip
 from alphareel.testing.service import ServiceProcess, wait_for
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 KEY, ADMIN = "a key of the tests", "a token for operators"
 
@@ -43,7 +43,7 @@ class Running(ServiceProcess):
         return self.call("GET", f"/v1/jobs/{job_id}")
 
     def wait_for_end(self, job_id: str) -> Any:
-        wait_for(lambda: self.job(job_id)["status"] in ("completed", "failed"), seconds=200)
+        wait_for(lambda: self.job(job_id)["status"] in ("completed", "failed"))
         return self.job(job_id)
 
     def events(self, event: str) -> int:

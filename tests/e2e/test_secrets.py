@@ -13,7 +13,7 @@ import requests
 from alphareel.testing.clips import make_clip
 from alphareel.testing.service import ServiceProcess, wait_for
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 SECRETS = {
     "API_KEY": "a-key-of-the-settings-3141",
@@ -100,4 +100,4 @@ def wait_for_end(service: Running, job_id: str) -> Any:
         job = service.call("GET", f"/v1/jobs/{job_id}")
         return job if job["status"] in ("completed", "failed") else None
 
-    return wait_for(ended, 180)
+    return wait_for(ended)

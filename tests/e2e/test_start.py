@@ -10,7 +10,7 @@ import pytest
 
 from alphareel.testing.service import ServiceProcess
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 
 def start(folder: Path, **settings: str) -> "subprocess.CompletedProcess[str]":

@@ -45,7 +45,7 @@ SEEK = """video => new Promise(done => {
   video.currentTime = 0.525;
 })"""
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")

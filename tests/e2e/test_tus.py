@@ -18,7 +18,7 @@ from alphareel.testing.clips import make_clip
 from alphareel.testing.service import ServiceProcess, wait_for
 from alphareel_client import Client
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 KEY = "a key of the tests"
 HEADERS = {"X-Api-Key": KEY, "Tus-Resumable": "1.0.0"}

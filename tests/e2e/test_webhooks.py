@@ -14,7 +14,7 @@ from standardwebhooks import Webhook
 
 from alphareel.testing.service import ServiceProcess, wait_for
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 KEY = "a key of the tests"
 SECRET = "whsec_YSBzZWNyZXQgb2YgdGhlIHRlc3Rz"

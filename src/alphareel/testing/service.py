@@ -71,10 +71,10 @@ class ServiceProcess:
 
     def wait(self) -> int:
         """Its exit status, as soon as it has ended."""
-        return self.process.wait(timeout=180)
+        return self.process.wait(timeout=300)
 
 
-def wait_for(found: Callable[[], T | None], seconds: float = 180, pause: float = 0.1) -> T:
+def wait_for(found: Callable[[], T | None], seconds: float = 300, pause: float = 0.1) -> T:
     """What ``found`` returns as soon as that is true. Raises TimeoutError when it never is."""
     deadline = time.monotonic() + seconds
     while not (value := found()):
