@@ -27,7 +27,7 @@ from alphareel.testing.servers import (
 )
 from alphareel.testing.service import wait_for
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 COMPOSE = yaml.safe_load((DEPLOY / "compose.cluster.yaml").read_text())["services"]

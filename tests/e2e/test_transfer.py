@@ -24,7 +24,7 @@ from alphareel.testing.clips import make_clip
 from alphareel.testing.servers import MissingServer, postgres_server
 from alphareel.testing.service import ServiceProcess, wait_for
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 KEY = {"X-Api-Key": "a key of the tests"}
 ADMIN = {"X-Admin-Token": "a token of the tests"}
