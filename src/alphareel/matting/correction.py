@@ -20,6 +20,7 @@ AREA = 320 * 180  # about this many pixels have the small pictures
 _KEEP, _REMOVE = 1.0, 0.0
 _FLOOD_STEPS = (14, 10, 7, 5, 3, 2)  # levels by which neighbors of one region may differ, tried in this order
 _MAX_REGION = 0.15  # share of the picture that one click may change
+_RADIUS = 0.06  # of the longer side: how far from a click its region reaches. More takes what was right
 _REACH = 7  # pixels around a region in which its outline is sought
 _BAND = np.ones((5, 5), np.uint8)
 _CROSS = np.ones((3, 3), np.uint8)
@@ -80,23 +81,29 @@ def correct_by_clicks(
 ) -> Array:
     """The alpha with the thing at each click kept or removed. ``box``: x, y, width, height that bound the change.
 
-    The region of similar colors that a click lies in (flood fill) says roughly what is meant. GrabCut (Rother et al.,
-    SIGGRAPH 2004) finds its outline, with the colors of both sides; all other pixels keep their side.
+    The region of similar colors around a click (flood fill), on the side of the matte that it changes, says roughly
+    what is meant. GrabCut (Rother et al., SIGGRAPH 2004) finds its outline, with the colors of both sides. A click to
+    keep takes nothing away, one to remove adds nothing, and all other pixels keep their side.
     """
     allowed = _inside(box, alpha.shape)
+    subject = alpha > 0.5
+    changeable = {keep: np.zeros(alpha.shape, np.bool_) for keep in (True, False)}
     labels = np.where(alpha > 0.5, cv2.GC_FGD, cv2.GC_BGD).astype(np.uint8)
     seeds = np.zeros(alpha.shape, np.uint8)
     for click in clicks:
-        region = _region(picture, click, clicks, allowed)
+        region = _region(picture, click, clicks, allowed & (subject != click.keep))
         reach = np.ones((2 * _REACH + 1, 2 * _REACH + 1), np.uint8)
         near = np.asarray(cv2.dilate(region, reach), np.uint8) & allowed
         probable = np.where(alpha > 0.5, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
         labels = np.where((near > 0) & (seeds == 0), probable, labels)
         labels[region > 0] = cv2.GC_PR_FGD if click.keep else cv2.GC_PR_BGD
         seeds |= region
+        changeable[click.keep] |= near > 0
     for click in clicks:
         _disc(labels, click, int(cv2.GC_FGD if click.keep else cv2.GC_BGD))
-    return _merge(alpha, _grab_cut(picture, labels))
+    found = _grab_cut(picture, labels) > 0.5
+    added, removed = found & ~subject & changeable[True], ~found & subject & changeable[False]
+    return _merge(alpha, np.asarray((subject | added) & ~removed, np.float32))
 
 
 def correct_by_box(picture: Plane, alpha: Array, box: tuple[float, float, float, float]) -> Array:
@@ -145,6 +152,9 @@ def _region(picture: Plane, click: Click, clicks: Sequence[Click], allowed: Plan
     height, width = allowed.shape
     smooth = cv2.GaussianBlur(picture, (3, 3), 0)
     seed = (min(width - 1, max(0, int(click.x))), min(height - 1, max(0, int(click.y))))
+    around = np.zeros((height, width), np.uint8)
+    cv2.circle(around, seed, max(_REACH, round(_RADIUS * max(width, height))), 1, -1)
+    allowed = allowed & around
     others = [c for c in clicks if c.keep != click.keep]
     region = np.zeros((height, width), np.uint8)
     for step in _FLOOD_STEPS:
