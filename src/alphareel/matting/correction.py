@@ -20,7 +20,9 @@ AREA = 320 * 180  # about this many pixels have the small pictures
 _KEEP, _REMOVE = 1.0, 0.0
 _FLOOD_STEPS = (14, 10, 7, 5, 3, 2)  # levels by which neighbors of one region may differ, tried in this order
 _MAX_REGION = 0.15  # share of the picture that one click may change
-_RADIUS = 0.06  # of the longer side: how far from a click its region reaches. More takes what was right
+# How far from a click its region reaches: so many times its distance from the edge of its side, at least and (to keep)
+# at most these shares of the picture's width. More takes what was right.
+_DEPTHS, _MIN_RADIUS, _MAX_RADIUS = 2, 0.02, 0.06
 _REACH = 7  # pixels around a region in which its outline is sought
 _BAND = np.ones((5, 5), np.uint8)
 _CROSS = np.ones((3, 3), np.uint8)
@@ -153,7 +155,9 @@ def _region(picture: Plane, click: Click, clicks: Sequence[Click], allowed: Plan
     smooth = cv2.GaussianBlur(picture, (3, 3), 0)
     seed = (min(width - 1, max(0, int(click.x))), min(height - 1, max(0, int(click.y))))
     around = np.zeros((height, width), np.uint8)
-    cv2.circle(around, seed, max(_REACH, round(_RADIUS * max(width, height))), 1, -1)
+    cv2.circle(
+        around, seed, _radius(click, float(cv2.distanceTransform(allowed, cv2.DIST_L2, 3)[seed[::-1]]), width), 1, -1
+    )
     allowed = allowed & around
     others = [c for c in clicks if c.keep != click.keep]
     region = np.zeros((height, width), np.uint8)
@@ -168,6 +172,16 @@ def _region(picture: Plane, click: Click, clicks: Sequence[Click], allowed: Plan
             break
     closed = np.asarray(cv2.morphologyEx(region, cv2.MORPH_CLOSE, _BAND), np.uint8)
     return np.asarray((closed & allowed) | _dot(seed, region.shape), np.uint8)
+
+
+def _radius(click: Click, depth: float, width: int) -> int:
+    """How far the region of a click may reach. ``depth``: from the click to the edge of the side that it changes.
+
+    What is to be removed is about as large as the place where it was taken; what is missing may be much smaller than
+    the background around it.
+    """
+    reach = _DEPTHS * depth if not click.keep else min(_DEPTHS * depth, _MAX_RADIUS * width)
+    return round(max(4, _MIN_RADIUS * width, reach))
 
 
 def _dot(seed: tuple[int, int], shape: tuple[int, ...]) -> Plane:
