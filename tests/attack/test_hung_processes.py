@@ -47,7 +47,7 @@ def test_a_halted_worker_is_told_at_once_and_replaced_with_its_job(
 def test_a_halted_job_process_is_stopped_and_its_job_tried_again(
     serve: Callable[..., AttackedService], clip: Path
 ) -> None:
-    service = serve(JOB_PROGRESS_SECONDS="5")
+    service = serve(JOB_PROGRESS_SECONDS="20")
     job_id = service.submit(service.upload(clip))
     child = service.halt_while_writing()
     worker = service.worker()
