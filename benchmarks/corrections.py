@@ -47,7 +47,7 @@ from benchmarks.quality import CLIPS, DATA
 
 FORMS = ("mask", "brush", "clicks", "box")
 SECOND = 24  # frames
-SAMPLES = 1500  # pixels of a frame where the witnesses differ, from which weights are fitted
+SAMPLES = 1500  # pixels of a frame where the kinds of evidence differ, from which weights are fitted
 ROUNDS = 2  # of fitting: the second sees what the weights of the first lead to
 MIN_MAD = 1e-3
 _ARRAYS = ("pictures", "alphas", "truths", "y", "u", "v")

@@ -1,13 +1,13 @@
 """Spreads a correction from its frame to the frames around it.
 
-Three witnesses say what belongs to the subject in the next frame: the optical flow, which carries the former result
-there, an appearance model, which has learned from the corrected frame, and the colors on both sides of the outline.
-Together with the engine's own matte they give a probability for each pixel. Where it contradicts the engine more than
-the engine is sure, the matte is corrected; everywhere else it stays as it is, unless the corrected frame has harder
-outlines.
+Three kinds of evidence say what belongs to the subject in the next frame: the optical flow, which carries the former
+result there, an appearance model, which has learned from the corrected frame, and the colors on both sides of the
+outline. Together with the engine's own matte they give a probability for each pixel. Where it contradicts the engine
+more than the engine is sure, the matte is corrected; everywhere else it stays as it is, unless the corrected frame
+has harder outlines.
 
 All pictures are small: uint8 Y, U, V (h, w, 3); alphas are float32 (h, w) in 0..1. Measurements:
-docs/decisions/0048-spreading.md.
+docs/decisions/0050-spreading.md.
 """
 
 from collections.abc import Callable, Iterable, Iterator
