@@ -72,6 +72,18 @@ def test_a_box_keeps_what_it_encloses():
     assert error(corrected, 0) < 0.3 * error(frame.alpha, 0)
 
 
+def test_a_box_around_what_the_matte_has_adds_nothing_within_it():
+    """A hole stays: it does not reach farther than the matte."""
+    picture, alpha = scene(0, ball=False)
+    cv2.circle(picture, (30, 40), 6, (220, 150, 90), -1)
+    cv2.circle(alpha, (30, 40), 6, 0.0, -1)
+    same = correct_by_box(picture, alpha, (14, 24, 33, 33))
+    assert float(np.abs(same - alpha).mean()) < 0.001
+    farther, _ = scene(0)
+    added = correct_by_box(farther, alpha, (14, 24, 66, 52))
+    assert added[60, 64] > 0.9
+
+
 def test_a_correction_spreads_along_the_motion_and_raises_no_error(extract):
     clip = frames(20)
     corrected = correct_by_clicks(clip[4].picture, clip[4].alpha, [Click(72, 60, keep=True)], None)

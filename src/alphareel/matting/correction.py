@@ -23,6 +23,7 @@ _MAX_REGION = 0.15  # share of the picture that one click may change
 # How far from a click its region reaches: so many times its distance from the edge of its side, at least and (to keep)
 # at most these shares of the picture's width. More takes what was right.
 _DEPTHS, _MIN_RADIUS, _MAX_RADIUS = 2, 0.02, 0.06
+_KNOWN, _SLACK = 0.02, 0.1  # share of a box that is a matte; of its longer side, by which a region must reach farther
 _REACH = 7  # pixels around a region in which its outline is sought
 _BAND = np.ones((5, 5), np.uint8)
 _CROSS = np.ones((3, 3), np.uint8)
@@ -109,11 +110,24 @@ def correct_by_clicks(
 
 
 def correct_by_box(picture: Plane, alpha: Array, box: tuple[float, float, float, float]) -> Array:
-    """The alpha with the thing that the box encloses kept (GrabCut, with the box's surroundings as background)."""
-    inside = _inside(box, alpha.shape)
+    """The alpha with the thing that the box encloses kept (GrabCut, with the box's surroundings as background).
+
+    A box says how far the thing reaches. Regions that do not reach farther than the matte inside the box are not added.
+    """
+    inside, subject = _inside(box, alpha.shape), alpha > 0.5
     labels = np.where(inside > 0, cv2.GC_PR_FGD, cv2.GC_BGD).astype(np.uint8)
-    kept = np.maximum(_grab_cut(picture, labels), np.where(alpha > 0.5, 1.0, 0.0).astype(np.float32))
-    return _merge(alpha, np.asarray(kept, np.float32))
+    added = (_grab_cut(picture, labels) > 0.5) & ~subject
+    known = np.asarray(subject & (inside > 0), np.uint8)
+    if known.sum() >= _KNOWN * inside.sum():
+        left, top, width, height = cv2.boundingRect(known)
+        slack = max(2.0, _SLACK * max(box[2], box[3]))
+        _, regions, boxes, _ = cv2.connectedComponentsWithStats(added.astype(np.uint8))
+        farther = [
+            x < left - slack or y < top - slack or x + w > left + width + slack or y + h > top + height + slack
+            for x, y, w, h, _ in boxes
+        ]
+        added &= np.array(farther)[regions]
+    return _merge(alpha, np.asarray(subject | added, np.float32))
 
 
 def make_patch(alpha: Array, corrected: Array, exact: Plane | None = None) -> FramePatch:
