@@ -31,6 +31,7 @@ from shards import Image, Sample, ShardDataset
 Size = tuple[int, int]
 Frames = list[tuple[Image, Image]]
 ALIKE = ("all", "patches", "behind")  # which part of a place looks like the person
+HURRY = 3.0  # dancers, and cameras that follow a rider
 BYSTANDER = 0.6  # of the first person's height: who is smaller is part of the place, not of the subject
 
 
@@ -59,6 +60,7 @@ class Mix:
     thing: float = 0.0  # pictures of one subject that show no person
     synthetic: float = 0.25  # composites with somebody drawn
     moving_synthetic: float = 0.6  # composites of sequences with somebody drawn: only they move their limbs
+    fast: float = 0.0  # paths of subjects and places that are `HURRY` times as fast
 
 
 # For any subject. A piece of something else in the shape of a subject is a subject, so there are no decoys.
@@ -78,6 +80,7 @@ ANY_SUBJECT = Mix(
     thing=0.5,
     synthetic=0.2,
     moving_synthetic=0.45,
+    fast=0.3,
 )
 
 
@@ -105,6 +108,11 @@ class Augmenter:
 
     def _chance(self, share: float) -> bool:
         return bool(self.rng.random() < share)
+
+    def _wander(self, matrix: Matrix, size: Size, length: int) -> list[Matrix]:
+        """The map on each frame of a sequence, slow or fast."""
+        pace = HURRY if self.mix.fast and length > 1 and self._chance(self.mix.fast) else 1.0
+        return wander(matrix, size, length, self.rng, pace=pace)
 
     def _pick(self, *kinds: Kind) -> Sample:
         for kind in kinds:
@@ -138,7 +146,7 @@ class Augmenter:
         matrix = frame_person(item, size, framing, self.rng)
         if not inside and self._chance(self.mix.tumble) and not is_cut(item.alpha):
             matrix = moved(matrix, size, angle=float(self.rng.normal(0, 60)))
-        frames = [warp(item, m, size, inside=inside) for m in wander(matrix, size, length, self.rng)]
+        frames = [warp(item, m, size, inside=inside) for m in self._wander(matrix, size, length)]
         return bent(frames, self.rng) if not inside and self._chance(self.mix.bend) else frames
 
     def _consecutive(self, clips: list[list[int]], length: int) -> list[Sample]:
@@ -162,7 +170,7 @@ class Augmenter:
         matrix = frame_person(items[0], size, framing or self._framing(Kind.SYNTHETIC, inside=False), self.rng)
         if self._chance(self.mix.tumble):
             matrix = moved(matrix, size, angle=float(self.rng.normal(0, 60)))
-        drift = wander(matrix, size, length, self.rng)
+        drift = self._wander(matrix, size, length)
         return [warp(item, m, size, inside=False) for item, m in zip(items, drift, strict=True)]
 
     def _somebody(self, size: Size, length: int, framing: Framing | None = None) -> Frames:
@@ -224,7 +232,7 @@ class Augmenter:
         if self._chance(0.1):
             return [plain(size, self.rng)] * length, [np.eye(2, 3)] * length
         item = folds(size, self.rng) if self._chance(self.mix.painted) else self._place(hard)
-        drift = wander(frame_whole(item, size, self.rng), size, length, self.rng)
+        drift = self._wander(frame_whole(item, size, self.rng), size, length)
         frames = [warp(item, m, size, inside=True) for m in drift]
         if self._chance(self.mix.decoy):
             frames = [over(d, f) for d, f in zip(self._decoy(size, length), frames, strict=True)]

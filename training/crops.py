@@ -146,13 +146,13 @@ def moved(
     return turn[:, :2] @ matrix + np.column_stack([np.zeros((2, 2)), turn[:, 2]])
 
 
-def wander(matrix: Matrix, size: Size, length: int, rng: np.random.Generator) -> list[Matrix]:
-    """The map on each frame of a sequence: a steady drift, zoom and turn with a slight tremble."""
+def wander(matrix: Matrix, size: Size, length: int, rng: np.random.Generator, *, pace: float = 1.0) -> list[Matrix]:
+    """The map on each frame of a sequence: a steady drift, zoom and turn, `pace` times as fast, with some tremble."""
     if length == 1:
         return [matrix]
     still = rng.random() < 0.3
-    speed = np.zeros(2) if still else rng.normal(0, 0.02, 2) * np.array(size[::-1])
-    zoom, angle = (0.0, 0.0) if still else (rng.normal(0, 0.008), rng.normal(0, 0.7))
+    speed = np.zeros(2) if still else rng.normal(0, 0.02 * pace, 2) * np.array(size[::-1])
+    zoom, angle = (0.0, 0.0) if still else (rng.normal(0, 0.008 * pace), rng.normal(0, 0.7 * pace))
     tremble = rng.normal(0, 0.3 * (rng.random() < 0.5), (length, 2))
     bend = rng.normal(0, 0.3)
     times = [n * (1 + bend * n / length) for n in range(length)]

@@ -61,17 +61,24 @@ def second_look(alpha: Alpha) -> tuple[slice, slice]:
     return slice(max(0, ys[0] - dy), ys[-1] + dy), slice(max(0, xs[0] - dx), xs[-1] + dx)
 
 
+def is_promising(first: Alpha) -> bool:
+    """Whether a second look at a picture may make a label of it: something is found, and most of it surely."""
+    sure, unsure = float((first > 0.7).mean()), float(((first > 0.2) & (first < 0.7)).mean())
+    return LEAST / 2 < sure < MOST and unsure < sure
+
+
 def agreed(teacher: Teacher, pictures: list[Image]) -> list[Alpha | None]:
     """Alphas on which two looks agree: at the whole picture, and at a mirrored part around what the first one found."""
-    answers: list[Alpha | None] = []
+    answers: list[Alpha | None] = [None] * len(pictures)
     firsts = teacher(pictures)
-    parts = [second_look(first) for first in firsts]
-    seconds = teacher([np.ascontiguousarray(p[part][:, ::-1]) for p, part in zip(pictures, parts, strict=True)])
-    for rgb, first, part, mirrored in zip(pictures, firsts, parts, seconds, strict=True):
-        second = np.zeros_like(first)
+    looks = [(n, second_look(first)) for n, first in enumerate(firsts) if is_promising(first)]
+    seconds = teacher([np.ascontiguousarray(pictures[n][part][:, ::-1]) for n, part in looks])
+    for (n, part), mirrored in zip(looks, seconds, strict=True):
+        first, second = firsts[n], np.zeros_like(firsts[n])
         second[part] = mirrored[:, ::-1]
-        alpha = sharpened(rgb, np.where(np.abs(first - second) < 0.5, 0.3 * first + 0.7 * second, (first + second) / 2))
+        both = np.where(np.abs(first - second) < 0.5, 0.3 * first + 0.7 * second, (first + second) / 2)
+        alpha = sharpened(pictures[n], both)
         sure, unsure = (alpha > 0.9).mean(), ((alpha > 0.1) & (alpha < 0.9)).mean()
-        sound = iou(first, second) > AGREE and LEAST < sure < MOST and unsure < SOFT * sure + 0.01
-        answers.append(alpha if sound else None)
+        if iou(first, second) > AGREE and LEAST < sure < MOST and unsure < SOFT * sure + 0.01:
+            answers[n] = alpha
     return answers

@@ -33,8 +33,11 @@ from subject_datasets import (
     MASKED_PEOPLE,
     NOT_EMPTY,
     OBJECTS,
+    PARTS,
     PEOPLE,
+    PEOPLE_FOOTAGE,
     PLACES,
+    PLENTY,
     TEACH,
     Footage,
 )
@@ -69,9 +72,9 @@ def files(folder: Path, source: Photos) -> list[Path]:
     return found if len(found) <= source.limit else [found[i * len(found) // source.limit] for i in range(source.limit)]
 
 
-def labeled_by_teacher(root: Path, source: Photos, teacher: U2Net) -> Iterator[Sample]:
-    """Photos that the teacher labels, and strips beside people."""
-    paths = files(root / source.folder, source)
+def labeled_by_teacher(root: Path, source: Photos, teacher: U2Net, part: slice = slice(None)) -> Iterator[Sample]:
+    """Photos, or `part` of them, that the teacher labels, and their places without what stands there."""
+    paths = files(root / source.folder, source)[part]
     for n in range(0, len(paths), 4):
         pictures = [read(path) for path in paths[n : n + 4]]
         for rgb, alpha in zip(pictures, agreed(teacher, pictures), strict=True):
@@ -162,13 +165,24 @@ def all_sources(
     for source in FETCHED:
         if (fetched / source.folder).is_dir():
             yield f"place-{source.folder}", partial(places, fetched, source)
-    for source in (*OBJECTS, PEOPLE[0]):
-        root = data if source.folder.startswith("train/") else objects
-        yield Path(source.folder).name, partial(labeled_by_teacher, root, source, teacher)
-    for n, clip in enumerate(FOOTAGE):
-        yield f"clip-{Path(clip.path).stem}", partial(footage, objects, clip, 200 + 20 * n, teacher)
-    for source in PEOPLE[1:]:
+    for source in OBJECTS:
+        yield Path(source.folder).name, partial(labeled_by_teacher, objects, source, teacher)
+    for part in range(PARTS):
+        for source in PLENTY:
+            name, root = Path(source.folder).name, data if source.folder.startswith("train/") else objects
+            yield f"{name}-{part}", partial(labeled_by_teacher, root, source, teacher, slice(part, None, PARTS))
+        if part == 1:
+            yield from all_footage(objects, data, teacher)
+    for source in PEOPLE:
         yield Path(source.folder).name, partial(labeled_by_teacher, data, source, teacher)
+
+
+def all_footage(objects: Path, data: Path, teacher: U2Net) -> Iterator[tuple[str, Callable[[], Iterator[Sample]]]]:
+    """Names and makers of shards of the clips that are there."""
+    clips = [*((data, clip) for clip in PEOPLE_FOOTAGE), *((objects, clip) for clip in FOOTAGE)]
+    for n, (root, clip) in enumerate(clips):
+        if (root / clip.path).exists():
+            yield f"clip-{Path(clip.path).stem}", partial(footage, root, clip, 200 + 20 * n, teacher)
 
 
 def main() -> None:

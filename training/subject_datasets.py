@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from datasets import SCORED_PHOTOS, Kind, Photos
+from datasets import MORE_VIDEO, SCORED_PHOTOS, VIDEO, Kind, Photos
 
 TEACH = ["bear", "boat", "dog-agility", "hike", "hockey", "mallard-fly", "motorbike", "rollerblade", "stroller"]
 CHOOSE = ["breakdance", "bus", "elephant", "libby", "lucia", "mallard-water", "soccerball", "surf"]
@@ -25,7 +25,7 @@ class Footage:
     step: int = 2
 
 
-# Labelled by the teacher, where its looks agree. The first come first: of the plentiful ones a part is enough.
+# Labelled by the teacher, where its looks agree; of few pictures each.
 OBJECTS = (
     Photos("photo/natures_domain", Kind.THING),
     Photos("photo/npc_animals", Kind.THING),
@@ -33,19 +33,25 @@ OBJECTS = (
     Photos("photo/mdn_photos", Kind.THING),
     Photos("photo/coral", Kind.THING),
     Photos("photo/flutter_birds", Kind.THING),
-    Photos("photo/cars_wikipedia", Kind.THING, limit=120),
-    Photos("photo/clothing", Kind.THING, limit=160),
-    Photos("photo/groceries_held", Kind.THING, limit=60),
+)
+
+# The same, of many pictures each: every one is labeled in `PARTS` parts spread over its folder, the first part of each
+# before the second of any, so that training beside it soon sees something of everything.
+PARTS = 5
+PLENTY = (
+    Photos("photo/cars_wikipedia", Kind.THING, limit=500),
+    Photos("train/more/us_18f_team", Kind.PEOPLE),
+    Photos("photo/clothing", Kind.THING, limit=400),
+    Photos("train/more/us_pif", Kind.PEOPLE),
+    Photos("photo/groceries_held", Kind.THING, limit=150),
+    Photos("train/more/us_18f_blog", Kind.PEOPLE),
+    Photos("train/ccp_unlabelled", Kind.BODY, limit=250),
 )
 
 PEOPLE = (
-    Photos("train/more/us_pif", Kind.PEOPLE),
-    Photos("train/more/us_18f_team", Kind.PEOPLE),
-    Photos("train/more/us_18f_blog", Kind.PEOPLE),
     Photos("train/more/digitalgov", Kind.PEOPLE),
     Photos("train/more/peacecorps", Kind.PEOPLE),
     Photos("train/more/azure_samples", Kind.THING),
-    Photos("train/ccp_unlabelled", Kind.BODY, limit=500),
 )
 
 # Masks by people: these need no teacher.
@@ -77,6 +83,15 @@ FOOTAGE = (
     Footage("clip/mdn_css/video.webm"),
     Footage("clip/mdn_css/windowsill.webm"),
     Footage("clip/sleap_robot/small_robot.mp4"),
+)
+
+# People who move, in `DATA`.
+PEOPLE_FOOTAGE = (
+    Footage(f"{MORE_VIDEO}/tfjs_squats_5fps.mp4", frames=24, step=1),
+    Footage(f"{VIDEO}/kids_bed.mp4", frames=24, step=4),
+    Footage(f"{VIDEO}/bw_film_three_women.mp4", step=4),
+    Footage(f"{MORE_VIDEO}/vipy_office.mp4", step=4),
+    *(Footage(f"{VIDEO}/asl_{word}.mkv") for word in ("again", "help", "night", "yes")),
 )
 
 # Nothing in front there; some of the wallpapers show something, and are left out. Every fourth picture by name is

@@ -29,6 +29,7 @@ from shards import Image, Sample, ShardDataset, ShardWriter
 FRAMES = 6
 SIDE = 448  # long side of a stored picture
 MARGIN = 10  # pixels around the person
+FAST = 0.35  # part of the clips that cross from pose to pose in six to twelve frames, as dancers do
 FIRST_CLIP = 1000  # numbers of clips from here on are figures
 
 
@@ -73,9 +74,16 @@ def scene_of(person: SyntheticPerson, share: float) -> Scene:
     return Scene(points, place, normals(points, triangles), triangles, stuff, paints, person.noise)
 
 
+def motion(rng: np.random.Generator) -> tuple[float, float]:
+    """Where on the way between the poses a clip starts, and the part of the way from frame to frame: some are fast."""
+    if rng.random() < FAST:
+        return rng.uniform(-0.1, 0.3), rng.uniform(0.08, 0.16)
+    return rng.uniform(0, 0.6), abs(rng.normal(0, 0.06))
+
+
 def film(person: SyntheticPerson, rng: np.random.Generator, frames: int = FRAMES) -> list[tuple[Image, Image]]:
     """Pictures and alphas of a person in motion before an eye at rest."""
-    light, start, pace = Light.draw(rng), rng.uniform(0, 0.6), abs(rng.normal(0, 0.06))
+    light, (start, pace) = Light.draw(rng), motion(rng)
     scenes = [scene_of(person, start + pace * n) for n in range(frames)]
     every = np.concatenate([scene.points for scene in scenes])
     center = (every.min(0) + every.max(0)) / 2

@@ -229,6 +229,25 @@ def test_two_looks_at_a_picture_that_differ_make_no_label(recipe):
     assert label.shape == found.shape
     assert np.abs(label - found).mean() < 0.02
     assert labels.agreed(teacher([found, 1 - same]), [rgb]) == [None]
+    (again, nothing) = labels.agreed(teacher([found, 0 * found, same]), [rgb, rgb])
+    assert (again == label).all()
+    assert nothing is None  # and no second look was asked for
+
+
+def test_plentiful_photos_are_labeled_in_parts_that_share_no_photo(recipe):
+    lists = recipe["subject_datasets"]
+    assert not {source.folder for source in lists.PLENTY} & {s.folder for s in (*lists.OBJECTS, *lists.PEOPLE)}
+    numbers = [n for part in range(lists.PARTS) for n in range(100)[part :: lists.PARTS]]
+    assert sorted(numbers) == list(range(100))
+
+
+def test_a_fast_path_goes_further_than_a_slow_one(recipe):
+    crops, far = recipe["crops"], {}
+    for pace in (1.0, 3.0):
+        rng = np.random.default_rng(3)
+        paths = [crops.wander(np.eye(2, 3), (96, 128), 5, rng, pace=pace) for _ in range(40)]
+        far[pace] = np.mean([np.abs(path[-1][:, 2] - path[0][:, 2]).max() for path in paths])
+    assert far[3.0] > 2 * far[1.0]
 
 
 def test_a_human_mask_becomes_soft_only_along_its_outline(recipe):
