@@ -2,7 +2,8 @@
 
     python export.py --weights runs/second/half.pt runs/second/half.pt runs/second/ema.pt
 
-Of several files of weights it takes the mean; one that is named twice counts twice.
+Of several files of weights it takes the mean; one that is named twice counts twice. They are those of one run, or
+exported files of runs that went on from one file.
 
 Inputs `rgb` float32 (1, 3, H, W) in 0..1, H and W multiples of 32, and `memory` float32 (1, C, H/16, W/16), zeros
 at the start of a shot; outputs `alpha` (1, 1, H, W) in 0..1 and `memory_out`, to be given with the next frame.
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from encoder import coarsen
+from finetune import take
 from model import Matte
 from optimize_graph import optimize
 
@@ -50,10 +52,18 @@ class Exported(nn.Module):
 def load(weights: list[Path]) -> Matte:
     """The network with the averaged weights of a run, or the mean of several such, ready to be asked."""
     matte = Matte()
-    states = [torch.load(path, map_location="cpu", weights_only=True) for path in weights]
+    states = [state_of(path) for path in weights]
     matte.load_state_dict({name: mean([state[name] for state in states]) for name in states[0]})
     coarsen(matte.encoder)
     return matte.eval()
+
+
+def state_of(path: Path) -> dict[str, Tensor]:
+    """The weights of a run, or of an exported file."""
+    if path.suffix == ".onnx":
+        take(matte := Matte(), path)
+        return matte.state_dict()
+    return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
 
 
 def mean(values: list[Tensor]) -> Tensor:
@@ -162,6 +172,8 @@ def main() -> None:
     parser.add_argument("--version", default=VERSION)
     parser.add_argument("--area", type=int, default=AREA)
     options = parser.parse_args()
+    if len({path.suffix for path in options.weights}) > 1:
+        parser.error("weights of a run and exported files have no mean: their norms differ")
     torch.set_num_threads(1)
     matte = load(options.weights)
     graph = to_onnx(matte, name=options.name, version=options.version, area=options.area)

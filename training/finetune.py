@@ -22,15 +22,23 @@ from onnx_weights import PREFIX, folded, widened
 
 def learn_from_file(matte: Matte, path: Path, batches: Iterator[Tensor], count: int = 60) -> None:
     """Take the weights of an exported file; `batches` yields pictures (N, 3, H, W) in 0..1."""
+    take(matte, path)
+    unfold(matte, batches, count)
+
+
+@torch.no_grad()
+def take(matte: Matte, path: Path) -> None:
+    """The weights of an exported file as they are: norms add their bias and do nothing else."""
     arrays = dict(widened(onnx.load(path)))
     named = {name.removeprefix(PREFIX): torch.from_numpy(values) for name, values in arrays.items() if PREFIX in name}
     matte.load_state_dict(named, strict=False)
     for (conv, norm), (weight, bias) in zip(folded_pairs(matte), folded(arrays), strict=True):
-        with torch.no_grad():
-            conv.weight.copy_(torch.from_numpy(weight))
-            norm.bias.copy_(torch.from_numpy(bias))
+        conv.weight.copy_(torch.from_numpy(weight))
+        norm.bias.copy_(torch.from_numpy(bias))
+        norm.weight.fill_(1)
+        norm.running_mean.zero_()
+        norm.running_var.fill_(1 - norm.eps)
     nn.init.zeros_(matte.coarse.weight)
-    unfold(matte, batches, count)
 
 
 def folded_pairs(matte: Matte) -> Iterator[tuple[nn.Conv2d, nn.BatchNorm2d]]:
@@ -43,13 +51,10 @@ def folded_pairs(matte: Matte) -> Iterator[tuple[nn.Conv2d, nn.BatchNorm2d]]:
 
 @torch.no_grad()
 def unfold(matte: Matte, batches: Iterator[Tensor], count: int) -> None:
-    """Give each norm the statistics of what reaches it, and a scale and a bias that undo them."""
+    """Give each norm, as `take` leaves it, the statistics of what reaches it, and a scale and a bias that undo them."""
     pairs = list(folded_pairs(matte))
     sums = [torch.zeros(3, norm.num_features, dtype=torch.float64) for _, norm in pairs]
     hooks = [conv.register_forward_hook(_counting(total)) for (conv, _), total in zip(pairs, sums, strict=True)]
-    for _, norm in pairs:
-        norm.running_mean.zero_()
-        norm.running_var.fill_(1 - norm.eps)
     matte.eval()
     for _ in range(count):
         rgb = next(batches).to(matte.coarse.weight.device)
