@@ -63,7 +63,7 @@ def state_of(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".onnx":
         take(matte := Matte(), path)
         return matte.state_dict()
-    return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def mean(values: list[Tensor]) -> Tensor:
