@@ -177,7 +177,9 @@ def knowing(monkeypatch, truth):
     memory = SimpleNamespace(model_input_size=None, step=step, finish=lambda: None)
     facts = EngineFacts("known", "1", None, "Apache-2.0")
     engine = SimpleNamespace(facts=facts, start=lambda clip, options: memory)
-    monkeypatch.setattr(tiers, "choose", lambda *_, **__: SimpleNamespace(engine=engine, warnings=()))
+    monkeypatch.setattr(
+        tiers, "choose", lambda *_, **__: SimpleNamespace(engine=engine, warnings=(), warmup_frames=None)
+    )
 
 
 def stripes():

@@ -185,7 +185,7 @@ def test_a_format_may_name_a_file_whose_suffix_says_nothing_else(command, clip, 
 @pytest.fixture
 def people_only(monkeypatch, tmp_path):
     """An installation that lacks the bundled network for any subject."""
-    monkeypatch.setattr(subject, "_PATH", tmp_path / "absent.onnx")
+    monkeypatch.setattr(subject, "PATH", tmp_path / "absent.onnx")
 
 
 @pytest.mark.parametrize(("model", "engine"), [((), "subject"), (("--model", "human"), "builtin")])

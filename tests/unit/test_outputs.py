@@ -239,7 +239,7 @@ def test_outputs_that_need_different_mattes_are_refused(clip, tmp_path):
 
 
 def test_a_target_and_targets_together_are_refused(clip, tmp_path):
-    with pytest.raises(InvalidRequest, match="There is a target"):
+    with pytest.raises(InvalidRequest, match="Both target and targets"):
         alphareel.cut(clip.path, tmp_path / "a.webm", targets=[tmp_path / "b.webm"])  # type: ignore[call-overload]
 
 

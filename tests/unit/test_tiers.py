@@ -17,13 +17,13 @@ from alphareel.testing.networks import make_birefnet, make_builtin, make_modnet,
 @pytest.fixture
 def bundled(tmp_path, monkeypatch):
     for module in (builtin, subject):
-        monkeypatch.setattr(module, "_PATH", make_builtin(tmp_path / f"{module.INFO.name}.onnx"))
+        monkeypatch.setattr(module, "PATH", make_builtin(tmp_path / f"{module.INFO.name}.onnx"))
 
 
 @pytest.fixture
 def people_only(bundled, tmp_path, monkeypatch):
     """An installation that lacks the bundled network for any subject."""
-    monkeypatch.setattr(subject, "_PATH", tmp_path / "absent.onnx")
+    monkeypatch.setattr(subject, "PATH", tmp_path / "absent.onnx")
 
 
 @pytest.fixture
@@ -180,7 +180,7 @@ def test_every_engine_of_a_tier_exists():
 
 def test_an_installation_without_the_bundled_network_says_so(folder, tmp_path, monkeypatch):
     for module in (builtin, subject):
-        monkeypatch.setattr(module, "_PATH", tmp_path / "absent.onnx")
+        monkeypatch.setattr(module, "PATH", tmp_path / "absent.onnx")
     assert tiers.serving("human", folder) is None
     with pytest.raises(ModelUnavailable, match="lacks the bundled network"):
         tiers.choose(Options(), folder)

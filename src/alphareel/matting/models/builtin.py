@@ -26,14 +26,14 @@ INFO = ModelInfo(
     warmup_frames=30,
 )
 
-_PATH = Path(__file__).with_name("builtin.onnx")
+PATH = Path(__file__).with_name("builtin.onnx")
 
 
 def available(models_dir: Path | None) -> str | None:  # noqa: ARG001 - the contract of model files
     """See ``matting.engine``."""
-    return bundled_reason(_PATH)
+    return bundled_reason(PATH)
 
 
 def load(runtime: Runtime) -> Engine:
     """See ``matting.engine``."""
-    return load_recurrent_model(INFO, runtime, _PATH)
+    return load_recurrent_model(INFO, runtime, PATH)
