@@ -12,7 +12,7 @@ import httpcore2
 import httpx2
 
 from alphareel.domain.errors import FetchFailed, FetchRefused, FileTooLarge, StorageFailed
-from alphareel.service.net.ssrf_guard import GuardedBackend
+from alphareel.service.net.ssrf_guard import GuardedBackend, trusted_authorities
 from alphareel.service.ports import Fetched
 from alphareel.service.settings import FetchSettings
 from alphareel.service.uploads.service import plain_name
@@ -46,10 +46,11 @@ class GuardedFetcher:
     def fetch(self, url: str, target: Path, *, max_bytes: int, tick: Tick = lambda: None) -> Fetched:
         deadline = time.monotonic() + self.settings.seconds
         backend = GuardedBackend(self.settings.allow_cidrs, deadline, _RateCheck(self.settings, tick))
-        trust = httpx2.create_ssl_context()
         with (
             translate_errors(deadline),
-            httpcore2.ConnectionPool(ssl_context=trust, network_backend=backend, max_connections=1) as pool,
+            httpcore2.ConnectionPool(
+                ssl_context=trusted_authorities(), network_backend=backend, max_connections=1
+            ) as pool,
         ):
             return self._follow(pool, httpx2.URL(url), target, max_bytes)
 

@@ -4,15 +4,13 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
-from ssl import SSLContext
 
 import httpcore2
 import httpx2
 
 from alphareel.domain.errors import FetchFailed, FetchRefused
 from alphareel.service.net.download import check_form
-from alphareel.service.net.ssrf_guard import GuardedBackend, Network
+from alphareel.service.net.ssrf_guard import GuardedBackend, Network, trusted_authorities
 
 _MOST_READ = 64 * 1024
 
@@ -41,7 +39,9 @@ class GuardedPoster:
         full += [(name.encode("ascii"), value.encode("ascii")) for name, value in headers.items()]
         timeouts = dict.fromkeys(("connect", "read", "write", "pool"), self.seconds)
         with (
-            httpcore2.ConnectionPool(ssl_context=_trust(), network_backend=backend, max_connections=1) as pool,
+            httpcore2.ConnectionPool(
+                ssl_context=trusted_authorities(), network_backend=backend, max_connections=1
+            ) as pool,
             pool.stream("POST", str(url), headers=full, content=body, extensions={"timeout": timeouts}) as response,
         ):
             _read_rest(response)
@@ -56,8 +56,3 @@ def _read_rest(response: httpcore2.Response) -> None:
             size += len(piece)
             if size > _MOST_READ:
                 return
-
-
-@cache
-def _trust() -> SSLContext:
-    return httpx2.create_ssl_context()

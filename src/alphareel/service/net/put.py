@@ -3,15 +3,13 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
-from ssl import SSLContext
 
 import httpcore2
 import httpx2
 
 from alphareel.domain.errors import FetchFailed, FetchRefused
 from alphareel.service.net.download import check_form
-from alphareel.service.net.ssrf_guard import GuardedBackend
+from alphareel.service.net.ssrf_guard import GuardedBackend, trusted_authorities
 from alphareel.service.settings import FetchSettings
 
 _PIECE = 64 * 1024
@@ -67,7 +65,9 @@ class GuardedSender:
         idle = self.settings.idle_seconds
         timeouts = {"connect": self.settings.connect_seconds, "read": idle, "write": idle, "pool": idle}
         with (
-            httpcore2.ConnectionPool(ssl_context=_trust(), network_backend=backend, max_connections=1) as pool,
+            httpcore2.ConnectionPool(
+                ssl_context=trusted_authorities(), network_backend=backend, max_connections=1
+            ) as pool,
             pool.stream("PUT", str(url), headers=full, content=pieces, extensions={"timeout": timeouts}) as response,
         ):
             _read_rest(response)
@@ -92,8 +92,3 @@ def _read_rest(response: httpcore2.Response) -> None:
         size += len(piece)
         if size > _MOST_READ:
             return
-
-
-@cache
-def _trust() -> SSLContext:
-    return httpx2.create_ssl_context()

@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 import httpcore2
+import httpx2
 
 from alphareel.domain.errors import FetchRefused
 
@@ -25,6 +26,12 @@ HeartbeatReader = Callable[[int, float], None]
 
 It may raise to end the connection.
 """
+
+
+@cache
+def trusted_authorities() -> ssl.SSLContext:
+    """The certificate authorities that the service trusts. Reading them takes long, so it is done once."""
+    return httpx2.create_ssl_context()
 
 
 def no_pulse(count: int, seconds: float) -> None:
