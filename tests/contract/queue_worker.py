@@ -5,6 +5,8 @@ import sys
 import time
 from pathlib import Path
 
+from dbos._core import ActiveWorkflowById
+
 from alphareel.db.database import Database, open_engine
 from alphareel.db.jobs import JobStore
 from alphareel.db.workers import ExecutorStore
@@ -75,8 +77,20 @@ class Sleeper:
     def abandon(self): ...
 
 
-def main(url, executor_id, log, concurrency, dead):
+def start_slowly(seconds):
+    """What a busy machine does: a workflow that was taken from its queue starts late."""
+    add = ActiveWorkflowById.add
+
+    def add_late(self, *args):
+        time.sleep(seconds)
+        return add(self, *args)
+
+    ActiveWorkflowById.add = add_late
+
+
+def main(url, executor_id, log, concurrency, dead, start_seconds):
     configure_logging("warning")
+    start_slowly(float(start_seconds))
     database = Database(open_engine(url))
     clock = SystemClock()
     jobs = JobStore(database, enqueue=DbosQueue(database.engine).enqueue, clock=clock)

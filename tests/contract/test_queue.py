@@ -56,9 +56,9 @@ DEAD = 4.0  # seconds of silence after which a worker counts as dead, where one 
 def start_worker(url: str, log: Path, database: Database) -> Iterator[StartWorker]:
     started: list[subprocess.Popen[str]] = []
 
-    def start(*, concurrency: int = 2, dead: float = 100) -> subprocess.Popen[str]:
+    def start(*, concurrency: int = 2, dead: float = 100, start_seconds: float = 0) -> subprocess.Popen[str]:
         program = Path(__file__).with_name("queue_worker.py")
-        words = (url, f"e-{uuid.uuid4().hex[:8]}", log, concurrency, dead)
+        words = (url, f"e-{uuid.uuid4().hex[:8]}", log, concurrency, dead, start_seconds)
         command = [sys.executable, str(program), *map(str, words)]
         worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         started.append(worker)
@@ -135,6 +135,16 @@ def test_a_worker_keeps_its_own_number_of_slots_whoever_started_later(
         wait_for_line(log, "settle", job)
     steps = [line.split()[0] for line in log.read_text().splitlines()]
     assert steps == ["execute", "settle"] * 3
+
+
+def test_jobs_that_start_slowly_do_not_exceed_the_slots(jobs: JobStore, start_worker: StartWorker, log: Path) -> None:
+    start_worker(concurrency=1, start_seconds=1)
+    submitted = [submit(jobs, seconds=0.5) for _ in range(4)]
+    wait_for(jobs, submitted)
+    for job in submitted:
+        wait_for_line(log, "settle", job)
+    steps = [line.split()[0] for line in log.read_text().splitlines()]
+    assert steps == ["execute", "settle"] * 4
 
 
 def test_a_job_whose_transaction_was_rolled_back_never_runs(
@@ -280,7 +290,7 @@ def test_slow_sources_of_one_key_leave_places_for_those_of_another(
     for name in ("slow", "quick"):
         keys.add_key(key_id=name, secret_sha256=name, fingerprint=name, client_id=name, note="")
     stalled = [submit(jobs, key_id="slow", far=100) for _ in range(10)]
-    start_worker()
+    start_worker(start_seconds=0.5)
     wait_for(jobs, stalled, Status.PROCESSING)
     wait_until(lambda: sum(bool(lines(log, "fetch", job)) for job in stalled) == 4)
     other = submit(jobs, key_id="quick", far=0)

@@ -6,6 +6,7 @@ This is the only module that knows DBOS. DBOS does not detect dead processes in 
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -14,6 +15,8 @@ from typing import Any
 
 import sqlalchemy as sa
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, EnqueueOptions
+from dbos import _queue as dbos_queues
+from dbos._core import execute_dequeued_workflow
 from dbos._queue import queue_worker_thread
 from dbos._sys_db import SystemDatabase
 
@@ -41,6 +44,7 @@ _ENDED = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 _BATCH = 500
 _SLOT_SECONDS = (0.02, 0.1)  # after which the slot of a workflow that ended is free; polling finds what is slower
 _STOP_SECONDS = 10.0
+_START_SECONDS = 30.0  # for a thread of the pool to take up a workflow: far more than it needs
 
 
 def prepare(database_url: str) -> None:
@@ -155,6 +159,7 @@ class DbosEngine(DbosQueue):
             _DELIVERY_QUEUE: lambda: fetch.concurrency,
         }
         _limit_this_process(limits)
+        _count_before_next_look()
         _register(body, on_end=self._wake_after_end)
 
     def launch(self, on_ready: Callable[[], None] = lambda: None) -> None:
@@ -257,6 +262,31 @@ def _limit_this_process(concurrency: Mapping[str, Callable[[], int]]) -> None:
         return queue
 
     SystemDatabase.get_queue = get_queue  # type: ignore[method-assign]
+
+
+def _count_before_next_look() -> None:
+    """Make a queue's thread wait until each workflow that it took is counted.
+
+    DBOS counts a workflow from when a thread of its pool takes it up. A look at the queue before that would take more
+    than the limits allow.
+    """
+    execute = execute_dequeued_workflow
+
+    @wraps(execute)
+    def execute_and_wait(dbos: DBOS, status: Any, owner_xid: str) -> Any:
+        handle = execute(dbos, status, owner_xid)
+        future = getattr(handle, "future", None)  # none: it did not start
+        deadline = time.monotonic() + _START_SECONDS
+        while (
+            future is not None
+            and not future.done()
+            and status["workflow_uuid"] not in dbos._active_workflows_set.activeList()  # noqa: SLF001  # not public
+            and time.monotonic() < deadline
+        ):
+            time.sleep(0.001)
+        return handle
+
+    dbos_queues.execute_dequeued_workflow = execute_and_wait  # type: ignore[attr-defined]
 
 
 class _Pause(threading.Event):
