@@ -3,10 +3,12 @@
 from fractions import Fraction
 from itertools import pairwise
 
+import cv2
 import numpy as np
 import pytest
 
 from alphareel.domain.clip import Clip, Color
+from alphareel.matting.model_input import make_model_input
 from alphareel.matting.network import NetworkSession
 from alphareel.testing.frames import frame_of
 
@@ -30,6 +32,24 @@ class FlickeringNetwork:
     def predict(self, rgb):
         self.count += 1
         return np.full(rgb.shape[1:], 0.8 if self.count % 2 else 0.4, np.float32)
+
+
+class FindingNetwork:
+    """Returns an opaque part of the frame, as large as the next of ``shares``, and notes the size of what it saw."""
+
+    def __init__(self, shares):
+        self.shares = iter(shares)
+        self.sizes = []
+
+    def reset(self, rgb):
+        self.sizes.append("reset")
+
+    def predict(self, rgb):
+        height, width = rgb.shape[1:]
+        self.sizes.append((width, height))
+        alpha = np.zeros((height, width), np.float32)
+        alpha[: round(height * next(self.shares))] = 1
+        return alpha
 
 
 def frames(count, level=90):
@@ -65,3 +85,44 @@ def test_offline_smoothing_skips_frames_that_follow_from_those_beside_them():
     assert network.count == 3 + 1
     assert network.shots == 2
     assert max(abs(a - b) for a, b in pairwise(float(m.alpha.mean()) for m in mattes[:9])) < 60
+
+
+SMALL, BETWEEN, LARGE = 0.03, 0.065, 0.3
+LARGER = (96, 54)
+
+
+def seen(shares, shown, larger=LARGER):
+    network = FindingNetwork(shares)
+    session = NetworkSession(CLIP, network, model_input_size=SIZE, larger_input_size=larger)
+    assert all(matte.alpha.shape == (36, 64) for matte in session.step(shown))
+    return network.sizes
+
+
+def test_a_small_subject_is_looked_at_in_more_detail_until_it_is_large():
+    sizes = seen([LARGE, BETWEEN, SMALL, BETWEEN, LARGE, BETWEEN], frames(6))
+    assert sizes == ["reset", SIZE, SIZE, SIZE, LARGER, LARGER, SIZE]
+
+
+def test_a_shot_that_begins_with_a_small_subject_is_looked_at_twice():
+    assert seen([SMALL, SMALL, SMALL], frames(2)) == ["reset", SIZE, "reset", LARGER, LARGER]
+
+
+def test_a_shot_begins_with_the_usual_input_whatever_was_before():
+    sizes = seen([SMALL, SMALL, SMALL, LARGE, LARGE], [*frames(2), *frames(2, level=210)])
+    assert sizes == ["reset", SIZE, "reset", LARGER, LARGER, "reset", SIZE, SIZE]
+
+
+def test_without_a_larger_input_a_small_subject_changes_nothing():
+    assert seen([SMALL, SMALL], frames(2), larger=None) == ["reset", SIZE, SIZE]
+
+
+def test_a_larger_input_shows_the_same_picture():
+    picture = np.zeros((36, 64, 3), np.uint8)
+    picture[:, 32:] = (200, 60, 20)
+    frame = frame_of(picture, SIZE)
+    larger = make_model_input(frame, (96, 54))
+    assert larger.shape == (3, 54, 96)
+    assert larger.dtype == np.uint8
+    usual = np.stack([cv2.resize(plane, (96, 54), interpolation=cv2.INTER_LINEAR) for plane in frame.thumbnail])
+    away = np.abs(np.arange(96) - 48) > 4  # from the edge between the two colors
+    np.testing.assert_allclose(larger[:, :, away], usual[:, :, away], atol=2)

@@ -1,5 +1,6 @@
 """Bundled recurrent networks: what a broken file says, and what the shipped one for any subject does to things."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import cv2
@@ -11,7 +12,7 @@ from alphareel.domain.clip import Clip, Color
 from alphareel.domain.errors import ModelUnavailable, WeightsInvalid
 from alphareel.domain.options import Options
 from alphareel.matting.models import builtin, subject
-from alphareel.matting.recurrent_model import load_recurrent_model
+from alphareel.matting.recurrent_model import RecurrentModelEngine, _RecurrentModel, load_recurrent_model
 from alphareel.matting.runtime import Runtime
 from alphareel.testing.frames import frame_of
 from alphareel.testing.networks import make_builtin
@@ -52,6 +53,28 @@ def test_the_first_frame_of_a_shot_has_the_matte_it_has_alone(tmp_path):
     (alone,) = mattes(engine.start(CLIP, Options()), [red])
     *_, after_a_cut = mattes(engine.start(CLIP, Options()), [blue, blue, blue, red])
     np.testing.assert_allclose(after_a_cut, alone, atol=1 / 255)
+
+
+def test_the_memory_outlives_a_change_of_the_input_size(tmp_path):
+    engine = load_recurrent_model(subject.INFO, Runtime(threads=1), make_builtin(tmp_path / "net.onnx"))
+    network = _RecurrentModel(engine.runtime.open(engine.path), engine.channels, engine.stride)
+    small, large = (np.full((3, *size), 0.7, np.float32) for size in ((64, 96), (128, 192)))
+    network.reset(small)
+    fresh = network.predict(small)
+    settled = [network.predict(small) for _ in range(4)][-1]
+    np.testing.assert_allclose(
+        network.predict(large).mean(), settled.mean(), atol=abs(settled - fresh).mean() / 2 + 1e-6
+    )
+    network.reset(small)
+    np.testing.assert_allclose(network.predict(small), fresh, atol=1e-6)
+
+
+@pytest.mark.parametrize(("size", "larger"), [((1920, 1080), (672, 384)), ((640, 360), (640, 352)), ((320, 180), None)])
+def test_only_clips_with_more_pixels_have_a_larger_input(size, larger):
+    width, height = size
+    engine = builtin.load(Runtime(threads=1))
+    assert isinstance(engine, RecurrentModelEngine)
+    assert engine._larger_input_size(replace(CLIP, width=width, height=height)) == larger
 
 
 @pytest.mark.parametrize("module", [builtin, subject])

@@ -48,6 +48,12 @@ def model_input_of(frame: Frame, size: tuple[int, int]) -> Plane:
     return frame.thumbnail
 
 
+def make_model_input(frame: Frame, size: tuple[int, int]) -> Plane:
+    """A model input of another size than the frame carries, uint8 (3, height, width), from its full-size planes."""
+    planes = (np.ascontiguousarray(plane) for plane in (frame.y, frame.u, frame.v))
+    return np.stack([np.asarray(cv2.resize(plane, size, interpolation=cv2.INTER_AREA), np.uint8) for plane in planes])
+
+
 def to_rgb(model_input: Plane, *, matrix: int, full_range: bool) -> Picture:
     """R, G, B float32 (3, h, w) in 0..1 from uint8 Y, U, V (3, h, w) with this H.273 matrix and range."""
     scale, shift = yuv_to_rgb(matrix, full_range=full_range)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Protocol
 
+import cv2
 import numpy as np
 
 from alphareel.domain.clip import Clip
@@ -13,14 +14,18 @@ from alphareel.imaging.frame import Frame, Matte, Plane
 from alphareel.matting import offline_smoothing
 from alphareel.matting.cuts import CutDetector
 from alphareel.matting.edges import decontaminate_edges
-from alphareel.matting.model_input import model_input_of, to_rgb
+from alphareel.matting.model_input import make_model_input, model_input_of, to_rgb
 from alphareel.matting.refine import refine
 from alphareel.matting.runtime import Array
 from alphareel.matting.temporal_smoothing import TemporalSmoother
 
+# Shares of the frame with alpha above one half. Below the first a subject is small, and above the second no more.
+_SMALL = 0.05
+_LARGE = 0.075
+
 
 class Network(Protocol):
-    """A network and its state for one clip. ``rgb`` is float32 (3, h, w) in 0..1."""
+    """A network and its state for one clip. ``rgb`` is float32 (3, h, w) in 0..1; its size may change."""
 
     def reset(self, rgb: Array) -> None:
         """Drop all state: ``rgb`` is the first frame of a shot. ``predict`` is called with it next."""
@@ -32,6 +37,7 @@ class Network(Protocol):
 class NetworkSession:
     """A session for a network that sees model inputs of ``model_input_size`` (width, height).
 
+    ``larger_input_size``: what it sees instead while the subject is small or missing. None: never.
     ``smoothing``: how to smooth the mattes over time, for a network with no or too little temporal state. ``step`` and
     ``infer`` return each matte at once, so they smooth "live".
     """
@@ -42,10 +48,13 @@ class NetworkSession:
         network: Network,
         *,
         model_input_size: tuple[int, int],
+        larger_input_size: tuple[int, int] | None = None,
         smoothing: Smoothing | None = None,
     ) -> None:
         self._network = network
         self._model_input_size = model_input_size
+        self._larger_input_size = larger_input_size
+        self._is_small = False
         self._matrix, self._full_range = clip.color.resolved_matrix(clip.height), clip.color.full_range
         self._cuts = CutDetector()
         self._is_new = True
@@ -74,7 +83,7 @@ class NetworkSession:
         """Run the network; the returned function brings its alpha to full size."""
         model_input = model_input_of(frame, self._model_input_size)
         is_first = self._is_first(model_input)
-        alpha = self._predict(model_input, is_first=is_first)
+        alpha = self._predict(frame, model_input, is_first=is_first)
         if self._smoother is not None:
             if is_first:
                 self._smoother.reset()
@@ -98,7 +107,8 @@ class NetworkSession:
             if is_first:
                 smoothed.extend(smoother.flush())
             waiting.append(frame)
-            alpha = self._predict(model_input, is_first=is_first) if smoother.look(model_input) else None
+            needed = smoother.look(model_input)
+            alpha = self._predict(frame, model_input, is_first=is_first) if needed else None
             smoothed.extend(smoother.add(alpha))
             while smoothed and len(waiting) >= self._waiting:  # one for each frame, so that refinement never waits
                 yield partial(_to_full_size, smoothed.popleft(), waiting.popleft())
@@ -112,12 +122,30 @@ class NetworkSession:
         self._is_new = False
         return is_first
 
-    def _predict(self, model_input: Plane, *, is_first: bool) -> Array:
-        """The network's alpha float32 (h, w) in 0..1."""
+    def _predict(self, frame: Frame, model_input: Plane, *, is_first: bool) -> Array:
+        """The network's alpha float32 (h, w) in 0..1, at the size of the model input.
+
+        While it shows a small subject or none, the network sees a larger model input, at the start of a shot at once.
+        """
+        if is_first or not self._is_small:
+            alpha = self._run(model_input, is_first=is_first)
+            self._is_small = self._larger_input_size is not None and _share(alpha) < _SMALL
+            if not (is_first and self._is_small):
+                return alpha
+        assert self._larger_input_size is not None
+        alpha = self._run(make_model_input(frame, self._larger_input_size), is_first=is_first)
+        self._is_small = _share(alpha) < _LARGE
+        return np.asarray(cv2.resize(alpha, self._model_input_size, interpolation=cv2.INTER_AREA), np.float32)
+
+    def _run(self, model_input: Plane, *, is_first: bool) -> Array:
         rgb = to_rgb(model_input, matrix=self._matrix, full_range=self._full_range)
         if is_first:
             self._network.reset(rgb)
         return np.asarray(np.clip(self._network.predict(rgb), 0, 1), np.float32)
+
+
+def _share(alpha: Array) -> float:
+    return float(np.mean(alpha > 0.5))
 
 
 def _to_full_size(alpha: Array, frame: Frame) -> Matte:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from alphareel.domain.clip import Clip, EngineFacts
@@ -16,6 +17,7 @@ from alphareel.matting.weights import sha256_of
 
 _MULTIPLE = 32
 _AREA = 256 * 256
+_LARGER = 1.5  # times the pixels that a larger model input must have to be worth it
 
 
 def bundled_reason(path: Path) -> str | None:
@@ -23,8 +25,12 @@ def bundled_reason(path: Path) -> str | None:
     return None if path.is_file() else f"This installation lacks the bundled network {path.name}."
 
 
-def load_recurrent_model(info: ModelInfo, runtime: Runtime, path: Path) -> "RecurrentModelEngine":
+def load_recurrent_model(
+    info: ModelInfo, runtime: Runtime, path: Path, *, larger_area: int | None = None
+) -> "RecurrentModelEngine":
     """Load a bundled network. Raises ModelUnavailable or WeightsInvalid.
+
+    ``larger_area``: pixels of the model input while the subject is small or missing. None: as always.
 
     Inputs ``rgb`` float32 (1, 3, H, W) in 0..1, H and W multiples of 32, and ``memory`` float32
     (1, C, H/stride, W/stride), zeros at the start of a shot; outputs ``alpha`` (1, 1, H, W) in 0..1 and
@@ -46,12 +52,16 @@ def load_recurrent_model(info: ModelInfo, runtime: Runtime, path: Path) -> "Recu
         area=_metadata_int(session, "area", _AREA),
         stride=_metadata_int(session, "memory_stride", 16),
         channels=channels,
+        larger_area=larger_area,
     )
 
 
 @dataclass(frozen=True)
 class RecurrentModelEngine:
-    """``area``: pixels of the model input. ``stride``, ``channels``: shape of the recurrent state."""
+    """``area``: pixels of the model input. ``stride``, ``channels``: shape of the recurrent state.
+
+    ``larger_area``: pixels of the model input while the subject is small or missing. None: as always.
+    """
 
     facts: EngineFacts
     runtime: Runtime
@@ -59,29 +69,47 @@ class RecurrentModelEngine:
     area: int
     stride: int
     channels: int
+    larger_area: int | None = None
 
     def start(self, clip: Clip, options: Options) -> MattingSession:
         """Start a session with temporal smoothing: the recurrent state alone leaves too much flicker."""
-        width, height = size_for(clip, area=self.area, multiple=_MULTIPLE)
-        shape = (1, self.channels, height // self.stride, width // self.stride)
-        network = _RecurrentModel(self.runtime.open(self.path), shape)
-        return NetworkSession(clip, network, model_input_size=(width, height), smoothing=options.smoothing)
+        network = _RecurrentModel(self.runtime.open(self.path), self.channels, self.stride)
+        return NetworkSession(
+            clip,
+            network,
+            model_input_size=size_for(clip, area=self.area, multiple=_MULTIPLE),
+            larger_input_size=self._larger_input_size(clip),
+            smoothing=options.smoothing,
+        )
+
+    def _larger_input_size(self, clip: Clip) -> tuple[int, int] | None:
+        """None where the clip has hardly more pixels than the model input."""
+        area = min(self.larger_area or 0, clip.width * clip.height)
+        return size_for(clip, area=area, multiple=_MULTIPLE) if area >= _LARGER * self.area else None
 
 
 class _RecurrentModel:
-    """The network and its recurrent state, of ``shape`` (1, C, h/stride, w/stride), zeros at the start of a shot."""
+    """The network and its recurrent state (1, C, h/stride, w/stride), zeros at the start of a shot."""
 
-    def __init__(self, session: OnnxSession, shape: tuple[int, ...]) -> None:
+    def __init__(self, session: OnnxSession, channels: int, stride: int) -> None:
         self._session = session
-        self._memory: Array = np.zeros(shape, np.float32)
+        self._stride = stride
+        self._memory: Array = np.zeros((1, channels, 0, 0), np.float32)
 
-    def reset(self, rgb: Array) -> None:  # noqa: ARG002
-        self._memory = np.zeros_like(self._memory)
+    def reset(self, rgb: Array) -> None:
+        self._memory = np.zeros((1, self._memory.shape[1], *self._memory_size(rgb)), np.float32)
 
     def predict(self, rgb: Array) -> Array:
+        height, width = self._memory_size(rgb)
+        if self._memory.shape[2:] != (height, width):  # the model input changed its size in the middle of a shot
+            resized = [cv2.resize(channel, (width, height)) for channel in self._memory[0]]
+            self._memory = np.asarray(resized, np.float32)[None]
         feeds = {"rgb": rgb[None], "memory": self._memory}
         alpha, self._memory = self._session.run(("alpha", "memory_out"), feeds)
         return np.asarray(alpha[0, 0], np.float32)
+
+    def _memory_size(self, rgb: Array) -> tuple[int, int]:
+        return rgb.shape[1] // self._stride, rgb.shape[2] // self._stride
 
 
 def _metadata_int(session: OnnxSession, name: str, default: int) -> int:

@@ -27,6 +27,7 @@ INFO = ModelInfo(
 )
 
 PATH = Path(__file__).with_name("builtin.onnx")
+_LARGER_AREA = 512 * 512  # twice the usual: docs/decisions/0053-small-subjects.md
 
 
 def available(models_dir: Path | None) -> str | None:  # noqa: ARG001 - the contract of model files
@@ -36,4 +37,4 @@ def available(models_dir: Path | None) -> str | None:  # noqa: ARG001 - the cont
 
 def load(runtime: Runtime) -> Engine:
     """See ``matting.engine``."""
-    return load_recurrent_model(INFO, runtime, PATH)
+    return load_recurrent_model(INFO, runtime, PATH, larger_area=_LARGER_AREA)
