@@ -255,33 +255,61 @@ def test_an_animation_is_transparent_and_plays_in_a_browser(browser, site, truth
     assert max(seen.values()) < most
 
 
+def write_embed(site, truth):
+    targets = {"out.webm": {}, "out.mp4": {"output_format": "stacked_mp4"}}
+    alphareel.cut(truth.path, targets={site.folder / name: own for name, own in targets.items()})
+    (site.folder / "player.js").write_bytes(embed._player())
+    return write_page(
+        site,
+        f'<video class="alphareel" muted playsinline preload="auto" width="{WIDTH}" height="{HEIGHT}" '
+        'style="display:block" data-stacked="out.mp4"><source src="out.webm" type=\'video/webm; codecs="vp9"\'></video>'
+        '<script src="player.js" defer></script>',
+    )
+
+
+def wait_for_frame(browser, truth, index):
+    """A canvas is drawn a moment later than a video."""
+    end, errors = time.monotonic() + SLOW, [np.inf]
+    while errors.index(min(errors)) != index and time.monotonic() < end:
+        time.sleep(0.1)
+        picture = browser.photograph()
+        errors = errors_of(picture, truth)
+    assert errors.index(min(errors)) == index
+    assert errors[index] < 2.5
+    return picture
+
+
 @pytest.mark.usefixtures("knowing")
 @pytest.mark.parametrize("vendor", ["Google Inc.", "Apple Computer, Inc."])
 def test_an_embed_is_transparent_in_every_browser(browser, site, truth, vendor):
     """Safari's way is taken by its name: WebM has no alpha there, so the player puts the stacked video together."""
-    targets = {"out.webm": {}, "out.mp4": {"output_format": "stacked_mp4"}}
-    alphareel.cut(truth.path, targets={site.folder / name: own for name, own in targets.items()})
-    (site.folder / "player.js").write_bytes(embed._player())
+    page = write_embed(site, truth)
     assert len(embed._player()) <= 3000
-    element = (
-        f'<video class="alphareel" muted playsinline preload="auto" width="{WIDTH}" height="{HEIGHT}" '
-        'style="display:block" data-stacked="out.mp4"><source src="out.webm" type=\'video/webm; codecs="vp9"\'></video>'
-        '<script src="player.js" defer></script>'
-    )
     script = f'Object.defineProperty(navigator, "vendor", {{ get: () => "{vendor}" }})'
     added = browser.ask("Page.addScriptToEvaluateOnNewDocument", source=script)["identifier"]
     try:
-        browser.show(write_page(site, element))
+        browser.show(page)
         assert browser.run("document.querySelectorAll('canvas').length") == (1 if vendor.startswith("Apple") else 0)
         for index in (4, 1):
             seek(browser, (index + 0.5) / RATE)
-            end, errors = time.monotonic() + SLOW, [np.inf]
-            while errors.index(min(errors)) != index and time.monotonic() < end:  # a canvas is drawn a moment later
-                time.sleep(0.1)
-                picture = browser.photograph()
-                errors = errors_of(picture, truth)
-            assert errors.index(min(errors)) == index
-            assert errors[index] < 2.5
+            picture = wait_for_frame(browser, truth, index)
         keep(picture, f"embed_{vendor[:5]}")
+    finally:
+        browser.ask("Page.removeScriptToEvaluateOnNewDocument", identifier=added)
+
+
+@pytest.mark.usefixtures("knowing")
+def test_an_embed_follows_a_seek_of_which_the_browser_tells_no_frame(browser, site, truth):
+    page = write_embed(site, truth)
+    script = (
+        'Object.defineProperty(navigator, "vendor", { get: () => "Apple Computer, Inc." });'
+        "HTMLVideoElement.prototype.requestVideoFrameCallback = () => 0"
+    )
+    added = browser.ask("Page.addScriptToEvaluateOnNewDocument", source=script)["identifier"]
+    try:
+        browser.show(page)
+        for index in (4, 1):
+            browser.run(f"document.querySelector('video').currentTime = {(index + 0.5) / RATE}")
+            wait_for_frame(browser, truth, index)
     finally:
         browser.ask("Page.removeScriptToEvaluateOnNewDocument", identifier=added)

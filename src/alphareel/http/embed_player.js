@@ -34,20 +34,24 @@ void main() {
     gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.LINEAR);
 
     const draw = () => {
-      if (video.readyState > 1) {
-        const width = video.videoWidth, height = video.videoHeight / 2;
-        if (canvas.width !== width || canvas.height !== height) {
-          canvas.width = width;
-          canvas.height = height;
-          gl.viewport(0, 0, width, height);
-          gl.uniform1f(gl.getUniformLocation(program, "h"), 0.25 / height);
-        }
-        gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGB, gl.RGB, gl.UNSIGNED_BYTE, video);
-        gl.drawArrays(gl.TRIANGLE_STRIP, 0, 4);
+      if (video.readyState < 2) return;
+      const width = video.videoWidth, height = video.videoHeight / 2;
+      if (canvas.width !== width || canvas.height !== height) {
+        canvas.width = width;
+        canvas.height = height;
+        gl.viewport(0, 0, width, height);
+        gl.uniform1f(gl.getUniformLocation(program, "h"), 0.25 / height);
       }
+      gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGB, gl.RGB, gl.UNSIGNED_BYTE, video);
+      gl.drawArrays(gl.TRIANGLE_STRIP, 0, 4);
+    };
+    const next = () => (video.requestVideoFrameCallback ? video.requestVideoFrameCallback(play) : requestAnimationFrame(play));
+    const play = () => {
+      draw();
       next();
     };
-    const next = () => (video.requestVideoFrameCallback ? video.requestVideoFrameCallback(draw) : requestAnimationFrame(draw));
+    // a busy browser may skip the callback of the only frame that a paused video shows
+    ["loadeddata", "seeked"].forEach((event) => video.addEventListener(event, draw));
     canvas.className = video.className;
     canvas.style.cssText = `width:${video.getAttribute("width")}px;max-width:100%;${video.style.cssText}`;
     video.crossOrigin = "anonymous";

@@ -95,5 +95,5 @@ def get_player(request: Request) -> Response:  # noqa: ARG001 - FastAPI passes i
 @cache
 def _player() -> bytes:
     """Without its comments and indentation."""
-    lines = (files("alphareel.http") / "embed_player.js").read_text().splitlines()
-    return "\n".join(line.strip() for line in lines if not line.startswith("//") and line.strip()).encode()
+    lines = [line.strip() for line in (files("alphareel.http") / "embed_player.js").read_text().splitlines()]
+    return "\n".join(line for line in lines if line and not line.startswith("//")).encode()
