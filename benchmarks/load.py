@@ -2,7 +2,7 @@
 
     ./dev bench load [--database sqlite|postgresql] [--workers 1 2 3] [--jobs 48]
 
-For each number of workers it starts `alphareel api` and so many `alphareel worker --slots 1` on one new database, all on
+For each number of workers it starts `alphareel api` and so many `alphareel worker --slots 1` on a new database, all on
 this machine, and submits clips of 25 frames (640x360). Prints:
 
 - jobs a minute, from the first POST to the last `completed`; CPU seconds of all processes a job; transactions of the
