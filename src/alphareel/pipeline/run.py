@@ -61,16 +61,17 @@ def run(
 ) -> Generator[Progress, None, None]:
     """Remove the background of ``source`` and write ``outputs`` from one matte. The last Progress has the results.
 
-    No output appears under its name until all of them are complete, verified and flushed to disk. ``engine_priority``:
-    engines to try instead of those of the tier. ``previews``: a folder for small images of the newest frame; each
-    Progress names the latest. ``chunk``: process only this part of the clip, for ``chunks.join``. The result has no
-    audio and starts at zero. Raises BadVideo when the first frame of the chunk is missing. ``matte``: a lossless matte
-    of ``source``, whose alphas are used as they are instead of an engine's. ``corrections``: of that matte.
-    ``overwrite``: replace existing files; otherwise raises TargetExists, before any work and again before publishing.
-    ``paid_seconds``: how much of the source may be processed for the reserved credits; raises InsufficientCredits when
-    it is longer. ``frames_ahead``: number of frames that each stage may buffer for the next, if they are small enough;
-    see ``queue_depth``. With one, mattes are smoothed "live", because offline smoothing keeps frames in memory.
-    ``device``: which runs the network; ModelUnavailable if it is not there.
+    No output appears under its name until all of them are complete, verified and flushed to disk.
+
+    - ``engine_priority``: engines to try instead of those of the tier.
+    - ``previews``: folder for small images of the newest frame; each Progress names the latest.
+    - ``chunk``: process only this part of the clip, for ``chunks.join``. The output has no audio and starts at zero.
+    - ``matte``: a lossless matte of ``source``; its alpha is used instead of an engine's. ``corrections`` apply to it.
+    - ``overwrite``: replace existing files. Otherwise raises TargetExists, before any work and again before publishing.
+    - ``paid_seconds``: how much of the source the reserved credits cover; raises InsufficientCredits if it is longer.
+    - ``frames_ahead``: how many frames each stage may buffer for the next, see ``queue_depth``. With 1, smoothing is
+      "live", because offline smoothing keeps frames in memory.
+    - ``device``: where the network runs; raises ModelUnavailable if it is not there.
 
     Raises InvalidRequest, BadVideo, ModelUnavailable, StorageFailed, VerificationFailed and other ``domain.errors``.
     """
@@ -80,46 +81,44 @@ def run(
         options = replace(options, smoothing="live")
     with ExitStack() as stack:
         reader = stack.enter_context(open_reader(source, limits))
+        clip = reader.clip
         selected: SelectedEngine | KeptMatte
         if matte is None:
             selected = tiers.choose(options, models_dir, threads, device, engine_priority=engine_priority)
         else:
-            first = Fraction(0) if chunk is None else chunk.start * reader.clip.time_base
-            edit = plan_edits(
-                source, matte, corrections, limits, seconds=options.preview_duration, threads=threads
-            ).apply
-            selected = open_matte(matte, reader.clip, models_dir, threads, stack, start=first, edit=edit)
-        session = start_session(selected.engine, source, reader.clip, options, limits)
+            start = Fraction(0) if chunk is None else chunk.start * clip.time_base
+            edits = plan_edits(source, matte, corrections, limits, seconds=options.preview_duration, threads=threads)
+            selected = open_matte(matte, clip, models_dir, threads, stack, start=start, edit=edits.apply)
+        session = start_session(selected.engine, source, clip, options, limits)
         tags = _matte_tags(outputs, selected, session, options)
-        start_tick, end_tick = _ticks(chunk)
-        clip = reader.clip if chunk is None else replace(reader.clip, audio=None)
-        frames = _frames(reader, session, options, chunk, warmup_frames=selected.warmup_frames or 0)
+        output_clip = clip if chunk is None else replace(clip, audio=None)
         pending_outputs = [
-            open_output(output, source, clip, limits, stack, tags=tags, overwrite=overwrite) for output in outputs
+            open_output(output, source, output_clip, limits, stack, tags=tags, overwrite=overwrite)
+            for output in outputs
         ]
-        paid_frames = _paid_frames(frames, clip, paid_seconds)
-        depth = queue_depth(reader.clip, frames_ahead)
-        reading = stack.enter_context(Prefetcher(paid_frames, name="read", depth=depth))
-        source_mattes = mattes(session, reading, options) if matte is None else engine_mattes(session, reading)
-        matting = stack.enter_context(Prefetcher(source_mattes, name="matte", depth=depth))
+
+        depth = queue_depth(clip, frames_ahead)
+        frames = _frames(reader, session, options, chunk, warmup_frames=selected.warmup_frames or 0)
+        reading = stack.enter_context(Prefetcher(_paid_frames(frames, clip, paid_seconds), name="read", depth=depth))
+        all_mattes = mattes(session, reading, options) if matte is None else engine_mattes(session, reading)
+        matting = stack.enter_context(Prefetcher(all_mattes, name="matte", depth=depth))
+        start_tick = 0 if chunk is None else chunk.start
         writers = [
             stack.enter_context(pending.start_writer(start_tick, depth=min(2, depth))) for pending in pending_outputs
         ]
-        tracker = ProgressTracker(reader.clip, options.preview_duration, chunk)
-        preview_writer = PreviewWriter(previews, reader.clip, single=chunk is not None) if previews else None
-        for made in matting:
-            if made.frame.pts < start_tick or made.frame.pts >= end_tick:
-                continue  # a frame that the first or the last mattes depend on
-            if chunk is not None and not tracker.done and made.frame.pts > start_tick:
-                raise _missing_first_frame()  # joining needs a frame at tick zero of every chunk
+
+        tracker = ProgressTracker(clip, options.preview_duration, chunk)
+        preview_writer = PreviewWriter(previews, clip, single=chunk is not None) if previews else None
+        for finished in matting if chunk is None else _within(chunk, matting):
             for writer in writers:
-                writer.put(made)
-            if tracker.count(made.frame):
+                writer.put(finished)
+            if tracker.count(finished.frame):
                 progress = tracker.report(reading, matting, writers)
-                yield preview_writer.update(progress, made) if preview_writer else progress
+                yield preview_writer.update(progress, finished) if preview_writer else progress
         if not tracker.done:
             raise BadVideo("No frame of the video could be decoded.", hint="Play it to check it, or export it again.")
         check_paid(tracker.source_seconds, paid_seconds)
+
         for writer in writers:
             writer.end()
         verified_files = [writer.result() for writer in writers]
@@ -163,13 +162,6 @@ def _amount_read(tracker: ProgressTracker, reader: Reader) -> AmountRead:
     return AmountRead(tracker.source_seconds, tracker.done, pixels, reader.frames_lost)
 
 
-def _ticks(chunk: Chunk | None) -> tuple[int, float]:
-    """From which tick to which one the outputs go."""
-    if chunk is None:
-        return 0, math.inf
-    return chunk.start, math.inf if chunk.end is None else chunk.end
-
-
 def _frames(
     reader: Reader, session: MattingSession, options: Options, chunk: Chunk | None, *, warmup_frames: int
 ) -> Generator[Frame, None, None]:
@@ -189,8 +181,22 @@ def _paid_frames(
             yield frame
 
 
-def _missing_first_frame() -> BadVideo:
-    return BadVideo("The first frame of a chunk could not be decoded.", hint="Process the clip in a single pass.")
+def _within(chunk: Chunk, mattes: Iterable[Matte]) -> Iterator[Matte]:
+    """The mattes of the chunk's frames, without those that were made only because its first or last ones need them.
+
+    Raises BadVideo if the first frame is missing: joining needs a frame at the first tick of every chunk.
+    """
+    end = math.inf if chunk.end is None else chunk.end
+    started = False
+    for matte in mattes:
+        if not chunk.start <= matte.frame.pts < end:
+            continue
+        if not started and matte.frame.pts > chunk.start:
+            raise BadVideo(
+                "The first frame of a chunk could not be decoded.", hint="Process the clip in a single pass."
+            )
+        started = True
+        yield matte
 
 
 def check_outputs(source: Path, outputs: Sequence[Output], *, overwrite: bool = False) -> None:
