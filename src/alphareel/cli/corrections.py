@@ -61,28 +61,26 @@ def correct(
     """
     for video in (matte, source):
         check_source(video, "correct")
-    given: list[dict[str, Any]] = (
-        _given(corrections)
-        if corrections is not None
-        else [
-            {
-                "time": time,
-                "frame": frame,
-                "points": [*_points(keep, "keep"), *_points(remove, "remove")],
-                "box": None if box is None else _numbers(box, 4, "--box"),
-                "mask": None if mask is None else str(mask),
-                "keep": keep_subject,
-                "drop": drop_subject,
-            }
-        ]
-    )
-    values = {"background": background, "output_format": format, "quality": quality}
+    if corrections is not None:
+        all_corrections = _read_corrections(corrections)
+    else:
+        correction = {
+            "time": time,
+            "frame": frame,
+            "points": [*_points(keep, "keep"), *_points(remove, "remove")],
+            "box": None if box is None else _numbers(box, 4, "--box"),
+            "mask": None if mask is None else str(mask),
+            "keep": keep_subject,
+            "drop": drop_subject,
+        }
+        all_corrections = [correction]
+    per_target = {"background": background, "output_format": format, "quality": quality}
     with interruptible(), progress_bar(source.name) as show:
         results = alphareel.correct(
             matte,
             source,
-            given,
-            targets=plan_targets(source, targets, values, overwrite=overwrite),
+            all_corrections,
+            targets=plan_targets(source, targets, per_target, overwrite=overwrite),
             overwrite=overwrite,
             on_progress=show,
         )
@@ -95,11 +93,11 @@ def report(matte: _Matte, source: _Source, folder: Path, /) -> None:
     for video in (matte, source):
         check_source(video, "report")
     with interruptible(), progress_bar(source.name) as show:
-        found = alphareel.analyze(matte, source, folder, on_progress=show)
-    write_report(found, folder)
+        findings = alphareel.analyze(matte, source, folder, on_progress=show)
+    write_report(findings, folder)
 
 
-def _given(path: Path) -> list[dict[str, Any]]:
+def _read_corrections(path: Path) -> list[dict[str, Any]]:
     try:
         values = json.loads(path.read_text())
     except (OSError, ValueError) as error:

@@ -128,7 +128,7 @@ def cut(
         Folder with model weights. Default: models in the data folder.
     """
     check_options(engine=engine, key_color=key_color)
-    wanted: dict[str, Any] = {
+    options: dict[str, Any] = {
         "model": model or "original",
         "engine": engine,
         "key_color": key_color,
@@ -144,49 +144,60 @@ def cut(
         "threads": threads,
         "overwrite": overwrite,
     }
-    values = {"background": background, "output_format": format, "quality": quality, "composition": composition}
+    per_target = {"background": background, "output_format": format, "quality": quality, "composition": composition}
     if not others and folders.is_many(source) and (target.is_dir() or not target.suffix):
         if report is not None:
             raise errors.InvalidRequest("--report is about one video.", hint="Cut this video by itself.")
-        _cut_folder(source, target, values, wanted, overwrite=overwrite)
+        _cut_folder(source, target, per_target, options)
         return
     check_source(source)
-    with interruptible(), progress_bar(source.name) as show, TemporaryDirectory() as folder:
-        targets = plan_targets(source, (target, *others), values, overwrite=overwrite)
-        matte = Path(folder) / "matte.mkv"
-        kept = {} if report is None else {matte: {"output_format": LOSSLESS_MATTE}}
-        results = alphareel.cut(source, targets={**targets, **kept}, on_progress=show, **wanted)[: len(targets)]
-        found = None if report is None else alphareel.analyze(matte, source, report, on_progress=show)
+    with interruptible():
+        results, findings = _cut_file(source, (target, *others), per_target, options, report)
     print_results(results, as_json=as_json, model=model)
-    if report is not None and found is not None:
-        write_report(found, report, silent=as_json)
+    if report is not None and findings is not None:
+        write_report(findings, report, silent=as_json)
 
 
-def _cut_folder(
-    source: Path, target: Path, values: Mapping[str, PerTarget], wanted: Mapping[str, Any], *, overwrite: bool
-) -> None:
+def _cut_file(
+    source: Path,
+    paths: Sequence[Path],
+    per_target: Mapping[str, PerTarget],
+    options: Mapping[str, Any],
+    report: Path | None,
+) -> tuple[Sequence[Result], dict[str, Any] | None]:
+    """Cut one video. Returns the results, and what is in the report, if its folder is named."""
+    with progress_bar(source.name) as show, TemporaryDirectory() as folder:
+        targets = plan_targets(source, paths, per_target, overwrite=options["overwrite"])
+        if report is None:
+            return alphareel.cut(source, targets=targets, on_progress=show, **options), None
+        matte = Path(folder) / "matte.mkv"
+        with_matte = {**targets, matte: {"output_format": LOSSLESS_MATTE}}
+        *results, _ = alphareel.cut(source, targets=with_matte, on_progress=show, **options)
+        return results, alphareel.analyze(matte, source, report, on_progress=show)
+
+
+def _cut_folder(source: Path, target: Path, per_target: Mapping[str, PerTarget], options: Mapping[str, Any]) -> None:
     """Cut every video of a folder or pattern into the folder ``target``; exit code 1 if any failed."""
-    suffix, cut_one = folder_job(values, wanted)
+    suffix, cut_one = folder_job(per_target, options)
     planned = folders.plan(folders.find_videos(source, target), target, suffix)
     make_folder(target)
     with interruptible():
-        summary = folders.cut_all(planned, cut_one, overwrite=overwrite)
+        summary = folders.cut_all(planned, cut_one, overwrite=options["overwrite"])
     folders.report(summary)
     if summary.failed:
         sys.exit(1)
 
 
-def folder_job(values: Mapping[str, PerTarget], wanted: Mapping[str, Any]) -> tuple[str, folders.CutOne]:
+def folder_job(per_target: Mapping[str, PerTarget], options: Mapping[str, Any]) -> tuple[str, folders.CutOne]:
     """The suffix of the files, and the function that cuts one video. Raises InvalidRequest."""
     from alphareel.media.format import format_named
 
-    shared = {name: value_for(Path(), (), given or ()) for name, given in values.items()}
+    shared = {name: value_for(Path(), (), values or ()) for name, values in per_target.items()}
     name = str(shared["output_format"] or "webm")
 
     def cut_one(video: Path, path: Path, show: Any) -> Sequence[Result]:
         _check_recording(video, path)
-        own = {**shared, "output_format": name}
-        return alphareel.cut(video, targets={path: own}, on_progress=show, **wanted)
+        return alphareel.cut(video, targets={path: {**shared, "output_format": name}}, on_progress=show, **options)
 
     return format_named(name).suffix, cut_one
 
@@ -218,9 +229,9 @@ def watch(
     """
     if not source.is_dir():
         raise errors.NotFound(f"There is no folder {source}.", hint="Check the path.")
-    values = {"background": background, "output_format": format, "quality": quality}
-    wanted = {"model": model or "original", "engine": engine, "models_dir": models_dir, "threads": threads}
-    suffix, cut_one = folder_job(values, wanted)
+    per_target = {"background": background, "output_format": format, "quality": quality}
+    options = {"model": model or "original", "engine": engine, "models_dir": models_dir, "threads": threads}
+    suffix, cut_one = folder_job(per_target, options)
     make_folder(target)
     with interruptible():
         folders.watch_forever(source, target, suffix, cut_one, seconds=seconds)

@@ -65,15 +65,15 @@ def print_results(results: Sequence[Result], *, as_json: bool, model: str | None
         stdout.print(_summary(result), soft_wrap=True)
 
 
-def write_report(found: Mapping[str, Any], folder: Path, *, silent: bool = False) -> None:
-    """Write what ``alphareel.analyze`` found to report.json in ``folder``, and print the essence unless ``silent``."""
+def write_report(findings: Mapping[str, Any], folder: Path, *, silent: bool = False) -> None:
+    """Write the findings of ``alphareel.analyze`` to report.json in ``folder``, and print its summary unless ``silent``."""
     path = folder / "report.json"
-    path.write_text(json.dumps(found, indent=2) + "\n")
+    path.write_text(json.dumps(findings, indent=2) + "\n")
     if silent:
         return
-    for moment in found["quality"]["worst"]:
+    for moment in findings["quality"]["worst"]:
         stdout.print(f"{moment['time']:8.2f} s  estimated error {moment['error']:.4f}  {moment['thumbnail']}")
-    for suggestion in found["quality"]["suggestions"]:
+    for suggestion in findings["quality"]["suggestions"]:
         stdout.print(suggestion["message"], soft_wrap=True)
     stdout.print(f"{path}", soft_wrap=True)
 

@@ -7,7 +7,7 @@ Needs ``pip install "alphareel-client[mcp]"``.
 import argparse
 import sys
 import time as time_module  # a tool has a parameter of this name
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec
@@ -52,35 +52,46 @@ def make_server(client: Client, *, local_files: bool) -> MCPServer:
     themselves, as over standard input and output; never for callers on a network.
     """
     server = MCPServer(name="alphareel", title="alphareel", instructions=_INSTRUCTIONS)
+    tools = Tools(client, local_files=local_files)
+    tool_hints: dict[Callable[..., dict[str, Any]], ToolAnnotations] = {
+        tools.list_models: _READS,
+        tools.estimate: _READS,
+        tools.remove_background: _CREATES,
+        tools.get_job: _READS,
+        tools.compare_engines: _CREATES,
+        tools.export_job: _CREATES,
+        tools.get_quality: _READS,
+        tools.correct_job: _CREATES,
+        tools.list_jobs: _READS,
+        tools.cancel_job: _ENDS,
+    }
+    if local_files:
+        tool_hints[tools.download_result] = _CREATES
+    for tool, hints in tool_hints.items():
+        server.add_tool(_with_tool_errors(tool), annotations=hints)
+    return server
 
-    def url_of(video: str) -> str:
-        if video.startswith(("http://", "https://")):
-            return video
-        if not local_files:
-            raise ToolError("video: must be an http or https URL: this server reads no files for callers on a network.")
-        path = Path(video).expanduser()
-        if not path.is_file():
-            raise ToolError(f"video: there is no file {path}.")
-        return str(client.upload(path)["video_url"])
 
-    @server.tool(annotations=_READS)
-    @_with_tool_errors
-    def list_models() -> dict[str, Any]:
+class Tools:
+    """The tools of the server. Their docstrings and parameters are what the model reads."""
+
+    def __init__(self, client: Client, *, local_files: bool) -> None:
+        self._client = client
+        self._local_files = local_files
+
+    def list_models(self) -> dict[str, Any]:
         """The models, the engine that serves each, all engines with their licenses, and the largest video."""
-        return dict(client.models())
+        return dict(self._client.models())
 
-    @server.tool(annotations=_READS)
-    @_with_tool_errors
     def estimate(
-        video: Video, model: Model = "original", output_format: OutputFormat = "webm", fields: Fields = None
+        self, video: Video, model: Model = "original", output_format: OutputFormat = "webm", fields: Fields = None
     ) -> dict[str, Any]:
         """Credits, seconds of work and size of a job, without creating it. A file is uploaded to be measured."""
         options = {"model": model, "output_format": output_format, **(fields or {})}
-        return dict(client.estimate(url_of(video), **options))
+        return dict(self._client.estimate(self._url_of(video), **options))
 
-    @server.tool(annotations=_CREATES)
-    @_with_tool_errors
     def remove_background(
+        self,
         video: Video,
         model: Model = "original",
         output_format: OutputFormat = "webm",
@@ -91,51 +102,44 @@ def make_server(client: Client, *, local_files: bool) -> MCPServer:
     ) -> dict[str, Any]:
         """Start a job that removes the background of a video; the job. May cost credits: see estimate."""
         options = {"model": model, "output_format": output_format, "text_prompt": text_prompt, **(fields or {})}
-        job = client.create_job(url_of(video), **options)
-        return _waited(client, job["id"], wait_seconds)
+        job = self._client.create_job(self._url_of(video), **options)
+        return _wait_for_job(self._client, job["id"], wait_seconds)
 
-    @server.tool(annotations=_READS)
-    @_with_tool_errors
-    def get_job(job_id: JobId, wait_seconds: Wait = 0) -> dict[str, Any]:
+    def get_job(self, job_id: JobId, wait_seconds: Wait = 0) -> dict[str, Any]:
         """A job: status, progress, and when completed its output_url, a signed link that expires."""
-        return _waited(client, job_id, wait_seconds)
+        return _wait_for_job(self._client, job_id, wait_seconds)
 
-    @server.tool(annotations=_CREATES)
-    @_with_tool_errors
     def compare_engines(
+        self,
         video: Video,
         engines: Annotated[list[str] | None, Field(description="Names of engines; null for all that run here.")] = None,
         wait_seconds: Wait = 60,
     ) -> dict[str, Any]:
         """Cut out six frames with several engines, free of charge: sheet_url is a picture of all of them."""
-        proof = client.create_proof(url_of(video), engines=engines)
-        return _polled(lambda: client.get_proof(proof["id"]), wait_seconds)
+        proof = self._client.create_proof(self._url_of(video), engines=engines)
+        return _poll(lambda: self._client.get_proof(proof["id"]), wait_seconds)
 
-    @server.tool(annotations=_CREATES)
-    @_with_tool_errors
     def export_job(
+        self,
         job_id: JobId,
         output_format: OutputFormat,
         fields: Annotated[dict[str, Any] | None, Field(description="quality, background, composition ...")] = None,
         wait_seconds: Wait = 60,
     ) -> dict[str, Any]:
         """Make a further file of a completed job from its kept matte, without a network; then it is in its outputs."""
-        made = client.export(job_id, output_format, **(fields or {}))
-        return _polled(
-            lambda: next(dict(item) for item in client.list_exports(job_id)["items"] if item["id"] == made["id"]),
+        export = self._client.export(job_id, output_format, **(fields or {}))
+        return _poll(
+            lambda: _item(self._client.list_exports(job_id), export["id"]),
             wait_seconds,
         )
 
-    @server.tool(annotations=_READS)
-    @_with_tool_errors
-    def get_quality(job_id: JobId, wait_seconds: Wait = 60) -> dict[str, Any]:
+    def get_quality(self, job_id: JobId, wait_seconds: Wait = 60) -> dict[str, Any]:
         """Where a completed job's matte is doubtful: its worst moments and what to try."""
-        report = _polled(lambda: dict(client.get_quality(job_id)), wait_seconds)
+        report = _poll(lambda: dict(self._client.get_quality(job_id)), wait_seconds)
         return {name: value for name, value in report.items() if name != "strip"}
 
-    @server.tool(annotations=_CREATES)
-    @_with_tool_errors
     def correct_job(
+        self,
         job_id: JobId,
         time: Annotated[float, Field(ge=0, description="Seconds of the frame that is wrong.")],
         points: Annotated[
@@ -147,58 +151,63 @@ def make_server(client: Client, *, local_files: bool) -> MCPServer:
         wait_seconds: Wait = 60,
     ) -> dict[str, Any]:
         """Correct one frame of a completed job; the correction follows the motion. Makes a new revision."""
-        made = client.correct(job_id, time=time, points=points, box=box)
-        return _polled(
-            lambda: next(dict(item) for item in client.list_corrections(job_id)["items"] if item["id"] == made["id"]),
+        correction = self._client.correct(job_id, time=time, points=points, box=box)
+        return _poll(
+            lambda: _item(self._client.list_corrections(job_id), correction["id"]),
             wait_seconds,
         )
 
-    @server.tool(annotations=_READS)
-    @_with_tool_errors
     def list_jobs(
+        self,
         limit: Annotated[int, Field(ge=1, le=100)] = 20,
         status: Annotated[str | None, Field(description="processing, completed or failed; null for all.")] = None,
     ) -> dict[str, Any]:
         """The newest jobs of this API key."""
-        return dict(client.list_jobs(limit=limit, status=status))
+        return dict(self._client.list_jobs(limit=limit, status=status))
 
-    @server.tool(annotations=_ENDS)
-    @_with_tool_errors
-    def cancel_job(job_id: JobId) -> dict[str, Any]:
+    def cancel_job(self, job_id: JobId) -> dict[str, Any]:
         """Stop a job. One that has already ended stays as it is."""
-        return dict(client.cancel_job(job_id))
+        return dict(self._client.cancel_job(job_id))
 
-    if local_files:
+    def download_result(
+        self, job_id: JobId, target: Annotated[str, Field(description="The file to write; must not exist.")]
+    ) -> dict[str, Any]:
+        """Write the result of a completed job to a file on this machine."""
+        path = self._client.download(self._client.get_job(job_id), Path(target).expanduser())
+        return {"path": str(path), "size": Path(path).stat().st_size}
 
-        @server.tool(annotations=_CREATES)
-        @_with_tool_errors
-        def download_result(
-            job_id: JobId, target: Annotated[str, Field(description="The file to write; must not exist.")]
-        ) -> dict[str, Any]:
-            """Write the result of a completed job to a file on this machine."""
-            path = client.download(client.get_job(job_id), Path(target).expanduser())
-            return {"path": str(path), "size": Path(path).stat().st_size}
+    def _url_of(self, video: str) -> str:
+        if video.startswith(("http://", "https://")):
+            return video
+        if not self._local_files:
+            raise ToolError("video: must be an http or https URL: this server reads no files for callers on a network.")
+        path = Path(video).expanduser()
+        if not path.is_file():
+            raise ToolError(f"video: there is no file {path}.")
+        return str(self._client.upload(path)["video_url"])
 
-    return server
 
-
-def _waited(client: Client, job_id: str, seconds: float) -> dict[str, Any]:
+def _wait_for_job(client: Client, job_id: str, seconds: float) -> dict[str, Any]:
     if seconds:
         try:
             return dict(client.wait_for_completion(job_id, timeout=seconds))
         except (TimeoutError, JobFailed):
-            pass  # the job says how it stands
+            pass  # the job itself says which
     return dict(client.get_job(job_id))
 
 
-def _polled(find: Callable[[], dict[str, Any]], seconds: float) -> dict[str, Any]:
+def _poll(find: Callable[[], dict[str, Any]], seconds: float) -> dict[str, Any]:
     """What ``find`` returns, as soon as its status is completed or failed, or after ``seconds``."""
-    until = time_module.monotonic() + seconds
-    found = find()
-    while found["status"] not in ("completed", "failed") and time_module.monotonic() < until:
+    deadline = time_module.monotonic() + seconds
+    item = find()
+    while item["status"] not in ("completed", "failed") and time_module.monotonic() < deadline:
         time_module.sleep(_POLL_SECONDS)
-        found = find()
-    return found
+        item = find()
+    return item
+
+
+def _item(page: Mapping[str, Any], item_id: str) -> dict[str, Any]:
+    return next(dict(item) for item in page["items"] if item["id"] == item_id)
 
 
 def _with_tool_errors(tool: Callable[P, dict[str, Any]]) -> Callable[P, dict[str, Any]]:
