@@ -36,7 +36,8 @@ from alphareel.domain.options import SMOOTHINGS, Options, Smoothing
 from alphareel.imaging.color import yuv_to_rgb
 from alphareel.imaging.frame import Frame, Matte, Plane
 from alphareel.matting import tiers
-from alphareel.matting.engine import Engine, LookAheadSession, MattingSession, ModelInfo, RequiresScene
+from alphareel.matting.engine import Engine, MattingSession, ModelInfo, RequiresScene
+from alphareel.matting.network import NetworkSession
 from benchmarks import ground_truth, metrics, peers_networks
 from benchmarks.engine import RESULTS, machine
 from benchmarks.ground_truth import GroundTruth
@@ -177,7 +178,7 @@ def score(candidate: Candidate, truth: GroundTruth, *, frames: int) -> Score:
 
 def timed_mattes(session: MattingSession, frames: Iterable[Frame]) -> Iterator[tuple[Matte, float]]:
     """The matte of each frame, and the CPU time for it in ms. A session that looks ahead has a mean time."""
-    if isinstance(session, LookAheadSession) and session.look_ahead:
+    if isinstance(session, NetworkSession) and session.look_ahead:
         held = list(frames)
         began = time.process_time()
         mattes = [finish() for finish in session.infer_all(held)]

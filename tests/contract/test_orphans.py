@@ -69,7 +69,7 @@ def test_only_blobs_without_a_row_are_deleted_and_only_after_a_day_of_grace(harn
 def test_an_upload_is_deleted_or_used_and_never_both(harness: ServiceHarness) -> None:
     for _ in range(10):
         upload_id = upload(harness)
-        link = harness.services.files.upload_link(harness.uploads.upload(upload_id)).url
+        link = harness.services.files.signer.upload_link(harness.uploads.upload(upload_id)).url
         with ThreadPoolExecutor(2) as pool:
             created = pool.submit(harness.services.jobs.create, ANONYMOUS, {"video_url": link})
             deleted = pool.submit(harness.services.uploads.delete, ANONYMOUS, upload_id)
@@ -84,7 +84,7 @@ def test_an_upload_that_is_deleted_before_the_transaction_is_refused(harness: Se
     upload_id = upload(harness)
     upload_row = harness.uploads.upload(upload_id)
     assert upload_row is not None
-    link = harness.services.files.upload_link(upload_row).url
+    link = harness.services.files.signer.upload_link(upload_row).url
     harness.resolver.store.upload = lambda _: upload_row  # type: ignore[assignment]  # as read before the deletion
     DeletionStore(harness.database, clock=harness.clock).remove_upload(upload_id)
     with pytest.raises(InvalidRequest, match="deleted"):

@@ -32,7 +32,7 @@ def retention(harness: ServiceHarness) -> RetentionStore:
 def upload(harness: ServiceHarness, more: bytes = b"") -> str:
     session = harness.services.uploads.begin(ANONYMOUS, filename="a.mp4", declared_type=None)
     session.write(TINY_MP4 + more)
-    return harness.services.files.upload_link(session.finish()).url
+    return harness.services.files.signer.upload_link(session.finish()).url
 
 
 def finish(harness: ServiceHarness, retention_seconds: int) -> Job:

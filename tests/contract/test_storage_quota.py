@@ -66,7 +66,7 @@ def run(harness: ServiceHarness, key: str, address: str = "https://example.com/v
 
 
 def link(harness: ServiceHarness, made: Upload) -> str:
-    return harness.services.files.upload_link(made).url
+    return harness.services.files.signer.upload_link(made).url
 
 
 def total(harness: ServiceHarness, key: str) -> int:

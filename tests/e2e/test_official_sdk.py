@@ -338,7 +338,7 @@ def test_n8n_local_upload_flow_hands_the_upload_s_address_on(sdk, clip):
 def test_n8n_webhook_flow_receives_the_event_the_job_and_its_link(sdk, harness):
     job = sdk.create_job("https://cdn.example.com/input.mp4", webhook_url="https://n8n.example.com/webhook/done")
     sdk.wait_for_completion(job["id"])
-    views = JobSerializer(sdk.base_url, harness.services.files, show_pending=False)
+    views = JobSerializer(sdk.base_url, harness.services.files.signer, show_pending=False)
     sender = WebhookSender(harness.poster, Secrets(("a signing secret",)), harness.clock)
     dispatcher = WebhookDispatcher(
         harness.webhooks,

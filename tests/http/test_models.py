@@ -1,11 +1,10 @@
 """GET /v1/models: engines, licenses and clip limits."""
 
-from types import SimpleNamespace
-
 import pytest
 
 from alphareel.domain.options import TIERS
 from alphareel.matting.models import birefnet, builtin
+from alphareel.server.api_server import engine_status
 from alphareel.service.jobs.estimate_service import EstimateService
 from alphareel.service.jobs.estimates import Speed
 
@@ -13,8 +12,8 @@ from alphareel.service.jobs.estimates import Speed
 @pytest.fixture
 def models(client):
     client.app.state.context.list_engines = lambda: [
-        SimpleNamespace(info=birefnet.INFO, serves=[], missing="No such file."),
-        SimpleNamespace(info=builtin.INFO, serves=["original", "light", "human"], missing=None),
+        engine_status(birefnet.INFO, serves=[], missing="No such file."),
+        engine_status(builtin.INFO, serves=["original", "light", "human"], missing=None),
     ]
     return client.get("/v1/models").json()
 

@@ -31,7 +31,7 @@ def settle_other_webhooks(harness):
 
 
 def deliver(harness):
-    serializer = JobSerializer("http://testserver", harness.services.files, show_pending=False)
+    serializer = JobSerializer("http://testserver", harness.services.files.signer, show_pending=False)
     dispatcher = WebhookDispatcher(
         harness.webhooks,
         WebhookSender(harness.poster, Secrets(("secret",)), harness.clock),

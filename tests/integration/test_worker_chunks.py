@@ -70,7 +70,7 @@ def submit(harness):
     def submit(path):
         session = harness.services.uploads.begin(SOMEBODY, filename=path.name, declared_type=None)
         session.write(path.read_bytes())
-        url = harness.services.files.upload_link(session.finish()).url
+        url = harness.services.files.signer.upload_link(session.finish()).url
         return harness.services.jobs.create(SOMEBODY, {"video_url": url, "options": {"model": "standard"}})
 
     return submit

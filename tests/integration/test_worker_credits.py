@@ -91,7 +91,7 @@ def test_what_stands_behind_the_subject_costs_nothing(harness: ServiceHarness, w
         Principal(harness.keys.authenticate("s"), "r"), filename="b.mp4", declared_type=None
     )
     session.write(TINY_MP4)
-    behind = harness.services.files.upload_link(session.finish()).url
+    behind = harness.services.files.signer.upload_link(session.finish()).url
     with harness.database.write() as c:
         c.execute(sa.update(uploads).values(seconds=5000.0))
     done = work(harness, worker, background={"type": "video", "video_url": behind})
@@ -153,7 +153,7 @@ class TestOfARealRun:
             caller = Principal(harness.keys.authenticate("s"), "r")
             session = harness.services.uploads.begin(caller, filename=clip.name, declared_type=None)
             session.write(clip.read_bytes())
-            url = harness.services.files.upload_link(session.finish()).url
+            url = harness.services.files.signer.upload_link(session.finish()).url
             estimated, _ = harness.services.estimates.estimate(caller, {"video_url": url, **body})
             job = harness.services.jobs.create(caller, {"video_url": url, "engine": "chroma", **body})
             assert job.credits == estimated.credits, "what is reserved is what was estimated"

@@ -102,7 +102,7 @@ def submit(harness: ServiceHarness, **body: Any) -> Job:
 def upload(harness: ServiceHarness, data: bytes, name: str = "a.mp4") -> str:
     session = harness.services.uploads.begin(SOMEBODY, filename=name, declared_type=None)
     session.write(data)
-    return harness.services.files.upload_link(session.finish()).url
+    return harness.services.files.signer.upload_link(session.finish()).url
 
 
 def work(worker: InlineWorker, job: Job) -> AttemptResult:

@@ -107,7 +107,7 @@ def test_a_mask_must_be_a_png(harness: ServiceHarness, caller: Principal, job: J
     data = cv2.imencode(".png", np.zeros((48, 64), np.uint8))[1].tobytes()
     session = harness.services.uploads.begin(caller, filename="mask.png", declared_type=None)
     session.write(data)
-    url = harness.services.files.upload_link(session.finish()).url
+    url = harness.services.files.signer.upload_link(session.finish()).url
     row = harness.services.corrections.create(caller, job.id, {"frame": 1, "mask_url": url})
     assert row.task is not None
     assert row.task["corrections"][0]["mask"] == url

@@ -21,7 +21,7 @@ OPERATOR = Operator("tests", "req_0")
 def submit(harness: ServiceHarness, caller: Principal, **fields: Any) -> Job:
     session = harness.services.uploads.begin(caller, filename="a.mp4", declared_type=None)
     session.write(TINY_MP4)
-    url = harness.services.files.upload_link(session.finish()).url
+    url = harness.services.files.signer.upload_link(session.finish()).url
     return harness.services.jobs.create(caller, {"video_url": url, **fields})
 
 
@@ -219,7 +219,7 @@ def test_an_export_holds_no_upload_of_another_key(harness: ServiceHarness, calle
     session = harness.services.uploads.begin(other, filename="a.mp4", declared_type=None)
     session.write(TINY_MP4)
     uploaded = session.finish()
-    link = harness.services.files.upload_link(uploaded).url
+    link = harness.services.files.signer.upload_link(uploaded).url
     job = finish(harness, harness.services.jobs.create(caller, {"video_url": link}), tmp_path)
     assert harness.services.exports.create(caller, job.id, {"format": "mov"}).status is Status.PENDING
     harness.services.uploads.delete(other, uploaded.id)

@@ -44,7 +44,7 @@ def upload(harness: ServiceHarness, caller: Principal) -> tuple[str, str]:
     session = harness.services.uploads.begin(caller, filename="a.mp4", declared_type=None)
     session.write(TINY_MP4)
     made = session.finish()
-    return made.id, harness.services.files.upload_link(made).url
+    return made.id, harness.services.files.signer.upload_link(made).url
 
 
 def complete(harness: ServiceHarness, job: Job) -> None:

@@ -36,7 +36,7 @@ def sweep(harness: ServiceHarness, uploads_seconds: int | None = WEEK) -> None:
 def upload(harness: ServiceHarness) -> str:
     session = harness.services.uploads.begin(ANYBODY, filename="a.mp4", declared_type=None)
     session.write(TINY_MP4)
-    return harness.services.files.upload_link(session.finish()).url
+    return harness.services.files.signer.upload_link(session.finish()).url
 
 
 def submit(harness: ServiceHarness, **fields: Any) -> Job:
@@ -66,12 +66,12 @@ def test_files_stay_for_the_time_and_then_go(harness: ServiceHarness, tmp_path: 
     harness.clock.advance(seconds=WEEK - 1)
     sweep(harness)
     assert len(harness.blobs.blobs) == 2
-    assert harness.services.files.output_link(now(harness, job)) is not None
+    assert harness.services.files.signer.output_link(now(harness, job)) is not None
     harness.clock.advance(seconds=2)
     sweep(harness)
     assert harness.blobs.blobs == {}
     gone = now(harness, job)
-    assert (gone.status, gone.output is not None, harness.services.files.output_link(gone)) == (
+    assert (gone.status, gone.output is not None, harness.services.files.signer.output_link(gone)) == (
         Status.COMPLETED,
         True,
         None,
@@ -82,7 +82,7 @@ def test_files_stay_for_the_time_and_then_go(harness: ServiceHarness, tmp_path: 
 
 def test_a_link_never_outlives_its_file(harness: ServiceHarness, tmp_path: Path) -> None:
     job = finish(harness, submit(harness, retention_seconds=600), tmp_path)
-    link = harness.services.files.output_link(job)
+    link = harness.services.files.signer.output_link(job)
     assert link is not None
     assert link.expires_at == job.files_expire_at
 

@@ -49,7 +49,7 @@ def make_key(harness: ServiceHarness, name: str) -> ApiKey:
 def upload(harness: ServiceHarness, caller: Principal, data: bytes = TINY_MP4) -> str:
     session = harness.services.uploads.begin(caller, filename="a.mp4", declared_type=None)
     session.write(data)
-    return harness.services.files.upload_link(session.finish()).url
+    return harness.services.files.signer.upload_link(session.finish()).url
 
 
 def finish(harness: ServiceHarness, job: Job, status: Status) -> None:

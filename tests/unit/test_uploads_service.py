@@ -177,7 +177,7 @@ def test_a_link_with_an_odd_time_is_not_found(exp: str) -> None:
 def test_a_link_expires(harness: ServiceHarness) -> None:
     session = harness.services.uploads.begin(ANYBODY, filename="a.mp4", declared_type=None)
     session.write(TINY_MP4)
-    link = harness.services.files.upload_link(session.finish())
+    link = harness.services.files.signer.upload_link(session.finish())
     assert link.expires_at == harness.clock.now() + timedelta(hours=1)
     harness.clock.advance(minutes=59)
     delivery = harness.services.files.open_download(*followed(link.url))

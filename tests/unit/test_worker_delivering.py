@@ -188,7 +188,7 @@ def test_what_will_not_pass_is_not_tried_again_and_the_file_stays(
     assert told in delivery(job)["error"]
     assert "5ec4e7" not in json.dumps([delivery(job), *job.warnings])
     assert job.warnings[0].startswith("webm: not delivered to bucket.example.com:")
-    assert harness.services.files.output_link(job) is not None
+    assert harness.services.files.signer.output_link(job) is not None
     assert job.output is not None
     assert job.output.blob in harness.blobs.blobs
 

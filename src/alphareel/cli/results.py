@@ -66,7 +66,7 @@ def print_results(results: Sequence[Result], *, as_json: bool, model: str | None
 
 
 def write_report(findings: Mapping[str, Any], folder: Path, *, silent: bool = False) -> None:
-    """Write the findings of ``alphareel.analyze`` to report.json in ``folder``, and print its summary unless ``silent``."""
+    """Write the findings of ``alphareel.analyze`` to report.json; print their summary unless ``silent``."""
     path = folder / "report.json"
     path.write_text(json.dumps(findings, indent=2) + "\n")
     if silent:

@@ -1,7 +1,6 @@
 """What this server offers: models with the engines that serve them, prices, speed, and limits on clips."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
 
 from alphareel.domain.options import TIERS, Tier
 from alphareel.http.schemas import models as schemas
@@ -22,45 +21,11 @@ _SPEED_AND_QUALITY: Mapping[Tier, tuple[str, str]] = {
 _FULL_HD_PIXELS = 1920 * 1080
 
 
-class EngineSpec(Protocol):
-    """Facts about an engine that are known without loading it."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def version(self) -> str: ...
-    @property
-    def subject(self) -> str: ...
-    @property
-    def summary(self) -> str: ...
-    @property
-    def code_license(self) -> str: ...
-    @property
-    def weights_license(self) -> str: ...
-    @property
-    def training_data(self) -> str | None: ...
-    @property
-    def author_statement(self) -> str | None: ...
-    @property
-    def permissive(self) -> bool: ...
-
-
-class EngineStatus(Protocol):
-    """An engine, the tiers that it would serve here, and what is missing (one sentence, None if nothing)."""
-
-    @property
-    def info(self) -> EngineSpec: ...
-    @property
-    def serves(self) -> Sequence[str]: ...
-    @property
-    def missing(self) -> str | None: ...
-
-
-ListEngines = Callable[[], Sequence[EngineStatus]]
+ListEngines = Callable[[], Sequence[schemas.EngineStatus]]
 
 
 def pricing(
-    prices: PriceList, engines: Sequence[EngineStatus], speeds: Mapping[Tier, Speed], clip_limits: LimitSettings
+    prices: PriceList, engines: Sequence[schemas.EngineStatus], speeds: Mapping[Tier, Speed], clip_limits: LimitSettings
 ) -> schemas.Pricing:
     """The price list. The contract names three packages but not their content, so they are listed as free."""
     return schemas.Pricing(
@@ -74,7 +39,7 @@ def pricing(
 
 
 def tiers(
-    prices: PriceList, engines: Sequence[EngineStatus], speeds: Mapping[Tier, Speed]
+    prices: PriceList, engines: Sequence[schemas.EngineStatus], speeds: Mapping[Tier, Speed]
 ) -> list[schemas.ModelStatus]:
     """The four tiers, each with the engine that serves it."""
     return [_tier(tier, engines, prices, speeds[tier]) for tier in TIERS]
@@ -86,26 +51,8 @@ def limits(clip_limits: LimitSettings) -> schemas.ClipLimits:
     )
 
 
-def engine(status: EngineStatus) -> schemas.EngineStatus:
-    """An engine with its licenses, whether it can run here or not."""
-    info = status.info
-    return schemas.EngineStatus(
-        name=info.name,
-        version=info.version,
-        subject=info.subject,
-        summary=info.summary,
-        code_license=info.code_license,
-        weights_license=info.weights_license,
-        training_data=info.training_data,
-        author_statement=info.author_statement,
-        permissive=info.permissive,
-        serves=list(status.serves),
-        missing=status.missing,
-    )
-
-
-def _tier(tier: Tier, engines: Sequence[EngineStatus], prices: PriceList, speed: Speed) -> schemas.ModelStatus:
-    serving = next((status.info for status in engines if tier in status.serves and status.missing is None), None)
+def _tier(tier: Tier, engines: Sequence[schemas.EngineStatus], prices: PriceList, speed: Speed) -> schemas.ModelStatus:
+    serving = next((engine for engine in engines if tier in engine.serves and engine.missing is None), None)
     return schemas.ModelStatus(
         model=tier,
         available=serving is not None,

@@ -1,6 +1,6 @@
 """Jobs, uploads and audit log entries as the API presents them."""
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from alphareel.domain import options
 from alphareel.domain.color import Rgb
@@ -11,7 +11,7 @@ from alphareel.http.schemas.uploads import Upload as UploadSchema
 from alphareel.service.corrections.service import correction_of, row_number, undone_number
 from alphareel.service.exports.layers import Layer
 from alphareel.service.files import signed_urls
-from alphareel.service.files.signed_urls import Link
+from alphareel.service.files.signed_urls import Link, UrlSigner
 from alphareel.service.jobs.models import Billing, Job, JobEvent, Output, Status
 from alphareel.service.jobs.output_targets import OutputTarget
 from alphareel.service.services import Services
@@ -25,32 +25,19 @@ if TYPE_CHECKING:
 _EXPIRED = "expired: the files of this job were removed when their retention period ended."
 
 
-class Links(Protocol):
-    """Signs the links of a job."""
-
-    def output_link(self, job: Job) -> Link | None:
-        """A fresh link to the output; None while there is no output."""
-
-    def named_link(self, job: Job, blob: str, name: str) -> Link | None:
-        """A fresh link to one of several outputs; None once the files were removed."""
-
-    def preview_link(self, job: Job) -> Link | None:
-        """A link to the newest preview; None unless the job is running and has one."""
-
-
 class JobSerializer:
     """Serializes jobs for responses, webhooks and event streams.
 
     ``base_url`` makes links absolute. ``show_pending`` reports queued jobs as pending instead of processing.
     """
 
-    def __init__(self, base_url: str, links: Links, *, show_pending: bool) -> None:
+    def __init__(self, base_url: str, signer: UrlSigner, *, show_pending: bool) -> None:
         self._base = base_url.rstrip("/")
-        self._links = links
+        self._signer = signer
         self._show_pending = show_pending
 
     def job(self, job: Job) -> schemas.Job:
-        link, preview = self._links.output_link(job), self._links.preview_link(job)
+        link, preview = self._signer.output_link(job), self._signer.preview_link(job)
         has_expired = job.files_expired_at is not None or (job.output is not None and link is None)
         requested = job.options
         return schemas.Job(
@@ -124,7 +111,7 @@ class JobSerializer:
 
     def _named_output(self, job: Job, name: str, output: Output, requested: options.Options) -> schemas.NamedOutput:
         is_first = output is job.output
-        link = self._links.output_link(job) if is_first else self._links.named_link(job, output.blob, name)
+        link = self._signer.output_link(job) if is_first else self._signer.named_link(job, output.blob, name)
         return schemas.NamedOutput(
             name=name,
             url=self.absolute(link) if link else None,
@@ -139,7 +126,7 @@ class JobSerializer:
 
     def export(self, export: Job) -> schemas.Export:
         """An export as a resource of its job."""
-        link = self._links.output_link(export)
+        link = self._signer.output_link(export)
         return schemas.Export(
             id=export.id,
             job_id=export.parent_id or export.id,
@@ -240,7 +227,7 @@ class JobSerializer:
         prefix = (analysis.report or {}).get("prefix")
         if name is None or prefix is None:
             return None
-        link = self._links.named_link(analysis, f"{prefix}{name}", name.partition(".")[0])
+        link = self._signer.named_link(analysis, f"{prefix}{name}", name.partition(".")[0])
         return self.absolute(link) if link else None
 
     def status(self, status: Status) -> schemas.PublicStatus:
@@ -327,14 +314,14 @@ class Serializers:
         base_url = settings.http.public_url or str(request.base_url)
         self._base_url = base_url
         self._jobs = JobSerializer(
-            settings.http.cdn_url or base_url, services.files, show_pending=settings.jobs.show_pending
+            settings.http.cdn_url or base_url, services.files.signer, show_pending=settings.jobs.show_pending
         )
-        self._files = services.files
+        self._signer = services.files.signer
         self._state = request.state
 
     def upload(self, upload: Upload) -> UploadSchema:
         self._state.video_id = upload.id  # for the request log
-        url = self._jobs.absolute(self._files.upload_link(upload))
+        url = self._jobs.absolute(self._signer.upload_link(upload))
         return UploadSchema(
             video_id=upload.id,
             video_url=url,

@@ -9,7 +9,7 @@ A model file, in ``matting/models`` or registered in the entry point group ``alp
 * ``WEIGHTS``: a ``matting.weights.Weights``, if the engine needs files that users download.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -106,21 +106,6 @@ class TwoPhaseSession(Protocol):
         """Run the stateful part of a step, for one frame at a time and in order.
 
         Returns the stateless rest, which any thread may call.
-        """
-
-
-@runtime_checkable
-class LookAheadSession(Protocol):
-    """A session that may finish a matte only after it has seen later frames."""
-
-    @property
-    def look_ahead(self) -> int:
-        """How many frames after its own a matte depends on; 0 for none."""
-
-    def infer_all(self, frames: Iterable[Frame]) -> Iterator[Callable[[], Matte]]:
-        """Run the stateful part of all steps of a clip. Yields the stateless rest of each, in order.
-
-        Frames that wait for later ones stay in memory.
         """
 
 

@@ -77,6 +77,7 @@ class NetworkSession:
 
     @property
     def look_ahead(self) -> int:
+        """How many frames after its own a matte depends on; 0 for none."""
         return self._waiting
 
     def infer(self, frame: Frame) -> Callable[[], Matte]:
@@ -91,9 +92,10 @@ class NetworkSession:
         return partial(_to_full_size, alpha, frame)
 
     def infer_all(self, frames: Iterable[Frame]) -> Iterator[Callable[[], Matte]]:
-        """Like ``infer`` for each frame; with offline smoothing it runs some frames ahead of what it yields.
+        """Like ``infer`` for all frames of a clip, with offline smoothing: a matte then depends on later frames.
 
-        Offline, the network skips frames whose mattes follow from those beside them.
+        Frames that wait for later ones stay in memory. The network skips frames whose mattes follow from those beside
+        them.
         """
         if not self._waiting:
             yield from map(self.infer, frames)

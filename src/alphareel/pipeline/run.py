@@ -23,7 +23,8 @@ from alphareel.imaging.compositor import Compositor, make_compositor
 from alphareel.imaging.frame import Frame, Matte
 from alphareel.matting import tiers
 from alphareel.matting.choke_feather import choke_and_feather
-from alphareel.matting.engine import Engine, LookAheadSession, MattingSession, RequiresScene, TwoPhaseSession
+from alphareel.matting.engine import Engine, MattingSession, RequiresScene, TwoPhaseSession
+from alphareel.matting.network import NetworkSession
 from alphareel.matting.runtime import Device
 from alphareel.matting.tiers import SelectedEngine
 from alphareel.media.atomic_file import refuse_existing
@@ -263,12 +264,12 @@ def mattes(session: MattingSession, frames: Iterable[Frame], options: Options) -
 
 
 def _look_ahead(session: MattingSession) -> int:
-    return session.look_ahead if isinstance(session, LookAheadSession) else 0
+    return session.look_ahead if isinstance(session, NetworkSession) else 0
 
 
 def engine_mattes(session: MattingSession, frames: Iterable[Frame]) -> Generator[Matte, None, None]:
     """A matte for each frame, as the session makes it. The two phases of a TwoPhaseSession overlap."""
-    if isinstance(session, LookAheadSession):
+    if isinstance(session, NetworkSession):
         with Prefetcher((finish for finish in session.infer_all(frames)), name="infer", depth=1) as inferred:
             for finish in inferred:
                 yield finish()

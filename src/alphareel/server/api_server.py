@@ -12,7 +12,6 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from types import FrameType
 
 import uvicorn
@@ -21,7 +20,6 @@ from fastapi import FastAPI
 import alphareel
 from alphareel.http.app import create_app
 from alphareel.http.body_timeouts import BodyTimeouts
-from alphareel.http.catalog import EngineStatus
 from alphareel.http.connection_limits import (
     ConnectionLimiter,
     limit_connections,
@@ -30,6 +28,7 @@ from alphareel.http.connection_limits import (
 )
 from alphareel.http.large_bodies import pass_large_bodies
 from alphareel.http.metrics import share_counts
+from alphareel.http.schemas.models import EngineStatus
 from alphareel.matting import tiers
 from alphareel.matting.engine import ModelInfo
 from alphareel.server import container
@@ -142,15 +141,6 @@ def _run(server: "_Server", listener: socket.socket, *, announced: bool) -> int:
     return 0 if server.started else 1
 
 
-@dataclass(frozen=True)
-class EngineSummary:
-    """An engine as GET /v1/models shows it."""
-
-    info: ModelInfo
-    serves: Sequence[str]
-    missing: str | None
-
-
 class _Server(uvicorn.Server):
     """uvicorn. ``on_stop`` stops what runs beside it, at the same moment."""
 
@@ -194,6 +184,23 @@ def _config(app: FastAPI, http: HttpSettings, pulse: int | None) -> uvicorn.Conf
     )
 
 
-def _engine_statuses(settings: ModelSettings) -> Sequence[EngineStatus]:
-    offers = tiers.list_engines(settings.dir, settings.priorities)
-    return [EngineSummary(o.info, o.serving, o.reason) for o in offers]
+def _engine_statuses(settings: ModelSettings) -> list[EngineStatus]:
+    engines = tiers.list_engines(settings.dir, settings.priorities)
+    return [engine_status(engine.info, engine.serving, engine.reason) for engine in engines]
+
+
+def engine_status(info: ModelInfo, serves: Sequence[str], missing: str | None) -> EngineStatus:
+    """An engine as GET /v1/models shows it."""
+    return EngineStatus(
+        name=info.name,
+        version=info.version,
+        subject=info.subject,
+        summary=info.summary,
+        code_license=info.code_license,
+        weights_license=info.weights_license,
+        training_data=info.training_data,
+        author_statement=info.author_statement,
+        permissive=info.permissive,
+        serves=list(serves),
+        missing=missing,
+    )

@@ -33,7 +33,9 @@ def get_embed(job_id: str, principal: KeyPrincipal, services: ServicesOf, serial
     What is missing is exported meanwhile, unless exports have a price here.
     """
     embed = services.embeds.embed(principal, job_id)
-    links = {name: services.files.embed_link(embed.job, output.blob, name) for name, output in embed.files.items()}
+    links = {
+        name: services.files.signer.embed_link(embed.job, output.blob, name) for name, output in embed.files.items()
+    }
     urls = {name: serializers.absolute(link) for name, link in links.items()}
     player = serializers.absolute_path(_PLAYER_PATH)
     first = next(iter(embed.files.values()), embed.job.output)
@@ -54,7 +56,7 @@ def get_embed(job_id: str, principal: KeyPrincipal, services: ServicesOf, serial
             )
             for file in embed.missing
         ],
-        expires_at=services.files.embed_expiry(embed.job),
+        expires_at=services.files.signer.embed_expiry(embed.job),
     )
 
 

@@ -17,7 +17,7 @@ def list_models(request: Request, services: ServicesOf, settings: SettingsOf) ->
     engines = context_of(request).list_engines()
     return schemas.Models(
         items=catalog.tiers(services.prices, engines, services.estimates.speeds()),
-        engines=[catalog.engine(status) for status in engines],
+        engines=list(engines),
         formats=list(writable_formats()),
         limits=catalog.limits(settings.limits),
     )

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from alphareel.service.files import blob_keys, signed_urls
 from alphareel.service.files.downloads import FileDownload
-from alphareel.service.files.signed_urls import Link, UrlSigner
-from alphareel.service.jobs.models import Job
+from alphareel.service.files.signed_urls import UrlSigner
 from alphareel.service.jobs.retention import DOWNLOADED_GRACE
 from alphareel.service.ports import Blobs, Clock
-from alphareel.service.uploads.models import Upload
 from alphareel.service.uploads.resolver import UploadResolver
 
 if TYPE_CHECKING:
@@ -29,29 +26,6 @@ class FileService:
     jobs: JobStore
     retention: RetentionStore
     clock: Clock
-
-    def output_link(self, job: Job) -> Link | None:
-        """A fresh link; None while there is no output."""
-        return self.signer.output_link(job)
-
-    def named_link(self, job: Job, blob: str, name: str) -> Link | None:
-        """A fresh link to one of several outputs; None once the files were removed."""
-        return self.signer.named_link(job, blob, name)
-
-    def embed_link(self, job: Job, blob: str, name: str) -> Link:
-        """A link for a web page, which lives as long as the file."""
-        return self.signer.embed_link(job, blob, name)
-
-    def embed_expiry(self, job: Job) -> datetime:
-        """When the links of a web page expire."""
-        return self.signer.embed_expiry(job)
-
-    def preview_link(self, job: Job) -> Link | None:
-        """A link to the newest preview of a running job; None while there is none."""
-        return self.signer.preview_link(job)
-
-    def upload_link(self, upload: Upload) -> Link:
-        return self.signer.upload_link(upload)
 
     def open_download(self, path: str, query: Mapping[str, str]) -> FileDownload:
         """The file behind a signed link; ``path`` follows ``/files/``. Raises NotFound for a bad or expired link."""
