@@ -139,11 +139,13 @@ class Cluster:
 
     def family(self, module: str = "") -> list[psutil.Process]:
         """Descendants of our processes whose command names the module."""
-        found = []
+        processes = []
         for process in self.processes.values():
             with contextlib.suppress(psutil.Error):
-                found += [c for c in psutil.Process(process.pid).children(recursive=True) if module in command_of(c)]
-        return found
+                processes += [
+                    c for c in psutil.Process(process.pid).children(recursive=True) if module in command_of(c)
+                ]
+        return processes
 
     def stop(self) -> None:
         for process in self.processes.values():
@@ -189,11 +191,11 @@ class Faults:
             self.seen[name] += 1
 
     def _signal(self, module: str, number: int) -> bool:
-        found = self.cluster.family(module)
-        if not found:
+        processes = self.cluster.family(module)
+        if not processes:
             return False
         with contextlib.suppress(psutil.Error):
-            self.random.choice(found).send_signal(number)
+            self.random.choice(processes).send_signal(number)
         return True
 
     def _kill(self, *names: str) -> bool:
@@ -205,10 +207,10 @@ class Faults:
         return True
 
     def _pause(self, module: str, seconds: float) -> bool:
-        found = self.cluster.family(module)
-        if not found:
+        processes = self.cluster.family(module)
+        if not processes:
             return False
-        victim = self.random.choice(found)
+        victim = self.random.choice(processes)
 
         def resume() -> None:
             with contextlib.suppress(psutil.Error):
@@ -304,9 +306,9 @@ def run(folder: Path, *, seconds: float, database: str, seed: int, jobs_per_seco
         opened.callback(client.close)
         client.call("POST", "/v1/admin/credits/set", json={"client_id": "default", "balance": BALANCE})
         clip = make_clip(folder / "in.mp4", width=160, height=120, frames=FRAMES, background="green").path
-        sent = client.call("POST", "/v1/uploads", files={"file": (clip.name, clip.read_bytes(), "video/mp4")})
+        upload = client.call("POST", "/v1/uploads", files={"file": (clip.name, clip.read_bytes(), "video/mp4")})
         faults = Faults(cluster, random.Random(seed), server, small_disk)
-        accepted, began = storm(client, cluster, faults, receiver, sent["video_url"], seconds, jobs_per_second)
+        accepted, began = storm(client, cluster, faults, receiver, upload["video_url"], seconds, jobs_per_second)
         over = time.monotonic()
         for process in cluster.family():
             with contextlib.suppress(psutil.Error):

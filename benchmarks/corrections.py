@@ -245,9 +245,9 @@ def _samples(
         differ = sides.any(axis=0) & ~sides.all(axis=0)
         for pixels, most in ((np.flatnonzero(differ), SAMPLES), (np.flatnonzero(~differ), SAMPLES // 3)):
             if len(pixels):
-                chosen = random.choice(pixels, min(most, len(pixels)), replace=False)
-                weight = np.full(len(chosen), len(pixels) / len(chosen) / error, np.float32)
-                yield signs[chosen], true.ravel()[chosen], weight
+                sample = random.choice(pixels, min(most, len(pixels)), replace=False)
+                weight = np.full(len(sample), len(pixels) / len(sample) / error, np.float32)
+                yield signs[sample], true.ravel()[sample], weight
         if random.random() < truth_share:
             evidence.result = true
 
@@ -255,13 +255,13 @@ def _samples(
 def _regress(signs: Array, true: Array, weight: Array) -> tuple[float, ...]:
     """Logistic regression by Newton's method, slightly regularized."""
     weight = weight / weight.mean()
-    found = np.zeros(signs.shape[1])
+    weights = np.zeros(signs.shape[1])
     for _ in range(15):
-        likely = 1 / (1 + np.exp(-signs @ found))
-        gradient = signs.T @ (weight * (likely - true)) / len(true) + 1e-3 * found
+        likely = 1 / (1 + np.exp(-signs @ weights))
+        gradient = signs.T @ (weight * (likely - true)) / len(true) + 1e-3 * weights
         curvature = (signs * (weight * likely * (1 - likely))[:, None]).T @ signs / len(true)
-        found -= np.linalg.solve(curvature + 1e-3 * np.eye(len(found)), gradient)
-    return tuple(round(float(value), 2) for value in found)
+        weights -= np.linalg.solve(curvature + 1e-3 * np.eye(len(weights)), gradient)
+    return tuple(round(float(value), 2) for value in weights)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -212,10 +212,10 @@ def in_a_process(spec: Measurement, rounds: int) -> Figure:
     command = [sys.executable, "-m", "benchmarks.engine", "--measurement", json.dumps(asdict(spec))]
     figures = []
     for _ in range(rounds):
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-        if done.returncode:
+        process = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+        if process.returncode:
             sys.exit(f"{spec.engine} could not be measured ({spec.stage}): see the error above.")
-        figures.append(Figure(**json.loads(done.stdout)))
+        figures.append(Figure(**json.loads(process.stdout)))
     return sorted(figures, key=lambda f: f.wall_seconds)[len(figures) // 2]
 
 

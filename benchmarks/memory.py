@@ -111,8 +111,8 @@ def main() -> None:
         make_long(clip, hours=arguments.hours, rate=arguments.rate)
         command = [sys.executable, "-m", "benchmarks.memory", "--clip", str(clip), "--engine", arguments.engine,
                    "--format", arguments.format]  # fmt: skip
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env={**os.environ})
-    result = json.loads(done.stdout)
+        process = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env={**os.environ})
+    result = json.loads(process.stdout)
     now = datetime.now(UTC)
     parameters = {
         "hours": arguments.hours,

@@ -179,10 +179,10 @@ def score(candidate: Candidate, truth: GroundTruth, *, frames: int) -> Score:
 def timed_mattes(session: MattingSession, frames: Iterable[Frame]) -> Iterator[tuple[Matte, float]]:
     """The matte of each frame, and the CPU time for it in ms. A session that looks ahead has a mean time."""
     if isinstance(session, NetworkSession) and session.look_ahead:
-        held = list(frames)
+        all_frames = list(frames)
         began = time.process_time()
-        mattes = [finish() for finish in session.infer_all(held)]
-        mean = 1e3 * (time.process_time() - began) / len(held)
+        mattes = [finish() for finish in session.infer_all(all_frames)]
+        mean = 1e3 * (time.process_time() - began) / len(all_frames)
         yield from ((matte, mean) for matte in mattes)
         return
     for frame in frames:

@@ -3,7 +3,7 @@
 >>> import alphareel
 >>> alphareel.cut("in.mp4", "out.webm", model="human")  # doctest: +SKIP
 
-Importing this package loads no codec, no inference runtime and no web stack; each function brings what it needs.
+Importing this package loads no codec, no inference runtime and no web stack; functions import what they need.
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -67,7 +67,7 @@ if not TYPE_CHECKING:  # a type checker shall still report names that do not exi
 
 
 class _CutOptions(TypedDict, total=False):
-    """What ``cut`` takes beside its source and targets."""
+    """Arguments of ``cut`` besides its source and targets."""
 
     model: str
     background: _Background
@@ -138,7 +138,7 @@ def cut(
     ``targets``: several files instead of one ``target``, from one matte and one decode; the results come in the same
     order. A mapping gives each what it has for itself (format, background, composition, quality, poster_time):
     ``targets={"talk.webm": {}, "over.mp4": {"background": "white"}}``. All of them appear, or none. A target that
-    exists is refused (``errors.TargetExists``) unless ``overwrite``; what is read is never overwritten.
+    exists is refused (``errors.TargetExists``) unless ``overwrite``; inputs are never overwritten.
 
     The other fields are those of the HTTP API. Raises ``errors.AlphareelError``.
     """
@@ -182,11 +182,11 @@ def export(
     corrections: Sequence[Mapping[str, Any]] = (),
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Result | tuple[Result, ...]:
-    """Write further outputs of a matte that was kept, without a network: at the speed of the encoder.
+    """Write further outputs of a kept matte. No network runs, so this is as fast as the encoder.
 
     ``matte``: a file of the format lossless_matte, which ``cut`` writes beside other targets. ``source``: the video
-    that it was made of. ``corrections``: see ``correct``. All else is as for ``cut``. Raises BadVideo when the two do
-    not belong together.
+    that it was made of. ``corrections``: see ``correct``. All else is as for ``cut``. Raises BadVideo when the matte is
+    of another video.
     """
     from alphareel.media.matte_facts import read_matte_facts
 
@@ -216,12 +216,12 @@ def correct(
     targets: _Targets = (),
     **wishes: Any,
 ) -> Result | tuple[Result, ...]:
-    """Correct a matte that was kept, and write outputs of it; ``wishes`` are those of ``export``.
+    """Correct a kept matte, and write outputs of it. ``options``: as for ``export``.
 
     ``corrections``: objects as in the HTTP API, with a path ``mask`` in place of ``mask_url``: ``{"time": 1.0,
     "points": [{"x": 320, "y": 300, "label": "keep"}]}``. Each spreads from its frame until a cut, the next corrected
-    frame, or until the picture no longer agrees. The same corrections of the same matte give the same result; a target
-    of the format lossless_matte is the corrected matte. Raises InvalidRequest for a place outside the clip.
+    frame, or until the picture no longer supports it. The same corrections of the same matte give the same result; a
+    target of the format lossless_matte is the corrected matte. Raises InvalidRequest for a place outside the clip.
     """
     return export(matte, source, target, targets=targets, corrections=corrections, **wishes)
 
@@ -234,7 +234,7 @@ def analyze(
     limits: Limits | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> dict[str, Any]:
-    """Report on a matte that was kept: uncertainty, flicker and coverage over time, its worst moments, its subjects.
+    """Report on a kept matte: uncertainty, flicker and coverage over time, its worst moments, its subjects.
 
     Writes the pictures that the report names into ``folder``. Its measures need no ground truth: see
     docs/decisions/0030-corrections.md.
@@ -263,7 +263,7 @@ def _correction(values: Mapping[str, Any]) -> "Correction":
 def _follow(
     steps: Generator[Progress, None, None], on_progress: Callable[[Progress], None] | None
 ) -> tuple[Result, ...]:
-    """Go through a run and hand back what it wrote; an error of the callback ends the run before it is raised."""
+    """Exhaust a run and return its results. An error of the callback cancels the run before it is raised."""
     results: tuple[Result, ...] = ()
     try:
         for progress in steps:
@@ -291,10 +291,9 @@ def run(
 ) -> Generator[Progress, None, None]:
     """Like ``cut`` with parsed options, as a generator of Progress; closing it cancels and leaves nothing behind.
 
-    Several outputs of one matte bring options of their own; ``options`` are those of a single ``target``.
-    ``previews``: a folder that gets a small transparent WebP of the newest frame now and then (``Progress.preview``);
-    they stay there. ``matte``: a lossless matte of ``source`` to use instead of an engine. ``overwrite``: as for
-    ``cut``.
+    Several outputs of one matte have their own options; ``options`` are those of a single ``target``. ``previews``: a
+    folder for small transparent WebP images of the newest frame (``Progress.preview``), which are not removed.
+    ``matte``: a lossless matte of ``source`` to use instead of an engine. ``overwrite``: as for ``cut``.
     """
     from alphareel.pipeline.run import run as run_pipeline
 
@@ -382,10 +381,10 @@ def formats() -> tuple[str, ...]:
     return tuple(name for name in format.format_names() if format.format_named(name).missing() is None)
 
 
-def _models_dir(given: _Path | None) -> Path:
+def _models_dir(folder: _Path | None) -> Path:
     from alphareel.paths import default_models_dir
 
-    return default_models_dir() if given is None else Path(given)
+    return default_models_dir() if folder is None else Path(folder)
 
 
 def _outputs(target: _Path | None, targets: _Targets, shared: Mapping[str, Any]) -> list[Output]:

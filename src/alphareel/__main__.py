@@ -9,7 +9,7 @@ _SERVICE_PACKAGES = frozenset(
 
 
 def main() -> None:
-    """Run the command. ``--version`` answers without loading it, because scripts ask for it often."""
+    """Run the command. ``--version`` prints without loading it, because scripts call it often."""
     if sys.argv[1:] == ["--version"]:
         import alphareel  # noqa: PLC0415
 

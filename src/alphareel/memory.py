@@ -1,4 +1,4 @@
-"""Returns memory of this process to the system that libraries hold without need. Only with glibc; elsewhere a no-op.
+"""Returns memory to the system that libraries of this process hold without need. Only with glibc; elsewhere a no-op.
 
 Figures: docs/decisions/0043-memory.md.
 """
@@ -61,8 +61,8 @@ def release_zeros(allocate: Callable[[], object], size: int) -> bool:
         if before is None or after is None:
             return False
         chunks = _chunks(library, _without(after, before))
-        found = [(first, end) for first, end in chunks if 0 <= end - first - size <= 2 * _PAGE]
-        return len(found) == 1 and _release(library, *found[0])
+        blocks = [(first, end) for first, end in chunks if 0 <= end - first - size <= 2 * _PAGE]
+        return len(blocks) == 1 and _release(library, *blocks[0])
 
 
 @cache

@@ -56,13 +56,13 @@ def test_only_blobs_without_a_row_are_deleted_and_only_after_a_day_of_grace(harn
     deletion = DeletionService(harness.jobs, DeletionStore(harness.database, clock=harness.clock), harness.blobs)
     for _ in range(2):
         sweep.sweep()
-        deletion.empty()
+        deletion.delete_pending()
         assert orphans < set(harness.blobs.blobs)
         harness.clock.advance(hours=23)
         harness.blobs.written["uploads/new.mp4"] = harness.clock.now()
         harness.clock.advance(hours=-10)
     harness.clock.advance(hours=20)
-    deletion.empty()
+    deletion.delete_pending()
     assert set(harness.blobs.blobs) == known | foreign | {"uploads/new.mp4"}
 
 

@@ -237,10 +237,10 @@ class TestCrashes:
         with pytest.raises(KeyboardInterrupt):
             upload(harness, "a", "one")
         removal = DeletionService(harness.jobs, DeletionStore(harness.database, clock=harness.clock), harness.blobs)
-        removal.empty()
+        removal.delete_pending()
         assert len(harness.blobs.blobs) == 1, "the writer may be alive yet"
         harness.clock.advance(hours=2)
-        removal.empty()
+        removal.delete_pending()
         assert harness.blobs.blobs == {}
 
     def test_a_database_failure_deletes_the_file_at_once(
@@ -265,7 +265,9 @@ class TestCrashes:
         def slow(key: str, path: Path) -> None:
             put(key, path)
             harness.clock.advance(hours=2)
-            DeletionService(harness.jobs, DeletionStore(harness.database, clock=harness.clock), harness.blobs).empty()
+            DeletionService(
+                harness.jobs, DeletionStore(harness.database, clock=harness.clock), harness.blobs
+            ).delete_pending()
 
         monkeypatch.setattr(harness.blobs, "put_file", slow)
         with pytest.raises(StorageFailed, match="too long"):

@@ -224,14 +224,14 @@ def test_a_taken_port_is_told(serve: Callable[..., Running]) -> None:
 
 def test_the_first_key_is_shown_once_and_logged_never(serve: Callable[..., Running]) -> None:
     first = serve(API_KEY="")
-    key = re.search(r"ar_live_\w+", first.said())
+    key = re.search(r"ar_live_\w+", first.console_output())
     assert key is not None
     answer = requests.get(f"{first.base}/v1/jobs", headers={"X-Api-Key": key.group()}, timeout=60)
     assert answer.status_code == 200
     first.process.terminate()
     first.wait()
     second = serve(API_KEY="")
-    assert "ar_live_" not in second.said()
+    assert "ar_live_" not in second.console_output()
     assert "ar_live_" not in second.log()
 
 

@@ -40,7 +40,7 @@ class Running(ServiceProcess):
 
     def text(self) -> str:
         """Everything that it and its children wrote."""
-        return self.said() + self.log()
+        return self.console_output() + self.log()
 
     def environments_of_children(self) -> str:
         """What others of the same user can read of the worker and its job processes."""

@@ -33,7 +33,7 @@ def test_the_first_key_is_shown_by_the_first_start_that_gets_its_port(tmp_path: 
     assert "cannot be listened on" in failed.stderr
     assert "API key" not in failed.stdout
     with ServiceProcess(tmp_path / "data", WORKERS="0") as running:
-        assert "Your API key, shown this once: ar_live_" in running.said()
+        assert "Your API key, shown this once: ar_live_" in running.console_output()
 
 
 def test_a_variable_that_is_no_setting_is_warned_of_with_the_nearest_setting(tmp_path: Path) -> None:

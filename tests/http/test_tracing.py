@@ -13,7 +13,7 @@ from alphareel.service.webhooks.dispatcher import WebhookDispatcher, WebhookSend
 from alphareel.service.webhooks.events import Secrets
 from alphareel.service.worker.runner import Worker
 from alphareel.telemetry.tracing import configure_tracing, shutdown_tracing, tracing_enabled
-from alphareel.testing.fakes import CannedFetcher, make_settings, work_off
+from alphareel.testing.fakes import CannedFetcher, make_settings, run_queued_steps
 
 sdk = pytest.importorskip("opentelemetry.sdk.trace.export.in_memory_span_exporter", reason="the extra telemetry")
 
@@ -45,7 +45,7 @@ def work(harness, tmp_path, monkeypatch):
         stores = {"jobs": harness.jobs, "blobs": harness.blobs, "uploads": harness.resolver}
         worker = Worker("w", **stores, fetcher=CannedFetcher({URL: words}), settings=settings)
         worker.drain()
-        work_off(harness, worker, job_id)
+        run_queued_steps(harness, worker, job_id)
 
     return work
 

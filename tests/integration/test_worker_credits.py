@@ -21,7 +21,14 @@ from alphareel.service.worker.child_process import ResourceLimits
 from alphareel.service.worker.runner import Worker
 from alphareel.service.worker.tasks import InspectTask
 from alphareel.testing.clips import make_clip, make_lasting, make_understated
-from alphareel.testing.fakes import TINY_MP4, CannedFetcher, ServiceHarness, make_settings, open_harness, work_off
+from alphareel.testing.fakes import (
+    TINY_MP4,
+    CannedFetcher,
+    ServiceHarness,
+    make_settings,
+    open_harness,
+    run_queued_steps,
+)
 
 URL = "https://example.com/a.mp4"
 Submit = Callable[..., Job]
@@ -61,7 +68,7 @@ def worker(harness: ServiceHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def work(harness: ServiceHarness, worker: Worker, **body: Any) -> Job:
     caller = Principal(harness.keys.authenticate("s"), "req_1")
     job = harness.services.jobs.create(caller, {"video_url": URL, **body})
-    work_off(harness, worker, job.id)
+    run_queued_steps(harness, worker, job.id)
     found = harness.jobs.job(job.id)
     assert found is not None
     return found

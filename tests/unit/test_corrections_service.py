@@ -219,12 +219,12 @@ def test_an_interrupted_deletion_is_finished_by_the_next_sweep(
     running = harness.services.analyses.quality(caller, job.id)[1]
     assert harness.jobs.begin_attempt(running.id, ticket=running.ticket, actor="w")
     deletions = DeletionStore(harness.database, clock=harness.clock)
-    assert deletions.forsaken(limit=9) == ()
+    assert deletions.children_of_deleted_jobs(limit=9) == ()
     assert deletions.remove_job(job.id, actor="t") is not None  # and the process dies here
-    assert len(harness.jobs.children(job.id)) == len(deletions.forsaken(limit=9)) == 2
-    DeletionService(harness.jobs, deletions, harness.blobs).empty()
+    assert len(harness.jobs.children(job.id)) == len(deletions.children_of_deleted_jobs(limit=9)) == 2
+    DeletionService(harness.jobs, deletions, harness.blobs).delete_pending()
     assert harness.jobs.children(job.id) == ()
-    assert deletions.forsaken(limit=9) == ()
+    assert deletions.children_of_deleted_jobs(limit=9) == ()
     assert harness.blobs.blobs == {}
 
 

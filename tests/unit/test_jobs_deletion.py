@@ -152,7 +152,9 @@ class TestDeleting:
             patch.setattr(harness.blobs, "delete", fail)
             harness.services.jobs.delete(caller, job.id)
         assert len(harness.blobs.blobs) == 1
-        DeletionService(harness.jobs, DeletionStore(harness.database, clock=harness.clock), harness.blobs).empty()
+        DeletionService(
+            harness.jobs, DeletionStore(harness.database, clock=harness.clock), harness.blobs
+        ).delete_pending()
         assert harness.blobs.blobs == {}
 
     def test_pictures_that_cannot_go_now_go_later(
@@ -167,5 +169,7 @@ class TestDeleting:
             patch.setattr(harness.blobs, "delete_prefix", fail)
             harness.services.jobs.delete(caller, job.id)
         assert len(harness.blobs.blobs) == 1
-        DeletionService(harness.jobs, DeletionStore(harness.database, clock=harness.clock), harness.blobs).empty()
+        DeletionService(
+            harness.jobs, DeletionStore(harness.database, clock=harness.clock), harness.blobs
+        ).delete_pending()
         assert harness.blobs.blobs == {}

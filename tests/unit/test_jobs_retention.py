@@ -30,7 +30,7 @@ def harness(tmp_path: Path) -> Iterator[ServiceHarness]:
 def sweep(harness: ServiceHarness, uploads_seconds: int | None = WEEK) -> None:
     removal = DeletionService(harness.jobs, DeletionStore(harness.database, clock=harness.clock), harness.blobs)
     table = RetentionStore(harness.database, clock=harness.clock)
-    RetentionSweeper(table, removal.empty, uploads_seconds, harness.clock).sweep()
+    RetentionSweeper(table, removal.delete_pending, uploads_seconds, harness.clock).sweep()
 
 
 def upload(harness: ServiceHarness) -> str:

@@ -106,7 +106,7 @@ def offline(steps, skip=None):
     smoother = offline_smoothing.OfflineSmoother(4)
     out = []
     for n, (alpha, picture) in enumerate(steps):
-        smoother.look(picture)
+        smoother.needs_matte(picture)
         out += smoother.add(None if n == skip else alpha)
     return out + smoother.flush()
 

@@ -28,7 +28,7 @@ def smoothed_offline(mattes, model_inputs, frames=offline_smoothing.MAX_FRAMES):
     smoother = OfflineSmoother(frames)
     out = []
     for alpha, model_input in zip(mattes, model_inputs, strict=True):
-        smoother.look(model_input)
+        smoother.needs_matte(model_input)
         out.extend(smoother.add(alpha))
     return out + smoother.flush()
 
@@ -54,7 +54,7 @@ def test_at_most_so_many_frames_wait(moving):
     _, mattes, model_inputs = moving
     smoother, finished = OfflineSmoother(6), 0
     for count, (alpha, model_input) in enumerate(zip(mattes, model_inputs, strict=True), 1):
-        smoother.look(model_input)
+        smoother.needs_matte(model_input)
         finished += len(smoother.add(alpha))
         assert count - finished < 6
     assert finished + len(smoother.flush()) == COUNT
@@ -65,10 +65,10 @@ def test_a_shot_does_not_influence_the_next():
     black, white = np.zeros((64, 64), np.float32), np.ones((64, 64), np.float32)
     picture = np.full((3, 64, 64), 90, np.uint8)
     for _ in range(3):
-        smoother.look(picture)
+        smoother.needs_matte(picture)
         assert smoother.add(white) == []
     before = smoother.flush()
-    assert smoother.look(picture), "the first frame of a shot has a matte of its own"
+    assert smoother.needs_matte(picture), "the first frame of a shot has a matte of its own"
     smoother.add(black)
     after = smoother.flush()
     assert len(before) == 3
@@ -80,7 +80,7 @@ def look_at(pictures):
     """For each picture, whether it needs a matte. Those that do get one."""
     smoother, needed = OfflineSmoother(), []
     for picture in pictures:
-        needed.append(smoother.look(picture))
+        needed.append(smoother.needs_matte(picture))
         smoother.add(np.zeros(picture.shape[1:], np.float32) if needed[-1] else None)
     return needed
 
@@ -103,7 +103,7 @@ def test_mattes_that_are_left_out_are_close_to_the_truth():
     truths = [truth_at(n, 1) for n in range(COUNT)]
     smoother, out, needed = OfflineSmoother(), [], []
     for n, truth in enumerate(truths):
-        needed.append(smoother.look(model_input_at(n, 1)))
+        needed.append(smoother.needs_matte(model_input_at(n, 1)))
         out += smoother.add(truth.astype(np.float32) if needed[-1] else None)
     out += smoother.flush()
     assert needed.count(False) > COUNT // 3
@@ -113,9 +113,9 @@ def test_mattes_that_are_left_out_are_close_to_the_truth():
 
 def test_the_last_frame_of_a_shot_may_be_without_a_matte():
     smoother, picture = OfflineSmoother(), model_input_at(0)
-    smoother.look(picture)
+    smoother.needs_matte(picture)
     smoother.add(np.ones(picture.shape[1:], np.float32))
-    assert not smoother.look(picture)
+    assert not smoother.needs_matte(picture)
     smoother.add(None)
     first, last = smoother.flush()
     assert first.min() > 0.99

@@ -261,7 +261,7 @@ def test_an_unfinished_upload_expires_after_its_last_part_and_leaves_nothing(
     with pytest.raises(errors.NotFound):
         begin(harness, owner, tus, 100)
     assert tus_store.expire(limit=10) == 1
-    DeletionService(harness.jobs, DeletionStore(harness.database, clock=harness.clock), harness.blobs).empty()
+    DeletionService(harness.jobs, DeletionStore(harness.database, clock=harness.clock), harness.blobs).delete_pending()
     assert parts(harness) == []
     with harness.database.read() as c:
         assert c.execute(sa.select(tus_parts)).all() == []
@@ -280,8 +280,8 @@ def test_a_part_without_a_record_is_an_orphan(harness: ServiceHarness, owner: Pr
     tus = create(harness, owner)
     append(harness, owner, tus, 0, 100)
     harness.blobs.blobs["parts/gone/0.1"] = b"x"
-    assert OrphanStore(harness.database).give_up_unknown(list(harness.blobs.blobs), at=harness.clock.now()) == 1
-    DeletionService(harness.jobs, DeletionStore(harness.database, clock=harness.clock), harness.blobs).empty()
+    assert OrphanStore(harness.database).schedule_orphans(list(harness.blobs.blobs), at=harness.clock.now()) == 1
+    DeletionService(harness.jobs, DeletionStore(harness.database, clock=harness.clock), harness.blobs).delete_pending()
     assert parts(harness) == [f"parts/{tus.id}/0.1"]
 
 

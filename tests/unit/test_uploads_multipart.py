@@ -73,7 +73,7 @@ def used(harness: ServiceHarness, caller: Principal) -> int:
 def sweep(harness: ServiceHarness) -> None:
     store = MultipartStore(harness.database, clock=harness.clock, storage=StorageUsage(harness.database))
     MultipartSweep(store, harness.blobs).sweep()
-    harness.services.jobs._deletion.empty()
+    harness.services.jobs._deletion.delete_pending()
 
 
 def parts(harness: ServiceHarness) -> list[str]:
@@ -88,7 +88,7 @@ def test_a_file_in_parts_becomes_an_upload(harness: ServiceHarness, caller: Prin
     assert (upload.filename, upload.size, upload.kind) == ("a.mp4", len(FILE), "video")
     assert upload.sha256 == hashlib.sha256(FILE).hexdigest()
     assert harness.blobs.blobs[upload.blob] == FILE
-    harness.services.jobs._deletion.empty()
+    harness.services.jobs._deletion.delete_pending()
     assert parts(harness) == []
 
 
@@ -233,7 +233,7 @@ def test_aborting_deletes_the_parts_and_frees_the_bytes(harness: ServiceHarness,
     send(harness, made)
     for _ in range(2):
         harness.services.multipart_uploads.abort(caller, made.id)
-    harness.services.jobs._deletion.empty()
+    harness.services.jobs._deletion.delete_pending()
     assert (parts(harness), used(harness, caller)) == ([], 0)
     with pytest.raises(errors.InvalidState, match="aborted"):
         complete(harness, caller, made, [PartReceipt(n, "x") for n in (1, 2, 3)])
@@ -305,4 +305,4 @@ def test_parts_without_a_record_are_orphans(harness: ServiceHarness, caller: Pri
     made = begin(harness, caller)
     blobs = [f"parts/{made.id}/1", "parts/of-nobody/1"]
     at = harness.clock.now() + timedelta(days=1)
-    assert OrphanStore(harness.database).give_up_unknown(blobs, at=at) == 1
+    assert OrphanStore(harness.database).schedule_orphans(blobs, at=at) == 1

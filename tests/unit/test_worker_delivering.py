@@ -20,7 +20,7 @@ from alphareel.service.jobs.models import Billing, Job, Output, Status, Step
 from alphareel.service.net.put import ReceiverTooSlow
 from alphareel.service.principal import Principal
 from alphareel.service.worker.runner import Worker
-from alphareel.testing.fakes import CannedFetcher, ServiceHarness, make_settings, work_off
+from alphareel.testing.fakes import CannedFetcher, ServiceHarness, make_settings, run_queued_steps
 
 URL = "https://bucket.example.com/a.webm?sig=5ec4e7"
 ADDRESS = "https://bucket.example.com/a.webm"
@@ -252,7 +252,7 @@ def test_a_job_that_the_engine_lost_is_not_made_again(harness: ServiceHarness, m
     job = now(harness, made)
     worker = make_worker(harness, tmp_path, sender := CannedSender(200))
     assert worker.execute(job.id, job.ticket) == AttemptDropped()
-    work_off(harness, worker, job.id)
+    run_queued_steps(harness, worker, job.id)
     assert len(sender.got) == 1
     assert (now(harness, job).status, now(harness, job).attempt) == (Status.COMPLETED, 1)
 
@@ -281,7 +281,7 @@ def test_a_cancelled_delivery_ends_at_once_and_its_files_go(harness: ServiceHarn
     assert not thread.is_alive()
     assert now(harness, made).error_code == "cancelled"
     assert row(harness, made).stored_bytes == 0
-    harness.services.jobs._deletion.empty()
+    harness.services.jobs._deletion.delete_pending()
     assert not [blob for blob in harness.blobs.blobs if blob.startswith("outputs/")]
 
 

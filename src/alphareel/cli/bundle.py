@@ -58,12 +58,12 @@ def _read(path: Path) -> str | None:
 
 
 def _packages() -> dict[str, str]:
-    found = ((d.metadata["Name"], d.version) for d in importlib.metadata.distributions())
-    return dict(sorted((name, version) for name, version in found if name))
+    installed_names = ((d.metadata["Name"], d.version) for d in importlib.metadata.distributions())
+    return dict(sorted((name, version) for name, version in installed_names if name))
 
 
 def _settings() -> Mapping[str, Any]:
-    """What is set; of variables that are no settings only the names."""
+    """Settings that are set, and the names of unknown variables."""
     from alphareel.server.settings import load_settings, shown, unknown_variables
 
     settings = load_settings()

@@ -1,4 +1,4 @@
-"""``alphareel correct`` and ``alphareel report``: what is wrong in a kept matte, and how to make it right."""
+"""``alphareel correct`` and ``alphareel report``: correct a kept matte, and report where it may be wrong."""
 
 import json
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ def correct(
     overwrite: Overwrite = False,
     as_json: ResultsAsJson = False,
 ) -> None:
-    """Correct one frame of MATTE and write TARGETS anew; the correction spreads along the motion.
+    """Correct one frame of MATTE and write new TARGETS; the correction spreads along the motion.
 
     A target with --format TARGET=lossless_matte is the corrected matte, for further corrections.
 

@@ -27,7 +27,7 @@ def _per_target(help_text: str) -> cyclopts.Parameter:
 
 
 def _target_path(_type: Any, tokens: Sequence[Any]) -> Path:
-    """The path of a target. One with a slash at its end is a folder, which is made: a Path does not keep the slash."""
+    """The path of a target. With a trailing slash, which a Path does not keep, it is a folder and is created."""
     (token,) = tokens
     path = Path(token.value)
     if token.value.endswith(("/", os.sep)):
@@ -114,7 +114,7 @@ def cut(
     """Remove the background of SOURCE and write TARGET; the format follows from TARGET's suffix.
 
     For many videos, SOURCE is a folder or a quoted pattern and TARGET a folder: alphareel cut clips/ out/
-    Videos that have a result there are skipped without --overwrite, so an interrupted call goes on where it stopped.
+    Videos that have a result there are skipped without --overwrite, so an interrupted call can be resumed.
 
     OTHERS are more files to write, never more sources. All targets come from one matte; either all of them appear or
     none. Prefix a value with a target's name and "=" to apply it to that target only: alphareel cut talk.mp4

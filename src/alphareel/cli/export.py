@@ -86,9 +86,11 @@ def _export_job(
         for path, own in planned.items():
             body = {"format": _format_of(path, own), "quality": own["quality"], "poster_time": poster_time}
             body["background"] = _uploaded(service, own["background"])
-            made = service.call("POST", f"/v1/jobs/{job_id}/exports", body)
-            done = service.wait(f"/v1/jobs/{job_id}/exports/{made['id']}")
-            service.download(done["output_url"], path, sha256=done["output"]["sha256"], overwrite=overwrite)
+            export = service.call("POST", f"/v1/jobs/{job_id}/exports", body)
+            finished_export = service.wait(f"/v1/jobs/{job_id}/exports/{export['id']}")
+            service.download(
+                finished_export["output_url"], path, sha256=finished_export["output"]["sha256"], overwrite=overwrite
+            )
             stdout.print(f"{path}", soft_wrap=True)
 
 

@@ -42,11 +42,11 @@ def find_videos(source: Path, target: Path) -> list[Path]:
     Raises NotFound when a pattern matches none, InvalidRequest when results would land among the sources.
     """
     if source.is_dir():
-        found = [path for path in source.iterdir() if path.suffix.lower() in SUFFIXES]
+        paths = [path for path in source.iterdir() if path.suffix.lower() in SUFFIXES]
     else:
         anchor = Path(source.anchor) if source.anchor else Path()
-        found = list(anchor.glob(str(source.relative_to(source.anchor) if source.anchor else source)))
-    videos = sorted(p for p in found if p.is_file() and not p.name.startswith("."))
+        paths = list(anchor.glob(str(source.relative_to(source.anchor) if source.anchor else source)))
+    videos = sorted(p for p in paths if p.is_file() and not p.name.startswith("."))
     if any(p.resolve().parent == target.resolve() for p in videos):
         raise errors.InvalidRequest(
             f"The results would be among the sources, in {target}.", hint="Name another folder for the results."
@@ -73,7 +73,7 @@ def plan(videos: Sequence[Path], target: Path, suffix: str) -> dict[Path, Path]:
 def cut_all(planned: dict[Path, Path], cut_one: CutOne, *, overwrite: bool) -> Summary:
     """Cut each video whose target does not exist yet; a failure ends that one only.
 
-    A target appears once it is complete, so an interrupted call goes on where it stopped.
+    A target appears once it is complete, so an interrupted call can be resumed.
     """
     summary = Summary()
     with _bars(len(planned)) as bars:
@@ -106,7 +106,8 @@ def watch_forever(
 ) -> None:
     """Cut each video that appears in a folder, once it no longer changes.
 
-    ``passes``: how often to look at the folder; None for ever. A video that failed is tried again only when it changes.
+    ``passes``: how often to look at the folder; None for no limit. A video that failed is tried again only when it
+    changes.
     """
     failed: dict[Path, float] = {}
     while passes is None or passes > 0:

@@ -108,7 +108,7 @@ def limit(
     credits
         Credits that its jobs may cost in a month, within its client's balance.
     """
-    given = {
+    options = {
         "write_per_minute": write,
         "read_per_minute": read,
         "max_running_jobs": running,
@@ -116,10 +116,10 @@ def limit(
         "max_storage_bytes": storage,
         "max_credits_per_month": credits,
     }
-    named = {name: None if value == "default" else value for name, value in given.items() if value is not None}
+    limits = {name: None if value == "default" else value for name, value in options.items() if value is not None}
     with _admin_service() as (admin, operator):
-        key = admin.set_limits(operator, fingerprint, named)
-    for name in given:
+        key = admin.set_limits(operator, fingerprint, limits)
+    for name in options:
         own = getattr(key, name)
         _say(f"{name} {'default' if own is None else own}")
 
@@ -173,10 +173,10 @@ def _admin_service() -> Iterator[tuple[AdminService, Operator]]:
         yield container.build_admin_service(installation), operator
 
 
-def _show_secret(made: NewKey) -> None:
+def _show_secret(new_key: NewKey) -> None:
     """The secret alone on standard output, so that a script can take it."""
-    print(f"{made.key.fingerprint} of {made.key.client_id}; shown this once:", file=sys.stderr)  # noqa: T201
-    _say(made.secret)
+    print(f"{new_key.key.fingerprint} of {new_key.key.client_id}; shown this once:", file=sys.stderr)  # noqa: T201
+    _say(new_key.secret)
 
 
 def _show_account(account: Account) -> None:

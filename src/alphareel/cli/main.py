@@ -141,7 +141,7 @@ def mcp(*, http: bool = False, host: str = "127.0.0.1", port: int = 8090) -> Non
     http
         Serve streamable HTTP at /mcp instead. Such callers reach no files of this machine.
     host
-        Address to listen on with --http. Whoever reaches it uses your key.
+        Address to listen on with --http. Anyone who can reach it uses your key.
     port
         Port to listen on with --http.
     """
@@ -181,7 +181,7 @@ def _run(arguments: list[str]) -> None:
 
 
 def _discard_output() -> None:
-    """Drop what is still buffered for standard output, or the exit would fail again."""
+    """Discard buffered standard output, or the exit would fail again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

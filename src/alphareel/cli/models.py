@@ -66,39 +66,39 @@ def list_models(
 
 @app.command
 def pull(*names: str, accept_license: bool = False, mirror: str | None = None, models_dir: _Folder = None) -> None:
-    """Fetch the weights of these engines; what was interrupted goes on where it stopped.
+    """Download the weights of these engines; an interrupted download resumes.
 
     Parameters
     ----------
     names
         Weights as "alphareel models" lists them.
     accept_license
-        Say that you have read the licenses of what is fetched and may use it so.
+        Confirm that you have read the licenses of the weights and may use them under their terms.
     mirror
         https address of a copy of a models folder, instead of the publishers; ALPHAREEL_MODELS_MIRROR.
     models_dir
         Folder of weights; ALPHAREEL_MODELS_DIR, else in the data folder.
     """
-    wanted = [weights_named(name) for name in names]
-    if not wanted:
+    selection = [weights_named(name) for name in names]
+    if not selection:
         _err.print(f"alphareel: say which: {', '.join(w.name for w in catalog())}", style="red")
         sys.exit(2)
     with _watching() as watcher:
-        supplier = Installer(
+        installer = Installer(
             _folder(models_dir), accept_license, mirror or load_library_settings().models_mirror, watcher
         )
-        for weights in wanted:
-            supplier.pull(weights)
+        for weights in selection:
+            installer.pull(weights)
 
 
 @app.command(name="import")
-def take(source: Path, /, *, accept_license: bool = False, models_dir: _Folder = None) -> None:
+def import_weights(source: Path, /, *, accept_license: bool = False, models_dir: _Folder = None) -> None:
     """Copy weights from SOURCE, a file or a folder (a disk, a models folder of another machine), and check them.
 
     Parameters
     ----------
     accept_license
-        Say that you have read the licenses of what is imported and may use it so.
+        Confirm that you have read the licenses of the weights and may use them under their terms.
     models_dir
         Folder of weights; ALPHAREEL_MODELS_DIR, else in the data folder.
     """
@@ -108,23 +108,23 @@ def take(source: Path, /, *, accept_license: bool = False, models_dir: _Folder =
 
 @app.command
 def verify(*names: str, models_dir: _Folder = None) -> None:
-    """Read every byte of the weights that are here and compare their hashes; exit code 4 when one is wrong.
+    """Check the hashes of the installed weights; exit code 4 when one is wrong.
 
     Parameters
     ----------
     names
-        Weights as "alphareel models" lists them; all that are here when left out.
+        Weights as "alphareel models" lists them; default: all that are installed.
     models_dir
         Folder of weights; ALPHAREEL_MODELS_DIR, else in the data folder.
     """
     folder = _folder(models_dir)
-    seen = [folder.verify(f) for w in (_named(names) or catalog()) for f in w.files]
-    shown = [s for s in seen if names or s.state in ("ready", "wrong")]
+    statuses = [folder.verify(f) for w in (_named(names) or catalog()) for f in w.files]
+    rows = [s for s in statuses if names or s.state in ("ready", "wrong")]
     table = Table("file", "state", "detail")
-    for standing in shown:
-        table.add_row(standing.file.path, standing.state, standing.detail or "-")
-    _out.print(table if shown else f"No known weights in {folder.path}.", soft_wrap=not shown)
-    if any(s.state == "wrong" or (names and s.state != "ready") for s in shown):
+    for status in rows:
+        table.add_row(status.file.path, status.state, status.detail or "-")
+    _out.print(table if rows else f"No known weights in {folder.path}.", soft_wrap=not rows)
+    if any(s.state == "wrong" or (names and s.state != "ready") for s in rows):
         sys.exit(4)
 
 
@@ -137,7 +137,7 @@ def remove(*names: str, forget_hash: bool = False, models_dir: _Folder = None) -
     names
         Weights as "alphareel models" lists them.
     forget_hash
-        Where no hash is published, trust whatever comes next time, instead of the first that came.
+        Where no hash is published, trust the next download instead of the hash of the first one.
     models_dir
         Folder of weights; ALPHAREEL_MODELS_DIR, else in the data folder.
     """
@@ -150,8 +150,8 @@ def _named(names: tuple[str, ...]) -> list[Weights]:
     return [weights_named(name) for name in names]
 
 
-def _folder(given: Path | None) -> ModelsFolder:
-    return ModelsFolder((given or load_library_settings().models_dir).expanduser().absolute())
+def _folder(path: Path | None) -> ModelsFolder:
+    return ModelsFolder((path or load_library_settings().models_dir).expanduser().absolute())
 
 
 def _listing(folder: ModelsFolder) -> dict[str, object]:
@@ -185,15 +185,15 @@ def _listing(folder: ModelsFolder) -> dict[str, object]:
     }
 
 
-def _file_listing(standing: FileStatus) -> dict[str, object]:
-    file = standing.file
+def _file_listing(status: FileStatus) -> dict[str, object]:
+    file = status.file
     return {
         "path": file.path,
         "url": file.url,
         "bytes": file.size,
         "sha256": file.sha256,
-        "state": standing.state,
-        "bytes_here": standing.bytes,
+        "state": status.state,
+        "bytes_here": status.bytes,
     }
 
 
@@ -204,20 +204,20 @@ def _megabytes(weights: Weights) -> str:
 
 
 def _state(weights: Weights, folder: ModelsFolder) -> str:
-    seen = [folder.status(f) for f in weights.files]
-    wrong = next((s for s in seen if s.state == "wrong"), None)
+    statuses = [folder.status(f) for f in weights.files]
+    wrong = next((s for s in statuses if s.state == "wrong"), None)
     if wrong is not None:
         return f"wrong: {wrong.file.path} {wrong.detail}"
-    if all(s.state == "ready" for s in seen):
+    if all(s.state == "ready" for s in statuses):
         return "whole"
-    here = sum(s.bytes for s in seen)
+    here = sum(s.bytes for s in statuses)
     if here:
         return f"{here / 1e6:.1f} MB of it: pull goes on"
     return "-" if weights.permissive else "- (needs --accept-license)"
 
 
 class _Lines(ProgressListener):
-    """One line for each file: what a log wants."""
+    """One line for each file, for logs."""
 
     def wait(self, file: WeightsFile) -> None:
         _err.print(f"{file.path}: another process is at it; waiting", soft_wrap=True)
@@ -227,7 +227,7 @@ class _Lines(ProgressListener):
 
 
 class _Bars(_Lines):
-    """A bar for the file under way."""
+    """A bar for the current file."""
 
     def __init__(self, bars: Progress) -> None:
         self._bars = bars

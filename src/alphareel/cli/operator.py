@@ -1,4 +1,4 @@
-"""Who runs a command for operators, and the installation that it works on."""
+"""Opens the installation for operator commands, with the user of this machine as the operator."""
 
 import getpass
 import os

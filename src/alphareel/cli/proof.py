@@ -45,7 +45,7 @@ def proof(
     check_source(clip, "proof")
     target = picture or Path(f"{clip.stem}-proof.png")
     with interruptible(), progress_bar(clip.name) as show:
-        made = alphareel.prove(
+        sheet_proof = alphareel.prove(
             clip,
             target,
             engines=engines,
@@ -56,12 +56,12 @@ def proof(
             on_progress=show,
         )
     if as_json:
-        print(json.dumps(asdict(made), indent=2))  # noqa: T201 - this is the output
+        print(json.dumps(asdict(sheet_proof), indent=2))  # noqa: T201 - this is the output
         return
     table = Table("engine", "s a frame", "s for the clip", "note")
-    for engine in made.engines:
+    for engine in sheet_proof.engines:
         pace = engine.seconds_per_frame
-        whole = f"{pace * made.frames:.0f}" if pace and made.frames else "-"
+        whole = f"{pace * sheet_proof.frames:.0f}" if pace and sheet_proof.frames else "-"
         table.add_row(engine.name, "-" if pace is None else f"{pace:.3g}", whole, engine.error or "")
     stdout.print(table)
     stdout.print(f"{target}", soft_wrap=True)

@@ -59,8 +59,8 @@ def worker(
     from alphareel.server.settings import load_settings
     from alphareel.server.worker_service import work
 
-    given = {"QUEUES": queues, "WORKERS": slots}
-    os.environ |= {f"ALPHAREEL_{name}": str(value) for name, value in given.items() if value is not None}
+    variables = {"QUEUES": queues, "WORKERS": slots}
+    os.environ |= {f"ALPHAREEL_{name}": str(value) for name, value in variables.items() if value is not None}
     settings = load_settings()
     if settings.worker.jobs < 1:
         raise InvalidRequest("A worker needs at least one slot.", hint="Set --slots or ALPHAREEL_WORKERS.")
@@ -84,7 +84,7 @@ def health(*, worker: bool = False, live: bool = False, seconds: float = 5.0) ->
     Parameters
     ----------
     worker
-        Look at the worker of this data folder instead, which serves no requests.
+        Check the worker of this data folder instead, which serves no requests.
     live
         Only whether the API answers at all, not whether its database, storage and workers do.
     seconds

@@ -42,12 +42,12 @@ class ServiceClient:
     def wait(self, path: str, on_progress: Callable[[float], None] = lambda _: None) -> dict[str, Any]:
         """Poll until what is at ``path`` is completed; ``on_progress`` gets percent. Raises its error if it failed."""
         while True:
-            found = self.call("GET", path)
-            on_progress(float(found["progress"]))
-            if found["status"] == "completed":
-                return found
-            if found["status"] == "failed":
-                raise errors.by_code(str(found["error_code"]), str(found["error"]))
+            resource = self.call("GET", path)
+            on_progress(float(resource["progress"]))
+            if resource["status"] == "completed":
+                return resource
+            if resource["status"] == "failed":
+                raise errors.by_code(str(resource["error_code"]), str(resource["error"]))
             time.sleep(_PAUSE)
 
     def download(self, url: str, target: Path, *, sha256: str, overwrite: bool) -> None:

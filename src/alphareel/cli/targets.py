@@ -47,7 +47,7 @@ def plan_targets(
     """The options of each target. Raises InvalidRequest; TargetExists for a target that may be footage."""
     planned: dict[Path, dict[str, Any]] = {}
     for path in paths:
-        own = {name: value_for(path, paths, given or ()) for name, given in values.items()}
+        own = {name: value_for(path, paths, texts or ()) for name, texts in values.items()}
         composed = {
             name: read_composition(text) for name, text in own.items() if name == "composition" and text is not None
         }
@@ -62,15 +62,15 @@ def plan_targets(
 
 def value_for(path: Path, paths: Sequence[Path], values: Iterable[str]) -> str | None:
     """The last value that applies to this target; one that names the target wins."""
-    chosen: tuple[bool, str | None] = (False, None)
+    match: tuple[bool, str | None] = (False, None)
     for value in values:
         name, separator, rest = value.partition("=")
-        named = bool(separator) and Path(name) in paths
-        if not named and not chosen[0]:
-            chosen = (False, value)
-        elif named and Path(name) == path:
-            chosen = (True, rest)
-    return chosen[1]
+        is_named = bool(separator) and Path(name) in paths
+        if not is_named and not match[0]:
+            match = (False, value)
+        elif is_named and Path(name) == path:
+            match = (True, rest)
+    return match[1]
 
 
 def read_composition(value: str) -> Mapping[str, Any]:

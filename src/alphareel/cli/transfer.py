@@ -72,10 +72,10 @@ def _settings() -> "Settings":
     return load_settings()
 
 
-def _report(done: "Transferred") -> None:
+def _report(transfer: "Transferred") -> None:
     stdout.print(
-        f"{done.rows} rows; {done.files.blobs} files copied, {done.files.kept} were there; "
-        f"{done.requeued} unfinished jobs queued again."
+        f"{transfer.rows} rows; {transfer.files.blobs} files copied, {transfer.files.kept} were there; "
+        f"{transfer.requeued} unfinished jobs queued again."
     )
-    for key in done.missing:
+    for key in transfer.missing:
         print(f"missing in the storage: {key}", file=sys.stderr)  # noqa: T201

@@ -53,13 +53,13 @@ class DeletionStore:
         log_transition(job_id, transition)
         return blobs
 
-    def forsaken(self, *, limit: int) -> tuple[str, ...]:
-        """IDs of rows that outlived the job they belong to, because its deletion was interrupted."""
+    def children_of_deleted_jobs(self, *, limit: int) -> tuple[str, ...]:
+        """IDs of rows whose job was deleted before they were, because its deletion was interrupted."""
         parent = jobs.alias()
         left = (jobs.c.deleted_at.is_(None), parent.c.deleted_at.is_not(None))
-        found = sa.select(jobs.c.id).join(parent, parent.c.id == jobs.c.parent_id).where(*left)
+        query = sa.select(jobs.c.id).join(parent, parent.c.id == jobs.c.parent_id).where(*left)
         with self._database.read() as c:
-            return tuple(c.execute(found.order_by(jobs.c.id).limit(limit)).scalars())
+            return tuple(c.execute(query.order_by(jobs.c.id).limit(limit)).scalars())
 
     def remove_upload(self, upload_id: str) -> tuple[str, ...] | None:
         """Delete an upload's row and return the blobs to delete (none if there is no such upload).
@@ -86,7 +86,7 @@ class DeletionStore:
             )
 
     def clear_pending_deletions(self, blob: str) -> None:
-        """Take a blob off the list, because it is gone."""
+        """Remove a blob from the list, because it is gone."""
         with self._database.write() as c:
             c.execute(sa.delete(pending_deletions).where(pending_deletions.c.blob == blob))
 

@@ -39,11 +39,11 @@ def revise(c: sa.Connection, row: sa.Row[Any], files: Mapping[str, Any]) -> None
 
 def completed_exports(c: sa.Connection, job_ids: Sequence[str]) -> dict[str, list[Job]]:
     """The completed exports of these jobs, oldest first."""
-    found: dict[str, list[Job]] = {}
+    exports_by_job: dict[str, list[Job]] = {}
     if not job_ids:
-        return found
-    made = (jobs.c.parent_id.in_(job_ids), jobs.c.kind == Kind.EXPORT, jobs.c.status == Status.COMPLETED)
+        return exports_by_job
+    where = (jobs.c.parent_id.in_(job_ids), jobs.c.kind == Kind.EXPORT, jobs.c.status == Status.COMPLETED)
     living = (jobs.c.deleted_at.is_(None), jobs.c.files_expired_at.is_(None))
-    for row in c.execute(sa.select(jobs).where(*made, *living).order_by(jobs.c.completed_at, jobs.c.id)):
-        found.setdefault(row.parent_id, []).append(mapping.job_from_row(row))
-    return found
+    for row in c.execute(sa.select(jobs).where(*where, *living).order_by(jobs.c.completed_at, jobs.c.id)):
+        exports_by_job.setdefault(row.parent_id, []).append(mapping.job_from_row(row))
+    return exports_by_job

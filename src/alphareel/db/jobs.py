@@ -308,15 +308,15 @@ class JobStore:
         A job with targets is not completed but enqueued for its delivery, until it is ``delivered``. Raises
         StorageQuotaExceeded, StorageFull when its files do not fit; then the job is unchanged.
         """
-        made = AttemptCompleted(attempt, output, engine, warnings, more_outputs, matte, report)
+        result = AttemptCompleted(attempt, output, engine, warnings, more_outputs, matte, report)
         if not delivered and self._has_targets(job_id):
-            return self._begin_deliveries(job_id, made, actor=actor)
+            return self._begin_deliveries(job_id, result, actor=actor)
         values = {
             "output": asdict(output),
             "more_outputs": [asdict(each) for each in more_outputs] or None,
             "matte": None if matte is None else asdict(matte),
             "report": report,
-            "stored_bytes": made.stored_bytes,
+            "stored_bytes": result.stored_bytes,
             "engine": None if engine is None else asdict(engine),
             "warnings": list(warnings),
             "progress": 100.0,
@@ -324,7 +324,7 @@ class JobStore:
         }
         # Files that are being delivered were counted, and fit, when that began.
         where = (jobs.c.attempt == attempt, jobs.c.undelivered.is_not(None) if delivered else sa.true())
-        output_bytes = 0 if delivered else made.stored_bytes
+        output_bytes = 0 if delivered else result.stored_bytes
         transition = Transition(to=Status.COMPLETED, actor=actor, reason="completed", values=values, where=where)
         revised = {name: values[name] for name in ("output", "more_outputs", "matte")}
         return self._apply_transition(job_id, transition, output_bytes=output_bytes, revised=revised) is not None
@@ -334,20 +334,20 @@ class JobStore:
             targets = c.execute(sa.select(jobs.c.targets).where(jobs.c.id == job_id)).scalar_one_or_none()
         return bool(targets)
 
-    def _begin_deliveries(self, job_id: str, made: AttemptCompleted, *, actor: str) -> bool:
+    def _begin_deliveries(self, job_id: str, result: AttemptCompleted, *, actor: str) -> bool:
         """Keep the result with the job, and enqueue its delivery; False if that was done before."""
         values = {
-            "undelivered": made.to_json(),
-            "stored_bytes": made.stored_bytes,
+            "undelivered": result.to_json(),
+            "stored_bytes": result.stored_bytes,
             "ticket": jobs.c.ticket + 1,
             "tries": 0,
             "progress_at": self._clock.now(),
             "preview": None,
         }
-        current = (jobs.c.attempt == made.attempt, jobs.c.status == Status.PROCESSING, jobs.c.undelivered.is_(None))
+        current = (jobs.c.attempt == result.attempt, jobs.c.status == Status.PROCESSING, jobs.c.undelivered.is_(None))
         reason = "its outputs are delivered next"
         transition = Transition(to=Status.PROCESSING, actor=actor, reason=reason, values=values, where=current)
-        applied = self._apply_transition(job_id, transition, output_bytes=made.stored_bytes, step=Step.DELIVER)
+        applied = self._apply_transition(job_id, transition, output_bytes=result.stored_bytes, step=Step.DELIVER)
         return applied is not None
 
     def queue_delivery(self, job_id: str, *, ticket: int, actor: str) -> bool:
@@ -372,7 +372,7 @@ class JobStore:
         return self._apply_transition(job_id, transition)
 
     def set_undelivered(self, job_id: str, *, ticket: int, undelivered: AttemptCompleted) -> bool:
-        """Record what came of an output; False unless the job still has this ticket and outputs to deliver."""
+        """Record the delivery of one output; False unless the job still has this ticket and outputs to deliver."""
         now = self._clock.now()
         values = {"undelivered": undelivered.to_json(), "tries": 1, "progress_at": now, "updated_at": now}
         with self._database.write() as c:
@@ -413,31 +413,31 @@ class JobStore:
             "started_at": sa.func.coalesce(jobs.c.started_at, sa.literal(now, jobs.c.started_at.type)),
             "progress_at": now,
         }
-        reason, held = "its files are fetched first", (jobs.c.ticket == ticket,)
-        transition = Transition(to=Status.PROCESSING, actor=actor, reason=reason, values=values, where=held)
+        reason, where = "its files are fetched first", (jobs.c.ticket == ticket,)
+        transition = Transition(to=Status.PROCESSING, actor=actor, reason=reason, values=values, where=where)
         return self._apply_transition(job_id, transition, step=Step.FETCH) is not None
 
     def begin_fetch(self, job_id: str, *, ticket: int, actor: str) -> Job | None:
         """Count a try to fetch the job's files; None unless it is processing with this ticket."""
         values = {"tries": jobs.c.tries + 1, "progress_at": self._clock.now()}
-        held = (jobs.c.ticket == ticket, jobs.c.status == Status.PROCESSING)
-        transition = Transition(to=Status.PROCESSING, actor=actor, reason="fetch began", values=values, where=held)
+        where = (jobs.c.ticket == ticket, jobs.c.status == Status.PROCESSING)
+        transition = Transition(to=Status.PROCESSING, actor=actor, reason="fetch began", values=values, where=where)
         return self._apply_transition(job_id, transition)
 
     def queue_fetched(self, job_id: str, *, ticket: int, actor: str) -> bool:
         """The job's files are in the store: enqueue it to run, with its tries reset."""
         values = {"ticket": ticket + 1, "tries": 0, "progress_at": self._clock.now()}
-        held = (jobs.c.ticket == ticket, jobs.c.status == Status.PROCESSING)
+        where = (jobs.c.ticket == ticket, jobs.c.status == Status.PROCESSING)
         transition = Transition(
-            to=Status.PROCESSING, actor=actor, reason="its files were fetched", values=values, where=held
+            to=Status.PROCESSING, actor=actor, reason="its files were fetched", values=values, where=where
         )
         return self._apply_transition(job_id, transition, step=Step.RUN_FETCHED) is not None
 
-    def leave_fetch(self, job_id: str, *, ticket: int) -> None:
-        """A worker that shuts down gives up this fetch, which then does not count as a try."""
-        held = (jobs.c.id == job_id, jobs.c.ticket == ticket, jobs.c.status == Status.PROCESSING, jobs.c.tries > 0)
+    def uncount_try(self, job_id: str, *, ticket: int) -> None:
+        """Take back a try of a fetch or delivery: the worker stops, or the database is down."""
+        where = (jobs.c.id == job_id, jobs.c.ticket == ticket, jobs.c.status == Status.PROCESSING, jobs.c.tries > 0)
         with self._database.write() as c:
-            c.execute(sa.update(jobs).where(*held).values(tries=jobs.c.tries - 1))
+            c.execute(sa.update(jobs).where(*where).values(tries=jobs.c.tries - 1))
 
     def reserve_credits(self, job_id: str, *, attempt: int, seconds: float | None, most: float | None) -> bool:
         """Reserve credits for a running job whose duration was unknown at its start; idempotent.
@@ -540,13 +540,13 @@ class JobStore:
     def _to_jobs(self, c: sa.Connection, rows: Sequence[sa.Row[Any]]) -> tuple[Job, ...]:
         """Jobs with the state of their webhooks and their positions in the queue, which other rows hold."""
         events, positions = events_by_job(c, [row.id for row in rows]), self._positions.positions(c, rows)
-        made = exports.completed_exports(c, [row.id for row in rows if row.status == Status.COMPLETED])
+        exports_by_job = exports.completed_exports(c, [row.id for row in rows if row.status == Status.COMPLETED])
         return tuple(
             replace(
                 mapping.job_from_row(row),
                 webhook_events=events[row.id],
                 queue_position=positions.get(row.id),
-                exports=tuple(made.get(row.id, ())),
+                exports=tuple(exports_by_job.get(row.id, ())),
             )
             for row in rows
         )

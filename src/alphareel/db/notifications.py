@@ -1,7 +1,7 @@
-"""Notifications of changes to threads that wait, in this and in other processes, sent when a transaction commits.
+"""Notifies waiting threads of changes, in this and in other processes, when a transaction commits.
 
 Sent by NOTIFY on PostgreSQL, and on SQLite by datagrams between the processes of one data folder. A notification may
-get lost, so those who wait also poll.
+get lost, so waiting threads also poll.
 """
 
 import contextlib
@@ -149,7 +149,7 @@ class LocalNotifications(Notifications):
 
 
 class PostgresNotifications(Notifications):
-    """By LISTEN on a connection of its own, which is opened again whenever it breaks.
+    """Uses LISTEN on a connection of its own, which is reopened whenever it breaks.
 
     ``connect`` opens a psycopg connection that times out when the server hangs.
     """
@@ -159,7 +159,7 @@ class PostgresNotifications(Notifications):
         self._connect = connect
 
     def send(self, topic: str) -> None:
-        """The database has sent it to everybody."""
+        """Does nothing: the database has sent it to every process."""
 
     def start(self) -> None:
         threading.Thread(target=self._run, name="notifications", daemon=True).start()

@@ -18,8 +18,8 @@ class OrphanStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def give_up_unknown(self, blobs: Sequence[str], *, at: datetime) -> int:
-        """Schedule the deletion, at ``at``, of those blobs that belong to no record; return how many."""
+    def schedule_orphans(self, blobs: Sequence[str], *, at: datetime) -> int:
+        """Schedule the deletion, at ``at``, of those of the blobs that belong to no record; return how many."""
         with self._database.read() as c:
             suspects = _unknown(c, blobs)
         if not suspects:
@@ -34,22 +34,24 @@ class OrphanStore:
 def _unknown(c: sa.Connection, blobs: Sequence[str]) -> list[str]:
     """Blobs with keys of our layout that belong to nothing, and are not scheduled for deletion yet."""
     keys = {blob: key for blob in blobs if (key := blob_keys.parse(blob)) is not None}
-    sent = [blob for blob, key in keys.items() if key.folder == blob_keys.UPLOADS]
-    made = {blob: key.owner for blob, key in keys.items() if key.folder in blob_keys.JOB_FOLDERS}
+    uploaded_blobs = [blob for blob, key in keys.items() if key.folder == blob_keys.UPLOADS]
+    job_of_blob = {blob: key.owner for blob, key in keys.items() if key.folder in blob_keys.JOB_FOLDERS}
     parts = {blob: key.owner for blob, key in keys.items() if key.folder == blob_keys.PARTS}
     noted = set(
         c.execute(
-            sa.select(pending_deletions.c.blob).where(pending_deletions.c.blob.in_([*sent, *made, *parts]))
+            sa.select(pending_deletions.c.blob).where(
+                pending_deletions.c.blob.in_([*uploaded_blobs, *job_of_blob, *parts])
+            )
         ).scalars()
     )
-    kept = set(c.execute(sa.select(uploads.c.blob).where(uploads.c.blob.in_(sent))).scalars())
-    ours = sa.select(jobs.c.id).where(jobs.c.id.in_(set(made.values())), jobs.c.deleted_at.is_(None))
+    kept = set(c.execute(sa.select(uploads.c.blob).where(uploads.c.blob.in_(uploaded_blobs))).scalars())
+    ours = sa.select(jobs.c.id).where(jobs.c.id.in_(set(job_of_blob.values())), jobs.c.deleted_at.is_(None))
     living = set(c.execute(ours).scalars())
     begun = sa.select(multipart_uploads.c.id).where(multipart_uploads.c.id.in_(set(parts.values())))
     living |= set(c.execute(begun).scalars())
     receiving = sa.select(tus_uploads.c.id).where(tus_uploads.c.id.in_(set(parts.values())))
     living |= set(c.execute(receiving).scalars())
     return [
-        *(blob for blob in sent if blob not in kept | noted),
-        *(blob for blob, owner in (made | parts).items() if owner not in living and blob not in noted),
+        *(blob for blob in uploaded_blobs if blob not in kept | noted),
+        *(blob for blob, owner in (job_of_blob | parts).items() if owner not in living and blob not in noted),
     ]

@@ -17,7 +17,7 @@ def delivers(ticket: int) -> tuple[sa.ColumnElement[bool], ...]:
 
 
 def end_delivery(c: sa.Connection, row: sa.Row[Any]) -> sa.Row[Any]:
-    """Erase the secrets of a job that ended; what it made and could not deliver any more goes too."""
+    """Erase the secrets of a job that ended, and the outputs that it did not deliver."""
     if row.status not in TERMINAL or (row.targets is None and row.undelivered is None):
         return row
     values: dict[str, Any] = {"targets": erased_targets(row.targets), "undelivered": None}

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL with timeouts on the client side; the driver itself would wait forever for an answer."""
+"""Connections to PostgreSQL with timeouts on the client side; the driver itself would wait forever for a response."""
 
 import time
 from collections.abc import Callable, Generator

@@ -67,7 +67,7 @@ class QueueAdmission:
     def _fill(self, c: sa.Connection, key_id: str | None, limits: QueueLimits, *, now: datetime) -> int:
         queued = _count(c, _is_of(key_id), *_ADMITTED)
         running = _count(c, _is_of(key_id), jobs.c.status == Status.PROCESSING)
-        slots = limits.free_slots(admitted=queued + running, standing=queued)
+        slots = limits.free_slots(admitted=queued + running, not_started=queued)
         oldest = sa.select(jobs.c.id, jobs.c.ticket).where(_is_of(key_id), *_WAITING)
         # Skip a job that another transaction has locked: it is about to change, and that transaction admits jobs too.
         admitted = oldest.order_by(jobs.c.queued_at, jobs.c.id).limit(slots).with_for_update(skip_locked=True)

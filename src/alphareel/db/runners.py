@@ -69,7 +69,7 @@ class RunnerStore:
             c.execute(sa.update(runners).where(*living).values(values))
 
     def living(self, version: str) -> tuple[Runner, ...]:
-        """Runners of this version that were seen a moment ago and have slots."""
+        """Runners of this version that reported recently and have slots."""
         where = (
             runners.c.revoked_at.is_(None),
             runners.c.slots > 0,
@@ -87,7 +87,7 @@ class RunnerStore:
             return {row[0]: int(row[1]) for row in c.execute(counted.group_by(runner_tasks.c.executor_id))}
 
     def add_task(self, task: RunnerTask) -> None:
-        """Let a runner do it. Removes what dead executors waited for."""
+        """Offer a task to runners. Removes the tasks of dead executors."""
         values = {**asdict(task), **{name: list(getattr(task, name)) for name in _LISTS}, "files": {}}
         with self._database.write() as c:
             c.execute(sa.delete(runner_tasks).where(~_HAS_EXECUTOR))

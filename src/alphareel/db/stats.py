@@ -42,10 +42,10 @@ class StatsStore:
 def latest_failures(database: Database, *, limit: int = 50) -> list[dict[str, Any]]:
     """The newest failed jobs with their transitions and options that name nothing of the client. Raises Unavailable."""
     failed = sa.select(jobs).where(jobs.c.status == Status.FAILED, jobs.c.deleted_at.is_(None))
-    shown = ("model", "output_format", "engine", "quality")
+    option_names = ("model", "output_format", "engine", "quality")
     with database.read() as c:
-        found = c.execute(failed.order_by(jobs.c.completed_at.desc()).limit(limit)).all()
-        moves = sa.select(job_events).where(job_events.c.job_id.in_([row.id for row in found]))
+        rows = c.execute(failed.order_by(jobs.c.completed_at.desc()).limit(limit)).all()
+        moves = sa.select(job_events).where(job_events.c.job_id.in_([row.id for row in rows]))
         events = c.execute(moves.order_by(job_events.c.job_id, job_events.c.sequence)).all()
     return [
         {
@@ -53,10 +53,10 @@ def latest_failures(database: Database, *, limit: int = 50) -> list[dict[str, An
             "error_code": row.error_code,
             "error": row.error,
             "attempt": row.attempt,
-            "options": {name: row.options.get(name) for name in shown},
+            "options": {name: row.options.get(name) for name in option_names},
             "history": [f"{e.at:%Y-%m-%dT%H:%M:%SZ} {e.to_status}: {e.reason}" for e in events if e.job_id == row.id],
         }
-        for row in found
+        for row in rows
     ]
 
 

@@ -31,15 +31,15 @@ class StorageUsage:
             *upload_bytes, output_bytes = (int(c.execute(query).scalar_one()) for query in queries)
             return StoredBytes(sum(upload_bytes), output_bytes, self._quota(c, key_id) or None)
 
-    def remaining(self, key_id: str | None, wanted: int) -> int | None:
+    def remaining(self, key_id: str | None, size: int) -> int | None:
         """Bytes that this key may still add, None if unlimited.
 
-        Raises StorageQuotaExceeded, StorageFull if ``wanted`` more bytes do not fit.
+        Raises StorageQuotaExceeded, StorageFull if ``size`` more bytes do not fit.
         """
         with self.database.read() as c:
-            return self.check(c, key_id, wanted)
+            return self.check(c, key_id, size)
 
-    def check(self, c: sa.Connection, key_id: str | None, wanted: int) -> int | None:
+    def check(self, c: sa.Connection, key_id: str | None, size: int) -> int | None:
         """``remaining`` inside a transaction. It is exact if the transaction called ``lock_storage`` first."""
         free = []
         if quota := self._quota(c, key_id):
@@ -50,10 +50,10 @@ class StorageUsage:
                 _is_of(multipart_uploads.c.key_id, key_id),
                 _is_of(jobs.c.key_id, key_id),
             )
-            free.append(check_quota(used=used, most=quota, wanted=wanted))
+            free.append(check_quota(used=used, most=quota, size=size))
         if self.settings.max_bytes:
             used = _sum(c, sa.true(), sa.true(), sa.true(), sa.true())
-            free.append(check_storage_quotas(used=used, most=self.settings.max_bytes, wanted=wanted))
+            free.append(check_storage_quotas(used=used, most=self.settings.max_bytes, size=size))
         return min(free) if free else None
 
     def _quota(self, c: sa.Connection, key_id: str | None) -> int:
@@ -93,7 +93,7 @@ def _outputs(which: sa.ColumnElement[bool]) -> sa.Select[Any]:
 
 
 def _reserved(which: sa.ColumnElement[bool]) -> sa.Select[Any]:
-    """Bytes that multipart uploads have declared and that are no upload yet."""
+    """Bytes that unfinished multipart uploads have declared."""
     unfinished = multipart_uploads.c.state.in_(("open", "completing"))
     return sa.select(sa.func.coalesce(sa.func.sum(multipart_uploads.c.bytes), 0)).where(which, unfinished)
 

@@ -54,11 +54,11 @@ def stored_blobs(database: Database) -> tuple[set[str], set[str]]:
     with database.read() as c:
         blobs = set(c.execute(sa.select(uploads.c.blob)).scalars())
         blobs |= set(c.execute(sa.select(tus_parts.c.blob)).scalars())
-        found = [dict(row) for row in c.execute(sa.select(*columns).where(*kept)).mappings()]
-        for row in found:
+        rows = [dict(row) for row in c.execute(sa.select(*columns).where(*kept)).mappings()]
+        for row in rows:
             blobs |= _blobs_of_result(row) | _blobs_of_result(row["undelivered"] or {})
         blobs -= set(c.execute(sa.select(pending_deletions.c.blob)).scalars())
-        owners = {row["id"] for row in found} | set(c.execute(sa.select(tus_uploads.c.id)).scalars())
+        owners = {row["id"] for row in rows} | set(c.execute(sa.select(tus_uploads.c.id)).scalars())
         return blobs, owners | set(c.execute(sa.select(multipart_uploads.c.id).where(unfinished)).scalars())
 
 
@@ -124,7 +124,7 @@ def _copy_table(reading: sa.Connection, writing: sa.Connection, table: sa.Table)
 
 
 def _continue_numbers(c: sa.Connection, table: sa.Table) -> None:
-    """PostgreSQL numbers new rows by a sequence, which rows that bring their number do not move."""
+    """Advance PostgreSQL's sequences past the copied rows, which do not advance them."""
     numbered: Any = table.autoincrement_column
     if c.dialect.name != "postgresql" or numbered is None:
         return

@@ -105,8 +105,8 @@ class TusStore:
         """The parts in the order of the file."""
         columns = (tus_parts.c.start, tus_parts.c.size, tus_parts.c.blob)
         with self._database.read() as c:
-            found = c.execute(sa.select(*columns).where(tus_parts.c.tus_id == tus_id).order_by(tus_parts.c.start)).all()
-        return (TusPart(*row) for row in found)
+            rows = c.execute(sa.select(*columns).where(tus_parts.c.tus_id == tus_id).order_by(tus_parts.c.start)).all()
+        return (TusPart(*row) for row in rows)
 
     def refuse(self, tus: TusUpload, *, code: str, message: str) -> tuple[str, ...]:
         """Record why the file was refused; returns the prefix of its parts, which are to be deleted.

@@ -56,9 +56,9 @@ class UploadStore:
     def add_copy(
         self, upload: Upload, *, tus: TusUpload | None = None, multipart_id: str | None = None
     ) -> Upload | None:
-        """Record an upload whose content this key has uploaded before, with what is known of it; None if it has not.
+        """Record an upload whose content this key has uploaded before; None if it has not.
 
-        ``tus``, ``multipart_id``: as for ``add_upload``.
+        It has the facts of the earlier upload. ``tus``, ``multipart_id``: as for ``add_upload``.
         """
         with self._database.write() as c:
             lock_storage(c)

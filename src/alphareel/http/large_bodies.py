@@ -1,7 +1,7 @@
 """Extends uvicorn's HTTP protocol: the bytes of a large body go to the application as they were received.
 
-uvicorn's parser copies each byte of a body three times, and reading pauses at every 64 KiB that wait. A body whose
-length was declared needs no parser: it is over when so many bytes have arrived.
+uvicorn's parser copies each byte of a body three times, and reading pauses at every 64 KiB that wait. A body of
+declared length needs no parser: it ends after that many bytes.
 """
 
 import asyncio

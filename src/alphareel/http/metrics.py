@@ -20,7 +20,7 @@ _QUANTILES = (0.5, 0.95)
 
 
 class Metrics:
-    """One registry per application. While the database is away only request metrics are reported.
+    """One registry per application. While the database is down, only request metrics are reported.
 
     ``shared``: folder in which request processes count together (``share_counts``); None for this process alone.
     """
@@ -63,7 +63,7 @@ class Metrics:
 def share_counts(folder: Path, process: str) -> None:
     """Count requests in files of this folder; call before the first Metrics of the process.
 
-    The files are those of the process name, so that one that was replaced goes on where the other ended.
+    The files are named after the process, so that its replacement continues the counts.
     """
     folder.mkdir(parents=True, exist_ok=True)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)  # prometheus_client takes it from here alone

@@ -45,7 +45,7 @@ class RateLimitState:
 
 
 class Limiter:
-    """A bucket holds the requests of a minute and refills steadily, so after a burst a request fits every so often.
+    """A bucket holds the requests of a minute and refills steadily, so after a burst requests are allowed one by one.
 
     Fails open when the counter store is unreachable. Authentication is unaffected.
     """

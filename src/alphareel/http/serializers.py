@@ -100,9 +100,9 @@ class JobSerializer:
     def outputs(self, job: Job) -> list[schemas.NamedOutput]:
         """All files of a job: the outputs of its run, then those of its exports."""
         files: dict[str, tuple[Output, options.Options]] = {}
-        made = list(zip(job.outputs, job.requested, strict=False))
-        made += [(export.output, export.options) for export in job.exports if export.output is not None]
-        for output, requested in made:
+        outputs_and_options = list(zip(job.outputs, job.requested, strict=False))
+        outputs_and_options += [(export.output, export.options) for export in job.exports if export.output is not None]
+        for output, requested in outputs_and_options:
             number, name = 1, output.format
             while name in files:
                 number, name = number + 1, f"{output.format}-{number + 1}"
@@ -151,7 +151,7 @@ class JobSerializer:
 
     def correction(self, row: Job, *, undone: bool) -> corrections.Correction:
         """A correction, or the undoing of one, as a resource of its job."""
-        given = correction_of(row)
+        correction = correction_of(row)
         is_completed = row.status is Status.COMPLETED
         return corrections.Correction(
             id=row.id,
@@ -160,13 +160,13 @@ class JobSerializer:
             status=self.status(row.status),
             progress=_percent(row),
             revision=(row.task or {}).get("revision", 1) + 1 if is_completed else None,
-            time=given.time,
-            frame=given.frame,
-            points=[corrections.CorrectionPoint(x=p.x, y=p.y, label=p.label) for p in given.points],
-            box=None if given.box is None else list(given.box),
-            mask_url=given.mask,
-            keep=list(given.keep),
-            drop=list(given.drop),
+            time=correction.time,
+            frame=correction.frame,
+            points=[corrections.CorrectionPoint(x=p.x, y=p.y, label=p.label) for p in correction.points],
+            box=None if correction.box is None else list(correction.box),
+            mask_url=correction.mask,
+            keep=list(correction.keep),
+            drop=list(correction.drop),
             undone=undone,
             undoes=undone_number(row),
             error=_error(row),
@@ -231,7 +231,7 @@ class JobSerializer:
         return self.absolute(link) if link else None
 
     def status(self, status: Status) -> schemas.PublicStatus:
-        """A queued job shows as processing unless the operator wants ``pending`` seen."""
+        """A queued job shows as processing unless ``show_pending`` is set."""
         if status is Status.PENDING and not self._show_pending:
             return "processing"
         return status.value

@@ -128,9 +128,9 @@ class SharedBuckets:
 
     def take(self, name: str, limit: int) -> tuple[bool, BucketState]:
         token = WINDOW / limit
-        with self._bucket(name) as (place, found):
+        with self._bucket(name) as (place, stored_full_at):
             now = time.monotonic()  # of the machine: the same in all processes
-            full_at = min(max(found, now), now + WINDOW)
+            full_at = min(max(stored_full_at, now), now + WINDOW)
             allowed = full_at + token - now <= WINDOW + token * _TOLERANCE
             if allowed:
                 full_at += token
@@ -143,7 +143,7 @@ class SharedBuckets:
 
     @contextmanager
     def _bucket(self, name: str) -> Iterator[tuple[int, float]]:
-        """The place of a bucket, or the one to use for it, and when it is full again; locked meanwhile."""
+        """The slot of a bucket, or the one to use for it, and when the bucket is full again. Locked in the context."""
         key = _hash_of(name)
         width = self._WAYS * self._SLOT.size
         start = int.from_bytes(key[:4]) % self._SETS * width

@@ -50,8 +50,8 @@ def halve(alpha: Plane, soft: tuple[int, int]) -> Plane | None:
     """Alpha at half size, rounded means of 2x2 pixels. None when no pixel lies between the bounds ``soft``."""
     height, width = alpha.shape
     half = np.empty((height // 2, width // 2), np.uint8)
-    found = _function("halve")(*map(_argument, (*_strided(alpha), width, height, soft[0] + 1, soft[1] - 1, half)))
-    return half if found else None
+    has_soft = _function("halve")(*map(_argument, (*_strided(alpha), width, height, soft[0] + 1, soft[1] - 1, half)))
+    return half if has_soft else None
 
 
 def spread(planes: Plane, known: Plane, windows: Sequence[tuple[int, float]], own_weight: float) -> Array:
@@ -100,7 +100,7 @@ def match_weights(largest: float, falloff: float) -> Array:
 def accumulate(
     alpha: Array, logit: Array, neighbor: Array, *, count: float, flow: Array, weight: Array, least: float
 ) -> Array:
-    """What ``matting.offline_smoothing`` adds up for a frame and its neighbor, float32 (h, w, 3)."""
+    """The sums of ``matting.offline_smoothing`` for a frame and its neighbor, float32 (h, w, 3)."""
     total = np.empty((*alpha.shape, 3), np.float32)
     _call("accumulate", np.ascontiguousarray(alpha), np.ascontiguousarray(logit), ctypes.c_float(count),
           np.ascontiguousarray(flow), weight, ctypes.c_float(least), flow.shape[1], flow.shape[0],

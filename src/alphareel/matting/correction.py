@@ -104,8 +104,8 @@ def correct_by_clicks(
         changeable[click.keep] |= near > 0
     for click in clicks:
         _disc(labels, click, int(cv2.GC_FGD if click.keep else cv2.GC_BGD))
-    found = _grab_cut(picture, labels) > 0.5
-    added, removed = found & ~subject & changeable[True], ~found & subject & changeable[False]
+    foreground = _grab_cut(picture, labels) > 0.5
+    added, removed = foreground & ~subject & changeable[True], ~foreground & subject & changeable[False]
     return _merge(alpha, np.asarray((subject | added) & ~removed, np.float32))
 
 
@@ -152,13 +152,15 @@ def _grab_cut(picture: Plane, labels: Plane) -> Array:
     return np.isin(result, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.float32)
 
 
-def _merge(alpha: Array, found: Array) -> Array:
-    """``found`` where it was sought and differs from the side of ``alpha``; its outline is softened."""
-    soft = cv2.GaussianBlur(found, (0, 0), 0.8)
-    changed = (found > 0.5) != (alpha > 0.5)
+def _merge(alpha: Array, foreground: Array) -> Array:
+    """``foreground`` where it was sought and differs from the side of ``alpha``; its outline is softened."""
+    soft = cv2.GaussianBlur(foreground, (0, 0), 0.8)
+    changed = (foreground > 0.5) != (alpha > 0.5)
     near = cv2.dilate(changed.astype(np.uint8), _CROSS) > 0
     return np.asarray(
-        np.where(near, np.where(changed, found * 0.5 + soft * 0.5, np.maximum(alpha * (found > 0.5), soft)), alpha),
+        np.where(
+            near, np.where(changed, foreground * 0.5 + soft * 0.5, np.maximum(alpha * (foreground > 0.5), soft)), alpha
+        ),
         np.float32,
     )
 

@@ -109,7 +109,7 @@ class NetworkSession:
             if is_first:
                 smoothed.extend(smoother.flush())
             waiting.append(frame)
-            needed = smoother.look(model_input)
+            needed = smoother.needs_matte(model_input)
             alpha = self._predict(frame, model_input, is_first=is_first) if needed else None
             smoothed.extend(smoother.add(alpha))
             while smoothed and len(waiting) >= self._waiting:  # one for each frame, so that refinement never waits

@@ -89,7 +89,7 @@ class OfflineSmoother:
     al., ECCV 2016) leads. The weights fall with the distance in time and with the difference of the pictures, so that
     pixels which appear, are hidden or move too fast for the flow keep the network's alpha.
 
-    For each frame, call ``look`` and then ``add``.
+    For each frame, call ``needs_matte`` and then ``add``.
     """
 
     def __init__(self, frames: int = MAX_FRAMES) -> None:
@@ -99,7 +99,7 @@ class OfflineSmoother:
         self._newest: _Look | None = None
         self._skipped = 0  # frames without a matte since the last one that has one
 
-    def look(self, model_input: Plane) -> bool:
+    def needs_matte(self, model_input: Plane) -> bool:
         """Whether the next frame needs a matte of its own. ``model_input``: uint8 Y, U, V (3, h, w).
 
         It needs none if few frames before it went without, and the flow explains nearly all that has changed.
@@ -113,9 +113,10 @@ class OfflineSmoother:
         return self._skipped >= _MOST_SKIPPED or not _is_explained(links[0].weight)
 
     def add(self, alpha: Array | None) -> list[Array]:
-        """Add alpha float32 (h, w) in 0..1 of the frame that ``look`` has seen; None if it has no matte of its own.
+        """Add alpha float32 (h, w) in 0..1 of a frame; None if it has no matte of its own.
 
-        Returns the smoothed mattes of the oldest frames that wait, often none.
+        ``needs_matte`` was called for the frame before. Returns the smoothed mattes of the oldest frames that wait,
+        often none.
         """
         assert self._newest is not None
         links, previous = self._newest.links, self._waiting[-1] if self._waiting else None

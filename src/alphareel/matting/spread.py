@@ -64,8 +64,8 @@ def spread(
 class Evidence:
     """What speaks for and against each pixel of a frame. ``signs``: float32 (h, w, 15), about -1 to 1 each.
 
-    ``alpha``: the engine's. ``caution``: how much more than its evidence counts for it. ``judge`` must be called before
-    the next one is asked for, because that builds on it.
+    ``alpha``: the engine's. ``caution``: how much more than its evidence counts for it. Call ``judge`` before
+    requesting the next frame's evidence, which builds on its result.
     """
 
     pts: int

@@ -18,7 +18,9 @@ AREA = 192 * 108  # about this many pixels have the small pictures
 MAX_SUBJECTS = 16
 _MIN_SHARE = 0.004  # of the picture that a subject covers when it is first seen
 _MIN_PART = 0.2  # share of a region that is explained by a known subject, to count as part of it
-_SAME_LOOK = 0.55  # similarity of color histograms (Bhattacharyya coefficient) from which a lost subject is recognized
+_SAME_COLORS = (
+    0.55  # similarity of color histograms (Bhattacharyya coefficient) from which a lost subject is recognized
+)
 _UNSURE_LOOK = 0.75
 _BINS = 8
 _NOTHING: Any = None  # OpenCV asks for None where its type stubs want an array
@@ -28,13 +30,13 @@ Labels = NDArray[np.int32]
 
 @dataclass
 class Subject:
-    """One subject. ``number``: from 1. ``look``: its color histogram. ``boxes``: frame index to x, y, width, height.
+    """One subject. ``number``: from 1. ``histogram``: of its colors. ``boxes``: frame to x, y, width, height.
 
     ``share``: mean of the picture that it covers while it is there. ``unsure``: it may have been confused with another.
     """
 
     number: int
-    look: Array
+    histogram: Array
     boxes: dict[int, tuple[float, float, float, float]] = field(default_factory=dict)
     shares: float = 0.0
     best_share: float = 0.0
@@ -111,11 +113,13 @@ class SubjectIdentifier:
 
     def _recognize(self, picture: Plane, inside: NDArray[np.bool_], expected: int, claimed: set[int]) -> int:
         """The subject of a region that separated from another: of those that touched, the one that looks the same."""
-        look = _look(picture, inside)
+        histogram = _color_histogram(picture, inside)
         candidates = [s for s in self.subjects if s.number in self._merged and s.number not in claimed]
         if not candidates:
             return expected
-        scores = {s.number: _similarity(look, s.look) + (0.05 if s.number == expected else 0) for s in candidates}
+        scores = {
+            s.number: _similarity(histogram, s.histogram) + (0.05 if s.number == expected else 0) for s in candidates
+        }
         best, *others = sorted(scores, key=lambda number: -scores[number])
         if others and scores[best] - scores[others[0]] < 0.03:
             self._of(best).unsure = self._of(others[0]).unsure = True
@@ -125,16 +129,16 @@ class SubjectIdentifier:
         return best
 
     def _new_or_lost(self, picture: Plane, inside: NDArray[np.bool_], claimed: set[int]) -> int:
-        look = _look(picture, inside)
+        histogram = _color_histogram(picture, inside)
         present = claimed | {s.number for s in self.subjects if self._index - 1 in s.boxes}
         lost = [s for s in self.subjects if s.number not in present]
-        best = max(lost, key=lambda s: _similarity(look, s.look), default=None)
-        if best is not None and (score := _similarity(look, best.look)) > _SAME_LOOK:
+        best = max(lost, key=lambda s: _similarity(histogram, s.histogram), default=None)
+        if best is not None and (score := _similarity(histogram, best.histogram)) > _SAME_COLORS:
             best.unsure = best.unsure or score < _UNSURE_LOOK
             return best.number
         if len(self.subjects) >= MAX_SUBJECTS:
             return 0
-        self.subjects.append(Subject(len(self.subjects) + 1, look))
+        self.subjects.append(Subject(len(self.subjects) + 1, histogram))
         return len(self.subjects)
 
     def _record(self, picture: Plane, labels: Labels) -> None:
@@ -149,13 +153,15 @@ class SubjectIdentifier:
             subject.shares += share
             subject.best_share = max(subject.best_share, share)
             if subject.number not in self._merged:
-                subject.look = np.asarray(0.9 * subject.look + 0.1 * _look(picture, inside), np.float32)
+                subject.histogram = np.asarray(
+                    0.9 * subject.histogram + 0.1 * _color_histogram(picture, inside), np.float32
+                )
 
     def _of(self, number: int) -> Subject:
         return self.subjects[number - 1]
 
 
-def _look(picture: Plane, inside: NDArray[np.bool_]) -> Array:
+def _color_histogram(picture: Plane, inside: NDArray[np.bool_]) -> Array:
     """Histogram of the colors inside, float32 (512,), sum 1."""
     colors = (picture[inside] // (256 // _BINS)).astype(np.int64)
     index = (colors[:, 0] * _BINS + colors[:, 1]) * _BINS + colors[:, 2]

@@ -86,7 +86,7 @@ def analyze(
             moment = _Moment(index, float(frame.pts * clip.time_base), quality, np.zeros((0, 0, 3), np.uint8))
             moments.append(moment)
             _keep_worst(worst, moment, frame, alpha, clip)
-            _keep_faces(faces, identifier, labels, frame, clip)
+            _keep_subjects(faces, identifier, labels, frame, clip)
             if len(moments) % 10 == 1:
                 yield _progress(len(moments), clip)
     (folder / STRIP).write_bytes(encode_small(_strip(moments)))
@@ -158,7 +158,7 @@ def _keep_worst(worst: list[_Moment], moment: _Moment, frame: Frame, alpha: Plan
     worst.append(moment)
 
 
-def _keep_faces(
+def _keep_subjects(
     faces: dict[int, tuple[float, Plane]], identifier: SubjectIdentifier, labels: Any, frame: Frame, clip: Clip
 ) -> None:
     """Keep a picture of each subject where it is largest; a new one only if it is a tenth larger."""
@@ -253,29 +253,31 @@ def _suggestions(
     means: dict[str, float], worst: list[dict[str, Any]], options: Options, models_dir: Path | None
 ) -> list[dict[str, Any]]:
     """What to try, most useful first."""
-    found: list[dict[str, Any]] = []
+    suggestions: list[dict[str, Any]] = []
     if worst and worst[0]["error"] > 2 * max(1e-4, means["error"]):
         text = f"Correct the frame at {worst[0]['time']:.2f} s, where the matte is least certain."
-        found.append({"action": "correction", "time": worst[0]["time"], "frame": worst[0]["frame"], "message": text})
+        suggestions.append(
+            {"action": "correction", "time": worst[0]["time"], "frame": worst[0]["frame"], "message": text}
+        )
     if means["coverage"] < 0.002:
         text = "Almost nothing is kept: describe the subject with text_prompt, or choose another model."
-        found.append({"action": "text_prompt", "message": text})
+        suggestions.append({"action": "text_prompt", "message": text})
     if means["uncertainty"] > _HIGH_UNCERTAINTY or means["coverage"] > 0.9:
         for status in tiers.list_engines(models_dir):
             name = status.info.name
             if status.available and name not in ("chroma", "plate", "prompted", options.engine):
                 text = f"Try the engine {name}: {status.info.summary}"
-                found.append({"action": "engine", "engine": name, "message": text})
+                suggestions.append({"action": "engine", "engine": name, "message": text})
         text = "If the camera does not move, give a picture of the empty scene as plate."
-        found.append({"action": "plate", "message": text})
+        suggestions.append({"action": "plate", "message": text})
         text = "If the background is a colored screen, use the engine chroma."
-        found.append({"action": "chroma", "message": text})
+        suggestions.append({"action": "chroma", "message": text})
     if means["flicker"] > _HIGH_FLICKER and options.smoothing == "live":
-        found.append({"action": "smoothing", "message": "Set smoothing to offline, which flickers less."})
-    if not found and worst:
+        suggestions.append({"action": "smoothing", "message": "Set smoothing to offline, which flickers less."})
+    if not suggestions and worst:
         text = f"The matte is steady; look at {worst[0]['time']:.2f} s, its least certain moment."
-        found.append({"action": "look", "time": worst[0]["time"], "frame": worst[0]["frame"], "message": text})
-    return found
+        suggestions.append({"action": "look", "time": worst[0]["time"], "frame": worst[0]["frame"], "message": text})
+    return suggestions
 
 
 def _subject_report(
@@ -301,7 +303,7 @@ def _subject_report(
 
 
 def _spans(subject: Subject, moments: list[_Moment]) -> list[list[float]]:
-    """From when to when the subject is there, in seconds; gaps under half a second are closed."""
+    """When the subject is visible, as (start, end) in seconds; gaps under half a second are closed."""
     spans: list[list[float]] = []
     for index in sorted(subject.boxes):
         seconds = round(moments[index].seconds, 3)

@@ -226,26 +226,26 @@ def _scaled_box(
 def _ticks(reader: Reader, corrections: Sequence[Correction], seconds: float | None) -> list[int]:
     """The timestamp of the frame that each correction names. Raises InvalidRequest when the clip has none."""
     base = reader.clip.time_base
-    found: dict[int, int] = {}
+    ticks: dict[int, int] = {}
     last: tuple[int, int] | None = None
     for count, frame in enumerate(reader.frames(seconds=seconds)):
         for number, correction in enumerate(corrections):
-            named = correction.frame == count
+            is_match = correction.frame == count
             if correction.time is not None:
-                named = frame.pts * base <= Fraction(correction.time).limit_denominator(10**6) + Fraction(1, 10**4)
-            if named:
-                found[number] = frame.pts
+                is_match = frame.pts * base <= Fraction(correction.time).limit_denominator(10**6) + Fraction(1, 10**4)
+            if is_match:
+                ticks[number] = frame.pts
         last = (frame.pts, frame.duration)
         if last[0] * base > max((c.time or 0 for c in corrections), default=0) and all(
-            c.time is not None or n in found for n, c in enumerate(corrections)
+            c.time is not None or n in ticks for n, c in enumerate(corrections)
         ):
             break
     for number, correction in enumerate(corrections):
         end = 0 if last is None else (last[0] + max(last[1], 1)) * base
-        if number not in found or (correction.time is not None and last is not None and correction.time > end):
+        if number not in ticks or (correction.time is not None and last is not None and correction.time > end):
             name = "frame" if correction.frame is not None else "time"
             raise _refused(name, f"the clip ends at {float(end):.2f} s.")
-    return [found[number] for number in range(len(corrections))]
+    return [ticks[number] for number in range(len(corrections))]
 
 
 def small_frame(frame: Frame, alpha: Plane) -> SmallFrame:

@@ -1,4 +1,4 @@
-"""Mattes from a lossless matte instead of a network: what further outputs of a finished run are made of."""
+"""Reads mattes from a lossless matte instead of a network, to make further outputs of a finished run."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -34,7 +34,7 @@ def matte_facts(options: Options, engine: SelectedEngine, session: MattingSessio
 
 @dataclass(frozen=True)
 class KeptMatte:
-    """Takes the place of a SelectedEngine. ``warmup_frames``: None when the clip has to be processed in one go."""
+    """Takes the place of a SelectedEngine. ``warmup_frames``: None when the clip must be processed in a single pass."""
 
     engine: Engine
     facts: MatteFacts
@@ -150,7 +150,7 @@ class _KeptSession:
         return lambda: Matte(decontaminate_edges(frame, alpha), alpha)
 
     def finish(self) -> None:
-        """Frames of the matte that are left belong to no frame of the source that could be decoded."""
+        """The rest of the matte belongs to frames of the source that could not be decoded."""
 
 
 class _ColorSession:

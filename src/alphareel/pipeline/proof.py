@@ -72,13 +72,13 @@ def prove(
     An engine that fails has an empty row and its error in the proof. Raises BadVideo, StorageFailed, TargetExists.
     """
     limits, began = limits or Limits(), time.perf_counter()
-    wanted = replace(options or Options(), smoothing="live")
+    live_options = replace(options or Options(), smoothing="live")
 
     def load(name: str) -> Engine:
-        return tiers.choose(replace(wanted, engine=name), models_dir, threads).engine
+        return tiers.choose(replace(live_options, engine=name), models_dir, threads).engine
 
     def start(engine: Engine) -> MattingSession:
-        return start_session(engine, source, reader.clip, replace(wanted, engine=engine.facts.name), limits)
+        return start_session(engine, source, reader.clip, replace(live_options, engine=engine.facts.name), limits)
 
     with open_reader(source, limits) as reader:
         clip = reader.clip

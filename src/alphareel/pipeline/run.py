@@ -253,8 +253,8 @@ def mattes(session: MattingSession, frames: Iterable[Frame], options: Options) -
     """
     selects = bool(options.keep or options.drop)
     selection = SubjectSelection(keep=options.keep, drop=options.drop) if selects else None
-    with closing(engine_mattes(session, frames)) as made:
-        for matte in made:
+    with closing(engine_mattes(session, frames)) as raw_mattes:
+        for matte in raw_mattes:
             if selection is not None:
                 matte = replace(matte, alpha=selection.apply(matte.frame, matte.alpha))  # noqa: PLW2901
             if options.grow or options.feather:
@@ -320,7 +320,7 @@ class PendingOutput:
 
 
 def losses(output_format: Format, clip: Clip) -> tuple[str, ...]:
-    """Warnings about what of the source is in no output of this format.
+    """Warnings about parts of the source that an output of this format lacks.
 
     Nobody expects audio of a still, nor of a kept matte: files that are made of it take the audio of the source.
     """

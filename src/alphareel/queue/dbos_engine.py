@@ -116,9 +116,9 @@ class DbosQueue:
 class DbosEngine(DbosQueue):
     """The whole engine, at most one in a process. ``executor_id`` must be new for every start of a process.
 
-    ``database_url``: the database of our tables. ``database_engine``: SQLAlchemy engine to use instead of one that
-    DBOS creates from the URL. ``polling_seconds``: between two looks at a queue. ``more_slots``: how many jobs it may
-    run beside those of its own slots; asked before each look.
+    ``database_url``: the database of our tables. ``database_engine``: SQLAlchemy engine to use instead of one that DBOS
+    creates from the URL. ``polling_seconds``: between two polls of a queue. ``more_slots``: how many jobs it may run in
+    addition to its own slots; called before each poll.
     """
 
     def __init__(
@@ -192,12 +192,12 @@ class DbosEngine(DbosQueue):
             self._threads.append(thread)
 
     def wake(self) -> None:
-        """Look at the queues now instead of at the next poll."""
+        """Poll the queues now."""
         for pause in self._pauses:
             pause.wake()
 
     def _wake_after_end(self) -> None:
-        """A workflow is about to end, and frees its slot a moment later."""
+        """Wake the queues shortly after: a workflow that is about to end frees its slot a moment later."""
         for seconds in _SLOT_SECONDS:
             timer = threading.Timer(seconds, self.wake)
             timer.daemon = True
@@ -246,8 +246,8 @@ class DbosEngine(DbosQueue):
 def _limit_this_process(concurrency: Mapping[str, Callable[[], int]]) -> None:
     """Keep this process to its own concurrency.
 
-    DBOS stores the limits of a queue in the database and reads them before each look at it, so that the process which
-    started last would set them for all machines.
+    DBOS stores the limits of a queue in the database and reads them before each poll, so the process that started last
+    would set them for all machines.
     """
     read = SystemDatabase.get_queue
 
@@ -267,8 +267,7 @@ def _limit_this_process(concurrency: Mapping[str, Callable[[], int]]) -> None:
 def _count_before_next_look() -> None:
     """Make a queue's thread wait until each workflow that it took is counted.
 
-    DBOS counts a workflow from when a thread of its pool takes it up. A look at the queue before that would take more
-    than the limits allow.
+    DBOS counts a workflow once a thread of its pool has picked it up. A poll before that would exceed the limits.
     """
     execute = execute_dequeued_workflow
 

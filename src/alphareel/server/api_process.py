@@ -62,7 +62,7 @@ def serve(settings: Settings) -> int:
 
 
 def _probe_children(settings: Settings) -> Spares:
-    """Child processes of this process, which inspect uploads; workers beside it share their template."""
+    """Child processes that inspect uploads; the worker processes share their template process."""
     return Spares(SpareConfig(settings.storage.work, count=0, idle_seconds=math.inf, confined=settings.worker.confined))
 
 

@@ -1,4 +1,4 @@
-"""The API of ``alphareel serve``: its application, its socket, and what runs beside the requests.
+"""The API of ``alphareel serve``: its application, its socket, and its background threads.
 
 ``api_process`` imports this once the worker has been started, because that takes seconds.
 """
@@ -123,7 +123,7 @@ def build_app(installation: Installation, services: Services, sign_in_codes: Sig
 
 
 def _tune_collector() -> None:
-    """Look for cycles rarely, and not among what lives as long as the process: each such look delays a request."""
+    """Collect garbage rarely, and skip objects that live as long as the process: each run delays a request."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
@@ -157,7 +157,7 @@ class _Server(uvicorn.Server):
 
 def _config(app: FastAPI, http: HttpSettings, pulse: int | None) -> uvicorn.Config:
     async def beat() -> None:
-        """Called by the event loop, so that whoever reads it sees when the loop stands still."""
+        """Runs in the event loop, so that its reader notices when the loop hangs."""
         with contextlib.suppress(OSError):  # full, or nobody reads any more
             os.write(pulse, b".")  # type: ignore[arg-type]
 

@@ -397,7 +397,10 @@ def build_sweeper(installation: Installation) -> PeriodicTask:
     """Removes expired files, and files without a record, in a worker process."""
     removal = DeletionService(installation.jobs, _deletion_store(installation), installation.blobs)
     retention = RetentionSweeper(
-        _retention_store(installation), removal.empty, installation.settings.retention.default, installation.clock
+        _retention_store(installation),
+        removal.delete_pending,
+        installation.settings.retention.default,
+        installation.clock,
     )
     age = timedelta(seconds=installation.settings.retention.orphan_seconds)
     orphans = OrphanSweep(OrphanStore(installation.database), installation.blobs, age=age, clock=installation.clock)
@@ -447,8 +450,8 @@ def _webhook_table(installation: Installation) -> WebhookStore:
 def _public_address(http: HttpSettings) -> str:
     """The public address; the address of the service itself where none is set."""
     host = "127.0.0.1" if http.host in ("0.0.0.0", "::") else http.host  # noqa: S104  # compared, not bound
-    spoken = f"[{host}]" if ":" in host else host
-    return http.public_url or f"http://{spoken}:{http.port}"
+    literal = f"[{host}]" if ":" in host else host
+    return http.public_url or f"http://{literal}:{http.port}"
 
 
 def admit_keys(installation: Installation) -> NewKey | None:

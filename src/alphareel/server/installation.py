@@ -85,7 +85,7 @@ def limits_of_requests(settings: DatabaseSettings) -> DatabaseLimits:
 
 @contextmanager
 def open_installation(settings: Settings, limits: DatabaseLimits | None = None) -> Iterator[Installation]:
-    """Open, and bring to the present schema, what the settings name; many processes may do so at once.
+    """Open the database and storage of the settings, and migrate the database; many processes may do so at once.
 
     ``limits``: timeouts of the database; None for those of a worker.
     """
@@ -108,7 +108,7 @@ def assemble(
     *,
     notifications: Notifications | None = None,
 ) -> Installation:
-    """The installation on an open database with the present schema."""
+    """The installation on an open database with the current schema."""
     overrides = overrides or Overrides()
     clock = overrides.clock or SystemClock()
     queue = DbosQueue(database.engine)
@@ -148,7 +148,7 @@ def _check_was_not_moved(database: Database) -> None:
 
 
 def _own_notifications(database: Database) -> Notifications:
-    """Of a process that shares its database with no other."""
+    """Notifications of a process that shares its database with no other."""
     notifications = Notifications()
     database.send_notification = notifications.send
     return notifications
@@ -242,5 +242,5 @@ def sweep_work(storage: StorageSettings, current_executor: Callable[[], str | No
 
 
 def engine_url(settings: DatabaseSettings) -> str:
-    """The database's address as the queue's engine wants it, password and all."""
+    """The database URL for the queue engine, with its password."""
     return normalized(settings.url).render_as_string(hide_password=False)

@@ -60,7 +60,7 @@ _REFUSALS = (MissingRunnerToken, InvalidRunnerToken, InvalidState, InvalidReques
 
 
 class _Cancelled(Exception):
-    """The server does not want the task any more, or this process stops."""
+    """The task is no longer wanted, or this process stops."""
 
 
 def join_server(address: str, token: str, settings: Settings, *, engines: Sequence[str] | None = None) -> int:

@@ -43,7 +43,7 @@ def load_settings() -> Settings:
 
 
 def settings_from(variables: Mapping[str, str]) -> Settings:
-    """Settings from these variables, as ``as_environment`` writes them, without a trace in the environment."""
+    """Settings from these variables, as ``as_environment`` writes them. The environment is left unchanged."""
     os.environ.update(variables)
     try:
         return load_settings()
@@ -53,10 +53,10 @@ def settings_from(variables: Mapping[str, str]) -> Settings:
 
 
 def unknown_variables(environment: Mapping[str, str]) -> dict[str, str | None]:
-    """Variables that look like settings and are none, each with the setting whose name is nearest to it."""
+    """Variables with the prefix of settings that are no settings, each with the most similar setting."""
     known = [PREFIX + alias for _, group in _groups() for alias in _aliases(group)]
-    named = {name: name.upper().removeprefix(PREFIX) for name in environment if name.upper().startswith(PREFIX)}
-    strange = [n for n, rest in named.items() if rest not in _OF_CLIENTS and not rest.startswith("TEST_")]
+    names = {name: name.upper().removeprefix(PREFIX) for name in environment if name.upper().startswith(PREFIX)}
+    strange = [n for n, rest in names.items() if rest not in _OF_CLIENTS and not rest.startswith("TEST_")]
     return {
         name: next(iter(get_close_matches(name.upper(), known, n=1, cutoff=0.75)), None)
         for name in strange
@@ -70,7 +70,7 @@ def as_environment(settings: Settings) -> dict[str, str]:
 
 
 def shown(settings: Settings) -> dict[str, str | float | bool]:
-    """Every setting as it may be shown to an operator: without secrets and without logins in addresses."""
+    """Every setting as operators may see it: without secrets, and without credentials in URLs."""
     return {alias.lower(): _harmless(value) for alias, value in _values(settings)}
 
 

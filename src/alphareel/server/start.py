@@ -1,4 +1,4 @@
-"""What a start of the API does before it answers requests, in one process or in several."""
+"""What the API does at its start, before one process or several answer requests."""
 
 import socket
 import sys
@@ -28,7 +28,7 @@ OnOpen = Callable[[Callable[[str], None]], None]
 
 @dataclass(frozen=True)
 class PreparedStart:
-    """``first_key``: secret of the key that this start has made and shown. ``sweeps``: to be done every hour."""
+    """``first_key``: secret of the key that this start created and printed. ``sweeps``: to be done every hour."""
 
     installation: Installation
     listener: socket.socket
@@ -82,16 +82,16 @@ def _listen(http: HttpSettings) -> socket.socket:
 
 
 def _show_first_key(installation: Installation) -> str | None:
-    """Its secret; None if this start made none."""
-    made = container.admit_keys(installation)
-    if made is None:
+    """Create and print the first key of a new installation. Returns its secret; None if there is a key already."""
+    first_key = container.admit_keys(installation)
+    if first_key is None:
         return None
-    _say(f"Your API key, shown this once: {made.secret}")
-    return made.secret
+    _say(f"Your API key, shown this once: {first_key.secret}")
+    return first_key.secret
 
 
 def _say(line: str) -> None:
-    """Print on the terminal, not to the logs: logs are kept."""
+    """Print on the terminal, not to the logs, which are kept."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 

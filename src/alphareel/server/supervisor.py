@@ -67,10 +67,10 @@ class Supervisor:
         self._kind = kind
         self._inherited = dict(inherited)
         self._settings = json.dumps(dict(settings))
-        given = {**os.environ, **settings}
+        variables = {**os.environ, **settings}
         self._environment = {
             name: value
-            for name, value in given.items()
+            for name, value in variables.items()
             if name in SHOWN_VARIABLES or not name.startswith(SETTING_PREFIX)
         }
         self._connect_template = connect_template
@@ -91,7 +91,7 @@ class Supervisor:
         self._thread.start()
 
     def release(self) -> None:
-        """The data folder is prepared: workers may begin."""
+        """Let workers begin: the data folder is prepared."""
         self._released.set()
 
     def current_executor(self) -> str | None:

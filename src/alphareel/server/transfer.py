@@ -79,7 +79,7 @@ def back_up(settings: Settings, folder: Path) -> Transferred:
         return key in kept or (parsed is not None and parsed.owner in owners)
 
     storage = open_blobs((folder.absolute() / _OBJECTS).as_uri())
-    files = copy_blobs(open_blobs(settings.storage.url), storage, folder=folder / "transfer", wanted=is_wanted)
+    files = copy_blobs(open_blobs(settings.storage.url), storage, folder=folder / "transfer", accepts=is_wanted)
     missing = tuple(missing_blobs(storage, kept))
     for end in ("-wal", "-shm"):  # left by a restore that was killed: SQLite would replay them onto the new copy
         (folder / f"{_DATABASE}{end}").unlink(missing_ok=True)
@@ -130,7 +130,7 @@ def _opened(url: str, *, make: bool = False) -> Iterator[Database]:
 
 
 def _check_is_stopped(settings: Settings, database: Database) -> None:
-    """The caller holds the lock of the data folder, so workers of this folder are dead whatever the record says."""
+    """The caller holds the lock of the data folder, so no worker of this folder is alive, whatever the records say."""
     ExecutorStore(database, clock=SystemClock()).remove_home(load_installation_id(settings.storage.data_dir))
     if workers := transfer.count_executors(database):
         raise InvalidState(

@@ -48,7 +48,7 @@ class _Check:
     asked_at: float | None = None
 
     def answer(self) -> bool:
-        """False also while the answer is overdue: what hangs is not healthy."""
+        """False also while a check is overdue: a dependency that hangs is not healthy."""
         asked_at = self.asked_at
         return bool(self.is_ok) and (asked_at is None or time.monotonic() - asked_at < _LATE_SECONDS)
 
@@ -82,7 +82,7 @@ class HealthMonitor:
         self._tasks: list[PeriodicTask] = []
 
     def start(self) -> None:
-        """Each check has a thread, so that one that hangs delays no other."""
+        """Start a thread for each check, so that one that hangs delays no other."""
         for check in self._checks():
             self._tasks.append(PeriodicTask(f"health-{check.name}", check.run, seconds=check.pause))
             self._tasks[-1].start()

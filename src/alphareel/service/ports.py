@@ -48,10 +48,10 @@ class Blobs(Protocol):
         """Whether the store can be reached and written."""
 
     def sign_puts(self, keys: Sequence[str], lifetime: timedelta) -> tuple[str, ...] | None:
-        """URLs with which a client may put these blobs for so long; None where the store has no such thing."""
+        """URLs with which a client may PUT these blobs during ``lifetime``; None where the store cannot sign URLs."""
 
     def parts(self, prefix: str) -> tuple["StoredPart", ...]:
-        """What lies under a prefix that ends in a slash; none where ``sign_puts`` returns None."""
+        """The blobs under a prefix that ends in a slash; none where ``sign_puts`` returns None."""
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ def parsed_by(parse: Callable[[Any], Any], schema: Any = None) -> PlainValidator
 
 
 def refused(reason: str) -> PydanticCustomError:
-    """The error of a validator that says why itself."""
+    """A validation error with this message."""
     return PydanticCustomError(_REFUSED, "{reason}", {"reason": reason})
 
 

@@ -1,4 +1,4 @@
-"""Stand-ins for the ports, and a whole service on a folder: quick, in one process, as strict as the real adapters."""
+"""Fakes of the ports, and a whole service in one folder and process: fast, and as strict as the real adapters."""
 
 import hashlib
 import shutil
@@ -41,7 +41,7 @@ class SettableClock:
         return self.time
 
     def advance(self, **span: float) -> None:
-        """Move on by ``seconds=..``, ``hours=..`` and the other words of timedelta."""
+        """Advance by ``seconds=..``, ``hours=..`` or other arguments of timedelta."""
         self.time += timedelta(**span)
 
 
@@ -129,7 +129,7 @@ def _check_key(key: str) -> None:
 
 @dataclass
 class RecordingEngine:
-    """Notes what was enqueued, and runs nothing."""
+    """Records what was enqueued, and runs nothing."""
 
     queued: list[tuple[str, int]] = field(default_factory=list)
     steps: dict[tuple[str, int], Step] = field(default_factory=dict)
@@ -186,7 +186,7 @@ class FakeCapabilities:
 
 @dataclass
 class CannedFetcher:
-    """A Fetcher that knows some addresses by heart: bytes to deliver, or an error to raise. ``asked``: for what."""
+    """A Fetcher with canned responses by URL: bytes to deliver, or an error to raise. ``asked``: the URLs requested."""
 
     answers: dict[str, bytes | Exception] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
@@ -203,7 +203,7 @@ class CannedFetcher:
 
 @dataclass
 class RecordingPoster:
-    """A Poster that notes what was sent; its answers are statuses, or errors to raise, the last for ever."""
+    """A Poster that records requests. Its answers are statuses, or errors to raise; the last one repeats."""
 
     answers: list[int | Exception] = field(default_factory=lambda: [200])
     sent: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
@@ -216,8 +216,8 @@ class RecordingPoster:
         return answer
 
 
-def work_off(harness: "ServiceHarness", body: JobBody, job_id: str) -> None:
-    """Call for what is queued for a job, as the engine does, until nothing is. ``body`` is winding down."""
+def run_queued_steps(harness: "ServiceHarness", body: JobBody, job_id: str) -> None:
+    """Run the queued steps of a job, as the engine does, until there are none. ``body`` is draining."""
     done: set[int] = set()
     while (job := harness.jobs.job(job_id)) is not None and job.ticket not in done and job.status not in TERMINAL:
         done.add(job.ticket)

@@ -20,8 +20,8 @@ class ServiceProcess:
     """``alphareel serve`` on a free port, with ``data_dir`` for its data and a log beside that folder.
 
     ``settings`` are those of the service without their prefix; what is empty is left out. A file may be inspected for a
-    minute unless they say otherwise, so that a busy machine refuses none. As a context it is there
-    when it listens, and is killed at the end. ``base``: its address, known from then on.
+    minute unless they say otherwise, so that a busy machine refuses none. As a context manager it starts and waits
+    until it listens, and is killed at the end. ``base``: its address, known from then on.
     """
 
     base: str
@@ -61,7 +61,7 @@ class ServiceProcess:
         self.base = wait_for(listening).group(1)
         return self
 
-    def said(self) -> str:
+    def console_output(self) -> str:
         """What it printed on the console."""
         return self._said.read_text()
 
@@ -75,7 +75,7 @@ class ServiceProcess:
 
 
 def wait_for(found: Callable[[], T | None], seconds: float = 300, pause: float = 0.1) -> T:
-    """What ``found`` returns as soon as that is true. Raises TimeoutError when it never is."""
+    """The first true value that ``found`` returns. Raises TimeoutError when there is none."""
     deadline = time.monotonic() + seconds
     while not (value := found()):
         if time.monotonic() > deadline:

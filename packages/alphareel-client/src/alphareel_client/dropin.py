@@ -85,10 +85,10 @@ class RemoveBGVideoClient:
         bg_color: Sequence[float] | None = None,
     ) -> dict[str, Any]:
         """Start a draft or a failed job. Raises ApiError."""
-        named = _drop_empty(
+        fields = _drop_empty(
             model=model, output_format=output_format, bg_type=bg_type, text_prompt=text_prompt, webhook_url=webhook_url
         )
-        body = {**named, **drop_none({"bg_color": bg_color})}
+        body = {**fields, **drop_none({"bg_color": bg_color})}
         return self._session.send(Request("POST", f"/v1/jobs/{job_id}/start", options={"json": body}))
 
     def get_job(self, job_id: str) -> dict[str, Any]:

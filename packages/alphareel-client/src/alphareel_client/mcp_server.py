@@ -231,13 +231,13 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; anyone who reaches it uses your key")
     parser.add_argument("--port", type=int, default=DEFAULT_PORT)
-    chosen = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
         client = Client()
     except ValueError as error:
         sys.exit(f"alphareel mcp: {error}")
-    if chosen.http:
-        make_server(client, local_files=False).run("streamable-http", host=chosen.host, port=chosen.port)
+    if options.http:
+        make_server(client, local_files=False).run("streamable-http", host=options.host, port=options.port)
     else:
         make_server(client, local_files=True).run("stdio")
 

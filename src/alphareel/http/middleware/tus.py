@@ -1,4 +1,4 @@
-"""What the tus protocol wants of every request and response: its version, and methods that proxies may not pass on."""
+"""What the tus protocol requires of every request and response: its version, and methods that proxies may block."""
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send

@@ -1,4 +1,4 @@
-"""What can be seen in a job's matte: its quality over time, and its subjects."""
+"""Analyses of a job's matte: its quality over time, and its subjects."""
 
 import asyncio
 import time

@@ -25,9 +25,9 @@ _NOT_FOUND = errors(
 
 
 def _shown(
-    serializers: Serializers, made: tuple[multipart.MultipartUpload, tuple[multipart.PartTarget, ...]]
+    serializers: Serializers, upload_and_targets: tuple[multipart.MultipartUpload, tuple[multipart.PartTarget, ...]]
 ) -> schemas.MultipartUpload:
-    begun, targets = made
+    begun, targets = upload_and_targets
     return schemas.MultipartUpload(
         upload_id=begun.id,
         filename=begun.filename,
@@ -51,9 +51,9 @@ def create_multipart_upload(
     services: ServicesOf,
     settings: SettingsOf,
 ) -> schemas.MultipartUpload:
-    """Begin an upload whose parts are sent straight to the bucket, with a PUT each, in any order and at once."""
-    made = services.multipart_uploads.create(principal, filename=body.filename, size=body.bytes)
-    return _shown(Serializers(request, services, settings), made)
+    """Begin an upload whose parts are sent straight to the bucket, one PUT each, in any order and in parallel."""
+    upload_and_targets = services.multipart_uploads.create(principal, filename=body.filename, size=body.bytes)
+    return _shown(Serializers(request, services, settings), upload_and_targets)
 
 
 @router.get("/{multipart_id}", responses=_NOT_FOUND)
@@ -61,8 +61,8 @@ def get_multipart_upload(
     multipart_id: str, request: Request, principal: KeyPrincipal, services: ServicesOf, settings: SettingsOf
 ) -> schemas.MultipartUpload:
     """An open multipart upload, with fresh URLs of the parts that did not arrive yet."""
-    made = services.multipart_uploads.get(principal, multipart_id)
-    return _shown(Serializers(request, services, settings), made)
+    upload_and_targets = services.multipart_uploads.get(principal, multipart_id)
+    return _shown(Serializers(request, services, settings), upload_and_targets)
 
 
 @router.post(

@@ -49,35 +49,35 @@ def get_proof(
 
 
 def _proof(job: Job, serializers: Serializers, proofs: ProofService) -> schemas.Proof:
-    shown, report = serializers.job(job), job.report or {}
+    job_json, report = serializers.job(job), job.report or {}
     tiers = (job.task or {}).get("engines", {})
-    made = {each["name"]: each for each in report.get("engines", ())}
+    engines = {each["name"]: each for each in report.get("engines", ())}
     return schemas.Proof(
         id=job.id,
-        status=shown.status,
-        progress=shown.progress,
+        status=job_json.status,
+        progress=job_json.progress,
         video_url=job.video_url,
-        sheet_url=shown.output_url,
-        expires_at=shown.expires_at,
+        sheet_url=job_json.output_url,
+        expires_at=job_json.expires_at,
         width=report.get("width"),
         height=report.get("height"),
         moments=list(report.get("moments", ())),
-        engines=[_engine(name, tier, made.get(name, {}), report, proofs) for name, tier in tiers.items()],
-        error=shown.error,
-        error_code=shown.error_code,
+        engines=[_engine(name, tier, engines.get(name, {}), report, proofs) for name, tier in tiers.items()],
+        error=job_json.error,
+        error_code=job_json.error_code,
         created_at=job.created_at,
         completed_at=job.completed_at,
     )
 
 
-def _engine(name: str, tier: Any, made: dict[str, Any], report: Any, proofs: ProofService) -> schemas.EngineProof:
-    pace, frames, seconds = made.get("seconds_per_frame"), report.get("frames", 0), report.get("seconds", 0.0)
+def _engine(name: str, tier: Any, entry: dict[str, Any], report: Any, proofs: ProofService) -> schemas.EngineProof:
+    pace, frames, seconds = entry.get("seconds_per_frame"), report.get("frames", 0), report.get("seconds", 0.0)
     return schemas.EngineProof(
         name=name,
         model=tier,
         seconds_per_frame=pace,
         seconds=round(pace * frames, 1) if pace and frames else None,
         credits=proofs.credits(tier, seconds) if seconds else None,
-        engine=made.get("facts"),
-        error=made.get("error"),
+        engine=entry.get("facts"),
+        error=entry.get("error"),
     )

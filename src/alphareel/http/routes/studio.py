@@ -114,9 +114,9 @@ def _send(request: Request, asset: _StudioFile | None) -> Response:
 def _assets() -> dict[str, _StudioFile]:
     """The studio's files by their name relative to its folder. Read once; nothing outside of it can be named."""
     folder = files("alphareel.http") / "studio"
-    found = {entry.name: entry.read_bytes() for entry in folder.iterdir() if entry.is_file()}
-    found |= {f"vendor/{entry.name}": entry.read_bytes() for entry in (folder / "vendor").iterdir()}
-    return {name: _asset(name, content) for name, content in found.items() if name.rpartition(".")[2] in _TYPES}
+    contents = {entry.name: entry.read_bytes() for entry in folder.iterdir() if entry.is_file()}
+    contents |= {f"vendor/{entry.name}": entry.read_bytes() for entry in (folder / "vendor").iterdir()}
+    return {name: _asset(name, content) for name, content in contents.items() if name.rpartition(".")[2] in _TYPES}
 
 
 @cache

@@ -1,7 +1,6 @@
 """Resumable uploads: the tus protocol 1.0.0, and their state as JSON.
 
-The routes of the protocol are not in the OpenAPI document: their bodies and answers are not JSON, and clients of the
-protocol know them.
+The routes of the protocol are not in the OpenAPI document: their bodies are not JSON, and tus clients know them.
 """
 
 import asyncio
@@ -128,7 +127,7 @@ async def append_tus(
 def get_tus_offset(
     tus_id: str, request: Request, principal: KeyPrincipal, services: ServicesOf, serializers: SerializersOf
 ) -> Response:
-    """Where to go on. For a file that was refused, the status of its error."""
+    """The offset at which to resume. For a file that was refused, the status of its error."""
     tus = services.tus.get(principal, tus_id)
     _check_version(request)
     if tus.error_code is not None:
@@ -165,7 +164,7 @@ async def _append(
     offset: int,
     checksum: Checksum | None,
 ) -> TusUpload:
-    """Receive the body; once the whole file is there, make it an upload. A lost client does not stop the latter."""
+    """Receive the body; once the file is complete, make it an upload, even if the client has disconnected."""
     context = context_of(request)
     pool = context.upload_pool
     size = declared_length(request.headers)

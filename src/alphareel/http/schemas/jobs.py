@@ -77,7 +77,7 @@ class Output(Schema):
 
 
 class Delivery(Schema):
-    """What came of sending a file to its output_target."""
+    """How the delivery of a file to its output_target ended."""
 
     url: str = Field(description="The target's, without its query.")
     status: Literal["delivered", "failed"]

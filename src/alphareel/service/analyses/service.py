@@ -25,7 +25,7 @@ DRAFT = "draft"
 class AnalysisService:
     """An analysis is a row of the table of jobs whose ``parent_id`` is the job. There is one for each matte.
 
-    One that failed is made again when a client asks next, up to three times in all.
+    A failed one is repeated when a client asks again, up to three times in all.
     """
 
     jobs: JobService
@@ -65,10 +65,10 @@ class AnalysisService:
 
     def _ensure(self, job: Job, matte: str, *, actor: str, request_id: str | None) -> Job:
         def check_siblings(rows: tuple[Job, ...]) -> None:
-            made = [analysis for analysis in rows if (analysis.task or {}).get("of") == matte]
-            good = [analysis for analysis in made if analysis.status is not Status.FAILED]
-            if good or len(made) >= _MAX_TRIES:
-                raise JobExists((good or made)[0])
+            analyses = [analysis for analysis in rows if (analysis.task or {}).get("of") == matte]
+            good = [analysis for analysis in analyses if analysis.status is not Status.FAILED]
+            if good or len(analyses) >= _MAX_TRIES:
+                raise JobExists((good or analyses)[0])
 
         task: dict[str, Any] = {"of": matte, "revision": job.revision}
         if matte != DRAFT and job.matte is not None:

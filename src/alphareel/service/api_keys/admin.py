@@ -96,8 +96,8 @@ class AdminService:
             test=test,
             created_at=self._clock.now(),
         )
-        made = self._key_admin.make_key(key, secret_sha256=digest(secret), act=operator.act("keys.create"))
-        return NewKey(made, secret)
+        stored_key = self._key_admin.make_key(key, secret_sha256=digest(secret), act=operator.act("keys.create"))
+        return NewKey(stored_key, secret)
 
     def set_enabled(self, operator: Operator, key_fingerprint: str, *, enabled: bool) -> ApiKey:
         """Disable a key at once, or enable it again. Raises NotFound."""

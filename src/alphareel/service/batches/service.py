@@ -88,24 +88,24 @@ class BatchService:
 def _items(body: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     """The items, or one for each of ``video_urls``. Raises InvalidRequest."""
     field = "items" if body.get("items") is not None else "video_urls"
-    given = body.get(field)
-    if given is None:
+    items = body.get(field)
+    if items is None:
         raise _bad("items", "is required: a list of jobs, or video_urls with their addresses.")
-    if not isinstance(given, list) or not 1 <= len(given) <= MAX_JOBS:
+    if not isinstance(items, list) or not 1 <= len(items) <= MAX_JOBS:
         raise _bad(field, f"must be a list of 1 to {MAX_JOBS} entries.")
     if field == "video_urls":
-        return [{"video_url": url} for url in given]
-    for number, item in enumerate(given):
+        return [{"video_url": url} for url in items]
+    for number, item in enumerate(items):
         if not isinstance(item, Mapping):
             raise _bad(f"items.{number}", "must be an object with a video_url.")
-    return given
+    return items
 
 
 def _check_shared_targets(body: Mapping[str, Any], count: int) -> None:
     """Raises InvalidRequest when several jobs would send their files to the same address."""
     listed = body.get("outputs")
-    given = [body, *(listed if isinstance(listed, list) else ())]
-    if count > 1 and any(isinstance(each, Mapping) and each.get(FIELD) is not None for each in given):
+    bodies = [body, *(listed if isinstance(listed, list) else ())]
+    if count > 1 and any(isinstance(each, Mapping) and each.get(FIELD) is not None for each in bodies):
         raise _bad(FIELD, "is the address of one file. Give each of items its own.")
 
 

@@ -113,10 +113,10 @@ def parse_prices(text: str, version: str, export: str = "0") -> PriceList:
     Raises ValueError with what is wrong.
     """
     pairs = [part.partition("=") for part in text.split(",") if part.strip()]
-    named = {name.strip(): value for name, _, value in pairs}
-    if set(named) != set(TIERS) or len(pairs) != len(TIERS):
+    prices = {name.strip(): value for name, _, value in pairs}
+    if set(prices) != set(TIERS) or len(pairs) != len(TIERS):
         raise ValueError(f"must name {', '.join(TIERS)} once each, as in original=60,light=45,pro=180,human=45")
-    return PriceList({tier: _hundredths(named[tier]) for tier in TIERS}, version, _hundredths(export))
+    return PriceList({tier: _hundredths(prices[tier]) for tier in TIERS}, version, _hundredths(export))
 
 
 def insufficient() -> InsufficientCredits:

@@ -1,4 +1,4 @@
-"""What a revision of a job is made of: its first matte and the corrections that apply; and whether there is one."""
+"""The parts of a job's revision: its first matte and the active corrections."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,8 +15,8 @@ def first_matte(job: Job, corrections: Sequence[Job]) -> str | None:
 
 def active_corrections(corrections: Sequence[Job]) -> list[Mapping[str, Any]]:
     """The corrections that apply now, those of the newest revision: JSON of ``domain.corrections`` with a number."""
-    made = [row.task for row in corrections if row.status is Status.COMPLETED and row.task is not None]
-    return list(max(made, key=lambda task: int(task["revision"]))["corrections"]) if made else []
+    tasks = [row.task for row in corrections if row.status is Status.COMPLETED and row.task is not None]
+    return list(max(tasks, key=lambda task: int(task["revision"]))["corrections"]) if tasks else []
 
 
 def check_job(job: Job) -> None:

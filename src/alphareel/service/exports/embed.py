@@ -1,4 +1,4 @@
-"""The files of a job that show it on a web page with its transparency, in every browser."""
+"""The files with which a web page shows a job with transparency in every browser."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WEBM, HEVC, STACKED, POSTER = "webm", "hevc_mov", "stacked_mp4", "poster"
 
 @dataclass(frozen=True)
 class MissingFile:
-    """A file that is not there. ``export``: what makes it; None when nothing does, for this ``reason``."""
+    """A file that does not exist yet. ``export``: the running export; None if there is none, for this ``reason``."""
 
     format: str
     export: Job | None
@@ -45,9 +45,9 @@ class EmbedService:
         """
         job = self.exports.jobs.completed(principal, job_id)
         files = {output.format: output for output, options in _files(job) if _shows_all(options, job)}
-        wanted = [WEBM, *_for_safari(), POSTER]
-        missing = [self._missing(principal, job, name) for name in wanted if name not in files]
-        return Embed(job, {name: files[name] for name in wanted if name in files}, tuple(missing))
+        formats = [WEBM, *_for_safari(), POSTER]
+        missing = [self._missing(principal, job, name) for name in formats if name not in files]
+        return Embed(job, {name: files[name] for name in formats if name in files}, tuple(missing))
 
     def _missing(self, principal: Principal, job: Job, name: str) -> MissingFile:
         options = replace(job.options.matting_options, output_format=name, quality=job.options.quality)
@@ -81,5 +81,5 @@ def _shows_all(options: Options, job: Job) -> bool:
 
 
 def _for_safari() -> tuple[str, ...]:
-    """HEVC with alpha where it can be written, and always the video that a shader puts together."""
+    """HEVC with alpha where it can be written, and always the stacked video for the player's shader."""
     return (HEVC, STACKED) if format_named(HEVC).missing() is None else (STACKED,)

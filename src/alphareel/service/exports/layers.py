@@ -77,7 +77,7 @@ class LayerService:
         self, job: Job, options: Options, *, key_id: str | None, actor: str, request_id: str | None
     ) -> tuple[Job, tuple[Layer, ...]]:
         analysis = self.analyses.subjects_of(job, actor=actor, request_id=request_id)
-        found = (analysis.report or {}).get("subjects", ()) if analysis.status is Status.COMPLETED else ()
+        subjects = (analysis.report or {}).get("subjects", ()) if analysis.status is Status.COMPLETED else ()
         return analysis, tuple(
             Layer(
                 subject,
@@ -89,5 +89,5 @@ class LayerService:
                     request_id=request_id,
                 ),
             )
-            for subject in (str(each["id"]) for each in found)
+            for subject in (str(each["id"]) for each in subjects)
         )

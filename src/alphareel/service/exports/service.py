@@ -74,8 +74,8 @@ class ExportService:
 
         It belongs to ``key_id``. Raises like ``create``.
         """
-        found = self._equal(job, options) or self._equal(job, options, failed=True)
-        return found or self._queue(job, options, key_id=key_id, actor=actor, request_id=request_id, quote=None)
+        export = self._equal(job, options) or self._equal(job, options, failed=True)
+        return export or self._queue(job, options, key_id=key_id, actor=actor, request_id=request_id, quote=None)
 
     def list(self, principal: Principal, job_id: str) -> tuple[Job, ...]:
         """The job's exports, oldest first. Raises NotFound."""

@@ -118,8 +118,8 @@ def temporary_prefixes(job_id: str, *, keep_fetched: bool = False) -> tuple[str,
 
     ``keep_fetched``: its source is needed as long as its matte.
     """
-    made = (f"{CHUNKS}/{job_id}/", f"{RETURNED}/{job_id}/")
-    return made if keep_fetched else (*made, f"{FETCHED}/{job_id}/")
+    prefixes = (f"{CHUNKS}/{job_id}/", f"{RETURNED}/{job_id}/")
+    return prefixes if keep_fetched else (*prefixes, f"{FETCHED}/{job_id}/")
 
 
 def result_name(output_format: str) -> str:

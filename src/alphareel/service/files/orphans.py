@@ -43,7 +43,7 @@ class OrphanSweep:
         now = self._clock.now()
         orphans = 0
         for batch in _batches(self._blobs.older(now - self._age)):
-            orphans += self._records.give_up_unknown(batch, at=now + _GRACE)
+            orphans += self._records.schedule_orphans(batch, at=now + _GRACE)
         if orphans:
             get_logger(__name__).warning("files without a record will be removed", files=orphans, at=str(now + _GRACE))
 

@@ -59,7 +59,7 @@ class UrlSigner:
         return self._link(blob, f"{job.id}-{name}{PurePosixPath(blob).suffix}", job.files_expire_at)
 
     def embed_link(self, job: Job, blob: str, name: str) -> Link:
-        """A link for a page: it lives as long as the file."""
+        """A link for a web page; it is valid as long as the file exists."""
         return self._granted(blob, f"{job.id}-{name}{PurePosixPath(blob).suffix}", self.embed_expiry(job))
 
     def embed_expiry(self, job: Job) -> datetime:

@@ -24,14 +24,16 @@ class Copied:
     kept: int
 
 
-def copy_blobs(source: Blobs, target: Blobs, *, folder: Path, wanted: Callable[[str], bool] = lambda _: True) -> Copied:
-    """Copy the blobs of our layout that ``wanted`` accepts and that the target lacks, or has with another size.
+def copy_blobs(
+    source: Blobs, target: Blobs, *, folder: Path, accepts: Callable[[str], bool] = lambda _: True
+) -> Copied:
+    """Copy the blobs of our layout that ``accepts`` accepts and that the target lacks, or has with another size.
 
     ``folder`` takes temporary files. A blob that is deleted meanwhile is left out. Raises StorageFailed.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     future = datetime.now(UTC) + timedelta(days=366)
-    keys = (key for key in source.older(future) if blob_keys.parse(key) is not None and wanted(key))
+    keys = (key for key in source.older(future) if blob_keys.parse(key) is not None and accepts(key))
     with ThreadPoolExecutor(_WRITERS, thread_name_prefix="copy") as pool:
         sizes = list(pool.map(lambda key: _copy(source, target, key, folder), keys))
     copied = [size for size in sizes if size is not None and size >= 0]

@@ -18,7 +18,7 @@ _ACTOR = "retention"  # of deletions that a sweep finishes
 
 
 class DeletionService:
-    """A blob that cannot be deleted now stays scheduled, and ``empty`` deletes it later."""
+    """A blob that cannot be deleted now stays scheduled, and ``delete_pending`` deletes it later."""
 
     def __init__(self, jobs: JobStore, deletions: DeletionStore, blobs: Blobs) -> None:
         self._jobs = jobs
@@ -52,9 +52,9 @@ class DeletionService:
             raise InvalidState("A job that is not done uses this upload.", hint="Cancel the job, or wait for its end.")
         self.delete_blobs(blobs)
 
-    def empty(self) -> None:
+    def delete_pending(self) -> None:
         """Finish interrupted deletions: those of jobs, and of the blobs that are scheduled. Raises Unavailable."""
-        for job_id in self._deletions.forsaken(limit=_BATCH):
+        for job_id in self._deletions.children_of_deleted_jobs(limit=_BATCH):
             if (job := self._jobs.job(job_id)) is not None:
                 self.delete_job(job, actor=_ACTOR)
         self.delete_blobs(self._deletions.pending_deletions(limit=_BATCH))

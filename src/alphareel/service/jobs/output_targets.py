@@ -63,7 +63,7 @@ Targets = tuple[OutputTarget | None, ...]
 
 @dataclass(frozen=True)
 class OutputDelivery:
-    """What came of sending an output to its target. ``url`` has no secrets. ``attempts``: requests that were sent."""
+    """How the delivery of an output to its target ended. ``url``: without secrets. ``attempts``: requests sent."""
 
     url: str
     status: Literal["delivered", "failed"]
@@ -94,10 +94,10 @@ def parse_targets(body: Mapping[str, Any], count: int) -> Targets:
         if listed is not None or count > 1:
             raise _refused(FIELD, "is for a job with one output. Give each of outputs a target of its own.")
         return (_parse(own, FIELD),)
-    given = listed if isinstance(listed, list) else []
+    outputs = listed if isinstance(listed, list) else []
     targets = tuple(
         None if target is None else _parse(target, f"outputs.{number}.{FIELD}")
-        for number, output in enumerate(given)
+        for number, output in enumerate(outputs)
         for target in (output.get(FIELD) if isinstance(output, Mapping) else None,)
     )
     return targets if any(targets) else ()
@@ -164,19 +164,19 @@ def _parse_headers(value: Any, target: str) -> dict[str, str]:
         raise _refused(prefix, "must be an object of texts.")
     if len(value) > MAX_HEADERS:
         raise _refused(prefix, f"must be at most {MAX_HEADERS} headers; there are {len(value)}.")
-    seen: set[str] = set()
+    names: set[str] = set()
     for name, text in value.items():
         lower = name.lower()
         if not re.fullmatch(HEADER_NAME, name):
             raise _refused(prefix, "has a name that no header may have.")
         if lower in _REFUSED_HEADERS:
             raise _refused(f"{prefix}.{name}", "is set by the service, or belongs to the connection. Leave it out.")
-        if lower in seen:
+        if lower in names:
             raise _refused(f"{prefix}.{name}", "is there twice.")
         if not isinstance(text, str) or not re.fullmatch(HEADER_VALUE, text):
             limit = f"must be at most {MAX_HEADER_VALUE} printable ASCII characters, with no space at either end."
             raise _refused(f"{prefix}.{name}", limit)
-        seen.add(lower)
+        names.add(lower)
     return dict(value)
 
 

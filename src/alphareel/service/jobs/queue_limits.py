@@ -23,12 +23,12 @@ class QueueLimits:
     #: take turns however many jobs one of them has.
     ahead: int = 0
 
-    def free_slots(self, *, admitted: int, standing: int) -> int | None:
+    def free_slots(self, *, admitted: int, not_started: int) -> int | None:
         """How many more jobs of a key may be admitted; None for no limit.
 
-        ``admitted``: admitted jobs of the key, of which ``standing`` have not started.
+        ``admitted``: admitted jobs of the key, of which ``not_started`` have not started.
         """
-        left = [limit - used for limit, used in ((self.running, admitted), (self.ahead, standing)) if limit]
+        left = [limit - used for limit, used in ((self.running, admitted), (self.ahead, not_started)) if limit]
         return max(0, min(left)) if left else None
 
     def check(self, *, queued: int, queued_in_all: int) -> None:
@@ -50,7 +50,7 @@ class QueueSnapshot:
     When an admitted job starts, the next one of its key is appended. So the keys keep their places in a rotation.
     """
 
-    standing: Sequence[str | None]
+    admitted: Sequence[str | None]
     waiting: Mapping[str | None, int]
 
     def position(self, key_id: str | None, rank: int) -> int:
@@ -59,11 +59,11 @@ class QueueSnapshot:
         An estimate: later jobs of other keys may overtake, and keys at their concurrency limit are assumed to resume
         last.
         """
-        counts = Counter(self.standing)
-        own = [index for index, key in enumerate(self.standing) if key == key_id] or [len(self.standing)]
+        counts = Counter(self.admitted)
+        own = [index for index, key in enumerate(self.admitted) if key == key_id] or [len(self.admitted)]
         before = rank + counts[key_id]
         turn, token = divmod(before, len(own))
-        now = Counter(self.standing[: own[token]])
+        now = Counter(self.admitted[: own[token]])
         return before + sum(
             min(count + self.waiting.get(key, 0), turn * count + now[key])
             for key, count in counts.items()

@@ -246,8 +246,8 @@ class _Problems:
     def check(self) -> None:
         """Raises InvalidRequest for what was found."""
         if self._found:
-            found = tuple(dict.fromkeys(self._found))
-            raise InvalidRequest(f"{found[0].field}: {found[0].message}", details=found)
+            details = tuple(dict.fromkeys(self._found))
+            raise InvalidRequest(f"{details[0].field}: {details[0].message}", details=details)
 
 
 # Those that are taken as they are; outputs and options are read together.
@@ -266,8 +266,10 @@ def _read(
     problems = _Problems()
     options, *more_options = _requested(body, stored_options, problems)
     fields = problems.collect(lambda: validated(model, body, longest_retention), None)
-    given = {} if fields is None else {name: getattr(fields, name) for name in fields.model_fields_set & _OWN_FIELDS}
-    request = replace(stored, **given, options=options, more_options=tuple(more_options))
+    own_fields = (
+        {} if fields is None else {name: getattr(fields, name) for name in fields.model_fields_set & _OWN_FIELDS}
+    )
+    request = replace(stored, **own_fields, options=options, more_options=tuple(more_options))
     if request.layers and not request.keep_matte:
         problems.add("layers", "needs the matte, which the job does not keep. Leave keep_matte out.")
     count, none = len(request.requested), Targets()

@@ -31,19 +31,19 @@ def expiry(retention_seconds: int | None, *, ended: datetime) -> datetime | None
 
 @dataclass(frozen=True)
 class RetentionSweeper:
-    """``uploads_seconds``: how long an unused upload is kept; None for forever. ``empty`` deletes the blobs."""
+    """``uploads_seconds``: how long an unused upload is kept; None for forever. ``delete_pending``: deletes blobs."""
 
     store: RetentionStore
-    empty: Callable[[], None]
+    delete_pending: Callable[[], None]
     uploads_seconds: int | None
     clock: Clock
 
     def sweep(self) -> None:
         """Remove expired files, and those that earlier deletions left. Raises Unavailable."""
         while self.store.expire_jobs(limit=_BATCH) == _BATCH:
-            self.empty()
+            self.delete_pending()
         if self.uploads_seconds is not None:
             age = timedelta(seconds=self.uploads_seconds) or UNDOWNLOADED_GRACE
             while self.store.expire_uploads(before=self.clock.now() - age, limit=_BATCH) == _BATCH:
-                self.empty()
-        self.empty()
+                self.delete_pending()
+        self.delete_pending()

@@ -313,7 +313,7 @@ def make_job_id() -> str:
 
 
 def _task(request: JobRequest, stored: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
-    """What the job has to do, beside what it was ``stored`` with, such as its number in a batch."""
+    """The task of the job, added to the ``stored`` one, such as its number in a batch."""
     task = {name: value for name, value in (stored or {}).items() if name != "layers"}
     return task | {"layers": True} if request.layers else task or None
 

@@ -49,7 +49,7 @@ MakeResult: TypeAlias = "Callable[[Path, Path, Options], RunResult]"
 
 @dataclass(frozen=True)
 class Scenario:
-    """The outcome of a test job, and how many seconds after its start it comes."""
+    """The outcome of a test job, and how many seconds after its start it ends."""
 
     outcome: ScenarioOutcome
     seconds: float
@@ -70,8 +70,8 @@ def parse_scenario(value: Any) -> Scenario:
 
 def scenario_for_test_key(metadata: Mapping[str, Any]) -> Scenario:
     """The scenario of a job of a test key: ``metadata.test`` names it, for clients that can send no other field."""
-    named = metadata.get("test")
-    return parse_scenario(named if named in SCENARIO_OUTCOMES else "success")
+    name = metadata.get("test")
+    return parse_scenario(name if name in SCENARIO_OUTCOMES else "success")
 
 
 class ScenarioRunner:
@@ -122,11 +122,11 @@ class ScenarioRunner:
         except AlphareelError as error:
             self._fail(job, str(error), error.code)
 
-    def _deliver(self, job: Job, made: Sequence[tuple[bytes, RunResult]]) -> None:
+    def _deliver(self, job: Job, samples: Sequence[tuple[bytes, RunResult]]) -> None:
         prefix = blob_keys.output_prefix(job.id, job.attempt)
         outputs = []
         with TemporaryDirectory() as folder:
-            for number, (data, run) in enumerate(made):
+            for number, (data, run) in enumerate(samples):
                 result = run.results[0]
                 name = blob_keys.output_name(result.format) if number else f"result{Path(result.path).suffix}"
                 path = Path(folder) / name
@@ -140,7 +140,7 @@ class ScenarioRunner:
                 attempt=job.attempt,
                 output=outputs[0],
                 more_outputs=tuple(outputs[1:]),
-                engine=made[0][1].results[0].engine,
+                engine=samples[0][1].results[0].engine,
                 warnings=warnings,
                 actor=_ACTOR,
             )

@@ -82,7 +82,7 @@ def fit(runs: Sequence[CompletedRun], typical: float, *, near: int | None) -> Th
     groups = _group_runs(runs, near)
     if not groups:
         return Throughput(_START_SECONDS, usual, "typical")
-    start, rate = min(_candidates(groups, usual), key=lambda found: _error(found, groups, usual))
+    start, rate = min(_candidates(groups, usual), key=lambda line: _error(line, groups, usual))
     tells = any(rate * c.amount >= start for c in groups)
     return Throughput(start, rate, "measured" if tells else "typical")
 
@@ -107,8 +107,8 @@ def _candidates(groups: Sequence[_RunGroup], typical: float) -> Iterator[tuple[f
             yield one.seconds - rate * one.amount, rate
 
 
-def _error(found: tuple[float, float], groups: Sequence[_RunGroup], typical: float) -> float:
-    start, rate = found
+def _error(line: tuple[float, float], groups: Sequence[_RunGroup], typical: float) -> float:
+    start, rate = line
     off = sum(c.weight * abs(math.log(c.seconds / (start + rate * c.amount))) for c in groups)
     return off + _DOUBT * (abs(math.log(start / _START_SECONDS)) + abs(math.log(rate / typical)))
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 class JobChange:
-    """Whether a job has changed since ``clear``. For the event loop that created it."""
+    """Whether a job has changed since ``clear``. Belongs to the event loop that created it."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()

@@ -19,7 +19,7 @@ Tick = Callable[[], None]
 
 
 class ReceiverTooSlow(FetchFailed):
-    """The receiver takes the file, but would need longer than it may: another try would take as long."""
+    """The receiver accepts the file, but too slowly for the time limit; another try would take as long."""
 
     retryable = False
 
@@ -43,9 +43,9 @@ class GuardedSender:
         deadline = time.monotonic() + seconds
         try:
             backend = GuardedBackend(self.settings.allow_cidrs, deadline, lambda _count, _seconds: tick())
-            named = {name.lower() for name in headers}
+            own_names = {name.lower() for name in headers}
             own = {"User-Agent": "alphareel", "Content-Length": str(size)}
-            full = {**{name: value for name, value in own.items() if name.lower() not in named}, **headers}
+            full = {**{name: value for name, value in own.items() if name.lower() not in own_names}, **headers}
             return self._send(backend, httpx2.URL(url), full, _small(pieces, tick))
         except httpcore2.TimeoutException as error:
             if time.monotonic() >= deadline:

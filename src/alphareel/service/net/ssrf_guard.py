@@ -1,4 +1,4 @@
-"""Which network addresses this service connects to, and connections that reach no other and have a deadline."""
+"""Connects only to allowed network addresses, and ends every connection at its deadline."""
 
 import ipaddress
 import socket
@@ -65,7 +65,7 @@ def is_public(address: Address) -> bool:
 
 
 def is_refused(url: str, allowed: Sequence[Network]) -> bool:
-    """Whether a URL names an address that is never connected to; False for names, which only a look-up decides."""
+    """Whether a URL names an address that the service never connects to; False for host names, which need a lookup."""
     parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".")
     if host == "localhost" or host.endswith(".localhost"):
@@ -134,10 +134,10 @@ class GuardedBackend(httpcore2.NetworkBackend):
         raise failure
 
     def _checked(self, host: str, port: int, *, seconds: float) -> list[Address]:
-        found = list(dict.fromkeys(_resolve_within(host, port, seconds, self.pulse)))
-        if not all(_may_reach(address, port, self.allowed) for address in found):
+        addresses = list(dict.fromkeys(_resolve_within(host, port, seconds, self.pulse)))
+        if not all(_may_reach(address, port, self.allowed) for address in addresses):
             raise FetchRefused(f"{host} is not an address that this server connects to.", hint=REFUSED_HINT)
-        return found
+        return addresses
 
 
 def _resolve_within(host: str, port: int, seconds: float, pulse: HeartbeatReader) -> list[Address]:
@@ -153,17 +153,19 @@ def _connection(
     connect: Callable[[], httpcore2.NetworkStream], seconds: float, pulse: HeartbeatReader
 ) -> httpcore2.NetworkStream:
     """Connect in a thread that may outlive this call; a connection that comes too late is closed."""
-    made = _apart(connect)
+    connecting = _apart(connect)
     try:
-        return _await(made, seconds + _SLICE_SECONDS, pulse, httpcore2.ConnectTimeout("the connection takes too long"))
+        return _await(
+            connecting, seconds + _SLICE_SECONDS, pulse, httpcore2.ConnectTimeout("the connection takes too long")
+        )
     except BaseException:
-        made.add_done_callback(_close)
+        connecting.add_done_callback(_close)
         raise
 
 
-def _close(made: "Future[httpcore2.NetworkStream]") -> None:
-    if made.exception() is None:
-        made.result().close()
+def _close(connecting: "Future[httpcore2.NetworkStream]") -> None:
+    if connecting.exception() is None:
+        connecting.result().close()
 
 
 def _apart(call: Callable[[], T]) -> "Future[T]":
@@ -194,10 +196,10 @@ def _await(answer: "Future[T]", seconds: float, pulse: HeartbeatReader, late: Ex
 
 def _resolve(host: str, port: int) -> Iterator[Address]:
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        records = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise httpcore2.ConnectError(f"{host} cannot be resolved") from error
-    for *_, where in found:
+    for *_, where in records:
         yield ipaddress.ip_address(str(where[0]).partition("%")[0])
 
 

@@ -80,19 +80,19 @@ class ProofService:
         """What a job of this tier over the whole clip costs a client with a balance."""
         return cost(seconds, self.prices.per_minute[tier]) / 100
 
-    def _engines(self, given: Any, *, prompted: bool) -> list[EngineStatus]:
+    def _engines(self, names: Any, *, prompted: bool) -> list[EngineStatus]:
         statuses = {status.info.name: status for status in self.list_engines()}
-        if given is None:
+        if names is None:
             return [s for s in statuses.values() if s.available and (prompted or not s.info.prompted)]
-        if not isinstance(given, list) or not 1 <= len(given) <= MAX_ENGINES:
+        if not isinstance(names, list) or not 1 <= len(names) <= MAX_ENGINES:
             raise _bad("engines", f"must be a list of 1 to {MAX_ENGINES} names.")
-        for number, name in enumerate(given):
+        for number, name in enumerate(names):
             status = statuses.get(name) if isinstance(name, str) else None
             if status is None:
                 raise _bad(f"engines.{number}", f"must be one of {', '.join(statuses)}.")
             if status.reason is not None:
                 raise _bad(f"engines.{number}", f"{name} cannot run here: {status.reason}")
-        return [statuses[name] for name in dict.fromkeys(given)]
+        return [statuses[name] for name in dict.fromkeys(names)]
 
     def _tier(self, status: EngineStatus) -> Tier:
         """The cheapest tier that the engine may serve; engines of no tier are selected beside the default one."""

@@ -1,4 +1,4 @@
-"""What a runner may do with its token: lease a task, read its inputs, return its files, end it. Nothing else."""
+"""Everything that a runner may do with its token: lease a task, read its inputs, return its files, end it."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class RunnerService:
         self._store.remove_task(task.id)
 
     def release(self, runner: Runner, task_id: str, *, lease: str) -> None:
-        """Give the task back, as a runner does that stops. Raises NotFound."""
+        """Give the task back because the runner stops. Raises NotFound."""
         if not self._store.release(runner.id, task_id, lease=lease):
             raise _not_leased()
 

@@ -1,7 +1,7 @@
 """Resumable uploads: parts are stored as blobs, so any API process can take the next one, and a killed one loses none.
 
-The last part is not recorded before the whole file is: so the offset equals the length only once the file is an
-upload, and sending the last part again repairs a failed attempt.
+The last part is recorded together with the upload. So the offset equals the length only once the file is an upload, and
+sending the last part again repairs a failed attempt.
 """
 
 from __future__ import annotations
@@ -275,7 +275,7 @@ class TusWriter:
             self._store_part()
 
     def end_body(self) -> None:
-        """The body has arrived. Raises ChecksumMismatch; else all of it is stored, unless the file is complete."""
+        """End the body. Stores all of it, unless the file is complete. Raises ChecksumMismatch."""
         if self._checksum is not None and self._hash is not None and self._hash.digest() != self._checksum.digest:
             raise ChecksumMismatch(
                 f"The body does not have this {self._checksum.algorithm} checksum.", hint="Send it again."

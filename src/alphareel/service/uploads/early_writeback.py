@@ -1,4 +1,4 @@
-"""Asks the disk to write a file while more of it arrives, so that the sync at its end waits for little."""
+"""Starts writing a file to disk while more of it arrives, so that the fsync at its end is short."""
 
 import ctypes
 import sys

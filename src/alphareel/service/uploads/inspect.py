@@ -1,4 +1,4 @@
-"""Finds out what a file is, by its bytes. Import it in a child process only: it opens hostile files with codecs."""
+"""Detects what a file is from its bytes. Import it in a child process only: it opens hostile files with codecs."""
 
 from pathlib import Path
 

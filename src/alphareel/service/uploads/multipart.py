@@ -93,7 +93,7 @@ class PartTarget:
 
 @dataclass(frozen=True)
 class PartReceipt:
-    """What the bucket answered to a part."""
+    """The response of the bucket to a part."""
 
     number: int
     etag: str
@@ -161,8 +161,8 @@ class MultipartService:
             raise _not_open(multipart)
         arrived = self._arrived(multipart)
         missing = (number for number in range(1, multipart.count + 1) if not _fits(multipart, number, arrived))
-        wanted = set(missing)
-        return multipart, tuple(target for target in self._sign(multipart) if target.number in wanted)
+        missing_numbers = set(missing)
+        return multipart, tuple(target for target in self._sign(multipart) if target.number in missing_numbers)
 
     def begin_completion(
         self, principal: Principal, multipart_id: str, receipts: Sequence[PartReceipt]
@@ -188,7 +188,7 @@ class MultipartService:
             raise
 
     def reopen(self, multipart_id: str) -> None:
-        """Let a completion that failed be repeated."""
+        """Allow a failed completion to be repeated."""
         self.store.reopen(multipart_id)
 
     def abort(self, principal: Principal, multipart_id: str) -> None:
@@ -206,10 +206,10 @@ class MultipartService:
         return multipart
 
     def _made(self, multipart: MultipartUpload) -> Upload:
-        made = self.uploads.find(multipart.upload_id) if multipart.upload_id is not None else None
-        if made is None:
+        upload = self.uploads.find(multipart.upload_id) if multipart.upload_id is not None else None
+        if upload is None:
             raise NotFound("The upload was deleted.", hint="Upload the file again.")
-        return made
+        return upload
 
     def _arrived(self, multipart: MultipartUpload) -> Mapping[str, StoredPart]:
         return {part.key: part for part in self.blobs.parts(blob_keys.part_prefix(multipart.id))}
@@ -224,8 +224,8 @@ class MultipartService:
             if part is None:
                 problems.append(FieldProblem(f"parts.{index}", f"part {receipt.number} did not arrive."))
             elif part.bytes != expected:
-                told = f"part {receipt.number} has {part.bytes} bytes; it must have {expected}."
-                problems.append(FieldProblem(f"parts.{index}", told))
+                message = f"part {receipt.number} has {part.bytes} bytes; it must have {expected}."
+                problems.append(FieldProblem(f"parts.{index}", message))
             elif _plain_etag(part.etag) != _plain_etag(receipt.etag):
                 problems.append(FieldProblem(f"parts.{index}.etag", f"part {receipt.number} has another etag."))
         if problems:
@@ -290,8 +290,8 @@ class MultipartSweep:
 def _check_receipts(multipart: MultipartUpload, receipts: Sequence[PartReceipt]) -> None:
     """Raises InvalidRequest unless each part is named once."""
     if sorted(receipt.number for receipt in receipts) != list(range(1, multipart.count + 1)):
-        told = f"must name each of the {multipart.count} parts once, counted from 1."
-        raise InvalidRequest(f"parts: {told}", details=[FieldProblem("parts", told)])
+        message = f"must name each of the {multipart.count} parts once, counted from 1."
+        raise InvalidRequest(f"parts: {message}", details=[FieldProblem("parts", message)])
 
 
 def _fits(multipart: MultipartUpload, number: int, arrived: Mapping[str, StoredPart]) -> bool:
@@ -310,7 +310,7 @@ def _not_open(multipart: MultipartUpload) -> InvalidState | UploadLocked:
             hint="Repeat the request after Retry-After seconds.",
             retry_after=_COMPLETING_SECONDS,
         )
-    told = {
+    message_and_hint = {
         MultipartState.COMPLETED: ("The multipart upload is complete.", "Use its upload, or delete that."),
     }.get(multipart.state, ("The multipart upload was aborted.", "Begin a new one."))
-    return InvalidState(told[0], hint=told[1])
+    return InvalidState(message_and_hint[0], hint=message_and_hint[1])

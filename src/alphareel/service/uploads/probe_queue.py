@@ -83,19 +83,19 @@ class ProbeQueue:
             raise TooManyUploads(
                 f"As many uploads of this {whose} wait to be examined as may wait ({settings.queue_per_caller}).",
                 hint=_HINT,
-                retry_after=self._promise(uploader.name, slots, settings.queue_per_caller),
+                retry_after=self._retry_after(uploader.name, slots, settings.queue_per_caller),
             )
         if sum(map(len, self._waiting.values())) >= settings.queue:
             raise QueueFull(
                 "As many uploads wait to be examined as this server takes.",
                 hint=_HINT,
-                retry_after=self._promise(_EVERYBODY, settings.slots, settings.queue),
+                retry_after=self._retry_after(_EVERYBODY, settings.slots, settings.queue),
             )
 
-    def _promise(self, name: str, slots: float, places: int) -> float:
-        """Seconds until a slot is free for this caller, after all who were promised one before.
+    def _retry_after(self, name: str, slots: float, places: int) -> float:
+        """Seconds until a slot is free for this caller, after all callers that got such a time before.
 
-        They come back in whole seconds, so no more are called for one second than there are ``places`` to wait.
+        They return in whole seconds, so each second is given to no more callers than there are ``places`` in the queue.
         """
         now = self._now()
         for known in list(self._promised):
@@ -146,7 +146,7 @@ class ProbeQueue:
                 self._start_next()
 
     def _note_length(self, seconds: float) -> None:
-        """Raise the estimate at once and lower it slowly, so that promises are kept."""
+        """Raise the estimate at once and lower it slowly, so that the times that callers got stay true."""
         self._usual_seconds = max(seconds, self._usual_seconds + (seconds - self._usual_seconds) / 8)
 
     def _drop_cancelled(self, probe: _Probe, future: "Future[Any]") -> None:

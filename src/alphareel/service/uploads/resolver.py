@@ -1,4 +1,4 @@
-"""Which stored file a URL in a request refers to: an upload, or what a signed link of this installation grants."""
+"""Resolves URLs in requests to stored files: an upload, or the file of a signed link of this installation."""
 
 from __future__ import annotations
 
@@ -37,10 +37,7 @@ class JobUploads:
 
 @dataclass(frozen=True)
 class UploadResolver:
-    """Finds the files that URLs refer to: uploads by their path, others by their signature.
-
-    All other URLs are on the network.
-    """
+    """Finds uploads by the path of the URL, other stored files by its signature. All other URLs are external."""
 
     store: UploadStore
     link_secret: str
@@ -111,8 +108,8 @@ class UploadResolver:
     def of_masks(self, corrections: Iterable[Mapping[str, Any]], *, key_id: str | None) -> tuple[str, ...]:
         """IDs of the uploads among the masks of corrections in their JSON form, which were checked before."""
         urls = (source_urls.mask(str(each["mask"])) for each in corrections if "mask" in each)
-        found = (self.find(url, key_id=key_id) for url in urls)
-        return tuple(upload.id for upload in found if upload is not None)
+        mask_uploads = (self.find(url, key_id=key_id) for url in urls)
+        return tuple(upload.id for upload in mask_uploads if upload is not None)
 
     def _checked(self, url: SourceUrl, *, key_id: str | None) -> Upload | None:
         own = self.find(url, key_id=key_id)

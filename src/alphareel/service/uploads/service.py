@@ -173,8 +173,8 @@ class UploadService:
 
     def probe(self, session: UploadSession) -> Future[MediaInfo]:
         """Queue the inspection of the received file. Raises TooManyUploads, QueueFull."""
-        named = session.filename or "The file"
-        return self._probes.submit(session.uploader, lambda: self._inspect(session.path, named=named))
+        display_name = session.filename or "The file"
+        return self._probes.submit(session.uploader, lambda: self._inspect(session.path, named=display_name))
 
     def store(self, session: UploadSession, info: MediaInfo) -> Upload:
         """Store the received file durably and record it."""
@@ -437,8 +437,8 @@ def check_declared_type(declared_type: str | None) -> str:
 def plain_name(filename: str) -> str:
     """The file name without folders and control characters, of bounded length; may be empty."""
     name = PurePath(filename.replace("\\", "/")).name
-    shown = "".join(c for c in name if c.isprintable()).strip()
-    return "" if shown in (".", "..") else shown[-_MAX_NAME_LENGTH:]
+    printable = "".join(c for c in name if c.isprintable()).strip()
+    return "" if printable in (".", "..") else printable[-_MAX_NAME_LENGTH:]
 
 
 def no_space() -> StorageFull:

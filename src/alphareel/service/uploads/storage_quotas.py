@@ -18,10 +18,10 @@ class StoredBytes:
         return self.uploads + self.outputs
 
 
-def check_quota(*, used: int, most: int, wanted: int) -> int:
+def check_quota(*, used: int, most: int, size: int) -> int:
     """Bytes left of a key's quota. Raises StorageQuotaExceeded."""
     left = max(0, most - used)
-    if used + wanted > most:
+    if used + size > most:
         raise StorageQuotaExceeded(
             f"The files of this key may take {most} bytes in all, of which {left} are left.",
             hint="Delete jobs and uploads that are not needed any more.",
@@ -29,9 +29,9 @@ def check_quota(*, used: int, most: int, wanted: int) -> int:
     return left
 
 
-def check_storage_quotas(*, used: int, most: int, wanted: int) -> int:
+def check_storage_quotas(*, used: int, most: int, size: int) -> int:
     """Bytes left of the installation's quota. Raises StorageFull."""
     left = max(0, most - used)
-    if used + wanted > most:
+    if used + size > most:
         raise StorageFull("The storage of this server is full.", hint="Try again when older files were removed.")
     return left

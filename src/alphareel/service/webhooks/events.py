@@ -106,19 +106,19 @@ class Secrets:
     def headers(self, webhook_id: str, body: bytes, *, now: datetime) -> dict[str, str]:
         """Headers with the ID, the time and the signatures; no signatures without a secret."""
         stamp, seconds = iso(now), str(int(now.timestamp()))
-        made = {
+        headers = {
             "X-Webhook-Delivery-Id": webhook_id,
             "X-Webhook-Timestamp": stamp,
             "webhook-id": webhook_id,
             "webhook-timestamp": seconds,
         }
         if self.values:
-            made["X-Webhook-Signature"] = "sha256=" + _mac(self.values[0].encode(), f"{stamp}.", body).hex()
-            made["webhook-signature"] = " ".join(
+            headers["X-Webhook-Signature"] = "sha256=" + _mac(self.values[0].encode(), f"{stamp}.", body).hex()
+            headers["webhook-signature"] = " ".join(
                 "v1," + base64.b64encode(_mac(standard_key(secret), f"{webhook_id}.{seconds}.", body)).decode()
                 for secret in self.values
             )
-        return made
+        return headers
 
 
 def standard_key(secret: str) -> bytes:

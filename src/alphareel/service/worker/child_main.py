@@ -1,6 +1,6 @@
-"""The child process that opens hostile files and runs networks: one request on stdin, events on stdout, then it ends.
+"""The child process that opens hostile files and runs networks: one request on stdin, events on stdout, then it exits.
 
-It ends with its parent, confines itself before it gets its request, and limits its resources before it opens a file.
+It exits with its parent, confines itself before it gets its request, and limits its resources before it opens a file.
 Started by ``child_process``, or forked from the template process.
 """
 
@@ -230,8 +230,8 @@ def _plan(task: SplitTask) -> Plan | None:
 def _join(task: JoinTask) -> RunResult:
     from alphareel.pipeline import chunks
 
-    made = [chunks.ChunkResult(c.files, c.chunk, c.frames_lost, c.warnings) for c in task.chunks]
-    return RunResult(chunks.join(task.source, task.outputs, made, task.engine, limits=task.limits, overwrite=True))
+    results = [chunks.ChunkResult(c.files, c.chunk, c.frames_lost, c.warnings) for c in task.chunks]
+    return RunResult(chunks.join(task.source, task.outputs, results, task.engine, limits=task.limits, overwrite=True))
 
 
 def _prove(task: ProofTask) -> Iterator[ChildEvent]:

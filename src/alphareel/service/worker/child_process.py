@@ -1,4 +1,4 @@
-"""Runs a task in a child process with bounded memory and time, and survives whatever happens there."""
+"""Runs a task in a child process with bounded memory and time. A crash of the child cannot harm this process."""
 
 import contextlib
 import os
@@ -62,7 +62,7 @@ Tick = Callable[[Progress | None], None]
 
 
 class BudgetExceeded(Timeout):
-    """The job used up its time; another try would take as long.
+    """The job exceeded its time limit; another try would take as long.
 
     ``computed``: processor seconds that the child used; None where the system does not say.
     """
@@ -124,13 +124,13 @@ class StartedChild:
 
 
 class Children(Protocol):
-    """Where child processes come from."""
+    """Makes child processes and their workspaces."""
 
     def workspace(self, folder: Path) -> AbstractContextManager[Path]:
-        """A new folder for the files of a job, gone at the end of the context."""
+        """A new folder for the files of a job, removed at the end of the context."""
 
     def child(self, task: ChildTask) -> AbstractContextManager[StartedChild]:
-        """A child for this task, killed and gone at the end of the context."""
+        """A child for this task, killed at the end of the context."""
 
     def note_confinement(self, ready: Ready) -> None:
         """What the kernel enforces on a child."""

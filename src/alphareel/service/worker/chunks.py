@@ -140,7 +140,7 @@ class ChunkStore:
 
 @contextmanager
 def distributed(queue: ChunkQueue | None, job: Job, plan: Plan) -> Iterator[None]:
-    """Let idle workers make chunks, the last one first, while the job's own worker starts with the first.
+    """Let idle workers make chunks from the last one on, while the job's own worker starts with the first.
 
     The chunks stay queued when the job is only interrupted: other workers continue meanwhile, and a canceled chunk
     cannot be queued again.

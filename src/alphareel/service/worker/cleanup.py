@@ -1,4 +1,4 @@
-"""Removes what work on a job leaves behind: its local folder, and blobs that an ended job does not need."""
+"""Removes what a job leaves behind: its local folder, and blobs that an ended job does not need."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class JobCleanup:
             self.delete_prefix(prefix)
 
     def delete_prefix(self, prefix: str) -> None:
-        """Failures are only logged: what stays is removed when the job is deleted."""
+        """Failures are only logged: the deletion of the job removes what is left."""
         try:
             self.blobs.delete_prefix(prefix)
         except StorageFailed as error:

@@ -64,7 +64,7 @@ def confine(*, reads: Iterable[Path], writes: Iterable[Path]) -> Confinement:
     """Confine this process, which must have one thread: Landlock binds only threads that start later.
 
     ``reads``, ``writes``: its own files, besides libraries; a folder stands for everything in it. Returns what is in
-    force, and raises nothing: what this kernel refuses is missing from the answer.
+    force. Raises nothing: parts that this kernel refuses are missing from the result.
     """
     if sys.platform != "linux":
         return Confinement()
@@ -87,7 +87,7 @@ def hide_process() -> None:
 
 
 def warn_of_root() -> None:
-    """Log a warning where this process runs as root: what escapes from a job process could then do anything."""
+    """Log a warning when this process runs as root: code that escapes from a job process could then do anything."""
     if os.geteuid() == 0:
         get_logger(__name__).warning("running as root", hint="Run the service as a user of its own.")
 

@@ -36,7 +36,7 @@ _SIGN_OF_LIFE_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class _Response:
-    """One request. ``final``: another one would end the same way."""
+    """The outcome of one request. ``final``: another request would end the same way."""
 
     status_code: int | None
     error: str | None
@@ -95,7 +95,7 @@ class OutputDeliverer:
                     block_until_exit()
                 except Unavailable:  # the database's fault: it costs no try
                     with contextlib.suppress(Unavailable):
-                        self._jobs.leave_fetch(job_id, ticket=ticket)
+                        self._jobs.uncount_try(job_id, ticket=ticket)
                     raise
                 finally:
                     del self._running[job_id]
@@ -107,33 +107,33 @@ class OutputDeliverer:
         """Release the running deliveries, which then do not count as tries."""
         for job in list(self._running.values()):
             with contextlib.suppress(Unavailable):
-                self._jobs.leave_fetch(job.id, ticket=job.ticket)
+                self._jobs.uncount_try(job.id, ticket=job.ticket)
 
     def _deliver(self, job: Job) -> None:
         assert job.undelivered is not None
-        made = attempt_result_from_json(job.undelivered)
-        assert isinstance(made, AttemptCompleted)
-        outputs = [made.output, *made.more_outputs]
+        result = attempt_result_from_json(job.undelivered)
+        assert isinstance(result, AttemptCompleted)
+        outputs = [result.output, *result.more_outputs]
         tick = _LivenessCheck(self._jobs, job, self._stopping)
         for number, target in enumerate(job.targets):
             if target is None or outputs[number].delivery is not None:
                 continue
             delivery = self._traced_delivery(job, outputs[number], target, tick)
             outputs[number] = replace(outputs[number], delivery=delivery.to_json())
-            made = replace(made, output=outputs[0], more_outputs=tuple(outputs[1:]))
+            result = replace(result, output=outputs[0], more_outputs=tuple(outputs[1:]))
             if delivery.status == "failed":
-                made = replace(made, warnings=(*made.warnings, _warning(outputs[number], delivery)))
-            if not self._jobs.set_undelivered(job.id, ticket=job.ticket, undelivered=made):
+                result = replace(result, warnings=(*result.warnings, _warning(outputs[number], delivery)))
+            if not self._jobs.set_undelivered(job.id, ticket=job.ticket, undelivered=result):
                 raise AttemptSuperseded
         self._jobs.complete(
             job.id,
-            attempt=made.attempt,
-            output=made.output,
-            more_outputs=made.more_outputs,
-            matte=made.matte,
-            report=made.report,
-            engine=made.engine,
-            warnings=made.warnings,
+            attempt=result.attempt,
+            output=result.output,
+            more_outputs=result.more_outputs,
+            matte=result.matte,
+            report=result.report,
+            engine=result.engine,
+            warnings=result.warnings,
             actor=self._name,
             delivered=True,
         )
@@ -150,7 +150,7 @@ class OutputDeliverer:
             return delivery
 
     def _send(self, job: Job, output: Output, target: OutputTarget, tick: _LivenessCheck) -> OutputDelivery:
-        """Try until the receiver has it, refuses it, or the tries or the time are over."""
+        """Try until the receiver accepts or refuses it, or the tries or the time are used up."""
         if job.tries > self._worker.max_deaths:
             return self._result(
                 target,
@@ -170,8 +170,10 @@ class OutputDeliverer:
             _wait(pause, tick)
 
     def _try(self, output: Output, target: OutputTarget, tick: _LivenessCheck, *, seconds: float) -> _Response:
-        named = {name.lower() for name in target.headers}
-        headers = dict(target.headers) if "content-type" in named else {"Content-Type": output.mime, **target.headers}
+        header_names = {name.lower() for name in target.headers}
+        headers = (
+            dict(target.headers) if "content-type" in header_names else {"Content-Type": output.mime, **target.headers}
+        )
         pieces = self._blobs.read(output.blob, 0, output.bytes)
         try:
             status = self._sender.send(target.url, headers, pieces, size=output.bytes, seconds=seconds, tick=tick)

@@ -1,4 +1,4 @@
-"""What a child process answers: events, each a line of JSON.
+"""What a child process reports: events, each a line of JSON.
 
 Both sides use this module, so it must not import a codec or an inference runtime: the child confines itself first.
 """

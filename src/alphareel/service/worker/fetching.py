@@ -89,14 +89,14 @@ class InputFetcher:
                 self._stopping.wait(self._settings.worker.retry_seconds * 2 ** (job.tries - 1))
 
     def drain(self) -> None:
-        """From now on, finished fetches do not wait for their jobs to start."""
+        """Stop letting finished fetches wait for their jobs to start."""
         self._draining.set()
 
     def abandon(self) -> None:
         """Release the running fetches, which then do not count as tries."""
         for job in list(self._running.values()):
             with contextlib.suppress(Unavailable):
-                self._jobs.leave_fetch(job.id, ticket=job.ticket)
+                self._jobs.uncount_try(job.id, ticket=job.ticket)
 
     def _is_incomplete(self, job: Job) -> bool:
         try:

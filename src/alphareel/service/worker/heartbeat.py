@@ -58,10 +58,10 @@ class HeartbeatMonitor:
 
     def update(self, executors: Iterable[Executor], *, now: float) -> None:
         """Record the counters of all executors."""
-        seen = self._seen
+        counters = self._seen
         self._seen = {
-            executor.id: seen[executor.id]
-            if seen.get(executor.id, (None,))[0] == executor.beat
+            executor.id: counters[executor.id]
+            if counters.get(executor.id, (None,))[0] == executor.beat
             else (executor.beat, now)
             for executor in executors
         }

@@ -1,4 +1,4 @@
-"""The input files of a job, as blobs: uploads, and copies of what was fetched from URLs or is behind signed links."""
+"""The input files of a job, as blobs: uploads, and copies of files from URLs and signed links."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -34,7 +34,7 @@ class JobTasks:
         return self._local_input(job, SOURCE, source_urls.source(job.video_url), opened)
 
     def inspect_task(self, source: Path) -> InspectTask:
-        """Find out what the source is."""
+        """Inspect the source."""
         return InspectTask(source, self._settings.limits.clip)
 
     def run_task(self, job: Job, source: Path, opened: LocalBlobs, folder: Path, *, previews: Path | None) -> RunTask:
@@ -61,8 +61,8 @@ class JobTasks:
     def _corrections(self, job: Job, opened: LocalBlobs) -> tuple[Mapping[str, Any], ...]:
         """The corrections of the matte, with their masks as local files."""
         paths = {url.url: self._local_input(job, name, url, opened) for url, name in inputs.mask_names(job).items()}
-        given = (job.task or {}).get("corrections", ())
-        ready = ({name: value for name, value in each.items() if name != "number"} for each in given)
+        corrections = (job.task or {}).get("corrections", ())
+        ready = ({name: value for name, value in each.items() if name != "number"} for each in corrections)
         return tuple(each if "mask" not in each else {**each, "mask": str(paths[each["mask"]])} for each in ready)
 
     def proof_task(self, job: Job, source: Path, folder: Path) -> ProofTask:

@@ -26,12 +26,12 @@ def version() -> int:
     """The version of Landlock that the kernel has; 0 for none."""
     if sys.platform != "linux":
         return 0
-    found = _syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(_VERSION_FLAG))
-    return max(0, found)
+    abi = _syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(_VERSION_FLAG))
+    return max(0, abi)
 
 
 def restrict(*, reads: Iterable[Path], writes: Iterable[Path], devices: Iterable[Path] = ()) -> int:
-    """Let this thread, and those it starts, open nothing else. Returns the version in force; 0 where it is missing.
+    """Restrict this thread, and those it starts, to these files. Returns the version in force; 0 where it is missing.
 
     A folder stands for everything in it, also after it is renamed. ``devices``: files for reading and writing. What
     does not exist is left out. Needs no_new_privs. Raises OSError.

@@ -35,11 +35,11 @@ class MemoryWatch:
             self._samples.popleft()
 
     def ran_out(self) -> bool:
-        """Whether memory ran out in the last seconds: the kernel killed for it, or nearly all of it was held."""
+        """Whether memory ran out recently: the kernel killed a process for it, or nearly all of it was in use."""
         if self._kills() > self._samples[0][1]:
             return True
-        held = max(resident for _, _, resident in self._samples)
-        return self._most is not None and held >= _NEAR * self._most
+        peak = max(resident for _, _, resident in self._samples)
+        return self._most is not None and peak >= _NEAR * self._most
 
     def _kills(self) -> int:
         return 0 if self._counter is None else _kills(self._counter) or 0

@@ -1,4 +1,4 @@
-"""Ties the life of a process to that of its parent, however the parent ends."""
+"""Ends a process when its parent ends, for whatever reason."""
 
 import contextlib
 import ctypes
@@ -40,7 +40,7 @@ def first_line() -> bytes:
 
 
 def pulse_into(descriptor: int) -> None:
-    """Write a byte every second for as long as this process can run threads; its reader sees when it hangs."""
+    """Write a byte every second, so that the reader notices when this process hangs."""
     os.set_blocking(descriptor, False)  # a reader that stopped must not stop us
     threading.Thread(target=_pulse, args=(descriptor,), name="pulse", daemon=True).start()
 

@@ -1,4 +1,4 @@
-"""Stores what an attempt made, and makes it the result of its job unless another attempt won."""
+"""Stores the result of an attempt, and makes it the result of its job unless another attempt was faster."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class ResultPublisher:
         )
 
     def complete(self, job_id: str, outcome: AttemptCompleted) -> None:
-        """Make this attempt's file the job's output unless another attempt won; remove the files of the losers."""
+        """Make this attempt's file the job's output unless another attempt won; remove files of attempts that lost."""
         won = self._try_to_complete(job_id, outcome)
         stored = None if won else self._jobs.job(job_id)
         if won or (stored is not None and _has_result(stored, outcome)):  # the latter: an earlier call won
@@ -148,7 +148,7 @@ class ResultPublisher:
             return False
 
     def _is_own_job(self, job_id: str) -> bool:
-        """Whether it is no correction, which without its matte would leave its job none to correct or to undo."""
+        """False for a correction: without its matte, its job would have none to correct or to undo."""
         job = self._jobs.job(job_id)
         return job is not None and job.kind is Kind.JOB
 

@@ -107,7 +107,7 @@ class RemoteTasks:
         self._cached: tuple[float, int] = (-_CACHED_SECONDS, 0)
 
     def more_slots(self) -> int:
-        """Jobs that this process may take beside those of its own slots, because runners are idle or at work for it."""
+        """Jobs that this process may take in addition to its own slots, because runners are idle or work for it."""
         if not self._worker.runner_slots:
             return 0
         with self._lock:

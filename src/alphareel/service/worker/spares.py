@@ -38,7 +38,7 @@ from alphareel.telemetry.logging import get_logger
 _LOOK_SECONDS = 1.0
 _MAX_DEATHS = 3  # of spares in a row, after which they pause
 _PAUSE_SECONDS = 60.0
-_LONE_SECONDS = 0.5  # without a job, until spares are replaced by those for a lone one
+_REPLACE_SECONDS = 0.5  # without a job, until spares are replaced by those for a lone one
 _COPIED_BYTES = 64 * 1024 * 1024  # of inputs on another file system, which cannot be linked
 
 
@@ -124,12 +124,12 @@ class Spares:
         return SpareUsage(len(pids), sum(map(private_bytes, pids)))
 
     def is_ready(self) -> bool:
-        """Whether a job could begin at once."""
+        """Whether a spare is ready."""
         with self._lock:
             return any(spare.ready is not None for spare in self._waiting)
 
     def wait_until_ready(self, seconds: float) -> bool:
-        """Wait until the first spare is ready, or nothing more is to be expected."""
+        """Wait until the first spare is ready, or none will be."""
         deadline = time.monotonic() + seconds
         while self._config.count and not self.is_ready() and time.monotonic() < deadline:
             if self._stopping.is_set() or self._deaths or time.monotonic() < self._paused_until:
@@ -147,7 +147,7 @@ class Spares:
     @contextmanager
     def workspace(self, folder: Path) -> Iterator[Path]:
         """A new folder of this name, with a spare if there is one; both are gone at the end."""
-        with self._use():
+        with self._template_in_use():
             spare = self._take()
             try:
                 if spare is not None:
@@ -166,12 +166,12 @@ class Spares:
     @contextmanager
     def child(self, task: ChildTask) -> Iterator[StartedChild]:
         """A process for this task."""
-        with self._use():
+        with self._template_in_use():
             spare = self._reserved.pop(task_folder(task) or Path(), None)
             if spare is not None:
                 try:
                     if isinstance(task, RunTask | SplitTask):
-                        self._remember(task)
+                        self._note_engine(task)
                         linked = _link_inputs(self._with_threads(task, spare.preload), spare.inputs)
                         if linked is not None and spare.child.poll() is None:
                             yield StartedChild(spare.child, linked, is_spare=True)
@@ -182,8 +182,8 @@ class Spares:
                 yield started
 
     @contextmanager
-    def _use(self) -> Iterator[None]:
-        """Keep the template meanwhile: its children end with it."""
+    def _template_in_use(self) -> Iterator[None]:
+        """Keep the template process while the context is open: its children end with it."""
         with self._lock:
             self._busy += 1
         try:
@@ -219,7 +219,7 @@ class Spares:
         tell("job processes are confined", complete=confinement.is_complete, by=confinement.describe())
 
     def _take(self) -> _Spare | None:
-        """A spare that lives, is confined to its workspace already, and holds the weights that are there now."""
+        """A living spare that is confined to its workspace and has loaded the current weights."""
         now = time.monotonic()
         with self._lock:
             self._used_at, self._asleep = now, False
@@ -242,15 +242,15 @@ class Spares:
         run = replace(run, threads=loaded.threads)
         return replace(task, run=run) if isinstance(task, SplitTask) else run
 
-    def _remember(self, task: RunTask | SplitTask) -> None:
-        """The next job is likely to need the same engine."""
+    def _note_engine(self, task: RunTask | SplitTask) -> None:
+        """Note the engine of a task: the next job is likely to need it."""
         self._preload = Preload.of(task.run if isinstance(task, SplitTask) else task)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
             self._wake_up.clear()
             try:
-                self._keep()
+                self._replenish()
             except TemplateGone:
                 get_logger(__name__).warning("template process is gone")
             except Exception:  # noqa: BLE001  # without this thread every job would begin the slow way
@@ -263,7 +263,7 @@ class Spares:
             self._discard(spare)
         self._template.stop()
 
-    def _keep(self) -> None:
+    def _replenish(self) -> None:
         """Drop spares that are dead, outdated or too large, and start missing ones."""
         now, config = time.monotonic(), self._config
         if not self._asleep and self._is_idle():
@@ -297,30 +297,30 @@ class Spares:
             return True
         if spare.weights != _weights(spare.preload):
             return True
-        held = private_bytes(spare.child.pid)
-        if self._config.max_bytes and held > self._config.max_bytes:
-            get_logger(__name__).warning("spare child process is too large", bytes=held, preload=str(spare.preload))
+        size = private_bytes(spare.child.pid)
+        if self._config.max_bytes and size > self._config.max_bytes:
+            get_logger(__name__).warning("spare child process is too large", bytes=size, preload=str(spare.preload))
             self._preload = None
             return True
         return False
 
     def _outdated(self) -> list[_Spare]:
         """One spare that would load something else now, while nothing runs and another one is ready."""
-        if not self._is_alone(_LONE_SECONDS):
+        if not self._is_unused_for(_REPLACE_SECONDS):
             return []
         outdated = [spare for spare in self._waiting if spare.preload != self._next_preload()]
         others = [spare for spare in self._waiting if spare not in outdated[:1]]
         return outdated[:1] if not others or any(spare.ready for spare in others) else []
 
     def _is_idle(self) -> bool:
-        return self._is_alone(self._config.idle_seconds)
+        return self._is_unused_for(self._config.idle_seconds)
 
-    def _is_alone(self, seconds: float) -> bool:
-        """Whether nothing has run for so long."""
+    def _is_unused_for(self, seconds: float) -> bool:
+        """Whether nothing has run for longer than this."""
         return not self._busy and time.monotonic() - self._used_at > seconds
 
     def _next_preload(self) -> Preload | None:
-        """What a spare that starts now is to load."""
+        """What the next spare loads."""
         if self._preload is None or not self._config.lone_threads or self._busy:
             return self._preload
         return replace(self._preload, threads=max(self._preload.threads or 0, self._config.lone_threads))
@@ -411,13 +411,13 @@ def private_bytes(pid: int) -> int:
 
 def _weights(preload: Preload | None) -> dict[str, tuple[int, int]]:
     """Size and time of each file of the models folder: a spare with other weights is of no use."""
-    found: dict[str, tuple[int, int]] = {}
+    files: dict[str, tuple[int, int]] = {}
     if preload is not None and preload.models_dir is not None:
         for path in sorted(preload.models_dir.glob("*")):
             with contextlib.suppress(OSError):
                 status = path.stat()
-                found[path.name] = (status.st_size, status.st_mtime_ns)
-    return found
+                files[path.name] = (status.st_size, status.st_mtime_ns)
+    return files
 
 
 def _link_inputs(task: RunTask | SplitTask, folder: Path) -> RunTask | SplitTask | None:

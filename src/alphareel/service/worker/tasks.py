@@ -42,9 +42,9 @@ class RunTask:
 
 @dataclass(frozen=True)
 class SplitTask:
-    """Divide the clip of ``run`` into chunks of about ``seconds``; make the whole result where that is no use.
+    """Divide the clip of ``run`` into chunks of about ``seconds``; make the whole result where chunks are of no use.
 
-    ``only_plan``: make nothing, and answer with a plan without chunks instead.
+    ``only_plan``: make nothing, and return a plan without chunks in that case.
     """
 
     run: RunTask
@@ -75,7 +75,7 @@ class JoinTask:
 
 @dataclass(frozen=True)
 class InspectTask:
-    """Find out what a file is, by its bytes."""
+    """Detect what a file is from its bytes."""
 
     source: Path
     limits: Limits

@@ -1,8 +1,8 @@
 """The template process: it imports what jobs need, then forks a child process whenever it is asked to.
 
 It never sees a job: it reads no file and no message but ``fork``, ``reap`` and ``connect``, so no child can find
-anything of another job in what it inherits. It has one thread, as forking requires. It dies with its parent, and its
-children die with it. Started by ``template_process``, whose end of a socket is its standard input.
+anything of another job in what it inherits. It has one thread, as forking requires. It exits with its parent, and its
+children exit with it. Started by ``template_process``, whose end of a socket is its standard input.
 """
 
 import array
@@ -68,7 +68,7 @@ class Template:
                     return
 
     def _receive(self, connection: socket.socket) -> bool:
-        """Do what a message asks for. False when the first connection has ended."""
+        """Handle a message. False when the first connection has ended."""
         try:
             data, ancillary, _, _ = connection.recvmsg(MESSAGE_BYTES, socket.CMSG_SPACE(4 * _FORK_DESCRIPTORS))
         except OSError:
@@ -100,7 +100,7 @@ class Template:
         _send(connection, {"forked": pid})
 
     def _report_ended(self) -> None:
-        """Tell of children that ended. They stay as zombies until they are reaped, so that no other gets their PID."""
+        """Report children that exited. They stay zombies until they are reaped, so that their PIDs are not reused."""
         for pid, connection in list(self._children.items()):
             ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if ended is not None and pid not in self._reported:
@@ -114,7 +114,7 @@ class Template:
             os.waitpid(pid, 0)
 
     def _drop(self, connection: socket.socket) -> bool:
-        """The process behind this connection is gone: so are its children."""
+        """Kill the children of a connection whose process has ended."""
         self._selector.unregister(connection)
         connection.close()
         for pid, owner in list(self._children.items()):
@@ -174,11 +174,11 @@ def _set_title() -> None:
 
 
 def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
-    found = array.array("i")
+    descriptors = array.array("i")
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            found.frombytes(data[: len(data) - len(data) % found.itemsize])
-    return list(found)
+            descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
+    return list(descriptors)
 
 
 def _send(connection: socket.socket, message: dict[str, Any]) -> None:

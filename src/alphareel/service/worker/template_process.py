@@ -25,7 +25,7 @@ _Answer = Future[tuple[int, Future[int]]]  # PID and exit code
 
 
 class TemplateGone(Exception):
-    """There is no template process, or it does not answer: start a child the slow way."""
+    """There is no template process, or it does not respond: start a new interpreter instead."""
 
 
 class ForkedChild:
@@ -105,8 +105,8 @@ class TemplateProcess:
                 return
             if not _IS_POSSIBLE:
                 raise TemplateGone
-            given, self._given = self._given, None
-            self._socket = given or self._spawn()
+            connection, self._given = self._given, None
+            self._socket = connection or self._spawn()
             self._reader = threading.Thread(target=self._read, args=(self._socket,), name="template", daemon=True)
             self._reader.start()
 
@@ -140,7 +140,7 @@ class TemplateProcess:
         return ForkedChild(pid, exit_code, self, (ours[0], ours[1], ours[2]))
 
     def _ask(self, descriptors: list[int]) -> _Answer:
-        """Ask for a child. Nothing waits for an answer that cannot come: the next one would be taken for it."""
+        """Request a child. A request that cannot be sent leaves no pending answer: answers are matched by order."""
         answer: _Answer = Future()
         with self._sending:  # answers come in the order of requests
             with self._lock:
