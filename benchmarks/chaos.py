@@ -336,7 +336,7 @@ def mounted(folder: Path) -> Iterator[bool]:
 def storm(  # noqa: PLR0917
     client: Client, cluster: Cluster, faults: Faults, receiver: Receiver, video_url: str, seconds: float, rate: float
 ) -> tuple[list[str], float]:
-    """Submit jobs and strike for so many seconds; the jobs that were accepted, and when it began."""
+    """Submit jobs and strike for this many seconds; the jobs that were accepted, and when it began."""
     accepted: list[str] = []
     stopping = threading.Event()
     order = {"video_url": video_url, "engine": "chroma", "webhook_url": receiver.url}

@@ -16,7 +16,7 @@ from alphareel.domain import errors
 
 _Matte = Annotated[Path, cyclopts.Parameter(help='A matte that cut kept: "--format matte.mkv=lossless_matte".')]
 _Source = Annotated[Path, cyclopts.Parameter(help="The video that the matte was made of.")]
-_Targets = Annotated[Path, cyclopts.Parameter(help="The files to write anew.")]
+_Targets = Annotated[Path, cyclopts.Parameter(help="The files to write.")]
 _Clicks = Annotated[list[str] | None, cyclopts.Parameter(help='A click "X,Y" in pixels; repeatable.', negative=())]
 _Ids = Annotated[list[str] | None, cyclopts.Parameter(help="The ID of a subject in the report.", negative=())]
 

@@ -65,7 +65,7 @@ class Availability:
             raise no_answer()
 
     def wait(self, seconds: float) -> bool:
-        """Wait until the database is up, at most so many seconds; return whether it is."""
+        """Wait until the database is up, at most this many seconds; return whether it is."""
         return self._up.wait(seconds)
 
     def watch(self) -> None:

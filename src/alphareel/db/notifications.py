@@ -169,7 +169,7 @@ class PostgresNotifications(Notifications):
             try:
                 with contextlib.closing(self._connect()) as connection:
                     self._listen(connection)
-            except Exception as error:  # noqa: BLE001  # whoever waits polls meanwhile
+            except Exception as error:  # noqa: BLE001  # waiting threads also poll
                 get_logger(__name__).debug("notifications are interrupted", error=str(error))
                 self._stopping.wait(_RECONNECT_SECONDS)
 

@@ -353,8 +353,8 @@ runners = sa.Table(
     sa.Column("version", sa.String(64), nullable=False, server_default=""),
 )
 
-# A row lives as long as a worker process waits for the task. Whoever holds ``lease`` may end it; ``beat`` counts
-# renewals, and the worker process takes the lease back once it stands still.
+# A row lives as long as a worker process waits for the task. The holder of ``lease`` may end it; ``beat`` counts
+# renewals, and the worker process takes the lease back once it stops.
 runner_tasks = sa.Table(
     PREFIX + "runner_tasks",
     metadata,

@@ -89,7 +89,7 @@ class TusStore:
             row = _row_of_holder(c, tus)
             if row.parts >= most:
                 raise InvalidRequest(
-                    f"This upload came in more than {most} parts.", hint="Begin anew, with more bytes in each request."
+                    f"This upload came in more than {most} parts.", hint="Start again, with more bytes in each request."
                 )
             self._storage.check(c, row.key_id, part.size)
             c.execute(sa.insert(tus_parts).values(tus_id=tus.id, start=part.start, size=part.size, blob=part.blob))

@@ -12,7 +12,7 @@ from alphareel.service.worker.models import Executor
 class ExecutorStore:
     """Executors (worker processes): a row each, with a heartbeat counter that its process increments.
 
-    No clocks are compared. An executor is dead when its counter stands still.
+    No clocks are compared. An executor is dead when its counter stops.
     """
 
     def __init__(self, database: Database, *, clock: Clock) -> None:

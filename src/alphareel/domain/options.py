@@ -77,7 +77,7 @@ class Options:
     ``engine``: overrides the engine that serves ``model``. ``key_color``: for the engine chroma; None to detect it.
     ``plate``: path of a picture of the empty scene; selects the engine plate, which otherwise finds one in the clip.
     ``shadows``: keep the subject's shadows (engines chroma and plate). ``grow``: moves the outline of the matte outward
-    by so many pixels of the clip, inward if negative. ``feather``: pixels by which to soften it.
+    by this many pixels of the clip, inward if negative. ``feather``: pixels by which to soften it.
     ``preview_duration``: seconds of the clip to process, None for all. ``quality``: see docs/formats.md.
     ``poster_time``: seconds at which poster and thumbnail are taken, None for the best frame. ``smoothing``: "offline"
     blends each matte with those before and after it, "live" only with those before it. ``keep``, ``drop``: IDs of

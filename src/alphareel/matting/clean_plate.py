@@ -58,7 +58,7 @@ def find_plate(frames: Sequence[Plane]) -> CleanPlate:
 
     At each pixel every frame gets a vote from each frame that looks the same there, and the one with the most votes
     wins. In the next round, frames that show much else have less weight, so that several visitors in black do not
-    outvote the empty room. A median over time would show whoever is there more than half of the time.
+    outvote the empty room. A median over time would show anyone who is there more than half of the time.
     Raises BadVideo when there are too few frames, or when too much of the frame never looks the same.
     """
     if len(frames) < MIN_AGREEING:

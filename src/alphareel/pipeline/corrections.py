@@ -1,4 +1,4 @@
-"""Applies corrections to a lossless matte: finds what they change, before a run writes the outputs anew."""
+"""Applies corrections to a lossless matte: finds what they change, before a run rewrites the outputs."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
@@ -211,9 +211,9 @@ def _check_points(correction: Correction, alpha: Plane) -> None:
     height, width = alpha.shape
     for index, point in enumerate(correction.points):
         if point.x >= width or point.y >= height:
-            raise _refused(f"points[{index}]", f"lies outside the video of {width}x{height} pixels.")
+            raise _refused(f"points[{index}]", f"is outside the video of {width}x{height} pixels.")
     if correction.box is not None and (correction.box[0] >= width or correction.box[1] >= height):
-        raise _refused("box", f"lies outside the video of {width}x{height} pixels.")
+        raise _refused("box", f"is outside the video of {width}x{height} pixels.")
 
 
 def _scaled_box(

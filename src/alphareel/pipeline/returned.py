@@ -49,7 +49,7 @@ def verify_returned(
     for output, claimed in zip(outputs, reported, strict=True):
         _check_engine(claimed.engine, engine)
         expected = _expected_length(output, clip, whole, chunk)
-        if chunk is not None:  # a run of a chunk counts from the start of the clip, and joining counts anew
+        if chunk is not None:  # a run of a chunk counts from the start of the clip, and joining counts again
             claimed = replace(claimed, source_seconds=None)  # noqa: PLW2901
         _check_source(claimed, expected[0], clip)
         results.append(

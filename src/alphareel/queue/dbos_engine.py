@@ -28,7 +28,7 @@ from alphareel.service.settings import FetchSettings, WorkerSettings
 
 _APP_NAME = "alphareel"
 _QUEUE, _FETCH_QUEUE = QUEUES
-_DELIVERY_QUEUE = "deliveries"  # whoever fetches also delivers; of its own, so that no delivery waits for a fetch
+_DELIVERY_QUEUE = "deliveries"  # a queue of its own, so that no delivery waits for a fetch
 _WORKFLOW = "run_job"
 _FETCH_WORKFLOW = "fetch_job"
 _DELIVERY_WORKFLOW = "deliver_job"

@@ -228,7 +228,7 @@ def deregister_executor(installation: Installation, executor_id: str) -> None:
     sweep_work(installation.settings.storage, lambda: None)
     try:
         installation.executors.remove_executor(executor_id)
-    except AlphareelError:  # the reconciler will find that its heartbeat stands still
+    except AlphareelError:  # the reconciler will find that its heartbeat stops
         get_logger(__name__).warning("executor could not be removed", executor=executor_id)
 
 

@@ -66,7 +66,7 @@ class ServiceProcess:
         return self._said.read_text()
 
     def log(self) -> str:
-        """What it and its children logged, of all services whose data lie in this place."""
+        """What it and its children logged, of all services with data in this folder."""
         return self._log.read_text() if self._log.exists() else ""
 
     def wait(self) -> int:

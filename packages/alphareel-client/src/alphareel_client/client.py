@@ -196,7 +196,7 @@ class Client(HttpClient):
         return cast(ExportList, self._session.get(f"/v1/jobs/{job_id}/exports"))
 
     def correct(self, job_id: str, **fields: Any) -> Correction:
-        """Correct one frame of a completed job; its outputs are made anew as the next revision.
+        """Correct one frame of a completed job; its outputs are remade as the next revision.
 
         ``fields``: time or frame, with points, box or mask_url; or keep or drop with IDs of subjects. Poll
         ``list_corrections`` until its status is completed. Raises ApiError.
@@ -209,7 +209,7 @@ class Client(HttpClient):
         return cast(CorrectionList, self._session.get(f"/v1/jobs/{job_id}/corrections"))
 
     def undo_correction(self, job_id: str, number: int) -> Correction:
-        """Make the outputs anew without a correction. Raises ApiError."""
+        """Remake the outputs without a correction. Raises ApiError."""
         return cast(Correction, self._session.send(Request("DELETE", f"/v1/jobs/{job_id}/corrections/{number}")))
 
     def get_quality(self, job_id: str) -> QualityReport:

@@ -1,4 +1,4 @@
-"""Sends a file in a way that goes on where a broken connection stopped it: the tus protocol 1.0.0."""
+"""Sends a file resumably, by the tus protocol 1.0.0."""
 
 import base64
 import time

@@ -32,7 +32,7 @@ def create_correction(
     serializers: SerializersOf,
     make_idempotent: IdempotencyContext,
 ) -> schemas.AcceptedCorrection:
-    """Correct one frame of a completed job. The correction spreads along the motion, and the outputs are made anew."""
+    """Correct one frame of a completed job. The correction spreads along the motion, and the outputs are remade."""
     once = make_idempotent(serializers.accepted_correction)
     return serializers.accepted_correction(services.corrections.create(principal, job_id, body, once=once))
 
@@ -55,6 +55,6 @@ def undo_correction(
     services: ServicesOf,
     serializers: SerializersOf,
 ) -> schemas.AcceptedCorrection:
-    """Undo a correction: the outputs are made anew without it."""
+    """Undo a correction: the outputs are remade without it."""
     undoing = services.corrections.undo(principal, job_id, number)
     return serializers.accepted_correction(undoing, "Correction is being undone")

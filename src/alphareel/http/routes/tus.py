@@ -218,7 +218,7 @@ async def _renew(writer: TusWriter, seconds: float) -> None:
 
 
 async def _answer(request: Request, make: Callable[[], Awaitable[Response]]) -> Response:
-    """The response; the protocol wants 413 for a file that is too large."""
+    """The response; the protocol requires 413 for a file that is too large."""
     try:
         return await make()
     except FileTooLarge as error:

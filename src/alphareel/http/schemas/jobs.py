@@ -189,7 +189,7 @@ class Job(Schema):
     keep_matte: bool
     layers: bool = Field(description="Whether each subject gets a file of its own.")
     matte: Matte | None = Field(description="Null until completed, and where it was not kept.")
-    revision: int = Field(description="Counts how often the outputs were made anew.")
+    revision: int = Field(description="Counts how often the outputs were remade.")
     engine: Engine | None
     warnings: list[str]
     retention_seconds: int | None = Field(description="How long its files are kept after it ends; null: forever.")

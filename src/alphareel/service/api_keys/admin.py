@@ -77,7 +77,7 @@ class AdminService:
     def list_events(self, *, limit: int) -> tuple[AdminEvent, ...]:
         """The audit log, newest first; ``limit`` 1-100."""
         if not 1 <= limit <= MAX_EVENTS:
-            raise _refused("limit", f"must lie between 1 and {MAX_EVENTS}.")
+            raise _refused("limit", f"must be between 1 and {MAX_EVENTS}.")
         return self._key_admin.admin_events(limit=limit)
 
     def create_key(self, operator: Operator, *, client_id: str, note: str = "", test: bool = False) -> NewKey:
@@ -118,7 +118,7 @@ class AdminService:
         """
         for name, value in limits.items():
             if value is not None and not 0 <= value <= KEY_LIMITS[name]:
-                raise _refused(name, f"must lie between 0 and {KEY_LIMITS[name]}, or be null.")
+                raise _refused(name, f"must be between 0 and {KEY_LIMITS[name]}, or be null.")
         if not limits:
             return self.find_key(key_fingerprint)
         return _known(self._key_admin.set_limits(key_fingerprint, limits, act=operator.act("keys.limits")))
@@ -148,7 +148,7 @@ class AdminService:
     def entries(self, client_id: str, *, limit: int) -> tuple[LedgerEntry, ...]:
         """The client's ledger, newest first; ``limit`` 1-100."""
         if not 1 <= limit <= MAX_EVENTS:
-            raise _refused("limit", f"must lie between 1 and {MAX_EVENTS}.")
+            raise _refused("limit", f"must be between 1 and {MAX_EVENTS}.")
         return self._accounts.entries(client_id, limit=limit)
 
     def rotate(self, operator: Operator, key_fingerprint: str, *, grace_seconds: int) -> NewKey:
@@ -157,7 +157,7 @@ class AdminService:
         Raises InvalidRequest, NotFound.
         """
         if not 0 <= grace_seconds <= _MAX_GRACE_SECONDS:
-            raise _refused("grace_seconds", f"must lie between 0 and {_MAX_GRACE_SECONDS}.")
+            raise _refused("grace_seconds", f"must be between 0 and {_MAX_GRACE_SECONDS}.")
         known = self.find_key(key_fingerprint)
         secret = make_secret(uuid.uuid4().hex[:12], test=known.test)
         key = self._key_admin.rotate(

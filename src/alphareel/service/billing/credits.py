@@ -145,5 +145,5 @@ def _hundredths(text: str) -> int:
     except (ValueError, ZeroDivisionError):
         raise ValueError(f"{text.strip()!r} is no number of credits") from None
     if not 0 <= exact <= _MAX_PER_MINUTE * 100 or exact.denominator != 1:
-        raise ValueError("credits a minute must lie between 0 and a million, with two decimals at most")
+        raise ValueError("credits a minute must be between 0 and a million, with two decimals at most")
     return int(exact)

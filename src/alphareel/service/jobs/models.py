@@ -49,7 +49,7 @@ class Kind(StrEnum):
 
     JOB = "job"
     EXPORT = "export"  # a further output of a completed job, made of its matte
-    CORRECTION = "correction"  # the outputs of a completed job, made anew of its corrected matte
+    CORRECTION = "correction"  # the outputs of a completed job, remade from its corrected matte
     ANALYSIS = "analysis"  # the quality of a matte, and its subjects
     PROOF = "proof"  # sample frames of a clip with every engine
 
@@ -188,7 +188,7 @@ class Job:
     more_outputs: tuple[Output, ...] = ()
     keep_matte: bool = False
     matte: StoredMatte | None = None
-    #: Counts how often its outputs were made anew.
+    #: Counts how often its outputs were remade.
     revision: int = 1
     kind: Kind = Kind.JOB
     #: The job that an export belongs to.

@@ -184,8 +184,8 @@ class OptionFields(SparseBody):
         default=False, description="Keep the subject's shadows (engines chroma and plate)."
     )
     grow: Annotated[Any, _option("grow")] | None = Field(
-        default=0, description="Move the outline outward by so many pixels; negative: inward."
+        default=0, description="Move the outline outward by this many pixels; negative: inward."
     )
     feather: Annotated[Any, _option("feather")] | None = Field(
-        default=0, description="Soften the outline by so many pixels."
+        default=0, description="Soften the outline by this many pixels."
     )

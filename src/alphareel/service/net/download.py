@@ -152,7 +152,7 @@ def _check_status(status: int) -> None:
         return
     message = f"The address answered with status {status}."
     if 400 <= status < 500 and status not in _PASSING_REFUSALS:
-        raise SourceMissing(message, hint="Check that the address is right and open to everybody.")
+        raise SourceMissing(message, hint="Check that the address is right and publicly accessible.")
     raise FetchFailed(message)
 
 

@@ -182,7 +182,7 @@ def _apart(call: Callable[[], T]) -> "Future[T]":
 
 
 def _await(answer: "Future[T]", seconds: float, pulse: HeartbeatReader, late: Exception) -> T:
-    """Raises ``late`` after so many seconds, and what ``pulse`` raises."""
+    """Raises ``late`` after this many seconds, and what ``pulse`` raises."""
     until = time.monotonic() + seconds
     while True:
         began = time.monotonic()

@@ -210,13 +210,13 @@ class TusService:
             raise disk_failed(error) from error
         except NotFound as error:
             session.abort()
-            raise InvalidRequest("A part of this upload is lost.", hint="Begin the upload anew.") from error
+            raise InvalidRequest("A part of this upload is lost.", hint="Start the upload again.") from error
         except BaseException:
             session.abort()
             raise
         if session.size != tus.length:
             session.abort()
-            raise StorageFailed(f"{session.size} of {tus.length} bytes are stored.", hint="Begin the upload anew.")
+            raise StorageFailed(f"{session.size} of {tus.length} bytes are stored.", hint="Start the upload again.")
         return session
 
     def refuse(self, tus: TusUpload, error: AlphareelError) -> None:
@@ -354,7 +354,7 @@ class TusWriter:
 
 
 def not_found() -> NotFound:
-    return NotFound("Upload not found", hint="It expired, or another key made it. Begin the upload anew.")
+    return NotFound("Upload not found", hint="It expired, or another key made it. Start the upload again.")
 
 
 def offset_mismatch(offset: int) -> OffsetMismatch:

@@ -235,12 +235,12 @@ class UploadService:
         return self._storage.remaining(key_id, size)
 
     def check_space(self, size: int) -> None:
-        """Raises StorageFull unless enough space stays free after so many bytes."""
+        """Raises StorageFull unless enough disk space remains after this many bytes."""
         if not self.has_space(size):
             raise no_space()
 
     def has_space(self, size: int = 0) -> bool:
-        """Whether enough space stays free after so many bytes. Raises StorageFailed."""
+        """Whether enough disk space remains after this many bytes. Raises StorageFailed."""
         min_free = self._settings.min_free_bytes
         if not min_free:
             return True

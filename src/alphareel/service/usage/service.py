@@ -182,5 +182,5 @@ class UsageFlusher:
 
 def _check(field: str, value: int, most: int) -> None:
     if not 1 <= value <= most:
-        message = f"must lie between 1 and {most}; got {value}."
+        message = f"must be between 1 and {most}; got {value}."
         raise InvalidRequest(f"{field}: {message}", details=[FieldProblem(field, message)])

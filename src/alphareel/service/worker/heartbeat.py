@@ -71,7 +71,7 @@ class HeartbeatMonitor:
         self._seen = {}
 
     def silent(self, *, longer_than: float, now: float) -> list[tuple[str, int]]:
-        """Executors whose counter has not moved for so many seconds, with its value."""
+        """Executors whose counter has not moved for this many seconds, with its value."""
         return [(name, beat) for name, (beat, since) in self._seen.items() if now - since > longer_than]
 
     def count_alive(self, *, within: float, now: float) -> int:

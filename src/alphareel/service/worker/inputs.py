@@ -42,7 +42,7 @@ class Inputs:
     def copy_linked(self, url: SourceUrl, target: Path, *, max_bytes: int, tick: Callable[[], None]) -> bool:
         """Copy the file that a signed link of this installation grants; False for any other URL.
 
-        A copy, so that whoever owns the file may delete it while the job runs. ``tick`` is called repeatedly and may
+        A copy, so that the owner of the file may delete it while the job runs. ``tick`` is called repeatedly and may
         raise to abort. Raises NotFound, FileTooLarge, StorageFailed.
         """
         blob = self.uploads.linked_blob(url.url)

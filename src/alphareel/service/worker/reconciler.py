@@ -27,7 +27,7 @@ class ReconcilerConfig:
     reap: float = 5.0
     #: Between two checks of all unfinished jobs.
     reconcile: float = 60.0
-    #: An executor whose heartbeat counter stands still for so long is dead.
+    #: An executor whose heartbeat counter stops for so long is dead.
     dead: float = 30.0
     #: A running job without a sign of life for so long is stuck.
     stuck: float = 3600.0
