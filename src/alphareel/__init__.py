@@ -49,7 +49,7 @@ _Path = str | PathLike[str]
 _Background = _Path | Sequence[float] | dict[str, Any] | None
 # a mapping's keys are paths, of either kind
 _Targets = Sequence[_Path] | Mapping[Any, Mapping[str, Any]]
-_OWN = frozenset({"output_format", "background", "composition", "quality", "poster_time"})
+_PER_TARGET = frozenset({"output_format", "background", "composition", "quality", "poster_time"})
 
 
 if not TYPE_CHECKING:  # a type checker shall still report names that do not exist
@@ -159,8 +159,13 @@ def cut(
         "smoothing": smoothing,
         "preview_duration": preview_duration,
     }
-    means: dict[str, Any] = {"limits": limits, "models_dir": models_dir, "threads": threads, "overwrite": overwrite}
-    results = _follow(run(source, _outputs(target, targets, shared), **means), on_progress)
+    run_options: dict[str, Any] = {
+        "limits": limits,
+        "models_dir": models_dir,
+        "threads": threads,
+        "overwrite": overwrite,
+    }
+    results = _run_to_end(run(source, _outputs(target, targets, shared), **run_options), on_progress)
     return results if target is None else results[0]
 
 
@@ -201,9 +206,14 @@ def export(
         "preview_duration": kept.preview_duration,
     }
     outputs = _outputs(target, targets, shared)
-    means: dict[str, Any] = {"limits": limits, "models_dir": models_dir, "threads": threads, "overwrite": overwrite}
+    run_options: dict[str, Any] = {
+        "limits": limits,
+        "models_dir": models_dir,
+        "threads": threads,
+        "overwrite": overwrite,
+    }
     parsed = [_correction(each) for each in corrections]
-    results = _follow(run(source, outputs, matte=matte, corrections=parsed, **means), on_progress)
+    results = _run_to_end(run(source, outputs, matte=matte, corrections=parsed, **run_options), on_progress)
     return results if target is None else results[0]
 
 
@@ -214,7 +224,7 @@ def correct(
     target: _Path | None = None,
     *,
     targets: _Targets = (),
-    **wishes: Any,
+    **options: Any,
 ) -> Result | tuple[Result, ...]:
     """Correct a kept matte, and write outputs of it. ``options``: as for ``export``.
 
@@ -223,7 +233,7 @@ def correct(
     frame, or until the picture no longer supports it. The same corrections of the same matte give the same result; a
     target of the format lossless_matte is the corrected matte. Raises InvalidRequest for a place outside the clip.
     """
-    return export(matte, source, target, targets=targets, corrections=corrections, **wishes)
+    return export(matte, source, target, targets=targets, corrections=corrections, **options)
 
 
 def analyze(
@@ -260,7 +270,7 @@ def _correction(values: Mapping[str, Any]) -> "Correction":
     return correction
 
 
-def _follow(
+def _run_to_end(
     steps: Generator[Progress, None, None], on_progress: Callable[[Progress], None] | None
 ) -> tuple[Result, ...]:
     """Exhaust a run and return its results. An error of the callback cancels the run before it is raised."""
@@ -398,10 +408,10 @@ def _outputs(target: _Path | None, targets: _Targets, shared: Mapping[str, Any])
 
 
 def _options(target: _Path, own: Mapping[str, Any], shared: Mapping[str, Any]) -> Options:
-    if not own.keys() <= _OWN:
+    if not own.keys() <= _PER_TARGET:
         raise errors.InvalidRequest(
-            f"{target} cannot have {', '.join(sorted(own.keys() - _OWN))} for itself.",
-            hint=f"A target has its own {', '.join(sorted(_OWN))}; all else is the same for all.",
+            f"{target} cannot have {', '.join(sorted(own.keys() - _PER_TARGET))} for itself.",
+            hint=f"A target has its own {', '.join(sorted(_PER_TARGET))}; all else is the same for all.",
         )
     values = {**shared, **own}
     values["plate"] = None if values["plate"] is None else str(values["plate"])

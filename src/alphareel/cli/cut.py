@@ -212,7 +212,7 @@ def watch(
     background: Background = None,
     format: Format = None,  # noqa: A002 - the flag is called --format
     quality: Quality = None,
-    seconds: Annotated[float, cyclopts.Parameter(help="Seconds between two looks at the folder.")] = 2.0,
+    seconds: Annotated[float, cyclopts.Parameter(help="Seconds between two checks at the folder.")] = 2.0,
     models_dir: ModelsDir = None,
     threads: Threads = None,
 ) -> None:

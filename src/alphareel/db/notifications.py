@@ -79,7 +79,7 @@ class Notifications:
         for callback in self._callbacks:
             try:
                 callback(topic)
-            except Exception:  # noqa: BLE001  # the others must hear of it
+            except Exception:  # noqa: BLE001  # the others must be notified
                 get_logger(__name__).exception("notification failed", topic=topic)
 
 

@@ -63,7 +63,7 @@ def _update_credits(c: sa.Connection, row: sa.Row[Any], transition: Transition, 
         return billing.settle(c, row, now=now)
     if transition.to is not Status.FAILED:
         return row
-    if row.undelivered is not None:  # all is made, and receivers may have it
+    if row.undelivered is not None:  # the outputs exist, and receivers may have them
         return billing.settle(c, row, now=now, output=row.undelivered["output"])
     return billing.release(c, row, now=now)
 

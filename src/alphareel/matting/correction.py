@@ -16,11 +16,11 @@ from alphareel.imaging.frame import Frame, Plane
 from alphareel.matting.refine import refine
 from alphareel.matting.runtime import Array
 
-AREA = 320 * 180  # about this many pixels have the small pictures
+AREA = 320 * 180  # of the small pictures, about
 _KEEP, _REMOVE = 1.0, 0.0
 _FLOOD_STEPS = (14, 10, 7, 5, 3, 2)  # levels by which neighbors of one region may differ, tried in this order
 _MAX_REGION = 0.15  # share of the picture that one click may change
-# How far from a click its region reaches: so many times its distance from the edge of its side, at least and (to keep)
+# How far from a click its region reaches, in distances from the edge of its side; at least and (to keep)
 # at most these shares of the picture's width. More takes what was right.
 _DEPTHS, _MIN_RADIUS, _MAX_RADIUS = 2, 0.02, 0.06
 _KNOWN, _SLACK = 0.02, 0.1  # share of a box that is a matte; of its longer side, by which a region must reach farther

@@ -13,7 +13,7 @@ from alphareel.imaging.frame import Plane
 from alphareel.matting.cuts import CutDetector
 from alphareel.matting.runtime import Array
 
-AREA = 192 * 108  # about this many pixels have the small pictures
+AREA = 192 * 108  # of the small pictures, about
 _FALLOFF = 24.0
 _BAND = np.ones((3, 3), np.uint8)
 _NOTHING: Any = None  # OpenCV asks for None where its type stubs want an array

@@ -14,7 +14,7 @@ from alphareel.imaging.frame import Plane
 from alphareel.matting.cuts import CutDetector
 from alphareel.matting.runtime import Array
 
-AREA = 192 * 108  # about this many pixels have the small pictures
+AREA = 192 * 108  # of the small pictures, about
 MAX_SUBJECTS = 16
 _MIN_SHARE = 0.004  # of the picture that a subject covers when it is first seen
 _MIN_PART = 0.2  # share of a region that is explained by a known subject, to count as part of it

@@ -25,7 +25,7 @@ from alphareel.service.services import Services
 router = APIRouter(tags=["jobs"])
 
 MAX_OFFSET = 10_000_000
-_LOOK_SECONDS = 1.0  # between two looks at a job while a request waits for it
+_LOOK_SECONDS = 1.0  # between two checks at a job while a request waits for it
 _JOB_LINKS = links(
     "get_job",
     "start_job",

@@ -94,7 +94,7 @@ async def create_tus(
         if has_body:
             try:
                 tus = await _append(request, principal, services, tus.id, offset=0, checksum=checksum)
-            except BaseException:  # the client does not know where to go on
+            except BaseException:  # the client does not know where to resume
                 with contextlib.suppress(AlphareelError):
                     await pool.run(services.tus.terminate, principal, tus.id)
                 raise

@@ -12,7 +12,7 @@ Basis = Literal["measured", "typical"]
 
 FULL_HD = 1920 * 1080
 # A network looks at every frame in one size, so that a small frame takes nearly as long as a large one: a frame costs
-# as much as its pixels and so many more. Measured with the builtin network at 320x240, 1280x720 and 1920x1080.
+# as much as its pixels plus this many more. Measured with the builtin network at 320x240, 1280x720 and 1920x1080.
 _PIXELS_OF_ANY_FRAME = 1_500_000
 _START_SECONDS = 2.0  # of the process that runs a job, and of its codecs and network
 _NEAR = 3.0  # times larger or smaller, a frame tells as much of another as one of the same size

@@ -76,7 +76,7 @@ class WebhookSettings(SettingsGroup):
     max_sending: int = 16
     max_sending_per_host: int = 4
     max_sending_per_client: int = 2
-    #: Between two looks for deliveries that are due.
+    #: Between two checks for deliveries that are due.
     poll_seconds: float = 1.0
     #: How long a claimed delivery is this process's; longer than sending may take.
     lease_seconds: float = 30.0

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from alphareel.db.uploads import UploadStore
 
 _COPY_BYTES = 1024 * 1024
-_CHECKED_BYTES = 64 * 1024 * 1024  # between two looks at the free space
+_CHECKED_BYTES = 64 * 1024 * 1024  # between two checks at the free space
 _MAX_PARTS_IN_MIND = 1000  # of a large file: its parts grow, so that there are never many more than these
 
 

@@ -69,10 +69,10 @@ def serve(out: TextIO, *, on_task: Callable[[], None] = lambda: None) -> int:
     if setup.preload is not None:
         _preload(setup.preload)
         while not lines.wait(_REFRESH_SECONDS):
-            _preload(setup.preload)  # sessions that nobody asks for are dropped
+            _preload(setup.preload)  # unused sessions are dropped
     line = lines.read()
     if not line:
-        return 0  # nobody needs this process any more
+        return 0  # this process is no longer needed
     request = ChildRequest.from_json(line)
     if (folder := task_folder(request.task)) is not None:
         os.environ["TMPDIR"] = str(folder)  # other folders for temporary files cannot be written

@@ -79,7 +79,7 @@ class ProgressReporter:
             self._share, self._has_news = progress.share, True
             self._preview = progress.preview
         now = time.monotonic()
-        is_first = self._is_first and self._has_news  # people wait for it
+        is_first = self._is_first and self._has_news  # users wait for it
         if now - self._checked_at < _CHECK_SECONDS and not is_first:
             return
         self._is_first = self._is_first and not is_first

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-SECONDS = 5.0  # between two looks
+SECONDS = 5.0  # between two checks
 _STALE_SECONDS = 60.0  # after which the worker that wrote it counts as gone
 
 

@@ -380,7 +380,7 @@ class Spares:
         """Read its first event. The caller holds the lock, so it is not taken meanwhile."""
         try:
             event = event_from_json(os.read(spare.child.stdout.fileno(), 4096).partition(b"\n")[0])
-        except Exception:  # noqa: BLE001  # end of file, or nonsense: it died
+        except Exception:  # noqa: BLE001  # end of file, or an invalid message: it died
             spare.is_dead = True
             return
         if isinstance(event, Ready):

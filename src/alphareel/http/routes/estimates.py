@@ -6,7 +6,7 @@ from alphareel.http.auth import KeyPrincipal
 from alphareel.http.context import ServicesOf
 from alphareel.http.openapi import errors, json_body
 from alphareel.http.request_body import JsonObject
-from alphareel.http.schemas import estimate as schemas
+from alphareel.http.schemas import estimates as schemas
 from alphareel.service.jobs.requests import EstimateRequest
 
 router = APIRouter(tags=["jobs"])
