@@ -8,7 +8,7 @@ import pytest
 
 from alphareel.db.api_keys import ApiKeyStore
 from alphareel.db.database import Database
-from alphareel.db.storage_usage import StorageUsage
+from alphareel.db.storage_quotas import StorageUsage
 from alphareel.db.tus import TusStore
 from alphareel.db.uploads import UploadStore
 from alphareel.domain.errors import AlphareelError, OffsetMismatch, StorageQuotaExceeded, TooManyUploads, UploadLocked

@@ -11,7 +11,7 @@ from alphareel.service.jobs.attempts import AttemptDropped
 from alphareel.service.jobs.models import Status, Step
 from alphareel.service.jobs.queue_limits import QueueLimits
 from alphareel.service.net.download import SourceMissing
-from alphareel.service.ports import Fetched
+from alphareel.service.ports import FetchedFile
 from alphareel.service.principal import Principal
 from alphareel.service.uploads import source_urls
 from alphareel.service.worker.inputs import Inputs
@@ -188,7 +188,7 @@ def test_a_sleeper_that_is_done_late_does_not_replace_what_another_fetched(harne
         def fetch(self, url, target, **_):
             make_worker().fetch(handed_over.id, handed_over.ticket)
             target.write_bytes(b"late")
-            return Fetched(target, "a.mp4", "video/mp4", 4)
+            return FetchedFile(target, "a.mp4", "video/mp4", 4)
 
     make_worker(Late()).fetch(handed_over.id, handed_over.ticket)
     assert [harness.blobs.blobs[blob] for blob in kept(harness, handed_over)] == [b"from afar"]

@@ -9,7 +9,7 @@ import pytest
 
 from alphareel.db.multipart_uploads import MultipartStore
 from alphareel.db.orphans import OrphanStore
-from alphareel.db.storage_usage import StorageUsage
+from alphareel.db.storage_quotas import StorageUsage
 from alphareel.domain import errors
 from alphareel.service.api_keys.admin import Operator
 from alphareel.service.principal import Principal

@@ -79,10 +79,10 @@ def _installation() -> Mapping[str, Any]:
     from alphareel.server.settings import load_settings
 
     settings = load_settings()
-    return _recorded(settings)
+    return _recorded_jobs(settings)
 
 
-def _recorded(settings: "Settings") -> Mapping[str, Any]:
+def _recorded_jobs(settings: "Settings") -> Mapping[str, Any]:
     from alphareel.db import migrate
     from alphareel.db.database import Database, normalized, open_engine
     from alphareel.db.stats import StatsStore, latest_failures

@@ -48,7 +48,7 @@ def _service(settings: "Settings") -> Iterator[Check]:
     yield from _formats()
     yield _kernels()
     for name, look in (("data folder", _data_dir), ("database", _database), ("storage", _storage)):
-        yield _looked(name, look, settings)
+        yield _run_check(name, look, settings)
     yield _confinement(settings)
     yield Check("processors", fine=True, detail=f"{cores()} for {settings.worker.jobs} job(s) at a time")
 
@@ -61,7 +61,7 @@ def _confinement(settings: "Settings") -> Check:
     return Check("confinement", fine=True, detail=f"job processes: {confinement.available().describe()}")
 
 
-def _looked(name: str, look: "Callable[[Settings], Check]", settings: "Settings") -> Check:
+def _run_check(name: str, look: "Callable[[Settings], Check]", settings: "Settings") -> Check:
     try:
         return look(settings)
     except (AlphareelError, OSError) as error:

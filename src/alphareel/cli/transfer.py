@@ -8,7 +8,7 @@ from alphareel.cli.console import stdout
 from alphareel.domain.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from alphareel.server.transfer import Transferred
+    from alphareel.server.transfer import TransferSummary
     from alphareel.service.settings import Settings
 
 
@@ -72,7 +72,7 @@ def _settings() -> "Settings":
     return load_settings()
 
 
-def _report(transfer: "Transferred") -> None:
+def _report(transfer: "TransferSummary") -> None:
     stdout.print(
         f"{transfer.rows} rows; {transfer.files.blobs} files copied, {transfer.files.kept} were there; "
         f"{transfer.requeued} unfinished jobs queued again."

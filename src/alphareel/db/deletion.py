@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from alphareel.db.database import Database
-from alphareel.db.storage_usage import lock_storage
+from alphareel.db.storage_quotas import lock_storage
 from alphareel.db.tables import idempotency, job_uploads, jobs, pending_deletions, uploads, webhooks
 from alphareel.db.transitions import Transition, append_event, log_transition
 from alphareel.domain.errors import InvalidRequest

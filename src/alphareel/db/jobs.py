@@ -15,7 +15,7 @@ from alphareel.db.notifications import notify, progress_topic
 from alphareel.db.queue import Enqueue, QueueAdmission, keys_with_waiting_jobs
 from alphareel.db.queue_position import QueuePositionCache
 from alphareel.db.retention import set_expiry
-from alphareel.db.storage_usage import StorageUsage, lock_storage
+from alphareel.db.storage_quotas import StorageUsage, lock_storage
 from alphareel.db.tables import job_events, jobs
 from alphareel.db.transitions import Transition, append_event, apply_transition, log_transition
 from alphareel.db.webhooks import add_webhook, events_by_job

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from alphareel.db.database import Database
 from alphareel.db.deletion import schedule_deletion
-from alphareel.db.storage_usage import StorageUsage, lock_storage
+from alphareel.db.storage_quotas import StorageUsage, lock_storage
 from alphareel.db.tables import multipart_uploads
 from alphareel.domain.errors import StorageFailed
 from alphareel.service.files import blob_keys

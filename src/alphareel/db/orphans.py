@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from alphareel.db.database import Database
 from alphareel.db.deletion import schedule_deletion
-from alphareel.db.storage_usage import lock_storage
+from alphareel.db.storage_quotas import lock_storage
 from alphareel.db.tables import jobs, multipart_uploads, pending_deletions, tus_uploads, uploads
 from alphareel.service.files import blob_keys
 

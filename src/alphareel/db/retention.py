@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from alphareel.db.database import Database
 from alphareel.db.deletion import delete_upload_row, release_files, schedule_deletion
-from alphareel.db.storage_usage import lock_storage
+from alphareel.db.storage_quotas import lock_storage
 from alphareel.db.tables import job_uploads, jobs, uploads
 from alphareel.service.jobs.models import TERMINAL, Kind, Status
 from alphareel.service.jobs.retention import expiry

@@ -41,7 +41,7 @@ def copy_tables(source: Database, target: Database) -> dict[str, int]:
             if table in (executors, runner_tasks):
                 continue
             copied[table.name] = _copy_table(reading, writing, table)
-            _continue_numbers(writing, table)
+            _advance_sequences(writing, table)
         writing.execute(sa.delete(settings).where(settings.c.name == MOVED_TO))
     return copied
 
@@ -123,7 +123,7 @@ def _copy_table(reading: sa.Connection, writing: sa.Connection, table: sa.Table)
     return count
 
 
-def _continue_numbers(c: sa.Connection, table: sa.Table) -> None:
+def _advance_sequences(c: sa.Connection, table: sa.Table) -> None:
     """Advance PostgreSQL's sequences past the copied rows, which do not advance them."""
     numbered: Any = table.autoincrement_column
     if c.dialect.name != "postgresql" or numbered is None:

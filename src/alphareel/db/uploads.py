@@ -9,7 +9,7 @@ from alphareel.db import mapping
 from alphareel.db.database import Database
 from alphareel.db.deletion import schedule_deletion
 from alphareel.db.multipart_uploads import finish_multipart
-from alphareel.db.storage_usage import StorageUsage, lock_storage
+from alphareel.db.storage_quotas import StorageUsage, lock_storage
 from alphareel.db.tables import pending_deletions, uploads
 from alphareel.db.tus import finish_tus
 from alphareel.domain.errors import StorageFailed

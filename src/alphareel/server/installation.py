@@ -18,7 +18,7 @@ from alphareel.db.database import Database, normalized, open_database
 from alphareel.db.jobs import JobStore
 from alphareel.db.notifications import QUEUE, Notifications, notify
 from alphareel.db.queue import Enqueue
-from alphareel.db.storage_usage import StorageUsage
+from alphareel.db.storage_quotas import StorageUsage
 from alphareel.db.transfer import moved_to
 from alphareel.db.uploads import UploadStore
 from alphareel.db.workers import ExecutorStore
@@ -123,7 +123,7 @@ def assemble(
         queue=queue,
         jobs=JobStore(
             database,
-            enqueue=_waking(overrides.enqueue or queue.enqueue),
+            enqueue=_waking_workers(overrides.enqueue or queue.enqueue),
             clock=clock,
             limits=overrides.queue_limits or _queue_limits(settings),
             storage=storage_usage,
@@ -154,7 +154,7 @@ def _own_notifications(database: Database) -> Notifications:
     return notifications
 
 
-def _waking(enqueue: Enqueue) -> Enqueue:
+def _waking_workers(enqueue: Enqueue) -> Enqueue:
     """``enqueue``, which also wakes the workers."""
 
     def enqueue_and_wake(c: sa.Connection, job_id: str, ticket: int, step: Step, key_id: str | None) -> None:

@@ -15,7 +15,7 @@ from alphareel.queue.dbos_engine import DbosQueue, prepare
 from alphareel.server.data_folder import load_installation_id, lock_data_dir, make_private_folder
 from alphareel.server.installation import SystemClock, open_blobs
 from alphareel.service.files import blob_keys
-from alphareel.service.files.transfer import Copied, copy_blobs, missing_blobs
+from alphareel.service.files.transfer import CopySummary, copy_blobs, missing_blobs
 from alphareel.service.settings import Settings
 
 _DATABASE = "alphareel.db"
@@ -23,16 +23,16 @@ _OBJECTS = "objects"
 
 
 @dataclass(frozen=True)
-class Transferred:
+class TransferSummary:
     """``rows`` of our tables, ``requeued`` unfinished jobs, ``missing`` blobs that rows refer to and no storage has."""
 
-    files: Copied
+    files: CopySummary
     rows: int = 0
     requeued: int = 0
     missing: tuple[str, ...] = ()
 
 
-def move(settings: Settings, *, database_url: str | None, storage_url: str | None) -> Transferred:
+def move(settings: Settings, *, database_url: str | None, storage_url: str | None) -> TransferSummary:
     """Move the installation of these settings to another database, another storage, or both.
 
     The service must be stopped everywhere. Unfinished jobs continue at the target. The old database is marked, so
@@ -40,28 +40,28 @@ def move(settings: Settings, *, database_url: str | None, storage_url: str | Non
     """
     with lock_data_dir(settings.storage.data_dir), _opened(settings.database.url) as source:
         _check_is_stopped(settings, source)
-        files = Copied(0, 0, 0)
+        files = CopySummary(0, 0, 0)
         blobs = open_blobs(settings.storage.url)
         if storage_url is not None:
             files = copy_files(settings, storage_url=storage_url)
             blobs = open_blobs(storage_url)
         missing = tuple(missing_blobs(blobs, transfer.stored_blobs(source)[0]))
         if database_url is None:
-            return Transferred(files, missing=missing)
+            return TransferSummary(files, missing=missing)
         with _opened(database_url, make=True) as target:
             rows = transfer.copy_tables(source, target)
             requeued = _requeue(target)
         transfer.mark_moved(source, normalized(database_url).render_as_string(hide_password=True))
-        return Transferred(files, sum(rows.values()), requeued, missing)
+        return TransferSummary(files, sum(rows.values()), requeued, missing)
 
 
-def copy_files(settings: Settings, *, storage_url: str) -> Copied:
+def copy_files(settings: Settings, *, storage_url: str) -> CopySummary:
     """Copy the files to another storage. Repeating it copies what is new; the service may run."""
     blobs, target = open_blobs(settings.storage.url), open_blobs(storage_url)
     return copy_blobs(blobs, target, folder=settings.storage.data_dir / "transfer")
 
 
-def back_up(settings: Settings, folder: Path) -> Transferred:
+def back_up(settings: Settings, folder: Path) -> TransferSummary:
     """Write the database and the files into ``folder`` while the service may run.
 
     Repeating it replaces the copy of the database and adds the files that are new. Raises StorageFailed, Unavailable.
@@ -84,10 +84,10 @@ def back_up(settings: Settings, folder: Path) -> Transferred:
     for end in ("-wal", "-shm"):  # left by a restore that was killed: SQLite would replay them onto the new copy
         (folder / f"{_DATABASE}{end}").unlink(missing_ok=True)
     fresh.replace(folder / _DATABASE)  # the last step, so that a broken backup does not replace a good one
-    return Transferred(files, sum(rows.values()), missing=missing)
+    return TransferSummary(files, sum(rows.values()), missing=missing)
 
 
-def restore(settings: Settings, folder: Path) -> Transferred:
+def restore(settings: Settings, folder: Path) -> TransferSummary:
     """Fill an empty installation from a backup; its unfinished jobs are queued again.
 
     Raises NotFound, InvalidState when the installation is not empty or its service runs, StorageFailed, Unavailable.
@@ -104,7 +104,7 @@ def restore(settings: Settings, folder: Path) -> Transferred:
             files = copy_blobs(source, storage, folder=settings.storage.data_dir / "transfer")
             rows = transfer.copy_tables(copy, target)
             missing = tuple(missing_blobs(storage, transfer.stored_blobs(target)[0]))
-            return Transferred(files, sum(rows.values()), _requeue(target), missing)
+            return TransferSummary(files, sum(rows.values()), _requeue(target), missing)
     finally:
         copy.close()
 

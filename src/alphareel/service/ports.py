@@ -169,7 +169,7 @@ class JobEngine(Protocol):
 
 
 @dataclass(frozen=True)
-class Fetched:
+class FetchedFile:
     path: Path
     filename: str
     content_type: str
@@ -179,7 +179,7 @@ class Fetched:
 class Fetcher(Protocol):
     """Downloads guarded against SSRF: addresses are checked and pinned, redirects too; size and time are bounded."""
 
-    def fetch(self, url: str, target: Path, *, max_bytes: int, tick: Callable[[], None] = lambda: None) -> Fetched:
+    def fetch(self, url: str, target: Path, *, max_bytes: int, tick: Callable[[], None] = lambda: None) -> FetchedFile:
         """Download to ``target``; ``tick`` is called repeatedly and may raise to abort.
 
         Raises FetchRefused, FetchFailed, FileTooLarge, StorageFailed.

@@ -24,7 +24,7 @@ from alphareel.server.installation import Overrides, assemble
 from alphareel.service.api_keys.service import ApiKeyService
 from alphareel.service.jobs.models import TERMINAL, Step
 from alphareel.service.jobs.queue_limits import QueueLimits
-from alphareel.service.ports import Fetched, JobBody, StoredPart
+from alphareel.service.ports import FetchedFile, JobBody, StoredPart
 from alphareel.service.services import Services
 from alphareel.service.settings import Settings
 from alphareel.service.uploads.models import MediaInfo
@@ -191,14 +191,14 @@ class CannedFetcher:
     answers: dict[str, bytes | Exception] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
 
-    def fetch(self, url: str, target: Path, *, max_bytes: int, tick: Callable[[], None] = lambda: None) -> Fetched:
+    def fetch(self, url: str, target: Path, *, max_bytes: int, tick: Callable[[], None] = lambda: None) -> FetchedFile:
         self.asked.append(url)
         answer = self.answers[url]
         tick()
         if isinstance(answer, Exception):
             raise answer
         target.write_bytes(answer[:max_bytes])
-        return Fetched(target, url.rpartition("/")[2], "video/mp4", len(answer))
+        return FetchedFile(target, url.rpartition("/")[2], "video/mp4", len(answer))
 
 
 @dataclass

@@ -24,7 +24,7 @@ _NOT_FOUND = errors(
 )
 
 
-def _shown(
+def _to_schema(
     serializers: Serializers, upload_and_targets: tuple[multipart.MultipartUpload, tuple[multipart.PartTarget, ...]]
 ) -> schemas.MultipartUpload:
     begun, targets = upload_and_targets
@@ -53,7 +53,7 @@ def create_multipart_upload(
 ) -> schemas.MultipartUpload:
     """Begin an upload whose parts are sent straight to the bucket, one PUT each, in any order and in parallel."""
     upload_and_targets = services.multipart_uploads.create(principal, filename=body.filename, size=body.bytes)
-    return _shown(Serializers(request, services, settings), upload_and_targets)
+    return _to_schema(Serializers(request, services, settings), upload_and_targets)
 
 
 @router.get("/{multipart_id}", responses=_NOT_FOUND)
@@ -62,7 +62,7 @@ def get_multipart_upload(
 ) -> schemas.MultipartUpload:
     """An open multipart upload, with fresh URLs of the parts that did not arrive yet."""
     upload_and_targets = services.multipart_uploads.get(principal, multipart_id)
-    return _shown(Serializers(request, services, settings), upload_and_targets)
+    return _to_schema(Serializers(request, services, settings), upload_and_targets)
 
 
 @router.post(

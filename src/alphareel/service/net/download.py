@@ -13,7 +13,7 @@ import httpx2
 
 from alphareel.domain.errors import FetchFailed, FetchRefused, FileTooLarge, StorageFailed
 from alphareel.service.net.ssrf_guard import GuardedBackend, trusted_authorities
-from alphareel.service.ports import Fetched
+from alphareel.service.ports import FetchedFile
 from alphareel.service.settings import FetchSettings
 from alphareel.service.uploads.service import plain_name
 
@@ -43,7 +43,7 @@ class GuardedFetcher:
 
     settings: FetchSettings = field(default_factory=FetchSettings)
 
-    def fetch(self, url: str, target: Path, *, max_bytes: int, tick: Tick = lambda: None) -> Fetched:
+    def fetch(self, url: str, target: Path, *, max_bytes: int, tick: Tick = lambda: None) -> FetchedFile:
         deadline = time.monotonic() + self.settings.seconds
         backend = GuardedBackend(self.settings.allow_cidrs, deadline, _RateCheck(self.settings, tick))
         with (
@@ -54,7 +54,7 @@ class GuardedFetcher:
         ):
             return self._follow(pool, httpx2.URL(url), target, max_bytes)
 
-    def _follow(self, pool: httpcore2.ConnectionPool, url: httpx2.URL, target: Path, max_bytes: int) -> Fetched:
+    def _follow(self, pool: httpcore2.ConnectionPool, url: httpx2.URL, target: Path, max_bytes: int) -> FetchedFile:
         for _ in range(self.settings.max_redirects + 1):
             check_form(url)
             with pool.stream("GET", str(url), headers=_headers(url), extensions=self._timeouts()) as response:
@@ -121,7 +121,7 @@ class _RateCheck:
             )
 
 
-def _save(response: httpcore2.Response, url: httpx2.URL, target: Path, max_bytes: int) -> Fetched:
+def _save(response: httpcore2.Response, url: httpx2.URL, target: Path, max_bytes: int) -> FetchedFile:
     _check_status(response.status)
     if _header(response, b"content-encoding") not in ("", "identity"):
         raise SourceMissing("The other side sent the file compressed, although it was asked not to.")
@@ -130,7 +130,7 @@ def _save(response: httpcore2.Response, url: httpx2.URL, target: Path, max_bytes
         raise _too_large(max_bytes)
     size = _copy(response, target, max_bytes)
     name = plain_name(unquote(url.path.rpartition("/")[2]))
-    return Fetched(target, name, _header(response, b"content-type"), size)
+    return FetchedFile(target, name, _header(response, b"content-type"), size)
 
 
 def _copy(response: httpcore2.Response, target: Path, max_bytes: int) -> int:

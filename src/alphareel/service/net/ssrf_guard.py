@@ -55,7 +55,7 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 def is_public(address: Address) -> bool:
     """Whether an address belongs to the public internet; for IPv6 that carries an IPv4 address, whether that does."""
     if isinstance(address, ipaddress.IPv6Address):
-        inner = _carried(address)
+        inner = _embedded_ipv4(address)
         if inner is not None:
             return is_public(inner)
         if int(address) >> 32 == 0:  # the obsolete IPv4-compatible form, and ::1
@@ -83,7 +83,7 @@ def _may_reach(address: Address, port: int, allowed: Sequence[Network]) -> bool:
     return is_public(address) and (port in _WEB_PORTS or port >= _LOWEST_FREE_PORT)
 
 
-def _carried(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+def _embedded_ipv4(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
     if address in _NAT64:
         return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     teredo = address.teredo
@@ -116,8 +116,10 @@ class GuardedBackend(httpcore2.NetworkBackend):
     ) -> httpcore2.NetworkStream:
         """Raises FetchRefused for a host with an address that must not be reached."""
         failure: Exception = httpcore2.ConnectError(f"{host} has no address")
-        for address in self._checked(host, port, seconds=_left(self.deadline, timeout, httpcore2.ConnectTimeout)):
-            left = _left(self.deadline, timeout, httpcore2.ConnectTimeout)
+        for address in self._checked(
+            host, port, seconds=_seconds_left(self.deadline, timeout, httpcore2.ConnectTimeout)
+        ):
+            left = _seconds_left(self.deadline, timeout, httpcore2.ConnectTimeout)
             connect = partial(
                 httpcore2.SyncBackend().connect_tcp,
                 str(address),
@@ -146,16 +148,16 @@ def _resolve_within(host: str, port: int, seconds: float, pulse: HeartbeatReader
     Such threads are bounded by the number of callers, and by the resolver's own timeout of about a minute.
     """
     late = httpcore2.ConnectTimeout(f"{host} was not resolved within {seconds:g} seconds")
-    return _await(_apart(lambda: list(_resolve(host, port))), seconds, pulse, late)
+    return _wait_for(_run_in_thread(lambda: list(_resolve(host, port))), seconds, pulse, late)
 
 
 def _connection(
     connect: Callable[[], httpcore2.NetworkStream], seconds: float, pulse: HeartbeatReader
 ) -> httpcore2.NetworkStream:
     """Connect in a thread that may outlive this call; a connection that comes too late is closed."""
-    connecting = _apart(connect)
+    connecting = _run_in_thread(connect)
     try:
-        return _await(
+        return _wait_for(
             connecting, seconds + _SLICE_SECONDS, pulse, httpcore2.ConnectTimeout("the connection takes too long")
         )
     except BaseException:
@@ -168,7 +170,7 @@ def _close(connecting: "Future[httpcore2.NetworkStream]") -> None:
         connecting.result().close()
 
 
-def _apart(call: Callable[[], T]) -> "Future[T]":
+def _run_in_thread(call: Callable[[], T]) -> "Future[T]":
     answer = Future[T]()
 
     def work() -> None:
@@ -181,7 +183,7 @@ def _apart(call: Callable[[], T]) -> "Future[T]":
     return answer
 
 
-def _await(answer: "Future[T]", seconds: float, pulse: HeartbeatReader, late: Exception) -> T:
+def _wait_for(answer: "Future[T]", seconds: float, pulse: HeartbeatReader, late: Exception) -> T:
     """Raises ``late`` after this many seconds, and what ``pulse`` raises."""
     until = time.monotonic() + seconds
     while True:
@@ -212,7 +214,7 @@ class _DeadlineStream(httpcore2.NetworkStream):
     pulse: HeartbeatReader
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        left = _left(self.deadline, timeout, httpcore2.ReadTimeout)
+        left = _seconds_left(self.deadline, timeout, httpcore2.ReadTimeout)
         while True:
             began = time.monotonic()
             try:
@@ -228,7 +230,7 @@ class _DeadlineStream(httpcore2.NetworkStream):
                 return data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self.stream.write(buffer, _left(self.deadline, timeout, httpcore2.WriteTimeout))
+        self.stream.write(buffer, _seconds_left(self.deadline, timeout, httpcore2.WriteTimeout))
 
     def close(self) -> None:
         self.stream.close()
@@ -236,7 +238,7 @@ class _DeadlineStream(httpcore2.NetworkStream):
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore2.NetworkStream:
-        left = _left(self.deadline, timeout, httpcore2.ConnectTimeout)
+        left = _seconds_left(self.deadline, timeout, httpcore2.ConnectTimeout)
         secured = _connection(partial(self.stream.start_tls, ssl_context, server_hostname, left), left, self.pulse)
         return _DeadlineStream(secured, self.deadline, self.pulse)
 
@@ -244,7 +246,7 @@ class _DeadlineStream(httpcore2.NetworkStream):
         return self.stream.get_extra_info(info)
 
 
-def _left(deadline: float, timeout: float | None, late: type[Exception]) -> float:
+def _seconds_left(deadline: float, timeout: float | None, late: type[Exception]) -> float:
     left = deadline - time.monotonic()
     if left <= 0:
         raise late("the time for the whole exchange is over")

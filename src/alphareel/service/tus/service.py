@@ -294,7 +294,7 @@ class TusWriter:
         Raises QueueFull, StorageFailed, Unavailable.
         """
         self._active = float("inf")  # renewed from now on, although nothing arrives
-        with self._settling():
+        with self._recording_refusal():
             self._close_file()
             self._session = self._service.assemble(self.tus, self._path)
             try:
@@ -305,7 +305,7 @@ class TusWriter:
     def finish(self) -> Upload:
         """Wait for the inspection and record the upload. Raises what ``UploadSession.finish`` does."""
         assert self._session is not None
-        with self._settling():
+        with self._recording_refusal():
             upload = self._session.finish()
         self._service.delete_parts(self.tus)
         self.tus = replace(self.tus, offset=self.tus.length, upload_id=upload.id, result=upload)
@@ -345,7 +345,7 @@ class TusWriter:
             raise disk_failed(error) from error
 
     @contextlib.contextmanager
-    def _settling(self) -> Any:
+    def _recording_refusal(self) -> Any:
         try:
             yield
         except (BadVideo, InvalidRequest) as error:  # the same bytes would be refused again

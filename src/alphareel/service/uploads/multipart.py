@@ -159,8 +159,8 @@ class MultipartService:
         multipart = self._find(principal, multipart_id)
         if multipart.state is not MultipartState.OPEN:
             raise _not_open(multipart)
-        arrived = self._arrived(multipart)
-        missing = (number for number in range(1, multipart.count + 1) if not _fits(multipart, number, arrived))
+        stored = self._stored_parts(multipart)
+        missing = (number for number in range(1, multipart.count + 1) if not _fits(multipart, number, stored))
         missing_numbers = set(missing)
         return multipart, tuple(target for target in self._sign(multipart) if target.number in missing_numbers)
 
@@ -175,7 +175,7 @@ class MultipartService:
         """
         multipart = self._find(principal, multipart_id)
         if multipart.state is MultipartState.COMPLETED:
-            return self._made(multipart)
+            return self._completed_upload(multipart)
         self.uploads.check_queue(principal)
         _check_receipts(multipart, receipts)
         if not self.store.claim(multipart.id, lease=COMPLETION_LEASE):
@@ -205,21 +205,21 @@ class MultipartService:
             )
         return multipart
 
-    def _made(self, multipart: MultipartUpload) -> Upload:
+    def _completed_upload(self, multipart: MultipartUpload) -> Upload:
         upload = self.uploads.find(multipart.upload_id) if multipart.upload_id is not None else None
         if upload is None:
             raise NotFound("The upload was deleted.", hint="Upload the file again.")
         return upload
 
-    def _arrived(self, multipart: MultipartUpload) -> Mapping[str, StoredPart]:
+    def _stored_parts(self, multipart: MultipartUpload) -> Mapping[str, StoredPart]:
         return {part.key: part for part in self.blobs.parts(blob_keys.part_prefix(multipart.id))}
 
     def _check_arrived(self, multipart: MultipartUpload, receipts: Sequence[PartReceipt]) -> None:
         """Raises InvalidRequest with a detail for each part that is not what the client says it sent."""
-        arrived = self._arrived(multipart)
+        stored = self._stored_parts(multipart)
         problems = []
         for index, receipt in enumerate(sorted(receipts, key=lambda each: each.number)):
-            part = arrived.get(blob_keys.part_key(multipart.id, receipt.number))
+            part = stored.get(blob_keys.part_key(multipart.id, receipt.number))
             expected = multipart.size_of(receipt.number)
             if part is None:
                 problems.append(FieldProblem(f"parts.{index}", f"part {receipt.number} did not arrive."))
@@ -279,11 +279,11 @@ class MultipartSweep:
 
     def _check(self, multipart: MultipartUpload) -> None:
         prefix = blob_keys.part_prefix(multipart.id)
-        arrived = sum(part.bytes for part in self.blobs.parts(prefix))
+        stored_bytes = sum(part.bytes for part in self.blobs.parts(prefix))
         if multipart.state in (MultipartState.ABORTED, MultipartState.COMPLETED):
-            if arrived:
+            if stored_bytes:
                 self.blobs.delete_prefix(prefix)
-        elif arrived > multipart.bytes and self.store.abort(multipart.id):
+        elif stored_bytes > multipart.bytes and self.store.abort(multipart.id):
             get_logger(__name__).warning("multipart upload aborted: more bytes than declared", id=multipart.id)
 
 
@@ -294,8 +294,8 @@ def _check_receipts(multipart: MultipartUpload, receipts: Sequence[PartReceipt])
         raise InvalidRequest(f"parts: {message}", details=[FieldProblem("parts", message)])
 
 
-def _fits(multipart: MultipartUpload, number: int, arrived: Mapping[str, StoredPart]) -> bool:
-    part = arrived.get(blob_keys.part_key(multipart.id, number))
+def _fits(multipart: MultipartUpload, number: int, stored: Mapping[str, StoredPart]) -> bool:
+    part = stored.get(blob_keys.part_key(multipart.id, number))
     return part is not None and part.bytes == multipart.size_of(number)
 
 

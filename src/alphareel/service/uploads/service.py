@@ -37,7 +37,7 @@ from alphareel.service.uploads.probe_queue import ProbeQueue, Uploader
 
 if TYPE_CHECKING:
     from alphareel.db.idempotency import IdempotencyStore
-    from alphareel.db.storage_usage import StorageUsage
+    from alphareel.db.storage_quotas import StorageUsage
     from alphareel.db.uploads import UploadStore
 
 _NEUTRAL_TYPES = ("", "application/octet-stream", "binary/octet-stream", "application/x-www-form-urlencoded")

@@ -17,7 +17,7 @@ from alphareel.service.uploads.storage_quotas import StoredBytes
 from alphareel.telemetry.logging import get_logger
 
 if TYPE_CHECKING:
-    from alphareel.db.storage_usage import StorageUsage
+    from alphareel.db.storage_quotas import StorageUsage
     from alphareel.db.usage import CallStore
 
 MAX_DAYS = 90
