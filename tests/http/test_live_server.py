@@ -365,8 +365,8 @@ def test_connections_beyond_the_limit_of_an_address_are_refused_until_one_closes
     ],
 )
 def test_connections_count_for_the_holder_of_an_address_and_not_for_a_proxy(peer, holder):
-    crowd = ConnectionLimiter(3, (ipaddress.ip_network("10.0.0.0/8"),))
-    assert crowd.holder(peer) == (ipaddress.ip_network(holder) if holder else None)
+    limiter = ConnectionLimiter(3, (ipaddress.ip_network("10.0.0.0/8"),))
+    assert limiter.holder(peer) == (ipaddress.ip_network(holder) if holder else None)
     assert ConnectionLimiter(0).holder(peer) is None
 
 

@@ -31,8 +31,8 @@ def server(tmp_path, monkeypatch):
             len(body),
             hashlib.sha256(body).hexdigest(),
         )
-        offered = Weights("rvm", "rvm_mobilenetv3*.onnx", "GPL-3.0", "not stated", "https://example.org", files=(file,))
-        monkeypatch.setattr(rvm, "WEIGHTS", offered)
+        weights = Weights("rvm", "rvm_mobilenetv3*.onnx", "GPL-3.0", "not stated", "https://example.org", files=(file,))
+        monkeypatch.setattr(rvm, "WEIGHTS", weights)
         yield running
 
 

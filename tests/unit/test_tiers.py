@@ -165,11 +165,11 @@ def test_an_unknown_engine_is_refused_with_the_names_of_all_engines(name, bundle
 
 
 def test_the_offer_names_every_engine_once_with_its_licenses(bundled, folder):
-    offers = tiers.list_engines(folder)
-    assert [o.info.name for o in offers] == list(priorities.names())
-    assert all(o.info.code_license and o.info.weights_license for o in offers)
-    assert all(bool(o.info.training_data) == (o.info.weights is not None) for o in offers)
-    missing = next(o for o in offers if o.info.name == "rvm")
+    engines = tiers.list_engines(folder)
+    assert [o.info.name for o in engines] == list(priorities.names())
+    assert all(o.info.code_license and o.info.weights_license for o in engines)
+    assert all(bool(o.info.training_data) == (o.info.weights is not None) for o in engines)
+    missing = next(o for o in engines if o.info.name == "rvm")
     assert not missing.available
     assert "models folder" in missing.reason
 
@@ -202,7 +202,7 @@ def test_listing_what_is_on_offer_loads_no_runtime():
 
 def test_only_permissive_refuses_engines_by_their_published_licenses(tmp_path, monkeypatch):
     def reasons():
-        return {offer.info.name: offer.reason or "" for offer in tiers.list_engines(tmp_path)}
+        return {engine.info.name: engine.reason or "" for engine in tiers.list_engines(tmp_path)}
 
     assert not any("ONLY_PERMISSIVE" in reason for reason in reasons().values())
     monkeypatch.setenv("ALPHAREEL_ONLY_PERMISSIVE", "true")

@@ -69,9 +69,9 @@ def _run_check(name: str, look: "Callable[[Settings], Check]", settings: "Settin
 
 
 def _engines(models_dir: Path, priorities: Mapping[Tier, tuple[str, ...]]) -> Iterator[Check]:
-    offers = tiers.list_engines(models_dir, priorities)
+    statuses = tiers.list_engines(models_dir, priorities)
     for tier in TIERS:
-        serving = next((offer.info.name for offer in offers if tier in offer.serving), None)
+        serving = next((status.info.name for status in statuses if tier in status.serving), None)
         missing = "nothing serves it" + (", which is optional" if tier in _OPTIONAL_TIERS else "")
         yield Check(f"model {tier}", fine=serving is not None or tier in _OPTIONAL_TIERS, detail=serving or missing)
 

@@ -53,10 +53,10 @@ def list_models(
         print(json.dumps(_listing(folder), indent=2))  # noqa: T201 - this is the output
         return
     engines = Table("engine", "cuts out", "serves", "license (code / weights)", "state")
-    for offer in alphareel.models(models_dir=folder.path):
-        info = offer.info
+    for engine in alphareel.models(models_dir=folder.path):
+        info = engine.info
         license = f"{info.code_license} / {info.weights_license}"
-        engines.add_row(info.name, info.subject, ", ".join(offer.serving) or "-", license, offer.reason or "ready")
+        engines.add_row(info.name, info.subject, ", ".join(engine.serving) or "-", license, engine.reason or "ready")
     _out.print(engines)
     table = Table("weights", "MB", "here", title=f"to be fetched into {folder.path}")
     for weights in catalog():
@@ -159,17 +159,17 @@ def _listing(folder: ModelsFolder) -> dict[str, object]:
         "models_dir": str(folder.path),
         "engines": [
             {
-                "name": offer.info.name,
-                "subject": offer.info.subject,
-                "serves": list(offer.serving),
-                "code_license": offer.info.code_license,
-                "weights_license": offer.info.weights_license,
-                "training_data": offer.info.training_data,
-                "author_statement": offer.info.author_statement,
-                "permissive": offer.info.permissive,
-                "missing": offer.reason,
+                "name": engine.info.name,
+                "subject": engine.info.subject,
+                "serves": list(engine.serving),
+                "code_license": engine.info.code_license,
+                "weights_license": engine.info.weights_license,
+                "training_data": engine.info.training_data,
+                "author_statement": engine.info.author_statement,
+                "permissive": engine.info.permissive,
+                "missing": engine.reason,
             }
-            for offer in alphareel.models(models_dir=folder.path)
+            for engine in alphareel.models(models_dir=folder.path)
         ],
         "weights": [
             {
