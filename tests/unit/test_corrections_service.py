@@ -137,7 +137,7 @@ def test_only_completed_jobs_of_the_caller_are_corrected_or_analyzed(
 
 def test_only_jobs_have_subjects(harness: ServiceHarness, caller: Principal, job: Job) -> None:
     row = harness.services.corrections.create(caller, job.id, CLICK)
-    with pytest.raises(errors.InvalidState, match="no job with a matte"):
+    with pytest.raises(errors.InvalidState, match="has no matte of its own"):
         harness.services.analyses.subjects(caller, row.id)
     assert harness.jobs.children(row.id) == ()
 
@@ -182,7 +182,7 @@ def test_rows_of_a_job_are_not_started_by_themselves(harness: ServiceHarness, ca
     ]
     for row in rows:
         assert harness.jobs.fail(row.id, attempt=None, error="broken", error_code="internal_error", actor="w")
-        with pytest.raises(errors.InvalidState, match="by itself"):
+        with pytest.raises(errors.InvalidState, match="on its own"):
             harness.services.jobs.start(caller, row.id, {})
         assert current(harness, row).status is Status.FAILED
 

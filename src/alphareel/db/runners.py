@@ -87,7 +87,7 @@ class RunnerStore:
             return {row[0]: int(row[1]) for row in c.execute(counted.group_by(runner_tasks.c.executor_id))}
 
     def add_task(self, task: RunnerTask) -> None:
-        """Offer a task to runners. Removes the tasks of dead executors."""
+        """Let a runner do it. Removes what dead executors waited for."""
         values = {**asdict(task), **{name: list(getattr(task, name)) for name in _LISTS}, "files": {}}
         with self._database.write() as c:
             c.execute(sa.delete(runner_tasks).where(~_HAS_EXECUTOR))

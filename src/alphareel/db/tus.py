@@ -37,7 +37,7 @@ class TusStore:
             if count >= most:
                 raise TooManyUploads(
                     f"This key has {count} unfinished uploads, as many as it may have.",
-                    hint="Finish or delete one, or wait until it expires.",
+                    hint="Finish or delete one, or wait until one expires.",
                     retry_after=_RETRY_SECONDS,
                 )
             self._storage.check(c, tus.key_id, tus.length)
@@ -59,7 +59,7 @@ class TusStore:
             if row.locked_until is not None and row.locked_until > now:
                 raise UploadLocked(
                     "Another request appends to this upload.",
-                    hint="Wait as long as Retry-After says, and ask for the offset again.",
+                    hint="Wait as long as Retry-After says, then get the offset again.",
                     retry_after=(row.locked_until - now).total_seconds(),
                 )
             if row.offset != offset or row.upload_id is not None or row.error_code is not None:
@@ -153,7 +153,7 @@ def _row_of_holder(c: sa.Connection, tus: TusUpload) -> sa.Row[Any]:
     if row is None:
         raise not_found()
     if row.generation != tus.generation or row.upload_id is not None or row.error_code is not None:
-        raise UploadLocked("Another request took this upload over.", hint="Ask for the offset, and go on there.")
+        raise UploadLocked("Another request took this upload over.", hint="Get the offset, and resume there.")
     return row
 
 

@@ -139,7 +139,7 @@ def _function(name: str) -> Any:
 
 def _call(name: str, *arguments: Any) -> None:
     if _function(name)(*map(_argument, arguments)):
-        raise OutOfMemory("There was no memory for a frame.", hint="Use a smaller clip.")
+        raise OutOfMemory("There is not enough memory for a frame.", hint="Use a smaller clip.")
 
 
 def _argument(value: Any) -> Any:

@@ -62,7 +62,7 @@ def _run_again_if_killed(task: InspectTask, resource_limits: ResourceLimits, chi
             raise Unavailable(
                 "The server cannot start a process to examine the file.", hint="Send it again."
             ) from error
-    raise Unavailable("The server was kept from examining the file.", hint="Send it again.") from killed
+    raise Unavailable("The inspection of the file was interrupted.", hint="Send it again.") from killed
 
 
 @dataclass(frozen=True)

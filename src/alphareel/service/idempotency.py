@@ -61,7 +61,7 @@ def answer_to(fingerprint: str, known: str, body: str) -> Exception:
 def in_progress(left: timedelta = timedelta(seconds=1)) -> IdempotencyInProgress:
     """``left``: time until the lease of the running request ends."""
     return IdempotencyInProgress(
-        f"A request with this {HEADER} is still being carried out.",
+        f"A request with this {HEADER} is still in progress.",
         hint="Wait as long as Retry-After says.",
         retry_after=max(1.0, left.total_seconds()),
     )

@@ -108,7 +108,7 @@ class AdminService:
         """Delete a key for good: its secret is erased, and its jobs continue. Raises NotFound, InvalidState."""
         if self.find_key(key_fingerprint).id == FROM_SETTINGS:
             hint = "Change or remove the setting; until then, disable the key."
-            raise InvalidState("ALPHAREEL_API_KEY names this key, so the next start would make it again.", hint=hint)
+            raise InvalidState("ALPHAREEL_API_KEY names this key, so the next start would create it again.", hint=hint)
         return _known(self._key_admin.delete(key_fingerprint, act=operator.act("keys.delete")))
 
     def set_limits(self, operator: Operator, key_fingerprint: str, limits: Mapping[str, int | None]) -> ApiKey:

@@ -143,7 +143,7 @@ def _hundredths(text: str) -> int:
     try:
         exact = Fraction(text.strip()) * 100
     except (ValueError, ZeroDivisionError):
-        raise ValueError(f"{text.strip()!r} is no number of credits") from None
+        raise ValueError(f"{text.strip()!r} is not a number of credits") from None
     if not 0 <= exact <= _MAX_PER_MINUTE * 100 or exact.denominator != 1:
         raise ValueError("credits a minute must be between 0 and a million, with two decimals at most")
     return int(exact)

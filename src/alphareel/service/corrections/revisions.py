@@ -22,7 +22,7 @@ def active_corrections(corrections: Sequence[Job]) -> list[Mapping[str, Any]]:
 def check_job(job: Job) -> None:
     """Raise InvalidState for a row that belongs to a job, such as an export."""
     if job.kind is not Kind.JOB:
-        raise InvalidState("This is no job with a matte of its own.", hint="Name the job that it was made of.")
+        raise InvalidState("This job has no matte of its own.", hint="Use the job that it was made of.")
 
 
 def check_matte(job: Job) -> None:

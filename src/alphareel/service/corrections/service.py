@@ -34,8 +34,8 @@ _END_SLACK = 0.05  # seconds; clients round times
 class CorrectionService:
     """A correction, and the undoing of one, is a row of the table of jobs whose ``parent_id`` is the job.
 
-    Its ``task`` lists all corrections that then apply, in order, and the job's first matte. A revision depends on that
-    list alone, so it can be reproduced.
+    Its ``task`` lists all corrections that then apply, in order, and the job's first matte. So a revision depends on
+    that list alone, and is the same each time it is made.
     """
 
     jobs: JobService

@@ -50,7 +50,7 @@ class LayerService:
         self.exports.capabilities.check_format(options.output_format)
         if self.exports.prices.export_per_minute:
             hint = "Export each subject with POST /v1/jobs/{id}/exports and keep."
-            raise InvalidState("Exports have a price here, so none is made by itself.", hint=hint)
+            raise InvalidState("Exports have a price here, so none is made automatically.", hint=hint)
         return self._ensure(
             job, options, key_id=principal.key_id, actor=principal.actor, request_id=principal.request_id
         )

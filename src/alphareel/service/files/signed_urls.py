@@ -111,7 +111,7 @@ def verify(blob: str, query: Mapping[str, str], secret: str, *, now: datetime) -
         or grant.expires <= now.astimezone(UTC).timestamp()
     ):
         raise NotFound(
-            "This link is not valid or has expired.", hint="Ask for the job again: every answer carries a fresh link."
+            "This link is not valid or has expired.", hint="Get the job again: every response has a fresh link."
         )
     return grant
 

@@ -49,7 +49,7 @@ class DeletionService:
         """Raises InvalidState while a queued or running job uses it."""
         blobs = self._deletions.remove_upload(upload_id)
         if blobs is None:
-            raise InvalidState("A job that is not done uses this upload.", hint="Cancel the job, or wait for its end.")
+            raise InvalidState("An unfinished job uses this upload.", hint="Cancel the job, or wait until it ends.")
         self.delete_blobs(blobs)
 
     def delete_pending(self) -> None:

@@ -126,7 +126,9 @@ class JobService:
         self._check_replay(once)
         job = self.get(principal, job_id)
         if job.kind is not Kind.JOB:
-            raise InvalidState("This cannot be started by itself.", hint="Request it again where it was requested.")
+            raise InvalidState(
+                "This cannot be started on its own.", hint="Request it again with the route that created it."
+            )
         request = requests.parse_start(body, job, retention_seconds=self._retention.default)
         self._check_layers(request)
         if _is_startable(job):
@@ -221,7 +223,7 @@ class JobService:
         """
         job = self.get(principal, job_id)
         if job.kind is Kind.CORRECTION:
-            raise InvalidState("The job's files may be of this correction.", hint="Undo it, or delete the job.")
+            raise InvalidState("The job's files may come from this correction.", hint="Undo it, or delete the job.")
         self._deletion.delete_job(job, actor=principal.actor)
 
     def _check_replay(self, once: IdempotentRequest | None) -> None:

@@ -124,7 +124,7 @@ class _RateCheck:
 def _save(response: httpcore2.Response, url: httpx2.URL, target: Path, max_bytes: int) -> FetchedFile:
     _check_status(response.status)
     if _header(response, b"content-encoding") not in ("", "identity"):
-        raise SourceMissing("The other side sent the file compressed, although it was asked not to.")
+        raise SourceMissing("The server sent the file compressed, which is not supported.")
     declared = _header(response, b"content-length")
     if declared.isdigit() and int(declared) > max_bytes:
         raise _too_large(max_bytes)
@@ -175,4 +175,4 @@ def translate_errors(deadline: float) -> Iterator[None]:
     except (httpcore2.NetworkError, httpcore2.ProtocolError) as error:
         raise FetchFailed(f"The address cannot be fetched: {str(error) or type(error).__name__}.") from error
     except (httpcore2.UnsupportedProtocol, httpx2.InvalidURL) as error:
-        raise FetchRefused("The address is no URL that can be fetched.") from error
+        raise FetchRefused("The address is not a URL that can be fetched.") from error

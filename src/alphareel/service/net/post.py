@@ -30,7 +30,7 @@ class GuardedPoster:
         except (httpcore2.NetworkError, httpcore2.ProtocolError) as error:
             raise FetchFailed(f"The receiver cannot be reached: {str(error) or type(error).__name__}.") from error
         except (httpcore2.UnsupportedProtocol, httpx2.InvalidURL) as error:
-            raise FetchRefused("The address is no URL that can be reached.") from error
+            raise FetchRefused("The address is not a URL that can be reached.") from error
 
     def _post(self, url: httpx2.URL, headers: Mapping[str, str], body: bytes) -> int:
         check_form(url)

@@ -54,7 +54,7 @@ class GuardedSender:
         except (httpcore2.NetworkError, httpcore2.ProtocolError) as error:
             raise FetchFailed(f"The receiver cannot be reached: {str(error) or type(error).__name__}.") from error
         except (httpcore2.UnsupportedProtocol, httpx2.InvalidURL) as error:
-            raise FetchRefused("The address is no URL that can be reached.") from error
+            raise FetchRefused("The address is not a URL that can be reached.") from error
 
     def _send(
         self, backend: GuardedBackend, url: httpx2.URL, headers: Mapping[str, str], pieces: Iterator[bytes]
