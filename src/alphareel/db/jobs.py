@@ -112,7 +112,7 @@ class JobStore:
         link_uploads(c, new.id, new.uploads)
         if start:
             row = row if new.quote is None else billing.reserve(c, row, new.quote, now=now)
-            self._admission.join(c, row, now=now)
+            self._admission.enqueue_or_wait(c, row, now=now)
         return row
 
     def start_job(
@@ -170,7 +170,7 @@ class JobStore:
                 return None
             self._storage.check(c, row.key_id, 1)
             link_uploads(c, job_id, uploads)
-            self._admission.join(c, row, now=now)
+            self._admission.enqueue_or_wait(c, row, now=now)
             job = self._to_jobs(c, [row])[0]
             idempotency.store_response(c, once, job)
         self._after_commit(job_id, transition)

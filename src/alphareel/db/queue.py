@@ -30,7 +30,7 @@ class QueueAdmission:
     enqueue: Enqueue
     limits: QueueLimits
 
-    def join(self, c: sa.Connection, row: sa.Row[Any], *, now: datetime) -> None:
+    def enqueue_or_wait(self, c: sa.Connection, row: sa.Row[Any], *, now: datetime) -> None:
         """Enqueue a job that was started, or let it wait if its key runs as many jobs as it may.
 
         Raises TooManyJobs, QueueFull; then the caller must not commit.
