@@ -38,8 +38,9 @@ _PROFILE = EncoderProfile(
     container="mp4",
     codec="libx264",
     converter=_Converter,
-    options={"preset": "veryfast", "crf": "16", "g": str(GOP)},
+    options={"preset": "veryfast", "crf": "16", "g": str(2 * GOP), "keyint_min": str(GOP + 1)},
     quality_options={"web": {"crf": "22"}, "master": {"crf": "10"}},
+    gop=GOP,
     container_options={"movflags": "+faststart"},
     verification=VerificationProfile(_inspect, frame_tolerance=1),
 )
