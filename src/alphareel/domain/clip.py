@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from fractions import Fraction
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 AlphaKind: TypeAlias = Literal["none", "straight", "white_is_opaque"]
@@ -139,7 +140,8 @@ class Result:
 
     ``alpha``: "straight" (colors are not premultiplied), "white_is_opaque" (a gray picture) or "none".
     ``source_seconds``, ``source_frames``, ``source_pixels``: how much of the source was processed, with the pixels of
-    each frame. An output of one frame takes as much as a video: all frames are processed to choose it.
+    each frame. An output of one frame takes as much as a video: all frames are processed to choose it. ``recipe``: a
+    hash of everything but the frames and their mattes that the encoded frames depend on.
     """
 
     path: str
@@ -160,3 +162,13 @@ class Result:
     source_seconds: float | None = None
     source_frames: int | None = None
     source_pixels: int | None = None
+    recipe: str | None = None
+
+
+@dataclass(frozen=True)
+class PreviousOutput:
+    """An output of the former revision of a job. ``recipe``, ``frames_lost``: as in its Result."""
+
+    path: Path
+    recipe: str | None = None
+    frames_lost: int = 0

@@ -21,6 +21,7 @@ from alphareel.domain.parsing import parse_outputs as parse_list
 from alphareel.media.join import Join
 from alphareel.media.output_file import EncoderFactory, OutputFile, Target
 from alphareel.media.poster_file import PosterFile
+from alphareel.media.splice import Splicer
 
 PACKAGE, ENTRY_POINTS = "alphareel.media.formats", "alphareel.formats"
 AlphaSupport: TypeAlias = Literal["optional", "required", "unsupported"]
@@ -37,7 +38,8 @@ class Format:
     ``implied_by_suffix``: the suffix alone selects this format. One format of a suffix has it; users select the
     others by name. ``max_side``: largest width or height by quality, pixels; no limit for the qualities left out.
     ``still``: the output is one frame of the run. ``join``: concatenates chunks of an output; None where chunks
-    cannot be concatenated. ``bytes_per_pixel``: typical output size divided by the pixels of its frames; for
+    cannot be concatenated. ``splicer``: replaces frames in a finished output; None where all of it has to be encoded
+    again. ``bytes_per_pixel``: typical output size divided by the pixels of its frames; for
     estimates. ``other_suffixes``: suffixes of other formats that files of this one are commonly named with.
     ``missing``: why this machine cannot write the format, None where it can.
     """
@@ -53,6 +55,7 @@ class Format:
     max_side: Mapping[Quality, int] = field(default_factory=dict)
     still: bool = False
     join: Join | None = None
+    splicer: Splicer | None = None
     bytes_per_pixel: float = 0.1
     other_suffixes: frozenset[str] = frozenset()
     missing: Callable[[], str | None] = lambda: None

@@ -26,6 +26,8 @@ _OPTIONS = {
     "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,asf,mpegts,mpeg,ogg,gif,apng,mxf",
     "protocol_whitelist": "file",
 }
+# Of FFmpeg's libraries: other versions may encode the same frames in other ways.
+LIBRARY_VERSIONS: dict[str, tuple[int, int, int]] = dict(av.library_versions)
 _SUPPORTED_HINT = "Use a video: MP4, MOV, WebM, MKV or AVI."
 _MAX_THREADS = 4  # of a decoder
 _MAX_SIDE = 16384  # pixels, where the caller sets no limit

@@ -3,10 +3,12 @@
 ``run`` is a generator of Progress. Closing it cancels the run and removes its files.
 """
 
+import hashlib
+import json
 import math
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -14,11 +16,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from alphareel import __version__
 from alphareel.domain.budget import check_paid
 from alphareel.domain.clip import Chunk, Clip, EngineFacts, Limits, Progress, Result
 from alphareel.domain.corrections import Correction
 from alphareel.domain.errors import BadVideo, InvalidRequest
 from alphareel.domain.options import LOSSLESS_MATTE, Composition, Options, Output
+from alphareel.domain.options import to_json as options_to_json
 from alphareel.imaging.compositor import Compositor, make_compositor
 from alphareel.imaging.frame import Frame, Matte
 from alphareel.matting import tiers
@@ -32,7 +36,9 @@ from alphareel.media.format import Format, check_format, check_suffix, format_na
 from alphareel.media.image_reader import read_image
 from alphareel.media.output_file import OutputFile, Target
 from alphareel.media.reader import Reader, open_reader
+from alphareel.media.source import LIBRARY_VERSIONS
 from alphareel.media.verify import Verified, verify
+from alphareel.paths import file_sha256
 from alphareel.pipeline.corrections import SubjectSelection, plan_edits
 from alphareel.pipeline.kept_matte import KeptMatte, matte_facts, open_matte
 from alphareel.pipeline.previews import PreviewWriter
@@ -362,7 +368,23 @@ def result_of(
         source_seconds=amount_read.seconds,
         source_frames=amount_read.frames,
         source_pixels=amount_read.pixels,
+        recipe=recipe_of(output.options, engine),
     )
+
+
+def recipe_of(options: Options, engine: EngineFacts) -> str:
+    """The ``Result.recipe`` of an output. A background counts by its content, not by its path."""
+    background = options.background
+    files = [path for path in (background.image_url, background.video_url) if path is not None]
+    portable = replace(options, plate=None, background=replace(background, image_url=None, video_url=None))
+    parts = [
+        __version__,
+        LIBRARY_VERSIONS,
+        options_to_json(portable),
+        asdict(engine),
+        [file_sha256(Path(path)) for path in files],
+    ]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _matte_tags(

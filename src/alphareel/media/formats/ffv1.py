@@ -4,6 +4,7 @@ from alphareel.media.audio import AudioProfile
 from alphareel.media.format import Format
 from alphareel.media.join import join_with
 from alphareel.media.output_file import VerificationProfile
+from alphareel.media.splice import VideoSplicer
 from alphareel.media.verify import inspect_video
 from alphareel.media.video_file import EncoderProfile, planar, video_encoder
 
@@ -27,5 +28,6 @@ FORMAT = Format(
     audio=True,
     encoder=video_encoder(_PROFILE),
     join=join_with(_PROFILE),
+    splicer=VideoSplicer(_PROFILE),
     bytes_per_pixel=0.2,
 )

@@ -15,6 +15,7 @@ from alphareel.imaging.frame import Frame, Plane
 from alphareel.media.format import Format
 from alphareel.media.join import join_with
 from alphareel.media.output_file import Target, VerificationProfile
+from alphareel.media.splice import VideoSplicer
 from alphareel.media.verify import Inspection, inspect_luma
 from alphareel.media.video_file import EncoderProfile, video_encoder
 
@@ -56,5 +57,6 @@ FORMAT = Format(
     implied_by_suffix=False,
     alpha_kind="white_is_opaque",
     join=join_with(_PROFILE),
+    splicer=VideoSplicer(_PROFILE),
     bytes_per_pixel=0.02,
 )

@@ -7,6 +7,7 @@ from alphareel.media.format import Format
 from alphareel.media.join import join_with
 from alphareel.media.output_file import Target
 from alphareel.media.prores import AUDIO, TenBitConverter
+from alphareel.media.splice import VideoSplicer
 from alphareel.media.video_file import EncoderProfile, VideoEncoder
 
 # At 60 dB prores_aw takes a third of the time of prores_ks. Both store the same alpha.
@@ -29,5 +30,6 @@ FORMAT = Format(
     audio=True,
     encoder=_encoder,
     join=join_with(_PROFILE),
+    splicer=VideoSplicer(_PROFILE),
     bytes_per_pixel=0.66,
 )

@@ -4,6 +4,7 @@ from alphareel.media.audio import AudioProfile
 from alphareel.media.format import Format
 from alphareel.media.join import join_with
 from alphareel.media.output_file import GOP
+from alphareel.media.splice import VideoSplicer
 from alphareel.media.video_file import EncoderProfile, planar, video_encoder
 
 _PROFILE = EncoderProfile(
@@ -29,5 +30,6 @@ FORMAT = Format(
     encoder=video_encoder(_PROFILE),
     max_side={"web": 1280},
     join=join_with(_PROFILE),
+    splicer=VideoSplicer(_PROFILE),
     bytes_per_pixel=0.015,
 )

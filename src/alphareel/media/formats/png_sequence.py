@@ -1,7 +1,11 @@
 """PNG sequence: a ZIP of lossless RGBA pictures, frame_000001.png ..., and manifest.json with their timestamps."""
 
 import json
+import shutil
 import zipfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -11,11 +15,14 @@ import numpy as np
 
 from alphareel.domain.errors import BadVideo
 from alphareel.imaging.frame import Frame, Plane
+from alphareel.media.atomic_file import AtomicFile
 from alphareel.media.encoder_input import Pixels, RgbConverter
+from alphareel.media.ffmpeg_errors import translating_write_errors
 from alphareel.media.format import Format
-from alphareel.media.output_file import Target, VerificationProfile
+from alphareel.media.output_file import Target, VerificationProfile, expected_output
 from alphareel.media.png import png_encoder
-from alphareel.media.verify import Inspection
+from alphareel.media.splice import Part
+from alphareel.media.verify import Inspection, Verified, verify
 
 _MANIFEST = "manifest.json"
 _NO_DATE = (1980, 1, 1, 0, 0, 0)  # a fixed date: the same frames give the same file
@@ -108,11 +115,56 @@ class _ZipEncoder:
         return json.dumps(manifest, indent=1)
 
 
+class _ZipSplicer:
+    """A Splicer: each frame is a file of its own."""
+
+    def groups(self, path: Path) -> tuple[int, ...]:
+        return tuple(range(_inspect(path, ()).frames + 1))
+
+    def splice(self, target: Target, previous: Path, parts: Sequence[Part], *, seconds: float) -> Verified:
+        output = AtomicFile(target.path, overwrite=target.overwrite)
+        try:
+            with translating_write_errors(target.path):
+                if parts:
+                    _copy(previous, output.path, parts)
+                else:
+                    shutil.copyfile(previous, output.path)
+            inspection = _inspect(previous, ())
+            expectation = expected_output(
+                target,
+                _ZipEncoder.verification,
+                frames=inspection.frames,
+                seconds=seconds,
+                has_audio=False,
+                samples=(),
+            )
+            verified = verify(output.path, replace(expectation, alpha_error=0.0))
+            output.publish()
+            return verified
+        finally:
+            output.discard()
+
+
+def _copy(previous: Path, path: Path, parts: Sequence[Part]) -> None:
+    """Copy all entries in their order, those of replaced frames from the parts."""
+    with ExitStack() as stack:
+        archive = stack.enter_context(zipfile.ZipFile(previous))
+        new: dict[str, tuple[zipfile.ZipFile, str]] = {}
+        for part in parts:
+            source = stack.enter_context(zipfile.ZipFile(part.path))
+            new |= {_name(part.place.first + n): (source, _name(n)) for n in range(part.place.frames)}
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as target:
+            for name in archive.namelist():
+                source, entry = new.get(name, (archive, name))
+                target.writestr(zipfile.ZipInfo(name, _NO_DATE), source.read(entry))
+
+
 FORMAT = Format(
     name="png_sequence",
     suffix=".zip",
     mime="application/zip",
     audio=False,
     encoder=_ZipEncoder,
+    splicer=_ZipSplicer(),
     bytes_per_pixel=1.0,
 )

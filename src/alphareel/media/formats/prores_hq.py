@@ -7,6 +7,7 @@ from alphareel.media.format import Format
 from alphareel.media.join import join_with
 from alphareel.media.output_file import Target
 from alphareel.media.prores import AUDIO, TenBitConverter
+from alphareel.media.splice import VideoSplicer
 from alphareel.media.video_file import EncoderProfile, VideoEncoder
 
 _PROFILE = EncoderProfile(
@@ -32,5 +33,6 @@ FORMAT = Format(
     encoder=_encoder,
     implied_by_suffix=False,
     join=join_with(_PROFILE),
+    splicer=VideoSplicer(_PROFILE),
     bytes_per_pixel=0.3,
 )

@@ -16,6 +16,7 @@ from alphareel.media.encoder_input import alpha_to_luma, flat_planes, luma_to_al
 from alphareel.media.format import Format
 from alphareel.media.join import join_with
 from alphareel.media.output_file import GOP, Target, VerificationProfile
+from alphareel.media.splice import VideoSplicer
 from alphareel.media.verify import Inspection, inspect_luma
 from alphareel.media.video_file import EncoderProfile, video_encoder
 
@@ -70,5 +71,6 @@ FORMAT = Format(
     alpha_kind="white_is_opaque",
     max_side={"web": 1280},
     join=join_with(_PROFILE),
+    splicer=VideoSplicer(_PROFILE),
     bytes_per_pixel=0.02,
 )
