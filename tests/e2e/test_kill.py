@@ -10,6 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import av
+import cv2
+import numpy as np
 import psutil
 import pytest
 import requests
@@ -58,6 +61,15 @@ class Running(ServiceProcess):
 
     def job(self, job_id: str) -> Any:
         return self.call("GET", f"/v1/jobs/{job_id}")
+
+    def packets(self, output: Any, folder: Path) -> list[bytes]:
+        """What an output has for each frame, with its alpha."""
+        folder.mkdir(exist_ok=True)
+        path = folder / output["name"]
+        path.write_bytes(requests.get(output["url"], timeout=60).content)
+        with av.open(str(path)) as container:
+            packets = [packet for packet in container.demux(video=0) if packet.size]
+            return [bytes(p) + bytes(p.get_sidedata("matroska_block_additional") or b"") for p in packets]
 
     def freeze(self) -> psutil.Process:
         """The child that runs a job, halted once it writes its result, so that no job is too quick for a test."""
@@ -128,6 +140,38 @@ def test_an_export_survives_the_death_of_everything(serve: Callable[..., Running
     assert [output["format"] for output in outputs] == ["webm", "gif", "mov"]
     assert [output["sha256"] for output in outputs[:2]] == [output["sha256"] for output in before]
     assert {output["frames"] for output in outputs} == {250}
+
+
+def test_a_killed_correction_leaves_the_former_files_and_then_copies_what_it_does_not_touch(
+    serve: Callable[..., Running], clip: Path, tmp_path: Path
+) -> None:
+    service = serve()
+    requested = {"video_url": service.upload(clip), "outputs": [{"format": "webm"}, {"format": "mov"}]}
+    job_id = str(service.call("POST", "/v1/jobs", json=requested)["id"])
+    before = service.wait_for_end(job_id)
+    files = [service.packets(output, tmp_path / "before") for output in before["outputs"]]
+    mask = np.zeros((240, 320, 4), np.uint8)
+    mask[60:120, 100:160] = 255
+    cv2.imwrite(str(tmp_path / "mask.png"), mask)
+    correction = {"frame": 240, "mask_url": service.upload(tmp_path / "mask.png")}
+    service.call("POST", f"/v1/jobs/{job_id}/corrections", json=correction)
+    child = service.freeze()
+    assert any((service.data_dir / "work").rglob(".splice-*"))  # where parts of the files are made
+    now = service.job(job_id)
+    assert (now["revision"], [each["sha256"] for each in now["outputs"]]) == (
+        1,
+        [each["sha256"] for each in before["outputs"]],
+    )
+    assert_gone([child, *service.kill()])
+    service = serve()
+    wait_for(lambda: service.job(job_id)["revision"] == 2)
+    for output, former in zip(service.job(job_id)["outputs"], files, strict=True):
+        packets = service.packets(output, tmp_path / "after")
+        changed = [n for n, (one, other) in enumerate(zip(packets, former, strict=True)) if one != other]
+        assert changed
+        assert min(changed) >= 60  # the first group of frames at least is as it was
+        assert 240 in changed
+    assert left_behind(service.data_dir / "work") == []
 
 
 def test_a_long_clip_goes_on_with_the_chunk_that_is_missing(serve: Callable[..., Running], tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Corrections and analyses of jobs: who may ask for them, and what a crash, a failure and undoing leave."""
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +16,11 @@ from alphareel.domain import errors
 from alphareel.service.jobs.deletion import DeletionService
 from alphareel.service.jobs.models import Billing, Job, Kind, Output, Status, StoredMatte
 from alphareel.service.principal import Principal
+from alphareel.service.settings import Settings
+from alphareel.service.worker.inputs import Inputs
+from alphareel.service.worker.job_tasks import JobTasks
+from alphareel.service.worker.remote import LocalBlobs
+from alphareel.service.worker.tasks import task_from_json, task_inputs, task_to_json
 from alphareel.testing.fakes import TINY_MP4, ServiceHarness
 
 CLICK = {"time": 0.2, "points": [{"x": 3, "y": 4, "label": "remove"}]}
@@ -70,6 +76,41 @@ def test_undoing_makes_a_revision_of_the_first_matte(harness: ServiceHarness, ca
     assert current(harness, job).revision == 4
     with pytest.raises(errors.NotFound):
         service.undo(caller, job.id, 1)
+
+
+def test_a_correction_is_made_from_the_files_of_the_revision_before(
+    harness: ServiceHarness, caller: Principal, job: Job
+) -> None:
+    service = harness.services.corrections
+    first = service.create(caller, job.id, CLICK)
+    assert first.task is not None
+    assert job.output is not None
+    assert job.matte is not None
+    assert [each["blob"] for each in first.task["previous"]] == [job.output.blob, job.matte.blob]
+    complete(harness, first)
+    second = service.create(caller, job.id, {**CLICK, "time": 0.3})
+    assert second.task is not None
+    assert [each["blob"] for each in second.task["previous"]] == [
+        f"outputs/{first.id}/1/result.webm",
+        f"mattes/{first.id}/1/m.mkv",
+    ]
+    assert second.task["matte"] == job.matte.blob  # the engine's own
+
+
+def test_a_worker_goes_without_former_files_that_are_gone(
+    harness: ServiceHarness, caller: Principal, job: Job, tmp_path: Path
+) -> None:
+    row = harness.services.corrections.create(caller, job.id, CLICK)
+    assert job.output is not None
+    assert job.matte is not None
+    harness.blobs.blobs.update({job.matte.blob: b"matte", "uploads/source.mp4": b"video"})
+    harness.blobs.blobs.pop(job.output.blob, None)
+    tasks = JobTasks(Inputs(harness.blobs, harness.services.corrections.uploads), Settings())
+    with LocalBlobs(harness.blobs) as opened:
+        task = tasks.run_task(row, tmp_path / "in.mp4", opened, tmp_path, previews=None)
+        assert [None if each is None else each.path.read_bytes() for each in task.previous] == [None, b"matte"]
+        assert task_from_json(json.loads(json.dumps(task_to_json(task)))) == task
+        assert {each.path for each in task.previous if each} <= set(task_inputs(task))
 
 
 def test_a_failed_correction_leaves_the_former_revision_whole(

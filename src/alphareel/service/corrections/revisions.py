@@ -19,6 +19,14 @@ def active_corrections(corrections: Sequence[Job]) -> list[Mapping[str, Any]]:
     return list(max(tasks, key=lambda task: int(task["revision"]))["corrections"]) if tasks else []
 
 
+def previous_outputs(job: Job) -> list[dict[str, Any]]:
+    """The files of the job's current revision, in the order in which the next one makes its own: the matte is last."""
+    if job.matte is None:
+        return []
+    outputs = [{"blob": o.blob, "recipe": o.recipe, "frames_lost": o.frames_lost} for o in job.outputs]
+    return [*outputs, {"blob": job.matte.blob, "frames_lost": outputs[0]["frames_lost"] if outputs else 0}]
+
+
 def check_job(job: Job) -> None:
     """Raise InvalidState for a row that belongs to a job, such as an export."""
     if job.kind is not Kind.JOB:

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from alphareel.domain.corrections import Correction, correction_from_json, correction_to_json, parse_correction
 from alphareel.domain.errors import FieldProblem, InvalidRequest, InvalidState, NotFound
-from alphareel.service.corrections.revisions import active_corrections, check_matte, first_matte
+from alphareel.service.corrections.revisions import (
+    active_corrections,
+    check_matte,
+    first_matte,
+    previous_outputs,
+)
 from alphareel.service.idempotency import IdempotentRequest
 from alphareel.service.jobs import requests
 from alphareel.service.jobs.models import TERMINAL, Job, Kind
@@ -35,7 +40,8 @@ class CorrectionService:
     """A correction, and the undoing of one, is a row of the table of jobs whose ``parent_id`` is the job.
 
     Its ``task`` lists all corrections that then apply, in order, and the job's first matte. So a revision depends on
-    that list alone, and is the same each time it is made.
+    that list alone, and is the same each time it is made. It also names the files of the revision before, from which
+    what is equal is copied.
     """
 
     jobs: JobService
@@ -152,7 +158,13 @@ class CorrectionService:
             test=scenario_to_json(Scenario("success", _TEST_SECONDS)) if job.test is not None else None,
             kind=Kind.CORRECTION,
             parent_id=job.id,
-            task={**own, "corrections": [dict(each) for each in active], "revision": job.revision, **matte},
+            task={
+                **own,
+                "corrections": [dict(each) for each in active],
+                "revision": job.revision,
+                "previous": previous_outputs(job),
+                **matte,
+            },
             guard=check_unchanged,
         )
         return self.store.add_job(new, start=True, actor=principal.actor, once=once)

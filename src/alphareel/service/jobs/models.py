@@ -98,6 +98,8 @@ class Output:
     source_frames: int | None = None
     #: Pixels of one frame of the source.
     source_pixels: int | None = None
+    #: Of the result, which says whether a later revision may copy what is equal.
+    recipe: str | None = None
     #: An OutputDelivery in its JSON form; None where the client gave no target.
     delivery: Mapping[str, Any] | None = None
 

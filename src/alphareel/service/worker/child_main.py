@@ -47,6 +47,7 @@ from alphareel.service.worker.tasks import (
 )
 
 _REFRESH_SECONDS = 100.0
+_PIPELINE, _SPLICE_PIPELINE = "alphareel.pipeline.run", "alphareel.pipeline.splice"
 _MEMORY_WORDS = ("bad_alloc", "cannot allocate memory", "failed to allocate memory", "insufficient memory")
 
 
@@ -152,8 +153,9 @@ def _perform(task: ChildTask) -> Iterator[ChildEvent]:
 
 
 def _run(task: RunTask) -> Iterator[ChildEvent]:
-    pipeline = importlib.import_module(task.pipeline)
-    optional: dict[str, Any] = {}
+    is_spliced = bool(task.previous) and task.pipeline == _PIPELINE
+    pipeline = importlib.import_module(_SPLICE_PIPELINE if is_spliced else task.pipeline)
+    optional: dict[str, Any] = {"previous": task.previous} if is_spliced else {}
     if task.chunk is not None:
         optional["chunk"] = task.chunk
     if task.matte is not None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from alphareel.domain import options as domain
+from alphareel.domain.clip import PreviousOutput
 from alphareel.domain.errors import NotFound, StorageFailed
 from alphareel.domain.options import LOSSLESS_MATTE, Options
 from alphareel.service.billing.credits import paid_seconds
@@ -49,6 +51,7 @@ class JobTasks:
             previews=previews,
             matte=self._matte(job, opened),
             corrections=self._corrections(job, opened),
+            previous=self._previous(job, opened),
             paid_seconds=paid_seconds(job),
             pipeline=self._settings.worker.pipeline,
         )
@@ -64,6 +67,17 @@ class JobTasks:
         corrections = (job.task or {}).get("corrections", ())
         ready = ({name: value for name, value in each.items() if name != "number"} for each in corrections)
         return tuple(each if "mask" not in each else {**each, "mask": str(paths[each["mask"]])} for each in ready)
+
+    def _previous(self, job: Job, opened: LocalBlobs) -> tuple[PreviousOutput | None, ...]:
+        """The files of the revision that a correction follows, as local ones; None for those that are gone."""
+
+        def local(values: Mapping[str, Any]) -> PreviousOutput | None:
+            with suppress(NotFound):
+                path = opened.open(str(values["blob"]))
+                return PreviousOutput(path, values.get("recipe"), int(values.get("frames_lost", 0)))
+            return None
+
+        return tuple(map(local, (job.task or {}).get("previous", ())))
 
     def proof_task(self, job: Job, source: Path, folder: Path) -> ProofTask:
         """Make the sheet of a proof in ``folder``."""

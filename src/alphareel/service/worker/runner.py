@@ -310,7 +310,7 @@ class Worker:
         return self._publisher.store_analysis(job, task, analysis)
 
     def _run_or_split(self, job: Job, task: RunTask, opened: LocalBlobs, reporter: ProgressReporter) -> RunResult:
-        if not self._settings.worker.chunk_seconds or task.corrections:
+        if not self._settings.worker.chunk_seconds or task.corrections or task.previous:
             return self._run(job, task, opened, reporter)
         only_plan = self._remote is not None and self._remote.are_wanted(task)
         with self._child_span() as record, nullcontext() if only_plan else self._slot(reporter):

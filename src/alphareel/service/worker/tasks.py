@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from alphareel.domain.clip import Chunk, EngineFacts, Limits
+from alphareel.domain.clip import Chunk, EngineFacts, Limits, PreviousOutput
 from alphareel.domain.options import Options, Output, from_json, to_json
 from alphareel.service.worker.events import InvalidMessage, RunResult, event_from_json, event_to_json
 
@@ -32,6 +32,8 @@ class RunTask:
     matte: Path | None = None
     #: Corrections of that matte, in their JSON form, with local paths of masks.
     corrections: tuple[Mapping[str, Any], ...] = ()
+    #: The files of the revision before, in the order of the outputs: what is equal in them is copied. Empty for none.
+    previous: tuple[PreviousOutput | None, ...] = ()
     #: How much of the source may be processed; None for all of it.
     paid_seconds: float | None = None
     #: Keep as few frames in memory as possible.
@@ -151,7 +153,14 @@ def task_inputs(task: ChildTask) -> tuple[Path, ...]:
         case RunTask():
             matte = () if task.matte is None else (task.matte,)
             masks = (Path(str(each["mask"])) for each in task.corrections if "mask" in each)
-            return (task.source, *matte, *masks, *(path for output in task.outputs for path in _paths(output.options)))
+            previous = (each.path for each in task.previous if each is not None)
+            return (
+                task.source,
+                *matte,
+                *masks,
+                *previous,
+                *(path for output in task.outputs for path in _paths(output.options)),
+            )
         case ProofTask():
             return (task.source, *_paths(task.options))
         case AnalyzeTask():
@@ -176,7 +185,9 @@ def with_inputs(task: RunTask, paths: Mapping[Path, Path]) -> RunTask:
     corrections = tuple(
         {**each, "mask": str(paths[Path(str(each["mask"]))])} if "mask" in each else each for each in task.corrections
     )
-    return replace(task, source=paths[task.source], matte=matte, outputs=outputs, corrections=corrections)
+    previous = tuple(None if each is None else replace(each, path=paths[each.path]) for each in task.previous)
+    moved_task = replace(task, source=paths[task.source], matte=matte, outputs=outputs, corrections=corrections)
+    return replace(moved_task, previous=previous)
 
 
 def _paths(options: Options) -> Iterator[Path]:
@@ -217,6 +228,9 @@ def task_to_json(task: ChildTask) -> dict[str, Any]:  # noqa: PLR0911 - one for 
                 "matte": _text(task.matte),
                 "models_dir": _text(task.models_dir),
                 "previews": _text(task.previews),
+                "previous": [
+                    None if each is None else {**asdict(each), "path": str(each.path)} for each in task.previous
+                ],
             }
         case SplitTask():
             return {
@@ -323,6 +337,10 @@ def task_from_json(values: dict[str, Any]) -> ChildTask:  # noqa: PLR0911 - one 
             "corrections": tuple(values["corrections"]),
             "engines": None if values["engines"] is None else tuple(values["engines"]),
             "previews": _path(values["previews"]),
+            "previous": tuple(
+                None if each is None else PreviousOutput(**{**each, "path": Path(each["path"])})
+                for each in values["previous"]
+            ),
             "chunk": None if values["chunk"] is None else Chunk(**values["chunk"]),
         }
     )
