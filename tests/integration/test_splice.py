@@ -185,7 +185,7 @@ def test_a_former_file_that_does_not_fit_is_not_used(revisions, tmp_path, case):
     made = revisions.splice(f"unfit {case}", [webm, matte], revisions.corrections, ["webm", "lossless_matte"])
     assert packets(made["webm"].path) == packets(revisions.whole["webm"].path)
     assert packets(made["lossless_matte"].path) == packets(revisions.whole["lossless_matte"].path)
-    assert {path.suffix for path in (revisions.folder / f"unfit {case}").iterdir()} == {".webm", ".mkv"}
+    assert {path.name for path in (revisions.folder / f"unfit {case}").iterdir()} == {"webm.webm", "lossless_matte.mkv"}
 
 
 def test_without_the_former_matte_all_is_encoded(revisions):

@@ -48,7 +48,6 @@ from alphareel.telemetry.logging import get_logger
 
 _LEAD = 2  # frames read before those that are wanted: deinterlacing looks at them
 _REPORT_SECONDS = 0.2
-_PARTS = "parts"  # a folder
 # Of the progress: the corrected matte; the outputs that are spliced, where there are others; all, until verified.
 _MATTE_SHARE, _SPLICED_SHARE, _MAX_SHARE = 0.2, 0.5, 0.99
 
@@ -129,7 +128,7 @@ class _Item:
 
 @dataclass(frozen=True)
 class _Revision:
-    """What a revision is made of. ``ticks``: timestamps of all frames. ``folder``: for new files."""
+    """What a revision is made of. ``ticks``: timestamps of all frames. ``folder``: for parts of the outputs."""
 
     source: Path
     clip: Clip
@@ -160,8 +159,14 @@ class _Revision:
         return [bisect_left(self.ticks, tick) for tick in sorted(ticks)]
 
     def new_path(self, output: Output) -> Path:
-        """Where an output is written before it is published."""
-        return self.folder / output.path.name
+        """Where an output is written before it is published: beside it, because files may not move between folders."""
+        number = [each.path for each in self.outputs].index(output.path)
+        return output.path.parent / f"{self.folder.name}-{number}{output.path.suffix}"
+
+    def discard(self) -> None:
+        """Delete outputs that were not published."""
+        for output in self.outputs:
+            self.new_path(output).unlink(missing_ok=True)
 
     def open_matte(self, path: Path, stack: ExitStack, *, start: Fraction, edit: EditAlpha | None) -> KeptMatte:
         return open_matte(path, self.clip, self.models_dir, self.threads, stack, start=start, edit=edit)
@@ -207,10 +212,11 @@ def _open_revision(
     if not any(item.output.options.output_format == LOSSLESS_MATTE for item in items):
         raise BadVideo("The matte of the revision before is not there.")
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=".splice-", dir=outputs[0].path.parent))
-    (Path(folder) / _PARTS).mkdir()
-    return _Revision(
+    revision = _Revision(
         source, clip, index.pts, index.end, matte, outputs, items, limits, models_dir, threads, Path(folder)
     )
+    stack.callback(revision.discard)
+    return revision
 
 
 def _splice(
@@ -415,7 +421,7 @@ class _PartWriter:
             compose = open_compositor(output.options, revision.clip, revision.limits, output_format, stack)
             for place, own in groupby(entries, key=lambda entry: wanted.range_of(entry[0])):
                 assert place is not None, "only wanted frames are handed over"
-                path = revision.folder / _PARTS / f"{place.first}-{output.path.name}"
+                path = revision.folder / f"{place.first}-{output.path.name}"
                 parts.append(Part(path, place))
                 self._write_part(replace(output, path=path), compose, place, (matte for _, matte in own))
         return parts
