@@ -201,3 +201,16 @@ def test_a_choice_of_subjects_is_encoded_as_a_whole(revisions):
     ]
     made = revisions.splice("subjects", previous, choice, ["webm", "lossless_matte"])
     assert packets(made["webm"].path) == packets(revisions.first["webm"].path)
+
+
+def test_a_correction_that_is_given_up_leaves_nothing(revisions, tmp_path):
+    outputs = outputs_in(tmp_path / "given up", ["webm", "lossless_matte"])
+    previous = [
+        PreviousOutput(Path(revisions.first[n].path), revisions.first[n].recipe) for n in ("webm", "lossless_matte")
+    ]
+    steps = splice.run(
+        revisions.clip, outputs, previous=previous, matte=revisions.matte, corrections=revisions.corrections
+    )
+    next(steps)
+    steps.close()
+    assert list((tmp_path / "given up").iterdir()) == []

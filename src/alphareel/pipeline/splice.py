@@ -7,14 +7,14 @@ import tempfile
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
 from itertools import chain, groupby
 from pathlib import Path
 
-from alphareel.domain.clip import Chunk, Clip, Limits, PreviousOutput, Progress, Result
+from alphareel.domain.clip import Chunk, Clip, EngineFacts, Limits, PreviousOutput, Progress, Result
 from alphareel.domain.corrections import Correction
 from alphareel.domain.errors import BadVideo, InternalError, VerificationFailed
 from alphareel.domain.options import LOSSLESS_MATTE, Output
@@ -135,6 +135,7 @@ class _Revision:
     ticks: tuple[int, ...]
     end: int
     first_matte: Path
+    engine: EngineFacts
     outputs: Sequence[Output]
     items: Sequence[_Item]
     limits: Limits
@@ -155,8 +156,11 @@ class _Revision:
         return float(self.end * self.clip.time_base)
 
     def numbers(self, ticks: Iterable[int]) -> list[int]:
-        """The frames with these timestamps."""
-        return [bisect_left(self.ticks, tick) for tick in sorted(ticks)]
+        """The frames with these timestamps. Raises BadVideo when there is none."""
+        found = [bisect_left(self.ticks, tick) for tick in sorted(ticks)]
+        if [self.ticks[number] for number in found if number < len(self.ticks)] != sorted(ticks):
+            raise BadVideo("The frames of the source have other timestamps than its packets.")
+        return found
 
     def new_path(self, output: Output) -> Path:
         """Where an output is written before it is published: beside it, because files may not move between folders."""
@@ -213,7 +217,18 @@ def _open_revision(
         raise BadVideo("The matte of the revision before is not there.")
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=".splice-", dir=outputs[0].path.parent))
     revision = _Revision(
-        source, clip, index.pts, index.end, matte, outputs, items, limits, models_dir, threads, Path(folder)
+        source=source,
+        clip=clip,
+        ticks=index.pts,
+        end=index.end,
+        first_matte=matte,
+        engine=kept.facts.engine,
+        outputs=outputs,
+        items=items,
+        limits=limits,
+        models_dir=models_dir,
+        threads=threads,
+        folder=Path(folder),
     )
     stack.callback(revision.discard)
     return revision
@@ -284,10 +299,8 @@ def _result(revision: _Revision, item: _Item, verified: Verified) -> Result:
     output_format = format_named(item.output.options.output_format)
     clip = revision.clip
     amount = AmountRead(revision.seconds, len(revision.ticks), clip.width * clip.height, item.previous.frames_lost)
-    with ExitStack() as stack:
-        engine = revision.open_matte(revision.first_matte, stack, start=Fraction(0), edit=None).facts.engine
     warnings = (*item.output.options.warnings(), *losses(output_format, clip))
-    return result_of(item.output, output_format, verified, engine, amount, warnings=warnings)
+    return result_of(item.output, output_format, verified, revision.engine, amount, warnings=warnings)
 
 
 def _publish(revision: _Revision, *, overwrite: bool) -> None:
@@ -348,12 +361,13 @@ class _PartWriter:
                 for each in wanted
             ]
             for wanted_range in ranges:
-                for made in self._read(wanted_range, matte, edit, wanted, writers):
-                    self.done += 1
-                    self.share += share_per_frame
-                    if time.perf_counter() - self._reported >= _REPORT_SECONDS:
-                        self._reported = time.perf_counter()
-                        yield self.previews.update(self.report(), made) if self.previews else self.report()
+                with closing(self._read(wanted_range, matte, edit, wanted, writers)) as mattes:
+                    for made in mattes:
+                        self.done += 1
+                        self.share += share_per_frame
+                        if time.perf_counter() - self._reported >= _REPORT_SECONDS:
+                            self._reported = time.perf_counter()
+                            yield self.previews.update(self.report(), made) if self.previews else self.report()
             for writer in writers:
                 writer.end()
             parts = [writer.result() for writer in writers]
@@ -380,7 +394,7 @@ class _PartWriter:
         edit: EditAlpha | None,
         wanted: Sequence[_OutputRanges],
         writers: Sequence[BackgroundConsumer[_Entry, list[Part]]],
-    ) -> Iterator[Matte]:
+    ) -> Generator[Matte, None, None]:
         """Hand the frames of the range to the writers that want them, and pass them on."""
         revision, ticks = self.revision, self.revision.ticks
         clip, number = revision.clip, wanted_range.first
