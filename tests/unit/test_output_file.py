@@ -5,6 +5,8 @@ import errno
 import os
 import stat
 from fractions import Fraction
+from types import SimpleNamespace
+from typing import Any
 
 import av
 import av.error
@@ -21,6 +23,7 @@ from alphareel.media.ffmpeg_errors import read_error, translating_read_errors, t
 from alphareel.media.formats.gif import COLORS, make_palette
 from alphareel.media.output_file import GOP, AlphaSampler
 from alphareel.media.png import encode_with_ffmpeg, png_encoder
+from alphareel.media.verify import _nearest
 
 BLACK = (16, 128, 128)
 ALL_FFMPEG_ERRORS = [
@@ -244,3 +247,9 @@ def test_importing_alphareel_does_not_change_the_log_level_of_ffmpeg():
     # any other value deadlocks multithreaded decoders on damaged files
     assert av.logging.get_level() is None
     assert "AV_LOG_FORCE_NOCOLOR" not in os.environ
+
+
+def test_a_sample_is_found_behind_frames_with_the_same_rounded_timestamp():
+    frames: list[Any] = [SimpleNamespace(pts=pts) for pts in (0, 33, 33, 66, 100, 133)]
+    assert _nearest(iter(frames), Fraction(1001, 10)).pts == 100
+    assert _nearest(iter(frames), Fraction(33)) is frames[1]

@@ -201,9 +201,10 @@ def _nearest(frames: Iterator[av.VideoFrame], tick: Fraction) -> av.VideoFrame |
         if frame.pts is None:
             continue
         distance = abs(frame.pts - tick)
-        if nearest is not None and distance >= min_distance:
+        if nearest is not None and distance > min_distance:
             break
-        nearest, min_distance = frame, distance
+        if nearest is None or distance < min_distance:  # of frames with the same rounded timestamp the first
+            nearest, min_distance = frame, distance
     return nearest
 
 
