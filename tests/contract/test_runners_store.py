@@ -181,6 +181,19 @@ def test_only_a_runner_that_was_seen_lately_counts(store, runner, clock):
     assert store.living("1") == ()
 
 
+def test_a_runner_is_away_once_it_was_not_seen_for_a_minute(store, runner, clock):
+    admin = RunnerAdmin(store, clock)
+    states = [admin.list_runners()[0].state]
+    store.note_runner(runner.id, slots=1, engines=ENGINES, version="1")
+    states.append(admin.list_runners()[0].state)
+    store.add_task(task())
+    lease(store, runner)
+    states.append(admin.list_runners()[0].state)
+    clock.advance(seconds=LIVE.total_seconds())
+    states.append(admin.list_runners()[0].state)
+    assert states == ["new", "idle", "working", "away"]
+
+
 def test_open_tasks_are_counted_by_who_waits(store, runner, database, clock):
     ExecutorStore(database, clock=clock).add_executor("worker 2", home="")
     store.add_task(task("a"))

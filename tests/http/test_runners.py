@@ -94,6 +94,29 @@ def test_operators_create_list_and_revoke(operator, created, runner):
     assert actions[:2] == ["runners.revoke", "runners.create"]
 
 
+def test_operators_see_what_each_runner_does(operator, created, runner, waiting, harness):
+    def shown():
+        listed = {item["id"]: item for item in operator.get("/v1/admin/runners").json()["items"]}[created["id"]]
+        return listed["state"], listed["tasks"]
+
+    assert (created["state"], created["tasks"]) == ("new", [])
+    assert shown() == ("new", [])
+    lease = {"lease": leased(runner)["lease"]}
+    assert shown() == ("working", [{"job_id": "job_1", "engine": "builtin", "progress": 0.0}])
+    runner.post("/v1/runners/tasks/task_1/progress", json={**lease, "share": 0.4567})
+    assert shown()[1][0]["progress"] == 45.7
+    runner.post("/v1/runners/tasks/task_1/release", json=lease)
+    assert shown() == ("idle", [])
+    runner.post("/v1/runners/lease", json={**BODY, "slots": 0})
+    assert shown() == ("away", [])
+    operator.post(f"/v1/admin/runners/{created['id']}/revoke")
+    assert shown() == ("revoked", [])
+    for is_done in (True, True, False):
+        waiting.count_task(created["id"], is_done=is_done)
+    counted = {item["id"]: item for item in operator.get("/v1/admin/runners").json()["items"]}[created["id"]]
+    assert (counted["tasks_done"], counted["tasks_failed"]) == (2, 1)
+
+
 @pytest.mark.parametrize("name", ["", "   ", "a\nb", "x" * 201, 7, None])
 def test_a_bad_name_is_refused(operator, name):
     assert code(operator.post("/v1/admin/runners", json={"name": name})) == (400, "invalid_request")

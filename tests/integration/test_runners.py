@@ -132,6 +132,10 @@ class Stage:
             runner, task.id, lease=task.lease, event=event_to_values(RunResult(tuple(results), {"matte": 1.0}))
         )
 
+    def counts(self):
+        """(done, failed) tasks of each runner."""
+        return [(runner.tasks_done, runner.tasks_failed) for runner in self.store.runners()]
+
     def fail(self, runner, task, code="invalid_video"):
         event = {"event": "error", "code": code, "message": "It is no video.", "hint": ""}
         self.service.complete(runner, task.id, lease=task.lease, event=event)
@@ -175,6 +179,7 @@ def test_a_free_runner_gets_the_task_and_nothing_of_this_machine(stage, made):
     assert (stage.folder / "result.webm").read_bytes() == data
     assert stage.here == []
     assert stage.store.task(task.id) is None
+    assert stage.counts() == [(1, 0)]
     assert not any(key.startswith("returned/") for key in stage.harness.blobs.blobs)
 
 
@@ -195,6 +200,7 @@ def test_a_lease_that_is_not_renewed_is_taken_back_and_blamed_on_nobody(harness,
     assert not stage.service.renew(runner, task.id, lease=task.lease, progress=None)
     with pytest.raises(NotFound):
         stage.fail(runner, task)
+    assert stage.counts() == [(0, 1)]
 
 
 def test_a_renewed_lease_is_kept(harness, tmp_path, clip):
@@ -228,6 +234,7 @@ def test_three_failures_are_enough(harness, tmp_path, clip):
     for runner in runners[:3]:
         stage.fail(runner, stage.lease(runner), "worker_crashed")
     assert result() == RunResult(())
+    assert sorted(stage.counts()) == [(0, 0), (0, 1), (0, 1), (0, 1)]
     assert len(stage.here) == 1
 
 
@@ -257,6 +264,7 @@ def test_what_the_only_runner_gives_back_again_and_again_runs_here(harness, tmp_
         task = stage.lease(runner)
         stage.service.release(runner, task.id, lease=task.lease)
     assert result() == RunResult(())
+    assert stage.counts() == [(0, 0)]
     assert len(stage.here) == 1
 
 

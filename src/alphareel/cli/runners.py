@@ -29,13 +29,14 @@ def create(name: str, /) -> None:
 
 @app.command(name="list")
 def list_runners() -> None:
-    """List every runner: whether it is revoked, when it was last seen, its slots and its engines."""
-    table = Table("id", "name", "state", "last seen", "slots", "engines")
+    """List every runner: its state, when it was last seen, its slots, what it did, and its engines."""
+    table = Table("id", "name", "state", "last seen", "slots", "done", "failed", "engines")
     with _runner_admin() as (admin, _):
-        for runner in admin.list_runners():
+        for status in admin.list_runners():
+            runner = status.runner
             seen = runner.last_seen_at.isoformat(timespec="seconds") if runner.last_seen_at else "never"
-            state = "revoked" if runner.revoked_at else "valid"
-            table.add_row(runner.id, runner.name, state, seen, str(runner.slots), ", ".join(runner.engines))
+            counts = map(str, (runner.slots, runner.tasks_done, runner.tasks_failed))
+            table.add_row(runner.id, runner.name, status.state, seen, *counts, ", ".join(runner.engines))
     Console(highlight=False, markup=False).print(table)
 
 

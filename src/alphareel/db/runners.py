@@ -12,7 +12,15 @@ from alphareel.db.database import Database
 from alphareel.db.tables import executors, runner_tasks, runners
 from alphareel.service.api_keys.models import AuditContext
 from alphareel.service.ports import Clock
-from alphareel.service.runners.models import LIVE, MAX_RELEASES, ReturnedFile, Runner, RunnerTask, TaskState
+from alphareel.service.runners.models import (
+    LIVE,
+    MAX_RELEASES,
+    LeasedTask,
+    ReturnedFile,
+    Runner,
+    RunnerTask,
+    TaskState,
+)
 
 _LOOKED_AT = 50  # waiting tasks that one look considers, the oldest first
 
@@ -85,6 +93,22 @@ class RunnerStore:
         counted = sa.select(runner_tasks.c.executor_id, sa.func.count()).where(is_open, _HAS_EXECUTOR)
         with self._database.read() as c:
             return {row[0]: int(row[1]) for row in c.execute(counted.group_by(runner_tasks.c.executor_id))}
+
+    def leased_tasks(self) -> tuple[LeasedTask, ...]:
+        """What runners work on, the oldest task first."""
+        columns = (runner_tasks.c.runner_id, runner_tasks.c.job_id, runner_tasks.c.engine, runner_tasks.c.progress)
+        leased = sa.select(*columns).where(runner_tasks.c.state == TaskState.LEASED, _HAS_EXECUTOR)
+        with self._database.read() as c:
+            rows = c.execute(leased.order_by(runner_tasks.c.created_at, runner_tasks.c.id)).all()
+        return tuple(
+            LeasedTask(row.runner_id, row.job_id, row.engine, (row.progress or {}).get("share", 0.0)) for row in rows
+        )
+
+    def count_task(self, runner_id: str, *, is_done: bool) -> None:
+        """Count a task that the runner did, or failed at."""
+        column = runners.c.tasks_done if is_done else runners.c.tasks_failed
+        with self._database.write() as c:
+            c.execute(sa.update(runners).where(runners.c.id == runner_id).values({column: column + 1}))
 
     def add_task(self, task: RunnerTask) -> None:
         """Let a runner do it. Removes what dead executors waited for."""

@@ -351,6 +351,8 @@ runners = sa.Table(
     sa.Column("slots", sa.Integer, nullable=False, server_default="0"),
     sa.Column("engines", sa.JSON, nullable=False),
     sa.Column("version", sa.String(64), nullable=False, server_default=""),
+    sa.Column("tasks_done", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("tasks_failed", sa.Integer, nullable=False, server_default="0"),
 )
 
 # A row lives as long as a worker process waits for the task. The holder of ``lease`` may end it; ``beat`` counts

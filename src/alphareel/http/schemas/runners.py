@@ -24,6 +24,14 @@ class RunnerCreate(RequestBody):
     )
 
 
+class LeasedTask(Schema):
+    """What a runner works on: a job, or a chunk of it."""
+
+    job_id: str
+    engine: str
+    progress: float = Field(description="Percent of the task.")
+
+
 class Runner(Schema):
     """A runner without its token."""
 
@@ -35,11 +43,28 @@ class Runner(Schema):
     slots: int = Field(description="Tasks that it takes at a time, as it last reported.")
     engines: list[str] = Field(description="What it can run, as it last reported.")
     version: str = Field(description="Its version of alphareel, as it last reported.")
+    state: models.RunnerState = Field(
+        description="`new`: it never joined. `away`: it stopped, or was not seen for a minute."
+    )
+    tasks: list[LeasedTask] = Field(description="What it works on.")
+    tasks_done: int = Field(description="Tasks that it did: jobs, or chunks of long ones.")
+    tasks_failed: int = Field(description="Tasks that it failed at or lost. They ran elsewhere.")
 
     @classmethod
-    def of(cls, runner: models.Runner, **more: Any) -> Self:
+    def of(cls, status: models.RunnerStatus, **more: Any) -> Self:
         names = ("id", "name", "created_at", "revoked_at", "last_seen_at", "slots", "version")
-        return cls(engines=list(runner.engines), **{name: getattr(runner, name) for name in names}, **more)
+        counts = ("tasks_done", "tasks_failed")
+        runner = status.runner
+        return cls(
+            engines=list(runner.engines),
+            state=status.state,
+            tasks=[
+                LeasedTask(job_id=task.job_id, engine=task.engine, progress=round(100 * task.share, 1))
+                for task in status.tasks
+            ],
+            **{name: getattr(runner, name) for name in (*names, *counts)},
+            **more,
+        )
 
 
 class UpdatedRunner(Runner):
@@ -51,7 +76,7 @@ class CreatedRunner(UpdatedRunner):
 
     @classmethod
     def from_new(cls, new: models.NewRunner) -> Self:
-        return cls.of(new.runner, token=new.token)
+        return cls.of(models.RunnerStatus.at(new.runner.created_at, new.runner), token=new.token)
 
 
 class RunnerList(Schema):

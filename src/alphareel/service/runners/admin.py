@@ -11,7 +11,7 @@ from alphareel.domain.errors import NotFound
 from alphareel.service.api_keys.admin import Operator, check_text
 from alphareel.service.api_keys.service import digest
 from alphareel.service.ports import Clock
-from alphareel.service.runners.models import NewRunner, Runner
+from alphareel.service.runners.models import NewRunner, Runner, RunnerStatus
 
 if TYPE_CHECKING:
     from alphareel.db.runners import RunnerStore
@@ -34,13 +34,17 @@ class RunnerAdmin:
         made = self._store.add_runner(runner, secret_sha256=digest(token), act=operator.act("runners.create"))
         return NewRunner(made, token)
 
-    def list_runners(self) -> tuple[Runner, ...]:
+    def list_runners(self) -> tuple[RunnerStatus, ...]:
         """Every runner, revoked ones included, oldest first."""
-        return self._store.runners()
+        now, leased = self._clock.now(), self._store.leased_tasks()
+        return tuple(
+            RunnerStatus.at(now, runner, tuple(task for task in leased if task.runner_id == runner.id))
+            for runner in self._store.runners()
+        )
 
-    def revoke(self, operator: Operator, runner_id: str) -> Runner:
+    def revoke(self, operator: Operator, runner_id: str) -> RunnerStatus:
         """End a runner's token and its leases at once: its tasks run elsewhere. Raises NotFound."""
         runner = self._store.revoke(runner_id, act=operator.act("runners.revoke"))
         if runner is None:
             raise NotFound("There is no runner with this ID.", hint="List the runners.")
-        return runner
+        return RunnerStatus.at(self._clock.now(), runner)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
 LIVE = timedelta(seconds=60)
 """A runner that was not seen for so long gets no work."""
@@ -23,9 +23,21 @@ class TaskState(StrEnum):
     ENDED = "ended"
 
 
+class RunnerState(StrEnum):
+    NEW = "new"
+    IDLE = "idle"
+    WORKING = "working"
+    AWAY = "away"
+    REVOKED = "revoked"
+
+
 @dataclass(frozen=True)
 class Runner:
-    """A runner without its token, of which only the SHA-256 is stored. ``slots``, ``engines``: as it last reported."""
+    """A runner without its token, of which only the SHA-256 is stored. ``slots``, ``engines``: as it last reported.
+
+    ``tasks_done``: tasks whose result was verified. ``tasks_failed``: those that ended otherwise while it held them,
+    unless nobody waited for them any more or it gave them back.
+    """
 
     id: str
     name: str
@@ -35,6 +47,39 @@ class Runner:
     slots: int = 0
     engines: tuple[str, ...] = ()
     version: str = ""
+    tasks_done: int = 0
+    tasks_failed: int = 0
+
+
+@dataclass(frozen=True)
+class LeasedTask:
+    """What a runner works on. ``share``: how much of it is done, 0 to 1."""
+
+    runner_id: str
+    job_id: str
+    engine: str
+    share: float
+
+
+@dataclass(frozen=True)
+class RunnerStatus:
+    """A runner as it is now, with the tasks that it holds."""
+
+    runner: Runner
+    tasks: tuple[LeasedTask, ...]
+    state: RunnerState
+
+    @classmethod
+    def at(cls, now: datetime, runner: Runner, tasks: tuple[LeasedTask, ...] = ()) -> Self:
+        if runner.revoked_at is not None:
+            state = RunnerState.REVOKED
+        elif runner.last_seen_at is None:
+            state = RunnerState.NEW
+        elif not runner.slots or now - runner.last_seen_at >= LIVE:
+            state = RunnerState.AWAY
+        else:
+            state = RunnerState.WORKING if tasks else RunnerState.IDLE
+        return cls(runner, tasks, state)
 
 
 @dataclass(frozen=True)

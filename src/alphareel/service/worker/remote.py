@@ -74,11 +74,12 @@ class RemoteTimes:
 
 
 class RunnerFailed(Exception):
-    """The runner did not do the task; ``runner_id``: the one that must not get it again."""
+    """The runner did not do the task, and must not get it again unless that is ``is_forgiven``."""
 
-    def __init__(self, reason: str, runner_id: str | None = None) -> None:
+    def __init__(self, reason: str, runner_id: str | None = None, *, is_forgiven: bool = False) -> None:
         super().__init__(reason)
         self.runner_id = runner_id
+        self.is_forgiven = is_forgiven
 
 
 class RemoteTasks:
@@ -165,7 +166,8 @@ class RemoteTasks:
                 get_logger(__name__).warning(
                     "runner failed", task=row.id, reason=str(failure), runner=failure.runner_id
                 )
-                if failure.runner_id is not None:
+                self._count(failure.runner_id, is_done=False)
+                if failure.runner_id is not None and not failure.is_forgiven:
                     refused.append(failure.runner_id)
                 continue
             finally:
@@ -205,6 +207,7 @@ class RemoteTasks:
         except (AlphareelError, OSError) as error:
             raise RunnerFailed(str(error), runner_id) from error
         get_logger(__name__).info("runner made the task", task=ended.id, runner=runner_id)
+        self._count(runner_id, is_done=True)
         return verified
 
     def _wait(self, row: RunnerTask, limits: ResourceLimits, tick: Tick) -> RunnerTask | None:
@@ -233,7 +236,7 @@ class RemoteTasks:
                     return None
             elif watch.is_silent(current):
                 if self._store.take_back(row.id, lease=current.lease or "", beat=current.beat):
-                    raise RunnerFailed("its lease was not renewed")
+                    raise RunnerFailed("its lease was not renewed", current.runner_id, is_forgiven=True)
             elif (problem := watch.problem()) is not None:
                 raise RunnerFailed(problem, current.runner_id)
             elif not is_logged:
@@ -241,6 +244,11 @@ class RemoteTasks:
                 get_logger(__name__).info("runner has the task", task=row.id, runner=current.runner_id)
             tick(watch.news())
             time.sleep(self._times.poll)
+
+    def _count(self, runner_id: str | None, *, is_done: bool) -> None:
+        if runner_id is not None:
+            with suppress(Unavailable):
+                self._store.count_task(runner_id, is_done=is_done)
 
     def _take_slot(self, row: RunnerTask) -> bool:
         if not self._slots.acquire(blocking=False):
