@@ -273,7 +273,7 @@ def test_an_operator_makes_a_key_and_reads_the_settings(page):
     page.click("text=Create a key")
     page.wait_for_selector("code:has-text('ar_live_')")
     check_accessibility(page)
-    for tab in ("Usage", "Credits", "Engines", "Health", "Audit log"):
+    for tab in ("Runners", "Usage", "Credits", "Engines", "Health", "Audit log"):
         page.click(f"role=tab[name='{tab}']")
         page.wait_for_timeout(100)
         check_accessibility(page)
@@ -281,6 +281,88 @@ def test_an_operator_makes_a_key_and_reads_the_settings(page):
     page.wait_for_selector("text=ALPHAREEL_DATA_DIR")
     assert TOKEN not in page.content()
     assert "token" not in page.url
+
+
+def test_an_operator_adds_a_runner_that_works_and_revokes_it(page, clip, service, tmp_path):
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.goto("/#/operate")
+    page.fill("#token", TOKEN)
+    page.click("text=Continue")
+    page.click("role=tab[name=Runners]")
+    page.wait_for_selector("text=No runners.")
+    page.fill("#runner-name", "gpu box")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("h2:has-text('Run this on gpu box'):focus")
+    check_accessibility(page)
+    page.click("text=Copy the command")
+    page.wait_for_selector("text=Copied")
+    command = page.evaluate("navigator.clipboard.readText()")
+    assert command == page.inner_text("pre.wrapped")
+    keep(page, "runner_added")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ALPHAREEL_")}
+    environment |= {"ALPHAREEL_DATA_DIR": str(tmp_path), "PATH": f"{Path(sys.executable).parent}:{environment['PATH']}"}
+    runner = subprocess.Popen(f"exec env {command}", shell=True, env=environment, stderr=subprocess.DEVNULL)
+    try:
+        page.wait_for_selector("text=It has joined.")
+        page.wait_for_selector(".badge:has-text('idle')")
+        page.click("text=Done")
+        with Client(KEY, base_url=service.base) as client:
+            job = client.create_job(client.upload(clip.path)["video_url"], model="human")
+            client.wait_for_completion(job["id"])
+        page.wait_for_selector("td.num:has-text('1') >> nth=0")
+        page.wait_for_selector("text=1 of 1 connected, 0 tasks in progress.")
+        check_accessibility(page)
+        page.click("role=button[name='Revoke gpu box']")
+        page.wait_for_selector("summary:has-text('Revoked: 1')")
+        page.wait_for_selector("h2:has-text('Runners'):focus")
+        assert runner.wait(timeout=100) == 6, "its token was refused"
+    finally:
+        runner.kill()
+        runner.wait()
+    page.click("summary:has-text('Revoked: 1')")
+    check_accessibility(page)
+    secret = command.split()[0].partition("=")[2]
+    assert secret not in page.content()
+    assert "gpu box" in page.content()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_runners_at_work_can_be_read_on_a_phone(page, scheme):
+    """The list as a server with runners gives it."""
+    common = {"created_at": "2026-11-01T10:00:00.000Z", "revoked_at": None, "version": "1", "engines": ["builtin"]}
+    seen = {**common, "last_seen_at": "2026-11-01T11:00:00.000Z", "slots": 2, "tasks_done": 1203, "tasks_failed": 2}
+    tasks = [{"job_id": f"job_{n}c1e24f3d0b64d0f", "engine": "builtin", "progress": 41.5 * n} for n in (1, 2)]
+    never = {"slots": 0, "tasks": [], "tasks_done": 0, "tasks_failed": 0, "last_seen_at": None}
+    items = [
+        {**seen, "id": "3f1c2b7a9d10", "name": "gpu box at home", "state": "working", "tasks": tasks},
+        {**seen, "id": "77d0aa91be42", "name": "laptop of the studio", "state": "idle", "tasks": []},
+        {**seen, "id": "0c9be5512f08", "name": "render node 4", "state": "away", "tasks": [], "slots": 0},
+        {**common, **never, "id": "9d44bb0173ac", "name": "new machine", "state": "new"},
+        {
+            **seen,
+            "id": "b4420c91d3ee",
+            "name": "old one",
+            "state": "revoked",
+            "tasks": [],
+            "revoked_at": seen["last_seen_at"],
+        },
+    ]
+    page.emulate_media(color_scheme=scheme)
+    page.route("**/v1/admin/runners", lambda route: route.fulfill(json={"success": True, "items": items}))
+    page.add_init_script(f"sessionStorage.setItem('alphareel.admin_token', '{TOKEN}')")
+    page.goto("/#/operate")
+    page.reload()
+    page.click("role=tab[name=Runners]")
+    page.wait_for_selector("text=2 of 4 connected, 2 tasks in progress.")
+    keep(page, f"runners_{scheme}")
+    check_accessibility(page)
+    page.set_viewport_size({"width": 390, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.locator("h2:has-text('Runners')").scroll_into_view_if_needed()
+    assert page.evaluate("document.querySelector('table.stack').scrollWidth") <= 390
+    keep(page, f"runners_{scheme}_phone")
+    check_accessibility(page)
 
 
 def test_the_guides_lead_to_each_other(page):

@@ -1,15 +1,16 @@
-// For operators: keys, usage, credits, webhooks, engines, health, settings, audit log. Needs the admin token.
+// For operators: keys, runners, usage, credits, webhooks, engines, health, settings, audit log. Needs the admin token.
 import { adminToken, apiKey, get, post } from "./api.js";
+import { Runners } from "./runners.js";
 import { Badge, bytes, CopyButton, Failure, html, number, Tabs, useLoad, useState, when } from "./ui.js";
 
-const TABS = { jobs: "Jobs", keys: "Keys", usage: "Usage", credits: "Credits", webhooks: "Webhooks", engines: "Engines", health: "Health", settings: "Settings", audit: "Audit log" };
+const TABS = { jobs: "Jobs", keys: "Keys", runners: "Runners", usage: "Usage", credits: "Credits", webhooks: "Webhooks", engines: "Engines", health: "Health", settings: "Settings", audit: "Audit log" };
 const LIMITS = { write_per_minute: "Writes a minute", read_per_minute: "Reads a minute", max_running_jobs: "Running jobs", max_queued_jobs: "Queued jobs", max_storage_bytes: "Stored bytes", max_credits_per_month: "Credits a month" };
 
 export function OperatePage() {
   const [signedIn, setSignedIn] = useState(Boolean(adminToken.get()));
   const [tab, setTab] = useState("jobs");
   if (!signedIn) return html`<${TokenForm} onDone=${() => setSignedIn(true)} />`;
-  const Panel = { jobs: Jobs, keys: Keys, usage: Usage, credits: Credits, webhooks: WebhookTester, engines: Engines, health: Health, settings: Settings, audit: Audit }[tab];
+  const Panel = { jobs: Jobs, keys: Keys, runners: Runners, usage: Usage, credits: Credits, webhooks: WebhookTester, engines: Engines, health: Health, settings: Settings, audit: Audit }[tab];
   return html`
     <div class="row"><h1 class="grow">Operate</h1><button type="button" onClick=${() => { adminToken.set(""); setSignedIn(false); }}>Forget the admin token</button></div>
     <p class="lead">What this server does, and who may use it.</p>
