@@ -5,13 +5,16 @@ from datetime import timedelta
 
 import pytest
 
+from alphareel.db.jobs import JobStore
 from alphareel.db.runners import RunnerStore
 from alphareel.db.workers import ExecutorStore
+from alphareel.domain.options import Options
 from alphareel.service.api_keys.admin import Operator
 from alphareel.service.api_keys.service import digest
+from alphareel.service.ports import NewJob
 from alphareel.service.runners.admin import RunnerAdmin
 from alphareel.service.runners.models import LIVE, ReturnedFile, RunnerTask, TaskState
-from alphareel.testing.fakes import SettableClock
+from alphareel.testing.fakes import RecordingEngine, SettableClock
 
 OPERATOR = Operator("tests")
 ENGINES = ("builtin",)
@@ -112,8 +115,9 @@ def test_a_lease_that_was_renewed_meanwhile_is_not_taken_back(store, runner):
     store.add_task(task())
     held = lease(store, runner)
     assert store.renew(runner.id, "t1", lease=held.lease, progress=None)
-    assert not store.take_back("t1", lease=held.lease, beat=0)
-    assert store.take_back("t1", lease=held.lease, beat=1)
+    assert not store.take_back("t1", executor_id="worker", lease=held.lease, beat=0)
+    assert not store.take_back("t1", executor_id="another", lease=held.lease, beat=1)
+    assert store.take_back("t1", executor_id="worker", lease=held.lease, beat=1)
     assert not store.renew(runner.id, "t1", lease=held.lease, progress=None)
     assert not store.end_task(runner.id, "t1", lease=held.lease, outcome={"event": "result"})
 
@@ -168,6 +172,66 @@ def test_the_tasks_of_a_dead_worker_are_not_given_out(store, runner, database, c
     held = lease(store, runner)
     executors.remove_executor("next")
     assert not store.renew(runner.id, "t2", lease=held.lease, progress=None)
+
+
+@pytest.fixture
+def jobs(database, clock):
+    """A job that is running."""
+    made = JobStore(database, enqueue=RecordingEngine().enqueue, clock=clock)
+    job = NewJob("job_1", None, "https://example.com/a.mp4", Options(), None, {}, "req_1", ())
+    made.begin_attempt("job_1", ticket=made.add_job(job, start=True, actor="test").ticket, actor="worker")
+    return made
+
+
+def test_a_lease_outlives_the_worker_while_the_job_is_not_ended(store, runner, jobs, database, clock):
+    executors = ExecutorStore(database, clock=clock)
+    store.add_task(task())
+    held = lease(store, runner)
+    assert store.left_tasks("job_1") == ()
+    assert store.adopt(held, executor_id="next", attempt=2) is None, "its worker is alive"
+    executors.remove_executor("worker")
+    executors.add_executor("next", home="")
+    file = ReturnedFile("returned/job_1/t1/x/result.webm", 3, "ab")
+    assert store.renew(runner.id, "t1", lease=held.lease, progress={"share": 0.5})
+    assert store.add_file(runner.id, "t1", lease=held.lease, name="result.webm", file=file)
+    assert store.end_task(runner.id, "t1", lease=held.lease, outcome={"event": "result"})
+    store.add_task(task("t2", executor_id="next", job_id="job_2"))
+    left = store.left_tasks("job_1")
+    assert [each.id for each in left] == ["t1"]
+    adopted = store.adopt(left[0], executor_id="next", attempt=2)
+    assert adopted == replace(left[0], executor_id="next", attempt=2)
+    assert store.left_tasks("job_1") == ()
+    assert not store.remove_task("t1", executor_id="worker"), "it is not the dead one's any more"
+    assert store.remove_task("t1", executor_id="next")
+
+
+def test_a_left_lease_ends_with_the_job(store, runner, jobs, database, clock):
+    store.add_task(task())
+    held = lease(store, runner)
+    ExecutorStore(database, clock=clock).remove_executor("worker")
+    assert store.renew(runner.id, "t1", lease=held.lease, progress=None)
+    jobs.fail("job_1", attempt=None, error="Cancelled", error_code="cancelled", actor="test")
+    assert not store.renew(runner.id, "t1", lease=held.lease, progress=None)
+
+
+def test_what_waits_for_a_runner_is_not_left_to_anybody(store, runner, jobs, database, clock):
+    store.add_task(task())
+    ExecutorStore(database, clock=clock).remove_executor("worker")
+    assert store.left_tasks("job_1") == ()
+    assert store.adopt(task(), executor_id="next", attempt=2) is None
+    assert lease(store, runner) is None
+
+
+def test_one_of_many_workers_adopts_a_task(store, runner, jobs, database, clock, at_once):
+    store.add_task(task())
+    lease(store, runner)
+    executors = ExecutorStore(database, clock=clock)
+    executors.remove_executor("worker")
+    for n in range(6):
+        executors.add_executor(f"w{n}", home="")
+    [left] = store.left_tasks("job_1")
+    adopted = at_once([lambda n=n: store.adopt(left, executor_id=f"w{n}", attempt=2) for n in range(6)])
+    assert [each.executor_id for each in adopted if each] == [store.task("t1").executor_id]
 
 
 def test_only_a_runner_that_was_seen_lately_counts(store, runner, clock):

@@ -5,6 +5,7 @@ import hashlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -172,8 +173,26 @@ def test_what_a_killed_runner_had_runs_here(start, join, clip) -> None:
     assert service.events("runner made the task") == 0
 
 
-def test_a_worker_that_is_killed_takes_its_task_back(start, join, clip) -> None:
+def set_credits(service: Running) -> None:
+    service.call("POST", "/v1/admin/credits/set", json={"client_id": "default", "balance": 1000})
+
+
+def assert_made_once(service: Running, runner: JoinedRunner, job_id: str) -> None:
+    """Although the job had two attempts, the runner did its task once, and it was charged once."""
+    done = assert_delivered(service, job_id)
+    assert done["attempts"] == 2
+    assert runner.log().count('"event": "task leased"') == 1, runner.log()[-3000:]
+    assert (service.events("task adopted"), service.events("runner made the task")) == (1, 1), service.log()[-3000:]
+    shown = service.call("GET", "/v1/admin/runners")["items"][0]
+    assert (shown["tasks_done"], shown["tasks_failed"]) == (1, 0)
+    account = service.call("GET", "/v1/admin/credits?client_id=default")
+    assert done["credits_used"] > 0
+    assert account["balance"] == pytest.approx(1000 - done["credits_used"])
+
+
+def test_a_runner_goes_on_while_a_killed_worker_starts_again(start, join, clip) -> None:
     service = start(RUNNERS_ONLY="true")
+    set_credits(service)
     runner = join(service, "gpu")
     job_id = service.submit(clip)
     runner.wait_until_it_writes()
@@ -183,8 +202,23 @@ def test_a_worker_that_is_killed_takes_its_task_back(start, join, clip) -> None:
         if "alphareel.server.worker_process" in process.cmdline()
     )
     worker.kill()
-    done = assert_delivered(service, job_id)
-    assert done["attempts"] == 2
+    assert_made_once(service, runner, job_id)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_runner_goes_on_while_the_whole_service_starts_again(start, join, clip, number) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    service = start(RUNNERS_ONLY="true", PORT=port)
+    set_credits(service)
+    runner = join(service, "gpu")
+    job_id = service.submit(clip)
+    runner.wait_until_it_writes()
+    service.process.send_signal(number)
+    service.wait()
+    assert runner.process.poll() is None
+    assert_made_once(start(RUNNERS_ONLY="true", PORT=port), runner, job_id)
 
 
 def test_chunks_of_a_long_clip_run_on_two_runners(start, join, tmp_path) -> None:
@@ -198,6 +232,22 @@ def test_chunks_of_a_long_clip_run_on_two_runners(start, join, tmp_path) -> None
     made = [runner.log().count('"event": "task leased"') for runner in runners]
     assert sum(made) >= 6, made
     assert all(made), made
+
+
+def test_a_job_on_a_runner_shows_previews(start, join, tmp_path) -> None:
+    clip = make_clip(tmp_path / "long.mp4", width=640, height=480, frames=600).path
+    service = start(RUNNERS_ONLY="true")
+    join(service, "gpu")
+    job_id = service.submit(clip)
+
+    def preview() -> Any:
+        job = service.job(job_id)
+        assert job["status"] != "completed", "it ended without a preview"
+        return job.get("preview_url") and requests.get(job["preview_url"], timeout=60)
+
+    shown = wait_for(preview)
+    assert (shown.headers["Content-Type"], shown.content[8:12]) == ("image/webp", b"WEBP")
+    assert service.job(job_id)["progress"] > 0
 
 
 def test_a_revoked_token_ends_the_runner_and_its_lease(start, join, clip) -> None:

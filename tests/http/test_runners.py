@@ -60,7 +60,7 @@ def waiting(harness):
         engine="builtin",
         version=__version__,
         created_at=harness.clock.now(),
-        request={"type": "run"},
+        request={"type": "run", "previews": "previews"},
         inputs={"input-0.mp4": "uploads/x.mp4"},
         outputs=("result.webm",),
     )
@@ -192,6 +192,7 @@ def test_nothing_can_be_done_without_the_lease(runner, waiting, operator, make_c
         for answer in (
             client.get(f"{where}/files/input-0.mp4", params=held),
             client.put(f"{where}/files/result.webm", params=held, content=b"abc"),
+            client.put(f"{where}/preview", params=held, content=b"abc"),
             client.post(f"{where}/complete", json={**held, "event": event}),
             client.post(f"{where}/release", json=held),
         ):
@@ -211,6 +212,8 @@ def test_what_is_no_event_or_no_file_of_the_task_is_refused(runner, waiting):
         assert code(answer) == (404, "not_found")
     assert code(runner.get(f"{where}/files/result.webm", params=lease)) == (404, "not_found")
     assert code(runner.put(f"{where}/files/result.webm", params=lease, content=b"")) == (400, "invalid_request")
+    for preview in (b"", b"<svg/>", bytes(200_000)):
+        assert code(runner.put(f"{where}/preview", params=lease, content=preview)) == (400, "invalid_request")
 
 
 def test_a_task_that_was_given_back_is_leased_again(runner, waiting):

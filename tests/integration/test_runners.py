@@ -27,9 +27,12 @@ from alphareel.pipeline.returned import verify_returned
 from alphareel.pipeline.run import run
 from alphareel.server.runner_process import _checked_address, _engines
 from alphareel.service.api_keys.admin import Operator
+from alphareel.service.ports import NewJob
+from alphareel.service.runners.previews import check_preview
 from alphareel.service.worker import remote
 from alphareel.service.worker.child_process import SPAWNED, ResourceLimits
 from alphareel.service.worker.events import RunResult, event_to_values
+from alphareel.service.worker.progress import WorkerStopping
 from alphareel.service.worker.remote import RemoteTasks, RemoteTimes
 from alphareel.service.worker.tasks import RunTask, run_task_from_values
 from alphareel.testing.clips import make_clip
@@ -66,14 +69,31 @@ class Stage:
         harness.blobs.blobs["uploads/a.mp4"] = clip.read_bytes()
         settings = make_settings(worker={"jobs": 1, **worker}).worker
         times = RemoteTimes(poll=0.02, lease=lease, preference=100)  # until hasten()
-        self.remote = RemoteTasks(
-            "worker", self.store, harness.blobs, worker=settings, children=SPAWNED, clock=harness.clock, times=times
-        )
+        self.remote = self.make_remote("worker", settings, times)
         self.service = harness.services.runners
         self.folder = folder / "work"
         self.folder.mkdir()
         self.here: list[RunTask] = []
         self.ticks = 0
+
+    def make_remote(self, executor_id, settings, times):
+        return RemoteTasks(
+            executor_id,
+            self.store,
+            self.harness.blobs,
+            worker=settings,
+            children=SPAWNED,
+            clock=self.harness.clock,
+            times=times,
+        )
+
+    def replace_worker(self):
+        """Another worker process instead of the one that is there; the RemoteTasks of the old one."""
+        old = self.remote
+        self.harness.executors.remove_executor("worker")
+        self.harness.executors.add_executor("next", home="")
+        self.remote = self.make_remote("next", old._worker, replace(old._times, preference=100))
+        return old
 
     def hasten(self):
         """From now on a task waits for no runner where a slot is free here."""
@@ -321,6 +341,125 @@ def test_a_cancelled_task_is_gone_for_its_runner(stage, monkeypatch):
     with pytest.raises(Cancelled):
         stage.run()
     assert not stage.service.renew(runner, leased[0].id, lease=leased[0].lease, progress=None)
+
+
+@pytest.fixture
+def left(stage, monkeypatch):
+    """A task of a running job that a runner holds, whose worker process stopped, and that runner."""
+    job = NewJob("job_1", None, "https://example.com/a.mp4", Options(), None, {}, "req_1", ())
+    ticket = stage.harness.jobs.add_job(job, start=True, actor="test").ticket
+    stage.harness.jobs.begin_attempt("job_1", ticket=ticket, actor="worker")
+    runner, leased = stage.runner(), []
+
+    def tick(_):
+        if leased:
+            raise WorkerStopping
+        if (task := stage.service.lease(runner, slots=1, engines=("builtin",))) is not None:
+            leased.append(task)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "tick", tick)
+        with pytest.raises(WorkerStopping):
+            stage.run()
+    return leased[0], runner
+
+
+@pytest.mark.parametrize("is_ended", [False, True])
+def test_the_next_worker_takes_what_a_runner_does(stage, left, made, is_ended):
+    """Also when the runner is done before it starts."""
+    outputs, results = made
+    task, runner = left
+    old = stage.replace_worker()
+    data = outputs[0].path.read_bytes()
+
+    def finish():
+        assert stage.service.renew(runner, task.id, lease=task.lease, progress=None)
+        stage.send(runner, task, "result.webm", data)
+        stage.finish(runner, task, [results[0]])
+
+    if is_ended:
+        finish()
+    with stage.remote.slot(stage.tick):  # so that nothing is verified yet
+        result = stage.start()
+        while stage.store.task(task.id).executor_id != "next":
+            time.sleep(0.01)
+        if not is_ended:
+            finish()
+        old._remove(task)  # as by a worker process that was only asleep
+        assert stage.store.task(task.id) is not None
+    assert result().results[0].sha256 == results[0].sha256
+    assert (stage.folder / "result.webm").read_bytes() == data
+    assert (stage.here, stage.counts(), stage.store.task(task.id)) == ([], [(1, 0)], None)
+    assert not any(key.startswith("returned/") for key in stage.harness.blobs.blobs)
+
+
+def test_previews_of_a_runner_are_shown_like_those_of_this_machine(stage, clip, tmp_path, monkeypatch):
+    (tmp_path / "made").mkdir()
+    output = Output(tmp_path / "made.webm", Options(engine="builtin", output_format="webm"))
+    *_, _ = run(clip, [output], previews=tmp_path / "made")
+    picture = (tmp_path / "made" / "preview-0.webp").read_bytes()
+    (tmp_path / "shown").mkdir()
+    told: list[Any] = []
+    monkeypatch.setattr(stage, "tick", told.append)
+    runner = stage.runner()
+    result = stage.start(stage.task(previews=tmp_path / "shown"))
+    task = stage.lease(runner)
+    assert run_task_from_values(task.request).previews == Path("previews")
+    progress: dict[str, Any] = {"done": 1, "total": 20, "share": 0.1, "seconds": 1.0, "fps": 1.0}
+    progress |= {"remaining_seconds": None, "stages": {}, "written": []}
+    stage.service.show_preview(runner, task.id, picture, lease=task.lease)
+    stage.service.show_preview(runner, task.id, picture, lease=task.lease)
+    returned = [key for key in stage.harness.blobs.blobs if key.startswith("returned/")]
+    assert len(returned) == 1, "the newest one"
+    assert stage.service.renew(runner, task.id, lease=task.lease, progress=progress)
+    while not any(each and each.preview for each in told):
+        time.sleep(0.01)
+    shown = next(each.preview for each in told if each and each.preview)
+    assert (Path(shown).parent, Path(shown).read_bytes()) == (tmp_path / "shown", picture)
+    stage.fail(runner, task)
+    result()
+    assert not any(key.startswith("returned/") for key in stage.harness.blobs.blobs)
+
+
+def test_what_is_no_preview_is_refused(stage, clip, tmp_path):
+    output = Output(tmp_path / "made.webm", Options(engine="builtin", output_format="webm"))
+    *_, _ = run(clip, [output], previews=tmp_path)
+    good = (tmp_path / "preview-0.webp").read_bytes()
+    check_preview(good)
+    wide = good[:24] + (321 - 1).to_bytes(3, "little") + good[27:]
+    longer = b"RIFF" + (len(good) + 2).to_bytes(4, "little") + good[8:] + b"EXIF" + (2).to_bytes(4, "little") + b"ab"
+    large = b"RIFF" + (200_000).to_bytes(4, "little") + good[8:] + bytes(200_008 - len(good))
+    for bad in (b"", b"<svg/>", good[:-1], good + b"x", good[:20], wide, longer, large, good.replace(b"ALPH", b"ANIM")):
+        with pytest.raises(InvalidRequest):
+            check_preview(bad)
+    runner = stage.runner()
+    result = stage.start()
+    task = stage.lease(runner)
+    with pytest.raises(NotFound):  # nobody asked for previews
+        stage.service.show_preview(runner, task.id, good, lease=task.lease)
+    stage.fail(runner, task)
+    result()
+
+
+def test_the_next_worker_takes_back_what_nobody_does(stage, left):
+    task, runner = left
+    stage.replace_worker()
+    stage.remote._times = replace(stage.remote._times, lease=0.5, preference=0.1)
+    assert stage.run() == RunResult(())
+    assert not stage.service.renew(runner, task.id, lease=task.lease, progress=None)
+    assert stage.counts() == [(0, 1)]
+
+
+def test_the_next_worker_does_not_take_another_task_of_the_job(stage, left):
+    """As when the settings changed with the restart."""
+    task, runner = left
+    stage.replace_worker()
+    stage.hasten()
+    other = Output(stage.folder / "result.webm", Options(engine="builtin", output_format="webm", feather=2))
+    assert stage.run(stage.task(other)) == RunResult(())
+    assert stage.service.renew(runner, task.id, lease=task.lease, progress=None), "while the job is not ended"
+    stage.harness.jobs.fail("job_1", attempt=None, error="", error_code="cancelled", actor="test")
+    assert not stage.service.renew(runner, task.id, lease=task.lease, progress=None)
 
 
 @pytest.mark.parametrize("lie", ["no file", "other bytes", "not the file", "no results", "nonsense", "other engine"])

@@ -9,8 +9,9 @@ import sqlalchemy as sa
 
 from alphareel.db.api_keys import record_admin_event
 from alphareel.db.database import Database
-from alphareel.db.tables import executors, runner_tasks, runners
+from alphareel.db.tables import executors, jobs, runner_tasks, runners
 from alphareel.service.api_keys.models import AuditContext
+from alphareel.service.jobs.models import Status
 from alphareel.service.ports import Clock
 from alphareel.service.runners.models import (
     LIVE,
@@ -26,7 +27,11 @@ _LOOKED_AT = 50  # waiting tasks that one look considers, the oldest first
 
 
 class RunnerStore:
-    """Runners with the SHA-256 of their tokens, and leases. A task belongs to the executor that waits for it."""
+    """Runners with the SHA-256 of their tokens, and leases.
+
+    A task belongs to the executor that waits for it. Its lease stays when that executor is gone, as long as the job is
+    not ended: whoever goes on with the job adopts the task.
+    """
 
     def __init__(self, database: Database, *, clock: Clock) -> None:
         self._database = database
@@ -97,7 +102,7 @@ class RunnerStore:
     def leased_tasks(self) -> tuple[LeasedTask, ...]:
         """What runners work on, the oldest task first."""
         columns = (runner_tasks.c.runner_id, runner_tasks.c.job_id, runner_tasks.c.engine, runner_tasks.c.progress)
-        leased = sa.select(*columns).where(runner_tasks.c.state == TaskState.LEASED, _HAS_EXECUTOR)
+        leased = sa.select(*columns).where(runner_tasks.c.state == TaskState.LEASED, _IS_WANTED)
         with self._database.read() as c:
             rows = c.execute(leased.order_by(runner_tasks.c.created_at, runner_tasks.c.id)).all()
         return tuple(
@@ -111,28 +116,48 @@ class RunnerStore:
             c.execute(sa.update(runners).where(runners.c.id == runner_id).values({column: column + 1}))
 
     def add_task(self, task: RunnerTask) -> None:
-        """Let a runner do it. Removes what dead executors waited for."""
+        """Let a runner do it. Removes the tasks that nobody waits for any more."""
         values = {**asdict(task), **{name: list(getattr(task, name)) for name in _LISTS}, "files": {}}
         with self._database.write() as c:
-            c.execute(sa.delete(runner_tasks).where(~_HAS_EXECUTOR))
+            c.execute(sa.delete(runner_tasks).where(~_IS_WANTED))
             c.execute(sa.insert(runner_tasks).values(values))
+
+    def left_tasks(self, job_id: str) -> tuple[RunnerTask, ...]:
+        """Tasks of a job that runners hold or have ended, and whose executors are gone. The newest one first."""
+        rows = sa.select(runner_tasks).where(runner_tasks.c.job_id == job_id, *_LEFT)
+        with self._database.read() as c:
+            return tuple(map(_task, c.execute(rows.order_by(runner_tasks.c.created_at.desc(), runner_tasks.c.id))))
+
+    def adopt(self, left: RunnerTask, *, executor_id: str, attempt: int) -> RunnerTask | None:
+        """Let another executor wait for one of ``left_tasks``; None when somebody else was faster."""
+        # PostgreSQL does not look for the executor again after it waited for another adoption, but compares columns.
+        same = (runner_tasks.c.id == left.id, runner_tasks.c.executor_id == left.executor_id)
+        change = sa.update(runner_tasks).where(*same, *_LEFT).values(executor_id=executor_id, attempt=attempt)
+        with self._database.write() as c:
+            row = c.execute(change.returning(runner_tasks)).one_or_none()
+        return None if row is None else _task(row)
 
     def task(self, task_id: str) -> RunnerTask | None:
         with self._database.read() as c:
             row = c.execute(sa.select(runner_tasks).where(runner_tasks.c.id == task_id)).one_or_none()
         return None if row is None else _task(row)
 
-    def remove_task(self, task_id: str, *, only_waiting: bool = False) -> bool:
-        """Remove the task. Its runner learns at its next renewal that it is not wanted any more."""
+    def remove_task(self, task_id: str, *, executor_id: str | None = None, only_waiting: bool = False) -> bool:
+        """Remove the task. Its runner learns at its next renewal that it is not wanted any more.
+
+        ``executor_id``: only if this one waits for it.
+        """
         where = [runner_tasks.c.id == task_id]
+        if executor_id is not None:
+            where.append(runner_tasks.c.executor_id == executor_id)
         if only_waiting:
             where.append(runner_tasks.c.state == TaskState.WAITING)
         with self._database.write() as c:
             return c.execute(sa.delete(runner_tasks).where(*where)).rowcount == 1
 
-    def take_back(self, task_id: str, *, lease: str, beat: int) -> bool:
-        """Remove a task whose lease was not renewed since ``beat``."""
-        same = (*_held(task_id, lease), runner_tasks.c.beat == beat)
+    def take_back(self, task_id: str, *, executor_id: str, lease: str, beat: int) -> bool:
+        """Remove a task of this executor whose lease was not renewed since ``beat``."""
+        same = (*_held(task_id, lease), runner_tasks.c.executor_id == executor_id, runner_tasks.c.beat == beat)
         with self._database.write() as c:
             return c.execute(sa.delete(runner_tasks).where(*same)).rowcount == 1
 
@@ -162,7 +187,7 @@ class RunnerStore:
         values: dict[str, Any] = {"beat": runner_tasks.c.beat + 1}
         if progress is not None:
             values["progress"] = dict(progress)
-        held = (*_held(task_id, lease), runner_tasks.c.runner_id == runner_id, _HAS_EXECUTOR)
+        held = (*_held(task_id, lease), runner_tasks.c.runner_id == runner_id, _IS_WANTED)
         seen = sa.update(runners).where(runners.c.id == runner_id, runners.c.revoked_at.is_(None))
         with self._database.write() as c:
             c.execute(seen.values(last_seen_at=self._clock.now()))
@@ -185,6 +210,13 @@ class RunnerStore:
             values = {"files": {**row.files, name: asdict(file)}, "beat": runner_tasks.c.beat + 1}
             c.execute(sa.update(runner_tasks).where(*held).values(values))
         return True
+
+    def set_preview(self, runner_id: str, task_id: str, *, lease: str, preview: ReturnedFile) -> bool:
+        """Record a newer preview, which counts as a renewal; False when the runner does not hold the lease."""
+        held = (*_held(task_id, lease), runner_tasks.c.runner_id == runner_id)
+        values = {"preview": asdict(preview), "beat": runner_tasks.c.beat + 1}
+        with self._database.write() as c:
+            return c.execute(sa.update(runner_tasks).where(*held).values(values)).rowcount == 1
 
     def end_task(self, runner_id: str, task_id: str, *, lease: str, outcome: Mapping[str, Any]) -> bool:
         """Record how the task ended; False when the runner does not hold the lease."""
@@ -216,6 +248,10 @@ class RunnerStore:
 
 
 _HAS_EXECUTOR = sa.exists().where(executors.c.id == runner_tasks.c.executor_id)
+_IS_WANTED = _HAS_EXECUTOR | sa.exists().where(
+    jobs.c.id == runner_tasks.c.job_id, jobs.c.status.in_((Status.PENDING, Status.PROCESSING))
+)
+_LEFT = (runner_tasks.c.state != TaskState.WAITING, ~_HAS_EXECUTOR)
 _LISTS = ("outputs", "refused", "released")
 _FREE: dict[str, Any] = {
     "state": TaskState.WAITING,
@@ -224,6 +260,7 @@ _FREE: dict[str, Any] = {
     "beat": 0,
     "progress": None,
     "files": {},
+    "preview": None,
 }
 
 
@@ -255,4 +292,6 @@ def _task(row: sa.Row[Any]) -> RunnerTask:
     values = dict(row._mapping)  # noqa: SLF001
     files = {name: ReturnedFile(**stored) for name, stored in values["files"].items()}
     lists = {name: tuple(values[name]) for name in _LISTS}
-    return RunnerTask(**{**values, **lists, "files": files, "state": TaskState(values["state"])})
+    preview = None if values["preview"] is None else ReturnedFile(**values["preview"])
+    more = {"files": files, "preview": preview, "state": TaskState(values["state"])}
+    return RunnerTask(**{**values, **lists, **more})

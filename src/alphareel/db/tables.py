@@ -378,6 +378,7 @@ runner_tasks = sa.Table(
     sa.Column("beat", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("progress", sa.JSON(none_as_null=True)),
     sa.Column("files", sa.JSON, nullable=False),  # what was uploaded under this lease, by file name
+    sa.Column("preview", sa.JSON(none_as_null=True)),  # the newest one, uploaded under this lease
     sa.Column("outcome", sa.JSON(none_as_null=True)),
     sa.Index(f"ix_{PREFIX}runner_tasks_state", "state", "created_at"),
 )

@@ -49,9 +49,11 @@ from alphareel.service.worker.tasks import RunTask, run_task_from_values, task_i
 from alphareel.telemetry.logging import configure_logging, get_logger, hide_secret
 
 _WAIT_SECONDS = 20
+_LOOK_SECONDS = 1.0  # between two looks at whether there is something to tell the server
 _TIMEOUT = httpx2.Timeout(30.0, read=60.0)
 _MAX_PAUSE = 30.0
-_TRIES = 5  # of a file; each continues or repeats the one before
+_TRIES = 5  # of a file that a server that answers does not take; each continues or repeats the one before
+_MAX_SILENCE = 600.0  # seconds; a server that does not answer for so long has forgotten the lease
 _BLOCK = 1024 * 1024
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")  # no folder, and not hidden
 _LOCAL_SUFFIXES = (".localhost", ".local", ".lan", ".internal", ".home.arpa")
@@ -126,6 +128,11 @@ class RunnerServer:
                     file.write(block)
         if target.stat().st_size != size:
             raise FetchFailed("An input arrived incomplete.")
+
+    def show(self, path: str, preview: bytes) -> None:
+        """PUT a preview."""
+        with _translating():
+            _checked(self._http.put(f"v1/runners/{path}", content=preview, headers={"Content-Type": "image/webp"}))
 
     def upload(self, path: str, source: Path, tick: "_Lease") -> str:
         """PUT the file; the SHA-256 that the server saw."""
@@ -227,6 +234,8 @@ class _Runner:
                 inputs.mkdir()
                 try:
                     task = self._task(given, workspace, inputs)
+                    if task.previews is not None:
+                        task.previews.mkdir()
                     for file in given["inputs"]:
                         lease.fetch(file["name"], inputs / file["name"], int(file["bytes"]))
                     limits = ResourceLimits.of_jobs(self.settings.worker)
@@ -261,7 +270,7 @@ class _Runner:
             models_dir=self.settings.models.dir,
             engines=task.engines,
             threads=worker.threads_per_job,
-            previews=None,
+            previews=None if task.previews is None else workspace / "previews",
             matte=None,
             corrections=(),
             pipeline=worker.pipeline,
@@ -345,22 +354,37 @@ class _Lease:
         return f"tasks/{quote(self.task_id)}"
 
     def _retry(self, call: Any) -> None:
-        for number in range(1, _TRIES + 1):
+        """While the server does not answer, as when it starts again, this waits as long as there may be a lease."""
+        failures, pause = 0, 0.0
+        while True:
             self.check()
             try:
                 call()
             except AlphareelError as error:
-                if not error.retryable or number == _TRIES:
+                failures += not isinstance(error, Unavailable)
+                if not error.retryable or failures == _TRIES:
                     raise
-                self._ended.wait(float(number))
+                pause = min(_TRIES, pause + 1.0)
+                self._ended.wait(pause)
             else:
                 return
 
+    def _show_preview(self, path: str) -> None:
+        """A preview that is not taken is one less to see."""
+        with contextlib.suppress(AlphareelError, OSError):
+            self._server.show(f"{self._path}/preview?lease={quote(self._lease)}", Path(path).read_bytes())
+
     def _renew(self) -> None:
-        renewed_at, sent = time.monotonic(), None
-        while not self._ended.wait(1.0 if sent is None else self._renew_seconds) and not self._is_lost:
+        renewed_at, sent, shown = time.monotonic(), None, None
+        while not self._ended.wait(_LOOK_SECONDS) and not self._is_lost:
             progress = self._progress
-            sent = progress
+            preview = None if progress is None else progress.preview
+            is_new = (progress is not None and sent is None) or preview != shown
+            if not is_new and time.monotonic() - renewed_at < self._renew_seconds:
+                continue
+            if preview is not None and preview != shown:
+                self._show_preview(preview)
+            sent, shown = progress, preview
             body: dict[str, Any] = {"lease": self._lease}
             if progress is not None:
                 share = min(1.0, max(0.0, progress.share))
@@ -372,7 +396,7 @@ class _Lease:
             except AlphareelError as error:
                 if not error.retryable:
                     self._refusal, self._is_lost = error, True
-                elif time.monotonic() - renewed_at > self._lease_seconds:
+                elif time.monotonic() - renewed_at > max(_MAX_SILENCE, self._lease_seconds):
                     self._is_lost = True
 
 

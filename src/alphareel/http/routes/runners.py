@@ -20,6 +20,7 @@ from alphareel.http.schemas import runners as schemas
 from alphareel.service.files.downloads import FileDownload
 from alphareel.service.files.signed_urls import FileGrant
 from alphareel.service.runners.models import LEASE_SECONDS, RENEW_SECONDS, RunnerTask
+from alphareel.service.runners.previews import MAX_BYTES
 from alphareel.service.runners.service import ReturnedFileWriter, RunnerService
 
 router = APIRouter(
@@ -41,6 +42,8 @@ _LOOK_SECONDS = 0.5
 _BAD_FIELD = errors(s400="A field cannot be accepted")
 _NOT_HELD = errors(s404="This runner does not hold the task by this lease")
 _BINARY: dict[str, Any] = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+
+_PICTURE: dict[str, Any] = {"image/webp": {"schema": {"type": "string", "format": "binary"}}}
 
 RunnerCreateBody = Annotated[schemas.RunnerCreate, Depends(body_of(schemas.RunnerCreate))]
 LeaseBody = Annotated[schemas.LeaseRequest, Depends(body_of(schemas.LeaseRequest))]
@@ -142,6 +145,30 @@ async def put_task_output(
         await _receive(request, writer, BodyTimeouts.of_requests(settings.http))
         sha256 = await pool.run(lambda: runners.finish_file(runner, task_id, name, writer, lease=lease))
     return schemas.ReturnedFile(name=name, sha256=sha256)
+
+
+@router.put(
+    "/tasks/{task_id}/preview",
+    openapi_extra={"requestBody": {"required": True, "content": _PICTURE}},
+    responses={**_BAD_FIELD, **_NOT_HELD},
+)
+async def put_task_preview(
+    *,
+    task_id: str,
+    lease: LeaseQuery,
+    request: Request,
+    runner: RunnerOf,
+    services: ServicesOf,
+    settings: SettingsOf,
+) -> schemas.TaskAccepted:
+    """Show how a leased task is going: a small WebP is the body. Only where its request asks for `previews`."""
+    pool, data = context_of(request).upload_pool, b""
+    async for piece in body_chunks(request, BodyTimeouts.of_requests(settings.http)):
+        data += piece
+        if len(data) > MAX_BYTES:
+            raise InvalidRequest("The preview is too large.", hint=f"It may have {MAX_BYTES} bytes.")
+    await pool.run(lambda: services.runners.show_preview(runner, task_id, data, lease=lease))
+    return schemas.TaskAccepted()
 
 
 @router.post(

@@ -105,7 +105,8 @@ class RunnerTask:
 
     ``request``: the RunTask as JSON, with file names in place of paths. ``inputs``: its files, as blobs by name.
     ``outputs``: names of the files to return. ``refused``: runners that failed at it. ``released``: runners that gave
-    it back, once for each time. ``outcome``: the last event of the child process, as JSON; nothing in it is trusted.
+    it back, once for each time. ``preview``: the newest one, if the request asks for previews. ``outcome``: the last
+    event of the child process, as JSON; nothing in it is trusted.
     """
 
     id: str
@@ -126,4 +127,5 @@ class RunnerTask:
     beat: int = 0
     progress: Mapping[str, Any] | None = None
     files: Mapping[str, ReturnedFile] = field(default_factory=dict)
+    preview: ReturnedFile | None = None
     outcome: Mapping[str, Any] | None = None

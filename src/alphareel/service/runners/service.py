@@ -25,6 +25,7 @@ from alphareel.service.api_keys.service import digest
 from alphareel.service.files import blob_keys
 from alphareel.service.ports import Blobs
 from alphareel.service.runners.models import ReturnedFile, Runner, RunnerTask
+from alphareel.service.runners.previews import check_preview
 from alphareel.service.settings import GIB, StorageSettings
 from alphareel.service.worker.events import ErrorEvent, InvalidMessage, RunResult, event_from_values
 
@@ -100,6 +101,24 @@ class RunnerService:
             self._blobs.delete(key)
             raise _not_leased()
         return file.sha256
+
+    def show_preview(self, runner: Runner, task_id: str, data: bytes, *, lease: str) -> None:
+        """Let the job show the newest preview of a leased task. Raises InvalidRequest, NotFound, StorageFull."""
+        task = self._leased(runner, task_id, lease)
+        if task.request.get("previews") is None:
+            raise NotFound("Nobody asked for previews of this task.", hint="The request of the task says who does.")
+        check_preview(data)
+        with ReturnedFileWriter(self._settings) as writer:
+            writer.write(data)
+            prefix = f"{blob_keys.returned_prefix(task.job_id, task.id)}{lease}/"
+            file = ReturnedFile(f"{prefix}{uuid.uuid4().hex}.webp", writer.size, writer.close())
+            self._blobs.put_file(file.blob, writer.path)
+        is_newest = self._store.set_preview(runner.id, task_id, lease=lease, preview=file)
+        gone = task.preview if is_newest else file
+        if gone is not None:
+            self._blobs.delete(gone.blob)
+        if not is_newest:
+            raise _not_leased()
 
     def complete(self, runner: Runner, task_id: str, *, lease: str, event: Mapping[str, Any]) -> None:
         """End the task with the last event of its child process. Raises InvalidRequest, NotFound."""

@@ -2,7 +2,7 @@
 
 A runner gets the task as a row: the settings, names of its inputs and outputs. What it returns is kept in the store
 until a child process here has verified it. Nothing that a runner does, or fails to do, ends a job: after three failures
-the task runs here.
+the task runs here. A worker process that ends leaves its tasks to whichever one goes on with their jobs.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ from alphareel.matting import tiers
 from alphareel.service.files import blob_keys
 from alphareel.service.jobs.models import Job
 from alphareel.service.ports import Blobs, Clock
-from alphareel.service.runners.models import LEASE_SECONDS, RunnerTask, TaskState
+from alphareel.service.runners.models import LEASE_SECONDS, ReturnedFile, RunnerTask, TaskState
 from alphareel.service.settings import WorkerSettings
 from alphareel.service.worker import child_process
 from alphareel.service.worker.child_process import Children, ResourceLimits, Tick
 from alphareel.service.worker.events import ErrorEvent, InvalidMessage, RunResult, event_from_values
+from alphareel.service.worker.progress import WorkerStopping
 from alphareel.service.worker.tasks import RunTask, VerifyTask, run_task_to_values, task_inputs, with_inputs
 from alphareel.telemetry.logging import get_logger
 
@@ -154,14 +155,13 @@ class RemoteTasks:
         """
         refused: list[str] = []
         for _ in range(_MAX_FAILURES):
-            name = self._engine_for(task, engine) if self.are_wanted(task) else None
-            if name is None or not (self._has_runner(name, refused) or self._must_wait(name, refused)):
-                break
-            row = self._add(job, task, keys, name, refused)
+            row = self._adopt(job, task, keys, engine) or self._add(job, task, keys, engine, refused)
             if row is None:
                 break
+            refused = [*row.refused]
             try:
-                made = self._run_there(row, task, limits, tick, engine)
+                with self._removing(row):
+                    made = self._run_there(row, task, limits, tick, engine)
             except RunnerFailed as failure:
                 get_logger(__name__).warning(
                     "runner failed", task=row.id, reason=str(failure), runner=failure.runner_id
@@ -170,8 +170,6 @@ class RemoteTasks:
                 if failure.runner_id is not None and not failure.is_forgiven:
                     refused.append(failure.runner_id)
                 continue
-            finally:
-                self._remove(row)
             if made is not None:
                 return made
             try:
@@ -188,7 +186,7 @@ class RemoteTasks:
 
         Raises RunnerFailed.
         """
-        ended = self._wait(row, limits, tick)
+        ended = self._wait(row, limits, _Previews(self._blobs, task.previews), tick)
         if ended is None:
             return None
         runner_id = ended.runner_id
@@ -210,7 +208,7 @@ class RemoteTasks:
         self._count(runner_id, is_done=True)
         return verified
 
-    def _wait(self, row: RunnerTask, limits: ResourceLimits, tick: Tick) -> RunnerTask | None:
+    def _wait(self, row: RunnerTask, limits: ResourceLimits, previews: _Previews, tick: Tick) -> RunnerTask | None:
         """The task once its runner has ended it; None once a slot of this machine is held instead."""
         watch = _LeaseWatch(self._times, limits)
         added_at = looked_at = time.monotonic()
@@ -223,7 +221,7 @@ class RemoteTasks:
                 tick(None)
                 time.sleep(self._times.poll)
                 continue
-            if current is None:
+            if current is None or current.executor_id != self._executor_id:
                 raise RunnerFailed("its record is gone")
             if current.state is TaskState.ENDED:
                 return current
@@ -235,14 +233,16 @@ class RemoteTasks:
                 if not must_wait and now - added_at > self._times.preference and self._take_slot(row):
                     return None
             elif watch.is_silent(current):
-                if self._store.take_back(row.id, lease=current.lease or "", beat=current.beat):
+                lease = {"executor_id": self._executor_id, "lease": current.lease or ""}
+                if self._store.take_back(row.id, beat=current.beat, **lease):
                     raise RunnerFailed("its lease was not renewed", current.runner_id, is_forgiven=True)
             elif (problem := watch.problem()) is not None:
                 raise RunnerFailed(problem, current.runner_id)
             elif not is_logged:
                 is_logged = True
                 get_logger(__name__).info("runner has the task", task=row.id, runner=current.runner_id)
-            tick(watch.news())
+            news = watch.news()
+            tick(None if news is None else replace(news, preview=previews.newest(current.preview)))
             time.sleep(self._times.poll)
 
     def _count(self, runner_id: str | None, *, is_done: bool) -> None:
@@ -254,7 +254,7 @@ class RemoteTasks:
         if not self._slots.acquire(blocking=False):
             return False
         try:
-            taken = self._store.remove_task(row.id, only_waiting=True)
+            taken = self._store.remove_task(row.id, executor_id=self._executor_id, only_waiting=True)
         except Unavailable:
             taken = False
         if not taken:
@@ -288,18 +288,58 @@ class RemoteTasks:
         with self.slot(tick):
             return child_process.run(check, limits, tick=lambda _: tick(None), children=self._children)
 
-    def _add(
-        self, job: Job, task: RunTask, keys: Mapping[Path, str], engine: str, refused: list[str]
+    def _adopt(
+        self, job: Job, task: RunTask, keys: Mapping[Path, str], engine: EngineFacts | None
     ) -> RunnerTask | None:
-        """None where an input is no blob, or the database does not answer."""
+        """The same task as a worker process left it that is gone: its runner goes on, or has ended it."""
+        if not _is_portable(task):
+            return None
+        with suppress(Unavailable):
+            left = self._store.left_tasks(job.id)
+            name = self._engine_for(task, engine) if left else None
+            row = None if name is None else self._describe(job, task, keys, name)
+            for same in (each for each in left if row is not None and _is_same(each, row)):
+                adopted = self._store.adopt(same, executor_id=self._executor_id, attempt=job.attempt)
+                if adopted is not None:
+                    get_logger(__name__).info("task adopted", task=adopted.id, runner=adopted.runner_id)
+                    return adopted
+        return None
+
+    def _add(
+        self, job: Job, task: RunTask, keys: Mapping[Path, str], engine: EngineFacts | None, refused: list[str]
+    ) -> RunnerTask | None:
+        """None where no runner may get it, an input is no blob, or the database does not answer."""
+        name = self._engine_for(task, engine) if self.are_wanted(task) else None
+        if name is None or not (self._has_runner(name, refused) or self._must_wait(name, refused)):
+            return None
+        row = self._describe(job, task, keys, name, refused)
+        if row is not None:
+            try:
+                self._store.add_task(row)
+            except Unavailable:
+                return None
+        return row
+
+    def _describe(
+        self, job: Job, task: RunTask, keys: Mapping[Path, str], engine: str, refused: Sequence[str] = ()
+    ) -> RunnerTask | None:
+        """The task for a runner; None where an input is no blob."""
         paths = {path: Path(f"input-{n}{path.suffix}") for n, path in enumerate(dict.fromkeys(task_inputs(task)))}
         if not all(path in keys for path in paths):
             return None
         outputs = tuple(replace(output, path=Path(output.path.name)) for output in task.outputs)
         portable = with_inputs(
-            replace(task, outputs=outputs, models_dir=None, previews=None, threads=None, engines=(engine,)), paths
+            replace(
+                task,
+                outputs=outputs,
+                models_dir=None,
+                previews=None if task.previews is None else Path("previews"),
+                threads=None,
+                engines=(engine,),
+            ),
+            paths,
         )
-        row = RunnerTask(
+        return RunnerTask(
             id=uuid.uuid4().hex,
             executor_id=self._executor_id,
             job_id=job.id,
@@ -312,18 +352,30 @@ class RemoteTasks:
             outputs=tuple(output.path.name for output in outputs),
             refused=tuple(refused),
         )
+
+    @contextmanager
+    def _removing(self, row: RunnerTask) -> Iterator[None]:
+        """Remove the task at the end, unless this process stops: whoever goes on with the job adopts it."""
         try:
-            self._store.add_task(row)
-        except Unavailable:
-            return None
-        return row
+            yield
+        except WorkerStopping:
+            with suppress(Unavailable):
+                self._store.remove_task(row.id, executor_id=self._executor_id, only_waiting=True)
+            raise
+        except BaseException:
+            self._remove(row)
+            raise
+        self._remove(row)
 
     def _remove(self, row: RunnerTask) -> None:
-        """Remove the task; its runner learns that at its next renewal. A row that stays goes when this process ends."""
+        """Remove the task; its runner learns that at its next renewal. A row that stays goes when its job has ended."""
+        is_adopted = True  # unless the database says otherwise
         with suppress(Unavailable):
-            self._store.remove_task(row.id)
-        with suppress(StorageFailed):  # removed with the job's other temporary files
-            self._blobs.delete_prefix(blob_keys.returned_prefix(row.job_id, row.id))
+            self._store.remove_task(row.id, executor_id=self._executor_id)
+            is_adopted = self._store.task(row.id) is not None
+        if not is_adopted:
+            with suppress(StorageFailed):  # removed with the job's other temporary files
+                self._blobs.delete_prefix(blob_keys.returned_prefix(row.job_id, row.id))
 
     def _engine_for(self, task: RunTask, engine: EngineFacts | None) -> str | None:
         if engine is not None:
@@ -405,6 +457,33 @@ class _LeaseWatch:
                 self._news = replace(progress, share=share, preview=None)
                 if (position := (progress.done, progress.share)) != self.position:
                     self.position, self.position_at = position, now
+
+
+class _Previews:
+    """Previews of one task, copied from the store into the folder that its job shows them from; None for none."""
+
+    def __init__(self, blobs: Blobs, folder: Path | None) -> None:
+        self._blobs = blobs
+        self._folder = folder
+        self._count = 0
+        self._blob: str | None = None
+        self._path: str | None = None
+
+    def newest(self, preview: ReturnedFile | None) -> str | None:
+        """The path of ``preview``, or of the one before if it cannot be read."""
+        if self._folder is not None and preview is not None and preview.blob != self._blob:
+            path = self._folder / f"preview-{self._count}.webp"
+            with suppress(NotFound, StorageFailed, OSError):  # a newer one may have replaced it
+                path.write_bytes(b"".join(self._blobs.read(preview.blob, 0, preview.bytes)))
+                self._path, self._blob, self._count = str(path), preview.blob, self._count + 1
+        return self._path
+
+
+def _is_same(left: RunnerTask, row: RunnerTask) -> bool:
+    """Whether whoever does one of them does the other. Previews change nothing."""
+    names = ("engine", "version", "inputs", "outputs")
+    requests = [{**each.request, "previews": None} for each in (left, row)]
+    return requests[0] == requests[1] and all(getattr(left, name) == getattr(row, name) for name in names)
 
 
 def _is_portable(task: RunTask) -> bool:

@@ -1,4 +1,4 @@
-"""How many tasks each runner did and failed at."""
+"""How many tasks each runner did and failed at, and the newest preview of a task."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -12,3 +12,4 @@ depends_on = None
 def upgrade() -> None:
     for name in ("tasks_done", "tasks_failed"):
         op.add_column("ar_runners", sa.Column(name, sa.Integer, server_default="0", nullable=False))
+    op.add_column("ar_runner_tasks", sa.Column("preview", sa.JSON(none_as_null=True)))
