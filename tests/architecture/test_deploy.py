@@ -136,6 +136,34 @@ def test_nginx_accepts_its_file(tmp_path: Path) -> None:
     accepts([tool("nginx"), "-t", "-q", "-e", tmp_path / "log", "-p", tmp_path, "-c", tmp_path / "nginx.conf"])
 
 
+def test_nginx_accepts_the_cache_of_the_guide(tmp_path: Path) -> None:
+    """docs/deploy.md, without the certificate that it does not show."""
+    page = (ROOT / "docs/deploy.md").read_text()
+    [block] = re.findall(r"^```nginx\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+    assert block.count("{") == block.count("}")
+    block = block.replace("listen 443 ssl;", "listen 127.0.0.1:8091;").replace(
+        "/var/cache/nginx/reel", f"{tmp_path}/reel"
+    )
+    block = block.replace("https://video.example.com", "https://127.0.0.1:1")
+    temporary = "".join(
+        f"{kind}_temp_path {tmp_path}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    main = f"pid {tmp_path}/pid;\nevents {{}}\nhttp {{ access_log off;\n{temporary}{block} }}\n"
+    (tmp_path / "nginx.conf").write_text(main)
+    accepts([tool("nginx"), "-t", "-q", "-e", tmp_path / "log", "-p", tmp_path, "-c", tmp_path / "nginx.conf"])
+
+
+def test_the_chart_renders_with_the_values_of_the_guide() -> None:
+    helm = pytest.importorskip("helm_python")
+    (line,) = re.findall(r"^helm install alphareel (.*)$", (ROOT / "docs/deploy.md").read_text(), flags=re.MULTILINE)
+    chart, flag, value = line.split()
+    name, _, text = value.partition("=")
+    assert (chart, flag) == ("deploy/helm/alphareel", "--set")
+    with helm.Chart.load(str(ROOT / chart)) as loaded:
+        rendered = loaded.render(values={name: text}, name="alphareel")
+    assert any(text in document for document in rendered.values())
+
+
 def test_promtool_accepts_the_configuration_and_the_rules() -> None:
     promtool = tool("promtool")
     accepts([promtool, "check", "config", "--syntax-only", "prometheus/prometheus.yml"])

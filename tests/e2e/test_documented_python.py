@@ -12,21 +12,26 @@ import pytest
 
 import alphareel
 from alphareel.testing.clips import make_clip
+from alphareel_client import RemoveBGVideoClient
 
 ROOT = Path(__file__).parents[2]
 PAGES = ("README.md", "docs/quickstart.md", "docs/library.md", "docs/formats.md")
-NEEDS_MORE_THAN_A_CLIP = ("Client(", "ThreadPoolExecutor")
+NEEDS_A_SERVER = "Client("  # executed in tests/http/test_documentation.py
 
 
 def python_blocks(page: str) -> list[str]:
     return re.findall(r"^```python\n(.*?)```", (ROOT / page).read_text(), flags=re.MULTILINE | re.DOTALL)
 
 
+def text_blocks(page: str) -> list[str]:
+    return re.findall(r"^```text\n(.*?)```", (ROOT / page).read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
 BLOCKS = [
     pytest.param(block, id=f"{page}-{number}")
     for page in PAGES
     for number, block in enumerate(python_blocks(page))
-    if not any(text in block for text in NEEDS_MORE_THAN_A_CLIP)
+    if NEEDS_A_SERVER not in block
 ]
 
 
@@ -35,7 +40,7 @@ def test_a_documented_block_runs(block: str, tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     make_clip(tmp_path / "talk.mp4", frames=6, width=160, height=120, audio=True)
     right = block.partition("\n# Wrong")[0]
-    exec(compile(right, "block", "exec"), {"alphareel": alphareel})
+    exec(compile(right, "block", "exec"), {"alphareel": alphareel, "clips": [Path("talk.mp4")]})
 
 
 @pytest.fixture
@@ -46,6 +51,21 @@ def is_genuine() -> Callable[..., bool]:
     exec(compile(block, "docs/webhooks.md", "exec"), namespace)
     function: Callable[..., bool] = namespace["is_genuine"]
     return function
+
+
+def test_the_documented_check_of_a_signature_is_right() -> None:
+    [block] = [b for b in text_blocks("docs/api.md") if b.startswith("expected =")]
+    headers = signed("secret", b"{}")
+    for body, expected in ((b"{}", True), (b"[]", False)):
+        namespace: dict[str, Any] = {"hmac": hmac, "hashlib": hashlib, "secret": "secret", "raw_body": body}
+        namespace |= {"timestamp": headers["X-Webhook-Timestamp"], "signature": headers["X-Webhook-Signature"]}
+        exec(compile(block, "docs/api.md", "exec"), namespace)
+        assert namespace["genuine"] is expected
+
+
+def test_the_documented_client_of_removebgvideo_takes_a_base_url() -> None:
+    [block] = [b for b in text_blocks("docs/migrate-from-removebgvideo.md") if b.startswith("client =")]
+    exec(compile(block, "block", "exec"), {"RemoveBGVideoClient": RemoveBGVideoClient})
 
 
 def signed(secret: str, body: bytes, *, age: timedelta = timedelta()) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""docs/api.md, docs/errors.md and the examples: complete, and every command in them runs."""
+"""docs/api.md, docs/errors.md and the examples: complete, and every command in them and in other pages runs."""
 
 import json
 import os
@@ -110,6 +110,110 @@ def test_every_python_block_of_the_page_runs(environment, tmp_path):
         script.write_text(block)
         run([sys.executable, str(script)], environment, tmp_path)
     assert (tmp_path / "result.webm").stat().st_size > 0
+
+
+def blocks_of(page, start):
+    """The blocks of a page that begin so."""
+    text = (ROOT / page).read_text()
+    return [
+        block for block in re.findall(r"^```\w+\n(.*?)^```", text, re.DOTALL | re.MULTILINE) if block.startswith(start)
+    ]
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_the_curl_commands_of_the_readme_make_a_job(environment, tmp_path):
+    [block] = blocks_of("README.md", "curl")
+    upload, create, show = re.findall(r"curl.*?(?=\ncurl|\Z)", block.replace(" \\\n", " "), flags=re.DOTALL)
+    (tmp_path / "talk.mp4").write_bytes(TINY_MP4)
+    shell = {**environment, "KEY": environment["ALPHAREEL_API_KEY"]}
+
+    def said(command):
+        command = command.replace("http://127.0.0.1:8080", environment["ALPHAREEL_URL"])
+        return json.loads(run(["sh", "-eu", "-c", command], shell, tmp_path))
+
+    link = said(upload)["video_url"]
+    job = said(create.replace("<video_url of the upload>", link))
+    assert said(show.replace("<id>", job["id"]))["id"] == job["id"]
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_curl_follows_the_events_of_a_job(environment, tmp_path):
+    [block] = blocks_of("docs/api.md", "curl -N")
+    assert "event: end" in run(["sh", "-eu", "-c", block], environment, tmp_path)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_curl_creates_a_test_job_with_a_webhook(environment, tmp_path):
+    [block] = blocks_of("docs/webhooks.md", "curl")
+    assert json.loads(run(["sh", "-eu", "-c", block], environment, tmp_path))["test"]["outcome"] == "success"
+
+
+def test_the_client_of_the_readme_runs(environment, tmp_path):
+    [block] = blocks_of("README.md", "from alphareel_client")
+    (tmp_path / "talk.mp4").write_bytes(TINY_MP4)
+    here = {
+        '"KEY"': repr(environment["ALPHAREEL_API_KEY"]),
+        '"http://127.0.0.1:8080"': repr(environment["ALPHAREEL_URL"]),
+    }
+    for printed, real in here.items():
+        assert printed in block
+        block = block.replace(printed, real)
+    run([sys.executable, "-c", block], environment, tmp_path)
+    assert (tmp_path / "talk.webm").stat().st_size > 0
+
+
+def test_the_first_request_of_the_quickstart_runs(environment, tmp_path):
+    [block] = blocks_of("docs/quickstart.md", "export ALPHAREEL_URL")
+    (tmp_path / "talk.mp4").write_bytes(TINY_MP4)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    for name in ("ALPHAREEL_URL", "ALPHAREEL_API_KEY"):
+        block = re.sub(rf"{name}=\S+", f"{name}={environment[name]}", block)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    run(["sh", "-eu", "-c", block], {**environment, "PATH": path}, tmp_path)
+    assert (tmp_path / "talk-cut.webm").stat().st_size > 0
+
+
+# As tus-js-client uses them, where that is not installed.
+TUS = """
+class Upload {
+  constructor(file, options) { Object.assign(this, { file, options }); }
+  async start() {
+    const { endpoint, headers, metadata, onSuccess } = this.options;
+    const encoded = Object.entries(metadata).map(([name, value]) => `${name} ${btoa(value)}`).join();
+    const common = { ...headers, "Tus-Resumable": "1.0.0" };
+    const made = await fetch(endpoint, { method: "POST", headers: { ...common, "Upload-Length": `${this.file.size}`, "Upload-Metadata": encoded } });
+    const type = { "Upload-Offset": "0", "Content-Type": "application/offset+octet-stream" };
+    const sent = await fetch(made.headers.get("Location"), { method: "PATCH", headers: { ...common, ...type }, body: this.file });
+    if (sent.status !== 204) throw new Error(`${sent.status} ${await sent.text()}`);
+    onSuccess({ lastResponse: { getHeader: (name) => sent.headers.get(name) } });
+  }
+}
+const tus = { Upload };
+const file = new File([await readFile("input.mp4")], "input.mp4", { type: "video/mp4" });
+"""
+TUS_OF_NODE = """
+import * as tus from "tus-js-client";
+const file = Object.assign(await readFile("input.mp4"), { type: "video/mp4" });
+Object.defineProperty(file, "name", { value: "input.mp4" });
+"""
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="Node is not installed")
+def test_the_tus_upload_of_the_page_runs(environment, tmp_path):
+    """With tus-js-client if ALPHAREEL_TEST_NODE_MODULES names a folder that has it."""
+    [block] = blocks_of("docs/api.md", "new tus.Upload")
+    script = 'import { readFile } from "node:fs/promises";\n'
+    if modules := os.environ.get("ALPHAREEL_TEST_NODE_MODULES"):
+        (tmp_path / "node_modules").symlink_to(modules)
+        script += TUS_OF_NODE
+    else:
+        script += TUS
+    values = {"url": environment["ALPHAREEL_URL"], "key": environment["ALPHAREEL_API_KEY"]}
+    script += "".join(f"const {name} = {json.dumps(value)};\n" for name, value in values.items())
+    script += f"const start = (link) => console.log(link);\n{block}"
+    (tmp_path / "block.mjs").write_text(script)
+    link = run(["node", "block.mjs"], environment, tmp_path).strip()
+    assert re.search(r"/files/|/uploads/", link), link
 
 
 def test_python_example_runs(environment, tmp_path):

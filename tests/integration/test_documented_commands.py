@@ -13,12 +13,13 @@ import pytest
 from alphareel.testing.clips import make_clip
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("README.md", "docs/quickstart.md", "docs/cli.md")
+PAGES = ("README.md", "docs/quickstart.md", "docs/cli.md", "docs/deploy.md", "docs/formats.md")
 PLACEHOLDER = re.compile(r"[\[<]|\b(?:[A-Z]{4,}|job_\w+)\b")  # as in "alphareel sheet SOURCE RESULT PICTURE"
 FILES = {name: {name} for name in ("talk.mp4", "stage.mp4", "shop.mp4")} | {
     name: {"clips/", "clips/*.mov"} for name in ("clips/a.mp4", "clips/b.mov")
 }
-OTHERS = ("serve", "setup", "--join")  # run until they are stopped, or need a server
+FILES["c.mov"] = {"*.mov"}
+OTHERS = ("serve", "setup", "--join", "move")  # run until they are stopped, or need other servers
 
 
 def blocks(page: str) -> list[list[list[str]]]:
@@ -58,7 +59,9 @@ def test_the_commands_of_a_block_run(
         assert command("cut", "talk.mp4", "talk.mkv", "--format", "lossless_matte")[0] == 0
     if "sheet" in words_of_block and "cut" not in words_of_block:
         assert command("cut", "talk.mp4", "talk.webm")[0] == 0
+    if "backup" in words_of_block:
+        assert command("keys", "create", "studio-7")[0] == 0
     cv2.imwrite("beach.jpg", np.full((90, 160, 3), 200, np.uint8))
     for words in block:
-        code, _, said = command(*words)
+        code, _, said = command(*(word.replace("/backups", f"{tmp_path}/backups") for word in words))
         assert code == 0, (words, said)
