@@ -60,6 +60,7 @@ ROWS = {
     "fresh": Row("fresh start to first job completed, s", "<=5", "<=3"),
     "jobs_per_minute": Row("jobs a minute, 25 frames, 2 slots", ">=120", ">=240"),
     "get_per_second": Row("GET /v1/jobs/{id}: requests a second, one core", ">=600", ">=1200"),
+    "get_ratio": Row("the same with two request processes, on all cores / with one", ">=1.2", ">=1.6"),
     "get_p99": Row("GET /v1/jobs/{id}: p99 at half that load, ms", "<=15", "<=6"),
     "upload": Row("upload of 480 MB / cp + sync", ">=.6", ">=.8"),
     "post": Row("POST /v1/jobs: committed, p50, ms", "<=10", "<=6"),
@@ -298,6 +299,18 @@ def requests(clip: Path, seconds: float = 6.0) -> FIGURES:
     }
 
 
+def request_processes(clip: Path, seconds: float = 5.0) -> FIGURES:
+    """GETs a second with one and with two request processes, where the kernel puts them and their client."""
+    figures: FIGURES = {}
+    for count in (1, 2):
+        with service(WORKERS=0, API_PROCESSES=count) as (running, client):
+            url = upload(client, clip)
+            load = Load(running.base, [f"/v1/jobs/{submit(client, url)}" for _ in range(50)], 16)
+            load.measure(1.0)
+            figures[f"get_per_second_{count}"] = round(len(load.measure(seconds)) / seconds, 1)
+    return {**figures, "get_ratio": round(figures["get_per_second_2"] / figures["get_per_second_1"], 2)}
+
+
 @contextmanager
 def on_cores(running: ServiceProcess) -> Iterator[None]:
     """The service's first process on one core, this process on another, if there are two."""
@@ -401,7 +414,7 @@ def table(figures: FIGURES) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", nargs="*", choices=("jobs", "fresh", "requests", "uploads"))
+    parser.add_argument("--only", nargs="*", choices=("jobs", "fresh", "requests", "processes", "uploads"))
     arguments = parser.parse_args()
     figures: FIGURES = {}
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
@@ -411,6 +424,7 @@ def main() -> None:
             "jobs": lambda: jobs(clip, folder, arguments.rounds),
             "fresh": lambda: fresh(clip, max(1, arguments.rounds // 2)),
             "requests": lambda: requests(clip),
+            "processes": lambda: request_processes(clip),
             "uploads": lambda: uploads(clip, folder, max(2, arguments.rounds - 1)),
         }
         for part, measure in measured.items():

@@ -1,11 +1,17 @@
-"""Two services of one installation with nothing in common but a database and a bucket."""
+"""Services and request processes of one installation with nothing in common but a database and a bucket."""
 
-from collections.abc import Iterator
+import contextlib
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import requests
+import sqlalchemy as sa
 from moto.server import ThreadedMotoServer
 
 from alphareel.testing.clips import make_clip
@@ -29,6 +35,25 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         monkeypatch.setenv(name, value)
     yield endpoint
     server.stop()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a new database. PostgreSQL if ALPHAREEL_TEST_POSTGRES_URL names a server."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/shared.db"
+        return
+    server = os.environ.get("ALPHAREEL_TEST_POSTGRES_URL")
+    if server is None:
+        pytest.skip("ALPHAREEL_TEST_POSTGRES_URL names no PostgreSQL server")
+    name = f"alphareel_test_{uuid.uuid4().hex[:12]}"
+    admin = sa.create_engine(server, isolation_level="AUTOCOMMIT")
+    with admin.connect() as c:
+        c.exec_driver_sql(f"CREATE DATABASE {name}")
+    yield sa.make_url(server).set(database=name).render_as_string(hide_password=False)
+    with admin.connect() as c:
+        c.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+    admin.dispose()
 
 
 def keys(bucket: str) -> list[str]:
@@ -71,6 +96,84 @@ def test_one_machine_takes_a_job_and_another_does_it(bucket: str, tmp_path: Path
         assert (part.status_code, part.content) == (206, result.content[4:10])
         requests.delete(f"{front.base}/v1/jobs/{job}", headers=KEY, timeout=60)
         wait_for(lambda: not keys(bucket))
+
+
+def request_processes(service: ServiceProcess) -> list[psutil.Process]:
+    found = []
+    for process in psutil.Process(service.process.pid).children():
+        with contextlib.suppress(psutil.Error):
+            if "alphareel.server.request_process" in process.cmdline():
+                found.append(process)
+    return found
+
+
+def patiently(ask: Callable[[], requests.Response]) -> requests.Response:
+    """Again as long as the process that answers dies meanwhile, or one that died had begun with the request."""
+
+    def answer() -> requests.Response | None:
+        with contextlib.suppress(requests.ConnectionError):
+            found = ask()
+            return None if found.status_code in (409, 503) else found
+        return None
+
+    return wait_for(answer)
+
+
+def test_several_request_processes_share_a_database_and_a_bucket(bucket: str, database: str, tmp_path: Path) -> None:
+    """A job whose requests are answered by different ones, of which one is killed, is made once."""
+    clips = [make_clip(tmp_path / f"{n}.mp4", frames=5 + n, background="green").path for n in range(3)]
+    settings = {"API_KEY": KEY["X-Api-Key"], "STORAGE_URL": "s3://footage/ours", "DATABASE_URL": database}
+    with ServiceProcess(tmp_path / "data", API_PROCESSES=3, **settings) as service:
+        jobs = f"{service.base}/v1/jobs"
+        wait_for(lambda: service.log().count("Application startup complete.") >= 3)
+        with ThreadPoolExecutor(12) as pool:  # each call has a connection of its own
+            urls = list(pool.map(lambda path: upload(service.base, path), clips))
+            orders = [(url, {**KEY, "Idempotency-Key": uuid.uuid4().hex}) for url in urls for _ in range(2)]
+
+            def order(each: tuple[str, dict[str, str]]) -> str:
+                url, headers = each
+                body = {"video_url": url, "engine": "chroma"}
+                answer = patiently(lambda: requests.post(jobs, headers=headers, json=body, timeout=60))
+                assert answer.status_code == 200, answer.text
+                return str(answer.json()["id"])
+
+            twice = pool.map(order, [*orders, *orders])
+            killed = request_processes(service)[0]
+            killed.kill()
+            made = list(twice)
+            assert made[:6] == made[6:]
+            assert len(set(made)) == 6
+
+            def end(job: str) -> Any:
+                return wait_for(lambda: next((j for j in [state(job)] if j["status"] in ("completed", "failed")), None))
+
+            def state(job: str) -> Any:
+                return patiently(lambda: requests.get(f"{jobs}/{job}", headers=KEY, timeout=60)).json()
+
+            done = list(pool.map(end, made[:6]))
+            assert [job["status"] for job in done] == ["completed"] * 6, done
+            assert sorted(job["output"]["frames"] for job in done) == [5, 5, 6, 6, 7, 7]
+            heads = list(
+                pool.map(
+                    lambda job: (
+                        patiently(
+                            lambda: requests.get(job["output_url"], headers={"Range": "bytes=0-3"}, timeout=60)
+                        ).content
+                    ),
+                    done * 2,
+                )
+            )
+            assert heads == [b"\x1aE\xdf\xa3"] * 12
+            events = list(
+                pool.map(
+                    lambda job: patiently(lambda: requests.get(f"{jobs}/{job}/events", headers=KEY, timeout=60)).text,
+                    made[:6],
+                )
+            )
+            assert all("event: end" in text for text in events)
+            wait_for(lambda: len(request_processes(service)) == 3)
+            list(pool.map(lambda job: requests.delete(f"{jobs}/{job}", headers=KEY, timeout=60), made[:6]))
+        wait_for(lambda: not [key for key in keys(bucket) if not key.startswith("ours/uploads/")])
 
 
 def test_parts_go_straight_to_the_bucket(bucket: str, tmp_path: Path) -> None:
