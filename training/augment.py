@@ -6,7 +6,7 @@ apart from each other along smooth paths. Images are RGB uint8 (H, W, 3), alphas
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -21,11 +21,13 @@ from crops import (
     is_cut,
     moved,
     onwards,
+    standing,
     touches_sides,
     wander,
 )
 from datasets import Kind
 from degradation import Degradation, Light, tone
+from shapes import flat_shapes, ground, street
 from shards import Image, Sample, ShardDataset
 
 Size = tuple[int, int]
@@ -33,6 +35,8 @@ Frames = list[tuple[Image, Image]]
 ALIKE = ("all", "patches", "behind")  # which part of a place looks like the person
 HURRY = 3.0  # dancers, and cameras that follow a rider
 BYSTANDER = 0.6  # of the first person's height: who is smaller is part of the place, not of the subject
+MOST_PEOPLE = 9  # in a crowd
+BEFORE_CROWD = 0.3  # of the view's height: whoever is smaller does not stand before a crowd
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,17 @@ class Mix:
     synthetic: float = 0.25  # composites with somebody drawn
     moving_synthetic: float = 0.6  # composites of sequences with somebody drawn: only they move their limbs
     fast: float = 0.0  # paths of subjects and places that are `HURRY` times as fast
+    flat: float = 0.0  # flat shapes on a plain ground
+    crowd: float = 0.0  # composites before a row of people, who are part of the place
+    street: float = 0.0  # backgrounds with rails, a banner, a fence or road marks
+
+    def changed(self, changes: list[str]) -> Mix:
+        """The mix with other shares, each written as NAME=SHARE."""
+        shares = dict(change.split("=", 1) for change in changes)
+        unknown = sorted(name for name in shares if not isinstance(getattr(self, name, None), float))
+        if unknown:
+            raise SystemExit(f"no single share of the mix: {', '.join(unknown)}")
+        return replace(self, **{name: float(share) for name, share in shares.items()})  # type: ignore[arg-type]
 
 
 # For any subject. A piece of something else in the shape of a subject is a subject, so there are no decoys.
@@ -80,7 +95,10 @@ ANY_SUBJECT = Mix(
     thing=0.5,
     synthetic=0.2,
     moving_synthetic=0.45,
-    fast=0.3,
+    fast=0.35,
+    flat=0.05,
+    crowd=0.12,
+    street=0.15,
 )
 
 
@@ -93,7 +111,9 @@ class Augmenter:
 
     def sample(self, size: Size, length: int = 1) -> tuple[Image, Image]:
         """Frames (length, H, W, 3) and their alphas (length, H, W)."""
-        if self._chance(self.mix.nobody):
+        if self._chance(self.mix.flat):
+            frames = flat_shapes(size, length, self.rng)
+        elif self._chance(self.mix.nobody):
             rgb, _ = self._background(size, length, hard=0.35)
             frames = [(picture, np.zeros(size, np.uint8)) for picture in rgb]
         elif self._chance(self.mix.composite):
@@ -197,7 +217,9 @@ class Augmenter:
         if self._chance(self.mix.alike):
             places = self._alike(places, drift, *front[0])
         back = [(rgb, np.zeros(size, np.uint8)) for rgb in places]
-        if self._chance(self.mix.second):
+        if self._chance(self.mix.crowd) and tallness(front[0][1]) > BEFORE_CROWD * size[0]:
+            back = self._before_crowd(back, drift, tallness(front[0][1]) / size[0])
+        elif self._chance(self.mix.second):
             back = [over(o, b) for o, b in zip(self._second(size, length), back, strict=True)]
             if tallness(back[0][1]) < BYSTANDER * tallness(front[0][1]):
                 back = [(rgb, np.zeros(size, np.uint8)) for rgb, _ in back]
@@ -208,6 +230,40 @@ class Augmenter:
         """Somebody behind: company, who is kept, or a bystander, who is part of the place."""
         far = Framing("small", inside=False) if self._chance(self.mix.bystander) else None
         return self._lit(self._somebody(size, length, far))
+
+    def _before_crowd(self, back: Frames, drift: list[Matrix], first: float) -> Frames:
+        """A row of people who stand in the place, further away than the first one, who is `first` of the view high.
+
+        In a still nothing but size and sharpness says who is in front; in a sequence the crowd rests.
+        """
+        size = back[0][1].shape
+        tall = size[0] * min(float(self.rng.uniform(0.25, 0.8)), first * (0.85 if len(back) == 1 else 1.4))
+        foot = size[0] * self.rng.uniform(0.5, 0.95)
+        step = tall * self.rng.uniform(0.2, 0.6)
+        row: tuple[Image, Image] = np.zeros((*size, 3), np.uint8), np.zeros(size, np.uint8)
+        for x in np.arange(-step * self.rng.random(), size[1] + step, step)[:MOST_PEOPLE]:
+            item = self._bystander()
+            if item is not None:
+                matrix = standing(item, x, foot * self.rng.normal(1, 0.03), tall * self.rng.normal(1, 0.1), self.rng)
+                row = over(warp(item, matrix, size, inside=False), row)
+        row = self._lit([row], 0.7)[0]
+        if self._chance(0.6):
+            sigma = float(self.rng.uniform(0.5, 3))
+            row = cv2.GaussianBlur(row[0], (0, 0), sigma), cv2.GaussianBlur(row[1], (0, 0), sigma)
+        here = [warp(Sample(row[0], row[1], Kind.STRIP), path, size, inside=False) for path in onwards(drift)]
+        return [(over(people, b)[0], b[1]) for people, b in zip(here, back, strict=True)]
+
+    def _bystander(self) -> Sample | None:
+        """Somebody who is whole but for the lower edge; None where there is nobody like that."""
+        for _ in range(4):
+            if self.shards.synthetic_people and self._chance(0.4):
+                frames = self.shards.synthetic_people[self.rng.integers(len(self.shards.synthetic_people))]
+                item = self.shards.items[frames[self.rng.integers(len(frames))]]
+            else:
+                item = self._pick(Kind.BODY if self._chance(0.7) else Kind.PEOPLE, Kind.BODY, Kind.PEOPLE)
+            if find_box(item.alpha) is not None and not touches_sides(item.alpha):
+                return item
+        return None
 
     def _alike(self, places: list[Image], drift: list[Matrix], rgb: Image, alpha: Image) -> list[Image]:
         """The place in the colors of the person: all of it, patches of it, or something else right behind."""
@@ -230,12 +286,16 @@ class Augmenter:
     def _background(self, size: Size, length: int, hard: float = 0.1) -> tuple[list[Image], list[Matrix]]:
         """Pictures of a place without people, of a garment (share `hard`), of folds, or plain; and their maps."""
         if self._chance(0.1):
-            return [plain(size, self.rng)] * length, [np.eye(2, 3)] * length
+            bare = ground if self.mix.flat else plain
+            return [bare(size, self.rng)] * length, [np.eye(2, 3)] * length
         item = folds(size, self.rng) if self._chance(self.mix.painted) else self._place(hard)
         drift = self._wander(frame_whole(item, size, self.rng), size, length)
         frames = [warp(item, m, size, inside=True) for m in drift]
         if self._chance(self.mix.decoy):
             frames = [over(d, f) for d, f in zip(self._decoy(size, length), frames, strict=True)]
+        if self._chance(self.mix.street):
+            lines = Sample(*street(size, self.rng), Kind.STRIP)
+            frames = [over(warp(lines, m, size, inside=False), f) for m, f in zip(onwards(drift), frames, strict=True)]
         if self._chance(0.25):
             sigma = float(self.rng.uniform(0.6, 5))
             frames = [(cv2.GaussianBlur(rgb, (0, 0), sigma), alpha) for rgb, alpha in frames]

@@ -115,6 +115,15 @@ def _keep_inside(
     return np.clip(center, half, limits - half), height
 
 
+def standing(item: Sample, x: float, foot: float, tall: float, rng: np.random.Generator) -> Matrix:
+    """The map that shows somebody `tall` pixels high, with the feet at (x, foot), mirrored half of the time."""
+    box = find_box(item.alpha)
+    assert box is not None, "nobody is there"
+    scale = tall / (box.bottom - box.top)
+    flip = -scale if rng.random() < 0.5 else scale
+    return np.array([[flip, 0, x - flip * (box.left + box.right) / 2], [0, scale, foot - scale * box.bottom]])
+
+
 def frame_whole(item: Sample, size: Size, rng: np.random.Generator, *, tight: bool = True) -> Matrix:
     """A random part of the picture (`tight`), or about all of it."""
     h, w = item.alpha.shape

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from augment import ANY_SUBJECT, Augmenter, Mix
+from augment import Augmenter, Mix
 from schedule import Settings, Stage, view_size
 from shards import ShardDataset
 
@@ -33,15 +33,15 @@ class Batch(NamedTuple):
 class SampleDataset(IterableDataset[Batch]):
     """Endless batches of the stage that `share`, the part of the time used up, has reached."""
 
-    def __init__(self, folder: Path, settings: Settings, seed: int, share: Synchronized[float]) -> None:
-        self.folder, self.settings, self.seed, self.share = folder, settings, seed, share
+    def __init__(self, folder: Path, settings: Settings, seed: int, share: Synchronized[float], mix: Mix) -> None:
+        self.folder, self.settings, self.seed, self.share, self.mix = folder, settings, seed, share, mix
 
     def __iter__(self) -> Iterator[Batch]:
         worker = get_worker_info()
         seed = self.seed if worker is None else self.seed + 7919 * (worker.id + 1)
         cv2.setNumThreads(1)
         rng, shards = random.Random(seed), ShardDataset(self.folder)
-        source = Augmenter(shards, seed, ANY_SUBJECT if self.settings.any_subject else Mix())
+        source = Augmenter(shards, seed, self.mix)
         while True:
             for _ in range(REFRESH):
                 yield draw_batch(source, self.settings.stage(self.share.value), self.settings, rng)

@@ -41,7 +41,6 @@ class Settings:
         Stage(0.45, 256, 10, 0.3),
         Stage(0.75, 320, 10, 0.45),
     )
-    any_subject: bool = False  # what is in front, whatever it is; else people
     seed: int = 5
     save_every: float = 120.0  # seconds
     log_every: float = 30.0
@@ -70,7 +69,6 @@ SUBJECT_FIRST = Settings(
     encoder_pace=0.1,
     encoder_rests=0.12,
     stages=(Stage(0, 160, 20, coarse=True), Stage(0.4, 208, 12, 0.3), Stage(0.7, 288, 10, 0.4)),
-    any_subject=True,
     seed=7,
 )
 # The same, going on from a file that knows people.
@@ -79,6 +77,14 @@ SUBJECT = replace(
     rate=2e-3,
     encoder_rests=0.0,
     stages=(Stage(0, 160, 20, coarse=True), Stage(0.25, 224, 12, 0.3), Stage(0.65, 288, 10, 0.4)),
+)
+# A short run that goes on from a file for any subject, for a mean with it: slow, and at the sizes that are used.
+SUBJECT_FORK = replace(
+    SUBJECT,
+    minutes=14.0,
+    rate=1e-3,
+    stages=(Stage(0, 208, 12, 0.35), Stage(0.6, 304, 10, 0.45)),
+    seed=8,
 )
 
 

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from datasets import Kind
 
 Image = NDArray[Any]  # of uint8; the stubs of OpenCV lose the type
+# Numbers of the clips of drawn people; those of cutouts (2000 to 2200) and of other drawn things lie elsewhere.
+FIRST_PERSON, LAST_PERSON = 1000, 2000
 
 
 class Sample(NamedTuple):
@@ -80,6 +82,7 @@ class ShardDataset:
                 clips.setdefault(item.clip, []).append(i)
         self.clips = [frames for frames in clips.values() if self.items[frames[0]].kind != Kind.SYNTHETIC]
         self.synthetic_clips = [frames for frames in clips.values() if self.items[frames[0]].kind == Kind.SYNTHETIC]
+        self.synthetic_people = [f for f in self.synthetic_clips if FIRST_PERSON <= self.items[f[0]].clip < LAST_PERSON]
         return bool(fresh)
 
     @staticmethod

@@ -132,7 +132,10 @@ def main() -> None:
     for number in range(options.first, options.first + options.clips):
         rng = np.random.default_rng((43, number))
         files = folders[str(rng.choice(list(folders), p=shares / shares.sum()))]
-        shown = film(Object(files[rng.integers(len(files))], fabrics, rng), rng)
+        thing = Object(files[rng.integers(len(files))], fabrics, rng)
+        if not np.isfinite(thing.place).all():  # one file has points that are nowhere
+            continue
+        shown = film(thing, rng)
         writer.add([Sample(rgb, alpha, Kind.SYNTHETIC, FIRST_CLIP + number) for rgb, alpha in shown])
         if (number - options.first) % 20 == 0:
             print(f"{number} {time.monotonic() - start:.0f} s", flush=True)

@@ -24,21 +24,23 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from augment import ANY_SUBJECT, Mix
 from check_subject import Material, check
 from dataset import Batch, SampleDataset, open_loader
 from finetune import learn_from_file
 from losses import matting_loss, recognition_loss
 from model import Matte, Output
-from schedule import FIRST, SECOND, SUBJECT, SUBJECT_FIRST, Settings, Stage, rate_factor
+from schedule import FIRST, SECOND, SUBJECT, SUBJECT_FIRST, SUBJECT_FORK, Settings, Stage, rate_factor
 
 
 @dataclass(frozen=True)
 class Paths:
-    """Where pictures come from, where the run is kept, the exported file that it goes on from, and what checks it."""
+    """Where pictures come from, what samples show, where the run is kept, what it goes on from, and what checks it."""
 
     shards: Path
     out: Path
     start: Path | None
+    mix: Mix
     material: Material | None = None
 
 
@@ -105,7 +107,7 @@ class Run:
         path = self.paths.out / "last.pt"
         if not path.exists():
             if self.paths.start:
-                learn_from_file(self.model, self.paths.start, pictures(self.paths.shards, self.settings))
+                learn_from_file(self.model, self.paths.start, pictures(self.paths, self.settings))
             else:
                 self.model.encoder.learn_from_imagenet()
             self.average.load_state_dict(self.model.state_dict())
@@ -164,10 +166,10 @@ def facts(run: Run, loss: float) -> dict[str, float]:
     return {"minutes": run.seconds / 60, "share": run.share, "step": run.step, "frames": run.frames, "loss": loss}
 
 
-def pictures(shards: Path, settings: Settings) -> Iterator[Tensor]:
+def pictures(paths: Paths, settings: Settings) -> Iterator[Tensor]:
     """Pictures (N, 3, H, W) in 0..1 as the first stage shows them."""
     stills = replace(settings, stages=(replace(settings.stages[0], sequences=0.0),))
-    feed = SampleDataset(shards, stills, settings.seed, Value("d", 0))
+    feed = SampleDataset(paths.shards, stills, settings.seed, Value("d", 0), paths.mix)
     return (batch.rgb.permute(0, 3, 1, 2).float() / 255 for batch in feed)
 
 
@@ -231,7 +233,7 @@ def train(number: int, settings: Settings, paths: Paths, machine: Machine) -> No
     run, log = Run(settings, paths, machine.device, half=machine.half), Log(settings.log_every)
     run.load()
     share = Value("d", run.share)
-    feed = SampleDataset(paths.shards, settings, settings.seed + run.step + 104729 * number, share)
+    feed = SampleDataset(paths.shards, settings, settings.seed + run.step + 104729 * number, share, paths.mix)
     batches = open_loader(feed, machine.workers, pin=machine.device.type == "cuda")
     tell = time.process_time if settings.processor_time else time.monotonic
     saved, checked = time.monotonic(), run.seconds
@@ -269,19 +271,25 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=0, help="processes that draw samples; 0: the training itself")
     parser.add_argument("--processes", type=int, default=1, help="that learn together, one a core; with a GPU one")
     parser.add_argument("--subject", action="store_true", help="whatever stands in front, by the schedule for that")
+    parser.add_argument("--fork", action="store_true", help="a short run that goes on from a file of its own kind")
+    parser.add_argument("--seed", type=int, help="of another run with the same pictures")
+    parser.add_argument("--mix", nargs="+", default=[], metavar="NAME=SHARE", help="other shares of augment.Mix")
     parser.add_argument("--check", type=Path, nargs=3, metavar="DIR", help="objects, data and empty scenes to check on")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "meeting").unlink(missing_ok=True)
     first, going_on = (SUBJECT_FIRST, SUBJECT) if options.subject else (FIRST, SECOND)
-    recipe = going_on if options.start else first
-    settings = replace(recipe, batch_factor=options.batch_factor)
+    if options.fork and not (options.subject and options.start):
+        parser.error("--fork goes on from a file for any subject: it needs --subject and --start")
+    recipe = SUBJECT_FORK if options.fork else going_on if options.start else first
+    settings = replace(recipe, batch_factor=options.batch_factor, seed=options.seed or recipe.seed)
     settings = replace(settings, minutes=options.minutes or settings.minutes)
+    mix = (ANY_SUBJECT if options.subject else Mix()).changed(options.mix)
     if options.processes > 1 and (options.workers or torch.cuda.is_available()):
         parser.error("several processes are for a CPU, and draw their samples themselves, to change stages together")
     machine = Machine.found(options.processes, options.workers)
     material = Material(*options.check) if options.check else None
-    paths = Paths(options.shards, options.out, options.start, material)
+    paths = Paths(options.shards, options.out, options.start, mix, material)
     if machine.processes == 1:
         train(0, settings, paths, machine)
     else:

@@ -26,6 +26,7 @@ MODULES = (
     "onnx_weights",
     "poses",
     "schedule",
+    "shapes",
     "shards",
     "subject_datasets",
 )
@@ -280,6 +281,66 @@ def test_samples_of_any_subject_show_things_and_people(recipe, pack, tmp_path, l
     shown = [source.sample((96, 128), length)[1] for _ in range(30)]
     assert all(alpha.shape == (length, 96, 128) for alpha in shown)
     assert np.mean([alpha.max() > 200 for alpha in shown]) > 0.6
+
+
+@pytest.mark.parametrize("length", [1, 5])
+def test_flat_shapes_can_be_told_from_a_ground_that_is_plain_around_them(recipe, length):
+    for seed in range(12):
+        frames = recipe["shapes"].flat_shapes((96, 128), length, np.random.default_rng(seed))
+        assert len(frames) == length
+        rgb, alpha = frames[0]
+        inside, around = alpha == 255, alpha == 0
+        assert 0.005 < inside.mean() < 0.8
+        assert around.mean() > 0.1
+        wall = rgb[around].astype(float)
+        apart = [np.linalg.norm(wall - color, axis=1).min() for color in np.unique(rgb[inside], axis=0)]
+        assert max(apart) > 30, "nothing could find this shape"
+
+
+def test_a_ground_has_nothing_but_ramps_and_one_edge_across(recipe):
+    for seed in range(12):
+        rgb = recipe["shapes"].ground((96, 128), np.random.default_rng(seed))
+        assert rgb.shape == (96, 128, 3)
+        assert (rgb == rgb[:, :1]).all()
+
+
+def test_what_stands_in_streets_reaches_beyond_the_view(recipe):
+    for seed in range(24):
+        rgb, cover = recipe["shapes"].street((96, 128), np.random.default_rng(seed))
+        assert rgb.shape == (96, 128, 3)
+        assert 0 < cover.mean() < 255
+        edges = [cover[0], cover[-1], cover[:, 0], cover[:, -1]]
+        assert max(edge.max() for edge in edges) > 100, "it would stand alone in the picture, as a subject does"
+
+
+@pytest.mark.parametrize("length", [1, 5])
+def test_a_crowd_behind_somebody_belongs_to_the_place(recipe, pack, length):
+    drift = [np.array([[1.0, 0, 2 * n], [0, 1, 0]]) for n in range(length)]
+    place = [(np.full((96, 128, 3), 40, np.uint8), np.zeros((96, 128), np.uint8)) for _ in range(length)]
+    source = recipe["augment"].Augmenter(pack, seed=4, mix=recipe["augment"].ANY_SUBJECT)
+    behind = source._before_crowd(place, drift, 0.6)
+    assert len(behind) == length
+    assert not any(alpha.any() for _, alpha in behind)
+    assert np.abs(behind[0][0].astype(int) - 40).max() > 60, "somebody stands there"
+
+
+def test_somebody_who_stands_is_as_high_as_asked_for_and_has_the_feet_there(recipe):
+    item = somebody(recipe, recipe["datasets"].Kind.BODY)
+    for seed in range(4):
+        matrix = recipe["crops"].standing(item, 64, 80, 50, np.random.default_rng(seed))
+        _, alpha = recipe["augment"].warp(item, matrix, (96, 128), inside=False)
+        rows, columns = np.flatnonzero((alpha > 128).any(1)), np.flatnonzero((alpha > 128).any(0))
+        assert abs(rows[0] - 30) <= 2
+        assert abs(rows[-1] - 80) <= 2
+        assert abs(columns.mean() - 64) <= 2
+
+
+def test_other_shares_of_the_mix_are_named_or_refused(recipe):
+    mix = recipe["augment"].ANY_SUBJECT.changed(["crowd=0.3", "flat=0"])
+    assert (mix.crowd, mix.flat, mix.thing) == (0.3, 0, recipe["augment"].ANY_SUBJECT.thing)
+    for wrong in ("crowds=0.3", "kinds=1"):
+        with pytest.raises(SystemExit, match="no single share"):
+            mix.changed([wrong])
 
 
 def glb(path, *, animated):
