@@ -27,6 +27,8 @@ from subject_datasets import CHOOSE, REPORT
 from u2net import U2Net
 
 STRIDE = 10  # frames between those that the slow network looks at
+LEAST_CONTRAST = 90.0  # distance in RGB between a drawn shape and its ground
+FOUND = 0.7  # IoU from which a drawn shape counts as found
 
 
 @dataclass
@@ -141,6 +143,37 @@ def stills(material: Material, networks: dict[str, Recurrent | Slow]) -> Iterato
     yield f"| empty scenes: pixels taken | empty | {' | '.join(cells)} |"
 
 
+def drawn_shapes(count: int = 24) -> Iterator[tuple[Image, Alpha]]:
+    """Ellipses and boxes in one color on a ground in another, the same each time; `shapes.py` draws others."""
+    rng = np.random.default_rng(24)
+    for n in range(count):
+        wall, paint = rng.integers(0, 256, (2, 3))
+        while np.linalg.norm(wall - paint.astype(float)) < LEAST_CONTRAST:
+            paint = rng.integers(0, 256, 3)
+        cover = np.zeros((270, 480), np.uint8)
+        x, y = int(rng.integers(140, 340)), int(rng.integers(90, 180))
+        wide, tall = int(rng.integers(30, 110)), int(rng.integers(30, 80))
+        if n % 2:
+            cv2.ellipse(cover, (x, y), (wide, tall), float(rng.uniform(0, 180)), 0, 360, 255, -1, cv2.LINE_AA)
+        else:
+            cv2.rectangle(cover, (x - wide, y - tall), (x + wide, y + tall), 255, -1)
+        share = cover[..., None] / 255
+        yield (wall * (1 - share) + paint * share).astype(np.uint8), (cover > 127).astype(np.float32)
+
+
+def found_shapes(networks: dict[str, Recurrent | Slow]) -> str:
+    """The row of the drawn shapes: of how many most is found."""
+    clip, cells = Clip("shapes", "people", drawn_shapes), []
+    for network in networks.values():
+        found = 0
+        for n, (rgb, true) in enumerate(clip.frames()):
+            network.reset(clip)
+            alpha = network.frame(n * STRIDE, rgb)
+            found += alpha is not None and iou(alpha, true) > FOUND
+        cells.append(str(found))
+    return f"| drawn shapes found, of 24 | people | {' | '.join(cells)} |"
+
+
 def table(material: Material, networks: dict[str, Recurrent | Slow], wanted: set[str]) -> Iterator[str]:
     yield f"| clip: IoU / dtSSD | set | {' | '.join(networks)} |"
     yield "| --- " * (len(networks) + 2) + "|"
@@ -156,6 +189,7 @@ def table(material: Material, networks: dict[str, Recurrent | Slow], wanted: set
         yield f"| mean | {group} | {' | '.join(f'{i:.3f} / {d:.1f}' for i, d in means)} |"
     if "people" in wanted or "empty" in wanted:
         yield from stills(material, networks)
+        yield found_shapes(networks)
 
 
 def on_checks(rgb: Image, alpha: Alpha) -> Image:

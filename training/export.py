@@ -34,6 +34,7 @@ OPSET = 17
 VERSION = "2026.11.3"
 AREA = 2**17  # pixels of a thumbnail, 288x448: more shows more bystanders and costs more; see evaluate.py
 TOLERANCE = 4e-3  # largest difference of an alpha between torch and onnxruntime: one level of 255
+SILENT = 1e-4  # variance of a channel that hardly ever changes
 SMALL = 2000  # arrays of fewer numbers keep their full precision: they weigh nothing
 
 
@@ -63,7 +64,18 @@ def state_of(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".onnx":
         take(matte := Matte(), path)
         return matte.state_dict()
-    return torch.load(path, map_location="cpu", weights_only=True)
+    return without_silent(torch.load(path, map_location="cpu", weights_only=True))
+
+
+def without_silent(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Let no norm amplify a channel that hardly ever changes: folded into its convolution it can exceed half precision."""
+    for name, spread in state.items():
+        if name.endswith("running_var"):
+            scale = state[name.replace("running_var", "weight")]
+            quiet = spread < SILENT
+            most = torch.sqrt(spread[quiet] + nn.BatchNorm2d(1).eps)
+            scale[quiet] = scale[quiet].clamp(-most, most)
+    return state
 
 
 def mean(values: list[Tensor]) -> Tensor:
