@@ -68,7 +68,7 @@ def state_of(path: Path) -> dict[str, Tensor]:
 
 
 def without_silent(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Let no norm amplify a channel that hardly ever changes: folded into its convolution it can exceed half precision."""
+    """Let no norm amplify a channel that hardly ever changes: folded, it can exceed half precision."""
     for name, spread in state.items():
         if name.endswith("running_var"):
             scale = state[name.replace("running_var", "weight")]
