@@ -15,7 +15,7 @@ from alphareel.queue.dbos_engine import DbosQueue, prepare
 from alphareel.server.data_folder import load_installation_id, lock_data_dir, make_private_folder
 from alphareel.server.installation import SystemClock, open_blobs
 from alphareel.service.files import blob_keys
-from alphareel.service.files.transfer import CopySummary, copy_blobs, missing_blobs
+from alphareel.service.files.transfer import FileTransferSummary, copy_blobs, missing_blobs
 from alphareel.service.settings import Settings
 
 _DATABASE = "alphareel.db"
@@ -26,7 +26,7 @@ _OBJECTS = "objects"
 class TransferSummary:
     """``rows`` of our tables, ``requeued`` unfinished jobs, ``missing`` blobs that rows refer to and no storage has."""
 
-    files: CopySummary
+    files: FileTransferSummary
     rows: int = 0
     requeued: int = 0
     missing: tuple[str, ...] = ()
@@ -40,7 +40,7 @@ def move(settings: Settings, *, database_url: str | None, storage_url: str | Non
     """
     with lock_data_dir(settings.storage.data_dir), _opened(settings.database.url) as source:
         _check_is_stopped(settings, source)
-        files = CopySummary(0, 0, 0)
+        files = FileTransferSummary(0, 0, 0)
         blobs = open_blobs(settings.storage.url)
         if storage_url is not None:
             files = copy_files(settings, storage_url=storage_url)
@@ -55,7 +55,7 @@ def move(settings: Settings, *, database_url: str | None, storage_url: str | Non
         return TransferSummary(files, sum(rows.values()), requeued, missing)
 
 
-def copy_files(settings: Settings, *, storage_url: str) -> CopySummary:
+def copy_files(settings: Settings, *, storage_url: str) -> FileTransferSummary:
     """Copy the files to another storage. Repeating it copies what is new; the service may run."""
     blobs, target = open_blobs(settings.storage.url), open_blobs(storage_url)
     return copy_blobs(blobs, target, folder=settings.storage.data_dir / "transfer")

@@ -16,7 +16,7 @@ _WRITERS = 4
 
 
 @dataclass(frozen=True)
-class CopySummary:
+class FileTransferSummary:
     """Blobs and bytes that were copied; blobs that the target had already."""
 
     blobs: int
@@ -26,7 +26,7 @@ class CopySummary:
 
 def copy_blobs(
     source: Blobs, target: Blobs, *, folder: Path, accepts: Callable[[str], bool] = lambda _: True
-) -> CopySummary:
+) -> FileTransferSummary:
     """Copy the blobs of our layout that ``accepts`` accepts and that the target lacks, or has with another size.
 
     ``folder`` takes temporary files. A blob that is deleted meanwhile is left out. Raises StorageFailed.
@@ -37,7 +37,7 @@ def copy_blobs(
     with ThreadPoolExecutor(_WRITERS, thread_name_prefix="copy") as pool:
         sizes = list(pool.map(lambda key: _copy(source, target, key, folder), keys))
     copied = [size for size in sizes if size is not None and size >= 0]
-    return CopySummary(len(copied), sum(copied), sum(size is None for size in sizes))
+    return FileTransferSummary(len(copied), sum(copied), sum(size is None for size in sizes))
 
 
 def missing_blobs(store: Blobs, keys: Iterable[str]) -> list[str]:
