@@ -21,7 +21,7 @@ from alphareel.media.ffmpeg_errors import translating_write_errors
 from alphareel.media.verify import LOSSY, ExpectedOutput, Inspection
 
 TIMESTAMP_TOLERANCE = 0.002  # seconds; WebM, WebP and APNG round timestamps to milliseconds
-# Encoders begin anew with a key frame after so many frames. Verification samples these: a seek reaches them directly.
+# Encoders write a key frame after so many frames. Verification samples these: a seek reaches them directly.
 GOP = 60
 OPAQUE_THRESHOLD = 128  # alpha from which a pixel is opaque in formats with one bit of alpha
 _FIRST_SAMPLES = (0, 12)  # frame numbers

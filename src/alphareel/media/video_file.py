@@ -57,7 +57,8 @@ class EncoderProfile:
     pictures of more than 1920x1088 pixels, where set. ``time_base``: the only one that the container has; None to use
     the clip's. ``splits_alpha``: alpha is a stream of the same codec (VP9), which is encoded in a thread of its own.
     ``gop``: number of frames after which the encoder begins anew, so that nothing that follows depends on them and a
-    group of them can be replaced in a finished file; None where each frame is encoded on its own.
+    group of them can be replaced in a finished file; None where key frames alone see to that. VP9's encoder writes
+    zeros into 96 MiB when it is opened at 1080p, which would be its peak of memory.
     """
 
     container: str
@@ -169,12 +170,8 @@ class VideoEncoder:
 
     def _restart(self) -> None:
         """Go on with a fresh encoder, which knows nothing of the frames before."""
-        self._mux((self._alpha_encoder or self._context).encode(None))
+        self._mux(self._context.encode(None))
         self._frames_in_gop = 0
-        if self._alpha_encoder:
-            self._close_alpha_encoder()
-            self._alpha_encoder = self._new_alpha_encoder()
-            return
         context, first = self._new_context(self._converter.pixel_format), self._stream.codec_context
         context.flags |= first.flags & av.codec.context.Flags.global_header
         context.open()

@@ -26,7 +26,6 @@ _PROFILE = EncoderProfile(
         "lag-in-frames": "0",
         "g": str(GOP),
     },
-    gop=GOP,
     threads=1,
     large_options={"row-mt": "1", "tile-columns": "2"},
     large_threads=2,
