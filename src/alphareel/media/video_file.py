@@ -12,10 +12,10 @@ import av
 import av.error
 from av.container import OutputContainer
 from av.video.codeccontext import VideoCodecContext
+from av.video.frame import PictureType
 from av.video.stream import VideoStream
 
 from alphareel.domain.clip import Color
-from alphareel.domain.errors import InternalError
 from alphareel.domain.options import Quality
 from alphareel.imaging.frame import Frame, Plane
 from alphareel.media.alpha_encoder import AlphaEncoder, add_track
@@ -56,9 +56,7 @@ class EncoderProfile:
     override ``options`` for a quality. ``large_options``, ``large_threads``: replace ``options`` and ``threads`` for
     pictures of more than 1920x1088 pixels, where set. ``time_base``: the only one that the container has; None to use
     the clip's. ``splits_alpha``: alpha is a stream of the same codec (VP9), which is encoded in a thread of its own.
-    ``gop``: number of frames after which the encoder begins anew, so that nothing that follows depends on them and a
-    group of them can be replaced in a finished file; None where key frames alone see to that. VP9's encoder writes
-    zeros into 96 MiB when it is opened at 1080p, which would be its peak of memory.
+    ``key_frame_interval``: number of frames after which a key frame is asked for; None where the encoder sees to it.
     """
 
     container: str
@@ -74,7 +72,7 @@ class EncoderProfile:
     large_threads: int | None = None
     time_base: Fraction | None = None
     splits_alpha: bool = False
-    gop: int | None = None
+    key_frame_interval: int | None = None
     verification: VerificationProfile = VIDEO_VERIFICATION
 
 
@@ -117,8 +115,7 @@ class VideoEncoder:
         # The newest packet, which is written once it is known not to be the last one.
         self._held: av.Packet[VideoStream] | None = None
         self._delay: int | None = None  # ticks by which the first packet is decoded before it is shown
-        self._last_dts: int | None = None
-        self._frames_in_gop = 0
+        self._frames = 0
         self._container: OutputContainer = av.open(
             str(path.absolute()), "w", format=profile.container, container_options=dict(profile.container_options)
         )
@@ -126,7 +123,6 @@ class VideoEncoder:
         try:
             self._alpha_encoder: AlphaEncoder | None = None
             self._stream = self._add_video(self._container)
-            self._context = self._stream.codec_context
             if self.audio:
                 self.audio.attach(self._container)
         except BaseException:
@@ -135,18 +131,18 @@ class VideoEncoder:
             raise
 
     def encode(self, frame: Frame, alpha: Plane | None, duration: int) -> None:
-        if self._frames_in_gop == self._profile.gop:
-            self._restart()
-        self._frames_in_gop += 1
         picture = self._converter.convert(frame, alpha)
+        if self._profile.key_frame_interval and self._frames % self._profile.key_frame_interval == 0:
+            picture.pict_type = PictureType.I
+        self._frames += 1
         picture.pts, picture.duration, picture.time_base = frame.pts, duration, self._target.clip.time_base
         set_color_tags(picture, self._converter.color)
-        self._mux((self._alpha_encoder or self._context).encode(picture))
+        self._mux((self._alpha_encoder or self._stream).encode(picture))
         if self.audio:
             self.audio.advance(self._container, (frame.pts + duration) * self._target.clip.time_base)
 
     def finish(self, end: int) -> None:
-        self._mux((self._alpha_encoder or self._context).encode(None))
+        self._mux((self._alpha_encoder or self._stream).encode(None))
         if self._held is not None:
             extend_last_packet(self._held, end * self._target.clip.time_base, delay=self._delay)
             self._container.mux(self._held)
@@ -168,27 +164,10 @@ class VideoEncoder:
             self._alpha_encoder.close()
             self._alpha_encoder = None  # with its memory, before the file is verified
 
-    def _restart(self) -> None:
-        """Go on with a fresh encoder, which knows nothing of the frames before."""
-        self._mux(self._context.encode(None))
-        self._frames_in_gop = 0
-        context, first = self._new_context(self._converter.pixel_format), self._stream.codec_context
-        context.flags |= first.flags & av.codec.context.Flags.global_header
-        context.open()
-        if context.extradata != first.extradata:
-            raise InternalError("An encoder that began anew describes its stream in another way.")
-        self._context = context
-
     def _mux(self, packets: "list[av.Packet[VideoStream]]") -> None:
         for packet in packets:
-            dts = packet.dts or 0
             if self._delay is None:
-                self._delay = -dts
-            elif (
-                self._last_dts is not None and dts <= self._last_dts
-            ):  # a fresh encoder counts back from its first frame
-                dts = packet.dts = self._last_dts + 1
-            self._last_dts = dts
+                self._delay = -(packet.dts or 0)
             packet.stream = self._stream
             if self._held is not None:
                 self._container.mux(self._held)

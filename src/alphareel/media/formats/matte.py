@@ -39,9 +39,9 @@ _PROFILE = EncoderProfile(
     container="mp4",
     codec="libx264",
     converter=_Converter,
-    options={"preset": "veryfast", "crf": "16", "g": str(2 * GOP), "keyint_min": str(GOP + 1)},
+    options={"preset": "veryfast", "crf": "16", "g": str(2 * GOP), "keyint_min": str(GOP + 1), "forced-idr": "1"},
     quality_options={"web": {"crf": "22"}, "master": {"crf": "10"}},
-    gop=GOP,
+    key_frame_interval=GOP,
     container_options={"movflags": "+faststart"},
     verification=VerificationProfile(_inspect, frame_tolerance=1),
 )

@@ -49,9 +49,9 @@ _PROFILE = EncoderProfile(
     container="mp4",
     codec="libx264",
     converter=_Converter,
-    options={"preset": "veryfast", "crf": "20", "g": str(2 * GOP), "keyint_min": str(GOP + 1)},
+    options={"preset": "veryfast", "crf": "20", "g": str(2 * GOP), "keyint_min": str(GOP + 1), "forced-idr": "1"},
     quality_options={"web": {"crf": "26"}, "master": {"crf": "14"}},
-    gop=GOP,
+    key_frame_interval=GOP,
     container_options={"movflags": "+faststart"},
     audio=AudioProfile(
         copied=frozenset({"aac", "mp3"}), codec="aac", sample_format="fltp", frame_size=1024, has_edit_list=True
