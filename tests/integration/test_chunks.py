@@ -49,6 +49,12 @@ def run_chunk(models):
     return run_pipeline
 
 
+def join(*given):
+    *before, last = chunks.join(*given)
+    assert not any(progress.results for progress in before)
+    return last.results
+
+
 @pytest.fixture
 def plan(models):
     def plan_one(source, output, **kwargs):
@@ -92,17 +98,30 @@ def test_joined_chunks_have_the_timing_and_audio_of_a_single_pass(
     chunk_plan = plan(clip.path, joined, seconds=0.6)
     assert [chunk.frames for chunk in chunk_plan.chunks] == [20, 20, 20]
     results, engine = run_all(run_chunk, clip.path, joined, chunk_plan)
-    (result,) = chunks.join(clip.path, [joined], results, engine)
+    (result,) = join(clip.path, [joined], results, engine)
     assert shown(joined.path) == shown(whole.path)
     facts = ("frames", "seconds", "width", "height", "has_alpha", "has_audio", "alpha", "engine", "frames_lost")
     assert {f: getattr(result, f) for f in facts} == {f: getattr(expected, f) for f in facts}
+
+
+def test_joining_tells_its_progress_after_each_chunk_of_each_output(clip, tmp_path, run_chunk, plan):
+    outputs = [output_in(tmp_path, name, f"-{name}{suffix}") for name, suffix in (("webm", ".webm"), ("mov", ".mov"))]
+    parts = [run_all(run_chunk, clip.path, output, plan(clip.path, output, seconds=0.6)) for output in outputs]
+    both = [
+        chunks.ChunkResult(one.files + other.files, one.chunk, one.frames_lost)
+        for one, other in zip(parts[0][0], parts[1][0], strict=True)
+    ]
+    steps = list(chunks.join(clip.path, outputs, both, parts[0][1]))
+    assert [(step.done, step.total) for step in steps] == [(done, 120) for done in (20, 40, 60, 80, 100, 120, 120)]
+    assert [step.share for step in steps] == [step.done / 120 for step in steps]
+    assert [result.format for result in steps[-1].results] == ["webm", "mov"]
 
 
 def test_joined_chunks_have_the_frames_and_mattes_of_a_single_pass(clip, tmp_path, run_chunk, plan):
     whole, joined = (output_in(tmp_path, "ffv1", f"-{name}.mkv") for name in ("whole", "joined"))
     run_chunk(clip.path, whole)
     results, engine = run_all(run_chunk, clip.path, joined, plan(clip.path, joined, seconds=0.6))
-    chunks.join(clip.path, [joined], results, engine)
+    join(clip.path, [joined], results, engine)
     for (y, alpha), (wanted_y, wanted) in zip(pictures(joined.path), pictures(whole.path), strict=True):
         seen = (alpha > 0) & (wanted > 0)
         assert np.array_equal(y[seen], wanted_y[seen])
@@ -115,7 +134,7 @@ def test_joined_chunks_keep_variable_timing_a_late_start_and_a_long_last_frame(t
         whole, joined = (output_in(tmp_path, output_format, f"-{name}{suffix}") for name in ("whole", "joined"))
         run_chunk(truth.path, whole)
         results, engine = run_all(run_chunk, truth.path, joined, plan(truth.path, joined, seconds=1))
-        chunks.join(truth.path, [joined], results, engine)
+        join(truth.path, [joined], results, engine)
         assert shown(joined.path) == shown(whole.path)
 
 
@@ -198,7 +217,7 @@ def test_a_background_video_continues_across_chunks(clip, tmp_path, run_chunk, p
     whole, joined = (Output(tmp_path / f"{name}.mkv", options) for name in ("whole", "joined"))
     run_chunk(clip.path, whole)
     results, engine = run_all(run_chunk, clip.path, joined, plan(clip.path, joined, seconds=0.6))
-    chunks.join(clip.path, [joined], results, engine)
+    join(clip.path, [joined], results, engine)
     for (y, _), (wanted, _) in zip(pictures(joined.path), pictures(whole.path), strict=True):
         assert np.abs(y.astype(int) - wanted).mean() < 2
 
@@ -209,7 +228,7 @@ def test_chunks_of_different_encodings_are_not_joined(clip, tmp_path, run_chunk,
     other = make_clip(tmp_path / "other.mp4", frames=20, width=160, options={"preset": "slow"})
     strange = chunks.ChunkResult(((other.path, 20),), results[1].chunk, 0)
     with pytest.raises(InternalError, match="do not belong together"):
-        chunks.join(clip.path, [output], [results[0], strange, results[2]], engine)
+        join(clip.path, [output], [results[0], strange, results[2]], engine)
     assert list(tmp_path.glob(".*.part")) == []
     assert not output.path.exists()
 
@@ -219,7 +238,7 @@ def test_a_missing_chunk_fails_verification(clip, tmp_path, run_chunk, plan):
     results, engine = run_all(run_chunk, clip.path, output, plan(clip.path, output, seconds=0.6))
     results[1] = chunks.ChunkResult(((results[0].files[0][0], 19),), results[1].chunk, 0)
     with pytest.raises(VerificationFailed, match="60 frames instead of 59"):
-        chunks.join(clip.path, [output], results, engine)
+        join(clip.path, [output], results, engine)
     assert not output.path.exists()
 
 
@@ -227,7 +246,7 @@ def test_a_source_that_changed_after_planning_is_rejected(clip, tmp_path, run_ch
     output = output_in(tmp_path, "webm", ".webm")
     other = make_clip(tmp_path / "other.ts", frames=20)
     with pytest.raises(BadVideo, match="has changed since"):
-        chunks.join(other.path, [output], [], run_chunk(clip.path, output).engine)
+        join(other.path, [output], [], run_chunk(clip.path, output).engine)
 
 
 def test_frames_lost_in_a_chunk_are_counted(clip, tmp_path, plan):
@@ -270,7 +289,7 @@ def test_frames_after_damage_keep_their_timestamps(tmp_path, output_format, suff
     whole, joined = (output_in(tmp_path, output_format, f"-{name}{suffix}") for name in ("whole", "joined"))
     run_chunk(source, whole)
     results, engine = run_all(run_chunk, source, joined, plan(source, joined, seconds=0.8))
-    chunks.join(source, [joined], results, engine)
+    join(source, [joined], results, engine)
     assert shown(joined.path) == shown(whole.path)
 
 
@@ -300,9 +319,7 @@ def test_a_clip_that_is_longer_than_was_paid_for_is_refused_before_anything_is_m
 def test_a_joined_result_reports_all_of_the_source_as_processed(clip, tmp_path, run_chunk, plan):
     output = output_in(tmp_path, "webm", ".webm")
     results, engine = run_all(run_chunk, clip.path, output, plan(clip.path, output, seconds=0.6))
-    assert chunks.join(clip.path, [output], results, engine)[0].source_seconds == pytest.approx(
-        float(clip.seconds), abs=0.01
-    )
+    assert join(clip.path, [output], results, engine)[0].source_seconds == pytest.approx(float(clip.seconds), abs=0.01)
 
 
 def test_a_chunk_stops_where_the_source_exceeds_what_is_paid_for(clip, tmp_path, models, plan):

@@ -1,6 +1,6 @@
 """Concatenates chunks of an output without encoding again: copies their packets and adds the source's audio."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -46,8 +46,8 @@ class Joined:
     warnings: tuple[str, ...]
 
 
-Join: TypeAlias = Callable[[Target, Sequence[ChunkFile], PacketIndex], Joined]
-"""Joins the chunks of a clip with this index into the target.
+Join: TypeAlias = Callable[[Target, Sequence[ChunkFile], PacketIndex], Generator[int, None, Joined]]
+"""Joins the chunks of a clip with this index into the target. Yields the number of frames joined, after each chunk.
 
 Raises what ``verify`` and ``OutputFile`` raise, and InternalError when the chunks do not belong together.
 """
@@ -58,7 +58,10 @@ def join_with(profile: EncoderProfile) -> Join:
     return partial(_join, profile)
 
 
-def _join(profile: EncoderProfile, target: Target, files: Sequence[ChunkFile], index: PacketIndex) -> Joined:
+def _join(
+    profile: EncoderProfile, target: Target, files: Sequence[ChunkFile], index: PacketIndex
+) -> Generator[int, None, Joined]:
+    done = 0
     output = AtomicFile(target.path, overwrite=target.overwrite)
     try:
         with translating_write_errors(target.path):
@@ -66,6 +69,8 @@ def _join(profile: EncoderProfile, target: Target, files: Sequence[ChunkFile], i
             try:
                 for file in files:
                     muxer.append(file)
+                    done += file.frames
+                    yield done
                 muxer.finish()
             except BaseException:
                 with suppress(av.error.FFmpegError, OSError):

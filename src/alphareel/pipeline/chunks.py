@@ -5,7 +5,8 @@ An interrupted job resumes with the chunk that is missing.
 
 import hashlib
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from alphareel import __version__
 from alphareel.domain.budget import check_paid
-from alphareel.domain.clip import Chunk, Clip, EngineFacts, Limits, Result
+from alphareel.domain.clip import Chunk, Clip, EngineFacts, Limits, Progress, Result
 from alphareel.domain.errors import BadVideo
 from alphareel.domain.options import LOSSLESS_MATTE, Options, Output, to_json
 from alphareel.matting import tiers
@@ -118,16 +119,32 @@ def join(
     *,
     limits: Limits | None = None,
     overwrite: bool = False,
-) -> tuple[Result, ...]:
+) -> Generator[Progress, None, None]:
     """Concatenate the results of all chunks, in order, at the path of each output, with the audio of the source.
 
+    Yields its progress after each chunk of each output, and at last with the results. ``done``: frames of all outputs.
     Raises VerificationFailed, StorageFailed, BadVideo, InternalError or TargetExists; then the outputs before the one
     that failed are left.
     """
-    return tuple(
-        _join_output(source, output, chunks, engine, number=number, limits=limits or Limits(), overwrite=overwrite)
-        for number, output in enumerate(outputs)
-    )
+    total = sum(frames for chunk in chunks for _, frames in chunk.files)
+    began = time.monotonic()
+
+    def progress(done: int, results: tuple[Result, ...] = ()) -> Progress:
+        seconds = time.monotonic() - began
+        return Progress(done, total, done / max(1, total), seconds, 0.0, None, results=results)
+
+    before, results = 0, list[Result]()
+    for number, output in enumerate(outputs):
+        steps = _join_output(
+            source, output, chunks, engine, number=number, limits=limits or Limits(), overwrite=overwrite
+        )
+        for step in steps:
+            if isinstance(step, Result):
+                results.append(step)
+            else:
+                yield progress(before + step)
+        before += sum(chunk.files[number][1] for chunk in chunks)
+    yield progress(total, tuple(results))
 
 
 def _join_output(
@@ -139,8 +156,8 @@ def _join_output(
     number: int,
     limits: Limits,
     overwrite: bool,
-) -> Result:
-    """``number``: of the output among those of each chunk."""
+) -> Iterator[int | Result]:
+    """``number``: of the output among those of each chunk. Yields the number of frames joined, then the result."""
     output_format = format_named(output.options.output_format)
     with ExitStack() as stack:
         clip = stack.enter_context(open_reader(source, limits)).clip
@@ -150,9 +167,9 @@ def _join_output(
         compose = open_compositor(output.options, clip, limits, output_format, stack)
         target = plan_target(source, output, clip, compose, overwrite=overwrite)
         files = [ChunkFile(c.files[number][0], c.chunk, c.files[number][1]) for c in chunks]
-        joined = output_format.join(target, files, packet_index)
+        joined = yield from output_format.join(target, files, packet_index)
     warnings = (text for chunk in chunks for text in chunk.warnings)
-    return result_of(
+    yield result_of(
         output,
         output_format,
         joined.verified,

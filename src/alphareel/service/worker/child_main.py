@@ -143,7 +143,7 @@ def _perform(task: ChildTask) -> Iterator[ChildEvent]:
         case RunTask():
             yield from _run(task)
         case JoinTask():
-            yield _join(task)
+            yield from _join(task)
         case ProofTask():
             yield from _prove(task)
         case AnalyzeTask():
@@ -229,11 +229,14 @@ def _plan(task: SplitTask) -> Plan | None:
     return None if plan is None else Plan(plan.chunks, plan.plan_hash, plan.engine)
 
 
-def _join(task: JoinTask) -> RunResult:
+def _join(task: JoinTask) -> Iterator[ChildEvent]:
     from alphareel.pipeline import chunks
 
-    results = [chunks.ChunkResult(c.files, c.chunk, c.frames_lost, c.warnings) for c in task.chunks]
-    return RunResult(chunks.join(task.source, task.outputs, results, task.engine, limits=task.limits, overwrite=True))
+    parts = [chunks.ChunkResult(c.files, c.chunk, c.frames_lost, c.warnings) for c in task.chunks]
+    for progress in chunks.join(task.source, task.outputs, parts, task.engine, limits=task.limits, overwrite=True):
+        yield replace(progress, results=())
+        if progress.results:
+            yield RunResult(progress.results)
 
 
 def _prove(task: ProofTask) -> Iterator[ChildEvent]:

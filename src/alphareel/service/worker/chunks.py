@@ -30,6 +30,7 @@ from alphareel.telemetry.logging import get_logger
 
 _PLAN = "plan.json"
 _CHUNKS_SHARE = 0.85  # of the progress, where some outputs are made after the chunks
+_JOIN_SHARE = 0.05  # of that of the chunks
 
 FALL_BACK_TO_SINGLE_PASS = (BadVideo, VerificationFailed, InternalError)
 """Errors of chunks where a single pass may succeed: damage at the edge of a chunk does not matter inside a clip."""
@@ -180,10 +181,12 @@ def make_chunks(task: RunTask, plan: Plan, store: ChunkStore, *, run: RunChild, 
             if task.previews is not None:
                 previews = task.previews / str(number)
                 previews.mkdir()
-            scaled = _scaled(tick, width * done / total, width * chunk.frames / total)
+            share = width * (1 - _JOIN_SHARE) / total
+            scaled = _scaled(tick, share * done, share * chunk.frames)
             make_chunk(replace(task, previews=previews), plan, number, store, run=run, tick=scaled)
         done += chunk.frames
-    result = _join(replace(task, outputs=joined), plan, store, run=run, tick=tick)
+    scaled = _scaled(tick, width * (1 - _JOIN_SHARE), width * _JOIN_SHARE)
+    result = _join(replace(task, outputs=joined), plan, store, run=run, tick=scaled)
     return _make_rest(task, joined, rest, result, run=run, tick=_scaled(tick, width, 1 - width)) if rest else result
 
 
