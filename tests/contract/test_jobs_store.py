@@ -207,15 +207,15 @@ class TestAttempts:
         assert job is not None
         assert (job.tries, job.attempt, job.status) == (0, 1, Status.PROCESSING)
 
-    def test_resetting_the_tries_needs_the_current_ticket(self, jobs: JobStore) -> None:
+    def test_a_chunk_resets_the_tries_if_the_ticket_is_current(self, jobs: JobStore) -> None:
         for _ in range(3):
             jobs.begin_attempt("job_1", ticket=1, actor="worker")
-        jobs.reset_tries("job_1", ticket=2)
+        jobs.add_chunk("job_1", ticket=2, size=5)
         assert tries_of(jobs) == 3
-        jobs.reset_tries("job_1", ticket=1)
+        jobs.add_chunk("job_1", ticket=1, size=5)
         assert tries_of(jobs) == 1
         jobs.release_attempt("job_1", attempt=3, actor="worker", reason="the worker stops")
-        jobs.reset_tries("job_1", ticket=1)
+        jobs.add_chunk("job_1", ticket=1, size=5)
         assert tries_of(jobs) == 0
 
     def test_each_of_many_workers_begins_an_attempt_of_its_own(self, jobs: JobStore) -> None:

@@ -130,6 +130,24 @@ class TestQuota:
         assert job.status is Status.PROCESSING
         assert total(harness, "a") == 0
 
+    @pytest.mark.parametrize("end", ["completed", "failed"])
+    def test_chunks_count_until_their_job_ends(self, open_with_quotas: OpenHarness, end: str) -> None:
+        harness = open_with_quotas(max_bytes_per_key=4 * SIZE)
+        job = harness.services.jobs.create(caller(harness, "a"), {"video_url": "https://example.com/v.mp4"})
+        harness.jobs.begin_attempt(job.id, ticket=1, actor="worker")
+        for _ in range(3):
+            harness.jobs.add_chunk(job.id, ticket=1, size=SIZE)
+        assert total(harness, "a") == 3 * SIZE
+        upload(harness, "a", "one")
+        with pytest.raises(StorageQuotaExceeded):
+            upload(harness, "a", "two")
+        if end == "completed":
+            output = Output(f"outputs/{job.id}/1/r", "webm", "video/webm", 3 * SIZE, "ab", 64, 48, 10, 0.4, True, False)
+            assert harness.jobs.complete(job.id, attempt=1, output=output, engine=ENGINE, warnings=(), actor="worker")
+        else:
+            harness.services.jobs.cancel(caller(harness, "a"), job.id)
+        assert total(harness, "a") == (4 * SIZE if end == "completed" else SIZE)
+
     def test_deleted_and_expired_files_free_quota(self, open_with_quotas: OpenHarness) -> None:
         harness = open_with_quotas(max_bytes_per_key=2 * SIZE)
         made = upload(harness, "a", "one")

@@ -283,11 +283,15 @@ class JobStore:
             notify(c, progress_topic(job_id))
             return c.execute(change).rowcount == 1
 
-    def reset_tries(self, job_id: str, *, ticket: int) -> None:
-        """Set the count of tries to 1, because a part of the result is stored and the job makes progress."""
-        where = (jobs.c.id == job_id, jobs.c.ticket == ticket, jobs.c.status == Status.PROCESSING, jobs.c.tries > 1)
+    def add_chunk(self, job_id: str, *, ticket: int, size: int) -> None:
+        """Count ``size`` bytes of a finished chunk as stored until the job ends.
+
+        Sets the count of tries to 1, because the job makes progress.
+        """
+        where = (jobs.c.id == job_id, jobs.c.ticket == ticket, jobs.c.status == Status.PROCESSING)
+        tries = sa.case((jobs.c.tries > 1, 1), else_=jobs.c.tries)
         with self._database.write() as c:
-            c.execute(sa.update(jobs).where(*where).values(tries=1))
+            c.execute(sa.update(jobs).where(*where).values(tries=tries, stored_bytes=jobs.c.stored_bytes + size))
 
     def complete(
         self,

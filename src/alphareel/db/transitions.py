@@ -51,6 +51,8 @@ def apply_transition(c: sa.Connection, job_id: str, transition: Transition, *, n
         return None
     change = sa.update(jobs).where(*where, jobs.c.status == before)
     values = {"status": transition.to, "updated_at": now, **transition.values}
+    if transition.to is Status.FAILED:
+        values["stored_bytes"] = 0  # its chunks are deleted
     row = c.execute(change.values(values).returning(jobs)).one()
     append_event(c, job_id, Status(before), transition, now=now)
     return _update_credits(c, row, transition, now=now)

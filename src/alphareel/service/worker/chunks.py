@@ -73,7 +73,7 @@ class ChunkStore:
     """The finished chunks of one plan, and the plan. A chunk is finished once its facts are stored.
 
     ``suffixes``: of the file of each output that is made in chunks. ``on_stored`` is called after each chunk that is
-    put into the store.
+    put into the store, with its bytes.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class ChunkStore:
         plan_hash: str,
         *,
         suffixes: Sequence[str],
-        on_stored: Callable[[], None] = lambda: None,
+        on_stored: Callable[[int], None] = lambda size: None,  # noqa: ARG005
     ) -> None:
         self._blobs = blobs
         self._on_stored = on_stored
@@ -111,10 +111,11 @@ class ChunkStore:
 
     def put(self, number: int, paths: Sequence[Path], facts: ChunkFacts) -> None:
         """Store the chunk's files, one for each output, which may be moved."""
+        size = sum(path.stat().st_size for path in paths)
         for key, path in zip(self._file_keys(number), paths, strict=True):
             self._blobs.put_file(key, path)
         self._write(f"{number}.json", asdict(facts), paths[0].parent)
-        self._on_stored()
+        self._on_stored(size)
 
     def local(self, number: int, opened: ExitStack) -> tuple[Path, ...]:
         """The chunk's files as local ones, as long as ``opened`` is open. Raises StorageFailed when one is gone."""

@@ -218,14 +218,14 @@ class Worker:
             make_chunk(task, plan, number, store, run=run, tick=check)
 
     def _chunk_store(self, job: Job, plan_hash: str) -> ChunkStore:
-        """Each finished chunk is progress: only deaths after it count against the job."""
+        """Each finished chunk is progress: only deaths after it count against the job. It counts as stored."""
 
-        def reset_tries() -> None:
+        def add_chunk(size: int) -> None:
             with contextlib.suppress(Unavailable):
-                self._jobs.reset_tries(job.id, ticket=job.ticket)
+                self._jobs.add_chunk(job.id, ticket=job.ticket, size=size)
 
         suffixes = chunks.chunk_suffixes(requested_outputs(job, job.requested, Path()))
-        return ChunkStore(self._blobs, job.id, plan_hash, suffixes=suffixes, on_stored=reset_tries)
+        return ChunkStore(self._blobs, job.id, plan_hash, suffixes=suffixes, on_stored=add_chunk)
 
     def drain(self) -> None:
         """Prepare for the engine to stop: finished work waits for nothing any more."""
