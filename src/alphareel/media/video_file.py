@@ -181,19 +181,13 @@ class VideoEncoder:
             return stream
         stream = add_track(container, codec)
         self._configure(stream.codec_context, self._converter.pixel_format)
-        self._alpha_encoder = self._new_alpha_encoder()
-        return stream
-
-    def _new_alpha_encoder(self) -> AlphaEncoder:
-        color, alpha = (self._new_context("yuv420p") for _ in range(2))
+        color, alpha = (cast(VideoCodecContext, av.CodecContext.create(codec, "w")) for _ in range(2))
+        for context in (color, alpha):
+            context.options = self._options()
+            self._configure(context, "yuv420p")
         alpha.color_range, alpha.colorspace = UNSPECIFIED_RANGE, UNSPECIFIED  # alpha has no color
-        return AlphaEncoder(color, alpha)
-
-    def _new_context(self, pixel_format: str) -> VideoCodecContext:
-        context = cast(VideoCodecContext, av.CodecContext.create(self._profile.codec, "w"))
-        context.options = self._options()
-        self._configure(context, pixel_format)
-        return context
+        self._alpha_encoder = AlphaEncoder(color, alpha)
+        return stream
 
     def _options(self) -> dict[str, str]:
         large = self._profile.large_options if self._is_large else {}

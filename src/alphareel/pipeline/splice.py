@@ -74,7 +74,7 @@ def run(
     """Like ``pipeline.run`` with a matte. ``previous``: the files of the revision before, in the order of the outputs.
 
     One of the outputs should be the lossless matte: where its frames differ from the previous one, and nowhere else,
-    the other outputs are encoded. The results are those of a run that encodes all of it.
+    the other outputs are encoded. The results look like those of a run that encodes all of it.
     """
     whole: Callable[..., Generator[Progress, None, None]] = partial(
         run_whole,
