@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from alphareel.db.api_keys import ApiKeyAdminStore, ApiKeyStore
 from alphareel.db.database import Database
@@ -219,6 +220,20 @@ class TestQueuePosition:
         for name in ("a1", "a2", "b1", "a3"):
             queue.create(name)
         assert {job.id: job.queue_position for job in queue.jobs_of("a")} == {"a1": 0, "a2": 2, "a3": 3}
+
+    def test_the_queue_is_read_once_for_many_polls(
+        self, open_queue: Callable[..., QueueHarness], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("alphareel.db.queue_position._MAX_AGE_SECONDS", 600.0)
+        queue = open_queue(ahead=1)
+        names = [queue.create(f"{key}{number}").id for number in range(5) for key in "ab"]
+        positions = {name: queue.job(name).queue_position for name in names}
+        statements: list[str] = []
+        sa.event.listen(
+            queue.database._reads, "before_cursor_execute", lambda *arguments: statements.append(arguments[2])
+        )
+        assert {name: queue.job(name).queue_position for name in names} == positions
+        assert not [each for each in statements if "admitted_at IS NULL" in each]
 
     def test_created_and_started_jobs_have_queue_positions(self, open_queue: Callable[..., QueueHarness]) -> None:
         queue = open_queue(ahead=1)

@@ -1,8 +1,9 @@
 """Queue positions: how many jobs are ahead of a pending one, counted over the rows that ``queue.py`` admits."""
 
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
@@ -21,11 +22,20 @@ _ADMITTED = (*_IS_QUEUED, jobs.c.admitted_at.is_not(None))
 
 @dataclass(frozen=True)
 class _Snapshot:
-    """The queue at time ``at`` (monotonic seconds). ``positions``: of the admitted jobs, by their id."""
+    """The queue at time ``at`` (monotonic seconds).
+
+    ``positions``: of the admitted jobs, by their id. ``ranks``: by key, of those keys that were asked for: for each
+    waiting job by its id, how many jobs of the key wait ahead of it.
+    """
 
     at: float
     queue: QueueSnapshot
     positions: Mapping[str, int]
+    ranks: dict[str | None, Mapping[str, int]] = field(default_factory=dict)
+
+    def rank(self, row: sa.Row[Any]) -> int | None:
+        """None if the job is not among the waiting ones that were read."""
+        return self.ranks.get(row.key_id, {}).get(row.id)
 
 
 class QueuePositionCache:
@@ -44,7 +54,10 @@ class QueuePositionCache:
         if not queued:
             return {}
         snapshot = self._snapshot(c)
-        ranks = _ranks(c, [row for row in queued if row.id not in snapshot.positions])
+        waiting = [row for row in queued if row.admitted_at is None and row.id not in snapshot.positions]
+        if unknown := {row.key_id for row in waiting if snapshot.rank(row) is None}:
+            snapshot.ranks.update(_read_ranks(c, unknown))
+        ranks = {row.id: snapshot.rank(row) for row in waiting}
         return {row.id: _position(row, snapshot, ranks.get(row.id)) for row in queued}
 
     def _snapshot(self, c: sa.Connection) -> _Snapshot:
@@ -62,30 +75,31 @@ def _position(row: sa.Row[Any], snapshot: _Snapshot, rank: int | None) -> int:
 
 
 def _take_snapshot(c: sa.Connection, now: float) -> _Snapshot:
-    admitted = sa.select(jobs.c.id, jobs.c.key_id).where(*_ADMITTED)
-    queue = c.execute(admitted.order_by(jobs.c.admitted_at, jobs.c.queued_at, jobs.c.id)).all()
-    counts = sa.select(jobs.c.key_id, sa.func.count().label("number")).where(*_WAITING).group_by(jobs.c.key_id)
-    waiting = {row.key_id: row.number for row in c.execute(counts)}
+    queue = c.execute(_QUEUE).all()
+    waiting = {row.key_id: row.number for row in c.execute(_WAITING_BY_KEY)}
     positions = {row.id: position for position, row in enumerate(queue)}
     return _Snapshot(now, QueueSnapshot([row.key_id for row in queue], waiting), positions)
 
 
-def _ranks(c: sa.Connection, rows: Sequence[sa.Row[Any]]) -> Mapping[str, int]:
-    """For each waiting job: how many jobs of its own key wait ahead of it."""
-    if not rows:
-        return {}
-    keys = {row.key_id for row in rows}
-    values = {"keys": list(keys - {None}), "anonymous": None in keys, "ids": [row.id for row in rows]}
-    return {row.id: row.number - 1 for row in c.execute(_RANKS, values)}
+def _read_ranks(c: sa.Connection, keys: set[str | None]) -> dict[str | None, Mapping[str, int]]:
+    """For each key: for each of its waiting jobs, how many of them are ahead."""
+    ranks: defaultdict[str | None, dict[str, int]] = defaultdict(dict)
+    for job_id, key_id in c.execute(_WAITING_OF_KEYS, {"keys": list(keys - {None}), "anonymous": None in keys}):
+        ranks[key_id][job_id] = len(ranks[key_id])
+    return dict(ranks)
 
 
-def _make_ranks() -> sa.Select[Any]:
-    """The number of each waiting job of the ``ids`` among those of its key; built once, because many clients poll."""
-    number = sa.func.row_number().over(partition_by=jobs.c.key_id, order_by=(jobs.c.queued_at, jobs.c.id))
-    anonymous = sa.and_(jobs.c.key_id.is_(None), sa.bindparam("anonymous", type_=sa.Boolean))
-    same_keys = sa.or_(jobs.c.key_id.in_(sa.bindparam("keys", expanding=True)), anonymous)
-    ranked = sa.select(jobs.c.id, number.label("number")).where(*_WAITING, same_keys).subquery()
-    return sa.select(ranked).where(ranked.c.id.in_(sa.bindparam("ids", expanding=True)))
-
-
-_RANKS = _make_ranks()
+# Built once, because many clients poll.
+_QUEUE = sa.select(jobs.c.id, jobs.c.key_id).where(*_ADMITTED).order_by(jobs.c.admitted_at, jobs.c.queued_at, jobs.c.id)
+_WAITING_BY_KEY = sa.select(jobs.c.key_id, sa.func.count().label("number")).where(*_WAITING).group_by(jobs.c.key_id)
+_WAITING_OF_KEYS = (
+    sa.select(jobs.c.id, jobs.c.key_id)
+    .where(
+        *_WAITING,
+        sa.or_(
+            jobs.c.key_id.in_(sa.bindparam("keys", expanding=True)),
+            sa.and_(jobs.c.key_id.is_(None), sa.bindparam("anonymous", type_=sa.Boolean)),
+        ),
+    )
+    .order_by(jobs.c.queued_at, jobs.c.id)
+)
