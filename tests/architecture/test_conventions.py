@@ -74,6 +74,7 @@ SHARED = {
         "migrate",
         "notifications",
         "postgres",
+        "prepared",
         "tables",
         "transitions",
     },

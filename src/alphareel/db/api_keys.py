@@ -9,14 +9,16 @@ from sqlalchemy import exc
 
 from alphareel.db import mapping
 from alphareel.db.database import Database
+from alphareel.db.prepared import PreparedSelect
 from alphareel.db.tables import admin_events, keys, settings
 from alphareel.service.api_keys.models import AdminEvent, ApiKey, AuditContext
 from alphareel.service.ports import Clock
 
-# Built once, because every request runs it.
-_BY_SECRET = sa.select(keys).where(
-    (keys.c.secret_sha256 == sa.bindparam("secret_sha256"))
-    | ((keys.c.previous_sha256 == sa.bindparam("secret_sha256")) & (keys.c.previous_until > sa.bindparam("now")))
+_BY_SECRET = PreparedSelect(  # every request runs it
+    sa.select(keys).where(
+        (keys.c.secret_sha256 == sa.bindparam("secret_sha256"))
+        | ((keys.c.previous_sha256 == sa.bindparam("secret_sha256")) & (keys.c.previous_until > sa.bindparam("now")))
+    )
 )
 
 
@@ -54,7 +56,7 @@ class ApiKeyStore:
     def key_by_secret(self, secret_sha256: str) -> ApiKey | None:
         """The key with this secret, or whose secret it was before a rotation that still accepts it."""
         with self._database.read() as c:
-            row = c.execute(_BY_SECRET, {"secret_sha256": secret_sha256, "now": self._clock.now()}).first()
+            row = _BY_SECRET.first(c, secret_sha256=secret_sha256, now=self._clock.now())
         return mapping.api_key_from_row(row) if row is not None else None
 
     def keys(self) -> tuple[ApiKey, ...]:

@@ -228,15 +228,17 @@ def _budget(c: sa.Connection, row: sa.Row[Any], *, now: datetime) -> _Budget:
     )
 
 
+_ACCOUNT_OF_KEY = (  # built once, because every job that is created runs it
+    sa.select(accounts.c.client_id, accounts.c.balance)
+    .join(keys, keys.c.client_id == accounts.c.client_id)
+    .where(keys.c.id == sa.bindparam("key_id"))
+    .with_for_update(of=accounts)
+)
+
+
 def _account_of(c: sa.Connection, key_id: str | None) -> tuple[str, int | None]:
     """The client of a key and its balance (None: unlimited), locked until the transaction ends."""
-    query = (
-        sa.select(accounts.c.client_id, accounts.c.balance)
-        .join(keys, keys.c.client_id == accounts.c.client_id)
-        .where(keys.c.id == key_id)
-        .with_for_update(of=accounts)
-    )
-    account = c.execute(query).one_or_none()
+    account = c.execute(_ACCOUNT_OF_KEY, {"key_id": key_id}).one_or_none()
     return (account.client_id, account.balance) if account is not None else ("", None)
 
 

@@ -81,6 +81,8 @@ def _begin_sqlite(connection: sa.Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         return
     driver: Any = connection.connection.driver_connection
+    if driver.in_transaction:  # a prepared statement began it
+        return
     driver.execute("BEGIN")  # takes no lock, so it cannot fail; a third of the time of a read through SQLAlchemy
 
 

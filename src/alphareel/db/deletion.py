@@ -91,18 +91,28 @@ class DeletionStore:
             c.execute(sa.delete(pending_deletions).where(pending_deletions.c.blob == blob))
 
 
+# Built once, because every job that is created runs them.
+_UNLINK = sa.delete(job_uploads).where(job_uploads.c.job_id == sa.bindparam("job"))
+_LINK = sa.insert(job_uploads)
+_LOCK_UPLOADS = (
+    sa.select(uploads.c.id)
+    .where(uploads.c.id.in_(sa.bindparam("ids", expanding=True)))
+    .order_by(uploads.c.id)
+    .with_for_update(read=True)
+)
+
+
 def link_uploads(c: sa.Connection, job_id: str, upload_ids: tuple[str, ...]) -> None:
     """Record, in the caller's transaction, which uploads a job uses now. Raises InvalidRequest if one was deleted.
 
     The rows of the uploads are locked, so a concurrent deletion either sees this job or is seen by it.
     """
-    c.execute(sa.delete(job_uploads).where(job_uploads.c.job_id == job_id))
+    c.execute(_UNLINK, {"job": job_id})
     ids = sorted(set(upload_ids))
-    existing = sa.select(uploads.c.id).where(uploads.c.id.in_(ids)).order_by(uploads.c.id)
-    if ids and len(c.execute(existing.with_for_update(read=True)).all()) < len(ids):
+    if ids and len(c.execute(_LOCK_UPLOADS, {"ids": ids}).all()) < len(ids):
         raise InvalidRequest("An upload that the job needs was deleted.", hint="Upload the file again.")
     for upload_id in ids:
-        c.execute(sa.insert(job_uploads).values(job_id=job_id, upload_id=upload_id))
+        c.execute(_LINK, {"job_id": job_id, "upload_id": upload_id})
 
 
 def release_files(c: sa.Connection, row: sa.Row[Any]) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from alphareel.db.database import Database
 from alphareel.db.deletion import link_uploads
 from alphareel.db.migrate import is_current
 from alphareel.db.notifications import notify, progress_topic
+from alphareel.db.prepared import PreparedSelect
 from alphareel.db.queue import Enqueue, QueueAdmission, keys_with_waiting_jobs
 from alphareel.db.queue_position import QueuePositionCache
 from alphareel.db.retention import set_expiry
@@ -32,8 +33,10 @@ from alphareel.service.ports import Clock, NewJob, Page
 from alphareel.telemetry.tracing import current_traceparent
 
 _UNFINISHED = (Status.PENDING, Status.PROCESSING)
-# Built once, because clients that poll run it all the time.
-_BY_ID = sa.select(jobs).where(jobs.c.id == sa.bindparam("job_id"), jobs.c.deleted_at.is_(None))
+_BY_ID = PreparedSelect(  # clients that poll run it all the time
+    sa.select(jobs).where(jobs.c.id == sa.bindparam("job_id"), jobs.c.deleted_at.is_(None))
+)
+_INSERT = sa.insert(jobs).returning(jobs)
 
 
 class JobStore:
@@ -106,7 +109,7 @@ class JobStore:
                 new.guard(exports.siblings(c, new))
         if start:
             self._storage.check(c, new.key_id, 1)
-        row = c.execute(sa.insert(jobs).values(mapping.new_row(new, status, now=now)).returning(jobs)).one()
+        row = c.execute(_INSERT, mapping.new_row(new, status, now=now)).one()
         transition = Transition(to=status, actor=actor, request_id=new.request_id, reason=reason)
         append_event(c, new.id, None, transition, now=now)
         link_uploads(c, new.id, new.uploads)
@@ -179,7 +182,7 @@ class JobStore:
     def job(self, job_id: str) -> Job | None:
         """The job; None if it does not exist or was deleted."""
         with self._database.read() as c:
-            row = c.execute(_BY_ID, {"job_id": job_id}).one_or_none()
+            row = _BY_ID.first(c, job_id=job_id)
             return self._to_jobs(c, [row])[0] if row is not None else None
 
     def jobs(

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -16,7 +16,37 @@ Enqueue = Callable[[sa.Connection, str, int, Step, str | None], None]
 
 _NOT_TEST = jobs.c.test.is_(None)  # test jobs need no worker, so no limit counts them
 _WAITING = (jobs.c.status == Status.PENDING, jobs.c.admitted_at.is_(None), _NOT_TEST)
-_ADMITTED = (jobs.c.status == Status.PENDING, jobs.c.admitted_at.is_not(None))
+
+# Built once, because every job that is created, started or ended runs them.
+_LIMITS = sa.select(keys.c.max_running_jobs, keys.c.max_queued_jobs).where(keys.c.id == sa.bindparam("key_id"))
+_PENDING_IN_ALL = sa.select(sa.func.count()).select_from(jobs).where(_NOT_TEST, jobs.c.status == Status.PENDING)
+
+
+def _of_key(statement: sa.Select[Any]) -> tuple[sa.Select[Any], sa.Select[Any]]:
+    """``statement`` for the jobs of the key ``key_id``, and for those without a key."""
+    return statement.where(jobs.c.key_id == sa.bindparam("key_id")), statement.where(jobs.c.key_id.is_(None))
+
+
+_COUNTS = _of_key(
+    sa.select(jobs.c.status, jobs.c.admitted_at.is_not(None).label("is_admitted"), sa.func.count().label("number"))
+    .where(_NOT_TEST, jobs.c.status.in_((Status.PENDING, Status.PROCESSING)))
+    .group_by(jobs.c.status, sa.text("is_admitted"))
+)
+# Skip a job that another transaction has locked: it is about to change, and that transaction admits jobs too.
+_OLDEST = _of_key(
+    sa.select(jobs.c.id, jobs.c.ticket)
+    .where(*_WAITING)
+    .order_by(jobs.c.queued_at, jobs.c.id)
+    .with_for_update(skip_locked=True)
+)
+
+
+class _KeyQueue(NamedTuple):
+    """Jobs of one key. ``waiting`` ones are pending like ``admitted`` ones, but the queue engine does not have them."""
+
+    waiting: int
+    admitted: int
+    running: int
 
 
 @dataclass(frozen=True)
@@ -40,21 +70,19 @@ class QueueAdmission:
         if self.limits.queued_in_all:
             advisory_lock(c, "queue")
         limits = self._lock_key(c, row.key_id)
-        if limits.queued or limits.queued_in_all:
-            total = _count(c, jobs.c.status == Status.PENDING) if limits.queued_in_all else 0
-            own = _count(c, _is_of(row.key_id), jobs.c.status == Status.PENDING) if limits.queued else 0
-            limits.check(queued=own, queued_in_all=total)
-        self._fill(c, row.key_id, limits, now=now)
+        counts = _count(c, row.key_id)
+        total = c.execute(_PENDING_IN_ALL).scalar_one() if limits.queued_in_all else 0
+        limits.check(queued=counts.waiting + counts.admitted, queued_in_all=total)
+        self._fill(c, row.key_id, limits, counts, now=now)
 
     def admit(self, c: sa.Connection, key_id: str | None, *, now: datetime) -> int:
         """Enqueue waiting jobs of this key, oldest first, as far as its limits allow; return how many."""
-        return self._fill(c, key_id, self._lock_key(c, key_id), now=now)
+        limits = self._lock_key(c, key_id)
+        return self._fill(c, key_id, limits, _count(c, key_id), now=now)
 
     def _lock_key(self, c: sa.Connection, key_id: str | None) -> QueueLimits:
         advisory_lock(c, f"queue of {key_id}")
-        row = c.execute(
-            sa.select(keys.c.max_running_jobs, keys.c.max_queued_jobs).where(keys.c.id == key_id)
-        ).one_or_none()
+        row = c.execute(_LIMITS, {"key_id": key_id}).one_or_none()
         if row is None:
             return self.limits
         running, queued = row
@@ -64,14 +92,13 @@ class QueueAdmission:
             queued=self.limits.queued if queued is None else queued,
         )
 
-    def _fill(self, c: sa.Connection, key_id: str | None, limits: QueueLimits, *, now: datetime) -> int:
-        queued = _count(c, _is_of(key_id), *_ADMITTED)
-        running = _count(c, _is_of(key_id), jobs.c.status == Status.PROCESSING)
-        slots = limits.free_slots(admitted=queued + running, not_started=queued)
-        oldest = sa.select(jobs.c.id, jobs.c.ticket).where(_is_of(key_id), *_WAITING)
-        # Skip a job that another transaction has locked: it is about to change, and that transaction admits jobs too.
-        admitted = oldest.order_by(jobs.c.queued_at, jobs.c.id).limit(slots).with_for_update(skip_locked=True)
-        rows = c.execute(admitted).all()
+    def _fill(
+        self, c: sa.Connection, key_id: str | None, limits: QueueLimits, counts: _KeyQueue, *, now: datetime
+    ) -> int:
+        slots = limits.free_slots(admitted=counts.admitted + counts.running, not_started=counts.admitted)
+        if slots == 0 or counts.waiting == 0:
+            return 0
+        rows = _execute(c, tuple(each.limit(slots) for each in _OLDEST), key_id).all()
         for job in rows:
             c.execute(sa.update(jobs).where(jobs.c.id == job.id).values(admitted_at=now))
             self.enqueue(c, job.id, job.ticket, Step.RUN, key_id)
@@ -82,9 +109,16 @@ def keys_with_waiting_jobs(c: sa.Connection) -> list[str | None]:
     return list(c.execute(sa.select(jobs.c.key_id).where(*_WAITING).distinct()).scalars())
 
 
-def _is_of(key_id: str | None) -> sa.ColumnElement[bool]:
-    return jobs.c.key_id == key_id if key_id is not None else jobs.c.key_id.is_(None)
+def _count(c: sa.Connection, key_id: str | None) -> _KeyQueue:
+    numbers = {(row.status, bool(row.is_admitted)): row.number for row in _execute(c, _COUNTS, key_id)}
+    return _KeyQueue(
+        waiting=numbers.get((Status.PENDING, False), 0),
+        admitted=numbers.get((Status.PENDING, True), 0),
+        running=numbers.get((Status.PROCESSING, False), 0) + numbers.get((Status.PROCESSING, True), 0),
+    )
 
 
-def _count(c: sa.Connection, *where: sa.ColumnElement[bool]) -> int:
-    return int(c.execute(sa.select(sa.func.count()).select_from(jobs).where(_NOT_TEST, *where)).scalar_one())
+def _execute(c: sa.Connection, statements: tuple[sa.Select[Any], ...], key_id: str | None) -> sa.CursorResult[Any]:
+    """The first one for a key, the second one for jobs without a key."""
+    of_key, without_key = statements
+    return c.execute(of_key, {"key_id": key_id}) if key_id is not None else c.execute(without_key)

@@ -11,6 +11,8 @@ from alphareel.db.tables import jobs, keys, multipart_uploads, tus_uploads, uplo
 from alphareel.service.settings import StorageSettings
 from alphareel.service.uploads.storage_quotas import StoredBytes, check_quota, check_storage_quotas
 
+_OWN_QUOTA = sa.select(keys.c.max_storage_bytes).where(keys.c.id == sa.bindparam("key_id"))  # built once
+
 
 @dataclass(frozen=True)
 class StorageUsage:
@@ -57,7 +59,7 @@ class StorageUsage:
         return min(free) if free else None
 
     def _quota(self, c: sa.Connection, key_id: str | None) -> int:
-        own = c.execute(sa.select(keys.c.max_storage_bytes).where(keys.c.id == key_id)).scalar_one_or_none()
+        own = c.execute(_OWN_QUOTA, {"key_id": key_id}).scalar_one_or_none()
         return self.settings.max_bytes_per_key if own is None else int(own)
 
 

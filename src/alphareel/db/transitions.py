@@ -17,6 +17,12 @@ from alphareel.service.billing.credits import Quote
 from alphareel.service.jobs.models import Status, sources
 from alphareel.telemetry.logging import current_context, get_logger
 
+# Built once, because every transition runs them.
+_LAST_SEQUENCE = sa.select(sa.func.coalesce(sa.func.max(job_events.c.sequence), 0)).where(
+    job_events.c.job_id == sa.bindparam("job_id")
+)
+_INSERT_EVENT = sa.insert(job_events)
+
 
 @dataclass(frozen=True)
 class Transition:
@@ -73,11 +79,14 @@ def _update_credits(c: sa.Connection, row: sa.Row[Any], transition: Transition, 
 def append_event(
     c: sa.Connection, job_id: str, before: Status | None, transition: Transition, *, now: datetime
 ) -> None:
-    """Append a row to the audit log. The caller has locked the job's row, so the next sequence number is free."""
-    last = sa.select(sa.func.coalesce(sa.func.max(job_events.c.sequence), 0)).where(job_events.c.job_id == job_id)
+    """Append a row to the audit log. The caller has locked the job's row, so the next sequence number is free.
+
+    ``before``: None for the first row of a new job.
+    """
+    last = 0 if before is None else c.execute(_LAST_SEQUENCE, {"job_id": job_id}).scalar_one()
     values = {
         "job_id": job_id,
-        "sequence": c.execute(last).scalar_one() + 1,
+        "sequence": last + 1,
         "from_status": before,
         "to_status": transition.to,
         "at": now,
@@ -85,7 +94,7 @@ def append_event(
         "request_id": transition.request_id or current_context("request_id"),
         "reason": transition.reason,
     }
-    c.execute(sa.insert(job_events).values(values))
+    c.execute(_INSERT_EVENT, values)
     notify(c, job_topic(job_id))
 
 

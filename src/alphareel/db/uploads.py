@@ -9,6 +9,7 @@ from alphareel.db import mapping
 from alphareel.db.database import Database
 from alphareel.db.deletion import schedule_deletion
 from alphareel.db.multipart_uploads import finish_multipart
+from alphareel.db.prepared import PreparedSelect
 from alphareel.db.storage_quotas import StorageUsage, lock_storage
 from alphareel.db.tables import pending_deletions, uploads
 from alphareel.db.tus import finish_tus
@@ -17,6 +18,8 @@ from alphareel.service.ports import Clock
 from alphareel.service.tus.models import TusUpload
 from alphareel.service.uploads.models import Upload
 from alphareel.service.uploads.service import MAX_WRITE_TIME
+
+_BY_ID = PreparedSelect(sa.select(uploads).where(uploads.c.id == sa.bindparam("upload_id")))
 
 
 class UploadStore:
@@ -79,7 +82,7 @@ class UploadStore:
     def upload(self, upload_id: str) -> Upload | None:
         """The upload; None if there is none."""
         with self._database.read() as c:
-            row = c.execute(sa.select(uploads).where(uploads.c.id == upload_id)).one_or_none()
+            row = _BY_ID.first(c, upload_id=upload_id)
         return mapping.upload_from_row(row) if row is not None else None
 
 

@@ -1,6 +1,6 @@
 """Webhook deliveries: written in the transaction of the job's transition, claimed with a lease when they are due."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from alphareel.db import mapping
 from alphareel.db.database import Database
+from alphareel.db.prepared import PreparedSelect
 from alphareel.db.tables import jobs, keys, webhooks
 from alphareel.domain.fields import storable
 from alphareel.service.jobs.models import Status
@@ -126,11 +127,14 @@ def add_webhook(c: sa.Connection, row: sa.Row[Any], *, now: datetime) -> None:
     c.execute(sa.insert(webhooks).values(values))
 
 
-# Built once, because clients that poll run it all the time.
+_COLUMNS = (webhooks.c.job_id, webhooks.c.event, webhooks.c.state)
 _EVENTS = (
-    sa.select(webhooks.c.job_id, webhooks.c.event, webhooks.c.state)
+    sa.select(*_COLUMNS)
     .where(webhooks.c.job_id.in_(sa.bindparam("job_ids", expanding=True)))
     .order_by(webhooks.c.number)
+)
+_EVENTS_OF_JOB = PreparedSelect(  # clients that poll run it all the time
+    sa.select(*_COLUMNS).where(webhooks.c.job_id == sa.bindparam("job_id")).order_by(webhooks.c.number)
 )
 
 
@@ -139,8 +143,12 @@ def events_by_job(
 ) -> Mapping[str, dict[str, str]]:
     """For each job: the state (pending, sent or failed) of the newest delivery of each event."""
     events: dict[str, dict[str, str]] = {job_id: {} for job_id in job_ids}
-    query = _EVENTS.where(*where) if where else _EVENTS
-    for row in c.execute(query, {"job_ids": list(job_ids)}):
+    rows: Iterable[Any]
+    if len(job_ids) == 1 and not where:
+        rows = _EVENTS_OF_JOB.rows(c, job_id=job_ids[0])
+    else:
+        rows = c.execute(_EVENTS.where(*where), {"job_ids": list(job_ids)})
+    for row in rows:
         events[row.job_id][row.event] = State.PENDING.value if row.state in _OPEN else row.state
     return events
 
