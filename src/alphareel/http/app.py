@@ -11,6 +11,7 @@ from alphareel.http.catalog import ListEngines
 from alphareel.http.context import AppContext
 from alphareel.http.metrics import Metrics
 from alphareel.http.middleware.head import HeadMiddleware
+from alphareel.http.middleware.job_reads import JobReadMiddleware
 from alphareel.http.middleware.lingering_close import LingeringCloseMiddleware
 from alphareel.http.middleware.request_log import RequestLogMiddleware
 from alphareel.http.middleware.storable_text import StorableTextMiddleware
@@ -113,6 +114,7 @@ def _include_routers(app: FastAPI, settings: HttpSettings) -> None:
 
 def _add_middleware(app: FastAPI, context: AppContext) -> None:
     """The last one added is the outermost."""
+    app.add_middleware(JobReadMiddleware, context=context)
     app.add_middleware(StorableTextMiddleware)
     app.add_middleware(HeadMiddleware, router=app.router)
     app.add_middleware(TusMiddleware)

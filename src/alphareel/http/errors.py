@@ -135,12 +135,13 @@ def _retry_after(error: e.AlphareelError) -> int | None:
 
 def install(app: FastAPI) -> None:
     """Render every exception that a route can raise as an error response."""
-    app.add_exception_handler(e.AlphareelError, _handle_error)
+    app.add_exception_handler(e.AlphareelError, handle_error)
     app.add_exception_handler(RequestValidationError, _handle_bad_parameter)
     app.add_exception_handler(HTTPException, _handle_routing_error)
 
 
-async def _handle_error(request: Request, error: Exception) -> JSONResponse:
+async def handle_error(request: Request, error: Exception) -> JSONResponse:
+    """The response for an AlphareelError that a route raised; logs it if operators have to know."""
     assert isinstance(error, e.AlphareelError)
     request.state.error_code = error.code
     if isinstance(error, RateLimitExceeded):

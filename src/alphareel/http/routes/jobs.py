@@ -55,6 +55,7 @@ StatusFilter = Annotated[
 
 @router.post(
     "/jobs",
+    response_model=jobs.AcceptedJob,
     openapi_extra=json_body(JobCreate),
     responses={**errors(s400="A field cannot be accepted"), **_JOB_LINKS},
 )
@@ -64,17 +65,18 @@ def create_job(
     services: ServicesOf,
     serializers: SerializersOf,
     make_idempotent: IdempotencyContext,
-) -> jobs.AcceptedJob:
+) -> Response:
     """Create a job and queue it; `auto_start: false` keeps it as a draft."""
 
     def render(job: Job) -> jobs.AcceptedJob:
         return serializers.accepted(job, "Draft created" if job.status is Status.CREATED else "Job created")
 
-    return render(services.jobs.create(principal, body, once=make_idempotent(render)))
+    return _json(render(services.jobs.create(principal, body, once=make_idempotent(render))))
 
 
 @router.post(
     "/jobs/{job_id}/start",
+    response_model=jobs.AcceptedJob,
     openapi_extra=json_body(JobStart, required=False),
     responses=errors(s400="A field cannot be accepted", s404="No such job, or another key's", s409="Already completed"),
 )
@@ -86,13 +88,13 @@ def start_job(
     *,
     serializers: SerializersOf,
     make_idempotent: IdempotencyContext,
-) -> jobs.AcceptedJob:
+) -> Response:
     """Queue a draft or a failed job; fields of the body replace the job's. A running job stays unchanged."""
 
     def render(job: Job) -> jobs.AcceptedJob:
         return serializers.accepted(job, "Job started")
 
-    return render(services.jobs.start(principal, job_id, body, once=make_idempotent(render)))
+    return _json(render(services.jobs.start(principal, job_id, body, once=make_idempotent(render))))
 
 
 @router.post("/jobs/{job_id}/cancel", responses={**_NOT_FOUND, **errors(s409="Already completed")})
@@ -146,14 +148,20 @@ async def get_job(
     With `wait`, an unfinished job is returned once its status changes, or it changes at all with `If-None-Match`.
     """
     job: Job | None = request.state.job  # what the authentication read
-    if job is None:
-        raise not_found()
-    if wait and job.status in UNFINISHED:
+    if wait and job is not None and job.status in UNFINISHED:
         release = context_of(request).streams.acquire(principal.require_key().id)
         try:
-            job = await _wait_for_change(request, principal, services, serializers, job, seconds=wait)
+            request.state.job = await _wait_for_change(request, principal, services, serializers, job, seconds=wait)
         finally:
             release()
+    return present_job(request, serializers)
+
+
+def present_job(request: Request, serializers: Serializers) -> Response:
+    """The response with the job that the authentication read. Raises NotFound if there was none."""
+    job: Job | None = request.state.job
+    if job is None:
+        raise not_found()
     return _with_etag(request, serializers.job(job))
 
 
@@ -179,6 +187,11 @@ async def _wait_for_change(
 def get_history(job_id: str, principal: KeyPrincipal, services: ServicesOf, serializers: SerializersOf) -> jobs.History:
     """Every transition of the job, with its time, actor, request and reason."""
     return serializers.history(job_id, services.jobs.events(principal, job_id))
+
+
+def _json(job: jobs.Job) -> Response:
+    """A response that FastAPI does not check against the model once more, in a thread."""
+    return Response(_body(job), media_type="application/json")
 
 
 def _with_etag(request: Request, job: jobs.Job) -> Response:
