@@ -45,8 +45,9 @@ def client_address(request: Request) -> str:
 _Secret = Annotated[str | None, Security(_KEY_HEADER)]
 
 
-def require_key(request: Request, services: ServicesOf, secret: _Secret) -> Principal:
+def require_key(request: Request, secret: _Secret) -> Principal:
     """Authenticate by API key and count the request. Raises MissingApiKey, InvalidApiKey, RateLimited."""
+    services = context_of(request).services  # as a dependency it would take longer than the key
     try:
         key = services.api_keys.authenticate(_field_value(secret))
     except InvalidApiKey:
@@ -65,10 +66,11 @@ def require_key(request: Request, services: ServicesOf, secret: _Secret) -> Prin
     return principal
 
 
-def allow_no_key(request: Request, services: ServicesOf, settings: SettingsOf, secret: _Secret) -> Principal:
+def allow_no_key(request: Request, secret: _Secret) -> Principal:
     """The principal of a legacy route: by key if one is sent or required, otherwise anonymous."""
+    settings, services = context_of(request).settings, context_of(request).services
     if secret or settings.http.legacy_needs_key or not settings.http.legacy_routes:
-        return require_key(request, services, secret)
+        return require_key(request, secret)
     if _is_cross_origin(request):
         raise MissingApiKey("Requests from pages of another site need a key.", hint="Send it as X-Api-Key.")
     if _is_dns_rebinding_risk(request, settings):

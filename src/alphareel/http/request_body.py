@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from alphareel.domain.errors import FieldProblem, InvalidRequest
 from alphareel.http.body_timeouts import BodyTimeouts
-from alphareel.http.context import SettingsOf
+from alphareel.http.context import context_of
 from alphareel.service.requests import validated
 from alphareel.service.settings import HttpSettings
 
@@ -52,9 +52,9 @@ async def body_chunks(request: Request, timeouts: BodyTimeouts) -> AsyncIterator
         raise InvalidRequest(f"No data arrived for {timeouts.idle_seconds:g} seconds.", hint=_RETRY_HINT) from None
 
 
-async def read_object(request: Request, settings: SettingsOf) -> Mapping[str, Any]:
+async def read_object(request: Request) -> Mapping[str, Any]:
     """The body as a JSON object; an absent body is an empty one, whatever its Content-Type. Raises InvalidRequest."""
-    raw = await _read(request, settings.http)
+    raw = await _read(request, context_of(request).settings.http)
     if not raw.strip():
         return {}
     value = _parse(raw)

@@ -38,10 +38,9 @@ class JobReadMiddleware:
         scope["path_params"] = {"job_id": match[1]}
         scope["route"] = self  # for the request log: there is one
         request = Request(scope, receive)
-        services = self._context.services
         try:
-            await run_in_threadpool(require_key, request, services, request.headers.get("x-api-key"))
-            response = present_job(request, Serializers(request, services, self._context.settings))
+            await run_in_threadpool(require_key, request, request.headers.get("x-api-key"))
+            response = present_job(request, Serializers(request, self._context.services, self._context.settings))
         except AlphareelError as error:
             response = await handle_error(request, error)
         await response(scope, receive, send)

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from alphareel.http.auth import KeyPrincipal
-from alphareel.http.context import ServicesOf, SettingsOf, context_of
+from alphareel.http.context import ServicesOf, context_of
 from alphareel.http.idempotency import IdempotencyContext
 from alphareel.http.openapi import errors, json_body, links
 from alphareel.http.ranges import matches_etag
@@ -39,8 +39,9 @@ _JOB_LINKS = links(
 _NOT_FOUND = errors(s404="No such job, or another key's")
 
 
-async def _serializers(request: Request, services: ServicesOf, settings: SettingsOf) -> Serializers:
-    return Serializers(request, services, settings)
+async def _serializers(request: Request) -> Serializers:
+    context = context_of(request)
+    return Serializers(request, context.services, context.settings)
 
 
 SerializersOf = Annotated[Serializers, Depends(_serializers)]
