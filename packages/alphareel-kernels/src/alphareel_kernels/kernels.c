@@ -35,7 +35,7 @@
 #define PRODUCTS 13
 
 /* Raised with every change of a function's arguments. alphareel uses no library of another version. */
-EXPORT int alphareel_version(void) { return 2; }
+EXPORT int alphareel_version(void) { return 3; }
 
 INLINE int clamped(int value, int count) { return value < 0 ? 0 : value >= count ? count - 1 : value; }
 INLINE float smaller(float a, float b) { return a < b ? a : b; }
@@ -148,13 +148,52 @@ static void term_row(const float *restrict sy, const float *restrict su, const f
 }
 
 CLONES
-static void expand_row(const float *restrict source, const int32_t *restrict first, const int32_t *restrict next,
+static void expand_any(const float *restrict source, const int32_t *restrict first, const int32_t *restrict next,
                        const float *restrict weight, int start, int stop, float *restrict out)
 {
     for (int x = start; x < stop; x++) {
         float a = source[first[x]];
         out[x] = a + weight[x] * (source[next[x]] - a);
     }
+}
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#include <immintrin.h>
+
+/* The same, eight at a time. Processors pick from eight values in a register faster than from memory. */
+__attribute__((target("avx2"))) static void expand_eight(const float *restrict source, int count,
+                                                         const int32_t *restrict first, const int32_t *restrict next,
+                                                         const float *restrict weight, int start, int stop,
+                                                         float *restrict out)
+{
+    int x = start;
+    for (; x + 8 <= stop; x += 8) {
+        int base = first[x];
+        if (next[x + 7] - base > 7 || base + 8 > count)
+            break;
+        __m256 eight = _mm256_loadu_ps(source + base);
+        __m256i from = _mm256_set1_epi32(base);
+        __m256i low = _mm256_sub_epi32(_mm256_loadu_si256((const __m256i *)(first + x)), from);
+        __m256i high = _mm256_sub_epi32(_mm256_loadu_si256((const __m256i *)(next + x)), from);
+        __m256 a = _mm256_permutevar8x32_ps(eight, low), b = _mm256_permutevar8x32_ps(eight, high);
+        _mm256_storeu_ps(out + x, _mm256_add_ps(a, _mm256_mul_ps(_mm256_loadu_ps(weight + x), _mm256_sub_ps(b, a))));
+    }
+    expand_any(source, first, next, weight, x, stop, out);
+}
+#endif
+
+/* Pixels start to stop of a row of ``count`` values that is enlarged. */
+static void expand_row(const float *source, int count, const int32_t *first, const int32_t *next, const float *weight,
+                       int start, int stop, float *out)
+{
+#if defined(__x86_64__) && defined(__GNUC__)
+    if (__builtin_cpu_supports("avx2")) {
+        expand_eight(source, count, first, next, weight, start, stop, out);
+        return;
+    }
+#endif
+    (void)count;
+    expand_any(source, first, next, weight, start, stop, out);
 }
 
 /* Terms with chroma of one row at half size: b + aU * U + aV * V, between two expanded rows. */
@@ -401,9 +440,9 @@ static int expanded_row(Expanded *e, int row)
         return slot;
     for (int t = 0; t < 3; t++) {
         const float *from = e->terms + (size_t)row * e->small_width;
-        expand_row(from + t * e->area, e->full->first, e->full->next, e->full->weight, 2 * range.start,
+        expand_row(from + t * e->area, e->small_width, e->full->first, e->full->next, e->full->weight, 2 * range.start,
                    2 * range.stop, e->full_rows + (size_t)(slot * 3 + t) * e->width);
-        expand_row(from + (3 + t) * e->area, e->half->first, e->half->next, e->half->weight, range.start, range.stop,
+        expand_row(from + (3 + t) * e->area, e->small_width, e->half->first, e->half->next, e->half->weight, range.start, range.stop,
                    e->half_rows + (size_t)(slot * 3 + t) * e->half_width);
     }
     e->at[slot] = row;
@@ -537,69 +576,105 @@ EXPORT int alphareel_halve(const uint8_t *restrict alpha, int stride, int width,
     return found;
 }
 
+/* Three planes and the mask itself, side by side: Y, U, V and 1 for each pixel that is known, else zeros. */
+WIDE_CLONES
+static void known_row(const uint8_t *restrict y, const uint8_t *restrict u, const uint8_t *restrict v,
+                      const uint8_t *restrict known, int width, uint8_t *restrict out)
+{
+    for (int x = 0; x < width; x++) {
+        uint8_t all = (uint8_t)(0 - known[x]);
+        out[4 * x] = y[x] & all;
+        out[4 * x + 1] = u[x] & all;
+        out[4 * x + 2] = v[x] & all;
+        out[4 * x + 3] = known[x];
+    }
+}
+
+WIDE_CLONES
+static void add_row(const uint8_t *restrict row, int count, int32_t *restrict sums)
+{
+    for (int n = 0; n < count; n++)
+        sums[n] += row[n];
+}
+
+/* The row that enters a window and the one that leaves it. */
+WIDE_CLONES
+static void move_rows(const uint8_t *restrict enters, const uint8_t *restrict leaves, int count, int32_t *restrict sums)
+{
+    for (int n = 0; n < count; n++)
+        sums[n] += enters[n] - leaves[n];
+}
+
+/* Sums of all pixels before each one, of a row that goes on ``radius`` pixels on both sides with its last ones. */
+static void prefix_row(const int32_t *restrict sums, int width, int radius, int32_t *restrict prefix)
+{
+    int32_t sum[4] = {0, 0, 0, 0}, pixel[4];
+    for (int x = -radius; x <= width + radius; x++, prefix += 4) {
+        memcpy(prefix, sum, sizeof sum);
+        memcpy(pixel, sums + 4 * (size_t)clamped(x, width), sizeof pixel);
+        for (int k = 0; k < 4; k++)
+            sum[k] += pixel[k];
+    }
+}
+
+WIDE_CLONES
+static void window_row(const int32_t *restrict prefix, int side, float share, int count, float *restrict total)
+{
+    for (int n = 0; n < count; n++)
+        total[n] += share * (float)(prefix[n + 4 * side] - prefix[n]);
+}
+
+WIDE_CLONES
+static void mean_row(const float *restrict total, const uint8_t *restrict plane, int k, float own_weight, int width,
+                     float *restrict out)
+{
+    for (int x = 0; x < width; x++)
+        out[x] = (total[4 * x + k] + own_weight * plane[x]) / (total[4 * x + 3] + own_weight);
+}
+
 /* Weighted mean of the pixels that are known, over square windows, for three planes. See matting/edges.py.
  *
  * ``planes``: Y, U, V (3, height, width). ``known``: 0 or 1. ``spread``: float (3, height, width).
  */
-WIDE_CLONES
 EXPORT int alphareel_spread(const uint8_t *planes, const uint8_t *known, int width, int height, const int *sides,
                             const float *weights, int windows, float own_weight, float *spread)
 {
-    size_t area = (size_t)width * height;
-    int32_t *columns = malloc((size_t)windows * 4 * width * sizeof(int32_t));
-    float *total = malloc((size_t)4 * width * sizeof(float));
-    int result = -1;
-    if (!columns || !total)
+    size_t area = (size_t)width * height, row_size = (size_t)4 * width;
+    int largest = 1, result = -1;
+    for (int n = 0; n < windows; n++)
+        largest = sides[n] > largest ? sides[n] : largest;
+    uint8_t *rows = malloc(area * 4);
+    int32_t *columns = calloc(windows * row_size, sizeof(int32_t));
+    int32_t *prefix = malloc((row_size + 4 * (size_t)(largest + 1)) * sizeof(int32_t));
+    float *total = malloc(row_size * sizeof(float));
+    if (!rows || !columns || !prefix || !total)
         goto end;
     for (int y = 0; y < height; y++) {
-        memset(total, 0, (size_t)4 * width * sizeof(float));
+        size_t at = (size_t)y * width;
+        known_row(planes + at, planes + area + at, planes + 2 * area + at, known + at, width, rows + 4 * at);
+    }
+    for (int y = 0; y < height; y++) {
+        memset(total, 0, row_size * sizeof(float));
         for (int n = 0; n < windows; n++) {
             int radius = sides[n] / 2;
-            int32_t *sums = columns + (size_t)n * 4 * width;
-            if (y == 0)
-                memset(sums, 0, (size_t)4 * width * sizeof(int32_t));
-            for (int dy = y ? radius : -radius; dy <= radius; dy++) { /* the first row adds the whole window */
-                const uint8_t *mask = known + (size_t)clamped(y + dy, height) * width;
-                for (int k = 0; k < 3; k++) {
-                    const uint8_t *row = planes + k * area + (size_t)clamped(y + dy, height) * width;
-                    for (int x = 0; x < width; x++)
-                        sums[k * width + x] += mask[x] ? row[x] : 0;
-                }
-                for (int x = 0; x < width; x++)
-                    sums[3 * width + x] += mask[x];
-            }
-            if (y) {
-                const uint8_t *mask = known + (size_t)clamped(y - radius - 1, height) * width;
-                for (int k = 0; k < 3; k++) {
-                    const uint8_t *row = planes + k * area + (size_t)clamped(y - radius - 1, height) * width;
-                    for (int x = 0; x < width; x++)
-                        sums[k * width + x] -= mask[x] ? row[x] : 0;
-                }
-                for (int x = 0; x < width; x++)
-                    sums[3 * width + x] -= mask[x];
-            }
-            float share = weights[n] / ((float)sides[n] * (float)sides[n]);
-            int32_t running[4] = {0, 0, 0, 0};
-            for (int dx = -radius; dx <= radius; dx++)
-                for (int k = 0; k < 4; k++)
-                    running[k] += sums[k * width + clamped(dx, width)];
-            for (int x = 0; x < width; x++) {
-                int enters = clamped(x + radius + 1, width), leaves = clamped(x - radius, width);
-                for (int k = 0; k < 4; k++) {
-                    total[k * width + x] += share * (float)running[k];
-                    running[k] += sums[k * width + enters] - sums[k * width + leaves];
-                }
-            }
+            int32_t *sums = columns + n * row_size;
+            if (y)
+                move_rows(rows + clamped(y + radius, height) * row_size, rows + clamped(y - radius - 1, height) * row_size,
+                          (int)row_size, sums);
+            else /* the first row adds the whole window */
+                for (int dy = -radius; dy <= radius; dy++)
+                    add_row(rows + clamped(dy, height) * row_size, (int)row_size, sums);
+            prefix_row(sums, width, radius, prefix);
+            window_row(prefix, sides[n], weights[n] / ((float)sides[n] * (float)sides[n]), (int)row_size, total);
         }
         for (int k = 0; k < 3; k++)
-            for (int x = 0; x < width; x++)
-                spread[k * area + (size_t)y * width + x] =
-                    (total[k * width + x] + own_weight * planes[k * area + (size_t)y * width + x]) /
-                    (total[3 * width + x] + own_weight);
+            mean_row(total, planes + k * area + (size_t)y * width, k, own_weight, width, spread + k * area + (size_t)y * width);
     }
     result = 0;
 end:
+    free(rows);
     free(columns);
+    free(prefix);
     free(total);
     return result;
 }
@@ -652,8 +727,8 @@ EXPORT int alphareel_unmix(const uint8_t *plane, int stride, const uint8_t *alph
             float *to = rows + (size_t)(source % 2) * 2 * width;
             if (expanded[source % 2] == source)
                 continue;
-            expand_row(foreground + (size_t)source * sides_width, at.first, at.next, at.weight, 0, width, to);
-            expand_row(background + (size_t)source * sides_width, at.first, at.next, at.weight, 0, width, to + width);
+            expand_row(foreground + (size_t)source * sides_width, sides_width, at.first, at.next, at.weight, 0, width, to);
+            expand_row(background + (size_t)source * sides_width, sides_width, at.first, at.next, at.weight, 0, width, to + width);
             expanded[source % 2] = source;
         }
         unmix_row(plane + (size_t)row * stride, alpha + (size_t)row * alpha_stride, width, low, high,
@@ -685,9 +760,23 @@ static void source_row(const float *restrict top, const float *restrict bottom, 
     }
 }
 
+CLONES
+static void same_size_row(const float *restrict flow, int row, int width, float *restrict out)
+{
+    for (int x = 0; x < width; x++) {
+        out[2 * x] = (float)x + flow[2 * x];
+        out[2 * x + 1] = (float)row + flow[2 * x + 1];
+    }
+}
+
 /* ``flow``: x, y in its own pixels, float (flow_height, flow_width, 2). See matting/temporal_smoothing.py. */
 EXPORT int alphareel_source(const float *flow, int flow_width, int flow_height, int width, int height, float *source)
 {
+    if (flow_width == width && flow_height == height) {
+        for (int y = 0; y < height; y++)
+            same_size_row(flow + (size_t)y * width * 2, y, width, source + (size_t)y * width * 2);
+        return 0;
+    }
     Positions at = {0};
     void *memory = positions_memory(width, &at);
     if (!memory)
@@ -862,9 +951,9 @@ EXPORT int alphareel_accumulate(const float *alpha, const float *logit, float co
         link_row(flow + (size_t)top * flow_width * 2, flow + (size_t)bottom * flow_width * 2,
                  link + (size_t)top * flow_width, link + (size_t)bottom * flow_width, share, flow_width, flow_x, flow_y,
                  flow_weight);
-        expand_row(flow_x, at.first, at.next, at.weight, 0, width, x);
-        expand_row(flow_y, at.first, at.next, at.weight, 0, width, y);
-        expand_row(flow_weight, at.first, at.next, at.weight, 0, width, weight);
+        expand_row(flow_x, flow_width, at.first, at.next, at.weight, 0, width, x);
+        expand_row(flow_y, flow_width, at.first, at.next, at.weight, 0, width, y);
+        expand_row(flow_weight, flow_width, at.first, at.next, at.weight, 0, width, weight);
         if (least > 0)
             for (int n = 0; n < width; n++)
                 weight[n] = larger(weight[n], least);
