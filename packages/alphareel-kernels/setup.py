@@ -24,7 +24,7 @@ setup(
     ext_modules=[
         Extension(
             "alphareel_kernels.kernels",
-            ["src/alphareel_kernels/kernels.c"],
+            ["src/alphareel_kernels/kernels.c", "src/alphareel_kernels/network.c"],
             extra_compile_args=FLAGS,
             py_limited_api=True,
             optional=True,

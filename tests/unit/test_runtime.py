@@ -79,10 +79,10 @@ def test_an_idle_session_is_evicted_and_a_recently_used_one_is_not():
     class Thing:
         pass
 
-    used = cache.get("used", Thing)  # type: ignore[arg-type]
-    idle = weakref.ref(cache.get("idle", Thing))  # type: ignore[arg-type]
+    used = cache.get("used", Thing)
+    idle = weakref.ref(cache.get("idle", Thing))
     now[0] = 11
-    assert cache.get("used", Thing) is used  # type: ignore[arg-type]
+    assert cache.get("used", Thing) is used
     assert cache.evict_idle() == 1
     gc.collect()
     assert idle() is None

@@ -17,7 +17,7 @@ from alphareel.imaging.frame import Frame, Plane
 
 Array = NDArray[np.float32]
 
-_VERSION = 2  # of the functions in kernels.c
+_VERSION = 3  # of the functions in kernels.c and network.c
 
 
 @cache

@@ -10,6 +10,7 @@ from alphareel.domain.clip import Clip, EngineFacts
 from alphareel.domain.errors import ModelUnavailable, WeightsInvalid
 from alphareel.domain.options import Options
 from alphareel.matting.engine import MattingSession, ModelInfo
+from alphareel.matting.kernel_network import KernelNetwork
 from alphareel.matting.model_input import size_for
 from alphareel.matting.network import NetworkSession
 from alphareel.matting.runtime import Array, OnnxSession, Runtime
@@ -39,7 +40,7 @@ def load_recurrent_model(
     missing = bundled_reason(path)
     if missing:
         raise ModelUnavailable(missing, hint="Reinstall alphareel.")
-    session = runtime.open(path)
+    session = runtime.open_own(path)
     session.expect(inputs=("rgb", "memory"), outputs=("alpha", "memory_out"))
     channels = session.inputs["memory"][1]
     if channels is None:
@@ -73,7 +74,7 @@ class RecurrentModelEngine:
 
     def start(self, clip: Clip, options: Options) -> MattingSession:
         """Start a session with temporal smoothing: the recurrent state alone leaves too much flicker."""
-        network = _RecurrentModel(self.runtime.open(self.path), self.channels, self.stride)
+        network = _RecurrentModel(self.runtime.open_own(self.path), self.channels, self.stride)
         return NetworkSession(
             clip,
             network,
@@ -91,7 +92,7 @@ class RecurrentModelEngine:
 class _RecurrentModel:
     """The network and its recurrent state (1, C, h/stride, w/stride), zeros at the start of a shot."""
 
-    def __init__(self, session: OnnxSession, channels: int, stride: int) -> None:
+    def __init__(self, session: OnnxSession | KernelNetwork, channels: int, stride: int) -> None:
         self._session = session
         self._stride = stride
         self._memory: Array = np.zeros((1, channels, 0, 0), np.float32)
@@ -112,7 +113,7 @@ class _RecurrentModel:
         return rgb.shape[1] // self._stride, rgb.shape[2] // self._stride
 
 
-def _metadata_int(session: OnnxSession, name: str, default: int) -> int:
+def _metadata_int(session: OnnxSession | KernelNetwork, name: str, default: int) -> int:
     try:
         return int(float(session.metadata.get(name, default)))
     except ValueError as error:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Generic, Literal, TypeAlias, TypeVar, get_args
 
 import cv2
 import numpy as np
@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 from alphareel import memory
 from alphareel.domain.errors import InternalError, InvalidRequest, ModelUnavailable, OutOfMemory, WeightsInvalid
 from alphareel.machine import cores
+from alphareel.matting.kernel_network import KernelNetwork, open_network
 from alphareel.matting.weights import sha256_of
 
 Device: TypeAlias = Literal["cpu", "cuda", "coreml", "directml"]
 Array: TypeAlias = NDArray[np.float32]
 Shape: TypeAlias = tuple[int | None, ...]
+_Session = TypeVar("_Session")
 
 _PROVIDERS: dict[str, str] = {
     "cpu": "CPUExecutionProvider",
@@ -77,7 +79,7 @@ class Runtime:
 
     ``models_dir``: folder with weights the user installed. ``threads``: None for one per core, at most four.
     ``device``: never replaced by another one, because results differ in the last digits between devices. All
-    arithmetic is float32.
+    arithmetic of ``open`` is float32.
     """
 
     models_dir: Path | None = None
@@ -100,13 +102,21 @@ class Runtime:
         key = (sha256_of(path), threads, self.device, tuple(outputs))
         return _SESSIONS.get(key, lambda: OnnxSession(path, threads=threads, device=self.device, outputs=outputs))
 
+    def open_own(self, path: Path) -> OnnxSession | KernelNetwork:
+        """Like ``open``, for one of alphareel's own networks: the kernels run it where they can, on the CPU."""
+        if self.device == "cpu":
+            network = _NETWORKS.get(sha256_of(path), lambda: open_network(path))
+            if network is not None:
+                return network
+        return self.open(path)
+
 
 def threads_for(runtime: Runtime) -> int:
     """The number of threads for a network: ``runtime.threads``, else one per core, at most four."""
     return runtime.threads or min(MAX_THREADS, cores())
 
 
-class OnnxSessionCache:
+class OnnxSessionCache(Generic[_Session]):
     """A cache of sessions. A timer evicts those that were not requested for ``idle_seconds``.
 
     A clip in progress holds its own reference, so eviction does not affect it.
@@ -116,10 +126,10 @@ class OnnxSessionCache:
         self._idle_seconds = idle_seconds
         self._clock = clock
         self._lock = threading.Lock()
-        self._entries: dict[Any, tuple[OnnxSession, float]] = {}
+        self._entries: dict[Any, tuple[_Session, float]] = {}
         self._timer: threading.Timer | None = None
 
-    def get(self, key: Any, create: Callable[[], OnnxSession]) -> OnnxSession:
+    def get(self, key: Any, create: Callable[[], _Session]) -> _Session:
         """The cached session or a new one. The lock is held meanwhile, so that no network is loaded twice."""
         with self._lock:
             session = self._entries[key][0] if key in self._entries else create()
@@ -161,7 +171,8 @@ class OnnxSessionCache:
                 self._start_timer()
 
 
-_SESSIONS = OnnxSessionCache()
+_SESSIONS: OnnxSessionCache[OnnxSession] = OnnxSessionCache()
+_NETWORKS: OnnxSessionCache[KernelNetwork | None] = OnnxSessionCache()
 
 
 def limit_opencv_threads() -> None:
