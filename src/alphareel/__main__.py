@@ -1,5 +1,7 @@
 """``python -m alphareel`` and the console script. The verbs are in ``alphareel.cli``."""
 
+import gc
+import os
 import sys
 
 _SERVICE_PACKAGES = frozenset(
@@ -15,8 +17,12 @@ def main() -> None:
 
         print(alphareel.__version__)  # noqa: T201
         return
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its other threads only spin, here as in child processes
+    gc.disable()  # what imports leave is not garbage
     from alphareel.cli.main import main as run_command  # noqa: PLC0415
 
+    gc.freeze()
+    gc.enable()
     try:
         run_command()
     except ImportError as error:
