@@ -108,6 +108,16 @@ def test_alpha_samples_are_few_and_spread_over_a_clip_of_any_length():
     assert moments[-1] > 50 * GOP
 
 
+def test_frames_that_share_a_rounded_timestamp_are_no_alpha_samples():
+    sampler = AlphaSampler()
+    alpha = np.zeros((2, 2), np.uint8)
+    for index in range(GOP + 1):
+        sampler.add(index, Fraction(index, 1001 if index > 12 else 5000), alpha)
+    assert [moment for moment, _ in sampler.samples] == [0]
+    sampler.add(2 * GOP, Fraction(1), alpha)
+    assert [moment for moment, _ in sampler.samples] == [0, 1]
+
+
 def test_alpha_samples_are_copies():
     sampler, alpha = AlphaSampler(), np.full((2, 2), 7, np.uint8)
     sampler.add(0, Fraction(0), alpha)
