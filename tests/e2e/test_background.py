@@ -25,11 +25,10 @@ class Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *args: Any) -> None: ...
 
 
-@pytest.fixture
-def elsewhere(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
     """A folder, and the address at which its files are found on the network."""
-    folder = tmp_path / "elsewhere"
-    folder.mkdir()
+    folder = tmp_path_factory.mktemp("elsewhere")
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -38,9 +37,9 @@ def elsewhere(tmp_path: Path) -> Iterator[tuple[Path, str]]:
     server.server_close()
 
 
-@pytest.fixture
-def service(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    data = tmp_path / "data"
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    data = tmp_path_factory.mktemp("service") / "data"
     with ServiceProcess(data, API_KEY=KEY["X-Api-Key"], FETCH_ALLOW_CIDRS="127.0.0.0/8") as running:
         yield running.base, data
 
@@ -55,6 +54,10 @@ def two_colored(path: Path) -> None:
             picture[..., 0 if n < 5 else 2] = 255
             container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(video.encode(None))
+
+
+def clips_in(data: Path) -> set[Path]:
+    return {path for path in data.rglob("*.mp4") if path.is_file()}
 
 
 def upload(base: str, path: Path) -> str:
@@ -87,6 +90,7 @@ def corners(url: str) -> list[str]:
 @pytest.mark.parametrize("by", ["address", "upload"])
 def test_a_clip_behind_the_subject_is_repeated(tmp_path, elsewhere, service, by):
     base, data = service
+    before = clips_in(data)
     folder, address = elsewhere
     two_colored(folder / "loop.mp4")
     make_clip(tmp_path / "in.mp4", frames=24, background="green")
@@ -96,7 +100,7 @@ def test_a_clip_behind_the_subject_is_repeated(tmp_path, elsewhere, service, by)
     assert job["background"]["video_url"] == behind
     assert corners(job["output_url"]) == (["red"] * 5 + ["blue"] * 5) * 2 + ["red"] * 4
     assert requests.delete(f"{base}/v1/jobs/{job['id']}", headers=KEY, timeout=60).status_code == 200
-    wait_for(lambda: not [path for path in data.rglob("*.mp4") if path.is_file()])
+    wait_for(lambda: clips_in(data) <= before)
 
 
 def test_what_is_no_clip_fails_the_job_and_says_so(tmp_path, elsewhere, service):

@@ -69,8 +69,14 @@ def receiver():
     server.server_close()
 
 
-def serve(tmp_path):
-    return ServiceProcess(tmp_path / "data", API_KEY=KEY, WORKERS=1, FETCH_ALLOW_CIDRS="127.0.0.0/8")
+def serve(folder):
+    return ServiceProcess(folder / "data", API_KEY=KEY, WORKERS=1, FETCH_ALLOW_CIDRS="127.0.0.0/8")
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory):
+    with serve(tmp_path_factory.mktemp("service")) as running:
+        yield running
 
 
 def call(service, method, path, **more):
@@ -100,53 +106,51 @@ def target(receiver, name):
     return {"output_target": {"url": f"{receiver.base}/{name}?{SECRET}", "headers": {"x-private": "5ec4e7-header"}}}
 
 
-def test_outputs_arrive_and_no_secret_stays(tmp_path, receiver):
-    with serve(tmp_path) as service:
-        url = upload(service, tmp_path)
-        outputs = [
-            {"format": "webm", **target(receiver, "twice")},
-            {"format": "gif", **target(receiver, "never")},
-            {"format": "thumbnail", **target(receiver, "slow")},
-            {"format": "poster"},
-        ]
-        job = ended(service, submit(service, url, outputs=outputs))
-        assert job["status"] == "completed", job
-        assert [o["delivery"] and (o["delivery"]["status"], o["delivery"]["attempts"]) for o in job["outputs"]] == [
-            ("delivered", 3), ("failed", 1), ("delivered", 1), None,
-        ]  # fmt: skip
-        assert job["outputs"][1]["delivery"]["status_code"] == 403
-        assert any(warning.startswith("gif: not delivered to 127.0.0.1:") for warning in job["warnings"])
-        for output in job["outputs"]:
-            kept = requests.get(output["url"], timeout=60).content
-            assert len(kept) == output["bytes"]
-            for path, headers, body in receiver.got:
-                if headers["Content-Type"] == output["mime"]:
-                    assert body == kept
-                    assert SECRET in path
-                    assert headers["x-private"] == "5ec4e7-header"
-        reasons = [row["reason"] for row in call(service, "GET", f"/v1/jobs/{job['id']}/history")["items"]]
-        assert reasons[-3:] == ["its outputs are delivered next", "delivery began", "completed"]
-        assert "5ec4e7" not in repr(job)
-        with sqlite3.connect(service.data_dir / "alphareel.db") as database:
-            assert "5ec4e7" not in "\n".join(database.iterdump())
+def test_outputs_arrive_and_no_secret_stays(service, tmp_path, receiver):
+    url = upload(service, tmp_path)
+    outputs = [
+        {"format": "webm", **target(receiver, "twice")},
+        {"format": "gif", **target(receiver, "never")},
+        {"format": "thumbnail", **target(receiver, "slow")},
+        {"format": "poster"},
+    ]
+    job = ended(service, submit(service, url, outputs=outputs))
+    assert job["status"] == "completed", job
+    assert [o["delivery"] and (o["delivery"]["status"], o["delivery"]["attempts"]) for o in job["outputs"]] == [
+        ("delivered", 3), ("failed", 1), ("delivered", 1), None,
+    ]  # fmt: skip
+    assert job["outputs"][1]["delivery"]["status_code"] == 403
+    assert any(warning.startswith("gif: not delivered to 127.0.0.1:") for warning in job["warnings"])
+    for output in job["outputs"]:
+        kept = requests.get(output["url"], timeout=60).content
+        assert len(kept) == output["bytes"]
+        for path, headers, body in receiver.got:
+            if headers["Content-Type"] == output["mime"]:
+                assert body == kept
+                assert SECRET in path
+                assert headers["x-private"] == "5ec4e7-header"
+    reasons = [row["reason"] for row in call(service, "GET", f"/v1/jobs/{job['id']}/history")["items"]]
+    assert reasons[-3:] == ["its outputs are delivered next", "delivery began", "completed"]
+    assert "5ec4e7" not in repr(job)
+    with sqlite3.connect(service.data_dir / "alphareel.db") as database:
+        assert "5ec4e7" not in "\n".join(database.iterdump())
     assert "5ec4e7" not in service.log()
 
 
-def test_an_export_is_sent_even_if_an_equal_one_was_made(tmp_path, receiver):
-    with serve(tmp_path) as service:
-        job_id = submit(service, upload(service, tmp_path))
-        assert ended(service, job_id)["status"] == "completed"
-        made = {"format": "gif"}
-        first = call(service, "POST", f"/v1/jobs/{job_id}/exports", json=made)["id"]
-        sent = call(service, "POST", f"/v1/jobs/{job_id}/exports", json={**made, **target(receiver, "gif")})["id"]
-        assert sent != first
+def test_an_export_is_sent_even_if_an_equal_one_was_made(service, tmp_path, receiver):
+    job_id = submit(service, upload(service, tmp_path))
+    assert ended(service, job_id)["status"] == "completed"
+    made = {"format": "gif"}
+    first = call(service, "POST", f"/v1/jobs/{job_id}/exports", json=made)["id"]
+    sent = call(service, "POST", f"/v1/jobs/{job_id}/exports", json={**made, **target(receiver, "gif")})["id"]
+    assert sent != first
 
-        def done():
-            export = call(service, "GET", f"/v1/jobs/{job_id}/exports/{sent}")
-            return export if export["status"] == "completed" else None
+    def done():
+        export = call(service, "GET", f"/v1/jobs/{job_id}/exports/{sent}")
+        return export if export["status"] == "completed" else None
 
-        assert wait_for(done)["delivery"]["status"] == "delivered"
-        assert [headers["Content-Type"] for _, headers, _ in receiver.got] == ["image/gif"]
+    assert wait_for(done)["delivery"]["status"] == "delivered"
+    assert [headers["Content-Type"] for _, headers, _ in receiver.got] == ["image/gif"]
 
 
 def test_a_service_that_is_killed_while_it_sends_sends_again_and_makes_nothing_again(tmp_path, receiver):
@@ -165,10 +169,9 @@ def test_a_service_that_is_killed_while_it_sends_sends_again_and_makes_nothing_a
         assert receiver.got[0][2] == requests.get(job["output_url"], timeout=60).content
 
 
-def test_a_test_job_is_delivered_too(tmp_path, receiver):
-    with serve(tmp_path) as service:
-        fields = {"test": {"outcome": "success", "seconds": 0}, **target(receiver, "test")}
-        job = ended(service, submit(service, "https://example.com/a.mp4", **fields))
-        assert job["status"] == "completed", job
-        assert job["outputs"][0]["delivery"]["status"] == "delivered"
-        assert len(receiver.got) == 1
+def test_a_test_job_is_delivered_too(service, receiver):
+    fields = {"test": {"outcome": "success", "seconds": 0}, **target(receiver, "test")}
+    job = ended(service, submit(service, "https://example.com/a.mp4", **fields))
+    assert job["status"] == "completed", job
+    assert job["outputs"][0]["delivery"]["status"] == "delivered"
+    assert len(receiver.got) == 1

@@ -103,16 +103,20 @@ def image() -> Iterator[Image]:
     build_tree(stages["build"], source, root, uv)
     # uv keeps the modes that files have in its cache.
     subprocess.run(["chmod", "-R", "a+rX", root], check=True)
-    data = root / "data"
-    data.mkdir(mode=0o700)
-    if os.getuid() == 0:
-        os.chown(data, NOBODY, NOBODY)
+    data, compiled = root / "data", base / "compiled"
+    for folder in (data, compiled):
+        folder.mkdir(mode=0o700)
+        if os.getuid() == 0:
+            os.chown(folder, NOBODY, NOBODY)
     make_writable(root / "opt", "a-w")
     shutil.rmtree(source)
     cpu = stages["cpu"]
     given = environment_of(cpu)
     environment = {**given, "ALPHAREEL_DATA_DIR": str(data), "ALPHAREEL_HOST": "127.0.0.1", "HOME": str(data)}
     environment["PATH"] = f"{root}/opt/alphareel/bin:/usr/bin:/bin"
+    # The image has the compiled modules in its tree; here the first process that needs one compiles it for all.
+    del environment["PYTHONDONTWRITEBYTECODE"]
+    environment["PYTHONPYCACHEPREFIX"] = str(compiled)
     health = cpu.values("HEALTHCHECK")[-1].partition(" CMD ")[2]
     yield Image(
         root, environment, json.loads(cpu.values("ENTRYPOINT")[-1]), json.loads(cpu.values("CMD")[-1]),
@@ -144,7 +148,7 @@ def interpreter() -> str:
 
 
 def build_tree(stage: Stage, source: Path, root: Path, uv: str) -> None:
-    """COPY and RUN, in order; absolute paths lead into ``root``. Bytecode is left out, to save time.
+    """COPY and RUN, in order; absolute paths lead into ``root``. Modules are not compiled, to save time.
 
     As in a build of an image, every user may read the tree, whatever the umask of the tests is.
     """

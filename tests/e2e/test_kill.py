@@ -253,28 +253,28 @@ def test_a_killed_child_costs_its_job_an_attempt_and_nobody_else_anything(
 
 
 def test_one_folder_has_one_service(serve: Callable[..., Running]) -> None:
-    serve()
-    second = serve(listens=False)
+    serve(WORKERS="0")
+    second = serve(listens=False, WORKERS="0")
     assert second.wait() != 0
     assert "Another alphareel service uses the data folder" in second.log()
 
 
 def test_a_taken_port_is_told(serve: Callable[..., Running]) -> None:
-    port = serve().base.rpartition(":")[2]
-    second = serve("other", listens=False, PORT=port)
+    port = serve(WORKERS="0").base.rpartition(":")[2]
+    second = serve("other", listens=False, PORT=port, WORKERS="0")
     assert second.wait() != 0
     assert f"port {port} cannot be listened on" in second.log()
 
 
 def test_the_first_key_is_shown_once_and_logged_never(serve: Callable[..., Running]) -> None:
-    first = serve(API_KEY="")
+    first = serve(API_KEY="", WORKERS="0")
     key = re.search(r"ar_live_\w+", first.console_output())
     assert key is not None
     answer = requests.get(f"{first.base}/v1/jobs", headers={"X-Api-Key": key.group()}, timeout=60)
     assert answer.status_code == 200
     first.process.terminate()
     first.wait()
-    second = serve(API_KEY="")
+    second = serve(API_KEY="", WORKERS="0")
     assert "ar_live_" not in second.console_output()
     assert "ar_live_" not in second.log()
 
