@@ -1,10 +1,13 @@
 """What every test gets: a clean environment, and property tests that a busy machine cannot fail."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
+
+from alphareel.testing.servers import MissingServer, free_port, redis_server
 
 hypothesis.settings.register_profile(
     "alphareel",
@@ -24,3 +27,17 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("XDG_DATA_HOME", raising=False)
     return
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a Redis: the one that ALPHAREEL_TEST_REDIS_URL names, else a new one where Redis is installed."""
+    if url := os.environ.get("ALPHAREEL_TEST_REDIS_URL"):
+        yield url
+        return
+    port = free_port()
+    try:
+        with redis_server(tmp_path_factory.mktemp("redis"), port=port):
+            yield f"redis://127.0.0.1:{port}/0"
+    except MissingServer as missing:
+        pytest.skip(str(missing))

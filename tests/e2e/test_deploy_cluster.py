@@ -22,8 +22,8 @@ from alphareel.testing.servers import (
     find_server,
     free_port,
     postgres_server,
+    redis_server,
     seaweed_server,
-    server_process,
 )
 from alphareel.testing.service import wait_for
 
@@ -107,13 +107,13 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
     pytest.importorskip("psycopg")
     with contextlib.ExitStack() as running:
         try:
-            redis = find_server("redis-server")
+            find_server("redis-server")
             database = running.enter_context(postgres_server(tmp_path))
         except MissingServer as missing:
             pytest.skip(str(missing))
         ports = {name: free_port() for name in ("redis", "api-1", "api-2")} | {"postgres": database.port}
-        command = [redis, *COMPOSE["redis"]["command"][1:], "--port", str(ports["redis"]), "--bind", "127.0.0.1"]
-        running.enter_context(server_process(command, ports["redis"], tmp_path / "redis.log"))
+        words = COMPOSE["redis"]["command"][1:]
+        running.enter_context(redis_server(tmp_path, port=ports["redis"], words=words))
         ports["seaweedfs"] = running.enter_context(object_store(tmp_path))
         cluster = Cluster(tmp_path, ports)
         running.callback(cluster.stop)

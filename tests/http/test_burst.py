@@ -1,6 +1,5 @@
 """A burst against a real server: exactly the limit passes, with counters in one process or in Redis."""
 
-import os
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ import pytest
 from alphareel.http.app import create_app
 from alphareel.http.token_bucket import MemoryBuckets
 from alphareel.testing.fakes import make_settings
+from alphareel.testing.servers import MissingServer, free_port, redis_server
 
 VIDEO = {"video_url": "https://a.example/v.mp4"}
 NOWHERE = "redis://127.0.0.1:1/0"
@@ -45,14 +45,6 @@ def test_exactly_the_limit_of_a_burst_passes_and_polling_continues(harness, key,
     assert {poll.status_code for poll in polls} == {200}
 
 
-@pytest.fixture
-def redis_url():
-    url = os.environ.get("ALPHAREEL_TEST_REDIS_URL")
-    if url is None:
-        pytest.skip("ALPHAREEL_TEST_REDIS_URL names no Redis server")
-    return url
-
-
 def test_two_servers_count_together_in_redis(harness, key, serve, redis_url):
     settings = make_settings(rate_limits={"write": 20, "storage_url": redis_url})
     with serve(create_app(harness.services, settings)) as one, serve(create_app(harness.services, settings)) as other:
@@ -68,6 +60,25 @@ def test_while_redis_is_unavailable_requests_pass_and_it_is_logged_once(make_cli
     assert [a.status_code for a in responses] == [200] * 4
     assert "RateLimit-Limit" not in responses[-1].headers
     assert [line["level"] for line in logs() if line["event"] == "rate limits are not counted"] == ["error"]
+
+
+def test_requests_are_counted_again_when_redis_is_back(make_client, tmp_path, monkeypatch):
+    monkeypatch.setattr("alphareel.http.rate_limits._OUTAGE_PAUSE", 0)
+    port = free_port()
+    try:
+        with redis_server(tmp_path, port=port) as process:
+            client = make_client(rate_limits={"write": 1, "storage_url": f"redis://127.0.0.1:{port}/0"})
+            statuses = [client.post("/v1/jobs", json=VIDEO).status_code for _ in range(2)]
+            assert statuses[0] == 200
+            process.kill()
+            process.wait()
+            assert [client.post("/v1/jobs", json=VIDEO).status_code for _ in range(3)] == [200] * 3
+        with redis_server(tmp_path, port=port):
+            responses = [client.post("/v1/jobs", json=VIDEO) for _ in range(2)]
+    except MissingServer as missing:
+        pytest.skip(str(missing))
+    assert [response.headers["RateLimit-Limit"] for response in responses] == ["1"] * 2, "counted"
+    assert responses[0].status_code == 200
 
 
 def test_a_wrong_key_is_counted_even_while_redis_is_unavailable(make_client):

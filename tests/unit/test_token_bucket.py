@@ -1,6 +1,5 @@
 """Token buckets: a burst, then one token at a time. Redis and this process count alike."""
 
-import os
 import subprocess
 import sys
 import time
@@ -30,10 +29,7 @@ def buckets(request, tmp_path):
         return MemoryBuckets()
     if request.param == "shared":
         return SharedBuckets(tmp_path / "buckets")
-    url = os.environ.get("ALPHAREEL_TEST_REDIS_URL")
-    if url is None:
-        pytest.skip("ALPHAREEL_TEST_REDIS_URL names no Redis server")
-    return RedisBuckets(url)
+    return RedisBuckets(request.getfixturevalue("redis_url"))
 
 
 def test_a_full_bucket_gives_its_limit_at_once_and_then_one_token_at_a_time(clock):
@@ -85,11 +81,13 @@ def test_buckets_are_forgotten_when_they_are_full_again(clock):
 
 def test_concurrent_requests_share_one_bucket(buckets):
     name = uuid.uuid4().hex
+    began = time.monotonic()
     with ThreadPoolExecutor(16) as pool:
         taken = list(pool.map(lambda _: buckets.take(name, 20)[0], range(50)))
-    assert taken.count(True) in (20, 21)  # one token more if the test takes three seconds
     state = buckets.peek(name, 20)
-    assert state.remaining == 0
+    refilled = (time.monotonic() - began) / 3  # twenty a minute are one every three seconds
+    assert 20 <= taken.count(True) <= 20 + refilled
+    assert taken.count(True) + state.remaining <= 20 + refilled
     assert 0 < state.seconds_to_next <= 3
     assert buckets.peek("another", 20).remaining == 20
 

@@ -124,6 +124,14 @@ def server_process(command: Sequence[str], port: int, log: Path) -> Iterator["su
 
 
 @contextlib.contextmanager
+def redis_server(folder: Path, *, port: int, words: Sequence[str] = ()) -> Iterator["subprocess.Popen[bytes]"]:
+    """A Redis without a file on this port of 127.0.0.1, with these options. Raises MissingServer."""
+    command = [find_server("redis-server"), "--save", "", "--appendonly", "no", *words]
+    with server_process([*command, "--port", str(port), "--bind", "127.0.0.1"], port, folder / "redis.log") as process:
+        yield process
+
+
+@contextlib.contextmanager
 def seaweed_server(folder: Path, words: Sequence[str], *, bucket: str) -> Iterator[int]:
     """``weed WORDS`` with an S3 endpoint on the port that is returned, and a bucket for the key ``id``, ``secret``.
 
