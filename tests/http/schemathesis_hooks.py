@@ -23,6 +23,7 @@ REASONS = {
         r"bg_image_url: is required for an? image background",
         r"retention_seconds: must be a whole number of seconds between 0 and",  # the server's own setting is the most
         r"metadata: must have at most \d+ bytes as JSON",
+        r"engines\.\d+: \w+ cannot run here: ",  # of a proof; depends on what is installed
         r"The body names no limit",  # unknown fields are allowed, and ignored
         _NULL,  # also in fields that are otherwise ignored; the request must have one
         r"video_url: ",  # an address of our own files that is forged, expired, or another key's
