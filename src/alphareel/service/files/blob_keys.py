@@ -114,11 +114,11 @@ def job_prefixes(job_id: str) -> tuple[str, ...]:
 
 
 def temporary_prefixes(job_id: str, *, keep_fetched: bool = False) -> tuple[str, ...]:
-    """Prefixes of what a job needs only until it ends: its chunks, what runners made, and what was downloaded for it.
+    """Prefixes of what a job needs only until it ends: previews, chunks, what runners made, and downloaded files.
 
     ``keep_fetched``: its source is needed as long as its matte.
     """
-    prefixes = (f"{CHUNKS}/{job_id}/", f"{RETURNED}/{job_id}/")
+    prefixes = tuple(f"{folder}/{job_id}/" for folder in (PREVIEWS, CHUNKS, RETURNED))
     return prefixes if keep_fetched else (*prefixes, f"{FETCHED}/{job_id}/")
 
 
