@@ -179,8 +179,14 @@ def test_several_request_processes_share_a_database_and_a_bucket(bucket: str, da
 def test_parts_go_straight_to_the_bucket(bucket: str, tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "in.mp4", frames=5, background="green").path
     data = clip.read_bytes()
-    settings = {"API_KEY": KEY["X-Api-Key"], "STORAGE_URL": "s3://footage/ours"}
-    with ServiceProcess(tmp_path / "data", **settings) as service:
+    settings = {
+        "API_KEY": KEY["X-Api-Key"],
+        "STORAGE_URL": "s3://footage/ours",
+        "DATABASE_URL": f"sqlite:///{tmp_path}/shared.db",
+    }
+    for name in ("front", "back"):
+        (tmp_path / name).mkdir()
+    with ServiceProcess(tmp_path / "front" / "data", WORKERS=0, **settings) as service:
         address = f"{service.base}/v1/uploads/multipart"
         order: dict[str, Any] = {"filename": "in.mp4", "bytes": len(data)}
         begun = requests.post(address, headers=KEY, json=order, timeout=60).json()
@@ -195,8 +201,10 @@ def test_parts_go_straight_to_the_bucket(bucket: str, tmp_path: Path) -> None:
         assert made.status_code == 200, made.text
         with Client(KEY["X-Api-Key"], base_url=service.base) as client:
             assert client.upload(clip, multipart=True)["size"] == len(data)
-        wait_for(lambda: [key.split("/")[1] for key in keys(bucket)] == ["uploads"])
-        job = {"video_url": made.json()["video_url"], "engine": "chroma"}
-        job_id = requests.post(f"{service.base}/v1/jobs", headers=KEY, json=job, timeout=60).json()["id"]
-        wait_for(lambda: look(service.base, job_id)["status"] in ("completed", "failed"))
-        assert look(service.base, job_id)["status"] == "completed"
+        # A worker deletes the parts when it starts, and then once a minute.
+        with ServiceProcess(tmp_path / "back" / "data", **settings):
+            wait_for(lambda: [key.split("/")[1] for key in keys(bucket)] == ["uploads"])
+            job = {"video_url": made.json()["video_url"], "engine": "chroma"}
+            job_id = requests.post(f"{service.base}/v1/jobs", headers=KEY, json=job, timeout=60).json()["id"]
+            wait_for(lambda: look(service.base, job_id)["status"] in ("completed", "failed"))
+            assert look(service.base, job_id)["status"] == "completed"
