@@ -1,11 +1,12 @@
 """Chaos: kill, stop and starve the processes of a service while jobs run, then check that nothing was lost.
 
-    ./dev chaos [--seconds 180] [--database sqlite|postgresql] [--seed N]
+    ./dev chaos [--seconds 180] [--jobs N] [--kills N] [--database sqlite|postgresql] [--seed N]
 
 Starts `alphareel api` and two `alphareel worker` on one database and one storage. While jobs are submitted, a random
 fault strikes every second or so: kill -9 of an API, a worker, its supervisor or a job's child process; SIGSTOP for
 seconds; a database that is locked (SQLite) or restarted (PostgreSQL); a disk that is full, where a small disk can be
-mounted. Then everything is started once more, and must hold:
+mounted. With --jobs and --kills this goes on until so many jobs were accepted and so many processes killed. Then
+everything is started once more, and must hold:
 
 - every accepted job ended, exactly once, and was completed unless its process was killed six times in a row;
 - every output decodes to the right number of frames, with alpha;
@@ -51,9 +52,14 @@ from alphareel.testing.service import wait_for
 
 KEY, TOKEN = "a key of the chaos", "a token of the chaos"
 BALANCE = 100_000.0
-FRAMES = 12
+FRAMES = 36
+SUBMITTERS = 4
+MOST_UNFINISHED = 10  # jobs of each of them
+HIT_SHARE = 0.7  # of the faults strike while a job runs, if one begins within
+PATIENCE = 5.0  # seconds: starting again takes most of the time, so that few faults would meet a job otherwise
 ENDED = ("completed", "failed")
-CHILD = "alphareel.service.worker.child_main"
+CHILD = "alphareel.service.worker.child_main"  # what a child process with a job calls itself
+TEMPLATE = "alphareel.service.worker.template_main"
 WORKER = "alphareel.server.worker_process"
 DISK_BYTES = 192 * 1024**2
 
@@ -176,13 +182,16 @@ class Faults:
     seen: Counter[str] = field(default_factory=Counter)
 
     def strike(self) -> None:
+        if self.random.random() < HIT_SHARE:
+            self._wait_for_a_running_job()
         kinds: dict[str, tuple[int, Callable[[], bool]]] = {
-            "kill -9 of a child process": (6, lambda: self._signal(CHILD, signal.SIGKILL)),
-            "kill -9 of a worker process": (5, lambda: self._signal(WORKER, signal.SIGKILL)),
+            "kill -9 of a child process": (6, lambda: self._kill_process(self._any(CHILD))),
+            "kill -9 of a template process": (1, lambda: self._kill_process(self._any(TEMPLATE))),
+            "kill -9 of a worker process": (5, lambda: self._kill_process(self._any(WORKER))),
             "kill -9 of a supervisor": (2, lambda: self._kill("worker-1", "worker-2")),
             "kill -9 of the API": (3, lambda: self._kill("api")),
-            "SIGSTOP of a child process": (2, lambda: self._pause(CHILD, 3.0)),
-            "SIGSTOP of a worker process": (1, lambda: self._pause(WORKER, 12.0)),
+            "SIGSTOP of a child process": (2, lambda: self._pause(self._any(CHILD), 3.0)),
+            "SIGSTOP of a worker process": (1, lambda: self._pause(self._any(WORKER), 12.0)),
             "database away": (2, self._database_away),
             "disk full": (1 if self.small_disk else 0, self._disk_full),
         }
@@ -190,13 +199,24 @@ class Faults:
         if kinds[name][1]():
             self.seen[name] += 1
 
-    def _signal(self, module: str, number: int) -> bool:
+    @property
+    def kills(self) -> int:
+        return sum(count for name, count in self.seen.items() if name.startswith("kill -9"))
+
+    def _wait_for_a_running_job(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            wait_for(lambda: self.cluster.family(CHILD), seconds=PATIENCE)
+
+    def _any(self, module: str) -> psutil.Process | None:
         processes = self.cluster.family(module)
-        if not processes:
-            return False
+        return self.random.choice(processes) if processes else None
+
+    def _kill_process(self, process: psutil.Process | None) -> bool:
         with contextlib.suppress(psutil.Error):
-            self.random.choice(processes).send_signal(number)
-        return True
+            if process is not None:
+                process.kill()
+                return True
+        return False
 
     def _kill(self, *names: str) -> bool:
         if "api" in names and not answers(self.cluster.port):
@@ -206,11 +226,9 @@ class Faults:
         process.wait()
         return True
 
-    def _pause(self, module: str, seconds: float) -> bool:
-        processes = self.cluster.family(module)
-        if not processes:
+    def _pause(self, victim: psutil.Process | None, seconds: float) -> bool:
+        if victim is None:
             return False
-        victim = self.random.choice(processes)
 
         def resume() -> None:
             with contextlib.suppress(psutil.Error):
@@ -254,6 +272,7 @@ class Report:
 
     accepted: int
     completed: int
+    kills: int
     failed: dict[str, int]
     attempts: int
     faults: dict[str, int]
@@ -290,8 +309,20 @@ class Client:
         self._client.close()
 
 
-def run(folder: Path, *, seconds: float, database: str, seed: int, jobs_per_second: float = 1.5) -> Report:
-    """One run; ``folder`` must be empty. Raises MissingServer without a PostgreSQL to start."""
+def run(
+    folder: Path,
+    *,
+    seconds: float,
+    database: str,
+    seed: int,
+    jobs_per_second: float = 1.5,
+    jobs: int = 0,
+    kills: int = 0,
+) -> Report:
+    """Jobs and faults until so many seconds, jobs and kills are reached; then the comparison.
+
+    ``folder`` must be empty. Raises MissingServer without a PostgreSQL to start.
+    """
     with contextlib.ExitStack() as opened:
         server = opened.enter_context(postgres_server(folder / "server")) if database == "postgresql" else None
         url = server.url() if server else f"sqlite:///{folder / 'chaos.db'}"
@@ -308,7 +339,14 @@ def run(folder: Path, *, seconds: float, database: str, seed: int, jobs_per_seco
         clip = make_clip(folder / "in.mp4", width=160, height=120, frames=FRAMES, background="green").path
         upload = client.call("POST", "/v1/uploads", files={"file": (clip.name, clip.read_bytes(), "video/mp4")})
         faults = Faults(cluster, random.Random(seed), server, small_disk)
-        accepted, began = storm(client, cluster, faults, receiver, upload["video_url"], seconds, jobs_per_second)
+        order = {"video_url": upload["video_url"], "engine": "chroma", "webhook_url": receiver.url}
+        accepted: list[str] = []
+        began = time.monotonic()
+        with submitting(cluster, order, accepted, jobs_per_second):
+            while time.monotonic() - began < seconds or len(accepted) < jobs or faults.kills < kills:
+                time.sleep(faults.random.uniform(0.3, 1.5))
+                faults.strike()
+                cluster.keep_alive()
         over = time.monotonic()
         for process in cluster.family():
             with contextlib.suppress(psutil.Error):
@@ -333,30 +371,34 @@ def mounted(folder: Path) -> Iterator[bool]:
     yield False
 
 
-def storm(  # noqa: PLR0917
-    client: Client, cluster: Cluster, faults: Faults, receiver: Receiver, video_url: str, seconds: float, rate: float
-) -> tuple[list[str], float]:
-    """Submit jobs and strike for this many seconds; the jobs that were accepted, and when it began."""
-    accepted: list[str] = []
+@contextlib.contextmanager
+def submitting(cluster: Cluster, order: dict[str, Any], accepted: list[str], rate: float) -> Iterator[None]:
+    """Several clients submit jobs meanwhile, so that one whose request is lost does not delay the others.
+
+    Each waits while it has ten unfinished jobs, so that not much is left to do when the faults end.
+    """
     stopping = threading.Event()
-    order = {"video_url": video_url, "engine": "chroma", "webhook_url": receiver.url}
 
     def submit() -> None:
-        while not stopping.wait(1 / rate):
-            accepted.append(client.call("POST", "/v1/jobs", json=order)["id"])
+        unfinished: list[str] = []
+        with contextlib.closing(Client(cluster.base)) as client:
+            while not stopping.wait(SUBMITTERS / rate):
+                unfinished = [job for job in unfinished if client.call("GET", f"/v1/jobs/{job}")["status"] not in ENDED]
+                if len(unfinished) < MOST_UNFINISHED:
+                    unfinished.append(client.call("POST", "/v1/jobs", json=order)["id"])
+                    accepted.append(unfinished[-1])
 
-    thread = threading.Thread(target=submit)
-    began = time.monotonic()
-    thread.start()
-    while time.monotonic() - began < seconds:
-        time.sleep(faults.random.uniform(0.3, 1.5))
-        faults.strike()
-        cluster.keep_alive()
-    stopping.set()
-    while thread.is_alive():  # its last request needs an API
-        cluster.keep_alive()
-        thread.join(1)
-    return accepted, began
+    threads = [threading.Thread(target=submit) for _ in range(SUBMITTERS)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        for thread in threads:
+            while thread.is_alive():  # its last request needs an API
+                cluster.keep_alive()
+                thread.join(1)
 
 
 def settle(client: Client, accepted: list[str], cluster: Cluster) -> None:
@@ -370,7 +412,7 @@ def settle(client: Client, accepted: list[str], cluster: Cluster) -> None:
                 remaining.discard(job)
         return not remaining
 
-    wait_for(over, seconds=600, pause=1)
+    wait_for(over, seconds=max(600, 10 * len(accepted)), pause=1)
 
 
 def check(  # noqa: PLR0917
@@ -408,6 +450,7 @@ def check(  # noqa: PLR0917
     return Report(
         accepted=len(accepted),
         completed=sum(found["status"] == "completed" for found in jobs.values()),
+        kills=faults.kills,
         failed=dict(failed),
         attempts=attempts,
         faults=dict(faults.seen),
@@ -481,12 +524,20 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=180)
     parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=0, help="go on until so many jobs were accepted")
+    parser.add_argument("--kills", type=int, default=0, help="go on until so many processes were killed")
     parser.add_argument("--rate", type=float, default=1.5, help="jobs submitted per second")
+    parser.add_argument("--folder", type=Path, help="a new folder for logs and database, which stay there")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="alphareel-chaos-", ignore_cleanup_errors=True) as folder:
+    with contextlib.ExitStack() as opened:
+        if folder := options.folder:
+            folder.mkdir(parents=True)
+        else:
+            temporary = tempfile.TemporaryDirectory(prefix="alphareel-chaos-", ignore_cleanup_errors=True)
+            folder = Path(opened.enter_context(temporary))
         report = run(
-            Path(folder), seconds=options.seconds, database=options.database, seed=options.seed,
-            jobs_per_second=options.rate,
+            folder, seconds=options.seconds, database=options.database, seed=options.seed,
+            jobs_per_second=options.rate, jobs=options.jobs, kills=options.kills,
         )  # fmt: skip
     print(json.dumps(report.__dict__, indent=2))
     sys.exit(1 if report.violations else 0)
