@@ -23,7 +23,7 @@ INFO = ModelInfo(
     ),
     weights="subject.onnx",
     temporal=True,
-    warmup_frames=30,
+    warmup_frames=60,
 )
 
 PATH = Path(__file__).with_name("subject.onnx")
