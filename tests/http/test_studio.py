@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import replace
 from importlib.resources import files
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -155,6 +156,13 @@ def test_every_guide_is_a_page_whose_links_lead_somewhere(client, name):
             assert not anchor or f'id="{linked}/{anchor[0]}"' in target, link
         else:
             assert link == "#/reference" or link.startswith("https://"), link
+
+
+def test_the_guides_are_the_pages_of_the_documentation():
+    docs = Path(__file__).parents[2] / "docs"
+    for guide in guides.list_guides():
+        page = f"{guide.name}.md"
+        assert (FOLDER / "guides" / page).read_bytes() == (docs / page).read_bytes(), f"{page} is an old copy"
 
 
 def test_the_guides_are_listed_with_their_titles(client):
