@@ -3,7 +3,7 @@
 // above and its alpha below, which a shader puts together on a canvas.
 (() => {
   const vertex = `attribute vec2 p; varying vec2 t;
-void main() { t = vec2(p.x, 1.0 - p.y) ; gl_Position = vec4(p * 2.0 - 1.0, 0, 1); }`;
+void main() { t = vec2(p.x, 1.0 - p.y); gl_Position = vec4(p * 2.0 - 1.0, 0, 1); }`;
   const fragment = `precision mediump float; varying vec2 t; uniform sampler2D s; uniform float h;
 void main() {
   float y = clamp(t.y * 0.5, h, 0.5 - h);
@@ -50,8 +50,9 @@ void main() {
       draw();
       next();
     };
-    // a busy browser may skip the callback of the only frame that a paused video shows
-    ["loadeddata", "seeked"].forEach((event) => video.addEventListener(event, draw));
+    // A busy browser may skip the callback of the only frame that a paused video shows, and draw the one before at first.
+    const settle = () => [0, 99, 999].forEach((ms) => setTimeout(draw, ms));
+    ["loadeddata", "seeked"].forEach((event) => video.addEventListener(event, settle));
     canvas.className = video.className;
     canvas.style.cssText = `width:${video.getAttribute("width")}px;max-width:100%;${video.style.cssText}`;
     video.crossOrigin = "anonymous";
