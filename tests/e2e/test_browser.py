@@ -1,12 +1,6 @@
 """Results as a browser shows them: transparent formats over a striped page, photographed and compared pixel by pixel."""
 
-import base64
-import itertools
-import json
 import os
-import shutil
-import subprocess
-import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -19,6 +13,7 @@ import pytest
 import uvicorn
 from starlette.applications import Starlette
 from starlette.staticfiles import StaticFiles
+from tests.e2e.browsers import SLOW, Chromium, Firefox, chromium_program, firefox_program
 
 import alphareel
 from alphareel.domain.clip import EngineFacts
@@ -26,116 +21,21 @@ from alphareel.http.routes import embed
 from alphareel.imaging.frame import Matte
 from alphareel.matting import tiers
 from alphareel.testing.clips import make_clip
+from alphareel.testing.service import ServiceProcess, wait_for
+from alphareel_client import Client
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-FLAGS = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
-    "--autoplay-policy=no-user-gesture-required", "--hide-scrollbars", "--force-color-profile=srgb",
-    "--remote-debugging-pipe",
-)  # fmt: skip
-LAUNCH = """
-import os, sys
-os.dup2(int(sys.argv[1]), 3)
-os.dup2(int(sys.argv[2]), 4)
-os.execvp(sys.argv[3], sys.argv[3:])
-"""
 WIDTH, HEIGHT, FRAMES, RATE = 256, 192, 6, 2
-SLOW = 100  # seconds after which a browser that does not answer has failed
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 
-class Browser:
-    """Chromium driven through its debugging pipe: JSON messages that end with a zero byte, on descriptors 3 and 4."""
-
-    def __init__(self, program: str, home: Path) -> None:
-        theirs_in, self._out = os.pipe()
-        self._in, theirs_out = os.pipe()
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", LAUNCH, str(theirs_in), str(theirs_out), program, *FLAGS, f"--user-data-dir={home}"],
-            pass_fds=(theirs_in, theirs_out),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "HOME": str(home)},
-        )
-        os.close(theirs_in)
-        os.close(theirs_out)
-        self._answers = os.fdopen(self._in, "rb")
-        self._numbers = itertools.count(1)
-        self._watchdog = threading.Timer(1500, self.process.kill)
-        self._watchdog.daemon = True
-        self._watchdog.start()
-        self._session = None
-
-    def open_page(self):
-        target = self.ask("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        size = {"width": WIDTH, "height": HEIGHT, "deviceScaleFactor": 1, "mobile": False}
-        self.ask("Emulation.setDeviceMetricsOverride", **size)
-
-    def ask(self, method, **parameters):
-        """The answer to a command of the DevTools protocol."""
-        number = next(self._numbers)
-        message = {"id": number, "method": method, "params": parameters}
-        if self._session:
-            message["sessionId"] = self._session
-        os.write(self._out, json.dumps(message).encode() + b"\0")
-        while True:
-            answer = json.loads(self._message())
-            if answer.get("id") == number:
-                assert "error" not in answer, answer
-                return answer["result"]
-
-    def _message(self):
-        data = bytearray()
-        while (byte := self._answers.read(1)) != b"\0":
-            assert byte, "the browser has gone"
-            data += byte
-        return bytes(data)
-
-    def run(self, script):
-        """The value that a script, or the promise it makes, ends with."""
-        answer = self.ask("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
-        assert "exceptionDetails" not in answer, answer
-        return answer["result"].get("value")
-
-    def show(self, url):
-        self.ask("Page.enable")
-        self.ask("Page.navigate", url=url)
-        end = time.monotonic() + SLOW
-        while self.run("document.readyState + location.href") != "complete" + url:
-            assert time.monotonic() < end, "the page never loaded"
-            time.sleep(0.05)
-
-    def photograph(self):
-        """(H, W, 3) RGB of the page."""
-        clip = {"x": 0, "y": 0, "width": WIDTH, "height": HEIGHT, "scale": 1}
-        picture = base64.b64decode(self.ask("Page.captureScreenshot", format="png", clip=clip)["data"])
-        return cv2.cvtColor(cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-
-    def close(self):
-        self._watchdog.cancel()
-        self.process.terminate()
-        self.process.wait(SLOW)
-        os.close(self._out)
-        self._answers.close()
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    program = os.environ.get("ALPHAREEL_TEST_BROWSER") or next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        pytest.skip(
-            "no Chromium is installed (Debian: apt-get install chromium), or name one in ALPHAREEL_TEST_BROWSER"
-        )
-    opened = Browser(program, tmp_path_factory.mktemp("browser"))
-    try:
-        opened.open_page()
-        yield opened
-    finally:
-        opened.close()
+@pytest.fixture(scope="module", params=["chromium", "firefox"])
+def browser(request, tmp_path_factory):
+    home = tmp_path_factory.mktemp("browser")
+    kind, program = {"chromium": (Chromium, chromium_program), "firefox": (Firefox, firefox_program)}[request.param]
+    opened = kind(program(), home, width=WIDTH, height=HEIGHT)
+    yield opened
+    opened.close()
 
 
 @dataclass(frozen=True)
@@ -236,7 +136,7 @@ def test_every_frame_of_a_webm_is_transparent_in_a_browser(browser, site, truth)
         errors = errors_of(picture, truth)
         assert errors.index(min(errors)) == index
         assert errors[index] < 1.2
-    keep(picture, "webm")
+    keep(picture, f"webm_{browser.name}")
 
 
 @pytest.mark.usefixtures("knowing")
@@ -250,7 +150,7 @@ def test_an_animation_is_transparent_and_plays_in_a_browser(browser, site, truth
         errors = errors_of(picture, truth, one_bit=name == "gif")
         seen[errors.index(min(errors))] = min(errors)
         time.sleep(0.1)
-    keep(picture, name)
+    keep(picture, f"{name}_{browser.name}")
     assert len(seen) >= 3, "the animation stands still"
     assert max(seen.values()) < most
 
@@ -267,7 +167,7 @@ def write_embed(site, truth):
     )
 
 
-def wait_for_frame(browser, truth, index):
+def wait_for_frame(browser, truth, index, *, most=2.5):
     """A canvas is drawn a moment later than a video."""
     end, errors = time.monotonic() + SLOW, [np.inf]
     while errors.index(min(errors)) != index and time.monotonic() < end:
@@ -275,41 +175,135 @@ def wait_for_frame(browser, truth, index):
         picture = browser.photograph()
         errors = errors_of(picture, truth)
     assert errors.index(min(errors)) == index
-    assert errors[index] < 2.5
+    assert errors[index] < most
     return picture
 
 
+OWN, APPLE = "", "Apple Computer, Inc."
+
+
+def vendor_script(vendor):
+    """Lets the player see another maker of the browser."""
+    return f'Object.defineProperty(navigator, "vendor", {{ get: () => "{vendor}" }});' if vendor else ""
+
+
+def require_webgl(browser):
+    """Headless Firefox has none on a machine without a graphics card."""
+    if not browser.run("!!document.createElement('canvas').getContext('webgl')"):
+        pytest.skip(f"this {browser.name} has no WebGL, which the player of stacked videos needs")
+
+
 @pytest.mark.usefixtures("knowing")
-@pytest.mark.parametrize("vendor", ["Google Inc.", "Apple Computer, Inc."])
+@pytest.mark.parametrize("vendor", [OWN, APPLE])
 def test_an_embed_is_transparent_in_every_browser(browser, site, truth, vendor):
     """Safari's way is taken by its name: WebM has no alpha there, so the player puts the stacked video together."""
     page = write_embed(site, truth)
     assert len(embed._player()) <= 3000
-    script = f'Object.defineProperty(navigator, "vendor", {{ get: () => "{vendor}" }})'
-    added = browser.ask("Page.addScriptToEvaluateOnNewDocument", source=script)["identifier"]
-    try:
+    if vendor == APPLE:
+        require_webgl(browser)
+    with browser.init_script(vendor_script(vendor)):
         browser.show(page)
-        assert browser.run("document.querySelectorAll('canvas').length") == (1 if vendor.startswith("Apple") else 0)
+        assert browser.run("document.querySelectorAll('canvas').length") == (1 if vendor == APPLE else 0)
         for index in (4, 1):
             seek(browser, (index + 0.5) / RATE)
             picture = wait_for_frame(browser, truth, index)
-        keep(picture, f"embed_{vendor[:5]}")
-    finally:
-        browser.ask("Page.removeScriptToEvaluateOnNewDocument", identifier=added)
+        keep(picture, f"embed_{browser.name}_{vendor[:5]}")
 
 
 @pytest.mark.usefixtures("knowing")
 def test_an_embed_follows_a_seek_of_which_the_browser_tells_no_frame(browser, site, truth):
     page = write_embed(site, truth)
-    script = (
-        'Object.defineProperty(navigator, "vendor", { get: () => "Apple Computer, Inc." });'
-        "HTMLVideoElement.prototype.requestVideoFrameCallback = () => 0"
-    )
-    added = browser.ask("Page.addScriptToEvaluateOnNewDocument", source=script)["identifier"]
-    try:
+    require_webgl(browser)
+    silent = "HTMLVideoElement.prototype.requestVideoFrameCallback = () => 0"
+    with browser.init_script(vendor_script(APPLE) + silent):
         browser.show(page)
         for index in (4, 1):
             browser.run(f"document.querySelector('video').currentTime = {(index + 0.5) / RATE}")
             wait_for_frame(browser, truth, index)
-    finally:
-        browser.ask("Page.removeScriptToEvaluateOnNewDocument", identifier=added)
+
+
+@pytest.mark.parametrize(
+    ("vendor", "plays", "has", "expected"),
+    [
+        (APPLE, "vp9 hvc1 avc1", "hevc stacked", "hevc"),
+        (APPLE, "vp9 avc1", "hevc stacked", "stacked"),
+        (APPLE, "hvc1 avc1", "stacked", "stacked"),
+        (APPLE, "vp9 hvc1 avc1", "", "webm"),
+        ("Google Inc.", "vp9 hvc1 avc1", "hevc stacked", "webm"),
+        ("", "vp9 avc1", "hevc stacked", "webm"),
+        ("", "hvc1 avc1", "hevc stacked", "stacked"),  # HEVC has no alpha outside of Safari
+        ("", "avc1", "hevc", "webm"),
+    ],
+)
+def test_the_player_takes_the_file_whose_alpha_the_browser_shows(browser, site, vendor, plays, has, expected):
+    """Safari by its rules: what it calls itself, and what it says it can play."""
+    (site.folder / "player.js").write_bytes(embed._player())
+    names = {name: f"{site.url}/{name}.mp4" for name in has.split()}
+    attributes = "".join(f' data-{name}="{url}"' for name, url in names.items())
+    source = f'<source src="{site.url}/webm.webm" type=\'video/webm; codecs="vp9"\'>'
+    element = f'<video class="alphareel" muted width="8" height="8"{attributes}>{source}</video>'
+    page = write_page(site, f'{element}<script src="player.js" defer></script>')
+    context = "{ createShader() {}, createProgram() {} }"
+    script = f"""
+        HTMLMediaElement.prototype.canPlayType = (type) => "{plays}".split(" ").some((c) => type.includes(c)) ? "maybe" : "";
+        const anything = new Proxy({context}, {{ get: (all, name) => all[name] || (() => {{}}) }});
+        HTMLCanvasElement.prototype.getContext = () => anything;
+    """
+    with browser.init_script(vendor_script(vendor) + script):
+        browser.show(page)
+        assert browser.run("document.querySelector('video').src") == names.get(expected, "")
+        assert browser.run("document.querySelectorAll('canvas').length") == (1 if expected == "stacked" else 0)
+
+
+@pytest.fixture(scope="module")
+def green(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("green")
+    return make_clip(folder / "in.mp4", frames=FRAMES, width=WIDTH, height=HEIGHT, rate=RATE, background="green")
+
+
+@pytest.fixture(scope="module")
+def snippet(tmp_path_factory, green):
+    """The HTML that a service gives for a job. The service runs until the last test of this module."""
+    key = "embed-key-" + "k" * 32
+    with (
+        ServiceProcess(tmp_path_factory.mktemp("service") / "data", API_KEY=key, WRITE_PER_MINUTE=600) as service,
+        Client(key, base_url=service.base) as client,
+    ):
+        job = client.create_job(client.upload(green.path)["video_url"], engine="chroma")
+        client.wait_for_completion(job["id"])
+        found = wait_for(lambda: each if (each := client.embed(job["id"]))["ready"] else None)
+        yield found["html"]
+
+
+def close_to_a_frame(browser, truth):
+    """The frame of which the browser shows a good composite; None for anything else."""
+    errors = errors_of(browser.photograph(), truth)
+    return errors.index(min(errors)) if min(errors) < 3 else None
+
+
+def test_the_snippet_of_a_job_plays_with_transparency_on_a_page_of_another_site(browser, site, green, snippet):
+    browser.show(write_page(site, snippet))
+    seen, end = set(), time.monotonic() + SLOW
+    while len(seen) < 3 and time.monotonic() < end:
+        seen |= {close_to_a_frame(browser, green)} - {None}
+        time.sleep(0.1)
+    assert len(seen) >= 3, "the video stands still"
+    browser.run("document.querySelector('video').pause()")
+    for index in (4, 1):
+        browser.run(f"document.querySelector('video').currentTime = {(index + 0.5) / RATE}")
+        picture = wait_for_frame(browser, green, index, most=3)
+    keep(picture, f"snippet_{browser.name}")
+    assert browser.run("document.querySelectorAll('canvas').length") == 0
+
+
+def test_the_snippet_of_a_job_shows_its_poster_until_it_plays(browser, site, green, snippet):
+    waiting = snippet.replace(" autoplay", ' preload="none"')
+    assert waiting != snippet
+    assert 'poster="' in waiting
+    browser.show(write_page(site, waiting))
+    end = time.monotonic() + SLOW
+    while (shown := close_to_a_frame(browser, green)) is None and time.monotonic() < end:
+        time.sleep(0.1)
+    assert shown is not None, "there is no poster"
+    assert browser.run("document.querySelector('video').readyState") == 0
+    keep(browser.photograph(), f"poster_{browser.name}")

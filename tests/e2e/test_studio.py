@@ -11,6 +11,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from tests.e2e.browsers import chromium_program
 
 from alphareel.domain.clip import Limits
 from alphareel.media.reader import open_reader
@@ -21,7 +22,6 @@ from alphareel_client import Client
 playwright_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 axe_module = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--force-color-profile=srgb"]  # fmt: skip
 KEY, TOKEN = "studio-key-" + "k" * 32, "studio-admin-token-" + "t" * 16
@@ -57,11 +57,7 @@ def service(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    program = os.environ.get("ALPHAREEL_TEST_BROWSER") or next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        pytest.skip(
-            "no Chromium is installed (Debian: apt-get install chromium), or name one in ALPHAREEL_TEST_BROWSER"
-        )
+    program = chromium_program()
     with playwright_api.sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=program, args=FLAGS)
         yield opened
