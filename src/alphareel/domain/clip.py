@@ -141,7 +141,8 @@ class Result:
     ``alpha``: "straight" (colors are not premultiplied), "white_is_opaque" (a gray picture) or "none".
     ``source_seconds``, ``source_frames``, ``source_pixels``: how much of the source was processed, with the pixels of
     each frame. An output of one frame takes as much as a video: all frames are processed to choose it. ``recipe``: a
-    hash of everything but the frames and their mattes that the encoded frames depend on.
+    hash of everything but the frames and their mattes that the encoded frames depend on. ``encoded_whole``: why all
+    of it was encoded, though the former file of a corrected matte was given; None where groups of that were copied.
     """
 
     path: str
@@ -163,6 +164,7 @@ class Result:
     source_frames: int | None = None
     source_pixels: int | None = None
     recipe: str | None = None
+    encoded_whole: str | None = None
 
 
 @dataclass(frozen=True)

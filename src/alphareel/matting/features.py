@@ -20,6 +20,9 @@ _LAYERS = (
     "/matte/up4/mix/mix.5/Relu_output_0",
     "/matte/up3/mix/mix.5/Relu_output_0",
 )
+PATH = subject.PATH
+"""The network's weights."""
+
 _SCALE = 2  # of the picture, so that a cell is four of its pixels wide
 _MULTIPLE = 32
 _MEMORY_STRIDE = 16
@@ -66,7 +69,7 @@ def detail_of(frame: Frame, picture: Plane) -> tuple[Plane, Plane, Plane]:
 
 def load_features(runtime: Runtime, *, matrix: int, full_range: bool) -> FeatureExtractor:
     """Load the network. Raises ModelUnavailable or WeightsInvalid."""
-    return FeatureExtractor(runtime.open(subject.PATH, outputs=_LAYERS), matrix, full_range)
+    return FeatureExtractor(runtime.open(PATH, outputs=_LAYERS), matrix, full_range)
 
 
 def _colors(picture: Plane, size: tuple[int, int]) -> list[Array]:

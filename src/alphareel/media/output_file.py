@@ -37,7 +37,7 @@ class Target:
     ``source``: the file whose audio to include; None for none. ``seconds``: the audio ends here at the latest; None
     for the whole clip. ``moment``: seconds of the frame that a still format keeps; None for the best frame.
     ``overwrite``: replace an existing file at ``path``; otherwise ``OutputFile.publish`` keeps it. ``metadata``:
-    tags of the container, in formats that have them.
+    tags of the container, in formats that have them. ``attachments``: files inside of a Matroska file, by name.
     """
 
     path: Path
@@ -51,6 +51,7 @@ class Target:
     moment: float | None = None
     overwrite: bool = False
     metadata: Mapping[str, str] = field(default_factory=dict)
+    attachments: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from av.video.stream import VideoStream
 
 from alphareel.domain.errors import BadVideo, InternalError
 from alphareel.media.atomic_file import AtomicFile
+from alphareel.media.attachments import add_attachments
 from alphareel.media.ffmpeg_errors import translating_read_errors, translating_write_errors
 from alphareel.media.matte_facts import matte_tags
 from alphareel.media.output_file import Target, expected_output
@@ -190,6 +191,7 @@ class VideoSplicer:
         video = source.streams.video[0]
         streams: dict[int, VideoStream | AudioStream] = {video.index: self._add_video(target, container, video)}
         streams |= {stream.index: _add_audio(container, stream) for stream in source.streams.audio}
+        add_attachments(container, target.attachments)
         with ExitStack() as stack:
             described = video.codec_context.extradata
             new = {part.place.first: stack.enter_context(closing(_new_packets(part, described))) for part in parts}

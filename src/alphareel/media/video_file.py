@@ -19,6 +19,7 @@ from alphareel.domain.clip import Color
 from alphareel.domain.options import Quality
 from alphareel.imaging.frame import Frame, Plane
 from alphareel.media.alpha_encoder import AlphaEncoder, add_track
+from alphareel.media.attachments import add_attachments
 from alphareel.media.audio import AudioProfile, AudioTracks
 from alphareel.media.encoder_input import flat_planes, to_av_frame
 from alphareel.media.output_file import EncoderFactory, Target, VerificationProfile
@@ -125,6 +126,7 @@ class VideoEncoder:
             self._stream = self._add_video(self._container)
             if self.audio:
                 self.audio.attach(self._container)
+            add_attachments(self._container, target.attachments)
         except BaseException:
             with suppress(av.error.FFmpegError, OSError):
                 self.abort()

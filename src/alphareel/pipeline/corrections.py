@@ -1,9 +1,10 @@
 """Applies corrections to a lossless matte: finds what they change, before a run rewrites the outputs."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -24,16 +25,22 @@ from alphareel.matting.subject_identifier import SubjectIdentifier
 from alphareel.media.brush import Brush, read_brush
 from alphareel.media.reader import Reader, open_reader
 from alphareel.pipeline.kept_matte import MatteReader
+from alphareel.pipeline.plans import CorrectionPlan, PlanStore
 
 SUBJECT_PREFIX = "s"
+_LEAD = 2  # frames read before those that are wanted: deinterlacing looks at them
 
 
 @dataclass
 class MatteEdits:
-    """What corrections change, by the frame's timestamp in ticks, and which subjects are dropped."""
+    """What corrections change, by the frame's timestamp in ticks, and which subjects are dropped.
+
+    ``plans``: for the next revision, see ``pipeline.plans``.
+    """
 
     patches: dict[int, FramePatch] = field(default_factory=dict)
     selections: tuple["SubjectSelection", ...] = ()
+    plans: dict[str, bytes] = field(default_factory=dict)
 
     def apply(self, frame: Frame, alpha: Plane) -> Plane:
         """The corrected alpha. Frames must come in order."""
@@ -92,11 +99,13 @@ def plan_edits(
     *,
     seconds: float | None = None,
     threads: int | None = None,
+    plans: Mapping[str, bytes] | None = None,
 ) -> MatteEdits:
     """What the corrections change, in their order. ``seconds``: the matte ends there; None for the clip's end.
 
-    Each spreads from its frame until a cut, the next corrected frame, or until the engine is right again. Raises
-    InvalidRequest for a frame outside the clip, a point outside the frame or a mask of another size.
+    ``plans``: those of the revision before, of which those that still hold are not made again. Each correction spreads
+    from its frame until a cut, the next corrected frame, or until the engine is right again. Raises InvalidRequest for
+    a frame outside the clip, a point outside the frame or a mask of another size.
     """
     edits = MatteEdits(
         selections=tuple(SubjectSelection(keep=c.keep, drop=c.drop) for c in corrections if c.selects_subjects)
@@ -107,18 +116,41 @@ def plan_edits(
     with open_reader(source, limits) as reader:
         clip = reader.clip
         ticks = _ticks(reader, pointed, seconds)
-    matrix, full_range = clip.color.resolved_matrix(clip.height), clip.color.full_range
-    features = load_features(Runtime(threads=threads), matrix=matrix, full_range=full_range)
+    cache = _PlanCache(PlanStore.open(plans or {}, source, matte, threads=threads), clip, threads)
     corrected_ticks = sorted(set(ticks))
     for tick in corrected_ticks:
         own = [c for c, t in zip(pointed, ticks, strict=True) if t == tick]
         position = corrected_ticks.index(tick)
         lower = corrected_ticks[position - 1] if position else None
         upper = corrected_ticks[position + 1] if position + 1 < len(corrected_ticks) else None
-        window = _Window(source, matte, clip, limits, seconds=seconds, lower=lower, upper=upper)
-        for pts, patch in _correct(window, tick, own, features):
+        window = _Window(source, matte, clip, limits, seconds=seconds, tick=tick, lower=lower, upper=upper)
+        for pts, patch in cache.plan(window, own):
             edits.patches.setdefault(pts, patch)
+    edits.plans.update(cache.store.used)
     return edits
+
+
+@dataclass
+class _PlanCache:
+    """Plans the corrections of a frame, unless a plan of the revision before still holds."""
+
+    store: PlanStore
+    clip: Clip
+    threads: int | None
+
+    @cached_property
+    def features(self) -> FeatureExtractor:
+        matrix, full_range = self.clip.color.resolved_matrix(self.clip.height), self.clip.color.full_range
+        return load_features(Runtime(threads=self.threads), matrix=matrix, full_range=full_range)
+
+    def plan(self, window: "_Window", corrections: Sequence[Correction]) -> Iterator[tuple[int, FramePatch]]:
+        name = self.store.name(window.tick, corrections)
+        found = self.store.find(name, window.start, window.end)
+        if found is not None:
+            return found.within(window.start, window.end)
+        patches = dict(sorted(_correct(window, corrections, self.features)))
+        self.store.add(name, CorrectionPlan(window.start, window.end, patches))
+        return iter(patches.items())
 
 
 @dataclass(frozen=True)
@@ -130,6 +162,7 @@ class _Window:
     clip: Clip
     limits: Limits
     seconds: float | None
+    tick: int
     lower: int | None
     upper: int | None
 
@@ -138,16 +171,25 @@ class _Window:
         """Ticks to which a correction spreads at most."""
         return round(spreading.MAX_FRAMES / self.clip.rate / self.clip.time_base)
 
-    def frames(self, tick: int) -> Iterator[tuple[Frame, Plane]]:
-        """Frames and alphas from the reach before ``tick`` on."""
-        start = max(0, tick - self.reach, 0 if self.lower is None else self.lower + 1)
+    @property
+    def start(self) -> int:
+        return max(0, self.tick - self.reach, 0 if self.lower is None else self.lower + 1)
+
+    @property
+    def end(self) -> int:
+        """The tick before which the last frame is."""
+        return min(self.tick + self.reach, self.upper or self.tick + self.reach)
+
+    def frames(self) -> Iterator[tuple[Frame, Plane]]:
+        """Frames and alphas from ``start`` on."""
         with ExitStack() as stack:
             reader = stack.enter_context(open_reader(self.source, self.limits))
             mattes = stack.enter_context(open_reader(self.matte, Limits(0, 0, 0, 0)))
-            chunk = Chunk(start, min(tick + self.reach, self.upper or tick + self.reach), 0)
             alphas: MatteReader | None = None
-            frames = stack.enter_context(closing(reader.chunk(chunk)))
+            frames = stack.enter_context(closing(reader.chunk(Chunk(self.start, self.end, 0), lead=_LEAD)))
             for frame in frames:
+                if frame.pts < self.start:
+                    continue
                 moment = frame.pts * self.clip.time_base
                 if self.seconds is not None and float(moment) >= self.seconds:
                     return
@@ -157,15 +199,15 @@ class _Window:
 
 
 def _correct(
-    window: _Window, tick: int, corrections: Sequence[Correction], features: FeatureExtractor
+    window: _Window, corrections: Sequence[Correction], features: FeatureExtractor
 ) -> Iterator[tuple[int, FramePatch]]:
     """Patches of the corrected frame and of those to which its corrections spread."""
     earlier: list[SmallFrame] = []
-    frames = window.frames(tick)
+    frames = window.frames()
     with closing(frames):  # type: ignore[type-var]
         for frame, alpha in frames:
             current = small_frame(frame, alpha)
-            if frame.pts < tick:
+            if frame.pts < window.tick:
                 earlier.append(current)
                 continue
             corrected, exact = _on_frame(current, alpha, corrections, window.limits)

@@ -61,6 +61,7 @@ def run(
     chunk: Chunk | None = None,
     matte: Path | None = None,
     corrections: Sequence[Correction] = (),
+    plans: Mapping[str, bytes] | None = None,
     overwrite: bool = False,
     paid_seconds: float | None = None,
     frames_ahead: int = 4,
@@ -74,6 +75,7 @@ def run(
     - ``previews``: folder for small images of the newest frame; each Progress names the latest.
     - ``chunk``: process only this part of the clip, for ``chunks.join``. The output has no audio and starts at zero.
     - ``matte``: a lossless matte of ``source``; its alpha is used instead of an engine's. ``corrections`` apply to it.
+    - ``plans``: of the revision before, see ``plan_edits``.
     - ``overwrite``: replace existing files. Otherwise raises TargetExists, before any work and again before publishing.
     - ``paid_seconds``: how much of the source the reserved credits cover; raises InsufficientCredits if it is longer.
     - ``frames_ahead``: how many frames each stage may buffer for the next, see ``queue_depth``. With 1, smoothing is
@@ -82,7 +84,7 @@ def run(
 
     Raises InvalidRequest, BadVideo, ModelUnavailable, StorageFailed, VerificationFailed and other ``domain.errors``.
     """
-    check_outputs(source, outputs, overwrite=overwrite)
+    check_outputs(source, outputs, overwrite=overwrite, inputs=matte_inputs(matte, corrections))
     options, limits = outputs[0].options.matting_options, limits or Limits()
     if frames_ahead == 1:
         options = replace(options, smoothing="live")
@@ -90,17 +92,23 @@ def run(
         reader = stack.enter_context(open_reader(source, limits))
         clip = reader.clip
         selected: SelectedEngine | KeptMatte
+        attachments: Mapping[str, bytes] = {}
         if matte is None:
             selected = tiers.choose(options, models_dir, threads, device, engine_priority=engine_priority)
         else:
             start = Fraction(0) if chunk is None else chunk.start * clip.time_base
-            edits = plan_edits(source, matte, corrections, limits, seconds=options.preview_duration, threads=threads)
+            edits = plan_edits(
+                source, matte, corrections, limits, seconds=options.preview_duration, threads=threads, plans=plans
+            )
+            attachments = edits.plans
             selected = open_matte(matte, clip, models_dir, threads, stack, start=start, edit=edits.apply)
         session = start_session(selected.engine, source, clip, options, limits)
         tags = _matte_tags(outputs, selected, session, options)
         output_clip = clip if chunk is None else replace(clip, audio=None)
         pending_outputs = [
-            open_output(output, source, output_clip, limits, stack, tags=tags, overwrite=overwrite)
+            open_output(
+                output, source, output_clip, limits, stack, tags=tags, attachments=attachments, overwrite=overwrite
+            )
             for output in outputs
         ]
 
@@ -206,10 +214,19 @@ def _within(chunk: Chunk, mattes: Iterable[Matte]) -> Iterator[Matte]:
         yield matte
 
 
-def check_outputs(source: Path, outputs: Sequence[Output], *, overwrite: bool = False) -> None:
+def matte_inputs(matte: Path | None, corrections: Sequence[Correction]) -> list[tuple[str, Path]]:
+    """(role, path) of a kept matte and the masks of its corrections."""
+    masks = [("mask", Path(each.mask)) for each in corrections if each.mask is not None]
+    return masks if matte is None else [("matte", matte), *masks]
+
+
+def check_outputs(
+    source: Path, outputs: Sequence[Output], *, overwrite: bool = False, inputs: Sequence[tuple[str, Path]] = ()
+) -> None:
     """Raise InvalidRequest for outputs that one run cannot write, or that would overwrite its inputs or each other.
 
-    Raises TargetExists for an existing file, unless ``overwrite`` is set.
+    ``inputs``: (role, path) of those that are neither the source nor in the options. Raises TargetExists for an
+    existing file, unless ``overwrite`` is set.
     """
     if not outputs:
         raise InvalidRequest("There is no target.", hint="Name a file to write.")
@@ -222,14 +239,14 @@ def check_outputs(source: Path, outputs: Sequence[Output], *, overwrite: bool = 
     paths = [output.path.resolve() for output in outputs]
     if len(set(paths)) < len(paths):
         raise InvalidRequest("Two targets are the same file.", hint="Give each its own name.")
-    inputs = [("source", source), *_other_inputs(outputs)]
+    all_inputs = [("source", source), *inputs, *_other_inputs(outputs)]
     for output, path in zip(outputs, paths, strict=True):
         check_suffix(output.path, output.options.output_format)
         if path.is_dir():
             raise InvalidRequest(f"The target {output.path} is a folder.", hint="Name a file in it.")
         if path.exists() and not path.is_file():
             raise InvalidRequest(f"The target {output.path} is a device or a pipe.", hint="Name a regular file.")
-        for role, input_path in inputs:
+        for role, input_path in all_inputs:
             if path.exists() and input_path.exists() and path.samefile(input_path):
                 raise InvalidRequest(f"The target {output.path} is the {role} itself.", hint="Name another file.")
         if not overwrite:
@@ -373,10 +390,20 @@ def result_of(
 
 
 def recipe_of(options: Options, engine: EngineFacts) -> str:
-    """The ``Result.recipe`` of an output. A background counts by its content, not by its path."""
+    """The ``Result.recipe`` of an output. A background counts by its content, not by its path.
+
+    Options of the matte do not count, so that an output of a kept matte, which was made without them, has the same.
+    """
     background = options.background
     files = [path for path in (background.image_url, background.video_url) if path is not None]
-    portable = replace(options, plate=None, background=replace(background, image_url=None, video_url=None))
+    portable = Options(
+        output_format=options.output_format,
+        background=replace(background, image_url=None, video_url=None),
+        composition=options.composition,
+        quality=options.quality,
+        poster_time=options.poster_time,
+        preview_duration=options.preview_duration,
+    )
     parts = [
         __version__,
         LIBRARY_VERSIONS,
@@ -406,17 +433,18 @@ def open_output(
     stack: ExitStack,
     *,
     tags: Mapping[str, str],
+    attachments: Mapping[str, bytes] | None = None,
     overwrite: bool = False,
 ) -> PendingOutput:
     """Open an output for writing. ``stack`` closes it, and deletes the file unless it was published.
 
-    ``tags``: of the container, if it is a lossless matte.
+    ``tags``, ``attachments``: of the container, if it is a lossless matte.
     """
     output_format = format_named(output.options.output_format)
     compose = open_compositor(output.options, clip, limits, output_format, stack)
     target = plan_target(source, output, clip, compose, overwrite=overwrite)
     if output_format.name == LOSSLESS_MATTE:
-        target = replace(target, metadata=tags)
+        target = replace(target, metadata=tags, attachments=attachments or {})
     output_file = output_format.open(target)
     stack.callback(output_file.abort)
     return PendingOutput(output, output_format, compose, output_file, clip)

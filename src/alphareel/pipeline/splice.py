@@ -6,7 +6,7 @@ What cannot be spliced is encoded as a whole, by ``pipeline.run``.
 import tempfile
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -16,11 +16,12 @@ from pathlib import Path
 
 from alphareel.domain.clip import Chunk, Clip, EngineFacts, Limits, PreviousOutput, Progress, Result
 from alphareel.domain.corrections import Correction
-from alphareel.domain.errors import BadVideo, InternalError, VerificationFailed
+from alphareel.domain.errors import AlphareelError, BadVideo, InternalError, VerificationFailed
 from alphareel.domain.options import LOSSLESS_MATTE, Output
 from alphareel.imaging.compositor import Compositor
 from alphareel.imaging.frame import Matte
 from alphareel.media.atomic_file import refuse_existing
+from alphareel.media.attachments import read_attachments
 from alphareel.media.chunks import read_packet_index
 from alphareel.media.format import format_named
 from alphareel.media.reader import open_reader
@@ -28,6 +29,7 @@ from alphareel.media.splice import FrameRange, Part, Splicer, different_frames, 
 from alphareel.media.verify import Verified
 from alphareel.pipeline.corrections import plan_edits
 from alphareel.pipeline.kept_matte import EditAlpha, KeptMatte, open_matte
+from alphareel.pipeline.plans import plans_in
 from alphareel.pipeline.previews import PreviewWriter
 from alphareel.pipeline.run import (
     AmountRead,
@@ -35,6 +37,7 @@ from alphareel.pipeline.run import (
     check_outputs,
     engine_mattes,
     losses,
+    matte_inputs,
     open_compositor,
     plan_target,
     queue_depth,
@@ -88,8 +91,9 @@ def run(
         paid_seconds=paid_seconds,
         frames_ahead=frames_ahead,
     )
-    check_outputs(source, outputs, overwrite=overwrite)
+    check_outputs(source, outputs, overwrite=overwrite, inputs=matte_inputs(matte, corrections))
     share = 0.0
+    plans = _former_plans(outputs, previous)
     try:
         with ExitStack() as stack:
             revision = _open_revision(
@@ -102,6 +106,7 @@ def run(
                 limits=limits or Limits(),
                 models_dir=models_dir,
                 threads=threads,
+                plans=plans,
             )
             depth = queue_depth(revision.clip, frames_ahead)
             preview_writer = PreviewWriter(previews, revision.clip, single=False) if previews else None
@@ -111,9 +116,20 @@ def run(
                 yield progress
             return
     except _FALL_BACK as error:
-        get_logger(__name__).info("encoded as a whole", reason=str(error))
-    for progress in whole(outputs, matte=matte, corrections=corrections):
-        yield replace(progress, share=share + (1 - share) * progress.share)
+        reason = error.message
+        get_logger(__name__).info("encoded as a whole", reason=reason)
+    for progress in whole(outputs, matte=matte, corrections=corrections, plans=plans):
+        results = tuple(replace(result, encoded_whole=reason) for result in progress.results)
+        yield replace(progress, share=share + (1 - share) * progress.share, results=results)
+
+
+def _former_plans(outputs: Sequence[Output], previous: Sequence[PreviousOutput | None]) -> dict[str, bytes]:
+    """The plans in the matte of the revision before; none where it cannot be read."""
+    for output, former in zip(outputs, previous, strict=False):
+        if former is not None and output.options.output_format == LOSSLESS_MATTE:
+            with suppress(AlphareelError):
+                return plans_in(read_attachments(former.path))
+    return {}
 
 
 @dataclass(frozen=True)
@@ -128,7 +144,11 @@ class _Item:
 
 @dataclass(frozen=True)
 class _Revision:
-    """What a revision is made of. ``ticks``: timestamps of all frames. ``folder``: for parts of the outputs."""
+    """What a revision is made of. ``ticks``: timestamps of all frames. ``folder``: for parts of the outputs.
+
+    ``whole``: why outputs that are no items are encoded as a whole, by path. ``plans``: of the revision before; those
+    that are made are added.
+    """
 
     source: Path
     clip: Clip
@@ -138,6 +158,8 @@ class _Revision:
     engine: EngineFacts
     outputs: Sequence[Output]
     items: Sequence[_Item]
+    whole: Mapping[Path, str]
+    plans: dict[str, bytes]
     limits: Limits
     models_dir: Path | None
     threads: int | None
@@ -187,6 +209,7 @@ def _open_revision(
     limits: Limits,
     models_dir: Path | None,
     threads: int | None,
+    plans: dict[str, bytes],
 ) -> _Revision:
     """Raises BadVideo where nothing can be spliced."""
     if any(correction.selects_subjects for correction in corrections):
@@ -204,15 +227,12 @@ def _open_revision(
         kept = open_matte(matte, clip, models_dir, threads, opened, start=Fraction(0))
     if kept.warmup_frames is None:
         raise BadVideo(f"{kept.facts.engine.name} corrects colors and has to see the whole clip.")
-    items = []
+    items, reasons = [], {}
     for output, former in zip(outputs, previous, strict=True):
-        splicer = format_named(output.options.output_format).splicer
-        if former is None or splicer is None:
-            continue
-        is_matte = output.options.output_format == LOSSLESS_MATTE
-        if is_matte or former.recipe == recipe_of(output.options, kept.facts.engine):
-            with suppress(BadVideo):
-                items.append(_Item(output, former, splicer, _groups(splicer, former.path, len(index.pts))))
+        try:
+            items.append(_open_item(output, former, kept.facts.engine, frames=len(index.pts)))
+        except BadVideo as error:
+            reasons[output.path] = error.message
     if not any(item.output.options.output_format == LOSSLESS_MATTE for item in items):
         raise BadVideo("The matte of the revision before is not there.")
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=".splice-", dir=outputs[0].path.parent))
@@ -225,6 +245,8 @@ def _open_revision(
         engine=kept.facts.engine,
         outputs=outputs,
         items=items,
+        whole=reasons,
+        plans=plans,
         limits=limits,
         models_dir=models_dir,
         threads=threads,
@@ -232,6 +254,19 @@ def _open_revision(
     )
     stack.callback(revision.discard)
     return revision
+
+
+def _open_item(output: Output, former: PreviousOutput | None, engine: EngineFacts, *, frames: int) -> _Item:
+    """Raises BadVideo for an output that cannot be spliced."""
+    name = output.options.output_format
+    splicer = format_named(name).splicer
+    if splicer is None:
+        raise BadVideo(f"{name} files cannot be changed in part.")
+    if former is None:
+        raise BadVideo("The file of the revision before is not there, or has changed.")
+    if name != LOSSLESS_MATTE and former.recipe != recipe_of(output.options, engine):
+        raise BadVideo("The file of the revision before was made with another version or other options.")
+    return _Item(output, former, splicer, _groups(splicer, former.path, frames))
 
 
 def _splice(
@@ -244,7 +279,15 @@ def _splice(
     overwrite: bool,
 ) -> Generator[Progress, None, None]:
     """Raises errors of ``_FALL_BACK`` before any output has its name."""
-    edits = plan_edits(revision.source, revision.first_matte, corrections, revision.limits, threads=revision.threads)
+    edits = plan_edits(
+        revision.source,
+        revision.first_matte,
+        corrections,
+        revision.limits,
+        threads=revision.threads,
+        plans=revision.plans,
+    )
+    revision.plans.update(edits.plans)
     matte = revision.matte
     corrected = revision.new_path(matte.output)
     writer = _PartWriter(revision, depth, previews)
@@ -253,7 +296,7 @@ def _splice(
     (parts,) = yield from writer.write(
         revision.first_matte, edits.apply, [_OutputRanges(matte.output, touched)], max_share=_MATTE_SHARE
     )
-    verified = {matte.output.path: _join(revision, matte, revision.first_matte, parts)}
+    verified = {matte.output.path: _join(revision, matte, revision.first_matte, parts, attachments=edits.plans)}
 
     others = [item for item in revision.items if item is not matte]
     different = different_frames(matte.previous.path, corrected)
@@ -270,7 +313,7 @@ def _splice(
         for progress in whole(moved, matte=corrected):
             yield replace(progress, results=(), share=max_share + (_MAX_SHARE - max_share) * progress.share)
         results |= {
-            output.path: replace(result, path=str(output.path))
+            output.path: replace(result, path=str(output.path), encoded_whole=revision.whole[output.path])
             for output, result in zip(rest, progress.results, strict=True)
         }
     _publish(revision, overwrite=overwrite)
@@ -286,12 +329,20 @@ def _groups(splicer: Splicer, path: Path, frames: int) -> tuple[int, ...]:
     return starts
 
 
-def _join(revision: _Revision, item: _Item, previous: Path, parts: Sequence[Part]) -> Verified:
+def _join(
+    revision: _Revision,
+    item: _Item,
+    previous: Path,
+    parts: Sequence[Part],
+    *,
+    attachments: Mapping[str, bytes] | None = None,
+) -> Verified:
     clip, output = revision.clip, item.output
     output_format = format_named(output.options.output_format)
     with ExitStack() as stack:
         compose = open_compositor(output.options, clip, revision.limits, output_format, stack)
         target = plan_target(revision.source, replace(output, path=revision.new_path(output)), clip, compose)
+        target = replace(target, attachments=attachments or {})
         return item.splicer.splice(target, previous, parts, seconds=revision.seconds)
 
 
