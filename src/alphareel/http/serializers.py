@@ -169,6 +169,7 @@ class JobSerializer:
             drop=list(correction.drop),
             undone=undone,
             undoes=undone_number(row),
+            encoded_whole=[corrections.EncodedWhole(**each) for each in (row.report or {}).get("encoded_whole", ())],
             error=_error(row),
             error_code=row.error_code,
             created_at=row.created_at,

@@ -112,6 +112,7 @@ class Correction(TypedDict):
     revision: int | None
     undone: bool
     undoes: int | None
+    encoded_whole: list[Mapping[str, str]]
     error: str | None
     error_code: str | None
 

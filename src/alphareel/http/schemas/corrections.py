@@ -53,6 +53,13 @@ class CorrectionPoint(Schema):
     label: Label
 
 
+class EncodedWhole(Schema):
+    """An output that was encoded from its first frame to its last."""
+
+    format: str
+    reason: str
+
+
 class Correction(Schema):
     """A correction of a job's matte, and the state of the revision that it makes."""
 
@@ -71,6 +78,9 @@ class Correction(Schema):
     drop: list[str]
     undone: bool = Field(description="It does not apply any more.")
     undoes: int | None = Field(description="The number of the correction that this undid.")
+    encoded_whole: list[EncodedWhole] = Field(
+        description="Outputs that could not be joined from the former file and the part that changed, and why."
+    )
     error: str | None
     error_code: str | None
     created_at: Time

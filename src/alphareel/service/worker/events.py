@@ -13,6 +13,8 @@ from alphareel.domain.clip import Chunk, EngineFacts, Progress, Result
 from alphareel.domain.errors import AlphareelError
 from alphareel.service.uploads.models import MediaInfo
 
+_MAX_REASON = 500  # characters
+
 
 class InvalidMessage(Exception):
     """The bytes are not a message of this protocol."""
@@ -127,9 +129,14 @@ def event_to_values(event: ChildEvent) -> dict[str, Any]:
 
 
 def _result(values: Mapping[str, Any]) -> Result:
-    return Result(
-        **{**values, "engine": EngineFacts(**values["engine"]), "warnings": tuple(map(str, values["warnings"]))}
-    )
+    whole = values.get("encoded_whole")
+    fields = {
+        **values,
+        "engine": EngineFacts(**values["engine"]),
+        "warnings": tuple(map(str, values["warnings"])),
+        "encoded_whole": None if whole is None else str(whole)[:_MAX_REASON],
+    }
+    return Result(**fields)
 
 
 def _stages(values: Mapping[str, Any]) -> dict[str, float]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from alphareel.domain import options as domain
 from alphareel.domain.clip import Result
@@ -17,6 +18,7 @@ from alphareel.service.ports import Blobs
 from alphareel.service.worker.cleanup import JobCleanup
 from alphareel.service.worker.events import Analysis, ProofResult, RunResult
 from alphareel.service.worker.tasks import AnalyzeTask, ProofTask, RunTask
+from alphareel.telemetry.logging import get_logger
 
 if TYPE_CHECKING:
     from alphareel.db.jobs import JobStore
@@ -51,6 +53,7 @@ class ResultPublisher:
             warnings=tuple(dict.fromkeys((*job.warnings, *warnings))),
             more_outputs=tuple(more),
             matte=self._store_matte(job, kept[0], run.results[count], source_blob) if kept else None,
+            report=_correction_report(run.results[:count]) if job.kind is Kind.CORRECTION else None,
         )
 
     def store_proof(self, job: Job, task: ProofTask, proof: ProofResult) -> AttemptCompleted:
@@ -151,6 +154,14 @@ class ResultPublisher:
         """False for a correction: without its matte, its job would have none to correct or to undo."""
         job = self._jobs.job(job_id)
         return job is not None and job.kind is Kind.JOB
+
+
+def _correction_report(results: Sequence[Result]) -> dict[str, Any]:
+    """Which outputs of a correction were encoded as a whole, and why. Logs them too."""
+    whole = [{"format": result.format, "reason": result.encoded_whole} for result in results if result.encoded_whole]
+    for each in whole:
+        get_logger(__name__).info("correction was encoded as a whole", **each)
+    return {"encoded_whole": whole}
 
 
 def _has_result(job: Job, outcome: AttemptCompleted) -> bool:

@@ -1,0 +1,59 @@
+"""What the list of corrections says about how each was made."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from alphareel.domain.clip import EngineFacts, Result
+from alphareel.service.worker.cleanup import JobCleanup
+from alphareel.service.worker.events import RunResult, event_from_json, event_to_json
+from alphareel.service.worker.job_tasks import requested_outputs
+from alphareel.service.worker.publisher import ResultPublisher
+from alphareel.service.worker.tasks import RunTask
+
+CLICK = {"time": 0.1, "points": [{"x": 1, "y": 1}]}
+REASON = "gif files cannot be changed in part."
+
+
+@pytest.fixture
+def finish_correction(harness, tmp_path):
+    """What a worker does when the pipeline has made the files of a correction. ``whole``: why the first was encoded so."""
+
+    def finish(correction_id, whole):
+        row = harness.jobs.job(correction_id)
+        job = harness.jobs.begin_attempt(row.id, ticket=row.ticket, actor="worker")
+        outputs = requested_outputs(job, job.requested, tmp_path)
+        facts = EngineFacts("builtin", "1", "2" * 64, "Apache-2.0")
+        results = []
+        for output in outputs:
+            output.path.write_bytes(b"file")
+            name = output.options.output_format
+            results.append(
+                Result(str(output.path), name, "video/webm", 4, "ab" * 32, 60, 2.0, 64, 48, True, False, facts)
+            )
+        results[0] = replace(results[0], encoded_whole=whole)
+        told = event_from_json(event_to_json(RunResult(tuple(results))).encode())
+        assert isinstance(told, RunResult)
+        blobs = harness.blobs
+        publisher = ResultPublisher("worker", jobs=harness.jobs, blobs=blobs, cleanup=JobCleanup(harness.jobs, blobs))
+        task = RunTask(Path("source.mp4"), outputs, None)
+        publisher.complete(job.id, publisher.store_run(job, task, told, "uploads/source.mp4"))
+
+    return finish
+
+
+@pytest.mark.parametrize("whole", [REASON, None])
+def test_a_correction_says_why_its_file_was_encoded_as_a_whole(client, finish_job, finish_correction, caplog, whole):
+    job_id = client.post("/v1/jobs", json={"video_url": "https://example.com/a.mp4"}).json()["id"]
+    finish_job(job_id, matte=True)
+    asked = client.post(f"/v1/jobs/{job_id}/corrections", json=CLICK).json()
+    assert asked["encoded_whole"] == []
+    with caplog.at_level(logging.INFO):
+        finish_correction(asked["id"], whole)
+    listed = client.get(f"/v1/jobs/{job_id}/corrections").json()
+    assert listed["revision"] == 2
+    assert listed["items"][0]["status"] == "completed"
+    assert listed["items"][0]["encoded_whole"] == ([{"format": "webm", "reason": REASON}] if whole else [])
+    assert ("correction was encoded as a whole" in caplog.text) == bool(whole)
