@@ -185,13 +185,14 @@ def export(
     threads: int | None = None,
     overwrite: bool = False,
     corrections: Sequence[Mapping[str, Any]] = (),
+    previous: Sequence[Result] = (),
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Result | tuple[Result, ...]:
     """Write further outputs of a kept matte. No network runs, so this is as fast as the encoder.
 
     ``matte``: a file of the format lossless_matte, which ``cut`` writes beside other targets. ``source``: the video
-    that it was made of. ``corrections``: see ``correct``. All else is as for ``cut``. Raises BadVideo when the matte is
-    of another video.
+    that it was made of. ``corrections``, ``previous``: see ``correct``. All else is as for ``cut``. Raises BadVideo
+    when the matte is of another video.
     """
     from alphareel.media.matte_facts import read_matte_facts
 
@@ -213,7 +214,8 @@ def export(
         "overwrite": overwrite,
     }
     parsed = [_correction(each) for each in corrections]
-    results = _run_to_end(run(source, outputs, matte=matte, corrections=parsed, **run_options), on_progress)
+    steps = run(source, outputs, matte=matte, corrections=parsed, previous=previous, **run_options)
+    results = _run_to_end(steps, on_progress)
     return results if target is None else results[0]
 
 
@@ -232,6 +234,11 @@ def correct(
     "points": [{"x": 320, "y": 300, "label": "keep"}]}``. Each spreads from its frame until a cut, the next corrected
     frame, or until the picture no longer supports it. The same corrections of the same matte give the same result; a
     target of the format lossless_matte is the corrected matte. Raises InvalidRequest for a place outside the clip.
+
+    ``previous``: all results of the run before, ``cut`` or ``correct``, with its lossless matte among them. Where
+    frames are as they were, its files are copied and not encoded again, and corrections that it had are not planned
+    again. The targets may be the same files, with ``overwrite``. ``matte`` is always the first one, and ``corrections``
+    all of them. ``Result.encoded_whole`` says why a file was encoded as a whole nevertheless.
     """
     return export(matte, source, target, targets=targets, corrections=corrections, **options)
 
@@ -297,30 +304,33 @@ def run(
     previews: _Path | None = None,
     matte: _Path | None = None,
     corrections: "Sequence[Correction]" = (),
+    previous: Sequence[Result] = (),
     overwrite: bool = False,
 ) -> Generator[Progress, None, None]:
     """Like ``cut`` with parsed options, as a generator of Progress; closing it cancels and leaves nothing behind.
 
     Several outputs of one matte have their own options; ``options`` are those of a single ``target``. ``previews``: a
     folder for small transparent WebP images of the newest frame (``Progress.preview``), which are not removed.
-    ``matte``: a lossless matte of ``source`` to use instead of an engine. ``overwrite``: as for ``cut``.
+    ``matte``: a lossless matte of ``source`` to use instead of an engine. ``previous``: as for ``correct``.
+    ``overwrite``: as for ``cut``.
     """
+    from alphareel.pipeline import revision
     from alphareel.pipeline.run import run as run_pipeline
 
     folder = _models_dir(models_dir)
     outputs = [Output(Path(target), options or Options())] if isinstance(target, str | PathLike) else target
     pictures = None if previews is None else Path(previews)
-    return run_pipeline(
-        Path(source),
-        outputs,
-        limits=limits,
-        models_dir=folder,
-        threads=threads,
-        previews=pictures,
-        matte=None if matte is None else Path(matte),
-        corrections=corrections,
-        overwrite=overwrite,
-    )
+    shared: dict[str, Any] = {
+        "limits": limits,
+        "models_dir": folder,
+        "threads": threads,
+        "previews": pictures,
+        "corrections": corrections,
+        "overwrite": overwrite,
+    }
+    if matte is not None and previous:
+        return revision.run(Path(source), outputs, previous=previous, matte=Path(matte), **shared)
+    return run_pipeline(Path(source), outputs, matte=None if matte is None else Path(matte), **shared)
 
 
 def probe(source: _Path, *, limits: Limits | None = None) -> Clip:

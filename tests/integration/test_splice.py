@@ -1,5 +1,6 @@
 """Outputs of a correction that are made of the former ones: equal to what encoding all of it anew gives."""
 
+import shutil
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -9,8 +10,10 @@ import av
 import numpy as np
 import pytest
 
+import alphareel
 from alphareel.domain.clip import PreviousOutput
 from alphareel.domain.corrections import parse_correction
+from alphareel.domain.errors import InvalidRequest
 from alphareel.domain.options import Background, Options, Output
 from alphareel.matting.correction import FramePatch
 from alphareel.media.format import format_named
@@ -224,3 +227,66 @@ def test_a_correction_that_is_given_up_leaves_nothing(revisions, tmp_path):
     next(steps)
     steps.close()
     assert list((tmp_path / "given up").iterdir()) == []
+
+
+CORRECTION = {"frame": TOUCHED[0], "points": [{"x": 1, "y": 1}]}
+KEPT = {"output_format": "lossless_matte"}
+
+
+def correct(revisions, targets, previous, **options):
+    results = alphareel.correct(
+        revisions.matte, revisions.clip, [CORRECTION], targets=targets, previous=previous, **options
+    )
+    assert isinstance(results, tuple)
+    return {result.format: result for result in results}
+
+
+def test_the_library_copies_from_the_results_of_the_run_before(revisions, tmp_path):
+    targets = {tmp_path / "out.webm": {}, tmp_path / "out.gif": {}, tmp_path / "fixed.mkv": KEPT}
+    made = correct(revisions, targets, tuple(revisions.first.values()))
+    for name in ("webm", "lossless_matte"):
+        assert video(made[name].path) == video(revisions.spliced[name].path)
+        assert made[name].encoded_whole is None
+    assert made["gif"].encoded_whole == "gif files cannot be changed in part."
+
+
+def test_the_files_before_may_be_replaced(revisions, tmp_path):
+    former = []
+    for name in ("webm", "lossless_matte"):
+        result = revisions.first[name]
+        path = Path(shutil.copy(result.path, tmp_path / Path(result.path).name))
+        former.append(replace(result, path=str(path)))
+    targets = {former[0].path: {}, former[1].path: KEPT}
+    made = correct(revisions, targets, former, overwrite=True)
+    assert packets(made["webm"].path) == packets(revisions.spliced["webm"].path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lossless_matte.mkv", "webm.webm"]
+
+
+def test_the_library_needs_no_target_for_the_corrected_matte(revisions, tmp_path):
+    made = correct(revisions, {tmp_path / "out.webm": {}}, tuple(revisions.first.values()))
+    assert list(made) == ["webm"]
+    assert packets(made["webm"].path) == packets(revisions.spliced["webm"].path)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.webm"]
+
+
+def test_a_file_that_has_changed_since_its_run_is_not_used(revisions, tmp_path):
+    path = tmp_path / "old.webm"
+    shutil.copy(revisions.first["webm"].path, path)
+    with path.open("ab") as file:
+        file.write(bytes(9))
+    former = (replace(revisions.first["webm"], path=str(path)), revisions.first["lossless_matte"])
+    made = correct(revisions, {tmp_path / "out.webm": {}}, former)["webm"]
+    assert made.encoded_whole == "The file of the revision before is not there, or has changed."
+    assert packets(made.path) == packets(revisions.whole["webm"].path)
+
+
+def test_without_the_former_matte_the_library_says_why_all_was_encoded(revisions, tmp_path):
+    made = correct(revisions, {tmp_path / "out.webm": {}}, [revisions.first["webm"]])["webm"]
+    assert made.encoded_whole == "The matte of the revision before is not there."
+
+
+@pytest.mark.parametrize("previous", [False, True])
+def test_a_target_never_replaces_the_matte_it_is_made_of(revisions, previous):
+    former = tuple(revisions.first.values()) if previous else ()
+    with pytest.raises(InvalidRequest, match="is the matte itself"):
+        correct(revisions, {revisions.matte: KEPT}, former, overwrite=True)

@@ -9,7 +9,7 @@ import cyclopts
 
 import alphareel
 from alphareel.cli.cut import Background, Format, Overwrite, Quality, ResultsAsJson
-from alphareel.cli.results import print_results, progress_bar, write_report
+from alphareel.cli.results import print_results, progress_bar, read_results, write_report
 from alphareel.cli.signals import interruptible
 from alphareel.cli.targets import check_source, plan_targets
 from alphareel.domain import errors
@@ -35,6 +35,7 @@ def correct(
     keep_subject: _Ids = None,
     drop_subject: _Ids = None,
     corrections: Path | None = None,
+    previous: Path | None = None,
     background: Background = None,
     format: Format = None,  # noqa: A002 - the flag is called --format
     quality: Quality = None,
@@ -58,6 +59,8 @@ def correct(
         replaces the alpha.
     corrections
         A JSON file with a list of corrections, as the HTTP API takes them, in place of the options.
+    previous
+        What the command before, cut or correct, printed with --json: frames that stay are copied from its files.
     """
     for video in (matte, source):
         check_source(video, "correct")
@@ -74,6 +77,7 @@ def correct(
             "drop": drop_subject,
         }
         all_corrections = [correction]
+    former = () if previous is None else read_results(previous)
     per_target = {"background": background, "output_format": format, "quality": quality}
     with interruptible(), progress_bar(source.name) as show:
         results = alphareel.correct(
@@ -82,6 +86,7 @@ def correct(
             all_corrections,
             targets=plan_targets(source, targets, per_target, overwrite=overwrite),
             overwrite=overwrite,
+            previous=former,
             on_progress=show,
         )
     assert isinstance(results, tuple)

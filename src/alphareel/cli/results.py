@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alphareel.cli.console import stderr, stdout
-from alphareel.domain.clip import Progress, Result
+from alphareel.domain.clip import EngineFacts, Progress, Result
+from alphareel.domain.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -58,11 +59,36 @@ def print_results(results: Sequence[Result], *, as_json: bool, model: str | None
             stderr.print(f"warning: {warning}", style="yellow")
         elif stderr.is_terminal:
             stderr.print(f'note: {warning} See "alphareel models".', soft_wrap=True)
+    for result in results:
+        if result.encoded_whole is not None:
+            stderr.print(f"note: {result.path} was encoded as a whole. {result.encoded_whole}", soft_wrap=True)
     if as_json:
         print(json.dumps([asdict(result) for result in results], indent=2))  # noqa: T201 - this is the output
         return
     for result in results:
         stdout.print(_summary(result), soft_wrap=True)
+
+
+def read_results(path: Path) -> tuple[Result, ...]:
+    """What ``print_results`` printed as JSON into this file. Raises InvalidRequest."""
+    try:
+        values = json.loads(path.read_text())
+        return tuple(
+            Result(
+                **{
+                    **each,
+                    "path": str(each["path"]),
+                    "engine": EngineFacts(**each["engine"]),
+                    "warnings": tuple(each["warnings"]),
+                }
+            )
+            for each in values
+        )
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InvalidRequest(
+            f"{path} does not hold the results of a command: {type(error).__name__}.",
+            hint="Write them with --json: alphareel cut ... --json > results.json",
+        ) from None
 
 
 def write_report(findings: Mapping[str, Any], folder: Path, *, silent: bool = False) -> None:
