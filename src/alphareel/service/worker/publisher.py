@@ -53,7 +53,7 @@ class ResultPublisher:
             warnings=tuple(dict.fromkeys((*job.warnings, *warnings))),
             more_outputs=tuple(more),
             matte=self._store_matte(job, kept[0], run.results[count], source_blob) if kept else None,
-            report=_correction_report(run.results[:count]) if job.kind is Kind.CORRECTION else None,
+            report=_correction_report(job, run.results[:count]) if job.kind is Kind.CORRECTION else None,
         )
 
     def store_proof(self, job: Job, task: ProofTask, proof: ProofResult) -> AttemptCompleted:
@@ -156,11 +156,11 @@ class ResultPublisher:
         return job is not None and job.kind is Kind.JOB
 
 
-def _correction_report(results: Sequence[Result]) -> dict[str, Any]:
+def _correction_report(job: Job, results: Sequence[Result]) -> dict[str, Any]:
     """Which outputs of a correction were encoded as a whole, and why. Logs them too."""
     whole = [{"format": result.format, "reason": result.encoded_whole} for result in results if result.encoded_whole]
     for each in whole:
-        get_logger(__name__).info("correction was encoded as a whole", **each)
+        get_logger(__name__).info("correction was encoded as a whole", corrected_job_id=job.parent_id, **each)
     return {"encoded_whole": whole}
 
 
