@@ -1,5 +1,6 @@
 """Outputs that are made of a kept matte are those that the engine would have made."""
 
+import json
 from pathlib import Path
 
 import av
@@ -106,3 +107,22 @@ def test_what_cannot_be_joined_needs_a_matte_to_be_made_in_chunks(tmp_path):
     )
     assert chunks.plan(clip, [gif], seconds=0.6) is None
     assert chunks.plan(clip, [gif, matte], seconds=0.6) is not None
+
+
+def test_the_command_copies_from_the_files_of_the_command_before(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    clip = make_clip(tmp_path / "in.mp4", frames=6, options={"g": "3"}).path
+    matte = ("--format", "first.mkv=lossless_matte")
+    code, first, _ = command("cut", str(clip), "a.webm", "first.mkv", *matte, "--engine", "builtin", "--json")
+    assert code == 0
+    Path("first.json").write_text(first)
+    click = ("--frame", "2", "--remove", "9,9", "--previous", "first.json", "--json")
+    code, fixed, said = command("correct", "first.mkv", str(clip), "b.webm", "b.gif", *click)
+    assert code == 0, said
+    assert [each["encoded_whole"] for each in json.loads(fixed)] == [None, "gif files cannot be changed in part."]
+    assert "b.gif was encoded as a whole" in " ".join(said.split())
+    for damaged in ("{}x", "[1]", '[{"path": 3}]'):
+        Path("first.json").write_text(damaged)
+        code, _, said = command("correct", "first.mkv", str(clip), "c.webm", *click)
+        assert code == 2
+        assert "does not hold the results of a command" in " ".join(said.split())
