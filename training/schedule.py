@@ -78,8 +78,8 @@ SUBJECT = replace(
     encoder_rests=0.0,
     stages=(Stage(0, 160, 20, coarse=True), Stage(0.25, 224, 12, 0.3), Stage(0.65, 288, 10, 0.4)),
 )
-# A short run that goes on from a file for any subject, for a mean with it: slow, and at the sizes that are used.
-SUBJECT_FORK = replace(
+# A short run that goes on from either file, for a mean with it: slow, and at the sizes that are used.
+FORK = replace(
     SUBJECT,
     minutes=14.0,
     rate=1e-3,

@@ -30,7 +30,7 @@ from dataset import Batch, SampleDataset, open_loader
 from finetune import learn_from_file
 from losses import matting_loss, recognition_loss
 from model import Matte, Output
-from schedule import FIRST, SECOND, SUBJECT, SUBJECT_FIRST, SUBJECT_FORK, Settings, Stage, rate_factor
+from schedule import FIRST, FORK, SECOND, SUBJECT, SUBJECT_FIRST, Settings, Stage, rate_factor
 
 
 @dataclass(frozen=True)
@@ -279,9 +279,9 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "meeting").unlink(missing_ok=True)
     first, going_on = (SUBJECT_FIRST, SUBJECT) if options.subject else (FIRST, SECOND)
-    if options.fork and not (options.subject and options.start):
-        parser.error("--fork goes on from a file for any subject: it needs --subject and --start")
-    recipe = SUBJECT_FORK if options.fork else going_on if options.start else first
+    if options.fork and not options.start:
+        parser.error("--fork goes on from a file: it needs --start")
+    recipe = FORK if options.fork else going_on if options.start else first
     settings = replace(recipe, batch_factor=options.batch_factor, seed=options.seed or recipe.seed)
     settings = replace(settings, minutes=options.minutes or settings.minutes)
     mix = (ANY_SUBJECT if options.subject else Mix()).changed(options.mix)
