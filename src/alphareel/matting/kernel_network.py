@@ -1,7 +1,7 @@
 """Runs the networks of alphareel in compiled code, on processors that multiply 16-bit integers fast.
 
 It knows the operations that those networks use, and refuses every other one; ONNX Runtime runs what it refuses.
-Why, and how close the mattes are: docs/decisions/0060-integer-network.md.
+Why, and how close the mattes are: docs/decisions/0059-integer-network.md.
 """
 
 import ctypes

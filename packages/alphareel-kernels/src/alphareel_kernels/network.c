@@ -3,7 +3,7 @@
  * Tensors are float (height, width, channels); channels are padded with zeros to a multiple of 16. Convolutions over
  * channels round each pixel to 14 bits by its own largest value and each output's weights to 14 bits by theirs, and
  * add up products in 32-bit integers, which no sum can overflow: see alphareel_pack. Everything
- * else is float. Functions return 0, or -1 when memory is short. Why: docs/decisions/0060-integer-network.md.
+ * else is float. Functions return 0, or -1 when memory is short. Why: docs/decisions/0059-integer-network.md.
  */
 
 #include <math.h>
