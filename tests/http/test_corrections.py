@@ -58,3 +58,31 @@ def test_a_correction_says_why_its_file_was_encoded_as_a_whole(client, finish_jo
     assert listed["items"][0]["encoded_whole"] == ([{"format": "webm", "reason": REASON}] if whole else [])
     said = [vars(record) for record in caplog.records if record.getMessage() == "correction was encoded as a whole"]
     assert [str(fields).count(job_id) > 0 and REASON in str(fields) for fields in said] == ([True] if whole else [])
+
+
+def test_a_subject_that_the_clip_does_not_have_is_refused_once_its_subjects_are_known(client, harness, finish_job):
+    job_id = client.post("/v1/jobs", json={"video_url": "https://example.com/a.mp4"}).json()["id"]
+    path = f"/v1/jobs/{job_id}/corrections"
+    finish_job(job_id, matte=True)
+    row = harness.services.analyses.subjects_of(harness.jobs.job(job_id), actor="worker", request_id=None)
+    running = harness.jobs.begin_attempt(row.id, ticket=row.ticket, actor="worker")
+    facts = {"share": 0.2, "boxes": [], "thumbnail": "s1.png", "unsure": False}
+    assert harness.jobs.complete(
+        row.id,
+        attempt=running.attempt,
+        output=replace(harness.jobs.job(job_id).output, format="png"),
+        engine=None,
+        warnings=(),
+        actor="worker",
+        report={"subjects": [{"id": "s1", **facts}], "quality": {}, "prefix": ""},
+    )
+    for field, value in (("drop", ["s1", "s9"]), ("keep", ["s9"]), ("subject", "s9")):
+        refused = client.post(path, json={field: value})
+        assert refused.status_code == 400
+        assert "has no subject s9; it has s1" in refused.json()["error"]["message"]
+    assert client.get(path).json()["items"] == []
+    exports = f"/v1/jobs/{job_id}/exports"
+    refused = client.post(exports, json={"format": "mov", "keep": ["s9"]})
+    assert (refused.status_code, refused.json()["error"]["details"][0]["field"]) == (400, "keep")
+    assert client.post(exports, json={"format": "mov", "keep": ["s1"]}).status_code < 300
+    assert client.post(path, json={"drop": ["s1"]}).status_code < 300

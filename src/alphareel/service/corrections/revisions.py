@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from alphareel.domain.errors import InvalidState, NotFound
+from alphareel.domain.errors import FieldProblem, InvalidRequest, InvalidState, NotFound
 from alphareel.service.jobs.models import Job, Kind, Status
 
 
@@ -46,3 +46,21 @@ def check_matte(job: Job) -> None:
         raise InvalidState(
             "The matte of this job was not kept.", hint="Create a new job, without keep_matte set to false."
         )
+
+
+def check_subjects(matte: str | None, analyses: Sequence[Job], *, keep: Sequence[str], drop: Sequence[str]) -> None:
+    """Raise InvalidRequest for subjects that the clip does not have, if they were looked for in its first ``matte``.
+
+    ``analyses``: all rows of the job's analyses.
+    """
+    for analysis in analyses:
+        is_of_matte = matte is not None and (analysis.task or {}).get("of") == matte
+        if not is_of_matte or analysis.status is not Status.COMPLETED:
+            continue
+        known = [str(each["id"]) for each in (analysis.report or {}).get("subjects", ())]
+        for field, chosen in (("keep", keep), ("drop", drop)):
+            for subject in chosen:
+                if subject not in known:
+                    has = f"it has {', '.join(known)}" if known else "it has none"
+                    message = f"the clip has no subject {subject}; {has}."
+                    raise InvalidRequest(f"{field}: {message}", details=[FieldProblem(field, message)])

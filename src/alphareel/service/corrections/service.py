@@ -11,6 +11,7 @@ from alphareel.domain.errors import FieldProblem, InvalidRequest, InvalidState, 
 from alphareel.service.corrections.revisions import (
     active_corrections,
     check_matte,
+    check_subjects,
     first_matte,
     previous_outputs,
 )
@@ -66,6 +67,9 @@ class CorrectionService:
             correction = replace(correction, mask=requests.parse_mask_url(correction.mask))
         self._check_place(job, correction)
         rows = self._settled_rows(job)
+        if correction.selects_subjects:
+            analyses = self.store.children(job.id, Kind.ANALYSIS)
+            check_subjects(first_matte(job, rows), analyses, keep=correction.keep, drop=correction.drop)
         if len(rows) >= MAX_CORRECTIONS:
             raise InvalidState(f"The job has had {MAX_CORRECTIONS} corrections.", hint="Create a new job.")
         number = 1 + max((row_number(row) or 0 for row in rows), default=0)

@@ -10,7 +10,7 @@ from alphareel.domain.corrections import Correction, correction_to_json
 from alphareel.domain.errors import InvalidState, NotFound
 from alphareel.domain.options import Options
 from alphareel.service.billing.credits import PriceList, Quote, billed_seconds, processed_seconds
-from alphareel.service.corrections.revisions import active_corrections, check_matte, first_matte
+from alphareel.service.corrections.revisions import active_corrections, check_matte, check_subjects, first_matte
 from alphareel.service.idempotency import IdempotentRequest
 from alphareel.service.jobs import requests
 from alphareel.service.jobs.models import Job, Kind, Status
@@ -57,6 +57,7 @@ class ExportService:
         options, targets = requests.parse_export(body, job), parse_targets(body, 1)
         self.jobs.check_targets(targets)
         self.capabilities.check_format(options.output_format)
+        self._check_subjects(job, options)
         existing = None if targets else self._equal(job, options)
         return existing or self._queue(
             job,
@@ -87,6 +88,13 @@ class ExportService:
             if export.id == export_id:
                 return export
         raise NotFound("Export not found", hint="Check the id; GET /v1/jobs/{id}/exports lists the job's exports.")
+
+    def _check_subjects(self, job: Job, options: Options) -> None:
+        if (options.keep, options.drop) == (job.options.keep, job.options.drop):
+            return
+        first = first_matte(job, self.store.children(job.id, Kind.CORRECTION))
+        analyses = self.store.children(job.id, Kind.ANALYSIS)
+        check_subjects(first, analyses, keep=options.keep, drop=options.drop)
 
     def _equal(self, job: Job, options: Options, *, failed: bool = False) -> Job | None:
         """An export of the current matte with the same options: one that was made or is being made, or ``failed``."""
