@@ -614,12 +614,14 @@ def test_a_job_that_outlives_no_worker_is_given_up(
     for _ in range(6):  # six workers that died with it
         harness.jobs.begin_attempt(job.id, ticket=1, actor="dead")
     harness.blobs.blobs[f"previews/{job.id}/6/preview-0.webp"] = b"left"
+    for stored in (f"outputs/{job.id}/2/result.webm", f"mattes/{job.id}/2/m.mkv"):  # just before a worker died
+        harness.blobs.blobs[stored] = b"left"
     work(make_worker(harness, fetcher, tmp_path), job)
     failed = now(harness, job)
     assert (failed.status, failed.error_code) == (Status.FAILED, "worker_crashed")
     assert failed.error is not None
     assert "6 times" in failed.error
-    assert not [blob for blob in harness.blobs.blobs if blob.startswith("previews/")]
+    assert not [blob for blob in harness.blobs.blobs if job.id in blob]
 
 
 def test_a_worker_that_stops_hands_its_job_back_untried(

@@ -27,7 +27,7 @@ class JobCleanup:
     def remove_leftovers(self, job_id: str) -> None:
         """Remove the temporary blobs of an ended job, and all blobs of a deleted one.
 
-        The latter may include a result that a worker stored just before it died.
+        If the job has no result, also what its attempts stored: a worker may have died just after it stored one.
         """
         job = self.jobs.job(job_id)
         if job is not None and job.status not in TERMINAL:
@@ -36,6 +36,10 @@ class JobCleanup:
             prefixes = blob_keys.job_prefixes(job_id)
         else:
             prefixes = blob_keys.temporary_prefixes(job_id, keep_fetched=job.matte is not None)
+            if job.output is None:  # of the attempts so far: a job that failed may be started again
+                attempts = range(1, job.attempt + 1)
+                prefixes += tuple(blob_keys.output_prefix(job_id, attempt) for attempt in attempts)
+                prefixes += tuple(blob_keys.matte_prefix(job_id, attempt) for attempt in attempts)
         for prefix in prefixes:
             self.delete_prefix(prefix)
 
