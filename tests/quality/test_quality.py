@@ -224,9 +224,9 @@ class StubOnnxRuntime:
 def test_the_engines_can_be_measured_on_another_device(tmp_path, monkeypatch):
     stub = StubOnnxRuntime(pytest.importorskip("onnxruntime"))
     monkeypatch.setattr(runtime, "_onnxruntime", lambda: stub)
-    monkeypatch.setattr(runtime, "_SESSIONS", runtime.OnnxSessionCache())
+    monkeypatch.setattr(runtime, "_SESSIONS", runtime.SessionCache())
     monkeypatch.setattr(runtime, "open_network", lambda _: None)
-    monkeypatch.setattr(runtime, "_NETWORKS", runtime.OnnxSessionCache())
+    monkeypatch.setattr(runtime, "_NETWORKS", runtime.SessionCache())
     monkeypatch.setattr(engine_bench, "BUFFERED_FRAMES", 3)
     make_clip(tmp_path / "in.mp4", frames=4, background="green")
     measurement = engine_bench.Measurement(str(tmp_path / "in.mp4"), "builtin", "whole", "webm", 4, None, "cuda")

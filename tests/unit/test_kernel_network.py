@@ -116,7 +116,7 @@ def test_another_network_is_left_to_onnx_runtime(tmp_path):
 
 def test_without_the_instructions_onnx_runtime_runs_the_network(monkeypatch):
     monkeypatch.setattr(kernel_network, "is_supported", lambda: False)
-    monkeypatch.setattr(runtime, "_NETWORKS", runtime.OnnxSessionCache())
+    monkeypatch.setattr(runtime, "_NETWORKS", runtime.SessionCache())
     assert isinstance(Runtime(threads=1).open_own(builtin.PATH), OnnxSession)
 
 

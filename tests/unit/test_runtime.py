@@ -11,7 +11,7 @@ from onnx import parser
 
 from alphareel.domain.errors import InternalError, InvalidRequest, ModelUnavailable, OutOfMemory, WeightsInvalid
 from alphareel.matting import runtime
-from alphareel.matting.runtime import OnnxSessionCache, Runtime, devices
+from alphareel.matting.runtime import Runtime, SessionCache, devices
 from alphareel.testing.networks import make_builtin
 
 
@@ -57,7 +57,7 @@ def test_a_changed_file_is_loaded_again(network):
 
 def test_concurrent_requests_load_a_network_once(network):
     loads = []
-    cache = OnnxSessionCache()
+    cache = SessionCache()
 
     def make():
         loads.append(1)
@@ -74,7 +74,7 @@ def test_concurrent_requests_load_a_network_once(network):
 
 def test_an_idle_session_is_evicted_and_a_recently_used_one_is_not():
     now = [0.0]
-    cache = OnnxSessionCache(idle_seconds=10, clock=lambda: now[0])
+    cache = SessionCache(idle_seconds=10, clock=lambda: now[0])
 
     class Thing:
         pass
@@ -91,7 +91,7 @@ def test_an_idle_session_is_evicted_and_a_recently_used_one_is_not():
 
 
 def test_a_timer_evicts_idle_sessions():
-    cache = OnnxSessionCache(idle_seconds=0.05)
+    cache = SessionCache(idle_seconds=0.05)
     dropped = threading.Event()
     thing = type("Thing", (), {"__del__": lambda _: dropped.set()})
     cache.get("key", thing)

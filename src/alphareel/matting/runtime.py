@@ -116,7 +116,7 @@ def threads_for(runtime: Runtime) -> int:
     return runtime.threads or min(MAX_THREADS, cores())
 
 
-class OnnxSessionCache(Generic[_Session]):
+class SessionCache(Generic[_Session]):
     """A cache of sessions. A timer evicts those that were not requested for ``idle_seconds``.
 
     A clip in progress holds its own reference, so eviction does not affect it.
@@ -171,8 +171,8 @@ class OnnxSessionCache(Generic[_Session]):
                 self._start_timer()
 
 
-_SESSIONS: OnnxSessionCache[OnnxSession] = OnnxSessionCache()
-_NETWORKS: OnnxSessionCache[KernelNetwork | None] = OnnxSessionCache()
+_SESSIONS: SessionCache[OnnxSession] = SessionCache()
+_NETWORKS: SessionCache[KernelNetwork | None] = SessionCache()
 
 
 def limit_opencv_threads() -> None:
