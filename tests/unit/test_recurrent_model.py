@@ -12,7 +12,7 @@ from alphareel.domain.clip import Clip, Color
 from alphareel.domain.errors import ModelUnavailable, WeightsInvalid
 from alphareel.domain.options import Options
 from alphareel.matting.models import builtin, subject
-from alphareel.matting.recurrent_model import RecurrentModelEngine, _RecurrentModel, load_recurrent_model
+from alphareel.matting.recurrent_model import RecurrentModelEngine, _RecurrentModel, load_recurrent_model, stretch
 from alphareel.matting.runtime import Runtime
 from alphareel.testing.frames import frame_of
 from alphareel.testing.networks import make_builtin
@@ -84,6 +84,19 @@ def test_a_bundled_network_ships_with_its_name_and_license(module):
     assert facts["name"] == module.INFO.name
     assert facts.get("license", facts.get("licence")) == module.INFO.weights_license
     assert module.available(None) is None
+
+
+def test_what_a_network_is_sure_of_is_opaque_or_transparent():
+    answer = np.array([[0, 0.06, 0.28, 0.5, 0.72, 0.94, 1]], np.float32)
+    np.testing.assert_allclose(stretch(answer), [[0, 0, 0.25, 0.5, 0.75, 1, 1]], atol=1e-6)
+    assert stretch(answer).dtype == np.float32
+
+
+def test_a_plain_room_has_no_haze():
+    network = _RecurrentModel((engine := builtin.load(Runtime(threads=1))).runtime.open_own(engine.path), 48, 16)
+    room = np.ascontiguousarray(thing((-100, -100))[:160].transpose(2, 0, 1), np.float32) / 255
+    network.reset(room)
+    assert not network.predict(room).any()
 
 
 def thing(center):

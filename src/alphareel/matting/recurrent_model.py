@@ -19,6 +19,8 @@ from alphareel.matting.weights import sha256_of
 _MULTIPLE = 32
 _AREA = 256 * 256
 _LARGER = 1.5  # times the pixels that a larger model input must have to be worth it
+# A background that the network is this sure of is transparent, and a subject as surely opaque: docs/decisions/0060-haze.md.
+_SURE = 0.06
 
 
 def bundled_reason(path: Path) -> str | None:
@@ -107,10 +109,18 @@ class _RecurrentModel:
             self._memory = np.asarray(resized, np.float32)[None]
         feeds = {"rgb": rgb[None], "memory": self._memory}
         alpha, self._memory = self._session.run(("alpha", "memory_out"), feeds)
-        return np.asarray(alpha[0, 0], np.float32)
+        return stretch(alpha[0, 0])
 
     def _memory_size(self, rgb: Array) -> tuple[int, int]:
         return rgb.shape[1] // self._stride, rgb.shape[2] // self._stride
+
+
+def stretch(alpha: Array) -> Array:
+    """Alpha float32 (h, w) in 0..1 with its first and last 6 % cut off and the rest stretched to 0..1.
+
+    Networks trained on probabilities hardly ever answer 0 or 1, which leaves haze around a subject and holes in it.
+    """
+    return np.asarray(np.clip((alpha - np.float32(_SURE)) * np.float32(1 / (1 - 2 * _SURE)), 0, 1), np.float32)
 
 
 def _metadata_int(session: OnnxSession | KernelNetwork, name: str, default: int) -> int:
