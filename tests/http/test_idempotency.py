@@ -5,6 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx2
 import pytest
 
+from alphareel.http.schemas.batches import Batch
+from alphareel.http.schemas.jobs import AcceptedExport, AcceptedJob
+from alphareel.service.api_keys.admin import Operator
 from alphareel.testing.fakes import TINY_MP4, TINY_PNG
 from alphareel_client import Client
 
@@ -143,6 +146,65 @@ class TestRepeatedUploads:
         harness.clock.advance(seconds=31)
         assert upload(client, "u1").status_code == 200
         assert upload(client, "u1").headers["Idempotency-Replayed"] == "true"
+
+
+class TestReplaysOfDeletedJobs:
+    """A replay says nothing that a caller deleted, and is still what the OpenAPI document promises."""
+
+    SECRETS = {
+        "video_url": "https://a.example/secret.mp4",
+        "text_prompt": "secret",
+        "webhook_url": "https://hook.example/secret",
+        "metadata": {"name": "secret"},
+        "background": {"type": "image", "image_url": "https://a.example/secret.png"},
+        "outputs": [{"format": "webm", "output_target": {"url": "https://put.example/secret"}}],
+    }
+
+    def test_a_job_keeps_all_fields_and_none_of_what_the_caller_wrote(self, client):
+        first = client.post("/v1/jobs", json=self.SECRETS, headers=idempotency_key("n1")).json()
+        assert "secret" in str(first)
+        client.delete(f"/v1/jobs/{first['id']}")
+        again = client.post("/v1/jobs", json=self.SECRETS, headers=idempotency_key("n1"))
+        assert again.headers["Idempotency-Replayed"] == "true"
+        shown = AcceptedJob.model_validate(again.json())
+        assert (shown.id, shown.message) == (first["id"], "Job deleted")
+        assert "secret" not in again.text
+        assert client.get(f"/v1/jobs/{first['id']}").status_code == 404
+
+    def test_a_batch_stays_the_batch_with_its_other_jobs(self, client):
+        body = {"items": [self.SECRETS, VIDEO]}
+        first = client.post("/v1/batches", json=body, headers=idempotency_key("n1")).json()
+        client.delete(f"/v1/jobs/{first['jobs'][0]['id']}")
+        again = client.post("/v1/batches", json=body, headers=idempotency_key("n1"))
+        shown = Batch.model_validate(again.json())
+        assert (shown.id, [job.id for job in shown.jobs]) == (first["id"], [job["id"] for job in first["jobs"]])
+        assert again.json()["jobs"][1] == first["jobs"][1]
+        assert "secret" not in again.text
+
+    def test_an_export_keeps_the_id_of_its_job(self, client, finish_job):
+        job_id = client.post("/v1/jobs", json=VIDEO).json()["id"]
+        finish_job(job_id, matte=True)
+        body = {"format": "mov", "output_target": {"url": "https://put.example/secret"}}
+        first = client.post(f"/v1/jobs/{job_id}/exports", json=body, headers=idempotency_key("n1")).json()
+        client.delete(f"/v1/jobs/{first['id']}")
+        again = client.post(f"/v1/jobs/{job_id}/exports", json=body, headers=idempotency_key("n1"))
+        shown = AcceptedExport.model_validate(again.json())
+        assert (shown.id, shown.job_id, shown.output_target_url) == (first["id"], job_id, None)
+
+    def test_a_response_to_another_key_of_the_client_forgets_the_job_too(
+        self, client, harness, key, make_client, monkeypatch
+    ):
+        shared = harness.services.jobs._settings.model_copy(update={"share_within_client": True})
+        monkeypatch.setattr(harness.services.jobs, "_settings", shared)
+        own = harness.keys.authenticate(key)
+        sibling = make_client(
+            secret=harness.services.admin.create_key(Operator("test"), client_id=own.client_id).secret
+        )
+        draft = client.post("/v1/jobs", json={**self.SECRETS, "auto_start": False}).json()["id"]
+        assert "secret" in sibling.post(f"/v1/jobs/{draft}/start", headers=idempotency_key("s1")).text
+        client.delete(f"/v1/jobs/{draft}")
+        again = sibling.post(f"/v1/jobs/{draft}/start", headers=idempotency_key("s1"))
+        assert (again.status_code, "secret" in again.text) == (200, False)
 
 
 def test_the_sdk_can_retry_a_creation_after_a_lost_response(client, key, monkeypatch):

@@ -1,6 +1,5 @@
 """Deletion of jobs and uploads: rows lose what callers wrote, and blobs are scheduled for deletion."""
 
-import json
 from datetime import datetime
 from typing import Any
 
@@ -8,11 +7,12 @@ import sqlalchemy as sa
 
 from alphareel.db.database import Database
 from alphareel.db.storage_quotas import lock_storage
-from alphareel.db.tables import idempotency, job_uploads, jobs, pending_deletions, uploads, webhooks
+from alphareel.db.tables import idempotency, job_uploads, jobs, keys, pending_deletions, uploads, webhooks
 from alphareel.db.transitions import Transition, append_event, log_transition
 from alphareel.domain.errors import InvalidRequest
 from alphareel.domain.options import Options, from_json, to_json
 from alphareel.service.files import blob_keys
+from alphareel.service.idempotency import without_job
 from alphareel.service.jobs.models import TERMINAL, Status
 from alphareel.service.ports import Clock
 
@@ -169,9 +169,12 @@ def schedule_deletion(c: sa.Connection, blobs: tuple[str, ...], *, at: datetime)
 
 def _redact_replayed_responses(c: sa.Connection, row: sa.Row[Any]) -> None:
     """Remove the job's data from stored idempotent responses. The keys stay, so a retry does not create it again."""
-    response = {"success": True, "id": row.id, "job_id": row.id, "status": row.status, "message": "Job deleted"}
-    where = (idempotency.c.key_id == row.key_id, idempotency.c.body.contains(row.id, autoescape=True))
-    c.execute(sa.update(idempotency).where(*where).values(body=json.dumps(response)))
+    client = sa.select(keys.c.client_id).where(keys.c.id == row.key_id).scalar_subquery()
+    of_client = sa.select(keys.c.id).where(keys.c.client_id == client)  # its other keys may have started the job
+    where = (idempotency.c.key_id.in_(of_client), idempotency.c.body.contains(row.id, autoescape=True))
+    for stored in c.execute(sa.select(idempotency).where(*where)).all():
+        same = (idempotency.c.key_id == stored.key_id, idempotency.c.name == stored.name)
+        c.execute(sa.update(idempotency).where(*same).values(body=without_job(stored.body, row.id)))
 
 
 def _tombstone(row: sa.Row[Any], *, now: datetime) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Idempotent requests: a request that is repeated under the same Idempotency-Key gets the first response again."""
 
 import hashlib
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -14,6 +15,18 @@ KEPT = timedelta(hours=24)
 LEASE = timedelta(seconds=30)  # after a server died, its uploads can be repeated after this time
 RENEWED = timedelta(seconds=10)  # how often a server renews the leases of its uploads
 LONGEST = 255
+
+# Fields of stored responses that repeat what a caller wrote or link to files, and what they become.
+_NO_BACKGROUND = {"type": "transparent", "color": None, "image_url": None, "radius": None, "video_url": None}
+_DELETED: Mapping[str, Any] = {
+    "message": "Job deleted",
+    "video_url": "",
+    "background": _NO_BACKGROUND,
+    "metadata": {},
+    **dict.fromkeys(("outputs", "requested_outputs", "warnings", "keep", "drop", "points", "moments"), []),
+    **dict.fromkeys(("text_prompt", "composition", "key_color", "webhook_url", "output_target_url", "mask_url", "box")),
+    **dict.fromkeys(("output_url", "expires_at", "preview_url", "sheet_url", "output", "matte", "delivery", "error")),
+}
 
 
 class ReplayedResponse(Exception):
@@ -56,6 +69,24 @@ def answer_to(fingerprint: str, known: str, body: str) -> Exception:
     return IdempotencyConflict(
         f"This {HEADER} was used for another request.", hint="Use a new one for each request, the same to repeat it."
     )
+
+
+def without_job(body: str, job_id: str) -> str:
+    """The JSON of a stored response without what a caller wrote in the job with this ID, and without its links.
+
+    All fields stay, so it is still what the route returns. ``body`` may have the job among others.
+    """
+    return json.dumps(_without_job(json.loads(body), job_id))
+
+
+def _without_job(value: Any, job_id: str) -> Any:
+    if isinstance(value, list):
+        return [_without_job(each, job_id) for each in value]
+    if not isinstance(value, dict):
+        return value
+    if value.get("id") == job_id:
+        return {name: _DELETED.get(name, each) for name, each in value.items()}
+    return {name: _without_job(each, job_id) for name, each in value.items()}
 
 
 def in_progress(left: timedelta = timedelta(seconds=1)) -> IdempotencyInProgress:
