@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,14 @@ from alphareel.db.billing import AccountStore
 from alphareel.db.database import Database, open_engine
 from alphareel.db.jobs import JobStore
 from alphareel.db.tables import ledger
+from alphareel.db.usage import CallStore
 from alphareel.domain.clip import EngineFacts
 from alphareel.domain.errors import InsufficientCredits, InvalidState, MissingApiKey, NotFound
 from alphareel.domain.options import Options
 from alphareel.service.api_keys.models import AuditContext
 from alphareel.service.billing.credits import Quote, cost
-from alphareel.service.jobs.models import Billing, Job, Output
+from alphareel.service.jobs.models import Billing, Job, Output, Status
+from alphareel.service.jobs.output_targets import OutputTarget, Targets
 from alphareel.service.ports import NewJob
 from alphareel.testing.fakes import RecordingEngine, SettableClock
 
@@ -48,9 +51,11 @@ class BillingHarness:
         self.jobs = JobStore(database, enqueue=RecordingEngine().enqueue, clock=clock)
         self.accounts = AccountStore(database, clock=clock)
 
-    def create(self, name: str, *, seconds: float | None, key: str | None = "k1", price: int = PRICE) -> Job:
+    def create(
+        self, name: str, *, seconds: float | None, key: str | None = "k1", price: int = PRICE, targets: Targets = ()
+    ) -> Job:
         quote = Quote(price, "1", seconds)
-        new = NewJob(name, key, "https://a/v", Options(), None, {}, "req", (), quote=quote)
+        new = NewJob(name, key, "https://a/v", Options(), None, {}, "req", (), quote=quote, targets=targets)
         return self.jobs.add_job(new, start=True, actor="test")
 
     def limit(self, key: str, **limits: int | None) -> None:
@@ -77,6 +82,14 @@ class BillingHarness:
         assert job is not None
         output = replace(OUTPUT, seconds=seconds, source_seconds=source_seconds)
         return self.jobs.complete(name, attempt=job.attempt, output=output, engine=ENGINE, warnings=(), actor="worker")
+
+    def create_and_cancel_delivery(self, name: str, *, seconds: float) -> None:
+        """Run a job until its outputs are being sent, and cancel it then."""
+        self.create(name, seconds=seconds, targets=(OutputTarget("https://put.example/a", {}),))
+        self.begin(name)
+        self.complete(name, seconds=seconds)
+        assert self.job(name).status is Status.PROCESSING
+        assert self.fail(name)
 
     def fail(self, name: str) -> bool:
         return self.jobs.fail(name, attempt=None, error="Cancelled", error_code="cancelled", actor="test")
@@ -261,6 +274,21 @@ class TestAccounts:
         account = billing.accounts.account("studio")
         assert (account.balance, account.reserved, account.charged) == (7000, 1000, 2000)
 
+    def test_an_account_counts_every_charged_run_of_a_job(self, billing: BillingHarness) -> None:
+        billing.grant(10_000)
+        billing.create_and_cancel_delivery("a", seconds=10)
+        account = billing.accounts.account("studio")
+        assert (account.balance, account.reserved, account.charged) == (9000, 0, 1000)
+        billing.restart("a", seconds=20)
+        account = billing.accounts.account("studio")
+        assert (account.balance, account.reserved, account.charged) == (7000, 2000, 1000)
+        billing.begin("a")
+        billing.complete("a", seconds=15)
+        account = billing.accounts.account("studio")
+        assert (account.balance, account.reserved, account.charged) == (7500, 0, 2500)
+        [bucket] = CallStore(billing.database).job_usage("k1", since=datetime(1970, 1, 1, tzinfo=UTC))
+        assert (bucket.jobs, bucket.credits) == (1, 2500)
+
     def test_a_balance_never_becomes_negative(self, billing: BillingHarness) -> None:
         billing.grant(100)
         with pytest.raises(InvalidState, match="fewer credits"):
@@ -323,6 +351,23 @@ class TestBudgets:
         billing.create("b", seconds=6)
         billing.fail("b")
         billing.create("c", seconds=6)
+
+    def test_a_budget_counts_runs_that_were_charged_and_cancelled(self, billing: BillingHarness) -> None:
+        billing.create_and_cancel_delivery("a", seconds=6)
+        with pytest.raises(InsufficientCredits):
+            billing.create("b", seconds=5)
+        with pytest.raises(InsufficientCredits):
+            billing.restart("a", seconds=5)
+        billing.restart("a", seconds=2)
+        with pytest.raises(InsufficientCredits):
+            billing.create("b", seconds=3)
+        billing.create("b", seconds=2)
+
+    def test_a_budget_counts_no_run_of_an_earlier_month(self, billing: BillingHarness) -> None:
+        billing.create_and_cancel_delivery("a", seconds=6)
+        billing.clock.advance(days=32)
+        billing.restart("a", seconds=9)
+        billing.create("b", seconds=1)
 
     def test_a_budget_starts_again_each_month(self, billing: BillingHarness) -> None:
         billing.create("a", seconds=10)

@@ -27,11 +27,11 @@ from alphareel.service.billing.credits import (
     processed_seconds,
     settled,
 )
-from alphareel.service.jobs.models import Billing, Status
+from alphareel.service.jobs.models import Billing
 from alphareel.service.ports import Clock
 from alphareel.telemetry.logging import current_context
 
-_COUNTED = (Status.PENDING, Status.PROCESSING, Status.COMPLETED)  # failed jobs released their credits
+_OF_RUNS = ("reserve", "settle", "release")  # kinds of ledger entries
 
 
 class AccountStore:
@@ -113,13 +113,35 @@ def _ledger_sum(c: sa.Connection, client_id: str) -> int:
 
 def _account(c: sa.Connection, client_id: str) -> Account:
     balance = c.execute(sa.select(accounts.c.balance).where(accounts.c.client_id == client_id)).scalar_one_or_none()
-    total: Any = sa.func.coalesce(sa.func.sum(jobs.c.credits), 0)
-    credits_of_client = sa.select(total).join(keys, keys.c.id == jobs.c.key_id).where(keys.c.client_id == client_id)
-    sums = [
-        int(c.execute(credits_of_client.where(jobs.c.billing_status == state)).scalar_one())
-        for state in (Billing.RESERVED, Billing.CHARGED)
-    ]
-    return Account(client_id, balance, *sums)
+    sums = sa.select(_sum(reserved_credits()), _sum(charged_credits())).select_from(jobs)
+    of_client = sums.join(keys, keys.c.id == jobs.c.key_id).where(keys.c.client_id == client_id)
+    reserved, charged = c.execute(of_client).one()
+    return Account(client_id, balance, int(reserved), int(charged))
+
+
+def reserved_credits() -> sa.ColumnElement[int]:
+    """Hundredths that a row of ``jobs`` has reserved."""
+    return sa.case((jobs.c.billing_status == Billing.RESERVED, jobs.c.credits), else_=0)
+
+
+def charged_credits(*, since: datetime | None = None) -> sa.ColumnElement[int]:
+    """Hundredths that all runs of a row of ``jobs`` were charged; ``since``: those that began then or later.
+
+    The row has the credits of its newest run, the ledger those of all. A run can be charged and end as failed, because
+    it was cancelled while its outputs were sent.
+    """
+    other = ledger.alias("reservation")
+    began = (other.c.subject == ledger.c.subject, other.c.run == ledger.c.run, other.c.kind == "reserve")
+    runs = [ledger.c.subject == jobs.c.id, ledger.c.kind.in_(_OF_RUNS)]
+    if since is not None:
+        runs.append(sa.exists().where(*began, other.c.at >= since).correlate(ledger))
+    paid = sa.select(sa.func.coalesce(-sa.func.sum(ledger.c.amount), 0)).where(*runs).correlate(jobs).scalar_subquery()
+    newest = sa.case((jobs.c.billing_status == Billing.CHARGED, jobs.c.credits), else_=0)
+    return sa.case((jobs.c.run > 1, paid - reserved_credits()), else_=newest)
+
+
+def _sum(value: sa.ColumnElement[int]) -> Any:
+    return sa.func.coalesce(sa.func.sum(value), 0)
 
 
 def reserve(c: sa.Connection, row: sa.Row[Any], quote: Quote, *, now: datetime) -> sa.Row[Any]:
@@ -221,11 +243,9 @@ def _budget(c: sa.Connection, row: sa.Row[Any], *, now: datetime) -> _Budget:
     if not limit:
         return _Budget(0, 0)
     month = now.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    billed = (jobs.c.status.in_(_COUNTED), jobs.c.billing_status.in_((Billing.RESERVED, Billing.CHARGED)))
-    where = (jobs.c.key_id == row.key_id, jobs.c.queued_at >= month, *billed)
-    return _Budget(
-        limit, int(c.execute(sa.select(sa.func.coalesce(sa.func.sum(jobs.c.credits), 0)).where(*where)).scalar_one())
-    )
+    used = sa.select(_sum(reserved_credits() + charged_credits(since=month)))
+    of_month = used.where(jobs.c.key_id == row.key_id, jobs.c.queued_at >= month)
+    return _Budget(limit, int(c.execute(of_month).scalar_one()))
 
 
 _ACCOUNT_OF_KEY = (  # built once, because every job that is created runs it

@@ -9,9 +9,10 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql, sqlite
 
+from alphareel.db.billing import charged_credits
 from alphareel.db.database import Database
 from alphareel.db.tables import call_hours, calls, jobs, keys
-from alphareel.service.jobs.models import Billing, Kind, Status
+from alphareel.service.jobs.models import Kind, Status
 from alphareel.service.usage.service import ApiCall, CallEvent, KeyUsageBucket, UnstorableCall, UsageBucket
 
 _MAX_CALLS = 1_000_000
@@ -90,7 +91,7 @@ def _usage_query(c: sa.Connection, which: sa.ColumnElement[bool], *, since: date
             _count_where(jobs.c.kind == Kind.JOB).label("jobs"),
             _count_where((jobs.c.kind == Kind.JOB) & (jobs.c.status == Status.COMPLETED)).label("completed"),
             _count_where((jobs.c.kind == Kind.JOB) & (jobs.c.status == Status.FAILED)).label("failed"),
-            _sum_where(jobs.c.billing_status == Billing.CHARGED, jobs.c.credits).label("credits"),
+            sa.func.coalesce(sa.func.sum(charged_credits()), 0).label("credits"),
         )
         .select_from(jobs)
         .where(which, jobs.c.created_at >= since, jobs.c.test.is_(None))
