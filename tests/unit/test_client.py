@@ -347,6 +347,23 @@ def test_upload_streams_the_file_and_counts(tmp_path):
     assert seen[-1] == (len(CONTENT) * 30, len(CONTENT) * 30)
 
 
+@pytest.mark.parametrize(
+    ("name", "guess", "declared"),
+    [
+        ("clip.mp4", "video/mp4", b"video/mp4"),
+        ("clip.ts", "text/vnd.trolltech.linguist", b"application/octet-stream"),
+        ("clip.3gp", "audio/3gpp", b"application/octet-stream"),
+        ("clip", None, b"application/octet-stream"),
+    ],
+)
+def test_upload_declares_no_type_that_is_not_of_a_video(tmp_path, monkeypatch, name, guess, declared):
+    monkeypatch.setattr("mimetypes.guess_type", lambda _: (guess, None))
+    (tmp_path / name).write_bytes(CONTENT)
+    script = Script(answer(body={"success": True, "video_url": "u"}))
+    client_of(script).upload(tmp_path / name)
+    assert b"Content-Type: " + declared + b"\r\n" in script.requests[0].content
+
+
 def test_upload_that_is_repeated_begins_at_the_beginning(tmp_path):
     source = tmp_path / "clip.mp4"
     source.write_bytes(CONTENT)

@@ -111,7 +111,7 @@ class Client(HttpClient):
             if resumable:
                 raise ValueError("resumable and multipart are two ways to send a file: choose one")
             return send_multipart(self._session, source, retries=self._retries, on_progress=on_progress)
-        kind = mimetypes.guess_type(source.name)[0] or "application/octet-stream"
+        kind = _declared_type(source.name)
         if resumable or (resumable is None and source.stat().st_size >= RESUMABLE_BYTES):
             try:
                 return send_resumable(
@@ -336,6 +336,12 @@ class Client(HttpClient):
         return fetch(
             self._session.http, lambda: self.get_job(job_id), path, overwrite=overwrite, on_progress=on_progress
         )
+
+
+def _declared_type(name: str) -> str:
+    """The type by the suffix, if it is one of videos or images: for many a video, lists of systems name another."""
+    kind = mimetypes.guess_type(name)[0] or ""
+    return kind if kind.startswith(("video/", "image/")) else "application/octet-stream"
 
 
 class _CountingReader:

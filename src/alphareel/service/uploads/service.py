@@ -40,8 +40,18 @@ if TYPE_CHECKING:
     from alphareel.db.storage_quotas import StorageUsage
     from alphareel.db.uploads import UploadStore
 
-_NEUTRAL_TYPES = ("", "application/octet-stream", "binary/octet-stream", "application/x-www-form-urlencoded")
-_MEDIA_TYPES = ("video/", "image/", "application/mp4", "application/x-matroska", "application/vnd.rn-realmedia")
+_VAGUE_TYPES = {  # of any file
+    *("application/octet-stream", "binary/octet-stream", "application/x-www-form-urlencoded", "*/*"),
+    *("application/binary", "application/x-binary", "application/unknown", "application/x-unknown"),
+    *("application/download", "application/x-download", "application/force-download"),
+}
+_CONTAINER_TYPES = {  # what systems declare for videos, by their suffix
+    *("application/mp4", "application/x-matroska", "application/vnd.rn-realmedia", "application/x-troff-msvideo"),
+    *("application/mxf", "application/ogg", "application/vnd.ms-asf"),
+    *("audio/3gpp", "audio/3gpp2", "audio/mp4", "audio/ogg", "audio/webm", "audio/x-matroska"),
+    *("text/vnd.trolltech.linguist", "model/vnd.mts"),  # .ts and .mts
+}
+_MEDIA_TYPES = ("video/", "image/")
 _MAX_NAME_LENGTH = 255
 _WRITEBACK_BYTES = 8 * 1024 * 1024  # written between two requests to the disk
 MAX_WRITE_TIME = timedelta(hours=1)
@@ -425,9 +435,14 @@ class IdempotentUpload:
 
 
 def check_declared_type(declared_type: str | None) -> str:
-    """The type without parameters. Raises InvalidFileType when it is neither vague nor that of a video or an image."""
+    """The type without parameters; empty if it has not the form of one.
+
+    Raises InvalidFileType for a specific type that no video or image has.
+    """
     declared = (declared_type or "").partition(";")[0].strip().lower()
-    if declared not in _NEUTRAL_TYPES and not declared.startswith(_MEDIA_TYPES):
+    if "/" not in declared:  # such as "undefined", or the word "video"
+        return ""
+    if declared not in _VAGUE_TYPES | _CONTAINER_TYPES and not declared.startswith(_MEDIA_TYPES):
         raise InvalidFileType(
             f"Invalid file type {declared[:60]!r}.", hint="Send a video (mp4, mov, webm, avi) or an image."
         )
