@@ -60,6 +60,29 @@ def test_a_correction_says_why_its_file_was_encoded_as_a_whole(client, finish_jo
     assert [str(fields).count(job_id) > 0 and REASON in str(fields) for fields in said] == ([True] if whole else [])
 
 
+def test_files_of_exports_say_of_which_revision_they_are_and_current_ones_come_first(
+    client, finish_job, finish_correction
+):
+    job_id = client.post("/v1/jobs", json={"video_url": "https://example.com/a.mp4"}).json()["id"]
+    finish_job(job_id, matte=True)
+
+    def export(quality):
+        made = client.post(f"/v1/jobs/{job_id}/exports", json={"format": "webm", "quality": quality}).json()
+        finish_job(made["id"])
+
+    def outputs():
+        return [
+            (each["name"], each["quality"], each["revision"]) for each in client.get(f"/v1/jobs/{job_id}").json()["outputs"]
+        ]
+
+    export("master")
+    assert outputs() == [("webm", "balanced", 1), ("webm-2", "master", 1)]
+    finish_correction(client.post(f"/v1/jobs/{job_id}/corrections", json=CLICK).json()["id"], None)
+    assert outputs() == [("webm", "balanced", 2), ("webm-2", "master", 1)]
+    export("web")
+    assert outputs() == [("webm", "balanced", 2), ("webm-2", "web", 2), ("webm-3", "master", 1)]
+
+
 def test_a_subject_that_the_clip_does_not_have_is_refused_once_its_subjects_are_known(client, harness, finish_job):
     job_id = client.post("/v1/jobs", json={"video_url": "https://example.com/a.mp4"}).json()["id"]
     path = f"/v1/jobs/{job_id}/corrections"

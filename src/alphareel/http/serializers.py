@@ -1,5 +1,6 @@
 """Jobs, uploads and audit log entries as the API presents them."""
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from alphareel.domain import options
@@ -10,6 +11,7 @@ from alphareel.http.schemas import tus as tus_schemas
 from alphareel.http.schemas.uploads import Upload as UploadSchema
 from alphareel.service.corrections.service import correction_of, row_number, undone_number
 from alphareel.service.exports.layers import Layer
+from alphareel.service.exports.service import is_current, revision_of
 from alphareel.service.files import signed_urls
 from alphareel.service.files.signed_urls import Link, UrlSigner
 from alphareel.service.jobs.models import Billing, Job, JobEvent, Output, Status
@@ -98,23 +100,28 @@ class JobSerializer:
         )
 
     def outputs(self, job: Job) -> list[schemas.NamedOutput]:
-        """All files of a job: the outputs of its run, then those of its exports."""
-        files: dict[str, tuple[Output, options.Options]] = {}
-        outputs_and_options = list(zip(job.outputs, job.requested, strict=False))
-        outputs_and_options += [(export.output, export.options) for export in job.exports if export.output is not None]
-        for output, requested in outputs_and_options:
-            number, name = 1, output.format
-            while name in files:
-                number, name = number + 1, f"{output.format}-{number + 1}"
-            files[name] = (output, requested)
-        return [self._named_output(job, name, *file) for name, file in files.items()]
+        """All files of a job: the outputs of its run, then those of its exports, those of its current revision first."""
+        files = [(output, requested, job.revision) for output, requested in zip(job.outputs, job.requested, strict=False)]
+        for export in sorted(job.exports, key=lambda export: not is_current(export, job)):
+            if export.output is not None:
+                files.append((export.output, export.options, revision_of(export)))
+        names = Counter[str]()
+        outputs = []
+        for output, requested, revision in files:
+            names[output.format] += 1
+            name = output.format if names[output.format] == 1 else f"{output.format}-{names[output.format]}"
+            outputs.append(self._named_output(job, name, output, requested, revision=revision))
+        return outputs
 
-    def _named_output(self, job: Job, name: str, output: Output, requested: options.Options) -> schemas.NamedOutput:
+    def _named_output(
+        self, job: Job, name: str, output: Output, requested: options.Options, *, revision: int
+    ) -> schemas.NamedOutput:
         is_first = output is job.output
         link = self._signer.output_link(job) if is_first else self._signer.named_link(job, output.blob, name)
         return schemas.NamedOutput(
             name=name,
             url=self.absolute(link) if link else None,
+            revision=revision,
             bytes=output.bytes,
             quality=requested.quality,
             background=_background(requested.background),
@@ -132,7 +139,7 @@ class JobSerializer:
             job_id=export.parent_id or export.id,
             status=self.status(export.status),
             progress=100.0 if export.status is Status.COMPLETED else min(99.9, max(0.0, round(export.progress, 1))),
-            revision=(export.task or {}).get("revision", 1),
+            revision=revision_of(export),
             keep=list(export.options.keep),
             drop=list(export.options.drop),
             **_requested_output(export.options, export.targets[0] if export.targets else None).model_dump(),

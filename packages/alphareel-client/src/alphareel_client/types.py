@@ -68,11 +68,15 @@ class OutputDelivery(TypedDict):
 
 
 class NamedOutput(TypedDict):
-    """One of a job's files; ``url`` is None once they expired."""
+    """One of a job's files; ``url`` is None once they expired.
+
+    ``revision``: of the job, when the file was made. That of an export stays behind when the job is corrected.
+    """
 
     name: str
     format: str
     url: str | None
+    revision: int
     bytes: int
     sha256: str
     frames: int

@@ -93,6 +93,9 @@ class NamedOutput(Schema):
     name: str = Field(description="The format; with a number where the job has several files of it.")
     format: str
     url: str | None = Field(description="Signed and temporary; null once the files expired.")
+    revision: int = Field(
+        description="Of the job, when the file was made: that of an export stays behind when the job is corrected."
+    )
     bytes: int
     sha256: str
     frames: int

@@ -118,7 +118,8 @@ function Outputs({ job, onMade }) {
   const [making, setMaking] = useState(null);
   const [error, setError] = useState(null);
   const others = (job.outputs ?? []).slice(1);
-  const offered = FORMATS.filter(([name]) => !(job.outputs ?? []).some((output) => output.format === name && !OPAQUE.has(name)));
+  const isCurrent = (output) => output.revision === job.revision;
+  const offered = FORMATS.filter(([name]) => !(job.outputs ?? []).some((output) => output.format === name && isCurrent(output) && !OPAQUE.has(name)));
   const make = async (event) => {
     event.preventDefault();
     setError(null);
@@ -138,7 +139,7 @@ function Outputs({ job, onMade }) {
   };
   return html`<div class="card"><h2>More formats</h2><p class="hint">Made of the matte that was kept with this job: no network runs, so it takes as long as the encoder.</p>
     <${Failure} error=${error} />
-    ${others.map((output) => html`<div class="row" key=${output.name} style=${{ marginBottom: "8px" }}><span class="grow">${output.name} <span class="hint">${bytes(output.bytes)}, ${output.frames} frames${output.has_alpha ? ", transparent" : ""}</span></span><a class="button small" href=${local(output.url)} download>Download</a></div>`)}
+    ${others.map((output) => html`<div class="row" key=${output.name} style=${{ marginBottom: "8px" }}><span class="grow">${output.name} <span class="hint">${bytes(output.bytes)}, ${output.frames} frames${output.has_alpha ? ", transparent" : ""}${isCurrent(output) ? "" : ", before the last correction"}</span></span><a class="button small" href=${local(output.url)} download>Download</a></div>`)}
     ${making ? html`<div aria-live="polite"><p>Making ${making.format}…</p><progress aria-label=${`Making ${making.format}`}></progress></div>`
       : html`<form class="row bottom" onSubmit=${make}><div class="grow"><label for="more">Format</label><select id="more" required value=${format} onChange=${(event) => setFormat(event.target.value)}><option value="">Choose…</option>${offered.map(([name, title]) => html`<option value=${name}>${title}</option>`)}</select></div>
         ${OPAQUE.has(format) && html`<div><label for="over">Over</label><input id="over" type="color" value=${background} onInput=${(event) => setBackground(event.target.value)} /></div>`}

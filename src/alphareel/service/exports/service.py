@@ -180,4 +180,9 @@ class ExportService:
 
 def is_current(export: Job, job: Job) -> bool:
     """Whether the export was made of the job's current revision, or is being made of it."""
-    return (export.task or {}).get("revision") == job.revision
+    return revision_of(export) == job.revision
+
+
+def revision_of(export: Job) -> int:
+    """The revision of its job that an export is made of."""
+    return int((export.task or {}).get("revision", 1))
