@@ -223,6 +223,20 @@ def test_bodies_that_nest_too_deep_are_refused_however_deep(client, levels):
     assert response.json()["error"]["message"] == "The body nests deeper than 32 levels."
 
 
+def test_a_number_of_too_many_digits_is_refused_in_plain_words(client):
+    response = client.post("/v1/jobs", content='{"video_url": "https://a.example/v", "grow": ' + "9" * 5000 + "}")
+    assert response.status_code == 400
+    assert response.json()["error"]["message"] == "The body is not valid JSON: a number has 5000 digits."
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32-le"])
+def test_null_characters_are_refused_in_every_encoding(client, encoding):
+    body = '{"video_url": "https://a.example/v", "unknown": "\\u0000"}'.encode(encoding)
+    response = client.post("/v1/jobs", content=body)
+    assert response.status_code == 400
+    assert response.json()["error"]["details"][0]["field"] == "unknown"
+
+
 @pytest.mark.parametrize("path", ["/v1/jobs", "/v1/models", "/v1/usage/summary", "/openapi.json", "/api/pricing"])
 def test_head_is_answered_wherever_get_is_with_the_same_headers_and_no_body(client, path):
     got, head = client.get(path), client.head(path)

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import http.client
+import re
 import threading
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
@@ -80,7 +81,9 @@ def test_a_file_in_pieces_becomes_an_ordinary_upload(client, harness):
     assert (head.status_code, head.headers["cache-control"]) == (200, "no-store")
     assert (head.headers["upload-offset"], head.headers["upload-length"]) == ("100", str(len(FILE)))
     assert head.headers["upload-metadata"] == NAMED
-    assert client.get(path).json()["status"] == "receiving"
+    receiving = client.get(path).json()
+    assert receiving["status"] == "receiving"
+    assert re.fullmatch(r"[0-9-]{10}T[0-9:]{8}\.[0-9]{3}Z", receiving["expires_at"])
 
     last = append(client, path, FILE[100:], 100)
     assert (last.status_code, last.headers["upload-offset"]) == (204, str(len(FILE)))

@@ -186,11 +186,11 @@ def test_a_mask_replaces_the_alpha_of_its_frame_exactly_and_the_matte_stays_else
     [
         ({"time": 99, "points": [{"x": 1, "y": 1}]}, "ends at"),
         ({"frame": 500, "points": [{"x": 1, "y": 1}]}, "ends at"),
-        ({"time": 0, "points": [{"x": 5000, "y": 1}]}, "outside the video"),
+        ({"time": 0, "points": [{"x": 5000, "y": 1}]}, r"points\.0: is outside the video"),
         ({"time": 0}, "points: is required"),
         ({"points": [{"x": 1, "y": 1}]}, "time: is required"),
         ({"time": 0, "box": [1, 2, 3]}, "box"),
-        ({"time": 0, "points": [{"x": 1, "y": 1, "label": "maybe"}]}, "label"),
+        ({"time": 0, "points": [{"x": 1, "y": 1, "label": "maybe"}]}, r"points\.0\.label"),
     ],
 )
 def test_a_bad_correction_is_refused_and_writes_nothing(kept, tmp_path, change, message):

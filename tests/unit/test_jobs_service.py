@@ -125,9 +125,11 @@ class TestCreating:
         assert job.options.background == Background("blur", radius=9.0)
 
     def test_takes_metadata_up_to_a_size(self, harness: ServiceHarness, caller: Principal) -> None:
-        assert harness.services.jobs.create(caller, {**VIDEO, "metadata": {"a": "x" * 16000}}).metadata == {
-            "a": "x" * 16000
-        }
+        for text in ("x" * 16000, "ü" * 8000, "🎬" * 4000):  # 16,000 bytes each
+            metadata = {"a": text}
+            assert harness.services.jobs.create(caller, {**VIDEO, "metadata": metadata}).metadata == metadata
+        with pytest.raises(errors.InvalidRequest, match="it has 17009"):
+            harness.services.jobs.create(caller, {**VIDEO, "metadata": {"a": "é" * 8500}})
         for bad in ({"a": "x" * 17000}, {"a": float("nan")}, {"a": "\0"}, "text"):
             with pytest.raises(errors.InvalidRequest):
                 harness.services.jobs.create(caller, {**VIDEO, "metadata": bad})

@@ -87,10 +87,10 @@ def _points(value: Any) -> tuple[Point, ...]:
         raise InvalidRequest(f"must be a list of at most {MAX_POINTS} objects with x, y and label.")
     points = []
     for index, each in enumerate(value):
-        fields = Fields(mapping(each), f"points[{index}].")
+        fields = Fields(mapping(each), f"points.{index}.")
         for name in ("x", "y"):
             if not fields.has(name):
-                fields.problems.append(FieldProblem(f"points[{index}].{name}", "is required."))
+                fields.problems.append(FieldProblem(f"points.{index}.{name}", "is required."))
         x, y = (fields.read(name, COORDINATE, 0.0) for name in ("x", "y"))
         label: Label = fields.read("label", LABEL, "keep")
         fields.check()

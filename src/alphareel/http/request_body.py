@@ -91,7 +91,8 @@ async def _read(request: Request, settings: HttpSettings) -> bytes:
 
 def _parse(raw: bytes) -> Any:
     try:
-        value = json.loads(raw, parse_constant=_refuse_constant)
+        text = raw.decode(json.detect_encoding(raw), "surrogatepass")
+        value = json.loads(text, parse_constant=_refuse_constant, parse_int=_whole_number)
         json.dumps(value, ensure_ascii=False).encode()  # refuses lone surrogates, which the parser accepts
     except RecursionError:
         raise _too_deep() from None
@@ -99,7 +100,7 @@ def _parse(raw: bytes) -> Any:
         raise InvalidRequest(f"The body is not valid JSON: {_reason(error)}.") from None
     if _is_deeper(value, MAX_JSON_DEPTH):
         raise _too_deep()
-    if b"u0000" in raw and isinstance(value, dict) and _has_nul(value):
+    if "u0000" in text and isinstance(value, dict) and _has_nul(value):
         names = [name.replace("\0", "") for name, child in value.items() if "\0" in name or _has_nul(child)]
         details = [FieldProblem(name, "must not contain null characters (\\u0000).") for name in names]
         raise InvalidRequest(f"{names[0]}: {details[0].message}", details=details)
@@ -108,6 +109,13 @@ def _parse(raw: bytes) -> Any:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")
+
+
+def _whole_number(digits: str) -> int:
+    try:
+        return int(digits)
+    except ValueError:
+        raise ValueError(f"a number has {len(digits)} digits") from None
 
 
 def _reason(error: Exception) -> str:

@@ -198,7 +198,7 @@ def _check_inside(correction: Correction, size: tuple[int, int]) -> None:
     width, height = size
     for index, point in enumerate(correction.points):
         if point.x >= width or point.y >= height:
-            raise _refused(f"points[{index}]", f"is outside the video of {width}x{height} pixels.")
+            raise _refused(f"points.{index}", f"is outside the video of {width}x{height} pixels.")
     if correction.box is not None and (correction.box[0] >= width or correction.box[1] >= height):
         raise _refused("box", f"is outside the video of {width}x{height} pixels.")
 

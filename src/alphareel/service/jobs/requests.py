@@ -74,13 +74,14 @@ def _metadata(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidRequest("must be an object.")
     try:
-        encoded = json.dumps(value, allow_nan=False)
+        encoded = json.dumps(value, allow_nan=False, ensure_ascii=False)
     except (ValueError, TypeError, RecursionError):
         raise InvalidRequest("must be plain JSON.") from None
     if "\\u0000" in encoded.replace("\\\\", ""):  # \\\\ is an escaped backslash
         raise InvalidRequest("must not contain null characters.")
-    if len(encoded) > MAX_METADATA_BYTES:
-        raise InvalidRequest(f"must have at most {MAX_METADATA_BYTES} bytes as JSON; it has {len(encoded)}.")
+    size = len(encoded.encode(errors="surrogatepass"))
+    if size > MAX_METADATA_BYTES:
+        raise InvalidRequest(f"must have at most {MAX_METADATA_BYTES} bytes as JSON; it has {size}.")
     return value
 
 
