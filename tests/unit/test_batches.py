@@ -34,6 +34,8 @@ def test_items_take_the_fields_of_the_batch(harness: ServiceHarness, caller: Pri
         ({"items": [{"video_url": URL}, "x"]}, "items.1"),
         ({"items": [{"video_url": URL}, {"model": "light"}]}, "items.1.video_url"),
         ({"video_urls": [URL, "ftp://a/b"]}, "items.1.video_url"),
+        ({"video_urls": [URL], "auto_start": False}, "items.0.auto_start"),
+        ({"items": [{"video_url": URL}, {"video_url": URL, "auto_start": False}]}, "items.1.auto_start"),
     ],
 )
 def test_a_bad_item_is_named_and_no_job_exists(

@@ -52,7 +52,7 @@ class BatchService:
             self.idempotency.lookup(once)
         items = _items(body)
         _check_shared_targets(body, len(items))
-        shared = {name: value for name, value in body.items() if name not in ("items", "video_urls", "auto_start")}
+        shared = {name: value for name, value in body.items() if name not in ("items", "video_urls")}
         batch_id = "batch_" + secrets.token_hex(20)
         new = [
             self._prepare(principal, {**shared, **item}, number=number, batch_id=batch_id)
@@ -77,7 +77,9 @@ class BatchService:
 
     def _prepare(self, principal: Principal, body: Mapping[str, Any], *, number: int, batch_id: str) -> NewJob:
         try:
-            job, _ = self.jobs.prepare(principal, body, auto_start=True)
+            job, start = self.jobs.prepare(principal, body)
+            if not start:
+                raise _bad("auto_start", "must be true: a batch has no drafts. Create them one by one.")
         except InvalidRequest as error:
             prefix = f"items.{number}"
             details = [FieldProblem(f"{prefix}.{each.field}".rstrip("."), each.message) for each in error.details]
