@@ -93,6 +93,9 @@ def test_a_deleted_key_is_gone_for_good_and_its_jobs_stay_with_its_client(admin,
     assert status_with(admin, secret) == 401
     assert fingerprint not in admin.get("/v1/admin/keys").text
     assert harness.jobs.job(job) is not None
+    listed_jobs = admin.get("/v1/admin/jobs", params={"client_id": "studio-7"}).json()["items"]
+    for shown in (admin.get(f"/v1/admin/jobs/{job}").json(), next(each for each in listed_jobs if each["id"] == job)):
+        assert (shown["client_id"], shown["key_fingerprint"]) == ("studio-7", fingerprint)
     assert admin.get("/v1/admin/events").json()["items"][0]["action"] == "keys.delete"
     body = {"key_fingerprint": fingerprint}
     for verb in ("enable", "rotate", "disable", "delete"):

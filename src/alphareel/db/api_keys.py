@@ -1,6 +1,6 @@
 """API keys without their secrets, and the audit log of operators' changes to them."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -64,6 +64,12 @@ class ApiKeyStore:
         living = sa.select(keys).where(keys.c.deleted_at.is_(None)).order_by(keys.c.created_at, keys.c.id)
         with self._database.read() as c:
             return tuple(map(mapping.api_key_from_row, c.execute(living)))
+
+    def keys_by_id(self, key_ids: Collection[str]) -> dict[str, ApiKey]:
+        """The keys with these IDs, deleted ones included."""
+        named = sa.select(keys).where(keys.c.id.in_(list(key_ids)))
+        with self._database.read() as c:
+            return {row.id: mapping.api_key_from_row(row) for row in c.execute(named)}
 
     def has_keys(self) -> bool:
         """Whether there was ever a key."""

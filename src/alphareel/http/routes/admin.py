@@ -170,7 +170,7 @@ def list_all_jobs(
 ) -> schemas.OperatorJobList:
     """Jobs of all keys, newest first, without what callers sent and without links to files."""
     page = services.jobs.list_of_all_keys(client_id=client_id, status=status, limit=limit, offset=offset)
-    owners = {key.id: key for key in services.admin.list_keys()}
+    owners = services.admin.owners(page.items)
     items = [schemas.OperatorJob.of(job, owners.get(job.key_id or "")) for job in page.items]
     return schemas.OperatorJobList(
         items=items, total=page.total, limit=limit, offset=offset, has_more=offset + len(items) < page.total
@@ -182,10 +182,9 @@ def inspect_job(job_id: str, operator: Admin, services: ServicesOf) -> schemas.O
     """One job of any key: every transition and every webhook delivery."""
     principal = _as_principal(operator)
     job = services.jobs.get(principal, job_id)
-    owner = next((key for key in services.admin.list_keys() if key.id == job.key_id), None)
     return schemas.OperatorJobDetail.of(
         job,
-        owner,
+        services.admin.owners([job]).get(job.key_id or ""),
         history=[Transition.model_validate(event) for event in services.jobs.events(principal, job_id)],
         webhooks=[Webhook(**webhook_fields(webhook)) for webhook in services.webhooks.list(principal, job_id)],
     )

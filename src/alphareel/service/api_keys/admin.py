@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from alphareel.domain.errors import FieldProblem, InvalidRequest, InvalidState, 
 from alphareel.service.api_keys.models import AdminEvent, ApiKey, AuditContext
 from alphareel.service.api_keys.service import FROM_SETTINGS, NewKey, digest, fingerprint, make_secret
 from alphareel.service.billing.credits import MAX_CREDITS, Account, LedgerEntry
+from alphareel.service.jobs.models import Job
 from alphareel.service.ports import Clock
 
 if TYPE_CHECKING:
@@ -69,6 +70,10 @@ class AdminService:
     def list_keys(self) -> tuple[ApiKey, ...]:
         """Every key, oldest first."""
         return self._store.keys()
+
+    def owners(self, jobs: Iterable[Job]) -> dict[str, ApiKey]:
+        """The keys of these jobs by their IDs, deleted ones included."""
+        return self._store.keys_by_id({job.key_id for job in jobs if job.key_id is not None})
 
     def find_key(self, key_fingerprint: str) -> ApiKey:
         """Raises NotFound."""
