@@ -72,7 +72,8 @@ def test_files_of_exports_say_of_which_revision_they_are_and_current_ones_come_f
 
     def outputs():
         return [
-            (each["name"], each["quality"], each["revision"]) for each in client.get(f"/v1/jobs/{job_id}").json()["outputs"]
+            (each["name"], each["quality"], each["revision"])
+            for each in client.get(f"/v1/jobs/{job_id}").json()["outputs"]
         ]
 
     export("master")

@@ -12,6 +12,14 @@ from alphareel.testing.fakes import TINY_MP4, TINY_PNG
 from alphareel_client import Client
 
 VIDEO = {"video_url": "https://a.example/v.mp4"}
+SECRETS = {
+    "video_url": "https://a.example/secret.mp4",
+    "text_prompt": "secret",
+    "webhook_url": "https://hook.example/secret",
+    "metadata": {"name": "secret"},
+    "background": {"type": "image", "image_url": "https://a.example/secret.png"},
+    "outputs": [{"format": "webm", "output_target": {"url": "https://put.example/secret"}}],
+}
 
 
 def idempotency_key(name):
@@ -151,20 +159,11 @@ class TestRepeatedUploads:
 class TestReplaysOfDeletedJobs:
     """A replay says nothing that a caller deleted, and is still what the OpenAPI document promises."""
 
-    SECRETS = {
-        "video_url": "https://a.example/secret.mp4",
-        "text_prompt": "secret",
-        "webhook_url": "https://hook.example/secret",
-        "metadata": {"name": "secret"},
-        "background": {"type": "image", "image_url": "https://a.example/secret.png"},
-        "outputs": [{"format": "webm", "output_target": {"url": "https://put.example/secret"}}],
-    }
-
     def test_a_job_keeps_all_fields_and_none_of_what_the_caller_wrote(self, client):
-        first = client.post("/v1/jobs", json=self.SECRETS, headers=idempotency_key("n1")).json()
+        first = client.post("/v1/jobs", json=SECRETS, headers=idempotency_key("n1")).json()
         assert "secret" in str(first)
         client.delete(f"/v1/jobs/{first['id']}")
-        again = client.post("/v1/jobs", json=self.SECRETS, headers=idempotency_key("n1"))
+        again = client.post("/v1/jobs", json=SECRETS, headers=idempotency_key("n1"))
         assert again.headers["Idempotency-Replayed"] == "true"
         shown = AcceptedJob.model_validate(again.json())
         assert (shown.id, shown.message) == (first["id"], "Job deleted")
@@ -172,7 +171,7 @@ class TestReplaysOfDeletedJobs:
         assert client.get(f"/v1/jobs/{first['id']}").status_code == 404
 
     def test_a_batch_stays_the_batch_with_its_other_jobs(self, client):
-        body = {"items": [self.SECRETS, VIDEO]}
+        body = {"items": [SECRETS, VIDEO]}
         first = client.post("/v1/batches", json=body, headers=idempotency_key("n1")).json()
         client.delete(f"/v1/jobs/{first['jobs'][0]['id']}")
         again = client.post("/v1/batches", json=body, headers=idempotency_key("n1"))
@@ -200,7 +199,7 @@ class TestReplaysOfDeletedJobs:
         sibling = make_client(
             secret=harness.services.admin.create_key(Operator("test"), client_id=own.client_id).secret
         )
-        draft = client.post("/v1/jobs", json={**self.SECRETS, "auto_start": False}).json()["id"]
+        draft = client.post("/v1/jobs", json={**SECRETS, "auto_start": False}).json()["id"]
         assert "secret" in sibling.post(f"/v1/jobs/{draft}/start", headers=idempotency_key("s1")).text
         client.delete(f"/v1/jobs/{draft}")
         again = sibling.post(f"/v1/jobs/{draft}/start", headers=idempotency_key("s1"))

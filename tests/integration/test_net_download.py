@@ -208,6 +208,12 @@ def test_a_relative_redirect_is_followed(base: str, tmp_path: Path) -> None:
     assert FRIENDLY.fetch(f"{base}/redirect?to=/a.mp4", tmp_path / "in", max_bytes=10**6).bytes == len(BODY)
 
 
+def test_a_redirect_to_nowhere_is_not_followed(base: str, server: ThreadingHTTPServer, tmp_path: Path) -> None:
+    with pytest.raises(FetchFailed, match="answered with status 302"):
+        FRIENDLY.fetch(f"{base}/status/302", tmp_path / "in", max_bytes=10**6)
+    assert len(asked(server)) == 1
+
+
 def test_redirects_end(base: str, server: ThreadingHTTPServer, tmp_path: Path) -> None:
     with pytest.raises(FetchRefused, match="redirects"):
         FRIENDLY.fetch(f"{base}/loop", tmp_path / "in", max_bytes=10**6)

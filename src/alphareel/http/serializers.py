@@ -100,11 +100,10 @@ class JobSerializer:
         )
 
     def outputs(self, job: Job) -> list[schemas.NamedOutput]:
-        """All files of a job: the outputs of its run, then those of its exports, those of its current revision first."""
-        files = [(output, requested, job.revision) for output, requested in zip(job.outputs, job.requested, strict=False)]
-        for export in sorted(job.exports, key=lambda export: not is_current(export, job)):
-            if export.output is not None:
-                files.append((export.output, export.options, revision_of(export)))
+        """All files of a job: the outputs of its run, then those of its exports, the current revision first."""
+        exports = sorted(job.exports, key=lambda export: not is_current(export, job))
+        files = [(made, asked, job.revision) for made, asked in zip(job.outputs, job.requested, strict=False)]
+        files += [(each.output, each.options, revision_of(each)) for each in exports if each.output is not None]
         names = Counter[str]()
         outputs = []
         for output, requested, revision in files:

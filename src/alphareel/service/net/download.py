@@ -58,9 +58,10 @@ class GuardedFetcher:
         for _ in range(self.settings.max_redirects + 1):
             check_form(url)
             with pool.stream("GET", str(url), headers=_headers(url), extensions=self._timeouts()) as response:
-                if response.status not in _REDIRECTS:
+                location = _header(response, b"location")
+                if response.status not in _REDIRECTS or not location:
                     return _save(response, url, target, max_bytes)
-                url = url.join(_header(response, b"location"))
+                url = url.join(location)
         raise FetchRefused(f"The address redirects more than {self.settings.max_redirects} times.")
 
     def _timeouts(self) -> dict[str, dict[str, float]]:
