@@ -17,15 +17,16 @@ RENEWED = timedelta(seconds=10)  # how often a server renews the leases of its u
 LONGEST = 255
 
 # Fields of stored responses that repeat what a caller wrote or link to files, and what they become.
-_NO_BACKGROUND = {"type": "transparent", "color": None, "image_url": None, "radius": None, "video_url": None}
+_LISTS = ("outputs", "requested_outputs", "warnings", "keep", "drop", "points", "moments")
+_TEXTS = ("text_prompt", "composition", "key_color", "webhook_url", "output_target_url", "mask_url", "box", "error")
+_FILES = ("output_url", "expires_at", "preview_url", "sheet_url", "output", "matte", "delivery")
 _DELETED: Mapping[str, Any] = {
     "message": "Job deleted",
     "video_url": "",
-    "background": _NO_BACKGROUND,
+    "background": {"type": "transparent", "color": None, "image_url": None, "radius": None, "video_url": None},
     "metadata": {},
-    **dict.fromkeys(("outputs", "requested_outputs", "warnings", "keep", "drop", "points", "moments"), []),
-    **dict.fromkeys(("text_prompt", "composition", "key_color", "webhook_url", "output_target_url", "mask_url", "box")),
-    **dict.fromkeys(("output_url", "expires_at", "preview_url", "sheet_url", "output", "matte", "delivery", "error")),
+    **{name: [] for name in _LISTS},
+    **dict.fromkeys((*_TEXTS, *_FILES)),
 }
 
 
