@@ -246,6 +246,13 @@ def test_a_page_asks_once_for_a_file_that_cannot_be_made(
     )
 
 
+def test_an_export_is_no_page_of_its_own(harness: ServiceHarness, caller: Principal, tmp_path: Path) -> None:
+    job = finish(harness, submit(harness, caller), tmp_path)
+    export = finish(harness, harness.services.exports.create(caller, job.id, {"format": "mov"}), tmp_path)
+    with pytest.raises(errors.InvalidState, match="Use the job"):
+        harness.services.embeds.embed(caller, export.id)
+
+
 def test_the_exports_of_a_job_are_limited(
     harness: ServiceHarness, caller: Principal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,7 +25,10 @@ _TYPES = {
 
 
 @router.get(
-    "/jobs/{job_id}/embed", responses=errors(s400="The job is not completed", s404="No such job, or another key's")
+    "/jobs/{job_id}/embed",
+    responses=errors(
+        s400="The job is not completed", s404="No such job, or another key's", s409="An export, or a proof"
+    ),
 )
 def get_embed(job_id: str, principal: KeyPrincipal, services: ServicesOf, serializers: SerializersOf) -> schemas.Embed:
     """The files that show a job with its transparency in every browser, and the HTML for them.

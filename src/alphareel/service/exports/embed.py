@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from alphareel.domain.errors import AlphareelError
 from alphareel.domain.options import Options
 from alphareel.media.format import format_named
-from alphareel.service.corrections.revisions import check_matte
+from alphareel.service.corrections.revisions import check_job, check_matte
 from alphareel.service.exports.service import ExportService, is_current
 from alphareel.service.jobs.models import Job, Output, Status
 from alphareel.service.principal import Principal
@@ -41,9 +41,10 @@ class EmbedService:
     def embed(self, principal: Principal, job_id: str) -> Embed:
         """The files of a completed job; what is missing is exported once, unless exports cost something.
 
-        Raises NotFound, JobNotCompleted.
+        Raises NotFound, JobNotCompleted, InvalidState for what belongs to a job, such as an export.
         """
         job = self.exports.jobs.completed(principal, job_id)
+        check_job(job)
         files = {output.format: output for output, options in _files(job) if _shows_all(options, job)}
         formats = [WEBM, *_for_safari(), POSTER]
         missing = [self._missing(principal, job, name) for name in formats if name not in files]
