@@ -246,6 +246,18 @@ def test_a_page_asks_once_for_a_file_that_cannot_be_made(
     )
 
 
+def test_nothing_is_made_of_files_that_are_due_to_be_removed(
+    harness: ServiceHarness, caller: Principal, tmp_path: Path
+) -> None:
+    job = finish(harness, submit(harness, caller, retention_seconds=60), tmp_path)
+    harness.clock.advance(seconds=60)  # the next sweep removes them
+    with pytest.raises(errors.NotFound):
+        harness.services.exports.create(caller, job.id, {"format": "mov"})
+    with pytest.raises(errors.NotFound):
+        harness.services.corrections.create(caller, job.id, {"time": 0, "points": [{"x": 1, "y": 1}]})
+    assert {file.export for file in harness.services.embeds.embed(caller, job.id).missing} == {None}
+
+
 def test_an_export_is_no_page_of_its_own(harness: ServiceHarness, caller: Principal, tmp_path: Path) -> None:
     job = finish(harness, submit(harness, caller), tmp_path)
     export = finish(harness, harness.services.exports.create(caller, job.id, {"format": "mov"}), tmp_path)

@@ -1,6 +1,7 @@
 """Rows that belong to a job: its exports and corrections."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,9 +13,13 @@ from alphareel.service.jobs.models import Job, Kind, Status
 from alphareel.service.ports import NewJob
 
 
-def lock_parent(c: sa.Connection, job_id: str) -> None:
-    """Lock the job of a new export until the commit, so that it is deleted before or after. Raises NotFound."""
-    living = (jobs.c.id == job_id, jobs.c.deleted_at.is_(None), jobs.c.files_expired_at.is_(None))
+def lock_parent(c: sa.Connection, job_id: str, *, now: datetime) -> None:
+    """Lock the job of a new export until the commit, so that it is deleted before or after.
+
+    Raises NotFound, also when its files are due to be removed and the next sweep has not come yet.
+    """
+    is_kept = sa.or_(jobs.c.files_expire_at.is_(None), jobs.c.files_expire_at > now)
+    living = (jobs.c.id == job_id, jobs.c.deleted_at.is_(None), jobs.c.files_expired_at.is_(None), is_kept)
     if c.execute(sa.select(jobs.c.id).where(*living).with_for_update()).first() is None:
         raise NotFound("Job not found", hint="It was deleted, or its files have expired.")
 

@@ -104,7 +104,7 @@ class JobStore:
     ) -> sa.Row[Any]:
         status = Status.PENDING if start else Status.CREATED
         if new.parent_id is not None:
-            exports.lock_parent(c, new.parent_id)
+            exports.lock_parent(c, new.parent_id, now=now)
             if new.guard is not None:
                 new.guard(exports.siblings(c, new))
         if start:
