@@ -131,6 +131,7 @@ def row(harness: ServiceHarness, job: Job) -> sa.Row[Any]:
 
 def test_a_job_with_a_target_is_not_completed_by_its_result(harness: ServiceHarness, made: Job) -> None:
     assert (made.status, made.output, made.tries) == (Status.PROCESSING, None, 0)
+    assert made.progress == 100  # shown as 99.9: all that is left is to send it
     assert harness.engine.steps[(made.id, made.ticket)] is Step.DELIVER
     assert row(harness, made).stored_bytes == len("made webm")
 

@@ -348,6 +348,7 @@ class JobStore:
             "stored_bytes": result.stored_bytes,
             "ticket": jobs.c.ticket + 1,
             "tries": 0,
+            "progress": 100.0,
             "progress_at": self._clock.now(),
             "preview": None,
         }
