@@ -46,7 +46,7 @@ async def _serializers(request: Request) -> Serializers:
 
 SerializersOf = Annotated[Serializers, Depends(_serializers)]
 Wait = Annotated[
-    float, Query(ge=0, le=60, description="Seconds to wait for a change of an unfinished job; 0 answers at once.")
+    float, Query(ge=0, le=60, description="Seconds to wait for a change of a queued or running job; 0 answers at once.")
 ]
 StatusFilter = Annotated[
     Literal["created", "pending", "processing", "completed", "failed", ""] | None,
@@ -146,7 +146,7 @@ async def get_job(
 ) -> Response:
     """The job as it is now; with `If-None-Match` an unchanged job is a 304 without a body.
 
-    With `wait`, an unfinished job is returned once its status changes, or it changes at all with `If-None-Match`.
+    With `wait`, a queued or running job is returned once its status changes, or it changes at all with `If-None-Match`.
     """
     job: Job | None = request.state.job  # what the authentication read
     if wait and job is not None and job.status in UNFINISHED:
