@@ -122,6 +122,29 @@ class TestRepeatedStarts:
             client.post(f"/v1/jobs/{job_id}/start", headers=idempotency_key("s1"))
         assert harness.jobs.job(job_id).run == 2
 
+    def test_a_start_that_found_the_job_running_starts_no_later_run(self, client, harness):
+        job_id = client.post("/v1/jobs", json=VIDEO).json()["id"]
+        first = client.post(f"/v1/jobs/{job_id}/start", headers=idempotency_key("s1"))
+        harness.jobs.fail(job_id, attempt=None, error="x", error_code="timeout", actor="w")
+        again = client.post(f"/v1/jobs/{job_id}/start", headers=idempotency_key("s1"))
+        assert (again.json(), again.headers["Idempotency-Replayed"]) == (first.json(), "true")
+        assert harness.jobs.job(job_id).run == 1
+        changed = client.post(f"/v1/jobs/{job_id}/start", json={"model": "light"}, headers=idempotency_key("s1"))
+        assert changed.status_code == 422
+
+
+def test_a_request_for_an_export_that_exists_uses_up_its_idempotency_key(client, finish_job):
+    job_id = client.post("/v1/jobs", json=VIDEO).json()["id"]
+    finish_job(job_id, matte=True)
+
+    def export(name, body):
+        return client.post(f"/v1/jobs/{job_id}/exports", json=body, headers=idempotency_key(name))
+
+    first = export("e1", {"format": "mov"})
+    assert export("e2", {"format": "mov"}).json()["id"] == first.json()["id"]
+    assert export("e2", {"format": "mov"}).headers["Idempotency-Replayed"] == "true"
+    assert export("e2", {"format": "gif"}).status_code == 422
+
 
 class TestRepeatedUploads:
     def test_a_repeated_upload_replays_its_response_and_is_stored_once(self, client, harness):

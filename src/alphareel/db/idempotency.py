@@ -34,6 +34,16 @@ class IdempotencyStore:
         if row is not None:
             raise _outcome(row, once, now=self._clock.now())
 
+    def record(self, once: IdempotentRequest | None, job: Job) -> None:
+        """Store the response of a request that had nothing to do, because ``job`` is what it asked for.
+
+        So a repetition does nothing either, even if the job has ended since. Raises like ``lookup``.
+        """
+        if once is not None:
+            with self._database.write() as c:
+                reserve_key(c, once, now=self._clock.now())
+                store_response(c, once, job)
+
     def reserve(self, key_id: str, name: str) -> Reservation:
         """Reserve the key for an upload. Raises IdempotencyInProgress while another request holds it."""
         reservation = self._reserve(key_id, name)

@@ -58,8 +58,10 @@ class ExportService:
         self.jobs.check_targets(targets)
         self.capabilities.check_format(options.output_format)
         self._check_subjects(job, options)
-        existing = None if targets else self._equal(job, options)
-        return existing or self._queue(
+        if not targets and (existing := self._equal(job, options)) is not None:
+            self.idempotency.record(once, existing)
+            return existing
+        return self._queue(
             job,
             options,
             key_id=principal.key_id,
@@ -153,6 +155,7 @@ class ExportService:
         try:
             return self.store.add_job(new, start=True, actor=actor, once=once)
         except JobExists as equal:
+            self.idempotency.record(once, equal.job)
             return equal.job
 
     def _task(self, job: Job, options: Options) -> dict[str, Any]:

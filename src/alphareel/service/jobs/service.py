@@ -132,10 +132,13 @@ class JobService:
         request = requests.parse_start(body, job, retention_seconds=self._retention.default)
         self._check_layers(request)
         if _is_startable(job):
-            started = self._start(principal, job, request, once)
-            job = started or self.get(principal, job_id)  # None: another request moved it meanwhile
+            if (started := self._start(principal, job, request, once)) is not None:
+                return started
+            job = self.get(principal, job_id)  # another request moved it meanwhile
         if job.status is Status.COMPLETED:
             raise InvalidState("The job is completed and cannot be started again.", hint="Create a new job.")
+        if not _is_startable(job):
+            self._idempotency.record(once, job)
         return job
 
     def _start(self, principal: Principal, job: Job, request: JobRequest, once: IdempotentRequest | None) -> Job | None:
