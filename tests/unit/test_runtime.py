@@ -1,6 +1,9 @@
 """ONNX sessions are shared and evicted when idle, and every failure of the runtime is one of our errors."""
 
 import gc
+import os
+import subprocess
+import sys
 import threading
 import weakref
 
@@ -167,3 +170,17 @@ def test_a_half_precision_network_is_rejected_before_it_runs(tmp_path):
     onnx.save(graph, tmp_path / "half.onnx")
     with pytest.raises(WeightsInvalid, match="another type than float32 for src"):
         Runtime().open(tmp_path / "half.onnx").expect(inputs=("src",), outputs=("pha",))
+
+
+def test_onnx_runtime_tells_nobody_and_leaves_nothing_in_the_home_folder(tmp_path, network):
+    silent = ("CI", "ORT_DISABLE_TELEMETRY", "ORT_RUNNING_UNIT_TESTS", "XDG_CACHE_HOME")  # each would hide a report
+    (home := tmp_path / "home").mkdir()
+    environment = {name: value for name, value in os.environ.items() if name not in silent} | {"HOME": str(home)}
+    code = """
+import sys, pathlib, numpy as np
+from alphareel.matting.runtime import Runtime
+feeds = {"rgb": np.zeros((1, 3, 32, 32), "f4"), "memory": np.zeros((1, 4, 2, 2), "f4")}
+Runtime().open(pathlib.Path(sys.argv[1])).run(("alpha",), feeds)
+"""
+    subprocess.run([sys.executable, "-c", code, str(network)], env=environment, check=True)
+    assert not list(home.rglob("*"))

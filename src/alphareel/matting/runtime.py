@@ -3,6 +3,7 @@
 The only module that imports ONNX Runtime, and only when the first network is opened.
 """
 
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -191,6 +192,8 @@ def devices() -> tuple[str, ...]:
 
 
 def _onnxruntime() -> Any:
+    # From 1.29 on it sends the names and hashes of networks to its makers, and keeps a device ID in the home folder.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when the first session is created
     import onnxruntime  # noqa: PLC0415 - costs 300 ms and 60 MB, too much for listing engines
 
     return onnxruntime
