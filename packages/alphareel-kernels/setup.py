@@ -25,6 +25,7 @@ setup(
         Extension(
             "alphareel_kernels.kernels",
             ["src/alphareel_kernels/kernels.c", "src/alphareel_kernels/network.c"],
+            depends=["src/alphareel_kernels/functions.h"],  # also puts it into the source distribution
             extra_compile_args=FLAGS,
             py_limited_api=True,
             optional=True,

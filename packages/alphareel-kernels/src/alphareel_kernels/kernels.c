@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "functions.h"
+
 #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__)
 /* One build for every processor: the loader picks the clone. */
 #define CLONES __attribute__((target_clones("avx2", "default")))
@@ -22,12 +24,6 @@
 #else
 #define WIDE_CLONES CLONES
 #endif
-#if defined(_WIN32)
-#define EXPORT __declspec(dllexport)
-#else
-#define EXPORT __attribute__((visibility("default")))
-#endif
-#define INLINE static inline __attribute__((always_inline))
 
 #define BLOCK 16        /* columns of the small matte that are processed or skipped together */
 #define CHUNK 32        /* pixels of a plane that are unmixed or copied together */

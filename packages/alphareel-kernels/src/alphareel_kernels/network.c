@@ -11,12 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#if defined(_WIN32)
-#define EXPORT __declspec(dllexport)
-#else
-#define EXPORT __attribute__((visibility("default")))
-#endif
-#define INLINE static inline __attribute__((always_inline))
+#include "functions.h"
 
 /* What a layer does to its sums. */
 enum { LINEAR, RELU, RELU6, SIGMOID, TANH };
