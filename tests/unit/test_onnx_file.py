@@ -7,7 +7,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from alphareel.domain.errors import WeightsInvalid
 from alphareel.matting.models import builtin
-from alphareel.matting.onnx_file import read_onnx
+from alphareel.matting.onnx_file import fold_constants, read_onnx
 
 
 def write(path, nodes=(), constants=(), metadata=None):
@@ -74,3 +74,17 @@ def test_a_file_that_ends_early_is_refused(tmp_path):
     path.write_bytes(builtin.PATH.read_bytes()[:-1000])
     with pytest.raises(WeightsInvalid):
         read_onnx(path)
+
+
+def test_operations_on_constants_are_computed_and_the_others_stay(tmp_path):
+    nodes = [
+        helper.make_node("Cast", ["steps"], ["cast"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["cast", "unit"], ["weights"]),
+        helper.make_node("Mul", ["rgb", "weights"], ["scaled"]),
+        helper.make_node("Relu", ["scaled"], ["alpha"]),
+    ]
+    constants = [("steps", np.array([-3, 4], np.int8)), ("unit", np.array(0.5, np.float32))]
+    folded = fold_constants(read_onnx(write(tmp_path / "net.onnx", nodes, constants)))
+    assert [node.operation for node in folded.nodes] == ["Mul", "Relu"]
+    np.testing.assert_array_equal(folded.constants["weights"], np.array([-1.5, 2], np.float32), strict=True)
+    assert set(folded.constants) == {"weights"}, "what nothing reads any more is gone"

@@ -1,11 +1,11 @@
-"""Reads networks from ONNX files without ONNX Runtime: nodes, constants and metadata.
+"""Reads networks from ONNX files without ONNX Runtime: nodes, constants and metadata; computes what is constant.
 
 Field numbers: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
 """
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -56,6 +56,26 @@ def read_onnx(path: Path) -> OnnxFile:
         return _network(memoryview(path.read_bytes()))
     except (IndexError, KeyError, ValueError, struct.error) as error:
         raise WeightsInvalid(f"{path.name} is not a network that can be read.", hint="Install it again.") from error
+
+
+def fold_constants(file: OnnxFile) -> OnnxFile:
+    """The network without the operations on constants, such as weights that are stored in 8 bits."""
+    constants, rest = dict(file.constants), []
+    for node in file.nodes:
+        operands = [constants.get(name) for name in node.inputs]
+        if (constant := fold(node, operands)) is not None:
+            constants[node.outputs[0]] = constant
+        else:
+            rest.append(node)
+    read = {name for node in rest for name in node.inputs}
+    return replace(file, nodes=tuple(rest), constants={name: constants[name] for name in constants if name in read})
+
+
+def fold(node: OnnxNode, operands: Sequence[Any]) -> Constant | None:
+    """What the node computes; None unless all operands are constants and this module knows the operation."""
+    if node.operation not in _FOLDABLE or not all(isinstance(value, np.ndarray) for value in operands):
+        return None
+    return _FOLDABLE[node.operation](node, *operands)
 
 
 def _network(model: memoryview) -> OnnxFile:
@@ -192,3 +212,13 @@ def _signed(value: int) -> int:
 
 def _text(value: Any) -> str:
     return bytes(value).decode()
+
+
+_FOLDABLE: Mapping[str, Callable[..., Constant]] = {
+    "Constant": lambda node: np.asarray(next(iter(node.attributes.values()))),
+    "Cast": lambda node, value: value.astype(TYPES[node.attributes["to"]]),
+    "Mul": lambda _, a, b: a * b,
+    "Add": lambda _, a, b: a + b,
+    "Div": lambda _, a, b: a // b if a.dtype.kind == "i" else a / b,
+    "Gather": lambda node, a, indices: np.take(a, indices, axis=node.attributes.get("axis", 0)),
+}
