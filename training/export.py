@@ -28,13 +28,13 @@ from torch import Tensor, nn
 from encoder import coarsen
 from finetune import take
 from model import Matte
+from onnx_weights import bounded_scale
 from optimize_graph import optimize
 
 OPSET = 17
 VERSION = "2026.11.3"
 AREA = 2**17  # pixels of a thumbnail, 288x448: more shows more bystanders and costs more; see evaluate.py
 TOLERANCE = 4e-3  # largest difference of an alpha between torch and onnxruntime: one level of 255
-SILENT = 1e-4  # variance of a channel that hardly ever changes
 SMALL = 2000  # arrays of fewer numbers keep their full precision: they weigh nothing
 
 
@@ -69,12 +69,10 @@ def state_of(path: Path) -> dict[str, Tensor]:
 
 def without_silent(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Let no norm amplify a channel that hardly ever changes: folded, it can exceed half precision."""
-    for name, spread in state.items():
+    for name, variance in state.items():
         if name.endswith("running_var"):
             scale = state[name.replace("running_var", "weight")]
-            quiet = spread < SILENT
-            most = torch.sqrt(spread[quiet] + nn.BatchNorm2d(1).eps)
-            scale[quiet] = scale[quiet].clamp(-most, most)
+            scale.copy_(torch.from_numpy(bounded_scale(scale.numpy(), variance.numpy())))
     return state
 
 

@@ -206,6 +206,19 @@ def test_every_weight_of_the_shipped_file_can_be_learned_on_from(recipe):
     assert named + sum(weight.size for weight, _ in pairs) > 4_000_000
 
 
+def test_a_norm_amplifies_no_channel_that_hardly_ever_changes(recipe):
+    module = recipe["onnx_weights"]
+    scale = np.array([300, -300, 300, 0.001], np.float32)
+    variance = np.array([0, 1e-6, 0.5, 0], np.float32)
+    bounded = module.bounded_scale(scale, variance)
+    deviation = np.sqrt(variance + np.float32(module.EPSILON))
+    assert np.abs(scale / deviation).max() > np.finfo(np.float16).max
+    folded = bounded / deviation
+    assert np.abs(folded).max() < np.finfo(np.float16).max
+    assert folded[:2].tolist() == pytest.approx([1, -1])
+    assert bounded[2:].tolist() == scale[2:].tolist(), "loud channels and small scales stay"
+
+
 def test_a_sequence_that_chooses_or_reports_never_teaches(recipe):
     lists = [getattr(recipe["subject_datasets"], name) for name in ("TEACH", "CHOOSE", "REPORT")]
     names = [name for part in lists for name in part]
