@@ -4,7 +4,7 @@ Both sides use this module, so it must not import a codec or an inference runtim
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -280,58 +280,16 @@ def task_to_json(task: ChildTask) -> dict[str, Any]:  # noqa: PLR0911 - one for 
             return {"type": "inspect", "source": str(task.source), "limits": asdict(task.limits)}
 
 
-def task_from_json(values: dict[str, Any]) -> ChildTask:  # noqa: PLR0911 - one for each kind
-    kind = values.pop("type")
-    if kind == "split":
-        run = task_from_json(values["run"])
-        assert isinstance(run, RunTask)
-        return SplitTask(run, values["seconds"], values["only_plan"])
-    if kind == "verify":
-        made, reported = task_from_json(values["run"]), event_from_json(values["reported"].encode())
-        assert isinstance(made, RunTask)
-        assert isinstance(reported, RunResult)
-        return VerifyTask(made, reported, None if values["engine"] is None else EngineFacts(**values["engine"]))
-    common: dict[str, Any] = {"source": Path(values["source"]), "limits": Limits(**values["limits"])}
-    if kind == "inspect":
-        return InspectTask(**common)
-    if kind == "proof":
-        return ProofTask(
-            **{
-                **values,
-                **common,
-                "target": Path(values["target"]),
-                "options": from_json(values["options"]),
-                "engines": tuple(values["engines"]),
-                "models_dir": _path(values["models_dir"]),
-            }
-        )
-    if kind == "analyze":
-        return AnalyzeTask(
-            **common,
-            matte=_path(values["matte"]),
-            folder=Path(values["folder"]),
-            options=from_json(values["options"]),
-            models_dir=_path(values["models_dir"]),
-            engines=None if values["engines"] is None else tuple(values["engines"]),
-            threads=values["threads"],
-        )
-    common |= {"outputs": tuple(Output(Path(o["path"]), from_json(o["options"])) for o in values["outputs"])}
-    if kind == "join":
-        chunks = tuple(
-            FinishedChunk(
-                tuple((Path(path), frames) for path, frames in c["files"]),
-                Chunk(**c["chunk"]),
-                c["frames_lost"],
-                tuple(c["warnings"]),
-            )
-            for c in values["chunks"]
-        )
-        return JoinTask(**common, chunks=chunks, engine=EngineFacts(**values["engine"]))
-    assert kind == "run", kind
+def task_from_json(values: dict[str, Any]) -> ChildTask:
+    return _TASK_PARSERS[values.pop("type")](values)
+
+
+def _run_task(values: dict[str, Any]) -> RunTask:
     return RunTask(
         **{
             **values,
-            **common,
+            **_source_and_limits(values),
+            "outputs": _outputs_from_json(values["outputs"]),
             "models_dir": _path(values["models_dir"]),
             "matte": _path(values["matte"]),
             "corrections": tuple(values["corrections"]),
@@ -344,6 +302,85 @@ def task_from_json(values: dict[str, Any]) -> ChildTask:  # noqa: PLR0911 - one 
             "chunk": None if values["chunk"] is None else Chunk(**values["chunk"]),
         }
     )
+
+
+def _split_task(values: dict[str, Any]) -> SplitTask:
+    return SplitTask(_inner_run(values), values["seconds"], values["only_plan"])
+
+
+def _verify_task(values: dict[str, Any]) -> VerifyTask:
+    run, reported = _inner_run(values), event_from_json(values["reported"].encode())
+    assert isinstance(reported, RunResult)
+    return VerifyTask(run, reported, None if values["engine"] is None else EngineFacts(**values["engine"]))
+
+
+def _join_task(values: dict[str, Any]) -> JoinTask:
+    chunks = tuple(
+        FinishedChunk(
+            tuple((Path(path), frames) for path, frames in chunk["files"]),
+            Chunk(**chunk["chunk"]),
+            chunk["frames_lost"],
+            tuple(chunk["warnings"]),
+        )
+        for chunk in values["chunks"]
+    )
+    outputs, engine = _outputs_from_json(values["outputs"]), EngineFacts(**values["engine"])
+    return JoinTask(**_source_and_limits(values), outputs=outputs, chunks=chunks, engine=engine)
+
+
+def _proof_task(values: dict[str, Any]) -> ProofTask:
+    return ProofTask(
+        **{
+            **values,
+            **_source_and_limits(values),
+            "target": Path(values["target"]),
+            "options": from_json(values["options"]),
+            "engines": tuple(values["engines"]),
+            "models_dir": _path(values["models_dir"]),
+        }
+    )
+
+
+def _analyze_task(values: dict[str, Any]) -> AnalyzeTask:
+    return AnalyzeTask(
+        **_source_and_limits(values),
+        matte=_path(values["matte"]),
+        folder=Path(values["folder"]),
+        options=from_json(values["options"]),
+        models_dir=_path(values["models_dir"]),
+        engines=None if values["engines"] is None else tuple(values["engines"]),
+        threads=values["threads"],
+    )
+
+
+def _inspect_task(values: dict[str, Any]) -> InspectTask:
+    return InspectTask(**_source_and_limits(values))
+
+
+_TASK_PARSERS: Mapping[str, Callable[[dict[str, Any]], ChildTask]] = {
+    "run": _run_task,
+    "split": _split_task,
+    "verify": _verify_task,
+    "join": _join_task,
+    "proof": _proof_task,
+    "analyze": _analyze_task,
+    "inspect": _inspect_task,
+}
+
+
+def _inner_run(values: dict[str, Any]) -> RunTask:
+    """The run that a task splits or verifies."""
+    run = task_from_json(values["run"])
+    assert isinstance(run, RunTask)
+    return run
+
+
+def _source_and_limits(values: dict[str, Any]) -> dict[str, Any]:
+    return {"source": Path(values["source"]), "limits": Limits(**values["limits"])}
+
+
+def _outputs_from_json(values: Sequence[dict[str, Any]]) -> tuple[Output, ...]:
+    return tuple(Output(Path(value["path"]), from_json(value["options"])) for value in values)
 
 
 def _path(value: str | None) -> Path | None:
