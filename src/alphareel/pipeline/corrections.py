@@ -268,26 +268,27 @@ def _scaled_box(
 def _ticks(reader: Reader, corrections: Sequence[Correction], seconds: float | None) -> list[int]:
     """The timestamp of the frame that each correction names. Raises InvalidRequest when the clip has none."""
     base = reader.clip.time_base
+    latest = max((correction.time or 0 for correction in corrections), default=0)
     ticks: dict[int, int] = {}
-    last: tuple[int, int] | None = None
+    end = Fraction(0)
     for count, frame in enumerate(reader.frames(seconds=seconds)):
-        for number, correction in enumerate(corrections):
-            is_match = correction.frame == count
-            if correction.time is not None:
-                is_match = frame.pts * base <= Fraction(correction.time).limit_denominator(10**6) + Fraction(1, 10**4)
-            if is_match:
-                ticks[number] = frame.pts
-        last = (frame.pts, frame.duration)
-        if last[0] * base > max((c.time or 0 for c in corrections), default=0) and all(
-            c.time is not None or n in ticks for n, c in enumerate(corrections)
-        ):
+        time = frame.pts * base
+        ticks |= {n: frame.pts for n, correction in enumerate(corrections) if _names(correction, count, time)}
+        end = time + max(frame.duration, 1) * base
+        if time > latest and all(c.time is not None or n in ticks for n, c in enumerate(corrections)):
             break
     for number, correction in enumerate(corrections):
-        end = 0 if last is None else (last[0] + max(last[1], 1)) * base
-        if number not in ticks or (correction.time is not None and last is not None and correction.time > end):
+        if number not in ticks or (correction.time is not None and correction.time > end):
             name = "frame" if correction.frame is not None else "time"
             raise _refused(name, f"the clip ends at {float(end):.2f} s.")
     return [ticks[number] for number in range(len(corrections))]
+
+
+def _names(correction: Correction, count: int, time: Fraction) -> bool:
+    """Whether a correction is for this frame, so far: the one with its number, or the last one up to its time."""
+    if correction.time is None:
+        return correction.frame == count
+    return time <= Fraction(correction.time).limit_denominator(10**6) + Fraction(1, 10**4)
 
 
 def small_frame(frame: Frame, alpha: Plane) -> SmallFrame:
