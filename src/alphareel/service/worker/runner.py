@@ -37,9 +37,9 @@ from alphareel.service.worker import child_process, chunks
 from alphareel.service.worker.child_process import SPAWNED, Children, ResourceLimits
 from alphareel.service.worker.chunks import ChunkStore, make_chunk, make_chunks
 from alphareel.service.worker.cleanup import JobCleanup
-from alphareel.service.worker.delivering import OutputDeliverer
+from alphareel.service.worker.deliverer import OutputDeliverer
 from alphareel.service.worker.events import Plan, RunResult
-from alphareel.service.worker.fetching import InputFetcher, InspectFetched, skip_inspection
+from alphareel.service.worker.fetcher import InputFetcher, InspectFetched, skip_inspection
 from alphareel.service.worker.inputs import SOURCE, Inputs
 from alphareel.service.worker.job_tasks import JobTasks, requested_outputs
 from alphareel.service.worker.previews import attempt_previews
