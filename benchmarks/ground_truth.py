@@ -10,6 +10,7 @@ The folders may contain, each part optional:
     video/person_queue_static_camera.mp4 a room whose first frame is empty, into which he is composited
     OBJECTS/clip+mask/davis16/NAME/...   more sequences: people, animals, vehicles, things
     EMPTY/*.jpg                          rooms, streets and textures with nothing in front
+    SKIN/PERSON/NN-RRGGBB.png            drawn people, each in several skin tones, exact alpha (see skin_tones.py)
 """
 
 import tempfile
@@ -31,13 +32,14 @@ from alphareel.imaging.frame import Frame
 from alphareel.media.reader import open_reader
 from alphareel.testing.clips import make_clip
 from alphareel.testing.frames import frame_of
-from benchmarks import small_subject
+from benchmarks import skin_tones, small_subject
 
 Subject = Literal["people", "anything", "nothing", "screen"]
 Alpha = NDArray[np.float32]
 Size = tuple[int, int]
 
 WARMUP_FRAMES = 4
+SKIN_TONE = "skin tone "  # begins the groups of drawn people, one for each tone
 # Sequences of people. The others show a dog and a car, which the engines for people do not cut out. The masks have one
 # subject: spectators behind the dancer count as errors, the scooter of the rider belongs to the subject.
 _DAVIS_PEOPLE = ("breakdance", "scooter-black")
@@ -72,7 +74,12 @@ class GroundTruth:
 
 
 def find(
-    folder: Path, stack: ExitStack, *, objects: Path | None = None, empty: Path | None = None
+    folder: Path,
+    stack: ExitStack,
+    *,
+    objects: Path | None = None,
+    empty: Path | None = None,
+    skin: Path | None = None,
 ) -> tuple[list[GroundTruth], list[str]]:
     """All ground truth in the folders and the generated clip, and one sentence for each missing part."""
     ground_truths, reasons = [_generated(Path(stack.enter_context(tempfile.TemporaryDirectory())))], []
@@ -99,6 +106,11 @@ def find(
         ground_truths.extend(scenes)
         if not scenes:
             reasons.append(f"empty scenes: skipped, no pictures in {empty}.")
+    if skin is not None:
+        people = _drawn_people(skin)
+        ground_truths.extend(people)
+        if not people:
+            reasons.append(f"skin tones: skipped, no pictures in {skin} (training/draw_skin_tones.py draws them).")
     return ground_truths, reasons
 
 
@@ -132,6 +144,19 @@ def _any_subject(folder: Path, objects: Path, name: str, group: str) -> list[Gro
 
 def _empty_scene(photo: Path) -> GroundTruth:
     return _pictures("empty scenes", photo.stem, [photo] * WARMUP_FRAMES, None, still=True, subject="nothing")
+
+
+def _drawn_people(folder: Path) -> list[GroundTruth]:
+    """Each person in each tone before each wall, named ``WALL: PERSON``; a group for each tone."""
+    return [
+        GroundTruth(
+            f"{SKIN_TONE}{picture.stem}", f"{wall}: {picture.parent.name}", "people", exact=True, still=True,
+            clip=_clip(*skin_tones.size(picture)), frames=skin_tones.frames(picture, wall, WARMUP_FRAMES),
+            alphas=skin_tones.alphas(picture, WARMUP_FRAMES),
+        )
+        for picture in skin_tones.pictures(folder)
+        for wall in skin_tones.WALLS
+    ]  # fmt: skip
 
 
 def composite(folder: Path) -> list[GroundTruth]:

@@ -1,7 +1,8 @@
 """Quality of every available engine on all available ground truth, as a table and a JSON file.
 
-    ./dev bench quality [--data DIR] [--objects DIR] [--empty DIR] [--models-dir DIR] [--frames N] [--engine NAME ...]
-                        [--group NAME ...] [--clips] [--sheets DIR] [--second-look] [--smoothing live|offline]
+    ./dev bench quality [--data DIR] [--objects DIR] [--empty DIR] [--skin DIR] [--models-dir DIR] [--frames N]
+                        [--engine NAME ...] [--group NAME ...] [--clips] [--sheets DIR] [--second-look]
+                        [--smoothing live|offline]
 
 Engines run as in the pipeline: full-size frames with a model input in, full-size alpha out. Peers (MediaPipe's selfie
 segmentation, U2-NetP, U2-Net) are included if their files are in the models folder (see ``peers_networks.py``), selfie
@@ -10,6 +11,9 @@ where they show what is missing. Figures are means over frames, then over clips;
 file of figures has them always. Masks made by hand have no soft edges, so MAD and Grad against them measure shapes,
 not hair. dtSSD and flicker need consecutive frames. taken: background pixels that are kept, in percent of the frame.
 ms: CPU time of one thread per frame for network, refinement and color decontamination, without the first frame.
+
+People drawn in several skin tones (see ``skin_tones.py``) have a table of their own. Between the rows of an engine only
+the skin differs, and the last wall, which has its color. ``--group "skin tone"`` selects all tones.
 """
 
 import argparse
@@ -38,11 +42,12 @@ from alphareel.imaging.frame import Frame, Matte, Plane
 from alphareel.matting import tiers
 from alphareel.matting.engine import Engine, MattingSession, ModelInfo, RequiresScene
 from alphareel.matting.network import NetworkSession
-from benchmarks import ground_truth, metrics, peers_networks
+from benchmarks import ground_truth, metrics, peers_networks, skin_tones
 from benchmarks.engine import RESULTS, machine
 from benchmarks.ground_truth import GroundTruth
 from benchmarks.second_look import SecondLook
 
+SKIN = Path(__file__).resolve().parents[1] / "training" / "runs" / "skin"
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 CLIPS = DATA / "clips"
 FLOW_WIDTH = 320  # width at which flicker is measured: full-size flow would cost more than all mattes
@@ -87,6 +92,14 @@ class Row:
     clips: int
     score: Score
     each: Mapping[str, Score]
+
+
+@dataclass(frozen=True)
+class SkinSpread:
+    """The figure of the worst skin tone minus that of the best; another tone may be the worst by another figure."""
+
+    mad: float
+    iou: float
 
 
 def candidates(models_dir: Path | None, names: Sequence[str]) -> tuple[list[Candidate], list[str]]:
@@ -256,6 +269,40 @@ def _cell(value: float, digits: int) -> str:
     return "-" if math.isnan(value) else f"{value:.{digits}f}"
 
 
+def skin_table(rows: Sequence[Row]) -> Table | None:
+    """A row for each engine and skin tone, and the worst tone against the best; None without drawn people."""
+    spreads = skin_spreads(rows)
+    if not spreads:
+        return None
+    output = Table(title="drawn people in several skin tones: MAD x 1000, IoU, and IoU before each wall")
+    for head in ("tone", "engine", "MAD", "IoU", *skin_tones.WALLS):
+        output.add_column(head, justify="left" if head in ("tone", "engine") else "right")
+    for engine, spread in spreads.items():
+        for row in (row for row in rows if row.engine == engine and _is_skin_tone(row)):
+            walls = [
+                _mean(s.iou for name, s in row.each.items() if name.startswith(f"{w}: ")) for w in skin_tones.WALLS
+            ]
+            output.add_row(row.group.removeprefix(ground_truth.SKIN_TONE), engine, _cell(row.score.mad, 1),
+                           *(_cell(iou, 3) for iou in (row.score.iou, *walls)))  # fmt: skip
+        output.add_row("worst - best", engine, f"{spread.mad:+.1f}", f"{spread.iou:+.3f}")
+        output.add_section()
+    return output
+
+
+def skin_spreads(rows: Sequence[Row]) -> dict[str, SkinSpread]:
+    """For each engine with rows of skin tones, by its name, how far these are apart."""
+    spreads = {}
+    for engine in dict.fromkeys(row.engine for row in rows if _is_skin_tone(row)):
+        scores = [row.score for row in rows if row.engine == engine and _is_skin_tone(row)]
+        mads, ious = [score.mad for score in scores], [score.iou for score in scores]
+        spreads[engine] = SkinSpread(mad=max(mads) - min(mads), iou=min(ious) - max(ious))
+    return spreads
+
+
+def _is_skin_tone(row: Row) -> bool:
+    return row.group.startswith(ground_truth.SKIN_TONE)
+
+
 def write_sheets(
     folder: Path,
     all_candidates: Sequence[Candidate],
@@ -279,7 +326,7 @@ def write_sheets(
                 panels.append(_over_blue(matte, truth.clip))
         if panels:
             sheet = np.hstack([_resize(p, (SHEET_HEIGHT * p.shape[1] // p.shape[0], SHEET_HEIGHT)) for p in panels])
-            name = f"{truth.group}-{truth.name}.png".replace(" ", "_").replace(",", "")
+            name = f"{truth.group}-{truth.name}.png".translate(str.maketrans(" ", "_", ",:"))
             cv2.imwrite(str(folder / name), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
             written += 1
     return written
@@ -324,18 +371,19 @@ def save(rows: Sequence[Row], all_candidates: Sequence[Candidate], skipped: Sequ
         "engines": engines,
         "skipped": list(skipped),
         "rows": [
-            {"truth": r.group, "engine": r.engine, "clips": r.clips, **_plain(r.score)}
-            | {"each": {name: _plain(each) for name, each in r.each.items()}}
+            {"truth": r.group, "engine": r.engine, "clips": r.clips, **_rounded(r.score)}
+            | {"each": {name: _rounded(each) for name, each in r.each.items()}}
             for r in rows
         ],
+        "skin_spread": {name: _rounded(spread) for name, spread in skin_spreads(rows).items()},
     }
     path = RESULTS / f"quality-{now:%Y%m%d-%H%M%S}.json"
     path.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n")
     return path
 
 
-def _plain(score: Score) -> dict[str, float | None]:
-    return {name: None if math.isnan(value) else round(value, 4) for name, value in asdict(score).items()}
+def _rounded(figures: Score | SkinSpread) -> dict[str, float | None]:
+    return {name: None if math.isnan(value) else round(value, 4) for name, value in asdict(figures).items()}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -343,6 +391,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, default=CLIPS, help=f"folder with ground truth (else {CLIPS})")
     parser.add_argument("--objects", type=Path, default=DATA / "objects", help="folder of masked sequences of things")
     parser.add_argument("--empty", type=Path, default=CLIPS / "empty", help="folder of pictures without a subject")
+    parser.add_argument("--skin", type=Path, default=SKIN, help="folder of people drawn in several skin tones")
     parser.add_argument("--group", action="append", default=[], help="only this group of clips; repeatable")
     parser.add_argument("--clips", action="store_true", help="also print the figures of each clip")
     parser.add_argument("--models-dir", type=Path, help="folder with installed weights and those of peers")
@@ -356,21 +405,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parsed = parser.parse_args(arguments)
     console = Console(width=130, markup=False)
     with ExitStack() as stack:
-        ground_truths, absent = ground_truth.find(parsed.data, stack, objects=parsed.objects, empty=parsed.empty)
-        ground_truths = [t for t in ground_truths if not parsed.group or t.group in parsed.group]
+        ground_truths, absent = ground_truth.find(
+            parsed.data, stack, objects=parsed.objects, empty=parsed.empty, skin=parsed.skin
+        )
+        ground_truths = [t for t in ground_truths if not parsed.group or _is_in(t.group, parsed.group)]
         all_candidates, unable = candidates(parsed.models_dir, parsed.engine)
         if parsed.second_look:
             all_candidates += [with_second_look(c) for c in all_candidates if not c.screens]
         all_candidates = [replace(candidate, smoothing=parsed.smoothing) for candidate in all_candidates]
         skipped = [*absent, *unable]
         rows = list(compare(all_candidates, ground_truths, frames=parsed.frames, refused=skipped))
-        console.print(table(rows, all_candidates, clips=parsed.clips))
+        if others := [row for row in rows if not _is_skin_tone(row)]:
+            console.print(table(others, all_candidates, clips=parsed.clips))
+        if (tones := skin_table(rows)) is not None:
+            console.print(tones)
         for reason in skipped:
             console.print(reason)
         console.print(f"saved to {save(rows, all_candidates, skipped, frames=parsed.frames)}")
         if parsed.sheets is not None:
             count = write_sheets(parsed.sheets, all_candidates, ground_truths, rows, frames=parsed.frames)
             console.print(f"{count} sheets in {parsed.sheets}")
+
+
+def _is_in(group: str, groups: Sequence[str]) -> bool:
+    return group in groups or (group.startswith(ground_truth.SKIN_TONE) and ground_truth.SKIN_TONE.strip() in groups)
 
 
 if __name__ == "__main__":

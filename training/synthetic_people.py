@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from body import Body, Points
+from body import Body, Numbers, Points
 from clothing import Fabrics, Outfit, Regions
 from datasets import Kind
 from mesh import handheld_object, joined, normals
@@ -33,6 +35,22 @@ FAST = 0.35  # part of the clips that cross from pose to pose in six to twelve f
 FIRST_CLIP = 1000  # numbers of clips from here on are figures
 
 
+@dataclass(frozen=True)
+class Eye:
+    """Where the scene is seen from: turn and rise about its middle in radians, distance in dm; roll in degrees."""
+
+    turn: float
+    rise: float
+    distance: float
+    roll: float = 0.0
+
+    @property
+    def direction(self) -> Points:
+        """From the middle of the scene to the eye, of length 1."""
+        level = np.cos(self.rise)
+        return np.array([np.sin(self.turn) * level, np.sin(self.rise), np.cos(self.turn) * level])
+
+
 class SyntheticPerson:
     """Somebody with a shape, clothes, hair, and perhaps a thing in one hand."""
 
@@ -42,7 +60,7 @@ class SyntheticPerson:
         self.points = body.shaped(self.sex, rng)
         self.heads, self.tails = body.heads(self.points), body.tails(self.points)
         self.mesh = joined(Outfit(body, regions, fabrics, self.noise).draw(self.sex, rng))
-        self.held = handheld_object(rng) if rng.random() < 0.3 else None
+        self.held: tuple[Points, Numbers] | None = handheld_object(rng) if rng.random() < 0.3 else None
         self.held_paint = fabrics.cloth(rng)
         self.hand = str(rng.choice(("hand_l", "hand_r")))
         self.manner = str(rng.choice(MANNERS, p=SHARES))
@@ -85,21 +103,27 @@ def film(person: SyntheticPerson, rng: np.random.Generator, frames: int = FRAMES
     """Pictures and alphas of a person in motion before an eye at rest."""
     light, (start, pace) = Light.draw(rng), motion(rng)
     scenes = [scene_of(person, start + pace * n) for n in range(frames)]
+    turn, rise = rng.uniform(0, 2 * np.pi) if rng.random() < 0.4 else rng.normal(0, 0.7), rng.normal(0, 0.25)
+    eye = Eye(
+        turn, rise, rng.uniform(22, 60), float(rng.normal(0, 4) if rng.random() < 0.8 else rng.uniform(-180, 180))
+    )
+    return seen(scenes, eye, light.exposed(rng.uniform(0.75, 1.25)))
+
+
+def seen(scenes: Sequence[Scene], eye: Eye, light: Light, *, side: int = SIDE) -> list[tuple[Image, Image]]:
+    """Pictures and alphas of scenes, cut to what they show with a margin; `side`: pixels of their long side."""
     every = np.concatenate([scene.points for scene in scenes])
     center = (every.min(0) + every.max(0)) / 2
-    turn, rise = rng.uniform(0, 2 * np.pi) if rng.random() < 0.4 else rng.normal(0, 0.7), rng.normal(0, 0.25)
-    aside = np.array([np.sin(turn) * np.cos(rise), np.sin(rise), np.cos(turn) * np.cos(rise)])
-    eye = center + rng.uniform(22, 60) * aside
-    roll = float(rng.normal(0, 4)) if rng.random() < 0.8 else float(rng.uniform(-180, 180))
-    views = [look_at(scene.points, eye, center, roll) for scene in scenes]
+    place = center + eye.distance * eye.direction
+    views = [look_at(scene.points, place, center, eye.roll) for scene in scenes]
     flat = [view[:, :2] / view[:, 2:] for view in views]
     low, high = np.min([f.min(0) for f in flat], 0), np.max([f.max(0) for f in flat], 0)
-    zoom = FINE * (SIDE - 2 * MARGIN) / (high - low).max()
+    zoom = FINE * (side - 2 * MARGIN) / (high - low).max()
     width, height = (int(2 * FINE * np.ceil(v / (2 * FINE))) for v in (high - low) * zoom + 2 * MARGIN * FINE)
-    light, pictures = light.exposed(rng.uniform(0.75, 1.25)), []
+    pictures = []
     for scene, view, points in zip(scenes, views, flat, strict=True):
         corners = np.column_stack([(points - low) * zoom + MARGIN * FINE, view[:, 2]])
-        pictures.append(tone_map(*draw(corners, scene.triangles, (height, width))[:2], scene, light, eye))  # type: ignore[call-arg]
+        pictures.append(tone_map(*draw(corners, scene.triangles, (height, width))[:2], scene, light, place))  # type: ignore[call-arg]
     return pictures
 
 

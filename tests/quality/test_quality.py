@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 import pytest
 from benchmarks import engine as engine_bench
-from benchmarks import ground_truth, quality
+from benchmarks import ground_truth, quality, skin_tones
 from benchmarks.ground_truth import GroundTruth
-from benchmarks.quality import Candidate, compare
+from benchmarks.quality import Candidate, Row, compare
 from benchmarks.quality import score as score_engine
 
 from alphareel.domain.clip import Clip, Color, EngineFacts
@@ -159,6 +159,111 @@ def test_sequences_of_any_subject_and_empty_scenes_are_found(tmp_path):
     assert any(reason.startswith("any subject, chose: without breakdance, elephant") for reason in reasons)
     row = score_engine(candidate(TrueMatteEngine()), replace(street, still=False, frames=true_clip().frames), frames=1)
     assert row.taken > 5, "the engine finds something where nothing is"
+
+
+@pytest.fixture
+def skin(tmp_path):
+    """Two people in two tones: a disc of skin that is half-transparent in its last column."""
+    rgba = np.zeros((HEIGHT, WIDTH, 4), np.uint8)
+    rgba[20:80, 50:110, 3] = 255
+    rgba[20:80, 109, 3] = 128
+    for person in ("man", "woman"):
+        (tmp_path / "skin" / person).mkdir(parents=True)
+        for number, tone in enumerate(("f6ede4", "292420"), 1):
+            rgba[..., :3] = tuple(bytes.fromhex(tone))[::-1]  # OpenCV's order
+            cv2.imwrite(str(tmp_path / "skin" / person / f"{number:02}-{tone}.png"), rgba)
+    return tmp_path / "skin"
+
+
+def rgb_at(frame, row, column):
+    """The color that a frame shows at a place in the middle of an area of one color."""
+    return tuple(int(channel) for channel in quality._rgb(frame, CLIP)[row, column])
+
+
+def test_people_in_several_tones_differ_in_their_skin_alone(skin, tmp_path):
+    with ExitStack() as stack:
+        ground_truths, reasons = ground_truth.find(tmp_path, stack, skin=skin)
+    people = [t for t in ground_truths if t.group.startswith("skin tone")]
+    assert not any("skin" in reason for reason in reasons)
+    assert list(dict.fromkeys(t.group for t in people)) == ["skin tone 01-f6ede4", "skin tone 02-292420"]
+    assert [t.name for t in people[:5]] == ["light: man", "wood: man", "dark: man", "own tone: man", "light: woman"]
+    for wall in ("light", "wood", "dark"):
+        pale, dark = (next(t for t in people if t.group.endswith(tone) and t.name == f"{wall}: man")
+                      for tone in ("f6ede4", "292420"))  # fmt: skip
+        (first, *_), (second, *more) = pale.frames((16, 16)), dark.frames((16, 16))
+        assert len(more) == ground_truth.WARMUP_FRAMES - 1
+        assert np.array_equal(first.y[:, :40], second.y[:, :40]), "the wall is the same"
+        assert rgb_at(first, 50, 80) == pytest.approx((0xF6, 0xED, 0xE4), abs=3)
+        assert rgb_at(second, 50, 80) == pytest.approx((0x29, 0x24, 0x20), abs=3)
+        (alpha, *_), (other, *_) = pale.alphas(), dark.alphas()
+        assert np.array_equal(alpha, other)
+        assert (alpha[50, 80], alpha[50, 10], alpha[50, 109]) == pytest.approx((1, 0, 128 / 255))
+
+
+@pytest.mark.parametrize(("wall", "color"), [("light", 222), ("dark", 45), ("own tone", 140)])
+def test_a_plain_wall_has_its_color_or_that_of_the_skin(wall, color):
+    assert skin_tones.draw_wall(wall, 90, 160, tone="8c8c8c").mean() == pytest.approx(0.93 * color, abs=3)
+
+
+def test_a_wooden_wall_has_planks_and_is_the_same_for_everybody():
+    wall = skin_tones.draw_wall("wood", 720, 320, tone="8c8c8c")
+    assert np.array_equal(wall, skin_tones.draw_wall("wood", 720, 320, tone="292420"))
+    rows = wall[..., 0].mean(1)
+    assert rows[90:93].max() < rows[120:170].min(), "a gap between two planks"
+    red, green, blue = wall.mean((0, 1))
+    assert red > green > blue
+
+
+def test_each_tone_has_a_row_and_the_spread_is_the_worst_tone_against_the_best(skin, tmp_path):
+    class SkinBlindEngine(TrueMatteEngine):
+        """Finds half of a dark person, and everything of a light one."""
+
+        def step(self, frames):
+            found = np.zeros((HEIGHT, WIDTH), np.uint8)
+            found[20 : 80 if frames[0].y[50, 80] > 128 else 50, 50:110] = 255
+            return [Matte(frame, found) for frame in frames]
+
+    with ExitStack() as stack:
+        ground_truths, _ = ground_truth.find(tmp_path, stack, skin=skin)
+    rows = list(compare([candidate(SkinBlindEngine())], ground_truths, frames=9))
+    assert [(row.group, row.clips) for row in rows] == [("skin tone 01-f6ede4", 8), ("skin tone 02-292420", 8)]
+    assert [row.score.iou for row in rows] == pytest.approx([1, 0.5], abs=0.02)
+    spread = quality.skin_spreads(rows)["answer"]
+    assert spread.iou == pytest.approx(-0.5, abs=0.02)
+    assert spread.mad == pytest.approx(rows[1].score.mad - rows[0].score.mad)
+    table = quality.skin_table([Row("ccp photos", "answer", 1, rows[0].score, {}), *rows])
+    assert list(table.columns[0].cells) == ["01-f6ede4", "02-292420", "worst - best"]
+    pale, dark, *_ = map(str, table.columns[4].cells)
+    assert pale > dark, "IoU before the light wall"
+    assert len(table.columns) == 4 + len(skin_tones.WALLS)
+
+
+def test_without_drawn_people_the_reason_says_how_to_draw_them(tmp_path):
+    with ExitStack() as stack:
+        _, reasons = ground_truth.find(tmp_path, stack, skin=tmp_path / "none")
+    assert reasons[-1].startswith("skin tones: skipped, no pictures in")
+    assert "training/draw_skin_tones.py" in reasons[-1]
+    assert quality.skin_table([]) is None
+
+
+def test_a_drawn_picture_without_alpha_is_refused(tmp_path):
+    path = tmp_path / "01-f6ede4.png"
+    cv2.imwrite(str(path), np.zeros((HEIGHT, WIDTH, 3), np.uint8))
+    with pytest.raises(SystemExit, match="not a picture with alpha"):
+        next(skin_tones.alphas(path, 1)())
+
+
+def test_the_command_prints_a_table_of_skin_tones_alone(skin, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(quality, "RESULTS", tmp_path / "results")
+    arguments = ["--data", tmp_path, "--objects", tmp_path, "--empty", tmp_path, "--skin", skin]
+    quality.main([*map(str, arguments), "--engine", "builtin", "--group", "skin tone"])
+    printed = capsys.readouterr().out
+    assert "worst - best" in printed
+    assert "boundary F" not in printed
+    (kept,) = (tmp_path / "results").glob("quality-*.json")
+    record = json.loads(kept.read_text())
+    assert [row["truth"] for row in record["rows"]] == ["skin tone 01-f6ede4", "skin tone 02-292420"]
+    assert set(record["skin_spread"]) == {"builtin"}
 
 
 def test_peers_without_their_files_are_reported(tmp_path):

@@ -4,6 +4,7 @@ import json
 import struct
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -395,3 +396,61 @@ def test_a_model_file_is_posed_by_its_nodes_and_its_animation(recipe, tmp_path):
     assert np.allclose(rest, [[0, 0, 0], [2, 0, 0], [0, 2, 0]])
     assert np.allclose(lifted - rest, [0, 0.5, 0])
     assert recipe["gltf"].Model(glb(tmp_path / "other.glb", animated=False)).animations == []
+
+
+@pytest.fixture
+def tones(recipe, monkeypatch):
+    """The module that draws skin tones; where numba is not installed, its loops stay Python."""
+    if find_spec("numba") is None:
+        monkeypatch.setitem(sys.modules, "numba", SimpleNamespace(njit=lambda **_: lambda function: function))
+    monkeypatch.syspath_prepend(str(TRAINING))
+    for name in ("noise", "rasterizer", "mesh", "shading", "clothing", "synthetic_people", "draw_skin_tones"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    return import_module("draw_skin_tones")
+
+
+def test_another_tone_changes_nothing_but_the_color_of_the_skin(tones):
+    paint, mesh = (sys.modules[name] for name in ("shading", "mesh"))
+    skin, cloth = paint.Paint(np.full(3, 0.2), grain=0.1, brows=np.zeros(3)), paint.Paint(np.full(3, 0.7))
+    points = np.zeros((3, 3))
+    person = mesh.Mesh(np.arange(3), np.zeros(3), points, np.array([[0, 1, 2]]), np.zeros(1, int), [skin, cloth])
+    pale = tones.in_tone(person, "f6ede4")
+    assert np.round(255 * pale.paints[0].color ** (1 / paint.GAMMA)).tolist() == [0xF6, 0xED, 0xE4]
+    assert (pale.paints[0].grain, pale.paints[0].brows) == (skin.grain, skin.brows)
+    assert pale.paints[1] is cloth
+    assert pale.place is points
+    assert person.paints[0] is skin, "the next tone starts from the same person"
+
+
+def test_tones_go_from_light_to_dark(tones):
+    brightness = [sum(bytes.fromhex(tone)) for tone in tones.TONES]
+    assert len(brightness) == 10
+    assert brightness[2:] == sorted(brightness[2:], reverse=True)  # the first three differ in hue
+    assert min(brightness[:3]) > brightness[3]
+
+
+@pytest.mark.parametrize(("shown", "bottom"), [(1.0, "feet"), (0.5, "hips")])
+def test_a_drawn_person_reaches_from_the_headroom_to_the_lower_edge(tones, shown, bottom):
+    rgb, alpha = np.full((200, 100, 3), 90, np.uint8), np.zeros((200, 100), np.uint8)
+    alpha[20:120, 30:70] = 255
+    rgb[70:, :] = 10  # below the hips
+    picture = tones.framed(rgb, alpha, shown)
+    assert picture.shape == (tones.HEIGHT, tones.WIDTH, 4)
+    rows, columns = np.nonzero(picture[..., 3])
+    assert (rows.min(), rows.max()) == (tones.HEADROOM, tones.HEIGHT - 1)
+    assert columns.min() + columns.max() == pytest.approx(tones.WIDTH - 1, abs=1)
+    assert picture[-1, tones.WIDTH // 2, 0] == (10 if bottom == "feet" else 90)
+
+
+def test_arms_that_reach_out_of_the_picture_are_cut_off_on_both_sides(tones):
+    alpha = np.full((20, 80), 255, np.uint8)
+    picture = tones.framed(np.full((20, 80, 3), 90, np.uint8), alpha, 1.0)
+    assert picture.shape == (tones.HEIGHT, tones.WIDTH, 4)
+    assert picture[tones.HEADROOM :, :, 3].min() == 255
+
+
+def test_a_picture_is_seen_from_where_the_eye_is(tones):
+    direction = tones.Eye(turn=np.pi / 2, rise=0.0, distance=1).direction
+    assert direction == pytest.approx((1, 0, 0), abs=1e-9), "from the left of the person"
+    assert tones.EYE.direction[2] > 0.9, "from the front"
+    assert np.linalg.norm(tones.EYE.direction) == pytest.approx(1)
