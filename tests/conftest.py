@@ -1,11 +1,13 @@
 """What every test gets: a clean environment, and property tests that a busy machine cannot fail."""
 
 import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
+import sqlalchemy as sa
 
 from alphareel.testing.servers import MissingServer, free_port, redis_server
 
@@ -27,6 +29,29 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("XDG_DATA_HOME", raising=False)
     return
+
+
+@pytest.fixture
+def postgres_url() -> Iterator[str]:
+    """The URL of a new database on the PostgreSQL server that ALPHAREEL_TEST_POSTGRES_URL names; skips without one."""
+    server = os.environ.get("ALPHAREEL_TEST_POSTGRES_URL")
+    if server is None:
+        pytest.skip("ALPHAREEL_TEST_POSTGRES_URL names no PostgreSQL server")
+    name = f"alphareel_test_{uuid.uuid4().hex[:12]}"
+    admin = sa.create_engine(server, isolation_level="AUTOCOMMIT", poolclass=sa.pool.NullPool)
+    with admin.connect() as c:
+        c.exec_driver_sql(f"CREATE DATABASE {name}")
+    yield sa.make_url(server).set(database=name).render_as_string(hide_password=False)
+    with admin.connect() as c:
+        c.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a new database: a test runs with SQLite, and with PostgreSQL where there is a server."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'test.db'}"
+    return str(request.getfixturevalue("postgres_url"))
 
 
 @pytest.fixture(scope="session")

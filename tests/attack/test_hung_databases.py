@@ -1,11 +1,9 @@
 """Databases that hang: requests are refused promptly, jobs continue, and the service recovers by itself."""
 
 import contextlib
-import os
 import sqlite3
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -65,19 +63,9 @@ def stopped(pid: int) -> Iterator[None]:
 
 
 @pytest.fixture
-def postgres() -> Iterator[tuple[str, int]]:
+def postgres(postgres_url: str) -> tuple[str, int]:
     """The URL of a new database, and the process id of its server."""
-    server = os.environ.get("ALPHAREEL_TEST_POSTGRES_URL")
-    if server is None:
-        pytest.skip("ALPHAREEL_TEST_POSTGRES_URL names no PostgreSQL server")
-    pid = postmaster(server)
-    name = f"alphareel_test_{uuid.uuid4().hex[:12]}"
-    admin = sa.create_engine(server, isolation_level="AUTOCOMMIT", poolclass=sa.pool.NullPool)
-    with admin.connect() as c:
-        c.exec_driver_sql(f"CREATE DATABASE {name}")
-    yield sa.make_url(server).set(database=name).render_as_string(hide_password=False), pid
-    with admin.connect() as c:
-        c.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+    return postgres_url, postmaster(postgres_url)
 
 
 def request_at_once(

@@ -376,8 +376,8 @@ class TestSchema:
         assert jobs.job("job_1") is not None
         assert jobs.is_ready()
 
-    def test_many_processes_may_upgrade_at_once(self, url: str) -> None:
-        databases = [Database(open_engine(url)) for _ in range(4)]
+    def test_many_processes_may_upgrade_at_once(self, database_url: str) -> None:
+        databases = [Database(open_engine(database_url)) for _ in range(4)]
         remaining = iter(databases)
         run_at_once(4, lambda: migrate.upgrade(next(remaining)))
         assert migrate.is_current(databases[0])
@@ -413,14 +413,14 @@ class TestSchema:
         assert not migrate.is_current(database)
 
     def test_migrations_and_create_all_create_the_same_schema(
-        self, database: Database, url: str, tmp_path: Path
+        self, database: Database, database_url: str, tmp_path: Path
     ) -> None:
         if database.engine.dialect.name == "sqlite":
             engine = open_engine(f"sqlite:///{tmp_path / 'created.db'}")
             metadata.create_all(engine)
             created = describe_schema(engine, None)
         else:
-            engine = open_engine(url)
+            engine = open_engine(database_url)
             with engine.begin() as c:
                 c.exec_driver_sql("CREATE SCHEMA created")
                 metadata.create_all(c.execution_options(schema_translate_map={None: "created"}))

@@ -19,8 +19,8 @@ ANONYMOUS = Principal(None, "req")
 
 
 @pytest.fixture
-def harness(url: str, tmp_path: Path) -> Iterator[ServiceHarness]:
-    harness = open_harness(tmp_path, database_url=url)
+def harness(database_url: str, tmp_path: Path) -> Iterator[ServiceHarness]:
+    harness = open_harness(tmp_path, database_url=database_url)
     yield harness
     harness.close()
 
@@ -92,8 +92,8 @@ def test_an_upload_that_is_deleted_before_the_transaction_is_refused(harness: Se
     assert harness.jobs.jobs(None, statuses=None, limit=1, offset=0).total == 0
 
 
-def test_uploads_keep_the_reserved_disk_space_free(url: str, tmp_path: Path) -> None:
-    harness = open_harness(tmp_path, database_url=url, storage={"min_free_bytes": 1000})
+def test_uploads_keep_the_reserved_disk_space_free(database_url: str, tmp_path: Path) -> None:
+    harness = open_harness(tmp_path, database_url=database_url, storage={"min_free_bytes": 1000})
     try:
         upload(harness)
         assert harness.services.health.check().space

@@ -28,10 +28,10 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 
 @pytest.fixture
-def database(url: str) -> Iterator[Database]:
-    database = Database(open_engine(url))
+def database(database_url: str) -> Iterator[Database]:
+    database = Database(open_engine(database_url))
     migrate.upgrade(database)
-    prepare(url)
+    prepare(database_url)
     yield database
     database.close()
 
@@ -53,12 +53,12 @@ DEAD = 4.0  # seconds of silence after which a worker counts as dead, where one 
 
 
 @pytest.fixture
-def start_worker(url: str, log: Path, database: Database) -> Iterator[StartWorker]:
+def start_worker(database_url: str, log: Path, database: Database) -> Iterator[StartWorker]:
     started: list[subprocess.Popen[str]] = []
 
     def start(*, concurrency: int = 2, dead: float = 100, start_seconds: float = 0) -> subprocess.Popen[str]:
         program = Path(__file__).with_name("queue_worker.py")
-        words = (url, f"e-{uuid.uuid4().hex[:8]}", log, concurrency, dead, start_seconds)
+        words = (database_url, f"e-{uuid.uuid4().hex[:8]}", log, concurrency, dead, start_seconds)
         command = [sys.executable, str(program), *map(str, words)]
         worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         started.append(worker)
@@ -209,7 +209,7 @@ def test_a_job_that_kills_its_worker_is_run_by_the_next_one(
 
 
 def test_jobs_run_after_the_tables_of_the_engine_were_emptied(
-    jobs: JobStore, database: Database, url: str, start_worker: StartWorker
+    jobs: JobStore, database: Database, start_worker: StartWorker
 ) -> None:
     waiting = [submit(jobs) for _ in range(3)]
     schema = "" if database.engine.dialect.name == "sqlite" else "dbos."

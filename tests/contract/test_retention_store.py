@@ -18,8 +18,8 @@ ANONYMOUS = Principal(None, "req_0")
 
 
 @pytest.fixture
-def harness(url: str, tmp_path: Path) -> Iterator[ServiceHarness]:
-    harness = open_harness(tmp_path, database_url=url)
+def harness(database_url: str, tmp_path: Path) -> Iterator[ServiceHarness]:
+    harness = open_harness(tmp_path, database_url=database_url)
     yield harness
     harness.close()
 

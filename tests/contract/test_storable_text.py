@@ -19,8 +19,8 @@ VIDEO = {"video_url": "https://a.example/v.mp4"}
 
 
 @pytest.fixture
-def harness(url: str, tmp_path: Path) -> Iterator[ServiceHarness]:
-    harness = open_harness(tmp_path, database_url=url)
+def harness(database_url: str, tmp_path: Path) -> Iterator[ServiceHarness]:
+    harness = open_harness(tmp_path, database_url=database_url)
     facts: dict[str, Any] = {"fingerprint": "fp", "client_id": "c", "note": ""}
     harness.keystore.add_key(key_id="k", secret_sha256=digest(SECRET), **facts)
     yield harness

@@ -24,11 +24,11 @@ OpenHarness = Callable[..., ServiceHarness]
 
 
 @pytest.fixture
-def open_with_quotas(url: str, tmp_path: Path) -> Iterator[OpenHarness]:
+def open_with_quotas(database_url: str, tmp_path: Path) -> Iterator[OpenHarness]:
     opened: list[ServiceHarness] = []
 
     def make(**quotas: int) -> ServiceHarness:
-        harness = open_harness(tmp_path, database_url=url, storage=quotas)
+        harness = open_harness(tmp_path, database_url=database_url, storage=quotas)
         for name in "ab":
             harness.keystore.add_key(key_id=name, secret_sha256=name, fingerprint=name, client_id=name, note="")
         opened.append(harness)

@@ -1,7 +1,6 @@
 """Services and request processes of one installation with nothing in common but a database and a bucket."""
 
 import contextlib
-import os
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +10,6 @@ from typing import Any
 import psutil
 import pytest
 import requests
-import sqlalchemy as sa
 from moto.server import ThreadedMotoServer
 
 from alphareel.testing.clips import make_clip
@@ -35,25 +33,6 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         monkeypatch.setenv(name, value)
     yield endpoint
     server.stop()
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The URL of a new database. PostgreSQL if ALPHAREEL_TEST_POSTGRES_URL names a server."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/shared.db"
-        return
-    server = os.environ.get("ALPHAREEL_TEST_POSTGRES_URL")
-    if server is None:
-        pytest.skip("ALPHAREEL_TEST_POSTGRES_URL names no PostgreSQL server")
-    name = f"alphareel_test_{uuid.uuid4().hex[:12]}"
-    admin = sa.create_engine(server, isolation_level="AUTOCOMMIT")
-    with admin.connect() as c:
-        c.exec_driver_sql(f"CREATE DATABASE {name}")
-    yield sa.make_url(server).set(database=name).render_as_string(hide_password=False)
-    with admin.connect() as c:
-        c.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
-    admin.dispose()
 
 
 def keys(bucket: str) -> list[str]:
@@ -119,10 +98,12 @@ def patiently(ask: Callable[[], requests.Response]) -> requests.Response:
     return wait_for(answer)
 
 
-def test_several_request_processes_share_a_database_and_a_bucket(bucket: str, database: str, tmp_path: Path) -> None:
+def test_several_request_processes_share_a_database_and_a_bucket(
+    bucket: str, database_url: str, tmp_path: Path
+) -> None:
     """A job whose requests are answered by different ones, of which one is killed, is made once."""
     clips = [make_clip(tmp_path / f"{n}.mp4", frames=5 + n, background="green").path for n in range(3)]
-    settings = {"API_KEY": KEY["X-Api-Key"], "STORAGE_URL": "s3://footage/ours", "DATABASE_URL": database}
+    settings = {"API_KEY": KEY["X-Api-Key"], "STORAGE_URL": "s3://footage/ours", "DATABASE_URL": database_url}
     with ServiceProcess(tmp_path / "data", API_PROCESSES=3, **settings) as service:
         jobs = f"{service.base}/v1/jobs"
         wait_for(lambda: service.log().count("Application startup complete.") >= 3)
