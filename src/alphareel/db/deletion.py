@@ -13,10 +13,8 @@ from alphareel.domain.errors import InvalidRequest
 from alphareel.domain.options import Options, from_json, to_json
 from alphareel.service.files import blob_keys
 from alphareel.service.idempotency import without_job
-from alphareel.service.jobs.models import TERMINAL, Status
+from alphareel.service.jobs.models import TERMINAL, UNFINISHED, Status
 from alphareel.service.ports import Clock
-
-_UNFINISHED = (Status.PENDING, Status.PROCESSING)
 
 
 class DeletionStore:
@@ -71,7 +69,7 @@ class DeletionStore:
             row = c.execute(sa.select(uploads).where(uploads.c.id == upload_id).with_for_update()).one_or_none()
             if row is None:
                 return ()
-            if c.execute(_users(upload_id, jobs.c.status.in_(_UNFINISHED))).first() is not None:
+            if c.execute(_users(upload_id, jobs.c.status.in_(UNFINISHED))).first() is not None:
                 return None
             blobs = delete_upload_row(c, row)
             schedule_deletion(c, blobs, at=self._clock.now())

@@ -1,7 +1,7 @@
-"""The table of jobs."""
+"""Writes the table of jobs: new ones, their transitions, and what else changes while they run."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -10,36 +10,30 @@ import sqlalchemy as sa
 from alphareel.db import billing, exports, idempotency, mapping, output_targets
 from alphareel.db.database import Database
 from alphareel.db.deletion import link_uploads
-from alphareel.db.migrate import is_current
+from alphareel.db.job_reader import JobReader
 from alphareel.db.notifications import notify, progress_topic
-from alphareel.db.prepared import PreparedSelect
 from alphareel.db.queue import Enqueue, QueueAdmission, keys_with_waiting_jobs
-from alphareel.db.queue_position import QueuePositionCache
 from alphareel.db.retention import set_expiry
 from alphareel.db.storage_quotas import StorageUsage, lock_storage
-from alphareel.db.tables import job_events, jobs
+from alphareel.db.tables import jobs
 from alphareel.db.transitions import Transition, append_event, apply_transition, log_transition
-from alphareel.db.webhooks import add_webhook, events_by_job
+from alphareel.db.webhooks import add_webhook
 from alphareel.domain.clip import EngineFacts
 from alphareel.domain.fields import storable
 from alphareel.domain.options import Options, to_json
 from alphareel.service.billing.credits import Quote
 from alphareel.service.idempotency import IdempotentRequest
 from alphareel.service.jobs.attempts import AttemptCompleted
-from alphareel.service.jobs.models import Job, JobEvent, Kind, Output, Status, Step, StoredMatte
+from alphareel.service.jobs.models import UNFINISHED, Job, Kind, Output, Status, Step, StoredMatte
 from alphareel.service.jobs.output_targets import Targets, targets_to_json
 from alphareel.service.jobs.queue_limits import QueueLimits
-from alphareel.service.ports import Clock, NewJob, Page
+from alphareel.service.ports import Clock, NewJob
 from alphareel.telemetry.tracing import current_traceparent
 
-_UNFINISHED = (Status.PENDING, Status.PROCESSING)
-_BY_ID = PreparedSelect(  # clients that poll run it all the time
-    sa.select(jobs).where(jobs.c.id == sa.bindparam("job_id"), jobs.c.deleted_at.is_(None))
-)
 _INSERT = sa.insert(jobs).returning(jobs)
 
 
-class JobStore:
+class JobStore(JobReader):
     """Jobs in our own tables, which are the source of truth; the queue engine's tables are not.
 
     Every method is one transaction. A transition is a compare-and-set that writes its audit row in the same
@@ -57,12 +51,11 @@ class JobStore:
         limits: QueueLimits | None = None,
         storage: StorageUsage | None = None,
     ) -> None:
-        self._database = database
+        super().__init__(database)
         self._storage = storage or StorageUsage(database)
         self._enqueue = enqueue
         self._admission = QueueAdmission(enqueue, limits or QueueLimits())
         self._clock = clock
-        self._positions = QueuePositionCache()
 
     def add_job(self, new: NewJob, *, start: bool, actor: str, once: IdempotentRequest | None = None) -> Job:
         """Insert a draft, or (with ``start``) a pending job.
@@ -178,78 +171,6 @@ class JobStore:
             idempotency.store_response(c, once, job)
         self._after_commit(job_id, transition)
         return job
-
-    def job(self, job_id: str) -> Job | None:
-        """The job; None if it does not exist or was deleted."""
-        with self._database.read() as c:
-            row = _BY_ID.first(c, job_id=job_id)
-            return self._to_jobs(c, [row])[0] if row is not None else None
-
-    def jobs(
-        self,
-        key_id: str | None,
-        *,
-        others: tuple[str, ...] = (),
-        statuses: tuple[Status, ...] | None,
-        limit: int,
-        offset: int,
-    ) -> Page:
-        """A page of a key's jobs and those of the keys ``others``, newest first, with the total count.
-
-        ``statuses``: None for any status.
-        """
-        owned = jobs.c.key_id.in_((key_id, *others)) if key_id is not None else jobs.c.key_id.is_(None)
-        return self._page([owned, jobs.c.kind == Kind.JOB], statuses=statuses, limit=limit, offset=offset)
-
-    def jobs_of_all_keys(
-        self, *, key_ids: tuple[str, ...] | None, statuses: tuple[Status, ...] | None, limit: int, offset: int
-    ) -> Page:
-        """A page of all jobs, or of those of ``key_ids``, newest first, with the total count."""
-        where = [] if key_ids is None else [jobs.c.key_id.in_(key_ids)]
-        return self._page(where, statuses=statuses, limit=limit, offset=offset)
-
-    def _page(
-        self,
-        conditions: Sequence[sa.ColumnElement[bool]],
-        *,
-        statuses: tuple[Status, ...] | None,
-        limit: int,
-        offset: int,
-    ) -> Page:
-        where = [*conditions, jobs.c.deleted_at.is_(None)]
-        if statuses is not None:
-            where.append(jobs.c.status.in_(statuses))
-        newest = sa.select(jobs).where(*where).order_by(jobs.c.created_at.desc(), jobs.c.id.desc())
-        with self._database.read() as c:
-            total = c.execute(sa.select(sa.func.count()).select_from(jobs).where(*where)).scalar_one()
-            rows = c.execute(newest.limit(limit).offset(offset)).all()
-            return Page(self._to_jobs(c, rows), total)
-
-    def exports(self, job_id: str) -> tuple[Job, ...]:
-        """The exports of a job, oldest first."""
-        return self.children(job_id, Kind.EXPORT)
-
-    def children(self, job_id: str, kind: Kind | None = None) -> tuple[Job, ...]:
-        """The rows that belong to a job, oldest first; ``kind``: None for all."""
-        where = [jobs.c.parent_id == job_id, jobs.c.deleted_at.is_(None)]
-        if kind is not None:
-            where.append(jobs.c.kind == kind)
-        with self._database.read() as c:
-            rows = c.execute(sa.select(jobs).where(*where).order_by(jobs.c.created_at, jobs.c.id)).all()
-            return self._to_jobs(c, rows)
-
-    def of_batch(self, batch_id: str) -> tuple[Job, ...]:
-        """The jobs of a batch, in the order in which they were requested."""
-        where = (jobs.c.batch_id == batch_id, jobs.c.deleted_at.is_(None))
-        with self._database.read() as c:
-            rows = c.execute(sa.select(jobs).where(*where)).all()
-            return tuple(sorted(self._to_jobs(c, rows), key=lambda job: (job.task or {}).get("number", 0)))
-
-    def events(self, job_id: str) -> tuple[JobEvent, ...]:
-        """The audit log of a job, oldest first."""
-        ordered = sa.select(job_events).where(job_events.c.job_id == job_id).order_by(job_events.c.sequence)
-        with self._database.read() as c:
-            return tuple(map(mapping.event_from_row, c.execute(ordered)))
 
     def begin_attempt(self, job_id: str, *, ticket: int, actor: str) -> Job | None:
         """Set a pending or processing job that has this ticket to processing, and count the attempt up.
@@ -461,19 +382,6 @@ class JobStore:
                 billing.reserve_late(c, row, seconds, most=most, now=self._clock.now())
         return row is not None
 
-    def unfinished(self) -> tuple[Job, ...]:
-        """Pending and processing jobs that the queue engine has, for the reconciler."""
-        with self._database.read() as c:
-            real = sa.and_(jobs.c.admitted_at.is_not(None), jobs.c.test.is_(None))
-            where = (jobs.c.status.in_(_UNFINISHED), sa.or_(real, jobs.c.undelivered.is_not(None)))
-            return tuple(map(mapping.job_from_row, c.execute(sa.select(jobs).where(*where))))
-
-    def test_jobs(self) -> tuple[Job, ...]:
-        """Pending and processing test jobs, which the queue engine gets for their delivery only."""
-        with self._database.read() as c:
-            where = (jobs.c.status.in_(_UNFINISHED), jobs.c.test.is_not(None), jobs.c.undelivered.is_(None))
-            return tuple(map(mapping.job_from_row, c.execute(sa.select(jobs).where(*where))))
-
     def admit_waiting(self) -> int:
         """Enqueue waiting jobs for which the limits leave room, and return how many.
 
@@ -501,10 +409,6 @@ class JobStore:
             self._enqueue(c, job_id, row.ticket, Step.RUN, row.key_id)
         self._after_commit(job_id, transition)
         return True
-
-    def is_ready(self) -> bool:
-        """Whether the database answers and has the schema of this version."""
-        return is_current(self._database)
 
     def _apply_transition(
         self,
@@ -545,20 +449,6 @@ class JobStore:
         self._positions.forget()
         log_transition(job_id, transition)
 
-    def _to_jobs(self, c: sa.Connection, rows: Sequence[sa.Row[Any]]) -> tuple[Job, ...]:
-        """Jobs with the state of their webhooks and their positions in the queue, which other rows hold."""
-        events, positions = events_by_job(c, [row.id for row in rows]), self._positions.positions(c, rows)
-        exports_by_job = exports.completed_exports(c, [row.id for row in rows if row.status == Status.COMPLETED])
-        return tuple(
-            replace(
-                mapping.job_from_row(row),
-                webhook_events=events[row.id],
-                queue_position=positions.get(row.id),
-                exports=tuple(exports_by_job.get(row.id, ())),
-            )
-            for row in rows
-        )
-
 
 def _holds_ticket(job_id: str, ticket: int) -> tuple[sa.ColumnElement[bool], ...]:
-    return (jobs.c.id == job_id, jobs.c.ticket == ticket, jobs.c.status.in_(_UNFINISHED))
+    return (jobs.c.id == job_id, jobs.c.ticket == ticket, jobs.c.status.in_(UNFINISHED))

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from alphareel.db.locks import advisory_lock
 from alphareel.db.tables import jobs, keys
-from alphareel.service.jobs.models import Status, Step
+from alphareel.service.jobs.models import UNFINISHED, Status, Step
 from alphareel.service.jobs.queue_limits import QueueLimits
 
 Enqueue = Callable[[sa.Connection, str, int, Step, str | None], None]
@@ -29,7 +29,7 @@ def _of_key(statement: sa.Select[Any]) -> tuple[sa.Select[Any], sa.Select[Any]]:
 
 _COUNTS = _of_key(
     sa.select(jobs.c.status, jobs.c.admitted_at.is_not(None).label("is_admitted"), sa.func.count().label("number"))
-    .where(_NOT_TEST, jobs.c.status.in_((Status.PENDING, Status.PROCESSING)))
+    .where(_NOT_TEST, jobs.c.status.in_(UNFINISHED))
     .group_by(jobs.c.status, sa.text("is_admitted"))
 )
 # Skip a job that another transaction has locked: it is about to change, and that transaction admits jobs too.

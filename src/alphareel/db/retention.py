@@ -9,11 +9,9 @@ from alphareel.db.database import Database
 from alphareel.db.deletion import delete_upload_row, release_files, schedule_deletion
 from alphareel.db.storage_quotas import lock_storage
 from alphareel.db.tables import job_uploads, jobs, uploads
-from alphareel.service.jobs.models import TERMINAL, Kind, Status
+from alphareel.service.jobs.models import TERMINAL, UNFINISHED, Kind
 from alphareel.service.jobs.retention import expiry
 from alphareel.service.ports import Clock
-
-_UNFINISHED = (Status.PENDING, Status.PROCESSING)
 
 
 class RetentionStore:
@@ -85,6 +83,6 @@ def set_expiry(c: sa.Connection, row: sa.Row[Any]) -> sa.Row[Any]:
 
 def _is_used(*, since: datetime) -> sa.ColumnElement[bool]:
     """Whether a job uses the upload that has not ended, or that changed since then."""
-    active = sa.or_(jobs.c.status.in_(_UNFINISHED), jobs.c.updated_at > since)
+    active = sa.or_(jobs.c.status.in_(UNFINISHED), jobs.c.updated_at > since)
     users = sa.select(job_uploads.c.job_id).join(jobs, jobs.c.id == job_uploads.c.job_id)
     return users.where(job_uploads.c.upload_id == uploads.c.id, active).correlate(uploads).exists()

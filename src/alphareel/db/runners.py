@@ -11,7 +11,7 @@ from alphareel.db.api_keys import record_admin_event
 from alphareel.db.database import Database
 from alphareel.db.tables import executors, jobs, runner_tasks, runners
 from alphareel.service.api_keys.models import AuditContext
-from alphareel.service.jobs.models import Status
+from alphareel.service.jobs.models import UNFINISHED
 from alphareel.service.ports import Clock
 from alphareel.service.runners.models import (
     LIVE,
@@ -248,9 +248,7 @@ class RunnerStore:
 
 
 _HAS_EXECUTOR = sa.exists().where(executors.c.id == runner_tasks.c.executor_id)
-_IS_WANTED = _HAS_EXECUTOR | sa.exists().where(
-    jobs.c.id == runner_tasks.c.job_id, jobs.c.status.in_((Status.PENDING, Status.PROCESSING))
-)
+_IS_WANTED = _HAS_EXECUTOR | sa.exists().where(jobs.c.id == runner_tasks.c.job_id, jobs.c.status.in_(UNFINISHED))
 _LEFT = (runner_tasks.c.state != TaskState.WAITING, ~_HAS_EXECUTOR)
 _LISTS = ("outputs", "refused", "released")
 _FREE: dict[str, Any] = {
