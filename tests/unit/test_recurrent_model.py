@@ -93,8 +93,10 @@ def test_what_a_network_is_sure_of_is_opaque_or_transparent():
 
 
 def test_a_plain_room_has_no_haze():
-    network = _RecurrentModel((engine := builtin.load(Runtime(threads=1))).runtime.open_own(engine.path), 48, 16)
-    room = np.ascontiguousarray(thing((-100, -100))[:160].transpose(2, 0, 1), np.float32) / 255
+    engine = builtin.load(Runtime(threads=1))
+    assert isinstance(engine, RecurrentModelEngine)
+    network = _RecurrentModel(engine.runtime.open_own(engine.path), engine.channels, engine.stride)
+    room = np.asarray(thing((-100, -100))[:160].transpose(2, 0, 1) / 255, np.float32)
     network.reset(room)
     assert not network.predict(room).any()
 

@@ -19,7 +19,7 @@ from alphareel.matting.weights import sha256_of
 _MULTIPLE = 32
 _AREA = 256 * 256
 _LARGER = 1.5  # times the pixels that a larger model input must have to be worth it
-# A background that the network is this sure of is transparent, and a subject as surely opaque: docs/decisions/0060-haze.md.
+# Background that the network is this sure of is transparent, a subject as surely opaque (docs/decisions/0060-haze.md).
 _SURE = 0.06
 
 
