@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from functools import partial
 
 import fastapi.routing
 import pytest
@@ -12,6 +13,7 @@ from alphareel.domain.errors import RateLimited, Unavailable
 from alphareel.http import sse
 from alphareel.http.app import create_app
 from alphareel.http.sse import StreamSlots
+from alphareel.service.api_keys.admin import Operator
 from alphareel.testing.fakes import make_settings
 
 VIDEO = "https://example.com/in.mp4"
@@ -171,6 +173,21 @@ def test_a_deleted_job_ends_the_stream(server, key, job, client):
     next(events)
     client.delete(f"/v1/jobs/{job['id']}")
     assert [event for event, _, _ in events][-1] in ("deleted", "end")
+
+
+def test_a_stream_and_a_waiting_poll_end_once_their_key_is_disabled(server, new_key, harness):
+    key = new_key()
+    url, headers = f"{server.url}/v1/jobs", {"X-Api-Key": key}
+    job = requests.post(url, json={"video_url": VIDEO}, headers=headers, timeout=60).json()
+    events = read(open_stream(server, key, job))
+    next(events)
+    shown = harness.services.api_keys.authenticate(key).fingerprint
+    disable = partial(harness.services.admin.set_enabled, Operator("test"), shown, enabled=False)
+    threading.Timer(0.3, disable).start()
+    refused = requests.get(f"{url}/{job['id']}", params={"wait": 50}, headers=headers, timeout=60)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (401, "invalid_api_key")
+    assert not [event for event, _, _ in events if event in ("end", "deleted")]
+    assert open_stream(server, key, job).status_code == 401
 
 
 def test_streams_of_a_key_are_limited_and_their_slots_released(server, key, job, client, make_client, new_key):

@@ -9,7 +9,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
-from alphareel.domain.errors import NotFound, RateLimited, Unavailable
+from alphareel.domain.errors import InvalidApiKey, NotFound, RateLimited, Unavailable
 from alphareel.http.serializers import Serializers
 from alphareel.service.jobs.models import TERMINAL, Job, JobEvent
 from alphareel.service.jobs.watch import JobChange
@@ -72,7 +72,8 @@ async def _no_content(_request: Request, _error: Exception) -> Response:
 class JobStream:
     """The events of one job after ``last_seen``, the sequence number of the last transition that the client knows.
 
-    The stream ends when the job ends, when it is deleted, or when ``is_closed`` returns True.
+    The stream ends when the job ends, when it or its key is deleted, when the key is disabled, or when ``is_closed``
+    returns True.
     """
 
     def __init__(
@@ -96,7 +97,7 @@ class JobStream:
         self._position: int | None = None
 
     def is_over(self) -> bool:
-        """Whether the job has ended and the client has seen every transition. Raises NotFound."""
+        """Whether the job has ended and the client has seen every transition. Raises NotFound, InvalidApiKey."""
         job, new = self._poll()
         return job.status in TERMINAL and not new
 
@@ -114,6 +115,8 @@ class JobStream:
             except NotFound:
                 yield ServerSentEvent(event="deleted", data={"id": self._job_id})
                 return
+            except InvalidApiKey:
+                return
             except Unavailable:  # retry at the next poll
                 await change.wait(_POLL_SECONDS)
                 continue
@@ -125,6 +128,7 @@ class JobStream:
             await change.wait(_POLL_SECONDS)
 
     def _poll(self) -> tuple[Job, list[JobEvent]]:
+        self._services.api_keys.check(self._principal.key)
         job = self._services.jobs.get(self._principal, self._job_id)
         events = self._services.jobs.events(self._principal, self._job_id)
         return job, [event for event in events if event.sequence > self._last_seen]

@@ -174,6 +174,7 @@ async def _wait_for_change(
     with services.watch.watching(job.id) as change:
         while True:
             change.clear()
+            await run_in_threadpool(services.api_keys.check, principal.key)
             job = await run_in_threadpool(services.jobs.get, principal, job.id)
             is_changed = serializers.status(job.status) != status
             if tag and not is_changed:

@@ -48,8 +48,13 @@ class ApiKeyService:
             raise MissingApiKey("The request carries no API key.", hint="Send it in the header X-Api-Key.")
         key = self._store.key_by_secret(digest(secret)) if len(secret) <= _MAX_SECRET_LENGTH else None
         if key is None or not key.enabled:
-            raise InvalidApiKey("Invalid API key", hint="Send a key of this server that is enabled.")
+            raise _invalid()
         return key
+
+    def check(self, key: ApiKey | None) -> None:
+        """For requests that last. Raises InvalidApiKey if the key was disabled or deleted since the request began."""
+        if key is not None and not self._store.keys_by_id([key.id])[key.id].enabled:
+            raise _invalid()
 
     def of_client(self, client_id: str) -> tuple[str, ...]:
         """IDs of all keys of a client, disabled ones included: their jobs still belong to the client."""
@@ -71,6 +76,10 @@ class ApiKeyService:
         facts = {"secret_sha256": digest(secret), "fingerprint": fingerprint(secret)}
         key = self._store.add_key(key_id=_FIRST, client_id="default", note="made at the first start", **facts)
         return NewKey(key, secret) if key is not None else None
+
+
+def _invalid() -> InvalidApiKey:
+    return InvalidApiKey("Invalid API key", hint="Send a key of this server that is enabled.")
 
 
 def digest(secret: str) -> str:
