@@ -1,6 +1,7 @@
 """Outputs that are made of a kept matte are those that the engine would have made."""
 
 import json
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -50,6 +51,18 @@ def test_an_export_equals_what_the_engine_made(tmp_path, options):
     assert is_equal(alphas(matte), alphas(tmp_path / "c.mkv"))
     assert read_matte_facts(tmp_path / "c.mkv") == read_matte_facts(matte)
     assert copy.engine.name == options["engine"]  # type: ignore[union-attr]
+
+
+def test_frames_that_share_a_millisecond_keep_their_own_alpha(tmp_path):
+    tick, frame = Fraction(1, 90_000), Fraction(1, 4)
+    lengths = [tick, tick, frame, tick, frame, frame]
+    clip = make_clip(tmp_path / "in.mp4", lengths=lengths, background="green").path
+    kept = {"a.mkv": {"output_format": "ffv1"}, "kept.mkv": {"output_format": "lossless_matte"}}
+    alphareel.cut(clip, targets={tmp_path / name: fields for name, fields in kept.items()}, engine="chroma")
+    alphareel.export(tmp_path / "kept.mkv", clip, tmp_path / "b.mkv")
+    made = planes(tmp_path / "a.mkv", "alpha")
+    assert len(made) == len(lengths)
+    assert is_equal(made, planes(tmp_path / "b.mkv", "alpha"))
 
 
 def test_a_preview_is_exported_to_its_end(tmp_path):

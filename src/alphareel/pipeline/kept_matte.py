@@ -81,7 +81,10 @@ def _color_engine(
 
 
 class MatteReader:
-    """The alphas of a matte by time. Moments must not decrease."""
+    """The alphas of a matte by time. Moments must not decrease.
+
+    Frames of the source that are so close that the matte has the same timestamp for them take its frames in order.
+    """
 
     def __init__(self, reader: Reader, start: Fraction, rate: Fraction, edit: EditAlpha | None = None) -> None:
         self._edit = edit
@@ -92,6 +95,7 @@ class MatteReader:
         frames = reader.chunk(Chunk(tick, None, 0)) if tick else reader.frames()
         self._frames: Iterator[Frame] = frames
         self._current: Frame | None = None
+        self._is_taken = False  # the current frame, by an earlier moment
         self._next: Frame | None = next(self._frames, None)
 
     def alpha_of(self, frame: Frame, base: Fraction) -> Plane:
@@ -101,13 +105,20 @@ class MatteReader:
 
     def alpha_at(self, moment: Fraction) -> Plane:
         """Alpha (H, W) of the frame shown at ``moment`` (seconds). Raises BadVideo when there is none."""
-        while self._next is not None and (
-            self._current is None or self._distance(self._next, moment) <= self._distance(self._current, moment)
-        ):
-            self._current, self._next = self._next, next(self._frames, None)
+        while self._next is not None and self._is_better(self._next, moment):
+            self._current, self._is_taken = self._next, False
+            self._next = next(self._frames, None)
         if self._current is None or self._distance(self._current, moment) > self._tolerance:
             raise _foreign(f"it has no frame at {float(moment):.3f} s")
+        self._is_taken = True
         return self._current.y
+
+    def _is_better(self, frame: Frame, moment: Fraction) -> bool:
+        """Whether ``frame`` fits the moment better than the current one."""
+        if self._current is None:
+            return True
+        gain = self._distance(self._current, moment) - self._distance(frame, moment)
+        return gain > 0 or (self._is_taken and gain >= -_TIMESTAMP_ERROR)
 
     def _distance(self, frame: Frame, moment: Fraction) -> Fraction:
         return abs(frame.pts * self._base - moment)

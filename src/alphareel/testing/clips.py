@@ -2,7 +2,7 @@
 
 import math
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -96,6 +96,7 @@ class _ClipSpec:
     codec: str
     pix_fmt: str
     color: Color
+    tagged: bool
     options: Mapping[str, str]
     start: Fraction
     sample_aspect: Fraction
@@ -119,8 +120,10 @@ def make_clip(
     rotation: int = 0,
     flip: bool = False,
     vfr: bool = False,
+    lengths: Sequence[Fraction] | None = None,
     full_range: bool = False,
     color: Color | None = None,
+    tagged: bool = True,
     sample_aspect: Fraction | int = 1,
     start: Fraction | float = 0,
     interlaced: bool = False,
@@ -131,12 +134,13 @@ def make_clip(
 
     ``width``, ``height``: the upright size. ``audio``: True for the container's default codec, or the name of a codec.
     ``rotation`` (0, 90, 180 or 270 degrees clockwise, applied by players) and ``flip`` (horizontal mirror image)
-    require .mp4 or .mov. ``vfr``: every third frame lasts three times as long. A ``pix_fmt`` with alpha stores the
-    exact alpha. ``color``: replaces the tags, which are BT.709 and ``full_range``. ``start``: seconds added to all
-    timestamps. ``options``, ``container_options``: FFmpeg's, for the encoder and the muxer.
+    require .mp4 or .mov. ``vfr``: every third frame lasts three times as long. ``lengths``: seconds that each frame
+    lasts, in place of ``frames``. A ``pix_fmt`` with alpha stores the exact alpha. ``color``: replaces the tags, which
+    are BT.709 and ``full_range``; ``tagged``: the file has them. ``start``: seconds added to all timestamps.
+    ``options``, ``container_options``: FFmpeg's, for the encoder and the muxer.
     """
     suffix = path.suffix.lower()
-    times, seconds = _timing(frames, Fraction(rate), vfr=vfr)
+    times, seconds = _timing(lengths or _lengths(frames, Fraction(rate), vfr=vfr))
     audio_codec = audio if isinstance(audio, str) else _AUDIO_CODECS.get(suffix, "aac") if audio else ""
     onset = round(float(seconds) / 2, 3) if audio_codec else None
     truth = GroundTruth(path, width, height, Fraction(rate), background, times, seconds, onset)
@@ -146,6 +150,7 @@ def make_clip(
         codec=video_codec,
         pix_fmt=pix_fmt,
         color=color or _default_color(pix_fmt, full_range=full_range),
+        tagged=tagged,
         options={
             **_FAST_OPTIONS.get(video_codec, {}),
             **({"flags": "+ildct+ilme"} if interlaced else {}),
@@ -192,9 +197,12 @@ def _default_color(pix_fmt: str, *, full_range: bool) -> Color:
     return Color(1, 1, 1, full_range or pix_fmt.startswith("yuvj"))
 
 
-def _timing(frames: int, rate: Fraction, *, vfr: bool) -> tuple[tuple[Fraction, ...], Fraction]:
-    lengths = [(3 if vfr and i % 3 == 2 else 1) / rate for i in range(frames)]
-    times = [sum(lengths[:i], Fraction(0)) for i in range(frames)]
+def _lengths(frames: int, rate: Fraction, *, vfr: bool) -> list[Fraction]:
+    return [(3 if vfr and i % 3 == 2 else 1) / rate for i in range(frames)]
+
+
+def _timing(lengths: Sequence[Fraction]) -> tuple[tuple[Fraction, ...], Fraction]:
+    times = [sum(lengths[:i], Fraction(0)) for i in range(len(lengths))]
     return tuple(times), sum(lengths, Fraction(0))
 
 
@@ -224,7 +232,7 @@ def _describe(video: VideoStream, spec: _ClipSpec) -> None:
     context.sample_aspect_ratio = spec.sample_aspect
     context.thread_count = 1
     context.flags |= av.codec.context.Flags.frame_duration  # without it the last frame's duration is lost
-    if spec.codec != "gif":
+    if spec.codec != "gif" and spec.tagged:
         context.color_range = 2 if spec.color.full_range else 1
         context.colorspace = spec.color.matrix
         context.color_primaries, context.color_trc = spec.color.primaries, spec.color.transfer
@@ -265,6 +273,9 @@ def _encodable(picture: Picture, spec: _ClipSpec, reformatter: VideoReformatter)
     )
     result.colorspace, result.color_primaries = spec.color.matrix, spec.color.primaries
     result.color_trc, result.color_range = spec.color.transfer, 2 if spec.color.full_range else 1
+    if not spec.tagged:
+        result.colorspace = result.color_primaries = result.color_trc = 2
+        result.color_range = 0
     return result
 
 
