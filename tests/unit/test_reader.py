@@ -156,6 +156,13 @@ def test_full_range_planes_stay_full_range(tmp_path):
             assert_shows(frame, truth, color=Color(1, 1, 1, full_range=True))
 
 
+@pytest.mark.parametrize("pix_fmt", ["gray", "gray10le", "gray12le", "gray16le"])
+def test_untagged_gray_is_full_range_at_every_depth(tmp_path, pix_fmt):
+    path = make_clip(tmp_path / "a.mkv", frames=1, codec="ffv1", pix_fmt=pix_fmt, full_range=True, tagged=False).path
+    with open_reader(path, LIMITS) as reader:
+        assert reader.clip.color == Color(2, 2, 2, full_range=True)
+
+
 def test_gray_pictures_have_neutral_chroma(tmp_path):
     truth = make_clip(tmp_path / "a.mkv", frames=2, codec="ffv1", pix_fmt="gray")
     for frame in frames_of(truth.path, thumbnail=(64, 48)):
