@@ -16,8 +16,11 @@ LATE = Fraction("0.513")  # no whole number of packets or frames
 OPAQUE = Options(engine="chroma", background=Background(type="color", color=(255, 0, 0)))
 
 
-def remake(source, target, *, late=Fraction(0), trimmed=Fraction(0), codec="aac"):
-    """The pictures of ``source`` ``late`` seconds behind a sweep of audio, ``trimmed`` seconds hidden from the start."""
+def remake(source, target, *, late=Fraction(0), trimmed=Fraction(0), codec="aac", gap=(2, 2)):
+    """The pictures of ``source`` ``late`` seconds behind a sweep of audio, ``trimmed`` seconds hidden from the start.
+
+    ``gap``: seconds between which the sweep has no packets.
+    """
     with av.open(str(source)) as container, av.open(str(target), "w") as output:
         video = container.streams.video[0]
         out, audio = output.add_stream_from_template(video), output.add_stream(codec, RATE, layout="mono")
@@ -28,6 +31,8 @@ def remake(source, target, *, late=Fraction(0), trimmed=Fraction(0), codec="aac"
             packet.stream = out
         heard = [p for frame in sweep(audio.codec_context.format.name) for p in audio.encode(frame)]
         for packet in (*heard, *audio.encode(None)):
+            if gap[0] <= packet.pts * packet.time_base < gap[1]:
+                continue
             packet.pts -= round(trimmed / packet.time_base)
             packet.dts = packet.pts
             packets.append(packet)
@@ -57,7 +62,8 @@ def heard(path, seconds=1):
     with av.open(str(path)) as container:
         for frame in container.decode(audio=0):
             samples = frame.to_ndarray()[0]
-            samples = samples / np.float32(32768) if samples.dtype == np.int16 else samples
+            if samples.dtype.kind == "i":
+                samples = samples / np.float32(np.iinfo(samples.dtype).max)
             start = round((frame.pts * frame.time_base - zero) * RATE)
             first, last = max(0, start), min(timeline.size, start + samples.size)
             if first < last:
@@ -108,6 +114,24 @@ def test_audio_that_starts_before_the_video_of_an_mkv_is_in_sync_to_the_millisec
     loud = slice(round(settled * RATE), RATE - RATE // 100)
     difference = np.abs(np.roll(after, -shift) - before)[loud]
     assert np.nanpercentile(difference, 95) < 0.05
+
+
+@pytest.mark.parametrize(("out", "codec"), [("out.mp4", "pcm_s16le"), ("out.mov", "libopus"), ("out.mov", "flac")])
+def test_encoded_audio_that_starts_before_the_video_is_in_sync_to_the_millisecond(pictures, tmp_path, out, codec):
+    source = remake(pictures.path, tmp_path / "in.mkv", codec=codec, late=LATE)
+    list(alphareel.run(source, tmp_path / out, replace(OPAQUE, output_format=out[-3:])))
+    shift = best_shift(heard(source), heard(tmp_path / out), most=RATE // 100)
+    assert abs(shift) <= RATE // 1000
+
+
+@pytest.mark.parametrize("codec", ["pcm_s16le", "pcm_s24le", "flac"])
+def test_a_gap_in_the_audio_lasts_as_long_in_a_mov(pictures, tmp_path, codec):
+    """PCM in MOV has no timestamps."""
+    source = remake(pictures.path, tmp_path / "in.mkv", codec=codec, gap=(0.3, 0.6))
+    list(alphareel.run(source, tmp_path / "out.mov", Options(engine="chroma", output_format="mov")))
+    before, after = heard(source), heard(tmp_path / "out.mov")
+    assert np.isnan(before).mean() > 0.2
+    np.testing.assert_allclose(np.nan_to_num(after), np.nan_to_num(before), atol=0.001)
 
 
 def best_shift(before, after, *, most):

@@ -23,10 +23,12 @@ from alphareel.media.source import open_container, packets
 
 _RATE = 48000
 _MAX_TRACKS = 16  # each keeps the source open
-# Samples. Timestamps in milliseconds never match samples exactly; only larger differences are gaps or overlaps.
-_MAX_DRIFT = _RATE // 100
+# Samples. Timestamps in milliseconds never match samples exactly; only larger differences are gaps or overlaps. At the
+# start there is no audio to go on from, and a shift would stay for the whole track.
+_MAX_DRIFT, _MAX_START_DRIFT = _RATE // 100, _RATE // 1000
 # Seconds of audio before time zero that are kept, hidden by an edit list: decoders need it to start up.
 _PREROLL = Fraction(1, 10)
+_PCM_BYTES = {"pcm_s16le": 2, "pcm_s24le": 3}  # of a sample; silence is zero
 _ROUNDING = Fraction(2, 1000)  # seconds; both timestamps of a packet may be rounded to milliseconds
 
 
@@ -35,7 +37,8 @@ class AudioProfile:
     """The audio of a format. ``copied``: codecs that are copied; others become ``codec`` in ``sample_format``.
 
     ``frame_size``: samples per encoder frame, 0 for any number. ``bit_rate``: bits per second, 0 for the codec's own.
-    ``has_edit_list``: the container can hide audio before time zero.
+    ``has_edit_list``: the container can hide audio before time zero. ``fills_gaps``: the container stores PCM without
+    timestamps, so that gaps in it must be filled with silence.
     """
 
     copied: frozenset[str]
@@ -44,6 +47,7 @@ class AudioProfile:
     frame_size: int = 0
     bit_rate: int = 128_000
     has_edit_list: bool = False
+    fills_gaps: bool = False
 
 
 class AudioTracks:
@@ -155,6 +159,8 @@ class AudioTrack:
         offset = round(self._start / _time_base(stream))
         out: AudioStream | None = None
         last = None
+        end: Fraction | None = None  # seconds
+        fills_gaps = self._profile.fills_gaps and stream.codec_context.name in _PCM_BYTES
         for packet in packets(source, stream):
             if packet.pts is None or not packet.size:
                 continue
@@ -166,7 +172,10 @@ class AudioTrack:
             if out is None:
                 out = to.add_stream_from_template(stream)
                 self._label(out, stream)
+            if fills_gaps and end is not None:
+                yield from _silent_packets(stream, out, end, _moment(packet))
             last = packet.pts
+            end = _moment(packet) + (packet.duration or 0) * Fraction(packet.time_base)
             packet.stream = out
             yield packet
 
@@ -187,7 +196,7 @@ class AudioTrack:
     def _samples(self, source: InputContainer, stream: AudioStream, layout: str) -> Iterator[av.AudioFrame]:
         """Audio frames in the encoder's format, with increasing timestamps from zero."""
         resample = _Resampler(self._profile, layout)
-        end = 0
+        end, has_begun = 0, False
         for decoded in _decode(source, stream):
             for frame in resample(decoded):
                 if frame.pts is None:
@@ -195,13 +204,16 @@ class AudioTrack:
                 start = round((frame.pts * Fraction(frame.time_base or 0) - self._start) * _RATE)
                 if self._is_after_end(Fraction(start, _RATE)):
                     return
-                if abs(start - end) <= _MAX_DRIFT:
+                if abs(start - end) <= (_MAX_DRIFT if has_begun else _MAX_START_DRIFT):
                     start = end
                 rest = _skip_samples(frame, end - start)
-                if rest is not None:
-                    rest.pts, rest.time_base = max(start, end), Fraction(1, _RATE)
-                    end = rest.pts + rest.samples
-                    yield rest
+                if rest is None:
+                    continue
+                if has_begun and self._profile.fills_gaps:
+                    yield from _silent_frames(rest, end, start)
+                rest.pts, rest.time_base = max(start, end), Fraction(1, _RATE)
+                end, has_begun = rest.pts + rest.samples, True
+                yield rest
 
     def _is_included(self, packet: "av.Packet[Any]") -> bool:
         """Whether to copy a packet: from zero on, or as preroll."""
@@ -266,6 +278,34 @@ def _skip_samples(frame: av.AudioFrame, count: int) -> av.AudioFrame | None:
     result = av.AudioFrame.from_ndarray(samples, format=frame.format.name, layout=frame.layout.name)
     result.sample_rate, result.time_base = frame.sample_rate, frame.time_base
     return result
+
+
+def _silent_frames(like: av.AudioFrame, start: int, end: int) -> Iterator[av.AudioFrame]:
+    """Silence from sample ``start`` to ``end`` in the format of ``like``, in frames of at most a second."""
+    channels, dtype = like.layout.nb_channels, like.to_ndarray().dtype
+    for position in range(start, end, _RATE):
+        count = min(_RATE, end - position)
+        samples: Any = np.zeros((channels, count) if like.format.is_planar else (1, channels * count), dtype)
+        frame = av.AudioFrame.from_ndarray(samples, format=like.format.name, layout=like.layout.name)
+        frame.sample_rate, frame.pts, frame.time_base = like.sample_rate, position, Fraction(1, _RATE)
+        yield frame
+
+
+def _silent_packets(
+    source: AudioStream, to: AudioStream, start: Fraction, end: Fraction
+) -> "Iterator[av.Packet[Any]]":
+    """Silence from ``start`` to ``end`` (seconds) in packets of PCM of at most a second; none for rounding errors."""
+    context, base = source.codec_context, _time_base(source)
+    rate, missing = context.sample_rate, round((end - start) * context.sample_rate)
+    if missing * _RATE <= _MAX_DRIFT * rate:
+        return
+    for position in range(0, missing, rate):
+        samples = min(rate, missing - position)
+        packet: av.Packet[Any] = av.Packet(bytes(samples * context.channels * _PCM_BYTES[context.name]))
+        packet.pts = packet.dts = round((start + Fraction(position, rate)) / base)
+        packet.duration, packet.time_base = round(Fraction(samples, rate) / base), base
+        packet.stream = to
+        yield packet
 
 
 def _moment(packet: "av.Packet[Any]") -> Fraction:

@@ -18,6 +18,7 @@ AUDIO = AudioProfile(
     codec="pcm_s16le",
     sample_format="s16",
     has_edit_list=True,
+    fills_gaps=True,
 )
 
 
