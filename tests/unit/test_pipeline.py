@@ -3,8 +3,10 @@
 import hashlib
 import threading
 import time
+from dataclasses import replace
 from fractions import Fraction
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from alphareel.pipeline import run
 from alphareel.testing.clips import make_clip, make_lasting, make_understated
 
 CHROMA = Options(engine="chroma")
+WHITE = Background("color", color=(255, 255, 255))
 
 
 @pytest.fixture
@@ -64,6 +67,17 @@ def test_variable_frame_timing_is_kept(tmp_path):
     _, frames = read_back(tmp_path / "out.webm")
     for (_, _, seconds), expected in zip(frames, truth.times, strict=True):
         assert abs(seconds - expected) <= Fraction(1, 1000)
+
+
+@pytest.mark.parametrize("last", [Fraction(1, 100), Fraction(5)])
+def test_the_last_frame_of_a_recording_may_be_much_shorter_or_longer_than_the_others(tmp_path, last):
+    lengths = [Fraction(1, 2), Fraction(3, 5), Fraction(2, 5), Fraction(3, 5), last]
+    clip = make_clip(tmp_path / "in.mkv", lengths=lengths, rate=60, codec="libx264", background="green")
+    result = finish(clip.path, tmp_path / "out.mp4", replace(CHROMA, output_format="mp4", background=WHITE)).result
+    assert result.frames == 5
+    assert result.seconds == pytest.approx(sum(lengths), abs=0.002)
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert float(container.duration) / 1_000_000 == pytest.approx(sum(lengths), abs=0.002)
 
 
 def test_a_background_makes_every_pixel_opaque(clip, tmp_path):

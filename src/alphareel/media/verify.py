@@ -154,10 +154,12 @@ def _seconds(summary: _PacketSummary, clip: Clip) -> float:
     """Duration of the video.
 
     When frames are reordered, packets have durations in decoding order, and so does the container's sum of them, which
-    may end before the last frame is shown.
+    may end before the last frame is shown. Only then is the length of the last frame taken from the frame rate, which
+    says little about it where the rate varies.
     """
     if summary.is_reordered:
-        return max(clip.seconds, float(summary.last - clip.start + 1 / clip.rate))
+        shown = float(summary.last - clip.start)
+        return clip.seconds if clip.seconds > shown else shown + float(1 / clip.rate)
     return float(summary.end - clip.start) if summary.end else clip.seconds
 
 
