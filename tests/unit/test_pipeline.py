@@ -80,6 +80,15 @@ def test_the_last_frame_of_a_recording_may_be_much_shorter_or_longer_than_the_ot
         assert float(container.duration) / 1_000_000 == pytest.approx(sum(lengths), abs=0.002)
 
 
+@pytest.mark.parametrize("size", [(20, 4000), (4000, 20)])
+@pytest.mark.parametrize("name", ["webm", "webp", "apng", "gif", "matte"])
+def test_the_quality_web_scales_long_thin_pictures_down(tmp_path, size, name):
+    clip = make_clip(tmp_path / "in.mp4", frames=2, width=size[0], height=size[1], background="green")
+    target = tmp_path / f"out{format_named(name).suffix}"
+    result = finish(clip.path, target, replace(CHROMA, output_format=name, quality="web")).result
+    assert max(result.width, result.height) == format_named(name).max_side["web"]
+
+
 def test_a_background_makes_every_pixel_opaque(clip, tmp_path):
     options = Options(engine="chroma", output_format="mp4", background=Background("color", (255, 255, 255)))
     result = finish(clip.path, tmp_path / "out.mp4", options).result

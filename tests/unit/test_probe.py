@@ -259,6 +259,14 @@ def test_a_video_that_is_too_long_is_refused(tmp_path):
     assert probe(path, Limits(max_seconds=0)).frames == 50
 
 
+@pytest.mark.parametrize("codec", ["libx264", "libvpx-vp9"])
+def test_the_clock_of_a_recording_does_not_count_as_its_duration(tmp_path, codec):
+    path = make_clip(tmp_path / "a.mkv", frames=5, codec=codec, start=360_000).path
+    clip = probe(path, Limits(max_seconds=1))
+    assert clip.start == 360_000
+    assert clip.seconds == pytest.approx(0.2, abs=0.002)
+
+
 def test_a_file_that_is_too_large_is_refused(tmp_path):
     path = make_clip(tmp_path / "a.mp4").path
     assert refuse(path, Limits(max_bytes=1000)) is FileTooLarge

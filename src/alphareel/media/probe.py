@@ -19,7 +19,7 @@ from alphareel.media.signature import HEAD_BYTES, sniff
 from alphareel.media.source import Decoder, check_file, has_coded_alpha, open_container, video_stream
 from alphareel.media.webp_reader import TICK, WebpDecoder, is_webp, read_animation
 
-_MIN_SIDE = 16
+MIN_SIDE = 16  # pixels of the sources that are accepted
 _MAX_DAMAGED_START = 64  # frames; an animation that starts with more damaged ones is rejected
 _MIN_INDEX_COVERAGE = 0.9  # a shorter AVI index is only what FFmpeg saw while it opened the file
 _MIN_TICK = Fraction(1, 1_000_000)
@@ -60,21 +60,21 @@ def probe(path: Path, limits: Limits) -> Clip:
     return inspect(path, limits)[0]
 
 
-def inspect(path: Path, limits: Limits) -> tuple[Clip, Layout]:
-    """Like ``probe``, with the layout, which readers need."""
+def inspect(path: Path, limits: Limits, *, min_side: int = MIN_SIDE) -> tuple[Clip, Layout]:
+    """Like ``probe``, with the layout, which readers need. ``min_side``: of width and height, pixels."""
     with translating_read_errors(path):
         check_file(path, limits)
         if is_webp(path):
             return _inspect_webp(path, limits)
     with open_container(path, limits) as container, translating_read_errors(path):
         stream = video_stream(container, path)
-        check_size(stream.codec_context.width, stream.codec_context.height, limits)
-        check_seconds(_seconds(path, container, stream), limits)
+        check_size(stream.codec_context.width, stream.codec_context.height, limits, min_side)
         frame = next(Decoder(container, stream, limits).frames(), None)
         if frame is None:
             raise _no_frame(path)
+        check_seconds(_seconds(path, container, stream, _moment(frame)), limits)
         size = _square_pixel_size(frame.width, frame.height, _sample_aspect(stream))
-        check_size(*size, limits)
+        check_size(*size, limits, min_side)
         layout = Layout(
             size=size,
             orientation=orientation_of(frame),
@@ -114,12 +114,12 @@ def _no_frame(path: Path) -> BadVideo:
     return BadVideo(f"No frame of {path.name} can be decoded.", hint=EXPORT_AGAIN)
 
 
-def check_size(width: int, height: int, limits: Limits) -> None:
-    """Raise ResolutionTooLarge above the limit, BadVideo below the minimum of codecs."""
+def check_size(width: int, height: int, limits: Limits, min_side: int = MIN_SIDE) -> None:
+    """Raise ResolutionTooLarge above the limit, BadVideo below the minimum."""
     check_max_size(width, height, limits)
-    if 0 < min(width, height) < _MIN_SIDE:
+    if 0 < min(width, height) < min_side:
         raise BadVideo(
-            f"The video has {width}x{height} pixels; {_MIN_SIDE} a side are needed.", hint="Scale it up first."
+            f"The video has {width}x{height} pixels; {min_side} a side are needed.", hint="Scale it up first."
         )
 
 
@@ -143,7 +143,7 @@ def check_seconds(seconds: float, limits: Limits) -> None:
 
 def _clip(path: Path, container: InputContainer, stream: VideoStream, frame: av.VideoFrame, layout: Layout) -> Clip:
     width, height = layout.size[::-1] if layout.orientation.sideways else layout.size
-    start = Fraction(0) if frame.pts is None else frame.pts * Fraction(frame.time_base or 0)
+    start = _moment(frame)
     rate, seconds = _rate(stream), _seconds(path, container, stream, start)
     return Clip(
         width=width,
@@ -169,6 +169,11 @@ def _clip(path: Path, container: InputContainer, stream: VideoStream, frame: av.
     )
 
 
+def _moment(frame: av.VideoFrame) -> Fraction:
+    """Seconds on the file's clock at which the frame is shown."""
+    return Fraction(0) if frame.pts is None else frame.pts * Fraction(frame.time_base or 0)
+
+
 def _container_name(path: Path, container: InputContainer) -> str:
     with path.open("rb") as file:
         return _CONTAINER_NAMES.get(sniff(file.read(HEAD_BYTES)) or "", container.format.name)
@@ -188,17 +193,18 @@ def _rate(stream: VideoStream) -> Fraction:
     return Fraction(25)
 
 
-def _seconds(path: Path, container: InputContainer, stream: VideoStream, start: Fraction = Fraction(0)) -> float:
+def _seconds(path: Path, container: InputContainer, stream: VideoStream, start: Fraction) -> float:
     """Duration of the video stream according to the container, 0 when unknown.
 
-    Matroska may state only the end of the track or of the file; then ``start`` (seconds) is subtracted.
+    Matroska may state only the end of the track or of the file; ``start`` (seconds) is subtracted.
     """
     if container.format.name == "apng":
         return float(read_apng_length(path)[1])
-    if stream.duration and stream.time_base:
+    is_matroska = "matroska" in container.format.name
+    if stream.duration and stream.time_base and not is_matroska:
         return float(stream.duration * stream.time_base)
     end = _tagged_seconds(stream.metadata.get("DURATION", "")) or (container.duration or 0) / 1_000_000
-    return max(0.0, end - float(start)) if "matroska" in container.format.name else end
+    return max(0.0, end - float(start)) if is_matroska else end
 
 
 def _tagged_seconds(text: str) -> float:

@@ -120,7 +120,7 @@ _ReadAlpha = Callable[[Plane, Plane | None, Layout], Plane | None]
 
 
 def _inspect(path: Path, moments: tuple[Fraction, ...], read_alpha: _ReadAlpha) -> Inspection:
-    clip, layout = inspect(path, UNLIMITED)
+    clip, layout = inspect(path, UNLIMITED, min_side=1)  # the quality web scales long, thin pictures down
     with open_container(path, UNLIMITED) as container, translating_read_errors(path):
         summary = _read_packets(container, path)
     return Inspection(
