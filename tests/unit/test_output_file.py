@@ -3,7 +3,10 @@
 import builtins
 import errno
 import os
+import signal
 import stat
+import subprocess
+import sys
 from fractions import Fraction
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alphareel.domain.errors import AlphareelError, BadVideo, InternalError, NotFound, OutOfMemory, StorageFailed
+from alphareel.media import abandoned
+from alphareel.media.abandoned import work_folder
 from alphareel.media.atomic_file import AtomicFile
 from alphareel.media.encoder_input import flatten, to_av_frame
 from alphareel.media.ffmpeg_errors import read_error, translating_read_errors, translating_write_errors, write_error
@@ -26,6 +31,7 @@ from alphareel.media.png import encode_with_ffmpeg, png_encoder
 from alphareel.media.verify import _nearest
 
 BLACK = (16, 128, 128)
+needs_boot_id = pytest.mark.skipif(not abandoned._boot(), reason="the system does not name its boots")
 ALL_FFMPEG_ERRORS = [
     kind
     for kind in vars(av.error).values()
@@ -145,6 +151,68 @@ def test_a_discarded_atomic_file_leaves_the_previous_file(tmp_path):
     file.discard()
     assert target.read_bytes() == b"before"
     assert [p.name for p in tmp_path.iterdir()] == ["out.webm"]
+
+
+KILLED = """
+import os, pathlib, signal, sys
+from alphareel.media.abandoned import work_folder
+from alphareel.media.atomic_file import AtomicFile
+target = pathlib.Path(sys.argv[1])
+file = AtomicFile(target)
+with work_folder(target, "splice") as folder:
+    (folder / "part").touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def leave(target):
+    """A temporary file and a folder of a process that was killed. Returns their names."""
+    before = set(target.parent.iterdir())
+    assert subprocess.run([sys.executable, "-c", KILLED, target]).returncode == -signal.SIGKILL  # noqa: S603
+    left = set(target.parent.iterdir()) - before
+    assert sorted(path.is_dir() for path in left) == [False, True]
+    return left
+
+
+@needs_boot_id
+def test_what_a_killed_process_left_is_removed_by_the_next_file_of_the_target_only(tmp_path):
+    left, others = leave(tmp_path / "out.webm"), leave(tmp_path / "out.webm2")
+    file = AtomicFile(tmp_path / "out.webm")
+    assert set(tmp_path.iterdir()) == {*others, file.path}
+    assert not any(path.exists() for path in left)
+    file.discard()
+
+
+@needs_boot_id
+def test_what_a_living_process_needs_is_not_removed(tmp_path):
+    target = tmp_path / "out.webm"
+    first = AtomicFile(target)
+    with work_folder(target, "splice") as folder:
+        AtomicFile(target).discard()
+        with work_folder(target, "splice"):
+            assert first.path.exists()
+            assert folder.exists()
+    first.publish()
+    AtomicFile(target).discard()
+    assert [path.name for path in tmp_path.iterdir()] == ["out.webm"]
+
+
+def test_files_of_another_machine_or_without_a_lock_are_not_removed(tmp_path, monkeypatch):
+    left = leave(tmp_path / "out.webm")
+    for boot in ("", "0123abcd"):
+        monkeypatch.setattr(abandoned, "_boot", lambda boot=boot: boot)
+        AtomicFile(tmp_path / "out.webm").discard()
+        assert set(tmp_path.iterdir()) == left
+
+    def refuse(*_):
+        raise OSError(errno.ENOTSUP, "no locks here")
+
+    monkeypatch.undo()
+    with monkeypatch.context() as patched:
+        patched.setattr(abandoned.fcntl, "flock", refuse)
+        file = AtomicFile(tmp_path / "out.webm")
+    AtomicFile(tmp_path / "out.webm").discard()
+    assert file.path.exists()
 
 
 def test_an_atomic_file_has_the_permissions_of_any_new_file(tmp_path):

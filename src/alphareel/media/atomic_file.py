@@ -2,13 +2,12 @@
 
 import errno
 import os
-import secrets
 from pathlib import Path
 
 from alphareel.domain.errors import TargetExists
+from alphareel.media.abandoned import create_file
 from alphareel.media.ffmpeg_errors import translating_write_errors
 
-_MAX_NAME_BYTES = 80  # of the target's name in the temporary name
 _NO_HARD_LINKS = (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL)
 
 
@@ -16,19 +15,16 @@ class AtomicFile:
     """An empty temporary file at ``path``, which ``publish`` renames to ``target``. All methods raise StorageFailed.
 
     If ``target`` is a symbolic link, the file that it points to is written. ``overwrite``: replace an existing file;
-    otherwise ``publish`` raises TargetExists and leaves it alone.
+    otherwise ``publish`` raises TargetExists and leaves it alone. Removes the temporary files of this target that killed
+    processes have left.
     """
 
     def __init__(self, target: Path, *, overwrite: bool = False) -> None:
-        # the target's name may be as long as the file system allows, and the temporary name is longer
-        name = os.fsencode(target.name)[:_MAX_NAME_BYTES].decode(errors="ignore")
         self.target = target.resolve()
-        self.path = self.target.parent / f".{name}.{secrets.token_hex(6)}.part"
         self._overwrite = overwrite
-        self._open = True
         with translating_write_errors(target):
-            # 0o666 less the umask: the permissions of any file that the user creates
-            os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+            self.path, self._lock = create_file(self.target)
+        self._open = True
 
     def fsync(self) -> None:
         """Flush the file to disk. A full or broken disk fails here rather than in ``publish``."""
@@ -45,12 +41,14 @@ class AtomicFile:
                 _rename_without_overwriting(self.path, self.target)
             _fsync(self.target.parent)
             self._open = False
+            os.close(self._lock)
 
     def discard(self) -> None:
         """Delete the temporary file. Does nothing after ``publish`` or a second time."""
         if self._open:
             self._open = False
             self.path.unlink(missing_ok=True)
+            os.close(self._lock)
 
 
 def write_file(target: Path, data: bytes, *, overwrite: bool) -> None:

@@ -1,6 +1,5 @@
 """Makes the outputs of a corrected matte after those of a former run, for callers that keep no jobs."""
 
-import tempfile
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -9,6 +8,8 @@ from typing import Any
 
 from alphareel.domain.clip import PreviousOutput, Progress, Result
 from alphareel.domain.options import LOSSLESS_MATTE, Output
+from alphareel.media.abandoned import work_folder
+from alphareel.media.ffmpeg_errors import translating_write_errors
 from alphareel.media.matte_facts import read_matte_facts
 from alphareel.paths import file_sha256
 from alphareel.pipeline import splice
@@ -33,8 +34,8 @@ def run(
     with ExitStack() as stack:
         all_outputs = list(outputs)
         if not any(output.options.output_format == LOSSLESS_MATTE for output in outputs):
-            folder = tempfile.TemporaryDirectory(prefix=".matte-", dir=outputs[0].path.parent)
-            path = Path(stack.enter_context(folder)) / "matte.mkv"
+            with translating_write_errors(outputs[0].path):
+                path = stack.enter_context(work_folder(outputs[0].path, "matte")) / "matte.mkv"
             all_outputs.append(Output(path, replace(outputs[0].options.matting_options, output_format=LOSSLESS_MATTE)))
         former = [_find(output, previous, matte) for output in all_outputs]
         steps = splice.run(source, all_outputs, previous=former, matte=matte, overwrite=overwrite, **options)

@@ -3,7 +3,6 @@
 What cannot be spliced is encoded as a whole, by ``pipeline.run``.
 """
 
-import tempfile
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -20,9 +19,11 @@ from alphareel.domain.errors import AlphareelError, BadVideo, InternalError, Ver
 from alphareel.domain.options import LOSSLESS_MATTE, Output
 from alphareel.imaging.compositor import Compositor
 from alphareel.imaging.frame import Matte
+from alphareel.media.abandoned import work_folder
 from alphareel.media.atomic_file import refuse_existing
 from alphareel.media.attachments import read_attachments
 from alphareel.media.chunks import read_packet_index
+from alphareel.media.ffmpeg_errors import translating_write_errors
 from alphareel.media.format import format_named
 from alphareel.media.reader import open_reader
 from alphareel.media.splice import FrameRange, Part, Splicer, different_frames, touched_groups
@@ -235,7 +236,8 @@ def _open_revision(
             reasons[output.path] = error.message
     if not any(item.output.options.output_format == LOSSLESS_MATTE for item in items):
         raise BadVideo("The matte of the revision before is not there.")
-    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=".splice-", dir=outputs[0].path.parent))
+    with translating_write_errors(outputs[0].path):
+        folder = stack.enter_context(work_folder(outputs[0].path, "splice"))
     revision = _Revision(
         source=source,
         clip=clip,
@@ -250,7 +252,7 @@ def _open_revision(
         limits=limits,
         models_dir=models_dir,
         threads=threads,
-        folder=Path(folder),
+        folder=folder,
     )
     stack.callback(revision.discard)
     return revision
