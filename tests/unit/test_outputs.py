@@ -286,6 +286,13 @@ def test_the_last_value_for_a_target_overrides_the_values_for_all():
     assert [value_for(path, paths, values) for path in paths] == ["x=y", "#000000"]
 
 
+def test_a_value_can_be_for_a_target_whose_name_has_an_equals_sign():
+    paths = [Path("take=1.mp4"), Path("take")]
+    values = ["take=1.mp4=white", "take=blur"]
+    assert [value_for(path, paths, values) for path in paths] == ["white", "blur"]
+    assert value_for(paths[0], [paths[0]], ["./take=1.mp4=red=x"]) == "red=x"
+
+
 def test_alphareel_errors_of_other_threads_reach_the_caller(clip, tmp_path):
     with pytest.raises(AlphareelError):
         cut(clip, {"a.webm": {}, "b.mp4": {"background": str(tmp_path / "in.mp4")}}, limits=Limits(max_side=64))

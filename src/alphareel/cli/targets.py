@@ -64,13 +64,22 @@ def value_for(path: Path, paths: Sequence[Path], values: Iterable[str]) -> str |
     """The last value that applies to this target; one that names the target wins."""
     match: tuple[bool, str | None] = (False, None)
     for value in values:
-        name, separator, rest = value.partition("=")
-        is_named = bool(separator) and Path(name) in paths
-        if not is_named and not match[0]:
+        named = _split(value, paths)
+        if named is None and not match[0]:
             match = (False, value)
-        elif is_named and Path(name) == path:
-            match = (True, rest)
+        elif named is not None and named[0] == path:
+            match = (True, named[1])
     return match[1]
+
+
+def _split(value: str, paths: Sequence[Path]) -> tuple[Path, str] | None:
+    """(target, value for it), if the value begins with the name of a target, which may contain "=" itself."""
+    parts = value.split("=")
+    for end in range(len(parts) - 1, 0, -1):  # the longest name wins
+        path = Path("=".join(parts[:end]))
+        if path in paths:
+            return path, "=".join(parts[end:])
+    return None
 
 
 def read_composition(value: str) -> Mapping[str, Any]:
