@@ -1,7 +1,7 @@
 """Temporary files and folders beside an output, which the next run of the output removes if their process died.
 
-Their owner holds a lock (``flock``) on each, which the kernel releases with the process. A lock says nothing about other
-machines that share the folder, so names hold the boot of the machine, and only those of this boot are removed.
+Their owner holds a lock (``flock``) on each, which the kernel releases with the process. A lock says nothing about
+other machines that share the folder, so names hold the boot of the machine, and only those of this boot are removed.
 """
 
 import fcntl

@@ -15,8 +15,8 @@ class AtomicFile:
     """An empty temporary file at ``path``, which ``publish`` renames to ``target``. All methods raise StorageFailed.
 
     If ``target`` is a symbolic link, the file that it points to is written. ``overwrite``: replace an existing file;
-    otherwise ``publish`` raises TargetExists and leaves it alone. Removes the temporary files of this target that killed
-    processes have left.
+    otherwise ``publish`` raises TargetExists and leaves it alone. Removes what killed processes have left on the way to
+    the same target.
     """
 
     def __init__(self, target: Path, *, overwrite: bool = False) -> None:

@@ -291,9 +291,7 @@ def _silent_frames(like: av.AudioFrame, start: int, end: int) -> Iterator[av.Aud
         yield frame
 
 
-def _silent_packets(
-    source: AudioStream, to: AudioStream, start: Fraction, end: Fraction
-) -> "Iterator[av.Packet[Any]]":
+def _silent_packets(source: AudioStream, to: AudioStream, start: Fraction, end: Fraction) -> "Iterator[av.Packet[Any]]":
     """Silence from ``start`` to ``end`` (seconds) in packets of PCM of at most a second; none for rounding errors."""
     context, base = source.codec_context, _time_base(source)
     rate, missing = context.sample_rate, round((end - start) * context.sample_rate)

@@ -72,7 +72,11 @@ def output_color(frame: av.VideoFrame, header: VideoCodecContext) -> Color:
     if is_hdr(frame) or frame.format.is_rgb or frame.format.name == "pal8":
         return SDR
     tagged = frame.color_range or header.color_range
-    full = tagged == 2 or frame.format.name.startswith("yuvj") or (not tagged and frame.format.name.startswith(("gray", "ya8", "ya16")))
+    full = (
+        tagged == 2
+        or frame.format.name.startswith("yuvj")
+        or (not tagged and frame.format.name.startswith(("gray", "ya8", "ya16")))
+    )
     return Color(
         _first_specified(frame.colorspace, header.colorspace),
         _first_specified(frame.color_primaries, header.color_primaries),
