@@ -21,18 +21,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alphareel.domain.errors import AlphareelError, BadVideo, InternalError, NotFound, OutOfMemory, StorageFailed
-from alphareel.media import abandoned
-from alphareel.media.abandoned import work_folder
+from alphareel.media import partial_file
 from alphareel.media.atomic_file import AtomicFile
 from alphareel.media.encoder_input import flatten, to_av_frame
 from alphareel.media.ffmpeg_errors import read_error, translating_read_errors, translating_write_errors, write_error
 from alphareel.media.formats.gif import COLORS, make_palette
 from alphareel.media.output_file import GOP, AlphaSampler
+from alphareel.media.partial_file import work_folder
 from alphareel.media.png import encode_with_ffmpeg, png_encoder
 from alphareel.media.verify import _nearest
 
 BLACK = (16, 128, 128)
-needs_boot_id = pytest.mark.skipif(not abandoned._boot(), reason="the system does not name its boots")
+needs_boot_id = pytest.mark.skipif(not partial_file._boot(), reason="the system does not name its boots")
 ALL_FFMPEG_ERRORS = [
     kind
     for kind in vars(av.error).values()
@@ -156,7 +156,7 @@ def test_a_discarded_atomic_file_leaves_the_previous_file(tmp_path):
 
 KILLED = """
 import os, pathlib, signal, sys
-from alphareel.media.abandoned import work_folder
+from alphareel.media.partial_file import work_folder
 from alphareel.media.atomic_file import AtomicFile
 target = pathlib.Path(sys.argv[1])
 file = AtomicFile(target)
@@ -201,7 +201,7 @@ def test_what_a_living_process_needs_is_not_removed(tmp_path):
 def test_files_of_another_machine_or_without_a_lock_are_not_removed(tmp_path, monkeypatch):
     left = leave(tmp_path / "out.webm")
     for boot in ("", "0123abcd"):
-        monkeypatch.setattr(abandoned, "_boot", lambda boot=boot: boot)
+        monkeypatch.setattr(partial_file, "_boot", lambda boot=boot: boot)
         AtomicFile(tmp_path / "out.webm").discard()
         assert set(tmp_path.iterdir()) == left
 

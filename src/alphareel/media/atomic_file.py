@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 
 from alphareel.domain.errors import TargetExists
-from alphareel.media.abandoned import create_file
 from alphareel.media.ffmpeg_errors import translating_write_errors
+from alphareel.media.partial_file import create_file
 
 _NO_HARD_LINKS = (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL)
 

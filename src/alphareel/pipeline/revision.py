@@ -8,9 +8,9 @@ from typing import Any
 
 from alphareel.domain.clip import PreviousOutput, Progress, Result
 from alphareel.domain.options import LOSSLESS_MATTE, Output
-from alphareel.media.abandoned import work_folder
 from alphareel.media.ffmpeg_errors import translating_write_errors
 from alphareel.media.matte_facts import read_matte_facts
+from alphareel.media.partial_file import work_folder
 from alphareel.paths import file_sha256
 from alphareel.pipeline import splice
 from alphareel.pipeline.run import check_outputs, matte_inputs, recipe_of

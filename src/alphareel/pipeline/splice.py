@@ -19,12 +19,12 @@ from alphareel.domain.errors import AlphareelError, BadVideo, InternalError, Ver
 from alphareel.domain.options import LOSSLESS_MATTE, Output
 from alphareel.imaging.compositor import Compositor
 from alphareel.imaging.frame import Matte
-from alphareel.media.abandoned import work_folder
 from alphareel.media.atomic_file import refuse_existing
 from alphareel.media.attachments import read_attachments
 from alphareel.media.chunks import read_packet_index
 from alphareel.media.ffmpeg_errors import translating_write_errors
 from alphareel.media.format import format_named
+from alphareel.media.partial_file import work_folder
 from alphareel.media.reader import open_reader
 from alphareel.media.splice import FrameRange, Part, Splicer, different_frames, touched_groups
 from alphareel.media.verify import Verified
