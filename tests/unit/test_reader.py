@@ -453,6 +453,31 @@ def test_a_truncated_file_gives_the_frames_it_has_and_counts_the_others(tmp_path
         assert reader.frames_lost == pytest.approx(60 - decoded, abs=1)
 
 
+@pytest.mark.parametrize(("share", "are_lost"), [(1, False), (0.7, True)])
+def test_audio_that_is_longer_than_the_video_does_not_count_as_lost_frames(tmp_path, share, are_lost):
+    """FLV states one duration, the longest of its tracks."""
+    short = make_clip(tmp_path / "short.mp4", frames=12).path
+    long = make_clip(tmp_path / "long.mp4", frames=100, audio=True).path
+    with (
+        av.open(str(short)) as pictures,
+        av.open(str(long)) as sound,
+        av.open(str(tmp_path / "a.flv"), "w") as container,
+    ):
+        tracks = [pictures.streams.video[0], sound.streams.audio[0]]
+        outs = [container.add_stream_from_template(track) for track in tracks]
+        for source, track, out in zip((pictures, sound), tracks, outs, strict=True):
+            for packet in source.demux(track):
+                if packet.size:
+                    packet.stream = out
+                    container.mux(packet)
+    data = (tmp_path / "a.flv").read_bytes()
+    (tmp_path / "a.flv").write_bytes(data[: round(len(data) * share)])
+    with open_reader(tmp_path / "a.flv", LIMITS) as reader:
+        assert reader.clip.seconds > 3.9
+        assert len(list(reader.frames())) == 12
+        assert (reader.frames_lost > 0) == are_lost
+
+
 def test_reading_stops_at_the_frame_limit(tmp_path):
     truth = make_clip(tmp_path / "a.mp4", frames=30)
     with open_reader(truth.path, Limits(max_frames=10)) as reader, pytest.raises(DurationTooLong):

@@ -1,6 +1,8 @@
 """Reads the frames of a video as planes with timestamps. Holds one frame in memory."""
 
 from collections.abc import Generator
+from contextlib import suppress
+from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -8,16 +10,17 @@ from typing import Self
 import av
 
 from alphareel.domain.clip import Chunk, Clip, Limits
-from alphareel.domain.errors import DurationTooLong
+from alphareel.domain.errors import AlphareelError, DurationTooLong
 from alphareel.imaging.frame import Frame
 from alphareel.media.deinterlace import deinterlace
 from alphareel.media.ffmpeg_errors import translating_read_errors
 from alphareel.media.frame_converter import FrameConverter
 from alphareel.media.probe import Layout, check_max_size, check_seconds, inspect
-from alphareel.media.source import decode_from, open_decoder
+from alphareel.media.source import decode_from, open_container, open_decoder, packets
 from alphareel.media.timestamps import TimestampNormalizer
 
 _Size = tuple[int, int]
+_MAX_SILENT_END = 0.5  # seconds between the last packet of audio and the end of a file that is complete
 
 
 def open_reader(path: Path, limits: Limits) -> "Reader":
@@ -135,8 +138,24 @@ class Reader:
         """Frames that are missing: by the count in the index, else by gaps between timestamps and at the end."""
         if self._layout.frames:
             return self._layout.frames - decoded
-        missing = round((self.clip.seconds - float(timestamps.end * self.clip.time_base)) * float(self.clip.rate))
-        return timestamps.skipped + (missing if missing > max(2.0, float(self.clip.rate) / 2) else 0)
+        end, rate = float(timestamps.end * self.clip.time_base), float(self.clip.rate)
+        missing = round((self.clip.seconds - end) * rate)
+        is_damage = missing > max(2.0, rate / 2) and not self._has_audio_until(self.clip.seconds - _MAX_SILENT_END)
+        return timestamps.skipped + (missing if is_damage else 0)
+
+    def _has_audio_until(self, moment: float) -> bool:
+        """Whether the file has audio at or after ``moment``: its duration is then that of the audio."""
+        if self.clip.audio is None:
+            return False
+        with (
+            suppress(AlphareelError),
+            open_container(self._path, self._limits) as container,
+            translating_read_errors(self._path),
+        ):
+            for packet in packets(container, *container.streams.audio):
+                if packet.pts is not None and packet.pts * Fraction(packet.time_base) - self.clip.start >= moment:
+                    return True
+        return False
 
 
 def _frame(
