@@ -204,7 +204,7 @@ class AudioTrack:
                 start = round((frame.pts * Fraction(frame.time_base or 0) - self._start) * _RATE)
                 if self._is_after_end(Fraction(start, _RATE)):
                     return
-                if abs(start - end) <= (_MAX_DRIFT if has_begun else _MAX_START_DRIFT):
+                if abs(start - end) <= _MAX_DRIFT if has_begun else 0 <= start <= _MAX_START_DRIFT:
                     start = end
                 rest = _skip_samples(frame, end - start)
                 if rest is None:
