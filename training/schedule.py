@@ -62,11 +62,12 @@ SECOND = Settings(
 )
 # Whatever stands in front, from a decoder of chance. The clock is that of the processor: beside other work little is
 # learned in a minute. What a thing is takes most pictures to learn, and is learned at 1/8 of the size, where a picture
-# costs a quarter; outlines are learned soon.
+# costs a quarter; outlines are learned soon. The encoder has no norms that would bound its features: at a tenth of the
+# rate they grew until it knew nothing (docs/decisions/0061-encoder-rate.md).
 SUBJECT_FIRST = Settings(
     minutes=120.0,
     processor_time=True,
-    encoder_pace=0.1,
+    encoder_pace=0.02,
     encoder_rests=0.12,
     stages=(Stage(0, 160, 20, coarse=True), Stage(0.4, 208, 12, 0.3), Stage(0.7, 288, 10, 0.4)),
     seed=7,
