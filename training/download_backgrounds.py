@@ -2,8 +2,8 @@
 
     python download_backgrounds.py --out runs/backgrounds
 
-Needs `apt-get`, `dpkg-deb`, 2 GB of traffic and 5 GB of disk while it runs; what stays are `<out>/photos` and
-`<out>/ground`, some 100 MB of JPEG files for `prepare.py --backgrounds`.
+Needs `apt-get`, `dpkg-deb`, 2 GB of traffic and 5 GB of disk while it runs; what stays are `<out>/photos`,
+`<out>/ground` and `<out>/panoramas`, some 100 MB of JPEG files for `prepare.py --backgrounds`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from PIL import Image
+
+from panoramas import views
 
 LONG_SIDE = 1024
 LEAST = 256  # pixels; smaller pictures are icons
@@ -72,15 +74,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs/backgrounds"))
     options = parser.parse_args()
-    photos, ground = options.out / "photos", options.out / "ground"
-    for folder in (photos, ground):
+    photos, ground, panoramas = (options.out / name for name in ("photos", "ground", "panoramas"))
+    for folder in (photos, ground, panoramas):
         folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=options.out.parent) as scratch:
         for package in WALLPAPERS:
             kept = sum(keep(*found, photos) for found in wallpapers(fetch(package, Path(scratch))))
             print(f"{package}: {kept}", flush=True)
         kept = sum(keep(*found, ground) for found in textures(fetch(TEXTURES, Path(scratch))))
-        print(f"{TEXTURES}: {kept}")
+        print(f"{TEXTURES}: {kept}", flush=True)
+    for name, picture in views():
+        Image.fromarray(picture).save(panoramas / f"{name}.jpg", quality=92)
 
 
 if __name__ == "__main__":

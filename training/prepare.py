@@ -135,7 +135,11 @@ def clip_items(teacher: Teacher, path: Path, clip: Clip, number: int) -> list[Sa
 
 def photo_jobs(data: Path, places: Path, teacher: Teacher) -> Iterator[Job]:
     """One job per photo of every source."""
-    more = Photos(str(places / "photos"), Kind.BACKGROUND), Photos(str(places / "ground"), Kind.GROUND)
+    more = (
+        Photos(str(places / "photos"), Kind.BACKGROUND),
+        Photos(str(places / "panoramas"), Kind.BACKGROUND),
+        Photos(str(places / "ground"), Kind.GROUND),
+    )
     for source in (*PHOTOS, *more):
         folder = data / source.folder
         paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.stem not in source.without)

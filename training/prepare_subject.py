@@ -38,6 +38,7 @@ from subject_datasets import (
     PEOPLE_FOOTAGE,
     PLACES,
     PLENTY,
+    TAUGHT,
     TEACH,
     Footage,
 )
@@ -127,10 +128,10 @@ def cutouts(folder: Path, number: int) -> Iterator[Sample]:
         yield Sample(rgb, np.ascontiguousarray(image[..., 3]), Kind.SYNTHETIC, number + n)
 
 
-def places(root: Path, source: Photos) -> Iterator[Sample]:
-    """Pictures in which nothing is in front, without those that are kept for the set of empty scenes."""
+def places(root: Path, source: Photos, kept_every: int = KEPT_EVERY) -> Iterator[Sample]:
+    """Pictures in which nothing is in front, without those that are kept for the set of empty scenes; 0: all."""
     for n, path in enumerate(files(root / source.folder, source)):
-        if n % KEPT_EVERY:
+        if not kept_every or n % kept_every:
             rgb = read(path)
             yield Sample(rgb, np.zeros(rgb.shape[:2], np.uint8), source.kind)
 
@@ -165,6 +166,8 @@ def all_sources(
     for source in FETCHED:
         if (fetched / source.folder).is_dir():
             yield f"place-{source.folder}", partial(places, fetched, source)
+    if (fetched / TAUGHT.folder).is_dir():
+        yield f"place-{TAUGHT.folder}", partial(places, fetched, TAUGHT, kept_every=0)
     for source in OBJECTS:
         yield Path(source.folder).name, partial(labeled_by_teacher, objects, source, teacher)
     for part in range(PARTS):
