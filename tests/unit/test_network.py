@@ -91,9 +91,9 @@ SMALL, BETWEEN, LARGE = 0.03, 0.065, 0.3
 LARGER = (96, 54)
 
 
-def seen(shares, shown, larger=LARGER):
+def seen(shares, shown, larger=LARGER, **options):
     network = FindingNetwork(shares)
-    session = NetworkSession(CLIP, network, model_input_size=SIZE, larger_input_size=larger)
+    session = NetworkSession(CLIP, network, model_input_size=SIZE, larger_input_size=larger, **options)
     assert all(matte.alpha.shape == (36, 64) for matte in session.step(shown))
     return network.sizes
 
@@ -110,6 +110,11 @@ def test_a_shot_that_begins_with_a_small_subject_is_looked_at_twice():
 def test_a_shot_begins_with_the_usual_input_whatever_was_before():
     sizes = seen([SMALL, SMALL, SMALL, LARGE, LARGE], [*frames(2), *frames(2, level=210)])
     assert sizes == ["reset", SIZE, "reset", LARGER, LARGER, "reset", SIZE, SIZE]
+
+
+def test_what_is_small_depends_on_the_engine():
+    sizes = seen([0.09, 0.14, 0.16, 0.11], frames(3), small_below=0.1)
+    assert sizes == ["reset", SIZE, "reset", LARGER, LARGER, SIZE]
 
 
 def test_without_a_larger_input_a_small_subject_changes_nothing():

@@ -19,9 +19,9 @@ from alphareel.matting.refine import refine
 from alphareel.matting.runtime import Array
 from alphareel.matting.temporal_smoothing import TemporalSmoother
 
-# Shares of the frame with alpha above one half. Below the first a subject is small, and above the second no more.
-_SMALL = 0.05
-_LARGE = 0.075
+# A subject is small below this share of the frame with alpha above one half, until it has 1.5 times as much.
+SMALL_BELOW = 0.05
+_NO_LONGER_SMALL = 1.5
 
 
 class Network(Protocol):
@@ -38,6 +38,7 @@ class NetworkSession:
     """A session for a network that sees model inputs of ``model_input_size`` (width, height).
 
     ``larger_input_size``: what it sees instead while the subject is small or missing. None: never.
+    ``small_below``: the share of the frame, 0..1, below which a subject is small.
     ``smoothing``: how to smooth the mattes over time, for a network with no or too little temporal state. ``step`` and
     ``infer`` return each matte at once, so they smooth "live".
     """
@@ -49,11 +50,13 @@ class NetworkSession:
         *,
         model_input_size: tuple[int, int],
         larger_input_size: tuple[int, int] | None = None,
+        small_below: float = SMALL_BELOW,
         smoothing: Smoothing | None = None,
     ) -> None:
         self._network = network
         self._model_input_size = model_input_size
         self._larger_input_size = larger_input_size
+        self._small_below = small_below
         self._is_small = False
         self._matrix, self._full_range = clip.color.resolved_matrix(clip.height), clip.color.full_range
         self._cuts = CutDetector()
@@ -131,12 +134,12 @@ class NetworkSession:
         """
         if is_first or not self._is_small:
             alpha = self._run(model_input, is_first=is_first)
-            self._is_small = self._larger_input_size is not None and _share(alpha) < _SMALL
+            self._is_small = self._larger_input_size is not None and _share(alpha) < self._small_below
             if not (is_first and self._is_small):
                 return alpha
         assert self._larger_input_size is not None
         alpha = self._run(make_model_input(frame, self._larger_input_size), is_first=is_first)
-        self._is_small = _share(alpha) < _LARGE
+        self._is_small = _share(alpha) < _NO_LONGER_SMALL * self._small_below
         return np.asarray(cv2.resize(alpha, self._model_input_size, interpolation=cv2.INTER_AREA), np.float32)
 
     def _run(self, model_input: Plane, *, is_first: bool) -> Array:

@@ -12,7 +12,7 @@ from alphareel.domain.options import Options
 from alphareel.matting.engine import MattingSession, ModelInfo
 from alphareel.matting.kernel_network import KernelNetwork
 from alphareel.matting.model_input import size_for
-from alphareel.matting.network import NetworkSession
+from alphareel.matting.network import SMALL_BELOW, NetworkSession
 from alphareel.matting.runtime import Array, OnnxSession, Runtime
 from alphareel.matting.weights import sha256_of
 
@@ -29,11 +29,17 @@ def bundled_reason(path: Path) -> str | None:
 
 
 def load_recurrent_model(
-    info: ModelInfo, runtime: Runtime, path: Path, *, larger_area: int | None = None
+    info: ModelInfo,
+    runtime: Runtime,
+    path: Path,
+    *,
+    larger_area: int | None = None,
+    small_below: float = SMALL_BELOW,
 ) -> "RecurrentModelEngine":
     """Load a bundled network. Raises ModelUnavailable or WeightsInvalid.
 
     ``larger_area``: pixels of the model input while the subject is small or missing. None: as always.
+    ``small_below``: the share of the frame, 0..1, below which a subject is small.
 
     Inputs ``rgb`` float32 (1, 3, H, W) in 0..1, H and W multiples of 32, and ``memory`` float32
     (1, C, H/stride, W/stride), zeros at the start of a shot; outputs ``alpha`` (1, 1, H, W) in 0..1 and
@@ -56,6 +62,7 @@ def load_recurrent_model(
         stride=_metadata_int(session, "memory_stride", 16),
         channels=channels,
         larger_area=larger_area,
+        small_below=small_below,
     )
 
 
@@ -64,6 +71,7 @@ class RecurrentModelEngine:
     """``area``: pixels of the model input. ``stride``, ``channels``: shape of the recurrent state.
 
     ``larger_area``: pixels of the model input while the subject is small or missing. None: as always.
+    ``small_below``: the share of the frame, 0..1, below which a subject is small.
     """
 
     facts: EngineFacts
@@ -73,6 +81,7 @@ class RecurrentModelEngine:
     stride: int
     channels: int
     larger_area: int | None = None
+    small_below: float = SMALL_BELOW
 
     def start(self, clip: Clip, options: Options) -> MattingSession:
         """Start a session with temporal smoothing: the recurrent state alone leaves too much flicker."""
@@ -82,6 +91,7 @@ class RecurrentModelEngine:
             network,
             model_input_size=size_for(clip, area=self.area, multiple=_MULTIPLE),
             larger_input_size=self._larger_input_size(clip),
+            small_below=self.small_below,
             smoothing=options.smoothing,
         )
 
