@@ -48,9 +48,13 @@ class Material:
 
 
 def fit(width: int, height: int, area: int) -> tuple[int, int]:
-    """(width, height) in multiples of 32 near the area and the shape."""
-    rows = max(1, round(math.sqrt(area * height / width) / 32))
-    return max(1, round(rows * width / height)) * 32, rows * 32
+    """(width, height) in multiples of 32 near the area and the shape: the size at which the engine shows a clip."""
+    ratio = width / height
+    heights = range(32, 32 * (2 * math.ceil(math.sqrt(area / ratio) / 32) + 2), 32)
+    sizes = [(32 * max(1, round(h * ratio / 32)), h) for h in heights]
+    return min(
+        sizes, key=lambda size: 4 * abs(math.log(size[0] / size[1] / ratio)) + abs(math.log(math.prod(size) / area))
+    )
 
 
 class Network:
