@@ -1,13 +1,16 @@
 """Several jobs in one request are created all or none."""
 
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from alphareel.domain import errors
 from alphareel.service.api_keys.admin import Operator
+from alphareel.service.jobs.queue_limits import QueueLimits
 from alphareel.service.principal import Principal
-from alphareel.testing.fakes import ServiceHarness
+from alphareel.testing.fakes import ServiceHarness, open_harness
 
 OPERATOR = Operator("tests", "req_0")
 URL = "https://example.com/a.mp4"
@@ -45,6 +48,27 @@ def test_a_bad_item_is_named_and_no_job_exists(
         harness.services.batches.create(caller, body)
     assert [detail.field for detail in caught.value.details] == [field]
     assert harness.services.jobs.list(caller, limit=9, offset=0, status=None).total == 0
+
+
+@pytest.mark.parametrize("limits", [QueueLimits(queued=2), QueueLimits(queued=9, queued_in_all=2)])
+def test_a_batch_that_never_fits_into_the_queue_names_the_limit(tmp_path: Path, limits: QueueLimits) -> None:
+    with closing(open_harness(tmp_path, queue_limits=limits)) as harness:
+        caller = Principal(harness.services.admin.create_key(OPERATOR, client_id="acme").key, "req_1")
+        for body, field in (({"video_urls": [URL] * 3}, "video_urls"), ({"items": [{"video_url": URL}] * 3}, "items")):
+            with pytest.raises(errors.InvalidRequest, match="at most 2 ") as caught:
+                harness.services.batches.create(caller, body)
+            assert [detail.field for detail in caught.value.details] == [field]
+        harness.services.batches.create(caller, {"video_urls": [URL] * 3, "test": "success"})
+        harness.services.batches.create(caller, {"video_urls": [URL] * 2})
+        with pytest.raises((errors.TooManyJobs, errors.QueueFull)):
+            harness.services.batches.create(caller, {"video_urls": [URL]})
+
+
+def test_the_size_of_a_batch_is_limited_by_the_key(harness: ServiceHarness, caller: Principal) -> None:
+    assert caller.key is not None
+    harness.services.admin.set_limits(OPERATOR, caller.key.fingerprint, {"max_queued_jobs": 1})
+    with pytest.raises(errors.InvalidRequest, match="at most 1 "):
+        harness.services.batches.create(caller, {"video_urls": [URL] * 2})
 
 
 def test_a_batch_that_is_too_expensive_reserves_nothing(harness: ServiceHarness, caller: Principal) -> None:

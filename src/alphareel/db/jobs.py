@@ -92,6 +92,11 @@ class JobStore(JobReader):
             self._after_commit(job.id, to)
         return added
 
+    def most_queued(self, key_id: str | None) -> int:
+        """How many jobs of this key may wait at the same time when no other job waits; 0 for no limit."""
+        with self._database.read() as c:
+            return self._admission.most_queued(c, key_id)
+
     def _insert(
         self, c: sa.Connection, new: NewJob, *, start: bool, reason: str, actor: str, now: datetime
     ) -> sa.Row[Any]:

@@ -75,6 +75,11 @@ class QueueAdmission:
         limits.check(queued=counts.waiting + counts.admitted, queued_in_all=total)
         self._fill(c, row.key_id, limits, counts, now=now)
 
+    def most_queued(self, c: sa.Connection, key_id: str | None) -> int:
+        """How many jobs of this key may wait at the same time when no other job waits; 0 for no limit."""
+        limits = self._limits_of(c, key_id)
+        return min(filter(None, (limits.queued, limits.queued_in_all)), default=0)
+
     def admit(self, c: sa.Connection, key_id: str | None, *, now: datetime) -> int:
         """Enqueue waiting jobs of this key, oldest first, as far as its limits allow; return how many."""
         limits = self._lock_key(c, key_id)
@@ -82,6 +87,9 @@ class QueueAdmission:
 
     def _lock_key(self, c: sa.Connection, key_id: str | None) -> QueueLimits:
         advisory_lock(c, f"queue of {key_id}")
+        return self._limits_of(c, key_id)
+
+    def _limits_of(self, c: sa.Connection, key_id: str | None) -> QueueLimits:
         row = c.execute(_LIMITS, {"key_id": key_id}).one_or_none()
         if row is None:
             return self.limits

@@ -58,6 +58,7 @@ class BatchService:
             self._prepare(principal, {**shared, **item}, number=number, batch_id=batch_id)
             for number, item in enumerate(items)
         ]
+        self._check_size(principal, body, new)
         added = self.store.add_jobs(
             new,
             start=True,
@@ -75,6 +76,14 @@ class BatchService:
         self.jobs.get(principal, jobs[0].id)
         return Batch(batch_id, jobs)
 
+    def _check_size(self, principal: Principal, body: Mapping[str, Any], new: Sequence[NewJob]) -> None:
+        """Raises InvalidRequest for more jobs than the queue takes of this key, however long the client waits."""
+        most = self.store.most_queued(principal.key_id)
+        queued = sum(job.test is None for job in new)
+        if most and queued > most:
+            message = f"has {queued} jobs, and the queue takes at most {most} of this key. Send smaller batches."
+            raise _bad(_field(body), message)
+
     def _prepare(self, principal: Principal, body: Mapping[str, Any], *, number: int, batch_id: str) -> NewJob:
         try:
             job, start = self.jobs.prepare(principal, body)
@@ -87,9 +96,13 @@ class BatchService:
         return replace(job, batch_id=batch_id, task={**(job.task or {}), "number": number})
 
 
+def _field(body: Mapping[str, Any]) -> str:
+    return "items" if body.get("items") is not None else "video_urls"
+
+
 def _items(body: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     """The items, or one for each of ``video_urls``. Raises InvalidRequest."""
-    field = "items" if body.get("items") is not None else "video_urls"
+    field = _field(body)
     items = body.get(field)
     if items is None:
         raise _bad("items", "is required: a list of jobs, or video_urls with their addresses.")
