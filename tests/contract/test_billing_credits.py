@@ -19,6 +19,7 @@ from alphareel.db.api_keys import ApiKeyAdminStore, ApiKeyStore
 from alphareel.db.billing import AccountStore
 from alphareel.db.database import Database, open_engine
 from alphareel.db.jobs import JobStore
+from alphareel.db.stats import StatsStore
 from alphareel.db.tables import ledger
 from alphareel.db.usage import CallStore
 from alphareel.domain.clip import EngineFacts
@@ -98,6 +99,10 @@ class BillingHarness:
         job = self.jobs.job(name)
         assert job is not None
         return job
+
+    @property
+    def charged_in_metrics(self) -> int:
+        return StatsStore(self.database, clock=self.clock).collect().credits_charged
 
     @property
     def balance(self) -> int | None:
@@ -282,12 +287,14 @@ class TestAccounts:
         billing.restart("a", seconds=20)
         account = billing.accounts.account("studio")
         assert (account.balance, account.reserved, account.charged) == (7000, 2000, 1000)
+        assert billing.charged_in_metrics == 1000
         billing.begin("a")
         billing.complete("a", seconds=15)
         account = billing.accounts.account("studio")
         assert (account.balance, account.reserved, account.charged) == (7500, 0, 2500)
         [bucket] = CallStore(billing.database).job_usage("k1", since=datetime(1970, 1, 1, tzinfo=UTC))
         assert (bucket.jobs, bucket.credits) == (1, 2500)
+        assert billing.charged_in_metrics == 2500
 
     def test_a_balance_never_becomes_negative(self, billing: BillingHarness) -> None:
         billing.grant(100)

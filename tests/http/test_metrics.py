@@ -1,6 +1,8 @@
 """The metrics route: access, and that it counts what happened."""
 
 import os
+import re
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -51,6 +53,14 @@ def test_requests_are_counted_by_route_and_never_by_id(open_client):
     assert samples["alphareel_http_requests_total", *key] == 3
     assert ("alphareel_http_requests_total", ("method", "GET"), ("route", "none"), ("status", "404")) in samples
     assert job["id"] not in open_client.get("/metrics").text
+
+
+def test_failures_that_raise_an_alert_start_at_zero(open_client):
+    alerts = (Path(__file__).parents[2] / "deploy/prometheus/alerts.yml").read_text()
+    [codes] = re.findall(r'alphareel_job_failures_total\{code=~"([a-z_|]+)"', alerts)
+    samples = read(open_client)
+    assert {samples["alphareel_job_failures_total", ("code", code)] for code in codes.split("|")} == {0}
+    assert samples["alphareel_webhooks", ("state", "failed")] == 0
 
 
 def test_jobs_queue_and_failures_come_from_the_database(open_client, harness, finish_job):

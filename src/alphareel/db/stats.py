@@ -5,12 +5,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from alphareel.db import billing
 from alphareel.db.database import Database
 from alphareel.db.tables import executors, job_events, jobs, webhooks
-from alphareel.service.jobs.models import Billing, Kind, Status
+from alphareel.service.jobs.models import Kind, Status
 from alphareel.service.jobs.throughput import CompletedRun, Work
 from alphareel.service.ports import Clock
 from alphareel.service.stats import WINDOW, CompletedJob, ServiceStats
+from alphareel.service.webhooks.events import State
 
 _MAX_JOBS = 1000
 
@@ -26,16 +28,16 @@ class StatsStore:
         """All counts of one moment. Raises Unavailable."""
         now = self._clock.now()
         with self._database.read() as c:
-            credits_by = _credits(c)
+            charged, reserved = _credits(c)
             return ServiceStats(
                 jobs={status.value: 0 for status in Status} | _count(c, jobs.c.status),
                 failures=_count(c, job_events.c.reason, *_is_failure()),
                 oldest_seconds=_oldest_pending_seconds(c, now=now),
                 finished=_completed_jobs(c, since=now - WINDOW),
-                webhooks=_count(c, webhooks.c.state),
+                webhooks={state.value: 0 for state in State} | _count(c, webhooks.c.state),
                 executors=c.execute(sa.select(sa.func.count()).select_from(executors)).scalar_one(),
-                credits_charged=credits_by.get(Billing.CHARGED, 0),
-                credits_reserved=credits_by.get(Billing.RESERVED, 0),
+                credits_charged=charged,
+                credits_reserved=reserved,
             )
 
 
@@ -97,10 +99,12 @@ def _count(c: sa.Connection, column: sa.Column[Any], *where: sa.ColumnElement[bo
     return {str(name): count for name, count in c.execute(counts)}
 
 
-def _credits(c: sa.Connection) -> dict[str, int]:
-    """Hundredths of a credit by billing status."""
-    sums = sa.select(jobs.c.billing_status, sa.func.sum(jobs.c.credits)).where(jobs.c.credits > 0)
-    return {str(status): int(total) for status, total in c.execute(sums.group_by(jobs.c.billing_status))}
+def _credits(c: sa.Connection) -> tuple[int, int]:
+    """Hundredths of a credit that all runs were charged, and that are reserved now."""
+    amounts = (billing.charged_credits(), billing.reserved_credits())
+    sums = sa.select(*(sa.func.coalesce(sa.func.sum(amount), 0) for amount in amounts)).select_from(jobs)
+    charged, reserved = c.execute(sums.where(sa.or_(jobs.c.credits > 0, jobs.c.run > 1))).one()
+    return int(charged), int(reserved)
 
 
 def _is_failure() -> tuple[sa.ColumnElement[bool], ...]:
