@@ -81,7 +81,11 @@ def find(
     empty: Path | None = None,
     skin: Path | None = None,
 ) -> tuple[list[GroundTruth], list[str]]:
-    """All ground truth in the folders and the generated clip, and one sentence for each missing part."""
+    """All ground truth in the folders and the generated clip, and one sentence for each missing part.
+
+    The sentences are stored with the figures, so they name no folder of this machine: ``folder``, ``objects``,
+    ``empty`` and ``skin`` are the options of ``benchmarks/quality.py`` of these names (``folder``: ``--data``).
+    """
     ground_truths, reasons = [_generated(Path(stack.enter_context(tempfile.TemporaryDirectory())))], []
     parts = {
         "ccp": _photos(folder / "ccp"),
@@ -93,24 +97,24 @@ def find(
     for name, part in parts.items():
         ground_truths.extend(part)
         if not part:
-            reasons.append(f"{name}: skipped, {folder / name} is missing or incomplete.")
+            reasons.append(f"{name}: skipped, {name}/ in the folder --data is missing or incomplete.")
     if objects is not None:
         for group, names in _ANY_SUBJECT.items():
             sequences = [t for name in names for t in _any_subject(folder, objects, name, group)]
             ground_truths.extend(sequences)
             if len(sequences) < len(names):
                 missing = ", ".join(sorted({*names} - {t.name for t in sequences}))
-                reasons.append(f"{group}: without {missing}, which {objects / 'clip+mask' / 'davis16'} lacks.")
+                reasons.append(f"{group}: without {missing}, which clip+mask/davis16/ in the folder --objects lacks.")
     if empty is not None:
         scenes = [_empty_scene(path) for path in sorted(empty.glob("*.jpg"))]
         ground_truths.extend(scenes)
         if not scenes:
-            reasons.append(f"empty scenes: skipped, no pictures in {empty}.")
+            reasons.append(f"empty scenes: skipped, no pictures in the folder --empty.")
     if skin is not None:
         people = _drawn_people(skin)
         ground_truths.extend(people)
         if not people:
-            reasons.append(f"skin tones: skipped, no pictures in {skin} (training/draw_skin_tones.py draws them).")
+            reasons.append("skin tones: skipped, no pictures in the folder --skin (training/draw_skin_tones.py draws them).")
     return ground_truths, reasons
 
 

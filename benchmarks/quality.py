@@ -19,6 +19,7 @@ the skin differs, and the last wall, which has its color. ``--group "skin tone"`
 import argparse
 import json
 import math
+import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -369,7 +370,7 @@ def save(rows: Sequence[Row], all_candidates: Sequence[Candidate], skipped: Sequ
         "frames": frames,
         "smoothing": sorted({c.smoothing for c in all_candidates}),
         "engines": engines,
-        "skipped": list(skipped),
+        "skipped": [_ABSOLUTE_FOLDER.sub("", reason) for reason in skipped],
         "rows": [
             {"truth": r.group, "engine": r.engine, "clips": r.clips, **_rounded(r.score)}
             | {"each": {name: _rounded(each) for name, each in r.each.items()}}
@@ -380,6 +381,9 @@ def save(rows: Sequence[Row], all_candidates: Sequence[Candidate], skipped: Sequ
     path = RESULTS / f"quality-{now:%Y%m%d-%H%M%S}.json"
     path.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n")
     return path
+
+
+_ABSOLUTE_FOLDER = re.compile(r"(?<![\w./~-])/(?:[^/\s:'\"]+/)+")  # of a file whose name stays
 
 
 def _rounded(figures: Score | SkinSpread) -> dict[str, float | None]:

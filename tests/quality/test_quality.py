@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from contextlib import ExitStack
 from dataclasses import replace
 from fractions import Fraction
@@ -126,6 +127,25 @@ def test_missing_ground_truth_is_reported_and_a_screen_clip_is_always_generated(
         ground_truths, reasons = ground_truth.find(tmp_path, stack)
     assert [t.group for t in ground_truths] == ["screen, made"]
     assert [r.split(":")[0] for r in reasons] == ["ccp", "davis", "composite", "far", "greenscreen"]
+    assert reasons[0] == "ccp: skipped, ccp/ in the folder --data is missing or incomplete."
+
+
+def test_stored_reasons_name_no_folder_of_the_machine(tmp_path, monkeypatch):
+    monkeypatch.setattr(quality, "RESULTS", tmp_path / "results")
+    with ExitStack() as stack:
+        nowhere = tmp_path / "no where"
+        _, reasons = ground_truth.find(tmp_path, stack, objects=nowhere, empty=nowhere, skin=nowhere)
+    reasons.append("rvm: skipped, Load model from /srv/models/rvm/1.0/rvm.onnx failed: no and/or in a name.")
+    stored = json.loads(quality.save([], [], reasons, frames=1).read_text())["skipped"]
+    assert len(stored) == len(reasons)
+    assert not [reason for reason in stored if str(tmp_path) in reason or " /" in reason]
+    assert stored[-1] == "rvm: skipped, Load model from rvm.onnx failed: no and/or in a name."
+
+
+def test_the_stored_figures_of_the_repository_name_no_folder_of_a_machine():
+    stored = {path.name: path.read_text() for path in quality.RESULTS.glob("*.json")}
+    assert stored
+    assert not [name for name, text in stored.items() if re.search(r"[\s\"](/work|/root|/home|/tmp)/", text)]
 
 
 def test_photos_and_sequences_are_found_with_their_masks(tmp_path):
