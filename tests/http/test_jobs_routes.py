@@ -140,9 +140,35 @@ def test_start_overrides_metadata_and_video_too(client):
     other = {"video_url": "https://b.example/other.mp4", "metadata": {"order": 2}}
     started = client.post(f"/v1/jobs/{job['id']}/start", json=other).json()
     assert (started["video_url"], started["metadata"]) == (other["video_url"], {"order": 2})
-    kept = create(client, auto_start=False, metadata={"order": 1})
-    started = client.post(f"/v1/jobs/{kept['id']}/start", json={"metadata": None, "video_url": ""}).json()
-    assert (started["video_url"], started["metadata"]) == (kept["video_url"], {"order": 1})
+    kept = create(client, auto_start=False, metadata={"order": 1}, webhook_url="https://hook.example/a")
+    started = client.post(f"/v1/jobs/{kept['id']}/start", json={"webhook_url": "", "video_url": ""}).json()
+    for name in ("video_url", "metadata", "webhook_url"):
+        assert started[name] == kept[name]
+
+
+def test_null_at_the_start_stands_for_the_default_of_a_new_job(client):
+    fields = {
+        "model": "human", "output_format": "mp4", "background": "blur", "quality": "web", "text_prompt": "a dog",
+        "preview_duration": 2, "engine": "chroma", "key_color": "#00ff00", "grow": 3, "metadata": {"order": 1},
+        "webhook_url": "https://hook.example/a", "retention_seconds": 60, "test": "success", "keep_matte": False,
+        "composition": {"canvas": {"width": 640}},
+    }  # fmt: skip
+    new = create(client, auto_start=False)
+    draft = create(client, auto_start=False, **fields)
+    response = client.post(f"/v1/jobs/{draft['id']}/start", json=dict.fromkeys(fields))
+    assert response.status_code == 200
+    started = response.json()
+    own = {"id", "job_id", "status", "message", "created_at", "updated_at", "warnings", "request_id", "queue_position"}
+    assert {n: v for n, v in started.items() if n not in own} == {n: v for n, v in new.items() if n not in own}
+
+
+def test_null_at_the_start_removes_outputs_and_refuses_a_missing_video(client, harness):
+    draft = create(client, auto_start=False, outputs=[{"format": "mov"}, {"format": "gif"}])
+    unchanged = client.post(f"/v1/jobs/{draft['id']}/start", json={"video_url": None})
+    assert (unchanged.status_code, unchanged.json()["error"]["details"][0]["field"]) == (400, "video_url")
+    assert len(harness.jobs.job(draft["id"]).requested) == 2
+    client.post(f"/v1/jobs/{draft['id']}/start", json={"outputs": None})
+    assert [options.output_format for options in harness.jobs.job(draft["id"]).requested] == ["webm"]
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ OPTION_PARSERS: Mapping[str, Parser[Any]] = {
     "feather": number(0, 50),
 }
 """The options whose value stands in a field of the same name and depends on no other field."""
-_BACKGROUND_FIELDS = ("background", "bg_type", "bg_color", "bg_image_url")
+BACKGROUND_FIELDS = ("background", "bg_type", "bg_color", "bg_image_url")
 
 
 def parse_options(values: Mapping[str, Any], *, stored: Options | None = None, formats: tuple[str, ...]) -> Options:
@@ -79,7 +79,7 @@ def parse_options(values: Mapping[str, Any], *, stored: Options | None = None, f
     defaults = stored or Options()
     fields = Fields(values)
     background = defaults.background
-    if any(fields.has(name) for name in _BACKGROUND_FIELDS):
+    if any(fields.has(name) for name in BACKGROUND_FIELDS):
         background = _read_background(fields)
     options: dict[str, Any] = {
         "model": fields.read("model", MODEL, defaults.model),

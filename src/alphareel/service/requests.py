@@ -54,9 +54,10 @@ class RequestBody(BaseModel):
 
 
 class SparseBody(RequestBody):
-    """A request body in which null means the same as an absent field, and an empty URL does too.
+    """A request body in which an empty URL means the same as an absent field, and null is read as absent.
 
-    Some clients send every field of their form.
+    Some clients send every field of their form. Where null differs from absent, as in a start, the caller of the model
+    treats it before.
     """
 
     @model_validator(mode="before")

@@ -1,24 +1,26 @@
 """Bodies of requests for jobs, estimates and exports: their models, and what they ask for.
 
-A field that is absent or null keeps its value: that of the job that is started, or the default of a new one.
+A field that is absent keeps its value: that of the job that is started, or the default of a new one. Null stands for the
+default of a new job.
 """
 
 import functools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, Field, PlainValidator, ValidationInfo
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationInfo
 
 from alphareel.domain.corrections import SUBJECT_IDS
 from alphareel.domain.errors import FieldProblem, InvalidRequest
-from alphareel.domain.options import Options
+from alphareel.domain.options import Background, Options
+from alphareel.domain.parsing import BACKGROUND_FIELDS, OPTION_PARSERS
 from alphareel.media.format import parse_options, parse_output, parse_outputs, parse_shared
 from alphareel.service.jobs import estimates
 from alphareel.service.jobs.models import Job
 from alphareel.service.jobs.option_fields import OptionFields, OutputRequest
-from alphareel.service.jobs.output_targets import Targets, parse_changed_targets
+from alphareel.service.jobs.output_targets import FIELD, Targets, parse_changed_targets
 from alphareel.service.jobs.retention import MAX_RETENTION_SECONDS
 from alphareel.service.jobs.test_mode import MAX_SECONDS as MAX_TEST_SECONDS
 from alphareel.service.jobs.test_mode import Scenario, ScenarioOutcome, parse_scenario
@@ -108,12 +110,21 @@ def _retention(value: Any, info: ValidationInfo) -> int:
     return int(value)
 
 
+def _without_defaults(schema: dict[str, Any], model: type[BaseModel]) -> None:
+    """At a start, an absent field has no default but the job's value; a client that fills in defaults would change it."""
+    if model is JobStart:
+        for described in schema["properties"].values():
+            described.pop("default", None)
+
+
 class JobStart(OptionFields):
     """Every field is optional and replaces the job's own; unknown fields are ignored.
 
-    `mp4` and `prores_hq` need a background that is not transparent, `stacked_mp4`, `matte` and `hevc_mov`
+    Null stands for the default of a new job; `video_url` has none. `mp4` and `prores_hq` need a background that is not transparent, `stacked_mp4`, `matte` and `hevc_mov`
     one that is.
     """
+
+    model_config = ConfigDict(json_schema_extra=_without_defaults)
 
     video_url: Annotated[str, parsed_by(SOURCE_URL)] | None = Field(
         default=None, description="An upload's video_url, or any http(s) address."
@@ -125,7 +136,7 @@ class JobStart(OptionFields):
         default=False, description="Give each subject a file of its own, listed by GET /v1/jobs/{id}/layers."
     )
     webhook_url: Annotated[str, parsed_by(HTTP_URL)] | None = Field(
-        default=None, description="Empty is the same as null."
+        default=None, description="Empty is the same as absent."
     )
     metadata: Annotated[dict[str, Any], parsed_by(_metadata, dict[str, Any])] | None = Field(
         default=None, description="Your own data, returned with the job. At most 16 KiB as JSON, no null characters."
@@ -183,7 +194,14 @@ def parse_creation(body: Mapping[str, Any], *, retention_seconds: int | None = N
 
 
 def parse_start(body: Mapping[str, Any], job: Job, *, retention_seconds: int | None = None) -> JobRequest:
-    """Parse the body of POST /v1/jobs/{id}/start; absent fields keep the job's values. Raises InvalidRequest."""
+    """Parse the body of POST /v1/jobs/{id}/start.
+
+    Absent fields keep the job's values, null ones have the default of a new job. Raises InvalidRequest.
+    """
+    nulls = {name for name, value in body.items() if value is None}
+    if "video_url" in nulls:
+        message = "must not be null: a job needs a video. Leave it out to keep the job's own."
+        raise InvalidRequest(f"video_url: {message}", details=[FieldProblem("video_url", message)])
     stored = JobRequest(
         video_url=job.video_url,
         webhook_url=job.webhook_url,
@@ -194,8 +212,28 @@ def parse_start(body: Mapping[str, Any], job: Job, *, retention_seconds: int | N
         layers=job.layers,
         targets=job.targets,
     )
-    request, _ = _read(JobStart, body, stored, job.requested, retention_seconds)
+    new = JobRequest(retention_seconds=retention_seconds)
+    own = {"webhook_url", "metadata", "retention_seconds", "test", "keep_matte", "layers"}
+    stored = replace(stored, **{name: getattr(new, name) for name in own & nulls})
+    if nulls & {FIELD, "outputs"}:
+        stored = replace(stored, targets=())
+    request, _ = _read(JobStart, body, stored, _reset(job.requested, nulls), retention_seconds)
     return request
+
+
+def _reset(stored: Sequence[Options], nulls: Set[str]) -> Sequence[Options]:
+    """The options of a job's outputs, with the default of a new job in the fields that a start sets to null."""
+    new = Options()
+    several = len(stored) > 1
+    fields = {"model", "composition", *OPTION_PARSERS} & nulls
+    if several and "outputs" in nulls:
+        stored, fields = stored[:1], fields | {"output_format"}
+    elif not several:  # the formats of several outputs are those of outputs
+        fields |= {"output_format"} & nulls
+    values: dict[str, Any] = {name: getattr(new, name) for name in fields}
+    if nulls & set(BACKGROUND_FIELDS):
+        values["background"] = Background()
+    return [replace(options, **values) for options in stored]
 
 
 def parse_estimate(body: Mapping[str, Any]) -> tuple[JobRequest, estimates.SourceFacts]:
