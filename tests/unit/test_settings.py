@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from alphareel.db.database import normalized
 from alphareel.domain.errors import InvalidRequest
 from alphareel.server.settings import as_environment, load_settings, reference, shown, unknown_variables
 
@@ -53,12 +54,45 @@ def test_networks_are_a_list_with_commas(monkeypatch: pytest.MonkeyPatch) -> Non
         ("WORKERS", "-1"),
         ("MAX_SIDE", "-1"),
         ("LEGACY_ROUTES", "perhaps"),
+        ("PROBE_SECONDS", "inf"),
+        ("JOB_WALL_SECONDS", "nan"),
+        ("LINK_SECONDS", "9" * 26),
+        ("TUS_EXPIRE_SECONDS", "1e300"),
+        ("DATABASE_LOCK_SECONDS", "9999999"),
+        ("JOB_MEMORY_BYTES", "9" * 26),
+        ("JOB_CPU_SECONDS", "9" * 26),
+        ("MAX_RUNNING_PER_KEY", "9" * 26),
+        ("DATA_DIR", "~nobody-of-this-name/data"),
+        ("MODELS_DIR", "~nobody-of-this-name/models"),
+        ("DATABASE_URL", "sqlite://"),
+        ("DATABASE_URL", "sqlite:///:memory:"),
+        ("DATABASE_URL", "sqlite:///var/lib/alphareel.db"),
+        ("DATABASE_URL", "postgresql"),
+        ("RATE_LIMIT_URL", "redis"),
+        ("PUBLIC_URL", "http://host:99999"),
+        ("PUBLIC_URL", "http://user:password@host"),
+        ("PUBLIC_URL", "http://ho st"),
+        ("API_KEY", "a key and a line break\n"),
+        ("ADMIN_TOKEN", "          "),
     ],
 )
 def test_a_bad_value_is_named(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"ALPHAREEL_{name}", value)
-    with pytest.raises(InvalidRequest, match=f"ALPHAREEL_{name}"):
+    with pytest.raises(InvalidRequest, match=f"ALPHAREEL_{name}") as refusal:
         load_settings()
+    assert str(refusal.value).count("ALPHAREEL_") == 1, "nothing else is at fault"
+
+
+@pytest.mark.parametrize("url", ["postgresql://u:s3cr3t@[::1/x", "postgresql://u:s3cr3t@host:port/x", "s3cr3t"])
+def test_a_bad_address_of_a_database_is_refused_without_repeating_it(url: str) -> None:
+    with pytest.raises(InvalidRequest, match="ALPHAREEL_DATABASE_URL") as refusal:
+        normalized(url)
+    assert "s3cr3t" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("driver", ["postgres", "postgresql", "postgresql+psycopg2", "postgresql+asyncpg"])
+def test_postgresql_is_reached_with_our_driver_whatever_the_address_names(driver: str) -> None:
+    assert normalized(f"{driver}://u:p@host/x").drivername == "postgresql+psycopg"
 
 
 def test_every_bad_value_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy import exc, pool
 from alphareel.db import postgres
 from alphareel.db.availability import Availability, DatabaseLimits, WriteQueue, no_answer
 from alphareel.db.notifications import LocalNotifications, Notifications, PostgresNotifications, take_pending
-from alphareel.domain.errors import Unavailable
+from alphareel.domain.errors import InvalidRequest, Unavailable
 from alphareel.telemetry.logging import get_logger
 
 _READ_ONLY = "alphareel_read_only"
@@ -38,9 +38,15 @@ def open_database(url: str, limits: DatabaseLimits = _DEFAULT_LIMITS) -> "Databa
 
 
 def normalized(url: str) -> sa.URL:
-    """The URL with the driver we use: psycopg for PostgreSQL, whether it says postgres or postgresql."""
-    parsed = sa.make_url(url)
-    if parsed.drivername in ("postgres", "postgresql"):
+    """The URL with the driver we use: psycopg for PostgreSQL, whatever it says. Raises InvalidRequest."""
+    try:
+        parsed = sa.make_url(url)
+    except (exc.ArgumentError, ValueError):  # neither may be repeated: the URL has a password
+        raise InvalidRequest(
+            "The address of the database is not a URL.",
+            hint="Set ALPHAREEL_DATABASE_URL to postgresql://user:password@host:5432/name; escape special characters.",
+        ) from None
+    if parsed.get_backend_name() in ("postgres", "postgresql"):
         return parsed.set(drivername="postgresql+psycopg")
     return parsed
 

@@ -193,7 +193,7 @@ def _migrate(settings: DatabaseSettings) -> None:
 
 def open_blobs(url: str) -> Blobs:
     """The store that serves the URL's scheme. Raises InvalidRequest."""
-    scheme = url.partition(":")[0]
+    scheme = url.partition(":")[0].lower()
     try:
         adapter = plugins.module("alphareel.storage", scheme)
     except ModuleNotFoundError as error:

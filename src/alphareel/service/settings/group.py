@@ -4,7 +4,7 @@ import ipaddress
 import re
 from typing import Annotated, Any, TypeGuard
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo, field_validator
 
 from alphareel.service.jobs.models import QUEUES
 
@@ -12,6 +12,9 @@ MIB = 1024 * 1024
 GIB = 1024 * MIB
 
 MIN_SECRET = 8  # bytes or characters
+MAX_DATABASE_SECONDS = 86_400  # databases take their timeouts as milliseconds in 32 bits
+_MAX_SECONDS = 10 * 365 * 86_400  # ten years: sums with times of the calendar stay in its range
+_MAX_NUMBER = 10**18  # fits into 64 bits, as databases and limits of processes need
 _UNITS = {
     **{unit: 1000**n for n, unit in enumerate(("b", "kb", "mb", "gb", "tb"))},
     **{unit: 1024**n for n, unit in enumerate(("kib", "mib", "gib", "tib"), 1)},
@@ -65,4 +68,15 @@ Size = Annotated[int, BeforeValidator(_size)]
 class SettingsGroup(BaseModel):
     """The docstring of a subclass is its heading in docs/settings.md."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True, allow_inf_nan=False
+    )
+
+    @field_validator("*")
+    @classmethod
+    def _not_too_large(cls, value: Any, info: ValidationInfo) -> Any:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        most = _MAX_SECONDS if str(info.field_name).endswith("seconds") else _MAX_NUMBER
+        if is_number and value > most:
+            raise ValueError(f"must be at most {most}")
+        return value

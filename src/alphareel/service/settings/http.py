@@ -96,6 +96,8 @@ class HttpSettings(SettingsGroup):
         parts = urlsplit(value)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
             raise ValueError("must be an http or https URL without a query")
+        if "@" in parts.netloc or parts.port == 0 or any(c.isspace() for c in value):
+            raise ValueError("must be an http or https URL without a user name and without spaces")
         return value.rstrip("/")
 
 
@@ -125,6 +127,8 @@ class AccessSettings(SettingsGroup):
     def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not MIN_SECRET <= len(value.get_secret_value()) <= 1000:
             raise ValueError(f"must have between {MIN_SECRET} and 1000 characters")
+        if value is not None and value.get_secret_value() != value.get_secret_value().strip():
+            raise ValueError("must not begin or end with a space or a line break, which no header can send")
         return value
 
 
@@ -158,6 +162,7 @@ class RateLimitSettings(SettingsGroup):
     @field_validator("storage_url")
     @classmethod
     def _known_scheme(cls, value: str) -> str:
-        if value.partition("://")[0] not in ("memory", "redis", "rediss"):
+        scheme, separator, _ = value.partition("://")
+        if scheme not in ("memory", "redis", "rediss") or not separator:
             raise ValueError("must begin with memory://, redis:// or rediss://")
         return value

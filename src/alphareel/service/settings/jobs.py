@@ -6,7 +6,7 @@ from pydantic import Field, field_validator
 
 from alphareel.domain.errors import InvalidRequest
 from alphareel.matting.priorities import Priorities, parse_priorities
-from alphareel.paths import default_models_dir
+from alphareel.paths import default_models_dir, expanded
 from alphareel.service.billing.credits import PriceList, parse_prices
 from alphareel.service.jobs.retention import FOREVER, MAX_RETENTION_SECONDS
 from alphareel.service.settings.group import SettingsGroup
@@ -49,7 +49,7 @@ class ModelSettings(SettingsGroup):
     @field_validator("dir")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
-        return value.expanduser().absolute()
+        return expanded(value, "ALPHAREEL_MODELS_DIR").absolute()
 
     @field_validator("tiers")
     @classmethod

@@ -6,8 +6,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator
 
 from alphareel import plugins
-from alphareel.paths import default_data_dir
-from alphareel.service.settings.group import MIB, SettingsGroup, Size
+from alphareel.paths import default_data_dir, expanded
+from alphareel.service.settings.group import MAX_DATABASE_SECONDS, MIB, SettingsGroup, Size
 
 
 class StorageSettings(SettingsGroup):
@@ -77,7 +77,7 @@ class StorageSettings(SettingsGroup):
     @field_validator("data_dir")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
-        return value.expanduser().absolute()
+        return expanded(value, "ALPHAREEL_DATA_DIR").absolute()
 
     @field_validator("url")
     @classmethod
@@ -94,17 +94,19 @@ class DatabaseSettings(SettingsGroup):
     url: str = Field(
         default="",
         validation_alias="DATABASE_URL",
-        description="sqlite:///absolute/file or postgresql://... Default: SQLite in the data folder.",
+        description="sqlite:////absolute/file (four slashes) or postgresql://... Default: SQLite in the data folder.",
     )
     connect_seconds: float = Field(
         default=2.0,
         ge=2,
+        le=MAX_DATABASE_SECONDS,
         validation_alias="DATABASE_CONNECT_SECONDS",
         description="How long a request waits for a connection to PostgreSQL.",
     )
     hang_seconds: float = Field(
         default=1.5,
         ge=1,
+        le=MAX_DATABASE_SECONDS,
         validation_alias="DATABASE_HANG_SECONDS",
         description="How long the database may show no sign of life, or another process hold SQLite's write lock, "
         "until requests that need it are answered with 503 at once.",
@@ -112,18 +114,21 @@ class DatabaseSettings(SettingsGroup):
     lock_seconds: float = Field(
         default=5.0,
         gt=0,
+        le=MAX_DATABASE_SECONDS,
         validation_alias="DATABASE_LOCK_SECONDS",
         description="How long a request waits for other writers: for a row, or for its turn with SQLite.",
     )
     pool_seconds: float = Field(
         default=5.0,
         gt=0,
+        le=MAX_DATABASE_SECONDS,
         validation_alias="DATABASE_POOL_SECONDS",
         description="How long a request waits for a free connection of its process.",
     )
     statement_seconds: float = Field(
         default=30.0,
         gt=0,
+        le=MAX_DATABASE_SECONDS,
         validation_alias="DATABASE_STATEMENT_SECONDS",
         description="How long one statement of a request may take on PostgreSQL.",
     )
@@ -132,6 +137,8 @@ class DatabaseSettings(SettingsGroup):
     @classmethod
     def _known_scheme(cls, value: str) -> str:
         scheme = value.partition("://")[0].partition("+")[0]
-        if value and scheme not in ("sqlite", "postgresql", "postgres"):
+        if value and (scheme not in ("sqlite", "postgresql", "postgres") or "://" not in value):
             raise ValueError("must begin with sqlite:/// or postgresql://")
+        if scheme == "sqlite" and not value.partition("://")[2].startswith("//"):
+            raise ValueError("must name a file by its whole path: sqlite:////var/lib/alphareel/alphareel.db")
         return value
