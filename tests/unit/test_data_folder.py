@@ -46,3 +46,13 @@ def test_a_link_in_the_data_folder_does_not_change_what_it_names(tmp_path: Path)
     (folder / "link").symlink_to(elsewhere)
     make_private_folder(folder)
     assert mode(elsewhere) == 0o644
+
+
+def test_a_file_that_a_running_service_removes_meanwhile_stops_no_other_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "alphareel.db").write_bytes(b"the link secret")
+    iterdir = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda path: iter([path / "alphareel.db-wal", *iterdir(path)]))
+    make_private_folder(tmp_path)
+    assert mode(tmp_path / "alphareel.db") == 0o600

@@ -25,8 +25,10 @@ def make_private_folder(path: Path) -> None:
         with contextlib.suppress(PermissionError):  # it belongs to another user, who decides
             path.chmod(0o700)
             for file in path.iterdir():
-                if not file.is_symlink():
-                    file.chmod(0o700 if file.is_dir() else 0o600)
+                # A file of another user, or one that a running service has just removed, leaves the others to do.
+                with contextlib.suppress(PermissionError, FileNotFoundError):
+                    if not file.is_symlink():
+                        file.chmod(0o700 if file.is_dir() else 0o600)
     except OSError as error:
         raise StorageFailed(
             f"The data folder {path} cannot be made: {error.strerror}.", hint="Set ALPHAREEL_DATA_DIR."
