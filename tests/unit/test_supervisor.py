@@ -1,6 +1,8 @@
 """When a worker counts as hung: by its own signs of life, and only for time in which we ourselves ran."""
 
+import io
 import os
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 
 from alphareel.domain.errors import Unavailable
 from alphareel.server import supervisor as module
+from alphareel.server import worker_process
 from alphareel.server.supervisor import HeartbeatReader
 from alphareel.service.health import HealthMonitor
 from alphareel.service.worker.models import Executor
@@ -139,3 +142,17 @@ def test_a_database_that_was_away_makes_no_worker_silent(monitor: HealthMonitor,
     counters.away = False
     found = monitor.check()
     assert (found.database, found.worker) == (True, True)
+
+
+def test_a_worker_ends_with_its_code_although_nobody_reads_its_log_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An evicted worker that stayed would run its jobs beside the one that took them over."""
+
+    class Broken(io.StringIO):
+        def flush(self) -> None:
+            raise BrokenPipeError
+
+    codes: list[int] = []
+    monkeypatch.setattr(sys, "stderr", Broken())
+    monkeypatch.setattr(os, "_exit", codes.append)
+    worker_process._exit_evicted()
+    assert codes == [worker_process.EXIT_EVICTED]

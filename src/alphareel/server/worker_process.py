@@ -1,6 +1,7 @@
 """The worker process: job engine, heartbeat, reconciler, webhook dispatcher and sweepers, from start to shutdown."""
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -84,7 +85,8 @@ def _exit_evicted() -> None:
 
 def _exit(code: int) -> None:
     """Exit without waiting for threads of abandoned jobs; their child processes exit with this one."""
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):  # whoever reads the log may be gone
+        sys.stderr.flush()
     os._exit(code)
 
 
