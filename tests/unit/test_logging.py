@@ -55,6 +55,10 @@ def test_log_context_is_added_to_the_lines_of_every_library(lines: Any) -> None:
         {"items": [{"secret": "abcdefgh"}]},
         {"url": "https://host/files/a.webm?exp=1&name=b&sig=abcdefgh"},
         {"url": "postgresql://user:abcdefgh@host/db"},
+        {"error": "PUT https://b.s3.example/o?X-Amz-Credential=abcdefgh%2F1&X-Amz-Signature=abcdefgh&x=1 failed"},
+        {"error": "PUT /o?X-Amz-Security-Token=abcdefgh failed"},
+        {"error": "PUT https://storage.example/o?X-Goog-Signature=abcdefgh"},
+        {"message": "the token ar_runner_0123456789_abcdefghabcdefghabcdefgh was used"},
         {"message": "the hidden-value-abcdefgh was used"},
     ],
 )
@@ -79,6 +83,11 @@ def test_a_secret_is_redacted_from_tracebacks_and_lines_of_other_libraries(lines
 def test_redaction_keeps_the_rest_of_a_url(lines: Any) -> None:
     get_logger("alphareel.x").info("got", url="https://host/files/a.webm?exp=1&name=b&sig=abcdefgh")
     assert lines()[0]["url"] == "https://host/files/a.webm?exp=1&name=b&sig=[signature]"
+    get_logger("alphareel.x").info(
+        "got", table="ar_runner_tasks_pkey", url="https://b/o?X-Amz-Date=1&X-Amz-Signature=f"
+    )
+    assert lines()[1]["table"] == "ar_runner_tasks_pkey"
+    assert lines()[1]["url"] == "https://b/o?X-Amz-Date=1&X-Amz-Signature=[signature]"
 
 
 def test_an_unconfigured_logger_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,8 +17,16 @@ SECRET_FIELD_NAMES = re.compile(
 )
 SECRET_PATTERNS = (
     (re.compile(r"\bar_(?:live|test)_[A-Za-z0-9]+_[A-Za-z0-9]+"), "[key]"),
+    (re.compile(r"\bar_runner_[A-Za-z0-9]+_[A-Za-z0-9]{16,}"), "[token]"),
     (re.compile(r"(?<=://)[^/\s:@]*:[^/\s@]*(?=@)"), "[login]"),
-    (re.compile(r"(?<=[?&]sig=)[^&\s\"']+"), "[signature]"),
+    (
+        # in our links and those of Azure; in presigned URLs of S3 and Google, with which clients let us read and write
+        re.compile(
+            r"([?&](?:sig|signature|x-(?:amz|goog)-(?:signature|security-token|credential))=)[^&\s\"'<>]+",
+            re.IGNORECASE,
+        ),
+        r"\1[signature]",
+    ),
 )
 NOISY_LOGGERS = ("alembic", "dbos", "httpcore2", "httpx2")
 REDACTED = "[hidden]"
@@ -141,7 +149,7 @@ def _is_secret(name: str) -> bool:
 def _redact_text(text: str) -> str:
     for secret in _literal_secrets:
         text = text.replace(secret, REDACTED)
-    if "ar_" in text or "://" in text or "sig=" in text:  # what all of the patterns need
+    if "ar_" in text or "://" in text or "=" in text:  # what all of the patterns need
         for shape, replacement in SECRET_PATTERNS:
             text = shape.sub(replacement, text)
     return text
