@@ -82,6 +82,19 @@ def test_no_secret_has_a_value_in_a_compose_file() -> None:
                 assert re.search(r": (\$\{\w+(:\?|:-)\}|postgresql://.*\$\{)", line), line
 
 
+@pytest.mark.parametrize("name", ["compose.yaml", "compose.cluster.yaml"])
+def test_our_containers_get_the_address_of_the_collector(name: str) -> None:
+    """A file for --env-file fills in compose files; containers see only what these pass on."""
+    ours = [s for s in compose(name)["services"].values() if "ALPHAREEL_IMAGE" in s["image"]]
+    assert ours
+    for service in ours:
+        assert service["environment"]["OTEL_EXPORTER_OTLP_ENDPOINT"] == "${OTEL_EXPORTER_OTLP_ENDPOINT:-}"
+
+
+def test_kubernetes_adds_no_variables_that_look_like_settings() -> None:
+    assert "\nenableServiceLinks: false\n" in (DEPLOY / "helm/alphareel/templates/_helpers.tpl").read_text()
+
+
 def test_proxies_accept_a_little_more_than_the_service() -> None:
     """Else clients get the proxy's page instead of the error file_too_large."""
     (caddy,) = re.findall(r"max_size (\d+)MB", (DEPLOY / "Caddyfile").read_text())
@@ -101,7 +114,13 @@ def test_the_unit_waits_longer_than_the_service_needs_to_stop() -> None:
     unit = (DEPLOY / "alphareel.service").read_text()
     (seconds,) = re.findall(r"TimeoutStopSec=(\d+)", unit)
     assert int(seconds) > STOP_SECONDS + 10
-    for line in ("NoNewPrivileges=true", "ProtectSystem=strict", "CapabilityBoundingSet=", "User=alphareel"):
+    for line in (
+        "NoNewPrivileges=true",
+        "ProtectSystem=strict",
+        "CapabilityBoundingSet=",
+        "User=alphareel",
+        "RestartPreventExitStatus=2",
+    ):
         assert line in unit.splitlines()
 
 

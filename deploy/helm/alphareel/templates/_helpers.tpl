@@ -23,6 +23,8 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 
 {{- define "alphareel.pod" -}}
 automountServiceAccountToken: false
+{{- /* Else Kubernetes sets variables for each service, and one named "alphareel" would set ALPHAREEL_PORT. */}}
+enableServiceLinks: false
 terminationGracePeriodSeconds: 60
 securityContext:
   runAsNonRoot: true
