@@ -109,12 +109,14 @@ def find(
         scenes = [_empty_scene(path) for path in sorted(empty.glob("*.jpg"))]
         ground_truths.extend(scenes)
         if not scenes:
-            reasons.append(f"empty scenes: skipped, no pictures in the folder --empty.")
+            reasons.append("empty scenes: skipped, no pictures in the folder --empty.")
     if skin is not None:
         people = _drawn_people(skin)
         ground_truths.extend(people)
         if not people:
-            reasons.append("skin tones: skipped, no pictures in the folder --skin (training/draw_skin_tones.py draws them).")
+            reasons.append(
+                "skin tones: skipped, no pictures in the folder --skin (training/draw_skin_tones.py draws them)."
+            )
     return ground_truths, reasons
 
 

@@ -17,7 +17,14 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 _BUCKETS = (0.005, 0.02, 0.1, 0.5, 1, 5, 15, 60, 300)
 _QUANTILES = (0.5, 0.95)
-SERVER_FAULTS = ("internal_error", "out_of_memory", "storage_failed", "timeout", "verification_failed", "worker_crashed")
+SERVER_FAULTS = (
+    "internal_error",
+    "out_of_memory",
+    "storage_failed",
+    "timeout",
+    "verification_failed",
+    "worker_crashed",
+)
 """Error codes of runs that are reported from the start, as 0: Prometheus sees no increase in the first value of a
 series, so that the first burst of failures would raise no alert."""
 
@@ -111,7 +118,9 @@ def _counts(stats: ServiceStats) -> Iterator[Metric]:
         "alphareel_credits_reserved", "Credits reserved for waiting and running jobs.", stats.credits_reserved / 100
     )
     charged = stats.credits_charged / 100
-    yield CounterMetricFamily("alphareel_credits_charged", "Credits charged for all runs since the beginning.", value=charged)
+    yield CounterMetricFamily(
+        "alphareel_credits_charged", "Credits charged for all runs since the beginning.", value=charged
+    )
     failures = CounterMetricFamily("alphareel_job_failures", "Failed runs by error code.", labels=["code"])
     for code, count in sorted((dict.fromkeys(SERVER_FAULTS, 0) | dict(stats.failures)).items()):
         failures.add_metric([code], count)

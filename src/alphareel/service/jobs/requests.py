@@ -1,12 +1,13 @@
 """Bodies of requests for jobs, estimates and exports: their models, and what they ask for.
 
-A field that is absent keeps its value: that of the job that is started, or the default of a new one. Null stands for the
-default of a new job.
+A field that is absent keeps its value: that of the job that is started, or the default of a new one. Null stands
+for the default of a new job.
 """
 
 import functools
 import json
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, TypeVar
 
@@ -111,7 +112,7 @@ def _retention(value: Any, info: ValidationInfo) -> int:
 
 
 def _without_defaults(schema: dict[str, Any], model: type[BaseModel]) -> None:
-    """At a start, an absent field has no default but the job's value; a client that fills in defaults would change it."""
+    """At a start, an absent field keeps the job's value; a client that filled in defaults would change it."""
     if model is JobStart:
         for described in schema["properties"].values():
             described.pop("default", None)
@@ -120,8 +121,8 @@ def _without_defaults(schema: dict[str, Any], model: type[BaseModel]) -> None:
 class JobStart(OptionFields):
     """Every field is optional and replaces the job's own; unknown fields are ignored.
 
-    Null stands for the default of a new job; `video_url` has none. `mp4` and `prores_hq` need a background that is not transparent, `stacked_mp4`, `matte` and `hevc_mov`
-    one that is.
+    Null stands for the default of a new job; `video_url` has none. `mp4` and `prores_hq` need
+    a background that is not transparent, `stacked_mp4`, `matte` and `hevc_mov` one that is.
     """
 
     model_config = ConfigDict(json_schema_extra=_without_defaults)
@@ -221,7 +222,7 @@ def parse_start(body: Mapping[str, Any], job: Job, *, retention_seconds: int | N
     return request
 
 
-def _reset(stored: Sequence[Options], nulls: Set[str]) -> Sequence[Options]:
+def _reset(stored: Sequence[Options], nulls: AbstractSet[str]) -> Sequence[Options]:
     """The options of a job's outputs, with the default of a new job in the fields that a start sets to null."""
     new = Options()
     several = len(stored) > 1
