@@ -533,3 +533,18 @@ def test_a_stream_that_the_header_does_not_list_is_ignored(tmp_path):
     with av.open(str(truth.path)) as container, pytest.raises(IndexError):
         list(container.demux(container.streams.video[0]))
     assert len(frames_of(truth.path)) > 180
+
+
+def test_a_log_in_python_that_can_hang_a_run_is_switched_off_with_a_warning(tmp_path, caplog):
+    """FFmpeg's threads would wait for the interpreter, which waits for them when a damaged file is closed."""
+    clip = make_clip(tmp_path / "a.mp4", frames=2)
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        probe(clip.path, LIMITS)
+        assert av.logging.get_level() is None
+    finally:
+        av.logging.set_level(None)
+    [record] = [r for r in caplog.records if "PyAV's log" in r.message]
+    assert "restore_default_callback" in str(record.__dict__)
+    probe(clip.path, LIMITS)
+    assert len([r for r in caplog.records if "PyAV's log" in r.message]) == 1

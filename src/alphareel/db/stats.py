@@ -101,8 +101,10 @@ def _count(c: sa.Connection, column: sa.Column[Any], *where: sa.ColumnElement[bo
 
 def _credits(c: sa.Connection) -> tuple[int, int]:
     """Hundredths of a credit that all runs were charged, and that are reserved now."""
-    amounts = (billing.charged_credits(), billing.reserved_credits())
-    sums = sa.select(*(sa.func.coalesce(sa.func.sum(amount), 0) for amount in amounts)).select_from(jobs)
+    charged_sum, reserved_sum = (
+        sa.func.coalesce(sa.func.sum(amount), 0) for amount in (billing.charged_credits(), billing.reserved_credits())
+    )
+    sums = sa.select(charged_sum, reserved_sum).select_from(jobs)
     charged, reserved = c.execute(sums.where(sa.or_(jobs.c.credits > 0, jobs.c.run > 1))).one()
     return int(charged), int(reserved)
 

@@ -18,6 +18,7 @@ from alphareel.domain.clip import Limits
 from alphareel.domain.errors import FileTooLarge, InvalidFileType, NotFound
 from alphareel.machine import cores
 from alphareel.media.ffmpeg_errors import EXPORT_AGAIN, translating_read_errors
+from alphareel.media.ffmpeg_log import leave_log_to_ffmpeg
 from alphareel.media.signature import HEAD_BYTES, is_animated, sniff
 from alphareel.media.webp_reader import WebpDecoder, is_webp, read_animation
 
@@ -38,6 +39,7 @@ _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 @contextmanager
 def open_container(path: Path, limits: Limits) -> Iterator[InputContainer]:
     """Opens the container ``path``. Raises NotFound, InvalidFileType, FileTooLarge, BadVideo."""
+    leave_log_to_ffmpeg()
     with translating_read_errors(path):
         check_file(path, limits)
         # FFmpeg never parses an absolute path as a protocol ("concat:...")

@@ -22,6 +22,7 @@ from alphareel.media.alpha_encoder import AlphaEncoder, add_track
 from alphareel.media.attachments import add_attachments
 from alphareel.media.audio import AudioProfile, AudioTracks
 from alphareel.media.encoder_input import flat_planes, to_av_frame
+from alphareel.media.ffmpeg_log import leave_log_to_ffmpeg
 from alphareel.media.output_file import EncoderFactory, Target, VerificationProfile
 from alphareel.media.result_tag import RESULT_METADATA
 from alphareel.media.verify import inspect_video
@@ -117,6 +118,7 @@ class VideoEncoder:
         self._held: av.Packet[VideoStream] | None = None
         self._delay: int | None = None  # ticks by which the first packet is decoded before it is shown
         self._frames = 0
+        leave_log_to_ffmpeg()
         self._container: OutputContainer = av.open(
             str(path.absolute()), "w", format=profile.container, container_options=dict(profile.container_options)
         )
