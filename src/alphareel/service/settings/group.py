@@ -13,7 +13,7 @@ GIB = 1024 * MIB
 
 MIN_SECRET = 8  # bytes or characters
 MAX_DATABASE_SECONDS = 86_400  # databases take their timeouts as milliseconds in 32 bits
-_MAX_SECONDS = 10 * 365 * 86_400  # ten years: sums with times of the calendar stay in its range
+_MAX_SECONDS = 10 * 366 * 86_400  # like the longest retention: sums with times of the calendar stay in its range
 _MAX_NUMBER = 10**18  # fits into 64 bits, as databases and limits of processes need
 _UNITS = {
     **{unit: 1000**n for n, unit in enumerate(("b", "kb", "mb", "gb", "tb"))},
