@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import sys
 
 _SERVICE_PACKAGES = frozenset(
@@ -17,6 +18,9 @@ def main() -> None:
 
         print(alphareel.__version__)  # noqa: T201
         return
+    heeded = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # not ignored, as in a shell's background
+    if heeded:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during imports, when there is nothing to remove
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its other threads only spin, here as in child processes
     gc.disable()  # what imports leave is not garbage
     from alphareel.cli.main import main as run_command  # noqa: PLC0415
@@ -24,6 +28,8 @@ def main() -> None:
     gc.freeze()
     gc.enable()
     try:
+        if heeded:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         run_command()
     except ImportError as error:
         package = _missing_package(error)

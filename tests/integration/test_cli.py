@@ -108,7 +108,8 @@ def test_formats_lists_what_can_be_written(command):
     ("arguments", "code", "words"),
     [
         (["cut", "{missing}", "{out}.webm"], 3, "missing.mp4"),
-        (["cut", "{text}", "{out}.webm"], 2, "is not a video file"),
+        (["cut", "{text}", "{out}.webm"], 3, "is not a video file"),
+        (["probe", "{text}"], 3, "is not a video file"),
         (["cut", "{clip}", "{out}.mp4"], 2, "alpha"),
         (["cut", "{clip}", "{out}.xyz"], 2, ".xyz"),
         (["cut", "{clip}", "{out}.webm", "--model", "best"], 2, "model"),
@@ -281,9 +282,83 @@ def test_an_output_that_cannot_be_written_is_one_line(clip, arguments):
     assert "no space left" in ran.stderr
 
 
-def test_an_unknown_verb_is_a_usage_error(command):
-    code, _, _ = command("remove")
-    assert code != 0
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["remove"], 'Unknown command "remove"'),
+        (["cut"], "alphareel cut --help"),
+        (["cut", "a.mp4", "a.webm", "--nothing"], "Unknown option: --nothing"),
+        (["cut", "a.mp4", "a.webm", "--grow", "wide"], "--grow"),
+        (["models", "import"], "alphareel models import --help"),
+        (["keys", "limit", "0123456789ab", "--write", "many"], "--write"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line_too(command, monkeypatch, arguments, words):
+    monkeypatch.setenv("COLUMNS", "40")
+    code, out, err = command(*arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("alphareel: ")
+    assert err.count("\n") == 1
+    assert words in err
+
+
+def test_a_file_that_begins_with_a_dash_is_told_from_an_option(command, clip, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    clip.rename("-talk.mp4")
+    code, _, err = command("probe", "-talk.mp4")
+    assert code == 2
+    assert "./" in err
+    assert command("probe", "./-talk.mp4")[0] == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["doctor", "--bundle", "{nowhere}/bundle.zip"],
+        ["doctor", "--bundle", "{folder}"],
+        ["report", "{clip}", "{clip}", "{text}"],
+        ["cut", "{clip}", "{out}.webm", "--engine", "chroma", "--report", "{text}"],
+    ],
+)
+def test_a_path_that_cannot_be_written_is_one_line_before_any_work(command, clip, tmp_path, arguments):
+    text, folder = tmp_path / "text.txt", tmp_path / "folder"
+    text.write_text("kept")
+    folder.mkdir()
+    places = {"clip": clip, "text": text, "folder": folder, "out": tmp_path / "out", "nowhere": tmp_path / "nowhere"}
+    code, out, err = command(*[argument.format(**places) for argument in arguments])
+    assert (code, out) == (5, "")
+    assert err.startswith("alphareel: ")
+    assert err.count("\n") == 1
+    assert not list(tmp_path.glob("out*"))
+    assert text.read_text() == "kept"
+
+
+@pytest.mark.parametrize("seconds", ["-1", "0", "nan", "inf"])
+def test_a_folder_is_not_watched_without_pauses(command, tmp_path, seconds):
+    code, _, err = command("watch", tmp_path, tmp_path / "out", "--seconds", seconds)
+    assert code == 2
+    assert "--seconds" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_ctrl_c_during_imports_prints_no_traceback(tmp_path):
+    """A package that the command imports never finishes its import here."""
+    slow = tmp_path / "cyclopts.py"
+    slow.write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)\n")
+    start = "import signal, runpy; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    start += "runpy.run_module('alphareel', run_name='__main__')"
+    running = subprocess.Popen(
+        [sys.executable, "-c", start],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )
+    assert running.stdout is not None
+    assert running.stdout.readline() == "importing\n"
+    running.send_signal(signal.SIGINT)
+    _, err = running.communicate(timeout=60)
+    assert (running.returncode, err) == (-signal.SIGINT, "")
 
 
 def test_version(command):

@@ -64,6 +64,14 @@ def test_a_blurred_or_jumping_matte_is_less_certain():
     assert totals[2] > 3 * totals[0]
 
 
+def test_a_report_on_the_matte_of_another_video_is_refused(tmp_path):
+    clip = make_clip(tmp_path / "in.mp4", frames=3).path
+    other = make_clip(tmp_path / "other.mp4", frames=3, width=64, height=64).path
+    alphareel.cut(clip, tmp_path / "matte.mkv", output_format="lossless_matte", engine="builtin")
+    with pytest.raises(alphareel.errors.BadVideo, match="does not belong to this video"):
+        alphareel.analyze(tmp_path / "matte.mkv", other, tmp_path / "report")
+
+
 def test_the_report_of_a_clip_names_its_worst_moments_and_subjects(tmp_path):
     clip = make_clip(tmp_path / "in.mp4", frames=24).path
     alphareel.cut(clip, tmp_path / "matte.mkv", output_format="lossless_matte", engine="builtin", preview_duration=0.8)

@@ -50,6 +50,21 @@ def test_engines_and_weights_are_listed(command):
     assert len(entry["files"][0]["sha256"]) == 64
 
 
+def test_a_pipe_of_80_columns_loses_no_letter_of_a_name_or_command(command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = command()
+    assert code == 0
+    assert "birefnet_portrait" in out
+    assert "\u2026" not in out
+
+
+def test_a_download_without_a_name_is_a_usage_error(command):
+    code, out, err = command("pull")
+    assert (code, out) == (2, "")
+    assert "modnet" in err
+    assert err.count("\n") == 1
+
+
 def test_a_license_is_asked_for_then_pulled_weights_serve(command, server):
     code, _, err = command("pull", "rvm")
     assert code == 2

@@ -11,7 +11,7 @@ import alphareel
 from alphareel.cli.cut import Background, Format, Overwrite, Quality, ResultsAsJson
 from alphareel.cli.results import print_results, progress_bar, read_results, write_report
 from alphareel.cli.signals import interruptible
-from alphareel.cli.targets import check_source, plan_targets
+from alphareel.cli.targets import check_source, make_folder, plan_targets
 from alphareel.domain import errors
 
 _Matte = Annotated[Path, cyclopts.Parameter(help='A matte that cut kept: "--format matte.mkv=lossless_matte".')]
@@ -97,6 +97,7 @@ def report(matte: _Matte, source: _Source, folder: Path, /) -> None:
     """Write a report on MATTE into FOLDER: report.json, quality.png, thumbnails of worst moments and subjects."""
     for video in (matte, source):
         check_source(video, "report")
+    make_folder(folder)
     with interruptible(), progress_bar(source.name) as show:
         findings = alphareel.analyze(matte, source, folder, on_progress=show)
     write_report(findings, folder)

@@ -13,7 +13,7 @@ import alphareel
 from alphareel.cli import folders
 from alphareel.cli.results import print_results, progress_bar, write_report
 from alphareel.cli.signals import interruptible
-from alphareel.cli.targets import PerTarget, check_options, check_source, plan_targets, value_for
+from alphareel.cli.targets import PerTarget, check_options, check_source, make_folder, plan_targets, value_for
 from alphareel.domain import errors
 from alphareel.domain.clip import Result
 from alphareel.domain.options import LOSSLESS_MATTE
@@ -35,15 +35,7 @@ def _target_path(_type: Any, tokens: Sequence[Any]) -> Path:
     return path
 
 
-def make_folder(path: Path) -> None:
-    """Make a folder for results. Raises StorageFailed."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = "it is a file" if isinstance(error, FileExistsError) else (error.strerror or str(error)).lower()
-        raise errors.StorageFailed(f"{path} cannot be made a folder: {reason}.", hint="Name another folder.") from error
-
-
+_LONGEST_PAUSE = 86400.0  # seconds
 _Source = Annotated[Path, cyclopts.Parameter(help="The video to read.")]
 _Target = Annotated[
     Path, cyclopts.Parameter(help="The file to write, or with --format a folder.", converter=_target_path)
@@ -170,6 +162,7 @@ def _cut_file(
         targets = plan_targets(source, paths, per_target, overwrite=options["overwrite"])
         if report is None:
             return alphareel.cut(source, targets=targets, on_progress=show, **options), None
+        make_folder(report)
         matte = Path(folder) / "matte.mkv"
         with_matte = {**targets, matte: {"output_format": LOSSLESS_MATTE}}
         *results, _ = alphareel.cut(source, targets=with_matte, on_progress=show, **options)
@@ -229,6 +222,8 @@ def watch(
     """
     if not source.is_dir():
         raise errors.NotFound(f"There is no folder {source}.", hint="Check the path.")
+    if not 0 < seconds <= _LONGEST_PAUSE:
+        raise errors.InvalidRequest(f"--seconds {seconds:g} is no time between two checks.", hint="Use 0.1 or more.")
     per_target = {"background": background, "output_format": format, "quality": quality}
     options = {"model": model or "original", "engine": engine, "models_dir": models_dir, "threads": threads}
     suffix, cut_one = folder_job(per_target, options)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import cyclopts
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -23,13 +24,28 @@ from alphareel.cli.signals import Interrupted
 from alphareel.cli.targets import check_source
 from alphareel.domain import errors
 
+
+
+def _one_line(error: cyclopts.CycloptsError) -> Text:
+    """A wrong command line in the shape of every other error, instead of a box."""
+    words = " ".join(str(error).split())
+    command = " ".join(("alphareel", *(error.command_chain or ())))
+    hint = f"Options and arguments: {command} --help"
+    if any(argument[:1] == "-" and Path(argument).exists() for argument in error.unused_tokens or ()):
+        hint = "A file whose name begins with a dash: write ./ before it."
+    return Text(f"alphareel: {words} {hint}", style="red")
+
+
 app = cyclopts.App(
     name="alphareel",
     help="Remove the background of videos: transparent WebM, MOV, MP4 over a background, PNG frames.",
     version=alphareel.__version__,
     suppress_keyboard_interrupt=False,
+    error_formatter=_one_line,
+    error_console=Console(stderr=True, highlight=False, markup=False, soft_wrap=True),
 )
 _EXIT_CODES = (
+    (errors.InvalidFileType, 3),  # before InvalidRequest, of which it is one
     (errors.InvalidRequest, 2),
     (errors.BadVideo, 3),
     (errors.NotFound, 3),
@@ -46,6 +62,7 @@ _EXIT_CODES = (
 )
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+_WRONG_PATH = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
 
 app.command(cut.cut)
 app.command(cut.watch)
@@ -166,10 +183,13 @@ def main() -> None:
         _discard_output()
         sys.exit(0)
     except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        if isinstance(error, _WRONG_PATH) and error.filename is not None:
+            _fail(f"{os.fsdecode(error.filename)} cannot be used: {reason}. Check the path and who may use it.", 5)
         if error.errno not in _DISK_FULL:
             raise
         _discard_output()
-        _fail(f"The output cannot be written: {(error.strerror or str(error)).lower()}.", 5)
+        _fail(f"The output cannot be written: {reason}.", 5)
 
 
 def _run(arguments: list[str]) -> None:

@@ -18,10 +18,11 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
-from rich.table import Table
+from rich.table import Column, Table
 
 import alphareel
 from alphareel.cli.settings import load_library_settings
+from alphareel.domain import errors
 from alphareel.matting.weights import Weights, WeightsFile
 from alphareel.weights.catalog import catalog, weights_named
 from alphareel.weights.installer import Installer, ProgressListener
@@ -31,6 +32,7 @@ app = cyclopts.App(name="models", help="List the engines; pull, verify, remove a
 _out = Console(highlight=False, markup=False)
 _err = Console(stderr=True, highlight=False, markup=False)
 
+_ENGINE_TITLES = ("engine", "cuts out", "serves", "license (code / weights)", "state")
 _Folder = Annotated[Path | None, cyclopts.Parameter(name="--models-dir")]
 
 
@@ -52,7 +54,9 @@ def list_models(
     if as_json:
         print(json.dumps(_listing(folder), indent=2))  # noqa: T201 - this is the output
         return
-    engines = Table("engine", "cuts out", "serves", "license (code / weights)", "state")
+    # In a narrow terminal or a pipe, names and commands to copy are broken rather than cut off.
+    columns = (Column(title, overflow="fold", no_wrap=title == "engine") for title in _ENGINE_TITLES)
+    engines = Table(*columns)
     for engine in alphareel.models(models_dir=folder.path):
         info = engine.info
         license = f"{info.code_license} / {info.weights_license}"
@@ -81,8 +85,9 @@ def pull(*names: str, accept_license: bool = False, mirror: str | None = None, m
     """
     selection = [weights_named(name) for name in names]
     if not selection:
-        _err.print(f"alphareel: say which: {', '.join(w.name for w in catalog())}", style="red")
-        sys.exit(2)
+        raise errors.InvalidRequest(
+            "No weights are named.", hint=f"Name one or more of {', '.join(w.name for w in catalog())}."
+        )
     with _watching() as watcher:
         installer = Installer(
             _folder(models_dir), accept_license, mirror or load_library_settings().models_mirror, watcher

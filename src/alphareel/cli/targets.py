@@ -154,3 +154,12 @@ def _check_footage(source: Path, paths: Sequence[Path], *, overwrite: bool) -> N
 def _many(source: str) -> str:
     """How to cut several videos with one command."""
     return f"For several videos, name a folder for the results: alphareel cut '{source}' cut/"
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder for results. Raises StorageFailed."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = "it is a file" if isinstance(error, FileExistsError) else (error.strerror or str(error)).lower()
+        raise errors.StorageFailed(f"{path} cannot be made a folder: {reason}.", hint="Name another folder.") from error

@@ -22,7 +22,7 @@ from alphareel.media.png import encode_small
 from alphareel.media.reader import open_reader
 from alphareel.media.verify import UNLIMITED
 from alphareel.pipeline.corrections import small_views, subject_id
-from alphareel.pipeline.kept_matte import MatteReader
+from alphareel.pipeline.kept_matte import MatteReader, check_size
 from alphareel.pipeline.run import engine_mattes, start_session
 
 STRIP = "quality.png"
@@ -104,7 +104,9 @@ def _matte_pairs(
 ) -> Generator[tuple[int, Frame, Plane], None, None]:
     with ExitStack() as stack:
         reader = stack.enter_context(open_reader(source, limits))
-        alphas = MatteReader(stack.enter_context(open_reader(matte, UNLIMITED)), Fraction(0), clip.rate)
+        alpha_reader = stack.enter_context(open_reader(matte, UNLIMITED))
+        check_size(alpha_reader.clip, clip)
+        alphas = MatteReader(alpha_reader, Fraction(0), clip.rate)
         for index, frame in enumerate(reader.frames(seconds=seconds)):
             yield index, frame, alphas.alpha_at(frame.pts * clip.time_base)
 

@@ -60,11 +60,16 @@ def open_matte(
     """
     facts = read_matte_facts(path)
     reader = stack.enter_context(open_reader(path, UNLIMITED))
-    if (reader.clip.width, reader.clip.height) != (source.width, source.height):
-        raise _foreign(f"it has {reader.clip.width}x{reader.clip.height} pixels")
+    check_size(reader.clip, source)
     colors, warnings = _color_engine(facts, models_dir, threads)
     engine = _MatteEngine(facts, MatteReader(reader, start, source.rate, edit), colors)
     return KeptMatte(engine, facts, warnings, None if colors else 0)
+
+
+def check_size(matte: Clip, source: Clip) -> None:
+    """Raises BadVideo when the matte has another size than the source, so that it is one of another video."""
+    if (matte.width, matte.height) != (source.width, source.height):
+        raise _foreign(f"it has {matte.width}x{matte.height} pixels")
 
 
 def _color_engine(
