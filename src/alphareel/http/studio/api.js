@@ -19,6 +19,10 @@ const secret = (name) => ({
 export const apiKey = secret("api_key");
 export const adminToken = secret("admin_token");
 
+/** Sent to the window when the server refuses the key of this tab, which is forgotten then. */
+export const KEY_REFUSED = "alphareel:key-refused";
+export const UNREACHABLE = { code: "connection_lost", message: "The server cannot be reached. Check that it runs, then try again." };
+
 /** Absolute address of a path of this server, also behind a path prefix. */
 export const address = (path) => new URL(path.replace(/^\//, ""), root).href;
 
@@ -35,9 +39,16 @@ function headers(path, more = {}) {
   return { ...credentials, ...more };
 }
 
+function refused(error, url) {
+  if (error.code !== "invalid_api_key" || url.includes("/v1/admin/") || !apiKey.get()) return;
+  apiKey.set("");
+  dispatchEvent(new Event(KEY_REFUSED));
+}
+
 async function failure(response) {
   const body = await response.json().catch(() => null);
   const error = body?.error ?? { code: "unreadable_response", message: `The server answered ${response.status} without a readable error.` };
+  refused(error, response.url);
   return new ApiError(response.status, error, Number(response.headers.get("Retry-After")) || null);
 }
 
@@ -49,7 +60,7 @@ async function send(method, path, body, signal) {
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new ApiError(0, { code: "connection_lost", message: "The server cannot be reached. Check that it runs, then try again." });
+    throw new ApiError(0, UNREACHABLE);
   }
 }
 
@@ -115,6 +126,11 @@ async function beginUpload(file, signal) {
 
 const connectionLost = () => new ApiError(0, { code: "connection_lost", message: "The connection was lost during the upload. Try again." });
 
+function uploadError(path, status, error, retryAfter) {
+  refused(error, path);
+  return new ApiError(status, error, retryAfter);
+}
+
 /** Send a body and report how much of it was sent, which fetch cannot. The JSON of the response, null if it has none. */
 function transmit(method, path, body, fields, onProgress, signal) {
   return new Promise((resolve, reject) => {
@@ -126,7 +142,7 @@ function transmit(method, path, body, fields, onProgress, signal) {
       let parsed = null;
       try { parsed = JSON.parse(request.responseText); } catch { /* reported below */ }
       if (request.status === 204 || (request.status === 200 && parsed)) resolve(parsed);
-      else reject(new ApiError(request.status, parsed?.error ?? { code: "unreadable_response", message: "The upload failed without a readable error." }, Number(request.getResponseHeader("Retry-After")) || null));
+      else reject(uploadError(path, request.status, parsed?.error ?? { code: "unreadable_response", message: "The upload failed without a readable error." }, Number(request.getResponseHeader("Retry-After")) || null));
     };
     request.onerror = () => reject(connectionLost());
     request.onabort = () => reject(new DOMException("aborted", "AbortError"));
@@ -135,7 +151,10 @@ function transmit(method, path, body, fields, onProgress, signal) {
   });
 }
 
-/** Follow a job by its event stream, which reconnects, until it ends. `onEvent(name, data)`. Resolves to the final job. */
+/**
+ * Follow a job by its event stream, which reconnects, until it ends. `onEvent(name, data)`: beside the events of the server
+ * "lost" when the server cannot be reached, and "open" when it can. Resolves to the final job.
+ */
 export async function follow(jobId, onEvent, signal) {
   let lastId = null;
   while (!signal.aborted) {
@@ -149,6 +168,7 @@ export async function follow(jobId, onEvent, signal) {
       if (["completed", "failed", "created"].includes(job.status)) return job;
     } catch (error) {
       if (signal.aborted || error.status === 401 || error.status === 404) throw error;
+      onEvent("lost");
     }
     await pause(1);
   }
@@ -159,6 +179,7 @@ async function* events(path, lastId, signal) {
   const resume = lastId === null ? {} : { "Last-Event-ID": lastId };
   const response = await fetch(address(path), { headers: headers(path, resume), signal }); // EventSource cannot send a key
   if (!response.ok) throw await failure(response);
+  yield { name: "open" };
   if (response.status === 204) return;
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let buffer = "";

@@ -1,9 +1,11 @@
 // The frame around every page: navigation, sign-in, theme, routes.
-import { ApiError, address, apiKey, get } from "./api.js";
+import { ApiError, address, apiKey, get, KEY_REFUSED, UNREACHABLE } from "./api.js";
 import { Failure, html, useEffect, useState } from "./ui.js";
 import { render } from "./vendor/htm-preact.js";
 
 const PAGES = [["#/", "Try"], ["#/jobs", "Jobs"], ["#/compose", "Compose"], ["#/operate", "Operate"], ["#/guides", "Guides"], ["#/reference", "API"]];
+const TITLES = { try: "Try", jobs: "Jobs", fix: "Fix", compose: "Compose", operate: "Operate", guides: "Guides", reference: "API" };
+const ENDED = { code: "invalid_api_key", message: "The server no longer accepts the key of this tab. Sign in with another one, or open a new link: alphareel studio." };
 const navigate = (hash) => { location.hash = hash; };
 // Each page is loaded when it is first opened, so that the first page stays small.
 const load = {
@@ -26,19 +28,32 @@ function route(hash) {
   return { page: page in load ? page : "try" };
 }
 
-function App() {
+function App({ startError }) {
   const [hash, setHash] = useState(location.hash);
   const [signedIn, setSignedIn] = useState(Boolean(apiKey.get()));
-  const [Page, setPage] = useState(null);
+  const [notice, setNotice] = useState(startError);
+  const [loaded, setLoaded] = useState({});
   const { page, id, anchor } = route(hash);
+  const Page = loaded.page === page && loaded.component;
   useEffect(() => {
-    const change = () => { setHash(location.hash); window.scrollTo(0, 0); };
+    const change = async () => {
+      const used = await useCode();
+      if (used) { setNotice(used.error); if (!used.error) setSignedIn(true); }
+      setHash(location.hash);
+      window.scrollTo(0, 0);
+    };
     addEventListener("hashchange", change);
     return () => removeEventListener("hashchange", change);
   }, []);
   useEffect(() => {
+    const end = () => { setNotice(new ApiError(401, ENDED)); setSignedIn(false); };
+    addEventListener(KEY_REFUSED, end);
+    return () => removeEventListener(KEY_REFUSED, end);
+  }, []);
+  useEffect(() => {
     let current = true;
-    load[page]().then((component) => current && setPage(() => component));
+    document.title = `${TITLES[page] ?? "Job"} – alphareel studio`;
+    load[page]().then((component) => current && setLoaded({ page, component }), () => current && setLoaded({ page, error: new ApiError(0, UNREACHABLE) }));
     return () => { current = false; };
   }, [page]);
   const needsKey = !["operate", "reference", "guides"].includes(page);
@@ -51,8 +66,9 @@ function App() {
       ${signedIn && html`<button type="button" class="small quiet" onClick=${() => { apiKey.set(""); setSignedIn(false); }}>Sign out</button>`}
     </header>
     <main id="main" tabindex="-1">
-      ${needsKey && !signedIn ? html`<${SignIn} onDone=${() => setSignedIn(true)} />`
-        : Page && html`<${Page} key=${page === "guides" ? page : page + (id ?? "")} id=${id} anchor=${anchor} navigate=${navigate} />`}
+      ${needsKey && !signedIn ? html`<${SignIn} notice=${notice} onDone=${() => { setNotice(null); setSignedIn(true); }} />`
+        : loaded.error && loaded.page === page ? html`<${Failure} error=${loaded.error} /><button type="button" onClick=${() => location.reload()}>Reload the page</button>`
+        : !Page ? html`<p class="hint">Loading…</p>` : html`<${Page} key=${page === "guides" ? page : page + (id ?? "")} id=${id} anchor=${anchor} navigate=${navigate} />`}
     </main>`;
 }
 
@@ -61,9 +77,10 @@ const isCurrent = (href, hash) => {
   return href === `#/${{ try: "", job: "jobs", fix: "jobs" }[page] ?? page}`;
 };
 
-function SignIn({ onDone }) {
+function SignIn({ notice, onDone }) {
   const [key, setKey] = useState("");
-  const [error, setError] = useState(null);
+  const [error, setError] = useState(notice);
+  useEffect(() => setError(notice), [notice]);
   const submit = async (event) => {
     event.preventDefault();
     apiKey.set(key.trim());
@@ -71,7 +88,7 @@ function SignIn({ onDone }) {
   };
   return html`<h1>Sign in</h1><p class="lead">The studio is a client of this server's HTTP API. It needs an API key, like every client.</p>
     <form class="card" style=${{ maxWidth: "460px" }} onSubmit=${submit}>
-      <${Failure} error=${error ?? startError} />
+      <${Failure} error=${error} />
       <div class="field"><label for="key">API key</label><input id="key" type="password" autocomplete="off" required value=${key} onInput=${(event) => setKey(event.target.value)} />
         <span class="hint">The server showed it at its first start. Another one: <code>alphareel keys create</code>. It stays in this tab.</span></div>
       <button class="primary">Sign in</button>
@@ -89,21 +106,23 @@ function Theme() {
   return html`<button type="button" class="small quiet" onClick=${toggle}>${theme === "dark" ? "Light" : "Dark"}</button>`;
 }
 
-let startError = null;
-
-/** A one-time link has its code behind the #, which browsers do not send. Exchange it for a key, and forget it. */
+/** A one-time link has its code behind the #, which browsers do not send. Exchange it for a key, and forget it. `{error}` if there was one. */
 async function useCode() {
   const code = /^#code=([\w-]+)$/.exec(location.hash)?.[1];
-  if (!code) return;
+  if (!code) return null;
   history.replaceState(null, "", location.pathname);
   try {
     const response = await fetch(address("/studio/sign-in"), { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ code }) });
     const body = await response.json();
-    if (response.ok) apiKey.set(body.api_key);
-    else startError = new ApiError(response.status, body.error);
-  } catch { startError = new ApiError(0, { code: "connection_lost", message: "The server cannot be reached. Reload this page." }); }
+    if (!response.ok) return { error: new ApiError(response.status, body.error) };
+    apiKey.set(body.api_key);
+    return { error: null };
+  } catch { return { error: new ApiError(0, UNREACHABLE) }; }
 }
 
+// A file that misses its place must not replace the page.
+for (const kind of ["dragover", "drop"]) addEventListener(kind, (event) => event.preventDefault());
+
 document.documentElement.dataset.theme = localStorage.getItem("alphareel.theme") ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
-await useCode();
-render(html`<${App} />`, document.getElementById("app"));
+const used = await useCode();
+render(html`<${App} startError=${used?.error ?? null} />`, document.getElementById("app"));

@@ -19,6 +19,18 @@ export function place(composition, frame) {
   return [even((canvas[0] - size[0]) * across + (offset.x ?? 0)), even((canvas[1] - size[1]) * down + (offset.y ?? 0)), ...size];
 }
 
+const isNumber = (value) => (value ?? null) === null || Number.isFinite(value);
+
+/** Why the preview cannot show a composition, or null. The server checks the rest. */
+function wrongIn(composition) {
+  const { canvas = {}, foreground = {} } = composition ?? {};
+  const { anchor = "center", scale, offset = {} } = foreground ?? {};
+  if (![composition, canvas, foreground, offset].every((part) => part && typeof part === "object")) return "The composition and its canvas, foreground and offset are JSON objects.";
+  if (!ANCHORS.includes(anchor)) return `The anchor is one of ${ANCHORS.join(", ")}.`;
+  if (![canvas.width, canvas.height, scale, offset.x, offset.y].every(isNumber)) return "Sizes, scale and offsets are numbers.";
+  return null;
+}
+
 export function ComposePage({ navigate }) {
   const [page, error] = useLoad((signal) => get("/v1/jobs?limit=50&status=completed", signal));
   const usable = (page?.items ?? []).filter((job) => job.output_url && job.output_format === "webm" && job.output?.has_alpha && !job.composition);
@@ -37,6 +49,7 @@ function Composer({ job, navigate }) {
   const frame = { width: job.output.width, height: job.output.height };
   const [composition, setComposition] = useState({ canvas: { width: 1080, height: 1080 }, foreground: { anchor: "center", scale: 1, offset: { x: 0, y: 0 } } });
   const [text, setText] = useState(null);
+  const [wrong, setWrong] = useState(null);
   const [background, setBackground] = useState("color");
   const [color, setColor] = useState("#09a246");
   const [media, setMedia] = useState(null);
@@ -55,8 +68,8 @@ function Composer({ job, navigate }) {
   }, [width]);
   useEffect(() => () => media && URL.revokeObjectURL(media.url), [media]);
 
-  const setForeground = (changes) => { setText(null); setComposition({ ...composition, foreground: { anchor, scale, offset, ...changes } }); };
-  const setCanvas = (changes) => { setText(null); setComposition({ ...composition, canvas: { width, height, ...changes } }); };
+  const setForeground = (changes) => { setText(null); setWrong(null); setComposition({ ...composition, foreground: { anchor, scale, offset, ...changes } }); };
+  const setCanvas = (changes) => { setText(null); setWrong(null); setComposition({ ...composition, canvas: { width, height, ...changes } }); };
   const move = (event) => {
     if (!drag.current) return;
     const { x, y, from } = drag.current;
@@ -71,9 +84,16 @@ function Composer({ job, navigate }) {
   };
   const readText = (event) => {
     setText(event.target.value);
-    try { const parsed = JSON.parse(event.target.value); if (parsed && typeof parsed === "object") { setComposition(parsed); setError(null); } } catch { /* until it is complete */ }
+    let problem = "This is not complete JSON.";
+    try {
+      const parsed = JSON.parse(event.target.value);
+      problem = wrongIn(parsed);
+      if (!problem) { setComposition(parsed); setError(null); }
+    } catch { /* until it is complete */ }
+    setWrong(problem);
   };
   const request = async () => {
+    if (wrong) throw new Error(`The JSON is not what the preview shows: ${wrong}`);
     // The same engine, so that the rendered subject is the one that was placed.
     const fields = { video_url: job.video_url, model: job.model, engine: job.engine.name, output_format: "mp4", composition };
     if (job.text_prompt) fields.text_prompt = job.text_prompt;
@@ -118,10 +138,11 @@ function Composer({ job, navigate }) {
         <div class="row" style=${{ marginTop: "8px" }}><input class="grow" style=${{ width: "auto" }} type="number" aria-label="Canvas width" min="16" max="4096" value=${width} onInput=${(event) => event.target.value && setCanvas({ width: Number(event.target.value) })} />×<input class="grow" style=${{ width: "auto" }} type="number" aria-label="Canvas height" min="16" max="4096" value=${height} onInput=${(event) => event.target.value && setCanvas({ height: Number(event.target.value) })} /></div></fieldset>
       <div class="field"><label for="anchor">Anchor</label><select id="anchor" value=${anchor} onChange=${(event) => setForeground({ anchor: event.target.value })}>${ANCHORS.map((name) => html`<option value=${name} selected=${name === anchor}>${name}</option>`)}</select></div>
       <div class="field"><label for="scale">Scale ${scale}</label><input id="scale" type="range" min="0.1" max="4" step="0.05" value=${scale} onInput=${(event) => setForeground({ scale: Number(event.target.value) })} /></div>
-      <div class="field"><label for="backdrop">Background</label><select id="backdrop" value=${background} onChange=${(event) => setBackground(event.target.value)}>${["color", "image", "video", "blur", "transparent"].map((name) => html`<option value=${name} selected=${name === background}>${name}</option>`)}</select></div>
+      <div class="field"><label for="backdrop">Background</label><select id="backdrop" value=${background} onChange=${(event) => { setBackground(event.target.value); setMedia(null); }}>${["color", "image", "video", "blur", "transparent"].map((name) => html`<option value=${name} selected=${name === background}>${name}</option>`)}</select></div>
       ${background === "color" && html`<div class="field"><label for="fill">Color</label><input id="fill" type="color" value=${color} onInput=${(event) => setColor(event.target.value)} /></div>`}
-      ${needsMedia && html`<div class="field"><label for="media">File</label><input id="media" type="file" required accept=${background === "image" ? "image/png,image/jpeg,image/webp" : "video/*"} onChange=${(event) => event.target.files[0] && setMedia({ file: event.target.files[0], url: URL.createObjectURL(event.target.files[0]) })} /></div>`}
-      <details class="field"><summary>As JSON</summary><label class="visually-hidden" for="composition">Composition</label><textarea id="composition" class="mono" spellcheck="false" value=${text ?? JSON.stringify(composition, null, 2)} onInput=${readText}></textarea>
+      ${needsMedia && html`<div class="field"><label for="media">File</label><input id="media" key=${background} type="file" required accept=${background === "image" ? "image/png,image/jpeg,image/webp" : "video/*"} onChange=${(event) => event.target.files[0] && setMedia({ file: event.target.files[0], url: URL.createObjectURL(event.target.files[0]) })} /></div>`}
+      <details class="field"><summary>As JSON</summary><label class="visually-hidden" for="composition">Composition</label><textarea id="composition" class="mono" spellcheck="false" value=${text ?? JSON.stringify(composition, null, 2)} aria-invalid=${wrong ? "true" : "false"} onInput=${readText}></textarea>
+        <p class="hint" role="status">${wrong}</p>
         <button type="button" class="small" disabled=${busy} onClick=${check}>Check with the server</button></details>
       <button class="primary" style=${{ width: "100%" }} disabled=${busy}>${busy ? "Working…" : "Render"}</button>
     </div>

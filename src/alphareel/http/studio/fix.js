@@ -38,6 +38,8 @@ function Editor({ job, file, reload }) {
   const rate = file.frames && file.seconds ? file.frames / file.seconds : 25;
   const [time, setTime] = useState(0);
   const [playing, setPlaying] = useState(false);
+  const [cross, setCross] = useState(null); // [x, y] in pixels, moved by the arrow keys
+  const corner = useRef(null);
   const [tool, setTool] = useState("remove");
   const [radius, setRadius] = useState(12);
   const [points, setPoints] = useState([]);
@@ -51,7 +53,7 @@ function Editor({ job, file, reload }) {
   const size = [file.width, file.height];
 
   const redraw = () => overlay.current && result.current?.readyState >= 2 && tint(result.current, overlay.current);
-  useEffect(() => drawMarks(marks.current, brush.current, points, box), [points, box, painted]);
+  useEffect(() => drawMarks(marks.current, brush.current, points, box, cross), [points, box, painted, cross]);
   useEffect(() => {
     brush.current = new OffscreenCanvas(...size);
     let current = true;
@@ -81,13 +83,31 @@ function Editor({ job, file, reload }) {
     if (!result.current.paused) play();
     marks.current.setPointerCapture(event.pointerId);
     drag.current = at(event);
-    if (tool === "keep" || tool === "remove") setPoints([...points, { x: drag.current[0], y: drag.current[1], label: tool }]);
-    if (tool.startsWith("brush")) paint(drag.current, drag.current);
+    setCross(null);
+    mark(drag.current);
+  };
+  const mark = (here) => {
+    if (tool === "keep" || tool === "remove") setPoints([...points, { x: here[0], y: here[1], label: tool }]);
+    if (tool.startsWith("brush")) paint(here, here);
+  };
+  const span = (from, to) => setBox([Math.min(from[0], to[0]), Math.min(from[1], to[1]), Math.abs(to[0] - from[0]), Math.abs(to[1] - from[1])]);
+  const keys = (event) => {
+    const by = event.shiftKey ? 1 : Math.max(2, Math.round(size[0] / 40));
+    const change = { ArrowLeft: [-by, 0], ArrowRight: [by, 0], ArrowUp: [0, -by], ArrowDown: [0, by] }[event.key];
+    if (!change && event.key !== "Enter" && event.key !== " ") return;
+    event.preventDefault();
+    const from = cross ?? size.map((length) => Math.round(length / 2));
+    const here = change ? from.map((value, axis) => Math.max(0, Math.min(size[axis] - 1, value + change[axis]))) : from;
+    setCross(here);
+    if (tool === "box" && corner.current) span(corner.current, here);
+    if (change) return;
+    if (tool === "box") corner.current = corner.current ? null : here;
+    mark(here);
   };
   const moved = (event) => {
     if (!drag.current) return;
     const here = at(event);
-    if (tool === "box") setBox([Math.min(here[0], drag.current[0]), Math.min(here[1], drag.current[1]), Math.abs(here[0] - drag.current[0]), Math.abs(here[1] - drag.current[1])]);
+    if (tool === "box") span(drag.current, here);
     if (tool.startsWith("brush")) { paint(drag.current, here); drag.current = here; }
   };
   const paint = (from, to) => {
@@ -99,7 +119,7 @@ function Editor({ job, file, reload }) {
     context.stroke();
     setPainted((count) => (count || 0) + 1);
   };
-  const clear = () => { setPoints([]); setBox(null); setPainted(false); brush.current.getContext("2d").clearRect(0, 0, ...size); };
+  const clear = () => { corner.current = null; setPoints([]); setBox(null); setPainted(false); brush.current.getContext("2d").clearRect(0, 0, ...size); };
 
   const run = async (what, request) => {
     setBusy({ what, progress: 0 });
@@ -143,14 +163,14 @@ function Editor({ job, file, reload }) {
           <video ref=${source} src=${original} muted playsinline preload="auto" aria-label="Original video"></video>
           <video class="alpha unseen" ref=${result} src=${file.url} muted loop playsinline preload="auto" aria-hidden="true" onSeeked=${redraw} onLoadedData=${redraw}></video>
           <canvas class="alpha" ref=${overlay} width=${size[0]} height=${size[1]} aria-hidden="true"></canvas>
-          <canvas class="alpha marks" ref=${marks} width=${size[0]} height=${size[1]} role="application" aria-label="Frame: click to mark what to keep or remove" onPointerDown=${down} onPointerMove=${moved} onPointerUp=${() => { drag.current = null; }} onPointerCancel=${() => { drag.current = null; }}></canvas>
+          <canvas class="alpha marks" ref=${marks} width=${size[0]} height=${size[1]} tabindex="0" role="application" aria-label="Frame: click to mark what to keep or remove, or move the cross with the arrow keys and press Enter" onKeyDown=${keys} onBlur=${() => setCross(null)} onPointerDown=${down} onPointerMove=${moved} onPointerUp=${() => { drag.current = null; }} onPointerCancel=${() => { drag.current = null; }}></canvas>
         </div></div>
         <${Strip} quality=${quality} error=${qualityError} seconds=${file.seconds ?? 1} time=${time} corrections=${corrections?.items ?? []} onSeek=${seek} />
         <div class="controls">
           <button type="button" class="small" onClick=${play}>${playing ? "Pause" : "Play"}</button>
           <button type="button" class="small" onClick=${() => step(-1)} aria-label="One frame back">‹</button>
           <button type="button" class="small" onClick=${() => step(1)} aria-label="One frame forward">›</button>
-          <span class="time">${timestamp(time)} · frame ${Math.floor(time * rate + 0.01)}</span><span class="grow"></span><span class="hint">Red is removed.</span>
+          <span class="time">${timestamp(time)} · frame ${Math.floor(time * rate + 0.01)}</span><span class="grow"></span><span class="hint">Red is removed. By keyboard: arrow keys (Shift: one pixel), then Enter.</span>
         </div>
       </div>
       <div class="card"><div class="controls" role="group" aria-label="Tools" style=${{ paddingTop: 0 }}>
@@ -229,7 +249,7 @@ function tint(video, canvas) {
   context.fillRect(0, 0, canvas.width, canvas.height);
 }
 
-function drawMarks(canvas, brush, points, box) {
+function drawMarks(canvas, brush, points, box, cross) {
   const context = canvas.getContext("2d");
   const { width, height } = canvas;
   context.clearRect(0, 0, width, height);
@@ -243,6 +263,14 @@ function drawMarks(canvas, brush, points, box) {
     context.fillStyle = COLORS[point.label];
     context.fill();
     context.strokeStyle = "#fff";
+    context.stroke();
+  }
+  if (!cross) return;
+  const [x, y] = cross, arm = 9 * unit;
+  for (const [color, line] of [["#fff", 3], ["#000", 1]]) {
+    context.beginPath();
+    context.moveTo(x - arm, y); context.lineTo(x + arm, y); context.moveTo(x, y - arm); context.lineTo(x, y + arm);
+    Object.assign(context, { strokeStyle: color, lineWidth: line * unit });
     context.stroke();
   }
 }

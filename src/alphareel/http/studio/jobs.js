@@ -7,7 +7,7 @@ import { Badge, bytes, CopyButton, duration, Failure, html, number, Samples, use
 import { fileOf, Viewer } from "./viewer.js";
 
 const PAGE = 20;
-const STATES = ["", "processing", "completed", "failed"];
+const STATES = ["", "created", "processing", "completed", "failed"];
 const ENDED = new Set(["completed", "failed"]);
 
 export function JobsPage() {
@@ -16,10 +16,10 @@ export function JobsPage() {
   const [page, error, reload] = useLoad((signal) => get(`/v1/jobs?limit=${PAGE}&offset=${offset}&status=${status}`, signal), [status, offset]);
   const waiting = page?.items.some((job) => !ENDED.has(job.status));
   useEffect(() => {
-    if (!waiting) return undefined;
+    if (!waiting && error?.status !== 0) return undefined;
     const timer = setTimeout(reload, 4000);
     return () => clearTimeout(timer);
-  }, [page]);
+  }, [page, error]);
   return html`
     <div class="row"><h1 class="grow">Jobs</h1>
       <label class="row" style=${{ margin: 0 }}>Status <select style=${{ width: "auto" }} value=${status} onChange=${(event) => { setStatus(event.target.value); setOffset(0); }}>
@@ -28,7 +28,8 @@ export function JobsPage() {
     <p class="lead">The jobs of your API key, newest first.</p>
     <${Failure} error=${error} />
     ${!page && !error && html`<p class="hint">Loading…</p>`}
-    ${page?.total === 0 && html`<div class="card"><p>No jobs yet.</p><a class="button primary" href="#/">Remove the background of a video</a></div>`}
+    ${page?.total === 0 && status && html`<div class="card"><p>No jobs with this status.</p></div>`}
+    ${page?.total === 0 && !status && html`<div class="card"><p>No jobs yet.</p><a class="button primary" href="#/">Remove the background of a video</a></div>`}
     ${page?.total > 0 && html`<div class="card scroll"><table>
       <thead><tr><th>Job</th><th>Status</th><th>Model</th><th>Format</th><th class="num">Length</th><th class="num">Size</th><th>Created</th></tr></thead>
       <tbody>${page.items.map((job) => html`<tr key=${job.id}>
@@ -44,6 +45,7 @@ export function JobsPage() {
 export function JobPage({ id, navigate }) {
   const [job, setJob] = useState(null);
   const [preview, setPreview] = useState(null);
+  const [lost, setLost] = useState(false);
   const [error, setError] = useState(null);
   const [round, setRound] = useState(0);
   const facts = recall(id);
@@ -55,6 +57,7 @@ export function JobPage({ id, navigate }) {
     setPreview(null);
     const update = (changes) => setJob((old) => old && { ...old, ...changes });
     const onEvent = (name, data) => {
+      if (name === "lost" || name === "open") setLost(name === "lost");
       if (name === "state") get(`/v1/jobs/${id}`, stop.signal).then(setJob, () => {});
       if (name === "progress") update({ status: "processing", progress: data.progress, queue_position: null });
       if (name === "queue") update({ queue_position: data.queue_position });
@@ -92,7 +95,7 @@ export function JobPage({ id, navigate }) {
     ${job.warnings.map((warning) => html`<div class="note warn">${warning}</div>`)}
     <div class="grid two">
       <div>
-        ${!ENDED.has(job.status) && html`<${Progress} job=${job} preview=${preview} />`}
+        ${!ENDED.has(job.status) && html`<${Progress} job=${job} preview=${preview} lost=${lost} />`}
         ${job.status === "failed" && html`<div class="note bad" role="alert">${job.error}</div>`}
         ${job.status === "completed" && html`<div class="card">
           ${file ? html`<${Viewer} key=${file.url} file=${file} original=${facts?.preview ?? local(job.video_url)} />`
@@ -168,13 +171,14 @@ function Embed({ id }) {
   </div>`;
 }
 
-function Progress({ job, preview }) {
+function Progress({ job, preview, lost }) {
   const waits = (job.queue_position ?? null) !== null;
   const text = job.status === "created" ? "A draft: start it when you are ready."
     : waits ? (job.queue_position ? `Waiting: ${job.queue_position} ${job.queue_position === 1 ? "job starts" : "jobs start"} before this one.` : "Waiting: this job starts next.")
       : `${Math.round(job.progress)} %`;
   return html`<div class="card" aria-live="polite">
     <div class="preview checkerboard">${preview ? html`<img src=${preview} alt="Newest frame without its background" />` : html`<span class="badge">The first frame appears here</span>`}</div>
+    ${lost && html`<div class="note warn">The server cannot be reached. This page tries again until it can.</div>`}
     <p>${text}</p>
     <progress value=${waits ? undefined : job.progress} max="100" aria-label="Progress of the job"></progress>
   </div>`;

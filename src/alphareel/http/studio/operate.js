@@ -145,15 +145,15 @@ function Credits() {
   const [ledger, setLedger] = useState(null);
   const [error, setError] = useState(null);
   const [amount, setAmount] = useState("");
-  const show = (promise) => promise.then(() => get(`/v1/admin/credits?client_id=${encodeURIComponent(client)}`)).then((value) => { setLedger(value); setError(null); }, setError);
+  const show = (promise, who) => promise.then(() => get(`/v1/admin/credits?client_id=${encodeURIComponent(who)}`)).then((value) => { setLedger(value); setError(null); }, setError);
   return html`<${Failure} error=${error} />
-    <form class="card row bottom" onSubmit=${(event) => { event.preventDefault(); show(Promise.resolve()); }}>
+    <form class="card row bottom" onSubmit=${(event) => { event.preventDefault(); show(Promise.resolve(), client.trim()); }}>
       <div class="grow"><label for="credits-client">Client</label><input id="credits-client" required value=${client} onInput=${(event) => setClient(event.target.value)} /></div><button class="primary">Show</button></form>
     ${ledger && html`<div class="card"><h2>${ledger.client_id}</h2><dl><dt>Balance</dt><dd>${ledger.balance === null ? "unlimited" : number(ledger.balance)}</dd><dt>Reserved</dt><dd>${number(ledger.reserved)}</dd><dt>Charged</dt><dd>${number(ledger.charged)}</dd></dl>
-      <form class="row" style=${{ marginTop: "14px" }} onSubmit=${(event) => { event.preventDefault(); show(post("/v1/admin/credits/grant", { client_id: client, credits: Number(amount), start_charging: ledger.balance === null })); }}>
+      <form class="row" style=${{ marginTop: "14px" }} onSubmit=${(event) => { event.preventDefault(); show(post("/v1/admin/credits/grant", { client_id: ledger.client_id, credits: Number(amount), start_charging: ledger.balance === null }), ledger.client_id); }}>
         <div><label for="amount">Credits</label><input id="amount" type="number" step="0.01" required value=${amount} onInput=${(event) => setAmount(event.target.value)} /></div>
         <button style=${{ alignSelf: "end" }}>${ledger.balance === null ? "Grant, and charge from now on" : "Grant"}</button>
-        ${ledger.balance !== null && html`<button type="button" style=${{ alignSelf: "end" }} onClick=${() => show(post("/v1/admin/credits/set", { client_id: client, balance: null }))}>Make unlimited</button>`}</form></div>
+        ${ledger.balance !== null && html`<button type="button" style=${{ alignSelf: "end" }} onClick=${() => show(post("/v1/admin/credits/set", { client_id: ledger.client_id, balance: null }), ledger.client_id)}>Make unlimited</button>`}</form></div>
       <div class="card scroll"><table><thead><tr><th>Time</th><th>Entry</th><th>Job or grant</th><th class="num">Credits</th></tr></thead><tbody>${ledger.items.map((entry) => html`<tr><td>${when(entry.at)}</td><td>${entry.kind}</td><td class="mono">${entry.subject}</td><td class="num">${number(entry.credits)}</td></tr>`)}</tbody></table></div>`}`;
 }
 

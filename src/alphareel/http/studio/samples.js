@@ -32,7 +32,7 @@ until curl -sS --fail "$ALPHAREEL_BASE_URL/v1/jobs/$JOB" -H "X-Api-Key: $ALPHARE
   jq -e '.status == "completed" or .status == "failed"' job.json >/dev/null; do sleep 2; done
 jq -e '.status == "completed"' job.json >/dev/null || { jq -r .error job.json >&2; exit 1; }
 curl -sS --fail "$(jq -r .output_url job.json)" -o ${quoted(result)}`,
-    Python: `# pip install alphareel-client; needs ALPHAREEL_BASE_URL and ALPHAREEL_API_KEY in the environment
+    Python: `# Needs the package alphareel-client, and ALPHAREEL_BASE_URL and ALPHAREEL_API_KEY in the environment
 from alphareel_client import Client
 
 client = Client()

@@ -177,7 +177,7 @@ function Options({ source, onClear, navigate }) {
         <select id="format" value=${form.format} onChange=${(event) => set({ format: event.target.value })}>
           ${formats.map(([format, title]) => html`<option value=${format} selected=${format === form.format}>${title}</option>`)}
         </select></div>
-      <details class="field"><summary>More options</summary>
+      <details class="field" onInvalidCapture=${(event) => { event.currentTarget.open = true; }}><summary>More options</summary>
         <div class="field"><label for="quality">Quality</label>
           <select id="quality" value=${form.quality} onChange=${(event) => set({ quality: event.target.value })}>
             <option value="web">web: small files</option><option value="balanced" selected=${form.quality === "balanced"}>balanced</option><option value="master">master: for further editing</option>

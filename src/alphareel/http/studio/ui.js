@@ -49,10 +49,22 @@ export function useLoad(load, keys = []) {
   return [state.value, state.error, () => setRound((count) => count + 1)];
 }
 
+/** Copy where there is no navigator.clipboard: at plain http:// addresses. Whether it worked. */
+function copySelected(text) {
+  const focused = document.activeElement;
+  const area = Object.assign(document.createElement("textarea"), { value: text, className: "visually-hidden" });
+  document.body.append(area);
+  area.select();
+  const done = document.execCommand("copy");
+  area.remove();
+  focused?.focus();
+  return done;
+}
+
 export function CopyButton({ text, label = "Copy" }) {
   const [copied, setCopied] = useState(false);
   const copy = async () => {
-    await navigator.clipboard.writeText(text);
+    try { await navigator.clipboard.writeText(text); } catch { if (!copySelected(text)) return; }
     setCopied(true);
     setTimeout(() => setCopied(false), 1500);
   };

@@ -1,0 +1,214 @@
+"""The studio when something goes wrong: refused keys, lost connections, wrong input; and without a mouse."""
+
+import json
+
+import pytest
+from tests.e2e.browsers import chromium_program
+from tests.e2e.test_studio import FLAGS, KEY, SLOW, TOKEN, wait_until
+
+from alphareel.testing.clips import make_clip
+from alphareel.testing.service import ServiceProcess
+from alphareel_client import Client
+
+playwright_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+
+REFUSED = {"error": {"code": "invalid_api_key", "message": "Invalid API key", "request_id": "req_1"}}
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory):
+    settings = {"API_KEY": KEY, "ADMIN_TOKEN": TOKEN, "WRITE_PER_MINUTE": 600}
+    with ServiceProcess(tmp_path_factory.mktemp("studio") / "data", **settings) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser():
+    program = chromium_program()
+    with playwright_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser, service):
+    """A signed-in page, in which no script may fail."""
+    context = browser.new_context(viewport={"width": 1200, "height": 900}, base_url=service.base)
+    opened = context.new_page()
+    opened.set_default_timeout(SLOW)
+    failures = []
+    opened.on("pageerror", lambda error: failures.append(str(error)))
+    opened.add_init_script(f"sessionStorage.getItem('seen') || sessionStorage.setItem('alphareel.api_key', '{KEY}')")
+    opened.add_init_script("sessionStorage.setItem('seen', 'yes')")
+    opened.goto("/")
+    yield opened
+    context.close()
+    assert failures == []
+
+
+@pytest.fixture(scope="module")
+def draft(service, tmp_path_factory):
+    """A job that nobody starts, as the API shows it: the pages get it with other states."""
+    clip = make_clip(tmp_path_factory.mktemp("draft") / "in.mp4", frames=6, width=64, height=48)
+    with Client(KEY, base_url=service.base) as client:
+        return client.create_job(client.upload(clip.path)["video_url"], auto_start=False)
+
+
+@pytest.fixture
+def completed(draft, page):
+    """The ID of a completed job with a transparent WebM, whose file the tests do not need."""
+    output = {"width": 64, "height": 48, "frames": 6, "size": 1, "has_alpha": True, "sha256": "0" * 64}
+    engine = {"name": "builtin", "version": "1", "license": "Apache-2.0", "weights_sha256": None}
+    job = {**draft, "status": "completed", "output_url": "/files/none.webm", "output_format": "webm", "output": output,
+           "engine": engine, "revision": 1, "duration_seconds": 0.24}  # fmt: skip
+    answer(page, f"**/v1/jobs/{draft['id']}", job)
+    answer(page, "**/v1/jobs?limit=50&status=completed", {"items": [job], "total": 1, "has_more": False})
+    return draft["id"]
+
+
+def answer(page, pattern, body, status=200):
+    page.route(pattern, lambda route: route.fulfill(status=status, json=body))
+
+
+def test_a_key_that_is_no_longer_accepted_leads_to_the_sign_in_and_a_new_link_works_in_the_same_tab(page):
+    answer(page, "**/v1/jobs?*", REFUSED, status=401)
+    page.goto("/#/jobs")
+    page.wait_for_selector("#key")
+    assert "no longer accepts the key" in page.inner_text("[role=alert]")
+    assert page.evaluate("sessionStorage.getItem('alphareel.api_key')") is None
+    page.unroute("**/v1/jobs?*")
+    page.evaluate("location.hash = '#code=not-a-code'")
+    page.wait_for_selector("[role=alert]:not(:has-text('no longer'))")
+    answer(page, "**/studio/sign-in", {"api_key": KEY})
+    page.evaluate("location.hash = '#code=abcdef'")
+    page.wait_for_selector("text=Sign out")
+    page.wait_for_selector(".drop")
+    assert "code" not in page.url
+
+
+def test_a_page_that_cannot_be_loaded_says_so(page):
+    page.route("**/studio/compose.js", lambda route: route.abort())
+    page.click("nav >> text=Compose")
+    page.wait_for_selector("[role=alert]:has-text('cannot be reached')")
+    page.unroute("**/studio/compose.js")
+    page.click("text=Reload the page")
+    page.wait_for_selector("h1:has-text('Compose')")
+    assert page.title() == "Compose – alphareel studio"  # noqa: RUF001 - the dash of titles
+
+
+@pytest.mark.usefixtures("draft")
+def test_the_list_of_jobs_comes_back_with_the_server_and_does_not_deny_jobs_of_other_states(page):
+    page.route("**/v1/jobs?*", lambda route: route.abort())
+    page.goto("/#/jobs")
+    page.wait_for_selector("[role=alert]:has-text('cannot be reached')")
+    page.unroute("**/v1/jobs?*")
+    page.wait_for_selector("td .badge:has-text('created')")
+    page.select_option("select", "failed")
+    page.wait_for_selector("text=No jobs with this status.")
+    assert "No jobs yet" not in page.content()
+
+
+def test_a_job_page_says_that_the_server_is_away_and_goes_on_when_it_is_back(page, draft):
+    answer(page, f"**/v1/jobs/{draft['id']}", {**draft, "status": "processing", "progress": 40})
+    page.route(f"**/v1/jobs/{draft['id']}/events", lambda route: route.abort())
+    page.goto(f"/#/jobs/{draft['id']}")
+    page.wait_for_selector("text=The server cannot be reached.")
+    page.unroute(f"**/v1/jobs/{draft['id']}/events")
+    stream = 'id: 1\nevent: progress\ndata: {"progress": 70}\n\n'
+    page.route(
+        f"**/v1/jobs/{draft['id']}/events",
+        lambda route: route.fulfill(headers={"Content-Type": "text/event-stream"}, body=stream),
+    )
+    page.wait_for_selector("text=70 %")
+    assert page.locator("text=The server cannot be reached.").count() == 0
+
+
+def test_texts_are_copied_where_browsers_offer_no_clipboard(page):
+    """At a plain http:// address of another machine there is no navigator.clipboard."""
+    page.add_init_script("Object.defineProperty(Navigator.prototype, 'clipboard', {get: () => undefined})")
+    page.add_init_script("document.addEventListener('copy', () => { window.copied = getSelection().toString(); })")
+    page.goto("/#/reference")
+    page.reload()
+    page.click("summary:has-text('/v1/models') >> nth=0")
+    page.click("text=Copy as curl")
+    page.wait_for_selector("text=Copied")
+    assert page.evaluate("document.activeElement.textContent") == "Copied"
+
+
+def test_credits_go_to_the_client_who_is_shown(page):
+    ledger = {"client_id": "acme", "balance": 5, "reserved": 0, "charged": 0, "items": []}
+    sent = []
+    answer(page, "**/v1/admin/credits?*", ledger)
+    answer(page, "**/v1/admin/config", {"settings": {}})
+    page.route("**/v1/admin/credits/grant", lambda route: (sent.append(route.request.post_data), route.fulfill(json={})))
+    page.goto("/#/operate")
+    page.fill("#token", TOKEN)
+    page.click("text=Continue")
+    page.click("role=tab[name=Credits]")
+    page.fill("#credits-client", "acme")
+    page.click("text=Show")
+    page.wait_for_selector("h2:has-text('acme')")
+    page.fill("#credits-client", "another client")
+    page.fill("#amount", "3")
+    page.click("role=button[name=Grant]")
+    wait_until(page, "document.querySelector('h2').textContent === 'acme'")
+    page.wait_for_timeout(200)
+    assert [json.loads(body)["client_id"] for body in sent] == ["acme"]
+
+
+@pytest.mark.usefixtures("completed")
+@pytest.mark.parametrize(
+    "text", ['{"foreground": {"anchor": null}}', '{"foreground": {"offset": null}}', '{"canvas": 5}', '{"canvas": {']
+)
+def test_a_composition_that_cannot_be_shown_breaks_no_page_and_is_not_rendered(page, text):
+    page.goto("/#/compose")
+    page.click("text=As JSON")
+    page.fill("#composition", text)
+    page.wait_for_selector("#composition[aria-invalid=true]")
+    page.click("text=Render")
+    page.wait_for_selector("[role=alert]:has-text('not what the preview shows')")
+    page.fill("#composition", '{"canvas": {"width": 640, "height": 480}}')
+    page.wait_for_selector("#composition[aria-invalid=false]")
+    assert page.input_value("[aria-label='Canvas width']") == "640"
+
+
+def test_a_frame_is_marked_by_keyboard(page, completed):
+    page.goto(f"/#/jobs/{completed}/fix")
+    page.focus("canvas.marks")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("button:enabled:has-text('Undo the last mark')")
+    page.click("text=Clear marks")
+    page.click("role=button[name=Box]")
+    page.focus("canvas.marks")
+    for key in ("Enter", "ArrowDown", "ArrowDown", "ArrowRight", "ArrowRight", "Enter"):
+        page.keyboard.press(key)
+    page.wait_for_selector("button:enabled:has-text('Correct from this frame')")
+
+
+def test_a_file_dropped_beside_its_place_does_not_replace_the_page(page):
+    page.wait_for_selector(".drop")
+    dropped = "document.body.dispatchEvent(new DragEvent('drop', {bubbles: true, cancelable: true}))"
+    assert page.evaluate(dropped) is False
+
+
+def test_a_wrong_number_among_closed_options_is_shown(page, tmp_path):
+    page.set_input_files("#file", make_clip(tmp_path / "in.mp4", frames=3).path)
+    page.click("text=More options")
+    page.fill("#seconds", "0")
+    page.click("text=More options")
+    page.click("text=Remove the background >> nth=-1")
+    wait_until(page, "document.querySelector('details').open")
+
+
+def test_a_key_can_be_made_on_a_phone(page):
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.goto("/#/operate")
+    page.fill("#token", TOKEN)
+    page.click("text=Continue")
+    page.click("role=tab[name=Keys]")
+    page.wait_for_selector("#client")
+    widths = page.evaluate("['client', 'keynote'].map((id) => document.getElementById(id).getBoundingClientRect().width)")
+    assert min(widths) > 120
