@@ -142,7 +142,9 @@ def test_credits_go_to_the_client_who_is_shown(page):
     sent = []
     answer(page, "**/v1/admin/credits?*", ledger)
     answer(page, "**/v1/admin/config", {"settings": {}})
-    page.route("**/v1/admin/credits/grant", lambda route: (sent.append(route.request.post_data), route.fulfill(json={})))
+    page.route(
+        "**/v1/admin/credits/grant", lambda route: (sent.append(route.request.post_data), route.fulfill(json={}))
+    )
     page.goto("/#/operate")
     page.fill("#token", TOKEN)
     page.click("text=Continue")
@@ -210,5 +212,7 @@ def test_a_key_can_be_made_on_a_phone(page):
     page.click("text=Continue")
     page.click("role=tab[name=Keys]")
     page.wait_for_selector("#client")
-    widths = page.evaluate("['client', 'keynote'].map((id) => document.getElementById(id).getBoundingClientRect().width)")
+    widths = page.evaluate(
+        "['client', 'keynote'].map((id) => document.getElementById(id).getBoundingClientRect().width)"
+    )
     assert min(widths) > 120

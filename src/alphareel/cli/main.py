@@ -25,7 +25,6 @@ from alphareel.cli.targets import check_source
 from alphareel.domain import errors
 
 
-
 def _one_line(error: cyclopts.CycloptsError) -> Text:
     """A wrong command line in the shape of every other error, instead of a box."""
     words = " ".join(str(error).split())
