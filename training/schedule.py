@@ -77,14 +77,19 @@ SUBJECT = replace(
     SUBJECT_FIRST,
     rate=2e-3,
     encoder_rests=0.0,
-    stages=(Stage(0, 160, 20, coarse=True), Stage(0.25, 224, 12, 0.3), Stage(0.65, 288, 10, 0.4)),
+    stages=(
+        Stage(0, 160, 20, coarse=True),
+        Stage(0.25, 224, 12, 0.3),
+        Stage(0.5, 320, 10, 0.4),
+        Stage(0.75, 448, 10, 0.5),
+    ),
 )
 # A short run that goes on from either file, for a mean with it: slow, and at the sizes that are used.
 FORK = replace(
     SUBJECT,
     minutes=14.0,
     rate=1e-3,
-    stages=(Stage(0, 208, 12, 0.35), Stage(0.6, 304, 10, 0.45)),
+    stages=(Stage(0, 224, 12, 0.35), Stage(0.45, 352, 10, 0.45)),
     seed=8,
 )
 
