@@ -32,7 +32,7 @@ from onnx_weights import bounded_scale
 from optimize_graph import optimize
 
 OPSET = 17
-VERSION = "2026.11.3"
+VERSION = "2026.11.6"
 AREA = 2**17  # pixels of a thumbnail, 288x448: more shows more bystanders and costs more; see evaluate.py
 TOLERANCE = 4e-3  # largest difference of an alpha between torch and onnxruntime: one level of 255
 SMALL = 2000  # arrays of fewer numbers keep their full precision: they weigh nothing

@@ -69,10 +69,11 @@ def test_the_memory_outlives_a_change_of_the_input_size(tmp_path):
     np.testing.assert_allclose(network.predict(small), fresh, atol=1e-6)
 
 
+@pytest.mark.parametrize("module", [builtin, subject])
 @pytest.mark.parametrize(("size", "larger"), [((1920, 1080), (672, 384)), ((640, 360), (640, 352)), ((320, 180), None)])
-def test_only_clips_with_more_pixels_have_a_larger_input(size, larger):
+def test_only_clips_with_more_pixels_have_a_larger_input(module, size, larger):
     width, height = size
-    engine = builtin.load(Runtime(threads=1))
+    engine = module.load(Runtime(threads=1))
     assert isinstance(engine, RecurrentModelEngine)
     assert engine._larger_input_size(replace(CLIP, width=width, height=height)) == larger
 

@@ -27,7 +27,7 @@ Extract: TypeAlias = Callable[[SmallFrame], Array]
 
 MAX_FRAMES = 200  # to which a correction spreads in each direction
 # Of the evidence (see ``_weigh``), in its order. Fitted by ``python -m benchmarks.corrections --fit``.
-WEIGHTS = (1.02, 0.79, 0.15, -0.26, 0.87, -0.11, 0.93, 1.2, 1.01, 0.27, -0.15, 0.04, -0.62, 0.39, 0.02)
+WEIGHTS = (1.23, 0.76, 0.17, -0.35, 0.77, -0.15, 0.89, 1.11, 0.97, 0.42, -0.11, 0.09, -0.68, 0.43, 0.05)
 _SECOND = 24  # frames. The appearance counts most then, and the engine more and more from then on
 _CAUTION = 1.5  # how much more the engine is believed two seconds after the correction
 _HARDNESSES = (1.5, 2, 3, 4, 6, 10)  # factors of the contrast of an outline, tried in this order

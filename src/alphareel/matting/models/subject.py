@@ -13,13 +13,10 @@ INFO = ModelInfo(
     summary="The bundled network for whatever is in front: people, animals, vehicles, products. Fast, recurrent.",
     code_license="Apache-2.0",
     weights_license="Apache-2.0",
-    author_statement=(
-        "We made it and may give it: code and weights are Apache-2.0. Whether labels from a GPL network bind "
-        "the weights is undecided."
-    ),
+    author_statement="We made it and may give it: code and weights are Apache-2.0.",
     training_data=(
-        "Labels: masks made by hand, drawn things, predictions of U2-Net (Apache-2.0). Started from builtin, which "
-        "learned from predictions of Robust Video Matting (GPL-3.0). Encoder: EfficientNet-Lite0 (Apache-2.0)."
+        "Labels: masks made by hand, drawn people and things, predictions of U2-Net (Apache-2.0). "
+        "Encoder: EfficientNet-Lite0 (Apache-2.0)."
     ),
     weights="subject.onnx",
     temporal=True,
@@ -27,6 +24,9 @@ INFO = ModelInfo(
 )
 
 PATH = Path(__file__).with_name("subject.onnx")
+# While the subject is small: docs/decisions/0062-larger-views.md.
+_LARGER_AREA = 512 * 512
+_SMALL_BELOW = 0.1
 
 
 def available(models_dir: Path | None) -> str | None:  # noqa: ARG001 - the contract of model files
@@ -36,4 +36,4 @@ def available(models_dir: Path | None) -> str | None:  # noqa: ARG001 - the cont
 
 def load(runtime: Runtime) -> Engine:
     """See ``matting.engine``."""
-    return load_recurrent_model(INFO, runtime, PATH)
+    return load_recurrent_model(INFO, runtime, PATH, larger_area=_LARGER_AREA, small_below=_SMALL_BELOW)
