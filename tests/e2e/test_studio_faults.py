@@ -3,33 +3,18 @@
 import json
 
 import pytest
-from tests.e2e.browsers import chromium_program
-from tests.e2e.test_studio import FLAGS, KEY, SLOW, TOKEN, wait_until
+from tests.e2e import test_studio
+from tests.e2e.test_studio import KEY, SLOW, TOKEN, wait_until
 
 from alphareel.testing.clips import make_clip
-from alphareel.testing.service import ServiceProcess
 from alphareel_client import Client
 
-playwright_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 REFUSED = {"error": {"code": "invalid_api_key", "message": "Invalid API key", "request_id": "req_1"}}
 
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory):
-    settings = {"API_KEY": KEY, "ADMIN_TOKEN": TOKEN, "WRITE_PER_MINUTE": 600}
-    with ServiceProcess(tmp_path_factory.mktemp("studio") / "data", **settings) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def browser():
-    program = chromium_program()
-    with playwright_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=program, args=FLAGS)
-        yield opened
-        opened.close()
+service, browser = test_studio.service, test_studio.browser
 
 
 @pytest.fixture
