@@ -7,7 +7,6 @@ people; and scenes in which there is nothing. What `subject_datasets.REPORT` giv
 from __future__ import annotations
 
 import csv
-import math
 import shutil
 import time
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from torch import nn
 from encoder import coarsen
 from export import AREA, to_onnx
 from model import Matte
+from schedule import engine_size
 from shards import Image
 from subject_datasets import CHOOSE
 
@@ -47,16 +47,6 @@ class Material:
         return mine if mine.is_dir() else self.objects / "clip+mask" / "davis16" / name
 
 
-def fit(width: int, height: int, area: int) -> tuple[int, int]:
-    """(width, height) in multiples of 32 near the area and the shape: the size at which the engine shows a clip."""
-    ratio = width / height
-    heights = range(32, 32 * (2 * math.ceil(math.sqrt(area / ratio) / 32) + 2), 32)
-    sizes = [(32 * max(1, round(h * ratio / 32)), h) for h in heights]
-    return min(
-        sizes, key=lambda size: 4 * abs(math.log(size[0] / size[1] / ratio)) + abs(math.log(math.prod(size) / area))
-    )
-
-
 class Network:
     """An exported network with its memory."""
 
@@ -72,7 +62,7 @@ class Network:
 
     def frame(self, rgb: Image) -> Alpha:
         """Alpha of the next frame."""
-        width, height = fit(rgb.shape[1], rgb.shape[0], self._area)
+        width, height = engine_size(rgb.shape[1], rgb.shape[0], self._area)
         if self._memory is None:
             self._memory = np.zeros((1, self._channels, height // 16, width // 16), np.float32)
         small = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)

@@ -33,12 +33,12 @@ from subject_datasets import (
     MASKED_PEOPLE,
     NOT_EMPTY,
     OBJECTS,
+    PANORAMAS,
     PARTS,
     PEOPLE,
     PEOPLE_FOOTAGE,
     PLACES,
     PLENTY,
-    TAUGHT,
     TEACH,
     Footage,
 )
@@ -166,8 +166,8 @@ def all_sources(
     for source in FETCHED:
         if (fetched / source.folder).is_dir():
             yield f"place-{source.folder}", partial(places, fetched, source)
-    if (fetched / TAUGHT.folder).is_dir():
-        yield f"place-{TAUGHT.folder}", partial(places, fetched, TAUGHT, kept_every=0)
+    if (fetched / PANORAMAS.folder).is_dir():
+        yield f"place-{PANORAMAS.folder}", partial(places, fetched, PANORAMAS, kept_every=0)
     for source in OBJECTS:
         yield Path(source.folder).name, partial(labeled_by_teacher, objects, source, teacher)
     for part in range(PARTS):

@@ -104,3 +104,13 @@ def view_size(side: int, aspect: float) -> tuple[int, int]:
     """Height and width, multiples of 32, of about side x side pixels in the aspect (width / height)."""
     height = max(96, round(side / math.sqrt(aspect) / 32) * 32)
     return height, max(96, round(side * side / height / 32) * 32)
+
+
+def engine_size(width: int, height: int, area: int) -> tuple[int, int]:
+    """(width, height) at which the engine shows a clip to the network: `fit_size` of alphareel.matting.model_input."""
+    ratio = width / height
+    heights = range(32, 32 * (2 * math.ceil(math.sqrt(area / ratio) / 32) + 2), 32)
+    sizes = [(32 * max(1, round(h * ratio / 32)), h) for h in heights]
+    return min(
+        sizes, key=lambda size: 4 * abs(math.log(size[0] / size[1] / ratio)) + abs(math.log(math.prod(size) / area))
+    )

@@ -134,6 +134,6 @@ FETCHED = (
     Photos("photos", Kind.BACKGROUND, without=WITH_SUBJECT),
     Photos("ground", Kind.GROUND),
 )
-TAUGHT = Photos("panoramas", Kind.BACKGROUND)  # none of them is kept
+PANORAMAS = Photos("panoramas", Kind.BACKGROUND)  # none of them is kept
 KEPT_EVERY = 4
 NOT_EMPTY = frozenset({"Morskie_Oko"})  # kept, but a fern stands in front

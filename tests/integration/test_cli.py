@@ -333,7 +333,7 @@ def test_a_path_that_cannot_be_written_is_one_line_before_any_work(command, clip
     assert text.read_text() == "kept"
 
 
-@pytest.mark.parametrize("seconds", ["-1", "0", "nan", "inf"])
+@pytest.mark.parametrize("seconds", ["-1", "0", "nan", "inf", "86401"])
 def test_a_folder_is_not_watched_without_pauses(command, tmp_path, seconds):
     code, _, err = command("watch", tmp_path, tmp_path / "out", "--seconds", seconds)
     assert code == 2

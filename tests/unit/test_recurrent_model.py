@@ -83,7 +83,7 @@ def test_a_bundled_network_ships_with_its_name_and_license(module):
     path = module.__file__.replace(".py", ".onnx")
     facts = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
     assert facts["name"] == module.INFO.name
-    assert facts.get("license", facts.get("licence")) == module.INFO.weights_license
+    assert facts["license"] == module.INFO.weights_license
     assert module.available(None) is None
 
 

@@ -13,6 +13,8 @@ import numpy as np
 import onnx
 import pytest
 
+from alphareel.matting.model_input import fit_size
+
 TRAINING = Path(__file__).parents[2] / "training"
 BUILTIN = Path(__file__).parents[2] / "src" / "alphareel" / "matting" / "models" / "builtin.onnx"
 MODULES = (
@@ -454,3 +456,11 @@ def test_a_picture_is_seen_from_where_the_eye_is(tones):
     assert direction == pytest.approx((1, 0, 0), abs=1e-9), "from the left of the person"
     assert tones.EYE.direction[2] > 0.9, "from the front"
     assert np.linalg.norm(tones.EYE.direction) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    "size", [(1920, 1080), (854, 480), (640, 360), (360, 640), (640, 480), (500, 500), (1280, 544)]
+)
+@pytest.mark.parametrize("area", [2**17, 2**18])
+def test_the_check_shows_clips_at_the_size_of_the_engine(recipe, size, area):
+    assert recipe["schedule"].engine_size(*size, area) == fit_size(*size, area=area, multiple=32)

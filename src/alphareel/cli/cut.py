@@ -223,7 +223,10 @@ def watch(
     if not source.is_dir():
         raise errors.NotFound(f"There is no folder {source}.", hint="Check the path.")
     if not 0 < seconds <= _LONGEST_PAUSE:
-        raise errors.InvalidRequest(f"--seconds {seconds:g} is no time between two checks.", hint="Use 0.1 or more.")
+        raise errors.InvalidRequest(
+            f"--seconds {seconds:g} is no time between two checks.",
+            hint=f"Use a number above 0, at most {_LONGEST_PAUSE:g}.",
+        )
     per_target = {"background": background, "output_format": format, "quality": quality}
     options = {"model": model or "original", "engine": engine, "models_dir": models_dir, "threads": threads}
     suffix, cut_one = folder_job(per_target, options)
