@@ -107,6 +107,13 @@ def wait_until(holds: Callable[[], object], seconds: float = 120) -> None:
         time.sleep(0.05)
 
 
+def stop_between_writes(worker: subprocess.Popen[str], database: Database) -> None:
+    """Stop the process while it does not hold SQLite's lock, which nobody could write past."""
+    with database.write():
+        os.kill(worker.pid, signal.SIGSTOP)
+        os.waitpid(worker.pid, os.WUNTRACED)
+
+
 def wait_for_line(log: Path, word: str, job: Job) -> None:
     """The log has a step a moment after the database has it."""
     wait_until(lambda: lines(log, word, job))
@@ -176,13 +183,13 @@ def test_a_worker_that_is_killed_loses_nothing(jobs: JobStore, start_worker: Sta
 
 
 def test_a_worker_that_was_stopped_too_long_cannot_settle_its_job(
-    jobs: JobStore, start_worker: StartWorker, log: Path
+    jobs: JobStore, database: Database, start_worker: StartWorker, log: Path
 ) -> None:
     zombie = start_worker()
     job = submit(jobs, seconds=100)
     wait_for_line(log, "execute", job)
     start_worker(dead=DEAD)
-    os.kill(zombie.pid, signal.SIGSTOP)
+    stop_between_writes(zombie, database)
     wait_for(jobs, [job])
     wait_for_line(log, "settle", job)
     os.kill(zombie.pid, signal.SIGCONT)
