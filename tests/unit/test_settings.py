@@ -161,7 +161,15 @@ def test_an_order_of_engines_is_checked_at_the_start(monkeypatch: pytest.MonkeyP
     [("1048576", 2**20), ("500MB", 500_000_000), ("2GiB", 2**31), ("1.5 gib", 3 * 2**29), ("64kb", 64_000), ("7B", 7)],
 )
 def test_a_size_may_have_a_unit(text: str, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MAX_UPLOAD_BYTES", "MAX_STORAGE", "MAX_STORAGE_PER_KEY", "JOB_MEMORY_BYTES", "MIN_BODY_RATE"):
+    for name in (
+        "MAX_UPLOAD_BYTES",
+        "MAX_STORAGE",
+        "MAX_STORAGE_PER_KEY",
+        "JOB_MEMORY_BYTES",
+        "MIN_BODY_RATE",
+        "MIN_READ_RATE",
+        "MIN_FETCH_RATE",
+    ):
         monkeypatch.setenv(f"ALPHAREEL_{name}", text)
     got = load_settings()
     assert {
@@ -170,6 +178,8 @@ def test_a_size_may_have_a_unit(text: str, size: int, monkeypatch: pytest.Monkey
         got.storage.max_bytes_per_key,
         got.worker.memory_bytes,
         got.http.min_body_rate,
+        got.http.min_read_rate,
+        got.fetch.min_rate,
     } == {size}
 
 

@@ -58,7 +58,7 @@ class HttpSettings(SettingsGroup):
             "Minimum average rate of a request body after its first minute, in bytes per second; 0 for no minimum."
         ),
     )
-    min_read_rate: int = Field(
+    min_read_rate: Size = Field(
         default=16 * 1024,
         ge=0,
         validation_alias="MIN_READ_RATE",

@@ -2,7 +2,7 @@
 
 from pydantic import Field, SecretStr, field_validator
 
-from alphareel.service.settings.group import MIN_SECRET, Networks, SettingsGroup
+from alphareel.service.settings.group import MIN_SECRET, Networks, SettingsGroup, Size
 from alphareel.service.webhooks.events import standard_key
 
 
@@ -17,7 +17,7 @@ class FetchSettings(SettingsGroup):
     seconds: float = Field(
         default=900.0, gt=0, validation_alias="FETCH_SECONDS", description="Time limit for fetching one URL."
     )
-    min_rate: int = Field(
+    min_rate: Size = Field(
         default=16 * 1024,
         ge=0,
         validation_alias="MIN_FETCH_RATE",
