@@ -16,7 +16,7 @@ import pytest
 import requests
 from moto.server import ThreadedMotoServer
 
-from alphareel.domain.errors import InvalidState, Unavailable
+from alphareel.domain.errors import InvalidRequest, InvalidState, Unavailable
 from alphareel.server import transfer
 from alphareel.server.installation import open_installation
 from alphareel.service.settings import DatabaseSettings, Settings, StorageSettings
@@ -155,3 +155,30 @@ def test_a_backup_replaces_one_whose_restore_was_killed(tmp_path: Path) -> None:
     with contextlib.closing(sqlite3.connect(killed / "alphareel.db")) as copy:
         assert copy.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert not copy.execute("SELECT * FROM sqlite_master WHERE name = 'of_the_old_backup'").fetchall()
+
+
+@pytest.mark.parametrize("folder", ["data", "data/../data", "link", "data/objects", "data/objects/backup", "other"])
+def test_a_backup_into_a_folder_of_an_installation_is_refused(folder: str, tmp_path: Path) -> None:
+    settings = settings_of(tmp_path / "data")
+    transfer.migrate_database(settings)
+    (tmp_path / "link").symlink_to("data")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "lock").touch()
+    database = tmp_path / "data" / "alphareel.db"
+    before = database.stat().st_ino
+    with pytest.raises(InvalidRequest, match="belongs to an installation"):
+        transfer.back_up(settings, tmp_path / folder)
+    assert database.stat().st_ino == before
+
+
+def test_a_backup_does_not_replace_a_database_outside_of_the_data_folder(tmp_path: Path) -> None:
+    given = settings_of(tmp_path / "data")
+    database = DatabaseSettings(url=f"sqlite:///{tmp_path / 'alphareel.db'}")
+    settings = given.model_copy(update={"database": database})
+    transfer.migrate_database(settings)
+    before = (tmp_path / "alphareel.db").stat().st_ino
+    with pytest.raises(InvalidRequest, match="belongs to an installation"):
+        transfer.back_up(settings, tmp_path)
+    assert (tmp_path / "alphareel.db").stat().st_ino == before
+    transfer.back_up(settings, tmp_path / "data" / "backup")
+    assert (tmp_path / "data" / "backup" / "alphareel.db").exists()

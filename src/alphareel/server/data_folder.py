@@ -11,6 +11,7 @@ from pathlib import Path
 
 from alphareel.domain.errors import StorageFailed, Unavailable
 
+LOCK_NAME = "lock"
 LOCK_TIMEOUT = 5.0  # after a kill, the old worker needs a moment to exit and release the lock
 
 
@@ -43,7 +44,7 @@ def lock_data_dir(data_dir: Path) -> Iterator[int]:
     executor of this folder is alive. Raises Unavailable if another service holds the lock; StorageFailed.
     """
     try:
-        descriptor = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = os.open(data_dir / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise StorageFailed(
             f"The data folder {data_dir} cannot be written: {error.strerror}.",

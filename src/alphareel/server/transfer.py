@@ -4,15 +4,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from alphareel.db import migrate, transfer
 from alphareel.db.availability import WITHOUT_LIMITS
 from alphareel.db.database import Database, normalized, open_database
 from alphareel.db.jobs import JobStore
 from alphareel.db.workers import ExecutorStore
-from alphareel.domain.errors import InvalidState, NotFound
+from alphareel.domain.errors import InvalidRequest, InvalidState, NotFound
 from alphareel.queue.dbos_engine import DbosQueue, prepare
-from alphareel.server.data_folder import load_installation_id, lock_data_dir, make_private_folder
+from alphareel.server.data_folder import LOCK_NAME, load_installation_id, lock_data_dir, make_private_folder
 from alphareel.server.installation import SystemClock, open_blobs
 from alphareel.service.files import blob_keys
 from alphareel.service.files.transfer import FileTransferSummary, copy_blobs, missing_blobs
@@ -64,8 +65,10 @@ def copy_files(settings: Settings, *, storage_url: str) -> FileTransferSummary:
 def back_up(settings: Settings, folder: Path) -> TransferSummary:
     """Write the database and the files into ``folder`` while the service may run.
 
-    Repeating it replaces the copy of the database and adds the files that are new. Raises StorageFailed, Unavailable.
+    Repeating it replaces the copy of the database and adds the files that are new. Raises InvalidRequest when an
+    installation uses the folder, StorageFailed, Unavailable.
     """
+    _check_is_apart(settings, folder)
     make_private_folder(folder)
     fresh = folder / f"{_DATABASE}.new"
     for path in (fresh, *(fresh.with_name(fresh.name + end) for end in ("-wal", "-shm"))):
@@ -127,6 +130,18 @@ def _opened(url: str, *, make: bool = False) -> Iterator[Database]:
         yield database
     finally:
         database.close()
+
+
+def _check_is_apart(settings: Settings, folder: Path) -> None:
+    """A backup would replace the database of an installation, or be swept as files without a record."""
+    folder, database, storage = folder.resolve(), normalized(settings.database.url), urlsplit(settings.storage.url)
+    is_data_folder = (folder / LOCK_NAME).exists() or folder == settings.storage.data_dir.resolve()
+    replaces = database.get_backend_name() == "sqlite" and Path(database.database or "").resolve() == folder / _DATABASE
+    is_stored = storage.scheme == "file" and folder.is_relative_to(Path(unquote(storage.path)).resolve())
+    if is_data_folder or replaces or is_stored:
+        raise InvalidRequest(
+            f"The folder {folder} belongs to an installation.", hint="Name a folder of its own for the backup."
+        )
 
 
 def _check_is_stopped(settings: Settings, database: Database) -> None:
