@@ -14,13 +14,13 @@ from alphareel.server.supervisor import Supervisor
 from alphareel.service.settings import Settings
 from alphareel.service.worker.confinement import hide_process, warn_of_root
 from alphareel.service.worker.spares import SpareConfig, Spares
-from alphareel.telemetry.logging import configure_logging, get_logger
+from alphareel.telemetry.logging import configure_service_logging, get_logger
 from alphareel.telemetry.tracing import configure_tracing
 
 
 def serve(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT; the exit code. Raises Unavailable when the folder or the port is taken."""
-    configure_logging(settings.log.level)
+    configure_service_logging(settings.log.level)
     if traces_are_wanted():
         configure_tracing("alphareel-api")
     _warn_of_unknown_settings()

@@ -14,7 +14,7 @@ from alphareel.service.settings import Settings
 from alphareel.service.worker.confinement import hide_process
 from alphareel.service.worker.parent_watch import bind_to_parent, first_line, watch_input
 from alphareel.service.worker.spares import SpareConfig, Spares
-from alphareel.telemetry.logging import configure_logging, get_logger
+from alphareel.telemetry.logging import configure_service_logging, get_logger
 from alphareel.telemetry.tracing import configure_tracing
 
 
@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     first_key = variables.pop(FIRST_KEY, None)
     settings = _named(variables.pop(PROCESS_NAME), settings_from(variables))
     watch_input()
-    configure_logging(settings.log.level)
+    configure_service_logging(settings.log.level)
     if traces_are_wanted():
         configure_tracing("alphareel-api")
     template = None if options.template is None else socket.socket(fileno=options.template)

@@ -46,7 +46,7 @@ from alphareel.service.worker.events import ErrorEvent, InvalidMessage, event_to
 from alphareel.service.worker.messages import Preload
 from alphareel.service.worker.spares import SpareConfig, Spares
 from alphareel.service.worker.tasks import RunTask, run_task_from_values, task_inputs, with_inputs
-from alphareel.telemetry.logging import configure_logging, get_logger, hide_secret
+from alphareel.telemetry.logging import configure_service_logging, get_logger, hide_secret
 
 _WAIT_SECONDS = 20
 _LOOK_SECONDS = 1.0  # between two looks at whether there is something to tell the server
@@ -75,7 +75,7 @@ def join_server(address: str, token: str, settings: Settings, *, engines: Sequen
         raise MissingRunnerToken(
             "There is no runner token.", hint="Set ALPHAREEL_RUNNER_TOKEN to what alphareel runners create printed."
         )
-    configure_logging(settings.log.level)
+    configure_service_logging(settings.log.level)
     hide_secret(token)
     hide_process()
     stopping = threading.Event()

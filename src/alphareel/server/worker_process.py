@@ -1,12 +1,11 @@
 """The worker process: job engine, heartbeat, reconciler, webhook dispatcher and sweepers, from start to shutdown."""
 
 import argparse
-import contextlib
 import json
+import logging
 import os
 import signal
 import socket
-import sys
 import threading
 from typing import Any
 
@@ -18,7 +17,7 @@ from alphareel.server.settings import settings_from, traces_are_wanted
 from alphareel.service.settings import Settings
 from alphareel.service.worker.confinement import hide_process
 from alphareel.service.worker.parent_watch import bind_to_parent, first_line, pulse_into, watch_input
-from alphareel.telemetry.logging import configure_logging, get_logger
+from alphareel.telemetry.logging import configure_service_logging, get_logger
 from alphareel.telemetry.tracing import configure_tracing, shutdown_tracing
 
 EXIT_EVICTED = 75  # another executor took over its jobs; the supervisor starts a new worker
@@ -85,8 +84,7 @@ def _exit_evicted() -> None:
 
 def _exit(code: int) -> None:
     """Exit without waiting for threads of abandoned jobs; their child processes exit with this one."""
-    with contextlib.suppress(OSError):  # whoever reads the log may be gone
-        sys.stderr.flush()
+    logging.shutdown()
     os._exit(code)
 
 
@@ -106,7 +104,7 @@ def main(arguments: list[str] | None = None) -> Any:
     settings = settings_from(json.loads(first_line()))
     watch_input()
     template = None if options.template is None else socket.socket(fileno=options.template)
-    configure_logging(settings.log.level)
+    configure_service_logging(settings.log.level)
     if traces_are_wanted():
         configure_tracing("alphareel-worker")
     try:

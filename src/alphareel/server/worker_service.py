@@ -15,14 +15,14 @@ from alphareel.server.supervisor import Supervisor
 from alphareel.service.periodic import PeriodicTask
 from alphareel.service.settings import Settings
 from alphareel.service.worker.confinement import hide_process, warn_of_root
-from alphareel.telemetry.logging import configure_logging, get_logger
+from alphareel.telemetry.logging import configure_service_logging, get_logger
 
 _SWEEP_SECONDS = 3600.0
 
 
 def work(settings: Settings) -> int:
     """Process jobs until SIGTERM or SIGINT; the exit code. Raises Unavailable when the data folder is taken."""
-    configure_logging(settings.log.level)
+    configure_service_logging(settings.log.level)
     make_private_folder(settings.storage.data_dir)
     hide_process()
     stopping = threading.Event()

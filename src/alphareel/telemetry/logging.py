@@ -12,6 +12,8 @@ from typing import Any, TextIO
 
 import structlog
 
+from alphareel.telemetry.log_writer import LogWriter
+
 SECRET_FIELD_NAMES = re.compile(
     r"secret|token|password|authorization|api[_-]?key|cookie|signature|\bsig\b", re.IGNORECASE
 )
@@ -52,7 +54,19 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
 
 def configure_logging(level: str, *, stream: TextIO | None = None) -> None:
     """Write every log record of this process, libraries included, as JSON lines to ``stream`` (default stderr)."""
-    handler = logging.StreamHandler(stream or sys.stderr)
+    _configure(level, logging.StreamHandler(stream or sys.stderr))
+
+
+def configure_service_logging(level: str) -> None:
+    """The same for a process of the service, which never waits for whoever reads its standard error."""
+    try:
+        handler: logging.Handler = LogWriter(sys.stderr.fileno())
+    except (AttributeError, OSError):  # it is closed, or no file
+        handler = logging.StreamHandler(sys.stderr)
+    _configure(level, handler)
+
+
+def _configure(level: str, handler: logging.Handler) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[_add_context, structlog.stdlib.ExtraAdder(), _unpack_fields],

@@ -25,6 +25,8 @@ class ServiceProcess:
     """
 
     base: str
+    #: A descriptor that gets its log instead of a file; set by a subclass.
+    stderr: int | None = None
 
     def __init__(self, data_dir: Path, **settings: object) -> None:
         patient = {"DATA_DIR": str(data_dir), "PORT": "0", "PROBE_SECONDS": "60"}
@@ -37,7 +39,7 @@ class ServiceProcess:
             self.process = subprocess.Popen(
                 [Path(sys.executable).with_name("alphareel"), "serve"],
                 stdout=said,
-                stderr=log,
+                stderr=log if self.stderr is None else self.stderr,
                 env=os.environ | {f"ALPHAREEL_{name}": value for name, value in given.items() if value},
             )
 
