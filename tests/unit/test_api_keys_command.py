@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from alphareel.cli.main import app
-from alphareel.domain.errors import InvalidApiKey, InvalidState, NotFound
+from alphareel.domain.errors import InvalidApiKey, InvalidRequest, InvalidState, NotFound
 from alphareel.server import installation
 from alphareel.server.settings import load_settings
 from alphareel.service.api_keys.service import ApiKeyService
@@ -71,12 +71,19 @@ def test_credits_are_given_shown_and_lifted(run: Run) -> None:
 
 def test_a_grant_says_no_to_an_unlimited_client_and_to_one_without_a_key(run: Run) -> None:
     run("create", "studio-7")
-    with pytest.raises(InvalidState, match="unlimited"):
+    with pytest.raises(InvalidState, match="unlimited") as refused:
         run("grant", "studio-7", "12.5")
+    assert "--start-charging" in refused.value.hint
     with pytest.raises(NotFound, match="studoi-7 has no key"):
         run("grant", "studoi-7", "12.5", "--start-charging")
     with pytest.raises(NotFound):
         run("balance", "studoi-7", "--to", "3")
+
+
+def test_a_balance_is_either_a_number_or_unlimited(run: Run) -> None:
+    run("create", "studio-7")
+    with pytest.raises(InvalidRequest, match="either a number or unlimited"):
+        run("balance", "studio-7", "--to", "3", "--unlimited")
 
 
 def test_a_key_gets_limits_and_loses_them_again(run: Run) -> None:

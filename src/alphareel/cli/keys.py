@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from alphareel.cli.operator import open_as_operator
+from alphareel.domain.errors import InvalidRequest
 from alphareel.server import container
 from alphareel.service.api_keys.admin import AdminService, Operator
 from alphareel.service.api_keys.service import NewKey
@@ -161,6 +162,8 @@ def balance(client: str, /, *, to: float | None = None, unlimited: bool = False)
     unlimited
         Charge this client nothing any more.
     """
+    if to is not None and unlimited:
+        raise InvalidRequest("A balance is either a number or unlimited.", hint="Give --to or --unlimited.")
     with _admin_service() as (admin, operator):
         if to is not None or unlimited:
             admin.set_balance(operator, client_id=client, balance=None if unlimited else to)

@@ -53,7 +53,7 @@ class AccountStore:
             if before is None and not start_charging:
                 raise InvalidState(
                     f"The client {client_id} is unlimited, and a grant would limit it.",
-                    hint="Set a balance first, or send start_charging to begin with what is granted.",
+                    hint="Set a balance, or begin with what is granted: start_charging (--start-charging).",
                 )
             after = (before or 0) + amount
             if after < 0:
