@@ -16,7 +16,7 @@ import pytest
 import requests
 from moto.server import ThreadedMotoServer
 
-from alphareel.domain.errors import InvalidRequest, InvalidState, Unavailable
+from alphareel.domain.errors import InvalidRequest, InvalidState, StorageFailed, Unavailable
 from alphareel.server import transfer
 from alphareel.server.installation import open_installation
 from alphareel.service.settings import DatabaseSettings, Settings, StorageSettings
@@ -182,3 +182,24 @@ def test_a_backup_does_not_replace_a_database_outside_of_the_data_folder(tmp_pat
     assert (tmp_path / "alphareel.db").stat().st_ino == before
     transfer.back_up(settings, tmp_path / "data" / "backup")
     assert (tmp_path / "data" / "backup" / "alphareel.db").exists()
+
+
+def test_a_backup_is_private_and_leaves_what_else_is_in_its_folder_alone(tmp_path: Path) -> None:
+    settings, shared = settings_of(tmp_path / "data"), tmp_path / "shared"
+    transfer.migrate_database(settings)
+    shared.mkdir()
+    (shared / "of others").mkdir()
+    for path in (shared, shared / "of others"):
+        path.chmod(0o755)
+    transfer.back_up(settings, shared)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (shared, *shared.iterdir())}
+    assert modes["shared"] == modes["of others"] == 0o755
+    assert (modes["alphareel.db"], modes["objects"]) == (0o600, 0o700)
+
+
+def test_a_backup_says_which_folder_cannot_be_written(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path / "data")
+    transfer.migrate_database(settings)
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageFailed, match="cannot be written"):
+        transfer.back_up(settings, tmp_path / "file" / "copy")

@@ -1,5 +1,6 @@
 """Move, back up and restore an installation: its database, and the files in its storage."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from alphareel.db.availability import WITHOUT_LIMITS
 from alphareel.db.database import Database, normalized, open_database
 from alphareel.db.jobs import JobStore
 from alphareel.db.workers import ExecutorStore
-from alphareel.domain.errors import InvalidRequest, InvalidState, NotFound
+from alphareel.domain.errors import InvalidRequest, InvalidState, NotFound, StorageFailed
 from alphareel.queue.dbos_engine import DbosQueue, prepare
 from alphareel.server.data_folder import LOCK_NAME, load_installation_id, lock_data_dir, make_private_folder
 from alphareel.server.installation import SystemClock, open_blobs
@@ -69,7 +70,7 @@ def back_up(settings: Settings, folder: Path) -> TransferSummary:
     installation uses the folder, StorageFailed, Unavailable.
     """
     _check_is_apart(settings, folder)
-    make_private_folder(folder)
+    _make_backup_folder(folder)
     fresh = folder / f"{_DATABASE}.new"
     for path in (fresh, *(fresh.with_name(fresh.name + end) for end in ("-wal", "-shm"))):
         path.unlink(missing_ok=True)
@@ -142,6 +143,19 @@ def _check_is_apart(settings: Settings, folder: Path) -> None:
         raise InvalidRequest(
             f"The folder {folder} belongs to an installation.", hint="Name a folder of its own for the backup."
         )
+
+
+def _make_backup_folder(folder: Path) -> None:
+    """What is written there is for its owner alone. What else is there, and its mode, are not ours to change."""
+    os.umask(0o077)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / _OBJECTS).mkdir(exist_ok=True)
+        (folder / _OBJECTS).chmod(0o700)
+    except OSError as error:
+        raise StorageFailed(
+            f"The folder {folder} cannot be written: {error.strerror}.", hint="Name a folder that this user may write."
+        ) from error
 
 
 def _check_is_stopped(settings: Settings, database: Database) -> None:
