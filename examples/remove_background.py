@@ -1,6 +1,6 @@
 """Remove the background of one video with a running service: python remove_background.py in.mp4 out.webm.
 
-Needs the package alphareel-client. Reads ALPHAREEL_API_KEY, ALPHAREEL_URL (http://127.0.0.1:8080 when unset) and
+Needs the package alphareel-client. Reads ALPHAREEL_API_KEY, ALPHAREEL_BASE_URL (http://127.0.0.1:8080 when unset) and
 ALPHAREEL_TIMEOUT (seconds to wait for the job, 3600 when unset). The format follows from the target's suffix. The exit
 code is 0 when the target was written and verified.
 """
@@ -31,7 +31,7 @@ def main(source: Path, target: Path) -> None:
     if target.exists():
         sys.exit(f"{target} exists; choose another name or remove it first.")
     background = "white" if output_format == "mp4" else "transparent"  # MP4 carries no alpha
-    with Client(key, base_url=os.environ.get("ALPHAREEL_URL")) as client:
+    with Client(key) as client:
         uploaded = client.upload(source, on_progress=lambda sent, total: show("upload", 100 * sent / total))
         job = client.create_job(
             uploaded["video_url"], model="human", output_format=output_format, background=background

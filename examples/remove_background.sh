@@ -1,7 +1,7 @@
 #!/bin/sh
 # Remove the background of one video with curl alone: remove_background.sh in.mp4 out.webm
 #
-# Reads ALPHAREEL_URL, ALPHAREEL_API_KEY and ALPHAREEL_TIMEOUT (seconds to wait for the job, 3600 when unset).
+# Reads ALPHAREEL_BASE_URL, ALPHAREEL_API_KEY and ALPHAREEL_TIMEOUT (seconds to wait for the job, 3600 when unset).
 # The format follows from the target's suffix. Ends with 0 when the target is there, whole, and with 1 otherwise.
 set -eu
 
@@ -11,7 +11,8 @@ fail() {
 }
 
 [ $# -eq 2 ] || fail "usage: remove_background.sh VIDEO TARGET"
-[ -n "${ALPHAREEL_URL:-}" ] || fail "set ALPHAREEL_URL to the address of the service, such as http://127.0.0.1:8080"
+[ -n "${ALPHAREEL_BASE_URL:-}" ] ||
+    fail "set ALPHAREEL_BASE_URL to the address of the service, such as http://127.0.0.1:8080"
 [ -n "${ALPHAREEL_API_KEY:-}" ] || fail "set ALPHAREEL_API_KEY"
 source=$1
 target=$2
@@ -46,7 +47,8 @@ field() { # the value of a text field in the JSON of the last answer
 # Call the service; its answer is in $answer. curl repeats after 408, 429 and 5xx, and waits as long as Retry-After says.
 ask() {
     code=$(curl -sS -o "$answer" -w '%{http_code}' -H "X-Api-Key: $ALPHAREEL_API_KEY" --connect-timeout 10 \
-        --speed-limit 1 --speed-time 60 --retry 5 --retry-max-time 120 "$@") || fail "$ALPHAREEL_URL cannot be reached"
+        --speed-limit 1 --speed-time 60 --retry 5 --retry-max-time 120 "$@") ||
+        fail "$ALPHAREEL_BASE_URL cannot be reached"
     case $code in
     2??) ;;
     *) fail "the service answered $code: $(cat "$answer")" ;;
@@ -56,11 +58,11 @@ ask() {
 # Creating is repeatable because the service carries out requests with the same Idempotency-Key once.
 once="Idempotency-Key: $$-$(date +%s)"
 
-ask "$ALPHAREEL_URL/v1/uploads" -H "$once-upload" -F "file=@\"$source\""
+ask "$ALPHAREEL_BASE_URL/v1/uploads" -H "$once-upload" -F "file=@\"$source\""
 video_url=$(field video_url)
 [ -n "$video_url" ] || fail "the service did not name the upload: $(cat "$answer")"
 
-ask "$ALPHAREEL_URL/v1/jobs" -H "$once-job" -H "Content-Type: application/json" -d "{\"video_url\": \"$video_url\",
+ask "$ALPHAREEL_BASE_URL/v1/jobs" -H "$once-job" -H "Content-Type: application/json" -d "{\"video_url\": \"$video_url\",
     \"model\": \"human\", \"output_format\": \"$format\", \"background\": \"$background\"}"
 job_id=$(field job_id)
 [ -n "$job_id" ] || fail "the service did not name the job: $(cat "$answer")"
@@ -68,7 +70,7 @@ job_id=$(field job_id)
 deadline=$(($(date +%s) + timeout))
 pause=1
 while :; do
-    ask "$ALPHAREEL_URL/v1/jobs/$job_id" --max-time 30
+    ask "$ALPHAREEL_BASE_URL/v1/jobs/$job_id" --max-time 30
     status=$(field status)
     case $status in
     completed) break ;;

@@ -58,6 +58,14 @@ def test_every_link_of_a_page_leads_to_a_file_and_a_heading(page: Path) -> None:
     assert broken == []
 
 
+def test_the_address_of_the_service_has_one_name_for_all_programs() -> None:
+    """It is ALPHAREEL_BASE_URL in pages, examples, the SDK and the studio."""
+    kinds = ("*.md", "*.py", "*.sh", "*.js", "*.json", "*.yaml")
+    folders = ("docs", "examples", "src", "packages", "deploy")
+    files = [*PAGES, *(path for folder in folders for kind in kinds for path in (ROOT / folder).rglob(kind))]
+    assert [name(path) for path in files if re.search(r"\bALPHAREEL_URL\b", path.read_text())] == []
+
+
 def test_the_index_links_every_page() -> None:
     linked = {(DOCS / link.partition("#")[0]).resolve() for link in links(DOCS / "index.md")}
     pages = {page for page in DOCS.rglob("*.md") if page.parent.name not in {"decisions", "research"}}

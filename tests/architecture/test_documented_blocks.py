@@ -53,7 +53,7 @@ OTHERS = {
     ("README.md", "./dev serve"): "runs until it is stopped; tests/e2e start the service that it starts",
     ("README.md", "curl -H"): "tests/http/test_documentation.py",
     ("README.md", "from alphareel_client"): "tests/http/test_documentation.py",
-    ("docs/api.md", "ALPHAREEL_URL="): "what the other blocks read; the test sets both",
+    ("docs/api.md", "ALPHAREEL_BASE_URL="): "what the other blocks read; the test sets both",
     ("docs/api.md", '{"time": 1.0'): "a body; read as JSON",
     ("docs/api.md", '{\n  "event"'): "a body; read as JSON",
     ("docs/api.md", "expected ="): "tests/e2e/test_documented_python.py",
@@ -95,7 +95,7 @@ OTHERS = {
     ("docs/quickstart.md", "git clone"): "needs the address of the repository; tests/e2e/test_demo.py runs ./dev",
     ("docs/quickstart.md", "<video"): "read as HTML; tests/e2e/test_browser.py plays results",
     ("docs/quickstart.md", "alphareel serve"): "runs until it is stopped; tests/e2e start it",
-    ("docs/quickstart.md", "export ALPHAREEL_URL"): "tests/http/test_documentation.py",
+    ("docs/quickstart.md", "export ALPHAREEL_BASE_URL"): "tests/http/test_documentation.py",
     ("docs/research/builtin.md", "training/reproduce.sh"): "trains for hours",
     ("docs/weights.md", "alphareel models"): "downloads weights; tests/unit/test_cli_models.py has a server of them",
     ("docs/weights.md", "alphareel models import"): "needs weights; tests/unit/test_cli_models.py imports some",
@@ -199,7 +199,7 @@ def test_the_settings_that_blocks_set_exist() -> None:
     known = set(
         re.findall(r"`(ALPHAREEL_\w+)`", (ROOT / "docs/settings.md").read_text() + (ROOT / "docs/cli.md").read_text())
     )
-    of_clients = {"ALPHAREEL_URL", "ALPHAREEL_BASE_URL"}
+    of_clients = {"ALPHAREEL_BASE_URL"}
     for block in BLOCKS:
         assert set(re.findall(r"\b(ALPHAREEL_[A-Z_]+)=", block.text)) <= known | of_clients, block.page
 

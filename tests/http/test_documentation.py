@@ -70,7 +70,7 @@ def environment(harness, key, client, serve, finish_job, tmp_path):
         shown = client.get(f"/v1/jobs/{done}").json()
         yield {
             **os.environ,
-            "ALPHAREEL_URL": server.url,
+            "ALPHAREEL_BASE_URL": server.url,
             "ALPHAREEL_API_KEY": key,
             "ALPHAREEL_ADMIN_TOKEN": admin_token,
             "KEY_FINGERPRINT": spare.key.fingerprint,
@@ -128,7 +128,7 @@ def test_the_curl_commands_of_the_readme_make_a_job(environment, tmp_path):
     shell = {**environment, "KEY": environment["ALPHAREEL_API_KEY"]}
 
     def said(command):
-        command = command.replace("http://127.0.0.1:8080", environment["ALPHAREEL_URL"])
+        command = command.replace("http://127.0.0.1:8080", environment["ALPHAREEL_BASE_URL"])
         return json.loads(run(["sh", "-eu", "-c", command], shell, tmp_path))
 
     link = said(upload)["video_url"]
@@ -153,7 +153,7 @@ def test_the_client_of_the_readme_runs(environment, tmp_path):
     (tmp_path / "talk.mp4").write_bytes(TINY_MP4)
     here = {
         '"KEY"': repr(environment["ALPHAREEL_API_KEY"]),
-        '"http://127.0.0.1:8080"': repr(environment["ALPHAREEL_URL"]),
+        '"http://127.0.0.1:8080"': repr(environment["ALPHAREEL_BASE_URL"]),
     }
     for printed, real in here.items():
         assert printed in block
@@ -163,10 +163,10 @@ def test_the_client_of_the_readme_runs(environment, tmp_path):
 
 
 def test_the_first_request_of_the_quickstart_runs(environment, tmp_path):
-    [block] = blocks_of("docs/quickstart.md", "export ALPHAREEL_URL")
+    [block] = blocks_of("docs/quickstart.md", "export ALPHAREEL_BASE_URL")
     (tmp_path / "talk.mp4").write_bytes(TINY_MP4)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    for name in ("ALPHAREEL_URL", "ALPHAREEL_API_KEY"):
+    for name in ("ALPHAREEL_BASE_URL", "ALPHAREEL_API_KEY"):
         block = re.sub(rf"{name}=\S+", f"{name}={environment[name]}", block)
     path = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     run(["sh", "-eu", "-c", block], {**environment, "PATH": path}, tmp_path)
@@ -208,7 +208,7 @@ def test_the_tus_upload_of_the_page_runs(environment, tmp_path):
         script += TUS_OF_NODE
     else:
         script += TUS
-    values = {"url": environment["ALPHAREEL_URL"], "key": environment["ALPHAREEL_API_KEY"]}
+    values = {"url": environment["ALPHAREEL_BASE_URL"], "key": environment["ALPHAREEL_API_KEY"]}
     script += "".join(f"const {name} = {json.dumps(value)};\n" for name, value in values.items())
     script += f"const start = (link) => console.log(link);\n{block}"
     (tmp_path / "block.mjs").write_text(script)

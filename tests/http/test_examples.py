@@ -28,10 +28,10 @@ def example(request, harness, key, serve, tmp_path):
     with serve(create_app(harness.services, make_settings())) as server:
 
         def run(*arguments, **settings):
-            variables = {"ALPHAREEL_URL": server.url, "ALPHAREEL_API_KEY": key, "ALPHAREEL_TIMEOUT": "150", **settings}
+            variables = {"ALPHAREEL_BASE_URL": server.url, "ALPHAREEL_API_KEY": key, "ALPHAREEL_TIMEOUT": "150"}
             return subprocess.run(
                 [*COMMANDS[request.param], *arguments],
-                env={**os.environ, **variables},
+                env={**os.environ, **variables, **settings},
                 cwd=tmp_path,
                 capture_output=True,
                 text=True,
@@ -124,7 +124,7 @@ def test_an_unreachable_service_ends_the_example(tmp_path):
     (tmp_path / "in.mp4").write_bytes(TINY_MP4)
     done = subprocess.run(
         [*COMMANDS["sh"], "in.mp4", "out.webm"],
-        env={**os.environ, "ALPHAREEL_URL": "http://127.0.0.1:1", "ALPHAREEL_API_KEY": "any key"},
+        env={**os.environ, "ALPHAREEL_BASE_URL": "http://127.0.0.1:1", "ALPHAREEL_API_KEY": "any key"},
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -214,7 +214,7 @@ def test_a_variable_that_is_no_setting_is_found_with_the_nearest_one() -> None:
     environment = {
         "ALPHAREEL_PORT": "1",
         "alphareel_host": "x",
-        "ALPHAREEL_URL": "x",
+        "ALPHAREEL_BASE_URL": "x",
         "ALPHAREEL_WORKER": "1",
         "ALPHAREEL_MAX_UPLOAD_BYTE": "1",
         "ALPHAREEL_ZZZ": "1",

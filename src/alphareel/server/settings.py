@@ -14,9 +14,7 @@ from alphareel.service.settings import Settings, SettingsGroup
 
 PREFIX = "ALPHAREEL_"
 
-_OF_CLIENTS = frozenset(
-    {"URL", "BASE_URL", "TIMEOUT", "RUNNER_TOKEN"}
-)  # variables that programs beside the service read
+_OF_CLIENTS = frozenset({"BASE_URL", "TIMEOUT", "RUNNER_TOKEN"})  # variables that programs beside the service read
 
 
 def traces_are_wanted() -> bool:
