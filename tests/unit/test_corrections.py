@@ -181,6 +181,41 @@ def test_a_mask_replaces_the_alpha_of_its_frame_exactly_and_the_matte_stays_else
     assert max(float(np.abs(a[1][40:].astype(int) - b[1][40:]).max()) for a, b in zip(after, before, strict=True)) <= 1
 
 
+def painted(path, alpha, *, rows):
+    """A mask that keeps these rows and leaves the rest as it is."""
+    mask = np.zeros((*alpha.shape, 4), np.uint8)
+    mask[rows] = 255
+    cv2.imwrite(str(path), mask)
+    return str(path)
+
+
+CLICK = {"x": 64, "y": 60, "label": "keep"}
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_clicks_and_a_painted_mask_of_one_frame_both_count(kept, tmp_path, together):
+    clip, matte = kept
+    before = alphas(matte)[8][1]
+    mask = painted(tmp_path / "mask.png", before, rows=slice(0, 6))
+    clicks = {"frame": 8, "points": [CLICK]}
+    both = [{**clicks, "mask": mask}] if together else [clicks, {"frame": 8, "mask": mask}]
+    made = {"clicks": [clicks], "both": both}
+    for name, changes in made.items():
+        alphareel.correct(matte, clip, changes, tmp_path / f"{name}.mkv", output_format="lossless_matte")
+    by_clicks, by_both = (alphas(tmp_path / f"{name}.mkv")[8][1] for name in made)
+    assert (by_clicks[6:].astype(int) - before[6:]).max() > 100, "the click adds something"
+    assert (by_both[:6] == 255).all()
+    assert np.abs(by_both[6:].astype(int) - by_clicks[6:]).max() <= 1
+
+
+def test_clicks_under_a_mask_of_the_whole_frame_are_refused(kept, tmp_path):
+    clip, matte = kept
+    cv2.imwrite(str(tmp_path / "mask.png"), np.zeros_like(alphas(matte)[8][1]))
+    change = {"frame": 8, "points": [CLICK], "mask": str(tmp_path / "mask.png")}
+    with pytest.raises(errors.InvalidRequest, match="covers the whole frame"):
+        alphareel.correct(matte, clip, [change], tmp_path / "out.webm")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

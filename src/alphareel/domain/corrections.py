@@ -35,8 +35,8 @@ class Correction:
     ``time`` (seconds) or ``frame`` (from 0) names the frame. ``points``: what to keep and what to remove. ``box``: x,
     y, width, height in pixels; with points it bounds what may change, alone it encloses what to keep. ``mask``: path or
     URL of a PNG of the frame's size. With transparency, opaque white is kept, opaque black removed and the rest left
-    as it is; without, its gray levels replace the alpha. ``keep``, ``drop``: IDs of subjects; such a correction applies
-    to the whole clip and needs no frame.
+    as it is, or as points and box make it; without, its gray levels replace the alpha. ``keep``, ``drop``: IDs of
+    subjects; such a correction applies to the whole clip and needs no frame.
     """
 
     time: float | None = None
@@ -78,8 +78,6 @@ def _check(correction: Correction, mask_field: str) -> None:
         raise _refused("time", "is required, or frame in its place, but not both.")
     if not (correction.points or correction.box or correction.mask):
         raise _refused("points", f"is required, or box, {mask_field}, keep or drop.")
-    if correction.mask and (correction.points or correction.box):
-        raise _refused(mask_field, "cannot be combined with points or box.")
 
 
 def _points(value: Any) -> tuple[Point, ...]:

@@ -210,7 +210,7 @@ def _correct(
             if frame.pts < window.tick:
                 earlier.append(current)
                 continue
-            corrected, exact = _on_frame(current, alpha, corrections, window.limits)
+            corrected, exact = _on_frame(frame, current, alpha, corrections, window.limits)
             yield frame.pts, matting.make_patch(current.alpha, corrected, exact)
             yield from spreading.spread(current, corrected, reversed(earlier), features.extract)
             later = (small_frame(f, a) for f, a in frames)
@@ -219,27 +219,36 @@ def _correct(
 
 
 def _on_frame(
-    frame: SmallFrame, alpha: Plane, corrections: Sequence[Correction], limits: Limits
+    frame: Frame, small: SmallFrame, alpha: Plane, corrections: Sequence[Correction], limits: Limits
 ) -> tuple[Array, Plane | None]:
-    """The corrected small alpha, and the full-size one where a mask gives it exactly."""
-    corrected, exact = frame.alpha, None
-    height, width = frame.alpha.shape
+    """The corrected small alpha, and the full-size one where a mask gives it exactly.
+
+    Corrections build on each other in their order; in one of them the mask comes last, over what clicks and box made.
+    """
+    corrected, exact = small.alpha, None
+    height, width = small.alpha.shape
     scale = (width / alpha.shape[1], height / alpha.shape[0])
     for correction in corrections:
-        if correction.mask is not None:
-            brush = read_brush(Path(correction.mask), limits)
-            _check_brush(brush, alpha)
-            exact = brush.apply(alpha if exact is None else exact)
-            corrected = _small(exact, (width, height))
-            continue
         _check_points(correction, alpha)
         box = None if correction.box is None else _scaled_box(correction.box, scale)
         clicks = [Click(p.x * scale[0], p.y * scale[1], p.label == "keep") for p in correction.points]
-        if clicks:
-            corrected = matting.correct_by_clicks(frame.picture, corrected, clicks, box)
-        elif box is not None:
-            corrected = matting.correct_by_box(frame.picture, corrected, box)
-        exact = None
+        if clicks or box is not None:
+            before, current = corrected, alpha if exact is None else exact
+            if clicks:
+                corrected = matting.correct_by_clicks(small.picture, corrected, clicks, box)
+            elif box is not None:
+                corrected = matting.correct_by_box(small.picture, corrected, box)
+            if exact is not None:
+                exact = matting.make_patch(before, corrected).apply(frame, current)
+        if correction.mask is not None:
+            brush = read_brush(Path(correction.mask), limits)
+            _check_brush(brush, alpha)
+            if (clicks or box is not None) and (brush.paint == 255).all():
+                raise _refused("mask_url", "covers the whole frame, so points and box change nothing: leave them out.")
+            if exact is None:
+                exact = matting.make_patch(small.alpha, corrected).apply(frame, alpha)
+            exact = brush.apply(exact)
+            corrected = _small(exact, (width, height))
     return corrected, exact
 
 

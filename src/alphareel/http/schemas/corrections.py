@@ -20,7 +20,7 @@ class PointRequest(Schema):
 
 
 class CorrectionRequest(Schema):
-    """One of points, box, mask_url, keep and drop; the first three with time or frame."""
+    """Points, box, mask_url, or several of them, with time or frame; or keep or drop."""
 
     time: Annotated[Any, documented_by(TIME)] | None = Field(
         default=None, description="Seconds; the frame shown then is corrected."
@@ -38,7 +38,7 @@ class CorrectionRequest(Schema):
     mask_url: Url | None = Field(
         default=None,
         description="A PNG of the frame's size. With transparency: white is kept, black removed, the rest left as it "
-        "is. Without: it replaces the frame's alpha.",
+        "is, or as points and box make it. Without: it replaces the frame's alpha.",
     )
     keep: SubjectIds | None = Field(default=None, description="Only these subjects stay, in the whole clip.")
     drop: SubjectIds | None = Field(default=None, description="These subjects go, in the whole clip.")
