@@ -4,7 +4,7 @@ import json
 
 import pytest
 from tests.e2e import test_studio
-from tests.e2e.test_studio import KEY, SLOW, TOKEN, wait_until
+from tests.e2e.test_studio import KEY, SLOW, TOKEN, keep, wait_until
 
 from alphareel.testing.clips import make_clip
 from alphareel_client import Client
@@ -173,6 +173,58 @@ def test_a_frame_is_marked_by_keyboard(page, completed):
     for key in ("Enter", "ArrowDown", "ArrowDown", "ArrowRight", "ArrowRight", "Enter"):
         page.keyboard.press(key)
     page.wait_for_selector("button:enabled:has-text('Correct from this frame')")
+
+
+def test_clicks_a_box_and_strokes_of_a_frame_are_all_sent(page, completed):
+    sent = []
+    answer(page, "**/v1/uploads", {"video_url": "https://example.com/mask.png"})
+    page.route(
+        "**/corrections",
+        lambda route: (
+            (sent.append(route.request.post_data_json), route.fulfill(status=400, json=REFUSED))
+            if route.request.method == "POST"
+            else route.fulfill(json={"items": []})
+        ),
+    )
+    page.goto(f"/#/jobs/{completed}/fix")
+    page.focus("canvas.marks")
+    page.keyboard.press("Enter")
+    page.click("text=Box")
+    page.focus("canvas.marks")
+    for key in ("Enter", "ArrowDown", "ArrowRight", "Enter"):
+        page.keyboard.press(key)
+    page.click("text=Brush: keep")
+    page.focus("canvas.marks")
+    page.keyboard.press("Enter")
+    page.click("text=Correct from this frame")
+    wait_until(page, "document.querySelector('[role=alert]') !== null")
+    [body] = sent
+    assert body["mask_url"] == "https://example.com/mask.png"
+    assert [point["label"] for point in body["points"]] == ["remove"]
+    assert len(body["box"]) == 4
+
+
+@pytest.mark.usefixtures("completed")
+def test_the_upload_of_a_background_shows_its_progress_and_can_be_canceled(page, tmp_path):
+    film = tmp_path / "film.mp4"
+    film.write_bytes(bytes(4 * 2**20))
+    page.goto("/#/compose")
+    page.select_option("#backdrop", "video")
+    page.set_input_files("#media", film)
+    tools = page.context.new_cdp_session(page)
+    slow = {"offline": False, "latency": 20, "downloadThroughput": -1, "uploadThroughput": 2**18}
+    tools.send("Network.enable")
+    tools.send("Network.emulateNetworkConditions", slow)
+    page.click("text=Render")
+    wait_until(page, "document.querySelector('progress[aria-label=\"Uploading film.mp4\"]')?.value > 0.02")
+    keep(page, "compose_upload")
+    page.click("role=button[name=Cancel]")
+    page.wait_for_selector("button:has-text('Render')")
+    assert page.locator("[role=alert]").count() == 0
+    tools.send("Network.emulateNetworkConditions", {**slow, "offline": True})
+    page.click("text=Render")
+    page.wait_for_selector("[role=alert]:has-text('connection was lost')")
+    assert page.input_value("#media").endswith("film.mp4"), "it can be sent again"
 
 
 def test_a_file_dropped_beside_its_place_does_not_replace_the_page(page):

@@ -1,7 +1,7 @@
 // Place the subject on a canvas by dragging or by JSON; the result is rendered by the server.
 import { call, get, local, post, upload } from "./api.js";
 import { remember } from "./recent.js";
-import { Failure, html, useEffect, useLoad, useRef, useState } from "./ui.js";
+import { Busy, Failure, html, useEffect, useLoad, useRef, useState } from "./ui.js";
 
 const ANCHORS = ["top-left", "top-center", "top-right", "center-left", "center", "center-right", "bottom-left", "bottom-center", "bottom-right"];
 const SIZES = { "1920×1080": [1920, 1080], "1080×1920": [1080, 1920], "1080×1080": [1080, 1080], "1280×720": [1280, 720] };
@@ -54,7 +54,9 @@ function Composer({ job, navigate }) {
   const [color, setColor] = useState("#09a246");
   const [media, setMedia] = useState(null);
   const [error, setError] = useState(null);
-  const [busy, setBusy] = useState(false);
+  const [busy, setBusy] = useState(null);
+  const stop = useRef(null);
+  const uploaded = useRef(null); // {file, url}: a file is sent once, also when the rest fails
   const stage = useRef(null), drag = useRef(null);
   const [ratio, setRatio] = useState(1);
   const canvas = composition.canvas ?? {};
@@ -67,6 +69,7 @@ function Composer({ job, navigate }) {
     return () => observer.disconnect();
   }, [width]);
   useEffect(() => () => media && URL.revokeObjectURL(media.url), [media]);
+  useEffect(() => () => stop.current?.abort(), []);
 
   const setForeground = (changes) => { setText(null); setWrong(null); setComposition({ ...composition, foreground: { anchor, scale, offset, ...changes } }); };
   const setCanvas = (changes) => { setText(null); setWrong(null); setComposition({ ...composition, canvas: { width, height, ...changes } }); };
@@ -92,6 +95,14 @@ function Composer({ job, navigate }) {
     } catch { /* until it is complete */ }
     setWrong(problem);
   };
+  const sent = async () => {
+    if (uploaded.current?.file !== media.file) {
+      const onProgress = (share) => setBusy({ what: `Uploading ${media.file.name}`, share });
+      onProgress(0);
+      uploaded.current = { file: media.file, url: (await upload(media.file, onProgress, stop.current.signal)).video_url };
+    }
+    return uploaded.current.url;
+  };
   const request = async () => {
     if (wrong) throw new Error(`The JSON is not what the preview shows: ${wrong}`);
     // The same engine, so that the rendered subject is the one that was placed.
@@ -99,19 +110,23 @@ function Composer({ job, navigate }) {
     if (job.text_prompt) fields.text_prompt = job.text_prompt;
     if (background === "color") fields.background = { type: "color", color };
     if (background === "blur") fields.background = { type: "blur" };
-    if (background === "image" || background === "video") fields.background = { type: background, [`${background}_url`]: (await upload(media.file, () => {})).video_url };
+    if (background === "image" || background === "video") fields.background = { type: background, [`${background}_url`]: await sent() };
     if (background === "transparent") { fields.output_format = "webm"; fields.background = { type: "transparent" }; }
     return fields;
   };
   const act = async (action) => {
-    setBusy(true);
+    stop.current = new AbortController();
+    setBusy({ what: "Asking the server", share: null });
     setError(null);
-    try { await action(); } catch (failure) { setError(failure); } finally { setBusy(false); }
+    try { await action(); } catch (failure) { if (failure.name !== "AbortError") setError(failure); }
+    setBusy(null);
   };
   const render = (event) => {
     event.preventDefault();
     act(async () => {
       const fields = await request();
+      stop.current.signal.throwIfAborted();
+      setBusy({ what: "Starting the job", share: null });
       const made = await post("/v1/jobs", fields);
       remember(made.id, { preview: null, filename: null, fields });
       navigate(`#/jobs/${made.id}`);
@@ -144,7 +159,7 @@ function Composer({ job, navigate }) {
       <details class="field"><summary>As JSON</summary><label class="visually-hidden" for="composition">Composition</label><textarea id="composition" class="mono" spellcheck="false" value=${text ?? JSON.stringify(composition, null, 2)} aria-invalid=${wrong ? "true" : "false"} onInput=${readText}></textarea>
         <p class="hint" role="status">${wrong}</p>
         <button type="button" class="small" disabled=${busy} onClick=${check}>Check with the server</button></details>
-      <button class="primary" style=${{ width: "100%" }} disabled=${busy}>${busy ? "Working…" : "Render"}</button>
+      ${busy ? html`<${Busy} ...${busy} onCancel=${() => stop.current.abort()} />` : html`<button class="primary" style=${{ width: "100%" }}>Render</button>`}
     </div>
   </form>`;
 }

@@ -144,12 +144,11 @@ function Editor({ job, file, reload }) {
   };
   const apply = () => run("Correcting", async () => {
     const body = { time: Math.round(result.current.currentTime * 1000) / 1000 };
+    if (points.length) body.points = points;
+    if (box) body.box = box;
     if (painted) {
       const png = await brush.current.convertToBlob({ type: "image/png" });
       body.mask_url = (await upload(new File([png], "mask.png", { type: "image/png" }), () => {})).video_url;
-    } else {
-      if (points.length) body.points = points;
-      if (box) body.box = box;
     }
     return post(`/v1/jobs/${job.id}/corrections`, body);
   });
@@ -203,7 +202,8 @@ function Editor({ job, file, reload }) {
 function describe(item) {
   if (item.keep.length) return `keep ${item.keep.length} ${item.keep.length === 1 ? "subject" : "subjects"}`;
   if (item.drop.length) return `drop ${item.drop.length} ${item.drop.length === 1 ? "subject" : "subjects"}`;
-  const how = item.mask_url ? "brush" : item.box && !item.points.length ? "box" : `${item.points.length} ${item.points.length === 1 ? "click" : "clicks"}`;
+  const clicks = item.points.length && `${item.points.length} ${item.points.length === 1 ? "click" : "clicks"}`;
+  const how = [clicks, item.box && "box", item.mask_url && "brush"].filter(Boolean).join(", ");
   return item.time === null ? `${how} at frame ${item.frame}` : `${how} at ${timestamp(item.time)}`;
 }
 

@@ -2,7 +2,7 @@
 import { get, local, post, upload } from "./api.js";
 import { OPAQUE_FORMATS, TRANSPARENT_FORMATS } from "./formats.js";
 import { remember } from "./recent.js";
-import { bytes, duration, Failure, html, number, useEffect, useLoad, useRef, useState } from "./ui.js";
+import { Busy, bytes, duration, Failure, html, number, useEffect, useLoad, useRef, useState } from "./ui.js";
 
 const SUBJECTS = [
   ["human", "People"],
@@ -133,8 +133,9 @@ function Options({ source, onClear, navigate }) {
       const videoUrl = await sent();
       let imageUrl = null;
       if (form.background === "image") {
-        setBusy({ what: "Uploading the background", share: null });
-        imageUrl = (await upload(image, () => {}, stop.current.signal)).video_url;
+        const onProgress = (share) => setBusy({ what: "Uploading the background", share });
+        onProgress(0);
+        imageUrl = (await upload(image, onProgress, stop.current.signal)).video_url;
       }
       setBusy({ what: "Starting the job", share: null });
       const fields = jobFields(form, videoUrl, imageUrl);
@@ -185,9 +186,7 @@ function Options({ source, onClear, navigate }) {
         <div class="field"><label for="seconds">Only the first seconds</label><input id="seconds" type="number" min="0.1" step="any" value=${form.seconds} onInput=${(event) => set({ seconds: event.target.value })} /></div>
       </details>
       ${busy
-        ? html`<div aria-live="polite"><p>${busy.what}${busy.share === null ? "…" : ` ${Math.round(busy.share * 100)} %`}</p>
-            <progress value=${busy.share ?? undefined} max="1" aria-label=${busy.what}></progress>
-            <button type="button" class="small" style=${{ marginTop: "10px" }} onClick=${() => stop.current.abort()}>Cancel</button></div>`
+        ? html`<${Busy} ...${busy} onCancel=${() => stop.current.abort()} />`
         : html`<button class="primary" style=${{ width: "100%" }}>Remove the background</button>
           <button type="button" style=${{ width: "100%", marginTop: "8px" }} onClick=${compare}>Compare engines on six frames</button>`}
     </div>

@@ -32,6 +32,13 @@ export function Failure({ error }) {
   </div>`;
 }
 
+/** A step that takes a while, with a button to cancel it. `share`: 0 to 1, or null while it is not known. */
+export function Busy({ what, share, onCancel }) {
+  return html`<div aria-live="polite"><p>${what}${share === null ? "…" : ` ${Math.round(share * 100)} %`}</p>
+    <progress value=${share ?? undefined} max="1" aria-label=${what}></progress>
+    <button type="button" class="small" style=${{ marginTop: "10px" }} onClick=${onCancel}>Cancel</button></div>`;
+}
+
 export const Badge = ({ state, children }) => html`<span class=${`badge ${state}`}>${children ?? state}</span>`;
 
 /** Load on mount and whenever `keys` change. `[value, error, reload]`. */
