@@ -13,6 +13,7 @@ pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 REFUSED = {"error": {"code": "invalid_api_key", "message": "Invalid API key", "request_id": "req_1"}}
+BUSY = {"error": {"code": "invalid_state", "message": "Another correction is in progress", "request_id": "req_1"}}
 
 service, browser = test_studio.service, test_studio.browser
 
@@ -181,7 +182,7 @@ def test_clicks_a_box_and_strokes_of_a_frame_are_all_sent(page, completed):
     page.route(
         "**/corrections",
         lambda route: (
-            (sent.append(route.request.post_data_json), route.fulfill(status=400, json=REFUSED))
+            (sent.append(route.request.post_data_json), route.fulfill(status=409, json=BUSY))
             if route.request.method == "POST"
             else route.fulfill(json={"items": []})
         ),
@@ -196,12 +197,42 @@ def test_clicks_a_box_and_strokes_of_a_frame_are_all_sent(page, completed):
     page.click("text=Brush: keep")
     page.focus("canvas.marks")
     page.keyboard.press("Enter")
-    page.click("text=Correct from this frame")
-    wait_until(page, "document.querySelector('[role=alert]') !== null")
+    with page.expect_request(lambda request: request.method == "POST" and request.url.endswith("/corrections")):
+        page.click("text=Correct from this frame")
+    page.wait_for_selector("[role=alert]:has-text('Another correction')")
+    page.wait_for_selector("button:enabled:has-text('Correct from this frame')")
     [body] = sent
     assert body["mask_url"] == "https://example.com/mask.png"
     assert [point["label"] for point in body["points"]] == ["remove"]
     assert len(body["box"]) == 4
+
+
+def test_a_correction_goes_on_when_the_server_is_away_meanwhile(page, completed):
+    """A page that gives up would show a failure, and keep marks that were applied."""
+    made = {"id": "c1", "number": 1, "status": "processing", "progress": 10, "revision": None, "time": 0.1, "frame": None,
+            "points": [], "box": None, "mask_url": None, "keep": [], "drop": [], "undone": False, "undoes": None}  # fmt: skip
+    looks = []
+
+    def corrections(route):
+        if route.request.method == "POST":
+            looks.append("post")
+            route.fulfill(json=made)
+        elif not looks:
+            route.fulfill(json={"items": []})
+        elif len(looks) < 3:
+            looks.append("away")
+            route.abort() if len(looks) == 2 else route.fulfill(status=502, body="<html>")
+        else:
+            route.fulfill(json={"items": [{**made, "status": "completed", "progress": 100, "revision": 2}]})
+
+    page.route("**/corrections", corrections)
+    page.goto(f"/#/jobs/{completed}/fix")
+    page.focus("canvas.marks")
+    page.keyboard.press("Enter")
+    page.click("text=Correct from this frame")
+    page.wait_for_selector("button:disabled:has-text('Correct from this frame')")
+    assert looks == ["post", "away", "away"]
+    assert page.locator("[role=alert]:has-text('reached')").count() == 0
 
 
 @pytest.mark.usefixtures("completed")

@@ -77,6 +77,18 @@ export async function call(method, path, body, signal) {
   }
 }
 export const get = (path, signal) => call("GET", path, undefined, signal);
+const AWAY = new Set([0, 502, 503, 504]); // statuses of a server that starts again, or of a proxy before it
+const MAX_AWAY = 120; // seconds
+
+/** Like `get`, for what goes on at the server meanwhile: waits up to two minutes for a server that is away. */
+export async function poll(path, signal) {
+  for (let waited = 0; ; waited += 2) {
+    try { return await get(path, signal); } catch (error) {
+      if (!AWAY.has(error.status) || waited >= MAX_AWAY) throw error;
+    }
+    await pause(2);
+  }
+}
 export const post = (path, body = {}) => call("POST", path, body);
 export const remove = (path) => call("DELETE", path);
 
@@ -107,7 +119,7 @@ async function resumableUpload(file, onProgress, signal) {
       await pause(error.retryAfter ?? Math.min(2 ** failures, 16));
       failures += 1;
     }
-    const state = await get(path, signal).catch((error) => { if (error.status === 0) return { offset }; throw error; });
+    const state = await get(path, signal).catch((error) => { if (AWAY.has(error.status)) return { offset }; throw error; });
     if (state.status === "failed") throw new ApiError(400, { code: state.error_code, message: state.error });
     if (state.status === "completed") return state.upload;
     if (state.offset > offset) failures = 0;

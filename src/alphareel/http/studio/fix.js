@@ -1,5 +1,5 @@
 // Correct the matte of a completed job: mark a frame, choose subjects, find the worst moments, undo.
-import { get, local, post, remove, upload } from "./api.js";
+import { get, local, poll, post, remove, upload } from "./api.js";
 import { recall } from "./recent.js";
 import { Badge, Failure, html, timestamp, useEffect, useLoad, useRef, useState } from "./ui.js";
 import { fileOf } from "./viewer.js";
@@ -16,7 +16,7 @@ const pause = (seconds) => new Promise((done) => setTimeout(done, seconds * 1000
 /** Repeat a request until its status is completed or failed. */
 async function settled(path, signal) {
   for (;;) {
-    const answer = await get(path, signal);
+    const answer = await poll(path, signal);
     if (ENDED.has(answer.status)) return answer;
     await pause(POLL_SECONDS);
   }
@@ -127,7 +127,7 @@ function Editor({ job, file, reload }) {
     try {
       const made = await request();
       for (;;) {
-        const list = await get(`/v1/jobs/${job.id}/corrections`);
+        const list = await poll(`/v1/jobs/${job.id}/corrections`);
         const mine = list.items.find((item) => item.id === made.id);
         setBusy({ what, progress: mine?.progress ?? 0 });
         if (mine && ENDED.has(mine.status)) {

@@ -1,5 +1,5 @@
 // The jobs of the key: a list, and one job with its progress, result, history and webhooks.
-import { address, follow, get, local, post, remove } from "./api.js";
+import { address, follow, get, local, poll, post, remove } from "./api.js";
 import { FORMATS, OPAQUE } from "./formats.js";
 import { recall } from "./recent.js";
 import { jobSamples } from "./samples.js";
@@ -132,7 +132,7 @@ function Outputs({ job, onMade }) {
       setMaking(made);
       while (!ENDED.has(made.status)) {
         await new Promise((done) => setTimeout(done, 700));
-        made = await get(`/v1/jobs/${job.id}/exports/${made.id}`);
+        made = await poll(`/v1/jobs/${job.id}/exports/${made.id}`);
         setMaking(made);
       }
       if (made.status === "failed") setError({ message: made.error });
@@ -157,7 +157,7 @@ function Embed({ id }) {
   const make = async () => {
     try {
       for (;;) {
-        const answer = await get(`/v1/jobs/${id}/embed`);
+        const answer = await poll(`/v1/jobs/${id}/embed`);
         setEmbed(answer);
         if (answer.ready || answer.missing.every((file) => file.export_id === null)) return;
         await new Promise((done) => setTimeout(done, 1000));

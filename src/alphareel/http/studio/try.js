@@ -1,5 +1,5 @@
 // Choose a video and options, upload, and start the job.
-import { get, local, post, upload } from "./api.js";
+import { get, local, poll, post, upload } from "./api.js";
 import { OPAQUE_FORMATS, TRANSPARENT_FORMATS } from "./formats.js";
 import { remember } from "./recent.js";
 import { Busy, bytes, duration, Failure, html, number, useEffect, useLoad, useRef, useState } from "./ui.js";
@@ -117,7 +117,7 @@ function Options({ source, onClear, navigate }) {
       while (made.status !== "completed" && made.status !== "failed") {
         setBusy({ what: "Cutting out six frames with every engine", share: made.progress / 100 });
         await new Promise((done) => setTimeout(done, 800));
-        made = await get(`/v1/proofs/${made.id}`, stop.current.signal);
+        made = await poll(`/v1/proofs/${made.id}`, stop.current.signal);
       }
       if (made.status === "failed") setError({ message: made.error });
       else setProof(made);
