@@ -111,6 +111,34 @@ def test_a_job_page_says_that_the_server_is_away_and_goes_on_when_it_is_back(pag
     assert page.locator("text=The server cannot be reached.").count() == 0
 
 
+def test_a_job_page_waits_for_a_server_that_is_away_at_its_first_request(page, draft):
+    page.route(f"**/v1/jobs/{draft['id']}", lambda route: route.abort())
+    page.goto(f"/#/jobs/{draft['id']}")
+    page.wait_for_selector("text=The server cannot be reached. Waiting for it")
+    page.unroute(f"**/v1/jobs/{draft['id']}")
+    page.wait_for_selector(".badge:has-text('created')")
+
+
+def test_a_job_whose_response_was_lost_is_not_created_twice(page, tmp_path):
+    clip = make_clip(tmp_path / "in.mp4", frames=6, width=64, height=48)
+    made = []
+
+    def create(route):
+        reply = route.fetch()
+        made.append(reply.json()["id"])
+        route.abort() if len(made) == 1 else route.fulfill(response=reply)
+
+    page.route("**/v1/jobs", create)
+    page.goto("/")
+    page.set_input_files("#file", clip.path)
+    page.click("form button.primary")
+    page.wait_for_selector("[role=alert]:has-text('cannot be reached')")
+    page.click("form button.primary")
+    page.wait_for_url("**/#/jobs/*")
+    assert len(made) == 2
+    assert len(set(made)) == 1
+
+
 def test_texts_are_copied_where_browsers_offer_no_clipboard(page):
     """At a plain http:// address of another machine there is no navigator.clipboard."""
     page.add_init_script("Object.defineProperty(Navigator.prototype, 'clipboard', {get: () => undefined})")

@@ -52,8 +52,8 @@ async function failure(response) {
   return new ApiError(response.status, error, Number(response.headers.get("Retry-After")) || null);
 }
 
-async function send(method, path, body, signal) {
-  const json = body === undefined ? {} : { "Content-Type": "application/json" };
+async function send(method, path, body, signal, more = {}) {
+  const json = body === undefined ? more : { "Content-Type": "application/json", ...more };
   try {
     return await fetch(address(path), {
       method, signal, headers: headers(path, json), body: body === undefined ? undefined : JSON.stringify(body),
@@ -67,9 +67,9 @@ async function send(method, path, body, signal) {
 const pause = (seconds) => new Promise((done) => setTimeout(done, seconds * 1000));
 
 /** Call the API; the JSON of the response. GET requests that hit the rate limit are repeated when the server allows it. */
-export async function call(method, path, body, signal) {
+export async function call(method, path, body, signal, more) {
   for (let attempt = 0; ; attempt += 1) {
-    const response = await send(method, path, body, signal);
+    const response = await send(method, path, body, signal, more);
     if (response.ok) return response.status === 204 ? null : response.json();
     const error = await failure(response);
     if (method !== "GET" || error.status !== 429 || attempt === 3) throw error;
@@ -80,16 +80,35 @@ export const get = (path, signal) => call("GET", path, undefined, signal);
 const AWAY = new Set([0, 502, 503, 504]); // statuses of a server that starts again, or of a proxy before it
 const MAX_AWAY = 120; // seconds
 
-/** Like `get`, for what goes on at the server meanwhile: waits up to two minutes for a server that is away. */
-export async function poll(path, signal) {
+/**
+ * Like `get`, for what goes on at the server meanwhile: waits up to two minutes for a server that is away, and calls
+ * `onAway` at each failure.
+ */
+export async function poll(path, signal, onAway = () => {}) {
   for (let waited = 0; ; waited += 2) {
     try { return await get(path, signal); } catch (error) {
       if (!AWAY.has(error.status) || waited >= MAX_AWAY) throw error;
     }
+    onAway();
     await pause(2);
   }
 }
-export const post = (path, body = {}) => call("POST", path, body);
+const unanswered = new Map(); // idempotency keys of requests whose response was lost, by path and body
+
+/** Repeating a request whose response was lost does not do it twice. */
+export async function post(path, body = {}) {
+  const request = `${path} ${JSON.stringify(body)}`;
+  const key = unanswered.get(request) ?? [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  unanswered.set(request, key);
+  try {
+    const answer = await call("POST", path, body, undefined, { "Idempotency-Key": key });
+    unanswered.delete(request);
+    return answer;
+  } catch (error) {
+    if (!AWAY.has(error.status) && error.code !== "idempotency_in_progress") unanswered.delete(request);
+    throw error;
+  }
+}
 export const remove = (path) => call("DELETE", path);
 
 const RESUMABLE = 16 * 2 ** 20; // bytes from which a file is sent in a way that survives a broken connection

@@ -64,7 +64,8 @@ export function JobPage({ id, navigate }) {
       if (name === "preview") setPreview(local(data.preview_url));
     };
     const watch = async () => {
-      const first = await get(`/v1/jobs/${id}`, stop.signal);
+      const first = await poll(`/v1/jobs/${id}`, stop.signal, () => setLost(true));
+      setLost(false);
       setJob(first);
       if (first.status === "processing" || first.status === "pending") setJob(await follow(id, onEvent, stop.signal));
     };
@@ -82,7 +83,7 @@ export function JobPage({ id, navigate }) {
     if (!confirm("Delete this job and its files?")) return;
     try { await remove(`/v1/jobs/${id}`); navigate("#/jobs"); } catch (failure) { setError(failure); }
   };
-  if (!job) return html`<h1>Job</h1><${Failure} error=${error} />${!error && html`<p class="hint">Loading…</p>`}`;
+  if (!job) return html`<h1>Job</h1><${Failure} error=${error} />${!error && html`<p class="hint">${lost ? "The server cannot be reached. Waiting for it…" : "Loading…"}</p>`}`;
   const file = fileOf(job);
   return html`
     <div class="row"><h1 class="grow">${facts?.filename ?? "Job"} <${Badge} state=${job.status} /></h1>

@@ -92,6 +92,7 @@ function Options({ source, onClear, navigate }) {
   const stop = useRef(null);
   const kept = useRef(false);
   const uploaded = useRef(null); // address of the file, so that it is sent once
+  const backdrop = useRef(null); // {image, url} of the background, likewise
   const [proof, setProof] = useState(null);
   useEffect(() => () => { stop.current?.abort(); if (preview && !kept.current) URL.revokeObjectURL(preview); }, []);
   const set = (changes) => setForm((old) => ({ ...old, ...changes }));
@@ -135,7 +136,10 @@ function Options({ source, onClear, navigate }) {
       if (form.background === "image") {
         const onProgress = (share) => setBusy({ what: "Uploading the background", share });
         onProgress(0);
-        imageUrl = (await upload(image, onProgress, stop.current.signal)).video_url;
+        if (backdrop.current?.image !== image) {
+          backdrop.current = { image, url: (await upload(image, onProgress, stop.current.signal)).video_url };
+        }
+        imageUrl = backdrop.current.url;
       }
       setBusy({ what: "Starting the job", share: null });
       const fields = jobFields(form, videoUrl, imageUrl);
