@@ -117,3 +117,9 @@ def test_every_connection_leads_to_a_node(path):
     assert {
         link["node"] for branches in connections.values() for branch in branches["main"] for link in branch
     } <= nodes.keys()
+
+
+def test_a_poll_that_fails_is_repeated_and_a_job_is_not_created_again():
+    nodes, _ = load("remove-background")
+    assert nodes["Get job"]["retryOnFail"]
+    assert "retryOnFail" not in nodes["Create job"]
