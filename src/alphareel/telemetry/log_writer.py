@@ -15,6 +15,7 @@ class LogWriter(logging.Handler):
     """Queues lines for ``descriptor``. Drops lines while ``max_bytes`` wait, and logs later how many.
 
     ``flush`` waits for the queue at most FLUSH_SECONDS. Each line is one write, so that processes can share a pipe.
+    The standard library's QueueListener bounds records, not bytes, and at exit waits for its thread without a limit.
     """
 
     def __init__(self, descriptor: int, *, max_bytes: int | None = None) -> None:

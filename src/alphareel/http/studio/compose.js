@@ -132,7 +132,7 @@ function Composer({ job, navigate }) {
       navigate(`#/jobs/${made.id}`);
     });
   };
-  const check = () => act(async () => { await call("POST", "/v1/estimate", { ...(await request()) }); });
+  const check = () => act(async () => { await call("POST", "/v1/estimate", { ...(await request()) }, stop.current.signal); });
   const needsMedia = background === "image" || background === "video";
   return html`<form class="grid two" onSubmit=${render}>
     <div class="card">
