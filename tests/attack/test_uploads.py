@@ -74,7 +74,7 @@ def make_unique(content: bytes) -> bytes:
 class Bystander:
     """Another client: sends requests one after the other, and counts the uploads that were probed during each.
 
-    Requests that take their turn among the uploads would see about one end each, however fast the machine is.
+    Requests that take turns with the uploads would see at least one end each, however fast the machine is.
     """
 
     def __init__(self, port: int, key: str) -> None:
@@ -162,7 +162,7 @@ def test_a_flood_of_uploads_does_not_slow_down_other_clients(
     shown = " ".join(f"{name} {max(seconds) * 1000:.0f}" for name, seconds in bystander.seconds.items())
     print(f"\n{kind}, {'with' if keyed else 'without'} a key: {dict(by_status)}; slowest answers in ms: {shown}")
     print(f"memory +{growth:.0f} MB, {watch.processes} processes at most; {bystander.probed} probed: {waited}")
-    assert len(waited) > bystander.probed, "the bystander gets more than its turn among the uploads"
+    assert waited.count(0) > len(waited) / 3, "it does not take turns with the uploads"
     assert statistics.median(waited) <= 1, "most of its requests wait for none of them"
     assert growth < 100
     assert watch.processes <= 8

@@ -1,6 +1,8 @@
 """Outputs of a correction that are made of the former ones: equal to what encoding all of it anew gives."""
 
 import shutil
+import threading
+from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -18,6 +20,7 @@ from alphareel.domain.options import Background, Options, Output
 from alphareel.matting.correction import FramePatch
 from alphareel.media.format import format_named
 from alphareel.media.output_file import GOP
+from alphareel.media.partial_file import work_folder
 from alphareel.media.reader import open_reader
 from alphareel.media.verify import UNLIMITED
 from alphareel.pipeline import splice
@@ -32,6 +35,7 @@ OPAQUE = {"mp4", "prores_hq"}  # need a background
 GROUPED = ("webm", "mp4", "matte", "stacked_mp4")
 SINGLE = ("mov", "prores_hq", "ffv1", "png_sequence", "lossless_matte")
 WHOLE = ("gif",)
+STAGES = ("read", "matte", "write")  # names of threads
 
 
 def outputs_in(folder, names):
@@ -216,7 +220,18 @@ def test_a_choice_of_subjects_is_encoded_as_a_whole(revisions):
     assert packets(made["webm"].path) == packets(revisions.first["webm"].path)
 
 
-def test_a_correction_that_is_given_up_leaves_nothing(revisions, tmp_path):
+def test_a_correction_that_is_given_up_leaves_nothing(revisions, tmp_path, monkeypatch):
+    running = []
+
+    @contextmanager
+    def watched_folder(*options):
+        with work_folder(*options) as folder:
+            try:
+                yield folder
+            finally:
+                running.extend(set(STAGES).intersection(thread.name for thread in threading.enumerate()))
+
+    monkeypatch.setattr(splice, "work_folder", watched_folder)
     outputs = outputs_in(tmp_path / "given up", ["webm", "lossless_matte"])
     previous = [
         PreviousOutput(Path(revisions.first[n].path), revisions.first[n].recipe) for n in ("webm", "lossless_matte")
@@ -227,6 +242,7 @@ def test_a_correction_that_is_given_up_leaves_nothing(revisions, tmp_path):
     next(steps)
     steps.close()
     assert list((tmp_path / "given up").iterdir()) == []
+    assert not running, "they may write in the folder while it is removed"
 
 
 CORRECTION = {"frame": TOUCHED[0], "points": [{"x": 1, "y": 1}]}

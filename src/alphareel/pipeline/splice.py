@@ -112,9 +112,10 @@ def run(
             depth = queue_depth(revision.clip, frames_ahead)
             preview_writer = PreviewWriter(previews, revision.clip, single=False) if previews else None
             steps = _splice(revision, corrections, whole, depth=depth, previews=preview_writer, overwrite=overwrite)
-            for progress in steps:
-                share = progress.share
-                yield progress
+            with closing(steps):  # its threads write in the folder that is removed next
+                for progress in steps:
+                    share = progress.share
+                    yield progress
             return
     except _FALL_BACK as error:
         reason = error.message
