@@ -64,6 +64,16 @@ def test_cut_reports_on_the_matte_if_asked(command, clip, tmp_path):
     assert (code, "--report is about one video" in err) == (2, True)
 
 
+def test_a_folder_with_a_slash_is_created_for_a_command_that_can_run_only(command, clip, tmp_path):
+    folder = tmp_path / "results"
+    for mistake in (["--engin", "chroma"], ["--model", "best", "--key-color", "#00ff00"]):
+        assert command("cut", clip, f"{folder}/", *mistake)[0] == 2
+    assert command("cut", tmp_path / "missing.mp4", f"{folder}/")[0] == 3
+    assert not folder.exists()
+    assert command("cut", clip, f"{folder}/", "--engine", "chroma", "--format", "webm")[0] == 0
+    assert [path.name for path in folder.iterdir()] == [f"{clip.stem}.webm"]
+
+
 @pytest.mark.parametrize("source", ["inline", "file"])
 def test_a_composition_is_json_or_a_file_with_json(command, clip, tmp_path, source):
     value = json.dumps({"canvas": {"width": 64, "height": 200}, "foreground": {"anchor": "bottom-center"}})

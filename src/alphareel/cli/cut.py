@@ -26,21 +26,11 @@ def _per_target(help_text: str) -> cyclopts.Parameter:
     return cyclopts.Parameter(help=help_text, negative=())
 
 
-def _target_path(_type: Any, tokens: Sequence[Any]) -> Path:
-    """The path of a target. With a trailing slash, which a Path does not keep, it is a folder and is created."""
-    (token,) = tokens
-    path = Path(token.value)
-    if token.value.endswith(("/", os.sep)):
-        make_folder(path)
-    return path
-
-
 _LONGEST_PAUSE = 86400.0  # seconds
 _Source = Annotated[Path, cyclopts.Parameter(help="The video to read.")]
-_Target = Annotated[
-    Path, cyclopts.Parameter(help="The file to write, or with --format a folder.", converter=_target_path)
-]
-_Others = Annotated[Path, cyclopts.Parameter(help="More files to write.", converter=_target_path)]
+# Text, because a Path does not keep the trailing slash of a folder.
+_Target = Annotated[str, cyclopts.Parameter(help="The file to write, or with --format a folder.")]
+_Others = Annotated[str, cyclopts.Parameter(help="More files to write.")]
 Background = Annotated[
     PerTarget, _per_target('A color ("#09A246"), an image or video file, or "blur"; default: transparent.')
 ]
@@ -137,14 +127,18 @@ def cut(
         "overwrite": overwrite,
     }
     per_target = {"background": background, "output_format": format, "quality": quality, "composition": composition}
-    if not others and folders.is_many(source) and (target.is_dir() or not target.suffix):
+    paths = [Path(each) for each in (target, *others)]
+    if not others and folders.is_many(source) and (paths[0].is_dir() or not paths[0].suffix):
         if report is not None:
             raise errors.InvalidRequest("--report is about one video.", hint="Cut this video by itself.")
-        _cut_folder(source, target, per_target, options)
+        _cut_folder(source, paths[0], per_target, options)
         return
     check_source(source)
+    for each in (target, *others):
+        if each.endswith(("/", os.sep)):
+            make_folder(Path(each))
     with interruptible():
-        results, findings = _cut_file(source, (target, *others), per_target, options, report)
+        results, findings = _cut_file(source, paths, per_target, options, report)
     print_results(results, as_json=as_json, model=model)
     if report is not None and findings is not None:
         write_report(findings, report, silent=as_json)
