@@ -1,12 +1,13 @@
 """Chaos: kill, stop and starve the processes of a service while jobs run, then check that nothing was lost.
 
-    ./dev chaos [--seconds 180] [--jobs N] [--kills N] [--database sqlite|postgresql] [--seed N]
+    ./dev chaos [--seconds 180] [--jobs N] [--kills N] [--database sqlite|postgresql] [--cluster] [--seed N]
 
 Starts `alphareel api` and two `alphareel worker` on one database and one storage. While jobs are submitted, a random
 fault strikes every second or so: kill -9 of an API, a worker, its supervisor or a job's child process; SIGSTOP for
 seconds; a database that is locked (SQLite) or restarted (PostgreSQL); a disk that is full, where a small disk can be
-mounted. With --jobs and --kills this goes on until so many jobs were accepted and so many processes killed. Then
-everything is started once more, and must hold:
+mounted. With --cluster the storage is a bucket, the database PostgreSQL, and Redis counts requests; the connections to
+each of the three are cut, silent or slow for seconds, too. With --jobs and --kills this goes on until so many jobs were
+accepted and so many processes killed. Then everything is started once more, and must hold:
 
 - every accepted job ended, exactly once, and was completed unless its process was killed six times in a row;
 - every output decodes to the right number of frames, with alpha;
@@ -19,6 +20,7 @@ The clocks of the machine are not changed: that would change them for everybody.
 
 import argparse
 import contextlib
+import functools
 import json
 import os
 import random
@@ -29,6 +31,7 @@ import sys
 import tempfile
 import threading
 import time
+import unittest.mock
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -47,8 +50,16 @@ from alphareel.server.installation import SystemClock, open_installation
 from alphareel.service.files.orphans import OrphanSweep
 from alphareel.service.settings import DatabaseSettings, Settings, StorageSettings
 from alphareel.testing.clips import make_clip
-from alphareel.testing.servers import PostgresServer, answers, free_port, postgres_server
+from alphareel.testing.servers import (
+    PostgresServer,
+    answers,
+    free_port,
+    postgres_server,
+    redis_server,
+    server_process,
+)
 from alphareel.testing.service import wait_for
+from benchmarks.faulty_link import FaultyLink, State
 
 KEY, TOKEN = "a key of the chaos", "a token of the chaos"
 BALANCE = 100_000.0
@@ -62,6 +73,8 @@ CHILD = "alphareel.service.worker.child_main"  # what a child process with a job
 TEMPLATE = "alphareel.service.worker.template_main"
 WORKER = "alphareel.server.worker_process"
 DISK_BYTES = 192 * 1024**2
+BUCKET = "chaos"
+OUTAGES: dict[State, float] = {"cut": 4.0, "silent": 15.0, "slow": 8.0}  # seconds
 
 
 class Receiver:
@@ -104,7 +117,8 @@ class Cluster:
 
     folder: Path
     database_url: str
-    storage: Path
+    storage_url: str
+    settings: dict[str, str]
     port: int = field(default_factory=free_port)
     processes: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
 
@@ -118,7 +132,7 @@ class Cluster:
         settings = {
             "DATA_DIR": str(self.folder / name),
             "DATABASE_URL": self.database_url,
-            "STORAGE_URL": self.storage.as_uri(),
+            "STORAGE_URL": self.storage_url,
             "PORT": str(self.port),
             "API_KEY": KEY,
             "ADMIN_TOKEN": TOKEN,
@@ -130,6 +144,7 @@ class Cluster:
             "MIN_FREE_BYTES": "0",
             "HANG_SECONDS": "8",
             "STOP_SECONDS": "2",
+            **self.settings,
         }
         environment = os.environ | {f"ALPHAREEL_{key}": value for key, value in settings.items()}
         (self.folder / name).mkdir(exist_ok=True)
@@ -178,7 +193,8 @@ class Faults:
     cluster: Cluster
     random: random.Random
     server: PostgresServer | None
-    small_disk: bool
+    small_disk: Path | None
+    links: dict[str, FaultyLink] = field(default_factory=dict)
     seen: Counter[str] = field(default_factory=Counter)
 
     def strike(self) -> None:
@@ -195,6 +211,9 @@ class Faults:
             "database away": (2, self._database_away),
             "disk full": (1 if self.small_disk else 0, self._disk_full),
         }
+        for server in self.links:
+            for state in OUTAGES:
+                kinds[f"{server} {state}"] = (1, functools.partial(self._fail_link, server, state))
         name = self.random.choices(list(kinds), [weight for weight, _ in kinds.values()])[0]
         if kinds[name][1]():
             self.seen[name] += 1
@@ -255,8 +274,15 @@ class Faults:
             connection.execute("ROLLBACK")
         return True
 
+    def _fail_link(self, server: str, state: State) -> bool:
+        link = self.links[server]
+        link.set(state)
+        threading.Timer(OUTAGES[state], link.set, ("open",)).start()
+        return True
+
     def _disk_full(self) -> bool:
-        ballast = self.cluster.storage.parent / "ballast"
+        assert self.small_disk is not None
+        ballast = self.small_disk / "ballast"
         with contextlib.suppress(OSError), ballast.open("wb") as file:
             while True:
                 file.write(bytes(1024**2))
@@ -318,57 +344,92 @@ def run(
     jobs_per_second: float = 1.5,
     jobs: int = 0,
     kills: int = 0,
+    cluster: bool = False,
 ) -> Report:
     """Jobs and faults until so many seconds, jobs and kills are reached; then the comparison.
 
-    ``folder`` must be empty. Raises MissingServer without a PostgreSQL to start.
+    ``folder`` must be empty. ``cluster``: with PostgreSQL, Redis and a bucket. Raises MissingServer without these to
+    start.
     """
     with contextlib.ExitStack() as opened:
-        server = opened.enter_context(postgres_server(folder / "server")) if database == "postgresql" else None
+        server = (
+            opened.enter_context(postgres_server(folder / "server")) if database == "postgresql" or cluster else None
+        )
         url = server.url() if server else f"sqlite:///{folder / 'chaos.db'}"
-        small_disk = opened.enter_context(mounted(folder / "disk"))
-        storage = folder / "disk" / "objects"
-        cluster = Cluster(folder, url, storage)
-        opened.callback(cluster.stop)
+        links: dict[str, FaultyLink] = {}
+        settings: dict[str, str] = {}
+        small_disk = None
+        if cluster:
+            assert server is not None
+            links = opened.enter_context(linked(folder, server))
+            url = url.replace(f":{server.port}/", f":{links['database'].port}/")
+            storage_url = f"s3://{BUCKET}/objects"
+            settings = {"RATE_LIMIT_URL": f"redis://127.0.0.1:{links['Redis'].port}/0"}
+            settings |= dict.fromkeys(("READ_PER_MINUTE", "WRITE_PER_MINUTE"), "1000000")
+        else:
+            small_disk = opened.enter_context(mounted(folder / "disk"))
+            storage_url = (folder / "disk" / "objects").as_uri()
+        services = Cluster(folder, url, storage_url, settings)
+        opened.callback(services.stop)
         receiver = Receiver()
         opened.callback(receiver.close)
-        cluster.keep_alive()
-        client = Client(cluster.base)
+        services.keep_alive()
+        client = Client(services.base)
         opened.callback(client.close)
         client.call("POST", "/v1/admin/credits/set", json={"client_id": "default", "balance": BALANCE})
         clip = make_clip(folder / "in.mp4", width=160, height=120, frames=FRAMES, background="green").path
         upload = client.call("POST", "/v1/uploads", files={"file": (clip.name, clip.read_bytes(), "video/mp4")})
-        faults = Faults(cluster, random.Random(seed), server, small_disk)
+        faults = Faults(services, random.Random(seed), server, small_disk, links)
         order = {"video_url": upload["video_url"], "engine": "chroma", "webhook_url": receiver.url}
         accepted: list[str] = []
         began = time.monotonic()
-        with submitting(cluster, order, accepted, jobs_per_second):
+        with submitting(services, order, accepted, jobs_per_second):
             while time.monotonic() - began < seconds or len(accepted) < jobs or faults.kills < kills:
                 time.sleep(faults.random.uniform(0.3, 1.5))
                 faults.strike()
-                cluster.keep_alive()
+                services.keep_alive()
         over = time.monotonic()
-        for process in cluster.family():
+        for link in links.values():
+            link.set("open")
+        for process in services.family():
             with contextlib.suppress(psutil.Error):
                 process.resume()
-        cluster.keep_alive()
-        settle(client, accepted, cluster)
-        return check(folder, client, cluster, receiver, accepted, faults, over - began, time.monotonic() - over)
+        services.keep_alive()
+        settle(client, accepted, services)
+        return check(folder, client, services, receiver, accepted, faults, over - began, time.monotonic() - over)
 
 
 @contextlib.contextmanager
-def mounted(folder: Path) -> Iterator[bool]:
-    """A disk of its own, small enough to be filled; False where it cannot be mounted."""
+def linked(folder: Path, server: PostgresServer) -> Iterator[dict[str, FaultyLink]]:
+    """Links to ``server``, to a Redis and to an S3 server with an empty bucket; credentials in the environment."""
+    with contextlib.ExitStack() as opened:
+        redis, bucket = free_port(), free_port()
+        opened.enter_context(redis_server(folder, port=redis))
+        moto = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(bucket)]
+        opened.enter_context(server_process(moto, bucket, folder / "bucket.log"))
+        links = {"database": FaultyLink(server.port), "Redis": FaultyLink(redis), "bucket": FaultyLink(bucket)}
+        for link in links.values():
+            opened.callback(link.close)
+        endpoint = f"http://127.0.0.1:{links['bucket'].port}"
+        httpx2.put(f"{endpoint}/{BUCKET}", timeout=60).raise_for_status()
+        credentials = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1"}
+        opened.enter_context(unittest.mock.patch.dict(os.environ, {**credentials, "AWS_ENDPOINT_URL": endpoint}))
+        yield links
+
+
+@contextlib.contextmanager
+def mounted(folder: Path) -> Iterator[Path | None]:
+    """A disk of its own, small enough to be filled; None where it cannot be mounted."""
     folder.mkdir(parents=True)
     mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)]
     with contextlib.suppress(OSError):
         if os.getuid() == 0 and subprocess.run(mount, capture_output=True, check=False).returncode == 0:
             try:
-                yield True
+                yield folder
             finally:
                 subprocess.run(["umount", "-l", str(folder)], capture_output=True, check=False)
             return
-    yield False
+    yield None
 
 
 @contextlib.contextmanager
@@ -489,7 +550,7 @@ def delivered(receiver: Receiver, job: str) -> bool:
 def orphans(folder: Path, cluster: Cluster, jobs: dict[str, dict[str, Any]]) -> list[str]:
     """Files that no record needs, after one sweep of everything, as a worker does once a day."""
     settings = Settings(
-        storage=StorageSettings(data_dir=folder / "sweep", url=cluster.storage.as_uri()),
+        storage=StorageSettings(data_dir=folder / "sweep", url=cluster.storage_url),
         database=DatabaseSettings(url=cluster.database_url),
     )
     with open_installation(settings) as installation:
@@ -523,6 +584,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="./dev chaos")
     parser.add_argument("--seconds", type=float, default=180)
     parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite")
+    parser.add_argument("--cluster", action="store_true", help="PostgreSQL, Redis and a bucket, whose links fail")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=0, help="go on until so many jobs were accepted")
     parser.add_argument("--kills", type=int, default=0, help="go on until so many processes were killed")
@@ -537,7 +599,7 @@ def main() -> None:
             folder = Path(opened.enter_context(temporary))
         report = run(
             folder, seconds=options.seconds, database=options.database, seed=options.seed,
-            jobs_per_second=options.rate, jobs=options.jobs, kills=options.kills,
+            jobs_per_second=options.rate, jobs=options.jobs, kills=options.kills, cluster=options.cluster,
         )  # fmt: skip
     print(json.dumps(report.__dict__, indent=2))
     sys.exit(1 if report.violations else 0)
