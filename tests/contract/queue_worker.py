@@ -28,6 +28,7 @@ class Sleeper:
 
     def __init__(self, jobs, log):
         self.jobs, self.log = jobs, log
+        self.raised = set()
 
     def note(self, *words):
         with self.log.open("a") as file:
@@ -37,6 +38,9 @@ class Sleeper:
         if (queued := self.jobs.job(job_id)) and queued.metadata.get("far") is not None and queued.ticket == 1:
             self.jobs.queue_fetch(job_id, ticket=1, actor="test")
             return AttemptDropped()
+        if queued is not None and queued.metadata.get("raises") and job_id not in self.raised:
+            self.raised.add(job_id)
+            raise RuntimeError("an error of the tests")
         job = self.jobs.begin_attempt(job_id, ticket=ticket, actor="test")
         if job is None:
             return AttemptDropped()

@@ -1,5 +1,6 @@
 """The queue engine under kill -9: on SQLite, and on PostgreSQL if ALPHAREEL_TEST_POSTGRES_URL is set."""
 
+import json
 import os
 import signal
 import subprocess
@@ -8,7 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pytest
 import sqlalchemy as sa
@@ -56,11 +57,13 @@ DEAD = 4.0  # seconds of silence after which a worker counts as dead, where one 
 def start_worker(database_url: str, log: Path, database: Database) -> Iterator[StartWorker]:
     started: list[subprocess.Popen[str]] = []
 
-    def start(*, concurrency: int = 2, dead: float = 100, start_seconds: float = 0) -> subprocess.Popen[str]:
+    def start(
+        *, concurrency: int = 2, dead: float = 100, start_seconds: float = 0, stderr: TextIO | None = None
+    ) -> subprocess.Popen[str]:
         program = Path(__file__).with_name("queue_worker.py")
         words = (database_url, f"e-{uuid.uuid4().hex[:8]}", log, concurrency, dead, start_seconds)
         command = [sys.executable, str(program), *map(str, words)]
-        worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True)
         started.append(worker)
         assert worker.stdout is not None
         assert worker.stdout.readline() == "ready\n"
@@ -265,6 +268,16 @@ def test_killing_workers_loses_no_job_and_completes_each_once(
         assert [line[3] for line in lines(log, "settle", job)].count("True") <= 1
         transitions = [(event.from_status, event.to_status) for event in jobs.events(job.id)]
         assert transitions.count((Status.PROCESSING, Status.COMPLETED)) == 1
+
+
+def test_the_engine_logs_json_as_everybody_does(jobs: JobStore, start_worker: StartWorker, tmp_path: Path) -> None:
+    with (tmp_path / "stderr").open("w+") as stderr:
+        start_worker(stderr=stderr)
+        job = submit(jobs, raises=True)
+        wait_for(jobs, [job])
+        stderr.seek(0)
+        lines = [json.loads(line) for line in stderr]
+    assert [line["logger"] for line in lines if "an error of the tests" in line.get("exception", "")] == ["dbos"]
 
 
 def test_a_fetch_does_not_use_the_concurrency_of_jobs(jobs: JobStore, start_worker: StartWorker, log: Path) -> None:

@@ -152,6 +152,7 @@ class DbosEngine(DbosQueue):
         }
         if database_engine is not None:
             config["system_database_engine"] = database_engine
+        logging.getLogger("dbos").addHandler(logging.NullHandler())  # without one it adds its own, which writes text
         self._dbos = DBOS(config=config)
         limits = {
             _QUEUE: lambda: worker.jobs + more_slots(),
