@@ -13,7 +13,8 @@ accepted and so many processes killed. Then everything is started once more, and
 - every output decodes to the right number of frames, with alpha;
 - the balance is the start minus what the completed jobs cost, and nothing stays reserved;
 - every webhook was delivered;
-- after a sweep, the storage has exactly the upload and the outputs.
+- after a sweep, the storage has exactly the upload and the outputs;
+- every line of the logs is JSON, but for the one with which a command ends that cannot start.
 
 The clocks of the machine are not changed: that would change them for everybody.
 """
@@ -506,6 +507,7 @@ def check(  # noqa: PLR0917
         wait_for(lambda: all(delivered(receiver, job) for job in accepted), seconds=240, pause=1)
     violations += [f"{job}: its webhook was not delivered" for job in accepted if not delivered(receiver, job)]
     cluster.stop()
+    violations += faults_of_logs(folder, cluster)
     violations += orphans(folder, cluster, jobs)
     failed = Counter(found["error_code"] for found in jobs.values() if found["status"] == "failed")
     return Report(
@@ -540,6 +542,15 @@ def faults_of_ledger(client: Client, jobs: list[dict[str, Any]]) -> list[str]:
         wrong.append(f"balance {account['balance']}, reserved {account['reserved']}; expected {expected} and 0")
     wrong += [f"{j['id']} failed and was charged" for j in jobs if j["status"] == "failed" and j["credits_used"]]
     wrong += [f"{j['id']} was not charged" for j in jobs if j["status"] == "completed" and not j["credits_used"]]
+    return wrong
+
+
+def faults_of_logs(folder: Path, cluster: Cluster) -> list[str]:
+    wrong = []
+    for name in cluster.NAMES:
+        lines = (folder / f"{name}.log").read_text().splitlines()
+        text = [line for line in lines if not line.startswith(("{", "alphareel: "))]
+        wrong += [f"{name}.log has {len(text)} lines that are not JSON: {text[0]}"] if text else []
     return wrong
 
 
