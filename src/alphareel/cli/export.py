@@ -1,5 +1,6 @@
 """``alphareel export``: further outputs of a kept matte, of a file here or of a job on a server."""
 
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,7 +50,7 @@ def export(
     """
     values = {"background": background, "output_format": format, "quality": quality}
     if _JOB.fullmatch(matte):
-        _export_job(matte, paths, values, poster_time=poster_time, overwrite=overwrite)
+        _export_job(matte, paths, values, poster_time=poster_time, overwrite=overwrite, as_json=as_json)
         return
     if len(paths) < 2:
         raise errors.InvalidRequest(
@@ -74,14 +75,24 @@ def export(
 
 
 def _export_job(
-    job_id: str, targets: Sequence[Path], values: dict[str, Any], *, poster_time: float | None, overwrite: bool
+    job_id: str,
+    targets: Sequence[Path],
+    values: dict[str, Any],
+    *,
+    poster_time: float | None,
+    overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Let the server export, then download each file."""
     from alphareel.cli.service_client import open_service
+    from alphareel.media.atomic_file import refuse_existing
 
     if not targets:
         raise errors.InvalidRequest("There is no target.", hint=f"alphareel export {job_id} result.mov")
     planned = plan_targets(Path(job_id), targets, values, overwrite=overwrite)
+    for path in () if overwrite else planned:
+        refuse_existing(path)
+    written = []
     with interruptible(), open_service() as service:
         for path, own in planned.items():
             body = {"format": _format_of(path, own), "quality": own["quality"], "poster_time": poster_time}
@@ -91,7 +102,11 @@ def _export_job(
             service.download(
                 finished_export["output_url"], path, sha256=finished_export["output"]["sha256"], overwrite=overwrite
             )
-            stdout.print(f"{path}", soft_wrap=True)
+            written.append({"path": str(path), **finished_export["output"]})
+            if not as_json:
+                stdout.print(f"{path}", soft_wrap=True)
+    if as_json:
+        print(json.dumps(written, indent=2))  # noqa: T201 - this is the output
 
 
 def _uploaded(service: "ServiceClient", background: str | None) -> Any:

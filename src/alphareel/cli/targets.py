@@ -135,7 +135,7 @@ def _check_footage(source: Path, paths: Sequence[Path], *, overwrite: bool) -> N
     from alphareel.media.result_tag import is_foreign_video
 
     pattern = str(source.with_name(f"*{source.suffix}"))
-    existing = [path for path in paths if path.is_file() and not path.samefile(source)]
+    existing = [path for path in paths if path.is_file() and not (source.exists() and path.samefile(source))]
     is_list = len(paths) > 1 and len(existing) == len(paths)
     for path in existing:
         if (is_list or path.suffix.lower() == source.suffix.lower()) and is_foreign_video(path):
