@@ -17,8 +17,17 @@ from alphareel.domain import errors
 _Matte = Annotated[Path, cyclopts.Parameter(help='A matte that cut kept: "--format matte.mkv=lossless_matte".')]
 _Source = Annotated[Path, cyclopts.Parameter(help="The video that the matte was made of.")]
 _Targets = Annotated[Path, cyclopts.Parameter(help="The files to write.")]
-_Clicks = Annotated[list[str] | None, cyclopts.Parameter(help='A click "X,Y" in pixels; repeatable.', negative=())]
-_Ids = Annotated[list[str] | None, cyclopts.Parameter(help="The ID of a subject in the report.", negative=())]
+_Folder = Annotated[Path, cyclopts.Parameter(help="The folder to write into; it is made.")]
+
+
+def _several(help_text: str) -> cyclopts.Parameter:
+    return cyclopts.Parameter(help=f"{help_text}; repeatable.", negative=())
+
+
+_Kept = Annotated[list[str] | None, _several('A click "X,Y" in pixels on what to keep')]
+_Removed = Annotated[list[str] | None, _several('A click "X,Y" in pixels on what to remove')]
+_KeptIds = Annotated[list[str] | None, _several("The ID, in the report, of a subject that stays; the others go")]
+_DroppedIds = Annotated[list[str] | None, _several("The ID, in the report, of a subject that goes")]
 
 
 def correct(
@@ -28,12 +37,12 @@ def correct(
     *targets: _Targets,
     time: float | None = None,
     frame: int | None = None,
-    keep: _Clicks = None,
-    remove: _Clicks = None,
+    keep: _Kept = None,
+    remove: _Removed = None,
     box: str | None = None,
     mask: Path | None = None,
-    keep_subject: _Ids = None,
-    drop_subject: _Ids = None,
+    keep_subject: _KeptIds = None,
+    drop_subject: _DroppedIds = None,
     corrections: Path | None = None,
     previous: Path | None = None,
     background: Background = None,
@@ -93,7 +102,7 @@ def correct(
     print_results(results, as_json=as_json, model=None)
 
 
-def report(matte: _Matte, source: _Source, folder: Path, /) -> None:
+def report(matte: _Matte, source: _Source, folder: _Folder, /) -> None:
     """Write a report on MATTE into FOLDER: report.json, quality.png, thumbnails of worst moments and subjects."""
     for video in (matte, source):
         check_source(video, "report")

@@ -31,6 +31,8 @@ def create(client: str, /, *, note: str = "", test: bool = False) -> None:
 
     Parameters
     ----------
+    client
+        Whose key it is: any name. Keys of one client share its credits.
     note
         What the key is for.
     test
@@ -56,7 +58,13 @@ def list_keys() -> None:
 
 @app.command
 def disable(fingerprint: str, /) -> None:
-    """Disable a key at once; its jobs continue."""
+    """Disable a key at once; its jobs continue.
+
+    Parameters
+    ----------
+    fingerprint
+        The key, as "alphareel keys list" shows it.
+    """
     with _admin_service() as (admin, operator):
         admin.set_enabled(operator, fingerprint, enabled=False)
     _say(f"{fingerprint} is disabled")
@@ -64,7 +72,13 @@ def disable(fingerprint: str, /) -> None:
 
 @app.command
 def enable(fingerprint: str, /) -> None:
-    """Enable a disabled key."""
+    """Enable a disabled key.
+
+    Parameters
+    ----------
+    fingerprint
+        The key, as "alphareel keys list" shows it.
+    """
     with _admin_service() as (admin, operator):
         admin.set_enabled(operator, fingerprint, enabled=True)
     _say(f"{fingerprint} is enabled")
@@ -72,7 +86,13 @@ def enable(fingerprint: str, /) -> None:
 
 @app.command
 def delete(fingerprint: str, /) -> None:
-    """Delete a key for good; its jobs continue."""
+    """Delete a key for good; its jobs continue.
+
+    Parameters
+    ----------
+    fingerprint
+        The key, as "alphareel keys list" shows it.
+    """
     with _admin_service() as (admin, operator):
         admin.delete_key(operator, fingerprint)
     _say(f"{fingerprint} is deleted")
@@ -96,6 +116,8 @@ def limit(
 
     Parameters
     ----------
+    fingerprint
+        The key, as "alphareel keys list" shows it.
     write
         Requests a minute that change something.
     read
@@ -131,6 +153,8 @@ def rotate(fingerprint: str, /, *, grace_seconds: int = _DAY) -> None:
 
     Parameters
     ----------
+    fingerprint
+        The key, as "alphareel keys list" shows it.
     grace_seconds
         How long the old secret stays valid; 0 ends it at once.
     """
@@ -144,6 +168,10 @@ def grant(client: str, credits: float, /, *, start_charging: bool = False) -> No
 
     Parameters
     ----------
+    client
+        A client that has a key.
+    credits
+        How many to add.
     start_charging
         Also for an unlimited client: its jobs are charged from then on.
     """
@@ -157,6 +185,8 @@ def balance(client: str, /, *, to: float | None = None, unlimited: bool = False)
 
     Parameters
     ----------
+    client
+        A client that has a key.
     to
         The new balance.
     unlimited

@@ -102,6 +102,8 @@ def import_weights(source: Path, /, *, accept_license: bool = False, models_dir:
 
     Parameters
     ----------
+    source
+        The file or folder to copy from.
     accept_license
         Confirm that you have read the licenses of the weights and may use them under their terms.
     models_dir

@@ -13,10 +13,11 @@ import alphareel
 from alphareel.cli.console import stdout
 from alphareel.cli.targets import check_source
 
-_AsJson = Annotated[bool, cyclopts.Parameter(name="--json")]
+_AsJson = Annotated[bool, cyclopts.Parameter(name="--json", help="Print the facts as a JSON object.")]
+_Source = Annotated[Path, cyclopts.Parameter(help="The video to read.")]
 
 
-def probe(source: Path, /, *, as_json: _AsJson = False) -> None:
+def probe(source: _Source, /, *, as_json: _AsJson = False) -> None:
     """Show size, frame rate, duration, codec, color and audio of SOURCE, and whether it can be processed."""
     check_source(source, "probe")
     facts = asdict(alphareel.probe(source))

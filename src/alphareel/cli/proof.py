@@ -22,8 +22,10 @@ _Prompt = Annotated[str | None, cyclopts.Parameter(help="What to keep, in words;
 
 
 def proof(
-    clip: Path,
-    picture: Path | None = None,
+    clip: Annotated[Path, cyclopts.Parameter(help="The video to try the engines on.")],
+    picture: Annotated[
+        Path | None, cyclopts.Parameter(help="The PNG to write; default: CLIP-proof.png in the current folder.")
+    ] = None,
     /,
     *,
     engines: _Engines = None,
@@ -34,8 +36,6 @@ def proof(
     as_json: ResultsAsJson = False,
 ) -> None:
     """Cut out six frames of CLIP with every engine that can run here, and draw them side by side in PICTURE (PNG).
-
-    PICTURE is CLIP-proof.png in the current folder by default.
 
     Parameters
     ----------

@@ -20,7 +20,13 @@ app = cyclopts.App(
 
 @app.command
 def create(name: str, /) -> None:
-    """Create a runner NAME and print its token, which is shown this once."""
+    """Create a runner NAME and print its token, which is shown this once.
+
+    Parameters
+    ----------
+    name
+        What to call the machine.
+    """
     with _runner_admin() as (admin, operator):
         made = admin.create(operator, name=name)
     print(f"{made.runner.id}, {made.runner.name}; its token is shown this once:", file=sys.stderr)  # noqa: T201
@@ -42,7 +48,13 @@ def list_runners() -> None:
 
 @app.command
 def revoke(runner_id: str, /) -> None:
-    """End the token and the leases of a runner at once; its tasks run elsewhere."""
+    """End the token and the leases of a runner at once; its tasks run elsewhere.
+
+    Parameters
+    ----------
+    runner_id
+        The runner, as "alphareel runners list" shows it.
+    """
     with _runner_admin() as (admin, operator):
         admin.revoke(operator, runner_id)
     print(f"{runner_id} is revoked")  # noqa: T201 - this is the output
