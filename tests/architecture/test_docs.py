@@ -106,6 +106,20 @@ def test_every_command_and_option_is_on_the_page(command: str, node: cyclopts.Ap
     assert [option for option in named if option not in CLI] == []
 
 
+@pytest.mark.parametrize(("command", "node"), COMMANDS, ids=[command for command, _ in COMMANDS])
+def test_the_help_of_a_command_explains_every_argument_and_option(command: str, node: cyclopts.App) -> None:
+    arguments = [] if node.default_command is None else node.assemble_argument_collection(parse_docstring=True)
+    assert node.help
+    assert [argument.name for argument in arguments if not argument.parameter.help] == []
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.parent.name != "decisions"], ids=name)
+def test_every_setting_that_a_page_names_exists(page: Path) -> None:
+    known = set(re.findall(r"`(ALPHAREEL_\w+)`", (DOCS / "settings.md").read_text() + CLI))
+    named = set(re.findall(r"\bALPHAREEL_(?!TEST_)[A-Z_]*[A-Z]\b", page.read_text()))
+    assert named - known == set()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_every_block_of_json_or_python_can_be_read(page: Path) -> None:
     for kind, block in re.findall(r"^```(json|python)\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL):

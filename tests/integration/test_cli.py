@@ -19,6 +19,7 @@ from alphareel.cli.contact_sheet import draw_sheet
 from alphareel.cli.signals import Interrupted, interruptible
 from alphareel.matting.models import subject
 from alphareel.testing.clips import make_clip
+from alphareel.testing.servers import free_port
 
 
 @pytest.fixture
@@ -153,6 +154,19 @@ def test_formats_lists_what_can_be_written(command):
             "composition.canvas.width",
         ),
         (["cut", "{clip}", "{out}.mp4", "--background", "{nowhere}/plate"], 3, "no background file {nowhere}/plate"),
+        (["cut", "{clip}", "{out}.mp4", "--background", "9,162,70"], 2, "Write a hex color (#RRGGBB) or one of green,"),
+        (["cut", "{clip}", "{out}.mp4", "--background", "no.mp4=white"], 2, "no.mp4 in no.mp4=white is not one of the"),
+        (["cut", "{clip}", "{out}.webm", "--preview", "nan"], 2, "must be a number, not infinite or not a number."),
+        (["cut", "s3://bucket/a.mp4", "{out}.webm"], 2, "s3://bucket/a.mp4 is a URL"),
+        (["cut", "{clip}", "-"], 2, "not standard input and output"),
+        (["cut", "-", "{out}.webm"], 2, "not standard input and output"),
+        (["cut", "{clip}", "{text}/out.webm"], 5, "{text} is a file"),
+        (["cut", "{clip}", f"{'x' * 300}.webm"], 5, "file name too long"),
+        (["cut", f"{'x' * 300}.mp4", "{out}.webm"], 5, "file name too long"),
+        (["sheet", "{clip}", "{clip}", "{out}.png", "--columns", "0"], 2, "between 1 and 100 columns"),
+        (["watch", "{clip}", "{out}"], 3, "{clip} is not a folder"),
+        (["models", "import", "{nowhere}"], 3, "There is no file or folder {nowhere}. Check"),
+        (["restore", "{nowhere}"], 3, "has written"),
     ],
 )
 def test_errors_are_one_line_that_says_what_to_do(command, clip, tmp_path, arguments, code, words):
@@ -184,6 +198,24 @@ def test_the_help_describes_every_verb_and_every_file(command):
         assert any(verb in line and words in line for line in out.splitlines())
     _, out, _ = command("cut", "--help")
     assert any("OTHERS" in line and "More files to write" in line for line in out.splitlines())
+
+
+def test_a_warning_is_one_line_however_narrow_the_terminal(command, clip, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    code, out, err = command("cut", clip, tmp_path / "out.png", "--engine", "chroma", "--prompt", "red car")
+    assert (code, err.count("\n")) == (0, 1)
+    assert err.startswith("warning: text_prompt")
+    assert " 1 frame," in out
+
+
+def test_a_service_that_does_not_run_is_told(command, monkeypatch):
+    monkeypatch.setenv("ALPHAREEL_PORT", str(free_port()))
+    code, out, err = command("studio")
+    assert (code, out.count("#code=")) == (0, 1)
+    assert "does not answer" in err
+    code, out, err = command("health")
+    assert (code, out) == (6, "")
+    assert "does not answer: Connection refused. Start it with alphareel serve" in err
 
 
 def test_a_format_may_name_a_file_whose_suffix_says_nothing_else(command, clip, tmp_path):

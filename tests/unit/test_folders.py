@@ -1,5 +1,6 @@
 """The command over many videos: what it finds, skips, survives and says."""
 
+import json
 import os
 
 import pytest
@@ -34,6 +35,21 @@ def test_a_folder_is_cut_and_failures_come_at_the_end(command, clips, tmp_path):
     assert (code, told) == (0, "")
     assert "0 written, 2 were there already, 0 failed" in err
     assert (out / "a.webm").stat().st_mtime_ns == before
+
+
+def test_the_results_of_a_folder_can_be_read_as_json(command, clips, tmp_path):
+    code, told, err = command("cut", clips, tmp_path / "out", "--engine", "chroma", "--json")
+    assert (code, "2 written, 1 failed" in err) == (1, True)
+    assert [result["path"] for result in json.loads(told)] == [str(tmp_path / f"out/{name}.webm") for name in "ab"]
+
+
+def test_a_folder_without_a_video_is_told(command, tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/a.jpg").write_bytes(b"x")
+    code, told, err = command("cut", tmp_path / "photos", tmp_path / "out")
+    assert (code, told) == (3, "")
+    assert f"There is no video in {tmp_path / 'photos'}. Files with one of .3gp, .avi" in err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_pattern_selects_videos_and_a_format_names_them(command, clips, tmp_path):

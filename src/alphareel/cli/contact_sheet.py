@@ -18,6 +18,7 @@ from alphareel.media.probe import probe
 from alphareel.media.reader import open_reader
 
 _CELL_WIDTH = 320
+_MOST_COLUMNS = 100
 _ANY_LENGTH = Limits(max_bytes=0, max_seconds=0, max_frames=0)
 
 
@@ -36,6 +37,8 @@ def draw_sheet(source: Path, result: Path, picture: Path, *, columns: int = 4, o
     ``overwrite``: replace a picture that exists, which neither video may be. Raises TargetExists, InvalidRequest,
     BadVideo when either video cannot be read, StorageFailed when the picture cannot be written.
     """
+    if not 1 <= columns <= _MOST_COLUMNS:
+        raise InvalidRequest(f"A sheet has between 1 and {_MOST_COLUMNS} columns, not {columns}.")
     _check_picture(picture, (source, result), overwrite=overwrite)
     seconds = min(probe(path, _ANY_LENGTH).seconds for path in (source, result))
     moments = [seconds * (n + 0.5) / columns for n in range(columns)]

@@ -131,7 +131,7 @@ def cut(
     if not others and folders.is_many(source) and (paths[0].is_dir() or not paths[0].suffix):
         if report is not None:
             raise errors.InvalidRequest("--report is about one video.", hint="Cut this video by itself.")
-        _cut_folder(source, paths[0], per_target, options)
+        _cut_folder(source, paths[0], per_target, options, as_json=as_json)
         return
     check_source(source)
     for each in (target, *others):
@@ -163,14 +163,22 @@ def _cut_file(
         return results, alphareel.analyze(matte, source, report, on_progress=show)
 
 
-def _cut_folder(source: Path, target: Path, per_target: Mapping[str, PerTarget], options: Mapping[str, Any]) -> None:
+def _cut_folder(
+    source: Path, target: Path, per_target: Mapping[str, PerTarget], options: Mapping[str, Any], *, as_json: bool
+) -> None:
     """Cut every video of a folder or pattern into the folder ``target``; exit code 1 if any failed."""
     suffix, cut_one = folder_job(per_target, options)
-    planned = folders.plan(folders.find_videos(source, target), target, suffix)
+    videos = folders.find_videos(source, target)
+    if not videos:
+        raise errors.NotFound(
+            f"There is no video in {source}.",
+            hint=f"Files with one of {', '.join(sorted(folders.SUFFIXES))} count, those in its subfolders do not.",
+        )
+    planned = folders.plan(videos, target, suffix)
     make_folder(target)
     with interruptible():
         summary = folders.cut_all(planned, cut_one, overwrite=options["overwrite"])
-    folders.report(summary)
+    folders.report(summary, as_json=as_json)
     if summary.failed:
         sys.exit(1)
 
@@ -215,7 +223,8 @@ def watch(
         Folder with model weights. Default: models in the data folder.
     """
     if not source.is_dir():
-        raise errors.NotFound(f"There is no folder {source}.", hint="Check the path.")
+        what = f"{source} is not a folder." if source.exists() else f"There is no folder {source}."
+        raise errors.NotFound(what, hint="Name the folder in which videos appear.")
     if not 0 < seconds <= _LONGEST_PAUSE:
         raise errors.InvalidRequest(
             f"--seconds {seconds:g} is no time between two checks.",

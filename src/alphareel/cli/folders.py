@@ -1,9 +1,10 @@
 """Many videos in one call: ``alphareel cut FOLDER OUT/`` and ``alphareel watch FOLDER OUT/``."""
 
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ class Summary:
     """The outcome of each video of a folder. ``failed``: the error of each."""
 
     written: list[Path] = field(default_factory=list)
+    results: list[Result] = field(default_factory=list)
     skipped: list[Path] = field(default_factory=list)
     failed: dict[Path, errors.AlphareelError] = field(default_factory=dict)
 
@@ -82,7 +84,7 @@ def cut_all(planned: dict[Path, Path], cut_one: CutOne, *, overwrite: bool) -> S
                 summary.skipped.append(target)
             else:
                 try:
-                    cut_one(video, target, bars.begin(video.name))
+                    summary.results += cut_one(video, target, bars.begin(video.name))
                 except errors.AlphareelError as error:
                     summary.failed[video] = error
                 else:
@@ -91,10 +93,13 @@ def cut_all(planned: dict[Path, Path], cut_one: CutOne, *, overwrite: bool) -> S
     return summary
 
 
-def report(summary: Summary) -> None:
+def report(summary: Summary, *, as_json: bool = False) -> None:
     """Print what was written, then the failures."""
-    for path in summary.written:
-        stdout.print(f"{path}", soft_wrap=True)
+    if as_json:
+        print(json.dumps([asdict(result) for result in summary.results], indent=2))  # noqa: T201 - this is the output
+    else:
+        for path in summary.written:
+            stdout.print(f"{path}", soft_wrap=True)
     skipped = f", {len(summary.skipped)} were there already" if summary.skipped else ""
     stderr.print(f"{len(summary.written)} written{skipped}, {len(summary.failed)} failed", soft_wrap=True)
     for video, error in summary.failed.items():

@@ -30,6 +30,8 @@ def _one_line(error: cyclopts.CycloptsError) -> Text:
     words = " ".join(str(error).split())
     command = " ".join(("alphareel", *(error.command_chain or ())))
     hint = f"Options and arguments: {command} --help"
+    if "-" in (error.unused_tokens or ()):
+        hint = "Files are read and written, not standard input and output: name a file."
     if any(argument[:1] == "-" and Path(argument).exists() for argument in error.unused_tokens or ()):
         hint = "A file whose name begins with a dash: write ./ before it."
     return Text(f"alphareel: {words} {hint}", style="red")
@@ -60,6 +62,7 @@ _EXIT_CODES = (
     (errors.FetchRefused, 7),
 )
 
+_STUDIO_SECONDS = 2.0
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _WRONG_PATH = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
 
@@ -75,7 +78,19 @@ app.command(probe.formats)
 
 @app.command
 def sheet(source: Path, result: Path, picture: Path, /, *, columns: int = 4, overwrite: Overwrite = False) -> None:
-    """Draw a contact sheet PICTURE (PNG): frames of SOURCE above the same frames of RESULT over a checkerboard."""
+    """Draw a contact sheet PICTURE (PNG): frames of SOURCE above the same frames of RESULT over a checkerboard.
+
+    Parameters
+    ----------
+    source
+        The video that was cut.
+    result
+        What cut made of it.
+    picture
+        The PNG to write.
+    columns
+        How many moments of the video to show.
+    """
     from alphareel.cli.contact_sheet import draw_sheet
 
     for video in (source, result):
@@ -144,6 +159,10 @@ def studio() -> None:
     settings = load_settings()
     with open_installation(settings) as installation:
         stdout.print(studio_link(settings, build_sign_in_codes(installation)), soft_wrap=True)
+    try:
+        serve.check_service("/livez", _STUDIO_SECONDS)
+    except errors.Unavailable as error:
+        stderr.print(f"note: {error}", soft_wrap=True)
 
 
 @app.command
@@ -183,7 +202,8 @@ def main() -> None:
         sys.exit(0)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        if isinstance(error, _WRONG_PATH) and error.filename is not None:
+        is_path = isinstance(error, _WRONG_PATH) or error.errno == errno.ENAMETOOLONG
+        if is_path and error.filename is not None:
             _fail(f"{os.fsdecode(error.filename)} cannot be used: {reason}. Check the path and who may use it.", 5)
         if error.errno not in _DISK_FULL:
             raise

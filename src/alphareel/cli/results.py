@@ -56,7 +56,7 @@ def print_results(results: Sequence[Result], *, as_json: bool, model: str | None
     expected = tiers.fallback_warning("original", results[0].engine.name, priority) if model is None else ()
     for warning in dict.fromkeys(warning for result in results for warning in result.warnings):
         if warning not in expected:
-            stderr.print(f"warning: {warning}", style="yellow")
+            stderr.print(f"warning: {warning}", style="yellow", soft_wrap=True)
         elif stderr.is_terminal:
             stderr.print(f'note: {warning} See "alphareel models".', soft_wrap=True)
     for result in results:
@@ -108,8 +108,9 @@ def _summary(result: Result) -> str:
     size = f"{result.bytes / 1e6:.1f} MB" if result.bytes >= 1e5 else f"{result.bytes / 1e3:.1f} kB"
     alpha = "transparent" if result.has_alpha else "opaque"
     engine = f"{result.engine.name} {result.engine.version}"
+    frames = "1 frame" if result.frames == 1 else f"{result.frames} frames"
     lost = f", {result.frames_lost} damaged frames lost" if result.frames_lost else ""
     return (
-        f"{result.path}: {result.format}, {result.width}x{result.height}, {result.frames} frames{lost}, "
+        f"{result.path}: {result.format}, {result.width}x{result.height}, {frames}{lost}, "
         f"{result.seconds:.2f} s, {size}, {alpha}, engine {engine}"
     )

@@ -94,7 +94,7 @@ def health(*, worker: bool = False, live: bool = False, seconds: float = 5.0) ->
     if worker:
         stdout.print(_worker_health(default_data_dir() / "heartbeat"))
     else:
-        stdout.print(_api_health("/livez" if live else "/readyz", seconds))
+        stdout.print(check_service("/livez" if live else "/readyz", seconds))
 
 
 def _worker_health(heartbeat: Path) -> str:
@@ -107,7 +107,8 @@ def _worker_health(heartbeat: Path) -> str:
     return "alive"
 
 
-def _api_health(path: str, seconds: float) -> str:
+def check_service(path: str, seconds: float) -> str:
+    """What the service on this machine answers at ``path``. Raises Unavailable."""
     host = os.environ.get("ALPHAREEL_HOST") or "127.0.0.1"
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
     port = os.environ.get("ALPHAREEL_PORT") or "8080"
@@ -119,7 +120,11 @@ def _api_health(path: str, seconds: float) -> str:
         answer = connection.getresponse()
         body = answer.read(4096).decode(errors="replace")
     except (OSError, http.client.HTTPException) as error:
-        raise Unavailable(f"The service at {host} port {port} does not answer: {error}.") from None
+        reason = error.strerror or error if isinstance(error, OSError) else error
+        raise Unavailable(
+            f"The service at {host} port {port} does not answer: {reason}.",
+            hint="Start it with alphareel serve, or set ALPHAREEL_HOST and ALPHAREEL_PORT as it has them.",
+        ) from None
     finally:
         connection.close()
     if answer.status != http.client.OK:

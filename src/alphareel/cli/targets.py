@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,21 @@ from alphareel.domain import errors
 
 PerTarget = list[str] | None
 """A value for all targets, or "TARGET=value" for one."""
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a Path keeps one slash; a single letter is a drive
 _COMPOSITION = '{"canvas": {"width": 1080, "height": 1920}, "foreground": {"anchor": "bottom-center", "scale": 1}}'
 
 
 def check_source(source: Path, verb: str = "cut") -> None:
     """Refuse anything but a single existing file: a URL, a folder, an unexpanded pattern, a wrong path."""
-    scheme, _, rest = str(source).partition(":/")
-    if scheme.lower() in ("http", "https"):
+    if _URL.match(str(source)) and not source.exists():
+        scheme, _, rest = str(source).partition(":/")
         address = f"{scheme}://{rest.lstrip('/')}"
+        is_web = scheme.lower() in ("http", "https")
         raise errors.InvalidRequest(
-            f"{address} is a URL, and the command reads files.", hint=f"Download it first: curl -fLO '{address}'"
+            f"{address} is a URL, and the command reads files.",
+            hint=f"Download it first: curl -fLO '{address}'"
+            if is_web
+            else "Save it as a file first, and name its path.",
         )
     if source.is_dir():
         raise errors.InvalidRequest(f"{source} is a folder, and {verb} takes one video.", hint=_many(str(source)))
@@ -45,6 +51,8 @@ def plan_targets(
     source: Path, paths: Sequence[Path], values: Mapping[str, PerTarget], *, overwrite: bool
 ) -> dict[Path, dict[str, Any]]:
     """The options of each target. Raises InvalidRequest; TargetExists for a target that may be footage."""
+    for value in (value for texts in values.values() for value in texts or ()):
+        _check_name(value, paths)
     planned: dict[Path, dict[str, Any]] = {}
     for path in paths:
         own = {name: value_for(path, paths, texts or ()) for name, texts in values.items()}
@@ -70,6 +78,15 @@ def value_for(path: Path, paths: Sequence[Path], values: Iterable[str]) -> str |
         elif named is not None and named[0] == path:
             match = (True, named[1])
     return match[1]
+
+
+def _check_name(value: str, paths: Sequence[Path]) -> None:
+    """Refuse "NAME=value" with a name that is no target; a file and JSON may contain "=" too."""
+    name, separator, _ = value.partition("=")
+    if separator and not value.lstrip().startswith("{") and _split(value, paths) is None and not Path(value).exists():
+        raise errors.InvalidRequest(
+            f"{name} in {value} is not one of the targets.", hint=f"Name one of {', '.join(map(str, paths))}."
+        )
 
 
 def _split(value: str, paths: Sequence[Path]) -> tuple[Path, str] | None:
@@ -118,6 +135,8 @@ def _in_folder(source: Path, path: Path, format_name: str | None) -> Path:
 
 def _check_folder(path: Path) -> None:
     folder = path.resolve().parent
+    if folder.exists() and not folder.is_dir():
+        raise errors.StorageFailed(f"{path} cannot be written: {folder} is a file.", hint="Choose another folder.")
     if not folder.is_dir():
         raise errors.StorageFailed(
             f"{path} cannot be written: no such file or directory.", hint=f"Make {folder} first."

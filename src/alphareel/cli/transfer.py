@@ -51,14 +51,26 @@ def move(*, database: str | None = None, storage: str | None = None, files_only:
 
 
 def backup(folder: Path, /) -> None:
-    """Write the database and all files into FOLDER; the service may run. Repeat it to bring FOLDER up to date."""
+    """Write the database and all files into FOLDER; the service may run. Repeat it to bring FOLDER up to date.
+
+    Parameters
+    ----------
+    folder
+        Where to write; it is made. Neither the data folder nor the storage.
+    """
     from alphareel.server import transfer
 
     _report(transfer.back_up(_settings(), folder))
 
 
 def restore(folder: Path, /) -> None:
-    """Fill the empty installation of the settings from the backup in FOLDER."""
+    """Fill the empty installation of the settings from the backup in FOLDER.
+
+    Parameters
+    ----------
+    folder
+        What alphareel backup has written.
+    """
     from alphareel.server import transfer
 
     _report(transfer.restore(_settings(), folder))

@@ -28,6 +28,7 @@ NAMED: dict[str, Rgb] = {
 COLOR_TEXT = "#?([0-9a-fA-F]{3}|[0-9a-fA-F]{6})|" + "|".join(NAMED)
 """Pattern of colors as text. ``parse_color`` also takes capital letters and spaces around them."""
 
+_EXPECTED_TEXT = f"Write a hex color (#RRGGBB) or one of {', '.join(NAMED)}."
 _EXPECTED = "Write a hex color (#RRGGBB), a name (green, white, ...), or three numbers, all 0-1 or all 0-255."
 
 
@@ -51,7 +52,7 @@ def _parse_text(text: str) -> Rgb:
         digits = "".join(d * 2 for d in digits)
     if len(digits) == 6 and all(d in "0123456789abcdef" for d in digits):
         return int(digits[0:2], 16), int(digits[2:4], 16), int(digits[4:6], 16)
-    raise InvalidRequest(f"{text!r} is not a color.", hint=_EXPECTED)
+    raise InvalidRequest(f"{text!r} is not a color.", hint=_EXPECTED_TEXT)
 
 
 def _parse_numbers(values: Sequence[object]) -> Rgb:

@@ -97,7 +97,8 @@ def number(low: float, high: float) -> Parser[float]:
     def parse(value: Any) -> float:
         is_number = isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
         if isinstance(value, bool) or not is_number:
-            raise InvalidRequest(f"must be a number, not {_kind(value)}.")
+            kind = "infinite or not a number" if isinstance(value, float) else _kind(value)
+            raise InvalidRequest(f"must be a number, not {kind}.")
         if not low <= value <= high:  # before float(): an int may be too large for it
             shown = max(-1e99, min(1e99, value))
             raise InvalidRequest(f"must be between {low:g} and {high:g}; got {shown:g}.")

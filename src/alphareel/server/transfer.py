@@ -97,7 +97,10 @@ def restore(settings: Settings, folder: Path) -> TransferSummary:
     Raises NotFound, InvalidState when the installation is not empty or its service runs, StorageFailed, Unavailable.
     """
     if not (folder / _DATABASE).is_file():
-        raise NotFound(f"{folder} is not a backup: it has no file {_DATABASE}.")
+        raise NotFound(
+            f"{folder} is not a backup: it has no file {_DATABASE}.",
+            hint="Name a folder that alphareel backup has written.",
+        )
     make_private_folder(settings.storage.data_dir)
     copy = open_database(f"sqlite:///{(folder / _DATABASE).absolute()}", WITHOUT_LIMITS)
     try:

@@ -128,7 +128,7 @@ class Installer:
 
 def _recognize(source: Path, known: Sequence[Weights]) -> Iterator[tuple[Weights, WeightsFile, Path]]:
     if not source.exists():
-        raise NotFound(f"{source} does not exist.")
+        raise NotFound(f"There is no file or folder {source}.", hint="Check the path.")
     absolute = source.absolute()
     paths = sorted(p for p in absolute.rglob("*") if p.is_file()) if absolute.is_dir() else [absolute]
     for weights in known:
