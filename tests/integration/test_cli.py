@@ -87,6 +87,22 @@ def test_a_composition_is_json_or_a_file_with_json(command, clip, tmp_path, sour
     assert "64x200" in out
 
 
+def test_the_command_reads_files_that_the_service_would_refuse_for_their_size(command, clip, tmp_path):
+    """500 MiB is a limit for what strangers send, not for one's own files."""
+    with clip.open("r+b") as file:
+        file.truncate(600 * 2**20)  # a hole, which takes no disk space; players ignore it
+    matte, target = tmp_path / "matte.mkv", tmp_path / "out.webm"
+    options = ("--engine", "chroma", "--report", tmp_path / "report")
+    assert command("probe", clip)[0] == 0
+    assert command("cut", clip, target, matte, "--format", f"{matte}=lossless_matte", *options)[0] == 0
+    assert command("sheet", clip, target, tmp_path / "sheet.png")[0] == 0
+    assert command("export", matte, clip, tmp_path / "out.mov")[0] == 0
+    assert command("correct", matte, clip, tmp_path / "fixed.mov", "--frame", "1", "--keep", "40,40")[0] == 0
+    assert command("report", matte, clip, tmp_path / "again")[0] == 0
+    assert command("proof", clip, tmp_path / "proof.png", "--engine", "chroma")[0] == 0
+    assert command("cut", tmp_path / "i*.mp4", tmp_path / "many", "--engine", "chroma")[0] == 0
+
+
 def test_a_composition_may_be_for_one_target(command, clip, tmp_path):
     wide, tall = tmp_path / "wide.webm", tmp_path / "tall.webm"
     place = f'{tall}={{"canvas": {{"width": 64, "height": 200}}}}'

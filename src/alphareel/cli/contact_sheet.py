@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from alphareel.domain.clip import Clip, Limits
+from alphareel.cli.targets import OWN_FILES
+from alphareel.domain.clip import Clip
 from alphareel.domain.errors import BadVideo, InvalidRequest
 from alphareel.imaging.color import yuv_to_rgb
 from alphareel.imaging.frame import Frame, Plane
@@ -19,7 +20,6 @@ from alphareel.media.reader import open_reader
 
 _CELL_WIDTH = 320
 _MOST_COLUMNS = 100
-_ANY_LENGTH = Limits(max_bytes=0, max_seconds=0, max_frames=0)
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def draw_sheet(source: Path, result: Path, picture: Path, *, columns: int = 4, o
     if not 1 <= columns <= _MOST_COLUMNS:
         raise InvalidRequest(f"A sheet has between 1 and {_MOST_COLUMNS} columns, not {columns}.")
     _check_picture(picture, (source, result), overwrite=overwrite)
-    seconds = min(probe(path, _ANY_LENGTH).seconds for path in (source, result))
+    seconds = min(probe(path, OWN_FILES).seconds for path in (source, result))
     moments = [seconds * (n + 0.5) / columns for n in range(columns)]
     before, after = (list(_cells(path, moments)) for path in (source, result))
     if not before or not after:
@@ -68,7 +68,7 @@ def _check_picture(picture: Path, videos: Sequence[Path], *, overwrite: bool) ->
 def _cells(path: Path, moments: Sequence[float]) -> Iterator[_Cell]:
     """The first frame that ends after each moment (seconds), in one pass."""
     waiting = list(moments)
-    with open_reader(path, _ANY_LENGTH) as reader:
+    with open_reader(path, OWN_FILES) as reader:
         clip = reader.clip
         height = max(2, round(_CELL_WIDTH * clip.height / clip.width / 2) * 2)
         for frame in reader.frames(thumbnail=(_CELL_WIDTH, height)):

@@ -11,7 +11,7 @@ import alphareel
 from alphareel.cli.cut import Background, Format, Overwrite, Quality, ResultsAsJson
 from alphareel.cli.results import print_results, progress_bar, read_results, write_report
 from alphareel.cli.signals import interruptible
-from alphareel.cli.targets import check_source, make_folder, plan_targets
+from alphareel.cli.targets import OWN_FILES, check_source, make_folder, plan_targets
 from alphareel.domain import errors
 
 _Matte = Annotated[Path, cyclopts.Parameter(help='A matte that cut kept: "--format matte.mkv=lossless_matte".')]
@@ -94,6 +94,7 @@ def correct(
             source,
             all_corrections,
             targets=plan_targets(source, targets, per_target, overwrite=overwrite),
+            limits=OWN_FILES,
             overwrite=overwrite,
             previous=former,
             on_progress=show,
@@ -108,7 +109,7 @@ def report(matte: _Matte, source: _Source, folder: _Folder, /) -> None:
         check_source(video, "report")
     make_folder(folder)
     with interruptible(), progress_bar(source.name) as show:
-        findings = alphareel.analyze(matte, source, folder, on_progress=show)
+        findings = alphareel.analyze(matte, source, folder, limits=OWN_FILES, on_progress=show)
     write_report(findings, folder)
 
 

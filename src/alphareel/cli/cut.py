@@ -13,7 +13,15 @@ import alphareel
 from alphareel.cli import folders
 from alphareel.cli.results import print_results, progress_bar, write_report
 from alphareel.cli.signals import interruptible
-from alphareel.cli.targets import PerTarget, check_options, check_source, make_folder, plan_targets, value_for
+from alphareel.cli.targets import (
+    OWN_FILES,
+    PerTarget,
+    check_options,
+    check_source,
+    make_folder,
+    plan_targets,
+    value_for,
+)
 from alphareel.domain import errors
 from alphareel.domain.clip import Result
 from alphareel.domain.options import LOSSLESS_MATTE
@@ -122,6 +130,7 @@ def cut(
         "poster_time": poster_time,
         "smoothing": smoothing,
         "preview_duration": preview,
+        "limits": OWN_FILES,
         "models_dir": models_dir,
         "threads": threads,
         "overwrite": overwrite,
@@ -160,7 +169,7 @@ def _cut_file(
         matte = Path(folder) / "matte.mkv"
         with_matte = {**targets, matte: {"output_format": LOSSLESS_MATTE}}
         *results, _ = alphareel.cut(source, targets=with_matte, on_progress=show, **options)
-        return results, alphareel.analyze(matte, source, report, on_progress=show)
+        return results, alphareel.analyze(matte, source, report, limits=OWN_FILES, on_progress=show)
 
 
 def _cut_folder(
@@ -231,7 +240,8 @@ def watch(
             hint=f"Use a number above 0, at most {_LONGEST_PAUSE:g}.",
         )
     per_target = {"background": background, "output_format": format, "quality": quality}
-    options = {"model": model or "original", "engine": engine, "models_dir": models_dir, "threads": threads}
+    options: dict[str, Any] = {"model": model or "original", "engine": engine, "limits": OWN_FILES}
+    options |= {"models_dir": models_dir, "threads": threads}
     suffix, cut_one = folder_job(per_target, options)
     make_folder(target)
     with interruptible():

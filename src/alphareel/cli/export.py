@@ -13,7 +13,7 @@ from alphareel.cli.console import stdout
 from alphareel.cli.cut import Background, Format, ModelsDir, Overwrite, PosterTime, Quality, ResultsAsJson, Threads
 from alphareel.cli.results import print_results, progress_bar
 from alphareel.cli.signals import interruptible
-from alphareel.cli.targets import check_source, plan_targets
+from alphareel.cli.targets import OWN_FILES, check_source, plan_targets
 from alphareel.domain import errors
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def export(
             source,
             targets=plan_targets(source, targets, values, overwrite=overwrite),
             poster_time=poster_time,
+            limits=OWN_FILES,
             models_dir=models_dir,
             threads=threads,
             overwrite=overwrite,

@@ -11,7 +11,7 @@ from rich.table import Table
 
 import alphareel
 from alphareel.cli.console import stdout
-from alphareel.cli.targets import check_source
+from alphareel.cli.targets import OWN_FILES, check_source
 
 _AsJson = Annotated[bool, cyclopts.Parameter(name="--json", help="Print the facts as a JSON object.")]
 _Source = Annotated[Path, cyclopts.Parameter(help="The video to read.")]
@@ -20,7 +20,7 @@ _Source = Annotated[Path, cyclopts.Parameter(help="The video to read.")]
 def probe(source: _Source, /, *, as_json: _AsJson = False) -> None:
     """Show size, frame rate, duration, codec, color and audio of SOURCE, and whether it can be processed."""
     check_source(source, "probe")
-    facts = asdict(alphareel.probe(source))
+    facts = asdict(alphareel.probe(source, limits=OWN_FILES))
     if as_json:
         print(json.dumps(facts, default=str, indent=2))  # noqa: T201 - this is the output
         return

@@ -13,7 +13,7 @@ from alphareel.cli.console import stdout
 from alphareel.cli.cut import ModelsDir, Overwrite, ResultsAsJson, Threads
 from alphareel.cli.results import progress_bar
 from alphareel.cli.signals import interruptible
-from alphareel.cli.targets import check_source
+from alphareel.cli.targets import OWN_FILES, check_source
 
 _Engines = Annotated[
     list[str] | None, cyclopts.Parameter(name="--engine", help="An engine to try; default: all here.", negative=())
@@ -50,6 +50,7 @@ def proof(
             target,
             engines=engines,
             text_prompt=prompt,
+            limits=OWN_FILES,
             models_dir=models_dir,
             threads=threads,
             overwrite=overwrite,

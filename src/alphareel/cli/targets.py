@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from alphareel.domain import errors
+from alphareel.domain.clip import Limits
 
+OWN_FILES = Limits(max_bytes=0, max_seconds=0, max_frames=0)
+"""Limits of the command: whoever runs it may read files of any size and length."""
 PerTarget = list[str] | None
 """A value for all targets, or "TARGET=value" for one."""
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a Path keeps one slash; a single letter is a drive
