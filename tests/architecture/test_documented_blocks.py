@@ -39,6 +39,7 @@ EXECUTED = {
     ("docs/migrate-from-removebgvideo.md", "text"): "tests/e2e/test_documented_python.py",
     ("docs/quickstart.md", "text"): "tests/integration/test_documented_commands.py",
     ("docs/quickstart.md", "python"): "tests/e2e/test_documented_python.py",
+    ("docs/use-results.md", "text"): "tests/integration/test_documented_ffmpeg.py",
     ("docs/studio.md", "text"): "tests/e2e/test_studio.py",
     ("docs/webhooks.md", "python"): "tests/e2e/test_documented_python.py",
     ("docs/webhooks.md", "text"): "tests/http/test_documentation.py",
@@ -97,6 +98,7 @@ OTHERS = {
     ("docs/quickstart.md", "alphareel serve"): "runs until it is stopped; tests/e2e start it",
     ("docs/quickstart.md", "export ALPHAREEL_BASE_URL"): "tests/http/test_documentation.py",
     ("docs/research/builtin.md", "training/reproduce.sh"): "trains for hours",
+    ("docs/use-results.md", "<style"): "read as HTML; tests/e2e/test_browser.py plays results",
     ("docs/weights.md", "alphareel models"): "downloads weights; tests/unit/test_cli_models.py has a server of them",
     ("docs/weights.md", "alphareel models import"): "needs weights; tests/unit/test_cli_models.py imports some",
 }

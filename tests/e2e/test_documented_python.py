@@ -40,7 +40,11 @@ def test_a_documented_block_runs(block: str, tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     make_clip(tmp_path / "talk.mp4", frames=6, width=160, height=120, audio=True)
     right = block.partition("\n# Wrong")[0]
-    exec(compile(right, "block", "exec"), {"alphareel": alphareel, "clips": [Path("talk.mp4")]})
+    names: dict[str, Any] = {"alphareel": alphareel}
+    exec(compile(right, "block", "exec"), names)
+    if "rgba" in names:
+        assert names["rgba"].shape == (120, 160, 4)
+        assert names["frame"].format.name == "yuva420p", "or the alpha is opaque"
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from markdown_it.token import Token
 
 GROUPS = {
-    "Start": ("quickstart", "studio", "choose-an-engine", "long-clips"),
+    "Start": ("quickstart", "studio", "choose-an-engine", "use-results", "long-clips", "faq"),
     "Integrate": ("webhooks", "migrate-from-removebgvideo", "n8n", "mcp", "library", "cli"),
     "Run": ("deploy", "operate", "capacity", "weights", "licenses"),
     "Look up": ("errors", "settings", "formats", "input", "limitations"),

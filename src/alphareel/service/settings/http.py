@@ -156,7 +156,7 @@ class RateLimitSettings(SettingsGroup):
     storage_url: str = Field(
         default="memory://",
         validation_alias="RATE_LIMIT_URL",
-        description="Storage of request counts: memory:// per process, or redis://host/0 shared by all processes.",
+        description="Storage of request counts: memory:// for one service, redis://host/0 for several machines.",
     )
 
     @field_validator("storage_url")
