@@ -168,8 +168,9 @@ def test_the_first_request_of_the_quickstart_runs(environment, tmp_path):
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     for name in ("ALPHAREEL_BASE_URL", "ALPHAREEL_API_KEY"):
         block = re.sub(rf"{name}=\S+", f"{name}={environment[name]}", block)
-    path = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    run(["sh", "-eu", "-c", block], {**environment, "PATH": path}, tmp_path)
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    (tmp_path / ".venv/bin/activate").write_text(f'PATH="{Path(sys.executable).parent}:$PATH"\n')
+    run(["sh", "-eu", "-c", block], environment, tmp_path)
     assert (tmp_path / "talk-cut.webm").stat().st_size > 0
 
 

@@ -34,6 +34,25 @@ def blocks(page: str) -> list[list[list[str]]]:
     return [block for block in found if block]
 
 
+def test_the_quickstart_runs_from_top_to_bottom_in_one_folder(
+    command: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_clip(tmp_path / "talk.mp4", audio=True, width=320, height=240, frames=6)
+    cv2.imwrite("beach.jpg", np.full((90, 160, 3), 200, np.uint8))
+    page = (ROOT / "docs/quickstart.md").read_text()
+    ran = 0
+    for language, block in re.findall(r"^```(text|python)\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL):
+        if language == "python":
+            exec(compile(block, "block", "exec"), {})
+            ran += 1
+        for line in block.splitlines():
+            if line.startswith("alphareel ") and line != "alphareel serve":
+                assert command(*shlex.split(line)[1:])[0] == 0, line
+                ran += 1
+    assert ran == 5
+
+
 BLOCKS = [pytest.param(block, id=f"{page}-{n}") for page in PAGES for n, block in enumerate(blocks(page))]
 
 

@@ -689,7 +689,10 @@ def test_operators_manage_runners_with_the_command(command, tmp_path, monkeypatc
     code, token, said = command("runners", "create", "gpu box")
     assert (code, token.startswith("ar_runner_"), "once" in said) == (0, True, True)
     runner_id = token.split("_")[2]
-    assert "gpu box" in command("runners", "list")[1]
+    monkeypatch.setenv("COLUMNS", "80")
+    listed = command("runners", "list")[1]
+    assert "gpu box" in listed
+    assert runner_id in listed, "a narrow terminal does not cut what has to be copied"
     assert command("runners", "revoke", runner_id)[0] == 0
     assert "revoked" in command("runners", "list")[1]
     assert command("runners", "revoke", "nobody")[0] == 3

@@ -46,7 +46,8 @@ def create(client: str, /, *, note: str = "", test: bool = False) -> None:
 def list_keys() -> None:
     """List every key: whose it is, whether it is enabled, and its use."""
     table = Table(
-        Column("fingerprint", no_wrap=True, min_width=_FINGERPRINT), "client", "state", "calls", "last used", "note"
+        Column("fingerprint", no_wrap=True, min_width=_FINGERPRINT),
+        *("client", "state", "calls", Column("last used", overflow="fold"), "note"),
     )
     with _admin_service() as (admin, _):
         for key in admin.list_keys():

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import cyclopts
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from alphareel.cli.operator import open_as_operator
 from alphareel.server import container
@@ -16,6 +16,7 @@ from alphareel.service.runners.admin import RunnerAdmin
 app = cyclopts.App(
     name="runners", help="Create, list and revoke runners: machines that help with a token, over HTTPS alone."
 )
+_ID = 12  # letters, which have to be copied whole
 
 
 @app.command
@@ -36,7 +37,8 @@ def create(name: str, /) -> None:
 @app.command(name="list")
 def list_runners() -> None:
     """List every runner: its state, when it was last seen, its slots, what it did, and its engines."""
-    table = Table("id", "name", "state", "last seen", "slots", "done", "failed", "engines")
+    columns = ("name", "state", Column("last seen", overflow="fold"), "slots", "done", "failed", "engines")
+    table = Table(Column("id", no_wrap=True, min_width=_ID), *columns)
     with _runner_admin() as (admin, _):
         for status in admin.list_runners():
             runner = status.runner
