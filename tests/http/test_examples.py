@@ -16,14 +16,16 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 COMMANDS = {
     "python": [sys.executable, str(EXAMPLES / "remove_background.py")],
     "sh": ["sh", str(EXAMPLES / "remove_background.sh")],
+    "node": ["node", str(EXAMPLES / "remove_background.mjs")],
 }
 
 
 @pytest.fixture(params=COMMANDS)
 def example(request, harness, key, serve, tmp_path):
     """Run an example in a folder with a video; returns what ended. Settings replace variables."""
-    if request.param == "sh" and shutil.which("curl") is None:
-        pytest.skip("curl is not installed")
+    for language, program in (("sh", "curl"), ("node", "node")):
+        if request.param == language and shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed")
     (tmp_path / "in.mp4").write_bytes(TINY_MP4)
     with serve(create_app(harness.services, make_settings())) as server:
 
