@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -123,6 +124,14 @@ def test_models_lists_every_engine_with_its_license(command):
     code, out, _ = command("models")
     assert code == 0
     assert {"builtin", "chroma", "rvm"} <= set(out.split())
+
+
+def test_models_says_in_two_words_that_weights_are_missing(command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = command("models")
+    assert re.search(r"birefnet_portrait .* no weights", out)
+    assert out.endswith("Download them with: alphareel models pull NAME\n")
+    assert re.search(r"rvm_resnet50 +│ unknown", out)
 
 
 def test_formats_lists_what_can_be_written(command):

@@ -60,12 +60,15 @@ def list_models(
     for engine in alphareel.models(models_dir=folder.path):
         info = engine.info
         license = f"{info.code_license} / {info.weights_license}"
-        engines.add_row(info.name, info.subject, ", ".join(engine.serving) or "-", license, engine.reason or "ready")
+        needs_weights = (engine.reason or "").endswith(f"alphareel models pull {info.name}.")
+        state = "no weights" if needs_weights else engine.reason or "ready"
+        engines.add_row(info.name, info.subject, ", ".join(engine.serving) or "-", license, state)
     _out.print(engines)
     table = Table("weights", "MB", "here", title=f"to be fetched into {folder.path}")
     for weights in catalog():
         table.add_row(weights.name, _megabytes(weights), _state(weights, folder))
     _out.print(table)
+    _out.print("Download them with: alphareel models pull NAME", soft_wrap=True)
 
 
 @app.command
@@ -207,7 +210,9 @@ def _file_listing(status: FileStatus) -> dict[str, object]:
 def _megabytes(weights: Weights) -> str:
     sizes = [f.size for f in weights.files]
     known = sum(s for s in sizes if s is not None) / 1e6
-    return f"{known:.1f}" if None not in sizes else f"{known:.1f} and more"
+    if None in sizes:
+        return f"{known:.1f} and more" if known else "unknown"
+    return f"{known:.1f}"
 
 
 def _state(weights: Weights, folder: ModelsFolder) -> str:
