@@ -121,6 +121,16 @@ def test_every_setting_that_a_page_names_exists(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_verb_of_the_script_that_a_page_names_exists(page: Path) -> None:
+    usage = (ROOT / "dev").read_text().partition("<<'TEXT'")[2].partition("\nTEXT")[0]
+    verbs = set(re.findall(r"^  ([a-z-]+)", usage, flags=re.MULTILINE))
+    [measures] = re.findall(r"bench WHAT +([a-z |]+):", usage)
+    text = page.read_text()
+    assert set(re.findall(r"\./dev ([a-z][a-z-]*)", text)) - verbs == set()
+    assert set(re.findall(r"\./dev bench ([a-z]+)", text)) - set(measures.split(" | ")) == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
 def test_every_block_of_json_or_python_can_be_read(page: Path) -> None:
     for kind, block in re.findall(r"^```(json|python)\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL):
         if kind == "json":
