@@ -177,7 +177,7 @@ def test_a_file_with_wrong_content_is_not_imported(server, folder, tmp_path, byt
 def test_an_import_requires_known_files_and_an_accepted_license(server, folder, tmp_path):
     with pytest.raises(NotFound, match="no known weights"):
         installer(folder).import_files(tmp_path, [weights(server)])
-    with pytest.raises(NotFound, match="does not exist"):
+    with pytest.raises(NotFound, match="There is no file or folder"):
         installer(folder).import_files(tmp_path / "absent", [weights(server)])
     (tmp_path / "net.onnx").write_bytes(BODY)
     with pytest.raises(InvalidRequest):
