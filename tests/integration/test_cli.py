@@ -233,6 +233,19 @@ def test_a_warning_is_one_line_however_narrow_the_terminal(command, clip, tmp_pa
     assert " 1 frame," in out
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are text there")
+def test_a_name_that_is_no_text_is_printed_as_it_is(clip, tmp_path):
+    target = os.fsencode(tmp_path) + b"/bad\xff.webm"
+    ran = subprocess.run(
+        [sys.executable, "-m", "alphareel", "cut", clip, target, "--engine", "chroma"],
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
+    )
+    assert (ran.returncode, ran.stderr) == (0, b"")
+    assert ran.stdout.startswith(target + b": webm, ")
+
+
 def test_a_service_that_does_not_run_is_told(command, monkeypatch):
     monkeypatch.setenv("ALPHAREEL_PORT", str(free_port()))
     code, out, err = command("studio")

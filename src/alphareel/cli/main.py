@@ -6,6 +6,7 @@ weights; 5 storage; 6 service; 7 download; 130 interrupted (143 by SIGTERM, 129 
 
 import errno
 import importlib.util
+import io
 import os
 import sys
 from pathlib import Path
@@ -212,6 +213,8 @@ def main() -> None:
 
 
 def _run(arguments: list[str]) -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # names of files are printed as they are, text or not
     try:
         app(arguments)
     finally:
