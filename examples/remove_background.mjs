@@ -64,7 +64,8 @@ async function main(source, target, ...rest) {
 
   const form = new FormData();
   form.append("file", await openAsBlob(source), basename(source));
-  const upload = await call("/v1/uploads", { method: "POST", headers: { "Idempotency-Key": randomUUID() }, body: form });
+  const once = { "Idempotency-Key": randomUUID() };
+  const upload = await call("/v1/uploads", { method: "POST", headers: once, body: form });
 
   const wish = { video_url: upload.video_url, model: "human", output_format: format };
   wish.background = { type: "transparent" };
