@@ -46,9 +46,11 @@ import httpx2
 import psutil
 
 import alphareel
+from alphareel.db.deletion import DeletionStore
 from alphareel.db.orphans import OrphanStore
 from alphareel.server.installation import SystemClock, open_installation
 from alphareel.service.files.orphans import OrphanSweep
+from alphareel.service.jobs.deletion import DeletionService
 from alphareel.service.settings import DatabaseSettings, Settings, StorageSettings
 from alphareel.testing.clips import make_clip
 from alphareel.testing.servers import (
@@ -568,6 +570,8 @@ def orphans(folder: Path, cluster: Cluster, jobs: dict[str, dict[str, Any]]) -> 
         records, clock = OrphanStore(installation.database), SystemClock()
         installation.blobs.sweep()
         OrphanSweep(records, installation.blobs, age=timedelta(seconds=1e-6), clock=clock).sweep()
+        deletions = DeletionStore(installation.database, clock=clock)
+        DeletionService(installation.jobs, deletions, installation.blobs).delete_pending()
         doomed = pending_deletions(installation.database)
         stored = list(installation.blobs.older(clock.now() + timedelta(days=1)))
     completed = {job for job, found in jobs.items() if found["status"] == "completed"}

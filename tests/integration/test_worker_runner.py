@@ -13,6 +13,7 @@ from typing import Any
 import av
 import pytest
 
+from alphareel.db.deletion import DeletionStore
 from alphareel.domain.errors import (
     FetchFailed,
     FetchRefused,
@@ -23,6 +24,7 @@ from alphareel.domain.errors import (
 )
 from alphareel.server.installation import sweep_work
 from alphareel.service.jobs.attempts import AttemptCompleted, AttemptDropped, AttemptResult
+from alphareel.service.jobs.deletion import DeletionService
 from alphareel.service.jobs.models import TERMINAL, Job, Status, Step
 from alphareel.service.net.download import SourceMissing, SourceTooSlow
 from alphareel.service.principal import Principal
@@ -317,6 +319,28 @@ def test_a_store_that_cannot_remove_what_a_lost_attempt_made_costs_no_delivery(
     work(worker, job)
     done = now(harness, job)
     assert (done.status, done.attempt) == (Status.COMPLETED, 2)
+
+
+@pytest.mark.parametrize("started_again", [False, True])
+def test_what_an_ended_job_left_behind_is_removed_once_the_store_is_back(
+    harness: ServiceHarness, worker: InlineWorker, monkeypatch: pytest.MonkeyPatch, *, started_again: bool
+) -> None:
+    job = submit(harness)
+    chunk = f"chunks/{job.id}/0123456789abcdef/0.mkv"
+    harness.blobs.blobs[chunk] = b"made by a worker that died"
+    deletions = DeletionStore(harness.database, clock=harness.clock)
+    removal = DeletionService(harness.jobs, deletions, harness.blobs)
+    with monkeypatch.context() as patch:
+        refuse_to_delete(harness, patch, "chunks/")
+        harness.jobs.fail(job.id, attempt=None, error="Cancelled", error_code="cancelled", actor="somebody")
+        worker.execute(job.id, job.ticket)
+        removal.delete_pending()
+        assert chunk in harness.blobs.blobs
+    if started_again:
+        harness.services.jobs.start(SOMEBODY, job.id, {})
+    removal.delete_pending()
+    assert (chunk in harness.blobs.blobs) == started_again, "a job that runs again needs it"
+    assert deletions.pending_deletions(limit=9) == ()
 
 
 def test_our_own_upload_is_read_without_the_network(

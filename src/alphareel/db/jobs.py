@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from alphareel.db import billing, exports, idempotency, mapping, output_targets
 from alphareel.db.database import Database
-from alphareel.db.deletion import link_uploads
+from alphareel.db.deletion import link_uploads, schedule_deletion
 from alphareel.db.job_reader import JobReader
 from alphareel.db.notifications import notify, progress_topic
 from alphareel.db.queue import Enqueue, QueueAdmission, keys_with_waiting_jobs
@@ -22,6 +22,7 @@ from alphareel.domain.clip import EngineFacts
 from alphareel.domain.fields import storable
 from alphareel.domain.options import Options, to_json
 from alphareel.service.billing.credits import Quote
+from alphareel.service.files import blob_keys
 from alphareel.service.idempotency import IdempotentRequest
 from alphareel.service.jobs.attempts import AttemptCompleted
 from alphareel.service.jobs.models import UNFINISHED, Job, Kind, Output, Status, Step, StoredMatte
@@ -399,6 +400,11 @@ class JobStore(JobReader):
     def _admit(self, key_id: str | None) -> int:
         with self._database.write() as c:
             return self._admission.admit(c, key_id, now=self._clock.now())
+
+    def schedule_leftovers(self, job_id: str) -> None:
+        """Schedule the deletion of what the ended job left behind."""
+        with self._database.write() as c:
+            schedule_deletion(c, (blob_keys.leftovers_of(job_id),), at=self._clock.now())
 
     def requeue(self, job_id: str, *, ticket: int, actor: str, reason: str) -> bool:
         """Enqueue a pending or processing job that has this ticket once more, with the next ticket."""

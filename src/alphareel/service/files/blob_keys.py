@@ -18,6 +18,7 @@ FETCHED = "fetched"
 RETURNED = "returned"
 UPLOADS = "uploads"
 PARTS = "parts"
+_LEFTOVERS = "leftovers"
 JOB_FOLDERS = (OUTPUTS, MATTES, PREVIEWS, CHUNKS, FETCHED, RETURNED)
 
 UPLOAD_KEY = re.compile(UPLOADS + r"/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.[a-z0-9]{2,5}")
@@ -120,6 +121,17 @@ def temporary_prefixes(job_id: str, *, keep_fetched: bool = False) -> tuple[str,
     """
     prefixes = tuple(f"{folder}/{job_id}/" for folder in (PREVIEWS, CHUNKS, RETURNED))
     return prefixes if keep_fetched else (*prefixes, f"{FETCHED}/{job_id}/")
+
+
+def leftovers_of(job_id: str) -> str:
+    """An entry in the list of scheduled deletions that stands for what the ended job left behind."""
+    return f"{_LEFTOVERS}/{job_id}"
+
+
+def job_of_leftovers(entry: str) -> str | None:
+    """The job of such an entry; None for a blob or a prefix."""
+    folder, _, job_id = entry.partition("/")
+    return job_id if folder == _LEFTOVERS else None
 
 
 def result_name(output_format: str) -> str:

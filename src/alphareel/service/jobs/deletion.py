@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from alphareel.domain.errors import Cancelled, InvalidState, StorageFailed
+from alphareel.service.files import blob_keys
+from alphareel.service.jobs.leftovers import leftover_prefixes
 from alphareel.service.jobs.models import TERMINAL, Job, Status
 from alphareel.service.ports import Blobs
 from alphareel.telemetry.logging import get_logger
@@ -60,14 +62,21 @@ class DeletionService:
         self.delete_blobs(self._deletions.pending_deletions(limit=_BATCH))
 
     def delete_blobs(self, blobs: tuple[str, ...]) -> None:
-        """Delete blobs and prefixes that are scheduled for deletion."""
+        """Delete blobs, prefixes and what jobs left behind, all of which are scheduled for deletion."""
         for blob in blobs:
             try:
-                if blob.endswith("/"):
-                    self._blobs.delete_prefix(blob)
-                else:
-                    self._blobs.delete(blob)
+                self._delete(blob)
             except StorageFailed as error:
                 get_logger(__name__).warning("blob stays for now", blob=blob, error=str(error))
             else:
                 self._deletions.clear_pending_deletions(blob)
+
+    def _delete(self, entry: str) -> None:
+        """Raises StorageFailed."""
+        if (job_id := blob_keys.job_of_leftovers(entry)) is not None:
+            for prefix in leftover_prefixes(job_id, self._jobs.job(job_id)):
+                self._blobs.delete_prefix(prefix)
+        elif entry.endswith("/"):
+            self._blobs.delete_prefix(entry)
+        else:
+            self._blobs.delete(entry)

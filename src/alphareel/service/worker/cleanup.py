@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alphareel.domain.errors import StorageFailed
-from alphareel.service.files import blob_keys
-from alphareel.service.jobs.models import TERMINAL
+from alphareel.service.jobs.leftovers import leftover_prefixes
 from alphareel.service.ports import Blobs
 from alphareel.telemetry.logging import get_logger
 
@@ -25,30 +24,19 @@ class JobCleanup:
     blobs: Blobs
 
     def remove_leftovers(self, job_id: str) -> None:
-        """Remove the temporary blobs of an ended job, and all blobs of a deleted one.
+        """Remove what an ended or deleted job left behind. What cannot be removed now is scheduled for later."""
+        prefixes = leftover_prefixes(job_id, self.jobs.job(job_id))
+        if not all([self.delete_prefix(prefix) for prefix in prefixes]):
+            self.jobs.schedule_leftovers(job_id)
 
-        If the job has no result, also what its attempts stored: a worker may have died just after it stored one.
-        """
-        job = self.jobs.job(job_id)
-        if job is not None and job.status not in TERMINAL:
-            return
-        if job is None:
-            prefixes = blob_keys.job_prefixes(job_id)
-        else:
-            prefixes = blob_keys.temporary_prefixes(job_id, keep_fetched=job.matte is not None)
-            if job.output is None:  # of the attempts so far: a job that failed may be started again
-                attempts = range(1, job.attempt + 1)
-                prefixes += tuple(blob_keys.output_prefix(job_id, attempt) for attempt in attempts)
-                prefixes += tuple(blob_keys.matte_prefix(job_id, attempt) for attempt in attempts)
-        for prefix in prefixes:
-            self.delete_prefix(prefix)
-
-    def delete_prefix(self, prefix: str) -> None:
-        """Failures are only logged: the deletion of the job removes what is left."""
+    def delete_prefix(self, prefix: str) -> bool:
+        """Whether that worked. Failures are only logged: the deletion of the job removes what is left."""
         try:
             self.blobs.delete_prefix(prefix)
         except StorageFailed as error:
             get_logger(__name__).warning("blobs of an ended job stay", prefix=prefix, error=str(error))
+            return False
+        return True
 
 
 @contextmanager
