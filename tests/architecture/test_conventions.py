@@ -77,6 +77,7 @@ SHARED = {
         "prepared",
         "tables",
         "transitions",
+        "write_errors",
     },
     "http/routes": {"admin", "events", "legacy", "metrics", "models"},
     "http/schemas": {"errors", "fields", "responses", "values"},

@@ -1,8 +1,11 @@
 """Routes that need no key: the legacy API, health checks and prices."""
 
+from unittest.mock import patch
+
 import pytest
 from starlette.testclient import TestClient
 
+from alphareel.domain.errors import DatabaseFull
 from alphareel.http.app import create_app
 from alphareel.service.health import Health, HealthMonitor
 from alphareel.testing.fakes import TINY_MP4, make_settings
@@ -152,6 +155,18 @@ def test_readiness_and_health_report_a_full_disk(anonymous_client, harness, monk
     response = anonymous_client.get("/readyz")
     assert (response.status_code, response.json()["error"]["code"]) == (503, "storage_full")
     assert response.headers["retry-after"]
+
+
+def test_readiness_says_at_once_that_the_disk_of_the_database_is_full(anonymous_client, harness):
+    assert anonymous_client.get("/readyz").status_code == 200
+    database = harness.jobs._database
+    database.write_error = DatabaseFull("The disk of the database is full.", hint="Try again later.")
+    with patch.object(database, "check_writes", lambda: None):
+        response = anonymous_client.get("/readyz")
+        assert (response.status_code, response.json()["error"]["code"]) == (503, "database_full")
+        assert response.headers["retry-after"]
+        assert anonymous_client.get("/health").json()["checks"]["database_configured"] is False
+    assert anonymous_client.get("/readyz").status_code == 200, "a write succeeded"
 
 
 def test_liveness_depends_on_nothing(anonymous_client, harness, monkeypatch):

@@ -107,6 +107,8 @@ class Counters:
 
 
 class Well:
+    write_error: Unavailable | None = None
+
     def is_ready(self) -> bool:
         return True
 

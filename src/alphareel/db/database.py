@@ -13,6 +13,8 @@ from sqlalchemy import exc, pool
 from alphareel.db import postgres
 from alphareel.db.availability import Availability, DatabaseLimits, WriteQueue, no_answer
 from alphareel.db.notifications import LocalNotifications, Notifications, PostgresNotifications, take_pending
+from alphareel.db.tables import settings
+from alphareel.db.write_errors import drop_stale_connections, has_space, write_error
 from alphareel.domain.errors import InvalidRequest, Unavailable
 from alphareel.telemetry.logging import get_logger
 
@@ -62,6 +64,7 @@ def _open_sqlite(url: sa.URL, busy_seconds: float, **pool_options: Any) -> sa.En
     engine = sa.create_engine(url, **pool_options)
     sa.event.listen(engine, "connect", prepare)
     sa.event.listen(engine, "begin", _begin_sqlite)
+    drop_stale_connections(engine)
     return engine
 
 
@@ -72,8 +75,8 @@ def _enter_wal(connection: sqlite3.Connection) -> None:
     while True:
         try:
             connection.execute("PRAGMA journal_mode=WAL")
-        except sqlite3.OperationalError:
-            if time.monotonic() > deadline:
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
         else:
@@ -95,8 +98,9 @@ def _begin_sqlite(connection: sa.Connection) -> None:
 class Database:
     """Transactions on one database.
 
-    Raises Unavailable when the database does not answer, and at once while it is known to be down. Reads have their
-    own connection pool, so they never wait for writers.
+    Raises Unavailable when the database does not answer, and at once while it is known to be down; DatabaseFull and
+    DatabaseReadOnly when it answers but takes no writes. Reads have their own connection pool, so they never wait for
+    writers.
     """
 
     def __init__(self, engine: sa.Engine, limits: DatabaseLimits = _DEFAULT_LIMITS) -> None:
@@ -106,6 +110,8 @@ class Database:
         self.send_notification: Callable[[str], None] = lambda _topic: None
         self._is_sqlite = engine.dialect.name == "sqlite"
         self._writers = WriteQueue()
+        #: Why the last write was refused, until ``check_writes`` succeeds.
+        self.write_error: Unavailable | None = None
         if self._is_sqlite:
             self.availability = Availability(_probe_sqlite(engine.url))
             self._reads = _open_sqlite(engine.url, limits.hang, pool_size=10, max_overflow=30, pool_timeout=limits.pool)
@@ -114,6 +120,7 @@ class Database:
             probe = postgres.Probe(engine.url, limits)
             self.availability = Availability(probe, close=probe.close)
             postgres.set_timeouts(engine, limits, self.availability)
+            drop_stale_connections(engine)
             self._reads = self._open_postgres(pool_size=10, max_overflow=10)
             self._reading = self._reads.execution_options(isolation_level="AUTOCOMMIT")
 
@@ -149,6 +156,16 @@ class Database:
             self._check_up()
         with self._translate_errors(), self._reading.connect() as connection:
             yield connection
+
+    def check_writes(self) -> None:
+        """Write a row as it is, if a write failed or SQLite's disk is almost full. Raises what ``write`` raises."""
+        if self.write_error is None and has_space(self.engine.url):
+            return
+        with self.write() as connection:
+            connection.execute(sa.update(settings).values(value=settings.c.value))
+        if self.write_error is not None and has_space(self.engine.url):
+            self.write_error = None
+            get_logger(__name__).info("database can be written again")
 
     def open_queue_engine(self) -> sa.Engine | None:
         """An engine for the queue on PostgreSQL; new connections wait for a database that is down. None on SQLite."""
@@ -197,15 +214,25 @@ class Database:
     def _translate_errors(self) -> Iterator[None]:
         try:
             yield
-        except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
-            if _is_locked(error):
-                self.availability.report_down()
-                self._writers.cancel_all()
+        except exc.TimeoutError as error:
             raise no_answer() from error
         except exc.DBAPIError as error:
+            if (refused := write_error(error, self.engine.url)) is not None:
+                self._report_refused(refused, error)
+                raise refused from error
+            if isinstance(error, exc.OperationalError | exc.InterfaceError):
+                if _is_locked(error):
+                    self.availability.report_down()
+                    self._writers.cancel_all()
+                raise no_answer() from error
             if error.connection_invalidated:
                 raise Unavailable("The database closed the connection.", hint="Try again in a moment.") from error
             raise
+
+    def _report_refused(self, refused: Unavailable, error: exc.DBAPIError) -> None:
+        if self.write_error is None or self.write_error.code != refused.code:
+            get_logger(__name__).error("database cannot be written", code=refused.code, cause=str(error.orig))
+        self.write_error = refused
 
 
 def _is_locked(error: exc.SQLAlchemyError) -> bool:

@@ -13,6 +13,7 @@ from alphareel.db.prepared import PreparedSelect
 from alphareel.db.queue_position import QueuePositionCache
 from alphareel.db.tables import job_events, jobs
 from alphareel.db.webhooks import events_by_job
+from alphareel.domain.errors import Unavailable
 from alphareel.service.jobs.models import UNFINISHED, Job, JobEvent, Kind, Status
 from alphareel.service.ports import Page
 
@@ -97,8 +98,14 @@ class JobReader:
             return tuple(map(mapping.job_from_row, c.execute(sa.select(jobs).where(*where))))
 
     def is_ready(self) -> bool:
-        """Whether the database answers and has the schema of this version."""
+        """Whether the database answers, takes writes and has the schema of this version."""
+        self._database.check_writes()
         return is_current(self._database)
+
+    @property
+    def write_error(self) -> Unavailable | None:
+        """Why the database took no write of this process, until it takes one again."""
+        return self._database.write_error
 
     def _page(
         self,

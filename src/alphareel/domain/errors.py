@@ -47,7 +47,9 @@ The tree (code, retryable where marked *):
     ├── IdempotencyConflict       idempotency_conflict
     ├── IdempotencyInProgress   * idempotency_in_progress
     ├── Unavailable             * unavailable            the service is starting or stopping
-    │   └── QueueFull           * queue_full             the service has reached its limit of queued jobs or uploads
+    │   ├── QueueFull           * queue_full             the service has reached its limit of queued jobs or uploads
+    │   ├── DatabaseFull        * database_full          the disk of the database is full
+    │   └── DatabaseReadOnly    * database_read_only     the database can only be read
     └── InternalError           * internal_error         a bug or an unexpected failure
 
 ``http/errors.py`` maps them to HTTP status codes.
@@ -305,6 +307,18 @@ class Unavailable(AlphareelError):
 
 class QueueFull(Unavailable):
     code = "queue_full"
+
+
+class DatabaseFull(Unavailable):
+    """The disk of the database is full. The transaction changed nothing."""
+
+    code = "database_full"
+
+
+class DatabaseReadOnly(Unavailable):
+    """The database can only be read. The transaction changed nothing."""
+
+    code = "database_read_only"
 
 
 class InternalError(AlphareelError):

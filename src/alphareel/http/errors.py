@@ -64,6 +64,8 @@ STATUS: dict[type[e.AlphareelError], int] = {
     e.Unavailable: 503,
     e.QueueFull: 503,
     e.StorageFull: 503,
+    e.DatabaseFull: 503,
+    e.DatabaseReadOnly: 503,
     e.Timeout: 504,
 }
 

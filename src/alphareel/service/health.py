@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from alphareel.domain.errors import AlphareelError
+from alphareel.domain.errors import AlphareelError, Unavailable
 from alphareel.service.periodic import PeriodicTask
 from alphareel.service.ports import Blobs
 from alphareel.service.worker.heartbeat import HeartbeatMonitor
@@ -33,6 +33,8 @@ class Health:
     worker: bool
     #: The disks have room for uploads.
     space: bool = True
+    #: Why the database takes no writes although it answers.
+    write_error: Unavailable | None = None
 
 
 @dataclass
@@ -96,9 +98,10 @@ class HealthMonitor:
 
     def check(self) -> Health:
         self._run_unless_started()
-        database = self._database.answer()
+        write_error = self._jobs.write_error  # of requests too, which notice before the next check
+        database = self._database.answer() and write_error is None
         worker = database and self.count_alive() > 0
-        return Health(database, self._storage.answer(), worker, self._space.answer())
+        return Health(database, self._storage.answer(), worker, self._space.answer(), write_error)
 
     def count_alive(self) -> int:
         """Worker processes that send heartbeats, on any machine."""

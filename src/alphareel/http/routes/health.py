@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Request
 
-from alphareel.domain.errors import StorageFull, Unavailable
+from alphareel.domain.errors import StorageFull, Unavailable, by_code
 from alphareel.http.context import ServicesOf, SettingsOf
 from alphareel.http.openapi import errors
 from alphareel.http.schemas import health as schemas
@@ -33,6 +33,8 @@ async def get_livez() -> schemas.Liveness:
 async def get_readyz(services: ServicesOf, settings: SettingsOf) -> schemas.Liveness:
     """For a load balancer: this server can take requests and, if it runs workers, process their jobs."""
     status = services.health.check()
+    if (error := status.write_error) is not None:
+        raise by_code(error.code, error.message, hint=error.hint)
     if not (status.database and status.storage):
         missing = "database" if not status.database else "storage"
         raise Unavailable(f"The {missing} does not respond.", hint="Try again in a moment.")
