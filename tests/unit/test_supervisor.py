@@ -1,8 +1,10 @@
 """When a worker counts as hung: by its own signs of life, and only for time in which we ourselves ran."""
 
+import errno
 import io
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 from alphareel.domain.errors import Unavailable
 from alphareel.server import supervisor as module
 from alphareel.server import worker_process
-from alphareel.server.supervisor import HeartbeatReader
+from alphareel.server.supervisor import HeartbeatReader, Supervisor
 from alphareel.service.health import HealthMonitor
 from alphareel.service.worker.models import Executor
 
@@ -158,3 +160,24 @@ def test_a_worker_ends_with_its_code_although_nobody_reads_its_log_any_more(monk
     monkeypatch.setattr(os, "_exit", codes.append)
     worker_process._exit_evicted()
     assert codes == [worker_process.EXIT_EVICTED]
+
+
+def test_a_worker_that_cannot_be_started_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without memory or processes left for a moment would else have no worker until a restart."""
+    tried = threading.Event()
+    starts: list[str] = []
+
+    def start(_: Supervisor, executor_id: str, __: int) -> None:
+        starts.append(executor_id)
+        if len(starts) == 2:
+            tried.set()
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(Supervisor, "_start", start)
+    monkeypatch.setattr(module, "MIN_RESTART_DELAY", 0.01)
+    gone: list[str] = []
+    supervisor = Supervisor({}, home="", lock=0, stop_seconds=1, hang_seconds=1, deregister=gone.append)
+    supervisor.start()
+    assert tried.wait(60)
+    supervisor.stop()
+    assert gone == starts

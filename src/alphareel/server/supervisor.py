@@ -115,7 +115,11 @@ class Supervisor:
             executor_id = new_executor_id()
             # Start it from this thread: PR_SET_PDEATHSIG fires when the starting thread exits (parent_watch).
             self._executor_id = executor_id
-            code = self._run_one(executor_id)
+            try:
+                code: int | None = self._run_one(executor_id)
+            except OSError as error:  # no memory or no process left for it: the next try may find some
+                get_logger(__name__).error(f"{self._kind} cannot be started", error=str(error))
+                code = None
             self._executor_id = None
             self._deregister_executor(executor_id)
             if self._stopping.is_set():
