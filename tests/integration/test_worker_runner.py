@@ -1,5 +1,6 @@
 """One job in the hands of one worker: what it delivers, what it refuses, and what it leaves to others."""
 
+import errno
 import io
 import json
 import logging
@@ -34,12 +35,14 @@ from alphareel.service.uploads.resolver import UploadResolver
 from alphareel.service.uploads.source_urls import SourceUrl
 from alphareel.service.worker.child_process import ResourceLimits
 from alphareel.service.worker.runner import Worker
+from alphareel.service.worker.storage_pause import StoragePause
 from alphareel.telemetry.logging import configure_logging
 from alphareel.testing.clips import make_clip
 from alphareel.testing.fakes import (
     TINY_MP4,
     TINY_PNG,
     CannedFetcher,
+    MemoryBlobs,
     RecordingEngine,
     ServiceHarness,
     make_settings,
@@ -495,14 +498,84 @@ def test_a_source_that_cannot_be_fetched_fails_the_job(
     assert fetcher.asked == [URL] * tries
 
 
-def test_a_full_disk_fails_the_job_and_not_the_worker(harness: ServiceHarness, worker: InlineWorker) -> None:
-    job, other = submit(harness), submit(harness)
+def test_a_job_whose_result_cannot_be_stored_goes_back_to_the_queue_and_loses_no_try(
+    harness: ServiceHarness, worker: InlineWorker
+) -> None:
+    """Else a storage that is away for minutes would fail every job of the queue."""
+    job = fetched(worker, submit(harness))
     harness.blobs.broken = True
-    work(worker, job)
+    for _ in range(5):
+        assert work_once(worker, now(harness, job)) == AttemptDropped()
+        assert harness.engine.queued[-1] == (job.id, now(harness, job).ticket)
+        assert now(harness, job).tries == 0
+    harness.blobs.broken = False
+    work(worker, now(harness, job))
+    assert now(harness, job).status is Status.COMPLETED
+    assert "its result cannot be stored" in [e.reason for e in harness.jobs.events(job.id)]
+
+
+def test_a_job_whose_files_cannot_be_stored_is_fetched_later(harness: ServiceHarness, worker: InlineWorker) -> None:
+    job = submit(harness)
+    harness.blobs.broken = True
+    for _ in range(8):  # moved to the queue of fetches, and back
+        work_once(worker, now(harness, job))
+        assert now(harness, job).status is Status.PROCESSING
+    harness.blobs.broken = False
+    work(worker, now(harness, job))
+    assert now(harness, job).status is Status.COMPLETED
+
+
+def test_a_work_folder_that_cannot_be_written_fails_no_job(
+    harness: ServiceHarness, worker: InlineWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = fetched(worker, submit(harness))
+
+    def refuse(_: Path) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(worker._children, "workspace", refuse)
+        patched.setattr("alphareel.service.worker.storage_pause.os.access", lambda *_: False)
+        assert work_once(worker, job) == AttemptDropped()
+    assert now(harness, job).status is Status.PROCESSING
+    work(worker, now(harness, job))
+    assert now(harness, job).status is Status.COMPLETED
+
+
+def test_a_job_that_cannot_be_stored_for_a_reason_of_its_own_fails(
+    harness: ServiceHarness, worker: InlineWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, other = submit(harness), submit(harness)
+    with monkeypatch.context() as patched:
+        patched.setattr(harness.blobs, "is_ready", lambda: True)
+        harness.blobs.broken = True
+        work(worker, job)
     harness.blobs.broken = False
     work(worker, other)
     assert now(harness, job).error_code == "storage_failed"
     assert now(harness, other).status is Status.COMPLETED
+
+
+@pytest.mark.parametrize("ended_by", ["storage", "drain"])
+def test_a_worker_waits_until_it_can_store_files_or_stops(
+    ended_by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs = MemoryBlobs()
+    blobs.broken = True
+    looks = iter(range(100))
+    wait = StoragePause(blobs, make_settings(storage={"data_dir": tmp_path}).storage)
+    assert wait.is_to_blame("storage_failed")
+    assert not wait.is_to_blame("timeout")
+
+    def look() -> bool:
+        if next(looks) == 3 and ended_by == "drain":
+            wait.drain()
+        return ended_by == "storage" and next(looks) > 3
+
+    monkeypatch.setattr(blobs, "is_ready", look)
+    monkeypatch.setattr("alphareel.service.worker.storage_pause._POLL_SECONDS", 0.01)
+    wait.wait()
+    assert next(looks) > 3
 
 
 def test_a_failed_job_that_is_started_again_succeeds(

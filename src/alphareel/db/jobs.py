@@ -406,10 +406,15 @@ class JobStore(JobReader):
         with self._database.write() as c:
             schedule_deletion(c, (blob_keys.leftovers_of(job_id),), at=self._clock.now())
 
-    def requeue(self, job_id: str, *, ticket: int, actor: str, reason: str) -> bool:
-        """Enqueue a pending or processing job that has this ticket once more, with the next ticket."""
+    def requeue(self, job_id: str, *, ticket: int, actor: str, reason: str, counts: bool = True) -> bool:
+        """Enqueue a pending or processing job that has this ticket once more, with the next ticket.
+
+        ``counts``: whether the attempt that gives it back counts as a try.
+        """
         now = self._clock.now()
-        values = {"ticket": ticket + 1, "progress_at": now, "updated_at": now, "admitted_at": now}
+        values: dict[str, Any] = {"ticket": ticket + 1, "progress_at": now, "updated_at": now, "admitted_at": now}
+        if not counts:
+            values["tries"] = sa.case((jobs.c.tries > 0, jobs.c.tries - 1), else_=0)
         change = sa.update(jobs).where(*_holds_ticket(job_id, ticket)).values(values)
         with self._database.write() as c:
             row = c.execute(change.returning(jobs)).one_or_none()

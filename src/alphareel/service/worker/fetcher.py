@@ -19,6 +19,7 @@ from alphareel.service.settings import Settings
 from alphareel.service.worker.cleanup import JobCleanup, workspace
 from alphareel.service.worker.inputs import SOURCE, Inputs
 from alphareel.service.worker.progress import AttemptSuperseded, CancellationCheck, WorkerStopping, block_until_exit
+from alphareel.service.worker.storage_pause import StoragePause
 from alphareel.telemetry.logging import get_logger, log_context
 from alphareel.telemetry.tracing import set_span_error, start_span
 
@@ -48,6 +49,7 @@ class InputFetcher:
         settings: Settings,
         owner: str,
         stopping: threading.Event,
+        storage: StoragePause,
     ) -> None:
         self._name = name
         self._jobs = jobs
@@ -58,6 +60,7 @@ class InputFetcher:
         self._settings = settings
         self._owner = owner
         self._stopping = stopping
+        self._storage = storage
         self._draining = threading.Event()
         self._running: dict[str, Job] = {}
 
@@ -69,7 +72,10 @@ class InputFetcher:
         return self._jobs.queue_fetch(job_id, ticket=ticket, actor=self._name)
 
     def fetch(self, job_id: str, ticket: int) -> None:
-        """Fetch the missing files and queue the job to be run, or fail it. Raises Unavailable only."""
+        """Fetch the missing files and queue the job to be run, or fail it; queue it again where nothing can be stored.
+
+        Raises Unavailable only.
+        """
         with log_context(job_id=job_id):
             while True:
                 if self._stopping.is_set():
@@ -81,6 +87,11 @@ class InputFetcher:
                 error = self._traced_try(job)
                 if error is None:
                     self._wait_for_start(job)
+                    return
+                if self._storage.is_to_blame(error.code):
+                    reason = "its files cannot be stored"
+                    self._jobs.requeue(job.id, ticket=job.ticket, actor=self._name, reason=reason, counts=False)
+                    self._storage.wait()
                     return
                 if not error.retryable or job.tries >= self._settings.worker.max_tries:
                     self._fail(job, error)

@@ -9,9 +9,10 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from alphareel.domain.errors import (
     AlphareelError,
     InternalError,
     OutOfMemory,
+    StorageFailed,
     Unavailable,
     WorkerCrashed,
 )
@@ -52,6 +54,7 @@ from alphareel.service.worker.progress import (
 )
 from alphareel.service.worker.publisher import ResultPublisher
 from alphareel.service.worker.remote import LocalBlobs, RemoteTasks
+from alphareel.service.worker.storage_pause import StoragePause
 from alphareel.service.worker.tasks import JoinTask, RunTask, SplitTask
 from alphareel.telemetry.logging import get_logger, log_context
 from alphareel.telemetry.tracing import record_span, set_span_error, span_attributes, start_span
@@ -101,6 +104,7 @@ class Worker:
         self._owner = owner
         self._chunk_queue = chunk_queue
         self._stopping = threading.Event()
+        self._storage = StoragePause(blobs, settings.storage)
         self._input_fetcher = InputFetcher(
             name,
             jobs=jobs,
@@ -110,6 +114,7 @@ class Worker:
             settings=settings,
             owner=owner,
             stopping=self._stopping,
+            storage=self._storage,
         )
         self._deliverer = OutputDeliverer(
             name,
@@ -143,8 +148,7 @@ class Worker:
                 if not isinstance(outcome, AttemptFailed):
                     return outcome
                 tries = self._tries(job)
-                if reason := self._reason_to_requeue(outcome, tries):
-                    self._jobs.requeue(job.id, ticket=job.ticket, actor=self._name, reason=reason)
+                if self._give_back(job, outcome, tries):
                     return AttemptDropped()
                 if outcome.error_code == OutOfMemory.code and not save_memory:
                     save_memory = True
@@ -152,6 +156,19 @@ class Worker:
                     return outcome
                 get_logger(__name__).warning("attempt failed", attempt=job.attempt, error=outcome.error)
                 self._stopping.wait(self._settings.worker.retry_seconds * 2 ** (tries - 1))
+
+    def _give_back(self, job: Job, outcome: AttemptFailed, tries: int) -> bool:
+        """Queue the job again where another attempt should not follow at once; False where this worker goes on."""
+        give_back = partial(self._jobs.requeue, job.id, ticket=job.ticket, actor=self._name)
+        if self._storage.is_to_blame(outcome.error_code):
+            get_logger(__name__).warning("attempt failed", attempt=job.attempt, error=outcome.error)
+            give_back(reason="its result cannot be stored", counts=False)
+            self._storage.wait()  # the slot takes no other job meanwhile
+            return True
+        reason = self._reason_to_requeue(outcome, tries)
+        if reason is not None:
+            give_back(reason=reason)
+        return reason is not None
 
     def _reason_to_requeue(self, outcome: AttemptFailed, tries: int) -> str | None:
         """Why other jobs run before the next try; None where the next try, if any, follows at once."""
@@ -230,6 +247,7 @@ class Worker:
     def drain(self) -> None:
         """Prepare for the engine to stop: finished work waits for nothing any more."""
         self._input_fetcher.drain()
+        self._storage.drain()
 
     def abandon(self) -> None:
         self._stopping.set()
@@ -394,8 +412,19 @@ class Worker:
 
             yield record
 
-    def _workspace(self, name: str) -> AbstractContextManager[Path]:
-        return self._children.workspace(self._settings.storage.work / f"{self._owner}.{name}".removeprefix("."))
+    @contextmanager
+    def _workspace(self, name: str) -> Iterator[Path]:
+        """Raises StorageFailed."""
+        with ExitStack() as opened:
+            path = self._settings.storage.work / f"{self._owner}.{name}".removeprefix(".")
+            try:
+                folder = opened.enter_context(self._children.workspace(path))
+            except OSError as error:
+                raise StorageFailed(
+                    f"The work folder cannot be written: {error.strerror or error}.",
+                    hint="Check its free space and permissions.",
+                ) from error
+            yield folder
 
     def _reserve_credits(self, job: Job, source: Path, reporter: ProgressReporter) -> Job:
         """Reserve credits when the length of the clip was unknown at the start; returns the job as it is then.
