@@ -288,3 +288,12 @@ def test_leases_of_a_dead_worker_take_no_slot(store, runner, database, clock):
     assert lease(store, runner) is None
     executors.remove_executor("worker")
     assert lease(store, runner).id == "t2"
+
+
+def test_a_runner_that_is_gone_does_not_count_because_the_clock_was_set_back(store, runner, clock):
+    store.note_runner(runner.id, slots=2, engines=ENGINES, version="1")
+    clock.advance(hours=-1)
+    assert store.living("1") == ()
+    assert RunnerAdmin(store, clock).list_runners()[0].state == "away"
+    store.note_runner(runner.id, slots=2, engines=ENGINES, version="1")
+    assert len(store.living("1")) == 1

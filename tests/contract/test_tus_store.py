@@ -128,3 +128,17 @@ def test_a_part_and_a_deletion_at_once_leave_no_record(store: TusStore, clock: S
         assert not any(isinstance(each, Exception) and not isinstance(each, AlphareelError) for each in results)
         assert store.find(tus.id) is None
         assert list(store.parts(tus.id)) == []
+
+
+def test_a_lock_does_not_last_longer_because_the_clock_was_set_back(store: TusStore, clock: SettableClock) -> None:
+    """Its holder died; one that lives is fenced by the generation."""
+    tus = new(clock)
+    store.create(tus, most=9)
+    held = store.lock(tus.id, offset=0, seconds=6)
+    with pytest.raises(UploadLocked):
+        store.lock(tus.id, offset=0, seconds=6)
+    clock.advance(seconds=-3600)
+    taken = store.lock(tus.id, offset=0, seconds=6)
+    assert taken.generation == held.generation + 1
+    with pytest.raises(UploadLocked):
+        add(store, held, 100)

@@ -272,3 +272,51 @@ def test_a_snapshot_of_an_older_version_can_still_be_sent(
         older = {n: v for n, v in stored.job.items() if n not in ("billing_status", "credits", "deleted_at")}
         c.execute(webhooks.update().values(job={**older, "a_column_of_another_version": 1}))
     assert must(claim(store)).job.id == "job_1"
+
+
+def test_a_delivery_that_waits_is_not_delayed_by_a_clock_that_is_set_back(
+    jobs: JobStore, store: WebhookStore, clock: SettableClock
+) -> None:
+    add(jobs)
+    begin(jobs)
+    for _ in range(2):
+        clock.advance(seconds=10)
+        end(store, must(claim(store)), clock, "down")
+    begun = clock.now()
+    clock.advance(seconds=-3600)
+    assert store.due(limit=9) == ()
+    assert store.reschedule(lease=LEASE) == 1
+    clock.advance(seconds=29)
+    assert store.due(limit=9) == ()
+    clock.advance(seconds=2)
+    end(store, must(claim(store)), clock)
+    assert states(store) == [("job.started", State.SENT)]
+    assert clock.now() < begun
+
+
+def test_a_new_and_a_claimed_delivery_are_not_delayed_by_a_clock_that_is_set_back(
+    jobs: JobStore, store: WebhookStore, clock: SettableClock
+) -> None:
+    for name in ("job_1", "job_2"):
+        add(jobs, name)
+        begin(jobs, name)
+    claimed = must(claim(store))
+    clock.advance(seconds=-3600)
+    assert store.due(limit=9) == ()
+    assert store.reschedule(lease=LEASE) == 2
+    assert [due.id for due in store.due(limit=9)] != [claimed.webhook.id]
+    assert len(store.due(limit=9)) == 1
+    clock.advance(seconds=LEASE.total_seconds())
+    assert len(store.due(limit=9)) == 2, "its worker may have died"
+
+
+def test_a_clock_that_was_not_set_reschedules_nothing(
+    jobs: JobStore, store: WebhookStore, clock: SettableClock
+) -> None:
+    add(jobs)
+    begin(jobs)
+    for _ in range(3):
+        clock.advance(seconds=40)
+        end(store, must(claim(store)), clock, "down")
+    clock.advance(seconds=1)
+    assert store.reschedule(lease=LEASE) == 0

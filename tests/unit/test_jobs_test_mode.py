@@ -107,6 +107,12 @@ def test_it_takes_the_seconds_that_were_asked_for_and_moves_on_the_way(
     assert harness.services.jobs.get(caller, job.id).status is Status.COMPLETED
 
 
+def test_a_clock_that_is_set_back_keeps_no_test_job_waiting(harness: ServiceHarness, runner: ScenarioRunner) -> None:
+    caller = client(harness)
+    job = harness.services.jobs.create(caller, {"video_url": URL, "test": "slow"})
+    assert run(harness, runner, caller, job, -3600).status is Status.COMPLETED
+
+
 def test_no_credits_is_told_when_a_real_job_would_tell_it_and_leaves_no_job(harness: ServiceHarness) -> None:
     caller = client(harness)
     with pytest.raises(InsufficientCredits):

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -212,3 +213,43 @@ def test_a_fault_in_one_webhook_spares_the_others(harness: ServiceHarness) -> No
     )
     assert [json.loads(body)["data"]["id"] for _, _, body in harness.poster.sent] == [fine.id]
     assert harness.webhooks.webhooks(broken.id)[0].state is State.SENDING  # and due again when its lease is over
+
+
+def test_a_clock_that_is_set_ahead_sends_no_webhook_twice(harness: ServiceHarness) -> None:
+    """The lease of one that is being sent ends early then."""
+    poster = Hanging()
+    dispatcher = make_dispatcher(harness, poster)
+    submit(harness, "https://slow.example.com/")
+    assert dispatcher.dispatch_due() == 1
+    wait_for(lambda: poster.begun)
+    harness.clock.advance(hours=1)
+    assert dispatcher.dispatch_due() == 0
+    poster.gate.set()
+    deliver_all(dispatcher)
+    assert poster.begun == ["https://slow.example.com/"]
+
+
+def test_a_dispatcher_reschedules_at_its_start_and_after_the_clock_was_set_back(
+    harness: ServiceHarness, dispatcher: WebhookDispatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[timedelta] = []
+
+    def reschedule(*, lease: timedelta) -> int:
+        calls.append(lease)
+        if len(calls) == 2:
+            raise Unavailable("The database does not answer.")
+        return 0
+
+    monkeypatch.setattr(harness.webhooks, "reschedule", reschedule)
+    for _ in range(3):
+        dispatcher.reschedule_after_step()
+    assert len(calls) == 1
+    harness.clock.advance(hours=1)
+    dispatcher.reschedule_after_step()
+    assert len(calls) == 1
+    harness.clock.advance(hours=-1)
+    with pytest.raises(Unavailable):
+        dispatcher.reschedule_after_step()
+    for _ in range(3):
+        dispatcher.reschedule_after_step()
+    assert len(calls) == 3, "once more, because the database was away"

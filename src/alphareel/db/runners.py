@@ -83,11 +83,13 @@ class RunnerStore:
 
     def living(self, version: str) -> tuple[Runner, ...]:
         """Runners of this version that reported recently and have slots."""
+        now = self._clock.now()
         where = (
             runners.c.revoked_at.is_(None),
             runners.c.slots > 0,
             runners.c.version == version,
-            runners.c.last_seen_at > self._clock.now() - LIVE,
+            runners.c.last_seen_at > now - LIVE,
+            runners.c.last_seen_at < now + LIVE,  # it is later where the clock was set back
         )
         with self._database.read() as c:
             return tuple(map(_runner, c.execute(sa.select(runners).where(*where))))

@@ -19,6 +19,7 @@ from alphareel.service.tus.service import not_found, offset_mismatch
 
 _UNFINISHED = (tus_uploads.c.upload_id.is_(None), tus_uploads.c.error_code.is_(None))
 _RETRY_SECONDS = 60.0  # until another upload of the key may be finished
+_CLOCK_STEP = 60.0  # a lock that would last so much longer than it may was taken before the clock was set back
 _COLUMNS = tuple(field.name for field in fields(TusUpload) if field.name != "result")
 
 
@@ -56,7 +57,9 @@ class TusStore:
             row = _locked_row(c, tus_id)
             if row is None or _is_over(row, now):
                 raise not_found()
-            if row.locked_until is not None and row.locked_until > now:
+            if row.locked_until is not None and now < row.locked_until <= now + timedelta(
+                seconds=seconds + _CLOCK_STEP
+            ):
                 raise UploadLocked(
                     "Another request appends to this upload.",
                     hint="Wait as long as Retry-After says, then get the offset again.",

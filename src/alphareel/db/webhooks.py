@@ -84,6 +84,23 @@ class WebhookStore:
                 _fail_outdated(c, row)
         return True
 
+    def reschedule(self, *, lease: timedelta) -> int:
+        """Bring forward deliveries that were scheduled by a clock that was set back since; return how many.
+
+        Their delays count from now on. ``lease``: the longest time for which a delivery is claimed.
+        """
+        now = self._clock.now()
+        late = sa.select(webhooks).where(webhooks.c.state.in_(_OPEN), webhooks.c.due_at > now)
+        with self._database.read() as c:
+            due = [(row, _due_after_step(row, now=now, lease=lease)) for row in c.execute(late)]
+        moved = [(row, due_at) for row, due_at in due if due_at != row.due_at]
+        if moved:
+            with self._database.write() as c:
+                for row, due_at in moved:
+                    same = (webhooks.c.id == row.id, webhooks.c.state == row.state, webhooks.c.due_at == row.due_at)
+                    c.execute(sa.update(webhooks).where(*same).values(due_at=due_at))
+        return len(moved)
+
     def webhooks(self, job_id: str) -> tuple[Webhook, ...]:
         """The deliveries of a job, in the order of their events."""
         ordered = sa.select(webhooks).where(webhooks.c.job_id == job_id).order_by(webhooks.c.number)
@@ -98,6 +115,15 @@ class WebhookStore:
             c.execute(idle.values(state=State.PENDING, tries=0, due_at=self._clock.now()))
             row = c.execute(sa.select(webhooks).where(*mine)).one_or_none()
         return _webhook(row) if row is not None else None
+
+
+def _due_after_step(row: sa.Row[Any], *, now: datetime, lease: timedelta) -> datetime:
+    """When an open delivery is due by a clock that may have been set back since it was scheduled."""
+    due_at: datetime = row.due_at
+    if row.state == State.SENDING:
+        return min(due_at, now + lease)
+    scheduled_at = max([row.created_at, *(_attempt(stored).at for stored in row.attempts)])
+    return now + (due_at - scheduled_at) if scheduled_at > now else due_at
 
 
 def add_webhook(c: sa.Connection, row: sa.Row[Any], *, now: datetime) -> None:

@@ -31,6 +31,7 @@ from alphareel.service.analyses.service import AnalysisService
 from alphareel.service.api_keys.admin import AdminService
 from alphareel.service.api_keys.service import ApiKeyService, NewKey
 from alphareel.service.batches.service import BatchService
+from alphareel.service.clock_watch import ClockWatch
 from alphareel.service.corrections.service import CorrectionService
 from alphareel.service.exports.embed import EmbedService
 from alphareel.service.exports.layers import LayerService
@@ -77,7 +78,7 @@ from alphareel.service.worker.runner import Worker
 from alphareel.service.worker.spare_usage import SECONDS, write_usage
 from alphareel.service.worker.spares import SpareConfig, Spares
 from alphareel.service.worker.tasks import RunTask
-from alphareel.telemetry.logging import hide_secret
+from alphareel.telemetry.logging import get_logger, hide_secret
 
 _SWEEP_SECONDS = 60.0
 _SWEEP_BATCH = 100
@@ -411,7 +412,12 @@ def build_sweeper(installation: Installation) -> PeriodicTask:
         installation.blobs,
     )
 
+    clock_watch = ClockWatch(installation.clock)
+
     def sweep() -> None:
+        if clock_watch.is_doubtful():
+            get_logger(__name__).warning("nothing is removed: the clock was set ahead", wait_hours=1)
+            return
         while tus.expire(limit=_SWEEP_BATCH) == _SWEEP_BATCH:
             pass
         retention.sweep()

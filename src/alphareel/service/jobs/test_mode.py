@@ -106,7 +106,7 @@ class ScenarioRunner:
         assert job.test is not None
         started_at = job.started_at or job.updated_at
         share = (self._clock.now() - started_at).total_seconds() / max(job.test["seconds"], 1e-3)
-        if share < 1:
+        if 0 <= share < 1:  # below 0, the clock was set back; the job ends rather than wait for it
             self._jobs.set_progress(job.id, attempt=job.attempt, progress=round(share * _RUNNING_PERCENT, 1))
         elif job.test["outcome"] in _FAILURES:
             code, error = _FAILURES[job.test["outcome"]]

@@ -75,7 +75,7 @@ class RunnerStatus:
             state = RunnerState.REVOKED
         elif runner.last_seen_at is None:
             state = RunnerState.NEW
-        elif not runner.slots or now - runner.last_seen_at >= LIVE:
+        elif not runner.slots or abs(now - runner.last_seen_at) >= LIVE:
             state = RunnerState.AWAY
         else:
             state = RunnerState.WORKING if tasks else RunnerState.IDLE

@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from alphareel.domain.errors import FetchFailed, FetchRefused, Unavailable
+from alphareel.service.clock_watch import ClockWatch
 from alphareel.service.ports import Clock
 from alphareel.service.settings import WebhookSettings
 from alphareel.service.webhooks.events import (
@@ -75,6 +76,9 @@ class WebhookDispatcher:
         self._sender = sender
         self._serialize_job = serialize_job
         self._settings = settings
+        self._clock_watch = ClockWatch(sender.clock)
+        self._is_rescheduled = False
+        self._in_flight = set[str]()
         self._hosts = Counter[str]()
         self._clients = Counter[str]()
         self._lock = threading.Lock()
@@ -119,10 +123,14 @@ class WebhookDispatcher:
         )
 
     def _start_delivery(self, due: DueDelivery) -> bool:
+        with self._lock:
+            if due.id in self._in_flight:  # its lease ended early: the clock was set ahead
+                return False
         claimed = self._webhooks.claim(due.id, lease=timedelta(seconds=self._settings.lease_seconds))
         if claimed is None:
             return False
         with self._lock:
+            self._in_flight.add(due.id)
             self._hosts[due.host] += 1
             self._clients[due.client] += 1
         self._workers.submit(self._deliver, claimed, due)
@@ -141,6 +149,7 @@ class WebhookDispatcher:
             get_logger(__name__).exception("webhook broke", webhook=webhook.id)
         finally:
             with self._lock:
+                self._in_flight.discard(due.id)
                 self._hosts[due.host] -= 1
                 self._clients[due.client] -= 1
                 self._hosts += Counter()  # drops counts of zero
@@ -163,10 +172,19 @@ class WebhookDispatcher:
         while started and not self._stopping.is_set():
             started = self.dispatch_due()
 
+    def reschedule_after_step(self) -> None:
+        """At the start, and after the clock was set back: else what it scheduled waits until it is that late again."""
+        if self._clock_watch.step() < timedelta():
+            self._is_rescheduled = False
+        if not self._is_rescheduled:
+            self._webhooks.reschedule(lease=timedelta(seconds=self._settings.lease_seconds))
+            self._is_rescheduled = True
+
     def _run(self) -> None:
         while not self._stopping.is_set():
             self._wake_up.clear()
             try:
+                self.reschedule_after_step()
                 self._dispatch_all_due()
             except Unavailable:
                 get_logger(__name__).warning("webhooks wait for the database")
