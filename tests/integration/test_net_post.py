@@ -61,6 +61,12 @@ class Receiver(BaseHTTPRequestHandler):
         self.end_headers()
         self._pour(b"x" * 65536, pause=0)
 
+    def _interim(self) -> None:
+        self._pour(b"HTTP/1.1 100 Continue\r\n\r\n" * 100, pause=0)
+
+    def _nonsense(self) -> None:
+        self.wfile.write(b"hello\r\n\r\n")
+
     def _headers(self) -> None:
         self.wfile.write(b"HTTP/1.1 200 OK\r\n")
         self._pour(b"X-More: x\r\n", pause=0.05)
@@ -125,6 +131,13 @@ def test_an_answer_without_end_is_cut_and_counts_by_its_status(
     path: str, seconds: float, receiver: ThreadingHTTPServer
 ) -> None:
     assert post(receiver, path, poster=GuardedPoster(HERE, seconds=seconds)) == 200
+
+
+@pytest.mark.parametrize("path", ["/interim", "/nonsense"])
+def test_a_response_that_is_none_is_told_as_such(path: str, receiver: ThreadingHTTPServer) -> None:
+    """Interim responses without end cost a core for as long as they are read."""
+    with pytest.raises(FetchFailed, match="sent no valid response"):
+        post(receiver, path)
 
 
 def test_nobody_there_is_a_failure(receiver: ThreadingHTTPServer) -> None:
