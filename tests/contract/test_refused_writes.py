@@ -1,5 +1,6 @@
 """A database that answers and takes no writes: the error says why, and writes succeed again without a restart."""
 
+import contextlib
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -7,12 +8,14 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from dbos import _sys_db as dbos_database
 
 from alphareel.db import write_errors
 from alphareel.db.database import Database, open_database
 from alphareel.db.job_reader import JobReader
 from alphareel.db.tables import settings
 from alphareel.domain.errors import DatabaseFull, DatabaseReadOnly, Unavailable
+from alphareel.queue import dbos_engine
 
 
 def put(database: Database, name: str, value: str = "value") -> None:
@@ -103,17 +106,19 @@ def test_a_full_disk_is_said_to_be_full_until_it_has_space(
 
 
 def test_writes_are_tried_while_the_disk_is_almost_full(
-    full: tuple[Database, Callable[[], None]], monkeypatch: pytest.MonkeyPatch
+    full: tuple[Database, Callable[[], None]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """So that readiness does not depend on requests that write."""
     database, _ = full
-    written: list[str] = []
-    sa.event.listen(database.engine, "before_cursor_execute", lambda *given: written.append(given[2]))
+    with contextlib.closing(sqlite3.connect(tmp_path / "full.db", isolation_level=None)) as c:
+        c.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    log, known = tmp_path / "full.db-wal", names(database)
     database.check_writes()
-    assert written == []
+    assert log.stat().st_size == 0
     monkeypatch.setattr(write_errors, "MIN_FREE", 1 << 62)
     database.check_writes()
-    assert any("UPDATE" in statement for statement in written)
+    assert log.stat().st_size > 0
+    assert names(database) == known
     database.close()
 
 
@@ -123,3 +128,24 @@ def test_a_file_that_cannot_be_opened_is_reported_at_once(tmp_path: Path, monkey
     with pytest.raises(Unavailable, match="cannot be opened"), database.read():
         pass
     database.close()
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE])
+def test_the_queue_repeats_what_a_database_refuses_that_takes_no_writes(
+    code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a workflow ends without a trace, and its job runs again or waits for a restart."""
+    monkeypatch.setattr(dbos_database, "retriable_postgres_exception", dbos_database.retriable_postgres_exception)
+    dbos_engine._wait_while(write_errors.refuses_writes)
+    tries: list[int] = []
+
+    @dbos_database.db_retry(initial_backoff=0.01)
+    def write() -> None:
+        tries.append(1)
+        if len(tries) < 3:
+            refused = sqlite3.OperationalError("refused")
+            refused.sqlite_errorcode = code
+            raise sa.exc.OperationalError("UPDATE", None, refused)
+
+    write()
+    assert len(tries) == 3

@@ -2,6 +2,7 @@
 
 import sqlite3
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -158,11 +159,13 @@ class Database:
             yield connection
 
     def check_writes(self) -> None:
-        """Write a row as it is, if a write failed or SQLite's disk is almost full. Raises what ``write`` raises."""
+        """Write something, if a write failed or SQLite's disk is almost full. Raises what ``write`` raises."""
         if self.write_error is None and has_space(self.engine.url):
             return
-        with self.write() as connection:
-            connection.execute(sa.update(settings).values(value=settings.c.value))
+        name = f"check {uuid.uuid4().hex}"
+        with self.write() as connection:  # SQLite would not write a row that an UPDATE leaves as it is
+            connection.execute(sa.insert(settings).values(name=name, value=""))
+            connection.execute(sa.delete(settings).where(settings.c.name == name))
         if self.write_error is not None and has_space(self.engine.url):
             self.write_error = None
             get_logger(__name__).info("database can be written again")

@@ -39,6 +39,13 @@ def write_error(error: exc.DBAPIError, url: sa.URL) -> Unavailable | None:
     return None
 
 
+def refuses_writes(error: BaseException) -> bool:
+    """Whether the error means that the database takes no writes, or that its disk failed."""
+    cause = getattr(error, "orig", None)
+    refused = _code(cause) in (sqlite3.SQLITE_FULL, *_STALE)
+    return refused or getattr(cause, "sqlstate", None) in (_DISK_FULL_STATE, _READ_ONLY_STATE)
+
+
 def drop_stale_connections(engine: sa.Engine) -> None:
     """Replace connections after such an error: one that was opened while the database was read-only stays so."""
 

@@ -16,6 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, EnqueueOptions
 from dbos import _queue as dbos_queues
+from dbos import _sys_db as dbos_database
 from dbos._core import execute_dequeued_workflow
 from dbos._queue import queue_worker_thread
 from dbos._sys_db import SystemDatabase
@@ -117,8 +118,9 @@ class DbosEngine(DbosQueue):
     """The whole engine, at most one in a process. ``executor_id`` must be new for every start of a process.
 
     ``database_url``: the database of our tables. ``database_engine``: SQLAlchemy engine to use instead of one that DBOS
-    creates from the URL. ``polling_seconds``: between two polls of a queue. ``more_slots``: how many jobs it may run in
-    addition to its own slots; called before each poll.
+    creates from the URL. ``prepare_engine`` gets the one that it uses. ``refuses_writes`` tells errors of a database that
+    takes no writes for the moment. ``polling_seconds``: between two polls of a queue. ``more_slots``: how many jobs it
+    may run in addition to its own slots; called before each poll.
     """
 
     def __init__(
@@ -133,8 +135,11 @@ class DbosEngine(DbosQueue):
         database_engine: sa.Engine | None = None,
         polling_seconds: float = 1.0,
         more_slots: Callable[[], int] = lambda: 0,
+        prepare_engine: Callable[[sa.Engine], None] = lambda _: None,
+        refuses_writes: Callable[[BaseException], bool] = lambda _: False,
     ) -> None:
         super().__init__(engine)
+        self._prepare_engine = prepare_engine
         self._worker = worker
         self._fetch = fetch
         self._polling_seconds = polling_seconds
@@ -161,11 +166,13 @@ class DbosEngine(DbosQueue):
         }
         _limit_this_process(limits)
         _count_before_next_look()
+        _wait_while(refuses_writes)
         _register(body, on_end=self._wake_after_end)
 
     def launch(self, on_ready: Callable[[], None] = lambda: None) -> None:
         DBOS.listen_queues([])  # threads of ours do that, which can be woken
         DBOS.launch()
+        self._prepare_engine(self._dbos._sys_db.engine)  # noqa: SLF001  # DBOS has no other way to its engine
         jobs = DBOS.register_queue(
             _QUEUE,
             worker_concurrency=self._worker.jobs,
@@ -287,6 +294,20 @@ def _count_before_next_look() -> None:
         return handle
 
     dbos_queues.execute_dequeued_workflow = execute_and_wait  # type: ignore[attr-defined]
+
+
+def _wait_while(refuses_writes: Callable[[BaseException], bool]) -> None:
+    """Make DBOS repeat what a database refuses that takes no writes, as it does while the database is away.
+
+    Else the workflow ends there without a trace: its job is lost until the reconciler finds it, and then runs again.
+    """
+    is_away = dbos_database.retriable_postgres_exception
+
+    @wraps(is_away)
+    def is_away_or_refuses(error: Exception) -> bool:
+        return is_away(error) or refuses_writes(error)
+
+    dbos_database.retriable_postgres_exception = is_away_or_refuses  # type: ignore[attr-defined]
 
 
 class _Pause(threading.Event):

@@ -19,6 +19,7 @@ from alphareel.db.stats import RunHistory, StatsStore
 from alphareel.db.tus import TusStore
 from alphareel.db.usage import CallStore
 from alphareel.db.webhooks import WebhookStore
+from alphareel.db.write_errors import drop_stale_connections, refuses_writes
 from alphareel.domain.options import Options, Output
 from alphareel.http.serializers import JobSerializer
 from alphareel.machine import cores
@@ -339,6 +340,8 @@ def build_engine(
         database_url=engine_url(installation.settings.database),
         database_engine=installation.database.open_queue_engine(),
         more_slots=more_slots,
+        prepare_engine=drop_stale_connections,
+        refuses_writes=refuses_writes,
     )
 
 
