@@ -118,9 +118,9 @@ class DbosEngine(DbosQueue):
     """The whole engine, at most one in a process. ``executor_id`` must be new for every start of a process.
 
     ``database_url``: the database of our tables. ``database_engine``: SQLAlchemy engine to use instead of one that DBOS
-    creates from the URL. ``prepare_engine`` gets the one that it uses. ``refuses_writes`` tells errors of a database that
-    takes no writes for the moment. ``polling_seconds``: between two polls of a queue. ``more_slots``: how many jobs it
-    may run in addition to its own slots; called before each poll.
+    creates from the URL. ``prepare_engine`` gets the one that it uses. ``refuses_writes`` tells errors of a database
+    that takes no writes for the moment. ``polling_seconds``: between two polls of a queue. ``more_slots``: how many
+    jobs it may run in addition to its own slots; called before each poll.
     """
 
     def __init__(
