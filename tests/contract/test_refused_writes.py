@@ -135,7 +135,8 @@ def test_the_queue_repeats_what_a_database_refuses_that_takes_no_writes(
     code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else a workflow ends without a trace, and its job runs again or waits for a restart."""
-    monkeypatch.setattr(dbos_database, "retriable_postgres_exception", dbos_database.retriable_postgres_exception)
+    name = "retriable_postgres_exception"
+    monkeypatch.setattr(dbos_database, name, getattr(dbos_database, name))  # restored at the end
     dbos_engine._wait_while(write_errors.refuses_writes)
     tries: list[int] = []
 

@@ -301,13 +301,13 @@ def _wait_while(refuses_writes: Callable[[BaseException], bool]) -> None:
 
     Else the workflow ends there without a trace: its job is lost until the reconciler finds it, and then runs again.
     """
-    is_away = dbos_database.retriable_postgres_exception
+    is_away: Callable[[Exception], bool] = dbos_database.retriable_postgres_exception  # type: ignore[attr-defined]
 
     @wraps(is_away)
     def is_away_or_refuses(error: Exception) -> bool:
         return is_away(error) or refuses_writes(error)
 
-    dbos_database.retriable_postgres_exception = is_away_or_refuses  # type: ignore[attr-defined]
+    dbos_database.retriable_postgres_exception = is_away_or_refuses  # type: ignore[assignment, attr-defined]
 
 
 class _Pause(threading.Event):
