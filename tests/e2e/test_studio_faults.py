@@ -1,6 +1,7 @@
 """The studio when something goes wrong: refused keys, lost connections, wrong input; and without a mouse."""
 
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from tests.e2e import test_studio
@@ -132,11 +133,155 @@ def test_a_job_whose_response_was_lost_is_not_created_twice(page, tmp_path):
     page.goto("/")
     page.set_input_files("#file", clip.path)
     page.click("form button.primary")
-    page.wait_for_selector("[role=alert]:has-text('cannot be reached')")
-    page.click("form button.primary")
+    page.wait_for_selector("text=The server cannot be reached. This step waits, and goes on by itself.")
+    keep(page, "start_waits")
     page.wait_for_url("**/#/jobs/*")
     assert len(made) == 2
     assert len(set(made)) == 1
+
+
+@pytest.fixture
+def large(tmp_path):
+    """A video that is sent resumably."""
+    clip = make_clip(tmp_path / "in.mp4", frames=6, width=64, height=48)
+    padding = 17 * 2**20
+    film = tmp_path / "large film.mp4"
+    film.write_bytes(clip.path.read_bytes() + (8 + padding).to_bytes(4, "big") + b"free" + bytes(padding))
+    return film
+
+
+def interrupt(page, large):
+    """Upload while the server is away; the path of the unfinished upload."""
+    page.route("**/v1/uploads/tus/*", lambda route: route.abort())
+    page.set_input_files("#file", large)
+    with page.expect_response("**/v1/uploads/tus") as begun:
+        page.click("form button.primary")
+    page.wait_for_selector("text=The server cannot be reached. This step waits, and goes on by itself.")
+    return begun.value.headers["location"]
+
+
+def test_an_interrupted_upload_says_that_it_waits_and_goes_on(page, large):
+    interrupt(page, large)
+    assert page.is_visible("text=Uploading large film.mp4")
+    keep(page, "upload_waits")
+    page.unroute("**/v1/uploads/tus/*")
+    page.wait_for_url("**/#/jobs/*")
+    page.wait_for_selector("h1:has-text('large film.mp4')")
+
+
+def test_an_upload_that_waits_is_canceled_at_once_and_removed_from_the_server(page, large):
+    page.clock.install()
+    path = interrupt(page, large)
+    page.clock.pause_at(datetime.now(UTC) + timedelta(hours=1))  # from here on no wait of the page ends by itself
+    page.unroute("**/v1/uploads/tus/*")
+    with page.expect_response(lambda response: response.request.method == "DELETE") as removed:
+        page.click("role=button[name=Cancel]")
+    page.wait_for_selector("form button.primary:has-text('Remove the background')")
+    assert (removed.value.status, removed.value.url) == (204, path)
+    assert page.locator("[role=alert]").count() == 0
+
+
+def test_an_upload_that_was_given_up_goes_on_where_it_stopped(page, large):
+    """Ten failures in a row, whose waits take no time here."""
+    page.clock.install()
+    path = interrupt(page, large)
+    while page.locator("[role=alert]:has-text('goes on where it stopped')").count() == 0:
+        page.clock.run_for(16_000)
+        page.wait_for_timeout(20)
+    page.unroute("**/v1/uploads/tus/*")
+    begun = []
+    page.on("request", lambda r: begun.append(r.url) if r.url.endswith("/tus") and r.method == "POST" else None)
+    with page.expect_request(lambda request: request.method == "PATCH") as sent:
+        page.click("form button.primary")
+    assert sent.value.url == path
+    page.wait_for_url("**/#/jobs/*")
+    assert begun == []
+
+
+def jobs_beside(service, known=()):
+    """{ID: (status, error code)} of the key's jobs."""
+    with Client(KEY, base_url=service.base) as client:
+        jobs = client.list_jobs(limit=100)["items"]
+    return {job["id"]: (job["status"], job["error_code"]) for job in jobs if job["id"] not in known}
+
+
+def endless(request):
+    """The body of a request for a job, for one that does not end by itself."""
+    return json.dumps({**request.post_data_json, "test": {"outcome": "slow", "seconds": 3600}})
+
+
+def test_canceling_the_start_of_a_job_aborts_the_request_and_stops_what_the_server_started(page, service, tmp_path):
+    clip = make_clip(tmp_path / "in.mp4", frames=6, width=64, height=48)
+    before = jobs_beside(service)
+    made, failed = [], []
+
+    def create(route):
+        if made:
+            route.continue_(post_data=endless(route.request))
+        else:
+            made.append(route.fetch(post_data=endless(route.request)).json()["id"])  # and its response never arrives
+
+    page.on("requestfailed", lambda request: failed.append(request.url))
+    page.route("**/v1/jobs", create)
+    page.set_input_files("#file", clip.path)
+    page.click("form button.primary")
+    page.wait_for_selector("text=Starting the job")
+    while not made:
+        page.wait_for_timeout(20)
+    page.click("role=button[name=Cancel]")
+    page.wait_for_selector("[role=status]:has-text('The job was stopped, and nothing is charged for it.')")
+    keep(page, "start_canceled")
+    assert failed == [f"{service.base}/v1/jobs"]
+    assert jobs_beside(service, before) == {made[0]: ("failed", "cancelled")}
+    page.click("form button.primary")  # another job, not the canceled one again
+    page.wait_for_url("**/#/jobs/*")
+    assert made[0] not in page.url
+
+
+def test_a_start_that_is_canceled_while_the_server_is_away_leaves_no_job_that_runs(page, service, tmp_path):
+    clip = make_clip(tmp_path / "in.mp4", frames=6, width=64, height=48)
+    before = jobs_beside(service)
+    page.route("**/v1/jobs", lambda route: route.abort())
+    page.set_input_files("#file", clip.path)
+    page.click("form button.primary")
+    page.wait_for_selector("text=This step waits, and goes on by itself.")
+    page.click("role=button[name=Cancel]")
+    page.wait_for_selector("[role=status]:has-text('what it started is canceled as soon as it answers')")
+    page.unroute("**/v1/jobs")
+    page.route("**/v1/jobs", lambda route: route.continue_(post_data=endless(route.request)))
+    page.wait_for_selector("[role=status]:has-text('The job was stopped')")
+    assert list(jobs_beside(service, before).values()) == [("failed", "cancelled")]
+
+
+def test_a_start_that_the_server_refuses_leaves_nothing_to_cancel(page, service, tmp_path):
+    clip = make_clip(tmp_path / "in.mp4", frames=6, width=64, height=48)
+    before = jobs_beside(service)
+    asked = []
+    poor = {"error": {"code": "insufficient_credits", "message": "Not enough credits", "request_id": "req_1"}}
+    page.route("**/v1/jobs", lambda route: route.fulfill(status=402, json=poor) if asked else asked.append("held"))
+    page.set_input_files("#file", clip.path)
+    page.click("form button.primary")
+    page.wait_for_selector("text=Starting the job")
+    while not asked:
+        page.wait_for_timeout(20)
+    page.click("role=button[name=Cancel]")
+    page.wait_for_selector("[role=status]:has-text('No job was started.')")
+    assert jobs_beside(service, before) == {}
+
+
+def test_a_comparison_that_is_canceled_stops_at_the_server(page, service, tmp_path):
+    clip = make_clip(tmp_path / "in.mp4", frames=6, width=64, height=48)
+    asked = []
+    page.route("**/v1/proofs/*", lambda route: asked.append(route.request.url))  # its state never arrives
+    page.set_input_files("#file", clip.path)
+    page.click("text=Compare engines on six frames")
+    page.wait_for_selector("text=Cutting out six frames")
+    while not asked:
+        page.wait_for_timeout(20)
+    with page.expect_response("**/cancel") as canceled:
+        page.click("role=button[name=Cancel]")
+    assert asked[0].rpartition("/")[2] in canceled.value.url
+    assert canceled.value.status in (200, 409), "or it was completed"
 
 
 def test_texts_are_copied_where_browsers_offer_no_clipboard(page):

@@ -39,24 +39,24 @@ function headers(path, more = {}) {
   return { ...credentials, ...more };
 }
 
-function refused(error, url) {
-  if (error.code !== "invalid_api_key" || url.includes("/v1/admin/") || !apiKey.get()) return;
+/** `used`: the key that the request was sent with, which may not be that of the tab any more. */
+function refused(error, url, used) {
+  if (error.code !== "invalid_api_key" || url.includes("/v1/admin/") || !used || apiKey.get() !== used) return;
   apiKey.set("");
   dispatchEvent(new Event(KEY_REFUSED));
 }
 
-async function failure(response) {
+async function failure(response, used) {
   const body = await response.json().catch(() => null);
   const error = body?.error ?? { code: "unreadable_response", message: `The server answered ${response.status} without a readable error.` };
-  refused(error, response.url);
+  refused(error, response.url, used);
   return new ApiError(response.status, error, Number(response.headers.get("Retry-After")) || null);
 }
 
-async function send(method, path, body, signal, more = {}) {
-  const json = body === undefined ? more : { "Content-Type": "application/json", ...more };
+async function send(method, path, body, signal, fields) {
   try {
     return await fetch(address(path), {
-      method, signal, headers: headers(path, json), body: body === undefined ? undefined : JSON.stringify(body),
+      method, signal, headers: fields, body: body === undefined ? undefined : JSON.stringify(body),
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;
@@ -64,48 +64,75 @@ async function send(method, path, body, signal, more = {}) {
   }
 }
 
-const pause = (seconds) => new Promise((done) => setTimeout(done, seconds * 1000));
+/** Wait. When `signal` is aborted, the wait ends at once with an AbortError. */
+export const pause = (seconds, signal) => new Promise((resolve, reject) => {
+  signal?.throwIfAborted();
+  const timer = setTimeout(() => { signal?.removeEventListener("abort", stop); resolve(); }, seconds * 1000);
+  const stop = () => { clearTimeout(timer); reject(signal.reason); };
+  signal?.addEventListener("abort", stop, { once: true });
+});
+const MAX_PAUSE = 16; // seconds, whatever a server asks for
 
 /** Call the API; the JSON of the response. GET requests that hit the rate limit are repeated when the server allows it. */
-export async function call(method, path, body, signal, more) {
+export async function call(method, path, body, signal, more = {}) {
+  const fields = headers(path, body === undefined ? more : { "Content-Type": "application/json", ...more });
   for (let attempt = 0; ; attempt += 1) {
-    const response = await send(method, path, body, signal, more);
+    const response = await send(method, path, body, signal, fields);
     if (response.ok) return response.status === 204 ? null : response.json();
-    const error = await failure(response);
+    const error = await failure(response, fields["X-Api-Key"]);
     if (method !== "GET" || error.status !== 429 || attempt === 3) throw error;
-    await pause(Math.min(error.retryAfter ?? 2, 16));
+    await pause(Math.min(error.retryAfter ?? 2, MAX_PAUSE), signal);
   }
 }
 export const get = (path, signal) => call("GET", path, undefined, signal);
 const AWAY = new Set([0, 502, 503, 504]); // statuses of a server that starts again, or of a proxy before it
+const ANSWERS = new Set(["queue_full", "storage_full", "storage_failed"]); // codes of a 503 by a server that is there
 const MAX_AWAY = 120; // seconds
+export const AWAY_TEXT = "The server cannot be reached.";
+export const isAway = (error) => AWAY.has(error.status) && !ANSWERS.has(error.code);
 
 /**
- * Like `get`, for what goes on at the server meanwhile: waits up to two minutes for a server that is away, and calls
- * `onAway` at each failure.
+ * Repeat a request that may be repeated, for up to `seconds` while the server is away, and until the rate limit allows it.
+ * `onAway` is called at each failure.
  */
-export async function poll(path, signal, onAway = () => {}) {
-  for (let waited = 0; ; waited += 2) {
-    try { return await get(path, signal); } catch (error) {
-      if (!AWAY.has(error.status) || waited >= MAX_AWAY) throw error;
+export async function patiently(request, signal, onAway = () => {}, seconds = MAX_AWAY) {
+  for (let waited = 0; ;) {
+    let next = 2;
+    try { return await request(); } catch (error) {
+      const passes = isAway(error) || ["rate_limited", "idempotency_in_progress"].includes(error.code);
+      if (!passes || waited >= seconds) throw error;
+      if (isAway(error)) onAway();
+      else next = Math.min(error.retryAfter ?? next, MAX_PAUSE);
     }
-    onAway();
-    await pause(2);
+    await pause(next, signal);
+    waited += next;
   }
 }
+
+/** Like `get`, for what goes on at the server meanwhile: waits up to two minutes for a server that is away. */
+export const poll = (path, signal, onAway) => patiently(() => get(path, signal), signal, onAway);
+
 const unanswered = new Map(); // idempotency keys of requests whose response was lost, by path and body
 
-/** Repeating a request whose response was lost does not do it twice. */
-export async function post(path, body = {}) {
+/** What a POST sends beside its body: the same again while its response is missing, so that it is not done twice. */
+export function once(path, body) {
   const request = `${path} ${JSON.stringify(body)}`;
   const key = unanswered.get(request) ?? [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
   unanswered.set(request, key);
+  return { ...headers(path), "Idempotency-Key": key };
+}
+
+/** Repeating a request whose response was lost does not do it twice. With `onAway` it is repeated here, as by `patiently`. */
+export async function post(path, body = {}, { signal, onAway } = {}) {
+  const more = once(path, body);
+  const ask = () => call("POST", path, body, signal, more);
+  const forget = () => unanswered.delete(`${path} ${JSON.stringify(body)}`);
   try {
-    const answer = await call("POST", path, body, undefined, { "Idempotency-Key": key });
-    unanswered.delete(request);
+    const answer = await (onAway ? patiently(ask, signal, onAway) : ask());
+    forget();
     return answer;
   } catch (error) {
-    if (!AWAY.has(error.status) && error.code !== "idempotency_in_progress") unanswered.delete(request);
+    if (!isAway(error) && error.code !== "idempotency_in_progress") forget();
     throw error;
   }
 }
@@ -115,69 +142,96 @@ const RESUMABLE = 16 * 2 ** 20; // bytes from which a file is sent in a way that
 const MAX_FAILURES = 10; // in a row, without a byte that arrived
 const TUS = { "Tus-Resumable": "1.0.0" };
 
-/** Upload a file. `onProgress` gets the share that was sent, 0 to 1. Abort with `signal`. */
+/**
+ * Upload a file. `onProgress(share, wait)`: the share that was sent, 0 to 1; while an interrupted upload waits, why it does,
+ * else undefined. Abort with `signal`.
+ */
 export function upload(file, onProgress, signal) {
   if (file.size >= RESUMABLE) return resumableUpload(file, onProgress, signal);
   const form = new FormData();
   form.append("file", file, file.name);
-  return transmit("POST", "/v1/uploads", form, {}, onProgress, signal);
+  return transmit("POST", "/v1/uploads", form, headers("/v1/uploads"), onProgress, signal);
 }
 
-/** By the tus protocol: asks how much arrived and goes on there. */
+const interrupted = new WeakMap(); // paths of uploads that were not finished, by file: sending it again goes on there
+
 async function resumableUpload(file, onProgress, signal) {
-  const path = await beginUpload(file, signal);
-  let offset = 0;
-  for (let failures = 0; ; ) {
-    try {
-      const fields = { ...TUS, "Upload-Offset": String(offset), "Content-Type": "application/offset+octet-stream" };
-      await transmit("PATCH", path, file.slice(offset), fields, (share) => onProgress((offset + share * (file.size - offset)) / file.size), signal);
-    } catch (error) {
-      if (signal?.aborted) fetch(address(path), { method: "DELETE", headers: headers(path, TUS) }).catch(() => {});
-      const passes = error.status === 0 || error.status >= 500 || [409, 423, 429].includes(error.status);
-      if (!passes || failures === MAX_FAILURES) throw error;
-      await pause(error.retryAfter ?? Math.min(2 ** failures, 16));
-      failures += 1;
-    }
-    const state = await get(path, signal).catch((error) => { if (AWAY.has(error.status)) return { offset }; throw error; });
-    if (state.status === "failed") throw new ApiError(400, { code: state.error_code, message: state.error });
-    if (state.status === "completed") return state.upload;
-    if (state.offset > offset) failures = 0;
-    offset = state.offset;
+  const fields = headers("", TUS);
+  let path = interrupted.get(file);
+  const gone = (error) => { if (error.status === 404) return null; throw error; };
+  let state = path ? await get(path, signal).catch(gone) : null;
+  if (!state) {
+    path = await beginUpload(file, fields, signal);
+    state = { offset: 0 };
+  }
+  interrupted.set(file, path);
+  try {
+    const sent = await sendRest(path, state, file, fields, onProgress, signal);
+    interrupted.delete(file);
+    return sent;
+  } catch (error) {
+    if (!isAway(error)) interrupted.delete(file);
+    if (signal?.aborted) patiently(() => call("DELETE", path, undefined, undefined, fields)).catch(() => {});
+    throw error;
   }
 }
 
-async function beginUpload(file, signal) {
+/** By the tus protocol: asks how much arrived and goes on there. */
+async function sendRest(path, state, file, fields, onProgress, signal) {
+  for (let failures = 0; ; ) {
+    if (state.status === "failed") throw new ApiError(400, { code: state.error_code, message: state.error });
+    if (state.status === "completed") return state.upload;
+    const { offset } = state;
+    let share = offset / file.size;
+    const sent = (part) => { share = (offset + part * (file.size - offset)) / file.size; onProgress(share); };
+    try {
+      const place = { "Upload-Offset": String(offset), "Content-Type": "application/offset+octet-stream" };
+      await transmit("PATCH", path, file.slice(offset), { ...fields, ...place }, sent, signal);
+    } catch (error) {
+      const passes = error.status === 0 || error.status >= 500 || [409, 423, 429].includes(error.status);
+      if (!passes || failures === MAX_FAILURES) throw error;
+      onProgress(share, isAway(error) ? AWAY_TEXT : error.message);
+      await pause(error.retryAfter ?? Math.min(2 ** failures, MAX_PAUSE), signal);
+      failures += 1;
+    }
+    state = await get(path, signal).catch((error) => { if (isAway(error)) return { offset }; throw error; });
+    if (state.offset > offset) failures = 0;
+  }
+}
+
+async function beginUpload(file, fields, signal) {
   const encode = (text) => btoa(String.fromCharCode(...new TextEncoder().encode(text)));
   const metadata = [`filename ${encode(file.name)}`, ...(file.type ? [`filetype ${encode(file.type)}`] : [])].join();
-  const fields = { ...TUS, "Upload-Length": String(file.size), "Upload-Metadata": metadata };
-  const response = await fetch(address("/v1/uploads/tus"), { method: "POST", signal, headers: headers("", fields) }).catch((error) => { throw error.name === "AbortError" ? error : connectionLost(); });
-  if (!response.ok) throw await failure(response);
+  const more = { "Upload-Length": String(file.size), "Upload-Metadata": metadata };
+  const response = await fetch(address("/v1/uploads/tus"), { method: "POST", signal, headers: { ...fields, ...more } }).catch((error) => { throw error.name === "AbortError" ? error : connectionLost(); });
+  if (!response.ok) throw await failure(response, fields["X-Api-Key"]);
   return `/v1/uploads/tus/${response.headers.get("Location").split("/").pop()}`;
 }
 
-const connectionLost = () => new ApiError(0, { code: "connection_lost", message: "The connection was lost during the upload. Try again." });
+const connectionLost = () => new ApiError(0, { code: "connection_lost", message: "The connection was lost during the upload. Try again: a large file goes on where it stopped." });
 
-function uploadError(path, status, error, retryAfter) {
-  refused(error, path);
+function uploadError(path, used, status, error, retryAfter) {
+  refused(error, path, used);
   return new ApiError(status, error, retryAfter);
 }
 
 /** Send a body and report how much of it was sent, which fetch cannot. The JSON of the response, null if it has none. */
 function transmit(method, path, body, fields, onProgress, signal) {
   return new Promise((resolve, reject) => {
+    signal?.throwIfAborted();
     const request = new XMLHttpRequest();
     request.open(method, address(path));
-    for (const [name, value] of Object.entries(headers(path, fields))) request.setRequestHeader(name, value);
+    for (const [name, value] of Object.entries(fields)) request.setRequestHeader(name, value);
     request.upload.onprogress = (event) => event.lengthComputable && onProgress(event.loaded / event.total);
     request.onload = () => {
       let parsed = null;
       try { parsed = JSON.parse(request.responseText); } catch { /* reported below */ }
       if (request.status === 204 || (request.status === 200 && parsed)) resolve(parsed);
-      else reject(uploadError(path, request.status, parsed?.error ?? { code: "unreadable_response", message: "The upload failed without a readable error." }, Number(request.getResponseHeader("Retry-After")) || null));
+      else reject(uploadError(path, fields["X-Api-Key"], request.status, parsed?.error ?? { code: "unreadable_response", message: "The upload failed without a readable error." }, Number(request.getResponseHeader("Retry-After")) || null));
     };
     request.onerror = () => reject(connectionLost());
     request.onabort = () => reject(new DOMException("aborted", "AbortError"));
-    signal?.addEventListener("abort", () => request.abort());
+    signal?.addEventListener("abort", () => request.abort(), { once: true });
     request.send(body);
   });
 }
@@ -201,15 +255,15 @@ export async function follow(jobId, onEvent, signal) {
       if (signal.aborted || error.status === 401 || error.status === 404) throw error;
       onEvent("lost");
     }
-    await pause(1);
+    await pause(1, signal);
   }
   throw new DOMException("aborted", "AbortError");
 }
 
 async function* events(path, lastId, signal) {
-  const resume = lastId === null ? {} : { "Last-Event-ID": lastId };
-  const response = await fetch(address(path), { headers: headers(path, resume), signal }); // EventSource cannot send a key
-  if (!response.ok) throw await failure(response);
+  const fields = headers(path, lastId === null ? {} : { "Last-Event-ID": lastId });
+  const response = await fetch(address(path), { headers: fields, signal }); // EventSource cannot send a key
+  if (!response.ok) throw await failure(response, fields["X-Api-Key"]);
   yield { name: "open" };
   if (response.status === 204) return;
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();

@@ -1,6 +1,7 @@
 // Place the subject on a canvas by dragging or by JSON; the result is rendered by the server.
-import { call, get, local, post, upload } from "./api.js";
+import { AWAY_TEXT, call, get, local, upload } from "./api.js";
 import { remember } from "./recent.js";
+import { Canceled, start } from "./start.js";
 import { Busy, Failure, html, useEffect, useLoad, useRef, useState } from "./ui.js";
 
 const ANCHORS = ["top-left", "top-center", "top-right", "center-left", "center", "center-right", "bottom-left", "bottom-center", "bottom-right"];
@@ -55,6 +56,7 @@ function Composer({ job, navigate }) {
   const [media, setMedia] = useState(null);
   const [error, setError] = useState(null);
   const [busy, setBusy] = useState(null);
+  const [canceled, setCanceled] = useState(null);
   const stop = useRef(null);
   const uploaded = useRef(null); // {file, url}: a file is sent once, also when the rest fails
   const stage = useRef(null), drag = useRef(null);
@@ -97,7 +99,7 @@ function Composer({ job, navigate }) {
   };
   const sent = async () => {
     if (uploaded.current?.file !== media.file) {
-      const onProgress = (share) => setBusy({ what: `Uploading ${media.file.name}`, share });
+      const onProgress = (share, wait) => setBusy({ what: `Uploading ${media.file.name}`, share, wait });
       onProgress(0);
       uploaded.current = { file: media.file, url: (await upload(media.file, onProgress, stop.current.signal)).video_url };
     }
@@ -115,21 +117,26 @@ function Composer({ job, navigate }) {
     return fields;
   };
   const act = async (action) => {
+    if (busy) return;
+    let leaves = false;
     stop.current = new AbortController();
     setBusy({ what: "Asking the server", share: null });
     setError(null);
-    try { await action(); } catch (failure) { if (failure.name !== "AbortError") setError(failure); }
-    setBusy(null);
+    setCanceled(null);
+    try { leaves = await action(); } catch (failure) { if (failure.name !== "AbortError") setError(failure); }
+    if (!leaves) setBusy(null);
   };
   const render = (event) => {
     event.preventDefault();
     act(async () => {
       const fields = await request();
-      stop.current.signal.throwIfAborted();
-      setBusy({ what: "Starting the job", share: null });
-      const made = await post("/v1/jobs", fields);
+      const { signal } = stop.current, what = "Starting the job";
+      setBusy({ what, share: null });
+      const onAway = () => setBusy({ what, share: null, wait: AWAY_TEXT });
+      const made = await start("/v1/jobs", fields, { signal, onAway, onCanceled: (outcome) => stop.current.signal === signal && setCanceled(outcome) });
       remember(made.id, { preview: null, filename: null, fields });
       navigate(`#/jobs/${made.id}`);
+      return true;
     });
   };
   const check = () => act(async () => { await call("POST", "/v1/estimate", { ...(await request()) }, stop.current.signal); });
@@ -148,7 +155,7 @@ function Composer({ job, navigate }) {
       </div>
       <p class="hint" style=${{ marginTop: "8px" }}>Drag the subject, or use the arrow keys (20 pixels with Shift).</p>
     </div>
-    <div class="card"><${Failure} error=${error} />
+    <div class="card"><${Failure} error=${error} /><${Canceled} outcome=${canceled} />
       <fieldset><legend>Canvas</legend><div class="choices">${Object.entries(SIZES).map(([title, [w, h]]) => html`<label><input type="radio" name="size" checked=${width === w && height === h} onChange=${() => setCanvas({ width: w, height: h })} />${title}</label>`)}</div>
         <div class="row" style=${{ marginTop: "8px" }}><input class="grow" style=${{ width: "auto" }} type="number" aria-label="Canvas width" min="16" max="4096" value=${width} onInput=${(event) => event.target.value && setCanvas({ width: Number(event.target.value) })} />×<input class="grow" style=${{ width: "auto" }} type="number" aria-label="Canvas height" min="16" max="4096" value=${height} onInput=${(event) => event.target.value && setCanvas({ height: Number(event.target.value) })} /></div></fieldset>
       <div class="field"><label for="anchor">Anchor</label><select id="anchor" value=${anchor} onChange=${(event) => setForeground({ anchor: event.target.value })}>${ANCHORS.map((name) => html`<option value=${name} selected=${name === anchor}>${name}</option>`)}</select></div>

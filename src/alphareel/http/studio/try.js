@@ -1,7 +1,8 @@
 // Choose a video and options, upload, and start the job.
-import { get, local, poll, post, upload } from "./api.js";
+import { AWAY_TEXT, call, get, local, pause, poll, upload } from "./api.js";
 import { OPAQUE_FORMATS, TRANSPARENT_FORMATS } from "./formats.js";
 import { remember } from "./recent.js";
+import { Canceled, start as startJob } from "./start.js";
 import { Busy, bytes, duration, Failure, html, number, useEffect, useLoad, useRef, useState } from "./ui.js";
 
 const SUBJECTS = [
@@ -15,6 +16,8 @@ const BACKGROUNDS = [
   ["image", "Image"],
   ["blur", "Blur"],
 ];
+const PROOF_POLL_SECONDS = 0.8;
+
 export function TryPage({ navigate }) {
   const [source, setSource] = useState(null);
   return html`
@@ -94,63 +97,74 @@ function Options({ source, onClear, navigate }) {
   const uploaded = useRef(null); // address of the file, so that it is sent once
   const backdrop = useRef(null); // {image, url} of the background, likewise
   const [proof, setProof] = useState(null);
+  const [canceled, setCanceled] = useState(null);
   useEffect(() => () => { stop.current?.abort(); if (preview && !kept.current) URL.revokeObjectURL(preview); }, []);
   const set = (changes) => setForm((old) => ({ ...old, ...changes }));
   const byName = Object.fromEntries((models?.items ?? []).map((item) => [item.model, item]));
   const formats = form.background === "transparent" ? TRANSPARENT_FORMATS : OPAQUE_FORMATS;
   const chosen = byName[form.model];
 
-  const sent = async () => {
+  const send = async (file, what, signal) => {
+    const onProgress = (share, wait) => setBusy({ what, share, wait });
+    onProgress(0);
+    return (await upload(file, onProgress, signal)).video_url;
+  };
+  const sent = async (signal) => {
     if (!source.file) return source.url;
-    if (!uploaded.current) {
-      const onProgress = (share) => setBusy({ what: `Uploading ${source.name}`, share });
-      onProgress(0);
-      uploaded.current = (await upload(source.file, onProgress, stop.current.signal)).video_url;
-    }
+    uploaded.current ??= await send(source.file, `Uploading ${source.name}`, signal);
     return uploaded.current;
   };
-
-  const compare = async () => {
-    stop.current = new AbortController();
+  const begin = (path, fields, what, signal) => {
+    setBusy({ what, share: null });
+    const onAway = () => setBusy({ what, share: null, wait: AWAY_TEXT });
+    // Of the last attempt: another one may have begun.
+    return startJob(path, fields, { signal, onAway, onCanceled: (outcome) => stop.current.signal === signal && setCanceled(outcome) });
+  };
+  /** `action` is true when the page is left, so that nothing can be started twice meanwhile. */
+  const act = async (action) => {
+    if (busy) return; // the Enter key in a field
+    const { signal } = stop.current = new AbortController();
+    let leaves = false;
     setError(null);
-    try {
-      let made = await post("/v1/proofs", { video_url: await sent(), ...(form.prompt ? { text_prompt: form.prompt } : {}) });
-      while (made.status !== "completed" && made.status !== "failed") {
-        setBusy({ what: "Cutting out six frames with every engine", share: made.progress / 100 });
-        await new Promise((done) => setTimeout(done, 800));
-        made = await poll(`/v1/proofs/${made.id}`, stop.current.signal);
-      }
-      if (made.status === "failed") setError({ message: made.error });
-      else setProof(made);
-    } catch (failure) { if (failure.name !== "AbortError") setError(failure); }
-    setBusy(null);
+    setCanceled(null);
+    try { leaves = await action(signal); } catch (failure) { if (failure.name !== "AbortError") setError(failure); }
+    if (!leaves) setBusy(null);
   };
 
-  const start = async (event) => {
-    event.preventDefault();
-    stop.current = new AbortController();
-    setError(null);
+  const compare = () => act(async (signal) => {
+    const what = "Cutting out six frames with every engine";
+    let made = await begin("/v1/proofs", { video_url: await sent(signal), ...(form.prompt ? { text_prompt: form.prompt } : {}) }, what, signal);
     try {
-      const videoUrl = await sent();
+      while (made.status !== "completed" && made.status !== "failed") {
+        const share = made.progress / 100;
+        setBusy({ what, share });
+        await pause(PROOF_POLL_SECONDS, signal);
+        made = await poll(`/v1/proofs/${made.id}`, signal, () => setBusy({ what, share, wait: AWAY_TEXT }));
+      }
+    } catch (failure) {
+      if (signal.aborted) call("POST", `/v1/jobs/${made.id}/cancel`, {}).catch(() => {}); // nobody would see it
+      throw failure;
+    }
+    if (made.status === "failed") throw new Error(made.error);
+    setProof(made);
+  });
+
+  const start = (event) => {
+    event.preventDefault();
+    act(async (signal) => {
+      const videoUrl = await sent(signal);
       let imageUrl = null;
       if (form.background === "image") {
-        const onProgress = (share) => setBusy({ what: "Uploading the background", share });
-        onProgress(0);
-        if (backdrop.current?.image !== image) {
-          backdrop.current = { image, url: (await upload(image, onProgress, stop.current.signal)).video_url };
-        }
+        if (backdrop.current?.image !== image) backdrop.current = { image, url: await send(image, "Uploading the background", signal) };
         imageUrl = backdrop.current.url;
       }
-      setBusy({ what: "Starting the job", share: null });
       const fields = jobFields(form, videoUrl, imageUrl);
-      const job = await post("/v1/jobs", fields);
+      const job = await begin("/v1/jobs", fields, "Starting the job", signal);
       kept.current = true;
       remember(job.id, { preview, filename: source.file ? source.name : null, fields });
       navigate(`#/jobs/${job.id}`);
-    } catch (failure) {
-      if (failure.name !== "AbortError") setError(failure);
-      setBusy(null);
-    }
+      return true;
+    });
   };
 
   return html`<form class="grid two" onSubmit=${start}>
@@ -164,6 +178,7 @@ function Options({ source, onClear, navigate }) {
     </div>
     <div class="card">
       <${Failure} error=${error ?? modelsError} />
+      <${Canceled} outcome=${canceled} />
       <fieldset><legend>What stays</legend><div class="choices">
         ${SUBJECTS.map(([model, title]) => html`<label><input type="radio" name="model" value=${model} checked=${form.model === model} onChange=${() => set({ model })} />${title}</label>`)}
       </div>

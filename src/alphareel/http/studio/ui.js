@@ -32,10 +32,11 @@ export function Failure({ error }) {
   </div>`;
 }
 
-/** A step that takes a while, with a button to cancel it. `share`: 0 to 1, or null while it is not known. */
-export function Busy({ what, share, onCancel }) {
+/** A step that takes a while, with a button to cancel it. `share`: 0 to 1, or null while it is not known. `wait`: why it waits. */
+export function Busy({ what, share, wait, onCancel }) {
   return html`<div aria-live="polite"><p>${what}${share === null ? "…" : ` ${Math.round(share * 100)} %`}</p>
     <progress value=${share ?? undefined} max="1" aria-label=${what}></progress>
+    ${wait && html`<div class="note warn" style=${{ margin: "10px 0 0" }}>${wait} This step waits, and goes on by itself.</div>`}
     <button type="button" class="small" style=${{ marginTop: "10px" }} onClick=${onCancel}>Cancel</button></div>`;
 }
 
