@@ -357,7 +357,7 @@ def test_clicks_a_box_and_strokes_of_a_frame_are_all_sent(page, completed):
         lambda route: (
             (sent.append(route.request.post_data_json), route.fulfill(status=409, json=BUSY))
             if route.request.method == "POST"
-            else route.fulfill(json={"items": []})
+            else route.fulfill(json={"revision": 1, "items": []})
         ),
     )
     page.goto(f"/#/jobs/{completed}/fix")
@@ -391,12 +391,14 @@ def test_a_correction_goes_on_when_the_server_is_away_meanwhile(page, completed)
             looks.append("post")
             route.fulfill(json=made)
         elif not looks:
-            route.fulfill(json={"items": []})
+            route.fulfill(json={"revision": 1, "items": []})
         elif len(looks) < 3:
             looks.append("away")
             route.abort() if len(looks) == 2 else route.fulfill(status=502, body="<html>")
         else:
-            route.fulfill(json={"items": [{**made, "status": "completed", "progress": 100, "revision": 2}]})
+            route.fulfill(
+                json={"revision": 2, "items": [{**made, "status": "completed", "progress": 100, "revision": 2}]}
+            )
 
     page.route("**/corrections", corrections)
     page.goto(f"/#/jobs/{completed}/fix")

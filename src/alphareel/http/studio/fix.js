@@ -1,7 +1,7 @@
 // Correct the matte of a completed job: mark a frame, choose subjects, find the worst moments, undo.
-import { get, local, poll, post, remove, upload } from "./api.js";
+import { AWAY_TEXT, local, pause, poll, post, remove, upload } from "./api.js";
 import { recall } from "./recent.js";
-import { Badge, Failure, html, timestamp, useEffect, useLoad, useRef, useState } from "./ui.js";
+import { Badge, Failure, html, timestamp, useEffect, useLeaveWarning, useLoad, useRef, useReturn, useState } from "./ui.js";
 import { fileOf } from "./viewer.js";
 
 const TOOLS = { keep: "Keep", remove: "Remove", box: "Box", brush_keep: "Brush: keep", brush_remove: "Brush: remove" };
@@ -11,59 +11,115 @@ const BEFORE_AFTER_SECONDS = 1;
 const ENDED = new Set(["completed", "failed"]);
 const POLL_SECONDS = 0.8;
 
-const pause = (seconds) => new Promise((done) => setTimeout(done, seconds * 1000));
+const own = new Set(); // IDs of the corrections that this tab made
+const unsent = new Map(); // marks that were not sent, by job: another page may be looked at meanwhile
 
 /** Repeat a request until its status is completed or failed. */
 async function settled(path, signal) {
   for (;;) {
     const answer = await poll(path, signal);
     if (ENDED.has(answer.status)) return answer;
-    await pause(POLL_SECONDS);
+    await pause(POLL_SECONDS, signal);
   }
 }
 
-export function FixPage({ id, navigate }) {
-  const [job, error, reload] = useLoad((signal) => get(`/v1/jobs/${id}`, signal), [id]);
-  if (!job) return html`<h1>Fix</h1><${Failure} error=${error} />${!error && html`<p class="hint">Loading…</p>`}`;
-  const file = fileOf(job);
-  if (!file || !["webm", "mp4"].includes(file.format)) return html`<h1>Fix</h1><div class="note">Only results that a browser can play can be fixed here: make a WebM of this job first.</div><a class="button" href=${`#/jobs/${id}`}>Back to the job</a>`;
-  return html`<div class="row"><h1 class="grow">Fix <span class="badge">revision ${job.revision}</span></h1><a class="button" href=${`#/jobs/${id}`}>Back to the job</a></div>
-    <p class="lead">Mark what is wrong in one frame. The correction follows the motion forward and backward, until it no longer fits.</p>
-    <${Editor} key=${file.url} job=${job} file=${file} reload=${reload} navigate=${navigate} />`;
+/**
+ * A job and its corrections, as of the same revision. Others correct it too: `refresh` brings the newest state, and `news`
+ * whether they corrected it since the page shows it.
+ */
+function useCorrections(id) {
+  const [state, setState] = useState({});
+  const shown = useRef({}); // the same, for functions of former renderings
+  const loading = useRef(null), stop = useRef(null);
+  const show = (changes) => setState(shown.current = { ...shown.current, ...changes });
+  const load = async (signal) => {
+    const ask = (path) => poll(path, signal, () => show({ away: true }));
+    const list = await ask(`/v1/jobs/${id}/corrections`);
+    let { job, revision, news } = shown.current;
+    if (job && list.items.some((item) => item.revision > revision && !own.has(item.id))) news = true;
+    if (!job || job.revision !== list.revision || !job.output_url || Date.parse(job.expires_at) < Date.now()) job = await ask(`/v1/jobs/${id}`);
+    show({ job, revision: list.revision, items: list.items, news, away: false, error: null });
+    return shown.current;
+  };
+  const refresh = () => {
+    const { signal } = stop.current;
+    const fail = (error) => { if (!signal.aborted) show({ error, away: false }); throw error; };
+    return loading.current ??= load(signal).catch(fail).finally(() => { loading.current = null; });
+  };
+  const update = () => refresh().catch(() => {});
+  useEffect(() => {
+    stop.current = new AbortController();
+    update();
+    return () => stop.current.abort();
+  }, [id]);
+  useReturn(update);
+  const running = (state.items ?? []).find((item) => !ENDED.has(item.status));
+  useEffect(() => {
+    if (!running || state.error?.status === 404) return undefined;
+    const timer = setTimeout(update, POLL_SECONDS * 1000);
+    return () => clearTimeout(timer);
+  }, [state]);
+  return { ...state, running, refresh, update, dismiss: () => show({ news: false }) };
 }
 
-function Editor({ job, file, reload }) {
+export function FixPage({ id }) {
+  const corrections = useCorrections(id);
+  const { job, error } = corrections;
+  if (!job) return html`<h1>Fix</h1><${Failure} error=${error} />${!error && html`<p class="hint">${corrections.away ? `${AWAY_TEXT} Waiting for it…` : "Loading…"}</p>`}`;
+  const file = fileOf(job);
+  if (!file || !["webm", "mp4"].includes(file.format)) return html`<h1>Fix</h1><${Failure} error=${error} />
+    <div class="note">${job.status === "completed" && !job.output_url ? "The files of this job have expired." : "Only results that a browser can play can be fixed here: make a WebM of this job first."}</div><a class="button" href=${`#/jobs/${id}`}>Back to the job</a>`;
+  return html`<div class="row"><h1 class="grow">Fix <span class="badge">revision ${job.revision}</span></h1><a class="button" href=${`#/jobs/${id}`}>Back to the job</a></div>
+    <p class="lead">Mark what is wrong in one frame. The correction follows the motion forward and backward, until it no longer fits.</p>
+    <${Editor} key=${job.id} job=${job} file=${file} corrections=${corrections} />`;
+}
+
+function Editor({ job, file, corrections }) {
+  const { items, running, away, news } = corrections;
+  const [before] = useState(() => unsent.get(job.id));
   const original = recall(job.id)?.preview ?? local(job.video_url);
-  const source = useRef(null), result = useRef(null), overlay = useRef(null), marks = useRef(null), brush = useRef(null), drag = useRef(null);
+  const source = useRef(null), result = useRef(null), overlay = useRef(null), marks = useRef(null), drag = useRef(null);
+  const brush = useRef(before?.brush ?? null);
+  const moment = useRef(before?.moment ?? 0); // seconds; stays while another file is loaded
+  const loaded = useRef(null), wanted = useRef(null); // addresses of the file that the video has, and is to have
+  wanted.current = file.url;
   const rate = file.frames && file.seconds ? file.frames / file.seconds : 25;
-  const [time, setTime] = useState(0);
+  const [time, setTime] = useState(moment.current);
   const [playing, setPlaying] = useState(false);
   const [cross, setCross] = useState(null); // [x, y] in pixels, moved by the arrow keys
   const corner = useRef(null);
   const [tool, setTool] = useState("remove");
   const [radius, setRadius] = useState(12);
-  const [points, setPoints] = useState([]);
-  const [box, setBox] = useState(null);
-  const [painted, setPainted] = useState(false);
+  const [points, setPoints] = useState(before?.points ?? []);
+  const [box, setBox] = useState(before?.box ?? null);
+  const [painted, setPainted] = useState(before?.painted ?? false);
   const [busy, setBusy] = useState(null);
   const [error, setError] = useState(null);
-  const [corrections, , reloadCorrections] = useLoad((signal) => get(`/v1/jobs/${job.id}/corrections`, signal), [job.id, job.revision]);
+  const [held, setHeld] = useState(null); // why marks were not sent
   const [quality, qualityError] = useLoad((signal) => settled(`/v1/jobs/${job.id}/quality`, signal), [job.id, job.revision]);
   const [subjects] = useLoad((signal) => settled(`/v1/jobs/${job.id}/subjects`, signal), [job.id, job.revision]);
   const size = [file.width, file.height];
+  const nothing = !points.length && !box && !painted;
+  const isUnsent = !nothing && !busy?.isAccepted;
+  useLeaveWarning(isUnsent);
+  useEffect(() => {
+    if (isUnsent) unsent.set(job.id, { points, box, painted, brush: brush.current, moment: moment.current });
+    else unsent.delete(job.id);
+  }, [points, box, painted, time, busy]);
 
   const redraw = () => overlay.current && result.current?.readyState >= 2 && tint(result.current, overlay.current);
   useEffect(() => drawMarks(marks.current, brush.current, points, box, cross), [points, box, painted, cross]);
   useEffect(() => {
-    brush.current = new OffscreenCanvas(...size);
+    brush.current ??= new OffscreenCanvas(...size);
     let current = true;
     const tick = () => {
       if (!current) return;
       const video = result.current;
       if (video) {
-        setTime(video.currentTime);
+        moment.current = now();
+        setTime(moment.current);
         setPlaying(!video.paused);
-        if (source.current && Math.abs(source.current.currentTime - video.currentTime) > 0.04) source.current.currentTime = video.currentTime;
+        if (source.current && Math.abs(source.current.currentTime - moment.current) > 0.04) source.current.currentTime = moment.current;
         redraw();
       }
       setTimeout(tick, video?.paused ? 120 : 40);
@@ -72,14 +128,25 @@ function Editor({ job, file, reload }) {
     return () => { current = false; };
   }, []);
 
-  const seek = (seconds) => { result.current.pause(); source.current?.pause(); result.current.currentTime = Math.max(0, Math.min(seconds, (file.seconds ?? seconds) - 0.5 / rate)); };
-  const step = (count) => seek((Math.floor(result.current.currentTime * rate + 0.01) + count + 0.5) / rate);
+  const now = () => (loaded.current === wanted.current ? result.current.currentTime : moment.current);
+  const restore = () => {
+    loaded.current = file.url;
+    result.current.currentTime = moment.current;
+  };
+  const seek = (seconds) => {
+    result.current.pause();
+    source.current?.pause();
+    moment.current = Math.max(0, Math.min(seconds, (file.seconds ?? seconds) - 0.5 / rate));
+    result.current.currentTime = moment.current;
+  };
+  const step = (count) => seek((Math.floor(now() * rate + 0.01) + count + 0.5) / rate);
   const play = () => { for (const video of [result.current, source.current]) if (video) (playing ? video.pause() : video.play().catch(() => {})); };
   const at = (event) => {
     const area = marks.current.getBoundingClientRect();
     return [(event.clientX - area.left) / area.width * size[0], (event.clientY - area.top) / area.height * size[1]].map((value) => Math.round(value * 10) / 10);
   };
   const down = (event) => {
+    if (busy) return; // what is being sent stays as it is
     if (!result.current.paused) play();
     marks.current.setPointerCapture(event.pointerId);
     drag.current = at(event);
@@ -94,6 +161,7 @@ function Editor({ job, file, reload }) {
   const keys = (event) => {
     const by = event.shiftKey ? 1 : Math.max(2, Math.round(size[0] / 40));
     const change = { ArrowLeft: [-by, 0], ArrowRight: [by, 0], ArrowUp: [0, -by], ArrowDown: [0, by] }[event.key];
+    if (busy) return;
     if (!change && event.key !== "Enter" && event.key !== " ") return;
     event.preventDefault();
     const from = cross ?? size.map((length) => Math.round(length / 2));
@@ -121,50 +189,68 @@ function Editor({ job, file, reload }) {
   };
   const clear = () => { corner.current = null; setPoints([]); setBox(null); setPainted(false); brush.current.getContext("2d").clearRect(0, 0, ...size); };
 
+  /** Send to a job that is as it was shown, and wait for the end. */
   const run = async (what, request) => {
     setBusy({ what, progress: 0 });
     setError(null);
+    setHeld(null);
+    corrections.dismiss();
     try {
+      let state = await corrections.refresh();
+      const isChanged = state.job.revision !== job.revision;
+      if (isChanged || state.items.some((item) => !ENDED.has(item.status))) {
+        setHeld(isChanged ? "this job was corrected meanwhile" : "another correction of this job was in progress");
+        setBusy(null);
+        return;
+      }
       const made = await request();
+      own.add(made.id);
+      unsent.delete(job.id);
+      let mine = made;
       for (;;) {
-        const list = await poll(`/v1/jobs/${job.id}/corrections`);
-        const mine = list.items.find((item) => item.id === made.id);
-        setBusy({ what, progress: mine?.progress ?? 0 });
-        if (mine && ENDED.has(mine.status)) {
-          if (mine.status === "failed") throw new Error(mine.error);
-          break;
-        }
+        setBusy({ what, progress: mine.progress, isAccepted: true });
+        state = await corrections.refresh();
+        mine = state.items.find((item) => item.id === made.id) ?? mine;
+        if (ENDED.has(mine.status)) break;
         await pause(POLL_SECONDS);
       }
+      if (mine.status === "failed") throw new Error(mine.error);
       clear();
-      reload();
-    } catch (failure) { setError(failure); }
-    reloadCorrections();
+    } catch (failure) {
+      setError(failure);
+      corrections.update();
+    }
     setBusy(null);
   };
+  const send = (body) => post(`/v1/jobs/${job.id}/corrections`, body, { onAway: corrections.update });
   const apply = () => run("Correcting", async () => {
-    const body = { time: Math.round(result.current.currentTime * 1000) / 1000 };
+    const body = { time: Math.round(now() * 1000) / 1000 };
     if (points.length) body.points = points;
     if (box) body.box = box;
     if (painted) {
       const png = await brush.current.convertToBlob({ type: "image/png" });
       body.mask_url = (await upload(new File([png], "mask.png", { type: "image/png" }), () => {})).video_url;
     }
-    return post(`/v1/jobs/${job.id}/corrections`, body);
+    return send(body);
   });
-  const nothing = !points.length && !box && !painted;
+  const kept = nothing ? "" : " Your marks were kept. Check that they still fit, then send them.";
+  const said = held ? `Nothing was sent, because ${held}.${news ? ` Revision ${job.revision} is shown now.` : ""}${kept}`
+    : news ? `This job was corrected meanwhile. Revision ${job.revision} is shown now.${busy ? "" : kept}` : null;
+  const work = busy ?? (running && { what: "Another correction is in progress", progress: running.progress });
 
   return html`<div class="grid two">
     <div>
       <div class="card">
-        <${Failure} error=${error} />
+        <${Failure} error=${error ?? corrections.error} />
+        ${said && html`<div class="note warn" role="status">${said}</div>`}
+        ${away && html`<div class="note warn" role="status">${AWAY_TEXT} This page tries again until it can.</div>`}
         <div class="stage"><div class="frame checkerboard" style=${{ aspectRatio: `${size[0]} / ${size[1]}` }}>
           <video ref=${source} src=${original} muted playsinline preload="auto" aria-label="Original video"></video>
-          <video class="alpha unseen" ref=${result} src=${file.url} muted loop playsinline preload="auto" aria-hidden="true" onSeeked=${redraw} onLoadedData=${redraw}></video>
+          <video class="alpha unseen" ref=${result} src=${file.url} muted loop playsinline preload="auto" aria-hidden="true" onSeeked=${redraw} onLoadedData=${redraw} onLoadedMetadata=${restore} onError=${corrections.update}></video>
           <canvas class="alpha" ref=${overlay} width=${size[0]} height=${size[1]} aria-hidden="true"></canvas>
           <canvas class="alpha marks" ref=${marks} width=${size[0]} height=${size[1]} tabindex="0" role="application" aria-label="Frame: click to mark what to keep or remove, or move the cross with the arrow keys and press Enter" onKeyDown=${keys} onBlur=${() => setCross(null)} onPointerDown=${down} onPointerMove=${moved} onPointerUp=${() => { drag.current = null; }} onPointerCancel=${() => { drag.current = null; }}></canvas>
         </div></div>
-        <${Strip} quality=${quality} error=${qualityError} seconds=${file.seconds ?? 1} time=${time} corrections=${corrections?.items ?? []} onSeek=${seek} />
+        <${Strip} quality=${quality} error=${qualityError} seconds=${file.seconds ?? 1} time=${time} corrections=${items} onSeek=${seek} />
         <div class="controls">
           <button type="button" class="small" onClick=${play}>${playing ? "Pause" : "Play"}</button>
           <button type="button" class="small" onClick=${() => step(-1)} aria-label="One frame back">‹</button>
@@ -177,24 +263,24 @@ function Editor({ job, file, reload }) {
           ${tool.startsWith("brush") && html`<label class="row" style=${{ margin: 0 }}>Radius ${radius} <input style=${{ width: "110px" }} type="range" min="1" max="120" value=${radius} onInput=${(event) => setRadius(Number(event.target.value))} /></label>`}
         </div>
         <div class="row" style=${{ marginTop: "12px" }}>
-          ${busy ? html`<div class="grow" aria-live="polite"><p>${busy.what}… ${Math.round(busy.progress)} %</p><progress value=${busy.progress} max="100" aria-label=${busy.what}></progress></div>`
+          ${work ? html`<div class="grow" aria-live="polite"><p>${work.what}… ${Math.round(work.progress)} %</p><progress value=${work.progress} max="100" aria-label=${work.what}></progress></div>`
             : html`<button type="button" class="primary" disabled=${nothing} onClick=${apply}>Correct from this frame</button>
               <button type="button" disabled=${!points.length} onClick=${() => setPoints(points.slice(0, -1))}>Undo the last mark</button>
               <button type="button" disabled=${nothing} onClick=${clear}>Clear marks</button>`}
         </div></div>
     </div>
     <div>
-      <${SubjectChooser} subjects=${subjects} busy=${busy} onChoose=${(body) => run("Choosing subjects", () => post(`/v1/jobs/${job.id}/corrections`, body))} />
+      <${SubjectChooser} key=${job.revision} subjects=${subjects} busy=${work} onChoose=${(body) => run("Choosing subjects", () => send(body))} />
       <div class="card"><h2>Worst moments</h2>
         ${!quality && !qualityError && html`<p class="hint">Looking…</p>`}<${Failure} error=${qualityError} />
         <div class="moments">${(quality?.worst ?? []).map((moment) => html`<button type="button" class="quiet moment" onClick=${() => seek(moment.time + 0.5 / rate)}>${moment.thumbnail_url && html`<img src=${local(moment.thumbnail_url)} alt="" />`}<span>${timestamp(moment.time)}</span></button>`)}</div>
         ${(quality?.suggestions ?? []).map((suggestion) => html`<p class="hint">${suggestion.message}</p>`)}</div>
       <div class="card"><h2>Corrections</h2>
-        ${corrections?.items.length === 0 && html`<p class="hint">None yet.</p>`}
-        ${(corrections?.items ?? []).filter((item) => item.number !== null).map((item) => html`<div class="row" style=${{ marginBottom: "8px" }}>
+        ${items.length === 0 && html`<p class="hint">None yet.</p>`}
+        ${items.filter((item) => item.number !== null).map((item) => html`<div class="row" style=${{ marginBottom: "8px" }}>
           <span class="grow">${item.number}. ${describe(item)} <${Badge} state=${item.undone ? "pending" : item.status}>${item.undone ? "undone" : item.status}<//></span>
           ${item.time !== null && html`<button type="button" class="small" onClick=${() => seek(Math.max(0, item.time - BEFORE_AFTER_SECONDS / 2))}>Show</button>`}
-          ${!item.undone && item.status === "completed" && html`<button type="button" class="small" disabled=${busy} onClick=${() => run("Undoing", () => remove(`/v1/jobs/${job.id}/corrections/${item.number}`))}>Undo</button>`}</div>`)}</div>
+          ${!item.undone && item.status === "completed" && html`<button type="button" class="small" disabled=${work} onClick=${() => run("Undoing", () => remove(`/v1/jobs/${job.id}/corrections/${item.number}`))}>Undo</button>`}</div>`)}</div>
     </div>
   </div>`;
 }

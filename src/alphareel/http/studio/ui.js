@@ -57,6 +57,28 @@ export function useLoad(load, keys = []) {
   return [state.value, state.error, () => setRound((count) => count + 1)];
 }
 
+/** Call `back` when the user returns to this page from another tab or window. */
+export function useReturn(back) {
+  const latest = useRef(back);
+  latest.current = back;
+  useEffect(() => {
+    const check = () => document.visibilityState === "visible" && latest.current();
+    const kinds = ["visibilitychange", "focus", "pageshow"];
+    for (const kind of kinds) addEventListener(kind, check);
+    return () => { for (const kind of kinds) removeEventListener(kind, check); };
+  }, []);
+}
+
+/** While `active`, the browser asks before the page is closed or reloaded. */
+export function useLeaveWarning(active) {
+  useEffect(() => {
+    if (!active) return undefined;
+    const warn = (event) => event.preventDefault();
+    addEventListener("beforeunload", warn);
+    return () => removeEventListener("beforeunload", warn);
+  }, [active]);
+}
+
 /** Copy where there is no navigator.clipboard: at plain http:// addresses. Whether it worked. */
 function copySelected(text) {
   const focused = document.activeElement;
