@@ -198,6 +198,91 @@ def test_an_upload_that_was_given_up_goes_on_where_it_stopped(page, large):
     assert begun == []
 
 
+@pytest.fixture
+def held(page):
+    """Requests that send a large file, none of which arrives until the test continues it."""
+    routes = []
+    page.route(
+        "**/v1/uploads/tus/*",
+        lambda route: routes.append(route) if route.request.method == "PATCH" else route.continue_(),
+    )
+    return routes
+
+
+def begin(page, large, held):
+    """Upload until the first bytes are to be sent; the path of the unfinished upload."""
+    page.set_input_files("#file", large)
+    page.click("form button.primary")
+    page.wait_for_selector("text=Uploading large film.mp4")
+    while not held:
+        page.wait_for_timeout(20)
+    return held[0].request.url
+
+
+def test_an_upload_goes_on_while_other_pages_are_looked_at(page, large, held):
+    begin(page, large, held)
+    page.click("nav >> text=Guides")
+    page.wait_for_selector("article h1 >> text=Quickstart")
+    page.go_back()
+    page.wait_for_selector("text=Uploading large film.mp4")
+    page.click("nav >> text=Jobs")
+    page.wait_for_selector("h1:has-text('Jobs')")
+    with page.expect_response(lambda response: response.url.endswith("/v1/jobs")) as started:
+        held.pop().continue_()
+    started.value.finished()
+    page.wait_for_timeout(200)
+    assert page.url.endswith("#/jobs"), "nobody is taken away from what they look at"
+    page.click("nav >> text=Try")
+    page.wait_for_selector("text=The job of large film.mp4 was started.")
+    keep(page, "started_meanwhile")
+    page.click("text=Show the job")
+    page.wait_for_selector("h1:has-text('large film.mp4')")
+
+
+def test_an_upload_goes_on_when_the_same_file_is_chosen_after_a_reload(page, large, held):
+    asked = []
+    page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
+    path = begin(page, large, held)
+    held.clear()
+    page.reload()
+    assert asked == ["beforeunload"]
+    page.wait_for_selector(".drop")
+    assert begin(page, large, held) == path
+    held.pop().continue_()
+    page.wait_for_url("**/#/jobs/*")
+
+
+def test_signing_out_ends_an_upload_also_from_another_page(page, large, held):
+    path = begin(page, large, held)
+    page.click("nav >> text=Guides")
+    page.wait_for_selector("article h1 >> text=Quickstart")
+    with page.expect_response(lambda response: response.request.method == "DELETE") as removed:
+        page.click("text=Sign out")
+    assert (removed.value.status, removed.value.url) == (204, path)
+    page.click("nav >> text=Try")
+    page.wait_for_selector("#key")
+    page.fill("#key", KEY)
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".drop")
+
+
+def test_a_key_that_is_refused_during_an_upload_can_be_replaced(page, large):
+    """The video is still chosen then, and sent again."""
+    page.route("**/v1/uploads/tus", lambda route: route.fulfill(status=401, json=REFUSED))
+    page.set_input_files("#file", large)
+    page.check("input[name=model][value=human]")
+    page.click("form button.primary")
+    page.wait_for_selector("#key")
+    page.unroute("**/v1/uploads/tus")
+    page.fill("#key", KEY)
+    page.keyboard.press("Enter")
+    page.wait_for_selector("text=large film.mp4")
+    assert page.is_checked("input[name=model][value=human]")
+    assert page.locator("[role=alert]").count() == 0
+    page.click("form button.primary")
+    page.wait_for_url("**/#/jobs/*")
+
+
 def jobs_beside(service, known=()):
     """{ID: (status, error code)} of the key's jobs."""
     with Client(KEY, base_url=service.base) as client:

@@ -153,3 +153,34 @@ def test_marks_stay_while_another_page_is_looked_at(open_tab, client, job):
     page.wait_for_selector("button:disabled:has-text('Clear marks')")
     [sent] = client.list_corrections(job)["items"]
     assert (sent["time"], len(sent["points"])) == (0.5, 1)
+
+
+def test_a_job_that_was_deleted_elsewhere_is_gone_when_its_pages_are_looked_at_again(open_tab, client, job):
+    page, fix, jobs = open_tab(f"/#/jobs/{job}"), open_tab(f"/#/jobs/{job}/fix"), open_tab("/#/jobs")
+    page.wait_for_selector("text=Download webm")
+    mark(fix)
+    jobs.wait_for_selector(f"a[href='#/jobs/{job}']")
+    client.delete_job(job)
+    for opened in (page, fix):
+        opened.evaluate(RETURN)
+        opened.wait_for_selector("[role=alert]:has-text('Job not found')")
+    assert page.locator("text=Download webm").count() == 0
+    keep(fix, "fix_deleted")
+    jobs.evaluate(RETURN)
+    jobs.wait_for_selector(f"a[href='#/jobs/{job}']", state="detached")
+
+
+def test_a_job_page_shows_the_newest_revision_when_it_is_looked_at_again(open_tab, client, job):
+    page = open_tab(f"/#/jobs/{job}")
+    page.wait_for_selector("text=Download webm")
+    before = page.get_attribute("a:has-text('Download webm')", "href")
+    page.evaluate("document.querySelector('.viewer').dataset.seen = 'yes'")
+    with page.expect_response(f"**/v1/jobs/{job}") as looked:
+        page.evaluate(RETURN)
+    looked.value.finished()
+    page.wait_for_timeout(200)
+    correct(client, job, time=0.2)
+    assert page.get_attribute(".viewer", "data-seen") == "yes", "what did not change stays as it is"
+    page.evaluate(RETURN)
+    page.wait_for_selector(".viewer:not([data-seen])")
+    assert page.get_attribute("a:has-text('Download webm')", "href").partition("?")[0] != before.partition("?")[0]

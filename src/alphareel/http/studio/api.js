@@ -21,6 +21,8 @@ export const adminToken = secret("admin_token");
 
 /** Sent to the window when the server refuses the key of this tab, which is forgotten then. */
 export const KEY_REFUSED = "alphareel:key-refused";
+/** Sent to the window when the user signs out: what runs ends. */
+export const SIGNED_OUT = "alphareel:signed-out";
 export const UNREACHABLE = { code: "connection_lost", message: "The server cannot be reached. Check that it runs, then try again." };
 
 /** Absolute address of a path of this server, also behind a path prefix. */
@@ -153,24 +155,28 @@ export function upload(file, onProgress, signal) {
   return transmit("POST", "/v1/uploads", form, headers("/v1/uploads"), onProgress, signal);
 }
 
-const interrupted = new WeakMap(); // paths of uploads that were not finished, by file: sending it again goes on there
+/** The path of an upload of this file that was not finished: sending it again goes on there, also after a reload. */
+function interrupted(file) {
+  const name = `alphareel.upload ${file.lastModified} ${file.size} ${file.type} ${file.name}`;
+  return { get: () => sessionStorage.getItem(name), set: (path) => sessionStorage.setItem(name, path), forget: () => sessionStorage.removeItem(name) };
+}
 
 async function resumableUpload(file, onProgress, signal) {
-  const fields = headers("", TUS);
-  let path = interrupted.get(file);
+  const fields = headers("", TUS), known = interrupted(file);
+  let path = known.get();
   const gone = (error) => { if (error.status === 404) return null; throw error; };
   let state = path ? await get(path, signal).catch(gone) : null;
   if (!state) {
     path = await beginUpload(file, fields, signal);
     state = { offset: 0 };
   }
-  interrupted.set(file, path);
+  known.set(path);
   try {
     const sent = await sendRest(path, state, file, fields, onProgress, signal);
-    interrupted.delete(file);
+    known.forget();
     return sent;
   } catch (error) {
-    if (!isAway(error)) interrupted.delete(file);
+    if (!isAway(error)) known.forget();
     if (signal?.aborted) patiently(() => call("DELETE", path, undefined, undefined, fields)).catch(() => {});
     throw error;
   }

@@ -1,5 +1,5 @@
 // The frame around every page: navigation, sign-in, theme, routes.
-import { ApiError, address, apiKey, get, KEY_REFUSED, UNREACHABLE } from "./api.js";
+import { ApiError, address, apiKey, get, KEY_REFUSED, SIGNED_OUT, UNREACHABLE } from "./api.js";
 import { Failure, html, useEffect, useState } from "./ui.js";
 import { render } from "./vendor/htm-preact.js";
 
@@ -63,7 +63,7 @@ function App({ startError }) {
       <a class="brand" href="#/"><img src="studio/icon.svg" alt="" />alphareel</a>
       <nav aria-label="Pages">${PAGES.map(([href, title]) => html`<a href=${href} aria-current=${isCurrent(href, hash) ? "page" : undefined}>${title}</a>`)}</nav>
       <${Theme} />
-      ${signedIn && html`<button type="button" class="small quiet" onClick=${() => { apiKey.set(""); setSignedIn(false); }}>Sign out</button>`}
+      ${signedIn && html`<button type="button" class="small quiet" onClick=${() => { dispatchEvent(new Event(SIGNED_OUT)); apiKey.set(""); setSignedIn(false); }}>Sign out</button>`}
     </header>
     <main id="main" tabindex="-1">
       ${needsKey && !signedIn ? html`<${SignIn} notice=${notice} onDone=${() => { setNotice(null); setSignedIn(true); }} />`

@@ -1,5 +1,5 @@
 // Place the subject on a canvas by dragging or by JSON; the result is rendered by the server.
-import { AWAY_TEXT, call, get, local, upload } from "./api.js";
+import { AWAY_TEXT, call, local, poll, upload } from "./api.js";
 import { remember } from "./recent.js";
 import { Canceled, start } from "./start.js";
 import { Busy, Failure, html, useEffect, useLoad, useRef, useState } from "./ui.js";
@@ -33,7 +33,7 @@ function wrongIn(composition) {
 }
 
 export function ComposePage({ navigate }) {
-  const [page, error] = useLoad((signal) => get("/v1/jobs?limit=50&status=completed", signal));
+  const [page, error] = useLoad((signal) => poll("/v1/jobs?limit=50&status=completed", signal));
   const usable = (page?.items ?? []).filter((job) => job.output_url && job.output_format === "webm" && job.output?.has_alpha && !job.composition);
   const [id, setId] = useState(null);
   const job = usable.find((candidate) => candidate.id === id) ?? usable[0];

@@ -1,9 +1,9 @@
 // The jobs of the key: a list, and one job with its progress, result, history and webhooks.
-import { address, follow, get, local, poll, post, remove } from "./api.js";
+import { address, AWAY_TEXT, follow, get, isAway, local, poll, post, remove } from "./api.js";
 import { FORMATS, OPAQUE } from "./formats.js";
 import { recall } from "./recent.js";
 import { jobSamples } from "./samples.js";
-import { Badge, bytes, CopyButton, duration, Failure, html, number, Samples, useEffect, useLoad, useState, when } from "./ui.js";
+import { Badge, bytes, CopyButton, duration, Failure, html, number, Samples, useEffect, useLoad, useReturn, useState, when } from "./ui.js";
 import { fileOf, Viewer } from "./viewer.js";
 
 const PAGE = 20;
@@ -16,10 +16,11 @@ export function JobsPage() {
   const [page, error, reload] = useLoad((signal) => get(`/v1/jobs?limit=${PAGE}&offset=${offset}&status=${status}`, signal), [status, offset]);
   const waiting = page?.items.some((job) => !ENDED.has(job.status));
   useEffect(() => {
-    if (!waiting && error?.status !== 0) return undefined;
+    if (!waiting && !(error && isAway(error))) return undefined;
     const timer = setTimeout(reload, 4000);
     return () => clearTimeout(timer);
   }, [page, error]);
+  useReturn(reload);
   return html`
     <div class="row"><h1 class="grow">Jobs</h1>
       <label class="row" style=${{ margin: 0 }}>Status <select style=${{ width: "auto" }} value=${status} onChange=${(event) => { setStatus(event.target.value); setOffset(0); }}>
@@ -69,21 +70,30 @@ export function JobPage({ id, navigate }) {
       setJob(first);
       if (first.status === "processing" || first.status === "pending") setJob(await follow(id, onEvent, stop.signal));
     };
-    watch().catch((failure) => stop.signal.aborted || setError(failure));
+    watch().catch((failure) => stop.signal.aborted || fail(failure));
     return () => stop.abort();
   }, [id, round]);
+  // Another tab or program may have corrected, started again or deleted it.
+  useReturn(() => {
+    if (job && ENDED.has(job.status)) poll(`/v1/jobs/${id}`).then((now) => isOther(job, now) && setRound((count) => count + 1), fail);
+  });
 
+  const fail = (failure) => {
+    if (failure.status === 404) setJob(null);
+    setError(failure);
+  };
   const act = async (action) => {
     try {
       await action();
       setRound((count) => count + 1);
-    } catch (failure) { setError(failure); }
+    } catch (failure) { fail(failure); }
   };
   const discard = async () => {
     if (!confirm("Delete this job and its files?")) return;
-    try { await remove(`/v1/jobs/${id}`); navigate("#/jobs"); } catch (failure) { setError(failure); }
+    try { await remove(`/v1/jobs/${id}`); } catch (failure) { if (failure.status !== 404) { setError(failure); return; } }
+    navigate("#/jobs");
   };
-  if (!job) return html`<h1>Job</h1><${Failure} error=${error} />${!error && html`<p class="hint">${lost ? "The server cannot be reached. Waiting for it…" : "Loading…"}</p>`}`;
+  if (!job) return html`<h1>Job</h1><${Failure} error=${error} />${!error && html`<p class="hint">${lost ? `${AWAY_TEXT} Waiting for it…` : "Loading…"}</p>`}`;
   const file = fileOf(job);
   return html`
     <div class="row"><h1 class="grow">${facts?.filename ?? "Job"} <${Badge} state=${job.status} /></h1>
@@ -114,6 +124,10 @@ export function JobPage({ id, navigate }) {
       </div>
     </div>`;
 }
+
+/** Whether a job is to be shown anew: it changed, or its links expired. */
+const isOther = (shown, now) => shown.status !== now.status || shown.revision !== now.revision || shown.outputs?.length !== now.outputs?.length
+  || !now.output_url !== !shown.output_url || Date.parse(shown.expires_at) < Date.now();
 
 /** Every file of the job, and further formats made of the kept matte. */
 function Outputs({ job, onMade }) {

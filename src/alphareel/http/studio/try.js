@@ -1,5 +1,5 @@
 // Choose a video and options, upload, and start the job.
-import { AWAY_TEXT, call, get, local, pause, poll, upload } from "./api.js";
+import { AWAY_TEXT, call, KEY_REFUSED, local, pause, poll, SIGNED_OUT, upload } from "./api.js";
 import { OPAQUE_FORMATS, TRANSPARENT_FORMATS } from "./formats.js";
 import { remember } from "./recent.js";
 import { Canceled, start as startJob } from "./start.js";
@@ -18,12 +18,47 @@ const BACKGROUNDS = [
 ];
 const PROOF_POLL_SECONDS = 0.8;
 
+const attempt = new Map(); // what was chosen and what goes on, by name: it stays while other pages are looked at
+
+/** Like useState, for a part of the attempt. `isShown()`: whether this page is. */
+function useKept(name, initial) {
+  const [, render] = useState(null);
+  const [part] = useState(() => {
+    if (!attempt.has(name)) attempt.set(name, { value: initial, render: null });
+    return attempt.get(name);
+  });
+  useEffect(() => {
+    part.render = render;
+    return () => { part.render = null; };
+  }, []);
+  const set = (value) => { part.value = typeof value === "function" ? value(part.value) : value; part.render?.({}); };
+  return [part.value, set, () => part.render !== null];
+}
+
+addEventListener(SIGNED_OUT, () => { attempt.get("work")?.value.stop?.abort(); attempt.clear(); });
+addEventListener(KEY_REFUSED, () => { // another key may not see what was sent
+  const work = attempt.get("work")?.value;
+  if (work) work.uploaded = work.backdrop = null;
+});
+addEventListener("beforeunload", (event) => { if (attempt.get("busy")?.value) event.preventDefault(); });
+
 export function TryPage({ navigate }) {
-  const [source, setSource] = useState(null);
+  const [source, setSource, isShown] = useKept("source", null);
+  const [started, setStarted] = useKept("started", null);
+  const change = (picked, made = null) => {
+    for (const name of attempt.keys()) if (!["source", "started"].includes(name)) attempt.delete(name);
+    setSource(picked);
+    setStarted(made);
+  };
+  const leave = (made) => {
+    change(null, isShown() ? null : made);
+    if (isShown()) navigate(`#/jobs/${made.id}`);
+  };
   return html`
     <h1>Remove the background of a video</h1>
     <p class="lead">It runs on this server. Nothing is sent anywhere else.</p>
-    ${source ? html`<${Options} source=${source} onClear=${() => setSource(null)} navigate=${navigate} />` : html`<${Picker} onPick=${setSource} />`}`;
+    ${started && html`<div class="note" role="status">The job of ${started.name} was started. <a href=${`#/jobs/${started.id}`}>Show the job</a></div>`}
+    ${source ? html`<${Options} source=${source} onClear=${() => change(null)} onStarted=${leave} />` : html`<${Picker} onPick=${change} />`}`;
 }
 
 function Picker({ onPick }) {
@@ -84,21 +119,23 @@ function Recorder({ onDone }) {
   </div>`;
 }
 
-function Options({ source, onClear, navigate }) {
-  const [models, modelsError] = useLoad((signal) => get("/v1/models", signal));
-  const [form, setForm] = useState({ model: "original", prompt: "", background: "transparent", color: "#09a246", format: "webm", quality: "balanced", seconds: "" });
-  const [image, setImage] = useState(null);
-  const [busy, setBusy] = useState(null);
-  const [error, setError] = useState(null);
-  const [preview] = useState(() => (source.file ? URL.createObjectURL(source.file) : null));
+function Options({ source, onClear, onStarted }) {
+  const [models, modelsError] = useLoad((signal) => poll("/v1/models", signal));
+  const [form, setForm] = useKept("form", { model: "original", prompt: "", background: "transparent", color: "#09a246", format: "webm", quality: "balanced", seconds: "" });
+  const [image, setImage] = useKept("image", null);
+  const [busy, setBusy] = useKept("busy", null);
+  const [error, setError] = useKept("error", null);
+  const [proof, setProof] = useKept("proof", null);
+  const [canceled, setCanceled] = useKept("canceled", null);
+  // stop: aborts what goes on. uploaded, backdrop: addresses of what was sent, so that it is sent once. preview: of the file.
+  const [work] = useKept("work", { stop: null, uploaded: null, backdrop: null, preview: null });
+  if (source.file) work.preview ??= URL.createObjectURL(source.file);
+  const { preview } = work;
   const [facts, setFacts] = useState(null);
-  const stop = useRef(null);
-  const kept = useRef(false);
-  const uploaded = useRef(null); // address of the file, so that it is sent once
-  const backdrop = useRef(null); // {image, url} of the background, likewise
-  const [proof, setProof] = useState(null);
-  const [canceled, setCanceled] = useState(null);
-  useEffect(() => () => { stop.current?.abort(); if (preview && !kept.current) URL.revokeObjectURL(preview); }, []);
+  const clear = () => {
+    if (preview) URL.revokeObjectURL(preview);
+    onClear();
+  };
   const set = (changes) => setForm((old) => ({ ...old, ...changes }));
   const byName = Object.fromEntries((models?.items ?? []).map((item) => [item.model, item]));
   const formats = form.background === "transparent" ? TRANSPARENT_FORMATS : OPAQUE_FORMATS;
@@ -111,23 +148,24 @@ function Options({ source, onClear, navigate }) {
   };
   const sent = async (signal) => {
     if (!source.file) return source.url;
-    uploaded.current ??= await send(source.file, `Uploading ${source.name}`, signal);
-    return uploaded.current;
+    work.uploaded ??= await send(source.file, `Uploading ${source.name}`, signal);
+    return work.uploaded;
   };
   const begin = (path, fields, what, signal) => {
     setBusy({ what, share: null });
     const onAway = () => setBusy({ what, share: null, wait: AWAY_TEXT });
     // Of the last attempt: another one may have begun.
-    return startJob(path, fields, { signal, onAway, onCanceled: (outcome) => stop.current.signal === signal && setCanceled(outcome) });
+    return startJob(path, fields, { signal, onAway, onCanceled: (outcome) => work.stop.signal === signal && setCanceled(outcome) });
   };
-  /** `action` is true when the page is left, so that nothing can be started twice meanwhile. */
+  /** `action` is true when the page is left. */
   const act = async (action) => {
     if (busy) return; // the Enter key in a field
-    const { signal } = stop.current = new AbortController();
+    const { signal } = work.stop = new AbortController();
     let leaves = false;
     setError(null);
     setCanceled(null);
-    try { leaves = await action(signal); } catch (failure) { if (failure.name !== "AbortError") setError(failure); }
+    // A refused key leads to the sign-in, which says so.
+    try { leaves = await action(signal); } catch (failure) { if (failure.name !== "AbortError" && failure.status !== 401) setError(failure); }
     if (!leaves) setBusy(null);
   };
 
@@ -155,14 +193,13 @@ function Options({ source, onClear, navigate }) {
       const videoUrl = await sent(signal);
       let imageUrl = null;
       if (form.background === "image") {
-        if (backdrop.current?.image !== image) backdrop.current = { image, url: await send(image, "Uploading the background", signal) };
-        imageUrl = backdrop.current.url;
+        if (work.backdrop?.image !== image) work.backdrop = { image, url: await send(image, "Uploading the background", signal) };
+        imageUrl = work.backdrop.url;
       }
       const fields = jobFields(form, videoUrl, imageUrl);
       const job = await begin("/v1/jobs", fields, "Starting the job", signal);
-      kept.current = true;
       remember(job.id, { preview, filename: source.file ? source.name : null, fields });
-      navigate(`#/jobs/${job.id}`);
+      onStarted({ id: job.id, name: source.name ?? source.url });
       return true;
     });
   };
@@ -174,7 +211,7 @@ function Options({ source, onClear, navigate }) {
             onLoadedMetadata=${(event) => setFacts({ width: event.target.videoWidth, height: event.target.videoHeight, seconds: event.target.duration })}></video></div>
           <p class="hint" style=${{ marginTop: "8px" }}>${source.name} · ${bytes(source.file.size)}${facts?.width ? ` · ${facts.width}×${facts.height} · ${duration(facts.seconds)}` : ""}</p>`
         : html`<p><span class="label">Video</span><span class="mono">${source.url}</span></p>`}
-      <button type="button" class="small" onClick=${onClear} disabled=${busy}>Choose another video</button>
+      <button type="button" class="small" onClick=${clear} disabled=${busy}>Choose another video</button>
     </div>
     <div class="card">
       <${Failure} error=${error ?? modelsError} />
@@ -192,7 +229,7 @@ function Options({ source, onClear, navigate }) {
           onChange=${() => set({ background, format: background === "transparent" ? "webm" : "mp4" })} />${title}</label>`)}
       </div></fieldset>
       ${form.background === "color" && html`<div class="field"><label for="color">Color</label><input id="color" type="color" value=${form.color} onInput=${(event) => set({ color: event.target.value })} /></div>`}
-      ${form.background === "image" && html`<div class="field"><label for="image">Image</label><input id="image" type="file" required accept="image/png,image/jpeg,image/webp" onChange=${(event) => setImage(event.target.files[0])} /></div>`}
+      ${form.background === "image" && html`<div class="field"><label for="image">Image</label><input id="image" type="file" required=${!image} accept="image/png,image/jpeg,image/webp" onChange=${(event) => setImage(event.target.files[0])} />${image && html`<span class="hint">${image.name}</span>`}</div>`}
       <div class="field"><label for="format">Format</label>
         <select id="format" value=${form.format} onChange=${(event) => set({ format: event.target.value })}>
           ${formats.map(([format, title]) => html`<option value=${format} selected=${format === form.format}>${title}</option>`)}
@@ -205,7 +242,7 @@ function Options({ source, onClear, navigate }) {
         <div class="field"><label for="seconds">Only the first seconds</label><input id="seconds" type="number" min="0.1" step="any" value=${form.seconds} onInput=${(event) => set({ seconds: event.target.value })} /></div>
       </details>
       ${busy
-        ? html`<${Busy} ...${busy} onCancel=${() => stop.current.abort()} />`
+        ? html`<${Busy} ...${busy} onCancel=${() => work.stop.abort()} />`
         : html`<button class="primary" style=${{ width: "100%" }}>Remove the background</button>
           <button type="button" style=${{ width: "100%", marginTop: "8px" }} onClick=${compare}>Compare engines on six frames</button>`}
     </div>
