@@ -92,6 +92,12 @@ def test_the_list_of_jobs_comes_back_with_the_server_and_does_not_deny_jobs_of_o
     page.wait_for_selector("[role=alert]:has-text('cannot be reached')")
     page.unroute("**/v1/jobs?*")
     page.wait_for_selector("td .badge:has-text('created')")
+    page.route("**/v1/jobs?*", lambda route: route.abort())
+    page.evaluate("dispatchEvent(new Event('focus'))")
+    page.wait_for_selector("[role=alert]:has-text('cannot be reached')")
+    page.wait_for_selector("td .badge:has-text('created')")
+    page.unroute("**/v1/jobs?*")
+    page.wait_for_selector("[role=alert]", state="detached")
     page.select_option("select", "failed")
     page.wait_for_selector("text=No jobs with this status.")
     assert "No jobs yet" not in page.content()
@@ -167,6 +173,23 @@ def test_an_interrupted_upload_says_that_it_waits_and_goes_on(page, large):
     page.unroute("**/v1/uploads/tus/*")
     page.wait_for_url("**/#/jobs/*")
     page.wait_for_selector("h1:has-text('large film.mp4')")
+
+
+def test_an_upload_that_waits_shows_how_much_was_sent(page, large):
+    tools = page.context.new_cdp_session(page)
+    slow = {"offline": False, "latency": 20, "downloadThroughput": -1, "uploadThroughput": 2**19}
+    tools.send("Network.enable")
+    tools.send("Network.emulateNetworkConditions", slow)
+    failed = []
+    page.on("requestfailed", lambda request: failed.append(request.method))
+    page.set_input_files("#file", large)
+    page.click("form button.primary")
+    wait_until(page, "document.querySelector('progress')?.value > 0.02")
+    tools.send("Network.emulateNetworkConditions", {**slow, "offline": True})
+    while failed.count("PATCH") < 3:
+        page.wait_for_timeout(50)
+    page.wait_for_selector("text=The server cannot be reached. This step waits, and goes on by itself.")
+    assert page.evaluate("document.querySelector('progress').value") > 0.02
 
 
 def test_an_upload_that_waits_is_canceled_at_once_and_removed_from_the_server(page, large):

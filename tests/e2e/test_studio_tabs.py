@@ -184,3 +184,19 @@ def test_a_job_page_shows_the_newest_revision_when_it_is_looked_at_again(open_ta
     page.evaluate(RETURN)
     page.wait_for_selector(".viewer:not([data-seen])")
     assert page.get_attribute("a:has-text('Download webm')", "href").partition("?")[0] != before.partition("?")[0]
+
+
+@pytest.mark.parametrize("action", ["", "/fix"])
+def test_a_result_whose_connection_breaks_is_loaded_again_when_the_server_is_back(open_tab, job, action):
+    page = open_tab("/#/jobs")
+    asked = []
+    page.route("**/files/**/*.webm?*", lambda route: (asked.append(route.request.url), route.abort()))
+    page.route("**/v1/models", lambda route: route.fulfill(status=502, body="<html>"))
+    page.evaluate(f"location.hash = '#/jobs/{job}{action}'")
+    while not asked:
+        page.wait_for_timeout(20)
+    result = "document.querySelector('.stage video:is([aria-label^=Result], .alpha)')"
+    wait_until(page, f"Boolean({result}?.error)")
+    page.unroute("**/files/**/*.webm?*")
+    page.unroute("**/v1/models")
+    wait_until(page, f"!{result}.error && {result}.readyState >= 2")

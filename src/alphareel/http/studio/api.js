@@ -184,11 +184,11 @@ async function resumableUpload(file, onProgress, signal) {
 
 /** By the tus protocol: asks how much arrived and goes on there. */
 async function sendRest(path, state, file, fields, onProgress, signal) {
-  for (let failures = 0; ; ) {
+  for (let failures = 0, share = 0; ; ) {
     if (state.status === "failed") throw new ApiError(400, { code: state.error_code, message: state.error });
     if (state.status === "completed") return state.upload;
     const { offset } = state;
-    let share = offset / file.size;
+    if (!state.isOld) share = offset / file.size;
     const sent = (part) => { share = (offset + part * (file.size - offset)) / file.size; onProgress(share); };
     try {
       const place = { "Upload-Offset": String(offset), "Content-Type": "application/offset+octet-stream" };
@@ -200,7 +200,7 @@ async function sendRest(path, state, file, fields, onProgress, signal) {
       await pause(error.retryAfter ?? Math.min(2 ** failures, MAX_PAUSE), signal);
       failures += 1;
     }
-    state = await get(path, signal).catch((error) => { if (isAway(error)) return { offset }; throw error; });
+    state = await get(path, signal).catch((error) => { if (isAway(error)) return { offset, isOld: true }; throw error; });
     if (state.offset > offset) failures = 0;
   }
 }

@@ -2,7 +2,7 @@
 import { AWAY_TEXT, local, pause, poll, post, remove, upload } from "./api.js";
 import { recall } from "./recent.js";
 import { Badge, Failure, html, timestamp, useEffect, useLeaveWarning, useLoad, useRef, useReturn, useState } from "./ui.js";
-import { fileOf } from "./viewer.js";
+import { fileOf, revive } from "./viewer.js";
 
 const TOOLS = { keep: "Keep", remove: "Remove", box: "Box", brush_keep: "Brush: keep", brush_remove: "Brush: remove" };
 const COLORS = { keep: "#12b886", remove: "#e03131" };
@@ -246,7 +246,7 @@ function Editor({ job, file, corrections }) {
         ${away && html`<div class="note warn" role="status">${AWAY_TEXT} This page tries again until it can.</div>`}
         <div class="stage"><div class="frame checkerboard" style=${{ aspectRatio: `${size[0]} / ${size[1]}` }}>
           <video ref=${source} src=${original} muted playsinline preload="auto" aria-label="Original video"></video>
-          <video class="alpha unseen" ref=${result} src=${file.url} muted loop playsinline preload="auto" aria-hidden="true" onSeeked=${redraw} onLoadedData=${redraw} onLoadedMetadata=${restore} onError=${corrections.update}></video>
+          <video class="alpha unseen" ref=${result} src=${file.url} muted loop playsinline preload="auto" aria-hidden="true" onSeeked=${redraw} onLoadedData=${redraw} onLoadedMetadata=${restore} onError=${(event) => { corrections.update(); revive(event); }}></video>
           <canvas class="alpha" ref=${overlay} width=${size[0]} height=${size[1]} aria-hidden="true"></canvas>
           <canvas class="alpha marks" ref=${marks} width=${size[0]} height=${size[1]} tabindex="0" role="application" aria-label="Frame: click to mark what to keep or remove, or move the cross with the arrow keys and press Enter" onKeyDown=${keys} onBlur=${() => setCross(null)} onPointerDown=${down} onPointerMove=${moved} onPointerUp=${() => { drag.current = null; }} onPointerCancel=${() => { drag.current = null; }}></canvas>
         </div></div>

@@ -27,7 +27,7 @@ export function JobsPage() {
         ${STATES.map((state) => html`<option value=${state}>${state || "all"}</option>`)}</select></label>
     </div>
     <p class="lead">The jobs of your API key, newest first.</p>
-    <${Failure} error=${error} />
+    <${Failure} error=${error && isAway(error) ? { message: `${AWAY_TEXT} This page tries again until it can.` } : error} />
     ${!page && !error && html`<p class="hint">Loading…</p>`}
     ${page?.total === 0 && status && html`<div class="card"><p>No jobs with this status.</p></div>`}
     ${page?.total === 0 && !status && html`<div class="card"><p>No jobs yet.</p><a class="button primary" href="#/">Remove the background of a video</a></div>`}

@@ -42,15 +42,16 @@ export function Busy({ what, share, wait, onCancel }) {
 
 export const Badge = ({ state, children }) => html`<span class=${`badge ${state}`}>${children ?? state}</span>`;
 
-/** Load on mount and whenever `keys` change. `[value, error, reload]`. */
+/** Load on mount and whenever `keys` change. `[value, error, reload]`; a value stays when loading it again fails. */
 export function useLoad(load, keys = []) {
   const [state, setState] = useState({});
   const [round, setRound] = useState(0);
+  const wanted = keys.join();
   useEffect(() => {
     const stop = new AbortController();
     load(stop.signal).then(
-      (value) => stop.signal.aborted || setState({ value }),
-      (error) => stop.signal.aborted || error.name === "AbortError" || setState({ error }),
+      (value) => stop.signal.aborted || setState({ value, keys: wanted }),
+      (error) => stop.signal.aborted || error.name === "AbortError" || setState((old) => ({ value: old.keys === wanted ? old.value : undefined, keys: wanted, error })),
     );
     return () => stop.abort();
   }, [...keys, round]);

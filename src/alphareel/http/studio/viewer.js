@@ -1,5 +1,5 @@
 // The result over any background, beside the original, frame by frame.
-import { local } from "./api.js";
+import { local, poll } from "./api.js";
 import { html, timestamp, useEffect, useRef, useState } from "./ui.js";
 
 const IN_VIDEO = new Set(["webm", "mp4"]);
@@ -76,7 +76,7 @@ export function Viewer({ file, original, onFrame }) {
       <div class=${`frame ${background}`} style=${style}>
         ${isVideo
           ? html`<video ref=${result} src=${file.url} muted loop playsinline autoplay preload="auto" aria-label="Result video"
-              onPlay=${() => setPlaying(true)} onPause=${() => setPlaying(false)}></video>`
+              onError=${revive} onPlay=${() => setPlaying(true)} onPause=${() => setPlaying(false)}></video>`
           : html`<img src=${file.url} alt="Result" />`}
         ${alphaOnly && isVideo && html`<canvas class="alpha" ref=${canvas} width=${file.width} height=${file.height} aria-label="Alpha of the result: white is opaque"></canvas>`}
         ${hasOriginal && isVideo && html`
@@ -117,6 +117,20 @@ function align(video, other) {
   if (!other || other.readyState < 2 || other.seeking) return;
   if (Math.abs(other.currentTime - video.currentTime) > MAX_DRIFT) other.currentTime = video.currentTime;
   if (video.paused !== other.paused) (video.paused ? other.pause() : other.play().catch(() => {}));
+}
+
+const revived = new WeakMap(); // addresses by video
+
+/** For `onError` of a video: loads it again, at the same moment, when the server that was away is back. */
+export async function revive({ currentTarget: video }) {
+  const { src, currentTime, error } = video;
+  // A lost connection before its first frame is the same error as a file that cannot be shown: that is tried once more.
+  if (error?.code !== MediaError.MEDIA_ERR_NETWORK && revived.get(video) === src) return;
+  revived.set(video, src);
+  await poll("/v1/models").catch(() => {});
+  if (video.src !== src || !video.error) return;
+  video.load();
+  video.currentTime = currentTime;
 }
 
 /** White where the video is opaque, black where it is transparent. */
