@@ -377,6 +377,34 @@ def test_a_start_that_the_server_refuses_leaves_nothing_to_cancel(page, service,
     assert jobs_beside(service, before) == {}
 
 
+def test_a_start_that_is_canceled_when_its_key_ends_is_not_called_off(page, tmp_path):
+    clip = make_clip(tmp_path / "in.mp4", frames=6, width=64, height=48)
+    asked = []
+    page.route("**/v1/jobs", lambda route: route.fulfill(status=401, json=REFUSED) if asked else asked.append("held"))
+    page.set_input_files("#file", clip.path)
+    page.click("form button.primary")
+    page.wait_for_selector("text=Starting the job")
+    while not asked:
+        page.wait_for_timeout(20)
+    page.click("role=button[name=Cancel]")
+    page.wait_for_selector("#key")
+    page.fill("#key", KEY)
+    page.keyboard.press("Enter")
+    page.wait_for_selector("[role=status]:has-text('the server did not confirm it')")
+
+
+def test_a_response_that_breaks_off_is_waited_for(page, draft):
+    """The connection ends in the middle of the JSON."""
+    whole = json.dumps(draft)
+    page.route(
+        f"**/v1/jobs/{draft['id']}", lambda route: route.fulfill(content_type="application/json", body=whole[:50])
+    )
+    page.goto(f"/#/jobs/{draft['id']}")
+    page.wait_for_selector("text=The server cannot be reached. Waiting for it")
+    page.unroute(f"**/v1/jobs/{draft['id']}")
+    page.wait_for_selector(".badge:has-text('created')")
+
+
 def test_a_comparison_that_is_canceled_stops_at_the_server(page, service, tmp_path):
     clip = make_clip(tmp_path / "in.mp4", frames=6, width=64, height=48)
     asked = []

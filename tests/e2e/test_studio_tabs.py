@@ -129,8 +129,8 @@ def test_a_correction_by_another_program_just_before_a_sent_one_is_told(open_tab
 def test_a_correction_in_progress_is_shown_and_its_result_too(open_tab, client, job):
     page = open_tab(f"/#/jobs/{job}/fix")
     mark(page)
-    made = {"id": "another", "number": 1, "status": "processing", "progress": 40, "revision": None, "time": 0.1, "frame": None,
-            "points": [], "box": None, "mask_url": None, "keep": [], "drop": [], "undone": False, "undoes": None}  # fmt: skip
+    made = {"id": "another", "number": 1, "status": "processing", "progress": 40, "revision": None, "undone": False}
+    made |= {"time": 0.1, "frame": None, "points": [], "box": None, "mask_url": None, "keep": [], "drop": []}
     page.route("**/corrections", lambda route: route.fulfill(json={"revision": 1, "items": [made]}))
     page.evaluate(RETURN)
     page.wait_for_selector("text=Another correction is in progress… 40 %")

@@ -60,11 +60,10 @@ async function send(method, path, body, signal, fields) {
     return await fetch(address(path), {
       method, signal, headers: fields, body: body === undefined ? undefined : JSON.stringify(body),
     });
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw new ApiError(0, UNREACHABLE);
-  }
+  } catch (error) { throw lost(error); }
 }
+
+const lost = (error) => (error.name === "AbortError" ? error : new ApiError(0, UNREACHABLE));
 
 /** Wait. When `signal` is aborted, the wait ends at once with an AbortError. */
 export const pause = (seconds, signal) => new Promise((resolve, reject) => {
@@ -80,7 +79,7 @@ export async function call(method, path, body, signal, more = {}) {
   const fields = headers(path, body === undefined ? more : { "Content-Type": "application/json", ...more });
   for (let attempt = 0; ; attempt += 1) {
     const response = await send(method, path, body, signal, fields);
-    if (response.ok) return response.status === 204 ? null : response.json();
+    if (response.ok) return response.status === 204 ? null : response.json().catch((error) => { throw lost(error); });
     const error = await failure(response, fields["X-Api-Key"]);
     if (method !== "GET" || error.status !== 429 || attempt === 3) throw error;
     await pause(Math.min(error.retryAfter ?? 2, MAX_PAUSE), signal);
@@ -101,8 +100,8 @@ export async function patiently(request, signal, onAway = () => {}, seconds = MA
   for (let waited = 0; ;) {
     let next = 2;
     try { return await request(); } catch (error) {
-      const passes = isAway(error) || ["rate_limited", "idempotency_in_progress"].includes(error.code);
-      if (!passes || waited >= seconds) throw error;
+      const isPassing = isAway(error) || ["rate_limited", "idempotency_in_progress"].includes(error.code);
+      if (!isPassing || waited >= seconds) throw error;
       if (isAway(error)) onAway();
       else next = Math.min(error.retryAfter ?? next, MAX_PAUSE);
     }
@@ -176,11 +175,14 @@ async function resumableUpload(file, onProgress, signal) {
     known.forget();
     return sent;
   } catch (error) {
-    if (!isAway(error)) known.forget();
+    if (!canGoOn(error)) known.forget();
     if (signal?.aborted) patiently(() => call("DELETE", path, undefined, undefined, fields)).catch(() => {});
     throw error;
   }
 }
+
+/** Whether a part of an upload may be sent again after this error. */
+const canGoOn = (error) => error.status === 0 || error.status >= 500 || [409, 423, 429].includes(error.status);
 
 /** By the tus protocol: asks how much arrived and goes on there. */
 async function sendRest(path, state, file, fields, onProgress, signal) {
@@ -194,8 +196,8 @@ async function sendRest(path, state, file, fields, onProgress, signal) {
       const place = { "Upload-Offset": String(offset), "Content-Type": "application/offset+octet-stream" };
       await transmit("PATCH", path, file.slice(offset), { ...fields, ...place }, sent, signal);
     } catch (error) {
-      const passes = error.status === 0 || error.status >= 500 || [409, 423, 429].includes(error.status);
-      if (!passes || failures === MAX_FAILURES) throw error;
+      if (!canGoOn(error)) throw error;
+      if (failures === MAX_FAILURES) throw new ApiError(error.status, { code: error.code, message: `${isAway(error) ? AWAY_TEXT : error.message} Try again: the upload goes on where it stopped.` });
       onProgress(share, isAway(error) ? AWAY_TEXT : error.message);
       await pause(error.retryAfter ?? Math.min(2 ** failures, MAX_PAUSE), signal);
       failures += 1;
@@ -214,7 +216,7 @@ async function beginUpload(file, fields, signal) {
   return `/v1/uploads/tus/${response.headers.get("Location").split("/").pop()}`;
 }
 
-const connectionLost = () => new ApiError(0, { code: "connection_lost", message: "The connection was lost during the upload. Try again: a large file goes on where it stopped." });
+const connectionLost = () => new ApiError(0, { code: "connection_lost", message: "The connection was lost during the upload. Try again." });
 
 function uploadError(path, used, status, error, retryAfter) {
   refused(error, path, used);

@@ -241,8 +241,8 @@ function Editor({ job, file, corrections }) {
   return html`<div class="grid two">
     <div>
       <div class="card">
-        <${Failure} error=${error ?? corrections.error} />
-        ${said && html`<div class="note warn" role="status">${said}</div>`}
+        <${Failure} error=${corrections.error} />
+        ${said && !held && html`<div class="note warn" role="status">${said}</div>`}
         ${away && html`<div class="note warn" role="status">${AWAY_TEXT} This page tries again until it can.</div>`}
         <div class="stage"><div class="frame checkerboard" style=${{ aspectRatio: `${size[0]} / ${size[1]}` }}>
           <video ref=${source} src=${original} muted playsinline preload="auto" aria-label="Original video"></video>
@@ -262,7 +262,8 @@ function Editor({ job, file, corrections }) {
           ${Object.entries(TOOLS).map(([name, title]) => html`<button type="button" class="small" aria-pressed=${tool === name ? "true" : "false"} onClick=${() => setTool(name)}>${title}</button>`)}
           ${tool.startsWith("brush") && html`<label class="row" style=${{ margin: 0 }}>Radius ${radius} <input style=${{ width: "110px" }} type="range" min="1" max="120" value=${radius} onInput=${(event) => setRadius(Number(event.target.value))} /></label>`}
         </div>
-        <div class="row" style=${{ marginTop: "12px" }}>
+        <div style=${{ marginTop: "12px" }}><${Failure} error=${error === corrections.error ? null : error} />${held && html`<div class="note warn" role="status">${said}</div>`}</div>
+        <div class="row">
           ${work ? html`<div class="grow" aria-live="polite"><p>${work.what}… ${Math.round(work.progress)} %</p><progress value=${work.progress} max="100" aria-label=${work.what}></progress></div>`
             : html`<button type="button" class="primary" disabled=${nothing} onClick=${apply}>Correct from this frame</button>
               <button type="button" disabled=${!points.length} onClick=${() => setPoints(points.slice(0, -1))}>Undo the last mark</button>

@@ -39,7 +39,7 @@ async function withdraw(path, fields, more, onCanceled) {
     await settle(() => call("POST", `/v1/jobs/${id}/cancel`, {}, undefined, more));
     onCanceled({ state: "canceled", id });
   } catch (error) {
-    const isRefused = error.status >= 400 && error.status < 500;
+    const isRefused = error.status >= 400 && error.status < 500 && error.status !== 401; // a key may end after the first request
     onCanceled({ state: !isRefused ? "unknown" : !id ? "none" : error.code === "invalid_state" ? "completed" : "unknown", id });
   }
 }
