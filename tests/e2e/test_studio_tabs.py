@@ -126,6 +126,33 @@ def test_a_correction_by_another_program_just_before_a_sent_one_is_told(open_tab
     assert [item["time"] for item in client.list_corrections(job)["items"]] == [0.2, 0.5]
 
 
+def test_a_correction_goes_on_being_shown_after_the_page_was_left(open_tab, client, job):
+    page = open_tab(f"/#/jobs/{job}/fix")
+    mark(page)
+
+    def hold(route):
+        """The correction stays in progress."""
+        reply = route.fetch()
+        if route.request.method == "GET":
+            unfinished = {"status": "processing", "progress": 40, "revision": None}
+            items = [{**item, **unfinished} for item in reply.json()["items"]]
+            route.fulfill(json={"revision": 1, "items": items})
+        else:
+            route.fulfill(response=reply)
+
+    page.route("**/corrections", hold)
+    page.click("text=Correct from this frame")
+    page.wait_for_selector("text=Correcting… 40 %")
+    page.click("text=Back to the job")
+    page.wait_for_selector(".viewer")
+    page.go_back()
+    page.wait_for_selector("text=Correcting… 40 %")
+    page.unroute("**/corrections")
+    page.wait_for_selector(".badge:has-text('revision 2')")
+    page.wait_for_selector("button:disabled:has-text('Clear marks')")
+    assert page.locator("text=meanwhile").count() == 0, "it is its own"
+
+
 def test_a_correction_in_progress_is_shown_and_its_result_too(open_tab, client, job):
     page = open_tab(f"/#/jobs/{job}/fix")
     mark(page)
@@ -164,7 +191,9 @@ def test_a_job_that_was_deleted_elsewhere_is_gone_when_its_pages_are_looked_at_a
     for opened in (page, fix):
         opened.evaluate(RETURN)
         opened.wait_for_selector("[role=alert]:has-text('Job not found')")
+        assert opened.locator("[role=alert]").count() == 1
     assert page.locator("text=Download webm").count() == 0
+    fix.wait_for_selector("canvas.marks", state="detached")
     keep(fix, "fix_deleted")
     jobs.evaluate(RETURN)
     jobs.wait_for_selector(f"a[href='#/jobs/{job}']", state="detached")

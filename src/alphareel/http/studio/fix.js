@@ -65,7 +65,7 @@ function useCorrections(id) {
 export function FixPage({ id }) {
   const corrections = useCorrections(id);
   const { job, error } = corrections;
-  if (!job) return html`<h1>Fix</h1><${Failure} error=${error} />${!error && html`<p class="hint">${corrections.away ? `${AWAY_TEXT} Waiting for it…` : "Loading…"}</p>`}`;
+  if (!job || error?.status === 404) return html`<h1>Fix</h1><${Failure} error=${error} />${!error && html`<p class="hint">${corrections.away ? `${AWAY_TEXT} Waiting for it…` : "Loading…"}</p>`}`;
   const file = fileOf(job);
   if (!file || !["webm", "mp4"].includes(file.format)) return html`<h1>Fix</h1><${Failure} error=${error} />
     <div class="note">${job.status === "completed" && !job.output_url ? "The files of this job have expired." : "Only results that a browser can play can be fixed here: make a WebM of this job first."}</div><a class="button" href=${`#/jobs/${id}`}>Back to the job</a>`;
@@ -236,7 +236,7 @@ function Editor({ job, file, corrections }) {
   const kept = nothing ? "" : " Your marks were kept. Check that they still fit, then send them.";
   const said = held ? `Nothing was sent, because ${held}.${news ? ` Revision ${job.revision} is shown now.` : ""}${kept}`
     : news ? `This job was corrected meanwhile. Revision ${job.revision} is shown now.${busy ? "" : kept}` : null;
-  const work = busy ?? (running && { what: "Another correction is in progress", progress: running.progress });
+  const work = busy ?? (running && { what: own.has(running.id) ? "Correcting" : "Another correction is in progress", progress: running.progress });
 
   return html`<div class="grid two">
     <div>
