@@ -75,6 +75,15 @@ def test_a_key_that_is_no_longer_accepted_leads_to_the_sign_in_and_a_new_link_wo
     assert "code" not in page.url
 
 
+def test_a_link_that_is_followed_as_soon_as_the_page_appears_is_not_lost(page):
+    page.add_init_script(
+        "new MutationObserver((_, observer) => { if (document.querySelector('nav')) { observer.disconnect(); "
+        "location.hash = '#/guides'; } }).observe(document, {childList: true, subtree: true})"
+    )
+    page.reload()
+    page.wait_for_selector("article h1 >> text=Quickstart")
+
+
 def test_a_page_that_cannot_be_loaded_says_so(page):
     page.route("**/studio/compose.js", lambda route: route.abort())
     page.click("nav >> text=Compose")

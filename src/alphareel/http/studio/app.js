@@ -43,6 +43,7 @@ function App({ startError }) {
       window.scrollTo(0, 0);
     };
     addEventListener("hashchange", change);
+    if (location.hash !== hash) change(); // since the first rendering
     return () => removeEventListener("hashchange", change);
   }, []);
   useEffect(() => {
