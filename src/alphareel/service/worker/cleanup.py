@@ -26,7 +26,8 @@ class JobCleanup:
     def remove_leftovers(self, job_id: str) -> None:
         """Remove what an ended or deleted job left behind. What cannot be removed now is scheduled for later."""
         prefixes = leftover_prefixes(job_id, self.jobs.job(job_id))
-        if not all([self.delete_prefix(prefix) for prefix in prefixes]):
+        removed = [self.delete_prefix(prefix) for prefix in prefixes]
+        if not all(removed):
             self.jobs.schedule_leftovers(job_id)
 
     def delete_prefix(self, prefix: str) -> bool:
