@@ -66,7 +66,9 @@ def test_credits_are_given_shown_and_lifted(run: Run) -> None:
     assert "balance 15," in run("grant", "studio-7", "2.5")
     assert "balance 3," in run("balance", "studio-7", "--to", "3")
     assert "balance unlimited," in run("balance", "studio-7", "--unlimited")
-    assert "balance unlimited," in run("balance", "nobody")
+    assert "balance unlimited," in run("balance", "studio-7")
+    with pytest.raises(NotFound, match="nobody has no key"):
+        run("balance", "nobody")
 
 
 def test_a_grant_says_no_to_an_unlimited_client_and_to_one_without_a_key(run: Run) -> None:

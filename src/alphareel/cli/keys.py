@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from alphareel.cli.operator import open_as_operator
-from alphareel.domain.errors import InvalidRequest
+from alphareel.domain.errors import InvalidRequest, NotFound
 from alphareel.server import container
 from alphareel.service.api_keys.admin import AdminService, Operator
 from alphareel.service.api_keys.service import NewKey
@@ -198,7 +198,11 @@ def balance(client: str, /, *, to: float | None = None, unlimited: bool = False)
     with _admin_service() as (admin, operator):
         if to is not None or unlimited:
             admin.set_balance(operator, client_id=client, balance=None if unlimited else to)
-        _show_account(admin.account(client))
+        account = admin.account(client)
+        is_unused = account.balance is None and not account.charged
+        if is_unused and all(key.client_id != client for key in admin.list_keys()):
+            raise NotFound(f"The client {client} has no key.", hint='"alphareel keys list" shows the clients.')
+        _show_account(account)
 
 
 @contextmanager
