@@ -3,6 +3,8 @@
 import json
 from datetime import UTC, datetime, timedelta
 
+import cv2
+import numpy as np
 import pytest
 from tests.e2e import test_studio
 from tests.e2e.test_studio import KEY, SLOW, TOKEN, keep, wait_until
@@ -478,6 +480,27 @@ def test_a_composition_that_cannot_be_shown_breaks_no_page_and_is_not_rendered(p
     page.fill("#composition", '{"canvas": {"width": 640, "height": 480}}')
     page.wait_for_selector("#composition[aria-invalid=false]")
     assert page.input_value("[aria-label='Canvas width']") == "640"
+
+
+@pytest.mark.usefixtures("completed")
+def test_a_composition_is_kept_while_other_pages_are_looked_at(page, tmp_path):
+    picture = tmp_path / "beach.png"
+    cv2.imwrite(str(picture), np.full((40, 40, 3), 200, np.uint8))
+    page.goto("/#/compose")
+    page.fill("[aria-label='Canvas width']", "640")
+    page.focus("[role=application]")
+    page.keyboard.press("ArrowRight")
+    page.select_option("#backdrop", "image")
+    page.set_input_files("#media", picture)
+    page.click("nav >> text=Jobs")
+    page.wait_for_selector("h1:has-text('Jobs')")
+    page.click("nav >> text=Compose")
+    page.wait_for_selector(".hint:has-text('beach.png')")
+    assert page.input_value("[aria-label='Canvas width']") == "640"
+    assert '"x": 2' in page.input_value("#composition")
+    wait_until(page, "document.querySelector('.canvas-stage img')?.complete")
+    assert page.evaluate("document.querySelector('form').checkValidity()"), "the file need not be chosen again"
+    keep(page, "compose_kept")
 
 
 def test_a_frame_is_marked_by_keyboard(page, completed):

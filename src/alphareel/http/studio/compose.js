@@ -7,6 +7,9 @@ import { Busy, Failure, html, useEffect, useLoad, useRef, useState } from "./ui.
 const ANCHORS = ["top-left", "top-center", "top-right", "center-left", "center", "center-right", "bottom-left", "bottom-center", "bottom-right"];
 const SIZES = { "1920×1080": [1920, 1080], "1080×1920": [1080, 1920], "1080×1080": [1080, 1080], "1280×720": [1280, 720] };
 
+const drafts = new Map(); // compositions by job: another page may be looked at meanwhile
+let chosen = null; // the job that was placed last
+
 const even = (value) => 2 * Math.floor(value / 2);
 
 /** Where the server puts the frame: [left, top, width, height] in pixels of the canvas. The rule of the composition. */
@@ -35,7 +38,8 @@ function wrongIn(composition) {
 export function ComposePage({ navigate }) {
   const [page, error] = useLoad((signal) => poll("/v1/jobs?limit=50&status=completed", signal));
   const usable = (page?.items ?? []).filter((job) => job.output_url && job.output_format === "webm" && job.output?.has_alpha && !job.composition);
-  const [id, setId] = useState(null);
+  const [id, setId] = useState(chosen);
+  useEffect(() => { chosen = id; }, [id]);
   const job = usable.find((candidate) => candidate.id === id) ?? usable[0];
   return html`<h1>Compose</h1><p class="lead">Put a subject on a canvas of any size, over any background. Start from a transparent WebM.</p>
     <${Failure} error=${error} />
@@ -46,19 +50,22 @@ export function ComposePage({ navigate }) {
       <${Composer} key=${job.id} job=${job} navigate=${navigate} />`}`;
 }
 
+const shown = (file) => ({ file, url: URL.createObjectURL(file) });
+
 function Composer({ job, navigate }) {
   const frame = { width: job.output.width, height: job.output.height };
-  const [composition, setComposition] = useState({ canvas: { width: 1080, height: 1080 }, foreground: { anchor: "center", scale: 1, offset: { x: 0, y: 0 } } });
+  const [draft] = useState(() => drafts.get(job.id) ?? {});
+  const [composition, setComposition] = useState(draft.composition ?? { canvas: { width: 1080, height: 1080 }, foreground: { anchor: "center", scale: 1, offset: { x: 0, y: 0 } } });
   const [text, setText] = useState(null);
   const [wrong, setWrong] = useState(null);
-  const [background, setBackground] = useState("color");
-  const [color, setColor] = useState("#09a246");
-  const [media, setMedia] = useState(null);
+  const [background, setBackground] = useState(draft.background ?? "color");
+  const [color, setColor] = useState(draft.color ?? "#09a246");
+  const [media, setMedia] = useState(() => draft.file ? shown(draft.file) : null);
   const [error, setError] = useState(null);
   const [busy, setBusy] = useState(null);
   const [canceled, setCanceled] = useState(null);
   const stop = useRef(null);
-  const uploaded = useRef(null); // {file, url}: a file is sent once, also when the rest fails
+  const uploaded = useRef(draft.uploaded ?? null); // {file, url}: a file is sent once, also when the rest fails
   const stage = useRef(null), drag = useRef(null);
   const [ratio, setRatio] = useState(1);
   const canvas = composition.canvas ?? {};
@@ -70,6 +77,7 @@ function Composer({ job, navigate }) {
     observer.observe(stage.current);
     return () => observer.disconnect();
   }, [width]);
+  useEffect(() => { drafts.set(job.id, { composition, background, color, file: media?.file, uploaded: uploaded.current }); });
   useEffect(() => () => media && URL.revokeObjectURL(media.url), [media]);
   useEffect(() => () => stop.current?.abort(), []);
 
@@ -162,7 +170,7 @@ function Composer({ job, navigate }) {
       <div class="field"><label for="scale">Scale ${scale}</label><input id="scale" type="range" min="0.1" max="4" step="0.05" value=${scale} onInput=${(event) => setForeground({ scale: Number(event.target.value) })} /></div>
       <div class="field"><label for="backdrop">Background</label><select id="backdrop" value=${background} onChange=${(event) => { setBackground(event.target.value); setMedia(null); }}>${["color", "image", "video", "blur", "transparent"].map((name) => html`<option value=${name} selected=${name === background}>${name}</option>`)}</select></div>
       ${background === "color" && html`<div class="field"><label for="fill">Color</label><input id="fill" type="color" value=${color} onInput=${(event) => setColor(event.target.value)} /></div>`}
-      ${needsMedia && html`<div class="field"><label for="media">File</label><input id="media" key=${background} type="file" required accept=${background === "image" ? "image/png,image/jpeg,image/webp" : "video/*"} onChange=${(event) => event.target.files[0] && setMedia({ file: event.target.files[0], url: URL.createObjectURL(event.target.files[0]) })} /></div>`}
+      ${needsMedia && html`<div class="field"><label for="media">File</label><input id="media" key=${background} type="file" required=${!media} accept=${background === "image" ? "image/png,image/jpeg,image/webp" : "video/*"} onChange=${(event) => event.target.files[0] && setMedia(shown(event.target.files[0]))} />${media && media.file === draft.file && html`<p class="hint">${media.file.name} is used until you choose another.</p>`}</div>`}
       <details class="field"><summary>As JSON</summary><label class="visually-hidden" for="composition">Composition</label><textarea id="composition" class="mono" spellcheck="false" value=${text ?? JSON.stringify(composition, null, 2)} aria-invalid=${wrong ? "true" : "false"} onInput=${readText}></textarea>
         <p class="hint" role="status">${wrong}</p>
         <button type="button" class="small" disabled=${busy} onClick=${check}>Check with the server</button></details>
