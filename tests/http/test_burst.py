@@ -48,6 +48,8 @@ def test_exactly_the_limit_of_a_burst_passes_and_polling_continues(harness, key,
 def test_two_servers_count_together_in_redis(harness, key, serve, redis_url):
     settings = make_settings(rate_limits={"write": 20, "storage_url": redis_url})
     with serve(create_app(harness.services, settings)) as one, serve(create_app(harness.services, settings)) as other:
+        for server in (one, other):  # builds its routes, which two threads of one process cannot do at once
+            assert httpx2.get(f"{server.url}/livez").status_code == 200
         began = time.monotonic()
         responses = burst([one.url, other.url], key, 50)
         seconds = time.monotonic() - began
