@@ -114,14 +114,34 @@ class Receiver:
         return True
 
 
+@dataclass(frozen=True)
+class Servers:
+    """What the processes of a service share. ``links``: to these servers, by their names; none without a cluster.
+
+    ``postgres``: the database, unless it is SQLite. ``small_disk``: where the storage is, if it can be filled.
+    """
+
+    database_url: str
+    storage_url: str
+    postgres: PostgresServer | None = None
+    links: dict[str, FaultyLink] = field(default_factory=dict)
+    small_disk: Path | None = None
+
+    @property
+    def settings(self) -> dict[str, str]:
+        shared = {"DATABASE_URL": self.database_url, "STORAGE_URL": self.storage_url}
+        if "Redis" not in self.links:
+            return shared
+        counted = dict.fromkeys(("READ_PER_MINUTE", "WRITE_PER_MINUTE"), "1000000")
+        return shared | counted | {"RATE_LIMIT_URL": f"redis://127.0.0.1:{self.links['Redis'].port}/0"}
+
+
 @dataclass
 class Cluster:
     """One API and two workers. Those that a fault ended are started again by ``keep_alive``."""
 
     folder: Path
-    database_url: str
-    storage_url: str
-    settings: dict[str, str]
+    servers: Servers
     port: int = field(default_factory=free_port)
     processes: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
 
@@ -134,8 +154,6 @@ class Cluster:
     def start(self, name: str) -> None:
         settings = {
             "DATA_DIR": str(self.folder / name),
-            "DATABASE_URL": self.database_url,
-            "STORAGE_URL": self.storage_url,
             "PORT": str(self.port),
             "API_KEY": KEY,
             "ADMIN_TOKEN": TOKEN,
@@ -147,7 +165,7 @@ class Cluster:
             "MIN_FREE_BYTES": "0",
             "HANG_SECONDS": "8",
             "STOP_SECONDS": "2",
-            **self.settings,
+            **self.servers.settings,
         }
         environment = os.environ | {f"ALPHAREEL_{key}": value for key, value in settings.items()}
         (self.folder / name).mkdir(exist_ok=True)
@@ -195,9 +213,6 @@ class Faults:
 
     cluster: Cluster
     random: random.Random
-    server: PostgresServer | None
-    small_disk: Path | None
-    links: dict[str, FaultyLink] = field(default_factory=dict)
     seen: Counter[str] = field(default_factory=Counter)
 
     def strike(self) -> None:
@@ -212,9 +227,9 @@ class Faults:
             "SIGSTOP of a child process": (2, lambda: self._pause(self._any(CHILD), 3.0)),
             "SIGSTOP of a worker process": (1, lambda: self._pause(self._any(WORKER), 12.0)),
             "database away": (2, self._database_away),
-            "disk full": (1 if self.small_disk else 0, self._disk_full),
+            "disk full": (1 if self.cluster.servers.small_disk else 0, self._disk_full),
         }
-        for server in self.links:
+        for server in self.cluster.servers.links:
             for state in OUTAGES:
                 kinds[f"{server} {state}"] = (1, functools.partial(self._fail_link, server, state))
         name = self.random.choices(list(kinds), [weight for weight, _ in kinds.values()])[0]
@@ -262,12 +277,13 @@ class Faults:
         return True
 
     def _database_away(self) -> bool:
-        if self.server is not None:
-            self.server.stop()
+        servers = self.cluster.servers
+        if servers.postgres is not None:
+            servers.postgres.stop()
             time.sleep(2)
-            self.server.start()
+            servers.postgres.start()
             return True
-        path = self.cluster.database_url.removeprefix("sqlite:///")
+        path = servers.database_url.removeprefix("sqlite:///")
         with contextlib.closing(sqlite3.connect(path, isolation_level=None, timeout=5)) as connection:
             try:
                 connection.execute("BEGIN IMMEDIATE")
@@ -278,14 +294,15 @@ class Faults:
         return True
 
     def _fail_link(self, server: str, state: State) -> bool:
-        link = self.links[server]
+        link = self.cluster.servers.links[server]
         link.set(state)
         threading.Timer(OUTAGES[state], link.set, ("open",)).start()
         return True
 
     def _disk_full(self) -> bool:
-        assert self.small_disk is not None
-        ballast = self.small_disk / "ballast"
+        disk = self.cluster.servers.small_disk
+        assert disk is not None
+        ballast = disk / "ballast"
         with contextlib.suppress(OSError), ballast.open("wb") as file:
             while True:
                 file.write(bytes(1024**2))
@@ -355,24 +372,7 @@ def run(
     start.
     """
     with contextlib.ExitStack() as opened:
-        server = (
-            opened.enter_context(postgres_server(folder / "server")) if database == "postgresql" or cluster else None
-        )
-        url = server.url() if server else f"sqlite:///{folder / 'chaos.db'}"
-        links: dict[str, FaultyLink] = {}
-        settings: dict[str, str] = {}
-        small_disk = None
-        if cluster:
-            assert server is not None
-            links = opened.enter_context(linked(folder, server))
-            url = url.replace(f":{server.port}/", f":{links['database'].port}/")
-            storage_url = f"s3://{BUCKET}/objects"
-            settings = {"RATE_LIMIT_URL": f"redis://127.0.0.1:{links['Redis'].port}/0"}
-            settings |= dict.fromkeys(("READ_PER_MINUTE", "WRITE_PER_MINUTE"), "1000000")
-        else:
-            small_disk = opened.enter_context(mounted(folder / "disk"))
-            storage_url = (folder / "disk" / "objects").as_uri()
-        services = Cluster(folder, url, storage_url, settings)
+        services = Cluster(folder, opened.enter_context(serving(folder, database, cluster=cluster)))
         opened.callback(services.stop)
         receiver = Receiver()
         opened.callback(receiver.close)
@@ -382,7 +382,7 @@ def run(
         client.call("POST", "/v1/admin/credits/set", json={"client_id": "default", "balance": BALANCE})
         clip = make_clip(folder / "in.mp4", width=160, height=120, frames=FRAMES, background="green").path
         upload = client.call("POST", "/v1/uploads", files={"file": (clip.name, clip.read_bytes(), "video/mp4")})
-        faults = Faults(services, random.Random(seed), server, small_disk, links)
+        faults = Faults(services, random.Random(seed))
         order = {"video_url": upload["video_url"], "engine": "chroma", "webhook_url": receiver.url}
         accepted: list[str] = []
         began = time.monotonic()
@@ -392,7 +392,7 @@ def run(
                 faults.strike()
                 services.keep_alive()
         over = time.monotonic()
-        for link in links.values():
+        for link in services.servers.links.values():
             link.set("open")
         for process in services.family():
             with contextlib.suppress(psutil.Error):
@@ -400,6 +400,23 @@ def run(
         services.keep_alive()
         settle(client, accepted, services)
         return check(folder, client, services, receiver, accepted, faults, over - began, time.monotonic() - over)
+
+
+@contextlib.contextmanager
+def serving(folder: Path, database: str, *, cluster: bool) -> Iterator[Servers]:
+    """Raises MissingServer."""
+    with contextlib.ExitStack() as opened:
+        postgres = None
+        if database == "postgresql" or cluster:
+            postgres = opened.enter_context(postgres_server(folder / "server"))
+        url = postgres.url() if postgres else f"sqlite:///{folder / 'chaos.db'}"
+        if postgres and cluster:
+            links = opened.enter_context(linked(folder, postgres))
+            url = url.replace(f":{postgres.port}/", f":{links['database'].port}/")
+            yield Servers(url, f"s3://{BUCKET}/objects", postgres, links)
+        else:
+            disk = opened.enter_context(mounted(folder / "disk"))
+            yield Servers(url, (folder / "disk" / "objects").as_uri(), postgres, small_disk=disk)
 
 
 @contextlib.contextmanager
@@ -563,8 +580,8 @@ def delivered(receiver: Receiver, job: str) -> bool:
 def orphans(folder: Path, cluster: Cluster, jobs: dict[str, dict[str, Any]]) -> list[str]:
     """Files that no record needs, after one sweep of everything, as a worker does once a day."""
     settings = Settings(
-        storage=StorageSettings(data_dir=folder / "sweep", url=cluster.storage_url),
-        database=DatabaseSettings(url=cluster.database_url),
+        storage=StorageSettings(data_dir=folder / "sweep", url=cluster.servers.storage_url),
+        database=DatabaseSettings(url=cluster.servers.database_url),
     )
     with open_installation(settings) as installation:
         records, clock = OrphanStore(installation.database), SystemClock()
