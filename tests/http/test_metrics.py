@@ -2,14 +2,18 @@
 
 import os
 import re
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.testclient import TestClient
 
 from alphareel.db.stats import StatsStore
 from alphareel.domain.errors import Unavailable
+from alphareel.http.app import create_app
 from alphareel.service.worker.spare_usage import SpareUsage, write_usage
+from alphareel.testing.fakes import make_settings, open_harness
 
 VIDEO = "https://example.com/in.mp4"
 TOKEN = "a token for operators"
@@ -55,10 +59,12 @@ def test_requests_are_counted_by_route_and_never_by_id(open_client):
     assert job["id"] not in open_client.get("/metrics").text
 
 
-def test_failures_that_raise_an_alert_start_at_zero(open_client):
+def test_failures_that_raise_an_alert_start_at_zero(tmp_path):
     alerts = (Path(__file__).parents[2] / "deploy/prometheus/alerts.yml").read_text()
     [codes] = re.findall(r'alphareel_job_failures_total\{code=~"([a-z_|]+)"', alerts)
-    samples = read(open_client)
+    with closing(open_harness(tmp_path)) as unused:
+        app = create_app(unused.services, make_settings(access={"metrics_open": True}))
+        samples = read(TestClient(app))
     assert {samples["alphareel_job_failures_total", ("code", code)] for code in codes.split("|")} == {0}
     assert samples["alphareel_webhooks", ("state", "failed")] == 0
 
