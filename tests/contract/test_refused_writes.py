@@ -131,7 +131,7 @@ def test_a_file_that_cannot_be_opened_is_reported_at_once(tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize("code", [sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE])
-def test_the_queue_repeats_what_a_database_refuses_that_takes_no_writes(
+def test_the_queue_tries_again_what_a_database_refuses_that_takes_no_writes(
     code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else a workflow ends without a trace, and its job runs again or waits for a restart."""
